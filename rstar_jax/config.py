@@ -1,0 +1,317 @@
+"""Configuration: one dataclass a stage, a comment above every field.
+
+The defaults of the search and of training are the paper's; a config file says
+what differs. Dataclasses are mutable because `--config.search.c=1` assigns.
+"""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(kw_only=True)
+class ModelConfig:
+  """A decoder of the Qwen2 family; names as in `transformers`."""
+
+  # Number of token embeddings, padding included.
+  vocab_size: int = 512
+  num_layers: int = 4
+  # Width of the residual stream (D).
+  embed_dim: int = 128
+  # Query heads (N) and key/value heads (K); K divides N.
+  num_heads: int = 4
+  num_kv_heads: int = 2
+  # Width of one head (H).
+  head_dim: int = 32
+  # Width of the gated MLP (F).
+  mlp_dim: int = 384
+  # Base of the rotary frequencies.
+  rope_theta: float = 10_000.0
+  # Epsilon of RMSNorm.
+  rms_eps: float = 1e-6
+  # Whether the q, k, v projections have a bias (Qwen2 does).
+  qkv_bias: bool = True
+  # Whether the LM head is the transposed embedding.
+  tied_embeddings: bool = True
+  # Longest sequence the model is used with, in tokens.
+  max_length: int = 512
+  # dtype of activations, and of parameters in memory.
+  dtype: str = "float32"
+  param_dtype: str = "float32"
+  # Recompute each layer in the backward pass (saves memory, costs time).
+  remat: bool = False
+
+
+@dataclasses.dataclass(kw_only=True)
+class MeshConfig:
+  """Devices along each mesh axis; -1 takes what is left."""
+
+  data: int = -1
+  fsdp: int = 1
+  tensor: int = 1
+
+
+@dataclasses.dataclass(kw_only=True)
+class PolicyConfig:
+  """Where the base model is; every round's SFT starts from it."""
+
+  # A folder with config.json, model.safetensors and tokenizer files. Empty:
+  # the bootstrap checkpoint that ships with the package.
+  path: str = ""
+
+
+@dataclasses.dataclass(kw_only=True)
+class DataConfig:
+  """Problems of one split."""
+
+  # "synthetic:SPLIT", a .jsonl or .json file, or "tfds:NAME/SPLIT".
+  source: str = "synthetic:train"
+  # How many problems; 0 takes all (not for synthetic, which has no end).
+  count: int = 0
+  # Seed of the generator of synthetic problems.
+  seed: int = 0
+  # What a line that cannot be read does: "skip" it with a warning, or "raise".
+  on_error: Literal["skip", "raise"] = "raise"
+  # Field names in the file.
+  question_field: str = "question"
+  answer_field: str = "answer"
+
+
+@dataclasses.dataclass(kw_only=True)
+class SandboxConfig:
+  """Code execution; see `verify/sandbox.py`."""
+
+  # Worker processes.
+  workers: int = 2
+  # Wall time of one program, in seconds.
+  wall_seconds: float = 5.0
+  # Address space of one program, in bytes.
+  memory_bytes: int = 1 << 30
+  # Longest output of one step, in bytes.
+  output_bytes: int = 65536
+
+
+@dataclasses.dataclass(kw_only=True)
+class GraderConfig:
+  """Answer grading; see `verify/grader.py`."""
+
+  # Killable worker processes.
+  workers: int = 1
+  # Deadline of one comparison, in seconds; past it the verdict is undecided.
+  seconds: float = 4.0
+
+
+@dataclasses.dataclass(kw_only=True)
+class SearchConfig:
+  """MCTS. Defaults are the paper's; each departure is a named switch."""
+
+  # Root-to-leaf descents per tree (paper: 8 in round 1, then 16; test: 4).
+  rollouts: int = 16
+  # Candidates sampled at each expansion (paper: 5, 8, 8, 16; test: 32).
+  candidates: int = 8
+  # Deepest node; a deeper path is abandoned (paper: 16).
+  max_depth: int = 16
+  # Exploration constant c of UCT (paper Eq. 1: 2).
+  c: float = 2.0
+  # Score of an unvisited child: "inf" is standard UCT, "zero" the released
+  # code, in which unvisited children have Q = 0 and no exploration bonus.
+  uct_unvisited: Literal["inf", "zero"] = "inf"
+  # "terminal": Q only from terminals (rounds 1-2, Eq. 2). "ppm": the PPM's
+  # value starts a new node's Q (rounds 3-4, Eq. 3).
+  annotation: Literal["terminal", "ppm"] = "terminal"
+  # What a terminal backs up: "truth" is +1/-1 by the grader, "ppm" the PPM's
+  # score of the full trajectory (test time).
+  terminal_reward: Literal["truth", "ppm"] = "truth"
+  # Whether the PPM's initial value counts as a visit (released code: yes).
+  ppm_counts_visit: bool = True
+  # Candidates of equal text are merged. "keep_first" also drops all but the
+  # first answer and everything beside it, as the released code does.
+  answer_dedup: Literal["merge", "keep_first"] = "merge"
+  # A leaf whose expansion leaves no valid child this many times in a row is
+  # dead: its rollout fails and is not backed up (paper: a failing step is no
+  # node at all; the released code: 1, or 2 in round 1).
+  max_consecutive_errors: int = 1
+  # Trees searched at once in one group.
+  slots: int = 32
+  # Groups that take turns: while one is on the device, the others' code runs.
+  groups: int = 2
+
+
+@dataclasses.dataclass(kw_only=True)
+class EngineConfig:
+  """Generation: shapes and sampling."""
+
+  # Softmax temperature; 0 is greedy (paper: 0.7 in round 1, then 1.0).
+  temperature: float = 1.0
+  # Keep the k likeliest tokens; 0 keeps all.
+  top_k: int = 0
+  # Keep the likeliest tokens that sum to p; 1 keeps all.
+  top_p: float = 1.0
+  # Longest step, in tokens, its marker included.
+  max_step_tokens: int = 64
+  # Prefix lengths in tokens are padded up to one of these; a longer prefix
+  # cannot be expanded (its candidates come back empty, finish "length").
+  prefix_buckets: tuple[int, ...] = (128, 256, 384)
+  # Numbers of leaves in one device call are padded up to one of these.
+  leaf_buckets: tuple[int, ...] = (8, 32)
+
+
+@dataclasses.dataclass(kw_only=True)
+class TrainConfig:
+  """Training of the policy (SFT) or of the PPM."""
+
+  # Passes over the data (paper: 2 for SFT, 1 for the PPM).
+  epochs: int = 2
+  # Packed rows (SFT) or pairs (PPM) per update (paper: 128 and 512).
+  batch_size: int = 128
+  # Micro-batches that make one update; divides batch_size.
+  accumulate: int = 1
+  # Tokens per row; a longer sample is dropped and counted.
+  length: int = 4096
+  # Peak learning rate (paper: 7e-6).
+  learning_rate: float = 7e-6
+  # Shape after warm-up (paper: linear for Qwen, cosine for Phi-3).
+  schedule: Literal["linear", "cosine", "constant"] = "linear"
+  # Updates of linear warm-up, as a share of all updates.
+  warmup: float = 0.0
+  # AdamW.
+  weight_decay: float = 0.1
+  b1: float = 0.9
+  b2: float = 0.95
+  # Largest global norm of the gradient.
+  clip: float = 1.0
+  # Updates between checkpoints.
+  checkpoint_every: int = 200
+  # Updates between metrics.
+  log_every: int = 20
+
+
+@dataclasses.dataclass(kw_only=True)
+class ExtractConfig:
+  """Trees -> SFT rows and preference pairs."""
+
+  # Correct trajectories kept per problem, by average Q (paper: 2).
+  sft_per_problem: int = 2
+  # Problems whose trajectories are correct less often than this are left out
+  # (the paper drops synthetic problems under 0.5; 0 keeps all).
+  min_correct_share: float = 0.0
+  # Positives and negatives per step (paper: 2 x 2).
+  positives: int = 2
+  negatives: int = 2
+  # Smallest difference of Q within a pair (released code: 0.5).
+  min_margin: float = 0.0
+  # Whether full-trajectory pairs are made for the final step (paper: yes).
+  final_pairs: bool = True
+  # Most pairs taken from one problem; 0 is no limit.
+  max_pairs_per_problem: int = 0
+
+
+@dataclasses.dataclass(kw_only=True)
+class EvalConfig:
+  """What is measured after each round, on held-out problems."""
+
+  data: DataConfig = dataclasses.field(
+    default_factory=lambda: DataConfig(source="synthetic:test", count=300)
+  )
+  # Solutions sampled per problem for majority vote and best-of-N.
+  samples: int = 16
+  # Search at test time (paper: 4 rollouts x 32 candidates).
+  search: SearchConfig = dataclasses.field(
+    default_factory=lambda: SearchConfig(
+      rollouts=4, candidates=32, annotation="ppm", terminal_reward="ppm"
+    )
+  )
+  # How the search's answer is chosen among its trajectories: the paper's best
+  # PPM value, or a vote (plain, or weighted by the PPM).
+  answer_select: Literal["best", "majority", "weighted"] = "best"
+
+
+@dataclasses.dataclass(kw_only=True)
+class RoundConfig:
+  """What one round of self-evolution does differently from `search`."""
+
+  rollouts: int = 16
+  candidates: int = 8
+  # "ppm" uses the previous round's PPM and so is not for round 1.
+  annotation: Literal["terminal", "ppm"] = "terminal"
+  # Trees per problem, each with seeds of its own (paper: 2 in round 4).
+  trees: int = 1
+  # Extra rollouts, one value an attempt, for problems still unsolved (paper:
+  # 16 in rounds 2-3; 64, then 128 in round 4).
+  extra_rollouts: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(kw_only=True)
+class Config:
+  """Everything that a run is."""
+
+  # Seed of the run; all others derive from it.
+  seed: int = 0
+  # Problems per shard, the unit of work and of loss when a run is killed.
+  shard_size: int = 50
+  policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
+  mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  # Training problems.
+  train: DataConfig = dataclasses.field(default_factory=DataConfig)
+  search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
+  engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
+  sandbox: SandboxConfig = dataclasses.field(default_factory=SandboxConfig)
+  grader: GraderConfig = dataclasses.field(default_factory=GraderConfig)
+  extract: ExtractConfig = dataclasses.field(default_factory=ExtractConfig)
+  sft: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+  ppm: TrainConfig = dataclasses.field(
+    default_factory=lambda: TrainConfig(epochs=1, batch_size=512)
+  )
+  # What the PPM is: the paper trains through tanh; the released code trains
+  # raw values and applies tanh(x / 5) at inference.
+  ppm_head: Literal["tanh", "logit"] = "tanh"
+  eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+  # The rounds, first to last (paper section 3.4).
+  rounds: tuple[RoundConfig, ...] = (
+    RoundConfig(rollouts=8, candidates=5),
+    RoundConfig(extra_rollouts=(16,)),
+    RoundConfig(annotation="ppm", extra_rollouts=(16,)),
+    RoundConfig(
+      candidates=16, annotation="ppm", trees=2, extra_rollouts=(64, 128)
+    ),
+  )
+
+
+def validate(config: Config) -> None:
+  """Raises ValueError, with one clear line, for a config that cannot run."""
+
+  def check(condition: bool, message: str) -> None:
+    if not condition:
+      raise ValueError(message)
+
+  check(len(config.rounds) > 0, "config.rounds is empty: give at least one")
+  check(
+    config.rounds[0].annotation == "terminal",
+    "config.rounds[0].annotation must be 'terminal': round 1 has no PPM yet",
+  )
+  check(config.shard_size > 0, "config.shard_size must be at least 1")
+  for name in ("sft", "ppm"):
+    train = getattr(config, name)
+    check(
+      train.batch_size % train.accumulate == 0,
+      f"config.{name}.accumulate={train.accumulate} must divide "
+      f"config.{name}.batch_size={train.batch_size}",
+    )
+    check(train.epochs > 0, f"config.{name}.epochs must be at least 1")
+  engine = config.engine
+  for name in ("prefix_buckets", "leaf_buckets"):
+    buckets = getattr(engine, name)
+    check(
+      len(buckets) > 0 and list(buckets) == sorted(set(buckets)),
+      f"config.engine.{name}={buckets} must increase",
+    )
+  for name, search in (("search", config.search), ("eval.search", config.eval.search)):
+    for field in ("rollouts", "candidates", "max_depth", "slots", "groups"):
+      check(
+        getattr(search, field) > 0, f"config.{name}.{field} must be at least 1"
+      )
+  for index, each in enumerate(config.rounds):
+    for field in ("rollouts", "candidates", "trees"):
+      check(
+        getattr(each, field) > 0,
+        f"config.rounds[{index}].{field} must be at least 1",
+      )

@@ -1,0 +1,124 @@
+r"""The step grammar: how a code-augmented solution is cut into tree nodes.
+
+One solution (paper section 3.2 and the released samples):
+
+  <code>
+  # Tom has 14 apples
+  Tom = 14
+  <end_of_step>
+
+  # Now print the final answer
+  print(Tom)
+  <end_of_code>
+  <output>14<end_of_output>
+  <answer>The answer is \boxed{14}.<end_of_answer>
+
+Everything up to and including a closing marker is one node. The policy writes
+the code and the answer; the interpreter writes the `<output>` span, which is
+part of the text of the node that closed the code.
+"""
+
+import re
+
+from rstar_jax.types import Finish, Prefix
+
+CODE = "<code>"
+END_OF_STEP = "<end_of_step>"
+END_OF_CODE = "<end_of_code>"
+OUTPUT = "<output>"
+END_OF_OUTPUT = "<end_of_output>"
+ANSWER = "<answer>"
+END_OF_ANSWER = "<end_of_answer>"
+USER = "<|user|>"
+ASSISTANT = "<|assistant|>"
+MARKERS = (
+  CODE,
+  END_OF_STEP,
+  END_OF_CODE,
+  OUTPUT,
+  END_OF_OUTPUT,
+  ANSWER,
+  END_OF_ANSWER,
+  USER,
+  ASSISTANT,
+)
+
+# The markers at which generation stops, and what each one finishes.
+FINISHES: dict[str, Finish] = {
+  END_OF_STEP: "step",
+  END_OF_CODE: "code",
+  END_OF_ANSWER: "answer",
+}
+
+# What the model is shown of a step's output (paper's code: 1024, cut in the
+# middle).
+SHOWN_OUTPUT = 1024
+
+_OUTPUT_SPAN = re.compile(
+  re.escape(OUTPUT) + ".*?" + re.escape(END_OF_OUTPUT), re.DOTALL
+)
+_MARKER = re.compile("|".join(re.escape(marker) for marker in MARKERS))
+
+
+def problem_with(prefix: Prefix, text: str, finish: Finish) -> str | None:
+  """Says why a candidate cannot be the next node, or None if it can.
+
+  Args:
+    prefix: texts of the nodes before it.
+    text: what the policy wrote, its closing marker included.
+    finish: which marker closed it.
+
+  Returns:
+    A short reason, or None.
+  """
+  if finish not in FINISHES.values():
+    return f"no closing marker ({finish})"
+  closed = bool(prefix) and END_OF_CODE in prefix[-1]
+  if (finish == "answer") != closed:
+    return "an answer must follow code" if not closed else "code after code"
+  if finish == "answer":
+    opening, inner = ANSWER, END_OF_ANSWER
+  else:
+    opening = "" if prefix else CODE
+    inner = END_OF_STEP if finish == "step" else END_OF_CODE
+  expected = [opening, inner] if opening else [inner]
+  if _MARKER.findall(text) != expected:
+    return "markers out of order"
+  if not text.strip().startswith(opening):
+    return f"does not start with {opening}"
+  if finish == "answer":
+    return None if "\\boxed{" in text else "no boxed answer"
+  return None if code_of(text).strip() else "no code"
+
+
+def code_of(text: str) -> str:
+  """Returns the Python of one node's text: markers and output removed."""
+  return _MARKER.sub("", _OUTPUT_SPAN.sub("", text))
+
+
+def program(prefix: Prefix) -> list[str]:
+  """Returns the code of each node of a prefix, oldest first."""
+  return [code_of(text) for text in prefix if ANSWER not in text]
+
+
+def with_output(text: str, stdout: str) -> str:
+  """Appends the interpreter's output to a node that closed the code."""
+  shown = stdout.strip("\n")
+  if len(shown) > SHOWN_OUTPUT:
+    half = SHOWN_OUTPUT // 2
+    shown = shown[:half] + "..." + shown[-half:]
+  # Output is data: a marker printed by a program must not act as one.
+  shown = _MARKER.sub(lambda match: match.group().replace("<", "< "), shown)
+  return f"{text}\n{OUTPUT}{shown}{END_OF_OUTPUT}\n"
+
+
+def output_spans(text: str) -> list[tuple[int, int]]:
+  """Returns [start, end) of what the policy did not write: output spans."""
+  spans = []
+  for match in _OUTPUT_SPAN.finditer(text):
+    start, end = match.span()
+    # `with_output` wrote the line breaks around the span too.
+    start -= text[start - 1 : start] == "\n"
+    end += text[end : end + 1] == "\n"
+    spans.append((start, end))
+  return spans
