@@ -57,7 +57,7 @@ SHOWN_OUTPUT = 1024
 _OUTPUT_SPAN = re.compile(
   re.escape(OUTPUT) + ".*?" + re.escape(END_OF_OUTPUT), re.DOTALL
 )
-_MARKER = re.compile("|".join(re.escape(marker) for marker in MARKERS))
+MARKER = re.compile("|".join(re.escape(marker) for marker in MARKERS))
 
 
 def problem_with(prefix: Prefix, text: str, finish: Finish) -> str | None:
@@ -82,7 +82,7 @@ def problem_with(prefix: Prefix, text: str, finish: Finish) -> str | None:
     opening = "" if prefix else CODE
     inner = END_OF_STEP if finish == "step" else END_OF_CODE
   expected = [opening, inner] if opening else [inner]
-  if _MARKER.findall(text) != expected:
+  if MARKER.findall(text) != expected:
     return "markers out of order"
   if not text.strip().startswith(opening):
     return f"does not start with {opening}"
@@ -93,7 +93,7 @@ def problem_with(prefix: Prefix, text: str, finish: Finish) -> str | None:
 
 def code_of(text: str) -> str:
   """Returns the Python of one node's text: markers and output removed."""
-  return _MARKER.sub("", _OUTPUT_SPAN.sub("", text))
+  return MARKER.sub("", _OUTPUT_SPAN.sub("", text))
 
 
 def program(prefix: Prefix) -> list[str]:
@@ -108,7 +108,7 @@ def with_output(text: str, stdout: str) -> str:
     half = SHOWN_OUTPUT // 2
     shown = shown[:half] + "..." + shown[-half:]
   # Output is data: a marker printed by a program must not act as one.
-  shown = _MARKER.sub(lambda match: match.group().replace("<", "< "), shown)
+  shown = MARKER.sub(lambda match: match.group().replace("<", "< "), shown)
   return f"{text}\n{OUTPUT}{shown}{END_OF_OUTPUT}\n"
 
 
