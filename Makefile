@@ -1,0 +1,40 @@
+# make demo   four rounds of self-evolution with a small model, on a CPU
+# make test   lint, then every test
+# make lint   ruff, check and format
+# make clean  remove the environment and caches (runs/ is kept)
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+WORKDIR ?= runs/tiny
+CONFIG ?= configs/tiny.py
+# A word of the test files to run, e.g. `make test TESTS=search`. Empty: all.
+TESTS ?=
+# Override to use an accelerator: `make demo JAX_PLATFORMS=tpu`.
+JAX_PLATFORMS ?= cpu
+export JAX_PLATFORMS
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.stamp
+	$(RUN) -m rstar_jax.main --config=$(CONFIG) --workdir=$(WORKDIR)
+
+test: lint
+	$(RUN) tests/run.py $(TESTS)
+
+lint: $(VENV)/.stamp
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+$(VENV)/.stamp: setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "rstar_jax needs Python 3.11 or later, and $(PYTHON) is not:" \
+	  "install one, or name it with make PYTHON=..." >&2; exit 1; }
+	@echo "Building $(VENV); the first time this takes some minutes."
+	$(PYTHON) -m venv --clear $(VENV)
+	$(RUN) -m pip install --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

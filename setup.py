@@ -1,0 +1,71 @@
+"""Packaging of rstar_jax: floors only, so that pip picks what a Python has."""
+
+import pathlib
+import re
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+
+# Python 3.11 stops at jax 0.10.2 with flax 0.12.8; later Pythons get later
+# ones. Both are supported, hence floors and, but for orbax, no ceilings.
+REQUIRED = [
+  "absl-py",
+  "array_record",
+  "etils[epath]",
+  "flax>=0.12.8",
+  "grain",
+  "jax>=0.10",
+  # transformers calls it for chat templates and does not require it.
+  "jinja2",
+  "math-verify>=0.9",
+  "ml_collections",
+  "numpy",
+  "optax",
+  # Its v1 API, used here, moves to the top level in 1.0.
+  "orbax-checkpoint>=0.12,<1",
+  "rich",
+  "safetensors",
+  "sympy",
+  "tensorboardX",
+  "tensorflow-datasets>=4.9.10",
+  "tokenizers",
+  "tqdm",
+  "transformers>=5",
+]
+
+EXTRAS = {
+  # ruff's formatting may change with its minor version.
+  "test": ["chex", "hypothesis", "mctx", "ruff>=0.17,<0.18"],
+  "tpu": ["jax[tpu]>=0.10"],
+}
+
+
+def read_version() -> str:
+  """Returns `__version__` without importing the package."""
+  text = (ROOT / "rstar_jax" / "__init__.py").read_text()
+  return re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE).group(1)
+
+
+def read_readme() -> str:
+  """Returns the README, "" where only the package was copied."""
+  readme = ROOT / "README.md"
+  return readme.read_text() if readme.exists() else ""
+
+
+setuptools.setup(
+  name="rstar_jax",
+  version=read_version(),
+  description=(
+    "rStar-Math in JAX: small language models that teach themselves to reason"
+  ),
+  long_description=read_readme(),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=setuptools.find_packages(include=["rstar_jax", "rstar_jax.*"]),
+  # The base model that a run starts from: a folder of Hugging Face files.
+  package_data={"rstar_jax": ["bootstrap/*"]},
+  install_requires=REQUIRED,
+  extras_require=EXTRAS,
+)
