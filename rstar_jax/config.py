@@ -14,11 +14,13 @@ class ModelConfig:
 
   # Number of token embeddings, padding included.
   vocab_size: int = 512
+  # Decoder layers.
   num_layers: int = 4
   # Width of the residual stream (D).
   embed_dim: int = 128
-  # Query heads (N) and key/value heads (K); K divides N.
+  # Query heads (N).
   num_heads: int = 4
+  # Key/value heads (K); K divides N.
   num_kv_heads: int = 2
   # Width of one head (H).
   head_dim: int = 32
@@ -34,8 +36,9 @@ class ModelConfig:
   tied_embeddings: bool = True
   # Longest sequence the model is used with, in tokens.
   max_length: int = 512
-  # dtype of activations, and of parameters in memory.
+  # dtype of activations.
   dtype: str = "float32"
+  # dtype of parameters in memory.
   param_dtype: str = "float32"
   # Recompute each layer in the backward pass (saves memory, costs time).
   remat: bool = False
@@ -45,8 +48,11 @@ class ModelConfig:
 class MeshConfig:
   """Devices along each mesh axis; -1 takes what is left."""
 
+  # Copies of the model, each with its part of the batch.
   data: int = -1
+  # Parts that parameters and optimiser state are cut into while at rest.
   fsdp: int = 1
+  # Parts that each matrix product is cut into.
   tensor: int = 1
 
 
@@ -71,8 +77,9 @@ class DataConfig:
   seed: int = 0
   # What a line that cannot be read does: "skip" it with a warning, or "raise".
   on_error: Literal["skip", "raise"] = "raise"
-  # Field names in the file.
+  # Name of the question's field in the file.
   question_field: str = "question"
+  # Name of the answer's field in the file.
   answer_field: str = "answer"
 
 
@@ -173,9 +180,11 @@ class TrainConfig:
   schedule: Literal["linear", "cosine", "constant"] = "linear"
   # Updates of linear warm-up, as a share of all updates.
   warmup: float = 0.0
-  # AdamW.
+  # AdamW: decoupled weight decay, of matrices only.
   weight_decay: float = 0.1
+  # AdamW: decay of the first moment.
   b1: float = 0.9
+  # AdamW: decay of the second moment.
   b2: float = 0.95
   # Largest global norm of the gradient.
   clip: float = 1.0
@@ -194,8 +203,9 @@ class ExtractConfig:
   # Problems whose trajectories are correct less often than this are left out
   # (the paper drops synthetic problems under 0.5; 0 keeps all).
   min_correct_share: float = 0.0
-  # Positives and negatives per step (paper: 2 x 2).
+  # Positives per step, the siblings of highest Q (paper: 2).
   positives: int = 2
+  # Negatives per step, the siblings of lowest Q (paper: 2).
   negatives: int = 2
   # Smallest difference of Q within a pair (released code: 0.5).
   min_margin: float = 0.0
@@ -209,6 +219,7 @@ class ExtractConfig:
 class EvalConfig:
   """What is measured after each round, on held-out problems."""
 
+  # Problems that are measured; none of them is trained on.
   data: DataConfig = dataclasses.field(
     default_factory=lambda: DataConfig(source="synthetic:test", count=300)
   )
@@ -229,7 +240,9 @@ class EvalConfig:
 class RoundConfig:
   """What one round of self-evolution does differently from `search`."""
 
+  # Root-to-leaf descents per tree.
   rollouts: int = 16
+  # Candidates sampled at each expansion.
   candidates: int = 8
   # "ppm" uses the previous round's PPM and so is not for round 1.
   annotation: Literal["terminal", "ppm"] = "terminal"
@@ -248,22 +261,32 @@ class Config:
   seed: int = 0
   # Problems per shard, the unit of work and of loss when a run is killed.
   shard_size: int = 50
+  # The base model.
   policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
+  # Devices; -1 along an axis takes what is left.
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   # Training problems.
   train: DataConfig = dataclasses.field(default_factory=DataConfig)
+  # Search over training problems; each round overrides some of it.
   search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
+  # Generation, in the rounds and in evaluation.
   engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
+  # Execution of the policy's code.
   sandbox: SandboxConfig = dataclasses.field(default_factory=SandboxConfig)
+  # Comparison of answers with the gold ones.
   grader: GraderConfig = dataclasses.field(default_factory=GraderConfig)
+  # What of the trees becomes training data.
   extract: ExtractConfig = dataclasses.field(default_factory=ExtractConfig)
+  # Training of the policy.
   sft: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+  # Training of the PPM.
   ppm: TrainConfig = dataclasses.field(
     default_factory=lambda: TrainConfig(epochs=1, batch_size=512)
   )
   # What the PPM is: the paper trains through tanh; the released code trains
   # raw values and applies tanh(x / 5) at inference.
   ppm_head: Literal["tanh", "logit"] = "tanh"
+  # Evaluation after each round.
   eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
   # The rounds, first to last (paper section 3.4).
   rounds: tuple[RoundConfig, ...] = (
@@ -304,7 +327,10 @@ def validate(config: Config) -> None:
       len(buckets) > 0 and list(buckets) == sorted(set(buckets)),
       f"config.engine.{name}={buckets} must increase",
     )
-  for name, search in (("search", config.search), ("eval.search", config.eval.search)):
+  for name, search in (
+    ("search", config.search),
+    ("eval.search", config.eval.search),
+  ):
     for field in ("rollouts", "candidates", "max_depth", "slots", "groups"):
       check(
         getattr(search, field) > 0, f"config.{name}.{field} must be at least 1"
