@@ -2,15 +2,19 @@
 
 The defaults of the search and of training are the paper's; a config file says
 what differs. Dataclasses are mutable because `--config.search.c=1` assigns.
+What makes a config valid is in `validation.py`.
 """
 
 import dataclasses
 from typing import Literal
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(kw_only=True, unsafe_hash=True)
 class ModelConfig:
-  """A decoder of the Qwen2 family; names as in `transformers`."""
+  """A decoder of the Qwen2 family.
+
+  Hashable, since a module that holds one is a static argument of `jax.jit`.
+  """
 
   # Number of token embeddings, padding included.
   vocab_size: int = 512
@@ -180,6 +184,9 @@ class TrainConfig:
   schedule: Literal["linear", "cosine", "constant"] = "linear"
   # Updates of linear warm-up, as a share of all updates.
   warmup: float = 0.0
+  # "muon" orthogonalises the updates of the matrices inside the layers and
+  # leaves the rest to AdamW (quicker for a small model, e.g. the bootstrap's).
+  optimizer: Literal["adamw", "muon"] = "adamw"
   # AdamW: decoupled weight decay, of matrices only.
   weight_decay: float = 0.1
   # AdamW: decay of the first moment.
@@ -297,47 +304,3 @@ class Config:
       candidates=16, annotation="ppm", trees=2, extra_rollouts=(64, 128)
     ),
   )
-
-
-def validate(config: Config) -> None:
-  """Raises ValueError, with one clear line, for a config that cannot run."""
-
-  def check(condition: bool, message: str) -> None:
-    if not condition:
-      raise ValueError(message)
-
-  check(len(config.rounds) > 0, "config.rounds is empty: give at least one")
-  check(
-    config.rounds[0].annotation == "terminal",
-    "config.rounds[0].annotation must be 'terminal': round 1 has no PPM yet",
-  )
-  check(config.shard_size > 0, "config.shard_size must be at least 1")
-  for name in ("sft", "ppm"):
-    train = getattr(config, name)
-    check(
-      train.batch_size % train.accumulate == 0,
-      f"config.{name}.accumulate={train.accumulate} must divide "
-      f"config.{name}.batch_size={train.batch_size}",
-    )
-    check(train.epochs > 0, f"config.{name}.epochs must be at least 1")
-  engine = config.engine
-  for name in ("prefix_buckets", "leaf_buckets"):
-    buckets = getattr(engine, name)
-    check(
-      len(buckets) > 0 and list(buckets) == sorted(set(buckets)),
-      f"config.engine.{name}={buckets} must increase",
-    )
-  for name, search in (
-    ("search", config.search),
-    ("eval.search", config.eval.search),
-  ):
-    for field in ("rollouts", "candidates", "max_depth", "slots", "groups"):
-      check(
-        getattr(search, field) > 0, f"config.{name}.{field} must be at least 1"
-      )
-  for index, each in enumerate(config.rounds):
-    for field in ("rollouts", "candidates", "trees"):
-      check(
-        getattr(each, field) > 0,
-        f"config.rounds[{index}].{field} must be at least 1",
-      )

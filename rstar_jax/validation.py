@@ -1,0 +1,155 @@
+"""Whether a config can run: types, ranges, and rules between fields.
+
+Everything here is found before any work is done, and said in one line that
+names the field, its value and what would be right.
+"""
+
+import dataclasses
+import operator
+import typing
+
+from rstar_jax import config as config_lib
+
+_SEARCH = ("rollouts", "candidates", "max_depth", "slots", "groups")
+_TRAIN = (
+  "epochs",
+  "batch_size",
+  "accumulate",
+  "length",
+  "learning_rate",
+  "checkpoint_every",
+  "log_every",
+)
+_POSITIVE = (
+  "shard_size",
+  "sandbox.workers",
+  "sandbox.wall_seconds",
+  "sandbox.memory_bytes",
+  "sandbox.output_bytes",
+  "grader.workers",
+  "grader.seconds",
+  "engine.max_step_tokens",
+  "extract.sft_per_problem",
+  "extract.positives",
+  "extract.negatives",
+  "eval.samples",
+  *(
+    f"{name}.{field}" for name in ("search", "eval.search") for field in _SEARCH
+  ),
+  *(f"{name}.{field}" for name in ("sft", "ppm") for field in _TRAIN),
+)
+_NOT_NEGATIVE = (
+  "train.count",
+  "eval.data.count",
+  "search.c",
+  "eval.search.c",
+  "engine.temperature",
+  "engine.top_k",
+  "extract.min_margin",
+  "extract.max_pairs_per_problem",
+)
+
+
+def validate(config: config_lib.Config) -> None:
+  """Checks everything that can be checked before a run.
+
+  Args:
+    config: a whole config, as a file and the command line made it.
+
+  Raises:
+    ValueError: one line, about the first field that cannot be right.
+  """
+  check_type("config", config, config_lib.Config)
+  for name in _POSITIVE:
+    value = operator.attrgetter(name)(config)
+    _check(value > 0, f"config.{name}={value} must be above 0")
+  for name in _NOT_NEGATIVE:
+    value = operator.attrgetter(name)(config)
+    _check(value >= 0, f"config.{name}={value} must not be below 0")
+  _check_rounds(config)
+  _check_engine(config.engine)
+  for name in ("sft", "ppm"):
+    train = getattr(config, name)
+    _check(
+      train.batch_size % train.accumulate == 0,
+      f"config.{name}.accumulate={train.accumulate} must divide "
+      f"config.{name}.batch_size={train.batch_size}",
+    )
+    _check(
+      0 <= train.warmup <= 1,
+      f"config.{name}.warmup={train.warmup} is a share, from 0 to 1",
+    )
+  for name, data in (("train", config.train), ("eval.data", config.eval.data)):
+    _check(
+      data.count > 0 or not data.source.startswith("synthetic:"),
+      f"config.{name}.count must be above 0: {data.source} has no end",
+    )
+
+
+def check_type(name: str, value, declared) -> None:
+  """Compares a value, and all that it holds, with a declared type.
+
+  Args:
+    name: what to call the value in an error.
+    value: anything.
+    declared: bool, int, float, str, a Literal, a tuple[T, ...] of these, or a
+      dataclass of these.
+
+  Raises:
+    ValueError: one line, about the first value of another type.
+  """
+  arguments = typing.get_args(declared)
+  if typing.get_origin(declared) is typing.Literal:
+    choices = ", ".join(map(repr, arguments))
+    _check(value in arguments, f"{name}={value!r} must be one of {choices}")
+  elif typing.get_origin(declared) is tuple:
+    _check(isinstance(value, tuple), f"{name}={value!r} must be a tuple")
+    for index, each in enumerate(value):
+      check_type(f"{name}[{index}]", each, arguments[0])
+  elif dataclasses.is_dataclass(declared) and isinstance(value, declared):
+    for field, hint in typing.get_type_hints(declared).items():
+      check_type(f"{name}.{field}", getattr(value, field), hint)
+  else:
+    # Python has bool under int, and an int is as good as a float.
+    accepted = (int, float) if declared is float else declared
+    fits = isinstance(value, accepted)
+    if isinstance(value, bool):
+      fits = declared is bool
+    _check(fits, f"{name}={value!r} must be of type {declared.__name__}")
+
+
+def _check_rounds(config: config_lib.Config) -> None:
+  _check(len(config.rounds) > 0, "config.rounds is empty: give at least one")
+  _check(
+    config.rounds[0].annotation == "terminal",
+    "config.rounds[0].annotation must be 'terminal': round 1 has no PPM yet",
+  )
+  for index, each in enumerate(config.rounds):
+    name = f"config.rounds[{index}]"
+    for field in ("rollouts", "candidates", "trees"):
+      value = getattr(each, field)
+      _check(value > 0, f"{name}.{field}={value} must be above 0")
+    _check(
+      all(extra > 0 for extra in each.extra_rollouts),
+      f"{name}.extra_rollouts={each.extra_rollouts} must all be above 0",
+    )
+
+
+def _check_engine(engine: config_lib.EngineConfig) -> None:
+  _check(
+    0 < engine.top_p <= 1,
+    f"config.engine.top_p={engine.top_p} must be above 0 and at most 1",
+  )
+  for name in ("prefix_buckets", "leaf_buckets"):
+    buckets = getattr(engine, name)
+    _check(
+      len(buckets) > 0
+      and buckets[0] > 0
+      and list(buckets) == sorted(set(buckets)),
+      f"config.engine.{name}={buckets} must be above 0 and increase",
+    )
+
+
+def _check(condition: bool, message: str) -> None:
+  if not condition:
+    raise ValueError(message)
