@@ -1,0 +1,190 @@
+"""The decoder, with an LM head (the policy) or a scalar head (the PPM)."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rstar_jax.config import ModelConfig
+from rstar_jax.models import layers
+
+Head = Literal["lm", "tanh", "logit"]
+
+# (layer, q, k, v) -> mixed values; see layers.Attend.
+AttendLayer = Callable[[int, jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+def score_weight(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
+  """Declares a scalar head, [D]: of unit features, raw values of about 0.1."""
+  dim = config.embed_dim
+  return layers.weight(rngs, (dim,), ("embed",), config, scale=0.1 * dim**-0.5)
+
+
+class Transformer(nnx.Module):
+  """A causal decoder of the Qwen2 family.
+
+  Attributes:
+    config: a copy of the config that it was made with.
+    head: "lm" gives logits; "tanh" values tanh(raw) (paper section 3.3);
+      "logit" values tanh(raw / 5), the released code's, trained on raw.
+  """
+
+  def __init__(self, config: ModelConfig, *, head: Head = "lm", rngs: nnx.Rngs):
+    if config.num_heads % config.num_kv_heads:
+      raise ValueError(
+        f"num_kv_heads={config.num_kv_heads} must divide "
+        f"num_heads={config.num_heads}"
+      )
+    if head not in ("lm", "tanh", "logit"):
+      raise ValueError(f"head={head!r} must be 'lm', 'tanh' or 'logit'")
+    # A copy, since a later change of the caller's must not reach a traced
+    # module (the config is part of the graph definition's hash).
+    self.config = dataclasses.replace(config)
+    self.head = head
+    v, d = config.vocab_size, config.embed_dim
+    self.embedding = layers.weight(rngs, (v, d), ("vocab", "embed"), config)
+    self.layers = nnx.List(
+      [layers.Block(config, rngs) for _ in range(config.num_layers)]
+    )
+    self.norm = layers.RMSNorm(config)
+    if head != "lm":
+      self.score = score_weight(config, rngs)
+    elif not config.tied_embeddings:
+      self.lm_head = layers.weight(rngs, (v, d), ("vocab", "embed"), config)
+
+  def trunk(
+    self,
+    tokens: jax.Array,
+    positions: jax.Array,
+    attend: AttendLayer,
+    *,
+    remat: bool = False,
+  ) -> jax.Array:
+    """Runs the layers with the caller's attention.
+
+    Args:
+      tokens: int32 [...].
+      positions: int32, broadcastable to tokens.
+      attend: called once a layer with (layer, q [..., N, H], k and v
+        [..., K, H]), q and k rotated; returns [..., N, H].
+      remat: recompute each layer in the backward pass.
+
+    Returns:
+      [..., D] after the final norm, in config.dtype.
+    """
+    x = self.embedding.get_value()[tokens].astype(self.config.dtype)
+    angles = layers.rotary(positions, self.config)
+    for index, block in enumerate(self.layers):
+      run = functools.partial(
+        block, angles=angles, attend=functools.partial(attend, index)
+      )
+      x = jax.checkpoint(run)(x) if remat else run(x)
+    return self.norm(x)
+
+  def hidden(
+    self,
+    tokens: jax.Array,
+    *,
+    positions: jax.Array | None = None,
+    segment_ids: jax.Array | None = None,
+  ) -> jax.Array:
+    """Runs whole sequences.
+
+    Args:
+      tokens: int32 [B, T].
+      positions: int32 [B, T]; None is 0 to T - 1.
+      segment_ids: int32 [B, T]; a token attends only within its own segment
+        (0 is padding). None is one segment a row.
+
+    Returns:
+      [B, T, D] after the final norm, in config.dtype.
+    """
+    length = tokens.shape[1]
+    if positions is None:
+      positions = jnp.arange(length)[None]
+    mask = jnp.tril(jnp.ones((length, length), bool))[None]
+    if segment_ids is not None:
+      mask = mask & (segment_ids[:, :, None] == segment_ids[:, None, :])
+    return self.trunk(
+      tokens,
+      positions,
+      lambda _, q, k, v: layers.attend(q, k, v, mask),
+      remat=self.config.remat,
+    )
+
+  def logits(self, hidden: jax.Array) -> jax.Array:
+    """Returns float32 logits [..., V] of hidden [..., D]."""
+    if self.head != "lm":
+      raise ValueError(f"a model with head={self.head!r} has no LM head")
+    tied = self.config.tied_embeddings
+    kernel = (self.embedding if tied else self.lm_head).get_value()
+    return jnp.einsum(
+      "...d,vd->...v",
+      hidden,
+      kernel.astype(hidden.dtype),
+      preferred_element_type=jnp.float32,
+    )
+
+  def raw_values(self, hidden: jax.Array) -> jax.Array:
+    """Returns float32 values [...], before tanh, of hidden [..., D]."""
+    if self.head == "lm":
+      raise ValueError("a model with head='lm' has no scalar head")
+    return jnp.einsum(
+      "...d,d->...",
+      hidden.astype(jnp.float32),
+      self.score.get_value().astype(jnp.float32),
+    )
+
+  def values(self, hidden: jax.Array) -> jax.Array:
+    """Returns float32 values [...] in [-1, 1] of hidden [..., D]."""
+    raw = self.raw_values(hidden)
+    return jnp.tanh(raw if self.head == "tanh" else raw / 5)
+
+  def __call__(
+    self,
+    tokens: jax.Array,
+    *,
+    positions: jax.Array | None = None,
+    segment_ids: jax.Array | None = None,
+  ) -> jax.Array:
+    """Returns float32 logits [B, T, V], or values [B, T] of a scalar head.
+
+    Args:
+      tokens: int32 [B, T].
+      positions: see `hidden`.
+      segment_ids: see `hidden`.
+    """
+    hidden = self.hidden(tokens, positions=positions, segment_ids=segment_ids)
+    return self.logits(hidden) if self.head == "lm" else self.values(hidden)
+
+
+def ppm_from_policy(
+  policy: Transformer,
+  head: Literal["tanh", "logit"] = "tanh",
+  *,
+  rngs: nnx.Rngs,
+) -> Transformer:
+  """Makes a PPM of a policy: its trunk, and a fresh scalar head.
+
+  Args:
+    policy: left as it is; the trunk's arrays are copied.
+    head: the form of the values, see `Transformer`.
+    rngs: initialises the scalar head.
+
+  Returns:
+    A model of the same config.
+  """
+  graphdef, params = nnx.split(
+    nnx.eval_shape(
+      lambda: Transformer(policy.config, head=head, rngs=nnx.Rngs(0))
+    )
+  )
+  trunk = dict(nnx.to_flat_state(nnx.split(policy)[1]))
+  trunk["score",] = score_weight(policy.config, rngs)
+  for path, variable in nnx.to_flat_state(params):
+    variable.set_value(jnp.copy(trunk[path].get_value()))
+  return nnx.merge(graphdef, params)
