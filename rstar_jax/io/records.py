@@ -1,0 +1,264 @@
+"""Records on disk: JSONL shards that check themselves, and manifests.
+
+A stage writes shards, each under another name first and renamed when it is on
+the disk, and its manifest last; a run killed at any instant therefore leaves
+the old state or the new one, never half of one. The bytes follow from the rows
+alone (sorted keys, no time, no host), so a resumed run can be compared with a
+straight one byte for byte.
+
+A shard's last line is a footer with the number of rows and the SHA-256 of the
+lines before it; a manifest lists each file of its folder with size and
+SHA-256, and carries the SHA-256 of itself.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+from etils import epath
+
+MANIFEST = "MANIFEST.json"
+
+_FOOTER = "footer"
+_CHUNK = 1 << 20
+
+
+class CorruptShard(ValueError):
+  """A shard that is missing, cut or changed; the message names it."""
+
+
+def shard_name(index: int, total: int) -> str:
+  """Returns the file name of shard `index` (from 0) of `total`.
+
+  Raises:
+    ValueError: if index is not in [0, total).
+  """
+  if not 0 <= index < total:
+    raise ValueError(f"shard index {index} is not in [0, {total})")
+  return f"shard-{index:05d}-of-{total:05d}.jsonl"
+
+
+def write_shard(path: epath.PathLike, rows: Iterable[Mapping]) -> None:
+  """Writes rows as JSON lines and a footer, atomically.
+
+  Args:
+    path: the file; its folder is made if need be. It has one writer.
+    rows: JSON-able mappings; numpy values and dataclasses become plain ones.
+
+  Raises:
+    ValueError: for a row with NaN or infinity, which JSON cannot hold.
+  """
+  lines = [_line(row) for row in rows]
+  body = b"".join(lines)
+  footer = {"rows": len(lines), "sha256": hashlib.sha256(body).hexdigest()}
+  _write_atomic(epath.Path(path), body + _line({_FOOTER: footer}))
+
+
+def read_shard(path: epath.PathLike) -> list[dict]:
+  """Returns the rows of a shard after checking its footer.
+
+  Raises:
+    CorruptShard: if the file is missing, cut short or changed.
+  """
+  body = _checked_body(epath.Path(path))
+  return [json.loads(line) for line in body.splitlines()]
+
+
+def is_complete(path: epath.PathLike) -> bool:
+  """Says whether a shard exists and agrees with its footer."""
+  try:
+    _checked_body(epath.Path(path))
+  except CorruptShard:
+    return False
+  return True
+
+
+def write_json(path: epath.PathLike, obj: Any) -> None:
+  """Writes one JSON document, atomically and with sorted keys.
+
+  Raises:
+    ValueError: for NaN or infinity.
+  """
+  text = json.dumps(
+    obj, sort_keys=True, indent=2, allow_nan=False, default=_plain
+  )
+  _write_atomic(epath.Path(path), text.encode() + b"\n")
+
+
+def write_manifest(
+  folder: epath.PathLike,
+  info: Mapping[str, Any],
+  files: Sequence[str] | None = None,
+) -> None:
+  """Writes a folder's manifest; to be called last, by one process.
+
+  What writers that were killed left half written is removed first.
+
+  Args:
+    folder: the finished folder.
+    info: what else the manifest says; JSON-able.
+    files: names relative to `folder` to list; None lists every file below it.
+
+  Raises:
+    ValueError: if `info` uses a key of the manifest's own.
+    FileNotFoundError: if a file of `files` is missing.
+  """
+  folder = epath.Path(folder)
+  if taken := {"files", "sha256"} & set(info):
+    raise ValueError(f"manifest info may not use the keys {sorted(taken)}")
+  if files is None:
+    files = _sweep(folder)
+  listed = {}
+  for name in sorted(files):
+    size, digest = _digest(folder / name)
+    listed[name] = {"size": size, "sha256": digest}
+  manifest = {**info, "files": listed}
+  write_json(
+    folder / MANIFEST,
+    {**manifest, "sha256": hashlib.sha256(_line(manifest)).hexdigest()},
+  )
+
+
+def read_manifest(folder: epath.PathLike) -> dict | None:
+  """Returns a folder's manifest if the folder is whole.
+
+  Args:
+    folder: a folder that a stage writes.
+
+  Returns:
+    The `info` it was written with, plus "files" {name: {"size", "sha256"}}.
+    None if there is no manifest, or if it or a listed file is missing or
+    changed (the log says which): the stage is then to be made again.
+  """
+  folder = epath.Path(folder)
+  path = folder / MANIFEST
+  if not path.exists():
+    return None
+  try:
+    manifest = json.loads(path.read_bytes())
+    digest = manifest.pop("sha256")
+    listed = manifest["files"]
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    logging.warning("%s is not a manifest (%r): remaking it", path, error)
+    return None
+  if hashlib.sha256(_line(manifest)).hexdigest() != digest:
+    logging.warning("%s has changed since it was written: remaking it", path)
+    return None
+  for name, expected in listed.items():
+    if not (folder / name).exists():
+      logging.warning("%s lists %s, which is missing: remaking it", path, name)
+      return None
+    size, digest = _digest(folder / name)
+    if (size, digest) != (expected["size"], expected["sha256"]):
+      logging.warning(
+        "%s lists %s, which has changed (%d bytes then, %d now): remaking it",
+        path,
+        name,
+        expected["size"],
+        size,
+      )
+      return None
+  return manifest
+
+
+def _line(row: Any) -> bytes:
+  # ASCII, so that lone surrogates and exotic line breaks survive.
+  text = json.dumps(
+    row,
+    sort_keys=True,
+    separators=(",", ":"),
+    allow_nan=False,
+    default=_plain,
+  )
+  return text.encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, np.generic):
+    return value.item()
+  if isinstance(value, np.ndarray):
+    return value.tolist()
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    return dataclasses.asdict(value)
+  raise TypeError(f"{type(value).__name__} is not JSON-able: {value!r}")
+
+
+def _checked_body(path: epath.Path) -> bytes:
+  """Returns the bytes before the footer, or raises CorruptShard."""
+
+  def corrupt(reason: str) -> CorruptShard:
+    return CorruptShard(f"{path}: {reason}; delete it to have it made again")
+
+  if not path.exists():
+    raise CorruptShard(f"{path}: no such shard")
+  data = path.read_bytes()
+  if not data.endswith(b"\n"):
+    raise corrupt("the last line is cut short")
+  start = data.rfind(b"\n", 0, -1) + 1
+  body = data[:start]
+  try:
+    footer = json.loads(data[start:])[_FOOTER]
+    rows, digest = footer["rows"], footer["sha256"]
+  except (ValueError, KeyError, TypeError):
+    raise corrupt("the last line is not a footer") from None
+  count = body.count(b"\n")
+  if count != rows:
+    raise corrupt(f"the footer counts {rows} rows, the file has {count}")
+  if hashlib.sha256(body).hexdigest() != digest:
+    raise corrupt("the rows do not match the footer's sha256")
+  return body
+
+
+def _write_atomic(path: epath.Path, data: bytes) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if "://" in os.fspath(path):
+    # An object store shows an object only once it is whole.
+    path.write_bytes(data)
+    return
+  temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+  try:
+    with open(temporary, "xb") as file:
+      file.write(data)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
+  # The new name must survive a power cut too.
+  descriptor = os.open(path.parent, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
+def _sweep(folder: epath.Path) -> list[str]:
+  """Lists the files below a folder and removes abandoned temporaries."""
+  names, stack = [], [""]
+  while stack:
+    prefix = stack.pop()
+    for entry in (folder / prefix if prefix else folder).iterdir():
+      name = f"{prefix}/{entry.name}" if prefix else entry.name
+      if entry.is_dir():
+        stack.append(name)
+      elif entry.name.startswith(".") and entry.name.endswith(".tmp"):
+        entry.unlink()
+      elif name != MANIFEST:
+        names.append(name)
+  return names
+
+
+def _digest(path: epath.Path) -> tuple[int, str]:
+  size, digest = 0, hashlib.sha256()
+  with path.open("rb") as file:
+    while chunk := file.read(_CHUNK):
+      size += len(chunk)
+      digest.update(chunk)
+  return size, digest.hexdigest()
