@@ -1,0 +1,96 @@
+"""Losses: pure functions of float32 logits or values, with explicit masks.
+
+Each returns (sum, count), both float32 scalars, and never a mean: gradient
+accumulation and padding rows stay exact, because sums of micro-batches add
+up to the sums of the whole batch. The loss of a batch is sum / count.
+
+Letters: B sequences, T tokens, V vocabulary, P pairs or scored prefixes.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def masked_nll(
+  logits: jax.Array, targets: jax.Array, mask: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Sums the negative log-likelihood of the targets under the mask.
+
+  Args:
+    logits: [B, T, V], any float dtype; the softmax runs in float32.
+    targets: int [B, T] in [0, V); ignored where the mask is 0.
+    mask: [B, T], 1 where the target counts. Its values weight the terms.
+
+  Returns:
+    The sum over B and T of mask * -log softmax(logits)[target], in nats, and
+    the sum of the mask.
+  """
+  logits = logits.astype(jnp.float32)
+  mask = mask.astype(jnp.float32)
+  picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  nll = jax.nn.logsumexp(logits, axis=-1) - picked
+  # `where` and not a product: a padding row's logits may be anything.
+  return jnp.sum(jnp.where(mask > 0, mask * nll, 0.0)), jnp.sum(mask)
+
+
+def bradley_terry(
+  chosen: jax.Array, rejected: jax.Array, weight: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Sums weight * -log sigmoid(chosen - rejected) (paper Eq. 4).
+
+  Eq. 4 is -1/(2x2) E[log sigmoid(r_pos - r_neg)]. The 1/(2x2) is the pair's
+  weight, 1 / (positives x negatives) of its group, and E is the mean over
+  pairs: divide the sum by the count. The mean is over pairs and not over
+  weights, so a group with many pairs does not outvote one with few.
+
+  Args:
+    chosen: values of the preferred sides, [P].
+    rejected: values of the other sides, [P].
+    weight: [P], above 0; 0 marks a padding pair.
+
+  Returns:
+    The weighted sum, in nats, and the number of pairs of weight above 0.
+  """
+  weight = weight.astype(jnp.float32)
+  margin = chosen.astype(jnp.float32) - rejected.astype(jnp.float32)
+  terms = jnp.where(weight > 0, -weight * jax.nn.log_sigmoid(margin), 0.0)
+  return jnp.sum(terms), jnp.sum(weight > 0, dtype=jnp.float32)
+
+
+def orm(
+  raw: jax.Array, outcome: jax.Array, weight: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Sums the binary cross entropy of an outcome reward model.
+
+  Args:
+    raw: values before tanh, [P], read as logits of "this solution is correct".
+    outcome: [P] in [0, 1]; 1 is correct.
+    weight: [P]; 0 marks padding.
+
+  Returns:
+    The weighted sum, in nats, and the number of terms of weight above 0.
+  """
+  raw, outcome = raw.astype(jnp.float32), outcome.astype(jnp.float32)
+  weight = weight.astype(jnp.float32)
+  terms = outcome * jax.nn.softplus(-raw) + (1 - outcome) * jax.nn.softplus(raw)
+  terms = jnp.where(weight > 0, weight * terms, 0.0)
+  return jnp.sum(terms), jnp.sum(weight > 0, dtype=jnp.float32)
+
+
+def pqm(
+  values: jax.Array, q_values: jax.Array, weight: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Sums the squared error against Q-values (paper's PQM ablation, Table 8).
+
+  Args:
+    values: [P] in [-1, 1].
+    q_values: targets, [P] in [-1, 1].
+    weight: [P]; 0 marks padding.
+
+  Returns:
+    The weighted sum of squares and the number of terms of weight above 0.
+  """
+  weight = weight.astype(jnp.float32)
+  error = values.astype(jnp.float32) - q_values.astype(jnp.float32)
+  terms = jnp.where(weight > 0, weight * jnp.square(error), 0.0)
+  return jnp.sum(terms), jnp.sum(weight > 0, dtype=jnp.float32)

@@ -1,0 +1,259 @@
+"""The training loop: batches in, checkpoints and metrics out.
+
+A run that is killed and started again with the same arguments goes on from its
+newest checkpoint and ends in the same bytes as a run that was not.
+"""
+
+import contextlib
+import math
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from flax import nnx
+
+from rstar_jax.config import TrainConfig
+from rstar_jax.io import checkpoints as checkpoints_lib
+from rstar_jax.io import metrics as metrics_lib
+from rstar_jax.train import state as state_lib
+from rstar_jax.train.state import TrainState
+
+StepFn = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
+
+# Updates sent to the device ahead of the one that is being waited for.
+_AHEAD = 2
+
+
+class NonFiniteLoss(FloatingPointError):
+  """The loss of an update is NaN or infinite."""
+
+
+class Preempted(SystemExit):
+  """SIGTERM came: the state is saved, and the process should end.
+
+  As a SystemExit it ends an unaware program with the usual code, 143.
+  """
+
+  def __init__(self, name: str, step: int):
+    super().__init__(128 + signal.SIGTERM)
+    self.name, self.step = name, step
+
+  def __str__(self) -> str:
+    return (
+      f"{self.name}: stopped by SIGTERM after update {self.step}; run the "
+      "same command again to go on"
+    )
+
+
+def fit(
+  state: TrainState,
+  step_fn: StepFn,
+  batch_at: Callable[[int], dict[str, np.ndarray]],
+  num_steps: int,
+  *,
+  config: TrainConfig,
+  folder: str | pathlib.Path | None = None,
+  writer: metrics_lib.Writer | None = None,
+  name: str = "train",
+  progress: bool = True,
+  place: Callable[[Any], Any] | None = None,
+) -> TrainState:
+  """Trains until `num_steps` updates have been made in all.
+
+  Args:
+    state: where to start if `folder` holds no checkpoint. Consumed: its arrays
+      are donated to the first update.
+    step_fn: pure update, jitted here; returns metrics with "loss" and "count".
+    batch_at: batch k, a function of k alone, for the update after k others.
+    num_steps: updates of the whole run, those before a restart included.
+    config: `checkpoint_every` and `log_every`.
+    folder: of the checkpoints; None keeps none.
+    writer: of the metrics; None writes none.
+    name: of this training in metrics and messages.
+    progress: whether to show progress.
+    place: puts a host batch onto the devices; None leaves it to jit.
+
+  Returns:
+    The state after the last update.
+
+  Raises:
+    NonFiniteLoss: a loss was NaN or infinite; nothing after it is saved.
+    Preempted: SIGTERM came; the update under way was finished and saved.
+    ValueError: `folder` holds checkpoints of another model or optimiser.
+  """
+  writer = writer or metrics_lib.NullWriter()
+  step_fn = jax.jit(step_fn, donate_argnums=0)
+  with contextlib.ExitStack() as stack:
+    saver = None
+    if folder is not None:
+      saver = stack.enter_context(checkpoints_lib.Checkpoints(folder))
+      restored = saver.restore_latest(state)
+      if restored is not None:
+        state = restored[1]
+        logging.info("%s: goes on after update %d", name, restored[0])
+    start = int(state.step)
+    if start >= num_steps:
+      return state
+    stop = stack.enter_context(_sigterm())
+    bar = (
+      stack.enter_context(
+        metrics_lib.progress(num_steps, name, start=start, unit="update")
+      )
+      if progress
+      else None
+    )
+    log = _Log(writer, name, bar)
+    for k in range(start, num_steps):
+      batch = batch_at(k)
+      tokens = _tokens(batch)
+      state, metrics = step_fn(state, place(batch) if place else batch)
+      log.add(k + 1, metrics, tokens)
+      done, last = k + 1, k + 1 == num_steps
+      stopping = _stops(stop, done)
+      save = last or stopping or done % config.checkpoint_every == 0
+      if save or done % config.log_every == 0 or done == start + 1:
+        log.flush()  # Before a save: a state that is not finite is not kept.
+      if saver is not None and save:
+        saver.save(done, state)
+      if stopping and not last:
+        raise Preempted(name, done)
+  return state
+
+
+def fit_model(
+  model: nnx.Module,
+  loss_fn: Callable[..., tuple[jax.Array, dict[str, jax.Array]]],
+  batch_at: Callable[[int], dict[str, np.ndarray]],
+  num_steps: int,
+  config: TrainConfig,
+  **options: Any,
+) -> Any:
+  """Trains a module in place: optimiser and update from the config, then fit.
+
+  Args:
+    model: its parameters are trained. If this raises, they are gone: they were
+      donated to the updates.
+    loss_fn: (model, batch) -> sum of losses, and sums of metrics with "count".
+    batch_at: batch k as a function of k alone.
+    num_steps: updates of the whole run.
+    config: all numbers of the training.
+    **options: folder, writer, name, progress, place: see `fit`.
+
+  Returns:
+    The same model.
+  """
+  tx = state_lib.optimizer(config, num_steps)
+  graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+  # A copy: another module may share these arrays (a PPM and its policy), and
+  # donation would take them away. The model lets go of its own at once.
+  params = jax.tree.map(jnp.copy, params)
+  nnx.update(model, params)
+
+  def on_params(params, batch):
+    return loss_fn(nnx.merge(graphdef, params, rest), batch)
+
+  state = fit(
+    state_lib.init(params, tx),
+    state_lib.make_step(on_params, tx, config.accumulate),
+    batch_at,
+    num_steps,
+    config=config,
+    **options,
+  )
+  nnx.update(model, state.params)
+  return model
+
+
+class _Log:
+  """Holds metrics on the device until they are asked for."""
+
+  def __init__(self, writer, name: str, bar):
+    self._writer, self._name, self._bar = writer, name, bar
+    self._held: list[tuple[int, dict[str, jax.Array]]] = []
+    self._tokens = 0
+    self._began = time.monotonic()
+
+  def add(self, step: int, metrics: dict[str, jax.Array], tokens: int) -> None:
+    self._held.append((step, metrics))
+    self._tokens += tokens
+    if len(self._held) > _AHEAD:
+      # Keeps the queue short: a stop is then quick and the progress true.
+      self._held[-1 - _AHEAD][1]["loss"].block_until_ready()
+    if self._bar is not None:
+      self._bar.update()
+
+  def flush(self) -> None:
+    """Fetches, checks, writes means over the updates since the last time."""
+    held = jax.device_get(self._held)
+    if not held:
+      return
+    for step, metrics in held:
+      if not math.isfinite(metrics["loss"]):
+        raise NonFiniteLoss(
+          f"{self._name}: the loss of update {step} is {metrics['loss']} "
+          f"(gradient norm {metrics.get('grad_norm', 'unknown')}); lower "
+          "learning_rate or clip, or look at that batch"
+        )
+    weights = np.array([m["count"] for _, m in held], np.float64)
+    weights /= max(weights.sum(), 1e-9)
+    means = {
+      key: float(
+        sum(w * m[key] for w, (_, m) in zip(weights, held, strict=True))
+      )
+      for key in held[0][1]
+      if key != "count"
+    }
+    seconds = max(time.monotonic() - self._began, 1e-9)
+    means["tokens_per_second"] = self._tokens / seconds
+    self._writer.write(held[-1][0], means, self._name)
+    if self._bar is not None:
+      self._bar.update(
+        0,
+        loss=means["loss"],
+        **{"tokens/s": round(means["tokens_per_second"])},
+      )
+    self._held, self._tokens, self._began = [], 0, time.monotonic()
+
+
+def _tokens(batch: Any) -> int:
+  """Counts a batch's tokens, padding left out where that is known."""
+  if not isinstance(batch, dict):
+    return 0
+  if "segment_ids" in batch:
+    return int(np.count_nonzero(batch["segment_ids"]))
+  return int(np.size(batch.get("tokens", ())))
+
+
+def _stops(stop: threading.Event, step: int) -> bool:
+  """Whether to stop after this update; all hosts agree on it."""
+  if jax.process_count() > 1:
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.reached_preemption_sync_point(step)
+  return stop.is_set()
+
+
+@contextlib.contextmanager
+def _sigterm():
+  """Gives an event that SIGTERM sets, while the loop runs."""
+  event = threading.Event()
+  # With several hosts jax.distributed listens itself; and only the main thread
+  # may install a handler.
+  if (
+    jax.process_count() > 1
+    or threading.current_thread() is not threading.main_thread()
+  ):
+    yield event
+    return
+  previous = signal.signal(signal.SIGTERM, lambda *_: event.set())
+  try:
+    yield event
+  finally:
+    signal.signal(signal.SIGTERM, previous)

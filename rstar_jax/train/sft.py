@@ -1,0 +1,120 @@
+"""Fine-tuning of the policy on solutions (paper section 3.4, appendix A.1)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+
+from rstar_jax.config import TrainConfig
+from rstar_jax.data import batches
+from rstar_jax.models import losses
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.text.tokenizer import Tokenizer
+from rstar_jax.train import loop
+from rstar_jax.types import Prefix
+
+
+def train_sft(
+  model: Transformer,
+  rows: Sequence[tuple[str, Prefix]],
+  config: TrainConfig,
+  *,
+  seed: int,
+  tokenizer: Tokenizer,
+  name: str = "sft",
+  **options: Any,
+) -> Transformer:
+  """Fine-tunes a policy on solutions, packed.
+
+  Args:
+    model: the base model with its LM head; trained in place.
+    rows: (question, node texts) of each solution; rows longer than
+      `config.length` tokens are dropped and counted in a log line.
+    config: optimiser, batch size in packed rows, epochs.
+    seed: of the order of the rows.
+    tokenizer: text to ids.
+    name: of this training in metrics and messages.
+    **options: folder, writer, progress, place: see `loop.fit`.
+
+  Returns:
+    The same model, trained.
+
+  Raises:
+    ValueError: no row fits into `config.length` tokens.
+  """
+  encoded = [batches.encode_row(tokenizer, q, nodes) for q, nodes in rows]
+  packed = batches.pack(encoded, config.length)
+  count = len(packed.arrays["tokens"])
+  if count == 0:
+    raise ValueError(
+      f"{name}: none of {len(rows)} solutions fits into {config.length} "
+      "tokens; give solutions, or a larger length"
+    )
+  logging.info(
+    "%s: %d solutions in %d rows of %d tokens, %d dropped as too long",
+    name,
+    len(rows) - packed.dropped,
+    count,
+    config.length,
+    packed.dropped,
+  )
+  batch_at, num_steps = batches.row_batches(
+    packed.arrays, config.batch_size, config.epochs, seed
+  )
+  return fit_policy(model, batch_at, num_steps, config, name=name, **options)
+
+
+def fit_policy(
+  model: Transformer,
+  batch_at: batches.BatchAt,
+  num_steps: int,
+  config: TrainConfig,
+  *,
+  name: str = "sft",
+  **options: Any,
+) -> Transformer:
+  """Fine-tunes a policy on batches made as they are asked for.
+
+  Args:
+    model: trained in place.
+    batch_at: batch k as a function of k alone: int32 arrays [B, T] `tokens`,
+      `targets`, `mask`, `segment_ids`, `positions` (see `batches.pack`).
+    num_steps: updates.
+    config: optimiser; its epochs, batch size and length are not used here.
+    name: of this training in metrics and messages.
+    **options: folder, writer, progress, place: see `loop.fit`.
+
+  Returns:
+    The same model, trained.
+  """
+  return loop.fit_model(
+    model, sft_loss, batch_at, num_steps, config, name=name, **options
+  )
+
+
+def sft_loss(
+  model: Transformer, batch: dict[str, jax.Array]
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Sums the next-token loss of what the policy writes.
+
+  Args:
+    model: a policy.
+    batch: as `fit_policy` takes it.
+
+  Returns:
+    The sum over the masked tokens, in nats, and the sums "count" (masked
+    tokens) and "token_accuracy" (greedy hits among them).
+  """
+  logits = model(
+    batch["tokens"],
+    positions=batch["positions"],
+    segment_ids=batch["segment_ids"],
+  )
+  total, count = losses.masked_nll(logits, batch["targets"], batch["mask"])
+  hits = (jnp.argmax(logits, axis=-1) == batch["targets"]) * batch["mask"]
+  return total, {
+    "count": count,
+    "token_accuracy": jnp.sum(hits, dtype=jnp.float32),
+  }
