@@ -1,0 +1,260 @@
+"""Tests of rstar_jax.data.problems and its sources."""
+
+import json
+import subprocess
+import sys
+
+from absl.testing import absltest, parameterized
+from etils import epath
+
+from rstar_jax.config import DataConfig
+from rstar_jax.data import problems, synthetic
+from rstar_jax.types import Problem
+
+
+class Base(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = epath.Path(self.create_tempdir().full_path)
+
+  def write(self, text, name="set.jsonl"):
+    path = self.folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+  def load(self, text, name="set.jsonl", **config):
+    return problems.load(DataConfig(source=self.write(text, name), **config))
+
+
+class FileTest(Base):
+  def test_one_object_a_line(self):
+    text = (
+      '{"id": "a", "question": " Q? ", "answer": " 7 ", "level": 3}\r\n'
+      "\n"
+      '{"question": "R?", "answer": "\\\\frac12", "source": "book"}'
+    )
+    self.assertEqual(
+      self.load(text),
+      [
+        Problem("a", "Q?", "7", "set", 3),
+        Problem("set/1", "R?", "\\frac12", "book", None),
+      ],
+    )
+
+  def test_one_list(self):
+    rows = [
+      {"index": 5, "question": "Q\n?", "answer": "[0,1]"},
+      {"index": 7, "question": "R?", "answer": 7},
+    ]
+    for indent in (None, 4):
+      self.assertEqual(
+        self.load(json.dumps(rows, indent=indent), "bench.json"),
+        [
+          Problem("bench/5", "Q\n?", "[0,1]", "bench"),
+          Problem("bench/7", "R?", "7", "bench"),
+        ],
+      )
+
+  @parameterized.parameters(
+    ("7", "7"),
+    ("-0", "-0"),
+    ("3.10", "3.10"),
+    ("1e400", "1e400"),
+    ("1" * 5000, "1" * 5000),
+    ('"007"', "007"),
+    ('"so it is <<1+1=2>>2.\\n#### 1,234"', "1234"),
+    ('"x\\u2028y"', "x\u2028y"),
+  )
+  def test_answers(self, written, expected):
+    [problem] = self.load(f'{{"question": "Q", "answer": {written}}}')
+    self.assertEqual(problem.answer, expected)
+    self.assertIs(type(problem.answer), str)
+
+  @parameterized.parameters(
+    ("2", 2),
+    ('"Level 5"', 5),
+    ('"Level ?"', None),
+    ("true", None),
+    ("null", None),
+    ("-1", None),
+    ("[1]", None),
+  )
+  def test_levels(self, written, expected):
+    [problem] = self.load(
+      f'{{"question": "Q", "answer": "1", "level": {written}}}'
+    )
+    self.assertEqual(problem.level, expected)
+
+  def test_other_field_names(self):
+    [problem] = self.load(
+      '{"problem": "Q", "solution": 1}',
+      question_field="problem",
+      answer_field="solution",
+    )
+    self.assertEqual((problem.question, problem.answer), ("Q", "1"))
+
+  def test_count_takes_the_first_and_reads_no_further(self):
+    lines = [f'{{"question": "Q{i}", "answer": 1}}' for i in range(5)]
+    text = "\n".join(lines + ["broken"])
+    self.assertEqual(
+      [p.question for p in self.load(text, count=3)], ["Q0", "Q1", "Q2"]
+    )
+
+  def test_byte_order_mark(self):
+    text = b'\xef\xbb\xbf{"question": "Q", "answer": 1}'
+    self.assertLen(self.load(text), 1)
+
+  @parameterized.parameters(
+    ("oops", "is not JSON"),
+    ('{"question": "Q", "answer": 1', "is not JSON"),
+    ('{"question": "Q", "answer": NaN}', "NaN is no JSON number"),
+    (b"\xff", "is not UTF-8"),
+    ("[1, 2]", "a list, want an object"),
+    ("7", "the number 7, want an object"),
+    ('{"question": "Q"}', "no field 'answer', only question"),
+    ('{"answer": 1}', "no field 'question', only answer"),
+    ('{"question": "Q", "answer": [1]}', "'answer' is a list, want text or"),
+    ('{"question": "Q", "answer": {}}', "'answer' is an object"),
+    ('{"question": "Q", "answer": null}', "'answer' is null"),
+    ('{"question": "Q", "answer": true}', "'answer' is a truth value"),
+    ('{"question": "Q", "answer": " "}', "'answer' is empty"),
+    ('{"question": "Q", "answer": "so\\n####"}', "nothing follows '####'"),
+    ('{"question": "", "answer": 1}', "'question' is empty"),
+    ('{"question": 7, "answer": 1}', "'question' is the number 7, want text"),
+    ('{"id": [], "question": "Q", "answer": 1}', "'id' is a list"),
+    ('{"id": "good", "question": "Q", "answer": 1}', "'good' is taken by .*:1"),
+  )
+  def test_a_bad_line(self, bad, reason):
+    good = '{"id": "good", "question": "Q", "answer": 1}\n\n'
+    bad = bad if isinstance(bad, bytes) else bad.encode()
+    text = good.encode() + bad + b'\n{"question": "R", "answer": 2}\n'
+    with self.assertRaisesRegex(
+      problems.ProblemError, f"^{self.folder}/set.jsonl:3: .*{reason}"
+    ) as caught:
+      self.load(text)
+    self.assertNotIn("\n", str(caught.exception))
+    with self.assertLogs(level="WARNING") as logs:
+      loaded = self.load(text, on_error="skip")
+    # A skipped line keeps its number, so that ids do not depend on it.
+    self.assertEqual([p.id for p in loaded], ["good", "set/2"])
+    self.assertRegex(
+      logs.output[0], f"skipped 1 of 3 .*set.jsonl:3: .*{reason}"
+    )
+
+  def test_a_bad_item_of_a_list(self):
+    text = '[\n {"question": "Q",\n  "answer": 1},\n {"question": "R"}\n]'
+    with self.assertRaisesRegex(problems.ProblemError, r"set.json:4: has no"):
+      self.load(text, "set.json")
+    with self.assertLogs(level="WARNING"):
+      self.assertLen(self.load(text, "set.json", on_error="skip"), 1)
+
+  @parameterized.parameters(
+    ('[{"question": "Q", "answer": 1},\n{"quest', "set.json:2: is not JSON"),
+    ('[{"question": "Q", "answer": 1}\n', "set.json:2: the list is cut short"),
+    ('\n[{"question": "Q", "answer": 1}\n{}]', "set.json:3: the list is cut"),
+    ('[{"question": "Q", "answer": 1}]\n[]', "set.json:1: text follows"),
+    (b'[{"question":\n"\xff", "answer": 1}]', "set.json:2: is not UTF-8"),
+    ("[", "set.json:1: is not JSON"),
+  )
+  def test_a_broken_list_is_never_skipped(self, text, reason):
+    for on_error in ("raise", "skip"):
+      with self.assertRaisesRegex(problems.ProblemError, reason):
+        self.load(text, "set.json", on_error=on_error)
+
+  @parameterized.parameters(
+    ("", "holds no problems$"),
+    ("\n\n", "holds no problems$"),
+    ("[]", "holds no problems$"),
+    ("x\ny", r"holds no problems \(2 bad; the first: .*set.jsonl:1: is not J"),
+  )
+  def test_nothing_in_it(self, text, reason):
+    with self.assertRaisesRegex(problems.ProblemError, reason):
+      self.load(text, on_error="skip")
+
+  def test_wrong_sources(self):
+    for source, reason in (
+      (f"{self.folder}/none.jsonl", "there is no file .*none.jsonl"),
+      ("hub/name", "'hub/name' is none of 'synthetic:SPLIT'"),
+      ("synthetic:elsewhere", "no split 'elsewhere', only train"),
+      ("synthetic:train", "set count to at least 1, not 0"),
+      ("tfds:name", "is not 'tfds:NAME/SPLIT'"),
+      ("tfds:never_made/train", "no prepared TFDS data set 'never_made'"),
+    ):
+      with self.assertRaisesRegex(problems.ProblemError, reason):
+        problems.load(DataConfig(source=source), self.folder)
+    (self.folder / "x.json").mkdir()
+    with self.assertRaisesRegex(problems.ProblemError, "is a folder"):
+      problems.load(DataConfig(source=f"{self.folder}/x.json"))
+
+  def test_synthetic(self):
+    self.assertEqual(
+      problems.load(DataConfig(source="synthetic:test", count=3, seed=5)),
+      synthetic.problems("test", 3, 5),
+    )
+
+
+class ListTest(Base):
+  def test_shards_of_hosts(self):
+    all_ = [Problem(str(i), f"Q{i}", "1") for i in range(11)]
+    shards = [problems.shard(all_, i, 3) for i in range(3)]
+    self.assertEqual([p.id for p in shards[1]], ["1", "4", "7", "10"])
+    self.assertCountEqual(
+      [p.id for s in shards for p in s], map(str, range(11))
+    )
+    with self.assertRaisesRegex(ValueError, "3 is not in"):
+      problems.shard(all_, 3, 3)
+
+  def test_decontaminate(self):
+    train = [Problem("a", "What is 1 + 1?"), Problem("b", "What is 1 - 2?")]
+    held_out = [Problem("c", "what  is 1+1")]
+    self.assertEqual(problems.decontaminate(train, held_out), train[1:])
+
+
+class TfdsTest(Base):
+  def test_build_and_read(self):
+    text = "\n".join(
+      json.dumps(row)
+      for row in [
+        {"id": "z", "question": "Ünïts?", "answer": 3.5, "level": 2},
+        {"id": "a", "question": "R?", "answer": "\\pi"},
+        {"question": "S?", "answer": "x#### 1,000"},
+      ]
+    )
+    sources = {
+      "train": DataConfig(source=self.write(text)),
+      "test": DataConfig(source="synthetic:test", count=3),
+    }
+    builder = problems.Problems(
+      config=problems.ProblemsConfig(name="mine", sources=sources),
+      data_dir=self.folder,
+    )
+    builder.download_and_prepare()
+    self.assertNotIn("tensorflow", sys.modules)
+    for split, config in sources.items():
+      self.assertEqual(
+        problems.load(
+          DataConfig(source=f"tfds:problems/mine/{split}"), self.folder
+        ),
+        problems.load(config),
+      )
+    with self.assertRaisesRegex(
+      problems.ProblemError, "no split 'dev', only train, test"
+    ):
+      problems.load(DataConfig(source="tfds:problems/mine/dev"), self.folder)
+
+  def test_needs_neither_tensorflow_nor_jax(self):
+    program = (
+      "import sys; from rstar_jax.data import problems; "
+      "print([m for m in ('jax', 'tensorflow') if m in sys.modules])"
+    )
+    done = subprocess.run(
+      [sys.executable, "-c", program],
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    self.assertEqual(done.stdout, "[]\n")
+
+
+if __name__ == "__main__":
+  absltest.main()
