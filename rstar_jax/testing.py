@@ -1,8 +1,12 @@
 """Small stand-ins for tests and colabs. Nothing here imports jax."""
 
+import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+
 from rstar_jax import config as config_lib
+from rstar_jax import rng, types
 from rstar_jax.text import steps
 
 
@@ -55,3 +59,106 @@ def tiny_model(**overrides) -> config_lib.ModelConfig:
     }
     | overrides
   )
+
+
+@dataclasses.dataclass(frozen=True)
+class ToySum:
+  """A scripted policy over an enumerable tree of real, tiny programs.
+
+  Level i < `levels` adds one of `options` to x, the last level prints x and
+  closes the code, and an answer boxes the printed number plus one of `offsets`.
+  Options may fail, repeat or be malformed. The text depends on the prefix and
+  the seed only.
+
+  Attributes:
+    options: statements, e.g. "x += 1".
+    levels: code nodes of a solution.
+    offsets: what the answers add to the printed number.
+    covers: candidate i is option i (modulo their number), so that one expansion
+      finds all of them; else options are drawn by the seed.
+  """
+
+  options: tuple[str, ...] = ("x += 1", "x += 2", "x += 3")
+  levels: int = 2
+  offsets: tuple[int, ...] = (0,)
+  covers: bool = False
+
+  def __call__(self, questions, prefixes, seeds):
+    return [
+      [
+        self._candidate(prefix, i if self.covers else int(seed))
+        for i, seed in enumerate(row)
+      ]
+      for _, prefix, row in zip(questions, prefixes, seeds, strict=True)
+    ]
+
+  def block(self, questions, prefixes, seeds):
+    """Expands as a policy does that stops only at the end of the code."""
+    rows = []
+    for prefix, row in zip(prefixes, seeds, strict=True):
+      rows.append([])
+      for seed in row:
+        nodes, texts, ids = tuple(prefix), [], ()
+        while True:
+          draw = rng.seed_for(int(seed), len(texts))
+          last = self._candidate(nodes, draw)
+          texts.append(last.text)
+          ids += last.token_ids
+          nodes = (*nodes, last.text)
+          if last.finish != "step":
+            break
+        text = "".join(texts)
+        rows[-1].append(types.Candidate(text, ids, last.logprob, last.finish))
+    return rows
+
+  def _candidate(self, prefix: types.Prefix, draw: int) -> types.Candidate:
+    if prefix and steps.END_OF_CODE in prefix[-1]:
+      shown = prefix[-1].split(steps.OUTPUT)[1].split(steps.END_OF_OUTPUT)[0]
+      number = int(shown) + self.offsets[draw % len(self.offsets)]
+      text = f"{steps.ANSWER}It is \\boxed{{{number}}}.{steps.END_OF_ANSWER}"
+      finish = "answer"
+    else:
+      opening = "\n" if prefix else f"{steps.CODE}\nx = 0\n"
+      text = opening + self.options[draw % len(self.options)] + "\n"
+      if len(prefix) + 1 < self.levels:
+        text, finish = text + steps.END_OF_STEP, "step"
+      else:
+        text, finish = f"{text}print(x)\n{steps.END_OF_CODE}", "code"
+    return types.Candidate(
+      text, tuple(text.encode()), -float(len(text)), finish
+    )
+
+
+def run_trusted(programs: Sequence[Sequence[str]]) -> list[types.ExecResult]:
+  """Verifies programs of the test itself by `exec`, with no sandbox."""
+  results = []
+  for program in programs:
+    scope, lines = {}, []
+    # One scope, a print of its own for each step: only the last one's counts.
+    try:
+      for step in program:
+        lines = []
+        scope["print"] = lambda *args, into=lines: into.append(
+          " ".join(map(str, args))
+        )
+        exec(step, scope)
+    except Exception as error:
+      message = f"{type(error).__name__}: {error}"
+      results.append(types.ExecResult("error", "", message))
+    else:
+      results.append(types.ExecResult("ok", "\n".join(lines)))
+  return results
+
+
+def grade_equal(pairs: Sequence[tuple[str, str]]) -> list[types.Verdict]:
+  """Grades by equality of strings."""
+  return ["equal" if gold == each else "different" for gold, each in pairs]
+
+
+def score_by_hash(questions, prefixes, rows):
+  """Scores each path by a hash of its text: a PPM that is fixed but blind."""
+  values = []
+  for question, prefix, row in zip(questions, prefixes, rows, strict=True):
+    draws = [rng.seed_for(0, question, *prefix, step) for step in row]
+    values.append(np.array([d / 2**31 - 1 for d in draws], np.float32))
+  return values

@@ -86,9 +86,42 @@ def problem_with(prefix: Prefix, text: str, finish: Finish) -> str | None:
     return "markers out of order"
   if not text.strip().startswith(opening):
     return f"does not start with {opening}"
+  if not text.endswith(inner):
+    return f"text after {inner}"
   if finish == "answer":
     return None if "\\boxed{" in text else "no boxed answer"
   return None if code_of(text).strip() else "no code"
+
+
+def split_block(text: str) -> Prefix:
+  """Cuts a whole code block into the node texts that make it up.
+
+  A search gets its steps one by one; a policy that stops only at the end of the
+  code writes them in one piece. The pieces concatenate to `text`.
+  """
+  pieces = text.split(END_OF_STEP)
+  nodes = [piece + END_OF_STEP for piece in pieces[:-1]]
+  return (*nodes, pieces[-1]) if pieces[-1] else tuple(nodes)
+
+
+def problem_with_block(text: str, finish: Finish) -> str | None:
+  """Says why a text is not one whole code block, or None if it is.
+
+  Args:
+    text: what the policy wrote after the question.
+    finish: which marker closed it.
+
+  Returns:
+    The reason of its first step that `problem_with` refuses, or None.
+  """
+  if finish != "code":
+    return f"no closing marker of the code ({finish})"
+  nodes = split_block(text)
+  for index, node in enumerate(nodes):
+    step: Finish = "code" if index == len(nodes) - 1 else "step"
+    if reason := problem_with(nodes[:index], node, step):
+      return f"step {index + 1}: {reason}"
+  return None
 
 
 def code_of(text: str) -> str:

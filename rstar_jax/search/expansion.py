@@ -1,0 +1,260 @@
+"""One expansion of many leaves: sample, parse, run, score, grade, add.
+
+Every search here grows its trees with `grow`. It makes at most one call of each
+callable for all the leaves it is given.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from rstar_jax import rng
+from rstar_jax.config import SearchConfig
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.tree import Child, Tree
+from rstar_jax.text import steps
+from rstar_jax.types import (
+  Candidate,
+  Expand,
+  Finish,
+  Grade,
+  Prefix,
+  Score,
+  Verify,
+)
+from rstar_jax.verify import answers
+
+# Nodes that must still follow a step before a solution can be complete.
+_TO_COME: dict[Finish, int] = {"step": 2, "code": 1, "answer": 0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Calls:
+  """What a search is given; `score` only where the PPM has a say."""
+
+  expand: Expand
+  verify: Verify
+  grade: Grade
+  score: Score | None = None
+
+
+@dataclasses.dataclass
+class _Draft:
+  """A candidate on its way to becoming a child of leaf number `leaf`."""
+
+  leaf: int
+  candidate: Candidate
+  text: str
+  answer: str | None = None
+  ppm: float = math.nan
+  correct: int = tree_lib.UNKNOWN
+
+
+def check(config: SearchConfig, calls: Calls) -> None:
+  """Raises ValueError where the config needs a PPM and there is none."""
+  for field in ("annotation", "terminal_reward"):
+    if getattr(config, field) == "ppm" and calls.score is None:
+      raise ValueError(f"{field}='ppm' needs calls.score, which is None")
+
+
+def grow(
+  trees: Sequence[Tree],
+  nodes: Sequence[int],
+  config: SearchConfig,
+  calls: Calls,
+  seed: int,
+  name: Sequence[int | str],
+) -> list[int]:
+  """Expands leaf nodes[i] of trees[i] for all i at once.
+
+  A candidate's seed is named by the run, the problem and the number of
+  expansions that its own tree has seen, so that it does not depend on what else
+  is in the batch.
+
+  Args:
+    trees: B trees; one may come several times with different nodes.
+    nodes: B open leaves.
+    config: the search's config.
+    calls: the callables.
+    seed: the run's seed.
+    name: identities of this search (round, number of the tree).
+
+  Returns:
+    How many children each leaf got, B ints.
+  """
+  check(config, calls)
+  questions = [tree.problem.question for tree in trees]
+  prefixes = [
+    tree.prefix(node) for tree, node in zip(trees, nodes, strict=True)
+  ]
+  seeds = np.empty((len(trees), config.candidates), np.uint32)
+  for row, tree in enumerate(trees):
+    event = (*name, tree.problem.id, "expand", tree.expansions)
+    seeds[row] = [
+      rng.seed_for(seed, *event, column) for column in range(config.candidates)
+    ]
+    tree.expansions += 1
+  sampled = calls.expand(questions, prefixes, seeds)
+  drafts = []
+  for leaf, candidates in enumerate(sampled):
+    trees[leaf].tokens += sum(len(each.token_ids) for each in candidates)
+    kept = survivors(trees[leaf], prefixes[leaf], candidates, config)
+    drafts += [_Draft(leaf, each, each.text) for each in kept]
+  drafts = _extract(trees, _run(trees, prefixes, drafts, calls))
+  _score(questions, prefixes, drafts, config, calls)
+  _grade(trees, drafts, calls)
+  children: list[list[Child]] = [[] for _ in trees]
+  for draft in drafts:
+    children[draft.leaf].append(_child(draft, config))
+  for tree, node, each in zip(trees, nodes, children, strict=True):
+    if each:
+      tree.add_children(node, each)
+  return [len(each) for each in children]
+
+
+def survivors(
+  tree: Tree,
+  prefix: Prefix,
+  candidates: Sequence[Candidate],
+  config: SearchConfig,
+) -> list[Candidate]:
+  """Returns the well-formed candidates of one leaf, texts merged.
+
+  The rest is counted in `tree.dropped`: "length" (token limit), "malformed",
+  "duplicate", "depth" (no answer fits above max_depth any more) and
+  "beside_answer" (answer_dedup="keep_first").
+  """
+  kept: dict[str, Candidate] = {}
+  for each in candidates:
+    if each.text in kept:
+      tree.drop("duplicate")
+    elif each.finish == "length":
+      tree.drop("length")
+    elif steps.problem_with(prefix, each.text, each.finish):
+      tree.drop("malformed")
+    elif len(prefix) + 1 + _TO_COME[each.finish] > config.max_depth:
+      tree.drop("depth")
+    else:
+      kept[each.text] = each
+  result = list(kept.values())
+  if config.answer_dedup == "keep_first":
+    first = next((each for each in result if each.finish == "answer"), None)
+    if first is not None:
+      for _ in result[1:]:
+        tree.drop("beside_answer")
+      return [first]
+  return result
+
+
+def _run(
+  trees: Sequence[Tree],
+  prefixes: Sequence[Prefix],
+  drafts: list[_Draft],
+  calls: Calls,
+) -> list[_Draft]:
+  """Runs the code of every draft; a failing step is no node (section 3.2)."""
+  coded = [each for each in drafts if each.candidate.finish != "answer"]
+  if not coded:
+    return drafts
+  before = {
+    leaf: steps.program(prefixes[leaf])
+    for leaf in {each.leaf: None for each in coded}
+  }
+  programs = [[*before[each.leaf], steps.code_of(each.text)] for each in coded]
+  failed = set()
+  for each, result in zip(coded, calls.verify(programs), strict=True):
+    if result.status != "ok":
+      trees[each.leaf].drop(result.status)
+      failed.add(id(each))
+    elif each.candidate.finish == "code":
+      each.text = steps.with_output(each.text, result.stdout)
+  return [each for each in drafts if id(each) not in failed]
+
+
+def _extract(trees: Sequence[Tree], drafts: list[_Draft]) -> list[_Draft]:
+  """Reads the boxed answers; drops answers in which there is none."""
+  kept = []
+  for each in drafts:
+    if each.candidate.finish == "answer":
+      each.answer = answers.final_answer(each.text)
+      if each.answer is None:
+        trees[each.leaf].drop("malformed")
+        continue
+    kept.append(each)
+  return kept
+
+
+def _score(
+  questions: Sequence[str],
+  prefixes: Sequence[Prefix],
+  drafts: Sequence[_Draft],
+  config: SearchConfig,
+  calls: Calls,
+) -> None:
+  """Sets the PPM's values where the config uses them."""
+  if config.annotation == "ppm":
+    chosen = list(drafts)
+  elif config.terminal_reward == "ppm":
+    chosen = [each for each in drafts if each.answer is not None]
+  else:
+    return
+  rows: dict[int, list[_Draft]] = {}
+  for each in chosen:
+    rows.setdefault(each.leaf, []).append(each)
+  if not rows:
+    return
+  values = calls.score(
+    [questions[leaf] for leaf in rows],
+    [prefixes[leaf] for leaf in rows],
+    [[each.text for each in row] for row in rows.values()],
+  )
+  for row, scores in zip(rows.values(), values, strict=True):
+    for each, value in zip(row, scores, strict=True):
+      each.ppm = float(value)
+
+
+def _grade(
+  trees: Sequence[Tree], drafts: Sequence[_Draft], calls: Calls
+) -> None:
+  """Grades answers whose gold is known; undecided counts as wrong."""
+  chosen = [
+    each
+    for each in drafts
+    if each.answer is not None and trees[each.leaf].problem.answer is not None
+  ]
+  if not chosen:
+    return
+  pairs = [(trees[each.leaf].problem.answer, each.answer) for each in chosen]
+  for each, verdict in zip(chosen, calls.grade(pairs), strict=True):
+    right = verdict == "equal"
+    each.correct = tree_lib.RIGHT if right else tree_lib.WRONG
+    trees[each.leaf].undecided += verdict == "undecided"
+
+
+def _child(draft: _Draft, config: SearchConfig) -> Child:
+  """Makes the node, with the first visit that the PPM may give (Eq. 3).
+
+  An answer gets none: its first visit is its reward.
+  """
+  answered = draft.answer is not None
+  counted = (
+    config.annotation == "ppm" and config.ppm_counts_visit and not answered
+  )
+  reward = math.nan
+  if answered and config.terminal_reward == "ppm":
+    reward = draft.ppm
+  elif answered:
+    reward = 1.0 if draft.correct == tree_lib.RIGHT else -1.0
+  return Child(
+    text=draft.text,
+    kind=tree_lib.KINDS[draft.candidate.finish],
+    logprob=draft.candidate.logprob,
+    ppm=draft.ppm,
+    visits=int(counted),
+    value_sum=draft.ppm if counted else 0.0,
+    answer=draft.answer,
+    correct=draft.correct,
+    reward=reward,
+  )

@@ -1,0 +1,198 @@
+"""Monte Carlo tree search over many problems at once.
+
+Problems are dealt to groups, and each group is a thread with trees of its own:
+a tick selects one leaf in each of its trees and expands them together. While
+one group waits for the device the others run code. Groups share nothing but the
+callables, so what a tree becomes does not depend on timing, on the number of
+groups or slots, or on the other problems.
+"""
+
+import concurrent.futures
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+
+from rstar_jax.config import SearchConfig
+from rstar_jax.search import expansion, uct
+from rstar_jax.search.expansion import Calls
+from rstar_jax.search.tree import ANSWERED, DEAD, ROOT_INDEX, Tree
+from rstar_jax.types import Problem
+
+__all__ = ["Calls", "search"]
+
+
+def search(
+  problems: Sequence[Problem],
+  config: SearchConfig,
+  calls: Calls,
+  *,
+  seed: int,
+  name: Sequence[int | str] = (),
+  trees: Sequence[Tree] | None = None,
+  rollouts: int | None = None,
+  progress: Callable[[int], None] | None = None,
+) -> list[Tree]:
+  """Searches one tree for each problem.
+
+  A rollout descends by UCT from the root, expands every unexpanded node on its
+  way and ends at an answer, whose reward is backed up (paper section 3.2).
+  Where no candidate survives, `max_consecutive_errors` times in a row, it
+  fails: nothing is backed up and the leaf is dead. The root never dies, it is
+  sampled anew by the next rollout. A tree with nothing left to select stops
+  early.
+
+  Args:
+    problems: problems with different ids.
+    config: the search's config.
+    calls: the callables; they are called from `config.groups` threads, and one
+      that cannot be shared must lock itself.
+    seed: the run's seed.
+    name: identities of this search, e.g. the round and the tree's number;
+      seeds derive from them.
+    trees: one tree for each problem, continued in place; new ones if None. A
+      continued tree is the tree that a longer search would have made.
+    rollouts: rollouts to do now; `config.rollouts` if None.
+    progress: told the number of trees just finished, from any thread but never
+      from two at once.
+
+  Returns:
+    One tree for each problem, in order.
+
+  Raises:
+    ValueError: a problem without a gold answer though its terminals are
+      rewarded by truth, a missing PPM, repeated ids, or trees of other
+      problems.
+  """
+  expansion.check(config, calls)
+  _check_problems(problems, config)
+  if trees is None:
+    trees = [Tree(problem) for problem in problems]
+  elif [tree.problem for tree in trees] != list(problems):
+    raise ValueError("trees[i].problem must be problems[i] for every i")
+  budget = config.rollouts if rollouts is None else rollouts
+  runs = [_Run(tree, budget) for tree in trees]
+  stop, lock = threading.Event(), threading.Lock()
+
+  def finished() -> None:
+    if progress is not None:
+      with lock:
+        progress(1)
+
+  def work(group: int) -> None:
+    try:
+      _search_group(
+        runs[group :: config.groups], config, calls, seed, name, finished, stop
+      )
+    except BaseException:
+      stop.set()
+      raise
+
+  groups = range(min(config.groups, len(runs)))
+  if len(groups) <= 1:
+    for group in groups:
+      work(group)
+    return list(trees)
+  with concurrent.futures.ThreadPoolExecutor(len(groups)) as pool:
+    futures = [pool.submit(work, group) for group in groups]
+    try:
+      for future in futures:
+        future.result()
+    finally:
+      stop.set()
+  return list(trees)
+
+
+def _check_problems(problems: Sequence[Problem], config: SearchConfig) -> None:
+  ids = [problem.id for problem in problems]
+  if len(set(ids)) < len(ids):
+    twice = next(each for each in ids if ids.count(each) > 1)
+    raise ValueError(
+      f"problem id {twice!r} comes twice and would get the same tree twice; "
+      "search again under another `name`"
+    )
+  for problem in problems:
+    if problem.answer is None and config.terminal_reward == "truth":
+      raise ValueError(
+        f"problem {problem.id} has no gold answer, which "
+        "terminal_reward='truth' needs; use 'ppm'"
+      )
+
+
+@dataclasses.dataclass
+class _Run:
+  """A tree, what it may still do, and where its current rollout is."""
+
+  tree: Tree
+  left: int
+  node: int = ROOT_INDEX
+  errors: int = 0
+
+  def advance(self, config: SearchConfig) -> bool:
+    """Goes on until a leaf must be expanded; False when the search is over."""
+    tree = self.tree
+    while self.left > 0 and not tree.exhausted[ROOT_INDEX]:
+      self.node = uct.select_leaf(tree, config, self.node)
+      if tree.terminal[self.node] != ANSWERED:
+        return True
+      uct.backup(tree, self.node, float(tree.reward[self.node]))
+      tree.close(self.node)
+      self._end()
+    return False
+
+  def settle(self, added: int, config: SearchConfig) -> None:
+    """Takes note of an expansion of the leaf that gave `added` children."""
+    if added:
+      self.errors = 0
+      return
+    self.errors += 1
+    if self.errors < config.max_consecutive_errors:
+      return
+    self.tree.failed_rollouts += 1
+    if self.node != ROOT_INDEX:
+      self.tree.terminal[self.node] = DEAD
+      self.tree.close(self.node)
+    self._end()
+
+  def _end(self) -> None:
+    self.tree.rollouts += 1
+    self.left -= 1
+    self.node, self.errors = ROOT_INDEX, 0
+
+
+def _search_group(
+  runs: Sequence[_Run],
+  config: SearchConfig,
+  calls: Calls,
+  seed: int,
+  name: Sequence[int | str],
+  finished: Callable[[], None],
+  stop: threading.Event,
+) -> None:
+  """Searches the trees of one group, `config.slots` at a time, in order."""
+  waiting = iter(runs)
+  active: list[_Run] = []
+  while not stop.is_set():
+    still = [run for run in active if run.advance(config)]
+    for _ in range(len(active) - len(still)):
+      finished()
+    active = still
+    while len(active) < config.slots:
+      run = next(waiting, None)
+      if run is None:
+        break
+      if run.advance(config):
+        active.append(run)
+      else:
+        finished()
+    if not active:
+      return
+    added = expansion.grow(
+      [run.tree for run in active],
+      [run.node for run in active],
+      config,
+      calls,
+      seed,
+      name,
+    )
+    for run, count in zip(active, added, strict=True):
+      run.settle(count, config)

@@ -1,0 +1,188 @@
+"""Whole solutions without a search: greedy, majority vote, best-of-N.
+
+A solution takes two calls: `expand` writes the code block in one piece, the
+block is run, and `expand` writes the answer below its output. The `expand`
+given here stops only at the ends of code and answer. Greedy is n=1 with an
+`expand` of temperature 0; the choice among n is in `choose.py`.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from rstar_jax import rng
+from rstar_jax.search.expansion import Calls
+from rstar_jax.text import steps
+from rstar_jax.types import Candidate, Prefix, Problem, Verdict
+from rstar_jax.verify import answers
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """One sampled solution.
+
+  Attributes:
+    steps: node texts as far as they are well-formed, oldest first.
+    answer: the boxed answer, None where it was not reached.
+    verdict: the grader's, None without an answer or a gold answer.
+    tokens: all tokens generated for it.
+    status: "ok"; or why there is no answer: "length", "malformed", "no_answer",
+      or the sandbox's verdict.
+    value: the PPM's score of the whole trajectory, None without a PPM.
+  """
+
+  steps: Prefix
+  answer: str | None
+  verdict: Verdict | None
+  tokens: int
+  status: str
+  value: float | None = None
+
+
+def sample(
+  problems: Sequence[Problem],
+  n: int,
+  calls: Calls,
+  *,
+  seed: int,
+  name: Sequence[int | str] = (),
+  slots: int = 32,
+  answer_slots: int = 32,
+) -> list[list[Sample]]:
+  """Samples n solutions of each problem.
+
+  Args:
+    problems: the problems.
+    n: solutions of each; they share the question as prefix.
+    calls: the callables; where `score` is given, answers get a PPM value.
+    seed: the run's seed.
+    name: identities of this sampling.
+    slots: problems in one call for code blocks (of n candidates each).
+    answer_slots: code blocks in one call for answers (of one candidate each).
+
+  Returns:
+    n samples for each problem, in order.
+  """
+  samples: list[list[Sample]] = []
+  for start in range(0, len(problems), slots):
+    chunk = problems[start : start + slots]
+    owners = [problem for problem in chunk for _ in range(n)]
+    drafts = _blocks(chunk, n, calls, seed, name)
+    drafts = _run(drafts, calls)
+    seeds = [
+      rng.seed_for(seed, *name, problem.id, "answer", index % n)
+      for index, problem in enumerate(owners)
+    ]
+    ready = [i for i, each in enumerate(drafts) if each.status == "ok"]
+    for first in range(0, len(ready), answer_slots):
+      batch = ready[first : first + answer_slots]
+      written = calls.expand(
+        [owners[i].question for i in batch],
+        [drafts[i].steps for i in batch],
+        np.array([[seeds[i]] for i in batch], np.uint32),
+      )
+      for i, candidates in zip(batch, written, strict=True):
+        drafts[i] = _answered(drafts[i], candidates[0])
+      _score(owners, drafts, batch, calls)
+    _grade(owners, drafts, calls)
+    samples += [drafts[i : i + n] for i in range(0, len(drafts), n)]
+  return samples
+
+
+def _blocks(
+  problems: Sequence[Problem],
+  n: int,
+  calls: Calls,
+  seed: int,
+  name: Sequence[int | str],
+) -> list[Sample]:
+  """Samples code blocks; "ok" ones are not yet run."""
+  seeds = [
+    [rng.seed_for(seed, *name, each.id, "block", i) for i in range(n)]
+    for each in problems
+  ]
+  written = calls.expand(
+    [each.question for each in problems],
+    [()] * len(problems),
+    np.array(seeds, np.uint32).reshape(len(problems), n),
+  )
+  drafts = []
+  for each in (each for row in written for each in row):
+    status, nodes = "ok", ()
+    if each.finish == "length":
+      status = "length"
+    elif steps.problem_with_block(each.text, each.finish):
+      status = "malformed"
+    else:
+      nodes = steps.split_block(each.text)
+    drafts.append(Sample(nodes, None, None, len(each.token_ids), status))
+  return drafts
+
+
+def _run(drafts: list[Sample], calls: Calls) -> list[Sample]:
+  """Runs the blocks and shows the output of each block's last step."""
+  ready = [i for i, each in enumerate(drafts) if each.status == "ok"]
+  if not ready:
+    return drafts
+  results = calls.verify([steps.program(drafts[i].steps) for i in ready])
+  drafts = list(drafts)
+  for i, result in zip(ready, results, strict=True):
+    *before, last = drafts[i].steps
+    if result.status == "ok":
+      last = steps.with_output(last, result.stdout)
+    drafts[i] = dataclasses.replace(
+      drafts[i], steps=(*before, last), status=result.status
+    )
+  return drafts
+
+
+def _answered(draft: Sample, candidate: Candidate) -> Sample:
+  """Adds what was written below the output."""
+  tokens = draft.tokens + len(candidate.token_ids)
+  if candidate.finish == "length":
+    return dataclasses.replace(draft, tokens=tokens, status="length")
+  reason = steps.problem_with(draft.steps, candidate.text, candidate.finish)
+  answer = None if reason else answers.final_answer(candidate.text)
+  if candidate.finish != "answer" or (reason and "boxed" not in reason):
+    return dataclasses.replace(draft, tokens=tokens, status="malformed")
+  if answer is None:
+    return dataclasses.replace(draft, tokens=tokens, status="no_answer")
+  return dataclasses.replace(
+    draft, steps=(*draft.steps, candidate.text), answer=answer, tokens=tokens
+  )
+
+
+def _score(
+  owners: Sequence[Problem],
+  drafts: list[Sample],
+  batch: Sequence[int],
+  calls: Calls,
+) -> None:
+  """Sets the PPM's values of the answered drafts of a batch, in place."""
+  ready = [i for i in batch if drafts[i].answer is not None]
+  if calls.score is None or not ready:
+    return
+  values = calls.score(
+    [owners[i].question for i in ready],
+    [drafts[i].steps[:-1] for i in ready],
+    [drafts[i].steps[-1:] for i in ready],
+  )
+  for i, value in zip(ready, values, strict=True):
+    drafts[i] = dataclasses.replace(drafts[i], value=float(value[0]))
+
+
+def _grade(
+  owners: Sequence[Problem], drafts: list[Sample], calls: Calls
+) -> None:
+  """Sets the verdicts of answered drafts with a gold answer, in place."""
+  ready = [
+    i
+    for i, each in enumerate(drafts)
+    if each.answer is not None and owners[i].answer is not None
+  ]
+  if not ready:
+    return
+  pairs = [(owners[i].answer, drafts[i].answer) for i in ready]
+  for i, verdict in zip(ready, calls.grade(pairs), strict=True):
+    drafts[i] = dataclasses.replace(drafts[i], verdict=verdict)

@@ -1,0 +1,356 @@
+"""The search tree: one array per field, one entry per node.
+
+Children of a node are made by one expansion, so they lie side by side and a
+formula over them is a formula over a slice. A parent's index is lower than its
+children's, so loops over indices visit parents first.
+
+Record schema (`to_record`; `to_json` is its canonical text):
+
+  schema: 1
+  problem: {id, question, answer, source, level}
+  rollouts, failed_rollouts, expansions, tokens, undecided: int
+  dropped: {reason: count} of candidates that became no node
+  nodes: one list per field, root first, all of one length:
+    parent (-1 at the root), kind, terminal, correct, visits: int
+    value_sum: float; ppm, reward, logprob: float, null where there is none
+    text, answer: str, answer null where there is none
+
+Depth, children and exhaustion follow from these and are not stored.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rstar_jax.types import Prefix, Problem, Trajectory
+
+SCHEMA = 1
+ROOT_INDEX = 0
+NO_PARENT = -1
+NO_CHILD = -1
+
+# `kind`: what a node's text is.
+ROOT, STEP, CODE, ANSWER = 0, 1, 2, 3
+KINDS = {"step": STEP, "code": CODE, "answer": ANSWER}
+
+# `terminal`: whether a path ends here, and how.
+OPEN, ANSWERED, DEAD = 0, 1, 2
+
+# `correct`: the grader's verdict of an answer.
+UNKNOWN, WRONG, RIGHT = -1, 0, 1
+
+# Stored columns: dtype and the root's value. The rest is derived.
+_STORED = {
+  "parent": (np.int32, NO_PARENT),
+  "kind": (np.int8, ROOT),
+  "terminal": (np.int8, OPEN),
+  "correct": (np.int8, UNKNOWN),
+  "visits": (np.int32, 0),
+  "value_sum": (np.float64, 0.0),
+  "ppm": (np.float64, math.nan),
+  "reward": (np.float64, math.nan),
+  "logprob": (np.float64, 0.0),
+}
+_DERIVED = {
+  "depth": (np.int32, 0),
+  "first_child": (np.int32, NO_CHILD),
+  "num_children": (np.int32, 0),
+  "exhausted": (np.bool_, False),
+}
+_COLUMNS = _STORED | _DERIVED
+_COUNTERS = ("rollouts", "failed_rollouts", "expansions", "tokens", "undecided")
+_FIRST_CAPACITY = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Child:
+  """A node to be.
+
+  Attributes:
+    text: node text, the interpreter's output included.
+    kind: STEP, CODE or ANSWER.
+    logprob: log-probability of what the policy wrote, nats.
+    ppm: the PPM's value of the path up to here, nan without one.
+    visits: visits it starts with (1 where the PPM's value counts as one).
+    value_sum: what those visits sum to.
+    answer: the boxed answer of an ANSWER.
+    correct: UNKNOWN, WRONG or RIGHT.
+    reward: what an ANSWER backs up when a rollout ends there.
+  """
+
+  text: str
+  kind: int
+  logprob: float = 0.0
+  ppm: float = math.nan
+  visits: int = 0
+  value_sum: float = 0.0
+  answer: str | None = None
+  correct: int = UNKNOWN
+  reward: float = math.nan
+
+
+class Tree:
+  """A tree of steps for one problem. Arrays have one entry per node, [N].
+
+  Attributes:
+    problem: what is being solved.
+    parent, depth, kind, terminal, correct: see the constants above.
+    visits, value_sum: N(s) and q(s) of paper Eq. 1 and 2.
+    ppm: the PPM's value, nan where none. reward: what an answer backs up.
+    logprob: of each node's own text.
+    first_child, num_children: children lie at [first, first + num).
+    exhausted: nothing below is left to select.
+    texts, answers: lists of N.
+    rollouts: descents done, failed ones included. failed_rollouts: of them.
+    expansions: calls of `expand` so far; names the next one's seeds.
+    tokens: tokens generated. undecided: answers that the grader gave up on.
+    dropped: candidates that became no node, by reason.
+  """
+
+  parent: np.ndarray
+  kind: np.ndarray
+  terminal: np.ndarray
+  correct: np.ndarray
+  visits: np.ndarray
+  value_sum: np.ndarray
+  ppm: np.ndarray
+  reward: np.ndarray
+  logprob: np.ndarray
+  depth: np.ndarray
+  first_child: np.ndarray
+  num_children: np.ndarray
+  exhausted: np.ndarray
+
+  def __init__(self, problem: Problem):
+    self.problem = problem
+    self.texts = [""]
+    self.answers: list[str | None] = [None]
+    self.rollouts = 0
+    self.failed_rollouts = 0
+    self.expansions = 0
+    self.tokens = 0
+    self.undecided = 0
+    self.dropped: dict[str, int] = {}
+    self._prefixes: list[Prefix] = [()]
+    self._buffers = {
+      name: np.full(_FIRST_CAPACITY, fill, dtype)
+      for name, (dtype, fill) in _COLUMNS.items()
+    }
+    self._resize(1)
+
+  def __len__(self) -> int:
+    return len(self.texts)
+
+  def _resize(self, size: int) -> None:
+    """Makes every column a view of `size` entries, new ones at the fill."""
+    capacity = len(self._buffers["parent"])
+    if size > capacity:
+      capacity = max(size, 2 * capacity)
+      for name, (dtype, fill) in _COLUMNS.items():
+        grown = np.full(capacity, fill, dtype)
+        grown[: len(self)] = self._buffers[name][: len(self)]
+        self._buffers[name] = grown
+    for name in _COLUMNS:
+      setattr(self, name, self._buffers[name][:size])
+
+  def add_children(self, node: int, children: Sequence[Child]) -> range:
+    """Appends the children of an unexpanded node.
+
+    Args:
+      node: their parent.
+      children: at least one.
+
+    Returns:
+      The new nodes' indices.
+
+    Raises:
+      ValueError: the node has children, is terminal, or would get none.
+    """
+    if not children:
+      raise ValueError(f"node {node} would get no children: give at least one")
+    if self.num_children[node] or self.terminal[node] != OPEN:
+      raise ValueError(
+        f"node {node} cannot get children: it has "
+        f"{self.num_children[node]} and terminal={self.terminal[node]}; "
+        "children are added once, to an open node"
+      )
+    first, last = len(self), len(self) + len(children)
+    self._resize(last)
+    self.parent[first:] = node
+    self.depth[first:] = self.depth[node] + 1
+    for name in _STORED:
+      if name not in ("parent", "terminal"):
+        getattr(self, name)[first:] = [getattr(each, name) for each in children]
+    answered = self.kind[first:] == ANSWER
+    self.terminal[first:] = np.where(answered, ANSWERED, OPEN)
+    self.first_child[node] = first
+    self.num_children[node] = len(children)
+    prefix = self._prefixes[node]
+    self.texts += [each.text for each in children]
+    self.answers += [each.answer for each in children]
+    self._prefixes += [(*prefix, each.text) for each in children]
+    return range(first, last)
+
+  def children(self, node: int) -> range:
+    """Returns the indices of a node's children, in order of sampling."""
+    first = int(self.first_child[node])
+    return range(first, first + int(self.num_children[node]))
+
+  def span(self, node: int) -> slice:
+    """Returns the slice of a node's children in every column."""
+    first = int(self.first_child[node])
+    return slice(first, first + int(self.num_children[node]))
+
+  def path(self, node: int) -> list[int]:
+    """Returns the nodes from the root to a node, both included."""
+    nodes = [node]
+    while (node := int(self.parent[node])) != NO_PARENT:
+      nodes.append(node)
+    return nodes[::-1]
+
+  def prefix(self, node: int) -> Prefix:
+    """Returns the texts from the root's child to a node, oldest first."""
+    return self._prefixes[node]
+
+  def q(self, node: int) -> float:
+    """Returns Q(s) = q(s) / N(s) (paper section 3.2).
+
+    Without a visit it is what a first visit would bring as far as that is
+    known: an answer's reward, else the PPM's value (Eq. 3), else 0 (Eq. 2).
+    """
+    if visits := int(self.visits[node]):
+      return float(self.value_sum[node]) / visits
+    for known in (float(self.reward[node]), float(self.ppm[node])):
+      if not math.isnan(known):
+        return known
+    return 0.0
+
+  def drop(self, reason: str) -> None:
+    """Counts a candidate that becomes no node."""
+    self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+  def close(self, node: int) -> None:
+    """Marks a node as exhausted, and each ancestor of which all children are.
+
+    A visited answer and a dead leaf are closed: a second visit would bring
+    nothing new, so it would be a wasted rollout (the released code skips
+    terminal children too).
+    """
+    self.exhausted[node] = True
+    while (node := int(self.parent[node])) != NO_PARENT:
+      if not self.exhausted[self.span(node)].all():
+        return
+      self.exhausted[node] = True
+
+  def to_record(self) -> dict[str, Any]:
+    """Returns the tree as plain JSON types; see the module's schema."""
+    nodes = {name: _plain(getattr(self, name)) for name in _STORED}
+    nodes |= {"text": list(self.texts), "answer": list(self.answers)}
+    return {
+      "schema": SCHEMA,
+      "problem": dataclasses.asdict(self.problem),
+      **{name: getattr(self, name) for name in _COUNTERS},
+      "dropped": dict(self.dropped),
+      "nodes": nodes,
+    }
+
+  def to_json(self) -> str:
+    """Returns one line of JSON, equal for equal trees."""
+    return json.dumps(
+      self.to_record(), sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+
+
+def from_record(record: dict[str, Any]) -> Tree:
+  """Builds a tree from `Tree.to_record`.
+
+  Raises:
+    ValueError: another schema, or columns that do not form a tree.
+  """
+  if record.get("schema") != SCHEMA:
+    raise ValueError(
+      f"tree record has schema {record.get('schema')!r}, this code reads "
+      f"{SCHEMA}"
+    )
+  tree = Tree(Problem(**record["problem"]))
+  for name in _COUNTERS:
+    setattr(tree, name, record[name])
+  tree.dropped = dict(record["dropped"])
+  nodes = record["nodes"]
+  size = len(nodes["text"])
+  for name in (*_STORED, "answer"):
+    if len(nodes[name]) != size:
+      raise ValueError(
+        f"tree of {tree.problem.id}: nodes.{name} has {len(nodes[name])} "
+        f"entries, nodes.text has {size}"
+      )
+  tree._resize(size)
+  for name, (dtype, _) in _STORED.items():
+    column = [math.nan if each is None else each for each in nodes[name]]
+    getattr(tree, name)[:] = np.array(column, dtype)
+  tree.texts, tree.answers = list(nodes["text"]), list(nodes["answer"])
+  for node in range(1, size):
+    parent = int(tree.parent[node])
+    first, count = tree.first_child[parent], tree.num_children[parent]
+    if not 0 <= parent < node or (count and first + count != node):
+      raise ValueError(
+        f"tree of {tree.problem.id}: node {node} cannot have parent {parent}; "
+        "parents come first and siblings lie side by side"
+      )
+    tree.first_child[parent] = first if count else node
+    tree.num_children[parent] = count + 1
+    tree.depth[node] = tree.depth[parent] + 1
+    tree._prefixes.append((*tree._prefixes[parent], tree.texts[node]))
+  visited = (tree.terminal == ANSWERED) & (tree.visits > 0)
+  for node in np.flatnonzero(visited | (tree.terminal == DEAD)):
+    tree.close(int(node))
+  return tree
+
+
+def from_json(text: str) -> Tree:
+  """Builds a tree from `Tree.to_json`; raises as `from_record` does."""
+  return from_record(json.loads(text))
+
+
+def trajectories(tree: Tree, visited_only: bool = False) -> list[Trajectory]:
+  """Returns the paths to all answers, in order of their making.
+
+  Args:
+    tree: a searched tree.
+    visited_only: leave out answers that were sampled beside another one and at
+      which no rollout ended.
+  """
+  found = []
+  for node in np.flatnonzero(tree.terminal == ANSWERED):
+    if visited_only and not tree.visits[node]:
+      continue
+    value = float(tree.ppm[node])
+    found.append(
+      Trajectory(
+        problem_id=tree.problem.id,
+        question=tree.problem.question,
+        steps=tree.prefix(node),
+        q_values=tuple(tree.q(each) for each in tree.path(int(node))[1:]),
+        answer=tree.answers[node] or "",
+        correct=bool(tree.correct[node] == RIGHT),
+        value=None if math.isnan(value) else value,
+      )
+    )
+  return found
+
+
+def solved(tree: Tree) -> bool:
+  """Says whether any answer is right."""
+  return bool((tree.correct == RIGHT).any())
+
+
+def _plain(column: np.ndarray) -> list[Any]:
+  """Returns Python scalars, None for nan: JSON has no nan."""
+  values = column.tolist()
+  if column.dtype.kind != "f":
+    return values
+  return [None if math.isnan(each) else each for each in values]

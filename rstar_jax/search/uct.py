@@ -1,0 +1,100 @@
+"""Selection and backup: functions of one tree, with the source of each formula.
+
+A rollout goes down by UCT and ends at an answer. Answers that a rollout has
+reached, dead leaves, and nodes with nothing else below them are `exhausted` and
+never selected again, so every rollout ends somewhere new.
+"""
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from rstar_jax.config import SearchConfig
+from rstar_jax.search.tree import ROOT_INDEX, Tree
+
+
+def q_values(tree: Tree, node: int) -> np.ndarray:
+  """Returns Q(s) = q(s) / N(s) of a node's children, float64 [C].
+
+  A child with no visit stands at its initial value: the PPM's where it has one
+  (paper Eq. 3), else 0 (Eq. 2).
+  """
+  span = tree.span(node)
+  visits, ppm = tree.visits[span], tree.ppm[span]
+  initial = np.where(np.isnan(ppm), 0.0, ppm)
+  mean = tree.value_sum[span] / np.maximum(visits, 1)
+  return np.where(visits > 0, mean, initial)
+
+
+def uct_scores(
+  tree: Tree, node: int, c: float, unvisited: Literal["inf", "zero"] = "inf"
+) -> np.ndarray:
+  """Returns UCT(s) = Q(s) + c sqrt(ln N_parent(s) / N(s)) (paper Eq. 1).
+
+  Args:
+    tree: the tree.
+    node: the parent.
+    c: exploration constant.
+    unvisited: a child with no visit scores +inf, or (the released code) its
+      initial value and no bonus.
+
+  Returns:
+    float64 [C]. A parent with no visit (the root before its first backup, while
+    the PPM has given its children one each) gives no bonus.
+  """
+  visits = tree.visits[tree.span(node)]
+  log_parent = math.log(max(int(tree.visits[node]), 1))
+  bonus = c * np.sqrt(log_parent / np.maximum(visits, 1))
+  first = math.inf if unvisited == "inf" else 0.0
+  return q_values(tree, node) + np.where(visits > 0, bonus, first)
+
+
+def select_child(
+  tree: Tree, node: int, c: float, unvisited: Literal["inf", "zero"] = "inf"
+) -> int:
+  """Returns the best child that is not exhausted.
+
+  Equal scores go to the first child; among children at +inf the one of the
+  highest initial value comes first.
+
+  Raises:
+    ValueError: the node has no such child.
+  """
+  span = tree.span(node)
+  open_ = ~tree.exhausted[span]
+  if not open_.any():
+    raise ValueError(
+      f"tree of {tree.problem.id}: node {node} has no child left to select; "
+      "check `exhausted` before a descent"
+    )
+  scores = np.where(open_, uct_scores(tree, node, c, unvisited), -math.inf)
+  best = int(scores.argmax())
+  if scores[best] == math.inf:
+    initial = np.where(scores == math.inf, q_values(tree, node), -math.inf)
+    best = int(initial.argmax())
+  return span.start + best
+
+
+def select_leaf(
+  tree: Tree, config: SearchConfig, node: int = ROOT_INDEX
+) -> int:
+  """Descends from a node to an unexpanded leaf or to an answer.
+
+  Raises:
+    ValueError: everything below the node is exhausted.
+  """
+  while tree.num_children[node]:
+    node = select_child(tree, node, config.c, config.uct_unvisited)
+  return node
+
+
+def backup(tree: Tree, node: int, value: float) -> None:
+  """Adds a terminal's value to every node from it up to and with the root.
+
+  Paper Eq. 2: q(s_i)^k = q(s_i)^(k-1) + q(s_d)^k, and a visit to each; no
+  discount.
+  """
+  path = tree.path(node)
+  tree.visits[path] += 1
+  tree.value_sum[path] += value
