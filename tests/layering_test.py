@@ -1,0 +1,287 @@
+"""Holds the plan of docs/architecture.md by reading imports, not by trust.
+
+A module imports only modules of strictly lower layers, wherever in the file the
+import stands. Nothing here loads an accelerator stack.
+"""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+from absl.testing import absltest, parameterized
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGE = "rstar_jax"
+MAX_LINES = 400
+# A module longer than this has a test file of its name.
+UNTESTED_LINES = 40
+
+# The layer of each module, named below the package ("" is the package itself).
+# Packages whose __init__.py imports nothing are not listed. A new module gets
+# the lowest layer above all that it imports; docs/architecture.md has the same
+# table.
+LAYERS = {
+  "": 0,
+  "types": 0,
+  "config": 0,
+  "rng": 0,
+  "validation": 1,
+  "config_flag": 2,
+  "text.steps": 1,
+  "text.tokenizer": 2,
+  "text.prompts": 2,
+  "text.train_tokenizer": 2,
+  "verify.answers": 1,
+  "verify.zygote": 1,
+  "verify.sandbox": 3,
+  "verify.grader": 3,
+  "verify": 4,
+  "search.tree": 1,
+  "search.uct": 2,
+  "search.mcts": 3,
+  "data.stories": 1,
+  "data.synthetic": 2,
+  "data.problems": 3,
+  "data.trajectories": 2,
+  "data.pairs": 2,
+  "data.batches": 3,
+  "models.sharding": 1,
+  "models.losses": 1,
+  "models.cache": 2,
+  "models.layers": 3,
+  "models.transformer": 4,
+  "generate.sampler": 5,
+  "generate.engine": 6,
+  "generate.policy": 7,
+  "generate.ppm": 7,
+  "train.state": 1,
+  "train.loop": 2,
+  "train.sft": 6,
+  "train.ppm": 6,
+  "io.records": 1,
+  "io.checkpoints": 1,
+  "io.metrics": 1,
+  "io.hf": 5,
+  "evaluate": 3,
+  "stages": 8,
+  "evolve": 9,
+  "bootstrap": 9,
+  "main": 10,
+  # Stand-ins for tests: above everything, so that nothing imports them.
+  "testing": 11,
+}
+
+# Two towers that meet only in stages.py, by room.
+HOST = ("text", "verify", "search", "data", "evaluate")
+DEVICE = ("models", "generate", "train")
+ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "mctx", "chex")
+# What only these modules may import.
+ONLY_IN = {
+  "orbax": ("io.checkpoints",),
+  "transformers": ("text.tokenizer", "io.hf"),
+}
+
+# Where text that people or programs read is kept.
+FOLDERS = (PACKAGE, "tests", "configs", "launch", "benchmarks", "docs", ".ci")
+# Joined here, so that this file does not hold what it looks for.
+MACHINE_PATHS = tuple(f"/{name}/" for name in ("root", "work", "tmp"))
+
+
+def name_of(path: pathlib.Path) -> str:
+  """Returns the dotted name of a file, below the package."""
+  parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
+  return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def sources() -> dict[str, pathlib.Path]:
+  """Returns the files of the package by name, tests not included."""
+  files = sorted((ROOT / PACKAGE).rglob("*.py"))
+  return {name_of(path): path for path in files}
+
+
+def imports(name: str, path: pathlib.Path, known) -> set[str]:
+  """Returns all that a file imports, as full dotted names.
+
+  Args:
+    name: the file's own name, below the package.
+    path: the file.
+    known: names of the package's modules: `from rstar_jax.a import b` means
+      the module a.b if there is one, and else a name within a.
+  """
+  package = [PACKAGE, *name.split(".")] if name else [PACKAGE]
+  if path.name != "__init__.py":
+    package = package[:-1]
+  found = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      found.update(alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      base = package[: len(package) - node.level + 1] if node.level else []
+      source = ".".join([*base, *(node.module or "").split(".")]).strip(".")
+      for alias in node.names:
+        full = f"{source}.{alias.name}"
+        is_module = below(full) in known
+        found.add(full if is_module else source)
+    elif isinstance(node, ast.Call):
+      called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+      if called in ("import_module", "__import__") and node.args:
+        argument = node.args[0]
+        if isinstance(argument, ast.Constant):
+          found.add(str(argument.value))
+  return found
+
+
+def below(full: str) -> str | None:
+  """Returns a dotted name below the package, None for another library's."""
+  if full == PACKAGE:
+    return ""
+  if full.startswith(PACKAGE + "."):
+    return full[len(PACKAGE) + 1 :]
+  return None
+
+
+def room(name: str) -> str:
+  return name.split(".")[0]
+
+
+class LayeringTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.sources = sources()
+    cls.imports = {
+      name: imports(name, path, cls.sources)
+      for name, path in cls.sources.items()
+    }
+    cls.inside = {
+      name: {below(each) for each in found} - {None, name}
+      for name, found in cls.imports.items()
+    }
+
+  def test_every_module_has_a_layer(self):
+    for name, path in self.sources.items():
+      if path.name == "__init__.py" and not self.imports[name]:
+        continue
+      with self.subTest(name):
+        self.assertIn(
+          name,
+          LAYERS,
+          f"{path.relative_to(ROOT)} has no layer: add it to LAYERS here and "
+          "to the table of docs/architecture.md, at the lowest layer above "
+          "all that it imports",
+        )
+
+  def test_every_layer_has_a_module(self):
+    self.assertEmpty(set(LAYERS) - set(self.sources), "modules are gone")
+
+  def test_imports_run_downward(self):
+    for name, found in self.inside.items():
+      for other in found:
+        with self.subTest(f"{name} imports {other}"):
+          self.assertGreater(LAYERS.get(name, 0), LAYERS.get(other, 0))
+
+  def test_host_tower_names_no_accelerator_library(self):
+    for name, found in self.imports.items():
+      if room(name) in HOST:
+        with self.subTest(name):
+          tops = {each.split(".")[0] for each in found}
+          self.assertEmpty(tops.intersection(ACCELERATOR))
+
+  def test_host_tower_loads_no_jax(self):
+    # The imports of imports too: a fresh interpreter loads the whole tower.
+    names = [f"{PACKAGE}.{name}" for name in self.sources if room(name) in HOST]
+    self.assertNotEmpty(names)
+    program = (
+      "import importlib, sys\n"
+      f"for name in {names!r}:\n"
+      "  importlib.import_module(name)\n"
+      "  assert 'jax' not in sys.modules, f'{name} loads jax'\n"
+    )
+    done = subprocess.run(
+      [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
+    )
+    self.assertEqual(done.returncode, 0, done.stderr)
+
+  def test_device_tower_knows_no_search_and_no_verification(self):
+    for name, found in self.inside.items():
+      if room(name) in DEVICE:
+        with self.subTest(name):
+          rooms = {room(other) for other in found}
+          self.assertEmpty(rooms.intersection(("search", "verify")))
+
+  def test_libraries_are_imported_in_one_place(self):
+    for library, places in ONLY_IN.items():
+      for name, found in self.imports.items():
+        if name not in places:
+          with self.subTest(f"{name} and {library}"):
+            self.assertNotIn(library, {each.split(".")[0] for each in found})
+
+
+class ImportsTest(absltest.TestCase):
+  """The reader itself: what it must see for the tests above to mean much."""
+
+  def read(self, name: str, text: str, known=("a", "a.b", "")) -> set[str]:
+    path = pathlib.Path(self.create_tempfile(f"{name}.py", text).full_path)
+    return imports(name, path, known)
+
+  def test_sees_nested_relative_and_dynamic_imports(self):
+    text = "def f():\n  import jax.numpy as jnp\n"
+    self.assertEqual(self.read("a.c", text), {"jax.numpy"})
+    self.assertEqual(self.read("a.c", "from . import b"), {"rstar_jax.a.b"})
+    self.assertEqual(self.read("a.c", "from .b import x"), {"rstar_jax.a.b"})
+    self.assertEqual(self.read("a.c", "from .. import a"), {"rstar_jax.a"})
+    text = "import importlib\nimportlib.import_module('optax')"
+    self.assertEqual(self.read("a.c", text), {"importlib", "optax"})
+
+  def test_tells_modules_from_names(self):
+    text = "from rstar_jax.a import b, other"
+    self.assertEqual(self.read("c", text), {"rstar_jax.a", "rstar_jax.a.b"})
+    self.assertEqual(self.read("c", "from rstar_jax import a"), {"rstar_jax.a"})
+
+
+class FilesTest(absltest.TestCase):
+  def test_no_file_is_long(self):
+    for folder in FOLDERS:
+      for path in (ROOT / folder).rglob("*.py"):
+        with self.subTest(str(path.relative_to(ROOT))):
+          lines = len(path.read_text().splitlines())
+          self.assertLessEqual(lines, MAX_LINES, "make two rooms of it")
+
+  def test_every_module_has_a_test(self):
+    for name, path in sources().items():
+      if path.name == "__init__.py":
+        continue
+      if len(path.read_text().splitlines()) > UNTESTED_LINES:
+        test = ROOT / "tests" / (name.replace(".", "/") + "_test.py")
+        with self.subTest(name):
+          self.assertTrue(test.exists(), f"there is no {test.name}")
+
+  def test_every_test_has_a_module(self):
+    # Tests of the whole house, which mirror no module.
+    house = {"layering", "docs", "run"}
+    for path in (ROOT / "tests").rglob("*_test.py"):
+      parts = path.relative_to(ROOT / "tests").with_suffix("").parts
+      name = ".".join(parts).removesuffix("_test")
+      if name not in house:
+        with self.subTest(name):
+          self.assertIn(name, sources())
+
+  def test_every_test_folder_is_a_package(self):
+    for path in (ROOT / "tests").rglob("*_test.py"):
+      with self.subTest(str(path.parent.relative_to(ROOT))):
+        self.assertTrue((path.parent / "__init__.py").exists())
+
+  def test_no_path_of_a_machine(self):
+    files = [each for each in ROOT.iterdir() if each.suffix in (".py", ".md")]
+    for folder in FOLDERS:
+      files += (ROOT / folder).rglob("*")
+    for path in files:
+      if path.suffix in (".py", ".md", ".sh") or path.parent.name == ".ci":
+        for machine_path in MACHINE_PATHS:
+          with self.subTest(f"{path.relative_to(ROOT)}: {machine_path}"):
+            self.assertNotIn(machine_path, path.read_text())
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,34 @@
+import dataclasses
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax import types
+
+RECORDS = (
+  types.Problem("p", "How many?"),
+  types.Candidate("x = 1\n<end_of_step>", (5, 7), -1.5, "step"),
+  types.ExecResult("ok"),
+  types.Trajectory("p", "How many?", ("a", "b"), (0.5, -1.0), "3", True),
+  types.PreferencePair("p", "How many?", ("a",), ("b",), 0.25, "step"),
+)
+
+
+class RecordsTest(parameterized.TestCase):
+  @parameterized.parameters(*RECORDS)
+  def test_is_a_value(self, record):
+    field = dataclasses.fields(record)[0].name
+    with self.assertRaises(dataclasses.FrozenInstanceError):
+      setattr(record, field, "changed")
+    copy = dataclasses.replace(record)
+    self.assertEqual(copy, record)
+    self.assertEqual(hash(copy), hash(record))
+
+  def test_mean_q(self):
+    trajectory = types.Trajectory(
+      "p", "?", ("a", "b", "c"), (0.5, -1.0, 1.0), "3", True
+    )
+    self.assertAlmostEqual(trajectory.mean_q, 0.5 / 3)
+
+
+if __name__ == "__main__":
+  absltest.main()
