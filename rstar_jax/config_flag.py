@@ -66,7 +66,10 @@ def parse_flags(
       validation.validate(flag_values.config)
     return rest
   except (flags.Error, ValueError) as error:
-    message = str(error)
+    # `ml_collections` puts the traceback of an error in the file in its text.
+    message = str(error).strip()
+    if "\n" in message:
+      message = f"--config: {message.splitlines()[-1]}"
   except LookupError as error:
     message = _wrong_name(argv) or f"--config: {error!r}"
   except (OSError, ImportError, AttributeError, SyntaxError) as error:

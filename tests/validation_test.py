@@ -1,0 +1,88 @@
+import operator
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax import config as config_lib
+from rstar_jax import validation
+
+
+def valid() -> config_lib.Config:
+  return config_lib.Config(train=config_lib.DataConfig(count=7))
+
+
+class ValidateTest(parameterized.TestCase):
+  def test_the_paper_s_config_is_valid(self):
+    validation.validate(valid())
+
+  @parameterized.parameters(
+    ("shard_size", 0),
+    ("sandbox.workers", 0),
+    ("sandbox.wall_seconds", 0.0),
+    ("grader.seconds", -1.0),
+    ("search.rollouts", 0),
+    ("search.c", -0.5),
+    ("eval.search.candidates", -3),
+    ("eval.samples", 0),
+    ("engine.temperature", -1.0),
+    ("engine.top_p", 0.0),
+    ("engine.top_p", 1.5),
+    ("engine.leaf_buckets", ()),
+    ("engine.leaf_buckets", (0, 8)),
+    ("engine.prefix_buckets", (64, 32)),
+    ("engine.prefix_buckets", (32, 32)),
+    ("sft.accumulate", 3),
+    ("sft.accumulate", 0),
+    ("ppm.learning_rate", 0.0),
+    ("ppm.warmup", 1.5),
+    ("extract.positives", 0),
+    ("train.count", 0),
+    ("train.count", -1),
+    ("rounds", ()),
+    # Types and choices.
+    ("seed", "0"),
+    ("seed", 0.5),
+    ("seed", True),
+    ("search.annotation", "both"),
+    ("extract.final_pairs", 1),
+    ("engine.leaf_buckets", [8, 32]),
+    ("engine.leaf_buckets", (8, "32")),
+    ("sft", None),
+  )
+  def test_one_clear_line(self, name, value):
+    config = valid()
+    owner, _, field = name.rpartition(".")
+    holder = operator.attrgetter(owner)(config) if owner else config
+    setattr(holder, field, value)
+    with self.assertRaises(ValueError) as raised:
+      validation.validate(config)
+    message = str(raised.exception)
+    self.assertStartsWith(message, f"config.{name}")
+    self.assertNotIn("\n", message)
+
+  @parameterized.parameters(
+    ({"annotation": "ppm"}, "annotation"),
+    ({"rollouts": 0}, "rollouts=0"),
+    ({"trees": -1}, "trees=-1"),
+    ({"extra_rollouts": (16, 0)}, "extra_rollouts"),
+  )
+  def test_rounds(self, fields, expected):
+    config = valid()
+    config.rounds = (config_lib.RoundConfig(**fields),)
+    with self.assertRaisesRegex(
+      ValueError, rf"config\.rounds\[0\]\.{expected}"
+    ):
+      validation.validate(config)
+
+  def test_an_int_is_a_float(self):
+    config = valid()
+    config.search.c = 1
+    validation.validate(config)
+
+  def test_a_file_may_have_no_count(self):
+    config = valid()
+    config.train = config_lib.DataConfig(source="problems.jsonl", count=0)
+    validation.validate(config)
+
+
+if __name__ == "__main__":
+  absltest.main()
