@@ -1,0 +1,191 @@
+"""Search trees -> preference pairs for the PPM (paper section 3.3, A.1).
+
+Q-values are too noisy to be regressed on but good enough to rank: at each
+node the children that fare best and worst give pairs that share a prefix, and
+for the final answer whole trajectories are paired, sharing nothing but the
+question.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from rstar_jax.config import ExtractConfig
+from rstar_jax.data import trajectories as trajectories_lib
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.tree import Tree
+from rstar_jax.types import PreferencePair, Prefix
+
+
+class _Side(NamedTuple):
+  """One member of a pair to be: its texts and its Q."""
+
+  prefix: Prefix
+  q: float
+
+
+def pairs(
+  trees: Iterable[Tree], config: ExtractConfig
+) -> tuple[list[PreferencePair], dict[str, int]]:
+  """Makes the preference pairs of all problems.
+
+  At each node, the positives are the `config.positives` children of highest Q
+  that have a right answer below them (or are one), the negatives the
+  `config.negatives` children of lowest Q that have a wrong one. A child can be
+  both, but is not paired with itself. For the final answer, the positives are
+  a problem's right trajectories of highest average Q over all its trees, the
+  negatives its wrong ones of lowest. Of positives x negatives those pairs stay
+  whose Q differs by more than `config.min_margin`; every one of them weighs
+  1 / (p x n), with p and n the different positives and negatives that are left
+  in them (Eq. 4). A pair that another tree of the problem has given is left
+  out, and does not count in p and n.
+
+  A child counts only if rollouts have gone through it or it is an answer; one
+  that never led to a graded answer is neither positive nor negative. Steps
+  whose code failed are no nodes and so no negatives.
+
+  Args:
+    trees: searched trees with graded answers; several may share a problem.
+    config: numbers, margin, cap.
+
+  Returns:
+    The pairs: problems in order of first appearance, in each the step pairs in
+    order of nodes, then the final pairs. And counts: problems, with_pairs,
+    step, final (pairs kept), low_margin, repeated, over_cap (pairs left out).
+  """
+  found: list[PreferencePair] = []
+  stats = dict.fromkeys(
+    (
+      *("problems", "with_pairs", "step", "final"),
+      *("low_margin", "repeated", "over_cap"),
+    ),
+    0,
+  )
+  for group in trajectories_lib.by_problem(trees):
+    made = _of_problem(group, config, stats)
+    kept = _spread(made, config.max_pairs_per_problem)
+    stats["problems"] += 1
+    stats["with_pairs"] += bool(kept)
+    stats["over_cap"] += len(made) - len(kept)
+    for pair in kept:
+      stats[pair.kind] += 1
+    found += kept
+  return found, stats
+
+
+def to_dict(pair: PreferencePair) -> dict[str, Any]:
+  """Returns a pair as JSON-able types."""
+  row = dataclasses.asdict(pair)
+  return row | {"chosen": list(pair.chosen), "rejected": list(pair.rejected)}
+
+
+def from_dict(row: Mapping[str, Any]) -> PreferencePair:
+  """Inverse of `to_dict`.
+
+  Raises:
+    TypeError: if a field is missing or unknown.
+  """
+  return PreferencePair(
+    **{
+      **row,
+      "chosen": tuple(row["chosen"]),
+      "rejected": tuple(row["rejected"]),
+    }
+  )
+
+
+def _of_problem(
+  trees: Sequence[Tree], config: ExtractConfig, stats: dict[str, int]
+) -> list[PreferencePair]:
+  problem = trees[0].problem
+  seen: set[tuple[str, Prefix, Prefix]] = set()
+  made = []
+
+  def add(
+    kind: Literal["step", "final"],
+    positives: list[_Side],
+    negatives: list[_Side],
+  ) -> None:
+    decided = []
+    for chosen in positives:
+      for rejected in negatives:
+        key = kind, chosen.prefix, rejected.prefix
+        if chosen.prefix == rejected.prefix:
+          continue
+        if not chosen.q - rejected.q > config.min_margin:
+          stats["low_margin"] += 1
+        elif key in seen:
+          stats["repeated"] += 1
+        else:
+          seen.add(key)
+          decided.append((chosen.prefix, rejected.prefix))
+    # Sides of equal text count once: `positives` differ in text already.
+    sides = [len(set(side)) for side in zip(*decided, strict=True)]
+    made.extend(
+      PreferencePair(
+        problem_id=problem.id,
+        question=problem.question,
+        chosen=chosen,
+        rejected=rejected,
+        weight=1 / (sides[0] * sides[1]),
+        kind=kind,
+      )
+      for chosen, rejected in decided
+    )
+
+  for tree in trees:
+    right = _below(tree, tree_lib.RIGHT)
+    wrong = _below(tree, tree_lib.WRONG)
+    known = (tree.visits > 0) | (tree.terminal == tree_lib.ANSWERED)
+    for node in np.flatnonzero(tree.num_children):
+      children = [c for c in tree.children(int(node)) if known[c]]
+      sides = {c: _Side(tree.prefix(c), tree.q(c)) for c in children}
+      add(
+        "step",
+        _best([sides[c] for c in children if right[c]], config.positives),
+        _worst([sides[c] for c in children if wrong[c]], config.negatives),
+      )
+  if config.final_pairs:
+    right, wrong, _ = (
+      [_Side(t.steps, t.mean_q) for t in side]
+      for side in trajectories_lib.graded(trees)
+    )
+    add(
+      "final",
+      _best(right, config.positives),
+      _worst(wrong, config.negatives),
+    )
+  return made
+
+
+def _below(tree: Tree, verdict: int) -> np.ndarray:
+  """Says of each node whether it is or leads to such an answer; bool [N]."""
+  found = (tree.terminal == tree_lib.ANSWERED) & (tree.correct == verdict)
+  for node in range(len(tree) - 1, 0, -1):  # Children come after parents.
+    found[tree.parent[node]] |= found[node]
+  return found
+
+
+def _best(sides: list[_Side], count: int) -> list[_Side]:
+  """Takes those of highest Q, different in text; of equals the first."""
+  return _unlike(sorted(sides, key=lambda side: -side.q))[:count]
+
+
+def _worst(sides: list[_Side], count: int) -> list[_Side]:
+  return _unlike(sorted(sides, key=lambda side: side.q))[:count]
+
+
+def _unlike(sides: list[_Side]) -> list[_Side]:
+  first: dict[Prefix, _Side] = {}
+  for side in sides:
+    first.setdefault(side.prefix, side)
+  return list(first.values())
+
+
+def _spread(made: list[PreferencePair], limit: int) -> list[PreferencePair]:
+  """Takes `limit` pairs at even distances; all of them for 0."""
+  if not 0 < limit < len(made):
+    return made
+  return [made[index * len(made) // limit] for index in range(limit)]

@@ -1,0 +1,130 @@
+"""Search trees -> SFT rows: the best correct solutions of each problem."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rstar_jax.config import ExtractConfig
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.tree import Tree
+from rstar_jax.types import Trajectory
+
+
+def sft_rows(
+  trees: Iterable[Tree], config: ExtractConfig
+) -> tuple[list[Trajectory], dict[str, Any]]:
+  """Keeps each problem's best correct trajectories (paper section 3.4.1, A.1).
+
+  All trees of a problem are pooled. Its correct trajectories are ranked as
+  `rank` says, and the first `config.sft_per_problem` of different text stay.
+
+  Args:
+    trees: searched trees with graded answers; several may share a problem.
+    config: how many, and the smallest share of correct answers. The share is
+      that of right answers among those graded right or wrong; an answer that
+      the grader gave up on counts as neither.
+
+  Returns:
+    The rows, problems in order of first appearance, best first; and counts:
+    problems, solved, easy (all right), medium (mixed), hard (none right),
+    answers, right, wrong, undecided, low_share (solved problems left out),
+    duplicates (right trajectories left out for their text), rows, and levels
+    {level: {"problems", "solved"}}.
+  """
+  rows = []
+  stats: dict[str, Any] = dict.fromkeys(
+    (
+      *("problems", "solved", "easy", "medium", "hard", "answers", "right"),
+      *("wrong", "undecided", "low_share", "duplicates", "rows"),
+    ),
+    0,
+  )
+  stats["levels"] = {}
+  for group in by_problem(trees):
+    right, wrong, undecided = graded(group)
+    answers = len(right) + len(wrong)
+    difficulty = "hard" if not right else "medium" if wrong else "easy"
+    level = stats["levels"].setdefault(
+      str(group[0].problem.level), {"problems": 0, "solved": 0}
+    )
+    level["problems"] += 1
+    level["solved"] += bool(right)
+    stats["problems"] += 1
+    stats["solved"] += bool(right)
+    stats[difficulty] += 1
+    stats["answers"] += answers + len(undecided)
+    stats["right"] += len(right)
+    stats["wrong"] += len(wrong)
+    stats["undecided"] += len(undecided)
+    if right and len(right) < config.min_correct_share * answers:
+      stats["low_share"] += 1
+      continue
+    unlike = distinct(sorted(right, key=rank))
+    stats["duplicates"] += len(right) - len(unlike)
+    rows += unlike[: config.sft_per_problem]
+  stats["rows"] = len(rows)
+  return rows, stats
+
+
+def rank(trajectory: Trajectory) -> tuple[float, float, int]:
+  """Sort key, best first: average Q, then smallest Q, then length of text."""
+  return (
+    -trajectory.mean_q,
+    -min(trajectory.q_values),
+    sum(map(len, trajectory.steps)),
+  )
+
+
+def distinct(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
+  """Drops all but the first of the trajectories with the same text."""
+  first: dict[str, Trajectory] = {}
+  for trajectory in trajectories:
+    first.setdefault("".join(trajectory.steps), trajectory)
+  return list(first.values())
+
+
+def by_problem(trees: Iterable[Tree]) -> list[list[Tree]]:
+  """Groups trees by problem id, in order of first appearance."""
+  groups: dict[str, list[Tree]] = {}
+  for tree in trees:
+    groups.setdefault(tree.problem.id, []).append(tree)
+  return list(groups.values())
+
+
+def graded(
+  trees: Sequence[Tree],
+) -> tuple[list[Trajectory], list[Trajectory], list[Trajectory]]:
+  """Returns the right, the wrong and the undecided trajectories of trees."""
+  groups = {tree_lib.RIGHT: [], tree_lib.WRONG: [], tree_lib.UNKNOWN: []}
+  for tree in trees:
+    # `trajectories` follows the order of the answered nodes.
+    verdicts = tree.correct[tree.terminal == tree_lib.ANSWERED]
+    for verdict, trajectory in zip(
+      verdicts.tolist(), tree_lib.trajectories(tree), strict=True
+    ):
+      groups[verdict].append(trajectory)
+  return tuple(groups.values())
+
+
+def to_dict(trajectory: Trajectory) -> dict[str, Any]:
+  """Returns a trajectory as JSON-able types."""
+  row = dataclasses.asdict(trajectory)
+  return row | {
+    "steps": list(trajectory.steps),
+    "q_values": list(trajectory.q_values),
+  }
+
+
+def from_dict(row: Mapping[str, Any]) -> Trajectory:
+  """Inverse of `to_dict`.
+
+  Raises:
+    TypeError: if a field is missing or unknown.
+  """
+  return Trajectory(
+    **{
+      **row,
+      "steps": tuple(row["steps"]),
+      "q_values": tuple(row["q_values"]),
+    }
+  )
