@@ -1,0 +1,110 @@
+"""Ragged work to fixed shapes: which leaves share a device call, padded how.
+
+Which leaves share a call follows from their lengths alone, never from timing.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+# A device call's fixed cost (dispatch, and decode steps that a few rows do not
+# fill), in tokens of prefill. It decides only between one padded call and two.
+CALL_COST = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+  """One device call.
+
+  Attributes:
+    indices: which leaves, in the caller's numbering, at most `leaves` of them.
+    leaves: leaf bucket.
+    length: prefix bucket.
+  """
+
+  indices: tuple[int, ...]
+  leaves: int
+  length: int
+
+
+def bucket_of(size: int, buckets: Sequence[int]) -> int:
+  """Returns the first of increasing buckets that holds `size`.
+
+  Past the largest, buckets go on by doubling it.
+  """
+  for bucket in buckets:
+    if size <= bucket:
+      return bucket
+  bucket = buckets[-1]
+  while bucket < size:
+    bucket *= 2
+  return bucket
+
+
+def plan(
+  lengths: Sequence[int],
+  prefix_buckets: Sequence[int],
+  leaf_buckets: Sequence[int],
+  step_cost: int,
+) -> list[Call]:
+  """Groups leaves so that few tokens are padding.
+
+  Leaves are sorted by prefix bucket, the longest first, and cut into runs: the
+  cheapest cut, where a call costs `CALL_COST` and, for each of its leaves, its
+  prefix bucket and `step_cost`.
+
+  Args:
+    lengths: B prefix lengths in tokens.
+    prefix_buckets: increasing.
+    leaf_buckets: increasing.
+    step_cost: tokens of work that a leaf is beside its prefix.
+
+  Returns:
+    Calls that hold each leaf once.
+  """
+  buckets = [bucket_of(length, prefix_buckets) for length in lengths]
+  order = sorted(range(len(lengths)), key=lambda i: (-buckets[i], i))
+  # best[i] = (cost, leaf bucket of the first call) of the runs from i on.
+  best: list[tuple[int, int]] = [(0, 0)] * (len(order) + 1)
+  for start in reversed(range(len(order))):
+    per_leaf = buckets[order[start]] + step_cost
+    # Of equal costs, the larger call.
+    cost, negated = min(
+      (
+        CALL_COST
+        + leaves * per_leaf
+        + best[min(start + leaves, len(order))][0],
+        -leaves,
+      )
+      for leaves in leaf_buckets
+    )
+    best[start] = (cost, -negated)
+  calls, start = [], 0
+  while start < len(order):
+    leaves = best[start][1]
+    run = tuple(order[start : start + leaves])
+    calls.append(Call(run, leaves, buckets[run[0]]))
+    start += leaves
+  return calls
+
+
+def pad_rows(
+  rows: Sequence[Sequence[int]], shape: tuple[int, int], pad_id: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Pads ragged rows on the right, and adds empty rows.
+
+  Args:
+    rows: at most `shape[0]` rows of at most `shape[1]` ids.
+    shape: (rows, length).
+    pad_id: fills.
+
+  Returns:
+    int32 ids of `shape`, and int32 lengths [shape[0]].
+  """
+  tokens = np.full(shape, pad_id, np.int32)
+  lengths = np.zeros(shape[0], np.int32)
+  for i, row in enumerate(rows):
+    tokens[i, : len(row)] = row
+    lengths[i] = len(row)
+  return tokens, lengths

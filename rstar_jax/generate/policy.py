@@ -1,0 +1,96 @@
+"""The policy as the search's `Expand`: text in, candidates out."""
+
+import contextlib
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from rstar_jax.config import EngineConfig
+from rstar_jax.generate.engine import Engine, Generated
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.text import prompts, steps
+from rstar_jax.text.tokenizer import Tokenizer, encode_solution
+from rstar_jax.types import Candidate, Finish, Prefix
+
+
+def stop_finishes(tokenizer: Tokenizer) -> dict[int, Finish]:
+  """Returns what each stop id finishes: the closing markers', and "eos"."""
+  finishes: dict[int, Finish] = {
+    tokenizer.id_of(marker): finish for marker, finish in steps.FINISHES.items()
+  }
+  return finishes | {tokenizer.eos_id: "eos"}
+
+
+class Policy:
+  """Samples next steps; threads may share it.
+
+  Attributes:
+    engine: counts time and tokens; see `Engine`.
+    lock: held during device calls; give it to the `Scorer` on the same device.
+  """
+
+  def __init__(
+    self,
+    engine: Engine,
+    tokenizer: Tokenizer,
+    *,
+    lock: contextlib.AbstractContextManager | None = None,
+  ):
+    self.engine = engine
+    self.lock = lock or threading.Lock()
+    self._tokenizer = tokenizer
+    self._finishes = stop_finishes(tokenizer)
+
+  @classmethod
+  def of_model(
+    cls,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    config: EngineConfig,
+    *,
+    lock: contextlib.AbstractContextManager | None = None,
+  ) -> "Policy":
+    """Makes the engine too, with the tokenizer's stop ids."""
+    engine = Engine(
+      model,
+      config,
+      stop_ids=tuple(stop_finishes(tokenizer)),
+      pad_id=tokenizer.pad_id,
+    )
+    return cls(engine, tokenizer, lock=lock)
+
+  def __call__(
+    self,
+    questions: Sequence[str],
+    prefixes: Sequence[Prefix],
+    seeds: np.ndarray,
+  ) -> list[list[Candidate]]:
+    """Samples C next steps after each prefix; see `types.Expand`.
+
+    Args:
+      questions: B questions.
+      prefixes: B prefixes.
+      seeds: uint32 [B, C].
+
+    Returns:
+      B lists of C candidates, in order.
+    """
+    ids = [
+      np.array(
+        encode_solution(self._tokenizer, prompts.prompt(question), prefix),
+        np.int32,
+      )
+      for question, prefix in zip(questions, prefixes, strict=True)
+    ]
+    with self.lock:
+      rows = self.engine.expand(ids, seeds)
+    return [[self._candidate(each) for each in row] for row in rows]
+
+  def _candidate(self, generated: Generated) -> Candidate:
+    return Candidate(
+      text=self._tokenizer.decode(generated.token_ids),
+      token_ids=generated.token_ids,
+      logprob=generated.logprob,
+      finish=self._finishes.get(generated.stopped, "length"),
+    )
