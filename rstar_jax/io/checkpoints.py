@@ -143,9 +143,11 @@ def _unflatten(flat: dict[str, Any], like: Any) -> Any:
 
 
 def _abstract(tree: Any) -> Any:
+  # What names no sharding goes to the first device, wherever it was saved.
+  default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
-      x.shape, x.dtype, sharding=getattr(x, "sharding", None)
+      x.shape, x.dtype, sharding=getattr(x, "sharding", None) or default
     ),
     tree,
   )

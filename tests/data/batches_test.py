@@ -1,0 +1,169 @@
+import hypothesis
+import numpy as np
+from absl.testing import absltest, parameterized
+from hypothesis import strategies as st
+
+from rstar_jax import testing
+from rstar_jax.data import batches
+from rstar_jax.text import prompts, steps
+from rstar_jax.text import tokenizer as tokenizer_lib
+from rstar_jax.types import PreferencePair
+
+TOKENIZER = testing.ByteTokenizer()
+QUESTION = "What is 3 + 4?"
+FIRST = "<code>\n# Add\nx = 3 + 4\n<end_of_step>"
+CODE = "\n# Now print the final answer\nprint(x)\n<end_of_code>"
+ANSWER = "<answer>The answer is \\boxed{7}.<end_of_answer>"
+NODES = (FIRST, steps.with_output(CODE, "7\n"), ANSWER)
+
+
+def _rows(lengths):
+  """Rows of distinct ids from 1 and masks of alternating bits."""
+  start, rows = 1, []
+  for length in lengths:
+    ids = np.arange(start, start + length, dtype=np.int32)
+    rows.append((ids, (ids % 2).astype(np.int32)))
+    start += length
+  return rows
+
+
+class EncodeRowTest(absltest.TestCase):
+  def test_mask_is_exactly_what_the_policy_wrote(self):
+    ids, mask = batches.encode_row(TOKENIZER, QUESTION, NODES)
+    self.assertEqual(ids[-1], TOKENIZER.eos_id)
+    self.assertEqual(mask[-1], 1)
+    written = TOKENIZER.decode(ids[:-1][mask[:-1] == 1].tolist())
+    self.assertEqual(written, FIRST + CODE + ANSWER)
+    given = TOKENIZER.decode(ids[mask == 0].tolist())
+    output = "\n<output>7<end_of_output>\n"
+    self.assertEqual(given, prompts.prompt(QUESTION) + output)
+
+  def test_ids_are_those_of_inference(self):
+    ids, _ = batches.encode_row(TOKENIZER, QUESTION, NODES)
+    expected = tokenizer_lib.encode_solution(
+      TOKENIZER, prompts.prompt(QUESTION), NODES
+    )
+    self.assertEqual(ids.tolist(), expected + [TOKENIZER.eos_id])
+
+
+class PackTest(parameterized.TestCase):
+  @hypothesis.settings(max_examples=100, deadline=None)
+  @hypothesis.given(
+    st.lists(st.integers(1, 23), max_size=100), st.integers(1, 19)
+  )
+  def test_invariants(self, lengths, length):
+    rows = _rows(lengths)
+    packed = batches.pack(rows, length)
+    a = packed.arrays
+    kept = [row for row in rows if len(row[0]) <= length]
+    self.assertEqual(packed.dropped, len(rows) - len(kept))
+    # Every token once, and padding is empty everywhere.
+    real = a["segment_ids"] > 0
+    expected = sorted(np.concatenate([r[0] for r in kept] or [[]]).tolist())
+    self.assertEqual(sorted(a["tokens"][real].tolist()), expected)
+    for name in a:
+      self.assertTrue((a[name][~real] == 0).all(), name)
+    # Each segment is one whole row.
+    masks = {int(ids[0]): (ids, mask) for ids, mask in kept}
+    for n in range(len(a["tokens"])):
+      for segment in range(1, a["segment_ids"][n].max() + 1):
+        (at,) = np.nonzero(a["segment_ids"][n] == segment)
+        self.assertEqual(at.tolist(), list(range(at[0], at[-1] + 1)))
+        tokens = a["tokens"][n, at]
+        ids, mask = masks.pop(int(tokens[0]))
+        np.testing.assert_array_equal(tokens, ids)
+        np.testing.assert_array_equal(a["positions"][n, at], np.arange(len(at)))
+        # No target and no loss across the end of a segment.
+        np.testing.assert_array_equal(
+          a["targets"][n, at], np.append(ids[1:], 0)
+        )
+        np.testing.assert_array_equal(a["mask"][n, at], np.append(mask[1:], 0))
+    self.assertEmpty(masks)
+
+  def test_first_fit_by_hand(self):
+    packed = batches.pack(_rows([5, 4, 3, 2, 11]), 7)
+    self.assertEqual(packed.dropped, 1)
+    # 5 + 2 and 4 + 3.
+    np.testing.assert_array_equal(
+      packed.arrays["segment_ids"],
+      [[1, 1, 1, 1, 1, 2, 2], [1, 1, 1, 1, 2, 2, 2]],
+    )
+
+  def test_many_open_rows(self):
+    # More half-full rows than are kept open: still all there, and full.
+    packed = batches.pack(_rows([4] * 101 + [3] * 101), 7)
+    sizes = (packed.arrays["segment_ids"] > 0).sum()
+    self.assertEqual(sizes, 101 * 7)
+    self.assertLess(len(packed.arrays["tokens"]), 140)
+
+
+class RowBatchesTest(absltest.TestCase):
+  def test_each_epoch_has_each_row_once(self):
+    arrays = {"tokens": np.arange(1, 12)[:, None], "mask": np.ones((11, 1))}
+    batch_at, count = batches.row_batches(arrays, 3, 2, seed=5)
+    self.assertEqual(count, 8)  # ceil(2 x 11 / 3)
+    all_rows = np.concatenate([batch_at(k)["tokens"][:, 0] for k in range(8)])
+    self.assertEqual(sorted(all_rows[:11]), list(range(1, 12)))
+    self.assertEqual(sorted(all_rows[11:22]), list(range(1, 12)))
+    self.assertNotEqual(all_rows[:11].tolist(), all_rows[11:22].tolist())
+    # The last batch is filled with rows that weigh nothing.
+    last = batch_at(7)
+    self.assertEqual(last["tokens"].shape, (3, 1))
+    self.assertEqual(last["mask"][:, 0].tolist(), [1, 0, 0])
+
+  def test_batch_is_a_function_of_seed_and_number(self):
+    arrays = {"tokens": np.arange(101)}
+    first, _ = batches.row_batches(arrays, 7, 3, seed=5)
+    again, _ = batches.row_batches(arrays, 7, 3, seed=5)
+    other, _ = batches.row_batches(arrays, 7, 3, seed=6)
+    straight = [first(k)["tokens"].tolist() for k in range(20)]
+    backwards = [again(k)["tokens"].tolist() for k in reversed(range(20))]
+    self.assertEqual(straight, backwards[::-1])
+    self.assertNotEqual(straight[0], other(0)["tokens"].tolist())
+
+  def test_no_rows(self):
+    with self.assertRaisesRegex(ValueError, "no rows"):
+      batches.row_batches({"tokens": np.zeros((0, 3))}, 2, 1, seed=0)
+
+
+class SidesTest(absltest.TestCase):
+  def _pair(
+    self, weight, chosen=NODES[:2], rejected=("<code>\ny<end_of_step>",)
+  ):
+    return PreferencePair("p", QUESTION, chosen, rejected, weight, "step")
+
+  def test_pairs(self):
+    sides = batches.encode_pairs(
+      TOKENIZER, [self._pair(0.25), self._pair(0.5, FIRST * 40)], 500
+    )
+    self.assertEqual(sides.dropped, 1)
+    batch_at, count = batches.side_batches(sides, 3, 1, None)
+    self.assertEqual(count, 1)
+    batch = batch_at(0)
+    self.assertEqual(batch["tokens"].shape[:2], (3, 2))
+    length = batch["tokens"].shape[2]
+    self.assertEqual(length % 64, 0)
+    longest = max(len(ids) for ids in sides.ids[0])
+    self.assertBetween(length - longest, 0, 63)
+    self.assertEqual(batch["weight"].tolist(), [0.25, 0.0, 0.0])
+    for side, nodes in enumerate((NODES[:2], ("<code>\ny<end_of_step>",))):
+      row, last = batch["tokens"][0, side], batch["last"][0, side]
+      self.assertEqual(
+        TOKENIZER.decode(row[: last + 1].tolist()),
+        prompts.prompt(QUESTION) + "".join(nodes),
+      )
+      np.testing.assert_array_equal(
+        batch["segment_ids"][0, side], np.arange(length) <= last
+      )
+
+  def test_scored(self):
+    items = [(QUESTION, NODES[:1], 0.75), (QUESTION, NODES, -1.0)]
+    sides = batches.encode_scored(TOKENIZER, items, 1000)
+    batch = batches.side_batches(sides, 2, 1, None)[0](0)
+    self.assertEqual(batch["tokens"].shape[:2], (2, 1))
+    self.assertEqual(batch["target"].tolist(), [0.75, -1.0])
+    self.assertEqual(batch["weight"].tolist(), [1.0, 1.0])
+
+
+if __name__ == "__main__":
+  absltest.main()
