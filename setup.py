@@ -65,7 +65,7 @@ setuptools.setup(
   python_requires=">=3.11",
   packages=setuptools.find_packages(include=["rstar_jax", "rstar_jax.*"]),
   # The base model that a run starts from: a folder of Hugging Face files.
-  package_data={"rstar_jax": ["bootstrap/*"]},
+  package_data={"rstar_jax": ["base_model/*"]},
   install_requires=REQUIRED,
   extras_require=EXTRAS,
 )

@@ -1,0 +1,149 @@
+"""Documents say what is so: files, links, commands, fields and layers exist."""
+
+import ast
+import dataclasses
+import pathlib
+import re
+import typing
+
+from absl.testing import absltest
+
+from rstar_jax import config as config_lib
+from tests import layering_test
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+
+_LINK = re.compile(r"\]\(\s*([^)#\s]+)")
+_CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
+# A file of this repository, in code: a known folder or a top-level name.
+_FILE = re.compile(
+  r"(?<![\w/.-])((?:rstar_jax|configs|tests|launch|benchmarks|docs|colab)"
+  r"/[\w/.-]*\.(?:py|md|sh|ipynb))"
+)
+_LISTED = re.compile(r"^([\w/]+\.py) {2,}(\S.*)$", re.MULTILINE)
+_OVERRIDE = re.compile(r"--config((?:\.\w+(?:\[\d+\])?)+)")
+
+
+def documents() -> dict[str, str]:
+  """Returns the text of every Markdown file by name."""
+  files = [*ROOT.glob("*.md")]
+  for folder in ("docs", "launch", "benchmarks"):
+    files += (ROOT / folder).rglob("*.md")
+  return {str(each.relative_to(ROOT)): each.read_text() for each in files}
+
+
+def has_field(path: str) -> bool:
+  """Whether `.search.c` and the like names a field of the config."""
+  declared = config_lib.Config
+  for part in path.split(".")[1:]:
+    if typing.get_origin(declared) is tuple:
+      declared = typing.get_args(declared)[0]
+    if not dataclasses.is_dataclass(declared):
+      return False
+    hints = typing.get_type_hints(declared)
+    name = part.partition("[")[0]
+    if name not in hints:
+      return False
+    declared = hints[name]
+  return True
+
+
+class DocumentsTest(absltest.TestCase):
+  def test_links_lead_somewhere(self):
+    for name, text in documents().items():
+      for link in _LINK.findall(text):
+        if "://" not in link and not link.startswith("mailto:"):
+          with self.subTest(f"{name}: {link}"):
+            self.assertTrue((ROOT / name).parent.joinpath(link).exists())
+
+  def test_files_exist(self):
+    for name, text in documents().items():
+      for code in _CODE.findall(text):
+        for file in _FILE.findall(code):
+          if file != "configs/NAME.py":
+            with self.subTest(f"{name}: {file}"):
+              self.assertTrue((ROOT / file).exists())
+
+  def test_make_targets_exist(self):
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^(\w+):(?!=)", makefile, re.MULTILINE))
+    self.assertContainsSubset({"demo", "test", "lint", "clean"}, targets)
+    for name, text in documents().items():
+      for code in _CODE.findall(text):
+        for target in re.findall(r"\bmake (\w+)", code):
+          with self.subTest(f"{name}: make {target}"):
+            self.assertIn(target, targets)
+
+  def test_modules_that_are_run_exist(self):
+    for name, text in documents().items():
+      for module in re.findall(r"python -m ((?:rstar_jax|tests)[\w.]*)", text):
+        with self.subTest(f"{name}: {module}"):
+          path = ROOT / (module.replace(".", "/") + ".py")
+          self.assertTrue(path.exists())
+
+  def test_config_fields_exist(self):
+    self.assertTrue(has_field(".rounds[0].rollouts"))
+    self.assertFalse(has_field(".search.nothing"))
+    for name, text in documents().items():
+      for path in _OVERRIDE.findall(text):
+        with self.subTest(f"{name}: --config{path}"):
+          self.assertTrue(has_field(path))
+
+  def test_no_line_is_left_open(self):
+    for name, text in documents().items():
+      with self.subTest(name):
+        self.assertEqual(len(re.findall("^```", text, re.MULTILINE)) % 2, 0)
+
+
+class ReadmeTest(absltest.TestCase):
+  def test_lists_every_module_once(self):
+    listed = [file for file, _ in _LISTED.findall(README)]
+    modules = [
+      str(path.relative_to(ROOT / "rstar_jax"))
+      for path in layering_test.sources().values()
+      if path.name != "__init__.py"
+    ]
+    self.assertEmpty(set(modules) - set(listed), "not in README.md")
+    self.assertEmpty(set(listed) - set(modules), "in README.md, but gone")
+    self.assertLen(listed, len(set(listed)), "listed twice")
+
+  def test_has_its_parts(self):
+    headings = re.findall("^## (.*)$", README, re.MULTILINE)
+    for heading in ("What they print", "How the pieces fit", "Citation"):
+      self.assertIn(heading, headings)
+
+
+class ArchitectureTest(absltest.TestCase):
+  def test_layers_are_those_that_are_held(self):
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", ARCHITECTURE, re.MULTILINE)
+    written = {
+      name: int(layer)
+      for layer, names in rows
+      for name in re.findall("`([^`]+)`", names)
+    }
+    held = {name: layer for name, layer in layering_test.LAYERS.items() if name}
+    self.assertEqual(written, held)
+
+  def test_switches_are_fields(self):
+    table = ARCHITECTURE.partition("| switch |")[2].partition("\n\n")[0]
+    names = re.findall(r"^\| `([\w.]+)`", table, re.MULTILINE)
+    self.assertNotEmpty(names)
+    for name in names:
+      with self.subTest(name):
+        self.assertTrue(has_field(f".{name}"))
+
+
+class ConfigDocumentsTest(absltest.TestCase):
+  def test_every_program_has_a_docstring(self):
+    for folder in ("configs", "benchmarks", "rstar_jax"):
+      for path in (ROOT / folder).rglob("*.py"):
+        text = path.read_text()
+        if path.name != "__init__.py":
+          with self.subTest(str(path.relative_to(ROOT))):
+            self.assertTrue(ast.get_docstring(ast.parse(text)))
+
+
+if __name__ == "__main__":
+  absltest.main()
