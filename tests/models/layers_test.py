@@ -1,0 +1,101 @@
+"""Tests of the decoder's parts, against plain numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest
+from flax import nnx
+
+from rstar_jax.models import cache, layers
+from rstar_jax.testing import tiny_model
+
+
+def naive_attention(q, k, v, allowed):
+  """Attention by loops. q [T,N,H], k and v [S,K,H], allowed [T,S]."""
+  queries, heads, dim = q.shape
+  out = np.zeros_like(q)
+  for t in range(queries):
+    for n in range(heads):
+      kv = n * k.shape[1] // heads
+      scores = np.array([q[t, n] @ row for row in k[:, kv]]) / np.sqrt(dim)
+      weights = np.where(allowed[t], np.exp(scores), 0)
+      out[t, n] = weights @ v[:, kv] / weights.sum()
+  return out
+
+
+def normal(seed, *shape):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+class LayersTest(absltest.TestCase):
+  def test_attention_matches_loops(self):
+    q, k, v = (
+      normal(0, 3, 5, 6, 4),
+      normal(1, 3, 7, 2, 4),
+      normal(2, 3, 7, 2, 4),
+    )
+    mask = np.random.default_rng(3).random((3, 5, 7)) < 0.6
+    mask[:, :, 0] = True
+    out = layers.attend(*map(jnp.asarray, (q, k, v, mask)))
+    for b in range(3):
+      np.testing.assert_allclose(
+        out[b], naive_attention(q[b], k[b], v[b], mask[b]), atol=2e-6
+      )
+
+  def test_branch_attention_matches_loops(self):
+    q = normal(0, 2, 3, 5, 6, 4)
+    path = normal(1, 2, 2, 7, 4), normal(2, 2, 2, 7, 4)
+    own = normal(3, 2, 3, 2, 5, 4), normal(4, 2, 3, 2, 5, 4)
+    lengths = np.array([7, 4])
+    path_mask = np.arange(7) < lengths[:, None]
+    own_mask = np.tril(np.ones((5, 5), bool))
+    out = cache.attend_branches(
+      jnp.asarray(q), path, jnp.asarray(path_mask), own, jnp.asarray(own_mask)
+    )
+    for b in range(2):
+      for c in range(3):
+        k, v = (
+          np.concatenate([on[b], mine[b, c]], axis=1).swapaxes(0, 1)
+          for on, mine in zip(path, own, strict=True)
+        )
+        allowed = np.concatenate(
+          [np.broadcast_to(path_mask[b], (5, 7)), own_mask], axis=1
+        )
+        np.testing.assert_allclose(
+          out[b, c], naive_attention(q[b, c], k, v, allowed), atol=2e-6
+        )
+
+  def test_rotary_is_a_rotation_of_pairs_half_apart(self):
+    config = tiny_model(head_dim=6, rope_theta=100.0)
+    x = normal(0, 1, 2, 6)
+    out = layers.rotate(jnp.asarray(x), layers.rotary(jnp.array([11]), config))
+    for i in range(3):
+      angle = 11 * 100.0 ** (-2 * i / 6)
+      turned = (x[..., i] + 1j * x[..., i + 3]) * np.exp(1j * angle)
+      np.testing.assert_allclose(out[..., i], turned.real, atol=1e-5)
+      np.testing.assert_allclose(out[..., i + 3], turned.imag, atol=1e-5)
+
+  def test_norm_and_mlp(self):
+    config = tiny_model()
+    x = normal(0, 5, config.embed_dim) * 3
+    norm = layers.RMSNorm(config)
+    expected = x / np.sqrt((x**2).mean(-1, keepdims=True) + config.rms_eps)
+    np.testing.assert_allclose(norm(jnp.asarray(x)), expected, rtol=1e-5)
+    mlp = layers.Mlp(config, nnx.Rngs(0))
+    gate, up, down = (
+      np.asarray(w.get_value()) for w in (mlp.gate, mlp.up, mlp.down)
+    )
+    hidden = x @ gate
+    expected = (hidden / (1 + np.exp(-hidden)) * (x @ up)) @ down
+    np.testing.assert_allclose(mlp(jnp.asarray(x)), expected, atol=1e-6)
+
+  def test_norm_is_float32_inside_bfloat16(self):
+    x = jnp.full((1, 24), 300.0, jnp.bfloat16)
+    out = layers.RMSNorm(tiny_model())(x)
+    self.assertEqual(out.dtype, jnp.bfloat16)
+    np.testing.assert_array_equal(out, jnp.ones_like(x))
+
+
+if __name__ == "__main__":
+  jax.config.update("jax_default_matmul_precision", "float32")
+  absltest.main()

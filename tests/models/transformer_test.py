@@ -1,0 +1,194 @@
+"""Tests of the decoder: causality, packing, heads, sizes, devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+from flax import nnx
+
+from rstar_jax.config import MeshConfig, ModelConfig
+from rstar_jax.models import sharding
+from rstar_jax.models.transformer import Transformer, ppm_from_policy
+from rstar_jax.testing import tiny_model
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+
+def make(head="lm", **overrides):
+  return Transformer(tiny_model(**overrides), head=head, rngs=nnx.Rngs(7))
+
+
+def tokens(*shape):
+  return np.random.default_rng(0).integers(2, 260, shape, np.int32)
+
+
+def run(model, *args, **kwargs):
+  graphdef, params = nnx.split(model)
+  return jax.jit(lambda p: nnx.merge(graphdef, p)(*args, **kwargs))(params)
+
+
+class TransformerTest(parameterized.TestCase):
+  def test_is_causal(self):
+    model, ids = make(), tokens(3, 11)
+    changed = ids.copy()
+    changed[:, 7:] = 5
+    first, second = run(model, ids), run(model, changed)
+    np.testing.assert_array_equal(first[:, :7], second[:, :7])
+    self.assertGreater(np.abs(first[:, 7:] - second[:, 7:]).min(-1).max(), 0)
+
+  def test_packed_rows_equal_separate_rows(self):
+    model = make()
+    first, second = tokens(1, 5), tokens(1, 7) + 1
+    packed = np.concatenate([first, second, np.zeros((1, 1), np.int32)], 1)
+    segments = np.array([[1] * 5 + [2] * 7 + [0]])
+    out = run(model, packed, segment_ids=segments)
+    np.testing.assert_allclose(out[:, :5], run(model, first), atol=1e-5)
+    np.testing.assert_allclose(out[:, 5:12], run(model, second), atol=1e-5)
+    self.assertTrue(np.isfinite(out).all())
+    restarted = np.array([[*range(5), *range(7), 0]])
+    again = run(model, packed, segment_ids=segments, positions=restarted)
+    np.testing.assert_allclose(again[:, :12], out[:, :12], atol=1e-5)
+
+  def test_positions_matter(self):
+    model, ids = make(), tokens(1, 5)
+    spread = run(model, ids, positions=3 * np.arange(5)[None])
+    self.assertGreater(np.abs(spread - run(model, ids)).max(), 1e-6)
+
+  @parameterized.parameters(True, False)
+  def test_full_size_parameter_counts(self, large):
+    # Counts as published for Qwen2.5-Math-7B and Qwen2.5-Math-1.5B.
+    if large:
+      config = ModelConfig(
+        vocab_size=152_064,
+        num_layers=28,
+        embed_dim=3584,
+        num_heads=28,
+        num_kv_heads=4,
+        head_dim=128,
+        mlp_dim=18_944,
+        tied_embeddings=False,
+      )
+    else:
+      config = ModelConfig(
+        vocab_size=151_936,
+        num_layers=28,
+        embed_dim=1536,
+        num_heads=12,
+        num_kv_heads=2,
+        head_dim=128,
+        mlp_dim=8960,
+      )
+    model = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
+    count = sum(leaf.size for leaf in jax.tree.leaves(nnx.split(model)[1]))
+    self.assertEqual(count, 7_615_616_512 if large else 1_543_714_304)
+
+  def test_initial_scale(self):
+    model = make(embed_dim=101, mlp_dim=211)
+    block = model.layers[1]
+    self.assertAlmostEqual(block.mlp.up.get_value().std(), 0.02, delta=1e-3)
+    self.assertAlmostEqual(block.mlp.down.get_value().std(), 0.01, delta=1e-3)
+    self.assertAlmostEqual(
+      block.attention.o.get_value().std(), 0.01, delta=1e-3
+    )
+
+  def test_remat_gives_the_same_gradient(self):
+    ids = tokens(2, 11)
+    gradients = []
+    for remat in (False, True):
+      graphdef, params = nnx.split(make(remat=remat, qkv_bias=False))
+
+      def loss(params, graphdef=graphdef):
+        return jnp.mean(nnx.merge(graphdef, params)(ids) ** 2)
+
+      gradients.append(jax.tree.leaves(jax.jit(jax.grad(loss))(params)))
+    for first, second in zip(*gradients, strict=True):
+      np.testing.assert_allclose(first, second, atol=1e-7)
+
+  def test_bfloat16_stays_near_float32(self):
+    graphdef, params = nnx.split(make())
+    half, _ = nnx.split(make(dtype="bfloat16"))
+    ids = tokens(2, 11)
+    exact = nnx.merge(graphdef, params)(ids)
+    rounded = nnx.merge(half, params)(ids)
+    self.assertEqual(rounded.dtype, jnp.float32)
+    np.testing.assert_allclose(rounded, exact, atol=0.02)
+    self.assertGreater(np.abs(rounded - exact).max(), 0)
+
+  def test_ppm_keeps_the_trunk(self):
+    policy, ids = make(tied_embeddings=False), tokens(3, 7)
+    for head, scale in (("tanh", 1), ("logit", 5)):
+      ppm = ppm_from_policy(policy, head, rngs=nnx.Rngs(1))
+      np.testing.assert_array_equal(ppm.hidden(ids), policy.hidden(ids))
+      hidden = np.asarray(ppm.hidden(ids))
+      raw = hidden @ np.asarray(ppm.score.get_value())
+      values = ppm(ids)
+      self.assertEqual(values.shape, (3, 7))
+      np.testing.assert_allclose(values, np.tanh(raw / scale), atol=1e-6)
+      np.testing.assert_allclose(ppm.raw_values(hidden), raw, atol=1e-6)
+      self.assertBetween(raw.std(), 0.03, 0.3)
+      self.assertNotIn("lm_head", nnx.to_pure_dict(nnx.split(ppm)[1]))
+      with self.assertRaisesRegex(ValueError, "no LM head"):
+        ppm.logits(hidden)
+    with self.assertRaisesRegex(ValueError, "no scalar head"):
+      policy.raw_values(policy.hidden(ids))
+
+  def test_ppm_copies_arrays(self):
+    policy = make()
+    ppm = ppm_from_policy(policy, rngs=nnx.Rngs(1))
+    ppm.embedding.get_value().delete()
+    self.assertFalse(policy.embedding.get_value().is_deleted())
+
+  def test_heads_must_divide(self):
+    with self.assertRaisesRegex(ValueError, "num_kv_heads=4 must divide"):
+      make(num_kv_heads=4)
+
+
+class ShardingTest(parameterized.TestCase):
+  @parameterized.parameters(
+    dict(data=8, fsdp=1, tensor=1),
+    dict(data=-1, fsdp=2, tensor=2),
+    # 2 kv heads do not divide by 4 and stay whole.
+    dict(data=1, fsdp=2, tensor=4),
+  )
+  def test_forward_equals_one_device(self, **sizes):
+    config = tiny_model(num_heads=8, mlp_dim=40, vocab_size=268)
+    build = lambda: Transformer(config, rngs=nnx.Rngs(7))  # noqa: E731
+    mesh = sharding.make_mesh(MeshConfig(**sizes))
+    ids = tokens(8, 11)
+    expected = run(build(), ids)
+    model = sharding.create(build, mesh)
+    graphdef, params = nnx.split(model)
+    batch = sharding.to_global({"ids": ids}, mesh)["ids"]
+    out = jax.jit(lambda p, x: nnx.merge(graphdef, p)(x))(params, batch)
+    np.testing.assert_allclose(sharding.to_host(out), expected, atol=1e-5)
+    placed = sharding.place(nnx.split(build())[1], mesh)
+    up = placed["layers"][0]["mlp"]["up"].get_value()
+    shape = up.addressable_shards[0].data.shape
+    self.assertEqual(
+      shape, (24 // mesh.shape["fsdp"], 40 // mesh.shape["tensor"])
+    )
+    key = placed["layers"][0]["attention"]["k"].get_value()
+    held = 2 if mesh.shape["tensor"] == 4 else 2 // mesh.shape["tensor"]
+    self.assertEqual(key.addressable_shards[0].data.shape[1], held)
+
+  def test_every_parameter_has_axes(self):
+    for head in ("lm", "tanh"):
+      model = nnx.eval_shape(
+        lambda head=head: make(head=head, tied_embeddings=False)
+      )
+      mesh = sharding.make_mesh(MeshConfig())
+      params = nnx.split(model)[1]
+      derived = sharding.shardings(params, mesh)
+      self.assertEqual(jax.tree.structure(derived), jax.tree.structure(params))
+
+  def test_mesh_that_does_not_fit(self):
+    with self.assertRaisesRegex(ValueError, "there are 8"):
+      sharding.make_mesh(MeshConfig(data=3))
+    with self.assertRaisesRegex(ValueError, "may be -1"):
+      sharding.make_mesh(MeshConfig(data=-1, fsdp=-1))
+    one = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
+    self.assertEqual(dict(one.shape), {"data": 1, "fsdp": 1, "tensor": 1})
+
+
+if __name__ == "__main__":
+  absltest.main()
