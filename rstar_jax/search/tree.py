@@ -21,6 +21,7 @@ Depth, children and exhaustion follow from these and are not stored.
 import dataclasses
 import json
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,6 +63,11 @@ _DERIVED = {
   "exhausted": (np.bool_, False),
 }
 _COLUMNS = _STORED | _DERIVED
+# Stored columns that a `Child` brings, read in one go: this is the hot loop.
+_FROM_CHILD = tuple(
+  name for name in _STORED if name not in ("parent", "terminal")
+)
+_fields_of = operator.attrgetter(*_FROM_CHILD)
 _COUNTERS = ("rollouts", "failed_rollouts", "expansions", "tokens", "undecided")
 _FIRST_CAPACITY = 64
 
@@ -182,9 +188,9 @@ class Tree:
     self._resize(last)
     self.parent[first:] = node
     self.depth[first:] = self.depth[node] + 1
-    for name in _STORED:
-      if name not in ("parent", "terminal"):
-        getattr(self, name)[first:] = [getattr(each, name) for each in children]
+    columns = zip(*map(_fields_of, children), strict=True)
+    for name, column in zip(_FROM_CHILD, columns, strict=True):
+      getattr(self, name)[first:] = column
     answered = self.kind[first:] == ANSWER
     self.terminal[first:] = np.where(answered, ANSWERED, OPEN)
     self.first_child[node] = first

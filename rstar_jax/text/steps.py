@@ -116,7 +116,7 @@ def problem_with_block(text: str, finish: Finish) -> str | None:
   """
   if finish != "code":
     return f"no closing marker of the code ({finish})"
-  nodes = split_block(text)
+  nodes = split_block(text) or ("",)
   for index, node in enumerate(nodes):
     step: Finish = "code" if index == len(nodes) - 1 else "step"
     if reason := problem_with(nodes[:index], node, step):

@@ -1,0 +1,146 @@
+"""Step beam search against a beam search written down in a few lines."""
+
+import itertools
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from rstar_jax import testing
+from rstar_jax.config import SearchConfig
+from rstar_jax.search import beam
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.expansion import Calls
+from rstar_jax.types import Problem
+
+PROBLEMS = [Problem(f"p{i}", f"make {i}", str(i)) for i in range(5)]
+POLICY = testing.ToySum(levels=3, covers=True)
+CONFIG = SearchConfig(candidates=3, slots=7)
+
+
+def score_of(question: str, path) -> float:
+  *prefix, last = path
+  return float(testing.score_by_hash([question], [prefix], [[last]])[0][0])
+
+
+def reference(question: str, width: int) -> set[tuple[str, ...]]:
+  """The finished paths, from texts alone: all paths have the same length."""
+  beams = [()]
+  for _ in range(POLICY.levels):
+    children = []
+    for path in beams:
+      ((*options,),) = POLICY([question], [path], [range(3)])
+      for each in options:
+        text = each.text
+        if each.finish == "code":
+          digits = "".join((*path, text)).split("x += ")[1:]
+          total = sum(int(d[0]) for d in digits)
+          text += f"\n<output>{total}<end_of_output>\n"
+        children.append((*path, text))
+    children.sort(key=lambda path: -score_of(question, path))
+    beams = children[:width]
+  return {
+    (*path, POLICY([question], [path], [[0]])[0][0].text) for path in beams
+  }
+
+
+class BeamTest(parameterized.TestCase):
+  def calls(self, **overrides):
+    return Calls(
+      **{
+        "expand": POLICY,
+        "verify": testing.run_trusted,
+        "grade": testing.grade_equal,
+        "score": testing.score_by_hash,
+      }
+      | overrides
+    )
+
+  @parameterized.parameters(1, 2, 5)
+  def test_finished_paths_are_the_reference(self, width):
+    trees = beam.beam_search(PROBLEMS, width, CONFIG, self.calls(), seed=0)
+    for tree in trees:
+      found = tree_lib.trajectories(tree, visited_only=True)
+      self.assertEqual(
+        {each.steps for each in found},
+        reference(tree.problem.question, width),
+      )
+      self.assertEqual(tree.rollouts, width)
+      for each in found:
+        self.assertAlmostEqual(
+          each.value, score_of(tree.problem.question, each.steps)
+        )
+
+  def test_children_hang_below_the_beam_they_continue(self):
+    # The released code's bug: after a finished answer, children went to the
+    # wrong parent. Here a first step may close the code, so depths differ.
+    def expand(questions, prefixes, seeds):
+      short = testing.ToySum(levels=1, covers=True)
+      return [
+        (short if "x += 3" in "".join(prefix) else POLICY)([q], [prefix], [s])[
+          0
+        ]
+        if prefix
+        else [*short([q], [()], [s])[0][:1], *POLICY([q], [()], [s])[0][1:]]
+        for q, prefix, s in zip(questions, prefixes, seeds, strict=True)
+      ]
+
+    trees = beam.beam_search(
+      PROBLEMS, 3, CONFIG, self.calls(expand=expand), seed=0
+    )
+    depths = set()
+    for tree in trees:
+      # Three beams: each finished answer takes one place, however early.
+      self.assertEqual(tree.rollouts, 3)
+      for each in tree_lib.trajectories(tree):
+        digits = "".join(each.steps).split("x += ")[1:]
+        self.assertEqual(each.answer, str(sum(int(d[0]) for d in digits)))
+        depths.add(len(each.steps))
+    self.assertGreater(len(depths), 1)
+
+  def test_each_answer_narrows_the_beam(self):
+    # One answer is finished at depth 2 where it ranks first; width 1 is then
+    # used up, though other beams are open.
+    def score(questions, prefixes, rows):
+      return [
+        np.array([1.0 if "boxed" in t else 0.1 for t in row]) for row in rows
+      ]
+
+    short = testing.ToySum(levels=1, covers=True)
+    (tree,) = beam.beam_search(
+      PROBLEMS[:1], 1, CONFIG, self.calls(expand=short, score=score), seed=0
+    )
+    self.assertEqual((tree.expansions, tree.rollouts), (2, 1))
+
+  def test_failing_beams_end_the_search(self):
+    broken = testing.ToySum(("x += nope",))
+    (tree,) = beam.beam_search(
+      PROBLEMS[:1], 2, CONFIG, self.calls(expand=broken), seed=0
+    )
+    self.assertEqual((len(tree), tree.expansions), (1, 1))
+
+  def test_slots_do_not_matter(self):
+    texts = set()
+    drawn = self.calls(expand=testing.ToySum(levels=3))
+    for slots in (1, 2, 31):
+      config = SearchConfig(candidates=5, slots=slots)
+      trees = beam.beam_search(PROBLEMS, 3, config, drawn, seed=1)
+      texts.add("\n".join(tree.to_json() for tree in trees))
+    self.assertLen(texts, 1)
+
+  def test_gold_is_not_needed_and_changes_nothing(self):
+    found = []
+    for gold in ("6", None):
+      (tree,) = beam.beam_search(
+        [Problem("p", "make 6", gold)], 2, CONFIG, self.calls(), seed=0
+      )
+      found.append([t.steps for t in tree_lib.trajectories(tree, True)])
+    self.assertEqual(*found)
+
+  def test_bad_arguments(self):
+    for width, calls in itertools.product((0, 1), (self.calls(score=None),)):
+      with self.assertRaisesRegex(ValueError, "width=0|needs calls.score"):
+        beam.beam_search(PROBLEMS, width, CONFIG, calls, seed=0)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,154 @@
+"""Whole solutions: every way in which one can end."""
+
+import collections
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from rstar_jax import testing
+from rstar_jax.search import sampling
+from rstar_jax.search.expansion import Calls
+from rstar_jax.text import steps
+from rstar_jax.types import Candidate, Problem
+
+PROBLEMS = [Problem(f"p{i}", f"make {i}", str(i)) for i in range(2, 9)]
+BLOCK = "<code>\nx = 2\n<end_of_step>\nprint(x + 3)\n<end_of_code>"
+ANSWER = "<answer>\\boxed{5}<end_of_answer>"
+
+
+def calls_of(policy=None, **overrides) -> Calls:
+  return Calls(
+    **{
+      "expand": (policy or testing.ToySum(offsets=(0, 1))).block,
+      "verify": testing.run_trusted,
+      "grade": testing.grade_equal,
+    }
+    | overrides
+  )
+
+
+def scripted(block, answer):
+  """An expand that writes one (text, finish), by whether code came before."""
+
+  def expand(questions, prefixes, seeds):
+    return [
+      [
+        Candidate(text, (7,) * len(text), -1.0, finish)
+        for _ in row
+        for text, finish in [answer if prefix else block]
+      ]
+      for prefix, row in zip(prefixes, seeds, strict=True)
+    ]
+
+  return expand
+
+
+class SampleTest(parameterized.TestCase):
+  def test_solutions_are_well_formed_run_and_graded(self):
+    rows = sampling.sample(PROBLEMS, 11, calls_of(), seed=0)
+    self.assertLen(rows, len(PROBLEMS))
+    answers = collections.Counter()
+    for problem, row in zip(PROBLEMS, rows, strict=True):
+      self.assertLen(row, 11)
+      for each in row:
+        self.assertEqual(each.status, "ok")
+        written = 0
+        for i, text in enumerate(each.steps):
+          for start, end in reversed(steps.output_spans(text)):
+            text = text[:start] + text[end:]
+          finish = ("step", "code", "answer")[i]
+          self.assertIsNone(steps.problem_with(each.steps[:i], text, finish))
+          written += len(text.encode())
+        self.assertEqual(each.tokens, written)
+        code, shown = steps.program(each.steps), each.steps[1]
+        (result,) = testing.run_trusted([code])
+        self.assertIn(f"<output>{result.stdout}<end_of_output>", shown)
+        self.assertIn(int(each.answer) - int(result.stdout), (0, 1))
+        self.assertEqual(each.verdict == "equal", each.answer == problem.answer)
+        self.assertIsNone(each.value)
+        answers[each.answer] += 1
+    self.assertEqual(set(answers), {"2", "3", "4", "5", "6", "7"})
+
+  @parameterized.parameters(
+    ((BLOCK, "code"), (ANSWER, "answer"), "ok", 3),
+    ((BLOCK, "length"), (ANSWER, "answer"), "length", 0),
+    ((BLOCK[6:], "code"), (ANSWER, "answer"), "malformed", 0),
+    (("<code>\n1 / 0\n<end_of_code>", "code"), (ANSWER, "answer"), "error", 1),
+    ((BLOCK, "code"), (ANSWER, "length"), "length", 2),
+    ((BLOCK, "code"), (ANSWER, "eos"), "malformed", 2),
+    ((BLOCK, "code"), (BLOCK, "code"), "malformed", 2),
+    ((BLOCK, "code"), (ANSWER[8:], "answer"), "malformed", 2),
+    (
+      (BLOCK, "code"),
+      ("<answer>5<end_of_answer>", "answer"),
+      "no_answer",
+      2,
+    ),
+  )
+  def test_status(self, block, answer, status, nodes):
+    calls = calls_of(expand=scripted(block, answer))
+    ((each,),) = sampling.sample(PROBLEMS[3:4], 1, calls, seed=0)
+    self.assertEqual(each.status, status)
+    self.assertLen(each.steps, nodes)
+    answered = len(answer[0]) if nodes >= 2 else 0
+    self.assertEqual(each.tokens, len(block[0]) + answered)
+    if status == "ok":
+      self.assertEqual((each.answer, each.verdict), ("5", "equal"))
+      self.assertTrue(each.steps[1].endswith("<output>5<end_of_output>\n"))
+    else:
+      self.assertIsNone(each.answer)
+      self.assertIsNone(each.verdict)
+
+  def test_without_gold_there_is_no_verdict(self):
+    ((each,),) = sampling.sample([Problem("p", "q")], 1, calls_of(), seed=0)
+    self.assertIsNotNone(each.answer)
+    self.assertIsNone(each.verdict)
+
+  def test_value_is_that_of_the_whole_trajectory(self):
+    calls = calls_of(score=testing.score_by_hash)
+    ((*row,),) = sampling.sample(PROBLEMS[:1], 5, calls, seed=0)
+    for each in row:
+      ((value,),) = testing.score_by_hash(
+        ["make 2"], [each.steps[:-1]], [each.steps[-1:]]
+      )
+      self.assertEqual(each.value, float(value))
+
+  def test_chunks_do_not_matter_and_fit_the_slots(self):
+    sizes = []
+
+    def expand(questions, prefixes, seeds):
+      sizes.append((bool(prefixes[0]), *seeds.shape))
+      self.assertEqual(seeds.dtype, np.uint32)
+      return testing.ToySum().block(questions, prefixes, seeds)
+
+    rows = [
+      sampling.sample(
+        PROBLEMS, 3, calls_of(expand=expand), seed=1, slots=a, answer_slots=b
+      )
+      for a, b in ((5, 8), (1, 1), (32, 32))
+    ]
+    self.assertEqual(rows[0], rows[1])
+    self.assertEqual(rows[0], rows[2])
+    self.assertEqual(
+      sizes[:5],
+      [(False, 5, 3), (True, 8, 1), (True, 7, 1), (False, 2, 3), (True, 6, 1)],
+    )
+
+  def test_seeds_are_named_by_problem_and_sample(self):
+    few = sampling.sample(PROBLEMS[4:5], 2, calls_of(), seed=1)
+    many = sampling.sample(PROBLEMS, 5, calls_of(), seed=1)
+    self.assertEqual(few[0], many[4][:2])
+    other = sampling.sample(PROBLEMS, 5, calls_of(), seed=1, name=("r", 2))
+    self.assertNotEqual(many, other)
+
+  def test_code_errors_do_not_reach_the_second_call(self):
+    policy = testing.ToySum(("x += 1", "x += nope"), levels=1)
+    rows = sampling.sample(PROBLEMS, 7, calls_of(policy), seed=0)
+    statuses = {each.status for row in rows for each in row}
+    self.assertEqual(statuses, {"ok", "error"})
+    for each in (each for row in rows for each in row):
+      self.assertEqual(each.status == "error", "nope" in "".join(each.steps))
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,147 @@
+"""UCT and backup against hand-computed values and invariants."""
+
+import math
+
+import hypothesis
+import numpy as np
+from absl.testing import absltest, parameterized
+from hypothesis import strategies as st
+
+from rstar_jax.config import SearchConfig
+from rstar_jax.search import uct
+from rstar_jax.search.tree import ANSWER, DEAD, STEP, Child, Tree
+from rstar_jax.types import Problem
+
+
+def fan(*rows: tuple[int, float], root: int, ppm=math.nan) -> Tree:
+  """A root with a child for each (visits, value_sum)."""
+  tree = Tree(Problem("p", "q", "1"))
+  values = ppm if isinstance(ppm, list) else [ppm] * len(rows)
+  tree.add_children(
+    0,
+    [
+      Child(str(i), STEP, visits=n, value_sum=w, ppm=value)
+      for i, ((n, w), value) in enumerate(zip(rows, values, strict=True))
+    ],
+  )
+  tree.visits[0] = root
+  return tree
+
+
+class UctTest(parameterized.TestCase):
+  def test_scores_by_hand(self):
+    # ln 7 = 1.9459101; 2 sqrt(ln 7 / 2) = 1.9727697, 2 sqrt(ln 7 / 5) = 1.2476891
+    tree = fan((2, -1.0), (5, 4.0), root=7)
+    np.testing.assert_allclose(
+      uct.uct_scores(tree, 0, 2.0), [-0.5 + 1.9727697, 0.8 + 1.2476891], 1e-7
+    )
+    self.assertEqual(uct.select_child(tree, 0, 2.0), 2)
+    # Without exploration the mean decides; with a lot of it the rarer child.
+    self.assertEqual(uct.select_child(tree, 0, 0.0), 2)
+    self.assertEqual(uct.select_child(tree, 0, 50.0), 1)
+
+  def test_unvisited(self):
+    tree = fan((3, -3.0), (0, 0.0), (1, 0.5), root=4)
+    standard = uct.uct_scores(tree, 0, 2.0, "inf")
+    released = uct.uct_scores(tree, 0, 2.0, "zero")
+    self.assertEqual(standard[1], math.inf)
+    self.assertEqual(released[1], 0.0)
+    np.testing.assert_array_equal(standard[[0, 2]], released[[0, 2]])
+    self.assertEqual(uct.select_child(tree, 0, 2.0, "inf"), 2)
+    self.assertEqual(uct.select_child(tree, 0, 2.0, "zero"), 3)
+
+  @parameterized.parameters(0, 1)
+  def test_first_descent_is_greedy_on_the_ppm(self, root):
+    # Spec 2.6: N_parent is at most 1, ln 1 = 0, so that no bonus is left.
+    tree = fan((1, 0.25), (1, 0.75), (1, -0.5), root=root)
+    np.testing.assert_array_equal(
+      uct.uct_scores(tree, 0, 2.0), [0.25, 0.75, -0.5]
+    )
+
+  def test_equal_scores_go_to_the_first(self):
+    self.assertEqual(uct.select_child(fan(*[(1, 0.5)] * 3, root=3), 0, 2.0), 1)
+    for unvisited in ("inf", "zero"):
+      tree = fan(*[(0, 0.0)] * 3, root=0)
+      self.assertEqual(uct.select_child(tree, 0, 2.0, unvisited), 1)
+
+  @parameterized.parameters("inf", "zero")
+  def test_uncounted_ppm_value_orders_unvisited_children(self, unvisited):
+    tree = fan(*[(0, 0.0)] * 3, root=0, ppm=[-0.5, 0.5, 0.25])
+    np.testing.assert_array_equal(uct.q_values(tree, 0), [-0.5, 0.5, 0.25])
+    self.assertEqual(uct.select_child(tree, 0, 2.0, unvisited), 2)
+    # Once visited, only what was backed up counts.
+    uct.backup(tree, 2, -1.0)
+    np.testing.assert_array_equal(uct.q_values(tree, 0), [-0.5, -1.0, 0.25])
+
+  def test_exhausted_children_are_skipped(self):
+    tree = fan((1, 1.0), (1, 0.0), root=2)
+    tree.close(1)
+    self.assertEqual(uct.select_child(tree, 0, 2.0), 2)
+    tree.close(2)
+    with self.assertRaisesRegex(ValueError, "no child left to select"):
+      uct.select_child(tree, 0, 2.0)
+
+  def test_leaf_is_unexpanded_or_an_answer(self):
+    config = SearchConfig(c=0.0)
+    tree = fan((1, 0.5), (1, 0.9), root=2)
+    self.assertEqual(uct.select_leaf(tree, config), 2)
+    tree.add_children(2, [Child("x", ANSWER, answer="1", reward=1.0)])
+    self.assertEqual(uct.select_leaf(tree, config), 3)
+    self.assertEqual(uct.select_leaf(tree, config, node=1), 1)
+
+
+class BackupTest(absltest.TestCase):
+  def test_by_hand(self):
+    tree = fan((0, 0.0), (0, 0.0), root=0)
+    tree.add_children(1, [Child("x", ANSWER), Child("y", ANSWER)])
+    uct.backup(tree, 3, 1.0)
+    uct.backup(tree, 4, -0.5)
+    self.assertEqual(tree.visits.tolist(), [2, 2, 0, 1, 1])
+    self.assertEqual(tree.value_sum.tolist(), [0.5, 0.5, 0.0, 1.0, -0.5])
+
+  @hypothesis.settings(max_examples=60, deadline=None)
+  @hypothesis.given(st.data())
+  def test_invariants_of_random_searches(self, data):
+    """Random growth: select, then expand or back up, as a search does."""
+    config = SearchConfig(
+      c=data.draw(st.sampled_from([0.0, 1.0, 2.0])),
+      uct_unvisited=data.draw(st.sampled_from(["inf", "zero"])),
+    )
+    tree = Tree(Problem("p", "q", "1"))
+    backed, values = 0, []
+    for _ in range(data.draw(st.integers(1, 40))):
+      if tree.exhausted[0]:
+        break
+      leaf = uct.select_leaf(tree, config)
+      self.assertFalse(tree.exhausted[leaf])
+      if tree.kind[leaf] == ANSWER:
+        value = data.draw(st.sampled_from([-1.0, 1.0, 0.25]))
+        uct.backup(tree, leaf, value)
+        tree.close(leaf)
+        values.append(value)
+        backed += 1
+      elif leaf and data.draw(st.integers(0, 4)) == 0:
+        tree.terminal[leaf] = DEAD
+        tree.close(leaf)
+      else:
+        kinds = st.lists(
+          st.sampled_from([STEP, ANSWER]), min_size=1, max_size=3
+        )
+        tree.add_children(leaf, [Child("", k) for k in data.draw(kinds)])
+    answered = tree.terminal == 1
+    self.assertEqual(tree.visits[0], backed)
+    self.assertEqual(int(tree.visits[answered].sum()), backed)
+    self.assertAlmostEqual(float(tree.value_sum[0]), sum(values))
+    self.assertTrue((np.abs(tree.value_sum) <= tree.visits).all())
+    self.assertEqual(int(tree.visits[tree.terminal == DEAD].sum()), 0)
+    for node in np.flatnonzero(tree.num_children):
+      span = tree.span(int(node))
+      self.assertEqual(tree.visits[span].sum(), tree.visits[node])
+      self.assertAlmostEqual(
+        float(tree.value_sum[span].sum()), float(tree.value_sum[node])
+      )
+      self.assertEqual(tree.exhausted[node], tree.exhausted[span].all())
+
+
+if __name__ == "__main__":
+  absltest.main()
