@@ -30,7 +30,8 @@ def fan(*rows: tuple[int, float], root: int, ppm=math.nan) -> Tree:
 
 class UctTest(parameterized.TestCase):
   def test_scores_by_hand(self):
-    # ln 7 = 1.9459101; 2 sqrt(ln 7 / 2) = 1.9727697, 2 sqrt(ln 7 / 5) = 1.2476891
+    # ln 7 = 1.9459101; 2 sqrt(ln 7 / 2) = 1.9727697 and
+    # 2 sqrt(ln 7 / 5) = 1.2476891.
     tree = fan((2, -1.0), (5, 4.0), root=7)
     np.testing.assert_allclose(
       uct.uct_scores(tree, 0, 2.0), [-0.5 + 1.9727697, 0.8 + 1.2476891], 1e-7
