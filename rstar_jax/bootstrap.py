@@ -1,0 +1,148 @@
+"""Trains the base model that ships with the package.
+
+  python -m rstar_jax.bootstrap --workdir=DIR --output=rstar_jax/base_model
+
+The paper's first data come from a large language model. On a laptop there is
+none, so a small transformer trained from scratch stands in for it: it reads
+worked solutions of the *easy* levels (the synthetic split "worked") until it
+solves a fair share of them, and knows next to nothing of the harder levels that
+self-evolution is about. It takes about an hour on two CPU cores, too long for a
+demo, and so its weights are part of the package.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+from absl import app, flags, logging
+from flax import nnx
+
+from rstar_jax import config as config_lib
+from rstar_jax.data import batches, synthetic
+from rstar_jax.io import hf, metrics
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.text import prompts, train_tokenizer
+from rstar_jax.text.tokenizer import HfTokenizer, Tokenizer
+from rstar_jax.train import sft
+
+# Worked problems that the tokenizer learns its merges from.
+_TOKENIZER_PROBLEMS = 6000
+
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Checkpoints and metrics; the same folder resumes."
+)
+_OUTPUT = flags.DEFINE_string(
+  "output", None, "Where the model's and the tokenizer's files go."
+)
+_STEPS = flags.DEFINE_integer("steps", 2400, "Updates.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of weights and of problems.")
+
+# Small, many updates: the copying of names and numbers from the question is
+# learnt late and all at once, after a number of updates rather than of tokens.
+TRAIN = config_lib.TrainConfig(
+  batch_size=16,
+  length=256,
+  optimizer="muon",
+  learning_rate=3e-3,
+  schedule="linear",
+  warmup=0.03,
+  weight_decay=0.01,
+  checkpoint_every=100,
+  log_every=20,
+)
+MODEL = config_lib.ModelConfig(vocab_size=768)
+
+
+def worked_batches(
+  tokenizer: Tokenizer, batch_size: int, length: int, seed: int
+) -> batches.BatchAt:
+  """Makes batches of worked problems that are never seen twice.
+
+  Args:
+    tokenizer: text to ids.
+    batch_size: B, packed rows.
+    length: T, tokens per row.
+    seed: of the problems.
+
+  Returns:
+    Batch k as a function of k alone, int32 arrays [B, T] (`batches.pack`).
+  """
+  # A worked problem has about 110 tokens; what does not fit waits for nobody.
+  per_batch = batch_size * length // 100
+
+  def batch_at(k: int) -> batches.Batch:
+    rows = []
+    for index in range(k * per_batch, (k + 1) * per_batch):
+      worked = synthetic.generate("worked", index, seed)
+      rows.append(
+        batches.encode_row(tokenizer, worked.problem.question, worked.steps)
+      )
+    packed = batches.pack(rows, length).arrays
+    return {
+      name: np.concatenate(
+        [array[:batch_size], np.zeros_like(array, shape=(batch_size, length))]
+      )[:batch_size]
+      for name, array in packed.items()
+    }
+
+  return batch_at
+
+
+def make_tokenizer(folder: pathlib.Path, vocab_size: int, seed: int):
+  """Trains the tokenizer on texts of the training families and names only."""
+  texts = []
+  for index in range(_TOKENIZER_PROBLEMS):
+    split = ("train", "worked")[index % 2]
+    worked = synthetic.generate(split, index, seed)
+    texts.append(
+      prompts.prompt(worked.problem.question) + "".join(worked.steps)
+    )
+  train_tokenizer.train(texts, vocab_size, folder)
+  return HfTokenizer(folder)
+
+
+def train(
+  workdir: pathlib.Path, output: pathlib.Path, *, steps: int, seed: int
+) -> Transformer:
+  """Trains the base model and writes it as a Hugging Face folder.
+
+  Args:
+    workdir: of checkpoints and metrics; the same folder resumes.
+    output: gets config.json, model.safetensors and the tokenizer's files.
+    steps: updates.
+    seed: of weights and problems.
+
+  Returns:
+    The model.
+  """
+  tokenizer = make_tokenizer(output, MODEL.vocab_size, seed)
+  model = Transformer(dataclasses.replace(MODEL), rngs=nnx.Rngs(seed))
+  writer = metrics.MetricsWriter(workdir)
+  sft.fit_policy(
+    model,
+    worked_batches(tokenizer, TRAIN.batch_size, TRAIN.length, seed),
+    steps,
+    TRAIN,
+    folder=workdir / "checkpoints",
+    writer=writer,
+    name="bootstrap",
+  )
+  writer.close()
+  hf.save_policy(model, output)
+  logging.info("The base model is in %s", output)
+  return model
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  train(
+    pathlib.Path(_WORKDIR.value),
+    pathlib.Path(_OUTPUT.value),
+    steps=_STEPS.value,
+    seed=_SEED.value,
+  )
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["workdir", "output"])
+  app.run(main)
