@@ -21,8 +21,8 @@ from rstar_jax.methods import (
   selection,
   solve,
   valued,
+  vote_key,
 )
-from rstar_jax.verify import answers
 
 RESAMPLES = 2000
 _INTERVAL = (2.5, 97.5)
@@ -37,7 +37,7 @@ def table(
   seed: int = 0,
   samples: int | None = None,
   select: Select = "best",
-  normalise: Normalise = answers.normalise,
+  normalise: Normalise = vote_key,
 ) -> list[dict[str, Any]]:
   """Computes one row for each split and method that there are records of.
 
@@ -103,7 +103,7 @@ def difference(
   seed: int = 0,
   samples: int | None = None,
   select: Select = "best",
-  normalise: Normalise = answers.normalise,
+  normalise: Normalise = vote_key,
 ) -> list[dict[str, Any]]:
   """Compares two methods on the problems that both have answered.
 

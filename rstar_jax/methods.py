@@ -19,7 +19,7 @@ among the trajectories of the search.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +28,7 @@ from rstar_jax.verify import answers
 
 Record = Mapping[str, Any]
 Select = Literal["best", "majority", "weighted"]
-Normalise = Callable[[str], str]
+Normalise = Callable[[str], Hashable]
 
 # Method -> the source of the records that it reads.
 METHODS = {
@@ -38,6 +38,8 @@ METHODS = {
   "best_of_n": "samples",
   "mcts": "mcts",
 }
+# A longer answer is compared as it is: normalising it could take long.
+_LONGEST = 1000
 VERDICTS = ("equal", "different", "undecided", "failed")
 
 
@@ -93,6 +95,19 @@ def by_split(
   return splits
 
 
+def vote_key(answer: str) -> Hashable:
+  """Returns what answers that vote together share.
+
+  That is the value of a plain number, else the normalised text. Units are left
+  out, so that "18" and "18 dollars" are one answer.
+  """
+  if len(answer) > _LONGEST:
+    return answer
+  body = answers.normalise(answer).body
+  value = answers.rational(body)
+  return body if value is None else value
+
+
 def selection(records: Sequence[Record], select: Select) -> Select:
   """Returns `select`, or "majority" for "best" where no PPM gave a value."""
   if select == "best" and not valued(records):
@@ -114,7 +129,7 @@ def solve(
   method: str,
   samples: int,
   select: Select = "best",
-  normalise: Normalise = answers.normalise,
+  normalise: Normalise = vote_key,
 ) -> list[Outcome]:
   """Lets a method answer each problem from its records.
 
@@ -162,7 +177,7 @@ def best(trajectories: Sequence[Mapping]) -> str:
 
 def vote(
   trajectories: Sequence[Mapping],
-  normalise: Normalise = answers.normalise,
+  normalise: Normalise = vote_key,
   weighted: bool = False,
 ) -> str:
   """Returns the verdict of the most frequent answer.
@@ -177,8 +192,8 @@ def vote(
     weighted: a vote counts (1 + value) / 2, the PPM's value moved to [0, 1];
       one without a value counts 1 / 2.
   """
-  weights: dict[str, float] = {}
-  verdicts: dict[str, str] = {}
+  weights: dict[Hashable, float] = {}
+  verdicts: dict[Hashable, str] = {}
   for each in _answered(trajectories):
     name = normalise(each["answer"])
     weight = (1 + (each["value"] or 0.0)) / 2 if weighted else 1.0
