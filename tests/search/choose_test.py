@@ -70,7 +70,7 @@ class ChooseTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "answer_select='mean'"):
       choose.choose("mean", answers, values, same)
 
-  @hypothesis.settings(max_examples=60, deadline=None)
+  @hypothesis.settings(max_examples=29, deadline=None)
   @hypothesis.given(st.lists(st.sampled_from("abc"), min_size=1, max_size=9))
   def test_majority_counts(self, answers):
     chosen = choose.majority(answers, same)

@@ -124,7 +124,7 @@ class TreeTest(absltest.TestCase):
 
 
 class RecordTest(absltest.TestCase):
-  @hypothesis.settings(max_examples=60, deadline=None)
+  @hypothesis.settings(max_examples=29, deadline=None)
   @hypothesis.given(trees())
   def test_round_trip_is_exact(self, tree):
     text = tree.to_json()

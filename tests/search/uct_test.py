@@ -100,7 +100,7 @@ class BackupTest(absltest.TestCase):
     self.assertEqual(tree.visits.tolist(), [2, 2, 0, 1, 1])
     self.assertEqual(tree.value_sum.tolist(), [0.5, 0.5, 0.0, 1.0, -0.5])
 
-  @hypothesis.settings(max_examples=60, deadline=None)
+  @hypothesis.settings(max_examples=29, deadline=None)
   @hypothesis.given(st.data())
   def test_invariants_of_random_searches(self, data):
     """Random growth: select, then expand or back up, as a search does."""
