@@ -1,0 +1,295 @@
+"""Runs programs written by a model, many at once, each in its own process.
+
+What it covers: state that leaks between programs, endless loops, memory, floods
+of output, crashes of the interpreter, processes left behind, and the usual ways
+to the network, to files and to other processes. What only the audit hook holds
+is no boundary against hostile code; `Sandbox.isolation` says which layer holds
+what on this machine.
+
+Each of `workers` slots is a thread that drives a worker process (`zygote.py`)
+and takes programs from one queue. The deadline of a program is this side's and
+ends in SIGKILL of everything in the worker; a new worker takes the rest.
+"""
+
+import collections
+import dataclasses
+import math
+import threading
+from collections.abc import Sequence
+
+from rstar_jax.types import ExecResult
+from rstar_jax.verify import process
+
+_BATCH = 32  # Most programs in one request.
+_TRIES = 3  # Deaths before a request is begun that are forgiven.
+_CACHE = 65536
+# -P -s -B are what -I is, except that the hash seed still counts.
+_FLAGS = ("-P", "-s", "-B")
+_ENV = {
+  "PYTHONHASHSEED": "0",
+  "OPENBLAS_NUM_THREADS": "1",
+  "OMP_NUM_THREADS": "1",
+}
+# Programs that mention one of these go to a worker that has imported them: a
+# fork of it costs milliseconds more, an import in each fork costs hundreds.
+_HEAVY = ("sympy", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """What one program may use.
+
+  Attributes:
+    wall_seconds: wall time, in seconds; CPU time is limited just above it.
+    memory_bytes: address space, in bytes.
+    output_bytes: longest output of a step, in bytes.
+  """
+
+  wall_seconds: float = 5.0
+  memory_bytes: int = 1 << 30
+  output_bytes: int = 65536
+
+
+class _Call:
+  """One call of `run`: its unique programs and their results."""
+
+  def __init__(self, count: int):
+    self.results: list[ExecResult | None] = [None] * count
+    self.error: BaseException | None = None
+    self._left = count
+    self._lock = threading.Lock()
+    self.done = threading.Event()
+
+  def finish(self, index: int, result: ExecResult) -> None:
+    with self._lock:
+      self.results[index] = result
+      self._left -= 1
+      if self._left == 0:
+        self.done.set()
+
+  def fail(self, error: BaseException) -> None:
+    self.error = error
+    self.done.set()
+
+
+_Job = tuple[_Call, int, tuple[str, ...]]
+
+
+class Sandbox:
+  """Runs programs in parallel, in isolation, repeatably.
+
+  Args:
+    workers: worker processes, at least 1.
+    limits: what one program may use.
+    cache: most finished programs remembered.
+
+  Attributes:
+    isolation: which layer holds what ("net", "read", "write", "exec", "fork",
+      "kill", "ctypes", "memory", "time", "parent_death"), each tried at
+      start-up, and "degraded", a list of what no boundary holds.
+
+  Raises:
+    RuntimeError: a worker process cannot be started.
+  """
+
+  def __init__(
+    self, workers: int = 2, limits: Limits = Limits(), cache: int = _CACHE
+  ):
+    if workers < 1:
+      raise ValueError(f"workers={workers} must be at least 1")
+    self.isolation: dict[str, object] = {}
+    self._limits = limits
+    self._workers = workers
+    self._cache_size = cache
+    self._cache: collections.OrderedDict = collections.OrderedDict()
+    self._queue: collections.deque[_Job] = collections.deque()
+    self._lock = threading.Lock()
+    self._waiting = threading.Condition(self._lock)
+    self._live: dict[int, process.Process] = {}
+    self._closed = False
+    boot = _Call(workers)
+    # A worker dies with the thread that started it, hence these threads.
+    self._threads = [
+      threading.Thread(target=self._drive, args=(slot, boot), daemon=True)
+      for slot in range(workers)
+    ]
+    for thread in self._threads:
+      thread.start()
+    boot.done.wait()
+    if boot.error:
+      self.close()
+      raise boot.error
+
+  def __enter__(self) -> "Sandbox":
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.close()
+
+  def close(self) -> None:
+    """Kills the workers; programs still waiting fail with RuntimeError."""
+    with self._lock:
+      self._closed = True
+      workers = list(self._live.values())
+      self._waiting.notify_all()
+    for worker in workers:
+      worker.strike()
+    for thread in self._threads:
+      thread.join()
+    for call, _, _ in self._queue:
+      call.fail(RuntimeError("the sandbox is closed"))
+
+  @property
+  def pids(self) -> list[int]:
+    """Pids of the live worker processes."""
+    with self._lock:
+      return [worker.pid for worker in self._live.values()]
+
+  def run(self, programs: Sequence[Sequence[str]]) -> list[ExecResult]:
+    """Runs programs; may be called from several threads at once.
+
+    Args:
+      programs: code steps of each program, oldest first. Equal programs run
+        once.
+
+    Returns:
+      What the LAST step of each program did, in order. An exception in an
+      earlier step is the program's.
+
+    Raises:
+      RuntimeError: the sandbox is closed, or no worker can be started.
+    """
+    keys = [tuple(steps) for steps in programs]
+    found: dict[tuple[str, ...], ExecResult] = {}
+    with self._lock:
+      if self._closed:
+        raise RuntimeError("the sandbox is closed")
+      for key in keys:
+        if key not in found and key in self._cache:
+          self._cache.move_to_end(key)
+          found[key] = self._cache[key]
+      fresh = [key for key in dict.fromkeys(keys) if key not in found]
+      call = _Call(len(fresh))
+      self._queue.extend((call, index, key) for index, key in enumerate(fresh))
+      self._waiting.notify(self._workers)
+    if fresh:
+      try:
+        call.done.wait()
+      except BaseException:  # Ctrl-C: nobody waits for the rest.
+        with self._lock:
+          rest = [job for job in self._queue if job[0] is not call]
+          self._queue = collections.deque(rest)
+        raise
+      if call.error:
+        raise call.error
+      found.update(zip(fresh, call.results, strict=True))
+      self._remember(fresh, call.results)
+    return [found[key] for key in keys]
+
+  def _remember(self, keys: list, results: list) -> None:
+    with self._lock:
+      for key, result in zip(keys, results, strict=True):
+        if result.status in ("ok", "error"):
+          self._cache[key] = result
+      while len(self._cache) > self._cache_size:
+        self._cache.popitem(last=False)
+
+  def _take(self) -> list[_Job]:
+    """Waits for jobs; returns some, none once closed."""
+    with self._waiting:
+      while not self._queue and not self._closed:
+        self._waiting.wait()
+      if self._closed:
+        return []
+      # Small at the end, so that no worker idles while another has a backlog.
+      count = len(self._queue) // (2 * self._workers)
+      count = max(1, min(_BATCH, count))
+      return [self._queue.popleft() for _ in range(count)]
+
+  def _drive(self, slot: int, boot: _Call) -> None:
+    """Thread of one slot: boots its worker, then serves the queue."""
+    workers: dict[bool, process.Process] = {}
+    try:
+      workers[False] = self._start(slot, False, probe=slot == 0)
+      if slot == 0:
+        self.isolation = workers[False].greeting
+      boot.finish(slot, ExecResult("ok"))
+    except BaseException as error:
+      boot.fail(error)
+      return
+    while jobs := self._take():
+      try:
+        for heavy in (False, True):
+          some = [job for job in jobs if _is_heavy(job[2]) == heavy]
+          self._serve(slot, heavy, workers, some)
+      except BaseException as error:
+        for call, _, _ in jobs:
+          call.fail(error)
+    for worker in workers.values():
+      worker.kill()
+
+  def _start(
+    self, slot: int, heavy: bool, probe: bool = False
+  ) -> process.Process:
+    limits = self._limits
+    options = {
+      "heavy": heavy,
+      "probe": probe,
+      "memory_bytes": limits.memory_bytes,
+      "output_bytes": limits.output_bytes,
+      "cpu_seconds": math.ceil(limits.wall_seconds) + 1,
+    }
+    worker = process.Process("zygote.py", options, _FLAGS, _ENV)
+    with self._lock:
+      self._live[2 * slot + heavy] = worker
+    return worker
+
+  def _serve(
+    self, slot: int, heavy: bool, workers: dict, jobs: list[_Job]
+  ) -> None:
+    """Runs jobs on one worker, which is started and restarted as needed."""
+    done = tries = 0
+    while done < len(jobs):
+      if self._closed:
+        raise RuntimeError("the sandbox is closed")
+      if heavy not in workers:
+        workers[heavy] = self._start(slot, heavy)
+      worker = workers[heavy]
+      begun = False
+      # After such a death one at a time, to find out which program it is.
+      end = done + 1 if tries else len(jobs)
+      try:
+        worker.send([job[2] for job in jobs[done:end]])
+        worker.receive(process.BOOT_SECONDS)
+        begun = True
+        while done < end:
+          answer = worker.receive(self._limits.wall_seconds)
+          _finish(jobs[done], ExecResult(*answer))
+          done, tries = done + 1, 0
+      except (process.Gone, TimeoutError) as error:
+        with self._lock:
+          del self._live[2 * slot + heavy]
+        worker.kill()
+        del workers[heavy]
+        tries += 1
+        # A worker that died before it began need not be the program's doing.
+        if (begun or tries >= _TRIES) and not self._closed:
+          _finish(jobs[done], self._failure(error))
+          done, tries = done + 1, 0
+
+  def _failure(self, error: Exception) -> ExecResult:
+    if isinstance(error, TimeoutError):
+      seconds = self._limits.wall_seconds
+      message = f"wall time limit of {seconds:g} s"
+      return ExecResult("timeout", "", message, seconds)
+    return ExecResult("crashed", "", "the worker process ended")
+
+
+def _finish(job: _Job, result: ExecResult) -> None:
+  call, index, _ = job
+  call.finish(index, result)
+
+
+def _is_heavy(steps: tuple[str, ...]) -> bool:
+  """Says which worker is the faster one; the result is the same."""
+  return any(name in step for step in steps for name in _HEAVY)
