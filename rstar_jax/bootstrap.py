@@ -34,14 +34,14 @@ _WORKDIR = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
   "output", None, "Where the model's and the tokenizer's files go."
 )
-_STEPS = flags.DEFINE_integer("steps", 2400, "Updates.")
+_STEPS = flags.DEFINE_integer("steps", 1500, "Updates.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of weights and of problems.")
 
 # Small, many updates: the copying of names and numbers from the question is
 # learnt late and all at once, after a number of updates rather than of tokens.
 TRAIN = config_lib.TrainConfig(
-  batch_size=16,
-  length=256,
+  batch_size=12,
+  length=320,
   optimizer="muon",
   learning_rate=3e-3,
   schedule="linear",
@@ -50,7 +50,7 @@ TRAIN = config_lib.TrainConfig(
   checkpoint_every=100,
   log_every=20,
 )
-MODEL = config_lib.ModelConfig(vocab_size=768)
+MODEL = config_lib.ModelConfig(vocab_size=768, max_length=1024)
 
 
 def worked_batches(
@@ -67,8 +67,8 @@ def worked_batches(
   Returns:
     Batch k as a function of k alone, int32 arrays [B, T] (`batches.pack`).
   """
-  # A worked problem has about 110 tokens; what does not fit waits for nobody.
-  per_batch = batch_size * length // 100
+  # A worked problem has about 150 tokens; what does not fit is left out.
+  per_batch = batch_size * length // 130
 
   def batch_at(k: int) -> batches.Batch:
     rows = []

@@ -36,6 +36,17 @@ QUESTIONS = {
 }
 
 
+# Words that carry a relation; all others may be made up (synthetic.py).
+FUNCTION_WORDS = frozenset(
+  "all and are become cost costs day days does down each equally euros "
+  "fewer fifth fifths for fraction from get half hour hours how less many more "
+  "much needs off only other paid part parts percent price quarter quarters "
+  "share shares stay such takes than that the them there third thirds three "
+  "times together two unloads loads week weeks what with after among "
+  "leaves spends sails its".split()
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
   """One situation.
@@ -95,9 +106,7 @@ def _compare(
       f"How {many} {noun} do {{names}} {do} in all?",
     ),
     "difference": (
-      f"How {many} more {noun} does {{x}} {do} than {{y}}?".replace(
-        "How much more", "How much more"
-      ),
+      f"How {many} more {noun} does {{x}} {do} than {{y}}?",
     ),
     "fraction": (
       f"What fraction of the {noun} of {{x}} and {{y}} does {{x}} {do}?",

@@ -3,13 +3,15 @@ r"""Procedural word problems with levels: the data set that needs no download.
 A problem is a set of quantities, each defined from earlier ones by a relation
 and said in the words of a family (`stories.py`), and a question. Its level is
 the number of reasoning steps: quantities that the answer needs, plus one where
-the question combines them. From level 3 on there are facts that nobody needs;
-from level 4 on the sentences are shuffled.
+the question combines them. From level 2 on there are facts that nobody needs;
+from level 3 on the sentences are shuffled.
 
 Splits differ in names, numbers and families:
 
   train       levels 1-6, families of group "train"
-  worked      levels 1-3 (a few 4s) of the same: what the bootstrap model saw
+  worked      levels 1-4 of the same, some with made-up words for nouns and
+              verbs (a reader must cope with words it has never seen): what the
+              bootstrap model was trained on
   validation  levels 1-6, a quarter of it from a family of its own
   test        levels 1-6, a quarter of it from four families of its own
   test_long   levels 7-8, longer than anything trained on
@@ -21,6 +23,7 @@ problem is made, and by running the code of its worked solution.
 import dataclasses
 import fractions
 import random
+import re
 
 from rstar_jax import rng
 from rstar_jax.data import stories
@@ -29,7 +32,7 @@ from rstar_jax.types import Prefix, Problem
 
 LEVELS = {
   "train": ((1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)),
-  "worked": ((1, 4), (2, 6), (3, 6), (4, 1)),
+  "worked": ((1, 3), (2, 5), (3, 6), (4, 3)),
   "validation": ((1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)),
   "test": ((1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)),
   "test_long": ((7, 1), (8, 1)),
@@ -57,6 +60,10 @@ _PARTS = {
 }
 _PERCENTS = (10, 20, 25, 30, 40, 50, 60, 75, 80)
 _LARGEST = 2000
+# Share of worked problems in which nouns and verbs are made up.
+_MADE_UP = 0.3
+_SYLLABLES = "bli dra fe go hup jin kle mo ne plo qua ri sta tu vex wug".split()
+_WORD = re.compile(r"(?<![A-Za-z])[a-z]{3,}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,13 +242,30 @@ def solution(bodies: list[str], printed: str, answer: str) -> Prefix:
   )
 
 
+def _with_made_up_words(random_: random.Random, question: str) -> str:
+  """Replaces each noun and verb by a made-up word, the same one each time."""
+  made: dict[str, str] = {}
+
+  def replace(match: re.Match) -> str:
+    word = match.group()
+    if word in stories.FUNCTION_WORDS:
+      return word
+    plural = "s" if word.endswith("s") else ""
+    stem = word.removesuffix("s")
+    if stem not in made:
+      made[stem] = "".join(random_.sample(_SYLLABLES, random_.choice((1, 2))))
+    return made[stem] + plural
+
+  return _WORD.sub(replace, question)
+
+
 def _attempt(
   random_: random.Random, split: str, family: stories.Family, level: int
 ) -> Worked | None:
   """Draws one problem, or None where the draw does not fit the level."""
   group = _group(split)
   pool = _names(family.who, group)
-  extra = random_.choice((0, 0, 1, 2)) if level >= 3 else 0
+  extra = random_.choice((0, 0, 1, 2)) if level >= 2 else 0
   names = random_.sample(pool, level + extra)
   facts: list[_Fact] = []
   for index, name in enumerate(names):
@@ -269,9 +293,12 @@ def _attempt(
     )
     for fact in facts
   ]
-  if level >= 4 and not family.chain:
+  if level >= 3 and not family.chain:
     random_.shuffle(sentences)
   sentences.append(random_.choice(family.asks[kind]).format(**values))
+  question = " ".join(sentences)
+  if split == "worked" and random_.random() < _MADE_UP:
+    question = _with_made_up_words(random_, question)
   bodies = [
     _step(*stories.RELATIONS[fact.relation], {"x": fact.x, **fact.values})
     for fact in facts
@@ -282,7 +309,7 @@ def _attempt(
   text = str(answer)
   problem = Problem(
     id="",
-    question=" ".join(sentences),
+    question=question,
     answer=text,
     source=f"synthetic/{family.name}",
     level=level,
