@@ -1,0 +1,102 @@
+"""Tokens per second of expansion: prefixes shared by candidates, or repeated.
+
+  python -m benchmarks.expansion
+  python -m benchmarks.expansion --candidates=32 --prefix=1024 --max_length=2048
+
+Each leaf has one prefix and several candidates. The engine runs a prefix once
+and lets all candidates attend to its keys and values; the baseline runs it once
+per candidate, as a sampler without sharing does. Both are the same program code
+with random weights, no stop id, and take turns in one process; the medians are
+printed as one JSON line. Time counts prefill and decode, not compilation.
+"""
+
+import json
+import statistics
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+from flax import nnx
+
+from rstar_jax.config import EngineConfig, ModelConfig
+from rstar_jax.generate.engine import Engine
+from rstar_jax.models.transformer import Transformer
+
+_LEAVES = flags.DEFINE_integer("leaves", 32, "Leaves in a call.", 1)
+_CANDIDATES = flags.DEFINE_integer("candidates", 8, "Steps per leaf.", 1)
+_PREFIX = flags.DEFINE_integer("prefix", 200, "Tokens of each prefix.", 1)
+_NEW = flags.DEFINE_integer("new", 32, "Tokens of each step.", 1)
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Timed calls of each kind.", 1)
+_DEFAULT = ModelConfig()
+_MODEL = {
+  name: flags.DEFINE_integer(name, getattr(_DEFAULT, name), "Of the model.", 1)
+  for name in (
+    "vocab_size",
+    "num_layers",
+    "embed_dim",
+    "num_heads",
+    "num_kv_heads",
+    "head_dim",
+    "mlp_dim",
+    "max_length",
+  )
+}
+_DTYPE = flags.DEFINE_string("dtype", _DEFAULT.dtype, "Of weights and values.")
+
+
+def main(_):
+  config = ModelConfig(
+    **{name: flag.value for name, flag in _MODEL.items()},
+    dtype=_DTYPE.value,
+    param_dtype=_DTYPE.value,
+  )
+  model = Transformer(config, rngs=nnx.Rngs(0))
+  engine_config = EngineConfig(
+    prefix_buckets=(_PREFIX.value,),
+    leaf_buckets=(_LEAVES.value,),
+    max_step_tokens=_NEW.value,
+  )
+  rng = np.random.default_rng(0)
+  prefixes = list(
+    rng.integers(1, config.vocab_size, (_LEAVES.value, _PREFIX.value), np.int32)
+  )
+  shape = (_LEAVES.value, _CANDIDATES.value)
+  engines = {
+    name: Engine(
+      model, engine_config, stop_ids=(), pad_id=0, share_prefix=shared
+    )
+    for name, shared in (("shared", True), ("repeated", False))
+  }
+  rates: dict[str, list[float]] = {name: [] for name in engines}
+  for repeat in range(_REPEATS.value + 1):
+    seeds = rng.integers(0, 2**32, shape, np.uint32)
+    for name, engine in engines.items():
+      seconds, tokens = engine.busy_seconds, engine.generated_tokens
+      engine.expand(prefixes, seeds)
+      seconds = engine.busy_seconds - seconds
+      if repeat:  # The first call compiles.
+        rates[name].append((engine.generated_tokens - tokens) / seconds)
+      logging.info("%s, call %d: %.3f s", name, repeat, seconds)
+  medians = {name: statistics.median(each) for name, each in rates.items()}
+  print(
+    json.dumps(
+      {
+        "device": jax.devices()[0].device_kind,
+        "leaves": _LEAVES.value,
+        "candidates": _CANDIDATES.value,
+        "prefix": _PREFIX.value,
+        "new": _NEW.value,
+        "shared_tokens_per_second": round(medians["shared"], 1),
+        "repeated_tokens_per_second": round(medians["repeated"], 1),
+        "ratio": round(medians["shared"] / medians["repeated"], 2),
+        "spread": {
+          name: [round(min(each), 1), round(max(each), 1)]
+          for name, each in rates.items()
+        },
+      }
+    )
+  )
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,105 @@
+"""Tests of scoring, against the plain forward of whole sequences."""
+
+import functools
+
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+from flax import nnx
+
+from rstar_jax.config import EngineConfig
+from rstar_jax.generate.ppm import Scorer
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.testing import ByteTokenizer, tiny_model
+from rstar_jax.text import prompts
+
+QUESTIONS = ("How many?", "What is 2 + 3?", "Why?", "Who?")
+PREFIXES = (
+  (),
+  ("<code>\nx = 2\n<end_of_step>", "print(x)\n<end_of_code>\n<output>2"),
+  ("<code>\ny = 3<end_of_step>",),
+  (),
+)
+STEPS = (
+  ("<code>\na = 1<end_of_step>", "b", "<code>" + "c" * 40),
+  ("<end_of_output>\n<answer>\\boxed{5}<end_of_answer>",),
+  (),
+  ("d", "e" * 3, "f" * 31, "g" * 32, "h" * 33),
+)
+
+
+@functools.cache
+def model(head):
+  graphdef, params = nnx.split(
+    Transformer(tiny_model(), head=head, rngs=nnx.Rngs(7))
+  )
+  params = jax.tree.map(lambda x: x * 10, params)
+  return nnx.merge(graphdef, params)
+
+
+def plain(head, text):
+  ids = ByteTokenizer().encode(text)
+  padded = np.zeros((1, 256), np.int32)
+  padded[0, : len(ids)] = ids
+  graphdef, params = nnx.split(model(head))
+  run = jax.jit(_plain, static_argnums=0)
+  return float(run(graphdef, params, padded)[0, len(ids) - 1])
+
+
+def _plain(graphdef, params, ids):
+  return nnx.merge(graphdef, params)(ids)
+
+
+class ScorerTest(parameterized.TestCase):
+  @parameterized.parameters(
+    dict(head="tanh"),
+    dict(head="logit", leaf_buckets=(4,), prefix_buckets=(256,)),
+    # Prefixes past the largest bucket are scored too.
+    dict(head="tanh", leaf_buckets=(1,), prefix_buckets=(16, 32)),
+  )
+  def test_equals_plain_forward(self, head, **config):
+    scorer = Scorer(
+      model(head),
+      ByteTokenizer(),
+      EngineConfig(
+        **{"leaf_buckets": (1, 2), "prefix_buckets": (128, 192)} | config
+      ),
+    )
+    out = scorer(QUESTIONS, PREFIXES, STEPS)
+    self.assertEqual([len(row) for row in out], [3, 1, 0, 5])
+    values = []
+    for question, prefix, row, steps in zip(
+      QUESTIONS, PREFIXES, out, STEPS, strict=True
+    ):
+      self.assertEqual(row.dtype, np.float32)
+      start = prompts.prompt(question) + "".join(prefix)
+      for value, step in zip(row, steps, strict=True):
+        self.assertAlmostEqual(value, plain(head, start + step), delta=1e-5)
+        values.append(value)
+    # Values that all agree would prove little.
+    self.assertGreater(np.std(values), 0.01)
+    self.assertEqual(scorer.scored, 9)
+    self.assertGreaterEqual(scorer.calls, len(scorer.programs))
+
+  def test_programs_are_reused(self):
+    scorer = Scorer(
+      model("tanh"),
+      ByteTokenizer(),
+      EngineConfig(leaf_buckets=(2,), prefix_buckets=(128,)),
+    )
+    for count in (3, 4):
+      scorer(["?"], [()], [["step"] * count])
+    self.assertEqual(scorer.programs, [(2, 128, 4, 32)])
+
+  def test_nothing_to_score(self):
+    scorer = Scorer(model("tanh"), ByteTokenizer(), EngineConfig())
+    (row,) = scorer(["?"], [()], [[]])
+    self.assertEqual(row.shape, (0,))
+    self.assertEqual(scorer([], [], []), [])
+    self.assertEqual(scorer.calls, 0)
+    with self.assertRaisesRegex(ValueError, "leaf 1 has a step of no tokens"):
+      scorer(["?", "?"], [(), ()], [["x"], ["y", ""]])
+
+
+if __name__ == "__main__":
+  absltest.main()
