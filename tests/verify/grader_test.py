@@ -1,0 +1,107 @@
+"""Verdicts that never hang, from several threads, and through deaths."""
+
+import os
+import signal
+import threading
+from unittest import mock
+
+from absl.testing import absltest
+
+from rstar_jax.verify import Grader, process
+
+_ROOT = (r"\sqrt{8}", r"2\sqrt{2}")
+# Each would run for ages or fill the memory.
+_HANGS = ("9**9**9**9", r"10^{10^{10}}")
+
+
+class GraderTest(absltest.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.grader = Grader(workers=1, seconds=100)
+
+  @classmethod
+  def tearDownClass(cls):
+    cls.grader.close()
+    super().tearDownClass()
+
+  def test_order_and_counts(self):
+    with Grader(workers=1, seconds=100) as grader:
+      pairs = [("7", "7.0"), ("7", "8"), ("1/2", "0.5"), ("7", "8"), ("a", "")]
+      self.assertEqual(
+        grader.grade(pairs),
+        ["equal", "different", "equal", "different", "different"],
+      )
+      self.assertEqual(
+        grader.counts, {"equal": 2, "different": 3, "undecided": 0}
+      )
+      # Plain numbers need no process.
+      self.assertEmpty(grader.pids)
+
+  def test_takes_mathematics(self):
+    pairs = [_ROOT, ("x+y", "y+x"), ("5", "6"), (r"\sqrt{2}", "1.41")]
+    expected = ["equal", "equal", "different", "different"]
+    self.assertEqual(self.grader.grade(pairs), expected)
+    self.assertLen(self.grader.pids, 1)
+    # Remembered: the process is not asked again.
+    with mock.patch.object(process.Process, "send", side_effect=AssertionError):
+      self.assertEqual(self.grader.grade(pairs), expected)
+
+  def test_threads(self):
+    wrong = []
+
+    def work(number):
+      pairs = [(f"x+{i}", f"{i + (i % 2)}+x") for i in range(number, 11)]
+      verdicts = self.grader.grade(pairs)
+      expected = ["different" if i % 2 else "equal" for i in range(number, 11)]
+      if verdicts != expected:
+        wrong.append((number, verdicts))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(1, 6)]
+    for thread in threads:
+      thread.start()
+    for thread in threads:
+      thread.join()
+    self.assertEmpty(wrong)
+
+  def test_killed_worker_is_replaced(self):
+    self.assertEqual(self.grader.grade([_ROOT]), ["equal"])
+    for pid in self.grader.pids:
+      os.kill(pid, signal.SIGKILL)
+    self.assertEqual(self.grader.grade([("x+31", "31+x")]), ["equal"])
+
+  def test_hangs_end_undecided(self):
+    with Grader(workers=1, seconds=0.5) as grader:
+      with self.assertLogs(level="WARNING") as logs:
+        verdicts = grader.grade([("5", hang) for hang in _HANGS])
+      self.assertEqual(verdicts, ["undecided"] * 2)
+      self.assertLen(logs.output, 2)
+      self.assertEqual(grader.counts["undecided"], 2)
+      # Alive, and what can be decided at once still is.
+      self.assertEqual(grader.grade([("7", "7.0")]), ["equal"])
+
+  def test_broken_library_is_refused(self):
+    with Grader(workers=1) as grader:
+      with mock.patch.object(process, "Process") as started:
+        started.return_value.greeting = "it calls 5 and 6 equal"
+        with self.assertRaisesRegex(RuntimeError, "it calls 5 and 6 equal"):
+          grader.grade([_ROOT])
+
+  def test_close_leaves_no_process(self):
+    grader = Grader(workers=1, seconds=100)
+    grader.grade([_ROOT])
+    (pid,) = grader.pids
+    grader.close()
+    self.assertEmpty(grader.pids)
+    with self.assertRaises(ProcessLookupError):
+      os.kill(pid, 0)
+    with self.assertRaisesRegex(RuntimeError, "shutdown"):
+      grader.grade([("x+1", "1+x")])
+
+  def test_refuses_no_workers(self):
+    with self.assertRaisesRegex(ValueError, "workers=0"):
+      Grader(workers=0)
+
+
+if __name__ == "__main__":
+  absltest.main()
