@@ -76,7 +76,9 @@ def decide(gold: str, predicted: str) -> bool | None:
     return values[0] == values[1]
   if _CODE.search(gold) or _CODE.search(predicted):
     return False
-  if all(re.fullmatch(_WORDS, each.body) for each in (one, two)):
+  if all(re.fullmatch(_WORDS, each.body) for each in (one, two)) and (
+    sorted(one.body) != sorted(two.body)  # "ab" may be a product, and "ba".
+  ):
     return False
   if any(re.search(r"\d\s+\d", each.body) for each in (one, two)):
     return False  # Several numbers; a library would take the last one.

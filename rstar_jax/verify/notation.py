@@ -144,7 +144,7 @@ def normalise(answer: str) -> Answer:
     text = text.replace(",", "")
   if re.fullmatch(r"\(?[A-Za-z]\)?", text):
     text = text.strip("()")
-  elif re.fullmatch(r"[A-Za-z][A-Za-z' -]+", text):
+  elif re.fullmatch(r"[A-Za-z][A-Za-z' -]{2,}", text):
     text = " ".join(text.lower().split())
   elif not _FRACTION.fullmatch(text):
     # "1 2" is not 12, and "\pi x" needs its space.
