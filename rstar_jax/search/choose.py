@@ -9,9 +9,19 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Literal
 
-from rstar_jax.verify import answers as answers_lib
+from rstar_jax.verify import notation
 
 Key = Callable[[str], Hashable]
+
+
+def answer_key(answer: str) -> Hashable:
+  """Returns what equal answers share: a number's value, else a normal form.
+
+  Units and the name in "x=5" are left out, as a grader lets them be.
+  """
+  body = notation.normalise(answer).body
+  value = notation.rational(body)
+  return body if value is None else value
 
 
 def best(values: Sequence[float | None]) -> int | None:
@@ -33,7 +43,7 @@ def best(values: Sequence[float | None]) -> int | None:
 
 
 def majority(
-  answers: Sequence[str | None], key: Key = answers_lib.normalise
+  answers: Sequence[str | None], key: Key = answer_key
 ) -> int | None:
   """Returns the first answer of the largest group.
 
@@ -46,7 +56,7 @@ def majority(
 def weighted(
   answers: Sequence[str | None],
   values: Sequence[float | None],
-  key: Key = answers_lib.normalise,
+  key: Key = answer_key,
 ) -> int | None:
   """Returns the first answer of the group with the largest PPM weight.
 
@@ -68,7 +78,7 @@ def choose(
   method: Literal["best", "majority", "weighted"],
   answers: Sequence[str | None],
   values: Sequence[float | None],
-  key: Key = answers_lib.normalise,
+  key: Key = answer_key,
 ) -> int | None:
   """Chooses by `config.eval.answer_select`; see the three functions above."""
   if method == "majority":

@@ -44,8 +44,12 @@ class ChooseTest(parameterized.TestCase):
     self.assertEqual(choose.majority(answers, value.__getitem__), 0)
     self.assertEqual(choose.majority(answers[1:], value.__getitem__), 0)
 
-  def test_the_default_key_is_a_normal_form(self):
-    self.assertEqual(choose.majority(["7", " 5", "5 "]), 1)
+  def test_the_default_key_is_a_value_or_a_normal_form(self):
+    self.assertEqual(choose.majority(["7", " 5", "5.0", "9"]), 1)
+    self.assertEqual(choose.majority(["7", "\\frac{1}{2}", "1/2"]), 1)
+    self.assertEqual(choose.majority(["7", "x=5", "5"]), 1)
+    self.assertEqual(choose.majority(["7", "2\\sqrt{3}", "2 \\sqrt{3}"]), 1)
+    self.assertEqual(choose.majority(["7", "7.01", "7.1"]), 0)
 
   def test_weighted_by_hand(self):
     answers = ["3", "5", "5", None]
