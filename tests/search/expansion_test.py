@@ -1,0 +1,174 @@
+"""One expansion of several leaves at once, call by call."""
+
+import dataclasses
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from rstar_jax import testing
+from rstar_jax.config import SearchConfig
+from rstar_jax.rng import seed_for
+from rstar_jax.search import expansion
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.tree import Tree
+from rstar_jax.types import Candidate, Problem
+
+STEP = "<code>\nx = 1\n<end_of_step>"
+CODE = "\nprint(x)\n<end_of_code>"
+SHOWN = CODE + "\n<output>1<end_of_output>\n"
+
+
+def answer(number: int) -> str:
+  return f"<answer>\\boxed{{{number}}}<end_of_answer>"
+
+
+class Recorder:
+  """Callables that keep what they were called with."""
+
+  def __init__(self):
+    self.log = []
+
+  def calls(self, policy) -> expansion.Calls:
+    def recorded(name, function):
+      def call(*args):
+        self.log.append((name, *args))
+        return function(*args)
+
+      return call
+
+    return expansion.Calls(
+      expand=recorded("expand", policy),
+      verify=recorded("verify", testing.run_trusted),
+      grade=recorded("grade", testing.grade_equal),
+      score=recorded("score", testing.score_by_hash),
+    )
+
+
+class GrowTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.recorder = Recorder()
+    policy = testing.ToySum(("x += 1", "x += nope"), levels=2, covers=True)
+    self.calls = self.recorder.calls(policy)
+    self.config = SearchConfig(candidates=2, annotation="ppm")
+    self.trees = [Tree(Problem(f"p{i}", f"q{i}", "2")) for i in range(3)]
+
+  def grow(self, nodes):
+    self.recorder.log.clear()
+    return expansion.grow(
+      self.trees, nodes, self.config, self.calls, 5, ("r", 1)
+    )
+
+  def test_one_call_of_each_for_all_leaves(self):
+    names = []
+    for nodes in ([0] * 3, [1] * 3, [2] * 3):
+      self.assertEqual(self.grow(nodes), [1] * 3)
+      names.append([name for name, *_ in self.recorder.log])
+    code = ["expand", "verify", "score"]
+    self.assertEqual(names, [code, code, ["expand", "score", "grade"]])
+    _, pairs = self.recorder.log[-1]
+    self.assertEqual(pairs, [("2", "2")] * 3)
+    for tree in self.trees:
+      self.assertEqual(tree.kind.tolist(), [0, 1, 2, 3])
+      self.assertTrue(tree_lib.solved(tree))
+      self.assertEqual(tree.visits.tolist(), [0, 1, 1, 0])
+      self.assertEqual(tree.value_sum[1:3].tolist(), tree.ppm[1:3].tolist())
+
+  def test_seeds_are_named_by_the_trees_own_expansions(self):
+    self.grow([0] * 3)
+    self.trees[1].expansions = 7
+    self.grow([1] * 3)
+    _, questions, prefixes, seeds = self.recorder.log[0]
+    self.assertEqual(questions, ["q0", "q1", "q2"])
+    self.assertEqual(prefixes, [tree.prefix(1) for tree in self.trees])
+    for row, (problem, count) in enumerate((("p0", 1), ("p1", 7), ("p2", 1))):
+      expected = [
+        seed_for(5, "r", 1, problem, "expand", count, i) for i in range(2)
+      ]
+      self.assertEqual(seeds[row].tolist(), expected)
+    self.assertEqual([tree.expansions for tree in self.trees], [2, 8, 2])
+
+  def test_leaves_without_survivors_stay_open(self):
+    policy = testing.ToySum(("x += nope",), covers=True)
+    self.calls = self.recorder.calls(policy)
+    self.assertEqual(self.grow([0] * 3), [0] * 3)
+    # Nothing is left to score; the leaf can be tried again.
+    self.assertEqual([n for n, *_ in self.recorder.log], ["expand", "verify"])
+    for tree in self.trees:
+      self.assertEqual((len(tree), tree.terminal[0]), (1, tree_lib.OPEN))
+      self.assertEqual(tree.dropped, {"duplicate": 1, "error": 1})
+
+  def test_two_leaves_of_one_tree(self):
+    policy = testing.ToySum(("x += 1", "x += 2"), covers=True)
+    self.calls = self.recorder.calls(policy)
+    self.trees = self.trees[:1]
+    self.grow([0])
+    self.trees = self.trees * 2
+    self.assertEqual(self.grow([2, 1]), [2, 2])
+    tree = self.trees[0]
+    self.assertEqual(list(tree.children(2)), [3, 4])
+    self.assertEqual(list(tree.children(1)), [5, 6])
+    seeds = self.recorder.log[0][3]
+    self.assertLen(set(seeds.ravel().tolist()), 4)
+
+  def test_the_ppm_must_be_there_where_it_is_used(self):
+    self.calls = dataclasses.replace(self.calls, score=None)
+    with self.assertRaisesRegex(ValueError, "annotation='ppm' needs"):
+      self.grow([0] * 3)
+
+
+class SurvivorsTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ((), [(STEP, "step"), (CODE, "code"), (STEP, "step")], [0], "malformed"),
+    ((STEP,), [(CODE, "code"), (CODE, "length")], [0], "duplicate"),
+    ((STEP,), [("\nx", "length"), (CODE, "code")], [1], "length"),
+    ((STEP,), [("\nx", "eos"), (CODE, "code")], [1], "malformed"),
+    # Of max_depth 3, a step here leaves no room for both code and answer.
+    (
+      (STEP,),
+      [("\nx = 2\n<end_of_step>", "step"), (CODE, "code")],
+      [1],
+      "depth",
+    ),
+    ((STEP, SHOWN), [(answer(1), "answer"), ("", "eos")], [0], "malformed"),
+  )
+  def test_drops_and_counts(self, prefix, written, kept, reason):
+    tree = Tree(Problem("p", "q", "1"))
+    candidates = [Candidate(t, (1,), -1.0, f) for t, f in written]
+    found = expansion.survivors(
+      tree, prefix, candidates, SearchConfig(max_depth=3)
+    )
+    self.assertEqual(found, [candidates[i] for i in kept])
+    self.assertIn(reason, tree.dropped)
+    self.assertEqual(sum(tree.dropped.values()), len(candidates) - len(found))
+
+  @parameterized.parameters(("merge", [0, 1, 3]), ("keep_first", [0]))
+  def test_answer_dedup(self, dedup, kept):
+    tree = Tree(Problem("p", "q", "1"))
+    candidates = [
+      Candidate(answer(i), (1,), -1.0, "answer") for i in (4, 5, 4, 6)
+    ]
+    config = SearchConfig(answer_dedup=dedup)
+    found = expansion.survivors(tree, (STEP, SHOWN), candidates, config)
+    self.assertEqual(found, [candidates[i] for i in kept])
+    self.assertEqual(tree.dropped["duplicate"], 1)
+    self.assertEqual(tree.dropped.get("beside_answer", 0), 3 - len(kept))
+
+  def test_an_unclosed_box_is_no_answer(self):
+    def policy(questions, prefixes, seeds):
+      text = "<answer>\\boxed{5<end_of_answer>"
+      return [[Candidate(text, (1,), -1.0, "answer")] for _ in questions]
+
+    tree = Tree(Problem("p", "q", "5"))
+    tree.add_children(
+      0, [tree_lib.Child("<code>\nprint(5)\n<end_of_code>", tree_lib.CODE)]
+    )
+    calls = Recorder().calls(policy)
+    config = SearchConfig(candidates=1)
+    self.assertEqual(expansion.grow([tree], [1], config, calls, 0, ()), [0])
+    self.assertEqual(tree.dropped, {"malformed": 1})
+    self.assertTrue(np.isnan(tree.reward).all())
+
+
+if __name__ == "__main__":
+  absltest.main()
