@@ -24,6 +24,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Seconds after which a file has hung.
 TIMEOUT = 600.0
 
+# What to end if this program is.
+_running: set[subprocess.Popen] = set()
+
 _RAN = re.compile(r"^Ran (\d+) tests? in", re.MULTILINE)
 _BAD = re.compile(r"^FAILED \((.*)\)$", re.MULTILINE)
 _OK = re.compile(r"^OK \((.*)\)$", re.MULTILINE)
@@ -110,11 +113,13 @@ def run_file(path: pathlib.Path, root: pathlib.Path) -> Outcome:
       stderr=subprocess.STDOUT,
       start_new_session=True,
     )
+    _running.add(process)
     try:
       status = process.wait(TIMEOUT)
     except subprocess.TimeoutExpired:
       status = None
     kill_group(process)
+    _running.discard(process)
     log.seek(0)
     output = log.read().decode(errors="replace")
   seconds = time.monotonic() - start
@@ -149,12 +154,18 @@ def run(root: pathlib.Path, words: list[str], jobs: int) -> int:
   passed = failed = skipped = 0
   with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
     waiting = {pool.submit(run_file, path, root): path for path in files}
-    for future in concurrent.futures.as_completed(waiting):
-      outcome = future.result()
-      report(str(waiting[future].relative_to(root)), outcome)
-      passed += outcome.passed
-      failed += outcome.failed
-      skipped += outcome.skipped
+    try:
+      for future in concurrent.futures.as_completed(waiting):
+        outcome = future.result()
+        report(str(waiting[future].relative_to(root)), outcome)
+        passed += outcome.passed
+        failed += outcome.failed
+        skipped += outcome.skipped
+    except BaseException:  # Interrupted: leave nothing running.
+      pool.shutdown(wait=False, cancel_futures=True)
+      for process in list(_running):
+        kill_group(process)
+      raise
   tail = f", {skipped} skipped" if skipped else ""
   print(f"{passed} passed, {failed} failed{tail}", flush=True)
   return int(failed > 0 or passed == 0)
@@ -172,6 +183,7 @@ def main() -> int:
     help="files at once (default: the number of cores)",
   )
   args = parser.parse_args()
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
   return run(ROOT, args.words, max(1, args.jobs))
 
 

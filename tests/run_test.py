@@ -2,7 +2,12 @@
 
 import contextlib
 import io
+import os
 import pathlib
+import signal
+import subprocess
+import sys
+import time
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -36,6 +41,9 @@ class RunTest(parameterized.TestCase):
       path = root / "tests" / "part" / f"{name}_test.py"
       path.parent.mkdir(parents=True, exist_ok=True)
       path.write_text(text)
+      # A package, or another `tests` on the path would come first.
+      for folder in (path.parent, path.parent.parent):
+        (folder / "__init__.py").touch()
     with contextlib.redirect_stdout(io.StringIO()) as out:
       status = run.run(root, [], jobs=2)
     return status, out.getvalue().splitlines()
@@ -51,8 +59,8 @@ class RunTest(parameterized.TestCase):
   )
   def test_counts(self, bodies, status, last):
     text = HEAD + "".join(bodies) + TAIL
-    self.assertEqual(self.run_files(one=text)[0], status)
-    self.assertEqual(self.run_files(one=text)[1][-1], last)
+    got, lines = self.run_files(one=text)
+    self.assertEqual((got, lines[-1]), (status, last))
 
   @parameterized.named_parameters(
     ("import", "import no_such_module_here\n", "before its tests"),
@@ -97,6 +105,27 @@ class RunTest(parameterized.TestCase):
     text = HEAD + f"  def test_a(self): {leave}\n" + TAIL
     with mock.patch.object(run, "TIMEOUT", 60.0):
       self.assertEqual(self.run_files(one=text)[1][-1], "1 passed, 0 failed")
+
+  def test_ending_it_ends_the_tests(self):
+    root = pathlib.Path(self.create_tempdir().full_path)
+    mark = root / "mark"
+    (root / "tests").mkdir()
+    (root / "tests" / "__init__.py").touch()
+    text = f"import os; open({str(mark)!r}, 'w').write(str(os.getpid()))\n"
+    text += "import time; time.sleep(600)\n"
+    (root / "tests" / "a_test.py").write_text(text)
+    program = (
+      "import pathlib, sys; from tests import run\n"
+      f"run.ROOT = pathlib.Path({str(root)!r}); sys.exit(run.main())\n"
+    )
+    runner = subprocess.Popen([sys.executable, "-c", program], cwd=run.ROOT)
+    while not (mark.exists() and mark.read_text()):
+      self.assertIsNone(runner.poll())
+      time.sleep(0.01)
+    runner.terminate()
+    self.assertEqual(runner.wait(), 128 + signal.SIGTERM)
+    with self.assertRaises(ProcessLookupError):
+      os.kill(int(mark.read_text()), 0)
 
   def test_words_choose_files(self):
     root = pathlib.Path(self.create_tempdir().full_path)
