@@ -29,6 +29,7 @@ _POSITIVE = (
   "grader.workers",
   "grader.seconds",
   "engine.max_step_tokens",
+  "engine.max_block_tokens",
   "extract.sft_per_problem",
   "extract.positives",
   "extract.negatives",
@@ -39,8 +40,6 @@ _POSITIVE = (
   *(f"{name}.{field}" for name in ("sft", "ppm") for field in _TRAIN),
 )
 _NOT_NEGATIVE = (
-  "train.count",
-  "eval.data.count",
   "search.c",
   "eval.search.c",
   "engine.temperature",
@@ -79,7 +78,11 @@ def validate(config: config_lib.Config) -> None:
       0 <= train.warmup <= 1,
       f"config.{name}.warmup={train.warmup} is a share, from 0 to 1",
     )
-  for name, data in (("train", config.train), ("eval.data", config.eval.data)):
+  splits = {"train": config.train, "eval.data": config.eval.data}
+  for index, data in enumerate(config.eval.more):
+    splits[f"eval.more[{index}]"] = data
+  for name, data in splits.items():
+    _check(data.count >= 0, f"config.{name}.count={data.count} is below 0")
     _check(
       data.count > 0 or not data.source.startswith("synthetic:"),
       f"config.{name}.count must be above 0: {data.source} has no end",

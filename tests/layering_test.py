@@ -26,6 +26,7 @@ LAYERS = {
   "types": 0,
   "config": 0,
   "rng": 0,
+  "verify.notation": 0,
   "validation": 1,
   "text.steps": 1,
   "verify.answers": 1,

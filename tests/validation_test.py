@@ -37,6 +37,8 @@ class ValidateTest(parameterized.TestCase):
     ("extract.positives", 0),
     ("train.count", 0),
     ("train.count", -1),
+    ("eval.data.count", -1),
+    ("eval.more", (7,)),
     ("rounds", ()),
     # Types and choices.
     ("seed", "0"),
@@ -71,6 +73,15 @@ class ValidateTest(parameterized.TestCase):
     with self.assertRaisesRegex(
       ValueError, rf"config\.rounds\[0\]\.{expected}"
     ):
+      validation.validate(config)
+
+  def test_more_splits(self):
+    config = valid()
+    more = config_lib.DataConfig(source="synthetic:test_long", count=3)
+    config.eval.more = (more, config_lib.DataConfig(source="x.json"))
+    validation.validate(config)
+    more.count = 0
+    with self.assertRaisesRegex(ValueError, r"^config\.eval\.more\[0\]\.count"):
       validation.validate(config)
 
   def test_an_int_is_a_float(self):
