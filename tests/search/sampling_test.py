@@ -114,12 +114,14 @@ class SampleTest(parameterized.TestCase):
       self.assertEqual(each.value, float(value))
 
   def test_chunks_do_not_matter_and_fit_the_slots(self):
+    # So many options that no two blocks of a problem are equal.
+    policy = testing.ToySum(tuple(f"x += {i}" for i in range(997)))
     sizes = []
 
     def expand(questions, prefixes, seeds):
       sizes.append((bool(prefixes[0]), *seeds.shape))
       self.assertEqual(seeds.dtype, np.uint32)
-      return testing.ToySum().block(questions, prefixes, seeds)
+      return policy.block(questions, prefixes, seeds)
 
     rows = [
       sampling.sample(
