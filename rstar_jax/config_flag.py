@@ -18,6 +18,9 @@ from ml_collections import config_flags
 from rstar_jax import config as config_lib
 from rstar_jax import validation
 
+# The flag is its caller's, and so is in the caller's --help.
+flags.disclaim_key_flags()
+
 
 def define_config(flag_values: flags.FlagValues = flags.FLAGS):
   """Defines the flag `--config`, a file that has `get_config()`.
@@ -60,20 +63,22 @@ def parse_flags(
     SystemExit: after one line on stderr, for an unknown field, a missing file
       or a value that cannot be right.
   """
+  message = _missing_file(argv)
   try:
-    rest = flag_values(argv)
-    if flag_values["config"].present:
-      validation.validate(flag_values.config)
-    return rest
+    if message is None:
+      rest = flag_values(argv)
+      if flag_values["config"].present:
+        validation.validate(flag_values.config)
+      return rest
   except (flags.Error, ValueError) as error:
+    lines = str(error).strip().splitlines()
     # `ml_collections` puts the traceback of an error in the file in its text.
-    message = str(error).strip()
-    if "\n" in message:
-      message = f"--config: {message.splitlines()[-1]}"
+    in_file = any(line.startswith("Traceback") for line in lines)
+    message = f"--config: {lines[-1]}" if in_file else " ".join(lines)
   except LookupError as error:
     message = _wrong_name(argv) or f"--config: {error!r}"
   except (OSError, ImportError, AttributeError, SyntaxError) as error:
-    message = _missing_file(argv) or f"--config: {error!r}"
+    message = f"--config: {error!r}"
   print(f"{argv[0]}: {message}", file=sys.stderr)
   raise SystemExit(1)
 
@@ -90,10 +95,12 @@ def _literals(declared) -> set:
 
 def _missing_file(argv: list[str]) -> str | None:
   """Says that the config file does not exist, if that is so."""
-  for name, _, value in (each.partition("=") for each in argv):
-    file = value.partition(":")[0]
-    if name.lstrip("-") == "config" and not pathlib.Path(file).is_file():
-      return f"--config={value}: there is no file {file}"
+  for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    name, equals, value = argument.partition("=")
+    if name.lstrip("-") == "config" and name.startswith("-"):
+      file = (value if equals else following).partition(":")[0]
+      if not pathlib.Path(file).is_file():
+        return f"--config: there is no file {file}"
   return None
 
 

@@ -143,8 +143,9 @@ def _check_engine(engine: config_lib.EngineConfig) -> None:
     0 < engine.top_p <= 1,
     f"config.engine.top_p={engine.top_p} must be above 0 and at most 1",
   )
-  for name in ("prefix_buckets", "leaf_buckets"):
-    buckets = getattr(engine, name)
+  for name, buckets in vars(engine).items():
+    if not name.endswith("_buckets"):
+      continue
     _check(
       len(buckets) > 0
       and buckets[0] > 0

@@ -25,21 +25,29 @@ class ConfigFlagTest(parameterized.TestCase):
     return self.parse_only(f"--config={file}", *arguments)
 
   def parse_only(self, *arguments):
-    # The file is loaded under one name; a second would keep what it lacks.
-    sys.modules.pop("config_config", None)
-    argv = ["main.py", *arguments]
     values = flags.FlagValues()
     config_flag.define_config(values)
+    self.parse_into(["main.py", *arguments], values)
+    return values.config
+
+  def parse_into(self, argv, values):
+    # The file is loaded under one name; a second would keep what it lacks.
+    sys.modules.pop("config_config", None)
     with mock.patch.object(sys, "argv", argv):
       config_flag.parse_flags(argv, values)
-    return values.config
 
   def complaint(self, *arguments, only=False, **keywords):
     """Returns the one line that a wrong command line gets."""
     parse = self.parse_only if only else self.parse
+    return self.one_line(lambda: parse(*arguments, **keywords))
+
+  def complaint_of(self, argv, values):
+    return self.one_line(lambda: self.parse_into(argv, values))
+
+  def one_line(self, parse):
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
       with self.assertRaises(SystemExit) as raised:
-        parse(*arguments, **keywords)
+        parse()
     self.assertNotEqual(raised.exception.code, 0)
     # `ml_collections` uses what newer Pythons warn of; the rest is ours.
     lines = [
@@ -85,11 +93,33 @@ class ConfigFlagTest(parameterized.TestCase):
   def test_wrong_override(self, argument, expected):
     self.assertIn(expected, self.complaint(argument))
 
-  def test_missing_file(self):
-    line = self.complaint(
-      "--config=configs/none.py", "--config.seed=1", only=True
-    )
+  @parameterized.parameters(
+    (["--config=configs/none.py"],),
+    (["--config=configs/none.py:full", "--config.seed=1"],),
+    (["--config", "configs/none.py"],),
+  )
+  def test_missing_file(self, arguments):
+    line = self.complaint(*arguments, only=True)
     self.assertIn("there is no file configs/none.py", line)
+
+  @parameterized.parameters(
+    (["main.py", "--config=FILE"], "--workdir"),
+    (["main.py", "--workdir=runs/x"], "--config"),
+  )
+  def test_a_required_flag_is_named_in_one_line(self, argv, missing):
+    file = self.create_tempfile("run.py", FILE).full_path
+    values = flags.FlagValues()
+    config_flag.define_config(values)
+    flags.DEFINE_string("workdir", None, "A folder.", flag_values=values)
+    flags.mark_flags_as_required(["config", "workdir"], flag_values=values)
+    argv = [each.replace("FILE", file) for each in argv]
+    self.assertIn(missing, self.complaint_of(argv, values))
+
+  def test_help_lists_it(self):
+    # The flag belongs to the program that defines it, not to this module.
+    values = flags.FlagValues()
+    config_flag.define_config(values)
+    self.assertIn("--config", values.main_module_help())
 
   @parameterized.named_parameters(
     ("syntax", "def get_config(:", "SyntaxError"),
