@@ -15,6 +15,9 @@ from rstar_jax.text.tokenizer import Tokenizer
 from rstar_jax.train import loop
 from rstar_jax.types import Prefix
 
+# 0.5 GB of float32.
+_MAX_LOGITS = 1 << 27
+
 
 def train_sft(
   model: Transformer,
@@ -95,26 +98,52 @@ def fit_policy(
 
 
 def sft_loss(
-  model: Transformer, batch: dict[str, jax.Array]
+  model: Transformer,
+  batch: dict[str, jax.Array],
+  max_logits: int = _MAX_LOGITS,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Sums the next-token loss of what the policy writes.
 
   Args:
     model: a policy.
     batch: as `fit_policy` takes it.
+    max_logits: most logits of one row, T' x V, made at once. A longer row is
+      cut into T / T' equal parts whose logits are made again in the backward
+      pass: 4096 tokens of a 152k vocabulary would take 2.5 GB a row.
 
   Returns:
     The sum over the masked tokens, in nats, and the sums "count" (masked
     tokens) and "token_accuracy" (greedy hits among them).
   """
-  logits = model(
+  hidden = model.hidden(
     batch["tokens"],
     positions=batch["positions"],
     segment_ids=batch["segment_ids"],
   )
-  total, count = losses.masked_nll(logits, batch["targets"], batch["mask"])
-  hits = (jnp.argmax(logits, axis=-1) == batch["targets"]) * batch["mask"]
-  return total, {
-    "count": count,
-    "token_accuracy": jnp.sum(hits, dtype=jnp.float32),
-  }
+  inputs = hidden, batch["targets"], batch["mask"]
+
+  def sums_of(hidden, targets, mask):
+    logits = model.logits(hidden)
+    total, count = losses.masked_nll(logits, targets, mask)
+    hits = (jnp.argmax(logits, axis=-1) == targets) * mask
+    return total, count, jnp.sum(hits, dtype=jnp.float32)
+
+  parts = _parts(hidden.shape[1], model.config.vocab_size, max_logits)
+  if parts == 1:
+    total, count, hits = sums_of(*inputs)
+  else:
+    split = jax.tree.map(
+      lambda x: jnp.stack(jnp.split(x, parts, axis=1)), inputs
+    )
+    add = lambda sums, part: (  # noqa: E731
+      jax.tree.map(jnp.add, sums, jax.checkpoint(sums_of)(*part)),
+      None,
+    )
+    total, count, hits = jax.lax.scan(add, (jnp.zeros(()),) * 3, split)[0]
+  return total, {"count": count, "token_accuracy": hits}
+
+
+def _parts(length: int, vocab_size: int, max_logits: int) -> int:
+  """Returns the smallest divisor of the length that makes parts fit."""
+  wanted = -(-length * vocab_size // max_logits)
+  return next((n for n in range(wanted, length) if length % n == 0), length)
