@@ -159,9 +159,16 @@ class EngineConfig:
   top_p: float = 1.0
   # Longest step, in tokens, its marker included.
   max_step_tokens: int = 64
+  # Longest code block where solutions are sampled whole, in tokens.
+  max_block_tokens: int = 256
   # Prefix lengths in tokens are padded up to one of these; a longer prefix
   # cannot be expanded (its candidates come back empty, finish "length").
   prefix_buckets: tuple[int, ...] = (128, 256, 384)
+  # Where the PPM scores: numbers of candidate steps of a leaf are padded up to
+  # one of these.
+  score_buckets: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+  # Where the PPM scores: lengths of steps, in tokens, likewise.
+  step_buckets: tuple[int, ...] = (32, 64, 128)
   # Numbers of leaves in one device call are padded up to one of these.
   leaf_buckets: tuple[int, ...] = (8, 32)
 
@@ -230,7 +237,10 @@ class EvalConfig:
   data: DataConfig = dataclasses.field(
     default_factory=lambda: DataConfig(source="synthetic:test", count=300)
   )
-  # Solutions sampled per problem for majority vote and best-of-N.
+  # More splits, measured in the same way.
+  more: tuple[DataConfig, ...] = ()
+  # Solutions sampled per problem for majority vote and best-of-N, of which as
+  # many count as cost what the search costs.
   samples: int = 16
   # Search at test time (paper: 4 rollouts x 32 candidates).
   search: SearchConfig = dataclasses.field(

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rstar_jax.verify import answers
+from rstar_jax.verify import answers, notation
 
 Record = Mapping[str, Any]
 Select = Literal["best", "majority", "weighted"]
@@ -104,7 +104,7 @@ def vote_key(answer: str) -> Hashable:
   if len(answer) > _LONGEST:
     return answer
   body = answers.normalise(answer).body
-  value = answers.rational(body)
+  value = notation.rational(body)
   return body if value is None else value
 
 

@@ -235,10 +235,11 @@ def solution(bodies: list[str], printed: str, answer: str) -> Prefix:
   opened = [f"{grammar.CODE}\n{bodies[0]}"]
   opened += [f"\n\n{body}" for body in bodies[1:]]
   final = f"\n\n# Now print the final answer\nprint({printed})\n"
+  boxed = f"The answer is \\boxed{{{answer}}}."
   return (
     *(text + grammar.END_OF_STEP for text in opened),
     grammar.with_output(final + grammar.END_OF_CODE, answer),
-    f"{grammar.ANSWER}The answer is \\boxed{{{answer}}}.{grammar.END_OF_ANSWER}",
+    f"{grammar.ANSWER}{boxed}{grammar.END_OF_ANSWER}",
   )
 
 

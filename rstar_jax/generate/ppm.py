@@ -21,9 +21,6 @@ from rstar_jax.text import prompts
 from rstar_jax.text.tokenizer import Tokenizer, encode_solution
 from rstar_jax.types import Prefix
 
-CANDIDATE_BUCKETS = (1, 2, 4, 8, 16, 32)
-STEP_BUCKETS = (32, 64, 128)
-
 # Most candidates in one device call: bounds the memory of attention.
 _MOST_ROWS = 256
 
@@ -125,8 +122,8 @@ class Scorer(Weights):
       return results
     widest = max(len(steps[i]) for i in live)
     longest = max(len(step) for i in live for step in steps[i])
-    candidates = buckets.bucket_of(widest, CANDIDATE_BUCKETS)
-    length = buckets.bucket_of(longest, STEP_BUCKETS)
+    candidates = buckets.bucket_of(widest, self.config.score_buckets)
+    length = buckets.bucket_of(longest, self.config.step_buckets)
     leaf_buckets = self.config.leaf_buckets
     plan = buckets.plan(
       [len(prefixes[i]) for i in live],

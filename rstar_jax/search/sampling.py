@@ -70,21 +70,7 @@ def sample(
     owners = [problem for problem in chunk for _ in range(n)]
     drafts = _blocks(chunk, n, calls, seed, name)
     drafts = _run(drafts, calls)
-    seeds = [
-      rng.seed_for(seed, *name, problem.id, "answer", index % n)
-      for index, problem in enumerate(owners)
-    ]
-    ready = [i for i, each in enumerate(drafts) if each.status == "ok"]
-    for first in range(0, len(ready), answer_slots):
-      batch = ready[first : first + answer_slots]
-      written = calls.expand(
-        [owners[i].question for i in batch],
-        [drafts[i].steps for i in batch],
-        np.array([[seeds[i]] for i in batch], np.uint32),
-      )
-      for i, candidates in zip(batch, written, strict=True):
-        drafts[i] = _answered(drafts[i], candidates[0])
-      _score(owners, drafts, batch, calls)
+    drafts = _answers(owners, drafts, calls, seed, name, answer_slots)
     _grade(owners, drafts, calls)
     samples += [drafts[i : i + n] for i in range(0, len(drafts), n)]
   return samples
@@ -137,6 +123,51 @@ def _run(drafts: list[Sample], calls: Calls) -> list[Sample]:
   return drafts
 
 
+def _answers(
+  owners: Sequence[Problem],
+  drafts: list[Sample],
+  calls: Calls,
+  seed: int,
+  name: Sequence[int | str],
+  slots: int,
+) -> list[Sample]:
+  """Writes, and scores, the answers below the blocks that ran.
+
+  Equal solutions of a problem are answered once: the answer's seed is named by
+  the text above it, so that each of them would get the same answer.
+  """
+  twins: dict[tuple[str, Prefix], list[int]] = {}
+  for i, each in enumerate(drafts):
+    if each.status == "ok":
+      twins.setdefault((owners[i].id, each.steps), []).append(i)
+  groups = list(twins.values())
+  drafts = list(drafts)
+  for start in range(0, len(groups), slots):
+    batch = groups[start : start + slots]
+    firsts = [drafts[group[0]] for group in batch]
+    problems = [owners[group[0]] for group in batch]
+    seeds = [
+      [rng.seed_for(seed, *name, problem.id, "answer", *draft.steps)]
+      for problem, draft in zip(problems, firsts, strict=True)
+    ]
+    written = calls.expand(
+      [problem.question for problem in problems],
+      [draft.steps for draft in firsts],
+      np.array(seeds, np.uint32),
+    )
+    done = [
+      _answered(draft, candidates[0])
+      for draft, candidates in zip(firsts, written, strict=True)
+    ]
+    done = _scored(problems, done, calls)
+    for group, draft, answered in zip(batch, firsts, done, strict=True):
+      for i in group:
+        # Equal text may have come of more or fewer tokens.
+        tokens = drafts[i].tokens + answered.tokens - draft.tokens
+        drafts[i] = dataclasses.replace(answered, tokens=tokens)
+  return drafts
+
+
 def _answered(draft: Sample, candidate: Candidate) -> Sample:
   """Adds what was written below the output."""
   tokens = draft.tokens + len(candidate.token_ids)
@@ -153,23 +184,22 @@ def _answered(draft: Sample, candidate: Candidate) -> Sample:
   )
 
 
-def _score(
-  owners: Sequence[Problem],
-  drafts: list[Sample],
-  batch: Sequence[int],
-  calls: Calls,
-) -> None:
-  """Sets the PPM's values of the answered drafts of a batch, in place."""
-  ready = [i for i in batch if drafts[i].answer is not None]
+def _scored(
+  owners: Sequence[Problem], drafts: list[Sample], calls: Calls
+) -> list[Sample]:
+  """Returns drafts with the PPM's value of those that have an answer."""
+  ready = [i for i, each in enumerate(drafts) if each.answer is not None]
   if calls.score is None or not ready:
-    return
+    return drafts
   values = calls.score(
     [owners[i].question for i in ready],
     [drafts[i].steps[:-1] for i in ready],
     [drafts[i].steps[-1:] for i in ready],
   )
+  drafts = list(drafts)
   for i, value in zip(ready, values, strict=True):
     drafts[i] = dataclasses.replace(drafts[i], value=float(value[0]))
+  return drafts
 
 
 def _grade(

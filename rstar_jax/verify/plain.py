@@ -2,8 +2,9 @@
 
 A fork costs about a millisecond, a line of arithmetic some microseconds, and
 most programs that a small model writes are arithmetic. Code is *plain* when its
-syntax tree holds only what this file lists: no import, no attribute, no
-definition, and no call but of a few pure builtins by their own names. Such code
+syntax tree holds only what this file lists: no other import, no attribute, no
+definition, and no call but of a few pure builtins, and of Fraction imported in
+the usual way, by their own names. Such code
 has nothing to reach beyond the names that it assigns itself, so that a fresh
 namespace is all the isolation it needs. It may still loop, fail, or fill memory
 and output; the sandbox treats that as for any program.
@@ -15,8 +16,8 @@ import ast
 
 # Called with plain values these change nothing but their own result.
 _CALLS = frozenset(
-  "abs bool divmod float int len list max min pow print range round set sorted "
-  "str sum tuple".split()
+  "Fraction abs bool divmod float int len list max min pow print range round "
+  "set sorted str sum tuple".split()
 )
 _NODES = (
   *(ast.Module, ast.Expr, ast.Assign, ast.AugAssign, ast.Pass),
@@ -52,6 +53,10 @@ def _allowed(node: ast.AST) -> bool:
       and node.func.id in _CALLS
       and all(_print_option(node.func.id, each) for each in node.keywords)
     )
+  if isinstance(node, ast.ImportFrom):
+    return ast.unparse(node) == "from fractions import Fraction"
+  if isinstance(node, ast.alias):
+    return True  # Judged with its import.
   if isinstance(node, ast.keyword):
     return True  # Judged with its call.
   if isinstance(node, ast.Subscript):

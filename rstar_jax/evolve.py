@@ -1,0 +1,126 @@
+"""Self-evolution: the rounds, one stage after the other (paper section 3.4)."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from absl import logging
+
+from rstar_jax import evaluate as evaluate_lib
+from rstar_jax import solving, stages
+from rstar_jax.config import Config
+from rstar_jax.io import records
+from rstar_jax.session import Context, read_rows
+
+RESULTS = "results.json"
+_CONFIG = "config.json"
+
+# The stages of a round, in order, by the name of `--stage`.
+STAGES = {
+  "rollout": stages.rollout,
+  "extract": stages.extract,
+  "sft": stages.train_policy,
+  "ppm": stages.train_ppm,
+  "evaluate": solving.evaluate,
+}
+
+
+def evolve(context: Context) -> dict[str, Any]:
+  """Runs all rounds, and returns what results.json holds.
+
+  A finished stage is not run again, so that the same call resumes.
+  """
+  solving.evaluate(context, 0)
+  report(context)
+  for round_ in range(1, len(context.config.rounds) + 1):
+    for stage in STAGES.values():
+      stage(context, round_)
+    logging.info("Round %d is done", round_)
+    results = report(context)
+  return results
+
+
+def report(context: Context) -> dict[str, Any]:
+  """Writes results.json from the records of the finished stages.
+
+  Returns:
+    {"config", "rows", "solved", "ppm"}: rows of `evaluate.table`; for each
+    round the share of training problems solved in its own trees, by level too;
+    and the PPM's accuracy on held-out pairs.
+  """
+  config = context.config
+  rows, solved, ppm = [], [], []
+  for round_ in range(len(config.rounds) + 1):
+    folder = context.folder(round_, "eval")
+    if records.read_manifest(folder) is not None:
+      rows += evaluate_lib.table(
+        read_rows(folder),
+        round_=round_,
+        seed=config.seed,
+        select=config.eval.answer_select,
+      )
+    trees = records.read_manifest(context.folder(round_, "trees"))
+    if trees is not None:
+      solved.append(
+        {
+          "round": round_,
+          "share": trees["solved"],
+          "levels": trees["levels"],
+          "generated_tokens": trees["generated_tokens"],
+        }
+      )
+    measured = records.read_manifest(context.folder(round_, "ppm"))
+    if measured is not None:
+      measured.pop("files")
+      ppm.append({"round": round_, **measured})
+  results = {
+    "config": dataclasses.asdict(config),
+    "rows": rows,
+    "solved": solved,
+    "ppm": ppm,
+  }
+  records.write_json(context.workdir / RESULTS, results)
+  return results
+
+
+def newest_round(context: Context) -> int:
+  """Returns the last round with a trained policy and PPM, 0 without one."""
+  for round_ in range(len(context.config.rounds), 0, -1):
+    if all(
+      records.read_manifest(context.folder(round_, name)) is not None
+      for name in ("policy", "ppm")
+    ):
+      return round_
+  return 0
+
+
+def check_workdir(config: Config, workdir: pathlib.Path) -> None:
+  """Keeps a folder to one config: writes it, or compares with what is there.
+
+  Raises:
+    ValueError: the folder holds a run of another config; names what differs.
+  """
+  # Through JSON, which makes lists of tuples.
+  wanted = json.loads(json.dumps(dataclasses.asdict(config)))
+  path = workdir / _CONFIG
+  if not path.exists():
+    records.write_json(path, wanted)
+    return
+  found = json.loads(path.read_text())
+  if found != wanted:
+    differing = sorted(_differences(found, wanted, "config"))
+    raise ValueError(
+      f"{workdir} holds a run of another config ({', '.join(differing)}): give "
+      "another --workdir, or the config that it was begun with"
+    )
+
+
+def _differences(old: Any, new: Any, name: str) -> list[str]:
+  if isinstance(old, dict) and isinstance(new, dict):
+    return [
+      each
+      for key in old.keys() | new.keys()
+      for each in _differences(old.get(key), new.get(key), f"{name}.{key}")
+    ]
+  return [] if old == new else [f"{name} was {old!r} and is {new!r}"]

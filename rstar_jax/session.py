@@ -1,0 +1,190 @@
+"""What every stage is given: the config, the folder, and the callables.
+
+Here the host tower (search, sandbox, records) meets the device tower (models,
+generation): plain callables are handed from one to the other.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from absl import logging
+
+from rstar_jax.config import Config, EngineConfig
+from rstar_jax.generate.engine import Engine
+from rstar_jax.generate.policy import Policy
+from rstar_jax.generate.ppm import Scorer
+from rstar_jax.io import hf, metrics, records
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.mcts import Calls
+from rstar_jax.search.tree import Tree
+from rstar_jax.text import steps
+from rstar_jax.text.tokenizer import HfTokenizer
+from rstar_jax.types import Problem
+from rstar_jax.verify import Grader, Limits, Sandbox
+
+BASE_MODEL = pathlib.Path(__file__).parent / "base_model"
+
+
+@dataclasses.dataclass
+class Context:
+  """What every stage is given.
+
+  Attributes:
+    config: the run's config.
+    workdir: the run's folder.
+    writer: of metrics.
+    sandbox: runs candidates' code.
+    grader: compares answers.
+    tokenizer: the base model's.
+  """
+
+  config: Config
+  workdir: pathlib.Path
+  writer: metrics.Writer
+  sandbox: Sandbox
+  grader: Grader
+  tokenizer: HfTokenizer
+
+  def folder(self, round_: int, stage: str) -> pathlib.Path:
+    """Returns where a stage of a round writes."""
+    return self.workdir / f"round_{round_}" / stage
+
+  def base(self) -> pathlib.Path | str:
+    """Returns the folder or name of the base model."""
+    return self.config.policy.path or BASE_MODEL
+
+  def policy(self, round_: int) -> pathlib.Path | str:
+    """Returns where the policy of a round is; round 0 is the base model."""
+    return self.folder(round_, "policy") if round_ else self.base()
+
+
+@contextlib.contextmanager
+def open_context(config: Config, workdir: pathlib.Path) -> Iterator[Context]:
+  """Starts the sandbox, the grader and the writer, and ends them."""
+  base = config.policy.path or BASE_MODEL
+  with contextlib.ExitStack() as stack:
+    limits = Limits(
+      wall_seconds=config.sandbox.wall_seconds,
+      memory_bytes=config.sandbox.memory_bytes,
+      output_bytes=config.sandbox.output_bytes,
+    )
+    sandbox = stack.enter_context(
+      Sandbox(workers=config.sandbox.workers, limits=limits)
+    )
+    logging.info("sandbox isolation: %s", sandbox.isolation)
+    grader = stack.enter_context(
+      Grader(workers=config.grader.workers, seconds=config.grader.seconds)
+    )
+    writer = stack.enter_context(metrics.MetricsWriter(workdir))
+    tokenizer = HfTokenizer(base)
+    yield Context(config, workdir, writer, sandbox, grader, tokenizer)
+
+
+class Device:
+  """The policy's and the PPM's callables, one lock, and where time went."""
+
+  def __init__(
+    self,
+    context: Context,
+    policy: pathlib.Path | str,
+    ppm: pathlib.Path | None = None,
+  ):
+    self._model = hf.load_policy(policy)
+    self._context = context
+    self._lock = threading.Lock()
+    self._engines: list[Engine | Scorer] = []
+    self._began = time.perf_counter()
+    self.score = None
+    if ppm is not None:
+      self.score = Scorer(
+        hf.load_ppm(ppm),
+        context.tokenizer,
+        context.config.engine,
+        lock=self._lock,
+      )
+      self._engines.append(self.score)
+
+  def steps(self) -> Calls:
+    """Returns callables whose `expand` writes one step."""
+    return self._calls(self._context.config.engine, whole=False)
+
+  def blocks(self, greedy: bool = False) -> Calls:
+    """Returns callables whose `expand` writes a whole code block, or answer."""
+    engine = self._context.config.engine
+    if greedy:
+      engine = dataclasses.replace(engine, temperature=0.0, top_k=0, top_p=1.0)
+    return self._calls(engine, whole=True)
+
+  def _calls(self, config: EngineConfig, whole: bool) -> Calls:
+    tokenizer = self._context.tokenizer
+    markers = [steps.END_OF_CODE, steps.END_OF_ANSWER]
+    if not whole:
+      markers.append(steps.END_OF_STEP)
+    engine = Engine(
+      self._model,
+      config,
+      stop_ids=(*(tokenizer.id_of(m) for m in markers), tokenizer.eos_id),
+      max_new_tokens=(
+        config.max_block_tokens if whole else config.max_step_tokens
+      ),
+      pad_id=tokenizer.pad_id,
+    )
+    self._engines.append(engine)
+    return Calls(
+      expand=Policy(engine, tokenizer, lock=self._lock),
+      verify=self._context.sandbox.run,
+      grade=self._context.grader.grade,
+      score=self.score,
+    )
+
+  def usage(self) -> dict[str, float]:
+    """Returns the seconds so far, and the share in which the device waited."""
+    seconds = time.perf_counter() - self._began
+    busy = sum(engine.busy_seconds for engine in self._engines)
+    generated = sum(
+      each.generated_tokens
+      for each in self._engines
+      if isinstance(each, Engine)
+    )
+    return {
+      "seconds": seconds,
+      "device_idle_share": 1 - busy / seconds,
+      "generated_tokens_per_second": generated / seconds,
+    }
+
+
+def read_rows(folder: pathlib.Path, pattern: str = "shard-*") -> list[dict]:
+  """Returns the rows of all shards below a finished folder, in order."""
+  return [
+    row
+    for path in sorted(folder.glob(f"**/{pattern}"))
+    for row in records.read_shard(path)
+  ]
+
+
+def read_trees(folder: pathlib.Path) -> list[Tree]:
+  """Returns the trees of a finished folder."""
+  return [tree_lib.from_record(row) for row in read_rows(folder)]
+
+
+def shards(
+  context: Context,
+  problems: Sequence[Problem],
+  folder: pathlib.Path,
+  description: str,
+) -> Iterator[tuple[pathlib.Path, list[Problem], metrics.Progress]]:
+  """Yields (path, problems, progress) of the shards not yet written."""
+  size = context.config.shard_size
+  total = -(-len(problems) // size)
+  with metrics.progress(len(problems), description, unit="problem") as bar:
+    for index in range(total):
+      shard = list(problems[index * size : (index + 1) * size])
+      path = folder / records.shard_name(index, total)
+      if records.is_complete(path):
+        bar.update(len(shard))
+      else:
+        yield path, shard, bar

@@ -1,0 +1,223 @@
+"""Solving problems with a trained round: the evaluation, and one question."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from rstar_jax.data import problems as problems_lib
+from rstar_jax.io import records
+from rstar_jax.search import choose, mcts, sampling
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.tree import Tree
+from rstar_jax.session import Context, Device, shards
+from rstar_jax.types import Prefix, Problem
+
+_VERDICTS = {
+  tree_lib.RIGHT: "equal",
+  tree_lib.WRONG: "different",
+  tree_lib.UNKNOWN: "undecided",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Solution:
+  """The chosen trajectory of one question.
+
+  Attributes:
+    steps: its node texts.
+    answer: its boxed answer.
+    values: the PPM's value after each step, None without a PPM.
+  """
+
+  steps: Prefix
+  answer: str
+  values: list[float] | None
+
+  def render(self) -> str:
+    """Returns the steps as text, each with its value."""
+    lines = []
+    for number, text in enumerate(self.steps, 1):
+      value = f", PPM {self.values[number - 1]:+.2f}" if self.values else ""
+      lines += [f"--- step {number}{value}", text.strip("\n")]
+    return "\n".join([*lines, "", f"Answer: {self.answer}"])
+
+
+def evaluate(context: Context, round_: int) -> None:
+  """Solves the held-out problems in every way: eval.
+
+  Round 0 has no PPM: it is measured by its policy and by majority vote alone.
+  """
+  config = context.config
+  folder = context.folder(round_, "eval")
+  if records.read_manifest(folder) is not None:
+    return
+  device = Device(
+    context,
+    context.policy(round_),
+    context.folder(round_, "ppm") if round_ else None,
+  )
+  greedy, sampled, search = (
+    device.blocks(greedy=True),
+    device.blocks(),
+    device.steps(),
+  )
+  # As many code blocks at once as the search has steps at once.
+  slots = config.eval.search.slots * config.eval.search.candidates
+  slots = max(slots // config.eval.samples, 1)
+  for data in (config.eval.data, *config.eval.more):
+    split = data.source
+    name = ("eval", round_, split)
+    for path, shard, progress in shards(
+      context,
+      problems_lib.load(data),
+      folder / split.replace("/", "_").replace(":", "_"),
+      f"round {round_} evaluation, {split}",
+    ):
+      rows = _sample_records(
+        shard,
+        "greedy",
+        split,
+        sampling.sample(shard, 1, greedy, seed=config.seed, name=name),
+      )
+      rows += _sample_records(
+        shard,
+        "samples",
+        split,
+        sampling.sample(
+          shard,
+          config.eval.samples,
+          sampled,
+          seed=config.seed,
+          name=name,
+          slots=slots,
+        ),
+      )
+      if round_:
+        trees = mcts.search(
+          shard,
+          config.eval.search,
+          search,
+          seed=config.seed,
+          name=name,
+        )
+        rows += [_tree_record(tree, split) for tree in trees]
+        records.write_shard(
+          path.with_name(f"trees-{path.name}"),
+          [tree.to_record() for tree in trees],
+        )
+      records.write_shard(path, rows)
+      progress.update(len(shard))
+      context.writer.write(round_, device.usage(), "eval")
+  records.write_manifest(folder, {"round": round_})
+
+
+def _sample_records(
+  problems: Sequence[Problem],
+  source: str,
+  split: str,
+  samples: Sequence[Sequence[sampling.Sample]],
+) -> list[dict]:
+  rows = []
+  for problem, group in zip(problems, samples, strict=True):
+    trajectories = [
+      {
+        "answer": each.answer,
+        "verdict": each.verdict or "failed",
+        "value": each.value,
+        "tokens": each.tokens,
+      }
+      for each in group
+    ]
+    tokens = sum(each.tokens for each in group)
+    rows.append(_record(problem, source, split, trajectories, tokens))
+  return rows
+
+
+def _tree_record(tree: Tree, split: str) -> dict:
+  nodes = np.flatnonzero(tree.terminal == tree_lib.ANSWERED)
+  trajectories = [
+    {
+      "answer": each.answer,
+      "verdict": _VERDICTS[int(tree.correct[node])],
+      "value": each.value,
+      "tokens": None,
+    }
+    for node, each in zip(nodes, tree_lib.trajectories(tree), strict=True)
+  ]
+  return _record(tree.problem, "mcts", split, trajectories, tree.tokens)
+
+
+def _record(
+  problem: Problem,
+  source: str,
+  split: str,
+  trajectories: list[dict],
+  tokens: int,
+) -> dict:
+  return {
+    "problem_id": problem.id,
+    "split": split,
+    "level": problem.level,
+    "family": problem.source,
+    "gold": problem.answer,
+    "source": source,
+    "trajectories": trajectories,
+    "tokens": tokens,
+  }
+
+
+def solve(context: Context, round_: int, question: str) -> Solution:
+  """Searches one question with the models of a round.
+
+  Args:
+    context: the run.
+    round_: whose policy and PPM; 0 is the base model, which has no PPM, and
+      whose answer is chosen by majority among its sampled solutions.
+    question: plain text.
+
+  Returns:
+    The chosen trajectory, and the PPM's value after each of its steps.
+
+  Raises:
+    ValueError: no candidate of the search reached an answer.
+  """
+  config = context.config
+  problem = Problem(id=question, question=question)
+  if round_:
+    device = Device(
+      context, context.policy(round_), context.folder(round_, "ppm")
+    )
+    tree = mcts.search(
+      [problem],
+      config.eval.search,
+      device.steps(),
+      seed=config.seed,
+      name=("solve",),
+    )[0]
+    found = tree_lib.trajectories(tree)
+    chosen = choose.choose(
+      config.eval.answer_select,
+      [each.answer for each in found],
+      [each.value for each in found],
+    )
+    if chosen is not None:
+      node = int(np.flatnonzero(tree.terminal == tree_lib.ANSWERED)[chosen])
+      values = [float(tree.ppm[each]) for each in tree.path(node)[1:]]
+      return Solution(found[chosen].steps, found[chosen].answer, values)
+  else:
+    device = Device(context, context.policy(0))
+    samples = sampling.sample(
+      [problem],
+      config.eval.samples,
+      device.blocks(),
+      seed=config.seed,
+      name=("solve",),
+    )[0]
+    chosen = choose.majority([each.answer for each in samples])
+    if chosen is not None:
+      return Solution(samples[chosen].steps, samples[chosen].answer or "", None)
+  raise ValueError(
+    "no candidate reached an answer: ask in the words of the training "
+    "problems, or give the search more rollouts or candidates"
+  )

@@ -1,0 +1,238 @@
+"""The stages of a round: rollout, extract, train_policy, train_ppm.
+
+A stage turns finished folders into a new one, whose manifest is written last.
+One whose manifest is there is not run again; one that was killed goes on from
+its last whole shard or checkpoint.
+
+Round k searches with the policy of round k - 1 (round 0 is the base model) and,
+where it is annotated by one, the PPM of round k - 1; it trains the policy of
+round k from the *base model* and the PPM of round k from that policy (paper
+section 3.4, A.1).
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+from flax import nnx
+
+from rstar_jax import rng
+from rstar_jax.config import Config, SearchConfig
+from rstar_jax.data import pairs as pairs_lib
+from rstar_jax.data import problems as problems_lib
+from rstar_jax.data import trajectories as trajectories_lib
+from rstar_jax.io import hf, metrics, records
+from rstar_jax.models.transformer import ppm_from_policy
+from rstar_jax.search import mcts
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.mcts import Calls
+from rstar_jax.search.tree import Tree
+from rstar_jax.session import Context, Device, read_rows, read_trees, shards
+from rstar_jax.train import ppm as ppm_lib
+from rstar_jax.train import sft
+from rstar_jax.types import Problem
+
+# One problem in so many is kept from the PPM's training, to measure it on.
+_HELD_OUT = 10
+
+
+def rollout(context: Context, round_: int) -> None:
+  """Searches all training problems: round_k/trees."""
+  config, spec = context.config, context.config.rounds[round_ - 1]
+  folder = context.folder(round_, "trees")
+  if records.read_manifest(folder) is not None:
+    return
+  uses_ppm = spec.annotation == "ppm"
+  device = Device(
+    context,
+    context.policy(round_ - 1),
+    context.folder(round_ - 1, "ppm") if uses_ppm else None,
+  )
+  search_config = dataclasses.replace(
+    config.search,
+    rollouts=spec.rollouts,
+    candidates=spec.candidates,
+    annotation=spec.annotation,
+    terminal_reward="truth",
+  )
+  calls = device.steps()
+  for path, shard, progress in shards(
+    context, problems_lib.load(config.train), folder, f"round {round_} rollout"
+  ):
+    trees = _search_shard(shard, search_config, calls, config, round_, progress)
+    records.write_shard(path, [tree.to_record() for tree in trees])
+    context.writer.write(round_, device.usage(), "rollout")
+  trees = read_trees(folder)
+  stats = trajectories_lib.sft_rows(trees, config.extract)[1]
+  info = {
+    "problems": stats["problems"],
+    "solved": stats["solved"] / stats["problems"],
+    "levels": stats["levels"],
+    "generated_tokens": sum(tree.tokens for tree in trees),
+  }
+  context.writer.write(round_, {"solved": info["solved"]}, "rollout")
+  records.write_manifest(folder, info)
+
+
+def _search_shard(
+  shard: Sequence[Problem],
+  search_config: SearchConfig,
+  calls: Calls,
+  config: Config,
+  round_: int,
+  progress: metrics.Progress,
+) -> list[Tree]:
+  """Searches a shard, then goes on with what is still unsolved.
+
+  Extra rollouts continue a problem's newest tree; where nothing is left in it
+  to select, they go into a new one with seeds of its own.
+  """
+  spec = config.rounds[round_ - 1]
+  forest: list[list[Tree]] = [[] for _ in shard]
+
+  def run(indices: list[int], number: int, **options) -> None:
+    name = ("rollout", round_, number)
+    chosen = [shard[i] for i in indices]
+    found = mcts.search(
+      chosen, search_config, calls, seed=config.seed, name=name, **options
+    )
+    for i, tree in zip(indices, found, strict=True):
+      if not forest[i] or forest[i][-1] is not tree:
+        forest[i].append(tree)
+
+  for number in range(spec.trees):
+    run(
+      list(range(len(shard))),
+      number,
+      progress=progress.update if number == 0 else None,
+    )
+  for extra in spec.extra_rollouts:
+    unsolved = [
+      i
+      for i, trees in enumerate(forest)
+      if not any(map(tree_lib.solved, trees))
+    ]
+    # Trees continue under the name that they began with.
+    for number in sorted({len(forest[i]) - 1 for i in unsolved}):
+      at = [i for i in unsolved if len(forest[i]) - 1 == number]
+      going = [i for i in at if not forest[i][-1].exhausted[0]]
+      over = [i for i in at if forest[i][-1].exhausted[0]]
+      if going:
+        trees = [forest[i][-1] for i in going]
+        run(going, number, trees=trees, rollouts=extra)
+      if over:
+        run(over, number + 1, rollouts=extra)
+  return [tree for trees in forest for tree in trees]
+
+
+def extract(context: Context, round_: int) -> None:
+  """Makes SFT rows and preference pairs of the trees: sft, pairs."""
+  config = context.config.extract
+  trees = None
+  for name in ("sft", "pairs"):
+    folder = context.folder(round_, name)
+    if records.read_manifest(folder) is not None:
+      continue
+    if trees is None:
+      trees = read_trees(context.folder(round_, "trees"))
+    if name == "sft":
+      found, stats = trajectories_lib.sft_rows(trees, config)
+      rows = [trajectories_lib.to_dict(each) for each in found]
+    else:
+      found, stats = pairs_lib.pairs(trees, config)
+      rows = [pairs_lib.to_dict(each) for each in found]
+    records.write_shard(folder / records.shard_name(0, 1), rows)
+    records.write_manifest(folder, stats)
+    numbers = {k: v for k, v in stats.items() if not isinstance(v, dict)}
+    context.writer.write(round_, numbers, name)
+
+
+def train_policy(context: Context, round_: int) -> None:
+  """Fine-tunes the base model on the round's solutions: policy."""
+  folder = context.folder(round_, "policy")
+  if records.read_manifest(folder) is not None:
+    return
+  rows = [
+    trajectories_lib.from_dict(row)
+    for row in read_rows(context.folder(round_, "sft"))
+  ]
+  if not rows:
+    raise ValueError(
+      f"round {round_} solved no problem, so there is nothing to train the "
+      "policy on: give easier problems, more rollouts or a better base model"
+    )
+  model = sft.train_sft(
+    hf.load_policy(context.base()),
+    [(row.question, row.steps) for row in rows],
+    context.config.sft,
+    seed=rng.seed_for(context.config.seed, "sft", round_),
+    tokenizer=context.tokenizer,
+    name=f"round_{round_}_sft",
+    folder=folder / "checkpoints",
+    writer=context.writer,
+  )
+  hf.save_policy(model, folder)
+  _finish_model(context, folder, {"solutions": len(rows)})
+
+
+def train_ppm(context: Context, round_: int) -> None:
+  """Trains the PPM, from the round's policy, on the round's pairs: ppm."""
+  folder = context.folder(round_, "ppm")
+  if records.read_manifest(folder) is not None:
+    return
+  config, seed = context.config, context.config.seed
+  pairs = [
+    pairs_lib.from_dict(row)
+    for row in read_rows(context.folder(round_, "pairs"))
+  ]
+  held_out = [
+    pair
+    for pair in pairs
+    if rng.seed_for(seed, "held out", pair.problem_id) % _HELD_OUT == 0
+  ]
+  kept = set(map(id, held_out))
+  training = [pair for pair in pairs if id(pair) not in kept]
+  if not training:
+    raise ValueError(
+      f"round {round_} made no preference pairs, so there is nothing to train "
+      "the PPM on: no problem had both right and wrong answers"
+    )
+  model = ppm_from_policy(
+    hf.load_policy(context.policy(round_)),
+    config.ppm_head,
+    rngs=nnx.Rngs(rng.seed_for(seed, "ppm head", round_)),
+  )
+  model = ppm_lib.train_ppm(
+    model,
+    training,
+    config.ppm,
+    seed=rng.seed_for(seed, "ppm", round_),
+    tokenizer=context.tokenizer,
+    name=f"round_{round_}_ppm",
+    folder=folder / "checkpoints",
+    writer=context.writer,
+  )
+  info: dict = {"pairs": len(training)}
+  for kind in ("step", "final"):
+    chosen = [pair for pair in held_out if pair.kind == kind]
+    if chosen:
+      measured = ppm_lib.pair_accuracy(
+        model,
+        chosen,
+        tokenizer=context.tokenizer,
+        length=config.ppm.length,
+      )
+      info[f"held_out_{kind}"] = measured
+      context.writer.write(round_, measured, f"ppm/held_out_{kind}")
+  hf.save_ppm(model, folder)
+  _finish_model(context, folder, info)
+
+
+def _finish_model(context: Context, folder: pathlib.Path, info: dict) -> None:
+  """Writes the tokenizer beside the weights, then the manifest."""
+  context.tokenizer.save(folder)
+  # Checkpoints are for resuming; the manifest names what later stages read.
+  names = [each.name for each in folder.iterdir() if each.is_file()]
+  records.write_manifest(
+    folder, info, [name for name in names if name != records.MANIFEST]
+  )
