@@ -53,14 +53,16 @@ class HfTokenizer:
     """Loads a tokenizer.
 
     Args:
-      name_or_folder: a folder or a Hugging Face name.
+      name_or_folder: a folder with tokenizer.json, or a Hugging Face name.
 
     Raises:
       ValueError: a marker is not a single special token.
     """
     import transformers
 
-    self._tokenizer = transformers.AutoTokenizer.from_pretrained(
+    # Not AutoTokenizer: beside a config.json of model_type "qwen2" it takes
+    # Qwen2's own splitting of words, whatever tokenizer.json says.
+    self._tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(
       str(name_or_folder)
     )
     vocabulary = self._tokenizer.get_vocab()

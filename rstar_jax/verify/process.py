@@ -129,9 +129,12 @@ def _descendants(pid: int) -> list[int]:
   found, queue = [], [pid]
   while queue:
     parent = queue.pop()
-    for path in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
-      with contextlib.suppress(OSError):
-        children = [int(child) for child in path.read_text().split()]
-        found += children
-        queue += children
+    # A process may end while it is looked at.
+    with contextlib.suppress(OSError):
+      for thread in os.listdir(f"/proc/{parent}/task"):
+        path = pathlib.Path(f"/proc/{parent}/task/{thread}/children")
+        with contextlib.suppress(OSError):
+          children = [int(child) for child in path.read_text().split()]
+          found += children
+          queue += children
   return found
