@@ -21,8 +21,8 @@ from rstar_jax.methods import (
   selection,
   solve,
   valued,
-  vote_key,
 )
+from rstar_jax.verify.notation import vote_key
 
 RESAMPLES = 2000
 _INTERVAL = (2.5, 97.5)

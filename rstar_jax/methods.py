@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rstar_jax.verify import answers, notation
+from rstar_jax.verify.notation import vote_key
 
 Record = Mapping[str, Any]
 Select = Literal["best", "majority", "weighted"]
@@ -38,8 +38,6 @@ METHODS = {
   "best_of_n": "samples",
   "mcts": "mcts",
 }
-# A longer answer is compared as it is: normalising it could take long.
-_LONGEST = 1000
 VERDICTS = ("equal", "different", "undecided", "failed")
 
 
@@ -93,19 +91,6 @@ def by_split(
     seen.add(key)
     splits.setdefault(key[1], {}).setdefault(key[2], []).append(record)
   return splits
-
-
-def vote_key(answer: str) -> Hashable:
-  """Returns what answers that vote together share.
-
-  That is the value of a plain number, else the normalised text. Units are left
-  out, so that "18" and "18 dollars" are one answer.
-  """
-  if len(answer) > _LONGEST:
-    return answer
-  body = answers.normalise(answer).body
-  value = notation.rational(body)
-  return body if value is None else value
 
 
 def selection(records: Sequence[Record], select: Select) -> Select:

@@ -9,19 +9,9 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Literal
 
-from rstar_jax.verify import notation
+from rstar_jax.verify.notation import vote_key
 
 Key = Callable[[str], Hashable]
-
-
-def answer_key(answer: str) -> Hashable:
-  """Returns what equal answers share: a number's value, else a normal form.
-
-  Units and the name in "x=5" are left out, as a grader lets them be.
-  """
-  body = notation.normalise(answer).body
-  value = notation.rational(body)
-  return body if value is None else value
 
 
 def best(values: Sequence[float | None]) -> int | None:
@@ -42,9 +32,7 @@ def best(values: Sequence[float | None]) -> int | None:
   return chosen
 
 
-def majority(
-  answers: Sequence[str | None], key: Key = answer_key
-) -> int | None:
+def majority(answers: Sequence[str | None], key: Key = vote_key) -> int | None:
   """Returns the first answer of the largest group.
 
   Groups of equal size: the one whose first answer came first (the released code
@@ -56,7 +44,7 @@ def majority(
 def weighted(
   answers: Sequence[str | None],
   values: Sequence[float | None],
-  key: Key = answer_key,
+  key: Key = vote_key,
 ) -> int | None:
   """Returns the first answer of the group with the largest PPM weight.
 
@@ -78,7 +66,7 @@ def choose(
   method: Literal["best", "majority", "weighted"],
   answers: Sequence[str | None],
   values: Sequence[float | None],
-  key: Key = answer_key,
+  key: Key = vote_key,
 ) -> int | None:
   """Chooses by `config.eval.answer_select`; see the three functions above."""
   if method == "majority":

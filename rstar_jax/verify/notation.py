@@ -7,6 +7,7 @@ read exactly. Standard library only: it runs in grader workers too.
 
 import dataclasses
 import re
+from collections.abc import Hashable
 from fractions import Fraction
 
 # Longer answers are no answers; and Fraction(10**big) must not take long.
@@ -290,6 +291,21 @@ def rational(body: str) -> Fraction | None:
   whole = match["whole"] or match["whole2"]
   value = Fraction(whole or 0) + top / bottom
   return -value if match["sign"] == "-" else value
+
+
+def vote_key(answer: str) -> Hashable:
+  """Returns what answers that vote together share; asks no gold answer.
+
+  That is the value of a plain number, else the normalised body. Units and the
+  name in "x=5" are left out, as a grader lets them be, so that "18" and
+  "18 dollars" are one answer. A very long answer is compared as it is, since
+  normalising it could take long.
+  """
+  if len(answer) > LONGEST:
+    return answer
+  body = normalise(answer).body
+  value = rational(body)
+  return body if value is None else value
 
 
 def conflict(one: frozenset[str], two: frozenset[str]) -> bool:

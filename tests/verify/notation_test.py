@@ -125,6 +125,23 @@ class NotationTest(parameterized.TestCase):
       answer = notation.normalise(text)
       notation.rational(answer.body)
 
+  @parameterized.parameters(
+    ("1", " 1 ", True),
+    ("0.5", "\\frac{1}{2}", True),
+    ("1,000", "1000.0", True),
+    ("18", "\\$18", True),
+    ("18 apples", "18", True),
+    ("\\text{Yes}", "yes", True),
+    ("1", "2", False),
+    ("\\pi", "3.14", False),
+    ("x=5", "5", True),
+    ("x" * 2000, " " + "x" * 2000, False),
+  )
+  def test_vote_keys(self, first, second, same):
+    keys = notation.vote_key(first), notation.vote_key(second)
+    self.assertEqual(keys[0] == keys[1], same)
+    self.assertEqual(len({keys[0], keys[1]}) == 1, same)
+
   def test_conflicts(self):
     def conflict(one, two):
       return notation.conflict(frozenset(one.split()), frozenset(two.split()))
