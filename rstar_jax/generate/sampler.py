@@ -106,21 +106,23 @@ def _invert(
   return index, target - (pick(ends) - pick(weights))
 
 
-def uniforms(seeds: jax.Array, index: jax.Array) -> jax.Array:
-  """Returns one number in [0, 1) per row, of its seed and token index only.
+def uniforms(seeds: jax.Array, count: int) -> jax.Array:
+  """Returns numbers in [0, 1), each of its row's seed and its index only.
 
   Args:
     seeds: uint32 [B, C].
-    index: int32 scalar.
+    count: how many for each row; a larger count starts with the same ones.
 
   Returns:
-    float32 [B, C].
+    float32 [B, C, count].
   """
 
   def draw(seed: jax.Array) -> jax.Array:
-    return jax.random.uniform(jax.random.fold_in(jax.random.key(seed), index))
+    return jax.random.uniform(jax.random.key(seed), (count,))
 
-  return jax.vmap(jax.vmap(draw))(seeds)
+  # Under the partitionable generator a number depends on its index alone.
+  with jax.threefry_partitionable(True):
+    return jax.vmap(jax.vmap(draw))(seeds)
 
 
 def prefill(
@@ -272,8 +274,10 @@ def decode(
   leaves, candidates = seeds.shape
   stops_at = jnp.asarray(stop_ids or (-1,), jnp.int32)
 
+  chances = uniforms(seeds, max_new_tokens)
+
   def pick(index, logits, done, out):
-    tokens = method(logits, uniforms(seeds, index))
+    tokens = method(logits, chances[:, :, index])
     logprobs = jnp.take_along_axis(logits, tokens[..., None], -1)[..., 0]
     logprobs -= jax.nn.logsumexp(logits, axis=-1)
     stopped = jnp.any(tokens[..., None] == stops_at, axis=-1)

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest
 from flax import nnx
 
-from rstar_jax.models import cache, layers
+from rstar_jax.models import layers
 from rstar_jax.testing import tiny_model
 
 
@@ -41,29 +41,6 @@ class LayersTest(absltest.TestCase):
       np.testing.assert_allclose(
         out[b], naive_attention(q[b], k[b], v[b], mask[b]), atol=2e-6
       )
-
-  def test_branch_attention_matches_loops(self):
-    q = normal(0, 2, 3, 5, 6, 4)
-    path = normal(1, 2, 2, 7, 4), normal(2, 2, 2, 7, 4)
-    own = normal(3, 2, 3, 2, 5, 4), normal(4, 2, 3, 2, 5, 4)
-    lengths = np.array([7, 4])
-    path_mask = np.arange(7) < lengths[:, None]
-    own_mask = np.tril(np.ones((5, 5), bool))
-    out = cache.attend_branches(
-      jnp.asarray(q), path, jnp.asarray(path_mask), own, jnp.asarray(own_mask)
-    )
-    for b in range(2):
-      for c in range(3):
-        k, v = (
-          np.concatenate([on[b], mine[b, c]], axis=1).swapaxes(0, 1)
-          for on, mine in zip(path, own, strict=True)
-        )
-        allowed = np.concatenate(
-          [np.broadcast_to(path_mask[b], (5, 7)), own_mask], axis=1
-        )
-        np.testing.assert_allclose(
-          out[b, c], naive_attention(q[b, c], k, v, allowed), atol=2e-6
-        )
 
   def test_rotary_is_a_rotation_of_pairs_half_apart(self):
     config = tiny_model(head_dim=6, rope_theta=100.0)

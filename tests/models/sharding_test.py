@@ -1,0 +1,71 @@
+"""Tests of meshes and shardings, on 8 fake devices."""
+
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+from flax import nnx
+
+from rstar_jax.config import MeshConfig
+from rstar_jax.models import sharding
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.testing import tiny_model
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+
+def build(head="lm"):
+  config = tiny_model(
+    num_layers=1,
+    num_heads=8,
+    mlp_dim=40,
+    vocab_size=268,
+    tied_embeddings=False,
+  )
+  return Transformer(config, head=head, rngs=nnx.Rngs(7))
+
+
+class ShardingTest(parameterized.TestCase):
+  @parameterized.parameters(
+    dict(data=8, fsdp=1, tensor=1),
+    dict(data=-1, fsdp=2, tensor=2),
+    # 2 kv heads do not divide by 4 and stay whole.
+    dict(data=1, fsdp=2, tensor=4),
+  )
+  def test_forward_equals_one_device(self, **sizes):
+    mesh = sharding.make_mesh(MeshConfig(**sizes))
+    ids = np.random.default_rng(0).integers(2, 260, (8, 11), np.int32)
+    expected = build()(ids)
+    model = sharding.create(build, mesh)
+    graphdef, params = nnx.split(model)
+    batch = sharding.to_global({"ids": ids}, mesh)["ids"]
+    out = jax.jit(lambda p, x: nnx.merge(graphdef, p)(x))(params, batch)
+    np.testing.assert_allclose(sharding.to_host(out), expected, atol=1e-5)
+    placed = sharding.place(nnx.split(build())[1], mesh)
+    up = placed["layers"][0]["mlp"]["up"].get_value()
+    shape = up.addressable_shards[0].data.shape
+    self.assertEqual(
+      shape, (24 // mesh.shape["fsdp"], 40 // mesh.shape["tensor"])
+    )
+    key = placed["layers"][0]["attention"]["k"].get_value()
+    held = 2 if mesh.shape["tensor"] == 4 else 2 // mesh.shape["tensor"]
+    self.assertEqual(key.addressable_shards[0].data.shape[1], held)
+
+  def test_every_parameter_has_axes(self):
+    for head in ("lm", "tanh"):
+      model = nnx.eval_shape(lambda head=head: build(head))
+      mesh = sharding.make_mesh(MeshConfig())
+      params = nnx.split(model)[1]
+      derived = sharding.shardings(params, mesh)
+      self.assertEqual(jax.tree.structure(derived), jax.tree.structure(params))
+
+  def test_mesh_that_does_not_fit(self):
+    with self.assertRaisesRegex(ValueError, "there are 8"):
+      sharding.make_mesh(MeshConfig(data=3))
+    with self.assertRaisesRegex(ValueError, "may be -1"):
+      sharding.make_mesh(MeshConfig(data=-1, fsdp=-1))
+    one = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
+    self.assertEqual(dict(one.shape), {"data": 1, "fsdp": 1, "tensor": 1})
+
+
+if __name__ == "__main__":
+  absltest.main()
