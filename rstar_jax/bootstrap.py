@@ -34,7 +34,7 @@ _WORKDIR = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
   "output", None, "Where the model's and the tokenizer's files go."
 )
-_STEPS = flags.DEFINE_integer("steps", 1500, "Updates.")
+_STEPS = flags.DEFINE_integer("steps", 1400, "Updates.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of weights and of problems.")
 
 # Small, many updates: the copying of names and numbers from the question is
@@ -67,8 +67,8 @@ def worked_batches(
   Returns:
     Batch k as a function of k alone, int32 arrays [B, T] (`batches.pack`).
   """
-  # A worked problem has about 150 tokens; what does not fit is left out.
-  per_batch = batch_size * length // 130
+  # A worked problem has about 150 tokens.
+  per_batch = batch_size * length // 160
 
   def batch_at(k: int) -> batches.Batch:
     rows = []
@@ -77,6 +77,8 @@ def worked_batches(
       rows.append(
         batches.encode_row(tokenizer, worked.problem.question, worked.steps)
       )
+    # The longest first: they pack well, and what does not fit is short.
+    rows.sort(key=lambda row: -len(row[0]))
     packed = batches.pack(rows, length).arrays
     return {
       name: np.concatenate(

@@ -239,6 +239,9 @@ class EvalConfig:
   )
   # More splits, measured in the same way.
   more: tuple[DataConfig, ...] = ()
+  # In rounds before the last, how many of the problems of each split are solved
+  # by sampling and by search too, not just greedily; 0 is all.
+  early_problems: int = 0
   # Solutions sampled per problem for majority vote and best-of-N, of which as
   # many count as cost what the search costs.
   samples: int = 16

@@ -65,12 +65,15 @@ def evaluate(context: Context, round_: int) -> None:
   # As many code blocks at once as the search has steps at once.
   slots = config.eval.search.slots * config.eval.search.candidates
   slots = max(slots // config.eval.samples, 1)
+  early = config.eval.early_problems if round_ < len(config.rounds) else 0
   for data in (config.eval.data, *config.eval.more):
     split = data.source
     name = ("eval", round_, split)
+    problems = problems_lib.load(data)
+    costly = {problem.id for problem in problems[: early or len(problems)]}
     for path, shard, progress in shards(
       context,
-      problems_lib.load(data),
+      problems,
       folder / split.replace("/", "_").replace(":", "_"),
       f"round {round_} evaluation, {split}",
     ):
@@ -80,12 +83,13 @@ def evaluate(context: Context, round_: int) -> None:
         split,
         sampling.sample(shard, 1, greedy, seed=config.seed, name=name),
       )
+      chosen = [problem for problem in shard if problem.id in costly]
       rows += _sample_records(
-        shard,
+        chosen,
         "samples",
         split,
         sampling.sample(
-          shard,
+          chosen,
           config.eval.samples,
           sampled,
           seed=config.seed,
@@ -95,7 +99,7 @@ def evaluate(context: Context, round_: int) -> None:
       )
       if round_:
         trees = mcts.search(
-          shard,
+          chosen,
           config.eval.search,
           search,
           seed=config.seed,
