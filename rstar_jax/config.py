@@ -212,6 +212,9 @@ class TrainConfig:
 class ExtractConfig:
   """Trees -> SFT rows and preference pairs."""
 
+  # Whose trees are used: those of so many newest rounds (paper: 1). More than
+  # one helps where a round alone gives few pairs.
+  rounds: int = 1
   # Correct trajectories kept per problem, by average Q (paper: 2).
   sft_per_problem: int = 2
   # Problems whose trajectories are correct less often than this are left out

@@ -46,7 +46,7 @@ def rollout(context: Context, round_: int) -> None:
   device = Device(
     context,
     context.policy(round_ - 1),
-    context.folder(round_ - 1, "ppm") if uses_ppm else None,
+    context.finished(round_ - 1, "ppm") if uses_ppm else None,
   )
   search_config = dataclasses.replace(
     config.search,
@@ -113,8 +113,9 @@ def _search_shard(
       if not any(map(tree_lib.solved, trees))
     ]
     # Trees continue under the name that they began with.
-    for number in sorted({len(forest[i]) - 1 for i in unsolved}):
-      at = [i for i in unsolved if len(forest[i]) - 1 == number]
+    newest = {i: len(forest[i]) - 1 for i in unsolved}
+    for number in sorted(set(newest.values())):
+      at = [i for i in unsolved if newest[i] == number]
       going = [i for i in at if not forest[i][-1].exhausted[0]]
       over = [i for i in at if forest[i][-1].exhausted[0]]
       if going:
@@ -134,7 +135,7 @@ def extract(context: Context, round_: int) -> None:
     if records.read_manifest(folder) is not None:
       continue
     if trees is None:
-      trees = read_trees(context.folder(round_, "trees"))
+      trees = read_trees(context.finished(round_, "trees"))
     if name == "sft":
       found, stats = trajectories_lib.sft_rows(trees, config)
       rows = [trajectories_lib.to_dict(each) for each in found]
@@ -154,7 +155,7 @@ def train_policy(context: Context, round_: int) -> None:
     return
   rows = [
     trajectories_lib.from_dict(row)
-    for row in read_rows(context.folder(round_, "sft"))
+    for row in read_rows(context.finished(round_, "sft"))
   ]
   if not rows:
     raise ValueError(
@@ -183,7 +184,7 @@ def train_ppm(context: Context, round_: int) -> None:
   config, seed = context.config, context.config.seed
   pairs = [
     pairs_lib.from_dict(row)
-    for row in read_rows(context.folder(round_, "pairs"))
+    for row in read_rows(context.finished(round_, "pairs"))
   ]
   held_out = [
     pair
@@ -231,8 +232,13 @@ def train_ppm(context: Context, round_: int) -> None:
 def _finish_model(context: Context, folder: pathlib.Path, info: dict) -> None:
   """Writes the tokenizer beside the weights, then the manifest."""
   context.tokenizer.save(folder)
-  # Checkpoints are for resuming; the manifest names what later stages read.
-  names = [each.name for each in folder.iterdir() if each.is_file()]
-  records.write_manifest(
-    folder, info, [name for name in names if name != records.MANIFEST]
-  )
+  # Checkpoints are for resuming; the manifest names what later stages read, and
+  # nothing that a killed writer left.
+  names = [
+    each.name
+    for each in folder.iterdir()
+    if each.is_file()
+    and each.name != records.MANIFEST
+    and not each.name.startswith(".")
+  ]
+  records.write_manifest(folder, info, names)

@@ -1,0 +1,166 @@
+"""Tables of several runs that differ in their seed, from their records alone.
+
+  python -m benchmarks.seeds runs/tiny-0 runs/tiny-1 runs/tiny-2
+
+A cell is the mean over seeds, with the lowest and the highest of them. Paired
+differences average each problem's results over seeds first, and resample
+problems, which the seeds share.
+"""
+
+import json
+import pathlib
+
+import numpy as np
+from absl import app
+
+from rstar_jax import evaluate, methods, rng
+from rstar_jax.session import read_rows
+
+_COLUMNS = {
+  "policy": "Policy pass@1",
+  "majority": "Majority",
+  "best_of_n": "Best-of-N",
+  "mcts": "MCTS+PPM",
+  "pass@k": "pass@k",
+}
+_PAIRS = (("mcts", "policy"), ("mcts", "majority"), ("mcts", "best_of_n"))
+
+
+def outcomes(folder: pathlib.Path, round_: int) -> dict:
+  """Returns {(split, method): {problem id: Outcome}} of a round of a run."""
+  found = {}
+  for split, by_source in methods.by_split(
+    read_rows(folder / f"round_{round_}" / "eval")
+  ).items():
+    taken = methods.match_budget(by_source)
+    for method, source in methods.METHODS.items():
+      group = by_source.get(source, [])
+      if group and (method != "best_of_n" or methods.valued(group)):
+        found[split, method] = {
+          each.problem_id: each for each in methods.solve(group, method, taken)
+        }
+  return found
+
+
+def spread(values: list[float]) -> str:
+  """Returns "mean (lowest-highest)" in percent."""
+  if not values:
+    return "-"
+  mean, low, high = (100 * f(values) for f in (np.mean, min, max))
+  return f"{mean:.1f} ({low:.1f}-{high:.1f})"
+
+
+def accuracy(group: dict) -> float:
+  return float(np.mean([each.right for each in group.values()]))
+
+
+def tables(folders: list[pathlib.Path]) -> str:
+  """Returns the Markdown of all tables."""
+  runs = [json.loads((each / "results.json").read_text()) for each in folders]
+  rounds = sorted({row["round"] for row in runs[0]["rows"]})
+  data = {r: [outcomes(each, r) for each in folders] for r in rounds}
+  splits = list(dict.fromkeys(key[0] for key in data[rounds[-1]][0]))
+  lines = [f"Seeds: {', '.join(str(run['config']['seed']) for run in runs)}."]
+  for split in splits:
+    lines += ["", f"### {split}", ""]
+    lines += _header(["Round", *_COLUMNS.values(), "Training problems solved"])
+    for r in rounds:
+      cells = [str(r)]
+      for method in _COLUMNS:
+        groups = [d[split, method] for d in data[r] if (split, method) in d]
+        sizes = {len(group) for group in groups}
+        cell = spread([accuracy(group) for group in groups])
+        cells.append(cell + (f", n={sizes.pop()}" if groups else ""))
+      cells.append(
+        spread(
+          [s["share"] for run in runs for s in run["solved"] if s["round"] == r]
+        )
+      )
+      lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "Last round, by level:", ""]
+    lines += _levels(data[rounds[-1]], data[0], split)
+    lines += ["", "Last round, paired differences in points:", ""]
+    for first, second in _PAIRS:
+      lines.append(_difference(data[rounds[-1]], split, first, second))
+    lines.append(_growth(data[rounds[0]], data[rounds[-1]], split))
+    tokens = {
+      method: np.mean(
+        [o.tokens for d in data[rounds[-1]] for o in d[split, method].values()]
+      )
+      for method in _COLUMNS
+      if (split, method) in data[rounds[-1]][0]
+    }
+    said = ", ".join(f"{m} {t:.0f}" for m, t in tokens.items())
+    lines += ["", f"Generated tokens per problem, last round: {said}."]
+  lines += ["", "### PPM on held-out pairs of training problems", ""]
+  lines += _header(["Round", "Step pairs", "Final pairs", "Pairs trained on"])
+  for r in rounds[1:]:
+    found = [p for run in runs for p in run["ppm"] if p["round"] == r]
+    cells = [str(r)]
+    for kind in ("held_out_step", "held_out_final"):
+      cells.append(spread([p[kind]["accuracy"] for p in found if kind in p]))
+    cells.append(f"{np.mean([p['pairs'] for p in found]):.0f}")
+    lines.append(f"| {' | '.join(cells)} |")
+  return "\n".join(lines)
+
+
+def _header(cells: list[str]) -> list[str]:
+  return [f"| {' | '.join(cells)} |", "|" + " --- |" * len(cells)]
+
+
+def _levels(last: list[dict], first: list[dict], split: str) -> list[str]:
+  levels = sorted({o.level for o in last[0][split, "policy"].values()})
+  lines = _header(["Method", *(f"level {level}" for level in levels)])
+  rows = [("policy, round 0", first, "policy")]
+  rows += [(m, last, m) for m in _COLUMNS if (split, m) in last[0]]
+  for name, data, method in rows:
+    cells = []
+    for level in levels:
+      right = [
+        each.right
+        for run in data
+        for each in run[split, method].values()
+        if each.level == level
+      ]
+      cells.append(f"{100 * np.mean(right):.0f}" if right else "-")
+    lines.append(f"| {name} | {' | '.join(cells)} |")
+  return lines
+
+
+def _paired(ones: list[dict], twos: list[dict], name: str) -> str:
+  ids = [each for each in ones[0] if each in twos[0]]
+  values = np.array(
+    [
+      np.mean(
+        [a[i].right - b[i].right for a, b in zip(ones, twos, strict=True)]
+      )
+      for i in ids
+    ]
+  )
+  low, high = evaluate.bootstrap(values, rng.seed_for(0, name))
+  return (
+    f"{100 * values.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] "
+    f"over {len(ids)} problems"
+  )
+
+
+def _difference(last: list[dict], split: str, first: str, second: str) -> str:
+  if (split, first) not in last[0] or (split, second) not in last[0]:
+    return f"- {first} less {second}: not measured"
+  pair = [[d[split, method] for d in last] for method in (first, second)]
+  return f"- {first} less {second}: {_paired(*pair, f'{first} {second}')}"
+
+
+def _growth(first: list[dict], last: list[dict], split: str) -> str:
+  pair = [[d[split, "policy"] for d in data] for data in (last, first)]
+  return f"- policy, last round less round 0: {_paired(*pair, 'growth')}"
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) < 2:
+    raise app.UsageError("give one or more finished work folders")
+  print(tables([pathlib.Path(each) for each in argv[1:]]))
+
+
+if __name__ == "__main__":
+  app.run(main)
