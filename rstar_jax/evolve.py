@@ -10,6 +10,7 @@ from absl import logging
 from rstar_jax import evaluate as evaluate_lib
 from rstar_jax import solving, stages
 from rstar_jax.config import Config
+from rstar_jax.data import problems as problems_lib
 from rstar_jax.io import records
 from rstar_jax.session import Context, read_rows
 
@@ -93,6 +94,16 @@ def newest_round(context: Context) -> int:
     ):
       return round_
   return 0
+
+
+def check_data(config: Config) -> None:
+  """Reads all problems, so that what is wrong with them is said at once.
+
+  Raises:
+    ProblemError: one line; see `problems.load`.
+  """
+  for data in (config.train, config.eval.data, *config.eval.more):
+    problems_lib.load(data)
 
 
 def check_workdir(config: Config, workdir: pathlib.Path) -> None:

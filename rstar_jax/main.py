@@ -11,8 +11,7 @@ import sys
 
 from absl import app, flags
 
-from rstar_jax import config_flag, evaluate, evolve, session
-from rstar_jax.data.sources import ProblemError
+from rstar_jax import config_flag, evaluate, evolve, session, solving
 
 _CONFIG = config_flag.define_config()
 _WORKDIR = flags.DEFINE_string(
@@ -35,7 +34,7 @@ def main(argv: list[str]) -> None:
   del argv
   try:
     run()
-  except (ValueError, FileNotFoundError, ProblemError) as error:
+  except (ValueError, OSError) as error:
     # A wrong input is a line for a person; a traceback is for our mistakes.
     print(f"rstar_jax: {error}", file=sys.stderr)
     raise SystemExit(1) from (error if flags.FLAGS.verbosity > 0 else None)
@@ -47,9 +46,15 @@ def run() -> None:
   rounds = len(config.rounds)
   if stage == "solve" and not _QUESTION.value:
     raise ValueError("--stage=solve needs --question='...'")
-  if stage in evolve.STAGES and not 0 <= (_ROUND.value or -1) <= rounds:
-    if not (stage == "evaluate" and _ROUND.value == 0):
-      raise ValueError(f"--stage={stage} needs --round=1..{rounds}")
+  lowest = 0 if stage in ("evaluate", "solve") else 1
+  given = _ROUND.value is not None
+  if (given or stage in evolve.STAGES) and not (
+    given and lowest <= _ROUND.value <= rounds
+  ):
+    raise ValueError(f"--stage={stage} needs --round={lowest}..{rounds}")
+  if stage not in ("report", "solve"):
+    # Before the folder is bound to a config that cannot run.
+    evolve.check_data(config)
   workdir = pathlib.Path(_WORKDIR.value)
   evolve.check_workdir(config, workdir)
   with session.open_context(config, workdir) as context:
@@ -58,8 +63,6 @@ def run() -> None:
     elif stage == "report":
       print(evaluate.markdown(evolve.report(context)))
     elif stage == "solve":
-      from rstar_jax import solving
-
       round_ = _ROUND.value
       if round_ is None:
         round_ = evolve.newest_round(context)

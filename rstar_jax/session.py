@@ -28,6 +28,16 @@ from rstar_jax.verify import Grader, Limits, Sandbox
 
 BASE_MODEL = pathlib.Path(__file__).parent / "base_model"
 
+# Which stage, by its name on the command line, writes a folder of a round.
+WRITERS = {
+  "trees": "rollout",
+  "sft": "extract",
+  "pairs": "extract",
+  "policy": "sft",
+  "ppm": "ppm",
+  "eval": "evaluate",
+}
+
 
 @dataclasses.dataclass
 class Context:
@@ -53,13 +63,31 @@ class Context:
     """Returns where a stage of a round writes."""
     return self.workdir / f"round_{round_}" / stage
 
+  def finished(self, round_: int, name: str) -> pathlib.Path:
+    """Returns a folder of a round that is to be read.
+
+    Args:
+      round_: from 1.
+      name: of `WRITERS`.
+
+    Raises:
+      ValueError: the folder is not there, not whole or not finished.
+    """
+    folder = self.folder(round_, name)
+    if records.read_manifest(folder) is None:
+      raise ValueError(
+        f"{folder} is not finished: run --stage={WRITERS[name]} "
+        f"--round={round_} first"
+      )
+    return folder
+
   def base(self) -> pathlib.Path | str:
     """Returns the folder or name of the base model."""
     return self.config.policy.path or BASE_MODEL
 
   def policy(self, round_: int) -> pathlib.Path | str:
     """Returns where the policy of a round is; round 0 is the base model."""
-    return self.folder(round_, "policy") if round_ else self.base()
+    return self.finished(round_, "policy") if round_ else self.base()
 
 
 @contextlib.contextmanager
@@ -176,15 +204,26 @@ def shards(
   problems: Sequence[Problem],
   folder: pathlib.Path,
   description: str,
+  prefixes: Sequence[str] = ("",),
 ) -> Iterator[tuple[pathlib.Path, list[Problem], metrics.Progress]]:
-  """Yields (path, problems, progress) of the shards not yet written."""
+  """Yields (path, problems, progress) of the shards not yet written.
+
+  Args:
+    context: the run.
+    problems: of all shards.
+    folder: of the shards.
+    description: for people.
+    prefixes: what the names of the files of one shard begin with; the shard is
+      written where all of them are whole.
+  """
   size = context.config.shard_size
   total = -(-len(problems) // size)
   with metrics.progress(len(problems), description, unit="problem") as bar:
     for index in range(total):
       shard = list(problems[index * size : (index + 1) * size])
       path = folder / records.shard_name(index, total)
-      if records.is_complete(path):
+      files = [path.with_name(prefix + path.name) for prefix in prefixes]
+      if all(map(records.is_complete, files)):
         bar.update(len(shard))
       else:
         yield path, shard, bar

@@ -13,6 +13,9 @@ from rstar_jax.search.tree import Tree
 from rstar_jax.session import Context, Device, shards
 from rstar_jax.types import Prefix, Problem
 
+# What the name of a shard of the evaluation's search trees begins with.
+_TREES = "trees-"
+
 _VERDICTS = {
   tree_lib.RIGHT: "equal",
   tree_lib.WRONG: "different",
@@ -55,7 +58,7 @@ def evaluate(context: Context, round_: int) -> None:
   device = Device(
     context,
     context.policy(round_),
-    context.folder(round_, "ppm") if round_ else None,
+    context.finished(round_, "ppm") if round_ else None,
   )
   greedy, sampled, search = (
     device.blocks(greedy=True),
@@ -76,6 +79,7 @@ def evaluate(context: Context, round_: int) -> None:
       problems,
       folder / split.replace("/", "_").replace(":", "_"),
       f"round {round_} evaluation, {split}",
+      ("", _TREES) if round_ else ("",),
     ):
       rows = _sample_records(
         shard,
@@ -107,7 +111,7 @@ def evaluate(context: Context, round_: int) -> None:
         )
         rows += [_tree_record(tree, split) for tree in trees]
         records.write_shard(
-          path.with_name(f"trees-{path.name}"),
+          path.with_name(_TREES + path.name),
           [tree.to_record() for tree in trees],
         )
       records.write_shard(path, rows)
@@ -190,7 +194,7 @@ def solve(context: Context, round_: int, question: str) -> Solution:
   problem = Problem(id=question, question=question)
   if round_:
     device = Device(
-      context, context.policy(round_), context.folder(round_, "ppm")
+      context, context.policy(round_), context.finished(round_, "ppm")
     )
     tree = mcts.search(
       [problem],

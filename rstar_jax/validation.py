@@ -30,6 +30,7 @@ _POSITIVE = (
   "grader.seconds",
   "engine.max_step_tokens",
   "engine.max_block_tokens",
+  "extract.rounds",
   "extract.sft_per_problem",
   "extract.positives",
   "extract.negatives",
@@ -81,6 +82,13 @@ def validate(config: config_lib.Config) -> None:
   splits = {"train": config.train, "eval.data": config.eval.data}
   for index, data in enumerate(config.eval.more):
     splits[f"eval.more[{index}]"] = data
+  sources = [data.source for data in (config.eval.data, *config.eval.more)]
+  for source in sources:
+    _check(
+      sources.count(source) == 1,
+      f"config.eval has {source} {sources.count(source)} times; splits are "
+      "told apart by their source",
+    )
   for name, data in splits.items():
     _check(data.count >= 0, f"config.{name}.count={data.count} is below 0")
     _check(
