@@ -1,0 +1,130 @@
+"""The tokenizer that ships: markers, digits, names, and round trips."""
+
+import functools
+import pathlib
+import re
+from unittest import mock
+
+import tokenizers
+from absl.testing import absltest, parameterized
+
+import rstar_jax
+from rstar_jax.data import synthetic
+from rstar_jax.text import prompts, steps, train_tokenizer
+from rstar_jax.text import tokenizer as tokenizer_lib
+
+FOLDER = pathlib.Path(rstar_jax.__file__).parent / "base_model"
+
+
+@functools.cache
+def shipped() -> tokenizer_lib.HfTokenizer:
+  return tokenizer_lib.HfTokenizer(FOLDER)
+
+
+def texts(split: str, count: int = 41) -> list[str]:
+  """Returns whole texts: prompt and worked solution."""
+  return [
+    prompts.prompt(worked.problem.question) + "".join(worked.steps)
+    for worked in (synthetic.generate(split, i) for i in range(count))
+  ]
+
+
+class HfTokenizerTest(parameterized.TestCase):
+  def test_markers_are_single_ids(self):
+    tokenizer = shipped()
+    ids = [tokenizer.encode(marker) for marker in steps.MARKERS]
+    self.assertEqual(ids, [[tokenizer.id_of(m)] for m in steps.MARKERS])
+    self.assertLen({i for (i,) in ids}, len(steps.MARKERS))
+    with self.assertRaises(KeyError):
+      tokenizer.id_of("<no_marker>")
+
+  @parameterized.parameters(*synthetic.SPLITS)
+  def test_round_trip(self, split):
+    tokenizer = shipped()
+    for text in texts(split):
+      ids = tokenizer.encode(text)
+      self.assertEqual(tokenizer.decode(ids), text)
+      self.assertBetween(min(ids), 0, tokenizer.vocab_size - 1)
+      self.assertBetween(max(ids), 0, tokenizer.vocab_size - 1)
+      # Nothing comes before, nothing after.
+      self.assertNotIn(tokenizer.eos_id, ids)
+      self.assertEqual(ids[0], tokenizer.id_of(steps.USER))
+
+  @parameterized.parameters(
+    "", " ", "\n\n\n", "  two  spaces ", "é ∑ 7 < 11 <end_of_", "ÄÖ\t\u200b🙂"
+  )
+  def test_round_trip_of_anything(self, text):
+    self.assertEqual(shipped().decode(shipped().encode(text)), text)
+
+  def test_decode_drops_padding_and_end(self):
+    tokenizer = shipped()
+    first, second = tokenizer.encode("7"), tokenizer.encode("4")
+    ids = [*first, tokenizer.pad_id, *second, tokenizer.eos_id]
+    self.assertEqual(tokenizer.decode(ids), "74")
+    self.assertNotEqual(tokenizer.pad_id, tokenizer.eos_id)
+
+  @parameterized.parameters(*synthetic.SPLITS)
+  def test_digits_are_tokens(self, split):
+    tokenizer = shipped()
+    for text in texts(split):
+      pieces = [tokenizer.decode([i]) for i in tokenizer.encode(text)]
+      found = [each for each in pieces if re.search(r"\d", each)]
+      self.assertEqual(found, re.findall(r"\d", text))
+
+  @parameterized.parameters(*synthetic.SPLITS)
+  def test_a_name_is_two_tokens_wherever_it_stands(self, split):
+    tokenizer = shipped()
+    for text in texts(split):
+      names = set(re.findall(r"^(?!answer)(\w+) = ", text, re.MULTILINE))
+      self.assertNotEmpty(names)
+      pieces = [tokenizer.decode([i]) for i in tokenizer.encode(text)]
+      pairs = list(zip(pieces, pieces[1:], strict=False))
+      for name in names:
+        occurrences = len(re.findall(rf"\b{name}\b", text))
+        self.assertEqual(pairs.count((name[:2], name[2:])), occurrences, name)
+
+  def test_ids_are_those_of_the_file(self):
+    # Beside a config.json of "qwen2" a library may take Qwen's own splitting
+    # of words; the file alone must count.
+    self.assertIn('"qwen2"', (FOLDER / "config.json").read_text())
+    file = tokenizers.Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+    for split in synthetic.SPLITS:
+      for text in texts(split, 7):
+        ids = file.encode(text, add_special_tokens=False).ids
+        self.assertEqual(shipped().encode(text), ids)
+    self.assertEqual(shipped().vocab_size, file.get_vocab_size())
+
+  def test_saves_and_loads(self):
+    folder = self.create_tempdir().full_path
+    shipped().save(folder)
+    again = tokenizer_lib.HfTokenizer(folder)
+    for text in texts("test", 7):
+      self.assertEqual(again.encode(text), shipped().encode(text))
+    self.assertEqual(again.eos_id, shipped().eos_id)
+    self.assertEqual(again.pad_id, shipped().pad_id)
+
+  def test_missing_markers_are_named(self):
+    folder = self.create_tempdir().full_path
+    fewer = tuple(m for m in steps.MARKERS if m != steps.ANSWER)
+    with mock.patch.object(steps, "MARKERS", fewer):
+      train_tokenizer.train(["a text"], 270, folder)
+    with self.assertRaisesRegex(ValueError, "lacks the markers .'<answer>'.;"):
+      tokenizer_lib.HfTokenizer(folder)
+
+
+class EncodeSolutionTest(parameterized.TestCase):
+  @parameterized.parameters(*synthetic.SPLITS)
+  def test_pieces_give_the_ids_of_the_whole(self, split):
+    for index in range(41):
+      worked = synthetic.generate(split, index)
+      prompt = prompts.prompt(worked.problem.question)
+      for end in (0, 1, len(worked.steps)):
+        nodes = worked.steps[:end]
+        self.assertEqual(
+          tokenizer_lib.encode_solution(shipped(), prompt, nodes),
+          shipped().encode(prompt + "".join(nodes)),
+        )
+
+
+if __name__ == "__main__":
+  absltest.main()
