@@ -105,9 +105,7 @@ def _compare(
       f"How {many} {noun} do {{names}} {do} together?",
       f"How {many} {noun} do {{names}} {do} in all?",
     ),
-    "difference": (
-      f"How {many} more {noun} does {{x}} {do} than {{y}}?",
-    ),
+    "difference": (f"How {many} more {noun} does {{x}} {do} than {{y}}?",),
     "fraction": (
       f"What fraction of the {noun} of {{x}} and {{y}} does {{x}} {do}?",
     ),
