@@ -127,7 +127,10 @@ def _search_shard(
 
 
 def extract(context: Context, round_: int) -> None:
-  """Makes SFT rows and preference pairs of the trees: sft, pairs."""
+  """Makes SFT rows and preference pairs of the trees: sft, pairs.
+
+  `extract.rounds` says whether those of earlier rounds are pooled with them.
+  """
   config = context.config.extract
   trees = None
   for name in ("sft", "pairs"):
@@ -135,7 +138,12 @@ def extract(context: Context, round_: int) -> None:
     if records.read_manifest(folder) is not None:
       continue
     if trees is None:
-      trees = read_trees(context.finished(round_, "trees"))
+      first = max(round_ - config.rounds + 1, 1)
+      trees = [
+        tree
+        for number in range(first, round_ + 1)
+        for tree in read_trees(context.finished(number, "trees"))
+      ]
     if name == "sft":
       found, stats = trajectories_lib.sft_rows(trees, config)
       rows = [trajectories_lib.to_dict(each) for each in found]
