@@ -287,7 +287,6 @@ class Config:
   # The base model.
   policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
   # Devices; -1 along an axis takes what is left.
-  mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   # Training problems.
   train: DataConfig = dataclasses.field(default_factory=DataConfig)
   # Search over training problems; each round overrides some of it.
