@@ -1,0 +1,142 @@
+"""A run so small that tests can afford it: config, problems, a fake device."""
+
+import json
+import pathlib
+
+import numpy as np
+from flax import nnx
+
+from rstar_jax import config as config_lib
+from rstar_jax import session, testing
+from rstar_jax.io import hf, metrics
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.search.mcts import Calls
+from rstar_jax.text.tokenizer import HfTokenizer
+
+
+def write_problems(path: pathlib.Path, answers: dict[str, str]) -> str:
+  """Writes {question: answer} as JSONL; returns the path as a source."""
+  lines = [
+    json.dumps({"id": f"p{i}", "question": q, "answer": a, "level": 1 + i % 2})
+    for i, (q, a) in enumerate(answers.items())
+  ]
+  path.write_text("\n".join(lines) + "\n")
+  return str(path)
+
+
+def make_base(folder: pathlib.Path) -> str:
+  """Saves a tiny random policy with the shipped tokenizer; returns its path."""
+  model = Transformer(
+    testing.tiny_model(vocab_size=768, num_layers=1), rngs=nnx.Rngs(3)
+  )
+  hf.save_policy(model, folder)
+  HfTokenizer(session.BASE_MODEL).save(folder)
+  return str(folder)
+
+
+def make_config(train: str, test: str, **overrides) -> config_lib.Config:
+  """Returns the config of two rounds of very little work."""
+  training = {"batch_size": 2, "learning_rate": 1e-4, "checkpoint_every": 2}
+  return config_lib.Config(
+    **{
+      "shard_size": 3,
+      "train": config_lib.DataConfig(source=train),
+      # Far past what a busy machine takes: no verdict may depend on time.
+      "sandbox": config_lib.SandboxConfig(workers=1, wall_seconds=120.0),
+      "grader": config_lib.GraderConfig(seconds=120.0),
+      "search": config_lib.SearchConfig(slots=2),
+      "engine": config_lib.EngineConfig(
+        # Warm enough for the base model to be wrong now and then.
+        temperature=1.4,
+        max_step_tokens=40,
+        max_block_tokens=64,
+        prefix_buckets=(160,),
+        leaf_buckets=(4,),
+        score_buckets=(4,),
+        step_buckets=(40,),
+      ),
+      "sft": config_lib.TrainConfig(length=160, **training),
+      "ppm": config_lib.TrainConfig(epochs=1, length=200, **training),
+      "eval": config_lib.EvalConfig(
+        data=config_lib.DataConfig(source=test),
+        samples=4,
+        search=config_lib.SearchConfig(
+          rollouts=2,
+          candidates=4,
+          slots=4,
+          groups=1,
+          annotation="ppm",
+          terminal_reward="ppm",
+        ),
+      ),
+      "rounds": (
+        config_lib.RoundConfig(rollouts=3, candidates=4),
+        config_lib.RoundConfig(rollouts=3, candidates=4, annotation="ppm"),
+      ),
+    }
+    | overrides
+  )
+
+
+def make_context(
+  config: config_lib.Config, workdir: pathlib.Path
+) -> session.Context:
+  """Returns a context for a `ScriptedDevice`: no sandbox and no grader."""
+  return session.Context(
+    config,
+    workdir,
+    metrics.NullWriter(),
+    sandbox=None,
+    grader=None,
+    tokenizer=HfTokenizer(session.BASE_MODEL),
+  )
+
+
+class ScriptedDevice:
+  """Stands in for `session.Device`: scripted callables, whatever the models.
+
+  Attributes:
+    made: class attribute; (policy, ppm) of all that were made.
+    policy: class attribute; the scripted policy, a `testing.ToySum`.
+    expanded: class attribute; the questions of each call of `expand`.
+  """
+
+  made: list = []
+  policy = testing.ToySum()
+  expanded: list = []
+
+  @classmethod
+  def scripted(cls, policy=None) -> type["ScriptedDevice"]:
+    """Returns a class with attributes of its own."""
+    members = {"made": [], "policy": policy or cls.policy, "expanded": []}
+    return type("Scripted", (cls,), members)
+
+  def __init__(self, context, policy, ppm=None):
+    del context
+    self.made.append((policy, ppm))
+    self._score = testing.score_by_hash if ppm is not None else None
+
+  def steps(self) -> Calls:
+    return self._calls(self.policy)
+
+  def blocks(self, greedy: bool = False) -> Calls:
+    def expand(questions, prefixes, seeds):
+      seeds = np.zeros_like(seeds) if greedy else seeds
+      return self.policy.block(questions, prefixes, seeds)
+
+    return self._calls(expand)
+
+  def usage(self) -> dict[str, float]:
+    return {"seconds": 1.0}
+
+  def _calls(self, expand) -> Calls:
+    def counted(questions, prefixes, seeds):
+      self.expanded.append(list(questions))
+      return expand(questions, prefixes, seeds)
+
+    return Calls(
+      expand=counted,
+      verify=testing.run_trusted,
+      grade=testing.grade_equal,
+      score=self._score,
+    )
