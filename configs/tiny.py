@@ -11,7 +11,7 @@ docs/results/tiny.md: more problems, measured on 300 held-out ones.
 from rstar_jax import config as config_lib
 
 # (training problems, test problems, of these sampled and searched early on)
-_SIZES = {"demo": (100, 100, 40), "full": (200, 300, 50)}
+_SIZES = {"demo": (60, 60, 20), "full": (120, 300, 30)}
 
 
 def get_config(arg: str = "demo") -> config_lib.Config:
@@ -23,7 +23,7 @@ def get_config(arg: str = "demo") -> config_lib.Config:
   if arg not in _SIZES:
     raise ValueError(f"tiny.py:{arg}: must be one of {', '.join(_SIZES)}")
   train_problems, test_problems, early = _SIZES[arg]
-  config = config_lib.Config(shard_size=100)
+  config = config_lib.Config(shard_size=60)
   config.train = config_lib.DataConfig(
     source="synthetic:train", count=train_problems
   )

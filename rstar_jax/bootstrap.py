@@ -4,10 +4,10 @@
 
 The paper's first data come from a large language model. On a laptop there is
 none, so a small transformer trained from scratch stands in for it: it reads
-worked solutions of the *easy* levels (the synthetic split "worked") until it
-solves a fair share of them, and knows next to nothing of the harder levels that
-self-evolution is about. It takes about an hour on two CPU cores, too long for a
-demo, and so its weights are part of the package.
+worked solutions of the *easy* levels (the synthetic split "worked", at last
+with a few harder ones) until it solves a fair share of them, and knows little
+of the harder levels that self-evolution is about. It takes half an hour on two
+CPU cores, too long for a demo, and so its weights are part of the package.
 """
 
 import dataclasses
@@ -34,7 +34,6 @@ _WORKDIR = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
   "output", None, "Where the model's and the tokenizer's files go."
 )
-_STEPS = flags.DEFINE_integer("steps", 1400, "Updates.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of weights and of problems.")
 
 # Small, many updates: the copying of names and numbers from the question is
@@ -50,11 +49,25 @@ TRAIN = config_lib.TrainConfig(
   checkpoint_every=100,
   log_every=20,
 )
+# Split of the generator, updates, and how they are made. The second phase is
+# short: it lengthens what the model can read rather than what it can solve.
+PHASES = (
+  ("worked", 1400, TRAIN),
+  (
+    "stretch",
+    400,
+    dataclasses.replace(TRAIN, batch_size=9, length=448, learning_rate=1e-3),
+  ),
+)
 MODEL = config_lib.ModelConfig(vocab_size=768, max_length=1024)
 
 
 def worked_batches(
-  tokenizer: Tokenizer, batch_size: int, length: int, seed: int
+  tokenizer: Tokenizer,
+  batch_size: int,
+  length: int,
+  seed: int,
+  split: str = "worked",
 ) -> batches.BatchAt:
   """Makes batches of worked problems that are never seen twice.
 
@@ -63,6 +76,7 @@ def worked_batches(
     batch_size: B, packed rows.
     length: T, tokens per row.
     seed: of the problems.
+    split: of the generator.
 
   Returns:
     Batch k as a function of k alone, int32 arrays [B, T] (`batches.pack`).
@@ -73,7 +87,7 @@ def worked_batches(
   def batch_at(k: int) -> batches.Batch:
     rows = []
     for index in range(k * per_batch, (k + 1) * per_batch):
-      worked = synthetic.generate("worked", index, seed)
+      worked = synthetic.generate(split, index, seed)
       rows.append(
         batches.encode_row(tokenizer, worked.problem.question, worked.steps)
       )
@@ -104,14 +118,13 @@ def make_tokenizer(folder: pathlib.Path, vocab_size: int, seed: int):
 
 
 def train(
-  workdir: pathlib.Path, output: pathlib.Path, *, steps: int, seed: int
+  workdir: pathlib.Path, output: pathlib.Path, *, seed: int
 ) -> Transformer:
   """Trains the base model and writes it as a Hugging Face folder.
 
   Args:
     workdir: of checkpoints and metrics; the same folder resumes.
     output: gets config.json, model.safetensors and the tokenizer's files.
-    steps: updates.
     seed: of weights and problems.
 
   Returns:
@@ -120,15 +133,19 @@ def train(
   tokenizer = make_tokenizer(output, MODEL.vocab_size, seed)
   model = Transformer(dataclasses.replace(MODEL), rngs=nnx.Rngs(seed))
   writer = metrics.MetricsWriter(workdir)
-  sft.fit_policy(
-    model,
-    worked_batches(tokenizer, TRAIN.batch_size, TRAIN.length, seed),
-    steps,
-    TRAIN,
-    folder=workdir / "checkpoints",
-    writer=writer,
-    name="bootstrap",
-  )
+  for split, steps, config in PHASES:
+    batch_at = worked_batches(
+      tokenizer, config.batch_size, config.length, seed, split
+    )
+    sft.fit_policy(
+      model,
+      batch_at,
+      steps,
+      config,
+      folder=workdir / split,
+      writer=writer,
+      name=f"bootstrap_{split}",
+    )
   writer.close()
   hf.save_policy(model, output)
   logging.info("The base model is in %s", output)
@@ -140,7 +157,6 @@ def main(argv: list[str]) -> None:
   train(
     pathlib.Path(_WORKDIR.value),
     pathlib.Path(_OUTPUT.value),
-    steps=_STEPS.value,
     seed=_SEED.value,
   )
 

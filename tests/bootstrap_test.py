@@ -136,12 +136,14 @@ class TrainTest(absltest.TestCase):
     )
     with (
       mock.patch.object(bootstrap, "MODEL", model),
-      mock.patch.object(bootstrap, "TRAIN", config),
+      mock.patch.object(
+        bootstrap,
+        "PHASES",
+        (("worked", num_steps, config), ("stretch", 1, config)),
+      ),
       mock.patch.object(bootstrap, "_TOKENIZER_PROBLEMS", 60),
     ):
-      return bootstrap.train(
-        folder / "workdir", folder / "model", steps=num_steps, seed=3
-      )
+      return bootstrap.train(folder / "workdir", folder / "model", seed=3)
 
   def test_writes_a_folder_that_loads(self):
     folder = pathlib.Path(self.create_tempdir().full_path)

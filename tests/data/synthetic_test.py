@@ -16,6 +16,7 @@ GROUPS = {each.name: each.group for each in stories.FAMILIES}
 GROUPS_OF = {
   "train": {"train"},
   "worked": {"train"},
+  "stretch": {"train"},
   "validation": {"train", "validation"},
   "test": {"train", "test"},
   "test_long": {"train", "test"},
@@ -27,6 +28,9 @@ PINNED = {
   "train": ("7809c010e981cd2ed5174f22ab812775712ce5ce0118b1b13b508496f40f2f40"),
   "worked": (
     "c3c7d659d7d11e9bd1c7480d7b7e3cf021726ff718ec4d0a30855dd7e6638852"
+  ),
+  "stretch": (
+    "536d40f3c26ac575c9699211633bde59cd787176ac1263bf55752921960f696c"
   ),
   "validation": (
     "f350949a3f0474acdf023ee8c044b6947ffaa1c8bfa880081752c89a25c32b27"
@@ -133,6 +137,7 @@ class LevelsTest(parameterized.TestCase):
   @parameterized.named_parameters(
     ("train", "train", range(1, 7)),
     ("worked", "worked", range(1, 5)),
+    ("stretch", "stretch", range(1, 7)),
     ("validation", "validation", range(1, 7)),
     ("test", "test", range(1, 7)),
     ("test_long", "test_long", range(7, 9)),
@@ -201,17 +206,19 @@ class SplitsTest(parameterized.TestCase):
     self.assertEqual(held_out, [i % 4 == 3 for i in range(COUNT)])
 
   def test_names_of_tests_are_new_but_their_halves_are_not(self):
-    trained = names("train", "worked")
+    trained = names("train", "worked", "stretch")
     held_out = names("validation"), names("test", "test_long")
     self.assertEmpty(held_out[0] & held_out[1])
     for new in held_out:
       self.assertGreater(len(new), 60)
-      self.assertEmpty(new & (words("train") | words("worked")))
+      self.assertEmpty(
+        new & (words("train") | words("worked") | words("stretch"))
+      )
       self.assertLessEqual({n[:2] for n in new}, {n[:2] for n in trained})
       self.assertLessEqual({n[2:] for n in new}, {n[2:] for n in trained})
 
   def test_two_digit_numbers_are_told_apart(self):
-    trained = numbers("train") | numbers("worked")
+    trained = numbers("train") | numbers("worked") | numbers("stretch")
     validation = numbers("validation")
     test = numbers("test") | numbers("test_long")
     self.assertEmpty(trained & validation)
@@ -238,9 +245,11 @@ class SplitsTest(parameterized.TestCase):
         for w in texts(split)
       )
 
-    self.assertBetween(strange("worked"), 0.2 * COUNT, 0.4 * COUNT)
+    made_up = ("worked", "stretch")
+    for split in made_up:
+      self.assertBetween(strange(split), 0.2 * COUNT, 0.4 * COUNT)
     for split in synthetic.SPLITS:
-      if split != "worked":
+      if split not in made_up:
         self.assertEqual(strange(split), 0, split)
 
 
