@@ -1,0 +1,152 @@
+"""Tests of what the stages are given."""
+
+import pathlib
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from rstar_jax import session
+from rstar_jax.io import records
+from rstar_jax.text import steps
+from rstar_jax.types import Problem
+from tests import tiny_run
+
+
+class SessionCase(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    self.config = tiny_run.make_config("train.jsonl", "test.jsonl")
+
+  def context(self) -> session.Context:
+    return tiny_run.make_context(self.config, self.folder / "run")
+
+
+class ContextTest(SessionCase):
+  def test_round_0_is_the_base_model(self):
+    context = self.context()
+    self.assertEqual(context.policy(0), session.BASE_MODEL)
+    self.config.policy.path = "some/where"
+    self.assertEqual(context.policy(0), "some/where")
+    self.assertEqual(context.base(), "some/where")
+
+  @parameterized.parameters(*session.WRITERS.items())
+  def test_finished(self, name, stage):
+    context = self.context()
+    message = f"{name} is not finished: run --stage={stage} --round=2 first"
+    with self.assertRaisesRegex(ValueError, message):
+      context.finished(2, name)
+    folder = context.workdir / "round_2" / name
+    records.write_shard(folder / "shard-00000-of-00001.jsonl", [{"a": 1}])
+    with self.assertRaisesRegex(ValueError, message):
+      context.finished(2, name)
+    records.write_manifest(folder, {})
+    self.assertEqual(context.finished(2, name), folder)
+    (folder / "shard-00000-of-00001.jsonl").write_text("changed")
+    with self.assertRaisesRegex(ValueError, message):
+      context.finished(2, name)
+
+  def test_open_context_starts_and_ends_what_stages_need(self):
+    workdir = self.folder / "opened"
+    with session.open_context(self.config, workdir) as context:
+      (result,) = context.sandbox.run([["x = 3", "print(x * 7)"]])
+      self.assertEqual((result.status, result.stdout.strip()), ("ok", "21"))
+      self.assertEqual(
+        context.grader.grade([("21", "21.0"), ("21", "20")]),
+        ["equal", "different"],
+      )
+      context.writer.write(3, {"loss": 0.5}, "sft")
+      self.assertEqual(
+        context.tokenizer.decode(context.tokenizer.encode("a = 1")), "a = 1"
+      )
+    self.assertIn('"sft/loss": 0.5', (workdir / "metrics.jsonl").read_text())
+    with self.assertRaisesRegex(RuntimeError, "closed"):
+      context.sandbox.run([["x = 3"]])
+
+
+class ShardsTest(SessionCase):
+  def shards(self, **options):
+    problems = [Problem(f"p{i}", "?") for i in range(8)]
+    return [
+      (path.name, [problem.id for problem in shard])
+      for path, shard, _ in session.shards(
+        self.context(), problems, self.folder, "test", **options
+      )
+    ]
+
+  def test_cuts_all_problems_in_order(self):
+    self.assertEqual(
+      self.shards(),
+      [
+        ("shard-00000-of-00003.jsonl", ["p0", "p1", "p2"]),
+        ("shard-00001-of-00003.jsonl", ["p3", "p4", "p5"]),
+        ("shard-00002-of-00003.jsonl", ["p6", "p7"]),
+      ],
+    )
+
+  def test_skips_what_is_whole(self):
+    path = self.folder / "shard-00001-of-00003.jsonl"
+    records.write_shard(path, [{"row": 1}])
+    self.assertEqual(
+      [name[6:11] for name, _ in self.shards()], ["00000", "00002"]
+    )
+    both = self.shards(prefixes=("", "trees-"))
+    self.assertLen(both, 3)
+    records.write_shard(path.with_name("trees-" + path.name), [{"row": 1}])
+    self.assertLen(self.shards(prefixes=("", "trees-")), 2)
+    path.write_bytes(path.read_bytes()[:-3])
+    self.assertLen(self.shards(), 3)
+
+  def test_read_rows_takes_shards_below_in_order(self):
+    for i, name in enumerate(("b/shard-0", "a/shard-1", "a/shard-0")):
+      records.write_shard(self.folder / name, [{"row": i}])
+    records.write_shard(self.folder / "a" / "trees-shard-0", [{"row": 7}])
+    rows = [row["row"] for row in session.read_rows(self.folder)]
+    self.assertEqual(rows, [2, 1, 0])
+
+
+class DeviceTest(SessionCase):
+  def test_random_weights(self):
+    self.config.engine.max_step_tokens = 5
+    self.config.engine.max_block_tokens = 11
+    base = tiny_run.make_base(self.folder / "base")
+    context = self.context()
+    context.sandbox = context.grader = mock.Mock()
+    device = session.Device(context, base)
+    self.assertIsNone(device.score)
+    seeds = np.array([[3, 5, 7], [11, 13, 17]], np.uint32)
+
+    def lengths(calls):
+      rows = calls.expand(["how many?"] * 2, [(), ()], seeds)
+      self.assertEqual([len(row) for row in rows], [3, 3])
+      return [len(each.token_ids) for row in rows for each in row], rows
+
+    found, rows = lengths(device.steps())
+    # A random policy hardly ever draws a marker: the limit ends its steps.
+    self.assertEqual(max(found), 5)
+    self.assertLen({each.text for row in rows for each in row}, 6)
+    found, rows = lengths(device.blocks(greedy=True))
+    self.assertEqual(max(found), 11)
+    self.assertLen({each.text for row in rows for each in row}, 1)
+    usage = device.usage()
+    self.assertBetween(usage["device_idle_share"], 0, 1)
+    self.assertGreater(usage["generated_tokens_per_second"], 0)
+
+  def test_what_ends_a_step_and_a_block(self):
+    base = tiny_run.make_base(self.folder / "base")
+    context = self.context()
+    context.sandbox = context.grader = mock.Mock()
+    device = session.Device(context, base)
+    ids = {marker: context.tokenizer.id_of(marker) for marker in steps.MARKERS}
+    ends = {ids[steps.END_OF_CODE], ids[steps.END_OF_ANSWER]}
+    ends.add(context.tokenizer.eos_id)
+    stops = [
+      set(calls.expand.engine._run.keywords["stop_ids"])
+      for calls in (device.blocks(), device.steps())
+    ]
+    self.assertEqual(stops, [ends, ends | {ids[steps.END_OF_STEP]}])
+
+
+if __name__ == "__main__":
+  absltest.main()
