@@ -1,0 +1,190 @@
+"""What one rollout round costs: how long the device waits, and for what.
+
+  python -m benchmarks.rollout --problems=16 --rollouts=8
+
+Searches synthetic problems with the shipped base model, the sandbox and the
+grader, in one group and in two that take turns, one after the other in one
+process; and once toy problems with scripted callables, where nothing but the
+controller is left. Prints one JSON line for each:
+
+  wall_seconds, generated_tokens_per_second, nodes
+  device_wait_share: of the wall time, in which no group had the device
+  controller_share: CPU seconds of the search outside of its callables, as a
+    share of the wall time
+  controller_us_per_node: the same for a node
+"""
+
+import dataclasses
+import json
+import pathlib
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+
+from configs import tiny
+from rstar_jax import session, testing
+from rstar_jax.config import SearchConfig
+from rstar_jax.data import synthetic
+from rstar_jax.generate.engine import Engine
+from rstar_jax.search import mcts
+from rstar_jax.types import Problem
+
+_PROBLEMS = flags.DEFINE_integer("problems", 16, "Trees.", 2)
+_ROLLOUTS = flags.DEFINE_integer("rollouts", 8, "Rollouts per tree.", 1)
+_CANDIDATES = flags.DEFINE_integer("candidates", 8, "Candidates per leaf.", 1)
+_SLOTS = flags.DEFINE_integer(
+  "slots", 8, "Trees at once in a group of two; one group has twice as many.", 1
+)
+_REPEATS = flags.DEFINE_integer("repeats", 1, "Measured turns of each kind.", 1)
+
+
+class Clock(threading.local):
+  """CPU seconds that a thread spends between calls of the callables."""
+
+  last: float | None = None
+
+
+class Controller:
+  """Measures what a search does outside of its callables.
+
+  Attributes:
+    seconds: CPU seconds of all threads between one call and the next; so time
+      in which the machine does something else is not in it.
+  """
+
+  def __init__(self):
+    self.seconds = 0.0
+    self._clock = Clock()
+    self._lock = threading.Lock()
+
+  def timed(self, calls: mcts.Calls) -> mcts.Calls:
+    """Returns the callables with a clock around each."""
+    return mcts.Calls(
+      **{
+        field.name: self._timed(getattr(calls, field.name))
+        for field in dataclasses.fields(calls)
+      }
+    )
+
+  def _timed(self, function: Callable | None) -> Callable | None:
+    if function is None:
+      return None
+
+    def call(*args: Any) -> Any:
+      if self._clock.last is not None:
+        with self._lock:
+          self.seconds += time.thread_time() - self._clock.last
+      try:
+        return function(*args)
+      finally:
+        self._clock.last = time.thread_time()
+
+    return call
+
+
+def measure(
+  problems: list[Problem],
+  config: SearchConfig,
+  calls: mcts.Calls,
+  usage: Callable[[], dict[str, float]] | None = None,
+) -> dict[str, float]:
+  """Runs one search; returns the numbers of the module's docstring."""
+  controller = Controller()
+  before = usage() if usage else {}
+  start = time.perf_counter()
+  trees = mcts.search(problems, config, controller.timed(calls), seed=0)
+  wall = time.perf_counter() - start
+  nodes = sum(len(tree) - 1 for tree in trees)
+  row = {
+    "wall_seconds": wall,
+    "nodes": nodes,
+    "controller_share": controller.seconds / wall,
+    "controller_us_per_node": 1e6 * controller.seconds / max(nodes, 1),
+  }
+  if usage:
+    after = usage()
+    # From shares since the device was made to seconds of this search.
+    waited = [
+      each["seconds"] * each["device_idle_share"] for each in (before, after)
+    ]
+    row["device_wait_share"] = (waited[1] - waited[0]) / (
+      after["seconds"] - before["seconds"]
+    )
+    row["generated_tokens_per_second"] = sum(t.tokens for t in trees) / wall
+  return row
+
+
+def show(kind: str, row: dict[str, float]) -> None:
+  numbers = {name: float(f"{value:.4g}") for name, value in row.items()}
+  print(json.dumps({"kind": kind, **numbers}), flush=True)
+
+
+def scripted() -> None:
+  """Measures the controller alone, with callables that take no time."""
+  options = tuple(f"x += {i}" for i in range(101))
+  calls = mcts.Calls(
+    expand=testing.ToySum(options, levels=6, offsets=(0, 1)),
+    verify=testing.run_trusted,
+    grade=testing.grade_equal,
+    score=testing.score_by_hash,
+  )
+  problems = [Problem(f"p{i}", "sum", "300") for i in range(_PROBLEMS.value)]
+  config = SearchConfig(
+    rollouts=_ROLLOUTS.value,
+    candidates=_CANDIDATES.value,
+    annotation="ppm",
+    slots=2 * _SLOTS.value,
+    groups=1,
+  )
+  show("scripted", measure(problems, config, calls))
+
+
+def main(_):
+  config = tiny.get_config()
+  problems = synthetic.problems(
+    split="train", count=_PROBLEMS.value, seed=config.seed
+  )
+  # As many trees at once in either kind.
+  kinds = {
+    f"groups={groups}": dataclasses.replace(
+      config.search,
+      rollouts=_ROLLOUTS.value,
+      candidates=_CANDIDATES.value,
+      groups=groups,
+      slots=2 * _SLOTS.value // groups,
+    )
+    for groups in (1, 2)
+  }
+  print(json.dumps({"device": jax.devices()[0].device_kind}))
+  scripted()
+  with tempfile.TemporaryDirectory() as folder:
+    with session.open_context(config, pathlib.Path(folder)) as context:
+      device = session.Device(context, context.base())
+      calls = device.steps()
+      compile_all(calls.expand.engine)
+      for repeat in range(_REPEATS.value):
+        for kind, search_config in kinds.items():
+          # The sandbox remembers programs, so each turn has seeds of its own.
+          turn = [
+            dataclasses.replace(each, id=f"{each.id}/{kind}/{repeat}")
+            for each in problems
+          ]
+          show(kind, measure(turn, search_config, calls, device.usage))
+
+
+def compile_all(engine: Engine) -> None:
+  """Runs every shape once, so that no measured search compiles."""
+  for leaves in engine.config.leaf_buckets:
+    seeds = np.zeros((leaves, _CANDIDATES.value), np.uint32)
+    for length in engine.config.prefix_buckets:
+      engine.expand([np.ones(length, np.int32)] * leaves, seeds)
+
+
+if __name__ == "__main__":
+  app.run(main)
