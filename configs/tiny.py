@@ -11,7 +11,7 @@ docs/results/tiny.md: more problems, measured on 300 held-out ones.
 from rstar_jax import config as config_lib
 
 # (training problems, test problems, of these sampled and searched early on)
-_SIZES = {"demo": (60, 60, 20), "full": (120, 300, 30)}
+_SIZES = {"demo": (60, 60, 20), "full": (100, 300, 20)}
 
 
 def get_config(arg: str = "demo") -> config_lib.Config:

@@ -1,3 +1,4 @@
+import dataclasses
 import operator
 
 from absl.testing import absltest, parameterized
@@ -82,6 +83,12 @@ class ValidateTest(parameterized.TestCase):
     validation.validate(config)
     more.count = 0
     with self.assertRaisesRegex(ValueError, r"^config\.eval\.more\[0\]\.count"):
+      validation.validate(config)
+
+  def test_splits_differ(self):
+    config = valid()
+    config.eval.more = (dataclasses.replace(config.eval.data, seed=7),)
+    with self.assertRaisesRegex(ValueError, r"^config\.eval has \S+ 2 times"):
       validation.validate(config)
 
   def test_an_int_is_a_float(self):
