@@ -57,8 +57,8 @@ PHASES = (
   ("worked", 450, TRAIN),
   (
     "stretch",
-    150,
-    dataclasses.replace(TRAIN, batch_size=9, length=448, learning_rate=1e-3),
+    250,
+    dataclasses.replace(TRAIN, batch_size=9, length=448, learning_rate=2e-3),
   ),
 )
 MODEL = config_lib.ModelConfig(vocab_size=768, max_length=1024)
