@@ -22,11 +22,27 @@ ROOT = pathlib.Path(rstar_jax.__file__).parent.parent
 SECONDS = 540.0
 
 CONFIG = """
+from rstar_jax import config as config_lib
 from tests import tiny_run
 
 def get_config():
-  config = tiny_run.make_config({train!r}, {test!r})
-  config.shard_size = 2
+  # Warm, wide and pooled: the PPM learns from problems with right and with
+  # wrong answers, and of these there must be some whatever the base model's
+  # skill.
+  config = tiny_run.make_config(
+    {train!r},
+    {test!r},
+    shard_size=2,
+    extract=config_lib.ExtractConfig(rounds=2),
+    rounds=(
+      config_lib.RoundConfig(rollouts=6, candidates=8),
+      config_lib.RoundConfig(rollouts=3, candidates=8, annotation="ppm"),
+    ),
+  )
+  config.engine.temperature = 1.2
+  config.engine.score_buckets = (8,)
+  config.eval.search.candidates = 8
+  config.sft.learning_rate = config.ppm.learning_rate = 1e-5
   config.sft.checkpoint_every = 1
   return config
 """
@@ -67,7 +83,7 @@ class ResumeTest(absltest.TestCase):
     super().setUp()
     self.folder = pathlib.Path(self.create_tempdir().full_path)
     train = tiny_run.write_problems(
-      self.folder / "train.jsonl", problems("train", (1, 2, 2, 3))
+      self.folder / "train.jsonl", problems("train", (1, 2, 2, 3, 3, 4))
     )
     test = tiny_run.write_problems(
       self.folder / "test.jsonl", problems("test", (1, 2, 3))
@@ -100,16 +116,19 @@ class ResumeTest(absltest.TestCase):
 
   def finish(self, workdir: pathlib.Path) -> None:
     code = self.start(workdir).wait(SECONDS)
-    if code:
-      log = (self.folder / f"{workdir.name}.log").read_text()
-      self.fail(f"exit code {code}; the log ends:\n{log[-3000:]}")
+    self.assertEqual(code, 0, self.end_of_log(workdir))
+
+  def end_of_log(self, workdir: pathlib.Path) -> str:
+    text = (self.folder / f"{workdir.name}.log").read_text()
+    return f"the log of {workdir.name} ends:\n{text[-3000:]}"
 
   def kill_at(self, workdir: pathlib.Path, pattern: str) -> None:
     self.assertEmpty(list(workdir.glob(pattern)), "it is there already")
     process = self.start(workdir)
     end = time.monotonic() + SECONDS
     while not any(workdir.glob(pattern)):
-      self.assertIsNone(process.poll(), f"ended before {pattern}")
+      if process.poll() is not None:
+        self.fail(f"no {pattern}; {self.end_of_log(workdir)}")
       self.assertLess(time.monotonic(), end, f"no {pattern}")
       time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
