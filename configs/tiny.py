@@ -11,7 +11,7 @@ docs/results/tiny.md: more problems, measured on 300 held-out ones.
 from rstar_jax import config as config_lib
 
 # (training problems, test problems, of these sampled and searched early on)
-_SIZES = {"demo": (60, 60, 20), "full": (100, 300, 20)}
+_SIZES = {"demo": (40, 40, 12), "full": (100, 300, 20)}
 
 
 def get_config(arg: str = "demo") -> config_lib.Config:
@@ -23,7 +23,7 @@ def get_config(arg: str = "demo") -> config_lib.Config:
   if arg not in _SIZES:
     raise ValueError(f"tiny.py:{arg}: must be one of {', '.join(_SIZES)}")
   train_problems, test_problems, early = _SIZES[arg]
-  config = config_lib.Config(shard_size=60)
+  config = config_lib.Config(shard_size=40)
   config.train = config_lib.DataConfig(
     source="synthetic:train", count=train_problems
   )
@@ -71,11 +71,11 @@ def get_config(arg: str = "demo") -> config_lib.Config:
   # The paper: 8 rollouts x 5 candidates, 16 x 8, 16 x 8, and 16 x 16 in two
   # trees. Rounds 1 and 2 are annotated by terminals alone, as there.
   config.rounds = (
-    config_lib.RoundConfig(rollouts=8, candidates=8),
-    config_lib.RoundConfig(rollouts=8, candidates=8),
-    config_lib.RoundConfig(rollouts=8, candidates=8, annotation="ppm"),
+    config_lib.RoundConfig(rollouts=6, candidates=8),
+    config_lib.RoundConfig(rollouts=6, candidates=8),
+    config_lib.RoundConfig(rollouts=6, candidates=8, annotation="ppm"),
     config_lib.RoundConfig(
-      rollouts=8, candidates=8, annotation="ppm", extra_rollouts=(8,)
+      rollouts=6, candidates=8, annotation="ppm", extra_rollouts=(6,)
     ),
   )
   return config
