@@ -49,8 +49,6 @@ def get_config():
 
 # When to kill: as soon as a file below the workdir matches.
 MOMENTS = (
-  # Evaluation of the base model: one shard of two.
-  "round_0/eval/*/shard-00000-of-*",
   # Rollout: the first shard is there.
   "round_1/trees/shard-00000-of-*",
   # Training of the policy: the first checkpoint is there, or half there.
