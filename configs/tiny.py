@@ -2,8 +2,9 @@
 
   python -m rstar_jax.main --config=configs/tiny.py --workdir=runs/tiny
 
-"demo" (the default) is a run to watch; "full" is the run behind
-docs/results/tiny.md: more problems, measured on 300 held-out ones.
+"demo" (the default) is a run to watch, and the one of docs/results/tiny.md;
+"full" has more problems, and measures on 300 held-out ones. It has not been run
+to its end yet.
 
   python -m rstar_jax.main --config=configs/tiny.py:full --workdir=runs/full
 """
@@ -39,7 +40,7 @@ def get_config(arg: str = "demo") -> config_lib.Config:
     score_buckets=(1, 8),
     step_buckets=(40,),
   )
-  # A round of so few problems gives some hundred pairs, too few to learn from.
+  # A round of so few problems gives some dozen pairs, too few to learn from.
   config.extract.rounds = 4
   config.sft = config_lib.TrainConfig(
     optimizer="muon",
