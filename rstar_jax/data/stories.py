@@ -2,39 +2,11 @@
 
 Each family says the same few relations in its own words. `{x}` is whose
 quantity a sentence defines, `{y}` and `{z}` whose it refers to, `{n}` and `{m}`
-are numbers, `{part}` a fraction in words, `{names}` a list of names.
+are numbers, `{part}` a fraction in words, `{names}` a list of names. What the
+relations mean is in `relations.py`.
 """
 
 import dataclasses
-
-# The relations: what each one defines, as code. Comments in worked solutions
-# use one wording for all families: reading is what the model must learn.
-RELATIONS = {
-  "given": ("{x}: {n}", "{x} = {n}"),
-  "product": ("{x}: {n} times {m}", "{x} = {n} * {m}"),
-  "more": ("{x}: {n} more than {y}", "{x} = {y} + {n}"),
-  "fewer": ("{x}: {n} less than {y}", "{x} = {y} - {n}"),
-  "times": ("{x}: {n} times {y}", "{x} = {n} * {y}"),
-  "part": ("{x}: {n}/{m} of {y}", "{x} = {y} * Fraction({n}, {m})"),
-  "percent": ("{x}: {n}% of {y}", "{x} = {y} * Fraction({n}, 100)"),
-  "both": ("{x}: {y} and {z} together", "{x} = {y} + {z}"),
-}
-
-# The questions that need one more step; "one" asks for a quantity as it is.
-QUESTIONS = {
-  "total": ("answer: {names} together", "answer = {sum}"),
-  "difference": ("answer: {x} minus {y}", "answer = {x} - {y}"),
-  "fraction": (
-    "answer: {x} as a part of {x} and {y}",
-    "answer = Fraction({x}, {x} + {y})",
-  ),
-  "percentage": (
-    "answer: {x} in percent of {y}",
-    "answer = 100 * Fraction({x}, {y})",
-  ),
-  "rate": ("answer: {x} divided by {n}", "answer = Fraction({x}, {n})"),
-}
-
 
 # Words that carry a relation; all others may be made up (synthetic.py).
 FUNCTION_WORDS = frozenset(
