@@ -212,6 +212,10 @@ def side_batches(
 ) -> tuple[BatchAt, int]:
   """Makes batches of pairs, each padded to a length of its own.
 
+  What the sides of a pair have in common is one segment, 1, and each side's own
+  tokens are a segment after it, 2 to G + 1: a step is short beside its path,
+  and the path is run once. A row needs `Transformer.hidden(shared_segment=1)`.
+
   Args:
     sides: P pairs, P at least 1.
     batch_size: pairs per batch.
@@ -223,8 +227,8 @@ def side_batches(
 
   Returns:
     `batch_at(k)` and the number of batches. With P = batch_size a batch holds
-    `tokens` and `segment_ids` (1 on tokens, 0 on padding) int32 [P, G, T],
-    `last` int32 [P, G] (index of each side's last token), `weight` and `target`
+    `tokens`, `segment_ids` (0 on padding) and `positions` int32 [P, T], `last`
+    int32 [P, G] (column of each side's last token), `weight` and `target`
     float32 [P]. Padding pairs have weight 0.
   """
   order, num_batches = _orders(len(sides.ids), batch_size, epochs, seed)
@@ -232,25 +236,47 @@ def side_batches(
 
   def batch_at(k: int) -> Batch:
     chosen = order(k)
-    longest = max(len(ids) for p in chosen for ids in sides.ids[p])
+    shared = [_shared(sides.ids[p]) for p in chosen]
+    longest = max(
+      start + sum(len(ids) - start for ids in sides.ids[p])
+      for start, p in zip(shared, chosen, strict=True)
+    )
     length = -(-longest // multiple) * multiple
-    tokens = np.full((batch_size, group, length), pad_id, np.int32)
-    segment_ids = np.zeros((batch_size, group, length), np.int32)
+    tokens = np.full((batch_size, length), pad_id, np.int32)
+    segment_ids = np.zeros((batch_size, length), np.int32)
+    positions = np.zeros((batch_size, length), np.int32)
     last = np.zeros((batch_size, group), np.int32)
-    for row, p in enumerate(chosen):
+    for row, (start, p) in enumerate(zip(shared, chosen, strict=True)):
+      tokens[row, :start] = sides.ids[p][0][:start]
+      segment_ids[row, :start] = 1
+      positions[row, :start] = np.arange(start)
+      end = start
       for g, ids in enumerate(sides.ids[p]):
-        tokens[row, g, : len(ids)] = ids
-        segment_ids[row, g, : len(ids)] = 1
-        last[row, g] = len(ids) - 1
+        own = slice(end, end + len(ids) - start)
+        tokens[row, own] = ids[start:]
+        segment_ids[row, own] = g + 2
+        positions[row, own] = np.arange(start, len(ids))
+        end = own.stop
+        last[row, g] = end - 1
     return {
       "tokens": tokens,
       "segment_ids": segment_ids,
+      "positions": positions,
       "last": last,
       "weight": _fill(sides.weight[chosen], batch_size),
       "target": _fill(sides.target[chosen], batch_size),
     }
 
   return batch_at, num_batches
+
+
+def _shared(sides: tuple[np.ndarray, ...]) -> int:
+  """Returns how many tokens all sides begin with, short of a side's last."""
+  size = min(map(len, sides)) - 1
+  differing = np.zeros(size, bool)
+  for ids in sides[1:]:
+    differing |= ids[:size] != sides[0][:size]
+  return int(np.argmax(differing)) if differing.any() else size
 
 
 def _encode(tokenizer, items, length: int) -> Sides:

@@ -91,6 +91,7 @@ class Transformer(nnx.Module):
     *,
     positions: jax.Array | None = None,
     segment_ids: jax.Array | None = None,
+    shared_segment: int | None = None,
   ) -> jax.Array:
     """Runs whole sequences.
 
@@ -99,6 +100,8 @@ class Transformer(nnx.Module):
       positions: int32 [B, T]; None is 0 to T - 1.
       segment_ids: int32 [B, T]; a token attends only within its own segment
         (0 is padding). None is one segment a row.
+      shared_segment: the segment, if any, that all later ones of its row attend
+        to as well: a prefix that they continue, each in its own way.
 
     Returns:
       [B, T, D] after the final norm, in config.dtype.
@@ -108,7 +111,10 @@ class Transformer(nnx.Module):
       positions = jnp.arange(length)[None]
     mask = jnp.tril(jnp.ones((length, length), bool))[None]
     if segment_ids is not None:
-      mask = mask & (segment_ids[:, :, None] == segment_ids[:, None, :])
+      seen = segment_ids[:, :, None] == segment_ids[:, None, :]
+      if shared_segment is not None:
+        seen |= (segment_ids == shared_segment)[:, None, :]
+      mask = mask & seen
     return self.trunk(
       tokens,
       positions,

@@ -147,20 +147,19 @@ def side_values(
 
   Args:
     model: with a scalar head.
-    batch: `tokens` and `segment_ids` int32 [P, G, T], `last` int32 [P, G].
+    batch: `tokens`, `segment_ids` and `positions` int32 [P, T], `last` int32
+      [P, G]; see `batches.side_batches`.
 
   Returns:
     Raw values and values in [-1, 1], float32 [P, G] each.
   """
-  pairs, group, length = batch["tokens"].shape
-  flat = {
-    key: batch[key].reshape(pairs * group, length)
-    for key in ("tokens", "segment_ids")
-  }
-  hidden = model.hidden(flat["tokens"], segment_ids=flat["segment_ids"])
-  hidden = hidden.reshape(pairs, group, length, -1)
-  hidden = jnp.take_along_axis(hidden, batch["last"][..., None, None], axis=2)
-  hidden = hidden[:, :, 0]
+  hidden = model.hidden(
+    batch["tokens"],
+    positions=batch["positions"],
+    segment_ids=batch["segment_ids"],
+    shared_segment=1,
+  )
+  hidden = jnp.take_along_axis(hidden, batch["last"][..., None], axis=1)
   return model.raw_values(hidden), model.values(hidden)
 
 

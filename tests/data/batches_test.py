@@ -140,27 +140,39 @@ class SidesTest(absltest.TestCase):
     batch_at, count = batches.side_batches(sides, 3, 1, None)
     self.assertEqual(count, 1)
     batch = batch_at(0)
-    self.assertEqual(batch["tokens"].shape[:2], (3, 2))
-    length = batch["tokens"].shape[2]
+    self.assertEqual(batch["tokens"].shape[0], 3)
+    length = batch["tokens"].shape[1]
     self.assertEqual(length % 64, 0)
-    longest = max(len(ids) for ids in sides.ids[0])
-    self.assertBetween(length - longest, 0, 63)
     self.assertEqual(batch["weight"].tolist(), [0.25, 0.0, 0.0])
+    segment_ids = batch["segment_ids"][0]
     for side, nodes in enumerate((NODES[:2], ("<code>\ny<end_of_step>",))):
-      row, last = batch["tokens"][0, side], batch["last"][0, side]
+      text = prompts.prompt(QUESTION) + "".join(nodes)
+      seen = np.isin(segment_ids, (1, side + 2))
       self.assertEqual(
-        TOKENIZER.decode(row[: last + 1].tolist()),
-        prompts.prompt(QUESTION) + "".join(nodes),
+        TOKENIZER.decode(batch["tokens"][0, seen].tolist()), text
       )
       np.testing.assert_array_equal(
-        batch["segment_ids"][0, side], np.arange(length) <= last
+        batch["positions"][0, seen], np.arange(seen.sum())
       )
+      self.assertEqual(batch["last"][0, side], np.flatnonzero(seen)[-1])
+    # The sides have the prompt and the code marker in common, run once.
+    shared = prompts.prompt(QUESTION) + "<code>\n"
+    self.assertEqual((segment_ids == 1).sum(), len(TOKENIZER.encode(shared)))
+    self.assertBetween((segment_ids == 0).sum(), 0, 63)
+
+  def test_equal_sides_keep_a_token_each(self):
+    sides = batches.encode_pairs(
+      TOKENIZER, [self._pair(1.0, NODES[:1], NODES[:1])], 500
+    )
+    batch = batches.side_batches(sides, 1, 1, None)[0](0)
+    for side in (2, 3):
+      self.assertEqual((batch["segment_ids"] == side).sum(), 1)
 
   def test_scored(self):
     items = [(QUESTION, NODES[:1], 0.75), (QUESTION, NODES, -1.0)]
     sides = batches.encode_scored(TOKENIZER, items, 1000)
     batch = batches.side_batches(sides, 2, 1, None)[0](0)
-    self.assertEqual(batch["tokens"].shape[:2], (2, 1))
+    self.assertEqual(batch["last"].shape, (2, 1))
     self.assertEqual(batch["target"].tolist(), [0.75, -1.0])
     self.assertEqual(batch["weight"].tolist(), [1.0, 1.0])
 
