@@ -12,7 +12,7 @@ to its end yet.
 from rstar_jax import config as config_lib
 
 # (training problems, test problems, of these sampled and searched early on)
-_SIZES = {"demo": (40, 40, 12), "full": (100, 300, 20)}
+_SIZES = {"demo": (100, 100, 30), "full": (150, 300, 40)}
 
 
 def get_config(arg: str = "demo") -> config_lib.Config:
@@ -24,28 +24,29 @@ def get_config(arg: str = "demo") -> config_lib.Config:
   if arg not in _SIZES:
     raise ValueError(f"tiny.py:{arg}: must be one of {', '.join(_SIZES)}")
   train_problems, test_problems, early = _SIZES[arg]
-  config = config_lib.Config(shard_size=40)
+  config = config_lib.Config(shard_size=100)
   config.train = config_lib.DataConfig(
     source="synthetic:train", count=train_problems
   )
   # The hardest problems of the generator are 10 nodes deep.
   config.search.max_depth = config.eval.search.max_depth = 12
-  config.search.slots = config.eval.search.slots = 8
+  config.search.slots = config.eval.search.slots = 16
   # The longest step that the generator's solutions have is 36 tokens long.
   config.engine = config_lib.EngineConfig(
     max_step_tokens=40,
     max_block_tokens=192,
     prefix_buckets=(128, 224, 384),
-    leaf_buckets=(8,),
-    score_buckets=(1, 8),
+    leaf_buckets=(16,),
+    score_buckets=(1, 4, 8),
     step_buckets=(40,),
   )
   # A round of so few problems gives some dozen pairs, too few to learn from.
-  config.extract.rounds = 4
+  config.extract.rounds = 2
+  # Many small updates: there are few solutions and pairs.
   config.sft = config_lib.TrainConfig(
     optimizer="muon",
     epochs=4,
-    batch_size=8,
+    batch_size=4,
     length=384,
     learning_rate=1e-3,
     warmup=0.1,
@@ -54,10 +55,10 @@ def get_config(arg: str = "demo") -> config_lib.Config:
   )
   config.ppm = config_lib.TrainConfig(
     optimizer="muon",
-    epochs=2,
-    batch_size=16,
-    length=384,
-    learning_rate=1e-3,
+    epochs=4,
+    batch_size=8,
+    length=512,
+    learning_rate=2e-3,
     warmup=0.1,
     weight_decay=0.0,
     checkpoint_every=50,
@@ -66,17 +67,17 @@ def get_config(arg: str = "demo") -> config_lib.Config:
     source="synthetic:test", count=test_problems
   )
   config.eval.early_problems = early
-  config.eval.samples = 10
-  config.eval.search.rollouts = 2
-  config.eval.search.candidates = 8
+  config.eval.samples = 16
+  config.eval.search.rollouts = 3
+  config.eval.search.candidates = 6
   # The paper: 8 rollouts x 5 candidates, 16 x 8, 16 x 8, and 16 x 16 in two
   # trees. Rounds 1 and 2 are annotated by terminals alone, as there.
   config.rounds = (
-    config_lib.RoundConfig(rollouts=6, candidates=8),
-    config_lib.RoundConfig(rollouts=6, candidates=8),
-    config_lib.RoundConfig(rollouts=6, candidates=8, annotation="ppm"),
+    config_lib.RoundConfig(rollouts=3, candidates=4),
+    config_lib.RoundConfig(rollouts=3, candidates=4),
+    config_lib.RoundConfig(rollouts=3, candidates=4, annotation="ppm"),
     config_lib.RoundConfig(
-      rollouts=6, candidates=8, annotation="ppm", extra_rollouts=(6,)
+      rollouts=3, candidates=4, annotation="ppm", extra_rollouts=(3,)
     ),
   )
   return config

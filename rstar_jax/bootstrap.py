@@ -56,7 +56,7 @@ TRAIN = config_lib.TrainConfig(
 # Split of the generator, updates, and how they are made.
 PHASES = (
   ("worked", 1500, TRAIN),
-  ("stretch", 800, dataclasses.replace(TRAIN, learning_rate=2e-3)),
+  ("stretch", 2400, TRAIN),
 )
 MODEL = config_lib.ModelConfig(vocab_size=768, max_length=1024)
 

@@ -79,7 +79,7 @@ def attend_branches(
     [B, C, Q, N, H] in q's dtype.
   """
   leaves, candidates, queries, heads, dim = q.shape
-  kv_heads, path_length = path[0].shape[1:3]
+  kv_heads = path[0].shape[1]
   q = q.reshape(leaves, candidates, queries, kv_heads, -1, dim) * dim**-0.5
   # All candidates of a leaf are rows of one matrix product per kv head.
   on_path = jnp.einsum(
@@ -88,14 +88,17 @@ def attend_branches(
   on_own = jnp.einsum(
     "bcqkgh,bcksh->bkcqgs", q, own[0], preferred_element_type=jnp.float32
   )
-  scores = jnp.concatenate(
-    [
-      jnp.where(path_mask[:, None, None, None, None], on_path, MASKED),
-      jnp.where(own_mask[:, None], on_own, MASKED),
-    ],
-    axis=-1,
-  )
-  shares = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
-  mixed = jnp.einsum("bkcqgt,bkth->bcqkgh", shares[..., :path_length], path[1])
-  mixed += jnp.einsum("bkcqgs,bcksh->bcqkgh", shares[..., path_length:], own[1])
+  on_path = jnp.where(path_mask[:, None, None, None, None], on_path, MASKED)
+  on_own = jnp.where(own_mask[:, None], on_own, MASKED)
+  # One softmax over both parts without joining them, which would copy the
+  # larger one at every token.
+  peak = jnp.maximum(jnp.max(on_path, axis=-1), jnp.max(on_own, axis=-1))
+  on_path = jnp.exp(on_path - peak[..., None])
+  on_own = jnp.exp(on_own - peak[..., None])
+  total = jnp.sum(on_path, axis=-1) + jnp.sum(on_own, axis=-1)
+  mixed = jnp.einsum("bkcqgt,bkth->bkcqgh", on_path.astype(q.dtype), path[1])
+  mixed += jnp.einsum("bkcqgs,bcksh->bkcqgh", on_own.astype(q.dtype), own[1])
+  mixed = (mixed / total[..., None]).astype(q.dtype)
+  # [B, K, C, Q, G, H] to [B, C, Q, K, G, H].
+  mixed = jnp.transpose(mixed, (0, 2, 3, 1, 4, 5))
   return mixed.reshape(leaves, candidates, queries, heads, dim)

@@ -104,14 +104,17 @@ def attend(
     [B, T, N, H] in q's dtype.
   """
   batch, length, heads, dim = q.shape
-  groups = heads // k.shape[2]
-  q = q.reshape(batch, length, k.shape[2], groups, dim) * dim**-0.5
+  kv_heads = k.shape[2]
+  q = q.reshape(batch, length, kv_heads, -1, dim) * dim**-0.5
+  # The query heads of a group are rows of one matrix product: [B, K, G, T, H].
+  q = jnp.transpose(q, (0, 2, 3, 1, 4))
   scores = jnp.einsum(
-    "btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32
+    "bkgth,bskh->bkgts", q, k, preferred_element_type=jnp.float32
   )
   scores = jnp.where(mask[:, None, None], scores, MASKED)
   shares = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-  mixed = jnp.einsum("bkgts,bskh->btkgh", shares, v)
+  mixed = jnp.einsum("bkgts,bskh->bkgth", shares, v)
+  mixed = jnp.transpose(mixed, (0, 3, 1, 2, 4))
   return mixed.reshape(batch, length, heads, dim)
 
 
