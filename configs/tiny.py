@@ -2,9 +2,8 @@
 
   python -m rstar_jax.main --config=configs/tiny.py --workdir=runs/tiny
 
-"demo" (the default) is a run to watch, and the one of docs/results/tiny.md;
-"full" has more problems, and measures on 300 held-out ones. It has not been run
-to its end yet.
+"demo" (the default) is a run to watch; "full" has more problems, and measures
+on 300 held-out ones: the run of docs/results/tiny.md.
 
   python -m rstar_jax.main --config=configs/tiny.py:full --workdir=runs/full
 """
@@ -12,7 +11,7 @@ to its end yet.
 from rstar_jax import config as config_lib
 
 # (training problems, test problems, of these sampled and searched early on)
-_SIZES = {"demo": (100, 100, 30), "full": (150, 300, 40)}
+_SIZES = {"demo": (100, 100, 20), "full": (150, 300, 20)}
 
 
 def get_config(arg: str = "demo") -> config_lib.Config:
@@ -24,7 +23,7 @@ def get_config(arg: str = "demo") -> config_lib.Config:
   if arg not in _SIZES:
     raise ValueError(f"tiny.py:{arg}: must be one of {', '.join(_SIZES)}")
   train_problems, test_problems, early = _SIZES[arg]
-  config = config_lib.Config(shard_size=100)
+  config = config_lib.Config(shard_size=50)
   config.train = config_lib.DataConfig(
     source="synthetic:train", count=train_problems
   )
@@ -35,14 +34,14 @@ def get_config(arg: str = "demo") -> config_lib.Config:
   config.engine = config_lib.EngineConfig(
     max_step_tokens=40,
     max_block_tokens=192,
-    prefix_buckets=(128, 224, 384),
-    leaf_buckets=(16,),
+    prefix_buckets=(128, 192, 256, 384),
+    leaf_buckets=(8, 16, 32),
     score_buckets=(1, 4, 8),
     step_buckets=(40,),
   )
-  # A round of so few problems gives some dozen pairs, too few to learn from.
-  config.extract.rounds = 2
-  # Many small updates: there are few solutions and pairs.
+  # A round of so few problems gives some hundred pairs: older ones help.
+  config.extract.rounds = 4
+  # Many small updates, since there are few solutions and pairs.
   config.sft = config_lib.TrainConfig(
     optimizer="muon",
     epochs=4,
@@ -67,17 +66,18 @@ def get_config(arg: str = "demo") -> config_lib.Config:
     source="synthetic:test", count=test_problems
   )
   config.eval.early_problems = early
+  # As many as cost at least what the search costs.
   config.eval.samples = 16
   config.eval.search.rollouts = 3
-  config.eval.search.candidates = 6
+  config.eval.search.candidates = 8
   # The paper: 8 rollouts x 5 candidates, 16 x 8, 16 x 8, and 16 x 16 in two
   # trees. Rounds 1 and 2 are annotated by terminals alone, as there.
   config.rounds = (
-    config_lib.RoundConfig(rollouts=3, candidates=4),
-    config_lib.RoundConfig(rollouts=3, candidates=4),
-    config_lib.RoundConfig(rollouts=3, candidates=4, annotation="ppm"),
+    config_lib.RoundConfig(rollouts=2, candidates=4),
+    config_lib.RoundConfig(rollouts=4, candidates=4),
+    config_lib.RoundConfig(rollouts=4, candidates=4, annotation="ppm"),
     config_lib.RoundConfig(
-      rollouts=3, candidates=4, annotation="ppm", extra_rollouts=(3,)
+      rollouts=4, candidates=4, annotation="ppm", extra_rollouts=(4,)
     ),
   )
   return config

@@ -208,7 +208,7 @@ def side_batches(
   seed: int | None,
   *,
   pad_id: int = 0,
-  multiple: int = 64,
+  multiple: int = 128,
 ) -> tuple[BatchAt, int]:
   """Makes batches of pairs, each padded to a length of its own.
 

@@ -142,7 +142,7 @@ class SidesTest(absltest.TestCase):
     batch = batch_at(0)
     self.assertEqual(batch["tokens"].shape[0], 3)
     length = batch["tokens"].shape[1]
-    self.assertEqual(length % 64, 0)
+    self.assertEqual(length % 128, 0)
     self.assertEqual(batch["weight"].tolist(), [0.25, 0.0, 0.0])
     segment_ids = batch["segment_ids"][0]
     for side, nodes in enumerate((NODES[:2], ("<code>\ny<end_of_step>",))):
@@ -158,7 +158,7 @@ class SidesTest(absltest.TestCase):
     # The sides have the prompt and the code marker in common, run once.
     shared = prompts.prompt(QUESTION) + "<code>\n"
     self.assertEqual((segment_ids == 1).sum(), len(TOKENIZER.encode(shared)))
-    self.assertBetween((segment_ids == 0).sum(), 0, 63)
+    self.assertBetween((segment_ids == 0).sum(), 0, 127)
 
   def test_equal_sides_keep_a_token_each(self):
     sides = batches.encode_pairs(
