@@ -29,13 +29,13 @@ def get_config(arg: str = "demo") -> config_lib.Config:
   )
   # The hardest problems of the generator are 10 nodes deep.
   config.search.max_depth = config.eval.search.max_depth = 12
-  config.search.slots = config.eval.search.slots = 16
+  config.search.slots = config.eval.search.slots = 32
   # The longest step that the generator's solutions have is 36 tokens long.
   config.engine = config_lib.EngineConfig(
     max_step_tokens=40,
     max_block_tokens=192,
     prefix_buckets=(128, 192, 256, 384),
-    leaf_buckets=(8, 16, 32),
+    leaf_buckets=(16, 32),
     score_buckets=(1, 4, 8),
     step_buckets=(40,),
   )
