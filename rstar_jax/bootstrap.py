@@ -7,11 +7,12 @@ none, so a small transformer trained from scratch stands in for it. What a large
 model brings to the first round is that it can read, and that it has seen things
 done well and badly: right ways are among those it samples, but often not the
 likeliest. So the small one reads worked solutions of mostly easy problems (the
-synthetic split "worked") of which, as on the web, many contain a mistake (the
-slips of `data/relations.py`), and it learns to write both. Nothing tells it, or
-any later stage, which is which, but for the answers of the training problems.
-The weights are part of the package, since a demo cannot spare the half hour
-that they take.
+splits "worked", then "stretch") of which, as on the web, many contain a mistake
+(the slips of `data/relations.py`), and it learns to write both. Nothing tells
+it, or any later stage, which is which, but for the answers of the training
+problems.
+The weights are part of the package, since a demo cannot spare the hour that
+they take.
 """
 
 import dataclasses

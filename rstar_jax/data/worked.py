@@ -18,7 +18,8 @@ from rstar_jax.types import Prefix, Problem
 class Worked:
   """A problem and its worked solution, as node texts (`text/steps.py`).
 
-  The problem's answer is right; the solution of split "worked" may not be.
+  The problem's answer is right; the solution may not be in the splits that
+  the bootstrap model learns from.
   """
 
   problem: Problem
