@@ -132,6 +132,9 @@ class SearchConfig:
   # What a terminal backs up: "truth" is +1/-1 by the grader, "ppm" the PPM's
   # score of the full trajectory (test time).
   terminal_reward: Literal["truth", "ppm"] = "truth"
+  # The PPM's score of a full trajectory: its value at the last step (paper), or
+  # the mean or the least of its values at all steps.
+  trajectory_value: Literal["last", "mean", "min"] = "last"
   # Whether the PPM's initial value counts as a visit (released code: yes).
   ppm_counts_visit: bool = True
   # Candidates of equal text are merged. "keep_first" also drops all but the
@@ -255,7 +258,8 @@ class EvalConfig:
     )
   )
   # How the search's answer is chosen among its trajectories: the paper's best
-  # PPM value, or a vote (plain, or weighted by the PPM).
+  # PPM score (see search.trajectory_value, which best-of-N follows too), or a
+  # vote (plain, or weighted by the PPM).
   answer_select: Literal["best", "majority", "weighted"] = "best"
 
 
@@ -286,7 +290,6 @@ class Config:
   shard_size: int = 50
   # The base model.
   policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
-  # Devices; -1 along an axis takes what is left.
   # Training problems.
   train: DataConfig = dataclasses.field(default_factory=DataConfig)
   # Search over training problems; each round overrides some of it.

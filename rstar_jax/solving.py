@@ -99,6 +99,7 @@ def evaluate(context: Context, round_: int) -> None:
           seed=config.seed,
           name=name,
           slots=slots,
+          trajectory_value=config.eval.search.trajectory_value,
         ),
       )
       if round_:
@@ -109,7 +110,8 @@ def evaluate(context: Context, round_: int) -> None:
           seed=config.seed,
           name=name,
         )
-        rows += [_tree_record(tree, split) for tree in trees]
+        how = config.eval.search.trajectory_value
+        rows += [_tree_record(tree, split, how) for tree in trees]
         records.write_shard(
           path.with_name(_TREES + path.name),
           [tree.to_record() for tree in trees],
@@ -142,7 +144,8 @@ def _sample_records(
   return rows
 
 
-def _tree_record(tree: Tree, split: str) -> dict:
+def _tree_record(tree: Tree, split: str, how: str) -> dict:
+  """Makes the record of a search, its trajectories' values made as `how`."""
   nodes = np.flatnonzero(tree.terminal == tree_lib.ANSWERED)
   trajectories = [
     {
@@ -151,7 +154,9 @@ def _tree_record(tree: Tree, split: str) -> dict:
       "value": each.value,
       "tokens": None,
     }
-    for node, each in zip(nodes, tree_lib.trajectories(tree), strict=True)
+    for node, each in zip(
+      nodes, tree_lib.trajectories(tree, how=how), strict=True
+    )
   ]
   return _record(tree.problem, "mcts", split, trajectories, tree.tokens)
 
@@ -203,7 +208,7 @@ def solve(context: Context, round_: int, question: str) -> Solution:
       seed=config.seed,
       name=("solve",),
     )[0]
-    found = tree_lib.trajectories(tree)
+    found = tree_lib.trajectories(tree, how=config.eval.search.trajectory_value)
     chosen = choose.choose(
       config.eval.answer_select,
       [each.answer for each in found],

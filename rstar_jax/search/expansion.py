@@ -107,7 +107,9 @@ def grow(
   _grade(trees, drafts, calls)
   children: list[list[Child]] = [[] for _ in trees]
   for draft in drafts:
-    children[draft.leaf].append(_child(draft, config))
+    before = trees[draft.leaf].path(nodes[draft.leaf])[1:]
+    values = (*trees[draft.leaf].ppm[before], draft.ppm)
+    children[draft.leaf].append(_child(draft, values, config))
   for tree, node, each in zip(trees, nodes, children, strict=True):
     if each:
       tree.add_children(node, each)
@@ -194,9 +196,12 @@ def _score(
   calls: Calls,
 ) -> None:
   """Sets the PPM's values where the config uses them."""
-  if config.annotation == "ppm":
+  rewards = config.terminal_reward == "ppm"
+  if config.annotation == "ppm" or (
+    rewards and config.trajectory_value != "last"
+  ):
     chosen = list(drafts)
-  elif config.terminal_reward == "ppm":
+  elif rewards:
     chosen = [each for each in drafts if each.answer is not None]
   else:
     return
@@ -233,10 +238,17 @@ def _grade(
     trees[each.leaf].undecided += verdict == "undecided"
 
 
-def _child(draft: _Draft, config: SearchConfig) -> Child:
+def _child(
+  draft: _Draft, values: Sequence[float], config: SearchConfig
+) -> Child:
   """Makes the node, with the first visit that the PPM may give (Eq. 3).
 
   An answer gets none: its first visit is its reward.
+
+  Args:
+    draft: what becomes a node.
+    values: the PPM's at all steps of its path, its own the last.
+    config: the search's config.
   """
   answered = draft.answer is not None
   counted = (
@@ -244,7 +256,7 @@ def _child(draft: _Draft, config: SearchConfig) -> Child:
   )
   reward = math.nan
   if answered and config.terminal_reward == "ppm":
-    reward = draft.ppm
+    reward = tree_lib.trajectory_value(values, config.trajectory_value)
   elif answered:
     reward = 1.0 if draft.correct == tree_lib.RIGHT else -1.0
   return Child(

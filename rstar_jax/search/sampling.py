@@ -7,11 +7,14 @@ given here stops only at the ends of code and answer. Greedy is n=1 with an
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from rstar_jax import rng
+from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.expansion import Calls
 from rstar_jax.text import steps
 from rstar_jax.types import Candidate, Prefix, Problem, Verdict
@@ -49,6 +52,7 @@ def sample(
   name: Sequence[int | str] = (),
   slots: int = 32,
   answer_slots: int = 32,
+  trajectory_value: Literal["last", "mean", "min"] = "last",
 ) -> list[list[Sample]]:
   """Samples n solutions of each problem.
 
@@ -60,6 +64,8 @@ def sample(
     name: identities of this sampling.
     slots: problems in one call for code blocks (of n candidates each).
     answer_slots: code blocks in one call for answers (of one candidate each).
+    trajectory_value: how the PPM's values make that of a solution; see
+      `tree.trajectory_value`.
 
   Returns:
     n samples for each problem, in order.
@@ -71,6 +77,7 @@ def sample(
     drafts = _blocks(chunk, n, calls, seed, name)
     drafts = _run(drafts, calls)
     drafts = _answers(owners, drafts, calls, seed, name, answer_slots)
+    drafts = _scored(owners, drafts, calls, trajectory_value)
     _grade(owners, drafts, calls)
     samples += [drafts[i : i + n] for i in range(0, len(drafts), n)]
   return samples
@@ -131,7 +138,7 @@ def _answers(
   name: Sequence[int | str],
   slots: int,
 ) -> list[Sample]:
-  """Writes, and scores, the answers below the blocks that ran.
+  """Writes the answers below the blocks that ran.
 
   Equal solutions of a problem are answered once: the answer's seed is named by
   the text above it, so that each of them would get the same answer.
@@ -159,7 +166,6 @@ def _answers(
       _answered(draft, candidates[0])
       for draft, candidates in zip(firsts, written, strict=True)
     ]
-    done = _scored(problems, done, calls)
     for group, draft, answered in zip(batch, firsts, done, strict=True):
       for i in group:
         # Equal text may have come of more or fewer tokens.
@@ -185,20 +191,37 @@ def _answered(draft: Sample, candidate: Candidate) -> Sample:
 
 
 def _scored(
-  owners: Sequence[Problem], drafts: list[Sample], calls: Calls
+  owners: Sequence[Problem],
+  drafts: list[Sample],
+  calls: Calls,
+  how: Literal["last", "mean", "min"],
 ) -> list[Sample]:
   """Returns drafts with the PPM's value of those that have an answer."""
   ready = [i for i, each in enumerate(drafts) if each.answer is not None]
   if calls.score is None or not ready:
     return drafts
+  # Solutions of a problem begin alike: what they share is scored once.
+  found: dict[tuple[str, Prefix], float] = {}
+  for i in ready:
+    nodes = drafts[i].steps
+    for end in range(len(nodes) if how == "last" else 1, len(nodes) + 1):
+      found[owners[i].question, nodes[:end]] = math.nan
   values = calls.score(
-    [owners[i].question for i in ready],
-    [drafts[i].steps[:-1] for i in ready],
-    [drafts[i].steps[-1:] for i in ready],
+    [question for question, _ in found],
+    [nodes[:-1] for _, nodes in found],
+    [nodes[-1:] for _, nodes in found],
   )
+  for key, value in zip(found, values, strict=True):
+    found[key] = float(value[0])
   drafts = list(drafts)
-  for i, value in zip(ready, values, strict=True):
-    drafts[i] = dataclasses.replace(drafts[i], value=float(value[0]))
+  for i in ready:
+    question, nodes = owners[i].question, drafts[i].steps
+    path = [
+      found.get((question, nodes[:end]), math.nan)
+      for end in range(1, len(nodes) + 1)
+    ]
+    value = tree_lib.trajectory_value(path, how)
+    drafts[i] = dataclasses.replace(drafts[i], value=value)
   return drafts
 
 

@@ -23,7 +23,7 @@ import json
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -322,25 +322,50 @@ def from_json(text: str) -> Tree:
   return from_record(json.loads(text))
 
 
-def trajectories(tree: Tree, visited_only: bool = False) -> list[Trajectory]:
+def trajectory_value(
+  values: Sequence[float], how: Literal["last", "mean", "min"]
+) -> float:
+  """Returns the PPM's score of a trajectory, of its values at all steps.
+
+  Args:
+    values: oldest first, at least one; nan where the PPM was not asked.
+    how: "last" (paper section 4.1), or "mean" or "min", nan if any is nan.
+  """
+  match how:
+    case "last":
+      return float(values[-1])
+    case "mean":
+      return float(np.mean(values))
+    case "min":
+      return float(np.min(values))
+  raise ValueError(f"trajectory_value={how!r}: must be last, mean or min")
+
+
+def trajectories(
+  tree: Tree,
+  visited_only: bool = False,
+  how: Literal["last", "mean", "min"] = "last",
+) -> list[Trajectory]:
   """Returns the paths to all answers, in order of their making.
 
   Args:
     tree: a searched tree.
     visited_only: leave out answers that were sampled beside another one and at
       which no rollout ended.
+    how: what their value is; see `trajectory_value`.
   """
   found = []
   for node in np.flatnonzero(tree.terminal == ANSWERED):
     if visited_only and not tree.visits[node]:
       continue
-    value = float(tree.ppm[node])
+    path = tree.path(int(node))[1:]
+    value = trajectory_value(tree.ppm[path], how)
     found.append(
       Trajectory(
         problem_id=tree.problem.id,
         question=tree.problem.question,
         steps=tree.prefix(node),
-        q_values=tuple(tree.q(each) for each in tree.path(int(node))[1:]),
+        q_values=tuple(map(tree.q, path)),
         answer=tree.answers[node] or "",
         correct=bool(tree.correct[node] == RIGHT),
         value=None if math.isnan(value) else value,

@@ -277,6 +277,25 @@ class RewardTest(parameterized.TestCase):
       visited = answered & (tree.visits > 0)
       self.assertAlmostEqual(tree.value_sum[0], tree.ppm[visited].sum())
 
+  @parameterized.parameters(
+    ("mean", np.mean, "terminal"),
+    ("mean", np.mean, "ppm"),
+    ("min", np.min, "terminal"),
+  )
+  def test_an_answer_backs_up_the_value_of_its_trajectory(
+    self, how, expected, annotation
+  ):
+    config = config_of(
+      terminal_reward="ppm", trajectory_value=how, annotation=annotation
+    )
+    for tree in mcts.search(PROBLEMS[:2], config, calls_of(), seed=0):
+      self.assertFalse(np.isnan(tree.ppm[1:]).any())
+      answers = np.flatnonzero(tree.terminal == tree_lib.ANSWERED)
+      self.assertNotEmpty(answers)
+      for node in answers:
+        values = tree.ppm[tree.path(int(node))[1:]]
+        self.assertAlmostEqual(tree.reward[node], expected(values))
+
   def test_truth_is_recorded_at_test_time_but_changes_nothing(self):
     config = config_of(annotation="ppm", terminal_reward="ppm", rollouts=9)
     policy = testing.ToySum(offsets=(0, 1))

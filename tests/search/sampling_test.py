@@ -104,14 +104,40 @@ class SampleTest(parameterized.TestCase):
     self.assertIsNotNone(each.answer)
     self.assertIsNone(each.verdict)
 
-  def test_value_is_that_of_the_whole_trajectory(self):
+  @parameterized.parameters(
+    ("last", lambda values: values[-1]), ("mean", np.mean), ("min", np.min)
+  )
+  def test_value_is_that_of_the_whole_trajectory(self, how, expected):
     calls = calls_of(score=testing.score_by_hash)
-    ((*row,),) = sampling.sample(PROBLEMS[:1], 5, calls, seed=0)
+    ((*row,),) = sampling.sample(
+      PROBLEMS[:1], 5, calls, seed=0, trajectory_value=how
+    )
     for each in row:
-      ((value,),) = testing.score_by_hash(
-        ["make 2"], [each.steps[:-1]], [each.steps[-1:]]
-      )
-      self.assertEqual(each.value, float(value))
+      values = [
+        testing.score_by_hash(["make 2"], [each.steps[:i]], [[step]])[0][0]
+        for i, step in enumerate(each.steps)
+      ]
+      self.assertLen(values, 3)
+      self.assertAlmostEqual(each.value, float(expected(values)), places=6)
+
+  def test_what_solutions_share_is_scored_once(self):
+    asked = []
+
+    def score(questions, prefixes, nodes):
+      for question, prefix, row in zip(questions, prefixes, nodes, strict=True):
+        asked.extend((question, *prefix, step) for step in row)
+      return testing.score_by_hash(questions, prefixes, nodes)
+
+    rows = sampling.sample(
+      PROBLEMS, 11, calls_of(score=score), seed=0, trajectory_value="mean"
+    )
+    expected = {
+      (problem.question, *each.steps[: end + 1])
+      for problem, row in zip(PROBLEMS, rows, strict=True)
+      for each in row
+      for end in range(len(each.steps))
+    }
+    self.assertCountEqual(asked, expected)
 
   def test_chunks_do_not_matter_and_fit_the_slots(self):
     # So many options that no two blocks of a problem are equal.

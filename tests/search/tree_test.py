@@ -184,6 +184,26 @@ class TrajectoryTest(absltest.TestCase):
     self.assertIsNone(wrong.value)
     self.assertEqual(tree_lib.trajectories(tree, visited_only=True), [wrong])
 
+  def test_value_of_a_trajectory_by_hand(self):
+    for how, value in (("last", 0.25), ("mean", 0.125), ("min", -0.5)):
+      with self.subTest(how):
+        found = tree_lib.trajectory_value([0.625, -0.5, 0.25], how)
+        self.assertEqual(found, value)
+    tree = small()
+    tree.ppm[[1, 3]] = 0.5, 0.375
+    tree.ppm[[4, 5]] = 0.25, -1.0
+    for how, values in (("mean", [0.375, -1 / 24]), ("min", [0.25, -1.0])):
+      found = [each.value for each in tree_lib.trajectories(tree, how=how)]
+      np.testing.assert_allclose(found, values)
+    tree.ppm[3] = math.nan  # A step that was not scored: no value is known.
+    for how in ("mean", "min"):
+      found = [each.value for each in tree_lib.trajectories(tree, how=how)]
+      self.assertEqual(found, [None, None])
+
+  def test_an_unknown_value_of_a_trajectory_is_refused(self):
+    with self.assertRaisesRegex(ValueError, "'max': must be last, mean or min"):
+      tree_lib.trajectory_value([0.5], "max")
+
   def test_solved(self):
     tree = small()
     self.assertTrue(tree_lib.solved(tree))
