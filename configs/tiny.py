@@ -32,7 +32,7 @@ def get_config(arg: str = "demo") -> config_lib.Config:
   config.search.max_depth = config.eval.search.max_depth = 12
   config.search.slots = config.eval.search.slots = 32
   # The longest step that the generator's solutions have is 36 tokens long.
-  # At temperature 1 so small a model slips so often that right steps look wrong.
+  # At temperature 1 so small a model slips so often that right steps look bad.
   config.engine = config_lib.EngineConfig(
     temperature=0.7,
     max_step_tokens=40,
