@@ -75,8 +75,7 @@ def get_config(arg: str = "demo") -> config_lib.Config:
   config.eval.samples = 16
   config.eval.search.rollouts = 3
   config.eval.search.candidates = 8
-  # The value at the last step is learnt from pairs of whole solutions, which
-  # so small a PPM learns by heart; those at the steps before it generalise.
+  # It chooses better than the last value; see docs/results/tiny.md.
   config.eval.search.trajectory_value = "min"
   # The paper: 8 rollouts x 5 candidates, 16 x 8, 16 x 8, and 16 x 16 in two
   # trees. Rounds 1 and 2 are annotated by terminals alone, as there.

@@ -132,8 +132,8 @@ class SearchConfig:
   # What a terminal backs up: "truth" is +1/-1 by the grader, "ppm" the PPM's
   # score of the full trajectory (test time).
   terminal_reward: Literal["truth", "ppm"] = "truth"
-  # The PPM's score of a full trajectory: its value at the last step (paper), or
-  # the mean or the least of its values at all steps.
+  # The PPM's score of a full trajectory, used at test time: its value at the
+  # last step (paper), or the mean or the least of its values at all steps.
   trajectory_value: Literal["last", "mean", "min"] = "last"
   # Whether the PPM's initial value counts as a visit (released code: yes).
   ppm_counts_visit: bool = True

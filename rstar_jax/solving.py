@@ -9,7 +9,7 @@ from rstar_jax.data import problems as problems_lib
 from rstar_jax.io import records
 from rstar_jax.search import choose, mcts, sampling
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.search.tree import Tree
+from rstar_jax.search.tree import TrajectoryValue, Tree
 from rstar_jax.session import Context, Device, shards
 from rstar_jax.types import Prefix, Problem
 
@@ -144,7 +144,7 @@ def _sample_records(
   return rows
 
 
-def _tree_record(tree: Tree, split: str, how: str) -> dict:
+def _tree_record(tree: Tree, split: str, how: TrajectoryValue) -> dict:
   """Makes the record of a search, its trajectories' values made as `how`."""
   nodes = np.flatnonzero(tree.terminal == tree_lib.ANSWERED)
   trajectories = [

@@ -106,10 +106,13 @@ def grow(
   _score(questions, prefixes, drafts, config, calls)
   _grade(trees, drafts, calls)
   children: list[list[Child]] = [[] for _ in trees]
+  before = [
+    tree.ppm[tree.path(node)[1:]]
+    for tree, node in zip(trees, nodes, strict=True)
+  ]
   for draft in drafts:
-    before = trees[draft.leaf].path(nodes[draft.leaf])[1:]
-    values = (*trees[draft.leaf].ppm[before], draft.ppm)
-    children[draft.leaf].append(_child(draft, values, config))
+    child = _child(draft, before[draft.leaf], config)
+    children[draft.leaf].append(child)
   for tree, node, each in zip(trees, nodes, children, strict=True):
     if each:
       tree.add_children(node, each)
@@ -239,7 +242,7 @@ def _grade(
 
 
 def _child(
-  draft: _Draft, values: Sequence[float], config: SearchConfig
+  draft: _Draft, before: Sequence[float], config: SearchConfig
 ) -> Child:
   """Makes the node, with the first visit that the PPM may give (Eq. 3).
 
@@ -247,7 +250,7 @@ def _child(
 
   Args:
     draft: what becomes a node.
-    values: the PPM's at all steps of its path, its own the last.
+    before: the PPM's values at the steps above it, oldest first.
     config: the search's config.
   """
   answered = draft.answer is not None
@@ -256,7 +259,9 @@ def _child(
   )
   reward = math.nan
   if answered and config.terminal_reward == "ppm":
-    reward = tree_lib.trajectory_value(values, config.trajectory_value)
+    reward = tree_lib.trajectory_value(
+      (*before, draft.ppm), config.trajectory_value
+    )
   elif answered:
     reward = 1.0 if draft.correct == tree_lib.RIGHT else -1.0
   return Child(

@@ -9,13 +9,13 @@ given here stops only at the ends of code and answer. Greedy is n=1 with an
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.expansion import Calls
+from rstar_jax.search.tree import TrajectoryValue
 from rstar_jax.text import steps
 from rstar_jax.types import Candidate, Prefix, Problem, Verdict
 from rstar_jax.verify import answers
@@ -52,7 +52,7 @@ def sample(
   name: Sequence[int | str] = (),
   slots: int = 32,
   answer_slots: int = 32,
-  trajectory_value: Literal["last", "mean", "min"] = "last",
+  trajectory_value: TrajectoryValue = "last",
 ) -> list[list[Sample]]:
   """Samples n solutions of each problem.
 
@@ -194,7 +194,7 @@ def _scored(
   owners: Sequence[Problem],
   drafts: list[Sample],
   calls: Calls,
-  how: Literal["last", "mean", "min"],
+  how: TrajectoryValue,
 ) -> list[Sample]:
   """Returns drafts with the PPM's value of those that have an answer."""
   ready = [i for i, each in enumerate(drafts) if each.answer is not None]

@@ -29,6 +29,8 @@ import numpy as np
 
 from rstar_jax.types import Prefix, Problem, Trajectory
 
+# How the PPM's values at its steps make the score of a trajectory.
+TrajectoryValue = Literal["last", "mean", "min"]
 SCHEMA = 1
 ROOT_INDEX = 0
 NO_PARENT = -1
@@ -322,9 +324,7 @@ def from_json(text: str) -> Tree:
   return from_record(json.loads(text))
 
 
-def trajectory_value(
-  values: Sequence[float], how: Literal["last", "mean", "min"]
-) -> float:
+def trajectory_value(values: Sequence[float], how: TrajectoryValue) -> float:
   """Returns the PPM's score of a trajectory, of its values at all steps.
 
   Args:
@@ -344,7 +344,7 @@ def trajectory_value(
 def trajectories(
   tree: Tree,
   visited_only: bool = False,
-  how: Literal["last", "mean", "min"] = "last",
+  how: TrajectoryValue = "last",
 ) -> list[Trajectory]:
   """Returns the paths to all answers, in order of their making.
 
