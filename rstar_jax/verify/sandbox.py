@@ -264,6 +264,9 @@ class Sandbox:
         begun = True
         while done < end:
           answer = worker.receive(self._limits.wall_seconds)
+          # `close` kills the program first, and its worker may yet say so.
+          if self._closed:
+            raise RuntimeError("the sandbox is closed")
           _finish(jobs[done], ExecResult(*answer))
           done, tries = done + 1, 0
       except (process.Gone, TimeoutError) as error:

@@ -10,11 +10,12 @@ import subprocess
 import sys
 import threading
 import time
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from rstar_jax.verify import Limits, Sandbox
+from rstar_jax.verify import Limits, Sandbox, process
 
 # Long enough for a starved machine, short enough for the tests that wait.
 _WALL = 4.0
@@ -319,7 +320,7 @@ class SandboxTest(parameterized.TestCase):
     self.assertEqual(self.sandbox.run([steps])[0], one)
 
 
-class LifeTest(absltest.TestCase):
+class LifeTest(parameterized.TestCase):
   def test_killed_worker_costs_one_step(self):
     limits = Limits(wall_seconds=300)
     with Sandbox(workers=1, limits=limits) as sandbox:
@@ -359,7 +360,9 @@ class LifeTest(absltest.TestCase):
     for pid in workers + programs:
       _wait_for(lambda pid=pid: not _alive(pid), f"the end of {pid}")
 
-  def test_close_ends_what_runs(self):
+  @parameterized.parameters(0.0, 0.5)
+  def test_close_ends_what_runs(self, seconds):
+    """The worker lives so many seconds longer than the program it tells of."""
     sandbox = Sandbox(workers=1, limits=Limits(wall_seconds=300))
     failures = []
 
@@ -373,7 +376,16 @@ class LifeTest(absltest.TestCase):
     thread.start()
     pid = sandbox.pids[0]
     _wait_for(lambda: _children(pid), "the program")
-    sandbox.close()
+    strike = process.Process.strike
+
+    def strike_slowly(worker):
+      for child in _children(worker.pid):
+        os.kill(child, signal.SIGKILL)
+      time.sleep(seconds)
+      strike(worker)
+
+    with mock.patch.object(process.Process, "strike", strike_slowly):
+      sandbox.close()
     thread.join()
     self.assertEqual(failures, ["the sandbox is closed"])
     self.assertFalse(_alive(pid))
