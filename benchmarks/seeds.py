@@ -7,6 +7,7 @@ differences average each problem's results over seeds first, and resample
 problems, which the seeds share.
 """
 
+import itertools
 import json
 import pathlib
 
@@ -24,9 +25,11 @@ _COLUMNS = {
   "pass@k": "pass@k",
 }
 _PAIRS = (("mcts", "policy"), ("mcts", "majority"), ("mcts", "best_of_n"))
+# Ways to choose among the search's trajectories.
+_SELECT = ("best", "majority", "weighted")
 
 
-def outcomes(folder: pathlib.Path, round_: int) -> dict:
+def outcomes(folder: pathlib.Path, round_: int, select: methods.Select) -> dict:
   """Returns {(split, method): {problem id: Outcome}} of a round of a run."""
   found = {}
   for split, by_source in methods.by_split(
@@ -37,7 +40,8 @@ def outcomes(folder: pathlib.Path, round_: int) -> dict:
       group = by_source.get(source, [])
       if group and (method != "best_of_n" or methods.valued(group)):
         found[split, method] = {
-          each.problem_id: each for each in methods.solve(group, method, taken)
+          each.problem_id: each
+          for each in methods.solve(group, method, taken, select)
         }
   return found
 
@@ -58,7 +62,8 @@ def tables(folders: list[pathlib.Path]) -> str:
   """Returns the Markdown of all tables."""
   runs = [json.loads((each / "results.json").read_text()) for each in folders]
   rounds = sorted({row["round"] for row in runs[0]["rows"]})
-  data = {r: [outcomes(each, r) for each in folders] for r in rounds}
+  select = runs[0]["config"]["eval"]["answer_select"]
+  data = {r: [outcomes(each, r, select) for each in folders] for r in rounds}
   splits = list(dict.fromkeys(key[0] for key in data[rounds[-1]][0]))
   lines = [f"Seeds: {', '.join(str(run['config']['seed']) for run in runs)}."]
   for split in splits:
@@ -92,6 +97,15 @@ def tables(folders: list[pathlib.Path]) -> str:
     }
     said = ", ".join(f"{m} {t:.0f}" for m, t in tokens.items())
     lines += ["", f"Generated tokens per problem, last round: {said}."]
+    chosen = {how: [] for how in _SELECT}
+    for how, each in itertools.product(_SELECT, folders):
+      found = outcomes(each, rounds[-1], how)[split, "mcts"]
+      chosen[how].append(accuracy(found))
+    said = ", ".join(f"{how} {spread(each)}" for how, each in chosen.items())
+    lines += [
+      "",
+      f"The search's answer by each choice ({select} above): {said}.",
+    ]
   lines += ["", "### PPM on held-out pairs of training problems", ""]
   lines += _header(["Round", "Step pairs", "Final pairs", "Pairs trained on"])
   for r in rounds[1:]:
