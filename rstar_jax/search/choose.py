@@ -46,10 +46,11 @@ def weighted(
   values: Sequence[float | None],
   key: Key = vote_key,
 ) -> int | None:
-  """Returns the first answer of the group with the largest PPM weight.
+  """Returns the best answer of the group with the largest PPM weight.
 
   A vote weighs (1 + value) / 2, in [0, 1]: values may be negative, and one more
-  vote must not count against an answer. No value, no vote.
+  vote must not count against an answer. No value, no vote. Of the group the one
+  of highest value is returned, since its trajectory is what people see.
   """
   voters = [
     answer if value is not None and not math.isnan(value) else None
@@ -88,14 +89,16 @@ def choose(
 def _heaviest(
   answers: Sequence[str | None], weights: Sequence[float], key: Key
 ) -> int | None:
-  first: dict[Hashable, int] = {}
+  """Returns the heaviest of the heaviest group, the first of equals."""
+  member: dict[Hashable, int] = {}
   totals: dict[Hashable, float] = {}
   for index, (answer, weight) in enumerate(zip(answers, weights, strict=True)):
     if answer is None:
       continue
     group = key(answer)
-    first.setdefault(group, index)
+    if weight > weights[member.setdefault(group, index)]:
+      member[group] = index
     totals[group] = totals.get(group, 0.0) + weight
   if not totals:
     return None
-  return first[max(totals, key=totals.__getitem__)]
+  return member[max(totals, key=totals.__getitem__)]

@@ -56,6 +56,9 @@ class ChooseTest(parameterized.TestCase):
     # Weights .95 against .25 + .25, and then against .5 + .5.
     self.assertEqual(choose.weighted(answers, [0.9, -0.5, -0.5, 1.0], same), 0)
     self.assertEqual(choose.weighted(answers, [0.9, 0.0, 0.0, None], same), 1)
+    # Of the winning answers the one of highest value, of equals the first.
+    answers, values = ["5", "3", "5", "5"], [0.1, 0.9, 0.3, 0.3]
+    self.assertEqual(choose.weighted(answers, values, same), 2)
     self.assertEqual(choose.weighted(["3", "5"], [None, -1.0], same), 1)
     self.assertIsNone(choose.weighted(["3"], [NAN], same))
 
@@ -70,7 +73,7 @@ class ChooseTest(parameterized.TestCase):
     answers, values = [None, "3", "5", "5"], [1.0, 0.9, 0.1, 0.2]
     self.assertEqual(choose.choose("best", answers, values, same), 1)
     self.assertEqual(choose.choose("majority", answers, values, same), 2)
-    self.assertEqual(choose.choose("weighted", answers, values, same), 2)
+    self.assertEqual(choose.choose("weighted", answers, values, same), 3)
     with self.assertRaisesRegex(ValueError, "answer_select='mean'"):
       choose.choose("mean", answers, values, same)
 

@@ -8,33 +8,10 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
-from rstar_jax.config import SearchConfig
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.search.mcts import Calls
 from rstar_jax.types import Problem
-
-PROBLEMS = [Problem(f"p{i}", f"make {i}", str(i)) for i in range(2, 9)]
-
-
-def calls_of(policy=None, **overrides) -> Calls:
-  calls = Calls(
-    expand=policy or testing.ToySum(),
-    verify=testing.run_trusted,
-    grade=testing.grade_equal,
-    score=testing.score_by_hash,
-  )
-  return dataclasses.replace(calls, **overrides)
-
-
-def config_of(**overrides) -> SearchConfig:
-  return SearchConfig(
-    **{"rollouts": 7, "candidates": 3, "slots": 5, "groups": 1} | overrides
-  )
-
-
-def texts_of(trees) -> list[str]:
-  return [tree.to_json() for tree in trees]
+from tests.search.toys import PROBLEMS, calls_of, config_of
 
 
 class BruteForceTest(parameterized.TestCase):

@@ -3,56 +3,19 @@
 import contextlib
 import io
 import os
-import pathlib
 import random
-import signal
 import subprocess
 import sys
 import threading
-import time
-from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from rstar_jax.verify import Limits, Sandbox, process
+from rstar_jax.verify import Limits, Sandbox
 
 # Long enough for a starved machine, short enough for the tests that wait.
 _WALL = 4.0
 _LIMITS = Limits(wall_seconds=_WALL, memory_bytes=1 << 28, output_bytes=1009)
-
-_PARENT = """
-import sys, threading, time
-from rstar_jax.verify import Limits, Sandbox
-sandbox = Sandbox(workers=2, limits=Limits(wall_seconds=300))
-sleeper = [["import time", f"time.sleep({i})"] for i in (100, 101)]
-threading.Thread(target=sandbox.run, args=(sleeper,), daemon=True).start()
-print(*sandbox.pids, flush=True)
-time.sleep(300)
-"""
-
-
-def _children(pid: int) -> list[int]:
-  path = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
-  with contextlib.suppress(FileNotFoundError):
-    return [int(child) for child in path.read_text().split()]
-  return []
-
-
-def _alive(pid: int) -> bool:
-  try:
-    stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-  except (FileNotFoundError, ProcessLookupError):
-    return False
-  return stat.rpartition(")")[2].split()[0] not in "ZX"
-
-
-def _wait_for(condition, what: str):
-  for _ in range(1200):
-    if value := condition():
-      return value
-    time.sleep(0.05)
-  raise AssertionError(f"waited a minute for {what}")
 
 
 class SandboxTest(parameterized.TestCase):
@@ -318,83 +281,6 @@ class SandboxTest(parameterized.TestCase):
     self.assertEqual(one, three)
     self.assertEqual(two.stdout, "")
     self.assertEqual(self.sandbox.run([steps])[0], one)
-
-
-class LifeTest(parameterized.TestCase):
-  def test_killed_worker_costs_one_step(self):
-    limits = Limits(wall_seconds=300)
-    with Sandbox(workers=1, limits=limits) as sandbox:
-      programs = [["import time", "time.sleep(200)"]]
-      programs += [[f"import time; print({i})"] for i in range(5)]
-      results = []
-      thread = threading.Thread(
-        target=lambda: results.extend(sandbox.run(programs))
-      )
-      thread.start()
-      pid = sandbox.pids[0]
-      child = _wait_for(lambda: _children(pid), "the first program")[0]
-      os.kill(pid, signal.SIGKILL)
-      thread.join()
-      self.assertEqual([r.status for r in results], ["crashed"] + ["ok"] * 5)
-      self.assertNotIn(pid, sandbox.pids)
-      _wait_for(lambda: not _alive(child), "the program to end")
-      # A worker that dies idle costs nothing.
-      os.kill(sandbox.pids[0], signal.SIGKILL)
-      self.assertEqual(sandbox.run([["print(5)"]])[0].stdout, "5\n")
-
-  def test_all_ends_with_the_parent(self):
-    root = str(pathlib.Path(__file__).resolve().parents[2])
-    with subprocess.Popen(
-      [sys.executable, "-c", _PARENT],
-      stdout=subprocess.PIPE,
-      env={**os.environ, "PYTHONPATH": root},
-      text=True,
-    ) as parent:
-      workers = [int(pid) for pid in parent.stdout.readline().split()]
-      self.assertLen(workers, 2)
-      programs = [
-        _wait_for(lambda pid=pid: _children(pid), "a program")[0]
-        for pid in workers
-      ]
-      parent.kill()
-    for pid in workers + programs:
-      _wait_for(lambda pid=pid: not _alive(pid), f"the end of {pid}")
-
-  @parameterized.parameters(0.0, 0.5)
-  def test_close_ends_what_runs(self, seconds):
-    """The worker lives so many seconds longer than the program it tells of."""
-    sandbox = Sandbox(workers=1, limits=Limits(wall_seconds=300))
-    failures = []
-
-    def work():
-      try:
-        sandbox.run([["import time", "time.sleep(200)"]])
-      except RuntimeError as error:
-        failures.append(str(error))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    pid = sandbox.pids[0]
-    _wait_for(lambda: _children(pid), "the program")
-    strike = process.Process.strike
-
-    def strike_slowly(worker):
-      for child in _children(worker.pid):
-        os.kill(child, signal.SIGKILL)
-      time.sleep(seconds)
-      strike(worker)
-
-    with mock.patch.object(process.Process, "strike", strike_slowly):
-      sandbox.close()
-    thread.join()
-    self.assertEqual(failures, ["the sandbox is closed"])
-    self.assertFalse(_alive(pid))
-    with self.assertRaisesRegex(RuntimeError, "closed"):
-      sandbox.run([["x = 1"]])
-
-  def test_refuses_no_workers(self):
-    with self.assertRaisesRegex(ValueError, "workers=0"):
-      Sandbox(workers=0)
 
 
 if __name__ == "__main__":
