@@ -16,7 +16,7 @@ from rstar_jax.types import PreferencePair, Trajectory
 
 TOKENIZER = testing.ByteTokenizer()
 CONFIG = TrainConfig(
-  epochs=5,
+  epochs=10,
   batch_size=7,
   length=192,
   learning_rate=5e-3,
