@@ -7,9 +7,10 @@ differences average each problem's results over seeds first, and resample
 problems, which the seeds share.
 """
 
-import itertools
 import json
 import pathlib
+import typing
+from collections.abc import Sequence
 
 import numpy as np
 from absl import app
@@ -25,16 +26,12 @@ _COLUMNS = {
   "pass@k": "pass@k",
 }
 _PAIRS = (("mcts", "policy"), ("mcts", "majority"), ("mcts", "best_of_n"))
-# Ways to choose among the search's trajectories.
-_SELECT = ("best", "majority", "weighted")
 
 
-def outcomes(folder: pathlib.Path, round_: int, select: methods.Select) -> dict:
+def outcomes(records: Sequence[methods.Record], select: methods.Select) -> dict:
   """Returns {(split, method): {problem id: Outcome}} of a round of a run."""
   found = {}
-  for split, by_source in methods.by_split(
-    read_rows(folder / f"round_{round_}" / "eval")
-  ).items():
+  for split, by_source in methods.by_split(records).items():
     taken = methods.match_budget(by_source)
     for method, source in methods.METHODS.items():
       group = by_source.get(source, [])
@@ -63,7 +60,16 @@ def tables(folders: list[pathlib.Path]) -> str:
   runs = [json.loads((each / "results.json").read_text()) for each in folders]
   rounds = sorted({row["round"] for row in runs[0]["rows"]})
   select = runs[0]["config"]["eval"]["answer_select"]
-  data = {r: [outcomes(each, r, select) for each in folders] for r in rounds}
+  records = {
+    r: [read_rows(each / f"round_{r}" / "eval") for each in folders]
+    for r in rounds
+  }
+  data = {r: [outcomes(each, select) for each in records[r]] for r in rounds}
+  # By each way to choose among the search's trajectories.
+  chosen = {
+    how: [outcomes(each, how) for each in records[rounds[-1]]]
+    for how in typing.get_args(methods.Select)
+  }
   splits = list(dict.fromkeys(key[0] for key in data[rounds[-1]][0]))
   lines = [f"Seeds: {', '.join(str(run['config']['seed']) for run in runs)}."]
   for split in splits:
@@ -97,11 +103,10 @@ def tables(folders: list[pathlib.Path]) -> str:
     }
     said = ", ".join(f"{m} {t:.0f}" for m, t in tokens.items())
     lines += ["", f"Generated tokens per problem, last round: {said}."]
-    chosen = {how: [] for how in _SELECT}
-    for how, each in itertools.product(_SELECT, folders):
-      found = outcomes(each, rounds[-1], how)[split, "mcts"]
-      chosen[how].append(accuracy(found))
-    said = ", ".join(f"{how} {spread(each)}" for how, each in chosen.items())
+    said = ", ".join(
+      f"{how} {spread([accuracy(each[split, 'mcts']) for each in found])}"
+      for how, found in chosen.items()
+    )
     lines += [
       "",
       f"The search's answer by each choice ({select} above): {said}.",
