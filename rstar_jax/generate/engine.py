@@ -82,7 +82,9 @@ def _expand(
   **options: Any,
 ) -> sampler.Sampled:
   model = nnx.merge(graphdef, params)
-  hidden, path = sampler.prefill(model, tokens, lengths)
+  hidden, path = sampler.prefill(
+    model, tokens, lengths, options["max_new_tokens"]
+  )
   return sampler.decode(model, path, hidden, seeds, **options)
 
 

@@ -37,7 +37,7 @@ def _values(
 ) -> jax.Array:
   """Returns float32 [B, C], values at the last tokens of steps [B, C, S]."""
   model = nnx.merge(graphdef, params)
-  _, path = sampler.prefill(model, tokens, lengths)
+  _, path = sampler.prefill(model, tokens, lengths, steps.shape[-1])
   hidden = sampler.extend(model, path, steps)
   last = jnp.maximum(step_lengths - 1, 0)[..., None, None]
   return model.values(jnp.take_along_axis(hidden, last, axis=2)[:, :, 0])

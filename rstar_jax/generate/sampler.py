@@ -126,7 +126,7 @@ def uniforms(seeds: jax.Array, count: int) -> jax.Array:
 
 
 def prefill(
-  model: Transformer, tokens: jax.Array, lengths: jax.Array
+  model: Transformer, tokens: jax.Array, lengths: jax.Array, room: int
 ) -> tuple[jax.Array, cache.PathCache]:
   """Runs paths and keeps their keys and values.
 
@@ -134,12 +134,17 @@ def prefill(
     model: any head.
     tokens: int32 [B, T], padded on the right.
     lengths: int32 [B]; 0 is a leaf of padding.
+    room: longest step that will follow, in tokens. LongRoPE has other
+      frequencies for a sequence above a certain length; a path that its step
+      may take above it has those from its first token on, since its keys are
+      kept. (`transformers` begins again when it comes to pass.)
 
   Returns:
     [B, D] after the final norm at each path's last token, and the cache.
   """
-  length = tokens.shape[1]
-  mask = jnp.tril(jnp.ones((length, length), bool))[None]
+  positions = jnp.arange(tokens.shape[1])[None]
+  mask = layers.causal_mask(positions, model.config.sliding_window)
+  spans = lengths + room
   keys, values = [], []
 
   def attend(_, q, k, v):
@@ -147,10 +152,10 @@ def prefill(
     values.append(jnp.swapaxes(v, 1, 2))
     return layers.attend(q, k, v, mask)
 
-  hidden = model.trunk(tokens, jnp.arange(length)[None], attend)
+  hidden = model.trunk(tokens, positions, attend, spans=spans[:, None])
   last = jnp.maximum(lengths - 1, 0)
   hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
-  return hidden, cache.PathCache(tuple(keys), tuple(values), lengths)
+  return hidden, cache.PathCache(tuple(keys), tuple(values), lengths, spans)
 
 
 def extend(
@@ -166,9 +171,10 @@ def extend(
   Returns:
     [B, C, S, D] after the final norm.
   """
-  steps = tokens.shape[-1]
-  own_mask = jnp.tril(jnp.ones((steps, steps), bool))
-  path_mask = path.mask
+  steps = jnp.arange(tokens.shape[-1])
+  window = model.config.sliding_window
+  own_mask = layers.causal_mask(steps[None], window)[0]
+  path_mask = path.mask(steps, window)
 
   def attend(layer, q, k, v):
     return cache.attend_branches(
@@ -179,8 +185,8 @@ def extend(
       own_mask,
     )
 
-  positions = path.lengths[:, None, None] + jnp.arange(steps)
-  return model.trunk(tokens, positions, attend)
+  positions = path.lengths[:, None, None] + steps
+  return model.trunk(tokens, positions, attend, spans=path.spans[:, None, None])
 
 
 def decode_step(
@@ -202,8 +208,12 @@ def decode_step(
   Returns:
     [B, C, D] after the final norm, and the cache with the tokens added.
   """
-  own_mask = (jnp.arange(own.keys[0].shape[3]) <= index)[None]
-  path_mask = path.mask
+  window = model.config.sliding_window
+  columns = jnp.arange(own.keys[0].shape[3])
+  own_mask = (columns <= index)[None]
+  if window:
+    own_mask = own_mask & (columns > index - window)
+  path_mask = path.mask(jnp.reshape(index, 1), window)
   keys, values = [], []
 
   def attend(layer, q, k, v):
@@ -222,7 +232,9 @@ def decode_step(
     )
 
   positions = path.lengths[:, None, None] + index
-  hidden = model.trunk(tokens[..., None], positions, attend)[:, :, 0]
+  hidden = model.trunk(
+    tokens[..., None], positions, attend, spans=path.spans[:, None, None]
+  )[:, :, 0]
   return hidden, cache.CandidateCache(tuple(keys), tuple(values))
 
 

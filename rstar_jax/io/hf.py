@@ -1,360 +1,354 @@
-"""Hugging Face folders <-> our models: one table a family, used both ways.
+"""Hugging Face models <-> ours: folders, hub names and GGUF files.
 
-Reads and writes config.json and safetensors. No torch, and no `transformers`
-but to fetch a name from the hub.
+No torch, and no `transformers`: what a file means is in `hf_config.py` (sizes)
+and `families.py` (names). Weights go one tensor at a time, each straight to the
+devices that hold it.
 """
 
 import dataclasses
 import json
-import math
-import os
 import pathlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 from flax import nnx
 
 from rstar_jax.config import ModelConfig
-from rstar_jax.models.sharding import to_host
+from rstar_jax.io import families, hf_config, model_card, tensors
+from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer
+from rstar_jax.text.tokenizer import Tokenizer
 
-Path = tuple[str | int, ...]
+# Most bytes of one file of weights; `transformers` has the same.
+SHARD_BYTES = 5_000_000_000
 
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """One tensor, on disk and here.
-
-  Axes are letters (D embed, N heads, K kv heads, H head dim, F mlp, V vocab, 1
-  one); letters written together are one axis on disk. `{i}` is the layer.
-  """
-
-  name: str
-  disk: str
-  path: str
-  here: str
-
-
-def _layer(name: str, disk: str, path: str, here: str) -> Row:
-  return Row(f"model.layers.{{i}}.{name}", disk, f"layers.{{i}}.{path}", here)
-
-
-QWEN2 = (
-  Row("model.embed_tokens.weight", "V D", "embedding", "V D"),
-  _layer("input_layernorm.weight", "D", "attention_norm.scale", "D"),
-  _layer("self_attn.q_proj.weight", "NH D", "attention.q", "D N H"),
-  _layer("self_attn.k_proj.weight", "KH D", "attention.k", "D K H"),
-  _layer("self_attn.v_proj.weight", "KH D", "attention.v", "D K H"),
-  _layer("self_attn.o_proj.weight", "D NH", "attention.o", "N H D"),
-  _layer("self_attn.q_proj.bias", "NH", "attention.q_bias", "N H"),
-  _layer("self_attn.k_proj.bias", "KH", "attention.k_bias", "K H"),
-  _layer("self_attn.v_proj.bias", "KH", "attention.v_bias", "K H"),
-  _layer("post_attention_layernorm.weight", "D", "mlp_norm.scale", "D"),
-  _layer("mlp.gate_proj.weight", "F D", "mlp.gate", "D F"),
-  _layer("mlp.up_proj.weight", "F D", "mlp.up", "D F"),
-  _layer("mlp.down_proj.weight", "D F", "mlp.down", "F D"),
-  Row("model.norm.weight", "D", "norm.scale", "D"),
-  Row("lm_head.weight", "V D", "lm_head", "V D"),
-  Row("score.weight", "1 D", "score", "D"),
-)
-
-# By the `model_type` of config.json.
-FAMILIES = {"qwen2": QWEN2}
-
-
-def _sizes(config: ModelConfig) -> dict[str, int]:
-  return {
-    "V": config.vocab_size,
-    "D": config.embed_dim,
-    "N": config.num_heads,
-    "K": config.num_kv_heads,
-    "H": config.head_dim,
-    "F": config.mlp_dim,
-  }
-
-
-def from_disk(
-  tensor: np.ndarray, row: Row, sizes: Mapping[str, int]
-) -> np.ndarray:
-  """Returns a tensor of the file in our layout. Raises ValueError by shape."""
-  expected = tuple(
-    math.prod(sizes.get(letter, 1) for letter in axis)
-    for axis in row.disk.split()
-  )
-  if tensor.shape != expected:
-    raise ValueError(
-      f"{row.name}: shape {tensor.shape}, but config.json says {expected}"
-    )
-  letters = row.disk.replace(" ", "").replace("1", "")
-  order = [letters.index(letter) for letter in row.here.split()]
-  return tensor.reshape([sizes[x] for x in letters]).transpose(order)
-
-
-def to_disk(
-  value: np.ndarray, row: Row, sizes: Mapping[str, int]
-) -> np.ndarray:
-  """Returns a value of ours as the file has it; the inverse of `from_disk`."""
-  letters = row.disk.replace(" ", "").replace("1", "")
-  order = [row.here.split().index(letter) for letter in letters]
-  shape = [
-    math.prod(sizes.get(letter, 1) for letter in axis)
-    for axis in row.disk.split()
-  ]
-  return np.ascontiguousarray(value.transpose(order).reshape(shape))
-
-
-def _rows(
-  family: tuple[Row, ...], paths: set[Path], layers: int
-) -> Iterator[tuple[str, Path, Row]]:
-  """Yields (file's name, our path, row) of each of the model's parameters.
-
-  Raises:
-    ValueError: a parameter has no row, or more than one.
-  """
-  seen: dict[Path, str] = {}
-  for row in family:
-    for i in range(layers) if "{i}" in row.path else (0,):
-      path = tuple(
-        int(part) if part.isdigit() else part
-        for part in row.path.format(i=i).split(".")
-      )
-      if path not in paths:
-        continue
-      name = row.name.format(i=i)
-      if path in seen:
-        raise ValueError(f"{path} is both {seen[path]} and {name}")
-      seen[path] = name
-      yield name, path, row
-  if missing := sorted(map(str, paths - set(seen))):
-    raise ValueError(f"the table has no row for the parameters {missing}")
-
-
-def read_config(folder: str | pathlib.Path) -> tuple[ModelConfig, dict]:
-  """Reads config.json.
-
-  Returns:
-    The model's config, and the file's own fields.
-
-  Raises:
-    ValueError: the file asks for something that the decoder does not do.
-  """
-  file = pathlib.Path(folder) / "config.json"
-  fields = json.loads(file.read_text())
-  family = fields.get("model_type")
-  if family not in FAMILIES:
-    raise ValueError(
-      f"{file}: model_type={family!r}; known are {sorted(FAMILIES)}"
-    )
-  # transformers 5 moved the base of the frequencies into a dict.
-  rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
-  kind = rope.get("rope_type", rope.get("type", "default"))
-  for name, value, wanted in (
-    ("rope_type", kind, "default"),
-    ("hidden_act", fields.get("hidden_act", "silu"), "silu"),
-    ("use_sliding_window", fields.get("use_sliding_window", False), False),
-  ):
-    if value != wanted:
-      raise ValueError(f"{file}: {name}={value!r} is not {wanted!r}")
-  heads = fields["num_attention_heads"]
-  config = ModelConfig(
-    vocab_size=fields["vocab_size"],
-    num_layers=fields["num_hidden_layers"],
-    embed_dim=fields["hidden_size"],
-    num_heads=heads,
-    num_kv_heads=fields.get("num_key_value_heads") or heads,
-    head_dim=fields.get("head_dim") or fields["hidden_size"] // heads,
-    mlp_dim=fields["intermediate_size"],
-    rope_theta=float(
-      rope.get("rope_theta", fields.get("rope_theta", 10_000.0))
-    ),
-    rms_eps=fields["rms_norm_eps"],
-    qkv_bias=True,
-    tied_embeddings=fields.get("tie_word_embeddings", False),
-    max_length=fields["max_position_embeddings"],
-  )
-  return config, fields
-
-
-def _config_fields(model: Transformer) -> dict:
-  config = model.config
-  if not config.qkv_bias:
-    raise ValueError(
-      "Qwen2ForCausalLM always has q, k, v biases: a model with "
-      "qkv_bias=False cannot be written in its form"
-    )
-  fields = {
-    "architectures": ["Qwen2ForCausalLM"],
-    "model_type": "qwen2",
-    "vocab_size": config.vocab_size,
-    "num_hidden_layers": config.num_layers,
-    "hidden_size": config.embed_dim,
-    "num_attention_heads": config.num_heads,
-    "num_key_value_heads": config.num_kv_heads,
-    "head_dim": config.head_dim,
-    "intermediate_size": config.mlp_dim,
-    "hidden_act": "silu",
-    "rope_theta": config.rope_theta,
-    "rope_parameters": {
-      "rope_theta": config.rope_theta,
-      "rope_type": "default",
-    },
-    "rms_norm_eps": config.rms_eps,
-    "tie_word_embeddings": config.tied_embeddings,
-    "max_position_embeddings": config.max_length,
-    "use_sliding_window": False,
-    "torch_dtype": config.param_dtype,
-  }
-  if model.head != "lm":
-    fields |= {
-      "architectures": ["Qwen2ForSequenceClassification"],
-      "num_labels": 1,
-      "id2label": {"0": "LABEL_0"},
-      "label2id": {"LABEL_0": 0},
-      # transformers knows no tanh: its logit is our raw value.
-      "rstar_head": model.head,
-    }
-  return fields
-
-
-def _read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
-  files = sorted(folder.glob("*.safetensors"))
-  if not files:
-    raise FileNotFoundError(f"{folder} has no .safetensors file")
-  tensors: dict[str, np.ndarray] = {}
-  for file in files:
-    part = safetensors.numpy.load_file(file)
-    if twice := sorted(part.keys() & tensors.keys()):
-      raise ValueError(f"{file}: {twice} are in another file of {folder} too")
-    tensors |= part
-  return tensors
-
-
-def _folder(name_or_folder: str | pathlib.Path) -> pathlib.Path:
-  folder = pathlib.Path(name_or_folder)
-  if folder.is_dir():
-    return folder
-  import huggingface_hub
-
-  return pathlib.Path(
-    huggingface_hub.snapshot_download(
-      str(name_or_folder), allow_patterns=["*.json", "*.safetensors"]
-    )
-  )
-
-
-def _load(folder: pathlib.Path, head: str, dtype: jnp.dtype) -> Transformer:
-  config, fields = read_config(folder)
-  name = jnp.dtype(dtype).name
-  config = dataclasses.replace(config, dtype=name, param_dtype=name)
-  graphdef, params = nnx.split(
-    nnx.eval_shape(lambda: Transformer(config, head=head, rngs=nnx.Rngs(0)))
-  )
-  variables = dict(nnx.to_flat_state(params))
-  tensors = _read_tensors(folder)
-  rows = _rows(
-    FAMILIES[fields["model_type"]], set(variables), config.num_layers
-  )
-  sizes = _sizes(config)
-  for name, path, row in rows:
-    if name not in tensors:
-      raise ValueError(f"{folder}: the tensor {name} is missing")
-    value = from_disk(tensors.pop(name), row, sizes)
-    variables[path].set_value(jnp.asarray(value, dtype))
-  if tensors:
-    raise ValueError(
-      f"{folder}: tensors that the model has no place for: {sorted(tensors)}"
-    )
-  return nnx.merge(graphdef, params)
+# Files of a hub's model that are wanted.
+_WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+# Tensors of old files that are no weights.
+_BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")
 
 
 def load_policy(
-  name_or_folder: str | pathlib.Path, dtype: jnp.dtype = jnp.float32
+  name_or_folder: str | pathlib.Path,
+  dtype: jnp.dtype | None = jnp.float32,
+  **options: Any,
 ) -> Transformer:
   """Loads a causal LM.
 
   Args:
-    name_or_folder: a folder of config.json and safetensors, or a hub name.
-    dtype: of the parameters and of the activations.
+    name_or_folder: a folder of config.json and safetensors, a GGUF file, a
+      folder of one, or a hub name.
+    dtype: of the parameters and of the activations; None is the file's own.
+    **options: of `_load`: `compute_dtype`, `mesh`, `rules`.
 
   Returns:
     A model with an LM head.
 
   Raises:
-    ValueError: the file's tensors are not exactly the model's; names them.
+    ValueError: the file's tensors are not exactly the model's, which names
+      them; or the model computes what ours does not.
   """
-  return _load(_folder(name_or_folder), "lm", dtype)
+  source = _open(name_or_folder)
+  return _load(source, "lm", dtype, **options)
 
 
 def load_ppm(
-  name_or_folder: str | pathlib.Path, dtype: jnp.dtype = jnp.float32
+  name_or_folder: str | pathlib.Path,
+  dtype: jnp.dtype | None = jnp.float32,
+  **options: Any,
 ) -> Transformer:
   """Loads a PPM that `save_ppm` wrote. Arguments as of `load_policy`."""
-  folder = _folder(name_or_folder)
-  head = read_config(folder)[1].get("rstar_head")
+  source = _open(name_or_folder)
+  head = source.fields.get("rstar_head")
   if head is None:
     raise ValueError(
-      f"{folder}/config.json lacks rstar_head: it is no PPM of `save_ppm`"
+      f"{source.where} lacks rstar_head: it is no PPM of `save_ppm`"
     )
-  return _load(folder, head, dtype)
+  return _load(source, head, dtype, **options)
 
 
-def save_policy(model: Transformer, folder: str | pathlib.Path) -> None:
-  """Writes a causal LM as `Qwen2ForCausalLM`; the same model, the same bytes.
+def load_reward_model(
+  name_or_folder: str | pathlib.Path,
+  dtype: jnp.dtype | None = jnp.float32,
+  **options: Any,
+) -> Transformer:
+  """Loads anyone's reward model: a sequence classifier with one label.
+
+  Arguments as of `load_policy`.
+
+  Returns:
+    A model whose values are tanh(raw / 5), which keeps the order of its raw
+    values, and has them all in (-1, 1); a PPM of ours keeps its own head.
+  """
+  source = _open(name_or_folder)
+  if not hf_config.is_reward_model(source.fields):
+    raise ValueError(
+      f"{source.where}: architectures={source.fields.get('architectures')} "
+      "and its labels are not those of a sequence classifier with one label"
+    )
+  head = source.fields.get("rstar_head", "logit")
+  return _load(source, head, dtype, **options)
+
+
+def save_policy(
+  model: Transformer, folder: str | pathlib.Path, **options: Any
+) -> None:
+  """Writes a causal LM that `transformers` loads; same model, same bytes.
 
   Args:
     model: with an LM head.
     folder: made if it is not there.
+    **options: of `_save`: `tokenizer`, `shard_bytes`.
   """
   if model.head != "lm":
     raise ValueError(f"a model with head={model.head!r} is no policy")
-  _save(model, pathlib.Path(folder))
+  _save(model, pathlib.Path(folder), **options)
 
 
-def save_ppm(ppm: Transformer, folder: str | pathlib.Path) -> None:
-  """Writes a PPM as `Qwen2ForSequenceClassification` with one label.
+def save_ppm(
+  ppm: Transformer, folder: str | pathlib.Path, **options: Any
+) -> None:
+  """Writes a PPM as a sequence classifier with one label.
 
   Args:
     ppm: with a scalar head, whose form is kept as "rstar_head".
     folder: made if it is not there.
+    **options: of `_save`: `tokenizer`, `shard_bytes`.
   """
   if ppm.head == "lm":
     raise ValueError("a model with an LM head is no PPM")
-  _save(ppm, pathlib.Path(folder))
+  _save(ppm, pathlib.Path(folder), **options)
 
 
-def _save(model: Transformer, folder: pathlib.Path) -> None:
-  fields = _config_fields(model)
+def read_config(
+  name_or_folder: str | pathlib.Path,
+) -> tuple[ModelConfig, Mapping[str, Any]]:
+  """Returns the config of a model, and the fields of its file.
+
+  Raises:
+    ValueError: the file asks for something that the decoder does not do.
+  """
+  source = _open(name_or_folder)
+  return hf_config.from_fields(source.fields, source.where), source.fields
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+  """A model on disk: its config's fields, its weights, and its name."""
+
+  fields: Mapping[str, Any]
+  tensors: tensors.Tensors
+  where: str
+
+
+def _open(name_or_folder: str | pathlib.Path) -> _Source:
+  path = pathlib.Path(name_or_folder)
+  if not path.exists():
+    path = _download(str(name_or_folder))
+  if path.is_dir() and not (path / "config.json").exists():
+    found = sorted(path.glob("*.gguf"))
+    if len(found) != 1:
+      raise FileNotFoundError(
+        f"{path} has neither a config.json nor one .gguf file, but {len(found)}"
+      )
+    path = found[0]
+  if path.is_file():
+    from rstar_jax.io.gguf import GgufFile
+
+    opened = GgufFile(path)
+    return _Source(opened.fields, opened, str(path))
+  file = path / "config.json"
+  return _Source(
+    json.loads(file.read_text()), tensors.SafetensorsFolder(path), str(file)
+  )
+
+
+def _download(name: str) -> pathlib.Path:
+  import huggingface_hub
+
+  try:
+    return pathlib.Path(
+      huggingface_hub.snapshot_download(name, allow_patterns=list(_WANTED))
+    )
+  except (OSError, ValueError) as error:
+    reason = str(error).strip().partition("\n")[0]
+    raise ValueError(
+      f"there is no folder {name}, and the hub does not give a model of that "
+      f"name: {reason}"
+    ) from None
+
+
+def _load(
+  source: _Source,
+  head: str,
+  dtype: jnp.dtype | None,
+  *,
+  compute_dtype: jnp.dtype | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+  rules: sharding.Rules | None = None,
+) -> Transformer:
+  """Builds the model, and reads its parameters one by one.
+
+  Args:
+    source: on disk.
+    head: see `Transformer`.
+    dtype: of the parameters; None is the file's own.
+    compute_dtype: of the activations; None is dtype.
+    mesh: where the parameters go, by `rules`: each device gets its block, and
+      no more than that is read for it. None is the default device.
+    rules: None takes the defaults.
+  """
+  config = hf_config.from_fields(source.fields, source.where)
+  if dtype is None:
+    dtype = source.fields.get("dtype") or source.fields.get("torch_dtype")
+  name = jnp.dtype(dtype or jnp.float32).name
+  config = dataclasses.replace(
+    config, param_dtype=name, dtype=jnp.dtype(compute_dtype or name).name
+  )
+  graphdef, params = nnx.split(
+    nnx.eval_shape(lambda: Transformer(config, head=head, rngs=nnx.Rngs(0)))
+  )
+  variables = dict(nnx.to_flat_state(params))
+  places = {}
+  if mesh is not None:
+    wanted = sharding.shardings(params, mesh, rules)
+    places = {
+      path: variable.get_value() for path, variable in nnx.to_flat_state(wanted)
+    }
+  entries = families.entries(config, set(variables))
+  sizes = families.sizes_of(config)
+  _check(source, families.disk_shapes(entries, sizes), config)
+  for entry in entries:
+    variable = variables[entry.path]
+    shape = variable.get_value().shape
+    read = _Reader(source.tensors, entry, sizes, shape, name)
+    if mesh is None:
+      value = jnp.asarray(read((slice(None),) * len(shape)))
+    else:
+      value = jax.make_array_from_callback(shape, places[entry.path], read)
+    variable.set_value(value)
+  return nnx.merge(graphdef, params)
+
+
+class _Reader:
+  """Reads blocks of a parameter; devices with the same block share it."""
+
+  def __init__(self, source, entry, sizes, shape, dtype: str):
+    self._source, self._entry, self._sizes = source, entry, sizes
+    self._shape, self._dtype = shape, jnp.dtype(dtype)
+    self._blocks: dict[tuple, np.ndarray] = {}
+
+  def __call__(self, index: families.Index) -> np.ndarray:
+    key = tuple(
+      part.indices(size) for part, size in zip(index, self._shape, strict=True)
+    )
+    if key not in self._blocks:
+      where = families.disk_index(self._entry, index, self._sizes)
+      block = self._source.read(self._entry.name, where)
+      block = families.from_disk(block, self._entry, index, self._sizes)
+      self._blocks[key] = np.ascontiguousarray(block, self._dtype)
+    return self._blocks[key]
+
+
+def _check(
+  source: _Source, shapes: Mapping[str, tuple[int, ...]], config: ModelConfig
+) -> None:
+  """Raises ValueError unless the tensors are exactly the model's."""
+  where, weights = source.where, source.tensors
+  names = {name for name in weights.names() if not name.endswith(_BUFFERS)}
+  if missing := sorted(shapes.keys() - names):
+    raise ValueError(f"{where}: the tensor {_some(missing)} is missing")
+  left = sorted(names - shapes.keys())
+  if config.tied_embeddings and "lm_head.weight" in left:
+    # Some files hold the tied matrix twice.
+    left.remove("lm_head.weight")
+    _check_tied(source)
+  if left:
+    raise ValueError(
+      f"{where}: tensors that the model has no place for: {_some(left)}"
+    )
+  for name, expected in shapes.items():
+    shape = weights.shape(name)
+    if shape != expected:
+      raise ValueError(f"{name}: shape {shape}, but {where} says {expected}")
+
+
+def _check_tied(source: _Source) -> None:
+  names = ("lm_head.weight", "model.embed_tokens.weight")
+  rows = source.tensors.shape(names[0])[0]
+  # In parts: the largest matrix there is need not be in memory twice.
+  for start in range(0, rows, 4096):
+    index = (slice(start, min(start + 4096, rows)), slice(None))
+    first, second = (source.tensors.read(name, index) for name in names)
+    if not np.array_equal(first, second):
+      raise ValueError(
+        f"{source.where} says tie_word_embeddings, but {names[0]} is not "
+        f"{names[1]}"
+      )
+
+
+def _some(names: list[str]) -> str:
+  more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+  return ", ".join(names[:5]) + more
+
+
+def _save(
+  model: Transformer,
+  folder: pathlib.Path,
+  *,
+  tokenizer: Tokenizer | None = None,
+  shard_bytes: int = SHARD_BYTES,
+) -> None:
+  """Writes weights, config, model card and, where there is one, tokenizer.
+
+  Args:
+    model: any head, on any mesh; every process of a cluster calls this.
+    folder: made if it is not there.
+    tokenizer: saved beside it; gives the ids of end of text and padding.
+    shard_bytes: most bytes of one file of weights.
+  """
+  config = model.config
+  fields = hf_config.to_fields(config, model.head)
+  if tokenizer is not None:
+    fields |= {
+      "eos_token_id": tokenizer.eos_id,
+      "pad_token_id": tokenizer.pad_id,
+    }
   values = {
     path: variable.get_value()
     for path, variable in nnx.to_flat_state(nnx.split(model)[1])
   }
-  family = FAMILIES[fields["model_type"]]
-  sizes = _sizes(model.config)
-  tensors = {
-    name: to_disk(to_host(values[path]), row, sizes)
-    for name, path, row in _rows(family, set(values), model.config.num_layers)
-  }
+  sizes = families.sizes_of(config)
+  parts: dict[str, list[families.Entry]] = {}
+  for entry in families.entries(config, set(values)):
+    parts.setdefault(entry.name, []).append(entry)
+
+  def blocks() -> Iterator[tuple[str, np.ndarray]]:
+    for name in sorted(parts):
+      arrays = [
+        families.to_disk(sharding.to_host(values[each.path]), each.row, sizes)
+        for each in parts[name]
+      ]
+      yield name, arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
   if jax.process_index() != 0:
+    # The others take part in gathering the arrays.
+    for _ in blocks():
+      pass
     return
   folder.mkdir(parents=True, exist_ok=True)
-  # transformers before version 5 insists on "format".
-  data = safetensors.numpy.save(
-    dict(sorted(tensors.items())), metadata={"format": "pt"}
-  )
-  _write(folder / "model.safetensors", data)
+  lengths = {
+    name: sum(values[each.path].nbytes for each in parts[name])
+    for name in sorted(parts)
+  }
+  tensors.write(folder, lengths, blocks(), shard_bytes)
   text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
-  _write(folder / "config.json", text.encode())
-
-
-def _write(file: pathlib.Path, data: bytes) -> None:
-  """Writes beside the file, then renames: a reader sees all of it or none."""
-  partial = file.with_name(f"{file.name}.partial")
-  with partial.open("wb") as stream:
-    stream.write(data)
-    stream.flush()
-    os.fsync(stream.fileno())
-  partial.rename(file)
+  tensors.write_text(folder / "config.json", text)
+  count = sum(value.size for value in values.values())
+  card = model_card.render(config, model.head, count)
+  tensors.write_text(folder / "README.md", card)
+  if tokenizer is not None:
+    tokenizer.save(folder)

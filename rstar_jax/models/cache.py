@@ -24,16 +24,30 @@ class PathCache:
     keys: L arrays [B, K, T, H], rotated.
     values: L arrays [B, K, T, H].
     lengths: int32 [B], tokens of each path; 0 is a leaf of padding.
+    spans: int32 [B], tokens that a path and its steps may have together.
   """
 
   keys: tuple[jax.Array, ...]
   values: tuple[jax.Array, ...]
   lengths: jax.Array
+  spans: jax.Array
 
-  @property
-  def mask(self) -> jax.Array:
-    """Returns bool [B, T], True for tokens of the path."""
-    return jnp.arange(self.keys[0].shape[2]) < self.lengths[:, None]
+  def mask(self, steps: jax.Array, window: int = 0) -> jax.Array:
+    """Says which tokens of the path the steps' tokens attend to.
+
+    Args:
+      steps: int32 [Q], the tokens' places in their step, from 0.
+      window: tokens that one attends to, itself included; 0 is all before it.
+
+    Returns:
+      bool [B, Q, T], or [B, 1, T] where all of a step see the same.
+    """
+    columns = jnp.arange(self.keys[0].shape[2])
+    seen = (columns < self.lengths[:, None])[:, None]
+    if window:
+      positions = self.lengths[:, None, None] + steps[:, None]
+      seen = seen & (columns > positions - window)
+    return seen
 
 
 @jax.tree_util.register_dataclass
@@ -71,7 +85,7 @@ def attend_branches(
   Args:
     q: [B, C, Q, N, H].
     path: keys and values, [B, K, T, H] each.
-    path_mask: bool [B, T].
+    path_mask: bool [B, Q or 1, T].
     own: keys and values, [B, C, K, S, H] each.
     own_mask: bool [Q, S].
 
@@ -88,7 +102,7 @@ def attend_branches(
   on_own = jnp.einsum(
     "bcqkgh,bcksh->bkcqgs", q, own[0], preferred_element_type=jnp.float32
   )
-  on_path = jnp.where(path_mask[:, None, None, None, None], on_path, MASKED)
+  on_path = jnp.where(path_mask[:, None, None, :, None], on_path, MASKED)
   on_own = jnp.where(own_mask[:, None], on_own, MASKED)
   # One softmax over both parts without joining them, which would copy the
   # larger one at every token.

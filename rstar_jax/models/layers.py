@@ -1,4 +1,4 @@
-"""The parts of a decoder layer: RMSNorm, rotary, attention, SwiGLU.
+"""The parts of a decoder layer: RMSNorm, attention, SwiGLU.
 
 Letters: B T S sequences, D model, N query heads, K key/value heads, G = N / K,
 H head, F mlp, V vocab. Weights keep float32 (`param_dtype`) and are cast where
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rstar_jax.config import ModelConfig
+from rstar_jax.models.rotary import Angles, rotate
 
 # Finite, so that a row with nothing to attend to is no NaN.
 MASKED = -1e30
@@ -33,6 +34,28 @@ def weight(
   return nnx.Param(value, axes=tuple(axes))
 
 
+def bias(
+  shape: Sequence[int], axes: Sequence[str], config: ModelConfig
+) -> nnx.Param:
+  """Declares what a projection adds: its shape and logical axes, zeros."""
+  zeros = jnp.zeros(tuple(shape), config.param_dtype)
+  return nnx.Param(zeros, axes=tuple(axes))
+
+
+def causal_mask(positions: jax.Array, window: int = 0) -> jax.Array:
+  """Returns bool [B or 1, T, T]: which token attends to which.
+
+  Args:
+    positions: int32 [B or 1, T]; where there is no window only T matters.
+    window: tokens that one attends to, itself included; 0 is all before it.
+  """
+  length = positions.shape[1]
+  mask = jnp.tril(jnp.ones((length, length), bool))[None]
+  if window:
+    mask &= positions[:, :, None] - positions[:, None, :] < window
+  return mask
+
+
 def contract(
   spec: str, x: jax.Array, kernel: nnx.Param, dtype: str
 ) -> jax.Array:
@@ -48,11 +71,9 @@ def contract(
 class RMSNorm(nnx.Module):
   """Scales to unit root mean square, in float32."""
 
-  def __init__(self, config: ModelConfig):
+  def __init__(self, config: ModelConfig, dim: int, axis: str):
     self.eps = config.rms_eps
-    self.scale = nnx.Param(
-      jnp.ones((config.embed_dim,), config.param_dtype), axes=("embed",)
-    )
+    self.scale = nnx.Param(jnp.ones((dim,), config.param_dtype), axes=(axis,))
 
   def __call__(self, x: jax.Array) -> jax.Array:
     wide = x.astype(jnp.float32)
@@ -60,33 +81,6 @@ class RMSNorm(nnx.Module):
     wide *= jax.lax.rsqrt(square + self.eps)
     # Cast before the scale, as `transformers` does.
     return wide.astype(x.dtype) * self.scale.get_value().astype(x.dtype)
-
-
-def rotary(
-  positions: jax.Array, config: ModelConfig
-) -> tuple[jax.Array, jax.Array]:
-  """Returns the cosines and sines of rotary positions.
-
-  Args:
-    positions: int32 [...].
-    config: gives H and the base of the frequencies.
-
-  Returns:
-    Two float32 arrays [..., 1, H / 2], to be shared by all layers.
-  """
-  exponents = jnp.arange(0, config.head_dim, 2, jnp.float32) / config.head_dim
-  angles = positions[..., None].astype(jnp.float32) * (
-    config.rope_theta**-exponents
-  )
-  return jnp.cos(angles)[..., None, :], jnp.sin(angles)[..., None, :]
-
-
-def rotate(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
-  """Rotates the pairs (i, i + H/2) of x [..., heads, H]: HF's convention."""
-  cos, sin = angles
-  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  rotated = (first * cos - second * sin, second * cos + first * sin)
-  return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
 
 def attend(
@@ -135,17 +129,22 @@ class Attention(nnx.Module):
       config,
       scale=0.02 / (2 * config.num_layers) ** 0.5,
     )
-    self.has_bias = config.qkv_bias
+    self.has_bias, self.has_o_bias = config.qkv_bias, config.o_bias
+    self.has_norm = config.qk_norm
     if config.qkv_bias:
-      zeros = lambda heads: jnp.zeros((heads, h), config.param_dtype)  # noqa: E731
-      self.q_bias = nnx.Param(zeros(n), axes=("heads", "head_dim"))
-      self.k_bias = nnx.Param(zeros(k), axes=("kv_heads", "head_dim"))
-      self.v_bias = nnx.Param(zeros(k), axes=("kv_heads", "head_dim"))
+      self.q_bias = bias((n, h), ("heads", "head_dim"), config)
+      self.k_bias = bias((k, h), ("kv_heads", "head_dim"), config)
+      self.v_bias = bias((k, h), ("kv_heads", "head_dim"), config)
+    if config.o_bias:
+      self.o_bias = bias((d,), ("embed",), config)
+    if config.qk_norm:
+      self.q_norm = RMSNorm(config, h, "head_dim")
+      self.k_norm = RMSNorm(config, h, "head_dim")
 
   def __call__(
     self,
     x: jax.Array,
-    angles: tuple[jax.Array, jax.Array],
+    angles: Angles,
     attend: Attend,
   ) -> jax.Array:
     q = contract("...d,dnh->...nh", x, self.q, self.dtype)
@@ -155,8 +154,13 @@ class Attention(nnx.Module):
       q += self.q_bias.get_value().astype(self.dtype)
       k += self.k_bias.get_value().astype(self.dtype)
       v += self.v_bias.get_value().astype(self.dtype)
+    if self.has_norm:
+      q, k = self.q_norm(q), self.k_norm(k)
     mixed = attend(rotate(q, angles), rotate(k, angles), v)
-    return contract("...nh,nhd->...d", mixed, self.o, self.dtype)
+    out = contract("...nh,nhd->...d", mixed, self.o, self.dtype)
+    if self.has_o_bias:
+      out += self.o_bias.get_value().astype(self.dtype)
+    return out
 
 
 class Mlp(nnx.Module):
@@ -174,28 +178,39 @@ class Mlp(nnx.Module):
       config,
       scale=0.02 / (2 * config.num_layers) ** 0.5,
     )
+    self.has_bias = config.mlp_bias
+    if config.mlp_bias:
+      self.gate_bias = bias((f,), ("mlp",), config)
+      self.up_bias = bias((f,), ("mlp",), config)
+      self.down_bias = bias((d,), ("embed",), config)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     gate = contract("...d,df->...f", x, self.gate, self.dtype)
     up = contract("...d,df->...f", x, self.up, self.dtype)
-    return contract(
+    if self.has_bias:
+      gate += self.gate_bias.get_value().astype(self.dtype)
+      up += self.up_bias.get_value().astype(self.dtype)
+    out = contract(
       "...f,fd->...d", jax.nn.silu(gate) * up, self.down, self.dtype
     )
+    if self.has_bias:
+      out += self.down_bias.get_value().astype(self.dtype)
+    return out
 
 
 class Block(nnx.Module):
   """One pre-norm layer: attention, then the MLP, each added to the stream."""
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-    self.attention_norm = RMSNorm(config)
+    self.attention_norm = RMSNorm(config, config.embed_dim, "embed")
     self.attention = Attention(config, rngs)
-    self.mlp_norm = RMSNorm(config)
+    self.mlp_norm = RMSNorm(config, config.embed_dim, "embed")
     self.mlp = Mlp(config, rngs)
 
   def __call__(
     self,
     x: jax.Array,
-    angles: tuple[jax.Array, jax.Array],
+    angles: Angles,
     attend: Attend,
   ) -> jax.Array:
     x = x + self.attention(self.attention_norm(x), angles, attend)

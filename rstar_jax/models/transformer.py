@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rstar_jax.config import ModelConfig
-from rstar_jax.models import layers
+from rstar_jax.models import layers, rotary
 
 Head = Literal["lm", "tanh", "logit"]
 
@@ -25,7 +25,7 @@ def score_weight(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
 
 
 class Transformer(nnx.Module):
-  """A causal decoder of the Qwen2 family.
+  """A causal decoder: Qwen2, Qwen3, Llama or Phi-3, as its config says.
 
   Attributes:
     config: a copy of the config that it was made with.
@@ -50,7 +50,7 @@ class Transformer(nnx.Module):
     self.layers = nnx.List(
       [layers.Block(config, rngs) for _ in range(config.num_layers)]
     )
-    self.norm = layers.RMSNorm(config)
+    self.norm = layers.RMSNorm(config, d, "embed")
     if head != "lm":
       self.score = score_weight(config, rngs)
     elif not config.tied_embeddings:
@@ -62,6 +62,7 @@ class Transformer(nnx.Module):
     positions: jax.Array,
     attend: AttendLayer,
     *,
+    spans: jax.Array | None = None,
     remat: bool = False,
   ) -> jax.Array:
     """Runs the layers with the caller's attention.
@@ -71,13 +72,14 @@ class Transformer(nnx.Module):
       positions: int32, broadcastable to tokens.
       attend: called once a layer with (layer, q [..., N, H], k and v
         [..., K, H]), q and k rotated; returns [..., N, H].
+      spans: tokens of the sequence that each is of; see `rotary.rotary`.
       remat: recompute each layer in the backward pass.
 
     Returns:
       [..., D] after the final norm, in config.dtype.
     """
     x = self.embedding.get_value()[tokens].astype(self.config.dtype)
-    angles = layers.rotary(positions, self.config)
+    angles = rotary.rotary(positions, self.config, spans)
     for index, block in enumerate(self.layers):
       run = functools.partial(
         block, angles=angles, attend=functools.partial(attend, index)
@@ -106,10 +108,9 @@ class Transformer(nnx.Module):
     Returns:
       [B, T, D] after the final norm, in config.dtype.
     """
-    length = tokens.shape[1]
     if positions is None:
-      positions = jnp.arange(length)[None]
-    mask = jnp.tril(jnp.ones((length, length), bool))[None]
+      positions = jnp.arange(tokens.shape[1])[None]
+    mask = layers.causal_mask(positions, self.config.sliding_window)
     if segment_ids is not None:
       seen = segment_ids[:, :, None] == segment_ids[:, None, :]
       if shared_segment is not None:
@@ -119,6 +120,8 @@ class Transformer(nnx.Module):
       tokens,
       positions,
       lambda _, q, k, v: layers.attend(q, k, v, mask),
+      # As `transformers` has it: the longest sequence of a row counts for all.
+      spans=jnp.max(positions, axis=-1, keepdims=True) + 1,
       remat=self.config.remat,
     )
 

@@ -184,7 +184,7 @@ class EngineTest(parameterized.TestCase):
     ids, _ = np.stack([PREFIXES[6]] * 2), None
 
     def run(stop_ids):
-      hidden, path = sampler.prefill(model(), ids, np.array([5, 0]))
+      hidden, path = sampler.prefill(model(), ids, np.array([5, 0]), STEP)
       return sampler.decode(
         model(),
         path,

@@ -12,6 +12,9 @@ from flax import nnx
 from rstar_jax.io import hf
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.testing import tiny_model
+from tests.parity import cases, compare
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
 
 def make(**overrides):
@@ -100,7 +103,7 @@ class HfTest(parameterized.TestCase):
     other = self.folder.parent / "other"
     hf.save_policy(hf.load_policy(self.folder), other)
     names = sorted(file.name for file in self.folder.iterdir())
-    self.assertEqual(names, ["config.json", "model.safetensors"])
+    self.assertEqual(names, ["README.md", "config.json", "model.safetensors"])
     for name in names:
       self.assertEqual(
         (self.folder / name).read_bytes(), (other / name).read_bytes()
@@ -125,48 +128,72 @@ class HfTest(parameterized.TestCase):
     safetensors.numpy.save_file(good | {name: turned}, file)
     with self.assertRaisesRegex(ValueError, "shape"):
       hf.load_policy(self.folder)
-    safetensors.numpy.save_file(good, file)
-    safetensors.numpy.save_file(
-      {name: good[name]}, self.folder / "2.safetensors"
-    )
-    with self.assertRaisesRegex(ValueError, "another file"):
-      hf.load_policy(self.folder)
 
-  def test_split_files_are_read(self):
-    model = make()
-    hf.save_policy(model, self.folder)
-    tensors = self.tensors()
-    (self.folder / "model.safetensors").unlink()
-    names = sorted(tensors)
-    for part, chosen in enumerate((names[:7], names[7:])):
-      safetensors.numpy.save_file(
-        {name: tensors[name] for name in chosen},
-        self.folder / f"model-{part + 1:05}-of-00002.safetensors",
-      )
+  def test_shards_are_written_and_read(self):
+    model = make(tied_embeddings=False)
+    hf.save_policy(model, self.folder, shard_bytes=20_000)
+    names = sorted(file.name for file in self.folder.glob("*.safetensors"))
+    self.assertGreater(len(names), 2)
     self.assert_same(model, hf.load_policy(self.folder))
 
-  @parameterized.parameters(
-    ("model_type", "gpt2", "known are"),
-    ("hidden_act", "gelu", "hidden_act"),
-    ("use_sliding_window", True, "use_sliding_window"),
-    ("rope_parameters", {"rope_type": "yarn"}, "rope_type"),
-  )
-  def test_config_that_is_not_ours_raises(self, field, value, message):
+  def test_tied_matrix_may_be_there_twice(self):
     hf.save_policy(make(), self.folder)
-    file = self.folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
-    with self.assertRaisesRegex(ValueError, message):
+    tensors = self.tensors()
+    twice = tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"]}
+    file = self.folder / "model.safetensors"
+    safetensors.numpy.save_file(twice, file)
+    hf.load_policy(self.folder)
+    twice["lm_head.weight"] = twice["lm_head.weight"] + 1
+    safetensors.numpy.save_file(twice, file)
+    with self.assertRaisesRegex(ValueError, "tie_word_embeddings"):
       hf.load_policy(self.folder)
 
-  def test_config_of_transformers_4(self):
-    hf.save_policy(make(rope_theta=1e6), self.folder)
+  def test_dtypes(self):
+    model = make(dtype="bfloat16", param_dtype="bfloat16")
+    hf.save_policy(model, self.folder)
+    own = hf.load_policy(self.folder, None)
+    self.assertEqual(own.config.param_dtype, "bfloat16")
+    mixed = hf.load_policy(self.folder, jnp.float32, compute_dtype=jnp.bfloat16)
+    self.assertEqual(mixed.config.param_dtype, "float32")
+    self.assertEqual(mixed.config.dtype, "bfloat16")
+    self.assertEqual(mixed.embedding.get_value().dtype, jnp.float32)
+
+  @parameterized.parameters(*cases.CASES)
+  def test_export_of_an_import_is_the_same_file(self, name):
+    source = GOLDEN / name
+    hf.save_policy(hf.load_policy(source, None), self.folder)
+    want = safetensors.numpy.load_file(source / "model.safetensors")
+    got = self.tensors()
+    self.assertEqual(want.keys(), got.keys())
+    for key in want:
+      np.testing.assert_array_equal(want[key], got[key])
+    self.assertEqual(hf.read_config(source)[0], hf.read_config(self.folder)[0])
+
+  def test_reward_model_of_others(self):
+    score = np.random.default_rng(0).normal(size=24).astype(np.float32)
+    compare.write_classifier(GOLDEN / "llama_bias", score, self.folder)
+    model = hf.load_reward_model(self.folder)
+    policy = hf.load_policy(GOLDEN / "llama_bias")
+    ids = np.arange(3, 17, dtype=np.int32)[None]
+    want = np.tanh(np.asarray(policy.hidden(ids)) @ score / 5)
+    np.testing.assert_allclose(model(ids), want, atol=1e-6)
+    with self.assertRaisesRegex(ValueError, "one label"):
+      hf.load_reward_model(GOLDEN / "llama_bias")
     file = self.folder / "config.json"
-    fields = json.loads(file.read_text())
-    for name in ("rope_parameters", "head_dim"):
-      del fields[name]
-    file.write_text(json.dumps(fields | {"rope_scaling": None}))
-    config, _ = hf.read_config(self.folder)
-    self.assertEqual((config.rope_theta, config.head_dim), (1e6, 4))
+    fields = json.loads(file.read_text()) | {"id2label": {"0": "a", "1": "b"}}
+    file.write_text(json.dumps(fields))
+    with self.assertRaisesRegex(ValueError, "one label"):
+      hf.load_reward_model(self.folder)
+
+  def test_names_that_lead_nowhere(self):
+    empty = pathlib.Path(self.create_tempdir().full_path)
+    with self.assertRaisesRegex(FileNotFoundError, "neither a config.json"):
+      hf.load_policy(empty)
+    (empty / "config.json").write_text("{}")
+    with self.assertRaisesRegex(FileNotFoundError, "no .safetensors"):
+      hf.load_policy(empty)
+    with self.assertRaisesRegex(ValueError, "there is no folder a/b/c"):
+      hf.load_policy("a/b/c")
 
   def test_wrong_heads_raise(self):
     policy = make()
@@ -174,7 +201,7 @@ class HfTest(parameterized.TestCase):
       hf.save_ppm(policy, self.folder)
     with self.assertRaisesRegex(ValueError, "no policy"):
       hf.save_policy(ppm_from_policy(policy, rngs=nnx.Rngs(0)), self.folder)
-    with self.assertRaisesRegex(ValueError, "qkv_bias"):
+    with self.assertRaisesRegex(ValueError, "Qwen2 model has qkv_bias=True"):
       hf.save_policy(make(qkv_bias=False), self.folder)
     hf.save_policy(policy, self.folder)
     with self.assertRaisesRegex(ValueError, "rstar_head"):

@@ -18,7 +18,11 @@ class CacheTest(absltest.TestCase):
     path_mask = np.arange(7) < lengths[:, None]
     own_mask = np.tril(np.ones((5, 5), bool))
     out = cache.attend_branches(
-      jnp.asarray(q), path, jnp.asarray(path_mask), own, jnp.asarray(own_mask)
+      jnp.asarray(q),
+      path,
+      jnp.asarray(path_mask[:, None]),
+      own,
+      jnp.asarray(own_mask),
     )
     for b in range(2):
       for c in range(3):
@@ -35,9 +39,15 @@ class CacheTest(absltest.TestCase):
 
   def test_mask_of_paths(self):
     rows = (jnp.zeros((3, 2, 5, 4)),)
-    path = cache.PathCache(rows, rows, jnp.array([5, 0, 2]))
+    lengths = jnp.array([5, 0, 2])
+    path = cache.PathCache(rows, rows, lengths, lengths)
     np.testing.assert_array_equal(
-      path.mask, [[1, 1, 1, 1, 1], [0, 0, 0, 0, 0], [1, 1, 0, 0, 0]]
+      path.mask(jnp.arange(2)),
+      [[[1, 1, 1, 1, 1]], [[0, 0, 0, 0, 0]], [[1, 1, 0, 0, 0]]],
+    )
+    # The step's tokens are at positions 5 and 7, and see four each.
+    np.testing.assert_array_equal(
+      path.mask(jnp.array([0, 2]), 4)[0], [[0, 0, 1, 1, 1], [0, 0, 0, 0, 1]]
     )
 
   def test_empty_candidates(self):

@@ -42,20 +42,27 @@ class LayersTest(absltest.TestCase):
         out[b], naive_attention(q[b], k[b], v[b], mask[b]), atol=2e-6
       )
 
-  def test_rotary_is_a_rotation_of_pairs_half_apart(self):
-    config = tiny_model(head_dim=6, rope_theta=100.0)
-    x = normal(0, 1, 2, 6)
-    out = layers.rotate(jnp.asarray(x), layers.rotary(jnp.array([11]), config))
-    for i in range(3):
-      angle = 11 * 100.0 ** (-2 * i / 6)
-      turned = (x[..., i] + 1j * x[..., i + 3]) * np.exp(1j * angle)
-      np.testing.assert_allclose(out[..., i], turned.real, atol=1e-5)
-      np.testing.assert_allclose(out[..., i + 3], turned.imag, atol=1e-5)
+  def test_causal_mask(self):
+    positions = jnp.array([[0, 1, 2, 1, 2]])
+    np.testing.assert_array_equal(
+      layers.causal_mask(positions)[0], np.tril(np.ones((5, 5)))
+    )
+    # A window counts positions: columns 3 and 4 go on after column 0.
+    np.testing.assert_array_equal(
+      layers.causal_mask(positions, 2)[0],
+      [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [0, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0],
+        [0, 1, 1, 1, 1],
+      ],
+    )
 
   def test_norm_and_mlp(self):
     config = tiny_model()
     x = normal(0, 5, config.embed_dim) * 3
-    norm = layers.RMSNorm(config)
+    norm = layers.RMSNorm(config, config.embed_dim, "embed")
     expected = x / np.sqrt((x**2).mean(-1, keepdims=True) + config.rms_eps)
     np.testing.assert_allclose(norm(jnp.asarray(x)), expected, rtol=1e-5)
     mlp = layers.Mlp(config, nnx.Rngs(0))
@@ -68,7 +75,7 @@ class LayersTest(absltest.TestCase):
 
   def test_norm_is_float32_inside_bfloat16(self):
     x = jnp.full((1, 24), 300.0, jnp.bfloat16)
-    out = layers.RMSNorm(tiny_model())(x)
+    out = layers.RMSNorm(tiny_model(), 24, "embed")(x)
     self.assertEqual(out.dtype, jnp.bfloat16)
     np.testing.assert_array_equal(out, jnp.ones_like(x))
 

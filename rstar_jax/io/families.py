@@ -1,0 +1,231 @@
+"""Names and layouts of weights on disk: one table a family, used both ways.
+
+Axes are letters: D embed, N heads, K key/value heads, H head, F mlp, V vocab,
+1 one. On disk, letters written together are one axis.
+"""
+
+import dataclasses
+import math
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from rstar_jax.config import ModelConfig
+
+Path = tuple[str | int, ...]
+Index = tuple[slice, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One of our parameters, and the tensor that holds it.
+
+  Rows of one name are parts of one tensor, one after the other on its first
+  axis. `{i}` is the layer.
+  """
+
+  name: str
+  disk: str
+  path: str
+  here: str
+
+
+def _layer(name: str, disk: str, path: str, here: str) -> Row:
+  return Row(f"model.layers.{{i}}.{name}", disk, f"layers.{{i}}.{path}", here)
+
+
+_COMMON = (
+  Row("model.embed_tokens.weight", "V D", "embedding", "V D"),
+  _layer("input_layernorm.weight", "D", "attention_norm.scale", "D"),
+  _layer("self_attn.o_proj.weight", "D NH", "attention.o", "N H D"),
+  _layer("post_attention_layernorm.weight", "D", "mlp_norm.scale", "D"),
+  _layer("mlp.down_proj.weight", "D F", "mlp.down", "F D"),
+  Row("model.norm.weight", "D", "norm.scale", "D"),
+  Row("lm_head.weight", "V D", "lm_head", "V D"),
+  Row("score.weight", "1 D", "score", "D"),
+)
+_SPLIT = (
+  _layer("self_attn.q_proj.weight", "NH D", "attention.q", "D N H"),
+  _layer("self_attn.k_proj.weight", "KH D", "attention.k", "D K H"),
+  _layer("self_attn.v_proj.weight", "KH D", "attention.v", "D K H"),
+  _layer("mlp.gate_proj.weight", "F D", "mlp.gate", "D F"),
+  _layer("mlp.up_proj.weight", "F D", "mlp.up", "D F"),
+)
+_FUSED = (
+  _layer("self_attn.qkv_proj.weight", "NH D", "attention.q", "D N H"),
+  _layer("self_attn.qkv_proj.weight", "KH D", "attention.k", "D K H"),
+  _layer("self_attn.qkv_proj.weight", "KH D", "attention.v", "D K H"),
+  _layer("mlp.gate_up_proj.weight", "F D", "mlp.gate", "D F"),
+  _layer("mlp.gate_up_proj.weight", "F D", "mlp.up", "D F"),
+)
+_QKV_BIAS = (
+  _layer("self_attn.q_proj.bias", "NH", "attention.q_bias", "N H"),
+  _layer("self_attn.k_proj.bias", "KH", "attention.k_bias", "K H"),
+  _layer("self_attn.v_proj.bias", "KH", "attention.v_bias", "K H"),
+)
+_O_BIAS = (_layer("self_attn.o_proj.bias", "D", "attention.o_bias", "D"),)
+_QK_NORM = (
+  _layer("self_attn.q_norm.weight", "H", "attention.q_norm.scale", "H"),
+  _layer("self_attn.k_norm.weight", "H", "attention.k_norm.scale", "H"),
+)
+_MLP_BIAS = (
+  _layer("mlp.gate_proj.bias", "F", "mlp.gate_bias", "F"),
+  _layer("mlp.up_proj.bias", "F", "mlp.up_bias", "F"),
+  _layer("mlp.down_proj.bias", "D", "mlp.down_bias", "D"),
+)
+
+# By the `model_type` of config.json. A model has those rows of its family whose
+# parameters its config gives it.
+FAMILIES = {
+  "qwen2": (*_COMMON, *_SPLIT, *_QKV_BIAS),
+  "qwen3": (*_COMMON, *_SPLIT, *_QKV_BIAS, *_O_BIAS, *_QK_NORM),
+  "llama": (*_COMMON, *_SPLIT, *_QKV_BIAS, *_O_BIAS, *_MLP_BIAS),
+  "phi3": (*_COMMON, *_FUSED),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """A parameter of one model, and where on disk it is.
+
+  Attributes:
+    name: of the tensor.
+    path: of the parameter.
+    row: how the two are laid out.
+    start: where the parameter begins on the tensor's first axis.
+  """
+
+  name: str
+  path: Path
+  row: Row
+  start: int
+
+
+def sizes_of(config: ModelConfig) -> dict[str, int]:
+  """Returns the size of each axis, by its letter."""
+  return {
+    "V": config.vocab_size,
+    "D": config.embed_dim,
+    "N": config.num_heads,
+    "K": config.num_kv_heads,
+    "H": config.head_dim,
+    "F": config.mlp_dim,
+    "1": 1,
+  }
+
+
+def entries(config: ModelConfig, paths: Collection[Path]) -> list[Entry]:
+  """Finds the tensor of each parameter.
+
+  Args:
+    config: names the family.
+    paths: of the model's parameters.
+
+  Returns:
+    One entry a parameter, parts of a tensor in order.
+
+  Raises:
+    ValueError: a parameter has no row, or more than one.
+  """
+  table, sizes = FAMILIES[config.family], sizes_of(config)
+  found: list[Entry] = []
+  ends: dict[str, int] = {}
+  seen: dict[Path, str] = {}
+  for row in table:
+    for i in range(config.num_layers) if "{i}" in row.path else (0,):
+      path = tuple(
+        int(part) if part.isdigit() else part
+        for part in row.path.format(i=i).split(".")
+      )
+      if path not in paths:
+        continue
+      name = row.name.format(i=i)
+      if path in seen:
+        raise ValueError(f"{path} is both {seen[path]} and {name}")
+      seen[path] = name
+      start = ends.get(name, 0)
+      ends[name] = start + _size(row.disk.split()[0], sizes)
+      found.append(Entry(name, path, row, start))
+  if missing := sorted(map(str, set(paths) - set(seen))):
+    raise ValueError(
+      f"family {config.family!r} has no tensor for the parameters {missing}"
+    )
+  return found
+
+
+def disk_shapes(
+  found: Collection[Entry], sizes: Mapping[str, int]
+) -> dict[str, tuple[int, ...]]:
+  """Returns the shape of each tensor of the entries."""
+  shapes = {}
+  for entry in found:
+    first, *rest = (_size(axis, sizes) for axis in entry.row.disk.split())
+    # The last part of a tensor ends where the tensor does.
+    shapes[entry.name] = (entry.start + first, *rest)
+  return shapes
+
+
+def disk_index(entry: Entry, index: Index, sizes: Mapping[str, int]) -> Index:
+  """Returns what must be read of a tensor for a block of the parameter.
+
+  Args:
+    entry: which parameter.
+    index: of the block, on our axes.
+    sizes: by `sizes_of`.
+
+  Returns:
+    Slices of the tensor's axes. Of letters written together the first is cut;
+    `from_disk` cuts the others.
+  """
+  bounds = _bounds(entry.row, index, sizes)
+  slices = []
+  for axis in entry.row.disk.split():
+    inner = _size(axis[1:], sizes)
+    low, high = bounds[axis[0]]
+    slices.append(slice(low * inner, high * inner))
+  first, *rest = slices
+  first = slice(first.start + entry.start, first.stop + entry.start)
+  return (first, *rest)
+
+
+def from_disk(
+  block: np.ndarray, entry: Entry, index: Index, sizes: Mapping[str, int]
+) -> np.ndarray:
+  """Returns what `disk_index` had read in our layout: the block at `index`."""
+  row, bounds = entry.row, _bounds(entry.row, index, sizes)
+  letters, shape, cuts = [], [], []
+  for axis in row.disk.split():
+    for place, letter in enumerate(axis):
+      low, high = bounds[letter]
+      letters.append(letter)
+      shape.append(sizes[letter] if place else high - low)
+      cuts.append(slice(low, high) if place else slice(None))
+  block = block.reshape(shape)[tuple(cuts)]
+  kept = row.here.split()
+  ones = tuple(i for i, letter in enumerate(letters) if letter not in kept)
+  letters = [letter for letter in letters if letter in kept]
+  return block.squeeze(ones).transpose([letters.index(x) for x in kept])
+
+
+def to_disk(
+  value: np.ndarray, row: Row, sizes: Mapping[str, int]
+) -> np.ndarray:
+  """Returns a parameter as its part of the tensor; inverse of `from_disk`."""
+  letters = row.disk.replace(" ", "").replace("1", "")
+  order = [row.here.split().index(letter) for letter in letters]
+  shape = [_size(axis, sizes) for axis in row.disk.split()]
+  return np.ascontiguousarray(value.transpose(order).reshape(shape))
+
+
+def _size(letters: str, sizes: Mapping[str, int]) -> int:
+  return math.prod(sizes[letter] for letter in letters)
+
+
+def _bounds(
+  row: Row, index: Index, sizes: Mapping[str, int]
+) -> dict[str, tuple[int, int]]:
+  bounds = {"1": (0, 1)}
+  for letter, part in zip(row.here.split(), index, strict=True):
+    low, high, _ = part.indices(sizes[letter])
+    bounds[letter] = low, high
+  return bounds

@@ -1,0 +1,167 @@
+"""Tensors of safetensors files: blocks read one by one, shards written."""
+
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+
+
+class Tensors(Protocol):
+  """Named tensors, read when they are asked for."""
+
+  def names(self) -> list[str]:
+    """Returns the names, sorted."""
+    ...
+
+  def shape(self, name: str) -> tuple[int, ...]: ...
+
+  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+    """Returns a block of a tensor, in the dtype that it is stored in."""
+    ...
+
+
+class SafetensorsFolder:
+  """The safetensors files of a folder, as `Tensors`.
+
+  Where there is an index the files that it names count, else model.safetensors,
+  else all that there are.
+  """
+
+  def __init__(self, folder: str | pathlib.Path):
+    """Reads the files' headers.
+
+    Raises:
+      FileNotFoundError: there is no such file, or the index names one that is
+        not there.
+      ValueError: a tensor is in two files, or a file is not whole.
+    """
+    folder = pathlib.Path(folder)
+    self._files: dict[str, pathlib.Path] = {}
+    for file in _files(folder):
+      try:
+        with safetensors.safe_open(file, framework="np") as opened:
+          names = list(opened.keys())
+      except safetensors.SafetensorError as error:
+        raise ValueError(
+          f"{file} cannot be read ({error}): copy it again"
+        ) from None
+      if twice := sorted(self._files.keys() & set(names)):
+        raise ValueError(f"{file}: {twice} are in another file of {folder} too")
+      self._files |= dict.fromkeys(names, file)
+
+  def names(self) -> list[str]:
+    return sorted(self._files)
+
+  def shape(self, name: str) -> tuple[int, ...]:
+    with safetensors.safe_open(self._files[name], framework="np") as opened:
+      return tuple(opened.get_slice(name).get_shape())
+
+  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+    # Opened anew each time: a file that stays mapped keeps in memory whatever
+    # was read of it, and that would be the whole model in the end.
+    with safetensors.safe_open(self._files[name], framework="np") as opened:
+      return opened.get_slice(name)[index]
+
+
+def write(
+  folder: pathlib.Path,
+  sizes: Mapping[str, int],
+  tensors: Iterable[tuple[str, np.ndarray]],
+  shard_bytes: int,
+) -> None:
+  """Writes tensors as one file, or as shards and an index.
+
+  The same tensors give the same bytes. A file is written under another name
+  and renamed when it is on the disk; model files of before are removed.
+
+  Args:
+    folder: exists.
+    sizes: bytes of each tensor, in the order of `tensors`.
+    tensors: names and values, made when they are asked for; no more than a
+      shard of them is in memory.
+    shard_bytes: most bytes of a shard, but for one that holds a single tensor.
+  """
+  shards = _shards(sizes, shard_bytes)
+  total = len(shards)
+  names = [f"model-{i + 1:05}-of-{total:05}.safetensors" for i in range(total)]
+  if total == 1:
+    names = [_SINGLE]
+  values = iter(tensors)
+  for file, shard in zip(names, shards, strict=True):
+    part = dict(itertools.islice(values, len(shard)))
+    partial = _partial(folder / file)
+    # transformers before version 5 insists on "format".
+    safetensors.numpy.save_file(part, partial, metadata={"format": "pt"})
+    _settle(partial, folder / file)
+  stale = {each.name for each in folder.glob("*.safetensors")} - set(names)
+  if total > 1:
+    index = {
+      "metadata": {"total_size": sum(sizes.values())},
+      "weight_map": {
+        name: file
+        for file, shard in zip(names, shards, strict=True)
+        for name in shard
+      },
+    }
+    text = json.dumps(index, indent=2, sort_keys=True) + "\n"
+    write_text(folder / INDEX, text)
+  elif (folder / INDEX).exists():
+    stale.add(INDEX)
+  for name in stale:
+    (folder / name).unlink()
+
+
+def write_text(file: pathlib.Path, text: str) -> None:
+  """Writes beside the file, then renames: a reader sees all of it or none."""
+  partial = _partial(file)
+  partial.write_text(text)
+  _settle(partial, file)
+
+
+def _partial(file: pathlib.Path) -> pathlib.Path:
+  return file.with_name(f"{file.name}.partial")
+
+
+def _settle(partial: pathlib.Path, file: pathlib.Path) -> None:
+  with partial.open("rb") as stream:
+    os.fsync(stream.fileno())
+  partial.rename(file)
+
+
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+  if (folder / INDEX).exists():
+    index = json.loads((folder / INDEX).read_text())
+    files = [
+      folder / name for name in sorted(set(index["weight_map"].values()))
+    ]
+  elif (folder / _SINGLE).exists():
+    files = [folder / _SINGLE]
+  else:
+    files = sorted(folder.glob("*.safetensors"))
+  if not files:
+    raise FileNotFoundError(f"{folder} has no .safetensors file")
+  for file in files:
+    if not file.exists():
+      raise FileNotFoundError(f"{folder / INDEX} names {file.name}: not there")
+  return files
+
+
+def _shards(sizes: Mapping[str, int], most: int) -> list[list[str]]:
+  shards: list[list[str]] = [[]]
+  room = most
+  for name, size in sizes.items():
+    if shards[-1] and size > room:
+      shards.append([])
+      room = most
+    shards[-1].append(name)
+    room -= size
+  return shards

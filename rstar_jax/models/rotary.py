@@ -1,0 +1,98 @@
+"""Rotary positions, and the ways in which their frequencies are stretched.
+
+Su et al. 2021 (RoFormer); Chen et al. 2023 (linear); Peng et al. 2023 (YaRN);
+Ding et al. 2024 (LongRoPE, Phi-3); Llama 3.1's. What they compute is held
+against `transformers` by golden files.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from rstar_jax.config import ModelConfig, RopeScaling
+
+# Cosines and sines, float32 [..., 1, R / 2] each; R is the rotated width.
+Angles = tuple[jax.Array, jax.Array]
+
+
+def rotary(
+  positions: jax.Array, config: ModelConfig, spans: jax.Array | None = None
+) -> Angles:
+  """Returns the cosines and sines of rotary positions.
+
+  Args:
+    positions: int32 [...].
+    config: gives H, the base of the frequencies and their scaling.
+    spans: int32, broadcastable to positions: tokens of the whole sequence that
+      a token belongs to. LongRoPE has one set of frequencies up to
+      `original_length` and another above; no other scaling asks.
+
+  Returns:
+    Two float32 arrays [..., 1, R / 2], to be shared by all layers.
+
+  Raises:
+    ValueError: the scaling needs spans and there are none.
+  """
+  dim = int(config.head_dim * config.rotary_share)
+  exponents = jnp.arange(0, dim, 2, jnp.float32) / dim
+  frequencies = config.rope_theta**-exponents
+  rope = config.rope
+  match rope.kind:
+    case "linear":
+      frequencies /= rope.factor
+    case "llama3":
+      frequencies = _llama3(frequencies, rope)
+    case "yarn":
+      frequencies = _yarn(frequencies, rope, dim, config.rope_theta)
+    case "longrope":
+      if spans is None:
+        raise ValueError("longrope needs the length of each sequence")
+      factors = jnp.where(
+        (spans > rope.original_length)[..., None],
+        jnp.asarray(rope.long_factor, jnp.float32),
+        jnp.asarray(rope.short_factor, jnp.float32),
+      )
+      frequencies = frequencies / factors
+  angles = positions[..., None].astype(jnp.float32) * frequencies
+  cos, sin = jnp.cos(angles)[..., None, :], jnp.sin(angles)[..., None, :]
+  if rope.attention_factor != 1:
+    cos, sin = cos * rope.attention_factor, sin * rope.attention_factor
+  return cos, sin
+
+
+def rotate(x: jax.Array, angles: Angles) -> jax.Array:
+  """Rotates the pairs (i, i + R/2) of x [..., heads, H]: HF's convention."""
+  cos, sin = angles
+  half = cos.shape[-1]
+  wide = x.astype(jnp.float32)
+  first, second = wide[..., :half], wide[..., half : 2 * half]
+  rotated = (first * cos - second * sin, second * cos + first * sin)
+  return jnp.concatenate([*rotated, wide[..., 2 * half :]], -1).astype(x.dtype)
+
+
+def _llama3(frequencies: jax.Array, rope: RopeScaling) -> jax.Array:
+  """Stretches the slow ones, keeps the fast ones, and blends in between."""
+  turns = rope.original_length * frequencies / (2 * math.pi)
+  low, high = rope.low_freq_factor, rope.high_freq_factor
+  kept = jnp.clip((turns - low) / (high - low), 0, 1)
+  return kept * frequencies + (1 - kept) * frequencies / rope.factor
+
+
+def _yarn(
+  frequencies: jax.Array, rope: RopeScaling, dim: int, theta: float
+) -> jax.Array:
+  """Does the same with a ramp that is linear in the index of the frequency."""
+
+  def index_of(turns: float) -> float:
+    wavelength = rope.original_length / turns / (2 * math.pi)
+    return dim * math.log(wavelength) / (2 * math.log(theta))
+
+  low, high = index_of(rope.beta_fast), index_of(rope.beta_slow)
+  if rope.truncate:
+    low, high = math.floor(low), math.ceil(high)
+  low, high = max(low, 0), min(high, dim - 1)
+  # Where both ends meet, the ramp is a step.
+  width = (high - low) or 1e-3
+  stretched = jnp.clip((jnp.arange(dim // 2) - low) / width, 0, 1)
+  return (1 - stretched) * frequencies + stretched * frequencies / rope.factor

@@ -1,0 +1,123 @@
+"""Our model against what `transformers` computed, whoever asks.
+
+The golden test asks with committed results, `make parity` with fresh ones.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from flax import nnx
+
+from rstar_jax.config import EngineConfig
+from rstar_jax.generate import sampler
+from rstar_jax.generate.engine import Engine
+from rstar_jax.io import hf
+from tests.parity import cases
+
+Expected = Mapping[str, np.ndarray]
+
+
+def logits(folder: pathlib.Path, expected: Expected, name: str) -> None:
+  """float32 logits agree within 1e-4."""
+  model = hf.load_policy(folder)
+  for length in cases.lengths(name):
+    out = _run(model, expected[f"ids_{length}"])
+    np.testing.assert_allclose(
+      out, expected[f"logits_{length}"], rtol=0, atol=1e-4
+    )
+
+
+def bfloat16(folder: pathlib.Path, expected: Expected, name: str) -> None:
+  """In bfloat16 we are as near to the float32 logits as `transformers` is."""
+  model = hf.load_policy(folder, jnp.bfloat16)
+  for length in cases.lengths(name):
+    exact = expected[f"logits_{length}"]
+    theirs = expected[f"bfloat16_{length}"] - exact
+    ours = _run(model, expected[f"ids_{length}"]) - exact
+    bound = 1.5 * np.sqrt(np.mean(theirs**2))
+    assert 0 < np.sqrt(np.mean(ours**2)) < bound, (ours.std(), theirs.std())
+
+
+def greedy(folder: pathlib.Path, expected: Expected, name: str) -> None:
+  """Greedy tokens are identical through prefill and cached decoding.
+
+  A second, shorter leaf and a second candidate share the call: padding and the
+  shared path must not change a token.
+  """
+  model = hf.load_policy(folder)
+  for i, (length, new) in enumerate(cases.greedy_sizes(name)):
+    prompt = expected[f"prompt_{i}"]
+    config = EngineConfig(
+      temperature=0.0, prefix_buckets=(length + 5,), leaf_buckets=(3,)
+    )
+    engine = Engine(model, config, stop_ids=(), max_new_tokens=new, pad_id=0)
+    rows = engine.expand(
+      [prompt[: length // 2], prompt], np.zeros((2, 2), np.uint32)
+    )
+    for generated in rows[1]:
+      np.testing.assert_array_equal(
+        generated.token_ids, expected[f"greedy_{i}"]
+      )
+
+
+def values(
+  folder: pathlib.Path, expected: Expected, name: str, ppm_folder: pathlib.Path
+) -> None:
+  """PPM values agree within 1e-5, run as a step of a path.
+
+  Args:
+    folder: of the policy.
+    expected: results.
+    name: of the case.
+    ppm_folder: gets the same trunk with the scalar head of the results.
+  """
+  write_classifier(folder, expected["score"], ppm_folder)
+  model = hf.load_reward_model(ppm_folder)
+  for length in cases.lengths(name):
+    ids = expected[f"ids_{length}"]
+    wanted = np.tanh(expected[f"raw_{length}"] / 5)
+    np.testing.assert_allclose(
+      _extended(model, ids, length - 5), wanted, rtol=0, atol=1e-5
+    )
+
+
+def write_classifier(
+  folder: pathlib.Path, score: np.ndarray, output: pathlib.Path
+) -> None:
+  """Writes a policy's trunk with a scalar head, as a sequence classifier."""
+  output.mkdir(parents=True, exist_ok=True)
+  tensors = safetensors.numpy.load_file(folder / "model.safetensors")
+  tensors.pop("lm_head.weight", None)
+  tensors["score.weight"] = score[None]
+  safetensors.numpy.save_file(tensors, output / "model.safetensors")
+  fields = json.loads((folder / "config.json").read_text())
+  kind = fields["architectures"][0].removesuffix("ForCausalLM")
+  fields["architectures"] = [f"{kind}ForSequenceClassification"]
+  fields["id2label"] = {"0": "LABEL_0"}
+  (output / "config.json").write_text(json.dumps(fields))
+
+
+def _run(model, ids: np.ndarray) -> np.ndarray:
+  graphdef, params = nnx.split(model)
+  run = jax.jit(lambda p, ids: nnx.merge(graphdef, p)(ids))
+  return np.asarray(run(params, ids))
+
+
+def _extended(model, ids: np.ndarray, length: int) -> np.ndarray:
+  """Returns the last values [B], the first `length` tokens run as a path."""
+  graphdef, params = nnx.split(model)
+
+  @jax.jit
+  def run(params, ids):
+    model = nnx.merge(graphdef, params)
+    lengths = jnp.full(len(ids), length)
+    step = ids[:, None, length:]
+    _, path = sampler.prefill(model, ids[:, :length], lengths, step.shape[-1])
+    return model.values(sampler.extend(model, path, step))[:, 0, -1]
+
+  return np.asarray(run(params, ids))

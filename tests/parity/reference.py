@@ -1,0 +1,95 @@
+"""What `transformers` computes with a tiny model; needs torch.
+
+python -m tests.parity.reference      # writes tests/golden anew
+"""
+
+import json
+import pathlib
+
+import numpy as np
+import torch
+import transformers
+
+from tests.parity import cases
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+
+
+def write_checkpoint(folder: pathlib.Path, name: str, seed: int) -> None:
+  """Writes a random model of a case as `transformers` writes it."""
+  fields = dict(cases.CASES[name])
+  config = transformers.AutoConfig.for_model(fields.pop("model_type"), **fields)
+  torch.manual_seed(seed)
+  model = transformers.AutoModelForCausalLM.from_config(config)
+  with torch.no_grad():
+    for key, value in model.named_parameters():
+      if value.ndim == 1:
+        # Biases of 0 and scales of 1 would hide a swap of two.
+        value.copy_(0.3 * torch.randn_like(value) + ("norm" in key))
+  model.save_pretrained(folder)
+  # It says which version of the library wrote it, and how a model is sampled.
+  for file in folder.glob("generation_config.json"):
+    file.unlink()
+  file = folder / "config.json"
+  said = json.loads(file.read_text())
+  del said["transformers_version"]
+  file.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n")
+
+
+def expected(
+  folder: pathlib.Path, name: str, seed: int
+) -> dict[str, np.ndarray]:
+  """Runs a checkpoint of a case.
+
+  Returns:
+    "ids_T" int32 [2, T], "logits_T" and "bfloat16_T" float32 [2, T, V] for each
+    length T; "prompt_i" and "greedy_i" int32; and, with the scalar head
+    "score" [D] in the place of the LM head, "raw_T" float32 [2].
+  """
+  rng = np.random.default_rng(seed)
+  found: dict[str, np.ndarray] = {}
+  auto = transformers.AutoModelForCausalLM
+  # Eager attention: the plainest of the library's own.
+  options = {"attn_implementation": "eager"}
+  model = auto.from_pretrained(folder, **options).eval()
+  rounded = auto.from_pretrained(folder, dtype=torch.bfloat16, **options).eval()
+  scored = transformers.AutoModelForSequenceClassification.from_pretrained(
+    folder, num_labels=1, **options
+  ).eval()
+  config = model.config
+  score = 0.2 * rng.standard_normal(config.hidden_size, np.float32)
+  found["score"] = score
+  with torch.no_grad():
+    scored.score.weight.copy_(torch.tensor(score)[None])
+    for length in cases.lengths(name):
+      ids = rng.integers(1, config.vocab_size, (2, length), np.int32)
+      batch = torch.tensor(ids, dtype=torch.long)
+      found[f"ids_{length}"] = ids
+      found[f"logits_{length}"] = model(batch).logits.numpy()
+      found[f"bfloat16_{length}"] = rounded(batch).logits.float().numpy()
+      found[f"raw_{length}"] = scored(batch).logits[:, 0].numpy()
+    for i, (length, new) in enumerate(cases.greedy_sizes(name)):
+      prompt = rng.integers(1, config.vocab_size, length, np.int32)
+      out = model.generate(
+        torch.tensor(prompt, dtype=torch.long)[None],
+        max_new_tokens=new,
+        min_new_tokens=new,
+        do_sample=False,
+      )
+      found[f"prompt_{i}"] = prompt
+      found[f"greedy_{i}"] = out[0, length:].numpy().astype(np.int32)
+  return found
+
+
+def main() -> None:
+  transformers.logging.set_verbosity_error()
+  transformers.logging.disable_progress_bar()
+  for seed, name in enumerate(cases.CASES):
+    folder = GOLDEN / name
+    write_checkpoint(folder, name, seed)
+    np.savez_compressed(folder / "expected.npz", **expected(folder, name, seed))
+    print(name)
+
+
+if __name__ == "__main__":
+  main()
