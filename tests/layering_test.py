@@ -46,6 +46,7 @@ LAYERS = {
   "io.records": 1,
   "io.checkpoints": 1,
   "io.metrics": 1,
+  "io.gguf_metadata": 1,
   "config_flag": 2,
   "evaluate": 2,
   "text.tokenizer": 2,
@@ -62,6 +63,7 @@ LAYERS = {
   "data.trajectories": 2,
   "models.layers": 2,
   "train.loop": 2,
+  "io.gguf": 2,
   "verify.sandbox": 3,
   "verify.grader": 3,
   "search.mcts": 3,
@@ -98,6 +100,7 @@ DEVICE = ("models", "generate", "train")
 ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "mctx", "chex")
 # What only these modules may import.
 ONLY_IN = {
+  "gguf": ("io.gguf",),
   "orbax": ("io.checkpoints",),
   "transformers": ("text.tokenizer", "io.hf"),
 }
