@@ -51,6 +51,7 @@ LAYERS = {
   "evaluate": 2,
   "text.tokenizer": 2,
   "text.train_tokenizer": 2,
+  "text.gguf_tokenizer": 2,
   "text.prompts": 2,
   "verify.process": 2,
   "verify.zygote": 2,
