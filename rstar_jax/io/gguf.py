@@ -93,8 +93,8 @@ class GgufFile:
 
     Args:
       name: one of `names`.
-      index: one slice an axis, None for all of it. Only the rows that it asks
-        for are read and dequantised.
+      index: one slice an axis, none of them empty; None for all of it. Only
+        the rows that it asks for are read and dequantised.
 
     Returns:
       float32, of the shape that `index` cuts; it may be a read-only view of
