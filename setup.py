@@ -35,6 +35,8 @@ REQUIRED = [
 ]
 
 EXTRAS = {
+  # Reads GGUF files; numpy, PyYAML, requests and tqdm come with it.
+  "gguf": ["gguf>=0.19"],
   # ruff's formatting may change with its minor version.
   "test": ["chex", "hypothesis", "mctx", "ruff>=0.17,<0.18"],
   "tpu": ["jax[tpu]>=0.10"],

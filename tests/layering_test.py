@@ -49,10 +49,12 @@ LAYERS = {
   "io.records": 1,
   "io.checkpoints": 1,
   "io.metrics": 1,
+  "io.gguf_metadata": 1,
   "config_flag": 2,
   "evaluate": 2,
   "text.tokenizer": 2,
   "text.train_tokenizer": 2,
+  "text.gguf_tokenizer": 2,
   "text.prompts": 2,
   "verify.process": 2,
   "verify.zygote": 2,
@@ -66,6 +68,7 @@ LAYERS = {
   "models.layers": 2,
   "train.loop": 2,
   "io.hf_config": 2,
+  "io.gguf": 2,
   "verify.sandbox": 3,
   "verify.grader": 3,
   "search.mcts": 3,
@@ -103,6 +106,7 @@ DEVICE = ("models", "generate", "train")
 ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "mctx", "chex")
 # What only these modules may import.
 ONLY_IN = {
+  "gguf": ("io.gguf",),
   "orbax": ("io.checkpoints",),
   "transformers": ("text.tokenizer", "io.hf"),
 }

@@ -1,0 +1,202 @@
+"""The metadata of a GGUF file: its values, and config.json made of them."""
+
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+# By `general.architecture` of the file, which is `model_type` too.
+ARCHITECTURES = {
+  "llama": "LlamaForCausalLM",
+  "phi3": "Phi3ForCausalLM",
+  "qwen2": "Qwen2ForCausalLM",
+  "qwen3": "Qwen3ForCausalLM",
+}
+
+# Tensors that hold no weights but numbers of the rotary embedding.
+LLAMA3 = "rope_freqs.weight"
+SHORT = "rope_factors_short.weight"
+LONG = "rope_factors_long.weight"
+
+
+class Metadata:
+  """Keys and values of a file.
+
+  Attributes:
+    path: of the file, for messages.
+    architecture: one of `ARCHITECTURES`.
+  """
+
+  def __init__(self, reader, path: pathlib.Path):
+    """Takes the `GGUFReader` of a file.
+
+    Raises:
+      ValueError: the model is not of one of `ARCHITECTURES`.
+    """
+    self._reader = reader
+    self.path = path
+    self.architecture = self.need("general.architecture")
+    if self.architecture not in ARCHITECTURES:
+      raise ValueError(
+        f"{path}: general.architecture={self.architecture!r}; known are "
+        f"{sorted(ARCHITECTURES)}"
+      )
+
+  def value(self, key: str, default: Any = None) -> Any:
+    """Returns a value: a scalar, a string or a list.
+
+    Args:
+      key: as in the file; one that starts with a dot belongs to the
+        architecture.
+      default: what to return if the file lacks the key.
+    """
+    field = self._reader.get_field(self._full(key))
+    if field is None:
+      return default
+    value = field.contents()
+    # Floats are stored in 32 bits: 1e-05, not 9.999999747378752e-06.
+    return float(str(np.float32(value))) if isinstance(value, float) else value
+
+  def need(self, key: str) -> Any:
+    """Returns a value that must be there, and be no list.
+
+    Raises:
+      ValueError: the file lacks the key, or has a list there.
+    """
+    value = self.value(key)
+    if value is None or isinstance(value, list):
+      raise ValueError(
+        f"{self.path}: {self._full(key)}={value}, which must be one value"
+      )
+    return value
+
+  def _full(self, key: str) -> str:
+    return self.architecture + key if key.startswith(".") else key
+
+
+def config_fields(
+  metadata: Metadata,
+  shapes: Mapping[str, tuple[int, ...]],
+  tables: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+  """Returns what config.json of the same model would hold.
+
+  Args:
+    metadata: of the file.
+    shapes: of the weights, by their Hugging Face names.
+    tables: those of `LLAMA3`, `SHORT` and `LONG` that the file has.
+
+  Raises:
+    ValueError: a value is missing, or `transformers` has no field for it.
+  """
+  heads = metadata.need(".attention.head_count")
+  first = "model.layers.0."
+  # The surest source of a size is a tensor that has it.
+  head_dim = shapes[f"{first}self_attn.o_proj.weight"][1] // heads
+  rope = _rope(metadata, head_dim, tables)
+  fields = {
+    "architectures": [ARCHITECTURES[metadata.architecture]],
+    "model_type": metadata.architecture,
+    "vocab_size": shapes["model.embed_tokens.weight"][0],
+    "hidden_size": metadata.need(".embedding_length"),
+    "intermediate_size": metadata.need(".feed_forward_length"),
+    "num_hidden_layers": metadata.need(".block_count"),
+    "num_attention_heads": heads,
+    "num_key_value_heads": metadata.value(".attention.head_count_kv", heads),
+    "head_dim": head_dim,
+    "hidden_act": "silu",
+    "rms_norm_eps": metadata.need(".attention.layer_norm_rms_epsilon"),
+    "rope_theta": rope["rope_theta"],
+    "rope_parameters": rope,
+    "max_position_embeddings": metadata.need(".context_length"),
+    # 0 in files of models that have none.
+    "sliding_window": metadata.value(".attention.sliding_window") or None,
+    "use_sliding_window": False,
+    "tie_word_embeddings": "lm_head.weight" not in shapes,
+    "attention_bias": f"{first}self_attn.q_proj.bias" in shapes,
+    "mlp_bias": f"{first}mlp.up_proj.bias" in shapes,
+    "bos_token_id": metadata.value("tokenizer.ggml.bos_token_id"),
+    "eos_token_id": metadata.value("tokenizer.ggml.eos_token_id"),
+    "pad_token_id": metadata.value("tokenizer.ggml.padding_token_id"),
+  }
+  # Phi3Config has a field of that name, and prefers it to the dict's.
+  length = "original_max_position_embeddings"
+  return fields | ({length: rope[length]} if length in rope else {})
+
+
+def _rope(
+  metadata: Metadata, head_dim: int, tables: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+  rope = {"rope_theta": metadata.value(".rope.freq_base", 10_000.0)}
+  rotated = metadata.value(".rope.dimension_count", head_dim)
+  if rotated != head_dim:
+    if metadata.architecture != "phi3":
+      raise ValueError(
+        f"{metadata.path}: rope.dimension_count={rotated}; only phi3 rotates "
+        f"a part of a head, which here is of {head_dim}"
+      )
+    rope["partial_rotary_factor"] = rotated / head_dim
+  if LLAMA3 in tables:
+    found = llama3_rope(tables[LLAMA3], rope["rope_theta"], head_dim)
+    if found is None:
+      raise ValueError(f"{metadata.path}: {LLAMA3} is not that of Llama 3")
+    return rope | found
+  if LONG in tables:
+    return rope | {
+      "rope_type": "longrope",
+      "long_factor": tables[LONG].tolist(),
+      "short_factor": tables[SHORT].tolist(),
+      "original_max_position_embeddings": metadata.need(
+        ".rope.scaling.original_context_length"
+      ),
+    }
+  kind = metadata.value(".rope.scaling.type", "none")
+  if kind == "none":
+    return rope | {"rope_type": "default"}
+  if kind == "linear":
+    factor = metadata.need(".rope.scaling.factor")
+    return rope | {"rope_type": "linear", "factor": factor}
+  raise ValueError(
+    f"{metadata.path}: rope.scaling.type={kind!r}; known are 'none' and "
+    "'linear'"
+  )
+
+
+def llama3_rope(
+  divisors: np.ndarray, theta: float, head_dim: int
+) -> dict[str, Any] | None:
+  """Returns the scaling that Llama 3's table of divisors comes from.
+
+  A frequency that turns more than 4 times within the 8192 positions of the
+  first training is kept, one that turns less than once is divided by `factor`,
+  and between the two the inverse of the divisor is interpolated. Llama 3.1 to
+  3.3 share those three numbers, so that only the factor is to be found.
+
+  Args:
+    divisors: of each frequency, (H / 2,).
+    theta: base of the frequencies.
+    head_dim: H.
+
+  Returns:
+    Fields of rope_parameters, None if the divisors are not of this form.
+  """
+  low, high, length = 1.0, 4.0, 8192
+  factor = float(divisors.max())
+  frequencies = theta ** -(np.arange(0, head_dim, 2) / head_dim)
+  turns = length * frequencies / (2 * math.pi)
+  kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
+  expected = 1.0 / (kept + (1.0 - kept) / factor)
+  # The file's are float32, of powers that another library took.
+  if expected.shape != divisors.shape or not np.allclose(
+    divisors, expected, rtol=1e-4
+  ):
+    return None
+  return {
+    "rope_type": "llama3",
+    "factor": factor,
+    "low_freq_factor": low,
+    "high_freq_factor": high,
+    "original_max_position_embeddings": length,
+  }
