@@ -220,6 +220,41 @@ class EngineConfig:
 
 
 @dataclasses.dataclass(kw_only=True)
+class RemoteConfig:
+  """A larger model behind a server, to make the first round's data with.
+
+  Round 1 of the paper: a 236B model, 8 rollouts of 5 candidates at 0.7.
+  """
+
+  # Base of an OpenAI-compatible server, e.g. "http://localhost:8000/v1"; what
+  # is asked is URL/completions. Empty: the base model makes round 1 too.
+  url: str = ""
+  # The model's name on that server.
+  model: str = ""
+  # Name of the environment variable that holds the API key; empty: no key.
+  api_key_env: str = ""
+  # Samples of one request; 1 where the server gives one only (llama.cpp's and
+  # transformers' do).
+  samples_per_request: int = 5
+  # Most requests that wait for an answer at once.
+  in_flight: int = 64
+  # A request without an answer for this many seconds is asked again.
+  timeout_seconds: float = 600.0
+  # A request that keeps failing is asked again for this many seconds.
+  patience_seconds: float = 900.0
+  # Softmax temperature; 0 is greedy.
+  temperature: float = 0.7
+  # Keep the likeliest tokens that sum to p; 1 keeps all.
+  top_p: float = 1.0
+  # Longest step, in the server's tokens.
+  max_tokens: int = 512
+  # More fields of each request, as a JSON object: what a server can give beyond
+  # the text (vLLM: return_token_ids), or wants to be told (transformers takes
+  # do_sample from generation_config, a string that is JSON itself).
+  extra: str = '{"logprobs": 0}'
+
+
+@dataclasses.dataclass(kw_only=True)
 class TrainConfig:
   """Training of the policy (SFT) or of the PPM."""
 
@@ -339,6 +374,8 @@ class Config:
   search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
   # Generation, in the rounds and in evaluation.
   engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
+  # Who searches in round 1 in the base model's place, if anyone.
+  remote: RemoteConfig = dataclasses.field(default_factory=RemoteConfig)
   # Execution of the policy's code.
   sandbox: SandboxConfig = dataclasses.field(default_factory=SandboxConfig)
   # Comparison of answers with the gold ones.

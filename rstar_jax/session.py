@@ -17,7 +17,9 @@ from rstar_jax.config import Config, EngineConfig
 from rstar_jax.generate.engine import Engine
 from rstar_jax.generate.policy import Policy
 from rstar_jax.generate.ppm import Scorer
+from rstar_jax.generate.remote import Remote
 from rstar_jax.io import hf, metrics, records
+from rstar_jax.io.journal import Journal
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.mcts import Calls
 from rstar_jax.search.tree import Tree
@@ -181,6 +183,32 @@ class Device:
     return {
       "seconds": seconds,
       "device_idle_share": 1 - busy / seconds,
+      "generated_tokens_per_second": generated / seconds,
+    }
+
+
+class RemoteDevice:
+  """The callables of a larger model behind a server; loads no model here."""
+
+  def __init__(self, context: Context, journal: pathlib.Path):
+    self._context = context
+    self._remote = Remote(context.config.remote, Journal(journal))
+    self._began = time.perf_counter()
+
+  def steps(self) -> Calls:
+    """Returns callables whose `expand` writes one step."""
+    return Calls(
+      expand=self._remote,
+      verify=self._context.sandbox.run,
+      grade=self._context.grader.grade,
+    )
+
+  def usage(self) -> dict[str, float]:
+    """Returns the seconds so far, and the server's speed in them."""
+    seconds = time.perf_counter() - self._began
+    generated = self._remote.generated_tokens
+    return {
+      "seconds": seconds,
       "generated_tokens_per_second": generated / seconds,
     }
 

@@ -4,10 +4,10 @@ A stage turns finished folders into a new one, whose manifest is written last.
 One whose manifest is there is not run again; one that was killed goes on from
 its last whole shard or checkpoint.
 
-Round k searches with the policy of round k - 1 (round 0 is the base model) and,
-where it is annotated by one, the PPM of round k - 1; it trains the policy of
-round k from the *base model* and the PPM of round k from that policy (paper
-section 3.4, A.1).
+Round k searches with the policy of round k - 1 (round 0 is the base model, or
+the larger one at `remote.url`) and, where it is annotated by one, the PPM of
+round k - 1; it trains the policy of round k from the *base model* and the PPM
+of round k from that policy (paper section 3.4, A.1).
 """
 
 import dataclasses
@@ -27,7 +27,14 @@ from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.mcts import Calls
 from rstar_jax.search.tree import Tree
-from rstar_jax.session import Context, Device, read_rows, read_trees, shards
+from rstar_jax.session import (
+  Context,
+  Device,
+  RemoteDevice,
+  read_rows,
+  read_trees,
+  shards,
+)
 from rstar_jax.train import ppm as ppm_lib
 from rstar_jax.train import sft
 from rstar_jax.types import Problem
@@ -42,12 +49,17 @@ def rollout(context: Context, round_: int) -> None:
   folder = context.folder(round_, "trees")
   if records.read_manifest(folder) is not None:
     return
-  uses_ppm = spec.annotation == "ppm"
-  device = Device(
-    context,
-    context.policy(round_ - 1),
-    context.finished(round_ - 1, "ppm") if uses_ppm else None,
-  )
+  device: Device | RemoteDevice
+  if round_ == 1 and config.remote.url:
+    journal = context.folder(round_, "requests.jsonl")
+    device = RemoteDevice(context, journal)
+  else:
+    uses_ppm = spec.annotation == "ppm"
+    device = Device(
+      context,
+      context.policy(round_ - 1),
+      context.finished(round_ - 1, "ppm") if uses_ppm else None,
+    )
   search_config = dataclasses.replace(
     config.search,
     rollouts=spec.rollouts,

@@ -5,6 +5,7 @@ names the field, its value and what would be right.
 """
 
 import dataclasses
+import json
 import operator
 import typing
 
@@ -30,6 +31,10 @@ _POSITIVE = (
   "grader.seconds",
   "engine.max_step_tokens",
   "engine.max_block_tokens",
+  "remote.samples_per_request",
+  "remote.in_flight",
+  "remote.timeout_seconds",
+  "remote.max_tokens",
   "extract.rounds",
   "extract.sft_per_problem",
   "extract.positives",
@@ -45,6 +50,8 @@ _NOT_NEGATIVE = (
   "eval.search.c",
   "engine.temperature",
   "engine.top_k",
+  "remote.patience_seconds",
+  "remote.temperature",
   "extract.min_margin",
   "extract.max_pairs_per_problem",
 )
@@ -68,6 +75,7 @@ def validate(config: config_lib.Config) -> None:
     _check(value >= 0, f"config.{name}={value} must not be below 0")
   _check_rounds(config)
   _check_engine(config.engine)
+  _check_remote(config.remote)
   for name in ("sft", "ppm"):
     train = getattr(config, name)
     _check(
@@ -147,10 +155,7 @@ def _check_rounds(config: config_lib.Config) -> None:
 
 
 def _check_engine(engine: config_lib.EngineConfig) -> None:
-  _check(
-    0 < engine.top_p <= 1,
-    f"config.engine.top_p={engine.top_p} must be above 0 and at most 1",
-  )
+  _check_top_p("engine", engine.top_p)
   for name, buckets in vars(engine).items():
     if not name.endswith("_buckets"):
       continue
@@ -160,6 +165,35 @@ def _check_engine(engine: config_lib.EngineConfig) -> None:
       and list(buckets) == sorted(set(buckets)),
       f"config.engine.{name}={buckets} must be above 0 and increase",
     )
+
+
+def _check_remote(remote: config_lib.RemoteConfig) -> None:
+  _check_top_p("remote", remote.top_p)
+  try:
+    extra = json.loads(remote.extra or "{}")
+  except json.JSONDecodeError:
+    extra = None
+  _check(
+    isinstance(extra, dict),
+    f"config.remote.extra={remote.extra!r} must be a JSON object",
+  )
+  if not remote.url:
+    return
+  _check(
+    remote.url.startswith(("http://", "https://")),
+    f"config.remote.url={remote.url!r} must start with http:// or https://",
+  )
+  _check(
+    remote.model != "",
+    f"config.remote.model is empty: name one that {remote.url}/models lists",
+  )
+
+
+def _check_top_p(name: str, top_p: float) -> None:
+  _check(
+    0 < top_p <= 1,
+    f"config.{name}.top_p={top_p} must be above 0 and at most 1",
+  )
 
 
 def _check(condition: bool, message: str) -> None:

@@ -97,6 +97,11 @@ class PaperTest(absltest.TestCase):
     )
     self.assertEqual(rounds[-1].extra_rollouts, (64, 128))
 
+  def test_round_1_by_a_larger_model(self):
+    remote, first = config_lib.Config().remote, config_lib.Config().rounds[0]
+    self.assertEqual((remote.url, remote.temperature), ("", 0.7))
+    self.assertEqual(remote.samples_per_request, first.candidates)
+
   def test_training(self):
     config = config_lib.Config()
     self.assertEqual((config.sft.epochs, config.ppm.epochs), (2, 1))

@@ -13,6 +13,7 @@ from rstar_jax.io import records
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from tests import tiny_run
+from tests.generate import scripted_server
 from tests.stages_test import ANSWERS, StagesCase, contents, finish, flip
 
 # So many ways that no tree is ever exhausted.
@@ -82,6 +83,56 @@ class RolloutTest(StagesCase):
     pairs = list(zip(trees[::2], trees[1::2], strict=True))
     self.assertTrue(all(a.problem == b.problem for a, b in pairs))
     self.assertTrue(any(a.to_json() != b.to_json() for a, b in pairs))
+
+
+class LargerModelTest(StagesCase):
+  """Round 1 by a model behind a server, which here plays the same toy."""
+
+  def remote_context(self, name="remote") -> session.Context:
+    url = self.server.url
+    context = self.context(
+      name,
+      remote=config_lib.RemoteConfig(
+        url=url, model=scripted_server.MODEL, samples_per_request=1
+      ),
+    )
+    context.sandbox = mock.Mock(run=testing.run_trusted)
+    context.grader = mock.Mock(grade=testing.grade_equal)
+    return context
+
+  def setUp(self):
+    super().setUp()
+    self.server = scripted_server.Server(self.folder)
+    self.addCleanup(self.server.kill)
+
+  def test_makes_round_1_and_no_other(self):
+    local, context = self.context("local"), self.remote_context()
+    for each in (local, context):
+      stages.rollout(each, 1)
+      stages.extract(each, 1)
+    # Only the local one had a model of ours.
+    self.assertEqual(self.device.made, [(session.BASE_MODEL, None)])
+    for name in ("trees", "sft", "pairs"):
+      self.assertEqual(
+        contents(context.folder(1, name)), contents(local.folder(1, name))
+      )
+    finish(context, 1, "policy", "ppm")
+    asked = len(self.server.seen()["bodies"])
+    stages.rollout(context, 2)
+    self.assertLen(self.device.made, 2)
+    self.assertLen(self.server.seen()["bodies"], asked)
+
+  def test_what_is_lost_is_made_again_without_asking(self):
+    self.server.tell(fickle=True)
+    context = self.remote_context()
+    stages.rollout(context, 1)
+    folder = context.folder(1, "trees")
+    before = contents(folder)
+    asked = len(self.server.seen()["bodies"])
+    flip(folder / "shard-00001-of-00003.jsonl")
+    stages.rollout(context, 1)
+    self.assertEqual(contents(folder), before)
+    self.assertLen(self.server.seen()["bodies"], asked)
 
 
 class HardProblemsTest(StagesCase):

@@ -31,6 +31,14 @@ class ValidateTest(parameterized.TestCase):
     ("engine.leaf_buckets", (0, 8)),
     ("engine.prefix_buckets", (64, 32)),
     ("engine.prefix_buckets", (32, 32)),
+    ("remote.url", "localhost:8000/v1"),
+    ("remote.in_flight", 0),
+    ("remote.samples_per_request", 0),
+    ("remote.patience_seconds", -1.0),
+    ("remote.temperature", -0.1),
+    ("remote.top_p", 0.0),
+    ("remote.extra", "[1]"),
+    ("remote.extra", "{n: 1}"),
     ("sft.accumulate", 3),
     ("sft.accumulate", 0),
     ("ppm.learning_rate", 0.0),
@@ -90,6 +98,14 @@ class ValidateTest(parameterized.TestCase):
     config.eval.more = (dataclasses.replace(config.eval.data, seed=7),)
     with self.assertRaisesRegex(ValueError, r"^config\.eval has \S+ 2 times"):
       validation.validate(config)
+
+  def test_a_server_needs_the_name_of_a_model(self):
+    config = valid()
+    config.remote.url = "http://localhost:8000/v1"
+    with self.assertRaisesRegex(ValueError, r"^config\.remote\.model is empty"):
+      validation.validate(config)
+    config.remote.model = "m"
+    validation.validate(config)
 
   def test_an_int_is_a_float(self):
     config = valid()

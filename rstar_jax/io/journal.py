@@ -1,0 +1,87 @@
+"""A journal of answers that were paid for: JSON lines, appended.
+
+What a later run would have to buy again is on the disk as soon as it is there.
+A process killed while it wrote leaves half a line at the end, which the next
+one drops.
+"""
+
+import json
+import pathlib
+import threading
+from typing import Any
+
+
+class Journal:
+  """Answers by key; threads of one process may share it."""
+
+  def __init__(self, path: pathlib.Path):
+    """Reads the keys of the file, if there is one.
+
+    Args:
+      path: the file; it and its folder are made by the first `put`.
+
+    Raises:
+      ValueError: a whole line is no entry.
+    """
+    self._path = path
+    self._lock = threading.Lock()
+    self._places: dict[str, int] = {}
+    self._end = 0
+    if not path.exists():
+      return
+    with path.open("rb") as file:
+      for number, line in enumerate(file, 1):
+        if not line.endswith(b"\n"):
+          break
+        try:
+          key = json.loads(line)["key"]
+        except (ValueError, KeyError, TypeError) as error:
+          raise ValueError(
+            f"{path}:{number} is no entry of a journal: remove that line, and "
+            "its answer will be asked for again"
+          ) from error
+        self._places[key] = self._end
+        self._end += len(line)
+
+  def __len__(self) -> int:
+    return len(self._places)
+
+  def get(self, key: str) -> Any | None:
+    """Returns the answer of a key, None where there is none yet."""
+    with self._lock:
+      place = self._places.get(key)
+    if place is None:
+      return None
+    with self._path.open("rb") as file:
+      file.seek(place)
+      return json.loads(file.readline())["answer"]
+
+  def put(self, key: str, answer: Any) -> Any:
+    """Appends an answer; once this returns, a killed process keeps it.
+
+    Args:
+      key: its name.
+      answer: JSON-able, not None.
+
+    Returns:
+      What `get` will return from now on: the first answer of this key, which
+      another thread may have put in the meantime.
+    """
+    entry = {"key": key, "answer": answer}
+    line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+    with self._lock:
+      known = key in self._places
+      if not known:
+        self._append(line)
+        self._places[key] = self._end
+        self._end += len(line)
+    return self.get(key) if known else answer
+
+  def _append(self, line: bytes) -> None:
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    self._path.touch()
+    with self._path.open("r+b") as file:
+      # After the last whole line: half of one is written over.
+      file.seek(self._end)
+      file.truncate()
+      file.write(line)
