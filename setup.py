@@ -34,9 +34,13 @@ REQUIRED = [
   "transformers>=5",
 ]
 
+# Data sets of the Hugging Face Hub; 4.0 ceased to run programs found there.
+HUB = ["datasets>=4"]
+
 EXTRAS = {
+  "hub": HUB,
   # ruff's formatting may change with its minor version.
-  "test": ["chex", "hypothesis", "mctx", "ruff>=0.17,<0.18"],
+  "test": ["chex", "hypothesis", "mctx", "ruff>=0.17,<0.18", *HUB],
   "tpu": ["jax[tpu]>=0.10"],
 }
 

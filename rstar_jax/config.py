@@ -73,7 +73,8 @@ class PolicyConfig:
 class DataConfig:
   """Problems of one split."""
 
-  # "synthetic:SPLIT", a .jsonl or .json file, or "tfds:NAME/SPLIT".
+  # "synthetic:SPLIT", a .jsonl or .json file, "tfds:NAME/SPLIT", or
+  # "hf:OWNER/NAME[/CONFIG]/SPLIT" of the Hugging Face Hub (data/hub.py).
   source: str = "synthetic:train"
   # How many problems; 0 takes all (not for synthetic, which has no end).
   count: int = 0
@@ -81,10 +82,10 @@ class DataConfig:
   seed: int = 0
   # What a line that cannot be read does: "skip" it with a warning, or "raise".
   on_error: Literal["skip", "raise"] = "raise"
-  # Name of the question's field in the file.
-  question_field: str = "question"
-  # Name of the answer's field in the file.
-  answer_field: str = "answer"
+  # Name of the question's field. Empty: found by shape (data/shapes.py).
+  question_field: str = ""
+  # Name of the answer's field, likewise. Named, it is taken as it is.
+  answer_field: str = ""
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -32,6 +32,7 @@ LAYERS = {
   "text.steps": 1,
   "verify.answers": 1,
   "verify.isolation": 1,
+  "verify.checkable": 1,
   "verify.plain": 1,
   "verify.program": 1,
   "verify.wire": 1,
@@ -39,7 +40,7 @@ LAYERS = {
   "search.choose": 1,
   "data.stories": 1,
   "data.relations": 1,
-  "data.sources": 1,
+  "data.files": 1,
   "models.sharding": 1,
   "models.losses": 1,
   "train.state": 1,
@@ -58,7 +59,8 @@ LAYERS = {
   "search.expansion": 2,
   "data.worked": 2,
   "data.reading": 2,
-  "data.released": 2,
+  "data.hub": 2,
+  "data.shapes": 2,
   "data.trajectories": 2,
   "models.layers": 2,
   "train.loop": 2,
@@ -68,11 +70,13 @@ LAYERS = {
   "search.beam": 3,
   "search.sampling": 3,
   "data.synthetic": 3,
+  "data.sources": 3,
   "data.pairs": 3,
   "data.batches": 3,
   "models.cache": 3,
   "verify": 4,
   "data.problems": 4,
+  "data.released": 4,
   "models.transformer": 4,
   "generate.buckets": 5,
   "generate.sampler": 5,
@@ -98,6 +102,7 @@ DEVICE = ("models", "generate", "train")
 ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "mctx", "chex")
 # What only these modules may import.
 ONLY_IN = {
+  "datasets": ("data.hub",),
   "orbax": ("io.checkpoints",),
   "transformers": ("text.tokenizer", "io.hf"),
 }
