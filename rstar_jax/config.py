@@ -265,6 +265,17 @@ class EvalConfig:
 
 
 @dataclasses.dataclass(kw_only=True)
+class DecontaminateConfig:
+  """Which training problems are dropped for being in an evaluation set."""
+
+  # Those that share so many words in a row with an evaluation question, or all
+  # words where they have fewer; 0 drops none (the field's custom: 13).
+  ngram: int = 13
+  # Sets to look in beside those of `eval`.
+  against: tuple[DataConfig, ...] = ()
+
+
+@dataclasses.dataclass(kw_only=True)
 class RoundConfig:
   """What one round of self-evolution does differently from `search`."""
 
@@ -293,6 +304,10 @@ class Config:
   policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
   # Training problems.
   train: DataConfig = dataclasses.field(default_factory=DataConfig)
+  # What keeps them apart from the evaluation's.
+  decontaminate: DecontaminateConfig = dataclasses.field(
+    default_factory=DecontaminateConfig
+  )
   # Search over training problems; each round overrides some of it.
   search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
   # Generation, in the rounds and in evaluation.

@@ -10,7 +10,7 @@ from absl import logging
 from rstar_jax import evaluate as evaluate_lib
 from rstar_jax import solving, stages
 from rstar_jax.config import Config
-from rstar_jax.data import problems as problems_lib
+from rstar_jax.data import training
 from rstar_jax.io import records
 from rstar_jax.session import Context, read_rows
 
@@ -100,10 +100,9 @@ def check_data(config: Config) -> None:
   """Reads all problems, so that what is wrong with them is said at once.
 
   Raises:
-    ProblemError: one line; see `problems.load`.
+    ProblemError: one line; see `problems.read`.
   """
-  for data in (config.train, config.eval.data, *config.eval.more):
-    problems_lib.load(data)
+  training.load(config)
 
 
 def check_workdir(config: Config, workdir: pathlib.Path) -> None:

@@ -19,7 +19,7 @@ from flax import nnx
 from rstar_jax import rng
 from rstar_jax.config import Config, SearchConfig
 from rstar_jax.data import pairs as pairs_lib
-from rstar_jax.data import problems as problems_lib
+from rstar_jax.data import training
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.io import hf, metrics, records
 from rstar_jax.models.transformer import ppm_from_policy
@@ -32,16 +32,24 @@ from rstar_jax.train import ppm as ppm_lib
 from rstar_jax.train import sft
 from rstar_jax.types import Problem
 
+# Which training problems are in an evaluation set.
+DECONTAMINATION = "decontamination.json"
 # One problem in so many is kept from the PPM's training, to measure it on.
 _HELD_OUT = 10
 
 
 def rollout(context: Context, round_: int) -> None:
-  """Searches all training problems: round_k/trees."""
+  """Searches all training problems: round_k/trees.
+
+  Those that are in an evaluation set are left out: decontamination.json.
+  """
   config, spec = context.config, context.config.rounds[round_ - 1]
   folder = context.folder(round_, "trees")
   if records.read_manifest(folder) is not None:
     return
+  problems, report = training.load(config)
+  if report:
+    records.write_json(context.workdir / DECONTAMINATION, report)
   uses_ppm = spec.annotation == "ppm"
   device = Device(
     context,
@@ -57,7 +65,7 @@ def rollout(context: Context, round_: int) -> None:
   )
   calls = device.steps()
   for path, shard, progress in shards(
-    context, problems_lib.load(config.train), folder, f"round {round_} rollout"
+    context, problems, folder, f"round {round_} rollout"
   ):
     trees = _search_shard(shard, search_config, calls, config, round_, progress)
     records.write_shard(path, [tree.to_record() for tree in trees])

@@ -47,6 +47,7 @@ _NOT_NEGATIVE = (
   "engine.top_k",
   "extract.min_margin",
   "extract.max_pairs_per_problem",
+  "decontaminate.ngram",
 )
 
 
@@ -80,8 +81,9 @@ def validate(config: config_lib.Config) -> None:
       f"config.{name}.warmup={train.warmup} is a share, from 0 to 1",
     )
   splits = {"train": config.train, "eval.data": config.eval.data}
-  for index, data in enumerate(config.eval.more):
-    splits[f"eval.more[{index}]"] = data
+  for name in ("eval.more", "decontaminate.against"):
+    for index, data in enumerate(operator.attrgetter(name)(config)):
+      splits[f"{name}[{index}]"] = data
   sources = [data.source for data in (config.eval.data, *config.eval.more)]
   for source in sources:
     _check(

@@ -36,6 +36,8 @@ class ValidateTest(parameterized.TestCase):
     ("ppm.learning_rate", 0.0),
     ("ppm.warmup", 1.5),
     ("extract.positives", 0),
+    ("decontaminate.ngram", -1),
+    ("decontaminate.against", ("x.json",)),
     ("train.count", 0),
     ("train.count", -1),
     ("eval.data.count", -1),
@@ -83,6 +85,14 @@ class ValidateTest(parameterized.TestCase):
     validation.validate(config)
     more.count = 0
     with self.assertRaisesRegex(ValueError, r"^config\.eval\.more\[0\]\.count"):
+      validation.validate(config)
+
+  def test_sets_to_look_in(self):
+    config = valid()
+    config.decontaminate.against = (config_lib.DataConfig(),)
+    with self.assertRaisesRegex(
+      ValueError, r"^config\.decontaminate\.against\[0\]\.count must be above"
+    ):
       validation.validate(config)
 
   def test_splits_differ(self):
