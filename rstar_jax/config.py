@@ -216,6 +216,12 @@ class TrainConfig:
 class ExtractConfig:
   """Trees -> SFT rows and preference pairs."""
 
+  # Where solutions come from instead of trees: a file of the form of the
+  # released rstar_sft, or an "hf:" name of such a data set. Empty: trees.
+  sft_source: str = ""
+  # Where preference pairs come from, likewise, in the form of rstar_ppm. Where
+  # both are given no tree is needed, and so there is no rollout.
+  pairs_source: str = ""
   # Whose trees are used: those of so many newest rounds (paper: 1). More than
   # one helps where a round alone gives few pairs.
   rounds: int = 1
@@ -234,6 +240,11 @@ class ExtractConfig:
   final_pairs: bool = True
   # Most pairs taken from one problem; 0 is no limit.
   max_pairs_per_problem: int = 0
+
+  @property
+  def needs_trees(self) -> bool:
+    """Whether anything is taken from trees, and problems are searched."""
+    return not (self.sft_source and self.pairs_source)
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -80,7 +80,9 @@ def validate(config: config_lib.Config) -> None:
       0 <= train.warmup <= 1,
       f"config.{name}.warmup={train.warmup} is a share, from 0 to 1",
     )
-  splits = {"train": config.train, "eval.data": config.eval.data}
+  splits = {"eval.data": config.eval.data}
+  if config.extract.needs_trees:
+    splits["train"] = config.train
   for name in ("eval.more", "decontaminate.against"):
     for index, data in enumerate(operator.attrgetter(name)(config)):
       splits[f"{name}[{index}]"] = data

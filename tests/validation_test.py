@@ -95,6 +95,14 @@ class ValidateTest(parameterized.TestCase):
     ):
       validation.validate(config)
 
+  def test_no_training_problems_where_none_is_searched(self):
+    config = config_lib.Config()
+    config.extract.sft_source = "sft.json"
+    with self.assertRaisesRegex(ValueError, r"^config\.train\.count"):
+      validation.validate(config)
+    config.extract.pairs_source = "pairs.json"
+    validation.validate(config)
+
   def test_splits_differ(self):
     config = valid()
     config.eval.more = (dataclasses.replace(config.eval.data, seed=7),)
