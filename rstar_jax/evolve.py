@@ -1,5 +1,6 @@
 """Self-evolution: the rounds, one stage after the other (paper section 3.4)."""
 
+import collections
 import dataclasses
 import json
 import pathlib
@@ -11,6 +12,7 @@ from rstar_jax import evaluate as evaluate_lib
 from rstar_jax import solving, stages
 from rstar_jax.config import Config
 from rstar_jax.data import problems as problems_lib
+from rstar_jax.data import released, training
 from rstar_jax.io import records
 from rstar_jax.session import Context, read_rows
 
@@ -35,8 +37,9 @@ def evolve(context: Context) -> dict[str, Any]:
   solving.evaluate(context, 0)
   report(context)
   for round_ in range(1, len(context.config.rounds) + 1):
-    for stage in STAGES.values():
-      stage(context, round_)
+    for name, stage in STAGES.items():
+      if name != "rollout" or context.config.extract.needs_trees:
+        stage(context, round_)
     logging.info("Round %d is done", round_)
     results = report(context)
   return results
@@ -99,11 +102,22 @@ def newest_round(context: Context) -> int:
 def check_data(config: Config) -> None:
   """Reads all problems, so that what is wrong with them is said at once.
 
+  Of training data that others made the first row is read.
+
   Raises:
-    ProblemError: one line; see `problems.load`.
+    ProblemError: one line; see `problems.read` and `released.read_sft`.
   """
-  for data in (config.train, config.eval.data, *config.eval.more):
-    problems_lib.load(data)
+  if config.extract.needs_trees:
+    training.load(config)
+  else:
+    for data in (config.eval.data, *config.eval.more):
+      problems_lib.load(data)
+  for source, read in (
+    (config.extract.sft_source, released.read_sft),
+    (config.extract.pairs_source, released.read_pairs),
+  ):
+    if source:
+      next(read(source, collections.Counter()))
 
 
 def check_workdir(config: Config, workdir: pathlib.Path) -> None:

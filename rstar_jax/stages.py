@@ -10,6 +10,7 @@ round k - 1; it trains the policy of round k from the *base model* and the PPM
 of round k from that policy (paper section 3.4, A.1).
 """
 
+import collections
 import dataclasses
 import pathlib
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from flax import nnx
 from rstar_jax import rng
 from rstar_jax.config import Config, SearchConfig
 from rstar_jax.data import pairs as pairs_lib
-from rstar_jax.data import problems as problems_lib
+from rstar_jax.data import released, training
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.io import hf, metrics, records
 from rstar_jax.models.transformer import ppm_from_policy
@@ -39,12 +40,19 @@ from rstar_jax.train import ppm as ppm_lib
 from rstar_jax.train import sft
 from rstar_jax.types import Problem
 
+# Which training problems are in an evaluation set.
+DECONTAMINATION = "decontamination.json"
+# Rows of a shard of training data that is not made of trees.
+_SHARD_ROWS = 10_000
 # One problem in so many is kept from the PPM's training, to measure it on.
 _HELD_OUT = 10
 
 
 def rollout(context: Context, round_: int) -> None:
-  """Searches all training problems: round_k/trees."""
+  """Searches all training problems: round_k/trees.
+
+  Those that are in an evaluation set are left out: decontamination.json.
+  """
   config, spec = context.config, context.config.rounds[round_ - 1]
   folder = context.folder(round_, "trees")
   if records.read_manifest(folder) is not None:
@@ -60,6 +68,9 @@ def rollout(context: Context, round_: int) -> None:
       context.policy(round_ - 1),
       context.finished(round_ - 1, "ppm") if uses_ppm else None,
     )
+  problems, report = training.load(config)
+  if report:
+    records.write_json(context.workdir / DECONTAMINATION, report)
   search_config = dataclasses.replace(
     config.search,
     rollouts=spec.rollouts,
@@ -69,7 +80,7 @@ def rollout(context: Context, round_: int) -> None:
   )
   calls = device.steps()
   for path, shard, progress in shards(
-    context, problems_lib.load(config.train), folder, f"round {round_} rollout"
+    context, problems, folder, f"round {round_} rollout"
   ):
     trees = _search_shard(shard, search_config, calls, config, round_, progress)
     records.write_shard(path, [tree.to_record() for tree in trees])
@@ -139,33 +150,60 @@ def _search_shard(
 
 
 def extract(context: Context, round_: int) -> None:
-  """Makes SFT rows and preference pairs of the trees: sft, pairs.
+  """Makes SFT rows and preference pairs: sft, pairs.
 
-  `extract.rounds` says whether those of earlier rounds are pooled with them.
+  They are taken from the trees, those of earlier rounds too if `extract.rounds`
+  says so, or read where `extract.sft_source` or `pairs_source` says.
   """
   config = context.config.extract
   trees = None
-  for name in ("sft", "pairs"):
+  for name, source in (
+    ("sft", config.sft_source),
+    ("pairs", config.pairs_source),
+  ):
     folder = context.folder(round_, name)
     if records.read_manifest(folder) is not None:
       continue
-    if trees is None:
-      first = max(round_ - config.rounds + 1, 1)
-      trees = [
-        tree
-        for number in range(first, round_ + 1)
-        for tree in read_trees(context.finished(number, "trees"))
-      ]
-    if name == "sft":
-      found, stats = trajectories_lib.sft_rows(trees, config)
-      rows = [trajectories_lib.to_dict(each) for each in found]
+    if source:
+      stats = _copy(source, name, folder)
     else:
-      found, stats = pairs_lib.pairs(trees, config)
-      rows = [pairs_lib.to_dict(each) for each in found]
-    records.write_shard(folder / records.shard_name(0, 1), rows)
+      if trees is None:
+        trees = _pooled(context, round_)
+      if name == "sft":
+        found, stats = trajectories_lib.sft_rows(trees, config)
+        rows = [trajectories_lib.to_dict(each) for each in found]
+      else:
+        found, stats = pairs_lib.pairs(trees, config)
+        rows = [pairs_lib.to_dict(each) for each in found]
+      records.write_shard(folder / records.shard_name(0, 1), rows)
     records.write_manifest(folder, stats)
     numbers = {k: v for k, v in stats.items() if not isinstance(v, dict)}
     context.writer.write(round_, numbers, name)
+
+
+def _pooled(context: Context, round_: int) -> list[Tree]:
+  """Returns the trees of the newest rounds that `extract.rounds` allows."""
+  first = max(round_ - context.config.extract.rounds + 1, 1)
+  return [
+    tree
+    for number in range(first, round_ + 1)
+    for tree in read_trees(context.finished(number, "trees"))
+  ]
+
+
+def _copy(source: str, name: str, folder: pathlib.Path) -> dict:
+  """Writes what others made as shards; returns how much it was, by reason."""
+  skipped: released.Skipped = collections.Counter()
+  if name == "sft":
+    rows = map(trajectories_lib.to_dict, released.read_sft(source, skipped))
+  else:
+    rows = map(pairs_lib.to_dict, released.read_pairs(source, skipped))
+  count = records.write_shards(folder, rows, _SHARD_ROWS)
+  return {
+    "rows": count,
+    "skipped": skipped.total(),
+    "reasons": dict(skipped),
+  }
 
 
 def train_policy(context: Context, round_: int) -> None:

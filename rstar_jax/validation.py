@@ -54,6 +54,7 @@ _NOT_NEGATIVE = (
   "remote.temperature",
   "extract.min_margin",
   "extract.max_pairs_per_problem",
+  "decontaminate.ngram",
 )
 
 
@@ -87,9 +88,12 @@ def validate(config: config_lib.Config) -> None:
       0 <= train.warmup <= 1,
       f"config.{name}.warmup={train.warmup} is a share, from 0 to 1",
     )
-  splits = {"train": config.train, "eval.data": config.eval.data}
-  for index, data in enumerate(config.eval.more):
-    splits[f"eval.more[{index}]"] = data
+  splits = {"eval.data": config.eval.data}
+  if config.extract.needs_trees:
+    splits["train"] = config.train
+  for name in ("eval.more", "decontaminate.against"):
+    for index, data in enumerate(operator.attrgetter(name)(config)):
+      splits[f"{name}[{index}]"] = data
   sources = [data.source for data in (config.eval.data, *config.eval.more)]
   for source in sources:
     _check(

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import json
 from unittest import mock
 
 import numpy as np
@@ -47,6 +48,25 @@ class RolloutTest(StagesCase):
     )
     self.assertEqual(
       manifest["generated_tokens"], sum(tree.tokens for tree in trees)
+    )
+
+  def test_what_is_in_an_evaluation_set_is_not_searched(self):
+    context = self.context(decontaminate=config_lib.DecontaminateConfig())
+    context.config.eval.data = config_lib.DataConfig(
+      source=tiny_run.write_problems(
+        self.folder / "test.jsonl", {"Four!": "4", "other": "1"}
+      )
+    )
+    stages.rollout(context, 1)
+    trees = session.read_trees(context.folder(1, "trees"))
+    self.assertEqual(
+      [tree.problem.question for tree in trees],
+      [question for question in ANSWERS if question != "four"],
+    )
+    path = context.workdir / stages.DECONTAMINATION
+    (match,) = json.loads(path.read_text())["matches"]
+    self.assertEqual(
+      (match["id"], match["held_out_id"], match["words"]), ("p2", "p0", "four")
     )
 
   def test_round_1_is_the_base_model_without_a_ppm(self):

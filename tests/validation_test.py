@@ -44,6 +44,8 @@ class ValidateTest(parameterized.TestCase):
     ("ppm.learning_rate", 0.0),
     ("ppm.warmup", 1.5),
     ("extract.positives", 0),
+    ("decontaminate.ngram", -1),
+    ("decontaminate.against", ("x.json",)),
     ("train.count", 0),
     ("train.count", -1),
     ("eval.data.count", -1),
@@ -92,6 +94,22 @@ class ValidateTest(parameterized.TestCase):
     more.count = 0
     with self.assertRaisesRegex(ValueError, r"^config\.eval\.more\[0\]\.count"):
       validation.validate(config)
+
+  def test_sets_to_look_in(self):
+    config = valid()
+    config.decontaminate.against = (config_lib.DataConfig(),)
+    with self.assertRaisesRegex(
+      ValueError, r"^config\.decontaminate\.against\[0\]\.count must be above"
+    ):
+      validation.validate(config)
+
+  def test_no_training_problems_where_none_is_searched(self):
+    config = config_lib.Config()
+    config.extract.sft_source = "sft.json"
+    with self.assertRaisesRegex(ValueError, r"^config\.train\.count"):
+      validation.validate(config)
+    config.extract.pairs_source = "pairs.json"
+    validation.validate(config)
 
   def test_splits_differ(self):
     config = valid()

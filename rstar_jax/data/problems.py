@@ -1,14 +1,13 @@
-"""Problems from wherever they are: generated, JSON, JSONL or TFDS.
+"""Problems from wherever they are: generated, a file, TFDS or the Hub.
 
-Shapes of file that are read as they are: one object a line or one list of
-objects; GSM8K's answers, whose last line is `#### 18`; the released benchmark
-files of rStar-Math (`index`, `question`, `answer`). Whatever cannot be read
-is reported with file, line and reason.
+`sources.py` says where rows may come from, `shapes.py` in which shapes. What
+cannot be read is reported with file, line and reason; a row whose answer cannot
+be graded is left out, and counted by reason.
 """
 
+import collections
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -16,31 +15,48 @@ from absl import logging
 from etils import epath
 
 from rstar_jax.config import DataConfig
-from rstar_jax.data import synthetic
-from rstar_jax.data.sources import (
-  Number,
-  ProblemError,
-  Row,
-  file_rows,
-  tfds_rows,
-)
+from rstar_jax.data import shapes, synthetic
+from rstar_jax.data.files import ProblemError, Row
+from rstar_jax.data.sources import open_source
 from rstar_jax.types import Problem
 
 # What a missing level is in a TFDS data set, whose fields cannot be absent.
 _NO_LEVEL = -1
 
 
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+  """Problems, and what became of the rows of their source.
+
+  Attributes:
+    problems: with unique ids, at least one, in the source's order.
+    rows: how many rows were read.
+    skipped: how many of them could not be read ("skip").
+    ungraded: reason -> how many good rows had an answer that cannot be graded.
+  """
+
+  problems: list[Problem]
+  rows: int
+  skipped: int = 0
+  ungraded: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
 def load(
   config: DataConfig, data_dir: epath.PathLike | None = None
 ) -> list[Problem]:
-  """Returns the problems that a config names, in the source's order.
+  """Returns the problems of `read`, which see."""
+  return read(config, data_dir).problems
+
+
+def read(config: DataConfig, data_dir: epath.PathLike | None = None) -> Loaded:
+  """Reads the problems that a config names.
 
   Args:
     config: source, count and field names; see `DataConfig`.
     data_dir: where TFDS data sets are; None is TFDS's own default.
 
   Returns:
-    Problems with unique ids, at least one.
+    The problems, and how many rows were left out and why, which is logged too.
 
   Raises:
     ProblemError: one line that says what is wrong with the source or, where
@@ -58,18 +74,10 @@ def load(
         f"source {config.source!r} has no end: set count to at least 1, not "
         f"{config.count}"
       )
-    return synthetic.problems(split=name, count=config.count, seed=config.seed)
-  if kind == "tfds":
-    rows, source = tfds_rows(name, data_dir), name.partition("/")[0]
-  elif config.source.endswith((".json", ".jsonl")):
-    path = epath.Path(config.source)
-    rows, source = file_rows(path), path.stem
-  else:
-    raise ProblemError(
-      f"source {config.source!r} is none of 'synthetic:SPLIT', a .jsonl or "
-      ".json file, 'tfds:NAME/SPLIT'"
-    )
-  return _collect(rows, source, config)
+    made = synthetic.problems(split=name, count=config.count, seed=config.seed)
+    return Loaded(made, len(made))
+  name, rows = open_source(config.source, data_dir)
+  return _collect(rows, name, config)
 
 
 def shard(problems: Sequence[Problem], index: int, count: int) -> list[Problem]:
@@ -83,36 +91,22 @@ def shard(problems: Sequence[Problem], index: int, count: int) -> list[Problem]:
   return list(problems[index::count])
 
 
-def decontaminate(
-  problems: Sequence[Problem], held_out: Sequence[Problem]
-) -> list[Problem]:
-  """Drops the problems whose question is in a held-out set.
-
-  Two questions are the same if their letters and digits are, whatever their
-  case, spacing and punctuation.
-  """
-  known = {_bare(problem.question) for problem in held_out}
-  return [p for p in problems if _bare(p.question) not in known]
-
-
-def _bare(question: str) -> str:
-  return "".join(c for c in question.casefold() if c.isalnum())
-
-
-def _collect(
-  rows: Iterator[Row], source: str, config: DataConfig
-) -> list[Problem]:
+def _collect(rows: Iterator[Row], source: str, config: DataConfig) -> Loaded:
   problems, places, skipped, total = [], {}, [], 0
+  ungraded: collections.Counter[str] = collections.Counter()
   for row in rows:
     if config.count and len(problems) == config.count:
       break
     total += 1
     try:
-      problem = _problem(row, source, config)
+      problem = shapes.problem_of(row, source, config)
       if problem.id in places:
         raise ProblemError(
           f"id {problem.id!r} is taken by {places[problem.id]}"
         )
+    except shapes.Ungraded as reason:
+      ungraded[str(reason)] += 1
+      continue
     except ProblemError as error:
       reason = f"{row.place}: {error}"
       if config.on_error == "raise":
@@ -123,83 +117,23 @@ def _collect(
       continue
     places[problem.id] = row.place
     problems.append(problem)
+  notes = []
   if skipped:
-    logging.warning(
-      "%s: skipped %d of %d problems; the first: %s",
-      config.source,
-      len(skipped),
-      total,
-      skipped[0],
+    notes.append(
+      f"skipped {len(skipped)} of {total} problems; the first: {skipped[0]}"
     )
+  if ungraded:
+    reasons = ", ".join(f"{n} {why}" for why, n in sorted(ungraded.items()))
+    notes.append(
+      f"left out {ungraded.total()} of {total} problems that cannot be graded: "
+      f"{reasons}"
+    )
+  if notes:
+    logging.warning("%s: %s", config.source, "; ".join(notes))
   if not problems:
-    why = f" ({len(skipped)} bad; the first: {skipped[0]})" if skipped else ""
+    why = f" ({'; '.join(notes)})" if notes else ""
     raise ProblemError(f"{config.source} holds no problems{why}")
-  return problems
-
-
-def _problem(row: Row, source: str, config: DataConfig) -> Problem:
-  """Returns the problem of a row, or raises ProblemError with the reason."""
-  if row.error:
-    raise ProblemError(row.error)
-  value = row.value
-  if not isinstance(value, Mapping):
-    raise ProblemError(f"is {_kind(value)}, want an object")
-  question = _text(value, config.question_field, numbers=False)
-  answer = _text(value, config.answer_field)
-  if "####" in answer:
-    # GSM8K: the solution, then the answer with thousands separators.
-    answer = answer.rpartition("####")[2].strip().replace(",", "")
-    if not answer:
-      raise ProblemError("nothing follows '####' in the answer")
-  if "id" in value:
-    name = _text(value, "id")
-  else:
-    index = value.get("index")
-    name = f"{source}/{index if isinstance(index, str) else row.index}"
-  return Problem(
-    id=name,
-    question=question,
-    answer=answer,
-    source=str(value.get("source") or source),
-    level=_level(value.get("level")),
-  )
-
-
-def _text(row: Mapping, field: str, numbers: bool = True) -> str:
-  if field not in row:
-    raise ProblemError(
-      f"has no field {field!r}, only {', '.join(sorted(map(str, row)))}"
-    )
-  value = row[field]
-  if not isinstance(value, str) or (isinstance(value, Number) and not numbers):
-    want = "text or a number" if numbers else "text"
-    raise ProblemError(f"{field!r} is {_kind(value)}, want {want}")
-  if not value.strip():
-    raise ProblemError(f"{field!r} is empty")
-  # `str` also turns a Number into plain text.
-  return str(value).strip()
-
-
-def _level(value: Any) -> int | None:
-  """Returns the digits of a level such as 3 or "Level 3", None without any."""
-  digits = "".join(c for c in str(value) if c.isascii() and c.isdigit())
-  if isinstance(value, bool) or not isinstance(value, str) or not digits:
-    return None
-  return None if value.startswith("-") else int(digits)
-
-
-def _kind(value: Any) -> str:
-  if value is None:
-    return "null"
-  if isinstance(value, Number):
-    return f"the number {value}"
-  names = {
-    bool: "a truth value",
-    str: "text",
-    list: "a list",
-    dict: "an object",
-  }
-  return names.get(type(value), f"of type {type(value).__name__}")
+  return Loaded(problems, total, len(skipped), dict(sorted(ungraded.items())))
 
 
 @dataclasses.dataclass

@@ -2,25 +2,31 @@
 
 `rstar_sft`: {"query": question, "response": solution}, all of them right.
 `rstar_ppm`: {"prompt", "pos", "neg", "pos_count", "neg_count"}; the prompt
-holds the question and, for a pair of steps, the steps that both sides share.
-Each is one JSON list (or one object a line).
+holds the question and, for a pair of steps, the steps that both sides share. A
+side that failed may break the step grammar; it is text for the PPM all the
+same. Both are read row by row, from a file or from the Hub.
 """
 
+import collections
+import hashlib
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from absl import logging
-from etils import epath
 
-from rstar_jax.data.sources import ProblemError, Row, file_rows
+from rstar_jax.data.files import ProblemError, Row
+from rstar_jax.data.sources import open_source
 from rstar_jax.text import steps
 from rstar_jax.types import PreferencePair, Prefix, Trajectory
 from rstar_jax.verify.answers import final_answer
 
 _Record = TypeVar("_Record", Trajectory, PreferencePair)
-OnError = Literal["raise", "skip"]
+# Reason -> rows left out for it.
+Skipped = collections.Counter[str]
 
+# What some of the released questions end in; no prompt of ours does.
+_ASIDE = "\n Let's write a program."
 # A node: up to a closing marker, with the output where code ends.
 _NODE = re.compile(
   ".*?(?:"
@@ -32,22 +38,19 @@ _NODE = re.compile(
 )
 
 
-def load_sft(
-  path: epath.PathLike, on_error: OnError = "raise"
-) -> list[Trajectory]:
-  """Reads a file of the form of rstar_sft.
+def read_sft(source: str, skipped: Skipped) -> Iterator[Trajectory]:
+  """Yields the solutions of a source of the form of rstar_sft.
 
   Args:
-    path: the file.
-    on_error: whether a row that cannot be read stops, or is left out with a
-      warning.
+    source: see `sources.open_source`.
+    skipped: counts the rows that cannot be read, by reason, as they are met.
 
-  Returns:
+  Yields:
     Trajectories. The release has no Q-values: each node gets 1, what a right
-    answer backs up.
+    answer backs up. Solutions of one question share a problem id.
 
   Raises:
-    ProblemError: one line with file, line and reason.
+    ProblemError: there is no such source, or no row of it can be read.
   """
 
   def parse(row: Mapping[str, Any], name: str) -> Trajectory:
@@ -55,22 +58,21 @@ def load_sft(
     answer = final_answer(nodes[-1])
     if answer is None:
       raise ProblemError("'response' has no boxed answer")
+    question = _text(row, "query")
     return Trajectory(
-      problem_id=name,
-      question=_text(row, "query"),
+      problem_id=_id(name, question),
+      question=question,
       steps=nodes,
       q_values=(1.0,) * len(nodes),
       answer=answer,
       correct=True,
     )
 
-  return _load(path, parse, on_error)
+  return _read(source, parse, skipped)
 
 
-def load_pairs(
-  path: epath.PathLike, on_error: OnError = "raise"
-) -> list[PreferencePair]:
-  """Reads a file of the form of rstar_ppm; arguments as of `load_sft`.
+def read_pairs(source: str, skipped: Skipped) -> Iterator[PreferencePair]:
+  """Yields the pairs of a source of the form of rstar_ppm; see `read_sft`.
 
   The weight is the released trainer's, 1 / (pos_count x neg_count).
   """
@@ -84,56 +86,76 @@ def load_pairs(
         raise ProblemError(f"{field!r} has no {steps.CODE}")
       sides.append(split_nodes(code + solution))
     question = head.partition(f"\n{steps.ASSISTANT}")[0]
+    question = question.removeprefix(f"{steps.USER}:\n").removesuffix(_ASIDE)
     return PreferencePair(
-      problem_id=name,
-      question=question.removeprefix(f"{steps.USER}:\n"),
+      problem_id=_id(name, question),
+      question=question,
       chosen=sides[0],
       rejected=sides[1],
       weight=1 / (_count(row, "pos_count") * _count(row, "neg_count")),
       kind="step" if steps.CODE in prompt else "final",
     )
 
-  return _load(path, parse, on_error)
+  return _read(source, parse, skipped)
 
 
 def split_nodes(text: str) -> Prefix:
   """Cuts a solution into node texts, which join to it again.
 
   Raises:
-    ProblemError: if something follows the last closing marker.
+    ProblemError: if something follows the last closing marker, or there is
+      none.
   """
   nodes = tuple(_NODE.findall(text))
   rest = text[sum(map(len, nodes)) :]
   if rest.strip() or not nodes:
-    raise ProblemError(f"no closing marker after {rest.strip()[:40]!r}")
+    raise ProblemError("text without a closing marker")
   return nodes
 
 
-def _load(
-  path: epath.PathLike,
+def _read(
+  source: str,
   parse: Callable[[Mapping[str, Any], str], _Record],
-  on_error: OnError,
-) -> list[_Record]:
-  path = epath.Path(path)
-  found, skipped = [], []
-  for row in file_rows(path):
+  skipped: Skipped,
+) -> Iterator[_Record]:
+  name, rows = open_source(source)
+  return _parsed(source, name, rows, parse, skipped)
+
+
+def _parsed(
+  source: str,
+  name: str,
+  rows: Iterator[Row],
+  parse: Callable[[Mapping[str, Any], str], _Record],
+  skipped: Skipped,
+) -> Iterator[_Record]:
+  read, first = 0, ""
+  for row in rows:
     try:
-      found.append(parse(_object(row), f"{path.stem}/{row.index}"))
+      record = parse(_object(row), name)
     except ProblemError as error:
-      if on_error == "raise":
-        raise ProblemError(f"{row.place}: {error}") from None
-      skipped.append(f"{row.place}: {error}")
-  if skipped:
+      skipped[str(error)] += 1
+      first = first or f"{row.place}: {error}"
+      continue
+    read += 1
+    yield record
+  left_out = skipped.total()
+  if not read:
+    why = f" ({left_out} bad; the first: {first})" if first else ""
+    raise ProblemError(f"{source} holds nothing that can be read{why}")
+  if first:
     logging.warning(
       "%s: skipped %d of %d rows; the first: %s",
-      path,
-      len(skipped),
-      len(skipped) + len(found),
-      skipped[0],
+      source,
+      left_out,
+      left_out + read,
+      first,
     )
-  if not found:
-    raise ProblemError(f"{path} holds nothing that can be read")
-  return found
+
+
+def _id(name: str, question: str) -> str:
+  """Returns one id for all rows of a question, wherever they stand."""
+  return f"{name}/{hashlib.sha256(question.encode()).hexdigest()[:16]}"
 
 
 def _object(row: Row) -> Mapping[str, Any]:
@@ -150,6 +172,6 @@ def _text(row: Mapping[str, Any], field: str) -> str:
 
 def _count(row: Mapping[str, Any], field: str) -> int:
   text = _text(row, field)
-  if not re.fullmatch("[1-9][0-9]*", text):
-    raise ProblemError(f"{field!r} is {text!r}, want a number from 1")
+  if not re.fullmatch("[1-9][0-9]{0,8}", text):
+    raise ProblemError(f"{field!r} is no number from 1")
   return int(text)

@@ -13,6 +13,7 @@ SHA-256, and carries the SHA-256 of itself.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import uuid
@@ -58,6 +59,33 @@ def write_shard(path: epath.PathLike, rows: Iterable[Mapping]) -> None:
   body = b"".join(lines)
   footer = {"rows": len(lines), "sha256": hashlib.sha256(body).hexdigest()}
   _write_atomic(epath.Path(path), body + _line({_FOOTER: footer}))
+
+
+def write_shards(
+  folder: epath.PathLike, rows: Iterable[Mapping], size: int
+) -> int:
+  """Writes rows as shards of at most `size`; holds no more than one of them.
+
+  How many there are is known only at the end, so that they have other names
+  until then. Not atomic: the folder's manifest says when all is done.
+
+  Args:
+    folder: of the shards; it has one writer.
+    rows: as of `write_shard`; there may be none, which makes one empty shard.
+    size: rows of a shard, at least 1.
+
+  Returns:
+    The number of rows.
+  """
+  folder = epath.Path(folder)
+  parts, count, rows = [], 0, iter(rows)
+  while (part := list(itertools.islice(rows, size))) or not parts:
+    parts.append(folder / f"part-{len(parts):05d}.jsonl")
+    write_shard(parts[-1], part)
+    count += len(part)
+  for index, path in enumerate(parts):
+    path.replace(folder / shard_name(index, len(parts)))
+  return count
 
 
 def read_shard(path: epath.PathLike) -> list[dict]:

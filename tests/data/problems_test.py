@@ -1,4 +1,4 @@
-"""Tests of rstar_jax.data.problems and its sources."""
+"""Tests of rstar_jax.data.problems: files, TFDS, what is left out."""
 
 import json
 import subprocess
@@ -152,7 +152,7 @@ class FileTest(Base):
     ('[{"question": "Q", "answer": 1},\n{"quest', "set.json:2: is not JSON"),
     ('[{"question": "Q", "answer": 1}\n', "set.json:2: the list is cut short"),
     ('\n[{"question": "Q", "answer": 1}\n{}]', "set.json:3: the list is cut"),
-    ('[{"question": "Q", "answer": 1}]\n[]', "set.json:1: text follows"),
+    ('[{"question": "Q", "answer": 1}]\n[]', "set.json:2: text follows"),
     (b'[{"question":\n"\xff", "answer": 1}]', "set.json:2: is not UTF-8"),
     ("[", "set.json:1: is not JSON"),
   )
@@ -161,11 +161,40 @@ class FileTest(Base):
       with self.assertRaisesRegex(problems.ProblemError, reason):
         self.load(text, "set.json", on_error=on_error)
 
+  def test_what_cannot_be_graded_is_left_out_and_counted(self):
+    rows = [
+      {"problem": "A", "solution": "so $\\boxed{7}$"},
+      {"problem": "B", "solution": "which was to be shown"},
+      {"problem": "C", "solution": "so $\\boxed{}$"},
+      {"problem": "D", "solution": "\\boxed{see above}"},
+      {"problem": "E", "solution": "\\boxed{\\text{one\n\ntwo}}"},
+      {"problem": "F", "solution": None},
+      {"problem": 7, "solution": "\\boxed{1}"},
+    ]
+    text = "\n".join(map(json.dumps, rows))
+    with self.assertRaisesRegex(problems.ProblemError, ":7: 'problem' is the"):
+      self.load(text)
+    config = DataConfig(source=self.write(text), on_error="skip")
+    with self.assertLogs(level="WARNING") as logs:
+      loaded = problems.read(config)
+    self.assertEqual([p.question for p in loaded.problems], ["A"])
+    self.assertEqual((loaded.rows, loaded.skipped), (7, 1))
+    self.assertEqual(
+      loaded.ungraded, {"no final answer": 4, "several paragraphs": 1}
+    )
+    self.assertRegex(
+      logs.output[0],
+      "skipped 1 of 7 .*; left out 5 of 7 .*: 4 no final answer, 1 several",
+    )
+
   @parameterized.parameters(
     ("", "holds no problems$"),
     ("\n\n", "holds no problems$"),
     ("[]", "holds no problems$"),
-    ("x\ny", r"holds no problems \(2 bad; the first: .*set.jsonl:1: is not J"),
+    (
+      "x\ny",
+      r"holds no problems \(skipped 2 of 2 .* first: .*set.jsonl:1: is not J",
+    ),
   )
   def test_nothing_in_it(self, text, reason):
     with self.assertRaisesRegex(problems.ProblemError, reason):
@@ -174,7 +203,8 @@ class FileTest(Base):
   def test_wrong_sources(self):
     for source, reason in (
       (f"{self.folder}/none.jsonl", "there is no file .*none.jsonl"),
-      ("hub/name", "'hub/name' is none of 'synthetic:SPLIT'"),
+      ("hub/name", "'hub/name' is none of a .jsonl or .*'synthetic:SPLIT'"),
+      ("hf:name/train", "'hf:name/train' is neither 'hf:OWNER/NAME"),
       ("synthetic:elsewhere", "no split 'elsewhere', only train"),
       ("synthetic:train", "set count to at least 1, not 0"),
       ("tfds:name", "is not 'tfds:NAME/SPLIT'"),
@@ -203,11 +233,6 @@ class ListTest(Base):
     )
     with self.assertRaisesRegex(ValueError, "3 is not in"):
       problems.shard(all_, 3, 3)
-
-  def test_decontaminate(self):
-    train = [Problem("a", "What is 1 + 1?"), Problem("b", "What is 1 - 2?")]
-    held_out = [Problem("c", "what  is 1+1")]
-    self.assertEqual(problems.decontaminate(train, held_out), train[1:])
 
 
 class TfdsTest(Base):

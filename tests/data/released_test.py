@@ -1,12 +1,13 @@
 """Tests of rstar_jax.data.released."""
 
+import collections
 import json
+import pathlib
 
 from absl.testing import absltest, parameterized
-from etils import epath
 
 from rstar_jax.data import released
-from rstar_jax.data.sources import ProblemError
+from rstar_jax.data.files import ProblemError
 from rstar_jax.text import prompts, steps
 
 # The shape of the released samples, in our words.
@@ -16,13 +17,29 @@ OUTPUT = "\n<output>2<end_of_output>\n"
 ANSWER = "<answer>It is \\boxed{2}.<end_of_answer>"
 SOLUTION = STEP + LAST + OUTPUT + ANSWER
 NODES = (STEP, LAST + OUTPUT, ANSWER)
+# Code that failed: no grammar of ours has this.
+FAILED = (
+  STEP.replace("a = 2", " a = 2") + "<end_of_code><output>IndentationError: "
+  "unexpected indent (<unknown>, line 3)<end_of_output>"
+)
+COUNTS = {"pos_count": 1, "neg_count": 4}
+GOOD = {"query": "Q?", "response": SOLUTION}
 
 
 class ReleasedTest(parameterized.TestCase):
-  def write(self, *rows):
-    path = epath.Path(self.create_tempdir().full_path) / "some.json"
+  def write(self, *rows) -> str:
+    path = pathlib.Path(self.create_tempdir().full_path) / "some.json"
     path.write_text(json.dumps(rows, indent=2))
-    return path
+    return str(path)
+
+  def sft(self, *rows):
+    """Returns what is read of rows, and what is skipped."""
+    skipped = collections.Counter()
+    return list(released.read_sft(self.write(*rows), skipped)), skipped
+
+  def pairs(self, *rows):
+    skipped = collections.Counter()
+    return list(released.read_pairs(self.write(*rows), skipped)), skipped
 
   def test_nodes_follow_the_step_grammar(self):
     self.assertEqual(released.split_nodes(SOLUTION), NODES)
@@ -41,66 +58,85 @@ class ReleasedTest(parameterized.TestCase):
     self.assertEqual(released.split_nodes("".join(nodes)), nodes)
 
   def test_sft(self):
-    [row] = released.load_sft(self.write({"query": "Q?", "response": SOLUTION}))
-    self.assertEqual((row.problem_id, row.question), ("some/0", "Q?"))
-    self.assertEqual((row.steps, row.answer), (NODES, "2"))
-    self.assertEqual((row.q_values, row.correct), ((1.0, 1.0, 1.0), True))
+    other = {"query": "R?", "response": SOLUTION}
+    rows, skipped = self.sft(GOOD, other, GOOD | {"more": None})
+    self.assertEqual(rows[0].question, "Q?")
+    self.assertEqual((rows[0].steps, rows[0].answer), (NODES, "2"))
+    self.assertEqual((rows[0].q_values, rows[0].correct), ((1.0,) * 3, True))
+    self.assertEmpty(skipped)
+    # An id is a question's, so that what is held out is held out whole.
+    self.assertStartsWith(rows[0].problem_id, "some/")
+    self.assertEqual(rows[0].problem_id, rows[2].problem_id)
+    self.assertNotEqual(rows[0].problem_id, rows[1].problem_id)
 
   def test_pairs_of_steps_and_of_solutions(self):
     other = "\n\n# Now print\nprint(3)\n<end_of_code>"
-    counts = {"pos_count": 1, "neg_count": 4}
-    pairs = released.load_pairs(
-      self.write(
-        {
-          "prompt": prompts.prompt("Q?") + STEP,
-          "pos": LAST,
-          "neg": other,
-          **counts,
-        },
-        {
-          "prompt": "<|user|>:\nQ?\nIn words.",
-          "pos": prompts.prompt("")[len("<|user|>:\n") :] + SOLUTION,
-          "neg": "\n<|assistant|>: " + STEP,
-          **counts,
-        },
-      )
+    assistant = prompts.prompt("").removeprefix("<|user|>:\n")
+    pairs, skipped = self.pairs(
+      {
+        "prompt": prompts.prompt("Q?") + STEP,
+        "pos": LAST,
+        "neg": other,
+        **COUNTS,
+      },
+      {
+        "prompt": "<|user|>:\nQ?\nIn words.",
+        "pos": assistant + SOLUTION,
+        "neg": "\n<|assistant|>: " + STEP,
+        **COUNTS,
+      },
+      {
+        "prompt": "<|user|>:\nQ?\n Let's write a program.",
+        "pos": assistant + SOLUTION,
+        "neg": assistant + FAILED,
+        **COUNTS,
+      },
     )
+    self.assertEmpty(skipped)
     self.assertEqual(
       [(p.question, p.chosen, p.rejected, p.weight, p.kind) for p in pairs],
       [
         ("Q?", (STEP, LAST), (STEP, other), 0.25, "step"),
         ("Q?\nIn words.", NODES, (STEP,), 0.25, "final"),
+        ("Q?", NODES, (FAILED,), 0.25, "final"),
       ],
     )
+    self.assertEqual(pairs[0].problem_id, pairs[2].problem_id)
 
   @parameterized.parameters(
-    ({"query": "Q?"}, "no text in 'response'"),
-    ({"query": "Q?", "response": STEP + "rest"}, "no closing marker after 're"),
-    ({"query": "Q?", "response": ""}, "no closing marker"),
-    ({"query": "Q?", "response": STEP}, "no boxed answer"),
+    ({"query": "Q?"}, "has no text in 'response'"),
+    ({"query": "Q?", "response": STEP + "rest"}, "text without a closing mark"),
+    ({"query": "Q?", "response": ""}, "text without a closing marker"),
+    ({"query": "Q?", "response": STEP}, "'response' has no boxed answer"),
     (7, "is not an object"),
   )
-  def test_bad_rows(self, row, reason):
-    path = self.write(row)
-    with self.assertRaisesRegex(ProblemError, f"some.json:2: .*{reason}"):
-      released.load_sft(path)
-    with self.assertLogs(level="WARNING"):
-      with self.assertRaisesRegex(ProblemError, "nothing that can be read"):
-        released.load_sft(path, "skip")
-    path = self.write(row, {"query": "Q?", "response": SOLUTION})
+  def test_bad_rows_are_counted_by_reason(self, row, reason):
+    with self.assertRaisesRegex(
+      ProblemError, rf"nothing .* \(1 bad; the first: .*some.json:2: {reason}"
+    ):
+      self.sft(row)
     with self.assertLogs(level="WARNING") as logs:
-      self.assertLen(released.load_sft(path, "skip"), 1)
-    self.assertIn("skipped 1 of 2", logs.output[0])
+      rows, skipped = self.sft(row, GOOD, row)
+    self.assertLen(rows, 1)
+    ((counted, number),) = skipped.items()
+    self.assertStartsWith(counted, reason)
+    self.assertEqual(number, 2)
+    self.assertRegex(logs.output[0], "skipped 2 of 3 rows; the first: .*json:2")
 
   @parameterized.parameters(
-    ({"pos_count": 0}, "'pos_count' is '0'"),
+    ({"pos_count": 0}, "'pos_count' is no number from 1"),
+    ({"neg_count": "1" * 400}, "'neg_count' is no number from 1"),
     ({"neg": "x"}, "'neg' has no <code>"),
+    ({"pos": None}, "has no text in 'pos'"),
   )
   def test_bad_pairs(self, change, reason):
-    row = {"prompt": "<|user|>:\nQ", "pos": STEP, "neg": STEP}
-    row |= {"pos_count": 1, "neg_count": 1} | change
+    row = {"prompt": "<|user|>:\nQ", "pos": STEP, "neg": STEP, **COUNTS}
     with self.assertRaisesRegex(ProblemError, reason):
-      released.load_pairs(self.write(row))
+      self.pairs(row | change)
+
+  def test_what_is_not_there_is_said_before_a_row_is_taken(self):
+    with self.assertRaisesRegex(ProblemError, "there is no file none.json"):
+      released.read_sft("none.json", collections.Counter())
 
 
 if __name__ == "__main__":

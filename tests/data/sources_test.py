@@ -1,74 +1,41 @@
-"""Rows of files, each with its place; TFDS splits are in problems_test.py."""
+"""Tests of rstar_jax.data.sources; TFDS splits are in problems_test.py."""
 
 import json
 import pathlib
+from unittest import mock
 
 from absl.testing import absltest, parameterized
-from etils import epath
 
-from rstar_jax.data import sources
+from rstar_jax.data import hub, sources
+from rstar_jax.data.files import ProblemError
 
 
-class FileRowsTest(parameterized.TestCase):
-  def rows(self, data: bytes, name: str = "f.json") -> list[sources.Row]:
+class OpenSourceTest(parameterized.TestCase):
+  @parameterized.parameters("some.jsonl", "some.json")
+  def test_a_file_goes_by_its_stem(self, name):
     path = pathlib.Path(self.create_tempdir().full_path) / name
-    path.write_bytes(data)
-    return list(sources.file_rows(epath.Path(path)))
-
-  @parameterized.parameters("lines", "list", "tight list", "mark")
-  def test_both_forms_give_the_same_rows(self, form):
-    values = [{"a": "\u00e9"}, [1, 2.5], "x\ny", None, {}]
-    texts = [json.dumps(each) for each in values]
-    data = {
-      "lines": "\n\n" + "\n".join(texts) + "\n",
-      "list": "\n\n[" + ",\n".join(texts) + "\n]\n",
-      "tight list": "[" + ",".join(texts) + "]",
-      "mark": "\ufeff" + "\n".join(texts),
-    }[form]
-    rows = self.rows(data.encode())
-    self.assertEqual([row.index for row in rows], list(range(5)))
-    self.assertEqual([row.error for row in rows], [""] * 5)
-    read = [row.value for row in rows]
-    self.assertEqual(json.loads(json.dumps(read[0])), values[0])
-    self.assertEqual(read[1], ["1", "2.5"])
-    self.assertEqual(read[2:], values[2:])
-    lines = [int(row.place.rpartition(":")[2]) for row in rows]
-    first = {"lines": 3, "list": 3, "tight list": 1, "mark": 1}[form]
-    step = 0 if form == "tight list" else 1
-    self.assertEqual(lines, [first + step * i for i in range(5)])
-
-  def test_numbers_stay_as_they_were_written(self):
-    (row,) = self.rows(b'{"a": 3.10, "b": 1e3, "c": 7}')
-    self.assertEqual(row.value, {"a": "3.10", "b": "1e3", "c": "7"})
-    for value in row.value.values():
-      self.assertIsInstance(value, sources.Number)
-
-  def test_a_broken_line_is_a_row_with_a_reason(self):
-    rows = self.rows(b'{"a": "1"}\n{"a": \n"\xff"\nNaN\n{"a": "2"}', "f.jsonl")
-    self.assertEqual([bool(r.error) for r in rows], [0, 1, 1, 1, 0])
-    self.assertIn("is not JSON", rows[1].error)
-    self.assertIn("is not UTF-8", rows[2].error)
-    self.assertIn("NaN is no JSON number", rows[3].error)
-    self.assertEqual(rows[4].value, {"a": "2"})
-    self.assertEndsWith(rows[4].place, "f.jsonl:5")
+    path.write_text(json.dumps({"a": "b"}))
+    short, rows = sources.open_source(str(path))
+    self.assertEqual(short, "some")
+    self.assertEqual([row.value for row in rows], [{"a": "b"}])
 
   @parameterized.parameters(
-    (b'[{"a": 1},\n{"a": 2}', "f.json:2: the list is cut short"),
-    (b'[1,\n2,\n{"a" 3}]', "f.json:3: is not JSON"),
-    (b"[1,\n2]\n3", "text follows the list"),
-    (b'[1,\n"\xff"]', "f.json:2: is not UTF-8"),
-    (b"[1,\n2,\n", "f.json:3: is not JSON"),
+    ("hf:openai/gsm8k/main/train", "gsm8k/main"),
+    ("hf:meta-math/MetaMathQA/train", "MetaMathQA"),
+    ("hf:./some/folder/train", "folder"),
   )
-  def test_a_list_that_breaks_off_is_an_error(self, data, message):
-    with self.assertRaisesRegex(sources.ProblemError, message):
-      self.rows(data)
+  def test_a_hub_name_goes_by_data_set_and_config(self, source, expected):
+    asked = []
+    with mock.patch.object(hub, "hub_rows", asked.append):
+      short, _ = sources.open_source(source)
+    self.assertEqual((short, asked), (expected, [source[len("hf:") :]]))
 
-  def test_no_file(self):
-    folder = epath.Path(self.create_tempdir().full_path)
-    with self.assertRaisesRegex(sources.ProblemError, "there is no file"):
-      sources.file_rows(folder / "none.jsonl")
-    with self.assertRaisesRegex(sources.ProblemError, "is a folder"):
-      sources.file_rows(folder)
+  @parameterized.parameters("", "name", "synthetic:train", "a.csv", "http://x")
+  def test_other_forms(self, source):
+    with self.assertRaisesRegex(
+      ProblemError, f"source '{source}' is none of a .jsonl .* 'hf:OWNER/NAME"
+    ):
+      sources.open_source(source)
 
 
 if __name__ == "__main__":

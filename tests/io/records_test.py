@@ -126,6 +126,35 @@ class ShardTest(parameterized.TestCase):
       records.shard_name(13, 13)
 
 
+class ShardsTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = epath.Path(self.create_tempdir().full_path) / "made"
+
+  @parameterized.parameters((0, [0]), (1, [1]), (4, [2, 2]), (5, [2, 2, 1]))
+  def test_of_at_most_so_many_rows(self, count, sizes):
+    rows = [{"n": n} for n in range(count)]
+    self.assertEqual(records.write_shards(self.folder, iter(rows), 2), count)
+    shards = [
+      records.read_shard(self.folder / records.shard_name(i, len(sizes)))
+      for i in range(len(sizes))
+    ]
+    self.assertEqual([len(shard) for shard in shards], sizes)
+    self.assertEqual([row for shard in shards for row in shard], rows)
+    self.assertLen(list(self.folder.iterdir()), len(sizes))
+
+  def test_a_shard_is_written_before_the_next_is_read(self):
+    seen = []
+
+    def rows():
+      for n in range(5):
+        seen.append(len(list(self.folder.glob("*.jsonl"))))
+        yield {"n": n}
+
+    records.write_shards(self.folder, rows(), 2)
+    self.assertEqual(seen, [0, 0, 1, 1, 2])
+
+
 class AtomicTest(absltest.TestCase):
   def setUp(self):
     super().setUp()

@@ -1,0 +1,43 @@
+"""Policy and PPM from the data that the paper's authors released.
+
+The two data sets, rstar_sft (solutions) and rstar_ppm (preference pairs), take
+the place of search: one round of extract, SFT and PPM, and its evaluation.
+
+  python -m rstar_jax.main --config=configs/released.py \
+    --config.policy.path=FOLDER_OF_A_QWEN2_MODEL \
+    --config.extract.sft_source=rstar_sft.json \
+    --config.extract.pairs_source=rstar_ppm.json --workdir=runs/released
+
+A source is a file, which is read piece by piece, or a name of the Hugging Face
+Hub, as hf:ElonTusk2001/rstar_sft/train. Names need `pip install
+'rstar_jax[hub]'`, and so does the test set here, MATH-500.
+"""
+
+from rstar_jax import config as config_lib
+
+
+def get_config() -> config_lib.Config:
+  """Returns the config of a run, with the paper's hyper-parameters."""
+  config = config_lib.Config()
+  # 2 epochs, batches of 128, and 1 epoch, batches of 512; both at 7e-6, linear.
+  config.sft = config_lib.TrainConfig(
+    epochs=2, batch_size=128, learning_rate=7e-6, schedule="linear"
+  )
+  config.ppm = config_lib.TrainConfig(
+    epochs=1, batch_size=512, learning_rate=7e-6, schedule="linear"
+  )
+  # Given on the command line; there is no search without them.
+  config.extract.sft_source = "rstar_sft.json"
+  config.extract.pairs_source = "rstar_ppm.json"
+  config.rounds = (config_lib.RoundConfig(),)
+  config.eval.data = config_lib.DataConfig(
+    source="hf:HuggingFaceH4/MATH-500/test"
+  )
+  # As long as the solutions of a model that is not tiny.
+  config.engine = config_lib.EngineConfig(
+    max_step_tokens=512,
+    max_block_tokens=2048,
+    prefix_buckets=(512, 1024, 2048),
+    step_buckets=(128, 512),
+  )
+  return config

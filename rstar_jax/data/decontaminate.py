@@ -1,0 +1,116 @@
+"""Drops training problems that are in an evaluation set, and says which.
+
+A problem is dropped if it shares n words in a row with an evaluation question,
+or, being shorter, has the same words. n = 13 is what GPT-3 (Brown et al. 2020,
+appendix C) and Qwen2.5-Math (Yang et al. 2024) take.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rstar_jax.types import Problem
+
+# (name of the evaluation set, id of its problem).
+_Place = tuple[str, str]
+
+# What LaTeX says of looks alone: spaces, sizes of brackets and of fractions.
+_LOOKS = re.compile(
+  r"\\(?:left|right|displaystyle|q?quad)(?![a-z])|(?<=\\)[dtc](?=frac)"
+)
+# 1,234 is one word, as LaTeX writes it too.
+_COMMA = re.compile(r"(?<=\d)(?:,(?:\\!)?|\{,\})(?=\d{3})")
+_WORD = re.compile(r"[^\W_]+")
+
+
+def words_of(question: str) -> list[str]:
+  """Returns the words of a question: runs of letters and digits, case folded.
+
+  Punctuation is dropped, and so is what LaTeX says of looks: the words of
+  "A fraction: $\\dfrac{x}{2}$." are a, fraction, frac, x and 2.
+  """
+  text = _COMMA.sub("", question.casefold())
+  return _WORD.findall(_LOOKS.sub(" ", text))
+
+
+def decontaminate(
+  problems: Sequence[Problem],
+  held_out: Mapping[str, Sequence[Problem]],
+  ngram: int,
+) -> tuple[list[Problem], dict[str, Any]]:
+  """Drops the problems that share words with an evaluation set.
+
+  Args:
+    problems: to train on.
+    held_out: evaluation problems by the name of their set.
+    ngram: n, in words, at least 1.
+
+  Returns:
+    The problems that stay, in their order, and a JSON-able report: ngram,
+    problems, dropped, sets {name: {"problems", "dropped"}}, and matches, one
+    for each dropped problem and set that it is in: {"id", "set", "held_out_id",
+    "words": the first that are shared}.
+
+  Raises:
+    ValueError: if ngram is below 1.
+  """
+  if ngram < 1:
+    raise ValueError(f"ngram={ngram} must be at least 1")
+  places = _places(held_out, ngram)
+  kept, matches = [], []
+  for problem in problems:
+    found: dict[str, dict[str, str]] = {}
+    for gram in _grams(problem.question, ngram):
+      for name, held_out_id in places.get(gram, ()):
+        found.setdefault(
+          name,
+          {
+            "id": problem.id,
+            "set": name,
+            "held_out_id": held_out_id,
+            "words": gram,
+          },
+        )
+    matches += found.values()
+    if not found:
+      kept.append(problem)
+  report = {
+    "ngram": ngram,
+    "problems": len(problems),
+    "dropped": len(problems) - len(kept),
+    "sets": {
+      name: {
+        "problems": len(each),
+        "dropped": sum(match["set"] == name for match in matches),
+      }
+      for name, each in held_out.items()
+    },
+    "matches": matches,
+  }
+  return kept, report
+
+
+def _places(
+  held_out: Mapping[str, Sequence[Problem]], ngram: int
+) -> dict[str, tuple[_Place, ...]]:
+  """Returns where each n-gram is: in each set, the first problem with it."""
+  places: dict[str, tuple[_Place, ...]] = {}
+  for name, problems in held_out.items():
+    for problem in problems:
+      place = ((name, problem.id),)  # One object for all of its n-grams.
+      for gram in _grams(problem.question, ngram):
+        known = places.get(gram)
+        if known is None:
+          places[gram] = place
+        elif known[-1][0] != name:
+          places[gram] = known + place
+  return places
+
+
+def _grams(question: str, ngram: int) -> Iterator[str]:
+  """Yields the n-grams of a question; one of fewer words is its own."""
+  words = words_of(question)
+  if 0 < len(words) < ngram:
+    yield " ".join(words)
+  for start in range(len(words) - ngram + 1):
+    yield " ".join(words[start : start + ngram])

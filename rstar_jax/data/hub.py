@@ -1,0 +1,84 @@
+"""Rows of data sets of the Hugging Face Hub, or of a folder in its form.
+
+  hf:OWNER/NAME/SPLIT           hf:meta-math/MetaMathQA/train
+  hf:OWNER/NAME/CONFIG/SPLIT    hf:openai/gsm8k/main/train
+  hf:FOLDER/SPLIT               hf:./problems/train
+
+A folder begins with "/" or "." and holds parquet, JSON or CSV files whose names
+tell the split (train.parquet, test-0.jsonl), as `datasets` finds them. The
+library `datasets` is the extra `hub`; it is imported at first use.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from rstar_jax.data.files import ProblemError, Row, plain
+
+FORM = "hf:OWNER/NAME[/CONFIG]/SPLIT"
+
+
+class Name(NamedTuple):
+  """What a source names.
+
+  Attributes:
+    path: "OWNER/NAME", or a folder.
+    config: "" for the only one, or the default.
+    split: its name.
+  """
+
+  path: str
+  config: str
+  split: str
+
+
+def parse(name: str) -> Name:
+  """Returns the parts of what follows "hf:".
+
+  Raises:
+    ProblemError: if it has another form.
+  """
+  parts = name.split("/")
+  if name.startswith(("/", ".")) and len(parts) > 1 and parts[-1]:
+    return Name("/".join(parts[:-1]) or "/", "", parts[-1])
+  if len(parts) not in (3, 4) or not all(parts):
+    raise ProblemError(
+      f"source 'hf:{name}' is neither {FORM!r} nor 'hf:FOLDER/SPLIT' with a "
+      "folder that begins with / or ."
+    )
+  return Name("/".join(parts[:2]), "/".join(parts[2:-1]), parts[-1])
+
+
+def hub_rows(name: str) -> Iterator[Row]:
+  """Returns the rows of a split; what is not yet on disk is downloaded.
+
+  Args:
+    name: what follows "hf:".
+
+  Raises:
+    ProblemError: one line: the library is missing, there is no such data set,
+      config or split, or it cannot be had.
+  """
+  path, config, split = parse(name)
+  try:
+    import datasets
+  except ImportError:
+    raise ProblemError(
+      f"source 'hf:{name}' needs the library datasets: pip install "
+      "'rstar_jax[hub]'"
+    ) from None
+  try:
+    table = datasets.load_dataset(path, config or None, split=split)
+  except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+    # Of a file that cannot be read the library says only that it failed.
+    raise ProblemError(
+      f"source 'hf:{name}': {_one_line(error.__cause__ or error)} (want "
+      f"{FORM!r} or 'hf:FOLDER/SPLIT')"
+    ) from None
+  return (
+    Row(f"hf:{name}[{index}]", index, {k: plain(v) for k, v in row.items()})
+    for index, row in enumerate(table)
+  )
+
+
+def _one_line(error: BaseException) -> str:
+  return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -1,0 +1,54 @@
+"""The problems that a run trains on: loaded, and held apart from evaluation."""
+
+from typing import Any
+
+from absl import logging
+
+from rstar_jax.config import Config
+from rstar_jax.data import problems as problems_lib
+from rstar_jax.data.decontaminate import decontaminate
+from rstar_jax.data.files import ProblemError
+from rstar_jax.types import Problem
+
+
+def load(config: Config) -> tuple[list[Problem], dict[str, Any]]:
+  """Loads the training problems that are in no evaluation set.
+
+  Args:
+    config: its train, eval and decontaminate.
+
+  Returns:
+    The problems, at least one, and the report of `decontaminate`, which is
+    summed up in a log line; {} where `decontaminate.ngram` is 0. The evaluation
+    sets are loaded in any case, so that what is wrong with them is said.
+
+  Raises:
+    ProblemError: one line; see `problems.read`. Or no problem is left.
+  """
+  problems = problems_lib.load(config.train)
+  held_out: dict[str, list[Problem]] = {}
+  for data in (
+    config.eval.data,
+    *config.eval.more,
+    *config.decontaminate.against,
+  ):
+    # The same source may be named twice, with other counts.
+    held_out.setdefault(data.source, []).extend(problems_lib.load(data))
+  if not config.decontaminate.ngram:
+    return problems, {}
+  kept, report = decontaminate(problems, held_out, config.decontaminate.ngram)
+  logging.info(
+    "%s: dropped %d of %d problems that share %d words in a row with an "
+    "evaluation set (%s)",
+    config.train.source,
+    report["dropped"],
+    report["problems"],
+    report["ngram"],
+    ", ".join(f"{k}: {v['dropped']}" for k, v in report["sets"].items()),
+  )
+  if not kept:
+    raise ProblemError(
+      f"{config.train.source}: all {len(problems)} problems are in an "
+      "evaluation set: train on others, or set decontaminate.ngram=0"
+    )
+  return kept, report

@@ -1,0 +1,122 @@
+"""Rows of files, each with its place."""
+
+import json
+import pathlib
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest, parameterized
+from etils import epath
+
+from rstar_jax.data import files
+
+
+class FileRowsTest(parameterized.TestCase):
+  def rows(self, data: bytes, name: str = "f.json") -> list[files.Row]:
+    path = pathlib.Path(self.create_tempdir().full_path) / name
+    path.write_bytes(data)
+    return list(files.file_rows(epath.Path(path)))
+
+  @parameterized.parameters("lines", "list", "tight list", "mark")
+  def test_both_forms_give_the_same_rows(self, form):
+    values = [{"a": "\u00e9"}, [1, 2.5], "x\ny", None, {}]
+    texts = [json.dumps(each) for each in values]
+    data = {
+      "lines": "\n\n" + "\n".join(texts) + "\n",
+      "list": "\n\n[" + ",\n".join(texts) + "\n]\n",
+      "tight list": "[" + ",".join(texts) + "]",
+      "mark": "\ufeff" + "\n".join(texts),
+    }[form]
+    rows = self.rows(data.encode())
+    self.assertEqual([row.index for row in rows], list(range(5)))
+    self.assertEqual([row.error for row in rows], [""] * 5)
+    read = [row.value for row in rows]
+    self.assertEqual(json.loads(json.dumps(read[0])), values[0])
+    self.assertEqual(read[1], ["1", "2.5"])
+    self.assertEqual(read[2:], values[2:])
+    lines = [int(row.place.rpartition(":")[2]) for row in rows]
+    first = {"lines": 3, "list": 3, "tight list": 1, "mark": 1}[form]
+    step = 0 if form == "tight list" else 1
+    self.assertEqual(lines, [first + step * i for i in range(5)])
+
+  def test_numbers_stay_as_they_were_written(self):
+    (row,) = self.rows(b'{"a": 3.10, "b": 1e3, "c": 7}')
+    self.assertEqual(row.value, {"a": "3.10", "b": "1e3", "c": "7"})
+    for value in row.value.values():
+      self.assertIsInstance(value, files.Number)
+
+  def test_a_broken_line_is_a_row_with_a_reason(self):
+    rows = self.rows(b'{"a": "1"}\n{"a": \n"\xff"\nNaN\n{"a": "2"}', "f.jsonl")
+    self.assertEqual([bool(r.error) for r in rows], [0, 1, 1, 1, 0])
+    self.assertIn("is not JSON", rows[1].error)
+    self.assertIn("is not UTF-8", rows[2].error)
+    self.assertIn("NaN is no JSON number", rows[3].error)
+    self.assertEqual(rows[4].value, {"a": "2"})
+    self.assertEndsWith(rows[4].place, "f.jsonl:5")
+
+  @parameterized.parameters(
+    (b'[{"a": 1},\n{"a": 2}', "f.json:2: the list is cut short"),
+    (b'[1,\n2,\n{"a" 3}]', "f.json:3: is not JSON"),
+    (b"[1,\n2]\n3", "text follows the list"),
+    (b'[1,\n"\xff"]', "f.json:2: is not UTF-8"),
+    (b"[1,\n2,\n", "f.json:3: is not JSON"),
+  )
+  def test_a_list_that_breaks_off_is_an_error(self, data, message):
+    with self.assertRaisesRegex(files.ProblemError, message):
+      self.rows(data)
+
+  @parameterized.parameters(1, 2, 3, 7, 64)
+  def test_a_list_is_read_piece_by_piece(self, chunk):
+    values = [12345, -1.5, {"é": ["\n", {}]}, "x" * 50, [], None, "𝄞,]"] * 3
+    text = json.dumps(values, indent=1, ensure_ascii=False)
+    whole = self.rows(text.encode())
+    with mock.patch.object(files, "_CHUNK", chunk):
+      self.assertEqual(
+        [(row.index, row.value) for row in self.rows(text.encode())],
+        [(row.index, row.value) for row in whole],
+      )
+      # Each item is on the line on which a brute-force count has it.
+      at = text.splitlines().index(" null,") + 1
+      self.assertEndsWith(self.rows(text.encode())[5].place, f"f.json:{at}")
+      bad = text.replace("null", "nil", 1).encode()
+      with self.assertRaisesRegex(files.ProblemError, f":{at}: is not JSON"):
+        self.rows(bad)
+      bad = text.encode().replace(b"null", b"\xff", 1)
+      with self.assertRaisesRegex(files.ProblemError, f":{at}: is not UTF-8"):
+        self.rows(bad)
+
+  def test_no_more_is_read_than_is_taken(self):
+    path = pathlib.Path(self.create_tempdir().full_path) / "f.json"
+    path.write_text("[" + '"' + "x" * (1 << 20) + '", 7, 8' + " " * (1 << 22))
+    rows = files.file_rows(epath.Path(path))
+    self.assertLen(next(rows).value, 1 << 20)
+    self.assertEqual(next(rows).value, "7")
+    with self.assertRaisesRegex(files.ProblemError, "cut short"):
+      list(rows)
+
+  @parameterized.parameters(
+    (b"x", "x"),
+    (b"", ""),
+    (3, "3"),
+    (np.float32(0.5), "0.5"),
+    (np.asarray(7), "7"),
+    (True, True),
+    (None, None),
+    ([1], [1]),
+  )
+  def test_values_of_tables_are_as_in_json(self, value, expected):
+    found = files.plain(value)
+    self.assertEqual(found, expected)
+    number = isinstance(expected, str) and expected[:1].isdigit()
+    self.assertEqual(isinstance(found, files.Number), number)
+
+  def test_no_file(self):
+    folder = epath.Path(self.create_tempdir().full_path)
+    with self.assertRaisesRegex(files.ProblemError, "there is no file"):
+      files.file_rows(folder / "none.jsonl")
+    with self.assertRaisesRegex(files.ProblemError, "is a folder"):
+      files.file_rows(folder)
+
+
+if __name__ == "__main__":
+  absltest.main()

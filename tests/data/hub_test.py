@@ -1,0 +1,130 @@
+"""Tests of rstar_jax.data.hub, on folders that the tests write."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+import pyarrow as pa
+import pyarrow.parquet
+from absl.testing import absltest, parameterized
+
+from rstar_jax.config import DataConfig
+from rstar_jax.data import hub, problems
+from rstar_jax.data.files import Number, ProblemError
+
+ROWS = [
+  {"question": "Q?", "answer": "so\n#### 1,234", "level": 3, "more": [1]},
+  {"question": "R?", "answer": "2", "level": None, "more": None},
+]
+
+
+def setUpModule():
+  # The library reads these when it is imported, which is at first use.
+  home = unittest.enterModuleContext(tempfile.TemporaryDirectory())
+  where = {"HF_HOME": home, "HF_HUB_OFFLINE": "1"}
+  unittest.enterModuleContext(mock.patch.dict(os.environ, where))
+
+
+class HubTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path) / "mine"
+    self.folder.mkdir()
+
+  def write(self, name: str = "train.jsonl") -> None:
+    path = self.folder / name
+    if path.suffix == ".parquet":
+      pa.parquet.write_table(pa.Table.from_pylist(ROWS), path)
+    else:
+      path.write_text("\n".join(map(json.dumps, ROWS)))
+
+  @parameterized.parameters(
+    ("openai/gsm8k/main/train", ("openai/gsm8k", "main", "train")),
+    ("meta-math/MetaMathQA/train", ("meta-math/MetaMathQA", "", "train")),
+    ("/data/mine/test", ("/data/mine", "", "test")),
+    ("./mine/train", ("./mine", "", "train")),
+    ("../a/b/c/d/train", ("../a/b/c/d", "", "train")),
+  )
+  def test_names(self, name, expected):
+    self.assertEqual(hub.parse(name), expected)
+
+  @parameterized.parameters(
+    "", "gsm8k", "gsm8k/train", "a/b/c/d/e", "a//b", "/"
+  )
+  def test_other_names(self, name):
+    with self.assertRaisesRegex(
+      ProblemError, "is neither 'hf:OWNER/NAME.*CONFIG.*/SPLIT' nor 'hf:FOLDER"
+    ):
+      hub.parse(name)
+
+  @parameterized.parameters("train.jsonl", "train.parquet")
+  def test_rows_are_as_in_a_json_file(self, name):
+    self.write(name)
+    source = f"hf:{self.folder}/train"
+    rows = list(hub.hub_rows(source.removeprefix("hf:")))
+    self.assertEqual(rows[0].value, ROWS[0] | {"level": "3"})
+    self.assertIsInstance(rows[0].value["level"], Number)
+    self.assertEqual([row.index for row in rows], [0, 1])
+    self.assertEqual(rows[1].place, f"{source}[1]")
+    read = problems.load(DataConfig(source=source))
+    self.assertEqual(
+      [(p.id, p.question, p.answer, p.level) for p in read],
+      [("mine/0", "Q?", "1234", 3), ("mine/1", "R?", "2", None)],
+    )
+
+  def test_what_is_not_there(self):
+    self.write()
+    broken = self.folder.parent / "broken"
+    broken.mkdir()
+    (broken / "train.jsonl").write_text('{"a": 1}\n{"a": ')
+    for name, reason in (
+      (f"{self.folder}/dev", r"dev.*\['train'\]"),
+      (f"{self.folder}/none/train", "none"),
+      (f"{broken}/train", "JSON parse error"),
+      ("owner/name/main/train", "Couldn't reach 'owner/name'"),
+    ):
+      with self.subTest(name):
+        with self.assertRaisesRegex(ProblemError, f"hf:{name}'.*{reason}") as e:
+          hub.hub_rows(name)
+        self.assertNotIn("\n", str(e.exception))
+        self.assertIn("(want 'hf:OWNER/NAME", str(e.exception))
+
+  def test_a_config_that_is_not_there(self):
+    self.write()
+    real = hub.parse
+    with mock.patch.object(
+      hub, "parse", lambda name: real(name)._replace(config="main")
+    ):
+      with self.assertRaisesRegex(ProblemError, r"'main'.*\['default'\]"):
+        hub.hub_rows(f"{self.folder}/train")
+
+  def test_without_the_library(self):
+    with mock.patch.dict(sys.modules, {"datasets": None}):
+      with self.assertRaisesRegex(
+        ProblemError, r"^.*pip install 'rstar_jax\[hub\]'$"
+      ):
+        hub.hub_rows("openai/gsm8k/main/train")
+
+  def test_loads_no_accelerator_stack(self):
+    self.write()
+    program = (
+      "import sys; from rstar_jax.data import hub; "
+      f"print(len(list(hub.hub_rows({str(self.folder)!r} + '/train'))), "
+      "[m for m in ('jax', 'torch', 'tensorflow') if m in sys.modules])"
+    )
+    done = subprocess.run(
+      [sys.executable, "-c", program],
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    self.assertEqual(done.stdout, "2 []\n")
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,116 @@
+r"""Tests of rstar_jax.data.shapes: rows of the form of public data sets."""
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.config import DataConfig
+from rstar_jax.data import shapes
+from rstar_jax.data.files import ProblemError, Row
+from rstar_jax.types import Problem
+
+BOXED = "Adding, $x = \\boxed{1}$, so the sum is $\\boxed{\\frac{1}{2}}$."
+
+
+def read(value, **config) -> Problem:
+  return shapes.problem_of(Row("f:1", 4, value), "set", DataConfig(**config))
+
+
+class ShapesTest(parameterized.TestCase):
+  @parameterized.named_parameters(
+    (
+      "gsm8k",
+      {"question": "Q", "answer": "5 + 5 = <<5+5=10>>10\n#### 1,010"},
+      Problem("set/4", "Q", "1010", "set"),
+    ),
+    (
+      "paper_s_test_sets",
+      {"index": shapes.Number("12"), "question": "Q", "answer": "(1, 2)"},
+      Problem("set/12", "Q", "(1, 2)", "set"),
+    ),
+    (
+      "math",
+      {"problem": "Q", "level": "Level 5", "type": "A", "solution": BOXED},
+      Problem("set/4", "Q", "\\frac{1}{2}", "set", 5),
+    ),
+    (
+      "math_500",
+      {
+        "problem": "Q",
+        "solution": BOXED,
+        "answer": "0.5",
+        "subject": "A",
+        "level": shapes.Number("2"),
+        "unique_id": "test/a.json",
+      },
+      Problem("set/4", "Q", "0.5", "set", 2),
+    ),
+    (
+      "numina",
+      {"source": "olympiads", "problem": "Q", "solution": BOXED, "messages": 7},
+      Problem("set/4", "Q", "\\frac{1}{2}", "olympiads"),
+    ),
+    (
+      "meta_math",
+      {
+        "type": "GSM_Rephrased",
+        "query": "Q",
+        "original_question": "O",
+        "response": "It is 6 * 7.\n#### 42\nThe answer is: 42",
+      },
+      Problem("set/4", "Q", "42", "set"),
+    ),
+    (
+      "released_solutions",
+      {"query": "Q", "response": "<answer>\\boxed{3}<end_of_answer>"},
+      Problem("set/4", "Q", "3", "set"),
+    ),
+  )
+  def test_a_row_of_each(self, row, expected):
+    self.assertEqual(read(row), expected)
+
+  @parameterized.parameters(
+    ({"problem": "Q", "solution": "It follows."}, "no final answer"),
+    ({"problem": "Q", "solution": "so $\\boxed{}$"}, "no final answer"),
+    ({"problem": "Q", "solution": "so $\\boxed{7"}, "no final answer"),
+    ({"problem": "Q", "solution": ""}, "no final answer"),
+    ({"problem": "Q", "solution": "\\boxed{a\n\nb}"}, "several paragraphs"),
+    ({"problem": "Q", "answer": "proof", "solution": BOXED}, "no final answer"),
+    ({"problem": "Q", "answer": None, "solution": BOXED}, "no final answer"),
+    ({"query": "Q", "response": "The answer is: "}, "no final answer"),
+    ({"index": "1", "question": "Q", "answer": ["1", "2"]}, "several right"),
+    ({"index": "1", "question": "Q", "answer": ""}, "no final answer"),
+  )
+  def test_what_cannot_be_graded(self, row, reason):
+    with self.assertRaisesRegex(shapes.Ungraded, reason):
+      read(row)
+
+  @parameterized.parameters(
+    ({"question": "Q", "answer": ""}, "'answer' is empty"),
+    ({"question": "Q", "answer": ["1"]}, "'answer' is a list"),
+    ({"question": "Q"}, "has no field 'answer', only question"),
+    ({"text": "Q"}, "has no field 'question', only text"),
+    ({"problem": "", "solution": BOXED}, "'problem' is empty"),
+    ({"problem": "Q", "solution": {}}, "no final answer"),
+    ({"query": "Q", "response": 7}, "'response' is of type int"),
+  )
+  def test_wrong_rows(self, row, reason):
+    with self.assertRaisesRegex((ProblemError, shapes.Ungraded), reason):
+      read(row)
+
+  def test_named_fields_win(self):
+    row = {"problem": "P", "solution": BOXED, "query": "Q", "result": "so?"}
+    named = read(row, question_field="query", answer_field="result")
+    self.assertEqual((named.question, named.answer), ("Q", "so?"))
+    half = read(row | {"answer": "7"}, question_field="query")
+    self.assertEqual((half.question, half.answer), ("Q", "7"))
+    with self.assertRaisesRegex(ProblemError, "no field 'nothing'"):
+      read(row, question_field="nothing", answer_field="result")
+
+  def test_an_answer_that_a_person_states_is_taken_as_it_is(self):
+    words = "it depends on what you mean by that, does it not"
+    self.assertEqual(read({"question": "Q", "answer": words}).answer, words)
+    with self.assertRaisesRegex(shapes.Ungraded, "prose"):
+      read({"problem": "Q", "solution": f"\\boxed{{{words}}}"})
+
+
+if __name__ == "__main__":
+  absltest.main()
