@@ -165,7 +165,7 @@ def main(_):
   scripted()
   with tempfile.TemporaryDirectory() as folder:
     with session.open_context(config, pathlib.Path(folder)) as context:
-      device = session.Device(context, context.base())
+      device = session.Device(context, 0)
       calls = device.steps()
       compile_all(calls.expand.engine)
       for repeat in range(_REPEATS.value):

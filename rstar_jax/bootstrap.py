@@ -25,6 +25,7 @@ from flax import nnx
 from rstar_jax import config as config_lib
 from rstar_jax.data import batches, synthetic
 from rstar_jax.io import hf, metrics
+from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.text import prompts, train_tokenizer
 from rstar_jax.text.tokenizer import HfTokenizer, Tokenizer
@@ -59,7 +60,7 @@ PHASES = (
   ("worked", 1500, TRAIN),
   ("stretch", 2400, TRAIN),
 )
-MODEL = config_lib.ModelConfig(vocab_size=768, max_length=1024)
+MODEL = ModelConfig(vocab_size=768, max_length=1024)
 
 
 def worked_batches(
@@ -144,7 +145,7 @@ def train(
       name=f"bootstrap_{split}",
     )
   writer.close()
-  hf.save_policy(model, output)
+  hf.save_policy(model, output, tokenizer=tokenizer)
   logging.info("The base model is in %s", output)
   return model
 

@@ -7,25 +7,32 @@ generation): plain callables are handed from one to the other.
 import contextlib
 import dataclasses
 import pathlib
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 
+import jax.numpy as jnp
 from absl import logging
 
 from rstar_jax.config import Config, EngineConfig
 from rstar_jax.generate.engine import Engine
+from rstar_jax.generate.few_shot import FewShot
 from rstar_jax.generate.policy import Policy
 from rstar_jax.generate.ppm import Scorer
 from rstar_jax.generate.remote import Remote
+from rstar_jax.generate.reward import RewardModel
 from rstar_jax.io import hf, metrics, records
+from rstar_jax.io.gguf import GgufFile
 from rstar_jax.io.journal import Journal
+from rstar_jax.models import vocabulary
+from rstar_jax.models.transformer import Transformer
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.mcts import Calls
 from rstar_jax.search.tree import Tree
-from rstar_jax.text import steps
+from rstar_jax.text import gguf_tokenizer, steps
 from rstar_jax.text.tokenizer import HfTokenizer
-from rstar_jax.types import Problem
+from rstar_jax.types import Expand, Problem
 from rstar_jax.verify import Grader, Limits, Sandbox
 
 BASE_MODEL = pathlib.Path(__file__).parent / "base_model"
@@ -91,11 +98,35 @@ class Context:
     """Returns where the policy of a round is; round 0 is the base model."""
     return self.finished(round_, "policy") if round_ else self.base()
 
+  def load_policy(self, round_: int, *, train: bool = False) -> Transformer:
+    """Loads the policy of a round; round 0 is the base model.
+
+    Args:
+      round_: from 0.
+      train: keeps the parameters in float32, whatever `policy.dtype` says.
+
+    Returns:
+      A model with a row for each of the tokenizer's tokens.
+    """
+    dtype = jnp.dtype(self.config.policy.dtype)
+    model = hf.load_policy(
+      self.policy(round_),
+      jnp.float32 if train else dtype,
+      compute_dtype=dtype,
+    )
+    if round_:
+      return model
+    return vocabulary.resize(
+      model,
+      known=self.tokenizer.known,
+      used=self.tokenizer.vocab_size,
+      multiple=self.config.policy.vocab_multiple,
+    )
+
 
 @contextlib.contextmanager
 def open_context(config: Config, workdir: pathlib.Path) -> Iterator[Context]:
   """Starts the sandbox, the grader and the writer, and ends them."""
-  base = config.policy.path or BASE_MODEL
   with contextlib.ExitStack() as stack:
     limits = Limits(
       wall_seconds=config.sandbox.wall_seconds,
@@ -110,32 +141,70 @@ def open_context(config: Config, workdir: pathlib.Path) -> Iterator[Context]:
       Grader(workers=config.grader.workers, seconds=config.grader.seconds)
     )
     writer = stack.enter_context(metrics.MetricsWriter(workdir))
-    tokenizer = HfTokenizer(base)
+    tokenizer = load_tokenizer(config.policy.path or BASE_MODEL)
     yield Context(config, workdir, writer, sandbox, grader, tokenizer)
 
 
+def load_tokenizer(
+  base: pathlib.Path | str, *, add_markers: bool = True
+) -> HfTokenizer:
+  """Loads a model's tokenizer, that of a GGUF file too; see `HfTokenizer`."""
+  file = hf.gguf_file(base)
+  if file is None:
+    return HfTokenizer(base, add_markers=add_markers)
+  with tempfile.TemporaryDirectory() as folder:
+    gguf_tokenizer.save(GgufFile(file).metadata, folder)
+    return HfTokenizer(folder, add_markers=add_markers)
+
+
 class Device:
-  """The policy's and the PPM's callables, one lock, and where time went."""
+  """A policy's and a reward model's callables, one lock, where time went."""
 
   def __init__(
     self,
     context: Context,
-    policy: pathlib.Path | str,
-    ppm: pathlib.Path | None = None,
+    round_: int,
+    *,
+    score: bool = False,
+    reward_model: str = "",
   ):
-    self._model = hf.load_policy(policy)
+    """Loads the models.
+
+    Args:
+      context: the run.
+      round_: whose policy; 0 is the base model.
+      score: whether the round's PPM is loaded.
+      reward_model: loaded in its place, and in round 0, where there is none.
+    """
     self._context = context
+    # A base model that is shown examples sees no token that it does not know.
+    self._few_shot = round_ == 0 and context.config.policy.prompt == "few_shot"
+    if self._few_shot:
+      dtype = jnp.dtype(context.config.policy.dtype)
+      self._model = hf.load_policy(context.base(), dtype)
+      self._tokenizer = load_tokenizer(context.base(), add_markers=False)
+    else:
+      self._model = context.load_policy(round_)
+      self._tokenizer = context.tokenizer
     self._lock = threading.Lock()
-    self._engines: list[Engine | Scorer] = []
+    self._engines: list[Engine | Scorer | RewardModel] = []
     self._began = time.perf_counter()
-    self.score = None
-    if ppm is not None:
+    self.score: Scorer | RewardModel | None = None
+    dtype = jnp.dtype(context.config.policy.dtype)
+    if reward_model:
+      self.score = RewardModel(
+        hf.load_reward_model(reward_model, dtype),
+        load_tokenizer(reward_model, add_markers=False),
+        lock=self._lock,
+      )
+    elif score:
       self.score = Scorer(
-        hf.load_ppm(ppm),
+        hf.load_ppm(context.finished(round_, "ppm"), dtype),
         context.tokenizer,
         context.config.engine,
         lock=self._lock,
       )
+    if self.score is not None:
       self._engines.append(self.score)
 
   def steps(self) -> Calls:
@@ -150,22 +219,28 @@ class Device:
     return self._calls(engine, whole=True)
 
   def _calls(self, config: EngineConfig, whole: bool) -> Calls:
-    tokenizer = self._context.tokenizer
+    tokenizer = self._tokenizer
     markers = [steps.END_OF_CODE, steps.END_OF_ANSWER]
     if not whole:
       markers.append(steps.END_OF_STEP)
+    stop_ids = [] if self._few_shot else [tokenizer.id_of(m) for m in markers]
     engine = Engine(
       self._model,
       config,
-      stop_ids=(*(tokenizer.id_of(m) for m in markers), tokenizer.eos_id),
+      stop_ids=(*stop_ids, tokenizer.eos_id),
       max_new_tokens=(
         config.max_block_tokens if whole else config.max_step_tokens
       ),
       pad_id=tokenizer.pad_id,
     )
     self._engines.append(engine)
+    expand: Expand = (
+      FewShot(engine, tokenizer, markers, lock=self._lock)
+      if self._few_shot
+      else Policy(engine, tokenizer, lock=self._lock)
+    )
     return Calls(
-      expand=Policy(engine, tokenizer, lock=self._lock),
+      expand=expand,
       verify=self._context.sandbox.run,
       grade=self._context.grader.grade,
       score=self.score,

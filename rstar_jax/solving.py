@@ -49,17 +49,15 @@ class Solution:
 def evaluate(context: Context, round_: int) -> None:
   """Solves the held-out problems in every way: eval.
 
-  Round 0 has no PPM: it is measured by its policy and by majority vote alone.
+  Round 0 has no PPM: without an `eval.reward_model` it is measured by its
+  policy and by majority vote alone.
   """
   config = context.config
   folder = context.folder(round_, "eval")
   if records.read_manifest(folder) is not None:
     return
-  device = Device(
-    context,
-    context.policy(round_),
-    context.finished(round_, "ppm") if round_ else None,
-  )
+  device = _device(context, round_)
+  searches = device.score is not None
   greedy, sampled, search = (
     device.blocks(greedy=True),
     device.blocks(),
@@ -79,7 +77,7 @@ def evaluate(context: Context, round_: int) -> None:
       problems,
       folder / split.replace("/", "_").replace(":", "_"),
       f"round {round_} evaluation, {split}",
-      ("", _TREES) if round_ else ("",),
+      ("", _TREES) if searches else ("",),
     ):
       rows = _sample_records(
         shard,
@@ -102,7 +100,7 @@ def evaluate(context: Context, round_: int) -> None:
           trajectory_value=config.eval.search.trajectory_value,
         ),
       )
-      if round_:
+      if searches:
         trees = mcts.search(
           chosen,
           config.eval.search,
@@ -120,6 +118,15 @@ def evaluate(context: Context, round_: int) -> None:
       progress.update(len(shard))
       context.writer.write(round_, device.usage(), "eval")
   records.write_manifest(folder, {"round": round_})
+
+
+def _device(context: Context, round_: int) -> Device:
+  return Device(
+    context,
+    round_,
+    score=round_ > 0,
+    reward_model=context.config.eval.reward_model,
+  )
 
 
 def _sample_records(
@@ -185,8 +192,8 @@ def solve(context: Context, round_: int, question: str) -> Solution:
 
   Args:
     context: the run.
-    round_: whose policy and PPM; 0 is the base model, which has no PPM, and
-      whose answer is chosen by majority among its sampled solutions.
+    round_: whose policy and PPM; 0 is the base model, which has no PPM: without
+      an `eval.reward_model` the majority of its sampled solutions answers.
     question: plain text.
 
   Returns:
@@ -197,10 +204,8 @@ def solve(context: Context, round_: int, question: str) -> Solution:
   """
   config = context.config
   problem = Problem(id=question, question=question)
-  if round_:
-    device = Device(
-      context, context.policy(round_), context.finished(round_, "ppm")
-    )
+  device = _device(context, round_)
+  if device.score is not None:
     tree = mcts.search(
       [problem],
       config.eval.search,
@@ -219,7 +224,6 @@ def solve(context: Context, round_: int, question: str) -> Solution:
       values = [float(tree.ppm[each]) for each in tree.path(node)[1:]]
       return Solution(found[chosen].steps, found[chosen].answer, values)
   else:
-    device = Device(context, context.policy(0))
     samples = sampling.sample(
       [problem],
       config.eval.samples,

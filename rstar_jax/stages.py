@@ -62,12 +62,7 @@ def rollout(context: Context, round_: int) -> None:
     journal = context.folder(round_, "requests.jsonl")
     device = RemoteDevice(context, journal)
   else:
-    uses_ppm = spec.annotation == "ppm"
-    device = Device(
-      context,
-      context.policy(round_ - 1),
-      context.finished(round_ - 1, "ppm") if uses_ppm else None,
-    )
+    device = Device(context, round_ - 1, score=spec.annotation == "ppm")
   problems, report = training.load(config)
   if report:
     records.write_json(context.workdir / DECONTAMINATION, report)
@@ -221,7 +216,7 @@ def train_policy(context: Context, round_: int) -> None:
       "policy on: give easier problems, more rollouts or a better base model"
     )
   model = sft.train_sft(
-    hf.load_policy(context.base()),
+    context.load_policy(0, train=True),
     [(row.question, row.steps) for row in rows],
     context.config.sft,
     seed=rng.seed_for(context.config.seed, "sft", round_),
@@ -230,8 +225,8 @@ def train_policy(context: Context, round_: int) -> None:
     folder=folder / "checkpoints",
     writer=context.writer,
   )
-  hf.save_policy(model, folder)
-  _finish_model(context, folder, {"solutions": len(rows)})
+  hf.save_policy(model, folder, tokenizer=context.tokenizer)
+  _finish_model(folder, {"solutions": len(rows)})
 
 
 def train_ppm(context: Context, round_: int) -> None:
@@ -257,7 +252,7 @@ def train_ppm(context: Context, round_: int) -> None:
       "the PPM on: no problem had both right and wrong answers"
     )
   model = ppm_from_policy(
-    hf.load_policy(context.policy(round_)),
+    context.load_policy(round_, train=True),
     config.ppm_head,
     rngs=nnx.Rngs(rng.seed_for(seed, "ppm head", round_)),
   )
@@ -283,13 +278,12 @@ def train_ppm(context: Context, round_: int) -> None:
       )
       info[f"held_out_{kind}"] = measured
       context.writer.write(round_, measured, f"ppm/held_out_{kind}")
-  hf.save_ppm(model, folder)
-  _finish_model(context, folder, info)
+  hf.save_ppm(model, folder, tokenizer=context.tokenizer)
+  _finish_model(folder, info)
 
 
-def _finish_model(context: Context, folder: pathlib.Path, info: dict) -> None:
-  """Writes the tokenizer beside the weights, then the manifest."""
-  context.tokenizer.save(folder)
+def _finish_model(folder: pathlib.Path, info: dict) -> None:
+  """Writes the manifest of a model's folder."""
   # Checkpoints are for resuming; the manifest names what later stages read, and
   # nothing that a killed writer left.
   names = [

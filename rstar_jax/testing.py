@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rstar_jax import config as config_lib
 from rstar_jax import rng, types
+from rstar_jax.models.config import ModelConfig
 from rstar_jax.text import steps
 
 
@@ -44,9 +44,9 @@ class ByteTokenizer:
     return self._ids[marker]
 
 
-def tiny_model(**overrides) -> config_lib.ModelConfig:
+def tiny_model(**overrides) -> ModelConfig:
   """Returns a config of prime sizes where heads allow it."""
-  return config_lib.ModelConfig(
+  return ModelConfig(
     **{
       "vocab_size": ByteTokenizer().vocab_size,
       "num_layers": 2,

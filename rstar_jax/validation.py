@@ -23,6 +23,7 @@ _TRAIN = (
 )
 _POSITIVE = (
   "shard_size",
+  "policy.vocab_multiple",
   "sandbox.workers",
   "sandbox.wall_seconds",
   "sandbox.memory_bytes",

@@ -24,7 +24,7 @@ class SessionCase(parameterized.TestCase):
 
 
 class ContextTest(SessionCase):
-  def test_round_0_is_the_base_model(self):
+  def test_the_base_model(self):
     context = self.context()
     self.assertEqual(context.policy(0), session.BASE_MODEL)
     self.config.policy.path = "some/where"
@@ -110,10 +110,10 @@ class DeviceTest(SessionCase):
   def test_random_weights(self):
     self.config.engine.max_step_tokens = 5
     self.config.engine.max_block_tokens = 11
-    base = tiny_run.make_base(self.folder / "base")
+    self.config.policy.path = str(tiny_run.make_base(self.folder / "base"))
     context = self.context()
     context.sandbox = context.grader = mock.Mock()
-    device = session.Device(context, base)
+    device = session.Device(context, 0)
     self.assertIsNone(device.score)
     seeds = np.array([[3, 5, 7], [11, 13, 17]], np.uint32)
 
@@ -134,10 +134,10 @@ class DeviceTest(SessionCase):
     self.assertGreater(usage["generated_tokens_per_second"], 0)
 
   def test_what_ends_a_step_and_a_block(self):
-    base = tiny_run.make_base(self.folder / "base")
+    self.config.policy.path = str(tiny_run.make_base(self.folder / "base"))
     context = self.context()
     context.sandbox = context.grader = mock.Mock()
-    device = session.Device(context, base)
+    device = session.Device(context, 0)
     ids = {marker: context.tokenizer.id_of(marker) for marker in steps.MARKERS}
     ends = {ids[steps.END_OF_CODE], ids[steps.END_OF_ANSWER]}
     ends.add(context.tokenizer.eos_id)

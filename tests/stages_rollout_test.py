@@ -179,7 +179,7 @@ class HardProblemsTest(StagesCase):
     found = self.rollout(rollouts=2, candidates=4, extra_rollouts=(1, 4))
     (tree,) = found["never"]
     self.assertEqual(tree.rollouts, 7)
-    calls = self.device(None, None).steps()
+    calls = self.device(self.context(), 0).steps()
     config = dataclasses.replace(self.spec.search, candidates=4)
     (straight,) = mcts.search(
       [tree.problem],

@@ -98,7 +98,7 @@ class ScriptedDevice:
   """Stands in for `session.Device`: scripted callables, whatever the models.
 
   Attributes:
-    made: class attribute; (policy, ppm) of all that were made.
+    made: class attribute; (policy, ppm), the folders of all that were made.
     policy: class attribute; the scripted policy, a `testing.ToySum`.
     expanded: class attribute; the questions of each call of `expand`.
   """
@@ -113,10 +113,12 @@ class ScriptedDevice:
     members = {"made": [], "policy": policy or cls.policy, "expanded": []}
     return type("Scripted", (cls,), members)
 
-  def __init__(self, context, policy, ppm=None):
-    del context
-    self.made.append((policy, ppm))
-    self._score = testing.score_by_hash if ppm is not None else None
+  def __init__(self, context, round_, *, score=False, reward_model=""):
+    policy = context.policy(round_)
+    self.made.append(
+      (policy, context.finished(round_, "ppm") if score else None)
+    )
+    self.score = testing.score_by_hash if score or reward_model else None
 
   def steps(self) -> Calls:
     return self._calls(self.policy)
@@ -140,5 +142,5 @@ class ScriptedDevice:
       expand=counted,
       verify=testing.run_trusted,
       grade=testing.grade_equal,
-      score=self._score,
+      score=self.score,
     )

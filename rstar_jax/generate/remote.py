@@ -27,7 +27,6 @@ from rstar_jax.types import Candidate, Finish, Prefix
 UNKNOWN_ID = -1
 
 _CLOSING = re.compile("|".join(map(re.escape, steps.FINISHES)))
-_OPENINGS = (steps.CODE, steps.ANSWER)
 
 
 class Remote:
@@ -180,9 +179,6 @@ def candidates(answer: dict[str, Any], prefix: Prefix) -> list[Candidate]:
   found = []
   for number, choice in enumerate(choices):
     text, finish = _closed(choice, prefix)
-    if text.lstrip().startswith(_OPENINGS):
-      # White space before an opening is the server's way to join, not a step's.
-      text = text.lstrip()
     ids, logprob = _tokens(choice)
     if ids is None:
       if total is None:
@@ -192,7 +188,7 @@ def candidates(answer: dict[str, Any], prefix: Prefix) -> list[Candidate]:
         )
       share = total // len(choices) + (number < total % len(choices))
       ids = (UNKNOWN_ID,) * share
-    found.append(Candidate(text, ids, logprob, finish))
+    found.append(Candidate(steps.without_margin(text), ids, logprob, finish))
   return found
 
 

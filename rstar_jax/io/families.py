@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from rstar_jax.config import ModelConfig
+from rstar_jax.models.config import ModelConfig
 
 Path = tuple[str | int, ...]
 Index = tuple[slice, ...]

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from rstar_jax.config import ModelConfig
 from rstar_jax.io import families, hf_config, model_card, tensors
+from rstar_jax.io.gguf import GgufFile
 from rstar_jax.models import sharding
+from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.text.tokenizer import Tokenizer
 
@@ -144,22 +145,28 @@ class _Source:
   where: str
 
 
-def _open(name_or_folder: str | pathlib.Path) -> _Source:
+def gguf_file(name_or_folder: str | pathlib.Path) -> pathlib.Path | None:
+  """Returns the GGUF file of a model that is one, or is a folder of one."""
   path = pathlib.Path(name_or_folder)
-  if not path.exists():
-    path = _download(str(name_or_folder))
+  if path.is_file():
+    return path
   if path.is_dir() and not (path / "config.json").exists():
     found = sorted(path.glob("*.gguf"))
     if len(found) != 1:
       raise FileNotFoundError(
         f"{path} has neither a config.json nor one .gguf file, but {len(found)}"
       )
-    path = found[0]
-  if path.is_file():
-    from rstar_jax.io.gguf import GgufFile
+    return found[0]
+  return None
 
-    opened = GgufFile(path)
-    return _Source(opened.fields, opened, str(path))
+
+def _open(name_or_folder: str | pathlib.Path) -> _Source:
+  path = pathlib.Path(name_or_folder)
+  if not path.exists():
+    path = _download(str(name_or_folder))
+  if file := gguf_file(path):
+    opened = GgufFile(file)
+    return _Source(opened.fields, opened, str(file))
   file = path / "config.json"
   return _Source(
     json.loads(file.read_text()), tensors.SafetensorsFolder(path), str(file)

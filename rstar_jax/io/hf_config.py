@@ -8,8 +8,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from rstar_jax.config import ModelConfig, RopeScaling
 from rstar_jax.io.families import FAMILIES
+from rstar_jax.models.config import ModelConfig, RopeScaling
 
 _CLASSES = {
   "qwen2": "Qwen2",

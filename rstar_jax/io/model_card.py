@@ -1,6 +1,6 @@
 """The README.md that is written beside a model, for people and for the hub."""
 
-from rstar_jax.config import ModelConfig
+from rstar_jax.models.config import ModelConfig
 from rstar_jax.text import prompts, steps
 
 _POLICY = """\

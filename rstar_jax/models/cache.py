@@ -11,7 +11,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from rstar_jax.config import ModelConfig
+from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.layers import MASKED
 
 

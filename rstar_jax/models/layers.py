@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rstar_jax.config import ModelConfig
+from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.rotary import Angles, rotate
 
 # Finite, so that a row with nothing to attend to is no NaN.

@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from rstar_jax.config import ModelConfig, RopeScaling
+from rstar_jax.models.config import ModelConfig, RopeScaling
 
 # Cosines and sines, float32 [..., 1, R / 2] each; R is the rotated width.
 Angles = tuple[jax.Array, jax.Array]

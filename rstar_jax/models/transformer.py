@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rstar_jax.config import ModelConfig
 from rstar_jax.models import layers, rotary
+from rstar_jax.models.config import ModelConfig
 
 Head = Literal["lm", "tanh", "logit"]
 

@@ -71,6 +71,28 @@ def prompt(question: str) -> str:
   )
 
 
+def chat_template() -> str:
+  """Returns the Jinja template that makes `prompt` of a user's message.
+
+  So whoever serves a policy behind a chat interface asks it as it was trained.
+  An assistant's message is the solution that follows the prompt.
+  """
+  head, tail = prompt("{{ message['content'] }}").split(f"{ASSISTANT}:")
+  answer = f"{ASSISTANT}:{tail}"
+  return (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}"
+    f"{answer}{{{{ message['content'] }}}}{{{{ eos_token }}}}"
+    "{% else %}"
+    f"{head}"
+    "{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}"
+    f"{answer}"
+    "{% endif %}"
+  )
+
+
 def bootstrap_prompt(question: str) -> str:
   """Returns the text that precedes the first step of a model not ours.
 

@@ -129,6 +129,16 @@ def code_of(text: str) -> str:
   return MARKER.sub("", _OUTPUT_SPAN.sub("", text))
 
 
+def without_margin(text: str) -> str:
+  """Drops white space before an opening marker.
+
+  It is the way in which a model that was not trained on the grammar joins a
+  solution to a prompt, and no part of the step.
+  """
+  bare = text.lstrip()
+  return bare if bare.startswith((CODE, ANSWER)) else text
+
+
 def program(prefix: Prefix) -> list[str]:
   """Returns the code of each node of a prefix, oldest first."""
   return [code_of(text) for text in prefix if ANSWER not in text]

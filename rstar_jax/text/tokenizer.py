@@ -1,11 +1,12 @@
 """Tokenizers: the protocol the project needs, and `transformers` behind it."""
 
 import functools
+import json
 import pathlib
 from collections.abc import Sequence
 from typing import Protocol
 
-from rstar_jax.text import steps
+from rstar_jax.text import prompts, steps
 
 
 class Tokenizer(Protocol):
@@ -47,16 +48,26 @@ def _encode_piece(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
 
 
 class HfTokenizer:
-  """A fast `transformers` tokenizer whose specials include the markers."""
+  """A fast `transformers` tokenizer, with the markers as special tokens.
 
-  def __init__(self, name_or_folder: str | pathlib.Path):
+  Attributes:
+    vocab_size: ids, the markers' included.
+    known: ids that it had when it was loaded; those of markers that were
+      missing come after them, in the order of `steps.MARKERS`.
+    pad_id: that of end-of-text where it has no other.
+    eos_id: end-of-text.
+  """
+
+  def __init__(
+    self, name_or_folder: str | pathlib.Path, *, add_markers: bool = True
+  ):
     """Loads a tokenizer.
 
     Args:
       name_or_folder: a folder with tokenizer.json, or a Hugging Face name.
-
-    Raises:
-      ValueError: a marker is not a single special token.
+      add_markers: makes special tokens of the markers that it lacks. False
+        leaves them plain text, as a model knows them that was not trained on
+        the step grammar.
     """
     import transformers
 
@@ -65,14 +76,14 @@ class HfTokenizer:
     self._tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(
       str(name_or_folder)
     )
+    self.known = len(self._tokenizer)
+    if add_markers:
+      present = self._tokenizer.get_vocab()
+      missing = [m for m in steps.MARKERS if m not in present]
+      self._tokenizer.add_tokens(missing, special_tokens=True)
+      self._tokenizer.chat_template = prompts.chat_template()
     vocabulary = self._tokenizer.get_vocab()
-    missing = [m for m in steps.MARKERS if m not in vocabulary]
-    if missing:
-      raise ValueError(
-        f"{name_or_folder}: the tokenizer lacks the markers {missing}; add "
-        "them as special tokens and resize the embeddings first"
-      )
-    self._ids = {marker: vocabulary[marker] for marker in steps.MARKERS}
+    self._ids = {m: vocabulary[m] for m in steps.MARKERS if m in vocabulary}
     self.vocab_size = len(self._tokenizer)
     self.eos_id = self._tokenizer.eos_token_id
     self.pad_id = self._tokenizer.pad_token_id
@@ -93,6 +104,28 @@ class HfTokenizer:
   def id_of(self, marker: str) -> int:
     return self._ids[marker]
 
+  def chat(self, question: str, answer: str) -> str | None:
+    """Returns a dialogue of one turn in its own chat template, if it has one.
+
+    With `add_markers` the template is ours: see `prompts.chat_template`.
+    """
+    if not self._tokenizer.chat_template:
+      return None
+    return self._tokenizer.apply_chat_template(
+      [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer},
+      ],
+      tokenize=False,
+    )
+
   def save(self, folder: str | pathlib.Path) -> None:
-    """Writes tokenizer.json and tokenizer_config.json."""
+    """Writes tokenizer.json, tokenizer_config.json and chat_template.jinja."""
     self._tokenizer.save_pretrained(str(folder))
+    file = pathlib.Path(folder) / "tokenizer_config.json"
+    fields = json.loads(file.read_text())
+    # A name that transformers 4 knows too; and nothing of how it was loaded.
+    fields["tokenizer_class"] = "PreTrainedTokenizerFast"
+    for name in ("backend", "is_local", "local_files_only"):
+      fields.pop(name, None)
+    file.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")

@@ -7,8 +7,8 @@ import pathlib
 import transformers
 from absl.testing import absltest, parameterized
 
-from rstar_jax.config import RopeScaling
 from rstar_jax.io import hf_config
+from rstar_jax.models.config import RopeScaling
 from rstar_jax.testing import tiny_model
 from tests.parity import cases
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from rstar_jax.config import RopeScaling
 from rstar_jax.models import rotary
+from rstar_jax.models.config import RopeScaling
 from rstar_jax.testing import tiny_model
 from tests.models.layers_test import normal
 

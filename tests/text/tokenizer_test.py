@@ -6,6 +6,7 @@ import re
 from unittest import mock
 
 import tokenizers
+import transformers
 from absl.testing import absltest, parameterized
 
 import rstar_jax
@@ -103,13 +104,43 @@ class HfTokenizerTest(parameterized.TestCase):
     self.assertEqual(again.eos_id, shipped().eos_id)
     self.assertEqual(again.pad_id, shipped().pad_id)
 
-  def test_missing_markers_are_named(self):
+  def test_missing_markers_are_added_and_keep_their_ids(self):
     folder = self.create_tempdir().full_path
     fewer = tuple(m for m in steps.MARKERS if m != steps.ANSWER)
     with mock.patch.object(steps, "MARKERS", fewer):
       train_tokenizer.train(["a text"], 270, folder)
-    with self.assertRaisesRegex(ValueError, "lacks the markers .'<answer>'.;"):
-      tokenizer_lib.HfTokenizer(folder)
+    plain = tokenizer_lib.HfTokenizer(folder, add_markers=False)
+    self.assertEqual(plain.known, plain.vocab_size)
+    with self.assertRaises(KeyError):
+      plain.id_of(steps.ANSWER)
+    self.assertGreater(len(plain.encode(steps.ANSWER)), 1)
+    first = tokenizer_lib.HfTokenizer(folder)
+    self.assertEqual(first.known, plain.vocab_size)
+    self.assertEqual(first.vocab_size, first.known + 1)
+    self.assertEqual(first.id_of(steps.ANSWER), first.known)
+    text = f"a{steps.ANSWER}text"
+    self.assertEqual(first.decode(first.encode(text)), text)
+    other = self.create_tempdir().full_path
+    first.save(other)
+    again = tokenizer_lib.HfTokenizer(other)
+    self.assertEqual(again.known, again.vocab_size)
+    self.assertEqual(again.encode(text), first.encode(text))
+
+  def test_chat_template_is_the_prompt(self):
+    folder = self.create_tempdir().full_path
+    shipped().save(folder)
+    loaded = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+    messages = [{"role": "user", "content": "How many?"}]
+    asked = loaded.apply_chat_template(
+      messages, tokenize=False, add_generation_prompt=True
+    )
+    self.assertEqual(asked, prompts.prompt("How many?"))
+    messages.append({"role": "assistant", "content": "<code>"})
+    answered = prompts.prompt("How many?") + "<code>" + loaded.eos_token
+    self.assertEqual(
+      loaded.apply_chat_template(messages, tokenize=False), answered
+    )
+    self.assertEqual(shipped().chat("How many?", "<code>"), answered)
 
 
 class EncodeSolutionTest(parameterized.TestCase):

@@ -1,0 +1,91 @@
+"""Tests of a model that is shown examples: where steps end, what is counted."""
+
+import math
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from rstar_jax.generate.engine import Generated
+from rstar_jax.generate.few_shot import FewShot
+from rstar_jax.text import prompts, steps
+
+
+class Plain:
+  """Characters as ids: a tokenizer to which markers are plain text."""
+
+  vocab_size, pad_id, eos_id = 300, 0, 1
+
+  def encode(self, text):
+    return [2 + ord(c) for c in text]
+
+  def decode(self, ids):
+    return "".join(chr(i - 2) for i in ids if i > 1)
+
+
+class ScriptedEngine:
+  """Writes the same texts after whatever prefix."""
+
+  def __init__(self, *texts):
+    self.texts = texts
+    self.prefixes = []
+
+  def expand(self, prefixes, seeds):
+    self.prefixes += [Plain().decode(ids.tolist()) for ids in prefixes]
+    rows = []
+    for text in self.texts:
+      stopped = Plain.eos_id if text.endswith("EOS") else -1
+      ids = Plain().encode(text.removesuffix("EOS"))
+      ids += [Plain.eos_id] * (stopped > 0)
+      rows.append(Generated(tuple(ids), -1.0 * len(ids), stopped))
+    return [rows[: seeds.shape[1]] for _ in prefixes]
+
+
+class FewShotTest(parameterized.TestCase):
+  def expand(self, *texts, markers=tuple(steps.FINISHES), prefix=()):
+    self.engine = ScriptedEngine(*texts)
+    expand = FewShot(self.engine, Plain(), markers)
+    seeds = np.zeros((1, len(texts)), np.uint32)
+    return expand(["Q?"], [prefix], seeds)[0]
+
+  def test_prompt(self):
+    self.expand("x", prefix=("<code>\na = 1\n<end_of_step>",))
+    self.assertEqual(
+      self.engine.prefixes,
+      [prompts.bootstrap_prompt("Q?") + "<code>\na = 1\n<end_of_step>"],
+    )
+
+  def test_a_step_is_cut_after_its_marker(self):
+    first, second, third = self.expand(
+      "<code>\na = 1\n<end_of_step>\n\nb = 2\n<end_of_step>",
+      "\n<code>\nprint(1)\n<end_of_code>",
+      "a long one that ends nowhere",
+    )
+    text = "<code>\na = 1\n<end_of_step>"
+    self.assertEqual((first.text, first.finish), (text, "step"))
+    # What was cut off is neither counted nor part of a known probability.
+    self.assertEqual(Plain().decode(first.token_ids), text)
+    self.assertTrue(math.isnan(first.logprob))
+    # White space before the opening is no part of the step, though paid for.
+    self.assertEqual(second.text, "<code>\nprint(1)\n<end_of_code>")
+    self.assertEqual(second.finish, "code")
+    self.assertEqual(second.logprob, -len(second.token_ids))
+    self.assertEqual(third.finish, "length")
+
+  def test_a_block_goes_on_over_steps(self):
+    (block,) = self.expand(
+      "<code>\na = 1\n<end_of_step>\nprint(a)\n<end_of_code> and so on",
+      markers=(steps.END_OF_CODE, steps.END_OF_ANSWER),
+    )
+    self.assertEqual(
+      block.text, "<code>\na = 1\n<end_of_step>\nprint(a)\n<end_of_code>"
+    )
+    self.assertEqual(block.finish, "code")
+    self.assertIsNone(steps.problem_with_block(block.text, block.finish))
+
+  def test_end_of_text(self):
+    (ended,) = self.expand("I do not know.EOS")
+    self.assertEqual((ended.text, ended.finish), ("I do not know.", "eos"))
+
+
+if __name__ == "__main__":
+  absltest.main()
