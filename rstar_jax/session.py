@@ -17,7 +17,7 @@ from absl import logging
 
 from rstar_jax.config import Config, EngineConfig
 from rstar_jax.generate.engine import Engine
-from rstar_jax.generate.few_shot import FewShot
+from rstar_jax.generate.few_shot import FewShot, stop_words
 from rstar_jax.generate.policy import Policy
 from rstar_jax.generate.ppm import Scorer
 from rstar_jax.generate.remote import Remote
@@ -223,11 +223,16 @@ class Device:
     markers = [steps.END_OF_CODE, steps.END_OF_ANSWER]
     if not whole:
       markers.append(steps.END_OF_STEP)
-    stop_ids = [] if self._few_shot else [tokenizer.id_of(m) for m in markers]
+    stop_ids, words = [], []
+    if self._few_shot:
+      words = stop_words(tokenizer, markers)
+    else:
+      stop_ids = [tokenizer.id_of(marker) for marker in markers]
     engine = Engine(
       self._model,
       config,
       stop_ids=(*stop_ids, tokenizer.eos_id),
+      stop_words=words,
       max_new_tokens=(
         config.max_block_tokens if whole else config.max_step_tokens
       ),

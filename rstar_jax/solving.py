@@ -192,8 +192,11 @@ def solve(context: Context, round_: int, question: str) -> Solution:
 
   Args:
     context: the run.
-    round_: whose policy and PPM; 0 is the base model, which has no PPM: without
-      an `eval.reward_model` the majority of its sampled solutions answers.
+    round_: whose policy and PPM; 0 is the base model, which has no PPM. Without
+      an `eval.reward_model` the majority of its sampled solutions answers; one
+      that is shown examples (`policy.prompt`) seldom writes a whole solution
+      that runs, so that its steps are searched, and the majority of what is
+      found answers.
     question: plain text.
 
   Returns:
@@ -205,36 +208,43 @@ def solve(context: Context, round_: int, question: str) -> Solution:
   config = context.config
   problem = Problem(id=question, question=question)
   device = _device(context, round_)
-  if device.score is not None:
-    tree = mcts.search(
-      [problem],
-      config.eval.search,
-      device.steps(),
-      seed=config.seed,
-      name=("solve",),
+  options = {"seed": config.seed, "name": ("solve",)}
+  if device.score is None and config.policy.prompt == "trained":
+    samples = sampling.sample(
+      [problem], config.eval.samples, device.blocks(), **options
     )[0]
-    found = tree_lib.trajectories(tree, how=config.eval.search.trajectory_value)
+    chosen = choose.majority([each.answer for each in samples])
+    if chosen is not None:
+      return Solution(samples[chosen].steps, samples[chosen].answer or "", None)
+  else:
+    calls, search = device.steps(), config.eval.search
+    select = config.eval.answer_select
+    if device.score is None:
+      calls = dataclasses.replace(calls, score=_no_opinion)
+      search = dataclasses.replace(search, annotation="terminal")
+      select = "majority"
+    tree = mcts.search([problem], search, calls, **options)[0]
+    found = tree_lib.trajectories(tree, how=search.trajectory_value)
     chosen = choose.choose(
-      config.eval.answer_select,
+      select,
       [each.answer for each in found],
       [each.value for each in found],
     )
     if chosen is not None:
       node = int(np.flatnonzero(tree.terminal == tree_lib.ANSWERED)[chosen])
       values = [float(tree.ppm[each]) for each in tree.path(node)[1:]]
-      return Solution(found[chosen].steps, found[chosen].answer, values)
-  else:
-    samples = sampling.sample(
-      [problem],
-      config.eval.samples,
-      device.blocks(),
-      seed=config.seed,
-      name=("solve",),
-    )[0]
-    chosen = choose.majority([each.answer for each in samples])
-    if chosen is not None:
-      return Solution(samples[chosen].steps, samples[chosen].answer or "", None)
+      return Solution(
+        found[chosen].steps,
+        found[chosen].answer,
+        values if device.score is not None else None,
+      )
   raise ValueError(
     "no candidate reached an answer: ask in the words of the training "
     "problems, or give the search more rollouts or candidates"
   )
+
+
+def _no_opinion(questions, prefixes, rows) -> list[np.ndarray]:
+  """Scores every step the same, where nothing is known of any."""
+  del questions, prefixes
+  return [np.zeros(len(row), np.float32) for row in rows]

@@ -5,12 +5,16 @@ from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
+from flax import nnx
 
-from rstar_jax import session
-from rstar_jax.io import records
-from rstar_jax.text import steps
+from rstar_jax import session, testing
+from rstar_jax.generate.few_shot import FewShot
+from rstar_jax.io import hf, records
+from rstar_jax.models.transformer import Transformer, ppm_from_policy
+from rstar_jax.text import steps, train_tokenizer
+from rstar_jax.text.tokenizer import HfTokenizer
 from rstar_jax.types import Problem
-from tests import tiny_run
+from tests import tiny_gguf, tiny_run
 
 
 class SessionCase(parameterized.TestCase):
@@ -146,6 +150,97 @@ class DeviceTest(SessionCase):
       for calls in (device.blocks(), device.steps())
     ]
     self.assertEqual(stops, [ends, ends | {ids[steps.END_OF_STEP]}])
+
+
+class OtherModelTest(SessionCase):
+  """Models that are not ours: no markers, GGUF files, reward models."""
+
+  def setUp(self):
+    super().setUp()
+    self.base = self.folder / "other"
+    config = testing.tiny_model(vocab_size=300, num_layers=1)
+    model = Transformer(config, rngs=nnx.Rngs(3))
+    hf.save_policy(model, self.base)
+    with mock.patch.object(steps, "MARKERS", ()):
+      train_tokenizer.train(["a text", "of words"], 300, self.base)
+    self.config.policy.path = str(self.base)
+    self.config.policy.vocab_multiple = 32
+    self.config.engine.max_step_tokens = 3
+    self.config.engine.prefix_buckets = (1024, 4096)
+    self.plain = HfTokenizer(self.base, add_markers=False)
+
+  def other(self) -> session.Context:
+    context = self.context()
+    context.tokenizer = session.load_tokenizer(self.base)
+    context.sandbox = context.grader = mock.Mock()
+    return context
+
+  def test_markers_get_rows(self):
+    context = self.other()
+    tokenizer = context.tokenizer
+    self.assertEqual(tokenizer.vocab_size, tokenizer.known + 9)
+    model = context.load_policy(0, train=True)
+    # 300 rows hold the markers too, where the tokenizer has learnt few merges.
+    self.assertGreaterEqual(model.config.vocab_size, tokenizer.vocab_size)
+    self.assertEqual(tokenizer.id_of(steps.CODE), tokenizer.known)
+    ids = tokenizer.encode(f"a{steps.CODE}b")
+    self.assertTrue(np.isfinite(model(np.array([ids]))).all())
+
+  def test_a_round_keeps_the_ids(self):
+    context = self.other()
+    folder = context.folder(1, "policy")
+    model = context.load_policy(0)
+    hf.save_policy(model, folder, tokenizer=context.tokenizer)
+    records.write_manifest(folder, {}, [])
+    again = HfTokenizer(folder)
+    text = f"{steps.USER}a text{steps.END_OF_STEP}"
+    self.assertEqual(again.known, again.vocab_size)
+    self.assertEqual(again.encode(text), context.tokenizer.encode(text))
+    self.assertEqual(context.load_policy(1).config, model.config)
+
+  def test_shown_examples_it_sees_no_new_token(self):
+    self.config.policy.prompt = "few_shot"
+    device = session.Device(self.other(), 0)
+    calls = device.steps()
+    self.assertIsInstance(calls.expand, FewShot)
+    rows = calls.expand(["how many?"], [()], np.array([[3, 5]], np.uint32))
+    self.assertEqual([len(row) for row in rows], [2])
+    self.assertLess(device.usage()["device_idle_share"], 1)
+
+  def test_a_reward_model_scores_in_the_ppm_s_place(self):
+    ppm = ppm_from_policy(hf.load_policy(self.base), "logit", rngs=nnx.Rngs(0))
+    folder = self.folder / "reward"
+    hf.save_ppm(ppm, folder, tokenizer=self.plain)
+    device = session.Device(self.other(), 0, reward_model=str(folder))
+    (values,) = device.steps().score(["a"], [()], [["text", "of words"]])
+    ids = np.array([self.plain.encode("a\n\nof words")])
+    np.testing.assert_allclose(values[1], ppm(ids)[0, -1], atol=1e-6)
+
+  def test_a_gguf_file_has_both(self):
+    file = self.folder / "tiny.gguf"
+    metadata = {
+      "tokenizer.ggml.model": "gpt2",
+      "tokenizer.ggml.pre": "smollm",
+      "tokenizer.ggml.tokens": [*"abcdefghijklmnopqrstu", "ab", "<e>", "<p>"],
+      "tokenizer.ggml.merges": ["a b"],
+      "tokenizer.ggml.token_type": [1] * 22 + [3] * 2,
+      "tokenizer.ggml.eos_token_id": 22,
+    }
+    tiny_gguf.write(file, "llama", "Q8_0", metadata=metadata)
+    self.base = self.config.policy.path = file
+    context = self.other()
+    # 24 tokens and rows; 9 markers make 33, rounded up to a multiple of 32.
+    self.assertEqual(context.tokenizer.known, 24)
+    self.assertEqual(context.tokenizer.encode("cab<code>"), [2, 21, 24])
+    model = context.load_policy(0)
+    self.assertEqual(model.config.vocab_size, 64)
+    folder = context.folder(1, "policy")
+    hf.save_policy(model, folder, tokenizer=context.tokenizer)
+    records.write_manifest(folder, {}, [])
+    again = context.load_policy(1)
+    ids = np.array([[2, 21, 24, 32]])
+    np.testing.assert_allclose(again(ids), model(ids), atol=1e-6)
+    self.assertEqual(HfTokenizer(folder).encode("cab<code>"), [2, 21, 24])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from absl.testing import absltest
 from rstar_jax import config as config_lib
 from rstar_jax import session, solving, testing
 from rstar_jax.io import records
+from rstar_jax.search import mcts
 from rstar_jax.text import steps
 from rstar_jax.types import Candidate
 from tests import tiny_run
@@ -151,6 +152,23 @@ class SolveTest(SolvingCase):
     (result,) = testing.run_trusted([steps.program(solution.steps)])
     self.assertEqual(result.stdout, solution.answer)
     self.assertIn(f"Answer: {solution.answer}", solution.render())
+
+  def test_a_base_model_that_is_shown_examples_is_searched(self):
+    self.context.config.policy.prompt = "few_shot"
+    with mock.patch.object(
+      mcts, "search", side_effect=mcts.search, autospec=True
+    ) as search:
+      solution = solving.solve(self.context, 0, "four")
+    self.assertEqual(search.call_args.args[1].annotation, "terminal")
+    self.assertIsNone(solution.values)
+    (result,) = testing.run_trusted([steps.program(solution.steps)])
+    self.assertEqual(result.stdout, solution.answer)
+
+  def test_another_s_reward_model_makes_round_0_a_search(self):
+    self.context.config.eval.reward_model = "some/model"
+    solving.evaluate(self.context, 0)
+    sources = {source for source, _ in self.rows(0)}
+    self.assertEqual(sources, {"greedy", "samples", "mcts"})
 
   def test_a_round_searches_and_shows_the_ppm_s_values(self):
     self.finish(1)

@@ -68,6 +68,7 @@ class Weights:
     "graphdef",
     "method",
     "stop_ids",
+    "stop_words",
     "max_new_tokens",
     "pad_id",
   ),
@@ -107,6 +108,7 @@ class Engine(Weights):
     stop_ids: Sequence[int],
     max_new_tokens: int | None = None,
     pad_id: int,
+    stop_words: Sequence[Sequence[int]] = (),
     share_prefix: bool = True,
   ):
     """Makes an engine; nothing is compiled before the first call.
@@ -117,6 +119,7 @@ class Engine(Weights):
       stop_ids: ids that end a step; they are part of it.
       max_new_tokens: longest step; None is config.max_step_tokens.
       pad_id: any id; fills.
+      stop_words: runs of ids; a step ends with the token after one.
       share_prefix: False runs each prefix once per candidate, for comparison.
     """
     super().__init__(model)
@@ -129,6 +132,7 @@ class Engine(Weights):
       graphdef=self.graphdef,
       method=sampler.method_of(config),
       stop_ids=tuple(int(i) for i in stop_ids),
+      stop_words=tuple(tuple(map(int, word)) for word in stop_words),
       max_new_tokens=self.max_new_tokens,
       pad_id=self._pad_id,
     )

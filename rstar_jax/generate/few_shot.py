@@ -16,14 +16,28 @@ import numpy as np
 from rstar_jax.generate.engine import Engine, Generated
 from rstar_jax.text import prompts, steps
 from rstar_jax.text.tokenizer import Tokenizer
-from rstar_jax.types import Candidate, Prefix
+from rstar_jax.types import Candidate, Finish, Prefix
+
+
+def stop_words(
+  tokenizer: Tokenizer, markers: Collection[str]
+) -> list[tuple[int, ...]]:
+  """Returns what the engine can know of the markers: the ids of their insides.
+
+  The first and the last character of a marker may be one token with what is
+  beside it, and are left out. So the engine stops where a marker is likely, and
+  `FewShot` finds out whether it is there.
+  """
+  words = [tuple(tokenizer.encode(marker)[1:-1]) for marker in markers]
+  # Fewer ids than that may well be a word of its own.
+  return [word for word in words if len(word) > 1]
 
 
 class FewShot:
   """Samples next steps; threads may share it.
 
-  The engine goes on to the end of text or to its limit, since it knows no
-  marker: what comes after the first one is cut off, and was computed in vain.
+  What follows the first closing marker is cut off. A model that says what its
+  code prints before it has closed the code has closed it by that.
 
   Attributes:
     engine: counts time and tokens; see `Engine`.
@@ -41,7 +55,7 @@ class FewShot:
     """Makes the callable.
 
     Args:
-      engine: stops at the end of text.
+      engine: stops at the end of text, and early by `stop_words`.
       tokenizer: to which the markers are plain text.
       markers: the closing markers at which a step ends, of `steps.FINISHES`.
       lock: None makes one.
@@ -84,20 +98,32 @@ class FewShot:
   def _candidate(self, generated: Generated) -> Candidate:
     ids = generated.token_ids
     text = self._tokenizer.decode(ids)
-    marker = self._closing.search(text)
-    if marker is None:
+    end, finish = self._end(text)
+    if finish is None:
       finish = "length" if generated.stopped < 0 else "eos"
       return Candidate(text, ids, generated.logprob, finish)
-    text = text[: marker.end()]
-    # The fewest tokens that hold the marker; the last may hold more.
+    # The fewest tokens that hold the step; the last may hold more.
     size = next(
       n
       for n in range(1, len(ids) + 1)
-      if self._closing.search(self._tokenizer.decode(ids[:n]))
+      if len(self._tokenizer.decode(ids[:n])) >= end
     )
+    text = text[:end]
+    if finish == "code" and not text.endswith(steps.END_OF_CODE):
+      text = f"{text.rstrip()}\n{steps.END_OF_CODE}"
     return Candidate(
       text=steps.without_margin(text),
       token_ids=ids[:size],
       logprob=generated.logprob if size == len(ids) else math.nan,
-      finish=steps.FINISHES[marker.group()],
+      finish=finish,
     )
+
+  def _end(self, text: str) -> tuple[int, Finish | None]:
+    """Returns where a step ends in a text, and what finished it."""
+    marker = self._closing.search(text)
+    output = text.find(steps.OUTPUT)
+    if output > 0 and (marker is None or output < marker.start()):
+      return output, "code"
+    if marker is None:
+      return len(text), None
+    return marker.end(), steps.FINISHES[marker.group()]

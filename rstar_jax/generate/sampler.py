@@ -257,6 +257,17 @@ class Sampled:
   stops: jax.Array
 
 
+def _ends_in(
+  tokens: jax.Array, length: jax.Array, word: tuple[int, ...]
+) -> jax.Array:
+  """Says whether the first `length` of tokens [..., S] end in a run of ids."""
+  start = length - len(word)
+  last = jax.lax.dynamic_slice_in_dim(
+    tokens, jnp.maximum(start, 0), len(word), axis=-1
+  )
+  return (start >= 0) & jnp.all(last == jnp.asarray(word), axis=-1)
+
+
 def decode(
   model: Transformer,
   path: cache.PathCache,
@@ -267,6 +278,7 @@ def decode(
   stop_ids: tuple[int, ...],
   max_new_tokens: int,
   pad_id: int,
+  stop_words: tuple[tuple[int, ...], ...] = (),
 ) -> Sampled:
   """Samples C steps of every leaf until each has stopped.
 
@@ -279,12 +291,15 @@ def decode(
     stop_ids: ids that end a step; they are part of it.
     max_new_tokens: S, at least 1.
     pad_id: fills rows that have ended.
+    stop_words: runs of ids; a step ends with the token after one.
 
   Returns:
     What was sampled.
   """
   leaves, candidates = seeds.shape
   stops_at = jnp.asarray(stop_ids or (-1,), jnp.int32)
+  # A run as long as the step would end it with its last token.
+  words = [word for word in stop_words if len(word) < max_new_tokens]
 
   chances = uniforms(seeds, max_new_tokens)
 
@@ -293,6 +308,9 @@ def decode(
     logprobs = jnp.take_along_axis(logits, tokens[..., None], -1)[..., 0]
     logprobs -= jax.nn.logsumexp(logits, axis=-1)
     stopped = jnp.any(tokens[..., None] == stops_at, axis=-1)
+    ended = done | stopped
+    for word in words:
+      ended |= _ends_in(out.tokens, index, word)
     tokens = jnp.where(done, pad_id, tokens)
     out = Sampled(
       tokens=jax.lax.dynamic_update_slice_in_dim(
@@ -302,7 +320,7 @@ def decode(
       logprobs=out.logprobs + jnp.where(done, 0, logprobs),
       stops=jnp.where(~done & stopped, tokens, out.stops),
     )
-    return tokens, done | stopped, out
+    return tokens, ended, out
 
   def unfinished(state):
     index, _, done, _, _ = state

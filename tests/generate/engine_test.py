@@ -172,6 +172,29 @@ class EngineTest(parameterized.TestCase):
       count = len(second.token_ids)
       self.assertEqual(first.token_ids[:count], second.token_ids)
 
+  def test_stop_words_end_a_step_with_the_token_after(self):
+    ids, row_seeds = [prefix(5), prefix(11)], seeds(2, 3)
+    free = engine(stop_ids=()).expand(ids, row_seeds)
+    whole = free[1][2].token_ids
+    # A run that is there, one that begins before the step does, and others.
+    words = (whole[2:4], (int(ids[1][-1]), whole[0]), (1,) * STEP)
+    rows = Engine(
+      model(),
+      EngineConfig(prefix_buckets=(32,), leaf_buckets=(7,)),
+      stop_ids=(),
+      stop_words=words,
+      max_new_tokens=STEP,
+      pad_id=0,
+    ).expand(ids, row_seeds)
+    self.assertEqual(rows[1][2].token_ids, whole[:5])
+    self.assertEqual(rows[1][2].stopped, -1)
+    for i, row in enumerate(free):
+      for j, each in enumerate(row):
+        if words[0] not in zip(
+          each.token_ids, each.token_ids[1:], strict=False
+        ):
+          self.assertEqual(rows[i][j], each)
+
   def test_decoding_ends_with_the_last_row(self):
     """All rows stop at once, and no later token is computed."""
     steps = []

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax.generate.engine import Generated
-from rstar_jax.generate.few_shot import FewShot
+from rstar_jax.generate.few_shot import FewShot, stop_words
 from rstar_jax.text import prompts, steps
 
 
@@ -81,6 +81,19 @@ class FewShotTest(parameterized.TestCase):
     )
     self.assertEqual(block.finish, "code")
     self.assertIsNone(steps.problem_with_block(block.text, block.finish))
+
+  def test_saying_the_output_closes_the_code(self):
+    text = (
+      "<code>\nprint(1)\n<output>1<end_of_output>\n<answer>1<end_of_answer>"
+    )
+    (block,) = self.expand(text, markers=(steps.END_OF_CODE,))
+    self.assertEqual(block.text, "<code>\nprint(1)\n<end_of_code>")
+    self.assertEqual(block.finish, "code")
+    self.assertEqual(Plain().decode(block.token_ids), "<code>\nprint(1)\n")
+
+  def test_stop_words_are_the_insides(self):
+    words = stop_words(Plain(), [steps.END_OF_CODE, "<a>"])
+    self.assertEqual([Plain().decode(word) for word in words], ["end_of_code"])
 
   def test_end_of_text(self):
     (ended,) = self.expand("I do not know.EOS")

