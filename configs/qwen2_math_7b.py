@@ -1,0 +1,18 @@
+"""rStar-Math with Qwen2-Math-7B, with the paper's numbers.
+
+  python -m rstar_jax.main --config=configs/qwen2_math_7b.py \
+    --workdir=runs/qwen2_math_7b \
+    --config.remote.url=http://localhost:8000/v1 --config.remote.model=NAME
+
+The server at `remote.url` makes the data of round 1. The stages run on one
+device so far, which must hold the model; data sets come from the Hugging Face
+Hub (`pip install 'rstar_jax[hub]'`).
+"""
+
+from rstar_jax import config as config_lib
+from rstar_jax import presets
+
+
+def get_config() -> config_lib.Config:
+  """Returns the config of a run."""
+  return presets.paper("Qwen/Qwen2-Math-7B")

@@ -1,0 +1,43 @@
+"""The paper's numbers, for whichever policy (sections 3.4 and 4.1, A.1).
+
+The defaults of `config.py` are the paper's wherever it gives one. What is here
+is what a model of billions of parameters needs besides: sizes of programs,
+dtypes, and data by their names.
+"""
+
+from rstar_jax import config as config_lib
+
+# Of the paper's sets, those that have a usual name on the hub.
+_MORE = (
+  "hf:openai/gsm8k/main/test",
+  "hf:HuggingFaceH4/aime_2024/train",
+)
+
+
+def paper(policy: str) -> config_lib.Config:
+  """Returns the config of four rounds with a policy of the paper.
+
+  The paper's 747k problems were not released; NuminaMath-CoT is where most of
+  them are from. Its first round is made by a larger model: set `remote.url` and
+  `remote.model`.
+
+  Args:
+    policy: a Hugging Face folder or name.
+  """
+  config = config_lib.Config()
+  config.policy = config_lib.PolicyConfig(path=policy, dtype="bfloat16")
+  config.train.source = "hf:AI-MO/NuminaMath-CoT/train"
+  config.eval.data.source = "hf:HuggingFaceH4/MATH-500/test"
+  config.eval.data.count = 0
+  config.eval.more = tuple(
+    config_lib.DataConfig(source=source) for source in _MORE
+  )
+  # A context of 4096 tokens: what the released code has.
+  config.engine = config_lib.EngineConfig(
+    max_step_tokens=512,
+    max_block_tokens=2048,
+    prefix_buckets=(512, 1024, 2048, 3072),
+    step_buckets=(64, 128, 256, 512),
+  )
+  config.remote.max_tokens = 512
+  return config

@@ -1,0 +1,38 @@
+"""Tests of the presets: the paper's numbers, spelled out."""
+
+from absl.testing import absltest
+
+from rstar_jax import presets, validation
+
+
+class PresetsTest(absltest.TestCase):
+  def test_paper(self):
+    config = presets.paper("some/policy")
+    validation.validate(config)
+    self.assertEqual(config.policy.path, "some/policy")
+    # Section 3.4, A.1: rollouts x candidates of each round.
+    self.assertEqual(
+      [(each.rollouts, each.candidates) for each in config.rounds],
+      [(8, 5), (16, 8), (16, 8), (16, 16)],
+    )
+    self.assertEqual(
+      [each.annotation for each in config.rounds],
+      ["terminal", "terminal", "ppm", "ppm"],
+    )
+    self.assertEqual(config.rounds[3].extra_rollouts, (64, 128))
+    search = config.eval.search
+    self.assertEqual((search.rollouts, search.candidates), (4, 32))
+    self.assertEqual((search.max_depth, search.c), (16, 2.0))
+    self.assertEqual(config.sft.length, 4096)
+    # A prefix and its step, or a whole block, fit into that context.
+    engine = config.engine
+    self.assertLessEqual(engine.prefix_buckets[-1] + 512, 4096)
+
+  def test_each_call_makes_a_config_of_its_own(self):
+    first, second = presets.paper("a"), presets.paper("a")
+    first.engine.top_k = 5
+    self.assertEqual(second.engine.top_k, 0)
+
+
+if __name__ == "__main__":
+  absltest.main()
