@@ -46,7 +46,8 @@ def encode_row(
       pieces += [(node[start:begin], 1), (node[begin:end], 0)]
       start = end
     pieces.append((node[start:], 1))
-  ids, mask = [], []
+  ids = list(tokenizer.bos_ids)
+  mask = [0] * len(ids)
   for text, kept in pieces:
     new = tokenizer.encode(text) if text else []
     ids += new

@@ -84,9 +84,12 @@ class FewShot:
     """
     ids = [
       np.array(
-        self._tokenizer.encode(
-          prompts.bootstrap_prompt(question) + "".join(prefix)
-        ),
+        [
+          *self._tokenizer.bos_ids,
+          *self._tokenizer.encode(
+            prompts.bootstrap_prompt(question) + "".join(prefix)
+          ),
+        ],
         np.int32,
       )
       for question, prefix in zip(questions, prefixes, strict=True)

@@ -18,7 +18,11 @@ from rstar_jax.generate import buckets, sampler
 from rstar_jax.generate.engine import Weights
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.text import prompts
-from rstar_jax.text.tokenizer import Tokenizer, encode_solution
+from rstar_jax.text.tokenizer import (
+  Tokenizer,
+  encode_piece,
+  encode_solution,
+)
 from rstar_jax.types import Prefix
 
 # Most candidates in one device call: bounds the memory of attention.
@@ -98,12 +102,14 @@ class Scorer(Weights):
     Returns:
       B float32 arrays in [-1, 1], the value at each step's last token.
     """
-    encode = functools.partial(encode_solution, self._tokenizer)
+    tokenizer = self._tokenizer
     ids = [
-      encode(prompts.prompt(question), prefix)
+      encode_solution(tokenizer, prompts.prompt(question), prefix)
       for question, prefix in zip(questions, prefixes, strict=True)
     ]
-    step_ids = [[encode(step, ()) for step in row] for row in steps]
+    step_ids = [
+      [encode_piece(tokenizer, step) for step in row] for row in steps
+    ]
     with self.lock:
       return self.score(ids, step_ids)
 

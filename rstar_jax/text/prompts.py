@@ -71,16 +71,19 @@ def prompt(question: str) -> str:
   )
 
 
-def chat_template() -> str:
+def chat_template(*, bos: bool = False) -> str:
   """Returns the Jinja template that makes `prompt` of a user's message.
 
   So whoever serves a policy behind a chat interface asks it as it was trained.
   An assistant's message is the solution that follows the prompt.
+
+  Args:
+    bos: whether a text begins with the tokenizer's begin-of-text.
   """
   head, tail = prompt("{{ message['content'] }}").split(f"{ASSISTANT}:")
   answer = f"{ASSISTANT}:{tail}"
   return (
-    "{% for message in messages %}"
+    ("{{ bos_token }}" if bos else "") + "{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}"
     f"{answer}{{{{ message['content'] }}}}{{{{ eos_token }}}}"
     "{% else %}"

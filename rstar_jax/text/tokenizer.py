@@ -15,6 +15,8 @@ class Tokenizer(Protocol):
   vocab_size: int
   pad_id: int
   eos_id: int
+  # What the model expects before a text: begin-of-text, or nothing.
+  bos_ids: tuple[int, ...]
 
   def encode(self, text: str) -> list[int]:
     """Returns ids; no begin- or end-of-text is added."""
@@ -32,18 +34,20 @@ class Tokenizer(Protocol):
 def encode_solution(
   tokenizer: Tokenizer, question_prompt: str, prefix: Sequence[str]
 ) -> list[int]:
-  """Returns the ids of a prompt and the nodes after it.
+  """Returns the ids of a prompt, begun as a text is, and the nodes after it.
 
   Nodes are encoded one by one. They end in a marker (or in an output span), and
   markers split a tokenizer's input anyway, so the ids are those of the whole
   text, while a search encodes each node once and not once per descendant.
   """
   pieces = (question_prompt, *prefix)
-  return [i for piece in pieces for i in _encode_piece(tokenizer, piece)]
+  ids = [i for piece in pieces for i in encode_piece(tokenizer, piece)]
+  return [*tokenizer.bos_ids, *ids]
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _encode_piece(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+def encode_piece(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+  """Returns the ids of a prompt or of a node by itself, kept for the next."""
   return tuple(tokenizer.encode(text))
 
 
@@ -56,6 +60,7 @@ class HfTokenizer:
       missing come after them, in the order of `steps.MARKERS`.
     pad_id: that of end-of-text where it has no other.
     eos_id: end-of-text.
+    bos_ids: begin-of-text, where its model was trained with one.
   """
 
   def __init__(
@@ -77,11 +82,14 @@ class HfTokenizer:
       str(name_or_folder)
     )
     self.known = len(self._tokenizer)
+    bos = self._tokenizer.bos_token_id
+    begun = self._tokenizer.encode("") == [bos]
+    self.bos_ids: tuple[int, ...] = (bos,) if begun else ()
     if add_markers:
       present = self._tokenizer.get_vocab()
       missing = [m for m in steps.MARKERS if m not in present]
       self._tokenizer.add_tokens(missing, special_tokens=True)
-      self._tokenizer.chat_template = prompts.chat_template()
+      self._tokenizer.chat_template = prompts.chat_template(bos=begun)
     vocabulary = self._tokenizer.get_vocab()
     self._ids = {m: vocabulary[m] for m in steps.MARKERS if m in vocabulary}
     self.vocab_size = len(self._tokenizer)
@@ -89,7 +97,7 @@ class HfTokenizer:
     self.pad_id = self._tokenizer.pad_token_id
     if self.pad_id is None:
       self.pad_id = self.eos_id
-    self._dropped = {self.pad_id, self.eos_id}
+    self._dropped = {self.pad_id, self.eos_id, *self.bos_ids}
 
   def encode(self, text: str) -> list[int]:
     return self._tokenizer.encode(text, add_special_tokens=False)

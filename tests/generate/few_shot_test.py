@@ -13,7 +13,7 @@ from rstar_jax.text import prompts, steps
 class Plain:
   """Characters as ids: a tokenizer to which markers are plain text."""
 
-  vocab_size, pad_id, eos_id = 300, 0, 1
+  vocab_size, pad_id, eos_id, bos_ids = 300, 0, 1, (1,)
 
   def encode(self, text):
     return [2 + ord(c) for c in text]

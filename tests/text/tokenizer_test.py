@@ -126,6 +126,37 @@ class HfTokenizerTest(parameterized.TestCase):
     self.assertEqual(again.known, again.vocab_size)
     self.assertEqual(again.encode(text), first.encode(text))
 
+  def test_begin_of_text_where_a_model_expects_it(self):
+    self.assertEqual(shipped().bos_ids, ())
+    folder = self.create_tempdir().full_path
+    vocabulary = {"<s>": 0, "</s>": 1, "a": 2, "b": 3, "c": 4}
+    plain = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
+    plain.decoder = tokenizers.decoders.ByteLevel()
+    plain.add_special_tokens(["<s>", "</s>"])
+    plain.post_processor = tokenizers.processors.TemplateProcessing(
+      single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    transformers.PreTrainedTokenizerFast(
+      tokenizer_object=plain, bos_token="<s>", eos_token="</s>"
+    ).save_pretrained(folder)
+    loaded = tokenizer_lib.HfTokenizer(folder)
+    self.assertEqual(loaded.bos_ids, (0,))
+    # One for the whole text, none for its pieces; and none in what is read.
+    self.assertEqual(loaded.encode("ab"), [2, 3])
+    ids = tokenizer_lib.encode_solution(loaded, "a", ("b", "c"))
+    self.assertEqual(ids, [0, 2, 3, 4])
+    self.assertEqual(loaded.decode(ids), "abc")
+    other = self.create_tempdir().full_path
+    loaded.save(other)
+    self.assertEqual(tokenizer_lib.HfTokenizer(other).bos_ids, (0,))
+    served = transformers.PreTrainedTokenizerFast.from_pretrained(other)
+    asked = served.apply_chat_template(
+      [{"role": "user", "content": "a"}],
+      tokenize=False,
+      add_generation_prompt=True,
+    )
+    self.assertEqual(asked, "<s>" + prompts.prompt("a"))
+
   def test_chat_template_is_the_prompt(self):
     folder = self.create_tempdir().full_path
     shipped().save(folder)
