@@ -16,6 +16,7 @@ class ByteTokenizer:
   pad_id = 0
   eos_id = 1
   bos_ids = ()
+  misread_in = ()
 
   def __init__(self):
     self._ids = {m: 2 + i for i, m in enumerate(steps.MARKERS)}

@@ -112,7 +112,7 @@ class BaseModelTest(absltest.TestCase):
   """The folder that ships with the package."""
 
   def test_config_is_the_programs(self):
-    self.assertEqual(hf.read_config(FOLDER)[0], bootstrap.MODEL)
+    self.assertEqual(hf.load_policy(FOLDER).config, bootstrap.MODEL)
     self.assertEqual(tokenizer().vocab_size, bootstrap.MODEL.vocab_size)
 
   def test_has_learnt_to_solve_easy_problems(self):

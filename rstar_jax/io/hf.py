@@ -18,7 +18,7 @@ from flax import nnx
 
 from rstar_jax.io import families, hf_config, model_card, tensors
 from rstar_jax.io.gguf import GgufFile
-from rstar_jax.models import sharding
+from rstar_jax.models import llama_form, sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.text.tokenizer import Tokenizer
@@ -28,6 +28,8 @@ SHARD_BYTES = 5_000_000_000
 
 # Files of a hub's model that are wanted.
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+# The field that names the family of a model that was written as a Llama.
+_FORM_OF = "rstar_family"
 # Tensors of old files that are no weights.
 _BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")
 
@@ -237,7 +239,10 @@ def _load(
     else:
       value = jax.make_array_from_callback(shape, places[entry.path], read)
     variable.set_value(value)
-  return nnx.merge(graphdef, params)
+  model = nnx.merge(graphdef, params)
+  if source.fields.get(_FORM_OF) == "qwen2":
+    return llama_form.to_qwen2(model)
+  return model
 
 
 class _Reader:
@@ -314,11 +319,16 @@ def _save(
   Args:
     model: any head, on any mesh; every process of a cluster calls this.
     folder: made if it is not there.
-    tokenizer: saved beside it; gives the ids of end of text and padding.
+    tokenizer: saved beside it; gives the ids of end of text and padding. A
+      Qwen2 model whose tokenizer is another's is written in Llama's form.
     shard_bytes: most bytes of one file of weights.
   """
+  form = {}
+  misread = () if tokenizer is None else tokenizer.misread_in
+  if model.config.family in misread and not model.config.sliding_window:
+    model, form = llama_form.from_qwen2(model), {_FORM_OF: "qwen2"}
   config = model.config
-  fields = hf_config.to_fields(config, model.head)
+  fields = hf_config.to_fields(config, model.head) | form
   if tokenizer is not None:
     fields |= {
       "eos_token_id": tokenizer.eos_id,

@@ -3,7 +3,7 @@
 import functools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from rstar_jax.text import prompts, steps
@@ -17,6 +17,8 @@ class Tokenizer(Protocol):
   eos_id: int
   # What the model expects before a text: begin-of-text, or nothing.
   bos_ids: tuple[int, ...]
+  # Types of model beside which AutoTokenizer takes it for another.
+  misread_in: Collection[str]
 
   def encode(self, text: str) -> list[int]:
     """Returns ids; no begin- or end-of-text is added."""
@@ -61,6 +63,8 @@ class HfTokenizer:
     pad_id: that of end-of-text where it has no other.
     eos_id: end-of-text.
     bos_ids: begin-of-text, where its model was trained with one.
+    misread_in: "qwen2", unless it splits words as Qwen2's: `AutoTokenizer`
+      overrules tokenizer.json there.
   """
 
   def __init__(
@@ -76,8 +80,7 @@ class HfTokenizer:
     """
     import transformers
 
-    # Not AutoTokenizer: beside a config.json of model_type "qwen2" it takes
-    # Qwen2's own splitting of words, whatever tokenizer.json says.
+    # Not AutoTokenizer, which does not always do what tokenizer.json says.
     self._tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(
       str(name_or_folder)
     )
@@ -85,6 +88,7 @@ class HfTokenizer:
     bos = self._tokenizer.bos_token_id
     begun = self._tokenizer.encode("") == [bos]
     self.bos_ids: tuple[int, ...] = (bos,) if begun else ()
+    self.misread_in = () if self._splits_as_qwen2() else ("qwen2",)
     if add_markers:
       present = self._tokenizer.get_vocab()
       missing = [m for m in steps.MARKERS if m not in present]
@@ -126,6 +130,15 @@ class HfTokenizer:
       ],
       tokenize=False,
     )
+
+  def _splits_as_qwen2(self) -> bool:
+    from transformers.models.qwen2 import tokenization_qwen2
+
+    written = json.loads(self._tokenizer.backend_tokenizer.to_str())
+    first = written["pre_tokenizer"] or {}
+    regex = {"Regex": tokenization_qwen2.PRETOKENIZE_REGEX}
+    parts = first.get("pretokenizers", [first])
+    return any(part.get("pattern") == regex for part in parts)
 
   def save(self, folder: str | pathlib.Path) -> None:
     """Writes tokenizer.json, tokenizer_config.json and chat_template.jinja."""

@@ -14,6 +14,7 @@ class Plain:
   """Characters as ids: a tokenizer to which markers are plain text."""
 
   vocab_size, pad_id, eos_id, bos_ids = 300, 0, 1, (1,)
+  misread_in = ()
 
   def encode(self, text):
     return [2 + ord(c) for c in text]

@@ -12,8 +12,10 @@ from flax import nnx
 from rstar_jax.io import hf
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.testing import tiny_model
+from rstar_jax.text.tokenizer import HfTokenizer
 from tests.parity import cases, compare
 
+BASE_MODEL = pathlib.Path(hf.__file__).parents[1] / "base_model"
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
 
@@ -77,6 +79,23 @@ class HfTest(parameterized.TestCase):
     self.assert_same(model, loaded)
     wide = arrays(hf.load_policy(self.folder))["embedding",]
     self.assertEqual(wide.dtype, np.float32)
+
+  def test_qwen2_is_written_as_llama_beside_a_tokenizer_of_others(self):
+    tokenizer = HfTokenizer(BASE_MODEL)
+    model = make(vocab_size=tokenizer.vocab_size)
+    hf.save_policy(model, self.folder, tokenizer=tokenizer)
+    self.assertEqual(hf.read_config(self.folder)[0].family, "llama")
+    loaded = hf.load_policy(self.folder)
+    self.assert_same(model, loaded)
+    self.assertEqual(loaded.config, model.config)
+    self.assertEqual(loaded.config.family, "qwen2")
+
+  def test_qwen2_with_a_window_stays_one(self):
+    tokenizer = HfTokenizer(BASE_MODEL)
+    model = make(vocab_size=tokenizer.vocab_size, sliding_window=7)
+    hf.save_policy(model, self.folder, tokenizer=tokenizer)
+    self.assertEqual(hf.read_config(self.folder)[0].family, "qwen2")
+    self.assert_same(model, hf.load_policy(self.folder))
 
   def test_layout_on_disk(self):
     model = make()

@@ -16,12 +16,12 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from configs import smollm2_135m
+from rstar_jax import session
 from rstar_jax.config import EngineConfig
 from rstar_jax.generate.engine import Engine
 from rstar_jax.io import hf
 from rstar_jax.models import vocabulary
 from rstar_jax.models.transformer import ppm_from_policy
-from rstar_jax.session import load_tokenizer
 from rstar_jax.text import prompts, steps
 from tests.parity import cases, compare, reference
 
@@ -113,6 +113,28 @@ class CasesTest(parameterized.TestCase):
     )
 
 
+class BaseModelTest(absltest.TestCase):
+  """The model that ships, whose tokenizer is not Qwen2's."""
+
+  def test_folder_as_others_load_it(self):
+    folder = session.BASE_MODEL
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    text = tokenizer.apply_chat_template(
+      [{"role": "user", "content": "Tom has 14 apples and eats 3. How many?"}],
+      tokenize=False,
+      add_generation_prompt=True,
+    )
+    ids = tokenizer(text)["input_ids"]
+    self.assertEqual(ids, session.load_tokenizer(folder).encode(text))
+    batch = np.asarray([ids], np.int32)
+    np.testing.assert_allclose(
+      logits_of(auto(folder), batch),
+      hf.load_policy(folder)(batch),
+      rtol=0,
+      atol=1e-4,
+    )
+
+
 class SmolLM2Test(absltest.TestCase):
   """A real model, from its GGUF file."""
 
@@ -123,7 +145,7 @@ class SmolLM2Test(absltest.TestCase):
       raise RuntimeError("the weights are not there: run make parity")
     cls.file = pathlib.Path(smollm2_135m.get_config().policy.path)
     cls.policy = hf.load_policy(cls.file)
-    cls.tokenizer = load_tokenizer(cls.file, add_markers=False)
+    cls.tokenizer = session.load_tokenizer(cls.file, add_markers=False)
     cls.theirs = auto(cls.file.parent, gguf_file=cls.file.name)
     # As its chat template has it; without it the model rambles.
     cls.prompt = cls.tokenizer.encode(
@@ -163,7 +185,7 @@ class SmolLM2Test(absltest.TestCase):
   def test_exported_with_markers(self):
     """Ids, chat template and logits of a folder with the step markers."""
     folder = pathlib.Path(self.create_tempdir().full_path)
-    tokenizer = load_tokenizer(self.file)
+    tokenizer = session.load_tokenizer(self.file)
     grown = vocabulary.resize(
       self.policy,
       known=tokenizer.known,

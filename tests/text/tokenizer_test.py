@@ -39,6 +39,19 @@ class HfTokenizerTest(parameterized.TestCase):
     with self.assertRaises(KeyError):
       tokenizer.id_of("<no_marker>")
 
+  def test_the_folder_says_how_it_is_read(self):
+    # With the class that others take, who have only the folder.
+    theirs = transformers.AutoTokenizer.from_pretrained(FOLDER)
+    for text in texts("train"):
+      self.assertEqual(theirs.encode(text), shipped().encode(text))
+
+  def test_whose_words_are_split_as_qwen2s(self):
+    self.assertIn("qwen2", shipped().misread_in)
+    folder = self.create_tempdir().full_path
+    own = transformers.Qwen2Tokenizer()
+    own.train_new_from_iterator(texts("train"), 300).save_pretrained(folder)
+    self.assertEmpty(tokenizer_lib.HfTokenizer(folder).misread_in)
+
   @parameterized.parameters(*synthetic.SPLITS)
   def test_round_trip(self, split):
     tokenizer = shipped()
