@@ -8,10 +8,8 @@ is the same network but for one bias.
 import dataclasses
 
 import jax.numpy as jnp
-from flax import nnx
 
-from rstar_jax.models.config import ModelConfig
-from rstar_jax.models.transformer import Transformer
+from rstar_jax.models.transformer import Transformer, arrays_of, from_arrays
 
 
 def from_qwen2(model: Transformer) -> Transformer:
@@ -22,7 +20,11 @@ def from_qwen2(model: Transformer) -> Transformer:
       head; its arrays are shared.
   """
   config = dataclasses.replace(model.config, family="llama", o_bias=True)
-  return _with_config(model, config)
+  arrays = arrays_of(model)
+  zeros = jnp.zeros(config.embed_dim, config.param_dtype)
+  for i in range(config.num_layers):
+    arrays["layers", i, "attention", "o_bias"] = zeros
+  return from_arrays(config, model.head, arrays)
 
 
 def to_qwen2(model: Transformer) -> Transformer:
@@ -38,21 +40,4 @@ def to_qwen2(model: Transformer) -> Transformer:
   if any(bool(jnp.any(bias)) for bias in biases):
     return model
   config = dataclasses.replace(model.config, family="qwen2", o_bias=False)
-  return _with_config(model, config)
-
-
-def _with_config(model: Transformer, config: ModelConfig) -> Transformer:
-  """Parameters that the model lacks are 0, and those too many are left out."""
-  graphdef, params = nnx.split(
-    nnx.eval_shape(
-      lambda: Transformer(config, head=model.head, rngs=nnx.Rngs(0))
-    )
-  )
-  old = dict(nnx.to_flat_state(nnx.split(model)[1]))
-  for path, variable in nnx.to_flat_state(params):
-    if path in old:
-      variable.set_value(old[path].get_value())
-    else:
-      like = variable.get_value()
-      variable.set_value(jnp.zeros(like.shape, like.dtype))
-  return nnx.merge(graphdef, params)
+  return from_arrays(config, model.head, arrays_of(model))

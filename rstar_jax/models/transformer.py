@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import jax
@@ -13,6 +13,8 @@ from rstar_jax.models import layers, rotary
 from rstar_jax.models.config import ModelConfig
 
 Head = Literal["lm", "tanh", "logit"]
+# Of a parameter in its model: ("layers", 0, "attention", "q").
+Path = tuple[str | int, ...]
 
 # (layer, q, k, v) -> mixed values; see layers.Attend.
 AttendLayer = Callable[[int, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -171,6 +173,36 @@ class Transformer(nnx.Module):
     return self.logits(hidden) if self.head == "lm" else self.values(hidden)
 
 
+def arrays_of(model: Transformer) -> dict[Path, jax.Array]:
+  """Returns a model's parameters by their paths."""
+  return {
+    path: variable.get_value()
+    for path, variable in nnx.to_flat_state(nnx.split(model)[1])
+  }
+
+
+def from_arrays(
+  config: ModelConfig, head: Head, arrays: Mapping[Path, jax.Array]
+) -> Transformer:
+  """Makes a model of parameters that there are; nothing is initialised.
+
+  Args:
+    config: of the model.
+    head: see `Transformer`.
+    arrays: by path, wherever they are; those that it has no place for are left
+      out.
+
+  Raises:
+    KeyError: a parameter is not there.
+  """
+  graphdef, params = nnx.split(
+    nnx.eval_shape(lambda: Transformer(config, head=head, rngs=nnx.Rngs(0)))
+  )
+  for path, variable in nnx.to_flat_state(params):
+    variable.set_value(arrays[path])
+  return nnx.merge(graphdef, params)
+
+
 def ppm_from_policy(
   policy: Transformer,
   head: Literal["tanh", "logit"] = "tanh",
@@ -187,13 +219,6 @@ def ppm_from_policy(
   Returns:
     A model of the same config.
   """
-  graphdef, params = nnx.split(
-    nnx.eval_shape(
-      lambda: Transformer(policy.config, head=head, rngs=nnx.Rngs(0))
-    )
-  )
-  trunk = dict(nnx.to_flat_state(nnx.split(policy)[1]))
-  trunk["score",] = score_weight(policy.config, rngs)
-  for path, variable in nnx.to_flat_state(params):
-    variable.set_value(jnp.copy(trunk[path].get_value()))
-  return nnx.merge(graphdef, params)
+  arrays = {path: jnp.copy(array) for path, array in arrays_of(policy).items()}
+  arrays["score",] = score_weight(policy.config, rngs).get_value()
+  return from_arrays(policy.config, head, arrays)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rstar_jax.models import sharding
-from rstar_jax.models.transformer import Transformer
+from rstar_jax.models.transformer import Transformer, arrays_of, from_arrays
 
 _NAMES = ("embedding", "lm_head")
 
@@ -45,21 +45,16 @@ def resize(
     return model
   size = rows if used <= rows else -(-used // multiple) * multiple
   config = dataclasses.replace(model.config, vocab_size=size)
-  graphdef, params = nnx.split(
-    nnx.eval_shape(
-      lambda: Transformer(config, head=model.head, rngs=nnx.Rngs(0))
-    )
-  )
-  old = dict(nnx.to_flat_state(nnx.split(model)[1]))
-  for path, variable in nnx.to_flat_state(params):
-    value = old[path].get_value()
-    if path[-1] in _NAMES:
-      value = _grow(value, known, used, size)
-    variable.set_value(value)
+  arrays = {
+    path: _grow(array, known, used, size) if path[-1] in _NAMES else array
+    for path, array in arrays_of(model).items()
+  }
+  grown = from_arrays(config, model.head, arrays)
   where = model.embedding.get_value().sharding
   if isinstance(where, jax.sharding.NamedSharding):
-    params = sharding.place(params, where.mesh)
-  return nnx.merge(graphdef, params)
+    graphdef, params = nnx.split(grown)
+    grown = nnx.merge(graphdef, sharding.place(params, where.mesh))
+  return grown
 
 
 def _grow(matrix: jax.Array, known: int, used: int, size: int) -> jax.Array:
