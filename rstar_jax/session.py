@@ -192,9 +192,11 @@ class Device:
     self.score: Scorer | RewardModel | None = None
     dtype = jnp.dtype(context.config.policy.dtype)
     if reward_model:
+      _, fields = hf.read_config(reward_model)
       self.score = RewardModel(
         hf.load_reward_model(reward_model, dtype),
         load_tokenizer(reward_model, add_markers=False),
+        unread_id=fields.get("pad_token_id"),
         lock=self._lock,
       )
     elif score:

@@ -55,6 +55,7 @@ class RewardModel(Weights):
     model: Transformer,
     tokenizer: HfTokenizer,
     *,
+    unread_id: int | None = None,
     lock: contextlib.AbstractContextManager | None = None,
   ):
     """Makes a scorer.
@@ -62,11 +63,15 @@ class RewardModel(Weights):
     Args:
       model: with a scalar head.
       tokenizer: the model's own, with no marker added.
+      unread_id: the pad_token_id of the model's config.json, if it has one.
+        `transformers`, and so whoever trained the model, takes the value at
+        the last token that is another, though a template ends with that one.
       lock: None makes one.
     """
     super().__init__(model)
     self.lock = lock or threading.Lock()
     self._tokenizer = tokenizer
+    self._unread_id = unread_id
     self.busy_seconds = 0.0
     self.calls = 0
     self.scored = 0
@@ -88,7 +93,7 @@ class RewardModel(Weights):
       B float32 arrays in [-1, 1], the value at the dialogue's last token.
     """
     rows = [
-      self._tokenizer.encode(self._dialogue(question, (*prefix, step)))
+      self._read(self._dialogue(question, (*prefix, step)))
       for question, prefix, row in zip(questions, prefixes, steps, strict=True)
       for step in row
     ]
@@ -101,6 +106,13 @@ class RewardModel(Weights):
     solution = steps_lib.MARKER.sub("", "".join(nodes)).strip()
     chat = self._tokenizer.chat(question, solution)
     return chat or f"{question}\n\n{solution}"
+
+  def _read(self, dialogue: str) -> list[int]:
+    """Returns the ids up to the one whose value counts."""
+    ids = self._tokenizer.encode(dialogue)
+    while ids and ids[-1] == self._unread_id:
+      ids.pop()
+    return ids
 
   def _score(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
     start = time.perf_counter()

@@ -70,6 +70,15 @@ class RewardTest(absltest.TestCase):
     np.testing.assert_allclose(values, want, atol=1e-6)
     self.assertEqual(scorer.calls, 2)
 
+  def test_ids_that_transformers_takes_for_padding(self):
+    (pad,) = Chat().encode("]")
+    scorer = RewardModel(self.model, Chat(), unread_id=pad)
+    (values,) = scorer(["q"], [()], [["a", "b]]"]])
+    # The template's own last token is one, and so is all that is before it.
+    want = [self.value("[q|a"), self.value("[q|b")]
+    np.testing.assert_allclose(values, want, atol=1e-6)
+    self.assertNotAlmostEqual(self.value("[q|a]"), want[0], places=3)
+
   def test_without_a_template(self):
     tokenizer = Chat(template=False)
     scorer = RewardModel(self.model, tokenizer)
