@@ -4,24 +4,38 @@ Whatever a file asks for that the decoder does not compute raises, with the
 reason: a model that is nearly right is worse than none.
 """
 
-import math
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from rstar_jax.io import rope_config
 from rstar_jax.io.families import FAMILIES
-from rstar_jax.models.config import ModelConfig, RopeScaling
+from rstar_jax.io.fields import Fields
+from rstar_jax.models.config import ModelConfig
 
-_CLASSES = {
-  "qwen2": "Qwen2",
-  "qwen3": "Qwen3",
-  "llama": "Llama",
-  "phi3": "Phi3",
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Family:
+  """What `transformers` calls a family, and takes where its file is silent."""
+
+  # Which the names of its classes begin with.
+  name: str
+  # None is as many as there are heads.
+  kv_heads: int | None = None
+  # None is hidden_size / num_attention_heads.
+  head_dim: int | None = None
+  eps: float = 1e-6
+  window: int | None = None
+
+
+_FAMILIES = {
+  "qwen2": _Family("Qwen2", kv_heads=32, window=4096),
+  "qwen3": _Family("Qwen3", kv_heads=32, head_dim=128, window=4096),
+  "llama": _Family("Llama"),
+  "phi3": _Family("Phi3", eps=1e-5),
 }
-# What `transformers` takes where a file is silent, where families differ.
-_DEFAULT_EPS = {"phi3": 1e-5}
-_DEFAULT_HEAD_DIM = {"qwen3": 128}
-# Older names of scalings.
-_ROPE_NAMES = {"su": "longrope"}
 
 
 def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
@@ -35,49 +49,49 @@ def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
     The model's config, with the dtypes of its defaults.
 
   Raises:
-    ValueError: the file asks for something that the decoder does not do, or
-      lacks a field.
+    ValueError: the file asks for something that the decoder does not do, lacks
+      a field, or has one of another type.
   """
-  family = fields.get("model_type")
-  if family not in FAMILIES:
-    raise ValueError(
-      f"{where}: model_type={family!r}; known are {sorted(FAMILIES)}"
+  file = Fields(fields, where)
+  family = file.value("model_type", None)
+  known = sorted(FAMILIES)
+  if family not in known:
+    raise ValueError(f"{where}: model_type={family!r}; known are {known}")
+  _check_plain(file, family)
+  silent = _FAMILIES[family]
+  heads, width = file.whole("num_attention_heads"), file.whole("hidden_size")
+  if family == "llama" and width % heads:
+    file.refuse("hidden_size", f"a multiple of num_attention_heads={heads}")
+  kv_heads = file.whole("num_key_value_heads", silent.kv_heads, null=True)
+  kv_heads = heads if kv_heads is None else kv_heads
+  if heads % kv_heads:
+    file.refuse(
+      "num_key_value_heads",
+      f"a divisor of num_attention_heads={heads}",
+      kv_heads,
     )
-  if "quantization_config" in fields:
-    raise ValueError(
-      f"{where}: the weights are quantised (quantization_config); give the "
-      "model in bfloat16 or float32, or as a GGUF file"
-    )
-  act = fields.get("hidden_act", "silu")
-  if act != "silu":
-    raise ValueError(f"{where}: hidden_act={act!r} is not 'silu'")
-  try:
-    heads, width = fields["num_attention_heads"], fields["hidden_size"]
-    rope = _rope_fields(fields, family)
-    return ModelConfig(
-      family=family,
-      vocab_size=fields["vocab_size"],
-      num_layers=fields["num_hidden_layers"],
-      embed_dim=width,
-      num_heads=heads,
-      num_kv_heads=fields.get("num_key_value_heads") or heads,
-      head_dim=fields.get("head_dim")
-      or _DEFAULT_HEAD_DIM.get(family, width // heads),
-      mlp_dim=fields["intermediate_size"],
-      rope_theta=float(rope["rope_theta"]),
-      rope=_rope(rope, fields, where),
-      rotary_share=rope.get("partial_rotary_factor", 1.0),
-      sliding_window=_window(fields, family, where),
-      rms_eps=fields.get("rms_norm_eps", _DEFAULT_EPS.get(family, 1e-6)),
-      qkv_bias=family == "qwen2" or _biased(fields, family),
-      o_bias=_biased(fields, family),
-      mlp_bias=family == "llama" and fields.get("mlp_bias", False),
-      qk_norm=family == "qwen3",
-      tied_embeddings=fields.get("tie_word_embeddings", False),
-      max_length=fields["max_position_embeddings"],
-    )
-  except KeyError as error:
-    raise ValueError(f"{where} lacks the field {error}") from None
+  head_dim = file.whole("head_dim", silent.head_dim)
+  head_dim = width // heads if head_dim is None else head_dim
+  biased = family in ("qwen3", "llama") and file.flag("attention_bias", False)
+  return ModelConfig(
+    family=family,
+    vocab_size=file.whole("vocab_size"),
+    num_layers=file.whole("num_hidden_layers"),
+    embed_dim=width,
+    num_heads=heads,
+    num_kv_heads=kv_heads,
+    head_dim=head_dim,
+    mlp_dim=file.whole("intermediate_size"),
+    **rope_config.from_fields(file, family, head_dim),
+    sliding_window=_window(file, family),
+    rms_eps=file.number("rms_norm_eps", silent.eps),
+    qkv_bias=family == "qwen2" or biased,
+    o_bias=biased,
+    mlp_bias=family == "llama" and file.flag("mlp_bias", False),
+    qk_norm=family == "qwen3",
+    tied_embeddings=file.flag("tie_word_embeddings", False),
+    max_length=file.whole("max_position_embeddings"),
+  )
 
 
 def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
@@ -91,8 +105,9 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
     ValueError: the family's files cannot say what the config asks for.
   """
   family = config.family
+  name = _FAMILIES[family].name
   fields = {
-    "architectures": [f"{_CLASSES[family]}ForCausalLM"],
+    "architectures": [f"{name}ForCausalLM"],
     "model_type": family,
     "vocab_size": config.vocab_size,
     "num_hidden_layers": config.num_layers,
@@ -102,9 +117,8 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
     "head_dim": config.head_dim,
     "intermediate_size": config.mlp_dim,
     "hidden_act": "silu",
-    "rope_theta": config.rope_theta,
-    "rope_parameters": _rope_to_fields(config),
-    "rms_norm_eps": config.rms_eps,
+    **rope_config.to_fields(config),
+    "rms_norm_eps": float(config.rms_eps),
     "tie_word_embeddings": config.tied_embeddings,
     "max_position_embeddings": config.max_length,
     "torch_dtype": config.param_dtype,
@@ -126,11 +140,9 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
       }
   if family == "phi3":
     fields["sliding_window"] = config.sliding_window or None
-    if config.rope.kind == "longrope":
-      fields["original_max_position_embeddings"] = config.rope.original_length
   if head != "lm":
     fields |= {
-      "architectures": [f"{_CLASSES[family]}ForSequenceClassification"],
+      "architectures": [f"{name}ForSequenceClassification"],
       "num_labels": 1,
       "id2label": {"0": "LABEL_0"},
       "label2id": {"LABEL_0": 0},
@@ -143,10 +155,14 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
 
 def is_reward_model(fields: Mapping[str, Any]) -> bool:
   """Says whether the file is of a sequence classifier with one label."""
-  names = fields.get("architectures") or ("",)
-  labels = fields.get("id2label")
-  count = len(labels) if labels else fields.get("num_labels", 2)
-  return names[0].endswith("ForSequenceClassification") and count == 1
+  names, labels = fields.get("architectures"), fields.get("id2label")
+  # A number of labels comes before their names.
+  named = len(labels) if isinstance(labels, Mapping) else 2
+  count = fields.get("num_labels", named)
+  classifies = isinstance(names, list) and any(
+    str(name).endswith("ForSequenceClassification") for name in names
+  )
+  return classifies and count == 1
 
 
 def _check_said(config: ModelConfig, fields: Mapping[str, Any]) -> None:
@@ -158,145 +174,74 @@ def _check_said(config: ModelConfig, fields: Mapping[str, Any]) -> None:
     got = getattr(said, name)
     if got != wanted:
       raise ValueError(
-        f"a {_CLASSES[config.family]} model has {name}={got!r}: one with "
+        f"a {_FAMILIES[config.family].name} model has {name}={got!r}: one with "
         f"{name}={wanted!r} cannot be written in its form"
       )
 
 
-def _biased(fields: Mapping[str, Any], family: str) -> bool:
-  return family in ("qwen3", "llama") and fields.get("attention_bias", False)
-
-
-def _window(fields: Mapping[str, Any], family: str, where: str) -> int:
-  """Returns the window that all layers have, 0 where it is no limit."""
-  if family == "llama" or not fields.get(
-    "use_sliding_window", family == "phi3"
-  ):
-    return 0
-  window = fields.get("sliding_window")
-  if window is None or window >= fields["max_position_embeddings"]:
-    return 0
-  layers = fields["num_hidden_layers"]
-  kinds = fields.get("layer_types") or [
-    "sliding_attention" if i >= start else "full_attention"
-    for start in [fields.get("max_window_layers", 28)]
-    for i in range(layers)
-  ]
-  sliding = kinds.count("sliding_attention")
-  if family == "phi3" or sliding == layers:
-    return window
-  if sliding:
-    raise ValueError(
-      f"{where}: {sliding} of {layers} layers attend to sliding_window="
-      f"{window} tokens, which is less than max_position_embeddings="
-      f"{fields['max_position_embeddings']}; all layers must have the window, "
-      "or none"
+def _check_plain(file: Fields, family: str) -> None:
+  """Refuses what makes a model another than its family's."""
+  if "quantization_config" in file:
+    file.refuse(
+      "quantization_config",
+      "left out: the weights are quantised; give the model in bfloat16 or "
+      "float32, or as a GGUF file",
     )
-  return 0
+  if file.value("hidden_act", "silu") != "silu":
+    file.refuse("hidden_act", "'silu'")
+  if file.value("is_causal", True) is not True:
+    file.refuse("is_causal", "true: the decoder does not look ahead")
+  if file.value("per_layer_config", None) is not None:
+    file.refuse("per_layer_config", "left out: all layers must be alike")
+  name = _FAMILIES[family].name
+  classes = [f"{name}ForCausalLM", f"{name}ForSequenceClassification"]
+  names = file.value("architectures", None)
+  if names is not None and not (
+    isinstance(names, list) and all(each in classes for each in names)
+  ):
+    file.refuse("architectures", f"of {classes}")
 
 
-def _rope_fields(fields: Mapping[str, Any], family: str) -> dict[str, Any]:
-  """Returns what the file says of rotary positions, in transformers 5's form.
+def _window(file: Fields, family: str) -> int:
+  """Returns the window that all layers have, 0 where it is no limit.
 
-  Until version 4 the base stood beside a dict "rope_scaling".
+  Qwen's layers have it or not, as `layer_types` says. All of Phi-3's have it,
+  and none of Llama's: there the cache alone goes by `layer_types`, and must do
+  what the layers do.
   """
-  rope = dict(fields.get("rope_scaling") or fields.get("rope_parameters") or {})
-  rope.setdefault("rope_theta", fields.get("rope_theta", 10_000.0))
-  if "partial_rotary_factor" in fields:
-    rope.setdefault("partial_rotary_factor", fields["partial_rotary_factor"])
-  kind = rope.get("rope_type") or rope.get("type") or "default"
-  if family == "phi3" and kind == "yarn":
-    # What Phi-3's first files called its own scaling.
-    kind = "longrope"
-  rope["rope_type"] = _ROPE_NAMES.get(kind, kind)
-  return rope
-
-
-def _rope(
-  rope: Mapping[str, Any], fields: Mapping[str, Any], where: str
-) -> RopeScaling:
-  kind = rope["rope_type"]
-  if kind == "default":
-    return RopeScaling()
-  longest = fields["max_position_embeddings"]
-  # A field beside the dict comes first, as in transformers, where Phi-3 has one
-  # though its file does not.
-  original = fields.get("original_max_position_embeddings")
-  if original is None and fields["model_type"] == "phi3":
-    original = 4096
-  if original is None:
-    original = rope.get("original_max_position_embeddings", longest)
-  factor = rope.get("factor") or longest / original
-  match kind:
-    case "linear":
-      return RopeScaling(kind="linear", factor=rope["factor"])
-    case "llama3":
-      return RopeScaling(
-        kind="llama3",
-        factor=rope["factor"],
-        original_length=original,
-        low_freq_factor=rope["low_freq_factor"],
-        high_freq_factor=rope["high_freq_factor"],
-      )
-    case "yarn":
-      return RopeScaling(
-        kind="yarn",
-        factor=factor,
-        original_length=original,
-        attention_factor=rope.get("attention_factor")
-        or _yarn_factor(rope, factor),
-        beta_fast=rope.get("beta_fast") or 32.0,
-        beta_slow=rope.get("beta_slow") or 1.0,
-        truncate=rope.get("truncate", True),
-      )
-    case "longrope":
-      stretched = math.sqrt(1 + math.log(factor) / math.log(original))
-      return RopeScaling(
-        kind="longrope",
-        factor=factor,
-        original_length=original,
-        attention_factor=rope.get("attention_factor")
-        or (stretched if factor > 1 else 1.0),
-        short_factor=tuple(rope["short_factor"]),
-        long_factor=tuple(rope["long_factor"]),
-      )
-  raise ValueError(
-    f"{where}: rope_type={kind!r} is not one of 'default', 'linear', "
-    "'llama3', 'yarn', 'longrope'"
-  )
-
-
-def _yarn_factor(rope: Mapping[str, Any], factor: float) -> float:
-  """Returns the attention factor of YaRN (Peng et al. 2023, Eq. 22)."""
-  if factor <= 1:
-    return 1.0
-  scale = lambda weight: 0.1 * weight * math.log(factor) + 1  # noqa: E731
-  if rope.get("mscale") and rope.get("mscale_all_dim"):
-    return scale(rope["mscale"]) / scale(rope["mscale_all_dim"])
-  return scale(1)
-
-
-def _rope_to_fields(config: ModelConfig) -> dict[str, Any]:
-  rope = config.rope
-  fields = {"rope_theta": config.rope_theta, "rope_type": rope.kind}
-  if config.rotary_share != 1:
-    fields["partial_rotary_factor"] = config.rotary_share
-  if rope.kind == "default":
-    return fields
-  fields["factor"] = rope.factor
-  if rope.kind != "linear":
-    fields["original_max_position_embeddings"] = rope.original_length
-  match rope.kind:
-    case "llama3":
-      names = ("low_freq_factor", "high_freq_factor")
-    case "yarn":
-      names = ("attention_factor", "beta_fast", "beta_slow", "truncate")
-    case "longrope":
-      names = ("attention_factor", "short_factor", "long_factor")
-    case _:
-      names = ()
-  values = {name: getattr(rope, name) for name in names}
-  return fields | {
-    name: list(value) if isinstance(value, tuple) else value
-    for name, value in values.items()
-  }
+  layers = file.whole("num_hidden_layers")
+  longest = file.whole("max_position_embeddings")
+  window, start = None, 0
+  qwen = family in ("qwen2", "qwen3")
+  if not qwen or file.flag("use_sliding_window", False):
+    window = file.whole("sliding_window", _FAMILIES[family].window, null=True)
+  if qwen:
+    start = file.whole("max_window_layers", 28, least=None)
+  kinds = file.value("layer_types", None)
+  if kinds is None:
+    kinds = [
+      _FULL if window is None or i < start else _SLIDING for i in range(layers)
+    ]
+  if not (
+    isinstance(kinds, list)
+    and len(kinds) == layers
+    and all(kind in (_FULL, _SLIDING) for kind in kinds)
+  ):
+    file.refuse(
+      "layer_types", f"a list of {layers} kinds, {_FULL!r} or {_SLIDING!r}"
+    )
+  sliding = kinds.count(_SLIDING)
+  if window is None and sliding:
+    file.refuse("layer_types", f"without {_SLIDING!r}: there is no window")
+  if window is None or window >= longest:
+    return 0
+  allowed = {"llama": (0,), "phi3": (layers,)}.get(family, (0, layers))
+  if sliding not in allowed:
+    file.refuse(
+      "sliding_window",
+      f"null, or at least max_position_embeddings={longest}: {sliding} of "
+      f"{layers} layers have it, and of a {family} model "
+      f"{' or '.join(map(str, allowed))} may",
+      window,
+    )
+  return window if sliding else 0

@@ -106,6 +106,25 @@ MODELS: dict[str, tuple[int, dict[str, Any]]] = {
       },
     },
   ),
+  "microsoft/Phi-4-mini-instruct": (
+    3_836_021_760,
+    _PHI3_MINI
+    | {
+      "architectures": ["Phi3ForCausalLM"],
+      "vocab_size": 200_064,
+      "num_attention_heads": 24,
+      "num_key_value_heads": 8,
+      "max_position_embeddings": 131_072,
+      "partial_rotary_factor": 0.75,
+      "sliding_window": 262_144,
+      "tie_word_embeddings": True,
+      "rope_scaling": {
+        "type": "longrope",
+        "short_factor": [1.0] * 48,
+        "long_factor": [1.0] * 48,
+      },
+    },
+  ),
   "Qwen/Qwen3-0.6B": (
     596_049_920,
     _QWEN3
