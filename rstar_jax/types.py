@@ -65,12 +65,14 @@ class ExecResult:
     status: the verdict; only "ok" lets a step survive.
     stdout: what that step printed, truncated to the output limit.
     error: last line of the exception, "" where there was none.
+    line: of the step's code at which that was, 0 where it is not known.
     seconds: wall time; never recorded, since records are deterministic.
   """
 
   status: Status
   stdout: str = ""
   error: str = ""
+  line: int = 0
   seconds: float = 0.0
 
 

@@ -82,15 +82,34 @@ def limit_worker(memory_bytes: int) -> None:
   """Sets the rlimits that a worker and every program it forks live under."""
   _limit(resource.RLIMIT_AS, memory_bytes)
   _limit(resource.RLIMIT_FSIZE, 0)
-  _limit(resource.RLIMIT_NOFILE, 64)
   _limit(resource.RLIMIT_CORE, 0)
 
 
-def limit_program(cpu_seconds: int) -> None:
-  """Sets the rlimits of one program: CPU time, and no new processes."""
-  _limit(resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 1)
-  if os.getuid() != 0:  # It does not bind root.
-    _limit(resource.RLIMIT_NPROC, 0)
+def limit_program(cpu_seconds: int = 0) -> None:
+  """Sets the rlimits of one program: files, CPU time, and no new processes.
+
+  Args:
+    cpu_seconds: 0 where the worker calls `limit_cpu`.
+  """
+  _limit(resource.RLIMIT_NOFILE, 64)
+  if cpu_seconds:
+    _limit(resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 1)
+  # It does not bind root. The hard limit stays, for `let_fork`.
+  hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+  resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
+
+
+def limit_cpu(pid: int, seconds: int) -> None:
+  """Sets how much CPU time a child of the worker may use in all."""
+  if hasattr(resource, "prlimit"):
+    hard = resource.prlimit(pid, resource.RLIMIT_CPU)[1]
+    resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, hard))
+
+
+def let_fork(pid: int, yes: bool) -> None:
+  """Sets whether a child of the worker may start processes."""
+  hard = resource.prlimit(pid, resource.RLIMIT_NPROC)[1]
+  resource.prlimit(pid, resource.RLIMIT_NPROC, (hard if yes else 0, hard))
 
 
 def _limit(kind: int, soft: int, hard: int | None = None) -> None:

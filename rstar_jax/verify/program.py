@@ -14,6 +14,8 @@ import sys
 import types
 
 FUTURE = 0x1FF0000  # CO_FUTURE_* of compiled code.
+# File names that code is compiled with.
+STEP, WHOLE = "<step>", "<steps>"
 # Freed when a program runs out of memory, so that it can still be reported.
 _BALLAST = 1 << 20
 
@@ -71,7 +73,7 @@ def compile_steps(steps: list[str]) -> tuple[list, list[str] | None]:
   codes, flags = [], 0
   try:
     for step in steps:
-      code = compile(step, "<step>", "exec", flags, True)
+      code = compile(step, STEP, "exec", flags, True)
       future = code.co_flags & FUTURE
       if codes and future != flags:
         raise SyntaxError("a __future__ import must come first")
@@ -81,56 +83,95 @@ def compile_steps(steps: list[str]) -> tuple[list, list[str] | None]:
   except SyntaxError:
     if len(steps) == 1:
       raise
-  whole = compile("\n".join(steps), "<steps>", "exec", 0, True)
+  whole = compile("\n".join(steps), WHOLE, "exec", 0, True)
   for count in range(len(steps) - 1, 0, -1):
     try:
-      compile("\n".join(steps[:count]), "<steps>", "exec", 0, True)
+      compile("\n".join(steps[:count]), WHOLE, "exec", 0, True)
       return [whole], steps[:count]
     except SyntaxError:
       continue
   return [whole], None
 
 
-def execute(
-  codes: list, capture: Capture, refusal: type[BaseException]
-) -> tuple[str, str]:
-  """Executes code objects, in order, in one new `__main__` namespace.
+class Interpreter:
+  """One program: a new `__main__` namespace in which its steps are executed.
 
   Args:
-    codes: what to execute.
-    capture: takes what the last one prints; emptied before each.
+    capture: takes what is printed; emptied before each step.
     refusal: the exception by which the audit hook refuses.
+  """
+
+  def __init__(self, capture: Capture, refusal: type[BaseException]):
+    self._capture = capture
+    self._refusal = refusal
+    self._module = types.ModuleType("__main__")
+    sys.modules["__main__"] = self._module
+    self._stdout = io.TextIOWrapper(capture, encoding="utf-8", newline="\n")
+    sys.stdout = sys.__stdout__ = self._stdout
+
+  def run(self, code: types.CodeType) -> list:
+    """Executes a step after those before it.
+
+    Args:
+      code: of a module.
+
+    Returns:
+      [status, stdout, error, line] as in `ExecResult`.
+    """
+    capture, ballast = self._capture, bytearray(_BALLAST)
+    capture.seek(0)
+    capture.truncate()
+    status, error, line = "ok", "", 0
+    try:
+      exec(code, self._module.__dict__)
+      _flush(self._stdout)
+    except MemoryError as failure:
+      del ballast
+      status, error = "memory", error_line(failure)
+      line = line_of(failure, code.co_filename)
+    except BaseException as failure:
+      blocked = _refusal_of(failure, self._refusal)
+      status = "blocked" if blocked else "error"
+      error = error_line(blocked or failure)
+      line = line_of(failure, code.co_filename)
+    try:
+      _flush(self._stdout)
+    except OutputLimit:
+      pass
+    if capture.full:  # Whatever the program made of the exception.
+      status, error, line = "output_limit", "more output than the limit", 0
+    return [status, capture.getvalue().decode(errors="ignore"), error, line]
+
+
+def run_all(codes: list, interpreter: Interpreter) -> list:
+  """Executes steps until one fails.
 
   Returns:
-    (status, error) as in `ExecResult`.
+    What the last one did, as `Interpreter.run` says it.
   """
-  ballast = bytearray(_BALLAST)
-  module = types.ModuleType("__main__")
-  sys.modules["__main__"] = module
-  stdout = io.TextIOWrapper(capture, encoding="utf-8", newline="\n")
-  sys.stdout = sys.__stdout__ = stdout
-  try:
-    for code in codes:
-      _flush(stdout)
-      capture.seek(0)
-      capture.truncate()
-      exec(code, module.__dict__)
-    _flush(stdout)
-    status, error = "ok", ""
-  except MemoryError as failure:
-    del ballast
-    status, error = "memory", error_line(failure)
-  except BaseException as failure:
-    blocked = _refusal_of(failure, refusal)
-    status = "blocked" if blocked else "error"
-    error = error_line(blocked or failure)
-  try:
-    _flush(stdout)
-  except OutputLimit:
-    pass
-  if capture.full:  # Whatever the program made of the exception.
-    status, error = "output_limit", "more output than the limit"
-  return status, error
+  result = ["ok", "", "", 0]
+  for code in codes:
+    result = interpreter.run(code)
+    if result[0] != "ok":
+      break
+  return result
+
+
+def line_of(error: BaseException, filename: str) -> int:
+  """Returns the line at which a step's own code was, 0 if it is not known.
+
+  Args:
+    error: raised in it.
+    filename: that the step was compiled with.
+  """
+  if isinstance(error, SyntaxError) and error.filename == filename:
+    return error.lineno or 0
+  trace = error.__traceback__
+  while trace is not None:
+    if trace.tb_frame.f_code.co_filename == filename:
+      return trace.tb_lineno
+    trace = trace.tb_next
+  return 0
 
 
 def _refusal_of(

@@ -6,9 +6,12 @@ to the network, to files and to other processes. What only the audit hook holds
 is no boundary against hostile code; `Sandbox.isolation` says which layer holds
 what on this machine.
 
-Each of `workers` slots is a thread that drives a worker process (`zygote.py`)
-and takes programs from one queue. The deadline of a program is this side's and
-ends in SIGKILL of everything in the worker; a new worker takes the rest.
+Each of `workers` slots is a thread that drives a worker process (`zygote.py`).
+A program goes to the slot that has run its prefix, whose interpreter may still
+be alive there (`snapshots.py`); a slot with nothing to do takes what others
+have. The deadline of a step is this side's and ends in SIGKILL: of the program,
+by its worker, or of everything in a worker that does not answer; a new one
+takes the rest.
 """
 
 import collections
@@ -23,6 +26,8 @@ from rstar_jax.verify import process
 _BATCH = 32  # Most programs in one request.
 _TRIES = 3  # Deaths before a request is begun that are forgiven.
 _CACHE = 65536
+# What a worker gets to kill a program and say so.
+_KILL_SECONDS = 10.0
 # -P -s -B are what -I is, except that the hash seed still counts.
 _FLAGS = ("-P", "-s", "-B")
 _ENV = {
@@ -40,14 +45,18 @@ class Limits:
   """What one program may use.
 
   Attributes:
-    wall_seconds: wall time, in seconds; CPU time is limited just above it.
+    wall_seconds: wall time of a step, in seconds (of a whole program where its
+      steps do not compile alone); CPU time is limited just above it.
     memory_bytes: address space, in bytes.
     output_bytes: longest output of a step, in bytes.
+    live: most interpreters that each worker keeps alive, one for each prefix
+      that it ran last; some megabytes each.
   """
 
   wall_seconds: float = 5.0
   memory_bytes: int = 1 << 30
   output_bytes: int = 65536
+  live: int = 48
 
 
 class _Call:
@@ -102,7 +111,13 @@ class Sandbox:
     self._workers = workers
     self._cache_size = cache
     self._cache: collections.OrderedDict = collections.OrderedDict()
-    self._queue: collections.deque[_Job] = collections.deque()
+    # The last one is of programs that no slot has run a prefix of.
+    self._queues: list[collections.deque[_Job]] = [
+      collections.deque() for _ in range(workers + 1)
+    ]
+    self._homes: collections.OrderedDict[tuple[str, ...], int] = (
+      collections.OrderedDict()
+    )
     self._lock = threading.Lock()
     self._waiting = threading.Condition(self._lock)
     self._live: dict[int, process.Process] = {}
@@ -136,8 +151,9 @@ class Sandbox:
       worker.strike()
     for thread in self._threads:
       thread.join()
-    for call, _, _ in self._queue:
-      call.fail(RuntimeError("the sandbox is closed"))
+    for queue in self._queues:
+      for call, _, _ in queue:
+        call.fail(RuntimeError("the sandbox is closed"))
 
   @property
   def pids(self) -> list[int]:
@@ -170,15 +186,19 @@ class Sandbox:
           found[key] = self._cache[key]
       fresh = [key for key in dict.fromkeys(keys) if key not in found]
       call = _Call(len(fresh))
-      self._queue.extend((call, index, key) for index, key in enumerate(fresh))
+      for index, key in enumerate(fresh):
+        home = self._homes.get(key[:-1], self._workers)
+        self._queues[home].append((call, index, key))
       self._waiting.notify(self._workers)
     if fresh:
       try:
         call.done.wait()
       except BaseException:  # Ctrl-C: nobody waits for the rest.
         with self._lock:
-          rest = [job for job in self._queue if job[0] is not call]
-          self._queue = collections.deque(rest)
+          self._queues = [
+            collections.deque(job for job in queue if job[0] is not call)
+            for queue in self._queues
+          ]
         raise
       if call.error:
         raise call.error
@@ -194,17 +214,29 @@ class Sandbox:
       while len(self._cache) > self._cache_size:
         self._cache.popitem(last=False)
 
-  def _take(self) -> list[_Job]:
+  def _take(self, slot: int) -> list[_Job]:
     """Waits for jobs; returns some, none once closed."""
     with self._waiting:
-      while not self._queue and not self._closed:
+      while not any(self._queues) and not self._closed:
         self._waiting.wait()
       if self._closed:
         return []
+      others = sorted(self._queues, key=len)
+      choices = (self._queues[slot], self._queues[-1], others[-1])
+      queue = next(filter(None, choices))
       # Small at the end, so that no worker idles while another has a backlog.
-      count = len(self._queue) // (2 * self._workers)
+      count = len(queue)
+      if queue is not self._queues[slot]:
+        count //= 2 * self._workers
       count = max(1, min(_BATCH, count))
-      return [self._queue.popleft() for _ in range(count)]
+      jobs = [queue.popleft() for _ in range(count)]
+      # What is one step longer than these finds its prefix here.
+      for _, _, key in jobs:
+        self._homes[key] = slot
+        self._homes.move_to_end(key)
+      while len(self._homes) > self._cache_size:
+        self._homes.popitem(last=False)
+      return jobs
 
   def _drive(self, slot: int, boot: _Call) -> None:
     """Thread of one slot: boots its worker, then serves the queue."""
@@ -217,7 +249,7 @@ class Sandbox:
     except BaseException as error:
       boot.fail(error)
       return
-    while jobs := self._take():
+    while jobs := self._take(slot):
       try:
         for heavy in (False, True):
           some = [job for job in jobs if _is_heavy(job[2]) == heavy]
@@ -238,6 +270,7 @@ class Sandbox:
       "memory_bytes": limits.memory_bytes,
       "output_bytes": limits.output_bytes,
       "cpu_seconds": math.ceil(limits.wall_seconds) + 1,
+      "live": limits.live,
     }
     worker = process.Process("zygote.py", options, _FLAGS, _ENV)
     with self._lock:
@@ -259,15 +292,15 @@ class Sandbox:
       # After such a death one at a time, to find out which program it is.
       end = done + 1 if tries else len(jobs)
       try:
-        worker.send([job[2] for job in jobs[done:end]])
+        worker.send(["run", done, [job[2] for job in jobs[done:end]]])
         worker.receive(process.BOOT_SECONDS)
         begun = True
         while done < end:
-          answer = worker.receive(self._limits.wall_seconds)
+          answer = self._answer(worker, done)
           # `close` kills the program first, and its worker may yet say so.
           if self._closed:
             raise RuntimeError("the sandbox is closed")
-          _finish(jobs[done], ExecResult(*answer))
+          _finish(jobs[done], answer)
           done, tries = done + 1, 0
       except (process.Gone, TimeoutError) as error:
         with self._lock:
@@ -280,11 +313,32 @@ class Sandbox:
           _finish(jobs[done], self._failure(error))
           done, tries = done + 1, 0
 
+  def _answer(self, worker: process.Process, serial: int) -> ExecResult:
+    """Returns a program's result; orders its death at the deadline.
+
+    Raises:
+      process.Gone: the worker ended.
+      TimeoutError: it did not even do that.
+    """
+    seconds = self._limits.wall_seconds
+    answer: object = "step"
+    try:
+      while answer == "step":  # One more of those before the last was executed.
+        answer = worker.receive(seconds)
+    except TimeoutError:
+      worker.send(["kill", serial])
+      while answer == "step":
+        answer = worker.receive(_KILL_SECONDS)
+    result = ExecResult(*answer)
+    if result.status == "timeout" and not result.error:
+      return self._failure(TimeoutError())
+    return result
+
   def _failure(self, error: Exception) -> ExecResult:
     if isinstance(error, TimeoutError):
       seconds = self._limits.wall_seconds
       message = f"wall time limit of {seconds:g} s"
-      return ExecResult("timeout", "", message, seconds)
+      return ExecResult("timeout", "", message, seconds=seconds)
     return ExecResult("crashed", "", "the worker process ended")
 
 

@@ -1,4 +1,4 @@
-"""Program of a sandbox worker: forks one process per program, and reports.
+"""Program of a sandbox worker: forks processes that run programs, and reports.
 
 Run as a file in a fresh interpreter (never forked from the process that holds
 jax), with an empty environment:
@@ -6,22 +6,23 @@ jax), with an empty environment:
   python -P -s -B zygote.py '{"fd": 5, "parent": 4711, ...}'
 
 It imports little, freezes the heap and then serves: a request is a list of
-programs; each is run in a fork of its own, one after another, and each result
-goes back as soon as it is known. The host owns the clock and kills the whole
-process group at a deadline, so that nothing here waits with a timeout.
+programs; they are run one after another, and each result goes back as soon as
+it is known. The host owns the clock and orders the death of a program that is
+late.
 
-Where a program has to be compiled as one (see `program.py`), its longest proper
-prefix of steps that compiles runs first, in a fork of its own, and what that
-prints is taken off the front of the output. Plain programs (see `plain.py`)
-that follow one another share a fork.
+There are three ways, by the program alone. *Plain* programs (see `plain.py`)
+that follow one another share a fork. Where each step compiles alone, the
+program is run in a fork of a live interpreter that has executed its prefix
+(`snapshots.py`). Else it is compiled and executed as one in a fork of its own;
+its longest proper prefix of steps that compiles runs in another, and what that
+prints is taken off the front of the output.
 """
 
+import functools
 import gc
 import json
 import os
-import select
-import signal
-import struct
+import socket
 import sys
 import time
 import types
@@ -29,14 +30,23 @@ import types
 if __name__ == "__main__":
   # As a file there is no package around, and `-P` leaves this folder out.
   sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+  import children
   import isolation
   import plain
   import program
+  import snapshots
   import wire
 
   del sys.path[0]
 else:
-  from rstar_jax.verify import isolation, plain, program, wire
+  from rstar_jax.verify import (
+    children,
+    isolation,
+    plain,
+    program,
+    snapshots,
+    wire,
+  )
 
 # What tiny programs import; each costs a fork next to nothing and would cost a
 # program milliseconds.
@@ -45,6 +55,8 @@ LIGHT = (
   "itertools math operator re statistics string"
 ).split()
 HEAVY = ["sympy", "numpy", "numpy.random"]
+# Of this package; programs shall not find them.
+_MODULES = "children isolation plain program snapshots wire".split()
 _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST.
 # Programs up to this many characters are compiled in the worker, and at most
 # this many steps are remembered there.
@@ -58,107 +70,146 @@ class Zygote:
   Args:
     connection: socket to the host; children close it.
     output_bytes: most bytes that a program's last step may print.
-    cpu_seconds: RLIMIT_CPU of a program.
+    cpu_seconds: RLIMIT_CPU of a step.
+    live: most interpreters that are kept alive.
   """
 
-  def __init__(self, connection, output_bytes: int, cpu_seconds: int):
+  def __init__(
+    self,
+    connection: socket.socket,
+    output_bytes: int,
+    cpu_seconds: int,
+    live: int = 0,
+  ):
     self._connection = connection
     self._output_bytes = output_bytes
     self._cpu_seconds = cpu_seconds
     self._hook = isolation.make_hook()
-    self._confined = False
-    self._group = 1
+    # JSON takes at most 6 bytes for one.
+    self._watch = children.Watch(connection, 6 * output_bytes + 65536)
+    self._snapshots = snapshots.Snapshots(
+      self._watch,
+      self._enter,
+      lambda: self._send("step"),
+      limit=live,
+      cpu_seconds=cpu_seconds,
+    )
     self._codes: dict[str, tuple[types.CodeType, bool]] = {}
 
   def serve(self) -> None:
     """Answers requests until the host closes the socket."""
-    while (programs := wire.receive(self._connection)) is not None:
+    while (request := self._watch.request()) is not None:
+      _, serial, programs = request
       compiled = [self._compile_cached(steps) for steps in programs]
       # Says that what follows is the doing of the first program without an
       # answer, and starts its time.
-      self._connection.sendall(wire.frame("begun"))
+      self._send("begun")
       first = 0
       while first < len(programs):
-        last = first + 1
-        while all(is_plain for _, is_plain in compiled[first:last]) and (
-          last < len(programs) and compiled[last][1]
-        ):
-          last += 1
-        first += self._run_group(programs[first:last], compiled[first:last])
+        self._watch.start(serial + first)
+        codes, is_plain = compiled[first]
+        if is_plain:
+          last = first + 1
+          while last < len(programs) and compiled[last][1]:
+            last += 1
+          first += self._run_group([each[0] for each in compiled[first:last]])
+        else:
+          run = self._run_whole if codes is None else self._snapshots.run
+          self._send(run(programs[first]))
+          first += 1
+        children.end_orphans(self._snapshots.pids)
 
-  def _run_group(self, programs: list, compiled: list) -> int:
-    """Runs programs in one fork: one program, or any number of plain ones.
+  def _send(self, message: object) -> None:
+    self._connection.sendall(wire.frame(message))
+
+  def _run_group(self, group: list[list[types.CodeType]]) -> int:
+    """Runs plain programs in one fork.
 
     Returns:
       How many were answered: all, or up to the one that broke the process.
     """
-    answered = 0
-    self._group = len(programs)
 
-    def action(send) -> None:
-      for steps, (codes, _) in zip(programs, compiled, strict=True):
+    def action(channel: socket.socket) -> None:
+      interpreter = self._enter(self._cpu_seconds * len(group))
+      for codes in group:
         start = time.perf_counter()
-        result = self._run_program(steps, codes)
-        send([*result, time.perf_counter() - start])
+        result = program.run_all(codes, interpreter)
+        seconds = time.perf_counter() - start
+        channel.sendall(wire.frame([*result, seconds]))
+        interpreter = self._interpreter()
 
-    def relay(payload: bytes) -> None:
-      nonlocal answered
-      self._connection.sendall(_result_frame(payload))
+    child = children.fork(action)
+    answered = 0
+    while answered < len(group):
+      result = self._report(child)
+      if result is None:
+        break
+      self._send(result)
       answered += 1
-
-    start = time.perf_counter()
-    status = self.fork(action, relay)
-    if answered < len(programs):
-      result = _death(status)
-      result.append(time.perf_counter() - start)
-      self._connection.sendall(wire.frame(result))
+      self._watch.start(self._watch.serial + 1)
+    status = child.end()
+    if answered < len(group):
+      self._send(snapshots.death(status, self._watch.killed))
       answered += 1
     return answered
 
-  def fork(self, action, relay) -> int:
-    """Runs `action(send)` in a fork, and `relay(payload)` here per message.
+  def _run_whole(self, steps: list[str]) -> list:
+    """Runs a program that has to be compiled as one."""
 
-    Returns:
-      The wait status of the fork.
-    """
-    limit = 6 * self._output_bytes + 65536  # JSON takes at most 6 a byte.
-    reader, writer = os.pipe()
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
+    def action(channel: socket.socket) -> None:
+      start = time.perf_counter()
       try:
-        isolation.die_with_parent(parent)
-        os.close(reader)
-        action(lambda message: _write_all(writer, wire.frame(message)))
-      finally:
-        os._exit(0)
-    os.close(writer)
-    host = self._connection.fileno()
-    poller = select.poll()
-    poller.register(reader, select.POLLIN)
-    # Hang-up only: without PR_SET_PDEATHSIG this is how the end is noticed.
-    poller.register(host, getattr(select, "POLLRDHUP", 0))
-    data = bytearray()
-    while True:
-      if any(fd == host for fd, _ in poller.poll()):
-        os.kill(pid, signal.SIGKILL)
-        os._exit(0)
-      piece = os.read(reader, 1 << 16)
-      data += piece
-      while len(data) >= 4:
-        end = 4 + struct.unpack_from(">I", data)[0]
-        if end > limit or len(data) < end:
-          break
-        relay(bytes(data[4:end]))
-        del data[:end]
-      if not piece or len(data) > limit:
-        break
-    os.close(reader)
-    if piece:
-      os.kill(pid, signal.SIGKILL)
-    status = os.waitpid(pid, 0)[1]
-    _end_orphans()
-    return status
+        codes, prefix = program.compile_steps(steps)
+        if prefix is not None:
+          channel.sendall(wire.frame(["before", len(prefix)]))
+        interpreter = self._enter(self._cpu_seconds)
+        result = program.run_all(codes, interpreter)
+      except MemoryError as failure:
+        result = ["memory", "", program.error_line(failure), 0]
+      except BaseException as failure:
+        line = program.line_of(failure, program.WHOLE)
+        result = ["error", "", program.error_line(failure), line]
+      seconds = time.perf_counter() - start
+      channel.sendall(wire.frame([*result, seconds]))
+
+    child, before = children.fork(action), ""
+    try:
+      answer = self._watch.next(child)
+      if isinstance(answer, list) and answer[:1] == ["before"]:
+        before = self._output_of(steps[: int(answer[1])])
+        answer = None if self._watch.killed else self._watch.next(child)
+      result = answer and snapshots.checked(answer)
+    except (children.Lost, TypeError, ValueError, IndexError):
+      result = None
+    status = child.end()
+    if result is None:
+      return snapshots.death(status, self._watch.killed)
+    above = "\n".join(steps[:-1]).count("\n") + 1 if len(steps) > 1 else 0
+    _, stdout, _, line, _ = result
+    result[1] = stdout.removeprefix(before)
+    result[3] = max(0, line - above)
+    return result
+
+  def _output_of(self, steps: list[str]) -> str:
+    """Returns what steps that compile as one print."""
+
+    def action(channel: socket.socket) -> None:
+      interpreter = self._enter(self._cpu_seconds)
+      code = compile("\n".join(steps), program.WHOLE, "exec", 0, True)
+      channel.sendall(wire.frame([*interpreter.run(code), 0.0]))
+
+    child = children.fork(action)
+    result = self._report(child)
+    child.end()
+    return "" if result is None else result[1]
+
+  def _report(self, child: children.Child) -> list | None:
+    """Returns what a program's process says, None if it ended or lies."""
+    try:
+      answer = self._watch.next(child)
+      return None if answer is None else snapshots.checked(answer)
+    except (children.Lost, TypeError):
+      return None
 
   def _compile_cached(self, steps: list[str]) -> tuple[list | None, bool]:
     """Compiles an ordinary program here, where recurring steps are remembered.
@@ -177,8 +228,8 @@ class Zygote:
     try:
       for step in steps:
         if step not in self._codes:
-          tree = compile(step, "<step>", "exec", _ONLY_AST, True)
-          code = compile(tree, "<step>", "exec", 0, True)
+          tree = compile(step, program.STEP, "exec", _ONLY_AST, True)
+          code = compile(tree, program.STEP, "exec", 0, True)
           if code.co_flags & program.FUTURE:
             return None, False
           self._codes[step] = (code, plain.is_plain(tree))
@@ -187,104 +238,38 @@ class Zygote:
     known = [self._codes[step] for step in steps]
     return [code for code, _ in known], all(each for _, each in known)
 
-  def _run_program(self, steps: list[str], codes: list | None) -> list:
-    """Runs in the fork. Returns [status, stdout, error]."""
+  def _interpreter(self) -> program.Interpreter:
     capture = program.Capture(self._output_bytes)
-    before, prefix = "", None
-    try:
-      if codes is None:
-        codes, prefix = program.compile_steps(steps)
-      if prefix is not None:
-        # Forked before this process gives up the right to.
-        before = self._output_of(prefix)
-      self._confine()
-      status, error = program.execute(codes, capture, isolation.Blocked)
-    except MemoryError as failure:
-      status, error = "memory", program.error_line(failure)
-    except BaseException as failure:
-      status, error = "error", program.error_line(failure)
-    stdout = capture.getvalue().decode(errors="ignore")
-    return [status, stdout.removeprefix(before), error]
+    return program.Interpreter(capture, isolation.Blocked)
 
-  def _output_of(self, steps: list[str]) -> str:
-    """Returns what steps that compile as one print, run in a fork."""
-    outputs = []
-
-    def action(send) -> None:
-      self._confine()
-      capture = program.Capture(self._output_bytes)
-      code = compile("\n".join(steps), "<steps>", "exec", 0, True)
-      program.execute([code], capture, isolation.Blocked)
-      send(capture.getvalue().decode(errors="ignore"))
-
-    self.fork(action, lambda payload: outputs.append(json.loads(payload)))
-    return outputs[0] if outputs else ""
-
-  def _confine(self) -> None:
-    if not self._confined:
-      self._confined = True
-      self._connection.close()
-      isolation.limit_program(self._cpu_seconds * self._group)
-      sys.addaudithook(self._hook)
+  def _enter(self, cpu_seconds: int = 0) -> program.Interpreter:
+    """In a child, gives up what programs may not do."""
+    isolation.limit_program(cpu_seconds)
+    sys.addaudithook(self._hook)
+    return self._interpreter()
 
   def probe(self, facts: dict[str, bool]) -> dict[str, object]:
     """Attempts everything that is forbidden, and reports what held."""
 
-    def attempt(name: str, hooked: bool, send) -> None:
+    def attempt(name: str, hooked: bool, channel: socket.socket) -> None:
       isolation.limit_program(self._cpu_seconds)
       if hooked:
         sys.addaudithook(self._hook)
       try:
         isolation.PROBES[name]()
       except (OSError, MemoryError):
-        send(True)
+        channel.sendall(wire.frame(True))
 
     def held(name: str, hooked: bool) -> bool:
-      answers = []
-      self.fork(lambda send: attempt(name, hooked, send), answers.append)
-      return bool(answers)
+      child = children.fork(functools.partial(attempt, name, hooked))
+      answer = self._watch.next(child)
+      child.end()
+      return bool(answer)
 
     return isolation.describe(
       *({n: held(n, hooked) for n in isolation.PROBES} for hooked in (0, 1)),
       facts,
     )
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-  while data:
-    data = data[os.write(descriptor, data) :]
-
-
-def _result_frame(payload: bytes) -> bytes:
-  """Returns what a program's process reported, if it looks like a report."""
-  try:
-    status, stdout, error, seconds = json.loads(payload)
-    return wire.frame([str(status), str(stdout), str(error), float(seconds)])
-  except (TypeError, ValueError):
-    return wire.frame(["crashed", "", "the program broke its own report", 0.0])
-
-
-def _death(status: int) -> list:
-  """Returns the result of a program whose process ended without a report."""
-  if not os.WIFSIGNALED(status):
-    return ["crashed", "", f"exited with status {os.WEXITSTATUS(status)}"]
-  number = os.WTERMSIG(status)
-  if number == signal.SIGXCPU:
-    return ["timeout", "", "CPU time limit"]
-  return ["crashed", "", f"killed by signal {number}"]
-
-
-def _end_orphans() -> None:
-  """Kills what a program left running, this process being its new parent."""
-  try:
-    while True:
-      if os.waitpid(-1, os.WNOHANG)[0] == 0:
-        with open(f"/proc/self/task/{os.getpid()}/children") as file:
-          for pid in file.read().split():
-            os.kill(int(pid), signal.SIGKILL)
-        os.waitpid(-1, 0)
-  except (ChildProcessError, FileNotFoundError, ProcessLookupError):
-    pass
 
 
 def _preload(names: list[str]) -> None:
@@ -310,8 +295,6 @@ def _preload(names: list[str]) -> None:
 
 def main() -> None:
   """Boots: isolates itself, reports "ready", then serves."""
-  import socket
-
   options = json.loads(sys.argv[1])
   facts = {
     "die_with_parent": isolation.die_with_parent(options["parent"]),
@@ -326,9 +309,14 @@ def main() -> None:
   os.dup2(null, 2)
   os.close(null)
   sys.argv[:] = [""]
-  for name in ("isolation", "plain", "program", "wire"):
+  for name in _MODULES:
     del sys.modules[name]
-  zygote = Zygote(connection, options["output_bytes"], options["cpu_seconds"])
+  zygote = Zygote(
+    connection,
+    options["output_bytes"],
+    options["cpu_seconds"],
+    options["live"],
+  )
   gc.collect()
   gc.freeze()
   report = zygote.probe(facts) if options["probe"] else {}

@@ -23,10 +23,9 @@ def _own_streams():
 
 def _run(*steps, limit=101):
   codes, _ = program.compile_steps(list(steps))
-  capture = program.Capture(limit)
   with _own_streams():
-    status, error = program.execute(codes, capture, _Refusal)
-  return status, capture.getvalue().decode(), error
+    interpreter = program.Interpreter(program.Capture(limit), _Refusal)
+    return program.run_all(codes, interpreter)
 
 
 class ProgramTest(parameterized.TestCase):
@@ -56,13 +55,22 @@ class ProgramTest(parameterized.TestCase):
     self.assertEqual(_run(steps[1])[0], "error")
 
   def test_output_is_of_the_last_step(self):
-    self.assertEqual(_run("print(1)", "print(2)"), ("ok", "2\n", ""))
+    self.assertEqual(_run("print(1)", "print(2)"), ["ok", "2\n", "", 0])
 
   def test_output_before_an_error_is_kept(self):
     self.assertEqual(
       _run("print(1)\nraise ValueError('no')"),
-      ("error", "1\n", "ValueError: no"),
+      ["error", "1\n", "ValueError: no", 2],
     )
+
+  @parameterized.parameters(
+    (["def f():\n  1 / 0", "\n\nf()"], 3),
+    (["x = 1\nx.y"], 2),
+    (["exec('\\n\\nx =')"], 1),
+    (["x = 1", "def f(): f()\n\nf()"], 3),
+  )
+  def test_the_line_is_that_of_the_step_itself(self, steps, line):
+    self.assertEqual(_run(*steps)[3], line)
 
   def test_refusals_are_found_behind_other_exceptions(self):
     source = (
@@ -99,7 +107,7 @@ class ProgramTest(parameterized.TestCase):
     self.assertEqual(program.error_line(ValueError("\ud800")), "ValueError: ?")
 
   def test_capture_keeps_what_fits(self):
-    status, stdout, _ = _run("print('x' * 202)", limit=11)
+    status, stdout, *_ = _run("print('x' * 202)", limit=11)
     self.assertEqual((status, stdout), ("output_limit", "x" * 11))
 
 
