@@ -54,7 +54,14 @@ LIGHT = (
   "bisect cmath collections datetime decimal fractions functools heapq "
   "itertools math operator re statistics string"
 ).split()
-HEAVY = ["sympy", "numpy", "numpy.random"]
+# Those of sympy are what `solve`, `integrate` and others import when they are
+# called: a tenth of a second in each fork.
+HEAVY = """
+  numpy numpy.random sympy sympy.assumptions.wrapper sympy.codegen.ast
+  sympy.combinatorics sympy.concrete.delta sympy.integrals.heurisch
+  sympy.integrals.manualintegrate sympy.integrals.risch sympy.physics.units
+  sympy.sets.handlers.functions sympy.sets.setexpr sympy.tensor.tensor
+""".split()
 # Of this package; programs shall not find them.
 _MODULES = "children isolation plain program snapshots wire".split()
 _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST.
