@@ -15,6 +15,7 @@ _OPTIONS = {
   "memory_bytes": 1 << 30,
   "output_bytes": 101,
   "cpu_seconds": 100,
+  "live": 3,
 }
 
 
@@ -35,7 +36,7 @@ class ProcessTest(absltest.TestCase):
   def test_messages(self):
     worker = self.start()
     self.assertEqual(worker.greeting, {})
-    worker.send([["print(5)"], ["print(6)"]])
+    worker.send(["run", 0, [["print(5)"], ["print(6)"]]])
     self.assertEqual(worker.receive(100), "begun")
     self.assertEqual(worker.receive(100)[:2], ["ok", "5\n"])
     self.assertEqual(worker.receive(100)[:2], ["ok", "6\n"])
@@ -57,7 +58,8 @@ class ProcessTest(absltest.TestCase):
 
   def test_kill_reaches_what_left_the_session(self):
     worker = self.start()
-    worker.send([["import os, time", "os.setsid()", "time.sleep(300)"]])
+    steps = ["import os, time; os.setsid(); time.sleep(300)"]
+    worker.send(["run", 0, [steps]])
     self.assertEqual(worker.receive(100), "begun")
     children = []
     while not children:
