@@ -1,11 +1,12 @@
 """Peak memory of a program, read from outside by a program beside it.
 
-The measured program calls `mark("ready")` once what does not count is done, then
-works, and calls `mark("end")`; a `mark("start")` in between leaves out what came
-before it. Linux only: the numbers are those of /proc.
+The measured program calls `mark("ready")` once what does not count is done,
+then works, and calls `mark("end")`; a `mark("start")` in between leaves out the
+peaks before it. Linux only: the numbers are those of /proc.
 """
 
 import dataclasses
+import os
 import pathlib
 import select
 import subprocess
@@ -26,11 +27,13 @@ class Usage:
     mapped: bytes of files mapped into memory. The system takes such pages back
       when it needs room, so they are counted apart.
     seconds: from the last mark before "end".
+    cpu_seconds: of its threads in that time, for a machine that is shared.
   """
 
   anonymous: int
   mapped: int
   seconds: float
+  cpu_seconds: float
 
 
 def mark(name: str) -> None:
@@ -62,9 +65,10 @@ def measure(command: Sequence[str], environment: Mapping[str, str]) -> Usage:
   ) as child:
     base, mark = (0, 0), ""
     while mark != "end":
-      start = time.perf_counter()
+      start = time.perf_counter(), cpu_seconds(child.pid)
       peak = _watch(child)
-      seconds = time.perf_counter() - start
+      seconds = time.perf_counter() - start[0]
+      cpu = cpu_seconds(child.pid) - start[1]
       mark = child.stdout.readline().strip()
       if not mark:
         raise RuntimeError(f"{command} ended before its last mark")
@@ -72,7 +76,7 @@ def measure(command: Sequence[str], environment: Mapping[str, str]) -> Usage:
         base = resident(child.pid)
       child.stdin.write("\n")
       child.stdin.flush()
-  return Usage(peak[0] - base[0], peak[1] - base[1], seconds)
+  return Usage(peak[0] - base[0], peak[1] - base[1], seconds, cpu)
 
 
 def resident(pid: int) -> tuple[int, int]:
@@ -86,6 +90,14 @@ def resident(pid: int) -> tuple[int, int]:
     1024 * int(fields.get(name, "0 kB").split()[0])
     for name in ("RssAnon", "RssFile")
   )
+
+
+def cpu_seconds(pid: int) -> float:
+  """Returns the seconds of all cores that a process has used."""
+  # The fields after the program's name, which may hold spaces.
+  stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+  user, system = stat.split()[11:13]
+  return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _watch(child: subprocess.Popen) -> tuple[int, int]:

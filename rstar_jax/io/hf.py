@@ -7,8 +7,9 @@ devices that hold it.
 
 import dataclasses
 import json
+import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ from rstar_jax.io import families, hf_config, model_card, tensors
 from rstar_jax.io.gguf import GgufFile
 from rstar_jax.models import llama_form, sharding
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.models.transformer import Transformer
+from rstar_jax.models.transformer import Transformer, arrays_of
 from rstar_jax.text.tokenizer import Tokenizer
 
 # Most bytes of one file of weights; `transformers` has the same.
@@ -230,15 +231,20 @@ def _load(
   entries = families.entries(config, set(variables))
   sizes = families.sizes_of(config)
   _check(source, families.disk_shapes(entries, sizes), config)
-  for entry in entries:
+  # The largest come first, while there is room for copies of them.
+  for entry in sorted(
+    entries, key=lambda each: -variables[each.path].get_value().size
+  ):
     variable = variables[entry.path]
     shape = variable.get_value().shape
     read = _Reader(source.tensors, entry, sizes, shape, name)
     if mesh is None:
-      value = jnp.asarray(read((slice(None),) * len(shape)))
+      value = jax.device_put(read((slice(None),) * len(shape)))
     else:
       value = jax.make_array_from_callback(shape, places[entry.path], read)
-    variable.set_value(value)
+    # Until then jax holds what was read.
+    variable.set_value(value.block_until_ready())
+    del read
   model = nnx.merge(graphdef, params)
   if source.fields.get(_FORM_OF) == "qwen2":
     return llama_form.to_qwen2(model)
@@ -261,8 +267,18 @@ class _Reader:
       where = families.disk_index(self._entry, index, self._sizes)
       block = self._source.read(self._entry.name, where)
       block = families.from_disk(block, self._entry, index, self._sizes)
-      self._blocks[key] = np.ascontiguousarray(block, self._dtype)
+      self._blocks[key] = _empty(block.shape, self._dtype)
+      self._blocks[key][...] = block
     return self._blocks[key]
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+  """Returns an array that the CPU backend of jax takes over without a copy."""
+  alignment = 64
+  size = math.prod(shape) * dtype.itemsize
+  space = np.empty(size + alignment, np.uint8)
+  start = -space.ctypes.data % alignment
+  return space[start : start + size].view(dtype).reshape(shape)
 
 
 def _check(
@@ -334,37 +350,30 @@ def _save(
       "eos_token_id": tokenizer.eos_id,
       "pad_token_id": tokenizer.pad_id,
     }
-  values = {
-    path: variable.get_value()
-    for path, variable in nnx.to_flat_state(nnx.split(model)[1])
-  }
+  arrays = arrays_of(model)
   sizes = families.sizes_of(config)
-  parts: dict[str, list[families.Entry]] = {}
-  for entry in families.entries(config, set(values)):
-    parts.setdefault(entry.name, []).append(entry)
-
-  def blocks() -> Iterator[tuple[str, np.ndarray]]:
-    for name in sorted(parts):
-      arrays = [
-        families.to_disk(sharding.to_host(values[each.path]), each.row, sizes)
-        for each in parts[name]
-      ]
-      yield name, arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
+  entries = families.entries(config, set(arrays))
+  # Stable: the parts of a tensor stay in their order.
+  entries.sort(key=lambda entry: entry.name)
+  # One at a time; the other processes take part in gathering each.
+  parts = (
+    families.to_disk(sharding.to_host(arrays[entry.path]), entry.row, sizes)
+    for entry in entries
+  )
   if jax.process_index() != 0:
-    # The others take part in gathering the arrays.
-    for _ in blocks():
+    for _ in parts:
       pass
     return
   folder.mkdir(parents=True, exist_ok=True)
-  lengths = {
-    name: sum(values[each.path].nbytes for each in parts[name])
-    for name in sorted(parts)
+  dtypes = {entry.name: arrays[entry.path].dtype for entry in entries}
+  specs = {
+    name: tensors.Spec(dtypes[name], shape)
+    for name, shape in families.disk_shapes(entries, sizes).items()
   }
-  tensors.write(folder, lengths, blocks(), shard_bytes)
+  tensors.write(folder, specs, parts, shard_bytes)
   text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
   tensors.write_text(folder / "config.json", text)
-  count = sum(value.size for value in values.values())
+  count = sum(array.size for array in arrays.values())
   card = model_card.render(config, model.head, count)
   tensors.write_text(folder / "README.md", card)
   if tokenizer is not None:

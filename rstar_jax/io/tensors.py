@@ -1,18 +1,34 @@
 """Tensors of safetensors files: blocks read one by one, shards written."""
 
-import itertools
+import dataclasses
 import json
+import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
+
+
+# As a file names them.
+_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """What a tensor is, but for its values."""
+
+  dtype: np.dtype
+  shape: tuple[int, ...]
+
+  @property
+  def nbytes(self) -> int:
+    return self.dtype.itemsize * math.prod(self.shape)
 
 
 class Tensors(Protocol):
@@ -74,8 +90,8 @@ class SafetensorsFolder:
 
 def write(
   folder: pathlib.Path,
-  sizes: Mapping[str, int],
-  tensors: Iterable[tuple[str, np.ndarray]],
+  specs: Mapping[str, Spec],
+  parts: Iterable[np.ndarray],
   shard_bytes: int,
 ) -> None:
   """Writes tensors as one file, or as shards and an index.
@@ -85,27 +101,32 @@ def write(
 
   Args:
     folder: exists.
-    sizes: bytes of each tensor, in the order of `tensors`.
-    tensors: names and values, made when they are asked for; no more than a
-      shard of them is in memory.
+    specs: of each tensor, by name.
+    parts: the values of all tensors in the order of `specs`, each in one part
+      or in several along its first axis. They are made when they are asked for,
+      and one is in memory at a time.
     shard_bytes: most bytes of a shard, but for one that holds a single tensor.
+
+  Raises:
+    ValueError: the parts of a tensor are not of its size and dtype.
   """
-  shards = _shards(sizes, shard_bytes)
+  shards = _shards(specs, shard_bytes)
   total = len(shards)
   names = [f"model-{i + 1:05}-of-{total:05}.safetensors" for i in range(total)]
   if total == 1:
     names = [_SINGLE]
-  values = iter(tensors)
+  values = iter(parts)
   for file, shard in zip(names, shards, strict=True):
-    part = dict(itertools.islice(values, len(shard)))
     partial = _partial(folder / file)
-    # transformers before version 5 insists on "format".
-    safetensors.numpy.save_file(part, partial, metadata={"format": "pt"})
+    with partial.open("wb") as stream:
+      stream.write(_header({name: specs[name] for name in shard}))
+      for name in shard:
+        _copy(values, stream, name, specs[name])
     _settle(partial, folder / file)
   stale = {each.name for each in folder.glob("*.safetensors")} - set(names)
   if total > 1:
     index = {
-      "metadata": {"total_size": sum(sizes.values())},
+      "metadata": {"total_size": sum(each.nbytes for each in specs.values())},
       "weight_map": {
         name: file
         for file, shard in zip(names, shards, strict=True)
@@ -118,6 +139,37 @@ def write(
     stale.add(INDEX)
   for name in stale:
     (folder / name).unlink()
+
+
+def _header(specs: Mapping[str, Spec]) -> bytes:
+  # transformers before version 5 insists on "format".
+  header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+  start = 0
+  for name, spec in specs.items():
+    header[name] = {
+      "dtype": _DTYPES[spec.dtype.name],
+      "shape": list(spec.shape),
+      "data_offsets": [start, start + spec.nbytes],
+    }
+    start += spec.nbytes
+  text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+  # The values begin at a multiple of 8 bytes.
+  text += b" " * (-len(text) % 8)
+  return len(text).to_bytes(8, "little") + text
+
+
+def _copy(
+  parts: Iterator[np.ndarray], stream: BinaryIO, name: str, spec: Spec
+) -> None:
+  left = spec.nbytes
+  while left:
+    part = next(parts, None)
+    if part is None or part.dtype != spec.dtype or part.nbytes > left:
+      raise ValueError(f"the parts of {name} do not make up its {spec}")
+    left -= part.nbytes
+    # As bytes, since bfloat16 is no type that streams know.
+    stream.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
+    del part  # Before the next one is made.
 
 
 def write_text(file: pathlib.Path, text: str) -> None:
@@ -155,13 +207,13 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
   return files
 
 
-def _shards(sizes: Mapping[str, int], most: int) -> list[list[str]]:
+def _shards(specs: Mapping[str, Spec], most: int) -> list[list[str]]:
   shards: list[list[str]] = [[]]
   room = most
-  for name, size in sizes.items():
-    if shards[-1] and size > room:
+  for name, spec in specs.items():
+    if shards[-1] and spec.nbytes > room:
       shards.append([])
       room = most
     shards[-1].append(name)
-    room -= size
+    room -= spec.nbytes
   return shards

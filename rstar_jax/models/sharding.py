@@ -161,8 +161,15 @@ def to_host(tree: Any) -> Any:
   """Returns global arrays as whole numpy arrays, on every process."""
 
   def fetch(array: jax.Array) -> np.ndarray:
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-      array = multihost_utils.process_allgather(array, tiled=True)
-    return np.asarray(array)
+    if not (array.is_fully_addressable or array.is_fully_replicated):
+      return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    # Of a second array on the same buffers: jax keeps a copy on the host for
+    # as long as the array lives that it was asked of.
+    parts = [shard.data for shard in array.addressable_shards]
+    return np.asarray(
+      jax.make_array_from_single_device_arrays(
+        array.shape, array.sharding, parts
+      )
+    )
 
   return jax.tree.map(fetch, tree)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import tracemalloc
 
 import ml_dtypes
 import numpy as np
@@ -16,7 +17,13 @@ VALUES = {
     {"a": (7, 3), "b": (5,), "c": (11, 2), "d": (3, 3)}.items()
   )
 }
-SIZES = {name: value.nbytes for name, value in VALUES.items()}
+
+
+def specs_of(values):
+  return {
+    name: tensors.Spec(value.dtype, value.shape)
+    for name, value in values.items()
+  }
 
 
 class TensorsTest(absltest.TestCase):
@@ -25,7 +32,7 @@ class TensorsTest(absltest.TestCase):
     self.folder = pathlib.Path(self.create_tempdir().full_path)
 
   def write(self, shard_bytes, values=VALUES):
-    tensors.write(self.folder, SIZES, iter(values.items()), shard_bytes)
+    tensors.write(self.folder, specs_of(values), values.values(), shard_bytes)
     return sorted(file.name for file in self.folder.iterdir())
 
   def test_one_file(self):
@@ -55,6 +62,49 @@ class TensorsTest(absltest.TestCase):
       whole = tuple(slice(0, n) for n in value.shape)
       np.testing.assert_array_equal(opened.read(name, whole), value)
 
+  def test_a_file_is_that_of_safetensors(self):
+    library = self.folder / "library"
+    for dtype in (np.float32, np.float16, ml_dtypes.bfloat16):
+      values = {name: each.astype(dtype) for name, each in VALUES.items()}
+      self.write(10_000, values)
+      safetensors.numpy.save_file(values, library, metadata={"format": "pt"})
+      self.assertEqual(
+        (self.folder / "model.safetensors").read_bytes(), library.read_bytes()
+      )
+
+  def test_parts_of_a_tensor(self):
+    rows = [row[None] for row in VALUES["c"]]
+    parts = [VALUES["a"], VALUES["b"][:2], VALUES["b"][2:], *rows, VALUES["d"]]
+    tensors.write(self.folder, specs_of(VALUES), parts, 10_000)
+    found = safetensors.numpy.load_file(self.folder / "model.safetensors")
+    for name, value in VALUES.items():
+      np.testing.assert_array_equal(found[name], value)
+
+  def test_parts_that_do_not_fit(self):
+    specs = specs_of({"a": VALUES["a"]})
+    for parts in (
+      [],
+      [VALUES["a"][:3]],
+      [VALUES["a"][:3], VALUES["a"]],
+      [VALUES["a"].astype(np.float16)],
+    ):
+      with self.assertRaisesRegex(ValueError, "parts of a do not make up"):
+        tensors.write(self.folder, specs, parts, 100)
+    # Nothing that a reader would take for a file is left.
+    self.assertEmpty(list(self.folder.glob("*.safetensors")))
+
+  def test_one_part_is_in_memory_at_a_time(self):
+    size = 1_000_000
+    specs = {
+      f"t{i}": tensors.Spec(np.dtype(np.float32), (size,)) for i in range(8)
+    }
+    tracemalloc.start()
+    parts = (np.full(size, i, np.float32) for i in range(8))
+    tensors.write(self.folder, specs, parts, 10**9)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    self.assertLess(peak, 1.5 * 4 * size)
+
   def test_a_smaller_model_leaves_nothing_of_a_larger_one(self):
     self.write(40)
     self.assertEqual(self.write(10_000), ["model.safetensors"])
@@ -82,7 +132,7 @@ class TensorsTest(absltest.TestCase):
 
   def test_bfloat16(self):
     value = VALUES["a"].astype(ml_dtypes.bfloat16)
-    tensors.write(self.folder, {"a": value.nbytes}, iter([("a", value)]), 100)
+    self.write(100, {"a": value})
     block = tensors.SafetensorsFolder(self.folder).read(
       "a", (slice(2, 5), slice(1, 2))
     )

@@ -1,5 +1,7 @@
 """Tests of meshes and shardings, on 8 fake devices."""
 
+import tracemalloc
+
 import jax
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -49,6 +51,18 @@ class ShardingTest(parameterized.TestCase):
     key = placed["layers"][0]["attention"]["k"].get_value()
     held = 2 if mesh.shape["tensor"] == 4 else 2 // mesh.shape["tensor"]
     self.assertEqual(key.addressable_shards[0].data.shape[1], held)
+
+  def test_the_host_keeps_no_copy(self):
+    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    value = np.random.default_rng(0).normal(size=(1024, 256)).astype(np.float32)
+    for spec in (("fsdp", "tensor"), (None, "tensor"), ()):
+      place = jax.NamedSharding(mesh, jax.P(*spec))
+      array = jax.device_put(value, place)
+      tracemalloc.start()
+      np.testing.assert_array_equal(sharding.to_host(array), value)
+      kept = tracemalloc.get_traced_memory()[0]
+      tracemalloc.stop()
+      self.assertLess(kept, value.nbytes / 2)
 
   def test_every_parameter_has_axes(self):
     for head in ("lm", "tanh"):
