@@ -93,6 +93,8 @@ def _share(rope: Fields, fields: Fields, family: str, head_dim: int) -> float:
     # There `transformers` ignores it without a scaling, and fails with one.
     place.refuse(_SHARE, f"1: a {family} model rotates whole heads")
   rotated = int(head_dim * share)
+  if share == 1 and rotated % 2:
+    fields.refuse("head_dim", "even: it is rotated in pairs", head_dim)
   if share > 1 or rotated < 2 or rotated % 2:
     place.refuse(
       _SHARE,

@@ -244,9 +244,9 @@ class HfConfigTest(parameterized.TestCase):
     # What `transformers` would refuse, or fail with.
     (
       {"family": "llama", "o_bias": True, "num_heads": 4, "embed_dim": 30},
-      "hi",
+      "hidden_size=30 must be a multiple",
     ),
-    ({"head_dim": 5}, "partial_rotary_factor"),
+    ({"head_dim": 5}, "head_dim=5 must be even"),
     (
       {"num_heads": 4, "num_kv_heads": 3},
       "num_key_value_heads=3 must be a div",

@@ -129,6 +129,11 @@ class RopeConfigTest(parameterized.TestCase):
       ):
         read({}, family, partial_rotary_factor=0.5)
 
+  def test_odd_heads(self):
+    fields = Fields(SIZES, "some/file")
+    with self.assertRaisesRegex(ValueError, "head_dim=5 must be even"):
+      rope_config.from_fields(fields, "llama", 5)
+
   @parameterized.parameters(0.25, 0.9, 1.5, 0, -1, "0.5", ([0.5],))
   def test_shares_that_are_refused(self, share):
     """Of 4 numbers: 1 and 3 are odd."""

@@ -4,7 +4,10 @@ Prime sizes where heads allow it, so that two axes are never mistaken for each
 other. `initializer_range` is large, so that a mistake is seen in the logits.
 """
 
+import random
 from typing import Any
+
+from rstar_jax.models.config import ModelConfig, RopeScaling
 
 _COMMON = {
   "vocab_size": 97,
@@ -81,6 +84,46 @@ CASES: dict[str, dict[str, Any]] = {
     },
   }.items()
 }
+
+
+def drawn(seed: int) -> ModelConfig:
+  """Draws a model of a family, with what its files can say of switches."""
+  rng = random.Random(seed)
+  family = ("qwen2", "qwen3", "llama", "phi3")[seed % 4]
+  kinds = ("default", "longrope", "linear", "llama3", "yarn")
+  kind = rng.choice(kinds[:2] if family == "phi3" else kinds)
+  heads, kv_heads, head_dim = rng.choice(((6, 2, 4), (3, 1, 8), (2, 2, 12)))
+  share = rng.choice((0.5, 1.0)) if family == "phi3" else 1.0
+  biased = family in ("qwen3", "llama") and rng.random() < 0.5
+  rope: dict[str, Any] = {} if kind == "default" else {"factor": 3.0}
+  if kind not in ("default", "linear"):
+    rope["original_length"] = 32
+  if kind in ("yarn", "longrope"):
+    rope["attention_factor"] = rng.uniform(0.8, 1.3)
+  if kind == "longrope":
+    for name in ("short_factor", "long_factor"):
+      half = int(head_dim * share) // 2
+      rope[name] = tuple(rng.uniform(1, 3) for _ in range(half))
+  return ModelConfig(
+    family=family,
+    vocab_size=97,
+    num_layers=2,
+    embed_dim=24,
+    num_heads=heads,
+    num_kv_heads=kv_heads,
+    head_dim=head_dim,
+    mlp_dim=37,
+    rope_theta=rng.choice((1e4, 5e5)),
+    rope=RopeScaling(kind=kind, **rope),
+    rotary_share=share,
+    sliding_window=0 if family == "llama" else rng.choice((0, 11)),
+    qkv_bias=family == "qwen2" or biased,
+    o_bias=biased,
+    mlp_bias=family == "llama" and rng.random() < 0.5,
+    qk_norm=family == "qwen3",
+    tied_embeddings=rng.random() < 0.5,
+    max_length=128,
+  )
 
 
 def lengths(name: str) -> tuple[int, ...]:

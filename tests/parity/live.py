@@ -21,7 +21,7 @@ from rstar_jax.config import EngineConfig
 from rstar_jax.generate.engine import Engine
 from rstar_jax.io import hf
 from rstar_jax.models import vocabulary
-from rstar_jax.models.transformer import ppm_from_policy
+from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.text import prompts, steps
 from tests.parity import cases, compare, reference
 
@@ -98,6 +98,23 @@ class CasesTest(parameterized.TestCase):
       raw = logits_of(scored, ids)[0, 0]
       value = np.asarray(ppm(ids))[0, -1]
       np.testing.assert_allclose(np.tanh(raw / 5), value, rtol=0, atol=1e-5)
+
+  @parameterized.parameters(*range(12))
+  def test_drawn(self, seed):
+    """Random models of ours, and LongRoPE's on both sides of its border."""
+    rng = np.random.default_rng(seed)
+    model = Transformer(cases.drawn(seed), rngs=nnx.Rngs(seed))
+    for _, variable in nnx.to_flat_state(nnx.state(model)):
+      value = variable.get_value()
+      noise = 0.3 * rng.standard_normal(value.shape, np.float32)
+      variable.set_value(value + noise)
+    hf.save_policy(model, self.folder)
+    theirs = auto(self.folder)
+    for length in cases.lengths(model.config.rope.kind):
+      ids = rng.integers(1, 97, (2, length), np.int32)
+      np.testing.assert_allclose(
+        logits_of(theirs, ids), model(ids), rtol=0, atol=1e-4
+      )
 
   @parameterized.parameters("qwen2", "llama3_tied", "phi3")
   def test_grown_vocabulary(self, name):
