@@ -69,6 +69,9 @@ class SandboxConfig:
   memory_bytes: int = 1 << 30
   # Longest output of one step, in bytes.
   output_bytes: int = 65536
+  # What a boundary of the kernel has to hold, or the run is refused: "net",
+  # "read", "write", "fork" and so on; see docs/security.md.
+  require: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(kw_only=True)

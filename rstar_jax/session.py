@@ -134,7 +134,11 @@ def open_context(config: Config, workdir: pathlib.Path) -> Iterator[Context]:
       output_bytes=config.sandbox.output_bytes,
     )
     sandbox = stack.enter_context(
-      Sandbox(workers=config.sandbox.workers, limits=limits)
+      Sandbox(
+        workers=config.sandbox.workers,
+        limits=limits,
+        require=config.sandbox.require,
+      )
     )
     logging.info("sandbox isolation: %s", sandbox.isolation)
     grader = stack.enter_context(

@@ -19,8 +19,9 @@ import sys
 from collections.abc import Callable
 
 if __package__:
-  from rstar_jax.verify import wire
+  from rstar_jax.verify import kernel, wire
 else:  # Run as files; see `zygote.py`.
+  import kernel
   import wire
 
 # What a child's channel is moved to, so that a program that opens a file gets
@@ -188,10 +189,14 @@ def fork(action: Callable[[socket.socket], None]) -> Child:
 
 
 def settle(channel: socket.socket) -> socket.socket:
-  """In a child, moves its channel, and closes all else that it inherited."""
+  """In a child, moves its channel, and closes what else it inherited.
+
+  But for what landlock needs, which is closed when it is put on.
+  """
   os.dup2(channel.detach(), CHANNEL)
   os.closerange(3, CHANNEL)
-  os.closerange(CHANNEL + 1, CHANNEL + 4096)
+  os.closerange(CHANNEL + 1, kernel.RULESET)
+  os.closerange(kernel.RULESET + 1, CHANNEL + 4096)
   return socket.socket(fileno=CHANNEL)
 
 

@@ -1,31 +1,54 @@
-"""The layers that a program's process puts on itself, each tried at start-up.
+"""The layers around a worker and around each program, put together.
 
-Two layers so far. *Rlimits* are the kernel's: a program cannot get around them.
-The *audit hook* is CPython's and is **not a boundary**: it turns the usual ways
-out (network, files, processes, ctypes) into a clear "blocked", but code that
-walks the interpreter's own objects can get past it. What only the hook holds is
-listed as degraded in `Sandbox.isolation`.
+The kernel's, which a program cannot get around:
+
+- *rlimits*: memory, CPU time, length of files, descriptors, processes;
+- *seccomp*: a list of system calls (`seccomp.py`);
+- *landlock*: a list of what may be read (`landlock.py`);
+- *credentials*: a user of its own, no privilege (`credentials.py`);
+- *namespaces*: no network, no other process (`namespaces.py`).
+
+And CPython's *audit hook*, which is **not a boundary**: it turns the usual ways
+out into a clear "blocked", but code that walks the interpreter's own objects
+can get past it.
+
+A layer that this machine does not have, or that is switched off by name, is
+left out; `Confinement.notes` says why. What then holds is found by attempt, see
+`probe.py`.
 
 Runs inside the sandbox's processes, so that it imports the standard library
 only, and little of it.
 """
 
-import ctypes
 import os
 import resource
 import signal
-import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-_PR_SET_NO_NEW_PRIVS = 38
+if __package__:
+  from rstar_jax.verify import (
+    credentials,
+    kernel,
+    landlock,
+    namespaces,
+    seccomp,
+  )
+else:
+  import credentials
+  import kernel
+  import landlock
+  import namespaces
+  import seccomp
 
-try:
-  _prctl = ctypes.CDLL(None, use_errno=True).prctl
-except (OSError, AttributeError):  # Not Linux.
-  _prctl = None
+# Names under which a worker, which runs without the package, knows this file
+# and those around it.
+MODULES = (
+  "attempts credentials isolation kernel landlock namespaces probe seccomp"
+).split()
+KERNEL = ("rlimits", "seccomp", "landlock", "credentials", "namespaces")
+HOOK = "hook"
+LAYERS = (*KERNEL, HOOK)
 
 # Audit events that are refused whatever their arguments.
 _REFUSED = frozenset(
@@ -35,7 +58,7 @@ _REFUSED = frozenset(
   socket.sethostname subprocess.Popen os.system os.exec os.fork os.forkpty
   os.posix_spawn os.spawn os.startfile pty.spawn os.remove os.rename os.rmdir
   os.mkdir os.link os.symlink os.truncate os.chmod os.chown os.chflags os.utime
-  os.setxattr os.removexattr os.lockf os.killpg signal.pthread_kill
+  os.setxattr os.removexattr os.lockf os.kill os.killpg signal.pthread_kill
   resource.setrlimit resource.prlimit syslog.openlog syslog.syslog
   webbrowser.open ctypes.dlopen ctypes.dlsym ctypes.dlsym/handle
   ctypes.call_function ctypes.addressof ctypes.string_at ctypes.wstring_at
@@ -49,10 +72,6 @@ class Blocked(PermissionError):
   """Raised in a program that tries what the sandbox does not allow."""
 
 
-def _call_prctl(option: int, value: int) -> bool:
-  return _prctl is not None and _prctl(option, value, 0, 0, 0) == 0
-
-
 def die_with_parent(parent: int) -> bool:
   """Asks the kernel to kill this process when its parent ends.
 
@@ -62,7 +81,7 @@ def die_with_parent(parent: int) -> bool:
   Returns:
     Whether the kernel agreed (Linux only).
   """
-  held = _call_prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+  held = kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
   if os.getppid() != parent:  # It ended before the call.
     os._exit(1)
   return held
@@ -70,12 +89,176 @@ def die_with_parent(parent: int) -> bool:
 
 def adopt_orphans() -> bool:
   """Makes this process the parent of what its children leave behind."""
-  return _call_prctl(_PR_SET_CHILD_SUBREAPER, 1)
+  return kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
 
 
-def drop_privileges_on_exec() -> bool:
-  """Forbids that an exec gains privileges (set-user-id programs)."""
-  return _call_prctl(_PR_SET_NO_NEW_PRIVS, 1)
+class Confinement:
+  """The layers of one worker: put on it now, on its programs when they start.
+
+  Making one changes this process: it moves to namespaces and to another user.
+  In a new process namespace it is another process that goes on, see
+  `namespaces.enter`.
+
+  Args:
+    parent: pid of the process that started this one; it dies with it.
+    without: names, of LAYERS, of the layers to leave out.
+
+  Attributes:
+    notes: for each of LAYERS what it consists of here, or why it is missing.
+    facts: what the kernel agreed to: "die_with_parent", "adopt_orphans",
+      "no_new_privs".
+
+  Raises:
+    ValueError: `without` names no layer.
+  """
+
+  def __init__(self, parent: int, without: Collection[str] = ()):
+    if unknown := sorted(set(without) - set(LAYERS)):
+      raise ValueError(f"no layer is called {unknown[0]!r}; there are {LAYERS}")
+    self._filter: seccomp.Filter | None = None
+    self._ruleset: landlock.Ruleset | None = None
+    self.notes = dict.fromkeys(without, "switched off")
+    self._missing = set(without)
+    self.facts = {"no_new_privs": kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)}
+    self._paths = landlock.readable()
+    for name in LAYERS:
+      if name not in self._missing:
+        self.notes[name] = ""
+    # In an order in which none takes from a later one what it needs. The pid
+    # is still of the host's process table, where it is no other worker's.
+    user = _number_of_user()
+    self._outer: int | None = None
+    self._add("namespaces", self._enter_namespaces)
+    self._add("landlock", self._make_ruleset)
+    self._add("credentials", lambda: self._become_private(user))
+    self._add("seccomp", self._make_filter)
+    self.facts["die_with_parent"] = (
+      die_with_parent(parent)
+      if self._outer is None
+      else namespaces.follow(self._outer)
+    )
+    self.facts["adopt_orphans"] = adopt_orphans()
+    self._hook = make_hook(self._paths)
+
+  @property
+  def active(self) -> tuple[str, ...]:
+    """Names of the layers that are there, in the order of LAYERS."""
+    return tuple(name for name in LAYERS if name not in self._missing)
+
+  def leave_out(self, name: str, why: str) -> None:
+    """Leaves a layer off programs from now on: "seccomp" or "landlock"."""
+    self._missing.add(name)
+    self.notes[name] = f"missing: {why}"
+
+  def _add(self, name: str, make: Callable[[], object]) -> None:
+    if name in self._missing:
+      return
+    try:
+      make()
+    except OSError as error:
+      self._missing.add(name)
+      self.notes[name] = f"missing: {error.strerror or error}"
+
+  def _enter_namespaces(self) -> None:
+    failures, self._outer = namespaces.enter(self._paths)
+    made = [name for name, failure in failures.items() if not failure]
+    if not made:
+      raise OSError("; ".join(dict.fromkeys(failures.values())))
+    if os.geteuid() != 0:  # What a user namespace gave was for the making.
+      credentials.drop_capabilities()
+    lacking = [f"no {name}: {why}" for name, why in failures.items() if why]
+    self.notes["namespaces"] = "; ".join([" ".join(made), *lacking])
+
+  def _make_ruleset(self) -> None:
+    self._ruleset = landlock.Ruleset(self._paths, kernel.RULESET)
+    self.notes["landlock"] = f"version {self._ruleset.version}"
+
+  def _become_private(self, user: int | OSError) -> None:
+    try:
+      if isinstance(user, OSError):
+        raise user
+      word = credentials.become_private(
+        user, self._paths, bounded=self._ruleset is not None
+      )
+      self.notes["credentials"] = ", ".join(
+        filter(None, ["private user", word])
+      )
+    except OSError:
+      # What it has of privileges goes in any case.
+      keep = 0 if os.geteuid() else credentials.READ_SEARCH
+      credentials.drop_capabilities(keep & credentials.capabilities())
+      raise
+
+  def _make_filter(self) -> None:
+    if not self.facts["no_new_privs"]:
+      raise OSError("the kernel does not know no_new_privs")
+    self._filter = seccomp.Filter()
+
+  def limit_worker(self, memory_bytes: int) -> None:
+    """Sets the rlimits of this worker and of all that it forks."""
+    if "rlimits" not in self._missing:
+      limit_worker(memory_bytes)
+
+  def confine_program(self, cpu_seconds: int = 0) -> None:
+    """Puts the layers of a program on this process, for good.
+
+    What it forks later has them too, and need not call this.
+
+    Args:
+      cpu_seconds: RLIMIT_CPU; 0 where the worker calls `limit_cpu`.
+
+    Raises:
+      OSError: a layer that is `active` cannot be put on.
+    """
+    if "rlimits" not in self._missing:
+      limit_program(cpu_seconds)
+    if self._ruleset and "landlock" not in self._missing:
+      self._ruleset.restrict()
+    if self._filter and "seccomp" not in self._missing:
+      self._filter.install()
+    if HOOK not in self._missing:
+      sys.addaudithook(self._hook)
+
+
+def _number_of_user() -> int | OSError:
+  try:
+    return credentials.private_id(os.getpid())
+  except OSError as error:
+    return error
+
+
+def confine_service(packages: Collection[str]) -> dict[str, str]:
+  """Puts seccomp and landlock on this process, which serves its host.
+
+  For a worker that runs nobody's code but reads what anybody wrote: what it has
+  open stays open, and it reaches no file, network or process beyond that. To be
+  called when it has imported what it needs.
+
+  Args:
+    packages: importable names of what it may still read, besides what programs
+      may.
+
+  Returns:
+    For each layer why it is missing, "" where it is there.
+  """
+  notes = {}
+  kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+  paths = landlock.readable((*landlock.PACKAGES, *packages))
+  keep = 0 if os.geteuid() else credentials.READ_SEARCH
+  for name, action in (
+    ("landlock", lambda: landlock.Ruleset(paths).restrict()),
+    (
+      "credentials",
+      lambda: credentials.drop_capabilities(keep & credentials.capabilities()),
+    ),
+    ("seccomp", lambda: seccomp.Filter().install()),
+  ):
+    try:
+      action()
+      notes[name] = ""
+    except OSError as error:
+      notes[name] = error.strerror or str(error)
+  return notes
 
 
 def limit_worker(memory_bytes: int) -> None:
@@ -116,25 +299,29 @@ def _limit(kind: int, soft: int, hard: int | None = None) -> None:
   hard = soft if hard is None else hard
   ceiling = resource.getrlimit(kind)[1]
   if ceiling != resource.RLIM_INFINITY:
-    soft, hard = min(soft, ceiling), min(hard, ceiling)
-  resource.setrlimit(kind, (soft, hard))
+    soft = min(soft, ceiling)
+    hard = ceiling if hard == resource.RLIM_INFINITY else min(hard, ceiling)
+  try:
+    resource.setrlimit(kind, (soft, hard))
+  except (OSError, ValueError):  # Some are not Linux's alone but are refused.
+    if kernel.LINUX:
+      raise
 
 
-def make_hook() -> Callable[[str, tuple], None]:
+def make_hook(paths: Collection[str]) -> Callable[[str, tuple], None]:
   """Returns the audit hook, to be installed by `sys.addaudithook`.
 
   Made once in the worker: a program's process is short, so that whatever it
   need not do itself counts.
+
+  Args:
+    paths: files, and folders with all below them, that may be read.
   """
-  readable = tuple(
-    {
-      os.path.join(os.path.abspath(path), "")
-      for path in (*sys.path, sys.prefix, sys.base_prefix)
-      if path and path.startswith("/") and path != "/"
-    }
+  inside = tuple(
+    os.path.join(each, "") for each in paths if os.path.isdir(each)
   )
-  special = (os.devnull, "/dev/urandom", "/dev/random")
-  getpid, refused, write = os.getpid, _REFUSED, _WRITE
+  exact = frozenset(paths)
+  refused, write = _REFUSED, _WRITE
   fspath, absolute = os.fspath, os.path.abspath
 
   def hook(event: str, args: tuple) -> None:
@@ -145,13 +332,12 @@ def make_hook() -> Callable[[str, tuple], None]:
       path = fspath(path)
       if isinstance(path, bytes):
         path = path.decode(errors="surrogateescape")
-      if path in special:
-        return
       if (flags or 0) & write:
         raise Blocked(f"writing is not allowed: {path}")
-      if not absolute(path).startswith(readable):
+      path = absolute(path)
+      if not path.startswith(inside) and path not in exact:
         raise Blocked(f"reading is not allowed: {path}")
-    elif event in refused or (event == "os.kill" and args[0] != getpid()):
+    elif event in refused:
       raise Blocked(f"{event} is not allowed")
     elif event == "sqlite3.connect" and args[0] != ":memory:":
       raise Blocked("sqlite3.connect is not allowed")
@@ -160,124 +346,21 @@ def make_hook() -> Callable[[str, tuple], None]:
 
 
 def refuse_spawn() -> None:
-  """Replaces the one way to start a process that raises no audit event."""
-  try:
-    import _posixsubprocess
-  except ImportError:
-    return
+  """Replaces what starts a process or a thread and raises no audit event."""
 
-  def fork_exec(*_, **__):
-    raise Blocked("starting a process is not allowed")
+  def refuse(*_, **__):
+    raise Blocked("starting a process or a thread is not allowed")
 
-  _posixsubprocess.fork_exec = fork_exec
-
-
-def _try_net() -> None:
-  # Connecting a datagram socket sends nothing and needs no listener.
-  with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-    probe.connect(("127.0.0.1", 9))
-
-
-def _try_read() -> None:
-  # Both are world-readable on the systems that have them.
-  for path in ("/proc/self/status", "/etc/passwd"):
-    if os.path.exists(path):
-      with open(path) as file:
-        file.read(1)
-      return
-
-
-def _try_write() -> None:
-  folders = ("/tmp", "/var/tmp", "/dev/shm")
-  folder = next((f for f in folders if os.access(f, os.W_OK)), "/tmp")
-  path = os.path.join(folder, f"rstar_jax_probe_{os.getpid()}")
-  try:
-    with open(path, "w") as file:
-      file.write("probe")
-  finally:
-    if os.path.exists(path):
-      os.unlink(path)
-
-
-def _try_exec() -> None:
-  os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", ""])
-
-
-def _try_fork() -> None:
-  pid = os.fork()
-  if pid == 0:
-    os._exit(0)
-  os.waitpid(pid, 0)
-
-
-def _try_kill() -> None:
-  os.kill(os.getppid(), 0)
-
-
-def _try_ctypes() -> None:
-  ctypes.CDLL(None).getpid()
-
-
-def _try_memory() -> None:
-  bytearray(resource.getrlimit(resource.RLIMIT_AS)[0])
-
-
-# What a program may not do, and an attempt at it that ends in an exception
-# where a layer holds.
-PROBES: dict[str, Callable[[], None]] = {
-  "net": _try_net,
-  "read": _try_read,
-  "write": _try_write,
-  "exec": _try_exec,
-  "fork": _try_fork,
-  "kill": _try_kill,
-  "ctypes": _try_ctypes,
-  "memory": _try_memory,
-}
-_HOOK = "audit hook (not a boundary)"
-_KERNEL = {
-  "write": "rlimit FSIZE (a file can be created but stays empty)",
-  "fork": "rlimit NPROC",
-  "memory": "rlimit AS",
-}
-
-
-def describe(
-  kernel: dict[str, bool], hook: dict[str, bool], facts: dict[str, bool]
-) -> dict[str, object]:
-  """Says in words which layer holds what.
-
-  Args:
-    kernel: for each of PROBES, whether the attempt failed with rlimits only.
-    hook: the same with the audit hook on top.
-    facts: what the kernel agreed to: "die_with_parent", "adopt_orphans",
-      "no_new_privs".
-
-  Returns:
-    For each of PROBES the layers that hold it, or "nothing"; "time" and
-    "parent_death"; and "degraded", a list of what no boundary holds.
-  """
-  report: dict[str, object] = {}
-  degraded = []
-  for name in PROBES:
-    layers = []
-    if kernel[name]:
-      layers.append(_KERNEL.get(name, "kernel"))
-    elif hook[name]:
-      layers.append(_HOOK)
-    report[name] = "; ".join(layers) or "nothing"
-    if not kernel[name]:
-      degraded.append(f"{name}: {report[name]}")
-  report["time"] = "SIGKILL by the host; rlimit CPU behind it"
-  report["parent_death"] = (
-    "PR_SET_PDEATHSIG and end of file"
-    if facts["die_with_parent"]
-    else "end of file only"
-  )
-  if not facts["die_with_parent"]:
-    degraded.append("parent_death: end of file only")
-  if not facts["adopt_orphans"]:
-    degraded.append("orphans: nothing collects a program's own children")
-  report["no_new_privs"] = facts["no_new_privs"]
-  report["degraded"] = degraded
-  return report
+  for module, name in (
+    ("_posixsubprocess", "fork_exec"),
+    ("_thread", "start_new_thread"),
+    ("_thread", "start_joinable_thread"),
+    ("threading", "_start_new_thread"),
+    ("threading", "_start_joinable_thread"),
+  ):
+    try:
+      found = __import__(module)
+    except ImportError:
+      continue
+    if hasattr(found, name):
+      setattr(found, name, refuse)

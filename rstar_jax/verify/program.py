@@ -9,6 +9,7 @@ is to be taken off the front.
 Standard library only, like all that runs in a worker.
 """
 
+import errno
 import io
 import sys
 import types
@@ -18,6 +19,8 @@ FUTURE = 0x1FF0000  # CO_FUTURE_* of compiled code.
 STEP, WHOLE = "<step>", "<steps>"
 # Freed when a program runs out of memory, so that it can still be reported.
 _BALLAST = 1 << 20
+# By which the kernel refuses.
+_REFUSALS = (errno.EPERM, errno.EACCES)
 
 
 class OutputLimit(BaseException):
@@ -179,11 +182,14 @@ def _refusal_of(
 ) -> BaseException | None:
   """Returns the refusal that an exception goes back to, None if there is none.
 
-  Libraries wrap it: urllib makes a URLError of what the socket raised.
+  The hook's, or the kernel's. Libraries wrap it: urllib makes a URLError of
+  what the socket raised.
   """
   seen = 0
   while failure is not None and seen < 100:
     if isinstance(failure, refusal):
+      return failure
+    if isinstance(failure, PermissionError) and failure.errno in _REFUSALS:
       return failure
     failure, seen = failure.__cause__ or failure.__context__, seen + 1
   return None

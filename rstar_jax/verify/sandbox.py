@@ -21,7 +21,7 @@ import threading
 from collections.abc import Sequence
 
 from rstar_jax.types import ExecResult
-from rstar_jax.verify import process
+from rstar_jax.verify import probe, process
 
 _BATCH = 32  # Most programs in one request.
 _TRIES = 3  # Deaths before a request is begun that are forgiven.
@@ -91,21 +91,32 @@ class Sandbox:
     workers: worker processes, at least 1.
     limits: what one program may use.
     cache: most finished programs remembered.
+    require: what has to be held by a boundary, of `probe.REQUIRABLE`: "net",
+      "read", "write" and so on.
+    without: layers to leave out, of `isolation.LAYERS`.
 
   Attributes:
-    isolation: which layer holds what ("net", "read", "write", "exec", "fork",
-      "kill", "ctypes", "memory", "time", "parent_death"), each tried at
-      start-up, and "degraded", a list of what no boundary holds.
+    isolation: which layers hold what ("net", "read", "write", "exec", "fork",
+      "kill" and so on), each tried at start-up, and "degraded", a list of what
+      no boundary holds; see `probe.probe`.
 
   Raises:
-    RuntimeError: a worker process cannot be started.
+    RuntimeError: a worker process cannot be started, or something required is
+      not held.
   """
 
   def __init__(
-    self, workers: int = 2, limits: Limits = Limits(), cache: int = _CACHE
+    self,
+    workers: int = 2,
+    limits: Limits = Limits(),
+    cache: int = _CACHE,
+    require: Sequence[str] = (),
+    without: Sequence[str] = (),
   ):
     if workers < 1:
       raise ValueError(f"workers={workers} must be at least 1")
+    probe.check_names(require, without)
+    self._require, self._without = tuple(require), tuple(without)
     self.isolation: dict[str, object] = {}
     self._limits = limits
     self._workers = workers
@@ -242,9 +253,11 @@ class Sandbox:
     """Thread of one slot: boots its worker, then serves the queue."""
     workers: dict[bool, process.Process] = {}
     try:
-      workers[False] = self._start(slot, False, probe=slot == 0)
+      workers[False] = self._start(slot, False, attempt=slot == 0)
       if slot == 0:
         self.isolation = workers[False].greeting
+        if failures := probe.lacking(self.isolation, self._require):
+          raise RuntimeError(f"the sandbox is to hold {failures}")
       boot.finish(slot, ExecResult("ok"))
     except BaseException as error:
       boot.fail(error)
@@ -261,12 +274,13 @@ class Sandbox:
       worker.kill()
 
   def _start(
-    self, slot: int, heavy: bool, probe: bool = False
+    self, slot: int, heavy: bool, attempt: bool = False
   ) -> process.Process:
     limits = self._limits
     options = {
       "heavy": heavy,
-      "probe": probe,
+      "probe": attempt,
+      "without": self._without,
       "memory_bytes": limits.memory_bytes,
       "output_bytes": limits.output_bytes,
       "cpu_seconds": math.ceil(limits.wall_seconds) + 1,

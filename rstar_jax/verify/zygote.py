@@ -18,7 +18,6 @@ its longest proper prefix of steps that compiles runs in another, and what that
 prints is taken off the front of the output.
 """
 
-import functools
 import gc
 import json
 import os
@@ -26,6 +25,7 @@ import socket
 import sys
 import time
 import types
+from collections.abc import Callable
 
 if __name__ == "__main__":
   # As a file there is no package around, and `-P` leaves this folder out.
@@ -33,6 +33,7 @@ if __name__ == "__main__":
   import children
   import isolation
   import plain
+  import probe
   import program
   import snapshots
   import wire
@@ -43,6 +44,7 @@ else:
     children,
     isolation,
     plain,
+    probe,
     program,
     snapshots,
     wire,
@@ -63,7 +65,10 @@ HEAVY = """
   sympy.sets.handlers.functions sympy.sets.setexpr sympy.tensor.tensor
 """.split()
 # Of this package; programs shall not find them.
-_MODULES = "children isolation plain program snapshots wire".split()
+_MODULES = (
+  *("children", "plain", "program", "snapshots", "wire"),
+  *isolation.MODULES,
+)
 _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST.
 # Programs up to this many characters are compiled in the worker, and at most
 # this many steps are remembered there.
@@ -78,6 +83,8 @@ class Zygote:
     connection: socket to the host; children close it.
     output_bytes: most bytes that a program's last step may print.
     cpu_seconds: RLIMIT_CPU of a step.
+    confine: puts the layers of a program on the process that calls it, with so
+      many seconds of CPU time (0 where they are set from outside).
     live: most interpreters that are kept alive.
   """
 
@@ -86,12 +93,13 @@ class Zygote:
     connection: socket.socket,
     output_bytes: int,
     cpu_seconds: int,
+    confine: Callable[[int], None],
     live: int = 0,
   ):
     self._connection = connection
     self._output_bytes = output_bytes
     self._cpu_seconds = cpu_seconds
-    self._hook = isolation.make_hook()
+    self._confine = confine
     # JSON takes at most 6 bytes for one.
     self._watch = children.Watch(connection, 6 * output_bytes + 65536)
     self._snapshots = snapshots.Snapshots(
@@ -251,32 +259,8 @@ class Zygote:
 
   def _enter(self, cpu_seconds: int = 0) -> program.Interpreter:
     """In a child, gives up what programs may not do."""
-    isolation.limit_program(cpu_seconds)
-    sys.addaudithook(self._hook)
+    self._confine(cpu_seconds)
     return self._interpreter()
-
-  def probe(self, facts: dict[str, bool]) -> dict[str, object]:
-    """Attempts everything that is forbidden, and reports what held."""
-
-    def attempt(name: str, hooked: bool, channel: socket.socket) -> None:
-      isolation.limit_program(self._cpu_seconds)
-      if hooked:
-        sys.addaudithook(self._hook)
-      try:
-        isolation.PROBES[name]()
-      except (OSError, MemoryError):
-        channel.sendall(wire.frame(True))
-
-    def held(name: str, hooked: bool) -> bool:
-      child = children.fork(functools.partial(attempt, name, hooked))
-      answer = self._watch.next(child)
-      child.end()
-      return bool(answer)
-
-    return isolation.describe(
-      *({n: held(n, hooked) for n in isolation.PROBES} for hooked in (0, 1)),
-      facts,
-    )
 
 
 def _preload(names: list[str]) -> None:
@@ -303,15 +287,15 @@ def _preload(names: list[str]) -> None:
 def main() -> None:
   """Boots: isolates itself, reports "ready", then serves."""
   options = json.loads(sys.argv[1])
-  facts = {
-    "die_with_parent": isolation.die_with_parent(options["parent"]),
-    "adopt_orphans": isolation.adopt_orphans(),
-    "no_new_privs": isolation.drop_privileges_on_exec(),
-  }
+  isolation.die_with_parent(options["parent"])
   connection = socket.socket(fileno=options["fd"])
+  memory, without = options["memory_bytes"], options["without"]
+  report = probe.probe(memory, without) if options["probe"] else {}
+  layers = isolation.Confinement(options["parent"], without)
   _preload(LIGHT + (HEAVY if options["heavy"] else []))
   isolation.refuse_spawn()
-  isolation.limit_worker(options["memory_bytes"])
+  layers.limit_worker(memory)
+  probe.self_test(layers)
   null = os.open(os.devnull, os.O_RDWR)
   os.dup2(null, 2)
   os.close(null)
@@ -322,11 +306,11 @@ def main() -> None:
     connection,
     options["output_bytes"],
     options["cpu_seconds"],
+    layers.confine_program,
     options["live"],
   )
   gc.collect()
   gc.freeze()
-  report = zygote.probe(facts) if options["probe"] else {}
   connection.sendall(wire.frame(report))
   zygote.serve()
 

@@ -1,108 +1,192 @@
-"""Layers by attempt, in processes of their own; and honest words."""
+"""The layers put together, in processes of their own; and honest words."""
 
 import os
 import resource
+import socket
 import sys
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.verify import Limits, Sandbox, isolation
-
-_FACTS = dict.fromkeys(
-  ("die_with_parent", "adopt_orphans", "no_new_privs"), True
-)
-
-
-def _forked(action) -> str:
-  """Runs an action in a fork; returns what it returned or raised."""
-  reader, writer = os.pipe()
-  pid = os.fork()
-  if pid == 0:
-    try:
-      text = str(action())
-    except BaseException as error:
-      text = f"{type(error).__name__}: {error}"
-    finally:
-      os.write(writer, text.encode())
-      os._exit(0)
-  os.close(writer)
-  text = os.read(reader, 65536).decode()
-  os.close(reader)
-  os.waitpid(pid, 0)
-  return text
+from rstar_jax.verify import attempts, credentials, isolation, kernel, landlock
+from tests.verify import forks
 
 
 def _hooked(action):
   def run():
-    sys.addaudithook(isolation.make_hook())
+    sys.addaudithook(isolation.make_hook(landlock.readable()))
     return action()
 
-  return run
+  return forks.forked(run)
 
 
-class IsolationTest(parameterized.TestCase):
-  def test_hook_lets_pass_what_programs_need(self):
+def _confined(action, without=(), seconds=5):
+  """Runs an action as a program of a worker; says its notes otherwise."""
+  parent = os.getpid()
+
+  def run():
+    layers = isolation.Confinement(parent, without)
+    return forks.forked(lambda: (layers.confine_program(seconds), action())[1])
+
+  return forks.forked(run)
+
+
+def _notes(without=()):
+  parent = os.getpid()
+
+  def run():
+    layers = isolation.Confinement(parent, without)
+    return {"notes": layers.notes, "active": layers.active}
+
+  return eval(forks.forked(run))  # Our own repr.
+
+
+class HookTest(parameterized.TestCase):
+  def test_lets_pass_what_programs_need(self):
     def action():
       import colorsys  # An import reads files.
 
-      with open(os.devnull, "w") as file:
-        file.write("x")
-      os.kill(os.getpid(), 0)
+      with open("/dev/urandom", "rb") as file:
+        file.read(1)
       return colorsys.rgb_to_hsv(0, 0, 1)[2]
 
-    self.assertEqual(_forked(_hooked(action)), "1")
+    self.assertEqual(_hooked(action), "1")
 
-  @parameterized.parameters("net", "read", "write", "exec", "fork", "kill")
-  def test_hook_refuses(self, name):
-    text = _forked(_hooked(isolation.PROBES[name]))
-    self.assertStartsWith(text, "Blocked: ")
+  @parameterized.named_parameters(
+    ("null", lambda: open(os.devnull, "w"), "writing"),
+    ("project", lambda: open(__file__), "reading"),
+    ("itself", lambda: os.kill(os.getpid(), 0), "os.kill"),
+    ("passwd", lambda: open("/etc/passwd"), "reading"),
+  )
+  def test_refuses(self, action, word):
+    self.assertStartsWith(_hooked(action), f"Blocked: {word}")
 
+  def test_spawn(self):
+    def action():
+      isolation.refuse_spawn()
+      sys.modules.pop("subprocess", None)  # It remembers the function.
+      import subprocess
+
+      subprocess.run(["true"])
+
+    self.assertStartsWith(forks.forked(action), "Blocked: starting a process")
+
+
+class LimitsTest(absltest.TestCase):
   def test_rlimits(self):
+    processes = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+
     def action():
       isolation.limit_worker(1 << 40)
       isolation.limit_program(5)
-      kinds = ("AS", "FSIZE", "NOFILE", "CORE", "CPU")
+      kinds = ("AS", "FSIZE", "NOFILE", "CORE", "CPU", "NPROC")
       return [
         resource.getrlimit(getattr(resource, f"RLIMIT_{kind}"))
         for kind in kinds
       ]
 
     expected = [(1 << 40,) * 2, (0, 0), (64, 64), (0, 0), (5, 6)]
-    self.assertEqual(_forked(action), str(expected))
+    # The worker may raise the last one, from outside, up to what it was.
+    expected.append((0, processes))
+    self.assertEqual(forks.forked(action), str(expected))
 
   def test_written_file_stays_empty(self):
+    path = self.create_tempfile().full_path
+
     def action():
       isolation.limit_worker(1 << 40)
-      isolation.PROBES["write"]()
+      with open(path, "w") as file:
+        file.write("text")
 
-    self.assertStartsWith(_forked(action), "OSError: [Errno 27]")
+    self.assertStartsWith(forks.forked(action), "OSError: [Errno 27]")
 
-  def test_words(self):
-    none = dict.fromkeys(isolation.PROBES, False)
-    all_ = dict.fromkeys(isolation.PROBES, True)
-    report = isolation.describe(none, none, _FACTS)
-    self.assertEqual(report["net"], "nothing")
-    self.assertLen(report["degraded"], len(isolation.PROBES))
-    report = isolation.describe(none, all_, _FACTS)
-    self.assertEqual(report["net"], "audit hook (not a boundary)")
-    self.assertIn("net: audit hook (not a boundary)", report["degraded"])
-    report = isolation.describe(all_, all_, {**_FACTS, "adopt_orphans": False})
-    self.assertEqual(report["memory"], "rlimit AS")
-    self.assertEqual(
-      report["degraded"], ["orphans: nothing collects a program's own children"]
+
+class ConfinementTest(parameterized.TestCase):
+  @parameterized.parameters(*isolation.LAYERS)
+  def test_each_layer_can_be_switched_off(self, name):
+    seen = _notes(without=(name,))
+    self.assertEqual(seen["notes"][name], "switched off")
+    self.assertNotIn(name, seen["active"])
+    self.assertEqual(list(seen["notes"]), list(dict.fromkeys(seen["notes"])))
+
+  def test_what_is_missing_says_why(self):
+    seen = _notes()
+    for name in isolation.LAYERS:
+      missing = seen["notes"][name].startswith("missing: ")
+      self.assertEqual(name in seen["active"], not missing)
+
+  def test_unknown_layer(self):
+    with self.assertRaisesRegex(ValueError, "'cgroup'"):
+      isolation.Confinement(os.getppid(), ("cgroup",))
+
+  def test_programs_work_and_are_held_without_the_hook(self):
+    active = _notes(without=(isolation.HOOK,))["active"]
+    if not {"seccomp", "landlock"} <= set(active):
+      self.skipTest(f"only {active} here")
+
+    def action():
+      import colorsys
+
+      return colorsys.__name__
+
+    self.assertEqual(_confined(action, (isolation.HOOK,)), "colorsys")
+    for act in (
+      lambda: open(__file__),
+      lambda: open(os.devnull, "w"),
+      lambda: os.kill(os.getpid(), 0),
+      socket.socket,
+    ):
+      text = _confined(act, (isolation.HOOK,))
+      self.assertStartsWith(text, "PermissionError: ")
+
+  def test_no_privilege_is_left(self):
+    if not kernel.LINUX:
+      self.skipTest("capabilities are Linux's")
+    off = (isolation.HOOK, "seccomp")
+    held = int(_confined(credentials.capabilities, off))
+    self.assertIn(held, (0, credentials.READ_SEARCH))
+    if "landlock" not in _notes()["active"]:
+      self.assertTrue(os.geteuid() == 0 or not held)
+
+  def test_a_machine_that_is_not_linux(self):
+    def run():
+      with mock.patch.object(kernel, "LINUX", False):
+        layers = isolation.Confinement(os.getppid())
+        layers.limit_worker(1 << 40)
+        layers.confine_program(5)
+        return {"notes": layers.notes, "active": layers.active, **layers.facts}
+
+    seen = eval(forks.forked(run))
+    self.assertEqual(seen["active"], ("rlimits", "hook"))
+    for name in ("seccomp", "landlock", "credentials", "namespaces"):
+      self.assertStartsWith(seen["notes"][name], "missing: ")
+    self.assertFalse(seen["no_new_privs"] or seen["die_with_parent"])
+
+  def test_a_service_keeps_what_it_has_open(self):
+    path = self.create_tempfile(content="text").full_path
+    file = open(path)
+    self.addCleanup(file.close)
+
+    def action():
+      notes = isolation.confine_service(("absl",))
+      import colorsys  # noqa: F401
+
+      try:
+        with open(path) as again:
+          return notes, again.read()
+      except OSError as error:
+        return notes, file.read(), type(error).__name__
+
+    text = forks.forked(action)
+    if "'landlock': ''" not in text:
+      self.skipTest(text)
+    self.assertIn("'text', 'PermissionError'", text)
+
+  def test_attempts_have_names_that_reports_use(self):
+    self.assertContainsSubset(
+      ("net", "read", "write", "exec", "fork", "kill", "ctypes", "memory"),
+      attempts.ATTEMPTS,
     )
-
-  def test_sandbox_reports_what_was_tried(self):
-    with Sandbox(workers=1, limits=Limits(memory_bytes=1 << 28)) as sandbox:
-      report = sandbox.isolation
-    self.assertEqual(report["memory"], "rlimit AS")
-    self.assertStartsWith(report["write"], "rlimit FSIZE")
-    self.assertStartsWith(report["parent_death"], "PR_SET_PDEATHSIG")
-    hook = "audit hook (not a boundary)"
-    self.assertEqual(report["fork"] == hook, os.getuid() == 0)
-    for name in ("net", "read", "exec", "kill", "ctypes"):
-      self.assertEqual(report[name], hook)
-      self.assertIn(f"{name}: {hook}", report["degraded"])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from rstar_jax.verify import process, wire, zygote
 _OPTIONS = {
   "heavy": False,
   "probe": False,
+  "without": (),
   "memory_bytes": 1 << 30,
   "output_bytes": 101,
   "cpu_seconds": 100,

@@ -20,7 +20,8 @@ from rstar_jax.verify import Limits, Sandbox
 sandbox = Sandbox(workers=2, limits=Limits(wall_seconds=300))
 sleeper = [["import time", f"time.sleep({i})"] for i in (100, 101)]
 threading.Thread(target=sandbox.run, args=(sleeper,), daemon=True).start()
-print(*sandbox.pids, flush=True)
+spaces = "pid" in sandbox.isolation["layers"]["namespaces"]
+print(spaces, *sandbox.pids, flush=True)
 time.sleep(300)
 """
 
@@ -30,6 +31,16 @@ def _children(pid: int) -> list[int]:
   with contextlib.suppress(FileNotFoundError):
     return [int(child) for child in path.read_text().split()]
   return []
+
+
+def _programs(worker: int, spaces: bool) -> list[int]:
+  """Returns what a worker runs; in a process namespace it has an inner one."""
+  inner = _children(worker) if spaces else [worker]
+  return [pid for each in inner for pid in _children(each)]
+
+
+def _has_spaces(sandbox: Sandbox) -> bool:
+  return "pid" in sandbox.isolation["layers"]["namespaces"]
 
 
 def _alive(pid: int) -> bool:
@@ -60,7 +71,8 @@ class LifeTest(parameterized.TestCase):
       )
       thread.start()
       pid = sandbox.pids[0]
-      child = _wait_for(lambda: _children(pid), "the first program")[0]
+      spaces = _has_spaces(sandbox)
+      child = _wait_for(lambda: _programs(pid, spaces), "the first program")[0]
       os.kill(pid, signal.SIGKILL)
       thread.join()
       self.assertEqual([r.status for r in results], ["crashed"] + ["ok"] * 5)
@@ -78,10 +90,13 @@ class LifeTest(parameterized.TestCase):
       env={**os.environ, "PYTHONPATH": root},
       text=True,
     ) as parent:
-      workers = [int(pid) for pid in parent.stdout.readline().split()]
+      spaces, *workers = parent.stdout.readline().split()
+      workers = [int(pid) for pid in workers]
       self.assertLen(workers, 2)
       programs = [
-        _wait_for(lambda pid=pid: _children(pid), "a program")[0]
+        _wait_for(
+          lambda pid=pid: _programs(pid, spaces == "True"), "a program"
+        )[0]
         for pid in workers
       ]
       parent.kill()
@@ -103,11 +118,12 @@ class LifeTest(parameterized.TestCase):
     thread = threading.Thread(target=work)
     thread.start()
     pid = sandbox.pids[0]
-    _wait_for(lambda: _children(pid), "the program")
+    spaces = _has_spaces(sandbox)
+    _wait_for(lambda: _programs(pid, spaces), "the program")
     strike = process.Process.strike
 
     def strike_slowly(worker):
-      for child in _children(worker.pid):
+      for child in _programs(worker.pid, spaces):
         os.kill(child, signal.SIGKILL)
       time.sleep(seconds)
       strike(worker)

@@ -106,7 +106,7 @@ class SandboxTest(parameterized.TestCase):
       ["while True:\n  pass"],  # Plain: shares a process with what follows.
       ["while True:\n  try:\n    while True: pass\n  except BaseException: 0"],
       ["import time", "time.sleep(1000)"],
-      ["import signal, os", "os.kill(os.getpid(), signal.SIGSTOP)"],
+      ["import signal", "signal.pause()"],
     ]
     quick = [[f"print({i})"] for i in range(11)]
     results = self.sandbox.run(hangs + quick)
@@ -146,7 +146,11 @@ class SandboxTest(parameterized.TestCase):
       ],
     ),
     ("kill", ["import os", "os.kill(os.getppid(), 9)"]),
+    ("kill_itself", ["import os", "os.kill(os.getpid(), 0)"]),
     ("killpg", ["import os", "os.killpg(0, 9)"]),
+    ("thread", ["import threading as t", "t.Thread(target=print).start()"]),
+    ("null", ["import os", "open(os.devnull, 'w')"]),
+    ("project", ["import sys", f"print(open({__file__!r}).read())"]),
     ("ctypes", ["import ctypes", "ctypes.CDLL(None)"]),
     (
       "unlimit",
@@ -180,8 +184,7 @@ class SandboxTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
     ("exit", ["import os", "os._exit(0)"]),
-    ("killed", ["import os, signal", "os.kill(os.getpid(), signal.SIGKILL)"]),
-    ("segfault", ["import faulthandler", "faulthandler._sigsegv()"]),
+    ("segfault", ["import faulthandler", "faulthandler._read_null()"]),
     ("abort", ["import os", "os.abort()"]),
   )
   def test_crashed(self, steps):

@@ -34,7 +34,7 @@ class SnapshotsTest(parameterized.TestCase):
 
     return snapshots.Snapshots(
       children.Watch(connection, 65536),
-      zygote.Zygote(connection, 1009, 7)._interpreter,
+      zygote.Zygote(connection, 1009, 7, isolation.limit_program)._interpreter,
       progress,
       limit=limit,
       cpu_seconds=7,
