@@ -162,7 +162,11 @@ class SandboxTest(absltest.TestCase):
     with Sandbox(1, _LIMITS) as sandbox:
       if not sandbox.isolation["layers"]["credentials"].startswith("private"):
         self.skipTest(sandbox.isolation["layers"]["credentials"])
-      with open(f"/proc/{sandbox.pids[0]}/status") as file:
+      pid = sandbox.pids[0]
+      if "pid" in sandbox.isolation["layers"]["namespaces"]:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+          pid = int(file.read())  # The one outside only waits.
+      with open(f"/proc/{pid}/status") as file:
         lines = dict(line.split(":", 1) for line in file)
     self.assertNotEqual(lines["Uid"].split()[0], "0")
     self.assertEqual(lines["NoNewPrivs"].strip(), "1")

@@ -11,7 +11,14 @@ import hypothesis
 from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
-from rstar_jax.verify import Limits, Sandbox, children, snapshots, zygote
+from rstar_jax.verify import (
+  Limits,
+  Sandbox,
+  children,
+  isolation,
+  snapshots,
+  zygote,
+)
 
 _LIMITS = Limits(wall_seconds=20.0)
 
