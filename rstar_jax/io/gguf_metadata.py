@@ -35,10 +35,7 @@ class Metadata:
     Raises:
       ValueError: the model is not of one of `ARCHITECTURES`.
     """
-    # The reader is let go: it holds arrays for each single token.
-    self._values = {
-      name: field.contents() for name, field in reader.fields.items()
-    }
+    self._reader = reader
     self.path = path
     self.architecture = self.need("general.architecture")
     if self.architecture not in ARCHITECTURES:
@@ -55,7 +52,10 @@ class Metadata:
         architecture.
       default: what to return if the file lacks the key.
     """
-    value = self._values.get(self._full(key), default)
+    field = self._reader.get_field(self._full(key))
+    if field is None:
+      return default
+    value = field.contents()
     # Floats are stored in 32 bits: 1e-05, not 9.999999747378752e-06.
     return float(str(np.float32(value))) if isinstance(value, float) else value
 
