@@ -1,7 +1,9 @@
 """Tests of Hugging Face folders: exact both ways, and loud when they differ."""
 
+import contextlib
 import json
 import pathlib
+import tracemalloc
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +37,16 @@ def arrays(model):
     path: np.asarray(variable.get_value())
     for path, variable in nnx.to_flat_state(nnx.split(model)[1])
   }
+
+
+@contextlib.contextmanager
+def traced():
+  """Gives a function that returns the most bytes held since the start."""
+  tracemalloc.start()
+  try:
+    yield lambda: tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
 
 
 class HfTest(parameterized.TestCase):
@@ -154,6 +166,22 @@ class HfTest(parameterized.TestCase):
     names = sorted(file.name for file in self.folder.glob("*.safetensors"))
     self.assertGreater(len(names), 2)
     self.assert_same(model, hf.load_policy(self.folder))
+
+  def test_memory_is_the_model_and_a_few_tensors(self):
+    model = make(num_layers=8, embed_dim=128, mlp_dim=1024)
+    largest = 128 * 1024 * 4
+    total = sum(array.nbytes for array in arrays(model).values())
+    self.assertGreater(total, 20 * largest)
+    # The first time, libraries keep things of their own.
+    hf.save_policy(model, self.folder)
+    hf.load_policy(self.folder)
+    with traced() as peak:
+      hf.save_policy(model, self.folder)
+      self.assertLess(peak(), 4 * largest)
+    with traced() as peak:
+      # On a CPU, what is read into is the model.
+      hf.load_policy(self.folder)
+      self.assertLess(peak(), total + 4 * largest)
 
   def test_tied_matrix_may_be_there_twice(self):
     hf.save_policy(make(), self.folder)
