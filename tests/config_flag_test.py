@@ -66,6 +66,7 @@ class ConfigFlagTest(parameterized.TestCase):
       "--config.search.c=1.5",
       "--config.search.annotation=ppm",
       "--config.engine.leaf_buckets=(3,5)",
+      "--config.sandbox.require=('net','read')",
       "--config.rounds[1].rollouts=11",
       "--config.extract.final_pairs=false",
       "--config.train.source=problems.jsonl",
@@ -73,6 +74,7 @@ class ConfigFlagTest(parameterized.TestCase):
     self.assertEqual(config.search.c, 1.5)
     self.assertEqual(config.search.annotation, "ppm")
     self.assertEqual(config.engine.leaf_buckets, (3, 5))
+    self.assertEqual(config.sandbox.require, ("net", "read"))
     self.assertEqual(config.rounds[1].rollouts, 11)
     self.assertIs(config.extract.final_pairs, False)
     self.assertEqual(config.train.source, "problems.jsonl")

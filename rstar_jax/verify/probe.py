@@ -10,6 +10,7 @@ Runs inside the sandbox's processes: standard library only.
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Collection
 
 if __package__:
@@ -20,6 +21,10 @@ else:
 
 _ABSENT = ("missing", "switched off")
 _NOT_A_BOUNDARY = "audit hook (not a boundary)"
+_PLAIN = (
+  f"system: this is not Linux but {sys.platform}: programs run in plain limited"
+  " subprocesses, and what else keeps them in is no boundary"
+)
 # What `require=` may name.
 REQUIRABLE = (*attempts.ATTEMPTS, "parent_death", "orphans", *isolation.KERNEL)
 
@@ -212,7 +217,7 @@ def probe(
     scene.close()
 
   report: dict[str, object] = {}
-  degraded = []
+  degraded = [] if isolation.kernel.LINUX else [_PLAIN]
   for name in attempts.ATTEMPTS:
     if bare[name]:
       report[name] = "the system, without a layer"

@@ -95,6 +95,7 @@ class ProbeTest(parameterized.TestCase):
       report = _probed()
     for name in ("net", "read", "write", "exec", "fork", "kill"):
       self.assertEqual(report[name], _HOOK)
+    self.assertStartsWith(report["degraded"][0], "system: this is not Linux")
     self.assertEqual(report["memory"], "rlimits")
     self.assertEqual(report["parent_death"], "end of file only")
     for name in ("seccomp", "landlock", "credentials", "namespaces"):
