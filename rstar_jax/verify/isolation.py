@@ -194,10 +194,18 @@ class Confinement:
       raise OSError("the kernel does not know no_new_privs")
     self._filter = seccomp.Filter()
 
-  def limit_worker(self, memory_bytes: int) -> None:
-    """Sets the rlimits of this worker and of all that it forks."""
+  def limit_worker(self, memory_bytes: int, processes: int) -> None:
+    """Sets the rlimits of this worker and of all that it forks.
+
+    Args:
+      memory_bytes: address space of each process.
+      processes: most that there may be, where the worker has a user of its own:
+        a program that is told to fork may not do so without end.
+    """
     if "rlimits" not in self._missing:
       limit_worker(memory_bytes)
+      if "credentials" not in self._missing:
+        _limit(resource.RLIMIT_NPROC, processes)
 
   def confine_program(self, cpu_seconds: int = 0) -> None:
     """Puts the layers of a program on this process, for good.

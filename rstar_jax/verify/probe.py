@@ -50,7 +50,7 @@ def _worker(
 ) -> None:
   """Does what a worker does: confines itself, and forks."""
   layers = isolation.Confinement(os.getppid(), without)
-  layers.limit_worker(scene.memory)
+  layers.limit_worker(scene.memory, 64)
   if any(name in attempts.WORKS for name in names):
     self_test(layers)
   send(["", {"notes": layers.notes, "facts": layers.facts}])

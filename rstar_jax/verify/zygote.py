@@ -294,7 +294,8 @@ def main() -> None:
   layers = isolation.Confinement(options["parent"], without)
   _preload(LIGHT + (HEAVY if options["heavy"] else []))
   isolation.refuse_spawn()
-  layers.limit_worker(memory)
+  # Live ones, one at work, some that are on their way out; and then some.
+  layers.limit_worker(memory, 2 * options["live"] + 64)
   probe.self_test(layers)
   null = os.open(os.devnull, os.O_RDWR)
   os.dup2(null, 2)

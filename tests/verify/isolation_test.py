@@ -139,6 +139,27 @@ class ConfinementTest(parameterized.TestCase):
       text = _confined(act, (isolation.HOOK,))
       self.assertStartsWith(text, "PermissionError: ")
 
+  def test_a_private_user_has_few_processes(self):
+    if "credentials" not in _notes()["active"]:
+      self.skipTest(_notes()["notes"]["credentials"])
+    parent = os.getpid()
+
+    def run():
+      layers = isolation.Confinement(parent)
+      layers.limit_worker(1 << 40, 7)
+      reader, writer = os.pipe()
+      for count in range(100):
+        try:
+          if os.fork() == 0:
+            os.close(writer)
+            os.read(reader, 1)  # Until the parent ends.
+            os._exit(0)
+        except BlockingIOError:
+          return count
+      return "no end"
+
+    self.assertEqual(forks.forked(run), "6")
+
   def test_no_privilege_is_left(self):
     if not kernel.LINUX:
       self.skipTest("capabilities are Linux's")
@@ -152,7 +173,7 @@ class ConfinementTest(parameterized.TestCase):
     def run():
       with mock.patch.object(kernel, "LINUX", False):
         layers = isolation.Confinement(os.getppid())
-        layers.limit_worker(1 << 40)
+        layers.limit_worker(1 << 40, 64)
         layers.confine_program(5)
         return {"notes": layers.notes, "active": layers.active, **layers.facts}
 
