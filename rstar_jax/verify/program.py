@@ -11,12 +11,17 @@ Standard library only, like all that runs in a worker.
 
 import errno
 import io
+import os
 import sys
 import types
 
 FUTURE = 0x1FF0000  # CO_FUTURE_* of compiled code.
 # File names that code is compiled with.
 STEP, WHOLE = "<step>", "<steps>"
+# With this status a program is ended that goes on printing past the limit,
+# after so many writes.
+TOO_MUCH, _PATIENCE = 199, 1000
+OVER = "more output than the limit"
 # Freed when a program runs out of memory, so that it can still be reported.
 _BALLAST = 1 << 20
 # By which the kernel refuses.
@@ -34,8 +39,13 @@ class Capture(io.BytesIO):
     super().__init__()
     self._limit = limit
     self.full = False
+    self._refused = 0
 
   def write(self, data) -> int:
+    if self.full:
+      self._refused += 1
+      if self._refused > _PATIENCE:  # It catches all that is raised here.
+        os._exit(TOO_MUCH)
     if self.full or self.tell() + len(data) > self._limit:
       super().write(data[: max(0, self._limit - self.tell())])
       self.full = True
@@ -135,6 +145,8 @@ class Interpreter:
     except BaseException as failure:
       blocked = _refusal_of(failure, self._refusal)
       status = "blocked" if blocked else "error"
+      if isinstance(failure, OSError) and failure.errno == errno.ENOMEM:
+        status = "memory"
       error = error_line(blocked or failure)
       line = line_of(failure, code.co_filename)
     try:
@@ -142,7 +154,7 @@ class Interpreter:
     except OutputLimit:
       pass
     if capture.full:  # Whatever the program made of the exception.
-      status, error, line = "output_limit", "more output than the limit", 0
+      status, error, line = "output_limit", OVER, 0
     return [status, capture.getvalue().decode(errors="ignore"), error, line]
 
 

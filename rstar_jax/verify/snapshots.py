@@ -226,6 +226,8 @@ def death(status: int, killed: bool = False) -> list:
   line, seconds = 0, 0.0
   if killed:
     return ["timeout", "", "", line, seconds]
+  if os.WIFEXITED(status) and os.WEXITSTATUS(status) == program.TOO_MUCH:
+    return ["output_limit", "", program.OVER, line, seconds]
   if not os.WIFSIGNALED(status):
     reason = f"exited with status {os.WEXITSTATUS(status)}"
     return ["crashed", "", reason, line, seconds]
