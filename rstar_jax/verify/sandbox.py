@@ -18,12 +18,14 @@ import collections
 import dataclasses
 import math
 import threading
+import time
 from collections.abc import Sequence
 
 from rstar_jax.types import ExecResult
 from rstar_jax.verify import probe, process
 
 _BATCH = 32  # Most programs in one request.
+_RESTARTS = 15  # Failed ones, over some twenty seconds, that are forgiven.
 _TRIES = 3  # Deaths before a request is begun that are forgiven.
 _CACHE = 65536
 # What a worker gets to kill a program and say so.
@@ -291,6 +293,17 @@ class Sandbox:
       self._live[2 * slot + heavy] = worker
     return worker
 
+  def _restart(self, slot: int, heavy: bool) -> process.Process:
+    """Starts a worker where others ran; waits for room on a full machine."""
+    for attempt in range(_RESTARTS):
+      try:
+        return self._start(slot, heavy)
+      except (OSError, RuntimeError):
+        if self._closed:
+          raise
+        time.sleep(0.2 * attempt)
+    return self._start(slot, heavy)
+
   def _serve(
     self, slot: int, heavy: bool, workers: dict, jobs: list[_Job]
   ) -> None:
@@ -300,7 +313,7 @@ class Sandbox:
       if self._closed:
         raise RuntimeError("the sandbox is closed")
       if heavy not in workers:
-        workers[heavy] = self._start(slot, heavy)
+        workers[heavy] = self._restart(slot, heavy)
       worker = workers[heavy]
       begun = False
       # After such a death one at a time, to find out which program it is.

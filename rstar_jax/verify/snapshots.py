@@ -36,6 +36,8 @@ else:  # Run as files; see `zygote.py`.
 # whole, with the same result.
 _FORK_SECONDS = 5.0
 _FILES = 64
+# Attempts to fork, over half a minute, before the worker gives up.
+_PATIENCE = 50
 
 
 class Snapshots:
@@ -167,19 +169,22 @@ class Snapshots:
     while len(self._live) > self._limit:
       self._live.popitem(last=False)[1].end()
 
-  def _fork(self) -> children.Child:
-    """Forks the worker itself; makes room where there is none."""
+  def fork(self, action: Callable[[socket.socket], None]) -> children.Child:
+    """Forks the worker itself; see `children.fork`.
 
-    def action(channel: socket.socket) -> None:
-      live(channel, self._enter())
-
-    for attempt in range(50):
+    Where there can be no more processes, it ends the snapshots, and waits a
+    little for others to end.
+    """
+    for attempt in range(_PATIENCE):
       try:
         return children.fork(action)
       except OSError:
         self.clear()
         time.sleep(0.02 * attempt)
     return children.fork(action)
+
+  def _fork(self) -> children.Child:
+    return self.fork(lambda channel: live(channel, self._enter()))
 
   def _fork_of(self, key: tuple[str, ...]) -> children.Child:
     """Has a live process fork. Raises Lost, and drops it, if it does not."""

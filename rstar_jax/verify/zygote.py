@@ -153,7 +153,7 @@ class Zygote:
         channel.sendall(wire.frame([*result, seconds]))
         interpreter = self._interpreter()
 
-    child = children.fork(action)
+    child = self._snapshots.fork(action)
     answered = 0
     while answered < len(group):
       result = self._report(child)
@@ -187,7 +187,7 @@ class Zygote:
       seconds = time.perf_counter() - start
       channel.sendall(wire.frame([*result, seconds]))
 
-    child, before = children.fork(action), ""
+    child, before = self._snapshots.fork(action), ""
     try:
       answer = self._watch.next(child)
       if isinstance(answer, list) and answer[:1] == ["before"]:
@@ -213,7 +213,7 @@ class Zygote:
       code = compile("\n".join(steps), program.WHOLE, "exec", 0, True)
       channel.sendall(wire.frame([*interpreter.run(code), 0.0]))
 
-    child = children.fork(action)
+    child = self._snapshots.fork(action)
     result = self._report(child)
     child.end()
     return "" if result is None else result[1]

@@ -91,7 +91,6 @@ LOOPS = [
     "    while True: pass\nraise A",
     finaliser="class A:\n  def __del__(self):\n    while True: pass\nA(); 1",
     sympy="import sympy; sympy.factorint(2**521 * 3 + 2**607 - 1)",
-    primes="import sympy; sympy.prime(10**11)",
     descriptor="import os\nwhile True: os.write(1, b'x' * 4096)",
     later_step=["x = 1", "y = x + 1", "while y: pass"],
     lines="import sys\nwhile True: sys.stderr.write('x' * 999)",

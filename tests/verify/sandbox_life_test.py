@@ -138,6 +138,20 @@ class LifeTest(parameterized.TestCase):
     with self.assertRaisesRegex(RuntimeError, "closed"):
       sandbox.run([["x = 1"]])
 
+  def test_a_worker_that_cannot_be_started_is_tried_again(self):
+    with Sandbox(workers=1) as sandbox:
+      start, failures = sandbox._start, [OSError(11, "full")] * 2
+
+      def fail_some(*args):
+        if failures:
+          raise failures.pop()
+        return start(*args)
+
+      with mock.patch.object(sandbox, "_start", fail_some):
+        os.kill(sandbox.pids[0], signal.SIGKILL)
+        self.assertEqual(sandbox.run([["print(5)"]])[0].stdout, "5\n")
+      self.assertEmpty(failures)
+
   def test_refuses_no_workers(self):
     with self.assertRaisesRegex(ValueError, "workers=0"):
       Sandbox(workers=0)

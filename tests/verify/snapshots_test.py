@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from unittest import mock
 
 import hypothesis
 from absl.testing import absltest, parameterized
@@ -122,6 +123,21 @@ class SnapshotsTest(parameterized.TestCase):
       self.assertEqual(
         self.run_one(*steps, f"print(x + y + {i})"), ["ok", f"{3 + i}\n", ""]
       )
+
+  def test_a_full_process_table_costs_the_snapshots(self):
+    self.run_one("x = 1", "y = 2")
+    fork, failures = os.fork, [OSError(11, "full")] * 3
+
+    def fail_some():
+      if failures:
+        raise failures.pop()
+      return fork()
+
+    with mock.patch.object(os, "fork", fail_some):
+      self.assertEqual(self.run_one("print(5)"), ["ok", "5\n", ""])
+    self.assertLen(self.tree.pids, 1)
+    result = self.run_one("x = 1", "y = 2", "print(x + y)")
+    self.assertEqual(result, ["ok", "3\n", ""])
 
   def test_no_process_is_left(self):
     for i in range(13):
