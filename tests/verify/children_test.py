@@ -55,7 +55,8 @@ class ChildrenTest(absltest.TestCase):
   def test_too_long_a_message_ends_the_child(self):
     child = self.fork(lambda channel: channel.sendall(wire.frame("x" * 10**6)))
     self.assertIsNone(self.watch.next(child))
-    self.assertEqual(os.WTERMSIG(child.end()), signal.SIGKILL)
+    child.end()
+    self.assertTrue(_gone(child.pid))
 
   def test_nonsense_is_lost(self):
     child = self.fork(lambda channel: channel.sendall(b"\0\0\0\1{"))
