@@ -84,11 +84,13 @@ class LifeTest(parameterized.TestCase):
       os.kill(_children(idle)[0] if spaces else idle, signal.SIGKILL)
       self.assertEqual(sandbox.run([["print(5)"]])[0].stdout, "5\n")
 
-  def test_all_ends_with_the_parent(self):
+  @parameterized.parameters(signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+  def test_all_ends_with_the_parent(self, number):
     root = str(pathlib.Path(__file__).resolve().parents[2])
     with subprocess.Popen(
       [sys.executable, "-c", _PARENT],
       stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
       env={**os.environ, "PYTHONPATH": root},
       text=True,
     ) as parent:
@@ -101,7 +103,7 @@ class LifeTest(parameterized.TestCase):
         )[0]
         for pid in workers
       ]
-      parent.kill()
+      parent.send_signal(number)
     for pid in workers + programs:
       _wait_for(lambda pid=pid: not _alive(pid), f"the end of {pid}")
 
