@@ -143,6 +143,11 @@ class Ruleset:
       os.close(self._descriptor)
       self._descriptor = number
 
+  @property
+  def scopes_signals(self) -> bool:
+    """Whether signals go only to what this process has forked."""
+    return self.version >= 6
+
   def _let_read(self, path: str) -> None:
     try:
       descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)

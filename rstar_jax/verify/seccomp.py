@@ -10,8 +10,8 @@ What is listed is as harmless as the arguments that are let through:
 
 - a file is opened only for reading (openat2, whose flags are in memory that a
   filter cannot see, is not listed);
-- no signal is sent: not by kill and its kin, and not by making a descriptor
-  send it (F_SETOWN, FIOSETOWN);
+- no signal is sent, and none by making a descriptor send it (F_SETOWN,
+  FIOSETOWN); where landlock says to whom, kill and its kin may name a process;
 - there is no socket but a connected pair within the process, and what is sent
   goes nowhere else;
 - there are no threads, and no process with a namespace of its own. That one
@@ -61,6 +61,8 @@ exit_group 231 94, open 2 -, openat 257 56, fcntl 72 25, ioctl 16 29,
 prctl 157 167, prlimit64 302 261, clone 56 220, clone3 435 435,
 socketpair 53 199, sendto 44 206
 """
+# Of signals to a process or thread.
+_KILLS = "kill 62 129, tkill 200 130, tgkill 234 131"
 _LAST = 450  # A higher number is unknown here; so are x32 calls, 1 << 30 up.
 
 # Of uname, to (AUDIT_ARCH, column in the table, seccomp's own number).
@@ -126,6 +128,17 @@ def _null(argument: int) -> _Code:
   ]
 
 
+def _positive(argument: int) -> _Code:
+  """For a pid: 0 and less are groups, or everyone."""
+  return [
+    _low(argument),
+    (_EQUAL, 1, 0, 0),
+    (_AT_LEAST, 0, 1, 1 << 31),
+    (_RETURN, 0, 0, _EPERM),
+    (_RETURN, 0, 0, _ALLOW),
+  ]
+
+
 def _ret(value: int) -> _Code:
   return [(_RETURN, 0, 0, value)]
 
@@ -150,6 +163,7 @@ _CHECKED: dict[str, _Code] = {
     (_RETURN, 0, 0, _ALLOW),
     (_RETURN, 0, 0, _EPERM),
   ],
+  **dict.fromkeys(("kill", "tkill", "tgkill"), _positive(0)),
   # A process may ask to die with its parent, and not take that back.
   "prctl": [
     _low(0),
@@ -162,11 +176,12 @@ _CHECKED: dict[str, _Code] = {
 }
 
 
-def table(machine: str) -> dict[str, int]:
+def table(machine: str, signals: bool = False) -> dict[str, int]:
   """Returns the numbers of the listed system calls.
 
   Args:
     machine: "x86_64" or "aarch64", as `os.uname` has it.
+    signals: whether those of signals are among them.
 
   Raises:
     OSError: the machine is another.
@@ -174,20 +189,22 @@ def table(machine: str) -> dict[str, int]:
   if machine not in _MACHINES:
     raise OSError(f"no table of system calls for {machine}")
   column = _MACHINES[machine][1]
-  rows = (row.split() for row in _CALLS.split(","))
+  calls = f"{_CALLS}, {_KILLS}" if signals else _CALLS
+  rows = (row.split() for row in calls.split(","))
   return {row[0]: int(row[column]) for row in rows if row[column] != "-"}
 
 
-def assemble(machine: str) -> _Code:
+def assemble(machine: str, signals: bool = False) -> _Code:
   """Returns the filter as instructions (code, jump if true, if false, value).
 
   Args:
     machine: "x86_64" or "aarch64".
+    signals: whether a process may be sent a signal.
 
   Raises:
     OSError: the machine is another.
   """
-  numbers = table(machine)
+  numbers = table(machine, signals)
   body = {
     number: _CHECKED.get(name, _ret(_ALLOW)) for name, number in numbers.items()
   }
@@ -229,15 +246,18 @@ class _Program(ctypes.Structure):
 class Filter:
   """The filter of this machine, made once and installed in many processes.
 
+  Args:
+    signals: whether a process may be sent a signal.
+
   Raises:
     OSError: there is none for this machine.
   """
 
-  def __init__(self):
+  def __init__(self, signals: bool = False):
     if not kernel.LINUX:
       raise OSError("seccomp is Linux's")
     machine = os.uname().machine
-    code = assemble(machine)
+    code = assemble(machine, signals)
     self._number = _MACHINES.get(machine, (0, 0, 0))[2]
     self._bytes = b"".join(struct.pack("HBBI", *each) for each in code)
     self._program = _Program(len(code), self._bytes)

@@ -21,6 +21,7 @@ prints is taken off the front of the output.
 import gc
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -260,6 +261,7 @@ class Zygote:
   def _enter(self, cpu_seconds: int = 0) -> program.Interpreter:
     """In a child, gives up what programs may not do."""
     self._confine(cpu_seconds)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return self._interpreter()
 
 
@@ -300,6 +302,8 @@ def main() -> None:
   null = os.open(os.devnull, os.O_RDWR)
   os.dup2(null, 2)
   os.close(null)
+  # A program's interrupt is not ours.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
   sys.argv[:] = [""]
   for name in _MODULES:
     del sys.modules[name]

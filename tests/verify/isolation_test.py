@@ -55,7 +55,8 @@ class HookTest(parameterized.TestCase):
   @parameterized.named_parameters(
     ("null", lambda: open(os.devnull, "w"), "writing"),
     ("project", lambda: open(__file__), "reading"),
-    ("itself", lambda: os.kill(os.getpid(), 0), "os.kill"),
+    ("parent", lambda: os.kill(os.getppid(), 0), "os.kill"),
+    ("everyone", lambda: os.kill(-1, 0), "os.kill"),
     ("passwd", lambda: open("/etc/passwd"), "reading"),
   )
   def test_refuses(self, action, word):
@@ -133,7 +134,8 @@ class ConfinementTest(parameterized.TestCase):
     for act in (
       lambda: open(__file__),
       lambda: open(os.devnull, "w"),
-      lambda: os.kill(os.getpid(), 0),
+      lambda: os.kill(os.getppid(), 0),
+      lambda: os.kill(0, 0),
       socket.socket,
     ):
       text = _confined(act, (isolation.HOOK,))

@@ -150,7 +150,11 @@ class LifeTest(parameterized.TestCase):
         return start(*args)
 
       with mock.patch.object(sandbox, "_start", fail_some):
-        os.kill(sandbox.pids[0], signal.SIGKILL)
+        worker = sandbox.pids[0]
+        for pid in (*process._descendants(worker), worker):
+          with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+          _wait_for(lambda pid=pid: not _alive(pid), f"the end of {pid}")
         self.assertEqual(sandbox.run([["print(5)"]])[0].stdout, "5\n")
       self.assertEmpty(failures)
 

@@ -110,9 +110,10 @@ class SandboxTest(parameterized.TestCase):
     ]
     quick = [[f"print({i})"] for i in range(11)]
     results = self.sandbox.run(hangs + quick)
-    self.assertEqual([r.status for r in results[:4]], ["timeout"] * 4)
+    late = len(hangs)
+    self.assertEqual([r.status for r in results[:late]], ["timeout"] * late)
     self.assertEqual(
-      [r.stdout for r in results[4:]], [f"{i}\n" for i in range(11)]
+      [r.stdout for r in results[late:]], [f"{i}\n" for i in range(11)]
     )
 
   @parameterized.named_parameters(
@@ -146,7 +147,6 @@ class SandboxTest(parameterized.TestCase):
       ],
     ),
     ("kill", ["import os", "os.kill(os.getppid(), 9)"]),
-    ("kill_itself", ["import os", "os.kill(os.getpid(), 0)"]),
     ("killpg", ["import os", "os.killpg(0, 9)"]),
     ("thread", ["import threading as t", "t.Thread(target=print).start()"]),
     ("null", ["import os", "open(os.devnull, 'w')"]),
