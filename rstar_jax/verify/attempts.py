@@ -201,10 +201,14 @@ def _kill(scene: Scene) -> None:
 
 
 def _ptrace(scene: Scene) -> None:
+  if not kernel.LINUX:
+    return  # What cannot be tried is not taken to be held.
   kernel.call("ptrace", _PTRACE_SEIZE, scene.sibling, 0, 0)
 
 
 def _ctypes(_: Scene) -> None:
+  if not kernel.LINUX:
+    return
   # Harmless, and nobody who calculates needs them.
   _each(
     lambda: os.close(kernel.call("memfd_create", b"probe", 0)),

@@ -4,7 +4,6 @@ import builtins
 import io
 import os
 import resource
-import sysconfig
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -119,6 +118,8 @@ class RootTest(parameterized.TestCase):
     path = folder.create_file("file", "text").full_path
     text = _private(lambda *_: "private", [path])
     self.assertStartsWith(text, "OSError: another user could not read")
+    if not credentials.capabilities() & credentials.READ_SEARCH:
+      self.skipTest("root here may not read what others closed")
 
     def action(_, word):
       with open(path) as file:
@@ -135,7 +136,7 @@ class RootTest(parameterized.TestCase):
 
       return colorsys.__name__
 
-    paths = [sysconfig.get_path("stdlib"), *landlock.readable()]
+    paths = landlock.readable()
     self.assertEqual(_private(action, paths, bounded=True), "colorsys")
 
 
