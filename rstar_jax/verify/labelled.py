@@ -1,0 +1,111 @@
+"""Pairs of answers with labels: reads them, halves them, scores verdicts."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Sequence
+
+from rstar_jax.types import Verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """Two answers, and what a person says of them.
+
+  Attributes:
+    gold: the right answer.
+    predicted: the answer to judge.
+    equal: whether a fair human would accept it; None where nobody has said.
+    category: what the pair is about.
+  """
+
+  gold: str
+  predicted: str
+  equal: bool | None = None
+  category: str = ""
+
+  @property
+  def held_out(self) -> bool:
+    """Whether the pair is kept apart from tuning; a stable half is."""
+    text = f"{self.gold}\0{self.predicted}".encode(errors="surrogatepass")
+    return hashlib.sha256(text).digest()[0] % 2 == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """How verdicts agree with labels; "undecided" counts as "different".
+
+  Attributes:
+    true_positives: equal, and said to be.
+    false_positives: different, and said to be equal: what teaches nonsense.
+    false_negatives: equal, and not said to be.
+    true_negatives: different, and not said to be equal.
+    undecided: how many of all had no verdict.
+  """
+
+  true_positives: int
+  false_positives: int
+  false_negatives: int
+  true_negatives: int
+  undecided: int
+
+  @property
+  def precision(self) -> float:
+    """Share of the accepted that is right; 1 where none is accepted."""
+    accepted = self.true_positives + self.false_positives
+    return self.true_positives / accepted if accepted else 1.0
+
+  @property
+  def recall(self) -> float:
+    """Share of the right that is accepted; 1 where none is right."""
+    right = self.true_positives + self.false_negatives
+    return self.true_positives / right if right else 1.0
+
+
+def read(path: str | pathlib.Path) -> list[Pair]:
+  """Reads pairs, one JSON object a line.
+
+  Args:
+    path: a file of objects with "gold" and "predicted", strings, and perhaps
+      "equal", a boolean, and "category", a string. Other keys are left alone.
+
+  Returns:
+    The pairs, in order; empty lines are skipped.
+
+  Raises:
+    ValueError: a line is something else; says which.
+  """
+  pairs = []
+  text = pathlib.Path(path).read_text(encoding="utf-8")
+  for number, line in enumerate(text.split("\n"), 1):
+    if not line.strip():
+      continue
+    try:
+      pairs.append(_pair(json.loads(line)))
+    except ValueError as error:
+      raise ValueError(f"{path}, line {number}: {error}") from error
+  return pairs
+
+
+def _pair(row: object) -> Pair:
+  if not isinstance(row, dict):
+    raise ValueError(f"expected an object, found {type(row).__name__}")
+  for key, kind in (("gold", str), ("predicted", str)):
+    if not isinstance(row.get(key), kind):
+      raise ValueError(f'"{key}" must be a string, found {row.get(key)!r}')
+  if not isinstance(row.get("equal"), bool | None):
+    raise ValueError(f'"equal" must be true or false, found {row["equal"]!r}')
+  category = str(row.get("category", ""))
+  return Pair(row["gold"], row["predicted"], row.get("equal"), category)
+
+
+def score(pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> Score:
+  """Counts how verdicts agree with labels; pairs without one are left out."""
+  counts = dict.fromkeys([(a, b) for a in (0, 1) for b in (0, 1)], 0)
+  undecided = 0
+  for pair, verdict in zip(pairs, verdicts, strict=True):
+    if pair.equal is not None:
+      counts[pair.equal, verdict == "equal"] += 1
+      undecided += verdict == "undecided"
+  return Score(counts[1, 1], counts[0, 1], counts[1, 0], counts[0, 0], undecided)
