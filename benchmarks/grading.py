@@ -129,7 +129,9 @@ def main(_):
     "| p50 ms | p99 ms | p99 without huge |\n" + "|---" * 11 + "|"
   )
   with verify.Grader(workers=1) as grader:
-    judge = {"ours": lambda pair: grader.grade([(pair.gold, pair.predicted)])[0]}
+    judge = {
+      "ours": lambda pair: grader.grade([(pair.gold, pair.predicted)])[0]
+    }
     if not _ONLY.value:
       judge |= {
         function.__name__: lambda pair, function=function: (

@@ -22,7 +22,7 @@ from rstar_jax.methods import (
   solve,
   valued,
 )
-from rstar_jax.verify.notation import vote_key
+from rstar_jax.verify.voting import vote_key
 
 RESAMPLES = 2000
 _INTERVAL = (2.5, 97.5)

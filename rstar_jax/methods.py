@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rstar_jax.verify.notation import vote_key
+from rstar_jax.verify.voting import vote_key
 
 Record = Mapping[str, Any]
 Select = Literal["best", "majority", "weighted"]

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Literal
 
-from rstar_jax.verify.notation import vote_key
+from rstar_jax.verify.voting import vote_key
 
 Key = Callable[[str], Hashable]
 

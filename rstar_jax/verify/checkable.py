@@ -39,7 +39,7 @@ def why_not(answer: str) -> str:
     return "several paragraphs"
   if not _braces_match(answer):
     return "braces that do not match"
-  body = notation.normalise(answer).body
+  body = notation.plain_text(notation.tidy(answer)).strip(" .")
   if not re.search(r"\w", body):
     return "no final answer"
   if _NO_ANSWER.fullmatch(body):

@@ -108,4 +108,6 @@ def score(pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> Score:
     if pair.equal is not None:
       counts[pair.equal, verdict == "equal"] += 1
       undecided += verdict == "undecided"
-  return Score(counts[1, 1], counts[0, 1], counts[1, 0], counts[0, 0], undecided)
+  return Score(
+    counts[1, 1], counts[0, 1], counts[1, 0], counts[0, 0], undecided
+  )

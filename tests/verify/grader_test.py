@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from unittest import mock
 
 from absl.testing import absltest
@@ -105,8 +106,61 @@ class GraderTest(absltest.TestCase):
     self.assertEmpty(grader.pids)
     with self.assertRaises(ProcessLookupError):
       os.kill(pid, 0)
-    with self.assertRaisesRegex(RuntimeError, "shutdown"):
+    with self.assertRaisesRegex(RuntimeError, "the grader is closed"):
       grader.grade([("x+1", "1+x")])
+
+  def test_close_fails_who_waits(self):
+    grader = Grader(workers=1, seconds=100)
+    grader.grade([_ROOT])
+    for pid in grader.pids:
+      os.kill(pid, signal.SIGSTOP)
+    outcomes = []
+
+    def wait(number):
+      try:
+        outcomes.append(grader.grade([(f"x+{number}", f"{number}+x")]))
+      except RuntimeError as error:
+        outcomes.append(str(error))
+
+    # The first is with the worker, the others are in the queue.
+    threads = [threading.Thread(target=wait, args=(i,)) for i in range(51, 55)]
+    with mock.patch.object(
+      grader, "_submit", wraps=grader._submit
+    ) as submitted:
+      for thread in threads:
+        thread.start()
+      while submitted.call_count < 4:
+        time.sleep(0.01)
+    grader.close()
+    for thread in threads:
+      thread.join()
+    self.assertEqual(outcomes, ["the grader is closed"] * 4)
+
+  def test_several_golds(self):
+    pairs = [
+      (("1", "2"), "2.0"),
+      (["1", r"\sqrt{8}"], r"2\sqrt{2}"),
+      (("1", "2"), "3"),
+      ((), "3"),
+    ]
+    self.assertEqual(
+      self.grader.grade(pairs), ["equal", "equal", "different", "different"]
+    )
+
+  def test_of_several_golds_one_that_hangs(self):
+    with mock.patch.object(
+      self.grader, "_judge", return_value=("undecided", True)
+    ):
+      pairs = [(("x+61", "5"), "5.0"), (("x+62", "5"), "61+x")]
+      self.assertEqual(self.grader.grade(pairs), ["equal", "undecided"])
+
+  def test_what_killed_a_worker_is_not_remembered(self):
+    pair = ("x+71", "71+x")
+    with mock.patch.object(
+      self.grader, "_judge", return_value=("undecided", False)
+    ):
+      self.assertEqual(self.grader.grade([pair]), ["undecided"])
+    self.assertEqual(self.grader.grade([pair]), ["equal"])
 
   def test_refuses_no_workers(self):
     with self.assertRaisesRegex(ValueError, "workers=0"):

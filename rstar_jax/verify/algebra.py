@@ -1,0 +1,207 @@
+r"""Decides whether two pieces of LaTeX are the same mathematics; may hang.
+
+The parser is math-verify's (latex2sympy), which reads all of a text or raises.
+Two expressions are the same if they agree to 50 digits at several points: what
+is written exactly and agrees so is equal, and what is rounded does not agree.
+Where they cannot be evaluated, math-verify's own comparison decides.
+
+Call it in a process that can be killed, as `grader.py` does: "9^{9^{9^9}}" runs
+for ages. It imports sympy at first use.
+"""
+
+import functools
+import itertools
+import re
+from fractions import Fraction
+
+_DIGITS = 60
+_TOLERANCE = 1e-50
+_ZERO = 1e-90
+# Points for the variables, in turn: positive ones, negative ones, and whole.
+_POINTS = (
+  "0.37283 1.71933 2.64921 0.61327 3.29817 1.13791",
+  "-1.28371 0.73219 -0.42817 2.19283 -3.17283 1.39127",
+  "2.37281 -1.93281 0.81723 -0.29173 1.47291 -2.71931",
+  "5 3 2 7 4 6",
+  "12 9 8 11 10 13",
+  "0.81927 0.27391 0.53917 0.92713 0.17239 0.64391",
+)
+# Points that must agree, where both sides have a value.
+_ENOUGH = 3
+_RELATIONS = re.compile(r"\\(?:le|ge|ne)(?![a-z])|[=<>]")
+
+
+@functools.cache
+def _library():
+  import logging
+
+  import math_verify
+
+  # It warns, once a process, that its own timeouts are off: they are ours.
+  logging.getLogger("math_verify").setLevel(logging.ERROR)
+  return math_verify
+
+
+def same(one: str, two: str) -> bool:
+  """Says whether two expressions are equal wherever both are defined.
+
+  Args:
+    one: LaTeX without spaces.
+    two: the same.
+
+  Returns:
+    Whether they are; False where one of them is no mathematics.
+  """
+  if one == two:
+    return True
+  if any(
+    re.search(r"\\(?:gcd|lcm|mod|pmod|bmod).*[a-z]", each)
+    for each in (one, two)
+  ):
+    return False  # The parser takes letters for polynomials.
+  if _agree(one, two):
+    return True
+  # "log" alone is to base 10 in school and to base e elsewhere.
+  if r"\log" in one + two:
+    natural = [
+      re.sub(r"\\log(?![a-z_])\s*", r"\\ln ", each) for each in (one, two)
+    ]
+    return natural != [one, two] and _agree(*natural)
+  return False
+
+
+def same_relation(one: str, two: str) -> bool:
+  """Says whether two equations or inequalities hold at the same points.
+
+  They do if one is the other times a constant, of the right sign.
+
+  Args:
+    one: LaTeX without spaces, with one relation sign.
+    two: the same.
+  """
+  first, second = _difference(one), _difference(two)
+  if first is None or second is None or first[0] != second[0]:
+    return False
+  ratios = [a / b for a, b in _at_points(first[1], second[1]) if a and b]
+  if len(ratios) < _ENOUGH or not all(
+    _close(each, ratios[0]) for each in ratios
+  ):
+    return False
+  return first[0] in ("=", "\\ne") or bool(ratios[0] > 0)
+
+
+def _difference(text: str):
+  """Reads a relation as an operator and left minus right side."""
+  signs = _RELATIONS.findall(text)
+  sides = _RELATIONS.split(text)
+  if len(signs) != 1 or not all(sides):
+    return None
+  left, right = (_parse(each) for each in sides)
+  if left is None or right is None:
+    return None
+  if signs[0] in ("\\ge", ">"):
+    return {"\\ge": "\\le", ">": "<"}[signs[0]], right - left
+  return signs[0], left - right
+
+
+def _agree(one: str, two: str) -> bool:
+  first, second = _parse(one), _parse(two)
+  if first is None or second is None:
+    return False
+  if first == second:
+    return True
+  import sympy
+
+  if all(isinstance(each, sympy.Expr) for each in (first, second)):
+    if first.is_infinite or second.is_infinite:
+      return False
+    values = _at_points(first, second)
+    if not all(_close(*pair) for pair in values):
+      return False
+    if len(values) >= (_ENOUGH if first.free_symbols else 1):
+      return True
+  return bool(_library().verify([first], [second], timeout_seconds=None))
+
+
+def _at_points(first, second) -> list[tuple]:
+  """Returns values of both, where both have one that is meant."""
+  import sympy
+
+  symbols = sorted(first.free_symbols | second.free_symbols, key=str)
+  has_i = first.has(sympy.I) or second.has(sympy.I)
+  pairs = []
+  for line in _POINTS if symbols else _POINTS[:1]:
+    numbers = itertools.cycle(map(sympy.Rational, line.split()))
+    point = dict(zip(symbols, numbers, strict=False))
+    pair = tuple(_value(each.subs(point)) for each in (first, second))
+    # Roots and logarithms of negative numbers are seldom meant.
+    if None not in pair and (has_i or not symbols or all(map(_is_real, pair))):
+      pairs.append(pair)
+  return pairs
+
+
+def _value(expression):
+  """Returns a number of _DIGITS digits, None where there is none."""
+  import sympy
+
+  value = sympy.N(expression, _DIGITS)
+  parts = value.as_real_imag() if value.is_number else (value,)
+  return value if all(_is_plain(part) for part in parts) else None
+
+
+def _is_plain(value) -> bool:
+  return bool(value.is_Float or value.is_Rational)
+
+
+def _is_real(value) -> bool:
+  real, imaginary = value.as_real_imag()
+  return bool(abs(imaginary) <= abs(real) * _TOLERANCE)
+
+
+def _close(one, two) -> bool:
+  size = max(abs(one), abs(two))
+  # What is zero need not come out as quite that.
+  return bool(size < _ZERO or abs(one - two) <= size * _TOLERANCE)
+
+
+@functools.lru_cache(256)
+def _parse(text: str):
+  """Returns a sympy expression, None where the text is none."""
+  import sympy
+  from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
+
+  _library()
+  options = ConversionConfig(
+    interpret_as_mixed_fractions=True, lowercase_symbols=False
+  )
+  try:
+    found = latex2sympy(
+      _readable(text), normalization_config=None, conversion_config=options
+    )
+  except MemoryError:
+    raise
+  except Exception:
+    return None
+  if isinstance(found, sympy.Basic):
+    swap = {
+      symbol: sympy.I if str(symbol) == "i" else sympy.Symbol(str(symbol))
+      for symbol in found.free_symbols
+    }
+    if not found.has(sympy.Sum, sympy.Product):
+      found = found.subs(swap)
+  return found
+
+
+def _readable(text: str) -> str:
+  """Writes what the parser rounds, or takes for something else."""
+  text = re.sub(r"(?<=[\d)])[ij](?![a-z])", "i", text)
+  text = re.sub(
+    r"(\d+(?:\.\d+)?|[a-z])\^\{?\\circ\}?", r"(\\frac{\1\\pi}{180})", text
+  )
+  text = re.sub(r"\\(ln|log)\|([^|]*)\|", r"\\\1(|\2|)", text)
+  return re.sub(r"(?<![\w.])(?:\d+\.\d+|\.\d+)(?![\w.])", _fraction, text)
+
+
+def _fraction(match: re.Match) -> str:
+  value = Fraction(match[0])
+  return rf"(\frac{{{value.numerator}}}{{{value.denominator}}})"
