@@ -85,8 +85,9 @@ class DocumentsTest(absltest.TestCase):
     for name, text in documents().items():
       for module in re.findall(r"python -m ((?:rstar_jax|tests)[\w.]*)", text):
         with self.subTest(f"{name}: {module}"):
-          path = ROOT / (module.replace(".", "/") + ".py")
-          self.assertTrue(path.exists())
+          path = ROOT / module.replace(".", "/")
+          places = (path.with_suffix(".py"), path / "__main__.py")
+          self.assertTrue(any(each.exists() for each in places))
 
   def test_config_fields_exist(self):
     self.assertTrue(has_field(".rounds[0].rollouts"))

@@ -42,6 +42,7 @@ LAYERS = {
   "verify.units": 1,
   "verify.voting": 3,
   "verify.wording": 0,
+  "verify.__main__": 7,
   "verify.answers": 4,
   "verify.seccomp": 1,
   "verify.landlock": 1,
