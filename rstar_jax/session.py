@@ -132,6 +132,7 @@ def open_context(config: Config, workdir: pathlib.Path) -> Iterator[Context]:
       wall_seconds=config.sandbox.wall_seconds,
       memory_bytes=config.sandbox.memory_bytes,
       output_bytes=config.sandbox.output_bytes,
+      live=config.sandbox.live,
     )
     sandbox = stack.enter_context(
       Sandbox(

@@ -51,6 +51,7 @@ _NOT_NEGATIVE = (
   "eval.search.c",
   "engine.temperature",
   "engine.top_k",
+  "sandbox.live",
   "remote.patience_seconds",
   "remote.temperature",
   "extract.min_margin",

@@ -58,7 +58,7 @@ class Limits:
   wall_seconds: float = 5.0
   memory_bytes: int = 1 << 30
   output_bytes: int = 65536
-  live: int = 48
+  live: int = 32
 
 
 class _Call:
