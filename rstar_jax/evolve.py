@@ -99,19 +99,25 @@ def newest_round(context: Context) -> int:
   return 0
 
 
-def check_data(config: Config) -> None:
+def check_data(config: Config, *, evaluation: bool = False) -> None:
   """Reads all problems, so that what is wrong with them is said at once.
 
   Of training data that others made the first row is read.
 
+  Args:
+    config: of the run.
+    evaluation: whether nothing is trained, so that no training data are wanted.
+
   Raises:
     ProblemError: one line; see `problems.read` and `released.read_sft`.
   """
-  if config.extract.needs_trees:
+  if config.extract.needs_trees and not evaluation:
     training.load(config)
   else:
     for data in (config.eval.data, *config.eval.more):
       problems_lib.load(data)
+  if evaluation:
+    return
   for source, read in (
     (config.extract.sft_source, released.read_sft),
     (config.extract.pairs_source, released.read_pairs),

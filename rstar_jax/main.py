@@ -54,7 +54,7 @@ def run() -> None:
     raise ValueError(f"--stage={stage} needs --round={lowest}..{rounds}")
   if stage not in ("report", "solve"):
     # Before the folder is bound to a config that cannot run.
-    evolve.check_data(config)
+    evolve.check_data(config, evaluation=stage == "evaluate")
   workdir = pathlib.Path(_WORKDIR.value)
   evolve.check_workdir(config, workdir)
   with session.open_context(config, workdir) as context:

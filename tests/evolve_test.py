@@ -189,6 +189,16 @@ class WorkdirTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "there is no file train.jsonl"):
       evolve.check_data(self.config)
 
+  def test_an_evaluation_wants_no_training_problems(self):
+    path = self.workdir / "test.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"question": "1 + 1?", "answer": "2"}\n')
+    self.config.eval.data.source = str(path)
+    evolve.check_data(self.config, evaluation=True)
+    path.write_text("{")
+    with self.assertRaisesRegex(ValueError, "test.jsonl"):
+      evolve.check_data(self.config, evaluation=True)
+
 
 if __name__ == "__main__":
   absltest.main()
