@@ -190,10 +190,14 @@ class SmolLM2Test(absltest.TestCase):
       [np.asarray(self.prompt, np.int32)], np.zeros((1, 1), np.uint32)
     )
     ours = rows[0][0].token_ids
+    # Ours stops at nothing; `min_new_tokens` would forbid the end of a turn,
+    # and without a mask it is taken for padding.
+    self.theirs.generation_config.eos_token_id = None
+    prompt = torch.tensor([self.prompt])
     out = self.theirs.generate(
-      torch.tensor([self.prompt]),
+      prompt,
+      attention_mask=torch.ones_like(prompt),
       max_new_tokens=new,
-      min_new_tokens=new,
       do_sample=False,
     )
     np.testing.assert_array_equal(ours, out[0, length:].numpy())
