@@ -24,6 +24,7 @@ _POINTS = (
   "2.37281 -1.93281 0.81723 -0.29173 1.47291 -2.71931",
   "5 3 2 7 4 6",
   "12 9 8 11 10 13",
+  "3 4 9 5 8 2",
   "0.81927 0.27391 0.53917 0.92713 0.17239 0.64391",
 )
 # Points that must agree, where both sides have a value.
@@ -189,7 +190,25 @@ def _parse(text: str):
     }
     if not found.has(sympy.Sum, sympy.Product):
       found = found.subs(swap)
+    if not found.has(sympy.I):
+      found = found.replace(_is_odd_root, _real_root)
   return found
+
+
+def _is_odd_root(each) -> bool:
+  """Whether it is a root of a negative number that has a real one."""
+  return bool(
+    each.is_Pow
+    and each.base.is_number
+    and each.base.is_negative
+    and each.exp.is_Rational
+    and each.exp.q % 2
+    and each.exp.q > 1
+  )
+
+
+def _real_root(each):
+  return (-1) ** each.exp.p * (-each.base) ** each.exp
 
 
 def _readable(text: str) -> str:

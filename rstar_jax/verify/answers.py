@@ -16,9 +16,10 @@ killed, as `grader.py` does.
 import re
 
 if __package__:
-  from rstar_jax.verify import algebra, compare, forms, notation
+  from rstar_jax.verify import algebra, brackets, compare, forms, notation
 else:  # In a grader worker, where there is no package around.
   import algebra
+  import brackets
   import compare
   import forms
   import notation
@@ -44,7 +45,7 @@ def final_answer(text: str) -> str | None:
   if not boxes:
     return None
   start = boxes[-1].end()
-  end = notation.closing_brace(text, start)
+  end = brackets.closing_brace(text, start)
   return None if end is None else text[start:end].strip()
 
 

@@ -12,14 +12,14 @@ import re
 from collections.abc import Callable, Sequence
 
 if __package__:
-  from rstar_jax.verify import forms, notation, units, wording
+  from rstar_jax.verify import kinds, notation, units, wording
 else:  # In a grader worker, where there is no package around.
-  import forms
+  import kinds
   import notation
   import units
   import wording
 
-Form = forms.Form
+Form = kinds.Form
 # Whether two expressions are equal; None where that takes mathematics.
 Same = Callable[[str, str], bool | None]
 
@@ -74,19 +74,19 @@ class Comparison:
       one = _alone(one)
     elif two.kind == "set" and one.kind != "set":
       two = _alone(two)
-    kinds = {one.kind, two.kind}
-    if kinds == {"value"}:
+    both = {one.kind, two.kind}
+    if both == {"value"}:
       return self._values(one, two)
-    if "choice" in kinds:
+    if "choice" in both:
       return self._choices(one, two)
-    if kinds == {"words"}:
+    if both == {"words"}:
       if wording.same(one.body, two.body):
         return True
       letters = [sorted(each.body) for each in (one, two)]
       if not (one.parts and two.parts) or letters[0] != letters[1]:
         return False
       return self._values(one.parts[0], two.parts[0])
-    if kinds == {"words", "value"}:
+    if both == {"words", "value"}:
       words = one if one.kind == "words" else two
       if not words.parts:
         return False
@@ -94,29 +94,33 @@ class Comparison:
         _alone(each) if each is words else each for each in (one, two)
       )
       return self._values(one, two)
-    if kinds == {"words", "ratio"}:
-      return bool(forms.clocks(one) & forms.clocks(two))
-    if "relation" in kinds:
+    if both == {"words", "ratio"}:
+      return bool(kinds.clocks(one) & kinds.clocks(two))
+    if "relation" in both:
       return self._relations(one, two)
-    if "ratio" in kinds:
+    if "ratio" in both:
       return self._ratios(one, two)
-    if one.name and two.name and one.name != two.name and "record" not in kinds:
+    if one.name and two.name and one.name != two.name and "record" not in both:
       if len(one.name) == len(two.name) == 1:
         return False
-    if "record" in kinds:
+    if "record" in both:
       return self._records(one, two)
-    if kinds & {"interval", "union"}:
+    if both & {"interval", "union"}:
       return self._intervals(one, two)
-    if "matrix" in kinds:
+    if "matrix" in both:
       return self._matrices(one, two)
-    if kinds == {"bracket"} or "tuple" in kinds:
-      if kinds == {"tuple", "bracket"} and len(one.parts) == 2:
+    if both == {"tuple", "list"} and (one.name or two.name):
+      return False  # "x = 1, 2" is no point.
+    if both == {"list", "value"}:
+      return self._alternatives(one, two)
+    if both == {"bracket"} or "tuple" in both:
+      if both == {"tuple", "bracket"} and len(one.parts) == 2:
         return False  # An open and a closed interval, maybe.
-      return "set" not in kinds and self._ordered(one.parts, two.parts)
-    if kinds == {"set", "bracket"} and len(one.parts) == len(two.parts) == 2:
+      return "set" not in both and self._ordered(one.parts, two.parts)
+    if both == {"set", "bracket"} and len(one.parts) == len(two.parts) == 2:
       return False  # The bracket is an interval, maybe.
-    if kinds <= {"list", "set", "bracket"}:
-      return self._unordered(one.parts, two.parts, as_sets="set" in kinds)
+    if both <= {"list", "set", "bracket"}:
+      return self._unordered(one.parts, two.parts, as_sets="set" in both)
     return False
 
   def _values(self, one: Form, two: Form) -> bool | None:
@@ -125,7 +129,7 @@ class Comparison:
     if factor is None:
       return False
     if one.name and two.name and not _same_name(one.name, two.name):
-      if notation.rational(one.body) is not None:
+      if any(notation.rational(each.body) is not None for each in (one, two)):
         return False
       return self._same_relation(_relation(one), _relation(two))
     bodies = [one.body, two.body]
@@ -135,6 +139,9 @@ class Comparison:
         bodies[at] = rf"\frac{{{each.body}\pi}}{{180}}"
     if factor:
       bodies[0] = _scaled(bodies[0], factor)
+    constants = [re.search(r"\+[cCkK]$", each) for each in bodies]
+    if all(constants):  # Of integration, by any name.
+      bodies = [f"{each[:-1]}C" for each in bodies]
     return self._same(*bodies)
 
   def _choices(self, one: Form, two: Form) -> bool | None:
@@ -156,6 +163,11 @@ class Comparison:
   def _relations(self, one: Form, two: Form) -> bool | None:
     if one.kind == two.kind and one.body == two.body:
       return True
+    if one.kind == "value" and not one.name:
+      asked = re.fullmatch(r"([a-zA-Z](?:[+-]?[a-zA-Z])+)=([^=<>]+)", two.body)
+      # "m + n = 25" answers what m + n is.
+      if asked and notation.rational(asked[2]) is not None:
+        return self._same(one.body, asked[2])
     texts = [
       each.body if each.kind == "relation" else _relation(each)
       for each in (one, two)
@@ -200,16 +212,23 @@ class Comparison:
     pieces = []
     for each in (one, two):
       parts = each.parts if each.kind in ("union", "list") else (each,)
-      parts = [forms.as_interval(part) for part in parts]
+      parts = [kinds.as_interval(part) for part in parts]
       if any(part.kind not in ("interval", "set") for part in parts):
         return False
-      pieces.append(_merged(parts))
+      pieces.append(kinds.merged(parts))
     return self._unordered(*pieces, self._interval)
 
   def _interval(self, one: Form, two: Form) -> bool | None:
     if one.body != two.body or one.kind != two.kind:
       return False
     return self._ordered(one.parts, two.parts)
+
+  def _alternatives(self, one: Form, two: Form) -> bool | None:
+    r"""Compares "\frac{1}{4} or 2^{-2}", one value twice, with a value."""
+    several, value = (one, two) if one.kind == "list" else (two, one)
+    if len({each.body for each in several.parts}) < len(several.parts):
+      return False  # "1, 1" is a list indeed.
+    return _all(self.forms(each, value) for each in several.parts)
 
   def _matrices(self, one: Form, two: Form) -> bool | None:
     if one.kind == two.kind:
@@ -305,10 +324,10 @@ def _scaled(body: str, factor: str) -> str:
 
 def _same_name(one: str, two: str) -> bool:
   """Says whether two left sides may name one thing."""
-  kinds = [re.fullmatch(r"[a-z]\([a-z]\)|y", each) for each in (one, two)]
+  found = [re.fullmatch(r"[a-z]\([a-z]\)|y", each) for each in (one, two)]
   return (
     one == two
-    or (all(kinds) and "y" in (one, two))
+    or (all(found) and "y" in (one, two))
     or (
       len(one) > 3 and len(two) > 3 and "(" not in one + two and "\\" not in one
     )
@@ -316,38 +335,16 @@ def _same_name(one: str, two: str) -> bool:
 
 
 def _relation(form: Form) -> str:
-  return (
-    f"{form.name}={form.body}" if form.name and form.kind == "value" else ""
-  )
-
-
-def _merged(parts: list[Form]) -> list[Form]:
-  """Joins intervals that meet, if all their ends are plain numbers."""
-  try:
-    spans = sorted(
-      (_end(each.parts[0]), each.body[0] == "(", _end(each.parts[1]), each)
-      for each in parts
-    )
-  except (TypeError, IndexError):
-    return parts
-  joined = [spans[0][3]]
-  for low, is_open, high, each in spans[1:]:
-    last = joined[-1]
-    end = _end(last.parts[1])
-    if low > end or (low == end and is_open and last.body[1] == ")"):
-      joined.append(each)
-    elif high > end or (high == end and each.body[1] == "]"):
-      body = last.body[0] + each.body[1]
-      joined[-1] = Form(
-        "interval", body, name=last.name, parts=(last.parts[0], each.parts[1])
-      )
-  return joined
-
-
-def _end(form: Form):
-  if form.body.endswith(r"\infty"):
-    return -float("inf") if form.body[0] == "-" else float("inf")
-  value = notation.rational(form.body)
-  if value is None:
-    raise TypeError
-  return value
+  """Writes a named value, or an interval with one end, as a relation."""
+  if form.name and form.kind == "value":
+    return f"{form.name}={form.body}"
+  if form.name and form.kind == "interval":
+    low, high = form.parts
+    closed = r"\le ", r"\ge "
+    if low == kinds.NEGATIVE:
+      sign = "<" if form.body[1] == ")" else closed[0]
+      return f"{form.name}{sign}{high.body}"
+    if high == kinds.POSITIVE:
+      sign = ">" if form.body[0] == "(" else closed[1]
+      return f"{form.name}{sign}{low.body}"
+  return ""

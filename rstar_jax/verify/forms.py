@@ -9,9 +9,11 @@ import dataclasses
 import re
 
 if __package__:
-  from rstar_jax.verify import items, notation, units, wording
+  from rstar_jax.verify import brackets, items, kinds, notation, units, wording
 else:  # In a grader worker, where there is no package around.
+  import brackets
   import items
+  import kinds
   import notation
   import units
   import wording
@@ -34,8 +36,12 @@ _QUALIFIER = re.compile(
 )
 _DEEPEST = 24  # Brackets within brackets.
 # A variable, a function's value, a thing of geometry, a quantity in words.
+Form = kinds.Form
 _SYMBOL = items.SYMBOL
 _NAME = re.compile(
+  r"\\(?:sin|cos|tan|cot|sec|csc|log|ln|max|min|lim|int|sum|det)(?![a-z]).*|"
+  r"\\frac\{d\w*\}\{d\w\}|\\(?:vec|hat|bar|overline)\s*\{?\w+\}?|"
+  r"[a-z](?:\s*:\s*[a-z])+|[a-z]\^\{-1\}\([a-z]\)|"
   rf"(?:m?\\angle\s*)?(?:{_SYMBOL}(?:_(?:\{{[^{{}}]*\}}|\w))?'*"
   r"(?:\s*(?:\\left)?\([^()=]*\))?|[A-Z]{2,}|\|[A-Z]{2}\||"
   r"[A-Za-z]{3,}[A-Za-z ]*)"
@@ -49,33 +55,10 @@ _ENVIRONMENT = re.compile(
 _FLIP = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Form:
-  """What an answer is.
-
-  Attributes:
-    kind: "value"; "words"; "choice", its letter in `body` and perhaps its text
-      in `parts`; "list" and "set", unordered; "tuple", ordered; "bracket",
-      between square ones; "record", named values; "interval", its `body` the
-      two brackets; "union" of intervals; "matrix", of "tuple"s, its rows;
-      "relation", an equation or inequality; "ratio".
-    body: LaTeX without spaces, or words in lower case.
-    unit: what a value counts.
-    name: what stands on the left, "x" of "x=5"; "" if nothing does.
-    parts: what it is made of.
-  """
-
-  kind: str
-  body: str = ""
-  unit: units.Unit = units.NONE
-  name: str = ""
-  parts: tuple["Form", ...] = ()
-
-
 def read(answer: str) -> Form:
   """Reads an answer, any text of at most notation.LONGEST characters."""
   text = notation.tidy(answer)
-  if notation.depth(text) > _DEEPEST:
+  if brackets.depth(text) > _DEEPEST:
     return Form("value", text)
   text = notation.unwrap(_INTRODUCTION.sub("", notation.unwrap(text)))
   return _read(text)
@@ -84,7 +67,7 @@ def read(answer: str) -> Form:
 def _read(text: str) -> Form:
   plain = notation.unwrap(notation.plain_text(text).strip())
   whole = re.match(r"\\(?:text\w*|mathrm|mathbf|mbox|boldsymbol)\s*\{", text)
-  if whole and notation.closing_brace(text, whole.end()) == len(text) - 1:
+  if whole and brackets.closing_brace(text, whole.end()) == len(text) - 1:
     text = text[whole.end() : -1].strip()
   if said := wording.said(plain):
     return _item(said)
@@ -125,8 +108,10 @@ def _mathless(text: str) -> str:
 def _list(parts: list[Form]) -> Form:
   names = [each.name for each in parts]
   intervals = all(each.kind in ("interval", "union") for each in parts)
+  if intervals and (found := kinds.intersection(parts)):
+    return found
   if intervals:
-    return Form("union", parts=_flat(parts), name=names[0])
+    return Form("union", parts=kinds.flat(parts), name=names[0])
   if all(names) and len(set(names)) > 1:
     # "x=1, y=2" is a point, "x=1, y=2, x=3, y=4" are two.
     size = names.index(names[0], 1) if names.count(names[0]) > 1 else len(names)
@@ -139,14 +124,6 @@ def _list(parts: list[Form]) -> Form:
     bare = tuple(dataclasses.replace(each, name="") for each in parts)
     return Form("list", parts=bare, name=next(filter(None, names)))
   return Form("list", parts=tuple(parts))
-
-
-def _flat(parts: list[Form]) -> tuple[Form, ...]:
-  return tuple(
-    piece
-    for each in parts
-    for piece in (each.parts if each.kind == "union" else (each,))
-  )
 
 
 def _item(text: str) -> Form:
@@ -165,7 +142,7 @@ def _item(text: str) -> Form:
       "value", based[0], units.Unit(words=frozenset({f"base {based[1]}"}))
     )
   if text == r"\mathbb{R}":
-    return _interval("(", _value(r"-\infty"), _value(r"\infty"), ")")
+    return kinds.interval("(", kinds.NEGATIVE, kinds.POSITIVE, ")")
   if matrix := _ENVIRONMENT.fullmatch(_inside_array(text)):
     if matrix[1] not in ("V",):
       return _matrix(matrix[2])
@@ -178,7 +155,7 @@ def _item(text: str) -> Form:
     parts = tuple(_item(each) for each in ratio.split(":"))
     if all(each.kind == "value" for each in parts):
       return Form("ratio", parts=parts)
-  if re.search(r"=", text):
+  if brackets.split(text, "=") != [text.strip()]:
     return Form("relation", notation.compact(plain))
   words = wording.words(plain)
   if words is not None:
@@ -202,26 +179,12 @@ def _value(text: str) -> Form:
   return Form("value", body, unit)
 
 
-def clocks(form: Form) -> set[int]:
-  """Returns the minutes after midnight that a form may mean as a time."""
-  if form.body.startswith("clock "):
-    return {int(form.body.split()[1])}
-  if form.kind == "ratio" and len(form.parts) == 2:
-    hour, minute = (each.body for each in form.parts)
-    if hour.isdigit() and re.fullmatch(r"[0-5]\d", minute) and int(hour) < 25:
-      early = int(hour) * 60 + int(minute)
-      return {early or 1440} | (
-        {early % 720 + 720, early % 720 or 1440} if int(hour) < 13 else set()
-      )
-  return set()
-
-
 def _named(text: str) -> Form | None:
   """Reads "x = 5", "5 = x", "(x, y) = (1, 2)", "3 + 4 = 7", "x in (1, 2)"."""
-  sides = notation.split(text, r"(?<![<>])=(?!=)|\\in(?![a-z])")
+  sides = brackets.split(text, r"(?<![<>])=(?!=)|\\in(?![a-z])")
   if not sides or len(sides) < 2 or not all(sides):
     return None
-  if any(notation.split(each, _RELATION) != [each] for each in sides):
+  if any(brackets.split(each, _RELATION) != [each] for each in sides):
     return None
   first, last = sides[0], sides[-1]
   plain = notation.plain_text(first).strip()
@@ -232,6 +195,8 @@ def _named(text: str) -> Form | None:
     return dataclasses.replace(_item(first), name=last)
   if is_name and (len(sides) == 2 or not re.fullmatch(_SYMBOL, sides[-1])):
     found = _read(last)
+    if re.search(r"\\in(?![a-z])", text):
+      found = kinds.as_interval(found)
     return dataclasses.replace(found, name=notation.compact(plain))
   if not any(re.search(r"[a-zA-Z]", _mathless(each)) for each in sides):
     return _item(last)  # "3 + 4 = 7"
@@ -240,7 +205,7 @@ def _named(text: str) -> Form | None:
 
 def _related(text: str) -> Form | None:
   """Reads inequalities in one variable as intervals."""
-  sides = notation.split(text, _RELATION)
+  sides = brackets.split(text, _RELATION)
   if sides is None or not 2 <= len(sides) <= 3 or not all(sides):
     return None
   signs = [each.strip() for each in re.findall(_RELATION, text)]
@@ -256,13 +221,13 @@ def _related(text: str) -> Form | None:
   others = [each for i, each in enumerate(sides) if i != at]
   if not re.fullmatch(_SYMBOL, variable) or any("=" in each for each in others):
     return Form("relation", notation.compact(notation.plain_text(text)))
-  low, high = _value(r"-\infty"), _value(r"\infty")
+  low, high = kinds.NEGATIVE, kinds.POSITIVE
   if at:
     if signs[0][-1] in ">e" and "g" in signs[0] or signs[0] == ">":
       others, signs = others[::-1], [_FLIP[each] for each in signs[::-1]]
     if signs[0] not in ("<", "\\le") or signs[1] not in ("<", "\\le"):
       return Form("relation", notation.compact(notation.plain_text(text)))
-    found = _interval(
+    found = kinds.interval(
       "(" if signs[0] == "<" else "[",
       _item(others[0]),
       _item(others[1]),
@@ -271,11 +236,14 @@ def _related(text: str) -> Form | None:
   else:
     bound = _item(others[0])
     if signs[0] in (">", "\\ge"):
-      found = _interval("(" if signs[0] == ">" else "[", bound, high, ")")
+      found = kinds.interval("(" if signs[0] == ">" else "[", bound, high, ")")
     elif signs[0] in ("<", "\\le"):
-      found = _interval("(", low, bound, ")" if signs[0] == "<" else "]")
+      found = kinds.interval("(", low, bound, ")" if signs[0] == "<" else "]")
     else:
-      halves = _interval("(", low, bound, ")"), _interval("(", bound, high, ")")
+      halves = (
+        kinds.interval("(", low, bound, ")"),
+        kinds.interval("(", bound, high, ")"),
+      )
       found = Form("union", parts=halves)
   return dataclasses.replace(found, name=variable)
 
@@ -285,22 +253,18 @@ def _around_zero(variable: str, sign: str, bound: str) -> Form:
   low, high = (_item(notation.tidy(each)) for each in (f"-{bound}", bound))
   if sign in ("<", "\\le"):
     ends = ("(", ")") if sign == "<" else ("[", "]")
-    found = _interval(ends[0], low, high, ends[1])
+    found = kinds.interval(ends[0], low, high, ends[1])
   else:
     ends = (")", "(") if sign == ">" else ("]", "[")
-    left = _interval("(", _value(r"-\infty"), low, ends[0])
-    right = _interval(ends[1], high, _value(r"\infty"), ")")
+    left = kinds.interval("(", kinds.NEGATIVE, low, ends[0])
+    right = kinds.interval(ends[1], high, kinds.POSITIVE, ")")
     found = Form("union", parts=(left, right))
   return dataclasses.replace(found, name=variable)
 
 
-def _interval(opening: str, low: Form, high: Form, closing: str) -> Form:
-  return Form("interval", opening + closing, parts=(low, high))
-
-
 def _inside_array(text: str) -> str:
   """Takes the brackets off an array, which has none of its own."""
-  found = notation.enclosed(text)
+  found = brackets.enclosed(text)
   if found and found[0] in "([" and _ENVIRONMENT.fullmatch(found[1]):
     return found[1]
   return text
@@ -319,15 +283,15 @@ def _matrix(inside: str) -> Form:
 
 def _bracketed(text: str) -> Form | None:
   point = re.match(r"[A-Z](?=\s*\()", text)
-  found = notation.enclosed(text[point.end() :].strip() if point else text)
+  found = brackets.enclosed(text[point.end() :].strip() if point else text)
   if not found:
     return None
   opening, inside, closing = found
-  pieces = notation.split(inside, r"[,;]")
+  pieces = brackets.split(inside, r"[,;]")
   if pieces is None or not inside or (point and len(pieces) < 2):
     return Form("set") if (opening, inside) == ("\\{", "") else None
   if opening in ("\\{", "{"):
-    builder = notation.split(inside, r"\||:")
+    builder = brackets.split(inside, r"\||:")
     if (
       builder
       and len(builder) == 2
@@ -336,9 +300,16 @@ def _bracketed(text: str) -> Form | None:
       found = _named(builder[1]) or _related(builder[1])
       if found:
         return found
-    if opening == "\\{" or len(pieces) > 1 or re.match(r"\w: ", inside):
-      if all(re.match(r"\w+ ?: ", each) for each in pieces):
-        named = [_item(each.replace(":", "=", 1)) for each in pieces]
+    if (
+      opening == "\\{"
+      or len(pieces) > 1
+      or re.match(r"['\"]?[a-zA-Z]\w*['\"]? ?: ", inside)
+    ):
+      if all(re.match(r"['\"]?[a-zA-Z]\w*['\"]? ?: ", each) for each in pieces):
+        named = [
+          _item(re.sub(r"['\"]", "", each).replace(":", "=", 1))
+          for each in pieces
+        ]
         return _list(named) if len(named) > 1 else named[0]
       signed = [each for piece in pieces for each in items.signs(piece)]
       return Form("set", parts=tuple(_item(each) for each in signed))
@@ -353,37 +324,29 @@ def _bracketed(text: str) -> Form | None:
   if opening == "\\langle" or (opening, closing) == ("(", ")"):
     endless = any(each.body.endswith(r"\infty") for each in parts)
     if endless and len(parts) == 2:
-      return _interval("(", *parts, ")")
-    return Form("tuple", parts=parts)
+      return kinds.interval("(", *parts, ")")
+    return Form("tuple", "" if opening == "(" else "vector", parts=parts)
   if len(parts) == 2 and opening in "([" and closing in ")]":
     endless = any(each.body.endswith(r"\infty") for each in parts)
     if opening + closing != "[]" or endless:
-      return _interval(opening, *parts, closing)
+      return kinds.interval(opening, *parts, closing)
   return Form("bracket", parts=parts) if opening == "[" else None
 
 
 def _split_union(text: str) -> Form | None:
-  pieces = notation.split(text, r"\\cup(?![a-z])|\s+U\s+|\bU\b(?=\s*[(\[])")
+  pieces = brackets.split(text, r"\\cup(?![a-z])|\s+U\s+|\bU\b(?=\s*[(\[])")
   if pieces and len(pieces) > 1 and all(pieces):
-    parts = [as_interval(_item(each)) for each in pieces]
+    parts = [kinds.as_interval(_item(each)) for each in pieces]
     if all(each.kind in ("interval", "union") for each in parts):
-      return Form("union", parts=_flat(parts))
+      return Form("union", parts=kinds.flat(parts))
     return (
       Form("list", parts=tuple(parts))
       if all(each.kind in ("interval", "union", "set") for each in parts)
       else None
     )
-  pieces = notation.split(text, r"\\(?:setminus|backslash)(?![a-z])|(?<=\})-")
+  pieces = brackets.split(text, r"\\(?:setminus|backslash)(?![a-z])|(?<=\})-")
   if pieces and len(pieces) == 2 and pieces[0] == r"\mathbb{R}":
     hole = _item(pieces[1])
     if hole.kind == "set" and len(hole.parts) == 1:
       return _related(f"x\\ne {hole.parts[0].body}")
   return None
-
-
-def as_interval(form: Form) -> Form:
-  """Reads a pair as an interval, if it is one: "(1,2)" may be either."""
-  if form.kind in ("tuple", "bracket") and len(form.parts) == 2:
-    ends = "()" if form.kind == "tuple" else "[]"
-    return dataclasses.replace(form, kind="interval", body=ends)
-  return form

@@ -7,8 +7,9 @@ import itertools
 import re
 
 if __package__:
-  from rstar_jax.verify import notation, wording
+  from rstar_jax.verify import brackets, notation, wording
 else:  # In a grader worker, where there is no package around.
+  import brackets
   import notation
   import wording
 
@@ -32,7 +33,7 @@ def split(text: str) -> list[str]:
     text = text.replace(" ", "")
   words = r"\\(?:text|mathrm|mbox)\s*\{\s*,?\s*(?:or|and|OR|AND)\s*\}"
   commas = r",\s*(?:and|or)(?![a-z])|[,;]|\\quad(?![a-z])"
-  pieces = notation.split(text, rf"{words}|{commas}|\s(?:or|and|OR)\s|\\lor")
+  pieces = brackets.split(text, rf"{words}|{commas}|\s(?:or|and|OR)\s|\\lor")
   if (
     pieces is None
     or wording.says_yes(notation.plain_text(text))

@@ -9,6 +9,12 @@ import re
 import unicodedata
 from fractions import Fraction
 
+if __package__:
+  from rstar_jax.verify import brackets, printed
+else:  # In a grader worker, where there is no package around.
+  import brackets
+  import printed
+
 # Longer answers are no answers; and Fraction(10**big) must not take long.
 LONGEST = 1000
 _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
@@ -42,6 +48,11 @@ _CHARACTERS = str.maketrans(
     "⋅": "\\cdot ",
     "÷": "/",
     "⁄": "/",
+    "∕": "/",
+    "∶": ":",
+    "¢": " cents",
+    "¥": "\\yen ",
+    "₹": "\\rupee ",
     "∞": "\\infty ",
     "°": "^\\circ ",
     "≤": "\\le ",
@@ -105,103 +116,23 @@ _STYLE = re.compile(
   r"tiny|small|normalsize|large|Large|LARGE|huge|Huge|bf|rm|it|[,!;:>])"
   r"(?![a-zA-Z])"
 )
-# What interpreters print, by name and number of arguments.
-_CALLS = {
-  ("sqrt", 1): r"\sqrt{%s}",
-  ("cbrt", 1): r"\sqrt[3]{%s}",
-  ("Fraction", 2): r"\frac{%s}{%s}",
-  ("Rational", 2): r"\frac{%s}{%s}",
-  ("Fraction", 1): "%s",
-  ("Integer", 1): "%s",
-  ("Abs", 1): "|%s|",
-  ("abs", 1): "|%s|",
-  ("exp", 1): "e^{%s}",
-  ("Eq", 2): "%s=%s",
-  ("floor", 1): r"\lfloor %s\rfloor ",
-  ("ceiling", 1): r"\lceil %s\rceil ",
-  ("ceil", 1): r"\lceil %s\rceil ",
-  ("factorial", 1): "(%s)!",
-  ("binomial", 2): r"\binom{%s}{%s}",
-  ("Matrix", 1): "%s",
-  ("array", 1): "%s",
-  ("Interval", 2): "[%s,%s]",
-  ("set", 0): r"\emptyset ",
-  ("FiniteSet", 1): r"\{%s\}",
-  ("FiniteSet", 2): r"\{%s,%s\}",
-  ("FiniteSet", 3): r"\{%s,%s,%s\}",
-}
-_CALL = re.compile(
-  r"(?<![a-zA-Z\\_])(?:math\.|np\.|sp\.|sympy\.|Interval\.)?"
-  rf"({'|'.join({name for name, _ in _CALLS})})\s*\("
+# Lines of a system of equations.
+_LINES = (
+  r"\\begin\{(?:cases|aligned|align\*?|gathered)\}(.*?)"
+  r"\\end\{(?:cases|aligned|align\*?|gathered)\}"
 )
-_OPEN = re.compile(r"\\[{]|\\l(?:angle|floor|ceil)(?![a-z])|\\begin\b|[({\[]")
-_CLOSE = re.compile(r"\\[}]|\\r(?:angle|floor|ceil)(?![a-z])|\\end\b|[)}\]]")
-
-
-def closing_brace(text: str, start: int) -> int | None:
-  """Returns where the brace that was opened before `start` is closed."""
-  depth, index = 1, start
-  while index < len(text):
-    if text[index] == "\\":
-      index += 1  # An escaped brace is a character.
-    elif text[index] == "{":
-      depth += 1
-    elif text[index] == "}":
-      depth -= 1
-      if depth == 0:
-        return index
-    index += 1
-  return None
-
-
-def split(text: str, separator: str) -> list[str] | None:
-  r"""Splits at a separator that stands in no bracket of any kind.
-
-  Args:
-    text: LaTeX. Brackets of a half-open interval match one another.
-    separator: a regular expression.
-
-  Returns:
-    The pieces, spaces around them removed; None if brackets do not match.
-  """
-  pieces, depth, start, index = [], 0, 0, 0
-  found = re.compile(separator)
-  while index < len(text):
-    if match := _OPEN.match(text, index):
-      depth += 1
-    elif match := _CLOSE.match(text, index):
-      depth -= 1
-      if depth < 0:
-        return None
-    elif depth == 0 and (match := found.match(text, index)) and match[0]:
-      pieces.append(text[start:index].strip())
-      start = match.end()
-    else:
-      match = re.compile(r"\\?.", re.DOTALL).match(text, index)
-    index = match.end()
-  return None if depth else [*pieces, text[start:].strip()]
-
-
-def depth(text: str) -> int:
-  """Returns how deep brackets are nested, those that never close included."""
-  deepest = level = 0
-  for bracket in re.findall(r"\\begin\b|[({\[]|\\end\b|[)}\]]", text):
-    level += -1 if bracket in (")", "}", "]", "\\end") else 1
-    deepest = max(deepest, level, -level)
-  return deepest
-
-
-def enclosed(text: str) -> tuple[str, str, str] | None:
-  """Splits off the brackets around a whole text: opening, inside, closing."""
-  first = _OPEN.match(text)
-  last = next(reversed(list(_CLOSE.finditer(text))), None)
-  if not first or not last or last.end() != len(text) or first[0] == "\\begin":
-    return None
-  inside = text[first.end() : last.start()]
-  # "(1)(2)" begins and ends so too.
-  if last.start() < first.end() or split(inside, "(?!)") is None:
-    return None
-  return first[0], inside.strip(), last[0]
+_MILLIONS = {
+  "hundred": 100,
+  "thousand": 10**3,
+  "million": 10**6,
+  "billion": 10**9,
+  "trillion": 10**12,
+}
+_MULTIPLE = re.compile(
+  r"(?<![\d.,])(\d[\d,]{0,20}(?:\.\d{1,20})?)\s*(\\text\s*\{)?\s*"
+  rf"({'|'.join(_MILLIONS)})\b(\s*\}})?",
+  re.IGNORECASE,
+)
 
 
 def tidy(answer: str) -> str:
@@ -211,12 +142,15 @@ def tidy(answer: str) -> str:
     lambda match: f"^{{{unicodedata.normalize('NFKC', match[0])}}}",
     re.sub(r"((?:\d\u0305)+)", _overlined, answer),
   ).translate(_CHARACTERS)
+  text = re.sub("([₀₁₂₃₄₅₆₇₈₉]+)", r"_{\1}", text)
   text = unicodedata.normalize("NFKC", text).replace("\u2212", "-")
   text = unwrap(text)
   text = text.replace("\\\\circ", "\\circ")
   text = re.sub(
     r"(?:\\(?:q?quad(?![a-zA-Z])|hspace\{[^{}]*\})\s*)+", "\\\\quad ", text
   )
+  text = re.sub(r"(?<=[a-zA-Z])\\[,;:](?=\s*[a-zA-Z])", " ", text)
+  text = re.sub(_LINES, _in_one_line, text, flags=re.DOTALL)
   text = re.sub(r"(?<!\\)\\ |~|(?<!\\)\s+", " ", _STYLE.sub("", text))
   text = re.sub(r"^(?:\\quad )+|(?:\\quad ?)+$", "", text.strip())
   text = re.sub(r"\\[lr]vert(?![a-z])|\\mid(?![a-z])", "|", text)
@@ -238,21 +172,29 @@ def tidy(answer: str) -> str:
   text = re.sub(
     r"(?<![A-Za-z])C_\{?(\w+)\}?\^\{?(\w+)\}?", r"\\binom{\1}{\2}", text
   )
-  text = _calls(re.sub(r"\\sqrt\s*\(", "sqrt(", text))
+  text = printed.to_latex(text)
   text = re.sub(r"\\sqrt(\[\d+\])?\s*(\d+|[a-zA-Z])", r"\\sqrt\1{\2}", text)
-  # As interpreters print it.
-  text = re.sub(r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi ", text)
-  text = re.sub(r"(?<![a-zA-Z\\])oo(?![a-zA-Z])", r"\\infty ", text)
-  text = re.sub(
-    r"(?<![a-zA-Z\\])(sin|cos|tan|log|ln)(?=\s*[(\d])", r"\\\1 ", text
-  )
-  text = re.sub(r"(?<![a-zA-Z])E(?=\s*\*)|(?<=\*)E(?![a-zA-Z])", "e", text)
-  text = text.replace("**", "^")
-  text = re.sub(r"\^\s*\(([^()]*)\)", r"^{\1}", text)
+  text = _MULTIPLE.sub(_multiplied, text)
   text = re.sub(r"\^(-?\d{2,}|-\d)", r"^{\1}", text)
   text = re.sub(r"(\d+!)\^", r"{(\1)}^", text)
   text = re.sub(r"_(\d+|[a-zA-Z])", r"_{\1}", text)
   return unwrap(text)
+
+
+def _in_one_line(match: re.Match) -> str:
+  lines = [each.replace("&", "").strip() for each in match[1].split(r"\\")]
+  return ", ".join(filter(None, lines))
+
+
+def _multiplied(match: re.Match) -> str:
+  """Writes "1.5 million" as a number."""
+  number = Fraction(match[1].replace(",", "")) * _MILLIONS[match[3].lower()]
+  if number.denominator != 1:
+    return match[0]
+  # Of "\\text{ million dollars}" the rest stays text.
+  opening, closing = match[2] or "", (match[4] or "").strip()
+  around = "" if opening and closing else opening + closing
+  return f"{number.numerator}{around}"
 
 
 def _overlined(match: re.Match) -> str:
@@ -273,6 +215,8 @@ def unwrap(text: str) -> str:
       ("\\[", "\\]"),
       ("**", "**"),
       ("`", "`"),
+      ('"', '"'),
+      ("'", "'"),
     ):
       if (
         len(text) > len(opening) + len(closing)
@@ -283,34 +227,16 @@ def unwrap(text: str) -> str:
         if opening not in inner:
           text = inner.strip()
     box = re.match(r"\\(?:boxed|fbox)\s*\{", text)
-    if box and closing_brace(text, box.end()) == len(text) - 1:
+    if box and brackets.closing_brace(text, box.end()) == len(text) - 1:
       text = text[box.end() : -1].strip()
     if text == before:
       return text
 
 
-def _calls(text: str) -> str:
-  """Writes calls of functions, as interpreters print them, in LaTeX."""
-  start = 0
-  while match := _CALL.search(text, start):
-    start = match.end()
-    depth, end = 1, start
-    while end < len(text) and depth:
-      depth += {"(": 1, ")": -1}.get(text[end], 0)
-      end += 1
-    inside = text[start : end - 1]
-    parts = (split(inside, ",") or []) if inside.strip() else []
-    form = _CALLS.get((match[1], len(parts)))
-    if depth == 0 and form is not None:
-      text = text[: match.start()] + form % tuple(parts) + text[end:]
-      start = match.start()  # What is inside may be a call as well.
-  return text
-
-
 def plain_text(text: str) -> str:
   r"""Replaces `\text{...}` and what else sets a type by its content."""
   while match := _STYLED.search(text):
-    end = closing_brace(text, match.end())
+    end = brackets.closing_brace(text, match.end())
     inner = text[match.end() : end if end is not None else len(text)]
     rest = "" if end is None else text[end + 1 :]
     text = text[: match.start()] + inner + rest

@@ -11,8 +11,9 @@ import re
 from fractions import Fraction
 
 if __package__:
-  from rstar_jax.verify import notation
+  from rstar_jax.verify import brackets, notation
 else:  # In a grader worker, where there is no package around.
+  import brackets
   import notation
 
 # dimension: {names: size}. All names are singular and in lower case.
@@ -44,6 +45,9 @@ _TABLE: dict[str, dict[str, Fraction | int]] = {
   "dollar": {"dollar usd buck": 1, "cent": Fraction(1, 100)},
   "pound": {"pound gbp lb": 1},
   "euro": {"euro eur": 1},
+  "yen": {"yen": 1},
+  "rupee": {"rupee": 1},
+  "ounce": {"ounce oz": 1},
   "percent": {"percent percentage %": 1},
   # In half turns; a radian is one of them divided by pi.
   "angle": {"degree deg": Fraction(1, 180), "arcminute": Fraction(1, 10800)},
@@ -109,7 +113,8 @@ def parse(words: str) -> Unit:
   """Reads a unit, such as "cm^2", "miles per hour" or "red apples"."""
   powers: dict[str, int] = {}
   size, rest, sign, power = Fraction(1), set(), 1, 1
-  words = words.replace("mph", "mile/hour").replace("\\$", " dollar ")
+  words = re.sub(r"\bmph\b", "mile/hour", words)
+  words = re.sub(r"\bkm?ph\b", "km/hour", words).replace("\\$", " dollar ")
   words = re.sub(r"(?<![a-z])([ap])\.\s?m\b", r"\1m", words.lower())
   words = re.sub(rf"(?:{_DEGREE})\s*c(?![a-z])", " celsius ", words)
   words = re.sub(rf"(?:{_DEGREE})\s*f(?![a-z])", " fahrenheit ", words)
@@ -158,10 +163,10 @@ def split(text: str) -> tuple[str, Unit]:
     The rest, and the unit; the text and NONE where there is no unit.
   """
   money = re.match(
-    r"(-?)\s*(?:(\\?\$)|(\\pounds)|(\\euro))\s*(?=[-.\d\\])", text
+    r"(-?)\s*(?:(\\?\$)|\\(pounds|euro|yen|rupee))\s*(?=[-.\d\\])", text
   )
   if money:
-    unit = "dollar" if money[2] else "pound" if money[3] else "euro"
+    unit = "dollar" if money[2] else money[3]
     rest, written = split(text[money.end() :])
     if not written or written == parse(unit):
       return money[1] + rest, parse(unit)
@@ -176,7 +181,9 @@ def split(text: str) -> tuple[str, Unit]:
 
 def _is_unit(body: str, unit: str, text: str) -> bool:
   """Says whether letters after a body are a unit and no factor of it."""
-  if notation.split(body, "(?!)") is None:
+  if brackets.split(body, "(?!)") is None:
+    return False
+  if re.search(r"\\(?:frac|sqrt|pi|cdot|times)(?![a-z])", unit):
     return False
   number = notation.rational(_bare(body)) is not None
   if re.match(rf"%|percent|'|{_DEGREE}", unit):

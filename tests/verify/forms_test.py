@@ -78,12 +78,6 @@ class FormsTest(parameterized.TestCase):
   def test_read(self, text, expected):
     self.assertEqual(_brief(forms.read(text)), expected)
 
-  def test_clocks(self):
-    self.assertEqual(forms.clocks(forms.read("2:05 pm")), {845})
-    self.assertEqual(forms.clocks(forms.read("2:05")), {125, 845})
-    self.assertEqual(forms.clocks(forms.read("14:05")), {845})
-    self.assertEmpty(forms.clocks(forms.read("14:5")))
-
   def test_reading_random_text_ends(self):
     numbers = random.Random(5)
     pieces = list(r"0123abxAB \{}$%^_.,()[]=/-+<>|&:;!'")

@@ -1,0 +1,75 @@
+r"""Brackets of LaTeX, matched: what stands in them, and what between.
+
+Standard library only: it runs in grader workers too.
+"""
+
+import re
+
+_OPEN = re.compile(r"\\[{]|\\l(?:angle|floor|ceil)(?![a-z])|\\begin\b|[({\[]")
+_CLOSE = re.compile(r"\\[}]|\\r(?:angle|floor|ceil)(?![a-z])|\\end\b|[)}\]]")
+
+
+def closing_brace(text: str, start: int) -> int | None:
+  """Returns where the brace that was opened before `start` is closed."""
+  depth, index = 1, start
+  while index < len(text):
+    if text[index] == "\\":
+      index += 1  # An escaped brace is a character.
+    elif text[index] == "{":
+      depth += 1
+    elif text[index] == "}":
+      depth -= 1
+      if depth == 0:
+        return index
+    index += 1
+  return None
+
+
+def split(text: str, separator: str) -> list[str] | None:
+  r"""Splits at a separator that stands in no bracket of any kind.
+
+  Args:
+    text: LaTeX. Brackets of a half-open interval match one another.
+    separator: a regular expression.
+
+  Returns:
+    The pieces, spaces around them removed; None if brackets do not match.
+  """
+  pieces, depth, start, index = [], 0, 0, 0
+  found = re.compile(separator)
+  while index < len(text):
+    if match := _OPEN.match(text, index):
+      depth += 1
+    elif match := _CLOSE.match(text, index):
+      depth -= 1
+      if depth < 0:
+        return None
+    elif depth == 0 and (match := found.match(text, index)) and match[0]:
+      pieces.append(text[start:index].strip())
+      start = match.end()
+    else:
+      match = re.compile(r"\\?.", re.DOTALL).match(text, index)
+    index = match.end()
+  return None if depth else [*pieces, text[start:].strip()]
+
+
+def depth(text: str) -> int:
+  """Returns how deep brackets are nested, those that never close included."""
+  deepest = level = 0
+  for bracket in re.findall(r"\\begin\b|[({\[]|\\end\b|[)}\]]", text):
+    level += -1 if bracket in (")", "}", "]", "\\end") else 1
+    deepest = max(deepest, level, -level)
+  return deepest
+
+
+def enclosed(text: str) -> tuple[str, str, str] | None:
+  """Splits off the brackets around a whole text: opening, inside, closing."""
+  first = _OPEN.match(text)
+  last = next(reversed(list(_CLOSE.finditer(text))), None)
+  if not first or not last or last.end() != len(text) or first[0] == "\\begin":
+    return None
+  inside = text[first.end() : last.start()]
+  # "(1)(2)" begins and ends so too.
+  if last.start() < first.end() or split(inside, "(?!)") is None:
+    return None
+  return first[0], inside.strip(), last[0]
