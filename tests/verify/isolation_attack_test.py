@@ -110,7 +110,8 @@ import rstar_jax
 """
     result = self.sandbox.run([[step]])[0]
     self.assertEqual(result.stdout, "[] False\n")
-    self.assertStartsWith(result.error, "ModuleNotFoundError")
+    # In an editable install its place is known, and may not be read.
+    self.assertRegex(result.error, "^(ModuleNotFound|Permission)Error")
 
   def test_a_bomb_that_is_told_to_fork(self):
     self.need("seccomp", "credentials")  # Another user has other processes.
