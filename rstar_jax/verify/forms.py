@@ -44,7 +44,7 @@ _NAME = re.compile(
   r"[a-z](?:\s*:\s*[a-z])+|[a-z]\^\{-1\}\([a-z]\)|"
   rf"(?:m?\\angle\s*)?(?:{_SYMBOL}(?:_(?:\{{[^{{}}]*\}}|\w))?'*"
   r"(?:\s*(?:\\left)?\([^()=]*\))?|[A-Z]{2,}|\|[A-Z]{2}\||"
-  r"[A-Za-z]{3,}[A-Za-z ]*)"
+  r"(?!.*\b(?:or|and)\b)[A-Za-z]{3,}(?: [A-Za-z]+){0,4})"
 )
 _RELATION = r"\\(?:le|ge|ne)(?![a-z])\s*|[<>]"
 _ENVIRONMENT = re.compile(
@@ -91,13 +91,21 @@ def _choice(text: str) -> Form | None:
 
 
 def _core(text: str) -> str:
-  r"""Leaves out what is about the answer: "\approx 1.41", "for all x"."""
-  sides = re.split(r"\\(?:approx|simeq|sim)(?![a-z])", text, maxsplit=2)
-  text = next((side.strip() for side in sides if side.strip()), text)
+  """Leaves out what is about the answer: "for all x"."""
   match = _QUALIFIER.search(text)
   if match and re.search(r"[\d\\=^]", text[: match.start()]):
     text = text[: match.start()].strip()
   return text
+
+
+def _exact_side(text: str) -> str:
+  r"""Leaves out the approximation of "\sqrt{2} \approx 1.41"."""
+  left, *rest = re.split(r"\\(?:approx|simeq|sim)(?![a-z])", text)
+  if not rest or not rest[0].strip():
+    return text
+  if re.search(r"\d|\\(?:pi|frac|sqrt)", left):
+    return left
+  return f"{left}={rest[0]}" if left.strip() else rest[0]
 
 
 def _mathless(text: str) -> str:
@@ -107,10 +115,9 @@ def _mathless(text: str) -> str:
 
 def _list(parts: list[Form]) -> Form:
   names = [each.name for each in parts]
-  intervals = all(each.kind in ("interval", "union") for each in parts)
-  if intervals and (found := kinds.intersection(parts)):
+  if found := kinds.intersection(parts):
     return found
-  if intervals:
+  if all(each.kind == "interval" for each in parts):
     return Form("union", parts=kinds.flat(parts), name=names[0])
   if all(names) and len(set(names)) > 1:
     # "x=1, y=2" is a point, "x=1, y=2, x=3, y=4" are two.
@@ -128,6 +135,7 @@ def _list(parts: list[Form]) -> Form:
 
 def _item(text: str) -> Form:
   """Reads what is no list."""
+  text = _exact_side(text)
   drawn = r"\\(?:overline|overleftrightarrow|overrightarrow|triangle|angle)"
   text = re.sub(
     rf"^{drawn}\s*\{{?\s*([A-Z]{{1,3}})\s*\}}?$", r"\1", text.strip()
@@ -168,7 +176,7 @@ def _item(text: str) -> Form:
 
 
 def _value(text: str) -> Form:
-  body, unit = units.split(text)
+  body, unit = units.split(re.sub(r"(?<=\d)(?:st|nd|rd|th)$", "", text))
   body = notation.plain_text(body).strip()
   body = re.sub(r"^(\\frac\{\d+\}\{\d+\}|[\d.]+)\s*\(?unit\)?s?$", r"\1", body)
   if re.fullmatch(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", body):

@@ -4,6 +4,7 @@ Standard library only: it runs in grader workers too.
 """
 
 import dataclasses
+import itertools
 import re
 
 if __package__:
@@ -59,15 +60,32 @@ def as_interval(form: Form) -> Form:
 
 
 def intersection(parts: list[Form]) -> Form | None:
-  """Reads "x > 2, x < 5" as what lies between; "x < 2, x > 5" is a union."""
+  r"""Reads inequalities that hold together, None for what is a union.
+
+  That is "x > 2, x < 5", which have something in common, and "x \ne 1,
+  x \ne 2"; "x < 2, x > 5" is a union.
+  """
+  if all(each.kind == "union" and len(each.parts) == 2 for each in parts):
+    points = {each.parts[0].parts[1] for each in parts}
+    values = {notation.rational(each.body): each for each in points}
+    if None in values or any(
+      each.parts[1].parts[1] != POSITIVE for each in parts
+    ):
+      return None
+    ends = [NEGATIVE, *(values[key] for key in sorted(values)), POSITIVE]
+    pieces = tuple(
+      interval("(", *pair, ")") for pair in itertools.pairwise(ends)
+    )
+    return Form("union", name=parts[0].name, parts=pieces)
   if len(parts) != 2 or any(each.kind != "interval" for each in parts):
     return None
   low, high = sorted(parts, key=lambda each: each.parts[0] == NEGATIVE)
-  ends = low.parts[0].body, high.parts[1].body
-  values = [notation.rational(each) for each in ends]
-  if None in values or values[0] >= values[1]:
-    return None
   if (low.parts[1], high.parts[0]) != (POSITIVE, NEGATIVE):
+    return None
+  values = [
+    notation.rational(each.body) for each in (low.parts[0], high.parts[1])
+  ]
+  if None in values or values[0] >= values[1]:
     return None
   found = interval(low.body[0], low.parts[0], high.parts[1], high.body[1])
   return dataclasses.replace(found, name=low.name)

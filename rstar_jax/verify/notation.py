@@ -224,7 +224,7 @@ def unwrap(text: str) -> str:
         and text.endswith(closing)
       ):
         inner = text[len(opening) : -len(closing)]
-        if opening not in inner:
+        if not re.search(r"(?<!\\)" + re.escape(opening), inner):
           text = inner.strip()
     box = re.match(r"\\(?:boxed|fbox)\s*\{", text)
     if box and brackets.closing_brace(text, box.end()) == len(text) - 1:

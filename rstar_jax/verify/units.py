@@ -209,6 +209,8 @@ def _is_unit(body: str, unit: str, text: str) -> bool:
   if not number:
     return known and len(max(words, key=len)) > 1 and body[-1:] in "})"
   spaced = text[len(body) :][:1] == " " or body[-1:] == " "
+  if not known and max(map(len, words)) < (3 if spaced else 4):
+    return False
   if min(map(len, words)) == 1 or "^" in unit:
     return known and (spaced or len(words[0]) > 1)
   return True
