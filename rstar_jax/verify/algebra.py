@@ -17,6 +17,8 @@ from fractions import Fraction
 _DIGITS = 60
 _TOLERANCE = 1e-50
 _ZERO = 1e-90
+_LEADING = 5  # Digits before the point that are taken from _DIGITS.
+_MOST_DIGITS = 20000
 # Points for the variables, in turn: positive ones, negative ones, and whole.
 _POINTS = (
   "0.37283 1.71933 2.64921 0.61327 3.29817 1.13791",
@@ -29,6 +31,11 @@ _POINTS = (
 )
 # Points that must agree, where both sides have a value.
 _ENOUGH = 3
+# No product of letters, whatever the parser takes it for.
+_PROSE = re.compile(
+  r"(?<![\\a-zA-Z])(?:and|or|for|if|is|the|with|where|otherwise|not|are)"
+  r"(?![a-zA-Z])"
+)
 _RELATIONS = re.compile(r"\\(?:le|ge|ne)(?![a-z])|[=<>]")
 
 
@@ -147,7 +154,15 @@ def _value(expression):
 
   value = sympy.N(expression, _DIGITS)
   parts = value.as_real_imag() if value.is_number else (value,)
-  return value if all(_is_plain(part) for part in parts) else None
+  if not all(_is_plain(part) for part in parts):
+    return None
+  if abs(value) < 10**_LEADING:
+    return value
+  # All digits before the point count, and there may be thousands.
+  digits = int(sympy.log(abs(value), 10).evalf(9)) if abs(value) else 0
+  if digits > _MOST_DIGITS:
+    raise OverflowError(f"{digits} digits")
+  return sympy.N(expression, _DIGITS + digits)
 
 
 def _is_plain(value) -> bool:
@@ -161,7 +176,9 @@ def _is_real(value) -> bool:
 
 def _close(one, two) -> bool:
   size = max(abs(one), abs(two))
-  # What is zero need not come out as quite that.
+  # What is zero need not come out as quite that, and of a large number the
+  # digits before the point are as good as those of a small one behind it.
+  size = min(size, 10**_LEADING)
   return bool(size < _ZERO or abs(one - two) <= size * _TOLERANCE)
 
 
@@ -172,6 +189,8 @@ def _parse(text: str):
   from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
 
   _library()
+  if _PROSE.search(text):
+    return None
   options = ConversionConfig(
     interpret_as_mixed_fractions=True, lowercase_symbols=False
   )

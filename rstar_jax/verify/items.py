@@ -33,7 +33,11 @@ def split(text: str) -> list[str]:
     text = text.replace(" ", "")
   words = r"\\(?:text|mathrm|mbox)\s*\{\s*,?\s*(?:or|and|OR|AND)\s*\}"
   commas = r",\s*(?:and|or)(?![a-z])|[,;]|\\quad(?![a-z])"
-  pieces = brackets.split(text, rf"{words}|{commas}|\s(?:or|and|OR)\s|\\lor")
+  pieces = brackets.split(
+    text,
+    rf"{words}|{commas}|\s(?:or|and|OR)\s|"
+    rf"(?<=[\d)}}\]])(?:or|and)(?=[-\d(\\\[]|{SYMBOL}\s*=)|\\lor",
+  )
   if (
     pieces is None
     or wording.says_yes(notation.plain_text(text))
