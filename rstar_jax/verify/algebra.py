@@ -126,6 +126,8 @@ def _agree(one: str, two: str) -> bool:
     values = _at_points(first, second)
     if not all(_close(*pair) for pair in values):
       return False
+    if values and _differ_exactly(first, second):
+      return False
     if len(values) >= (_ENOUGH if first.free_symbols else 1):
       return True
   return bool(_library().verify([first], [second], timeout_seconds=None))
@@ -138,14 +140,40 @@ def _at_points(first, second) -> list[tuple]:
   symbols = sorted(first.free_symbols | second.free_symbols, key=str)
   has_i = first.has(sympy.I) or second.has(sympy.I)
   pairs = []
-  for line in _POINTS if symbols else _POINTS[:1]:
-    numbers = itertools.cycle(map(sympy.Rational, line.split()))
-    point = dict(zip(symbols, numbers, strict=False))
+  lines = _POINTS if symbols else _POINTS[:1]
+  if _counts(first) or _counts(second):
+    lines = [line for line in _POINTS if "." not in line]
+  for line in lines:
+    point = _point(symbols, line)
     pair = tuple(_value(each.subs(point)) for each in (first, second))
     # Roots and logarithms of negative numbers are seldom meant.
     if None not in pair and (has_i or not symbols or all(map(_is_real, pair))):
       pairs.append(pair)
   return pairs
+
+
+def _counts(expression) -> bool:
+  """Whether it is defined for whole numbers only: a sum up to n."""
+  import sympy
+
+  return expression.has(sympy.Sum, sympy.Product)
+
+
+def _point(symbols, line: str) -> dict:
+  import sympy
+
+  numbers = itertools.cycle(map(sympy.Rational, line.split()))
+  return dict(zip(symbols, numbers, strict=False))
+
+
+def _differ_exactly(first, second) -> bool:
+  """Says whether two that are rational are not the same, however near."""
+  if _counts(first) or _counts(second):
+    return False
+  symbols = sorted(first.free_symbols | second.free_symbols, key=str)
+  point = _point(symbols, _POINTS[0])
+  one, two = (each.subs(point).doit() for each in (first, second))
+  return bool(one.is_Rational and two.is_Rational and one != two)
 
 
 def _value(expression):
