@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from rstar_jax.text import steps
 from rstar_jax.verify import Grader, Limits, Sandbox, labelled
 
-_CELL = re.compile(r"^# %%.*$", re.MULTILINE)
+_CELL = re.compile(r"^# %%.*\n?", re.MULTILINE)
 
 
 def split_program(text: str) -> list[str]:

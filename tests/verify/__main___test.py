@@ -32,7 +32,7 @@ class MainTest(absltest.TestCase):
     )
     self.assertEqual(
       program.split_program("# %% one\nx = 1\n# %%\n# %%\ny = 2\n"),
-      ["\nx = 1\n", "\ny = 2\n"],
+      ["x = 1\n", "y = 2\n"],
     )
 
   def test_runs_steps(self):
@@ -51,7 +51,7 @@ class MainTest(absltest.TestCase):
         f"{steps}, step 1: ok",
         f"{steps}, step 2: error",
         "  | 1",
-        "  line 4: ZeroDivisionError: division by zero",
+        "  line 3: ZeroDivisionError: division by zero",
       ],
     )
 
