@@ -65,12 +65,13 @@ class SandboxConfig:
   workers: int = 2
   # Wall time of one step, in seconds.
   wall_seconds: float = 5.0
-  # Address space of one program, in bytes.
+  # Address space of one program, in bytes; also the memory of all interpreters
+  # together that a worker keeps alive.
   memory_bytes: int = 1 << 30
   # Longest output of one step, in bytes.
   output_bytes: int = 65536
   # Most interpreters that a worker keeps alive, one for each prefix of steps
-  # that it ran last; 2 to 14 MB each. 0 executes each prefix anew.
+  # that it ran last; most take 2 to 14 MB. 0 executes each prefix anew.
   live: int = 32
   # What a boundary of the kernel has to hold, or the run is refused: "net",
   # "read", "write", "fork" and so on; see docs/security.md.

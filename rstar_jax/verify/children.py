@@ -51,11 +51,12 @@ class Child:
     pid: of the process.
     channel: socket to it.
     cpu_seconds: that it has been given in all.
+    memory_bytes: that it holds as a snapshot, beyond what the worker does.
   """
 
   def __init__(self, pid: int, channel: socket.socket):
     self.pid, self.channel = pid, channel
-    self.cpu_seconds = 0
+    self.cpu_seconds = self.memory_bytes = 0
     self._buffer = bytearray()
 
   def send(self, message: object) -> None:
@@ -237,6 +238,16 @@ def pid_of(channel: socket.socket, seconds: float) -> int:
     raise Lost from error
   channel.settimeout(None)
   return pid
+
+
+def memory_of(pid: int) -> int:
+  """Returns a process's memory that is no file's, in bytes; 0 if unknown."""
+  try:
+    with open(f"/proc/{pid}/statm") as file:
+      _, resident, shared, *_ = map(int, file.read().split())
+  except OSError:
+    return 0
+  return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
 def end_orphans(spared: set[int]) -> None:

@@ -4,7 +4,8 @@ A program's process stays when its last step went well, as a *snapshot* of the
 interpreter after those steps. The program that is one step longer is run in a
 fork of it, so that only the new step is executed. Snapshots are capped: what
 was used longest ago ends, and its steps are executed anew when they are wanted
-again. No result depends on what happens to be alive.
+again. All together hold no more memory than one program may. No result depends
+on what happens to be alive.
 
 Some states do not survive a fork: timers, threads, open files (whose position
 would be shared), shared memory. A process that has them is no snapshot; it
@@ -49,6 +50,7 @@ class Snapshots:
       returns its interpreter.
     progress: called when a step before the last has been executed.
     limit: most snapshots; 0 where there are none on this kind of machine.
+    memory_bytes: most memory of all snapshots together.
     cpu_seconds: of a step, at most.
   """
 
@@ -59,12 +61,14 @@ class Snapshots:
     progress: Callable[[], None],
     *,
     limit: int,
+    memory_bytes: int,
     cpu_seconds: int,
   ):
     self._watch = watch
     self._enter = enter
     self._progress = progress
     self._limit = limit if children.can_fork_sibling() else 0
+    self._memory_bytes = memory_bytes
     self._cpu_seconds = cpu_seconds
     self._live: collections.OrderedDict[tuple[str, ...], children.Child] = (
       collections.OrderedDict()
@@ -97,7 +101,7 @@ class Snapshots:
       result, keep = self._execute(child, key[depth:-1], more=True)
       if result[0] != "ok":
         return self._ended(child, result)
-      if not keep:
+      if not (keep and self._fits(child)):
         return self._finish(key, child, key[-1:])
       self._put(key[:-1], child)
       try:
@@ -114,7 +118,7 @@ class Snapshots:
   def _finish(self, key, child, steps) -> list:
     """Executes the last steps of a program, whose process may stay."""
     result, keep = self._execute(child, steps)
-    if result[0] == "ok" and keep and self._limit:
+    if result[0] == "ok" and keep and self._limit and self._fits(child):
       self._put(key, child)
       return result
     return self._ended(child, result)
@@ -162,12 +166,21 @@ class Snapshots:
     status = child.end()
     return death(status, self._watch.killed) if result[0] is None else result
 
+  def _fits(self, child: children.Child) -> bool:
+    """Says whether a child is small enough to stay."""
+    more = children.memory_of(child.pid) - children.memory_of(os.getpid())
+    child.memory_bytes = max(0, more)
+    return more <= self._memory_bytes
+
   def _put(self, key: tuple[str, ...], child: children.Child) -> None:
     if key in self._live:  # Two programs of a request can be equal.
       self._live.pop(key).end()
     self._live[key] = child
-    while len(self._live) > self._limit:
+    while len(self._live) > self._limit or self._memory() > self._memory_bytes:
       self._live.popitem(last=False)[1].end()
+
+  def _memory(self) -> int:
+    return sum(child.memory_bytes for child in self._live.values())
 
   def fork(self, action: Callable[[socket.socket], None]) -> children.Child:
     """Forks the worker itself; see `children.fork`.
@@ -191,7 +204,11 @@ class Snapshots:
     if not key:
       return self._fork()
     parent = self._live[key]
-    ours, theirs = children.pair()
+    try:
+      ours, theirs = children.pair()
+    except OSError as error:  # No more descriptors.
+      self.clear()
+      raise children.Lost from error
     try:
       isolation.let_fork(parent.pid, True)
       with theirs:

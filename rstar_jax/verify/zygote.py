@@ -87,6 +87,7 @@ class Zygote:
     confine: puts the layers of a program on the process that calls it, with so
       many seconds of CPU time (0 where they are set from outside).
     live: most interpreters that are kept alive.
+    memory_bytes: most memory of all of them together.
   """
 
   def __init__(
@@ -96,6 +97,7 @@ class Zygote:
     cpu_seconds: int,
     confine: Callable[[int], None],
     live: int = 0,
+    memory_bytes: int = 1 << 30,
   ):
     self._connection = connection
     self._output_bytes = output_bytes
@@ -108,6 +110,7 @@ class Zygote:
       self._enter,
       lambda: self._send("step"),
       limit=live,
+      memory_bytes=memory_bytes,
       cpu_seconds=cpu_seconds,
     )
     self._codes: dict[str, tuple[types.CodeType, bool]] = {}
@@ -313,6 +316,7 @@ def main() -> None:
     options["cpu_seconds"],
     layers.confine_program,
     options["live"],
+    memory,
   )
   gc.collect()
   gc.freeze()

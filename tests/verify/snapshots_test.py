@@ -45,6 +45,7 @@ class SnapshotsTest(parameterized.TestCase):
       zygote.Zygote(connection, 1009, 7, isolation.limit_program)._interpreter,
       progress,
       limit=limit,
+      memory_bytes=1 << 26,
       cpu_seconds=7,
     )
 
@@ -69,6 +70,24 @@ class SnapshotsTest(parameterized.TestCase):
       self.run_one(*steps[:n])
       self.assertLessEqual(len(self.tree.pids), 7)
     self.assertEqual(self.run_one(*steps[:3], "print(x2)"), ["ok", "2\n", ""])
+
+  def test_memory_of_all_is_capped(self):
+    if not children.memory_of(os.getpid()):
+      self.skipTest("not known here")
+    grab = "x = bytearray(range(256)) * 2**{}"
+    self.run_one(grab.format(10))
+    small = self.tree.pids
+    self.assertLen(small, 1)
+    # One that is too large for all of it is executed anew.
+    large = grab.format(19)
+    self.run_one(large)
+    self.assertEqual(self.tree.pids, small)
+    result = self.run_one(large, "y = 1", "print(len(x))")
+    self.assertEqual(result, ["ok", f"{2**27}\n", ""])
+    for i in range(5):  # 32 MB each.
+      self.run_one(f"i = {i}\n{grab.format(17)}")
+      self.assertLessEqual(len(self.tree.pids), 2)
+    self.assertNotEmpty(self.tree.pids)
 
   def test_a_failed_step_is_no_snapshot(self):
     self.run_one("x = 1")
