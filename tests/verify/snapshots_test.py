@@ -227,7 +227,7 @@ def _fresh(source: str) -> tuple[str, str]:
   )
   last = done.stderr.strip().rpartition("\n")[2]
   # What a traceback adds to the message is no part of it.
-  last = last.partition(". Did you mean")[0]
+  last = last.partition(". Did you ")[0]
   return done.stdout, last if done.returncode else ""
 
 
