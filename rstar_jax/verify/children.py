@@ -19,9 +19,10 @@ import sys
 from collections.abc import Callable
 
 if __package__:
-  from rstar_jax.verify import kernel, wire
+  from rstar_jax.verify import kernel, program, wire
 else:  # Run as files; see `zygote.py`.
   import kernel
+  import program
   import wire
 
 # What a child's channel is moved to, so that a program that opens a file gets
@@ -183,6 +184,8 @@ def fork(action: Callable[[socket.socket], None]) -> Child:
     try:
       channel = settle(theirs)
       action(channel)
+    except MemoryError:
+      os._exit(program.NO_MEMORY)
     finally:
       os._exit(0)
   theirs.close()

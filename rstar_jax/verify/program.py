@@ -21,9 +21,11 @@ STEP, WHOLE = "<step>", "<steps>"
 # With this status a program is ended that goes on printing past the limit,
 # after so many writes.
 TOO_MUCH, _PATIENCE = 199, 1000
+# With this one, a process that has no memory left even to report.
+NO_MEMORY = 198
 OVER = "more output than the limit"
 # Freed when a program runs out of memory, so that it can still be reported.
-_BALLAST = 1 << 20
+_BALLAST = 8 << 20
 # By which the kernel refuses.
 _REFUSALS = (errno.EPERM, errno.EACCES)
 

@@ -250,6 +250,8 @@ def death(status: int, killed: bool = False) -> list:
     return ["timeout", "", "", line, seconds]
   if os.WIFEXITED(status) and os.WEXITSTATUS(status) == program.TOO_MUCH:
     return ["output_limit", "", program.OVER, line, seconds]
+  if os.WIFEXITED(status) and os.WEXITSTATUS(status) == program.NO_MEMORY:
+    return ["memory", "", "MemoryError", line, seconds]
   if not os.WIFSIGNALED(status):
     reason = f"exited with status {os.WEXITSTATUS(status)}"
     return ["crashed", "", reason, line, seconds]

@@ -168,6 +168,16 @@ class SnapshotsTest(parameterized.TestCase):
     with self.assertRaises(ChildProcessError):
       os.waitpid(-1, os.WNOHANG)
 
+  def test_no_memory_even_to_report(self):
+    def action(channel):
+      raise MemoryError
+
+    child = self.tree.fork(action)
+    host, theirs = socket.socketpair()
+    with host, theirs:
+      self.assertIsNone(children.Watch(theirs, 101).next(child))
+    self.assertEqual(snapshots.death(child.end())[0], "memory")
+
   def test_reports_are_not_trusted(self):
     for answer in (None, 3, [1, 2], ["ok", "", "", "x", 0.0], {}):
       with self.assertRaises(TypeError):
