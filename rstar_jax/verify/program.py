@@ -26,6 +26,7 @@ NO_MEMORY = 198
 OVER = "more output than the limit"
 # Freed when a program runs out of memory, so that it can still be reported.
 _BALLAST = 8 << 20
+_ballast: list[bytes] = []
 # By which the kernel refuses.
 _REFUSALS = (errno.EPERM, errno.EACCES)
 
@@ -119,6 +120,9 @@ class Interpreter:
   def __init__(self, capture: Capture, refusal: type[BaseException]):
     self._capture = capture
     self._refusal = refusal
+    if not _ballast:
+      # By `bytes`, whose zeros are pages that nobody has touched yet.
+      _ballast.append(bytes(_BALLAST))
     self._module = types.ModuleType("__main__")
     sys.modules["__main__"] = self._module
     self._stdout = io.TextIOWrapper(capture, encoding="utf-8", newline="\n")
@@ -133,7 +137,7 @@ class Interpreter:
     Returns:
       [status, stdout, error, line] as in `ExecResult`.
     """
-    capture, ballast = self._capture, bytearray(_BALLAST)
+    capture = self._capture
     capture.seek(0)
     capture.truncate()
     status, error, line = "ok", "", 0
@@ -141,7 +145,7 @@ class Interpreter:
       exec(code, self._module.__dict__)
       _flush(self._stdout)
     except MemoryError as failure:
-      del ballast
+      _ballast.clear()
       status, error = "memory", error_line(failure)
       line = line_of(failure, code.co_filename)
     except BaseException as failure:
