@@ -47,8 +47,9 @@ class Limits:
   """What one program may use.
 
   Attributes:
-    wall_seconds: wall time of a step, in seconds (of a whole program where its
-      steps do not compile alone); CPU time is limited just above it.
+    wall_seconds: wall time of a step, in seconds (of a whole program where it
+      is plain arithmetic, or its steps do not compile alone); CPU time is
+      limited just above it.
     memory_bytes: address space, in bytes.
     output_bytes: longest output of a step, in bytes.
     live: most interpreters that each worker keeps alive, one for each prefix
