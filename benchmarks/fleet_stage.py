@@ -1,0 +1,150 @@
+"""Many hosts that share the shards of a stage, event by event; pure.
+
+A shard is searched alone, so what it takes is drawn once and does not depend on
+who takes it, or when. A stage ends when its last shard does.
+"""
+
+import collections
+import dataclasses
+import heapq
+import random
+from collections.abc import Sequence
+from typing import Literal
+
+# "static": shard i is host i modulo the hosts'. "list": a host that is free
+# takes the first shard that nobody has. "steal": static, and a host that is
+# through with its own takes a random one that is not finished, whether or not
+# another is at it; whoever is first finishes it.
+Assignment = Literal["static", "list", "steal"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+  """How hosts die.
+
+  Attributes:
+    between: mean seconds of work between failures of one host; 0 is never.
+    repair: seconds until a host is back.
+    notice: seconds until a shard that died with a host is on the list again.
+  """
+
+  between: float = 0.0
+  repair: float = 0.0
+  notice: float = 0.0
+
+
+@dataclasses.dataclass
+class Stage:
+  """What a stage took.
+
+  Attributes:
+    seconds: until its last shard was done.
+    useful: host seconds of shards that were done, each once.
+    lost: host seconds of work that died with a host.
+    twice: host seconds of work that another host had done already.
+    failures: how many.
+  """
+
+  seconds: float = 0.0
+  useful: float = 0.0
+  lost: float = 0.0
+  twice: float = 0.0
+  failures: int = 0
+
+  def idle(self, hosts: int) -> float:
+    """Returns the share of the hosts' time that made nothing of the result."""
+    return 1 - self.useful / (hosts * self.seconds)
+
+
+def run(
+  shards: Sequence[float],
+  hosts: int,
+  *,
+  assignment: Assignment = "static",
+  loss: Loss = Loss(),
+  speeds: Sequence[float] | None = None,
+  seed: int = 0,
+) -> Stage:
+  """Runs a stage.
+
+  Args:
+    shards: seconds of each, on a host of speed 1.
+    hosts: how many there are.
+    assignment: who takes what.
+    loss: how hosts die.
+    speeds: of each host; None is 1 for all.
+    seed: of deaths, and of what is stolen.
+  """
+  rng = random.Random(seed)
+  stage, done = Stage(), [False] * len(shards)
+  left = len(shards)
+  own: list[collections.deque[int]] = [
+    collections.deque(range(host, len(shards), hosts)) for host in range(hosts)
+  ]
+  shared = collections.deque(range(len(shards)))
+  idle: list[int] = []
+  # What may be stolen: unfinished shards, in any order.
+  open_, places = list(range(len(shards))), list(range(len(shards)))
+  events: list[tuple[float, int, str, int, int]] = []
+  serial = 0
+
+  def push(at: float, kind: str, host: int, shard: int = -1) -> None:
+    nonlocal serial
+    serial += 1
+    heapq.heappush(events, (at, serial, kind, host, shard))
+
+  def take(host: int) -> int:
+    if assignment == "list":
+      return shared.popleft() if shared else -1
+    while own[host]:
+      if not done[own[host][0]]:
+        return own[host].popleft()
+      own[host].popleft()
+    if assignment == "steal" and open_:
+      return rng.choice(open_)
+    return -1
+
+  def start(now: float, host: int) -> None:
+    shard = take(host)
+    if shard < 0:
+      idle.append(host)
+      return
+    seconds = shards[shard] / (speeds[host] if speeds else 1.0)
+    dies = rng.expovariate(1 / loss.between) if loss.between else seconds
+    if dies < seconds:
+      stage.failures += 1
+      stage.lost += dies
+      push(now + dies, "dies", host, shard)
+    else:
+      push(now + seconds, "ends", host, shard)
+
+  for host in range(hosts):
+    start(0.0, host)
+  while left:
+    now, _, kind, host, shard = heapq.heappop(events)
+    if kind == "ends":
+      seconds = shards[shard] / (speeds[host] if speeds else 1.0)
+      if done[shard]:
+        stage.twice += seconds
+      else:
+        done[shard] = True
+        left -= 1
+        stage.useful += seconds
+        stage.seconds = now
+        last, at = open_[-1], places[shard]
+        open_[at], places[last] = last, at
+        open_.pop()
+      start(now, host)
+    elif kind == "dies":
+      if assignment == "list":
+        push(now + loss.notice, "listed", -1, shard)
+      else:
+        own[host].appendleft(shard)
+      push(now + loss.repair, "back", host)
+    elif kind == "back":
+      start(now, host)
+    else:
+      shared.appendleft(shard)
+      if idle:
+        start(now, idle.pop())
+  return stage
