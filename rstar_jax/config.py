@@ -137,6 +137,8 @@ class EngineConfig:
   top_k: int = 0
   # Keep the likeliest tokens that sum to p; 1 keeps all.
   top_p: float = 1.0
+  # Keep tokens at least so likely, as a share of the likeliest; 0 keeps all.
+  min_p: float = 0.0
   # Longest step, in tokens, its marker included.
   max_step_tokens: int = 64
   # Longest code block where solutions are sampled whole, in tokens.
@@ -144,6 +146,9 @@ class EngineConfig:
   # Prefix lengths in tokens are padded up to one of these; a longer prefix
   # cannot be expanded (its candidates come back empty, finish "length").
   prefix_buckets: tuple[int, ...] = (128, 256, 384)
+  # What of a prefix is not yet on the device is run in pieces of one of these
+  # lengths, in tokens.
+  tail_buckets: tuple[int, ...] = (16, 64, 256)
   # Where the PPM scores: numbers of candidate steps of a leaf are padded up to
   # one of these.
   score_buckets: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
@@ -151,6 +156,12 @@ class EngineConfig:
   step_buckets: tuple[int, ...] = (32, 64, 128)
   # Numbers of leaves in one device call are padded up to one of these.
   leaf_buckets: tuple[int, ...] = (8, 32)
+  # As steps end, the rest is decoded with half as many rows, a half of these,
+  # and so on, but not fewer than this. Each halving lengthens the program.
+  least_rows: int = 32
+  # Whether keys and values of candidates are kept until the next leaf is known,
+  # so that its step is not run again; this takes memory.
+  commit: bool = True
 
 
 @dataclasses.dataclass(kw_only=True)

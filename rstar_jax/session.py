@@ -22,6 +22,7 @@ from rstar_jax.generate.policy import Policy
 from rstar_jax.generate.ppm import Scorer
 from rstar_jax.generate.remote import Remote
 from rstar_jax.generate.reward import RewardModel
+from rstar_jax.generate.weights import Busy
 from rstar_jax.io import hf, metrics, records
 from rstar_jax.io.gguf import GgufFile
 from rstar_jax.io.journal import Journal
@@ -32,7 +33,7 @@ from rstar_jax.search.mcts import Calls
 from rstar_jax.search.tree import Tree
 from rstar_jax.text import gguf_tokenizer, steps
 from rstar_jax.text.tokenizer import HfTokenizer
-from rstar_jax.types import Expand, Problem
+from rstar_jax.types import Problem
 from rstar_jax.verify import Grader, Limits, Sandbox
 
 BASE_MODEL = pathlib.Path(__file__).parent / "base_model"
@@ -163,7 +164,7 @@ def load_tokenizer(
 
 
 class Device:
-  """A policy's and a reward model's callables, one lock, where time went."""
+  """A policy's and a reward model's callables, and where time went."""
 
   def __init__(
     self,
@@ -191,8 +192,11 @@ class Device:
     else:
       self._model = context.load_policy(round_)
       self._tokenizer = context.tokenizer
-    self._lock = threading.Lock()
-    self._engines: list[Engine | Scorer | RewardModel] = []
+    # Of all that use the device.
+    self._shared = {"lock": threading.Lock(), "busy": Busy()}
+    config = context.config
+    self._slots = max(config.search.slots, config.eval.search.slots)
+    self._engines: list[Engine] = []
     self._began = time.perf_counter()
     self.score: Scorer | RewardModel | None = None
     dtype = jnp.dtype(context.config.policy.dtype)
@@ -202,17 +206,16 @@ class Device:
         hf.load_reward_model(reward_model, dtype),
         load_tokenizer(reward_model, add_markers=False),
         unread_id=fields.get("pad_token_id"),
-        lock=self._lock,
+        **self._shared,
       )
     elif score:
       self.score = Scorer(
         hf.load_ppm(context.finished(round_, "ppm"), dtype),
         context.tokenizer,
         context.config.engine,
-        lock=self._lock,
+        slots=self._slots,
+        **self._shared,
       )
-    if self.score is not None:
-      self._engines.append(self.score)
 
   def steps(self) -> Calls:
     """Returns callables whose `expand` writes one step."""
@@ -222,7 +225,9 @@ class Device:
     """Returns callables whose `expand` writes a whole code block, or answer."""
     engine = self._context.config.engine
     if greedy:
-      engine = dataclasses.replace(engine, temperature=0.0, top_k=0, top_p=1.0)
+      engine = dataclasses.replace(
+        engine, temperature=0.0, top_k=0, top_p=1.0, min_p=0.0
+      )
     return self._calls(engine, whole=True)
 
   def _calls(self, config: EngineConfig, whole: bool) -> Calls:
@@ -244,33 +249,49 @@ class Device:
         config.max_block_tokens if whole else config.max_step_tokens
       ),
       pad_id=tokenizer.pad_id,
+      slots=self._slots,
+      **self._shared,
     )
     self._engines.append(engine)
-    expand: Expand = (
-      FewShot(engine, tokenizer, markers, lock=self._lock)
+    expand: FewShot | Policy = (
+      FewShot(engine, tokenizer, markers)
       if self._few_shot
-      else Policy(engine, tokenizer, lock=self._lock)
+      else Policy(engine, tokenizer)
     )
-    return Calls(
+    calls = Calls(
       expand=expand,
       verify=self._context.sandbox.run,
       grade=self._context.grader.grade,
       score=self.score,
     )
 
+    def begin(group: int) -> Calls:
+      return dataclasses.replace(
+        calls,
+        expand=expand.begin(group),
+        score=self.score and self.score.begin(group),
+      )
+
+    return dataclasses.replace(calls, begin=begin)
+
   def usage(self) -> dict[str, float]:
-    """Returns the seconds so far, and the share in which the device waited."""
+    """Returns the seconds so far, what was done, and the device's idle share.
+
+    The prefixes of all leaves have `prefix_tokens`; of these `prefilled_tokens`
+    had to be run, since the rest was there. `too_long` leaves got no
+    candidates.
+    """
     seconds = time.perf_counter() - self._began
-    busy = sum(engine.busy_seconds for engine in self._engines)
-    generated = sum(
-      each.generated_tokens
-      for each in self._engines
-      if isinstance(each, Engine)
-    )
+    generated = sum(each.generated_tokens for each in self._engines)
     return {
       "seconds": seconds,
-      "device_idle_share": 1 - busy / seconds,
+      "device_idle_share": 1 - self._shared["busy"].seconds / seconds,
       "generated_tokens_per_second": generated / seconds,
+      "prefix_tokens": sum(each.prefix_tokens for each in self._engines),
+      "prefilled_tokens": sum(
+        each.path_tokens["prefilled"] for each in self._engines
+      ),
+      "too_long": sum(each.too_long for each in self._engines),
     }
 
 

@@ -146,7 +146,7 @@ class DeviceTest(SessionCase):
     ends = {ids[steps.END_OF_CODE], ids[steps.END_OF_ANSWER]}
     ends.add(context.tokenizer.eos_id)
     stops = [
-      set(calls.expand.engine._run.keywords["stop_ids"])
+      set(calls.expand.engine._options.stop_ids)
       for calls in (device.blocks(), device.steps())
     ]
     self.assertEqual(stops, [ends, ends | {ids[steps.END_OF_STEP]}])

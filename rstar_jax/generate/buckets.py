@@ -89,6 +89,56 @@ def plan(
   return calls
 
 
+def deal(
+  banks_of: Sequence[int],
+  banks: int,
+  sizes: Sequence[int],
+  lengths: Sequence[int] | None,
+  prefix_buckets: Sequence[int],
+  step_cost: int,
+) -> list[tuple[np.ndarray, int]]:
+  """Deals items to calls in which each bank has as many rows.
+
+  Args:
+    banks_of: the bank of each item.
+    banks: how many there are.
+    sizes: increasing; rows of a bank in a call are padded up to one of these.
+    lengths: of the items' paths; None deals in order, in the fewest calls.
+    prefix_buckets: increasing.
+    step_cost: see `plan`.
+
+  Returns:
+    For each call int32 [B] items, -1 for padding, the banks one after the
+    other; and the length bucket, 0 without lengths.
+  """
+  queues: list[list[int]] = [[] for _ in range(banks)]
+  order = range(len(banks_of))
+  if lengths is not None:
+    order = sorted(order, key=lambda i: (-lengths[i], i))
+  for item in order:
+    queues[banks_of[item]].append(item)
+  depth = max(map(len, queues), default=0)
+  # Unit k is the k-th item of every bank.
+  units = np.full((depth, banks), -1, np.int32)
+  for bank, queue in enumerate(queues):
+    units[: len(queue), bank] = queue
+  if lengths is None:
+    calls = [
+      Call(tuple(range(start, min(start + sizes[-1], depth))), 0, 0)
+      for start in range(0, depth, sizes[-1])
+    ]
+  else:
+    longest = [max(lengths[i] for i in unit if i >= 0) for unit in units]
+    calls = plan(longest, prefix_buckets, sizes, step_cost * banks)
+  dealt = []
+  for call in calls:
+    size = call.leaves or bucket_of(len(call.indices), sizes)
+    rows = np.full((size, banks), -1, np.int32)
+    rows[: len(call.indices)] = units[list(call.indices)]
+    dealt.append((rows.T.reshape(-1), call.length))
+  return dealt
+
+
 def pad_rows(
   rows: Sequence[Sequence[int]], shape: tuple[int, int], pad_id: int
 ) -> tuple[np.ndarray, np.ndarray]:

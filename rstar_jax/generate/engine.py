@@ -1,10 +1,15 @@
-"""Tree expansion on the device: prefixes in, sampled steps out; ids only."""
+"""Tree expansion on the device: prefixes in, sampled steps out; ids only.
 
+A prefix is seldom run as a whole. Each group of searches has a `Lane`, which
+holds the paths of its trees and the candidates that were sampled last, so that
+a prefix is mostly one of these and a few tokens more.
+"""
+
+import contextlib
 import dataclasses
 import functools
-import time
+import threading
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +17,9 @@ from absl import logging
 from flax import nnx
 
 from rstar_jax.config import EngineConfig
-from rstar_jax.generate import buckets, sampler
+from rstar_jax.generate import decoding, programs, sampler
+from rstar_jax.generate import lane as lane_lib
+from rstar_jax.generate.weights import Busy, Programs, Weights
 from rstar_jax.models.transformer import Transformer
 
 
@@ -31,73 +38,38 @@ class Generated:
   stopped: int
 
 
-class Weights:
-  """A module's parameters, as an argument of compiled programs.
-
-  Attributes:
-    graphdef: hashable, a static argument.
-    params: may be replaced by `load`, at no recompilation.
-  """
-
-  def __init__(self, model: Transformer):
-    self.graphdef, self.params = nnx.split(model)
-
-  def load(self, params: Any) -> None:
-    """Replaces the parameters.
-
-    Args:
-      params: a state of `nnx.split` of a model of the same config.
-
-    Raises:
-      ValueError: it is of another structure, shape or dtype.
-    """
-    old, new = (
-      jax.tree.map(lambda x: (x.shape, x.dtype), tree)
-      for tree in (self.params, params)
-    )
-    if old != new:
-      raise ValueError(
-        "the new parameters are not of the loaded model's shapes"
-      )
-    self.params = params
-
-
 @functools.partial(
-  jax.jit,
-  static_argnames=(
-    "graphdef",
-    "method",
-    "stop_ids",
-    "stop_words",
-    "max_new_tokens",
-    "pad_id",
-  ),
+  jax.jit, static_argnames=("graphdef", "path", "options", "banks")
 )
-def _expand(
-  params: Any,
-  tokens: jax.Array,
-  lengths: jax.Array,
-  seeds: jax.Array,
-  *,
-  graphdef: nnx.GraphDef,
-  **options: Any,
-) -> sampler.Sampled:
-  model = nnx.merge(graphdef, params)
-  hidden, path = sampler.prefill(
-    model, tokens, lengths, options["max_new_tokens"]
-  )
-  return sampler.decode(model, path, hidden, seeds, **options)
+def _expand(params, pool, *arrays, graphdef, **static):
+  return programs.expand(nnx.merge(graphdef, params), pool, *arrays, **static)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+  """A call under way: which leaves, where, and what comes of it."""
+
+  rows: np.ndarray
+  indices: list[int]
+  slots: list[int]
+  versions: list[int]
+  sampled: decoding.Sampled
+  kept: object
 
 
 class Engine(Weights):
-  """Samples next steps of many leaves at once; not thread-safe.
+  """Samples next steps of many leaves at once.
+
+  Threads may share it, each with a lane of its own.
 
   Attributes:
-    programs: shapes (leaves, prefix, candidates) of the compiled programs.
-    busy_seconds: wall time spent in device calls, compilation included.
-    calls: device calls.
-    prefix_tokens: tokens of prefixes, padding not counted.
+    programs: those that have been asked for.
+    busy: runs while the device does.
+    lock: held while work is handed to the device.
+    prefix_tokens: tokens of prefixes, padding not counted: what would be run
+      without lanes.
     generated_tokens: sampled tokens.
+    too_long: leaves whose prefix did not fit the largest bucket.
   """
 
   def __init__(
@@ -109,7 +81,11 @@ class Engine(Weights):
     max_new_tokens: int | None = None,
     pad_id: int,
     stop_words: Sequence[Sequence[int]] = (),
-    share_prefix: bool = True,
+    slots: int = 0,
+    mesh: jax.sharding.Mesh | None = None,
+    reuse: bool = True,
+    busy: Busy | None = None,
+    lock: contextlib.AbstractContextManager | None = None,
   ):
     """Makes an engine; nothing is compiled before the first call.
 
@@ -120,21 +96,34 @@ class Engine(Weights):
       max_new_tokens: longest step; None is config.max_step_tokens.
       pad_id: any id; fills.
       stop_words: runs of ids; a step ends with the token after one.
-      share_prefix: False runs each prefix once per candidate, for comparison.
+      slots: paths that a lane holds, as many as a group has trees; 0 is the
+        largest leaf bucket.
+      mesh: that the model's parameters are on.
+      reuse: False runs every prefix from its beginning, for comparison.
+      busy: None makes one.
+      lock: None makes one; give the same to all that use the device.
     """
     super().__init__(model)
     self.config = config
     self.max_new_tokens = max_new_tokens or config.max_step_tokens
-    self.share_prefix = share_prefix
-    self._pad_id = int(pad_id)
-    self._run = functools.partial(
-      _expand,
-      graphdef=self.graphdef,
+    self.busy = busy or Busy()
+    self.lock = lock or threading.Lock()
+    self.programs = Programs("expansion")
+    self._options = decoding.Options(
       method=sampler.method_of(config),
       stop_ids=tuple(int(i) for i in stop_ids),
       stop_words=tuple(tuple(map(int, word)) for word in stop_words),
       max_new_tokens=self.max_new_tokens,
-      pad_id=self._pad_id,
+      pad_id=int(pad_id),
+      least_rows=config.least_rows,
+    )
+    self._spec = lane_lib.Spec(
+      model=model.config,
+      engine=config,
+      slots=max(slots, config.leaf_buckets[-1]),
+      room=max(config.tail_buckets[-1], self.max_new_tokens),
+      mesh=mesh,
+      reuse=reuse,
     )
     longest = config.prefix_buckets[-1] + self.max_new_tokens
     if longest > model.config.max_length:
@@ -145,29 +134,199 @@ class Engine(Weights):
         self.max_new_tokens,
         model.config.max_length,
       )
-    self.programs: list[tuple[int, int, int]] = []
-    self.busy_seconds = 0.0
-    self.calls = 0
+    self._lanes: dict[int, lane_lib.Lane] = {}
     self.prefix_tokens = 0
     self.generated_tokens = 0
+    self.too_long = 0
+
+  @property
+  def path_tokens(self) -> dict[str, int]:
+    """Returns how prefixes came to be there; see `Lane.tokens`."""
+    lanes = self._lanes.values()
+    return {
+      name: sum(each.tokens[name] for each in lanes)
+      for name in ("kept", "committed", "prefilled")
+    }
+
+  def load(self, params) -> None:
+    """Replaces the parameters; see `Weights.load`."""
+    super().load(params)
+    for each in self._lanes.values():
+      each.slots.reset()
+
+  def begin(self, lane: int) -> None:
+    """Forgets what a lane holds, so that what follows is of itself alone."""
+    if lane in self._lanes:
+      self._lanes[lane].slots.reset()
 
   def expand(
-    self, prefixes: Sequence[np.ndarray], seeds: np.ndarray
+    self,
+    prefixes: Sequence[np.ndarray],
+    seeds: np.ndarray,
+    *,
+    lane: int = 0,
+    limits: Sequence[int] | None = None,
   ) -> list[list[Generated]]:
     """Samples C next steps of each prefix.
 
     A candidate depends on its prefix, its seed and the weights only, but for
-    the last bits of floating point, which differ between shapes.
+    the last bits of floating point, which differ between shapes, and between a
+    token that was run in a step and in a prefix.
 
     Args:
       prefixes: B int32 arrays [T_i], T_i at least 1. One longer than the
         largest prefix bucket gets empty candidates.
       seeds: uint32 [B, C].
+      lane: whose paths to go on from; one thread at a time.
+      limits: longest step of each leaf, from 1 to `max_new_tokens`, which is
+        what None gives.
 
     Returns:
       B lists of C steps, in order.
     """
     seeds = np.asarray(seeds)
+    self._check(prefixes, seeds, limits)
+    if limits is None:
+      limits = [self.max_new_tokens] * len(prefixes)
+    empty = Generated((), 0.0, -1)
+    results = [[empty] * seeds.shape[1] for _ in prefixes]
+    largest = self.config.prefix_buckets[-1]
+    fits = [i for i, each in enumerate(prefixes) if len(each) <= largest]
+    if not fits:
+      self.too_long += len(prefixes)
+      return results
+    with self.busy:
+      with self.lock:
+        held = self._lane(lane)
+        calls = self._send(held, fits, prefixes, seeds, limits)
+      for call in calls:
+        out = jax.device_get(call.sampled)
+        self._note(held, call, out)
+        for row, item in enumerate(call.rows):
+          if item >= 0:
+            results[call.indices[item]] = _steps(out, row)
+    with self.lock:
+      self.too_long += len(prefixes) - len(fits)
+      self.prefix_tokens += sum(len(prefixes[i]) for i in fits)
+      self.generated_tokens += sum(
+        len(step.token_ids) for row in results for step in row
+      )
+    return results
+
+  def compile_ahead(self, candidates: int) -> int:
+    """Runs every program once, on rows of padding.
+
+    Args:
+      candidates: C of the calls to come.
+
+    Returns:
+      How many programs there are.
+    """
+    with self.busy, self.lock:
+      self._lane(0).compile_ahead(self)
+      held = self._lane(0)
+      for leaves in held.sizes():
+        for path in self.config.prefix_buckets:
+          rows = np.full(leaves, -1)
+          seeds = np.zeros((0, candidates), np.uint32)
+          self._sample(held, rows, [], [], [], seeds, [], path)
+    return len(self.programs.shapes)
+
+  def _lane(self, number: int) -> lane_lib.Lane:
+    if number not in self._lanes:
+      self._lanes[number] = lane_lib.Lane(self._spec, self.programs)
+    return self._lanes[number]
+
+  def _send(
+    self,
+    held: lane_lib.Lane,
+    waiting: list[int],
+    prefixes: Sequence[np.ndarray],
+    seeds: np.ndarray,
+    limits: Sequence[int],
+  ) -> list[_Call]:
+    """Hands all work to the device, in as many waves as the slots take."""
+    calls = []
+    while waiting:
+      paths = [prefixes[i] for i in waiting]
+      moves = held.place(self, paths, self.max_new_tokens, hidden=True)
+      if len(moves) == len(waiting):
+        # Before more memory is asked for.
+        held.slots.drop_kept()
+      indices = [waiting[each.index] for each in moves]
+      slots = [each.slot for each in moves]
+      lengths = [len(prefixes[i]) for i in indices]
+      for rows, path in held.calls(
+        slots, lengths, seeds.shape[1] * self.max_new_tokens
+      ):
+        out, kept = self._sample(
+          held,
+          rows,
+          slots,
+          lengths,
+          indices,
+          seeds,
+          limits,
+          path,
+        )
+        calls.append(
+          _Call(
+            rows,
+            indices,
+            slots,
+            [held.slots.version(slot) for slot in slots],
+            out,
+            kept if self.config.commit else None,
+          )
+        )
+      placed = set(indices)
+      waiting = [i for i in waiting if i not in placed]
+    return calls
+
+  def _sample(
+    self, held, rows, slots, lengths, indices, seeds, limits, path
+  ) -> tuple[decoding.Sampled, object]:
+    """Hands one call to the device; rows of padding have a limit of 0."""
+    chosen = np.zeros((len(rows), seeds.shape[1]), np.uint32)
+    for row, item in enumerate(rows):
+      if item >= 0:
+        chosen[row] = seeds[indices[item]]
+    self.programs.call(
+      "expand", rows=len(rows), path=path, candidates=seeds.shape[1]
+    )
+    lengths = lane_lib.pick(lengths, rows)
+    return _expand(
+      self.params,
+      held.pool,
+      held.local(lane_lib.pick(slots, rows, -1)),
+      lengths,
+      lengths + self.max_new_tokens,
+      chosen,
+      lane_lib.pick([limits[i] for i in indices], rows),
+      graphdef=self.graphdef,
+      path=path,
+      options=self._options,
+      banks=held.slots.banks,
+    )
+
+  def _note(
+    self, held: lane_lib.Lane, call: _Call, out: decoding.Sampled
+  ) -> None:
+    """Keeps what was sampled at the ends of the paths."""
+    if call.kept is None:
+      return
+    lane_lib.keep(
+      held,
+      call.kept,
+      call.rows,
+      call.slots,
+      call.versions,
+      out.tokens,
+      # Of its last token nothing was computed.
+      np.maximum(out.lengths - 1, 0),
+    )
+
+  def _check(self, prefixes, seeds, limits) -> None:
     if (
       seeds.dtype != np.uint32 or seeds.ndim != 2 or len(seeds) != len(prefixes)
     ):
@@ -178,65 +337,26 @@ class Engine(Weights):
     for i, prefix in enumerate(prefixes):
       if len(prefix) == 0:
         raise ValueError(f"prefix {i} is empty: give at least one token")
-    empty = Generated((), 0.0, -1)
-    results = [[empty] * seeds.shape[1] for _ in prefixes]
-    fits = [
-      i
-      for i, prefix in enumerate(prefixes)
-      if len(prefix) <= self.config.prefix_buckets[-1]
-    ]
-    plan = buckets.plan(
-      [len(prefixes[i]) for i in fits],
-      self.config.prefix_buckets,
-      self.config.leaf_buckets,
-      step_cost=seeds.shape[1] * self.max_new_tokens,
-    )
-    for call in plan:
-      indices = [fits[i] for i in call.indices]
-      rows = self._call(call, [prefixes[i] for i in indices], seeds[indices])
-      for i, row in zip(indices, rows, strict=True):
-        results[i] = row
-    return results
-
-  def _call(
-    self, call: buckets.Call, prefixes: list[np.ndarray], seeds: np.ndarray
-  ) -> list[list[Generated]]:
-    start = time.perf_counter()
-    candidates = seeds.shape[1]
-    padded = np.zeros((call.leaves, candidates), np.uint32)
-    padded[: len(seeds)] = seeds
-    tokens, lengths = buckets.pad_rows(
-      prefixes, (call.leaves, call.length), self._pad_id
-    )
-    if not self.share_prefix:
-      tokens = np.repeat(tokens, candidates, axis=0)
-      lengths = np.repeat(lengths, candidates)
-      padded = padded.reshape(-1, 1)
-    self._count(tokens.shape + padded.shape[1:])
-    out = jax.device_get(self._run(self.params, tokens, lengths, padded))
-    shape = (call.leaves, candidates)
-    out = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[2:]), out)
-    self.calls += 1
-    self.prefix_tokens += int(lengths.sum())
-    self.generated_tokens += int(out.lengths.sum())
-    self.busy_seconds += time.perf_counter() - start
-    return [
-      [
-        Generated(
-          token_ids=tuple(out.tokens[i, j, : out.lengths[i, j]].tolist()),
-          logprob=float(out.logprobs[i, j]),
-          stopped=int(out.stops[i, j]),
+    for i, limit in enumerate(limits or ()):
+      if not 1 <= limit <= self.max_new_tokens:
+        raise ValueError(
+          f"limits[{i}] = {limit} is not in 1..{self.max_new_tokens}"
         )
-        for j in range(candidates)
-      ]
-      for i in range(len(prefixes))
-    ]
 
-  def _count(self, shape: tuple[int, int, int]) -> None:
-    if shape not in self.programs:
-      self.programs.append(shape)
-      logging.info(
-        "expansion program %d: %d leaves x %d prefix tokens x %d candidates",
-        len(self.programs),
-        *shape,
-      )
+
+def _steps(out: decoding.Sampled, row: int) -> list[Generated]:
+  """Returns the steps of one leaf."""
+  return [
+    Generated(
+      token_ids=tuple(tokens[:length].tolist()),
+      logprob=float(logprob),
+      stopped=int(stop),
+    )
+    for tokens, length, logprob, stop in zip(
+      out.tokens[row],
+      out.lengths[row],
+      out.logprobs[row],
+      out.stops[row],
+      strict=True,
+    )
+  ]

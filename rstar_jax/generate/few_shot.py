@@ -5,10 +5,9 @@ are plain text to it, of several tokens, so that where a step ends is found in
 the text and not by an id.
 """
 
-import contextlib
+import functools
 import math
 import re
-import threading
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from rstar_jax.generate.engine import Engine, Generated
 from rstar_jax.text import prompts, steps
 from rstar_jax.text.tokenizer import Tokenizer
-from rstar_jax.types import Candidate, Finish, Prefix
+from rstar_jax.types import Candidate, Expand, Finish, Prefix
 
 
 def stop_words(
@@ -34,14 +33,13 @@ def stop_words(
 
 
 class FewShot:
-  """Samples next steps; threads may share it.
+  """Samples next steps; threads may share it, each with a lane of its own.
 
   What follows the first closing marker is cut off. A model that says what its
   code prints before it has closed the code has closed it by that.
 
   Attributes:
     engine: counts time and tokens; see `Engine`.
-    lock: held during device calls.
   """
 
   def __init__(
@@ -49,8 +47,6 @@ class FewShot:
     engine: Engine,
     tokenizer: Tokenizer,
     markers: Collection[str],
-    *,
-    lock: contextlib.AbstractContextManager | None = None,
   ):
     """Makes the callable.
 
@@ -58,18 +54,23 @@ class FewShot:
       engine: stops at the end of text, and early by `stop_words`.
       tokenizer: to which the markers are plain text.
       markers: the closing markers at which a step ends, of `steps.FINISHES`.
-      lock: None makes one.
     """
     self.engine = engine
-    self.lock = lock or threading.Lock()
     self._tokenizer = tokenizer
     self._closing = re.compile("|".join(map(re.escape, markers)))
+
+  def begin(self, lane: int) -> Expand:
+    """Returns this with a lane of its own, which holds nothing yet."""
+    self.engine.begin(lane)
+    return functools.partial(self, lane=lane)
 
   def __call__(
     self,
     questions: Sequence[str],
     prefixes: Sequence[Prefix],
     seeds: np.ndarray,
+    *,
+    lane: int = 0,
   ) -> list[list[Candidate]]:
     """Samples C next steps after each prefix; see `types.Expand`.
 
@@ -77,6 +78,7 @@ class FewShot:
       questions: B questions.
       prefixes: B prefixes.
       seeds: uint32 [B, C].
+      lane: whose paths to go on from; see `Engine`.
 
     Returns:
       B lists of C candidates, in order. Of one that was cut the `logprob` is
@@ -94,8 +96,7 @@ class FewShot:
       )
       for question, prefix in zip(questions, prefixes, strict=True)
     ]
-    with self.lock:
-      rows = self.engine.expand(ids, seeds)
+    rows = self.engine.expand(ids, seeds, lane=lane)
     return [[self._candidate(each) for each in row] for row in rows]
 
   def _candidate(self, generated: Generated) -> Candidate:

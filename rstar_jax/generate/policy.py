@@ -1,8 +1,8 @@
 """The policy as the search's `Expand`: text in, candidates out."""
 
-import contextlib
-import threading
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from rstar_jax.generate.engine import Engine, Generated
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.text import prompts, steps
 from rstar_jax.text.tokenizer import Tokenizer, encode_solution
-from rstar_jax.types import Candidate, Finish, Prefix
+from rstar_jax.types import Candidate, Expand, Finish, Prefix
 
 
 def stop_finishes(tokenizer: Tokenizer) -> dict[int, Finish]:
@@ -23,22 +23,14 @@ def stop_finishes(tokenizer: Tokenizer) -> dict[int, Finish]:
 
 
 class Policy:
-  """Samples next steps; threads may share it.
+  """Samples next steps; threads may share it, each with a lane of its own.
 
   Attributes:
     engine: counts time and tokens; see `Engine`.
-    lock: held during device calls; give it to the `Scorer` on the same device.
   """
 
-  def __init__(
-    self,
-    engine: Engine,
-    tokenizer: Tokenizer,
-    *,
-    lock: contextlib.AbstractContextManager | None = None,
-  ):
+  def __init__(self, engine: Engine, tokenizer: Tokenizer):
     self.engine = engine
-    self.lock = lock or threading.Lock()
     self._tokenizer = tokenizer
     self._finishes = stop_finishes(tokenizer)
 
@@ -48,23 +40,30 @@ class Policy:
     model: Transformer,
     tokenizer: Tokenizer,
     config: EngineConfig,
-    *,
-    lock: contextlib.AbstractContextManager | None = None,
+    **options: Any,
   ) -> "Policy":
-    """Makes the engine too, with the tokenizer's stop ids."""
+    """Makes the engine too, with the tokenizer's stop ids; see `Engine`."""
     engine = Engine(
       model,
       config,
       stop_ids=tuple(stop_finishes(tokenizer)),
       pad_id=tokenizer.pad_id,
+      **options,
     )
-    return cls(engine, tokenizer, lock=lock)
+    return cls(engine, tokenizer)
+
+  def begin(self, lane: int) -> Expand:
+    """Returns this with a lane of its own, which holds nothing yet."""
+    self.engine.begin(lane)
+    return functools.partial(self, lane=lane)
 
   def __call__(
     self,
     questions: Sequence[str],
     prefixes: Sequence[Prefix],
     seeds: np.ndarray,
+    *,
+    lane: int = 0,
   ) -> list[list[Candidate]]:
     """Samples C next steps after each prefix; see `types.Expand`.
 
@@ -72,6 +71,7 @@ class Policy:
       questions: B questions.
       prefixes: B prefixes.
       seeds: uint32 [B, C].
+      lane: whose paths to go on from; see `Engine`.
 
     Returns:
       B lists of C candidates, in order.
@@ -83,8 +83,7 @@ class Policy:
       )
       for question, prefix in zip(questions, prefixes, strict=True)
     ]
-    with self.lock:
-      rows = self.engine.expand(ids, seeds)
+    rows = self.engine.expand(ids, seeds, lane=lane)
     return [[self._candidate(each) for each in row] for row in rows]
 
   def _candidate(self, generated: Generated) -> Candidate:

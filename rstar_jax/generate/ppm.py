@@ -1,21 +1,21 @@
 """The process preference model as the search's `Score`: text in, values out."""
 
 import contextlib
+import dataclasses
 import functools
+import math
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from flax import nnx
 
 from rstar_jax.config import EngineConfig
-from rstar_jax.generate import buckets, sampler
-from rstar_jax.generate.engine import Weights
+from rstar_jax.generate import buckets, programs
+from rstar_jax.generate import lane as lane_lib
+from rstar_jax.generate.weights import Busy, Programs, Weights
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.text import prompts
 from rstar_jax.text.tokenizer import (
@@ -23,42 +23,45 @@ from rstar_jax.text.tokenizer import (
   encode_piece,
   encode_solution,
 )
-from rstar_jax.types import Prefix
+from rstar_jax.types import Prefix, Score
 
 # Most candidates in one device call: bounds the memory of attention.
 _MOST_ROWS = 256
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
-def _values(
-  params: Any,
-  tokens: jax.Array,
-  lengths: jax.Array,
-  steps: jax.Array,
-  step_lengths: jax.Array,
-  *,
-  graphdef: nnx.GraphDef,
-) -> jax.Array:
-  """Returns float32 [B, C], values at the last tokens of steps [B, C, S]."""
-  model = nnx.merge(graphdef, params)
-  _, path = sampler.prefill(model, tokens, lengths, steps.shape[-1])
-  hidden = sampler.extend(model, path, steps)
-  last = jnp.maximum(step_lengths - 1, 0)[..., None, None]
-  return model.values(jnp.take_along_axis(hidden, last, axis=2)[:, :, 0])
+@functools.partial(jax.jit, static_argnames=("graphdef", "path", "banks"))
+def _score(params, pool, *arrays, graphdef, **static):
+  return programs.score(nnx.merge(graphdef, params), pool, *arrays, **static)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+  """A call under way: which leaves, where, and what comes of it."""
+
+  rows: np.ndarray
+  indices: list[int]
+  slots: list[int]
+  versions: list[int]
+  tokens: np.ndarray
+  lengths: np.ndarray
+  values: jax.Array
+  kept: Any
 
 
 class Scorer(Weights):
-  """Values of next steps; threads may share it.
+  """Values of next steps; threads may share it, each with a lane of its own.
 
-  A prefix is run once for all its candidate steps. Prefixes and steps past the
-  largest bucket are padded to its doubles, so none is left out.
+  A prefix is run once for all its candidate steps, and of a prefix only what
+  its lane does not hold: mostly nothing, since it ends in a step that was
+  scored before. Prefixes and steps past the largest bucket are padded to its
+  doubles, so none is left out.
 
   Attributes:
-    lock: held during device calls; give it the `Policy`'s on the same device.
-    programs: shapes (leaves, prefix, candidates, step) of compiled programs.
-    busy_seconds: wall time spent in device calls, compilation included.
-    calls: device calls.
+    programs: those that have been asked for.
+    busy: runs while the device does.
+    lock: held while work is handed to the device.
     scored: steps scored.
+    prefix_tokens: tokens of prefixes, padding not counted.
   """
 
   def __init__(
@@ -67,6 +70,9 @@ class Scorer(Weights):
     tokenizer: Tokenizer,
     config: EngineConfig,
     *,
+    slots: int = 0,
+    mesh: jax.sharding.Mesh | None = None,
+    busy: Busy | None = None,
     lock: contextlib.AbstractContextManager | None = None,
   ):
     """Makes a scorer.
@@ -75,22 +81,56 @@ class Scorer(Weights):
       model: with a scalar head.
       tokenizer: the one that the model was trained with.
       config: prefix and leaf buckets.
-      lock: None makes one.
+      slots: paths that a lane holds; 0 is the largest leaf bucket.
+      mesh: that the model's parameters are on.
+      busy: None makes one.
+      lock: None makes one; give the same to all that use the device.
     """
     super().__init__(model)
+    self.busy = busy or Busy()
     self.lock = lock or threading.Lock()
     self.config = config
+    self.programs = Programs("scoring")
     self._tokenizer = tokenizer
-    self.programs: list[tuple[int, int, int, int]] = []
-    self.busy_seconds = 0.0
-    self.calls = 0
+    self._spec = lane_lib.Spec(
+      model=model.config,
+      engine=config,
+      slots=max(slots, config.leaf_buckets[-1]),
+      room=max(config.tail_buckets[-1], config.step_buckets[-1]),
+      mesh=mesh,
+    )
+    self._lanes: dict[int, lane_lib.Lane] = {}
     self.scored = 0
+    self.prefix_tokens = 0
+
+  @property
+  def path_tokens(self) -> dict[str, int]:
+    """Returns how prefixes came to be there; see `Lane.tokens`."""
+    lanes = self._lanes.values()
+    return {
+      name: sum(each.tokens[name] for each in lanes)
+      for name in ("kept", "committed", "prefilled")
+    }
+
+  def load(self, params: Any) -> None:
+    """Replaces the parameters; see `Weights.load`."""
+    super().load(params)
+    for each in self._lanes.values():
+      each.slots.reset()
+
+  def begin(self, lane: int) -> Score:
+    """Returns this with a lane of its own, which holds nothing yet."""
+    if lane in self._lanes:
+      self._lanes[lane].slots.reset()
+    return functools.partial(self, lane=lane)
 
   def __call__(
     self,
     questions: Sequence[str],
     prefixes: Sequence[Prefix],
     steps: Sequence[Sequence[str]],
+    *,
+    lane: int = 0,
   ) -> list[np.ndarray]:
     """Scores prefix + step for each step; see `types.Score`.
 
@@ -98,6 +138,7 @@ class Scorer(Weights):
       questions: B questions.
       prefixes: B prefixes.
       steps: B lists of node texts, of any numbers; none is empty.
+      lane: whose paths to go on from; one thread at a time.
 
     Returns:
       B float32 arrays in [-1, 1], the value at each step's last token.
@@ -110,15 +151,16 @@ class Scorer(Weights):
     step_ids = [
       [encode_piece(tokenizer, step) for step in row] for row in steps
     ]
-    with self.lock:
-      return self.score(ids, step_ids)
+    return self.score(ids, step_ids, lane=lane)
 
   def score(
     self,
     prefixes: Sequence[Sequence[int]],
     steps: Sequence[Sequence[Sequence[int]]],
+    *,
+    lane: int = 0,
   ) -> list[np.ndarray]:
-    """Scores ids: B prefixes, and B lists of steps; not thread-safe."""
+    """Scores ids: B prefixes, and B lists of steps; see `__call__`."""
     for i, row in enumerate(steps):
       if any(len(step) == 0 for step in row):
         raise ValueError(f"leaf {i} has a step of no tokens: nothing to score")
@@ -126,67 +168,112 @@ class Scorer(Weights):
     live = [i for i, row in enumerate(steps) if len(row)]
     if not live:
       return results
-    widest = max(len(steps[i]) for i in live)
-    longest = max(len(step) for i in live for step in steps[i])
-    candidates = buckets.bucket_of(widest, self.config.score_buckets)
-    length = buckets.bucket_of(longest, self.config.step_buckets)
-    leaf_buckets = self.config.leaf_buckets
-    plan = buckets.plan(
-      [len(prefixes[i]) for i in live],
-      self.config.prefix_buckets,
-      [b for b in leaf_buckets if b * candidates <= _MOST_ROWS]
-      or leaf_buckets[:1],
-      step_cost=candidates * length,
-    )
-    for call in plan:
-      indices = [live[i] for i in call.indices]
-      values = self._call(
-        call,
-        [prefixes[i] for i in indices],
-        [steps[i] for i in indices],
-        (candidates, length),
-      )
-      for i, row in zip(indices, values, strict=False):
-        results[i] = row[: len(steps[i])]
+    with self.busy:
+      with self.lock:
+        held = self._lane(lane, max(len(prefixes[i]) for i in live))
+        calls = self._send(held, live, prefixes, steps)
+      for call in calls:
+        values = jax.device_get(call.values)
+        self._note(held, call)
+        for row, item in enumerate(call.rows):
+          if item >= 0:
+            index = call.indices[item]
+            results[index] = values[row, : len(steps[index])]
+    with self.lock:
+      self.scored += sum(map(len, steps))
+      self.prefix_tokens += sum(len(prefixes[i]) for i in live)
     return results
 
-  def _call(
+  def _lane(self, number: int, longest: int) -> lane_lib.Lane:
+    if number not in self._lanes:
+      self._lanes[number] = lane_lib.Lane(self._spec, self.programs)
+    self._lanes[number].ensure(longest)
+    return self._lanes[number]
+
+  def _send(
     self,
-    call: buckets.Call,
-    prefixes: list[Sequence[int]],
-    steps: list[Sequence[Sequence[int]]],
-    step_shape: tuple[int, int],
-  ) -> np.ndarray:
-    start = time.perf_counter()
-    candidates, length = step_shape
-    rows = [
-      step for row in steps for step in (*row, *[()] * (candidates - len(row)))
+    held: lane_lib.Lane,
+    waiting: list[int],
+    prefixes: Sequence[Sequence[int]],
+    steps: Sequence[Sequence[Sequence[int]]],
+  ) -> list[_Call]:
+    """Hands all work to the device, in as many waves as the slots take."""
+    widest = max(len(steps[i]) for i in waiting)
+    longest = max(len(step) for i in waiting for step in steps[i])
+    shape = (
+      buckets.bucket_of(widest, self.config.score_buckets),
+      buckets.bucket_of(longest, self.config.step_buckets),
+    )
+    calls = []
+    while waiting:
+      paths = [np.asarray(prefixes[i], np.int32) for i in waiting]
+      moves = held.place(self, paths, shape[1], hidden=False)
+      if len(moves) == len(waiting):
+        # Before more memory is asked for.
+        held.slots.drop_kept()
+      indices = [waiting[each.index] for each in moves]
+      slots = [each.slot for each in moves]
+      lengths = [len(prefixes[i]) for i in indices]
+      most = max(_MOST_ROWS // shape[0], 1)
+      for rows, path in held.calls(slots, lengths, math.prod(shape), most):
+        chosen = [steps[indices[i]] if i >= 0 else () for i in rows]
+        calls.append(
+          self._call(held, rows, indices, slots, lengths, chosen, shape, path)
+        )
+      placed = set(indices)
+      waiting = [i for i in waiting if i not in placed]
+    return calls
+
+  def _call(
+    self, held, rows, indices, slots, lengths, chosen, shape, path
+  ) -> _Call:
+    """Hands one call to the device; `chosen` is the steps of each row."""
+    candidates, size = shape
+    flat = [
+      step for row in chosen for step in (*row, *[()] * (candidates - len(row)))
     ]
-    tokens, lengths = buckets.pad_rows(
-      prefixes, (call.leaves, call.length), self._tokenizer.pad_id
+    tokens, step_lengths = (
+      x.reshape(len(rows), candidates, *x.shape[1:])
+      for x in buckets.pad_rows(flat, (len(flat), size), self._tokenizer.pad_id)
     )
-    step_tokens, step_lengths = buckets.pad_rows(
-      rows, (call.leaves * candidates, length), self._tokenizer.pad_id
+    self.programs.call(
+      "score", rows=len(rows), path=path, candidates=candidates, step=size
     )
-    shape = (call.leaves, call.length, candidates, length)
-    if shape not in self.programs:
-      self.programs.append(shape)
-      logging.info(
-        "scoring program %d: %d leaves x %d prefix tokens x %d steps of %d",
-        len(self.programs),
-        *shape,
+    ends = lane_lib.pick(lengths, rows)
+    values, kept = _score(
+      self.params,
+      held.pool,
+      held.local(lane_lib.pick(slots, rows, -1)),
+      ends,
+      ends + size,
+      tokens,
+      step_lengths,
+      graphdef=self.graphdef,
+      path=path,
+      banks=held.slots.banks,
+    )
+    versions = [held.slots.version(slot) for slot in slots]
+    fits = self.config.commit and size <= self._spec.room
+    return _Call(
+      rows,
+      indices,
+      slots,
+      versions,
+      tokens,
+      step_lengths,
+      values,
+      kept if fits else None,
+    )
+
+  def _note(self, held: lane_lib.Lane, call: _Call) -> None:
+    """Keeps what was scored at the ends of the paths."""
+    if call.kept is not None:
+      lane_lib.keep(
+        held,
+        call.kept,
+        call.rows,
+        call.slots,
+        call.versions,
+        call.tokens,
+        call.lengths,
       )
-    values = jax.device_get(
-      _values(
-        self.params,
-        tokens,
-        lengths,
-        step_tokens.reshape(call.leaves, candidates, length),
-        step_lengths.reshape(call.leaves, candidates),
-        graphdef=self.graphdef,
-      )
-    )
-    self.calls += 1
-    self.scored += sum(map(len, steps))
-    self.busy_seconds += time.perf_counter() - start
-    return values

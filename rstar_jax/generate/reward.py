@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +12,11 @@ import numpy as np
 from flax import nnx
 
 from rstar_jax.generate import buckets
-from rstar_jax.generate.engine import Weights
+from rstar_jax.generate.weights import Busy, Weights
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.text import steps as steps_lib
 from rstar_jax.text.tokenizer import HfTokenizer
-from rstar_jax.types import Prefix
+from rstar_jax.types import Prefix, Score
 
 # Rows of a device call, and what their length is padded to a multiple of.
 _ROWS = 16
@@ -45,7 +44,7 @@ class RewardModel(Weights):
 
   Attributes:
     lock: held during device calls.
-    busy_seconds: wall time spent in device calls, compilation included.
+    busy: runs while the device does.
     calls: device calls.
     scored: steps scored.
   """
@@ -56,6 +55,7 @@ class RewardModel(Weights):
     tokenizer: HfTokenizer,
     *,
     unread_id: int | None = None,
+    busy: Busy | None = None,
     lock: contextlib.AbstractContextManager | None = None,
   ):
     """Makes a scorer.
@@ -66,15 +66,21 @@ class RewardModel(Weights):
       unread_id: the pad_token_id of the model's config.json, if it has one.
         `transformers`, and so whoever trained the model, takes the value at
         the last token that is another, though a template ends with that one.
+      busy: None makes one.
       lock: None makes one.
     """
     super().__init__(model)
     self.lock = lock or threading.Lock()
     self._tokenizer = tokenizer
     self._unread_id = unread_id
-    self.busy_seconds = 0.0
+    self.busy = busy or Busy()
     self.calls = 0
     self.scored = 0
+
+  def begin(self, lane: int) -> Score:
+    """Returns itself: it keeps nothing of what it read."""
+    del lane
+    return self
 
   def __call__(
     self,
@@ -97,7 +103,7 @@ class RewardModel(Weights):
       for question, prefix, row in zip(questions, prefixes, steps, strict=True)
       for step in row
     ]
-    with self.lock:
+    with self.lock, self.busy:
       values = self._score(rows)
     ends = np.cumsum([len(row) for row in steps])
     return np.split(values, ends[:-1]) if len(steps) else []
@@ -115,7 +121,6 @@ class RewardModel(Weights):
     return ids
 
   def _score(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
-    start = time.perf_counter()
     values = np.zeros(len(rows), np.float32)
     # Rows of like length together; the order of equals is that of the search.
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -131,5 +136,4 @@ class RewardModel(Weights):
       values[chosen] = np.asarray(out)[: len(chosen)]
       self.calls += 1
     self.scored += len(rows)
-    self.busy_seconds += time.perf_counter() - start
     return values

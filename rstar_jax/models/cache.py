@@ -2,8 +2,8 @@
 
 A leaf's path (prompt and steps so far) is stored ONCE for all its candidates;
 each candidate stores only its own tokens. A query attends to both, in one
-softmax. Letters: B leaves, C candidates, T path, S step, Q queries, N query
-heads, K key/value heads, G = N / K, H head.
+softmax. Letters: P slots, B leaves, C candidates, T path, U tail, S step, Q
+queries, N query heads, K key/value heads, G = N / K, H head.
 """
 
 import dataclasses
@@ -17,18 +17,28 @@ from rstar_jax.models.layers import MASKED
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class PathCache:
-  """Paths, padded to one length.
+class KeyValues:
+  """Keys and values of rows of tokens.
 
   Attributes:
-    keys: L arrays [B, K, T, H], rotated.
-    values: L arrays [B, K, T, H].
-    lengths: int32 [B], tokens of each path; 0 is a leaf of padding.
-    spans: int32 [B], tokens that a path and its steps may have together.
+    keys: L arrays [..., K, T, H], rotated.
+    values: L arrays [..., K, T, H].
   """
 
   keys: tuple[jax.Array, ...]
   values: tuple[jax.Array, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PathCache(KeyValues):
+  """Paths of the leaves of one call, padded to one length: [B, K, T, H].
+
+  Attributes:
+    lengths: int32 [B], tokens of each path; 0 is a leaf of padding.
+    spans: int32 [B], tokens that a path and its steps may have together.
+  """
+
   lengths: jax.Array
   spans: jax.Array
 
@@ -52,25 +62,97 @@ class PathCache:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class CandidateCache:
-  """Candidates' own tokens.
+class Pool(KeyValues):
+  """Paths that outlive a call, one in each slot: [P, K, T, H].
+
+  Slots are in banks of equal size, one after the other. Rows of a call come in
+  as many equal parts, and part i finds its slots in bank i: so nothing moves
+  between the devices that the banks are spread over.
 
   Attributes:
-    keys: L arrays [B, C, K, S, H], rotated.
-    values: L arrays [B, C, K, S, H].
+    hidden: [P, D], after the final norm at each path's last token.
   """
 
-  keys: tuple[jax.Array, ...]
-  values: tuple[jax.Array, ...]
+  hidden: jax.Array
 
 
-def empty_candidates(
-  config: ModelConfig, leaves: int, candidates: int, length: int
-) -> CandidateCache:
-  """Returns zeros for `length` tokens of [leaves, candidates] rows."""
-  shape = (leaves, candidates, config.num_kv_heads, length, config.head_dim)
+def empty(config: ModelConfig, rows: tuple[int, ...], length: int) -> KeyValues:
+  """Returns zeros for `length` tokens of rows [*rows, K, length, H]."""
+  shape = (*rows, config.num_kv_heads, length, config.head_dim)
   zeros = (jnp.zeros(shape, config.dtype),) * config.num_layers
-  return CandidateCache(keys=zeros, values=zeros)
+  return KeyValues(keys=zeros, values=zeros)
+
+
+def empty_pool(config: ModelConfig, slots: int, length: int) -> Pool:
+  """Returns a pool of `slots` empty paths, with room for `length` tokens."""
+  rows = empty(config, (slots,), length)
+  # No two arrays of the same buffer: the pool is donated.
+  keys, values = jax.tree.map(jnp.copy, (rows.keys, rows.values))
+  hidden = jnp.zeros((slots, config.embed_dim), config.dtype)
+  return Pool(keys=keys, values=values, hidden=hidden)
+
+
+def rows_of(
+  pool: jax.Array, slots: jax.Array, length: int, banks: int = 1
+) -> jax.Array:
+  """Returns the first `length` tokens of slots: [B, K, length, H].
+
+  Args:
+    pool: [P, K, T, H].
+    slots: int32 [B], places in the bank of their part; see `Pool`.
+    length: at most T.
+    banks: divides P and B.
+  """
+  _, heads, _, dim = pool.shape
+
+  def take(bank, slot):
+    return jax.lax.dynamic_slice(
+      bank, (slot, 0, 0, 0), (1, heads, length, dim)
+    )[0]
+
+  rows = jax.vmap(jax.vmap(take, (None, 0)))(*_split(banks, pool, slots))
+  return rows.reshape(-1, *rows.shape[2:])
+
+
+def write(
+  pool: jax.Array,
+  slots: jax.Array,
+  starts: jax.Array,
+  rows: jax.Array,
+  banks: int = 1,
+) -> jax.Array:
+  """Returns the pool with rows written into slots from `starts` on.
+
+  Args:
+    pool: [P, K, T, H].
+    slots: int32 [B], as in `rows_of`, all different; one past the bank's end is
+      not written.
+    starts: int32 [B]; starts + U is at most T.
+    rows: [B, K, U, H].
+    banks: divides P and B.
+  """
+  dims = jax.lax.ScatterDimensionNumbers(
+    update_window_dims=(1, 2, 3),
+    inserted_window_dims=(0,),
+    scatter_dims_to_operand_dims=(0, 2),
+  )
+
+  def put(bank, slots, starts, rows):
+    return jax.lax.scatter(
+      bank,
+      jnp.stack([slots, starts], axis=-1),
+      rows.astype(bank.dtype),
+      dims,
+      unique_indices=True,
+      mode=jax.lax.GatherScatterMode.FILL_OR_DROP,
+    )
+
+  parts = _split(banks, pool, slots, starts, rows)
+  return jax.vmap(put)(*parts).reshape(pool.shape)
+
+
+def _split(banks: int, *arrays: jax.Array) -> list[jax.Array]:
+  return [x.reshape(banks, -1, *x.shape[1:]) for x in arrays]
 
 
 def attend_branches(

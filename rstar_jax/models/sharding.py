@@ -139,6 +139,32 @@ def batch_sharding(mesh: Mesh, rules: Rules | None = None) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec((rules or Rules()).batch))
 
 
+def row_shards(mesh: Mesh, rules: Rules | None = None) -> int:
+  """Returns into how many parts the rows of a batch are cut."""
+  return math.prod(mesh.shape[axis] for axis in (rules or Rules()).batch)
+
+
+def cache_sharding(
+  mesh: Mesh, shape: Sequence[int], rules: Rules | None = None
+) -> NamedSharding:
+  """Returns the sharding of keys and values, or of hidden states.
+
+  Args:
+    mesh: from `make_mesh`.
+    shape: [B, ..., K, T, H], or [B, D]; B is cut as the rows of a batch are, K
+      as the heads are, where they divide.
+    rules: None takes the defaults.
+  """
+  rules = rules or Rules()
+  spec: list[Any] = [None] * len(shape)
+  spec[0] = rules.batch
+  if len(shape) > 2:
+    heads = rules.kv_heads
+    divides = heads is not None and shape[-3] % mesh.shape[heads] == 0
+    spec[-3] = heads if divides else None
+  return NamedSharding(mesh, PartitionSpec(*spec))
+
+
 def to_global(batch: Any, mesh: Mesh, rules: Rules | None = None) -> Any:
   """Makes global arrays of this process's rows.
 

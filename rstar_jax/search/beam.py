@@ -48,6 +48,7 @@ def beam_search(
     config, annotation="ppm", terminal_reward="ppm", ppm_counts_visit=False
   )
   expansion.check(config, calls)
+  calls = calls.of_group(0)
   trees = [Tree(problem) for problem in problems]
   for start in range(0, len(trees), config.slots):
     beams = [_Beam(tree, width) for tree in trees[start : start + config.slots]]

@@ -6,7 +6,7 @@ callable for all the leaves it is given.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -32,12 +32,27 @@ _TO_COME: dict[Finish, int] = {"step": 2, "code": 1, "answer": 0}
 
 @dataclasses.dataclass(frozen=True)
 class Calls:
-  """What a search is given; `score` only where the PPM has a say."""
+  """What a search is given; `score` only where the PPM has a say.
+
+  Attributes:
+    expand: samples next steps.
+    verify: runs programs.
+    grade: compares answers.
+    score: values steps.
+    begin: given a number, returns the callables of that group of a search.
+      Those that keep what they computed keep it apart for each group, and begin
+      with nothing, so that a search is of itself alone.
+  """
 
   expand: Expand
   verify: Verify
   grade: Grade
   score: Score | None = None
+  begin: Callable[[int], "Calls"] | None = None
+
+  def of_group(self, number: int) -> "Calls":
+    """Returns the callables of a group of a search that begins."""
+    return self.begin(number) if self.begin else self
 
 
 @dataclasses.dataclass

@@ -81,7 +81,13 @@ def search(
   def work(group: int) -> None:
     try:
       _search_group(
-        runs[group :: config.groups], config, calls, seed, name, finished, stop
+        runs[group :: config.groups],
+        config,
+        calls.of_group(group),
+        seed,
+        name,
+        finished,
+        stop,
       )
     except BaseException:
       stop.set()

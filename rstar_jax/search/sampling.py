@@ -51,7 +51,6 @@ def sample(
   seed: int,
   name: Sequence[int | str] = (),
   slots: int = 32,
-  answer_slots: int = 32,
   trajectory_value: TrajectoryValue = "last",
 ) -> list[list[Sample]]:
   """Samples n solutions of each problem.
@@ -63,20 +62,20 @@ def sample(
     seed: the run's seed.
     name: identities of this sampling.
     slots: problems in one call for code blocks (of n candidates each).
-    answer_slots: code blocks in one call for answers (of one candidate each).
     trajectory_value: how the PPM's values make that of a solution; see
       `tree.trajectory_value`.
 
   Returns:
     n samples for each problem, in order.
   """
+  calls = calls.of_group(0)
   samples: list[list[Sample]] = []
   for start in range(0, len(problems), slots):
     chunk = problems[start : start + slots]
     owners = [problem for problem in chunk for _ in range(n)]
     drafts = _blocks(chunk, n, calls, seed, name)
     drafts = _run(drafts, calls)
-    drafts = _answers(owners, drafts, calls, seed, name, answer_slots)
+    drafts = _answers(owners, drafts, calls, seed, name)
     drafts = _scored(owners, drafts, calls, trajectory_value)
     _grade(owners, drafts, calls)
     samples += [drafts[i : i + n] for i in range(0, len(drafts), n)]
@@ -136,7 +135,6 @@ def _answers(
   calls: Calls,
   seed: int,
   name: Sequence[int | str],
-  slots: int,
 ) -> list[Sample]:
   """Writes the answers below the blocks that ran.
 
@@ -148,29 +146,26 @@ def _answers(
     if each.status == "ok":
       twins.setdefault((owners[i].id, each.steps), []).append(i)
   groups = list(twins.values())
+  if not groups:
+    return drafts
+  firsts = [drafts[group[0]] for group in groups]
+  problems = [owners[group[0]] for group in groups]
+  seeds = [
+    [rng.seed_for(seed, *name, problem.id, "answer", *draft.steps)]
+    for problem, draft in zip(problems, firsts, strict=True)
+  ]
+  written = calls.expand(
+    [problem.question for problem in problems],
+    [draft.steps for draft in firsts],
+    np.array(seeds, np.uint32),
+  )
   drafts = list(drafts)
-  for start in range(0, len(groups), slots):
-    batch = groups[start : start + slots]
-    firsts = [drafts[group[0]] for group in batch]
-    problems = [owners[group[0]] for group in batch]
-    seeds = [
-      [rng.seed_for(seed, *name, problem.id, "answer", *draft.steps)]
-      for problem, draft in zip(problems, firsts, strict=True)
-    ]
-    written = calls.expand(
-      [problem.question for problem in problems],
-      [draft.steps for draft in firsts],
-      np.array(seeds, np.uint32),
-    )
-    done = [
-      _answered(draft, candidates[0])
-      for draft, candidates in zip(firsts, written, strict=True)
-    ]
-    for group, draft, answered in zip(batch, firsts, done, strict=True):
-      for i in group:
-        # Equal text may have come of more or fewer tokens.
-        tokens = drafts[i].tokens + answered.tokens - draft.tokens
-        drafts[i] = dataclasses.replace(answered, tokens=tokens)
+  for group, draft, candidates in zip(groups, firsts, written, strict=True):
+    answered = _answered(draft, candidates[0])
+    for i in group:
+      # Equal text may have come of more or fewer tokens.
+      tokens = drafts[i].tokens + answered.tokens - draft.tokens
+      drafts[i] = dataclasses.replace(answered, tokens=tokens)
   return drafts
 
 

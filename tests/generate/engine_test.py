@@ -8,7 +8,6 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax.config import EngineConfig
-from rstar_jax.generate import sampler
 from rstar_jax.generate.engine import Engine
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
@@ -44,14 +43,24 @@ def prefix(length, seed=0):
   return rng.integers(6, 260, length).astype(np.int32)
 
 
-def engine(stop_ids=STOP, share_prefix=True, max_new_tokens=STEP, **config):
+def engine(
+  stop_ids=STOP, max_new_tokens=STEP, slots=0, reuse=True, mesh=None, **config
+):
+  shapes = {
+    "prefix_buckets": (32,),
+    "leaf_buckets": (7,),
+    "tail_buckets": (4, 16),
+    "least_rows": 5,
+  }
   return Engine(
     model(),
-    EngineConfig(**{"prefix_buckets": (32,), "leaf_buckets": (7,)} | config),
+    EngineConfig(**shapes | config),
     stop_ids=stop_ids,
     max_new_tokens=max_new_tokens,
     pad_id=0,
-    share_prefix=share_prefix,
+    slots=slots,
+    reuse=reuse,
+    mesh=mesh,
   )
 
 
@@ -65,11 +74,8 @@ PREFIXES = [prefix(n) for n in (3, 17, 1, 8, 9, 31, 5)]
 
 
 class EngineTest(parameterized.TestCase):
-  @parameterized.parameters(True, False)
-  def test_greedy_equals_argmax_of_plain_forward(self, share_prefix):
-    out = engine(temperature=0, share_prefix=share_prefix).expand(
-      PREFIXES, seeds(7, 3)
-    )
+  def test_greedy_equals_argmax_of_plain_forward(self):
+    out = engine(temperature=0).expand(PREFIXES, seeds(7, 3))
     logits = forward()
     for ids, row in zip(PREFIXES, out, strict=True):
       expected = list(ids)
@@ -111,7 +117,8 @@ class EngineTest(parameterized.TestCase):
   @parameterized.parameters(
     dict(leaf_buckets=(1,)),
     dict(leaf_buckets=(2, 5), prefix_buckets=(8, 37)),
-    dict(share_prefix=False),
+    dict(tail_buckets=(3,), least_rows=64),
+    dict(least_rows=1),
   )
   def test_tokens_depend_on_prefix_and_seed_only(self, **other):
     expected = engine().expand(PREFIXES, seeds(7, 3))
@@ -195,45 +202,10 @@ class EngineTest(parameterized.TestCase):
         ):
           self.assertEqual(rows[i][j], each)
 
-  def test_decoding_ends_with_the_last_row(self):
-    """All rows stop at once, and no later token is computed."""
-    steps = []
-
-    class Counting(sampler.Greedy):
-      def __call__(self, logits, uniforms):
-        jax.debug.callback(lambda: steps.append(1))
-        return super().__call__(logits, uniforms)
-
-    ids, _ = np.stack([PREFIXES[6]] * 2), None
-
-    def run(stop_ids):
-      hidden, path = sampler.prefill(model(), ids, np.array([5, 0]), STEP)
-      return sampler.decode(
-        model(),
-        path,
-        hidden,
-        np.zeros((2, 3), np.uint32),
-        method=Counting(),
-        stop_ids=stop_ids,
-        max_new_tokens=STEP,
-        pad_id=0,
-      )
-
-    free = jax.device_get(jax.jit(run, static_argnums=0)(()))
-    jax.effects_barrier()
-    self.assertLen(steps, STEP)
-    stop = int(free.tokens[0, 0, 2])
-    first = free.tokens[0, 0].tolist().index(stop)
-    steps.clear()
-    out = jax.device_get(jax.jit(run, static_argnums=0)((stop,)))
-    jax.effects_barrier()
-    self.assertLen(steps, first + 1)
-    np.testing.assert_array_equal(out.lengths, [[first + 1] * 3, [0] * 3])
-    np.testing.assert_array_equal(out.stops, [[stop] * 3, [-1] * 3])
-    np.testing.assert_array_equal(out.tokens[1], np.zeros((3, STEP)))
-
   def test_too_long_a_prefix_gets_empty_candidates(self):
-    out = engine().expand([prefix(33), PREFIXES[0]], seeds(2, 3))
+    counted = engine()
+    out = counted.expand([prefix(33), PREFIXES[0]], seeds(2, 3))
+    self.assertEqual(counted.too_long, 1)
     for candidate in out[0]:
       self.assertEqual(
         (candidate.token_ids, candidate.logprob, candidate.stopped), ((), 0, -1)
@@ -253,14 +225,25 @@ class EngineTest(parameterized.TestCase):
   def test_counts(self):
     counted = engine(stop_ids=())
     counted.expand(PREFIXES, seeds(7, 3))
-    self.assertEqual(counted.prefix_tokens, sum(map(len, PREFIXES)))
+    total = sum(map(len, PREFIXES))
+    self.assertEqual(counted.prefix_tokens, total)
+    self.assertEqual(
+      counted.path_tokens, {"kept": 0, "committed": 0, "prefilled": total}
+    )
     self.assertEqual(counted.generated_tokens, 7 * 3 * STEP)
-    self.assertGreater(counted.busy_seconds, 0)
-    calls, programs = counted.calls, list(counted.programs)
-    self.assertLen(set(programs), len(programs))
+    self.assertGreater(counted.busy.seconds, 0)
+    calls, shapes = counted.programs.calls, list(counted.programs.shapes)
+    self.assertLen(set(shapes), len(shapes))
+    counted.begin(0)
     counted.expand(PREFIXES, seeds(7, 3, start=50))
-    self.assertEqual(counted.calls, 2 * calls)
-    self.assertEqual(counted.programs, programs)
+    self.assertEqual(counted.programs.calls, 2 * calls)
+    self.assertEqual(counted.programs.shapes, shapes)
+    # Once more, and nothing of the prefixes has to be run.
+    counted.expand(PREFIXES, seeds(7, 3, start=99))
+    self.assertEqual(
+      counted.path_tokens,
+      {"kept": total, "committed": 0, "prefilled": 2 * total},
+    )
 
   def test_load_changes_weights_without_compiling(self):
     swapped = engine()

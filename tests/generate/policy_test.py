@@ -1,7 +1,5 @@
 """Tests of the text side of expansion."""
 
-import threading
-
 import numpy as np
 from absl.testing import absltest
 from flax import nnx
@@ -20,16 +18,16 @@ class ScriptedEngine:
   def __init__(self, rows):
     self.rows = rows
     self.asked = []
-    self.inside = 0
-    self.most_inside = 0
+    self.lanes = []
+    self.begun = []
 
-  def expand(self, prefixes, seeds):
-    self.inside += 1
-    self.most_inside = max(self.most_inside, self.inside)
+  def expand(self, prefixes, seeds, *, lane=0):
     self.asked.append((prefixes, seeds))
-    threading.Event().wait(0.01)
-    self.inside -= 1
+    self.lanes.append(lane)
     return self.rows
+
+  def begin(self, lane):
+    self.begun.append(lane)
 
 
 def scripted():
@@ -70,25 +68,15 @@ class PolicyTest(absltest.TestCase):
     self.assertEqual(prefixes[0].dtype, np.int32)
     self.assertIs(asked, seeds)
 
-  def test_device_calls_take_turns(self):
+  def test_each_group_has_a_lane_that_begins_empty(self):
     _, engine = scripted()
     policy = Policy(engine, ByteTokenizer())
     seeds = np.arange(5, dtype=np.uint32)[None]
-    threads = [
-      threading.Thread(target=policy, args=(["?"], [()], seeds))
-      for _ in range(5)
-    ]
-    for thread in threads:
-      thread.start()
-    for thread in threads:
-      thread.join()
-    self.assertLen(engine.asked, 5)
-    self.assertEqual(engine.most_inside, 1)
-
-  def test_lock_can_be_shared(self):
-    lock = threading.Lock()
-    _, engine = scripted()
-    self.assertIs(Policy(engine, ByteTokenizer(), lock=lock).lock, lock)
+    first, second = policy.begin(0), policy.begin(3)
+    for expand in (second, first, second, policy):
+      expand(["?"], [()], seeds)
+    self.assertEqual(engine.begun, [0, 3])
+    self.assertEqual(engine.lanes, [3, 0, 3, 0])
 
   def test_with_a_model(self):
     tokenizer = ByteTokenizer()

@@ -79,7 +79,7 @@ class ScorerTest(parameterized.TestCase):
     # Values that all agree would prove little.
     self.assertGreater(np.std(values), 0.01)
     self.assertEqual(scorer.scored, 9)
-    self.assertGreaterEqual(scorer.calls, len(scorer.programs))
+    self.assertGreaterEqual(scorer.programs.calls, len(scorer.programs.shapes))
 
   def test_programs_are_reused(self):
     scorer = Scorer(
@@ -89,14 +89,46 @@ class ScorerTest(parameterized.TestCase):
     )
     for count in (3, 4):
       scorer(["?"], [()], [["step"] * count])
-    self.assertEqual(scorer.programs, [(2, 128, 4, 32)])
+    shapes = [each for each in scorer.programs.shapes if each[0] == "score"]
+    self.assertEqual(shapes, [("score", 2, 128, 4, 32)])
+
+  def test_steps_that_were_scored_are_not_run_again(self):
+    config = EngineConfig(
+      leaf_buckets=(1, 3), prefix_buckets=(64, 256), step_buckets=(32, 64)
+    )
+    scorer, fresh = (
+      Scorer(model("tanh"), ByteTokenizer(), config) for _ in range(2)
+    )
+    prefixes = [(), (), ()]
+    for tick in range(4):
+      rows = [
+        [f"{name} {tick} {i}\n" * (i + 1) for i in range(3)] for name in "abc"
+      ]
+      values = scorer(QUESTIONS[:3], prefixes, rows)
+      fresh.begin(0)
+      for one, other in zip(
+        values, fresh(QUESTIONS[:3], prefixes, rows), strict=True
+      ):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+      prefixes = [
+        (*prefix, row[(tick + i) % 3])
+        for i, (prefix, row) in enumerate(zip(prefixes, rows, strict=True))
+      ]
+    first = sum(
+      len(ByteTokenizer().encode(prompts.prompt(each)))
+      for each in QUESTIONS[:3]
+    )
+    # Prompts alone: all else was kept, or committed from what was scored.
+    self.assertEqual(scorer.path_tokens["prefilled"], first)
+    self.assertGreater(scorer.path_tokens["committed"], 0)
+    self.assertEqual(fresh.path_tokens["prefilled"], scorer.prefix_tokens)
 
   def test_nothing_to_score(self):
     scorer = Scorer(model("tanh"), ByteTokenizer(), EngineConfig())
     (row,) = scorer(["?"], [()], [[]])
     self.assertEqual(row.shape, (0,))
     self.assertEqual(scorer([], [], []), [])
-    self.assertEqual(scorer.calls, 0)
+    self.assertEqual(scorer.programs.calls, 0)
     with self.assertRaisesRegex(ValueError, "leaf 1 has a step of no tokens"):
       scorer(["?", "?"], [(), ()], [["x"], ["y", ""]])
 

@@ -2,14 +2,14 @@
 
 import jax.numpy as jnp
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from rstar_jax.models import cache
 from rstar_jax.testing import tiny_model
 from tests.models.layers_test import naive_attention, normal
 
 
-class CacheTest(absltest.TestCase):
+class CacheTest(parameterized.TestCase):
   def test_branch_attention_matches_loops(self):
     q = normal(0, 2, 3, 5, 6, 4)
     path = normal(1, 2, 2, 7, 4), normal(2, 2, 2, 7, 4)
@@ -50,11 +50,37 @@ class CacheTest(absltest.TestCase):
       path.mask(jnp.array([0, 2]), 4)[0], [[0, 0, 1, 1, 1], [0, 0, 0, 0, 1]]
     )
 
-  def test_empty_candidates(self):
-    empty = cache.empty_candidates(tiny_model(dtype="bfloat16"), 3, 5, 7)
-    self.assertLen(empty.keys, 2)
-    self.assertEqual(empty.values[1].shape, (3, 5, 2, 7, 4))
-    self.assertEqual(empty.keys[0].dtype, jnp.bfloat16)
+  def test_empty(self):
+    rows = cache.empty(tiny_model(dtype="bfloat16"), (3, 5), 7)
+    self.assertLen(rows.keys, 2)
+    self.assertEqual(rows.values[1].shape, (3, 5, 2, 7, 4))
+    self.assertEqual(rows.keys[0].dtype, jnp.bfloat16)
+    pool = cache.empty_pool(tiny_model(), 3, 11)
+    self.assertEqual(pool.keys[0].shape, (3, 2, 11, 4))
+    self.assertEqual(pool.hidden.shape, (3, 24))
+
+  @parameterized.parameters(1, 2, 4)
+  def test_rows_are_read_and_written_in_their_banks(self, banks):
+    pool, rows = normal(0, 12, 2, 11, 3), normal(1, 8, 2, 5, 3)
+    rng = np.random.default_rng(banks)
+    size = 12 // banks
+    local = np.concatenate(
+      [rng.permutation(size)[: 8 // banks] for _ in range(banks)]
+    ).astype(np.int32)
+    bank = np.repeat(np.arange(banks), 8 // banks)
+    starts = rng.integers(0, 7, 8).astype(np.int32)
+    # One row is of padding.
+    kept = np.arange(8) != 5
+    written = cache.write(
+      jnp.asarray(pool), np.where(kept, local, size), starts, rows, banks
+    )
+    expected = pool.copy()
+    for i in np.flatnonzero(kept):
+      slot = bank[i] * size + local[i]
+      expected[slot, :, starts[i] : starts[i] + 5] = rows[i]
+    np.testing.assert_array_equal(written, expected)
+    read = cache.rows_of(jnp.asarray(pool), local, 7, banks)
+    np.testing.assert_array_equal(read, pool[bank * size + local, :, :7])
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ import safetensors.numpy
 from flax import nnx
 
 from rstar_jax.config import EngineConfig
-from rstar_jax.generate import sampler
+from rstar_jax.generate import programs
 from rstar_jax.generate.engine import Engine
 from rstar_jax.io import hf
+from rstar_jax.models import cache
 from tests.parity import cases
 
 Expected = Mapping[str, np.ndarray]
@@ -117,7 +118,21 @@ def _extended(model, ids: np.ndarray, length: int) -> np.ndarray:
     model = nnx.merge(graphdef, params)
     lengths = jnp.full(len(ids), length)
     step = ids[:, None, length:]
-    _, path = sampler.prefill(model, ids[:, :length], lengths, step.shape[-1])
-    return model.values(sampler.extend(model, path, step))[:, 0, -1]
+    slots, starts = jnp.arange(len(ids)), jnp.zeros(len(ids), jnp.int32)
+    spans = lengths + step.shape[-1]
+    pool = programs.advance(
+      model,
+      cache.empty_pool(model.config, len(ids), length),
+      slots,
+      starts,
+      ids[:, :length],
+      lengths,
+      spans,
+      path=0,
+    )
+    ends = jnp.full((len(ids), 1), step.shape[-1])
+    return programs.score(
+      model, pool, slots, lengths, spans, step, ends, path=length
+    )[0][:, 0]
 
   return np.asarray(run(params, ids))

@@ -1,0 +1,306 @@
+"""The paths that one group of searches holds on the device.
+
+`Slots` says what is to be done; a lane does it, in calls of fixed shapes.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from rstar_jax.config import EngineConfig
+from rstar_jax.generate import buckets, programs
+from rstar_jax.generate.slots import Kept, Move, Slots
+from rstar_jax.generate.weights import Programs, Weights
+from rstar_jax.models import cache, sharding
+from rstar_jax.models.config import ModelConfig
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=("graphdef", "path", "banks"),
+  donate_argnames="pool",
+)
+def _advance(params, pool, *arrays, graphdef, **static):
+  return programs.advance(nnx.merge(graphdef, params), pool, *arrays, **static)
+
+
+_commit = jax.jit(
+  programs.commit, static_argnames="banks", donate_argnames="pool"
+)
+_fork = jax.jit(programs.fork, static_argnames="banks", donate_argnames="pool")
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """What the lanes of an engine have in common.
+
+  Attributes:
+    model: whose keys and values they hold.
+    engine: buckets.
+    slots: of each lane, at least the largest leaf bucket.
+    room: most tokens that a candidate or a tail is padded to.
+    mesh: of the model's parameters; None is wherever they are.
+    reuse: False runs every path from its beginning.
+  """
+
+  model: ModelConfig
+  engine: EngineConfig
+  slots: int
+  room: int
+  mesh: jax.sharding.Mesh | None = None
+  reuse: bool = True
+
+  @property
+  def banks(self) -> int:
+    """Returns how many devices hold different rows."""
+    return sharding.row_shards(self.mesh) if self.mesh else 1
+
+
+class Lane:
+  """Paths of one model, in slots; not thread-safe.
+
+  Attributes:
+    pool: their keys and values.
+    slots: what they are.
+    tokens: how many tokens of paths were "kept" where they were, "committed"
+      from candidates and "prefilled", since the lane was made.
+  """
+
+  def __init__(self, spec: Spec, programs: Programs):
+    self.spec = spec
+    self._programs = programs
+    self.tokens = {"kept": 0, "committed": 0, "prefilled": 0}
+    self._allocate(spec.engine.prefix_buckets[-1])
+
+  def _allocate(self, length: int) -> None:
+    spec = self.spec
+    banks = spec.banks
+    count = -(-spec.slots // banks) * banks
+    self.slots = Slots(count, length, banks)
+    make = functools.partial(
+      cache.empty_pool, spec.model, count, length + spec.room
+    )
+    if spec.mesh is None:
+      self.pool = make()
+      return
+    shardings = jax.tree.map(
+      lambda x: sharding.cache_sharding(spec.mesh, x.shape),
+      jax.eval_shape(make),
+    )
+    self.pool = jax.jit(make, out_shardings=shardings)()
+
+  def ensure(self, length: int) -> None:
+    """Makes room for paths of a length; what is held is lost where it grows."""
+    if length > self.slots.length:
+      self._allocate(buckets.bucket_of(length, self.spec.engine.prefix_buckets))
+
+  def place(
+    self,
+    weights: Weights,
+    paths: Sequence[np.ndarray],
+    room: int,
+    *,
+    hidden: bool,
+  ) -> list[Move]:
+    """Brings as many paths onto the device as there are slots for.
+
+    Args:
+      weights: of the model.
+      paths: int32 arrays.
+      room: longest step that will follow, in tokens.
+      hidden: whether the state at the paths' last tokens is wanted.
+
+    Returns:
+      See `Slots.place`; the moves have been carried out.
+    """
+    limit = self.spec.model.rope.original_length
+    changes = self.spec.model.rope.kind == "longrope"
+    moves = self.slots.place(
+      paths,
+      [int(changes and len(path) + room > limit) for path in paths],
+      hidden=hidden,
+      reuse=self.spec.reuse,
+    )
+    self._copy([each for each in moves if each.source not in (-1, each.slot)])
+    self._commit([each for each in moves if each.candidate])
+    self._run(weights, moves, paths, room)
+    for each in moves:
+      self.tokens["kept"] += each.kept
+      self.tokens["committed"] += each.committed
+      self.tokens["prefilled"] += len(paths[each.index]) - each.start
+    return moves
+
+  def local(self, slots: np.ndarray) -> np.ndarray:
+    """Returns places in their bank; past its end where a slot is -1."""
+    size = self.slots.count // self.slots.banks
+    return np.where(slots < 0, size, slots % size).astype(np.int32)
+
+  def calls(
+    self,
+    slots: Sequence[int],
+    lengths: Sequence[int] | None = None,
+    step_cost: int = 0,
+    most: int | None = None,
+  ) -> list[tuple[np.ndarray, int]]:
+    """Deals items to device calls; see `buckets.deal`.
+
+    Args:
+      slots: of the items, all different.
+      lengths: of their paths, so that those alike share a call; None deals in
+        order.
+      step_cost: tokens of work that an item is beside its path.
+      most: rows of a call; None is the largest leaf bucket.
+
+    Returns:
+      For each call int32 [B] items, -1 for rows of padding, and the path
+      bucket (0 without lengths).
+    """
+    banks = self.slots.banks
+    sizes = [max(each // banks, 1) for each in self.spec.engine.leaf_buckets]
+    if most is not None:
+      sizes = [each for each in sizes if each * banks <= most] or sizes[:1]
+    size = self.slots.count // banks
+    return buckets.deal(
+      [slot // size for slot in slots],
+      banks,
+      sorted(set(sizes)),
+      lengths,
+      self.spec.engine.prefix_buckets,
+      step_cost,
+    )
+
+  def _copy(self, moves: list[Move]) -> None:
+    """Copies paths to other slots."""
+    for rows, _ in self.calls([each.slot for each in moves]):
+      sources, targets = (
+        self.local(pick([getattr(each, name) for each in moves], rows, -1))
+        for name in ("source", "slot")
+      )
+      self._programs.call("fork", rows=len(rows))
+      self.pool = _fork(self.pool, sources, targets, banks=self.slots.banks)
+
+  def _commit(self, moves: list[Move]) -> None:
+    """Copies candidates to the ends of paths, those of one call together."""
+    groups: dict[int, list[tuple[Move, Kept, int]]] = {}
+    for each in moves:
+      kept, column = each.candidate
+      groups.setdefault(id(kept.source), []).append((each, kept, column))
+    for group in groups.values():
+      source = group[0][1].source
+      leaves, candidates, _, tokens, _ = source.keys[0].shape
+      size = leaves // self.slots.banks
+      for rows, _ in self.calls([each.slot for each, _, _ in group]):
+        self._programs.call(
+          "commit",
+          rows=len(rows),
+          leaves=leaves,
+          candidates=candidates,
+          tokens=tokens,
+        )
+        self.pool = _commit(
+          self.pool,
+          source,
+          self.local(pick([each.slot for each, _, _ in group], rows, -1)),
+          pick([kept.row % size for _, kept, _ in group], rows),
+          pick([column for _, _, column in group], rows),
+          pick([each.kept for each, _, _ in group], rows),
+          banks=self.slots.banks,
+        )
+
+  def _run(
+    self,
+    weights: Weights,
+    moves: list[Move],
+    paths: Sequence[np.ndarray],
+    room: int,
+  ) -> None:
+    """Runs the tails, a chunk of each at a time."""
+    sizes = self.spec.engine.tail_buckets
+    slots = [each.slot for each in moves]
+    tails = [paths[each.index][each.start :] for each in moves]
+    starts = [each.start for each in moves]
+    spans = [len(paths[each.index]) + room for each in moves]
+    while any(map(len, tails)):
+      for size in sizes:
+        chosen = [
+          i
+          for i, tail in enumerate(tails)
+          if len(tail)
+          and buckets.bucket_of(min(len(tail), sizes[-1]), sizes) == size
+        ]
+        for rows, _ in self.calls([slots[i] for i in chosen]):
+          items = np.array([*chosen, -1])[rows]
+          self._chunk(weights, items, size, slots, tails, starts, spans)
+      starts = [
+        start + min(len(tail), sizes[-1])
+        for start, tail in zip(starts, tails, strict=True)
+      ]
+      tails = [tail[sizes[-1] :] for tail in tails]
+
+  def _chunk(
+    self,
+    weights: Weights,
+    items: np.ndarray,
+    size: int,
+    slots: list[int],
+    tails: list[np.ndarray],
+    starts: list[int],
+    spans: list[int],
+  ) -> None:
+    """Runs at most `size` tokens of the tails of items, -1 for padding."""
+    tokens, counts = buckets.pad_rows(
+      [tails[i][:size] if i >= 0 else () for i in items], (len(items), size), 0
+    )
+    begin = pick(starts, items)
+    path = int(begin.max())
+    if path:
+      path = buckets.bucket_of(path, self.spec.engine.prefix_buckets)
+    self._programs.call("advance", rows=len(items), tail=size, path=path)
+    self.pool = _advance(
+      weights.params,
+      self.pool,
+      self.local(pick(slots, items, -1)),
+      begin,
+      tokens,
+      counts,
+      pick(spans, items),
+      graphdef=weights.graphdef,
+      path=path,
+      banks=self.slots.banks,
+    )
+
+
+def pick(values: Sequence[int], rows: np.ndarray, fill: int = 0) -> np.ndarray:
+  """Returns int32 values of the rows of a call, `fill` for padding."""
+  return np.array([values[i] if i >= 0 else fill for i in rows], np.int32)
+
+
+def keep(
+  lane: Lane,
+  source: Any,
+  rows: np.ndarray,
+  slots: Sequence[int],
+  versions: Sequence[int],
+  tokens: np.ndarray,
+  usable: np.ndarray,
+) -> None:
+  """Notes the candidates that a call made at the ends of its paths.
+
+  Args:
+    lane: where the paths are.
+    source: keys and values [B, C, K, S, H].
+    rows: int32 [B] items of the call, -1 for padding.
+    slots: of the items.
+    versions: of the slots when the call was made.
+    tokens: int32 [B, C, S'].
+    usable: int32 [B, C], tokens of each that `source` holds.
+  """
+  for row, item in enumerate(rows):
+    if item >= 0:
+      kept = Kept(source, row, tokens[row], usable[row])
+      lane.slots.keep(slots[item], versions[item], kept)
