@@ -56,7 +56,8 @@ def main(_):
   model = Transformer(config, rngs=nnx.Rngs(0))
   engine_config = EngineConfig(
     prefix_buckets=(_PREFIX.value,),
-    leaf_buckets=(_LEAVES.value,),
+    leaf_buckets=(_LEAVES.value, _LEAVES.value * _CANDIDATES.value),
+    tail_buckets=(16, 256),
     max_step_tokens=_NEW.value,
   )
   rng = np.random.default_rng(0)
@@ -65,10 +66,8 @@ def main(_):
   )
   shape = (_LEAVES.value, _CANDIDATES.value)
   engines = {
-    name: Engine(
-      model, engine_config, stop_ids=(), pad_id=0, share_prefix=shared
-    )
-    for name, shared in (("shared", True), ("repeated", False))
+    name: Engine(model, engine_config, stop_ids=(), pad_id=0, reuse=False)
+    for name in ("shared", "repeated")
   }
   clocks = {"second": time.perf_counter, "cpu_second": time.process_time}
   rates: dict[tuple[str, str], list[float]] = {
@@ -79,7 +78,11 @@ def main(_):
     for name, engine in engines.items():
       tokens = engine.generated_tokens
       start = {clock: read() for clock, read in clocks.items()}
-      engine.expand(prefixes, seeds)
+      if name == "shared":
+        engine.expand(prefixes, seeds)
+      else:
+        repeated = [ids for ids in prefixes for _ in range(shape[1])]
+        engine.expand(repeated, seeds.reshape(-1, 1))
       for clock, read in clocks.items():
         seconds = read() - start[clock]
         logging.info("%s, call %d: %.3f %s", name, repeat, seconds, clock)

@@ -24,14 +24,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 from absl import app, flags
 
 from configs import tiny
 from rstar_jax import session, testing
 from rstar_jax.config import SearchConfig
 from rstar_jax.data import synthetic
-from rstar_jax.generate.engine import Engine
 from rstar_jax.search import mcts
 from rstar_jax.types import Problem
 
@@ -167,7 +165,7 @@ def main(_):
     with session.open_context(config, pathlib.Path(folder)) as context:
       device = session.Device(context, 0)
       calls = device.steps()
-      compile_all(calls.expand.engine)
+      calls.expand.engine.compile_ahead(_CANDIDATES.value)
       for repeat in range(_REPEATS.value):
         for kind, search_config in kinds.items():
           # The sandbox remembers programs, so each turn has seeds of its own.
@@ -176,14 +174,6 @@ def main(_):
             for each in problems
           ]
           show(kind, measure(turn, search_config, calls, device.usage))
-
-
-def compile_all(engine: Engine) -> None:
-  """Runs every shape once, so that no measured search compiles."""
-  for leaves in engine.config.leaf_buckets:
-    seeds = np.zeros((leaves, _CANDIDATES.value), np.uint32)
-    for length in engine.config.prefix_buckets:
-      engine.expand([np.ones(length, np.int32)] * leaves, seeds)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ _POSITIVE = (
   "grader.seconds",
   "engine.max_step_tokens",
   "engine.max_block_tokens",
+  "engine.least_rows",
   "remote.samples_per_request",
   "remote.in_flight",
   "remote.timeout_seconds",
@@ -162,6 +163,10 @@ def _check_rounds(config: config_lib.Config) -> None:
 
 def _check_engine(engine: config_lib.EngineConfig) -> None:
   _check_top_p("engine", engine.top_p)
+  _check(
+    0 <= engine.min_p <= 1,
+    f"config.engine.min_p={engine.min_p} must be from 0 to 1",
+  )
   for name, buckets in vars(engine).items():
     if not name.endswith("_buckets"):
       continue

@@ -223,13 +223,15 @@ class Engine(Weights):
       How many programs there are.
     """
     with self.busy, self.lock:
-      self._lane(0).compile_ahead(self)
       held = self._lane(0)
-      for leaves in held.sizes():
+      held.compile_ahead(self)
+      for leaves in held.sizes:
+        rows = np.full(leaves * held.slots.banks, -1)
         for path in self.config.prefix_buckets:
-          rows = np.full(leaves, -1)
           seeds = np.zeros((0, candidates), np.uint32)
-          self._sample(held, rows, [], [], [], seeds, [], path)
+          _, kept = self._sample(held, rows, [], [], [], seeds, [], path)
+          if self.config.commit:
+            held.compile_commit(kept)
     return len(self.programs.shapes)
 
   def _lane(self, number: int) -> lane_lib.Lane:

@@ -161,18 +161,49 @@ class Lane:
       bucket (0 without lengths).
     """
     banks = self.slots.banks
-    sizes = [max(each // banks, 1) for each in self.spec.engine.leaf_buckets]
+    sizes = self.sizes
     if most is not None:
       sizes = [each for each in sizes if each * banks <= most] or sizes[:1]
     size = self.slots.count // banks
     return buckets.deal(
       [slot // size for slot in slots],
       banks,
-      sorted(set(sizes)),
+      sizes,
       lengths,
       self.spec.engine.prefix_buckets,
       step_cost,
     )
+
+  @property
+  def sizes(self) -> list[int]:
+    """Returns the numbers of rows that a bank may have in a call."""
+    banks = self.slots.banks
+    return sorted(
+      {max(each // banks, 1) for each in self.spec.engine.leaf_buckets}
+    )
+
+  def compile_ahead(self, weights: Weights) -> None:
+    """Runs every program that makes paths, on rows of padding.
+
+    Args:
+      weights: of the model.
+    """
+    for rows in self.sizes:
+      items = np.full(rows * self.slots.banks, -1)
+      local = self.local(items)
+      self._programs.call("fork", rows=len(items))
+      self.pool = _fork(self.pool, local, local, banks=self.slots.banks)
+      for size in self.spec.engine.tail_buckets:
+        for path in (0, *self.spec.engine.prefix_buckets):
+          zeros = np.zeros(len(items), np.int32)
+          tails = [()] * len(items)
+          self._advance(weights, path, items, zeros, tails, zeros, size)
+
+  def compile_commit(self, kept: cache.KeyValues) -> None:
+    """Runs the programs that commit candidates of a call, on padding."""
+    for rows in self.sizes:
+      items = np.full(rows * self.slots.banks, -1)
+      self._put(kept, items, *np.zeros((3, len(items)), np.int32))
 
   def _copy(self, moves: list[Move]) -> None:
     """Copies paths to other slots."""
@@ -192,25 +223,38 @@ class Lane:
       groups.setdefault(id(kept.source), []).append((each, kept, column))
     for group in groups.values():
       source = group[0][1].source
-      leaves, candidates, _, tokens, _ = source.keys[0].shape
-      size = leaves // self.slots.banks
+      size = source.keys[0].shape[0] // self.slots.banks
       for rows, _ in self.calls([each.slot for each, _, _ in group]):
-        self._programs.call(
-          "commit",
-          rows=len(rows),
-          leaves=leaves,
-          candidates=candidates,
-          tokens=tokens,
-        )
-        self.pool = _commit(
-          self.pool,
+        self._put(
           source,
-          self.local(pick([each.slot for each, _, _ in group], rows, -1)),
+          pick([each.slot for each, _, _ in group], rows, -1),
           pick([kept.row % size for _, kept, _ in group], rows),
           pick([column for _, _, column in group], rows),
           pick([each.kept for each, _, _ in group], rows),
-          banks=self.slots.banks,
         )
+
+  def _put(
+    self,
+    source: cache.KeyValues,
+    slots: np.ndarray,
+    leaves: np.ndarray,
+    columns: np.ndarray,
+    starts: np.ndarray,
+  ) -> None:
+    """Commits candidates of one call; a slot of -1 is padding."""
+    of, candidates, _, tokens, _ = source.keys[0].shape
+    self._programs.call(
+      "commit", rows=len(slots), of=of, candidates=candidates, tokens=tokens
+    )
+    self.pool = _commit(
+      self.pool,
+      source,
+      self.local(slots),
+      leaves,
+      columns,
+      starts,
+      banks=self.slots.banks,
+    )
 
   def _run(
     self,
@@ -235,40 +279,46 @@ class Lane:
         ]
         for rows, _ in self.calls([slots[i] for i in chosen]):
           items = np.array([*chosen, -1])[rows]
-          self._chunk(weights, items, size, slots, tails, starts, spans)
+          path = max(starts[i] for i in items if i >= 0)
+          path = path and buckets.bucket_of(
+            path, self.spec.engine.prefix_buckets
+          )
+          self._advance(
+            weights,
+            path,
+            pick(slots, items, -1),
+            pick(starts, items),
+            [tails[i][:size] if i >= 0 else () for i in items],
+            pick(spans, items),
+            size,
+          )
       starts = [
         start + min(len(tail), sizes[-1])
         for start, tail in zip(starts, tails, strict=True)
       ]
       tails = [tail[sizes[-1] :] for tail in tails]
 
-  def _chunk(
+  def _advance(
     self,
     weights: Weights,
-    items: np.ndarray,
+    path: int,
+    slots: np.ndarray,
+    starts: np.ndarray,
+    tails: Sequence[Sequence[int]],
+    spans: np.ndarray,
     size: int,
-    slots: list[int],
-    tails: list[np.ndarray],
-    starts: list[int],
-    spans: list[int],
   ) -> None:
-    """Runs at most `size` tokens of the tails of items, -1 for padding."""
-    tokens, counts = buckets.pad_rows(
-      [tails[i][:size] if i >= 0 else () for i in items], (len(items), size), 0
-    )
-    begin = pick(starts, items)
-    path = int(begin.max())
-    if path:
-      path = buckets.bucket_of(path, self.spec.engine.prefix_buckets)
-    self._programs.call("advance", rows=len(items), tail=size, path=path)
+    """Runs tails of at most `size` tokens; a slot of -1 is padding."""
+    tokens, counts = buckets.pad_rows(tails, (len(slots), size), 0)
+    self._programs.call("advance", rows=len(slots), tail=size, path=path)
     self.pool = _advance(
       weights.params,
       self.pool,
-      self.local(pick(slots, items, -1)),
-      begin,
+      self.local(slots),
+      starts,
       tokens,
       counts,
-      pick(spans, items),
+      spans,
       graphdef=weights.graphdef,
       path=path,
       banks=self.slots.banks,

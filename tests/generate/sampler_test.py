@@ -49,16 +49,22 @@ class SamplerTest(parameterized.TestCase):
     self.assertGreater(statistic, cells - 4 * np.sqrt(2 * cells))
 
   @parameterized.parameters(
-    dict(top_k=1), dict(top_k=7), dict(top_p=0.3), dict(top_k=11, top_p=0.8)
+    dict(top_k=1),
+    dict(top_k=7),
+    dict(top_p=0.3),
+    dict(top_k=11, top_p=0.8),
+    dict(min_p=0.2),
+    dict(top_k=23, min_p=0.1),
   )
-  def test_never_outside(self, top_k=0, top_p=1.0):
-    method = sampler.Temperature(0.9, top_k, top_p)
+  def test_never_outside(self, top_k=0, top_p=1.0, min_p=0.0):
+    method = sampler.Temperature(0.9, top_k, top_p, min_p)
     picked = set(draw(method, logits(), 3001).tolist())
     order = np.argsort(-logits())[: top_k or VOCAB]
     share = softmax(logits()[order] / 0.9)
     kept = (
       1 + int((np.cumsum(share) < top_p).sum()) if top_p < 1 else len(order)
     )
+    kept = min(kept, int((share >= min_p * share[0]).sum()))
     allowed = set(order[:kept].tolist())
     self.assertLessEqual(picked, allowed)
     # And what is allowed and likely does come up.
@@ -108,8 +114,16 @@ class SamplerTest(parameterized.TestCase):
       sampler.method_of(EngineConfig(temperature=0.7, top_k=3, top_p=0.9)),
       sampler.Temperature(0.7, 3, 0.9),
     )
-    for wrong in (dict(temperature=-1), dict(top_p=0), dict(top_k=-1)):
-      with self.assertRaisesRegex(ValueError, "top_p <= 1"):
+    self.assertEqual(
+      sampler.method_of(EngineConfig(min_p=0.1)), sampler.Temperature(min_p=0.1)
+    )
+    for wrong in (
+      dict(temperature=-1),
+      dict(top_p=0),
+      dict(top_k=-1),
+      dict(min_p=2),
+    ):
+      with self.assertRaisesRegex(ValueError, "min_p <= 1"):
         sampler.Temperature(**wrong)
 
 

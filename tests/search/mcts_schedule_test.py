@@ -1,11 +1,13 @@
 """MCTS: what a tree may depend on, and how many trees go together."""
 
+import dataclasses
 import threading
 
 import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
+from rstar_jax.config import SearchConfig
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.types import Problem
@@ -138,6 +140,37 @@ class ControllerTest(parameterized.TestCase):
         seed=0,
         trees=[tree_lib.Tree(PROBLEMS[1])],
       )
+
+
+class GroupTest(absltest.TestCase):
+  def test_each_group_has_callables_that_begin_with_nothing(self):
+    """A search asks for them once a group, and uses no others."""
+    policy = testing.ToySum()
+    begun, used = [], []
+
+    def expand_of(group):
+      def expand(*args):
+        used.append(group)
+        return policy(*args)
+
+      return expand
+
+    def begin(group):
+      begun.append(group)
+      return dataclasses.replace(calls, expand=expand_of(group), begin=None)
+
+    calls = mcts.Calls(
+      expand=expand_of("none"),
+      verify=testing.run_trusted,
+      grade=testing.grade_equal,
+      begin=begin,
+    )
+    problems = [Problem(f"p{i}", "sum", "3") for i in range(5)]
+    config = SearchConfig(rollouts=3, groups=3, slots=2)
+    for _ in range(2):
+      mcts.search(problems, config, calls, seed=0)
+    self.assertCountEqual(begun, [0, 1, 2] * 2)
+    self.assertEqual(set(used), {0, 1, 2})
 
 
 if __name__ == "__main__":

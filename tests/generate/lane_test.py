@@ -1,0 +1,129 @@
+"""Tests of lanes: whatever they hold, steps are those of whole prefixes."""
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from rstar_jax.config import EngineConfig
+from rstar_jax.generate.lane import Lane, Spec
+from rstar_jax.generate.weights import Programs
+from rstar_jax.testing import tiny_model
+from tests.generate.engine_test import STEP, engine, prefix, seeds
+
+# Every fifth id stops.
+STOPS = tuple(range(2, 267, 5))
+SHAPES = dict(
+  stop_ids=STOPS,
+  prefix_buckets=(16, 40, 64),
+  leaf_buckets=(2, 5),
+  tail_buckets=(4, 16),
+)
+
+
+def walk(engines, ticks, trees=4, seed=0, candidates=3):
+  """Grows trees of ids as searches do, and yields what each engine samples.
+
+  The first engine's candidates are what trees grow by: a leaf is mostly a child
+  of the last one, now and then another node, and children may get a tail, as an
+  output is put behind code.
+  """
+  rng = np.random.default_rng(seed)
+  nodes = [[tuple(prefix(3 + 2 * i, i).tolist())] for i in range(trees)]
+  for tick in range(ticks):
+    leaves = [
+      tree[-1] if rng.random() < 0.7 else tree[rng.integers(len(tree))]
+      for tree in nodes
+    ]
+    rows = [
+      each.expand(
+        [np.array(leaf, np.int32) for leaf in leaves],
+        seeds(trees, candidates, start=1000 * tick),
+      )
+      for each in engines
+    ]
+    yield rows
+    for i, (tree, leaf, row) in enumerate(
+      zip(nodes, leaves, rows[0], strict=True)
+    ):
+      step = row[rng.integers(candidates)].token_ids
+      tail = prefix(int(rng.choice([1, 3, 9])), tick) if i % 2 else ()
+      child = (*leaf, *step, *(int(each) for each in tail))
+      if len(child) <= 64:
+        tree.append(child)
+
+
+class LaneTest(parameterized.TestCase):
+  def assert_same(self, one, other):
+    for first, second in zip(sum(one, []), sum(other, []), strict=True):
+      self.assertEqual(first.token_ids, second.token_ids)
+      self.assertEqual(first.stopped, second.stopped)
+      self.assertAlmostEqual(first.logprob, second.logprob, delta=2e-4)
+
+  @parameterized.parameters(
+    dict(slots=5),
+    dict(slots=9, leaf_buckets=(3,)),
+    # Fewer slots than trees: every call takes several waves.
+    dict(leaf_buckets=(2,), tail_buckets=(8,)),
+    dict(slots=5, commit=False, least_rows=1),
+  )
+  def test_searches_are_those_of_whole_prefixes(self, **other):
+    lane = engine(**(SHAPES | other))
+    whole = engine(**SHAPES, reuse=False)
+    for one, other in walk([whole, lane], ticks=9):
+      self.assert_same(one, other)
+    tokens = lane.path_tokens
+    self.assertEqual(sum(tokens.values()), lane.prefix_tokens)
+    self.assertEqual(whole.path_tokens["prefilled"], whole.prefix_tokens)
+    if lane.config.leaf_buckets != (2,):
+      self.assertLess(tokens["prefilled"], 0.5 * lane.prefix_tokens)
+    self.assertEqual(tokens["committed"] > 0, lane.config.commit)
+
+  def test_a_lane_that_begins_repeats_itself_to_the_bit(self):
+    lane = engine(**SHAPES, slots=5)
+    first = list(walk([lane], ticks=5))
+    lane.begin(0)
+    self.assertEqual(first, list(walk([lane], ticks=5)))
+
+  def test_lanes_are_apart(self):
+    both = engine(**SHAPES, slots=5)
+    alone = engine(**SHAPES, slots=5)
+    ids = [prefix(11), prefix(13)]
+    expected = [alone.expand(ids, seeds(2, 3)) for _ in range(2)]
+    both.expand([prefix(17)] * 2, seeds(2, 3), lane=1)
+    self.assertEqual(both.expand(ids, seeds(2, 3)), expected[0])
+    both.expand([prefix(19)] * 2, seeds(2, 3), lane=1)
+    self.assertEqual(both.expand(ids, seeds(2, 3)), expected[1])
+
+  def test_limits(self):
+    free = engine(stop_ids=())
+    rows = free.expand([prefix(5)] * 3, seeds(3, 2), limits=[1, 7, 3])
+    self.assertEqual([len(row[0].token_ids) for row in rows], [1, 7, 3])
+    whole = free.expand([prefix(5)] * 3, seeds(3, 2))
+    for row, full, limit in zip(rows, whole, (1, 7, 3), strict=True):
+      for one, other in zip(row, full, strict=True):
+        self.assertEqual(one.token_ids, other.token_ids[:limit])
+        self.assertEqual(one.stopped, -1)
+    with self.assertRaisesRegex(
+      ValueError, rf"limits\[1\] = 8 is not in 1..{STEP}"
+    ):
+      free.expand([prefix(5)] * 2, seeds(2, 2), limits=[1, 8])
+
+  def test_no_program_is_new_after_compile_ahead(self):
+    lane = engine(**SHAPES, slots=5)
+    count = lane.compile_ahead(3)
+    for _ in walk([lane], ticks=7):
+      pass
+    self.assertLen(lane.programs.shapes, count)
+
+  def test_room_is_made_for_longer_paths(self):
+    config = EngineConfig(prefix_buckets=(8, 16), leaf_buckets=(3,))
+    lane = Lane(Spec(tiny_model(), config, 3, 11), Programs("test"))
+    self.assertEqual(lane.pool.keys[0].shape, (3, 2, 27, 4))
+    lane.ensure(16)
+    self.assertEqual(lane.slots.length, 16)
+    lane.ensure(33)
+    self.assertEqual(lane.slots.length, 64)
+    self.assertEqual(lane.pool.keys[0].shape, (3, 2, 75, 4))
+
+
+if __name__ == "__main__":
+  absltest.main()
