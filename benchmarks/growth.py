@@ -1,0 +1,121 @@
+"""How the time of an expansion grows: with trees, candidates and paths.
+
+  python -m benchmarks.growth --plot=growth.svg
+
+One of three sizes grows while the others stand: the number of trees, the
+candidates of each, the tokens of a path. The model is small and random, so that
+all of it takes minutes; the engine is the real one. Each size is compiled,
+then measured in rounds, all sizes of a kind in turn. Prints a JSON line for
+each kind: the sizes, the median seconds of a call, and the exponent of each
+segment, which is 0 where growth costs nothing and 1 where twice as much takes
+twice as long. The plot has the same three lines.
+"""
+
+import math
+import pathlib
+import statistics
+import time
+
+import numpy as np
+from absl import app, flags
+from flax import nnx
+
+from benchmarks import meter, plot
+from benchmarks.peers import crew as crew_lib
+from rstar_jax.config import EngineConfig
+from rstar_jax.generate.engine import Engine
+from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.transformer import Transformer
+
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Rounds.", 1)
+_PLOT = flags.DEFINE_string("plot", None, "An SVG file to write.")
+_DTYPE = flags.DEFINE_string("dtype", "float32", "Of weights and values.")
+
+_MODEL = ModelConfig(
+  vocab_size=2048,
+  num_layers=4,
+  embed_dim=256,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=64,
+  mlp_dim=704,
+  max_length=8192,
+)
+_NEW = 32
+# What stands while another grows: trees, candidates, tokens of a path.
+_STANDING = {"trees": 4, "candidates": 8, "path": 256}
+_GROWING = {
+  "trees": (1, 2, 4, 8, 16, 32, 64, 128, 256),
+  "candidates": (1, 2, 4, 8, 16, 32, 64),
+  "path": (128, 256, 512, 1024, 2048, 4096),
+}
+
+
+def seconds_of(
+  model: Transformer, kind: str, sizes: tuple[int, ...]
+) -> list[float]:
+  """Returns the median seconds of a call for each size."""
+  rng = np.random.default_rng(0)
+  calls = []
+  for size in sizes:
+    shape = _STANDING | {kind: size}
+    config = EngineConfig(
+      prefix_buckets=(shape["path"],),
+      tail_buckets=(min(shape["path"], 1024),),
+      leaf_buckets=(shape["trees"],),
+      max_step_tokens=_NEW,
+    )
+    calls.append((Engine(model, config, stop_ids=(), pad_id=0), shape))
+  found: list[list[float]] = [[] for _ in sizes]
+  for repeat in range(_REPEATS.value + 1):
+    for (engine, shape), into in zip(calls, found, strict=True):
+      prefixes = rng.integers(
+        1, _MODEL.vocab_size, (shape["trees"], shape["path"]), np.int32
+      )
+      seeds = rng.integers(
+        0, 2**32, (shape["trees"], shape["candidates"]), np.uint32
+      )
+      with meter.locked(crew_lib.LOCK.value):
+        start = time.perf_counter()
+        engine.expand(list(prefixes), seeds)
+        seconds = time.perf_counter() - start
+      if repeat:  # The first call compiles.
+        into.append(seconds)
+  return [statistics.median(each) for each in found]
+
+
+def exponents(sizes: tuple[int, ...], seconds: list[float]) -> list[float]:
+  """Returns the slope between neighbours, both axes logarithmic."""
+  return [
+    math.log(seconds[i + 1] / seconds[i]) / math.log(sizes[i + 1] / sizes[i])
+    for i in range(len(sizes) - 1)
+  ]
+
+
+def main(_):
+  config = ModelConfig(
+    **{**vars(_MODEL), "dtype": _DTYPE.value, "param_dtype": _DTYPE.value}
+  )
+  model = Transformer(config, rngs=nnx.Rngs(0))
+  lines = {}
+  for kind, sizes in _GROWING.items():
+    seconds = seconds_of(model, kind, sizes)
+    slopes = exponents(sizes, seconds)
+    crew_lib.show(
+      "growth",
+      of=kind,
+      standing={k: v for k, v in _STANDING.items() if k != kind},
+      sizes=sizes,
+      seconds=[round(each, 4) for each in seconds],
+      exponents=[round(each, 2) for each in slopes],
+      over_all=math.log(seconds[-1] / seconds[0])
+      / math.log(sizes[-1] / sizes[0]),
+    )
+    lines[kind] = list(zip(sizes, seconds, strict=True))
+  if _PLOT.value:
+    text = plot.svg(lines, x="trees, candidates, or tokens", y="seconds")
+    pathlib.Path(_PLOT.value).write_text(text)
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,98 @@
+"""How busy other programs keep the machine while one is measured.
+
+Linux only: the numbers are those of /proc. Seconds of CPU that processes of a
+lower priority (nice) use are counted apart, since they take what is left over.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import pathlib
+import time
+from collections.abc import Iterator
+
+_HZ = os.sysconf("SC_CLK_TCK")
+_PROC = pathlib.Path("/proc")
+
+
+@dataclasses.dataclass
+class Load:
+  """What was used while something ran.
+
+  Attributes:
+    seconds: of wall time.
+    cores: mean number of cores that the measured processes used.
+    foreign: mean number of cores that others of normal priority used, the
+      system's own work for all included.
+    niced: mean number of cores that programs of lower priority used.
+  """
+
+  seconds: float = 0.0
+  cores: float = 0.0
+  foreign: float = 0.0
+  niced: float = 0.0
+
+
+@contextlib.contextmanager
+def measure(pid: int) -> Iterator[Load]:
+  """Gives a load that is filled in at the end.
+
+  Args:
+    pid: of the program under test; its children are measured with it.
+  """
+  load = Load()
+  before, start = _now(pid), time.perf_counter()
+  yield load
+  load.seconds = time.perf_counter() - start
+  used, busy, niced = (
+    (new - old) / max(load.seconds, 1e-9)
+    for new, old in zip(_now(pid), before, strict=True)
+  )
+  # A program under test may be nice itself.
+  load.cores, load.niced = used, max(0.0, niced - max(0.0, used - busy))
+  load.foreign = max(0.0, busy - used)
+
+
+@contextlib.contextmanager
+def locked(path: str | None) -> Iterator[None]:
+  """Holds a file's lock, so that programs that share it measure in turn."""
+  if path is None:
+    yield
+    return
+  with open(path, "a") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+def _now(pid: int) -> tuple[float, float, float]:
+  """Returns CPU seconds of a tree of processes, of all, and of nice ones."""
+  line = (_PROC / "stat").read_text().partition("\n")[0]
+  user, nice, system, _, _, irq, soft = map(int, line.split()[1:8])
+  busy = (user + system + irq + soft) / _HZ
+  return _tree_seconds(pid), busy, nice / _HZ
+
+
+def _tree_seconds(pid: int) -> float:
+  """Returns the CPU seconds of a process and of all below it."""
+  parents: dict[int, int] = {}
+  seconds: dict[int, float] = {}
+  for folder in _PROC.iterdir():
+    if not folder.name.isdigit():
+      continue
+    try:
+      stat = (folder / "stat").read_text()
+    except OSError:  # It has ended.
+      continue
+    # The fields after the program's name, which may hold spaces.
+    fields = stat.rpartition(")")[2].split()
+    parents[int(folder.name)] = int(fields[1])
+    # With the children that it has waited for.
+    seconds[int(folder.name)] = sum(map(int, fields[11:15])) / _HZ
+  total = 0.0
+  for each in seconds:
+    above = each
+    while above and above != pid:
+      above = parents.get(above, 0)
+    total += seconds[each] if above == pid else 0.0
+  return total

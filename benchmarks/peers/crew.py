@@ -1,0 +1,160 @@
+"""The engines that are there, started with one model and asked in turn."""
+
+import contextlib
+import json
+import pathlib
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from absl import flags
+
+from benchmarks import meter
+from benchmarks.peers import protocol
+from configs import smollm2_135m
+from rstar_jax.io import hf
+
+OURS = "ours"
+_PYTHONS = {
+  "torch": flags.DEFINE_string(
+    "torch_python", None, "A Python that has torch and transformers."
+  ),
+  "llama": flags.DEFINE_string(
+    "llama_python", None, "A Python that has llama-cpp-python."
+  ),
+  "vllm": flags.DEFINE_string(
+    "vllm_python", None, "A Python that has vLLM's CPU build."
+  ),
+}
+_MODEL = flags.DEFINE_string(
+  "model", None, "A GGUF file; None is that of `make smollm2`."
+)
+_THREADS = flags.DEFINE_integer("threads", 2, "Cores of each engine.", 1)
+LOCK = flags.DEFINE_string(
+  "lock", None, "A file to lock while measuring, on a shared machine."
+)
+_LOG = flags.DEFINE_string("log", None, "Where engines' messages go.")
+_FOLDER = flags.DEFINE_string(
+  "folder", None, "Where models are written; None is a temporary folder."
+)
+_FOREIGN = flags.DEFINE_float(
+  "foreign", 0.25, "Cores that others may use; else a call is repeated."
+)
+# Calls that are repeated at most, for one that counts.
+_TRIES = 3
+
+
+class Crew:
+  """Engines by name, ours first.
+
+  Attributes:
+    workers: by name: "ours", "torch", "llama" and "vllm", where there is one.
+    repeated: calls that did not count, by name.
+    folder: of the model, as `transformers` reads it.
+  """
+
+  def __init__(self, workers: dict[str, protocol.Worker], folder: pathlib.Path):
+    self.workers = workers
+    self.folder = folder
+    self.repeated = dict.fromkeys(workers, 0)
+
+  def ask_each(self, call: str, **arguments: Any) -> dict[str, Any]:
+    """Calls a method of every engine, one after the other; returns values."""
+    return {
+      name: worker.ask(call, **arguments).value
+      for name, worker in self.workers.items()
+    }
+
+  def measure(self, name: str, call: str, **arguments: Any) -> protocol.Reply:
+    """Calls a method while the machine is quiet, with a new seed if repeated.
+
+    Args:
+      name: of the engine.
+      call: of the method, which may be called several times.
+      **arguments: of the call; `seed` is counted up with each try.
+
+    Returns:
+      The first reply during which others used few cores, or the last.
+    """
+    for attempt in range(_TRIES):
+      reply = self.measure_once(name, call, **arguments)
+      if reply.load.foreign <= _FOREIGN.value:
+        break
+      self.repeated[name] += attempt < _TRIES - 1
+      if "seed" in arguments:
+        arguments["seed"] += 1_000_003
+    return reply
+
+  def measure_once(
+    self, name: str, call: str, **arguments: Any
+  ) -> protocol.Reply:
+    """Calls a method, whoever else uses the machine."""
+    with meter.locked(LOCK.value):
+      return self.workers[name].ask(call, **arguments)
+
+
+@contextlib.contextmanager
+def start(
+  dtype: str,
+  names: Sequence[str] = (),
+  also: Sequence[str] = (),
+  what: str = "engine",
+  **options: Any,
+) -> Iterator[Crew]:
+  """Starts the engines whose Python was given.
+
+  Args:
+    dtype: "float32" or "bfloat16", of weights and activations.
+    names: those that are wanted beside ours; none are all.
+    also: names of more engines of ours.
+    what: "engine" or "training", of their modules' names.
+    **options: for all engines' "open".
+
+  Yields:
+    Engines that have the model: the same weights, rounded to the dtype.
+  """
+  gguf = _MODEL.value or smollm2_135m.get_config().policy.path
+  pythons = {
+    name: flag.value
+    for name, flag in _PYTHONS.items()
+    if flag.value and (name in names or not names)
+  }
+  with contextlib.ExitStack() as stack:
+    root = _FOLDER.value or stack.enter_context(tempfile.TemporaryDirectory())
+    log = None
+    if _LOG.value:
+      log = stack.enter_context(open(_LOG.value, "a"))
+    # Training has masters in float32, whatever it computes in.
+    kept = jnp.float32 if what == "training" else jnp.dtype(dtype)
+    folder = pathlib.Path(root) / jnp.dtype(kept).name
+    if not (folder / "config.json").exists():
+      hf.save_policy(hf.load_policy(gguf, kept), folder)
+    workers = {}
+    ours = dict.fromkeys((OURS, *also), sys.executable)
+    for name, python in (ours | pythons).items():
+      module = f"{'our' if name in ours else name}_{what}"
+      workers[name] = stack.enter_context(
+        protocol.Worker(module, python, threads=_THREADS.value, log=log)
+      )
+      workers[name].ask(
+        "open",
+        folder=str(folder),
+        gguf=str(gguf),
+        dtype=dtype,
+        threads=_THREADS.value,
+        **options,
+      )
+    yield Crew(workers, folder)
+
+
+def show(kind: str, **row: Any) -> None:
+  """Prints one line of JSON, floats to four digits."""
+
+  def short(value: Any) -> Any:
+    if isinstance(value, dict):
+      return {key: short(each) for key, each in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+  print(json.dumps({"kind": kind, **short(row)}), flush=True)

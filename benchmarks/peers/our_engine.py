@@ -1,0 +1,108 @@
+"""The expansion engine of this package, as a worker among the others."""
+
+import statistics
+import time
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import parts
+from benchmarks.peers import protocol
+from rstar_jax.config import EngineConfig
+from rstar_jax.generate.engine import Engine
+from rstar_jax.io import hf
+
+
+class OurEngine:
+  """Expansion by `rstar_jax.generate.engine`."""
+
+  def __init__(self, folder: str, dtype: str, **_):
+    self._model = hf.load_policy(folder, jnp.dtype(dtype))
+
+  def prepare(
+    self,
+    *,
+    leaves: int,
+    candidates: int,
+    prefix: int,
+    new: int,
+    temperature: float,
+    buckets: Sequence[int] = (),
+    tails: Sequence[int] = (),
+    reuse: bool = True,
+    **_,
+  ) -> None:
+    """Makes an engine.
+
+    Args:
+      leaves: of a call.
+      candidates: of a leaf.
+      prefix: its most tokens.
+      new: most tokens of a step.
+      temperature: 0 is greedy.
+      buckets: lengths of prefixes; none is `prefix`.
+      tails: lengths that are prefilled at once; none is `prefix`.
+      reuse: whether what is on the device already is used.
+    """
+    config = EngineConfig(
+      temperature=temperature,
+      prefix_buckets=tuple(buckets) or (prefix,),
+      tail_buckets=tuple(tails) or (prefix,),
+      leaf_buckets=(leaves,),
+      max_step_tokens=new,
+    )
+    self._candidates = candidates
+    self._engine = Engine(
+      self._model, config, stop_ids=(), pad_id=0, reuse=reuse
+    )
+
+  def expand(self, prefixes, limits, seed, **_):
+    rng = np.random.default_rng(seed)
+    shape = (len(prefixes), self._candidates)
+    seeds = rng.integers(0, 2**32, shape, np.uint32)
+    before = self._engine.path_tokens["prefilled"]
+    rows = self._engine.expand(
+      [np.asarray(each, np.int32) for each in prefixes], seeds, limits=limits
+    )
+    return {
+      "tokens": [[list(each.token_ids) for each in row] for row in rows],
+      "prefilled": self._engine.path_tokens["prefilled"] - before,
+    }
+
+  def parts(self, shape: list[int]) -> dict[str, float]:
+    """Returns where the time of a prepared workload goes; see `parts`.
+
+    Args:
+      shape: leaves, candidates, tokens of a prefix, tokens of a step.
+    """
+    leaves, candidates, prefix, new = shape
+    rng = np.random.default_rng(0)
+
+    def seconds(limit: int) -> float:
+      found = []
+      for seed in range(4):
+        ids = rng.integers(20, 49000, (leaves, prefix)).tolist()
+        start = time.perf_counter()
+        self.expand(ids, [limit] * leaves, seed)
+        found.append(time.perf_counter() - start)
+      return statistics.median(found[1:])
+
+    whole, first = seconds(new), seconds(1)
+    step = 1e3 * (whole - first) / (new - 1)
+    alone = parts.of_step(self._model, leaves, candidates, prefix + new // 2)
+    return {
+      "seconds": whole,
+      "prefill_share": first / whole,
+      "step_milliseconds": step,
+      **{f"{name}_milliseconds": value for name, value in alone.items()},
+      "attention_milliseconds": step - sum(alone.values()),
+    }
+
+  def roofline(self) -> dict[str, float]:
+    """Returns what large matrix products and copies reach."""
+    return parts.roofline()
+
+
+if __name__ == "__main__":
+  protocol.serve(OurEngine)

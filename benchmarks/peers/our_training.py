@@ -1,0 +1,65 @@
+"""The package's own updates of policy and PPM, as a worker among the others."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from benchmarks.peers import protocol
+from rstar_jax.config import TrainConfig
+from rstar_jax.data import batches
+from rstar_jax.io import hf
+from rstar_jax.models.transformer import ppm_from_policy
+from rstar_jax.train import ppm, sft, state
+
+
+class OurTraining:
+  """SFT and PPM updates by `rstar_jax.train`, jitted as `loop.fit` does."""
+
+  def __init__(self, folder: str, dtype: str, **_):
+    # Float32 masters, whatever is computed in.
+    self._policy = hf.load_policy(
+      folder, jnp.float32, compute_dtype=jnp.dtype(dtype)
+    )
+
+  def prepare(self, kind: str, score: list[float], rate: float) -> None:
+    model, loss = self._policy, sft.sft_loss
+    if kind == "ppm":
+      model = ppm_from_policy(model, "tanh", rngs=nnx.Rngs(0))
+      model.score.set_value(jnp.asarray(score, jnp.float32))
+      loss = ppm.ppm_loss
+    config = TrainConfig(learning_rate=rate, schedule="constant")
+    tx = state.optimizer(config, 1000)
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def on_params(params, batch):
+      return loss(nnx.merge(graphdef, params, rest), batch)
+
+    self._step = jax.jit(state.make_step(on_params, tx), donate_argnums=0)
+    # A copy: the update takes what it is given.
+    self._state = state.init(jax.tree.map(jnp.copy, params), tx)
+
+  def sft(self, **batch: list) -> float:
+    """Makes one update on packed rows; returns the loss before it."""
+    return self._update(
+      {name: np.asarray(each, np.int32) for name, each in batch.items()}
+    )
+
+  def ppm(self, pairs: list) -> float:
+    """Makes one update on pairs of ids, the preferred side first."""
+    sides = batches.Sides(
+      ids=[tuple(np.asarray(ids, np.int32) for ids in pair) for pair in pairs],
+      weight=np.ones(len(pairs), np.float32),
+      target=np.zeros(len(pairs), np.float32),
+      dropped=0,
+    )
+    batch_at, _ = batches.side_batches(sides, len(pairs), 1, None)
+    return self._update(batch_at(0))
+
+  def _update(self, batch: batches.Batch) -> float:
+    self._state, metrics = self._step(self._state, batch)
+    return float(jax.block_until_ready(metrics["loss"]))
+
+
+if __name__ == "__main__":
+  protocol.serve(OurTraining)

@@ -1,0 +1,99 @@
+"""`transformers` on torch: prefixes run once, their cache copied to all rows.
+
+Runs in a Python that has torch and transformers; see `protocol`. Two loops: the
+library's own `generate`, which continues a cache, and one by hand that does the
+least that can be done with the model's forward pass.
+"""
+
+import time
+
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from benchmarks.peers import protocol
+
+
+class TorchEngine:
+  """Expansion by `transformers`; rows of one length and one limit only."""
+
+  def __init__(self, folder: str, dtype: str, threads: int, **_):
+    torch.set_num_threads(threads)
+    self._model = AutoModelForCausalLM.from_pretrained(
+      folder, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+    ).eval()
+
+  def prepare(self, *, candidates: int, temperature: float, **options) -> None:
+    self._candidates, self._greedy = candidates, temperature == 0
+    self._by_hand = options.get("loop", "generate") == "hand"
+
+  @torch.inference_mode()
+  def expand(self, prefixes, limits, seed, **_):
+    torch.manual_seed(seed)
+    ids = torch.tensor(prefixes)
+    new = limits[0]
+    if limits != [new] * len(prefixes):
+      raise ValueError("this loop wants one limit for all leaves")
+    run = self._hand if self._by_hand else self._generate
+    tokens = run(ids, new).reshape(len(prefixes), self._candidates, new)
+    return {"tokens": tokens.tolist(), "prefilled": ids.numel()}
+
+  def _generate(self, ids: torch.Tensor, new: int) -> torch.Tensor:
+    cache = DynamicCache(config=self._model.config)
+    # All but the last token, which `generate` runs itself.
+    self._model(ids[:, :-1], past_key_values=cache, logits_to_keep=1)
+    cache.batch_repeat_interleave(self._candidates)
+    rows = ids.repeat_interleave(self._candidates, 0)
+    sampling = dict(do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
+    out = self._model.generate(
+      rows,
+      attention_mask=torch.ones_like(rows),
+      past_key_values=cache,
+      max_new_tokens=new,
+      min_new_tokens=new,
+      pad_token_id=0,
+      **(dict(do_sample=False) if self._greedy else sampling),
+    )
+    return out[:, ids.shape[1] :]
+
+  def _hand(self, ids: torch.Tensor, new: int) -> torch.Tensor:
+    cache = DynamicCache(config=self._model.config)
+    logits = self._model(ids, past_key_values=cache, logits_to_keep=1).logits
+    cache.batch_repeat_interleave(self._candidates)
+    logits = logits[:, -1].repeat_interleave(self._candidates, 0)
+    tokens = []
+    for index in range(new):
+      if self._greedy:
+        token = logits.argmax(-1, keepdim=True)
+      else:
+        token = torch.multinomial(torch.softmax(logits.float(), -1), 1)
+      tokens.append(token)
+      if index < new - 1:
+        out = self._model(token, past_key_values=cache, logits_to_keep=1)
+        logits = out.logits[:, -1]
+    return torch.cat(tokens, 1)
+
+  def roofline(self, size: int = 2048) -> dict[str, float]:
+    """Returns FLOP/s of large products by dtype, and bytes/s of a copy."""
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+      a = torch.randn(size, size).to(getattr(torch, dtype))
+      b = torch.randn(size, size).to(getattr(torch, dtype))
+      found[dtype] = 2 * size**3 / _least(lambda a=a, b=b: a @ b)
+    source = torch.zeros(1 << 26)
+    target = torch.empty_like(source)
+    found["copy"] = 8 * source.numel() / _least(lambda: target.copy_(source))
+    return found
+
+
+def _least(run, repeats: int = 7) -> float:
+  run()
+  seconds = []
+  for _ in range(repeats):
+    start = time.perf_counter()
+    run()
+    seconds.append(time.perf_counter() - start)
+  return min(seconds)
+
+
+if __name__ == "__main__":
+  protocol.serve(TorchEngine)
