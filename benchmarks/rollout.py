@@ -165,7 +165,8 @@ def main(_):
     with session.open_context(config, pathlib.Path(folder)) as context:
       device = session.Device(context, 0)
       calls = device.steps()
-      calls.expand.engine.compile_ahead(_CANDIDATES.value)
+      for call in calls.expand.engine.ahead(_CANDIDATES.value):
+        call()
       for repeat in range(_REPEATS.value):
         for kind, search_config in kinds.items():
           # The sandbox remembers programs, so each turn has seeds of its own.

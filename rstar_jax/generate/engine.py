@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -213,26 +213,28 @@ class Engine(Weights):
       )
     return results
 
-  def compile_ahead(self, candidates: int) -> int:
-    """Runs every program once, on rows of padding.
+  def ahead(self, candidates: int) -> list[Callable[[], None]]:
+    """Returns calls that each run programs of the calls to come, on padding.
+
+    When all have been made, `expand` of so many candidates compiles nothing.
 
     Args:
-      candidates: C of the calls to come.
-
-    Returns:
-      How many programs there are.
+      candidates: C.
     """
-    with self.busy, self.lock:
-      held = self._lane(0)
-      held.compile_ahead(self)
-      for leaves in held.sizes:
-        rows = np.full(leaves * held.slots.banks, -1)
-        for path in self.config.prefix_buckets:
-          seeds = np.zeros((0, candidates), np.uint32)
-          _, kept = self._sample(held, rows, [], [], [], seeds, [], path)
-          if self.config.commit:
-            held.compile_commit(kept)
-    return len(self.programs.shapes)
+    held = self._lane(0)
+
+    def expand(leaves, path):
+      rows = np.full(leaves * held.slots.banks, -1)
+      seeds = np.zeros((0, candidates), np.uint32)
+      _, kept = self._sample(held, rows, [], [], [], seeds, [], path)
+      if self.config.commit:
+        held.commit_ahead(kept)
+
+    return held.ahead(self) + [
+      functools.partial(expand, leaves, path)
+      for leaves in held.sizes
+      for path in self.config.prefix_buckets
+    ]
 
   def _lane(self, number: int) -> lane_lib.Lane:
     if number not in self._lanes:

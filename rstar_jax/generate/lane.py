@@ -5,7 +5,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -161,14 +161,11 @@ class Lane:
       bucket (0 without lengths).
     """
     banks = self.slots.banks
-    sizes = self.sizes
-    if most is not None:
-      sizes = [each for each in sizes if each * banks <= most] or sizes[:1]
     size = self.slots.count // banks
     return buckets.deal(
       [slot // size for slot in slots],
       banks,
-      sizes,
+      self.sizes if most is None else self.sizes_up_to(most),
       lengths,
       self.spec.engine.prefix_buckets,
       step_cost,
@@ -182,24 +179,37 @@ class Lane:
       {max(each // banks, 1) for each in self.spec.engine.leaf_buckets}
     )
 
-  def compile_ahead(self, weights: Weights) -> None:
-    """Runs every program that makes paths, on rows of padding.
+  def sizes_up_to(self, most: int) -> list[int]:
+    """Returns those that give a call at most so many rows, or the least."""
+    fits = [each for each in self.sizes if each * self.slots.banks <= most]
+    return fits or self.sizes[:1]
 
-    Args:
-      weights: of the model.
-    """
-    for rows in self.sizes:
-      items = np.full(rows * self.slots.banks, -1)
+  def ahead(self, weights: Weights) -> list[Callable[[], None]]:
+    """Returns calls that each run a program that makes paths, on padding."""
+    spec, banks = self.spec.engine, self.slots.banks
+
+    def fork(items):
       local = self.local(items)
       self._programs.call("fork", rows=len(items))
-      self.pool = _fork(self.pool, local, local, banks=self.slots.banks)
-      for size in self.spec.engine.tail_buckets:
-        for path in (0, *self.spec.engine.prefix_buckets):
-          zeros = np.zeros(len(items), np.int32)
-          tails = [()] * len(items)
-          self._advance(weights, path, items, zeros, tails, zeros, size)
+      self.pool = _fork(self.pool, local, local, banks=banks)
 
-  def compile_commit(self, kept: cache.KeyValues) -> None:
+    def advance(items, size, path):
+      zeros = np.zeros(len(items), np.int32)
+      tails = [()] * len(items)
+      self._advance(weights, path, items, zeros, tails, zeros, size)
+
+    calls = []
+    for rows in self.sizes:
+      items = np.full(rows * banks, -1)
+      calls.append(functools.partial(fork, items))
+      calls += [
+        functools.partial(advance, items, size, path)
+        for size in spec.tail_buckets
+        for path in (0, *spec.prefix_buckets)
+      ]
+    return calls
+
+  def commit_ahead(self, kept: cache.KeyValues) -> None:
     """Runs the programs that commit candidates of a call, on padding."""
     for rows in self.sizes:
       items = np.full(rows * self.slots.banks, -1)

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -184,6 +184,34 @@ class Scorer(Weights):
       self.prefix_tokens += sum(len(prefixes[i]) for i in live)
     return results
 
+  def ahead(self, candidates: int) -> list[Callable[[], None]]:
+    """Returns calls that each run programs of the calls to come, on padding.
+
+    When all have been made, scoring up to so many steps of a leaf compiles
+    nothing, as long as prefixes and steps fit the buckets.
+
+    Args:
+      candidates: most steps of a leaf.
+    """
+    config = self.config
+    held = self._lane(0, 0)
+    most = buckets.bucket_of(candidates, config.score_buckets)
+
+    def score(leaves, path, shape):
+      rows = np.full(leaves * held.slots.banks, -1)
+      call = self._call(held, rows, [], [], [], [()] * len(rows), shape, path)
+      if call.kept is not None:
+        held.commit_ahead(call.kept)
+
+    return held.ahead(self) + [
+      functools.partial(score, leaves, path, (columns, size))
+      for columns in config.score_buckets
+      if columns <= most
+      for leaves in held.sizes_up_to(_MOST_ROWS // columns)
+      for path in config.prefix_buckets
+      for size in config.step_buckets
+    ]
+
   def _lane(self, number: int, longest: int) -> lane_lib.Lane:
     if number not in self._lanes:
       self._lanes[number] = lane_lib.Lane(self._spec, self.programs)
@@ -214,7 +242,7 @@ class Scorer(Weights):
       indices = [waiting[each.index] for each in moves]
       slots = [each.slot for each in moves]
       lengths = [len(prefixes[i]) for i in indices]
-      most = max(_MOST_ROWS // shape[0], 1)
+      most = _MOST_ROWS // shape[0]
       for rows, path in held.calls(slots, lengths, math.prod(shape), most):
         chosen = [steps[indices[i]] if i >= 0 else () for i in rows]
         calls.append(

@@ -123,6 +123,22 @@ class ScorerTest(parameterized.TestCase):
     self.assertGreater(scorer.path_tokens["committed"], 0)
     self.assertEqual(fresh.path_tokens["prefilled"], scorer.prefix_tokens)
 
+  def test_no_program_is_new_that_was_made_ahead(self):
+    config = EngineConfig(
+      leaf_buckets=(1, 2),
+      prefix_buckets=(128,),
+      step_buckets=(32,),
+      score_buckets=(1, 4),
+      tail_buckets=(32,),
+    )
+    scorer = Scorer(model("tanh"), ByteTokenizer(), config)
+    for call in scorer.ahead(3):
+      call()
+    made = list(scorer.programs.shapes)
+    for row in (["x"], ["x", "yy", "z"]):
+      scorer(["?", "!"], [(), ("x",)], [row, row])
+    self.assertEqual(scorer.programs.shapes, made)
+
   def test_nothing_to_score(self):
     scorer = Scorer(model("tanh"), ByteTokenizer(), EngineConfig())
     (row,) = scorer(["?"], [()], [[]])
