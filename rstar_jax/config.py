@@ -159,6 +159,9 @@ class EngineConfig:
   # As steps end, the rest is decoded with half as many rows, a half of these,
   # and so on, but not fewer than this. Each halving lengthens the program.
   least_rows: int = 32
+  # Whether a stage compiles all its programs before it begins, and not as they
+  # come; where one takes a minute, one sees then how many there are.
+  ahead: bool = False
   # Whether keys and values of candidates are kept until the next leaf is known,
   # so that its step is not run again; this takes memory.
   commit: bool = True
@@ -336,6 +339,9 @@ class Config:
   seed: int = 0
   # Problems per shard, the unit of work and of loss when a run is killed.
   shard_size: int = 50
+  # Where compiled programs are kept for the next process. Empty: in the run's
+  # folder, programs/.
+  programs: str = ""
   # The base model.
   policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
   # Training problems.

@@ -12,6 +12,7 @@ import sys
 from absl import app, flags
 
 from rstar_jax import config_flag, evaluate, evolve, session, solving
+from rstar_jax.io import compiled
 
 _CONFIG = config_flag.define_config()
 _WORKDIR = flags.DEFINE_string(
@@ -56,6 +57,7 @@ def run() -> None:
     # Before the folder is bound to a config that cannot run.
     evolve.check_data(config, evaluation=stage == "evaluate")
   workdir = pathlib.Path(_WORKDIR.value)
+  compiled.keep(config.programs or workdir / "programs")
   evolve.check_workdir(config, workdir)
   with session.open_context(config, workdir) as context:
     if stage == "evolve":

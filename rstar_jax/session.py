@@ -217,6 +217,23 @@ class Device:
         **self._shared,
       )
 
+  def compile_ahead(self, calls: Calls, *candidates: int) -> None:
+    """Compiles what calls will run, if the config says so.
+
+    Args:
+      calls: of `steps` or `blocks`.
+      *candidates: numbers of candidates of a leaf.
+    """
+    if not self._context.config.engine.ahead:
+      return
+    jobs = [job for n in candidates for job in calls.expand.engine.ahead(n)]
+    if isinstance(calls.score, Scorer):
+      jobs += calls.score.ahead(max(candidates))
+    with metrics.progress(len(jobs), "compiling", unit="program") as bar:
+      for job in jobs:
+        job()
+        bar.update()
+
   def steps(self) -> Calls:
     """Returns callables whose `expand` writes one step."""
     return self._calls(self._context.config.engine, whole=False)
@@ -302,6 +319,10 @@ class RemoteDevice:
     self._context = context
     self._remote = Remote(context.config.remote, Journal(journal))
     self._began = time.perf_counter()
+
+  def compile_ahead(self, calls: Calls, *candidates: int) -> None:
+    """Does nothing: what is compiled is compiled elsewhere."""
+    del calls, candidates
 
   def steps(self) -> Calls:
     """Returns callables whose `expand` writes one step."""

@@ -63,6 +63,10 @@ def evaluate(context: Context, round_: int) -> None:
     device.blocks(),
     device.steps(),
   )
+  device.compile_ahead(greedy, 1)
+  device.compile_ahead(sampled, config.eval.samples, 1)
+  if searches:
+    device.compile_ahead(search, config.eval.search.candidates)
   # As many code blocks at once as the search has steps at once.
   slots = config.eval.search.slots * config.eval.search.candidates
   slots = max(slots // config.eval.samples, 1)

@@ -74,6 +74,7 @@ def rollout(context: Context, round_: int) -> None:
     terminal_reward="truth",
   )
   calls = device.steps()
+  device.compile_ahead(calls, search_config.candidates)
   for path, shard, progress in shards(
     context, problems, folder, f"round {round_} rollout"
   ):

@@ -74,6 +74,7 @@ LAYERS = {
   "io.journal": 1,
   "io.metrics": 1,
   "io.gguf_metadata": 1,
+  "io.compiled": 1,
   "generate.completions": 1,
   "config_flag": 2,
   "evaluate": 8,

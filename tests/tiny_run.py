@@ -120,6 +120,9 @@ class ScriptedDevice:
     )
     self.score = testing.score_by_hash if score or reward_model else None
 
+  def compile_ahead(self, calls, *candidates) -> None:
+    pass
+
   def steps(self) -> Calls:
     return self._calls(self.policy)
 

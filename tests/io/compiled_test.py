@@ -1,0 +1,60 @@
+"""Tests of programs that are kept, across processes."""
+
+import pathlib
+import subprocess
+import sys
+
+from absl.testing import absltest
+
+from rstar_jax.io import compiled
+
+# Prints whether the program came from the cache; its constants take long enough
+# to fold that it is worth keeping.
+_PROGRAM = """
+import sys
+import jax
+import jax.numpy as jnp
+from rstar_jax.io import compiled
+hits = []
+jax.monitoring.register_event_listener(
+  lambda name, **_: hits.append(name) if name.endswith("cache_hits") else None)
+print(compiled.keep(sys.argv[1]))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+print(float(jax.jit(lambda x: jnp.sin(x) @ x)(jnp.eye(7)).sum()), len(hits) > 0)
+"""
+
+
+class CompiledTest(absltest.TestCase):
+  def test_a_second_process_compiles_nothing_again(self):
+    folder = self.create_tempdir().full_path
+
+    def run():
+      out = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, folder],
+        capture_output=True,
+        text=True,
+        check=True,
+      )
+      return out.stdout.split()
+
+    where, first, hit = run()
+    self.assertEqual(pathlib.Path(where).parent, pathlib.Path(folder))
+    self.assertEqual(hit, "False")
+    self.assertNotEmpty(list(pathlib.Path(where).iterdir()))
+    self.assertEqual(run(), [where, first, "True"])
+
+  def test_each_kind_of_cpu_has_a_folder(self):
+    names = set()
+    for flags in ("fpu avx2", "fpu avx512f"):
+      info = self.create_tempfile(content=f"flags : {flags}\n").full_path
+      original, compiled._CPU_INFO = compiled._CPU_INFO, pathlib.Path(info)
+      try:
+        names.add(compiled._cpu())
+        self.assertEqual(compiled._cpu(), compiled._cpu())
+      finally:
+        compiled._CPU_INFO = original
+    self.assertLen(names, 2)
+
+
+if __name__ == "__main__":
+  absltest.main()
