@@ -91,13 +91,14 @@ def host_of(record: dict, **options) -> Host:
   compact = options.pop("compact", True)
   return Host(
     device=dataclasses.replace(device(), compact=compact),
-    controller=1e-6 * record["controller_us"],
+    controller=1e-6
+    * (record["controller_us"] + _DISTINCT.value * record["program_us"]),
     **({"graders": _GRADERS.value} | options),
   )
 
 
-def source_of(record: dict, round_: str = "", **changes) -> Source:
-  """Returns trees of a round, by default of the one that the flags ask for."""
+def source_of(record: dict, **changes) -> Source:
+  """Returns trees as the flags say, with changes of `Scale` or the `kind`."""
   mine = [n for t in record["trees"] for tick in t for n in tick[5:]]
   theirs = [n for each in record["released_tokens"] for n in each]
   ratio = statistics.mean(theirs) / statistics.mean(mine)
@@ -113,7 +114,7 @@ def source_of(record: dict, round_: str = "", **changes) -> Source:
   }
   kind = changes.pop("kind", _KIND.value)
   return Source(
-    record, _ROUNDS[round_ or _ROUND.value], Scale(**(options | changes)), kind
+    record, _ROUNDS[_ROUND.value], Scale(**(options | changes)), kind
   )
 
 
@@ -245,25 +246,27 @@ def show_attempts(record: dict) -> None:
     groups=_GROUPS.value,
     workers=_WORKERS.value,
   )
+  share = _ROUNDS[_ROUND.value].extra[0][0]
   rows = []
-  for round_, spec in _ROUNDS.items():
-    for size in (50, 200, 800):
-      count = max(1, _DRAWN.value // size)
-      source = source_of(record, round_)
-      within = [source.shard(size, host).seconds for _ in range(count)]
-      first = [
-        source.shard(size, host, extra=False).seconds for _ in range(count)
+  for size in (50, 400):
+    source, sums = source_of(record), [0.0, 0.0, 0.0]
+    count = max(1, _DRAWN.value // size)
+    for _ in range(count):
+      sums[0] += source.shard(size, host).seconds
+      sums[1] += source.shard(size, host, extra=False).seconds
+      sums[2] += share * source.attempts(size, host).seconds
+    within, first, apart = (each / count / size for each in sums)
+    rows.append(
+      [
+        size,
+        round(3600 / within),
+        round(3600 / (first + apart)),
+        percent(1 - first / within),
       ]
-      after = [source.attempts(size, host).seconds for _ in range(count)]
-      inside = statistics.mean(within) / size
-      main = statistics.mean(first) / size
-      apart = main + spec.extra[0][0] * statistics.mean(after) / size
-      rows.append(
-        [round_, size, 3600 / inside, 3600 / apart, percent(1 - main / inside)]
-      )
+    )
   table(
-    "Problems an hour",
-    ["round", "shard_size", "in the shard", "in shards of their own"]
+    f"Problems an hour, round {_ROUND.value}",
+    ["shard_size", "in the shard", "in shards of their own"]
     + ["time of the attempts, in the shard"],
     rows,
   )

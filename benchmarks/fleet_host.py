@@ -97,7 +97,7 @@ class Host:
     slots, groups: as in `SearchConfig`.
     workers, graders: processes, each with a core of its own.
     controller: seconds for each candidate in which no other group's controller
-      runs: the search and the tokenizer are one process.
+      runs: the search, the tokenizer and the threads of the sandbox share one.
   """
 
   device: Device
@@ -211,7 +211,7 @@ def _group(
     active = [tree for tree, _ in taken]
     batch = [tick for _, tick in taken]
     candidates = sum(len(each.lengths) for each in batch)
-    spent.tokens += sum(int(np.sum(each.lengths)) for each in batch)
+    spent.tokens += int(np.concatenate([t.lengths for t in batch]).sum())
     yield "controller", [host.controller * candidates]
     seconds = host.device.expand(batch)
     spent.expanding += seconds

@@ -24,6 +24,9 @@ class PresetsTest(absltest.TestCase):
     self.assertEqual((search.rollouts, search.candidates), (4, 32))
     self.assertEqual((search.max_depth, search.c), (16, 2.0))
     self.assertEqual(config.sft.length, 4096)
+    # A shard fills all slots several times; see docs/results/fleet.md.
+    search = config.search
+    self.assertGreaterEqual(config.shard_size, 4 * search.slots * search.groups)
     # A prefix and its step, or a whole block, fit into that context.
     engine = config.engine
     self.assertLessEqual(engine.prefix_buckets[-1] + 512, 4096)
