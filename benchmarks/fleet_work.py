@@ -116,6 +116,11 @@ class Source:
       spent += fleet_host.search(trees, host)
     return spent + self.attempts(hard, host) if extra else spent
 
+  def tree(self) -> list[Tick]:
+    """Draws the ticks of one tree."""
+    pool = self._solved + self._unsolved
+    return self._tree(self._some(pool), self._round.rollouts)
+
   def attempts(self, hard: int, host: Host) -> Spent:
     """Draws the further attempts of unsolved problems; see `shard`.
 

@@ -42,8 +42,8 @@ def paper(policy: str) -> config_lib.Config:
   config.remote.max_tokens = 512
   # From docs/results/fleet.md, a simulation of hosts with four chips. A shard
   # has to fill slots x groups = 64 several times: 50 problems take 2.1 times as
-  # long each as 800 do, 400 take 1.03 times, and what a death loses is under
-  # 1%. With more than about 200 hosts take 200.
+  # long each as 800 do, 400 take 1.03 times, and what deaths lose is under
+  # 1%. So many hosts that problems / (4 x hosts) is below 400 want that.
   config.shard_size = 400
   # Two workers keep the device waiting for half of the time; from 16 on it is
   # a few percent. A host of a TPU has a hundred cores and more.
