@@ -1,11 +1,14 @@
 """Tests of expansion and scoring on meshes of 8 devices, against one device."""
 
+import re
+
 import jax
 import numpy as np
 from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax.config import EngineConfig, MeshConfig
+from rstar_jax.generate import engine as engine_lib
 from rstar_jax.generate.engine import Engine
 from rstar_jax.generate.ppm import Scorer
 from rstar_jax.models import sharding
@@ -66,6 +69,40 @@ class EngineMeshTest(parameterized.TestCase):
     heads = sizes[2] if sizes[2] == 2 else 1
     shard = keys.sharding.shard_shape(keys.shape)
     self.assertEqual(shard[:2], (keys.shape[0] // rows, 2 // heads))
+
+  @parameterized.parameters(
+    ((8, 1, 1), {"pred[]"}),
+    ((4, 1, 2), {"pred[]", "f32[6,24]", "f32[3,24]"}),
+  )
+  def test_keys_and_values_stay_where_they_are(self, sizes, expected):
+    """What is exchanged is sums of layers [R, D], and whether all have ended."""
+    cut = engine(mesh_of(*sizes))
+    held = cut._lane(0)
+    zeros = np.zeros(8, np.int32)
+    text = (
+      engine_lib._expand.lower(
+        cut.params,
+        held.pool,
+        zeros,
+        zeros,
+        zeros,
+        np.zeros((8, 3), np.uint32),
+        zeros,
+        graphdef=cut.graphdef,
+        path=64,
+        options=cut._options,
+        banks=held.slots.banks,
+      )
+      .compile()
+      .as_text()
+    )
+    moved = re.findall(
+      r"= (\w+\[[\d,]*\])\S* (all-reduce|all-gather|all-to-all|"
+      r"collective-permute|reduce-scatter)(?:-start)?\(",
+      text,
+    )
+    self.assertEqual({kind for _, kind in moved}, {"all-reduce"})
+    self.assertEqual({shape for shape, _ in moved}, expected)
 
   @parameterized.parameters((2, 2, 2), (1, 1, 8))
   def test_values_are_those_of_one_device(self, *sizes):
