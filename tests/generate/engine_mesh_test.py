@@ -75,7 +75,7 @@ class EngineMeshTest(parameterized.TestCase):
     ((4, 1, 2), {"pred[]", "f32[6,24]", "f32[3,24]"}),
   )
   def test_keys_and_values_stay_where_they_are(self, sizes, expected):
-    """What is exchanged is sums of layers [R, D], and whether all have ended."""
+    """Only sums of layers [R, D] are exchanged, and whether all have ended."""
     cut = engine(mesh_of(*sizes))
     held = cut._lane(0)
     zeros = np.zeros(8, np.int32)
