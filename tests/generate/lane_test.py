@@ -3,10 +3,14 @@
 import jax
 import numpy as np
 from absl.testing import absltest, parameterized
+from flax import nnx
 
 from rstar_jax.config import EngineConfig
+from rstar_jax.generate.engine import Engine
 from rstar_jax.generate.lane import Lane, Spec
 from rstar_jax.generate.weights import Programs
+from rstar_jax.models.config import RopeScaling
+from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
 from tests.generate.engine_test import STEP, engine, prefix, seeds
 
@@ -93,6 +97,37 @@ class LaneTest(parameterized.TestCase):
     self.assertEqual(both.expand(ids, seeds(2, 3)), expected[0])
     both.expand([prefix(19)] * 2, seeds(2, 3), lane=1)
     self.assertEqual(both.expand(ids, seeds(2, 3)), expected[1])
+
+  def test_longrope_begins_again_beyond_its_border(self):
+    rope = RopeScaling(
+      kind="longrope",
+      original_length=29,
+      short_factor=(1.0, 1.0),
+      long_factor=(3.0, 9.0),
+    )
+    lanes = [
+      Engine(
+        Transformer(tiny_model(rope=rope), rngs=nnx.Rngs(3)),
+        EngineConfig(
+          prefix_buckets=(64,), leaf_buckets=(2,), tail_buckets=(16,)
+        ),
+        stop_ids=(),
+        max_new_tokens=STEP,
+        pad_id=0,
+        reuse=reuse,
+      )
+      for reuse in (False, True)
+    ]
+    path, prefilled = prefix(11), []
+    for tick in range(5):
+      one, other = (
+        each.expand([path], seeds(1, 3, start=10 * tick)) for each in lanes
+      )
+      self.assert_same(one, other)
+      path = np.array([*path, *one[0][tick % 3].token_ids], np.int32)
+      prefilled.append(lanes[1].path_tokens["prefilled"])
+    # 11 tokens; two steps' last ones; 25, since 25 + 7 > 29; and one more.
+    self.assertEqual(np.diff([0, *prefilled]).tolist(), [11, 1, 25, 1, 1])
 
   def test_limits(self):
     free = engine(stop_ids=())
