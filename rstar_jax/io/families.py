@@ -37,26 +37,26 @@ def _layer(name: str, disk: str, path: str, here: str) -> Row:
 _COMMON = (
   Row("model.embed_tokens.weight", "V D", "embedding", "V D"),
   _layer("input_layernorm.weight", "D", "attention_norm.scale", "D"),
-  _layer("self_attn.o_proj.weight", "D NH", "attention.o", "N H D"),
+  _layer("self_attn.o_proj.weight", "D NH", "attention.o", "D N H"),
   _layer("post_attention_layernorm.weight", "D", "mlp_norm.scale", "D"),
-  _layer("mlp.down_proj.weight", "D F", "mlp.down", "F D"),
+  _layer("mlp.down_proj.weight", "D F", "mlp.down", "D F"),
   Row("model.norm.weight", "D", "norm.scale", "D"),
   Row("lm_head.weight", "V D", "lm_head", "V D"),
   Row("score.weight", "1 D", "score", "D"),
 )
 _SPLIT = (
-  _layer("self_attn.q_proj.weight", "NH D", "attention.q", "D N H"),
-  _layer("self_attn.k_proj.weight", "KH D", "attention.k", "D K H"),
-  _layer("self_attn.v_proj.weight", "KH D", "attention.v", "D K H"),
-  _layer("mlp.gate_proj.weight", "F D", "mlp.gate", "D F"),
-  _layer("mlp.up_proj.weight", "F D", "mlp.up", "D F"),
+  _layer("self_attn.q_proj.weight", "NH D", "attention.q", "N H D"),
+  _layer("self_attn.k_proj.weight", "KH D", "attention.k", "K H D"),
+  _layer("self_attn.v_proj.weight", "KH D", "attention.v", "K H D"),
+  _layer("mlp.gate_proj.weight", "F D", "mlp.gate", "F D"),
+  _layer("mlp.up_proj.weight", "F D", "mlp.up", "F D"),
 )
 _FUSED = (
-  _layer("self_attn.qkv_proj.weight", "NH D", "attention.q", "D N H"),
-  _layer("self_attn.qkv_proj.weight", "KH D", "attention.k", "D K H"),
-  _layer("self_attn.qkv_proj.weight", "KH D", "attention.v", "D K H"),
-  _layer("mlp.gate_up_proj.weight", "F D", "mlp.gate", "D F"),
-  _layer("mlp.gate_up_proj.weight", "F D", "mlp.up", "D F"),
+  _layer("self_attn.qkv_proj.weight", "NH D", "attention.q", "N H D"),
+  _layer("self_attn.qkv_proj.weight", "KH D", "attention.k", "K H D"),
+  _layer("self_attn.qkv_proj.weight", "KH D", "attention.v", "K H D"),
+  _layer("mlp.gate_up_proj.weight", "F D", "mlp.gate", "F D"),
+  _layer("mlp.gate_up_proj.weight", "F D", "mlp.up", "F D"),
 )
 _QKV_BIAS = (
   _layer("self_attn.q_proj.bias", "NH", "attention.q_bias", "N H"),

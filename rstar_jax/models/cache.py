@@ -192,8 +192,19 @@ def attend_branches(
   on_path = jnp.exp(on_path - peak[..., None])
   on_own = jnp.exp(on_own - peak[..., None])
   total = jnp.sum(on_path, axis=-1) + jnp.sum(on_own, axis=-1)
-  mixed = jnp.einsum("bkcqgt,bkth->bkcqgh", on_path.astype(q.dtype), path[1])
-  mixed += jnp.einsum("bkcqgs,bcksh->bkcqgh", on_own.astype(q.dtype), own[1])
+  # Summed in float32: without it, XLA's CPU has float32 copies of the values.
+  mixed = jnp.einsum(
+    "bkcqgt,bkth->bkcqgh",
+    on_path.astype(q.dtype),
+    path[1],
+    preferred_element_type=jnp.float32,
+  )
+  mixed += jnp.einsum(
+    "bkcqgs,bcksh->bkcqgh",
+    on_own.astype(q.dtype),
+    own[1],
+    preferred_element_type=jnp.float32,
+  )
   mixed = (mixed / total[..., None]).astype(q.dtype)
   # [B, K, C, Q, G, H] to [B, C, Q, K, G, H].
   mixed = jnp.transpose(mixed, (0, 2, 3, 1, 4, 5))

@@ -65,6 +65,7 @@ class Transformer(nnx.Module):
     attend: AttendLayer,
     *,
     spans: jax.Array | None = None,
+    angles: rotary.Angles | None = None,
     remat: bool = False,
   ) -> jax.Array:
     """Runs the layers with the caller's attention.
@@ -81,7 +82,8 @@ class Transformer(nnx.Module):
       [..., D] after the final norm, in config.dtype.
     """
     x = self.embedding.get_value()[tokens].astype(self.config.dtype)
-    angles = rotary.rotary(positions, self.config, spans)
+    if angles is None:
+      angles = rotary.rotary(positions, self.config, spans)
     for index, block in enumerate(self.layers):
       run = functools.partial(
         block, angles=angles, attend=functools.partial(attend, index)
@@ -133,12 +135,13 @@ class Transformer(nnx.Module):
       raise ValueError(f"a model with head={self.head!r} has no LM head")
     tied = self.config.tied_embeddings
     kernel = (self.embedding if tied else self.lm_head).get_value()
-    return jnp.einsum(
-      "...d,vd->...v",
-      hidden,
+    out = jax.lax.dot_general(
+      hidden.reshape(-1, hidden.shape[-1]),
       kernel.astype(hidden.dtype),
+      (((1,), (1,)), ((), ())),
       preferred_element_type=jnp.float32,
     )
+    return out.reshape(*hidden.shape[:-1], -1)
 
   def raw_values(self, hidden: jax.Array) -> jax.Array:
     """Returns float32 values [...], before tanh, of hidden [..., D]."""

@@ -45,14 +45,14 @@ class HfMeshTest(parameterized.TestCase):
 
     with mock.patch.object(tensors.SafetensorsFolder, "read", reading):
       model = hf.load_policy(GOLDEN / "phi3", mesh=make_mesh((2, 2, 2)))
-    # [F, D] is cut in two on both axes; 37 does not divide, so D alone is.
+    # [D, F] is cut in two on both axes; 37 does not divide, so D alone is.
     down = model.layers[0].mlp.down.get_value()
     self.assertEqual(
-      {s.data.shape for s in down.addressable_shards}, {(37, 12)}
+      {s.data.shape for s in down.addressable_shards}, {(12, 37)}
     )
-    # [D, N, H]: both are.
+    # [N, H, D]: both are.
     q = model.layers[1].attention.q.get_value()
-    self.assertEqual({s.data.shape for s in q.addressable_shards}, {(12, 3, 4)})
+    self.assertEqual({s.data.shape for s in q.addressable_shards}, {(3, 4, 12)})
     # Every number of the file is read once, though devices hold copies.
     folder = tensors.SafetensorsFolder(GOLDEN / "phi3")
     self.assertEqual(

@@ -118,11 +118,11 @@ class HfTest(parameterized.TestCase):
     # Output row n * H + h of the file is head n, dimension h.
     self.assertEqual(tensors[prefix + "q_proj.weight"].shape, (24, 24))
     self.assertEqual(
-      tensors[prefix + "q_proj.weight"][5 * 4 + 3, 7], q[7, 5, 3]
+      tensors[prefix + "q_proj.weight"][5 * 4 + 3, 7], q[5, 3, 7]
     )
     o = np.asarray(model.layers[1].attention.o.get_value())
     self.assertEqual(
-      tensors[prefix + "o_proj.weight"][7, 5 * 4 + 3], o[5, 3, 7]
+      tensors[prefix + "o_proj.weight"][7, 5 * 4 + 3], o[7, 5, 3]
     )
     k = np.asarray(model.layers[1].attention.k_bias.get_value())
     self.assertEqual(tensors[prefix + "k_proj.bias"][1 * 4 + 2], k[1, 2])

@@ -69,8 +69,8 @@ class LayersTest(absltest.TestCase):
     gate, up, down = (
       np.asarray(w.get_value()) for w in (mlp.gate, mlp.up, mlp.down)
     )
-    hidden = x @ gate
-    expected = (hidden / (1 + np.exp(-hidden)) * (x @ up)) @ down
+    hidden = x @ gate.T
+    expected = (hidden / (1 + np.exp(-hidden)) * (x @ up.T)) @ down.T
     np.testing.assert_allclose(mlp(jnp.asarray(x)), expected, atol=1e-6)
 
   def test_norm_is_float32_inside_bfloat16(self):
