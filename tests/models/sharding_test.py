@@ -46,11 +46,11 @@ class ShardingTest(parameterized.TestCase):
     up = placed["layers"][0]["mlp"]["up"].get_value()
     shape = up.addressable_shards[0].data.shape
     self.assertEqual(
-      shape, (24 // mesh.shape["fsdp"], 40 // mesh.shape["tensor"])
+      shape, (40 // mesh.shape["tensor"], 24 // mesh.shape["fsdp"])
     )
     key = placed["layers"][0]["attention"]["k"].get_value()
     held = 2 if mesh.shape["tensor"] == 4 else 2 // mesh.shape["tensor"]
-    self.assertEqual(key.addressable_shards[0].data.shape[1], held)
+    self.assertEqual(key.addressable_shards[0].data.shape[0], held)
 
   def test_the_host_keeps_no_copy(self):
     mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
