@@ -190,10 +190,10 @@ def _muon_dimensions(params: Params):
     if "layers" not in name or "bias" in name or x.ndim < 2:
       return None
     if x.ndim == 2:
-      return contrib.MuonDimensionNumbers(0, 1)
-    # Attention: q, k, v are [D, N, H], o is [N, H, D].
+      return contrib.MuonDimensionNumbers(1, 0)
+    # Attention: q, k, v are [N, H, D], o is [D, N, H].
     if "['o']" in name:
-      return contrib.MuonDimensionNumbers((0, 1), 2)
-    return contrib.MuonDimensionNumbers(0, (1, 2))
+      return contrib.MuonDimensionNumbers((1, 2), 0)
+    return contrib.MuonDimensionNumbers(2, (0, 1))
 
   return jax.tree_util.tree_map_with_path(dimensions, params)

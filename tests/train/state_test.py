@@ -117,8 +117,10 @@ class OptimizerTest(absltest.TestCase):
     updates, _ = jax.jit(lambda g: tx.update(g, tx.init(params), params))(grads)
     update = nnx.to_pure_dict(updates)
     layer = update["layers"][0]
-    o = layer["attention"]["o"]
-    for matrix in (layer["mlp"]["gate"], o.reshape(-1, o.shape[-1])):
+    q, o = layer["attention"]["q"], layer["attention"]["o"]
+    # Heads are one axis: [N x H, D] and [D, N x H].
+    q, o = q.reshape(-1, q.shape[-1]), o.reshape(o.shape[0], -1)
+    for matrix in (layer["mlp"]["gate"], q, o):
       singular = np.linalg.svd(matrix, compute_uv=False)
       # Newton-Schulz brings all singular values near one size.
       self.assertLess(singular.max() / singular.min(), 2.5)
