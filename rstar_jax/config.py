@@ -162,6 +162,9 @@ class EngineConfig:
   # Whether a stage compiles all its programs before it begins, and not as they
   # come; where one takes a minute, one sees then how many there are.
   ahead: bool = False
+  # What computes attention while tokens are sampled: "xla" anywhere, "pallas" a
+  # kernel for TPUs; see docs/results/kernel.md.
+  attention: Literal["xla", "pallas"] = "xla"
   # Whether keys and values of candidates are kept until the next leaf is known,
   # so that its step is not run again; this takes memory.
   commit: bool = True

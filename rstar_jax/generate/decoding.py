@@ -7,13 +7,13 @@ leaves, C candidates per leaf, R rows that go on, S step, D model, V vocab.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from rstar_jax.generate import sampler
-from rstar_jax.models import cache
+from rstar_jax.models import branch_attention, cache
 from rstar_jax.models.transformer import Transformer
 
 
@@ -47,6 +47,8 @@ class Options:
     pad_id: fills rows that have ended.
     stop_words: runs of ids; a step ends with the token after one.
     least_rows: rows are not halved below so many.
+    attention: see `branch_attention.attend_of`.
+    mesh: what keys and values are spread over; None is one device.
   """
 
   method: sampler.Method
@@ -55,6 +57,8 @@ class Options:
   pad_id: int
   stop_words: tuple[tuple[int, ...], ...] = ()
   least_rows: int = 32
+  attention: Literal["xla", "pallas"] = "xla"
+  mesh: jax.sharding.Mesh | None = None
 
 
 def halvings(rows: int, least: int, banks: int = 1) -> list[int]:
@@ -116,6 +120,7 @@ def decode_step(
   tokens: jax.Array,
   index: jax.Array,
   rows: _Rows | None = None,
+  branches: branch_attention.Attend = branch_attention.attend_masked,
 ) -> tuple[jax.Array, cache.KeyValues]:
   """Runs one token of every candidate that goes on.
 
@@ -126,17 +131,12 @@ def decode_step(
     tokens: int32 [B, C], the candidates' tokens at `index`.
     index: int32 scalar.
     rows: those that go on; None is all.
+    branches: how to attend.
 
   Returns:
     [R, D] after the final norm, and the rows with the tokens added.
   """
   rows = rows or _Rows(tokens.shape)
-  window = model.config.sliding_window
-  columns = jnp.arange(own.keys[0].shape[3])
-  own_mask = (columns <= index)[None]
-  if window:
-    own_mask = own_mask & (columns > index - window)
-  path_mask = path.mask(jnp.reshape(index, 1), window)
   keys, values = [], []
 
   def attend(layer, q, k, v):
@@ -146,12 +146,13 @@ def decode_step(
       caches.append(
         jax.lax.dynamic_update_slice_in_dim(stack[layer], new, index, axis=3)
       )
-    mixed = cache.attend_branches(
+    mixed = branches(
       rows.put(q)[:, :, None],
       (path.keys[layer], path.values[layer]),
-      path_mask,
+      path.lengths,
       (keys[layer], values[layer]),
-      own_mask,
+      index,
+      window=model.config.sliding_window,
     )
     return rows.take(mixed[:, :, 0])
 
@@ -208,6 +209,7 @@ def decode(
   # A run as long as the step would end it with its last token.
   words = [word for word in options.stop_words if len(word) < size]
   chances = sampler.uniforms(seeds, size)
+  branches = branch_attention.attend_of(options.attention, options.mesh)
 
   def draw(index, rows, logits):
     """Returns tokens and their log-probabilities [R] of logits [R, V]."""
@@ -260,7 +262,9 @@ def decode(
 
     def step(state, rows=rows):
       index, tokens, done, out, own = state
-      hidden, own = decode_step(model, path, own, tokens, index - 1, rows)
+      hidden, own = decode_step(
+        model, path, own, tokens, index - 1, rows, branches
+      )
       drawn = draw(index, rows, model.logits(hidden))
       tokens, done, out = note(index, *map(rows.put, drawn), done, out)
       return index + 1, tokens, done, out, own

@@ -116,6 +116,8 @@ class Engine(Weights):
       max_new_tokens=self.max_new_tokens,
       pad_id=int(pad_id),
       least_rows=config.least_rows,
+      attention=config.attention,
+      mesh=mesh,
     )
     self._spec = lane_lib.Spec(
       model=model.config,

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.generate import decoding, sampler
 from rstar_jax.generate.decoding import _Rows, _unfinished
-from rstar_jax.models import cache
+from rstar_jax.models import branch_attention, cache
 from tests.generate.engine_test import STEP, model
 
 
@@ -89,6 +89,32 @@ class DecodingTest(parameterized.TestCase):
     whole = run(limits, sampler.Greedy(), least_rows=64)
     np.testing.assert_array_equal(out.tokens, whole.tokens)
     np.testing.assert_allclose(out.logprobs, whole.logprobs, atol=1e-5)
+
+  def test_a_step_is_the_same_with_the_kernel(self):
+    config, shape, size = model().config, (2, 3), 7
+    keys = iter(jax.random.split(jax.random.key(1), 1000))
+
+    def noise(tree):
+      draw = lambda x: jax.random.normal(next(keys), x.shape)  # noqa: E731
+      return jax.tree.map(draw, tree)
+
+    paths = noise(cache.empty(config, shape[:1], 5))
+    lengths = jnp.array([5, 2])
+    path = cache.PathCache(paths.keys, paths.values, lengths, lengths + size)
+    own = noise(cache.empty(config, shape, size))
+    tokens = jnp.array([[1, 2, 3], [4, 5, 6]])
+    rows = _Rows(shape, jnp.array([[0, 4]]))
+    kernel = branch_attention.attend_of("pallas", interpret=True)
+
+    @jax.jit
+    def both(own):
+      args = model(), path, own, tokens, jnp.int32(3), rows
+      return decoding.decode_step(*args), decoding.decode_step(*args, kernel)
+
+    (plain, kept), (other, same) = both(own)
+    np.testing.assert_allclose(other, plain, atol=1e-5)
+    for a, b in zip(kept.keys, same.keys, strict=True):
+      np.testing.assert_allclose(a, b, atol=1e-5)
 
   def test_halvings(self):
     self.assertEqual(decoding.halvings(128, 32), [128, 64, 32])
