@@ -135,7 +135,7 @@ def run(
   rates: dict[str, list[float]] = {name: [] for name in crew.workers}
   per_core: dict[str, list[float]] = {name: [] for name in crew.workers}
   loads: dict[str, list[meter.Load]] = {name: [] for name in crew.workers}
-  crew.repeated = dict.fromkeys(crew.workers, 0)
+  crew.repeated.clear()
   for number in range(_REPEATS.value + 1):
     for name in crew.workers:
       call = (
@@ -177,7 +177,7 @@ def run(
       cores=statistics.median(each.cores for each in loads[name]),
       foreign=max(each.foreign for each in loads[name]),
       niced=statistics.median(each.niced for each in loads[name]),
-      repeated=crew.repeated[name],
+      repeated=crew.repeated.get(name, 0),
       prefilled=reply.value["prefilled"] if name == "vllm" else None,
     )
   if peers:

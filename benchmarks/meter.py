@@ -11,6 +11,7 @@ import os
 import pathlib
 import time
 from collections.abc import Iterator
+from typing import IO
 
 _HZ = os.sysconf("SC_CLK_TCK")
 _PROC = pathlib.Path("/proc")
@@ -54,15 +55,34 @@ def measure(pid: int) -> Iterator[Load]:
   load.foreign = max(0.0, busy - used)
 
 
-@contextlib.contextmanager
-def locked(path: str | None) -> Iterator[None]:
-  """Holds a file's lock, so that programs that share it measure in turn."""
-  if path is None:
+class Turns:
+  """A file's lock, so that programs that share a machine measure in turn."""
+
+  def __init__(self, path: str | None, seconds: float = 150.0):
+    """Makes turns of at least so many seconds; None is a machine of one's own.
+
+    A turn ends with the first call that ends after them.
+    """
+    self._path, self._seconds = path, seconds
+    self._file: IO | None = None
+    self._began = 0.0
+
+  @contextlib.contextmanager
+  def mine(self) -> Iterator[None]:
+    """Waits for a turn, unless this is still ours."""
+    if self._path is not None and self._file is None:
+      self._file = open(self._path, "a")
+      fcntl.flock(self._file, fcntl.LOCK_EX)
+      self._began = time.perf_counter()
     yield
-    return
-  with open(path, "a") as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    yield
+    if time.perf_counter() - self._began > self._seconds:
+      self.end()
+
+  def end(self) -> None:
+    """Lets others have their turn."""
+    if self._file is not None:
+      self._file.close()
+      self._file = None
 
 
 def _now(pid: int) -> tuple[float, float, float]:

@@ -99,7 +99,7 @@ def main(_):
     prefilled_once_a_candidate=counts.repeated,
   )
   names = ("llama", "vllm")
-  with crew_lib.start(_DTYPE.value, names, also=(_APART,), cache_gib=4) as crew:
+  with crew_lib.start(_DTYPE.value, names, also=(_APART,), cache_gib=3) as crew:
     for name, worker in crew.workers.items():
       worker.ask(
         "prepare",

@@ -55,16 +55,17 @@ class Crew:
     folder: of the model, as `transformers` reads it.
   """
 
-  def __init__(self, workers: dict[str, protocol.Worker], folder: pathlib.Path):
-    self.workers = workers
+  def __init__(self, folder: pathlib.Path):
+    self.workers: dict[str, protocol.Worker] = {}
     self.folder = folder
-    self.repeated = dict.fromkeys(workers, 0)
+    self.repeated: dict[str, int] = {}
+    self.turns = meter.Turns(LOCK.value)
 
   def ask_each(self, call: str, **arguments: Any) -> dict[str, Any]:
     """Calls a method of every engine, one after the other; returns values."""
     return {
-      name: worker.ask(call, **arguments).value
-      for name, worker in self.workers.items()
+      name: self.measure_once(name, call, **arguments).value
+      for name in self.workers
     }
 
   def measure(self, name: str, call: str, **arguments: Any) -> protocol.Reply:
@@ -82,7 +83,8 @@ class Crew:
       reply = self.measure_once(name, call, **arguments)
       if reply.load.foreign <= _FOREIGN.value:
         break
-      self.repeated[name] += attempt < _TRIES - 1
+      if attempt < _TRIES - 1:
+        self.repeated[name] = self.repeated.get(name, 0) + 1
       if "seed" in arguments:
         arguments["seed"] += 1_000_003
     return reply
@@ -91,7 +93,7 @@ class Crew:
     self, name: str, call: str, **arguments: Any
   ) -> protocol.Reply:
     """Calls a method, whoever else uses the machine."""
-    with meter.locked(LOCK.value):
+    with self.turns.mine():
       return self.workers[name].ask(call, **arguments)
 
 
@@ -131,14 +133,16 @@ def start(
     folder = pathlib.Path(root) / jnp.dtype(kept).name
     if not (folder / "config.json").exists():
       hf.save_policy(hf.load_policy(gguf, kept), folder)
-    workers = {}
+    crew = Crew(folder)
+    stack.callback(crew.turns.end)
     ours = dict.fromkeys((OURS, *also), sys.executable)
     for name, python in (ours | pythons).items():
       module = f"{'our' if name in ours else name}_{what}"
-      workers[name] = stack.enter_context(
+      crew.workers[name] = stack.enter_context(
         protocol.Worker(module, python, threads=_THREADS.value, log=log)
       )
-      workers[name].ask(
+      crew.measure_once(
+        name,
         "open",
         folder=str(folder),
         gguf=str(gguf),
@@ -146,7 +150,7 @@ def start(
         threads=_THREADS.value,
         **options,
       )
-    yield Crew(workers, folder)
+    yield crew
 
 
 def show(kind: str, **row: Any) -> None:

@@ -20,7 +20,7 @@ class VllmEngine:
   """Expansion by vLLM."""
 
   def __init__(
-    self, folder: str, dtype: str, threads: int, cache_gib: int = 2, **_
+    self, folder: str, dtype: str, threads: int, cache_gib: int = 1, **_
   ):
     for name, value in _DEFAULTS.items():
       os.environ.setdefault(name, value)
