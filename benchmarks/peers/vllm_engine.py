@@ -14,6 +14,7 @@ _DEFAULTS = {
   "VLLM_LOGGING_LEVEL": "WARNING",
   "HF_HUB_OFFLINE": "1",
 }
+_BLOCK = 32
 
 
 class VllmEngine:
@@ -34,6 +35,9 @@ class VllmEngine:
       dtype=dtype,
       skip_tokenizer_init=True,
       enable_prefix_caching=True,
+      # Less than its default of 128: it runs the last block of a prefix anew
+      # for each candidate, since what it finds are whole blocks.
+      block_size=_BLOCK,
       max_model_len=2048,
       max_num_seqs=256,
       disable_log_stats=False,
