@@ -2,13 +2,14 @@
 
   python -m benchmarks.growth --plot=growth.svg
 
-One of three sizes grows while the others stand: the number of trees, the
-candidates of each, the tokens of a path. The model is small and random, so that
-all of it takes minutes; the engine is the real one. Each size is compiled,
-then measured in rounds, all sizes of a kind in turn. Prints a JSON line for
-each kind: the sizes, the median seconds of a call, and the exponent of each
-segment, which is 0 where growth costs nothing and 1 where twice as much takes
-twice as long. The plot has the same three lines.
+One size grows while the others stand: the number of trees, the candidates of
+each, the tokens of a path, which is new to the engine or is held by it since
+the call before, as in a search. The model is small and random, so that all of
+it takes minutes; the engine is the real one. Each size is compiled, then
+measured in rounds, all sizes of a kind in turn. Prints a JSON line for each
+kind: the sizes, the median seconds of a call, and the exponent of each segment,
+which is 0 where growth costs nothing and 1 where twice as much takes twice as
+long. The plot has the same lines.
 """
 
 import math
@@ -48,7 +49,9 @@ _GROWING = {
   "trees": (1, 2, 4, 8, 16, 32, 64, 128, 256),
   "candidates": (1, 2, 4, 8, 16, 32, 64),
   "path": (128, 256, 512, 1024, 2048, 4096),
+  "held path": (128, 256, 512, 1024, 2048, 4096),
 }
+_HELD = "held path"
 
 
 def seconds_of(
@@ -59,31 +62,35 @@ def seconds_of(
   calls = []
   turns = meter.Turns(crew_lib.LOCK.value)
   for size in sizes:
-    shape = _STANDING | {kind: size}
+    shape = _STANDING | {kind.removeprefix("held "): size}
     config = EngineConfig(
       prefix_buckets=(shape["path"],),
       tail_buckets=(min(shape["path"], 1024),),
       leaf_buckets=(shape["trees"],),
       max_step_tokens=_NEW,
     )
-    calls.append((Engine(model, config, stop_ids=(), pad_id=0), shape))
+    engine = Engine(model, config, stop_ids=(), pad_id=0)
+    calls.append((engine, shape, _paths(rng, shape)))
   found: list[list[float]] = [[] for _ in sizes]
-  for repeat in range(_REPEATS.value + 1):
-    for (engine, shape), into in zip(calls, found, strict=True):
-      prefixes = rng.integers(
-        1, _MODEL.vocab_size, (shape["trees"], shape["path"]), np.int32
-      )
+  for repeat in range(_REPEATS.value + 2):
+    for (engine, shape, held), into in zip(calls, found, strict=True):
+      prefixes = held if kind == _HELD else _paths(rng, shape)
       seeds = rng.integers(
         0, 2**32, (shape["trees"], shape["candidates"]), np.uint32
       )
       with turns.mine():
         start = time.perf_counter()
-        engine.expand(list(prefixes), seeds)
+        engine.expand(prefixes, seeds)
         seconds = time.perf_counter() - start
-      if repeat:  # The first call compiles.
+      if repeat > 1:  # The first calls compile.
         into.append(seconds)
   turns.end()
   return [statistics.median(each) for each in found]
+
+
+def _paths(rng: np.random.Generator, shape: dict[str, int]) -> list[np.ndarray]:
+  size = shape["trees"], shape["path"]
+  return list(rng.integers(1, _MODEL.vocab_size, size, np.int32))
 
 
 def exponents(sizes: tuple[int, ...], seconds: list[float]) -> list[float]:
@@ -106,7 +113,7 @@ def main(_):
     crew_lib.show(
       "growth",
       of=kind,
-      standing={k: v for k, v in _STANDING.items() if k != kind},
+      standing={k: v for k, v in _STANDING.items() if k not in kind},
       sizes=sizes,
       seconds=[round(each, 4) for each in seconds],
       exponents=[round(each, 2) for each in slopes],
