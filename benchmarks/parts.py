@@ -6,6 +6,7 @@ step is attention and its cache. So the parts of a step sum up to the step by
 definition, and a part may be a little off where the compiler mixes them.
 """
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -93,14 +94,22 @@ def of_step(model: Transformer, leaves: int, candidates: int, place: int):
 
 
 def roofline(size: int = 2048) -> dict[str, float]:
-  """Returns FLOP/s of large products by dtype, and bytes/s of a copy."""
+  """Returns FLOP/s of large products by dtype, and bytes/s of a copy.
+
+  A product is that of the better of two layouts, and has float32 results:
+  XLA's CPU is several times slower without them.
+  """
   found = {}
-  product = jax.jit(jnp.matmul)
   for dtype in ("float32", "bfloat16"):
     a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     b = jax.random.normal(jax.random.key(1), (size, size), dtype)
-    seconds = seconds_of(lambda a=a, b=b: product(a, b))
-    found[dtype] = 2 * size**3 / seconds
+    seconds = []
+    for spec in ("ij,jk->ik", "ij,kj->ik"):
+      product = jax.jit(
+        functools.partial(jnp.einsum, spec, preferred_element_type=jnp.float32)
+      )
+      seconds.append(seconds_of(functools.partial(product, a, b)))
+    found[dtype] = 2 * size**3 / min(seconds)
   source = np.zeros(1 << 26, np.float32)
   target = np.empty_like(source)
   seconds = seconds_of(lambda: np.copyto(target, source))
