@@ -24,6 +24,12 @@ class PresetsTest(absltest.TestCase):
     self.assertEqual((search.rollouts, search.candidates), (4, 32))
     self.assertEqual((search.max_depth, search.c), (16, 2.0))
     self.assertEqual(config.sft.length, 4096)
+    # 2 hosts of 4 chips each, and 16 of them.
+    for chips in (8, 64):
+      parts = chips // config.train_mesh.tensor
+      for train in (config.sft, config.ppm):
+        self.assertEqual(train.batch_size // train.accumulate % parts, 0)
+        self.assertTrue(train.remat)
     # A prefix and its step, or a whole block, fit into that context.
     engine = config.engine
     self.assertLessEqual(engine.prefix_buckets[-1] + 512, 4096)
