@@ -22,7 +22,7 @@ from rstar_jax.models.transformer import arrays_of
 from tests.train import tiny_training
 
 ROOT = pathlib.Path(__file__).parent.parent
-SECONDS = 600
+SECONDS = 1200
 
 
 def free_port() -> int:
@@ -49,7 +49,8 @@ class TrainingTest(parameterized.TestCase):
     environment = os.environ | {
       "JAX_PLATFORMS": "cpu",
       "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+      "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
+      + tiny_training.compile_quickly(),
     }
     processes = []
     for index in range(count):
@@ -86,6 +87,9 @@ class TrainingTest(parameterized.TestCase):
     for path, array in arrays_of(model).items():
       name = "/".join(map(str, path))
       np.testing.assert_allclose(found[name], array, atol=4e-5, err_msg=name)
+    grown = tiny_training.with_more_tokens(model).embedding.get_value()
+    self.assertEqual(grown.shape[0], 272)
+    np.testing.assert_allclose(found["grown"], grown, atol=4e-5)
 
   def logs(self) -> str:
     return "\n".join(

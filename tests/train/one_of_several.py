@@ -43,6 +43,8 @@ def main(config: dict) -> None:
     "/".join(map(str, path)): sharding.to_host(array)
     for path, array in arrays_of(model).items()
   }
+  grown = tiny_training.with_more_tokens(model)
+  arrays["grown"] = sharding.to_host(arrays_of(grown)["embedding",])
   if host.leads:
     np.savez(config["out"], losses=losses, **arrays)
 

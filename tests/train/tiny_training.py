@@ -5,13 +5,15 @@ and the vocabulary, 267, by nothing.
 """
 
 import dataclasses
+import os
 
+import jax
 import numpy as np
 from flax import nnx
 
 from rstar_jax import testing
 from rstar_jax.config import MeshConfig, TrainConfig
-from rstar_jax.models import sharding
+from rstar_jax.models import sharding, vocabulary
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.text import steps
 from rstar_jax.train import ppm, sft
@@ -42,6 +44,17 @@ SFT = TrainConfig(
 PPM = dataclasses.replace(SFT, length=128)
 
 
+def compile_quickly() -> str:
+  """Returns XLA_FLAGS of a compiler that takes little time; sets them too.
+
+  Programs of this size run once: it is compiling them that takes long. To be
+  called before jax does anything.
+  """
+  flag = "--xla_backend_optimization_level=0"
+  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+  return os.environ["XLA_FLAGS"]
+
+
 class Recorder:
   """A writer that keeps loss and gradient norm of each update."""
 
@@ -60,11 +73,23 @@ def policy(**changes) -> Transformer:
   config = testing.tiny_model(
     **{"num_layers": 1, "num_heads": 4, "mlp_dim": 40} | changes
   )
-  return Transformer(config, rngs=nnx.Rngs(7))
+
+  def build():
+    return nnx.split(Transformer(config, rngs=nnx.Rngs(7)))[1]
+
+  # One program, not one for each parameter.
+  graphdef = nnx.split(
+    nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(7)))
+  )[0]
+  return nnx.merge(graphdef, jax.jit(build)())
 
 
 def reward_model(model: Transformer | None = None) -> Transformer:
   return ppm_from_policy(model or policy(), "tanh", rngs=nnx.Rngs(1))
+
+
+def with_more_tokens(model: Transformer) -> Transformer:
+  return vocabulary.resize(model, known=251, used=269, multiple=16)
 
 
 def make_mesh(sizes):
