@@ -190,17 +190,10 @@ def _divides(name, size: int, mesh: Mesh | AbstractMesh):
   return None if size % math.prod(mesh.shape[n] for n in names) else name
 
 
-def row_parts(
-  mesh: Mesh | AbstractMesh | None, rules: Rules | None = None
-) -> int:
+def row_shards(mesh: Mesh | None, rules: Rules | None = None) -> int:
   """Returns into how many parts the rows of a batch are cut."""
   if mesh is None:
     return 1
-  return math.prod(mesh.shape[axis] for axis in (rules or Rules()).batch)
-
-
-def row_shards(mesh: Mesh, rules: Rules | None = None) -> int:
-  """Returns into how many parts the rows of a batch are cut."""
   return math.prod(mesh.shape[axis] for axis in (rules or Rules()).batch)
 
 
@@ -229,7 +222,7 @@ def to_global(batch: Any, mesh: Mesh, rules: Rules | None = None) -> Any:
   """Puts the rows of a batch onto the devices that work on them.
 
   Args:
-    batch: a tree of numpy arrays [B, ...], B a multiple of `row_parts`. Every
+    batch: a tree of numpy arrays [B, ...], B a multiple of `row_shards`. Every
       process gives the same whole batch, and puts down its own rows of it.
     mesh: from `make_mesh`.
     rules: None takes the defaults.

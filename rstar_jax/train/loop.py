@@ -200,7 +200,7 @@ def _jit(step_fn: StepFn, state: TrainState, mesh) -> StepFn:
 
 def _check_rows(name: str, batch: Any, accumulate: int, mesh) -> None:
   rows = len(jax.tree.leaves(batch)[0])
-  parts = sharding.row_parts(mesh)
+  parts = sharding.row_shards(mesh)
   if rows % (accumulate * parts):
     raise ValueError(
       f"{name}: a batch of {rows} rows in {accumulate} micro-batches cannot be "

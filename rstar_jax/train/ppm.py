@@ -108,7 +108,7 @@ def pair_accuracy(
   """
   sides = batches.encode_pairs(tokenizer, pairs, length)
   _check_some("pair_accuracy", sides, length)
-  parts = sharding.row_parts(mesh)
+  parts = sharding.row_shards(mesh)
   batch_at, num_batches = batches.side_batches(
     sides, -(-batch_size // parts) * parts, 1, None, pad_id=tokenizer.pad_id
   )

@@ -74,8 +74,8 @@ class ShardingTest(parameterized.TestCase):
 
   def test_rows_are_put_where_they_are_worked_on(self):
     mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
-    self.assertEqual(sharding.row_parts(mesh), 4)
-    self.assertEqual(sharding.row_parts(None), 1)
+    self.assertEqual(sharding.row_shards(mesh), 4)
+    self.assertEqual(sharding.row_shards(None), 1)
     rows = np.arange(24.0).reshape(8, 3)
     array = sharding.to_global({"rows": rows}, mesh)["rows"]
     np.testing.assert_array_equal(array, rows)

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import re
 from unittest import mock
 
 import jax
@@ -87,9 +88,9 @@ class MeshTest(parameterized.TestCase):
       path: array.addressable_shards[0].data.shape
       for path, array in arrays_of(model).items()
     }
-    # [D, F] is [24, 40], [D, K, H] is [24, 2, 4]; 267 rows do not divide.
-    self.assertEqual(held["layers", 0, "mlp", "up"], (12, 20))
-    self.assertEqual(held["layers", 0, "attention", "k"], (12, 1, 4))
+    # [F, D] is [40, 24], [K, H, D] is [2, 4, 24]; 267 rows do not divide.
+    self.assertEqual(held["layers", 0, "mlp", "up"], (20, 12))
+    self.assertEqual(held["layers", 0, "attention", "k"], (1, 4, 12))
     self.assertEqual(held["embedding",], (267, 12))
     params = sharding.place(nnx.split(model)[1], mesh)
     fresh = state.init(params, state.optimizer(SFT, 3), mesh)
@@ -97,7 +98,7 @@ class MeshTest(parameterized.TestCase):
     for array in jax.tree.leaves(fresh):
       sizes[array.shape].add(array.addressable_shards[0].data.shape)
     # Both moments are cut as their parameters are.
-    self.assertEqual(sizes[24, 40], {(12, 20)})
+    self.assertEqual(sizes[40, 24], {(20, 12)})
     self.assertEqual(sizes[()], {()})
 
     with self.subTest("written as from one device"):
@@ -136,8 +137,11 @@ class MeshTest(parameterized.TestCase):
     self.assertNotEmpty(moved)
     for line in moved:
       shape = line.partition("=")[2].partition("(")[0]
-      # 131 tokens are in no weight.
-      self.assertFalse("f32" in shape and "131" in shape, line)
+      # 131 tokens, of one row, two or sixteen, are in no weight.
+      large = {"131", "262", "2096"}
+      self.assertFalse(
+        "f32" in shape and large & set(re.findall(r"\d+", shape)), line
+      )
 
   def test_pairs_are_measured_each_once(self):
     model = tiny_training.reward_model()
