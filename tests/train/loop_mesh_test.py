@@ -106,7 +106,7 @@ class MeshTest(parameterized.TestCase):
         pathlib.Path(self.create_tempdir().full_path) for _ in range(2)
       ]
       hf.save_policy(model, folders[0])
-      values = sharding.to_host(nnx.split(model)[1])
+      values = jax.device_put(sharding.to_host(nnx.split(model)[1]))
       hf.save_policy(nnx.merge(nnx.split(model)[0], values), folders[1])
       name = "model.safetensors"
       self.assertEqual(*((each / name).read_bytes() for each in folders))
