@@ -4,9 +4,9 @@
     --workdir=runs/qwen2_5_math_1_5b \
     --config.remote.url=http://localhost:8000/v1 --config.remote.model=NAME
 
-The server at `remote.url` makes the data of round 1. The stages run on one
-device so far, which must hold the model; data sets come from the Hugging Face
-Hub (`pip install 'rstar_jax[hub]'`).
+The server at `remote.url` makes the data of round 1. On several hosts the same
+command with `--distributed` runs on each (launch/README.md); data sets come
+from the Hugging Face Hub (`pip install 'rstar_jax[hub]'`).
 """
 
 from rstar_jax import config as config_lib
@@ -15,4 +15,7 @@ from rstar_jax import presets
 
 def get_config() -> config_lib.Config:
   """Returns the config of a run."""
-  return presets.paper("Qwen/Qwen2.5-Math-1.5B")
+  config = presets.paper("Qwen/Qwen2.5-Math-1.5B")
+  # One chip holds it, so that each has leaves of its own.
+  config.search_mesh = config_lib.MeshConfig()
+  return config

@@ -4,9 +4,9 @@
     --workdir=runs/qwen2_math_7b \
     --config.remote.url=http://localhost:8000/v1 --config.remote.model=NAME
 
-The server at `remote.url` makes the data of round 1. The stages run on one
-device so far, which must hold the model; data sets come from the Hugging Face
-Hub (`pip install 'rstar_jax[hub]'`).
+The server at `remote.url` makes the data of round 1. On several hosts the same
+command with `--distributed` runs on each (launch/README.md); data sets come
+from the Hugging Face Hub (`pip install 'rstar_jax[hub]'`).
 """
 
 from rstar_jax import config as config_lib

@@ -2,7 +2,8 @@
 # What tpu_vm.sh runs on each worker of a TPU VM.
 #
 #   launch/worker.sh setup        makes .venv with the TPU build of jax
-#   launch/worker.sh run ARGS...  starts rstar_jax.main in the background
+#   launch/worker.sh run ARGS...  starts rstar_jax.main in the background, as
+#                                 one process of all workers
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -33,7 +34,7 @@ setup() {
 run() {
   # The lock makes a second start harmless: it says so in the log and ends.
   nohup flock --nonblock --verbose run.lock \
-    .venv/bin/python -m rstar_jax.main "$@" >>run.log 2>&1 </dev/null &
+    .venv/bin/python -m rstar_jax.main --distributed "$@" >>run.log 2>&1 </dev/null &
   echo "$(hostname): started, pid $!"
 }
 

@@ -215,6 +215,9 @@ class TrainConfig:
   batch_size: int = 128
   # Micro-batches that make one update; divides batch_size.
   accumulate: int = 1
+  # Recompute each layer in the backward pass: a third more work, and of a layer
+  # only what it is given is kept in memory.
+  remat: bool = False
   # Tokens per row; a longer sample is dropped and counted.
   length: int = 4096
   # Peak learning rate (paper: 7e-6).
@@ -353,6 +356,10 @@ class Config:
   decontaminate: DecontaminateConfig = dataclasses.field(
     default_factory=DecontaminateConfig
   )
+  # Devices of one host, in search and evaluation; hosts are replicas.
+  search_mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  # Devices of all hosts together, in training.
+  train_mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   # Search over training problems; each round overrides some of it.
   search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
   # Generation, in the rounds and in evaluation.

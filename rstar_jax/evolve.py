@@ -13,9 +13,11 @@ from rstar_jax import solving, stages
 from rstar_jax.config import Config
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.data import released, training
+from rstar_jax.hosts import Host, wait_until
 from rstar_jax.io import records
 from rstar_jax.session import Context, read_rows
 
+_ALONE = Host()
 RESULTS = "results.json"
 _CONFIG = "config.json"
 
@@ -51,8 +53,11 @@ def report(context: Context) -> dict[str, Any]:
   Returns:
     {"config", "rows", "solved", "ppm"}: rows of `evaluate.table`; for each
     round the share of training problems solved in its own trees, by level too;
-    and the PPM's accuracy on held-out pairs.
+    and the PPM's accuracy on held-out pairs. Only the first host makes it; the
+    others return {}.
   """
+  if not context.host.leads:
+    return {}
   config = context.config
   rows, solved, ppm = [], [], []
   for round_ in range(len(config.rounds) + 1):
@@ -126,8 +131,15 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
       next(read(source, collections.Counter()))
 
 
-def check_workdir(config: Config, workdir: pathlib.Path) -> None:
+def check_workdir(
+  config: Config, workdir: pathlib.Path, host: Host = _ALONE
+) -> None:
   """Keeps a folder to one config: writes it, or compares with what is there.
+
+  Args:
+    config: of the run.
+    workdir: its folder, which all hosts see.
+    host: the first one writes.
 
   Raises:
     ValueError: the folder holds a run of another config; names what differs.
@@ -135,6 +147,8 @@ def check_workdir(config: Config, workdir: pathlib.Path) -> None:
   # Through JSON, which makes lists of tuples.
   wanted = json.loads(json.dumps(dataclasses.asdict(config)))
   path = workdir / _CONFIG
+  if not host.leads:
+    wait_until(path.exists, str(path))
   if not path.exists():
     records.write_json(path, wanted)
     return

@@ -8,10 +8,18 @@ be imported and tested.
 
 import pathlib
 import sys
+import traceback
 
 from absl import app, flags
 
-from rstar_jax import config_flag, evaluate, evolve, session, solving
+from rstar_jax import (
+  config_flag,
+  evaluate,
+  evolve,
+  hosts,
+  session,
+  solving,
+)
 from rstar_jax.io import compiled
 
 _CONFIG = config_flag.define_config()
@@ -29,6 +37,22 @@ _ROUND = flags.DEFINE_integer(
   "round", None, "Round of the stage; for solve, the newest if not given."
 )
 _QUESTION = flags.DEFINE_string("question", None, "For --stage=solve.")
+_DISTRIBUTED = flags.DEFINE_bool(
+  "distributed",
+  False,
+  "Run as one of several processes, each started with the same command. Cloud "
+  "TPU, Slurm and Open MPI say which process it is; elsewhere --coordinator, "
+  "--processes and --process do.",
+)
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "With --distributed: HOST:PORT of process 0."
+)
+_PROCESSES = flags.DEFINE_integer(
+  "processes", None, "With --distributed: how many there are."
+)
+_PROCESS = flags.DEFINE_integer(
+  "process", None, "With --distributed: which this is, from 0."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -38,7 +62,12 @@ def main(argv: list[str]) -> None:
   except (ValueError, OSError) as error:
     # A wrong input is a line for a person; a traceback is for our mistakes.
     print(f"rstar_jax: {error}", file=sys.stderr)
+    hosts.leave_if_joined()
     raise SystemExit(1) from (error if flags.FLAGS.verbosity > 0 else None)
+  except Exception:
+    traceback.print_exc()
+    hosts.leave_if_joined()
+    raise
 
 
 def run() -> None:
@@ -53,24 +82,38 @@ def run() -> None:
     given and lowest <= _ROUND.value <= rounds
   ):
     raise ValueError(f"--stage={stage} needs --round={lowest}..{rounds}")
+  if "://" in _WORKDIR.value:
+    raise ValueError(
+      f"--workdir={_WORKDIR.value} is no folder: mount it, and give the path"
+    )
+  host = hosts.Host()
+  placed = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
+  if _DISTRIBUTED.value:
+    host = hosts.join(*placed)
+  elif any(each is not None for each in placed):
+    raise ValueError(
+      "--coordinator, --processes and --process are for --distributed"
+    )
   if stage not in ("report", "solve"):
     # Before the folder is bound to a config that cannot run.
     evolve.check_data(config, evaluation=stage == "evaluate")
   workdir = pathlib.Path(_WORKDIR.value)
   compiled.keep(config.programs or workdir / "programs")
-  evolve.check_workdir(config, workdir)
-  with session.open_context(config, workdir) as context:
-    if stage == "evolve":
-      print(evaluate.markdown(evolve.evolve(context)))
-    elif stage == "report":
-      print(evaluate.markdown(evolve.report(context)))
+  evolve.check_workdir(config, workdir, host)
+  with session.open_context(config, workdir, host) as context:
+    said = ""
+    if stage in ("evolve", "report"):
+      results = getattr(evolve, stage)(context)
+      said = evaluate.markdown(results) if host.leads else ""
     elif stage == "solve":
       round_ = _ROUND.value
       if round_ is None:
         round_ = evolve.newest_round(context)
-      print(solving.solve(context, round_, _QUESTION.value).render())
+      said = solving.solve(context, round_, _QUESTION.value).render()
     else:
       evolve.STAGES[stage](context, _ROUND.value)
+    if said and host.leads:
+      print(said)
 
 
 if __name__ == "__main__":

@@ -50,4 +50,10 @@ def paper(policy: str) -> config_lib.Config:
   config.sandbox.workers = 32
   # One worker cannot always keep up with the answers that need sympy.
   config.grader.workers = 4
+  # A TPU host has 4 chips or 8, and Qwen's 7B has 4 key/value heads.
+  config.search_mesh = config_lib.MeshConfig(tensor=4)
+  # State is shared by all chips; micro-batches are of 16 rows, on up to 64.
+  config.train_mesh = config_lib.MeshConfig(data=1, fsdp=-1, tensor=4)
+  config.sft.remat = config.ppm.remat = True
+  config.sft.accumulate, config.ppm.accumulate = 8, 32
   return config

@@ -10,12 +10,13 @@ import pathlib
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+import jax
 import jax.numpy as jnp
 from absl import logging
 
-from rstar_jax.config import Config, EngineConfig
+from rstar_jax.config import Config, EngineConfig, TrainConfig
 from rstar_jax.generate.engine import Engine
 from rstar_jax.generate.few_shot import FewShot, stop_words
 from rstar_jax.generate.policy import Policy
@@ -23,19 +24,20 @@ from rstar_jax.generate.ppm import Scorer
 from rstar_jax.generate.remote import Remote
 from rstar_jax.generate.reward import RewardModel
 from rstar_jax.generate.weights import Busy
+from rstar_jax.hosts import Host
 from rstar_jax.io import hf, metrics, records
 from rstar_jax.io.gguf import GgufFile
 from rstar_jax.io.journal import Journal
-from rstar_jax.models import vocabulary
+from rstar_jax.models import sharding, vocabulary
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.mcts import Calls
 from rstar_jax.search.tree import Tree
 from rstar_jax.text import gguf_tokenizer, steps
 from rstar_jax.text.tokenizer import HfTokenizer
-from rstar_jax.types import Problem
 from rstar_jax.verify import Grader, Limits, Sandbox
 
+_ALONE = Host()
 BASE_MODEL = pathlib.Path(__file__).parent / "base_model"
 
 # Which stage, by its name on the command line, writes a folder of a round.
@@ -60,6 +62,7 @@ class Context:
     sandbox: runs candidates' code.
     grader: compares answers.
     tokenizer: the base model's.
+    host: which process of the run this is.
   """
 
   config: Config
@@ -68,6 +71,7 @@ class Context:
   sandbox: Sandbox
   grader: Grader
   tokenizer: HfTokenizer
+  host: Host = _ALONE
 
   def folder(self, round_: int, stage: str) -> pathlib.Path:
     """Returns where a stage of a round writes."""
@@ -99,12 +103,32 @@ class Context:
     """Returns where the policy of a round is; round 0 is the base model."""
     return self.finished(round_, "policy") if round_ else self.base()
 
-  def load_policy(self, round_: int, *, train: bool = False) -> Transformer:
+  def search_mesh(self) -> jax.sharding.Mesh | None:
+    """Returns the mesh of this host's devices, None where it has just one."""
+    return sharding.mesh_over(
+      self.config.search_mesh, jax.local_devices(), "config.search_mesh"
+    )
+
+  def train_mesh(self) -> jax.sharding.Mesh | None:
+    """Returns the mesh of the devices of all hosts, None for a single one."""
+    return sharding.mesh_over(
+      self.config.train_mesh, jax.devices(), "config.train_mesh"
+    )
+
+  def load_policy(
+    self,
+    round_: int,
+    *,
+    train: TrainConfig | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+  ) -> Transformer:
     """Loads the policy of a round; round 0 is the base model.
 
     Args:
       round_: from 0.
-      train: keeps the parameters in float32, whatever `policy.dtype` says.
+      train: of a training that it is loaded for: the parameters are float32
+        then, whatever `policy.dtype` says of the activations.
+      mesh: where the parameters go; None is one device.
 
     Returns:
       A model with a row for each of the tokenizer's tokens.
@@ -114,7 +138,10 @@ class Context:
       self.policy(round_),
       jnp.float32 if train else dtype,
       compute_dtype=dtype,
+      mesh=mesh,
     )
+    if train is not None:
+      model.config = dataclasses.replace(model.config, remat=train.remat)
     if round_:
       return model
     return vocabulary.resize(
@@ -126,7 +153,9 @@ class Context:
 
 
 @contextlib.contextmanager
-def open_context(config: Config, workdir: pathlib.Path) -> Iterator[Context]:
+def open_context(
+  config: Config, workdir: pathlib.Path, host: Host = _ALONE
+) -> Iterator[Context]:
   """Starts the sandbox, the grader and the writer, and ends them."""
   with contextlib.ExitStack() as stack:
     limits = Limits(
@@ -146,9 +175,11 @@ def open_context(config: Config, workdir: pathlib.Path) -> Iterator[Context]:
     grader = stack.enter_context(
       Grader(workers=config.grader.workers, seconds=config.grader.seconds)
     )
-    writer = stack.enter_context(metrics.MetricsWriter(workdir))
+    # Where time went is worth knowing of each host.
+    folder = workdir if host.leads else workdir / f"host_{host.index}"
+    writer = stack.enter_context(metrics.MetricsWriter(folder))
     tokenizer = load_tokenizer(config.policy.path or BASE_MODEL)
-    yield Context(config, workdir, writer, sandbox, grader, tokenizer)
+    yield Context(config, workdir, writer, sandbox, grader, tokenizer, host)
 
 
 def load_tokenizer(
@@ -183,14 +214,15 @@ class Device:
       reward_model: loaded in its place, and in round 0, where there is none.
     """
     self._context = context
+    self._mesh = mesh = context.search_mesh()
     # A base model that is shown examples sees no token that it does not know.
     self._few_shot = round_ == 0 and context.config.policy.prompt == "few_shot"
     if self._few_shot:
       dtype = jnp.dtype(context.config.policy.dtype)
-      self._model = hf.load_policy(context.base(), dtype)
+      self._model = hf.load_policy(context.base(), dtype, mesh=mesh)
       self._tokenizer = load_tokenizer(context.base(), add_markers=False)
     else:
-      self._model = context.load_policy(round_)
+      self._model = context.load_policy(round_, mesh=mesh)
       self._tokenizer = context.tokenizer
     # Of all that use the device.
     self._shared = {"lock": threading.Lock(), "busy": Busy()}
@@ -203,17 +235,18 @@ class Device:
     if reward_model:
       _, fields = hf.read_config(reward_model)
       self.score = RewardModel(
-        hf.load_reward_model(reward_model, dtype),
+        hf.load_reward_model(reward_model, dtype, mesh=mesh),
         load_tokenizer(reward_model, add_markers=False),
         unread_id=fields.get("pad_token_id"),
         **self._shared,
       )
     elif score:
       self.score = Scorer(
-        hf.load_ppm(context.finished(round_, "ppm"), dtype),
+        hf.load_ppm(context.finished(round_, "ppm"), dtype, mesh=mesh),
         context.tokenizer,
         context.config.engine,
         slots=self._slots,
+        mesh=mesh,
         **self._shared,
       )
 
@@ -267,6 +300,7 @@ class Device:
       ),
       pad_id=tokenizer.pad_id,
       slots=self._slots,
+      mesh=self._mesh,
       **self._shared,
     )
     self._engines.append(engine)
@@ -315,9 +349,19 @@ class Device:
 class RemoteDevice:
   """The callables of a larger model behind a server; loads no model here."""
 
-  def __init__(self, context: Context, journal: pathlib.Path):
+  def __init__(self, context: Context, folder: pathlib.Path):
+    """Opens the journal of this host; what others wrote is read too.
+
+    Args:
+      context: the run.
+      folder: of the journals.
+    """
     self._context = context
-    self._remote = Remote(context.config.remote, Journal(journal))
+    index = context.host.index
+    own = folder / (f"requests-{index}.jsonl" if index else "requests.jsonl")
+    others = sorted(set(folder.glob("requests*.jsonl")) - {own})
+    journal = Journal(own, others)
+    self._remote = Remote(context.config.remote, journal)
     self._began = time.perf_counter()
 
   def compile_ahead(self, calls: Calls, *candidates: int) -> None:
@@ -354,33 +398,3 @@ def read_rows(folder: pathlib.Path, pattern: str = "shard-*") -> list[dict]:
 def read_trees(folder: pathlib.Path) -> list[Tree]:
   """Returns the trees of a finished folder."""
   return [tree_lib.from_record(row) for row in read_rows(folder)]
-
-
-def shards(
-  context: Context,
-  problems: Sequence[Problem],
-  folder: pathlib.Path,
-  description: str,
-  prefixes: Sequence[str] = ("",),
-) -> Iterator[tuple[pathlib.Path, list[Problem], metrics.Progress]]:
-  """Yields (path, problems, progress) of the shards not yet written.
-
-  Args:
-    context: the run.
-    problems: of all shards.
-    folder: of the shards.
-    description: for people.
-    prefixes: what the names of the files of one shard begin with; the shard is
-      written where all of them are whole.
-  """
-  size = context.config.shard_size
-  total = -(-len(problems) // size)
-  with metrics.progress(len(problems), description, unit="problem") as bar:
-    for index in range(total):
-      shard = list(problems[index * size : (index + 1) * size])
-      path = folder / records.shard_name(index, total)
-      files = [path.with_name(prefix + path.name) for prefix in prefixes]
-      if all(map(records.is_complete, files)):
-        bar.update(len(shard))
-      else:
-        yield path, shard, bar

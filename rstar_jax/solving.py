@@ -10,7 +10,8 @@ from rstar_jax.io import records
 from rstar_jax.search import choose, mcts, sampling
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import TrajectoryValue, Tree
-from rstar_jax.session import Context, Device, shards
+from rstar_jax.session import Context, Device
+from rstar_jax.shards import Shard, cut, finish, unwritten
 from rstar_jax.types import Prefix, Problem
 
 # What the name of a shard of the evaluation's search trees begins with.
@@ -71,25 +72,31 @@ def evaluate(context: Context, round_: int) -> None:
   slots = config.eval.search.slots * config.eval.search.candidates
   slots = max(slots // config.eval.samples, 1)
   early = config.eval.early_problems if round_ < len(config.rounds) else 0
+  every: list[Shard] = []
   for data in (config.eval.data, *config.eval.more):
     split = data.source
     name = ("eval", round_, split)
     problems = problems_lib.load(data)
     costly = {problem.id for problem in problems[: early or len(problems)]}
-    for path, shard, progress in shards(
-      context,
+    shards = cut(
       problems,
+      config.shard_size,
       folder / split.replace("/", "_").replace(":", "_"),
-      f"round {round_} evaluation, {split}",
       ("", _TREES) if searches else ("",),
+    )
+    for shard, progress in unwritten(
+      context.host,
+      shards,
+      f"round {round_} evaluation, {split}",
+      first=len(every),
     ):
       rows = _sample_records(
-        shard,
+        shard.problems,
         "greedy",
         split,
-        sampling.sample(shard, 1, greedy, seed=config.seed, name=name),
+        sampling.sample(shard.problems, 1, greedy, seed=config.seed, name=name),
       )
-      chosen = [problem for problem in shard if problem.id in costly]
+      chosen = [problem for problem in shard.problems if problem.id in costly]
       rows += _sample_records(
         chosen,
         "samples",
@@ -115,13 +122,14 @@ def evaluate(context: Context, round_: int) -> None:
         how = config.eval.search.trajectory_value
         rows += [_tree_record(tree, split, how) for tree in trees]
         records.write_shard(
-          path.with_name(_TREES + path.name),
+          shard.path.with_name(_TREES + shard.path.name),
           [tree.to_record() for tree in trees],
         )
-      records.write_shard(path, rows)
-      progress.update(len(shard))
+      records.write_shard(shard.path, rows)
+      progress.update(len(shard.problems))
       context.writer.write(round_, device.usage(), "eval")
-  records.write_manifest(folder, {"round": round_})
+    every += shards
+  finish(context.host, folder, lambda: {"round": round_}, every)
 
 
 def _device(context: Context, round_: int) -> Device:

@@ -34,8 +34,8 @@ from rstar_jax.session import (
   RemoteDevice,
   read_rows,
   read_trees,
-  shards,
 )
+from rstar_jax.shards import cut, finish, unwritten
 from rstar_jax.train import ppm as ppm_lib
 from rstar_jax.train import sft
 from rstar_jax.types import Problem
@@ -59,12 +59,11 @@ def rollout(context: Context, round_: int) -> None:
     return
   device: Device | RemoteDevice
   if round_ == 1 and config.remote.url:
-    journal = context.folder(round_, "requests.jsonl")
-    device = RemoteDevice(context, journal)
+    device = RemoteDevice(context, context.folder(round_, ""))
   else:
     device = Device(context, round_ - 1, score=spec.annotation == "ppm")
   problems, report = training.load(config)
-  if report:
+  if report and context.host.leads:
     records.write_json(context.workdir / DECONTAMINATION, report)
   search_config = dataclasses.replace(
     config.search,
@@ -75,22 +74,29 @@ def rollout(context: Context, round_: int) -> None:
   )
   calls = device.steps()
   device.compile_ahead(calls, search_config.candidates)
-  for path, shard, progress in shards(
-    context, problems, folder, f"round {round_} rollout"
+  shards = cut(problems, config.shard_size, folder)
+  for shard, progress in unwritten(
+    context.host, shards, f"round {round_} rollout"
   ):
-    trees = _search_shard(shard, search_config, calls, config, round_, progress)
-    records.write_shard(path, [tree.to_record() for tree in trees])
+    trees = _search_shard(
+      shard.problems, search_config, calls, config, round_, progress
+    )
+    records.write_shard(shard.path, [tree.to_record() for tree in trees])
     context.writer.write(round_, device.usage(), "rollout")
-  trees = read_trees(folder)
-  stats = trajectories_lib.sft_rows(trees, config.extract)[1]
-  info = {
-    "problems": stats["problems"],
-    "solved": stats["solved"] / stats["problems"],
-    "levels": stats["levels"],
-    "generated_tokens": sum(tree.tokens for tree in trees),
-  }
-  context.writer.write(round_, {"solved": info["solved"]}, "rollout")
-  records.write_manifest(folder, info)
+
+  def info() -> dict:
+    trees = read_trees(folder)
+    stats = trajectories_lib.sft_rows(trees, config.extract)[1]
+    solved = stats["solved"] / stats["problems"]
+    context.writer.write(round_, {"solved": solved}, "rollout")
+    return {
+      "problems": stats["problems"],
+      "solved": solved,
+      "levels": stats["levels"],
+      "generated_tokens": sum(tree.tokens for tree in trees),
+    }
+
+  finish(context.host, folder, info, shards)
 
 
 def _search_shard(
@@ -152,6 +158,8 @@ def extract(context: Context, round_: int) -> None:
   says so, or read where `extract.sft_source` or `pairs_source` says.
   """
   config = context.config.extract
+  # Seen by all hosts: what is missing is said by all.
+  folders = _pooled(context, round_) if config.needs_trees else []
   trees = None
   for name, source in (
     ("sft", config.sft_source),
@@ -160,11 +168,14 @@ def extract(context: Context, round_: int) -> None:
     folder = context.folder(round_, name)
     if records.read_manifest(folder) is not None:
       continue
+    if not context.host.leads:
+      finish(context.host, folder, dict)
+      continue
     if source:
       stats = _copy(source, name, folder)
     else:
       if trees is None:
-        trees = _pooled(context, round_)
+        trees = [tree for each in folders for tree in read_trees(each)]
       if name == "sft":
         found, stats = trajectories_lib.sft_rows(trees, config)
         rows = [trajectories_lib.to_dict(each) for each in found]
@@ -177,13 +188,11 @@ def extract(context: Context, round_: int) -> None:
     context.writer.write(round_, numbers, name)
 
 
-def _pooled(context: Context, round_: int) -> list[Tree]:
-  """Returns the trees of the newest rounds that `extract.rounds` allows."""
+def _pooled(context: Context, round_: int) -> list[pathlib.Path]:
+  """Returns the trees' folders of the rounds that `extract.rounds` allows."""
   first = max(round_ - context.config.extract.rounds + 1, 1)
   return [
-    tree
-    for number in range(first, round_ + 1)
-    for tree in read_trees(context.finished(number, "trees"))
+    context.finished(number, "trees") for number in range(first, round_ + 1)
   ]
 
 
@@ -205,7 +214,7 @@ def _copy(source: str, name: str, folder: pathlib.Path) -> dict:
 def train_policy(context: Context, round_: int) -> None:
   """Fine-tunes the base model on the round's solutions: policy."""
   folder = context.folder(round_, "policy")
-  if records.read_manifest(folder) is not None:
+  if context.host.agree(records.read_manifest(folder) is not None):
     return
   rows = [
     trajectories_lib.from_dict(row)
@@ -216,10 +225,12 @@ def train_policy(context: Context, round_: int) -> None:
       f"round {round_} solved no problem, so there is nothing to train the "
       "policy on: give easier problems, more rollouts or a better base model"
     )
+  config, mesh = context.config.sft, context.train_mesh()
   model = sft.train_sft(
-    context.load_policy(0, train=True),
+    context.load_policy(0, train=config, mesh=mesh),
     [(row.question, row.steps) for row in rows],
-    context.config.sft,
+    config,
+    mesh=mesh,
     seed=rng.seed_for(context.config.seed, "sft", round_),
     tokenizer=context.tokenizer,
     name=f"round_{round_}_sft",
@@ -227,13 +238,13 @@ def train_policy(context: Context, round_: int) -> None:
     writer=context.writer,
   )
   hf.save_policy(model, folder, tokenizer=context.tokenizer)
-  _finish_model(folder, {"solutions": len(rows)})
+  _finish_model(context, folder, {"solutions": len(rows)})
 
 
 def train_ppm(context: Context, round_: int) -> None:
   """Trains the PPM, from the round's policy, on the round's pairs: ppm."""
   folder = context.folder(round_, "ppm")
-  if records.read_manifest(folder) is not None:
+  if context.host.agree(records.read_manifest(folder) is not None):
     return
   config, seed = context.config, context.config.seed
   pairs = [
@@ -252,8 +263,9 @@ def train_ppm(context: Context, round_: int) -> None:
       f"round {round_} made no preference pairs, so there is nothing to train "
       "the PPM on: no problem had both right and wrong answers"
     )
+  mesh = context.train_mesh()
   model = ppm_from_policy(
-    context.load_policy(round_, train=True),
+    context.load_policy(round_, train=config.ppm, mesh=mesh),
     config.ppm_head,
     rngs=nnx.Rngs(rng.seed_for(seed, "ppm head", round_)),
   )
@@ -261,6 +273,7 @@ def train_ppm(context: Context, round_: int) -> None:
     model,
     training,
     config.ppm,
+    mesh=mesh,
     seed=rng.seed_for(seed, "ppm", round_),
     tokenizer=context.tokenizer,
     name=f"round_{round_}_ppm",
@@ -276,22 +289,27 @@ def train_ppm(context: Context, round_: int) -> None:
         chosen,
         tokenizer=context.tokenizer,
         length=config.ppm.length,
+        mesh=mesh,
       )
       info[f"held_out_{kind}"] = measured
-      context.writer.write(round_, measured, f"ppm/held_out_{kind}")
+      if context.host.leads:
+        context.writer.write(round_, measured, f"ppm/held_out_{kind}")
   hf.save_ppm(model, folder, tokenizer=context.tokenizer)
-  _finish_model(folder, info)
+  _finish_model(context, folder, info)
 
 
-def _finish_model(folder: pathlib.Path, info: dict) -> None:
+def _finish_model(context: Context, folder: pathlib.Path, info: dict) -> None:
   """Writes the manifest of a model's folder."""
-  # Checkpoints are for resuming; the manifest names what later stages read, and
-  # nothing that a killed writer left.
-  names = [
-    each.name
-    for each in folder.iterdir()
-    if each.is_file()
-    and each.name != records.MANIFEST
-    and not each.name.startswith(".")
-  ]
-  records.write_manifest(folder, info, names)
+
+  def files() -> list[str]:
+    # Checkpoints are for resuming; the manifest names what later stages read,
+    # and nothing that a killed writer left.
+    return [
+      each.name
+      for each in folder.iterdir()
+      if each.is_file()
+      and each.name != records.MANIFEST
+      and not each.name.startswith(".")
+    ]
+
+  finish(context.host, folder, lambda: info, files=files)

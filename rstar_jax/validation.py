@@ -77,6 +77,7 @@ def validate(config: config_lib.Config) -> None:
   for name in _NOT_NEGATIVE:
     value = operator.attrgetter(name)(config)
     _check(value >= 0, f"config.{name}={value} must not be below 0")
+  _check_meshes(config)
   _check_rounds(config)
   _check_engine(config.engine)
   _check_remote(config.remote)
@@ -142,6 +143,34 @@ def check_type(name: str, value, declared) -> None:
     if isinstance(value, bool):
       fits = declared is bool
     _check(fits, f"{name}={value!r} must be of type {declared.__name__}")
+
+
+def _check_meshes(config: config_lib.Config) -> None:
+  for name in ("search_mesh", "train_mesh"):
+    sizes = vars(getattr(config, name))
+    for axis, size in sizes.items():
+      _check(
+        size > 0 or size == -1,
+        f"config.{name}.{axis}={size} must be above 0, or -1 for all that is "
+        "left",
+      )
+    left = [axis for axis, size in sizes.items() if size == -1]
+    _check(
+      len(left) < 2,
+      f"config.{name}: {' and '.join(left)} are -1, but one axis alone can "
+      "take what is left",
+    )
+  mesh = config.train_mesh
+  if -1 in (mesh.data, mesh.fsdp):
+    return  # Not known before the devices are.
+  for name in ("sft", "ppm"):
+    train = getattr(config, name)
+    rows, parts = train.batch_size // train.accumulate, mesh.data * mesh.fsdp
+    _check(
+      rows % parts == 0,
+      f"config.{name}: micro-batches of {rows} rows (batch_size / accumulate) "
+      f"cannot be cut into {parts} parts (train_mesh.data x train_mesh.fsdp)",
+    )
 
 
 def _check_rounds(config: config_lib.Config) -> None:

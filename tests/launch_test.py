@@ -14,7 +14,7 @@ VARIABLES = {
   "TPU_TYPE": "v5litepod-16",
   "TPU_IMAGE": "v2-alpha-tpuv5-lite",
   "CONFIG": "configs/tiny.py",
-  "WORKDIR": "gs://bucket/a b",
+  "WORKDIR": "/mnt/rstar/a b",
 }
 
 
@@ -82,7 +82,7 @@ class LaunchTest(parameterized.TestCase):
       [
         *"bash rstar_jax/launch/worker.sh run".split(),
         "--config=configs/tiny.py",
-        "--workdir=gs://bucket/a b",
+        "--workdir=/mnt/rstar/a b",
         "--config.seed=1",
       ],
     )

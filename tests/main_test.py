@@ -141,6 +141,17 @@ class MainTest(parameterized.TestCase):
     (self.workdir / "config.json").write_text("{}")
     self.assert_one_line(self.run_main(), "another config", "config.seed")
 
+  @parameterized.parameters(
+    (["--processes=2"], "are for --distributed"),
+    (["--distributed", "--process=0"], "go together"),
+  )
+  def test_which_process_this_is(self, arguments, message):
+    self.assert_one_line(self.run_main(*arguments), message)
+
+  def test_a_workdir_that_is_no_folder(self):
+    self.workdir = "gs://bucket/run"
+    self.assert_one_line(self.run_main(), "gs://bucket/run is no folder")
+
   def test_solve_on_a_fresh_folder_asks_the_base_model(self):
     loaded = []
     load = session.hf.load_policy

@@ -13,7 +13,6 @@ from rstar_jax.io import hf, records
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.text import steps, train_tokenizer
 from rstar_jax.text.tokenizer import HfTokenizer
-from rstar_jax.types import Problem
 from tests import tiny_gguf, tiny_run
 
 
@@ -69,39 +68,7 @@ class ContextTest(SessionCase):
       context.sandbox.run([["x = 3"]])
 
 
-class ShardsTest(SessionCase):
-  def shards(self, **options):
-    problems = [Problem(f"p{i}", "?") for i in range(8)]
-    return [
-      (path.name, [problem.id for problem in shard])
-      for path, shard, _ in session.shards(
-        self.context(), problems, self.folder, "test", **options
-      )
-    ]
-
-  def test_cuts_all_problems_in_order(self):
-    self.assertEqual(
-      self.shards(),
-      [
-        ("shard-00000-of-00003.jsonl", ["p0", "p1", "p2"]),
-        ("shard-00001-of-00003.jsonl", ["p3", "p4", "p5"]),
-        ("shard-00002-of-00003.jsonl", ["p6", "p7"]),
-      ],
-    )
-
-  def test_skips_what_is_whole(self):
-    path = self.folder / "shard-00001-of-00003.jsonl"
-    records.write_shard(path, [{"row": 1}])
-    self.assertEqual(
-      [name[6:11] for name, _ in self.shards()], ["00000", "00002"]
-    )
-    both = self.shards(prefixes=("", "trees-"))
-    self.assertLen(both, 3)
-    records.write_shard(path.with_name("trees-" + path.name), [{"row": 1}])
-    self.assertLen(self.shards(prefixes=("", "trees-")), 2)
-    path.write_bytes(path.read_bytes()[:-3])
-    self.assertLen(self.shards(), 3)
-
+class RowsTest(SessionCase):
   def test_read_rows_takes_shards_below_in_order(self):
     for i, name in enumerate(("b/shard-0", "a/shard-1", "a/shard-0")):
       records.write_shard(self.folder / name, [{"row": i}])
@@ -179,7 +146,7 @@ class OtherModelTest(SessionCase):
     context = self.other()
     tokenizer = context.tokenizer
     self.assertEqual(tokenizer.vocab_size, tokenizer.known + 9)
-    model = context.load_policy(0, train=True)
+    model = context.load_policy(0, train=self.config.sft)
     # 300 rows hold the markers too, where the tokenizer has learnt few merges.
     self.assertGreaterEqual(model.config.vocab_size, tokenizer.vocab_size)
     self.assertEqual(tokenizer.id_of(steps.CODE), tokenizer.known)

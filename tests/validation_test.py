@@ -43,6 +43,9 @@ class ValidateTest(parameterized.TestCase):
     ("remote.top_p", 0.0),
     ("remote.extra", "[1]"),
     ("remote.extra", "{n: 1}"),
+    ("search_mesh.data", 0),
+    ("train_mesh.tensor", -2),
+    ("train_mesh.fsdp", 1.0),
     ("sft.accumulate", 3),
     ("sft.accumulate", 0),
     ("ppm.learning_rate", 0.0),
@@ -138,6 +141,37 @@ class ValidateTest(parameterized.TestCase):
     config = valid()
     config.train = config_lib.DataConfig(source="problems.jsonl", count=0)
     validation.validate(config)
+
+
+class MeshTest(parameterized.TestCase):
+  def config(self, **sizes) -> config_lib.Config:
+    config = valid()
+    config.train_mesh = config_lib.MeshConfig(**sizes)
+    config.sft.accumulate = 4
+    return config
+
+  @parameterized.parameters(
+    dict(data=2, fsdp=16),
+    # What these are depends on the devices.
+    dict(fsdp=7),
+    dict(data=7, fsdp=-1),
+    dict(data=1, fsdp=1, tensor=-1),
+  )
+  def test_valid(self, **sizes):
+    validation.validate(self.config(**sizes))
+
+  def test_two_that_take_what_is_left(self):
+    with self.assertRaisesRegex(
+      ValueError, "config.train_mesh: data and tensor are -1"
+    ):
+      validation.validate(self.config(tensor=-1))
+
+  def test_rows_that_cannot_be_cut(self):
+    with self.assertRaisesRegex(
+      ValueError,
+      r"config.sft: micro-batches of 32 rows .* into 6 parts",
+    ):
+      validation.validate(self.config(data=2, fsdp=3))
 
 
 if __name__ == "__main__":

@@ -8,27 +8,37 @@ one drops.
 import json
 import pathlib
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 
 class Journal:
   """Answers by key; threads of one process may share it."""
 
-  def __init__(self, path: pathlib.Path):
+  def __init__(self, path: pathlib.Path, others: Sequence[pathlib.Path] = ()):
     """Reads the keys of the file, if there is one.
 
     Args:
       path: the file; it and its folder are made by the first `put`.
+      others: files of other hosts, whose answers count too; they are read now
+        and never written. The file's own answer comes first.
 
     Raises:
       ValueError: a whole line is no entry.
     """
     self._path = path
     self._lock = threading.Lock()
-    self._places: dict[str, int] = {}
-    self._end = 0
+    # Of each key, the file and where in it the line begins.
+    self._places: dict[str, tuple[pathlib.Path, int]] = {}
+    for other in others:
+      self._read(other)
+    self._end = self._read(path)
+
+  def _read(self, path: pathlib.Path) -> int:
+    """Notes the entries of a file; returns where its last whole line ends."""
+    end = 0
     if not path.exists():
-      return
+      return end
     with path.open("rb") as file:
       for number, line in enumerate(file, 1):
         if not line.endswith(b"\n"):
@@ -40,8 +50,9 @@ class Journal:
             f"{path}:{number} is no entry of a journal: remove that line, and "
             "its answer will be asked for again"
           ) from error
-        self._places[key] = self._end
-        self._end += len(line)
+        self._places[key] = path, end
+        end += len(line)
+    return end
 
   def __len__(self) -> int:
     return len(self._places)
@@ -52,8 +63,9 @@ class Journal:
       place = self._places.get(key)
     if place is None:
       return None
-    with self._path.open("rb") as file:
-      file.seek(place)
+    path, start = place
+    with path.open("rb") as file:
+      file.seek(start)
       return json.loads(file.readline())["answer"]
 
   def put(self, key: str, answer: Any) -> Any:
@@ -73,7 +85,7 @@ class Journal:
       known = key in self._places
       if not known:
         self._append(line)
-        self._places[key] = self._end
+        self._places[key] = self._path, self._end
         self._end += len(line)
     return self.get(key) if known else answer
 

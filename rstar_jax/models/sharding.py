@@ -13,7 +13,13 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import (
+  AbstractMesh,
+  AxisType,
+  Mesh,
+  NamedSharding,
+  PartitionSpec,
+)
 
 from rstar_jax.config import MeshConfig
 
@@ -68,6 +74,26 @@ def make_mesh(
   )
 
 
+def mesh_over(
+  config: MeshConfig, devices: Sequence[jax.Device], name: str
+) -> Mesh | None:
+  """Makes the mesh of a config's field, or none where there is one device.
+
+  Args:
+    config: sizes; see `make_mesh`.
+    devices: which devices.
+    name: of the field, for errors.
+
+  Returns:
+    A mesh; None for a single device, on which arrays need no sharding.
+  """
+  try:
+    mesh = make_mesh(config, devices)
+  except ValueError as error:
+    raise ValueError(f"{name}: {error}") from None
+  return mesh if mesh.size > 1 else None
+
+
 def _is_variable(leaf: Any) -> bool:
   return isinstance(leaf, nnx.Variable)
 
@@ -81,10 +107,8 @@ def _sharding(
     raise ValueError(f"a parameter of shape {shape} has logical axes {axes}")
   names = []
   for axis, size in zip(axes, shape, strict=True):
-    name = getattr(rules, axis)
     # An axis that does not divide (2 kv heads on 4 devices) is replicated.
-    divides = name is not None and size % mesh.shape[name] == 0
-    names.append(name if divides else None)
+    names.append(_divides(getattr(rules, axis), size, mesh))
   return NamedSharding(mesh, PartitionSpec(*names))
 
 
@@ -134,13 +158,42 @@ def place(params: Any, mesh: Mesh, rules: Rules | None = None) -> Any:
   return jax.device_put(params, shardings(params, mesh, rules))
 
 
-def batch_sharding(mesh: Mesh, rules: Rules | None = None) -> NamedSharding:
-  """Returns the sharding of a batch: rows over the data axes."""
-  return NamedSharding(mesh, PartitionSpec((rules or Rules()).batch))
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+  """Says where an activation is, in a function that runs in `jax.set_mesh`.
+
+  The compiler derives most of it, but would take over the cut of the
+  embedding's columns and move activations where it should move weights.
+
+  Args:
+    x: any array.
+    axes: logical names of its first axes; None, and those left out, are whole.
+
+  Returns:
+    The same values. Without a mesh, and on axes that do not divide, this does
+    nothing.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return x
+  spec = [
+    _divides(getattr(Rules(), axis) if axis else None, size, mesh)
+    for axis, size in zip(axes, x.shape, strict=False)
+  ]
+  return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
 
 
-def row_shards(mesh: Mesh, rules: Rules | None = None) -> int:
+def _divides(name, size: int, mesh: Mesh | AbstractMesh):
+  """Returns mesh axes that can cut an axis of this size, else None."""
+  if name is None:
+    return None
+  names = (name,) if isinstance(name, str) else name
+  return None if size % math.prod(mesh.shape[n] for n in names) else name
+
+
+def row_shards(mesh: Mesh | None, rules: Rules | None = None) -> int:
   """Returns into how many parts the rows of a batch are cut."""
+  if mesh is None:
+    return 1
   return math.prod(mesh.shape[axis] for axis in (rules or Rules()).batch)
 
 
@@ -166,21 +219,46 @@ def cache_sharding(
 
 
 def to_global(batch: Any, mesh: Mesh, rules: Rules | None = None) -> Any:
-  """Makes global arrays of this process's rows.
+  """Puts the rows of a batch onto the devices that work on them.
 
   Args:
-    batch: a tree of numpy arrays [B_local, ...]; each process gives its own
-      rows, the same number on each.
+    batch: a tree of numpy arrays [B, ...], B a multiple of `row_shards`. Every
+      process gives the same whole batch, and puts down its own rows of it.
     mesh: from `make_mesh`.
     rules: None takes the defaults.
 
   Returns:
-    The same tree of arrays [B_local * processes, ...], sharded by rows.
+    The same tree of global arrays, cut by rows over the data axes and copied
+    along the others.
   """
-  sharding = batch_sharding(mesh, rules)
+  sharding = NamedSharding(mesh, PartitionSpec((rules or Rules()).batch))
   return jax.tree.map(
-    lambda rows: jax.make_array_from_process_local_data(sharding, rows), batch
+    lambda rows: jax.make_array_from_callback(
+      rows.shape, sharding, rows.__getitem__
+    ),
+    batch,
   )
+
+
+def spread(tree: Any, mesh: Mesh) -> Any:
+  """Copies what is on one device alone, such as a counter, to all of a mesh.
+
+  Args:
+    tree: of arrays; those on the mesh stay as they are. Every process has the
+      same values.
+    mesh: from `make_mesh`.
+  """
+  everywhere = NamedSharding(mesh, PartitionSpec())
+
+  def move(array: jax.Array) -> jax.Array:
+    if array.sharding.device_set == set(mesh.devices.flat):
+      return array
+    value = np.asarray(array)
+    return jax.make_array_from_callback(
+      value.shape, everywhere, value.__getitem__
+    )
+
+  return jax.tree.map(move, tree)
 
 
 def to_host(tree: Any) -> Any:

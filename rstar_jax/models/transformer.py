@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rstar_jax.models import layers, rotary
+from rstar_jax.models import layers, rotary, sharding
 from rstar_jax.models.config import ModelConfig
 
 Head = Literal["lm", "tanh", "logit"]
@@ -65,7 +65,6 @@ class Transformer(nnx.Module):
     attend: AttendLayer,
     *,
     spans: jax.Array | None = None,
-    angles: rotary.Angles | None = None,
     remat: bool = False,
   ) -> jax.Array:
     """Runs the layers with the caller's attention.
@@ -81,14 +80,17 @@ class Transformer(nnx.Module):
     Returns:
       [..., D] after the final norm, in config.dtype.
     """
-    x = self.embedding.get_value()[tokens].astype(self.config.dtype)
-    if angles is None:
-      angles = rotary.rotary(positions, self.config, spans)
+    # On a mesh: whole columns first, and then the rows that are looked up.
+    table = sharding.constrain(self.embedding.get_value(), "vocab")
+    x = table[tokens].astype(self.config.dtype)
+    x = sharding.constrain(x, "batch")
+    angles = rotary.rotary(positions, self.config, spans)
     for index, block in enumerate(self.layers):
       run = functools.partial(
         block, angles=angles, attend=functools.partial(attend, index)
       )
       x = jax.checkpoint(run)(x) if remat else run(x)
+      x = sharding.constrain(x, "batch")
     return self.norm(x)
 
   def hidden(

@@ -22,6 +22,7 @@ from flax import nnx
 from rstar_jax.config import TrainConfig
 from rstar_jax.io import checkpoints as checkpoints_lib
 from rstar_jax.io import metrics as metrics_lib
+from rstar_jax.models import sharding
 from rstar_jax.train import state as state_lib
 from rstar_jax.train.state import TrainState
 
@@ -63,22 +64,26 @@ def fit(
   writer: metrics_lib.Writer | None = None,
   name: str = "train",
   progress: bool = True,
-  place: Callable[[Any], Any] | None = None,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> TrainState:
   """Trains until `num_steps` updates have been made in all.
+
+  On a mesh of several processes all of them call this, in step with each other;
+  the first one writes the metrics.
 
   Args:
     state: where to start if `folder` holds no checkpoint. Consumed: its arrays
       are donated to the first update.
     step_fn: pure update, jitted here; returns metrics with "loss" and "count".
-    batch_at: batch k, a function of k alone, for the update after k others.
+    batch_at: batch k, a function of k alone, for the update after k others; on
+      every process the whole batch.
     num_steps: updates of the whole run, those before a restart included.
-    config: `checkpoint_every` and `log_every`.
+    config: `checkpoint_every`, `log_every` and `accumulate`.
     folder: of the checkpoints; None keeps none.
     writer: of the metrics; None writes none.
     name: of this training in metrics and messages.
     progress: whether to show progress.
-    place: puts a host batch onto the devices; None leaves it to jit.
+    mesh: where the state is, sharded; None for one device.
 
   Returns:
     The state after the last update.
@@ -86,11 +91,15 @@ def fit(
   Raises:
     NonFiniteLoss: a loss was NaN or infinite; nothing after it is saved.
     Preempted: SIGTERM came; the update under way was finished and saved.
-    ValueError: `folder` holds checkpoints of another model or optimiser.
+    ValueError: `folder` holds checkpoints of another model or optimiser; or the
+      rows of a batch cannot be cut as the mesh needs it.
   """
-  writer = writer or metrics_lib.NullWriter()
-  step_fn = jax.jit(step_fn, donate_argnums=0)
+  leads = jax.process_index() == 0
+  writer = (leads and writer) or metrics_lib.NullWriter()
+  step_fn = _jit(step_fn, state, mesh)
   with contextlib.ExitStack() as stack:
+    if mesh is not None:
+      stack.enter_context(jax.set_mesh(mesh))
     saver = None
     if folder is not None:
       saver = stack.enter_context(checkpoints_lib.Checkpoints(folder))
@@ -101,22 +110,25 @@ def fit(
     start = int(state.step)
     if start >= num_steps:
       return state
-    stop = stack.enter_context(_sigterm())
+    stops = _Stop(stack.enter_context(_sigterm()), mesh)
     bar = (
       stack.enter_context(
         metrics_lib.progress(num_steps, name, start=start, unit="update")
       )
-      if progress
+      if progress and leads
       else None
     )
     log = _Log(writer, name, bar)
     for k in range(start, num_steps):
       batch = batch_at(k)
       tokens = _tokens(batch)
-      state, metrics = step_fn(state, place(batch) if place else batch)
+      if mesh is not None:
+        _check_rows(name, batch, config.accumulate, mesh)
+        batch = sharding.to_global(batch, mesh)
+      state, metrics = step_fn(state, batch)
       log.add(k + 1, metrics, tokens)
       done, last = k + 1, k + 1 == num_steps
-      stopping = _stops(stop, done)
+      stopping = stops()
       save = last or stopping or done % config.checkpoint_every == 0
       if save or done % config.log_every == 0 or done == start + 1:
         log.flush()  # Before a save: a state that is not finite is not kept.
@@ -133,6 +145,7 @@ def fit_model(
   batch_at: Callable[[int], dict[str, np.ndarray]],
   num_steps: int,
   config: TrainConfig,
+  mesh: jax.sharding.Mesh | None = None,
   **options: Any,
 ) -> Any:
   """Trains a module in place: optimiser and update from the config, then fit.
@@ -144,31 +157,56 @@ def fit_model(
     batch_at: batch k as a function of k alone.
     num_steps: updates of the whole run.
     config: all numbers of the training.
-    **options: folder, writer, name, progress, place: see `fit`.
+    mesh: where to train, parameters and optimiser state sharded by the rules of
+      `models/sharding.py`; None trains on one device.
+    **options: folder, writer, name, progress: see `fit`.
 
   Returns:
-    The same model.
+    The same model; its parameters are on the mesh.
   """
   tx = state_lib.optimizer(config, num_steps)
   graphdef, params, rest = nnx.split(model, nnx.Param, ...)
   # A copy: another module may share these arrays (a PPM and its policy), and
   # donation would take them away. The model lets go of its own at once.
   params = jax.tree.map(jnp.copy, params)
+  if mesh is not None:
+    params = sharding.place(params, mesh)
   nnx.update(model, params)
 
   def on_params(params, batch):
     return loss_fn(nnx.merge(graphdef, params, rest), batch)
 
   state = fit(
-    state_lib.init(params, tx),
+    state_lib.init(params, tx, mesh),
     state_lib.make_step(on_params, tx, config.accumulate),
     batch_at,
     num_steps,
     config=config,
+    mesh=mesh,
     **options,
   )
   nnx.update(model, state.params)
   return model
+
+
+def _jit(step_fn: StepFn, state: TrainState, mesh) -> StepFn:
+  if mesh is None:
+    return jax.jit(step_fn, donate_argnums=0)
+  # Said, and not left to the compiler: the state stays where it is.
+  places = jax.tree.map(lambda x: x.sharding, state)
+  everywhere = jax.NamedSharding(mesh, jax.P())
+  return jax.jit(step_fn, donate_argnums=0, out_shardings=(places, everywhere))
+
+
+def _check_rows(name: str, batch: Any, accumulate: int, mesh) -> None:
+  rows = len(jax.tree.leaves(batch)[0])
+  parts = sharding.row_shards(mesh)
+  if rows % (accumulate * parts):
+    raise ValueError(
+      f"{name}: a batch of {rows} rows in {accumulate} micro-batches cannot be "
+      f"cut into {parts} parts, the data x fsdp of {dict(mesh.shape)}: give a "
+      f"batch_size that is a multiple of {accumulate * parts}"
+    )
 
 
 class _Log:
@@ -231,25 +269,35 @@ def _tokens(batch: Any) -> int:
   return int(np.size(batch.get("tokens", ())))
 
 
-def _stops(stop: threading.Event, step: int) -> bool:
-  """Whether to stop after this update; all hosts agree on it."""
-  if jax.process_count() > 1:
-    from jax.experimental import multihost_utils
+class _Stop:
+  """Whether to stop; all processes hear the same, after the same update."""
 
-    return multihost_utils.reached_preemption_sync_point(step)
-  return stop.is_set()
+  def __init__(self, event: threading.Event, mesh):
+    self._event, self._mesh = event, mesh
+    self._alone = mesh is None or jax.process_count() == 1
+    self._asked: list[jax.Array] = []
+    self._any = jax.jit(jnp.any)
+
+  def __call__(self) -> bool:
+    """To be called once after each update."""
+    if self._alone:
+      return self._event.is_set()
+    flags = jax.make_array_from_callback(
+      (self._mesh.size,),
+      jax.NamedSharding(self._mesh, jax.P(self._mesh.axis_names)),
+      lambda _: np.full(1, self._event.is_set()),
+    )
+    self._asked.append(self._any(flags))
+    # The answer to an older question: nobody has to wait for it.
+    return len(self._asked) > _AHEAD and bool(self._asked.pop(0))
 
 
 @contextlib.contextmanager
 def _sigterm():
   """Gives an event that SIGTERM sets, while the loop runs."""
   event = threading.Event()
-  # With several hosts jax.distributed listens itself; and only the main thread
-  # may install a handler.
-  if (
-    jax.process_count() > 1
-    or threading.current_thread() is not threading.main_thread()
-  ):
+  # Only the main thread may install a handler.
+  if threading.current_thread() is not threading.main_thread():
     yield event
     return
   previous = signal.signal(signal.SIGTERM, lambda *_: event.set())

@@ -16,7 +16,7 @@ from flax import nnx
 
 from rstar_jax.config import TrainConfig
 from rstar_jax.data import batches
-from rstar_jax.models import losses
+from rstar_jax.models import losses, sharding
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.text.tokenizer import Tokenizer
 from rstar_jax.train import loop
@@ -51,7 +51,7 @@ def train_ppm(
     kind: the loss: Bradley-Terry on values, cross entropy on raw values, or
       squared error on values.
     name: of this training in metrics and messages; "" is the kind.
-    **options: folder, writer, progress, place: see `loop.fit`.
+    **options: mesh, folder, writer, progress: see `loop.fit_model`.
 
   Returns:
     The same model, trained.
@@ -87,6 +87,7 @@ def pair_accuracy(
   tokenizer: Tokenizer,
   length: int,
   batch_size: int = 32,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> dict[str, float]:
   """Measures how often the preferred side has the higher value.
 
@@ -95,7 +96,8 @@ def pair_accuracy(
     pairs: held-out pairs; those with a side over `length` are left out.
     tokenizer: text to ids.
     length: longest side, in tokens.
-    batch_size: pairs per device call.
+    batch_size: pairs per device call, rounded up to what the mesh can cut.
+    mesh: where the model is, if it is on one; all its processes call this.
 
   Returns:
     "accuracy" in [0, 1] over the pairs, each counted once, a tie as half;
@@ -106,8 +108,9 @@ def pair_accuracy(
   """
   sides = batches.encode_pairs(tokenizer, pairs, length)
   _check_some("pair_accuracy", sides, length)
+  parts = sharding.row_shards(mesh)
   batch_at, num_batches = batches.side_batches(
-    sides, batch_size, 1, None, pad_id=tokenizer.pad_id
+    sides, -(-batch_size // parts) * parts, 1, None, pad_id=tokenizer.pad_id
   )
   graphdef, params = nnx.split(model)
 
@@ -116,8 +119,13 @@ def pair_accuracy(
     values = side_values(nnx.merge(graphdef, params), batch)[1]
     return values[:, 0] - values[:, 1]
 
-  found = [margins(params, batch_at(k)) for k in range(num_batches)]
-  margin = np.concatenate(jax.device_get(found))[: len(sides.ids)]
+  found = []
+  for k in range(num_batches):
+    batch = batch_at(k)
+    if mesh is not None:
+      batch = sharding.to_global(batch, mesh)
+    found.append(margins(params, batch))
+  margin = np.concatenate(sharding.to_host(found))[: len(sides.ids)]
   wins = np.mean(margin > 0) + 0.5 * np.mean(margin == 0)
   return {
     "accuracy": float(wins),

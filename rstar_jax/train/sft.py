@@ -39,7 +39,7 @@ def train_sft(
     seed: of the order of the rows.
     tokenizer: text to ids.
     name: of this training in metrics and messages.
-    **options: folder, writer, progress, place: see `loop.fit`.
+    **options: mesh, folder, writer, progress: see `loop.fit_model`.
 
   Returns:
     The same model, trained.
@@ -87,7 +87,7 @@ def fit_policy(
     num_steps: updates.
     config: optimiser; its epochs, batch size and length are not used here.
     name: of this training in metrics and messages.
-    **options: folder, writer, progress, place: see `loop.fit`.
+    **options: mesh, folder, writer, progress: see `loop.fit_model`.
 
   Returns:
     The same model, trained.

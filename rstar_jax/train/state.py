@@ -10,6 +10,7 @@ import optax
 from optax import contrib
 
 from rstar_jax.config import TrainConfig
+from rstar_jax.models import sharding
 
 Params = Any
 Batch = dict[str, jax.Array]
@@ -102,13 +103,22 @@ def optimizer(
   return optax.chain(optax.clip_by_global_norm(config.clip), update)
 
 
-def init(params: Params, tx: optax.GradientTransformation) -> TrainState:
+def init(
+  params: Params,
+  tx: optax.GradientTransformation,
+  mesh: jax.sharding.Mesh | None = None,
+) -> TrainState:
   """Returns the state before the first update.
 
-  The optimiser's arrays take the sharding of the parameters they belong to.
+  Args:
+    params: the parameters, placed.
+    tx: the optimiser. Its arrays take the sharding of the parameters that they
+      belong to.
+    mesh: where the parameters are; counters are copied to all of its devices.
   """
   # Eager, not jitted: zeros_like then keeps each parameter's sharding.
-  return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+  state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+  return state if mesh is None else sharding.spread(state, mesh)
 
 
 def make_step(

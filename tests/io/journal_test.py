@@ -35,6 +35,24 @@ class JournalTest(absltest.TestCase):
     self.assertEqual(journal.put("a", 2), 1)
     self.assertEqual(Journal(self.path).get("a"), 1)
 
+  def test_what_other_hosts_paid_for(self):
+    other = self.path.with_name("other.jsonl")
+    theirs = Journal(other)
+    for key, answer in (("a", 1), ("b", 2), ("c", 3)):
+      theirs.put(key, answer)
+    # Another process, perhaps, is in the middle of a line.
+    other.write_bytes(other.read_bytes()[:-3])
+    before = other.read_bytes()
+    Journal(self.path).put("a", 7)
+    journal = Journal(self.path, [other, self.path.with_name("none.jsonl")])
+    self.assertEqual([journal.get(key) for key in "abc"], [7, 2, None])
+    self.assertEqual(journal.put("b", 5), 2)
+    journal.put("c", 4)
+    self.assertEqual(journal.get("c"), 4)
+    self.assertEqual(other.read_bytes(), before)
+    own = Journal(self.path)
+    self.assertEqual([own.get(key) for key in "abc"], [7, None, 4])
+
   def test_half_a_line_is_dropped_wherever_it_was_cut(self):
     journal = Journal(self.path)
     journal.put("a", "one")

@@ -72,6 +72,53 @@ class ShardingTest(parameterized.TestCase):
       derived = sharding.shardings(params, mesh)
       self.assertEqual(jax.tree.structure(derived), jax.tree.structure(params))
 
+  def test_rows_are_put_where_they_are_worked_on(self):
+    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    self.assertEqual(sharding.row_shards(mesh), 4)
+    self.assertEqual(sharding.row_shards(None), 1)
+    rows = np.arange(24.0).reshape(8, 3)
+    array = sharding.to_global({"rows": rows}, mesh)["rows"]
+    np.testing.assert_array_equal(array, rows)
+    held = {}
+    for shard in array.addressable_shards:
+      held.setdefault(shard.index[0].start or 0, []).append(shard.data)
+    # Pairs of devices share rows: those of one tensor group.
+    self.assertEqual(
+      {k: len(v) for k, v in held.items()}, dict.fromkeys((0, 2, 4, 6), 2)
+    )
+    for start, parts in held.items():
+      for part in parts:
+        np.testing.assert_array_equal(part, rows[start : start + 2])
+
+  def test_what_is_on_one_device_goes_to_all(self):
+    mesh = sharding.make_mesh(MeshConfig(data=8))
+    placed = sharding.to_global(np.arange(8), mesh)
+    tree = {"count": jax.numpy.zeros((), np.int32), "rows": placed}
+    spread = sharding.spread(tree, mesh)
+    self.assertIs(spread["rows"], placed)
+    self.assertLen(spread["count"].sharding.device_set, 8)
+    self.assertTrue(spread["count"].is_fully_replicated)
+
+  def test_activations_are_held_where_a_mesh_is_set(self):
+    x = np.zeros((8, 6, 4), np.float32)
+    hold = jax.jit(lambda x: sharding.constrain(x, "batch", "mlp"))
+    self.assertLen(hold(x).sharding.device_set, 1)
+    with jax.set_mesh(sharding.make_mesh(MeshConfig(fsdp=2, tensor=4))):
+      held = hold(x).addressable_shards
+      # Cut in 2 by rows; 6 is no multiple of 4.
+      self.assertEqual({s.data.shape for s in held}, {(4, 6, 4)})
+      self.assertLen(held, 8)
+
+  def test_mesh_of_a_field(self):
+    devices = jax.devices()
+    self.assertIsNone(sharding.mesh_over(MeshConfig(), devices[:1], "x"))
+    mesh = sharding.mesh_over(MeshConfig(tensor=2), devices[:4], "x")
+    self.assertEqual(dict(mesh.shape), {"data": 2, "fsdp": 1, "tensor": 2})
+    with self.assertRaisesRegex(ValueError, "config.search_mesh: .* there are"):
+      sharding.mesh_over(
+        MeshConfig(tensor=2), devices[:1], "config.search_mesh"
+      )
+
   def test_mesh_that_does_not_fit(self):
     with self.assertRaisesRegex(ValueError, "there are 8"):
       sharding.make_mesh(MeshConfig(data=3))

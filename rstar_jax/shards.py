@@ -1,0 +1,118 @@
+"""Shards of a stage: cut alike on every host, made by one, waited for by one.
+
+A shard of problems is the unit of work. Which host makes it follows from its
+number, and what is in it from the config alone, so that the bytes of a stage do
+not depend on how many hosts there are.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rstar_jax.hosts import Host, wait_until
+from rstar_jax.io import metrics, records
+from rstar_jax.types import Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """Problems that are worked on together, always in the same batches.
+
+  Attributes:
+    problems: some.
+    path: of the file that is written last.
+    files: all that are written; the shard is done where they are whole.
+  """
+
+  problems: list[Problem]
+  path: pathlib.Path
+  files: tuple[pathlib.Path, ...]
+
+  def done(self) -> bool:
+    """Says whether all its files are whole."""
+    return all(map(records.is_complete, self.files))
+
+
+def cut(
+  problems: Sequence[Problem],
+  size: int,
+  folder: pathlib.Path,
+  prefixes: Sequence[str] = ("",),
+) -> list[Shard]:
+  """Cuts problems into shards.
+
+  Args:
+    problems: of all shards.
+    size: problems of a shard.
+    folder: of the shards.
+    prefixes: what the names of the files of one shard begin with, "" for the
+      one that is written last.
+  """
+  total = -(-len(problems) // size)
+  shards = []
+  for index in range(total):
+    path = folder / records.shard_name(index, total)
+    shards.append(
+      Shard(
+        list(problems[index * size : (index + 1) * size]),
+        path,
+        tuple(path.with_name(prefix + path.name) for prefix in prefixes),
+      )
+    )
+  return shards
+
+
+def unwritten(
+  host: Host, shards: Sequence[Shard], description: str, first: int = 0
+) -> Iterator[tuple[Shard, metrics.Progress]]:
+  """Yields the shards of a host that are not yet written.
+
+  Args:
+    host: this one.
+    shards: of all hosts.
+    description: for people.
+    first: shards of the same stage before these, which decide whose turn it is.
+  """
+  own = [
+    shard for number, shard in enumerate(shards, first) if host.owns(number)
+  ]
+  total = sum(len(shard.problems) for shard in own)
+  with metrics.progress(total, description, unit="problem") as bar:
+    for shard in own:
+      if shard.done():
+        bar.update(len(shard.problems))
+      else:
+        yield shard, bar
+
+
+def finish(
+  host: Host,
+  folder: pathlib.Path,
+  info: Callable[[], Mapping[str, Any]],
+  shards: Sequence[Shard] = (),
+  files: Callable[[], Sequence[str]] | None = None,
+) -> None:
+  """Ends a stage: the first host writes the manifest, others wait for it.
+
+  Args:
+    host: this one.
+    folder: of the stage.
+    info: makes what the manifest says, once all shards are done.
+    shards: of all hosts.
+    files: lists those that the manifest names; None is all there are.
+  """
+  if not host.leads:
+    wait_until(
+      lambda: records.read_manifest(folder) is not None,
+      f"{folder / records.MANIFEST}",
+    )
+    return
+  left = list(shards)
+
+  def all_done() -> bool:
+    left[:] = [shard for shard in left if not shard.done()]
+    return not left
+
+  wait_until(all_done, f"shards of other hosts in {folder}")
+  records.write_manifest(folder, info(), files and files())

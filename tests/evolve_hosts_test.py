@@ -1,0 +1,170 @@
+"""A round on two processes of two devices: the bytes of one process's search.
+
+With the shipped base model, as programs of their own. One process is killed in
+training, and the same commands go on.
+"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+from absl.testing import absltest
+from safetensors import numpy as safetensors
+
+from rstar_jax.data import synthetic
+from rstar_jax.io import records
+from tests import tiny_run
+from tests.hosts_test import ROOT, SECONDS, free_port
+
+CONFIG = """
+from rstar_jax import config as config_lib
+from tests import tiny_run
+
+def get_config():
+  config = tiny_run.make_config(
+    {train!r},
+    {test!r},
+    shard_size=2,
+    rounds=(config_lib.RoundConfig(rollouts=4, candidates=8),),
+  )
+  config.engine.temperature = 1.2
+  config.engine.score_buckets = (8,)
+  config.eval.search.candidates = 8
+  config.eval.samples = 2
+  for each in (config.sft, config.ppm):
+    # As many rows as there are devices.
+    each.batch_size, each.learning_rate = 4, 1e-5
+    each.checkpoint_every = 1
+  config.train_mesh.data, config.train_mesh.fsdp = 1, -1
+  return config
+"""
+
+
+def problems(split: str, count: int) -> dict[str, str]:
+  """Returns {question: answer} of short problems of levels 1 and 2."""
+  drawn = synthetic.problems(split=split, count=100, seed=3)
+  found = [
+    each for each in drawn if each.level < 3 and len(each.question) < 220
+  ]
+  return {each.question: each.answer for each in found[:count]}
+
+
+class HostsTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    train = tiny_run.write_problems(
+      self.folder / "train.jsonl", problems("train", 5)
+    )
+    test = tiny_run.write_problems(
+      self.folder / "test.jsonl", problems("test", 3)
+    )
+    self.config = self.folder / "config.py"
+    self.config.write_text(CONFIG.format(train=train, test=test))
+
+  def start(self, workdir: pathlib.Path, count: int) -> list[subprocess.Popen]:
+    """Starts the processes of a run, or goes on with it."""
+    environment = os.environ | {
+      "JAX_PLATFORMS": "cpu",
+      "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+      "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+      # What one process has compiled the next ones need not.
+      "JAX_COMPILATION_CACHE_DIR": str(self.folder / "cache"),
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+      "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    port, started = free_port(), []
+    for index in range(count):
+      arguments = [f"--config={self.config}", f"--workdir={workdir}"]
+      if count > 1:
+        arguments += [
+          "--distributed",
+          f"--coordinator=localhost:{port}",
+          f"--processes={count}",
+          f"--process={index}",
+        ]
+      log = (self.folder / f"{workdir.name}-{index}.log").open("a")
+      self.addCleanup(log.close)
+      started.append(
+        subprocess.Popen(
+          [sys.executable, "-m", "rstar_jax.main", *arguments],
+          cwd=ROOT,
+          env=environment,
+          stdout=log,
+          stderr=log,
+          start_new_session=True,
+        )
+      )
+      self.addCleanup(started[-1].wait)
+      self.addCleanup(started[-1].kill)
+    return started
+
+  def ends_of_logs(self) -> str:
+    return "\n".join(
+      f"{path.name}: {path.read_text()[-2500:]}"
+      for path in sorted(self.folder.glob("*.log"))
+    )
+
+  def finish(self, workdir: pathlib.Path, count: int) -> None:
+    codes = [each.wait(SECONDS) for each in self.start(workdir, count)]
+    self.assertEqual(codes, [0] * count, self.ends_of_logs())
+
+  def test_two_processes_one_of_them_killed(self):
+    alone, together = self.folder / "alone", self.folder / "together"
+    self.finish(alone, 1)
+
+    first, second = self.start(together, 2)
+    end = time.monotonic() + SECONDS
+    while not list(together.glob("round_1/policy/checkpoints/[0-9]*")):
+      codes = first.poll(), second.poll()
+      self.assertEqual(codes, (None, None), self.ends_of_logs())
+      self.assertLess(time.monotonic(), end, self.ends_of_logs())
+      time.sleep(0.01)
+    second.send_signal(signal.SIGKILL)
+    second.wait()
+    # It would notice by itself, but not for a while.
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    self.assertIsNone(records.read_manifest(together / "round_1/policy"))
+    self.finish(together, 2)
+
+    names = [
+      str(path.relative_to(alone))
+      for pattern in (
+        "round_0/**/*",
+        *(f"round_1/{each}/**/*" for each in ("trees", "sft", "pairs")),
+      )
+      for path in alone.glob(pattern)
+      if path.is_file()
+    ]
+    self.assertGreater(len(names), 8)
+    for name in (*names, "config.json"):
+      with self.subTest(name):
+        self.assertEqual(
+          (together / name).read_bytes(), (alone / name).read_bytes()
+        )
+    # Two devices trained the one, four the other.
+    for name in ("policy", "ppm"):
+      old, new = (
+        safetensors.load_file(each / "round_1" / name / "model.safetensors")
+        for each in (alone, together)
+      )
+      self.assertEqual(old.keys(), new.keys())
+      for tensor in old:
+        np.testing.assert_allclose(new[tensor], old[tensor], atol=2e-6)
+    for workdir in (alone, together):
+      self.assertIsNotNone(records.read_manifest(workdir / "round_1/eval"))
+      self.assertTrue((workdir / "results.json").exists())
+    # Each host searched.
+    for path in (together, together / "host_1"):
+      self.assertIn("rollout/seconds", (path / "metrics.jsonl").read_text())
+    text = (together / "host_1/metrics.jsonl").read_text()
+    self.assertNotIn("loss", text)
+
+
+if __name__ == "__main__":
+  absltest.main()
