@@ -166,8 +166,14 @@ class EngineConfig:
   # kernel for TPUs; see docs/results/kernel.md.
   attention: Literal["xla", "pallas"] = "xla"
   # Whether keys and values of candidates are kept until the next leaf is known,
-  # so that its step is not run again; this takes memory.
+  # so that its step is not run again.
   commit: bool = True
+  # Most tokens of candidates that a device call has room for, leaves times
+  # candidates times the longest step, if more than one leaf is in it; and most
+  # of a group that are kept for `commit`, slots in the place of leaves. What a
+  # token takes is 2 x layers x key/value heads x head width numbers: 57 KB of
+  # Qwen2.5-7B in bfloat16.
+  most_tokens: int = 1 << 18
 
 
 @dataclasses.dataclass(kw_only=True)

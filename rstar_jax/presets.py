@@ -34,10 +34,17 @@ def paper(policy: str) -> config_lib.Config:
   )
   # A context of 4096 tokens: what the released code has.
   config.engine = config_lib.EngineConfig(
-    max_step_tokens=512,
+    # All wait for the longest step of a call. If one in a hundred does not end
+    # by itself, this halves what a limit of 512 costs (docs/results/fleet.md);
+    # the longest of the released solutions' nodes has about 115 tokens.
+    max_step_tokens=256,
     max_block_tokens=2048,
     prefix_buckets=(512, 1024, 2048, 3072),
-    step_buckets=(64, 128, 256, 512),
+    tail_buckets=(32, 256),
+    score_buckets=(8, 32),
+    step_buckets=(64, 128, 256),
+    # Programs take minutes to compile for a TPU; then one wants to see them.
+    ahead=True,
   )
   config.remote.max_tokens = 512
   # From docs/results/fleet.md, a simulation of hosts with four chips. A shard

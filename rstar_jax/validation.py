@@ -33,6 +33,7 @@ _POSITIVE = (
   "engine.max_step_tokens",
   "engine.max_block_tokens",
   "engine.least_rows",
+  "engine.most_tokens",
   "remote.samples_per_request",
   "remote.in_flight",
   "remote.timeout_seconds",

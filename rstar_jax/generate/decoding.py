@@ -47,6 +47,7 @@ class Options:
     pad_id: fills rows that have ended.
     stop_words: runs of ids; a step ends with the token after one.
     least_rows: rows are not halved below so many.
+    keep: whether the candidates' keys and values are returned.
     attention: see `branch_attention.attend_of`.
     mesh: what keys and values are spread over; None is one device.
   """
@@ -57,6 +58,7 @@ class Options:
   pad_id: int
   stop_words: tuple[tuple[int, ...], ...] = ()
   least_rows: int = 32
+  keep: bool = True
   attention: Literal["xla", "pallas"] = "xla"
   mesh: jax.sharding.Mesh | None = None
 
@@ -187,7 +189,7 @@ def decode(
   limits: jax.Array,
   options: Options,
   banks: int = 1,
-) -> tuple[Sampled, cache.KeyValues]:
+) -> tuple[Sampled, cache.KeyValues | None]:
   """Samples C steps of every leaf until each has stopped.
 
   Args:
@@ -201,7 +203,7 @@ def decode(
 
   Returns:
     What was sampled; and the keys and values [B, C, K, S', H] of all tokens but
-    the last of each step, S' = max(S - 1, 1).
+    the last of each step, S' = max(S - 1, 1), None where they are not kept.
   """
   shape = seeds.shape
   size = options.max_new_tokens
@@ -270,7 +272,7 @@ def decode(
       return index + 1, tokens, done, out, own
 
     state = jax.lax.while_loop(more, step, state)
-  return state[3], state[4]
+  return state[3], state[4] if options.keep else None
 
 
 def _unfinished(done: jax.Array, count: int, banks: int) -> jax.Array:

@@ -229,14 +229,21 @@ class Engine(Weights):
       rows = np.full(leaves * held.slots.banks, -1)
       seeds = np.zeros((0, candidates), np.uint32)
       _, kept = self._sample(held, rows, [], [], [], seeds, [], path)
-      if self.config.commit:
+      if kept is not None:
         held.commit_ahead(kept)
 
     return held.ahead(self) + [
       functools.partial(expand, leaves, path)
-      for leaves in held.sizes
+      for leaves in held.sizes_up_to(
+        self.config.most_tokens // (candidates * self.max_new_tokens)
+      )
       for path in self.config.prefix_buckets
     ]
+
+  def _keeps(self, candidates: int) -> bool:
+    """Whether candidates of all slots may stay until the next leaves come."""
+    tokens = self._spec.slots * candidates * self.max_new_tokens
+    return self.config.commit and tokens <= self.config.most_tokens
 
   def _lane(self, number: int) -> lane_lib.Lane:
     if number not in self._lanes:
@@ -262,9 +269,9 @@ class Engine(Weights):
       indices = [waiting[each.index] for each in moves]
       slots = [each.slot for each in moves]
       lengths = [len(prefixes[i]) for i in indices]
-      for rows, path in held.calls(
-        slots, lengths, seeds.shape[1] * self.max_new_tokens
-      ):
+      size = seeds.shape[1] * self.max_new_tokens
+      most = self.config.most_tokens // size
+      for rows, path in held.calls(slots, lengths, size, most):
         out, kept = self._sample(
           held,
           rows,
@@ -282,7 +289,7 @@ class Engine(Weights):
             slots,
             [held.slots.version(slot) for slot in slots],
             out,
-            kept if self.config.commit else None,
+            kept,
           )
         )
       placed = set(indices)
@@ -311,7 +318,9 @@ class Engine(Weights):
       lane_lib.pick([limits[i] for i in indices], rows),
       graphdef=self.graphdef,
       path=path,
-      options=self._options,
+      options=dataclasses.replace(
+        self._options, keep=self._keeps(seeds.shape[1])
+      ),
       banks=held.slots.banks,
     )
 

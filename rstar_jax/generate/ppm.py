@@ -29,7 +29,9 @@ from rstar_jax.types import Prefix, Score
 _MOST_ROWS = 256
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "path", "banks"))
+@functools.partial(
+  jax.jit, static_argnames=("graphdef", "path", "keep", "banks")
+)
 def _score(params, pool, *arrays, graphdef, **static):
   return programs.score(nnx.merge(graphdef, params), pool, *arrays, **static)
 
@@ -278,10 +280,10 @@ class Scorer(Weights):
       step_lengths,
       graphdef=self.graphdef,
       path=path,
+      keep=self._keeps(*shape),
       banks=held.slots.banks,
     )
     versions = [held.slots.version(slot) for slot in slots]
-    fits = self.config.commit and size <= self._spec.room
     return _Call(
       rows,
       indices,
@@ -290,8 +292,14 @@ class Scorer(Weights):
       tokens,
       step_lengths,
       values,
-      kept if fits else None,
+      kept,
     )
+
+  def _keeps(self, candidates: int, size: int) -> bool:
+    """Whether steps of all slots may stay until the next leaves come."""
+    tokens = self._spec.slots * candidates * size
+    fits = size <= self._spec.room and tokens <= self.config.most_tokens
+    return self.config.commit and fits
 
   def _note(self, held: lane_lib.Lane, call: _Call) -> None:
     """Keeps what was scored at the ends of the paths."""

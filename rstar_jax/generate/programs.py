@@ -183,7 +183,7 @@ def expand(
   path: int,
   options: decoding.Options,
   banks: int = 1,
-) -> tuple[decoding.Sampled, cache.KeyValues]:
+) -> tuple[decoding.Sampled, cache.KeyValues | None]:
   """Samples C next steps after each path; see `decoding.decode`.
 
   Args:
@@ -215,8 +215,9 @@ def score(
   step_lengths: jax.Array,
   *,
   path: int,
+  keep: bool = True,
   banks: int = 1,
-) -> tuple[jax.Array, cache.KeyValues]:
+) -> tuple[jax.Array, cache.KeyValues | None]:
   """Values whole steps after shared paths.
 
   Args:
@@ -228,17 +229,18 @@ def score(
     steps: int32 [B, C, S], padded on the right.
     step_lengths: int32 [B, C].
     path: at least the longest of `lengths`.
+    keep: whether the steps' keys and values are returned.
     banks: see `cache.Pool`.
 
   Returns:
     float32 [B, C], the values at the steps' last tokens; and the steps' keys
-    and values [B, C, K, S, H].
+    and values [B, C, K, S, H], None where they are not kept.
   """
   rows = paths_of(pool, slots, lengths, spans, path=path, banks=banks)
   hidden, own = extend(model, rows, steps)
   last = jnp.maximum(step_lengths - 1, 0)[..., None, None]
   hidden = jnp.take_along_axis(hidden, last, axis=2)[:, :, 0]
-  return model.values(hidden), own
+  return model.values(hidden), own if keep else None
 
 
 def extend(

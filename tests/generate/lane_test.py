@@ -69,18 +69,24 @@ class LaneTest(parameterized.TestCase):
     # Fewer slots than trees: every call takes several waves.
     dict(leaf_buckets=(2,), tail_buckets=(8,)),
     dict(slots=5, commit=False, least_rows=1),
+    # Room for two leaves in a call, and none to keep candidates.
+    dict(slots=5, most_tokens=2 * 3 * STEP),
   )
   def test_searches_are_those_of_whole_prefixes(self, **other):
     lane = engine(**(SHAPES | other))
     whole = engine(**SHAPES, reuse=False)
-    for one, other in walk([whole, lane], ticks=9):
-      self.assert_same(one, other)
+    for rows in walk([whole, lane], ticks=9):
+      self.assert_same(*rows)
     tokens = lane.path_tokens
     self.assertEqual(sum(tokens.values()), lane.prefix_tokens)
     self.assertEqual(whole.path_tokens["prefilled"], whole.prefix_tokens)
     if lane.config.leaf_buckets != (2,):
       self.assertLess(tokens["prefilled"], 0.5 * lane.prefix_tokens)
-    self.assertEqual(tokens["committed"] > 0, lane.config.commit)
+      keeps = lane.config.commit and "most_tokens" not in other
+      self.assertEqual(tokens["committed"] > 0, keeps)
+    if "most_tokens" in other:
+      rows = {each[1] for each in lane.programs.shapes if each[0] == "expand"}
+      self.assertEqual(rows, {2})
 
   def test_a_lane_that_begins_repeats_itself_to_the_bit(self):
     lane = engine(**SHAPES, slots=5)
