@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from typing import IO
 
 _HZ = os.sysconf("SC_CLK_TCK")
+# Seconds between two turns.
+_PAUSE = 1.0
 _PROC = pathlib.Path("/proc")
 
 
@@ -71,6 +73,8 @@ class Turns:
   def mine(self) -> Iterator[None]:
     """Waits for a turn, unless this is still ours."""
     if self._path is not None and self._file is None:
+      # Who waits would not get the lock if it were taken again at once.
+      time.sleep(_PAUSE)
       self._file = open(self._path, "a")
       fcntl.flock(self._file, fcntl.LOCK_EX)
       self._began = time.perf_counter()
