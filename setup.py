@@ -41,6 +41,8 @@ HUB = ["datasets>=4"]
 GGUF = ["gguf>=0.19"]
 
 EXTRAS = {
+  # The TPU's compiler, which needs no TPU; see `aot/`.
+  "aot": ["libtpu"],
   "gguf": GGUF,
   "hub": HUB,
   # What `make parity` compares with.

@@ -1,0 +1,87 @@
+"""What would make a program fit that does not: one setting at a time.
+
+Memory is taken to be a part that stays and a part that grows in proportion, so
+an answer is an estimate until the program is compiled with it.
+"""
+
+import math
+
+
+def fewer(count: int, fixed: float, growing: float, has: float) -> int:
+  """Returns the largest count that fits, at most `count`, 0 if none does.
+
+  Args:
+    count: of what the growing part is in proportion to.
+    fixed: bytes that stay whatever the count.
+    growing: bytes of the rest, at `count`.
+    has: bytes that there are.
+  """
+  if growing <= 0:
+    return count if fixed <= has else 0
+  return max(0, min(count, math.floor(count * (has - fixed) / growing)))
+
+
+def search(
+  *,
+  leaves: int,
+  room: int,
+  weights: float,
+  pools: float,
+  needs: float,
+  has: float,
+) -> dict[str, int]:
+  """Returns settings of a search, each of which alone would make it fit.
+
+  Args:
+    leaves: of a call, and slots of a lane.
+    room: tokens of a slot.
+    weights: bytes on a chip of both models.
+    pools: bytes on a chip of all lanes' slots.
+    needs: bytes on a chip, in all.
+    has: bytes of a chip.
+
+  Returns:
+    "leaves" and "room", those that can help; "tensor", into how many more parts
+    the models would have to be cut, where neither can.
+  """
+  found = {
+    "leaves": fewer(leaves, weights, needs - weights, has),
+    "room": fewer(room, needs - pools, pools, has),
+  }
+  found = {name: value for name, value in found.items() if value}
+  return found or {"tensor": math.ceil(weights / has)}
+
+
+def training(
+  *,
+  batch_size: int,
+  accumulate: int,
+  parts: int,
+  state: float,
+  gradients: float,
+  needs: float,
+  has: float,
+) -> dict[str, int]:
+  """Returns the setting of a training that would make it fit.
+
+  Args:
+    batch_size: rows of an update.
+    accumulate: parts that they are cut into now.
+    parts: devices that hold different rows; each takes at least one at once.
+    state: bytes on a chip of parameters, optimiser state and batch.
+    gradients: bytes on a chip of the gradients' sum.
+    needs: bytes on a chip, in all.
+    has: bytes of a chip.
+
+  Returns:
+    "accumulate", if that can help; else "times_chips", how many times as many
+    chips the state would have to be spread over.
+  """
+  fixed = state + gradients
+  growing = needs - fixed
+  for count in range(accumulate + 1, batch_size // parts + 1):
+    divides = batch_size % (count * parts) == 0
+    if divides and fixed + growing * accumulate / count <= has:
+      return {"accumulate": count}
+  least = fixed + growing * accumulate * parts / batch_size
+  return {"times_chips": math.ceil(least / has)}

@@ -1,0 +1,56 @@
+"""Sizes of the paper's policies, as their config.json on the hub has them.
+
+Their programs can so be compiled, and their memory planned, with no network.
+"""
+
+from typing import Any
+
+_QWEN2_7B = {
+  "model_type": "qwen2",
+  "vocab_size": 152_064,
+  "hidden_size": 3584,
+  "intermediate_size": 18_944,
+  "num_hidden_layers": 28,
+  "num_attention_heads": 28,
+  "num_key_value_heads": 4,
+  "max_position_embeddings": 4096,
+  "max_window_layers": 28,
+  "rms_norm_eps": 1e-06,
+  "rope_theta": 10000.0,
+  "sliding_window": 4096,
+  "tie_word_embeddings": False,
+  "use_sliding_window": False,
+}
+_QWEN2_1_5B = _QWEN2_7B | {
+  "vocab_size": 151_936,
+  "hidden_size": 1536,
+  "intermediate_size": 8960,
+  "num_attention_heads": 12,
+  "num_key_value_heads": 2,
+  "max_window_layers": 21,
+  "tie_word_embeddings": True,
+}
+_PHI3_MINI = {
+  "model_type": "phi3",
+  "vocab_size": 32_064,
+  "hidden_size": 3072,
+  "intermediate_size": 8192,
+  "num_hidden_layers": 32,
+  "num_attention_heads": 32,
+  "num_key_value_heads": 32,
+  "max_position_embeddings": 4096,
+  "original_max_position_embeddings": 4096,
+  "rms_norm_eps": 1e-05,
+  "rope_theta": 10000.0,
+  "rope_scaling": None,
+  "sliding_window": 2047,
+  "tie_word_embeddings": False,
+}
+
+# The fields of config.json by the model's name.
+MODELS: dict[str, dict[str, Any]] = {
+  "Qwen/Qwen2.5-Math-7B": _QWEN2_7B,
+  "Qwen/Qwen2-Math-7B": _QWEN2_7B,
+  "Qwen/Qwen2.5-Math-1.5B": _QWEN2_1_5B,
+  "microsoft/Phi-3-mini-4k-instruct": _PHI3_MINI,
+}

@@ -1,0 +1,168 @@
+"""The list of programs: compiled for simulated devices, counted, compared."""
+
+import dataclasses
+import functools
+
+import jax
+from absl.testing import absltest, parameterized
+
+from rstar_jax.aot import analytic, compiled, programs
+from rstar_jax.config import Config, MeshConfig, TrainConfig
+from rstar_jax.models import sharding
+from rstar_jax.models.config import ModelConfig
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+_MODEL = ModelConfig(
+  vocab_size=106,
+  num_layers=1,
+  embed_dim=20,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=6,
+  mlp_dim=34,
+  tied_embeddings=False,
+)
+_SHAPES = programs.Shapes(
+  leaves=2, candidates=3, path=13, room=29, step=7, tail=5, score_rows=4
+)
+
+
+@functools.cache
+def _mesh(data=1, fsdp=1, tensor=1):
+  devices = jax.devices()[: data * fsdp * tensor]
+  sizes = MeshConfig(data=data, fsdp=fsdp, tensor=tensor)
+  return sharding.make_mesh(sizes, devices)
+
+
+@functools.cache
+def _search(name, layers=1, tensor=1, repeated=False):
+  model = dataclasses.replace(_MODEL, num_layers=layers)
+  shapes = dataclasses.replace(_SHAPES, repeated=repeated)
+  program = programs.search_program(name, model, shapes, _mesh(tensor=tensor))
+  return compiled.compile_program(program)
+
+
+@functools.cache
+def _training(name, accumulate=1, fsdp=1, tensor=1, remat=False):
+  model = dataclasses.replace(_MODEL, remat=remat)
+  config = Config()
+  training = TrainConfig(batch_size=4, length=24, accumulate=accumulate)
+  setattr(config, name, training)
+  mesh = _mesh(fsdp=fsdp, tensor=tensor)
+  program = programs.training_program(name, model, config, mesh)
+  return compiled.compile_program(program)
+
+
+class SearchTest(parameterized.TestCase):
+  def test_expand_computes_what_it_must(self):
+    least = analytic.decode(_MODEL, leaves=2, candidates=3, path=13, step=7)
+    found = _search("expand")
+    ended = [runs for _, runs, known in found.loops if not known]
+    self.assertEqual(ended, [6])
+    # Attention is to all rows that there are for a step's own tokens, not only
+    # to those before the one at hand.
+    seen = 6 * 6 - sum(range(1, 7))
+    attention = 4 * 4 * 6 * 6 * seen
+    self.assertEqual(found.flops, least.flops + attention)
+    self.assertGreater(found.bytes, least.bytes)
+
+  def test_a_repeated_path_is_read_for_each_candidate(self):
+    once, each = _search("expand"), _search("expand", repeated=True)
+    self.assertGreater(each.bytes, once.bytes)
+    self.assertGreater(each.arguments, once.arguments)
+
+  def test_layers_lie_on_a_line(self):
+    line = compiled.between(
+      _search("score"), _search("score", layers=2), (1, 2, 3)
+    )
+    found = _search("score", layers=3)
+    self.assertEqual(line.flops, found.flops)
+    self.assertEqual(line.arguments, found.arguments)
+
+  @parameterized.parameters(*programs.SEARCH)
+  def test_two_devices_share_the_work(self, name):
+    one, two = _search(name), _search(name, tensor=2)
+    self.assertEmpty(one.collectives)
+    self.assertLess(two.arguments, 0.6 * one.arguments)
+    if name == "commit":
+      self.assertEqual(two.wire, 0)
+    else:
+      self.assertAlmostEqual(two.flops / one.flops, 0.5, delta=0.02)
+      self.assertGreater(two.wire, 0)
+
+  def test_a_pool_is_written_in_place(self):
+    pool = programs.bytes_of(programs.pool_of(_MODEL, 2, 29, _mesh()))
+    # Keys and values: 2 slots, 2 heads, 29 tokens of 6 numbers; and the last
+    # hidden states.
+    self.assertEqual(pool, 4 * (2 * 2 * 2 * 29 * 6 + 2 * 20))
+    for name in ("advance", "commit"):
+      self.assertEqual(_search(name).aliased, pool)
+
+  def test_advance_and_score_compute_what_they_must(self):
+    # Tails of 5 after paths of 13; one leaf's 3 steps of 7.
+    for name, rows, length in (("advance", 2, 5), ("score", 3, 7)):
+      least = analytic.forward(_MODEL, rows=rows, length=length, before=13)
+      masked = rows * (length * length - length * (length + 1) // 2)
+      attention = 4 * 4 * 6 * masked
+      # The scalar head, of each candidate.
+      head = 2 * 3 * 20 * (name == "score")
+      self.assertEqual(_search(name).flops, least.flops + attention + head)
+
+  def test_what_others_hold(self):
+    mesh = _mesh()
+    policy = programs.bytes_of(programs.abstract(_MODEL, "lm", mesh)[1])
+    value = programs.bytes_of(programs.abstract(_MODEL, "tanh", mesh)[1])
+    # The head is of V x D instead of D.
+    self.assertEqual(policy - value, 4 * (106 * 20 - 20))
+    pool = programs.bytes_of(programs.pool_of(_MODEL, 2, 29, mesh))
+    token = analytic.cache_bytes(_MODEL)
+    # Two lanes: the PPM, three other pools, what the other lane sampled, and
+    # what both scored.
+    expected = value + 3 * pool + 2 * 3 * 6 * token + 2 * 2 * 3 * 7 * token
+    found = programs.beside("expand", _MODEL, _SHAPES, mesh)
+    self.assertEqual(found, expected)
+
+  def test_unknown_program(self):
+    with self.assertRaisesRegex(ValueError, "'sft' is no program"):
+      programs.search_program("sft", _MODEL, _SHAPES, _mesh())
+
+
+class TrainingTest(parameterized.TestCase):
+  def test_sft_computes_three_forward_passes(self):
+    model = _MODEL
+    least = analytic.training(model, rows=4, length=24, head=True)
+    # Scores are made of all pairs of tokens, also of those that are masked.
+    masked = 3 * 4 * 4 * 4 * 6 * (24 * 24 - 24 * 25 // 2)
+    self.assertEqual(_training("sft").flops, least.flops + masked)
+
+  @parameterized.parameters(*programs.TRAINING)
+  def test_accumulation_counts_each_part(self, name):
+    whole, parts = _training(name), _training(name, accumulate=2)
+    self.assertEqual(parts.flops, whole.flops)
+    self.assertIn(2, [runs for _, runs, _ in parts.loops])
+
+  def test_recomputing_adds_a_forward_pass_of_the_layers(self):
+    model = _MODEL
+    plain, again = _training("sft"), _training("sft", remat=True)
+    once = 2 * 4 * 24 * analytic.matrix_parameters(model)
+    attention = 4 * 4 * 6 * 4 * 24 * 24
+    # Of what is made again the last product is not needed.
+    self.assertGreater(again.flops, plain.flops)
+    self.assertLessEqual(again.flops, plain.flops + once + attention)
+
+  def test_state_is_updated_in_place(self):
+    found = _training("sft")
+    # Masters and two moments, 4 bytes each.
+    count = analytic.parameters(_MODEL)
+    self.assertGreater(found.aliased, 12 * count)
+    self.assertLess(found.outputs - found.aliased, 1000)
+
+  def test_a_mesh_shares_the_state(self):
+    one, four = _training("sft"), _training("sft", fsdp=2, tensor=2)
+    self.assertLess(four.arguments, 0.3 * one.arguments)
+    self.assertGreater(four.wire, 0)
+
+
+if __name__ == "__main__":
+  absltest.main()
