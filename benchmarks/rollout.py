@@ -63,12 +63,13 @@ class Controller:
 
   def timed(self, calls: mcts.Calls) -> mcts.Calls:
     """Returns the callables with a clock around each."""
-    return mcts.Calls(
-      **{
-        field.name: self._timed(getattr(calls, field.name))
-        for field in dataclasses.fields(calls)
-      }
-    )
+    timed = {
+      field.name: self._timed(getattr(calls, field.name))
+      for field in dataclasses.fields(calls)
+      if field.name != "begin"
+    }
+    begin = calls.begin and (lambda group: self.timed(calls.begin(group)))
+    return mcts.Calls(**timed, begin=begin)
 
   def _timed(self, function: Callable | None) -> Callable | None:
     if function is None:
