@@ -5,11 +5,10 @@ holds the paths of its trees and the candidates that were sampled last, so that
 a prefix is mostly one of these and a few tokens more.
 """
 
-import contextlib
 import dataclasses
 import functools
-import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,8 +17,9 @@ from flax import nnx
 
 from rstar_jax.config import EngineConfig
 from rstar_jax.generate import decoding, programs, sampler
-from rstar_jax.generate import lane as lane_lib
-from rstar_jax.generate.weights import Busy, Programs, Weights
+from rstar_jax.generate.lane import pick
+from rstar_jax.generate.lanes import Lanes, Wave
+from rstar_jax.models import cache
 from rstar_jax.models.transformer import Transformer
 
 
@@ -47,27 +47,21 @@ def _expand(params, pool, *arrays, graphdef, **static):
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-  """A call under way: which leaves, where, and what comes of it."""
+  """A call under way: its rows are items of the wave, -1 for padding."""
 
+  wave: Wave
   rows: np.ndarray
-  indices: list[int]
-  slots: list[int]
-  versions: list[int]
   sampled: decoding.Sampled
-  kept: object
+  kept: cache.KeyValues | None
 
 
-class Engine(Weights):
+class Engine(Lanes):
   """Samples next steps of many leaves at once.
 
-  Threads may share it, each with a lane of its own.
+  Threads may share it, each with a lane of its own; see `Lanes`.
 
   Attributes:
-    programs: those that have been asked for.
-    busy: runs while the device does.
-    lock: held while work is handed to the device.
-    prefix_tokens: tokens of prefixes, padding not counted: what would be run
-      without lanes.
+    max_new_tokens: longest step.
     generated_tokens: sampled tokens.
     too_long: leaves whose prefix did not fit the largest bucket.
   """
@@ -81,11 +75,8 @@ class Engine(Weights):
     max_new_tokens: int | None = None,
     pad_id: int,
     stop_words: Sequence[Sequence[int]] = (),
-    slots: int = 0,
     mesh: jax.sharding.Mesh | None = None,
-    reuse: bool = True,
-    busy: Busy | None = None,
-    lock: contextlib.AbstractContextManager | None = None,
+    **options: Any,
   ):
     """Makes an engine; nothing is compiled before the first call.
 
@@ -96,19 +87,18 @@ class Engine(Weights):
       max_new_tokens: longest step; None is config.max_step_tokens.
       pad_id: any id; fills.
       stop_words: runs of ids; a step ends with the token after one.
-      slots: paths that a lane holds, as many as a group has trees; 0 is the
-        largest leaf bucket.
       mesh: that the model's parameters are on.
-      reuse: False runs every prefix from its beginning, for comparison.
-      busy: None makes one.
-      lock: None makes one; give the same to all that use the device.
+      **options: slots, reuse, busy, lock: see `Lanes`.
     """
-    super().__init__(model)
-    self.config = config
     self.max_new_tokens = max_new_tokens or config.max_step_tokens
-    self.busy = busy or Busy()
-    self.lock = lock or threading.Lock()
-    self.programs = Programs("expansion")
+    super().__init__(
+      model,
+      config,
+      what="expansion",
+      room=self.max_new_tokens,
+      mesh=mesh,
+      **options,
+    )
     self._options = decoding.Options(
       method=sampler.method_of(config),
       stop_ids=tuple(int(i) for i in stop_ids),
@@ -119,14 +109,6 @@ class Engine(Weights):
       attention=config.attention,
       mesh=mesh,
     )
-    self._spec = lane_lib.Spec(
-      model=model.config,
-      engine=config,
-      slots=max(slots, config.leaf_buckets[-1]),
-      room=max(config.tail_buckets[-1], self.max_new_tokens),
-      mesh=mesh,
-      reuse=reuse,
-    )
     longest = config.prefix_buckets[-1] + self.max_new_tokens
     if longest > model.config.max_length:
       logging.warning(
@@ -136,30 +118,8 @@ class Engine(Weights):
         self.max_new_tokens,
         model.config.max_length,
       )
-    self._lanes: dict[int, lane_lib.Lane] = {}
-    self.prefix_tokens = 0
     self.generated_tokens = 0
     self.too_long = 0
-
-  @property
-  def path_tokens(self) -> dict[str, int]:
-    """Returns how prefixes came to be there; see `Lane.tokens`."""
-    lanes = self._lanes.values()
-    return {
-      name: sum(each.tokens[name] for each in lanes)
-      for name in ("kept", "committed", "prefilled")
-    }
-
-  def load(self, params) -> None:
-    """Replaces the parameters; see `Weights.load`."""
-    super().load(params)
-    for each in self._lanes.values():
-      each.slots.reset()
-
-  def begin(self, lane: int) -> None:
-    """Forgets what a lane holds, so that what follows is of itself alone."""
-    if lane in self._lanes:
-      self._lanes[lane].slots.reset()
 
   def expand(
     self,
@@ -194,19 +154,22 @@ class Engine(Weights):
     results = [[empty] * seeds.shape[1] for _ in prefixes]
     largest = self.config.prefix_buckets[-1]
     fits = [i for i, each in enumerate(prefixes) if len(each) <= largest]
-    if not fits:
-      self.too_long += len(prefixes)
-      return results
     with self.busy:
       with self.lock:
-        held = self._lane(lane)
-        calls = self._send(held, fits, prefixes, seeds, limits)
+        calls = self._send(
+          lane,
+          [prefixes[i] for i in fits],
+          seeds[fits],
+          [limits[i] for i in fits],
+        )
       for call in calls:
         out = jax.device_get(call.sampled)
-        self._note(held, call, out)
+        # Of its last token nothing was computed.
+        usable = np.maximum(out.lengths - 1, 0)
+        call.wave.keep(call.rows, call.kept, out.tokens, usable)
         for row, item in enumerate(call.rows):
           if item >= 0:
-            results[call.indices[item]] = _steps(out, row)
+            results[fits[call.wave.indices[item]]] = _steps(out, row)
     with self.lock:
       self.too_long += len(prefixes) - len(fits)
       self.prefix_tokens += sum(len(prefixes[i]) for i in fits)
@@ -224,11 +187,12 @@ class Engine(Weights):
       candidates: C.
     """
     held = self._lane(0)
+    none = Wave(held, [], [], [], [])
 
     def expand(leaves, path):
       rows = np.full(leaves * held.slots.banks, -1)
       seeds = np.zeros((0, candidates), np.uint32)
-      _, kept = self._sample(held, rows, [], [], [], seeds, [], path)
+      _, kept = self._sample(none, rows, seeds, [], path)
       if kept is not None:
         held.commit_ahead(kept)
 
@@ -240,105 +204,56 @@ class Engine(Weights):
       for path in self.config.prefix_buckets
     ]
 
-  def _keeps(self, candidates: int) -> bool:
-    """Whether candidates of all slots may stay until the next leaves come."""
-    tokens = self._spec.slots * candidates * self.max_new_tokens
-    return self.config.commit and tokens <= self.config.most_tokens
-
-  def _lane(self, number: int) -> lane_lib.Lane:
-    if number not in self._lanes:
-      self._lanes[number] = lane_lib.Lane(self._spec, self.programs)
-    return self._lanes[number]
-
   def _send(
     self,
-    held: lane_lib.Lane,
-    waiting: list[int],
-    prefixes: Sequence[np.ndarray],
+    lane: int,
+    paths: Sequence[np.ndarray],
     seeds: np.ndarray,
     limits: Sequence[int],
   ) -> list[_Call]:
-    """Hands all work to the device, in as many waves as the slots take."""
-    calls = []
-    while waiting:
-      paths = [prefixes[i] for i in waiting]
-      moves = held.place(self, paths, self.max_new_tokens, hidden=True)
-      if len(moves) == len(waiting):
-        # Before more memory is asked for.
-        held.slots.drop_kept()
-      indices = [waiting[each.index] for each in moves]
-      slots = [each.slot for each in moves]
-      lengths = [len(prefixes[i]) for i in indices]
-      size = seeds.shape[1] * self.max_new_tokens
-      most = self.config.most_tokens // size
-      for rows, path in held.calls(slots, lengths, size, most):
-        out, kept = self._sample(
-          held,
-          rows,
-          slots,
-          lengths,
-          indices,
-          seeds,
-          limits,
-          path,
-        )
-        calls.append(
-          _Call(
-            rows,
-            indices,
-            slots,
-            [held.slots.version(slot) for slot in slots],
-            out,
-            kept,
-          )
-        )
-      placed = set(indices)
-      waiting = [i for i in waiting if i not in placed]
+    """Hands all work to the device."""
+    if not paths:
+      return []
+    held, calls = self._lane(lane), []
+    size = seeds.shape[1] * self.max_new_tokens
+    most = self.config.most_tokens // size
+    for wave in self._waves(held, paths, self.max_new_tokens, hidden=True):
+      for rows, path in held.calls(wave.slots, wave.lengths, size, most):
+        out = self._sample(wave, rows, seeds, limits, path)
+        calls.append(_Call(wave, rows, *out))
     return calls
 
   def _sample(
-    self, held, rows, slots, lengths, indices, seeds, limits, path
-  ) -> tuple[decoding.Sampled, object]:
+    self,
+    wave: Wave,
+    rows: np.ndarray,
+    seeds: np.ndarray,
+    limits: Sequence[int],
+    path: int,
+  ) -> tuple[decoding.Sampled, cache.KeyValues | None]:
     """Hands one call to the device; rows of padding have a limit of 0."""
-    chosen = np.zeros((len(rows), seeds.shape[1]), np.uint32)
-    for row, item in enumerate(rows):
-      if item >= 0:
-        chosen[row] = seeds[indices[item]]
+    candidates = seeds.shape[1]
+    chosen = np.zeros((len(rows), candidates), np.uint32)
+    real = rows >= 0
+    chosen[real] = seeds[[wave.indices[item] for item in rows[real]]]
     self.programs.call(
-      "expand", rows=len(rows), path=path, candidates=seeds.shape[1]
+      "expand", rows=len(rows), path=path, candidates=candidates
     )
-    lengths = lane_lib.pick(lengths, rows)
+    lengths = pick(wave.lengths, rows)
     return _expand(
       self.params,
-      held.pool,
-      held.local(lane_lib.pick(slots, rows, -1)),
+      wave.lane.pool,
+      wave.lane.local(pick(wave.slots, rows, -1)),
       lengths,
       lengths + self.max_new_tokens,
       chosen,
-      lane_lib.pick([limits[i] for i in indices], rows),
+      pick([limits[i] for i in wave.indices], rows),
       graphdef=self.graphdef,
       path=path,
       options=dataclasses.replace(
-        self._options, keep=self._keeps(seeds.shape[1])
+        self._options, keep=self._keeps(candidates, self.max_new_tokens)
       ),
-      banks=held.slots.banks,
-    )
-
-  def _note(
-    self, held: lane_lib.Lane, call: _Call, out: decoding.Sampled
-  ) -> None:
-    """Keeps what was sampled at the ends of the paths."""
-    if call.kept is None:
-      return
-    lane_lib.keep(
-      held,
-      call.kept,
-      call.rows,
-      call.slots,
-      call.versions,
-      out.tokens,
-      # Of its last token nothing was computed.
-      np.maximum(out.lengths - 1, 0),
+      banks=wave.lane.slots.banks,
     )
 
   def _check(self, prefixes, seeds, limits) -> None:

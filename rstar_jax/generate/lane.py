@@ -6,7 +6,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -58,7 +57,7 @@ class Spec:
   @property
   def banks(self) -> int:
     """Returns how many devices hold different rows."""
-    return sharding.row_shards(self.mesh) if self.mesh else 1
+    return sharding.row_shards(self.mesh)
 
 
 class Lane:
@@ -338,29 +337,3 @@ class Lane:
 def pick(values: Sequence[int], rows: np.ndarray, fill: int = 0) -> np.ndarray:
   """Returns int32 values of the rows of a call, `fill` for padding."""
   return np.array([values[i] if i >= 0 else fill for i in rows], np.int32)
-
-
-def keep(
-  lane: Lane,
-  source: Any,
-  rows: np.ndarray,
-  slots: Sequence[int],
-  versions: Sequence[int],
-  tokens: np.ndarray,
-  usable: np.ndarray,
-) -> None:
-  """Notes the candidates that a call made at the ends of its paths.
-
-  Args:
-    lane: where the paths are.
-    source: keys and values [B, C, K, S, H].
-    rows: int32 [B] items of the call, -1 for padding.
-    slots: of the items.
-    versions: of the slots when the call was made.
-    tokens: int32 [B, C, S'].
-    usable: int32 [B, C], tokens of each that `source` holds.
-  """
-  for row, item in enumerate(rows):
-    if item >= 0:
-      kept = Kept(source, row, tokens[row], usable[row])
-      lane.slots.keep(slots[item], versions[item], kept)

@@ -54,7 +54,7 @@ class Policy:
 
   def begin(self, lane: int) -> Expand:
     """Returns this with a lane of its own, which holds nothing yet."""
-    self.engine.begin(lane)
+    self.engine.forget(lane)
     return functools.partial(self, lane=lane)
 
   def __call__(

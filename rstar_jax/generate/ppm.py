@@ -1,10 +1,8 @@
 """The process preference model as the search's `Score`: text in, values out."""
 
-import contextlib
 import dataclasses
 import functools
 import math
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,8 +12,9 @@ from flax import nnx
 
 from rstar_jax.config import EngineConfig
 from rstar_jax.generate import buckets, programs
-from rstar_jax.generate import lane as lane_lib
-from rstar_jax.generate.weights import Busy, Programs, Weights
+from rstar_jax.generate.lane import pick
+from rstar_jax.generate.lanes import Lanes, Wave
+from rstar_jax.models import cache
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.text import prompts
 from rstar_jax.text.tokenizer import (
@@ -38,19 +37,17 @@ def _score(params, pool, *arrays, graphdef, **static):
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-  """A call under way: which leaves, where, and what comes of it."""
+  """A call under way: its rows are items of the wave, -1 for padding."""
 
+  wave: Wave
   rows: np.ndarray
-  indices: list[int]
-  slots: list[int]
-  versions: list[int]
   tokens: np.ndarray
   lengths: np.ndarray
   values: jax.Array
-  kept: Any
+  kept: cache.KeyValues | None
 
 
-class Scorer(Weights):
+class Scorer(Lanes):
   """Values of next steps; threads may share it, each with a lane of its own.
 
   A prefix is run once for all its candidate steps, and of a prefix only what
@@ -59,11 +56,7 @@ class Scorer(Weights):
   doubles, so none is left out.
 
   Attributes:
-    programs: those that have been asked for.
-    busy: runs while the device does.
-    lock: held while work is handed to the device.
-    scored: steps scored.
-    prefix_tokens: tokens of prefixes, padding not counted.
+    scored: steps scored; for the rest see `Lanes`.
   """
 
   def __init__(
@@ -71,11 +64,7 @@ class Scorer(Weights):
     model: Transformer,
     tokenizer: Tokenizer,
     config: EngineConfig,
-    *,
-    slots: int = 0,
-    mesh: jax.sharding.Mesh | None = None,
-    busy: Busy | None = None,
-    lock: contextlib.AbstractContextManager | None = None,
+    **options: Any,
   ):
     """Makes a scorer.
 
@@ -83,47 +72,17 @@ class Scorer(Weights):
       model: with a scalar head.
       tokenizer: the one that the model was trained with.
       config: prefix and leaf buckets.
-      slots: paths that a lane holds; 0 is the largest leaf bucket.
-      mesh: that the model's parameters are on.
-      busy: None makes one.
-      lock: None makes one; give the same to all that use the device.
+      **options: slots, mesh, reuse, busy, lock: see `Lanes`.
     """
-    super().__init__(model)
-    self.busy = busy or Busy()
-    self.lock = lock or threading.Lock()
-    self.config = config
-    self.programs = Programs("scoring")
-    self._tokenizer = tokenizer
-    self._spec = lane_lib.Spec(
-      model=model.config,
-      engine=config,
-      slots=max(slots, config.leaf_buckets[-1]),
-      room=max(config.tail_buckets[-1], config.step_buckets[-1]),
-      mesh=mesh,
+    super().__init__(
+      model, config, what="scoring", room=config.step_buckets[-1], **options
     )
-    self._lanes: dict[int, lane_lib.Lane] = {}
+    self._tokenizer = tokenizer
     self.scored = 0
-    self.prefix_tokens = 0
-
-  @property
-  def path_tokens(self) -> dict[str, int]:
-    """Returns how prefixes came to be there; see `Lane.tokens`."""
-    lanes = self._lanes.values()
-    return {
-      name: sum(each.tokens[name] for each in lanes)
-      for name in ("kept", "committed", "prefilled")
-    }
-
-  def load(self, params: Any) -> None:
-    """Replaces the parameters; see `Weights.load`."""
-    super().load(params)
-    for each in self._lanes.values():
-      each.slots.reset()
 
   def begin(self, lane: int) -> Score:
     """Returns this with a lane of its own, which holds nothing yet."""
-    if lane in self._lanes:
-      self._lanes[lane].slots.reset()
+    self.forget(lane)
     return functools.partial(self, lane=lane)
 
   def __call__(
@@ -172,14 +131,17 @@ class Scorer(Weights):
       return results
     with self.busy:
       with self.lock:
-        held = self._lane(lane, max(len(prefixes[i]) for i in live))
-        calls = self._send(held, live, prefixes, steps)
+        calls = self._send(
+          lane,
+          [np.asarray(prefixes[i], np.int32) for i in live],
+          [steps[i] for i in live],
+        )
       for call in calls:
         values = jax.device_get(call.values)
-        self._note(held, call)
+        call.wave.keep(call.rows, call.kept, call.tokens, call.lengths)
         for row, item in enumerate(call.rows):
           if item >= 0:
-            index = call.indices[item]
+            index = live[call.wave.indices[item]]
             results[index] = values[row, : len(steps[index])]
     with self.lock:
       self.scored += sum(map(len, steps))
@@ -196,12 +158,13 @@ class Scorer(Weights):
       candidates: most steps of a leaf.
     """
     config = self.config
-    held = self._lane(0, 0)
+    held = self._lane(0)
+    none = Wave(held, [], [], [], [])
     most = buckets.bucket_of(candidates, config.score_buckets)
 
     def score(leaves, path, shape):
       rows = np.full(leaves * held.slots.banks, -1)
-      call = self._call(held, rows, [], [], [], [()] * len(rows), shape, path)
+      call = self._call(none, rows, [], shape, path)
       if call.kept is not None:
         held.commit_ahead(call.kept)
 
@@ -214,51 +177,39 @@ class Scorer(Weights):
       for size in config.step_buckets
     ]
 
-  def _lane(self, number: int, longest: int) -> lane_lib.Lane:
-    if number not in self._lanes:
-      self._lanes[number] = lane_lib.Lane(self._spec, self.programs)
-    self._lanes[number].ensure(longest)
-    return self._lanes[number]
-
   def _send(
     self,
-    held: lane_lib.Lane,
-    waiting: list[int],
-    prefixes: Sequence[Sequence[int]],
+    lane: int,
+    paths: Sequence[np.ndarray],
     steps: Sequence[Sequence[Sequence[int]]],
   ) -> list[_Call]:
-    """Hands all work to the device, in as many waves as the slots take."""
-    widest = max(len(steps[i]) for i in waiting)
-    longest = max(len(step) for i in waiting for step in steps[i])
+    """Hands all work to the device."""
+    held, calls = self._lane(lane, max(map(len, paths))), []
+    widest = max(map(len, steps))
+    longest = max(len(step) for row in steps for step in row)
     shape = (
       buckets.bucket_of(widest, self.config.score_buckets),
       buckets.bucket_of(longest, self.config.step_buckets),
     )
-    calls = []
-    while waiting:
-      paths = [np.asarray(prefixes[i], np.int32) for i in waiting]
-      moves = held.place(self, paths, shape[1], hidden=False)
-      if len(moves) == len(waiting):
-        # Before more memory is asked for.
-        held.slots.drop_kept()
-      indices = [waiting[each.index] for each in moves]
-      slots = [each.slot for each in moves]
-      lengths = [len(prefixes[i]) for i in indices]
-      most = _MOST_ROWS // shape[0]
-      for rows, path in held.calls(slots, lengths, math.prod(shape), most):
-        chosen = [steps[indices[i]] if i >= 0 else () for i in rows]
-        calls.append(
-          self._call(held, rows, indices, slots, lengths, chosen, shape, path)
-        )
-      placed = set(indices)
-      waiting = [i for i in waiting if i not in placed]
+    most = _MOST_ROWS // shape[0]
+    for wave in self._waves(held, paths, shape[1], hidden=False):
+      for rows, path in held.calls(
+        wave.slots, wave.lengths, math.prod(shape), most
+      ):
+        calls.append(self._call(wave, rows, steps, shape, path))
     return calls
 
   def _call(
-    self, held, rows, indices, slots, lengths, chosen, shape, path
+    self,
+    wave: Wave,
+    rows: np.ndarray,
+    steps: Sequence[Sequence[Sequence[int]]],
+    shape: tuple[int, int],
+    path: int,
   ) -> _Call:
-    """Hands one call to the device; `chosen` is the steps of each row."""
+    """Hands one call to the device."""
     candidates, size = shape
+    chosen = [steps[wave.indices[i]] if i >= 0 else () for i in rows]
     flat = [
       step for row in chosen for step in (*row, *[()] * (candidates - len(row)))
     ]
@@ -269,11 +220,11 @@ class Scorer(Weights):
     self.programs.call(
       "score", rows=len(rows), path=path, candidates=candidates, step=size
     )
-    ends = lane_lib.pick(lengths, rows)
+    ends = pick(wave.lengths, rows)
     values, kept = _score(
       self.params,
-      held.pool,
-      held.local(lane_lib.pick(slots, rows, -1)),
+      wave.lane.pool,
+      wave.lane.local(pick(wave.slots, rows, -1)),
       ends,
       ends + size,
       tokens,
@@ -281,35 +232,6 @@ class Scorer(Weights):
       graphdef=self.graphdef,
       path=path,
       keep=self._keeps(*shape),
-      banks=held.slots.banks,
+      banks=wave.lane.slots.banks,
     )
-    versions = [held.slots.version(slot) for slot in slots]
-    return _Call(
-      rows,
-      indices,
-      slots,
-      versions,
-      tokens,
-      step_lengths,
-      values,
-      kept,
-    )
-
-  def _keeps(self, candidates: int, size: int) -> bool:
-    """Whether steps of all slots may stay until the next leaves come."""
-    tokens = self._spec.slots * candidates * size
-    fits = size <= self._spec.room and tokens <= self.config.most_tokens
-    return self.config.commit and fits
-
-  def _note(self, held: lane_lib.Lane, call: _Call) -> None:
-    """Keeps what was scored at the ends of the paths."""
-    if call.kept is not None:
-      lane_lib.keep(
-        held,
-        call.kept,
-        call.rows,
-        call.slots,
-        call.versions,
-        call.tokens,
-        call.lengths,
-      )
+    return _Call(wave, rows, tokens, step_lengths, values, kept)

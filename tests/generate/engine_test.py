@@ -234,7 +234,7 @@ class EngineTest(parameterized.TestCase):
     self.assertGreater(counted.busy.seconds, 0)
     calls, shapes = counted.programs.calls, list(counted.programs.shapes)
     self.assertLen(set(shapes), len(shapes))
-    counted.begin(0)
+    counted.forget(0)
     counted.expand(PREFIXES, seeds(7, 3, start=50))
     self.assertEqual(counted.programs.calls, 2 * calls)
     self.assertEqual(counted.programs.shapes, shapes)

@@ -88,22 +88,6 @@ class LaneTest(parameterized.TestCase):
       rows = {each[1] for each in lane.programs.shapes if each[0] == "expand"}
       self.assertEqual(rows, {2})
 
-  def test_a_lane_that_begins_repeats_itself_to_the_bit(self):
-    lane = engine(**SHAPES, slots=5)
-    first = list(walk([lane], ticks=5))
-    lane.begin(0)
-    self.assertEqual(first, list(walk([lane], ticks=5)))
-
-  def test_lanes_are_apart(self):
-    both = engine(**SHAPES, slots=5)
-    alone = engine(**SHAPES, slots=5)
-    ids = [prefix(11), prefix(13)]
-    expected = [alone.expand(ids, seeds(2, 3)) for _ in range(2)]
-    both.expand([prefix(17)] * 2, seeds(2, 3), lane=1)
-    self.assertEqual(both.expand(ids, seeds(2, 3)), expected[0])
-    both.expand([prefix(19)] * 2, seeds(2, 3), lane=1)
-    self.assertEqual(both.expand(ids, seeds(2, 3)), expected[1])
-
   def test_longrope_begins_again_beyond_its_border(self):
     rope = RopeScaling(
       kind="longrope",

@@ -26,7 +26,7 @@ class ScriptedEngine:
     self.lanes.append(lane)
     return self.rows
 
-  def begin(self, lane):
+  def forget(self, lane):
     self.begun.append(lane)
 
 
