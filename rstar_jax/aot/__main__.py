@@ -114,7 +114,7 @@ def search_shapes(config: Config, repeated: bool = False) -> programs.Shapes:
     leaves=_LEAVES.value,
     candidates=_CANDIDATES.value,
     path=_PATH.value,
-    # As `generate/engine.py` has it.
+    # As `generate/lanes.py` has it.
     room=engine.prefix_buckets[-1]
     + max(engine.tail_buckets[-1], engine.max_step_tokens),
     step=_STEP.value,
