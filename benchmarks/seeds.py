@@ -16,7 +16,7 @@ import numpy as np
 from absl import app
 
 from rstar_jax import evaluate, methods, rng
-from rstar_jax.session import read_rows
+from rstar_jax.shards import read_rows
 
 _COLUMNS = {
   "policy": "Policy pass@1",

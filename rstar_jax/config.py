@@ -6,7 +6,14 @@ What makes a config valid is in `validation.py`.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
+
+from rstar_jax.generate.config import EngineConfig, RemoteConfig
+
+# Ways to solve a problem; `study/solvers.py` says what each one is.
+Method = Literal[
+  "greedy", "samples", "beam", "diverse_beam", "mcts", "searches"
+]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -128,90 +135,6 @@ class SearchConfig:
 
 
 @dataclasses.dataclass(kw_only=True)
-class EngineConfig:
-  """Generation: shapes and sampling."""
-
-  # Softmax temperature; 0 is greedy (paper: 0.7 in round 1, then 1.0).
-  temperature: float = 1.0
-  # Keep the k likeliest tokens; 0 keeps all.
-  top_k: int = 0
-  # Keep the likeliest tokens that sum to p; 1 keeps all.
-  top_p: float = 1.0
-  # Keep tokens at least so likely, as a share of the likeliest; 0 keeps all.
-  min_p: float = 0.0
-  # Longest step, in tokens, its marker included.
-  max_step_tokens: int = 64
-  # Longest code block where solutions are sampled whole, in tokens.
-  max_block_tokens: int = 256
-  # Prefix lengths in tokens are padded up to one of these; a longer prefix
-  # cannot be expanded (its candidates come back empty, finish "length").
-  prefix_buckets: tuple[int, ...] = (128, 256, 384)
-  # What of a prefix is not yet on the device is run in pieces of one of these
-  # lengths, in tokens.
-  tail_buckets: tuple[int, ...] = (16, 64, 256)
-  # Where the PPM scores: numbers of candidate steps of a leaf are padded up to
-  # one of these.
-  score_buckets: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-  # Where the PPM scores: lengths of steps, in tokens, likewise.
-  step_buckets: tuple[int, ...] = (32, 64, 128)
-  # Numbers of leaves in one device call are padded up to one of these.
-  leaf_buckets: tuple[int, ...] = (8, 32)
-  # As steps end, the rest is decoded with half as many rows, a half of these,
-  # and so on, but not fewer than this. Each halving lengthens the program.
-  least_rows: int = 32
-  # Whether a stage compiles all its programs before it begins, and not as they
-  # come; where one takes a minute, one sees then how many there are.
-  ahead: bool = False
-  # What computes attention while tokens are sampled: "xla" anywhere, "pallas" a
-  # kernel for TPUs; see docs/results/kernel.md.
-  attention: Literal["xla", "pallas"] = "xla"
-  # Whether keys and values of candidates are kept until the next leaf is known,
-  # so that its step is not run again.
-  commit: bool = True
-  # Most tokens of candidates that a device call has room for, leaves times
-  # candidates times the longest step, if more than one leaf is in it; and most
-  # of a group that are kept for `commit`, slots in the place of leaves. What a
-  # token takes is 2 x layers x key/value heads x head width numbers: 57 KB of
-  # Qwen2.5-7B in bfloat16.
-  most_tokens: int = 1 << 18
-
-
-@dataclasses.dataclass(kw_only=True)
-class RemoteConfig:
-  """A larger model behind a server, to make the first round's data with.
-
-  Round 1 of the paper: a 236B model, 8 rollouts of 5 candidates at 0.7.
-  """
-
-  # Base of an OpenAI-compatible server, e.g. "http://localhost:8000/v1"; what
-  # is asked is URL/completions. Empty: the base model makes round 1 too.
-  url: str = ""
-  # The model's name on that server.
-  model: str = ""
-  # Name of the environment variable that holds the API key; empty: no key.
-  api_key_env: str = ""
-  # Samples of one request; 1 where the server gives one only (llama.cpp's and
-  # transformers' do).
-  samples_per_request: int = 5
-  # Most requests that wait for an answer at once.
-  in_flight: int = 64
-  # A request without an answer for this many seconds is asked again.
-  timeout_seconds: float = 600.0
-  # A request that keeps failing is asked again for this many seconds.
-  patience_seconds: float = 900.0
-  # Softmax temperature; 0 is greedy.
-  temperature: float = 0.7
-  # Keep the likeliest tokens that sum to p; 1 keeps all.
-  top_p: float = 1.0
-  # Longest step, in the server's tokens.
-  max_tokens: int = 512
-  # More fields of each request, as a JSON object: what a server can give beyond
-  # the text (vLLM: return_token_ids), or wants to be told (transformers takes
-  # do_sample from generation_config, a string that is JSON itself).
-  extra: str = '{"logprobs": 0}'
-
-
-@dataclasses.dataclass(kw_only=True)
 class TrainConfig:
   """Training of the policy (SFT) or of the PPM."""
 
@@ -262,7 +185,12 @@ class ExtractConfig:
   # Whose trees are used: those of so many newest rounds (paper: 1). More than
   # one helps where a round alone gives few pairs.
   rounds: int = 1
-  # Correct trajectories kept per problem, by average Q (paper: 2).
+  # Which correct trajectories of a problem are trained on (paper Table 7):
+  # those of highest average Q, any ("random"), or "all"; or those that the
+  # search's reward model values highest, wrong ones too ("reward": rejection
+  # sampling; where no model guided the search, as "q").
+  sft_choice: Literal["q", "random", "reward", "all"] = "q"
+  # How many of them, in all but "all" (paper: 2).
   sft_per_problem: int = 2
   # Problems whose trajectories are correct less often than this are left out
   # (the paper drops synthetic problems under 0.5; 0 keeps all).
@@ -316,6 +244,29 @@ class EvalConfig:
 
 
 @dataclasses.dataclass(kw_only=True)
+class StudyConfig:
+  """What `--stage=study` compares, on the problems of `eval`."""
+
+  # Ways to solve a problem.
+  methods: tuple[Method, ...] = get_args(Method)
+  # Who guides and chooses: "ppm" is the round's own; "orm" and "pqm" are
+  # trained on its trees; else a Hugging Face folder or name of a sequence
+  # classifier with one label.
+  rewards: tuple[str, ...] = ("ppm",)
+  # Most solutions of a problem: samples, rollouts of one search, searches.
+  trajectories: int = 16
+  # Beams of a step beam search (released code: 8).
+  beam_width: int = 8
+  # Parts that diverse beam search has its beams in; divides beam_width.
+  beam_groups: int = 4
+  # Rollouts of each of the searches of "searches".
+  rollouts_each: int = 1
+  # How many solutions of highest value vote in a top-k majority (released code:
+  # 4).
+  top_k: int = 4
+
+
+@dataclasses.dataclass(kw_only=True)
 class DecontaminateConfig:
   """Which training problems are dropped for being in an evaluation set."""
 
@@ -338,6 +289,9 @@ class RoundConfig:
   annotation: Literal["terminal", "ppm"] = "terminal"
   # Trees per problem, each with seeds of its own (paper: 2 in round 4).
   trees: int = 1
+  # Whether problems are left out whose every answer in the round before was
+  # right; they count as solved.
+  retire: bool = False
   # Extra rollouts, one value an attempt, for problems still unsolved (paper:
   # 16 in rounds 2-3; 64, then 128 in round 4).
   extra_rollouts: tuple[int, ...] = ()
@@ -384,11 +338,19 @@ class Config:
   ppm: TrainConfig = dataclasses.field(
     default_factory=lambda: TrainConfig(epochs=1, batch_size=512)
   )
+  # What each round's policy is trained from: the "base" model (paper section
+  # 3.4), or the policy of the round before.
+  sft_from: Literal["base", "last"] = "base"
+  # What the reward model learns from: "ppm" preference pairs (paper Eq. 4),
+  # "pqm" the Q-values themselves, "orm" whether a whole solution is right.
+  reward: Literal["ppm", "pqm", "orm"] = "ppm"
   # What the PPM is: the paper trains through tanh; the released code trains
   # raw values and applies tanh(x / 5) at inference.
   ppm_head: Literal["tanh", "logit"] = "tanh"
   # Evaluation after each round.
   eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+  # Comparison of methods at equal cost.
+  study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
   # The rounds, first to last (paper section 3.4).
   rounds: tuple[RoundConfig, ...] = (
     RoundConfig(rollouts=8, candidates=5),

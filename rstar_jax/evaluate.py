@@ -220,7 +220,7 @@ def markdown(results: Mapping[str, Any]) -> str:
       f"Right answers in % of {' or '.join(map(str, counts))} problems, with "
       "95% bootstrap intervals over problems.",
       "",
-      *_grid(
+      *grid(
         ["Round", *_COLUMNS.values(), "Training problems solved"],
         [
           [
@@ -235,7 +235,7 @@ def markdown(results: Mapping[str, Any]) -> str:
       "Generated tokens per problem; in parentheses the number of samples, "
       "which is the search's budget or all there are.",
       "",
-      *_grid(
+      *grid(
         ["Round", *_COLUMNS.values()],
         [
           [
@@ -264,7 +264,7 @@ def _tokens(row: Mapping[str, Any] | None) -> str:
   return f"{row['tokens_per_problem']:.0f}{samples}"
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
   """Returns the lines of a Markdown table, padded so that it reads as text."""
   widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
 

@@ -9,13 +9,14 @@ from typing import Any
 from absl import logging
 
 from rstar_jax import evaluate as evaluate_lib
-from rstar_jax import solving, stages
+from rstar_jax import rewards, solving, stages
 from rstar_jax.config import Config
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.data import released, training
 from rstar_jax.hosts import Host, wait_until
 from rstar_jax.io import records
-from rstar_jax.session import Context, read_rows
+from rstar_jax.session import Context
+from rstar_jax.shards import read_rows
 
 _ALONE = Host()
 RESULTS = "results.json"
@@ -26,7 +27,7 @@ STAGES = {
   "rollout": stages.rollout,
   "extract": stages.extract,
   "sft": stages.train_policy,
-  "ppm": stages.train_ppm,
+  "ppm": rewards.train_ppm,
   "evaluate": solving.evaluate,
 }
 

@@ -19,6 +19,8 @@ from rstar_jax import (
   hosts,
   session,
   solving,
+  stages,
+  studying,
 )
 from rstar_jax.io import compiled
 
@@ -29,14 +31,19 @@ _WORKDIR = flags.DEFINE_string(
 _STAGE = flags.DEFINE_enum(
   "stage",
   "evolve",
-  ["evolve", *evolve.STAGES, "report", "solve"],
+  ["evolve", *evolve.STAGES, "report", "solve", "study", "compare", "export"],
   "What to run: all rounds, one stage of --round, the table of what is done, "
-  "or the answer to --question.",
+  "the answer to --question, a comparison of methods with the models of "
+  "--round, or of this run with --other, or the training data of --round as a "
+  "data set.",
 )
 _ROUND = flags.DEFINE_integer(
   "round", None, "Round of the stage; for solve, the newest if not given."
 )
 _QUESTION = flags.DEFINE_string("question", None, "For --stage=solve.")
+_OTHER = flags.DEFINE_string(
+  "other", None, "For --stage=compare: the folder of another run."
+)
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   False,
@@ -76,9 +83,11 @@ def run() -> None:
   rounds = len(config.rounds)
   if stage == "solve" and not _QUESTION.value:
     raise ValueError("--stage=solve needs --question='...'")
-  lowest = 0 if stage in ("evaluate", "solve") else 1
+  if stage == "compare" and not _OTHER.value:
+    raise ValueError("--stage=compare needs --other=FOLDER")
+  lowest = 0 if stage in ("evaluate", "solve", "compare") else 1
   given = _ROUND.value is not None
-  if (given or stage in evolve.STAGES) and not (
+  if (given or stage in (*evolve.STAGES, "study", "export")) and not (
     given and lowest <= _ROUND.value <= rounds
   ):
     raise ValueError(f"--stage={stage} needs --round={lowest}..{rounds}")
@@ -94,9 +103,10 @@ def run() -> None:
     raise ValueError(
       "--coordinator, --processes and --process are for --distributed"
     )
-  if stage not in ("report", "solve"):
+  if stage not in ("report", "solve", "compare", "export"):
     # Before the folder is bound to a config that cannot run.
-    evolve.check_data(config, evaluation=stage == "evaluate")
+    evaluation = stage in ("evaluate", "study")
+    evolve.check_data(config, evaluation=evaluation)
   workdir = pathlib.Path(_WORKDIR.value)
   compiled.keep(config.programs or workdir / "programs")
   evolve.check_workdir(config, workdir, host)
@@ -110,6 +120,14 @@ def run() -> None:
       if round_ is None:
         round_ = evolve.newest_round(context)
       said = solving.solve(context, round_, _QUESTION.value).render()
+    elif stage == "study":
+      studying.study(context, _ROUND.value)
+      said = studying.render(context, _ROUND.value) if host.leads else ""
+    elif stage == "export":
+      said = stages.export(context, _ROUND.value) if host.leads else ""
+    elif stage == "compare":
+      other = pathlib.Path(_OTHER.value)
+      said = studying.compare(context, other, _ROUND.value)
     else:
       evolve.STAGES[stage](context, _ROUND.value)
     if said and host.leads:

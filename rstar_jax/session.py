@@ -29,10 +29,8 @@ from rstar_jax.io import hf, metrics, records
 from rstar_jax.io.gguf import GgufFile
 from rstar_jax.io.journal import Journal
 from rstar_jax.models import sharding, vocabulary
-from rstar_jax.models.transformer import Transformer
-from rstar_jax.search import tree as tree_lib
+from rstar_jax.models.transformer import Transformer, arrays_of
 from rstar_jax.search.mcts import Calls
-from rstar_jax.search.tree import Tree
 from rstar_jax.text import gguf_tokenizer, steps
 from rstar_jax.text.tokenizer import HfTokenizer
 from rstar_jax.verify import Grader, Limits, Sandbox
@@ -48,6 +46,7 @@ WRITERS = {
   "policy": "sft",
   "ppm": "ppm",
   "eval": "evaluate",
+  **dict.fromkeys(("orm", "pqm"), "study"),
 }
 
 
@@ -202,7 +201,7 @@ class Device:
     context: Context,
     round_: int,
     *,
-    score: bool = False,
+    score: str = "",
     reward_model: str = "",
   ):
     """Loads the models.
@@ -210,15 +209,15 @@ class Device:
     Args:
       context: the run.
       round_: whose policy; 0 is the base model.
-      score: whether the round's PPM is loaded.
+      score: folder of the round's reward model, e.g. "ppm"; "" for none.
       reward_model: loaded in its place, and in round 0, where there is none.
     """
     self._context = context
     self._mesh = mesh = context.search_mesh()
+    dtype = jnp.dtype(context.config.policy.dtype)
     # A base model that is shown examples sees no token that it does not know.
     self._few_shot = round_ == 0 and context.config.policy.prompt == "few_shot"
     if self._few_shot:
-      dtype = jnp.dtype(context.config.policy.dtype)
       self._model = hf.load_policy(context.base(), dtype, mesh=mesh)
       self._tokenizer = load_tokenizer(context.base(), add_markers=False)
     else:
@@ -231,7 +230,6 @@ class Device:
     self._engines: list[Engine] = []
     self._began = time.perf_counter()
     self.score: Scorer | RewardModel | None = None
-    dtype = jnp.dtype(context.config.policy.dtype)
     if reward_model:
       _, fields = hf.read_config(reward_model)
       self.score = RewardModel(
@@ -242,7 +240,7 @@ class Device:
       )
     elif score:
       self.score = Scorer(
-        hf.load_ppm(context.finished(round_, "ppm"), dtype, mesh=mesh),
+        hf.load_ppm(context.finished(round_, score), dtype, mesh=mesh),
         context.tokenizer,
         context.config.engine,
         slots=self._slots,
@@ -325,6 +323,10 @@ class Device:
 
     return dataclasses.replace(calls, begin=begin)
 
+  def parameters(self) -> int:
+    """Returns how many numbers the policy has."""
+    return sum(each.size for each in arrays_of(self._model).values())
+
   def usage(self) -> dict[str, float]:
     """Returns the seconds so far, what was done, and the device's idle share.
 
@@ -384,17 +386,3 @@ class RemoteDevice:
       "seconds": seconds,
       "generated_tokens_per_second": generated / seconds,
     }
-
-
-def read_rows(folder: pathlib.Path, pattern: str = "shard-*") -> list[dict]:
-  """Returns the rows of all shards below a finished folder, in order."""
-  return [
-    row
-    for path in sorted(folder.glob(f"**/{pattern}"))
-    for row in records.read_shard(path)
-  ]
-
-
-def read_trees(folder: pathlib.Path) -> list[Tree]:
-  """Returns the trees of a finished folder."""
-  return [tree_lib.from_record(row) for row in read_rows(folder)]

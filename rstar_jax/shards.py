@@ -12,6 +12,8 @@ from typing import Any
 
 from rstar_jax.hosts import Host, wait_until
 from rstar_jax.io import metrics, records
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.tree import Tree
 from rstar_jax.types import Problem
 
 
@@ -116,3 +118,36 @@ def finish(
 
   wait_until(all_done, f"shards of other hosts in {folder}")
   records.write_manifest(folder, info(), files and files())
+
+
+def finish_model(
+  host: Host, folder: pathlib.Path, info: Mapping[str, Any]
+) -> None:
+  """Ends a stage that trains a model: writes the manifest of its folder."""
+
+  def files() -> list[str]:
+    # Checkpoints are for resuming; the manifest names what later stages read,
+    # and nothing that a killed writer left.
+    return [
+      each.name
+      for each in folder.iterdir()
+      if each.is_file()
+      and each.name != records.MANIFEST
+      and not each.name.startswith(".")
+    ]
+
+  finish(host, folder, lambda: info, files=files)
+
+
+def read_rows(folder: pathlib.Path, pattern: str = "shard-*") -> list[dict]:
+  """Returns the rows of all shards below a finished folder, in order."""
+  return [
+    row
+    for path in sorted(folder.glob(f"**/{pattern}"))
+    for row in records.read_shard(path)
+  ]
+
+
+def read_trees(folder: pathlib.Path) -> list[Tree]:
+  """Returns the trees of a finished folder."""
+  return [tree_lib.from_record(row) for row in read_rows(folder)]

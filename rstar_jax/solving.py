@@ -136,7 +136,7 @@ def _device(context: Context, round_: int) -> Device:
   return Device(
     context,
     round_,
-    score=round_ > 0,
+    score="ppm" if round_ else "",
     reward_model=context.config.eval.reward_model,
   )
 

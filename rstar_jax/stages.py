@@ -1,4 +1,4 @@
-"""The stages of a round: rollout, extract, train_policy, train_ppm.
+"""The stages of a round before its PPM: rollout, extract, train_policy.
 
 A stage turns finished folders into a new one, whose manifest is written last.
 One whose manifest is there is not run again; one that was killed goes on from
@@ -15,37 +15,36 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from flax import nnx
-
-from rstar_jax import rng
+from rstar_jax import rewards, rng
 from rstar_jax.config import Config, SearchConfig
+from rstar_jax.data import export as export_lib
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import released, training
 from rstar_jax.data import trajectories as trajectories_lib
+from rstar_jax.data import unsolved as unsolved_lib
 from rstar_jax.io import hf, metrics, records
-from rstar_jax.models.transformer import ppm_from_policy
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.mcts import Calls
 from rstar_jax.search.tree import Tree
-from rstar_jax.session import (
-  Context,
-  Device,
-  RemoteDevice,
+from rstar_jax.session import Context, Device, RemoteDevice
+from rstar_jax.shards import (
+  cut,
+  finish,
+  finish_model,
   read_rows,
   read_trees,
+  unwritten,
 )
-from rstar_jax.shards import cut, finish, unwritten
-from rstar_jax.train import ppm as ppm_lib
 from rstar_jax.train import sft
 from rstar_jax.types import Problem
 
 # Which training problems are in an evaluation set.
 DECONTAMINATION = "decontamination.json"
+# Which problems no tree solved, beside the SFT rows.
+UNSOLVED = "unsolved.jsonl"
 # Rows of a shard of training data that is not made of trees.
 _SHARD_ROWS = 10_000
-# One problem in so many is kept from the PPM's training, to measure it on.
-_HELD_OUT = 10
 
 
 def rollout(context: Context, round_: int) -> None:
@@ -61,10 +60,21 @@ def rollout(context: Context, round_: int) -> None:
   if round_ == 1 and config.remote.url:
     device = RemoteDevice(context, context.folder(round_, ""))
   else:
-    device = Device(context, round_ - 1, score=spec.annotation == "ppm")
+    guide = "ppm" if spec.annotation == "ppm" else ""
+    device = Device(context, round_ - 1, score=guide)
   problems, report = training.load(config)
   if report and context.host.leads:
     records.write_json(context.workdir / DECONTAMINATION, report)
+  retired: set[str] = set()
+  if spec.retire and round_ > 1:
+    before = read_trees(context.finished(round_ - 1, "trees"))
+    retired = unsolved_lib.mastered(before)
+    problems = [each for each in problems if each.id not in retired]
+    if not problems:
+      raise ValueError(
+        f"round {round_} has no problem left: all were mastered in the round "
+        "before; give harder ones, or leave rounds.retire off"
+      )
   search_config = dataclasses.replace(
     config.search,
     rollouts=spec.rollouts,
@@ -87,10 +97,12 @@ def rollout(context: Context, round_: int) -> None:
   def info() -> dict:
     trees = read_trees(folder)
     stats = trajectories_lib.sft_rows(trees, config.extract)[1]
-    solved = stats["solved"] / stats["problems"]
+    known = stats["problems"] + len(retired)
+    solved = (stats["solved"] + len(retired)) / known
     context.writer.write(round_, {"solved": solved}, "rollout")
     return {
       "problems": stats["problems"],
+      "retired": len(retired),
       "solved": solved,
       "levels": stats["levels"],
       "generated_tokens": sum(tree.tokens for tree in trees),
@@ -159,7 +171,7 @@ def extract(context: Context, round_: int) -> None:
   """
   config = context.config.extract
   # Seen by all hosts: what is missing is said by all.
-  folders = _pooled(context, round_) if config.needs_trees else []
+  folders = rewards.pooled(context, round_) if config.needs_trees else []
   trees = None
   for name, source in (
     ("sft", config.sft_source),
@@ -177,8 +189,13 @@ def extract(context: Context, round_: int) -> None:
       if trees is None:
         trees = [tree for each in folders for tree in read_trees(each)]
       if name == "sft":
-        found, stats = trajectories_lib.sft_rows(trees, config)
+        found, stats = trajectories_lib.sft_rows(
+          trees, config, context.config.seed
+        )
         rows = [trajectories_lib.to_dict(each) for each in found]
+        left = unsolved_lib.report(trees)
+        stats["suspects"] = sum(each["suspect"] for each in left)
+        records.write_shard(folder / UNSOLVED, left)
       else:
         found, stats = pairs_lib.pairs(trees, config)
         rows = [pairs_lib.to_dict(each) for each in found]
@@ -186,14 +203,6 @@ def extract(context: Context, round_: int) -> None:
     records.write_manifest(folder, stats)
     numbers = {k: v for k, v in stats.items() if not isinstance(v, dict)}
     context.writer.write(round_, numbers, name)
-
-
-def _pooled(context: Context, round_: int) -> list[pathlib.Path]:
-  """Returns the trees' folders of the rounds that `extract.rounds` allows."""
-  first = max(round_ - context.config.extract.rounds + 1, 1)
-  return [
-    context.finished(number, "trees") for number in range(first, round_ + 1)
-  ]
 
 
 def _copy(source: str, name: str, folder: pathlib.Path) -> dict:
@@ -211,8 +220,19 @@ def _copy(source: str, name: str, folder: pathlib.Path) -> dict:
   }
 
 
+def export(context: Context, round_: int) -> str:
+  """Writes the round's training data as a data set: export. Returns a line."""
+  folder = context.folder(round_, "export")
+  counts = export_lib.write(
+    folder,
+    map(trajectories_lib.from_dict, read_rows(context.finished(round_, "sft"))),
+    map(pairs_lib.from_dict, read_rows(context.finished(round_, "pairs"))),
+  )
+  return f"{folder}: {counts['sft']} solutions, {counts['pairs']} pairs"
+
+
 def train_policy(context: Context, round_: int) -> None:
-  """Fine-tunes the base model on the round's solutions: policy."""
+  """Fine-tunes on the round's solutions, from `config.sft_from`: policy."""
   folder = context.folder(round_, "policy")
   if context.host.agree(records.read_manifest(folder) is not None):
     return
@@ -226,8 +246,9 @@ def train_policy(context: Context, round_: int) -> None:
       "policy on: give easier problems, more rollouts or a better base model"
     )
   config, mesh = context.config.sft, context.train_mesh()
+  start = 0 if context.config.sft_from == "base" else round_ - 1
   model = sft.train_sft(
-    context.load_policy(0, train=config, mesh=mesh),
+    context.load_policy(start, train=config, mesh=mesh),
     [(row.question, row.steps) for row in rows],
     config,
     mesh=mesh,
@@ -238,78 +259,4 @@ def train_policy(context: Context, round_: int) -> None:
     writer=context.writer,
   )
   hf.save_policy(model, folder, tokenizer=context.tokenizer)
-  _finish_model(context, folder, {"solutions": len(rows)})
-
-
-def train_ppm(context: Context, round_: int) -> None:
-  """Trains the PPM, from the round's policy, on the round's pairs: ppm."""
-  folder = context.folder(round_, "ppm")
-  if context.host.agree(records.read_manifest(folder) is not None):
-    return
-  config, seed = context.config, context.config.seed
-  pairs = [
-    pairs_lib.from_dict(row)
-    for row in read_rows(context.finished(round_, "pairs"))
-  ]
-  held_out = [
-    pair
-    for pair in pairs
-    if rng.seed_for(seed, "held out", pair.problem_id) % _HELD_OUT == 0
-  ]
-  kept = set(map(id, held_out))
-  training = [pair for pair in pairs if id(pair) not in kept]
-  if not training:
-    raise ValueError(
-      f"round {round_} made no preference pairs, so there is nothing to train "
-      "the PPM on: no problem had both right and wrong answers"
-    )
-  mesh = context.train_mesh()
-  model = ppm_from_policy(
-    context.load_policy(round_, train=config.ppm, mesh=mesh),
-    config.ppm_head,
-    rngs=nnx.Rngs(rng.seed_for(seed, "ppm head", round_)),
-  )
-  model = ppm_lib.train_ppm(
-    model,
-    training,
-    config.ppm,
-    mesh=mesh,
-    seed=rng.seed_for(seed, "ppm", round_),
-    tokenizer=context.tokenizer,
-    name=f"round_{round_}_ppm",
-    folder=folder / "checkpoints",
-    writer=context.writer,
-  )
-  info: dict = {"pairs": len(training)}
-  for kind in ("step", "final"):
-    chosen = [pair for pair in held_out if pair.kind == kind]
-    if chosen:
-      measured = ppm_lib.pair_accuracy(
-        model,
-        chosen,
-        tokenizer=context.tokenizer,
-        length=config.ppm.length,
-        mesh=mesh,
-      )
-      info[f"held_out_{kind}"] = measured
-      if context.host.leads:
-        context.writer.write(round_, measured, f"ppm/held_out_{kind}")
-  hf.save_ppm(model, folder, tokenizer=context.tokenizer)
-  _finish_model(context, folder, info)
-
-
-def _finish_model(context: Context, folder: pathlib.Path, info: dict) -> None:
-  """Writes the manifest of a model's folder."""
-
-  def files() -> list[str]:
-    # Checkpoints are for resuming; the manifest names what later stages read,
-    # and nothing that a killed writer left.
-    return [
-      each.name
-      for each in folder.iterdir()
-      if each.is_file()
-      and each.name != records.MANIFEST
-      and not each.name.startswith(".")
-    ]
-
-  finish(context.host, folder, lambda: info, files=files)
+  finish_model(context.host, folder, {"solutions": len(rows)})

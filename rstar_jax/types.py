@@ -30,6 +30,7 @@ class Problem:
     answer: gold answer (LaTeX or plain), None where only asking.
     source: where it came from, e.g. "synthetic/orchard" or a file name.
     level: difficulty, 1 the easiest; None where unknown.
+    also: further right answers, any of which will do.
   """
 
   id: str
@@ -37,6 +38,7 @@ class Problem:
   answer: str | None = None
   source: str = ""
   level: int | None = None
+  also: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,6 +43,11 @@ _POSITIVE = (
   "extract.positives",
   "extract.negatives",
   "eval.samples",
+  "study.trajectories",
+  "study.beam_width",
+  "study.beam_groups",
+  "study.rollouts_each",
+  "study.top_k",
   *(
     f"{name}.{field}" for name in ("search", "eval.search") for field in _SEARCH
   ),
@@ -80,6 +85,7 @@ def validate(config: config_lib.Config) -> None:
     _check(value >= 0, f"config.{name}={value} must not be below 0")
   _check_meshes(config)
   _check_rounds(config)
+  _check_study(config.study)
   _check_engine(config.engine)
   _check_remote(config.remote)
   for name in ("sft", "ppm"):
@@ -188,6 +194,20 @@ def _check_rounds(config: config_lib.Config) -> None:
     _check(
       all(extra > 0 for extra in each.extra_rollouts),
       f"{name}.extra_rollouts={each.extra_rollouts} must all be above 0",
+    )
+
+
+def _check_study(study: config_lib.StudyConfig) -> None:
+  _check(
+    study.beam_width % study.beam_groups == 0,
+    f"config.study.beam_groups={study.beam_groups} must divide "
+    f"config.study.beam_width={study.beam_width}",
+  )
+  for name in ("methods", "rewards"):
+    values = getattr(study, name)
+    _check(
+      len(set(values)) == len(values),
+      f"config.study.{name}={values} names one twice",
     )
 
 

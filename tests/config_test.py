@@ -12,6 +12,7 @@ from absl.testing import absltest
 
 from rstar_jax import config as config_lib
 from rstar_jax import config_flag
+from rstar_jax.generate import config as generate_config
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -31,15 +32,17 @@ def load(file: pathlib.Path) -> config_lib.Config:
 
 class FieldsTest(absltest.TestCase):
   def test_every_field_has_a_comment_above_it(self):
-    text = pathlib.Path(config_lib.__file__).read_text()
-    lines, fields = text.splitlines(), 0
-    for owner in ast.parse(text).body:
-      for node in owner.body if isinstance(owner, ast.ClassDef) else ():
-        if isinstance(node, ast.AnnAssign):
-          fields += 1
-          with self.subTest(f"{owner.name}.{node.target.id}"):
-            above = lines[node.lineno - 2].strip()
-            self.assertStartsWith(above, "# ")
+    fields = 0
+    for module in (config_lib, generate_config):
+      text = pathlib.Path(module.__file__).read_text()
+      lines = text.splitlines()
+      for owner in ast.parse(text).body:
+        for node in owner.body if isinstance(owner, ast.ClassDef) else ():
+          if isinstance(node, ast.AnnAssign):
+            fields += 1
+            with self.subTest(f"{owner.name}.{node.target.id}"):
+              above = lines[node.lineno - 2].strip()
+              self.assertStartsWith(above, "# ")
     # The walk did see the fields.
     declared = sum(
       len(dataclasses.fields(each))

@@ -13,7 +13,7 @@ from absl.testing import absltest
 from safetensors import numpy as safetensors
 
 from rstar_jax import config as config_lib
-from rstar_jax import evaluate, evolve, session, solving, stages
+from rstar_jax import evaluate, evolve, shards, solving, stages
 from rstar_jax.data.files import ProblemError
 from rstar_jax.io import records
 from rstar_jax.text import prompts
@@ -114,7 +114,7 @@ class ReleasedRunTest(absltest.TestCase):
       list(manifest["files"]),
       ["shard-00000-of-00002.jsonl", "shard-00001-of-00002.jsonl"],
     )
-    rows = session.read_rows(self.context.folder(1, "sft"))
+    rows = shards.read_rows(self.context.folder(1, "sft"))
     given = solutions()
     del given[3]
     self.assertEqual(
@@ -186,7 +186,7 @@ class OneSourceTest(absltest.TestCase):
       stages.rollout(context, 1)
     stages.extract(context, 1)
     questions = [
-      {row["question"] for row in session.read_rows(context.folder(1, name))}
+      {row["question"] for row in shards.read_rows(context.folder(1, name))}
       for name in ("sft", "pairs")
     ]
     self.assertContainsSubset({"How many are 0?"}, questions[0])

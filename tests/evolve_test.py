@@ -10,7 +10,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from rstar_jax import config as config_lib
-from rstar_jax import evaluate, evolve, session, solving, stages
+from rstar_jax import evaluate, evolve, shards, solving, stages
 from rstar_jax.io import records
 from tests import tiny_run
 
@@ -91,7 +91,7 @@ class RunTest(absltest.TestCase):
       )
 
   def test_accuracy_is_the_share_of_right_answers(self):
-    rows = session.read_rows(self.context.folder(2, "eval"))
+    rows = shards.read_rows(self.context.folder(2, "eval"))
     right = [
       row["trajectories"][0]["answer"] == row["gold"]
       for row in rows
@@ -108,7 +108,7 @@ class RunTest(absltest.TestCase):
   def test_solved_is_of_each_round(self):
     self.assertEqual([each["round"] for each in self.results["solved"]], [1, 2])
     for each in self.results["solved"]:
-      trees = session.read_trees(self.context.folder(each["round"], "trees"))
+      trees = shards.read_trees(self.context.folder(each["round"], "trees"))
       solved = [
         any(
           answer == tree.problem.answer

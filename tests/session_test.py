@@ -7,7 +7,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from flax import nnx
 
-from rstar_jax import session, testing
+from rstar_jax import session, shards, testing
 from rstar_jax.generate.few_shot import FewShot
 from rstar_jax.io import hf, records
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
@@ -73,7 +73,7 @@ class RowsTest(SessionCase):
     for i, name in enumerate(("b/shard-0", "a/shard-1", "a/shard-0")):
       records.write_shard(self.folder / name, [{"row": i}])
     records.write_shard(self.folder / "a" / "trees-shard-0", [{"row": 7}])
-    rows = [row["row"] for row in session.read_rows(self.folder)]
+    rows = [row["row"] for row in shards.read_rows(self.folder)]
     self.assertEqual(rows, [2, 1, 0])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from absl.testing import absltest
 
 from rstar_jax import config as config_lib
-from rstar_jax import session, solving, testing
+from rstar_jax import session, shards, solving, testing
 from rstar_jax.io import records
 from rstar_jax.search import mcts
 from rstar_jax.text import steps
@@ -41,7 +41,7 @@ class SolvingCase(absltest.TestCase):
 
   def rows(self, round_: int) -> dict[tuple[str, str], dict]:
     """Returns the records of an evaluation by (source, problem)."""
-    rows = session.read_rows(self.context.folder(round_, "eval"))
+    rows = shards.read_rows(self.context.folder(round_, "eval"))
     found = {(row["source"], row["problem_id"]): row for row in rows}
     self.assertLen(found, len(rows))
     return found
@@ -90,7 +90,7 @@ class EvaluateTest(SolvingCase):
     self.finish(2)
     solving.evaluate(self.context, 2)
     folder = self.context.folder(2, "eval")
-    for row in session.read_rows(folder, "trees-shard-*"):
+    for row in shards.read_rows(folder, "trees-shard-*"):
       for terminal, reward, ppm in zip(
         *(row["nodes"][k] for k in ("terminal", "reward", "ppm")), strict=True
       ):
@@ -113,7 +113,7 @@ class EvaluateTest(SolvingCase):
     more = tiny_run.write_problems(self.folder / "more.jsonl", {"two": "2"})
     self.config.eval.more = (config_lib.DataConfig(source=more),)
     solving.evaluate(self.context, 0)
-    rows = session.read_rows(self.context.folder(0, "eval"))
+    rows = shards.read_rows(self.context.folder(0, "eval"))
     self.assertEqual(
       {row["split"] for row in rows}, {self.config.eval.data.source, more}
     )

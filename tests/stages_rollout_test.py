@@ -9,7 +9,8 @@ import numpy as np
 from absl.testing import absltest
 
 from rstar_jax import config as config_lib
-from rstar_jax import session, stages, testing
+from rstar_jax import session, shards, stages, testing
+from rstar_jax.data import unsolved
 from rstar_jax.io import records
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
@@ -30,7 +31,7 @@ class RolloutTest(StagesCase):
       contents(folder),
       [*(f"shard-0000{i}-of-00003.jsonl" for i in range(3)), "MANIFEST.json"],
     )
-    trees = session.read_trees(folder)
+    trees = shards.read_trees(folder)
     self.assertEqual([tree.problem.question for tree in trees], list(ANSWERS))
     self.assertEqual([len(set(t.problem.id for t in trees))], [len(ANSWERS)])
     solved = [
@@ -58,7 +59,7 @@ class RolloutTest(StagesCase):
       )
     )
     stages.rollout(context, 1)
-    trees = session.read_trees(context.folder(1, "trees"))
+    trees = shards.read_trees(context.folder(1, "trees"))
     self.assertEqual(
       [tree.problem.question for tree in trees],
       [question for question in ANSWERS if question != "four"],
@@ -73,7 +74,7 @@ class RolloutTest(StagesCase):
     context = self.context()
     stages.rollout(context, 1)
     self.assertEqual(self.device.made, [(session.BASE_MODEL, None)])
-    for tree in session.read_trees(context.folder(1, "trees")):
+    for tree in shards.read_trees(context.folder(1, "trees")):
       self.assertTrue(np.isnan(tree.ppm).all())
 
   def test_a_round_annotated_by_a_ppm_gets_that_of_the_round_before(self):
@@ -82,7 +83,7 @@ class RolloutTest(StagesCase):
     stages.rollout(context, 2)
     before = context.workdir / "round_1"
     self.assertEqual(self.device.made, [(before / "policy", before / "ppm")])
-    for tree in session.read_trees(context.folder(2, "trees")):
+    for tree in shards.read_trees(context.folder(2, "trees")):
       self.assertFalse(np.isnan(tree.ppm[1:]).any())
 
   def test_a_round_annotated_by_terminals_gets_none(self):
@@ -98,11 +99,39 @@ class RolloutTest(StagesCase):
     spec = config_lib.RoundConfig(rollouts=2, candidates=2, trees=2)
     context = self.context(rounds=(spec,))
     stages.rollout(context, 1)
-    trees = session.read_trees(context.folder(1, "trees"))
+    trees = shards.read_trees(context.folder(1, "trees"))
     self.assertLen(trees, 2 * len(ANSWERS))
     pairs = list(zip(trees[::2], trees[1::2], strict=True))
     self.assertTrue(all(a.problem == b.problem for a, b in pairs))
     self.assertTrue(any(a.to_json() != b.to_json() for a, b in pairs))
+
+  def test_mastered_problems_are_retired(self):
+    first = config_lib.RoundConfig(rollouts=9, candidates=4)
+    context = self.context(
+      rounds=(first, dataclasses.replace(first, retire=True))
+    )
+    stages.rollout(context, 1)
+    finish(context, 1, "policy")
+    mastered = {
+      tree.problem.id
+      for tree in shards.read_trees(context.folder(1, "trees"))
+      if (tree.correct == tree_lib.RIGHT).any()
+      and not (tree.correct == tree_lib.WRONG).any()
+    }
+    with mock.patch.object(unsolved, "mastered", lambda _: mastered | {"p0"}):
+      stages.rollout(context, 2)
+    trees = shards.read_trees(context.folder(2, "trees"))
+    left = {tree.problem.id for tree in trees}
+    self.assertLen(left, len(ANSWERS) - len(mastered | {"p0"}))
+    self.assertNoCommonElements(left, mastered | {"p0"})
+    manifest = records.read_manifest(context.folder(2, "trees"))
+    solved = sum(map(tree_lib.solved, trees)) + manifest["retired"]
+    self.assertEqual(manifest["solved"], solved / len(ANSWERS))
+    everything = {f"p{i}" for i in range(len(ANSWERS))}
+    (context.folder(2, "trees") / records.MANIFEST).unlink()
+    with mock.patch.object(unsolved, "mastered", lambda _: everything):
+      with self.assertRaisesRegex(ValueError, "all were mastered"):
+        stages.rollout(context, 2)
 
 
 class LargerModelTest(StagesCase):
@@ -170,7 +199,7 @@ class HardProblemsTest(StagesCase):
       stages.rollout(context, 1)
     self.spec = context.config
     trees: dict[str, list[tree_lib.Tree]] = {}
-    for tree in session.read_trees(context.folder(1, "trees")):
+    for tree in shards.read_trees(context.folder(1, "trees")):
       trees.setdefault(tree.problem.question, []).append(tree)
     return trees
 

@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from safetensors import numpy as safetensors
 
 from rstar_jax import config as config_lib
-from rstar_jax import session, stages, testing
+from rstar_jax import rewards, session, shards, stages, testing
 from rstar_jax.io import hf, records
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.text import steps
@@ -72,7 +72,7 @@ class ExtractTest(StagesCase):
     context = self.context()
     stages.rollout(context, 1)
     stages.extract(context, 1)
-    rows = session.read_rows(context.folder(1, "sft"))
+    rows = shards.read_rows(context.folder(1, "sft"))
     self.assertNotEmpty(rows)
     for row in rows:
       gold = ANSWERS[row["question"]]
@@ -80,7 +80,7 @@ class ExtractTest(StagesCase):
       # The program says what the answer says.
       (result,) = testing.run_trusted([steps.program(row["steps"])])
       self.assertEqual(result.stdout, gold)
-    pairs = session.read_rows(context.folder(1, "pairs"))
+    pairs = shards.read_rows(context.folder(1, "pairs"))
     final = [pair for pair in pairs if pair["kind"] == "final"]
     self.assertNotEmpty(final)
     for pair in final:
@@ -102,7 +102,7 @@ class ExtractTest(StagesCase):
     found = []
     for round_ in (1, 2):
       stages.rollout(context, round_)
-      trees = session.read_trees(context.folder(round_, "trees"))
+      trees = shards.read_trees(context.folder(round_, "trees"))
       found.append(sum(len(tree_lib.trajectories(tree)) for tree in trees))
     stages.extract(context, 2)
     manifest = records.read_manifest(context.folder(2, "sft"))
@@ -114,7 +114,7 @@ class InputsTest(StagesCase):
     (stages.rollout, 2, "policy", "--stage=sft --round=1"),
     (stages.extract, 2, "trees", "--stage=rollout --round=2"),
     (stages.train_policy, 1, "sft", "--stage=extract --round=1"),
-    (stages.train_ppm, 1, "pairs", "--stage=extract --round=1"),
+    (rewards.train_ppm, 1, "pairs", "--stage=extract --round=1"),
   )
   def test_an_unfinished_input_is_named(self, stage, round_, name, command):
     context = self.context()
@@ -139,7 +139,7 @@ class InputsTest(StagesCase):
       stages.train_policy(context, 1)
     finish(context, 1, "policy")
     with self.assertRaisesRegex(ValueError, "^round 1 made no preference.*$"):
-      stages.train_ppm(context, 1)
+      rewards.train_ppm(context, 1)
 
 
 class TrainingTest(StagesCase):
@@ -163,7 +163,7 @@ class TrainingTest(StagesCase):
         stages.train_policy(context, round_)
       policy = context.workdir / "round_2" / "policy"
       self.assertEqual(loaded, [base, base])
-      stages.train_ppm(context, 2)
+      rewards.train_ppm(context, 2)
       self.assertEqual(loaded[2:], [policy])
     self.assertEqual(
       [made[0] for made in self.device.made],
@@ -183,7 +183,7 @@ class TrainingTest(StagesCase):
     manifest = records.read_manifest(policy)
     self.assertEqual(
       manifest["solutions"],
-      len(session.read_rows(context.folder(2, "sft"))),
+      len(shards.read_rows(context.folder(2, "sft"))),
     )
     self.assertContainsSubset(
       ["config.json", "model.safetensors", "tokenizer.json"], manifest["files"]
@@ -198,13 +198,29 @@ class TrainingTest(StagesCase):
     )
     self.assertEqual(
       ppm["pairs"] + held_out,
-      len(session.read_rows(context.folder(2, "pairs"))),
+      len(shards.read_rows(context.folder(2, "pairs"))),
     )
+
+    with self.subTest("or from the policy before"):
+      context.config.sft_from = "last"
+      with mock.patch.object(hf, "load_policy", recorded):
+        (context.folder(2, "policy") / "MANIFEST.json").rename(
+          context.folder(2, "kept")
+        )
+        with mock.patch.object(stages.sft, "train_sft") as train:
+          train.side_effect = InterruptedError
+          with self.assertRaises(InterruptedError):
+            stages.train_policy(context, 2)
+      self.assertEqual(loaded[-1], context.workdir / "round_1" / "policy")
+      context.folder(2, "kept").rename(
+        context.folder(2, "policy") / "MANIFEST.json"
+      )
+      context.config.sft_from = "base"
 
     with self.subTest("remade from its checkpoint, to the byte"):
       for name, stage in (
         ("policy", stages.train_policy),
-        ("ppm", stages.train_ppm),
+        ("ppm", rewards.train_ppm),
       ):
         folder = context.folder(2, name)
         before = contents(folder)

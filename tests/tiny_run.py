@@ -113,10 +113,10 @@ class ScriptedDevice:
     members = {"made": [], "policy": policy or cls.policy, "expanded": []}
     return type("Scripted", (cls,), members)
 
-  def __init__(self, context, round_, *, score=False, reward_model=""):
+  def __init__(self, context, round_, *, score="", reward_model=""):
     policy = context.policy(round_)
     self.made.append(
-      (policy, context.finished(round_, "ppm") if score else None)
+      (policy, context.finished(round_, score) if score else None)
     )
     self.score = testing.score_by_hash if score or reward_model else None
 
@@ -135,6 +135,9 @@ class ScriptedDevice:
 
   def usage(self) -> dict[str, float]:
     return {"seconds": 1.0}
+
+  def parameters(self) -> int:
+    return 7
 
   def _calls(self, expand) -> Calls:
     def counted(questions, prefixes, seeds):

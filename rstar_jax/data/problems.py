@@ -176,6 +176,7 @@ class Problems(tfds.core.GeneratorBasedBuilder):
           "answer": tfds.features.Text(),
           "source": tfds.features.Text(),
           "level": tfds.features.Scalar(dtype=np.int64),
+          "also": tfds.features.Sequence(tfds.features.Text()),
         }
       ),
     )

@@ -4,9 +4,10 @@ Shapes are told by the fields of a row:
 
 | fields | data sets | the answer |
 | --- | --- | --- |
-| index, question, answer | the paper's test sets | the text |
+| index, question, answer | the paper's test sets | the text, or any of a list |
 | question, answer | ours; GSM8K | the text, or what follows "####" |
-| problem, answer | MATH-500, NuminaMath-1.5 | the text |
+| question, final_answer | OlympiadBench | the text, or all texts of a list |
+| problem, answer | MATH-500, Omni-MATH, NuminaMath-1.5 | the text |
 | problem, solution | MATH, NuminaMath-CoT | the last \boxed{} of the solution |
 | query, response | MetaMathQA, rstar_sft | after "The answer is:", or boxed |
 
@@ -40,8 +41,9 @@ class Shape:
     read: finds the answer in the text of that field; None where there is none.
     also: names of further fields that tell the shape.
     checked: whether the answer must be one that can be graded.
-    strict: whether a row without an answer, or with a list of them, is wrong
-      and not just of no use.
+    strict: whether a row without an answer is wrong, and not just of no use.
+      The answer is no list then; further right ones are in the field "also".
+    joined: whether a list has the parts of one answer. Else each is right.
   """
 
   question: str
@@ -50,6 +52,7 @@ class Shape:
   also: frozenset[str] = frozenset()
   checked: bool = True
   strict: bool = False
+  joined: bool = False
 
   def fits(self, row: Mapping) -> bool:
     """Says whether a row has this shape's fields."""
@@ -77,6 +80,7 @@ _OURS = Shape("question", "answer", _stated, checked=False, strict=True)
 SHAPES = (
   dataclasses.replace(_OURS, also=frozenset({"index"}), strict=False),
   _OURS,
+  Shape("question", "final_answer", _stated, joined=True),
   Shape("problem", "answer", _stated),
   Shape("problem", "solution", final_answer),
   Shape("query", "response", _concluded),
@@ -104,11 +108,10 @@ def problem_of(row: Row, source: str, config: DataConfig) -> Problem:
   question = _text(value, shape.question, numbers=False)
   if not shape.strict and not value[shape.answer]:
     raise Ungraded("no final answer")
-  if not shape.strict and isinstance(value[shape.answer], list):
-    raise Ungraded("several right answers")  # A grader compares with one.
-  answer = shape.read(_text(value, shape.answer))
-  if shape.checked and (reason := checkable.why_not(answer or "")):
-    raise Ungraded(reason)
+  answers = [shape.read(each) for each in _answers(value, shape)]
+  for answer in answers if shape.checked else ():
+    if reason := checkable.why_not(answer or ""):
+      raise Ungraded(reason)
   if "id" in value:
     name = _text(value, "id")
   else:
@@ -117,10 +120,23 @@ def problem_of(row: Row, source: str, config: DataConfig) -> Problem:
   return Problem(
     id=name,
     question=question,
-    answer=answer,
+    answer=answers[0],
     source=str(value.get("source") or source),
     level=_level(value.get("level")),
+    also=tuple(answers[1:]),
   )
+
+
+def _answers(row: Mapping, shape: Shape) -> list[str]:
+  """Returns the texts of all answers that count as right."""
+  found = row[shape.answer] if shape.answer in row else None
+  if shape.joined and isinstance(found, list):
+    # A problem asks for all of them.
+    return [", ".join(_text({"": each}, "") for each in found)]
+  if not shape.strict and isinstance(found, list):
+    return [_text({shape.answer: each}, shape.answer) for each in found]
+  more = row.get("also") or ()
+  return [_text(row, shape.answer), *(_text({"also": m}, "also") for m in more)]
 
 
 def _shape_of(row: Mapping, config: DataConfig) -> Shape:

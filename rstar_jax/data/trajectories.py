@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rstar_jax import rng
 from rstar_jax.config import ExtractConfig
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
@@ -11,24 +12,26 @@ from rstar_jax.types import Trajectory
 
 
 def sft_rows(
-  trees: Iterable[Tree], config: ExtractConfig
+  trees: Iterable[Tree], config: ExtractConfig, seed: int = 0
 ) -> tuple[list[Trajectory], dict[str, Any]]:
   """Keeps each problem's best correct trajectories (paper section 3.4.1, A.1).
 
   All trees of a problem are pooled. Its correct trajectories are ranked as
   `rank` says, and the first `config.sft_per_problem` of different text stay.
+  `config.sft_choice` names what else can be done.
 
   Args:
     trees: searched trees with graded answers; several may share a problem.
-    config: how many, and the smallest share of correct answers. The share is
-      that of right answers among those graded right or wrong; an answer that
-      the grader gave up on counts as neither.
+    config: which and how many, and the smallest share of correct answers. The
+      share is that of right answers among those graded right or wrong; an
+      answer that the grader gave up on counts as neither.
+    seed: the run's, of the choice "random".
 
   Returns:
     The rows, problems in order of first appearance, best first; and counts:
     problems, solved, easy (all right), medium (mixed), hard (none right),
     answers, right, wrong, undecided, low_share (solved problems left out),
-    duplicates (right trajectories left out for their text), rows, and levels
+    duplicates (trajectories left out for their text), rows, and levels
     {level: {"problems", "solved"}}.
   """
   rows = []
@@ -59,11 +62,32 @@ def sft_rows(
     if right and len(right) < config.min_correct_share * answers:
       stats["low_share"] += 1
       continue
-    unlike = distinct(sorted(right, key=rank))
-    stats["duplicates"] += len(right) - len(unlike)
-    rows += unlike[: config.sft_per_problem]
+    able = _ordered(config.sft_choice, right, wrong, seed)
+    unlike = distinct(able)
+    stats["duplicates"] += len(able) - len(unlike)
+    everything = config.sft_choice == "all"
+    rows += unlike[: None if everything else config.sft_per_problem]
   stats["rows"] = len(rows)
   return rows, stats
+
+
+def _ordered(
+  choice: str,
+  right: Sequence[Trajectory],
+  wrong: Sequence[Trajectory],
+  seed: int,
+) -> list[Trajectory]:
+  """Returns those that may be kept, in the order of `extract.sft_choice`."""
+  able = [*right, *wrong]
+  if choice == "reward" and all(each.value is not None for each in able):
+    return sorted(able, key=lambda each: -each.value)
+  if choice == "random":
+    # By text: equal ones stand for one, wherever they were found.
+    return sorted(
+      right,
+      key=lambda each: rng.seed_for(seed, "sft", each.problem_id, *each.steps),
+    )
+  return sorted(right, key=rank)
 
 
 def rank(trajectory: Trajectory) -> tuple[float, float, int]:

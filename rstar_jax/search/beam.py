@@ -1,4 +1,8 @@
-"""Step beam search under the PPM: the cheaper cousin of MCTS (spec 2.8)."""
+"""Step beam search under the PPM: the cheaper cousin of MCTS (spec 2.8).
+
+Diverse beam search has its beams in groups that do not compete: each continues
+first steps of its own (Beeching et al. 2024 call it DVTS).
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,6 +22,7 @@ def beam_search(
   *,
   seed: int,
   name: Sequence[int | str] = (),
+  groups: int = 1,
 ) -> list[Tree]:
   """Searches each problem level by level, keeping the best partial solutions.
 
@@ -34,16 +39,20 @@ def beam_search(
     calls: the callables, `score` included.
     seed: the run's seed.
     name: identities of this search.
+    groups: parts of `width / groups` beams; of the first steps, ranked, each
+      takes every `groups`-th, so that all begin about equally well.
 
   Returns:
     A tree for each problem; `trajectories(tree, visited_only=True)` are the
     finished beams.
 
   Raises:
-    ValueError: width < 1, or no `calls.score`.
+    ValueError: width < 1, groups that do not divide it, or no `calls.score`.
   """
   if width < 1:
     raise ValueError(f"width={width} must be at least 1")
+  if groups < 1 or width % groups:
+    raise ValueError(f"groups={groups} must divide width={width}")
   config = dataclasses.replace(
     config, annotation="ppm", terminal_reward="ppm", ppm_counts_visit=False
   )
@@ -63,8 +72,11 @@ def beam_search(
           seed,
           name,
         )
-      for beam in beams:
-        beam.step()
+      if groups > 1 and leaves[0][1] == ROOT_INDEX:
+        beams = [part for beam in beams for part in beam.split(groups)]
+      else:
+        for beam in beams:
+          beam.take(beam.ranked())
   return trees
 
 
@@ -74,17 +86,28 @@ class _Beam:
   width: int
   nodes: list[int] = dataclasses.field(default_factory=lambda: [ROOT_INDEX])
 
-  def step(self) -> None:
-    """Ranks the children of all beams; of equal ones the first is better."""
+  def ranked(self) -> list[int]:
+    """Returns the children of all its nodes; of equal ones the first leads."""
+    children = [c for node in self.nodes for c in self.tree.children(node)]
+    return sorted(children, key=lambda child: -self.tree.ppm[child])
+
+  def take(self, children: Sequence[int]) -> None:
+    """Goes on with the first of ranked nodes; an answer is finished."""
     tree = self.tree
-    children = [c for node in self.nodes for c in tree.children(node)]
-    children.sort(key=lambda child: -tree.ppm[child])
     self.nodes = []
     for child in children[: self.width]:
       if tree.terminal[child] == ANSWERED:
         uct.backup(tree, child, float(tree.reward[child]))
         tree.close(child)
-        tree.rollouts += 1
+        tree.end_rollout()
         self.width -= 1
       else:
         self.nodes.append(child)
+
+  def split(self, groups: int) -> "list[_Beam]":
+    """Returns parts that each take every so many-th of its children."""
+    ranked = self.ranked()
+    parts = [_Beam(self.tree, self.width // groups) for _ in range(groups)]
+    for number, part in enumerate(parts):
+      part.take(ranked[number::groups])
+    return parts

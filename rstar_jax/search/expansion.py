@@ -12,6 +12,7 @@ import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.config import SearchConfig
+from rstar_jax.search import grading
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Child, Tree
 from rstar_jax.text import steps
@@ -249,8 +250,9 @@ def _grade(
   ]
   if not chosen:
     return
-  pairs = [(trees[each.leaf].problem.answer, each.answer) for each in chosen]
-  for each, verdict in zip(chosen, calls.grade(pairs), strict=True):
+  answered = [(trees[each.leaf].problem, each.answer) for each in chosen]
+  verdicts = grading.verdicts(calls.grade, answered)
+  for each, verdict in zip(chosen, verdicts, strict=True):
     right = verdict == "equal"
     each.correct = tree_lib.RIGHT if right else tree_lib.WRONG
     trees[each.leaf].undecided += verdict == "undecided"

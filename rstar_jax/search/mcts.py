@@ -160,7 +160,7 @@ class _Run:
     self._end()
 
   def _end(self) -> None:
-    self.tree.rollouts += 1
+    self.tree.end_rollout()
     self.left -= 1
     self.node, self.errors = ROOT_INDEX, 0
 

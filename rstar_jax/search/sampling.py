@@ -7,13 +7,12 @@ given here stops only at the ends of code and answer. Greedy is n=1 with an
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from rstar_jax import rng
-from rstar_jax.search import tree as tree_lib
+from rstar_jax.search import grading, values
 from rstar_jax.search.expansion import Calls
 from rstar_jax.search.tree import TrajectoryValue
 from rstar_jax.text import steps
@@ -195,27 +194,19 @@ def _scored(
   ready = [i for i, each in enumerate(drafts) if each.answer is not None]
   if calls.score is None or not ready:
     return drafts
-  # Solutions of a problem begin alike: what they share is scored once.
-  found: dict[tuple[str, Prefix], float] = {}
-  for i in ready:
-    nodes = drafts[i].steps
-    for end in range(len(nodes) if how == "last" else 1, len(nodes) + 1):
-      found[owners[i].question, nodes[:end]] = math.nan
-  values = calls.score(
-    [question for question, _ in found],
-    [nodes[:-1] for _, nodes in found],
-    [nodes[-1:] for _, nodes in found],
+  found = values.values_of(
+    calls.score,
+    (
+      each
+      for i in ready
+      for each in values.wanted(owners[i].question, drafts[i].steps, how)
+    ),
   )
-  for key, value in zip(found, values, strict=True):
-    found[key] = float(value[0])
   drafts = list(drafts)
   for i in ready:
-    question, nodes = owners[i].question, drafts[i].steps
-    path = [
-      found.get((question, nodes[:end]), math.nan)
-      for end in range(1, len(nodes) + 1)
-    ]
-    value = tree_lib.trajectory_value(path, how)
+    value = values.trajectory_value(
+      found, owners[i].question, drafts[i].steps, how
+    )
     drafts[i] = dataclasses.replace(drafts[i], value=value)
   return drafts
 
@@ -231,6 +222,7 @@ def _grade(
   ]
   if not ready:
     return
-  pairs = [(owners[i].answer, drafts[i].answer) for i in ready]
-  for i, verdict in zip(ready, calls.grade(pairs), strict=True):
+  answered = [(owners[i], drafts[i].answer) for i in ready]
+  verdicts = grading.verdicts(calls.grade, answered)
+  for i, verdict in zip(ready, verdicts, strict=True):
     drafts[i] = dataclasses.replace(drafts[i], verdict=verdict)

@@ -6,9 +6,10 @@ children's, so loops over indices visit parents first.
 
 Record schema (`to_record`; `to_json` is its canonical text):
 
-  schema: 1
-  problem: {id, question, answer, source, level}
-  rollouts, failed_rollouts, expansions, tokens, undecided: int
+  schema: 2
+  problem: {id, question, answer, source, level, also}
+  growth: [[tokens, nodes]], how large the tree was after each rollout
+  failed_rollouts, expansions, tokens, undecided: int
   dropped: {reason: count} of candidates that became no node
   nodes: one list per field, root first, all of one length:
     parent (-1 at the root), kind, terminal, correct, visits: int
@@ -31,7 +32,7 @@ from rstar_jax.types import Prefix, Problem, Trajectory
 
 # How the PPM's values at its steps make the score of a trajectory.
 TrajectoryValue = Literal["last", "mean", "min"]
-SCHEMA = 1
+SCHEMA = 2
 ROOT_INDEX = 0
 NO_PARENT = -1
 NO_CHILD = -1
@@ -70,7 +71,7 @@ _FROM_CHILD = tuple(
   name for name in _STORED if name not in ("parent", "terminal")
 )
 _fields_of = operator.attrgetter(*_FROM_CHILD)
-_COUNTERS = ("rollouts", "failed_rollouts", "expansions", "tokens", "undecided")
+_COUNTERS = ("failed_rollouts", "expansions", "tokens", "undecided")
 _FIRST_CAPACITY = 64
 
 
@@ -113,7 +114,8 @@ class Tree:
     first_child, num_children: children lie at [first, first + num).
     exhausted: nothing below is left to select.
     texts, answers: lists of N.
-    rollouts: descents done, failed ones included. failed_rollouts: of them.
+    growth: (tokens, nodes) after each rollout, failed ones included.
+    failed_rollouts: how many of them failed.
     expansions: calls of `expand` so far; names the next one's seeds.
     tokens: tokens generated. undecided: answers that the grader gave up on.
     dropped: candidates that became no node, by reason.
@@ -137,7 +139,7 @@ class Tree:
     self.problem = problem
     self.texts = [""]
     self.answers: list[str | None] = [None]
-    self.rollouts = 0
+    self.growth: list[tuple[int, int]] = []
     self.failed_rollouts = 0
     self.expansions = 0
     self.tokens = 0
@@ -152,6 +154,15 @@ class Tree:
 
   def __len__(self) -> int:
     return len(self.texts)
+
+  @property
+  def rollouts(self) -> int:
+    """Descents done."""
+    return len(self.growth)
+
+  def end_rollout(self) -> None:
+    """Notes that a descent has ended."""
+    self.growth.append((self.tokens, len(self)))
 
   def _resize(self, size: int) -> None:
     """Makes every column a view of `size` entries, new ones at the fill."""
@@ -261,6 +272,7 @@ class Tree:
     return {
       "schema": SCHEMA,
       "problem": dataclasses.asdict(self.problem),
+      "growth": [list(each) for each in self.growth],
       **{name: getattr(self, name) for name in _COUNTERS},
       "dropped": dict(self.dropped),
       "nodes": nodes,
@@ -276,17 +288,18 @@ class Tree:
 def from_record(record: dict[str, Any]) -> Tree:
   """Builds a tree from `Tree.to_record`.
 
-  Raises:
-    ValueError: another schema, or columns that do not form a tree.
+  Raises: ValueError for another schema, or columns that form no tree.
   """
   if record.get("schema") != SCHEMA:
     raise ValueError(
       f"tree record has schema {record.get('schema')!r}, this code reads "
       f"{SCHEMA}"
     )
-  tree = Tree(Problem(**record["problem"]))
+  fields = record["problem"]
+  tree = Tree(Problem(**fields | {"also": tuple(fields["also"])}))
   for name in _COUNTERS:
     setattr(tree, name, record[name])
+  tree.growth = [(tokens, nodes) for tokens, nodes in record["growth"]]
   tree.dropped = dict(record["dropped"])
   nodes = record["nodes"]
   size = len(nodes["text"])

@@ -67,8 +67,23 @@ class ShapesTest(parameterized.TestCase):
   def test_a_row_of_each(self, row, expected):
     self.assertEqual(read(row), expected)
 
+  def test_several_right_answers(self):
+    row = {"index": "1", "question": "Q", "answer": ["3", "-3"]}
+    self.assertEqual(read(row), Problem("set/1", "Q", "3", "set", also=("-3",)))
+    row = {"question": "Q", "answer": "3", "also": ["-3", "|3|"]}
+    self.assertEqual(
+      read(row), Problem("set/4", "Q", "3", "set", also=("-3", "|3|"))
+    )
+
+  def test_an_answer_of_several_parts(self):
+    row = {"question": "Q", "final_answer": ["$1$", "$2$"], "id": "7"}
+    self.assertEqual(read(row), Problem("7", "Q", "$1$, $2$", "set"))
+
   @parameterized.parameters(
     ({"problem": "Q", "solution": "It follows."}, "no final answer"),
+    ({"index": "1", "question": "Q", "answer": []}, "no final answer"),
+    ({"question": "Q", "final_answer": None}, "no final answer"),
+    ({"question": "Q", "final_answer": []}, "no final answer"),
     ({"problem": "Q", "solution": "so $\\boxed{}$"}, "no final answer"),
     ({"problem": "Q", "solution": "so $\\boxed{7"}, "no final answer"),
     ({"problem": "Q", "solution": ""}, "no final answer"),
@@ -76,7 +91,6 @@ class ShapesTest(parameterized.TestCase):
     ({"problem": "Q", "answer": "proof", "solution": BOXED}, "no final answer"),
     ({"problem": "Q", "answer": None, "solution": BOXED}, "no final answer"),
     ({"query": "Q", "response": "The answer is: "}, "no final answer"),
-    ({"index": "1", "question": "Q", "answer": ["1", "2"]}, "several right"),
     ({"index": "1", "question": "Q", "answer": ""}, "no final answer"),
   )
   def test_what_cannot_be_graded(self, row, reason):

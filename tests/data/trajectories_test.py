@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config import ExtractConfig
@@ -93,6 +94,32 @@ class SftRowsTest(parameterized.TestCase):
     )
     rows, _ = trajectories.sft_rows([tree], ExtractConfig(sft_per_problem=9))
     self.assertEqual(texts(rows), ["even/1", "same/1", "longer/1", "uneven/1"])
+
+  def test_what_else_may_be_chosen(self):
+    tree = make_tree(
+      ("a", 0.0, "1", 1.0, RIGHT),
+      ("b", 0.5, "1", 1.0, RIGHT),
+      ("c", 1.0, "2", 1.0, WRONG),
+      ("d", 0.25, "1", 1.0, RIGHT),
+      ("e", 1.0, "3", 1.0, UNKNOWN),
+    )
+
+    def chosen(choice, seed=0, **options):
+      config = ExtractConfig(sft_choice=choice, **options)
+      return texts(trajectories.sft_rows([tree], config, seed)[0])
+
+    self.assertEqual(chosen("all"), ["b/1", "d/1", "a/1"])
+    # Without a reward model's values: as by Q.
+    self.assertEqual(chosen("reward"), chosen("q"))
+    answers = np.flatnonzero(tree.terminal == tree_lib.ANSWERED)
+    tree.ppm[answers] = [-0.5, 0.1, 0.9, 0.3, 1.0]
+    self.assertEqual(chosen("reward"), ["c/2", "d/1"])
+    # Some of the right ones, the same for a seed; each is as likely.
+    draws = [chosen("random", seed, sft_per_problem=1) for seed in range(300)]
+    self.assertEqual(draws[7], chosen("random", 7, sft_per_problem=1))
+    counts = [draws.count([f"{name}/1"]) for name in "abd"]
+    self.assertEqual(sum(counts), 300)
+    self.assertGreater(min(counts), 70)
 
   def test_trees_of_a_problem_are_pooled_and_equal_texts_merged(self):
     trees = [

@@ -22,10 +22,10 @@ def score_of(question: str, path) -> float:
   return float(testing.score_by_hash([question], [prefix], [[last]])[0][0])
 
 
-def reference(question: str, width: int) -> set[tuple[str, ...]]:
+def reference(question: str, width: int, begin=((),)) -> set[tuple[str, ...]]:
   """The finished paths, from texts alone: all paths have the same length."""
-  beams = [()]
-  for _ in range(POLICY.levels):
+  beams = list(begin)[:width]
+  for _ in range(POLICY.levels - len(beams[0])):
     children = []
     for path in beams:
       ((*options,),) = POLICY([question], [path], [range(3)])
@@ -69,6 +69,29 @@ class BeamTest(parameterized.TestCase):
         self.assertAlmostEqual(
           each.value, score_of(tree.problem.question, each.steps)
         )
+
+  @parameterized.parameters((4, 2), (6, 3), (3, 3))
+  def test_diverse_beams_are_beams_of_first_steps_of_their_own(
+    self, width, groups
+  ):
+    trees = beam.beam_search(
+      PROBLEMS, width, CONFIG, self.calls(), seed=0, groups=groups
+    )
+    for tree in trees:
+      question = tree.problem.question
+      firsts = sorted(
+        {path[:1] for path in reference(question, 99)},
+        key=lambda path: -score_of(question, path),
+      )
+      expected = set()
+      for group in range(groups):
+        expected |= reference(question, width // groups, firsts[group::groups])
+      found = tree_lib.trajectories(tree, visited_only=True)
+      self.assertEqual({each.steps for each in found}, expected)
+
+  def test_groups_that_do_not_divide_the_width(self):
+    with self.assertRaisesRegex(ValueError, "groups=2 must divide width=3"):
+      beam.beam_search(PROBLEMS, 3, CONFIG, self.calls(), seed=0, groups=2)
 
   def test_children_hang_below_the_beam_they_continue(self):
     # The released code's bug: after a finished answer, children went to the

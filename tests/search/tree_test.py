@@ -58,7 +58,7 @@ def trees(draw) -> Tree:
         )
       )
     tree.add_children(node, children)
-  for name in ("rollouts", "failed_rollouts", "expansions", "tokens"):
+  for name in ("failed_rollouts", "expansions", "tokens"):
     setattr(tree, name, draw(st.integers(0, 1 << 40)))
   tree.dropped = draw(
     st.dictionaries(st.sampled_from(["error", "length"]), st.integers(1, 99))
@@ -146,7 +146,7 @@ class RecordTest(absltest.TestCase):
 
   def test_record_is_plain_and_has_no_nan(self):
     record = json.loads(small().to_json())
-    self.assertEqual(record["schema"], 1)
+    self.assertEqual(record["schema"], 2)
     self.assertEqual(record["problem"]["answer"], "5")
     self.assertEqual(record["nodes"]["parent"], [-1, 0, 0, 1, 3, 3])
     self.assertEqual(
@@ -155,8 +155,8 @@ class RecordTest(absltest.TestCase):
 
   def test_bad_records_are_refused(self):
     record = small().to_record()
-    with self.assertRaisesRegex(ValueError, "schema 2"):
-      tree_lib.from_record(record | {"schema": 2})
+    with self.assertRaisesRegex(ValueError, "schema 1"):
+      tree_lib.from_record(record | {"schema": 1})
     short = small().to_record()
     short["nodes"]["visits"].pop()
     with self.assertRaisesRegex(ValueError, "nodes.visits has 5"):

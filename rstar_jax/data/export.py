@@ -1,0 +1,91 @@
+"""Training data in the form that others read: a data set for the Hub.
+
+  sft/train.jsonl    prompt, completion, problem_id
+  pairs/train.jsonl  prompt, chosen, rejected, weight, kind, problem_id
+
+with a README.md that makes `datasets.load_dataset(FOLDER, "sft")` work. The
+columns are those of TRL's SFTTrainer and RewardTrainer. Of a pair both sides
+are partial solutions: the value is read at their last token.
+"""
+
+import json
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rstar_jax.text import prompts
+from rstar_jax.types import PreferencePair, Trajectory
+
+_CARD = """---
+configs:
+- config_name: sft
+  data_files: sft/train.jsonl
+- config_name: pairs
+  data_files: pairs/train.jsonl
+---
+
+# Solutions and preference pairs of rstar_jax
+
+Code-augmented solutions whose code runs and whose answers are right (`sft`,
+{solutions} rows), and pairs of partial solutions ranked by Q-value (`pairs`,
+{pairs} rows; `weight` is 1 / (positives x negatives) of the pair's group),
+found by tree search as in [rStar-Math](https://arxiv.org/abs/2501.04519).
+
+A step ends in `<end_of_step>`, code in `<end_of_code>`; what is between
+`<output>` and `<end_of_output>` was written by the interpreter, and is no
+target of training.
+"""
+
+
+def write(
+  folder: pathlib.Path,
+  solutions: Iterable[Trajectory],
+  pairs: Iterable[PreferencePair],
+) -> dict[str, int]:
+  """Writes the data set, over one that may be there.
+
+  Args:
+    folder: is made.
+    solutions: rows of SFT.
+    pairs: of the PPM.
+
+  Returns:
+    How many rows of "sft" and "pairs".
+  """
+  counts = {
+    "sft": _lines(folder / "sft", map(_solution, solutions)),
+    "pairs": _lines(folder / "pairs", map(_pair, pairs)),
+  }
+  (folder / "README.md").write_text(
+    _CARD.format(solutions=counts["sft"], pairs=counts["pairs"])
+  )
+  return counts
+
+
+def _solution(each: Trajectory) -> dict[str, Any]:
+  return {
+    "prompt": prompts.prompt(each.question),
+    "completion": "".join(each.steps),
+    "problem_id": each.problem_id,
+  }
+
+
+def _pair(each: PreferencePair) -> dict[str, Any]:
+  return {
+    "prompt": prompts.prompt(each.question),
+    "chosen": "".join(each.chosen),
+    "rejected": "".join(each.rejected),
+    "weight": each.weight,
+    "kind": each.kind,
+    "problem_id": each.problem_id,
+  }
+
+
+def _lines(folder: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> int:
+  folder.mkdir(parents=True, exist_ok=True)
+  count = 0
+  with open(folder / "train.jsonl", "w") as file:
+    for row in rows:
+      file.write(json.dumps(row) + "\n")
+      count += 1
+  return count

@@ -1,0 +1,49 @@
+"""A reward model's values of many partial solutions, each asked for once."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.tree import TrajectoryValue
+from rstar_jax.types import Prefix, Score
+
+# A partial solution: its question, and its node texts.
+Partial = tuple[str, Prefix]
+
+
+def wanted(question: str, nodes: Prefix, how: TrajectoryValue) -> list[Partial]:
+  """Returns the partial solutions that the value of a whole one is made of."""
+  first = len(nodes) if how == "last" else 1
+  return [(question, nodes[:end]) for end in range(first, len(nodes) + 1)]
+
+
+def values_of(
+  score: Score, partials: Iterable[Partial]
+) -> dict[Partial, float]:
+  """Returns the values of partial solutions, those that come twice once.
+
+  Args:
+    score: the reward model.
+    partials: of one node at least.
+  """
+  # Solutions of a problem begin alike.
+  found = dict.fromkeys(partials, math.nan)
+  values = score(
+    [question for question, _ in found],
+    [nodes[:-1] for _, nodes in found],
+    [nodes[-1:] for _, nodes in found],
+  )
+  for key, value in zip(found, values, strict=True):
+    found[key] = float(value[0])
+  return found
+
+
+def trajectory_value(
+  found: Mapping[Partial, float],
+  question: str,
+  nodes: Prefix,
+  how: TrajectoryValue,
+) -> float:
+  """Returns the value of a whole solution; see `tree.trajectory_value`."""
+  path = [found[each] for each in wanted(question, nodes, how)]
+  return tree_lib.trajectory_value(path, how)

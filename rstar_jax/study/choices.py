@@ -1,0 +1,120 @@
+"""The ways to choose an answer among the solutions that a method found.
+
+  first     the first solution (of "greedy" there is but one)
+  pass      whether any is right: what no choice can exceed
+  majority  the most frequent answer
+  best      that of highest value (paper section 4.1)
+  weighted  the heaviest answer, a vote weighing (1 + value) / 2
+  top_k     the most frequent among the k of highest value (released code)
+
+Of independent searches each gives its best solution, and these are chosen from,
+as in the released code; "pass" looks at all.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rstar_jax import methods
+from rstar_jax.methods import Normalise
+from rstar_jax.verify.voting import vote_key
+
+CHOICES = ("first", "pass", "majority", "best", "weighted", "top_k")
+# Those that need values.
+VALUED = ("best", "weighted", "top_k")
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+  """What a method with a choice made of one problem.
+
+  Attributes:
+    problem_id, level: the problem's.
+    verdict: of the chosen answer; "failed" without one.
+    tokens: generated for it.
+  """
+
+  problem_id: str
+  level: int | None
+  verdict: str
+  tokens: int
+
+  @property
+  def right(self) -> bool:
+    return self.verdict == "equal"
+
+
+def units_of(records: Sequence[Mapping[str, Any]]) -> int:
+  """Returns how many units the longest of records has."""
+  return max(len(record["spent"]) for record in records)
+
+
+def choose(
+  record: Mapping[str, Any],
+  choice: str,
+  units: int,
+  *,
+  k: int = 4,
+  normalise: Normalise = vote_key,
+) -> Chosen:
+  """Chooses among the solutions of the first units.
+
+  Args:
+    record: of `solutions.py`.
+    choice: one of `CHOICES`.
+    units: how many units are looked at, and paid for; at least 1. A search that
+      ended before has fewer.
+    k: voters of "top_k".
+    normalise: answers with the same normal form vote together.
+
+  Raises:
+    ValueError: no such choice.
+  """
+  if choice not in CHOICES:
+    raise ValueError(f"choice={choice!r} must be one of {', '.join(CHOICES)}")
+  found = [each for each in record["trajectories"] if each["unit"] < units]
+  if record["source"] == "searches" and choice != "pass":
+    found = _best_of_each(found)
+  if choice == "first":
+    verdict = found[0]["verdict"] if found else "failed"
+  elif choice == "pass":
+    verdict = min(
+      (each["verdict"] for each in found),
+      key=("equal", "undecided", "different", "failed").index,
+      default="failed",
+    )
+  elif choice == "best":
+    verdict = methods.best(found)
+  elif choice == "top_k":
+    verdict = methods.vote(_highest(found, k), normalise)
+  else:
+    verdict = methods.vote(found, normalise, weighted=choice == "weighted")
+  spent = record["spent"]
+  return Chosen(
+    record["problem_id"],
+    record["level"],
+    verdict,
+    spent[min(units, len(spent)) - 1],
+  )
+
+
+def _best_of_each(found: Sequence[Mapping]) -> list[Mapping]:
+  """Returns the solution of highest value of each unit, the first of equals."""
+  best: dict[int, Mapping] = {}
+  for each in found:
+    if each["value"] is None:
+      continue
+    held = best.get(each["unit"])
+    if held is None or each["value"] > held["value"]:
+      best[each["unit"]] = each
+  return list(best.values())
+
+
+def _highest(found: Sequence[Mapping], k: int) -> list[Mapping]:
+  """Returns the k of highest value that have an answer, best first."""
+  able = [
+    each
+    for each in found
+    if each["value"] is not None and each["answer"] is not None
+  ]
+  return sorted(able, key=lambda each: -each["value"])[:k]

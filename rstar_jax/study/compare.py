@@ -1,0 +1,107 @@
+"""Two runs side by side, on the problems that both have solved."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rstar_jax import rng
+from rstar_jax.evaluate import grid
+from rstar_jax.study import choices, markdown, paired
+from rstar_jax.study.table import (
+  Record,
+  choices_for,
+  grouped,
+  right_by_problem,
+)
+
+
+def of_evaluation(record: Record) -> dict[str, Any]:
+  """Makes a record of `methods.py` one of `solutions.py`.
+
+  It has no texts, and all of a search is one unit.
+  """
+  found, source = record["trajectories"], record["source"]
+  apart = source != "mcts"
+  spent, total = [], 0
+  for each in found if apart else ():
+    total += each["tokens"]
+    spent.append(total)
+  valued = any(each["value"] is not None for each in found)
+  return {
+    **record,
+    "reward": "ppm" if valued and source != "greedy" else None,
+    "spent": spent or [record["tokens"]],
+    "trajectories": [
+      {**each, "steps": [], "unit": number if apart else 0}
+      for number, each in enumerate(found)
+    ],
+  }
+
+
+def rows(
+  first: Iterable[Record], second: Iterable[Record], *, seed: int, k: int = 4
+) -> list[dict[str, Any]]:
+  """Compares whatever both runs have, method by method.
+
+  Args:
+    first: records of one run; see `solutions.py`.
+    second: of another.
+    seed: of the bootstrap.
+    k: voters of "top_k".
+
+  Returns:
+    Rows with split, reward, method, choice, units (the fewer of the two runs'),
+    and "found", a `paired.Difference`.
+  """
+  theirs = grouped(second)
+  compared = []
+  for key, ours in grouped(first).items():
+    other = theirs.get(key)
+    if other is None:
+      continue
+    units = min(choices.units_of(ours), choices.units_of(other))
+    for choice in choices_for(ours):
+      found = paired.compare(
+        right_by_problem(ours, choice, units, k),
+        right_by_problem(other, choice, units, k),
+        rng.seed_for(seed, "compare", *map(str, key), choice),
+      )
+      if found is not None:
+        split, reward, method = key
+        compared.append(
+          {
+            "split": split,
+            "reward": reward,
+            "method": method,
+            "choice": choice,
+            "units": units,
+            "found": found,
+          }
+        )
+  return compared
+
+
+def render(compared: Sequence[Mapping[str, Any]]) -> str:
+  """Renders rows as a Markdown table."""
+  if not compared:
+    return "The two runs have no problem in common that both have solved.\n"
+  cells = [
+    [
+      row["split"],
+      row["method"],
+      row["reward"] or "-",
+      row["choice"],
+      str(row["units"]),
+      str(row["found"].n),
+      f"{100 * row['found'].first:.1f}",
+      f"{100 * row['found'].second:.1f}",
+      markdown.difference(row["found"]),
+      f"{row['found'].only_first}:{row['found'].only_second}",
+      f"{row['found'].p:.3f}",
+    ]
+    for row in compared
+  ]
+  head = [
+    *("Split", "Method", "Guided by", "Choice", "Units", "Problems"),
+    *("First, %", "Second, %", "Difference", "Only one right", "McNemar p"),
+  ]
+  return "\n".join(grid(head, cells)) + "\n"

@@ -1,0 +1,195 @@
+"""The ways to solve problems that a study compares, on one set of callables.
+
+  greedy        one solution at temperature 0
+  samples       independent solutions; a unit is one
+  beam          step beam search; all of it is one unit
+  diverse_beam  the same in groups with first steps of their own
+  mcts          one search; a unit is a rollout
+  searches      independent searches; a unit is one
+
+The last four are guided by a reward model. "samples" is sampled without one and
+valued by each.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rstar_jax.config import Config
+from rstar_jax.search import beam, mcts, sampling, values
+from rstar_jax.search.expansion import Calls
+from rstar_jax.search.tree import TrajectoryValue, Tree
+from rstar_jax.study import solutions
+from rstar_jax.types import Problem, Score
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """Problems to solve, and with what.
+
+  Attributes:
+    problems: of one split.
+    split: its name.
+    config: the run's; `study` and `eval.search` are used.
+    calls: of whole code blocks for "greedy" (at temperature 0) and "samples",
+      of steps for the others.
+    name: identities of the study, e.g. its round.
+  """
+
+  problems: Sequence[Problem]
+  split: str
+  config: Config
+  calls: Calls
+  name: Sequence[int | str]
+
+
+def solve(method: str, task: Task) -> list[dict[str, Any]]:
+  """Solves problems in one of the ways above.
+
+  Args:
+    method: one of `METHODS`.
+    task: the problems; `calls.score` guides, where the method is `GUIDED`.
+
+  Returns:
+    One record for each problem; see `solutions.py`.
+  """
+  return METHODS[method](task)
+
+
+def rescore(
+  records: Sequence[dict[str, Any]],
+  questions: Sequence[str],
+  score: Score,
+  how: TrajectoryValue,
+) -> list[dict[str, Any]]:
+  """Returns records with the values of another reward model.
+
+  Args:
+    records: with the texts of all solutions.
+    questions: of each record's problem.
+    score: the reward model.
+    how: what the value of a solution is; see `tree.trajectory_value`.
+  """
+
+  def partials():
+    for record, question in zip(records, questions, strict=True):
+      for each in record["trajectories"]:
+        if each["answer"] is not None:
+          yield from values.wanted(question, tuple(each["steps"]), how)
+
+  found = values.values_of(score, partials())
+
+  def valued(question: str, each: dict[str, Any]) -> dict[str, Any]:
+    if each["answer"] is None:
+      return each | {"value": None}
+    nodes = tuple(each["steps"])
+    value = values.trajectory_value(found, question, nodes, how)
+    return each | {"value": value}
+
+  return [
+    record
+    | {"trajectories": [valued(question, t) for t in record["trajectories"]]}
+    for record, question in zip(records, questions, strict=True)
+  ]
+
+
+def _greedy(task: Task) -> list[dict]:
+  return _sampled("greedy", 1, task)
+
+
+def _samples(task: Task) -> list[dict]:
+  return _sampled("samples", task.config.study.trajectories, task)
+
+
+def _sampled(source: str, count: int, task: Task) -> list[dict]:
+  # As many code blocks at once as a search has steps at once.
+  search = task.config.eval.search
+  found = sampling.sample(
+    task.problems,
+    count,
+    task.calls,
+    seed=task.config.seed,
+    name=(*task.name, source),
+    slots=max(search.slots * search.candidates // count, 1),
+  )
+  return [
+    solutions.of_samples(problem, source, task.split, each)
+    for problem, each in zip(task.problems, found, strict=True)
+  ]
+
+
+def _beam(task: Task) -> list[dict]:
+  return _beams("beam", 1, task)
+
+
+def _diverse_beam(task: Task) -> list[dict]:
+  return _beams("diverse_beam", task.config.study.beam_groups, task)
+
+
+def _beams(source: str, groups: int, task: Task) -> list[dict]:
+  config = task.config
+  trees = beam.beam_search(
+    task.problems,
+    config.study.beam_width,
+    config.eval.search,
+    task.calls,
+    seed=config.seed,
+    # Both continue the same first steps, and so differ by groups alone.
+    name=(*task.name, "beam"),
+    groups=groups,
+  )
+  how = config.eval.search.trajectory_value
+  return [
+    # Finished beams alone are answers; the answer is known when all are.
+    _one_unit(solutions.of_tree(tree, source, task.split, how, visited=True))
+    for tree in trees
+  ]
+
+
+def _one_unit(record: dict[str, Any]) -> dict[str, Any]:
+  trajectories = [each | {"unit": 0} for each in record["trajectories"]]
+  return record | {"trajectories": trajectories, "spent": [record["tokens"]]}
+
+
+def _mcts(task: Task) -> list[dict]:
+  trees = _search(task, "mcts", task.config.study.trajectories)
+  how = task.config.eval.search.trajectory_value
+  return [solutions.of_tree(each, "mcts", task.split, how) for each in trees]
+
+
+def _searches(task: Task) -> list[dict]:
+  study, how = task.config.study, task.config.eval.search.trajectory_value
+  forests = [
+    _search(task, ("search", number), study.rollouts_each)
+    for number in range(study.trajectories)
+  ]
+  return [
+    solutions.of_trees(trees, "searches", task.split, how)
+    for trees in zip(*forests, strict=True)
+  ]
+
+
+def _search(
+  task: Task, name: str | tuple[str, int], rollouts: int
+) -> list[Tree]:
+  config = dataclasses.replace(task.config.eval.search, rollouts=rollouts)
+  parts = (name,) if isinstance(name, str) else name
+  return mcts.search(
+    task.problems,
+    config,
+    task.calls,
+    seed=task.config.seed,
+    name=(*task.name, *parts),
+  )
+
+
+METHODS: dict[str, Callable[[Task], list[dict[str, Any]]]] = {
+  "greedy": _greedy,
+  "samples": _samples,
+  "beam": _beam,
+  "diverse_beam": _diverse_beam,
+  "mcts": _mcts,
+  "searches": _searches,
+}
+# Those that a reward model guides while they search.
+GUIDED = ("beam", "diverse_beam", "mcts", "searches")

@@ -1,0 +1,175 @@
+"""Accuracy and cost of every method and choice, from records alone."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rstar_jax import rng
+from rstar_jax.evaluate import bootstrap
+from rstar_jax.methods import Normalise
+from rstar_jax.study import choices
+from rstar_jax.study.choices import Chosen
+from rstar_jax.verify.voting import vote_key
+
+Record = Mapping[str, Any]
+# (split, reward, source) of records that belong together.
+Group = tuple[str, str | None, str]
+
+
+def grouped(records: Iterable[Record]) -> dict[Group, list[Record]]:
+  """Groups records by split, reward model and method, in order.
+
+  Raises:
+    ValueError: a problem comes twice in a group.
+  """
+  groups: dict[Group, dict[str, Record]] = {}
+  for record in records:
+    key = record["split"], record["reward"], record["source"]
+    group = groups.setdefault(key, {})
+    if record["problem_id"] in group:
+      raise ValueError(
+        f"problem {record['problem_id']!r} of split {key[0]!r} has two records "
+        f"of {key[2]} with reward model {key[1]}"
+      )
+    group[record["problem_id"]] = record
+  return {key: list(group.values()) for key, group in groups.items()}
+
+
+def choices_for(records: Sequence[Record]) -> list[str]:
+  """Returns the choices that say something about records of a group.
+
+  What needs no value is listed with the records that have none, where there
+  are such: of samples majority and pass@n are the same for all reward models.
+  """
+  source, reward = records[0]["source"], records[0]["reward"]
+  if source == "greedy":
+    return ["first"]
+  if reward is None:
+    return ["pass", "majority"]
+  if source == "samples":
+    return list(choices.VALUED)
+  return ["pass", "majority", *choices.VALUED]
+
+
+def sizes(units: int) -> list[int]:
+  """Returns 1, 2, 4, ... and `units` itself."""
+  powers = [2**i for i in range(units.bit_length()) if 2**i < units]
+  return [*powers, units]
+
+
+def table(
+  records: Iterable[Record],
+  *,
+  seed: int,
+  k: int = 4,
+  parameters: int | None = None,
+  normalise: Normalise = vote_key,
+) -> list[dict[str, Any]]:
+  """Computes one row for each method, choice and number of units.
+
+  Args:
+    records: see `solutions.py`.
+    seed: names the bootstrap's resamples.
+    k: voters of "top_k".
+    parameters: of the policy; None leaves FLOPs out.
+    normalise: answers with the same normal form vote together.
+
+  Returns:
+    Rows with split, reward, method, choice, units; accuracy, low, high in [0,
+    1] (95% bootstrap interval over problems); n problems; tokens, the mean
+    generated for a problem; flops, 2 a parameter for each of them (Kaplan et
+    al. 2020): what was run to read prompts and to score is left out.
+  """
+  rows = []
+  for (split, reward, source), group in grouped(records).items():
+    for choice in choices_for(group):
+      for units in sizes(choices.units_of(group)):
+        chosen = [
+          choices.choose(each, choice, units, k=k, normalise=normalise)
+          for each in group
+        ]
+        name = rng.seed_for(
+          seed, "study", split, str(reward), source, choice, units
+        )
+        rows.append(
+          {
+            "split": split,
+            "reward": reward,
+            "method": source,
+            "choice": choice,
+            "units": units,
+            **_summary(chosen, name, parameters),
+          }
+        )
+  return rows
+
+
+def at_budget(
+  records: Iterable[Record], budget: float, **options: Any
+) -> list[dict[str, Any]]:
+  """Returns, of each method and choice, what it can do for so many tokens.
+
+  Args:
+    records: see `solutions.py`.
+    budget: mean generated tokens of a problem.
+    **options: of `table`.
+
+  Returns:
+    Rows as of `table`, with the largest number of units whose mean cost is not
+    above the budget; a method of which one unit costs more has none.
+  """
+  rows = []
+  for group in grouped(records).values():
+    units = 0
+    costs = [record["spent"] for record in group]
+    while units < choices.units_of(group) and budget >= np.mean(
+      [each[min(units, len(each) - 1)] for each in costs]
+    ):
+      units += 1
+    if units:
+      rows += [
+        row
+        for row in table([_first(each, units) for each in group], **options)
+        if row["units"] == units
+      ]
+  return rows
+
+
+def right_by_problem(
+  records: Sequence[Record], choice: str, units: int, k: int = 4
+) -> dict[str, bool]:
+  """Returns problem id -> whether the chosen answer is right."""
+  chosen = [choices.choose(each, choice, units, k=k) for each in records]
+  return {each.problem_id: each.right for each in chosen}
+
+
+def _first(record: Record, units: int) -> dict[str, Any]:
+  """Returns what the record would be if the method had ended there.
+
+  A search that ended early keeps its cost for the units it did not need.
+  """
+  spent = list(record["spent"][:units])
+  spent += [spent[-1]] * (units - len(spent))
+  return {
+    **record,
+    "spent": spent,
+    "tokens": spent[-1],
+    "trajectories": [t for t in record["trajectories"] if t["unit"] < units],
+  }
+
+
+def _summary(
+  chosen: Sequence[Chosen], seed: int, parameters: int | None
+) -> dict[str, Any]:
+  right = np.array([each.right for each in chosen], np.float64)
+  low, high = bootstrap(right, seed)
+  tokens = float(np.mean([each.tokens for each in chosen]))
+  return {
+    "accuracy": float(right.mean()),
+    "low": low,
+    "high": high,
+    "n": len(chosen),
+    "tokens": tokens,
+    "flops": None if parameters is None else 2.0 * parameters * tokens,
+  }

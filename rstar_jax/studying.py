@@ -1,0 +1,263 @@
+"""The stage that compares methods and reward models on the held-out problems.
+
+Everything is written down by problem, as `study/solutions.py` says, below
+round_k/study/MODEL/METHOD/SPLIT; MODEL is "policy" where no reward model has a
+say. Tables are made of these records alone.
+"""
+
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from rstar_jax import rewards
+from rstar_jax.config import DataConfig
+from rstar_jax.data import problems as problems_lib
+from rstar_jax.io import records
+from rstar_jax.session import Context, Device
+from rstar_jax.shards import cut, finish, read_rows, read_trees, unwritten
+from rstar_jax.study import compare as compare_lib
+from rstar_jax.study import markdown, quality, solvers
+from rstar_jax.types import Problem
+
+FOLDER = "study"
+_POLICY = "policy"
+_QUALITY = "quality"
+TABLES = "tables.md"
+
+
+def study(context: Context, round_: int) -> None:
+  """Runs all that `config.study` names with the models of a round.
+
+  Args:
+    context: the run.
+    round_: from 1.
+  """
+  config = context.config.study
+  alone = [each for each in config.methods if each not in solvers.GUIDED]
+  if alone:
+    _solve_alone(context, round_, alone)
+  for reward in config.rewards:
+    if reward in ("orm", "pqm"):
+      rewards.train(context, round_, reward, reward)
+    _solve_guided(context, round_, reward)
+
+
+def folder_of(context: Context, round_: int, model: str) -> pathlib.Path:
+  """Returns where the records of a reward model, or of "policy", are."""
+  return context.folder(round_, FOLDER) / model.strip("./").replace("/", "_")
+
+
+def read(folder: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the records of all that is finished of a study.
+
+  Args:
+    folder: round_k/study of a run.
+  """
+  return [
+    row
+    for method in solvers.METHODS
+    for each in sorted(folder.glob(f"*/{method}"))
+    if records.read_manifest(each) is not None
+    for row in read_rows(each)
+  ]
+
+
+def render(context: Context, round_: int) -> str:
+  """Returns the tables of all that is finished of a round's study.
+
+  They are written to round_k/study/tables.md too.
+
+  Raises:
+    ValueError: nothing is finished.
+  """
+  folder = context.folder(round_, FOLDER)
+  rows = read(folder)
+  if not rows:
+    raise ValueError(
+      f"{folder} has no finished method: run --stage=study --round={round_}"
+    )
+  qualities, sizes = {}, []
+  for each in sorted(folder.glob(f"*/*/{records.MANIFEST}")):
+    info = records.read_manifest(each.parent) or {}
+    sizes += [info["parameters"]] if "parameters" in info else []
+    if each.parent.name == _QUALITY and info:
+      (qualities[each.parent.parent.name],) = read_rows(each.parent)
+  text = markdown.render(
+    rows,
+    qualities,
+    seed=context.config.seed,
+    k=context.config.study.top_k,
+    parameters=sizes[0],
+  )
+  (folder / TABLES).write_text(text)
+  return text
+
+
+def compare(context: Context, other: pathlib.Path, round_: int | None) -> str:
+  """Compares this run with another, on the problems that both have solved.
+
+  Args:
+    context: the first run.
+    other: the folder of the second.
+    round_: of both; None is the newest that both have evaluated.
+
+  Raises:
+    ValueError: a run has nothing to compare.
+  """
+  folders = context.workdir, other
+  if round_ is None:
+    rounds = [
+      {
+        int(each.parents[1].name.removeprefix("round_"))
+        for each in folder.glob(f"round_*/eval/{records.MANIFEST}")
+      }
+      for folder in folders
+    ]
+    round_ = max(rounds[0] & rounds[1], default=None)
+    if round_ is None:
+      raise ValueError(
+        f"{folders[0]} and {folders[1]} have no evaluated round in common"
+      )
+  both = []
+  for folder in folders:
+    top = folder / f"round_{round_}"
+    rows = read(top / FOLDER)
+    if records.read_manifest(top / "eval") is not None:
+      # Of a method that a study has too, the study says more.
+      taken = {(row["split"], row["source"]) for row in rows}
+      rows += [
+        compare_lib.of_evaluation(row)
+        for row in read_rows(top / "eval", "shard-*")
+        if (row["split"], row["source"]) not in taken
+      ]
+    if not rows:
+      raise ValueError(f"{top} has neither an evaluation nor a study")
+    both.append(rows)
+  return compare_lib.render(
+    compare_lib.rows(
+      *both, seed=context.config.seed, k=context.config.study.top_k
+    )
+  )
+
+
+def _solve_alone(context: Context, round_: int, methods: Sequence[str]) -> None:
+  top = folder_of(context, round_, _POLICY)
+  if all(records.read_manifest(top / each) is not None for each in methods):
+    return
+  device = Device(context, round_)
+  for method in methods:
+    calls = device.blocks(greedy=method == "greedy")
+    count = 1 if method == "greedy" else context.config.study.trajectories
+    device.compile_ahead(calls, *sorted({1, count}))
+
+    def solve(problems, data, method=method, calls=calls):
+      return solvers.solve(method, _task(context, problems, data, calls))
+
+    _write(context, round_, top / method, solve, device)
+
+
+def _solve_guided(context: Context, round_: int, reward: str) -> None:
+  """Solves with a reward model, values the samples, and measures the model."""
+  config = context.config.study
+  top = folder_of(context, round_, reward)
+  guided = [each for each in config.methods if each in solvers.GUIDED]
+  valued = [each for each in config.methods if each == "samples"]
+  if all(
+    records.read_manifest(top / each) is not None
+    for each in (*guided, *valued, _QUALITY)
+  ):
+    return
+  own = reward in ("ppm", "orm", "pqm")
+  device = Device(
+    context,
+    round_,
+    score=reward if own else "",
+    reward_model="" if own else reward,
+  )
+  how = context.config.eval.search.trajectory_value
+  for method in valued:
+    sampled = {
+      (row["split"], row["problem_id"]): row
+      for row in read_rows(folder_of(context, round_, _POLICY) / method)
+    }
+
+    def value(problems, data, sampled=sampled):
+      rows = [sampled[data.source, each.id] for each in problems]
+      questions = [each.question for each in problems]
+      return solvers.rescore(rows, questions, device.score, how)
+
+    _write(context, round_, top / method, value, device, reward)
+  if guided:
+    calls = device.steps()
+    device.compile_ahead(calls, context.config.eval.search.candidates)
+  for method in guided:
+
+    def solve(problems, data, method=method):
+      return solvers.solve(method, _task(context, problems, data, calls))
+
+    _write(context, round_, top / method, solve, device, reward)
+  if context.config.extract.needs_trees:
+    _measure(context, round_, top / _QUALITY, device)
+
+
+def _measure(
+  context: Context, round_: int, folder: pathlib.Path, device: Device
+) -> None:
+  """Measures a reward model on the round's trees that none was trained on."""
+  if records.read_manifest(folder) is not None:
+    return
+  if context.host.leads:
+    seed = context.config.seed
+    trees = [
+      tree
+      for tree in read_trees(context.finished(round_, "trees"))
+      if rewards.held_out(seed, tree.problem.id)
+    ]
+    found = quality.measure(trees, device.score, context.config.extract)
+    records.write_shard(folder / records.shard_name(0, 1), [found])
+  finish(context.host, folder, dict)
+
+
+def _task(context: Context, problems, data: DataConfig, calls) -> solvers.Task:
+  return solvers.Task(
+    problems, data.source, context.config, calls, ("study", data.source)
+  )
+
+
+def _write(
+  context: Context,
+  round_: int,
+  folder: pathlib.Path,
+  solve: Callable[[list[Problem], DataConfig], list[dict[str, Any]]],
+  device: Device,
+  reward: str | None = None,
+) -> None:
+  """Solves the problems of all splits, shard by shard."""
+  if records.read_manifest(folder) is not None:
+    return
+  shards = []
+  for data, part in _splits(context, folder):
+    for shard, progress in unwritten(
+      context.host,
+      part,
+      f"round {round_} study, {folder.parent.name} {folder.name}",
+      first=len(shards),
+    ):
+      rows = solve(shard.problems, data)
+      records.write_shard(
+        shard.path, [row | {"reward": reward} for row in rows]
+      )
+      progress.update(len(shard.problems))
+    shards += part
+  count = device.parameters()
+  finish(context.host, folder, lambda: {"parameters": count}, shards)
+
+
+def _splits(
+  context: Context, folder: pathlib.Path
+) -> Iterator[tuple[DataConfig, list]]:
+  config = context.config
+  for data in (config.eval.data, *config.eval.more):
+    problems = problems_lib.load(data)
+    name = data.source.replace("/", "_").replace(":", "_")
+    yield data, cut(problems, config.shard_size, folder / name)

@@ -1,0 +1,45 @@
+"""Values of partial solutions: each is asked for once."""
+
+import numpy as np
+from absl.testing import absltest
+
+from rstar_jax import testing
+from rstar_jax.search import values
+
+A, B, C = ("a", "b"), ("a", "c"), ("a",)
+
+
+class ValuesTest(absltest.TestCase):
+  def test_asks_once_and_gives_to_all(self):
+    asked = []
+
+    def score(questions, prefixes, steps):
+      asked.extend(zip(questions, prefixes, map(tuple, steps), strict=True))
+      return testing.score_by_hash(questions, prefixes, steps)
+
+    wanted = [
+      each for nodes in (A, B) for each in values.wanted("q", nodes, "mean")
+    ]
+    found = values.values_of(score, wanted)
+    self.assertCountEqual(
+      asked, [("q", (), ("a",)), ("q", ("a",), ("b",)), ("q", ("a",), ("c",))]
+    )
+    alone = [
+      testing.score_by_hash(["q"], [nodes[:-1]], [nodes[-1:]])[0][0]
+      for nodes in (C, A)
+    ]
+    for how, expected in (
+      ("last", alone[1]),
+      ("mean", np.mean(alone)),
+      ("min", np.min(alone)),
+    ):
+      with self.subTest(how):
+        value = values.trajectory_value(found, "q", A, how)
+        self.assertAlmostEqual(value, expected)
+
+  def test_of_the_last_value_no_other_is_wanted(self):
+    self.assertEqual(values.wanted("q", A, "last"), [("q", A)])
+
+
+if __name__ == "__main__":
+  absltest.main()
