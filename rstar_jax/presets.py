@@ -1,4 +1,4 @@
-"""The paper's numbers, for whichever policy (sections 3.4 and 4.1, A.1).
+"""The paper's numbers (sections 3.4 and 4.1, A.1), and the released code's.
 
 The defaults of `config.py` are the paper's wherever it gives one. What is here
 is what a model of billions of parameters needs besides: sizes of programs,
@@ -63,4 +63,44 @@ def paper(policy: str) -> config_lib.Config:
   config.train_mesh = config_lib.MeshConfig(data=1, fsdp=-1, tensor=4)
   config.sft.remat = config.ppm.remat = True
   config.sft.accumulate, config.ppm.accumulate = 8, 32
+  return config
+
+
+def released_code(policy: str) -> config_lib.Config:
+  """Returns the config of the authors' released code, where it differs.
+
+  Its yaml files have 48 rollouts of 12 candidates for every round, and 12 of 32
+  at test time; an unvisited child scores 0; of candidates that answer the first
+  alone is kept; the PPM is trained on raw values, twice, on pairs with a margin
+  of 0.5; SFT rows have 2048 tokens. It has neither extra rollouts, nor second
+  trees, nor pairs for the final step, and answers by a vote of the best solutions
+  of its searches, those `study.top_k` of highest value.
+
+  Args:
+    policy: a Hugging Face folder or name.
+  """
+  config = paper(policy)
+  config.rounds = tuple(
+    config_lib.RoundConfig(
+      rollouts=48, candidates=12, annotation=each.annotation
+    )
+    for each in config.rounds
+  )
+  for search in (config.search, config.eval.search):
+    search.uct_unvisited = "zero"
+    search.answer_dedup = "keep_first"
+  config.eval.search.rollouts = 12
+  config.remote.samples_per_request = 12
+  config.ppm_head = "logit"
+  config.ppm.epochs = 2
+  config.ppm.length = config.sft.length = 2048
+  config.extract.min_margin = 0.5
+  config.extract.final_pairs = False
+  # 64 searches of their own, of which the best 4 vote.
+  config.study = config_lib.StudyConfig(
+    methods=("greedy", "beam", "searches"),
+    trajectories=64,
+    rollouts_each=12,
+    top_k=4,
+  )
   return config

@@ -37,6 +37,29 @@ class PresetsTest(absltest.TestCase):
     engine = config.engine
     self.assertLessEqual(engine.prefix_buckets[-1] + 512, 4096)
 
+  def test_released_code(self):
+    config, paper = presets.released_code("p"), presets.paper("p")
+    validation.validate(config)
+    self.assertEqual(
+      [(each.rollouts, each.candidates) for each in config.rounds],
+      [(48, 12)] * 4,
+    )
+    self.assertEqual(
+      [each.annotation for each in config.rounds],
+      [each.annotation for each in paper.rounds],
+    )
+    search = config.eval.search
+    self.assertEqual((search.rollouts, search.candidates), (12, 32))
+    self.assertEqual(config.search.uct_unvisited, "zero")
+    self.assertEqual((config.ppm_head, config.ppm.epochs), ("logit", 2))
+    self.assertEqual(
+      (config.extract.min_margin, config.sft.length), (0.5, 2048)
+    )
+    self.assertFalse(config.extract.final_pairs)
+    self.assertEqual((config.study.trajectories, config.study.top_k), (64, 4))
+    # What it does not say is as in the paper.
+    self.assertEqual(config.sft.batch_size, paper.sft.batch_size)
+
   def test_each_call_makes_a_config_of_its_own(self):
     first, second = presets.paper("a"), presets.paper("a")
     first.engine.top_k = 5

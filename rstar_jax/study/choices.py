@@ -12,7 +12,7 @@ as in the released code; "pass" looks at all.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from rstar_jax import methods
@@ -96,6 +96,67 @@ def choose(
     verdict,
     spent[min(units, len(spent)) - 1],
   )
+
+
+def settled(
+  record: Mapping[str, Any],
+  choice: str,
+  units: int,
+  *,
+  normalise: Normalise = vote_key,
+) -> int | None:
+  """Returns after how many units no later one could change the choice.
+
+  A unit has one vote at most, of weight 1 at most: an answer that leads by more
+  than the units that are left keeps its lead, and by as many if it came first.
+
+  Args:
+    record: of "samples" or "searches", whose units have one vote each.
+    choice: "majority" or "weighted"; of others nothing is known before the end.
+    units: how many there would be.
+    normalise: answers with the same normal form vote together.
+
+  Returns:
+    From 1 to `units`; None for another choice or source.
+  """
+  if record["source"] not in ("samples", "searches"):
+    return None
+  if choice not in ("majority", "weighted"):
+    return None
+  found = record["trajectories"]
+  if record["source"] == "searches":
+    found = _best_of_each(found)
+  by_unit: dict[int, Mapping] = {each["unit"]: each for each in found}
+  # In order of first votes, as `methods.vote` keeps them.
+  weights: dict[Hashable, float] = {}
+  for unit in range(units):
+    each = by_unit.get(unit)
+    if each is not None and each["answer"] is not None:
+      if each["verdict"] != "failed":
+        name = normalise(each["answer"])
+        value = each["value"] or 0.0
+        weight = (1 + value) / 2 if choice == "weighted" else 1.0
+        weights[name] = weights.get(name, 0.0) + weight
+    left = units - unit - 1
+    if _leads(weights, left):
+      return unit + 1
+  return units
+
+
+def _leads(weights: Mapping[Hashable, float], left: int) -> bool:
+  """Says whether the leading answer stays ahead whatever `left` votes are."""
+  if not weights:
+    return left == 0
+  leader = max(weights, key=weights.__getitem__)
+  before = True
+  for name, weight in (*weights.items(), (None, 0.0)):
+    if name == leader and name is not None:
+      before = False
+    elif before and weight + left >= weights[leader]:
+      return False
+    elif not before and weight + left > weights[leader]:
+      return False
+  return True
 
 
 def _best_of_each(found: Sequence[Mapping]) -> list[Mapping]:

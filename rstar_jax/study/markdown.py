@@ -52,11 +52,15 @@ def _methods(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
   groups = grouped(part)
   rows = [row for row in table(part, **options) if _whole(row, groups)]
   reference = _reference(rows)
-  head = ["Method", "Guided by", "Choice", "Right, %", "Tokens", "TFLOPs"]
+  head = [
+    *("Method", "Guided by", "Choice", "Right, %"),
+    *("Tokens", "Till settled", "TFLOPs"),
+  ]
   lines = [
     f"With all that each method found, of {rows[0]['n']} problems: right "
-    "answers in % with 95% bootstrap intervals; generated tokens and what the "
-    "policy computes for them, a problem.",
+    "answers in % with 95% bootstrap intervals; a problem's generated tokens, "
+    "those until no later vote could change the choice, and what the policy "
+    "computes for all of them.",
   ]
   if reference is not None:
     head.append(f"Against {_name(reference)}, {reference['choice']}")
@@ -73,6 +77,9 @@ def _methods(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
         row["choice"],
         _accuracy(row),
         f"{row['tokens']:.0f}",
+        "-"
+        if row["tokens_settled"] is None
+        else f"{row['tokens_settled']:.0f}",
         "-" if row["flops"] is None else f"{row['flops'] / 1e12:.3g}",
       ]
     )

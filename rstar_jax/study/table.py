@@ -78,8 +78,10 @@ def table(
   Returns:
     Rows with split, reward, method, choice, units; accuracy, low, high in [0,
     1] (95% bootstrap interval over problems); n problems; tokens, the mean
-    generated for a problem; flops, 2 a parameter for each of them (Kaplan et
-    al. 2020): what was run to read prompts and to score is left out.
+    generated for a problem; tokens_settled, likewise had one stopped where no
+    later unit could change the choice (None where that is not known before the
+    end, see `choices.settled`); flops, 2 a parameter for each of `tokens`
+    (Kaplan et al. 2020): what was run to read prompts and to score is left out.
   """
   rows = []
   for (split, reward, source), group in grouped(records).items():
@@ -100,6 +102,7 @@ def table(
             "choice": choice,
             "units": units,
             **_summary(chosen, name, parameters),
+            "tokens_settled": _settled(group, choice, units, normalise),
           }
         )
   return rows
@@ -142,6 +145,18 @@ def right_by_problem(
   """Returns problem id -> whether the chosen answer is right."""
   chosen = [choices.choose(each, choice, units, k=k) for each in records]
   return {each.problem_id: each.right for each in chosen}
+
+
+def _settled(
+  group: Sequence[Record], choice: str, units: int, normalise: Normalise
+) -> float | None:
+  spent = []
+  for record in group:
+    needed = choices.settled(record, choice, units, normalise=normalise)
+    if needed is None:
+      return None
+    spent.append(record["spent"][min(needed, len(record["spent"])) - 1])
+  return float(np.mean(spent))
 
 
 def _first(record: Record, units: int) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """Choices among solutions, by hand."""
 
+import itertools
+
+import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax.study import choices
@@ -84,6 +87,55 @@ class ChoicesTest(parameterized.TestCase):
     for choice in choices.CHOICES:
       with self.subTest(choice):
         self.assertEqual(choices.choose(empty, choice, 1).verdict, "failed")
+
+  @parameterized.product(
+    choice=["majority", "weighted"],
+    source=["samples", "searches"],
+    seed=list(range(12)),
+  )
+  def test_once_settled_nothing_changes_the_choice(self, choice, source, seed):
+    """Against every way that the rest could have gone, for few units."""
+    rng = np.random.default_rng(seed)
+    units = 6
+
+    def draw(unit):
+      answer = ["1", "2", "3", None][rng.integers(4)]
+      verdict = "failed" if answer is None else f"v{answer}"
+      # Votes of weight 0, 1/2 or 1, so that there are ties.
+      value = [-1.0, 0.0, 1.0][rng.integers(3)]
+      return solution(unit, answer, verdict, value)
+
+    given = [draw(unit) for unit in range(units)]
+    spent = range(1, units + 1)
+    needed = choices.settled(
+      record(*given, source=source, spent=spent), choice, units
+    )
+    options = [
+      (answer, value) for answer in ("1", "2", "3") for value in (-1.0, 1.0)
+    ] + [(None, None)]
+
+    def outcomes(known):
+      found = set()
+      for rest in itertools.product(options, repeat=units - known):
+        tail = [
+          solution(
+            known + i, answer, f"v{answer}" if answer else "failed", value
+          )
+          for i, (answer, value) in enumerate(rest)
+        ]
+        whole = record(*given[:known], *tail, source=source, spent=spent)
+        found.add(choices.choose(whole, choice, units).verdict)
+      return found
+
+    # Settled: one outcome. Before: more than one, or it was not noticed early.
+    self.assertLen(outcomes(needed), 1)
+    if needed > 1 and units - needed < 3:
+      self.assertGreater(len(outcomes(needed - 1)), 1)
+
+  def test_of_what_is_not_known_before_the_end(self):
+    self.assertIsNone(choices.settled(SAMPLES, "best", 4))
+    tree = record(source="mcts")
+    self.assertIsNone(choices.settled(tree, "majority", 4))
 
   def test_wants_a_choice_that_there_is(self):
     with self.assertRaisesRegex(ValueError, "one of first, pass"):

@@ -37,10 +37,10 @@ class MarkdownTest(absltest.TestCase):
     for expected in (
       "### s",
       # A quarter right, against all: 30 problems that only the search has.
-      "| Greedy | - | first | 25.0 [12.5, 37.5] | 4 | 8 | -75.0",
-      "| One search | ppm | best | 100.0 [100.0, 100.0] | 9 | 18 | - |",
-      "| Samples | ppm | best | 100.0 [100.0, 100.0] | 8 | 16 | +0.0 [+0.0, "
-      "+0.0], not distinguishable |",
+      "| Greedy | - | first | 25.0 [12.5, 37.5] | 4 | - | 8 | -75.0",
+      "| One search | ppm | best | 100.0 [100.0, 100.0] | 9 | - | 18 | - |",
+      "| Samples | ppm | best | 100.0 [100.0, 100.0] | 8 | - | 16 | +0.0 "
+      "[+0.0, +0.0], not distinguishable |",
       # By units: one sample is wrong, two have a right one.
       "| Samples | ppm | best | 0.0 (4) | 100.0 (8) |",
       "For at most 9 generated tokens a problem, what one search takes.",

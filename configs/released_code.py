@@ -1,0 +1,18 @@
+"""Qwen2.5-Math-7B with the numbers of the paper's released code.
+
+  python -m rstar_jax.main --config=configs/released_code.py \
+    --workdir=runs/released_code \
+    --config.remote.url=http://localhost:8000/v1 --config.remote.model=NAME
+
+To be compared with configs/qwen2_5_math_7b.py, which has the paper's:
+`--stage=compare --other=runs/qwen2_5_math_7b`. What differs is said in
+`presets.released_code`.
+"""
+
+from rstar_jax import config as config_lib
+from rstar_jax import presets
+
+
+def get_config() -> config_lib.Config:
+  """Returns the config of a run."""
+  return presets.released_code("Qwen/Qwen2.5-Math-7B")
