@@ -73,8 +73,8 @@ def released_code(policy: str) -> config_lib.Config:
   at test time; an unvisited child scores 0; of candidates that answer the first
   alone is kept; the PPM is trained on raw values, twice, on pairs with a margin
   of 0.5; SFT rows have 2048 tokens. It has neither extra rollouts, nor second
-  trees, nor pairs for the final step, and answers by a vote of the best solutions
-  of its searches, those `study.top_k` of highest value.
+  trees, nor pairs for the final step, and answers by a vote among the best
+  solutions of its searches, those `study.top_k` of highest value.
 
   Args:
     policy: a Hugging Face folder or name.

@@ -84,6 +84,22 @@ class MainTest(parameterized.TestCase):
       self.assertIn(word, said[0])
     self.assertNotIn("Traceback", err)
 
+  def test_studies_and_comparisons_say_what_they_lack(self):
+    self.assert_one_line(self.run_main("--stage=study"), "--round=1..2")
+    self.assert_one_line(
+      self.run_main("--stage=study", "--round=1"),
+      "round_1/policy is not finished",
+      "--stage=sft --round=1",
+    )
+    self.assert_one_line(self.run_main("--stage=compare"), "--other=FOLDER")
+    self.assert_one_line(
+      self.run_main("--stage=compare", f"--other={self.folder}"),
+      "no evaluated round in common",
+    )
+    self.assert_one_line(
+      self.run_main("--stage=export", "--round=1"), "--stage=extract --round=1"
+    )
+
   def test_unknown_field(self):
     self.assert_one_line(
       self.run_main("--config.search.rollout=3"),

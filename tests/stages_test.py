@@ -108,6 +108,32 @@ class ExtractTest(StagesCase):
     manifest = records.read_manifest(context.folder(2, "sft"))
     self.assertEqual(manifest["answers"], found[1] + pooled * found[0])
 
+  def test_is_exported_as_a_data_set(self):
+    context = self.context()
+    stages.rollout(context, 1)
+    with self.assertRaisesRegex(ValueError, "--stage=extract --round=1"):
+      stages.export(context, 1)
+    stages.extract(context, 1)
+    said = stages.export(context, 1)
+    folder = context.folder(1, "export")
+    for name, what in (("sft", "solutions"), ("pairs", "pairs")):
+      rows = len(shards.read_rows(context.folder(1, name)))
+      lines = (folder / name / "train.jsonl").read_text().splitlines()
+      self.assertLen(lines, rows)
+      self.assertIn(f"{rows} {what}", said)
+
+  def test_what_is_not_solved_is_listed(self):
+    context = self.context()
+    stages.rollout(context, 1)
+    stages.extract(context, 1)
+    folder = context.folder(1, "sft")
+    rows = records.read_shard(folder / stages.UNSOLVED)
+    trees = shards.read_trees(context.folder(1, "trees"))
+    left = [t.problem.question for t in trees if not tree_lib.solved(t)]
+    self.assertIn("never", left)
+    self.assertCountEqual([row["question"] for row in rows], left)
+    self.assertIn(stages.UNSOLVED, records.read_manifest(folder)["files"])
+
 
 class InputsTest(StagesCase):
   @parameterized.parameters(
