@@ -1,6 +1,7 @@
 """The ways to answer: which of a problem's trajectories a method chooses.
 
-Solving writes one record per problem and source:
+Solving writes one record per problem and source, of which this is read (what
+else there is, `study/solutions.py` says):
 
   problem_id, split, gold: text; level: int or null
   source: "greedy" (one solution, temperature 0), "samples" or "mcts"

@@ -1,7 +1,6 @@
 """Solving problems with a trained round: the evaluation, and one question."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,19 +8,13 @@ from rstar_jax.data import problems as problems_lib
 from rstar_jax.io import records
 from rstar_jax.search import choose, mcts, sampling
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.search.tree import TrajectoryValue, Tree
 from rstar_jax.session import Context, Device
 from rstar_jax.shards import Shard, cut, finish, unwritten
+from rstar_jax.study import solutions
 from rstar_jax.types import Prefix, Problem
 
 # What the name of a shard of the evaluation's search trees begins with.
 _TREES = "trees-"
-
-_VERDICTS = {
-  tree_lib.RIGHT: "equal",
-  tree_lib.WRONG: "different",
-  tree_lib.UNKNOWN: "undecided",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,27 +83,33 @@ def evaluate(context: Context, round_: int) -> None:
       f"round {round_} evaluation, {split}",
       first=len(every),
     ):
-      rows = _sample_records(
-        shard.problems,
-        "greedy",
-        split,
-        sampling.sample(shard.problems, 1, greedy, seed=config.seed, name=name),
-      )
+      rows = [
+        solutions.of_samples(problem, "greedy", split, found)
+        for problem, found in zip(
+          shard.problems,
+          sampling.sample(
+            shard.problems, 1, greedy, seed=config.seed, name=name
+          ),
+          strict=True,
+        )
+      ]
       chosen = [problem for problem in shard.problems if problem.id in costly]
-      rows += _sample_records(
-        chosen,
-        "samples",
-        split,
-        sampling.sample(
+      rows += [
+        solutions.of_samples(problem, "samples", split, found)
+        for problem, found in zip(
           chosen,
-          config.eval.samples,
-          sampled,
-          seed=config.seed,
-          name=name,
-          slots=slots,
-          trajectory_value=config.eval.search.trajectory_value,
-        ),
-      )
+          sampling.sample(
+            chosen,
+            config.eval.samples,
+            sampled,
+            seed=config.seed,
+            name=name,
+            slots=slots,
+            trajectory_value=config.eval.search.trajectory_value,
+          ),
+          strict=True,
+        )
+      ]
       if searches:
         trees = mcts.search(
           chosen,
@@ -120,7 +119,7 @@ def evaluate(context: Context, round_: int) -> None:
           name=name,
         )
         how = config.eval.search.trajectory_value
-        rows += [_tree_record(tree, split, how) for tree in trees]
+        rows += [solutions.of_tree(tree, "mcts", split, how) for tree in trees]
         records.write_shard(
           shard.path.with_name(_TREES + shard.path.name),
           [tree.to_record() for tree in trees],
@@ -139,64 +138,6 @@ def _device(context: Context, round_: int) -> Device:
     score="ppm" if round_ else "",
     reward_model=context.config.eval.reward_model,
   )
-
-
-def _sample_records(
-  problems: Sequence[Problem],
-  source: str,
-  split: str,
-  samples: Sequence[Sequence[sampling.Sample]],
-) -> list[dict]:
-  rows = []
-  for problem, group in zip(problems, samples, strict=True):
-    trajectories = [
-      {
-        "answer": each.answer,
-        "verdict": each.verdict or "failed",
-        "value": each.value,
-        "tokens": each.tokens,
-      }
-      for each in group
-    ]
-    tokens = sum(each.tokens for each in group)
-    rows.append(_record(problem, source, split, trajectories, tokens))
-  return rows
-
-
-def _tree_record(tree: Tree, split: str, how: TrajectoryValue) -> dict:
-  """Makes the record of a search, its trajectories' values made as `how`."""
-  nodes = np.flatnonzero(tree.terminal == tree_lib.ANSWERED)
-  trajectories = [
-    {
-      "answer": each.answer,
-      "verdict": _VERDICTS[int(tree.correct[node])],
-      "value": each.value,
-      "tokens": None,
-    }
-    for node, each in zip(
-      nodes, tree_lib.trajectories(tree, how=how), strict=True
-    )
-  ]
-  return _record(tree.problem, "mcts", split, trajectories, tree.tokens)
-
-
-def _record(
-  problem: Problem,
-  source: str,
-  split: str,
-  trajectories: list[dict],
-  tokens: int,
-) -> dict:
-  return {
-    "problem_id": problem.id,
-    "split": split,
-    "level": problem.level,
-    "family": problem.source,
-    "gold": problem.answer,
-    "source": source,
-    "trajectories": trajectories,
-    "tokens": tokens,
-  }
 
 
 def solve(context: Context, round_: int, question: str) -> Solution:

@@ -15,26 +15,10 @@ from rstar_jax.study.table import (
 
 
 def of_evaluation(record: Record) -> dict[str, Any]:
-  """Makes a record of `methods.py` one of `solutions.py`.
-
-  It has no texts, and all of a search is one unit.
-  """
-  found, source = record["trajectories"], record["source"]
-  apart = source != "mcts"
-  spent, total = [], 0
-  for each in found if apart else ():
-    total += each["tokens"]
-    spent.append(total)
-  valued = any(each["value"] is not None for each in found)
-  return {
-    **record,
-    "reward": "ppm" if valued and source != "greedy" else None,
-    "spent": spent or [record["tokens"]],
-    "trajectories": [
-      {**each, "steps": [], "unit": number if apart else 0}
-      for number, each in enumerate(found)
-    ],
-  }
+  """Makes a record of an evaluation one of a study, which says whose values."""
+  valued = any(each["value"] is not None for each in record["trajectories"])
+  greedy = record["source"] == "greedy"
+  return {**record, "reward": "ppm" if valued and not greedy else None}
 
 
 def rows(

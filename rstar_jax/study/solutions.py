@@ -1,4 +1,4 @@
-"""Records of a study: all that a method found for a problem, and its cost.
+"""Records of solving: all that a method found for a problem, and its cost.
 
 They are those of `methods.py` and hold more: whose values they have, all texts,
 and how far the method had come when it found each solution, so that accuracy at

@@ -36,25 +36,11 @@ class CompareTest(absltest.TestCase):
     self.assertIn("no problem in common", compare.render(rows))
 
   def test_of_an_evaluation(self):
-    plain = {
-      "problem_id": "p",
-      "split": "s",
-      "level": None,
-      "source": "samples",
-      "trajectories": [
-        {"answer": "4", "verdict": RIGHT, "value": 0.5, "tokens": 3},
-        {"answer": None, "verdict": "failed", "value": None, "tokens": 4},
-      ],
-      "tokens": 7,
-    }
-    found = compare.of_evaluation(plain)
-    self.assertEqual((found["spent"], found["reward"]), ([3, 7], "ppm"))
-    self.assertEqual([t["unit"] for t in found["trajectories"]], [0, 1])
-    search = compare.of_evaluation(plain | {"source": "mcts"})
-    self.assertEqual(search["spent"], [7])
-    self.assertEqual([t["unit"] for t in search["trajectories"]], [0, 0])
-    nothing = plain | {"source": "mcts", "trajectories": []}
-    self.assertEqual(compare.of_evaluation(nothing)["spent"], [7])
+    plain = record("p", "samples", [RIGHT], [3])
+    valued = record("p", "mcts", [RIGHT], [3], values=[0.5])
+    greedy = record("p", "greedy", [RIGHT], [3], values=[0.5])
+    found = [compare.of_evaluation(each) for each in (plain, valued, greedy)]
+    self.assertEqual([each["reward"] for each in found], [None, "ppm", None])
 
 
 if __name__ == "__main__":
