@@ -154,6 +154,9 @@ def check_workdir(
     records.write_json(path, wanted)
     return
   found = json.loads(path.read_text())
+  # A study says for itself with what it was made.
+  found.pop("study", None)
+  wanted.pop("study")
   if found != wanted:
     differing = sorted(_differences(found, wanted, "config"))
     raise ValueError(

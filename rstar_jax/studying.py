@@ -5,6 +5,7 @@ round_k/study/MODEL/METHOD/SPLIT; MODEL is "policy" where no reward model has a
 say. Tables are made of these records alone.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -45,6 +46,36 @@ def study(context: Context, round_: int) -> None:
 def folder_of(context: Context, round_: int, model: str) -> pathlib.Path:
   """Returns where the records of a reward model, or of "policy", are."""
   return context.folder(round_, FOLDER) / model.strip("./").replace("/", "_")
+
+
+def _done(context: Context, folder: pathlib.Path) -> bool:
+  """Says whether a method is finished, with what the config says now.
+
+  Raises:
+    ValueError: it was made with other settings.
+  """
+  info = records.read_manifest(folder)
+  if info is None:
+    return False
+  if info["made_with"] != (wanted := _settings(context)):
+    differing = ", ".join(
+      f"{name}={info['made_with'].get(name)!r} and not {value!r}"
+      for name, value in wanted.items()
+      if info["made_with"].get(name) != value
+    )
+    raise ValueError(
+      f"{folder} was made with config.study.{differing}: give the settings "
+      "that it was made with, or delete it to have it made again"
+    )
+  return True
+
+
+def _settings(context: Context) -> dict[str, Any]:
+  """Returns what of the study's config shapes the records of a method."""
+  fields = dataclasses.asdict(context.config.study)
+  for name in ("methods", "rewards", "top_k"):
+    del fields[name]
+  return fields
 
 
 def read(folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -142,7 +173,7 @@ def compare(context: Context, other: pathlib.Path, round_: int | None) -> str:
 
 def _solve_alone(context: Context, round_: int, methods: Sequence[str]) -> None:
   top = folder_of(context, round_, _POLICY)
-  if all(records.read_manifest(top / each) is not None for each in methods):
+  if all([_done(context, top / each) for each in methods]):
     return
   device = Device(context, round_)
   for method in methods:
@@ -162,10 +193,7 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
   top = folder_of(context, round_, reward)
   guided = [each for each in config.methods if each in solvers.GUIDED]
   valued = [each for each in config.methods if each == "samples"]
-  if all(
-    records.read_manifest(top / each) is not None
-    for each in (*guided, *valued, _QUALITY)
-  ):
+  if all([_done(context, top / each) for each in (*guided, *valued, _QUALITY)]):
     return
   own = reward in ("ppm", "orm", "pqm")
   device = Device(
@@ -204,7 +232,7 @@ def _measure(
   context: Context, round_: int, folder: pathlib.Path, device: Device
 ) -> None:
   """Measures a reward model on the round's trees that none was trained on."""
-  if records.read_manifest(folder) is not None:
+  if _done(context, folder):
     return
   if context.host.leads:
     seed = context.config.seed
@@ -215,7 +243,7 @@ def _measure(
     ]
     found = quality.measure(trees, device.score, context.config.extract)
     records.write_shard(folder / records.shard_name(0, 1), [found])
-  finish(context.host, folder, dict)
+  finish(context.host, folder, lambda: {"made_with": _settings(context)})
 
 
 def _task(context: Context, problems, data: DataConfig, calls) -> solvers.Task:
@@ -233,7 +261,7 @@ def _write(
   reward: str | None = None,
 ) -> None:
   """Solves the problems of all splits, shard by shard."""
-  if records.read_manifest(folder) is not None:
+  if _done(context, folder):
     return
   shards = []
   for data, part in _splits(context, folder):
@@ -250,7 +278,8 @@ def _write(
       progress.update(len(shard.problems))
     shards += part
   count = device.parameters()
-  finish(context.host, folder, lambda: {"parameters": count}, shards)
+  info = {"parameters": count, "made_with": _settings(context)}
+  finish(context.host, folder, lambda: info, shards)
 
 
 def _splits(

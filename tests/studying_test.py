@@ -111,6 +111,23 @@ class StudyTest(StudyingCase):
     studying.study(killed, 1)
     self.assertEmpty(self.device.made)
 
+  def test_other_settings_are_refused_and_more_methods_are_not(self):
+    context = self.context()
+    config = context.config.study
+    config.methods = ("greedy", "mcts")
+    studying.study(context, 1)
+    config.methods, config.top_k = ("greedy", "samples", "mcts"), 2
+    studying.study(context, 1)
+    rows = studying.read(context.folder(1, "study"))
+    self.assertEqual(
+      {row["source"] for row in rows}, {"greedy", "samples", "mcts"}
+    )
+    config.trajectories = 7
+    with self.assertRaisesRegex(
+      ValueError, "policy/greedy was made with .*trajectories=3 and not 7: give"
+    ):
+      studying.study(context, 1)
+
   def test_tables_of_nothing(self):
     with self.assertRaisesRegex(ValueError, "--stage=study --round=1"):
       studying.render(self.context(), 1)
