@@ -10,6 +10,7 @@ from absl import logging
 
 from rstar_jax import evaluate as evaluate_lib
 from rstar_jax import rewards, solving, stages
+from rstar_jax.branching import differences
 from rstar_jax.config import Config
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.data import released, training
@@ -158,18 +159,8 @@ def check_workdir(
   found.pop("study", None)
   wanted.pop("study")
   if found != wanted:
-    differing = sorted(_differences(found, wanted, "config"))
+    differing = sorted(differences(found, wanted, "config"))
     raise ValueError(
       f"{workdir} holds a run of another config ({', '.join(differing)}): give "
       "another --workdir, or the config that it was begun with"
     )
-
-
-def _differences(old: Any, new: Any, name: str) -> list[str]:
-  if isinstance(old, dict) and isinstance(new, dict):
-    return [
-      each
-      for key in old.keys() | new.keys()
-      for each in _differences(old.get(key), new.get(key), f"{name}.{key}")
-    ]
-  return [] if old == new else [f"{name} was {old!r} and is {new!r}"]

@@ -13,6 +13,7 @@ import traceback
 from absl import app, flags
 
 from rstar_jax import (
+  branching,
   config_flag,
   evaluate,
   evolve,
@@ -28,21 +29,22 @@ _CONFIG = config_flag.define_config()
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "The run's folder; the same folder resumes."
 )
+_OTHERS = ("report", "solve", "study", "compare", "export", "branch")
 _STAGE = flags.DEFINE_enum(
   "stage",
   "evolve",
-  ["evolve", *evolve.STAGES, "report", "solve", "study", "compare", "export"],
+  ["evolve", *evolve.STAGES, *_OTHERS],
   "What to run: all rounds, one stage of --round, the table of what is done, "
-  "the answer to --question, a comparison of methods with the models of "
-  "--round, or of this run with --other, or the training data of --round as a "
-  "data set.",
+  "the answer to --question; a comparison of methods with the models of "
+  "--round, or of this run with --other; the training data of --round as a "
+  "data set; or what --other made before the data of --round, taken over.",
 )
 _ROUND = flags.DEFINE_integer(
   "round", None, "Round of the stage; for solve, the newest if not given."
 )
 _QUESTION = flags.DEFINE_string("question", None, "For --stage=solve.")
 _OTHER = flags.DEFINE_string(
-  "other", None, "For --stage=compare: the folder of another run."
+  "other", None, "For compare and branch: the folder of another run."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
@@ -83,11 +85,11 @@ def run() -> None:
   rounds = len(config.rounds)
   if stage == "solve" and not _QUESTION.value:
     raise ValueError("--stage=solve needs --question='...'")
-  if stage == "compare" and not _OTHER.value:
-    raise ValueError("--stage=compare needs --other=FOLDER")
+  if stage in ("compare", "branch") and not _OTHER.value:
+    raise ValueError(f"--stage={stage} needs --other=FOLDER")
   lowest = 0 if stage in ("evaluate", "solve", "compare") else 1
   given = _ROUND.value is not None
-  if (given or stage in (*evolve.STAGES, "study", "export")) and not (
+  if (given or stage in (*evolve.STAGES, "study", "export", "branch")) and not (
     given and lowest <= _ROUND.value <= rounds
   ):
     raise ValueError(f"--stage={stage} needs --round={lowest}..{rounds}")
@@ -125,6 +127,9 @@ def run() -> None:
       said = studying.render(context, _ROUND.value) if host.leads else ""
     elif stage == "export":
       said = stages.export(context, _ROUND.value) if host.leads else ""
+    elif stage == "branch":
+      other = pathlib.Path(_OTHER.value)
+      said = branching.branch(context, other, _ROUND.value)
     elif stage == "compare":
       other = pathlib.Path(_OTHER.value)
       said = studying.compare(context, other, _ROUND.value)

@@ -1,0 +1,100 @@
+"""A run that goes on from another: what is shared, and what is made anew."""
+
+import json
+import pathlib
+from unittest import mock
+
+from absl.testing import absltest
+
+from rstar_jax import branching, evolve, shards, stages
+from rstar_jax import config as config_lib
+from rstar_jax.io import records
+from tests import tiny_run
+
+ANSWERS = {f"make {i}": str(2 + i % 5) for i in range(7)}
+
+
+class BranchingTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    self.source = tiny_run.write_problems(self.folder / "train.jsonl", ANSWERS)
+    self.device = tiny_run.ScriptedDevice.scripted()
+    self.enter_context(mock.patch.object(stages, "Device", self.device))
+
+  def context(self, name, **changes):
+    spec = config_lib.RoundConfig(rollouts=9, candidates=4)
+    config = tiny_run.make_config(self.source, self.source, rounds=(spec, spec))
+    for key, value in changes.items():
+      setattr(config.extract, key, value)
+    context = tiny_run.make_context(config, self.folder / name)
+    evolve.check_workdir(config, context.workdir)
+    return context
+
+  def first(self):
+    context = self.context("first")
+    stages.rollout(context, 1)
+    stages.extract(context, 1)
+    for name in ("policy", "ppm"):
+      folder = context.folder(1, name)
+      (folder / "checkpoints").mkdir(parents=True)
+      (folder / "checkpoints" / "big").write_text("of no use elsewhere")
+      (folder / "weights").write_text(name)
+      records.write_manifest(folder, {}, ["weights"])
+    stages.rollout(context, 2)
+    stages.extract(context, 2)
+    return context
+
+  def test_one_choice_is_changed_and_the_rest_shared(self):
+    first = self.first()
+    second = self.context("second", sft_per_problem=1)
+    said = branching.branch(second, first.workdir, 2)
+    self.assertIn("config.extract.sft_per_problem was 2 and is 1", said)
+    self.device.made.clear()
+    for round_ in (1, 2):
+      stages.rollout(second, round_)
+      stages.extract(second, round_)
+    self.assertEmpty(self.device.made)
+    counts = [
+      [
+        len(shards.read_rows(context.folder(round_, "sft")))
+        for context in (first, second)
+      ]
+      for round_ in (1, 2)
+    ]
+    self.assertEqual(*counts[0])
+    self.assertGreater(*counts[1])
+    self.assertFalse((second.folder(1, "policy") / "checkpoints").exists())
+    note = json.loads((second.workdir / branching.BRANCH).read_text())
+    self.assertEqual(note["round"], 2)
+    self.assertCountEqual(
+      note["taken"],
+      [
+        *(f"round_1/{n}" for n in ("trees", "sft", "pairs", "policy", "ppm")),
+        "round_2/trees",
+      ],
+    )
+
+  def test_neither_run_can_touch_the_other(self):
+    first = self.first()
+    second = self.context("second")
+    branching.branch(second, first.workdir, 1)
+    before = {p: p.read_bytes() for p in first.workdir.rglob("*.jsonl")}
+    # A stage that is made again writes new files and leaves the old ones.
+    for path in second.folder(1, "trees").iterdir():
+      path.unlink()
+    stages.rollout(second, 1)
+    self.assertEqual(
+      before, {p: p.read_bytes() for p in first.workdir.rglob("*.jsonl")}
+    )
+
+  def test_what_cannot_be(self):
+    first = self.first()
+    with self.assertRaisesRegex(ValueError, "round_3/trees is not finished"):
+      branching.branch(self.context("second"), first.workdir, 3)
+    with self.assertRaisesRegex(ValueError, "rounds of its own"):
+      branching.branch(first, first.workdir, 1)
+
+
+if __name__ == "__main__":
+  absltest.main()
