@@ -231,14 +231,18 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
 def _measure(
   context: Context, round_: int, folder: pathlib.Path, device: Device
 ) -> None:
-  """Measures a reward model on the round's trees that none was trained on."""
+  """Measures a reward model on trees whose problems none was trained on.
+
+  They are of the rounds whose trees the round's models learn from.
+  """
   if _done(context, folder):
     return
   if context.host.leads:
     seed = context.config.seed
     trees = [
       tree
-      for tree in read_trees(context.finished(round_, "trees"))
+      for each in rewards.pooled(context, round_)
+      for tree in read_trees(each)
       if rewards.held_out(seed, tree.problem.id)
     ]
     found = quality.measure(trees, device.score, context.config.extract)
