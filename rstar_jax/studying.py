@@ -87,10 +87,16 @@ def read(folder: pathlib.Path) -> list[dict[str, Any]]:
   return [
     row
     for method in solvers.METHODS
-    for each in sorted(folder.glob(f"*/{method}"))
+    for each in sorted(folder.glob(f"*/{method}"), key=_rank)
     if records.read_manifest(each) is not None
     for row in read_rows(each)
   ]
+
+
+def _rank(folder: pathlib.Path) -> tuple[bool, bool, str]:
+  """Sort key of a method's folder: without a reward model, the PPM, others."""
+  model = folder.parent.name
+  return model != _POLICY, model != "ppm", model
 
 
 def render(context: Context, round_: int) -> str:

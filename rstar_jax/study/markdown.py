@@ -158,6 +158,7 @@ def _quality(quality: Mapping[str, Mapping[str, Any]]) -> list[str]:
           for kind in ("step", "final")
         ),
         _number(each.get("auc")),
+        _number(each.get("auc_within")),
         _number(each.get("calibration_error")),
         *(
           _number(each.get("by_step", {}).get(str(-back), {}).get("auc"))
@@ -171,13 +172,14 @@ def _quality(quality: Mapping[str, Mapping[str, Any]]) -> list[str]:
     "",
     "On trees whose problems none was trained on: how often the preferred side "
     "of a pair has the higher value, in % (pairs); of the values of whole "
-    "solutions, the area under the ROC curve against the outcome and the "
-    "calibration error; and the area of the values one, two and three steps "
-    "before the answer.",
+    "solutions, the area under the ROC curve against the outcome, its mean "
+    "within problems, and the calibration error; and the area of the values "
+    "one, two and three steps before the answer.",
     "",
     *grid(
       [
-        *("Model", "Step pairs", "Final pairs", "AUC", "Calibration"),
+        *("Model", "Step pairs", "Final pairs", "AUC", "within problems"),
+        "Calibration",
         *("1 before", "2 before", "3 before", "Solutions"),
       ],
       cells,

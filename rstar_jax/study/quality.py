@@ -47,6 +47,7 @@ def measure(
         found[each] for each in values_lib.wanted(t.question, t.steps, "mean")
       ],
       "right": t.correct,
+      "problem": t.problem_id,
       "level": level[t.problem_id],
     }
     for t in (*right, *wrong)
@@ -129,16 +130,26 @@ def report(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
   Args:
     rows: of each solution: "values", one a step, oldest first; "right", whether
-      its answer is; "level", the problem's or None.
+      its answer is; "problem", the id, and "level", or None.
 
   Returns:
     "solutions"; of the values of whole ones "auc", "calibration_error" and
-    "bins"; and AUC with "n" by step from the last one ("0", "-1", ...), of what
-    the value there says about the answer to come, and by level.
+    "bins", and "auc_within", the mean over the "problems_within" of which there
+    are right and wrong ones: to know hard problems from easy ones helps with
+    the first, and not with this; and AUC with "n" by step from the last one
+    ("0", "-1", ...), of what the value there says about the answer to come, and
+    by level.
   """
   last = np.array([row["values"][-1] for row in rows])
   right = np.array([row["right"] for row in rows], bool)
   error, bins = calibration(last, right)
+  problems: dict[str, list[tuple[float, bool]]] = {}
+  for row in rows:
+    problems.setdefault(row["problem"], []).append(
+      (row["values"][-1], row["right"])
+    )
+  within = [_auc_of(each)["auc"] for each in problems.values()]
+  within = [each for each in within if each is not None]
   steps: dict[str, list[tuple[float, bool]]] = {}
   levels: dict[str, list[tuple[float, bool]]] = {}
   for row in rows:
@@ -150,6 +161,8 @@ def report(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   return {
     "solutions": len(rows),
     "auc": auc(last, right),
+    "auc_within": float(np.mean(within)) if within else None,
+    "problems_within": len(within),
     "calibration_error": error,
     "bins": bins,
     "by_step": {name: _auc_of(each) for name, each in steps.items()},

@@ -52,13 +52,15 @@ class QualityTest(parameterized.TestCase):
 
   def test_report_by_step_and_level(self):
     rows = [
-      {"values": [0.0, 0.9], "right": True, "level": 1},
-      {"values": [0.5, -0.9], "right": False, "level": 1},
-      {"values": [0.2], "right": True, "level": None},
+      {"values": [0.0, 0.9], "right": True, "problem": "a", "level": 1},
+      {"values": [0.5, -0.9], "right": False, "problem": "a", "level": 1},
+      {"values": [-0.95], "right": True, "problem": "b", "level": None},
     ]
     found = quality.report(rows)
-    self.assertEqual(found["auc"], 1.0)
-    self.assertEqual(found["by_step"]["0"], {"auc": 1.0, "n": 3})
+    # Of right above wrong one of two; of the one problem with both, all.
+    self.assertEqual(found["auc"], 0.5)
+    self.assertEqual((found["auc_within"], found["problems_within"]), (1.0, 1))
+    self.assertEqual(found["by_step"]["0"], {"auc": 0.5, "n": 3})
     # One step before the answer the wrong one had the higher value.
     self.assertEqual(found["by_step"]["-1"], {"auc": 0.0, "n": 2})
     self.assertEqual(found["by_level"]["1"], {"auc": 1.0, "n": 2})
