@@ -188,7 +188,7 @@ class ExtractConfig:
   # Which correct trajectories of a problem are trained on (paper Table 7):
   # those of highest average Q, any ("random"), or "all"; or those that the
   # search's reward model values highest, wrong ones too ("reward": rejection
-  # sampling; where no model guided the search, as "q").
+  # sampling; where no model guided a search, as "q").
   sft_choice: Literal["q", "random", "reward", "all"] = "q"
   # How many of them, in all but "all" (paper: 2).
   sft_per_problem: int = 2

@@ -78,9 +78,10 @@ def _ordered(
   seed: int,
 ) -> list[Trajectory]:
   """Returns those that may be kept, in the order of `extract.sft_choice`."""
-  able = [*right, *wrong]
-  if choice == "reward" and all(each.value is not None for each in able):
-    return sorted(able, key=lambda each: -each.value)
+  # Trees of rounds that no reward model guided are left out.
+  valued = [each for each in (*right, *wrong) if each.value is not None]
+  if choice == "reward" and valued:
+    return sorted(valued, key=lambda each: -each.value)
   if choice == "random":
     # By text: equal ones stand for one, wherever they were found.
     return sorted(

@@ -114,6 +114,8 @@ class SftRowsTest(parameterized.TestCase):
     answers = np.flatnonzero(tree.terminal == tree_lib.ANSWERED)
     tree.ppm[answers] = [-0.5, 0.1, 0.9, 0.3, 1.0]
     self.assertEqual(chosen("reward"), ["c/2", "d/1"])
+    tree.ppm[answers[2]] = np.nan
+    self.assertEqual(chosen("reward"), ["d/1", "b/1"])
     # Some of the right ones, the same for a seed; each is as likely.
     draws = [chosen("random", seed, sft_per_problem=1) for seed in range(300)]
     self.assertEqual(draws[7], chosen("random", 7, sft_per_problem=1))
