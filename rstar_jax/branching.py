@@ -1,11 +1,13 @@
 """A run that begins where another one was: one idea changed, the rest shared.
 
 What another config would not have made differently need not be made again: all
-of the rounds before one, and the trees of that one. Files are linked where the
-two folders are on one disk, and copied elsewhere; a stage never changes a file
-that it has written, so neither run can touch the other's.
+of the rounds before one, and the trees of that one. Evaluations are shared only
+where the configs would have them alike. Weights and records are linked where
+the two folders are on one disk, since those are written anew and renamed, never
+changed; all else is copied. So neither run can touch the other's.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -16,6 +18,10 @@ from rstar_jax.session import WRITERS, Context
 
 # What says where a run began, and how its config differs.
 BRANCH = "branch.json"
+# What an evaluation depends on beside the models.
+_EVALUATION = ("seed", "shard_size", "policy", "engine", "eval")
+# Of files that are renamed into their place, and so may have two names.
+_RENAMED = (".safetensors", ".jsonl")
 
 
 def branch(context: Context, other: pathlib.Path, round_: int) -> str:
@@ -25,7 +31,6 @@ def branch(context: Context, other: pathlib.Path, round_: int) -> str:
     context: the new run; its folder has no rounds yet.
     other: the folder of the run that it goes on from.
     round_: the first whose `extract` is this run's own; its trees are shared.
-      One past the last round shares all rounds: their models alone are used.
 
   Returns:
     A line that says what was taken over, and what in the configs differs.
@@ -38,11 +43,15 @@ def branch(context: Context, other: pathlib.Path, round_: int) -> str:
     raise ValueError(
       f"{workdir} has rounds of its own: branch into a new --workdir"
     )
+  theirs = json.loads((other / "config.json").read_text())
+  ours = json.loads((workdir / "config.json").read_text())
+  alike = all(theirs.get(name) == ours[name] for name in _EVALUATION)
   taken = [
     f"round_{number}/{name}"
     for number in range(round_)
-    for name in (("eval",) if number == 0 else tuple(WRITERS))
-    if (other / f"round_{number}" / name / records.MANIFEST).exists()
+    for name in WRITERS
+    if (alike or name != "eval")
+    and (other / f"round_{number}" / name / records.MANIFEST).exists()
   ]
   taken.append(f"round_{round_}/trees")
   for name in taken:
@@ -57,8 +66,6 @@ def branch(context: Context, other: pathlib.Path, round_: int) -> str:
       copy_function=_link,
       ignore=shutil.ignore_patterns("checkpoints"),
     )
-  theirs = json.loads((other / "config.json").read_text())
-  ours = json.loads((workdir / "config.json").read_text())
   changes = sorted(differences(theirs, ours, "config"))
   records.write_json(
     workdir / BRANCH,
@@ -79,8 +86,8 @@ def differences(old, new, name: str) -> list[str]:
 
 
 def _link(source: str, target: str) -> str:
-  try:
-    os.link(source, target)
-    return target
-  except OSError:  # Another disk, or one without links.
-    return shutil.copy2(source, target)
+  if source.endswith(_RENAMED):
+    with contextlib.suppress(OSError):  # Another disk, or one without links.
+      os.link(source, target)
+      return target
+  return shutil.copy2(source, target)

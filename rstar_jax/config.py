@@ -289,8 +289,8 @@ class RoundConfig:
   annotation: Literal["terminal", "ppm"] = "terminal"
   # Trees per problem, each with seeds of its own (paper: 2 in round 4).
   trees: int = 1
-  # Whether problems are left out whose every answer in the round before was
-  # right; they count as solved.
+  # Whether problems are left out whose every answer was right in the last round
+  # that searched them; they count as solved.
   retire: bool = False
   # Extra rollouts, one value an attempt, for problems still unsolved (paper:
   # 16 in rounds 2-3; 64, then 128 in round 4).

@@ -129,7 +129,8 @@ def run() -> None:
       said = stages.export(context, _ROUND.value) if host.leads else ""
     elif stage == "branch":
       other = pathlib.Path(_OTHER.value)
-      said = branching.branch(context, other, _ROUND.value)
+      if host.leads:
+        said = branching.branch(context, other, _ROUND.value)
     elif stage == "compare":
       other = pathlib.Path(_OTHER.value)
       said = studying.compare(context, other, _ROUND.value)

@@ -65,16 +65,14 @@ def rollout(context: Context, round_: int) -> None:
   problems, report = training.load(config)
   if report and context.host.leads:
     records.write_json(context.workdir / DECONTAMINATION, report)
-  retired: set[str] = set()
-  if spec.retire and round_ > 1:
-    before = read_trees(context.finished(round_ - 1, "trees"))
-    retired = unsolved_lib.mastered(before)
-    problems = [each for each in problems if each.id not in retired]
-    if not problems:
-      raise ValueError(
-        f"round {round_} has no problem left: all were mastered in the round "
-        "before; give harder ones, or leave rounds.retire off"
-      )
+  mastered = _mastered(context, round_)
+  retired = [each for each in problems if each.id in mastered]
+  problems = [each for each in problems if each.id not in mastered]
+  if not problems:
+    raise ValueError(
+      f"round {round_} has no problem left: all were mastered before; give "
+      "harder ones, or leave rounds.retire off"
+    )
   search_config = dataclasses.replace(
     config.search,
     rollouts=spec.rollouts,
@@ -97,6 +95,13 @@ def rollout(context: Context, round_: int) -> None:
   def info() -> dict:
     trees = read_trees(folder)
     stats = trajectories_lib.sft_rows(trees, config.extract)[1]
+    levels = stats["levels"]
+    for problem in retired:
+      level = levels.setdefault(
+        str(problem.level), {"problems": 0, "solved": 0}
+      )
+      level["problems"] += 1
+      level["solved"] += 1
     known = stats["problems"] + len(retired)
     solved = (stats["solved"] + len(retired)) / known
     context.writer.write(round_, {"solved": solved}, "rollout")
@@ -104,11 +109,32 @@ def rollout(context: Context, round_: int) -> None:
       "problems": stats["problems"],
       "retired": len(retired),
       "solved": solved,
-      "levels": stats["levels"],
+      "levels": levels,
       "generated_tokens": sum(tree.tokens for tree in trees),
     }
 
   finish(context.host, folder, info, shards)
+
+
+def _mastered(context: Context, round_: int) -> set[str]:
+  """Returns the ids of the problems that a round leaves out.
+
+  What a round left out is in none of its trees, and was mastered in an earlier
+  one: each problem is judged by the last round that searched it.
+  """
+  found: set[str] = set()
+  seen: set[str] = set()
+  number = round_
+  while number > 1 and context.config.rounds[number - 1].retire:
+    number -= 1
+    trees = [
+      tree
+      for tree in read_trees(context.finished(number, "trees"))
+      if tree.problem.id not in seen
+    ]
+    found |= unsolved_lib.mastered(trees)
+    seen.update(tree.problem.id for tree in trees)
+  return found
 
 
 def _search_shard(

@@ -32,8 +32,20 @@ def study(context: Context, round_: int) -> None:
   Args:
     context: the run.
     round_: from 1.
+
+  Raises:
+    ValueError: two reward models would have one folder, or a method is there
+      that was made with other settings.
   """
   config = context.config.study
+  names = [_POLICY, *config.rewards]
+  folders = [folder_of(context, round_, each).name for each in names]
+  for name, folder in zip(names, folders, strict=True):
+    if folders.count(folder) > 1:
+      raise ValueError(
+        f"config.study.rewards: {name!r} would share the folder {folder!r} "
+        "with another; give one of them another name, e.g. by a link"
+      )
   alone = [each for each in config.methods if each not in solvers.GUIDED]
   if alone:
     _solve_alone(context, round_, alone)
@@ -118,7 +130,8 @@ def render(context: Context, round_: int) -> str:
     info = records.read_manifest(each.parent) or {}
     sizes += [info["parameters"]] if "parameters" in info else []
     if each.parent.name == _QUALITY and info:
-      (qualities[each.parent.parent.name],) = read_rows(each.parent)
+      (row,) = read_rows(each.parent)
+      qualities[row["reward"]] = row
   text = markdown.render(
     rows,
     qualities,
@@ -163,9 +176,10 @@ def compare(context: Context, other: pathlib.Path, round_: int | None) -> str:
       # Of a method that a study has too, the study says more.
       taken = {(row["split"], row["source"]) for row in rows}
       rows += [
-        compare_lib.of_evaluation(row)
-        for row in read_rows(top / "eval", "shard-*")
+        each
+        for row in read_rows(top / "eval")
         if (row["split"], row["source"]) not in taken
+        for each in compare_lib.of_evaluation(row)
       ]
     if not rows:
       raise ValueError(f"{top} has neither an evaluation nor a study")
@@ -231,11 +245,15 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
 
     _write(context, round_, top / method, solve, device, reward)
   if context.config.extract.needs_trees:
-    _measure(context, round_, top / _QUALITY, device)
+    _measure(context, round_, top / _QUALITY, device, reward)
 
 
 def _measure(
-  context: Context, round_: int, folder: pathlib.Path, device: Device
+  context: Context,
+  round_: int,
+  folder: pathlib.Path,
+  device: Device,
+  reward: str,
 ) -> None:
   """Measures a reward model on trees whose problems none was trained on.
 
@@ -252,6 +270,7 @@ def _measure(
       if rewards.held_out(seed, tree.problem.id)
     ]
     found = quality.measure(trees, device.score, context.config.extract)
+    found["reward"] = reward
     records.write_shard(folder / records.shard_name(0, 1), [found])
   finish(context.host, folder, lambda: {"made_with": _settings(context)})
 

@@ -75,11 +75,26 @@ class BranchingTest(absltest.TestCase):
       ],
     )
 
+  def test_an_evaluation_of_another_kind_is_not_shared(self):
+    first = self.first()
+    records.write_manifest(first.folder(1, "eval"), {}, [])
+    for samples, shared in ((4, True), (5, False)):
+      second = self.context(f"with {samples}")
+      second.config.eval.samples = samples
+      (second.workdir / "config.json").unlink()
+      evolve.check_workdir(second.config, second.workdir)
+      branching.branch(second, first.workdir, 2)
+      self.assertEqual(second.folder(1, "eval").exists(), shared)
+      self.assertTrue(second.folder(1, "policy").exists())
+
   def test_neither_run_can_touch_the_other(self):
     first = self.first()
     second = self.context("second")
-    branching.branch(second, first.workdir, 1)
+    branching.branch(second, first.workdir, 2)
     before = {p: p.read_bytes() for p in first.workdir.rglob("*.jsonl")}
+    weights = first.folder(1, "policy") / "weights"
+    (second.folder(1, "policy") / "weights").write_text("written in place")
+    self.assertEqual(weights.read_text(), "policy")
     # A stage that is made again writes new files and leaves the old ones.
     for path in second.folder(1, "trees").iterdir():
       path.unlink()

@@ -127,6 +127,22 @@ class RolloutTest(StagesCase):
     manifest = records.read_manifest(context.folder(2, "trees"))
     solved = sum(map(tree_lib.solved, trees)) + manifest["retired"]
     self.assertEqual(manifest["solved"], solved / len(ANSWERS))
+    with self.subTest("and stay so, though no tree says it any more"):
+      spec = context.config.rounds[1]
+      context.config.rounds = (*context.config.rounds, spec)
+      finish(context, 2, "policy")
+      with mock.patch.object(
+        unsolved,
+        "mastered",
+        lambda trees: {"p0"} & {tree.problem.id for tree in trees},
+      ):
+        stages.rollout(context, 3)
+      trees = shards.read_trees(context.folder(3, "trees"))
+      self.assertNotIn("p0", {tree.problem.id for tree in trees})
+      self.assertLen(trees, len(ANSWERS) - 1)
+      manifest = records.read_manifest(context.folder(3, "trees"))
+      counts = [each["problems"] for each in manifest["levels"].values()]
+      self.assertEqual(sum(counts), len(ANSWERS))
     everything = {f"p{i}" for i in range(len(ANSWERS))}
     (context.folder(2, "trees") / records.MANIFEST).unlink()
     with mock.patch.object(unsolved, "mastered", lambda _: everything):

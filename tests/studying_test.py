@@ -128,6 +128,13 @@ class StudyTest(StudyingCase):
     ):
       studying.study(context, 1)
 
+  def test_two_models_of_one_folder(self):
+    context = self.context()
+    for names in (("a/b", "a_b"), ("policy",)):
+      context.config.study.rewards = names
+      with self.assertRaisesRegex(ValueError, "would share the folder"):
+        studying.study(context, 1)
+
   def test_tables_of_nothing(self):
     with self.assertRaisesRegex(ValueError, "--stage=study --round=1"):
       studying.render(self.context(), 1)

@@ -67,7 +67,8 @@ def plain(value: Any) -> Any:
     value: of Python, numpy or bytes.
 
   Returns:
-    Text for bytes, a `Number` for a number, and all else as it is.
+    Text for bytes, a `Number` for a number, a list of such for a list or an
+    array, and all else as it is.
   """
   if isinstance(value, bytes):
     return value.decode(errors="replace")
@@ -75,6 +76,8 @@ def plain(value: Any) -> Any:
     value = value.item()
   if isinstance(value, int | float) and not isinstance(value, bool):
     return Number(value)
+  if isinstance(value, list | np.ndarray):
+    return [plain(each) for each in value]
   return value
 
 

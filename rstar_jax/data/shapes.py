@@ -135,7 +135,9 @@ def _answers(row: Mapping, shape: Shape) -> list[str]:
     return [", ".join(_text({"": each}, "") for each in found)]
   if not shape.strict and isinstance(found, list):
     return [_text({shape.answer: each}, shape.answer) for each in found]
-  more = row.get("also") or ()
+  more = row.get("also") or []
+  if not isinstance(more, list):
+    raise ProblemError(f"'also' is {_kind(more)}, want a list of answers")
   return [_text(row, shape.answer), *(_text({"also": m}, "also") for m in more)]
 
 

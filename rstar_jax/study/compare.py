@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rstar_jax import rng
+from rstar_jax import methods, rng
 from rstar_jax.evaluate import grid
 from rstar_jax.study import choices, markdown, paired
 from rstar_jax.study.table import (
@@ -14,11 +14,17 @@ from rstar_jax.study.table import (
 )
 
 
-def of_evaluation(record: Record) -> dict[str, Any]:
-  """Makes a record of an evaluation one of a study, which says whose values."""
-  valued = any(each["value"] is not None for each in record["trajectories"])
-  greedy = record["source"] == "greedy"
-  return {**record, "reward": "ppm" if valued and not greedy else None}
+def of_evaluation(record: Record) -> list[dict[str, Any]]:
+  """Makes a record of an evaluation those of a study.
+
+  A study has samples once without values, for votes, and once for each reward
+  model; here that is the round's, "ppm", or what `eval.reward_model` names.
+  """
+  source = record["source"]
+  plain, valued = ({**record, "reward": each} for each in (None, "ppm"))
+  if source == "greedy" or not methods.valued([record]):
+    return [plain]
+  return [plain, valued] if source == "samples" else [valued]
 
 
 def rows(

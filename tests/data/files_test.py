@@ -102,7 +102,9 @@ class FileRowsTest(parameterized.TestCase):
     (np.asarray(7), "7"),
     (True, True),
     (None, None),
-    ([1], [1]),
+    ([1], ["1"]),
+    (np.array([b"x", b"y"], object), ["x", "y"]),
+    ([], []),
   )
   def test_values_of_tables_are_as_in_json(self, value, expected):
     found = files.plain(value)

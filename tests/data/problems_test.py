@@ -243,6 +243,7 @@ class TfdsTest(Base):
         {"id": "z", "question": "Ünïts?", "answer": 3.5, "level": 2},
         {"id": "a", "question": "R?", "answer": "\\pi"},
         {"question": "S?", "answer": "x#### 1,000"},
+        {"question": "T?", "answer": "3", "also": ["-3", "|ü|"]},
       ]
     )
     sources = {

@@ -100,6 +100,8 @@ class ShapesTest(parameterized.TestCase):
   @parameterized.parameters(
     ({"question": "Q", "answer": ""}, "'answer' is empty"),
     ({"question": "Q", "answer": ["1"]}, "'answer' is a list"),
+    ({"question": "Q", "answer": "1", "also": "23"}, "'also' is text, want a"),
+    ({"question": "Q", "answer": "1", "also": ["2", None]}, "'also' is null"),
     ({"question": "Q"}, "has no field 'answer', only question"),
     ({"text": "Q"}, "has no field 'question', only text"),
     ({"problem": "", "solution": BOXED}, "'problem' is empty"),

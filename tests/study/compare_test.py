@@ -39,8 +39,12 @@ class CompareTest(absltest.TestCase):
     plain = record("p", "samples", [RIGHT], [3])
     valued = record("p", "mcts", [RIGHT], [3], values=[0.5])
     greedy = record("p", "greedy", [RIGHT], [3], values=[0.5])
-    found = [compare.of_evaluation(each) for each in (plain, valued, greedy)]
-    self.assertEqual([each["reward"] for each in found], [None, "ppm", None])
+    samples = record("p", "samples", [RIGHT], [3], values=[0.5])
+    found = [
+      [each["reward"] for each in compare.of_evaluation(one)]
+      for one in (plain, valued, greedy, samples)
+    ]
+    self.assertEqual(found, [[None], ["ppm"], [None], [None, "ppm"]])
 
 
 if __name__ == "__main__":
