@@ -225,7 +225,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         [
           [
             str(number),
-            *(_accuracy(rows.get((number, method))) for method in _COLUMNS),
+            *(interval(rows.get((number, method))) for method in _COLUMNS),
             f"{100 * solved[number]:.1f}" if number in solved else "-",
           ]
           for number in rounds
@@ -250,7 +250,8 @@ def markdown(results: Mapping[str, Any]) -> str:
   return "\n".join(lines)
 
 
-def _accuracy(row: Mapping[str, Any] | None) -> str:
+def interval(row: Mapping[str, Any] | None) -> str:
+  """Writes a row's accuracy and its interval, in %; "-" without a row."""
   if row is None:
     return "-"
   accuracy, low, high = (100 * row[k] for k in ("accuracy", "low", "high"))

@@ -134,12 +134,7 @@ def solve(
       trajectories = trajectories[:samples]
       tokens = sum(each["tokens"] for each in trajectories)
     if method in ("policy", "pass@k"):
-      # The best verdict: of the one, or of all k.
-      verdict = min(
-        (each["verdict"] for each in trajectories),
-        key=("equal", "undecided", "different", "failed").index,
-        default="failed",
-      )
+      verdict = ceiling(trajectories)
     elif method == "best_of_n" or (method == "mcts" and select == "best"):
       verdict = best(trajectories)
     else:
@@ -151,13 +146,22 @@ def solve(
   return outcomes
 
 
+def ceiling(trajectories: Sequence[Mapping]) -> str:
+  """Returns the best verdict of all: what no choice can exceed."""
+  return min(
+    (each["verdict"] for each in trajectories),
+    key=("equal", "undecided", "different", "failed").index,
+    default="failed",
+  )
+
+
 def best(trajectories: Sequence[Mapping]) -> str:
   """Returns the verdict of the answer of highest value, the first of equals.
 
   Those that failed, and those without a value, are not chosen; "failed" if
   none is left.
   """
-  able = [t for t in _answered(trajectories) if t["value"] is not None]
+  able = [t for t in answered(trajectories) if t["value"] is not None]
   return max(able, key=lambda t: t["value"])["verdict"] if able else "failed"
 
 
@@ -175,21 +179,28 @@ def vote(
   Args:
     trajectories: voters.
     normalise: answers with the same normal form vote together.
-    weighted: a vote counts (1 + value) / 2, the PPM's value moved to [0, 1];
-      one without a value counts 1 / 2.
+    weighted: see `weight`.
   """
   weights: dict[Hashable, float] = {}
   verdicts: dict[Hashable, str] = {}
-  for each in _answered(trajectories):
+  for each in answered(trajectories):
     name = normalise(each["answer"])
-    weight = (1 + (each["value"] or 0.0)) / 2 if weighted else 1.0
-    weights[name] = weights.get(name, 0.0) + weight
+    weights[name] = weights.get(name, 0.0) + weight(each, weighted)
     if verdicts.get(name, "undecided") == "undecided":
       verdicts[name] = each["verdict"]
   # `max` takes the first of equals, and a dict keeps the order.
   return (
     verdicts[max(weights, key=weights.__getitem__)] if weights else "failed"
   )
+
+
+def weight(trajectory: Mapping, weighted: bool) -> float:
+  """Returns what a vote counts, in [0, 1].
+
+  Weighted it is (1 + value) / 2, the PPM's value moved to [0, 1]; one without a
+  value counts 1 / 2. Else it is 1.
+  """
+  return (1 + (trajectory["value"] or 0.0)) / 2 if weighted else 1.0
 
 
 def match_budget(by_source: Mapping[str, Sequence[Record]]) -> int:
@@ -219,7 +230,8 @@ def match_budget(by_source: Mapping[str, Sequence[Record]]) -> int:
   return max(int((spent <= budget).sum()), 1)
 
 
-def _answered(trajectories: Sequence[Mapping]) -> list[Mapping]:
+def answered(trajectories: Sequence[Mapping]) -> list[Mapping]:
+  """Returns those that have a vote: with an answer, and not failed."""
   return [
     each
     for each in trajectories

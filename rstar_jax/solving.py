@@ -61,9 +61,7 @@ def evaluate(context: Context, round_: int) -> None:
   device.compile_ahead(sampled, config.eval.samples, 1)
   if searches:
     device.compile_ahead(search, config.eval.search.candidates)
-  # As many code blocks at once as the search has steps at once.
-  slots = config.eval.search.slots * config.eval.search.candidates
-  slots = max(slots // config.eval.samples, 1)
+  slots = sampling.slots_of(config.eval.search, config.eval.samples)
   early = config.eval.early_problems if round_ < len(config.rounds) else 0
   every: list[Shard] = []
   for data in (config.eval.data, *config.eval.more):

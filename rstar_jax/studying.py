@@ -126,11 +126,12 @@ def render(context: Context, round_: int) -> str:
       f"{folder} has no finished method: run --stage=study --round={round_}"
     )
   qualities, sizes = {}, []
-  for each in sorted(folder.glob(f"*/*/{records.MANIFEST}")):
-    info = records.read_manifest(each.parent) or {}
+  found = (path.parent for path in folder.glob(f"*/*/{records.MANIFEST}"))
+  for each in sorted(found, key=_rank):
+    info = records.read_manifest(each) or {}
     sizes += [info["parameters"]] if "parameters" in info else []
-    if each.parent.name == _QUALITY and info:
-      (row,) = read_rows(each.parent)
+    if each.name == _QUALITY and info:
+      (row,) = read_rows(each)
       qualities[row["reward"]] = row
   text = markdown.render(
     rows,

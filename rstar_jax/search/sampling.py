@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rstar_jax import rng
+from rstar_jax.config import SearchConfig
 from rstar_jax.search import grading, values
 from rstar_jax.search.expansion import Calls
 from rstar_jax.search.tree import TrajectoryValue
@@ -79,6 +80,16 @@ def sample(
     _grade(owners, drafts, calls)
     samples += [drafts[i : i + n] for i in range(0, len(drafts), n)]
   return samples
+
+
+def slots_of(search: SearchConfig, n: int) -> int:
+  """Returns how many problems make as many code blocks as a search has steps.
+
+  Args:
+    search: slots and candidates of the search.
+    n: solutions of each problem.
+  """
+  return max(search.slots * search.candidates // n, 1)
 
 
 def _blocks(

@@ -11,37 +11,16 @@ Of independent searches each gives its best solution, and these are chosen from,
 as in the released code; "pass" looks at all.
 """
 
-import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from rstar_jax import methods
-from rstar_jax.methods import Normalise
+from rstar_jax.methods import Normalise, Outcome
 from rstar_jax.verify.voting import vote_key
 
 CHOICES = ("first", "pass", "majority", "best", "weighted", "top_k")
 # Those that need values.
 VALUED = ("best", "weighted", "top_k")
-
-
-@dataclasses.dataclass(frozen=True)
-class Chosen:
-  """What a method with a choice made of one problem.
-
-  Attributes:
-    problem_id, level: the problem's.
-    verdict: of the chosen answer; "failed" without one.
-    tokens: generated for it.
-  """
-
-  problem_id: str
-  level: int | None
-  verdict: str
-  tokens: int
-
-  @property
-  def right(self) -> bool:
-    return self.verdict == "equal"
 
 
 def units_of(records: Sequence[Mapping[str, Any]]) -> int:
@@ -56,7 +35,7 @@ def choose(
   *,
   k: int = 4,
   normalise: Normalise = vote_key,
-) -> Chosen:
+) -> Outcome:
   """Chooses among the solutions of the first units.
 
   Args:
@@ -78,11 +57,7 @@ def choose(
   if choice == "first":
     verdict = found[0]["verdict"] if found else "failed"
   elif choice == "pass":
-    verdict = min(
-      (each["verdict"] for each in found),
-      key=("equal", "undecided", "different", "failed").index,
-      default="failed",
-    )
+    verdict = methods.ceiling(found)
   elif choice == "best":
     verdict = methods.best(found)
   elif choice == "top_k":
@@ -90,7 +65,7 @@ def choose(
   else:
     verdict = methods.vote(found, normalise, weighted=choice == "weighted")
   spent = record["spent"]
-  return Chosen(
+  return Outcome(
     record["problem_id"],
     record["level"],
     verdict,
@@ -126,19 +101,15 @@ def settled(
   found = record["trajectories"]
   if record["source"] == "searches":
     found = _best_of_each(found)
-  by_unit: dict[int, Mapping] = {each["unit"]: each for each in found}
+  votes = {each["unit"]: each for each in methods.answered(found)}
   # In order of first votes, as `methods.vote` keeps them.
   weights: dict[Hashable, float] = {}
   for unit in range(units):
-    each = by_unit.get(unit)
-    if each is not None and each["answer"] is not None:
-      if each["verdict"] != "failed":
-        name = normalise(each["answer"])
-        value = each["value"] or 0.0
-        weight = (1 + value) / 2 if choice == "weighted" else 1.0
-        weights[name] = weights.get(name, 0.0) + weight
-    left = units - unit - 1
-    if _leads(weights, left):
+    if each := votes.get(unit):
+      name = normalise(each["answer"])
+      weight = methods.weight(each, choice == "weighted")
+      weights[name] = weights.get(name, 0.0) + weight
+    if _leads(weights, units - unit - 1):
       return unit + 1
   return units
 
@@ -173,9 +144,5 @@ def _best_of_each(found: Sequence[Mapping]) -> list[Mapping]:
 
 def _highest(found: Sequence[Mapping], k: int) -> list[Mapping]:
   """Returns the k of highest value that have an answer, best first."""
-  able = [
-    each
-    for each in found
-    if each["value"] is not None and each["answer"] is not None
-  ]
+  able = [t for t in methods.answered(found) if t["value"] is not None]
   return sorted(able, key=lambda each: -each["value"])[:k]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rstar_jax import rng
-from rstar_jax.evaluate import grid
+from rstar_jax.evaluate import grid, interval
 from rstar_jax.study import choices, paired
 from rstar_jax.study.table import (
   Group,
@@ -42,15 +42,20 @@ def render(
   lines = []
   for split in dict.fromkeys(record["split"] for record in records):
     part = [record for record in records if record["split"] == split]
-    lines += [f"### {split}", "", *_methods(part, options)]
-    lines += ["", *_curve(part, options), "", *_budget(part, options), ""]
+    rows = table(part, **options)
+    lines += [f"### {split}", "", *_methods(part, rows, options)]
+    lines += ["", *_curve(rows), "", *_budget(part, options), ""]
   return "\n".join([*lines, *_quality(quality)]).rstrip() + "\n"
 
 
-def _methods(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
+def _methods(
+  part: Sequence[Record],
+  rows: Sequence[Mapping[str, Any]],
+  options: dict[str, Any],
+) -> list[str]:
   """Returns the lines of all methods and choices with all that was found."""
   groups = grouped(part)
-  rows = [row for row in table(part, **options) if _whole(row, groups)]
+  rows = [row for row in rows if _whole(row, groups)]
   reference = _reference(rows)
   head = [
     *("Method", "Guided by", "Choice", "Right, %"),
@@ -75,7 +80,7 @@ def _methods(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
         _name(row),
         row["reward"] or "-",
         row["choice"],
-        _accuracy(row),
+        interval(row),
         f"{row['tokens']:.0f}",
         "-"
         if row["tokens_settled"] is None
@@ -88,9 +93,9 @@ def _methods(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
   return [*lines, "", *grid(head, cells)]
 
 
-def _curve(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
+def _curve(rows: Sequence[Mapping[str, Any]]) -> list[str]:
   """Returns the lines of accuracy by number of units (paper Figure 3)."""
-  rows = [row for row in table(part, **options) if _usual(row)]
+  rows = [row for row in rows if _usual(row)]
   sizes = sorted({row["units"] for row in rows})
   lines: dict[tuple, dict[int, str]] = {}
   for row in rows:
@@ -133,7 +138,7 @@ def _budget(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
           row["reward"] or "-",
           row["choice"],
           str(row["units"]),
-          _accuracy(row),
+          interval(row),
           f"{row['tokens']:.0f}",
         ]
         for row in rows
@@ -242,11 +247,6 @@ def difference(found: paired.Difference) -> str:
 
 def _name(row: Mapping[str, Any]) -> str:
   return _NAMES[row["method"]]
-
-
-def _accuracy(row: Mapping[str, Any]) -> str:
-  accuracy, low, high = (100 * row[k] for k in ("accuracy", "low", "high"))
-  return f"{accuracy:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _number(value: float | None) -> str:

@@ -102,15 +102,13 @@ def _samples(task: Task) -> list[dict]:
 
 
 def _sampled(source: str, count: int, task: Task) -> list[dict]:
-  # As many code blocks at once as a search has steps at once.
-  search = task.config.eval.search
   found = sampling.sample(
     task.problems,
     count,
     task.calls,
     seed=task.config.seed,
     name=(*task.name, source),
-    slots=max(search.slots * search.candidates // count, 1),
+    slots=sampling.slots_of(task.config.eval.search, count),
   )
   return [
     solutions.of_samples(problem, source, task.split, each)
@@ -152,7 +150,7 @@ def _one_unit(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mcts(task: Task) -> list[dict]:
-  trees = _search(task, "mcts", task.config.study.trajectories)
+  trees = _search(task, task.config.study.trajectories, "mcts")
   how = task.config.eval.search.trajectory_value
   return [solutions.of_tree(each, "mcts", task.split, how) for each in trees]
 
@@ -160,7 +158,7 @@ def _mcts(task: Task) -> list[dict]:
 def _searches(task: Task) -> list[dict]:
   study, how = task.config.study, task.config.eval.search.trajectory_value
   forests = [
-    _search(task, ("search", number), study.rollouts_each)
+    _search(task, study.rollouts_each, "search", number)
     for number in range(study.trajectories)
   ]
   return [
@@ -169,17 +167,14 @@ def _searches(task: Task) -> list[dict]:
   ]
 
 
-def _search(
-  task: Task, name: str | tuple[str, int], rollouts: int
-) -> list[Tree]:
+def _search(task: Task, rollouts: int, *name: str | int) -> list[Tree]:
   config = dataclasses.replace(task.config.eval.search, rollouts=rollouts)
-  parts = (name,) if isinstance(name, str) else name
   return mcts.search(
     task.problems,
     config,
     task.calls,
     seed=task.config.seed,
-    name=(*task.name, *parts),
+    name=(*task.name, *name),
   )
 
 

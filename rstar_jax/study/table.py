@@ -9,7 +9,6 @@ from rstar_jax import rng
 from rstar_jax.evaluate import bootstrap
 from rstar_jax.methods import Normalise
 from rstar_jax.study import choices
-from rstar_jax.study.choices import Chosen
 from rstar_jax.verify.voting import vote_key
 
 Record = Mapping[str, Any]
@@ -83,40 +82,29 @@ def table(
     end, see `choices.settled`); flops, 2 a parameter for each of `tokens`
     (Kaplan et al. 2020): what was run to read prompts and to score is left out.
   """
-  rows = []
-  for (split, reward, source), group in grouped(records).items():
-    for choice in choices_for(group):
-      for units in sizes(choices.units_of(group)):
-        chosen = [
-          choices.choose(each, choice, units, k=k, normalise=normalise)
-          for each in group
-        ]
-        name = rng.seed_for(
-          seed, "study", split, str(reward), source, choice, units
-        )
-        rows.append(
-          {
-            "split": split,
-            "reward": reward,
-            "method": source,
-            "choice": choice,
-            "units": units,
-            **_summary(chosen, name, parameters),
-            "tokens_settled": _settled(group, choice, units, normalise),
-          }
-        )
-  return rows
+  return [
+    _row(group, choice, units, seed, k, parameters, normalise)
+    for group in grouped(records).values()
+    for choice in choices_for(group)
+    for units in sizes(choices.units_of(group))
+  ]
 
 
 def at_budget(
-  records: Iterable[Record], budget: float, **options: Any
+  records: Iterable[Record],
+  budget: float,
+  *,
+  seed: int,
+  k: int = 4,
+  parameters: int | None = None,
+  normalise: Normalise = vote_key,
 ) -> list[dict[str, Any]]:
   """Returns, of each method and choice, what it can do for so many tokens.
 
   Args:
     records: see `solutions.py`.
     budget: mean generated tokens of a problem.
-    **options: of `table`.
+    seed, k, parameters, normalise: as of `table`.
 
   Returns:
     Rows as of `table`, with the largest number of units whose mean cost is not
@@ -124,17 +112,15 @@ def at_budget(
   """
   rows = []
   for group in grouped(records).values():
-    units = 0
-    costs = [record["spent"] for record in group]
+    units, costs = 0, [record["spent"] for record in group]
     while units < choices.units_of(group) and budget >= np.mean(
       [each[min(units, len(each) - 1)] for each in costs]
     ):
       units += 1
     if units:
       rows += [
-        row
-        for row in table([_first(each, units) for each in group], **options)
-        if row["units"] == units
+        _row(group, choice, units, seed, k, parameters, normalise)
+        for choice in choices_for(group)
       ]
   return rows
 
@@ -159,32 +145,40 @@ def _settled(
   return float(np.mean(spent))
 
 
-def _first(record: Record, units: int) -> dict[str, Any]:
-  """Returns what the record would be if the method had ended there.
-
-  A search that ended early keeps its cost for the units it did not need.
-  """
-  spent = list(record["spent"][:units])
-  spent += [spent[-1]] * (units - len(spent))
-  return {
-    **record,
-    "spent": spent,
-    "tokens": spent[-1],
-    "trajectories": [t for t in record["trajectories"] if t["unit"] < units],
-  }
-
-
-def _summary(
-  chosen: Sequence[Chosen], seed: int, parameters: int | None
+def _row(
+  group: Sequence[Record],
+  choice: str,
+  units: int,
+  seed: int,
+  k: int,
+  parameters: int | None,
+  normalise: Normalise,
 ) -> dict[str, Any]:
+  """Returns what a method and a choice make of the first units."""
+  split, reward, source = (
+    group[0][name] for name in ("split", "reward", "source")
+  )
+  chosen = [
+    choices.choose(each, choice, units, k=k, normalise=normalise)
+    for each in group
+  ]
   right = np.array([each.right for each in chosen], np.float64)
-  low, high = bootstrap(right, seed)
+  low, high = bootstrap(
+    right,
+    rng.seed_for(seed, "study", split, str(reward), source, choice, units),
+  )
   tokens = float(np.mean([each.tokens for each in chosen]))
   return {
+    "split": split,
+    "reward": reward,
+    "method": source,
+    "choice": choice,
+    "units": units,
     "accuracy": float(right.mean()),
     "low": low,
     "high": high,
     "n": len(chosen),
     "tokens": tokens,
+    "tokens_settled": _settled(group, choice, units, normalise),
     "flops": None if parameters is None else 2.0 * parameters * tokens,
   }
