@@ -12,9 +12,10 @@ from unittest import mock
 import pyarrow as pa
 import pyarrow.parquet
 from absl.testing import absltest, parameterized
+from etils import epath
 
 from rstar_jax.config import DataConfig
-from rstar_jax.data import hub, problems
+from rstar_jax.data import files, hub, problems
 from rstar_jax.data.files import Number, ProblemError
 
 ROWS = [
@@ -67,8 +68,13 @@ class HubTest(parameterized.TestCase):
     self.write(name)
     source = f"hf:{self.folder}/train"
     rows = list(hub.hub_rows(source.removeprefix("hf:")))
-    self.assertEqual(rows[0].value, ROWS[0] | {"level": "3"})
+    self.assertEqual(rows[0].value, ROWS[0] | {"level": "3", "more": ["1"]})
     self.assertIsInstance(rows[0].value["level"], Number)
+    # To our own reader of such a file, as said.
+    path = epath.Path(self.folder.parent / "same.jsonl")
+    path.write_text("\n".join(map(json.dumps, ROWS)))
+    for row, same in zip(rows, files.file_rows(path), strict=True):
+      self.assertEqual(row.value, same.value)
     self.assertEqual([row.index for row in rows], [0, 1])
     self.assertEqual(rows[1].place, f"{source}[1]")
     read = problems.load(DataConfig(source=source))
