@@ -154,6 +154,7 @@ LAYERS = {
   "data.export": 3,
   "branching": 12,
   "devices": 12,
+  "harness": 15,
   "solving": 13,
   "bootstrap": 9,
   "evolve": 14,
