@@ -100,12 +100,12 @@ def answer_given(tree: Tree, select: str, how: str) -> int | None:
 
   Args:
     tree: of an evaluation.
-    select: `config.eval.answer_select`; "best" without any value is a vote.
+    select: `config.eval.answer_select`; without any value it is a vote.
     how: `config.eval.search.trajectory_value`.
   """
   found = tree_lib.trajectories(tree, how=how)
   values = [each.value for each in found]
-  if select == "best" and all(value is None for value in values):
+  if all(value is None for value in values):
     select = "majority"
   index = choose.choose(select, [each.answer for each in found], values)
   if index is None:

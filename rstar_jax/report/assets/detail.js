@@ -67,8 +67,8 @@ Report.detail = (() => {
       row.set === "test" && el("p", { class: "note" },
         "This is a problem of the evaluation: nothing was trained on it."),
       el("p", { class: "note" }, "Choose a node to read its code, or walk " +
-        "the tree with the arrow keys: → to a next step, ← back, ↑ and ↓ to the " +
-        "steps beside it, End to the chosen answer."),
+        "the tree with the arrow keys: → to a next step, ← back, ↑ and ↓ to " +
+        "the steps beside it, End to the chosen answer."),
     ];
   }
 
