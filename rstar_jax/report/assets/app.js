@@ -72,7 +72,7 @@ Report.app = (() => {
       await show();
     } catch (error) {
       main.replaceChildren(message("This page could not be shown",
-        `${error}. A browser of 2023 or later shows it; if yours is one, the ` +
+        `${error}. A browser of 2024 or later shows it; if yours is one, the ` +
         "file may be cut short."));
       throw error;
     }
