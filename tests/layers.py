@@ -160,6 +160,7 @@ LAYERS = {
   "report.page": 10,
   "report.records": 9,
   "report.trees": 8,
+  "report.inline": 11,
   "solving": 13,
   "bootstrap": 9,
   "evolve": 14,
