@@ -9,7 +9,7 @@ import typing
 from absl.testing import absltest
 
 from rstar_jax import config as config_lib
-from tests import layering_test
+from tests import layering_test, notebooks
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -27,11 +27,13 @@ _OVERRIDE = re.compile(r"--config((?:\.\w+(?:\[\d+\])?)+)")
 
 
 def documents() -> dict[str, str]:
-  """Returns the text of every Markdown file by name."""
+  """Returns the text of every Markdown file and of every notebook by name."""
   files = [*ROOT.glob("*.md")]
-  for folder in ("docs", "launch", "benchmarks"):
+  for folder in ("docs", "launch", "benchmarks", "colab"):
     files += (ROOT / folder).rglob("*.md")
-  return {str(each.relative_to(ROOT)): each.read_text() for each in files}
+  texts = {each: each.read_text() for each in files}
+  texts |= {each: notebooks.text(each) for each in notebooks.paths()}
+  return {str(each.relative_to(ROOT)): text for each, text in texts.items()}
 
 
 def has_field(path: str) -> bool:

@@ -16,15 +16,16 @@ _SOURCE = re.compile(
 )
 
 
-def parts(frame: inline.Frame) -> tuple[str, str]:
-  """Returns the page of a frame and where it opens."""
-  packed, address = _SOURCE.match(frame._repr_html_()).groups()
+def parts(shown: str) -> tuple[str, str]:
+  """Returns the page of a frame and where it opens, of the frame's HTML."""
+  packed, address = _SOURCE.match(shown).groups()
   return base64.b64decode(packed).decode(), html.unescape(address or "")
 
 
 class FrameTest(absltest.TestCase):
   def test_trees_open_at_the_first(self):
-    page, address = parts(inline.trees([workdirs.apples(), workdirs.hostile()]))
+    frame = inline.trees([workdirs.apples(), workdirs.hostile()])
+    page, address = parts(frame._repr_html_())
     self.assertEqual(address, "#view=tree&set=training&round=1&problem=apples")
     self.assertStartsWith(page, "<!doctype html>")
     self.assertIn('id="tree-1"', page)
@@ -33,8 +34,9 @@ class FrameTest(absltest.TestCase):
   def test_a_run_opens_at_its_first_page_or_at_a_tree(self):
     with tempfile.TemporaryDirectory() as folder:
       workdirs.write(pathlib.Path(folder))
-      whole, first = parts(inline.workdir(folder))
-      same, tree = parts(inline.workdir(folder, problem="a b&c", round_=2))
+      whole, first = parts(inline.workdir(folder)._repr_html_())
+      at_tree = inline.workdir(folder, problem="a b&c", round_=2)
+      same, tree = parts(at_tree._repr_html_())
     self.assertEqual((first, whole), ("", same))
     self.assertEqual(tree, "#view=tree&set=training&round=2&problem=a+b%26c")
 
