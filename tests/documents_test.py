@@ -1,0 +1,74 @@
+"""Reading Markdown, on documents small enough to read along."""
+
+from absl.testing import absltest, parameterized
+
+from tests import documents
+
+PAGE = """# A page: its *name*
+
+```python
+print(7)
+```
+
+That prints
+
+```text
+7
+```
+
+## Links
+
+See [one](two.md#three) and `[no](link)`.
+
+## Links
+
+```bash
+make demo   # a comment
+```
+"""
+
+
+class DocumentsTest(parameterized.TestCase):
+  def test_blocks(self):
+    python, output, bash = documents.blocks(PAGE)
+    self.assertEqual(python, documents.Block("python", "print(7)\n", 4, "7\n"))
+    self.assertEqual(output.language, "text")
+    self.assertEqual((bash.line, bash.output), (20, None))
+    self.assertEqual(PAGE.splitlines()[bash.line - 1], bash.text.strip())
+
+  @parameterized.parameters(
+    ("", []),
+    ("# nothing\n\n", []),
+    ("make a   # why\nmake b\n", ["make a", "make b"]),
+    ("python -m a \\\n  --b=1\n", ["python -m a   --b=1"]),
+    ("a --q='x # y'\n", ["a --q='x # y'"]),
+    ('a --q="x\ny"\nb\n', ['a --q="x\ny"', "b"]),
+    ('a --q="x \\\ny"\n', ['a --q="x y"']),
+  )
+  def test_commands(self, script, expected):
+    self.assertEqual(documents.commands(script), expected)
+
+  def test_a_quotation_that_is_left_open(self):
+    with self.assertRaisesRegex(ValueError, "not closed"):
+      documents.commands("a 'b\nc\n")
+
+  def test_links_are_not_in_code(self):
+    self.assertEqual(documents.links(PAGE), ["two.md#three"])
+
+  def test_anchors_are_github_s(self):
+    self.assertEqual(
+      documents.anchors(PAGE), {"a-page-its-name", "links", "links-1"}
+    )
+    self.assertEqual(documents.anchors("# One `two` [three](x.md)"), {
+      "one-two-three"
+    })
+
+  def test_finds_the_documents(self):
+    found = documents.documents()
+    self.assertContainsSubset(
+      {"README.md", "CONTRIBUTING.md", "docs/architecture.md"}, found
+    )
+
+
+if __name__ == "__main__":
+  absltest.main()
