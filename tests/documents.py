@@ -47,12 +47,10 @@ def blocks(text: str) -> list[Block]:
     Block(each[1], each[2], text.count("\n", 0, each.start(2)) + 1)
     for each in _FENCE.finditer(text)
   ]
-  return [
-    dataclasses.replace(block, output=following.text)
-    if following and following.language == "text"
-    else block
-    for block, following in zip(found, [*found[1:], None], strict=True)
-  ]
+  for i, following in enumerate(found[1:]):
+    if following.language == "text":
+      found[i] = dataclasses.replace(found[i], output=following.text)
+  return found
 
 
 def commands(script: str) -> list[str]:

@@ -36,6 +36,9 @@ class DocumentsTest(parameterized.TestCase):
     self.assertEqual((bash.line, bash.output), (20, None))
     self.assertEqual(PAGE.splitlines()[bash.line - 1], bash.text.strip())
 
+  def test_a_page_without_blocks(self):
+    self.assertEqual(documents.blocks("# A page\n"), [])
+
   @parameterized.parameters(
     ("", []),
     ("# nothing\n\n", []),
@@ -59,9 +62,9 @@ class DocumentsTest(parameterized.TestCase):
     self.assertEqual(
       documents.anchors(PAGE), {"a-page-its-name", "links", "links-1"}
     )
-    self.assertEqual(documents.anchors("# One `two` [three](x.md)"), {
-      "one-two-three"
-    })
+    self.assertEqual(
+      documents.anchors("# One `two` [three](x.md)"), {"one-two-three"}
+    )
 
   def test_finds_the_documents(self):
     found = documents.documents()
