@@ -62,10 +62,8 @@ $(VENV)-harness/.stamp: setup.py
 	  -e '.[harness]'
 	@touch $@
 
-# Without a program whose flags are another one's too.
 docs: $(VENV)/.docs
-	$(RUN) -m pdoc --docformat google --output-directory build/api rstar_jax \
-	  '!rstar_jax.bootstrap'
+	$(RUN) -m pdoc --docformat google --output-directory build/api rstar_jax
 
 $(VENV)/.docs: $(VENV)/.stamp
 	$(RUN) -m pip install --disable-pip-version-check -e '.[docs]'

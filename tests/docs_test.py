@@ -7,6 +7,7 @@ import typing
 
 from absl.testing import absltest
 
+import rstar_jax
 from rstar_jax import config as config_lib
 from tests import layering_test
 from tests.documents import ROOT, anchors, documents, links
@@ -178,6 +179,14 @@ class ArchitectureTest(absltest.TestCase):
     for name in names:
       with self.subTest(name):
         self.assertTrue(has_field(f".{name}"))
+
+
+class VersionTest(absltest.TestCase):
+  def test_is_the_package_s(self):
+    version = re.escape(rstar_jax.__version__)
+    citation = (ROOT / "CITATION.cff").read_text()
+    self.assertRegex(citation, f"(?m)^version: {version}$")
+    self.assertRegex(documents()["CHANGELOG.md"], rf"\b{version}\b")
 
 
 class ConfigDocumentsTest(absltest.TestCase):
