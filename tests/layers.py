@@ -153,7 +153,14 @@ LAYERS = {
   "search.grading": 1,
   "data.export": 3,
   "branching": 12,
-  "solving": 12,
+  "devices": 12,
+  "harness": 15,
+  "report.__main__": 11,
+  "report.overview": 0,
+  "report.page": 10,
+  "report.records": 9,
+  "report.trees": 8,
+  "solving": 13,
   "bootstrap": 9,
   "evolve": 14,
   "main": 15,
@@ -161,8 +168,11 @@ LAYERS = {
   "testing": 15,
 }
 
-# Two towers that meet only in stages.py, by room.
-HOST = ("text", "verify", "search", "data", "methods", "evaluate", "study")
+# Two towers that meet only in devices.py, by room.
+HOST = (
+  *("text", "verify", "search", "data", "methods", "evaluate", "study"),
+  "report",
+)
 DEVICE = ("models", "generate", "train")
 ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "mctx", "chex")
 # What only these modules may import.
