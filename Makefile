@@ -71,7 +71,7 @@ $(VENV)/.docs: $(VENV)/.stamp
 
 # ARGS: e.g. --only=docs/README.md, or --run=FOLDER for a finished demo.
 docs-check: $(VENV)/.stamp
-	$(RUN) -m tests.docs_check $(ARGS)
+	$(RUN) -m tests.docs.check $(ARGS)
 
 # Beside the other environment: libtpu changes what jax does when it starts.
 aot: $(VENV)-aot/.stamp

@@ -10,7 +10,7 @@ from absl.testing import absltest
 import rstar_jax
 from rstar_jax import config as config_lib
 from tests import layering_test
-from tests.documents import ROOT, anchors, documents, links
+from tests.docs.reading import ROOT, anchors, documents, links
 
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()

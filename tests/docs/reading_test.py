@@ -2,7 +2,7 @@
 
 from absl.testing import absltest, parameterized
 
-from tests import documents
+from tests.docs import reading
 
 PAGE = """# A page: its *name*
 
@@ -30,14 +30,14 @@ make demo   # a comment
 
 class DocumentsTest(parameterized.TestCase):
   def test_blocks(self):
-    python, output, bash = documents.blocks(PAGE)
-    self.assertEqual(python, documents.Block("python", "print(7)\n", 4, "7\n"))
+    python, output, bash = reading.blocks(PAGE)
+    self.assertEqual(python, reading.Block("python", "print(7)\n", 4, "7\n"))
     self.assertEqual(output.language, "text")
     self.assertEqual((bash.line, bash.output), (20, None))
     self.assertEqual(PAGE.splitlines()[bash.line - 1], bash.text.strip())
 
   def test_a_page_without_blocks(self):
-    self.assertEqual(documents.blocks("# A page\n"), [])
+    self.assertEqual(reading.blocks("# A page\n"), [])
 
   @parameterized.parameters(
     ("", []),
@@ -49,25 +49,25 @@ class DocumentsTest(parameterized.TestCase):
     ('a --q="x \\\ny"\n', ['a --q="x y"']),
   )
   def test_commands(self, script, expected):
-    self.assertEqual(documents.commands(script), expected)
+    self.assertEqual(reading.commands(script), expected)
 
   def test_a_quotation_that_is_left_open(self):
     with self.assertRaisesRegex(ValueError, "not closed"):
-      documents.commands("a 'b\nc\n")
+      reading.commands("a 'b\nc\n")
 
   def test_links_are_not_in_code(self):
-    self.assertEqual(documents.links(PAGE), ["two.md#three"])
+    self.assertEqual(reading.links(PAGE), ["two.md#three"])
 
   def test_anchors_are_github_s(self):
     self.assertEqual(
-      documents.anchors(PAGE), {"a-page-its-name", "links", "links-1"}
+      reading.anchors(PAGE), {"a-page-its-name", "links", "links-1"}
     )
     self.assertEqual(
-      documents.anchors("# One `two` [three](x.md)"), {"one-two-three"}
+      reading.anchors("# One `two` [three](x.md)"), {"one-two-three"}
     )
 
   def test_finds_the_documents(self):
-    found = documents.documents()
+    found = reading.documents()
     self.assertContainsSubset(
       {"README.md", "CONTRIBUTING.md", "docs/architecture.md"}, found
     )

@@ -6,7 +6,7 @@ import tempfile
 
 from absl.testing import absltest, parameterized
 
-from tests import documents
+from tests.docs import reading
 
 # What needs a finished run is for `make docs-check`.
 _NEEDS_A_RUN = "runs/tiny"
@@ -16,8 +16,8 @@ def pages() -> list[str]:
   """Returns the documents that show Python."""
   return [
     name
-    for name, text in documents.documents().items()
-    if any(each.language == "python" for each in documents.blocks(text))
+    for name, text in reading.documents().items()
+    if any(each.language == "python" for each in reading.blocks(text))
   ]
 
 
@@ -31,7 +31,7 @@ class ExamplesTest(parameterized.TestCase):
   def test_runs_and_prints_what_is_shown(self, name):
     # In order, in one folder: a block may read what another one wrote.
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-      for block in documents.blocks(documents.documents()[name]):
+      for block in reading.blocks(reading.documents()[name]):
         if block.language != "python" or _NEEDS_A_RUN in block.text:
           continue
         with self.subTest(f"{name}:{block.line}"):

@@ -5,7 +5,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from tests import docs_check, documents
+from tests.docs import check, reading
 
 # What may be run, by how a command begins: a new kind wants a thought.
 _KNOWN = (
@@ -20,9 +20,9 @@ def commands() -> list[str]:
   """Returns all commands that the documents show."""
   return [
     command
-    for _, block in docs_check.shown()
+    for _, block in check.shown()
     if block.language == "bash"
-    for command in documents.commands(block.text)
+    for command in reading.commands(block.text)
   ]
 
 
@@ -30,14 +30,14 @@ class ListTest(parameterized.TestCase):
   def test_every_command_is_run_or_listed(self):
     self.assertGreater(len(commands()), 20)
     for command in commands():
-      if docs_check.is_assignment(command) or docs_check.reason(command):
+      if check.is_assignment(command) or check.reason(command):
         continue
       with self.subTest(command):
         self.assertTrue(any(re.match(each, command) for each in _KNOWN))
 
   def test_every_line_of_the_list_is_of_use(self):
-    wanted = {why for _, why in docs_check.NOT_RUN}
-    self.assertEqual(set(map(docs_check.reason, commands())) - {None}, wanted)
+    wanted = {why for _, why in check.NOT_RUN}
+    self.assertEqual(set(map(check.reason, commands())) - {None}, wanted)
 
   @parameterized.parameters(
     ("A=b", True),
@@ -47,7 +47,7 @@ class ListTest(parameterized.TestCase):
     ("python -m c --a=b", False),
   )
   def test_assignments(self, command, expected):
-    self.assertEqual(docs_check.is_assignment(command), expected)
+    self.assertEqual(check.is_assignment(command), expected)
 
   @parameterized.parameters(
     ("make demo", ["make", "--dry-run", "--always-make", "demo"]),
@@ -57,15 +57,15 @@ class ListTest(parameterized.TestCase):
     ),
   )
   def test_what_is_asked_instead(self, command, expected):
-    self.assertEqual(docs_check.without_running(command, []), [expected])
+    self.assertEqual(check.without_running(command, []), [expected])
 
   def test_flags_are_looked_for(self):
-    (command,) = docs_check.without_running(
+    (command,) = check.without_running(
       "python -m benchmarks.growth --plot=a --no-size 3", []
     )
     self.assertIn("benchmarks.growth --help", command[-1])
     self.assertIn("?plot\\b", command[-1])
-    (command,) = docs_check.without_running(
+    (command,) = check.without_running(
       "python -m rstar_jax.main $O --round=1", ["O=--config=a"]
     )
     self.assertTrue(command[-1].startswith("O=--config=a\n"))
@@ -73,10 +73,10 @@ class ListTest(parameterized.TestCase):
   def test_what_is_listed_is_not_run(self):
     clone = mock.Mock()
     clone.do.return_value = ""
-    block = documents.Block(
+    block = reading.Block(
       "bash", "A=1\nvllm serve NAME\npython -m rstar_jax.verify $A\n", 1
     )
-    done = list(docs_check.check(clone, block, demo=False))
+    done = list(check.check(clone, block, demo=False))
     self.assertEqual([what for _, what, _ in done][1], "run")
     self.assertStartsWith(done[0][1], "not run: ")
     clone.do.assert_called_once_with(

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 
-from tests import documents
+from tests.docs import reading
 
 FOLDERS = ("docs",)
 # Seconds after which a command has hung.
@@ -75,13 +75,13 @@ def is_assignment(command: str) -> bool:
   return bool(_ASSIGNMENT.match(" ".join(command.split())))
 
 
-def shown(only: str = "") -> list[tuple[str, documents.Block]]:
+def shown(only: str = "") -> list[tuple[str, reading.Block]]:
   """Returns what is to be checked: (document, block), in order."""
   return [
     (name, block)
-    for name, text in documents.documents(FOLDERS).items()
+    for name, text in reading.documents(FOLDERS).items()
     if only in name
-    for block in documents.blocks(text)
+    for block in reading.blocks(text)
     if block.language in ("bash", "python")
   ]
 
@@ -121,7 +121,7 @@ class Clone:
 
   def __init__(self, folder: pathlib.Path, run: pathlib.Path | None):
     self.folder = folder
-    for path in documents.ROOT.iterdir():
+    for path in reading.ROOT.iterdir():
       if path.name not in ("runs", ".git") and ".venv" not in path.name:
         (folder / path.name).symlink_to(path)
     binaries = folder / ".venv" / "bin"
@@ -157,13 +157,13 @@ class Clone:
     return f"{done.stdout}\nexit {done.returncode}" if done.returncode else ""
 
 
-def check(clone: Clone, block: documents.Block, demo: bool):
+def check(clone: Clone, block: reading.Block, demo: bool):
   """Yields (command, what was done with it, what went wrong or "")."""
   if block.language == "python":
     yield "python", "run", clone.do([sys.executable, "-"], block.text)
     return
   before: list[str] = []
-  for command in documents.commands(block.text):
+  for command in reading.commands(block.text):
     why = reason(command)
     if why and not (demo and command.startswith("make demo")):
       parts = without_running(command, before)
@@ -182,7 +182,7 @@ def main() -> int:
   parser.add_argument(
     "--run",
     type=pathlib.Path,
-    default=documents.ROOT / "runs" / "tiny",
+    default=reading.ROOT / "runs" / "tiny",
     help="a finished demo (default: runs/tiny); if there is none it is made",
   )
   args = parser.parse_args()
