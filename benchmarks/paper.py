@@ -274,14 +274,12 @@ def trajectories(runs: Folders, rounds: int) -> tuple[list[str], dict, dict]:
 
 
 def _most(runs: Folders, round_: int) -> int:
-  """Returns how many trajectories a round's studies have."""
-  found = {
+  """Returns how many trajectories all runs' studies of a round have."""
+  return min(
     json.loads(path.read_text())["made_with"]["trajectories"]
     for run in runs
     for path in run.glob(f"round_{round_}/study/*/*/MANIFEST.json")
-  }
-  (most,) = found
-  return most
+  )
 
 
 def _rows(runs: Folders, round_: int) -> str:
