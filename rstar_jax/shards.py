@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from rstar_jax import stopping
 from rstar_jax.hosts import Host, wait_until
 from rstar_jax.io import metrics, records
 from rstar_jax.search import tree as tree_lib
@@ -79,13 +80,14 @@ def unwritten(
   own = [
     shard for number, shard in enumerate(shards, first) if host.owns(number)
   ]
-  total = sum(len(shard.problems) for shard in own)
-  with metrics.progress(total, description, unit="problem") as bar:
-    for shard in own:
-      if shard.done():
-        bar.update(len(shard.problems))
-      else:
-        yield shard, bar
+  left = [shard for shard in own if not shard.done()]
+  total, todo = (sum(len(s.problems) for s in each) for each in (own, left))
+  with metrics.progress(
+    total, description, start=total - todo, unit="problem"
+  ) as bar:
+    for shard in left:
+      stopping.check()
+      yield shard, bar
 
 
 def finish(

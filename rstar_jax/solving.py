@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from rstar_jax import stopping
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.io import records
 from rstar_jax.search import choose, mcts, sampling
@@ -108,6 +109,7 @@ def evaluate(context: Context, round_: int) -> None:
           strict=True,
         )
       ]
+      trees = []
       if searches:
         trees = mcts.search(
           chosen,
@@ -115,15 +117,18 @@ def evaluate(context: Context, round_: int) -> None:
           search,
           seed=config.seed,
           name=name,
+          progress=progress.update,
         )
         how = config.eval.search.trajectory_value
         rows += [solutions.of_tree(tree, "mcts", split, how) for tree in trees]
-        records.write_shard(
-          shard.path.with_name(_TREES + shard.path.name),
-          [tree.to_record() for tree in trees],
-        )
-      records.write_shard(shard.path, rows)
-      progress.update(len(shard.problems))
+      with stopping.held():
+        if searches:
+          records.write_shard(
+            shard.path.with_name(_TREES + shard.path.name),
+            [tree.to_record() for tree in trees],
+          )
+        records.write_shard(shard.path, rows)
+      progress.update(len(shard.problems) - len(trees))
       context.writer.write(round_, device.usage(), "eval")
     every += shards
   finish(context.host, folder, lambda: {"round": round_}, every)

@@ -15,7 +15,7 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from rstar_jax import rewards, rng
+from rstar_jax import rewards, rng, stopping
 from rstar_jax.config import Config, SearchConfig
 from rstar_jax.data import export as export_lib
 from rstar_jax.data import pairs as pairs_lib
@@ -284,5 +284,6 @@ def train_policy(context: Context, round_: int) -> None:
     folder=folder / "checkpoints",
     writer=context.writer,
   )
-  hf.save_policy(model, folder, tokenizer=context.tokenizer)
-  finish_model(context.host, folder, {"solutions": len(rows)})
+  with stopping.held():
+    hf.save_policy(model, folder, tokenizer=context.tokenizer)
+    finish_model(context.host, folder, {"solutions": len(rows)})

@@ -49,6 +49,7 @@ class MetricsWriter:
 
     folder = pathlib.Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
+    self._began = time.monotonic()
     self._lines = (folder / "metrics.jsonl").open("a", encoding="utf-8")
     self._events = tensorboardX.SummaryWriter(
       str(folder / "tensorboard"), write_to_disk=True
@@ -68,8 +69,13 @@ class MetricsWriter:
       f"{prefix}/{name}" if prefix else name: float(value)
       for name, value in values.items()
     }
+    # Of this line, and since the file was opened: what took how long.
+    times = {
+      "time": round(time.time(), 1),
+      "elapsed": round(time.monotonic() - self._began, 1),
+    }
     # One write of a whole line: a killed run leaves no half line in between.
-    self._lines.write(json.dumps({"step": int(step), **named}) + "\n")
+    self._lines.write(json.dumps({"step": int(step), **named, **times}) + "\n")
     self._lines.flush()
     for name, value in named.items():
       self._events.add_scalar(name, value, int(step))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rstar_jax import methods, rng
-from rstar_jax.evaluate import grid
+from rstar_jax.text.tables import grid
 from rstar_jax.study import choices, markdown, paired
 from rstar_jax.study.table import (
   Record,

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rstar_jax import rng
-from rstar_jax.evaluate import grid, interval
+from rstar_jax.evaluate import interval
+from rstar_jax.text.tables import grid
 from rstar_jax.study import choices, paired
 from rstar_jax.study.table import (
   Group,
