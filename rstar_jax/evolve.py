@@ -54,9 +54,9 @@ def report(context: Context) -> dict[str, Any]:
 
   Returns:
     {"config", "rows", "solved", "ppm"}: rows of `evaluate.table`; for each
-    round the share of training problems solved in its own trees, by level too;
-    and the PPM's accuracy on held-out pairs. Only the first host makes it; the
-    others return {}.
+    round the share of training problems solved in its own trees, by level too,
+    and how many are easy, medium and hard; and the PPM's accuracy on held-out
+    pairs. Only the first host makes it; the others return {}.
   """
   if not context.host.leads:
     return {}
@@ -70,6 +70,7 @@ def report(context: Context) -> dict[str, Any]:
         round_=round_,
         seed=config.seed,
         select=config.eval.answer_select,
+        k=config.eval.top_k,
       )
     trees = records.read_manifest(context.folder(round_, "trees"))
     if trees is not None:
@@ -78,6 +79,7 @@ def report(context: Context) -> dict[str, Any]:
           "round": round_,
           "share": trees["solved"],
           "levels": trees["levels"],
+          **{name: trees[name] for name in ("easy", "medium", "hard")},
           "generated_tokens": trees["generated_tokens"],
         }
       )

@@ -6,10 +6,11 @@ import numpy as np
 
 from rstar_jax import stopping
 from rstar_jax.data import problems as problems_lib
+from rstar_jax.devices import Device
 from rstar_jax.io import records
 from rstar_jax.search import choose, mcts, sampling
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.session import Context, Device
+from rstar_jax.session import Context
 from rstar_jax.shards import Shard, cut, finish, unwritten
 from rstar_jax.study import solutions
 from rstar_jax.types import Prefix, Problem
@@ -166,8 +167,14 @@ def solve(context: Context, round_: int, question: str) -> Solution:
   device = _device(context, round_)
   options = {"seed": config.seed, "name": ("solve",)}
   if device.score is None and config.policy.prompt == "trained":
-    samples = sampling.sample(
-      [problem], config.eval.samples, device.blocks(), **options
+    samples = sampling.sample_until(
+      [problem],
+      config.eval.samples,
+      device.blocks(),
+      settled=lambda found, left: choose.settled(
+        [each.answer for each in found], left
+      ),
+      **options,
     )[0]
     chosen = choose.majority([each.answer for each in samples])
     if chosen is not None:
@@ -185,6 +192,7 @@ def solve(context: Context, round_: int, question: str) -> Solution:
       select,
       [each.answer for each in found],
       [each.value for each in found],
+      k=config.eval.top_k,
     )
     if chosen is not None:
       node = int(np.flatnonzero(tree.terminal == tree_lib.ANSWERED)[chosen])

@@ -13,8 +13,9 @@ from typing import Any
 from rstar_jax import rewards
 from rstar_jax.config import DataConfig
 from rstar_jax.data import problems as problems_lib
+from rstar_jax.devices import Device
 from rstar_jax.io import records
-from rstar_jax.session import Context, Device
+from rstar_jax.session import Context
 from rstar_jax.shards import cut, finish, read_rows, read_trees, unwritten
 from rstar_jax.study import compare as compare_lib
 from rstar_jax.study import markdown, quality, solvers
@@ -213,7 +214,9 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
   config = context.config.study
   top = folder_of(context, round_, reward)
   guided = [each for each in config.methods if each in solvers.GUIDED]
-  valued = [each for each in config.methods if each == "samples"]
+  # Of samples that ended early nothing but the majority is known.
+  valued = [] if config.early_stop else ["samples"]
+  valued = [each for each in valued if each in config.methods]
   if all([_done(context, top / each) for each in (*guided, *valued, _QUALITY)]):
     return
   own = reward in ("ppm", "orm", "pqm")

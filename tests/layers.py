@@ -153,7 +153,8 @@ LAYERS = {
   "search.grading": 1,
   "data.export": 3,
   "branching": 12,
-  "solving": 12,
+  "devices": 12,
+  "solving": 13,
   "bootstrap": 9,
   "evolve": 14,
   "main": 15,
@@ -161,7 +162,7 @@ LAYERS = {
   "testing": 15,
 }
 
-# Two towers that meet only in stages.py, by room.
+# Two towers that meet only in devices.py, by room.
 HOST = ("text", "verify", "search", "data", "methods", "evaluate", "study")
 DEVICE = ("models", "generate", "train")
 ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "mctx", "chex")
