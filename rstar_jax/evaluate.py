@@ -272,4 +272,3 @@ def _tokens(row: Mapping[str, Any] | None) -> str:
     return "-"
   samples = f" ({row['samples']})" if row["samples"] else ""
   return f"{row['tokens_per_problem']:.0f}{samples}"
-

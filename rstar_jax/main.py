@@ -26,11 +26,12 @@ _STAGE = flags.DEFINE_enum(
   "stage",
   "evolve",
   ["evolve", *status.STAGES, *_OTHERS],
-  "What to run: all rounds, or one stage of --round; status, which says what of "
-  "a run is done and what is left; report, the table of what is measured; solve, "
-  "the answer to --question; a comparison of methods with the models of "
-  "--round, or of this run with --other; the training data of --round as a "
-  "data set; or what --other made before the data of --round, taken over.",
+  "What to run: all rounds, or one stage of --round; status, what of a run is "
+  "done and what is left; report, the table of what was measured; solve, the "
+  "answer to --question; study or compare, a comparison of methods with the "
+  "models of --round, or of this run with --other; export, the training data "
+  "of --round as a data set; branch, what --other made before the data of "
+  "--round, taken over.",
 )
 _ROUND = flags.DEFINE_integer(
   "round", None, "Round of the stage; for solve, the newest if not given."
@@ -81,10 +82,8 @@ def main(argv: list[str]) -> None:
       run()
   except stopping.Stopped:
     kept = status.kept(status.look(workdir))
-    print(
-      f"rstar_jax: stopped; the same command goes on from what there is: {kept}",
-      file=sys.stderr,
-    )
+    line = f"stopped; the same command goes on from what is kept: {kept}"
+    print(f"rstar_jax: {line}", file=sys.stderr)
     raise
   except (ValueError, OSError) as error:
     # A wrong input is a line for a person; a traceback is for our mistakes.
@@ -109,7 +108,7 @@ def run() -> None:
     stages,
     studying,
   )
-  from rstar_jax.io import compiled
+  from rstar_jax.io import compiled, logs
 
   config, stage = _CONFIG.value, _STAGE.value
   rounds = len(config.rounds)
@@ -144,7 +143,12 @@ def run() -> None:
   # A device's runtime, which is up by now, may have its own idea of SIGTERM.
   stopping.listen_again()
   evolve.check_workdir(config, workdir, host)
-  with session.open_context(config, workdir, host) as context:
+  own = workdir if host.leads else workdir / f"host_{host.index}"
+  quiet = not flags.FLAGS["verbosity"].present
+  with (
+    logs.kept(own / "log.txt", quiet=quiet),
+    session.open_context(config, workdir, host) as context,
+  ):
     said = ""
     if stage in ("evolve", "report"):
       results = getattr(evolve, stage)(context)

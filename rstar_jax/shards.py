@@ -90,6 +90,28 @@ def unwritten(
       yield shard, bar
 
 
+def account(
+  writer: metrics.Writer,
+  round_: int,
+  usage: Mapping[str, float],
+  name: str,
+  progress: metrics.Progress,
+) -> None:
+  """Writes down what shards have taken so far.
+
+  Args:
+    writer: of metrics.
+    round_: from 0.
+    usage: of a device.
+    name: of the stage in metrics.
+    progress: shows how much of it was compiling.
+  """
+  writer.write(round_, usage, name)
+  if programs := usage.get("programs"):
+    taken = f"{programs:.0f} programs in {usage['compile_seconds']:.0f} s"
+    progress.update(0, compiled=taken)
+
+
 def finish(
   host: Host,
   folder: pathlib.Path,

@@ -8,10 +8,10 @@ from rstar_jax import stopping
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.devices import Device
 from rstar_jax.io import records
-from rstar_jax.search import choose, mcts, sampling
+from rstar_jax.search import choose, mcts, sampling, spread
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.session import Context
-from rstar_jax.shards import Shard, cut, finish, unwritten
+from rstar_jax.shards import Shard, account, cut, finish, read_rows, unwritten
 from rstar_jax.study import solutions
 from rstar_jax.types import Prefix, Problem
 
@@ -130,9 +130,15 @@ def evaluate(context: Context, round_: int) -> None:
           )
         records.write_shard(shard.path, rows)
       progress.update(len(shard.problems) - len(trees))
-      context.writer.write(round_, device.usage(), "eval")
+      account(context.writer, round_, device.usage(), "eval", progress)
     every += shards
-  finish(context.host, folder, lambda: {"round": round_}, every)
+
+  def info() -> dict:
+    trees = map(tree_lib.from_record, read_rows(folder, f"{_TREES}*"))
+    context.writer.write_histograms(round_, spread.of_trees(trees), "eval")
+    return {"round": round_}
+
+  finish(context.host, folder, info, every)
 
 
 def _device(context: Context, round_: int) -> Device:

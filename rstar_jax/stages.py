@@ -24,12 +24,13 @@ from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.data import unsolved as unsolved_lib
 from rstar_jax.devices import Device, RemoteDevice
 from rstar_jax.io import hf, metrics, records
-from rstar_jax.search import mcts
+from rstar_jax.search import mcts, spread
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.mcts import Calls
 from rstar_jax.search.tree import Tree
 from rstar_jax.session import Context
 from rstar_jax.shards import (
+  account,
   cut,
   finish,
   finish_model,
@@ -93,7 +94,7 @@ def rollout(context: Context, round_: int) -> None:
       shard.problems, search_config, calls, config, round_, progress
     )
     records.write_shard(shard.path, [tree.to_record() for tree in trees])
-    context.writer.write(round_, device.usage(), "rollout")
+    account(context.writer, round_, device.usage(), "rollout", progress)
 
   def info() -> dict:
     trees = read_trees(folder)
@@ -108,6 +109,7 @@ def rollout(context: Context, round_: int) -> None:
     known = stats["problems"] + len(retired)
     solved = (stats["solved"] + len(retired)) / known
     context.writer.write(round_, {"solved": solved}, "rollout")
+    context.writer.write_histograms(round_, spread.of_trees(trees), "rollout")
     return {
       "problems": stats["problems"],
       "retired": len(retired),

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from rstar_jax.io.times import duration
 from rstar_jax.text.tables import grid
 
 # As in `io/records.py`, which would have to be imported with all it needs.
@@ -142,7 +143,7 @@ def _stage(workdir, config, number: int, name: str, lines, spent) -> Stage:
     saved = folders[0].glob("checkpoints/*")
     steps = [int(each.name) for each in saved if each.name.isdigit()]
     # What was not saved will be made again.
-    if stage.done and not _whole(folders[0]):
+    if not _whole(folders[0]):
       stage.done = max(steps, default=0)
     begun = bool(steps or stage.of)
   else:
@@ -258,12 +259,12 @@ def _estimate(found: Status, config: dict, workdir: pathlib.Path) -> None:
 
 
 def _work(stage: Stage, config: dict, workdir: pathlib.Path) -> float | None:
-  """Returns how much there is to do, to be compared between rounds, if known."""
+  """Returns how much there is to do, if known, to compare rounds by."""
   if stage.name == "rollout":
     spec = config["rounds"][stage.round - 1]
     # Not all problems get the extra ones: half, for want of better.
-    rollouts = spec["rollouts"] * spec["trees"] + sum(spec["extra_rollouts"]) / 2
-    return float(rollouts * spec["candidates"])
+    extra = sum(spec["extra_rollouts"]) / 2
+    return (spec["rollouts"] * spec["trees"] + extra) * spec["candidates"]
   if stage.name == "evaluate":
     evaluation = config["eval"]
     early, count = evaluation["early_problems"], evaluation["data"]["count"]
@@ -295,8 +296,14 @@ def render(found: Status) -> str:
     ),
     "",
   ]
-  for name, study in found.studies.items():
-    lines.append(f"study, {name}: {_cell(study)}")
+  if found.studies:
+    begun = [
+      f"{_cell(each)} of {name}"
+      for name, each in found.studies.items()
+      if each.state != "done"
+    ]
+    done = len(found.studies) - len(begun)
+    lines.append(f"studies: {', '.join([f'{done} methods done', *begun])}")
   for index, line in found.last.items():
     who = f"host {index}" if len(found.last) > 1 else "a process"
     said = [
@@ -313,37 +320,26 @@ def render(found: Status) -> str:
 
 def kept(found: Status) -> str:
   """Returns in a few words what there is already."""
-  parts = []
-  rounds = sorted({stage.round for stage in found.stages})
-  for number in rounds:
+  over, parts = [], []
+  for number in sorted({stage.round for stage in found.stages}):
     stages = [stage for stage in found.stages if stage.round == number]
     begun = [
       each.name if each.state == "done" else f"{_cell(each)} of {each.name}"
       for each in stages
       if each.state == "done" or each.done
     ]
-    if begun and all(stage.state == "done" for stage in stages):
-      begun = ["all"]
-    if begun:
-      parts.append(f"round {number}: {', '.join(begun)}")
+    if all(stage.state == "done" for stage in stages):
+      over.append(str(number))
+    elif begun:
+      parts.append(f"round {number} {', '.join(begun)}")
+  if over:
+    parts.insert(0, f"all of round {', '.join(over)}")
   begun = [
     f"{_cell(each)} of {name}"
     for name, each in found.studies.items()
     if each.state == "begun"
   ]
   return "; ".join([*parts, *begun]) or "nothing yet"
-
-
-def duration(seconds: float) -> str:
-  """Returns a time in the two largest units that it has."""
-  seconds = round(seconds)
-  if seconds < 60:
-    return f"{seconds} s"
-  if seconds < 3600:
-    return f"{seconds // 60} min {seconds % 60} s"
-  if seconds < 86400:
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
-  return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
 
 
 def _summary(found: Status) -> str:
