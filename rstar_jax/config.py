@@ -253,8 +253,8 @@ class StudyConfig:
   # Ways to solve a problem.
   methods: tuple[Method, ...] = get_args(Method)
   # Who guides and chooses: "ppm" is the round's own; "orm" and "pqm" are
-  # trained on its trees; else a Hugging Face folder or name of a sequence
-  # classifier with one label.
+  # trained on its trees; "ppm:FOLDER" is that of another round or run; else a
+  # Hugging Face folder or name of a sequence classifier with one label.
   rewards: tuple[str, ...] = ("ppm",)
   # Most solutions of a problem: samples, rollouts of one search, searches.
   trajectories: int = 16

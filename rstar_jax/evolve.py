@@ -146,7 +146,8 @@ def check_workdir(
     host: the first one writes.
 
   Raises:
-    ValueError: the folder holds a run of another config; names what differs.
+    ValueError: the folder holds a run of another config; names what differs. A
+      field that was not there yet when it was begun had its default.
   """
   # Through JSON, which makes lists of tuples.
   wanted = json.loads(json.dumps(dataclasses.asdict(config)))
@@ -156,7 +157,7 @@ def check_workdir(
   if not path.exists():
     records.write_json(path, wanted)
     return
-  found = json.loads(path.read_text())
+  found = _completed(json.loads(path.read_text()), Config())
   # A study says for itself with what it was made.
   found.pop("study", None)
   wanted.pop("study")
@@ -166,3 +167,17 @@ def check_workdir(
       f"{workdir} holds a run of another config ({', '.join(differing)}): give "
       "another --workdir, or the config that it was begun with"
     )
+
+
+def _completed(found: Any, default: Any) -> Any:
+  """Returns a config as JSON with what it lacks as in another config."""
+  if isinstance(found, dict) and dataclasses.is_dataclass(default):
+    whole = json.loads(json.dumps(dataclasses.asdict(default)))
+    return whole | {
+      name: _completed(value, getattr(default, name, None))
+      for name, value in found.items()
+    }
+  if isinstance(found, list) and isinstance(default, tuple) and default:
+    # All are of one type, which has defaults of its own.
+    return [_completed(each, type(default[0])()) for each in found]
+  return found

@@ -160,6 +160,7 @@ LAYERS = {
   "status": 1,
   "stopping": 0,
   "text.tables": 0,
+  "harness": 15,
   "solving": 13,
   "bootstrap": 9,
   "evolve": 14,
