@@ -175,3 +175,19 @@ def read_rows(folder: pathlib.Path, pattern: str = "shard-*") -> list[dict]:
 def read_trees(folder: pathlib.Path) -> list[Tree]:
   """Returns the trees of a finished folder."""
   return [tree_lib.from_record(row) for row in read_rows(folder)]
+
+
+def pool_trees(folders: Sequence[pathlib.Path], description: str) -> list[Tree]:
+  """Returns the trees of finished folders, showing how far it is.
+
+  Args:
+    folders: of several rounds, say.
+    description: for people.
+  """
+  paths = [path for each in folders for path in sorted(each.glob("shard-*"))]
+  trees: list[Tree] = []
+  with metrics.progress(len(paths), description, unit="shard") as bar:
+    for path in paths:
+      trees += map(tree_lib.from_record, records.read_shard(path))
+      bar.update()
+  return trees

@@ -34,6 +34,7 @@ from rstar_jax.shards import (
   cut,
   finish,
   finish_model,
+  pool_trees,
   read_rows,
   read_trees,
   unwritten,
@@ -222,7 +223,7 @@ def extract(context: Context, round_: int) -> None:
       stats = _copy(source, name, folder)
     else:
       if trees is None:
-        trees = [tree for each in folders for tree in read_trees(each)]
+        trees = pool_trees(folders, f"round {round_} extract, reading trees")
       if name == "sft":
         found, stats = trajectories_lib.sft_rows(
           trees, config, context.config.seed
