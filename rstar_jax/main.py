@@ -109,6 +109,7 @@ def run() -> None:
     studying,
   )
   from rstar_jax.io import compiled, logs
+  from rstar_jax.report import page
 
   config, stage = _CONFIG.value, _STAGE.value
   rounds = len(config.rounds)
@@ -174,6 +175,8 @@ def run() -> None:
       evolve.STAGES[stage](context, _ROUND.value)
     if said and host.leads:
       print(said)
+    if stage in ("evolve", "report") and host.leads:
+      print(page.try_write(workdir))
 
 
 if __name__ == "__main__":

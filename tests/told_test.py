@@ -82,29 +82,28 @@ class ToldTest(absltest.TestCase):
       CONFIG.format(
         train=tiny_run.write_problems(self.folder / "train.jsonl", TRAIN),
         test=tiny_run.write_problems(self.folder / "test.jsonl", TEST),
-        base=tiny_run.make_base(self.folder / "base"),
+        base=str(self.folder / "base"),
         programs=str(self.folder / "programs"),
       )
     )
+    # This process must not wake jax, whose threads a fork would lack.
+    base = self.folder / "base"
+    pid = self.fork(base, lambda: tiny_run.make_base(base))
+    code, log = self.end_of(pid, base)
+    self.assertEqual(code, 0, log)
 
-  def start(self, workdir: pathlib.Path, stage: str = "", at=None) -> int:
-    """Starts the command in a process of its own; returns its pid.
-
-    Args:
-      workdir: of the run.
-      stage: in which it is to wait.
-      at: the question of an `expand`, or the number of an update, where.
-    """
+  def fork(self, name: pathlib.Path, work) -> int:
+    """Does some work in a process of its own, which logs; returns its pid."""
     pid = os.fork()
     if pid:
       return pid
     code = 1
     try:
       os.setsid()
-      log = os.open(f"{workdir}.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+      log = os.open(f"{name}.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
       os.dup2(log, 1)
       os.dup2(log, 2)
-      self.run_main(workdir, stage, at)
+      work()
       code = 0
     except SystemExit as end:
       code = end.code
@@ -114,6 +113,16 @@ class ToldTest(absltest.TestCase):
       sys.stdout.flush()
       sys.stderr.flush()
       os._exit(code)
+
+  def start(self, workdir: pathlib.Path, stage: str = "", at=None) -> int:
+    """Starts the command in a process of its own; returns its pid.
+
+    Args:
+      workdir: of the run.
+      stage: in which it is to wait.
+      at: the question of an `expand`, or the number of an update, where.
+    """
+    return self.fork(workdir, lambda: self.run_main(workdir, stage, at))
 
   def run_main(self, workdir: pathlib.Path, stage: str, at) -> None:
     wait = Waiting(self.folder / f"waits-{stage}")

@@ -188,11 +188,9 @@ class Progress:
       self._say(f"ends at {self._done} of {self._total} {self._unit}s")
     elif self._total > self._start:
       now = time.monotonic()
-      took = times.duration(now - self._began)
-      count = self._done - self._start
-      self._say(
-        f"{count} {self._unit}s in {took}, {self._rate(now):.3g} a second"
-      )
+      count, took = self._done - self._start, now - self._began
+      pace = f", {self._rate(now):.3g} a second" if took >= 1 else ""
+      self._say(f"{count} {self._unit}s in {times.duration(took)}{pace}")
 
   def __enter__(self) -> "Progress":
     return self
