@@ -45,8 +45,8 @@ TEST = {"three": "3", "four too": "4", "five too": "5"}
 TOLD = (
   # Groups are threads, which no signal interrupts.
   ("rollout", "six", signal.SIGTERM, "1/2 shards of rollout"),
-  ("sft", 2, signal.SIGINT, "/6 updates of sft"),
-  ("ppm", 3, signal.SIGTERM, "updates of ppm"),
+  ("sft", 1, signal.SIGINT, "1/2 updates of sft"),
+  ("ppm", 1, signal.SIGTERM, " updates of ppm"),
   ("evaluate", "five too", signal.SIGINT, "1/2 shards of evaluate"),
 )
 
