@@ -27,11 +27,11 @@ _STAGE = flags.DEFINE_enum(
   "evolve",
   ["evolve", *status.STAGES, *_OTHERS],
   "What to run: all rounds, or one stage of --round; status, what of a run is "
-  "done and what is left; report, the table of what was measured; solve, the "
-  "answer to --question; study or compare, a comparison of methods with the "
-  "models of --round, or of this run with --other; export, the training data "
-  "of --round as a data set; branch, what --other made before the data of "
-  "--round, taken over.",
+  "done and what is left; report, the table and the page of what was measured; "
+  "solve, the answer to --question; study or compare, a comparison of methods "
+  "with the models of --round, or of this run with --other; export, the "
+  "training data of --round as a data set; branch, what --other made before "
+  "the data of --round, taken over.",
 )
 _ROUND = flags.DEFINE_integer(
   "round", None, "Round of the stage; for solve, the newest if not given."
