@@ -69,7 +69,7 @@ _GRACE = flags.DEFINE_float(
 def main(argv: list[str]) -> None:
   del argv
   workdir = pathlib.Path(_WORKDIR.value)
-  if _STAGE.value == "status":
+  if _STAGE.value == "status" and "://" not in _WORKDIR.value:
     found = status.look(workdir)
     as_json = json.dumps(dataclasses.asdict(found), indent=2)
     print(as_json if _JSON.value else status.render(found))
@@ -111,6 +111,10 @@ def run() -> None:
   from rstar_jax.io import compiled, logs
   from rstar_jax.report import page
 
+  if "://" in _WORKDIR.value:
+    raise ValueError(
+      f"--workdir={_WORKDIR.value} is no folder: mount it, and give the path"
+    )
   config, stage = _CONFIG.value, _STAGE.value
   rounds = len(config.rounds)
   if stage == "solve" and not _QUESTION.value:
@@ -123,10 +127,6 @@ def run() -> None:
     given and lowest <= _ROUND.value <= rounds
   ):
     raise ValueError(f"--stage={stage} needs --round={lowest}..{rounds}")
-  if "://" in _WORKDIR.value:
-    raise ValueError(
-      f"--workdir={_WORKDIR.value} is no folder: mount it, and give the path"
-    )
   host = hosts.Host()
   placed = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
   if _DISTRIBUTED.value:
