@@ -47,8 +47,7 @@ def get_config():
   return config
 """
 
-# When to end it, as soon as a file below the workdir matches, and how. What is
-# told to end is looked at more closely in `stopping_stages_test.py`.
+# When to end it, as soon as a file below the workdir matches, and how.
 MOMENTS = (
   # Rollout: the first shard is there.
   ("round_1/trees/shard-00000-of-*", signal.SIGTERM),
