@@ -41,7 +41,10 @@ NOT_RUN = (
   (r"^vllm serve ", "needs a server with a large model"),
   (r"configs/smollm2_135m\.py", "needs the weights of `make smollm2`"),
   (r"configs/released\.py", "needs the authors' data and a model for it"),
-  (r"^launch/\w+\.sh (?!--dry-run)", "needs Google Cloud; tests/launch"),
+  (
+    r"^launch/\w+\.sh (?!--dry-run)|^gcloud |--workdir=gs:",
+    "needs Google Cloud; the tests have one that is not there",
+  ),
   (r"--distributed", "needs several processes; tests/evolve_hosts_test.py"),
   (r"remote\.url=", "needs a server with a large model"),
   (r"-m rstar_jax\.aot ", "needs libtpu; `make aot`"),
