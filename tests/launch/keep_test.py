@@ -87,6 +87,12 @@ class KeepTest(cloud_lib.TpuCase):
     self.tpu("keep", status=1, says="set another TPU_ZONE")
     self.assertEqual(self.verbs("create"), ["create"])
 
+  def test_a_tpu_that_somebody_deletes_is_not_asked_for_again(self):
+    self.cloud.runs("long")
+    self.cloud.plan(ssh_state=["", "deleted"])
+    self.tpu("keep", status=3, says="the TPU deleted: keep ends here")
+    self.assertEqual(self.verbs("create"), ["create"])
+
   def test_not_more_often_than_wanted(self):
     self.cloud.plan(ssh_setup=["preempted"] * 2)
     self.tpu("keep", status=1, KEEP_TIMES="2", says="started 2 times")
