@@ -22,8 +22,8 @@ class NotebookTest(absltest.TestCase):
         "ROUNDS": 1,
       },
     )
-    self.assertIn("| Round | Policy pass@1 |", outcome.printed)
-    self.assertIn("\n| 1 | ", outcome.printed)
+    self.assertRegex(outcome.printed, r"(?m)^\| Round +\| Policy pass@1 +\|")
+    self.assertRegex(outcome.printed, r"(?m)^\| 1 +\| ")
     self.assertRegex(outcome.printed, r"(?m)^\d+ solved in the last round")
     self.assertRegex(outcome.printed, r"(?m)^--- step 1, PPM [+-]\d\.\d\d$")
     results = json.loads((folder / "results.json").read_text())
