@@ -84,7 +84,9 @@ Report.draw = (() => {
 
   function nodeItem(tree, place) {
     const { node } = place;
-    const r = radius(tree.tried[node] ? tree.visits[node] : 0);
+    // An answer holds a glyph, for which it must have room.
+    const least = tree.kind[node] === ANSWER ? 7 : 0;
+    const r = Math.max(least, radius(tree.tried[node] ? tree.visits[node] : 0));
     const type = ["node", `q${shade(tree.q[node])}`,
       tree.tried[node] ? "" : "untried",
       tree.onPath.has(node) ? "chosen" : ""].filter(Boolean).join(" ");
