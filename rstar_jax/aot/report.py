@@ -7,8 +7,6 @@ from rstar_jax.aot.analytic import Least
 from rstar_jax.aot.chips import Slice
 from rstar_jax.aot.compiled import Compiled
 
-_GIB = 2**30
-
 
 @dataclasses.dataclass(frozen=True)
 class Roofline:
@@ -73,11 +71,11 @@ def row(
     "program": program,
     "topology": where.name,
     "chips": where.chips,
-    "hbm_needed_gib": _round(needs / _GIB),
-    "hbm_beside_gib": _round(beside / _GIB),
-    "hbm_chip_gib": _round(has / _GIB),
+    "hbm_needed_gib": gib(needs),
+    "hbm_beside_gib": gib(beside),
+    "hbm_chip_gib": gib(has),
     "fits": needs <= has,
-    "over_gib": _round(max(needs - has, 0.0) / _GIB),
+    "over_gib": gib(max(needs - has, 0.0)),
   }
   if compiled.refused:
     return result | {"limit": "memory", "compile_seconds": compiled.seconds}
@@ -111,6 +109,11 @@ def row(
     "xla_bytes": compiled.xla_bytes,
     "compile_seconds": _round(compiled.seconds),
   }
+
+
+def gib(size: float) -> float:
+  """Returns bytes as GiB, fit to be read."""
+  return _round(size / 2**30)
 
 
 def _round(value: float) -> float:

@@ -1,0 +1,288 @@
+"""A row of the report for each program of a config, on a slice."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jax.sharding import AbstractMesh, Mesh
+
+from rstar_jax.aot import (
+  analytic,
+  chips,
+  compiled,
+  described,
+  held,
+  knobs,
+  programs,
+  report,
+  shapes,
+)
+from rstar_jax.config import Config, MeshConfig
+from rstar_jax.models import sharding
+from rstar_jax.models.config import ModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How programs are compiled.
+
+  Attributes:
+    layers: two depths to extrapolate from; empty compiles all layers.
+    cache: folder of compiled programs; None keeps none.
+    path: tokens of the search's paths; None is the largest bucket.
+    repeated: a path for each candidate that is sampled, as without sharing.
+  """
+
+  layers: tuple[int, ...] = ()
+  cache: str | None = None
+  path: int | None = None
+  repeated: bool = False
+
+
+def mesh_of(
+  config: MeshConfig, where: chips.Slice, devices: Sequence[Any], name: str
+) -> Mesh:
+  """Returns the mesh that a run has on a slice.
+
+  Args:
+    config: `search_mesh`, for the chips of a host, or `train_mesh`, for all.
+    where: the slice, or its host.
+    devices: of it.
+    name: of the field, for errors.
+
+  Raises:
+    ValueError: the mesh cannot be made of so many chips.
+  """
+  try:
+    mesh = sharding.mesh_over(config, devices, f"config.{name}")
+  except ValueError as error:
+    raise ValueError(f"{where.name}: {error}") from None
+  # One device: the run has no mesh, but arrays here have to say where they are.
+  return mesh or sharding.make_mesh(MeshConfig(data=1), devices)
+
+
+def search_row(
+  config: Config,
+  model: ModelConfig,
+  where: chips.Slice,
+  stage: shapes.Stage,
+  name: str,
+  options: Options,
+) -> dict[str, Any]:
+  """Compiles a program of the search, on one host.
+
+  Args:
+    config: of the run.
+    model: of the policy and the PPM.
+    where: the slice.
+    stage: of `shapes.STAGES`.
+    name: of `programs.SEARCH`.
+    options: see there.
+  """
+  host = where.host
+  mesh = mesh_of(
+    config.search_mesh, host, compiled.devices(host), "search_mesh"
+  )
+  sizes = shapes.of_config(config, model, mesh, stage, options.path)
+  sizes = dataclasses.replace(sizes, repeated=options.repeated)
+  found, program = _compiled(
+    model,
+    lambda m: programs.search_program(name, m, sizes, mesh),
+    options,
+  )
+  holds = held.of_shapes(sizes, model, mesh)
+  beside = holds.beside(name, sizes)
+  row = {"stage": stage, "mesh": dict(mesh.shape)} | dataclasses.asdict(sizes)
+  row |= report.row(
+    program=name,
+    where=host,
+    compiled=found,
+    least=least(name, model, sizes, sharding.row_shards(mesh)),
+    tokens=program.tokens,
+    beside=beside,
+  )
+  row["held_gib"] = {
+    "weights": report.gib(holds.weights),
+    "pools": report.gib(holds.pools),
+    "kept": report.gib(holds.kept),
+  }
+  if not row["fits"]:
+    needs = found.memory + beside
+    row["knobs"] = knobs.search(
+      slots=sizes.slots,
+      most_tokens=config.engine.most_tokens,
+      room=sizes.room,
+      weights=holds.weights,
+      pools=holds.pools,
+      calls=needs - holds.weights - holds.pools,
+      needs=needs,
+      has=host.chip.usable_bytes,
+    )
+  return row
+
+
+def least(
+  name: str, model: ModelConfig, sizes: shapes.Shapes, replicas: int
+) -> analytic.Least:
+  """Returns the least that a program of the search does.
+
+  Args:
+    name: of `programs.SEARCH`.
+    model: whose program it is.
+    sizes: of the programs.
+    replicas: copies of the weights on the host.
+  """
+  if name == "expand":
+    return analytic.decode(
+      model,
+      leaves=sizes.leaves,
+      candidates=sizes.candidates,
+      path=sizes.path,
+      step=sizes.step,
+      repeated=sizes.repeated,
+      replicas=replicas,
+    )
+  if name in ("commit", "fork"):
+    moved = sizes.step - 1 if name == "commit" else sizes.room
+    return analytic.Least(
+      0.0, 2 * sizes.moved * moved * analytic.cache_bytes(model)
+    )
+  tails = name == "advance"
+  return analytic.forward(
+    model,
+    rows=sizes.moved if tails else sizes.scored * sizes.columns,
+    length=sizes.tail if tails else sizes.scored_step,
+    before=sizes.path,
+    shared=1 if tails else sizes.columns,
+    replicas=replicas,
+  )
+
+
+def training_row(
+  config: Config,
+  model: ModelConfig,
+  where: chips.Slice,
+  name: str,
+  options: Options,
+) -> dict[str, Any]:
+  """Compiles the update of a training, on a whole slice.
+
+  Args:
+    config: of the run.
+    model: of the policy and the PPM.
+    where: the slice.
+    name: of `programs.TRAINING`.
+    options: see there.
+  """
+  training = getattr(config, name)
+  mesh = mesh_of(
+    config.train_mesh, where, compiled.devices(where), "train_mesh"
+  )
+  parts = sharding.row_shards(mesh)
+  sizes = {
+    key: getattr(training, key)
+    for key in ("batch_size", "length", "accumulate", "remat")
+  }
+  row = {"stage": "training", "mesh": dict(mesh.shape)} | sizes
+  if training.batch_size % (parts * training.accumulate):
+    raise ValueError(
+      f"{where.name}: {training.accumulate} micro-batches of config.{name}'s "
+      f"{training.batch_size} rows do not divide into the mesh's {parts} parts "
+      f"of rows: give an accumulate of at most {training.batch_size // parts}"
+    )
+  model = dataclasses.replace(model, remat=training.remat)
+  found, program = _compiled(
+    model,
+    lambda m: programs.training_program(name, m, config, mesh),
+    options,
+  )
+  row |= report.row(
+    program=name,
+    where=where,
+    compiled=found,
+    least=least_of_training(config, model, name),
+    tokens=program.tokens,
+  )
+  if not row["fits"]:
+    begun, batch = program.arguments
+    row["knobs"] = knobs.training(
+      batch_size=training.batch_size,
+      accumulate=training.accumulate,
+      parts=parts,
+      state=described.bytes_of((begun, batch)),
+      gradients=described.bytes_of(begun.params),
+      needs=found.memory,
+      has=where.chip.usable_bytes,
+    )
+  return row
+
+
+def least_of_training(
+  config: Config, model: ModelConfig, name: str
+) -> analytic.Least:
+  """Returns the least that an update does."""
+  training = getattr(config, name)
+  return analytic.training(
+    model, rows=training.batch_size, length=training.length, head=name == "sft"
+  )
+
+
+def least_rates(
+  config: Config,
+  model: ModelConfig,
+  where: chips.Slice,
+  path: int | None = None,
+) -> dict[str, float]:
+  """Returns tokens per second and chip if programs did the least there is.
+
+  Those of the search are of the rounds.
+
+  Args:
+    config: of the run.
+    model: of the policy and the PPM.
+    where: the slice.
+    path: tokens of the search's paths; None is the largest bucket.
+  """
+  host = where.host
+  mesh = AbstractMesh(
+    sharding.mesh_sizes(config.search_mesh, host.chips), sharding.AXES
+  )
+  sizes = shapes.of_config(config, model, mesh, "rollout", path)
+  tokens = {
+    "advance": sizes.moved * sizes.tail,
+    "expand": sizes.leaves * sizes.candidates * sizes.step,
+    "score": sizes.scored * sizes.columns * sizes.scored_step,
+  }
+  result = {}
+  for name, count in tokens.items():
+    work = least(name, model, sizes, sharding.row_shards(mesh))
+    bound = report.roofline(
+      host, work.flops / host.chips, work.bytes / host.chips
+    )
+    result[name] = count / bound.seconds / host.chips
+  for name in programs.TRAINING:
+    training = getattr(config, name)
+    work = least_of_training(config, model, name)
+    bound = report.roofline(
+      where, work.flops / where.chips, work.bytes / where.chips
+    )
+    count = training.batch_size * training.length
+    result[name] = count / bound.seconds / where.chips
+  return result
+
+
+def _compiled(
+  model: ModelConfig,
+  build: Callable[[ModelConfig], programs.DeviceProgram],
+  options: Options,
+) -> tuple[compiled.Compiled, programs.DeviceProgram]:
+  """Compiles at full depth, or at two small ones to extrapolate from."""
+  if not options.layers:
+    program = build(model)
+    return compiled.compile_program(program, options.cache), program
+  made = [
+    build(dataclasses.replace(model, num_layers=n)) for n in options.layers
+  ]
+  found = [compiled.compile_program(each, options.cache) for each in made]
+  full = (*options.layers, model.num_layers)
+  return compiled.between(*found, full), build(model)
