@@ -56,8 +56,8 @@ def paper(policy: str) -> config_lib.Config:
   config.search.slots = config.eval.search.slots = 16
   config.remote.max_tokens = 512
   # From docs/results/fleet.md, a simulation of hosts with four chips. A shard
-  # has to fill slots x groups = 32 several times: 50 problems take 2.1 times as
-  # long each as 800 do, 400 take 1.03 times, and what deaths lose is under
+  # has to fill slots x groups = 32 several times: 50 problems take 1.4 times as
+  # long each as 800 do, 400 take 1.01 times, and what deaths lose is under
   # 1%. So many hosts that problems / (4 x hosts) is below 400 want that.
   config.shard_size = 400
   # Two workers keep the device waiting for half of the time; from 16 on it is

@@ -24,12 +24,17 @@ from rstar_jax.config import Config
 from rstar_jax.io import hf_config, published
 from rstar_jax.models.config import ModelConfig
 
+_NAMES = (rows.SIZES, *programs.NAMES)
+
 _CONFIG = config_flag.define_config()
 _TOPOLOGY = flags.DEFINE_list(
   "topology", ["v5e:4x4"], "Slices, such as v5e:4x4,v5p:2x2x4,v6e:4x4."
 )
 _PROGRAMS = flags.DEFINE_list(
-  "programs", list(programs.NAMES), f"Which of {', '.join(programs.NAMES)}."
+  "programs",
+  [*_NAMES],
+  f"Which of {', '.join(_NAMES)}; the first compiles nothing and adds up what "
+  "a search holds.",
 )
 _LAYERS = flags.DEFINE_list(
   "layers",
@@ -119,8 +124,10 @@ def compile_rows(config: Config) -> Iterator[dict[str, Any]]:
   for topology in _TOPOLOGY.value:
     where = chips.parse(topology)
     for name, stage, repeated in _wanted():
-      logging.info("compiling %s of %s for %s", name, stage, where.name)
-      if name in programs.TRAINING:
+      logging.info("%s of %s for %s", name, stage, where.name)
+      if name == rows.SIZES:
+        row = rows.sizes_row(config, model, where, stage)
+      elif name in programs.TRAINING:
         row = rows.training_row(config, model, where, name, options)
       else:
         each = dataclasses.replace(options, repeated=repeated)
@@ -133,7 +140,7 @@ def _wanted() -> list[tuple[str, str, bool]]:
   found = [
     (name, stage, False)
     for stage in _STAGES.value
-    for name in programs.SEARCH
+    for name in (rows.SIZES, *programs.SEARCH)
     # The PPM scores a block step by step, with the programs of a search.
     if name in _PROGRAMS.value and (stage, name) != ("blocks", "score")
   ]
@@ -147,7 +154,7 @@ def _wanted() -> list[tuple[str, str, bool]]:
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  for flag, known in ((_PROGRAMS, programs.NAMES), (_STAGES, shapes.STAGES)):
+  for flag, known in ((_PROGRAMS, _NAMES), (_STAGES, shapes.STAGES)):
     unknown = sorted(set(flag.value) - set(known))
     if unknown:
       raise app.UsageError(f"--{flag.name}: {unknown} are none of {known}")

@@ -56,18 +56,15 @@ def kept_of(
   return jax.tree.map(functools.partial(_cached, mesh), shapes)
 
 
-def bytes_of(tree: Any, lanes: int = 1) -> float:
+def bytes_of(tree: Any) -> float:
   """Returns the bytes of described arrays that one device holds.
 
-  Args:
-    tree: of arrays.
-    lanes: what the last axis is padded to a multiple of; a TPU has 128.
+  Without padding: a TPU lays keys and values out with that axis last which
+  needs least of it.
   """
 
   def size(one: jax.ShapeDtypeStruct) -> int:
-    shape = list(one.sharding.shard_shape(one.shape))
-    if len(shape) > 1:
-      shape[-1] = -(-shape[-1] // lanes) * lanes
+    shape = one.sharding.shard_shape(one.shape)
     return math.prod(shape) * one.dtype.itemsize
 
   return float(sum(map(size, jax.tree.leaves(tree))))

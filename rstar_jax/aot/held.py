@@ -46,6 +46,10 @@ class Held:
     return self.pool + self.others
 
   @property
+  def total(self) -> float:
+    return self.weights + self.pools + self.kept
+
+  @property
   def kept(self) -> float:
     return self.lanes * (self.sampled + self.scored)
 
@@ -67,34 +71,31 @@ class Held:
       + self.value_pool
       + self.scored * shapes.scored / shapes.slots,
     }
-    return self.weights + self.pools + self.kept - own[name]
+    return self.total - own[name]
 
 
-def of_shapes(
-  shapes: Shapes, model: ModelConfig, mesh: Mesh, tile: int = 128
-) -> Held:
+def of_shapes(shapes: Shapes, model: ModelConfig, mesh: Mesh) -> Held:
   """Returns what is held.
 
   Args:
     shapes: sizes.
     model: of both, with the dtypes that they are searched with.
     mesh: of one host's chips.
-    tile: what the last axis of an array is padded to a multiple of.
   """
 
   def pool(length: int) -> float:
-    return bytes_of(pool_of(model, shapes.held, length, mesh), tile)
+    return bytes_of(pool_of(model, shapes.held, length, mesh))
 
   def kept(kept: bool, columns: int, step: int) -> float:
     rows = kept_of(model, (shapes.slots, columns), step, mesh)
-    return bytes_of(rows, tile) if kept else 0.0
+    return bytes_of(rows) if kept else 0.0
 
   value = bool(shapes.value_room)
   value_pool = pool(shapes.value_room) if value else 0.0
   others = sum(map(pool, shapes.others)) + shapes.lanes * value_pool
   return Held(
-    policy=bytes_of(abstract(model, "lm", mesh)[1], tile),
-    value=(bytes_of(abstract(model, "tanh", mesh)[1], tile) if value else 0.0),
+    policy=bytes_of(abstract(model, "lm", mesh)[1]),
+    value=(bytes_of(abstract(model, "tanh", mesh)[1]) if value else 0.0),
     pool=pool(shapes.room),
     value_pool=value_pool,
     others=others,
@@ -103,4 +104,23 @@ def of_shapes(
       shapes.keep_scored and value, shapes.columns, shapes.scored_step
     ),
     lanes=shapes.lanes,
+  )
+
+
+def sampling(shapes: Shapes, model: ModelConfig, mesh: Mesh) -> float:
+  """Returns the least that a call needs while it samples, on one chip.
+
+  Its paths, and its candidates so far; those that it returns are others.
+
+  Args:
+    shapes: sizes.
+    model: of the policy.
+    mesh: of one host's chips.
+  """
+  paths, candidates = shapes.rows
+  return bytes_of(
+    (
+      kept_of(model, (paths,), shapes.path, mesh),
+      kept_of(model, (paths, candidates), shapes.step - 1, mesh),
+    )
   )

@@ -71,12 +71,7 @@ def row(
     "program": program,
     "topology": where.name,
     "chips": where.chips,
-    "hbm_needed_gib": gib(needs),
-    "hbm_beside_gib": gib(beside),
-    "hbm_chip_gib": gib(has),
-    "fits": needs <= has,
-    "over_gib": gib(max(needs - has, 0.0)),
-  }
+  } | memory(needs, beside, has)
   if compiled.refused:
     return result | {"limit": "memory", "compile_seconds": compiled.seconds}
   bound = roofline(where, compiled.flops, compiled.bytes, compiled.wire)
@@ -108,6 +103,23 @@ def row(
     "xla_flops": compiled.xla_flops,
     "xla_bytes": compiled.xla_bytes,
     "compile_seconds": _round(compiled.seconds),
+  }
+
+
+def memory(needs: float, beside: float, has: float) -> dict[str, Any]:
+  """Sets bytes that are needed against those that there are.
+
+  Args:
+    needs: on a chip, in all.
+    beside: those of them that others hold.
+    has: of a chip.
+  """
+  return {
+    "hbm_needed_gib": gib(needs),
+    "hbm_beside_gib": gib(beside),
+    "hbm_chip_gib": gib(has),
+    "fits": needs <= has,
+    "over_gib": gib(max(needs - has, 0.0)),
   }
 
 

@@ -21,6 +21,9 @@ from rstar_jax.config import Config, MeshConfig
 from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
 
+# The name of rows for which nothing is compiled.
+SIZES = "sizes"
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -59,6 +62,34 @@ def mesh_of(
     raise ValueError(f"{where.name}: {error}") from None
   # One device: the run has no mesh, but arrays here have to say where they are.
   return mesh or sharding.make_mesh(MeshConfig(data=1), devices)
+
+
+def sizes_row(
+  config: Config, model: ModelConfig, where: chips.Slice, stage: shapes.Stage
+) -> dict[str, Any]:
+  """Returns what a stage of the search takes by sizes alone.
+
+  Nothing is compiled, and no compiler is needed; programs take more.
+
+  Args:
+    config: of the run.
+    model: of the policy and the PPM.
+    where: the slice.
+    stage: of `shapes.STAGES`.
+  """
+  host = where.host
+  mesh = _sizes_mesh(config, host)
+  sizes = shapes.of_config(config, model, mesh, stage)
+  holds = held.of_shapes(sizes, model, mesh)
+  calls = held.sampling(sizes, model, mesh)
+  needs, has = holds.total + calls, host.chip.usable_bytes
+  return (
+    {"stage": stage, "mesh": dict(mesh.shape)}
+    | dataclasses.asdict(sizes)
+    | {"program": SIZES, "topology": host.name, "chips": host.chips}
+    | report.memory(needs, holds.total, has)
+    | _held(config, sizes, holds, needs, has)
+  )
 
 
 def search_row(
@@ -101,14 +132,27 @@ def search_row(
     tokens=program.tokens,
     beside=beside,
   )
-  row["held_gib"] = {
-    "weights": report.gib(holds.weights),
-    "pools": report.gib(holds.pools),
-    "kept": report.gib(holds.kept),
+  needs, has = found.memory + beside, host.chip.usable_bytes
+  return row | _held(config, sizes, holds, needs, has)
+
+
+def _held(
+  config: Config,
+  sizes: shapes.Shapes,
+  holds: held.Held,
+  needs: float,
+  has: float,
+) -> dict[str, Any]:
+  """Says what is held, and what would do where that is too much."""
+  found: dict[str, Any] = {
+    "held_gib": {
+      "weights": report.gib(holds.weights),
+      "pools": report.gib(holds.pools),
+      "kept": report.gib(holds.kept),
+    }
   }
-  if not row["fits"]:
-    needs = found.memory + beside
-    row["knobs"] = knobs.search(
+  if needs > has:
+    found["knobs"] = knobs.search(
       slots=sizes.slots,
       most_tokens=config.engine.most_tokens,
       room=sizes.room,
@@ -116,9 +160,9 @@ def search_row(
       pools=holds.pools,
       calls=needs - holds.weights - holds.pools,
       needs=needs,
-      has=host.chip.usable_bytes,
+      has=has,
     )
-  return row
+  return found
 
 
 def least(
@@ -244,9 +288,7 @@ def least_rates(
     path: tokens of the search's paths; None is the largest bucket.
   """
   host = where.host
-  mesh = AbstractMesh(
-    sharding.mesh_sizes(config.search_mesh, host.chips), sharding.AXES
-  )
+  mesh = _sizes_mesh(config, host)
   sizes = shapes.of_config(config, model, mesh, "rollout", path)
   tokens = {
     "advance": sizes.moved * sizes.tail,
@@ -269,6 +311,12 @@ def least_rates(
     count = training.batch_size * training.length
     result[name] = count / bound.seconds / where.chips
   return result
+
+
+def _sizes_mesh(config: Config, host: chips.Slice) -> AbstractMesh:
+  """Returns the search's mesh, of no devices."""
+  sizes = sharding.mesh_sizes(config.search_mesh, host.chips)
+  return AbstractMesh(sizes, sharding.AXES)
 
 
 def _compiled(
