@@ -44,6 +44,8 @@ EXTRAS = {
   # The TPU's compiler, which needs no TPU; see `aot/`.
   "aot": ["libtpu"],
   "gguf": GGUF,
+  # EleutherAI's lm-evaluation-harness; see `harness.py`.
+  "harness": ["lm-eval>=0.4.10"],
   "hub": HUB,
   # What `make parity` compares with.
   "parity": ["torch"],

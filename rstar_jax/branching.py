@@ -36,13 +36,10 @@ def branch(context: Context, other: pathlib.Path, round_: int) -> str:
     A line that says what was taken over, and what in the configs differs.
 
   Raises:
-    ValueError: this run has rounds of its own, or the other lacks one.
+    ValueError: this run has rounds of its own, or the other lacks one, or it
+      began as another branch. The same branch again goes on where it ended.
   """
   workdir = context.workdir
-  if any(workdir.glob("round_*")):
-    raise ValueError(
-      f"{workdir} has rounds of its own: branch into a new --workdir"
-    )
   theirs = json.loads((other / "config.json").read_text())
   ours = json.loads((workdir / "config.json").read_text())
   alike = all(theirs.get(name) == ours[name] for name in _EVALUATION)
@@ -54,24 +51,44 @@ def branch(context: Context, other: pathlib.Path, round_: int) -> str:
     and (other / f"round_{number}" / name / records.MANIFEST).exists()
   ]
   taken.append(f"round_{round_}/trees")
+  changes = sorted(differences(theirs, ours, "config"))
+  note = {"of": str(other), "round": round_, "taken": taken, "changes": changes}
+  # What begins a branch: one that was killed goes on.
+  begun = (workdir / BRANCH).exists()
+  if begun and json.loads((workdir / BRANCH).read_text()) != note:
+    raise ValueError(
+      f"{workdir / BRANCH} says that this run began otherwise: branch into a "
+      "new --workdir"
+    )
+  if not begun and any(workdir.glob("round_*")):
+    raise ValueError(
+      f"{workdir} has rounds of its own: branch into a new --workdir"
+    )
   for name in taken:
     if records.read_manifest(other / name) is None:
       raise ValueError(
         f"{other / name} is not finished, so a run cannot go on from there"
       )
+  records.write_json(workdir / BRANCH, note)
   for name in taken:
-    shutil.copytree(
-      other / name,
-      workdir / name,
-      copy_function=_link,
-      ignore=shutil.ignore_patterns("checkpoints"),
-    )
-  changes = sorted(differences(theirs, ours, "config"))
-  records.write_json(
-    workdir / BRANCH,
-    {"of": str(other), "round": round_, "taken": taken, "changes": changes},
-  )
+    if records.read_manifest(workdir / name) is None:
+      _take(other / name, workdir / name)
   return f"{workdir} goes on from {other}: {', '.join(changes) or 'no change'}"
+
+
+def _take(source: pathlib.Path, target: pathlib.Path) -> None:
+  """Links or copies a finished folder; it is there whole, or not at all."""
+  partial = target.with_name(f"{target.name}.partial")
+  for left in (partial, target):
+    if left.exists():
+      shutil.rmtree(left)
+  shutil.copytree(
+    source,
+    partial,
+    copy_function=_link,
+    ignore=shutil.ignore_patterns("checkpoints"),
+  )
+  partial.rename(target)
 
 
 def differences(old, new, name: str) -> list[str]:

@@ -158,7 +158,9 @@ LAYERS = {
   "search.grading": 1,
   "data.export": 3,
   "branching": 12,
-  "solving": 12,
+  "devices": 12,
+  "harness": 15,
+  "solving": 13,
   "bootstrap": 9,
   "evolve": 14,
   "main": 15,
@@ -166,7 +168,7 @@ LAYERS = {
   "testing": 15,
 }
 
-# Two towers that meet only in stages.py, by room.
+# Two towers that meet only in devices.py, by room.
 HOST = ("text", "verify", "search", "data", "methods", "evaluate", "study")
 DEVICE = ("models", "generate", "train")
 ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "mctx", "chex")
