@@ -19,7 +19,7 @@ import jax
 from absl import app, flags, logging
 
 from rstar_jax import config_flag
-from rstar_jax.aot import chips, plan, programs, rows, shapes
+from rstar_jax.aot import chips, least, plan, programs, rows, shapes
 from rstar_jax.config import Config
 from rstar_jax.io import hf_config, published
 from rstar_jax.models.config import ModelConfig
@@ -40,7 +40,8 @@ _LAYERS = flags.DEFINE_list(
   "layers",
   [],
   "Two numbers: compile programs of so few layers, and extrapolate to the "
-  "model's own. Empty: compile all layers, which takes long.",
+  "model's own; from 0 layers, memory means nothing. Empty: compile all "
+  "layers, which takes long.",
 )
 _REPEATED = flags.DEFINE_bool(
   "repeated",
@@ -171,7 +172,7 @@ def main(argv: Sequence[str]) -> None:
     model = model_config(config.policy.path, config.policy.dtype)
     slices = [chips.parse(each) for each in _TOPOLOGY.value]
     least_ = {
-      each.name: rows.least_rates(config, model, each, _PATH.value)
+      each.name: least.rates(config, model, each, _PATH.value)
       for each in slices
     }
     priced = plan.table(config.rounds, rates(found, least_), plan.Assumptions())

@@ -1,5 +1,6 @@
 """Arrays that are only described: shapes, dtypes and places, no memory."""
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -31,9 +32,7 @@ def abstract(
   model: ModelConfig, head: str, mesh: Mesh
 ) -> tuple[nnx.GraphDef, Any]:
   """Returns a module's definition, and its parameters' shapes and places."""
-  graphdef, params = nnx.split(
-    nnx.eval_shape(lambda: Transformer(model, head=head, rngs=nnx.Rngs(0)))
-  )
+  graphdef, params = _shapes(dataclasses.replace(model), head)
   places = sharding.shardings(params, mesh)
   return graphdef, jax.tree.map(placed, params, places)
 
@@ -68,6 +67,14 @@ def bytes_of(tree: Any) -> float:
     return math.prod(shape) * one.dtype.itemsize
 
   return float(sum(map(size, jax.tree.leaves(tree))))
+
+
+@functools.lru_cache(maxsize=16)
+def _shapes(model: ModelConfig, head: str) -> tuple[nnx.GraphDef, Any]:
+  """Traces the making of a module, which takes seconds where it is deep."""
+  return nnx.split(
+    nnx.eval_shape(lambda: Transformer(model, head=head, rngs=nnx.Rngs(0)))
+  )
 
 
 def _cached(mesh: Mesh, one: Any) -> jax.ShapeDtypeStruct:

@@ -4,15 +4,15 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import Mesh
 
 from rstar_jax.aot import (
-  analytic,
   chips,
   compiled,
   described,
   held,
   knobs,
+  least,
   programs,
   report,
   shapes,
@@ -78,7 +78,7 @@ def sizes_row(
     stage: of `shapes.STAGES`.
   """
   host = where.host
-  mesh = _sizes_mesh(config, host)
+  mesh = least.sizes_mesh(config, host)
   sizes = shapes.of_config(config, model, mesh, stage)
   holds = held.of_shapes(sizes, model, mesh)
   calls = held.sampling(sizes, model, mesh)
@@ -128,7 +128,7 @@ def search_row(
     program=name,
     where=host,
     compiled=found,
-    least=least(name, model, sizes, sharding.row_shards(mesh)),
+    least=least.of_search(name, model, sizes, sharding.row_shards(mesh)),
     tokens=program.tokens,
     beside=beside,
   )
@@ -163,43 +163,6 @@ def _held(
       has=has,
     )
   return found
-
-
-def least(
-  name: str, model: ModelConfig, sizes: shapes.Shapes, replicas: int
-) -> analytic.Least:
-  """Returns the least that a program of the search does.
-
-  Args:
-    name: of `programs.SEARCH`.
-    model: whose program it is.
-    sizes: of the programs.
-    replicas: copies of the weights on the host.
-  """
-  if name == "expand":
-    return analytic.decode(
-      model,
-      leaves=sizes.leaves,
-      candidates=sizes.candidates,
-      path=sizes.path,
-      step=sizes.step,
-      repeated=sizes.repeated,
-      replicas=replicas,
-    )
-  if name in ("commit", "fork"):
-    moved = sizes.step - 1 if name == "commit" else sizes.room
-    return analytic.Least(
-      0.0, 2 * sizes.moved * moved * analytic.cache_bytes(model)
-    )
-  tails = name == "advance"
-  return analytic.forward(
-    model,
-    rows=sizes.moved if tails else sizes.scored * sizes.columns,
-    length=sizes.tail if tails else sizes.scored_step,
-    before=sizes.path,
-    shared=1 if tails else sizes.columns,
-    replicas=replicas,
-  )
 
 
 def training_row(
@@ -244,7 +207,7 @@ def training_row(
     program=name,
     where=where,
     compiled=found,
-    least=least_of_training(config, model, name),
+    least=least.of_training(config, model, name),
     tokens=program.tokens,
   )
   if not row["fits"]:
@@ -259,64 +222,6 @@ def training_row(
       has=where.chip.usable_bytes,
     )
   return row
-
-
-def least_of_training(
-  config: Config, model: ModelConfig, name: str
-) -> analytic.Least:
-  """Returns the least that an update does."""
-  training = getattr(config, name)
-  return analytic.training(
-    model, rows=training.batch_size, length=training.length, head=name == "sft"
-  )
-
-
-def least_rates(
-  config: Config,
-  model: ModelConfig,
-  where: chips.Slice,
-  path: int | None = None,
-) -> dict[str, float]:
-  """Returns tokens per second and chip if programs did the least there is.
-
-  Those of the search are of the rounds.
-
-  Args:
-    config: of the run.
-    model: of the policy and the PPM.
-    where: the slice.
-    path: tokens of the search's paths; None is the largest bucket.
-  """
-  host = where.host
-  mesh = _sizes_mesh(config, host)
-  sizes = shapes.of_config(config, model, mesh, "rollout", path)
-  tokens = {
-    "advance": sizes.moved * sizes.tail,
-    "expand": sizes.leaves * sizes.candidates * sizes.step,
-    "score": sizes.scored * sizes.columns * sizes.scored_step,
-  }
-  result = {}
-  for name, count in tokens.items():
-    work = least(name, model, sizes, sharding.row_shards(mesh))
-    bound = report.roofline(
-      host, work.flops / host.chips, work.bytes / host.chips
-    )
-    result[name] = count / bound.seconds / host.chips
-  for name in programs.TRAINING:
-    training = getattr(config, name)
-    work = least_of_training(config, model, name)
-    bound = report.roofline(
-      where, work.flops / where.chips, work.bytes / where.chips
-    )
-    count = training.batch_size * training.length
-    result[name] = count / bound.seconds / where.chips
-  return result
-
-
-def _sizes_mesh(config: Config, host: chips.Slice) -> AbstractMesh:
-  """Returns the search's mesh, of no devices."""
-  sizes = sharding.mesh_sizes(config.search_mesh, host.chips)
-  return AbstractMesh(sizes, sharding.AXES)
 
 
 def _compiled(

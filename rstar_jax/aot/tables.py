@@ -13,13 +13,18 @@ Row = dict[str, Any]
 
 
 def memory(rows: Sequence[Row]) -> str:
-  """Returns a table of what a chip has to hold, GiB, as Markdown."""
+  """Returns a table of what a chip has to hold, GiB, as Markdown.
+
+  Of programs that were extrapolated from no layers at all it is not known.
+  """
   head = (
     "model slice stage program shape program_needs weights slots kept "
     "together chip fits what_would_do"
   ).split()
   lines = []
   for row in rows:
+    if 0 in row["extrapolated_from_layers"]:
+      continue
     held = row.get("held_gib", {})
     alone = row["hbm_needed_gib"] - row["hbm_beside_gib"]
     lines.append(
@@ -98,7 +103,7 @@ def collectives(rows: Sequence[Row]) -> str:
 def shape(row: Row) -> str:
   """Returns the size of a call: rows x tokens, and what they come after."""
   match row["program"]:
-    case "expand":
+    case "expand" | "sizes":
       sizes = f"{row['leaves']} x {row['candidates']} x {row['step']}"
     case "score":
       sizes = f"{row['scored']} x {row['columns']} x {row['scored_step']}"
@@ -115,8 +120,8 @@ def shape(row: Row) -> str:
 
 
 def _name(row: Row) -> str:
-  layers = "" if row["extrapolated_from_layers"] else ", whole"
-  return row["model"].split("/")[-1] + layers
+  compiled = row["extrapolated_from_layers"] or row["program"] == "sizes"
+  return row["model"].split("/")[-1] + ("" if compiled else ", whole")
 
 
 def _short(value: float) -> str:

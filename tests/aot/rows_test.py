@@ -1,46 +1,38 @@
-"""The least of each program, rates of it, and meshes that cannot be."""
+"""Rows of sizes alone, and meshes that cannot be."""
 
 import jax
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from configs import phi3_mini, qwen2_5_math_1_5b, qwen2_5_math_7b
 from rstar_jax.aot import __main__ as command
-from rstar_jax.aot import analytic, chips, programs, rows
-from rstar_jax.aot.shapes import Shapes
+from rstar_jax.aot import chips, rows, shapes
 from rstar_jax.config import MeshConfig
-from rstar_jax.models.config import ModelConfig
 
 
-class LeastTest(absltest.TestCase):
-  def test_every_program_has_one(self):
-    for name in programs.SEARCH:
-      found = rows.least(name, ModelConfig(), Shapes(), 1)
-      self.assertGreater(found.bytes, 0)
-
-  def test_copies_compute_nothing(self):
-    sizes = Shapes(moved=3, step=7, room=11)
-    token = analytic.cache_bytes(ModelConfig())
-    for name, tokens in (("commit", 6), ("fork", 11)):
-      found = rows.least(name, ModelConfig(), sizes, 1)
-      self.assertEqual(found, analytic.Least(0, 2 * 3 * tokens * token))
-
-
-class RatesTest(absltest.TestCase):
-  def test_training_is_bound_by_products(self):
-    config = qwen2_5_math_7b.get_config()
+class SizesTest(parameterized.TestCase):
+  @parameterized.product(
+    module=(qwen2_5_math_7b, qwen2_5_math_1_5b, phi3_mini),
+    stage=shapes.STAGES,
+  )
+  def test_every_shipped_config_fits_a_host_of_v5e(self, module, stage):
+    config = module.get_config()
     model = command.model_config(config.policy.path, "bfloat16")
-    found = rows.least_rates(config, model, chips.parse("v5p:2x2x4"), 1024)
-    # 6 FLOPs a parameter and token, and attention; 459 TFLOP/s.
-    self.assertBetween(found["sft"], 0.8 * 459e12 / (6 * 7.07e9), 1.1e4)
-    # No token is sampled faster than one is read.
-    self.assertLess(found["expand"], found["advance"])
+    row = rows.sizes_row(config, model, chips.parse("v5e:4x4"), stage)
+    self.assertTrue(row["fits"], row)
+    self.assertNotIn("knobs", row)
+    self.assertGreater(row["hbm_needed_gib"], row["hbm_beside_gib"])
 
-  def test_every_shipped_config_has_rates(self):
-    for module in (qwen2_5_math_1_5b, phi3_mini):
-      config = module.get_config()
-      model = command.model_config(config.policy.path, "bfloat16")
-      found = rows.least_rates(config, model, chips.parse("v5e:4x4"))
-      self.assertGreater(min(found.values()), 0)
+  def test_what_does_not_fit_names_what_would_do(self):
+    config = qwen2_5_math_7b.get_config()
+    # 28 layers of 4 heads of 128, keys and values of two bytes, cut in four:
+    # 14,336 bytes a token and chip; 65 slots of 3,328 tokens in four lanes.
+    config.search.slots = 65
+    model = command.model_config(config.policy.path, "bfloat16")
+    row = rows.sizes_row(config, model, chips.parse("v5e:4x4"), "rollout")
+    pools = 4 * 65 * 3328 * 14336 / 2**30
+    self.assertAlmostEqual(row["held_gib"]["pools"], pools, delta=0.01)
+    self.assertFalse(row["fits"])
+    self.assertBetween(row["knobs"]["slots"], 8, 64)
 
 
 class MeshTest(absltest.TestCase):

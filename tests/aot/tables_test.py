@@ -40,6 +40,10 @@ class TablesTest(parameterized.TestCase):
       "6.00 | 2.50 | 0.00 | 17.00 | 15.75 | over by 1.25 | slots=2 |",
     )
 
+  def test_no_memory_where_there_were_no_layers(self):
+    row = _ROW | {"extrapolated_from_layers": [0, 1]}
+    self.assertLen(tables.memory([row]).splitlines(), 2)
+
   def test_speed(self):
     # What was refused has no speed.
     self.assertLen(tables.speed([_ROW]).splitlines(), 2)
