@@ -29,10 +29,7 @@ def memory(rows: Sequence[Row]) -> str:
     alone = row["hbm_needed_gib"] - row["hbm_beside_gib"]
     lines.append(
       [
-        _name(row),
-        row["slice"],
-        row["stage"],
-        row["program"],
+        *_names(row),
         shape(row),
         f"{alone:.2f}",
         *(
@@ -61,10 +58,7 @@ def speed(rows: Sequence[Row]) -> str:
     bound = max(row["seconds"], key=row["seconds"].get)
     lines.append(
       [
-        _name(row),
-        row["slice"],
-        row["stage"],
-        row["program"],
+        *_names(row),
         shape(row),
         _short(row["flops"] / 1e12),
         _short(row["bytes"] / 1e9),
@@ -84,10 +78,7 @@ def collectives(rows: Sequence[Row]) -> str:
   """Returns a table of what a chip sends in one run, as Markdown."""
   lines = [
     [
-      _name(row),
-      row["slice"],
-      row["stage"],
-      row["program"],
+      *_names(row),
       kind,
       f"{each['count']:,.0f}",
       _short(each["bytes"] / 1e9),
@@ -119,9 +110,10 @@ def shape(row: Row) -> str:
   return f"{sizes} after {row['path']}{form}"
 
 
-def _name(row: Row) -> str:
+def _names(row: Row) -> list[str]:
   compiled = row["extrapolated_from_layers"] or row["program"] == "sizes"
-  return row["model"].split("/")[-1] + ("" if compiled else ", whole")
+  model = row["model"].split("/")[-1] + ("" if compiled else ", whole")
+  return [model, row["slice"], row["stage"], row["program"]]
 
 
 def _short(value: float) -> str:
