@@ -19,7 +19,15 @@ import jax
 from absl import app, flags, logging
 
 from rstar_jax import config_flag
-from rstar_jax.aot import chips, least, plan, programs, rows, shapes
+from rstar_jax.aot import (
+  chips,
+  least,
+  plan,
+  programs,
+  report,
+  rows,
+  shapes,
+)
 from rstar_jax.config import Config
 from rstar_jax.io import hf_config, published
 from rstar_jax.models.config import ModelConfig
@@ -40,8 +48,8 @@ _LAYERS = flags.DEFINE_list(
   "layers",
   [],
   "Two numbers: compile programs of so few layers, and extrapolate to the "
-  "model's own; from 0 layers, memory means nothing. Empty: compile all "
-  "layers, which takes long.",
+  "model's own; from 0 and 1, no memory is told. Empty: compile all layers, "
+  "which takes long.",
 )
 _REPEATED = flags.DEFINE_bool(
   "repeated",
@@ -133,6 +141,8 @@ def compile_rows(config: Config) -> Iterator[dict[str, Any]]:
       else:
         each = dataclasses.replace(options, repeated=repeated)
         row = rows.search_row(config, model, where, stage, name, each)
+      if 0 in options.layers and name != rows.SIZES:
+        row = report.without_memory(row)
       yield named | {"slice": where.name} | row | extrapolated
 
 

@@ -34,6 +34,9 @@ from rstar_jax.train import ppm, sft, state
 SEARCH = ("advance", "fork", "expand", "commit", "score")
 TRAINING = ("sft", "ppm")
 NAMES = (*SEARCH, *TRAINING)
+# Those that hold something of every layer while they run: candidates' keys and
+# values; activations and gradients.
+HOLDING = ("expand", *TRAINING)
 
 
 @dataclasses.dataclass(frozen=True)

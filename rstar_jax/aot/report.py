@@ -123,6 +123,13 @@ def memory(needs: float, beside: float, has: float) -> dict[str, Any]:
   }
 
 
+def without_memory(row: dict[str, Any]) -> dict[str, Any]:
+  """Returns a row of which it is not known what it needs."""
+  unknown = {*memory(0, 0, 0), "held_gib", "knobs"}
+  known = {name: value for name, value in row.items() if name not in unknown}
+  return known | {"limit": max(row["seconds"], key=row["seconds"].get)}
+
+
 def gib(size: float) -> float:
   """Returns bytes as GiB, fit to be read."""
   return _round(size / 2**30)

@@ -237,5 +237,6 @@ def _compiled(
     build(dataclasses.replace(model, num_layers=n)) for n in options.layers
   ]
   found = [compiled.compile_program(each, options.cache) for each in made]
-  full = (*options.layers, model.num_layers)
-  return compiled.between(*found, full), build(model)
+  full, program = (*options.layers, model.num_layers), build(model)
+  holds = program.name in programs.HOLDING
+  return compiled.between(*found, full, holds), program

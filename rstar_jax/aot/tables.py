@@ -15,15 +15,15 @@ Row = dict[str, Any]
 def memory(rows: Sequence[Row]) -> str:
   """Returns a table of what a chip has to hold, GiB, as Markdown.
 
-  Of programs that were extrapolated from no layers at all it is not known.
+  Programs of which it is not known are left out.
   """
   head = (
-    "model slice stage program shape program_needs weights slots kept "
+    "model layers slice stage program shape program_needs weights slots kept "
     "together chip fits what_would_do"
   ).split()
   lines = []
   for row in rows:
-    if 0 in row["extrapolated_from_layers"]:
+    if "fits" not in row:
       continue
     held = row.get("held_gib", {})
     alone = row["hbm_needed_gib"] - row["hbm_beside_gib"]
@@ -42,14 +42,14 @@ def memory(rows: Sequence[Row]) -> str:
         ", ".join(f"{k}={v}" for k, v in row.get("knobs", {}).items()),
       ]
     )
-  return _table(head, lines, left=5)
+  return _table(head, lines, left=6)
 
 
 def speed(rows: Sequence[Row]) -> str:
   """Returns a table of bounds of one run on one chip, as Markdown."""
   head = (
-    "model slice stage program shape TFLOP GB_of_HBM of_the_least GB_sent "
-    "compute,_ms HBM,_ms ICI,_ms limit tokens/s_per_chip"
+    "model layers slice stage program shape TFLOP GB_of_HBM of_the_least "
+    "GB_sent compute,_ms HBM,_ms ICI,_ms limit tokens/s_per_chip"
   ).split()
   lines = []
   for row in rows:
@@ -71,7 +71,7 @@ def speed(rows: Sequence[Row]) -> str:
         f"{float(_short(row['tokens_per_second_per_chip'])):,.0f}",
       ]
     )
-  return _table(head, lines, left=5)
+  return _table(head, lines, left=6)
 
 
 def collectives(rows: Sequence[Row]) -> str:
@@ -87,8 +87,10 @@ def collectives(rows: Sequence[Row]) -> str:
     for row in rows
     for kind, each in row.get("collectives", {}).items()
   ]
-  head = "model slice stage program kind count GB_of_results GB_sent".split()
-  return _table(head, lines, left=5)
+  head = (
+    "model layers slice stage program kind count GB_of_results GB_sent".split()
+  )
+  return _table(head, lines, left=6)
 
 
 def shape(row: Row) -> str:
@@ -111,9 +113,9 @@ def shape(row: Row) -> str:
 
 
 def _names(row: Row) -> list[str]:
-  compiled = row["extrapolated_from_layers"] or row["program"] == "sizes"
-  model = row["model"].split("/")[-1] + ("" if compiled else ", whole")
-  return [model, row["slice"], row["stage"], row["program"]]
+  layers = ", ".join(map(str, row["extrapolated_from_layers"])) or "all"
+  model = row["model"].split("/")[-1]
+  return [model, layers, row["slice"], row["stage"], row["program"]]
 
 
 def _short(value: float) -> str:

@@ -36,12 +36,12 @@ class TablesTest(parameterized.TestCase):
     self.assertEqual(len({each.count("|") for each in (head, rule, row)}), 1)
     self.assertEqual(
       row,
-      "| Model-7B | v5e:4x4 | rollout | expand | 3 x 5 x 7 after 11 | 4.00 | "
-      "6.00 | 2.50 | 0.00 | 17.00 | 15.75 | over by 1.25 | slots=2 |",
+      "| Model-7B | 1, 2 | v5e:4x4 | rollout | expand | 3 x 5 x 7 after 11 | "
+      "4.00 | 6.00 | 2.50 | 0.00 | 17.00 | 15.75 | over by 1.25 | slots=2 |",
     )
 
-  def test_no_memory_where_there_were_no_layers(self):
-    row = _ROW | {"extrapolated_from_layers": [0, 1]}
+  def test_no_memory_where_it_is_not_known(self):
+    row = {key: value for key, value in _ROW.items() if key != "fits"}
     self.assertLen(tables.memory([row]).splitlines(), 2)
 
   def test_speed(self):
@@ -58,7 +58,7 @@ class TablesTest(parameterized.TestCase):
     }
     self.assertEqual(
       tables.speed([row]).splitlines()[2],
-      "| Model-7B, whole | v5e:4x4 | rollout | expand | 3 x 5 x 7 after 11 | "
+      "| Model-7B | all | v5e:4x4 | rollout | expand | 3 x 5 x 7 after 11 | "
       "2.5 | 13 | 0.50 | 0.0123 | 2 | 3 | 0.1 | HBM | 12,300 |",
     )
 
