@@ -44,6 +44,8 @@ EXTRAS = {
   # The TPU's compiler, which needs no TPU; see `aot/`.
   "aot": ["libtpu"],
   "gguf": GGUF,
+  # Writes the API reference; `make docs`.
+  "docs": ["pdoc>=16"],
   # EleutherAI's lm-evaluation-harness; see `harness.py`.
   "harness": ["lm-eval>=0.4.10"],
   "hub": HUB,

@@ -24,6 +24,8 @@ import numpy as np
 from absl import logging
 from etils import epath
 
+from rstar_jax import stopping
+
 MANIFEST = "MANIFEST.json"
 
 _FOOTER = "footer"
@@ -45,6 +47,7 @@ def shard_name(index: int, total: int) -> str:
   return f"shard-{index:05d}-of-{total:05d}.jsonl"
 
 
+@stopping.held()
 def write_shard(path: epath.PathLike, rows: Iterable[Mapping]) -> None:
   """Writes rows as JSON lines and a footer, atomically.
 
@@ -127,6 +130,7 @@ def is_complete(path: epath.PathLike) -> bool:
   return True
 
 
+@stopping.held()
 def write_json(path: epath.PathLike, obj: Any) -> None:
   """Writes one JSON document, atomically and with sorted keys.
 
