@@ -66,7 +66,6 @@ class Device:
     # Of all that use the device.
     self._shared = {"lock": threading.Lock(), "busy": Busy()}
     config = context.config
-    self._slots = max(config.search.slots, config.eval.search.slots)
     self._engines: list[Engine] = []
     self._began = time.perf_counter()
     self._compiled = compiled.counter()
@@ -85,7 +84,7 @@ class Device:
         hf.load_ppm(ppm or context.finished(round_, score), dtype, mesh=mesh),
         context.tokenizer,
         context.config.engine,
-        slots=self._slots,
+        slots=config.slots,
         mesh=mesh,
         **self._shared,
       )
@@ -139,7 +138,7 @@ class Device:
         config.max_block_tokens if whole else config.max_step_tokens
       ),
       pad_id=tokenizer.pad_id,
-      slots=self._slots,
+      slots=self._context.config.slots,
       mesh=self._mesh,
       **self._shared,
     )

@@ -205,7 +205,8 @@ def _check_rows(name: str, batch: Any, accumulate: int, mesh) -> None:
     raise ValueError(
       f"{name}: a batch of {rows} rows in {accumulate} micro-batches cannot be "
       f"cut into {parts} parts, the data x fsdp of {dict(mesh.shape)}: give a "
-      f"batch_size that is a multiple of {accumulate * parts}"
+      f"batch_size that is a multiple of {accumulate * parts}, or an "
+      f"accumulate of at most {rows // parts}"
     )
 
 
