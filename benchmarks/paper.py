@@ -235,7 +235,9 @@ def rewards(runs: Folders, rounds: int, rollouts: int = 8) -> list[str]:
             f"{what} {units}",
             f"{tokens:.0f}",
             cell(found),
-            against(found, reference) if found is not reference else "-",
+            "-"
+            if (reward, method, units) == ("ppm", "mcts", rollouts)
+            else against(found, reference),
           ]
         )
   head = ["Model", "Used for", "Tokens", "Right, %", f"Less PPM, {rollouts}"]
@@ -253,6 +255,7 @@ def trajectories(runs: Folders, rounds: int) -> tuple[list[str], dict, dict]:
     "best of N, ORM": ("orm", "samples", "best"),
     "majority": ("", "samples", "majority"),
     "pass@N": ("", "samples", "pass"),
+    "in the search's tree": ("ppm", "mcts", "pass"),
   }
   rows, numbers, costs = [], {}, {}
   for name, (reward, method, choice) in curves.items():
