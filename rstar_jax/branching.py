@@ -10,10 +10,8 @@ changed; all else is copied. So neither run can touch the other's.
 import contextlib
 import json
 import os
-import pathlib
-import shutil
 
-from rstar_jax.io import records
+from rstar_jax.io import records, store
 from rstar_jax.session import WRITERS, Context
 
 # What says where a run began, and how its config differs.
@@ -24,7 +22,7 @@ _EVALUATION = ("seed", "shard_size", "policy", "engine", "eval")
 _RENAMED = (".safetensors", ".jsonl")
 
 
-def branch(context: Context, other: pathlib.Path, round_: int) -> str:
+def branch(context: Context, other: store.Path, round_: int) -> str:
   """Takes over what another run made before a round's data were extracted.
 
   Args:
@@ -39,7 +37,7 @@ def branch(context: Context, other: pathlib.Path, round_: int) -> str:
     ValueError: this run has rounds of its own, or the other lacks one.
   """
   workdir = context.workdir
-  if any(workdir.glob("round_*")):
+  if any(each.startswith("round_") for each in store.children(workdir)):
     raise ValueError(
       f"{workdir} has rounds of its own: branch into a new --workdir"
     )
@@ -60,12 +58,7 @@ def branch(context: Context, other: pathlib.Path, round_: int) -> str:
         f"{other / name} is not finished, so a run cannot go on from there"
       )
   for name in taken:
-    shutil.copytree(
-      other / name,
-      workdir / name,
-      copy_function=_link,
-      ignore=shutil.ignore_patterns("checkpoints"),
-    )
+    _take(other / name, workdir / name)
   changes = sorted(differences(theirs, ours, "config"))
   records.write_json(
     workdir / BRANCH,
@@ -85,9 +78,28 @@ def differences(old, new, name: str) -> list[str]:
   return [] if old == new else [f"{name} was {old!r} and is {new!r}"]
 
 
-def _link(source: str, target: str) -> str:
-  if source.endswith(_RENAMED):
+def _take(source: store.Path, target: store.Path) -> None:
+  """Links or copies a folder, but for checkpoints; its manifest comes last."""
+  names = [
+    name
+    for name in sorted(store.files(source), key=records.MANIFEST.__eq__)
+    if "checkpoints" not in name.split("/")[:-1]
+  ]
+
+  def take(name: str) -> None:
+    _link(source / name, target / name)
+
+  where = source if store.is_remote(source) else target
+  for _ in store.ahead(take, names[:-1], where):
+    pass
+  take(names[-1])
+
+
+def _link(source: store.Path, target: store.Path) -> None:
+  on_disk = not store.is_remote(source) and not store.is_remote(target)
+  if on_disk and source.name.endswith(_RENAMED):
+    target.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):  # Another disk, or one without links.
       os.link(source, target)
-      return target
-  return shutil.copy2(source, target)
+      return
+  store.copy(source, target)

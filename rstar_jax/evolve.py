@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import json
-import pathlib
 from typing import Any
 
 from absl import logging
@@ -15,7 +14,7 @@ from rstar_jax.config import Config
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.data import released, training
 from rstar_jax.hosts import Host, wait_until
-from rstar_jax.io import records
+from rstar_jax.io import records, store
 from rstar_jax.session import Context
 from rstar_jax.shards import read_rows
 
@@ -134,7 +133,7 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
 
 
 def check_workdir(
-  config: Config, workdir: pathlib.Path, host: Host = _ALONE
+  config: Config, workdir: store.Path, host: Host = _ALONE
 ) -> None:
   """Keeps a folder to one config: writes it, or compares with what is there.
 

@@ -6,7 +6,6 @@ The same command again resumes. This file is short on purpose: what it calls can
 be imported and tested.
 """
 
-import pathlib
 import sys
 import traceback
 
@@ -23,11 +22,13 @@ from rstar_jax import (
   stages,
   studying,
 )
-from rstar_jax.io import compiled
+from rstar_jax.io import compiled, store
 
 _CONFIG = config_flag.define_config()
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "The run's folder; the same folder resumes."
+  "workdir",
+  None,
+  "The run's folder, or gs://BUCKET/NAME; the same folder resumes.",
 )
 _OTHERS = ("report", "solve", "study", "compare", "export", "branch")
 _STAGE = flags.DEFINE_enum(
@@ -93,10 +94,8 @@ def run() -> None:
     given and lowest <= _ROUND.value <= rounds
   ):
     raise ValueError(f"--stage={stage} needs --round={lowest}..{rounds}")
-  if "://" in _WORKDIR.value:
-    raise ValueError(
-      f"--workdir={_WORKDIR.value} is no folder: mount it, and give the path"
-    )
+  workdir = store.path(_WORKDIR.value)
+  store.check(workdir)
   host = hosts.Host()
   placed = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
   if _DISTRIBUTED.value:
@@ -109,7 +108,6 @@ def run() -> None:
     # Before the folder is bound to a config that cannot run.
     evaluation = stage in ("evaluate", "study")
     evolve.check_data(config, evaluation=evaluation)
-  workdir = pathlib.Path(_WORKDIR.value)
   compiled.keep(config.programs or workdir / "programs")
   evolve.check_workdir(config, workdir, host)
   with session.open_context(config, workdir, host) as context:
@@ -128,11 +126,11 @@ def run() -> None:
     elif stage == "export":
       said = stages.export(context, _ROUND.value) if host.leads else ""
     elif stage == "branch":
-      other = pathlib.Path(_OTHER.value)
+      other = store.path(_OTHER.value)
       if host.leads:
         said = branching.branch(context, other, _ROUND.value)
     elif stage == "compare":
-      other = pathlib.Path(_OTHER.value)
+      other = store.path(_OTHER.value)
       said = studying.compare(context, other, _ROUND.value)
     else:
       evolve.STAGES[stage](context, _ROUND.value)

@@ -25,9 +25,8 @@ from rstar_jax.generate.remote import Remote
 from rstar_jax.generate.reward import RewardModel
 from rstar_jax.generate.weights import Busy
 from rstar_jax.hosts import Host
-from rstar_jax.io import hf, metrics, records
+from rstar_jax.io import hf, journal, metrics, records, store
 from rstar_jax.io.gguf import GgufFile
-from rstar_jax.io.journal import Journal
 from rstar_jax.models import sharding, vocabulary
 from rstar_jax.models.transformer import Transformer, arrays_of
 from rstar_jax.search.mcts import Calls
@@ -65,18 +64,18 @@ class Context:
   """
 
   config: Config
-  workdir: pathlib.Path
+  workdir: store.Path
   writer: metrics.Writer
   sandbox: Sandbox
   grader: Grader
   tokenizer: HfTokenizer
   host: Host = _ALONE
 
-  def folder(self, round_: int, stage: str) -> pathlib.Path:
+  def folder(self, round_: int, stage: str) -> store.Path:
     """Returns where a stage of a round writes."""
     return self.workdir / f"round_{round_}" / stage
 
-  def finished(self, round_: int, name: str) -> pathlib.Path:
+  def finished(self, round_: int, name: str) -> store.Path:
     """Returns a folder of a round that is to be read.
 
     Args:
@@ -94,11 +93,11 @@ class Context:
       )
     return folder
 
-  def base(self) -> pathlib.Path | str:
+  def base(self) -> store.Path | str:
     """Returns the folder or name of the base model."""
     return self.config.policy.path or BASE_MODEL
 
-  def policy(self, round_: int) -> pathlib.Path | str:
+  def policy(self, round_: int) -> store.Path | str:
     """Returns where the policy of a round is; round 0 is the base model."""
     return self.finished(round_, "policy") if round_ else self.base()
 
@@ -153,7 +152,7 @@ class Context:
 
 @contextlib.contextmanager
 def open_context(
-  config: Config, workdir: pathlib.Path, host: Host = _ALONE
+  config: Config, workdir: store.Path, host: Host = _ALONE
 ) -> Iterator[Context]:
   """Starts the sandbox, the grader and the writer, and ends them."""
   with contextlib.ExitStack() as stack:
@@ -182,15 +181,16 @@ def open_context(
 
 
 def load_tokenizer(
-  base: pathlib.Path | str, *, add_markers: bool = True
+  base: store.Path | str, *, add_markers: bool = True
 ) -> HfTokenizer:
   """Loads a model's tokenizer, that of a GGUF file too; see `HfTokenizer`."""
-  file = hf.gguf_file(base)
-  if file is None:
-    return HfTokenizer(base, add_markers=add_markers)
-  with tempfile.TemporaryDirectory() as folder:
-    gguf_tokenizer.save(GgufFile(file).metadata, folder)
-    return HfTokenizer(folder, add_markers=add_markers)
+  with store.local(base, hf.WEIGHTS) as base:
+    file = hf.gguf_file(base)
+    if file is None:
+      return HfTokenizer(base, add_markers=add_markers)
+    with tempfile.TemporaryDirectory() as folder:
+      gguf_tokenizer.save(GgufFile(file).metadata, folder)
+      return HfTokenizer(folder, add_markers=add_markers)
 
 
 class Device:
@@ -351,7 +351,7 @@ class Device:
 class RemoteDevice:
   """The callables of a larger model behind a server; loads no model here."""
 
-  def __init__(self, context: Context, folder: pathlib.Path):
+  def __init__(self, context: Context, folder: store.Path):
     """Opens the journal of this host; what others wrote is read too.
 
     Args:
@@ -359,11 +359,8 @@ class RemoteDevice:
       folder: of the journals.
     """
     self._context = context
-    index = context.host.index
-    own = folder / (f"requests-{index}.jsonl" if index else "requests.jsonl")
-    others = sorted(set(folder.glob("requests*.jsonl")) - {own})
-    journal = Journal(own, others)
-    self._remote = Remote(context.config.remote, journal)
+    answers = journal.of_host(folder, context.host.index)
+    self._remote = Remote(context.config.remote, answers)
     self._began = time.perf_counter()
 
   def compile_ahead(self, calls: Calls, *candidates: int) -> None:
