@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import http.server
+import itertools
 import json
 import os
 import re
@@ -22,6 +23,8 @@ from unittest import mock
 
 # Least objects of a listing's page, so that tests see several pages.
 _PAGE = 7
+# Unique, as Google's are, among all servers of a process.
+_GENERATIONS = itertools.count(1)
 _OBJECT = re.compile(
   r"(?:/upload|/download)?/storage/v1/b/(?P<bucket>[^/]+)"
   r"(?P<o>/o(?:/(?P<name>[^/]+))?)?(?P<rest>/.*)?"
@@ -43,8 +46,9 @@ class Store:
   Attributes:
     objects: (bucket, name) -> (bytes, generation).
     buckets: their names.
-    hook: called before each operation ("read", "list", "write" or "delete") and
-      may raise `Refused`; for a write nothing has happened then.
+    hook: called before each operation ("read", "list", "write" or "delete"),
+      and after what has changed something ("write done", "delete done"); it may
+      raise `Refused`.
     calls: (operation, name) of all operations so far.
   """
 
@@ -55,7 +59,6 @@ class Store:
   hook: Callable[[str, str], None] = lambda *_: None
   calls: list[tuple[str, str]] = dataclasses.field(default_factory=list)
   lock: Any = dataclasses.field(default_factory=threading.RLock)
-  generation: int = 1
   uploads: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   def begin(self, operation: str, name: str) -> None:
@@ -65,8 +68,7 @@ class Store:
 
   def put(self, bucket: str, name: str, data: bytes) -> dict[str, Any]:
     with self.lock:
-      self.generation += 1
-      self.objects[bucket, name] = bytes(data), self.generation
+      self.objects[bucket, name] = bytes(data), next(_GENERATIONS)
       return self.about(bucket, name)
 
   def about(self, bucket: str, name: str) -> dict[str, Any]:
@@ -90,6 +92,33 @@ class Store:
     with self.lock:
       found = (f"{bucket}/{name}" for bucket, name in self.objects)
       return sorted(each for each in found if each.startswith(prefix))
+
+
+class Crash:
+  """A hook: at some point the client is cut off, as if it had died.
+
+  Points are before and after each change, so that one that dies does not know
+  whether its last change was made.
+
+  Attributes:
+    over: whether that point was reached.
+  """
+
+  def __init__(self, point: int):
+    """Cuts off at that point, from 1."""
+    self._left, self._lock = point, threading.Lock()
+
+  @property
+  def over(self) -> bool:
+    return self._left <= 0
+
+  def __call__(self, operation: str, name: str) -> None:
+    del name
+    with self._lock:
+      if not self.over and operation.startswith(("write", "delete")):
+        self._left -= 1
+    if self.over:
+      raise Refused(400)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -260,6 +289,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       if int(query.get("ifGenerationMatch", generation)) != generation:
         raise Refused(412)
       about = self.store.put(bucket, name, data)
+    self.store.hook("write done", name)
     self._json(about)
 
   def _delete(self, bucket: str, name: str, query: dict[str, str]) -> None:
@@ -267,6 +297,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     with self.store.lock:
       self._check(bucket, name, query)
       del self.store.objects[bucket, name]
+    self.store.hook("delete done", name)
     self._send(204, b"")
 
   def _rewrite(self, bucket: str, name: str, rest: str) -> None:

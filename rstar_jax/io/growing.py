@@ -6,9 +6,11 @@ may not.
 """
 
 import pathlib
+import shutil
 import tempfile
 import threading
 import time
+import weakref
 
 from absl import logging
 
@@ -80,8 +82,8 @@ class Mirror:
         continue
       try:
         store.copy(self.local / name, self._folder / name)
-      except Exception as error:  # What can be lost must not end a run.
-        logging.warning("%s was not copied: %r", self._folder / name, error)
+      except OSError as error:  # What can be lost must not end a run.
+        logging.warning("%s was not copied: %s", self._folder / name, error)
       else:
         self._sizes[name] = size
 
@@ -104,8 +106,9 @@ class Blocks:
       seconds: at least so many are between two writes.
     """
     self._path, self._seconds = path, seconds
-    self._temporary = tempfile.TemporaryDirectory()
-    self.file = pathlib.Path(self._temporary.name) / path.name
+    folder = tempfile.mkdtemp()
+    weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+    self.file = pathlib.Path(folder) / path.name
     names = block_names(path)
     size = 0
     with self.file.open("wb") as stream:

@@ -90,7 +90,7 @@ def check(folder: Path) -> None:
   bucket = "/".join(str(folder).split("/")[:3])
   try:
     # Without this right a listing is all there is, and orbax cannot work.
-    if "id" not in _fs().info(bucket):
+    if "id" not in fsspec.filesystem("gs").info(bucket):
       raise PermissionError("storage.buckets.get is not allowed")
   except Exception as error:
     reason = str(error).strip().partition("\n")[0][:200]
@@ -105,7 +105,10 @@ def check(folder: Path) -> None:
 def read(file: Path) -> bytes | None:
   """Returns what is in a file, None where there is none."""
   with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-    return _fs().cat_file(str(file)) if is_remote(file) else file.read_bytes()
+    if not is_remote(file):
+      return file.read_bytes()
+    with _bucket(file) as bucket:
+      return bucket.cat_file(str(file))
   return None
 
 
@@ -117,7 +120,8 @@ def write(file: Path, data: bytes) -> None:
     data: what is in it.
   """
   if is_remote(file):
-    _fs().pipe_file(str(file), data)
+    with _bucket(file) as bucket:
+      bucket.pipe_file(str(file), data)
     return
   file.parent.mkdir(parents=True, exist_ok=True)
   temporary = file.parent / f".{file.name}.{uuid.uuid4().hex}.tmp"
@@ -166,11 +170,13 @@ def files(folder: Path) -> dict[str, Version | None]:
       if not each.is_dir()
     }
   start = f"{str(folder).removeprefix(_SCHEME)}/"
+  with _bucket(folder) as bucket:
+    found = bucket.find(str(folder), detail=True)
   return {
     name.removeprefix(start): Version(
       info["size"], str(info.get("generation", ""))
     )
-    for name, info in _fs().find(str(folder), detail=True).items()
+    for name, info in found.items()
     # Some tools make objects that stand for folders.
     if name.startswith(start) and not name.endswith("/")
   }
@@ -181,7 +187,8 @@ def children(folder: Path) -> list[str]:
   try:
     if not is_remote(folder):
       return sorted(each.name for each in folder.iterdir())
-    names = _fs().ls(str(folder), detail=False)
+    with _bucket(folder) as bucket:
+      names = bucket.ls(str(folder), detail=False)
   except (FileNotFoundError, NotADirectoryError):
     return []
   return sorted({each.rstrip("/").rpartition("/")[2] for each in names} - {""})
@@ -214,7 +221,9 @@ def _chunks(file: Path, version: Version | None) -> Iterator[bytes]:
     return
   for start in range(0, version.size, _PART):
     end = min(start + _PART, version.size)
-    yield _fs().cat_file(str(file), start, end)
+    with _bucket(file) as bucket:
+      chunk = bucket.cat_file(str(file), start, end)
+    yield chunk
 
 
 def ahead(
@@ -269,12 +278,12 @@ def local(where: str | Path, skip: Sequence[str] = ()) -> Iterator[Any]:
   with tempfile.TemporaryDirectory() as folder:
     target, there = pathlib.Path(folder), files(where)
     if not there:
-      _fs().get_file(str(where), str(target / where.name))
+      copy(where, target / where.name)
       yield target / where.name
       return
 
     def fetch(name: str) -> None:
-      _fs().get_file(str(where / name), str(target / name))
+      copy(where / name, target / name)
 
     wanted = [
       name for name in there if "/" not in name and not _any(skip, name)
@@ -304,7 +313,7 @@ def staged(folder: str | Path, stale: str = "") -> Iterator[pathlib.Path]:
     names = sorted(files(source))
 
     def send(name: str) -> None:
-      _fs().put_file(str(source / name), str(folder / name))
+      copy(source / name, folder / name)
 
     collections.deque(ahead(send, names, folder), maxlen=0)
     if stale:
@@ -316,28 +325,42 @@ def staged(folder: str | Path, stale: str = "") -> Iterator[pathlib.Path]:
 def remove(file: Path) -> None:
   """Removes a file."""
   if is_remote(file):
-    _fs().rm_file(str(file))
+    with _bucket(file) as bucket:
+      bucket.rm_file(str(file))
   else:
     file.unlink()
 
 
 def copy(source: Path, target: Path) -> None:
   """Copies a file, from and to wherever they are; it is there when whole."""
+  if not is_remote(target):
+    target.parent.mkdir(parents=True, exist_ok=True)
   if not is_remote(source) and not is_remote(target):
-    target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(source, target)
-  elif not is_remote(source):
-    _fs().put_file(str(source), str(target))
-  elif not is_remote(target):
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _fs().get_file(str(source), str(target))
-  else:
-    _fs().cp_file(str(source), str(target))
+    return
+  with _bucket(target if is_remote(target) else source) as bucket:
+    if not is_remote(source):
+      bucket.put_file(str(source), str(target))
+    elif not is_remote(target):
+      bucket.get_file(str(source), str(target))
+    else:
+      bucket.cp_file(str(source), str(target))
 
 
 def _any(patterns: Sequence[str], name: str) -> bool:
   return any(fnmatch.fnmatchcase(name, each) for each in patterns)
 
 
-def _fs() -> fsspec.AbstractFileSystem:
-  return fsspec.filesystem("gs")
+@contextlib.contextmanager
+def _bucket(where: str | Path) -> Iterator[fsspec.AbstractFileSystem]:
+  """Gives what talks to a bucket, whose many errors become one kind."""
+  try:
+    yield fsspec.filesystem("gs")
+  except OSError:
+    raise
+  except Exception as error:
+    reason = str(error).strip().partition("\n")[0][:200]
+    raise OSError(
+      f"{where} cannot be read or written ({type(error).__name__}: {reason}): "
+      "the same command goes on once it can"
+    ) from error
