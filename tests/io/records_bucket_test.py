@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rstar_jax.io import records, store
 from tests import fake_gcs
 
-_SHARDS = 3
+_SHARDS = 2
 
 
 def stage(folder: store.Path) -> None:
@@ -21,7 +21,7 @@ def stage(folder: store.Path) -> None:
     path = folder / "deep" / records.shard_name(index, _SHARDS)
     if not records.is_complete(path):
       records.write_shard(path, [{"index": index, "text": "x" * index}])
-  records.write_shards(folder / "many", ({"n": n} for n in range(5)), 2)
+  records.write_shards(folder / "many", ({"n": n} for n in range(3)), 2)
   with store.staged(folder, stale="*.bin") as local:
     (local / "model.bin").write_bytes(b"\0" * 99)
     (local / "config.json").write_text("{}")
@@ -80,8 +80,8 @@ class RecordsInABucketTest(parameterized.TestCase):
     # Before and after each of its files.
     self.assertEqual(point - 1, 2 * len(self.wanted))
 
-  @settings(max_examples=20, deadline=None)
-  @given(st.lists(st.integers(1, 9), max_size=5))
+  @settings(max_examples=7, deadline=None)
+  @given(st.lists(st.integers(1, 9), max_size=3))
   def test_writers_that_die_again_and_again(self, points):
     for point in points:
       self.die(point)
