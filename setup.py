@@ -50,6 +50,8 @@ EXTRAS = {
   "aot": ["libtpu"],
   "gcs": GCS,
   "gguf": GGUF,
+  # EleutherAI's lm-evaluation-harness; see `harness.py`.
+  "harness": ["lm-eval>=0.4.10"],
   "hub": HUB,
   # What `make parity` compares with.
   "parity": ["torch"],

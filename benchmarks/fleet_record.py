@@ -43,7 +43,7 @@ import numpy as np
 from absl import app, flags
 
 from configs import tiny
-from rstar_jax import session
+from rstar_jax import devices, session
 from rstar_jax.config import Config
 from rstar_jax.data import synthetic
 from rstar_jax.search import mcts
@@ -245,7 +245,7 @@ def device_times(calls: mcts.Calls) -> list[list[float]]:
 def record_trees(context: session.Context, config: Config) -> dict:
   """Searches the trees, one at a time."""
   problems = synthetic.problems(split="train", count=_PROBLEMS.value, seed=0)
-  calls = session.Device(context, 0).steps()
+  calls = devices.Device(context, 0).steps()
   recorder = Recorder(calls, context.tokenizer)
   search = dataclasses.replace(
     config.search,
@@ -328,7 +328,7 @@ def main(_) -> None:
         record |= record_trees(context, config)
         write(path, record)
       if "device" in parts:
-        record["device"] = device_times(session.Device(context, 0).steps())
+        record["device"] = device_times(devices.Device(context, 0).steps())
         record["machine"] = {
           "cores": os.cpu_count(),
           "device": jax.devices()[0].device_kind,

@@ -1,4 +1,4 @@
-"""Lines on two logarithmic axes, as SVG."""
+"""Lines over a logarithmic axis, as SVG."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,13 +10,17 @@ _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 Points = Sequence[tuple[float, float]]
 
 
-def svg(lines: Mapping[str, Points], *, x: str, y: str) -> str:
+def svg(
+  lines: Mapping[str, Points], *, x: str, y: str, linear: bool = False
+) -> str:
   """Draws lines, each with its name at its end.
 
   Args:
-    lines: points by name, above 0 on both axes.
+    lines: points by name, above 0 on both axes; a line of one point is a dot.
     x: what the horizontal axis is.
     y: what the vertical axis is.
+    linear: whether the vertical axis is linear, with a line at each 5, and not
+      logarithmic.
 
   Returns:
     The text of an SVG file.
@@ -24,10 +28,13 @@ def svg(lines: Mapping[str, Points], *, x: str, y: str) -> str:
   points = [point for line in lines.values() for point in line]
   spans = [(min(each), max(each)) for each in zip(*points, strict=True)]
   (left, right), (low, high) = spans
+  if linear:
+    low, high = 5 * math.floor(low / 5), 5 * math.ceil(high / 5)
+  scale = float if linear else math.log
 
   def place(point: tuple[float, float]) -> tuple[float, float]:
     across = math.log(point[0] / left) / math.log(right / left)
-    up = math.log(point[1] / low) / math.log(high / low)
+    up = (scale(point[1]) - scale(low)) / (scale(high) - scale(low))
     return (
       _LEFT + across * (_WIDTH - _LEFT - _RIGHT),
       _HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM),
@@ -42,7 +49,8 @@ def svg(lines: Mapping[str, Points], *, x: str, y: str) -> str:
     across, _ = place((tick, low))
     parts += _tick(across, _HEIGHT - _BOTTOM, across, _TOP)
     parts.append(_text(across, _HEIGHT - _BOTTOM + 16, f"{tick:g}", "middle"))
-  for tick in _ticks(low, high, 10.0):
+  steps = range(low, high + 1, 5) if linear else _ticks(low, high, 10.0)
+  for tick in steps:
     _, up = place((left, tick))
     parts += _tick(_LEFT, up, _WIDTH - _RIGHT, up)
     parts.append(_text(_LEFT - 6, up + 4, f"{tick:g}", "end"))

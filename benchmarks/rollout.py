@@ -27,7 +27,7 @@ import jax
 from absl import app, flags
 
 from configs import tiny
-from rstar_jax import session, testing
+from rstar_jax import devices, session, testing
 from rstar_jax.config import SearchConfig
 from rstar_jax.data import synthetic
 from rstar_jax.search import mcts
@@ -164,7 +164,7 @@ def main(_):
   scripted()
   with tempfile.TemporaryDirectory() as folder:
     with session.open_context(config, pathlib.Path(folder)) as context:
-      device = session.Device(context, 0)
+      device = devices.Device(context, 0)
       calls = device.steps()
       for call in calls.expand.engine.ahead(_CANDIDATES.value):
         call()

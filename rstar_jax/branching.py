@@ -34,13 +34,10 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
     A line that says what was taken over, and what in the configs differs.
 
   Raises:
-    ValueError: this run has rounds of its own, or the other lacks one.
+    ValueError: this run has rounds of its own, or the other lacks one, or it
+      began as another branch. The same branch again goes on where it ended.
   """
   workdir = context.workdir
-  if any(each.startswith("round_") for each in store.children(workdir)):
-    raise ValueError(
-      f"{workdir} has rounds of its own: branch into a new --workdir"
-    )
   theirs = json.loads((other / "config.json").read_text())
   ours = json.loads((workdir / "config.json").read_text())
   alike = all(theirs.get(name) == ours[name] for name in _EVALUATION)
@@ -52,18 +49,30 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
     and (other / f"round_{number}" / name / records.MANIFEST).exists()
   ]
   taken.append(f"round_{round_}/trees")
+  changes = sorted(differences(theirs, ours, "config"))
+  note = {"of": str(other), "round": round_, "taken": taken, "changes": changes}
+  # What begins a branch: one that was killed goes on.
+  begun = (workdir / BRANCH).exists()
+  if begun and json.loads((workdir / BRANCH).read_text()) != note:
+    raise ValueError(
+      f"{workdir / BRANCH} says that this run began otherwise: branch into a "
+      "new --workdir"
+    )
+  if not begun and any(
+    name.startswith("round_") for name in store.children(workdir)
+  ):
+    raise ValueError(
+      f"{workdir} has rounds of its own: branch into a new --workdir"
+    )
   for name in taken:
     if records.read_manifest(other / name) is None:
       raise ValueError(
         f"{other / name} is not finished, so a run cannot go on from there"
       )
+  records.write_json(workdir / BRANCH, note)
   for name in taken:
-    _take(other / name, workdir / name)
-  changes = sorted(differences(theirs, ours, "config"))
-  records.write_json(
-    workdir / BRANCH,
-    {"of": str(other), "round": round_, "taken": taken, "changes": changes},
-  )
+    if records.read_manifest(workdir / name) is None:
+      _take(other / name, workdir / name)
   return f"{workdir} goes on from {other}: {', '.join(changes) or 'no change'}"
 
 
@@ -96,6 +105,9 @@ def _take(source: store.Path, target: store.Path) -> None:
 
 
 def _link(source: store.Path, target: store.Path) -> None:
+  if not store.is_remote(target):
+    # Of a branch that was killed; to write into it may be to write into theirs.
+    target.unlink(missing_ok=True)
   on_disk = not store.is_remote(source) and not store.is_remote(target)
   if on_disk and source.name.endswith(_RENAMED):
     target.parent.mkdir(parents=True, exist_ok=True)

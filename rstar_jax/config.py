@@ -236,8 +236,11 @@ class EvalConfig:
   )
   # How the search's answer is chosen among its trajectories: the paper's best
   # PPM score (see search.trajectory_value, which best-of-N follows too), or a
-  # vote (plain, or weighted by the PPM).
-  answer_select: Literal["best", "majority", "weighted"] = "best"
+  # vote: of all, weighted by the PPM, or of the k that it values highest (the
+  # released code).
+  answer_select: Literal["best", "majority", "weighted", "top_k"] = "best"
+  # How many vote in "top_k" (released code: 4).
+  top_k: int = 4
   # Values solutions in the place of the round's PPM: a Hugging Face folder or
   # name of a sequence classifier with one label.
   reward_model: str = ""
@@ -250,8 +253,8 @@ class StudyConfig:
   # Ways to solve a problem.
   methods: tuple[Method, ...] = get_args(Method)
   # Who guides and chooses: "ppm" is the round's own; "orm" and "pqm" are
-  # trained on its trees; else a Hugging Face folder or name of a sequence
-  # classifier with one label.
+  # trained on its trees; "ppm:FOLDER" is that of another round or run; else a
+  # Hugging Face folder or name of a sequence classifier with one label.
   rewards: tuple[str, ...] = ("ppm",)
   # Most solutions of a problem: samples, rollouts of one search, searches.
   trajectories: int = 16
@@ -264,6 +267,9 @@ class StudyConfig:
   # How many solutions of highest value vote in a top-k majority (released code:
   # 4).
   top_k: int = 4
+  # Whether samples and searches of a problem end once their majority can no
+  # longer change. It is then the only choice among them that is shown.
+  early_stop: bool = False
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -285,8 +291,13 @@ class RoundConfig:
   rollouts: int = 16
   # Candidates sampled at each expansion.
   candidates: int = 8
-  # "ppm" uses the previous round's PPM and so is not for round 1.
+  # "ppm" uses the previous round's PPM, so round 1 has to name one.
   annotation: Literal["terminal", "ppm"] = "terminal"
+  # Who searches in the place of the last round's policy: a Hugging Face folder
+  # or name of a model with the base model's tokenizer.
+  policy: str = ""
+  # Who guides in the place of the last round's PPM, likewise.
+  ppm: str = ""
   # Trees per problem, each with seeds of its own (paper: 2 in round 4).
   trees: int = 1
   # Whether problems are left out whose every answer was right in the last round
@@ -339,8 +350,9 @@ class Config:
     default_factory=lambda: TrainConfig(epochs=1, batch_size=512)
   )
   # What each round's policy is trained from: the "base" model (paper section
-  # 3.4), or the policy of the round before.
-  sft_from: Literal["base", "last"] = "base"
+  # 3.4), the policy of the round before ("last"), or a Hugging Face folder or
+  # name of a model with the base model's tokenizer.
+  sft_from: str = "base"
   # What the reward model learns from: "ppm" preference pairs (paper Eq. 4),
   # "pqm" the Q-values themselves, "orm" whether a whole solution is right.
   reward: Literal["ppm", "pqm", "orm"] = "ppm"

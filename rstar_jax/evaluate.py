@@ -37,6 +37,7 @@ def table(
   seed: int = 0,
   samples: int | None = None,
   select: Select = "best",
+  k: int = 4,
   normalise: Normalise = vote_key,
 ) -> list[dict[str, Any]]:
   """Computes one row for each split and method that there are records of.
@@ -47,8 +48,9 @@ def table(
     seed: the run's seed; names the bootstrap's resamples.
     samples: how many samples majority, best-of-N and pass@k take; None takes
       the search's budget, see `match_budget`.
-    select: how the search's answer is chosen. "best" without any value (no
-      PPM yet) is "majority", and the row says so.
+    select: how the search's answer is chosen. "best" and "top_k" without any
+      value (no PPM yet) are "majority", and the row says so.
+    k: voters of "top_k".
     normalise: answers with the same normal form vote together.
 
   Returns:
@@ -67,7 +69,7 @@ def table(
       group = by_source.get(source, [])
       if not group or (method == "best_of_n" and not valued(group)):
         continue
-      outcomes = solve(group, method, taken, select, normalise)
+      outcomes = solve(group, method, taken, select, normalise, k)
       right = np.array([outcome.right for outcome in outcomes], np.float64)
       name = rng.seed_for(seed, "bootstrap", round_, split, method)
       low, high = bootstrap(right, name)
@@ -103,6 +105,7 @@ def difference(
   seed: int = 0,
   samples: int | None = None,
   select: Select = "best",
+  k: int = 4,
   normalise: Normalise = vote_key,
 ) -> list[dict[str, Any]]:
   """Compares two methods on the problems that both have answered.
@@ -111,7 +114,7 @@ def difference(
   interval leaves out what merely comes from hard or easy problems.
 
   Args:
-    records, seed, samples, select, normalise: as in `table`.
+    records, seed, samples, select, k, normalise: as in `table`.
     first, second: methods of `METHODS`.
 
   Returns:
@@ -125,7 +128,12 @@ def difference(
       {
         outcome.problem_id: float(outcome.right)
         for outcome in solve(
-          by_source.get(METHODS[method], []), method, taken, select, normalise
+          by_source.get(METHODS[method], []),
+          method,
+          taken,
+          select,
+          normalise,
+          k,
         )
       }
       for method in (first, second)

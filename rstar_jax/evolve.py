@@ -53,9 +53,9 @@ def report(context: Context) -> dict[str, Any]:
 
   Returns:
     {"config", "rows", "solved", "ppm"}: rows of `evaluate.table`; for each
-    round the share of training problems solved in its own trees, by level too;
-    and the PPM's accuracy on held-out pairs. Only the first host makes it; the
-    others return {}.
+    round the share of training problems solved in its own trees, by level too,
+    and how many are easy, medium and hard; and the PPM's accuracy on held-out
+    pairs. Only the first host makes it; the others return {}.
   """
   if not context.host.leads:
     return {}
@@ -69,6 +69,7 @@ def report(context: Context) -> dict[str, Any]:
         round_=round_,
         seed=config.seed,
         select=config.eval.answer_select,
+        k=config.eval.top_k,
       )
     trees = records.read_manifest(context.folder(round_, "trees"))
     if trees is not None:
@@ -77,6 +78,7 @@ def report(context: Context) -> dict[str, Any]:
           "round": round_,
           "share": trees["solved"],
           "levels": trees["levels"],
+          **{name: trees[name] for name in ("easy", "medium", "hard")},
           "generated_tokens": trees["generated_tokens"],
         }
       )
@@ -143,7 +145,8 @@ def check_workdir(
     host: the first one writes.
 
   Raises:
-    ValueError: the folder holds a run of another config; names what differs.
+    ValueError: the folder holds a run of another config; names what differs. A
+      field that was not there yet when it was begun had its default.
   """
   # Through JSON, which makes lists of tuples.
   wanted = json.loads(json.dumps(dataclasses.asdict(config)))
@@ -153,7 +156,7 @@ def check_workdir(
   if not path.exists():
     records.write_json(path, wanted)
     return
-  found = json.loads(path.read_text())
+  found = _completed(json.loads(path.read_text()), Config())
   # A study says for itself with what it was made.
   found.pop("study", None)
   wanted.pop("study")
@@ -163,3 +166,17 @@ def check_workdir(
       f"{workdir} holds a run of another config ({', '.join(differing)}): give "
       "another --workdir, or the config that it was begun with"
     )
+
+
+def _completed(found: Any, default: Any) -> Any:
+  """Returns a config as JSON with what it lacks as in another config."""
+  if isinstance(found, dict) and dataclasses.is_dataclass(default):
+    whole = json.loads(json.dumps(dataclasses.asdict(default)))
+    return whole | {
+      name: _completed(value, getattr(default, name, None))
+      for name, value in found.items()
+    }
+  if isinstance(found, list) and isinstance(default, tuple) and default:
+    # All are of one type, which has defaults of its own.
+    return [_completed(each, type(default[0])()) for each in found]
+  return found

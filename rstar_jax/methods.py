@@ -28,7 +28,7 @@ import numpy as np
 from rstar_jax.verify.voting import vote_key
 
 Record = Mapping[str, Any]
-Select = Literal["best", "majority", "weighted"]
+Select = Literal["best", "majority", "weighted", "top_k"]
 Normalise = Callable[[str], Hashable]
 
 # Method -> the source of the records that it reads.
@@ -95,8 +95,8 @@ def by_split(
 
 
 def selection(records: Sequence[Record], select: Select) -> Select:
-  """Returns `select`, or "majority" for "best" where no PPM gave a value."""
-  if select == "best" and not valued(records):
+  """Returns `select`, or "majority" for what needs values and has none."""
+  if select in ("best", "top_k") and not valued(records):
     return "majority"
   return select
 
@@ -116,6 +116,7 @@ def solve(
   samples: int,
   select: Select = "best",
   normalise: Normalise = vote_key,
+  k: int = 4,
 ) -> list[Outcome]:
   """Lets a method answer each problem from its records.
 
@@ -125,6 +126,7 @@ def solve(
     samples: how many samples the methods on samples take, the first ones.
     select: how "mcts" chooses; see `selection`.
     normalise: answers with the same normal form vote together.
+    k: voters of "top_k".
   """
   outcomes = []
   select = selection(records, select)
@@ -138,6 +140,8 @@ def solve(
     elif method == "best_of_n" or (method == "mcts" and select == "best"):
       verdict = best(trajectories)
     else:
+      if method == "mcts" and select == "top_k":
+        trajectories = highest(trajectories, k)
       weighted = method == "mcts" and select == "weighted"
       verdict = vote(trajectories, normalise, weighted)
     outcomes.append(
@@ -163,6 +167,12 @@ def best(trajectories: Sequence[Mapping]) -> str:
   """
   able = [t for t in answered(trajectories) if t["value"] is not None]
   return max(able, key=lambda t: t["value"])["verdict"] if able else "failed"
+
+
+def highest(trajectories: Sequence[Mapping], k: int) -> list[Mapping]:
+  """Returns the k of highest value that have an answer, best first."""
+  able = [t for t in answered(trajectories) if t["value"] is not None]
+  return sorted(able, key=lambda each: -each["value"])[:k]
 
 
 def vote(

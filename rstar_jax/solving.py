@@ -1,14 +1,18 @@
-"""Solving problems with a trained round: the evaluation, and one question."""
+"""Solving problems with a trained round: the evaluation, and questions."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
+from rstar_jax import methods
+from rstar_jax.config import EvalConfig
 from rstar_jax.data import problems as problems_lib
+from rstar_jax.devices import Device
 from rstar_jax.io import records
 from rstar_jax.search import choose, mcts, sampling
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.session import Context, Device
+from rstar_jax.session import Context
 from rstar_jax.shards import Shard, cut, finish, unwritten
 from rstar_jax.study import solutions
 from rstar_jax.types import Prefix, Problem
@@ -139,7 +143,24 @@ def _device(context: Context, round_: int) -> Device:
 
 
 def solve(context: Context, round_: int, question: str) -> Solution:
-  """Searches one question with the models of a round.
+  """Searches one question with the models of a round; see `solve_all`.
+
+  Raises:
+    ValueError: no candidate of the search reached an answer.
+  """
+  (found,) = solve_all(context, round_, [question])
+  if found is None:
+    raise ValueError(
+      "no candidate reached an answer: ask in the words of the training "
+      "problems, or give the search more rollouts or candidates"
+    )
+  return found
+
+
+def solve_all(
+  context: Context, round_: int, questions: Sequence[str]
+) -> list[Solution | None]:
+  """Searches questions with the models of a round.
 
   Args:
     context: the run.
@@ -148,50 +169,65 @@ def solve(context: Context, round_: int, question: str) -> Solution:
       that is shown examples (`policy.prompt`) seldom writes a whole solution
       that runs, so that its steps are searched, and the majority of what is
       found answers.
-    question: plain text.
+    questions: plain text; the same one is answered in the same way.
 
   Returns:
-    The chosen trajectory, and the PPM's value after each of its steps.
-
-  Raises:
-    ValueError: no candidate of the search reached an answer.
+    For each the chosen trajectory, and the PPM's value after each of its steps;
+    None where no candidate reached an answer.
   """
   config = context.config
-  problem = Problem(id=question, question=question)
+  problems = [Problem(id=each, question=each) for each in questions]
   device = _device(context, round_)
   options = {"seed": config.seed, "name": ("solve",)}
   if device.score is None and config.policy.prompt == "trained":
-    samples = sampling.sample(
-      [problem], config.eval.samples, device.blocks(), **options
-    )[0]
-    chosen = choose.majority([each.answer for each in samples])
-    if chosen is not None:
-      return Solution(samples[chosen].steps, samples[chosen].answer or "", None)
-  else:
-    calls, search = device.steps(), config.eval.search
-    select = config.eval.answer_select
-    if device.score is None:
-      calls = dataclasses.replace(calls, score=_no_opinion)
-      search = dataclasses.replace(search, annotation="terminal")
-      select = "majority"
-    tree = mcts.search([problem], search, calls, **options)[0]
-    found = tree_lib.trajectories(tree, how=search.trajectory_value)
-    chosen = choose.choose(
-      select,
-      [each.answer for each in found],
-      [each.value for each in found],
+    sampled = sampling.sample_until(
+      problems,
+      config.eval.samples,
+      device.blocks(),
+      settled=lambda found, left: choose.settled(
+        [each.answer for each in found], left
+      ),
+      **options,
     )
-    if chosen is not None:
-      node = int(np.flatnonzero(tree.terminal == tree_lib.ANSWERED)[chosen])
-      values = [float(tree.ppm[each]) for each in tree.path(node)[1:]]
-      return Solution(
-        found[chosen].steps,
-        found[chosen].answer,
-        values if device.score is not None else None,
-      )
-  raise ValueError(
-    "no candidate reached an answer: ask in the words of the training "
-    "problems, or give the search more rollouts or candidates"
+    return list(map(_agreed, sampled))
+  calls, search = device.steps(), config.eval.search
+  select = config.eval.answer_select
+  if device.score is None:
+    calls = dataclasses.replace(calls, score=_no_opinion)
+    search = dataclasses.replace(search, annotation="terminal")
+    select = "majority"
+  trees = mcts.search(problems, search, calls, **options)
+  return [
+    _chosen(tree, config.eval, select, valued=device.score is not None)
+    for tree in trees
+  ]
+
+
+def _agreed(samples: Sequence[sampling.Sample]) -> Solution | None:
+  """Returns the first sample of the majority's answer."""
+  chosen = choose.majority([each.answer for each in samples])
+  if chosen is None:
+    return None
+  return Solution(samples[chosen].steps, samples[chosen].answer or "", None)
+
+
+def _chosen(
+  tree: tree_lib.Tree, config: EvalConfig, select: methods.Select, valued: bool
+) -> Solution | None:
+  """Returns the trajectory that a search answers with."""
+  found = tree_lib.trajectories(tree, how=config.search.trajectory_value)
+  chosen = choose.choose(
+    select,
+    [each.answer for each in found],
+    [each.value for each in found],
+    k=config.top_k,
+  )
+  if chosen is None:
+    return None
+  node = int(np.flatnonzero(tree.terminal == tree_lib.ANSWERED)[chosen])
+  values = [float(tree.ppm[each]) for each in tree.path(node)[1:]]
+  return Solution(
+    found[chosen].steps, found[chosen].answer, values if valued else None
   )
 
 

@@ -21,12 +21,13 @@ from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import released, training
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.data import unsolved as unsolved_lib
+from rstar_jax.devices import Device, RemoteDevice
 from rstar_jax.io import hf, metrics, records, store
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.mcts import Calls
 from rstar_jax.search.tree import Tree
-from rstar_jax.session import Context, Device, RemoteDevice
+from rstar_jax.session import Context
 from rstar_jax.shards import (
   cut,
   finish,
@@ -60,7 +61,9 @@ def rollout(context: Context, round_: int) -> None:
     device = RemoteDevice(context, context.folder(round_, ""))
   else:
     guide = "ppm" if spec.annotation == "ppm" else ""
-    device = Device(context, round_ - 1, score=guide)
+    device = Device(
+      context, round_ - 1, score=guide, policy=spec.policy, ppm=spec.ppm
+    )
   problems, report = training.load(config)
   if report and context.host.leads:
     records.write_json(context.workdir / DECONTAMINATION, report)
@@ -109,6 +112,10 @@ def rollout(context: Context, round_: int) -> None:
       "retired": len(retired),
       "solved": solved,
       "levels": levels,
+      # Paper section 3.4: how its rollouts ended sorts a problem.
+      "easy": stats["easy"] + len(retired),
+      "medium": stats["medium"],
+      "hard": stats["hard"],
       "generated_tokens": sum(tree.tokens for tree in trees),
     }
 
@@ -274,7 +281,8 @@ def train_policy(context: Context, round_: int) -> None:
       "policy on: give easier problems, more rollouts or a better base model"
     )
   config, mesh = context.config.sft, context.train_mesh()
-  start = 0 if context.config.sft_from == "base" else round_ - 1
+  named = context.config.sft_from
+  start = {"base": 0, "last": round_ - 1}.get(named, named)
   model = sft.train_sft(
     context.load_policy(start, train=config, mesh=mesh),
     [(row.question, row.steps) for row in rows],

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rstar_jax import rewards
-from rstar_jax.config import DataConfig
+from rstar_jax.config import DataConfig, StudyConfig
 from rstar_jax.data import problems as problems_lib
+from rstar_jax.devices import Device
 from rstar_jax.io import records, store
-from rstar_jax.session import Context, Device
+from rstar_jax.session import Context
 from rstar_jax.shards import cut, finish, read_rows, read_trees, unwritten
 from rstar_jax.study import compare as compare_lib
 from rstar_jax.study import markdown, quality, solvers
@@ -22,6 +23,8 @@ from rstar_jax.types import Problem
 FOLDER = "study"
 _POLICY = "policy"
 _QUALITY = "quality"
+# Before the folder or name of a PPM that was made here.
+_OTHER = "ppm:"
 TABLES = "tables.md"
 
 
@@ -56,7 +59,8 @@ def study(context: Context, round_: int) -> None:
 
 def folder_of(context: Context, round_: int, model: str) -> store.Path:
   """Returns where the records of a reward model, or of "policy", are."""
-  return context.folder(round_, FOLDER) / model.strip("./").replace("/", "_")
+  name = model.replace(":", "_").strip("./").replace("/", "_")
+  return context.folder(round_, FOLDER) / name
 
 
 def _done(context: Context, folder: store.Path) -> bool:
@@ -68,12 +72,14 @@ def _done(context: Context, folder: store.Path) -> bool:
   info = records.read_manifest(folder)
   if info is None:
     return False
-  if info["made_with"] != (wanted := _settings(context)):
-    differing = ", ".join(
-      f"{name}={info['made_with'].get(name)!r} and not {value!r}"
-      for name, value in wanted.items()
-      if info["made_with"].get(name) != value
-    )
+  # A setting that was not there yet had its default.
+  found = dataclasses.asdict(StudyConfig()) | info["made_with"]
+  differing = ", ".join(
+    f"{name}={found[name]!r} and not {value!r}"
+    for name, value in _settings(context).items()
+    if found[name] != value
+  )
+  if differing:
     raise ValueError(
       f"{folder} was made with config.study.{differing}: give the settings "
       "that it was made with, or delete it to have it made again"
@@ -220,15 +226,19 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
   config = context.config.study
   top = folder_of(context, round_, reward)
   guided = [each for each in config.methods if each in solvers.GUIDED]
-  valued = [each for each in config.methods if each == "samples"]
+  # Of samples that ended early nothing but the majority is known.
+  valued = [] if config.early_stop else ["samples"]
+  valued = [each for each in valued if each in config.methods]
   if all([_done(context, top / each) for each in (*guided, *valued, _QUALITY)]):
     return
   own = reward in ("ppm", "orm", "pqm")
+  other = reward.removeprefix(_OTHER) if reward.startswith(_OTHER) else ""
   device = Device(
     context,
     round_,
-    score=reward if own else "",
-    reward_model="" if own else reward,
+    score="ppm" if other else reward if own else "",
+    reward_model="" if own or other else reward,
+    ppm=other,
   )
   how = context.config.eval.search.trajectory_value
   for method in valued:

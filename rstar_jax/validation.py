@@ -43,6 +43,7 @@ _POSITIVE = (
   "extract.positives",
   "extract.negatives",
   "eval.samples",
+  "eval.top_k",
   "study.trajectories",
   "study.beam_width",
   "study.beam_groups",
@@ -182,12 +183,23 @@ def _check_meshes(config: config_lib.Config) -> None:
 
 def _check_rounds(config: config_lib.Config) -> None:
   _check(len(config.rounds) > 0, "config.rounds is empty: give at least one")
+  first = config.rounds[0]
   _check(
-    config.rounds[0].annotation == "terminal",
-    "config.rounds[0].annotation must be 'terminal': round 1 has no PPM yet",
+    first.annotation == "terminal" or first.ppm != "",
+    "config.rounds[0].annotation must be 'terminal': round 1 has no PPM yet; "
+    "or name one in config.rounds[0].ppm",
+  )
+  _check(
+    config.sft_from != "",
+    "config.sft_from is empty: give 'base', 'last' or a folder",
   )
   for index, each in enumerate(config.rounds):
     name = f"config.rounds[{index}]"
+    _check(
+      not each.ppm or each.annotation == "ppm",
+      f"{name}.ppm={each.ppm!r} would not be asked: {name}.annotation is "
+      f"{each.annotation!r}, not 'ppm'",
+    )
     for field in ("rollouts", "candidates", "trees"):
       value = getattr(each, field)
       _check(value > 0, f"{name}.{field}={value} must be above 0")

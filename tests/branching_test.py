@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 from unittest import mock
 
 from absl.testing import absltest
@@ -12,6 +13,14 @@ from rstar_jax.io import records
 from tests import tiny_run
 
 ANSWERS = {f"make {i}": str(2 + i % 5) for i in range(7)}
+
+
+def files(folder):
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in folder.rglob("*")
+    if path.is_file()
+  }
 
 
 class BranchingTest(absltest.TestCase):
@@ -109,6 +118,39 @@ class BranchingTest(absltest.TestCase):
       branching.branch(self.context("second"), first.workdir, 3)
     with self.assertRaisesRegex(ValueError, "rounds of its own"):
       branching.branch(first, first.workdir, 1)
+    second = self.context("third")
+    branching.branch(second, first.workdir, 1)
+    with self.assertRaisesRegex(ValueError, "began otherwise"):
+      branching.branch(second, first.workdir, 2)
+
+  def test_one_that_was_killed_goes_on(self):
+    first = self.first()
+    whole = self.context("whole")
+    said = branching.branch(whole, first.workdir, 2)
+    copytree, names = shutil.copytree, []
+    for kill in range(5):
+      second = self.context(f"killed at {kill}")
+
+      def copy(source, target, kill=kill, names=names, **options):
+        names.append(source.name)
+        if len(names) == kill + 1:
+          # Some of the files are there.
+          target.mkdir(parents=True)
+          (target / records.MANIFEST).write_text("cut")
+          raise KeyboardInterrupt
+        copytree(source, target, **options)
+
+      names.clear()
+      with (
+        mock.patch.object(shutil, "copytree", copy),
+        self.assertRaises(KeyboardInterrupt),
+      ):
+        branching.branch(second, first.workdir, 2)
+      again = branching.branch(second, first.workdir, 2)
+      self.assertEqual(
+        again.partition(" goes ")[2], said.partition(" goes ")[2]
+      )
+      self.assertEqual(files(second.workdir), files(whole.workdir))
 
 
 if __name__ == "__main__":

@@ -168,6 +168,18 @@ class WorkdirTest(parameterized.TestCase):
     again = tiny_run.make_config("train.jsonl", "test.jsonl")
     evolve.check_workdir(again, self.workdir)
 
+  def test_a_field_that_was_not_there_yet_had_its_default(self):
+    path = self.workdir / "config.json"
+    config = json.loads(path.read_text())
+    del config["remote"], config["eval"]["top_k"], config["reward"]
+    for each in config["rounds"]:
+      del each["retire"]
+    path.write_text(json.dumps(config))
+    evolve.check_workdir(self.config, self.workdir)
+    self.config.rounds[0].retire = True
+    with self.assertRaisesRegex(ValueError, "another config.*retire"):
+      evolve.check_workdir(self.config, self.workdir)
+
   @parameterized.parameters(
     ("seed", 7, "config.seed was 0 and is 7"),
     ("search.c", 1.5, "config.search.c was 2.0 and is 1.5"),

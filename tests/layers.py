@@ -155,7 +155,9 @@ LAYERS = {
   "branching": 12,
   "io.growing": 1,
   "io.store": 0,
-  "solving": 12,
+  "devices": 12,
+  "harness": 15,
+  "solving": 13,
   "bootstrap": 9,
   "evolve": 14,
   "main": 15,
@@ -163,7 +165,7 @@ LAYERS = {
   "testing": 15,
 }
 
-# Two towers that meet only in stages.py, by room.
+# Two towers that meet only in devices.py, by room.
 HOST = ("text", "verify", "search", "data", "methods", "evaluate", "study")
 DEVICE = ("models", "generate", "train")
 ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "mctx", "chex")

@@ -154,7 +154,7 @@ class MainTest(parameterized.TestCase):
 
   def test_another_config(self):
     self.workdir.mkdir()
-    (self.workdir / "config.json").write_text("{}")
+    (self.workdir / "config.json").write_text('{"seed": 3}')
     self.assert_one_line(self.run_main(), "another config", "config.seed")
 
   @parameterized.parameters(

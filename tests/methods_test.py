@@ -107,6 +107,7 @@ class SolveTest(parameterized.TestCase):
     ("mcts", "mcts", "best", "different", 90),
     ("mcts", "mcts", "majority", "equal", 90),
     ("mcts", "mcts", "weighted", "equal", 90),
+    ("mcts", "mcts", "top_k", "equal", 90),
   )
   def test_methods(self, method, source, select, verdict, tokens):
     trajectories = {
@@ -158,6 +159,20 @@ class SolveTest(parameterized.TestCase):
     records.append(record("mcts", trajectory("1", value=0.0), name="q"))
     self.assertEqual(methods.selection(records, "best"), "best")
     self.assertEqual(methods.selection(records[:1], "weighted"), "weighted")
+    self.assertEqual(methods.selection(records[:1], "top_k"), "majority")
+
+  @parameterized.parameters((1, "different"), (2, "different"), (3, "equal"))
+  def test_so_many_of_highest_value_vote(self, k, verdict):
+    each = [
+      trajectory("1", value=0.1),
+      trajectory("2", value=0.3),
+      trajectory("1", value=0.2),
+      trajectory("2", value=-0.9),
+    ]
+    [outcome] = methods.solve(
+      [record("mcts", *each)], "mcts", 1, "top_k", str, k
+    )
+    self.assertEqual(outcome.verdict, verdict)
 
 
 class BudgetTest(parameterized.TestCase):

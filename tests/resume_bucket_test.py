@@ -1,4 +1,4 @@
-"""A run in a bucket, killed again and again, ends in the bytes of one on a disk.
+"""A run in a bucket, killed again and again, ends in the bytes of one on disk.
 
 The bucket is a server in this process that stands in for Google's; the run is a
 program of its own, with the shipped base model.

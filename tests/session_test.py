@@ -8,9 +8,8 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax import session, shards, testing
-from rstar_jax.generate.few_shot import FewShot
 from rstar_jax.io import hf, records
-from rstar_jax.models.transformer import Transformer, ppm_from_policy
+from rstar_jax.models.transformer import Transformer
 from rstar_jax.text import steps, train_tokenizer
 from rstar_jax.text.tokenizer import HfTokenizer
 from tests import tiny_gguf, tiny_run
@@ -77,50 +76,8 @@ class RowsTest(SessionCase):
     self.assertEqual(rows, [2, 1, 0])
 
 
-class DeviceTest(SessionCase):
-  def test_random_weights(self):
-    self.config.engine.max_step_tokens = 5
-    self.config.engine.max_block_tokens = 11
-    self.config.policy.path = str(tiny_run.make_base(self.folder / "base"))
-    context = self.context()
-    context.sandbox = context.grader = mock.Mock()
-    device = session.Device(context, 0)
-    self.assertIsNone(device.score)
-    seeds = np.array([[3, 5, 7], [11, 13, 17]], np.uint32)
-
-    def lengths(calls):
-      rows = calls.expand(["how many?"] * 2, [(), ()], seeds)
-      self.assertEqual([len(row) for row in rows], [3, 3])
-      return [len(each.token_ids) for row in rows for each in row], rows
-
-    found, rows = lengths(device.steps())
-    # A random policy hardly ever draws a marker: the limit ends its steps.
-    self.assertEqual(max(found), 5)
-    self.assertLen({each.text for row in rows for each in row}, 6)
-    found, rows = lengths(device.blocks(greedy=True))
-    self.assertEqual(max(found), 11)
-    self.assertLen({each.text for row in rows for each in row}, 1)
-    usage = device.usage()
-    self.assertBetween(usage["device_idle_share"], 0, 1)
-    self.assertGreater(usage["generated_tokens_per_second"], 0)
-
-  def test_what_ends_a_step_and_a_block(self):
-    self.config.policy.path = str(tiny_run.make_base(self.folder / "base"))
-    context = self.context()
-    context.sandbox = context.grader = mock.Mock()
-    device = session.Device(context, 0)
-    ids = {marker: context.tokenizer.id_of(marker) for marker in steps.MARKERS}
-    ends = {ids[steps.END_OF_CODE], ids[steps.END_OF_ANSWER]}
-    ends.add(context.tokenizer.eos_id)
-    stops = [
-      set(calls.expand.engine._options.stop_ids)
-      for calls in (device.blocks(), device.steps())
-    ]
-    self.assertEqual(stops, [ends, ends | {ids[steps.END_OF_STEP]}])
-
-
-class OtherModelTest(SessionCase):
-  """Models that are not ours: no markers, GGUF files, reward models."""
+class OtherModelCase(SessionCase):
+  """A model that is not ours, with a tokenizer without markers."""
 
   def setUp(self):
     super().setUp()
@@ -142,6 +99,8 @@ class OtherModelTest(SessionCase):
     context.sandbox = context.grader = mock.Mock()
     return context
 
+
+class OtherModelTest(OtherModelCase):
   def test_markers_get_rows(self):
     context = self.other()
     tokenizer = context.tokenizer
@@ -165,23 +124,31 @@ class OtherModelTest(SessionCase):
     self.assertEqual(again.encode(text), context.tokenizer.encode(text))
     self.assertEqual(context.load_policy(1).config, model.config)
 
-  def test_shown_examples_it_sees_no_new_token(self):
-    self.config.policy.prompt = "few_shot"
-    device = session.Device(self.other(), 0)
-    calls = device.steps()
-    self.assertIsInstance(calls.expand, FewShot)
-    rows = calls.expand(["how many?"], [()], np.array([[3, 5]], np.uint32))
-    self.assertEqual([len(row) for row in rows], [2])
-    self.assertLess(device.usage()["device_idle_share"], 1)
-
-  def test_a_reward_model_scores_in_the_ppm_s_place(self):
-    ppm = ppm_from_policy(hf.load_policy(self.base), "logit", rngs=nnx.Rngs(0))
-    folder = self.folder / "reward"
-    hf.save_ppm(ppm, folder, tokenizer=self.plain)
-    device = session.Device(self.other(), 0, reward_model=str(folder))
-    (values,) = device.steps().score(["a"], [()], [["text", "of words"]])
-    ids = np.array([self.plain.encode("a\n\nof words")])
-    np.testing.assert_allclose(values[1], ppm(ids)[0, -1], atol=1e-6)
+  def test_any_checkpoint_of_the_same_tokens(self):
+    context = self.other()
+    trained = self.folder / "trained"
+    hf.save_policy(context.load_policy(0), trained, tokenizer=context.tokenizer)
+    ids = np.array([context.tokenizer.encode(f"a{steps.CODE}b")])
+    for name in (str(self.base), str(trained)):
+      # One gets rows for the markers, the other has learnt its own.
+      np.testing.assert_allclose(
+        context.load_policy(name)(ids), context.load_policy(0)(ids), atol=1e-6
+      )
+    model = hf.load_policy(trained)
+    rows = model.embedding.get_value()
+    model.embedding.set_value(rows.at[context.tokenizer.known].add(1.0))
+    hf.save_policy(model, trained, tokenizer=context.tokenizer)
+    found = context.load_policy(str(trained)).embedding.get_value()
+    np.testing.assert_allclose(
+      found[context.tokenizer.known] - rows[context.tokenizer.known],
+      np.ones(rows.shape[1]),
+      atol=1e-6,
+    )
+    foreign = self.folder / "foreign"
+    hf.save_policy(model, foreign)
+    train_tokenizer.train(["other words", "xyz"], 290, foreign)
+    with self.assertRaisesRegex(ValueError, "another tokenizer than"):
+      context.load_policy(str(foreign))
 
   def test_a_gguf_file_has_both(self):
     file = self.folder / "tiny.gguf"

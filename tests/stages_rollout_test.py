@@ -42,6 +42,14 @@ class RolloutTest(StagesCase):
     self.assertGreater(sum(solved), 0)
     manifest = records.read_manifest(folder)
     self.assertEqual(manifest["problems"], len(ANSWERS))
+    right = [
+      {each.answer == tree.problem.answer for each in found}
+      for tree in trees
+      for found in [tree_lib.trajectories(tree)]
+    ]
+    for name, of in (("easy", [{True}]), ("hard", [{False}, set()])):
+      self.assertEqual(manifest[name], sum(each in of for each in right))
+    self.assertEqual(manifest["medium"], right.count({True, False}))
     self.assertAlmostEqual(manifest["solved"], sum(solved) / len(ANSWERS))
     self.assertEqual(
       manifest["levels"]["1"],
@@ -85,6 +93,16 @@ class RolloutTest(StagesCase):
     self.assertEqual(self.device.made, [(before / "policy", before / "ppm")])
     for tree in shards.read_trees(context.folder(2, "trees")):
       self.assertFalse(np.isnan(tree.ppm[1:]).any())
+
+  def test_a_round_begins_from_any_checkpoint(self):
+    spec = config_lib.RoundConfig(
+      rollouts=1, candidates=2, annotation="ppm", policy="a/policy", ppm="a/ppm"
+    )
+    context = self.context(rounds=(spec,))
+    stages.rollout(context, 1)
+    self.assertEqual(self.device.made, [("a/policy", "a/ppm")])
+    trees = shards.read_trees(context.folder(1, "trees"))
+    self.assertFalse(np.isnan(trees[0].ppm[1:]).any())
 
   def test_a_round_annotated_by_terminals_gets_none(self):
     spec = config_lib.RoundConfig(rollouts=1, candidates=2)

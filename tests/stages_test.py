@@ -169,6 +169,27 @@ class InputsTest(StagesCase):
 
 
 class TrainingTest(StagesCase):
+  @parameterized.parameters("base", "last", "named")
+  def test_what_training_starts_from(self, start):
+    base = tiny_run.make_base(self.folder / "base")
+    other = str(self.folder / "other")
+    spec = config_lib.RoundConfig(rollouts=3, candidates=4)
+    context = self.context(
+      rounds=(spec, spec),
+      policy=config_lib.PolicyConfig(path=base),
+      sft_from=other if start == "named" else start,
+    )
+    stages.rollout(context, 1)
+    stages.extract(context, 1)
+    context.load_policy = mock.Mock(side_effect=KeyboardInterrupt)
+    # Of the second round; its solutions do not matter here.
+    context.folder(2, "").mkdir()
+    context.folder(1, "sft").rename(context.folder(2, "sft"))
+    with self.assertRaises(KeyboardInterrupt):
+      stages.train_policy(context, 2)
+    expected = {"base": 0, "last": 1, "named": other}[start]
+    self.assertEqual(context.load_policy.call_args.args, (expected,))
+
   def test_each_round_starts_from_the_base_model(self):
     base = tiny_run.make_base(self.folder / "base")
     spec = config_lib.RoundConfig(rollouts=3, candidates=4)

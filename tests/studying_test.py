@@ -128,6 +128,35 @@ class StudyTest(StudyingCase):
     ):
       studying.study(context, 1)
 
+  def test_a_setting_that_was_not_there_yet_had_its_default(self):
+    context = self.context()
+    context.config.study.methods = ("greedy",)
+    studying.study(context, 1)
+    folder = context.folder(1, "study") / "policy" / "greedy"
+    info = records.read_manifest(folder)
+    del info["made_with"]["early_stop"]
+    files = [name for name in info.pop("files")]
+    records.write_manifest(folder, info, files)
+    studying.study(context, 1)
+    context.config.study.early_stop = True
+    with self.assertRaisesRegex(ValueError, "early_stop=False and not True"):
+      studying.study(context, 1)
+
+  def test_the_ppm_of_another_round_or_run(self):
+    context = self.context()
+    context.config.study.rewards = ("ppm", "ppm:other/run/round_3/ppm")
+    context.config.study.methods = ("mcts",)
+    studying.study(context, 1)
+    self.assertEqual(
+      [ppm for _, ppm in self.device.made[1:]],
+      [context.folder(1, "ppm"), "other/run/round_3/ppm"],
+    )
+    rows = studying.read(context.folder(1, "study"))
+    self.assertEqual(
+      {row["reward"] for row in rows}, {"ppm", "ppm:other/run/round_3/ppm"}
+    )
+    self.assertIn("ppm:other/run/round_3/ppm", studying.render(context, 1))
+
   def test_two_models_of_one_folder(self):
     context = self.context()
     for names in (("a/b", "a_b"), ("policy",)):

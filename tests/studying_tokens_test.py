@@ -7,7 +7,7 @@ import types
 from absl.testing import absltest
 
 from rstar_jax import config as config_lib
-from rstar_jax import session, testing
+from rstar_jax import devices, testing
 from rstar_jax.data import problems
 from rstar_jax.study import solvers
 from tests import tiny_run
@@ -37,7 +37,7 @@ class TokensTest(absltest.TestCase):
 
     for method in config.study.methods:
       with self.subTest(method):
-        device = session.Device(context, 0)
+        device = devices.Device(context, 0)
         calls = (
           guided(device.steps())
           if method in solvers.GUIDED

@@ -95,7 +95,7 @@ def make_context(
 
 
 class ScriptedDevice:
-  """Stands in for `session.Device`: scripted callables, whatever the models.
+  """Stands in for `devices.Device`: scripted callables, whatever the models.
 
   Attributes:
     made: class attribute; (policy, ppm), the folders of all that were made.
@@ -113,11 +113,12 @@ class ScriptedDevice:
     members = {"made": [], "policy": policy or cls.policy, "expanded": []}
     return type("Scripted", (cls,), members)
 
-  def __init__(self, context, round_, *, score="", reward_model=""):
-    policy = context.policy(round_)
-    self.made.append(
-      (policy, context.finished(round_, score) if score else None)
-    )
+  def __init__(
+    self, context, round_, *, score="", reward_model="", policy="", ppm=""
+  ):
+    searches = context.policy(policy or round_)
+    guide = ppm or (context.finished(round_, score) if score else None)
+    self.made.append((searches, guide))
     self.score = testing.score_by_hash if score or reward_model else None
 
   def compile_ahead(self, calls, *candidates) -> None:

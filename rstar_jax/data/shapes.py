@@ -127,6 +127,12 @@ def problem_of(row: Row, source: str, config: DataConfig) -> Problem:
   )
 
 
+def question_of(row: Mapping[str, Any]) -> str | None:
+  """Returns the question of a row, None where no shape fits."""
+  shape = next((shape for shape in SHAPES if shape.fits(row)), None)
+  return None if shape is None else str(row[shape.question]).strip()
+
+
 def _answers(row: Mapping, shape: Shape) -> list[str]:
   """Returns the texts of all answers that count as right."""
   found = row[shape.answer] if shape.answer in row else None

@@ -6,7 +6,7 @@ normal form and no grader, since voting must not ask the gold answer.
 """
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Literal
 
 from rstar_jax.verify.voting import vote_key
@@ -63,17 +63,41 @@ def weighted(
   return _heaviest(voters, weights, key)
 
 
+def top_k(
+  answers: Sequence[str | None],
+  values: Sequence[float | None],
+  k: int,
+  key: Key = vote_key,
+) -> int | None:
+  """Returns the majority of the k of highest value (released code).
+
+  Of equal values the first is the higher; no value, no vote.
+  """
+  able = [
+    index
+    for index, (answer, value) in enumerate(zip(answers, values, strict=True))
+    if answer is not None and value is not None and not math.isnan(value)
+  ]
+  highest = sorted(able, key=lambda index: -values[index])[:k]
+  chosen = majority([answers[index] for index in highest], key)
+  return None if chosen is None else highest[chosen]
+
+
 def choose(
-  method: Literal["best", "majority", "weighted"],
+  method: Literal["best", "majority", "weighted", "top_k"],
   answers: Sequence[str | None],
   values: Sequence[float | None],
   key: Key = vote_key,
+  *,
+  k: int = 4,
 ) -> int | None:
-  """Chooses by `config.eval.answer_select`; see the three functions above."""
+  """Chooses by `config.eval.answer_select`; see the four functions above."""
   if method == "majority":
     return majority(answers, key)
   if method == "weighted":
     return weighted(answers, values, key)
+  if method == "top_k":
+    return top_k(answers, values, k, key)
   if method == "best":
     return best(
       [
@@ -82,8 +106,50 @@ def choose(
       ]
     )
   raise ValueError(
-    f"answer_select={method!r} must be 'best', 'majority' or 'weighted'"
+    f"answer_select={method!r} must be 'best', 'majority', 'weighted' or "
+    "'top_k'"
   )
+
+
+def settled(
+  answers: Sequence[str | None], left: int, key: Key = vote_key
+) -> bool:
+  """Says whether no more answers can change the majority.
+
+  Args:
+    answers: so far, in order; None has no vote.
+    left: how many are to come, each with a vote or without.
+    key: equal answers have equal keys.
+  """
+  weights: dict[Hashable, float] = {}
+  for answer in answers:
+    if answer is not None:
+      group = key(answer)
+      weights[group] = weights.get(group, 0.0) + 1.0
+  return leads(weights, left)
+
+
+def leads(weights: Mapping[Hashable, float], left: float) -> bool:
+  """Says whether the heaviest group stays so, whatever is still to come.
+
+  Args:
+    weights: of each group, in the order of their first votes: of equal ones the
+      first is the heaviest.
+    left: the largest weight that may be added, to any group or a new one.
+  """
+  if not weights:
+    return left == 0
+  leader = max(weights, key=weights.__getitem__)
+  before = True
+  # None: an answer that no one gave yet.
+  for group, weight in (*weights.items(), (None, 0.0)):
+    if group == leader and group is not None:
+      before = False
+    elif before and weight + left >= weights[leader]:
+      return False
+    elif not before and weight + left > weights[leader]:
+      return False
+  return True
 
 
 def _heaviest(

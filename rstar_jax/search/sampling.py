@@ -7,7 +7,8 @@ given here stops only at the ends of code and answer. Greedy is n=1 with an
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,7 @@ def sample(
   name: Sequence[int | str] = (),
   slots: int = 32,
   trajectory_value: TrajectoryValue = "last",
+  first: int = 0,
 ) -> list[list[Sample]]:
   """Samples n solutions of each problem.
 
@@ -64,6 +66,7 @@ def sample(
     slots: problems in one call for code blocks (of n candidates each).
     trajectory_value: how the PPM's values make that of a solution; see
       `tree.trajectory_value`.
+    first: how many were sampled before; the numbers of these go on from it.
 
   Returns:
     n samples for each problem, in order.
@@ -73,13 +76,56 @@ def sample(
   for start in range(0, len(problems), slots):
     chunk = problems[start : start + slots]
     owners = [problem for problem in chunk for _ in range(n)]
-    drafts = _blocks(chunk, n, calls, seed, name)
+    drafts = _blocks(chunk, range(first, first + n), calls, seed, name)
     drafts = _run(drafts, calls)
     drafts = _answers(owners, drafts, calls, seed, name)
     drafts = _scored(owners, drafts, calls, trajectory_value)
     _grade(owners, drafts, calls)
     samples += [drafts[i : i + n] for i in range(0, len(drafts), n)]
   return samples
+
+
+def sample_until(
+  problems: Sequence[Problem],
+  n: int,
+  calls: Calls,
+  *,
+  settled: Callable[[Sequence[Sample], int], bool],
+  slots: Callable[[int], int] = lambda count: 32,
+  **options: Any,
+) -> list[list[Sample]]:
+  """Samples until the choice of an answer cannot change, n at the most.
+
+  Half of what is left is sampled at a time, so that what is settled early costs
+  little more than it had to. The samples are the first ones of `sample`.
+
+  Args:
+    problems, n, calls: as of `sample`.
+    settled: whether with these samples of a problem, and so many to come, the
+      choice is certain.
+    slots: of `sample`, for a number of solutions of each problem.
+    **options: of `sample`: seed, name, trajectory_value.
+
+  Returns:
+    For each problem 1 to n samples, in order.
+  """
+  found: list[list[Sample]] = [[] for _ in problems]
+  going, done = list(range(len(problems))), 0
+  while going and done < n:
+    count = (n - done + 1) // 2
+    more = sample(
+      [problems[i] for i in going],
+      count,
+      calls,
+      first=done,
+      slots=slots(count),
+      **options,
+    )
+    done += count
+    for i, each in zip(going, more, strict=True):
+      found[i] += each
+    going = [i for i in going if not settled(found[i], n - done)]
+  return found
 
 
 def slots_of(search: SearchConfig, n: int) -> int:
@@ -94,20 +140,20 @@ def slots_of(search: SearchConfig, n: int) -> int:
 
 def _blocks(
   problems: Sequence[Problem],
-  n: int,
+  numbers: range,
   calls: Calls,
   seed: int,
   name: Sequence[int | str],
 ) -> list[Sample]:
   """Samples code blocks; "ok" ones are not yet run."""
   seeds = [
-    [rng.seed_for(seed, *name, each.id, "block", i) for i in range(n)]
+    [rng.seed_for(seed, *name, each.id, "block", i) for i in numbers]
     for each in problems
   ]
   written = calls.expand(
     [each.question for each in problems],
     [()] * len(problems),
-    np.array(seeds, np.uint32).reshape(len(problems), n),
+    np.array(seeds, np.uint32).reshape(len(problems), len(numbers)),
   )
   drafts = []
   for each in (each for row in written for each in row):

@@ -16,6 +16,7 @@ from typing import Any
 
 from rstar_jax import methods
 from rstar_jax.methods import Normalise, Outcome
+from rstar_jax.search import choose as choose_lib
 from rstar_jax.verify.voting import vote_key
 
 CHOICES = ("first", "pass", "majority", "best", "weighted", "top_k")
@@ -61,7 +62,7 @@ def choose(
   elif choice == "best":
     verdict = methods.best(found)
   elif choice == "top_k":
-    verdict = methods.vote(_highest(found, k), normalise)
+    verdict = methods.vote(methods.highest(found, k), normalise)
   else:
     verdict = methods.vote(found, normalise, weighted=choice == "weighted")
   spent = record["spent"]
@@ -109,25 +110,9 @@ def settled(
       name = normalise(each["answer"])
       weight = methods.weight(each, choice == "weighted")
       weights[name] = weights.get(name, 0.0) + weight
-    if _leads(weights, units - unit - 1):
+    if choose_lib.leads(weights, units - unit - 1):
       return unit + 1
   return units
-
-
-def _leads(weights: Mapping[Hashable, float], left: int) -> bool:
-  """Says whether the leading answer stays ahead whatever `left` votes are."""
-  if not weights:
-    return left == 0
-  leader = max(weights, key=weights.__getitem__)
-  before = True
-  for name, weight in (*weights.items(), (None, 0.0)):
-    if name == leader and name is not None:
-      before = False
-    elif before and weight + left >= weights[leader]:
-      return False
-    elif not before and weight + left > weights[leader]:
-      return False
-  return True
 
 
 def _best_of_each(found: Sequence[Mapping]) -> list[Mapping]:
@@ -140,9 +125,3 @@ def _best_of_each(found: Sequence[Mapping]) -> list[Mapping]:
     if held is None or each["value"] > held["value"]:
       best[each["unit"]] = each
   return list(best.values())
-
-
-def _highest(found: Sequence[Mapping], k: int) -> list[Mapping]:
-  """Returns the k of highest value that have an answer, best first."""
-  able = [t for t in methods.answered(found) if t["value"] is not None]
-  return sorted(able, key=lambda each: -each["value"])[:k]

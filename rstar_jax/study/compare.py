@@ -49,7 +49,8 @@ def rows(
     if other is None:
       continue
     units = min(choices.units_of(ours), choices.units_of(other))
-    for choice in choices_for(ours):
+    theirs_too = choices_for(other)
+    for choice in filter(theirs_too.__contains__, choices_for(ours)):
       found = paired.compare(
         right_by_problem(ours, choice, units, k),
         right_by_problem(other, choice, units, k),

@@ -7,6 +7,8 @@ any number of samples, rollouts or searches is computed from one record.
   problem_id, split, level, family, gold: the problem's
   source: the method, one of `solvers.METHODS`
   reward: whose values these are, or null
+  stop: the choice that may have ended it before all its units, or null: then
+    nothing is known of other choices
   spent: tokens generated after 1, 2, ... units: samples, rollouts, searches
   tokens: the last of them
   trajectories: in order of their making, each with
@@ -141,6 +143,7 @@ def _record(
     "gold": problem.answer,
     "source": source,
     "reward": None,
+    "stop": None,
     "spent": spent,
     "tokens": spent[-1],
     "trajectories": trajectories,

@@ -12,14 +12,15 @@ valued by each.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rstar_jax.config import Config
-from rstar_jax.search import beam, mcts, sampling, values
+from rstar_jax.search import beam, choose, mcts, sampling, values
 from rstar_jax.search.expansion import Calls
 from rstar_jax.search.tree import TrajectoryValue, Tree
-from rstar_jax.study import solutions
+from rstar_jax.study import choices, solutions
 from rstar_jax.types import Problem, Score
 
 
@@ -98,22 +99,38 @@ def _greedy(task: Task) -> list[dict]:
 
 
 def _samples(task: Task) -> list[dict]:
-  return _sampled("samples", task.config.study.trajectories, task)
+  count = task.config.study.trajectories
+  return _stopped(task, _sampled("samples", count, task))
 
 
 def _sampled(source: str, count: int, task: Task) -> list[dict]:
-  found = sampling.sample(
-    task.problems,
-    count,
-    task.calls,
-    seed=task.config.seed,
-    name=(*task.name, source),
-    slots=sampling.slots_of(task.config.eval.search, count),
-  )
+  slots = functools.partial(sampling.slots_of, task.config.eval.search)
+  named = {"seed": task.config.seed, "name": (*task.name, source)}
+  if task.config.study.early_stop:
+    found = sampling.sample_until(
+      task.problems,
+      count,
+      task.calls,
+      settled=lambda samples, left: choose.settled(
+        [each.answer for each in samples], left
+      ),
+      slots=slots,
+      **named,
+    )
+  else:
+    found = sampling.sample(
+      task.problems, count, task.calls, slots=slots(count), **named
+    )
   return [
     solutions.of_samples(problem, source, task.split, each)
     for problem, each in zip(task.problems, found, strict=True)
   ]
+
+
+def _stopped(task: Task, records: list[dict]) -> list[dict]:
+  """Says in records by which choice they may have ended early."""
+  stop = "majority" if task.config.study.early_stop else None
+  return [each | {"stop": stop} for each in records]
 
 
 def _beam(task: Task) -> list[dict]:
@@ -157,14 +174,25 @@ def _mcts(task: Task) -> list[dict]:
 
 def _searches(task: Task) -> list[dict]:
   study, how = task.config.study, task.config.eval.search.trajectory_value
-  forests = [
-    _search(task, study.rollouts_each, "search", number)
-    for number in range(study.trajectories)
-  ]
-  return [
-    solutions.of_trees(trees, "searches", task.split, how)
-    for trees in zip(*forests, strict=True)
-  ]
+  units = study.trajectories
+  forest: list[list[Tree]] = [[] for _ in task.problems]
+
+  def record(trees: list[Tree]) -> dict[str, Any]:
+    return solutions.of_trees(trees, "searches", task.split, how)
+
+  going = list(range(len(task.problems)))
+  for number in range(units):
+    part = dataclasses.replace(task, problems=[task.problems[i] for i in going])
+    trees = _search(part, study.rollouts_each, "search", number)
+    for i, tree in zip(going, trees, strict=True):
+      forest[i].append(tree)
+    if study.early_stop:
+      going = [
+        i
+        for i in going
+        if choices.settled(record(forest[i]), "majority", units) > number + 1
+      ]
+  return _stopped(task, list(map(record, forest)))
 
 
 def _search(task: Task, rollouts: int, *name: str | int) -> list[Tree]:

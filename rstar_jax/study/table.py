@@ -42,6 +42,8 @@ def choices_for(records: Sequence[Record]) -> list[str]:
   are such: of samples majority and pass@n are the same for all reward models.
   """
   source, reward = records[0]["source"], records[0]["reward"]
+  if stop := records[0].get("stop"):
+    return [] if source == "samples" and reward is not None else [stop]
   if source == "greedy":
     return ["first"]
   if reward is None:

@@ -116,6 +116,10 @@ class HfTokenizer:
   def id_of(self, marker: str) -> int:
     return self._ids[marker]
 
+  def has_ids_of(self, other: "HfTokenizer") -> bool:
+    """Says whether every token of the two has the same id."""
+    return self._tokenizer.get_vocab() == other._tokenizer.get_vocab()
+
   def chat(self, question: str, answer: str) -> str | None:
     """Returns a dialogue of one turn in its own chat template, if it has one.
 

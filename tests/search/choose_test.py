@@ -1,6 +1,7 @@
 """The choice of an answer, by hand and against counting."""
 
 import collections
+import itertools
 
 import hypothesis
 from absl.testing import absltest, parameterized
@@ -69,11 +70,36 @@ class ChooseTest(parameterized.TestCase):
       choose.weighted([*answers, "3"], [-0.1, -0.2, -0.9], same), 0
     )
 
+  def test_the_majority_of_the_highest(self):
+    answers, values = ["5", "3", None, "3", "7"], [0.9, 0.2, 1.0, 0.5, NAN]
+    # Of 1 the best; of 2 a tie, where the higher came first; of 3 two say 3, of
+    # which the higher is shown.
+    for k, chosen in ((1, 0), (2, 0), (3, 3), (9, 3)):
+      self.assertEqual(choose.top_k(answers, values, k, same), chosen)
+    self.assertIsNone(choose.top_k([None, "7"], [0.3, NAN], 2, same))
+
+  @hypothesis.settings(max_examples=31, deadline=None)
+  @hypothesis.given(
+    st.lists(st.sampled_from(["a", "b", None]), max_size=4),
+    st.integers(0, 3),
+  )
+  def test_settled_is_when_no_rest_can_matter(self, answers, left):
+    def of(rest):
+      found = [*answers, *rest]
+      chosen = choose.majority(found, same)
+      return None if chosen is None else found[chosen]
+
+    outcomes = {
+      of(rest) for rest in itertools.product(["a", "b", "c", None], repeat=left)
+    }
+    self.assertEqual(choose.settled(answers, left, same), len(outcomes) == 1)
+
   def test_dispatch(self):
     answers, values = [None, "3", "5", "5"], [1.0, 0.9, 0.1, 0.2]
     self.assertEqual(choose.choose("best", answers, values, same), 1)
     self.assertEqual(choose.choose("majority", answers, values, same), 2)
     self.assertEqual(choose.choose("weighted", answers, values, same), 3)
+    self.assertEqual(choose.choose("top_k", answers, values, same, k=3), 3)
     with self.assertRaisesRegex(ValueError, "answer_select='mean'"):
       choose.choose("mean", answers, values, same)
 

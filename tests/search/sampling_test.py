@@ -99,6 +99,23 @@ class SampleTest(parameterized.TestCase):
       self.assertIsNone(each.answer)
       self.assertIsNone(each.verdict)
 
+  def test_what_is_settled_is_sampled_no_further(self):
+    whole = sampling.sample(PROBLEMS, 11, calls_of(), seed=0)
+    asked = []
+
+    def settled(samples, left):
+      asked.append((len(samples), left))
+      return len(samples) >= int(samples[0].answer)
+
+    found = sampling.sample_until(
+      PROBLEMS, 11, calls_of(), settled=settled, seed=0
+    )
+    # Halves of what is left: 6, 3, 1, 1.
+    self.assertContainsSubset(asked, [(6, 5), (9, 2), (10, 1), (11, 0)])
+    for row, every in zip(found, whole, strict=True):
+      needed = next(n for n in (6, 9, 10, 11) if n >= int(row[0].answer))
+      self.assertEqual(row, every[:needed])
+
   def test_without_gold_there_is_no_verdict(self):
     ((each,),) = sampling.sample([Problem("p", "q")], 1, calls_of(), seed=0)
     self.assertIsNotNone(each.answer)

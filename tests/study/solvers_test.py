@@ -58,6 +58,26 @@ class SolversTest(parameterized.TestCase):
         self.assertEqual(each["value"] is None, sampled)
     self.assertEqual(records, solvers.solve(method, task(**given)))
 
+  @parameterized.parameters("samples", "searches")
+  def test_a_majority_that_is_settled_ends_a_problem(self, method):
+    given = {"calls": calls(POLICY.block, None)} if method == "samples" else {}
+    whole = task(**given)
+    early = task(**given)
+    for each, stop in ((whole, False), (early, True)):
+      each.config.study.trajectories = 7
+      each.config.study.early_stop = stop
+    every, found = (solvers.solve(method, each) for each in (whole, early))
+    saved = 0
+    for a, b in zip(every, found, strict=True):
+      self.assertEqual((a["stop"], b["stop"]), (None, "majority"))
+      count = len(b["spent"])
+      self.assertEqual(b["spent"], a["spent"][:count])
+      self.assertGreaterEqual(count, choices.settled(a, "majority", 7))
+      chosen = [choices.choose(each, "majority", 7) for each in (a, b)]
+      self.assertEqual(chosen[0].verdict, chosen[1].verdict)
+      saved += 7 - count
+    self.assertGreater(saved, 0)
+
   def test_every_method_of_the_config_is_there(self):
     self.assertCountEqual(solvers.METHODS, config_lib.StudyConfig().methods)
 

@@ -77,6 +77,22 @@ class TableTest(parameterized.TestCase):
       },
     )
 
+  def test_of_what_was_ended_early_no_other_choice_is_listed(self):
+    ended = [
+      {**record("a", source, [RIGHT, RIGHT], [1, 2], reward, [0, 0])}
+      | {"stop": "majority"}
+      for source, reward in (
+        ("samples", None),
+        ("samples", "ppm"),
+        ("searches", "ppm"),
+      )
+    ]
+    rows = table.table(ended, seed=0)
+    self.assertEqual(
+      {(r["method"], r["reward"], r["choice"]) for r in rows},
+      {("samples", None, "majority"), ("searches", "ppm", "majority")},
+    )
+
   @parameterized.parameters(
     (1, [1]), (2, [1, 2]), (7, [1, 2, 4, 7]), (8, [1, 2, 4, 8])
   )

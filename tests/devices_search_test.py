@@ -7,7 +7,7 @@ import numpy as np
 from absl.testing import absltest
 
 from configs import tiny
-from rstar_jax import session
+from rstar_jax import devices, session
 from rstar_jax.data import synthetic
 from rstar_jax.search import mcts
 
@@ -39,7 +39,7 @@ class SearchTest(absltest.TestCase):
         **{k: v for k, v in change.items() if hasattr(config.search, k)},
       )
       with session.open_context(run, workdir) as context:
-        device = session.Device(context, 0)
+        device = devices.Device(context, 0)
         calls = device.steps()
         trees = [mcts.search(problems, search, calls, seed=3) for _ in range(2)]
       usage = device.usage()

@@ -1,0 +1,183 @@
+"""Tests of the statistics and tables of several seeds."""
+
+import json
+import pathlib
+
+import numpy as np
+from absl.testing import absltest
+
+from benchmarks import paper
+from rstar_jax import evaluate
+from rstar_jax.io import records
+
+
+class CrossedTest(absltest.TestCase):
+  def test_of_one_seed_it_is_the_bootstrap_of_problems(self):
+    right = (np.arange(97) % 3 == 0).astype(float)
+    low, high = paper.crossed(right[None], 3, 20_000)
+    expected = evaluate.bootstrap(right, 5, 20_000)
+    np.testing.assert_allclose((low, high), expected, atol=0.006)
+
+  def test_what_does_not_vary_has_no_width(self):
+    self.assertEqual(paper.crossed(np.ones((3, 7)), 0), (1.0, 1.0))
+    # Seeds that differ and problems that do not: the seeds' means are left.
+    right = np.repeat([[0.0], [1.0]], 11, axis=1)
+    self.assertEqual(paper.crossed(right, 0), (0.0, 1.0))
+
+  def test_covers_the_truth_about_as_often_as_it_says(self):
+    """Seeds and problems have effects of their own, of known size."""
+    random = np.random.default_rng(7)
+    covered, runs = 0, 300
+    for run in range(runs):
+      chance = (
+        0.5 + random.normal(0, 0.05, (7, 1)) + random.normal(0, 0.2, (1, 101))
+      )
+      right = (random.random((7, 101)) < chance).astype(float)
+      low, high = paper.crossed(right, run, 500)
+      covered += low <= 0.5 <= high
+    self.assertBetween(covered / runs, 0.9, 0.99)
+
+  def test_words(self):
+    one = np.array([[1, 1, 0, 1], [1, 1, 1, 1]], float)
+    self.assertRegex(paper.cell(one), r"^87\.5 \[.*\] \(75-100\)$")
+    self.assertEqual(paper.cell(None), "-")
+    self.assertIn("not distinguishable", paper.against(one, one))
+    self.assertEqual(
+      paper.against(one * 0 + 1, one * 0), "+100.0 [+100.0, +100.0]"
+    )
+
+
+def record(problem, source, reward, rows, spent):
+  return {
+    "problem_id": problem,
+    "split": "s",
+    "level": 1,
+    "source": source,
+    "reward": reward,
+    "stop": None,
+    "spent": spent,
+    "tokens": spent[-1],
+    "trajectories": [
+      {
+        "unit": unit,
+        "steps": [],
+        "answer": answer,
+        "verdict": "equal" if answer == "4" else "different",
+        "value": value,
+        "tokens": 1,
+      }
+      for unit, (answer, value) in enumerate(rows)
+    ],
+  }
+
+
+class TablesTest(absltest.TestCase):
+  def write(self, run, path, rows, **info):
+    folder = run / path
+    records.write_shard(folder / records.shard_name(0, 1), rows)
+    names = [records.shard_name(0, 1)]
+    records.write_manifest(folder, info, names)
+
+  def runs(self):
+    """Two seeds that each solve one of two problems, and not the same."""
+    found = []
+    for seed in range(2):
+      run = pathlib.Path(self.create_tempdir().full_path)
+      made = {"made_with": {"trajectories": 2}, "parameters": 7}
+
+      def rows(source, reward, seed=seed):
+        return [
+          record(
+            f"p{i}",
+            source,
+            reward,
+            [("4" if i == seed else "5", 0.5), ("4", 0.1 if i else 0.9)],
+            [10, 30],
+          )
+          for i in range(2)
+        ]
+
+      for name, reward in (("policy", None), ("ppm", "ppm")):
+        self.write(
+          run, f"round_1/study/{name}/samples", rows("samples", reward), **made
+        )
+      self.write(run, "round_1/study/ppm/mcts", rows("mcts", "ppm"), **made)
+      self.write(
+        run, "round_1/study/policy/greedy", rows("greedy", None), **made
+      )
+      self.write(
+        run,
+        "round_1/study/other/mcts",
+        rows("mcts", f"ppm:{run}/round_2/ppm"),
+        **made,
+      )
+      found.append(run)
+    return found
+
+  def test_a_study_of_all_seeds(self):
+    runs = self.runs()
+    study = paper.Study(runs, 1)
+    np.testing.assert_array_equal(
+      study.right("", "greedy", "first", 1), [[1, 0], [0, 1]]
+    )
+    # The second answer, right each time, has a value of 0.9 in the first
+    # problem and of 0.1, below 0.5, in the second.
+    np.testing.assert_array_equal(
+      study.right("ppm", "mcts", "best", 2), [[1, 0], [1, 1]]
+    )
+    self.assertIsNone(study.right("orm", "mcts", "best", 2))
+    self.assertEqual(study.tokens("ppm", "mcts", 1), 10)
+    self.assertEqual(study.tokens("ppm", "mcts", 9), 30)
+
+  def test_tables(self):
+    runs = self.runs()
+    lines = "\n".join(paper.ppms(runs, 2))
+    self.assertRegex(lines, r"\| 1 +\| 75\.0 ")
+    self.assertRegex(lines, r"\| 2 +\| 75\.0 .*\+0\.0 .*not distinguishable")
+    lines = "\n".join(paper.rewards(runs, 1, rollouts=1))
+    self.assertRegex(lines, r"PPM +\| best of 2 +\| 30 +\| 75\.0")
+    self.assertRegex(lines, r"PPM +\| search, rollouts: 1 +\| 10 +\| 50\.0")
+    self.assertNotIn("ORM", lines)
+    lines, numbers, costs = paper.trajectories(runs, 1)
+    self.assertEqual(numbers["search, PPM"], [(1, 50.0), (2, 75.0)])
+    self.assertEqual(costs["pass@N"], [(10.0, 50.0), (30.0, 100.0)])
+    self.assertIn("50.0 (10)", "\n".join(lines))
+
+
+class EvaluationTest(absltest.TestCase):
+  def test_rounds(self):
+    runs = []
+    for seed in range(2):
+      run = pathlib.Path(self.create_tempdir().full_path)
+      for k in range(2):
+        rows = [
+          record(
+            f"p{i}",
+            "greedy",
+            None,
+            [("4" if i <= seed + k else "5", None)],
+            [5],
+          )
+          for i in range(3)
+        ]
+        rows += [
+          record(f"p{i}", "mcts", None, [("4", 0.1)], [5]) for i in range(3)
+        ]
+        folder = run / f"round_{k}" / "eval"
+        records.write_shard(folder / records.shard_name(0, 1), rows)
+      levels = {"1": {"problems": 4, "solved": 1 + seed}}
+      (run / "results.json").write_text(
+        json.dumps({"solved": [{"round": 1, "share": 0.25, "levels": levels}]})
+      )
+      runs.append(run)
+    np.testing.assert_array_equal(
+      paper.evaluated(runs, 0, "policy"), [[1, 0, 0], [1, 1, 0]]
+    )
+    lines = "\n".join(paper.by_round(runs, 1))
+    self.assertRegex(lines, r"\| 1 +\| 25 \(25-25\) \| 38 \(25-50\)")
+    self.assertRegex(lines, r"\| 0 +\| 50\.0 .*\(33-67\) +\| - +\| - ")
+    self.assertRegex(lines, r"\| 1 +\| 83\.3 .*\| 100\.0 .*\| \+16\.7")
+
+
+if __name__ == "__main__":
+  absltest.main()
