@@ -1,7 +1,7 @@
 """A run in a bucket, killed again and again, ends in the bytes of one on disk.
 
-The bucket is a server in this process that stands in for Google's; the run is a
-program of its own, with the shipped base model.
+The bucket is a server in this process that stands in for Google's. The run is a
+program of its own, with a scripted search; its models are trained.
 """
 
 import os
@@ -16,22 +16,35 @@ from absl.testing import absltest
 from rstar_jax.io import records
 from tests import fake_gcs, resume_test, tiny_run
 
-CONFIG = """
+# Arguments: the workdir, the problems, the base model.
+PROGRAM = """
+import sys
+from unittest import mock
+
 from rstar_jax import config as config_lib
+from rstar_jax import evolve, solving, stages
+from rstar_jax.io import compiled, metrics, store
 from tests import tiny_run
 
-def get_config():
-  config = tiny_run.make_config(
-    {train!r},
-    {test!r},
-    shard_size=2,
-    rounds=(config_lib.RoundConfig(rollouts=6, candidates=8),),
-  )
-  config.engine.temperature = 1.2
-  config.engine.score_buckets = (8,)
-  config.eval.search.candidates = 8
-  config.sft.learning_rate = config.ppm.learning_rate = 1e-5
-  return config
+train, test, base = sys.argv[2:]
+workdir = store.path(sys.argv[1])
+store.check(workdir)
+config = tiny_run.make_config(
+  train,
+  test,
+  policy=config_lib.PolicyConfig(path=base),
+  rounds=(config_lib.RoundConfig(rollouts=12, candidates=4),),
+)
+compiled.keep(workdir / "programs")
+evolve.check_workdir(config, workdir)
+context = tiny_run.make_context(config, workdir)
+device = tiny_run.ScriptedDevice
+with (
+  mock.patch.object(stages, "Device", device),
+  mock.patch.object(solving, "Device", device),
+  metrics.MetricsWriter(workdir) as context.writer,
+):
+  evolve.evolve(context)
 """
 
 # When to kill: as soon as an object is there whose name holds this.
@@ -53,36 +66,38 @@ class ResumeInABucketTest(absltest.TestCase):
     self.bucket, self.environment = self.enter_context(fake_gcs.serve("b"))
     train = tiny_run.write_problems(
       self.folder / "train.jsonl",
-      resume_test.problems("train", (1, 2, 2, 3, 3)),
+      {"four": "4", "five": "5", "never": "99", "six": "6"},
     )
-    # Problems may be in a bucket too.
+    # Problems and models may be in a bucket, wherever the run is.
     test = self.folder / "test.jsonl"
-    tiny_run.write_problems(test, resume_test.problems("test", (1, 2)))
+    tiny_run.write_problems(test, {"three": "3", "four too": "4"})
     self.bucket.put("b", "problems/test.jsonl", test.read_bytes())
-    self.config = self.folder / "config.py"
-    self.config.write_text(
-      CONFIG.format(train=train, test="gs://b/problems/test.jsonl")
-    )
+    base = pathlib.Path(tiny_run.make_base(self.folder / "base"))
+    for file in base.iterdir():
+      self.bucket.put("b", f"models/base/{file.name}", file.read_bytes())
+    self.arguments = [train, "gs://b/problems/test.jsonl", "gs://b/models/base"]
 
   def start(self, workdir: str) -> subprocess.Popen:
-    arguments = [f"--config={self.config}", f"--workdir={workdir}"]
+    """Starts the run, or goes on with it."""
     log = (self.folder / "log").open("a")
     self.addCleanup(log.close)
     process = subprocess.Popen(
-      [sys.executable, "-m", "rstar_jax.main", *arguments],
+      [sys.executable, "-c", PROGRAM, workdir, *self.arguments],
       cwd=resume_test.ROOT,
       env=os.environ | self.environment,
       stdout=log,
       stderr=log,
-      start_new_session=True,
     )
     self.addCleanup(process.wait)
     self.addCleanup(process.kill)
     return process
 
+  def log(self) -> str:
+    return (self.folder / "log").read_text()[-3000:]
+
   def finish(self, workdir: str) -> None:
     code = self.start(workdir).wait(resume_test.SECONDS)
-    self.assertEqual(code, 0, (self.folder / "log").read_text()[-3000:])
+    self.assertEqual(code, 0, self.log())
 
   def kill_at(self, part: str) -> None:
     self.assertFalse(any(part in each for each in self.bucket.names()))
@@ -92,15 +107,13 @@ class ResumeInABucketTest(absltest.TestCase):
       if operation == "write done" and part in name:
         reached.set()
       if reached.is_set():
-        # No answer; what comes now comes from a process about to die.
+        # What comes now comes from a process that is about to die.
         raise fake_gcs.Refused(503)
 
     self.bucket.hook = hook
     process = self.start("gs://b/run")
-    self.assertTrue(
-      reached.wait(resume_test.SECONDS),
-      f"no {part}; {(self.folder / 'log').read_text()[-3000:]}",
-    )
+    while not reached.wait(1):
+      self.assertIsNone(process.poll(), f"no {part}; {self.log()}")
     process.send_signal(signal.SIGKILL)
     self.assertEqual(process.wait(), -signal.SIGKILL)
     self.bucket.hook = lambda *_: None
@@ -120,7 +133,7 @@ class ResumeInABucketTest(absltest.TestCase):
     self.assertTrue(any(each.startswith("run/programs/") for each in reads))
 
     wanted = {
-      str(path.relative_to(straight)): path.read_bytes()
+      path.relative_to(straight).as_posix(): path.read_bytes()
       for path in straight.glob("round_*/**/*")
       if path.is_file() and "checkpoints" not in path.parts
     }
@@ -137,7 +150,6 @@ class ResumeInABucketTest(absltest.TestCase):
     for name in ("config.json", "results.json"):
       data, _ = self.bucket.objects["b", f"run/{name}"]
       self.assertEqual(data, (straight / name).read_bytes())
-    # Those of the processes that were killed are cut short, and not lost.
     lines, _ = self.bucket.objects["b", "run/metrics.jsonl"]
     self.assertIn(b'"round_1_ppm/loss"', lines)
     self.assertTrue(self.bucket.names("b/run/tensorboard/events"))
