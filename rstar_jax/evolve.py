@@ -78,7 +78,12 @@ def report(context: Context) -> dict[str, Any]:
           "round": round_,
           "share": trees["solved"],
           "levels": trees["levels"],
-          **{name: trees[name] for name in ("easy", "medium", "hard")},
+          # Trees of older runs are not counted so.
+          **{
+            name: trees[name]
+            for name in ("easy", "medium", "hard")
+            if name in trees
+          },
           "generated_tokens": trees["generated_tokens"],
         }
       )

@@ -23,6 +23,7 @@ from rstar_jax import (
   studying,
 )
 from rstar_jax.io import compiled, store
+from rstar_jax.report import page
 
 _CONFIG = config_flag.define_config()
 _WORKDIR = flags.DEFINE_string(
@@ -136,6 +137,8 @@ def run() -> None:
       evolve.STAGES[stage](context, _ROUND.value)
     if said and host.leads:
       print(said)
+    if stage in ("evolve", "report") and host.leads:
+      print(page.try_write(workdir))
 
 
 if __name__ == "__main__":

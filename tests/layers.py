@@ -157,6 +157,11 @@ LAYERS = {
   "io.store": 0,
   "devices": 12,
   "harness": 15,
+  "report.__main__": 11,
+  "report.overview": 0,
+  "report.page": 10,
+  "report.records": 9,
+  "report.trees": 8,
   "solving": 13,
   "bootstrap": 9,
   "evolve": 14,
@@ -166,7 +171,10 @@ LAYERS = {
 }
 
 # Two towers that meet only in devices.py, by room.
-HOST = ("text", "verify", "search", "data", "methods", "evaluate", "study")
+HOST = (
+  *("text", "verify", "search", "data", "methods", "evaluate", "study"),
+  "report",
+)
 DEVICE = ("models", "generate", "train")
 ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "mctx", "chex")
 # What only these modules may import.

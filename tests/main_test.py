@@ -188,8 +188,10 @@ class MainTest(parameterized.TestCase):
     self.assertRegex(out, r"(?s)--- step \d+\n.*\\boxed\{47\}.*\nAnswer: 47\n")
 
   def test_report_of_nothing(self):
-    code, _, _ = self.run_main("--stage=report")
+    code, out, _ = self.run_main("--stage=report")
     self.assertEqual(code, 0)
+    self.assertEndsWith(out, f"report: {self.workdir / 'report.html'}\n")
+    self.assertTrue((self.workdir / "report.html").exists())
     results = json.loads((self.workdir / "results.json").read_text())
     self.assertEqual((results["rows"], results["solved"]), ([], []))
 

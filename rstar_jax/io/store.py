@@ -271,7 +271,7 @@ def local(where: str | Path, skip: Sequence[str] = ()) -> Iterator[Any]:
   Raises:
     FileNotFoundError: it is not in the bucket.
   """
-  if not is_remote(where):
+  if "://" not in str(where):
     yield where
     return
   where = path(where)

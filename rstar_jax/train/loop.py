@@ -216,7 +216,7 @@ class _Log:
     self._writer, self._name, self._bar = writer, name, bar
     self._held: list[tuple[int, dict[str, jax.Array]]] = []
     self._tokens = 0
-    self._began = time.monotonic()
+    self._started = self._began = time.monotonic()
 
   def add(self, step: int, metrics: dict[str, jax.Array], tokens: int) -> None:
     self._held.append((step, metrics))
@@ -248,8 +248,10 @@ class _Log:
       for key in held[0][1]
       if key != "count"
     }
-    seconds = max(time.monotonic() - self._began, 1e-9)
-    means["tokens_per_second"] = self._tokens / seconds
+    now = time.monotonic()
+    means["tokens_per_second"] = self._tokens / max(now - self._began, 1e-9)
+    # Since this process began to train, as the other stages tell it.
+    means["seconds"] = now - self._started
     self._writer.write(held[-1][0], means, self._name)
     if self._bar is not None:
       self._bar.update(

@@ -149,7 +149,7 @@ class FitTest(absltest.TestCase):
       recorder.rows[0][2]["loss"], np.mean(_batch_at(0)["y"] ** 2), rtol=1e-5
     )
     self.assertContainsSubset(
-      {"loss", "grad_norm", "tokens_per_second"}, recorder.rows[0][2]
+      {"loss", "grad_norm", "tokens_per_second", "seconds"}, recorder.rows[0][2]
     )
 
   def test_checkpoints_of_another_model(self):

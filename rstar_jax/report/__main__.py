@@ -1,0 +1,36 @@
+"""Writes the report of a workdir: python -m rstar_jax.report runs/tiny
+
+It needs the records alone: no config, no model and no accelerator.
+"""
+
+import argparse
+import sys
+
+from rstar_jax.report import page, records
+
+
+def main(arguments: list[str] | None = None) -> int:
+  """Writes report.html and names it; returns the exit status."""
+  parser = argparse.ArgumentParser(
+    prog="python -m rstar_jax.report",
+    description="Writes WORKDIR/report.html from the records of a run.",
+  )
+  parser.add_argument("workdir", help="the run's folder, finished or not")
+  parser.add_argument(
+    "--megabytes",
+    type=float,
+    default=records.Budget.tree_bytes / 1e6,
+    help="how much of the page may be search trees (default: %(default)s)",
+  )
+  options = parser.parse_args(arguments)
+  budget = records.Budget(tree_bytes=int(options.megabytes * 1e6))
+  try:
+    print(f"report: {page.write(options.workdir, budget)}")
+  except (ValueError, OSError, KeyError, TypeError) as error:
+    print(f"rstar_jax.report: {error}", file=sys.stderr)
+    return 1
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

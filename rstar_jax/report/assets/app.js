@@ -1,0 +1,85 @@
+"use strict";
+
+// Shows what the address says, and follows it when it changes.
+Report.app = (() => {
+  const { el } = Report.dom;
+  const main = document.getElementById("main");
+  let rows = [], leave = null, shown = {};
+
+  function find(fields) {
+    return rows.findIndex((row) => row.set === fields.set &&
+      String(row.round) === fields.round && row.id === fields.problem &&
+      (!fields.split || row.split === fields.split) &&
+      String(row.tree) === (fields.tree || "0"));
+  }
+
+  // The problems before and after one, in the list that the reader came from.
+  function neighbours(row) {
+    const list = (Report.problems.shown || rows).filter((e) => e.block >= 0);
+    const at = list.indexOf(row);
+    return { before: list[at - 1], after: at < 0 ? undefined : list[at + 1] };
+  }
+
+  async function problem(fields) {
+    const row = rows[find(fields)];
+    if (!row) {
+      return message("There is no such problem in this report",
+        "The link may be of another run, or of a larger report.");
+    }
+    if (row.block < 0) {
+      return message(row.id, row.nodes ?
+        "Its tree did not fit into this page; the records hold it." :
+        "It was answered without a search, so that there is no tree.");
+    }
+    const drawn = Report.tree.render(await Report.data.tree(row.block), row,
+      fields, neighbours(row));
+    leave = drawn.leave;
+    return drawn.page;
+  }
+
+  function message(title, text) {
+    return el("div", { class: "message" }, el("h1", {}, title),
+      el("p", {}, text), el("p", {}, el("a", { href: "#view=problems" },
+        "All problems")));
+  }
+
+  async function show() {
+    const fields = Report.route.read();
+    shown = fields;
+    leave?.();
+    leave = null;
+    const view = fields.view || "overview";
+    const page = view === "tree" ? await problem(fields) :
+      view === "problems" ? Report.problems.render(rows, fields) :
+        Report.overview.render(Report.data.overview());
+    if (shown !== fields) return; // The reader has gone on meanwhile.
+    main.replaceChildren(page);
+    main.dataset.view = view;
+    for (const link of document.querySelectorAll("nav [data-view]")) {
+      const here = link.dataset.view === (view === "tree" ? "problems" : view);
+      if (here) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    const title = page.querySelector("h1").textContent;
+    Report.dom.say(title);
+    scrollTo(0, 0);
+  }
+
+  async function start() {
+    Report.theme.start(document.getElementById("theme"));
+    try {
+      rows = await Report.data.problems();
+      await show();
+    } catch (error) {
+      main.replaceChildren(message("This page could not be shown",
+        `${error}. A browser of 2024 or later shows it; if yours is one, the ` +
+        "file may be cut short."));
+      throw error;
+    }
+    addEventListener("hashchange", show);
+    document.documentElement.dataset.ready = "true";
+  }
+
+  start();
+  return { find };
+})();

@@ -1,0 +1,143 @@
+"use strict";
+
+// What there is to say of one node: what was written, what came of it, and how
+// it stands beside its siblings.
+Report.detail = (() => {
+  const { el, signed, number, plural, known } = Report.dom;
+  const { more } = Report.tables;
+  const [CODE, ANSWER] = [2, 3];
+  const PAIRS = 12; // Pairs of one kind that are shown.
+
+  // Returns the panel's content. `choose(node)` goes to another node.
+  function render(tree, node, row, choose) {
+    const parts = node ? written(tree, node) : question(tree, row);
+    return [
+      el("h2", { id: "detail-title" }, title(tree, node)),
+      figures(tree, node),
+      ...parts,
+      node && siblings(tree, node, choose),
+      node && pairs(tree, node, choose),
+      node && more("The whole solution up to here", code(Report.data
+        .path(tree, node).map((at) => tree.text[at]).join(""))),
+      node && more("The exact text, with its markers", el("pre",
+        { tabindex: 0 }, tree.text[node])),
+    ].filter(Boolean);
+  }
+
+  function title(tree, node) {
+    if (!node) return "The question";
+    const depth = tree.depth[node];
+    if (tree.kind[node] === ANSWER) return `Answer, after ${depth - 1} steps`;
+    if (tree.kind[node] === CODE) return `Step ${depth}, which ends the code`;
+    return `Step ${depth}`;
+  }
+
+  function figures(tree, node) {
+    const made = Report.data.rolloutOf(tree, node);
+    const verdict = Report.draw.verdict(tree, node);
+    const look = { right: "good", wrong: "bad" }[verdict];
+    const mark = { right: "✓ right", wrong: "✗ wrong" }[verdict] || verdict;
+    const rows = [
+      verdict && ["Verdict", el("span", { class: look }, mark)],
+      verdict && ["Given answer", tree.gold ?? "none"],
+      ["Q", signed(tree.q[node], 3), "mean outcome of visits"],
+      ["Visits", number(tree.visits[node])],
+      known(tree.ppm[node]) && ["PPM", signed(tree.ppm[node], 3),
+        "the model’s own value"],
+      node && ["Log-probability", signed(tree.logprob[node])],
+      node && ["Made in", made ? `rollout ${made}` : "–"],
+      tree.onPath.has(node) && node && ["", el("span", { class: "onpath" },
+        "on the chosen solution")],
+    ].filter(Boolean);
+    return el("dl", { class: "facts" }, rows.map(([name, value, note]) =>
+      el("div", {}, el("dt", {}, name), el("dd", {}, value,
+        note && el("span", { class: "note" }, note)))));
+  }
+
+  function question(tree, row) {
+    const dropped = Object.entries(tree.dropped);
+    const reasons = Report.overview.REASONS;
+    return [
+      el("p", {}, `${plural(tree.growth.length, "rollout")} ` +
+        `wrote ${number(tree.tokens)} tokens; ${number(tree.failed)} of them ` +
+        "reached no answer."),
+      dropped.length && el("div", {}, el("h3", {}, "Steps that became no node"),
+        el("ul", {}, dropped.map(([reason, count]) =>
+          el("li", {}, `${number(count)}: ${reasons[reason] || reason}`)))),
+      row.set === "test" && el("p", { class: "note" },
+        "This is a problem of the evaluation: nothing was trained on it."),
+      el("p", { class: "note" }, "Choose a node to read its code, or walk " +
+        "the tree with the arrow keys: → to a next step, ← back, ↑ and ↓ to " +
+        "the steps beside it, End to the chosen answer."),
+    ];
+  }
+
+  function written(tree, node) {
+    const parts = Report.text.parts(tree.text[node]);
+    const answer = tree.kind[node] === ANSWER;
+    return [
+      el("h3", {}, answer ? "What it answers" : "The code"),
+      code(parts.code),
+      parts.ran && el("h3", {}, "What the program printed"),
+      parts.ran && el("pre", { class: "output", tabindex: 0 },
+        parts.output || "(nothing)"),
+    ];
+  }
+
+  // Shows code, its comments quieter.
+  function code(text) {
+    return el("pre", { class: "code", tabindex: 0 }, text.split("\n").map(
+      (line, index) => [index ? "\n" : "", /^\s*#/.test(line) ?
+        el("span", { class: "comment" }, line) : line]));
+  }
+
+  function link(tree, node, choose, length = 40) {
+    return el("button", { type: "button", class: "link",
+      onclick: () => choose(node) }, Report.draw.snippet(tree, node, length));
+  }
+
+  function siblings(tree, node, choose) {
+    const all = [...tree.children[tree.parent[node]]]
+      .sort((a, b) => tree.q[b] - tree.q[a]);
+    if (all.length < 2) {
+      return el("p", { class: "note" }, "It has no siblings: every other " +
+        "candidate was the same or was dropped.");
+    }
+    const marks = { right: "✓", wrong: "✗" };
+    return el("div", {}, el("h3", {}, "Beside its siblings"),
+      el("table", { class: "siblings" },
+        el("thead", {}, el("tr", {}, ["Step", "Q", "PPM", "Visits"].map((t) =>
+          el("th", { scope: "col" }, t)))),
+        el("tbody", {}, all.map((each) => el("tr",
+          { "aria-current": each === node ? "true" : null },
+          el("td", {}, marks[Report.draw.verdict(tree, each)], " ",
+            each === node ? el("strong", {}, Report.draw.snippet(tree, each,
+              40)) : link(tree, each, choose)),
+          el("td", { class: "number" }, signed(tree.q[each])),
+          el("td", { class: "number" }, signed(tree.ppm[each])),
+          el("td", { class: "number" }, number(tree.visits[each])))))));
+  }
+
+  function pairs(tree, node, choose) {
+    const own = tree.pairs.filter(([, a, b]) => a === node || b === node);
+    if (!own.length) return null;
+    const lists = [
+      ["step", 1, "As a step it is better than"],
+      ["step", 2, "As a step it is worse than"],
+      ["final", 1, "As a solution it is better than"],
+      ["final", 2, "As a solution it is worse than"],
+    ];
+    return el("div", {}, el("h3", {}, "Preference pairs for the PPM"),
+      lists.map(([kind, side, words]) => {
+        const found = own.filter((p) => p[0] === kind && p[side] === node);
+        return found.length > 0 && [el("p", { class: "pairs" }, words),
+          el("ul", {}, found.slice(0, PAIRS).map((p) => el("li", {},
+            link(tree, p[3 - side], choose, 48),
+            el("span", { class: "note" }, ` weight ${p[3]}`)))),
+          found.length > PAIRS && el("p", { class: "note" },
+            `and ${found.length - PAIRS} more`)];
+      }));
+  }
+
+  return { render };
+})();

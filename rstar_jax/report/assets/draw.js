@@ -1,0 +1,166 @@
+"use strict";
+
+// Draws a laid-out tree: what a node is by its shape, Q by colour and number,
+// visits by size, the chosen solution by a thick line.
+Report.draw = (() => {
+  const { svg, signed, clip, plural } = Report.dom;
+  const [STEP, CODE, ANSWER] = [1, 2, 3];
+  const [WRONG, RIGHT] = [0, 1];
+  const SHADES = 9; // Of Q, from -1 to 1.
+  const SNIPPET = 20;
+
+  const shade = (q) =>
+    Math.round(((Math.max(-1, Math.min(1, q)) + 1) / 2) * (SHADES - 1));
+  const radius = (visits) => Math.min(13, 4.5 + 1.6 * Math.log2(1 + visits));
+  const id = (place) =>
+    place.rest ? `rest-${place.owner}` : `node-${place.node}`;
+
+  // The oldest node of a place.
+  const first = (place) => (place.rest ? place.rest[0] : place.node);
+
+  function kind(tree, node) {
+    return ["question", "step", "code", "answer"][tree.kind[node]];
+  }
+
+  // A few words of a node: its comment or first line, output, or answer.
+  function snippet(tree, node, length = SNIPPET) {
+    if (!node) return "question";
+    if (tree.kind[node] === ANSWER) {
+      return clip(`= ${tree.answer[node] ?? "?"}`, length);
+    }
+    const parts = Report.text.parts(tree.text[node]);
+    if (tree.kind[node] === CODE && parts.output.trim()) {
+      return clip(`prints ${parts.output.trim().split("\n")[0]}`, length);
+    }
+    const first = parts.code.split("\n").find((line) => line.trim()) || "";
+    return clip(first.replace(/^\s*#\s*/, ""), length);
+  }
+
+  function verdict(tree, node) {
+    if (tree.kind[node] !== ANSWER) return "";
+    if (tree.correct[node] === RIGHT) return "right";
+    return tree.correct[node] === WRONG ? "wrong" : "not graded";
+  }
+
+  // What a screen reader says of a node.
+  function spoken(tree, node) {
+    const name = node ? `${kind(tree, node)} ${tree.depth[node]}` : "question";
+    return [name, snippet(tree, node, 80), verdict(tree, node),
+      `Q ${signed(tree.q[node])}`, plural(tree.visits[node], "visit"),
+      tree.onPath.has(node) && node ? "on the chosen solution" : "",
+      tree.tried[node] ? "" : "never tried"].filter(Boolean).join(", ");
+  }
+
+  function outline(tree, node, r) {
+    switch (tree.kind[node]) {
+      case CODE:
+        return svg("rect", { class: "shape", x: -r, y: -r, width: 2 * r,
+          height: 2 * r, rx: 2.5 });
+      case ANSWER: {
+        const d = r * 1.3;
+        return svg("path", { class: "shape",
+          d: `M0 ${-d}L${d} 0L0 ${d}L${-d} 0Z` });
+      }
+      case STEP:
+        return svg("circle", { class: "shape", r });
+      default:
+        return svg("path", { class: "shape root",
+          d: `M${-r} ${-r}H${0.4 * r}L${1.2 * r} 0L${0.4 * r} ${r}H${-r}Z` });
+    }
+  }
+
+  function glyph(tree, node) {
+    const mark = { right: "✓", wrong: "✗", "not graded": "?" }[
+      verdict(tree, node)];
+    return mark && svg("text", { class: "glyph", y: 4 }, mark);
+  }
+
+  function item(place, type, label, ...content) {
+    return svg("g", { id: id(place), class: type, role: "treeitem",
+      transform: `translate(${place.x} ${place.y})`, "aria-label": label,
+      "aria-level": place.depth + 1, "aria-setsize": place.siblings,
+      "aria-posinset": place.position }, content);
+  }
+
+  function nodeItem(tree, place) {
+    const { node } = place;
+    const r = radius(tree.tried[node] ? tree.visits[node] : 0);
+    const type = ["node", `q${shade(tree.q[node])}`,
+      tree.tried[node] ? "" : "untried",
+      tree.onPath.has(node) ? "chosen" : ""].filter(Boolean).join(" ");
+    const aside = (tree.kind[node] === ANSWER ? 1.3 * r : r) + 7;
+    return item(place, type, spoken(tree, node),
+      svg("circle", { class: "halo", r: aside - 2 }),
+      outline(tree, node, r), glyph(tree, node),
+      words(tree, node, aside));
+  }
+
+  // Q and a few words beside a node: in two lines, or in one where it is low.
+  function words(tree, node, x) {
+    const q = signed(tree.q[node]);
+    if (Report.layout.low(tree, node)) {
+      return svg("text", { class: "words", x, y: 4 },
+        svg("tspan", { class: "q" }, q), ` ${snippet(tree, node)}`);
+    }
+    return [svg("text", { class: "q", x, y: -5 }, q),
+      svg("text", { class: "words", x, y: 13 }, snippet(tree, node))];
+  }
+
+  function restItem(place) {
+    const label = `${place.rest.length} not tried`;
+    return item(place, "rest", `${label}; press Enter to show them`,
+      svg("rect", { class: "halo", x: -13, y: -15, width: 92, height: 30,
+        rx: 15 }),
+      svg("rect", { class: "pill", x: -9, y: -11, width: 84, height: 22,
+        rx: 11 }),
+      svg("text", { class: "words", x: 33, y: 4 }, label));
+  }
+
+  // Returns the drawing: an element, and each place's own element by its id.
+  function tree(data, layout) {
+    const items = layout.places.map((place) =>
+      place.rest ? restItem(place) : nodeItem(data, place));
+    const drawn = svg("svg", { class: "tree", role: "tree", tabindex: 0,
+      "aria-label": `Search tree, ${plural(data.parent.length, "node")}. ` +
+        "Arrow keys walk it, Enter reads a node.",
+      viewBox: `0 0 ${layout.width} ${layout.height}` },
+      // One element for all lines: thousands of them would be slow.
+      svg("path", { class: "line", role: "presentation" }),
+      svg("path", { class: "line chosen", role: "presentation" }), items);
+    return { drawn, items };
+  }
+
+  // Draws the lines to all places that stand for a node below `limit`.
+  function lines(drawn, data, layout, limit) {
+    const plain = [], strong = [];
+    for (const place of layout.places) {
+      if (!place.parent || first(place) >= limit) continue;
+      const on = !place.rest && data.onPath.has(place.node);
+      (on ? strong : plain).push(Report.layout.line(place.parent, place));
+    }
+    drawn.querySelector(".line").setAttribute("d", plain.join(""));
+    drawn.querySelector(".line.chosen").setAttribute("d", strong.join(""));
+  }
+
+  return { tree, lines, first, id, snippet, verdict };
+})();
+
+// What a node's text is made of; see the step grammar in text/steps.py.
+Report.text = (() => {
+  const OUTPUT = /\n?<output>([\s\S]*?)<end_of_output>\n?/;
+  const MARKERS =
+    /<(?:code|answer|end_of_step|end_of_code|end_of_answer)>/g;
+
+  // Returns what the policy wrote, and what the program printed if it ran.
+  function parts(text) {
+    const match = OUTPUT.exec(text);
+    const written = match ? text.replace(OUTPUT, "") : text;
+    return {
+      code: written.replace(MARKERS, "").replace(/^\n+|\s+$/g, ""),
+      output: match ? match[1] : "",
+      ran: Boolean(match),
+    };
+  }
+
+  return { parts };
+})();

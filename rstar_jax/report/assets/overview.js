@@ -1,0 +1,281 @@
+"use strict";
+
+// The first page: what came of the run, in numbers and in plain words.
+Report.overview = (() => {
+  const { el, number, percent, plural, duration, known } = Report.dom;
+  const { table, section, more } = Report.tables;
+  const { lines, legend, bar } = Report.charts;
+  const LOOKS = { rollout: 0, sft: 1, ppm: 2, eval: 3 };
+
+  function render(data) {
+    const parts = [
+      figures(data),
+      ...data.accuracy.map(accuracy),
+      solved(data.solved),
+      unsolved(data.unsolved),
+      models(data),
+      losses(data.losses),
+      time(data.time),
+      candidates(data.sets, data.grader),
+      ...data.study.map(study),
+      contents(data.sets),
+      settings(data.config),
+    ].filter(Boolean);
+    return el("div", { class: "overview" },
+      el("h1", {}, "How the run went"), parts);
+  }
+
+  // The four numbers that somebody in a hurry wants.
+  function figures(data) {
+    const found = [];
+    const first = data.accuracy[0];
+    if (first) {
+      const best = first.lines.find((l) => l.method === "mcts") ||
+        first.lines.find((l) => l.method === "policy") || first.lines[0];
+      const last = best.points[best.points.length - 1];
+      const policy = first.lines.find((l) => l.method === "policy");
+      const base = policy && policy.points.find((p) => p.round === 0);
+      found.push([percent(last.accuracy, 0), "test problems right",
+        `${best.name}, round ${last.round}` +
+        (base ? `; the base model alone ${percent(base.accuracy, 0)}` : "")]);
+    }
+    const done = data.solved[data.solved.length - 1];
+    if (done) {
+      found.push([percent(done.share, 0), "training problems solved",
+        `in the trees of round ${done.round}`]);
+    }
+    const ppm = data.ppm[data.ppm.length - 1];
+    if (ppm && known(ppm.final.accuracy)) {
+      found.push([percent(ppm.final.accuracy, 0), "PPM prefers the right one",
+        `of ${plural(ppm.final.pairs, "held-out pair")} of solutions, round ` +
+        ppm.round]);
+    }
+    if (data.time.length) {
+      const total = data.time.reduce((sum, each) => sum + each.seconds, 0);
+      found.push([duration(total), "recorded time", "of the first host"]);
+    }
+    return found.length && el("ul", { class: "figures" },
+      found.map(([value, name, note]) => el("li", {},
+        el("span", { class: "value" }, value),
+        el("span", { class: "what" }, name),
+        el("span", { class: "note" }, note))));
+  }
+
+  function interval(point) {
+    if (!point) return "–";
+    return `${(100 * point.accuracy).toFixed(1)} ` +
+      `[${(100 * point.low).toFixed(1)}, ${(100 * point.high).toFixed(1)}]`;
+  }
+
+  function accuracy(split, index) {
+    const rounds = [...new Set(split.lines.flatMap((l) =>
+      l.points.map((p) => p.round)))].sort((a, b) => a - b);
+    const series = split.lines.map((each) => ({
+      points: each.points.map((p) => ({
+        x: p.round, y: p.accuracy, low: p.low, high: p.high,
+        title: `${each.name}, round ${p.round}: ${interval(p)} % of ` +
+          plural(p.n, "problem"),
+      })),
+    }));
+    const at = (line, round) => line.points.find((p) => p.round === round);
+    return section(`accuracy-${index}`, `Accuracy on ${split.split}`,
+      "Problems that nothing was trained on. Round 0 is the model that the " +
+      "run began with; bars are 95% intervals over problems. “Any sample " +
+      "right” is the ceiling of every way to choose among the samples.",
+      legend(split.lines.map((l) => l.name)),
+      lines(series, { label: `Accuracy by round on ${split.split}`, floor: 0,
+        ceiling: 1, format: (v) => percent(v, 0), xs: rounds, xName: "round",
+        dodge: true }),
+      more("The same as a table", table(
+        ["Round", ...split.lines.map((l) => l.name), "Problems"],
+        rounds.map((round) => [round,
+          ...split.lines.map((l) => interval(at(l, round))),
+          [...new Set(split.lines.map((l) => at(l, round)?.n)
+            .filter(known))].join(", ")]),
+        "Accuracy in percent with 95% intervals"), table(
+        ["Round", ...split.lines.map((l) => l.name)],
+        rounds.map((round) => [round, ...split.lines.map((l) =>
+          number(at(l, round)?.tokens_per_problem))]),
+        "Generated tokens a problem"),
+      el("p", { class: "note" }, "The second table: generated tokens a " +
+        "problem.")));
+  }
+
+  function solved(rows) {
+    if (!rows.length) return null;
+    const named = rows.flatMap((row) => Object.keys(row.levels || {}));
+    const levels = [...new Set(named)].sort((a, b) =>
+      a.localeCompare(b, "en", { numeric: true }));
+    const cell = (row, level) => {
+      const each = (row.levels || {})[level];
+      return each ? `${percent(each.solved / each.problems, 0)} ` +
+        `(${each.solved}/${each.problems})` : "–";
+    };
+    return section("solved", "Training problems that the search solved",
+      "A problem is solved where at least one answer in the trees of its " +
+      "round is right.",
+      table(["Round", "All", ...levels.map((l) => `Level ${l}`)],
+        rows.map((row) => [row.round, percent(row.share),
+          ...levels.map((level) => cell(row, level))]),
+        "Share of training problems solved, by level"));
+  }
+
+  function unsolved(data) {
+    if (!data || !data.count) return null;
+    const rows = data.rows.map((row) => [
+      el("a", { href: Report.route.link({ view: "problems", set: "training",
+        search: row.problem_id }) }, row.problem_id),
+      row.suspect ? "⚠ perhaps mislabelled" : "not found",
+      row.level ?? "–", row.gold ?? "–", row.agreed ?? "–",
+      `${row.votes} of ${row.answers}`, number(row.rollouts)]);
+    return section("unsolved", "Problems that stay unsolved",
+      `After round ${data.round}, ${plural(data.count, "problem")} had no ` +
+      `right answer in any tree. ${data.suspects || "None"} of them ` +
+      `${data.suspects > 1 ? "are" : "is"} suspect. A problem is suspect ` +
+      "where most solutions agree on one other answer: the given answer may " +
+      "be at fault, or all err alike. A person has to look.",
+      more(`Show ${rows.length < data.count ? `the first ${rows.length}` :
+        "them"}`, table(["Problem", "", "Level", "Given answer",
+        "Most frequent answer", "Votes", "Rollouts"], rows,
+      "Unsolved problems, the most suspicious first")));
+  }
+
+  function models(data) {
+    if (!data.ppm.length && !data.quality.length) return null;
+    const share = (each) => known(each.accuracy) ?
+      `${percent(each.accuracy)} (${number(each.pairs)})` : "–";
+    return section("ppm", "How good the reward models are",
+      "The process preference model (PPM) is asked which of two steps, or " +
+      "solutions, is the better one, for pairs held out of its training; " +
+      "50% is a coin. The number of pairs is in parentheses: a few pairs say " +
+      "little.",
+      data.ppm.length && table(
+        ["Round", "Steps", "Whole solutions", "Trained on"],
+        data.ppm.map((each) => [each.round, share(each.step),
+          share(each.final), known(each.pairs) ? plural(each.pairs, "pair") :
+            "–"]), "Held-out pairs that the PPM orders rightly"),
+      data.quality.length && [
+        el("h3", {}, "Measured on trees that none was trained on"),
+        table(["Model", "Round", "AUC", "AUC within a problem",
+          "Calibration error", "Solutions"],
+        data.quality.map((each) => [each.reward, each.round,
+          each.auc?.toFixed(3) ?? "–", each.auc_within?.toFixed(3) ?? "–",
+          each.calibration_error?.toFixed(3) ?? "–", number(each.solutions)]),
+        "Quality of reward models")]);
+  }
+
+  function losses(curves) {
+    if (!curves.length) return null;
+    const kinds = [...new Set(curves.map((each) => each.kind))];
+    const names = { sft: "Policy", ppm: "PPM", orm: "ORM", pqm: "PQM" };
+    return section("losses", "Training losses",
+      "The loss of each training over its updates. It should fall and then " +
+      "flatten; the rounds have different data, so that their ends are not " +
+      "compared.",
+      el("div", { class: "multiples" }, kinds.map((kind) => {
+        const own = curves.filter((each) => each.kind === kind);
+        return el("figure", {},
+          el("figcaption", {}, names[kind] || kind.toUpperCase()),
+          lines(own.map((each) => ({ look: each.round, points:
+            each.points.map(([x, y]) => ({ x, y, title: "" })) })),
+          { label: `Loss of ${names[kind] || kind}, by update`, width: 420,
+            height: 220, markers: false, floor: 0, xName: "update",
+            format: (v) => v.toPrecision(2).replace(/\.?0+$/, "") }),
+          el("p", { class: "note" }, `Rounds ${own.map((e) => e.round)
+            .join(", ")}; last values ${own.map((e) =>
+            e.points[e.points.length - 1][1].toPrecision(3)).join(", ")}.`));
+      })));
+  }
+
+  function time(rows) {
+    if (!rows.length) return null;
+    const rounds = [...new Set(rows.map((each) => each.round))];
+    const total = (round) => rows.filter((e) => e.round === round)
+      .reduce((sum, each) => sum + each.seconds, 0);
+    const most = Math.max(...rounds.map(total));
+    const look = (each) => LOOKS[each.stage] ?? 4;
+    const names = [...new Map(rows.map((e) => [look(e), look(e) === 4 ?
+      "Other models" : e.name])).entries()].sort(([a], [b]) => a - b);
+    return section("time", "Where the time went",
+      "Wall time of the first host, as its stages recorded it. “Device " +
+      "waited” is the share in which the accelerator had nothing to do.",
+      el("ul", { class: "legend" }, names.map(([index, name]) =>
+        el("li", {}, Report.dom.svg("svg", { class: "key",
+          viewBox: "0 0 14 14", "aria-hidden": "true" },
+        Report.dom.svg("rect", { class: `part p${index}`, width: 14,
+          height: 14, rx: 3 })), name))),
+      el("div", { class: "bars" }, rounds.map((round) => el("div", {},
+        el("span", {}, `Round ${round}`),
+        bar(rows.filter((e) => e.round === round).map((each) => ({
+          value: each.seconds, look: look(each),
+          name: `${each.name}: ${duration(each.seconds)}` })), most,
+        `Round ${round}: ${duration(total(round))}`),
+        el("span", { class: "number" }, duration(total(round)))))),
+      more("The same as a table", table(
+        ["Round", "Stage", "Time", "Device waited", "Generated tokens/s"],
+        rows.map((each) => [each.round, each.name, duration(each.seconds),
+          percent(each.idle), number(each.rate)]), "Time by stage")));
+  }
+
+  const REASONS = {
+    duplicate: "same text as another", length: "too long",
+    malformed: "not in the grammar", depth: "no room for an answer",
+    beside_answer: "beside an answer", error: "code raised an error",
+    timeout: "code took too long", refused: "code was refused",
+  };
+
+  function candidates(sets, graded) {
+    const read = sets.filter((each) => each.read);
+    if (!read.length) return null;
+    const reasons = [...new Set(read.flatMap((e) => Object.keys(e.dropped)))]
+      .sort();
+    return section("candidates", "What became of the candidate steps",
+      "Every step that the policy wrote was checked, and its code run in the " +
+      "sandbox. What is well-formed, new and runs becomes a node of a tree; " +
+      "the rest is counted here, by reason.",
+      table(["Trees", "Read", "Became nodes",
+        ...reasons.map((r) => REASONS[r] || r)],
+      read.map((each) => [`${each.set}, round ${each.round}`,
+        number(each.read), number(each.nodes - each.read),
+        ...reasons.map((r) => number(each.dropped[r] || 0))]),
+      "Candidates by what became of them"),
+      graded.length && [el("h3", {}, "What the grader said"),
+        table(["Data of round", "Solutions", "Right", "Wrong", "Undecided"],
+          graded.map((each) => [each.round, number(each.answers),
+            number(each.right), number(each.wrong), number(each.undecided)]),
+          "Verdicts of the grader")]);
+  }
+
+  function study(each) {
+    const shown = each.blocks.map((block) => {
+      if (block.heading) return el("h3", {}, block.heading);
+      if (block.text) return el("p", { class: "meaning" }, block.text);
+      return table(block.head, block.rows, "Methods compared");
+    });
+    return section(`study-${each.round}`,
+      `Methods compared, with the models of round ${each.round}`,
+      "Every way to answer, on the same problems: what each found, and what " +
+      "it cost.", more("Show the tables", shown));
+  }
+
+  function contents(sets) {
+    const drawn = sets.reduce((sum, each) => sum + each.drawn, 0);
+    const read = sets.reduce((sum, each) => sum + each.problems, 0);
+    return sets.length && section("contents", "What this page holds",
+      `${plural(drawn, "tree")}, of ${plural(read, "problem")} in all sets. ` +
+      "There is room for so many bytes: the newest round comes " +
+      "first, in it the evaluation, and each set takes at most half of what " +
+      "is left. The records hold every tree.",
+      more("By set", table(["Trees", "Problems", "Listed", "Drawn"],
+        sets.map((each) => [`${each.set}, round ${each.round}`,
+          number(each.problems), number(each.listed), number(each.drawn)]),
+        "Trees of the run and of this page")));
+  }
+
+  function settings(config) {
+    return section("settings", "Settings", null, more("The run's config",
+      el("pre", { tabindex: 0 }, JSON.stringify(config, null, 2))));
+  }
+
+  return { render, REASONS };
+})();

@@ -1,0 +1,38 @@
+"""Tests of the command that writes a report."""
+
+import contextlib
+import io
+import pathlib
+
+from absl.testing import absltest
+
+from rstar_jax.report import __main__ as command
+from tests.report import workdirs
+
+
+class MainTest(absltest.TestCase):
+  def run_main(self, *arguments: str) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+      status = command.main(list(arguments))
+    return status, out.getvalue(), err.getvalue()
+
+  def test_names_the_file(self):
+    folder = workdirs.write(pathlib.Path(self.create_tempdir().full_path))
+    status, out, _ = self.run_main(str(folder))
+    self.assertEqual((status, out), (0, f"report: {folder}/report.html\n"))
+    whole = (folder / "report.html").stat().st_size
+    self.assertEqual(self.run_main(str(folder), "--megabytes=0.000001")[0], 0)
+    self.assertLess((folder / "report.html").stat().st_size, whole)
+
+  def test_says_what_is_wrong_in_a_line(self):
+    status, out, err = self.run_main("nowhere")
+    self.assertEqual((status, out), (1, ""))
+    self.assertEqual(
+      err,
+      "rstar_jax.report: nowhere is no folder: give the --workdir of a run\n",
+    )
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,86 @@
+"""A report of a small run, opened in a browser, for tests to look at."""
+
+import pathlib
+import shutil
+import struct
+import tempfile
+import unittest
+
+from absl.testing import absltest
+
+from rstar_jax.report import page
+from tests.report import browser, workdirs
+
+APPLES = "#view=tree&set=training&round=1&problem=apples"
+LARGE = "#view=tree&set=training&round=2&problem=large"
+# Width and height of the windows.
+DESK, PHONE = (1280, 900), (390, 844)
+
+# Of all tests of a file: a browser takes seconds to start.
+shared = {}
+
+
+def open_all() -> None:
+  """Starts the browser and writes the page; for `setUpModule`."""
+  try:
+    shared["driver"] = browser.start()
+  except unittest.SkipTest as reason:
+    # Each test says so: of a file that runs none it would look as if all is
+    # well.
+    shared["missing"] = str(reason)
+    return
+  unittest.addModuleCleanup(shared["driver"].quit)
+  shared["pictures"] = browser.pictures()
+  folder = pathlib.Path(tempfile.mkdtemp()) / "toy-run"
+  unittest.addModuleCleanup(shutil.rmtree, folder.parent)
+  folder.mkdir()
+  workdirs.write(folder)
+  workdirs.write_round(folder, 2, [workdirs.large()])
+  shared["file"] = pathlib.Path(page.write(folder)).resolve()
+
+
+class BrowserTest(absltest.TestCase):
+  """A test with the page in a browser."""
+
+  def setUp(self):
+    super().setUp()
+    if "missing" in shared:
+      self.skipTest(shared["missing"])
+    self.driver = shared["driver"]
+    self.page = browser.Page(self.driver)
+    self.page.screen(*DESK)
+    self.page.complaints()
+
+  def open(self, address: str = "") -> None:
+    self.page.open(shared["file"], address)
+
+  def picture(self, name: str) -> None:
+    """Leaves a picture, and looks at whether it shows anything."""
+    path = shared["pictures"] / f"{name}.png"
+    self.page.picture(path)
+    data = path.read_bytes()
+    self.assertEqual(data[:8], b"\x89PNG\r\n\x1a\n")
+    size = struct.unpack(">II", data[16:24])
+    self.assertEqual(size[0], self.page.run("return innerWidth"))
+    # An empty page of this size takes less.
+    self.assertGreater(len(data), 12_000)
+
+  def selected(self) -> str:
+    """Returns the id of the node that is looked at."""
+    self.assertEqual(self.page.count(".tree [aria-selected=true]"), 1)
+    name = self.page.attribute(".tree [aria-selected=true]", "id")
+    self.assertEqual(
+      self.page.attribute(".tree", "aria-activedescendant"), name
+    )
+    return name
+
+  def assert_quiet(self) -> None:
+    """Nothing was complained of, and nothing hostile has run."""
+    self.assertEqual(self.page.complaints(), [])
+    self.assertIsNone(self.page.run("return window.hacked ?? null"))
+
+  def assert_no_sideways_scroll(self) -> None:
+    wide, room = self.page.run(
+      "return [document.documentElement.scrollWidth, innerWidth]"
+    )
+    self.assertLessEqual(wide, room)

@@ -1,0 +1,182 @@
+"""The report in a real browser: numbers, the list, and what is refused."""
+
+from absl.testing import absltest
+
+from rstar_jax.report import page
+from tests.report import opened
+
+setUpModule = opened.open_all
+
+
+class OverviewTest(opened.BrowserTest):
+  def test_shows_the_numbers_of_the_records(self):
+    self.open()
+    self.assertEqual(self.page.text("h1"), "How the run went")
+    self.assertEqual(self.page.text(".brand .name"), "toy-run")
+    self.assertEqual(
+      self.page.texts(".figures .value"), ["50%", "50%", "100%", "16 s"]
+    )
+    # Two rounds, each with its interval.
+    self.assertEqual(self.page.count(".chart .s0 .marker"), 3 - 1)
+    self.assertIn("Accuracy on toy:test", self.page.texts("h2"))
+    self.assertIn(
+      "50.0 [0.0, 100.0]", self.page.text("[aria-labelledby=accuracy-0]")
+    )
+    self.assertIn("Round 1", self.page.text("[aria-labelledby=time]"))
+    self.assertIn("code raised an error", self.page.text("#main"))
+    self.assertIn("75.0% (4)", self.page.text("[aria-labelledby=ppm]"))
+    self.assert_no_sideways_scroll()
+    self.assert_quiet()
+    self.picture("overview-light")
+
+  def test_dark_follows_the_system_and_the_button(self):
+    def brightness() -> float:
+      self.page.settle()
+      colour = self.page.run(
+        "return getComputedStyle(document.body).backgroundColor"
+      )
+      return sum(map(int, colour.strip("rgb()").split(",")))
+
+    self.page.screen(*opened.DESK, theme="dark")
+    self.open()
+    self.assertLess(brightness(), 150)
+    self.picture("overview-dark")
+    self.page.click("#theme")
+    self.assertGreater(brightness(), 600)
+    # The choice outlasts the page, whatever the system says.
+    self.driver.refresh()
+    self.page.wait("document.documentElement.dataset.ready")
+    self.assertGreater(brightness(), 600)
+    self.page.click("#theme")
+    self.assertLess(brightness(), 150)
+    self.page.run("localStorage.clear()")
+
+  def test_phone(self):
+    self.page.screen(*opened.PHONE)
+    self.open()
+    self.assert_no_sideways_scroll()
+    self.picture("overview-phone")
+    self.open("#view=problems")
+    self.assert_no_sideways_scroll()
+    self.picture("problems-phone")
+
+
+class ProblemsTest(opened.BrowserTest):
+  def shown(self) -> list[str]:
+    return self.page.texts(".list tbody .id, .list tbody .question:only-child")
+
+  def test_search_and_filters(self):
+    self.open("#view=problems")
+    self.assertEqual(self.page.text(".count"), "6 of 6 problems")
+    self.page.click("[name=search]")
+    self.page.keys(*"pears")
+    self.assertEqual(self.page.text(".count"), "2 of 6 problems")
+    # The address tells it, so that it can be sent and gone back to.
+    self.assertIn("search=pears", self.page.run("return location.hash"))
+    self.open("#view=problems&set=test&round=1&result=unsolved")
+    self.assertEqual(self.shown(), ["figs"])
+    self.open("#view=problems&result=suspect")
+    self.assertEqual(self.page.text(".count"), "1 of 6 problems")
+    self.page.run(
+      "const list = document.querySelector('[name=result]');"
+      "list.value = 'solved'; list.dispatchEvent(new Event('change'))"
+    )
+    self.assertEqual(self.shown(), ["large", "pears", "apples"])
+    self.open("#view=problems&level=5")
+    self.assertEqual(self.shown(), ["large"])
+    self.open("#view=problems&sort=nodes&set=training&round=1")
+    self.assertEqual(self.shown()[0], "apples")
+    self.assert_no_sideways_scroll()
+    self.assert_quiet()
+
+  def test_a_line_leads_to_its_tree_and_back(self):
+    self.open("#view=problems&search=apples&set=training")
+    self.picture("problems-light")
+    self.page.click(".list tbody a")
+    self.page.wait("document.querySelector('.tree')")
+    self.assertEqual(self.page.text("h1"), "apples")
+    self.driver.back()
+    self.page.wait("document.querySelector('.list')")
+    self.assertEqual(self.page.attribute("[name=search]", "value"), "apples")
+
+  def test_a_problem_without_a_tree_says_why(self):
+    self.open("#view=tree&set=test&round=1&problem=figs")
+    self.assertIn("answered without a search", self.page.text("#main"))
+    self.open("#view=tree&set=test&round=7&problem=figs")
+    self.assertIn("no such problem", self.page.text("#main"))
+
+
+class HostileTest(opened.BrowserTest):
+  def test_nothing_that_a_model_wrote_runs(self):
+    self.open()
+    self.assertIn("window.hacked = 1", self.page.text("#main"))
+    self.assert_quiet()
+    self.open("#view=problems")
+    self.assert_quiet()
+    self.page.run(
+      "[...document.querySelectorAll('.list a')].find((each) =>"
+      " each.textContent.includes('hacked')).click()"
+    )
+    self.page.wait("document.querySelector('.tree')")
+    self.page.run("document.querySelector('.tree').focus()")
+    for key in (
+      "ARROW_RIGHT",
+      "ARROW_DOWN",
+      "ARROW_UP",
+      "ARROW_RIGHT",
+      "ARROW_RIGHT",
+    ):
+      self.page.keys(key)
+      self.assertIn("window.hacked = 1", self.page.text(".detail"))
+    self.assertEqual(self.selected(), "node-5")
+    # No element of the page was made of a text.
+    self.assertEqual(self.page.count("#main img, #main script, [onload]"), 0)
+    self.assert_quiet()
+    self.picture("tree-hostile")
+
+  def attempt(self) -> list[str]:
+    """Tries to run scripts in the page; returns the names of the errors."""
+    # Not within the driver's own call, to which the policy does not apply.
+    return self.driver.execute_async_script(
+      """
+      const done = arguments[0], tried = [];
+      function attempt(act) {
+        try { act(); } catch (error) { tried.push(error.name); }
+      }
+      setTimeout(() => {
+        const script = document.createElement("script");
+        attempt(() => {
+          script.textContent = "window.hacked = 4";
+          document.body.append(script);
+        });
+        attempt(() => {
+          const text = "<img src=x onerror='window.hacked = 5'>";
+          document.body.insertAdjacentHTML("beforeend", text);
+        });
+        attempt(() => eval("window.hacked = 6"));
+        fetch(location.href).then(() => tried.push("fetched"), () => 0)
+          .then(() => setTimeout(() => done(tried)));
+      });
+      """
+    )
+
+  def test_the_policy_stands(self):
+    self.open()
+    self.assertEqual(self.attempt(), ["TypeError", "TypeError", "EvalError"])
+    self.assertIsNone(self.page.run("return window.hacked ?? null"))
+
+  def test_it_stands_where_trusted_types_are_not_known(self):
+    text = opened.shared["file"].read_text()
+    later = page.TRUSTED_TYPES.replace("'", "&#x27;")
+    self.assertEqual(text.count(later), 1)
+    older = opened.shared["file"].with_name("older.html")
+    older.write_text(text.replace(later, ""))
+    self.page.open(older)
+    self.assertEqual(self.attempt(), ["EvalError"])
+    self.assertIsNone(self.page.run("return window.hacked ?? null"))
+    said = " ".join(self.page.complaints())
+    self.assertGreaterEqual(said.count("Content Security Policy"), 3)
+
+
+if __name__ == "__main__":
+  absltest.main()

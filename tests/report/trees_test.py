@@ -1,0 +1,101 @@
+"""Tests of how a tree is packed for the page."""
+
+import dataclasses
+
+import numpy as np
+from absl.testing import absltest
+
+from rstar_jax.report import trees
+from rstar_jax.search.tree import Tree
+from tests.report import workdirs
+
+
+class CompactTest(absltest.TestCase):
+  def test_columns_are_those_of_the_tree(self):
+    tree = workdirs.apples()
+    packed = trees.compact(tree, [7], [["step", 1, 2, 0.5]])
+    self.assertEqual(packed["parent"], [-1, 0, 0, 0, 0, 1, 1, 5, 2, 8])
+    self.assertEqual(packed["kind"], [0, 1, 1, 1, 1, 2, 1, 3, 2, 3])
+    self.assertEqual(packed["visits"], [3, 2, 1, 0, 0, 2, 0, 2, 1, 1])
+    # 1 / 3 at the root, what is not visited at the PPM's value or 0.
+    self.assertEqual(packed["q"], [0.333, 1, -1, 0, 0, 1, 0, 1, -1, -1])
+    self.assertEqual(packed["ppm"][:4], [None, 0.5, -0.5, None])
+    self.assertEqual(packed["logprob"][:2], [0, -0.25])
+    self.assertEqual(packed["answer"], {"7": "14", "9": "15"})
+    self.assertEqual(packed["correct"][7:], [1, -1, 0])
+    self.assertEqual(packed["tried"], [1, 1, 1, 0, 0, 1, 0, 1, 1, 1])
+    self.assertEqual(packed["growth"], [[40, 8], [61, 10], [61, 10]])
+    self.assertEqual(packed["dropped"], {"duplicate": 2, "error": 1})
+    self.assertEqual(packed["chosen"], [7])
+    self.assertEqual(packed["pairs"], [["step", 1, 2, 0.5]])
+    self.assertEqual(packed["text"], tree.texts)
+    self.assertEqual((packed["gold"], packed["level"]), ("14", 2))
+
+  def test_a_first_visit_of_the_ppm_is_no_rollout(self):
+    tree = Tree(workdirs.apples().problem)
+    tree.add_children(
+      0,
+      [
+        workdirs.step("a", 1, 0.5, ppm=0.5),
+        workdirs.step("b", 2, 0.5, ppm=0.5),
+        workdirs.answer("1", True, 1),
+        workdirs.answer("2", True, 0),
+      ],
+    )
+    self.assertEqual(
+      trees.tried(tree, True).tolist(), [True, False, True, True, False]
+    )
+    self.assertEqual(
+      trees.tried(tree, False).tolist(), [True, True, True, True, False]
+    )
+
+  def test_packed_and_back(self):
+    for tree in (workdirs.apples(), workdirs.hostile()):
+      packed = trees.compact(tree)
+      text = trees.encode(packed)
+      self.assertEqual(trees.decode(text), packed)
+      self.assertRegex(text, r"^[A-Za-z0-9+/]+=*$")
+      self.assertEqual(text, trees.encode(packed))
+
+
+class ChosenTest(absltest.TestCase):
+  def test_training_rows_and_pairs_find_their_nodes(self):
+    tree = workdirs.apples()
+    nodes = trees.by_prefix(tree)
+    texts = tree.texts
+    first = [texts[1], texts[5], texts[7]]
+    rows = [{"steps": first}, {"steps": [texts[1], "no node"]}]
+    self.assertEqual(trees.taken(nodes, rows), [7])
+    pair = {"kind": "final", "weight": 1 / 3, "chosen": first}
+    self.assertEqual(
+      trees.pairs_within(
+        nodes,
+        [
+          {**pair, "rejected": [texts[2], texts[8], texts[9]]},
+          {**pair, "rejected": ["elsewhere"]},
+        ],
+      ),
+      [["final", 7, 9, 0.333]],
+    )
+
+  def test_answer_given(self):
+    tree = workdirs.apples()
+    # One vote each: the first one.
+    self.assertEqual(trees.answer_given(tree, "majority", "last"), 7)
+    # Without a value "best" is a vote.
+    self.assertEqual(trees.answer_given(tree, "best", "last"), 7)
+    tree.ppm[7], tree.ppm[9] = -0.5, 0.5
+    self.assertEqual(trees.answer_given(tree, "best", "last"), 9)
+    empty = Tree(dataclasses.replace(tree.problem, id="empty"))
+    self.assertIsNone(trees.answer_given(empty, "best", "last"))
+
+  def test_large_tree_has_its_size(self):
+    tree = workdirs.large()
+    packed = trees.compact(tree)
+    self.assertLen(packed["parent"], 5000)
+    self.assertTrue(np.all(np.array(packed["parent"]) < np.arange(5000)))
+    self.assertLess(sum(packed["tried"]), 2500)
+
+
+if __name__ == "__main__":
+  absltest.main()
