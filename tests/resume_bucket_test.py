@@ -63,7 +63,7 @@ class ResumeInABucketTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
     self.folder = pathlib.Path(self.create_tempdir().full_path)
-    self.bucket, self.environment = self.enter_context(fake_gcs.serve("b"))
+    self.bucket, self.environment = self.enter_context(fake_gcs.serve("bucket"))
     train = tiny_run.write_problems(
       self.folder / "train.jsonl",
       {"four": "4", "five": "5", "never": "99", "six": "6"},
@@ -71,11 +71,15 @@ class ResumeInABucketTest(absltest.TestCase):
     # Problems and models may be in a bucket, wherever the run is.
     test = self.folder / "test.jsonl"
     tiny_run.write_problems(test, {"three": "3", "four too": "4"})
-    self.bucket.put("b", "problems/test.jsonl", test.read_bytes())
+    self.bucket.put("bucket", "problems/test.jsonl", test.read_bytes())
     base = pathlib.Path(tiny_run.make_base(self.folder / "base"))
     for file in base.iterdir():
-      self.bucket.put("b", f"models/base/{file.name}", file.read_bytes())
-    self.arguments = [train, "gs://b/problems/test.jsonl", "gs://b/models/base"]
+      self.bucket.put("bucket", f"models/base/{file.name}", file.read_bytes())
+    self.arguments = [
+      train,
+      "gs://bucket/problems/test.jsonl",
+      "gs://bucket/models/base",
+    ]
 
   def start(self, workdir: str) -> subprocess.Popen:
     """Starts the run, or goes on with it."""
@@ -111,7 +115,7 @@ class ResumeInABucketTest(absltest.TestCase):
         raise fake_gcs.Refused(503)
 
     self.bucket.hook = hook
-    process = self.start("gs://b/run")
+    process = self.start("gs://bucket/run")
     while not reached.wait(1):
       self.assertIsNone(process.poll(), f"no {part}; {self.log()}")
     process.send_signal(signal.SIGKILL)
@@ -125,10 +129,10 @@ class ResumeInABucketTest(absltest.TestCase):
     for path in (straight / "programs").rglob("*"):
       if path.is_file():
         name = f"run/{path.relative_to(straight).as_posix()}"
-        self.bucket.put("b", name, path.read_bytes())
+        self.bucket.put("bucket", name, path.read_bytes())
     for part in MOMENTS:
       self.kill_at(part)
-    self.finish("gs://b/run")
+    self.finish("gs://bucket/run")
     reads = {name for kind, name in self.bucket.calls if kind == "read"}
     self.assertTrue(any(each.startswith("run/programs/") for each in reads))
 
@@ -148,12 +152,12 @@ class ResumeInABucketTest(absltest.TestCase):
       with self.subTest(name):
         self.assertEqual(found[name], data)
     for name in ("config.json", "results.json"):
-      data, _ = self.bucket.objects["b", f"run/{name}"]
+      data, _ = self.bucket.objects["bucket", f"run/{name}"]
       self.assertEqual(data, (straight / name).read_bytes())
-    lines, _ = self.bucket.objects["b", "run/metrics.jsonl"]
+    lines, _ = self.bucket.objects["bucket", "run/metrics.jsonl"]
     self.assertIn(b'"round_1_ppm/loss"', lines)
-    self.assertTrue(self.bucket.names("b/run/tensorboard/events"))
-    self.assertIsNotNone(records.read_manifest("gs://b/run/round_1/eval"))
+    self.assertTrue(self.bucket.names("bucket/run/tensorboard/events"))
+    self.assertIsNotNone(records.read_manifest("gs://bucket/run/round_1/eval"))
 
 
 if __name__ == "__main__":
