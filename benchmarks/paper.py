@@ -274,14 +274,13 @@ def trajectories(runs: Folders, rounds: int) -> tuple[list[str], dict, dict]:
 
 
 def _most(runs: Folders, round_: int) -> int:
-  """Returns how many trajectories a round's studies have."""
-  found = {
+  """Returns how many trajectories all runs' studies of a round have, from 1."""
+  found = [
     json.loads(path.read_text())["made_with"]["trajectories"]
     for run in runs
     for path in run.glob(f"round_{round_}/study/*/*/MANIFEST.json")
-  }
-  (most,) = found
-  return most
+  ]
+  return min(found, default=1)
 
 
 def _rows(runs: Folders, round_: int) -> str:
@@ -319,7 +318,9 @@ def main(argv: list[str]) -> None:
     rewards(runs, rounds),
     figure,
   ):
-    print("\n".join([*part, ""]))
+    # A head and two lines of a table are no table.
+    if len(part) > 4:
+      print("\n".join([*part, ""]))
   if _FIGURE.value:
     for end, curves, x in (
       ("", numbers, "trajectories"),

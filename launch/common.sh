@@ -1,0 +1,120 @@
+# What tpu_vm.sh and gke.sh share; sourced, not run.
+# shellcheck shell=bash
+
+if ((BASH_VERSINFO[0] < 5)); then
+  echo "$0 wants bash 5, and this is $BASH_VERSION: brew install bash" >&2
+  exit 2
+fi
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+NAME="$(basename "$0")"
+DRY_RUN=false
+# Commands of a dry run go here, also where a function's output is captured.
+exec 3>&1
+
+# Prints the comment at the top of the script that was called.
+usage() {
+  sed -n '2,/^set -euo/p' "$0" | sed -n 's/^# \{0,1\}//p'
+}
+
+say() { echo "$NAME: $*" >&2; }
+
+# Says what goes on: in a dry run nothing does.
+note() { "$DRY_RUN" || say "$@"; }
+
+# Stops unless each variable that is named has a value.
+require() {
+  local name
+  for name in "$@"; do
+    if [[ -z "${!name:-}" ]]; then
+      say "set $name first: $(meaning "$name")"
+      exit 2
+    fi
+  done
+}
+
+# Says what a variable wants.
+meaning() {
+  case "$1" in
+    TPU_NAME) echo "a name of yours for the TPU, such as rstar" ;;
+    TPU_ZONE) echo "where it is, such as us-west4-a" ;;
+    TPU_TYPE) echo "one of launch/accelerators.tsv, such as v5litepod-16" ;;
+    TPU_IMAGE) echo "the runtime version of this TPU_TYPE" ;;
+    CONFIG) echo "a file of the commit, such as configs/tiny.py" ;;
+    WORKDIR) echo "gs://BUCKET/NAME, or a folder that every worker sees" ;;
+    CLUSTER) echo "a name of yours for the GKE cluster, such as rstar" ;;
+    TPU_PROJECT) echo "the id of your Google Cloud project" ;;
+    WORKLOAD) echo "a name of yours for the run, such as tiny-1" ;;
+    RESERVATION) echo "the reservation's name, since TIER=reserved" ;;
+  esac
+}
+
+# Stops if a command was given words that it has no use for.
+no_more() {
+  if (($#)); then
+    say "this command takes no more words: $*"
+    exit 2
+  fi
+}
+
+# Prints words as a shell would want them.
+quoted() {
+  local word
+  for word in "$@"; do
+    if [[ ! "$word" =~ ^[[:alnum:]_@%+=:,./-]+$ ]]; then word="${word@Q}"; fi
+    printf '%s ' "$word"
+  done
+}
+
+# Runs a command, or prints it.
+act() {
+  if "$DRY_RUN"; then
+    quoted "$@" >&3
+    echo >&3
+  else
+    "$@"
+  fi
+}
+
+# Asks with a command that changes nothing and goes through `act`. The answer in
+# a dry run is the first argument.
+ask() {
+  local answer="$1"
+  shift
+  "$@" || return
+  if "$DRY_RUN"; then echo "$answer"; fi
+}
+
+# Prints the column of launch/accelerators.tsv for a TPU_TYPE. One of another
+# size than those of the table has the image of its kind.
+accelerator() {
+  awk -F '\t' -v type="$1" -v column="$2" '
+    NR == 1 { for (i = 1; i <= NF; i++) if ($i == column) wanted = i; next }
+    $1 == type { exact = $wanted }
+    { kind = $1; sub(/-[^-]*$/, "", kind) }
+    kind "-" == substr(type, 1, length(kind) + 1) { similar = $wanted }
+    END { print exact ? exact : column == "image" ? similar : "" }
+  ' "$ROOT/launch/accelerators.tsv"
+}
+
+# Calls the command that was given as words, one of those of the first argument,
+# after --dry-run or --help.
+dispatch() {
+  local verbs="$1"
+  shift
+  if [[ "${1:-}" == "--dry-run" ]]; then
+    DRY_RUN=true
+    shift
+  fi
+  local verb="${1:-}"
+  if [[ "$verb" == -h || "$verb" == --help ]]; then
+    usage
+  elif [[ -n "$verb" && " $verbs " == *" $verb "* ]]; then
+    shift
+    "$verb" "$@"
+  else
+    usage >&2
+    if [[ -n "$verb" ]]; then say "$verb: want one of $verbs"; fi
+    exit 2
+  fi
+}

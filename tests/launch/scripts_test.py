@@ -1,0 +1,119 @@
+"""The scripts as texts, and the table that they and README.md share."""
+
+import csv
+import pathlib
+import shutil
+import subprocess
+import sysconfig
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.aot import chips
+from tests.launch import cloud as cloud_lib
+from tests.launch import fake_gcloud
+
+LAUNCH = cloud_lib.LAUNCH
+SCRIPTS = sorted(LAUNCH.glob("*.sh"))
+CALLED = [LAUNCH / f"{name}.sh" for name in ("tpu_vm", "gke", "worker", "pod")]
+FIT = "search_qwen2_5_math_7b"
+
+
+def table() -> list[dict[str, str]]:
+  with (LAUNCH / "accelerators.tsv").open() as file:
+    return list(csv.DictReader(file, delimiter="\t"))
+
+
+def call(script: pathlib.Path, *words: str) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    ["bash", script, *words],
+    env={"PATH": "/usr/bin:/bin"},
+    capture_output=True,
+    text=True,
+  )
+
+
+class ScriptsTest(parameterized.TestCase):
+  def test_shellcheck(self):
+    scripts = sysconfig.get_path("scripts")
+    shellcheck = shutil.which("shellcheck", path=scripts)
+    if shellcheck is None:
+      self.fail("no shellcheck: pip install -e '.[test]'")
+    done = subprocess.run(
+      [shellcheck, "--shell=bash", "--severity=style", *SCRIPTS],
+      capture_output=True,
+      text=True,
+    )
+    self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+  @parameterized.parameters(*CALLED)
+  def test_help(self, script):
+    done = call(script, "--help")
+    self.assertEqual(done.returncode, 0)
+    said = done.stdout + done.stderr
+    self.assertIn(script.name, said)
+    self.assertNotIn("#!/", said)
+
+  @parameterized.parameters(*CALLED)
+  def test_called_without_a_word(self, script):
+    self.assertEqual(call(script).returncode, 2)
+
+  @parameterized.parameters(*CALLED[:2])
+  def test_a_wrong_word(self, script):
+    done = call(script, "explode")
+    self.assertEqual(done.returncode, 2)
+    self.assertIn("explode: want one of", done.stderr)
+
+  @parameterized.parameters(*SCRIPTS)
+  def test_lines_are_short(self, script):
+    for line in script.read_text().splitlines():
+      self.assertLessEqual(len(line), 80, line)
+
+
+class TableTest(parameterized.TestCase):
+  @parameterized.parameters(*table())
+  def test_agrees_with_the_compiler_s(self, **row):
+    slice_ = chips.parse(row["topology"])
+    chip = slice_.chip
+    self.assertEqual(int(row["chips"]), slice_.chips)
+    self.assertEqual(float(row["hbm_gib"]) * 2**30, chip.hbm_bytes)
+    self.assertEqual(float(row["usable_gib"]) * 2**30, chip.usable_bytes)
+    if row["topology"].partition(":")[2] == "2x4":
+      # One machine of eight chips, as no other slice has.
+      self.assertEqual(int(row["workers"]), 1)
+    else:
+      self.assertEqual(int(row["workers"]), slice_.hosts)
+    # Types of v4 and v5p count TensorCores.
+    kind, _, number = row["tpu_type"].partition("-")
+    self.assertEqual(int(number), slice_.chips * chip.cores)
+    self.assertEqual(kind, {"v5e": "v5litepod"}.get(chip.name, chip.name))
+
+  @parameterized.parameters(*table())
+  def test_agrees_with_the_pages_of_cloud(self, **row):
+    kind = row["tpu_type"].partition("-")[0]
+    self.assertEqual(row["image"], fake_gcloud.IMAGES[kind])
+    workers = fake_gcloud.workers_of(row["tpu_type"])
+    self.assertEqual(int(row["workers"]), workers)
+
+  def test_has_all_kinds_and_a_config_that_exists(self):
+    kinds = {row["topology"].partition(":")[0] for row in table()}
+    self.assertEqual(kinds, set(chips.CHIPS))
+    name = FIT.removeprefix("search_")
+    self.assertTrue((cloud_lib.ROOT / "configs" / f"{name}.py").exists())
+
+  def test_is_the_table_of_the_readme(self):
+    lines = [
+      "| TPU_TYPE | topology | chips | workers | HBM of a chip, GiB | "
+      "TPU_IMAGE | search with the 7B |",
+      "| --- | --- | ---: | ---: | --- | --- | --- |",
+    ] + [
+      f"| {row['tpu_type']} | {row['topology']} | {row['chips']} | "
+      f"{row['workers']} | {row['hbm_gib']}, {row['usable_gib']} usable | "
+      f"{row['image']} | {row[FIT]} |"
+      for row in table()
+    ]
+    readme = (LAUNCH / "README.md").read_text()
+    self.assertIn("\n".join(lines), readme, "\n".join(lines))
+
+
+if __name__ == "__main__":
+  absltest.main()
