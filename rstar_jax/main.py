@@ -36,10 +36,11 @@ _STAGE = flags.DEFINE_enum(
   "stage",
   "evolve",
   ["evolve", *evolve.STAGES, *_OTHERS],
-  "What to run: all rounds, one stage of --round, the table of what is done, "
-  "the answer to --question; a comparison of methods with the models of "
-  "--round, or of this run with --other; the training data of --round as a "
-  "data set; or what --other made before the data of --round, taken over.",
+  "What to run: all rounds, one stage of --round, the table and the report of "
+  "what is done, the answer to --question; a comparison of methods with the "
+  "models of --round, or of this run with --other; the training data of "
+  "--round as a data set; or what --other made before the data of --round, "
+  "taken over.",
 )
 _ROUND = flags.DEFINE_integer(
   "round", None, "Round of the stage; for solve, the newest if not given."

@@ -97,6 +97,26 @@ def read_shard(path: epath.PathLike) -> list[dict]:
   return [json.loads(line) for line in body.splitlines()]
 
 
+def each_row(path: epath.PathLike) -> Iterator[dict[str, Any]]:
+  """Yields the rows of a JSONL file one by one, without a shard's footer.
+
+  For looking at files that are too large for memory, or are being written: it
+  checks nothing, and a line that is cut short ends it. A number that JSON does
+  not have is None. Without a file there are no rows.
+  """
+  path = epath.Path(path)
+  if not path.exists():
+    return
+  with path.open("r") as file:
+    for line in file:
+      try:
+        row = json.loads(line, parse_constant=lambda _: None)
+      except ValueError:
+        return
+      if _FOOTER not in row:
+        yield row
+
+
 def is_complete(path: epath.PathLike) -> bool:
   """Says whether a shard exists and agrees with its footer."""
   try:

@@ -6,7 +6,7 @@ It needs the records alone: no config, no model and no accelerator.
 import argparse
 import sys
 
-from rstar_jax.report import page, records
+from rstar_jax.report import forest, page
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,11 +19,11 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument(
     "--megabytes",
     type=float,
-    default=records.Budget.tree_bytes / 1e6,
+    default=forest.Budget.tree_bytes / 1e6,
     help="how much of the page may be search trees (default: %(default)s)",
   )
   options = parser.parse_args(arguments)
-  budget = records.Budget(tree_bytes=int(options.megabytes * 1e6))
+  budget = forest.Budget(tree_bytes=int(options.megabytes * 1e6))
   try:
     print(f"report: {page.write(options.workdir, budget)}")
   except (ValueError, OSError, KeyError, TypeError) as error:

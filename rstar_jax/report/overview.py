@@ -3,6 +3,7 @@
 Pure functions of records; each returns rows that the page draws as they are.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,8 +12,6 @@ Rows = list[dict[str, Any]]
 
 # Points of a curve: more cannot be told apart on a page.
 _POINTS = 200
-# Problems that are shown as unsolved, the most suspicious first.
-_UNSOLVED = 30
 _NAMES = {
   "policy": "Policy alone",
   "majority": "Majority vote",
@@ -147,52 +146,87 @@ def time_spent(metrics: Iterable[Mapping[str, Any]]) -> Rows:
   """Returns where the time of the first host went.
 
   A stage writes the seconds since it began; where they fall it was begun again,
-  and both parts count.
+  and both parts count. The rate of a search is that of all its seconds, the
+  rate of a training that of the updates since its last row.
 
   Returns:
     {"round", "stage", "name", "seconds", "idle", "rate"}: idle is the share in
-    which the device waited, rate is in tokens a second; null if not recorded.
+    which the device waited, rate is in tokens a second, generated or trained
+    on; null if not recorded.
   """
-  parts: dict[tuple[int, str], list[tuple[float, Any, Any]]] = {}
+  parts: dict[tuple[int, str], list[_Part]] = {}
   for row in metrics:
     for key, seconds in row.items():
       name, _, what = key.rpartition("/")
-      if what != "seconds":
+      if what != "seconds" or seconds is None:
         continue
       match = _TRAINING.fullmatch(name)
       place = (int(match[1]), match[2]) if match else (row["step"], name)
-      told = (
-        seconds,
-        row.get(f"{name}/device_idle_share"),
-        row.get(f"{name}/generated_tokens_per_second"),
-      )
-      ends = parts.setdefault(place, [])
-      if ends and seconds >= ends[-1][0]:
-        ends[-1] = told
+      of_place = parts.setdefault(place, [])
+      if not of_place or seconds < of_place[-1].seconds:
+        of_place.append(_Part())
+      part = of_place[-1]
+      if match:
+        rate = row.get(f"{name}/tokens_per_second")
+        part.tokens = _plus(part.tokens, rate, seconds - part.seconds)
       else:
-        ends.append(told)
-  order = list(_STAGES)
+        rate = row.get(f"{name}/generated_tokens_per_second")
+        part.tokens = _plus(0.0, rate, seconds)
+      part.idle = _plus(0.0, row.get(f"{name}/device_idle_share"), seconds)
+      part.seconds = seconds
   found = []
-  for (round_, stage), ends in sorted(
-    parts.items(),
-    key=lambda each: (
-      each[0][0],
-      order.index(each[0][1]) if each[0][1] in order else len(order),
-      each[0][1],
-    ),
-  ):
-    total = sum(seconds for seconds, _, _ in ends)
+  for (round_, stage), of_place in sorted(parts.items(), key=_place):
+    total = sum(part.seconds for part in of_place)
     found.append(
       {
         "round": round_,
         "stage": stage,
         "name": _STAGES.get(stage, f"Training the {stage.upper()}"),
         "seconds": total,
-        "idle": _mean([(s, idle) for s, idle, _ in ends], total),
-        "rate": _mean([(s, rate) for s, _, rate in ends], total),
+        "idle": _share([part.idle for part in of_place], total),
+        "rate": _share([part.tokens for part in of_place], total),
       }
     )
   return found
+
+
+@dataclasses.dataclass
+class _Part:
+  """A stage from its beginning to where it was begun again, or ended.
+
+  Attributes:
+    seconds: so far.
+    idle: seconds in which the device waited, None if not recorded.
+    tokens: generated or trained on, None if not recorded.
+  """
+
+  seconds: float = 0.0
+  idle: float | None = 0.0
+  tokens: float | None = 0.0
+
+
+def _place(item: tuple[tuple[int, str], Any]) -> tuple[int, int, str]:
+  """Sorts by round, and in a round as its stages run."""
+  (round_, stage), _ = item
+  order = list(_STAGES)
+  rank = order.index(stage) if stage in order else len(order)
+  return round_, rank, stage
+
+
+def _plus(
+  so_far: float | None, rate: float | None, seconds: float
+) -> float | None:
+  """Adds a rate times seconds; None where anything is not known."""
+  if so_far is None or rate is None:
+    return None
+  return so_far + rate * seconds
+
+
+def _share(parts: Sequence[float | None], total: float) -> float | None:
+  """Returns a sum over a total, None where a part is not known."""
+  if not total or any(part is None for part in parts):
+    return None
+  return sum(parts) / total
 
 
 def grader(rounds: Iterable[Mapping[str, Any]]) -> Rows:
@@ -211,9 +245,9 @@ def unsolved(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if each["sft"] is not None:
       return {
         "round": each["round"],
-        "count": len(each["unsolved"]),
-        "suspects": sum(row["suspect"] for row in each["unsolved"]),
-        "rows": each["unsolved"][:_UNSOLVED],
+        "count": each["unsolved"]["count"],
+        "suspects": len(each["unsolved"]["suspects"]),
+        "rows": each["unsolved"]["rows"],
       }
   return None
 
@@ -241,10 +275,3 @@ def blocks(text: str) -> Rows:
     else:
       found.append({"text": " ".join(lines)})
   return found
-
-
-def _mean(parts: Sequence[tuple[float, Any]], total: float) -> float | None:
-  """Returns a mean over seconds, None where one part does not tell."""
-  if not total or any(value is None for _, value in parts):
-    return None
-  return sum(seconds * value for seconds, value in parts) / total

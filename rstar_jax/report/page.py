@@ -19,6 +19,7 @@ from absl import logging
 from etils import epath
 
 from rstar_jax.io import store
+from rstar_jax.report import forest
 from rstar_jax.report import overview as overview_lib
 from rstar_jax.report import records as records_lib
 from rstar_jax.report import trees as trees_lib
@@ -51,7 +52,7 @@ _PAGE = "page.html"
 
 
 def write(
-  workdir: epath.PathLike, budget: records_lib.Budget | None = None
+  workdir: epath.PathLike, budget: forest.Budget | None = None
 ) -> store.Path:
   """Writes report.html of a workdir, from its records alone.
 

@@ -95,19 +95,20 @@ def by_prefix(tree: Tree) -> dict[tuple[str, ...], int]:
   return {tree.prefix(node): node for node in range(len(tree))}
 
 
-def answer_given(tree: Tree, select: str, how: str) -> int | None:
+def answer_given(tree: Tree, select: str, how: str, k: int = 4) -> int | None:
   """Returns the node of the answer that a search gives, None without one.
 
   Args:
     tree: of an evaluation.
     select: `config.eval.answer_select`; without any value it is a vote.
     how: `config.eval.search.trajectory_value`.
+    k: voters of "top_k".
   """
   found = tree_lib.trajectories(tree, how=how)
   values = [each.value for each in found]
   if all(value is None for value in values):
     select = "majority"
-  index = choose.choose(select, [each.answer for each in found], values)
+  index = choose.choose(select, [each.answer for each in found], values, k=k)
   if index is None:
     return None
   return int(np.flatnonzero(tree.terminal == tree_lib.ANSWERED)[index])

@@ -126,6 +126,22 @@ class ShardTest(parameterized.TestCase):
       records.shard_name(13, 13)
 
 
+class EachRowTest(absltest.TestCase):
+  def test_rows_without_the_footer(self):
+    path = epath.Path(self.create_tempdir().full_path) / "shard.jsonl"
+    self.assertEqual(list(records.each_row(path)), [])
+    rows = [{"a": "\u2028"}, {"a": [1]}]
+    records.write_shard(path, rows)
+    self.assertEqual(list(records.each_row(path)), rows)
+
+  def test_what_is_being_written_is_read_as_far_as_it_goes(self):
+    path = epath.Path(self.create_tempdir().full_path) / "metrics.jsonl"
+    path.write_text('{"step": 1, "a": NaN}\n{"step": 2}\n{"step": 3, "')
+    self.assertEqual(
+      list(records.each_row(path)), [{"step": 1, "a": None}, {"step": 2}]
+    )
+
+
 class ShardsTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()

@@ -36,6 +36,9 @@ def open_all() -> None:
   folder.mkdir()
   workdirs.write(folder)
   workdirs.write_round(folder, 2, [workdirs.large()])
+  # The same problem in the round before, with three nodes.
+  early = [workdirs.apples(), workdirs.hostile(), workdirs.small("large")]
+  workdirs.write_round(folder, 1, early)
   shared["file"] = pathlib.Path(page.write(folder)).resolve()
 
 

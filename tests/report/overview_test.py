@@ -63,6 +63,30 @@ class OverviewTest(absltest.TestCase):
     self.assertEqual((sft["round"], sft["stage"]), (2, "sft"))
     self.assertEqual((sft["seconds"], sft["idle"]), (5.0, None))
 
+  def test_the_rate_of_a_training_is_that_of_its_updates(self):
+    rows = [
+      # 2 s at 10 tokens a second, 6 s at 30, then again 2 s at 10.
+      {
+        "step": 1,
+        "round_1_sft/seconds": 2.0,
+        "round_1_sft/tokens_per_second": 10,
+      },
+      {
+        "step": 5,
+        "round_1_sft/seconds": 8.0,
+        "round_1_sft/tokens_per_second": 30,
+      },
+      {
+        "step": 5,
+        "round_1_sft/seconds": 2.0,
+        "round_1_sft/tokens_per_second": 10,
+      },
+    ]
+    (row,) = overview.time_spent(rows)
+    self.assertEqual(row["seconds"], 10.0)
+    self.assertAlmostEqual(row["rate"], (20 + 180 + 20) / 10)
+    self.assertIsNone(row["idle"])
+
   def test_stages_are_in_the_order_of_a_round(self):
     rows = [
       {"step": 1, "eval/seconds": 1.0},
@@ -95,15 +119,16 @@ class OverviewTest(absltest.TestCase):
     )
 
   def test_unsolved_of_the_newest_round_that_tells(self):
-    rows = [{"suspect": True}, {"suspect": False}]
+    none = {"count": 0, "suspects": [], "rows": []}
+    some = {"count": 40, "suspects": ["a"], "rows": [{"problem_id": "a"}]}
     rounds = [
-      {"round": 1, "sft": {}, "unsolved": []},
-      {"round": 2, "sft": {}, "unsolved": rows},
-      {"round": 3, "sft": None, "unsolved": []},
+      {"round": 1, "sft": {}, "unsolved": none},
+      {"round": 2, "sft": {}, "unsolved": some},
+      {"round": 3, "sft": None, "unsolved": none},
     ]
     self.assertEqual(
       overview.unsolved(rounds),
-      {"round": 2, "count": 2, "suspects": 1, "rows": rows},
+      {"round": 2, "count": 40, "suspects": 1, "rows": some["rows"]},
     )
     self.assertIsNone(overview.unsolved([]))
 

@@ -42,6 +42,21 @@ class Parser(html.parser.HTMLParser):
     self.lasttag = ""
 
 
+def contrast(one: str, other: str) -> float:
+  """Returns the contrast of two colours, 1 to 21 (WCAG 2)."""
+
+  def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (
+      part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+      for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+  low, high = sorted((luminance(one), luminance(other)))
+  return (high + 0.05) / (low + 0.05)
+
+
 class PageTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
@@ -136,6 +151,31 @@ class PageTest(absltest.TestCase):
     self.assertIn(f"Copyright {owner}", licence)
     self.assertIn("v3.1.3", script)
 
+  def test_texts_stand_out_from_what_is_behind_them(self):
+    style = (ROOT / "assets" / "style.css").read_text()
+    pairs = dict(re.findall(r"--([\w-]+): light-dark\(([^)]*)\);", style))
+    for theme, side in (("light", 0), ("dark", 1)):
+      colours = {k: v.split(", ")[side] for k, v in pairs.items()}
+      for text in ("ink", "soft", "link", "good", "bad", "accent"):
+        for behind in ("paper", "card", "wash"):
+          with self.subTest(f"{theme}: {text} on {behind}"):
+            # Of WCAG 2, level AA.
+            self.assertGreaterEqual(
+              contrast(colours[text], colours[behind]), 4.5
+            )
+      for shade in range(9):
+        glyph = "on-strong" if shade in (0, 1, 7, 8) else "on-weak"
+        with self.subTest(f"{theme}: a glyph on shade {shade}"):
+          # Large for a glyph that is bold, and beside which stands a number.
+          self.assertGreaterEqual(
+            contrast(colours[glyph], colours[f"q{shade}"]), 3.0
+          )
+      for series in range(5):
+        with self.subTest(f"{theme}: series {series}"):
+          self.assertGreaterEqual(
+            contrast(colours[f"s{series}"], colours["card"]), 3.0
+          )
+
   def test_an_asset_that_would_end_its_element_is_refused(self):
     for text in ("a</SCRIPT>", "a<!--"):
       with (
@@ -151,7 +191,7 @@ class PageTest(absltest.TestCase):
     shard = next(self.folder.glob("round_1/trees/shard-*"))
     shard.write_text('{"schema": 1}\n')
     said = page.try_write(self.folder)
-    self.assertStartsWith(said, "no report: ValueError: tree record has schema")
+    self.assertStartsWith(said, f"no report: ValueError: {shard}: a tree has")
     self.assertIn(f"python -m rstar_jax.report {self.folder}", said)
 
 

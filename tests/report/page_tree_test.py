@@ -62,6 +62,26 @@ class TreeTest(opened.BrowserTest):
     )
     self.assert_quiet()
 
+  def test_the_question_lists_the_answers(self):
+    self.open(opened.APPLES)
+    self.assertEqual(
+      self.page.texts(".answers tbody tr"), ["✓ = 141+1.00", "✗ = 151−1.00"]
+    )
+    self.page.click(".answers tbody tr:last-child button")
+    self.assertEqual(self.selected(), "node-9")
+
+  def test_the_same_problem_in_other_rounds(self):
+    # Found in one round alone.
+    self.open(opened.APPLES)
+    self.assertEqual(self.page.count(".rounds"), 0)
+    self.open(opened.LARGE)
+    self.assertEqual(self.page.texts(".rounds a"), ["1 ✗", "2 ✓"])
+    self.assertEqual(self.page.text(".rounds [aria-current]"), "2 ✓")
+    self.page.click(".rounds a")
+    self.page.wait("location.hash.includes('round=1')")
+    self.page.wait("document.querySelectorAll('.tree .node').length < 9")
+    self.assertEqual(self.page.text(".rounds [aria-current]"), "1 ✗")
+
   def test_keys_walk_the_tree(self):
     self.open(opened.APPLES)
     self.page.run("document.querySelector('.tree').focus()")

@@ -82,6 +82,14 @@ def apples(name: str = "apples", source: str = "toy/fruit") -> Tree:
   return tree
 
 
+def small(name: str) -> Tree:
+  """Returns a tree of a question and two steps, with no answer."""
+  tree = Tree(Problem(name, "A small tree", "1", "toy/large", 5))
+  tree.add_children(0, [step("x = 1", 1), step("x = 2")])
+  tree.end_rollout()
+  return tree
+
+
 def hostile() -> Tree:
   """Returns a tree in which every text is `HOSTILE`."""
   tree = Tree(Problem(f"bad{HOSTILE}", HOSTILE, HOSTILE, HOSTILE, 3))

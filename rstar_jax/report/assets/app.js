@@ -13,11 +13,17 @@ Report.app = (() => {
       String(row.tree) === (fields.tree || "0"));
   }
 
-  // The problems before and after one, in the list that the reader came from.
+  // The problems before and after one in the list that the reader came from,
+  // and the same one in other rounds.
   function neighbours(row) {
     const list = (Report.problems.shown || rows).filter((e) => e.block >= 0);
     const at = list.indexOf(row);
-    return { before: list[at - 1], after: at < 0 ? undefined : list[at + 1] };
+    const others = rows.filter((each) => each.block >= 0 &&
+      each.id === row.id && each.set === row.set && each.tree === row.tree &&
+      (row.set === "training" || each.split === row.split))
+      .sort((a, b) => a.round - b.round);
+    return { before: list[at - 1], after: at < 0 ? undefined : list[at + 1],
+      others };
   }
 
   async function problem(fields) {
@@ -76,7 +82,10 @@ Report.app = (() => {
         "file may be cut short."));
       throw error;
     }
-    addEventListener("hashchange", show);
+    addEventListener("hashchange", async () => {
+      await show();
+      main.focus({ preventScroll: true }); // Where the new page begins.
+    });
     document.documentElement.dataset.ready = "true";
   }
 

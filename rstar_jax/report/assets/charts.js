@@ -34,7 +34,10 @@ Report.charts = (() => {
   // xName, floor and ceiling (of y), height, width, markers, and dodge, which
   // puts series side by side.
   function lines(series, options) {
-    const { width = 920, height = 330, format = String } = options;
+    // Wide where there is room, so that its texts stay legible on a phone.
+    const wide = Math.min(920, Math.max(340, innerWidth - 64));
+    const { width = wide, height = Math.min(330, 200 + width / 7),
+      format = String } = options;
     const box = { left: 44, right: 14, top: 10, bottom: 34 };
     const points = series.flatMap((each) => each.points);
     const bounds = points.flatMap((p) => [p.low ?? p.y, p.high ?? p.y]);
@@ -90,14 +93,15 @@ Report.charts = (() => {
     return group;
   }
 
-  // Names the series of a chart, each beside its marker.
-  function legend(names) {
+  // Names the series of a chart, each beside its line and, if there are any,
+  // its marker.
+  function legend(names, looks = names.map((_, i) => i), markers = true) {
+    const key = (look) => svg("svg", { viewBox: "0 0 36 14", class: "key",
+      "aria-hidden": "true" }, svg("g", { class: `series s${look % SHAPES}` },
+      svg("path", { class: "line", d: "M1 7H35" }),
+      markers ? marker(look, 18, 7, 4) : ""));
     return el("ul", { class: "legend" }, names.map((name, index) =>
-      el("li", {}, svg("svg", { viewBox: "0 0 26 14", class: "key",
-        "aria-hidden": "true" },
-        svg("g", { class: `series s${index % SHAPES}` },
-          svg("path", { class: "line", d: "M1 7H25" }),
-          marker(index, 13, 7, 4))), name)));
+      el("li", {}, key(looks[index]), name)));
   }
 
   // Draws one bar of parts: [{value, name, look}], as shares of `whole`.

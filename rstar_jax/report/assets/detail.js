@@ -7,19 +7,21 @@ Report.detail = (() => {
   const { more } = Report.tables;
   const [CODE, ANSWER] = [2, 3];
   const PAIRS = 12; // Pairs of one kind that are shown.
+  const ANSWERS = 15; // Different answers that are shown.
 
   // Returns the panel's content. `choose(node)` goes to another node.
   function render(tree, node, row, choose) {
-    const parts = node ? written(tree, node) : question(tree, row);
+    const parts = node ? written(tree, node) :
+      question(tree, row, choose);
     return [
       el("h2", { id: "detail-title" }, title(tree, node)),
       figures(tree, node),
       ...parts,
-      node && siblings(tree, node, choose),
-      node && pairs(tree, node, choose),
-      node && more("The whole solution up to here", code(Report.data
+      node > 0 && siblings(tree, node, choose),
+      node > 0 && pairs(tree, node, choose),
+      node > 0 && more("The whole solution up to here", code(Report.data
         .path(tree, node).map((at) => tree.text[at]).join(""))),
-      node && more("The exact text, with its markers", el("pre",
+      node > 0 && more("The exact text, with its markers", el("pre",
         { tabindex: 0 }, tree.text[node])),
     ].filter(Boolean);
   }
@@ -44,9 +46,9 @@ Report.detail = (() => {
       ["Visits", number(tree.visits[node])],
       known(tree.ppm[node]) && ["PPM", signed(tree.ppm[node], 3),
         "the model’s own value"],
-      node && ["Log-probability", signed(tree.logprob[node])],
-      node && ["Made in", made ? `rollout ${made}` : "–"],
-      tree.onPath.has(node) && node && ["", el("span", { class: "onpath" },
+      node > 0 && ["Log-probability", signed(tree.logprob[node])],
+      node > 0 && ["Made in", made ? `rollout ${made}` : "–"],
+      tree.onPath.has(node) && node > 0 && ["", el("span", { class: "onpath" },
         "on the chosen solution")],
     ].filter(Boolean);
     return el("dl", { class: "facts" }, rows.map(([name, value, note]) =>
@@ -54,14 +56,47 @@ Report.detail = (() => {
         note && el("span", { class: "note" }, note)))));
   }
 
-  function question(tree, row) {
+  // The head of a table whose first column is texts, and the others numbers.
+  const head = (...names) => el("thead", {}, el("tr", {}, names.map((name, i) =>
+    el("th", { scope: "col", class: i ? "number" : null }, name))));
+
+  // The answers that the search found, those of most weight first; a click goes
+  // to the best solution of each.
+  function answers(tree, choose) {
+    const groups = new Map();
+    for (const [name, text] of Object.entries(tree.answer)) {
+      const node = Number(name);
+      const key = `${tree.correct[node]} ${text}`;
+      if (!groups.has(key)) groups.set(key, []);
+      groups.get(key).push(node);
+    }
+    if (!groups.size) return null;
+    const rows = [...groups.values()].sort((a, b) => b.length - a.length);
+    const best = (nodes) => nodes.reduce((a, b) =>
+      (tree.q[b] > tree.q[a] ? b : a));
+    const mark = { right: "✓ ", wrong: "✗ " };
+    return el("div", {}, el("h3", {}, "Answers that were found"),
+      el("table", { class: "answers" },
+        head("Answer", "Times", "Best Q"),
+        el("tbody", {}, rows.slice(0, ANSWERS).map((nodes) => el("tr", {},
+          el("td", {}, mark[Report.draw.verdict(tree, nodes[0])] || "? ",
+            link(tree, best(nodes), choose)),
+          el("td", { class: "number" }, number(nodes.length)),
+          el("td", { class: "number" }, signed(tree.q[best(nodes)])))))),
+      rows.length > ANSWERS && el("p", { class: "note" },
+        `and ${plural(rows.length - ANSWERS, "other answer")}`));
+  }
+
+  function question(tree, row, choose) {
     const dropped = Object.entries(tree.dropped);
     const reasons = Report.overview.REASONS;
     return [
       el("p", {}, `${plural(tree.growth.length, "rollout")} ` +
         `wrote ${number(tree.tokens)} tokens; ${number(tree.failed)} of them ` +
         "reached no answer."),
-      dropped.length && el("div", {}, el("h3", {}, "Steps that became no node"),
+      answers(tree, choose),
+      dropped.length > 0 && el("div", {},
+        el("h3", {}, "Steps that became no node"),
         el("ul", {}, dropped.map(([reason, count]) =>
           el("li", {}, `${number(count)}: ${reasons[reason] || reason}`)))),
       row.set === "test" && el("p", { class: "note" },
@@ -106,8 +141,7 @@ Report.detail = (() => {
     const marks = { right: "✓", wrong: "✗" };
     return el("div", {}, el("h3", {}, "Beside its siblings"),
       el("table", { class: "siblings" },
-        el("thead", {}, el("tr", {}, ["Step", "Q", "PPM", "Visits"].map((t) =>
-          el("th", { scope: "col" }, t)))),
+        head("Step", "Q", "PPM", "Visits"),
         el("tbody", {}, all.map((each) => el("tr",
           { "aria-current": each === node ? "true" : null },
           el("td", {}, marks[Report.draw.verdict(tree, each)], " ",

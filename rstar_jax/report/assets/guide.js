@@ -4,7 +4,7 @@
 Report.guide = (() => {
   const { el, svg, number, plural } = Report.dom;
 
-  function heading(row, { before, after }) {
+  function heading(row, { before, after, others }) {
     const to = (other, text, label) => other ?
       el("a", { href: Report.route.problem(other), "aria-label": label },
         text) :
@@ -15,6 +15,12 @@ Report.guide = (() => {
         "training problem", `round ${row.round}`,
       row.level !== null && `level ${row.level}`, row.split]
         .filter(Boolean).join(" · ")),
+      others.length > 1 && el("p", { class: "rounds" }, "Round ",
+        others.map((each) => el("a", { href: Report.route.problem(each),
+          "aria-current": each === row ? "page" : null,
+          "aria-label": `Round ${each.round}, ` +
+            (each.solved ? "solved" : "unsolved") },
+        `${each.round} ${each.solved ? "✓" : "✗"}`))),
       el("div", { class: "steps" }, to(before, "‹ Previous",
         "Previous problem"), to(after, "Next ›", "Next problem")));
   }

@@ -176,13 +176,14 @@ Report.overview = (() => {
         const own = curves.filter((each) => each.kind === kind);
         return el("figure", {},
           el("figcaption", {}, names[kind] || kind.toUpperCase()),
+          legend(own.map((each) => `round ${each.round}`),
+            own.map((each) => each.round), false),
           lines(own.map((each) => ({ look: each.round, points:
             each.points.map(([x, y]) => ({ x, y, title: "" })) })),
           { label: `Loss of ${names[kind] || kind}, by update`, width: 420,
             height: 220, markers: false, floor: 0, xName: "update",
             format: (v) => v.toPrecision(2).replace(/\.?0+$/, "") }),
-          el("p", { class: "note" }, `Rounds ${own.map((e) => e.round)
-            .join(", ")}; last values ${own.map((e) =>
+          el("p", { class: "note" }, `Last values: ${own.map((e) =>
             e.points[e.points.length - 1][1].toPrecision(3)).join(", ")}.`));
       })));
   }
@@ -198,7 +199,8 @@ Report.overview = (() => {
       "Other models" : e.name])).entries()].sort(([a], [b]) => a - b);
     return section("time", "Where the time went",
       "Wall time of the first host, as its stages recorded it. “Device " +
-      "waited” is the share in which the accelerator had nothing to do.",
+      "waited” is the share in which the accelerator had nothing to do; " +
+      "tokens are those generated, or trained on.",
       el("ul", { class: "legend" }, names.map(([index, name]) =>
         el("li", {}, Report.dom.svg("svg", { class: "key",
           viewBox: "0 0 14 14", "aria-hidden": "true" },
@@ -212,7 +214,7 @@ Report.overview = (() => {
         `Round ${round}: ${duration(total(round))}`),
         el("span", { class: "number" }, duration(total(round)))))),
       more("The same as a table", table(
-        ["Round", "Stage", "Time", "Device waited", "Generated tokens/s"],
+        ["Round", "Stage", "Time", "Device waited", "Tokens/s"],
         rows.map((each) => [each.round, each.name, duration(each.seconds),
           percent(each.idle), number(each.rate)]), "Time by stage")));
   }

@@ -1,0 +1,269 @@
+"""Which problems the page lists, and which of their trees it draws.
+
+A real run has more trees than memory holds, or a page that a browser opens. So
+they come shard by shard, a line of the list is made from the record alone, and
+a tree is built and packed only while there is room for it.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+from rstar_jax import methods
+from rstar_jax.io.records import each_row
+from rstar_jax.report import trees as trees_lib
+from rstar_jax.search import tree as tree_lib
+
+Record = dict[str, Any]
+
+_TREES = "trees-"
+# Characters of a question that the list shows.
+_QUESTION = 160
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """How much the page may hold.
+
+  Attributes:
+    tree_bytes: of packed trees. What is above it is listed without its tree.
+    rows: problems listed. What is above it is only counted.
+  """
+
+  tree_bytes: int = 16_000_000
+  rows: int = 20_000
+
+
+class Forest:
+  """Problems and trees that are on the page so far.
+
+  Attributes:
+    problems: rows of the list, of which "block" is an index in `trees`, -1
+      without a tree.
+    trees: as `trees.encode` packs them.
+    sets: for each set how many problems there are, are listed, were read and
+      are drawn, and what became of the candidates of those read.
+  """
+
+  def __init__(self, budget: Budget, config: Mapping[str, Any]):
+    """Begins with nothing.
+
+    Args:
+      budget: of all sets together.
+      config: the run's, as JSON; may lack anything.
+    """
+    self.problems: list[Record] = []
+    self.trees: list[str] = []
+    self.sets: list[Record] = []
+    self._bytes, self._rows = budget.tree_bytes, budget.rows
+    self._bytes_of_set = self._rows_of_set = 0
+    self._config = config
+
+  def evaluation(self, folder: epath.Path, round_: int, last: bool) -> None:
+    """Reads the problems of an evaluation, those without a search too.
+
+    Args:
+      folder: of the round.
+      round_: its number.
+      last: whether no other set comes after this one, which else takes at most
+        half of what the budget has left.
+    """
+    self._begin("test", round_, last)
+    config = self._config.get("eval", {})
+    search = config.get("search", {})
+    select = config.get("answer_select", "best")
+    k = config.get("top_k", 4)
+    how = search.get("trajectory_value", "last")
+    counted = _counted(search, search)
+    for path in sorted((folder / "eval").glob("*/shard-*")):
+      found: dict[str, dict[str, Record]] = {}
+      for row in each_row(path):
+        found.setdefault(row["problem_id"], {})[row["source"]] = row
+      by_id = {
+        record["problem"]["id"]: record
+        for record in _trees(path.with_name(_TREES + path.name))
+      }
+      for name, sources in found.items():
+        first, record = next(iter(sources.values())), by_id.get(name)
+        row = self._list(name, first["split"], record)
+        if row is None:
+          continue
+        row |= {"level": first.get("level"), "gold": first.get("gold")}
+        row |= _answers(sources, select, k)
+        row["solved"] = row.get("search", row.get("greedy")) == "equal"
+        if record is not None and self._bytes_of_set > 0:
+          tree = tree_lib.from_record(record)
+          node = trees_lib.answer_given(tree, select, how, k)
+          chosen = [] if node is None else [node]
+          self._draw(row, trees_lib.compact(tree, chosen, (), counted))
+
+  def training(
+    self, folder: epath.Path, round_: int, last: bool, suspects: set[str]
+  ) -> None:
+    """Reads the trees of training problems.
+
+    Args:
+      folder, round_, last: as of `evaluation`.
+      suspects: ids of problems whose given answer may be wrong.
+    """
+    self._begin("training", round_, last)
+    specs = self._config.get("rounds") or []
+    spec = specs[round_ - 1] if 0 < round_ <= len(specs) else {}
+    counted = _counted(spec, self._config.get("search", {}))
+    seen: collections.Counter[str] = collections.Counter()
+    for path in sorted((folder / "trees").glob("shard-*")):
+      if self._rows_of_set <= 0:
+        self.sets[-1]["problems"] += _count(path)
+        continue
+      records = list(_trees(path))
+      names = {record["problem"]["id"] for record in records}
+      sft = _of(folder / "sft", names) if self._bytes_of_set > 0 else {}
+      pairs = _of(folder / "pairs", names) if self._bytes_of_set > 0 else {}
+      for record in records:
+        problem = record["problem"]
+        name = problem["id"]
+        row = self._list(name, problem["source"], record)
+        seen[name] += 1
+        if row is None:
+          continue
+        row |= {
+          "tree": seen[name] - 1,
+          "level": problem["level"],
+          "gold": problem["answer"],
+          "solved": row["right"] > 0,
+          "suspect": name in suspects,
+        }
+        if self._bytes_of_set > 0:
+          tree = tree_lib.from_record(record)
+          nodes = trees_lib.by_prefix(tree)
+          chosen = trees_lib.taken(nodes, sft.get(name, ()))
+          own = trees_lib.pairs_within(nodes, pairs.get(name, ()))
+          self._draw(row, trees_lib.compact(tree, chosen, own, counted))
+
+  def _begin(self, name: str, round_: int, last: bool) -> None:
+    share = 1 if last else 2
+    self._bytes_of_set = self._bytes // share
+    self._rows_of_set = self._rows // share
+    counts = dict.fromkeys(("problems", "listed", "read", "drawn", "nodes"), 0)
+    self.sets.append({"set": name, "round": round_, **counts, "dropped": {}})
+
+  def _list(
+    self, name: str, split: str, record: Record | None
+  ) -> Record | None:
+    """Counts a problem, and adds it to the list; None if there is no room."""
+    counts = self.sets[-1]
+    counts["problems"] += 1
+    if record is not None:
+      counts["read"] += 1
+      counts["nodes"] += len(record["nodes"]["text"])
+      dropped = counts["dropped"]
+      for reason, number in record["dropped"].items():
+        dropped[reason] = dropped.get(reason, 0) + number
+    if self._rows_of_set <= 0:
+      return None
+    self._rows -= 1
+    self._rows_of_set -= 1
+    counts["listed"] += 1
+    row = {
+      **{"set": counts["set"], "round": counts["round"], "split": split},
+      **{"id": name, "tree": 0, "block": -1},
+      **(_measures(record) if record is not None else _NO_TREE),
+    }
+    self.problems.append(row)
+    return row
+
+  def _draw(self, row: Record, tree: Record) -> None:
+    """Packs a tree, if it fits into what its set has left."""
+    packed = trees_lib.encode(tree)
+    if len(packed) > self._bytes_of_set:
+      # Those that are drawn are the first ones, so that it can be said.
+      self._bytes_of_set = 0
+      return
+    self._bytes -= len(packed)
+    self._bytes_of_set -= len(packed)
+    row["block"] = len(self.trees)
+    self.trees.append(packed)
+    self.sets[-1]["drawn"] += 1
+
+
+def _trees(path: epath.Path) -> Iterator[Record]:
+  """Yields the records of trees; raises ValueError for another schema."""
+  for record in each_row(path):
+    if record.get("schema") != tree_lib.SCHEMA:
+      raise ValueError(
+        f"{path}: a tree has schema {record.get('schema')!r}, this code reads "
+        f"{tree_lib.SCHEMA}"
+      )
+    yield record
+
+
+_NO_TREE = {"question": "", "nodes": 0, "rollouts": 0}
+
+
+def _measures(record: Record) -> Record:
+  """Returns what the list says of a tree."""
+  question = record["problem"]["question"]
+  if len(question) > _QUESTION:
+    question = f"{question[: _QUESTION - 1]}…"
+  nodes = record["nodes"]
+  verdicts = [
+    correct
+    for correct, terminal in zip(
+      nodes["correct"], nodes["terminal"], strict=True
+    )
+    if terminal == tree_lib.ANSWERED
+  ]
+  return {
+    "question": question,
+    "nodes": len(nodes["text"]),
+    "rollouts": len(record["growth"]),
+    "answers": len(verdicts),
+    "right": verdicts.count(tree_lib.RIGHT),
+  }
+
+
+def _answers(
+  sources: Mapping[str, Record], select: methods.Select, k: int
+) -> Record:
+  """Returns verdicts: of the greedy solution, the search, and of samples."""
+  found: Record = {}
+  if "mcts" in sources:
+    outcome = methods.solve([sources["mcts"]], "mcts", 1, select, k=k)[0]
+    found["search"] = outcome.verdict
+  for row in sources.get("greedy", {}).get("trajectories", ())[:1]:
+    found["greedy"] = row["verdict"]
+  samples = sources.get("samples", {}).get("trajectories")
+  if samples:
+    right = sum(each["verdict"] == "equal" for each in samples)
+    found["samples"] = [right, len(samples)]
+  return found
+
+
+def _counted(spec: Mapping[str, Any], search: Mapping[str, Any]) -> bool:
+  """Says whether the PPM's value was a node's first visit."""
+  return spec.get("annotation") == "ppm" and search.get(
+    "ppm_counts_visit", True
+  )
+
+
+def _of(folder: epath.Path, names: set[str]) -> dict[str, list[Record]]:
+  """Returns the rows of some problems, by problem."""
+  found: dict[str, list[Record]] = {}
+  for path in _shards(folder):
+    for row in each_row(path):
+      if row["problem_id"] in names:
+        found.setdefault(row["problem_id"], []).append(row)
+  return found
+
+
+def _shards(folder: epath.Path) -> Iterable[epath.Path]:
+  return sorted(folder.glob("shard-*")) if folder.is_dir() else ()
+
+
+def _count(path: epath.Path) -> int:
+  """Counts the rows of a shard without parsing them."""
+  with path.open("rb") as file:
+    return max(sum(1 for _ in file) - 1, 0)

@@ -1,0 +1,105 @@
+"""Tests of which problems are listed and which trees are drawn."""
+
+import dataclasses
+import pathlib
+
+from absl.testing import absltest
+
+from rstar_jax.io import records as records_lib
+from rstar_jax.report import forest, records, trees
+from tests.report import workdirs
+
+
+class ForestTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+
+  def test_the_share_that_is_solved_is_that_of_the_evaluation(self):
+    # The verdict of the search is the one that results.json counts.
+    rows = [
+      workdirs.record(name, "mcts", *verdicts)
+      for name, verdicts in (
+        ("a", ("equal", "different", "different")),
+        ("b", ("equal", "equal", "different")),
+        ("c", ("failed",)),
+      )
+    ]
+    workdirs.write_round(self.folder, 1, rows=rows)
+    records_lib.write_json(
+      self.folder / "config.json", {"eval": {"answer_select": "majority"}}
+    )
+    found = records.read(self.folder)["problems"]
+    self.assertEqual([row["solved"] for row in found], [False, True, False])
+
+  def test_the_list_shows_the_beginning_of_a_question(self):
+    tree = workdirs.apples()
+    problem = dataclasses.replace(tree.problem, question="x" * 999)
+    tree.problem = problem
+    workdirs.write_round(self.folder, 1, [tree])
+    found = records.read(self.folder)
+    self.assertEqual(found["problems"][0]["question"], "x" * 159 + "…")
+    # The whole of it is with the tree.
+    self.assertEqual(
+      trees.decode(found["trees"][0])["question"], problem.question
+    )
+
+  def test_several_trees_of_a_problem(self):
+    workdirs.write_round(self.folder, 1, [workdirs.apples()] * 2)
+    found = records.read(self.folder)["problems"]
+    self.assertEqual([row["tree"] for row in found], [0, 1])
+
+  def test_a_budget_of_bytes_is_kept_and_told(self):
+    some = [workdirs.apples(f"p{i}") for i in range(7)]
+    for number in (1, 2):
+      workdirs.write_round(self.folder, number, some)
+    size = max(map(len, records.read(self.folder)["trees"]))
+    budget = forest.Budget(tree_bytes=6 * size)
+    found = records.read(self.folder, budget)
+    self.assertLessEqual(sum(map(len, found["trees"])), 6 * size)
+    self.assertLen(found["problems"], 14)
+    newest, oldest = found["sets"]
+    self.assertEqual((newest["round"], oldest["round"]), (2, 1))
+    # Half of it for the newest round, what is left for the other.
+    self.assertEqual((newest["drawn"], oldest["drawn"]), (3, 3))
+    drawn = [row["block"] >= 0 for row in found["problems"]]
+    self.assertEqual(drawn, 2 * (3 * [True] + 4 * [False]))
+
+  def test_a_budget_of_rows_is_kept_and_told(self):
+    some = [workdirs.apples(f"p{i}") for i in range(7)]
+    for number in (1, 2):
+      workdirs.write_round(self.folder, number, some)
+    found = records.read(self.folder, forest.Budget(rows=4))
+    self.assertLen(found["problems"], 4)
+    self.assertEqual([each["listed"] for each in found["sets"]], [2, 2])
+    self.assertEqual([each["problems"] for each in found["sets"]], [7, 7])
+
+  def test_shards_beyond_the_budget_are_counted_and_not_read(self):
+    folder = self.folder / "round_1" / "trees"
+    for index in range(2):
+      records_lib.write_shard(
+        folder / records_lib.shard_name(index, 2),
+        [workdirs.apples(f"p{index}").to_record()],
+      )
+    found = records.read(self.folder, forest.Budget(rows=1))
+    self.assertEqual(
+      {name: found["sets"][0][name] for name in ("problems", "listed", "read")},
+      {"problems": 2, "listed": 1, "read": 1},
+    )
+
+  def test_a_tree_that_is_not_drawn_is_not_built(self):
+    record = workdirs.apples().to_record()
+    # No tree: a parent that comes after its child.
+    record["nodes"]["parent"][1] = 9
+    name = records_lib.shard_name(0, 1)
+    path = self.folder / "round_1" / "trees" / name
+    records_lib.write_shard(path, [workdirs.apples().to_record(), record])
+    with self.assertRaisesRegex(ValueError, "parents come first"):
+      records.read(self.folder)
+    found = records.read(self.folder, forest.Budget(tree_bytes=0))
+    self.assertEqual([row["nodes"] for row in found["problems"]], [10, 10])
+    self.assertEqual(found["trees"], [])
+
+
+if __name__ == "__main__":
+  absltest.main()
