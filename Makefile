@@ -3,6 +3,8 @@
 # make lint   ruff, check and format
 # make parity   our models against transformers and torch, both ways
 # make harness  a run in lm-evaluation-harness, its score against ours
+# make docs   the API reference from the docstrings, into build/api
+# make docs-check  runs the commands and the Python that the documents show
 # make aot    compiles for a TPU that is not there, and checks the counts
 # make smollm2  the weights of configs/smollm2_135m.py
 # make clean  remove the environment and caches (runs/ is kept)
@@ -18,7 +20,7 @@ TESTS ?=
 JAX_PLATFORMS ?= cpu
 export JAX_PLATFORMS
 
-.PHONY: demo test lint parity harness aot smollm2 clean
+.PHONY: demo test lint parity harness docs docs-check aot smollm2 clean
 
 demo: $(VENV)/.stamp
 	$(RUN) -m rstar_jax.main --config=$(CONFIG) --workdir=$(WORKDIR)
@@ -59,6 +61,17 @@ $(VENV)-harness/.stamp: setup.py
 	$(VENV)-harness/bin/python -m pip install --disable-pip-version-check \
 	  -e '.[harness]'
 	@touch $@
+
+docs: $(VENV)/.docs
+	$(RUN) -m pdoc --docformat google --output-directory build/api rstar_jax
+
+$(VENV)/.docs: $(VENV)/.stamp
+	$(RUN) -m pip install --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+# ARGS: e.g. --only=docs/README.md, or --run=FOLDER for a finished demo.
+docs-check: $(VENV)/.stamp
+	$(RUN) -m tests.docs.check $(ARGS)
 
 # Beside the other environment: libtpu changes what jax does when it starts.
 aot: $(VENV)-aot/.stamp

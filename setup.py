@@ -50,6 +50,8 @@ EXTRAS = {
   "aot": ["libtpu"],
   "gcs": GCS,
   "gguf": GGUF,
+  # Writes the API reference; `make docs`.
+  "docs": ["pdoc>=16"],
   # EleutherAI's lm-evaluation-harness; see `harness.py`.
   "harness": ["lm-eval>=0.4.10"],
   "hub": HUB,

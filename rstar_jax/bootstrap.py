@@ -33,14 +33,6 @@ from rstar_jax.train import sft
 # Worked problems that the tokenizer learns its merges from.
 _TOKENIZER_PROBLEMS = 6000
 
-_WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Checkpoints and metrics; the same folder resumes."
-)
-_OUTPUT = flags.DEFINE_string(
-  "output", None, "Where the model's and the tokenizer's files go."
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of weights and of problems.")
-
 # Small, many updates: the copying of names and numbers from the question is
 # learnt late and all at once, after a number of updates rather than of tokens.
 TRAIN = config_lib.TrainConfig(
@@ -150,13 +142,22 @@ def train(workdir: store.Path, output: store.Path, *, seed: int) -> Transformer:
 
 def main(argv: list[str]) -> None:
   del argv
-  train(
-    store.path(_WORKDIR.value),
-    store.path(_OUTPUT.value),
-    seed=_SEED.value,
+  given = flags.FLAGS
+  train(store.path(given.workdir), store.path(given.output), seed=given.seed)
+
+
+def define_flags() -> None:
+  """Defines the flags; not on import, since `main.py` has flags of its own."""
+  flags.DEFINE_string(
+    "workdir", None, "Checkpoints and metrics; the same folder resumes."
   )
+  flags.DEFINE_string(
+    "output", None, "Where the model's and the tokenizer's files go."
+  )
+  flags.DEFINE_integer("seed", 0, "Seed of weights and of problems.")
+  flags.mark_flags_as_required(["workdir", "output"])
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["workdir", "output"])
+  define_flags()
   app.run(main)

@@ -8,6 +8,7 @@ import re
 from unittest import mock
 
 import numpy as np
+from absl import flags
 from absl.testing import absltest
 from flax import nnx
 
@@ -130,6 +131,12 @@ class BaseModelTest(absltest.TestCase):
         self.assertGreater(sums["token_accuracy"] / sums["count"], 0.93)
         total, sums = loss(fresh, batch)
         self.assertGreater(total / sums["count"], 0.8 * math.log(768))
+
+
+class FlagsTest(absltest.TestCase):
+  def test_an_import_defines_none(self):
+    # `main.py` has a --workdir too, and whoever reads docstrings imports both.
+    self.assertNotIn("workdir", flags.FLAGS)
 
 
 class TrainTest(absltest.TestCase):

@@ -2,20 +2,19 @@
 
 import ast
 import dataclasses
-import pathlib
 import re
 import typing
 
 from absl.testing import absltest
 
+import rstar_jax
 from rstar_jax import config as config_lib
 from tests import layering_test
+from tests.docs.reading import ROOT, anchors, documents, links
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
-_LINK = re.compile(r"\]\(\s*([^)#\s]+)")
 _CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 # A file of this repository, in code: a known folder or a top-level name.
 _FILE = re.compile(
@@ -26,12 +25,23 @@ _LISTED = re.compile(r"^([\w/]+\.py) {2,}(\S.*)$", re.MULTILINE)
 _OVERRIDE = re.compile(r"--config((?:\.\w+(?:\[\d+\])?)+)")
 
 
-def documents() -> dict[str, str]:
-  """Returns the text of every Markdown file by name."""
-  files = [*ROOT.glob("*.md")]
-  for folder in ("docs", "launch", "benchmarks"):
-    files += (ROOT / folder).rglob("*.md")
-  return {str(each.relative_to(ROOT)): each.read_text() for each in files}
+def templates() -> set[str]:
+  """Returns every text of the package, "..." for what is put into it."""
+
+  def text(node) -> str:
+    match node:
+      case ast.Constant(value=str(value)):
+        return value
+      case ast.JoinedStr(values=values):
+        return "".join(map(text, values))
+    return "..."
+
+  return {
+    text(node)
+    for path in layering_test.sources().values()
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.Constant | ast.JoinedStr)
+  }
 
 
 def has_field(path: str) -> bool:
@@ -57,11 +67,18 @@ class DocumentsTest(absltest.TestCase):
         self.assertNotRegex(text, r"(?m)^(<<<<<<<|>>>>>>>|=======$)")
 
   def test_links_lead_somewhere(self):
-    for name, text in documents().items():
-      for link in _LINK.findall(text):
-        if "://" not in link and not link.startswith("mailto:"):
-          with self.subTest(f"{name}: {link}"):
-            self.assertTrue((ROOT / name).parent.joinpath(link).exists())
+    texts = documents()
+    for name, text in texts.items():
+      for link in links(text):
+        if "://" in link or link.startswith("mailto:"):
+          continue
+        with self.subTest(f"{name}: {link}"):
+          file, _, anchor = link.partition("#")
+          path = ((ROOT / name).parent / file) if file else ROOT / name
+          self.assertTrue(path.exists())
+          if anchor:
+            there = texts[str(path.resolve().relative_to(ROOT))]
+            self.assertIn(anchor, anchors(there))
 
   def test_files_exist(self):
     for name, text in documents().items():
@@ -73,11 +90,11 @@ class DocumentsTest(absltest.TestCase):
 
   def test_make_targets_exist(self):
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^(\w+):(?!=)", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):(?!=)", makefile, re.MULTILINE))
     self.assertContainsSubset({"demo", "test", "lint", "clean"}, targets)
     for name, text in documents().items():
       for code in _CODE.findall(text):
-        for target in re.findall(r"\bmake (\w+)", code):
+        for target in re.findall(r"(?m)(?:^|`)make ([\w-]+)", code):
           with self.subTest(f"{name}: make {target}"):
             self.assertIn(target, targets)
 
@@ -101,6 +118,29 @@ class DocumentsTest(absltest.TestCase):
     for name, text in documents().items():
       with self.subTest(name):
         self.assertEqual(len(re.findall("^```", text, re.MULTILINE)) % 2, 0)
+
+
+class TroubleshootingTest(absltest.TestCase):
+  # Not of this package: what jax, and a program of the model, print.
+  FOREIGN = ("RESOURCE_EXHAUSTED", "MemoryError")
+
+  def test_messages_are_those_of_the_code(self):
+    page = documents()["docs/troubleshooting.md"]
+    messages = re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
+    self.assertGreater(len(messages), 30)
+    known = templates()
+    for message in messages:
+      with self.subTest(message):
+        # Where it begins is free: a line says first where something is wrong.
+        said = any(message in text for text in known)
+        self.assertTrue(said or message in self.FOREIGN)
+
+  def test_every_message_has_its_advice(self):
+    page = documents()["docs/troubleshooting.md"]
+    for line in page.splitlines():
+      if line.startswith("| `"):
+        with self.subTest(line):
+          self.assertLen(re.findall(r"(?<!\\)\|", line), 3)
 
 
 class ReadmeTest(absltest.TestCase):
@@ -139,6 +179,14 @@ class ArchitectureTest(absltest.TestCase):
     for name in names:
       with self.subTest(name):
         self.assertTrue(has_field(f".{name}"))
+
+
+class VersionTest(absltest.TestCase):
+  def test_is_the_package_s(self):
+    version = re.escape(rstar_jax.__version__)
+    citation = (ROOT / "CITATION.cff").read_text()
+    self.assertRegex(citation, f"(?m)^version: {version}$")
+    self.assertRegex(documents()["CHANGELOG.md"], rf"\b{version}\b")
 
 
 class ConfigDocumentsTest(absltest.TestCase):

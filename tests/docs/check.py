@@ -1,0 +1,214 @@
+"""Runs the commands and the Python that README and docs show.
+
+  make docs-check                        # all of them
+  make docs-check ARGS=--only=docs/your  # documents whose name holds the word
+  make docs-check ARGS=--run=runs/tiny   # where a finished demo is
+
+Documents are taken in order, their blocks too, in one folder that looks like a
+clone: what one block writes the next may read. A command that is not run is in
+`NOT_RUN` with the reason, and what can be said of it without running it is
+checked: its flags, its target, its extra. One that is neither run nor listed is
+an error. This takes a quarter of an hour and more, and is no part of `make
+test`, which checks that the list is whole.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+from tests.docs import reading
+
+FOLDERS = ("docs",)
+# Seconds after which a command has hung.
+TIMEOUT = 3600
+# What a demo that is finished has.
+_FINISHED = "results.json"
+
+# (what a command begins with or holds, as a regular expression; why it is not
+# run). The first that fits counts.
+NOT_RUN = (
+  (r"^make demo\b", "a quarter of an hour; run where no --run is given"),
+  (r"^make (test|lint|docs-check)\b", "these are the tests; CI runs them"),
+  (r"^make (parity|harness|aot)\b", "needs torch, lm-eval or libtpu"),
+  (r"^make smollm2\b", "downloads 93 MB"),
+  (r"^pip install ", "downloads"),
+  (r"^vllm serve ", "needs a server with a large model"),
+  (r"^gcloud ", "needs an account of Google Cloud"),
+  (r"--workdir=gs://", "needs a bucket; tests/resume_bucket_test.py"),
+  (r"configs/smollm2_135m\.py", "needs the weights of `make smollm2`"),
+  (r"configs/released\.py", "needs the authors' data and a model for it"),
+  (r"--distributed", "needs several processes; tests/evolve_hosts_test.py"),
+  (r"remote\.url=", "needs a server with a large model"),
+  (r"-m rstar_jax\.aot ", "needs libtpu; `make aot`"),
+  (r"-m rstar_jax\.harness ", "needs lm-eval; `make harness`"),
+  (r"-m benchmarks\.", "measures for minutes to hours; tests/benchmarks"),
+  (r"--stage=study .*\borm\b", "trains reward models: hours"),
+  (r"--stage=evolve", "trains a round; tests/evolve_test.py"),
+  (r"--stage=compare", "needs a second run; tests/studying_test.py"),
+)
+# What a program of ours, or its environment, is asked about instead.
+_PYTHON = re.compile(r"^(?:\w+=\S+ )*(?:\S*/)?python -m (\S+)(.*)", re.DOTALL)
+_ASSIGNMENT = re.compile(r"^(export )?\w+=[^ ]*$|^(export )?\w+=(['\"]).*\3$")
+_FLAG = re.compile(r"^--(?:no)?([\w-]+)")
+_PARSE = (
+  "import sys; from rstar_jax import main, config_flag; "
+  "config_flag.parse_flags(sys.argv)"
+)
+
+
+def reason(command: str) -> str | None:
+  """Returns why a command is not run, None if it is."""
+  plain = " ".join(command.split())
+  for pattern, why in NOT_RUN:
+    if re.search(pattern, plain):
+      return why
+  return None
+
+
+def is_assignment(command: str) -> bool:
+  """Says whether a command only sets a variable for those after it."""
+  return bool(_ASSIGNMENT.match(" ".join(command.split())))
+
+
+def shown(only: str = "") -> list[tuple[str, reading.Block]]:
+  """Returns what is to be checked: (document, block), in order."""
+  return [
+    (name, block)
+    for name, text in reading.documents(FOLDERS).items()
+    if only in name
+    for block in reading.blocks(text)
+    if block.language in ("bash", "python")
+  ]
+
+
+def without_running(command: str, before: list[str]) -> list[list[str]]:
+  """Returns what to run to check a command that is not run.
+
+  Args:
+    command: one of a shell block.
+    before: variables that the block has set.
+  """
+  plain = " ".join(command.split())
+  if found := re.match(r"^make ([\w-]+)", plain):
+    return [["make", "--dry-run", "--always-make", found[1]]]
+  if found := re.match(r"^pip install 'rstar_jax\[(\w+)\]'$", plain):
+    return [["grep", "-q", f'^  "{found[1]}": ', "setup.py"]]
+  if not (found := _PYTHON.match(plain)):
+    return []
+  module, flags = found[1], found[2]
+  if module == "rstar_jax.main":
+    script = "\n".join([*before, f"{sys.executable} -c '{_PARSE}' {flags}"])
+    return [["bash", "-euc", script]]
+  if module == "rstar_jax.harness":  # Its flags are lm-eval's.
+    return [[sys.executable, "-c", f"import {module}"]]
+  names = [_FLAG.match(each) for each in shlex.split(flags)]
+  listed = [f"--{name[1]}" for name in names if name]
+  # absl writes --[no]name of a flag that is true or false.
+  tests = " && ".join(
+    f"grep -Eq -- '--(\\[no\\])?{name[2:]}\\b' help.txt" for name in listed
+  )
+  ask = f"{sys.executable} -m {module} --help > help.txt || true"
+  return [["bash", "-euc", f"{ask}; {tests or 'test -s help.txt'}"]]
+
+
+class Clone:
+  """A folder that looks like a clone in which the demo was run."""
+
+  def __init__(self, folder: pathlib.Path, run: pathlib.Path | None):
+    self.folder = folder
+    for path in reading.ROOT.iterdir():
+      if path.name not in ("runs", ".git") and ".venv" not in path.name:
+        (folder / path.name).symlink_to(path)
+    binaries = folder / ".venv" / "bin"
+    binaries.mkdir(parents=True)
+    # Not a link: Python looks for its packages beside the name it is run by.
+    (binaries / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (binaries / "python").chmod(0o755)
+    (folder / ".venv" / ".stamp").touch()
+    (folder / "runs").mkdir()
+    if run:
+      shutil.copytree(
+        run,
+        folder / "runs" / "tiny",
+        ignore=shutil.ignore_patterns("checkpoints"),
+      )
+
+  def do(self, command: list[str], text: str = "") -> str:
+    """Runs a command there; returns what it printed if it failed, else ""."""
+    done = subprocess.run(
+      command,
+      cwd=self.folder,
+      env=os.environ
+      | {
+        "JAX_PLATFORMS": "cpu",
+        "PATH": f"{self.folder}/.venv/bin:{os.environ['PATH']}",
+      },
+      input=text,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+      timeout=TIMEOUT,
+    )
+    return f"{done.stdout}\nexit {done.returncode}" if done.returncode else ""
+
+
+def check(clone: Clone, block: reading.Block, demo: bool):
+  """Yields (command, what was done with it, what went wrong or "")."""
+  if block.language == "python":
+    yield "python", "run", clone.do([sys.executable, "-"], block.text)
+    return
+  before: list[str] = []
+  for command in reading.commands(block.text):
+    why = reason(command)
+    if why and not (demo and command.startswith("make demo")):
+      parts = without_running(command, before)
+      said = "".join(clone.do(part) for part in parts)
+      yield command, f"not run: {why}", said
+    elif is_assignment(command):
+      before.append(command)
+    else:
+      script = "\n".join([*before, command])
+      yield command, "run", clone.do(["bash", "-euc", script])
+
+
+def main() -> int:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--only", default="", help="documents that hold the word")
+  parser.add_argument(
+    "--run",
+    type=pathlib.Path,
+    default=reading.ROOT / "runs" / "tiny",
+    help="a finished demo (default: runs/tiny); if there is none it is made",
+  )
+  args = parser.parse_args()
+  run = args.run if (args.run / _FINISHED).exists() else None
+  failed = 0
+  with tempfile.TemporaryDirectory() as folder:
+    clone = Clone(pathlib.Path(folder), run)
+    for name, block in shown(args.only):
+      start = time.monotonic()
+      for command, what, said in check(clone, block, demo=run is None):
+        seconds = time.monotonic() - start
+        start += seconds
+        word = "FAIL" if said else "ok"
+        line = " ".join(command.split())[:70]
+        print(
+          f"{word:4} {seconds:6.1f} s  {name}:{block.line}  {line}  ({what})",
+          flush=True,
+        )
+        if said:
+          failed += 1
+          print(said, flush=True)
+  print(f"{failed} failed")
+  return int(failed > 0)
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,88 @@
+"""The list of what `make docs-check` does not run is whole and not too long."""
+
+import re
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from tests.docs import check, reading
+
+# What may be run, by how a command begins: a new kind wants a thought.
+_KNOWN = (
+  r"(\.venv/bin/)?python -m rstar_jax\.(main|verify|report)\b",
+  r"(\.venv/bin/)?python -m tests\.search\.uct_test$",
+  r"(printf|echo) ",
+  r"make docs$",
+)
+
+
+def commands() -> list[str]:
+  """Returns all commands that the documents show."""
+  return [
+    command
+    for _, block in check.shown()
+    if block.language == "bash"
+    for command in reading.commands(block.text)
+  ]
+
+
+class ListTest(parameterized.TestCase):
+  def test_every_command_is_run_or_listed(self):
+    self.assertGreater(len(commands()), 20)
+    for command in commands():
+      if check.is_assignment(command) or check.reason(command):
+        continue
+      with self.subTest(command):
+        self.assertTrue(any(re.match(each, command) for each in _KNOWN))
+
+  def test_every_line_of_the_list_is_of_use(self):
+    wanted = {why for _, why in check.NOT_RUN}
+    self.assertEqual(set(map(check.reason, commands())) - {None}, wanted)
+
+  @parameterized.parameters(
+    ("A=b", True),
+    ("export A=b", True),
+    ('OPTIONS="--a=1   --b=2"', True),
+    ("A=b python -m c", False),
+    ("python -m c --a=b", False),
+  )
+  def test_assignments(self, command, expected):
+    self.assertEqual(check.is_assignment(command), expected)
+
+  @parameterized.parameters(
+    ("make demo", ["make", "--dry-run", "--always-make", "demo"]),
+    (
+      "pip install 'rstar_jax[hub]'",
+      ["grep", "-q", '^  "hub": ', "setup.py"],
+    ),
+  )
+  def test_what_is_asked_instead(self, command, expected):
+    self.assertEqual(check.without_running(command, []), [expected])
+
+  def test_flags_are_looked_for(self):
+    (command,) = check.without_running(
+      "python -m benchmarks.growth --plot=a --no-size 3", []
+    )
+    self.assertIn("benchmarks.growth --help", command[-1])
+    self.assertIn("?plot\\b", command[-1])
+    (command,) = check.without_running(
+      "python -m rstar_jax.main $O --round=1", ["O=--config=a"]
+    )
+    self.assertTrue(command[-1].startswith("O=--config=a\n"))
+
+  def test_what_is_listed_is_not_run(self):
+    clone = mock.Mock()
+    clone.do.return_value = ""
+    block = reading.Block(
+      "bash", "A=1\nvllm serve NAME\npython -m rstar_jax.verify $A\n", 1
+    )
+    done = list(check.check(clone, block, demo=False))
+    self.assertEqual([what for _, what, _ in done][1], "run")
+    self.assertStartsWith(done[0][1], "not run: ")
+    clone.do.assert_called_once_with(
+      ["bash", "-euc", "A=1\npython -m rstar_jax.verify $A"]
+    )
+
+
+if __name__ == "__main__":
+  absltest.main()
