@@ -18,4 +18,7 @@ def get_config() -> config_lib.Config:
   config = presets.paper("Qwen/Qwen2.5-Math-1.5B")
   # One chip holds it, so that each has leaves of its own.
   config.search_mesh = config_lib.MeshConfig()
+  config.search.slots = config.eval.search.slots = 32
+  config.engine.leaf_buckets = (4, 16, 32)
+  config.engine.most_tokens = 1 << 17
   return config

@@ -24,7 +24,7 @@
 #   BASE_IMAGE     an image with Python that the commit is added to: python:3.12
 #   DOCKER_IMAGE   an image of your own instead, whose working directory holds
 #                  the repository; what it lacks is installed at the start
-#   EXTRAS         what a worker installs beside the package: tpu,hub
+#   EXTRAS         what a worker installs beside the package: tpu,hub,gcs
 #   MAX_RESTARTS   how often a run is started again: 20
 #
 # Exit status: that of xpk, so that `wait` ends with 125 if the run failed; 2 if
@@ -65,7 +65,7 @@ run() {
     exit 2
   fi
   local command folder status=0 image
-  command="exec $(printf '%q ' bash launch/pod.sh "${EXTRAS:-tpu,hub}" \
+  command="exec $(printf '%q ' bash launch/pod.sh "${EXTRAS:-tpu,hub,gcs}" \
     "--config=$CONFIG" "--workdir=$WORKDIR" "$@")"
   folder="$(mktemp -d)"
   image=(--base-docker-image="${BASE_IMAGE:-python:3.12}"

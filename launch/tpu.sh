@@ -75,31 +75,45 @@ request() {
   return 1
 }
 
+# Whether the TPU has been seen or asked for: if it is not there then, somebody
+# has deleted it. One that is taken away leaves its queued resource behind.
+KNOWN=false
+
 # Waits until the TPU is there; asks for it if it is not. "replace" deletes one
-# that was taken away first. Returns 4 if waiting longer would not help.
+# that was taken away first. Returns 3 if it was deleted meanwhile, and 4 if
+# waiting longer would not help.
 await_tpu() {
-  local replace="${1:-}" state asked=false known=""
+  local replace="${1:-}" state asked=false before=""
   state="$(state_of_tpu "")" || return
   while [[ "$state" != READY ]]; do
-    if [[ "$state" != "$known" ]]; then note "$TPU_NAME: $state"; fi
-    known="$state"
+    if [[ "$state" != "$before" ]]; then note "$TPU_NAME: $state"; fi
+    before="$state"
     if [[ "$state" == NONE ]]; then
+      if "$KNOWN"; then
+        say "$TPU_NAME was deleted meanwhile"
+        return 3
+      fi
       request || return 4
       asked=true
     elif [[ "$state" == FAILED* && "$asked" == true ]]; then
       queued describe "$TPU_NAME" --format="yaml(state)"
       say "the request for $TPU_NAME failed, see above; 'delete' removes it"
       return 4
-    elif [[ "$state" != WAITING* && "$replace" == replace ]]; then
+    elif [[ "$state" == WAITING* ]]; then
+      sleep "$POLL_SECONDS"
+    elif [[ "$replace" == replace ]]; then
       queued delete "$TPU_NAME" --force --quiet || return
-    elif [[ "$state" != WAITING* ]]; then
+      KNOWN=false
+      state=NONE
+      continue
+    else
       say "$TPU_NAME is no more: 'resume' replaces it, 'delete' removes it"
       return 1
-    else
-      sleep "$POLL_SECONDS"
     fi
+    KNOWN=true
     state="$(state_of_tpu)" || return
   done
+  KNOWN=true
   note "$TPU_NAME is there"
 }
 
@@ -125,7 +139,7 @@ set_up() {
     act gcloud compute tpus tpu-vm scp "$folder/rstar_jax.tar.gz" \
       "$ROOT/launch/worker.sh" "$TPU_NAME:" --worker=all "${SSH_WORDS[@]}" \
       "${PLACE[@]}" &&
-    remote all "bash worker.sh setup $commit ${EXTRAS:-tpu,hub}" || status=1
+    remote all "bash worker.sh setup $commit ${EXTRAS:-tpu,hub,gcs}" || status=1
   rm -rf "$folder"
   if ((status)); then
     say "setup failed on a worker, see above. Run it again: workers that have" \

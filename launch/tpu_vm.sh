@@ -27,13 +27,14 @@
 #   TPU_IMAGE          the runtime version; that of TPU_TYPE if not set
 #   TPU_PROJECT        gcloud's own default if not set
 #   TPU_WORKER         whose log to follow: 0, or 0,3, or all (if not set)
-#   EXTRAS             what setup installs beside the package: tpu,hub
+#   EXTRAS             what setup installs beside the package: tpu,hub,gcs
 #   CREATE_FLAGS       more words for gcloud's create
 #   SSH_FLAGS          more words for gcloud's ssh and scp: --internal-ip
 #   POLL_SECONDS       between two looks at the TPU or at the run: 60
 #   KEEP_TIMES         how often keep starts the run at the most: 20
 #
-# Exit status: 0 done; 1 failed; 2 called wrongly; 3 keep: the run was stopped.
+# Exit status: 0 done; 1 failed; 2 called wrongly; 3 keep: somebody has called
+# stop or delete.
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -58,12 +59,13 @@ words_of_workers() {
   sed -n 's/^[^ ]*: \([a-z]*\).*/\1/p' <<<"$answer"
 }
 
-# Prints done or running if that is what all of them are, stopped or partly if
-# one is stopped or running, and otherwise ended.
+# Prints done or running if that is what all of them are; busy, partly (running)
+# or stopped if one of them is; and otherwise ended.
 summary() {
   case "$(sort -u | tr '\n' ' ')" in
     "done ") echo "done" ;;
     "running ") echo running ;;
+    *busy*) echo busy ;;
     *running*) echo partly ;;
     *stopped*) echo stopped ;;
     *) echo ended ;;
@@ -79,6 +81,10 @@ start() {
   case "$(summary <<<"$words")" in
     "done") note "this command has ended well already" ;;
     running) note "it is running already: see logs" ;;
+    busy)
+      say "another command is running there: see status, and stop it first"
+      return 1
+      ;;
     partly)
       say "it runs on some workers only: they end within two minutes; or stop"
       return 1
@@ -197,7 +203,7 @@ keep() {
         return
         ;;
       3)
-        say "the run was stopped: keep ends here"
+        say "the run was stopped, or the TPU deleted: keep ends here"
         exit 3
         ;;
       4) exit 1 ;;

@@ -91,13 +91,16 @@ attend() {
   echo "$status" >rstar_run/exit
 }
 
-# Prints running, done, failed STATUS, stopped, interrupted, or idle.
+is_of() { [[ "$(signature "$@")" == "$(cat rstar_run/command)" ]]; }
+
+# Prints running, busy (with other ARGS), done, failed STATUS, stopped,
+# interrupted, or idle.
 word() {
-  if is_running; then
-    echo running
-  elif [[ ! -e rstar_run/command ]]; then
+  if [[ ! -e rstar_run/command ]]; then
     echo idle
-  elif (($#)) && [[ "$(signature "$@")" != "$(cat rstar_run/command)" ]]; then
+  elif is_running; then
+    if (($# == 0)) || is_of "$@"; then echo running; else echo busy; fi
+  elif (($#)) && ! is_of "$@"; then
     echo idle
   elif [[ -e rstar_run/stopped ]]; then
     echo stopped

@@ -373,3 +373,8 @@ class Config:
       candidates=16, annotation="ppm", trees=2, extra_rollouts=(64, 128)
     ),
   )
+
+  @property
+  def slots(self) -> int:
+    """Trees of a group, in the rounds or in evaluation: those of a lane."""
+    return max(self.search.slots, self.eval.search.slots)

@@ -18,7 +18,7 @@ from rstar_jax.generate.ppm import Scorer
 from rstar_jax.generate.remote import Remote
 from rstar_jax.generate.reward import RewardModel
 from rstar_jax.generate.weights import Busy
-from rstar_jax.io import hf, journal, metrics, store
+from rstar_jax.io import compiled, hf, journal, metrics, store
 from rstar_jax.models.transformer import arrays_of
 from rstar_jax.search.mcts import Calls
 from rstar_jax.session import Context, load_tokenizer
@@ -64,9 +64,10 @@ class Device:
     # Of all that use the device.
     self._shared = {"lock": threading.Lock(), "busy": Busy()}
     config = context.config
-    self._slots = max(config.search.slots, config.eval.search.slots)
     self._engines: list[Engine] = []
     self._began = time.perf_counter()
+    self._compiled = compiled.counter()
+    self._before = self._compiled.programs, self._compiled.seconds
     self.score: Scorer | RewardModel | None = None
     if reward_model:
       _, fields = hf.read_config(reward_model)
@@ -81,7 +82,7 @@ class Device:
         hf.load_ppm(ppm or context.finished(round_, score), dtype, mesh=mesh),
         context.tokenizer,
         context.config.engine,
-        slots=self._slots,
+        slots=config.slots,
         mesh=mesh,
         **self._shared,
       )
@@ -135,7 +136,7 @@ class Device:
         config.max_block_tokens if whole else config.max_step_tokens
       ),
       pad_id=tokenizer.pad_id,
-      slots=self._slots,
+      slots=self._context.config.slots,
       mesh=self._mesh,
       **self._shared,
     )
@@ -170,7 +171,8 @@ class Device:
 
     The prefixes of all leaves have `prefix_tokens`; of these `prefilled_tokens`
     had to be run, since the rest was there. `too_long` leaves got no
-    candidates.
+    candidates. What was compiled meanwhile, or taken from where it was kept,
+    are `programs` in `compile_seconds`.
     """
     seconds = time.perf_counter() - self._began
     generated = sum(each.generated_tokens for each in self._engines)
@@ -183,6 +185,8 @@ class Device:
         each.path_tokens["prefilled"] for each in self._engines
       ),
       "too_long": sum(each.too_long for each in self._engines),
+      "programs": self._compiled.programs - self._before[0],
+      "compile_seconds": self._compiled.seconds - self._before[1],
     }
 
 

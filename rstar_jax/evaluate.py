@@ -22,6 +22,7 @@ from rstar_jax.methods import (
   solve,
   valued,
 )
+from rstar_jax.text.tables import grid
 from rstar_jax.verify.voting import vote_key
 
 RESAMPLES = 2000
@@ -271,14 +272,3 @@ def _tokens(row: Mapping[str, Any] | None) -> str:
     return "-"
   samples = f" ({row['samples']})" if row["samples"] else ""
   return f"{row['tokens_per_problem']:.0f}{samples}"
-
-
-def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-  """Returns the lines of a Markdown table, padded so that it reads as text."""
-  widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-
-  def line(cells: Sequence[str]) -> str:
-    padded = (c.ljust(w) for c, w in zip(cells, widths, strict=True))
-    return f"| {' | '.join(padded)} |"
-
-  return [line(head), line(["-" * w for w in widths]), *map(line, rows)]

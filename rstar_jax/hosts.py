@@ -124,6 +124,6 @@ def wait_until(done: Callable[[], bool], what: str) -> None:
   while not done():
     now = time.monotonic()
     if spoke is None or now - spoke > _SECONDS_BETWEEN_LINES:
-      logging.info("waiting for %s", what)
+      print(f"waiting for {what}", file=sys.stderr, flush=True)
       spoke = now
     time.sleep(_POLL_SECONDS)

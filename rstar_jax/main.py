@@ -6,24 +6,16 @@ The same command again resumes. This file is short on purpose: what it calls can
 be imported and tested.
 """
 
+import dataclasses
+import json
+import pathlib
+import signal
 import sys
 import traceback
 
 from absl import app, flags
 
-from rstar_jax import (
-  branching,
-  config_flag,
-  evaluate,
-  evolve,
-  hosts,
-  session,
-  solving,
-  stages,
-  studying,
-)
-from rstar_jax.io import compiled, store
-from rstar_jax.report import page
+from rstar_jax import config_flag, status, stopping
 
 _CONFIG = config_flag.define_config()
 _WORKDIR = flags.DEFINE_string(
@@ -31,16 +23,17 @@ _WORKDIR = flags.DEFINE_string(
   None,
   "The run's folder, or gs://BUCKET/NAME; the same folder resumes.",
 )
-_OTHERS = ("report", "solve", "study", "compare", "export", "branch")
+_OTHERS = ("status", "report", "solve", "study", "compare", "export", "branch")
 _STAGE = flags.DEFINE_enum(
   "stage",
   "evolve",
-  ["evolve", *evolve.STAGES, *_OTHERS],
-  "What to run: all rounds, one stage of --round, the table and the report of "
-  "what is done, the answer to --question; a comparison of methods with the "
-  "models of --round, or of this run with --other; the training data of "
-  "--round as a data set; or what --other made before the data of --round, "
-  "taken over.",
+  ["evolve", *status.STAGES, *_OTHERS],
+  "What to run: all rounds, or one stage of --round; status, what of a run is "
+  "done and what is left; report, the table and the page of what was measured; "
+  "solve, the answer to --question; study or compare, a comparison of methods "
+  "with the models of --round, or of this run with --other; export, the "
+  "training data of --round as a data set; branch, what --other made before "
+  "the data of --round, taken over.",
 )
 _ROUND = flags.DEFINE_integer(
   "round", None, "Round of the stage; for solve, the newest if not given."
@@ -66,11 +59,37 @@ _PROCESS = flags.DEFINE_integer(
   "process", None, "With --distributed: which this is, from 0."
 )
 
+_JSON = flags.DEFINE_bool("json", False, "With --stage=status: as JSON.")
+_GRACE = flags.DEFINE_float(
+  "grace",
+  stopping.GRACE_SECONDS,
+  "Seconds after SIGTERM in which this ends, in training with a checkpoint. A "
+  "little less than the machine gives it: spot VMs of Cloud TPU give 30.",
+)
+
 
 def main(argv: list[str]) -> None:
   del argv
+  workdir = pathlib.Path(_WORKDIR.value)
+  on_disk = "://" not in _WORKDIR.value
+  if _STAGE.value == "status" and on_disk:
+    found = status.look(workdir)
+    as_json = json.dumps(dataclasses.asdict(found), indent=2)
+    print(as_json if _JSON.value else status.render(found))
+    return
+  # All but a status needs much that takes seconds to import.
+  from rstar_jax import hosts
+
   try:
-    run()
+    with stopping.listening(_GRACE.value, (signal.SIGTERM, signal.SIGINT)):
+      run()
+  except stopping.Stopped:
+    kept = "what is whole in the bucket"
+    if on_disk:
+      kept = status.kept(status.look(workdir))
+    line = f"stopped; the same command goes on from what is kept: {kept}"
+    print(f"rstar_jax: {line}", file=sys.stderr)
+    raise
   except (ValueError, OSError) as error:
     # A wrong input is a line for a person; a traceback is for our mistakes.
     print(f"rstar_jax: {error}", file=sys.stderr)
@@ -84,6 +103,26 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
   """Does what the flags say."""
+  from rstar_jax import (
+    branching,
+    evaluate,
+    evolve,
+    hosts,
+    session,
+    solving,
+    stages,
+    studying,
+  )
+  from rstar_jax.io import compiled, logs, store
+  from rstar_jax.report import page
+
+  workdir = store.path(_WORKDIR.value)
+  store.check(workdir)
+  if _STAGE.value == "status":
+    raise ValueError(
+      f"--stage=status looks at a folder on a disk, and {workdir} is in a "
+      "bucket: look at its metrics.jsonl and results.json instead"
+    )
   config, stage = _CONFIG.value, _STAGE.value
   rounds = len(config.rounds)
   if stage == "solve" and not _QUESTION.value:
@@ -92,12 +131,10 @@ def run() -> None:
     raise ValueError(f"--stage={stage} needs --other=FOLDER")
   lowest = 0 if stage in ("evaluate", "solve", "compare") else 1
   given = _ROUND.value is not None
-  if (given or stage in (*evolve.STAGES, "study", "export", "branch")) and not (
+  if (given or stage in (*status.STAGES, "study", "export", "branch")) and not (
     given and lowest <= _ROUND.value <= rounds
   ):
     raise ValueError(f"--stage={stage} needs --round={lowest}..{rounds}")
-  workdir = store.path(_WORKDIR.value)
-  store.check(workdir)
   host = hosts.Host()
   placed = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
   if _DISTRIBUTED.value:
@@ -111,8 +148,15 @@ def run() -> None:
     evaluation = stage in ("evaluate", "study")
     evolve.check_data(config, evaluation=evaluation)
   compiled.keep(config.programs or workdir / "programs")
+  # A device's runtime, which is up by now, may have its own idea of SIGTERM.
+  stopping.listen_again()
   evolve.check_workdir(config, workdir, host)
-  with session.open_context(config, workdir, host) as context:
+  own = workdir if host.leads else workdir / f"host_{host.index}"
+  quiet = not flags.FLAGS["verbosity"].present
+  with (
+    logs.kept(own / "log.txt", quiet=quiet),
+    session.open_context(config, workdir, host) as context,
+  ):
     said = ""
     if stage in ("evolve", "report"):
       results = getattr(evolve, stage)(context)
@@ -143,5 +187,10 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "workdir"])
+  flags.mark_flag_as_required("workdir")
+  flags.register_multi_flags_validator(
+    ["config", "stage"],
+    lambda given: given["config"] or given["stage"] == "status",
+    "Flag --config must be given, for all but --stage=status.",
+  )
   app.run(main, flags_parser=config_flag.parse_flags)

@@ -41,15 +41,23 @@ def paper(policy: str) -> config_lib.Config:
     max_block_tokens=2048,
     prefix_buckets=(512, 1024, 2048, 3072),
     tail_buckets=(32, 256),
-    score_buckets=(8, 32),
+    # Rounds 1 to 3, round 4, and evaluation.
+    score_buckets=(8, 16, 32),
     step_buckets=(64, 128, 256),
+    # What the four chips of a v5e host hold of two 7B models, their paths and
+    # candidates (docs/results/aot.md). Chips with 32 GB hold twice the slots
+    # and the tokens.
+    leaf_buckets=(2, 8, 16),
+    most_tokens=1 << 16,
+    score_rows=64,
     # Programs take minutes to compile for a TPU; then one wants to see them.
     ahead=True,
   )
+  config.search.slots = config.eval.search.slots = 16
   config.remote.max_tokens = 512
   # From docs/results/fleet.md, a simulation of hosts with four chips. A shard
-  # has to fill slots x groups = 64 several times: 50 problems take 2.1 times as
-  # long each as 800 do, 400 take 1.03 times, and what deaths lose is under
+  # has to fill slots x groups = 32 several times: 50 problems take 1.4 times as
+  # long each as 800 do, 400 take 1.01 times, and what deaths lose is under
   # 1%. So many hosts that problems / (4 x hosts) is below 400 want that.
   config.shard_size = 400
   # Two workers keep the device waiting for half of the time; from 16 on it is
@@ -59,10 +67,11 @@ def paper(policy: str) -> config_lib.Config:
   config.grader.workers = 4
   # A TPU host has 4 chips or 8, and Qwen's 7B has 4 key/value heads.
   config.search_mesh = config_lib.MeshConfig(tensor=4)
-  # State is shared by all chips; micro-batches are of 16 rows, on up to 64.
+  # State is shared by all chips; micro-batches are of 8 rows, two on a chip of
+  # 16: with four, a v5e's memory does not do. More than 32 chips want fewer.
   config.train_mesh = config_lib.MeshConfig(data=1, fsdp=-1, tensor=4)
   config.sft.remat = config.ppm.remat = True
-  config.sft.accumulate, config.ppm.accumulate = 8, 32
+  config.sft.accumulate, config.ppm.accumulate = 16, 64
   return config
 
 

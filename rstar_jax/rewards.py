@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from flax import nnx
 
-from rstar_jax import rng
+from rstar_jax import rng, stopping
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.io import hf, records, store
@@ -98,8 +98,9 @@ def train(
       info[f"held_out_{each}"] = measured
       if context.host.leads:
         context.writer.write(round_, measured, f"{name}/held_out_{each}")
-  hf.save_ppm(model, folder, tokenizer=context.tokenizer)
-  finish_model(context.host, folder, info)
+  with stopping.held():
+    hf.save_ppm(model, folder, tokenizer=context.tokenizer)
+    finish_model(context.host, folder, info)
 
 
 def _items(context: Context, round_: int, kind: str) -> tuple[list, list]:

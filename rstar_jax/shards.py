@@ -10,6 +10,7 @@ import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from rstar_jax import stopping
 from rstar_jax.hosts import Host, wait_until
 from rstar_jax.io import metrics, records, store
 from rstar_jax.search import tree as tree_lib
@@ -79,13 +80,36 @@ def unwritten(
   own = [
     shard for number, shard in enumerate(shards, first) if host.owns(number)
   ]
-  total = sum(len(shard.problems) for shard in own)
-  with metrics.progress(total, description, unit="problem") as bar:
-    for shard in own:
-      if shard.done():
-        bar.update(len(shard.problems))
-      else:
-        yield shard, bar
+  left = [shard for shard in own if not shard.done()]
+  total, todo = (sum(len(s.problems) for s in each) for each in (own, left))
+  with metrics.progress(
+    total, description, start=total - todo, unit="problem"
+  ) as bar:
+    for shard in left:
+      stopping.check()
+      yield shard, bar
+
+
+def account(
+  writer: metrics.Writer,
+  round_: int,
+  usage: Mapping[str, float],
+  name: str,
+  progress: metrics.Progress,
+) -> None:
+  """Writes down what shards have taken so far.
+
+  Args:
+    writer: of metrics.
+    round_: from 0.
+    usage: of a device.
+    name: of the stage in metrics.
+    progress: shows how much of it was compiling.
+  """
+  writer.write(round_, usage, name)
+  if programs := usage.get("programs"):
+    taken = f"{programs:.0f} programs in {usage['compile_seconds']:.0f} s"
+    progress.update(0, compiled=taken)
 
 
 def finish(
@@ -166,3 +190,19 @@ def read_rows(folder: store.Path, pattern: str = "shard-*") -> list[dict]:
 def read_trees(folder: store.Path) -> list[Tree]:
   """Returns the trees of a finished folder."""
   return [tree_lib.from_record(row) for row in read_rows(folder)]
+
+
+def pool_trees(folders: Sequence[pathlib.Path], description: str) -> list[Tree]:
+  """Returns the trees of finished folders, showing how far it is.
+
+  Args:
+    folders: of several rounds, say.
+    description: for people.
+  """
+  paths = [path for each in folders for path in sorted(each.glob("shard-*"))]
+  trees: list[Tree] = []
+  with metrics.progress(len(paths), description, unit="shard") as bar:
+    for path in paths:
+      trees += map(tree_lib.from_record, records.read_shard(path))
+      bar.update()
+  return trees

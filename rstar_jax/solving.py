@@ -5,15 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rstar_jax import methods
+from rstar_jax import methods, stopping
 from rstar_jax.config import EvalConfig
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.devices import Device
 from rstar_jax.io import records
-from rstar_jax.search import choose, mcts, sampling
+from rstar_jax.search import choose, mcts, sampling, spread
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.session import Context
-from rstar_jax.shards import Shard, cut, finish, unwritten
+from rstar_jax.shards import Shard, account, cut, finish, read_rows, unwritten
 from rstar_jax.study import solutions
 from rstar_jax.types import Prefix, Problem
 
@@ -112,6 +112,7 @@ def evaluate(context: Context, round_: int) -> None:
           strict=True,
         )
       ]
+      trees = []
       if searches:
         trees = mcts.search(
           chosen,
@@ -119,18 +120,27 @@ def evaluate(context: Context, round_: int) -> None:
           search,
           seed=config.seed,
           name=name,
+          progress=progress.update,
         )
         how = config.eval.search.trajectory_value
         rows += [solutions.of_tree(tree, "mcts", split, how) for tree in trees]
-        records.write_shard(
-          shard.path.with_name(_TREES + shard.path.name),
-          [tree.to_record() for tree in trees],
-        )
-      records.write_shard(shard.path, rows)
-      progress.update(len(shard.problems))
-      context.writer.write(round_, device.usage(), "eval")
+      with stopping.held():
+        if searches:
+          records.write_shard(
+            shard.path.with_name(_TREES + shard.path.name),
+            [tree.to_record() for tree in trees],
+          )
+        records.write_shard(shard.path, rows)
+      progress.update(len(shard.problems) - len(trees))
+      account(context.writer, round_, device.usage(), "eval", progress)
     every += shards
-  finish(context.host, folder, lambda: {"round": round_}, every)
+
+  def info() -> dict:
+    trees = map(tree_lib.from_record, read_rows(folder, f"{_TREES}*"))
+    context.writer.write_histograms(round_, spread.of_trees(trees), "eval")
+    return {"round": round_}
+
+  finish(context.host, folder, info, every)
 
 
 def _device(context: Context, round_: int) -> Device:

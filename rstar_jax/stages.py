@@ -14,7 +14,7 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
-from rstar_jax import rewards, rng
+from rstar_jax import rewards, rng, stopping
 from rstar_jax.config import Config, SearchConfig
 from rstar_jax.data import export as export_lib
 from rstar_jax.data import pairs as pairs_lib
@@ -23,15 +23,17 @@ from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.data import unsolved as unsolved_lib
 from rstar_jax.devices import Device, RemoteDevice
 from rstar_jax.io import hf, metrics, records, store
-from rstar_jax.search import mcts
+from rstar_jax.search import mcts, spread
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.mcts import Calls
 from rstar_jax.search.tree import Tree
 from rstar_jax.session import Context
 from rstar_jax.shards import (
+  account,
   cut,
   finish,
   finish_model,
+  pool_trees,
   read_rows,
   read_trees,
   unwritten,
@@ -92,7 +94,7 @@ def rollout(context: Context, round_: int) -> None:
       shard.problems, search_config, calls, config, round_, progress
     )
     records.write_shard(shard.path, [tree.to_record() for tree in trees])
-    context.writer.write(round_, device.usage(), "rollout")
+    account(context.writer, round_, device.usage(), "rollout", progress)
 
   def info() -> dict:
     trees = read_trees(folder)
@@ -107,6 +109,7 @@ def rollout(context: Context, round_: int) -> None:
     known = stats["problems"] + len(retired)
     solved = (stats["solved"] + len(retired)) / known
     context.writer.write(round_, {"solved": solved}, "rollout")
+    context.writer.write_histograms(round_, spread.of_trees(trees), "rollout")
     return {
       "problems": stats["problems"],
       "retired": len(retired),
@@ -219,7 +222,7 @@ def extract(context: Context, round_: int) -> None:
       stats = _copy(source, name, folder)
     else:
       if trees is None:
-        trees = [tree for each in folders for tree in read_trees(each)]
+        trees = pool_trees(folders, f"round {round_} extract, reading trees")
       if name == "sft":
         found, stats = trajectories_lib.sft_rows(
           trees, config, context.config.seed
@@ -294,5 +297,6 @@ def train_policy(context: Context, round_: int) -> None:
     folder=folder / "checkpoints",
     writer=context.writer,
   )
-  hf.save_policy(model, folder, tokenizer=context.tokenizer)
-  finish_model(context.host, folder, {"solutions": len(rows)})
+  with stopping.held():
+    hf.save_policy(model, folder, tokenizer=context.tokenizer)
+    finish_model(context.host, folder, {"solutions": len(rows)})

@@ -15,7 +15,14 @@ from rstar_jax.data import problems as problems_lib
 from rstar_jax.devices import Device
 from rstar_jax.io import records, store
 from rstar_jax.session import Context
-from rstar_jax.shards import cut, finish, read_rows, read_trees, unwritten
+from rstar_jax.shards import (
+  account,
+  cut,
+  finish,
+  read_rows,
+  read_trees,
+  unwritten,
+)
 from rstar_jax.study import compare as compare_lib
 from rstar_jax.study import markdown, quality, solvers
 from rstar_jax.types import Problem
@@ -323,6 +330,7 @@ def _write(
         shard.path, [row | {"reward": reward} for row in rows]
       )
       progress.update(len(shard.problems))
+      account(context.writer, round_, device.usage(), "study", progress)
     shards += part
   count = device.parameters()
   info = {"parameters": count, "made_with": _settings(context)}

@@ -34,6 +34,7 @@ _POSITIVE = (
   "engine.max_block_tokens",
   "engine.least_rows",
   "engine.most_tokens",
+  "engine.score_rows",
   "remote.samples_per_request",
   "remote.in_flight",
   "remote.timeout_seconds",

@@ -27,8 +27,8 @@ class PresetsTest(absltest.TestCase):
     # A shard fills all slots several times; see docs/results/fleet.md.
     search = config.search
     self.assertGreaterEqual(config.shard_size, 4 * search.slots * search.groups)
-    # 2 hosts of 4 chips each, and 16 of them.
-    for chips in (8, 64):
+    # 2 hosts of 4 chips each, and 8 of them.
+    for chips in (8, 32):
       parts = chips // config.train_mesh.tensor
       for train in (config.sft, config.ppm):
         self.assertEqual(train.batch_size // train.accumulate % parts, 0)

@@ -53,7 +53,7 @@ MOMENTS = (
   # A checkpoint is half there.
   "round_1/policy/checkpoints/2/state/",
   # The next one is, and one is whole.
-  "round_1/policy/checkpoints/4/state/",
+  "round_1/ppm/checkpoints/4/state/",
   "round_1/ppm/model.safetensors",
   "round_1/eval/MANIFEST.json",
 )

@@ -47,16 +47,16 @@ def get_config():
   return config
 """
 
-# When to kill: as soon as a file below the workdir matches.
+# When to end it, as soon as a file below the workdir matches, and how.
 MOMENTS = (
   # Rollout: the first shard is there.
-  "round_1/trees/shard-00000-of-*",
+  ("round_1/trees/shard-00000-of-*", signal.SIGTERM),
   # Training of the policy: the first checkpoint is there, or half there.
-  "round_1/policy/checkpoints/*",
+  ("round_1/policy/checkpoints/*", signal.SIGKILL),
   # The model is there, its manifest is not.
-  "round_1/ppm/model.safetensors",
+  ("round_1/ppm/model.safetensors", signal.SIGKILL),
   # Evaluation after the last round.
-  "round_2/eval/*/trees-shard-00000-of-*",
+  ("round_2/eval/*/trees-shard-00000-of-*", signal.SIGKILL),
 )
 
 
@@ -120,7 +120,7 @@ class ResumeTest(absltest.TestCase):
     text = (self.folder / f"{workdir.name}.log").read_text()
     return f"the log of {workdir.name} ends:\n{text[-3000:]}"
 
-  def kill_at(self, workdir: pathlib.Path, pattern: str) -> None:
+  def end_at(self, workdir: pathlib.Path, pattern: str, number) -> None:
     self.assertEmpty(list(workdir.glob(pattern)), "it is there already")
     process = self.start(workdir)
     end = time.monotonic() + SECONDS
@@ -129,14 +129,15 @@ class ResumeTest(absltest.TestCase):
         self.fail(f"no {pattern}; {self.end_of_log(workdir)}")
       self.assertLess(time.monotonic(), end, f"no {pattern}")
       time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    self.assertEqual(process.wait(), -signal.SIGKILL)
+    process.send_signal(number)
+    code = process.wait(SECONDS)
+    self.assertEqual(code, 0 if number == signal.SIGTERM else -number)
 
   def test_killed_again_and_again(self):
     straight, killed = self.folder / "straight", self.folder / "killed"
     self.finish(straight)
-    for pattern in MOMENTS:
-      self.kill_at(killed, pattern)
+    for moment in MOMENTS:
+      self.end_at(killed, *moment)
       self.assertFalse((killed / "round_2/eval/MANIFEST.json").exists())
     self.finish(killed)
 

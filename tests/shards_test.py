@@ -9,6 +9,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax import hosts, shards
 from rstar_jax.hosts import Host
 from rstar_jax.io import records
+from rstar_jax.search.tree import Tree
 from rstar_jax.types import Problem
 
 ALONE = Host()
@@ -59,6 +60,15 @@ class ShardsTest(parameterized.TestCase):
     self.assertLen(self.left(prefixes=both), 2)
     path.write_bytes(path.read_bytes()[:-3])
     self.assertLen(self.left(), 3)
+
+  def test_pools_trees_of_several_folders(self):
+    trees = [Tree(each) for each in PROBLEMS]
+    for folder, part in (("b", trees[:3]), ("a", trees[3:])):
+      for index, tree in enumerate(part):
+        path = self.folder / folder / records.shard_name(index, len(part))
+        records.write_shard(path, [tree.to_record()])
+    found = shards.pool_trees([self.folder / "b", self.folder / "a"], "test")
+    self.assertEqual([each.problem for each in found], PROBLEMS)
 
   def run_host(self, index: int, folder: pathlib.Path, count: int = 3) -> None:
     host = Host(index, count)

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,31 +20,36 @@ from absl import app, flags, logging
 
 from rstar_jax import config_flag
 from rstar_jax.aot import (
-  analytic,
   chips,
-  compiled,
-  knobs,
+  least,
   plan,
   programs,
   report,
+  rows,
+  shapes,
 )
-from rstar_jax.config import Config, MeshConfig
+from rstar_jax.config import Config
 from rstar_jax.io import hf_config, published
-from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
+
+_NAMES = (rows.SIZES, *programs.NAMES)
 
 _CONFIG = config_flag.define_config()
 _TOPOLOGY = flags.DEFINE_list(
   "topology", ["v5e:4x4"], "Slices, such as v5e:4x4,v5p:2x2x4,v6e:4x4."
 )
 _PROGRAMS = flags.DEFINE_list(
-  "programs", list(programs.NAMES), f"Which of {', '.join(programs.NAMES)}."
+  "programs",
+  [*_NAMES],
+  f"Which of {', '.join(_NAMES)}; the first compiles nothing and adds up what "
+  "a search holds.",
 )
 _LAYERS = flags.DEFINE_list(
   "layers",
   [],
   "Two numbers: compile programs of so few layers, and extrapolate to the "
-  "model's own. Empty: compile all layers, which takes long.",
+  "model's own; from 0 and 1, no memory is told. Empty: compile all layers, "
+  "which takes long.",
 )
 _REPEATED = flags.DEFINE_bool(
   "repeated",
@@ -60,10 +65,14 @@ _ROWS = flags.DEFINE_string(
 _PLAN = flags.DEFINE_bool(
   "plan", False, "Last, a line that prices a reproduction of the paper."
 )
-_LEAVES = flags.DEFINE_integer("leaves", 16, "Leaves in a call, on one host.")
-_CANDIDATES = flags.DEFINE_integer("candidates", 32, "Candidates of each leaf.")
-_PATH = flags.DEFINE_integer("path", 1024, "Tokens of a leaf's path.")
-_STEP = flags.DEFINE_integer("step", 256, "Tokens of a candidate.")
+_STAGES = flags.DEFINE_list(
+  "stage",
+  ["rollout", "evaluation"],
+  f"Whose calls the search's programs are of: {', '.join(shapes.STAGES)}.",
+)
+_PATH = flags.DEFINE_integer(
+  "path", None, "Tokens of a leaf's path; by default the longest of the run."
+)
 
 
 def model_config(path: str, dtype: str) -> ModelConfig:
@@ -90,230 +99,22 @@ def model_config(path: str, dtype: str) -> ModelConfig:
   return dataclasses.replace(found, dtype=dtype, param_dtype=dtype)
 
 
-def tensor_parts(model: ModelConfig, chips_: int) -> int:
-  """Returns into how many parts heads can be cut, at most `chips_`."""
-  return next(
-    parts for parts in range(chips_, 0, -1) if model.num_heads % parts == 0
-  )
-
-
-def rows(
-  config: Config, model: ModelConfig, where: chips.Slice, name: str
-) -> list[dict[str, Any]]:
-  """Compiles one program, and its repeated form if that is asked for."""
-  if name in programs.TRAINING:
-    return [_training_row(config, model, where, name)]
-  forms = [False, True] if name == "expand" and _REPEATED.value else [False]
-  return [_search_row(model, config, where.host, name, f) for f in forms]
-
-
-def search_shapes(config: Config, repeated: bool = False) -> programs.Shapes:
-  """Returns the sizes of the search's programs, by the config and the flags."""
-  engine = config.engine
-  return programs.Shapes(
-    leaves=_LEAVES.value,
-    candidates=_CANDIDATES.value,
-    path=_PATH.value,
-    # As `generate/lanes.py` has it.
-    room=engine.prefix_buckets[-1]
-    + max(engine.tail_buckets[-1], engine.max_step_tokens),
-    step=_STEP.value,
-    tail=engine.tail_buckets[-1],
-    lanes=config.search.groups,
-    repeated=repeated,
-    attention=engine.attention,
-  )
-
-
-def _search_row(
-  model: ModelConfig,
-  config: Config,
-  where: chips.Slice,
-  name: str,
-  repeated: bool,
-) -> dict[str, Any]:
-  shapes = search_shapes(config, repeated)
-  tensor = tensor_parts(model, where.chips)
-  mesh = sharding.make_mesh(
-    MeshConfig(data=-1, tensor=tensor), compiled.devices(where)
-  )
-  found, program = _compiled(
-    model, lambda m: programs.search_program(name, m, shapes, mesh)
-  )
-  held = programs.beside(name, model, shapes, mesh)
-  sizes = {"mesh": dict(mesh.shape), **dataclasses.asdict(shapes)}
-  row = sizes | report.row(
-    program=name,
-    where=where,
-    compiled=found,
-    least=least(name, model, shapes, where.chips // tensor),
-    tokens=program.tokens,
-    beside=held,
-  )
-  if not row["fits"]:
-    weights = sum(
-      programs.bytes_of(programs.abstract(model, head, mesh)[1])
-      for head in ("lm", "tanh")
-    )
-    pool = programs.pool_of(model, shapes.rows[0], shapes.room, mesh)
-    row["knobs"] = knobs.search(
-      leaves=shapes.leaves,
-      room=shapes.room,
-      weights=weights,
-      pools=2 * shapes.lanes * programs.bytes_of(pool),
-      needs=found.memory + held,
-      has=where.chip.usable_bytes,
-    )
-  return row
-
-
-def least(
-  name: str, model: ModelConfig, shapes: programs.Shapes, replicas: int
-) -> analytic.Least:
-  """Returns the least that a program of the search does.
-
-  Args:
-    name: of `programs.SEARCH`.
-    model: whose program it is.
-    shapes: sizes.
-    replicas: copies of the weights on the host.
-  """
-  paths, candidates = shapes.rows
-  if name == "expand":
-    return analytic.decode(
-      model,
-      leaves=shapes.leaves,
-      candidates=shapes.candidates,
-      path=shapes.path,
-      step=shapes.step,
-      repeated=shapes.repeated,
-      replicas=replicas,
-    )
-  if name == "commit":
-    moved = paths * (shapes.step - 1) * analytic.cache_bytes(model)
-    return analytic.Least(0.0, 2 * moved)
-  tails = name == "advance"
-  return analytic.forward(
-    model,
-    rows=paths if tails else shapes.scored * shapes.candidates,
-    length=shapes.tail if tails else shapes.step,
-    before=shapes.path,
-    shared=1 if tails else candidates,
-    replicas=replicas,
-  )
-
-
-def _training_row(
-  config: Config, model: ModelConfig, where: chips.Slice, name: str
-) -> dict[str, Any]:
-  training = getattr(config, name)
-  mesh = sharding.make_mesh(
-    MeshConfig(data=1, fsdp=-1, tensor=tensor_parts(model, 4)),
-    compiled.devices(where),
-  )
-  model = dataclasses.replace(model, remat=True)
-  found, program = _compiled(
-    model, lambda m: programs.training_program(name, m, config, mesh)
-  )
-  needed = analytic.training(
-    model, rows=training.batch_size, length=training.length, head=name == "sft"
-  )
-  shapes = {
-    key: getattr(training, key)
-    for key in ("batch_size", "length", "accumulate")
-  }
-  sizes = {"mesh": dict(mesh.shape), "remat": model.remat, **shapes}
-  row = sizes | report.row(
-    program=name,
-    where=where,
-    compiled=found,
-    least=needed,
-    tokens=program.tokens,
-  )
-  if not row["fits"]:
-    begun, batch = program.arguments
-    row["knobs"] = knobs.training(
-      batch_size=training.batch_size,
-      accumulate=training.accumulate,
-      parts=sharding.row_shards(mesh),
-      state=programs.bytes_of((begun, batch)),
-      gradients=programs.bytes_of(begun.params),
-      needs=found.memory,
-      has=where.chip.usable_bytes,
-    )
-  return row
-
-
-def _compiled(
-  model: ModelConfig,
-  build: Callable[[ModelConfig], programs.DeviceProgram],
-) -> tuple[compiled.Compiled, programs.DeviceProgram]:
-  """Compiles at full depth, or at two small ones to extrapolate from."""
-  if not _LAYERS.value:
-    program = build(model)
-    return compiled.compile_program(program, _CACHE.value), program
-  depths = [int(each) for each in _LAYERS.value]
-  made = [build(dataclasses.replace(model, num_layers=n)) for n in depths]
-  found = [compiled.compile_program(each, _CACHE.value) for each in made]
-  full = (*depths, model.num_layers)
-  return compiled.between(*found, full), build(model)
-
-
 def rates(
   found: Sequence[dict[str, Any]], least_rates: dict[str, dict[str, float]]
 ) -> dict[str, dict[str, float]]:
   """Returns tokens per second and chip, by slice and program, for the plan.
 
   Args:
-    found: rows as printed; those of the repeated form are left out.
+    found: rows as printed; those of evaluation and of the repeated form are
+      left out.
     least_rates: by slice and program, for programs that were not compiled.
   """
   result = {name: dict(each) for name, each in least_rates.items()}
   for row in found:
     rate = row.get("tokens_per_second_per_chip")
-    if rate and row["slice"] in result and not row.get("repeated"):
+    counts = row.get("stage") in ("rollout", "training")
+    if rate and counts and row["slice"] in result and not row.get("repeated"):
       result[row["slice"]][row["program"]] = rate
-  return result
-
-
-def least_rates(
-  config: Config, model: ModelConfig, where: chips.Slice
-) -> dict[str, float]:
-  """Returns tokens per second and chip if programs did the least there is.
-
-  Args:
-    config: of the run.
-    model: of the policy and the PPM.
-    where: the slice.
-  """
-  shapes, host = search_shapes(config), where.host
-  paths, candidates = shapes.rows
-  replicas = host.chips // tensor_parts(model, host.chips)
-  tokens = {
-    "advance": paths * shapes.tail,
-    "expand": paths * candidates * shapes.step,
-    "score": shapes.scored * candidates * shapes.step,
-  }
-  result = {}
-  for name, count in tokens.items():
-    work = least(name, model, shapes, replicas)
-    bound = report.roofline(
-      host, work.flops / host.chips, work.bytes / host.chips
-    )
-    result[name] = count / bound.seconds / host.chips
-  for name in programs.TRAINING:
-    training = getattr(config, name)
-    work = analytic.training(
-      model,
-      rows=training.batch_size,
-      length=training.length,
-      head=name == "sft",
-    )
-    bound = report.roofline(
-      where, work.flops / where.chips, work.bytes / where.chips
-    )
-    count = training.batch_size * training.length
-    result[name] = count / bound.seconds / where.chips
   return result
 
 
@@ -322,20 +123,52 @@ def compile_rows(config: Config) -> Iterator[dict[str, Any]]:
   # No device is used; libtpu would look for one.
   jax.config.update("jax_platforms", "cpu")
   model = model_config(config.policy.path, config.policy.dtype)
+  options = rows.Options(
+    layers=tuple(map(int, _LAYERS.value)),
+    cache=_CACHE.value,
+    path=_PATH.value,
+  )
+  named = {"model": config.policy.path}
+  extrapolated = {"extrapolated_from_layers": list(options.layers)}
   for topology in _TOPOLOGY.value:
     where = chips.parse(topology)
-    for name in _PROGRAMS.value:
-      logging.info("compiling %s for %s", name, where.name)
-      for row in rows(config, model, where, name):
-        named = {"model": config.policy.path, "slice": where.name}
-        yield named | row | {"extrapolated_from_layers": _LAYERS.value}
+    for name, stage, repeated in _wanted():
+      logging.info("%s of %s for %s", name, stage, where.name)
+      if name == rows.SIZES:
+        row = rows.sizes_row(config, model, where, stage)
+      elif name in programs.TRAINING:
+        row = rows.training_row(config, model, where, name, options)
+      else:
+        each = dataclasses.replace(options, repeated=repeated)
+        row = rows.search_row(config, model, where, stage, name, each)
+      if 0 in options.layers and name != rows.SIZES:
+        row = report.without_memory(row)
+      yield named | {"slice": where.name} | row | extrapolated
+
+
+def _wanted() -> list[tuple[str, str, bool]]:
+  """Returns what the flags ask for: program, stage, and whether repeated."""
+  found = [
+    (name, stage, False)
+    for stage in _STAGES.value
+    for name in (rows.SIZES, *programs.SEARCH)
+    # The PPM scores a block step by step, with the programs of a search.
+    if name in _PROGRAMS.value and (stage, name) != ("blocks", "score")
+  ]
+  if _REPEATED.value:
+    found += [
+      (name, stage, True) for name, stage, _ in found if name == "expand"
+    ]
+  training = [name for name in programs.TRAINING if name in _PROGRAMS.value]
+  return found + [(name, "training", False) for name in training]
 
 
 def main(argv: Sequence[str]) -> None:
   del argv
-  unknown = set(_PROGRAMS.value) - set(programs.NAMES)
-  if unknown:
-    raise app.UsageError(f"--programs: {unknown} are none of {programs.NAMES}")
+  for flag, known in ((_PROGRAMS, _NAMES), (_STAGES, shapes.STAGES)):
+    unknown = sorted(set(flag.value) - set(known))
+    if unknown:
+      raise app.UsageError(f"--{flag.name}: {unknown} are none of {known}")
   config = _CONFIG.value
   found = []
   if _ROWS.value:
@@ -348,7 +181,10 @@ def main(argv: Sequence[str]) -> None:
   if _PLAN.value:
     model = model_config(config.policy.path, config.policy.dtype)
     slices = [chips.parse(each) for each in _TOPOLOGY.value]
-    least_ = {each.name: least_rates(config, model, each) for each in slices}
+    least_ = {
+      each.name: least.rates(config, model, each, _PATH.value)
+      for each in slices
+    }
     priced = plan.table(config.rounds, rates(found, least_), plan.Assumptions())
     print(json.dumps(priced), flush=True)
 

@@ -145,13 +145,20 @@ def needed_bytes(message: str) -> float | None:
   return None
 
 
-def between(low: Compiled, high: Compiled, layers: tuple[int, int, int]):
+def between(
+  low: Compiled,
+  high: Compiled,
+  layers: tuple[int, int, int],
+  holds: bool = True,
+) -> Compiled:
   """Extrapolates from two depths to a third, on a straight line.
 
   Args:
     low: of the program with layers[0] layers.
     high: of that with layers[1].
     layers: those two depths, and the one that is wanted.
+    holds: whether its temporaries have something of every layer at once. Of a
+      program that has not, they are the larger of the two.
 
   Returns:
     What a program of layers[2] layers would be; nothing in it is measured.
@@ -166,8 +173,13 @@ def between(low: Compiled, high: Compiled, layers: tuple[int, int, int]):
   numbers = (
     "arguments outputs aliased temporaries flops bytes xla_flops xla_bytes"
   ).split()
+  found = {
+    name: line(getattr(low, name), getattr(high, name)) for name in numbers
+  }
+  if not holds:
+    found["temporaries"] = max(low.temporaries, high.temporaries)
   return Compiled(
-    **{name: line(getattr(low, name), getattr(high, name)) for name in numbers},
+    **found,
     collectives={
       kind: tuple(
         line(a, b)

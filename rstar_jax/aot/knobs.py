@@ -1,4 +1,4 @@
-"""What would make a program fit that does not: one setting at a time.
+"""What would make a program fit that does not.
 
 Memory is taken to be a part that stays and a part that grows in proportion, so
 an answer is an estimate until the program is compiled with it.
@@ -23,33 +23,49 @@ def fewer(count: int, fixed: float, growing: float, has: float) -> int:
 
 def search(
   *,
-  leaves: int,
+  slots: int,
+  most_tokens: int,
   room: int,
   weights: float,
   pools: float,
+  calls: float,
   needs: float,
   has: float,
-) -> dict[str, int]:
+) -> dict[str, float]:
   """Returns settings of a search, each of which alone would make it fit.
 
   Args:
-    leaves: of a call, and slots of a lane.
+    slots: of a lane.
+    most_tokens: of candidates in a call, or kept by a lane.
     room: tokens of a slot.
     weights: bytes on a chip of both models.
     pools: bytes on a chip of all lanes' slots.
+    calls: bytes on a chip of what is in proportion to the candidates of a call:
+      those that are kept, and what the program needs while it runs.
     needs: bytes on a chip, in all.
     has: bytes of a chip.
 
   Returns:
-    "leaves" and "room", those that can help; "tensor", into how many more parts
-    the models would have to be cut, where neither can.
+    "slots", "most_tokens" and "room", those that can help; where none does
+    alone, "slots_and_most_tokens", the share of both that would; and where the
+    weights alone are too much, "tensor", into how many more parts they would
+    have to be cut.
   """
-  found = {
-    "leaves": fewer(leaves, weights, needs - weights, has),
+  if weights >= has:
+    return {"tensor": math.ceil(weights / has)}
+  found: dict[str, float] = {
+    "slots": fewer(slots, needs - pools, pools, has),
+    "most_tokens": fewer(most_tokens, needs - calls, calls, has),
     "room": fewer(room, needs - pools, pools, has),
   }
   found = {name: value for name, value in found.items() if value}
-  return found or {"tensor": math.ceil(weights / has)}
+  if found:
+    return found
+  growing = pools + calls
+  share = (has - (needs - growing)) / growing
+  if share <= 0:
+    return {"tensor": math.ceil(needs / has)}
+  return {"slots_and_most_tokens": float(f"{share:.2g}")}
 
 
 def training(

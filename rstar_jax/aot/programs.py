@@ -4,70 +4,39 @@ This is the one list of them. Each is the function that the engine or a trainer
 jits, not a copy, with arrays that are only described: nothing is allocated.
 """
 
+import contextlib
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
+from rstar_jax.aot.described import (
+  abstract,
+  array,
+  kept_of,
+  placed,
+  pool_of,
+)
+from rstar_jax.aot.shapes import Shapes
 from rstar_jax.config import Config, TrainConfig
 from rstar_jax.generate import decoding, sampler
 from rstar_jax.generate import programs as engine
-from rstar_jax.models import cache, sharding
+from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.models.transformer import Transformer
 from rstar_jax.train import ppm, sft, state
 
-SEARCH = ("advance", "expand", "commit", "score")
+SEARCH = ("advance", "fork", "expand", "commit", "score")
 TRAINING = ("sft", "ppm")
 NAMES = (*SEARCH, *TRAINING)
-
-
-@dataclasses.dataclass(frozen=True)
-class Shapes:
-  """Sizes of the search's programs on one host.
-
-  Attributes:
-    leaves: in one call that expands, and slots of a lane.
-    candidates: of each leaf.
-    path: tokens of a path that are read.
-    room: tokens that a slot has room for.
-    step: tokens of a candidate.
-    tail: tokens of a path that are run at once.
-    score_rows: most candidates in one call that scores.
-    lanes: groups of trees that take turns, each with slots of its own.
-    repeated: whether each candidate has a path of its own, as without sharing.
-    attention: what computes it while tokens are sampled.
-  """
-
-  leaves: int = 16
-  candidates: int = 32
-  path: int = 1024
-  room: int = 4096
-  step: int = 256
-  tail: int = 256
-  score_rows: int = 256
-  lanes: int = 2
-  repeated: bool = False
-  attention: Literal["xla", "pallas"] = "xla"
-
-  @property
-  def rows(self) -> tuple[int, int]:
-    """Paths of a call that expands, and candidates of each path."""
-    if self.repeated:
-      return self.leaves * self.candidates, 1
-    return self.leaves, self.candidates
-
-  @property
-  def scored(self) -> int:
-    """Leaves of a call that scores."""
-    return max(min(self.score_rows // self.candidates, self.leaves), 1)
+# Those that hold something of every layer while they run: candidates' keys and
+# values; activations and gradients.
+HOLDING = ("expand", *TRAINING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +50,8 @@ class DeviceProgram:
     donated: which arguments it may write into.
     loop_runs: of loops that the data ends, how often the body of each runs.
     tokens: that one run generates, reads, copies or trains on, in all.
+    mesh: that it is traced in; None is none, as in the search.
+    results: shardings of its results; None leaves them to the compiler.
   """
 
   name: str
@@ -89,10 +60,15 @@ class DeviceProgram:
   donated: tuple[int, ...]
   loop_runs: tuple[int, ...]
   tokens: int
+  mesh: Mesh | None = None
+  results: Any = None
 
   def lower(self) -> jax.stages.Lowered:
     """Traces it for the devices of its arguments."""
-    return jax.jit(self.run, donate_argnums=self.donated).lower(*self.arguments)
+    places = {"out_shardings": self.results} if self.results else {}
+    run = jax.jit(self.run, donate_argnums=self.donated, **places)
+    with jax.set_mesh(self.mesh) if self.mesh else contextlib.nullcontext():
+      return run.lower(*self.arguments)
 
 
 def search_program(
@@ -111,20 +87,37 @@ def search_program(
   """
   graphdef, params = abstract(model, "tanh" if name == "score" else "lm", mesh)
   paths, candidates = shapes.rows
-  pool = pool_of(model, paths, shapes.room, mesh)
-  ids = functools.partial(_array, mesh)
+  room = shapes.value_room if name == "score" else shapes.room
+  pool = pool_of(model, shapes.held, room, mesh)
+  ids = functools.partial(array, mesh)
   static = {"banks": sharding.row_shards(mesh)}
+  moved = ids((shapes.moved,))
+
+  def of_model(program, **options):
+    return lambda params, pool, *arrays: program(
+      nnx.merge(graphdef, params), pool, *arrays, **options, **static
+    )
+
   match name:
     case "advance":
-
-      def run(params, pool, *arrays):
-        merged = nnx.merge(graphdef, params)
-        return engine.advance(merged, pool, *arrays, path=shapes.path, **static)
-
-      row = ids((paths,))
-      tails = ids((paths, shapes.tail))
-      arguments = (params, pool, row, row, tails, row, row)
-      return DeviceProgram(name, run, arguments, (1,), (), paths * shapes.tail)
+      tails = ids((shapes.moved, shapes.tail))
+      return DeviceProgram(
+        name,
+        of_model(engine.advance, path=shapes.path),
+        (params, pool, moved, moved, tails, moved, moved),
+        (1,),
+        (),
+        shapes.moved * shapes.tail,
+      )
+    case "fork":
+      return DeviceProgram(
+        name,
+        functools.partial(engine.fork, **static),
+        (pool, moved, moved),
+        (0,),
+        (),
+        shapes.moved * shapes.room,
+      )
     case "expand":
       options = decoding.Options(
         method=sampler.Temperature(),
@@ -132,88 +125,44 @@ def search_program(
         max_new_tokens=shapes.step,
         pad_id=0,
         least_rows=paths * candidates,
+        keep=shapes.keep,
         attention=shapes.attention,
         mesh=mesh,
       )
-
-      def run(params, pool, *arrays):
-        return engine.expand(
-          nnx.merge(graphdef, params),
-          pool,
-          *arrays,
-          path=shapes.path,
-          options=options,
-          **static,
-        )
-
       row = ids((paths,))
       seeds = ids((paths, candidates), jnp.uint32)
-      arguments = (params, pool, row, row, row, seeds, row)
-      tokens = paths * candidates * shapes.step
-      return DeviceProgram(name, run, arguments, (), (shapes.step - 1,), tokens)
+      return DeviceProgram(
+        name,
+        of_model(engine.expand, path=shapes.path, options=options),
+        (params, pool, row, row, row, seeds, row),
+        (),
+        (shapes.step - 1,),
+        paths * candidates * shapes.step,
+      )
     case "commit":
       kept = kept_of(model, (paths, candidates), shapes.step - 1, mesh)
-      row = ids((paths,))
       return DeviceProgram(
         name,
         functools.partial(engine.commit, **static),
-        (pool, kept, row, row, row, row),
+        (pool, kept, moved, moved, moved, moved),
         (0,),
         (),
-        paths * (shapes.step - 1),
+        shapes.moved * (shapes.step - 1),
       )
     case "score":
-      # As many leaves as a call takes; all have their slots.
-      leaves = shapes.scored * (paths // shapes.leaves)
-
-      def run(params, pool, *arrays):
-        merged = nnx.merge(graphdef, params)
-        return engine.score(merged, pool, *arrays, path=shapes.path, **static)
-
-      row = ids((leaves,))
-      steps = ids((leaves, candidates, shapes.step))
-      lengths = ids((leaves, candidates))
+      row = ids((shapes.scored,))
+      lengths = ids((shapes.scored, shapes.columns))
+      steps = ids((*lengths.shape, shapes.scored_step))
       return DeviceProgram(
         name,
-        run,
+        of_model(engine.score, path=shapes.path, keep=shapes.keep_scored),
         (params, pool, row, row, row, steps, lengths),
         (),
         (),
-        leaves * candidates * shapes.step,
+        shapes.scored * shapes.columns * shapes.scored_step,
       )
     case _:
       raise ValueError(f"{name!r} is no program of the search: {SEARCH}")
-
-
-def beside(name: str, model: ModelConfig, shapes: Shapes, mesh: Mesh) -> float:
-  """Returns what a chip of a search holds while a program runs.
-
-  A host has a policy and a PPM, a pool for each of both in every lane, and of
-  every other lane the candidates that its last calls made.
-
-  Args:
-    name: of `SEARCH`.
-    model: of both, with the dtypes that they are searched with.
-    shapes: sizes.
-    mesh: of one host's chips.
-
-  Returns:
-    Bytes on one chip, the program's own arguments and results left out.
-  """
-  policy = bytes_of(abstract(model, "lm", mesh)[1])
-  value = bytes_of(abstract(model, "tanh", mesh)[1])
-  pool = bytes_of(pool_of(model, shapes.rows[0], shapes.room, mesh))
-  sampled = bytes_of(kept_of(model, shapes.rows, shapes.step - 1, mesh))
-  scored = bytes_of(kept_of(model, shapes.rows, shapes.step, mesh))
-  total = policy + value + shapes.lanes * (2 * pool + sampled + scored)
-  own = {
-    "advance": policy + pool,
-    "expand": policy + pool + sampled,
-    "commit": pool + sampled,
-    # A call scores a part of the leaves.
-    "score": value + pool + scored * shapes.scored / shapes.leaves,
-  }
-  return total - own[name]
 
 
 def training_program(
@@ -246,7 +195,7 @@ def training_program(
   else:
     shapes |= {"last": (rows, 2), "weight": (rows,), "target": (rows,)}
   batch = {
-    key: _array(
+    key: array(
       mesh,
       shape,
       jnp.int32 if len(shape) > 1 else jnp.float32,
@@ -255,64 +204,17 @@ def training_program(
     for key, shape in shapes.items()
   }
   begun = state.TrainState(
-    _array(mesh, ()), params, _optimizer_state(tx, params, mesh)
+    array(mesh, ()), params, _optimizer_state(tx, params, mesh)
   )
-  return DeviceProgram(name, step, (begun, batch), (0,), (), rows * length)
-
-
-def abstract(
-  model: ModelConfig, head: str, mesh: Mesh
-) -> tuple[nnx.GraphDef, Any]:
-  """Returns a module's definition, and its parameters' shapes and places."""
-  graphdef, params = nnx.split(
-    nnx.eval_shape(lambda: Transformer(model, head=head, rngs=nnx.Rngs(0)))
+  options: dict[str, Any] = {}
+  if mesh.size > 1:
+    # As `train/loop.py` has it: the state stays where it is.
+    places = jax.tree.map(lambda one: one.sharding, begun)
+    everywhere = jax.NamedSharding(mesh, jax.P())
+    options = {"mesh": mesh, "results": (places, everywhere)}
+  return DeviceProgram(
+    name, step, (begun, batch), (0,), (), rows * length, **options
   )
-  places = sharding.shardings(params, mesh)
-  return graphdef, jax.tree.map(_placed, params, places)
-
-
-def pool_of(
-  model: ModelConfig, slots: int, length: int, mesh: Mesh
-) -> cache.Pool:
-  """Describes the paths of a lane, placed as `generate/lane.py` places them."""
-  shapes = jax.eval_shape(
-    functools.partial(cache.empty_pool, model, slots, length)
-  )
-  return jax.tree.map(functools.partial(_cached, mesh), shapes)
-
-
-def kept_of(
-  model: ModelConfig, rows: tuple[int, ...], length: int, mesh: Mesh
-) -> cache.KeyValues:
-  """Describes the keys and values of a call's candidates."""
-  shapes = jax.eval_shape(functools.partial(cache.empty, model, rows, length))
-  return jax.tree.map(functools.partial(_cached, mesh), shapes)
-
-
-def bytes_of(tree: Any) -> float:
-  """Returns the bytes of described arrays that one device holds."""
-
-  def size(array: jax.ShapeDtypeStruct) -> int:
-    shape = array.sharding.shard_shape(array.shape)
-    return math.prod(shape) * array.dtype.itemsize
-
-  return float(sum(map(size, jax.tree.leaves(tree))))
-
-
-def _cached(mesh: Mesh, array: Any) -> jax.ShapeDtypeStruct:
-  return _placed(array, sharding.cache_sharding(mesh, array.shape))
-
-
-def _placed(array: Any, place: NamedSharding) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
-
-
-def _array(
-  mesh: Mesh, shape: tuple[int, ...], dtype: Any = jnp.int32, *axes: Any
-) -> jax.ShapeDtypeStruct:
-  """Describes an array; without axes every device has all of it."""
-  place = NamedSharding(mesh, PartitionSpec(*axes))
-  return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
 
 
 def _optimizer_state(
@@ -321,8 +223,8 @@ def _optimizer_state(
   """Describes an optimiser's state, sharded as its parameters are."""
   return optax.tree_map_params(
     tx,
-    lambda array, param: _placed(array, param.sharding),
+    lambda one, param: placed(one, param.sharding),
     jax.eval_shape(tx.init, params),
     params,
-    transform_non_params=lambda array: _array(mesh, array.shape, array.dtype),
+    transform_non_params=lambda one: array(mesh, one.shape, one.dtype),
   )

@@ -7,8 +7,6 @@ from rstar_jax.aot.analytic import Least
 from rstar_jax.aot.chips import Slice
 from rstar_jax.aot.compiled import Compiled
 
-_GIB = 2**30
-
 
 @dataclasses.dataclass(frozen=True)
 class Roofline:
@@ -73,12 +71,7 @@ def row(
     "program": program,
     "topology": where.name,
     "chips": where.chips,
-    "hbm_needed_gib": _round(needs / _GIB),
-    "hbm_beside_gib": _round(beside / _GIB),
-    "hbm_chip_gib": _round(has / _GIB),
-    "fits": needs <= has,
-    "over_gib": _round(max(needs - has, 0.0) / _GIB),
-  }
+  } | memory(needs, beside, has)
   if compiled.refused:
     return result | {"limit": "memory", "compile_seconds": compiled.seconds}
   bound = roofline(where, compiled.flops, compiled.bytes, compiled.wire)
@@ -111,6 +104,35 @@ def row(
     "xla_bytes": compiled.xla_bytes,
     "compile_seconds": _round(compiled.seconds),
   }
+
+
+def memory(needs: float, beside: float, has: float) -> dict[str, Any]:
+  """Sets bytes that are needed against those that there are.
+
+  Args:
+    needs: on a chip, in all.
+    beside: those of them that others hold.
+    has: of a chip.
+  """
+  return {
+    "hbm_needed_gib": gib(needs),
+    "hbm_beside_gib": gib(beside),
+    "hbm_chip_gib": gib(has),
+    "fits": needs <= has,
+    "over_gib": gib(max(needs - has, 0.0)),
+  }
+
+
+def without_memory(row: dict[str, Any]) -> dict[str, Any]:
+  """Returns a row of which it is not known what it needs."""
+  unknown = {*memory(0, 0, 0), "held_gib", "knobs"}
+  known = {name: value for name, value in row.items() if name not in unknown}
+  return known | {"limit": max(row["seconds"], key=row["seconds"].get)}
+
+
+def gib(size: float) -> float:
+  """Returns bytes as GiB, fit to be read."""
+  return _round(size / 2**30)
 
 
 def _round(value: float) -> float:

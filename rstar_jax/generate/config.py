@@ -51,6 +51,9 @@ class EngineConfig:
   # token takes is 2 x layers x key/value heads x head width numbers: 57 KB of
   # Qwen2.5-7B in bfloat16.
   most_tokens: int = 1 << 18
+  # Where the PPM scores: most candidates in one device call, if more than one
+  # leaf is in it; bounds the memory of attention.
+  score_rows: int = 256
 
 
 @dataclasses.dataclass(kw_only=True)

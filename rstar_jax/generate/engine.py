@@ -7,6 +7,7 @@ a prefix is mostly one of these and a few tokens more.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -198,8 +199,8 @@ class Engine(Lanes):
 
     return held.ahead(self) + [
       functools.partial(expand, leaves, path)
-      for leaves in held.sizes_up_to(
-        self.config.most_tokens // (candidates * self.max_new_tokens)
+      for leaves in self._spec.sizes_up_to(
+        self._spec.most_sampled(candidates, self.max_new_tokens)
       )
       for path in self.config.prefix_buckets
     ]
@@ -215,10 +216,12 @@ class Engine(Lanes):
     if not paths:
       return []
     held, calls = self._lane(lane), []
-    size = seeds.shape[1] * self.max_new_tokens
-    most = self.config.most_tokens // size
+    shape = seeds.shape[1], self.max_new_tokens
+    most = self._spec.most_sampled(*shape)
     for wave in self._waves(held, paths, self.max_new_tokens, hidden=True):
-      for rows, path in held.calls(wave.slots, wave.lengths, size, most):
+      for rows, path in held.calls(
+        wave.slots, wave.lengths, math.prod(shape), most
+      ):
         out = self._sample(wave, rows, seeds, limits, path)
         calls.append(_Call(wave, rows, *out))
     return calls
@@ -251,7 +254,7 @@ class Engine(Lanes):
       graphdef=self.graphdef,
       path=path,
       options=dataclasses.replace(
-        self._options, keep=self._keeps(candidates, self.max_new_tokens)
+        self._options, keep=self._spec.keeps(candidates, self.max_new_tokens)
       ),
       banks=wave.lane.slots.banks,
     )

@@ -36,12 +36,12 @@ _fork = jax.jit(programs.fork, static_argnames="banks", donate_argnames="pool")
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-  """What the lanes of an engine have in common.
+  """What the lanes of an engine have in common, and the sizes of its calls.
 
   Attributes:
     model: whose keys and values they hold.
     engine: buckets.
-    slots: of each lane, at least the largest leaf bucket.
+    slots: of each lane, at least the largest leaf bucket; see `spec_of`.
     room: most tokens that a candidate or a tail is padded to.
     mesh: of the model's parameters; None is wherever they are.
     reuse: False runs every path from its beginning.
@@ -58,6 +58,58 @@ class Spec:
   def banks(self) -> int:
     """Returns how many devices hold different rows."""
     return sharding.row_shards(self.mesh)
+
+  @property
+  def count(self) -> int:
+    """Returns the slots of a lane: as many in each bank."""
+    return -(-self.slots // self.banks) * self.banks
+
+  @property
+  def sizes(self) -> list[int]:
+    """Returns the numbers of rows that a bank may have in a call."""
+    return sorted(
+      {max(each // self.banks, 1) for each in self.engine.leaf_buckets}
+    )
+
+  def sizes_up_to(self, most: int) -> list[int]:
+    """Returns those that give a call at most so many rows, or the least."""
+    fits = [each for each in self.sizes if each * self.banks <= most]
+    return fits or self.sizes[:1]
+
+  def most_sampled(self, candidates: int, size: int) -> int:
+    """Returns the most leaves in a call that samples steps of `size` tokens."""
+    return self.engine.most_tokens // (candidates * size)
+
+  def most_scored(self, candidates: int) -> int:
+    """Returns the most leaves in a call that scores so many of each."""
+    return self.engine.score_rows // candidates
+
+  def keeps(self, candidates: int, size: int) -> bool:
+    """Whether candidates of all slots may stay until the next leaves come."""
+    tokens = self.slots * candidates * size
+    fits = size <= self.room and tokens <= self.engine.most_tokens
+    return self.engine.commit and fits
+
+
+def spec_of(
+  model: ModelConfig, engine: EngineConfig, *, slots: int, room: int, **options
+) -> Spec:
+  """Returns the spec of lanes that hold all that an engine may ask for.
+
+  Args:
+    model: whose keys and values they hold.
+    engine: buckets.
+    slots: paths that a lane holds; 0 is the largest leaf bucket.
+    room: most tokens that a candidate is padded to.
+    **options: mesh, reuse: see `Spec`.
+  """
+  return Spec(
+    model=model,
+    engine=engine,
+    slots=max(slots, engine.leaf_buckets[-1]),
+    room=max(engine.tail_buckets[-1], room),
+    **options,
+  )
 
 
 class Lane:
@@ -78,11 +130,9 @@ class Lane:
 
   def _allocate(self, length: int) -> None:
     spec = self.spec
-    banks = spec.banks
-    count = -(-spec.slots // banks) * banks
-    self.slots = Slots(count, length, banks)
+    self.slots = Slots(spec.count, length, spec.banks)
     make = functools.partial(
-      cache.empty_pool, spec.model, count, length + spec.room
+      cache.empty_pool, spec.model, spec.count, length + spec.room
     )
     if spec.mesh is None:
       self.pool = make()
@@ -164,28 +214,15 @@ class Lane:
     return buckets.deal(
       [slot // size for slot in slots],
       banks,
-      self.sizes if most is None else self.sizes_up_to(most),
+      self.spec.sizes if most is None else self.spec.sizes_up_to(most),
       lengths,
       self.spec.engine.prefix_buckets,
       step_cost,
     )
 
-  @property
-  def sizes(self) -> list[int]:
-    """Returns the numbers of rows that a bank may have in a call."""
-    banks = self.slots.banks
-    return sorted(
-      {max(each // banks, 1) for each in self.spec.engine.leaf_buckets}
-    )
-
-  def sizes_up_to(self, most: int) -> list[int]:
-    """Returns those that give a call at most so many rows, or the least."""
-    fits = [each for each in self.sizes if each * self.slots.banks <= most]
-    return fits or self.sizes[:1]
-
   def ahead(self, weights: Weights) -> list[Callable[[], None]]:
     """Returns calls that each run a program that makes paths, on padding."""
-    spec, banks = self.spec.engine, self.slots.banks
+    spec, banks = self.spec, self.slots.banks
 
     def fork(items):
       local = self.local(items)
@@ -198,19 +235,19 @@ class Lane:
       self._advance(weights, path, items, zeros, tails, zeros, size)
 
     calls = []
-    for rows in self.sizes:
+    for rows in spec.sizes:
       items = np.full(rows * banks, -1)
       calls.append(functools.partial(fork, items))
       calls += [
         functools.partial(advance, items, size, path)
-        for size in spec.tail_buckets
-        for path in (0, *spec.prefix_buckets)
+        for size in spec.engine.tail_buckets
+        for path in (0, *spec.engine.prefix_buckets)
       ]
     return calls
 
   def commit_ahead(self, kept: cache.KeyValues) -> None:
     """Runs the programs that commit candidates of a call, on padding."""
-    for rows in self.sizes:
+    for rows in self.spec.sizes:
       items = np.full(rows * self.slots.banks, -1)
       self._put(kept, items, *np.zeros((3, len(items)), np.int32))
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from rstar_jax.config import EngineConfig
-from rstar_jax.generate.lane import Lane, Spec
+from rstar_jax.generate.lane import Lane, spec_of
 from rstar_jax.generate.slots import Kept
 from rstar_jax.generate.weights import Busy, Programs, Weights
 from rstar_jax.models.transformer import Transformer
@@ -104,13 +104,8 @@ class Lanes(Weights):
     self.busy = busy or Busy()
     self.lock = lock or threading.Lock()
     self.prefix_tokens = 0
-    self._spec = Spec(
-      model=model.config,
-      engine=config,
-      slots=max(slots, config.leaf_buckets[-1]),
-      room=max(config.tail_buckets[-1], room),
-      mesh=mesh,
-      reuse=reuse,
+    self._spec = spec_of(
+      model.config, config, slots=slots, room=room, mesh=mesh, reuse=reuse
     )
     self._lanes: dict[int, Lane] = {}
 
@@ -140,12 +135,6 @@ class Lanes(Weights):
       self._lanes[number] = Lane(self._spec, self.programs)
     self._lanes[number].ensure(longest)
     return self._lanes[number]
-
-  def _keeps(self, candidates: int, size: int) -> bool:
-    """Whether candidates of all slots may stay until the next leaves come."""
-    tokens = self._spec.slots * candidates * size
-    fits = size <= self._spec.room and tokens <= self.config.most_tokens
-    return self.config.commit and fits
 
   def _waves(
     self, lane: Lane, paths: Sequence[np.ndarray], room: int, *, hidden: bool

@@ -24,9 +24,6 @@ from rstar_jax.text.tokenizer import (
 )
 from rstar_jax.types import Prefix, Score
 
-# Most candidates in one device call: bounds the memory of attention.
-_MOST_ROWS = 256
-
 
 @functools.partial(
   jax.jit, static_argnames=("graphdef", "path", "keep", "banks")
@@ -172,7 +169,7 @@ class Scorer(Lanes):
       functools.partial(score, leaves, path, (columns, size))
       for columns in config.score_buckets
       if columns <= most
-      for leaves in held.sizes_up_to(_MOST_ROWS // columns)
+      for leaves in self._spec.sizes_up_to(self._spec.most_scored(columns))
       for path in config.prefix_buckets
       for size in config.step_buckets
     ]
@@ -191,7 +188,7 @@ class Scorer(Lanes):
       buckets.bucket_of(widest, self.config.score_buckets),
       buckets.bucket_of(longest, self.config.step_buckets),
     )
-    most = _MOST_ROWS // shape[0]
+    most = self._spec.most_scored(shape[0])
     for wave in self._waves(held, paths, shape[1], hidden=False):
       for rows, path in held.calls(
         wave.slots, wave.lengths, math.prod(shape), most
@@ -231,7 +228,7 @@ class Scorer(Lanes):
       step_lengths,
       graphdef=self.graphdef,
       path=path,
-      keep=self._keeps(*shape),
+      keep=self._spec.keeps(*shape),
       banks=wave.lane.slots.banks,
     )
     return _Call(wave, rows, tokens, step_lengths, values, kept)

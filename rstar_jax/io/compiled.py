@@ -1,11 +1,16 @@
 """Compiled programs that outlive a process, by JAX's persistent cache."""
 
+import functools
 import hashlib
 import pathlib
 import platform
+import threading
 
 import jax
 
+# What takes less is no program that anyone waits for.
+_SECONDS_OF_A_PROGRAM = 0.1
+_EVENT = "/jax/core/compile/backend_compile_duration"
 _CPU_INFO = pathlib.Path("/proc/cpuinfo")
 
 
@@ -27,6 +32,33 @@ def keep(folder: pathlib.Path | str) -> str:
   jax.config.update("jax_compilation_cache_dir", str(folder))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
   return str(folder)
+
+
+class Counter:
+  """Counts what this process compiles, or takes from where it was kept.
+
+  Attributes:
+    programs: how many, without those that take no time.
+    seconds: that this took, in all threads together.
+  """
+
+  def __init__(self):
+    self.programs = 0
+    self.seconds = 0.0
+    self._lock = threading.Lock()
+    jax.monitoring.register_event_duration_secs_listener(self._hear)
+
+  def _hear(self, event: str, seconds: float, **_) -> None:
+    if event == _EVENT:
+      with self._lock:
+        self.programs += seconds >= _SECONDS_OF_A_PROGRAM
+        self.seconds += seconds
+
+
+@functools.cache
+def counter() -> Counter:
+  """Returns the counter of this process, which counts from the first call."""
+  return Counter()
 
 
 def _cpu() -> str:

@@ -3,12 +3,17 @@
 import json
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
-from rstar_jax.io import store
+import numpy as np
+
+from rstar_jax.io import store, times
 from rstar_jax.io.growing import Mirror
 
-_SECONDS_BETWEEN_LINES = 10.0
+# Where there is no terminal.
+_SECONDS_TO_FIRST_LINE = 20.0
+_SECONDS_BETWEEN_LINES = 600.0
 
 
 class Writer(Protocol):
@@ -20,6 +25,12 @@ class Writer(Protocol):
     """Writes scalars of one step; the prefix goes before each name."""
     ...
 
+  def write_histograms(
+    self, step: int, values: Mapping[str, np.ndarray], prefix: str = ""
+  ) -> None:
+    """Writes how the numbers of each array are spread."""
+    ...
+
   def close(self) -> None: ...
 
 
@@ -28,6 +39,11 @@ class NullWriter:
 
   def write(
     self, step: int, values: dict[str, float], prefix: str = ""
+  ) -> None:
+    pass
+
+  def write_histograms(
+    self, step: int, values: Mapping[str, np.ndarray], prefix: str = ""
   ) -> None:
     pass
 
@@ -49,6 +65,7 @@ class MetricsWriter:
     """
     import tensorboardX
 
+    self._began = time.monotonic()
     self._mirror = Mirror(store.path(workdir))
     lines = self._mirror.resume("metrics.jsonl")
     self._lines = lines.open("a", encoding="utf-8")
@@ -70,11 +87,31 @@ class MetricsWriter:
       f"{prefix}/{name}" if prefix else name: float(value)
       for name, value in values.items()
     }
+    # Of this line, and since the file was opened: what took how long.
+    times = {
+      "time": round(time.time(), 1),
+      "elapsed": round(time.monotonic() - self._began, 1),
+    }
     # One write of a whole line: a killed run leaves no half line in between.
-    self._lines.write(json.dumps({"step": int(step), **named}) + "\n")
+    self._lines.write(json.dumps({"step": int(step), **named, **times}) + "\n")
     self._lines.flush()
     for name, value in named.items():
       self._events.add_scalar(name, value, int(step))
+
+  def write_histograms(
+    self, step: int, values: Mapping[str, np.ndarray], prefix: str = ""
+  ) -> None:
+    """Writes how numbers are spread, to TensorBoard alone.
+
+    Args:
+      step: the x axis.
+      values: name -> finite numbers [n]; none are left out.
+      prefix: put before each name.
+    """
+    for name, numbers in values.items():
+      if len(numbers):
+        name = f"{prefix}/{name}" if prefix else name
+        self._events.add_histogram(name, np.asarray(numbers), int(step))
 
   def close(self) -> None:
     """Flushes both files."""
@@ -90,7 +127,7 @@ class MetricsWriter:
 
 
 class Progress:
-  """A bar on a terminal; elsewhere a line now and then."""
+  """A bar on a terminal; elsewhere a line at the end, and a few before it."""
 
   def __init__(
     self,
@@ -100,13 +137,14 @@ class Progress:
     start: int = 0,
     unit: str = "it",
     file: TextIO | None = None,
-    seconds: float = _SECONDS_BETWEEN_LINES,
+    seconds: float = _SECONDS_TO_FIRST_LINE,
   ):
     self._file = file or sys.stderr
     self._total, self._desc, self._unit = total, desc, unit
     self._done = self._start = start
-    self._seconds = seconds
-    self._began = self._spoke = time.monotonic()
+    self._began = time.monotonic()
+    # Each wait is twice as long as the one before.
+    self._wait, self._next = seconds, self._began + seconds
     self._note = ""
     self._bar = None
     if self._file.isatty():
@@ -115,47 +153,59 @@ class Progress:
       self._bar = tqdm.tqdm(
         total=total, desc=desc, initial=start, unit=unit, file=self._file
       )
-    else:
-      self._say("starts")
 
   def update(self, count: int = 1, **notes: Any) -> None:
     """Moves on by `count`; the notes are shown beside it."""
     self._done += count
     if notes:
-      self._note = ", ".join(f"{k}={_short(v)}" for k, v in notes.items())
+      self._note = ", ".join(
+        f"{k.replace('_', ' ')} {_short(v)}" for k, v in notes.items()
+      )
     if self._bar is not None:
       self._bar.update(count)
       if notes:
         self._bar.set_postfix_str(self._note, refresh=False)
-    elif time.monotonic() - self._spoke >= self._seconds:
-      self._say("")
+      return
+    now = time.monotonic()
+    if now >= self._next and self._done < self._total:
+      self._wait = min(2 * self._wait, _SECONDS_BETWEEN_LINES)
+      self._next = now + self._wait
+      rate = self._rate(now)
+      left = "time left unknown"
+      if rate:
+        seconds = (self._total - self._done) / rate
+        left = f"{rate:.3g} a second, {times.duration(seconds)} left"
+      self._say(f"{self._done} of {self._total} {self._unit}s, {left}")
 
-  def close(self) -> None:
-    """Says the last word."""
+  def close(self, error: bool = False) -> None:
+    """Says the last word.
+
+    Args:
+      error: whether what is being done was given up.
+    """
     if self._bar is not None:
       self._bar.close()
-    else:
-      self._say("ends")
+    elif error:
+      self._say(f"ends at {self._done} of {self._total} {self._unit}s")
+    elif self._total > self._start:
+      now = time.monotonic()
+      count, took = self._done - self._start, now - self._began
+      pace = f", {self._rate(now):.3g} a second" if took >= 1 else ""
+      self._say(f"{count} {self._unit}s in {times.duration(took)}{pace}")
 
   def __enter__(self) -> "Progress":
     return self
 
-  def __exit__(self, *_: Any) -> None:
-    self.close()
+  def __exit__(self, kind: Any, *_: Any) -> None:
+    self.close(error=kind is not None)
 
-  def _say(self, word: str) -> None:
-    now = time.monotonic()
-    self._spoke = now
-    elapsed = now - self._began
-    rate = (self._done - self._start) / elapsed if elapsed > 0 else 0.0
-    parts = [
-      f"{self._desc}{' ' + word if word else ''}: {self._done}/{self._total}"
-    ]
-    if self._done > self._start:
-      parts.append(f"{rate:.3g} {self._unit}/s, {elapsed:.0f} s")
-    if self._note:
-      parts.append(self._note)
-    print(", ".join(parts), file=self._file, flush=True)
+  def _rate(self, now: float) -> float:
+    """Returns units a second."""
+    return (self._done - self._start) / max(now - self._began, 1e-9)
+
+  def _say(self, text: str) -> None:
+    note = f", {self._note}" if self._note else ""
+    print(f"{self._desc}: {text}{note}", file=self._file, flush=True)
 
 
 def progress(total: int, desc: str, **kwargs: Any) -> Progress:
@@ -164,7 +214,7 @@ def progress(total: int, desc: str, **kwargs: Any) -> Progress:
   Args:
     total: what `update` will add up to.
     desc: what is being done.
-    **kwargs: start (already done), unit, file, seconds (between lines).
+    **kwargs: start (already done), unit, file, seconds (to the first line).
   """
   return Progress(total, desc, **kwargs)
 

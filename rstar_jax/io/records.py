@@ -22,6 +22,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
+from rstar_jax import stopping
 from rstar_jax.io import store
 
 MANIFEST = "MANIFEST.json"
@@ -44,6 +45,7 @@ def shard_name(index: int, total: int) -> str:
   return f"shard-{index:05d}-of-{total:05d}.jsonl"
 
 
+@stopping.held()
 def write_shard(path: epath.PathLike, rows: Iterable[Mapping]) -> None:
   """Writes rows as JSON lines and a footer, atomically.
 
@@ -126,6 +128,7 @@ def is_complete(path: epath.PathLike) -> bool:
   return True
 
 
+@stopping.held()
 def write_json(path: epath.PathLike, obj: Any) -> None:
   """Writes one JSON document, atomically and with sorted keys.
 

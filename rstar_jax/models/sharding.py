@@ -56,6 +56,18 @@ def make_mesh(
     ValueError: the sizes do not multiply to the number of devices.
   """
   devices = jax.devices() if devices is None else list(devices)
+  sizes = mesh_sizes(config, len(devices))
+  return jax.make_mesh(
+    sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
+  )
+
+
+def mesh_sizes(config: MeshConfig, devices: int) -> tuple[int, ...]:
+  """Returns how many of so many devices are along each of `AXES`.
+
+  Raises:
+    ValueError: the sizes do not multiply to the number of devices.
+  """
   sizes = [getattr(config, axis) for axis in AXES]
   fixed = math.prod(size for size in sizes if size != -1)
   if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
@@ -63,15 +75,13 @@ def make_mesh(
       f"mesh {dict(zip(AXES, sizes, strict=True))}: sizes are at least 1, and "
       "one of them may be -1"
     )
-  sizes = [len(devices) // fixed if size == -1 else size for size in sizes]
-  if math.prod(sizes) != len(devices):
+  sizes = [devices // fixed if size == -1 else size for size in sizes]
+  if math.prod(sizes) != devices:
     raise ValueError(
       f"mesh {dict(zip(AXES, sizes, strict=True))} needs {math.prod(sizes)} "
-      f"devices (or a multiple of {fixed}) but there are {len(devices)}"
+      f"devices (or a multiple of {fixed}) but there are {devices}"
     )
-  return jax.make_mesh(
-    sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
-  )
+  return tuple(sizes)
 
 
 def mesh_over(

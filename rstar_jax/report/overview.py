@@ -25,6 +25,7 @@ _STAGES = {
   "sft": "Training the policy",
   "ppm": "Training the PPM",
   "eval": "Evaluation",
+  "study": "Comparing methods",
 }
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rstar_jax import methods, rng
-from rstar_jax.evaluate import grid
 from rstar_jax.study import choices, markdown, paired
 from rstar_jax.study.table import (
   Record,
@@ -12,6 +11,7 @@ from rstar_jax.study.table import (
   grouped,
   right_by_problem,
 )
+from rstar_jax.text.tables import grid
 
 
 def of_evaluation(record: Record) -> list[dict[str, Any]]:

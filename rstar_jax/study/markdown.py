@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rstar_jax import rng
-from rstar_jax.evaluate import grid, interval
+from rstar_jax.evaluate import interval
 from rstar_jax.study import choices, paired
 from rstar_jax.study.table import (
   Group,
@@ -14,6 +14,7 @@ from rstar_jax.study.table import (
   right_by_problem,
   table,
 )
+from rstar_jax.text.tables import grid
 
 # What the paper answers with, and so what a column of a curve shows.
 _CHOICE = {"greedy": "first", "samples": "best"}

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import pathlib
 from collections.abc import Collection, Sequence
 from typing import Protocol
@@ -78,6 +79,8 @@ class HfTokenizer:
         leaves them plain text, as a model knows them that was not trained on
         the step grammar.
     """
+    # It would advise to install torch, which nothing here needs.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     import transformers
 
     # Not AutoTokenizer, which does not always do what tokenizer.json says.

@@ -7,8 +7,6 @@ newest checkpoint and ends in the same bytes as a run that was not.
 import contextlib
 import math
 import pathlib
-import signal
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +17,7 @@ import numpy as np
 from absl import logging
 from flax import nnx
 
+from rstar_jax import stopping
 from rstar_jax.config import TrainConfig
 from rstar_jax.io import checkpoints as checkpoints_lib
 from rstar_jax.io import metrics as metrics_lib
@@ -36,20 +35,17 @@ class NonFiniteLoss(FloatingPointError):
   """The loss of an update is NaN or infinite."""
 
 
-class Preempted(SystemExit):
-  """SIGTERM came: the state is saved, and the process should end.
-
-  As a SystemExit it ends an unaware program with the usual code, 143.
-  """
+class Preempted(stopping.Stopped):
+  """The process was told to end, and the state is saved."""
 
   def __init__(self, name: str, step: int):
-    super().__init__(128 + signal.SIGTERM)
+    super().__init__()
     self.name, self.step = name, step
 
   def __str__(self) -> str:
     return (
-      f"{self.name}: stopped by SIGTERM after update {self.step}; run the "
-      "same command again to go on"
+      f"{self.name}: stopped after update {self.step}; run the same command "
+      "again to go on"
     )
 
 
@@ -90,7 +86,8 @@ def fit(
 
   Raises:
     NonFiniteLoss: a loss was NaN or infinite; nothing after it is saved.
-    Preempted: SIGTERM came; the update under way was finished and saved.
+    Preempted: SIGTERM came, or what else `stopping` listens to; the update
+      under way was finished and saved.
     ValueError: `folder` holds checkpoints of another model or optimiser; or the
       rows of a batch cannot be cut as the mesh needs it.
   """
@@ -110,7 +107,9 @@ def fit(
     start = int(state.step)
     if start >= num_steps:
       return state
-    stops = _Stop(stack.enter_context(_sigterm()), mesh)
+    stack.enter_context(stopping.listening())
+    stack.enter_context(stopping.held())
+    stops = _Stop(mesh)
     bar = (
       stack.enter_context(
         metrics_lib.progress(num_steps, name, start=start, unit="update")
@@ -118,7 +117,7 @@ def fit(
       if progress and leads
       else None
     )
-    log = _Log(writer, name, bar)
+    log = _Log(writer, name, bar, num_steps)
     for k in range(start, num_steps):
       batch = batch_at(k)
       tokens = _tokens(batch)
@@ -128,13 +127,14 @@ def fit(
       state, metrics = step_fn(state, batch)
       log.add(k + 1, metrics, tokens)
       done, last = k + 1, k + 1 == num_steps
-      stopping = stops()
-      save = last or stopping or done % config.checkpoint_every == 0
+      # What is asked for after the last update is heard by all, too.
+      stop = stops.wait() if last else stops()
+      save = last or stop or done % config.checkpoint_every == 0
       if save or done % config.log_every == 0 or done == start + 1:
         log.flush()  # Before a save: a state that is not finite is not kept.
       if saver is not None and save:
         saver.save(done, state)
-      if stopping and not last:
+      if stop:
         raise Preempted(name, done)
   return state
 
@@ -205,15 +205,17 @@ def _check_rows(name: str, batch: Any, accumulate: int, mesh) -> None:
     raise ValueError(
       f"{name}: a batch of {rows} rows in {accumulate} micro-batches cannot be "
       f"cut into {parts} parts, the data x fsdp of {dict(mesh.shape)}: give a "
-      f"batch_size that is a multiple of {accumulate * parts}"
+      f"batch_size that is a multiple of {accumulate * parts}, or an "
+      f"accumulate of at most {rows // parts}"
     )
 
 
 class _Log:
   """Holds metrics on the device until they are asked for."""
 
-  def __init__(self, writer, name: str, bar):
+  def __init__(self, writer, name: str, bar, num_steps: int):
     self._writer, self._name, self._bar = writer, name, bar
+    self._num_steps = num_steps
     self._held: list[tuple[int, dict[str, jax.Array]]] = []
     self._tokens = 0
     self._started = self._began = time.monotonic()
@@ -252,6 +254,7 @@ class _Log:
     means["tokens_per_second"] = self._tokens / max(now - self._began, 1e-9)
     # Since this process began to train, as the other stages tell it.
     means["seconds"] = now - self._started
+    means["updates"] = float(self._num_steps)
     self._writer.write(held[-1][0], means, self._name)
     if self._bar is not None:
       self._bar.update(
@@ -274,8 +277,8 @@ def _tokens(batch: Any) -> int:
 class _Stop:
   """Whether to stop; all processes hear the same, after the same update."""
 
-  def __init__(self, event: threading.Event, mesh):
-    self._event, self._mesh = event, mesh
+  def __init__(self, mesh):
+    self._mesh = mesh
     self._alone = mesh is None or jax.process_count() == 1
     self._asked: list[jax.Array] = []
     self._any = jax.jit(jnp.any)
@@ -283,27 +286,17 @@ class _Stop:
   def __call__(self) -> bool:
     """To be called once after each update."""
     if self._alone:
-      return self._event.is_set()
+      return stopping.asked()
     flags = jax.make_array_from_callback(
       (self._mesh.size,),
       jax.NamedSharding(self._mesh, jax.P(self._mesh.axis_names)),
-      lambda _: np.full(1, self._event.is_set()),
+      lambda _: np.full(1, stopping.asked()),
     )
     self._asked.append(self._any(flags))
     # The answer to an older question: nobody has to wait for it.
     return len(self._asked) > _AHEAD and bool(self._asked.pop(0))
 
-
-@contextlib.contextmanager
-def _sigterm():
-  """Gives an event that SIGTERM sets, while the loop runs."""
-  event = threading.Event()
-  # Only the main thread may install a handler.
-  if threading.current_thread() is not threading.main_thread():
-    yield event
-    return
-  previous = signal.signal(signal.SIGTERM, lambda *_: event.set())
-  try:
-    yield event
-  finally:
-    signal.signal(signal.SIGTERM, previous)
+  def wait(self) -> bool:
+    """To be called after the last update: no question stays unanswered."""
+    answer = self()
+    return any([answer, *map(bool, self._asked)])

@@ -45,6 +45,11 @@ class BetweenTest(absltest.TestCase):
     self.assertEqual(found.memory, 64)
     self.assertEqual(found.wire, 124 + 27)
 
+  def test_temporaries_that_hold_nothing_of_a_layer_do_not_grow(self):
+    low, high = Compiled(temporaries=7, outputs=1), Compiled(temporaries=5)
+    found = compiled.between(low, high, (1, 2, 28), holds=False)
+    self.assertEqual((found.temporaries, found.outputs), (7, -26))
+
 
 class CacheTest(absltest.TestCase):
   def test_compiles_once(self):

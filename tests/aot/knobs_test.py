@@ -16,13 +16,27 @@ class KnobsTest(absltest.TestCase):
     self.assertEqual(knobs.fewer(7, 10, 0, 9), 0)
 
   def test_search(self):
-    # 8 for the weights, 1 a leaf of which a half is the pool's.
-    sizes = dict(leaves=16, room=4096, weights=8.0, pools=8.0, needs=24.0)
-    self.assertEqual(
-      knobs.search(**sizes, has=20.0), {"leaves": 12, "room": 2048}
+    # 8 for the weights, 8 for the slots, 6 for the candidates of calls; 2 more.
+    sizes = dict(
+      slots=16,
+      most_tokens=600,
+      room=4096,
+      weights=8.0,
+      pools=8.0,
+      calls=6.0,
+      needs=24.0,
     )
-    # The pool alone cannot make up for it.
-    self.assertEqual(knobs.search(**sizes, has=12.0), {"leaves": 4})
+    self.assertEqual(
+      knobs.search(**sizes, has=20.0),
+      {"slots": 8, "most_tokens": 200, "room": 2048},
+    )
+    # Without any candidates it would still be 18.
+    self.assertEqual(knobs.search(**sizes, has=17.0), {"slots": 2, "room": 512})
+    # Neither alone is enough: 10 stay, and 3.5 of 14 may be there besides.
+    self.assertEqual(
+      knobs.search(**sizes, has=13.5), {"slots_and_most_tokens": 0.25}
+    )
+    self.assertEqual(knobs.search(**sizes, has=9.0), {"tensor": 3})
     self.assertEqual(knobs.search(**sizes, has=3.0), {"tensor": 3})
 
   def test_training(self):

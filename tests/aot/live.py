@@ -14,7 +14,7 @@ import sys
 import jax
 from absl.testing import absltest, parameterized
 
-from rstar_jax.aot import analytic, chips, compiled, programs
+from rstar_jax.aot import analytic, chips, compiled, programs, shapes
 from rstar_jax.config import Config, MeshConfig, TrainConfig
 from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
@@ -37,8 +37,8 @@ _MODEL = ModelConfig(
   param_dtype="bfloat16",
   tied_embeddings=False,
 )
-_SHAPES = programs.Shapes(
-  leaves=8, candidates=8, path=256, room=512, step=32, tail=64, score_rows=32
+_SHAPES = shapes.Shapes(
+  slots=8, leaves=8, candidates=8, path=256, room=512, step=32, tail=64, moved=8
 )
 
 
@@ -123,10 +123,8 @@ class CommandTest(absltest.TestCase):
         "--config=configs/qwen2_5_math_7b.py",
         f"--config.policy.path={folder}",
         "--topology=v5e:4x4",
+        "--stage=rollout",
         "--programs=commit",
-        "--leaves=4",
-        "--candidates=4",
-        "--step=64",
       ],
       cwd=ROOT,
       env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -138,6 +136,7 @@ class CommandTest(absltest.TestCase):
     self.assertEqual(row["program"], "commit")
     self.assertEqual(row["topology"], "v5e:2x2")
     self.assertEqual(row["slice"], "v5e:4x4")
+    self.assertEqual(row["mesh"], {"data": 1, "fsdp": 1, "tensor": 4})
     self.assertTrue(row["fits"])
 
 

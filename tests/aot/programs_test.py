@@ -6,7 +6,8 @@ import functools
 import jax
 from absl.testing import absltest, parameterized
 
-from rstar_jax.aot import analytic, compiled, programs
+from rstar_jax.aot import analytic, compiled, described, programs
+from rstar_jax.aot.shapes import Shapes
 from rstar_jax.config import Config, MeshConfig, TrainConfig
 from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
@@ -23,8 +24,19 @@ _MODEL = ModelConfig(
   mlp_dim=34,
   tied_embeddings=False,
 )
-_SHAPES = programs.Shapes(
-  leaves=2, candidates=3, path=13, room=29, step=7, tail=5, score_rows=4
+_SHAPES = Shapes(
+  slots=2,
+  room=29,
+  path=13,
+  tail=5,
+  moved=2,
+  leaves=2,
+  candidates=3,
+  step=7,
+  scored=1,
+  columns=3,
+  scored_step=7,
+  value_room=29,
 )
 
 
@@ -85,18 +97,18 @@ class SearchTest(parameterized.TestCase):
     one, two = _search(name), _search(name, tensor=2)
     self.assertEmpty(one.collectives)
     self.assertLess(two.arguments, 0.6 * one.arguments)
-    if name == "commit":
+    if name in ("commit", "fork"):
       self.assertEqual(two.wire, 0)
     else:
       self.assertAlmostEqual(two.flops / one.flops, 0.5, delta=0.02)
       self.assertGreater(two.wire, 0)
 
   def test_a_pool_is_written_in_place(self):
-    pool = programs.bytes_of(programs.pool_of(_MODEL, 2, 29, _mesh()))
+    pool = described.bytes_of(described.pool_of(_MODEL, 2, 29, _mesh()))
     # Keys and values: 2 slots, 2 heads, 29 tokens of 6 numbers; and the last
     # hidden states.
     self.assertEqual(pool, 4 * (2 * 2 * 2 * 29 * 6 + 2 * 20))
-    for name in ("advance", "commit"):
+    for name in ("advance", "commit", "fork"):
       self.assertEqual(_search(name).aliased, pool)
 
   def test_advance_and_score_compute_what_they_must(self):
@@ -109,19 +121,15 @@ class SearchTest(parameterized.TestCase):
       head = 2 * 3 * 20 * (name == "score")
       self.assertEqual(_search(name).flops, least.flops + attention + head)
 
-  def test_what_others_hold(self):
-    mesh = _mesh()
-    policy = programs.bytes_of(programs.abstract(_MODEL, "lm", mesh)[1])
-    value = programs.bytes_of(programs.abstract(_MODEL, "tanh", mesh)[1])
-    # The head is of V x D instead of D.
-    self.assertEqual(policy - value, 4 * (106 * 20 - 20))
-    pool = programs.bytes_of(programs.pool_of(_MODEL, 2, 29, mesh))
-    token = analytic.cache_bytes(_MODEL)
-    # Two lanes: the PPM, three other pools, what the other lane sampled, and
-    # what both scored.
-    expected = value + 3 * pool + 2 * 3 * 6 * token + 2 * 2 * 3 * 7 * token
-    found = programs.beside("expand", _MODEL, _SHAPES, mesh)
-    self.assertEqual(found, expected)
+  def test_what_is_not_kept_is_not_returned(self):
+    program = programs.search_program(
+      "score", _MODEL, dataclasses.replace(_SHAPES, keep_scored=False), _mesh()
+    )
+    kept = described.bytes_of(described.kept_of(_MODEL, (1, 3), 7, _mesh()))
+    difference = (
+      _search("score").outputs - compiled.compile_program(program).outputs
+    )
+    self.assertAlmostEqual(difference, kept, delta=200)
 
   def test_unknown_program(self):
     with self.assertRaisesRegex(ValueError, "'sft' is no program"):
@@ -162,6 +170,18 @@ class TrainingTest(parameterized.TestCase):
     one, four = _training("sft"), _training("sft", fsdp=2, tensor=2)
     self.assertLess(four.arguments, 0.3 * one.arguments)
     self.assertGreater(four.wire, 0)
+
+  def test_it_is_traced_in_its_mesh_as_the_trainer_does(self):
+    config = Config()
+    config.sft = TrainConfig(batch_size=4, length=24)
+    mesh = _mesh(fsdp=2, tensor=2)
+    program = programs.training_program("sft", _MODEL, config, mesh)
+    # The activations' rows are held to both axes that cut a batch.
+    self.assertIn('[{"data", "fsdp"}', program.lower().as_text())
+    state, metrics = program.results
+    begun = program.arguments[0]
+    self.assertEqual(jax.tree.map(lambda one: one.sharding, begun), state)
+    self.assertTrue(metrics.is_fully_replicated)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,13 @@ class ReportTest(absltest.TestCase):
     self.assertEqual(found["over_gib"], 0.25)
     self.assertEqual(found["limit"], "memory")
 
+  def test_without_memory(self):
+    row = _row(beside=9 * _GIB) | {"knobs": {"slots": 2}, "held_gib": {}}
+    found = report.without_memory(row)
+    self.assertEqual(found["limit"], "hbm")
+    for name in ("fits", "over_gib", "hbm_needed_gib", "knobs", "held_gib"):
+      self.assertNotIn(name, found)
+
   def test_what_the_compiler_refused(self):
     found = report.row(
       program="sft",

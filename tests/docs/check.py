@@ -1,15 +1,14 @@
-"""Runs the commands and the Python that README and docs show.
+"""Runs the commands and the Python that README, docs and launch show.
 
   make docs-check                        # all of them
   make docs-check ARGS=--only=docs/your  # documents whose name holds the word
   make docs-check ARGS=--run=runs/tiny   # where a finished demo is
 
 Documents are taken in order, their blocks too, in one folder that looks like a
-clone: what one block writes the next may read. A command that is not run is in
-`NOT_RUN` with the reason, and what can be said of it without running it is
-checked: its flags, its target, its extra. One that is neither run nor listed is
-an error. This takes a quarter of an hour and more, and is no part of `make
-test`, which checks that the list is whole.
+clone: what one block writes the next may read. A command is run unless it is in
+`NOT_RUN` with the reason; then what can be said of it without running it is
+checked: its flags, its target, its extra. This takes long, and is no part of
+`make test`, which checks that the list is whole and of use.
 """
 
 import argparse
@@ -25,7 +24,7 @@ import time
 
 from tests.docs import reading
 
-FOLDERS = ("docs",)
+FOLDERS = ("docs", "launch")
 # Seconds after which a command has hung.
 TIMEOUT = 3600
 # What a demo that is finished has.
@@ -44,18 +43,22 @@ NOT_RUN = (
   (r"--workdir=gs://", "needs a bucket; tests/resume_bucket_test.py"),
   (r"configs/smollm2_135m\.py", "needs the weights of `make smollm2`"),
   (r"configs/released\.py", "needs the authors' data and a model for it"),
+  (
+    r"^launch/\w+\.sh (?!--dry-run)|^gcloud |--workdir=gs:",
+    "needs Google Cloud; the tests have one that is not there",
+  ),
   (r"--distributed", "needs several processes; tests/evolve_hosts_test.py"),
   (r"remote\.url=", "needs a server with a large model"),
   (r"-m rstar_jax\.aot ", "needs libtpu; `make aot`"),
   (r"-m rstar_jax\.harness ", "needs lm-eval; `make harness`"),
   (r"-m benchmarks\.", "measures for minutes to hours; tests/benchmarks"),
-  (r"--stage=study .*\borm\b", "trains reward models: hours"),
+  (r"--stage=study .*\borm\b", "trains reward models; tests/studying_test.py"),
   (r"--stage=evolve", "trains a round; tests/evolve_test.py"),
   (r"--stage=compare", "needs a second run; tests/studying_test.py"),
 )
-# What a program of ours, or its environment, is asked about instead.
+# A program of ours, its module and its flags.
 _PYTHON = re.compile(r"^(?:\w+=\S+ )*(?:\S*/)?python -m (\S+)(.*)", re.DOTALL)
-_ASSIGNMENT = re.compile(r"^(export )?\w+=[^ ]*$|^(export )?\w+=(['\"]).*\3$")
+_ASSIGNMENT = re.compile(r"""^(export )?(\w+=([^\s'"]*|'[^']*'|"[^"]*") ?)+$""")
 _FLAG = re.compile(r"^--(?:no)?([\w-]+)")
 _PARSE = (
   "import sys; from rstar_jax import main, config_flag; "
@@ -124,7 +127,7 @@ class Clone:
   def __init__(self, folder: pathlib.Path, run: pathlib.Path | None):
     self.folder = folder
     for path in reading.ROOT.iterdir():
-      if path.name not in ("runs", ".git") and ".venv" not in path.name:
+      if path.name != "runs" and ".venv" not in path.name:
         (folder / path.name).symlink_to(path)
     binaries = folder / ".venv" / "bin"
     binaries.mkdir(parents=True)

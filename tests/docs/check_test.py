@@ -12,7 +12,7 @@ _KNOWN = (
   r"(\.venv/bin/)?python -m rstar_jax\.(main|verify|report)\b",
   r"(\.venv/bin/)?python -m tests\.search\.uct_test$",
   r"(printf|echo) ",
-  r"make docs$",
+  r"launch/\w+\.sh --dry-run ",
 )
 
 
@@ -43,6 +43,7 @@ class ListTest(parameterized.TestCase):
     ("A=b", True),
     ("export A=b", True),
     ('OPTIONS="--a=1   --b=2"', True),
+    ("export A=b C='d e' F=", True),
     ("A=b python -m c", False),
     ("python -m c --a=b", False),
   )

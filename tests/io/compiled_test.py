@@ -3,7 +3,10 @@
 import pathlib
 import subprocess
 import sys
+from unittest import mock
 
+import jax
+import numpy as np
 from absl.testing import absltest
 
 from rstar_jax.io import compiled
@@ -42,6 +45,19 @@ class CompiledTest(absltest.TestCase):
     self.assertEqual(hit, "False")
     self.assertNotEmpty(list(pathlib.Path(where).iterdir()))
     self.assertEqual(run(), [where, first, "True"])
+
+  def test_counts_what_is_compiled(self):
+    counter = compiled.counter()
+    self.assertIs(counter, compiled.counter())
+    before, seconds = counter.programs, counter.seconds
+    with mock.patch.object(compiled, "_SECONDS_OF_A_PROGRAM", 0.0):
+      for _ in range(2):
+        jax.jit(lambda x: 3 * x).lower(np.ones(7)).compile()
+    self.assertEqual(counter.programs, before + 2)
+    self.assertGreater(counter.seconds, seconds)
+    with mock.patch.object(compiled, "_SECONDS_OF_A_PROGRAM", 1e9):
+      jax.jit(lambda x: 5 * x).lower(np.ones(7)).compile()
+    self.assertEqual(counter.programs, before + 2)
 
   def test_each_kind_of_cpu_has_a_folder(self):
     names = set()

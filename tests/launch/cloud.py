@@ -193,3 +193,10 @@ class TpuCase(parameterized.TestCase):
       if all(text in said for text in texts):
         return said
     raise AssertionError(said)
+
+  def starts(self):
+    """Returns the command lines of the runs that worker 0 was given."""
+    return [line for line in self.cloud.said() if line.startswith("main ")]
+
+  def verbs(self, *which):
+    return [verb for verb in self.cloud.verbs() if verb in which]

@@ -179,7 +179,7 @@ def delete(state: dict, args) -> None:
     raise Refused(f"FAILED_PRECONDITION: it is {now}: want --force")
   if not args.quiet:
     raise Refused("a person would be asked")
-  shut_down(args.name, tpu)
+  shut_down(args.name)
   del state["tpus"][args.name]
 
 
@@ -237,10 +237,13 @@ def start_ssh(state: dict, args) -> dict[int, subprocess.Popen | int]:
   workers = reachable(state, args)
   verb = re.match(r"bash worker\.sh (\w+)", args.command)
   how = planned(state, f"ssh {verb[1] if verb else 'has'}") or ""
-  if how == "preempted":
-    tpu = found(state, args)
-    shut_down(args.name, tpu)
-    tpu["states"], tpu["node"] = ["SUSPENDING", "SUSPENDED"], "PREEMPTED"
+  if how in ("preempted", "deleted"):
+    shut_down(args.name)
+    if how == "deleted":
+      del state["tpus"][args.name]
+    else:
+      gone = {"states": ["SUSPENDING", "SUSPENDED"], "node": "PREEMPTED"}
+      state["tpus"][args.name].update(gone)
     return {worker: 255 for worker in workers}
   started: dict[int, subprocess.Popen | int] = {}
   for worker in workers:
@@ -276,7 +279,7 @@ def finish_ssh(started: dict[int, subprocess.Popen | int]) -> int:
   return next((status for status in statuses.values() if status), 0)
 
 
-def shut_down(name: str, tpu: dict) -> None:
+def shut_down(name: str) -> None:
   """Ends machines as they end: SIGTERM to each process, later SIGKILL."""
   folder = CLOUD / name
   for number in (signal.SIGTERM, signal.SIGKILL):

@@ -66,7 +66,7 @@ class GkeTest(parameterized.TestCase):
     # It takes the place of the shell, which would keep signals from it.
     self.assertEqual(
       shlex.split(command),
-      [*"exec bash launch/pod.sh tpu,hub --config=configs/tiny.py".split()]
+      [*"exec bash launch/pod.sh tpu,hub,gcs --config=configs/tiny.py".split()]
       + ["--workdir=gs://bucket/a b", "--config.seed=1"],
     )
 

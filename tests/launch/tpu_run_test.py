@@ -20,6 +20,7 @@ class RunTest(cloud_lib.TpuCase):
         "--workdir=gs://bucket/a b --config.seed=1",
       )
     self.tpu("run", "--config.seed=1", says="it is running already")
+    self.tpu("run", "--config.seed=2", status=1, says="another command is runn")
     self.assertEqual(self.cloud.verbs().count("ssh run"), 1)
     # Its code is not pulled from under it.
     self.cloud.commit("a second one")

@@ -67,7 +67,7 @@ class TpuTest(cloud_lib.TpuCase):
     for worker in range(2):
       self.assertEqual(
         self.cloud.said(worker),
-        ["pip install --quiet --upgrade -e ./rstar_jax[tpu,hub]"],
+        ["pip install --quiet --upgrade -e ./rstar_jax[tpu,hub,gcs]"],
       )
       home = self.cloud.folder / "rstar" / f"worker-{worker}"
       self.assertEqual((home / "rstar_run/commit").read_text(), commit + "\n")

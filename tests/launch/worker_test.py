@@ -49,6 +49,8 @@ class WorkerTest(absltest.TestCase):
     self.assertEqual(self.worker("run", "--a=b c"), "w-0: started")
     self.cloud.await_said("main")
     self.assertEqual(self.worker("run", "--a=b c"), "w-0: is running already")
+    self.assertEqual(self.worker("state", "--b"), "w-0: busy")
+    self.assertEqual(self.worker("state"), "w-0: running")
     self.assertEqual(self.worker("stop"), "w-0: has ended")
     self.await_state("stopped", "--a=b c")
     self.worker("run", "--a=b c")
