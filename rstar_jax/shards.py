@@ -192,7 +192,7 @@ def read_trees(folder: store.Path) -> list[Tree]:
   return [tree_lib.from_record(row) for row in read_rows(folder)]
 
 
-def pool_trees(folders: Sequence[pathlib.Path], description: str) -> list[Tree]:
+def pool_trees(folders: Sequence[store.Path], description: str) -> list[Tree]:
   """Returns the trees of finished folders, showing how far it is.
 
   Args:
