@@ -118,10 +118,14 @@ def losses(metrics: Iterable[Mapping[str, Any]]) -> Rows:
 
 
 def ppm(rows: Iterable[Mapping[str, Any]]) -> Rows:
-  """Returns how often each PPM prefers the better side of held-out pairs."""
+  """Returns how often a round's PPM, or its rival, orders held-out pairs."""
   found = []
   for row in rows:
-    each = {"round": row["round"], "pairs": row.get("pairs")}
+    each = {
+      "round": row["round"],
+      "kind": row.get("kind", "ppm"),
+      "pairs": row.get("pairs"),
+    }
     for kind in ("step", "final"):
       measured = row.get(f"held_out_{kind}") or {}
       each[kind] = {

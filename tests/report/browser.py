@@ -32,8 +32,11 @@ def pictures() -> pathlib.Path:
   return folder
 
 
-def start():
-  """Returns a driver of a new browser with nothing remembered.
+def start(profile: pathlib.Path):
+  """Returns a driver of a new browser.
+
+  Args:
+    profile: an empty folder, for what it remembers.
 
   Raises:
     unittest.SkipTest: there is no browser here, or no driver of it.
@@ -51,7 +54,7 @@ def start():
     raise unittest.SkipTest("selenium is not installed: pip, [test]") from None
   options = webdriver.ChromeOptions()
   options.binary_location = binary
-  for flag in (*_FLAGS, f"--user-data-dir={tempfile.mkdtemp()}"):
+  for flag in (*_FLAGS, f"--user-data-dir={profile}"):
     options.add_argument(flag)
   options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
   return webdriver.Chrome(options=options, service=Service(driver))

@@ -22,8 +22,10 @@ shared = {}
 
 def open_all() -> None:
   """Starts the browser and writes the page; for `setUpModule`."""
+  temporary = pathlib.Path(tempfile.mkdtemp())
+  unittest.addModuleCleanup(shutil.rmtree, temporary, ignore_errors=True)
   try:
-    shared["driver"] = browser.start()
+    shared["driver"] = browser.start(temporary / "profile")
   except unittest.SkipTest as reason:
     # Each test says so: of a file that runs none it would look as if all is
     # well.
@@ -31,8 +33,8 @@ def open_all() -> None:
     return
   unittest.addModuleCleanup(shared["driver"].quit)
   shared["pictures"] = browser.pictures()
-  folder = pathlib.Path(tempfile.mkdtemp()) / "toy-run"
-  unittest.addModuleCleanup(shutil.rmtree, folder.parent)
+  print(f"pictures: {shared['pictures']}")
+  folder = temporary / "toy-run"
   folder.mkdir()
   workdirs.write(folder)
   workdirs.write_round(folder, 2, [workdirs.large()])

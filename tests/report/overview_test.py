@@ -111,6 +111,7 @@ class OverviewTest(absltest.TestCase):
       [
         {
           "round": 1,
+          "kind": "ppm",
           "pairs": 7,
           "step": {"accuracy": 0.5, "pairs": 2},
           "final": {"accuracy": None, "pairs": None},

@@ -24,6 +24,7 @@ class OverviewTest(opened.BrowserTest):
     )
     self.assertIn("Round 1", self.page.text("[aria-labelledby=time]"))
     self.assertIn("code raised an error", self.page.text("#main"))
+    self.assertIn("1PPM75.0% (4)100.0% (1)3 pairs", self.page.text("#main"))
     self.assertIn("75.0% (4)", self.page.text("[aria-labelledby=ppm]"))
     self.assert_no_sideways_scroll()
     self.assert_quiet()
@@ -59,6 +60,24 @@ class OverviewTest(opened.BrowserTest):
     self.open("#view=problems")
     self.assert_no_sideways_scroll()
     self.picture("problems-phone")
+
+
+class EmptyTest(opened.BrowserTest):
+  def test_a_run_that_has_just_begun(self):
+    folder = opened.shared["file"].parent / "empty"
+    folder.mkdir()
+    path = page.write(folder).resolve()
+    self.page.open(path)
+    # Nothing but the heading and the settings, and no stray zero.
+    self.assertEqual(
+      self.page.texts("#main h1, #main h2"), ["How the run went", "Settings"]
+    )
+    self.assertEqual(
+      self.page.text("#main"), "How the run wentSettingsThe run's config{}"
+    )
+    self.page.open(path, "#view=problems")
+    self.assertEqual(self.page.text(".count"), "0 of 0 problems")
+    self.assert_quiet()
 
 
 class ProblemsTest(opened.BrowserTest):

@@ -6,10 +6,12 @@ import html.parser
 import json
 import pathlib
 import re
+import typing
 from unittest import mock
 
 from absl.testing import absltest
 
+from rstar_jax import types
 from rstar_jax.report import page, records
 from tests.report import workdirs
 
@@ -150,6 +152,16 @@ class PageTest(absltest.TestCase):
     owner = re.search(r"Copyright ([\d-]+ [\w ]+)", script)[1]
     self.assertIn(f"Copyright {owner}", licence)
     self.assertIn("v3.1.3", script)
+
+  def test_every_reason_to_drop_a_step_has_words(self):
+    script = (ROOT / "assets" / "overview.js").read_text()
+    named = re.search(r"const REASONS = {(.*?)};", script, re.DOTALL)[1]
+    known = set(re.findall(r"(\w+): \"", named))
+    drops = (ROOT.parent / "search" / "expansion.py").read_text()
+    reasons = set(re.findall(r'\.drop\("(\w+)"\)', drops))
+    self.assertContainsSubset({"duplicate", "malformed"}, reasons)
+    statuses = set(typing.get_args(types.Status)) - {"ok"}
+    self.assertEqual(known, reasons | statuses)
 
   def test_texts_stand_out_from_what_is_behind_them(self):
     style = (ROOT / "assets" / "style.css").read_text()

@@ -29,7 +29,7 @@ class TreeTest(opened.BrowserTest):
     self.assertGreater(*sizes)
     self.assertEqual(
       self.page.attribute("#node-7", "aria-label"),
-      "answer 3, = 14, right, Q +1.00, 2 visits, on the chosen solution",
+      "+1.00 = 14, answer 3, right, 2 visits, on the chosen solution",
     )
     self.assertEqual(self.page.attribute("#node-7", "aria-level"), "4")
     self.assert_quiet()

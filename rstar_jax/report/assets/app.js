@@ -4,6 +4,7 @@
 Report.app = (() => {
   const { el } = Report.dom;
   const main = document.getElementById("main");
+  const name = document.querySelector(".brand .name").textContent;
   let rows = [], leave = null, shown = {};
 
   function find(fields) {
@@ -67,6 +68,7 @@ Report.app = (() => {
       else link.removeAttribute("aria-current");
     }
     const title = page.querySelector("h1").textContent;
+    document.title = `${title} · ${name}`;
     Report.dom.say(title);
     scrollTo(0, 0);
   }

@@ -42,7 +42,8 @@ Report.detail = (() => {
     const rows = [
       verdict && ["Verdict", el("span", { class: look }, mark)],
       verdict && ["Given answer", tree.gold ?? "none"],
-      ["Q", signed(tree.q[node], 3), "mean outcome of visits"],
+      ["Q", signed(tree.q[node], 3), tree.visits[node] ?
+        "mean outcome of visits" : "what a visit would bring"],
       ["Visits", number(tree.visits[node])],
       known(tree.ppm[node]) && ["PPM", signed(tree.ppm[node], 3),
         "the model’s own value"],

@@ -42,11 +42,11 @@ Report.draw = (() => {
     return tree.correct[node] === WRONG ? "wrong" : "not graded";
   }
 
-  // What a screen reader says of a node.
+  // What a screen reader says of a node: what is seen, and what it means.
   function spoken(tree, node) {
-    const name = node ? `${kind(tree, node)} ${tree.depth[node]}` : "question";
-    return [name, snippet(tree, node, 80), verdict(tree, node),
-      `Q ${signed(tree.q[node])}`, plural(tree.visits[node], "visit"),
+    const name = node ? `${kind(tree, node)} ${tree.depth[node]}` : "";
+    return [`${signed(tree.q[node])} ${snippet(tree, node)}`, name,
+      verdict(tree, node), plural(tree.visits[node], "visit"),
       tree.onPath.has(node) && node ? "on the chosen solution" : "",
       tree.tried[node] ? "" : "never tried"].filter(Boolean).join(", ");
   }
@@ -84,15 +84,16 @@ Report.draw = (() => {
 
   function nodeItem(tree, place) {
     const { node } = place;
-    const r = radius(tree.tried[node] ? tree.visits[node] : 0);
+    // An answer holds a glyph, for which it must have room.
+    const least = tree.kind[node] === ANSWER ? 7 : 0;
+    const r = Math.max(least, radius(tree.tried[node] ? tree.visits[node] : 0));
     const type = ["node", `q${shade(tree.q[node])}`,
       tree.tried[node] ? "" : "untried",
       tree.onPath.has(node) ? "chosen" : ""].filter(Boolean).join(" ");
     const aside = (tree.kind[node] === ANSWER ? 1.3 * r : r) + 7;
     return item(place, type, spoken(tree, node),
       svg("circle", { class: "halo", r: aside - 2 }),
-      outline(tree, node, r), glyph(tree, node),
-      words(tree, node, aside));
+      outline(tree, node, r), glyph(tree, node), words(tree, node, aside));
   }
 
   // Q and a few words beside a node: in two lines, or in one where it is low.
@@ -102,18 +103,21 @@ Report.draw = (() => {
       return svg("text", { class: "words", x, y: 4 },
         svg("tspan", { class: "q" }, q), ` ${snippet(tree, node)}`);
     }
-    return [svg("text", { class: "q", x, y: -5 }, q),
+    // The space is for those who read the text and do not see it.
+    return [svg("text", { class: "q", x, y: -5 }, q), " ",
       svg("text", { class: "words", x, y: 13 }, snippet(tree, node))];
   }
 
   function restItem(place) {
     const label = `${place.rest.length} not tried`;
-    return item(place, "rest", `${label}; press Enter to show them`,
+    const drawn = item(place, "rest", `${label}; press Enter to show them`,
       svg("rect", { class: "halo", x: -13, y: -15, width: 92, height: 30,
         rx: 15 }),
       svg("rect", { class: "pill", x: -9, y: -11, width: 84, height: 22,
         rx: 11 }),
       svg("text", { class: "words", x: 33, y: 4 }, label));
+    drawn.setAttribute("aria-expanded", "false");
+    return drawn;
   }
 
   // Returns the drawing: an element, and each place's own element by its id.

@@ -46,7 +46,8 @@ Report.overview = (() => {
     }
     const ppm = data.ppm[data.ppm.length - 1];
     if (ppm && known(ppm.final.accuracy)) {
-      found.push([percent(ppm.final.accuracy, 0), "PPM prefers the right one",
+      found.push([percent(ppm.final.accuracy, 0),
+        `${ppm.kind.toUpperCase()} prefers the right one`,
         `of ${plural(ppm.final.pairs, "held-out pair")} of solutions, round ` +
         ppm.round]);
     }
@@ -54,7 +55,7 @@ Report.overview = (() => {
       const total = data.time.reduce((sum, each) => sum + each.seconds, 0);
       found.push([duration(total), "recorded time", "of the first host"]);
     }
-    return found.length && el("ul", { class: "figures" },
+    return found.length > 0 && el("ul", { class: "figures" },
       found.map(([value, name, note]) => el("li", {},
         el("span", { class: "value" }, value),
         el("span", { class: "what" }, name),
@@ -114,7 +115,8 @@ Report.overview = (() => {
     return section("solved", "Training problems that the search solved",
       "A problem is solved where at least one answer in the trees of its " +
       "round is right.",
-      table(["Round", "All", ...levels.map((l) => `Level ${l}`)],
+      table(["Round", "All", ...levels.map((l) =>
+        (l === "None" ? "No level" : `Level ${l}`))],
         rows.map((row) => [row.round, percent(row.share),
           ...levels.map((level) => cell(row, level))]),
         "Share of training problems solved, by level"));
@@ -149,12 +151,13 @@ Report.overview = (() => {
       "solutions, is the better one, for pairs held out of its training; " +
       "50% is a coin. The number of pairs is in parentheses: a few pairs say " +
       "little.",
-      data.ppm.length && table(
-        ["Round", "Steps", "Whole solutions", "Trained on"],
-        data.ppm.map((each) => [each.round, share(each.step),
-          share(each.final), known(each.pairs) ? plural(each.pairs, "pair") :
-            "–"]), "Held-out pairs that the PPM orders rightly"),
-      data.quality.length && [
+      data.ppm.length > 0 && table(
+        ["Round", "Model", "Steps", "Whole solutions", "Trained on"],
+        data.ppm.map((each) => [each.round, each.kind.toUpperCase(),
+          share(each.step), share(each.final),
+          known(each.pairs) ? plural(each.pairs, "pair") : "–"]),
+        "Held-out pairs that the PPM orders rightly"),
+      data.quality.length > 0 && [
         el("h3", {}, "Measured on trees that none was trained on"),
         table(["Model", "Round", "AUC", "AUC within a problem",
           "Calibration error", "Solutions"],
@@ -223,7 +226,9 @@ Report.overview = (() => {
     duplicate: "same text as another", length: "too long",
     malformed: "not in the grammar", depth: "no room for an answer",
     beside_answer: "beside an answer", error: "code raised an error",
-    timeout: "code took too long", refused: "code was refused",
+    timeout: "code took too long", memory: "code took too much memory",
+    blocked: "code did what it may not", crashed: "its process died",
+    output_limit: "code printed too much",
   };
 
   function candidates(sets, graded) {
@@ -241,7 +246,7 @@ Report.overview = (() => {
         number(each.read), number(each.nodes - each.read),
         ...reasons.map((r) => number(each.dropped[r] || 0))]),
       "Candidates by what became of them"),
-      graded.length && [el("h3", {}, "What the grader said"),
+      graded.length > 0 && [el("h3", {}, "What the grader said"),
         table(["Data of round", "Solutions", "Right", "Wrong", "Undecided"],
           graded.map((each) => [each.round, number(each.answers),
             number(each.right), number(each.wrong), number(each.undecided)]),
@@ -263,7 +268,7 @@ Report.overview = (() => {
   function contents(sets) {
     const drawn = sets.reduce((sum, each) => sum + each.drawn, 0);
     const read = sets.reduce((sum, each) => sum + each.problems, 0);
-    return sets.length && section("contents", "What this page holds",
+    return sets.length > 0 && section("contents", "What this page holds",
       `${plural(drawn, "tree")}, of ${plural(read, "problem")} in all sets. ` +
       "There is room for so many bytes: the newest round comes " +
       "first, in it the evaluation, and each set takes at most half of what " +
