@@ -69,8 +69,9 @@ Report.overview = (() => {
   }
 
   function accuracy(split, index) {
-    const rounds = [...new Set(split.lines.flatMap((l) =>
-      l.points.map((p) => p.round)))].sort((a, b) => a - b);
+    const points = split.lines.flatMap((line) => line.points);
+    const rounds = [...new Set(points.map((p) => p.round))]
+      .sort((a, b) => a - b);
     const series = split.lines.map((each) => ({
       points: each.points.map((p) => ({
         x: p.round, y: p.accuracy, low: p.low, high: p.high,
@@ -78,11 +79,15 @@ Report.overview = (() => {
           plural(p.n, "problem"),
       })),
     }));
+    const counts = points.map((p) => p.n);
+    const [few, many] = [Math.min(...counts), Math.max(...counts)];
     const at = (line, round) => line.points.find((p) => p.round === round);
     return section(`accuracy-${index}`, `Accuracy on ${split.split}`,
       "Problems that nothing was trained on. Round 0 is the model that the " +
       "run began with; bars are 95% intervals over problems. “Any sample " +
-      "right” is the ceiling of every way to choose among the samples.",
+      "right” is the ceiling of every way to choose among the samples." +
+      (few < many ? ` A point is of ${few} to ${many} problems: the table ` +
+        "says of how many." : ""),
       legend(split.lines.map((l) => l.name)),
       lines(series, { label: `Accuracy by round on ${split.split}`, floor: 0,
         ceiling: 1, format: (v) => percent(v, 0), xs: rounds, xName: "round",
@@ -217,9 +222,10 @@ Report.overview = (() => {
         `Round ${round}: ${duration(total(round))}`),
         el("span", { class: "number" }, duration(total(round)))))),
       more("The same as a table", table(
-        ["Round", "Stage", "Time", "Device waited", "Tokens/s"],
+        ["Round", "Stage", "Time", "Compiling", "Device waited", "Tokens/s"],
         rows.map((each) => [each.round, each.name, duration(each.seconds),
-          percent(each.idle), number(each.rate)]), "Time by stage")));
+          percent(each.compiling), percent(each.idle), number(each.rate)]),
+        "Time by stage")));
   }
 
   const REASONS = {
