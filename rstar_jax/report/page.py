@@ -33,6 +33,7 @@ SCRIPTS = (
   "data.js",
   "charts.js",
   "tables.js",
+  "costs.js",
   "overview.js",
   "problems.js",
   "layout.js",
