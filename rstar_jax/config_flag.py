@@ -9,6 +9,7 @@ cannot override by itself, and turns its exceptions into one line for a person.
 import dataclasses
 import difflib
 import pathlib
+import runpy
 import sys
 import typing
 
@@ -20,6 +21,20 @@ from rstar_jax import validation
 
 # The flag is its caller's, and so is in the caller's --help.
 flags.disclaim_key_flags()
+
+
+def load_config(name: str) -> config_lib.Config:
+  """Returns the config of a file as of `--config`, "FILE" or "FILE:ARGUMENT".
+
+  Raises:
+    ValueError: the config cannot run, in one line.
+    OSError: there is no such file.
+  """
+  file, _, argument = name.partition(":")
+  get_config = runpy.run_path(file)["get_config"]
+  config = get_config(argument) if argument else get_config()
+  validation.validate(config)
+  return config
 
 
 def define_config(flag_values: flags.FlagValues = flags.FLAGS):

@@ -1,21 +1,23 @@
 """Self-evolution: the rounds, one stage after the other (paper section 3.4)."""
 
 import collections
+import contextlib
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from absl import logging
 
 from rstar_jax import evaluate as evaluate_lib
-from rstar_jax import rewards, solving, stages
+from rstar_jax import rewards, session, solving, stages
 from rstar_jax.branching import differences
 from rstar_jax.config import Config
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.data import released, training
 from rstar_jax.hosts import Host, wait_until
-from rstar_jax.io import records
+from rstar_jax.io import compiled, records
 from rstar_jax.session import Context
 from rstar_jax.shards import read_rows
 
@@ -31,6 +33,31 @@ STAGES = {
   "ppm": rewards.train_ppm,
   "evaluate": solving.evaluate,
 }
+
+
+@contextlib.contextmanager
+def open_run(
+  config: Config, workdir: pathlib.Path | str, host: Host = _ALONE
+) -> Iterator[Context]:
+  """Opens a run in its folder: for a program, or a notebook.
+
+  Args:
+    config: of the run.
+    workdir: its folder; compiled programs are kept in it too, unless the config
+      has a place for them.
+    host: which process of the run this is.
+
+  Yields:
+    What the stages are given.
+
+  Raises:
+    ValueError: the folder holds a run of another config; see `check_workdir`.
+  """
+  folder = pathlib.Path(workdir)
+  compiled.keep(config.programs or folder / "programs")
+  check_workdir(config, folder, host)
+  with session.open_context(config, folder, host) as context:
+    yield context
 
 
 def evolve(context: Context) -> dict[str, Any]:

@@ -11,29 +11,11 @@ nothing of a search, and are refused.
 """
 
 import contextlib
-import pathlib
-import runpy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rstar_jax import evolve, session, solving, validation
-from rstar_jax.config import Config
+from rstar_jax import config_flag, evolve, session, solving
 from rstar_jax.data import shapes
-from rstar_jax.io import compiled
-
-
-def load_config(name: str) -> Config:
-  """Returns the config of a file as of `--config`, "FILE" or "FILE:ARGUMENT".
-
-  Raises:
-    ValueError: the config cannot run, in one line.
-    OSError: there is no such file.
-  """
-  file, _, argument = name.partition(":")
-  get_config = runpy.run_path(file)["get_config"]
-  config = get_config(argument) if argument else get_config()
-  validation.validate(config)
-  return config
 
 
 def asked(row: Mapping[str, Any], prompt: str) -> str:
@@ -93,13 +75,9 @@ def define_model() -> type:
       """
       del ignored
       super().__init__()
-      folder = pathlib.Path(workdir)
-      read = load_config(config)
-      evolve.check_workdir(read, folder)
-      compiled.keep(read.programs or folder / "programs")
       self._open = contextlib.ExitStack()
       self._context = self._open.enter_context(
-        session.open_context(read, folder)
+        evolve.open_run(config_flag.load_config(config), workdir)
       )
       self._round = (
         evolve.newest_round(self._context) if round is None else int(round)

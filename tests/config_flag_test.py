@@ -18,6 +18,23 @@ def get_config():
 """
 
 
+class LoadConfigTest(absltest.TestCase):
+  def test_a_file_and_its_argument(self):
+    path = self.create_tempfile("run.py", FILE).full_path
+    self.assertEqual(config_flag.load_config(path).train.count, 7)
+    text = FILE.replace("()", "(arg)", 1).replace("= 7", "= int(arg)")
+    path = self.create_tempfile("argument.py", text).full_path
+    self.assertEqual(config_flag.load_config(f"{path}:5").train.count, 5)
+
+  def test_what_cannot_run_is_refused(self):
+    text = FILE.replace("train.count = 7", "shard_size = 0")
+    path = self.create_tempfile("bad.py", text).full_path
+    with self.assertRaisesRegex(ValueError, "shard_size"):
+      config_flag.load_config(path)
+    with self.assertRaises(OSError):
+      config_flag.load_config("none.py")
+
+
 class ConfigFlagTest(parameterized.TestCase):
   def parse(self, *arguments, text=FILE):
     """Returns the config of a file and overrides."""

@@ -197,6 +197,22 @@ class WorkdirTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, f"^.*another config.*{message}.*$"):
       evolve.check_workdir(self.config, self.workdir)
 
+  def test_a_run_is_opened_in_its_folder(self):
+    self.config.programs = str(self.workdir / "kept")
+    folder = self.workdir / "run"
+    with mock.patch.object(evolve.compiled, "keep", autospec=True) as keep:
+      with evolve.open_run(self.config, str(folder)) as context:
+        self.assertEqual(context.workdir, folder)
+        self.assertEqual(context.grader.grade([("1/2", "0.5")]), ["equal"])
+      self.config.seed, self.config.programs = 7, ""
+      with self.assertRaisesRegex(ValueError, "another config"):
+        with evolve.open_run(self.config, folder):
+          self.fail("opened")
+    kept = [str(call.args[0]) for call in keep.call_args_list]
+    self.assertEqual(
+      kept, [str(self.workdir / "kept"), str(folder / "programs")]
+    )
+
   def test_data_is_read_at_once(self):
     with self.assertRaisesRegex(ValueError, "there is no file train.jsonl"):
       evolve.check_data(self.config)

@@ -19,7 +19,10 @@ MAX_LINES = 400
 UNTESTED_LINES = 40
 
 # Where text that people or programs read is kept.
-FOLDERS = (PACKAGE, "tests", "configs", "launch", "benchmarks", "docs", ".ci")
+FOLDERS = (
+  *(PACKAGE, "tests", "configs", "launch", "benchmarks", "docs", "colab"),
+  ".ci",
+)
 # Joined, so that this file does not hold them.
 MACHINE_PATHS = tuple(f"/{name}/" for name in ("root", "work", "tmp"))
 
@@ -199,7 +202,12 @@ class FilesTest(absltest.TestCase):
     for path in (ROOT / "tests").rglob("*_test.py"):
       parts = path.relative_to(ROOT / "tests").with_suffix("").parts
       name = ".".join(parts).removesuffix("_test")
-      if parts[0] == "benchmarks":
+      if parts[0] == "colab":
+        # A notebook each, and what all of them hold to.
+        notebooks = {each.stem[3:] for each in (ROOT / "colab").glob("*.ipynb")}
+        with self.subTest(name):
+          self.assertIn(parts[-1][:-5], {"notebooks", *notebooks})
+      elif parts[0] == "benchmarks":
         # What a benchmark computes is tested, where it does more than measure.
         with self.subTest(name):
           self.assertTrue((ROOT / f"{name.replace('.', '/')}.py").exists())
@@ -220,7 +228,10 @@ class FilesTest(absltest.TestCase):
     for folder in FOLDERS:
       files += (ROOT / folder).rglob("*")
     for path in files:
-      if path.suffix in (".py", ".md", ".sh") or path.parent.name == ".ci":
+      if (
+        path.suffix in (".py", ".md", ".sh", ".ipynb")
+        or path.parent.name == ".ci"
+      ):
         for machine_path in MACHINE_PATHS:
           with self.subTest(f"{path.relative_to(ROOT)}: {machine_path}"):
             self.assertNotIn(machine_path, path.read_text())

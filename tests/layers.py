@@ -173,6 +173,7 @@ LAYERS = {
   "report.records": 10,
   "report.trees": 8,
   "report.forest": 9,
+  "report.inline": 12,
   "solving": 13,
   "bootstrap": 9,
   "evolve": 14,

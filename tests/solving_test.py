@@ -10,8 +10,9 @@ from rstar_jax import config as config_lib
 from rstar_jax import session, shards, solving, testing
 from rstar_jax.io import records
 from rstar_jax.search import mcts
+from rstar_jax.search import tree as tree_lib
 from rstar_jax.text import steps
-from rstar_jax.types import Candidate
+from rstar_jax.types import Candidate, Problem
 from tests import tiny_run
 
 # Two additions of 1, 2 or 3 give 2 to 6.
@@ -192,6 +193,26 @@ class SolveTest(SolvingCase):
   def test_a_round_that_is_not_finished(self):
     with self.assertRaisesRegex(ValueError, "policy is not finished"):
       solving.solve(self.context, 1, "four")
+
+  def test_trees_to_look_at_are_made_as_training_data_are(self):
+    problems = [
+      Problem(id=name, question=name, answer=ANSWERS[name])
+      for name in ("four", "six")
+    ]
+    trees = solving.search_all(self.context, 0, problems, rollouts=2)
+    self.assertEqual([tree.problem for tree in trees], problems)
+    self.finish(1)
+    guided = solving.search_all(self.context, 1, problems, rollouts=2)
+    for tree, valued in ((trees[0], False), (guided[0], True)):
+      self.assertEqual(tree.rollouts, 2)
+      self.assertEqual(np.isfinite(tree.ppm[1:]).all(), valued)
+      ended = np.flatnonzero(tree.terminal == tree_lib.ANSWERED)
+      self.assertNotEmpty(ended)
+      for node in ended:
+        right = tree.answers[node] == "4"
+        self.assertEqual(tree.reward[node], 1 if right else -1)
+    with self.assertRaisesRegex(ValueError, "answer"):
+      solving.search_all(self.context, 0, [Problem(id="x", question="four")])
 
   def test_render(self):
     solution = solving.Solution(("a = 1\n", "\nprint(a)\n"), "1", [0.5, -0.25])

@@ -1,5 +1,7 @@
 """Where rows come from: a file, a TFDS split, or the Hugging Face Hub."""
 
+import itertools
+import json
 from collections.abc import Iterator
 
 from etils import epath
@@ -41,6 +43,31 @@ def open_source(
     path = epath.Path(source)
     return path.stem, file_rows(path)
   raise ProblemError(f"source {source!r} is none of {FORMS}")
+
+
+def head(source: str, count: int, path: epath.PathLike) -> int:
+  """Writes the first rows of a source as JSONL: a small set to try things on.
+
+  Args:
+    source: see `open_source`.
+    count: how many rows at most.
+    path: of the file; its folder is made.
+
+  Returns:
+    How many rows there were.
+
+  Raises:
+    ProblemError: the source cannot be opened, or one of these rows be read.
+  """
+  lines = []
+  for row in itertools.islice(open_source(source)[1], count):
+    if row.error:
+      raise ProblemError(f"{row.place}: {row.error}")
+    lines.append(json.dumps(row.value) + "\n")
+  path = epath.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text("".join(lines))
+  return len(lines)
 
 
 def tfds_rows(name: str, data_dir: epath.PathLike | None) -> Iterator[Row]:

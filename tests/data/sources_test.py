@@ -1,5 +1,6 @@
 """Tests of rstar_jax.data.sources; TFDS splits are in problems_test.py."""
 
+import itertools
 import json
 import pathlib
 from unittest import mock
@@ -36,6 +37,31 @@ class OpenSourceTest(parameterized.TestCase):
       ProblemError, f"source '{source}' is none of a .jsonl .* 'hf:OWNER/NAME"
     ):
       sources.open_source(source)
+
+
+class HeadTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    self.source = self.folder / "all.jsonl"
+    self.source.write_text(
+      '{"a": "é", "n": 3.10}\n{"a": "2"}\n{"a": 3}\n{bad\n'
+    )
+
+  def test_the_first_rows_are_read_as_before(self):
+    path = self.folder / "new" / "some.jsonl"
+    self.assertEqual(sources.head(str(self.source), 2, path), 2)
+    for source, count in ((self.source, 2), (path, None)):
+      rows = itertools.islice(sources.open_source(str(source))[1], count)
+      self.assertEqual(
+        [row.value for row in rows], [{"a": "é", "n": "3.10"}, {"a": "2"}]
+      )
+
+  def test_a_row_that_cannot_be_read_is_named(self):
+    path = self.folder / "some.jsonl"
+    with self.assertRaisesRegex(ProblemError, "all.jsonl:4: "):
+      sources.head(str(self.source), 5, path)
+    self.assertFalse(path.exists())
 
 
 if __name__ == "__main__":

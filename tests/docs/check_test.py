@@ -9,7 +9,7 @@ from tests.docs import check, reading
 
 # What may be run, by how a command begins: a new kind wants a thought.
 _KNOWN = (
-  r"(\.venv/bin/)?python -m rstar_jax\.(main|verify|report)\b",
+  r"(\.venv/bin/)?python -m rstar_jax\.",
   r"(\.venv/bin/)?python -m tests\.search\.uct_test$",
   r"(printf|echo) ",
   r"launch/\w+\.sh --dry-run ",

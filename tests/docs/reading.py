@@ -5,6 +5,8 @@ import pathlib
 import re
 import shlex
 
+from tests import notebooks
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -32,13 +34,20 @@ class Block:
 
 
 def documents(
-  folders: tuple[str, ...] = ("docs", "launch", "benchmarks"),
+  folders: tuple[str, ...] = ("docs", "launch", "benchmarks", "colab"),
 ) -> dict[str, str]:
-  """Returns the text of every Markdown file by name, those at the top too."""
+  """Returns the text of every Markdown file by name, those at the top too.
+
+  Of a notebook in these folders it is what stands in its text cells.
+  """
   files = sorted(ROOT.glob("*.md"))
   for folder in folders:
     files += sorted((ROOT / folder).rglob("*.md"))
-  return {str(each.relative_to(ROOT)): each.read_text() for each in files}
+  texts = {each: each.read_text() for each in files}
+  for folder in folders:
+    for each in sorted((ROOT / folder).glob("*.ipynb")):
+      texts[each] = notebooks.text(each)
+  return {str(each.relative_to(ROOT)): text for each, text in texts.items()}
 
 
 def blocks(text: str) -> list[Block]:

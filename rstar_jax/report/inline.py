@@ -1,0 +1,109 @@
+"""The report inside a notebook: of a run, or of trees that are in no run.
+
+What these functions return shows itself where a notebook shows the last value
+of a cell. It is the page of `page.py`, as it is, in a frame: pictures of trees
+and curves are drawn in one place. The frame is a document of its own, without
+the notebook's origin, so that nothing in it reaches the notebook.
+"""
+
+import base64
+import dataclasses
+import html
+import pathlib
+import tempfile
+import urllib.parse
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+
+from rstar_jax.config import ExtractConfig
+from rstar_jax.data import pairs as pairs_lib
+from rstar_jax.data import trajectories as trajectories_lib
+from rstar_jax.io import records as records_io
+from rstar_jax.report import page, records
+from rstar_jax.search.tree import Tree
+
+# A notebook holds its outputs: of a large run it shows some trees.
+_BUDGET = records.Budget(tree_bytes=1_000_000, rows=2_000)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+  """A page in a notebook.
+
+  Attributes:
+    page: a whole HTML document.
+    address: where it opens, as in "#view=problems"; "" is its first page.
+    height: in pixels; the width is the notebook's.
+  """
+
+  page: str
+  address: str = ""
+  height: int = 760
+
+  def _repr_html_(self) -> str:
+    packed = base64.b64encode(self.page.encode()).decode()
+    source = f"data:text/html;charset=utf-8;base64,{packed}{self.address}"
+    return (
+      f'<iframe src="{html.escape(source)}" sandbox="allow-scripts" '
+      f'title="rStar-Math report" width="100%" height="{self.height}" '
+      'style="border: 1px solid #8888"></iframe>'
+    )
+
+
+def workdir(
+  folder: epath.PathLike, *, problem: str = "", round_: int = 0
+) -> Frame:
+  """Shows the report of a run, from its records alone.
+
+  Args:
+    folder: the run's, finished or not.
+    problem: a training problem, at whose tree it opens; "" opens the overview.
+    round_: whose tree.
+
+  Raises:
+    ValueError, OSError: the folder or a record in it cannot be read.
+  """
+  text = page.render(records.read(folder, _BUDGET))
+  return Frame(text, _tree(problem, round_) if problem else "")
+
+
+def trees(found: Sequence[Tree]) -> Frame:
+  """Shows search trees; opens at the first one.
+
+  Args:
+    found: searched, of problems with answers. What the paper would train on is
+      marked: `config.ExtractConfig` as it is.
+  """
+  config = ExtractConfig()
+  solutions, _ = trajectories_lib.sft_rows(found, config)
+  pairs, _ = pairs_lib.pairs(found, config)
+  guided = any(np.isfinite(tree.ppm).any() for tree in found)
+  with tempfile.TemporaryDirectory() as temporary:
+    # The folder of a run that has come so far and no further.
+    folder = pathlib.Path(temporary) / "search"
+    for name, rows in (
+      ("trees", [tree.to_record() for tree in found]),
+      ("sft", list(map(trajectories_lib.to_dict, solutions))),
+      ("pairs", list(map(pairs_lib.to_dict, pairs))),
+    ):
+      shard = folder / "round_1" / name / records_io.shard_name(0, 1)
+      records_io.write_shard(shard, rows)
+    annotation = "ppm" if guided else "terminal"
+    records_io.write_json(
+      folder / "config.json", {"rounds": [{"annotation": annotation}]}
+    )
+    text = page.render(records.read(folder, _BUDGET))
+  return Frame(text, _tree(found[0].problem.id, 1))
+
+
+def _tree(problem: str, round_: int) -> str:
+  """Returns the address of a tree; see `Report.route` of the page."""
+  fields = {
+    "view": "tree",
+    "set": "training",
+    "round": round_,
+    "problem": problem,
+  }
+  return f"#{urllib.parse.urlencode(fields)}"

@@ -1,0 +1,34 @@
+"""The notebooks' configs, cut to what a test can afford: FILE:NAME.
+
+Sizes of programs and numbers of updates, nothing else: the models are the ones
+that a notebook names.
+"""
+
+from rstar_jax import config as config_lib
+from rstar_jax import config_flag
+
+
+def get_config(name: str) -> config_lib.Config:
+  """Returns a config of `configs/` with few and small programs."""
+  config = config_flag.load_config(f"configs/{name}.py")
+  config.engine = config_lib.EngineConfig(
+    # Warm enough for the base model to be right and wrong.
+    temperature=1.0,
+    max_step_tokens=40,
+    max_block_tokens=128,
+    prefix_buckets=(256,),
+    leaf_buckets=(4,),
+    score_buckets=(4,),
+    step_buckets=(40,),
+  )
+  # No verdict may depend on time, on whatever machine.
+  config.sandbox = config_lib.SandboxConfig(workers=1, wall_seconds=120.0)
+  config.grader = config_lib.GraderConfig(seconds=120.0)
+  for search in (config.search, config.eval.search):
+    search.slots, search.groups, search.max_depth = 4, 1, 12
+  config.eval.samples = 4
+  config.eval.search.rollouts, config.eval.search.candidates = 3, 4
+  config.rounds = (config_lib.RoundConfig(rollouts=3, candidates=4),)
+  for train in (config.sft, config.ppm):
+    train.epochs, train.batch_size, train.length = 1, 4, 256
+  return config

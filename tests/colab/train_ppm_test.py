@@ -1,0 +1,51 @@
+"""Runs colab/04_train_ppm.ipynb on small files of the released form."""
+
+import json
+import pathlib
+
+from absl.testing import absltest
+
+from rstar_jax import session
+from tests import evolve_released_test, notebooks
+from tests.report import inline_test
+
+
+class NotebookTest(absltest.TestCase):
+  def test_it_runs_to_its_end(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    solutions, pairs = (
+      evolve_released_test.write(folder / f"{name}.json", rows)
+      for name, rows in (
+        ("sft", evolve_released_test.solutions()),
+        ("ppm", evolve_released_test.pairs()),
+      )
+    )
+    outcome = notebooks.run(
+      "train_ppm",
+      {
+        "CONFIG": "tests/colab/small.py:released",
+        "WORKDIR": str(folder / "run"),
+        "SOLUTIONS": solutions,
+        "PAIRS": pairs,
+        "MODEL": str(session.BASE_MODEL),
+        "ROWS": 20,
+        "LENGTH": 200,
+        "BATCH": 4,
+      },
+    )
+    self.assertIn(f"7 rows of {solutions}", outcome.printed)
+    self.assertIn(f"20 rows of {pairs}", outcome.printed)
+    self.assertIn("20 pairs, 10 of steps, 0 skipped", outcome.printed)
+    self.assertRegex(
+      outcome.printed, r"(?m)^preferred [+-]0\.\d{3}, other [+-]0\.\d{3}$"
+    )
+    model = json.loads((folder / "run/round_1/ppm/config.json").read_text())
+    self.assertEqual(len(model["id2label"]), 1)
+    [shown] = outcome.shown
+    page, address = inline_test.parts(shown)
+    self.assertEqual(address, "")
+    self.assertIn("round_1_ppm", page)
+
+
+if __name__ == "__main__":
+  absltest.main()
