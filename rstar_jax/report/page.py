@@ -34,6 +34,7 @@ SCRIPTS = (
   "data.js",
   "charts.js",
   "tables.js",
+  "costs.js",
   "overview.js",
   "problems.js",
   "layout.js",
