@@ -1,0 +1,46 @@
+"""The report in a frame of another page, as a notebook has it."""
+
+import pathlib
+import tempfile
+
+from absl.testing import absltest
+
+from rstar_jax.report import inline
+from tests.report import opened, workdirs
+
+setUpModule = opened.open_all
+
+
+class FrameTest(opened.BrowserTest):
+  def show(self, frame: inline.Frame, name: str) -> None:
+    """Opens a page that holds a frame, and goes into it."""
+    path = pathlib.Path(self.create_tempdir().full_path) / "notebook.html"
+    path.write_text(f"<!doctype html><body>{frame._repr_html_()}</body>")
+    self.driver.get(path.as_uri())
+    self.driver.switch_to.frame(0)
+    self.addCleanup(self.driver.switch_to.default_content)
+    self.page.wait("document.documentElement.dataset.ready")
+    self.page.picture(opened.shared["pictures"] / f"inline-{name}.png")
+
+  def test_a_tree_can_be_walked(self):
+    tree = workdirs.apples()
+    self.show(inline.trees([tree, workdirs.hostile()]), "tree")
+    self.assertEqual(self.page.text("h1"), "apples")
+    self.assertEqual(self.page.count("[role=treeitem]"), len(tree))
+    # A step writes its address, which a document without an origin may too.
+    self.page.click("[role=treeitem]:nth-of-type(2)")
+    self.assertTrue(self.page.run("return location.hash.includes('node=')"))
+    self.page.click("nav [data-view=problems]")
+    self.page.wait("document.querySelector('main').dataset.view === 'problems'")
+    self.assert_quiet()
+
+  def test_a_run_shows_its_curves(self):
+    with tempfile.TemporaryDirectory() as folder:
+      workdirs.write(pathlib.Path(folder))
+      self.show(inline.workdir(folder), "run")
+    self.assertGreater(self.page.count(".chart"), 0)
+    self.assert_quiet()
+
+
+if __name__ == "__main__":
+  absltest.main()
