@@ -38,7 +38,7 @@ class Frame:
     height: in pixels; the width is the notebook's.
   """
 
-  page: str
+  page: str = dataclasses.field(repr=False)
   address: str = ""
   height: int = 760
 
