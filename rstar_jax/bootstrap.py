@@ -16,7 +16,6 @@ they take.
 """
 
 import dataclasses
-import pathlib
 
 import numpy as np
 from absl import app, flags, logging
@@ -24,7 +23,7 @@ from flax import nnx
 
 from rstar_jax import config as config_lib
 from rstar_jax.data import batches, synthetic
-from rstar_jax.io import hf, metrics
+from rstar_jax.io import hf, metrics, store
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.text import prompts, train_tokenizer
@@ -97,7 +96,7 @@ def worked_batches(
   return batch_at
 
 
-def make_tokenizer(folder: pathlib.Path, vocab_size: int, seed: int):
+def make_tokenizer(folder: store.Path, vocab_size: int, seed: int):
   """Trains the tokenizer on texts of the training families and names only."""
   texts = []
   for index in range(_TOKENIZER_PROBLEMS):
@@ -106,13 +105,12 @@ def make_tokenizer(folder: pathlib.Path, vocab_size: int, seed: int):
     texts.append(
       prompts.prompt(worked.problem.question) + "".join(worked.steps)
     )
-  train_tokenizer.train(texts, vocab_size, folder)
-  return HfTokenizer(folder)
+  with store.staged(folder) as local:
+    train_tokenizer.train(texts, vocab_size, local)
+    return HfTokenizer(local)
 
 
-def train(
-  workdir: pathlib.Path, output: pathlib.Path, *, seed: int
-) -> Transformer:
+def train(workdir: store.Path, output: store.Path, *, seed: int) -> Transformer:
   """Trains the base model and writes it as a Hugging Face folder.
 
   Args:
@@ -145,9 +143,7 @@ def train(
 def main(argv: list[str]) -> None:
   del argv
   given = flags.FLAGS
-  train(
-    pathlib.Path(given.workdir), pathlib.Path(given.output), seed=given.seed
-  )
+  train(store.path(given.workdir), store.path(given.output), seed=given.seed)
 
 
 def define_flags() -> None:

@@ -10,10 +10,8 @@ changed; all else is copied. So neither run can touch the other's.
 import contextlib
 import json
 import os
-import pathlib
-import shutil
 
-from rstar_jax.io import records
+from rstar_jax.io import records, store
 from rstar_jax.session import WRITERS, Context
 
 # What says where a run began, and how its config differs.
@@ -24,7 +22,7 @@ _EVALUATION = ("seed", "shard_size", "policy", "engine", "eval")
 _RENAMED = (".safetensors", ".jsonl")
 
 
-def branch(context: Context, other: pathlib.Path, round_: int) -> str:
+def branch(context: Context, other: store.Path, round_: int) -> str:
   """Takes over what another run made before a round's data were extracted.
 
   Args:
@@ -60,7 +58,9 @@ def branch(context: Context, other: pathlib.Path, round_: int) -> str:
       f"{workdir / BRANCH} says that this run began otherwise: branch into a "
       "new --workdir"
     )
-  if not begun and any(workdir.glob("round_*")):
+  if not begun and any(
+    name.startswith("round_") for name in store.children(workdir)
+  ):
     raise ValueError(
       f"{workdir} has rounds of its own: branch into a new --workdir"
     )
@@ -76,21 +76,6 @@ def branch(context: Context, other: pathlib.Path, round_: int) -> str:
   return f"{workdir} goes on from {other}: {', '.join(changes) or 'no change'}"
 
 
-def _take(source: pathlib.Path, target: pathlib.Path) -> None:
-  """Links or copies a finished folder; it is there whole, or not at all."""
-  partial = target.with_name(f"{target.name}.partial")
-  for left in (partial, target):
-    if left.exists():
-      shutil.rmtree(left)
-  shutil.copytree(
-    source,
-    partial,
-    copy_function=_link,
-    ignore=shutil.ignore_patterns("checkpoints"),
-  )
-  partial.rename(target)
-
-
 def differences(old, new, name: str) -> list[str]:
   """Says where two configs as JSON differ, a line a field."""
   if isinstance(old, dict) and isinstance(new, dict):
@@ -102,9 +87,31 @@ def differences(old, new, name: str) -> list[str]:
   return [] if old == new else [f"{name} was {old!r} and is {new!r}"]
 
 
-def _link(source: str, target: str) -> str:
-  if source.endswith(_RENAMED):
+def _take(source: store.Path, target: store.Path) -> None:
+  """Links or copies a folder, but for checkpoints; its manifest comes last."""
+  names = [
+    name
+    for name in sorted(store.files(source), key=records.MANIFEST.__eq__)
+    if "checkpoints" not in name.split("/")[:-1]
+  ]
+
+  def take(name: str) -> None:
+    _link(source / name, target / name)
+
+  where = source if store.is_remote(source) else target
+  for _ in store.ahead(take, names[:-1], where):
+    pass
+  take(names[-1])
+
+
+def _link(source: store.Path, target: store.Path) -> None:
+  if not store.is_remote(target):
+    # Of a branch that was killed; to write into it may be to write into theirs.
+    target.unlink(missing_ok=True)
+  on_disk = not store.is_remote(source) and not store.is_remote(target)
+  if on_disk and source.name.endswith(_RENAMED):
+    target.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):  # Another disk, or one without links.
       os.link(source, target)
-      return target
-  return shutil.copy2(source, target)
+      return
+  store.copy(source, target)

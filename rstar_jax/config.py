@@ -32,8 +32,9 @@ class MeshConfig:
 class PolicyConfig:
   """Where the base model is; every round's SFT starts from it."""
 
-  # A Hugging Face folder or name, or a GGUF file. Empty: the bootstrap
-  # checkpoint that ships with the package.
+  # A Hugging Face folder or name, or a GGUF file; a folder or a file may be in
+  # a bucket (gs://). Empty: the bootstrap checkpoint that ships with the
+  # package.
   path: str = ""
   # How the base model is asked: "trained" as a policy that knows the step
   # grammar, "few_shot" with two solved examples, as any model can be.

@@ -5,7 +5,6 @@ This is where the host tower (search, sandbox, records) meets the device tower
 """
 
 import dataclasses
-import pathlib
 import threading
 import time
 
@@ -19,8 +18,7 @@ from rstar_jax.generate.ppm import Scorer
 from rstar_jax.generate.remote import Remote
 from rstar_jax.generate.reward import RewardModel
 from rstar_jax.generate.weights import Busy
-from rstar_jax.io import compiled, hf, metrics
-from rstar_jax.io.journal import Journal
+from rstar_jax.io import compiled, hf, journal, metrics, store
 from rstar_jax.models.transformer import arrays_of
 from rstar_jax.search.mcts import Calls
 from rstar_jax.session import Context, load_tokenizer
@@ -195,7 +193,7 @@ class Device:
 class RemoteDevice:
   """The callables of a larger model behind a server; loads no model here."""
 
-  def __init__(self, context: Context, folder: pathlib.Path):
+  def __init__(self, context: Context, folder: store.Path):
     """Opens the journal of this host; what others wrote is read too.
 
     Args:
@@ -203,11 +201,8 @@ class RemoteDevice:
       folder: of the journals.
     """
     self._context = context
-    index = context.host.index
-    own = folder / (f"requests-{index}.jsonl" if index else "requests.jsonl")
-    others = sorted(set(folder.glob("requests*.jsonl")) - {own})
-    journal = Journal(own, others)
-    self._remote = Remote(context.config.remote, journal)
+    answers = journal.of_host(folder, context.host.index)
+    self._remote = Remote(context.config.remote, answers)
     self._began = time.perf_counter()
 
   def compile_ahead(self, calls: Calls, *candidates: int) -> None:

@@ -4,7 +4,6 @@ import collections
 import contextlib
 import dataclasses
 import json
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ from rstar_jax.config import Config
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.data import released, training
 from rstar_jax.hosts import Host, wait_until
-from rstar_jax.io import compiled, records
+from rstar_jax.io import compiled, records, store
 from rstar_jax.session import Context
 from rstar_jax.shards import read_rows
 
@@ -37,7 +36,7 @@ STAGES = {
 
 @contextlib.contextmanager
 def open_run(
-  config: Config, workdir: pathlib.Path | str, host: Host = _ALONE
+  config: Config, workdir: store.Path | str, host: Host = _ALONE
 ) -> Iterator[Context]:
   """Opens a run in its folder: for a program, or a notebook.
 
@@ -53,7 +52,7 @@ def open_run(
   Raises:
     ValueError: the folder holds a run of another config; see `check_workdir`.
   """
-  folder = pathlib.Path(workdir)
+  folder = store.path(workdir)
   compiled.keep(config.programs or folder / "programs")
   check_workdir(config, folder, host)
   with session.open_context(config, folder, host) as context:
@@ -168,7 +167,7 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
 
 
 def check_workdir(
-  config: Config, workdir: pathlib.Path, host: Host = _ALONE
+  config: Config, workdir: store.Path, host: Host = _ALONE
 ) -> None:
   """Keeps a folder to one config: writes it, or compares with what is there.
 

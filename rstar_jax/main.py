@@ -19,7 +19,9 @@ from rstar_jax import config_flag, status, stopping
 
 _CONFIG = config_flag.define_config()
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "The run's folder; the same folder resumes."
+  "workdir",
+  None,
+  "The run's folder, or gs://BUCKET/NAME; the same folder resumes.",
 )
 _OTHERS = ("status", "report", "solve", "study", "compare", "export", "branch")
 _STAGE = flags.DEFINE_enum(
@@ -69,7 +71,8 @@ _GRACE = flags.DEFINE_float(
 def main(argv: list[str]) -> None:
   del argv
   workdir = pathlib.Path(_WORKDIR.value)
-  if _STAGE.value == "status" and "://" not in _WORKDIR.value:
+  on_disk = "://" not in _WORKDIR.value
+  if _STAGE.value == "status" and on_disk:
     found = status.look(workdir)
     as_json = json.dumps(dataclasses.asdict(found), indent=2)
     print(as_json if _JSON.value else status.render(found))
@@ -81,7 +84,9 @@ def main(argv: list[str]) -> None:
     with stopping.listening(_GRACE.value, (signal.SIGTERM, signal.SIGINT)):
       run()
   except stopping.Stopped:
-    kept = status.kept(status.look(workdir))
+    kept = "what is whole in the bucket"
+    if on_disk:
+      kept = status.kept(status.look(workdir))
     line = f"stopped; the same command goes on from what is kept: {kept}"
     print(f"rstar_jax: {line}", file=sys.stderr)
     raise
@@ -108,12 +113,15 @@ def run() -> None:
     stages,
     studying,
   )
-  from rstar_jax.io import compiled, logs
+  from rstar_jax.io import compiled, logs, store
   from rstar_jax.report import page
 
-  if "://" in _WORKDIR.value:
+  workdir = store.path(_WORKDIR.value)
+  store.check(workdir)
+  if _STAGE.value == "status":
     raise ValueError(
-      f"--workdir={_WORKDIR.value} is no folder: mount it, and give the path"
+      f"--stage=status looks at a folder on a disk, and {workdir} is in a "
+      "bucket: look at its metrics.jsonl and results.json instead"
     )
   config, stage = _CONFIG.value, _STAGE.value
   rounds = len(config.rounds)
@@ -139,7 +147,6 @@ def run() -> None:
     # Before the folder is bound to a config that cannot run.
     evaluation = stage in ("evaluate", "study")
     evolve.check_data(config, evaluation=evaluation)
-  workdir = pathlib.Path(_WORKDIR.value)
   compiled.keep(config.programs or workdir / "programs")
   # A device's runtime, which is up by now, may have its own idea of SIGTERM.
   stopping.listen_again()
@@ -165,11 +172,11 @@ def run() -> None:
     elif stage == "export":
       said = stages.export(context, _ROUND.value) if host.leads else ""
     elif stage == "branch":
-      other = pathlib.Path(_OTHER.value)
+      other = store.path(_OTHER.value)
       if host.leads:
         said = branching.branch(context, other, _ROUND.value)
     elif stage == "compare":
-      other = pathlib.Path(_OTHER.value)
+      other = store.path(_OTHER.value)
       said = studying.compare(context, other, _ROUND.value)
     else:
       evolve.STAGES[stage](context, _ROUND.value)

@@ -3,7 +3,6 @@
 All are trained from the round's policy, on the same trees, by one trainer.
 """
 
-import pathlib
 from typing import Any, Literal
 
 from flax import nnx
@@ -11,7 +10,7 @@ from flax import nnx
 from rstar_jax import rng, stopping
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
-from rstar_jax.io import hf, records
+from rstar_jax.io import hf, records, store
 from rstar_jax.models.transformer import ppm_from_policy
 from rstar_jax.search.tree import Tree
 from rstar_jax.session import Context
@@ -32,7 +31,7 @@ def held_out(seed: int, problem_id: str) -> bool:
   return rng.seed_for(seed, "held out", problem_id) % _HELD_OUT == 0
 
 
-def pooled(context: Context, round_: int) -> list[pathlib.Path]:
+def pooled(context: Context, round_: int) -> list[store.Path]:
   """Returns the trees' folders of the rounds that `extract.rounds` allows."""
   first = max(round_ - context.config.extract.rounds + 1, 1)
   return [

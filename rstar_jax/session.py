@@ -12,7 +12,7 @@ from absl import logging
 
 from rstar_jax.config import Config, TrainConfig
 from rstar_jax.hosts import Host
-from rstar_jax.io import hf, metrics, records
+from rstar_jax.io import hf, metrics, records, store
 from rstar_jax.io.gguf import GgufFile
 from rstar_jax.models import sharding, vocabulary
 from rstar_jax.models.transformer import Transformer
@@ -50,18 +50,18 @@ class Context:
   """
 
   config: Config
-  workdir: pathlib.Path
+  workdir: store.Path
   writer: metrics.Writer
   sandbox: Sandbox
   grader: Grader
   tokenizer: HfTokenizer
   host: Host = _ALONE
 
-  def folder(self, round_: int, stage: str) -> pathlib.Path:
+  def folder(self, round_: int, stage: str) -> store.Path:
     """Returns where a stage of a round writes."""
     return self.workdir / f"round_{round_}" / stage
 
-  def finished(self, round_: int, name: str) -> pathlib.Path:
+  def finished(self, round_: int, name: str) -> store.Path:
     """Returns a folder of a round that is to be read.
 
     Args:
@@ -79,11 +79,11 @@ class Context:
       )
     return folder
 
-  def base(self) -> pathlib.Path | str:
+  def base(self) -> store.Path | str:
     """Returns the folder or name of the base model."""
     return self.config.policy.path or BASE_MODEL
 
-  def policy(self, start: int | str) -> pathlib.Path | str:
+  def policy(self, start: int | str) -> store.Path | str:
     """Returns where the policy of a round is, 0 being the base model, or it.
 
     Args:
@@ -155,7 +155,7 @@ class Context:
 
 @contextlib.contextmanager
 def open_context(
-  config: Config, workdir: pathlib.Path, host: Host = _ALONE
+  config: Config, workdir: store.Path, host: Host = _ALONE
 ) -> Iterator[Context]:
   """Starts the sandbox, the grader and the writer, and ends them."""
   with contextlib.ExitStack() as stack:
@@ -184,12 +184,13 @@ def open_context(
 
 
 def load_tokenizer(
-  base: pathlib.Path | str, *, add_markers: bool = True
+  base: store.Path | str, *, add_markers: bool = True
 ) -> HfTokenizer:
   """Loads a model's tokenizer, that of a GGUF file too; see `HfTokenizer`."""
-  file = hf.gguf_file(base)
-  if file is None:
-    return HfTokenizer(base, add_markers=add_markers)
-  with tempfile.TemporaryDirectory() as folder:
-    gguf_tokenizer.save(GgufFile(file).metadata, folder)
-    return HfTokenizer(folder, add_markers=add_markers)
+  with store.local(base, hf.WEIGHTS) as base:
+    file = hf.gguf_file(base)
+    if file is None:
+      return HfTokenizer(base, add_markers=add_markers)
+    with tempfile.TemporaryDirectory() as folder:
+      gguf_tokenizer.save(GgufFile(file).metadata, folder)
+      return HfTokenizer(folder, add_markers=add_markers)

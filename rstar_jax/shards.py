@@ -6,13 +6,13 @@ not depend on how many hosts there are.
 """
 
 import dataclasses
-import pathlib
+import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rstar_jax import stopping
 from rstar_jax.hosts import Host, wait_until
-from rstar_jax.io import metrics, records
+from rstar_jax.io import metrics, records, store
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
 from rstar_jax.types import Problem
@@ -29,8 +29,8 @@ class Shard:
   """
 
   problems: list[Problem]
-  path: pathlib.Path
-  files: tuple[pathlib.Path, ...]
+  path: store.Path
+  files: tuple[store.Path, ...]
 
   def done(self) -> bool:
     """Says whether all its files are whole."""
@@ -40,7 +40,7 @@ class Shard:
 def cut(
   problems: Sequence[Problem],
   size: int,
-  folder: pathlib.Path,
+  folder: store.Path,
   prefixes: Sequence[str] = ("",),
 ) -> list[Shard]:
   """Cuts problems into shards.
@@ -114,7 +114,7 @@ def account(
 
 def finish(
   host: Host,
-  folder: pathlib.Path,
+  folder: store.Path,
   info: Callable[[], Mapping[str, Any]],
   shards: Sequence[Shard] = (),
   files: Callable[[], Sequence[str]] | None = None,
@@ -137,7 +137,17 @@ def finish(
   left = list(shards)
 
   def all_done() -> bool:
-    left[:] = [shard for shard in left if not shard.done()]
+    # One listing tells which of thousands are worth a look.
+    there = {folder / name for name in store.files(folder)}
+    ready = [shard for shard in left if there.issuperset(shard.files)]
+    whole = {
+      shard.path
+      for shard, done in zip(
+        ready, store.ahead(Shard.done, ready, folder), strict=True
+      )
+      if done
+    }
+    left[:] = [shard for shard in left if shard.path not in whole]
     return not left
 
   wait_until(all_done, f"shards of other hosts in {folder}")
@@ -145,7 +155,7 @@ def finish(
 
 
 def finish_model(
-  host: Host, folder: pathlib.Path, info: Mapping[str, Any]
+  host: Host, folder: store.Path, info: Mapping[str, Any]
 ) -> None:
   """Ends a stage that trains a model: writes the manifest of its folder."""
 
@@ -153,31 +163,36 @@ def finish_model(
     # Checkpoints are for resuming; the manifest names what later stages read,
     # and nothing that a killed writer left.
     return [
-      each.name
-      for each in folder.iterdir()
-      if each.is_file()
-      and each.name != records.MANIFEST
-      and not each.name.startswith(".")
+      name
+      for name in store.files(folder)
+      if "/" not in name
+      and name != records.MANIFEST
+      and not name.startswith(".")
     ]
 
   finish(host, folder, lambda: info, files=files)
 
 
-def read_rows(folder: pathlib.Path, pattern: str = "shard-*") -> list[dict]:
+def read_rows(folder: store.Path, pattern: str = "shard-*") -> list[dict]:
   """Returns the rows of all shards below a finished folder, in order."""
+  paths = sorted(
+    folder / name
+    for name in store.files(folder)
+    if fnmatch.fnmatchcase(name.rpartition("/")[2], pattern)
+  )
   return [
     row
-    for path in sorted(folder.glob(f"**/{pattern}"))
-    for row in records.read_shard(path)
+    for rows in store.ahead(records.read_shard, paths, folder)
+    for row in rows
   ]
 
 
-def read_trees(folder: pathlib.Path) -> list[Tree]:
+def read_trees(folder: store.Path) -> list[Tree]:
   """Returns the trees of a finished folder."""
   return [tree_lib.from_record(row) for row in read_rows(folder)]
 
 
-def pool_trees(folders: Sequence[pathlib.Path], description: str) -> list[Tree]:
+def pool_trees(folders: Sequence[store.Path], description: str) -> list[Tree]:
   """Returns the trees of finished folders, showing how far it is.
 
   Args:

@@ -12,7 +12,6 @@ of round k from that policy (paper section 3.4, A.1).
 
 import collections
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 
 from rstar_jax import rewards, rng, stopping
@@ -23,7 +22,7 @@ from rstar_jax.data import released, training
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.data import unsolved as unsolved_lib
 from rstar_jax.devices import Device, RemoteDevice
-from rstar_jax.io import hf, metrics, records
+from rstar_jax.io import hf, metrics, records, store
 from rstar_jax.search import mcts, spread
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.mcts import Calls
@@ -241,7 +240,7 @@ def extract(context: Context, round_: int) -> None:
     context.writer.write(round_, numbers, name)
 
 
-def _copy(source: str, name: str, folder: pathlib.Path) -> dict:
+def _copy(source: str, name: str, folder: store.Path) -> dict:
   """Writes what others made as shards; returns how much it was, by reason."""
   skipped: released.Skipped = collections.Counter()
   if name == "sft":
@@ -259,11 +258,14 @@ def _copy(source: str, name: str, folder: pathlib.Path) -> dict:
 def export(context: Context, round_: int) -> str:
   """Writes the round's training data as a data set: export. Returns a line."""
   folder = context.folder(round_, "export")
-  counts = export_lib.write(
-    folder,
-    map(trajectories_lib.from_dict, read_rows(context.finished(round_, "sft"))),
-    map(pairs_lib.from_dict, read_rows(context.finished(round_, "pairs"))),
-  )
+  solutions = read_rows(context.finished(round_, "sft"))
+  pairs = read_rows(context.finished(round_, "pairs"))
+  with store.staged(folder) as local:
+    counts = export_lib.write(
+      local,
+      map(trajectories_lib.from_dict, solutions),
+      map(pairs_lib.from_dict, pairs),
+    )
   return f"{folder}: {counts['sft']} solutions, {counts['pairs']} pairs"
 
 

@@ -6,7 +6,6 @@ say. Tables are made of these records alone.
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from rstar_jax import rewards
 from rstar_jax.config import DataConfig, StudyConfig
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.devices import Device
-from rstar_jax.io import records
+from rstar_jax.io import records, store
 from rstar_jax.session import Context
 from rstar_jax.shards import (
   account,
@@ -65,13 +64,13 @@ def study(context: Context, round_: int) -> None:
     _solve_guided(context, round_, reward)
 
 
-def folder_of(context: Context, round_: int, model: str) -> pathlib.Path:
+def folder_of(context: Context, round_: int, model: str) -> store.Path:
   """Returns where the records of a reward model, or of "policy", are."""
   name = model.replace(":", "_").strip("./").replace("/", "_")
   return context.folder(round_, FOLDER) / name
 
 
-def _done(context: Context, folder: pathlib.Path) -> bool:
+def _done(context: Context, folder: store.Path) -> bool:
   """Says whether a method is finished, with what the config says now.
 
   Raises:
@@ -103,7 +102,7 @@ def _settings(context: Context) -> dict[str, Any]:
   return fields
 
 
-def read(folder: pathlib.Path) -> list[dict[str, Any]]:
+def read(folder: store.Path) -> list[dict[str, Any]]:
   """Returns the records of all that is finished of a study.
 
   Args:
@@ -112,13 +111,18 @@ def read(folder: pathlib.Path) -> list[dict[str, Any]]:
   return [
     row
     for method in solvers.METHODS
-    for each in sorted(folder.glob(f"*/{method}"), key=_rank)
+    for each in sorted(_models(folder, method), key=_rank)
     if records.read_manifest(each) is not None
     for row in read_rows(each)
   ]
 
 
-def _rank(folder: pathlib.Path) -> tuple[bool, bool, str]:
+def _models(folder: store.Path, method: str) -> list[store.Path]:
+  """Returns the folders that a method may have, one a model."""
+  return [folder / model / method for model in store.children(folder)]
+
+
+def _rank(folder: store.Path) -> tuple[bool, bool, str]:
   """Sort key of a method's folder: without a reward model, the PPM, others."""
   model = folder.parent.name
   return model != _POLICY, model != "ppm", model
@@ -139,7 +143,8 @@ def render(context: Context, round_: int) -> str:
       f"{folder} has no finished method: run --stage=study --round={round_}"
     )
   qualities, sizes = {}, []
-  found = (path.parent for path in folder.glob(f"*/*/{records.MANIFEST}"))
+  names = (*solvers.METHODS, _QUALITY)
+  found = [each for name in names for each in _models(folder, name)]
   for each in sorted(found, key=_rank):
     info = records.read_manifest(each) or {}
     sizes += [info["parameters"]] if "parameters" in info else []
@@ -153,11 +158,11 @@ def render(context: Context, round_: int) -> str:
     k=context.config.study.top_k,
     parameters=sizes[0],
   )
-  (folder / TABLES).write_text(text)
+  store.write(folder / TABLES, text.encode())
   return text
 
 
-def compare(context: Context, other: pathlib.Path, round_: int | None) -> str:
+def compare(context: Context, other: store.Path, round_: int | None) -> str:
   """Compares this run with another, on the problems that both have solved.
 
   Args:
@@ -172,8 +177,10 @@ def compare(context: Context, other: pathlib.Path, round_: int | None) -> str:
   if round_ is None:
     rounds = [
       {
-        int(each.parents[1].name.removeprefix("round_"))
-        for each in folder.glob(f"round_*/eval/{records.MANIFEST}")
+        int(name.removeprefix("round_"))
+        for name in store.children(folder)
+        if name.startswith("round_")
+        and (folder / name / "eval" / records.MANIFEST).exists()
       }
       for folder in folders
     ]
@@ -269,7 +276,7 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
 def _measure(
   context: Context,
   round_: int,
-  folder: pathlib.Path,
+  folder: store.Path,
   device: Device,
   reward: str,
 ) -> None:
@@ -302,7 +309,7 @@ def _task(context: Context, problems, data: DataConfig, calls) -> solvers.Task:
 def _write(
   context: Context,
   round_: int,
-  folder: pathlib.Path,
+  folder: store.Path,
   solve: Callable[[list[Problem], DataConfig], list[dict[str, Any]]],
   device: Device,
   reward: str | None = None,
@@ -331,7 +338,7 @@ def _write(
 
 
 def _splits(
-  context: Context, folder: pathlib.Path
+  context: Context, folder: store.Path
 ) -> Iterator[tuple[DataConfig, list]]:
   config = context.config
   for data in (config.eval.data, *config.eval.more):

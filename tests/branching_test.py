@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import shutil
 from unittest import mock
 
 from absl.testing import absltest
@@ -127,22 +126,22 @@ class BranchingTest(absltest.TestCase):
     first = self.first()
     whole = self.context("whole")
     said = branching.branch(whole, first.workdir, 2)
-    copytree, names = shutil.copytree, []
-    for kill in range(5):
+    link, total = branching._link, len(files(whole.workdir))
+    for kill in range(0, total - 2, 5):
       second = self.context(f"killed at {kill}")
+      left = [None] * kill
 
-      def copy(source, target, kill=kill, names=names, **options):
-        names.append(source.name)
-        if len(names) == kill + 1:
-          # Some of the files are there.
-          target.mkdir(parents=True)
-          (target / records.MANIFEST).write_text("cut")
+      def take(source, target, left=left):
+        if not left:
+          # A part of it is there.
+          target.parent.mkdir(parents=True, exist_ok=True)
+          target.write_text("cut")
           raise KeyboardInterrupt
-        copytree(source, target, **options)
+        left.pop()
+        link(source, target)
 
-      names.clear()
       with (
-        mock.patch.object(shutil, "copytree", copy),
+        mock.patch.object(branching, "_link", take),
         self.assertRaises(KeyboardInterrupt),
       ):
         branching.branch(second, first.workdir, 2)

@@ -165,8 +165,8 @@ class MainTest(parameterized.TestCase):
     self.assert_one_line(self.run_main(*arguments), message)
 
   def test_a_workdir_that_is_no_folder(self):
-    self.workdir = "gs://bucket/run"
-    self.assert_one_line(self.run_main(), "gs://bucket/run is no folder")
+    self.workdir = "s3://bucket/run"
+    self.assert_one_line(self.run_main(), "s3://bucket/run is neither a folder")
 
   def test_solve_on_a_fresh_folder_asks_the_base_model(self):
     loaded = []

@@ -9,6 +9,7 @@ from tensorflow_datasets.core import read_only_builder, registered
 
 from rstar_jax.data import hub
 from rstar_jax.data.files import ProblemError, Row, file_rows, plain
+from rstar_jax.io import store
 
 # For messages.
 FORMS = (
@@ -40,7 +41,7 @@ def open_source(
     short = epath.Path(parts.path).name
     return f"{short}/{parts.config}".rstrip("/"), hub.hub_rows(name)
   if source.endswith((".json", ".jsonl")):
-    path = epath.Path(source)
+    path = epath.Path(store.path(source))
     return path.stem, file_rows(path)
   raise ProblemError(f"source {source!r} is none of {FORMS}")
 

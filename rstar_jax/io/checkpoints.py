@@ -1,10 +1,9 @@
 """Checkpoints of a training state: the only place that knows orbax.
 
-A checkpoint is written under a temporary name and renamed when whole, so a
-killed run leaves either a whole checkpoint or none.
+A checkpoint is written under a temporary name and renamed when whole (marked as
+whole, in a bucket), so a killed run leaves either a whole checkpoint or none.
 """
 
-import pathlib
 import warnings
 from typing import Any
 
@@ -12,20 +11,24 @@ import jax
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
+from rstar_jax.io import store
+
 _KEEP = 2
 
 
 class Checkpoints:
   """The checkpoints of one folder, the newest two kept; a context manager."""
 
-  def __init__(self, folder: str | pathlib.Path):
+  def __init__(self, folder: str | store.Path):
     """Opens a folder, made if it is not there.
 
     Args:
       folder: where the checkpoints are, one folder a step.
     """
-    self._folder = pathlib.Path(folder).absolute()
-    self._folder.mkdir(parents=True, exist_ok=True)
+    self._folder = store.path(folder)
+    if not store.is_remote(folder):
+      self._folder = self._folder.absolute()
+      self._folder.mkdir(parents=True, exist_ok=True)
     with _quiet():
       self._checkpointer = ocp.training.Checkpointer(
         self._folder,
@@ -103,7 +106,7 @@ class Checkpoints:
     return None
 
 
-def _skip(folder: pathlib.Path, step: int, error: Exception) -> None:
+def _skip(folder: store.Path, step: int, error: Exception) -> None:
   reason = str(error).splitlines()[0][:200] if str(error) else ""
   warnings.warn(
     f"{folder}: checkpoint {step} cannot be read and is skipped "

@@ -5,11 +5,12 @@ and `families.py` (names). Weights go one tensor at a time, each straight to the
 devices that hold it.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from rstar_jax.io import families, hf_config, model_card, tensors
+from rstar_jax.io import families, hf_config, model_card, store, tensors
 from rstar_jax.io.gguf import GgufFile
 from rstar_jax.models import llama_form, sharding
 from rstar_jax.models.config import ModelConfig
@@ -27,6 +28,8 @@ from rstar_jax.text.tokenizer import Tokenizer
 # Most bytes of one file of weights; `transformers` has the same.
 SHARD_BYTES = 5_000_000_000
 
+# Files of a model that are large, and wanted by nobody but `load_*`.
+WEIGHTS = ("*.safetensors",)
 # Files of a hub's model that are wanted.
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 # The field that names the family of a model that was written as a Llama.
@@ -36,7 +39,7 @@ _BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")
 
 
 def load_policy(
-  name_or_folder: str | pathlib.Path,
+  name_or_folder: str | store.Path,
   dtype: jnp.dtype | None = jnp.float32,
   **options: Any,
 ) -> Transformer:
@@ -44,7 +47,8 @@ def load_policy(
 
   Args:
     name_or_folder: a folder of config.json and safetensors, a GGUF file, a
-      folder of one, or a hub name.
+      folder of one, or a hub name. Of one in a bucket (gs://) a copy is made
+      for as long as it is read, in the folder for temporary files.
     dtype: of the parameters and of the activations; None is the file's own.
     **options: of `_load`: `compute_dtype`, `mesh`, `rules`.
 
@@ -55,27 +59,27 @@ def load_policy(
     ValueError: the file's tensors are not exactly the model's, which names
       them; or the model computes what ours does not.
   """
-  source = _open(name_or_folder)
-  return _load(source, "lm", dtype, **options)
+  with _open(name_or_folder) as source:
+    return _load(source, "lm", dtype, **options)
 
 
 def load_ppm(
-  name_or_folder: str | pathlib.Path,
+  name_or_folder: str | store.Path,
   dtype: jnp.dtype | None = jnp.float32,
   **options: Any,
 ) -> Transformer:
   """Loads a PPM that `save_ppm` wrote. Arguments as of `load_policy`."""
-  source = _open(name_or_folder)
-  head = source.fields.get("rstar_head")
-  if head is None:
-    raise ValueError(
-      f"{source.where} lacks rstar_head: it is no PPM of `save_ppm`"
-    )
-  return _load(source, head, dtype, **options)
+  with _open(name_or_folder) as source:
+    head = source.fields.get("rstar_head")
+    if head is None:
+      raise ValueError(
+        f"{source.where} lacks rstar_head: it is no PPM of `save_ppm`"
+      )
+    return _load(source, head, dtype, **options)
 
 
 def load_reward_model(
-  name_or_folder: str | pathlib.Path,
+  name_or_folder: str | store.Path,
   dtype: jnp.dtype | None = jnp.float32,
   **options: Any,
 ) -> Transformer:
@@ -87,18 +91,18 @@ def load_reward_model(
     A model whose values are tanh(raw / 5), which keeps the order of its raw
     values, and has them all in (-1, 1); a PPM of ours keeps its own head.
   """
-  source = _open(name_or_folder)
-  if not hf_config.is_reward_model(source.fields):
-    raise ValueError(
-      f"{source.where}: architectures={source.fields.get('architectures')} "
-      "and its labels are not those of a sequence classifier with one label"
-    )
-  head = source.fields.get("rstar_head", "logit")
-  return _load(source, head, dtype, **options)
+  with _open(name_or_folder) as source:
+    if not hf_config.is_reward_model(source.fields):
+      raise ValueError(
+        f"{source.where}: architectures={source.fields.get('architectures')} "
+        "and its labels are not those of a sequence classifier with one label"
+      )
+    head = source.fields.get("rstar_head", "logit")
+    return _load(source, head, dtype, **options)
 
 
 def save_policy(
-  model: Transformer, folder: str | pathlib.Path, **options: Any
+  model: Transformer, folder: str | store.Path, **options: Any
 ) -> None:
   """Writes a causal LM that `transformers` loads; same model, same bytes.
 
@@ -109,11 +113,11 @@ def save_policy(
   """
   if model.head != "lm":
     raise ValueError(f"a model with head={model.head!r} is no policy")
-  _save(model, pathlib.Path(folder), **options)
+  _save(model, folder, **options)
 
 
 def save_ppm(
-  ppm: Transformer, folder: str | pathlib.Path, **options: Any
+  ppm: Transformer, folder: str | store.Path, **options: Any
 ) -> None:
   """Writes a PPM as a sequence classifier with one label.
 
@@ -124,19 +128,20 @@ def save_ppm(
   """
   if ppm.head == "lm":
     raise ValueError("a model with an LM head is no PPM")
-  _save(ppm, pathlib.Path(folder), **options)
+  _save(ppm, folder, **options)
 
 
 def read_config(
-  name_or_folder: str | pathlib.Path,
+  name_or_folder: str | store.Path,
 ) -> tuple[ModelConfig, Mapping[str, Any]]:
   """Returns the config of a model, and the fields of its file.
 
   Raises:
     ValueError: the file asks for something that the decoder does not do.
   """
-  source = _open(name_or_folder)
-  return hf_config.from_fields(source.fields, source.where), source.fields
+  with store.local(name_or_folder, WEIGHTS) as place:
+    fields, _, where = _describe(_find(place))
+    return hf_config.from_fields(fields, str(where)), fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,17 +168,31 @@ def gguf_file(name_or_folder: str | pathlib.Path) -> pathlib.Path | None:
   return None
 
 
-def _open(name_or_folder: str | pathlib.Path) -> _Source:
+@contextlib.contextmanager
+def _open(name_or_folder: str | store.Path) -> Iterator[_Source]:
+  with store.local(name_or_folder) as place:
+    path = _find(place)
+    fields, weights, file = _describe(path)
+    where = f"{name_or_folder}/{file.name}" if place != name_or_folder else file
+    yield _Source(
+      fields, weights or tensors.SafetensorsFolder(path), str(where)
+    )
+
+
+def _find(name_or_folder: str | pathlib.Path) -> pathlib.Path:
   path = pathlib.Path(name_or_folder)
-  if not path.exists():
-    path = _download(str(name_or_folder))
+  return path if path.exists() else _download(str(name_or_folder))
+
+
+def _describe(
+  path: pathlib.Path,
+) -> tuple[Mapping[str, Any], GgufFile | None, pathlib.Path]:
+  """Returns a model's fields, the GGUF file if it is one, and their file."""
   if file := gguf_file(path):
     opened = GgufFile(file)
-    return _Source(opened.fields, opened, str(file))
+    return opened.fields, opened, file
   file = path / "config.json"
-  return _Source(
-    json.loads(file.read_text()), tensors.SafetensorsFolder(path), str(file)
-  )
+  return json.loads(file.read_text()), None, file
 
 
 def _download(name: str) -> pathlib.Path:
@@ -325,7 +344,7 @@ def _some(names: list[str]) -> str:
 
 def _save(
   model: Transformer,
-  folder: pathlib.Path,
+  folder: str | store.Path,
   *,
   tokenizer: Tokenizer | None = None,
   shard_bytes: int = SHARD_BYTES,
@@ -364,17 +383,17 @@ def _save(
     for _ in parts:
       pass
     return
-  folder.mkdir(parents=True, exist_ok=True)
   dtypes = {entry.name: arrays[entry.path].dtype for entry in entries}
   specs = {
     name: tensors.Spec(dtypes[name], shape)
     for name, shape in families.disk_shapes(entries, sizes).items()
   }
-  tensors.write(folder, specs, parts, shard_bytes)
   text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
-  tensors.write_text(folder / "config.json", text)
   count = sum(array.size for array in arrays.values())
   card = model_card.render(config, model.head, count)
-  tensors.write_text(folder / "README.md", card)
-  if tokenizer is not None:
-    tokenizer.save(folder)
+  with store.staged(folder, stale="*.safetensors*") as local:
+    tensors.write(local, specs, parts, shard_bytes)
+    tensors.write_text(local / "config.json", text)
+    tensors.write_text(local / "README.md", card)
+    if tokenizer is not None:
+      tokenizer.save(local)

@@ -1,21 +1,41 @@
 """A journal of answers that were paid for: JSON lines, appended.
 
-What a later run would have to buy again is on the disk as soon as it is there.
-A process killed while it wrote leaves half a line at the end, which the next
-one drops.
+What a later run would have to buy again is on the disk, or in the bucket, as
+soon as it is there. A process killed while it wrote leaves half a line at the
+end, which the next one drops.
 """
 
 import json
 import pathlib
+import re
 import threading
 from collections.abc import Sequence
 from typing import Any
+
+from rstar_jax.io import store
+from rstar_jax.io.growing import Blocks
+
+# That of a host, or a block of it in a bucket.
+_NAME = re.compile(r"(requests(?:-\d+)?\.jsonl)(?:\.\d+)?")
+
+
+def of_host(folder: store.Path, index: int) -> "Journal":
+  """Opens the journal of a host; what others wrote is read too.
+
+  Args:
+    folder: of the journals.
+    index: of the host.
+  """
+  own = f"requests-{index}.jsonl" if index else "requests.jsonl"
+  found = map(_NAME.fullmatch, store.children(folder))
+  others = sorted({each[1] for each in found if each} - {own})
+  return Journal(folder / own, [folder / each for each in others])
 
 
 class Journal:
   """Answers by key; threads of one process may share it."""
 
-  def __init__(self, path: pathlib.Path, others: Sequence[pathlib.Path] = ()):
+  def __init__(self, path: store.Path, others: Sequence[store.Path] = ()):
     """Reads the keys of the file, if there is one.
 
     Args:
@@ -26,6 +46,11 @@ class Journal:
     Raises:
       ValueError: a whole line is no entry.
     """
+    self._blocks = [
+      Blocks(each) for each in (path, *others) if store.is_remote(each)
+    ]
+    if self._blocks:
+      path, *others = [each.file for each in self._blocks]
     self._path = path
     self._lock = threading.Lock()
     # Of each key, the file and where in it the line begins.
@@ -64,6 +89,7 @@ class Journal:
     if place is None:
       return None
     path, start = place
+    self._keep(path, start + 1)
     with path.open("rb") as file:
       file.seek(start)
       return json.loads(file.readline())["answer"]
@@ -82,12 +108,20 @@ class Journal:
     entry = {"key": key, "answer": answer}
     line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
     with self._lock:
-      known = key in self._places
+      known, start = key in self._places, self._end
       if not known:
         self._append(line)
         self._places[key] = self._path, self._end
         self._end += len(line)
-    return self.get(key) if known else answer
+    if known:
+      return self.get(key)
+    self._keep(self._path, start + 1)
+    return answer
+
+  def _keep(self, path: pathlib.Path, size: int) -> None:
+    """Sees to it that the bucket, if it is in one, has bytes of a file."""
+    if self._blocks and path == self._path:
+      self._blocks[0].keep(size)
 
   def _append(self, line: bytes) -> None:
     self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,16 +6,18 @@ and the shapes of programs are for whoever looks for a fault.
 
 import contextlib
 import logging
-import pathlib
 from collections.abc import Iterator
 
 from absl import logging as absl_logging
+
+from rstar_jax.io import store
+from rstar_jax.io.growing import Mirror
 
 _TO_FILE = "%(asctime)s %(levelname)s %(filename)s:%(lineno)d] %(message)s"
 
 
 @contextlib.contextmanager
-def kept(path: pathlib.Path, *, quiet: bool = True) -> Iterator[None]:
+def kept(path: store.Path, *, quiet: bool = True) -> Iterator[None]:
   """Appends all log lines to a file while a block runs.
 
   Args:
@@ -23,8 +25,8 @@ def kept(path: pathlib.Path, *, quiet: bool = True) -> Iterator[None]:
     quiet: whether standard error gets warnings and errors alone, without the
       places that they come from. Otherwise it gets what it would get anyway.
   """
-  path.parent.mkdir(parents=True, exist_ok=True)
-  handler = logging.FileHandler(path, encoding="utf-8")
+  mirror = Mirror(path.parent)
+  handler = logging.FileHandler(mirror.resume(path.name), encoding="utf-8")
   handler.setFormatter(logging.Formatter(_TO_FILE))
   shown = absl_logging.get_absl_handler()
   before = (
@@ -42,6 +44,7 @@ def kept(path: pathlib.Path, *, quiet: bool = True) -> Iterator[None]:
   finally:
     logging.getLogger().removeHandler(handler)
     handler.close()
+    mirror.close()
     level, formatter, verbosity = before
     shown.setLevel(level)
     shown.setFormatter(formatter)

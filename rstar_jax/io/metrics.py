@@ -1,7 +1,6 @@
 """Metrics to JSON lines and TensorBoard, and progress for people."""
 
 import json
-import pathlib
 import sys
 import time
 from collections.abc import Mapping
@@ -9,7 +8,8 @@ from typing import Any, Protocol, TextIO
 
 import numpy as np
 
-from rstar_jax.io import times
+from rstar_jax.io import store, times
+from rstar_jax.io.growing import Mirror
 
 # Where there is no terminal.
 _SECONDS_TO_FIRST_LINE = 20.0
@@ -57,7 +57,7 @@ class MetricsWriter:
   A resumed run may write a step again; the later line is the one that counts.
   """
 
-  def __init__(self, workdir: str | pathlib.Path):
+  def __init__(self, workdir: str | store.Path):
     """Opens the files.
 
     Args:
@@ -65,12 +65,12 @@ class MetricsWriter:
     """
     import tensorboardX
 
-    folder = pathlib.Path(workdir)
-    folder.mkdir(parents=True, exist_ok=True)
     self._began = time.monotonic()
-    self._lines = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+    self._mirror = Mirror(store.path(workdir))
+    lines = self._mirror.resume("metrics.jsonl")
+    self._lines = lines.open("a", encoding="utf-8")
     self._events = tensorboardX.SummaryWriter(
-      str(folder / "tensorboard"), write_to_disk=True
+      str(self._mirror.local / "tensorboard"), write_to_disk=True
     )
 
   def write(
@@ -117,6 +117,7 @@ class MetricsWriter:
     """Flushes both files."""
     self._lines.close()
     self._events.close()
+    self._mirror.close()
 
   def __enter__(self) -> "MetricsWriter":
     return self

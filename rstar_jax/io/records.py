@@ -1,8 +1,8 @@
 """Records on disk: JSONL shards that check themselves, and manifests.
 
-A stage writes shards, each under another name first and renamed when it is on
-the disk, and its manifest last; a run killed at any instant therefore leaves
-the old state or the new one, never half of one. The bytes follow from the rows
+A stage writes shards, each of which is there when it is whole (`store.write`),
+and its manifest last; a run killed at any instant therefore leaves the old
+state or the new one, never half of one. The bytes follow from the rows
 alone (sorted keys, no time, no host), so a resumed run can be compared with a
 straight one byte for byte.
 
@@ -15,8 +15,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,11 +23,11 @@ from absl import logging
 from etils import epath
 
 from rstar_jax import stopping
+from rstar_jax.io import store
 
 MANIFEST = "MANIFEST.json"
 
 _FOOTER = "footer"
-_CHUNK = 1 << 20
 
 
 class CorruptShard(ValueError):
@@ -61,7 +59,7 @@ def write_shard(path: epath.PathLike, rows: Iterable[Mapping]) -> None:
   lines = [_line(row) for row in rows]
   body = b"".join(lines)
   footer = {"rows": len(lines), "sha256": hashlib.sha256(body).hexdigest()}
-  _write_atomic(epath.Path(path), body + _line({_FOOTER: footer}))
+  store.write(store.path(path), body + _line({_FOOTER: footer}))
 
 
 def write_shards(
@@ -80,14 +78,14 @@ def write_shards(
   Returns:
     The number of rows.
   """
-  folder = epath.Path(folder)
   parts, count, rows = [], 0, iter(rows)
-  while (part := list(itertools.islice(rows, size))) or not parts:
-    parts.append(folder / f"part-{len(parts):05d}.jsonl")
-    write_shard(parts[-1], part)
-    count += len(part)
-  for index, path in enumerate(parts):
-    path.replace(folder / shard_name(index, len(parts)))
+  with store.staged(folder) as local:
+    while (part := list(itertools.islice(rows, size))) or not parts:
+      parts.append(local / f"part-{len(parts):05d}.jsonl")
+      write_shard(parts[-1], part)
+      count += len(part)
+    for index, path in enumerate(parts):
+      path.replace(local / shard_name(index, len(parts)))
   return count
 
 
@@ -97,7 +95,7 @@ def read_shard(path: epath.PathLike) -> list[dict]:
   Raises:
     CorruptShard: if the file is missing, cut short or changed.
   """
-  body = _checked_body(epath.Path(path))
+  body = _checked_body(store.path(path))
   return [json.loads(line) for line in body.splitlines()]
 
 
@@ -124,7 +122,7 @@ def each_row(path: epath.PathLike) -> Iterator[dict[str, Any]]:
 def is_complete(path: epath.PathLike) -> bool:
   """Says whether a shard exists and agrees with its footer."""
   try:
-    _checked_body(epath.Path(path))
+    _checked_body(store.path(path))
   except CorruptShard:
     return False
   return True
@@ -140,7 +138,7 @@ def write_json(path: epath.PathLike, obj: Any) -> None:
   text = json.dumps(
     obj, sort_keys=True, indent=2, allow_nan=False, default=_plain
   )
-  _write_atomic(epath.Path(path), text.encode() + b"\n")
+  store.write(store.path(path), text.encode() + b"\n")
 
 
 def write_manifest(
@@ -161,15 +159,20 @@ def write_manifest(
     ValueError: if `info` uses a key of the manifest's own.
     FileNotFoundError: if a file of `files` is missing.
   """
-  folder = epath.Path(folder)
+  folder = store.path(folder)
   if taken := {"files", "sha256"} & set(info):
     raise ValueError(f"manifest info may not use the keys {sorted(taken)}")
   if files is None:
-    files = _sweep(folder)
-  listed = {}
-  for name in sorted(files):
-    size, digest = _digest(folder / name)
-    listed[name] = {"size": size, "sha256": digest}
+    store.sweep(folder)
+  there = store.files(folder)
+  names = sorted(there.keys() - {MANIFEST} if files is None else files)
+  if missing := [name for name in names if name not in there]:
+    raise FileNotFoundError(f"{folder} has no {', '.join(missing)}")
+  digests = _digests(folder, names, there)
+  listed = {
+    name: {"size": size, "sha256": digest}
+    for name, (size, digest) in zip(names, digests, strict=True)
+  }
   manifest = {**info, "files": listed}
   write_json(
     folder / MANIFEST,
@@ -188,12 +191,13 @@ def read_manifest(folder: epath.PathLike) -> dict | None:
     None if there is no manifest, or if it or a listed file is missing or
     changed (the log says which): the stage is then to be made again.
   """
-  folder = epath.Path(folder)
+  folder = store.path(folder)
   path = folder / MANIFEST
-  if not path.exists():
+  data = store.read(path)
+  if data is None:
     return None
   try:
-    manifest = json.loads(path.read_bytes())
+    manifest = json.loads(data)
     digest = manifest.pop("sha256")
     listed = manifest["files"]
   except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -202,17 +206,19 @@ def read_manifest(folder: epath.PathLike) -> dict | None:
   if hashlib.sha256(_line(manifest)).hexdigest() != digest:
     logging.warning("%s has changed since it was written: remaking it", path)
     return None
-  for name, expected in listed.items():
-    if not (folder / name).exists():
+  there = store.files(folder)
+  for name in listed:
+    if name not in there:
       logging.warning("%s lists %s, which is missing: remaking it", path, name)
       return None
-    size, digest = _digest(folder / name)
-    if (size, digest) != (expected["size"], expected["sha256"]):
+  digests = _digests(folder, list(listed), there)
+  for (name, then), (size, digest) in zip(listed.items(), digests, strict=True):
+    if (size, digest) != (then["size"], then["sha256"]):
       logging.warning(
         "%s lists %s, which has changed (%d bytes then, %d now): remaking it",
         path,
         name,
-        expected["size"],
+        then["size"],
         size,
       )
       return None
@@ -241,15 +247,15 @@ def _plain(value: Any) -> Any:
   raise TypeError(f"{type(value).__name__} is not JSON-able: {value!r}")
 
 
-def _checked_body(path: epath.Path) -> bytes:
+def _checked_body(path: store.Path) -> bytes:
   """Returns the bytes before the footer, or raises CorruptShard."""
 
   def corrupt(reason: str) -> CorruptShard:
     return CorruptShard(f"{path}: {reason}; delete it to have it made again")
 
-  if not path.exists():
+  data = store.read(path)
+  if data is None:
     raise CorruptShard(f"{path}: no such shard")
-  data = path.read_bytes()
   if not data.endswith(b"\n"):
     raise corrupt("the last line is cut short")
   start = data.rfind(b"\n", 0, -1) + 1
@@ -267,50 +273,14 @@ def _checked_body(path: epath.Path) -> bytes:
   return body
 
 
-def _write_atomic(path: epath.Path, data: bytes) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  if "://" in os.fspath(path):
-    # An object store shows an object only once it is whole.
-    path.write_bytes(data)
-    return
-  temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
-  try:
-    with open(temporary, "xb") as file:
-      file.write(data)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  except BaseException:
-    temporary.unlink(missing_ok=True)
-    raise
-  # The new name must survive a power cut too.
-  descriptor = os.open(path.parent, os.O_RDONLY)
-  try:
-    os.fsync(descriptor)
-  finally:
-    os.close(descriptor)
+def _digests(
+  folder: store.Path,
+  names: Sequence[str],
+  versions: Mapping[str, store.Version | None],
+) -> Iterator[tuple[int, str]]:
+  """Returns the sizes and digests of files of a folder, in order."""
 
+  def digest(name: str) -> tuple[int, str]:
+    return store.digest(folder / name, versions[name])
 
-def _sweep(folder: epath.Path) -> list[str]:
-  """Lists the files below a folder and removes abandoned temporaries."""
-  names, stack = [], [""]
-  while stack:
-    prefix = stack.pop()
-    for entry in (folder / prefix if prefix else folder).iterdir():
-      name = f"{prefix}/{entry.name}" if prefix else entry.name
-      if entry.is_dir():
-        stack.append(name)
-      elif entry.name.startswith(".") and entry.name.endswith(".tmp"):
-        entry.unlink()
-      elif name != MANIFEST:
-        names.append(name)
-  return names
-
-
-def _digest(path: epath.Path) -> tuple[int, str]:
-  size, digest = 0, hashlib.sha256()
-  with path.open("rb") as file:
-    while chunk := file.read(_CHUNK):
-      size += len(chunk)
-      digest.update(chunk)
-  return size, digest.hexdigest()
+  return store.ahead(digest, names, folder)

@@ -155,9 +155,9 @@ def time_spent(metrics: Iterable[Mapping[str, Any]]) -> Rows:
   rate of a training that of the updates since its last row.
 
   Returns:
-    {"round", "stage", "name", "seconds", "idle", "rate"}: idle is the share in
-    which the device waited, rate is in tokens a second, generated or trained
-    on; null if not recorded.
+    {"round", "stage", "name", "seconds", "compiling", "idle", "rate"}: the
+    shares in which programs were compiled, and in which the device waited; the
+    rate is in tokens a second, generated or trained on; null if not recorded.
   """
   parts: dict[tuple[int, str], list[_Part]] = {}
   for row in metrics:
@@ -178,6 +178,7 @@ def time_spent(metrics: Iterable[Mapping[str, Any]]) -> Rows:
         rate = row.get(f"{name}/generated_tokens_per_second")
         part.tokens = _plus(0.0, rate, seconds)
       part.idle = _plus(0.0, row.get(f"{name}/device_idle_share"), seconds)
+      part.compiling = row.get(f"{name}/compile_seconds")
       part.seconds = seconds
   found = []
   for (round_, stage), of_place in sorted(parts.items(), key=_place):
@@ -188,6 +189,7 @@ def time_spent(metrics: Iterable[Mapping[str, Any]]) -> Rows:
         "stage": stage,
         "name": _STAGES.get(stage, f"Training the {stage.upper()}"),
         "seconds": total,
+        "compiling": _share([part.compiling for part in of_place], total),
         "idle": _share([part.idle for part in of_place], total),
         "rate": _share([part.tokens for part in of_place], total),
       }
@@ -201,11 +203,13 @@ class _Part:
 
   Attributes:
     seconds: so far.
-    idle: seconds in which the device waited, None if not recorded.
+    compiling: of these, for programs, None if not recorded.
+    idle: of these, those in which the device waited, None if not recorded.
     tokens: generated or trained on, None if not recorded.
   """
 
   seconds: float = 0.0
+  compiling: float | None = None
   idle: float | None = 0.0
   tokens: float | None = 0.0
 

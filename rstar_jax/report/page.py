@@ -18,6 +18,7 @@ from typing import Any
 from absl import logging
 from etils import epath
 
+from rstar_jax.io import store
 from rstar_jax.report import forest
 from rstar_jax.report import overview as overview_lib
 from rstar_jax.report import records as records_lib
@@ -33,6 +34,7 @@ SCRIPTS = (
   "data.js",
   "charts.js",
   "tables.js",
+  "costs.js",
   "overview.js",
   "problems.js",
   "layout.js",
@@ -52,7 +54,7 @@ _PAGE = "page.html"
 
 def write(
   workdir: epath.PathLike, budget: forest.Budget | None = None
-) -> epath.Path:
+) -> store.Path:
   """Writes report.html of a workdir, from its records alone.
 
   The same records give the same bytes.
@@ -67,12 +69,9 @@ def write(
   Raises:
     ValueError, OSError: the folder or a record in it cannot be read.
   """
-  path = epath.Path(workdir) / NAME
+  path = store.path(workdir) / NAME
   text = render(records_lib.read(workdir, budget))
-  # Another name first: who has the old page open never sees half of a new one.
-  part = path.with_name(f".{NAME}.tmp")
-  part.write_text(text)
-  part.replace(path)
+  store.write(path, text.encode())
   return path
 
 

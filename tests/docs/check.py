@@ -39,6 +39,8 @@ NOT_RUN = (
   (r"^make smollm2\b", "downloads 93 MB"),
   (r"^pip install ", "downloads"),
   (r"^vllm serve ", "needs a server with a large model"),
+  (r"^gcloud ", "needs an account of Google Cloud"),
+  (r"--workdir=gs://", "needs a bucket; tests/io/records_bucket_test.py"),
   (r"configs/smollm2_135m\.py", "needs the weights of `make smollm2`"),
   (r"configs/released\.py", "needs the authors' data and a model for it"),
   (

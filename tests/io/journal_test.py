@@ -3,10 +3,13 @@
 import concurrent.futures
 import json
 import pathlib
+from unittest import mock
 
 from absl.testing import absltest
 
+from rstar_jax.io import growing, journal, store
 from rstar_jax.io.journal import Journal
+from tests import fake_gcs
 
 
 class JournalTest(absltest.TestCase):
@@ -92,6 +95,63 @@ class JournalTest(absltest.TestCase):
     again = Journal(self.path)
     for key, answer in pairs:
       self.assertEqual(again.get(key), answer)
+
+
+class JournalInABucketTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.bucket, _ = self.enter_context(fake_gcs.serve("b"))
+    self.enter_context(
+      mock.patch.object(growing.Blocks.__init__, "__defaults__", (0.0,))
+    )
+    self.folder = store.path("gs://b/run/round_1")
+
+  def test_what_is_put_is_there_for_the_next_one(self):
+    first, second = (journal.of_host(self.folder, i) for i in range(2))
+    self.assertIsNone(first.get("a"))
+    self.assertEqual(first.put("a", {"text": "é"}), {"text": "é"})
+    self.assertEqual(first.put("a", 2), {"text": "é"})
+    second.put("a", 3)
+    second.put("b", 4)
+    own, other = (journal.of_host(self.folder, i) for i in range(2))
+    self.assertEqual([own.get(key) for key in "abc"], [{"text": "é"}, 4, None])
+    self.assertEqual([other.get(key) for key in "ab"], [3, 4])
+    self.assertEqual(
+      store.children(self.folder),
+      ["requests-1.jsonl.00000", "requests.jsonl.00000"],
+    )
+
+  def test_the_blocks_hold_the_bytes_of_a_file(self):
+    file = pathlib.Path(self.create_tempdir().full_path) / "requests.jsonl"
+    for each in (Journal(file), journal.of_host(self.folder, 0)):
+      for key, answer in (("a", 1), ("b", [2])):
+        each.put(key, answer)
+    data = store.read(self.folder / "requests.jsonl.00000")
+    self.assertEqual(data, file.read_bytes())
+
+  def test_an_answer_is_not_given_before_it_is_kept(self):
+    own = journal.of_host(self.folder, 0)
+    own.put("a", 1)
+    self.bucket.hook = fake_gcs.Crash(1)
+    for _ in range(2):
+      with self.assertRaises(OSError):
+        own.put("b", 2)
+    with self.assertRaises(OSError):
+      own.get("b")
+    self.bucket.hook = lambda *_: None
+    self.assertIsNone(journal.of_host(self.folder, 0).get("b"))
+    self.assertEqual(own.get("b"), 2)
+    self.assertEqual(journal.of_host(self.folder, 0).get("b"), 2)
+
+  def test_threads_share_it(self):
+    own = journal.of_host(self.folder, 0)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+      list(pool.map(lambda n: own.put(str(n % 30), n), range(90)))
+    again = journal.of_host(self.folder, 0)
+    self.assertLen(again, 30)
+    for n in range(30):
+      self.assertEqual(again.get(str(n)), own.get(str(n)))
+      self.assertEqual(again.get(str(n)) % 30, n)
 
 
 if __name__ == "__main__":

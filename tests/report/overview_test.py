@@ -50,6 +50,7 @@ class OverviewTest(absltest.TestCase):
         "rollout/seconds": seconds,
         "rollout/device_idle_share": idle,
         "rollout/generated_tokens_per_second": 10.0,
+        "rollout/compile_seconds": 4.0,
       }
       # Two shards, then the stage was begun again.
       for seconds, idle in ((10.0, 0.1), (30.0, 0.2), (10.0, 0.6))
@@ -59,6 +60,8 @@ class OverviewTest(absltest.TestCase):
     self.assertEqual((search["round"], search["stage"]), (2, "rollout"))
     self.assertEqual(search["seconds"], 40.0)
     self.assertAlmostEqual(search["idle"], 0.3)
+    self.assertAlmostEqual(search["compiling"], (4.0 + 4.0) / 40.0)
+    self.assertIsNone(sft["compiling"])
     self.assertAlmostEqual(search["rate"], 10.0)
     self.assertEqual((sft["round"], sft["stage"]), (2, "sft"))
     self.assertEqual((sft["seconds"], sft["idle"]), (5.0, None))

@@ -154,7 +154,7 @@ class PageTest(absltest.TestCase):
     self.assertIn("v3.1.3", script)
 
   def test_every_reason_to_drop_a_step_has_words(self):
-    script = (ROOT / "assets" / "overview.js").read_text()
+    script = (ROOT / "assets" / "costs.js").read_text()
     named = re.search(r"const REASONS = {(.*?)};", script, re.DOTALL)[1]
     known = set(re.findall(r"(\w+): \"", named))
     drops = (ROOT.parent / "search" / "expansion.py").read_text()

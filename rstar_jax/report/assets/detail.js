@@ -90,7 +90,7 @@ Report.detail = (() => {
 
   function question(tree, row, choose) {
     const dropped = Object.entries(tree.dropped);
-    const reasons = Report.overview.REASONS;
+    const reasons = Report.costs.REASONS;
     return [
       el("p", {}, `${plural(tree.growth.length, "rollout")} ` +
         `wrote ${number(tree.tokens)} tokens; ${number(tree.failed)} of them ` +

@@ -4,8 +4,7 @@
 Report.overview = (() => {
   const { el, number, percent, plural, duration, known } = Report.dom;
   const { table, section, more } = Report.tables;
-  const { lines, legend, bar } = Report.charts;
-  const LOOKS = { rollout: 0, sft: 1, ppm: 2, eval: 3 };
+  const { lines, legend } = Report.charts;
 
   function render(data) {
     const parts = [
@@ -15,8 +14,8 @@ Report.overview = (() => {
       unsolved(data.unsolved),
       models(data),
       losses(data.losses),
-      time(data.time),
-      candidates(data.sets, data.grader),
+      Report.costs.time(data.time),
+      Report.costs.candidates(data.sets, data.grader),
       ...data.study.map(study),
       contents(data.sets),
       settings(data.config),
@@ -69,8 +68,9 @@ Report.overview = (() => {
   }
 
   function accuracy(split, index) {
-    const rounds = [...new Set(split.lines.flatMap((l) =>
-      l.points.map((p) => p.round)))].sort((a, b) => a - b);
+    const points = split.lines.flatMap((line) => line.points);
+    const rounds = [...new Set(points.map((p) => p.round))]
+      .sort((a, b) => a - b);
     const series = split.lines.map((each) => ({
       points: each.points.map((p) => ({
         x: p.round, y: p.accuracy, low: p.low, high: p.high,
@@ -78,11 +78,15 @@ Report.overview = (() => {
           plural(p.n, "problem"),
       })),
     }));
+    const counts = points.map((p) => p.n);
+    const [few, many] = [Math.min(...counts), Math.max(...counts)];
     const at = (line, round) => line.points.find((p) => p.round === round);
     return section(`accuracy-${index}`, `Accuracy on ${split.split}`,
       "Problems that nothing was trained on. Round 0 is the model that the " +
       "run began with; bars are 95% intervals over problems. “Any sample " +
-      "right” is the ceiling of every way to choose among the samples.",
+      "right” is the ceiling of every way to choose among the samples." +
+      (few < many ? ` A point is of ${few} to ${many} problems: the table ` +
+        "says of how many." : ""),
       legend(split.lines.map((l) => l.name)),
       lines(series, { label: `Accuracy by round on ${split.split}`, floor: 0,
         ceiling: 1, format: (v) => percent(v, 0), xs: rounds, xName: "round",
@@ -191,68 +195,6 @@ Report.overview = (() => {
       })));
   }
 
-  function time(rows) {
-    if (!rows.length) return null;
-    const rounds = [...new Set(rows.map((each) => each.round))];
-    const total = (round) => rows.filter((e) => e.round === round)
-      .reduce((sum, each) => sum + each.seconds, 0);
-    const most = Math.max(...rounds.map(total));
-    const look = (each) => LOOKS[each.stage] ?? 4;
-    const names = [...new Map(rows.map((e) => [look(e), look(e) === 4 ?
-      "Other models" : e.name])).entries()].sort(([a], [b]) => a - b);
-    return section("time", "Where the time went",
-      "Wall time of the first host, as its stages recorded it. “Device " +
-      "waited” is the share in which the accelerator had nothing to do; " +
-      "tokens are those generated, or trained on.",
-      el("ul", { class: "legend" }, names.map(([index, name]) =>
-        el("li", {}, Report.dom.svg("svg", { class: "key",
-          viewBox: "0 0 14 14", "aria-hidden": "true" },
-        Report.dom.svg("rect", { class: `part p${index}`, width: 14,
-          height: 14, rx: 3 })), name))),
-      el("div", { class: "bars" }, rounds.map((round) => el("div", {},
-        el("span", {}, `Round ${round}`),
-        bar(rows.filter((e) => e.round === round).map((each) => ({
-          value: each.seconds, look: look(each),
-          name: `${each.name}: ${duration(each.seconds)}` })), most,
-        `Round ${round}: ${duration(total(round))}`),
-        el("span", { class: "number" }, duration(total(round)))))),
-      more("The same as a table", table(
-        ["Round", "Stage", "Time", "Device waited", "Tokens/s"],
-        rows.map((each) => [each.round, each.name, duration(each.seconds),
-          percent(each.idle), number(each.rate)]), "Time by stage")));
-  }
-
-  const REASONS = {
-    duplicate: "same text as another", length: "too long",
-    malformed: "not in the grammar", depth: "no room for an answer",
-    beside_answer: "beside an answer", error: "code raised an error",
-    timeout: "code took too long", memory: "code took too much memory",
-    blocked: "code did what it may not", crashed: "its process died",
-    output_limit: "code printed too much",
-  };
-
-  function candidates(sets, graded) {
-    const read = sets.filter((each) => each.read);
-    if (!read.length) return null;
-    const reasons = [...new Set(read.flatMap((e) => Object.keys(e.dropped)))]
-      .sort();
-    return section("candidates", "What became of the candidate steps",
-      "Every step that the policy wrote was checked, and its code run in the " +
-      "sandbox. What is well-formed, new and runs becomes a node of a tree; " +
-      "the rest is counted here, by reason.",
-      table(["Trees", "Read", "Became nodes",
-        ...reasons.map((r) => REASONS[r] || r)],
-      read.map((each) => [`${each.set}, round ${each.round}`,
-        number(each.read), number(each.nodes - each.read),
-        ...reasons.map((r) => number(each.dropped[r] || 0))]),
-      "Candidates by what became of them"),
-      graded.length > 0 && [el("h3", {}, "What the grader said"),
-        table(["Data of round", "Solutions", "Right", "Wrong", "Undecided"],
-          graded.map((each) => [each.round, number(each.answers),
-            number(each.right), number(each.wrong), number(each.undecided)]),
-          "Verdicts of the grader")]);
-  }
-
   function study(each) {
     const shown = each.blocks.map((block) => {
       if (block.heading) return el("h3", {}, block.heading);
@@ -284,5 +226,5 @@ Report.overview = (() => {
       el("pre", { tabindex: 0 }, JSON.stringify(config, null, 2))));
   }
 
-  return { render, REASONS };
+  return { render };
 })();
