@@ -21,6 +21,14 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "colab"
 # Tags of cells: what is not run by a test, and what a test sets.
 INSTALL, PARAMETERS = "install", "parameters"
+_METADATA = {
+  "kernelspec": {
+    "display_name": "Python 3",
+    "language": "python",
+    "name": "python3",
+  },
+  "language_info": {"name": "python"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +86,14 @@ def text(path: pathlib.Path) -> str:
 
 
 def cleaned(notebook: Mapping[str, Any]) -> str:
-  """Returns a notebook as git has it: as Jupyter writes it, and never run."""
+  """Returns a notebook as git has it: as Jupyter writes it, and never run.
+
+  Colab writes an older minor version, in which cells have no ids.
+  """
   notebook = json.loads(json.dumps(notebook))
-  for cell in notebook["cells"]:
+  notebook |= {"nbformat_minor": 5, "metadata": _METADATA}
+  for number, cell in enumerate(notebook["cells"]):
+    cell.setdefault("id", f"{cell['cell_type']}-{number:02d}")
     kept = {"tags": cell["metadata"].get("tags")}
     cell["metadata"] = {key: value for key, value in kept.items() if value}
     if cell["cell_type"] == "code":

@@ -25,7 +25,7 @@ from rstar_jax.report import page, records
 from rstar_jax.search.tree import Tree
 
 # A notebook holds its outputs: of a large run it shows some trees.
-_BUDGET = records.Budget(tree_bytes=1_000_000, rows=2_000)
+_BUDGET = records.Budget(tree_bytes=2_000_000, rows=2_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Frame:
     height: in pixels; the width is the notebook's.
   """
 
-  page: str
+  page: str = dataclasses.field(repr=False)
   address: str = ""
   height: int = 760
 

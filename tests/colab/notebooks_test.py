@@ -63,10 +63,12 @@ class FormTest(parameterized.TestCase):
       "python -m tests.notebooks strips it",
     )
 
-  def test_a_run_is_stripped(self):
+  def test_a_run_is_stripped_that_colab_has_saved(self):
     notebook = self.read(_NAMES[0])
+    notebook["nbformat_minor"] = 0
+    notebook["metadata"]["colab"] = {"provenance": []}
     for cell in notebook["cells"]:
-      cell["metadata"]["colab"] = {"base_uri": "x"}
+      cell["metadata"]["id"] = cell.pop("id")
       if cell["cell_type"] == "code":
         cell["execution_count"] = 7
         cell["outputs"] = [{"output_type": "stream", "text": ["secret"]}]

@@ -15,14 +15,14 @@ class NotebookTest(absltest.TestCase):
         "CONFIG": "tests/colab/small.py:tiny",
         "WORKDIR": folder,
         "ROLLOUTS": 2,
-        "CANDIDATES": 3,
+        "CANDIDATES": 4,
       },
     )
     self.assertRegex(outcome.printed, r"(?m)^The answer: \d+$")
     self.assertRegex(outcome.printed, r"(?m)^--- step 1\n<code>$")
     self.assertRegex(outcome.printed, r"(?m)^2 rollouts, \d+ nodes, \d+ tokens$")
-    self.assertRegex(outcome.printed, r"(?m)^Q [+-]\d\.\d\d, +\d visits: # ")
-    self.assertRegex(outcome.printed, r"(?m)^zero  +\d first steps tried")
+    self.assertRegex(outcome.printed, r"(?m)^Q [+-]\d\.\d\d, +\d visits: \S")
+    self.assertRegex(outcome.printed, r"(?m)^zero  \d+ steps tried")
     [shown] = outcome.shown
     page, address = inline_test.parts(shown)
     self.assertIn('id="tree-0"', page)

@@ -43,6 +43,8 @@ class FrameTest(absltest.TestCase):
   def test_the_frame_has_no_origin(self):
     text = inline.trees([workdirs.apples()])._repr_html_()
     self.assertIn(' sandbox="allow-scripts" ', text)
+    # What a notebook keeps beside it, for where no HTML is shown.
+    self.assertLess(len(repr(inline.trees([workdirs.apples()]))), 200)
     self.assertEqual((text.count("<"), text.count(">")), (2, 2))
 
 
