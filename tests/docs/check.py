@@ -51,6 +51,7 @@ NOT_RUN = (
   (r"remote\.url=", "needs a server with a large model"),
   (r"-m rstar_jax\.aot ", "needs libtpu; `make aot`"),
   (r"-m rstar_jax\.harness ", "needs lm-eval; `make harness`"),
+  (r"^benchmarks/paper\.sh", "an evening; tests/benchmarks/paper_test.py"),
   (r"-m benchmarks\.", "measures for minutes to hours; tests/benchmarks"),
   (r"--stage=study .*\borm\b", "trains reward models; tests/studying_test.py"),
   (r"--stage=evolve", "trains a round; tests/evolve_test.py"),
