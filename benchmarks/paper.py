@@ -255,7 +255,7 @@ def trajectories(runs: Folders, rounds: int) -> tuple[list[str], dict, dict]:
     "best of N, ORM": ("orm", "samples", "best"),
     "majority": ("", "samples", "majority"),
     "pass@N": ("", "samples", "pass"),
-    "in the search's tree": ("ppm", "mcts", "pass"),
+    "in its tree": ("ppm", "mcts", "pass"),
   }
   rows, numbers, costs = [], {}, {}
   for name, (reward, method, choice) in curves.items():

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 _WIDTH, _HEIGHT = 640, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 120, 20, 50
 # Colours that differ for the colour-blind too (Okabe and Ito 2008).
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 Points = Sequence[tuple[float, float]]
 
 
