@@ -195,9 +195,7 @@ def solve_all(
       problems,
       config.eval.samples,
       device.blocks(),
-      settled=lambda found, left: choose.settled(
-        [each.answer for each in found], left
-      ),
+      config.eval.search,
       **options,
     )
     return list(map(_agreed, sampled))

@@ -7,14 +7,14 @@ given here stops only at the ends of code and answer. Greedy is n=1 with an
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.config import SearchConfig
-from rstar_jax.search import grading, values
+from rstar_jax.search import choose, grading, values
 from rstar_jax.search.expansion import Calls
 from rstar_jax.search.tree import TrajectoryValue
 from rstar_jax.text import steps
@@ -89,21 +89,17 @@ def sample_until(
   problems: Sequence[Problem],
   n: int,
   calls: Calls,
-  *,
-  settled: Callable[[Sequence[Sample], int], bool],
-  slots: Callable[[int], int] = lambda count: 32,
+  search: SearchConfig,
   **options: Any,
 ) -> list[list[Sample]]:
-  """Samples until the choice of an answer cannot change, n at the most.
+  """Samples until the majority cannot change, n at the most.
 
   Half of what is left is sampled at a time, so that what is settled early costs
   little more than it had to. The samples are the first ones of `sample`.
 
   Args:
     problems, n, calls: as of `sample`.
-    settled: whether with these samples of a problem, and so many to come, the
-      choice is certain.
-    slots: of `sample`, for a number of solutions of each problem.
+    search: whose slots and candidates a call is as large as; see `slots_of`.
     **options: of `sample`: seed, name, trajectory_value.
 
   Returns:
@@ -118,13 +114,17 @@ def sample_until(
       count,
       calls,
       first=done,
-      slots=slots(count),
+      slots=slots_of(search, count),
       **options,
     )
     done += count
     for i, each in zip(going, more, strict=True):
       found[i] += each
-    going = [i for i in going if not settled(found[i], n - done)]
+    going = [
+      i
+      for i in going
+      if not choose.settled([each.answer for each in found[i]], n - done)
+    ]
   return found
 
 

@@ -12,12 +12,11 @@ valued by each.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rstar_jax.config import Config
-from rstar_jax.search import beam, choose, mcts, sampling, values
+from rstar_jax.search import beam, mcts, sampling, values
 from rstar_jax.search.expansion import Calls
 from rstar_jax.search.tree import TrajectoryValue, Tree
 from rstar_jax.study import choices, solutions
@@ -104,22 +103,16 @@ def _samples(task: Task) -> list[dict]:
 
 
 def _sampled(source: str, count: int, task: Task) -> list[dict]:
-  slots = functools.partial(sampling.slots_of, task.config.eval.search)
+  search = task.config.eval.search
   named = {"seed": task.config.seed, "name": (*task.name, source)}
   if task.config.study.early_stop:
     found = sampling.sample_until(
-      task.problems,
-      count,
-      task.calls,
-      settled=lambda samples, left: choose.settled(
-        [each.answer for each in samples], left
-      ),
-      slots=slots,
-      **named,
+      task.problems, count, task.calls, search, **named
     )
   else:
+    slots = sampling.slots_of(search, count)
     found = sampling.sample(
-      task.problems, count, task.calls, slots=slots(count), **named
+      task.problems, count, task.calls, slots=slots, **named
     )
   return [
     solutions.of_samples(problem, source, task.split, each)
