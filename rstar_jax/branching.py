@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 
+from rstar_jax import changes
 from rstar_jax.io import records, store
 from rstar_jax.session import WRITERS, Context
 
@@ -38,9 +39,9 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
       began as another branch. The same branch again goes on where it ended.
   """
   workdir = context.workdir
-  theirs = json.loads((other / "config.json").read_text())
+  theirs = changes.completed(json.loads((other / "config.json").read_text()))
   ours = json.loads((workdir / "config.json").read_text())
-  alike = all(theirs.get(name) == ours[name] for name in _EVALUATION)
+  alike = all(theirs[name] == ours[name] for name in _EVALUATION)
   taken = [
     f"round_{number}/{name}"
     for number in range(round_)
@@ -49,8 +50,13 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
     and (other / f"round_{number}" / name / records.MANIFEST).exists()
   ]
   taken.append(f"round_{round_}/trees")
-  changes = sorted(differences(theirs, ours, "config"))
-  note = {"of": str(other), "round": round_, "taken": taken, "changes": changes}
+  differing = changes.differences(theirs, ours)
+  note = {
+    "of": str(other),
+    "round": round_,
+    "taken": taken,
+    "changes": differing,
+  }
   # What begins a branch: one that was killed goes on.
   begun = (workdir / BRANCH).exists()
   if begun and json.loads((workdir / BRANCH).read_text()) != note:
@@ -73,18 +79,9 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
   for name in taken:
     if records.read_manifest(workdir / name) is None:
       _take(other / name, workdir / name)
-  return f"{workdir} goes on from {other}: {', '.join(changes) or 'no change'}"
-
-
-def differences(old, new, name: str) -> list[str]:
-  """Says where two configs as JSON differ, a line a field."""
-  if isinstance(old, dict) and isinstance(new, dict):
-    return [
-      each
-      for key in old.keys() | new.keys()
-      for each in differences(old.get(key), new.get(key), f"{name}.{key}")
-    ]
-  return [] if old == new else [f"{name} was {old!r} and is {new!r}"]
+  return (
+    f"{workdir} goes on from {other}: {', '.join(differing) or 'no change'}"
+  )
 
 
 def _take(source: store.Path, target: store.Path) -> None:

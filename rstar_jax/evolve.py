@@ -9,9 +9,8 @@ from typing import Any
 
 from absl import logging
 
+from rstar_jax import changes, rewards, session, solving, stages, stopping
 from rstar_jax import evaluate as evaluate_lib
-from rstar_jax import rewards, session, solving, stages
-from rstar_jax.branching import differences
 from rstar_jax.config import Config
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.data import released, training
@@ -54,6 +53,8 @@ def open_run(
   """
   folder = store.path(workdir)
   compiled.keep(config.programs or folder / "programs")
+  # A device's runtime, which is up by now, may have its own idea of SIGTERM.
+  stopping.listen_again()
   check_workdir(config, folder, host)
   with session.open_context(config, folder, host) as context:
     yield context
@@ -188,27 +189,13 @@ def check_workdir(
   if not path.exists():
     records.write_json(path, wanted)
     return
-  found = _completed(json.loads(path.read_text()), Config())
+  found = changes.completed(json.loads(path.read_text()))
   # A study says for itself with what it was made.
   found.pop("study", None)
   wanted.pop("study")
   if found != wanted:
-    differing = sorted(differences(found, wanted, "config"))
+    differing = ", ".join(changes.differences(found, wanted))
     raise ValueError(
-      f"{workdir} holds a run of another config ({', '.join(differing)}): give "
+      f"{workdir} holds a run of another config ({differing}): give "
       "another --workdir, or the config that it was begun with"
     )
-
-
-def _completed(found: Any, default: Any) -> Any:
-  """Returns a config as JSON with what it lacks as in another config."""
-  if isinstance(found, dict) and dataclasses.is_dataclass(default):
-    whole = json.loads(json.dumps(dataclasses.asdict(default)))
-    return whole | {
-      name: _completed(value, getattr(default, name, None))
-      for name, value in found.items()
-    }
-  if isinstance(found, list) and isinstance(default, tuple) and default:
-    # All are of one type, which has defaults of its own.
-    return [_completed(each, type(default[0])()) for each in found]
-  return found

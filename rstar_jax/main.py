@@ -108,12 +108,11 @@ def run() -> None:
     evaluate,
     evolve,
     hosts,
-    session,
     solving,
     stages,
     studying,
   )
-  from rstar_jax.io import compiled, logs, store
+  from rstar_jax.io import logs, store
   from rstar_jax.report import page
 
   workdir = store.path(_WORKDIR.value)
@@ -147,15 +146,11 @@ def run() -> None:
     # Before the folder is bound to a config that cannot run.
     evaluation = stage in ("evaluate", "study")
     evolve.check_data(config, evaluation=evaluation)
-  compiled.keep(config.programs or workdir / "programs")
-  # A device's runtime, which is up by now, may have its own idea of SIGTERM.
-  stopping.listen_again()
-  evolve.check_workdir(config, workdir, host)
   own = workdir if host.leads else workdir / f"host_{host.index}"
   quiet = not flags.FLAGS["verbosity"].present
   with (
     logs.kept(own / "log.txt", quiet=quiet),
-    session.open_context(config, workdir, host) as context,
+    evolve.open_run(config, workdir, host) as context,
   ):
     said = ""
     if stage in ("evolve", "report"):

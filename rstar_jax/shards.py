@@ -175,11 +175,7 @@ def finish_model(
 
 def read_rows(folder: store.Path, pattern: str = "shard-*") -> list[dict]:
   """Returns the rows of all shards below a finished folder, in order."""
-  paths = sorted(
-    folder / name
-    for name in store.files(folder)
-    if fnmatch.fnmatchcase(name.rpartition("/")[2], pattern)
-  )
+  paths = _paths(folder, pattern)
   return [
     row
     for rows in store.ahead(records.read_shard, paths, folder)
@@ -199,10 +195,21 @@ def pool_trees(folders: Sequence[store.Path], description: str) -> list[Tree]:
     folders: of several rounds, say.
     description: for people.
   """
-  paths = [path for each in folders for path in sorted(each.glob("shard-*"))]
+  shards = [(each, _paths(each, "shard-*")) for each in folders]
+  total = sum(len(paths) for _, paths in shards)
   trees: list[Tree] = []
-  with metrics.progress(len(paths), description, unit="shard") as bar:
-    for path in paths:
-      trees += map(tree_lib.from_record, records.read_shard(path))
-      bar.update()
+  with metrics.progress(total, description, unit="shard") as bar:
+    for folder, paths in shards:
+      for rows in store.ahead(records.read_shard, paths, folder):
+        trees += map(tree_lib.from_record, rows)
+        bar.update()
   return trees
+
+
+def _paths(folder: store.Path, pattern: str) -> list[store.Path]:
+  """Returns the files of a folder, however deep, whose name fits, in order."""
+  return sorted(
+    folder / name
+    for name in store.files(folder)
+    if fnmatch.fnmatchcase(name.rpartition("/")[2], pattern)
+  )

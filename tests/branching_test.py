@@ -95,6 +95,18 @@ class BranchingTest(absltest.TestCase):
       self.assertEqual(second.folder(1, "eval").exists(), shared)
       self.assertTrue(second.folder(1, "policy").exists())
 
+  def test_of_a_run_from_before_a_field_was_there(self):
+    first = self.first()
+    records.write_manifest(first.folder(1, "eval"), {}, [])
+    path = first.workdir / "config.json"
+    config = json.loads(path.read_text())
+    del config["eval"]["top_k"], config["sft_from"]
+    path.write_text(json.dumps(config))
+    second = self.context("second")
+    said = branching.branch(second, first.workdir, 2)
+    self.assertIn("no change", said)
+    self.assertTrue(second.folder(1, "eval").exists())
+
   def test_neither_run_can_touch_the_other(self):
     first = self.first()
     second = self.context("second")

@@ -176,6 +176,7 @@ LAYERS = {
   "report.trees": 8,
   "report.forest": 9,
   "report.inline": 12,
+  "changes": 2,
   "solving": 13,
   "bootstrap": 9,
   "evolve": 14,
