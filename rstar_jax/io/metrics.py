@@ -14,6 +14,8 @@ from rstar_jax.io.growing import Mirror
 # Where there is no terminal.
 _SECONDS_TO_FIRST_LINE = 20.0
 _SECONDS_BETWEEN_LINES = 600.0
+# Units of which no rate is told, and the share of all that they are at most.
+_FEW, _FEW_SHARE = 10, 0.05
 
 
 class Writer(Protocol):
@@ -170,9 +172,10 @@ class Progress:
     if now >= self._next and self._done < self._total:
       self._wait = min(2 * self._wait, _SECONDS_BETWEEN_LINES)
       self._next = now + self._wait
-      rate = self._rate(now)
+      rate, moved = self._rate(now), self._done - self._start
       left = "time left unknown"
-      if rate:
+      # The first units wait for what is compiled, and say nothing of the rest.
+      if moved > min(_FEW, _FEW_SHARE * self._total):
         seconds = (self._total - self._done) / rate
         left = f"{rate:.3g} a second, {times.duration(seconds)} left"
       self._say(f"{self._done} of {self._total} {self._unit}s, {left}")

@@ -110,6 +110,12 @@ class ProgressTest(absltest.TestCase):
       lines[0], r"^ppm: 2 of 3 pairs, \S+ a second, \d+ s left, loss 0\.25$"
     )
 
+  def test_the_first_unit_says_nothing_of_the_rest(self):
+    lines = self.lines(1, 6, total=100, desc="search", unit="tree", seconds=0.0)
+    self.assertRegex(lines[0], r"^search: 1 of 100 trees, time left unknown")
+    lines = self.lines(11, 1, total=1000, desc="search", seconds=0.0)
+    self.assertRegex(lines[0], r"\d+ s left")
+
   def test_lines_become_rarer(self):
     with mock.patch.object(metrics.time, "monotonic") as clock:
       clock.return_value = 0.0
