@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -216,7 +217,26 @@ def _compile(lowered: jax.stages.Lowered) -> tuple[dict[str, float], str]:
     "xla_flops": said.get("flops", 0.0),
     "xla_bytes": said.get("bytes accessed", 0.0),
     "seconds": time.perf_counter() - began,
-  }, compiled.as_text()
+  }, _text(lowered, compiled)
+
+
+def _text(lowered: jax.stages.Lowered, compiled: jax.stages.Compiled) -> str:
+  """Returns a program's text, in the compiler's own words if need be.
+
+  jax reads programs with the XLA that it was built with. What a newer libtpu
+  makes of gathers that SparseCores do (v5p, v6e) that one cannot read; libtpu,
+  asked to compile it once more, writes the same text itself.
+  """
+  try:
+    return compiled.as_text()
+  except jax.errors.JaxRuntimeError as error:
+    logging.info("%s; compiled again for its text", str(error).splitlines()[0])
+  with tempfile.TemporaryDirectory() as folder:
+    lowered.compile(
+      compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+    )
+    (path,) = pathlib.Path(folder).glob("*after_optimizations.txt")
+    return path.read_text()
 
 
 def _read(

@@ -1,5 +1,8 @@
 """What is read of compilers' answers; a live compile is tests/aot/live.py."""
 
+import dataclasses
+from unittest import mock
+
 import jax
 from absl.testing import absltest
 
@@ -53,19 +56,36 @@ class BetweenTest(absltest.TestCase):
 
 class CacheTest(absltest.TestCase):
   def test_compiles_once(self):
-    # Of the CPU, whose text is read as well; versions are those of a TPU's.
-    mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    array = jax.ShapeDtypeStruct((3, 3), "float32", sharding=place)
-    program = DeviceProgram(
-      "expand", lambda a, b: a @ b, (array, array), (), (), 1
-    )
+    program = _product()
     folder = self.create_tempdir().full_path
     first = compiled.compile_program(program, folder)
     self.assertEqual(first.flops, 2 * 27)
     self.assertEqual(first.arguments, 2 * 36)
     again = compiled.compile_program(program, folder)
     self.assertEqual(again, first)
+
+  def test_a_text_that_jax_cannot_read_is_the_compilers_own(self):
+    readable = compiled.compile_program(_product())
+    error = jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure")
+    with mock.patch.object(
+      jax.stages.Compiled, "as_text", side_effect=error
+    ) as tried:
+      found = compiled.compile_program(_product())
+    tried.assert_called_once()
+    self.assertEqual(found.flops, 2 * 27)
+    self.assertGreater(found.bytes, 0)
+    self.assertEqual(
+      dataclasses.replace(found, seconds=0),
+      dataclasses.replace(readable, seconds=0),
+    )
+
+
+def _product() -> DeviceProgram:
+  """Of the CPU, whose text is read as well as a TPU's."""
+  mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
+  place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  array = jax.ShapeDtypeStruct((3, 3), "float32", sharding=place)
+  return DeviceProgram("expand", lambda a, b: a @ b, (array, array), (), (), 1)
 
 
 if __name__ == "__main__":
