@@ -198,15 +198,25 @@ def between(
 
 
 def _compile(lowered: jax.stages.Lowered) -> tuple[dict[str, float], str]:
-  """Returns what the compiler says of a program, and the program's text."""
+  """Returns what the compiler says of a program, and the program's text.
+
+  The compiler writes the text itself. jax reads programs with the XLA that it
+  was built with, and what a newer libtpu makes of gathers that SparseCores do
+  (v5p, v6e) that one cannot read.
+  """
   began = time.perf_counter()
-  try:
-    compiled = lowered.compile()
-  except jax.errors.JaxRuntimeError as error:
-    refused = needed_bytes(str(error))
-    if refused is None:
-      raise
-    return {"refused": refused, "seconds": time.perf_counter() - began}, ""
+  with tempfile.TemporaryDirectory() as folder:
+    options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+    try:
+      compiled = lowered.compile(compiler_options=options)
+    except jax.errors.JaxRuntimeError as error:
+      refused = needed_bytes(str(error))
+      if refused is None:
+        raise
+      return {"refused": refused, "seconds": time.perf_counter() - began}, ""
+    seconds = time.perf_counter() - began
+    texts = pathlib.Path(folder).glob("*after_optimizations.txt")
+    written = [each.read_text() for each in texts]
   memory = compiled.memory_analysis()
   said = compiled.cost_analysis()
   return {
@@ -216,27 +226,9 @@ def _compile(lowered: jax.stages.Lowered) -> tuple[dict[str, float], str]:
     "temporaries": memory.temp_size_in_bytes,
     "xla_flops": said.get("flops", 0.0),
     "xla_bytes": said.get("bytes accessed", 0.0),
-    "seconds": time.perf_counter() - began,
-  }, _text(lowered, compiled)
-
-
-def _text(lowered: jax.stages.Lowered, compiled: jax.stages.Compiled) -> str:
-  """Returns a program's text, in the compiler's own words if need be.
-
-  jax reads programs with the XLA that it was built with. What a newer libtpu
-  makes of gathers that SparseCores do (v5p, v6e) that one cannot read; libtpu,
-  asked to compile it once more, writes the same text itself.
-  """
-  try:
-    return compiled.as_text()
-  except jax.errors.JaxRuntimeError as error:
-    logging.info("%s; compiled again for its text", str(error).splitlines()[0])
-  with tempfile.TemporaryDirectory() as folder:
-    lowered.compile(
-      compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
-    )
-    (path,) = pathlib.Path(folder).glob("*after_optimizations.txt")
-    return path.read_text()
+    "seconds": seconds,
+    # One that comes from JAX's persistent cache was not written.
+  }, written[0] if written else compiled.as_text()
 
 
 def _read(
