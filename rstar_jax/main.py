@@ -8,7 +8,6 @@ be imported and tested.
 
 import dataclasses
 import json
-import pathlib
 import signal
 import sys
 import traceback
@@ -16,6 +15,7 @@ import traceback
 from absl import app, flags
 
 from rstar_jax import config_flag, status, stopping
+from rstar_jax.io import store
 
 _CONFIG = config_flag.define_config()
 _WORKDIR = flags.DEFINE_string(
@@ -70,12 +70,8 @@ _GRACE = flags.DEFINE_float(
 
 def main(argv: list[str]) -> None:
   del argv
-  workdir = pathlib.Path(_WORKDIR.value)
-  on_disk = "://" not in _WORKDIR.value
-  if _STAGE.value == "status" and on_disk:
-    found = status.look(workdir)
-    as_json = json.dumps(dataclasses.asdict(found), indent=2)
-    print(as_json if _JSON.value else status.render(found))
+  if _STAGE.value == "status":
+    tell()
     return
   # All but a status needs much that takes seconds to import.
   from rstar_jax import hosts
@@ -85,8 +81,8 @@ def main(argv: list[str]) -> None:
       run()
   except stopping.Stopped:
     kept = "what is whole in the bucket"
-    if on_disk:
-      kept = status.kept(status.look(workdir))
+    if not store.is_remote(_WORKDIR.value):
+      kept = status.kept(status.look(store.path(_WORKDIR.value)))
     line = f"stopped; the same command goes on from what is kept: {kept}"
     print(f"rstar_jax: {line}", file=sys.stderr)
     raise
@@ -101,6 +97,19 @@ def main(argv: list[str]) -> None:
     raise
 
 
+def tell() -> None:
+  """Says what of the run is done, and what is left."""
+  try:
+    workdir = store.path(_WORKDIR.value)
+    store.check(workdir)
+    found = status.look(workdir)
+  except (ValueError, OSError) as error:
+    print(f"rstar_jax: {error}", file=sys.stderr)
+    raise SystemExit(1) from None
+  as_json = json.dumps(dataclasses.asdict(found), indent=2)
+  print(as_json if _JSON.value else status.render(found))
+
+
 def run() -> None:
   """Does what the flags say."""
   from rstar_jax import (
@@ -112,16 +121,11 @@ def run() -> None:
     stages,
     studying,
   )
-  from rstar_jax.io import logs, store
+  from rstar_jax.io import logs
   from rstar_jax.report import page
 
   workdir = store.path(_WORKDIR.value)
   store.check(workdir)
-  if _STAGE.value == "status":
-    raise ValueError(
-      f"--stage=status looks at a folder on a disk, and {workdir} is in a "
-      "bucket: look at its metrics.jsonl and results.json instead"
-    )
   config, stage = _CONFIG.value, _STAGE.value
   rounds = len(config.rounds)
   if stage == "solve" and not _QUESTION.value:

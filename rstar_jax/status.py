@@ -6,19 +6,18 @@ here: what is said is when one last wrote.
 """
 
 import dataclasses
-import json
 import math
-import pathlib
 import re
 import time
 from collections.abc import Iterator
 from typing import Any
 
+from rstar_jax.io import store
+from rstar_jax.io.records import MANIFEST
+from rstar_jax.io.snapshot import Snapshot
 from rstar_jax.io.times import duration
 from rstar_jax.text.tables import grid
 
-# As in `io/records.py`, which would have to be imported with all it needs.
-MANIFEST = "MANIFEST.json"
 # Folders of a round by the stage that writes them, in the order of a round.
 _FOLDERS = {
   "rollout": ("trees",),
@@ -28,7 +27,7 @@ _FOLDERS = {
   "evaluate": ("eval",),
 }
 STAGES = tuple(_FOLDERS)
-_SHARD = re.compile(r"^shard-(\d+)-of-(\d+)\.jsonl$")
+_SHARD = re.compile(r"^(?:(.*)/)?shard-(\d+)-of-(\d+)\.jsonl$")
 # What the names of metrics begin with, where the step is the round.
 _BY_ROUND = {
   "rollout": "rollout",
@@ -87,30 +86,36 @@ class Status:
   left: float | None = None
 
 
-def look(workdir: pathlib.Path) -> Status:
+def look(workdir: store.Path) -> Status:
   """Looks at a folder, with a run or without.
 
   Args:
-    workdir: of the run.
+    workdir: of the run, on a disk or in a bucket.
+
+  Raises:
+    OSError: the bucket cannot be read.
   """
   found = Status(str(workdir), [], {}, {})
-  path = workdir / "config.json"
-  if not path.exists():
+  files = Snapshot(workdir)
+  config = files.read("config.json")
+  if not config:
     return found
-  config = json.loads(path.read_text())
-  lines = list(_lines(workdir / "metrics.jsonl"))
-  spent = _spent(lines)
+  hosts = {0: _lines(files, "metrics.jsonl")}
+  for folder in files.folders():
+    if folder.startswith("host_"):
+      lines = _lines(files, f"{folder}/metrics.jsonl")
+      hosts[int(folder.removeprefix("host_"))] = lines
+  spent = _spent(hosts[0])
   found.stages = [
-    _stage(workdir, config, *key, lines, spent) for key in _plan(config)
+    _stage(files, config, *key, hosts[0], spent) for key in _plan(config)
   ]
-  for folder in sorted(workdir.glob("round_*/study/*/*/")):
-    name = "/".join((folder.parts[-4], *folder.parts[-2:]))
-    found.studies[name] = _shards(Stage(0, name), [folder])
-  _estimate(found, config, workdir)
-  hosts = {0: lines} | {
-    int(each.parent.name.removeprefix("host_")): list(_lines(each))
-    for each in workdir.glob("host_*/metrics.jsonl")
-  }
+  for top in files.folders():
+    for model in files.folders(f"{top}/study"):
+      for method in files.folders(f"{top}/study/{model}"):
+        stage = Stage(0, f"{top}/{model}/{method}")
+        folder = f"{top}/study/{model}/{method}"
+        found.studies[stage.name] = _shards(stage, files, [folder])
+  _estimate(found, config, files)
   for index, lines in sorted(hosts.items()):
     if lines:
       age = max(time.time() - lines[-1]["time"], 0.0)
@@ -129,10 +134,11 @@ def _plan(config: dict) -> Iterator[tuple[int, str]]:
         yield number, name
 
 
-def _stage(workdir, config, number: int, name: str, lines, spent) -> Stage:
+def _stage(
+  files: Snapshot, config: dict, number: int, name: str, lines, spent
+) -> Stage:
   stage = Stage(number, name, seconds=spent.get((number, name)))
-  top = workdir / f"round_{number}"
-  folders = [top / each for each in _FOLDERS[name]]
+  folders = [f"round_{number}/{each}" for each in _FOLDERS[name]]
   if name in ("sft", "ppm"):
     stage.unit = "updates"
     key = f"round_{number}_{name}"
@@ -140,74 +146,43 @@ def _stage(workdir, config, number: int, name: str, lines, spent) -> Stage:
       if f"{key}/loss" in line:
         stage.done = line["step"]
         stage.of = int(line.get(f"{key}/updates", 0)) or None
-    saved = folders[0].glob("checkpoints/*")
-    steps = [int(each.name) for each in saved if each.name.isdigit()]
+    steps = files.checkpoints(f"{folders[0]}/checkpoints")
     # What was not saved will be made again.
-    if not _whole(folders[0]):
+    if not files.whole(folders[0]):
       stage.done = max(steps, default=0)
     begun = bool(steps or stage.of)
   else:
-    stage = _shards(stage, folders)
+    stage = _shards(stage, files, folders)
     begun = stage.done > 0
-  if all(map(_whole, folders)):
+  if all(map(files.whole, folders)):
     stage.state = "done"
   elif begun or stage.seconds:
     stage.state = "begun"
   return stage
 
 
-def _shards(stage: Stage, folders: list[pathlib.Path]) -> Stage:
+def _shards(stage: Stage, files: Snapshot, folders: list[str]) -> Stage:
   """Counts the shards in folders; one that has its name is whole."""
   total = 0
   for folder in folders:
-    parts: dict[pathlib.Path, int] = {}
-    for path in folder.glob("**/shard-*"):
-      if match := _SHARD.match(path.name):
+    parts: dict[str, int] = {}
+    for name in files.below(folder):
+      if match := _SHARD.match(name):
         stage.done += 1
-        parts[path.parent] = int(match[2])
+        parts[match[1]] = int(match[3])
     total += sum(parts.values())
   stage.unit = "shards"
   stage.of = total or None
-  if all(map(_whole, folders)):
+  if all(map(files.whole, folders)):
     stage.state = "done"
   elif stage.done:
     stage.state = "begun"
   return stage
 
 
-def _read(path: pathlib.Path) -> dict[str, Any]:
-  """Returns the object in a file, {} where there is none."""
-  try:
-    found = json.loads(path.read_text())
-  except (OSError, ValueError):
-    return {}
-  return found if isinstance(found, dict) else {}
-
-
-def _whole(folder: pathlib.Path) -> bool:
-  """Says whether a folder has its manifest, and all that it names."""
-  files = _read(folder / MANIFEST).get("files")
-  try:
-    return files is not None and all(
-      (folder / name).stat().st_size == each["size"]
-      for name, each in files.items()
-    )
-  except OSError:
-    return False
-
-
-def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-  """Yields the lines of a metrics file that are whole and have a time."""
-  if not path.exists():
-    return
-  with path.open(encoding="utf-8") as file:
-    for text in file:
-      try:
-        line = json.loads(text)
-      except ValueError:
-        continue
-      if isinstance(line, dict) and "time" in line:
-        yield line
+def _lines(files: Snapshot, name: str) -> list[dict[str, Any]]:
+  """Returns the lines of a metrics file that have a time."""
+  return [line for line in files.lines(name) if "time" in line]
 
 
 def _spent(lines: list[dict]) -> dict[tuple[int, str], float]:
@@ -237,12 +212,12 @@ def _owner(line: dict) -> tuple[int, str] | None:
   return None
 
 
-def _estimate(found: Status, config: dict, workdir: pathlib.Path) -> None:
+def _estimate(found: Status, config: dict, files: Snapshot) -> None:
   """Says of each stage how long it will yet take, as far as can be known."""
   # Of the last that is done; what round 0 has is no evaluation like the others.
   known: dict[str, tuple[float, float | None]] = {}
   for stage in found.stages:
-    work = _work(stage, config, workdir)
+    work = _work(stage, config, files)
     if stage.state == "done":
       stage.left = 0.0
       if stage.round and stage.seconds:
@@ -258,7 +233,7 @@ def _estimate(found: Status, config: dict, workdir: pathlib.Path) -> None:
   found.left = None if None in times else sum(times)
 
 
-def _work(stage: Stage, config: dict, workdir: pathlib.Path) -> float | None:
+def _work(stage: Stage, config: dict, files: Snapshot) -> float | None:
   """Returns how much there is to do, if known, to compare rounds by."""
   if stage.name == "rollout":
     spec = config["rounds"][stage.round - 1]
@@ -272,7 +247,7 @@ def _work(stage: Stage, config: dict, workdir: pathlib.Path) -> float | None:
       return float(min(early, count) if count else early)
     return float(count) or None
   if stage.name == "ppm":
-    pairs = _read(workdir / f"round_{stage.round}" / "pairs" / MANIFEST)
+    pairs = files.read(f"round_{stage.round}/pairs/{MANIFEST}")
     return float(pairs.get("step", 0) + pairs.get("final", 0)) or None
   return None
 

@@ -1,7 +1,8 @@
 """A round on two processes of two devices: the bytes of one process's search.
 
-With the shipped base model, as programs of their own. One process is killed in
-training, and the same commands go on.
+With the shipped base model, as programs of their own, on a disk and in a bucket
+(a server that stands in for Google's). One process is killed in training, and
+the same commands go on.
 """
 
 import os
@@ -16,8 +17,9 @@ from absl.testing import absltest
 from safetensors import numpy as safetensors
 
 from rstar_jax.data import synthetic
-from rstar_jax.io import records
-from tests import tiny_run
+from rstar_jax.io import records, store
+from rstar_jax.io.snapshot import Snapshot
+from tests import fake_gcs, tiny_run
 from tests.hosts_test import ROOT, SECONDS, free_port
 
 CONFIG = """
@@ -65,10 +67,13 @@ class HostsTest(absltest.TestCase):
     )
     self.config = self.folder / "config.py"
     self.config.write_text(CONFIG.format(train=train, test=test))
+    self.bucket, self.environment = self.enter_context(fake_gcs.serve("bucket"))
 
-  def start(self, workdir: pathlib.Path, count: int) -> list[subprocess.Popen]:
+  def start(self, workdir: store.Path, count: int) -> list[subprocess.Popen]:
     """Starts the processes of a run, or goes on with it."""
-    environment = os.environ | {
+    environment = {
+      **os.environ,
+      **self.environment,
       "JAX_PLATFORMS": "cpu",
       "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
       "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
@@ -109,17 +114,15 @@ class HostsTest(absltest.TestCase):
       for path in sorted(self.folder.glob("*.log"))
     )
 
-  def finish(self, workdir: pathlib.Path, count: int) -> None:
+  def finish(self, workdir: store.Path, count: int) -> None:
     codes = [each.wait(SECONDS) for each in self.start(workdir, count)]
     self.assertEqual(codes, [0] * count, self.ends_of_logs())
 
-  def test_two_processes_one_of_them_killed(self):
-    alone, together = self.folder / "alone", self.folder / "together"
-    self.finish(alone, 1)
-
-    first, second = self.start(together, 2)
+  def kill_one(self, workdir: store.Path) -> None:
+    """Kills one of two hosts as soon as there is a checkpoint."""
+    first, second = self.start(workdir, 2)
     end = time.monotonic() + SECONDS
-    while not list(together.glob("round_1/policy/checkpoints/[0-9]*")):
+    while not Snapshot(workdir).checkpoints("round_1/policy/checkpoints"):
       codes = first.poll(), second.poll()
       self.assertEqual(codes, (None, None), self.ends_of_logs())
       self.assertLess(time.monotonic(), end, self.ends_of_logs())
@@ -129,41 +132,53 @@ class HostsTest(absltest.TestCase):
     # It would notice by itself, but not for a while.
     first.send_signal(signal.SIGKILL)
     first.wait()
-    self.assertIsNone(records.read_manifest(together / "round_1/policy"))
-    self.finish(together, 2)
+    self.assertIsNone(records.read_manifest(workdir / "round_1/policy"))
 
+  def test_two_processes_one_of_them_killed(self):
+    alone = self.folder / "alone"
+    self.finish(alone, 1)
+    searched = ("round_0", *(f"round_1/{n}" for n in ("trees", "sft", "pairs")))
     names = [
-      str(path.relative_to(alone))
-      for pattern in (
-        "round_0/**/*",
-        *(f"round_1/{each}/**/*" for each in ("trees", "sft", "pairs")),
-      )
-      for path in alone.glob(pattern)
-      if path.is_file()
+      name for name in store.files(alone) if name.startswith(tuple(searched))
     ]
     self.assertGreater(len(names), 8)
-    for name in (*names, "config.json"):
-      with self.subTest(name):
-        self.assertEqual(
-          (together / name).read_bytes(), (alone / name).read_bytes()
+    for together in (self.folder / "disk", store.path("gs://bucket/cloud")):
+      with self.subTest(str(together)):
+        self.kill_one(together)
+        self.finish(together, 2)
+        for name in (*names, "config.json"):
+          self.assertEqual(
+            store.read(together / name), store.read(alone / name), name
+          )
+        self.same_models(alone, together)
+        for workdir in (alone, together):
+          evaluation = records.read_manifest(workdir / "round_1/eval")
+          self.assertIsNotNone(evaluation)
+          for name in ("results.json", "report.html"):
+            self.assertTrue((workdir / name).exists())
+        first, second = (
+          store.read(path / "metrics.jsonl").decode()
+          for path in (together, together / "host_1")
         )
-    # Two devices trained the one, four the other.
+        self.assertIn("loss", first)
+        self.assertNotIn("loss", second)
+        # In a bucket what the killed ones said last is lost.
+        if not store.is_remote(together):
+          for text in (first, second):
+            self.assertIn("rollout/seconds", text)
+
+  def same_models(self, alone: store.Path, together: store.Path) -> None:
+    """Two devices trained the one, four the other."""
     for name in ("policy", "ppm"):
       old, new = (
-        safetensors.load_file(each / "round_1" / name / "model.safetensors")
+        safetensors.load(
+          store.read(each / "round_1" / name / "model.safetensors")
+        )
         for each in (alone, together)
       )
       self.assertEqual(old.keys(), new.keys())
       for tensor in old:
         np.testing.assert_allclose(new[tensor], old[tensor], atol=2e-6)
-    for workdir in (alone, together):
-      self.assertIsNotNone(records.read_manifest(workdir / "round_1/eval"))
-      self.assertTrue((workdir / "results.json").exists())
-    # Each host searched.
-    for path in (together, together / "host_1"):
-      self.assertIn("rollout/seconds", (path / "metrics.jsonl").read_text())
-    text = (together / "host_1/metrics.jsonl").read_text()
-    self.assertNotIn("loss", text)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax import config as config_lib
 from rstar_jax import evolve, status
-from rstar_jax.io import metrics, records
+from rstar_jax.io import metrics, records, store
+from tests import fake_gcs
 
 
 class StatusTest(parameterized.TestCase):
@@ -84,7 +86,6 @@ class StatusTest(parameterized.TestCase):
 
   def test_stages_are_those_that_are_run(self):
     self.assertSequenceEqual(status.STAGES, list(evolve.STAGES))
-    self.assertEqual(status.MANIFEST, records.MANIFEST)
     self.begin()
     found = status.look(self.workdir)
     self.assertEqual(
@@ -120,8 +121,10 @@ class StatusTest(parameterized.TestCase):
     updates = {"round_1_sft/updates": 60.0}
     self.measure((5.0, 1, "round_1_sft", updates))
     self.measure((20.0, 40, "round_1_sft", updates))
-    (self.workdir / "round_1/policy/checkpoints/30").mkdir(parents=True)
-    (self.workdir / "round_1/policy/checkpoints/tmp.40").mkdir()
+    for name in ("30", "tmp.40"):
+      folder = self.workdir / "round_1/policy/checkpoints" / name
+      folder.mkdir(parents=True)
+      (folder / "state").touch()
     found = self.of(1, "sft")
     self.assertEqual((found.state, found.done, found.of), ("begun", 30, 60))
     self.assertEqual((found.seconds, found.left), (25.0, 25.0))
@@ -237,6 +240,50 @@ class StatusTest(parameterized.TestCase):
       status.render(found),
     )
     self.assertEqual(status.kept(found), "1/4 shards of round_2/ppm/mcts")
+
+  def test_the_same_of_a_run_in_a_bucket(self):
+    self.begin()
+    self.finish("round_0/eval")
+    self.finish_round(1)
+    self.shards("round_2/trees", 1, 3)
+    self.finish("round_1/study/policy/greedy")
+    self.measure((5.0, 1, "round_1_sft"), (3.0, 1, "eval"))
+    self.measure((4.0, 2, "rollout"), host="host_1")
+    bucket, environment = self.enter_context(fake_gcs.serve("bucket"))
+    for name in store.files(self.workdir):
+      bucket.put("bucket", f"run/{name}", (self.workdir / name).read_bytes())
+    wanted = status.look(self.workdir)
+    self.assertEqual(
+      status.kept(wanted), "all of round 0, 1; round 2 1/3 shards of rollout"
+    )
+    found = status.look(store.path("gs://bucket/run"))
+    for each in (wanted, found):
+      each.workdir = ""
+      for line in each.last.values():
+        del line["age"]
+    self.assertEqual(found, wanted)
+    # An object of another size.
+    bucket.put("bucket", "run/round_1/eval/shard-00000-of-00002.jsonl", b"{")
+    found = status.look(store.path("gs://bucket/run"))
+    self.assertIn("round 1 rollout, extract, sft, ppm", status.kept(found))
+
+    def run(workdir: str) -> subprocess.CompletedProcess:
+      return subprocess.run(
+        [sys.executable, "-m", "rstar_jax.main", "--stage=status"]
+        + [f"--workdir={workdir}"],
+        cwd=pathlib.Path(status.__file__).parent.parent,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+      )
+
+    done = run("gs://bucket/run")
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertEqual(done.stdout.rstrip(), status.render(found))
+    done = run("gs://other/run")
+    self.assertEqual(done.returncode, 1)
+    self.assertIn("gs://other cannot be used", done.stderr)
 
   def test_as_a_program(self):
     self.begin()

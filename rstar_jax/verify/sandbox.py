@@ -291,7 +291,13 @@ class Sandbox:
     }
     worker = process.Process("zygote.py", options, _FLAGS, _ENV)
     with self._lock:
-      self._live[2 * slot + heavy] = worker
+      # While it booted; `close` knew nothing of it.
+      closed = self._closed
+      if not closed:
+        self._live[2 * slot + heavy] = worker
+    if closed:
+      worker.kill()
+      raise RuntimeError("the sandbox is closed")
     return worker
 
   def _restart(self, slot: int, heavy: bool) -> process.Process:

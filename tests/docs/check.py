@@ -40,7 +40,7 @@ NOT_RUN = (
   (r"^pip install ", "downloads"),
   (r"^vllm serve ", "needs a server with a large model"),
   (r"^gcloud ", "needs an account of Google Cloud"),
-  (r"--workdir=gs://", "needs a bucket; tests/io/records_bucket_test.py"),
+  (r"--workdir=gs://", "needs a bucket; tests/resume_bucket_test.py"),
   (r"configs/smollm2_135m\.py", "needs the weights of `make smollm2`"),
   (r"configs/released\.py", "needs the authors' data and a model for it"),
   (

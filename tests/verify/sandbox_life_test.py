@@ -15,8 +15,10 @@ from absl.testing import absltest, parameterized
 from rstar_jax.verify import Limits, Sandbox, process
 
 _PARENT = """
-import sys, threading, time
+import signal, sys, threading, time
 from rstar_jax.verify import Limits, Sandbox
+# A shell's job in the background is born to ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sandbox = Sandbox(workers=2, limits=Limits(wall_seconds=300))
 sleeper = [["import time", f"time.sleep({i})"] for i in (100, 101)]
 threading.Thread(target=sandbox.run, args=(sleeper,), daemon=True).start()
@@ -139,6 +141,36 @@ class LifeTest(parameterized.TestCase):
     self.assertFalse(_alive(pid))
     with self.assertRaisesRegex(RuntimeError, "closed"):
       sandbox.run([["x = 1"]])
+
+  def test_close_ends_a_worker_that_is_being_started(self):
+    sandbox = Sandbox(workers=1, limits=Limits(wall_seconds=300))
+    begun, go, failures = threading.Event(), threading.Event(), []
+    start = process.Process
+
+    def start_slowly(*args):
+      begun.set()
+      go.wait()
+      return start(*args)
+
+    def work():
+      try:
+        sandbox.run([["import time", "time.sleep(200)"]])
+      except RuntimeError as error:
+        failures.append(str(error))
+
+    with mock.patch.object(process, "Process", start_slowly):
+      os.kill(sandbox.pids[0], signal.SIGKILL)
+      working = threading.Thread(target=work)
+      closing = threading.Thread(target=sandbox.close)
+      working.start()
+      begun.wait()
+      closing.start()
+      _wait_for(lambda: sandbox._closed, "the sandbox to close")
+      go.set()
+      closing.join(60)
+      working.join(60)
+    self.assertFalse(closing.is_alive())
+    self.assertEqual(failures, ["the sandbox is closed"])
 
   def test_a_worker_that_cannot_be_started_is_tried_again(self):
     with Sandbox(workers=1) as sandbox:
