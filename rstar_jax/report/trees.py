@@ -10,7 +10,8 @@ A tree of the page (`compact`):
     root first, with the meaning of `search/tree.py`; q is Q(s)
   answer: {node: text} of the nodes that hold one
   tried: 0 or 1 a node, whether a rollout went through it
-  growth: [tokens, nodes] after each rollout
+  growth: [tokens, nodes, end] after each rollout
+  counted: whether the PPM's value was a node's first visit
   tokens, failed, dropped: of the whole search
   chosen: nodes of the solutions that were taken, the best first
   pairs: [kind, preferred node, other node, weight]
@@ -68,6 +69,7 @@ def compact(
     },
     "tried": tried(tree, counted).astype(int).tolist(),
     "growth": [list(each) for each in tree.growth],
+    "counted": counted,
     "tokens": tree.tokens,
     "failed": tree.failed_rollouts,
     "dropped": dict(sorted(tree.dropped.items())),

@@ -99,7 +99,7 @@ class _Beam:
       if tree.terminal[child] == ANSWERED:
         uct.backup(tree, child, float(tree.reward[child]))
         tree.close(child)
-        tree.end_rollout()
+        tree.end_rollout(child)
         self.width -= 1
       else:
         self.nodes.append(child)

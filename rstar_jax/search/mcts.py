@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from rstar_jax.config import SearchConfig
 from rstar_jax.search import expansion, uct
 from rstar_jax.search.expansion import Calls
-from rstar_jax.search.tree import ANSWERED, DEAD, ROOT_INDEX, Tree
+from rstar_jax.search.tree import ANSWERED, DEAD, NO_END, ROOT_INDEX, Tree
 from rstar_jax.types import Problem
 
 __all__ = ["Calls", "search"]
@@ -142,7 +142,7 @@ class _Run:
         return True
       uct.backup(tree, self.node, float(tree.reward[self.node]))
       tree.close(self.node)
-      self._end()
+      self._end(self.node)
     return False
 
   def settle(self, added: int, config: SearchConfig) -> None:
@@ -157,10 +157,10 @@ class _Run:
     if self.node != ROOT_INDEX:
       self.tree.terminal[self.node] = DEAD
       self.tree.close(self.node)
-    self._end()
+    self._end(NO_END)
 
-  def _end(self) -> None:
-    self.tree.end_rollout()
+  def _end(self, end: int) -> None:
+    self.tree.end_rollout(end)
     self.left -= 1
     self.node, self.errors = ROOT_INDEX, 0
 

@@ -6,9 +6,10 @@ children's, so loops over indices visit parents first.
 
 Record schema (`to_record`; `to_json` is its canonical text):
 
-  schema: 2
+  schema: 3
   problem: {id, question, answer, source, level, also}
-  growth: [[tokens, nodes]], how large the tree was after each rollout
+  growth: [[tokens, nodes, end]] after each rollout: how large the tree was, and
+    the answer where it ended, -1 if it failed
   failed_rollouts, expansions, tokens, undecided: int
   dropped: {reason: count} of candidates that became no node
   nodes: one list per field, root first, all of one length:
@@ -16,7 +17,7 @@ Record schema (`to_record`; `to_json` is its canonical text):
     value_sum: float; ppm, reward, logprob: float, null where there is none
     text, answer: str, answer null where there is none
 
-Depth, children and exhaustion follow from these and are not stored.
+The rest follows from these. Schema 2 had no ends; they are read as -1.
 """
 
 import dataclasses
@@ -32,10 +33,12 @@ from rstar_jax.types import Prefix, Problem, Trajectory
 
 # How the PPM's values at its steps make the score of a trajectory.
 TrajectoryValue = Literal["last", "mean", "min"]
-SCHEMA = 2
+SCHEMA = 3
+_READABLE = 2, SCHEMA
 ROOT_INDEX = 0
 NO_PARENT = -1
 NO_CHILD = -1
+NO_END = -1
 
 # `kind`: what a node's text is.
 ROOT, STEP, CODE, ANSWER = 0, 1, 2, 3
@@ -114,7 +117,7 @@ class Tree:
     first_child, num_children: children lie at [first, first + num).
     exhausted: nothing below is left to select.
     texts, answers: lists of N.
-    growth: (tokens, nodes) after each rollout, failed ones included.
+    growth: (tokens, nodes, end) after each rollout; NO_END where it failed.
     failed_rollouts: how many of them failed.
     expansions: calls of `expand` so far; names the next one's seeds.
     tokens: tokens generated. undecided: answers that the grader gave up on.
@@ -139,7 +142,7 @@ class Tree:
     self.problem = problem
     self.texts = [""]
     self.answers: list[str | None] = [None]
-    self.growth: list[tuple[int, int]] = []
+    self.growth: list[tuple[int, int, int]] = []
     self.failed_rollouts = 0
     self.expansions = 0
     self.tokens = 0
@@ -160,9 +163,9 @@ class Tree:
     """Descents done."""
     return len(self.growth)
 
-  def end_rollout(self) -> None:
-    """Notes that a descent has ended."""
-    self.growth.append((self.tokens, len(self)))
+  def end_rollout(self, end: int = NO_END) -> None:
+    """Notes that a descent has ended, at an answer or without one."""
+    self.growth.append((self.tokens, len(self), end))
 
   def _resize(self, size: int) -> None:
     """Makes every column a view of `size` entries, new ones at the fill."""
@@ -290,16 +293,13 @@ def from_record(record: dict[str, Any]) -> Tree:
 
   Raises: ValueError for another schema, or columns that form no tree.
   """
-  if record.get("schema") != SCHEMA:
-    raise ValueError(
-      f"tree record has schema {record.get('schema')!r}, this code reads "
-      f"{SCHEMA}"
-    )
+  if (schema := record.get("schema")) not in _READABLE:
+    raise ValueError(f"tree has schema {schema!r}, this code reads {_READABLE}")
   fields = record["problem"]
   tree = Tree(Problem(**fields | {"also": tuple(fields["also"])}))
   for name in _COUNTERS:
     setattr(tree, name, record[name])
-  tree.growth = [(tokens, nodes) for tokens, nodes in record["growth"]]
+  tree.growth = [(*each, NO_END)[:3] for each in record["growth"]]
   tree.dropped = dict(record["dropped"])
   nodes = record["nodes"]
   size = len(nodes["text"])

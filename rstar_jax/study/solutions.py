@@ -73,8 +73,8 @@ def of_tree(
     how: what the value of a solution is; see `tree.trajectory_value`.
     visited: leave out answers at which no rollout ended.
   """
-  ends = [nodes for _, nodes in tree.growth]
-  spent = [tokens for tokens, _ in tree.growth]
+  ends = [nodes for _, nodes, _ in tree.growth]
+  spent = [tokens for tokens, _, _ in tree.growth]
   if not spent:  # A beam search in which no beam was finished.
     ends, spent = [len(tree)], [tree.tokens]
   found = _found(tree, how, visited)

@@ -134,6 +134,20 @@ class TreeTest(opened.BrowserTest):
     self.assertEqual(self.page.count(".tree .later"), 0)
     self.assertEqual(self.page.count(".tree .fresh"), 2)
     self.assertIn("rollout=2", self.page.run("return location.hash"))
+    # Node 1 has had one visit of two, and what the second rollout ended at is
+    # worth what it was found to be.
+    self.assertIn("1 visit,", self.page.attribute("#node-1", "aria-label"))
+    self.assertIn("q0", self.page.attribute("#node-9", "class").split())
+    # Before that node 2 was worth what the PPM said.
+    self.page.click("[aria-label='One rollout back']")
+    self.assertEqual(self.page.text("#node-2 .q"), "−0.50")
+    self.assertEqual(self.page.text("#node-0 .q"), "+1.00")
+    self.page.click("#node-2 .shape")
+    self.assertIn("-0.500", self.page.text(".facts").replace("−", "-"))
+    self.page.click("[aria-label='One rollout on']")
+    self.assertEqual(self.page.text("#node-2 .q"), "−1.00")
+    self.assertEqual(self.page.text("#node-0 .q"), "0.00")
+    self.assertIn("-1.000", self.page.text(".facts").replace("−", "-"))
     for _ in range(2):
       self.page.click("[aria-label='One rollout back']")
     self.assertIn("before the first rollout: 1 node", self.page.text(".replay"))
@@ -146,6 +160,8 @@ class TreeTest(opened.BrowserTest):
     )
     self.assertIn("all 3 rollouts: 10 nodes", self.page.text(".replay"))
     self.assertEqual(self.page.count(".tree .later, .tree .fresh"), 0)
+    self.assertIn("2 visits,", self.page.attribute("#node-1", "aria-label"))
+    self.assertEqual(self.page.text("#node-0 .q"), "+0.33")
     self.page.run("document.getElementById('rollout').focus()")
     self.page.keys("ARROW_LEFT")
     self.assertIn("rollout 2 of 3", self.page.text(".replay"))

@@ -24,7 +24,7 @@ class CompactTest(absltest.TestCase):
     self.assertEqual(packed["answer"], {"7": "14", "9": "15"})
     self.assertEqual(packed["correct"][7:], [1, -1, 0])
     self.assertEqual(packed["tried"], [1, 1, 1, 0, 0, 1, 0, 1, 1, 1])
-    self.assertEqual(packed["growth"], [[40, 8], [61, 10], [61, 10]])
+    self.assertEqual(packed["growth"], [[40, 8, 7], [61, 10, 9], [61, 10, 7]])
     self.assertEqual(packed["dropped"], {"duplicate": 2, "error": 1})
     self.assertEqual(packed["chosen"], [7])
     self.assertEqual(packed["pairs"], [["step", 1, 2, 0.5]])

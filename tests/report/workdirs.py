@@ -68,12 +68,12 @@ def apples(name: str = "apples", source: str = "toy/fruit") -> Tree:
   tree.add_children(1, [code("\nprint(Tom + 5)", "14", 2, 2.0), step("\nx=1")])
   tree.tokens = 40
   tree.add_children(5, [answer("14", True, 2)])
-  tree.end_rollout()
+  tree.end_rollout(7)
   tree.add_children(2, [code("\nprint(Tom + 5)", "15", 1, -1.0)])
   tree.tokens = 61
   tree.add_children(8, [answer("15", False, 1)])
-  tree.end_rollout()
-  tree.end_rollout()
+  tree.end_rollout(9)
+  tree.end_rollout(7)
   tree.visits[0], tree.value_sum[0] = 3, 1.0
   tree.failed_rollouts = 1
   tree.drop("duplicate")
@@ -98,7 +98,7 @@ def hostile() -> Tree:
   )
   tree.add_children(1, [code(HOSTILE, HOSTILE, 1, -1.0)])
   tree.add_children(4, [answer(HOSTILE, False, 1)])
-  tree.end_rollout()
+  tree.end_rollout(5)
   tree.drop(HOSTILE)
   return tree
 
@@ -128,7 +128,7 @@ def large(nodes: int = 5000, width: int = 8) -> Tree:
       tree.visits[each] += 1
       tree.value_sum[each] += float(random.uniform(-1, 1))
     tree.tokens += 20 * size
-    tree.end_rollout()
+    tree.end_rollout(made[0])
   return tree
 
 

@@ -60,6 +60,25 @@ class BruteForceTest(parameterized.TestCase):
         self.assertEqual(tree.visits[node], len(rewards))
         self.assertEqual(tree.value_sum[node], sum(rewards))
 
+  @parameterized.parameters("terminal", "ppm")
+  def test_visits_follow_from_where_rollouts_ended(self, annotation):
+    config = config_of(rollouts=9, candidates=5, annotation=annotation)
+    for tree in mcts.search(PROBLEMS, config, calls_of(), seed=2):
+      visits, sums = np.zeros(len(tree)), np.zeros(len(tree))
+      if annotation == "ppm":
+        first = (tree.terminal != tree_lib.ANSWERED) & ~np.isnan(tree.ppm)
+        visits += first
+        sums[first] = tree.ppm[first]
+      seen = 1
+      for _, nodes, end in tree.growth:
+        self.assertBetween(end, 0, nodes - 1)
+        self.assertGreaterEqual(nodes, seen)
+        seen = nodes
+        visits[tree.path(end)] += 1
+        sums[tree.path(end)] += tree.reward[end]
+      np.testing.assert_array_equal(tree.visits, visits)
+      np.testing.assert_allclose(tree.value_sum, sums)
+
   def test_search_goes_where_the_reward_is(self):
     # Only 3 + 3 + 3 is right: after some rollouts the search stays below 3.
     policy = testing.ToySum(levels=3, covers=True)

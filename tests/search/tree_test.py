@@ -146,7 +146,7 @@ class RecordTest(absltest.TestCase):
 
   def test_record_is_plain_and_has_no_nan(self):
     record = json.loads(small().to_json())
-    self.assertEqual(record["schema"], 2)
+    self.assertEqual(record["schema"], 3)
     self.assertEqual(record["problem"]["answer"], "5")
     self.assertEqual(record["nodes"]["parent"], [-1, 0, 0, 1, 3, 3])
     self.assertEqual(
@@ -157,6 +157,13 @@ class RecordTest(absltest.TestCase):
     record = small().to_record()
     with self.assertRaisesRegex(ValueError, "schema 1"):
       tree_lib.from_record(record | {"schema": 1})
+    older = small()
+    older.end_rollout(4)
+    record = older.to_record()
+    self.assertEqual(tree_lib.from_record(record).growth, [(0, 6, 4)])
+    # Schema 2 did not say where a rollout ended.
+    record |= {"schema": 2, "growth": [[0, 6]]}
+    self.assertEqual(tree_lib.from_record(record).growth, [(0, 6, -1)])
     short = small().to_record()
     short["nodes"]["visits"].pop()
     with self.assertRaisesRegex(ValueError, "nodes.visits has 5"):

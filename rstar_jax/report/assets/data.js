@@ -4,6 +4,7 @@
 // are packed one by one, and unpacked when they are looked at.
 Report.data = (() => {
   const KEPT = 6; // Unpacked trees that are held for the way back.
+  const ANSWER = 3;
   const held = new Map();
 
   function text(id) {
@@ -70,5 +71,33 @@ Report.data = (() => {
     return index < 0 ? tree.growth.length : index + 1;
   }
 
-  return { overview, problems, tree, path, rolloutOf };
+  // Returns the tree with the visits and Q that it had after so many rollouts:
+  // paper Eq. 2, one rollout after another. Their ends are not known of a tree
+  // that was made before they were recorded; it is returned as it is.
+  function after(tree, rollout) {
+    const { growth, parent, kind, ppm } = tree;
+    if (rollout >= growth.length || growth.every(([, , end]) => end < 0)) {
+      return tree;
+    }
+    const limit = rollout ? growth[rollout - 1][1] : 1;
+    const first = (node) => node > 0 && tree.counted &&
+      kind[node] !== ANSWER && ppm[node] !== null;
+    const visits = parent.map((_, node) => Number(first(node)));
+    const sums = parent.map((_, node) => (first(node) ? ppm[node] : 0));
+    const tried = parent.map((_, node) => Number(node === 0));
+    for (const [, , end] of growth.slice(0, rollout)) {
+      for (let at = end; at >= 0; at = parent[at]) {
+        visits[at] += 1;
+        sums[at] += tree.q[end];
+        tried[at] = 1;
+      }
+    }
+    for (let node = 1; node < limit; node++) tried[parent[node]] = 1;
+    // An answer is worth the same whenever a rollout ends there.
+    const q = parent.map((_, node) => (kind[node] === ANSWER ? tree.q[node] :
+      visits[node] ? sums[node] / visits[node] : ppm[node] ?? 0));
+    return { ...tree, visits, q, tried };
+  }
+
+  return { overview, problems, tree, path, rolloutOf, after };
 })();

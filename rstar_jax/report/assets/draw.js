@@ -83,7 +83,12 @@ Report.draw = (() => {
   }
 
   function nodeItem(tree, place) {
-    const { node } = place;
+    const { type, label, content } = look(tree, place.node);
+    return item(place, type, label, content);
+  }
+
+  // How a node looks, which changes in a replay.
+  function look(tree, node) {
     // An answer holds a glyph, for which it must have room.
     const least = tree.kind[node] === ANSWER ? 7 : 0;
     const r = Math.max(least, radius(tree.tried[node] ? tree.visits[node] : 0));
@@ -91,9 +96,22 @@ Report.draw = (() => {
       tree.tried[node] ? "" : "untried",
       tree.onPath.has(node) ? "chosen" : ""].filter(Boolean).join(" ");
     const aside = (tree.kind[node] === ANSWER ? 1.3 * r : r) + 7;
-    return item(place, type, spoken(tree, node),
+    return { type, label: spoken(tree, node), content: [
       svg("circle", { class: "halo", r: aside - 2 }),
-      outline(tree, node, r), glyph(tree, node), words(tree, node, aside));
+      outline(tree, node, r), glyph(tree, node), words(tree, node, aside)] };
+  }
+
+  // Draws the nodes anew of which a tree says something else than one before.
+  function change(items, layout, before, now) {
+    if (before === now) return;
+    layout.places.forEach(({ node, rest }, index) => {
+      if (rest || ["q", "visits", "tried"].every((name) =>
+        before[name][node] === now[name][node])) return;
+      const { type, label, content } = look(now, node);
+      items[index].setAttribute("class", type);
+      items[index].setAttribute("aria-label", label);
+      items[index].replaceChildren(...content.flat().filter(Boolean));
+    });
   }
 
   // Q and a few words beside a node: in two lines, or in one where it is low.
@@ -146,7 +164,7 @@ Report.draw = (() => {
     drawn.querySelector(".line.chosen").setAttribute("d", strong.join(""));
   }
 
-  return { tree, lines, first, id, snippet, verdict };
+  return { tree, change, lines, first, id, snippet, verdict };
 })();
 
 // What a node's text is made of; see the step grammar in text/steps.py.

@@ -1,13 +1,14 @@
 "use strict";
 
-// How the tree grew, one rollout at a time: what came later is faded, and what
-// the last rollout made is ringed.
+// How the tree grew, one rollout at a time: what came later is faded, what the
+// last rollout made is ringed, and visits and Q are those of then.
 Report.replay = (() => {
   const { el, number, plural, say } = Report.dom;
   const PAUSE = 900; // Milliseconds of a rollout.
 
-  // Returns {element, apply, stop}. `show(limit, from)` fades the nodes from
-  // `limit` on, and rings those between `from` and it.
+  // Returns {element, apply, stop}. `show(rollout, limit, from)` shows what was
+  // known then, fades the nodes from `limit` on, and rings those between `from`
+  // and it.
   function make(tree, start, show) {
     const last = tree.growth.length;
     let at = Math.min(Math.max(start, 0), last), timer = null;
@@ -31,7 +32,8 @@ Report.replay = (() => {
       slider.value = at;
       slider.setAttribute("aria-valuetext", told.textContent);
       // The whole tree is no step of a replay: nothing in it is new.
-      show(nodes(at), at && (at < last || timer) ? nodes(at - 1) : nodes(at));
+      show(at, nodes(at),
+        at && (at < last || timer) ? nodes(at - 1) : nodes(at));
     }
 
     function go(rollout) {

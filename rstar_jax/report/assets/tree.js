@@ -11,6 +11,7 @@ Report.tree = (() => {
   function render(tree, row, fields, neighbours) {
     const state = {
       tree, row,
+      now: tree, // With the visits and Q of this point of the replay.
       node: valid(tree, fields.node),
       rest: null, // The parent of folded siblings, where those are looked at.
       folded: tree.parent.length > MANY,
@@ -28,9 +29,13 @@ Report.tree = (() => {
     const replay = Report.replay.make(tree,
       fields.rollout === undefined ? tree.growth.length :
         Number(fields.rollout) || 0,
-      (limit, fresh) => {
-        Object.assign(state, { limit, fresh });
+      (rollout, limit, fresh) => {
+        const before = state.now;
+        Object.assign(state, { limit, fresh,
+          now: Report.data.after(tree, rollout) });
+        Report.draw.change(state.items, state.layout, before, state.now);
         fade(state);
+        tell(state, ui);
         save(state, ui);
       });
     ui.replay = replay;
@@ -99,7 +104,7 @@ Report.tree = (() => {
   function draw(state, ui) {
     unfold(state);
     state.layout = Report.layout.place(state.tree, state.folded, state.opened);
-    const { drawn, items } = Report.draw.tree(state.tree, state.layout);
+    const { drawn, items } = Report.draw.tree(state.now, state.layout);
     Object.assign(state, { drawn, items });
     state.at = new Map(state.layout.places.map((place, index) =>
       [Report.draw.id(place), index]));
@@ -163,10 +168,15 @@ Report.tree = (() => {
     }
     item.setAttribute("aria-selected", "true");
     ui.canvas.firstChild.setAttribute("aria-activedescendant", item.id);
-    if (state.rest !== null) return;
-    ui.panel.replaceChildren(...Report.detail.render(state.tree, state.node,
-      state.row, (node) => go(state, ui, node)));
+    tell(state, ui);
     ui.panel.scrollTop = 0;
+  }
+
+  // Says what is known of the node that is looked at.
+  function tell(state, ui) {
+    if (state.rest !== null) return;
+    ui.panel.replaceChildren(...Report.detail.render(state.now, state.node,
+      state.row, (node) => go(state, ui, node)));
   }
 
   // Scrolls the tree, and nothing else, until the chosen node is in sight.
