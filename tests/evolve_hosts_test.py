@@ -1,8 +1,8 @@
 """A round on two processes of two devices: the bytes of one process's search.
 
-With the shipped base model, as programs of their own, on a disk and in a bucket
-(a server that stands in for Google's). One process is killed in training, and
-the same commands go on.
+With the shipped base model, as programs of their own, on a disk, where one is
+killed in training and the same commands go on, and in a bucket (a server that
+stands in for Google's).
 """
 
 import os
@@ -144,7 +144,9 @@ class HostsTest(absltest.TestCase):
     self.assertGreater(len(names), 8)
     for together in (self.folder / "disk", store.path("gs://bucket/cloud")):
       with self.subTest(str(together)):
-        self.kill_one(together)
+        # In a bucket one host is killed often enough by another test.
+        if not store.is_remote(together):
+          self.kill_one(together)
         self.finish(together, 2)
         for name in (*names, "config.json"):
           self.assertEqual(
@@ -162,10 +164,8 @@ class HostsTest(absltest.TestCase):
         )
         self.assertIn("loss", first)
         self.assertNotIn("loss", second)
-        # In a bucket what the killed ones said last is lost.
-        if not store.is_remote(together):
-          for text in (first, second):
-            self.assertIn("rollout/seconds", text)
+        for text in (first, second):
+          self.assertIn("rollout/seconds", text)
 
   def same_models(self, alone: store.Path, together: store.Path) -> None:
     """Two devices trained the one, four the other."""

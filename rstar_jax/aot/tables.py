@@ -12,6 +12,47 @@ from typing import Any
 Row = dict[str, Any]
 
 
+def summary(rows: Sequence[Row]) -> str:
+  """Returns a table of all programs, a column for each slice, as Markdown.
+
+  A cell is what a chip has to hold, GiB, then the bound of tokens a second and
+  chip and what limits it. Of programs that were compiled more than once the
+  deepest counts.
+  """
+  slices = list(dict.fromkeys(row["slice"] for row in rows))
+  found: dict[tuple[str, ...], dict[str, Row]] = {}
+  for row in sorted(rows, key=_depth):
+    if "seconds" in row:
+      model, _, where, stage, program = _names(row)
+      key = model, stage, program, shape(row)
+      found.setdefault(key, {})[where] = row
+  order = [(_names(row)[0], row["stage"], row["program"]) for row in rows]
+  lines = [
+    [*key, *(_cell(cells.get(where)) for where in slices)]
+    for key, cells in sorted(found.items(), key=lambda e: order.index(e[0][:3]))
+  ]
+  return _table(["model", "stage", "program", "shape", *slices], lines, left=4)
+
+
+def _depth(row: Row) -> tuple[bool, list[int]]:
+  layers = row["extrapolated_from_layers"]
+  return not layers, layers
+
+
+def _cell(row: Row | None) -> str:
+  if row is None:
+    return ""
+  rate = float(_short(row["tokens_per_second_per_chip"]))
+  holds = "" if "fits" not in row else f"{row['hbm_needed_gib']:.1f}"
+  over = "" if row.get("fits", True) else " **too much**"
+  return f"{holds}{over} / {rate:,.0f} {_limit(row)}"
+
+
+def _limit(row: Row) -> str:
+  bound = max(row["seconds"], key=row["seconds"].get)
+  return {"compute": "compute", "hbm": "HBM", "ici": "ICI"}[bound]
+
+
 def memory(rows: Sequence[Row]) -> str:
   """Returns a table of what a chip has to hold, GiB, as Markdown.
 
@@ -55,7 +96,6 @@ def speed(rows: Sequence[Row]) -> str:
   for row in rows:
     if "seconds" not in row:
       continue
-    bound = max(row["seconds"], key=row["seconds"].get)
     lines.append(
       [
         *_names(row),
@@ -67,7 +107,7 @@ def speed(rows: Sequence[Row]) -> str:
         *(
           _short(1e3 * row["seconds"][key]) for key in ("compute", "hbm", "ici")
         ),
-        {"compute": "compute", "hbm": "HBM", "ici": "ICI"}[bound],
+        _limit(row),
         f"{float(_short(row['tokens_per_second_per_chip'])):,.0f}",
       ]
     )
@@ -140,7 +180,7 @@ def main(paths: Sequence[str]) -> None:
     for line in pathlib.Path(path).read_text().splitlines()
   ]
   rows = [row for row in rows if "program" in row]
-  for make in (memory, speed, collectives):
+  for make in (summary, memory, speed, collectives):
     print(make(rows), end="\n\n")
 
 
