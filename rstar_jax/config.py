@@ -148,6 +148,10 @@ class TrainConfig:
   # Recompute each layer in the backward pass: a third more work, and of a layer
   # only what it is given is kept in memory.
   remat: bool = False
+  # Tokens of a row whose attention is computed at once, and again in the
+  # backward pass; 0 is all. Scores of few stay in fast memory: quicker, but on
+  # a TPU it needs more HBM (docs/results/aot.md).
+  attention_block: int = 0
   # Tokens per row; a longer sample is dropped and counted.
   length: int = 4096
   # Peak learning rate (paper: 7e-6).

@@ -142,7 +142,11 @@ class Context:
       mesh=mesh,
     )
     if train is not None:
-      model.config = dataclasses.replace(model.config, remat=train.remat)
+      model.config = dataclasses.replace(
+        model.config,
+        remat=train.remat,
+        attention_block=train.attention_block,
+      )
     if isinstance(start, int) and start > 0:
       return model
     return vocabulary.resize(

@@ -66,6 +66,8 @@ _NOT_NEGATIVE = (
   "extract.min_margin",
   "extract.max_pairs_per_problem",
   "decontaminate.ngram",
+  "sft.attention_block",
+  "ppm.attention_block",
 )
 
 

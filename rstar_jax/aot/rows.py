@@ -188,7 +188,10 @@ def training_row(
   parts = sharding.row_shards(mesh)
   sizes = {
     key: getattr(training, key)
-    for key in ("batch_size", "length", "accumulate", "remat")
+    for key in (
+      *("batch_size", "length", "accumulate", "remat"),
+      "attention_block",
+    )
   }
   row = {"stage": "training", "mesh": dict(mesh.shape)} | sizes
   if training.batch_size % (parts * training.accumulate):
@@ -197,7 +200,9 @@ def training_row(
       f"{training.batch_size} rows do not divide into the mesh's {parts} parts "
       f"of rows: give an accumulate of at most {training.batch_size // parts}"
     )
-  model = dataclasses.replace(model, remat=training.remat)
+  model = dataclasses.replace(
+    model, remat=training.remat, attention_block=training.attention_block
+  )
   found, program = _compiled(
     model,
     lambda m: programs.training_program(name, m, config, mesh),

@@ -84,3 +84,5 @@ class ModelConfig:
   param_dtype: str = "float32"
   # Recompute each layer in the backward pass (saves memory, costs time).
   remat: bool = False
+  # Queries of a sequence whose scores are held at once; 0 is all.
+  attention_block: int = 0

@@ -101,7 +101,7 @@ class RMSNorm(nnx.Module):
 
 
 def attend(
-  q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array
+  q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, block: int = 0
 ) -> jax.Array:
   """Grouped-query attention.
 
@@ -110,10 +110,37 @@ def attend(
     k: [B, S, K, H].
     v: [B, S, K, H].
     mask: bool [B or 1, T, S], True where attention is allowed.
+    block: queries whose scores are held at once, [B, N, block, S], and computed
+      again in the backward pass; 0 is all.
 
   Returns:
     [B, T, N, H] in q's dtype.
   """
+  length = q.shape[1]
+  if not 0 < block < length:
+    return _attend(q, k, v, mask)
+  count = -(-length // block)
+  # What is added at the end is left out again.
+  more = (0, count * block - length)
+  rows = jnp.pad(q, ((0, 0), more, (0, 0), (0, 0)))
+  rows = rows.reshape(q.shape[0], count, block, *q.shape[2:])
+  mask = jnp.pad(mask, ((0, 0), more, (0, 0)))
+
+  def some(part):
+    queries, start = part
+    seen = jax.lax.dynamic_slice_in_dim(mask, start, block, 1)
+    return _attend(queries, k, v, seen)
+
+  # A loop keeps these apart by itself.
+  some = jax.checkpoint(some, prevent_cse=False)
+  parts = jnp.moveaxis(rows, 1, 0), block * jnp.arange(count)
+  mixed = jnp.moveaxis(jax.lax.map(some, parts), 0, 1)
+  return mixed.reshape(q.shape[0], -1, *q.shape[2:])[:, :length]
+
+
+def _attend(
+  q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array
+) -> jax.Array:
   batch, length, heads, dim = q.shape
   kv_heads = k.shape[2]
   q = q.reshape(batch, length, kv_heads, -1, dim) * dim**-0.5

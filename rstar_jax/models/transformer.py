@@ -125,7 +125,9 @@ class Transformer(nnx.Module):
     return self.trunk(
       tokens,
       positions,
-      lambda _, q, k, v: layers.attend(q, k, v, mask),
+      lambda _, q, k, v: layers.attend(
+        q, k, v, mask, self.config.attention_block
+      ),
       # As `transformers` has it: the longest sequence of a row counts for all.
       spans=jnp.max(positions, axis=-1, keepdims=True) + 1,
       remat=self.config.remat,

@@ -36,7 +36,11 @@ class LayersTest(absltest.TestCase):
     )
     mask = np.random.default_rng(3).random((3, 5, 7)) < 0.6
     mask[:, :, 0] = True
-    out = layers.attend(*map(jnp.asarray, (q, k, v, mask)))
+    arrays = tuple(map(jnp.asarray, (q, k, v, mask)))
+    out = layers.attend(*arrays)
+    for block in range(1, q.shape[1] + 2):
+      some = layers.attend(*arrays, block)
+      np.testing.assert_allclose(some, out, atol=1e-6)
     for b in range(3):
       np.testing.assert_allclose(
         out[b], naive_attention(q[b], k[b], v[b], mask[b]), atol=2e-6

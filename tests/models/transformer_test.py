@@ -59,14 +59,17 @@ class TransformerTest(parameterized.TestCase):
       block.attention.o.get_value().std(), 0.01, delta=1e-3
     )
 
-  def test_remat_gives_the_same_gradient(self):
+  @parameterized.parameters((True, 0), (False, 1), (True, 3))
+  def test_remat_and_blocks_give_the_same_gradient(self, remat, block):
     ids = tokens(2, 11)
+    segments = np.array([[1] * 11, [1] * 4 + [2] * 5 + [0] * 2])
     gradients = []
-    for remat in (False, True):
-      graphdef, params = nnx.split(make(remat=remat, qkv_bias=False))
+    for changes in ({}, {"remat": remat, "attention_block": block}):
+      graphdef, params = nnx.split(make(qkv_bias=False, **changes))
 
       def loss(params, graphdef=graphdef):
-        return jnp.mean(nnx.merge(graphdef, params)(ids) ** 2)
+        model = nnx.merge(graphdef, params)
+        return jnp.mean(model(ids, segment_ids=segments) ** 2)
 
       gradients.append(jax.tree.leaves(jax.jit(jax.grad(loss))(params)))
     for first, second in zip(*gradients, strict=True):
