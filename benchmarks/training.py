@@ -30,7 +30,14 @@ _LENGTH = flags.DEFINE_integer("length", 512, "Tokens of a packed row.", 8)
 _PAIRS = flags.DEFINE_integer("pairs", 2, "Pairs of an update.", 1)
 _SHARED = flags.DEFINE_integer("shared", 256, "Tokens that sides share.", 1)
 _OWN = flags.DEFINE_integer("own", 64, "Tokens of a side's last step.", 1)
+_BLOCK = flags.DEFINE_integer(
+  "attention_block",
+  128,
+  "Of one more engine of ours, see `TrainConfig`; 0 leaves it out.",
+)
 _RATE = 1e-5
+# That engine's name.
+_BLOCKS = "blocks"
 
 
 def batch_of(kind: str, number: int) -> tuple[dict, int]:
@@ -59,7 +66,11 @@ def batch_of(kind: str, number: int) -> tuple[dict, int]:
 def run(crew: crew_lib.Crew, kind: str, dtype: str, width: int) -> None:
   """Measures one kind of update in both libraries, in turn."""
   score = np.random.default_rng(0).normal(0, 0.02, width)
-  crew.ask_each("prepare", kind=kind, score=score.tolist(), rate=_RATE)
+  for name in crew.workers:
+    block = {"attention_block": _BLOCK.value} if name == _BLOCKS else {}
+    crew.measure_once(
+      name, "prepare", kind=kind, score=score.tolist(), rate=_RATE, **block
+    )
   rates: dict[str, list[float]] = {name: [] for name in crew.workers}
   losses: dict[str, list[float]] = {name: [] for name in crew.workers}
   # The first call compiles.
@@ -91,8 +102,9 @@ def run(crew: crew_lib.Crew, kind: str, dtype: str, width: int) -> None:
 
 
 def main(_):
+  also = (_BLOCKS,) if _BLOCK.value else ()
   for dtype in _DTYPES.value:
-    with crew_lib.start(dtype, ("torch",), what="training") as crew:
+    with crew_lib.start(dtype, ("torch",), also, what="training") as crew:
       config, _ = hf.read_config(crew.folder)
       for kind in _KINDS.value:
         run(crew, kind, dtype, config.embed_dim)

@@ -1,5 +1,7 @@
 """The package's own updates of policy and PPM, as a worker among the others."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,8 +24,13 @@ class OurTraining:
       folder, jnp.float32, compute_dtype=jnp.dtype(dtype)
     )
 
-  def prepare(self, kind: str, score: list[float], rate: float) -> None:
+  def prepare(
+    self, kind: str, score: list[float], rate: float, attention_block: int = 0
+  ) -> None:
     model, loss = self._policy, sft.sft_loss
+    model.config = dataclasses.replace(
+      model.config, attention_block=attention_block
+    )
     if kind == "ppm":
       model = ppm_from_policy(model, "tanh", rngs=nnx.Rngs(0))
       model.score.set_value(jnp.asarray(score, jnp.float32))
