@@ -34,7 +34,7 @@ from rstar_jax.types import Prefix, Problem, Trajectory
 # How the PPM's values at its steps make the score of a trajectory.
 TrajectoryValue = Literal["last", "mean", "min"]
 SCHEMA = 3
-_READABLE = 2, SCHEMA
+READABLE = 2, SCHEMA
 ROOT_INDEX = 0
 NO_PARENT = -1
 NO_CHILD = -1
@@ -293,8 +293,8 @@ def from_record(record: dict[str, Any]) -> Tree:
 
   Raises: ValueError for another schema, or columns that form no tree.
   """
-  if (schema := record.get("schema")) not in _READABLE:
-    raise ValueError(f"tree has schema {schema!r}, this code reads {_READABLE}")
+  if (schema := record.get("schema")) not in READABLE:
+    raise ValueError(f"tree has schema {schema!r}, this code reads {READABLE}")
   fields = record["problem"]
   tree = Tree(Problem(**fields | {"also": tuple(fields["also"])}))
   for name in _COUNTERS:

@@ -12,7 +12,8 @@ from unittest import mock
 from absl.testing import absltest
 
 from rstar_jax import types
-from rstar_jax.report import page, records
+from rstar_jax.io import records as record_files
+from rstar_jax.report import page, records, trees
 from tests.report import workdirs
 
 ROOT = pathlib.Path(page.__file__).parent
@@ -195,6 +196,18 @@ class PageTest(absltest.TestCase):
         self.assertRaisesRegex(ValueError, "write it apart"),
       ):
         page.render(records.read(self.folder))
+
+  def test_trees_that_do_not_say_where_rollouts_ended_are_drawn(self):
+    tree = workdirs.apples().to_record()
+    older = [[tokens, nodes] for tokens, nodes, _ in tree["growth"]]
+    rows = [tree | {"schema": 2, "growth": older}]
+    shard = next(self.folder.glob("round_1/trees/shard-*"))
+    record_files.write_shard(shard, rows)
+    found = records.read(self.folder)
+    (row,) = [each for each in found["problems"] if each["set"] == "training"]
+    drawn = trees.decode(found["trees"][row["block"]])
+    self.assertEqual(drawn["growth"], [[40, 8, -1], [61, 10, -1], [61, 10, -1]])
+    self.assertEqual(drawn["visits"], tree["nodes"]["visits"])
 
   def test_a_run_does_not_fail_for_want_of_a_report(self):
     self.assertEqual(
