@@ -228,6 +228,7 @@ def rewards(runs: Folders, rounds: int, rollouts: int = 8) -> list[str]:
       found = study.right(reward, method, "best", units)
       if found is not None:
         what = "best of" if method == "samples" else "search, rollouts:"
+        same = study.right("ppm", method, "best", units)
         tokens = study.tokens(reward, method, units)
         rows.append(
           [
@@ -235,12 +236,16 @@ def rewards(runs: Folders, rounds: int, rollouts: int = 8) -> list[str]:
             f"{what} {units}",
             f"{tokens:.0f}",
             cell(found),
+            "-" if reward == "ppm" else against(found, same),
             "-"
             if (reward, method, units) == ("ppm", "mcts", rollouts)
             else against(found, reference),
           ]
         )
-  head = ["Model", "Used for", "Tokens", "Right, %", f"Less PPM, {rollouts}"]
+  head = [
+    *("Model", "Used for", "Tokens", "Right, %", "Less the PPM, so used"),
+    f"Less the PPM's search of {rollouts}",
+  ]
   return ["## Table 8: reward models", "", *evaluate.grid(head, rows)]
 
 
