@@ -176,6 +176,11 @@ class TrainConfig:
   # Updates between metrics.
   log_every: int = 20
 
+  @property
+  def of_model(self) -> dict[str, bool | int]:
+    """What of this is said to the model, by the fields of its config."""
+    return {"remat": self.remat, "attention_block": self.attention_block}
+
 
 @dataclasses.dataclass(kw_only=True)
 class ExtractConfig:

@@ -142,11 +142,7 @@ class Context:
       mesh=mesh,
     )
     if train is not None:
-      model.config = dataclasses.replace(
-        model.config,
-        remat=train.remat,
-        attention_block=train.attention_block,
-      )
+      model.config = dataclasses.replace(model.config, **train.of_model)
     if isinstance(start, int) and start > 0:
       return model
     return vocabulary.resize(

@@ -257,6 +257,9 @@ class StatusTest(parameterized.TestCase):
       status.kept(wanted), "all of round 0, 1; round 2 1/3 shards of rollout"
     )
     found = status.look(store.path("gs://bucket/run"))
+    reads = [name for kind, name in bucket.calls if kind == "read"]
+    self.assertNotEmpty(reads)
+    self.assertCountEqual(reads, set(reads))
     for each in (wanted, found):
       each.workdir = ""
       for line in each.last.values():

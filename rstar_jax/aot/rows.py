@@ -188,10 +188,7 @@ def training_row(
   parts = sharding.row_shards(mesh)
   sizes = {
     key: getattr(training, key)
-    for key in (
-      *("batch_size", "length", "accumulate", "remat"),
-      "attention_block",
-    )
+    for key in "batch_size length accumulate remat attention_block".split()
   }
   row = {"stage": "training", "mesh": dict(mesh.shape)} | sizes
   if training.batch_size % (parts * training.accumulate):
@@ -200,9 +197,7 @@ def training_row(
       f"{training.batch_size} rows do not divide into the mesh's {parts} parts "
       f"of rows: give an accumulate of at most {training.batch_size // parts}"
     )
-  model = dataclasses.replace(
-    model, remat=training.remat, attention_block=training.attention_block
-  )
+  model = dataclasses.replace(model, **training.of_model)
   found, program = _compiled(
     model,
     lambda m: programs.training_program(name, m, config, mesh),

@@ -1,7 +1,7 @@
 """A folder as it is at one moment, for looking at a run from outside.
 
-The folder is listed once, wherever it is, and a file is read when it is asked
-for; nothing is read through or changed.
+The folder is listed once, wherever it is, and a file is read once, when it is
+first asked for; nothing is read through or changed.
 """
 
 import json
@@ -28,6 +28,7 @@ class Snapshot:
     """
     self._folder = folder
     self._files = store.files(folder)
+    self._texts: dict[str, str] = {}
 
   def __contains__(self, name: str) -> bool:
     return name in self._files
@@ -89,7 +90,10 @@ class Snapshot:
     """Returns what is in a file, "" where there is none."""
     if name not in self:
       return ""
-    return (store.read(self._folder / name) or b"").decode(errors="replace")
+    if name not in self._texts:
+      data = store.read(self._folder / name) or b""
+      self._texts[name] = data.decode(errors="replace")
+    return self._texts[name]
 
   def _size(self, name: str) -> int | None:
     if name not in self:

@@ -192,11 +192,10 @@ class Forest:
 def _trees(path: epath.Path) -> Iterator[Record]:
   """Yields the records of trees; raises ValueError for another schema."""
   for record in each_row(path):
-    if record.get("schema") not in tree_lib.READABLE:
-      raise ValueError(
-        f"{path}: a tree has schema {record.get('schema')!r}, this code reads "
-        f"{tree_lib.READABLE}"
-      )
+    try:
+      tree_lib.check_schema(record)
+    except ValueError as error:
+      raise ValueError(f"{path}: {error}") from None
     yield record
 
 

@@ -34,7 +34,7 @@ from rstar_jax.types import Prefix, Problem, Trajectory
 # How the PPM's values at its steps make the score of a trajectory.
 TrajectoryValue = Literal["last", "mean", "min"]
 SCHEMA = 3
-READABLE = 2, SCHEMA
+_READABLE = 2, SCHEMA
 ROOT_INDEX = 0
 NO_PARENT = -1
 NO_CHILD = -1
@@ -288,13 +288,18 @@ class Tree:
     )
 
 
+def check_schema(record: dict[str, Any]) -> None:
+  """Raises ValueError for a record that this code cannot read."""
+  if (schema := record.get("schema")) not in _READABLE:
+    raise ValueError(f"tree has schema {schema!r}, this code reads {_READABLE}")
+
+
 def from_record(record: dict[str, Any]) -> Tree:
   """Builds a tree from `Tree.to_record`.
 
   Raises: ValueError for another schema, or columns that form no tree.
   """
-  if (schema := record.get("schema")) not in READABLE:
-    raise ValueError(f"tree has schema {schema!r}, this code reads {READABLE}")
+  check_schema(record)
   fields = record["problem"]
   tree = Tree(Problem(**fields | {"also": tuple(fields["also"])}))
   for name in _COUNTERS:
@@ -330,11 +335,6 @@ def from_record(record: dict[str, Any]) -> Tree:
   for node in np.flatnonzero(visited | (tree.terminal == DEAD)):
     tree.close(int(node))
   return tree
-
-
-def from_json(text: str) -> Tree:
-  """Builds a tree from `Tree.to_json`; raises as `from_record` does."""
-  return from_record(json.loads(text))
 
 
 def trajectory_value(values: Sequence[float], how: TrajectoryValue) -> float:

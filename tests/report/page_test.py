@@ -216,7 +216,7 @@ class PageTest(absltest.TestCase):
     shard = next(self.folder.glob("round_1/trees/shard-*"))
     shard.write_text('{"schema": 1}\n')
     said = page.try_write(self.folder)
-    self.assertStartsWith(said, f"no report: ValueError: {shard}: a tree has")
+    self.assertStartsWith(said, f"no report: ValueError: {shard}: tree has")
     self.assertIn(f"python -m rstar_jax.report {self.folder}", said)
 
 

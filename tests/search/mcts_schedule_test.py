@@ -1,6 +1,7 @@
 """MCTS: what a tree may depend on, and how many trees go together."""
 
 import dataclasses
+import json
 import threading
 
 import numpy as np
@@ -58,7 +59,7 @@ class IdentityTest(parameterized.TestCase):
     config = config_of(annotation=annotation, rollouts=13)
     straight = mcts.search(PROBLEMS, config, calls_of(policy), seed=4)
     trees = mcts.search(PROBLEMS, config, calls_of(policy), seed=4, rollouts=5)
-    trees = [tree_lib.from_json(text) for text in texts_of(trees)]
+    trees = [tree_lib.from_record(json.loads(text)) for text in texts_of(trees)]
     again = mcts.search(
       PROBLEMS, config, calls_of(policy), seed=4, trees=trees, rollouts=8
     )

@@ -128,7 +128,7 @@ class RecordTest(absltest.TestCase):
   @hypothesis.given(trees())
   def test_round_trip_is_exact(self, tree):
     text = tree.to_json()
-    again = tree_lib.from_json(text)
+    again = tree_lib.from_record(json.loads(text))
     self.assertEqual(again.to_json(), text)
     self.assertEqual(again.problem, tree.problem)
     for name in tree_lib._COLUMNS:
@@ -139,7 +139,7 @@ class RecordTest(absltest.TestCase):
       self.assertEqual(tree.prefix(node), again.prefix(node))
 
   def test_a_read_tree_grows_on(self):
-    trees = [small(), tree_lib.from_json(small().to_json())]
+    trees = [small(), tree_lib.from_record(json.loads(small().to_json()))]
     for tree in trees:
       tree.add_children(2, [Child(str(i), STEP) for i in range(97)])
     self.assertEqual(trees[0].to_json(), trees[1].to_json())
