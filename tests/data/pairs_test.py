@@ -352,7 +352,7 @@ class BruteForceTest(absltest.TestCase):
   @settings(max_examples=30, deadline=None)
   @given(random_trees())
   def test_from_a_stored_tree_the_same(self, tree):
-    stored = tree_lib.from_json(tree.to_json())
+    stored = tree_lib.from_record(json.loads(tree.to_json()))
     config = ExtractConfig()
     self.assertEqual(pairs.pairs([tree], config), pairs.pairs([stored], config))
 
