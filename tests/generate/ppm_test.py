@@ -74,7 +74,7 @@ class ScorerTest(parameterized.TestCase):
       self.assertEqual(row.dtype, np.float32)
       start = prompts.prompt(question) + "".join(prefix)
       for value, step in zip(row, steps, strict=True):
-        self.assertAlmostEqual(value, plain(head, start + step), delta=1e-5)
+        self.assertAlmostEqual(value, plain(head, start + step), delta=5e-5)
         values.append(value)
     # Values that all agree would prove little.
     self.assertGreater(np.std(values), 0.01)

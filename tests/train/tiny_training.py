@@ -26,7 +26,8 @@ PAIRS = [
   PreferencePair(
     problem_id=str(n),
     question=f"{n}?",
-    chosen=(f"<code>\nx = {2 * n}\n{steps.END_OF_STEP}",),
+    # Never the rejected one: a tie may be broken by a last bit.
+    chosen=(f"<code>\nx = {2 * n + 1}\n{steps.END_OF_STEP}",),
     rejected=(f"<code>\nx = {n}\n{steps.END_OF_STEP}",),
     weight=0.25,
     kind="step",
