@@ -139,11 +139,8 @@ class Transformer(nnx.Module):
       raise ValueError(f"a model with head={self.head!r} has no LM head")
     tied = self.config.tied_embeddings
     kernel = (self.embedding if tied else self.lm_head).get_value()
-    out = jax.lax.dot_general(
-      hidden.reshape(-1, hidden.shape[-1]),
-      kernel.astype(hidden.dtype),
-      (((1,), (1,)), ((), ())),
-      preferred_element_type=jnp.float32,
+    out = layers.product(
+      hidden.reshape(-1, hidden.shape[-1]), kernel.astype(hidden.dtype)
     )
     return out.reshape(*hidden.shape[:-1], -1)
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
 from flax import nnx
+from jax import export
 
 from rstar_jax.models import layers
 from rstar_jax.testing import tiny_model
@@ -45,6 +46,41 @@ class LayersTest(absltest.TestCase):
       np.testing.assert_allclose(
         out[b], naive_attention(q[b], k[b], v[b], mask[b]), atol=2e-6
       )
+
+  def test_product_of_few_rows_and_of_many(self):
+    weights = normal(0, 7, 5)
+    for rows in (1, 128, 129):
+      x, weight = normal(1, rows, 5), normal(2, rows, 7)
+
+      def total(x, weights, weight=weight):
+        return jnp.sum(weight * layers.product(x, weights))
+
+      np.testing.assert_allclose(
+        jax.jit(layers.product)(x, weights), x @ weights.T, atol=1e-5
+      )
+      by_x, by_weights = jax.jit(jax.grad(total, (0, 1)))(x, weights)
+      np.testing.assert_allclose(by_x, weight @ weights, atol=1e-5)
+      np.testing.assert_allclose(by_weights, weight.T @ x, atol=5e-5)
+
+  def test_product_accumulates_in_float32(self):
+    x = jnp.ones((3, 1031), jnp.bfloat16)
+    out = layers.product(x, jnp.ones((2, 1031), jnp.bfloat16))
+    self.assertEqual(out.dtype, jnp.float32)
+    # Not a bfloat16, which has 8 bits.
+    np.testing.assert_array_equal(out, np.full((3, 2), 1031))
+
+  def test_product_is_turned_on_a_cpu_only(self):
+    def program(platform, rows):
+      shapes = [
+        jax.ShapeDtypeStruct(shape, jnp.float32)
+        for shape in ((rows, 5), (7, 5))
+      ]
+      product = jax.jit(layers.product)
+      return export.export(product, platforms=[platform])(*shapes).mlir_module()
+
+    self.assertIn("tensor<7x128xf32>", program("cpu", 128))
+    for platform, rows in (("cpu", 129), ("tpu", 128), ("tpu", 129)):
+      self.assertNotIn(f"tensor<7x{rows}xf32>", program(platform, rows))
 
   def test_causal_mask(self):
     positions = jnp.array([[0, 1, 2, 1, 2]])
