@@ -19,7 +19,7 @@ from safetensors import numpy as safetensors
 from rstar_jax.data import synthetic
 from rstar_jax.io import records, store
 from rstar_jax.io.snapshot import Snapshot
-from tests import fake_gcs, tiny_run
+from tests import fake_gcs, quickly, tiny_run
 from tests.hosts_test import ROOT, SECONDS, free_port
 
 CONFIG = """
@@ -76,7 +76,8 @@ class HostsTest(absltest.TestCase):
       **self.environment,
       "JAX_PLATFORMS": "cpu",
       "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+      "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
+      + quickly.compile_quickly(),
       # What one process has compiled the next ones need not.
       "JAX_COMPILATION_CACHE_DIR": str(self.folder / "cache"),
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -11,6 +11,9 @@ from rstar_jax.config import EngineConfig
 from rstar_jax.generate.engine import Engine
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
+from tests import quickly
+
+quickly.compile_quickly()
 
 STEP = 7
 STOP = (3, 5)

@@ -5,7 +5,6 @@ and the vocabulary, 267, by nothing.
 """
 
 import dataclasses
-import os
 
 import jax
 import numpy as np
@@ -43,17 +42,6 @@ SFT = TrainConfig(
   log_every=1,
 )
 PPM = dataclasses.replace(SFT, length=128)
-
-
-def compile_quickly() -> str:
-  """Returns XLA_FLAGS of a compiler that takes little time; sets them too.
-
-  Programs of this size run once: it is compiling them that takes long. To be
-  called before jax does anything.
-  """
-  flag = "--xla_backend_optimization_level=0"
-  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
-  return os.environ["XLA_FLAGS"]
 
 
 class Recorder:
