@@ -142,11 +142,23 @@ def write(file: Path, data: bytes) -> None:
     os.close(descriptor)
 
 
+def _walk(folder: Path) -> Iterator[pathlib.Path]:
+  """Yields the files below a folder of the disk.
+
+  Folders that vanish meanwhile, as half of a checkpoint does beside the run
+  that clears it away, are left out; `rglob` would raise.
+  """
+  for top, _, names in os.walk(folder):
+    for name in names:
+      yield pathlib.Path(top, name)
+
+
 def sweep(folder: Path) -> None:
   """Removes what writers that were killed left half written below a folder."""
   if not is_remote(folder):
-    for each in folder.rglob(".*.tmp"):
-      each.unlink()
+    for each in _walk(folder):
+      if each.name.startswith(".") and each.suffix == ".tmp":
+        each.unlink(missing_ok=True)
 
 
 class Version(NamedTuple):
@@ -164,11 +176,7 @@ def files(folder: Path) -> dict[str, Version | None]:
     where there is no such folder.
   """
   if not is_remote(folder):
-    return {
-      each.relative_to(folder).as_posix(): None
-      for each in folder.rglob("*")
-      if not each.is_dir()
-    }
+    return {each.relative_to(folder).as_posix(): None for each in _walk(folder)}
   start = f"{str(folder).removeprefix(_SCHEME)}/"
   with _bucket(folder) as bucket:
     found = bucket.find(str(folder), detail=True)

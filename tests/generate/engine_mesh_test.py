@@ -75,10 +75,10 @@ class EngineMeshTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ((8, 1, 1), {"pred[]"}),
-    ((4, 1, 2), {"pred[]", "f32[6,24]", "f32[3,24]"}),
+    ((4, 1, 2), {"pred[]", "f32[24,6]", "f32[24,3]"}),
   )
   def test_keys_and_values_stay_where_they_are(self, sizes, expected):
-    """Only sums of layers [R, D] are exchanged, and whether all have ended."""
+    """Only sums of layers [D, R] are exchanged, and whether all have ended."""
     cut = engine(mesh_of(*sizes))
     held = cut._lane(0)
     zeros = np.zeros(8, np.int32)

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import threading
 from unittest import mock
 
@@ -218,6 +219,23 @@ class BucketTest(StoreTest):
 
 
 class SweepTest(absltest.TestCase):
+  def test_folders_that_vanish_meanwhile_are_left_out(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    for name in ("a/x", "a/.y.tmp", "b/c/x", "d"):
+      store.write(folder / name, b"")
+    look = os.scandir
+
+    def look_slowly(path):
+      if str(path) == str(folder / "b" / "c"):
+        shutil.rmtree(path)
+      return look(path)
+
+    with mock.patch.object(os, "scandir", look_slowly):
+      self.assertCountEqual(store.files(folder), ["a/x", "a/.y.tmp", "d"])
+      store.write(folder / "b" / "c" / "x", b"")
+      store.sweep(folder)
+    self.assertCountEqual(store.files(folder), ["a/x", "d"])
+
   def test_only_temporaries_go(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
     names = [".x.0.tmp", "deep/.y.1.tmp", "deep/y", ".hidden", "z.tmp"]

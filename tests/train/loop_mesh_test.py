@@ -170,7 +170,8 @@ class DtypeTest(absltest.TestCase):
     graphdef, params = nnx.split(model)
     tx = state.optimizer(SFT, 3)
     begin = state.init(params, tx)
-    ones = np.ones((2, 16), np.int32)
+    # So many rows that there is one way to multiply them.
+    ones = np.ones((2, 67), np.int32)
     batch = {
       name: ones
       for name in ("tokens", "targets", "mask", "segment_ids", "positions")

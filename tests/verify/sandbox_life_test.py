@@ -159,11 +159,14 @@ class LifeTest(parameterized.TestCase):
         failures.append(str(error))
 
     with mock.patch.object(process, "Process", start_slowly):
-      os.kill(sandbox.pids[0], signal.SIGKILL)
+      (pid,) = sandbox.pids
+      os.kill(pid, signal.SIGKILL)
+      # Else it may still begin the program, which then is what died.
+      _wait_for(lambda: not _alive(pid), "the end of the worker")
       working = threading.Thread(target=work)
       closing = threading.Thread(target=sandbox.close)
       working.start()
-      begun.wait()
+      self.assertTrue(begun.wait(60))
       closing.start()
       _wait_for(lambda: sandbox._closed, "the sandbox to close")
       go.set()
