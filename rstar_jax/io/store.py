@@ -44,6 +44,8 @@ _SCHEME = "gs://"
 _THREADS = 16
 # Bytes of a piece of a file: on the disk, and of an object.
 _CHUNK, _PART = 1 << 20, 1 << 25
+# Why a folder is left out of a listing: it is none, or not ours to see.
+_PASSED_OVER = (FileNotFoundError, NotADirectoryError, PermissionError)
 # Digests of objects by name and version, of which each is computed once.
 _digests: dict[tuple[str, "Version | None"], str] = {}
 
@@ -148,7 +150,12 @@ def _walk(folder: Path) -> Iterator[pathlib.Path]:
   Folders that vanish meanwhile, as half of a checkpoint does beside the run
   that clears it away, are left out; `rglob` would raise.
   """
-  for top, _, names in os.walk(folder):
+
+  def check(error: OSError) -> None:
+    if not isinstance(error, _PASSED_OVER):
+      raise error
+
+  for top, _, names in os.walk(folder, onerror=check):
     for name in names:
       yield pathlib.Path(top, name)
 
@@ -157,7 +164,7 @@ def sweep(folder: Path) -> None:
   """Removes what writers that were killed left half written below a folder."""
   if not is_remote(folder):
     for each in _walk(folder):
-      if each.name.startswith(".") and each.suffix == ".tmp":
+      if fnmatch.fnmatchcase(each.name, ".*.tmp"):
         each.unlink(missing_ok=True)
 
 

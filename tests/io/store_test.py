@@ -236,6 +236,15 @@ class SweepTest(absltest.TestCase):
       store.sweep(folder)
     self.assertCountEqual(store.files(folder), ["a/x", "d"])
 
+  def test_a_disk_that_fails_is_no_empty_folder(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    broken = mock.Mock(side_effect=OSError(5, "Input/output error"))
+    with (
+      mock.patch.object(os, "scandir", broken),
+      self.assertRaisesRegex(OSError, "Input/output"),
+    ):
+      store.files(folder)
+
   def test_only_temporaries_go(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
     names = [".x.0.tmp", "deep/.y.1.tmp", "deep/y", ".hidden", "z.tmp"]
