@@ -18,8 +18,8 @@ from rstar_jax.models.rotary import Angles, rotate
 # Finite, so that a row with nothing to attend to is no NaN.
 MASKED = -1e30
 
-# XLA's CPU multiplies up to so many rows faster, by up to 1.5 times, where they
-# are on the right and the weights on the left (docs/results/engine.md).
+# XLA's CPU multiplies up to so many rows faster, mostly, where they are on the
+# right and the weights on the left (docs/results/engine.md).
 _FEW_ROWS = 128
 
 # (q [..., N, H], k [..., K, H], v [..., K, H]) -> [..., N, H].
@@ -83,7 +83,10 @@ def project(
 
 
 def product(x: jax.Array, weights: jax.Array) -> jax.Array:
-  """Returns float32 [R, O] of rows [R, I] and weights [O, I]."""
+  """Returns float32 [R, O] of rows [R, I] and weights [O, I].
+
+  Which side comes first depends on the platform that is compiled for.
+  """
 
   def plain(x, weights):
     # Both summed over their last axis: no axis that would have to move first.
