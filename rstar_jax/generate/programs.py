@@ -88,7 +88,7 @@ def advance(
     ):
       grown.append(cache.write(old[layer], slots, starts, new, banks))
     if not path:
-      return layers.attend(q, k, v, own_mask)
+      return layers.attend_causal(q, k, v, own_mask)
     return cache.attend_branches(
       q[:, None],
       (before.keys[layer], before.values[layer]),

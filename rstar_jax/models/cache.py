@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.models.layers import MASKED
+from rstar_jax.models.layers import MASKED, move
 
 
 @jax.tree_util.register_dataclass
@@ -110,7 +110,8 @@ def rows_of(
       bank, (slot, 0, 0, 0), (1, heads, length, dim)
     )[0]
 
-  rows = jax.vmap(jax.vmap(take, (None, 0)))(*_split(banks, pool, slots))
+  taken = jax.vmap(jax.vmap(take, (None, 0)))
+  rows = move(taken, *_split(banks, pool, slots))
   return rows.reshape(-1, *rows.shape[2:])
 
 
@@ -141,14 +142,14 @@ def write(
     return jax.lax.scatter(
       bank,
       jnp.stack([slots, starts], axis=-1),
-      rows.astype(bank.dtype),
+      rows,
       dims,
       unique_indices=True,
       mode=jax.lax.GatherScatterMode.FILL_OR_DROP,
     )
 
-  parts = _split(banks, pool, slots, starts, rows)
-  return jax.vmap(put)(*parts).reshape(pool.shape)
+  parts = _split(banks, pool, slots, starts, rows.astype(pool.dtype))
+  return move(jax.vmap(put), *parts).reshape(pool.shape)
 
 
 def _split(banks: int, *arrays: jax.Array) -> list[jax.Array]:

@@ -82,7 +82,7 @@ class Transformer(nnx.Module):
     """
     # On a mesh: whole columns first, and then the rows that are looked up.
     table = sharding.constrain(self.embedding.get_value(), "vocab")
-    x = table[tokens].astype(self.config.dtype)
+    x = layers.lookup(table, tokens).astype(self.config.dtype)
     x = sharding.constrain(x, "batch")
     angles = rotary.rotary(positions, self.config, spans)
     for index, block in enumerate(self.layers):

@@ -1,5 +1,6 @@
 """Tests of attention to shared paths, against plain numpy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -59,9 +60,10 @@ class CacheTest(parameterized.TestCase):
     self.assertEqual(pool.keys[0].shape, (3, 2, 11, 4))
     self.assertEqual(pool.hidden.shape, (3, 24))
 
-  @parameterized.parameters(1, 2, 4)
-  def test_rows_are_read_and_written_in_their_banks(self, banks):
-    pool, rows = normal(0, 12, 2, 11, 3), normal(1, 8, 2, 5, 3)
+  @parameterized.product(banks=(1, 2, 4), dtype=(jnp.float32, jnp.bfloat16))
+  def test_rows_are_read_and_written_in_their_banks(self, banks, dtype):
+    pool = np.asarray(jnp.asarray(normal(0, 12, 2, 11, 3), dtype))
+    rows = np.asarray(jnp.asarray(normal(1, 8, 2, 5, 3), dtype))
     rng = np.random.default_rng(banks)
     size = 12 // banks
     local = np.concatenate(
@@ -78,9 +80,22 @@ class CacheTest(parameterized.TestCase):
     for i in np.flatnonzero(kept):
       slot = bank[i] * size + local[i]
       expected[slot, :, starts[i] : starts[i] + 5] = rows[i]
+    self.assertEqual(written.dtype, dtype)
     np.testing.assert_array_equal(written, expected)
     read = cache.rows_of(jnp.asarray(pool), local, 7, banks)
+    self.assertEqual(read.dtype, dtype)
     np.testing.assert_array_equal(read, pool[bank * size + local, :, :7])
+
+  def test_no_pool_is_made_float32_to_move_some_of_it(self):
+    pool = jax.ShapeDtypeStruct((7, 2, 11, 3), jnp.bfloat16)
+    rows = jax.ShapeDtypeStruct((5, 2, 4, 3), jnp.bfloat16)
+    ids = jax.ShapeDtypeStruct((5,), jnp.int32)
+    for program, arguments in (
+      (cache.write, (pool, ids, ids, rows)),
+      (lambda pool, ids: cache.rows_of(pool, ids, 5), (pool, ids)),
+    ):
+      compiled = jax.jit(program).lower(*arguments).compile().as_text()
+      self.assertNotIn("f32[", compiled)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """Tests of the decoder's parts, against plain numpy."""
 
+import math
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 from flax import nnx
 from jax import export
 
@@ -28,7 +31,7 @@ def normal(seed, *shape):
   return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-class LayersTest(absltest.TestCase):
+class LayersTest(parameterized.TestCase):
   def test_attention_matches_loops(self):
     q, k, v = (
       normal(0, 3, 5, 6, 4),
@@ -46,6 +49,74 @@ class LayersTest(absltest.TestCase):
       np.testing.assert_allclose(
         out[b], naive_attention(q[b], k[b], v[b], mask[b]), atol=2e-6
       )
+
+  @parameterized.product(length=(1, 127, 131, 1031), window=(0, 61))
+  def test_causal_attention_by_blocks(self, length, window):
+    q, k, v = (
+      normal(seed, 2, length, heads, 4) for seed, heads in enumerate((6, 2, 2))
+    )
+    mask = layers.causal_mask(jnp.arange(length)[None], window)
+    attend = jax.jit(layers.attend_causal)
+    np.testing.assert_allclose(
+      attend(q, k, v, mask), layers.attend(q, k, v, mask), atol=1e-6
+    )
+    for end in (1, length // 2, length):
+      if not end:
+        continue
+      loops = naive_attention(
+        q[0, end - 1 : end],
+        k[0, :end],
+        v[0, :end],
+        mask[0, end - 1 : end, :end],
+      )
+      np.testing.assert_allclose(
+        attend(q, k, v, mask)[0, end - 1 : end], loops, atol=2e-6
+      )
+
+  def test_causal_attention_computes_nine_sixteenths_of_the_scores(self):
+    length, dim = 1024, 4
+    q = k = jax.ShapeDtypeStruct((1, length, 1, dim), jnp.float32)
+    mask = jax.ShapeDtypeStruct((1, length, length), bool)
+
+    def flops(attend):
+      jaxpr = jax.make_jaxpr(attend)(q, k, k, mask)
+      dots = re.findall(r"(\w+):f32\[([\d,]+)\] = dot_general", str(jaxpr))
+      scores = [math.prod(map(int, shape.split(","))) for _, shape in dots]
+      return sum(each for each in scores if each > length * dim)
+
+    self.assertEqual(flops(layers.attend_causal) * 16, flops(layers.attend) * 9)
+
+  @parameterized.parameters(jnp.float32, jnp.bfloat16, jnp.float16)
+  def test_lookup_moves_bits_and_has_a_derivative(self, dtype):
+    table = jnp.asarray(normal(0, 7, 5), dtype)
+    table = table.at[1, 2].set(jnp.nan).at[2, 3].set(-0.0)
+    ids = jnp.asarray([[1, 6], [2, 1]])
+    found = jax.jit(layers.lookup)(table, ids)
+    self.assertEqual(found.dtype, dtype)
+    self.assertEqual(found.tobytes(), table[ids].tobytes())
+    weight = jnp.asarray(normal(1, 2, 2, 5), dtype)
+    expected = np.zeros((7, 5), np.float32)
+    np.add.at(expected, ids, np.asarray(weight, np.float32))
+    by_table = jax.grad(lambda x: jnp.sum(weight * layers.lookup(x, ids)))(
+      jnp.nan_to_num(table)
+    )
+    np.testing.assert_allclose(
+      np.asarray(by_table, np.float32), expected, rtol=1e-2
+    )
+
+  @parameterized.parameters(jnp.float32, jnp.bfloat16)
+  def test_moves_go_as_integers_on_a_cpu_only(self, dtype):
+    table = jax.ShapeDtypeStruct((7, 5), dtype)
+    ids = jax.ShapeDtypeStruct((3,), jnp.int32)
+
+    def program(platform):
+      lookup = jax.jit(layers.lookup)
+      return export.export(lookup, platforms=[platform])(
+        table, ids
+      ).mlir_module()
+
+    self.assertEqual("ui16" in program("cpu"), dtype == jnp.bfloat16)
+    self.assertNotIn("ui16", program("tpu"))
 
   def test_product_of_few_rows_and_of_many(self):
     weights = normal(0, 7, 5)
