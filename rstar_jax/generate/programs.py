@@ -132,9 +132,8 @@ def commit(
 
   def take(rows):
     split = lambda x: x.reshape(banks, -1, *x.shape[1:])  # noqa: E731
-    picked = jax.vmap(lambda rows, i, j: rows[i, j])(
-      split(rows), split(leaves), split(columns)
-    )
+    pick = jax.vmap(lambda rows, i, j: rows[i, j])
+    picked = layers.move(pick, split(rows), split(leaves), split(columns))
     return picked.reshape(-1, *picked.shape[2:])
 
   def put(old, rows):
@@ -162,11 +161,12 @@ def fork(
 
   def copy(array):
     bank = array.reshape(banks, -1, *array.shape[1:])
-    move = jax.vmap(
+    put = jax.vmap(
       lambda x, i, j: x.at[j].set(x[i], mode="drop", unique_indices=True)
     )
     split = lambda x: x.reshape(banks, -1)  # noqa: E731
-    return move(bank, split(sources), split(targets)).reshape(array.shape)
+    moved = layers.move(put, bank, split(sources), split(targets))
+    return moved.reshape(array.shape)
 
   return jax.tree.map(copy, pool)
 

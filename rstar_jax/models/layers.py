@@ -205,7 +205,7 @@ def attend_causal(
   """Does what `attend` does where no query sees a later key.
 
   Blocks of queries do not compute what they cannot see: eight of them compute
-  9 / 16 of the scores, and hold an eighth of them at once.
+  9 / 16 of the scores, and none has more than an eighth.
 
   Args:
     q: [B, T, N, H].

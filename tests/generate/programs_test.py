@@ -157,6 +157,18 @@ class ProgramsTest(parameterized.TestCase):
       for slot in (0, 1, 4, 5):
         np.testing.assert_array_equal(after[slot], before[slot])
 
+  def test_no_path_is_made_float32_to_be_moved(self):
+    config = tiny_model(dtype="bfloat16")
+    pool = jax.eval_shape(lambda: cache.empty_pool(config, SLOTS, LENGTH))
+    kept = jax.eval_shape(lambda: cache.empty(config, (3, 2), 5))
+    ids = jax.ShapeDtypeStruct((3,), jnp.int32)
+    for program, arguments in (
+      (programs.fork, (pool, ids, ids)),
+      (programs.commit, (pool, kept, ids, ids, ids, ids)),
+    ):
+      compiled = jax.jit(program).lower(*arguments).compile().as_text()
+      self.assertNotIn("f32[", compiled)
+
   def test_values_of_steps_are_those_of_whole_sequences(self):
     ppm = model_of("tanh")
     paths = [tokens(0, 7), tokens(1, 2)]
