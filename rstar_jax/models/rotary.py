@@ -55,7 +55,7 @@ def rotary(
       )
       frequencies = frequencies / factors
   angles = positions[..., None].astype(jnp.float32) * frequencies
-  cos, sin = jnp.cos(angles)[..., None, :], jnp.sin(angles)[..., None, :]
+  cos, sin = (x[..., None, :] for x in _cos_and_sin(angles))
   if rope.attention_factor != 1:
     cos, sin = cos * rope.attention_factor, sin * rope.attention_factor
   return cos, sin
@@ -69,6 +69,23 @@ def rotate(x: jax.Array, angles: Angles) -> jax.Array:
   first, second = wide[..., :half], wide[..., half : 2 * half]
   rotated = (first * cos - second * sin, second * cos + first * sin)
   return jnp.concatenate([*rotated, wide[..., 2 * half :]], -1).astype(x.dtype)
+
+
+def _cos_and_sin(angles: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns cosines and sines of the same shape.
+
+  XLA's CPU would compute them wherever they are used: in each layer, for each
+  element of each head. It does not take an operation out of a loop.
+  """
+
+  def plain(angles):
+    return jnp.cos(angles), jnp.sin(angles)
+
+  def looped(angles):
+    of = lambda i: jax.lax.switch(i, (jnp.cos, jnp.sin), angles)  # noqa: E731
+    return tuple(jax.lax.map(of, jnp.arange(2)))
+
+  return jax.lax.platform_dependent(angles, cpu=looped, default=plain)
 
 
 def _llama3(frequencies: jax.Array, rope: RopeScaling) -> jax.Array:

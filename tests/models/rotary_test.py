@@ -5,12 +5,16 @@ That every scaling is that of `transformers` is held by tests/io/hf_golden_test.
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
+from flax import nnx
+from jax import export
 
 from rstar_jax.models import rotary
 from rstar_jax.models.config import RopeScaling
+from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
 from tests.models.layers_test import normal
 
@@ -105,6 +109,31 @@ class RotaryTest(parameterized.TestCase):
       np.testing.assert_allclose(found, PLAIN / divisors, rtol=1e-5)
     with self.assertRaisesRegex(ValueError, "length of each sequence"):
       frequencies(rope=scaling)
+
+  def test_a_cpu_computes_angles_once_for_all_layers(self):
+    config = tiny_model(num_layers=3)
+    model = Transformer(config, rngs=nnx.Rngs(0))
+    graphdef, params = nnx.split(model)
+
+    def logits(params, tokens, positions):
+      return nnx.merge(graphdef, params)(tokens, positions=positions)
+
+    ids = jax.ShapeDtypeStruct((2, 7), jnp.int32)
+    program = jax.jit(logits).lower(params, ids, ids).compile().as_text()
+    self.assertEqual(program.count(" cosine("), 1)
+    self.assertEqual(program.count(" sine("), 1)
+
+  def test_a_loop_on_a_cpu_only(self):
+    config = tiny_model()
+    positions = jax.ShapeDtypeStruct((2, 7), jnp.int32)
+
+    def program(platform):
+      angles = jax.jit(lambda positions: rotary.rotary(positions, config))
+      found = export.export(angles, platforms=[platform])(positions)
+      return found.mlir_module()
+
+    self.assertIn("stablehlo.while", program("cpu"))
+    self.assertNotIn("stablehlo.while", program("tpu"))
 
 
 if __name__ == "__main__":
