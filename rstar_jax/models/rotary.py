@@ -75,7 +75,7 @@ def _cos_and_sin(angles: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Returns cosines and sines of the same shape.
 
   XLA's CPU would compute them wherever they are used: in each layer, for each
-  element of each head. It does not take an operation out of a loop.
+  element of each head. What a loop has computed it takes as it is.
   """
 
   def plain(angles):
