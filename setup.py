@@ -94,9 +94,17 @@ setuptools.setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=setuptools.find_packages(include=["rstar_jax", "rstar_jax.*"]),
-  # The base model that a run starts from, a folder of Hugging Face files; and
-  # what the report is made of, d3-hierarchy 3.1.3 and its licence included.
-  package_data={"rstar_jax": ["base_model/*", "report/assets/*"]},
+  # The base model that a run starts from, a folder of Hugging Face files; what
+  # the report is made of, d3-hierarchy 3.1.3 and its licence included; and
+  # kernels for CPUs, which are compiled where they are first used.
+  package_data={
+    "rstar_jax": [
+      "base_model/*",
+      "report/assets/*",
+      "native/*.h",
+      "native/*.cc",
+    ]
+  },
   install_requires=REQUIRED,
   extras_require=EXTRAS,
 )

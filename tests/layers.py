@@ -11,6 +11,8 @@ LAYERS = {
   "rng": 0,
   "hosts": 0,
   "models.config": 0,
+  "native.kernels": 0,
+  "native.build": 2,
   "generate.config": 0,
   "io.fields": 0,
   "io.published": 0,

@@ -17,6 +17,8 @@ from configs import smollm2_135m
 from rstar_jax.io import hf
 
 OURS = "ours"
+# Ours without kernels for CPUs: what XLA makes of the same functions.
+XLA = "xla"
 _PYTHONS = {
   "torch": flags.DEFINE_string(
     "torch_python", None, "A Python that has torch and transformers."
@@ -148,6 +150,7 @@ def start(
         gguf=str(gguf),
         dtype=dtype,
         threads=_THREADS.value,
+        native=name != XLA,
         **options,
       )
     yield crew

@@ -11,13 +11,15 @@ from benchmarks.peers import protocol
 from rstar_jax.config import EngineConfig
 from rstar_jax.generate.engine import Engine
 from rstar_jax.io import hf
+from rstar_jax.models.transformer import reconfigured
 
 
 class OurEngine:
   """Expansion by `rstar_jax.generate.engine`."""
 
-  def __init__(self, folder: str, dtype: str, **_):
+  def __init__(self, folder: str, dtype: str, native: bool = False, **_):
     self._model = hf.load_policy(folder, jnp.dtype(dtype))
+    self._native = native
 
   def prepare(
     self,
@@ -50,6 +52,7 @@ class OurEngine:
       tail_buckets=tuple(tails) or (prefix,),
       leaf_buckets=(leaves,),
       max_step_tokens=new,
+      native=self._native,
     )
     self._candidates = candidates
     self._engine = Engine(
@@ -89,7 +92,8 @@ class OurEngine:
 
     whole, first = seconds(new), seconds(1)
     step = 1e3 * (whole - first) / (new - 1)
-    alone = parts.of_step(self._model, leaves, candidates, prefix + new // 2)
+    model = reconfigured(self._model, native=self._native)
+    alone = parts.of_step(model, leaves, candidates, prefix + new // 2)
     return {
       "seconds": whole,
       "prefill_share": first / whole,

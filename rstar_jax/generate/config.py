@@ -42,6 +42,10 @@ class EngineConfig:
   # What computes attention while tokens are sampled: "xla" anywhere, "pallas" a
   # kernel for TPUs; see docs/results/kernel.md.
   attention: Literal["xla", "pallas"] = "xla"
+  # On one CPU device: whether few rows are multiplied, and sampled tokens
+  # attend, by kernels that a C++ compiler of the machine makes, once; see
+  # docs/results/engine.md.
+  native: bool = False
   # Whether keys and values of candidates are kept until the next leaf is known,
   # so that its step is not run again.
   commit: bool = True

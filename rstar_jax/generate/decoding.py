@@ -140,23 +140,21 @@ def decode_step(
   """
   rows = rows or _Rows(tokens.shape)
   keys, values = [], []
+  step = branch_attention.step_of(branches, native=model.config.native)
 
   def attend(layer, q, k, v):
-    for caches, stack, new in ((keys, own.keys, k), (values, own.values, v)):
-      # [R, K, H] into [B, C, K, S, H] at S = index.
-      new = rows.put(new)[:, :, :, None]
-      caches.append(
-        jax.lax.dynamic_update_slice_in_dim(stack[layer], new, index, axis=3)
-      )
-    mixed = branches(
-      rows.put(q)[:, :, None],
+    mixed, (new_keys, new_values) = step(
+      rows.put(q),
+      (rows.put(k), rows.put(v)),
       (path.keys[layer], path.values[layer]),
       path.lengths,
-      (keys[layer], values[layer]),
+      (own.keys[layer], own.values[layer]),
       index,
       window=model.config.sliding_window,
     )
-    return rows.take(mixed[:, :, 0])
+    keys.append(new_keys)
+    values.append(new_values)
+    return rows.take(mixed)
 
   spread = lambda x: rows.take(  # noqa: E731
     jnp.broadcast_to(x[:, None], tokens.shape)

@@ -16,7 +16,8 @@ from rstar_jax.config import EngineConfig
 from rstar_jax.generate.lane import Lane, spec_of
 from rstar_jax.generate.slots import Kept
 from rstar_jax.generate.weights import Busy, Programs, Weights
-from rstar_jax.models.transformer import Transformer
+from rstar_jax.models.transformer import Transformer, reconfigured
+from rstar_jax.native import build
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,19 @@ class Wave:
         self.lane.slots.keep(self.slots[item], self.versions[item], kept)
 
 
+def _on_cpu(model: Transformer, mesh: jax.sharding.Mesh | None) -> Transformer:
+  """Returns the model with the kernels for CPUs, which are made if need be."""
+  devices = 1 if mesh is None else mesh.size
+  backend = jax.default_backend()
+  if backend != "cpu" or devices > 1:
+    raise ValueError(
+      f"engine.native=True is for one CPU device, and this is {backend} with a "
+      f"mesh of {devices}: set it to False"
+    )
+  build.load()
+  return reconfigured(model, native=True)
+
+
 class Lanes(Weights):
   """A model, and what the device holds of the paths of each group.
 
@@ -98,7 +112,7 @@ class Lanes(Weights):
       busy: None makes one.
       lock: None makes one; give the same to all that use the device.
     """
-    super().__init__(model)
+    super().__init__(_on_cpu(model, mesh) if config.native else model)
     self.config = config
     self.programs = Programs(what)
     self.busy = busy or Busy()

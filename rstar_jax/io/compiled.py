@@ -28,7 +28,7 @@ def keep(folder: pathlib.Path | str) -> str:
     The folder of this kind of machine.
   """
   if jax.default_backend() == "cpu":
-    folder = f"{folder}/cpu-{_cpu()}"
+    folder = f"{folder}/cpu-{cpu()}"
   jax.config.update("jax_compilation_cache_dir", str(folder))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
   return str(folder)
@@ -61,7 +61,7 @@ def counter() -> Counter:
   return Counter()
 
 
-def _cpu() -> str:
+def cpu() -> str:
   """Returns a name of this kind of CPU: its machine and what it can do."""
   lines = [platform.machine()]
   if _CPU_INFO.exists():

@@ -169,7 +169,7 @@ def _check_said(config: ModelConfig, fields: Mapping[str, Any]) -> None:
   """Reads the fields back, since a family cannot say everything."""
   said = from_fields(fields, "config.json")
   for name, wanted in vars(config).items():
-    if name in ("dtype", "param_dtype", "remat", "attention_block"):
+    if name in ("dtype", "param_dtype", "remat", "attention_block", "native"):
       continue
     got = getattr(said, name)
     if got != wanted:

@@ -17,9 +17,41 @@ import jax.numpy as jnp
 from rstar_jax.models import cache
 from rstar_jax.models.branch_kernel import attend
 from rstar_jax.models.sharding import Rules
+from rstar_jax.native import kernels
 
 # (q, path, lengths, own, index, *, window) -> [B, C, Q, N, H].
 Attend = Callable[..., jax.Array]
+
+# (q, new, path, lengths, own, index, *, window) -> [B, C, N, H], own; see
+# `native.kernels.attend`.
+Step = Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array]]]
+
+
+def step_of(attend: Attend, *, native: bool = False) -> Step:
+  """Returns what a token of each candidate does: it is written, and attends.
+
+  Args:
+    attend: from `attend_of`.
+    native: whether a kernel for CPUs does it, where there is one for the shape.
+
+  Returns:
+    A function of (q, new, path, lengths, own, index, *, window=0).
+  """
+
+  def step(q, new, path, lengths, own, index, *, window=0):
+    if native and kernels.can_attend(q, path[0].shape[1]):
+      return kernels.attend(q, new, path, lengths, own, index, window=window)
+    # [B, C, K, H] into [B, C, K, S, H] at S = index.
+    own = tuple(
+      jax.lax.dynamic_update_slice_in_dim(
+        rows, token[:, :, :, None], index, axis=3
+      )
+      for rows, token in zip(own, new, strict=True)
+    )
+    mixed = attend(q[:, :, None], path, lengths, own, index, window=window)
+    return mixed[:, :, 0], own
+
+  return step
 
 
 def attend_of(

@@ -86,3 +86,6 @@ class ModelConfig:
   remat: bool = False
   # Queries of a sequence whose scores are held at once; 0 is all.
   attention_block: int = 0
+  # Whether few rows are multiplied, and candidates' tokens attend, by kernels
+  # for CPUs; see `native/kernels.py`.
+  native: bool = False

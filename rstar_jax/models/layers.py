@@ -14,12 +14,14 @@ from flax import nnx
 
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.rotary import Angles, rotate
+from rstar_jax.native import kernels
 
 # Finite, so that a row with nothing to attend to is no NaN.
 MASKED = -1e30
 
 # XLA's CPU multiplies up to so many rows faster, mostly, where they are on the
-# right and the weights on the left (docs/results/engine.md).
+# right and the weights on the left, and `native/kernels.py` does up to as many
+# (docs/results/engine.md).
 _FEW_ROWS = 128
 
 # Blocks of queries of a causal attention: no smaller, and no more.
@@ -102,24 +104,41 @@ def causal_mask(positions: jax.Array, window: int = 0) -> jax.Array:
 
 
 def project(
-  x: jax.Array, kernel: nnx.Param, dtype: str, axes: int = 1
-) -> jax.Array:
-  """Multiplies by a weight: float32 accumulation, result in `dtype`.
+  x: jax.Array,
+  params: Sequence[nnx.Param],
+  config: ModelConfig,
+  axes: int = 1,
+) -> list[jax.Array]:
+  """Multiplies by weights: float32 accumulation, results in config.dtype.
 
   Args:
     x: [..., *I], `axes` axes to sum over.
-    kernel: [*O, *I].
-    dtype: of the product and of the result.
+    params: [*O, *I] each.
+    config: of the model.
     axes: how many axes I has.
 
   Returns:
-    [..., *O].
+    [..., *O] of each.
   """
-  weights = kernel.get_value().astype(dtype)
-  rows, outs = x.shape[: x.ndim - axes], weights.shape[: weights.ndim - axes]
   size = math.prod(x.shape[x.ndim - axes :])
-  out = product(x.reshape(-1, size), weights.reshape(-1, size))
-  return out.astype(dtype).reshape(*rows, *outs)
+  rows = x.reshape(-1, size)
+  shapes = [
+    (*x.shape[: x.ndim - axes], *p.shape[: p.ndim - axes]) for p in params
+  ]
+  weights = [
+    p.get_value().astype(config.dtype).reshape(-1, size) for p in params
+  ]
+  if by_kernel(rows, config):
+    outs = kernels.products(rows, weights)
+  else:
+    outs = [product(rows, each).astype(config.dtype) for each in weights]
+  return [out.reshape(shape) for out, shape in zip(outs, shapes, strict=True)]
+
+
+def by_kernel(x: jax.Array, config: ModelConfig) -> bool:
+  """Says whether rows [R, I] are multiplied by a kernel of ours."""
+  few = x.shape[0] <= _FEW_ROWS
+  return config.native and few and kernels.can_multiply(x)
 
 
 def product(x: jax.Array, weights: jax.Array) -> jax.Array:
@@ -253,7 +272,7 @@ class Attention(nnx.Module):
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     d, h = config.embed_dim, config.head_dim
     n, k = config.num_heads, config.num_kv_heads
-    self.dtype = config.dtype
+    self.config = config
     self.q = weight(rngs, (n, h, d), ("heads", "head_dim", "embed"), config)
     self.k = weight(rngs, (k, h, d), ("kv_heads", "head_dim", "embed"), config)
     self.v = weight(rngs, (k, h, d), ("kv_heads", "head_dim", "embed"), config)
@@ -282,19 +301,17 @@ class Attention(nnx.Module):
     angles: Angles,
     attend: Attend,
   ) -> jax.Array:
-    q = project(x, self.q, self.dtype)
-    k = project(x, self.k, self.dtype)
-    v = project(x, self.v, self.dtype)
+    q, k, v = project(x, (self.q, self.k, self.v), self.config)
     if self.has_bias:
-      q += self.q_bias.get_value().astype(self.dtype)
-      k += self.k_bias.get_value().astype(self.dtype)
-      v += self.v_bias.get_value().astype(self.dtype)
+      q += self.q_bias.get_value().astype(q.dtype)
+      k += self.k_bias.get_value().astype(k.dtype)
+      v += self.v_bias.get_value().astype(v.dtype)
     if self.has_norm:
       q, k = self.q_norm(q), self.k_norm(k)
     mixed = attend(rotate(q, angles), rotate(k, angles), v)
-    out = project(mixed, self.o, self.dtype, axes=2)
+    (out,) = project(mixed, (self.o,), self.config, axes=2)
     if self.has_o_bias:
-      out += self.o_bias.get_value().astype(self.dtype)
+      out += self.o_bias.get_value().astype(out.dtype)
     return out
 
 
@@ -303,7 +320,7 @@ class Mlp(nnx.Module):
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     d, f = config.embed_dim, config.mlp_dim
-    self.dtype = config.dtype
+    self.config = config
     self.gate = weight(rngs, (f, d), ("mlp", "embed"), config)
     self.up = weight(rngs, (f, d), ("mlp", "embed"), config)
     self.down = weight(
@@ -320,15 +337,24 @@ class Mlp(nnx.Module):
       self.down_bias = bias((d,), ("embed",), config)
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    gate = project(x, self.gate, self.dtype)
-    up = project(x, self.up, self.dtype)
+    (out,) = project(self._hidden(x), (self.down,), self.config)
     if self.has_bias:
-      gate += self.gate_bias.get_value().astype(self.dtype)
-      up += self.up_bias.get_value().astype(self.dtype)
-    out = project(jax.nn.silu(gate) * up, self.down, self.dtype)
-    if self.has_bias:
-      out += self.down_bias.get_value().astype(self.dtype)
+      out += self.down_bias.get_value().astype(out.dtype)
     return out
+
+  def _hidden(self, x: jax.Array) -> jax.Array:
+    """Returns [..., F] of [..., D]."""
+    rows = x.reshape(-1, x.shape[-1])
+    if not self.has_bias and by_kernel(rows, self.config):
+      gate, up = (
+        each.get_value().astype(x.dtype) for each in (self.gate, self.up)
+      )
+      return kernels.gated(rows, gate, up).reshape(*x.shape[:-1], -1)
+    gate, up = project(x, (self.gate, self.up), self.config)
+    if self.has_bias:
+      gate += self.gate_bias.get_value().astype(gate.dtype)
+      up += self.up_bias.get_value().astype(up.dtype)
+    return jax.nn.silu(gate) * up
 
 
 class Block(nnx.Module):

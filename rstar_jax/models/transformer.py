@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from flax import nnx
 
 from rstar_jax.models import layers, rotary, sharding
 from rstar_jax.models.config import ModelConfig
+from rstar_jax.native import kernels
 
 Head = Literal["lm", "tanh", "logit"]
 # Of a parameter in its model: ("layers", 0, "attention", "q").
@@ -45,7 +46,7 @@ class Transformer(nnx.Module):
       raise ValueError(f"head={head!r} must be 'lm', 'tanh' or 'logit'")
     # A copy, since a later change of the caller's must not reach a traced
     # module (the config is part of the graph definition's hash).
-    self.config = dataclasses.replace(config)
+    config = self.config = dataclasses.replace(config)
     self.head = head
     v, d = config.vocab_size, config.embed_dim
     self.embedding = layers.weight(rngs, (v, d), ("vocab", "embed"), config)
@@ -139,9 +140,12 @@ class Transformer(nnx.Module):
       raise ValueError(f"a model with head={self.head!r} has no LM head")
     tied = self.config.tied_embeddings
     kernel = (self.embedding if tied else self.lm_head).get_value()
-    out = layers.product(
-      hidden.reshape(-1, hidden.shape[-1]), kernel.astype(hidden.dtype)
-    )
+    rows = hidden.reshape(-1, hidden.shape[-1])
+    kernel = kernel.astype(hidden.dtype)
+    if layers.by_kernel(rows, self.config):
+      (out,) = kernels.products(rows, [kernel], jnp.float32)
+    else:
+      out = layers.product(rows, kernel)
     return out.reshape(*hidden.shape[:-1], -1)
 
   def raw_values(self, hidden: jax.Array) -> jax.Array:
@@ -205,6 +209,12 @@ def from_arrays(
   for path, variable in nnx.to_flat_state(params):
     variable.set_value(arrays[path])
   return nnx.merge(graphdef, params)
+
+
+def reconfigured(model: Transformer, **changes: Any) -> Transformer:
+  """Returns the model, of the same arrays, with other fields of its config."""
+  config = dataclasses.replace(model.config, **changes)
+  return from_arrays(config, model.head, arrays_of(model))
 
 
 def ppm_from_policy(

@@ -1,14 +1,24 @@
 """Tests of a model's lanes: apart from each other, and forgotten at once."""
 
+import jax
 import numpy as np
 from absl.testing import absltest
 
+from rstar_jax.config import MeshConfig
 from rstar_jax.generate.lanes import Wave
+from rstar_jax.models import sharding
 from tests.generate.engine_test import engine, prefix, seeds
 from tests.generate.lane_test import SHAPES, walk
 
+jax.config.update("jax_num_cpu_devices", 2)
+
 
 class LanesTest(absltest.TestCase):
+  def test_kernels_for_cpus_want_one_cpu(self):
+    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=1, tensor=1))
+    with self.assertRaisesRegex(ValueError, "cpu with a mesh of 2: set"):
+      engine(**SHAPES, slots=5, native=True, mesh=mesh)
+
   def test_a_lane_that_begins_repeats_itself_to_the_bit(self):
     lane = engine(**SHAPES, slots=5)
     first = list(walk([lane], ticks=5))

@@ -65,8 +65,8 @@ class CompiledTest(absltest.TestCase):
       info = self.create_tempfile(content=f"flags : {flags}\n").full_path
       original, compiled._CPU_INFO = compiled._CPU_INFO, pathlib.Path(info)
       try:
-        names.add(compiled._cpu())
-        self.assertEqual(compiled._cpu(), compiled._cpu())
+        names.add(compiled.cpu())
+        self.assertEqual(compiled.cpu(), compiled._cpu())
       finally:
         compiled._CPU_INFO = original
     self.assertLen(names, 2)

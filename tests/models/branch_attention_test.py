@@ -7,7 +7,9 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.config import MeshConfig
 from rstar_jax.models import branch_attention, sharding
+from rstar_jax.native import build
 from tests.models.branch_kernel_test import brute, case
+from tests.native.kernels_test import needs_compiler
 
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -34,6 +36,30 @@ class BranchAttentionTest(parameterized.TestCase):
     attend = branch_attention.attend_of("pallas", mesh, interpret=True)
     got = jax.jit(lambda args: attend(**args, index=jnp.int32(4)))(args)
     np.testing.assert_allclose(got, brute(**args, index=4), atol=2e-6)
+
+  @needs_compiler
+  @parameterized.parameters(32, 16)
+  def test_a_step_is_the_same_by_the_kernel_for_cpus(self, dim):
+    build.load()
+    args = case(5, shape=(3, 5, 1, 2, 3, dim), path=37, own=23)
+    q, path, lengths, own = (
+      args[key] for key in ("q", "path", "lengths", "own")
+    )
+    new = own[0][:, :, :, 7], own[1][:, :, :, 11]
+    steps = [
+      jax.jit(
+        branch_attention.step_of(branch_attention.attend_masked, native=native)
+      )
+      for native in (False, True)
+    ]
+    args = q[:, :, 0], new, path, lengths, own, jnp.int32(11)
+    (want, kept), (got, same) = (step(*args) for step in steps)
+    np.testing.assert_allclose(got, want, atol=2e-6)
+    for a, b in zip(same, kept, strict=True):
+      np.testing.assert_array_equal(a, b)
+    # Heads of other widths are XLA's.
+    text = steps[1].lower(*args).as_text()
+    self.assertEqual("rstar_attend" in text, dim == 32)
 
   def test_wants_a_kind_that_there_is(self):
     with self.assertRaisesRegex(ValueError, "'xla' or 'pallas'"):

@@ -6,8 +6,14 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from flax import nnx
 
-from rstar_jax.models.transformer import Transformer, ppm_from_policy
+from rstar_jax.models.transformer import (
+  Transformer,
+  ppm_from_policy,
+  reconfigured,
+)
+from rstar_jax.native import build
 from rstar_jax.testing import tiny_model
+from tests.native.kernels_test import needs_compiler
 
 
 def make(head="lm", **overrides):
@@ -24,6 +30,16 @@ def run(model, *args, **kwargs):
 
 
 class TransformerTest(parameterized.TestCase):
+  @needs_compiler
+  def test_logits_are_the_same_by_kernels(self):
+    build.load()
+    model, ids = make(), tokens(3, 11)
+    other = reconfigured(model, native=True)
+    self.assertTrue(other.layers[0].mlp.config.native)
+    self.assertFalse(model.config.native)
+    np.testing.assert_allclose(run(other, ids), run(model, ids), atol=1e-5)
+    self.assertIs(other.embedding.get_value(), model.embedding.get_value())
+
   def test_is_causal(self):
     model, ids = make(), tokens(3, 11)
     changed = ids.copy()

@@ -1,0 +1,146 @@
+// What XLA calls: arguments as `kernels.py` gives them, which checks them.
+
+#include <vector>
+
+#include "attend.h"
+#include "product.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace rstar {
+namespace {
+
+namespace ffi = xla::ffi;
+
+bool is_float32(const ffi::AnyBuffer& x) {
+  return x.element_type() == ffi::DataType::F32;
+}
+
+// out[i] = x . w[i], of x [R, I] and w[i] [O_i, I].
+template <typename T, typename Item>
+void products(ffi::ThreadPool& pool, const ffi::AnyBuffer& x,
+              const std::vector<ffi::AnyBuffer>& weights,
+              const std::vector<ffi::AnyBuffer>& outs) {
+  Rows<T> rows(x.untyped_data(), x.dimensions()[0], x.dimensions()[1]);
+  std::vector<int64_t> ends;
+  int64_t end = 0;
+  for (const auto& w : weights)
+    ends.push_back(end += (w.dimensions()[0] + kBlock - 1) / kBlock);
+  parallel(pool, end, [&](int64_t i) {
+    size_t which = 0;
+    while (i >= ends[which]) ++which;
+    const auto& w = weights[which];
+    product_block<T, Item>(rows, w.untyped_data(), w.dimensions()[0],
+                           which ? i - ends[which - 1] : i,
+                           static_cast<Item*>(outs[which].untyped_data()));
+  });
+}
+
+ffi::Error Products(ffi::ThreadPool pool, ffi::AnyBuffer x,
+                    ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  std::vector<ffi::AnyBuffer> weights, outs;
+  for (size_t i = 0; i < args.size(); ++i) {
+    auto weight = args.get<ffi::AnyBuffer>(i);
+    auto out = rets.get<ffi::AnyBuffer>(i);
+    if (!weight.has_value()) return weight.error();
+    if (!out.has_value()) return out.error();
+    weights.push_back(*weight);
+    outs.push_back(**out);
+  }
+  if (is_float32(x))
+    products<Float32, float>(pool, x, weights, outs);
+  else if (is_float32(outs[0]))
+    products<BFloat16, float>(pool, x, weights, outs);
+  else
+    products<BFloat16, uint16_t>(pool, x, weights, outs);
+  return ffi::Error::Success();
+}
+
+template <typename T>
+void gated(ffi::ThreadPool& pool, const ffi::AnyBuffer& x,
+           const ffi::AnyBuffer& gate, const ffi::AnyBuffer& up, void* out) {
+  Rows<T> rows(x.untyped_data(), x.dimensions()[0], x.dimensions()[1]);
+  int64_t outs = gate.dimensions()[0];
+  parallel(pool, (outs + kBlock - 1) / kBlock, [&](int64_t i) {
+    gated_block<T>(rows, gate.untyped_data(), up.untyped_data(), outs, i,
+                   static_cast<typename T::Item*>(out));
+  });
+}
+
+ffi::Error Gated(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer gate,
+                 ffi::AnyBuffer up, ffi::Result<ffi::AnyBuffer> out) {
+  auto run = is_float32(x) ? gated<Float32> : gated<BFloat16>;
+  run(pool, x, gate, up, out->untyped_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error Attend(ffi::ThreadPool pool, int64_t window, ffi::AnyBuffer q,
+                  ffi::AnyBuffer key, ffi::AnyBuffer value,
+                  ffi::AnyBuffer path_keys, ffi::AnyBuffer path_values,
+                  ffi::Buffer<ffi::S32> lengths, ffi::Buffer<ffi::S32> index,
+                  ffi::AnyBuffer keys, ffi::AnyBuffer values,
+                  ffi::Result<ffi::AnyBuffer> out,
+                  ffi::Result<ffi::AnyBuffer> new_keys,
+                  ffi::Result<ffi::AnyBuffer> new_values) {
+  // They are the same memory, unless the compiler had other use for it.
+  if (new_keys->untyped_data() != keys.untyped_data())
+    std::memcpy(new_keys->untyped_data(), keys.untyped_data(),
+                keys.size_bytes());
+  if (new_values->untyped_data() != values.untyped_data())
+    std::memcpy(new_values->untyped_data(), values.untyped_data(),
+                values.size_bytes());
+  auto rows = q.dimensions(), path = path_keys.dimensions();
+  auto run = [&](auto kind) {
+    using T = decltype(kind);
+    using Item = typename T::Item;
+    auto at = [](const auto& x) { return static_cast<Item*>(x.untyped_data()); };
+    attend<T>(
+        pool,
+        Branches<Item>{
+            rows[0], rows[1], path[1], rows[2] / path[1], rows[3], path[2],
+            keys.dimensions()[3], index.typed_data()[0], window, at(q), at(key),
+            at(value), at(path_keys), at(path_values), lengths.typed_data(),
+            at(*new_keys), at(*new_values), at(*out)});
+  };
+  if (is_float32(q))
+    run(Float32());
+  else
+    run(BFloat16());
+  return ffi::Error::Success();
+}
+
+using Any = ffi::AnyBuffer;
+
+}  // namespace
+}  // namespace rstar
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(rstar_products, rstar::Products,
+                              xla::ffi::Ffi::Bind()
+                                  .Ctx<xla::ffi::ThreadPool>()
+                                  .Arg<rstar::Any>()
+                                  .RemainingArgs()
+                                  .RemainingRets());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(rstar_gated, rstar::Gated,
+                              xla::ffi::Ffi::Bind()
+                                  .Ctx<xla::ffi::ThreadPool>()
+                                  .Arg<rstar::Any>()
+                                  .Arg<rstar::Any>()
+                                  .Arg<rstar::Any>()
+                                  .Ret<rstar::Any>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(rstar_attend, rstar::Attend,
+                              xla::ffi::Ffi::Bind()
+                                  .Ctx<xla::ffi::ThreadPool>()
+                                  .Attr<int64_t>("window")
+                                  .Arg<rstar::Any>()
+                                  .Arg<rstar::Any>()
+                                  .Arg<rstar::Any>()
+                                  .Arg<rstar::Any>()
+                                  .Arg<rstar::Any>()
+                                  .Arg<xla::ffi::Buffer<xla::ffi::S32>>()
+                                  .Arg<xla::ffi::Buffer<xla::ffi::S32>>()
+                                  .Arg<rstar::Any>()
+                                  .Arg<rstar::Any>()
+                                  .Ret<rstar::Any>()
+                                  .Ret<rstar::Any>()
+                                  .Ret<rstar::Any>());

@@ -1,0 +1,157 @@
+// Small matrix products: weights, one word at a time, by rows in vectors.
+//
+// Rows are the lanes of vectors: row r of a matrix [R, words] is lane r % 16 of
+// vector r / 16 of each word. So weights are read once, in the order in which
+// they lie, and nothing is summed across lanes.
+
+#ifndef RSTAR_JAX_NATIVE_TILES_H_
+#define RSTAR_JAX_NATIVE_TILES_H_
+
+#include "lanes.h"
+
+#ifdef __AMX_BF16__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace rstar {
+
+// Most vectors of rows that are multiplied at once.
+constexpr int kMostVectors = 3;
+
+// Packs rows [count][words] into [words][vectors], lanes without a row zero.
+inline void pack(const uint32_t* const* rows, int64_t count, int64_t words,
+                 int vectors, Words* out) {
+  int64_t whole = words / kLanes * kLanes;
+  for (int n = 0; n < vectors; ++n) {
+    int64_t some = std::min<int64_t>(count - n * kLanes, kLanes);
+    for (int64_t k = 0; k < whole; k += kLanes) {
+      Words r[kLanes] = {};
+      for (int i = 0; i < some; ++i)
+        r[i] = load<Words>(rows[n * kLanes + i] + k);
+      transpose(r);
+      for (int i = 0; i < kLanes; ++i) out[(k + i) * vectors + n] = r[i];
+    }
+    for (int64_t k = whole; k < words; ++k) {
+      Words r = {};
+      for (int i = 0; i < some; ++i) r[i] = rows[n * kLanes + i][k];
+      out[k * vectors + n] = r;
+    }
+  }
+}
+
+// Computes M outputs for N vectors of rows: out[m * N + n].
+//
+// Word k of output m is w[m * out_step + k * word_step], of the rows
+// x[k * N + n].
+template <typename T, int M, int N>
+inline void tile(const uint32_t* w, int64_t out_step, int64_t word_step,
+                 const Words* x, int64_t words, Floats* out) {
+  Floats sum[M][N] = {};
+  for (int64_t k = 0; k < words; ++k) {
+    // Of the next tile's weights, a line each.
+    if (k % kLanes == 0 && word_step == 1)
+#pragma GCC unroll 16
+      for (int m = 0; m < M; ++m)
+        __builtin_prefetch(w + (M + m) * out_step + k);
+    Words row[N];
+#pragma GCC unroll 3
+    for (int n = 0; n < N; ++n) row[n] = x[k * N + n];
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+      Words one = splat(w[m * out_step + k * word_step]);
+#pragma GCC unroll 3
+      for (int n = 0; n < N; ++n)
+        sum[m][n] = multiply_add<T>(sum[m][n], one, row[n]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 3
+    for (int n = 0; n < N; ++n) out[m * N + n] = sum[m][n];
+}
+
+#ifdef __AMX_BF16__
+
+// Whether Linux lets this process use the matrix unit: it wants to be asked.
+inline bool has_matrix_unit() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  static const bool granted =
+      syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+}
+
+// Sets the unit's eight tiles to 16 rows of 64 bytes while it lives.
+class MatrixUnit {
+ public:
+  MatrixUnit() {
+    alignas(64) uint8_t config[64] = {1};
+    for (int i = 0; i < 8; ++i) {
+      config[16 + 2 * i] = 64;
+      config[48 + i] = kLanes;
+    }
+    _tile_loadconfig(config);
+  }
+  ~MatrixUnit() { _tile_release(); }
+};
+
+// As `tile`, of 16 outputs of pairs of bfloat16, by the matrix unit.
+//
+// Words are a multiple of 16 and lie side by side; word k of the rows is
+// x[k * x_step + n], and output m is out[m * step + n].
+template <int N>
+inline void matrix_tile(const uint32_t* w, int64_t out_step, const Words* x,
+                        int64_t x_step, int64_t words, Floats* out,
+                        int64_t step) {
+  _tile_zero(0);
+  if constexpr (N > 1) _tile_zero(1);
+  if constexpr (N > 2) _tile_zero(2);
+  for (int64_t k = 0; k < words; k += kLanes) {
+    for (int i = 0; i < kLanes; ++i)
+      __builtin_prefetch(w + (kLanes + i) * out_step + k);
+    const Words* rows = x + k * x_step;
+    _tile_loadd(6, w + k, out_step * 4);
+    _tile_loadd(3, rows, x_step * 64);
+    _tile_dpbf16ps(0, 6, 3);
+    if constexpr (N > 1) {
+      _tile_loadd(4, rows + 1, x_step * 64);
+      _tile_dpbf16ps(1, 6, 4);
+    }
+    if constexpr (N > 2) {
+      _tile_loadd(5, rows + 2, x_step * 64);
+      _tile_dpbf16ps(2, 6, 5);
+    }
+  }
+  _tile_stored(0, out, step * 64);
+  if constexpr (N > 1) _tile_stored(1, out + 1, step * 64);
+  if constexpr (N > 2) _tile_stored(2, out + 2, step * 64);
+}
+
+#endif  // __AMX_BF16__
+
+// Computes `outs` outputs for N vectors of rows; arguments as of `tile`.
+template <typename T, int N>
+inline void multiply(const uint32_t* w, int64_t out_step, int64_t word_step,
+                     const Words* x, int64_t words, int64_t outs, Floats* out) {
+  // As many sums as registers hold beside the rows.
+  constexpr int M = N == 1 ? 16 : N == 2 ? 12 : 8;
+  int64_t o = 0;
+#ifdef __AMX_BF16__
+  if (T::kPerWord == 2 && word_step == 1 && words % kLanes == 0 &&
+      has_matrix_unit()) {
+    MatrixUnit unit;
+    for (; o + kLanes <= outs; o += kLanes)
+      matrix_tile<N>(w + o * out_step, out_step, x, N, words, out + o * N, N);
+  }
+#endif
+  for (; o + M <= outs; o += M)
+    tile<T, M, N>(w + o * out_step, out_step, word_step, x, words, out + o * N);
+  for (; o + 4 <= outs; o += 4)
+    tile<T, 4, N>(w + o * out_step, out_step, word_step, x, words, out + o * N);
+  for (; o < outs; ++o)
+    tile<T, 1, N>(w + o * out_step, out_step, word_step, x, words, out + o * N);
+}
+
+}  // namespace rstar
+
+#endif  // RSTAR_JAX_NATIVE_TILES_H_

@@ -1,0 +1,72 @@
+// What calls share: memory that a thread keeps, and work spread over threads.
+
+#ifndef RSTAR_JAX_NATIVE_WORK_H_
+#define RSTAR_JAX_NATIVE_WORK_H_
+
+#include <atomic>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <thread>
+
+#include "lanes.h"
+
+namespace rstar {
+
+// Memory that grows and is kept from call to call; what was there is lost.
+class Scratch {
+ public:
+  Scratch() = default;
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() { std::free(data_); }
+
+  Words* get(int64_t vectors) {
+    if (vectors > size_) {
+      std::free(data_);
+      size_ = 0;
+      data_ = static_cast<Words*>(
+          std::aligned_alloc(alignof(Words), vectors * sizeof(Words)));
+      if (data_ == nullptr) throw std::bad_alloc();
+      size_ = vectors;
+    }
+    return data_;
+  }
+
+ private:
+  Words* data_ = nullptr;
+  int64_t size_ = 0;
+};
+
+// Calls run(0) to run(count - 1), on this thread and on those of a pool.
+//
+// Who is free takes the next. This thread works too and never waits for one of
+// the pool to begin: what was handed to a pool that is busy finds nothing left.
+template <typename Pool, typename Run>
+void parallel(Pool& pool, int64_t count, const Run& run) {
+  struct Progress {
+    std::atomic<int64_t> next{0}, done{0};
+  };
+  auto progress = std::make_shared<Progress>();
+  auto work = [progress, count, &run]() {
+    // `run` lives while anything is not done, and is not touched after that.
+    for (int64_t i; (i = progress->next.fetch_add(1)) < count;) {
+      run(i);
+      progress->done.fetch_add(1, std::memory_order_release);
+    }
+  };
+  int64_t threads = std::min<int64_t>(pool.num_threads(), count);
+  for (int64_t t = 1; t < threads; ++t) pool.Schedule(decltype(work)(work));
+  work();
+  for (int tries = 0; progress->done.load(std::memory_order_acquire) < count;
+       ++tries) {
+#if defined(__x86_64__)
+    _mm_pause();
+#endif
+    if (tries > 1000) std::this_thread::yield();
+  }
+}
+
+}  // namespace rstar
+
+#endif  // RSTAR_JAX_NATIVE_WORK_H_
