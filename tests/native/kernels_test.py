@@ -96,7 +96,9 @@ class KernelsTest(parameterized.TestCase):
     mixed, kept = run(
       q[:, :, 0], new, path, args["lengths"], own, jnp.int32(index)
     )
-    args["own"] = tuple(x.at[:, :, :, index].set(y) for x, y in zip(own, new))
+    args["own"] = tuple(
+      x.at[:, :, :, index].set(y) for x, y in zip(own, new, strict=True)
+    )
     for got, want in zip(kept, args["own"], strict=True):
       np.testing.assert_array_equal(wide(got), wide(want))
     # What it was given is there still.
