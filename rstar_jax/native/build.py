@@ -31,7 +31,7 @@ def load() -> None:
   """Makes the kernels known to XLA, and compiles them where that is not done.
 
   Raises:
-    RuntimeError: there is no compiler, or it does not take them.
+    ValueError: there is no compiler, or it does not take them.
   """
   command = _command()
   path = cache_folder() / f"kernels-{_key(command)}.so"
@@ -61,7 +61,7 @@ def _command() -> list[str]:
   """Returns the compiler with its options, without files."""
   found = compiler()
   if found is None:
-    raise RuntimeError(
+    raise ValueError(
       "engine.native=True needs a C++ compiler, and there is neither $CXX nor "
       f"{', '.join(_COMPILERS)}: install g++ or clang, or set it to False"
     )
@@ -70,7 +70,6 @@ def _command() -> list[str]:
     found,
     *("-std=c++17", "-O3", "-fno-math-errno", "-fPIC", "-shared"),
     "-mcpu=native" if arm else "-march=native",
-    # Vectors wider than the processor's are passed in memory: within one file.
     *("-w", "-Wno-psabi", f"-I{jax.ffi.include_dir()}"),
   ]
 
@@ -102,7 +101,7 @@ def _compile(command: list[str], path: pathlib.Path) -> None:
       check=False,
     )
     if run.returncode:
-      raise RuntimeError(
+      raise ValueError(
         f"{command[0]} could not compile {_FOLDER / 'handlers.cc'}: name "
         "another compiler by $CXX (GCC 12 and Clang 14 or later do), or set "
         f"engine.native=False. It said:\n{run.stderr[-2000:]}"

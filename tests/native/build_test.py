@@ -73,7 +73,7 @@ class BuildTest(parameterized.TestCase):
     environment = {"CXX": self.script("echo no such vector >&2; exit 1")}
     with (
       mock.patch.dict(os.environ, environment),
-      self.assertRaisesRegex(RuntimeError, r"\$CXX .*\n.*no such vector"),
+      self.assertRaisesRegex(ValueError, r"\$CXX .*\n.*no such vector"),
     ):
       self.load()
     self.assertEmpty(list(build.cache_folder().glob("*")))
@@ -81,7 +81,7 @@ class BuildTest(parameterized.TestCase):
   def test_wants_a_compiler(self):
     with (
       mock.patch.object(build.shutil, "which", return_value=None),
-      self.assertRaisesRegex(RuntimeError, r"install g\+\+ or clang"),
+      self.assertRaisesRegex(ValueError, r"install g\+\+ or clang"),
     ):
       self.load()
 
