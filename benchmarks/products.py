@@ -1,10 +1,11 @@
-"""Products of few rows with a layer's weights: `layers.product` and XLA's own.
+"""Products of few rows with a layer's weights: XLA's, turned, and a kernel's.
 
   python -m benchmarks.products
 
 Prints JSON lines: GFLOP/s of 30 different matrices one after the other, in a
-loop inside one program as decoding has it, with the rows on the left ("plain")
-and as `rstar_jax.models.layers.product` orders the sides ("ours").
+loop inside one program as decoding has it: with the rows on the left ("plain"),
+as `rstar_jax.models.layers.product` orders the sides ("turned"), and by the
+kernel for CPUs ("kernel"), where there is a C++ compiler.
 """
 
 import jax
@@ -14,6 +15,7 @@ from absl import app, flags
 from benchmarks import parts
 from benchmarks.peers import crew
 from rstar_jax.models import layers
+from rstar_jax.native import build, kernels
 
 _DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Precisions.")
 _ROWS = flags.DEFINE_list("rows", ["8", "32", "128"], "Numbers of rows.")
@@ -49,18 +51,24 @@ def speed(product, dtype: str, rows: int, shape: tuple[int, int]) -> float:
   return 2e-9 * rows * shape[0] * shape[1] * _LAYERS * _STEPS / seconds
 
 
+def kernel(x: jax.Array, weights: jax.Array) -> jax.Array:
+  """Returns the same by the kernel."""
+  return kernels.products(x, [weights], jnp.float32)[0]
+
+
 def main(_):
+  products = {"plain": plain, "turned": layers.product}
+  if build.compiler():
+    build.load()
+    products["kernel"] = kernel
   for dtype in _DTYPES.value:
     for rows in map(int, _ROWS.value):
       for shape in SHAPES:
         found = {
           name: speed(product, dtype, rows, shape)
-          for name, product in (("plain", plain), ("ours", layers.product))
+          for name, product in products.items()
         }
-        ratio = found["ours"] / found["plain"]
-        crew.show(
-          "product", dtype=dtype, rows=rows, shape=shape, **found, ratio=ratio
-        )
+        crew.show("product", dtype=dtype, rows=rows, shape=shape, **found)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from flax import nnx
 from rstar_jax.config import EngineConfig
 from rstar_jax.generate.ppm import Scorer
 from rstar_jax.models.transformer import Transformer
+from rstar_jax.native import build
 from rstar_jax.testing import ByteTokenizer, tiny_model
 from rstar_jax.text import prompts
 from tests import quickly
@@ -60,8 +61,12 @@ class ScorerTest(parameterized.TestCase):
     dict(head="logit", leaf_buckets=(4,), prefix_buckets=(256,)),
     # Prefixes past the largest bucket are scored too.
     dict(head="tanh", leaf_buckets=(1,), prefix_buckets=(16, 32)),
+    # Few rows, and so by kernels for CPUs.
+    dict(head="tanh", leaf_buckets=(1,), step_buckets=(32,), native=True),
   )
   def test_equals_plain_forward(self, head, **config):
+    if config.get("native") and not build.compiler():
+      self.skipTest("no C++ compiler")
     scorer = Scorer(
       model(head),
       ByteTokenizer(),
