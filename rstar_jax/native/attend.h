@@ -145,8 +145,8 @@ void shares_of(Floats* scores, int64_t count, const Floats* peaks, float scale,
     }
 }
 
-// Turns x[(o) * N + n], of 16 rows in lanes, into out[(n * 16 + row) * outs + o]
-// for `outs` outputs, a multiple of 16.
+// Turns x[o * N + n], of 16 rows in lanes, into out[(n * 16 + row) * outs + o],
+// for a multiple of 16 outputs.
 template <int N>
 void turn(const Words* x, int64_t outs, uint32_t* out) {
   for (int64_t o = 0; o < outs; o += kLanes)
@@ -168,7 +168,8 @@ void mix_path(const Words* shares, int64_t words, const Words* values,
               int64_t dim, Words* spare, float* mixed) {
 #ifdef __AMX_BF16__
   if (T::kPerWord == 2 && has_matrix_unit()) {
-    int64_t padded = (words + kLanes - 1) / kLanes * kLanes, wide = dim / kLanes;
+    int64_t padded = (words + kLanes - 1) / kLanes * kLanes;
+    int64_t wide = dim / kLanes;
     auto* rows = reinterpret_cast<uint32_t*>(spare);
     turn<N>(shares, padded, rows);
     MatrixUnit unit;
@@ -186,14 +187,15 @@ void mix_path(const Words* shares, int64_t words, const Words* values,
   turn<N>(spare, dim, reinterpret_cast<uint32_t*>(mixed));
 }
 
-// Attends for candidates `first` to `last` of a leaf and a key/value head, whose
+// Attends for candidates `first` to `last` of a leaf and a key/value head; their
 // query heads fit in N vectors.
 template <typename T, int N>
 void attend_some(const Branches<typename T::Item>& a, int64_t leaf,
                  int64_t head, int64_t first, int64_t last) {
   using Item = typename T::Item;
   constexpr int P = T::kPerWord;
-  int64_t words = a.dim / P, wide = a.dim / kLanes, lanes = (last - first) * a.group;
+  int64_t words = a.dim / P, wide = a.dim / kLanes;
+  int64_t lanes = (last - first) * a.group;
   int64_t length = a.lengths[leaf], begin = 0, own_begin = 0;
   if (a.window) {
     begin = std::clamp<int64_t>(length + a.index + 1 - a.window, 0, length);
@@ -257,7 +259,8 @@ void attend_some(const Branches<typename T::Item>& a, int64_t leaf,
       most = maximum(most, load<Floats>(mine + t));
     peaks[lane] = std::max(peaks[lane], maximum_of(most));
     for (int64_t t = 0; t < own_step; t += kLanes) {
-      Floats share = exponential((load<Floats>(mine + t) - peaks[lane]) * scale);
+      Floats score = load<Floats>(mine + t);
+      Floats share = exponential((score - peaks[lane]) * scale);
       store(mine + t, share);
       sum += share;
     }
@@ -289,7 +292,7 @@ void attend_some(const Branches<typename T::Item>& a, int64_t leaf,
 // Attends for all candidates of all leaves.
 template <typename T, typename Pool>
 void attend(Pool& pool, const Branches<typename T::Item>& a) {
-  // Candidates whose query heads fit in the vectors that are multiplied at once.
+  // Candidates whose query heads fit in what is multiplied at once.
   int64_t most = std::max<int64_t>(1, kMostVectors * kLanes / a.group);
   int64_t chunks = (a.candidates + most - 1) / most;
   int64_t per = (a.candidates + chunks - 1) / chunks;

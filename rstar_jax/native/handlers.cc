@@ -92,7 +92,9 @@ ffi::Error Attend(ffi::ThreadPool pool, int64_t window, ffi::AnyBuffer q,
   auto run = [&](auto kind) {
     using T = decltype(kind);
     using Item = typename T::Item;
-    auto at = [](const auto& x) { return static_cast<Item*>(x.untyped_data()); };
+    auto at = [](const auto& x) {
+      return static_cast<Item*>(x.untyped_data());
+    };
     attend<T>(
         pool,
         Branches<Item>{

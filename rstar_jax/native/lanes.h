@@ -112,10 +112,10 @@ inline void exchange(Words* r) {
       r[i + D] = __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10,
                                          11, 26, 27, 14, 15, 30, 31);
     } else {
-      r[i] = __builtin_shufflevector(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10,
-                                     26, 12, 28, 14, 30);
-      r[i + D] = __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25,
-                                         11, 27, 13, 29, 15, 31);
+      r[i] = __builtin_shufflevector(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24,
+                                     10, 26, 12, 28, 14, 30);
+      r[i + D] = __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9,
+                                         25, 11, 27, 13, 29, 15, 31);
     }
   }
 }
@@ -166,8 +166,8 @@ inline float maximum_of(Floats x) {
 // Returns e^x to two units in the last place, of x cut to [-87, 88].
 //
 // x is n ln 2 and a rest of at most half of it: a power of two and a polynomial
-// (that of Cephes' expf). ln 2 is in two parts, the first of few digits, so that
-// the rest is exact.
+// (that of Cephes' expf). ln 2 is in two parts, the first of few digits: so the
+// rest is exact.
 inline Floats exponential(Floats x) {
   x = maximum(x, splat(-87.0f));
   x = x < 88.0f ? x : splat(88.0f);

@@ -57,7 +57,7 @@ class BuildTest(parameterized.TestCase):
     if not _ON_X86:
       self.skipTest("these are options for x86-64")
     environment = os.environ | {
-      "CXX": self.script(f'exec {build.compiler()} "$@" {options}')
+      "CXX": self.script(f'exec {build.compiler()} "$@" -O1 {options}')
     }
     run = subprocess.run(
       [sys.executable, "-m", "tests.native.kernels_test"],
