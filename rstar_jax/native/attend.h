@@ -187,8 +187,8 @@ void mix_path(const Words* shares, int64_t words, const Words* values,
   turn<N>(spare, dim, reinterpret_cast<uint32_t*>(mixed));
 }
 
-// Attends for candidates `first` to `last` of a leaf and a key/value head; their
-// query heads fit in N vectors.
+// Attends for candidates `first` to `last` of a leaf and a key/value head, with
+// query heads that fit in N vectors.
 template <typename T, int N>
 void attend_some(const Branches<typename T::Item>& a, int64_t leaf,
                  int64_t head, int64_t first, int64_t last) {
