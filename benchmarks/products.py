@@ -53,7 +53,7 @@ def speed(product, dtype: str, rows: int, shape: tuple[int, int]) -> float:
 
 def kernel(x: jax.Array, weights: jax.Array) -> jax.Array:
   """Returns the same by the kernel."""
-  return kernels.products(x, [weights], jnp.float32)[0]
+  return kernels.products(x, [weights], "float32")[0]
 
 
 def main(_):

@@ -128,10 +128,7 @@ def project(
   weights = [
     p.get_value().astype(config.dtype).reshape(-1, size) for p in params
   ]
-  if by_kernel(rows, config):
-    outs = kernels.products(rows, weights)
-  else:
-    outs = [product(rows, each).astype(config.dtype) for each in weights]
+  outs = products(rows, weights, config, config.dtype)
   return [out.reshape(shape) for out, shape in zip(outs, shapes, strict=True)]
 
 
@@ -139,6 +136,15 @@ def by_kernel(x: jax.Array, config: ModelConfig) -> bool:
   """Says whether rows [R, I] are multiplied by a kernel of ours."""
   few = x.shape[0] <= _FEW_ROWS
   return config.native and few and kernels.can_multiply(x)
+
+
+def products(
+  x: jax.Array, weights: Sequence[jax.Array], config: ModelConfig, dtype: str
+) -> list[jax.Array]:
+  """Returns [R, O] in `dtype` of rows [R, I] and each of weights [O, I]."""
+  if by_kernel(x, config):
+    return kernels.products(x, weights, dtype)
+  return [product(x, each).astype(dtype) for each in weights]
 
 
 def product(x: jax.Array, weights: jax.Array) -> jax.Array:

@@ -11,7 +11,6 @@ from flax import nnx
 
 from rstar_jax.models import layers, rotary, sharding
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.native import kernels
 
 Head = Literal["lm", "tanh", "logit"]
 # Of a parameter in its model: ("layers", 0, "attention", "q").
@@ -142,10 +141,7 @@ class Transformer(nnx.Module):
     kernel = (self.embedding if tied else self.lm_head).get_value()
     rows = hidden.reshape(-1, hidden.shape[-1])
     kernel = kernel.astype(hidden.dtype)
-    if layers.by_kernel(rows, self.config):
-      (out,) = kernels.products(rows, [kernel], jnp.float32)
-    else:
-      out = layers.product(rows, kernel)
+    (out,) = layers.products(rows, [kernel], self.config, "float32")
     return out.reshape(*hidden.shape[:-1], -1)
 
   def raw_values(self, hidden: jax.Array) -> jax.Array:

@@ -196,7 +196,8 @@ void attend_some(const Branches<typename T::Item>& a, int64_t leaf,
   constexpr int P = T::kPerWord;
   int64_t words = a.dim / P, wide = a.dim / kLanes;
   int64_t lanes = (last - first) * a.group;
-  int64_t length = a.lengths[leaf], begin = 0, own_begin = 0;
+  int64_t length = std::clamp<int64_t>(a.lengths[leaf], 0, a.path);
+  int64_t begin = 0, own_begin = 0;
   if (a.window) {
     begin = std::clamp<int64_t>(length + a.index + 1 - a.window, 0, length);
     own_begin = std::max<int64_t>(0, a.index + 1 - a.window);

@@ -79,7 +79,8 @@ def _key(command: list[str]) -> str:
   version = subprocess.run(
     [command[0], "--version"], capture_output=True, text=True, check=False
   ).stdout
-  parts = [*command[1:-1], version, jaxlib.__version__, compiled.cpu()]
+  # Where the headers are is of no account: they are of jaxlib's version.
+  parts = [*command[:-1], version, jaxlib.__version__, compiled.cpu()]
   parts += [path.read_text() for path in _sources()]
   return hashlib.blake2s("\0".join(parts).encode(), digest_size=8).hexdigest()
 
@@ -103,7 +104,7 @@ def _compile(command: list[str], path: pathlib.Path) -> None:
     if run.returncode:
       raise ValueError(
         f"{command[0]} could not compile {_FOLDER / 'handlers.cc'}: name "
-        "another compiler by $CXX (GCC 12 and Clang 14 or later do), or set "
+        "another compiler by $CXX (GCC 12 and Clang 22 do), or set "
         f"engine.native=False. It said:\n{run.stderr[-2000:]}"
       )
     os.replace(made, path)

@@ -88,6 +88,9 @@ ffi::Error Attend(ffi::ThreadPool pool, int64_t window, ffi::AnyBuffer q,
   if (new_values->untyped_data() != values.untyped_data())
     std::memcpy(new_values->untyped_data(), values.untyped_data(),
                 values.size_bytes());
+  // As XLA cuts the places that it writes to.
+  int64_t place = std::clamp<int64_t>(index.typed_data()[0], 0,
+                                      keys.dimensions()[3] - 1);
   auto rows = q.dimensions(), path = path_keys.dimensions();
   auto run = [&](auto kind) {
     using T = decltype(kind);
@@ -99,7 +102,7 @@ ffi::Error Attend(ffi::ThreadPool pool, int64_t window, ffi::AnyBuffer q,
         pool,
         Branches<Item>{
             rows[0], rows[1], path[1], rows[2] / path[1], rows[3], path[2],
-            keys.dimensions()[3], index.typed_data()[0], window, at(q), at(key),
+            keys.dimensions()[3], place, window, at(q), at(key),
             at(value), at(path_keys), at(path_values), lengths.typed_data(),
             at(*new_keys), at(*new_values), at(*out)});
   };

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Query heads of a key/value head that fit in the vectors of one product.
+# Query heads of a key/value head that fit in the vectors of one product: three
+# of sixteen lanes (`tiles.h`).
 _MOST_HEADS = 48
 # A head's width is a multiple of this: two vectors.
 _HEAD = 32
@@ -39,20 +40,27 @@ def can_attend(q: jax.Array, kv_heads: int) -> bool:
 
 
 def products(
-  x: jax.Array, weights: Sequence[jax.Array], dtype: jnp.dtype | None = None
+  x: jax.Array, weights: Sequence[jax.Array], dtype: str
 ) -> list[jax.Array]:
   """Multiplies rows by several weights, summed in float32.
 
   Args:
     x: float32 or bfloat16 [R, I].
     weights: [O_i, I] each, of the same dtype.
-    dtype: of the results: x's (None) or float32.
+    dtype: of the results: x's or float32.
 
   Returns:
     [R, O_i] each.
+
+  Raises:
+    ValueError: they are of other shapes or dtypes.
   """
+  for each in weights:
+    _check("weights", each, x.dtype, (each.shape[0], x.shape[1]))
+  if dtype not in (x.dtype, "float32") or not can_multiply(x):
+    raise ValueError(f"no product of {x.dtype}{x.shape} gives {dtype}")
   shape = lambda w: jax.ShapeDtypeStruct(  # noqa: E731
-    (x.shape[0], w.shape[0]), dtype or x.dtype
+    (x.shape[0], w.shape[0]), dtype
   )
   return jax.ffi.ffi_call("rstar_products", [shape(w) for w in weights])(
     x, *weights
@@ -69,7 +77,14 @@ def gated(x: jax.Array, gate: jax.Array, up: jax.Array) -> jax.Array:
 
   Returns:
     [R, O] in x's dtype.
+
+  Raises:
+    ValueError: they are of other shapes or dtypes.
   """
+  if not can_multiply(x):
+    raise ValueError(f"no product of {x.dtype}{x.shape}")
+  _check("gate", gate, x.dtype, (gate.shape[0], x.shape[1]))
+  _check("up", up, x.dtype, gate.shape)
   out = jax.ShapeDtypeStruct((x.shape[0], gate.shape[0]), x.dtype)
   return jax.ffi.ffi_call("rstar_gated", out)(x, gate, up)
 
@@ -90,18 +105,42 @@ def attend(
     q: float32 or bfloat16 [B, C, N, H], as are all that follow.
     new: the token's key and value, [B, C, K, H].
     path: keys and values, [B, K, T, H].
-    lengths: int32 [B], tokens of each path, at most T.
+    lengths: int32 [B], tokens of each path; cut to 0 to T.
     own: keys and values of candidates, [B, C, K, S, H].
-    index: int32 scalar, the token's place in S.
+    index: int32 scalar, the token's place in S; cut to 0 to S - 1.
     window: tokens that one attends to, itself included; 0 is all before it.
 
   Returns:
     [B, C, N, H], and `own` with the token, in the same memory where nothing
     else needs what was there.
+
+  Raises:
+    ValueError: they are of other shapes or dtypes.
   """
+  leaves, candidates, _, width = q.shape
+  kv_heads, length, size = *path[0].shape[1:3], own[0].shape[3]
+  if not can_attend(q, kv_heads):
+    raise ValueError(f"no attention of {q.dtype}{q.shape} to {kv_heads} heads")
+  row = leaves, candidates, kv_heads
+  for name, pair, shape in (
+    ("new", new, (*row, width)),
+    ("path", path, (leaves, kv_heads, length, width)),
+    ("own", own, (*row, size, width)),
+  ):
+    for each in pair:
+      _check(name, each, q.dtype, shape)
+  _check("lengths", lengths, jnp.int32, (leaves,))
   out = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, *own)]
   index = jnp.reshape(index, (1,)).astype(jnp.int32)
   mixed, *own = jax.ffi.ffi_call(
     "rstar_attend", out, input_output_aliases={7: 1, 8: 2}
   )(q, *new, *path, lengths, index, *own, window=np.int64(window))
   return mixed, tuple(own)
+
+
+def _check(name: str, x: jax.Array, dtype: str, shape: Sequence[int]) -> None:
+  """Refuses what C++ would read past its end."""
+  if x.dtype != dtype or x.shape != tuple(shape):
+    raise ValueError(
+      f"{name} is {x.dtype}{x.shape} and must be {jnp.dtype(dtype)}{shape}"
+    )

@@ -163,7 +163,7 @@ inline float maximum_of(Floats x) {
 #endif
 }
 
-// Returns e^x to two units in the last place, of x cut to [-87, 88].
+// Returns e^x to 1.1 units in the last place, of x cut to [-87, 88].
 //
 // x is n ln 2 and a rest of at most half of it: a power of two and a polynomial
 // (that of Cephes' expf). ln 2 is in two parts, the first of few digits: so the

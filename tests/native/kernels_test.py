@@ -38,15 +38,16 @@ class KernelsTest(parameterized.TestCase):
       (37, 94, (53, 3)),
       (113, 34, (101,)),
     ],
-    result=[None, "float32"],
+    wide_result=[False, True],
   )
-  def test_products(self, dtype, shape, result):
+  def test_products(self, dtype, shape, wide_result):
     rows, inner, outs = shape
+    result = "float32" if wide_result else dtype
     x = normal(1, dtype, rows, inner)
     weights = [normal(i, dtype, out, inner) for i, out in enumerate(outs, 2)]
     got = jax.jit(lambda x, w: kernels.products(x, w, result))(x, weights)
     for each, weight in zip(got, weights, strict=True):
-      self.assertEqual(each.dtype, result or dtype)
+      self.assertEqual(each.dtype, result)
       want = wide(x) @ wide(weight).T
       close = _CLOSE[str(each.dtype)] * np.sqrt(inner)
       np.testing.assert_allclose(wide(each), want, rtol=0.004, atol=close)
@@ -69,8 +70,6 @@ class KernelsTest(parameterized.TestCase):
 
   @parameterized.product(
     dtype=["float32", "bfloat16"],
-    # Leaves, candidates, key/value heads, query heads of each, head; path, own,
-    # index, window.
     # Leaves, candidates, tokens, key/value heads, query heads of each, head.
     sizes=[
       ((3, 8, 1, 3, 3, 64), dict(path=67, own=11, index=4)),
@@ -109,11 +108,42 @@ class KernelsTest(parameterized.TestCase):
 
   def test_is_the_same_to_the_bit_whoever_takes_which_part(self):
     x, weight = normal(1, "float32", 29, 512), normal(2, "float32", 997, 512)
-    run = jax.jit(lambda x, weight: kernels.products(x, [weight] * 3))
+    run = jax.jit(
+      lambda x, weight: kernels.products(x, [weight] * 3, "float32")
+    )
     first = [np.asarray(each) for each in run(x, weight)]
     for _ in range(20):
       for each in run(x, weight):
         np.testing.assert_array_equal(each, first[0])
+
+  def test_places_are_cut_to_what_there_is(self):
+    args = case(5, shape=(2, 3, 1, 2, 3, 32), path=7, own=5)
+    q, path, own = args["q"][:, :, 0], args["path"], args["own"]
+    new = tuple(normal(i, "float32", 2, 3, 2, 32) for i in (1, 2))
+    run = jax.jit(kernels.attend)
+    for far, near in (((9, 70), (4, 7)), ((-3, -1), (0, 0))):
+      got, want = (
+        run(q, new, path, jnp.full(2, length, jnp.int32), own, jnp.int32(index))
+        for index, length in (far, near)
+      )
+      jax.tree.map(np.testing.assert_array_equal, got, want)
+
+  def test_wants_shapes_that_fit(self):
+    x, weight = normal(1, "float32", 3, 4), normal(2, "float32", 7, 4)
+    with self.assertRaisesRegex(ValueError, r"weights is .*\(7, 3\) and must"):
+      kernels.products(x, [weight[:, :3]], "float32")
+    with self.assertRaisesRegex(ValueError, r"float32\(3, 4\) gives bfloat16"):
+      kernels.products(x, [weight], "bfloat16")
+    with self.assertRaisesRegex(ValueError, r"up is bfloat16\(7, 4\) and must"):
+      kernels.gated(x, weight, weight.astype("bfloat16"))
+    args = case(5, shape=(2, 3, 1, 2, 3, 32), path=7, own=5)
+    q, path, own = args["q"][:, :, 0], args["path"], args["own"]
+    new = (own[0][:, :, :, 0],) * 2
+    rest = args["lengths"], own, jnp.int32(0)
+    with self.assertRaisesRegex(ValueError, "path is .* and must be float32"):
+      kernels.attend(q, new, (path[0], path[1][:, :, :5]), *rest)
+    with self.assertRaisesRegex(ValueError, "no attention of .* to 2 heads"):
+      kernels.attend(q[..., :16], new, path, *rest)
 
   def test_says_what_it_is_for(self):
     self.assertTrue(kernels.can_multiply(jnp.ones((2, 3))))
