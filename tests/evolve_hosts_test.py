@@ -19,7 +19,7 @@ from safetensors import numpy as safetensors
 from rstar_jax.data import synthetic
 from rstar_jax.io import records, store
 from rstar_jax.io.snapshot import Snapshot
-from tests import fake_gcs, quickly, tiny_run
+from tests import fake_gcs, tiny_run
 from tests.hosts_test import ROOT, SECONDS, free_port
 
 CONFIG = """
@@ -32,6 +32,8 @@ def get_config():
     {test!r},
     shard_size=2,
     rounds=(config_lib.RoundConfig(rollouts=4, candidates=8),),
+    # What one process has compiled the next ones need not.
+    programs={programs!r},
   )
   config.engine.temperature = 1.2
   config.engine.score_buckets = (8,)
@@ -66,7 +68,10 @@ class HostsTest(absltest.TestCase):
       self.folder / "test.jsonl", problems("test", 3)
     )
     self.config = self.folder / "config.py"
-    self.config.write_text(CONFIG.format(train=train, test=test))
+    programs = str(self.folder / "programs")
+    self.config.write_text(
+      CONFIG.format(train=train, test=test, programs=programs)
+    )
     self.bucket, self.environment = self.enter_context(fake_gcs.serve("bucket"))
 
   def start(self, workdir: store.Path, count: int) -> list[subprocess.Popen]:
@@ -77,11 +82,7 @@ class HostsTest(absltest.TestCase):
       "JAX_PLATFORMS": "cpu",
       "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
       "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
-      + quickly.compile_quickly(),
-      # What one process has compiled the next ones need not.
-      "JAX_COMPILATION_CACHE_DIR": str(self.folder / "cache"),
-      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-      "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+      + os.environ.get("XLA_FLAGS", ""),
     }
     port, started = free_port(), []
     for index in range(count):

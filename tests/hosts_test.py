@@ -19,7 +19,6 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax import hosts
 from rstar_jax.models.transformer import arrays_of
-from tests import quickly
 from tests.train import tiny_training
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -51,7 +50,7 @@ class TrainingTest(parameterized.TestCase):
       "JAX_PLATFORMS": "cpu",
       "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
       "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
-      + quickly.compile_quickly(),
+      + os.environ.get("XLA_FLAGS", ""),
     }
     processes = []
     for index in range(count):

@@ -145,7 +145,8 @@ def run(name: str, values: Mapping[str, Any]) -> Outcome:
     done = subprocess.run(
       [sys.executable, "-m", "tests.notebooks", str(written), str(shown)],
       cwd=ROOT,
-      env={"JAX_PLATFORMS": "cpu"} | os.environ,
+      # Compiled as users do, also where tests are not.
+      env={"JAX_PLATFORMS": "cpu"} | os.environ | {"XLA_FLAGS": ""},
       capture_output=True,
       text=True,
       check=False,

@@ -38,6 +38,8 @@ def get_config():
       config_lib.RoundConfig(rollouts=6, candidates=8),
       config_lib.RoundConfig(rollouts=3, candidates=8, annotation="ppm"),
     ),
+    # What one process has compiled the next ones need not.
+    programs={programs!r},
   )
   config.engine.temperature = 1.2
   config.engine.score_buckets = (8,)
@@ -87,23 +89,21 @@ class ResumeTest(absltest.TestCase):
       self.folder / "test.jsonl", problems("test", (1, 2, 3))
     )
     self.config = self.folder / "config.py"
-    self.config.write_text(CONFIG.format(train=train, test=test))
+    programs = str(self.folder / "programs")
+    self.config.write_text(
+      CONFIG.format(train=train, test=test, programs=programs)
+    )
 
   def start(self, workdir: pathlib.Path) -> subprocess.Popen:
     """Starts the run, or goes on with it, in a process group of its own."""
-    environment = os.environ | {
-      # What one process has compiled the next ones need not.
-      "JAX_COMPILATION_CACHE_DIR": str(self.folder / "cache"),
-      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-      "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
     arguments = [f"--config={self.config}", f"--workdir={workdir}"]
     log = (self.folder / f"{workdir.name}.log").open("a")
     self.addCleanup(log.close)
     process = subprocess.Popen(
       [sys.executable, "-m", "rstar_jax.main", *arguments],
       cwd=ROOT,
-      env=environment,
+      # Compiled as users do: this is a run as theirs.
+      env=os.environ | {"XLA_FLAGS": ""},
       stdout=log,
       stderr=log,
       start_new_session=True,

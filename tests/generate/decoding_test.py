@@ -10,10 +10,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax.generate import decoding, sampler
 from rstar_jax.generate.decoding import _Rows, _unfinished
 from rstar_jax.models import branch_attention, cache
-from tests import quickly
 from tests.generate.engine_test import STEP, model
-
-quickly.compile_quickly()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,10 +14,7 @@ from rstar_jax.generate.ppm import Scorer
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import ByteTokenizer, tiny_model
-from tests import quickly
 from tests.generate.lane_test import walk
-
-quickly.compile_quickly()
 
 jax.config.update("jax_num_cpu_devices", 8)
 

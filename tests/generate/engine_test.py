@@ -12,10 +12,7 @@ from rstar_jax.config import EngineConfig
 from rstar_jax.generate.engine import Engine
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
-from tests import quickly
 from tests.native.kernels_test import needs_compiler
-
-quickly.compile_quickly()
 
 STEP = 7
 STOP = (3, 5)

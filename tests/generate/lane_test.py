@@ -12,10 +12,7 @@ from rstar_jax.generate.weights import Programs
 from rstar_jax.models.config import RopeScaling
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
-from tests import quickly
 from tests.generate.engine_test import STEP, engine, prefix, seeds
-
-quickly.compile_quickly()
 
 # Every fifth id stops.
 STOPS = tuple(range(2, 267, 5))

@@ -13,9 +13,6 @@ from rstar_jax.models.transformer import Transformer
 from rstar_jax.native import build
 from rstar_jax.testing import ByteTokenizer, tiny_model
 from rstar_jax.text import prompts
-from tests import quickly
-
-quickly.compile_quickly()
 
 QUESTIONS = ("How many?", "What is 2 + 3?", "Why?", "Who?")
 PREFIXES = (

@@ -13,9 +13,6 @@ from rstar_jax.models import cache
 from rstar_jax.models.config import RopeScaling
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
-from tests import quickly
-
-quickly.compile_quickly()
 
 SLOTS, LENGTH = 6, 23
 

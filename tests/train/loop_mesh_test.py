@@ -15,12 +15,10 @@ from rstar_jax.io import hf
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import arrays_of
 from rstar_jax.train import loop, ppm, sft, state
-from tests import quickly
 from tests.train import tiny_training
 from tests.train.tiny_training import PAIRS, SFT, TOKENIZER, make_mesh, policy
 
 jax.config.update("jax_num_cpu_devices", 8)
-quickly.compile_quickly()
 
 
 def train(kind: str, *arguments, **options):

@@ -14,9 +14,6 @@ from rstar_jax import testing
 from rstar_jax.config import TrainConfig
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.train import loop, sft, state
-from tests import quickly
-
-quickly.compile_quickly()
 
 CONFIG = TrainConfig(
   learning_rate=1e-2, checkpoint_every=3, log_every=2, warmup=0.2

@@ -13,9 +13,6 @@ from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.text import prompts
 from rstar_jax.train import ppm
 from rstar_jax.types import PreferencePair, Trajectory
-from tests import quickly
-
-quickly.compile_quickly()
 
 TOKENIZER = testing.ByteTokenizer()
 CONFIG = TrainConfig(

@@ -12,9 +12,6 @@ from rstar_jax.data import batches
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.text import prompts, steps
 from rstar_jax.train import sft
-from tests import quickly
-
-quickly.compile_quickly()
 
 TOKENIZER = testing.ByteTokenizer()
 CONFIG = TrainConfig(
