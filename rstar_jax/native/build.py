@@ -13,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import threading
 
 import jax
 import jaxlib
@@ -24,15 +25,22 @@ _FOLDER = pathlib.Path(__file__).parent
 # Names that compilers go by; $CXX comes before them.
 _COMPILERS = ("c++", "g++", "clang++")
 _HANDLERS = ("rstar_products", "rstar_gated", "rstar_attend")
+_one_at_a_time = threading.Lock()
 
 
-@functools.cache
 def load() -> None:
   """Makes the kernels known to XLA, and compiles them where that is not done.
 
   Raises:
     ValueError: there is no compiler, or it does not take them.
   """
+  # A second library's functions would be others to XLA, which takes no second.
+  with _one_at_a_time:
+    _load()
+
+
+@functools.cache
+def _load() -> None:
   command = _command()
   path = cache_folder() / f"kernels-{_key(command)}.so"
   if not path.exists():

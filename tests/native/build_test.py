@@ -1,5 +1,7 @@
 """Tests of compiling the kernels: once, for any processor, and what is said."""
 
+import concurrent.futures
+import functools
 import os
 import pathlib
 import platform
@@ -36,7 +38,7 @@ class BuildTest(parameterized.TestCase):
   def load(self) -> None:
     # The library is made; XLA has the handlers of this process already.
     with mock.patch.object(build.jax.ffi, "register_ffi_target") as register:
-      build.load.__wrapped__()
+      build._load.__wrapped__()
     self.assertEqual(register.call_count, 3)
 
   @needs_compiler
@@ -51,6 +53,21 @@ class BuildTest(parameterized.TestCase):
     # Of other sources there is another library.
     with mock.patch.object(build, "_sources", return_value=[]):
       self.assertNotIn(build._key(build._command()), made.name)
+
+  @needs_compiler
+  def test_threads_wait_for_the_first_of_them(self):
+    self.enter_context(mock.patch.dict(os.environ, self.quickly()))
+    as_new = functools.cache(build._load.__wrapped__)
+    with (
+      mock.patch.object(build, "_load", as_new),
+      mock.patch.object(build, "_compile", wraps=build._compile) as compile_,
+      mock.patch.object(build.jax.ffi, "register_ffi_target") as register,
+      concurrent.futures.ThreadPoolExecutor(3) as pool,
+    ):
+      for each in [pool.submit(build.load) for _ in range(3)]:
+        each.result()
+    compile_.assert_called_once()
+    self.assertEqual(register.call_count, 3)
 
   @needs_compiler
   @parameterized.parameters(
