@@ -126,6 +126,8 @@ def prefix_of(prompt: str) -> tuple[str, ...]:
 class Handler(http.server.BaseHTTPRequestHandler):
   """One request: to be told something, or a completion."""
 
+  # The body does not wait for the head to be acknowledged: 40 ms.
+  disable_nagle_algorithm = True
   script: Script
 
   def do_GET(self):
