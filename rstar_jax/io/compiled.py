@@ -19,7 +19,8 @@ def keep(folder: pathlib.Path | str) -> str:
 
   Call it before anything is compiled. A program for a CPU may need what another
   CPU does not have, and its key does not say so: each kind has a folder of its
-  own.
+  own. Of several processes JAX lets only the first write; what is for the
+  devices of another is compiled anew each time.
 
   Args:
     folder: any that JAX can write to, a gs:// path too.
