@@ -1,5 +1,6 @@
 """A cloud in a folder, for tests of the launch scripts."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -84,7 +85,9 @@ class Cloud:
   def close(self) -> None:
     """Ends what still runs there, and removes it."""
     for pid in fake_gcloud.processes(self.folder):
-      os.kill(pid, signal.SIGKILL)
+      # It may end by itself meanwhile.
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
     self._temporary.cleanup()
 
   def plan(self, **what: list[str]) -> None:
