@@ -37,7 +37,6 @@ class Script:
     fickle: whether equal requests get different answers.
     hold: no answer before so many requests were inside at once.
     answers_left: after so many answers the process dies; None: never.
-    outgoing: answers that are counted and not yet sent.
     peak: most requests that were inside at once.
     bodies: of all requests.
   """
@@ -47,7 +46,7 @@ class Script:
     self.shape, self.key = "vllm", ""
     self.faults: list[dict] = []
     self.fickle, self.hold, self.answers_left = False, 0, None
-    self.inside = self.peak = self.outgoing = 0
+    self.inside = self.peak = 0
     self.bodies: list[dict] = []
     self.log = log
     self.changed = threading.Condition()
@@ -75,20 +74,11 @@ class Script:
     name = hashlib.sha256(json.dumps(body, sort_keys=True).encode())
     with self.changed:
       if self.answers_left == 0:
-        # One that is counted goes out, or it would be asked for again.
-        self.changed.wait_for(lambda: not self.outgoing)
         os._exit(1)
-      self.outgoing += 1
       if self.answers_left is not None:
         self.answers_left -= 1
       with self.log.open("a") as file:
         file.write(name.hexdigest() + "\n")
-
-  def sent(self) -> None:
-    """Takes note that it has gone out."""
-    with self.changed:
-      self.outgoing -= 1
-      self.changed.notify_all()
 
   def completion(self, body: dict, number: int) -> dict[str, Any]:
     """Returns the answer: choices of the toy, the last one first."""
@@ -171,13 +161,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
       self.end_headers()
       self.wfile.write(json.dumps(answer).encode()[: fault["cut"]])
     else:
-      if fault:
-        return self.reply(200, answer)
-      script.count(body)
-      try:
+      # No thread ends the process between the two: what is counted is sent.
+      with script.changed:
+        if not fault:
+          script.count(body)
         self.reply(200, answer)
-      finally:
-        script.sent()
 
   def reply(self, status: int, answer: Any, headers: dict | None = None):
     text = json.dumps(answer).encode()
