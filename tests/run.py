@@ -28,7 +28,7 @@ DEFAULTS = {
   # Where libtpu is installed, jax would look for a TPU, and noisily.
   "JAX_PLATFORMS": "cpu",
   # Tests make many small programs that run once or twice: to optimise them took
-  # a third of a file's time. `XLA_FLAGS= make test` does it nevertheless.
+  # a third of the slowest files' time. `XLA_FLAGS= make test` does it.
   "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }
 
