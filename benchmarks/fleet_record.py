@@ -51,7 +51,8 @@ from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
 from rstar_jax.text import prompts, steps
 from rstar_jax.text.tokenizer import encode_solution
-from rstar_jax.verify import Grader, Sandbox
+from rstar_jax.verify.grader import Grader
+from rstar_jax.verify.sandbox import Sandbox
 
 _PARTS = flags.DEFINE_list(
   "parts", ["trees", "device", "sandbox", "grader"], "What is recorded anew."

@@ -28,7 +28,8 @@ import time
 
 from absl import app, flags
 
-from rstar_jax.verify import Limits, Sandbox, process
+from rstar_jax.verify import process
+from rstar_jax.verify.sandbox import Limits, Sandbox
 
 _PROGRAMS = flags.DEFINE_integer("programs", 20_000, "In all.", 100)
 _THREADS = flags.DEFINE_integer("threads", 4, "That send them.", 1)

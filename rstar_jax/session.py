@@ -18,7 +18,8 @@ from rstar_jax.models import sharding, vocabulary
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.text import gguf_tokenizer
 from rstar_jax.text.tokenizer import HfTokenizer
-from rstar_jax.verify import Grader, Limits, Sandbox
+from rstar_jax.verify.grader import Grader
+from rstar_jax.verify.sandbox import Limits, Sandbox
 
 _ALONE = Host()
 BASE_MODEL = pathlib.Path(__file__).parent / "base_model"

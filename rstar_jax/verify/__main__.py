@@ -20,7 +20,9 @@ import sys
 from collections.abc import Sequence
 
 from rstar_jax.text import steps
-from rstar_jax.verify import Grader, Limits, Sandbox, labelled
+from rstar_jax.verify import labelled
+from rstar_jax.verify.grader import Grader
+from rstar_jax.verify.sandbox import Limits, Sandbox
 
 _CELL = re.compile(r"^# %%.*\n?", re.MULTILINE)
 

@@ -15,10 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Collection
 
-if __package__:
-  from rstar_jax.verify import kernel
-else:
-  import kernel
+from rstar_jax.verify import kernel
 
 _PTRACE_SEIZE = 0x4206
 _CLONE_FILES = 0x400

@@ -18,12 +18,7 @@ import struct
 import sys
 from collections.abc import Callable
 
-if __package__:
-  from rstar_jax.verify import kernel, program, wire
-else:  # Run as files; see `zygote.py`.
-  import kernel
-  import program
-  import wire
+from rstar_jax.verify import kernel, program, wire
 
 # What a child's channel is moved to, so that a program that opens a file gets
 # the number that it gets elsewhere.

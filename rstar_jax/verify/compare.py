@@ -11,13 +11,7 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 
-if __package__:
-  from rstar_jax.verify import kinds, notation, units, wording
-else:  # In a grader worker, where there is no package around.
-  import kinds
-  import notation
-  import units
-  import wording
+from rstar_jax.verify import kinds, notation, units, wording
 
 Form = kinds.Form
 # Whether two expressions are equal; None where that takes mathematics.

@@ -16,10 +16,7 @@ import ctypes
 import os
 import struct
 
-if __package__:
-  from rstar_jax.verify import kernel
-else:
-  import kernel
+from rstar_jax.verify import kernel
 
 READ_SEARCH = 1 << 2  # CAP_DAC_READ_SEARCH, as a bit.
 # CAP_SETGID, CAP_SETUID; and CAP_KILL, else the host could not end a worker.

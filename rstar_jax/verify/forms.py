@@ -8,15 +8,7 @@ runs in grader workers too.
 import dataclasses
 import re
 
-if __package__:
-  from rstar_jax.verify import brackets, items, kinds, notation, units, wording
-else:  # In a grader worker, where there is no package around.
-  import brackets
-  import items
-  import kinds
-  import notation
-  import units
-  import wording
+from rstar_jax.verify import brackets, items, kinds, notation, units, wording
 
 _INTRODUCTION = re.compile(
   r"(?:(?:so|thus|hence|therefore),?\s*)?(?:(?:the|my|our|final|correct)\s+)*"

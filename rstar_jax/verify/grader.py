@@ -193,7 +193,7 @@ class Grader:
         "memory_bytes": _MEMORY,
         "seconds": self._seconds,
       }
-      worker = process.Process("judge.py", options, ("-P",))
+      worker = process.Process("rstar_jax.verify.judge", options, ("-P",))
       if worker.greeting:
         worker.kill()
         raise RuntimeError(

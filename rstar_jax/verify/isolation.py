@@ -26,26 +26,14 @@ import signal
 import sys
 from collections.abc import Callable, Collection
 
-if __package__:
-  from rstar_jax.verify import (
-    credentials,
-    kernel,
-    landlock,
-    namespaces,
-    seccomp,
-  )
-else:
-  import credentials
-  import kernel
-  import landlock
-  import namespaces
-  import seccomp
+from rstar_jax.verify import (
+  credentials,
+  kernel,
+  landlock,
+  namespaces,
+  seccomp,
+)
 
-# Names under which a worker, which runs without the package, knows this file
-# and those around it.
-MODULES = (
-  "attempts credentials isolation kernel landlock namespaces probe seccomp"
-).split()
 KERNEL = ("rlimits", "seccomp", "landlock", "credentials", "namespaces")
 HOOK = "hook"
 LAYERS = (*KERNEL, HOOK)

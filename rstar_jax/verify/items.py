@@ -6,12 +6,7 @@ Standard library only: it runs in grader workers too.
 import itertools
 import re
 
-if __package__:
-  from rstar_jax.verify import brackets, notation, wording
-else:  # In a grader worker, where there is no package around.
-  import brackets
-  import notation
-  import wording
+from rstar_jax.verify import brackets, notation, wording
 
 # A variable: a letter, or a Greek one's name.
 SYMBOL = r"\\?[a-zA-Z](?:(?<=\\[a-z])[a-z]+)?"

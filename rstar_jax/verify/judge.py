@@ -1,6 +1,6 @@
 """Program of a grader worker: compares answers in children that it can kill.
 
-Run as a file by `grader.py`. It imports math-verify, tests it and warms it up
+Started by `grader.py`. It imports math-verify, tests it and warms it up
 once; comparisons happen in a fork, under the sandbox's limits, since a model
 wrote what is compared. A comparison that takes too long is interrupted (soft
 deadline), or else its fork is killed (hard deadline), and the next fork is
@@ -15,17 +15,7 @@ import signal
 import socket
 import sys
 
-if __name__ == "__main__":
-  # As a file there is no package around, and `-P` leaves this folder out.
-  sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-  import algebra
-  import answers
-  import isolation
-  import wire
-
-  del sys.path[0]
-else:
-  from rstar_jax.verify import algebra, answers, isolation, wire
+from rstar_jax.verify import algebra, answers, isolation, wire
 
 # What a comparison may still import.
 PACKAGES = ("math_verify", "latex2sympy2_extended", "antlr4")
@@ -173,7 +163,3 @@ def main() -> None:
     fork, verdict = answer(fork, pair, options)
     connection.sendall(wire.frame(verdict))
   fork.end()
-
-
-if __name__ == "__main__":
-  main()

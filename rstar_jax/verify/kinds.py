@@ -7,11 +7,7 @@ import dataclasses
 import itertools
 import re
 
-if __package__:
-  from rstar_jax.verify import notation, units
-else:  # In a grader worker, where there is no package around.
-  import notation
-  import units
+from rstar_jax.verify import notation, units
 
 
 @dataclasses.dataclass(frozen=True)

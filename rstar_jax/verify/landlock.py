@@ -17,10 +17,7 @@ import struct
 import sys
 import sysconfig
 
-if __package__:
-  from rstar_jax.verify import kernel
-else:
-  import kernel
+from rstar_jax.verify import kernel
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # On every machine.
 _VERSION = 1

@@ -16,10 +16,7 @@ import os
 import select
 import signal
 
-if __package__:
-  from rstar_jax.verify import kernel
-else:
-  import kernel
+from rstar_jax.verify import kernel
 
 _USER = 0x10000000
 _FLAGS = {

@@ -5,10 +5,7 @@ Standard library only: it runs in grader workers too.
 
 import re
 
-if __package__:
-  from rstar_jax.verify import brackets
-else:  # In a grader worker, where there is no package around.
-  import brackets
+from rstar_jax.verify import brackets
 
 # What interpreters print, by name and number of arguments.
 _CALLS = {

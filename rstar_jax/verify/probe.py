@@ -13,11 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Collection
 
-if __package__:
-  from rstar_jax.verify import attempts, isolation
-else:
-  import attempts
-  import isolation
+from rstar_jax.verify import attempts, isolation
 
 _ABSENT = ("missing", "switched off")
 _NOT_A_BOUNDARY = "audit hook (not a boundary)"

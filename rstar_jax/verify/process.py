@@ -1,9 +1,9 @@
 """A worker process of the host: started by exec, driven by messages, killed.
 
-The worker runs one file of this folder and gets a socket. It ends when the host
-says so (SIGKILL to all that descends from it), when the host closes the socket,
-and when the *thread* that started it ends (Linux), so that whoever starts a
-worker must live as long as it.
+The worker runs the `main` of one module and gets a socket. It ends when the
+host says so (SIGKILL to all that descends from it), when the host closes the
+socket, and when the *thread* that started it ends (Linux), so that whoever
+starts a worker must live as long as it.
 """
 
 import contextlib
@@ -21,6 +21,17 @@ from collections.abc import Mapping
 from rstar_jax.verify import wire
 
 BOOT_SECONDS = 120.0
+_PACKAGE = pathlib.Path(__file__).parents[1]
+# A worker imports modules of the package from its folder, wherever that is,
+# and nothing else that lies beside it.
+_BOOT = f"""
+import importlib, sys, types
+package = types.ModuleType({_PACKAGE.name!r})
+package.__path__ = [{str(_PACKAGE)!r}]
+sys.modules[package.__name__] = package
+del package
+importlib.import_module(sys.argv.pop(1)).main()
+"""
 
 
 class Gone(Exception):
@@ -31,7 +42,7 @@ class Process:
   """A worker process and the socket to it.
 
   Args:
-    program: file name, in this folder, that the worker runs.
+    program: full name of the module of this package that the worker runs.
     options: passed to it as JSON, "fd" (its socket) and "parent" (our pid)
       added.
     flags: interpreter flags.
@@ -54,11 +65,10 @@ class Process:
   ):
     self._socket, theirs = socket.socketpair()
     self._buffer = bytearray()
-    path = str(pathlib.Path(__file__).with_name(program))
     with theirs:
-      extra = {"fd": theirs.fileno(), "parent": os.getpid()}
+      options = {**options, "fd": theirs.fileno(), "parent": os.getpid()}
       self._process = subprocess.Popen(
-        [sys.executable, *flags, path, json.dumps({**options, **extra})],
+        [sys.executable, *flags, "-c", _BOOT, program, json.dumps(options)],
         env=env,
         cwd="/",  # Nothing of the folder we happen to be in is imported.
         stdin=subprocess.DEVNULL,

@@ -289,7 +289,7 @@ class Sandbox:
       "cpu_seconds": math.ceil(limits.wall_seconds) + 1,
       "live": limits.live,
     }
-    worker = process.Process("zygote.py", options, _FLAGS, _ENV)
+    worker = process.Process("rstar_jax.verify.zygote", options, _FLAGS, _ENV)
     with self._lock:
       # While it booted; `close` knew nothing of it.
       closed = self._closed

@@ -26,10 +26,7 @@ import ctypes
 import os
 import struct
 
-if __package__:
-  from rstar_jax.verify import kernel
-else:
-  import kernel
+from rstar_jax.verify import kernel
 
 # Name, number on x86-64, number on 64-bit ARM (- where there is none).
 _CALLS = """

@@ -25,13 +25,7 @@ import sys
 import time
 from collections.abc import Callable
 
-if __package__:
-  from rstar_jax.verify import children, isolation, program, wire
-else:  # Run as files; see `zygote.py`.
-  import children
-  import isolation
-  import program
-  import wire
+from rstar_jax.verify import children, isolation, program, wire
 
 # A healthy process forks in milliseconds; else the program is executed as a
 # whole, with the same result.

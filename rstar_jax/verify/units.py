@@ -10,11 +10,7 @@ import dataclasses
 import re
 from fractions import Fraction
 
-if __package__:
-  from rstar_jax.verify import brackets, notation
-else:  # In a grader worker, where there is no package around.
-  import brackets
-  import notation
+from rstar_jax.verify import brackets, notation
 
 # dimension: {names: size}. All names are singular and in lower case.
 _TABLE: dict[str, dict[str, Fraction | int]] = {

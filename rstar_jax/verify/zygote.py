@@ -1,14 +1,10 @@
 """Program of a sandbox worker: forks processes that run programs, and reports.
 
-Run as a file in a fresh interpreter (never forked from the process that holds
-jax), with an empty environment:
-
-  python -P -s -B zygote.py '{"fd": 5, "parent": 4711, ...}'
-
-It imports little, freezes the heap and then serves: a request is a list of
-programs; they are run one after another, and each result goes back as soon as
-it is known. The host owns the clock and orders the death of a program that is
-late.
+Started by `process.py` in a fresh interpreter (never forked from the process
+that holds jax), with an empty environment. It imports little, freezes the heap
+and then serves: a request is a list of programs; they are run one after
+another, and each result goes back as soon as it is known. The host owns the
+clock and orders the death of a program that is late.
 
 There are three ways, by the program alone. *Plain* programs (see `plain.py`)
 that follow one another share a fork. Where each step compiles alone, the
@@ -28,28 +24,15 @@ import time
 import types
 from collections.abc import Callable
 
-if __name__ == "__main__":
-  # As a file there is no package around, and `-P` leaves this folder out.
-  sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-  import children
-  import isolation
-  import plain
-  import probe
-  import program
-  import snapshots
-  import wire
-
-  del sys.path[0]
-else:
-  from rstar_jax.verify import (
-    children,
-    isolation,
-    plain,
-    probe,
-    program,
-    snapshots,
-    wire,
-  )
+from rstar_jax.verify import (
+  children,
+  isolation,
+  plain,
+  probe,
+  program,
+  snapshots,
+  wire,
+)
 
 # What tiny programs import; each costs a fork next to nothing and would cost a
 # program milliseconds.
@@ -65,11 +48,6 @@ HEAVY = """
   sympy.integrals.manualintegrate sympy.integrals.risch sympy.physics.units
   sympy.sets.handlers.functions sympy.sets.setexpr sympy.tensor.tensor
 """.split()
-# Of this package; programs shall not find them.
-_MODULES = (
-  *("children", "plain", "program", "snapshots", "wire"),
-  *isolation.MODULES,
-)
 _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST.
 # Programs up to this many characters are compiled in the worker, and at most
 # this many steps are remembered there.
@@ -308,7 +286,8 @@ def main() -> None:
   # A program's interrupt is not ours.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   sys.argv[:] = [""]
-  for name in _MODULES:
+  # Programs shall not find this package.
+  for name in [each for each in sys.modules if each.startswith("rstar_jax")]:
     del sys.modules[name]
   zygote = Zygote(
     connection,
@@ -322,7 +301,3 @@ def main() -> None:
   gc.freeze()
   connection.sendall(wire.frame(report))
   zygote.serve()
-
-
-if __name__ == "__main__":
-  main()

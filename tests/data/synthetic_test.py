@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.data import reading, stories, synthetic
 from rstar_jax.text import steps
-from rstar_jax.verify import Sandbox
+from rstar_jax.verify.sandbox import Sandbox
 
 COUNT = 400
 # The splits whose solutions contain slips: what the bootstrap learns from.

@@ -14,7 +14,7 @@ from lm_eval.tasks import TaskManager
 from configs import tiny
 from rstar_jax import harness, session, solving
 from rstar_jax.data import synthetic
-from rstar_jax.verify import Grader
+from rstar_jax.verify.grader import Grader
 
 TASK = """
 task: words

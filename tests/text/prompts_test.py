@@ -3,7 +3,8 @@
 from absl.testing import absltest
 
 from rstar_jax.text import prompts, steps
-from rstar_jax.verify import Sandbox, answers
+from rstar_jax.verify import answers
+from rstar_jax.verify.sandbox import Sandbox
 
 QUESTION = "How many?\nSolution:\nNone."
 

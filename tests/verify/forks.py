@@ -11,7 +11,7 @@ import unittest
 from rstar_jax.verify import isolation
 
 USER = 54321  # An ordinary user, where tests run as root.
-_FILES = pathlib.Path(isolation.__file__).parent
+_PACKAGE = pathlib.Path(isolation.__file__).parents[1]
 
 
 def forked(action) -> str:
@@ -37,7 +37,7 @@ def as_ordinary_user(code: str) -> str:
   """Returns what a program prints that an ordinary user runs.
 
   Args:
-    code: may import the modules of a worker by their own names.
+    code: may import what a worker imports.
 
   Raises:
     SkipTest: this is root, and no interpreter is another user's to run.
@@ -57,9 +57,9 @@ def as_ordinary_user(code: str) -> str:
     raise unittest.SkipTest("an ordinary user can run no interpreter here")
   with tempfile.TemporaryDirectory() as folder:
     os.chmod(folder, 0o755)
-    for name in isolation.MODULES:
-      copy = shutil.copy(_FILES / f"{name}.py", folder)
-      os.chmod(copy, 0o644)
+    copy = shutil.copytree(_PACKAGE / "verify", f"{folder}/rstar_jax/verify")
+    for path in (copy, *pathlib.Path(folder).rglob("*")):
+      os.chmod(path, 0o755)
     return subprocess.run(
       [python, "-P", "-s", "-B", "-c", code],
       env={"PYTHONPATH": folder, "OPENBLAS_NUM_THREADS": "1"},

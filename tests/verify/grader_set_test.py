@@ -4,7 +4,8 @@ import pathlib
 
 from absl.testing import absltest
 
-from rstar_jax.verify import Grader, labelled
+from rstar_jax.verify import labelled
+from rstar_jax.verify.grader import Grader
 
 _PAIRS = pathlib.Path(__file__).with_name("grading_pairs.jsonl")
 

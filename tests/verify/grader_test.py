@@ -8,7 +8,8 @@ from unittest import mock
 
 from absl.testing import absltest
 
-from rstar_jax.verify import Grader, process
+from rstar_jax.verify import process
+from rstar_jax.verify.grader import Grader
 
 _ROOT = (r"\sqrt{8}", r"2\sqrt{2}")
 # Each would run for ages or fill the memory.

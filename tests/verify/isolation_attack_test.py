@@ -4,7 +4,7 @@ import os
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.verify import Limits, Sandbox
+from rstar_jax.verify.sandbox import Limits, Sandbox
 
 _LIBC = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
 # A snapshot that is told to fork, and forks without end.

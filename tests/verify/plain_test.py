@@ -4,7 +4,8 @@ import ast
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.verify import Sandbox, plain
+from rstar_jax.verify import plain
+from rstar_jax.verify.sandbox import Sandbox
 
 
 class PlainTest(parameterized.TestCase):

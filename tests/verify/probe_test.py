@@ -6,14 +6,13 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from rstar_jax.verify import (
-  Limits,
-  Sandbox,
   attempts,
   isolation,
   kernel,
   landlock,
   probe,
 )
+from rstar_jax.verify.sandbox import Limits, Sandbox
 from tests.verify import forks
 
 _LIMITS = Limits(memory_bytes=1 << 28)
@@ -75,7 +74,8 @@ class ProbeTest(parameterized.TestCase):
   def test_as_an_ordinary_user(self):
     report = json.loads(
       forks.as_ordinary_user(
-        "import json, probe; print(json.dumps(probe.probe(1 << 30)))"
+        "import json; from rstar_jax.verify import probe; "
+        "print(json.dumps(probe.probe(1 << 30)))"
       )
     )
     self.check(report)

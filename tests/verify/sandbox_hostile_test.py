@@ -4,7 +4,8 @@ import dataclasses
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.verify import Limits, Sandbox, kernel, landlock
+from rstar_jax.verify import kernel, landlock
+from rstar_jax.verify.sandbox import Limits, Sandbox
 from tests.verify import hostile_inside, hostile_outside, hostile_text
 
 CASES = (*hostile_inside.CASES, *hostile_outside.CASES, *hostile_text.CASES)

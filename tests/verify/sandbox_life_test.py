@@ -12,11 +12,12 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.verify import Limits, Sandbox, process
+from rstar_jax.verify import process
+from rstar_jax.verify.sandbox import Limits, Sandbox
 
 _PARENT = """
 import signal, sys, threading, time
-from rstar_jax.verify import Limits, Sandbox
+from rstar_jax.verify.sandbox import Limits, Sandbox
 # A shell's job in the background is born to ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sandbox = Sandbox(workers=2, limits=Limits(wall_seconds=300))

@@ -11,7 +11,7 @@ import threading
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from rstar_jax.verify import Limits, Sandbox
+from rstar_jax.verify.sandbox import Limits, Sandbox
 
 # Long enough for a starved machine, short enough for the tests that wait.
 _WALL = 4.0

@@ -13,13 +13,12 @@ from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
 from rstar_jax.verify import (
-  Limits,
-  Sandbox,
   children,
   isolation,
   snapshots,
   zygote,
 )
+from rstar_jax.verify.sandbox import Limits, Sandbox
 
 _LIMITS = Limits(wall_seconds=20.0)
 
