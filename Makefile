@@ -63,7 +63,7 @@ docs-check: $(VENV)/.stamp
 
 # Beside the other environment: libtpu changes what jax does when it starts.
 aot: $(VENV)-aot/.stamp
-	$(VENV)-aot/bin/python -m tests.aot.live
+	$(VENV)-aot/bin/python -m tests.tools.aot.live
 
 # An environment for one extra.
 $(VENV)-%/.stamp: setup.py

@@ -52,7 +52,7 @@ EXTRAS = {
   "gguf": GGUF,
   # Writes the API reference; `make docs`.
   "docs": ["pdoc>=16"],
-  # EleutherAI's lm-evaluation-harness; see `harness.py`.
+  # EleutherAI's lm-evaluation-harness; see `tools/harness.py`.
   "harness": ["lm-eval>=0.4.10"],
   "hub": HUB,
   # What `make parity` compares with.
@@ -101,8 +101,8 @@ setuptools.setup(
     "rstar_jax": [
       "base_model/*",
       "report/assets/*",
-      "native/*.h",
-      "native/*.cc",
+      "models/kernels/*.h",
+      "models/kernels/*.cc",
     ]
   },
   install_requires=REQUIRED,

@@ -32,7 +32,7 @@ from absl import app, flags
 
 from benchmarks import meter
 from benchmarks.peers import crew as crew_lib
-from rstar_jax.io import hf
+from rstar_jax.hf import folders
 from rstar_jax.models.config import ModelConfig
 
 _DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Precisions.")
@@ -194,7 +194,7 @@ def main(_):
     with crew_lib.start(dtype, also=(crew_lib.XLA,)) as crew:
       check(crew)
       peaks = machine(crew)
-      config, _ = hf.read_config(crew.folder)
+      config, _ = folders.read_config(crew.folder)
       for workload in _WORKLOADS.value:
         work = flops(config, WORKLOADS[workload])
         run(crew, workload, dtype, peaks[dtype], work)

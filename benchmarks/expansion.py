@@ -20,8 +20,8 @@ import numpy as np
 from absl import app, flags, logging
 from flax import nnx
 
-from rstar_jax.config import EngineConfig
-from rstar_jax.generate.engine import Engine
+from rstar_jax.config.schema import EngineConfig
+from rstar_jax.inference.engine import Engine
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import Transformer
 

@@ -19,7 +19,7 @@ from benchmarks import fleet_host
 from benchmarks.fleet import percent, table
 from benchmarks.fleet_host import Device, Host, Tick
 from rstar_jax import testing
-from rstar_jax.config import SearchConfig
+from rstar_jax.config.schema import SearchConfig
 from rstar_jax.search import mcts
 from rstar_jax.types import Problem
 

@@ -43,16 +43,17 @@ import numpy as np
 from absl import app, flags
 
 from configs import tiny
-from rstar_jax import devices, session
-from rstar_jax.config import Config
-from rstar_jax.data import synthetic
+from rstar_jax.config.schema import Config
+from rstar_jax.data.synthetic import generator
+from rstar_jax.grading.grader import Grader
+from rstar_jax.pipeline import backends
+from rstar_jax.pipeline import context as session
+from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
-from rstar_jax.text import prompts, steps
-from rstar_jax.text.tokenizer import encode_solution
-from rstar_jax.verify.grader import Grader
-from rstar_jax.verify.sandbox import Sandbox
+from rstar_jax.steps import grammar, prompts
+from rstar_jax.steps.tokenizer import encode_solution
 
 _PARTS = flags.DEFINE_list(
   "parts", ["trees", "device", "sandbox", "grader"], "What is recorded anew."
@@ -67,7 +68,7 @@ _PER_TOKEN = flags.DEFINE_float(
   "characters_per_token", 3.3, "Of the given solutions; an assumption."
 )
 
-_PAIRS = pathlib.Path("tests/verify/grading_pairs.jsonl")
+_PAIRS = pathlib.Path("tests/grading/grading_pairs.jsonl")
 _ROWS = (8, 32, 128, 512)
 # Of the sandbox, where the host's share of the work is recorded.
 _SANDBOX_WORKERS = 32
@@ -157,7 +158,7 @@ class Recorder:
     kept = {
       each.text
       for each in rows[0]
-      if not steps.problem_with(prefixes[0], each.text, each.finish)
+      if not grammar.problem_with(prefixes[0], each.text, each.finish)
     }
     self.candidates += len(lengths)
     self.ticks.append([self.tree.rollouts, len(ids), len(kept), 0, 0, *lengths])
@@ -202,7 +203,7 @@ def read_solutions() -> list[list[str]]:
   if not _SOLUTIONS.value:
     return []
   rows = json.loads(pathlib.Path(_SOLUTIONS.value).read_text())
-  end = f"({steps.END_OF_STEP}|{steps.END_OF_CODE}|{steps.END_OF_ANSWER})"
+  end = f"({grammar.END_OF_STEP}|{grammar.END_OF_CODE}|{grammar.END_OF_ANSWER})"
   found = []
   for row in rows:
     pieces = re.split(end, row["response"])
@@ -215,7 +216,9 @@ def read_solutions() -> list[list[str]]:
 def programs_of(solution: list[str]) -> list[list[str]]:
   """Returns a program for each node that has code, its prefix before it."""
   code = [
-    steps.code_of(node) for node in solution if steps.END_OF_ANSWER not in node
+    grammar.code_of(node)
+    for node in solution
+    if grammar.END_OF_ANSWER not in node
   ]
   return [code[: i + 1] for i in range(len(code))]
 
@@ -245,8 +248,8 @@ def device_times(calls: mcts.Calls) -> list[list[float]]:
 
 def record_trees(context: session.Context, config: Config) -> dict:
   """Searches the trees, one at a time."""
-  problems = synthetic.problems(split="train", count=_PROBLEMS.value, seed=0)
-  calls = devices.Device(context, 0).steps()
+  problems = generator.problems(split="train", count=_PROBLEMS.value, seed=0)
+  calls = backends.Device(context, 0).steps()
   recorder = Recorder(calls, context.tokenizer)
   search = dataclasses.replace(
     config.search,
@@ -329,7 +332,7 @@ def main(_) -> None:
         record |= record_trees(context, config)
         write(path, record)
       if "device" in parts:
-        record["device"] = device_times(devices.Device(context, 0).steps())
+        record["device"] = device_times(backends.Device(context, 0).steps())
         record["machine"] = {
           "cores": os.cpu_count(),
           "device": jax.devices()[0].device_kind,

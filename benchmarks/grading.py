@@ -17,10 +17,10 @@ import time
 from absl import app, flags
 
 from rstar_jax import verify
-from rstar_jax.verify import labelled
+from rstar_jax.grading import labelled
 
 _PAIRS = flags.DEFINE_string(
-  "pairs", "tests/verify/grading_pairs.jsonl", "Labelled pairs, as JSONL."
+  "pairs", "tests/grading/grading_pairs.jsonl", "Labelled pairs, as JSONL."
 )
 _FAILURES = flags.DEFINE_boolean(
   "failures", False, "List where ours is wrong on the tuning half."

@@ -23,8 +23,8 @@ from flax import nnx
 
 from benchmarks import meter, plot
 from benchmarks.peers import crew as crew_lib
-from rstar_jax.config import EngineConfig
-from rstar_jax.generate.engine import Engine
+from rstar_jax.config.schema import EngineConfig
+from rstar_jax.inference.engine import Engine
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import Transformer
 

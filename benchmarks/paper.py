@@ -22,9 +22,11 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import plot
-from rstar_jax import evaluate, methods, rng, studying
-from rstar_jax.shards import read_rows
-from rstar_jax.study import table
+from rstar_jax import rng
+from rstar_jax.evaluation import methods, tables
+from rstar_jax.evaluation import results as evaluate
+from rstar_jax.pipeline import studying
+from rstar_jax.pipeline.shards import read_rows
 
 _LEARNT = flags.DEFINE_multi_string(
   "learnt", [], "NAME=FOLDER,FOLDER,...: branches whose policy learnt from it."
@@ -111,7 +113,7 @@ class Study:
     for run in runs:
       records = studying.read(run / f"round_{round_}" / studying.FOLDER)
       groups = {}
-      for (_, reward, method), group in table.grouped(records).items():
+      for (_, reward, method), group in tables.grouped(records).items():
         # PPMs of other rounds are named by their folders.
         name = re.sub(r"^ppm:.*/round_(\d+)/ppm$", r"ppm \1", reward or "")
         groups[name, method] = group
@@ -125,7 +127,7 @@ class Study:
       return None
     return stacked(
       [
-        table.right_by_problem(each[reward, method], choice, units)
+        tables.right_by_problem(each[reward, method], choice, units)
         for each in self._groups
       ]
     )
@@ -252,7 +254,7 @@ def rewards(runs: Folders, rounds: int, rollouts: int = 8) -> list[str]:
 def trajectories(runs: Folders, rounds: int) -> tuple[list[str], dict, dict]:
   """Returns Figure 3 as a table's lines, and curves by number and tokens."""
   study, most = Study(runs, rounds), _most(runs, rounds)
-  sizes = table.sizes(most)
+  sizes = tables.sizes(most)
   curves = {
     "search, PPM": ("ppm", "mcts", "best"),
     "searches, PPM": ("ppm", "searches", "best"),

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from rstar_jax.generate import sampler
+from rstar_jax.inference import sampler
 from rstar_jax.models.transformer import Transformer
 
 _STEPS = 16

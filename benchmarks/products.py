@@ -15,7 +15,7 @@ from absl import app, flags
 from benchmarks import parts
 from benchmarks.peers import crew
 from rstar_jax.models import layers
-from rstar_jax.native import build, kernels
+from rstar_jax.models.kernels import build, cpu
 
 _DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Precisions.")
 _ROWS = flags.DEFINE_list("rows", ["8", "32", "128"], "Numbers of rows.")
@@ -53,7 +53,7 @@ def speed(product, dtype: str, rows: int, shape: tuple[int, int]) -> float:
 
 def kernel(x: jax.Array, weights: jax.Array) -> jax.Array:
   """Returns the same by the kernel."""
-  return kernels.products(x, [weights], "float32")[0]
+  return cpu.products(x, [weights], "float32")[0]
 
 
 def main(_):

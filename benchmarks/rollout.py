@@ -27,9 +27,11 @@ import jax
 from absl import app, flags
 
 from configs import tiny
-from rstar_jax import devices, session, testing
-from rstar_jax.config import SearchConfig
-from rstar_jax.data import synthetic
+from rstar_jax import testing
+from rstar_jax.config.schema import SearchConfig
+from rstar_jax.data.synthetic import generator
+from rstar_jax.pipeline import backends
+from rstar_jax.pipeline import context as session
 from rstar_jax.search import mcts
 from rstar_jax.types import Problem
 
@@ -146,7 +148,7 @@ def scripted() -> None:
 
 def main(_):
   config = tiny.get_config()
-  problems = synthetic.problems(
+  problems = generator.problems(
     split="train", count=_PROBLEMS.value, seed=config.seed
   )
   # As many trees at once in either kind.
@@ -164,7 +166,7 @@ def main(_):
   scripted()
   with tempfile.TemporaryDirectory() as folder:
     with session.open_context(config, pathlib.Path(folder)) as context:
-      device = devices.Device(context, 0)
+      device = backends.Device(context, 0)
       calls = device.steps()
       for call in calls.expand.engine.ahead(_CANDIDATES.value):
         call()

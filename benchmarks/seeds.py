@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 from absl import app
 
-from rstar_jax import evaluate, methods, rng
-from rstar_jax.shards import read_rows
+from rstar_jax import rng
+from rstar_jax.evaluation import methods, results
+from rstar_jax.pipeline.shards import read_rows
 
 _COLUMNS = {
   "policy": "Policy pass@1",
@@ -156,7 +157,7 @@ def _paired(ones: list[dict], twos: list[dict], name: str) -> str:
       for i in ids
     ]
   )
-  low, high = evaluate.bootstrap(values, rng.seed_for(0, name))
+  low, high = results.bootstrap(values, rng.seed_for(0, name))
   return (
     f"{100 * values.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] "
     f"over {len(ids)} problems"

@@ -28,8 +28,8 @@ import time
 
 from absl import app, flags
 
-from rstar_jax.verify import process
-from rstar_jax.verify.sandbox import Limits, Sandbox
+from rstar_jax.sandbox import process
+from rstar_jax.sandbox.pool import Limits, Sandbox
 
 _PROGRAMS = flags.DEFINE_integer("programs", 20_000, "In all.", 100)
 _THREADS = flags.DEFINE_integer("threads", 4, "That send them.", 1)

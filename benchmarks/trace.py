@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from rstar_jax import rng, testing
-from rstar_jax.config import SearchConfig
+from rstar_jax.config.schema import SearchConfig
 from rstar_jax.search import mcts
-from rstar_jax.text import steps
+from rstar_jax.steps import grammar
 from rstar_jax.types import Problem
 
 Path = tuple[int, ...]
@@ -75,7 +75,7 @@ def record(
         known.setdefault(
           (question, (*written, _written(each.text))), (*path, index)
         )
-      ended = bool(prefix) and steps.OUTPUT in prefix[-1]
+      ended = bool(prefix) and grammar.OUTPUT in prefix[-1]
       draw = rng.seed_for(seed, "length", question, *path)
       limit = lengths[0] + draw % (lengths[1] - lengths[0] + 1)
       ticks[-1].append(
@@ -103,7 +103,7 @@ def record(
 
 def _written(text: str) -> str:
   """Returns what the policy wrote of a node's text."""
-  return text.partition(steps.OUTPUT)[0].rstrip()
+  return text.partition(grammar.OUTPUT)[0].rstrip()
 
 
 class Replay:

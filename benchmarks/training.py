@@ -20,7 +20,7 @@ from absl import app, flags
 
 from benchmarks.peers import crew as crew_lib
 from rstar_jax.data import batches
-from rstar_jax.io import hf
+from rstar_jax.hf import folders
 
 _DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Precisions.")
 _KINDS = flags.DEFINE_list("kinds", ["sft", "ppm"], "What is trained.")
@@ -105,7 +105,7 @@ def main(_):
   also = (_BLOCKS,) if _BLOCK.value else ()
   for dtype in _DTYPES.value:
     with crew_lib.start(dtype, ("torch",), also, what="training") as crew:
-      config, _ = hf.read_config(crew.folder)
+      config, _ = folders.read_config(crew.folder)
       for kind in _KINDS.value:
         run(crew, kind, dtype, config.embed_dim)
 

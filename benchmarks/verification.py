@@ -35,7 +35,7 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-from rstar_jax.verify.sandbox import Limits, Sandbox
+from rstar_jax.sandbox.pool import Limits, Sandbox
 
 _DEPTHS = flags.DEFINE_list("depths", ["4", "10", "16"], "Depths of trees.")
 _CANDIDATES = flags.DEFINE_integer("candidates", 8, "At each depth.", 1)

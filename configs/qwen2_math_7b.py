@@ -9,8 +9,8 @@ command with `--distributed` runs on each (launch/README.md); data sets come
 from the Hugging Face Hub (`pip install 'rstar_jax[hub]'`).
 """
 
-from rstar_jax import config as config_lib
-from rstar_jax import presets
+from rstar_jax.config import presets
+from rstar_jax.config import schema as config_lib
 
 
 def get_config() -> config_lib.Config:

@@ -13,7 +13,7 @@ Hub, as hf:ElonTusk2001/rstar_sft/train. Names need `pip install
 'rstar_jax[hub]'`, and so does the test set here, MATH-500.
 """
 
-from rstar_jax import config as config_lib
+from rstar_jax.config import schema as config_lib
 
 
 def get_config() -> config_lib.Config:

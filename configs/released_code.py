@@ -9,8 +9,8 @@ To be compared with configs/qwen2_5_math_7b.py, which has the paper's:
 `presets.released_code`.
 """
 
-from rstar_jax import config as config_lib
-from rstar_jax import presets
+from rstar_jax.config import presets
+from rstar_jax.config import schema as config_lib
 
 
 def get_config() -> config_lib.Config:

@@ -16,7 +16,7 @@ model goes all the way: weights, tokenizer, search, sandbox, grader.
 import importlib.util
 import pathlib
 
-from rstar_jax import config as config_lib
+from rstar_jax.config import schema as config_lib
 
 _HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 # A package that holds the weights, and the file in it.

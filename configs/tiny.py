@@ -8,7 +8,7 @@ docs/results/tiny.md.
   python -m rstar_jax.main --config=configs/tiny.py:full --workdir=runs/full
 """
 
-from rstar_jax import config as config_lib
+from rstar_jax.config import schema as config_lib
 
 # Training problems, test problems, of these sampled and searched early on, and
 # the learning rate of SFT: fewer solutions make fewer updates, and larger ones.

@@ -14,10 +14,11 @@ import traceback
 
 from absl import app, flags
 
-from rstar_jax import config_flag, status, stopping
-from rstar_jax.io import store
+from rstar_jax.config import flag
+from rstar_jax.pipeline import status
+from rstar_jax.storage import stopping, store
 
-_CONFIG = config_flag.define_config()
+_CONFIG = flag.define_config()
 _WORKDIR = flags.DEFINE_string(
   "workdir",
   None,
@@ -74,7 +75,7 @@ def main(argv: list[str]) -> None:
     tell()
     return
   # All but a status needs much that takes seconds to import.
-  from rstar_jax import hosts
+  from rstar_jax.pipeline import hosts
 
   try:
     with stopping.listening(_GRACE.value, (signal.SIGTERM, signal.SIGINT)):
@@ -112,17 +113,11 @@ def tell() -> None:
 
 def run() -> None:
   """Does what the flags say."""
-  from rstar_jax import (
-    branching,
-    evaluate,
-    evolve,
-    hosts,
-    solving,
-    stages,
-    studying,
-  )
-  from rstar_jax.io import logs
+  from rstar_jax.evaluation import results as evaluate
+  from rstar_jax.pipeline import branching, hosts, solving, stages, studying
+  from rstar_jax.pipeline import run as evolve
   from rstar_jax.report import page
+  from rstar_jax.storage import logs
 
   workdir = store.path(_WORKDIR.value)
   store.check(workdir)
@@ -192,4 +187,4 @@ if __name__ == "__main__":
     lambda given: given["config"] or given["stage"] == "status",
     "Flag --config must be given, for all but --stage=status.",
   )
-  app.run(main, flags_parser=config_flag.parse_flags)
+  app.run(main, flags_parser=flag.parse_flags)

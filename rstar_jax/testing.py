@@ -7,7 +7,7 @@ import numpy as np
 
 from rstar_jax import rng, types
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.text import steps
+from rstar_jax.steps import grammar
 
 
 class ByteTokenizer:
@@ -19,14 +19,14 @@ class ByteTokenizer:
   misread_in = ()
 
   def __init__(self):
-    self._ids = {m: 2 + i for i, m in enumerate(steps.MARKERS)}
+    self._ids = {m: 2 + i for i, m in enumerate(grammar.MARKERS)}
     self._markers = {i: m for m, i in self._ids.items()}
-    self._offset = 2 + len(steps.MARKERS)
+    self._offset = 2 + len(grammar.MARKERS)
     self.vocab_size = self._offset + 256
 
   def encode(self, text: str) -> list[int]:
     ids, start = [], 0
-    for match in steps.MARKER.finditer(text):
+    for match in grammar.MARKER.finditer(text):
       ids += [self._offset + b for b in text[start : match.start()].encode()]
       ids.append(self._ids[match.group()])
       start = match.end()
@@ -114,18 +114,22 @@ class ToySum:
     return rows
 
   def _candidate(self, prefix: types.Prefix, draw: int) -> types.Candidate:
-    if prefix and steps.END_OF_CODE in prefix[-1]:
-      shown = prefix[-1].split(steps.OUTPUT)[1].split(steps.END_OF_OUTPUT)[0]
+    if prefix and grammar.END_OF_CODE in prefix[-1]:
+      shown = (
+        prefix[-1].split(grammar.OUTPUT)[1].split(grammar.END_OF_OUTPUT)[0]
+      )
       number = int(shown) + self.offsets[draw % len(self.offsets)]
-      text = f"{steps.ANSWER}It is \\boxed{{{number}}}.{steps.END_OF_ANSWER}"
+      text = (
+        f"{grammar.ANSWER}It is \\boxed{{{number}}}.{grammar.END_OF_ANSWER}"
+      )
       finish = "answer"
     else:
-      opening = "\n" if prefix else f"{steps.CODE}\nx = 0\n"
+      opening = "\n" if prefix else f"{grammar.CODE}\nx = 0\n"
       text = opening + self.options[draw % len(self.options)] + "\n"
       if len(prefix) + 1 < self.levels:
-        text, finish = text + steps.END_OF_STEP, "step"
+        text, finish = text + grammar.END_OF_STEP, "step"
       else:
-        text, finish = f"{text}print(x)\n{steps.END_OF_CODE}", "code"
+        text, finish = f"{text}print(x)\n{grammar.END_OF_CODE}", "code"
     return types.Candidate(
       text, tuple(text.encode()), -float(len(text)), finish
     )

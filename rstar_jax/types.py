@@ -3,7 +3,7 @@
 A *prefix* is a partial solution: the texts of the nodes from the root's first
 child to a leaf, oldest first. A node's text is what the policy wrote plus,
 where the node closes a code block, the interpreter's output (see
-`text/steps.py`).
+`steps/grammar.py`).
 """
 
 import dataclasses

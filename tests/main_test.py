@@ -10,7 +10,9 @@ from unittest import mock
 
 from absl.testing import absltest, flagsaver, parameterized
 
-from rstar_jax import config_flag, main, session
+from rstar_jax import main
+from rstar_jax.config import flag as config_flag
+from rstar_jax.pipeline import context
 
 ROOT = pathlib.Path(main.__file__).parent.parent
 
@@ -170,20 +172,20 @@ class MainTest(parameterized.TestCase):
 
   def test_solve_on_a_fresh_folder_asks_the_base_model(self):
     loaded = []
-    load = session.hf.load_policy
+    load = context.hf.load_policy
 
     def recorded(path, *args, **kwargs):
       loaded.append(path)
       return load(path, *args, **kwargs)
 
-    with mock.patch.object(session.hf, "load_policy", recorded):
+    with mock.patch.object(context.hf, "load_policy", recorded):
       code, out, _ = self.run_main(
         "--stage=solve",
         f"--question={QUESTION}",
         "--config.engine.temperature=0.5",
       )
     self.assertEqual(code, 0)
-    self.assertEqual(loaded, [session.BASE_MODEL])
+    self.assertEqual(loaded, [context.BASE_MODEL])
     self.assertIn("--- step 1\n", out)
     self.assertRegex(out, r"(?s)--- step \d+\n.*\\boxed\{47\}.*\nAnswer: 47\n")
 

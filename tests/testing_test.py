@@ -1,7 +1,7 @@
 from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
-from rstar_jax.text import steps
+from rstar_jax.steps import grammar
 
 
 class ByteTokenizerTest(parameterized.TestCase):
@@ -10,7 +10,7 @@ class ByteTokenizerTest(parameterized.TestCase):
     "x = 17",
     "<code>\nx = 1\n<end_of_step>",
     "é ∑ 7 < 11 <end_of_",
-    "".join(steps.MARKERS),
+    "".join(grammar.MARKERS),
   )
   def test_round_trip(self, text):
     tokenizer = testing.ByteTokenizer()
@@ -20,9 +20,9 @@ class ByteTokenizerTest(parameterized.TestCase):
 
   def test_markers_are_single_ids(self):
     tokenizer = testing.ByteTokenizer()
-    ids = [tokenizer.encode(marker) for marker in steps.MARKERS]
-    self.assertEqual(ids, [[tokenizer.id_of(m)] for m in steps.MARKERS])
-    self.assertLen({i for (i,) in ids}, len(steps.MARKERS))
+    ids = [tokenizer.encode(marker) for marker in grammar.MARKERS]
+    self.assertEqual(ids, [[tokenizer.id_of(m)] for m in grammar.MARKERS])
+    self.assertLen({i for (i,) in ids}, len(grammar.MARKERS))
 
   def test_decode_drops_padding_and_end(self):
     tokenizer = testing.ByteTokenizer()

@@ -6,12 +6,14 @@ import pathlib
 import numpy as np
 from flax import nnx
 
-from rstar_jax import config as config_lib
-from rstar_jax import session, testing
-from rstar_jax.io import hf, metrics
+from rstar_jax import testing
+from rstar_jax.config import schema as config_lib
+from rstar_jax.hf import folders
 from rstar_jax.models.transformer import Transformer
+from rstar_jax.pipeline import context as session
 from rstar_jax.search.mcts import Calls
-from rstar_jax.text.tokenizer import HfTokenizer
+from rstar_jax.steps.tokenizer import HfTokenizer
+from rstar_jax.storage import metrics
 
 
 def write_problems(path: pathlib.Path, answers: dict[str, str]) -> str:
@@ -29,7 +31,7 @@ def make_base(folder: pathlib.Path) -> str:
   model = Transformer(
     testing.tiny_model(vocab_size=768, num_layers=1), rngs=nnx.Rngs(3)
   )
-  hf.save_policy(model, folder)
+  folders.save_policy(model, folder)
   HfTokenizer(session.BASE_MODEL).save(folder)
   return str(folder)
 

@@ -8,17 +8,17 @@ import numpy as np
 
 from benchmarks import parts
 from benchmarks.peers import protocol
-from rstar_jax.config import EngineConfig
-from rstar_jax.generate.engine import Engine
-from rstar_jax.io import hf
+from rstar_jax.config.schema import EngineConfig
+from rstar_jax.hf import folders
+from rstar_jax.inference.engine import Engine
 from rstar_jax.models.transformer import reconfigured
 
 
 class OurEngine:
-  """Expansion by `rstar_jax.generate.engine`."""
+  """Expansion by `rstar_jax.inference.engine`."""
 
   def __init__(self, folder: str, dtype: str, native: bool = False, **_):
-    self._model = hf.load_policy(folder, jnp.dtype(dtype))
+    self._model = folders.load_policy(folder, jnp.dtype(dtype))
     self._native = native
 
   def prepare(

@@ -8,11 +8,11 @@ import numpy as np
 from flax import nnx
 
 from benchmarks.peers import protocol
-from rstar_jax.config import TrainConfig
+from rstar_jax.config.schema import TrainConfig
 from rstar_jax.data import batches
-from rstar_jax.io import hf
+from rstar_jax.hf import folders
 from rstar_jax.models.transformer import ppm_from_policy
-from rstar_jax.train import ppm, sft, state
+from rstar_jax.training import ppm, sft, state
 
 
 class OurTraining:
@@ -20,7 +20,7 @@ class OurTraining:
 
   def __init__(self, folder: str, dtype: str, **_):
     # Float32 masters, whatever is computed in.
-    self._policy = hf.load_policy(
+    self._policy = folders.load_policy(
       folder, jnp.float32, compute_dtype=jnp.dtype(dtype)
     )
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rstar_jax.text import prompts, steps
-from rstar_jax.text import tokenizer as tokenizer_lib
+from rstar_jax.steps import grammar, prompts
+from rstar_jax.steps import tokenizer as tokenizer_lib
 from rstar_jax.types import PreferencePair, Prefix
 
 Row = tuple[np.ndarray, np.ndarray]
@@ -42,7 +42,7 @@ def encode_row(
   pieces = [(prompts.prompt(question), 0)]
   for node in nodes:
     start = 0
-    for begin, end in steps.output_spans(node):
+    for begin, end in grammar.output_spans(node):
       pieces += [(node[start:begin], 1), (node[begin:end], 0)]
       start = end
     pieces.append((node[start:], 1))

@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rstar_jax.text import prompts
+from rstar_jax.steps import prompts
 from rstar_jax.types import PreferencePair, Trajectory
 
 _CARD = """---

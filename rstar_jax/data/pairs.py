@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rstar_jax.config import ExtractConfig
+from rstar_jax.config.schema import ExtractConfig
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree

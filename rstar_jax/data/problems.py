@@ -14,10 +14,11 @@ import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 
-from rstar_jax.config import DataConfig
-from rstar_jax.data import shapes, synthetic
+from rstar_jax.config.schema import DataConfig
+from rstar_jax.data import shapes
 from rstar_jax.data.files import ProblemError, Row
 from rstar_jax.data.sources import open_source
+from rstar_jax.data.synthetic import generator
 from rstar_jax.types import Problem
 
 # What a missing level is in a TFDS data set, whose fields cannot be absent.
@@ -64,17 +65,17 @@ def read(config: DataConfig, data_dir: epath.PathLike | None = None) -> Loaded:
   """
   kind, _, name = config.source.partition(":")
   if kind == "synthetic":
-    if name not in synthetic.SPLITS:
+    if name not in generator.SPLITS:
       raise ProblemError(
         f"source {config.source!r}: no split {name!r}, only "
-        f"{', '.join(synthetic.SPLITS)}"
+        f"{', '.join(generator.SPLITS)}"
       )
     if config.count < 1:
       raise ProblemError(
         f"source {config.source!r} has no end: set count to at least 1, not "
         f"{config.count}"
       )
-    made = synthetic.problems(split=name, count=config.count, seed=config.seed)
+    made = generator.problems(split=name, count=config.count, seed=config.seed)
     return Loaded(made, len(made))
   name, rows = open_source(config.source, data_dir)
   return _collect(rows, name, config)

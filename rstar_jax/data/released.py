@@ -17,9 +17,9 @@ from absl import logging
 
 from rstar_jax.data.files import ProblemError, Row
 from rstar_jax.data.sources import open_source
-from rstar_jax.text import steps
+from rstar_jax.grading.answers import final_answer
+from rstar_jax.steps import grammar
 from rstar_jax.types import PreferencePair, Prefix, Trajectory
-from rstar_jax.verify.answers import final_answer
 
 _Record = TypeVar("_Record", Trajectory, PreferencePair)
 # Reason -> rows left out for it.
@@ -30,10 +30,10 @@ _ASIDE = "\n Let's write a program."
 # A node: up to a closing marker, with the output where code ends.
 _NODE = re.compile(
   ".*?(?:"
-  f"{steps.END_OF_STEP}(?!{steps.END_OF_CODE})"
-  f"|{steps.END_OF_CODE}"
-  rf"(?:\s*{steps.OUTPUT}.*?{steps.END_OF_OUTPUT})?\s*"
-  f"|{steps.END_OF_ANSWER})",
+  f"{grammar.END_OF_STEP}(?!{grammar.END_OF_CODE})"
+  f"|{grammar.END_OF_CODE}"
+  rf"(?:\s*{grammar.OUTPUT}.*?{grammar.END_OF_OUTPUT})?\s*"
+  f"|{grammar.END_OF_ANSWER})",
   re.DOTALL,
 )
 
@@ -81,19 +81,21 @@ def read_pairs(source: str, skipped: Skipped) -> Iterator[PreferencePair]:
     prompt = _text(row, "prompt")
     sides = []
     for field in ("pos", "neg"):
-      head, code, solution = (prompt + _text(row, field)).partition(steps.CODE)
+      head, code, solution = (prompt + _text(row, field)).partition(
+        grammar.CODE
+      )
       if not code:
-        raise ProblemError(f"{field!r} has no {steps.CODE}")
+        raise ProblemError(f"{field!r} has no {grammar.CODE}")
       sides.append(split_nodes(code + solution))
-    question = head.partition(f"\n{steps.ASSISTANT}")[0]
-    question = question.removeprefix(f"{steps.USER}:\n").removesuffix(_ASIDE)
+    question = head.partition(f"\n{grammar.ASSISTANT}")[0]
+    question = question.removeprefix(f"{grammar.USER}:\n").removesuffix(_ASIDE)
     return PreferencePair(
       problem_id=_id(name, question),
       question=question,
       chosen=sides[0],
       rejected=sides[1],
       weight=1 / (_count(row, "pos_count") * _count(row, "neg_count")),
-      kind="step" if steps.CODE in prompt else "final",
+      kind="step" if grammar.CODE in prompt else "final",
     )
 
   return _read(source, parse, skipped)

@@ -20,11 +20,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rstar_jax.config import DataConfig
+from rstar_jax.config.schema import DataConfig
 from rstar_jax.data.files import Number, ProblemError, Row
+from rstar_jax.grading import checkable
+from rstar_jax.grading.answers import final_answer
 from rstar_jax.types import Problem
-from rstar_jax.verify import checkable
-from rstar_jax.verify.answers import final_answer
 
 
 class Ungraded(Exception):

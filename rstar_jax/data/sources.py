@@ -9,7 +9,7 @@ from tensorflow_datasets.core import read_only_builder, registered
 
 from rstar_jax.data import hub
 from rstar_jax.data.files import ProblemError, Row, file_rows, plain
-from rstar_jax.io import store
+from rstar_jax.storage import store
 
 # For messages.
 FORMS = (

@@ -4,7 +4,7 @@ from typing import Any
 
 from absl import logging
 
-from rstar_jax.config import Config
+from rstar_jax.config.schema import Config
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.data.decontaminate import decontaminate
 from rstar_jax.data.files import ProblemError

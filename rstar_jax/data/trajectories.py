@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rstar_jax import rng
-from rstar_jax.config import ExtractConfig
+from rstar_jax.config.schema import ExtractConfig
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
 from rstar_jax.types import Trajectory

@@ -5,9 +5,9 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 from rstar_jax.data import trajectories as trajectories_lib
+from rstar_jax.grading.voting import vote_key
 from rstar_jax.search.tree import Tree
 from rstar_jax.types import Trajectory
-from rstar_jax.verify.voting import vote_key
 
 # A gold answer is suspected where so many solutions give another one, and so
 # large a share of all: different ways to err seldom end in the same number.

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from rstar_jax.models import cache
-from rstar_jax.models.branch_kernel import attend
+from rstar_jax.models.kernels import cpu
+from rstar_jax.models.kernels.branch import attend
 from rstar_jax.models.sharding import Rules
-from rstar_jax.native import kernels
 
 # (q, path, lengths, own, index, *, window) -> [B, C, Q, N, H].
 Attend = Callable[..., jax.Array]
@@ -39,8 +39,8 @@ def step_of(attend: Attend, *, native: bool = False) -> Step:
   """
 
   def step(q, new, path, lengths, own, index, *, window=0):
-    if native and kernels.can_attend(q, path[0].shape[1]):
-      return kernels.attend(q, new, path, lengths, own, index, window=window)
+    if native and cpu.can_attend(q, path[0].shape[1]):
+      return cpu.attend(q, new, path, lengths, own, index, window=window)
     # [B, C, K, H] into [B, C, K, S, H] at S = index.
     own = tuple(
       jax.lax.dynamic_update_slice_in_dim(

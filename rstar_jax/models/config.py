@@ -39,7 +39,7 @@ class ModelConfig:
   Hashable, since a module that holds one is a static argument of `jax.jit`.
   """
 
-  # Whose names and files it has; see `io/families.py`. What it computes is said
+  # Whose names and files it has; see `hf/families.py`. What it computes is said
   # by the fields below alone.
   family: Literal["qwen2", "qwen3", "llama", "phi3"] = "qwen2"
   # Number of token embeddings, padding included.
@@ -87,5 +87,5 @@ class ModelConfig:
   # Queries of a sequence whose scores are held at once; 0 is all.
   attention_block: int = 0
   # Whether few rows are multiplied, and candidates' tokens attend, by kernels
-  # for CPUs; see `native/kernels.py`.
+  # for CPUs; see `models/kernels/cpu.py`.
   native: bool = False

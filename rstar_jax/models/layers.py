@@ -13,15 +13,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.kernels import cpu
 from rstar_jax.models.rotary import Angles, rotate
-from rstar_jax.native import kernels
 
 # Finite, so that a row with nothing to attend to is no NaN.
 MASKED = -1e30
 
 # XLA's CPU multiplies up to so many rows faster, mostly, where they are on the
-# right and the weights on the left, and `native/kernels.py` does up to as many
-# (docs/results/engine.md).
+# right and the weights on the left, and `models/kernels/cpu.py` does up to as
+# many (docs/results/engine.md).
 _FEW_ROWS = 128
 
 # Blocks of queries of a causal attention: no smaller, and no more.
@@ -135,7 +135,7 @@ def project(
 def by_kernel(x: jax.Array, config: ModelConfig) -> bool:
   """Says whether rows [R, I] are multiplied by a kernel of ours."""
   few = x.shape[0] <= _FEW_ROWS
-  return config.native and few and kernels.can_multiply(x)
+  return config.native and few and cpu.can_multiply(x)
 
 
 def products(
@@ -143,7 +143,7 @@ def products(
 ) -> list[jax.Array]:
   """Returns [R, O] in `dtype` of rows [R, I] and each of weights [O, I]."""
   if by_kernel(x, config):
-    return kernels.products(x, weights, dtype)
+    return cpu.products(x, weights, dtype)
   return [product(x, each).astype(dtype) for each in weights]
 
 
@@ -355,7 +355,7 @@ class Mlp(nnx.Module):
       gate, up = (
         each.get_value().astype(x.dtype) for each in (self.gate, self.up)
       )
-      return kernels.gated(rows, gate, up).reshape(*x.shape[:-1], -1)
+      return cpu.gated(rows, gate, up).reshape(*x.shape[:-1], -1)
     gate, up = project(x, (self.gate, self.up), self.config)
     if self.has_bias:
       gate += self.gate_bias.get_value().astype(gate.dtype)

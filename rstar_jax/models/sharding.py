@@ -21,7 +21,7 @@ from jax.sharding import (
   PartitionSpec,
 )
 
-from rstar_jax.config import MeshConfig
+from rstar_jax.config.schema import MeshConfig
 
 AXES = ("data", "fsdp", "tensor")
 

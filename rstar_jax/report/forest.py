@@ -12,10 +12,10 @@ from typing import Any
 
 from etils import epath
 
-from rstar_jax import methods
-from rstar_jax.io.records import each_row
+from rstar_jax.evaluation import methods
 from rstar_jax.report import trees as trees_lib
 from rstar_jax.search import tree as tree_lib
+from rstar_jax.storage.records import each_row
 
 Record = dict[str, Any]
 

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
-from rstar_jax.config import ExtractConfig
+from rstar_jax.config.schema import ExtractConfig
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
-from rstar_jax.io import records as records_io
 from rstar_jax.report import page, records
 from rstar_jax.search.tree import Tree
+from rstar_jax.storage import records as records_io
 
 # A notebook holds its outputs: of a large run it shows some trees.
 _BUDGET = records.Budget(tree_bytes=2_000_000, rows=2_000)

@@ -18,11 +18,11 @@ from typing import Any
 from absl import logging
 from etils import epath
 
-from rstar_jax.io import store
 from rstar_jax.report import forest
 from rstar_jax.report import overview as overview_lib
 from rstar_jax.report import records as records_lib
 from rstar_jax.report import trees as trees_lib
+from rstar_jax.storage import store
 
 NAME = "report.html"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from etils import epath
 
-from rstar_jax.io.records import MANIFEST, each_row
 from rstar_jax.report.forest import Budget, Forest
+from rstar_jax.storage.records import MANIFEST, each_row
 
 _ROUND = re.compile(r"round_(\d+)")
 # Of a manifest, what says nothing of the stage.

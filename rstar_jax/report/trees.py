@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from rstar_jax.search import choose
+from rstar_jax.grading import choose
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
 

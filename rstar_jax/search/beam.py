@@ -7,7 +7,7 @@ first steps of its own (Beeching et al. 2024 call it DVTS).
 import dataclasses
 from collections.abc import Sequence
 
-from rstar_jax.config import SearchConfig
+from rstar_jax.config.schema import SearchConfig
 from rstar_jax.search import expansion, uct
 from rstar_jax.search.expansion import Calls
 from rstar_jax.search.tree import ANSWERED, ROOT_INDEX, Tree

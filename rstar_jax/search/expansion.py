@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rstar_jax import rng
-from rstar_jax.config import SearchConfig
-from rstar_jax.search import grading
+from rstar_jax.config.schema import SearchConfig
+from rstar_jax.grading import alternatives, answers
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Child, Tree
-from rstar_jax.text import steps
+from rstar_jax.steps import grammar
 from rstar_jax.types import (
   Candidate,
   Expand,
@@ -25,7 +25,6 @@ from rstar_jax.types import (
   Score,
   Verify,
 )
-from rstar_jax.verify import answers
 
 # Nodes that must still follow a step before a solution can be complete.
 _TO_COME: dict[Finish, int] = {"step": 2, "code": 1, "answer": 0}
@@ -153,7 +152,7 @@ def survivors(
       tree.drop("duplicate")
     elif each.finish == "length":
       tree.drop("length")
-    elif steps.problem_with(prefix, each.text, each.finish):
+    elif grammar.problem_with(prefix, each.text, each.finish):
       tree.drop("malformed")
     elif len(prefix) + 1 + _TO_COME[each.finish] > config.max_depth:
       tree.drop("depth")
@@ -180,17 +179,19 @@ def _run(
   if not coded:
     return drafts
   before = {
-    leaf: steps.program(prefixes[leaf])
+    leaf: grammar.program(prefixes[leaf])
     for leaf in {each.leaf: None for each in coded}
   }
-  programs = [[*before[each.leaf], steps.code_of(each.text)] for each in coded]
+  programs = [
+    [*before[each.leaf], grammar.code_of(each.text)] for each in coded
+  ]
   failed = set()
   for each, result in zip(coded, calls.verify(programs), strict=True):
     if result.status != "ok":
       trees[each.leaf].drop(result.status)
       failed.add(id(each))
     elif each.candidate.finish == "code":
-      each.text = steps.with_output(each.text, result.stdout)
+      each.text = grammar.with_output(each.text, result.stdout)
   return [each for each in drafts if id(each) not in failed]
 
 
@@ -251,7 +252,7 @@ def _grade(
   if not chosen:
     return
   answered = [(trees[each.leaf].problem, each.answer) for each in chosen]
-  verdicts = grading.verdicts(calls.grade, answered)
+  verdicts = alternatives.verdicts(calls.grade, answered)
   for each, verdict in zip(chosen, verdicts, strict=True):
     right = verdict == "equal"
     each.correct = tree_lib.RIGHT if right else tree_lib.WRONG

@@ -12,7 +12,7 @@ import dataclasses
 import threading
 from collections.abc import Callable, Sequence
 
-from rstar_jax.config import SearchConfig
+from rstar_jax.config.schema import SearchConfig
 from rstar_jax.search import expansion, uct
 from rstar_jax.search.expansion import Calls
 from rstar_jax.search.tree import ANSWERED, DEAD, NO_END, ROOT_INDEX, Tree

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from rstar_jax import rng
-from rstar_jax.config import SearchConfig
-from rstar_jax.search import choose, grading, values
+from rstar_jax.config.schema import SearchConfig
+from rstar_jax.grading import alternatives, answers, choose
+from rstar_jax.search import values
 from rstar_jax.search.expansion import Calls
 from rstar_jax.search.tree import TrajectoryValue
-from rstar_jax.text import steps
+from rstar_jax.steps import grammar
 from rstar_jax.types import Candidate, Prefix, Problem, Verdict
-from rstar_jax.verify import answers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Sample:
     value: the PPM's score of the whole trajectory, None without a PPM.
   """
 
-  steps: Prefix
+  grammar: Prefix
   answer: str | None
   verdict: Verdict | None
   tokens: int
@@ -160,10 +160,10 @@ def _blocks(
     status, nodes = "ok", ()
     if each.finish == "length":
       status = "length"
-    elif steps.problem_with_block(each.text, each.finish):
+    elif grammar.problem_with_block(each.text, each.finish):
       status = "malformed"
     else:
-      nodes = steps.split_block(each.text)
+      nodes = grammar.split_block(each.text)
     drafts.append(Sample(nodes, None, None, len(each.token_ids), status))
   return drafts
 
@@ -173,12 +173,12 @@ def _run(drafts: list[Sample], calls: Calls) -> list[Sample]:
   ready = [i for i, each in enumerate(drafts) if each.status == "ok"]
   if not ready:
     return drafts
-  results = calls.verify([steps.program(drafts[i].steps) for i in ready])
+  results = calls.verify([grammar.program(drafts[i].steps) for i in ready])
   drafts = list(drafts)
   for i, result in zip(ready, results, strict=True):
     *before, last = drafts[i].steps
     if result.status == "ok":
-      last = steps.with_output(last, result.stdout)
+      last = grammar.with_output(last, result.stdout)
     drafts[i] = dataclasses.replace(
       drafts[i], steps=(*before, last), status=result.status
     )
@@ -230,7 +230,7 @@ def _answered(draft: Sample, candidate: Candidate) -> Sample:
   tokens = draft.tokens + len(candidate.token_ids)
   if candidate.finish == "length":
     return dataclasses.replace(draft, tokens=tokens, status="length")
-  reason = steps.problem_with(draft.steps, candidate.text, candidate.finish)
+  reason = grammar.problem_with(draft.steps, candidate.text, candidate.finish)
   answer = None if reason else answers.final_answer(candidate.text)
   if candidate.finish != "answer" or (reason and "boxed" not in reason):
     return dataclasses.replace(draft, tokens=tokens, status="malformed")
@@ -280,6 +280,6 @@ def _grade(
   if not ready:
     return
   answered = [(owners[i], drafts[i].answer) for i in ready]
-  verdicts = grading.verdicts(calls.grade, answered)
+  verdicts = alternatives.verdicts(calls.grade, answered)
   for i, verdict in zip(ready, verdicts, strict=True):
     drafts[i] = dataclasses.replace(drafts[i], verdict=verdict)

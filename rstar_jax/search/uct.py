@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from rstar_jax.config import SearchConfig
+from rstar_jax.config.schema import SearchConfig
 from rstar_jax.search.tree import ROOT_INDEX, Tree
 
 

@@ -1,12 +1,12 @@
 """Runs colab/03_real_model.ipynb with a model folder in the place of a download.
 
 The base model of the package is a folder as the Hub has them. It knows the
-steps; what is shown examples is tested in tests/generate/few_shot_test.py.
+steps; what is shown examples is tested in tests/inference/few_shot_test.py.
 """
 
 from absl.testing import absltest
 
-from rstar_jax import session
+from rstar_jax.pipeline import context
 from tests import notebooks
 from tests.report import inline_test
 
@@ -20,7 +20,7 @@ class NotebookTest(absltest.TestCase):
       {
         "CONFIG": "tests/colab/small.py:smollm2_135m",
         "WORKDIR": self.create_tempdir().full_path,
-        "MODEL": str(session.BASE_MODEL),
+        "MODEL": str(context.BASE_MODEL),
         "PROMPT": "trained",
         "QUESTION": QUESTION,
         "ANSWER": "19",
@@ -28,7 +28,7 @@ class NotebookTest(absltest.TestCase):
         "CANDIDATES": 4,
       },
     )
-    self.assertIn(str(session.BASE_MODEL), outcome.printed)
+    self.assertIn(str(context.BASE_MODEL), outcome.printed)
     self.assertRegex(outcome.printed, r"(?m)^2 rollouts, \d+ nodes, \d+ tokens$")
     self.assertRegex(outcome.printed, r"(?m) (right|wrong)  average Q [+-]\d")
     [shown] = outcome.shown

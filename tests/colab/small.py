@@ -4,13 +4,13 @@ Sizes of programs and numbers of updates, nothing else: the models are the ones
 that a notebook names.
 """
 
-from rstar_jax import config as config_lib
-from rstar_jax import config_flag
+from rstar_jax.config import schema as config_lib
+from rstar_jax.config import flag
 
 
 def get_config(name: str) -> config_lib.Config:
   """Returns a config of `configs/` with few and small programs."""
-  config = config_flag.load_config(f"configs/{name}.py")
+  config = flag.load_config(f"configs/{name}.py")
   config.engine = config_lib.EngineConfig(
     # Warm enough for the base model to be right and wrong.
     temperature=1.0,

@@ -5,8 +5,9 @@ import pathlib
 
 from absl.testing import absltest
 
-from rstar_jax import session
-from tests import evolve_released_test, notebooks
+from rstar_jax.pipeline import context
+from tests.pipeline import run_released_test
+from tests import notebooks
 from tests.report import inline_test
 
 
@@ -14,10 +15,10 @@ class NotebookTest(absltest.TestCase):
   def test_it_runs_to_its_end(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
     solutions, pairs = (
-      evolve_released_test.write(folder / f"{name}.json", rows)
+      run_released_test.write(folder / f"{name}.json", rows)
       for name, rows in (
-        ("sft", evolve_released_test.solutions()),
-        ("ppm", evolve_released_test.pairs()),
+        ("sft", run_released_test.solutions()),
+        ("ppm", run_released_test.pairs()),
       )
     )
     outcome = notebooks.run(
@@ -27,7 +28,7 @@ class NotebookTest(absltest.TestCase):
         "WORKDIR": str(folder / "run"),
         "SOLUTIONS": solutions,
         "PAIRS": pairs,
-        "MODEL": str(session.BASE_MODEL),
+        "MODEL": str(context.BASE_MODEL),
         "ROWS": 20,
         "LENGTH": 200,
         "BATCH": 4,

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from rstar_jax import testing
 from rstar_jax.data import batches
-from rstar_jax.text import prompts, steps
-from rstar_jax.text import tokenizer as tokenizer_lib
+from rstar_jax.steps import grammar, prompts
+from rstar_jax.steps import tokenizer as tokenizer_lib
 from rstar_jax.types import PreferencePair
 
 TOKENIZER = testing.ByteTokenizer()
@@ -14,7 +14,7 @@ QUESTION = "What is 3 + 4?"
 FIRST = "<code>\n# Add\nx = 3 + 4\n<end_of_step>"
 CODE = "\n# Now print the final answer\nprint(x)\n<end_of_code>"
 ANSWER = "<answer>The answer is \\boxed{7}.<end_of_answer>"
-NODES = (FIRST, steps.with_output(CODE, "7\n"), ANSWER)
+NODES = (FIRST, grammar.with_output(CODE, "7\n"), ANSWER)
 
 
 def _rows(lengths):

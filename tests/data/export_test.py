@@ -6,7 +6,7 @@ import datasets
 from absl.testing import absltest
 
 from rstar_jax.data import export
-from rstar_jax.text import prompts
+from rstar_jax.steps import prompts
 from rstar_jax.types import PreferencePair, Trajectory
 
 QUESTION = "What is 2 + 2?"

@@ -14,7 +14,7 @@ import pyarrow.parquet
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from rstar_jax.config import DataConfig
+from rstar_jax.config.schema import DataConfig
 from rstar_jax.data import files, hub, problems
 from rstar_jax.data.files import Number, ProblemError
 

@@ -6,7 +6,7 @@ from absl.testing import absltest, parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rstar_jax.config import ExtractConfig
+from rstar_jax.config.schema import ExtractConfig
 from rstar_jax.data import pairs
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import RIGHT, UNKNOWN, WRONG

@@ -7,8 +7,9 @@ import sys
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from rstar_jax.config import DataConfig
-from rstar_jax.data import problems, synthetic
+from rstar_jax.config.schema import DataConfig
+from rstar_jax.data import problems
+from rstar_jax.data.synthetic import generator
 from rstar_jax.types import Problem
 
 
@@ -219,7 +220,7 @@ class FileTest(Base):
   def test_synthetic(self):
     self.assertEqual(
       problems.load(DataConfig(source="synthetic:test", count=3, seed=5)),
-      synthetic.problems("test", 3, 5),
+      generator.problems("test", 3, 5),
     )
 
 

@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.data import released
 from rstar_jax.data.files import ProblemError
-from rstar_jax.text import prompts, steps
+from rstar_jax.steps import grammar, prompts
 
 # The shape of the released samples, in our words.
 STEP = "<code>\n# Two apples\na = 2\n<end_of_step>"
@@ -44,9 +44,9 @@ class ReleasedTest(parameterized.TestCase):
   def test_nodes_follow_the_step_grammar(self):
     self.assertEqual(released.split_nodes(SOLUTION), NODES)
     step, code, answer = NODES
-    self.assertIsNone(steps.problem_with((), step, "step"))
-    self.assertEqual(code, steps.with_output(LAST, "2\n"))
-    self.assertIsNone(steps.problem_with((step, code), answer, "answer"))
+    self.assertIsNone(grammar.problem_with((), step, "step"))
+    self.assertEqual(code, grammar.with_output(LAST, "2\n"))
+    self.assertIsNone(grammar.problem_with((step, code), answer, "answer"))
 
   @parameterized.parameters(
     # As the released samples have them: code that failed, one line.

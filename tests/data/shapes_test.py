@@ -2,7 +2,7 @@ r"""Tests of rstar_jax.data.shapes: rows of the form of public data sets."""
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.config import DataConfig
+from rstar_jax.config.schema import DataConfig
 from rstar_jax.data import shapes
 from rstar_jax.data.files import ProblemError, Row
 from rstar_jax.types import Problem

@@ -5,7 +5,7 @@ import pathlib
 
 from absl.testing import absltest
 
-from rstar_jax import config as config_lib
+from rstar_jax.config import schema as config_lib
 from rstar_jax.data import training
 from rstar_jax.data.files import ProblemError
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from rstar_jax.config import ExtractConfig
+from rstar_jax.config.schema import ExtractConfig
 from rstar_jax.data import trajectories
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import RIGHT, UNKNOWN, WRONG

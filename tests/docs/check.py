@@ -40,22 +40,28 @@ NOT_RUN = (
   (r"^pip install ", "downloads"),
   (r"^vllm serve ", "needs a server with a large model"),
   (r"^gcloud ", "needs an account of Google Cloud"),
-  (r"--workdir=gs://", "needs a bucket; tests/resume_bucket_test.py"),
+  (r"--workdir=gs://", "needs a bucket; tests/pipeline/resume_bucket_test.py"),
   (r"configs/smollm2_135m\.py", "needs the weights of `make smollm2`"),
   (r"configs/released\.py", "needs the authors' data and a model for it"),
   (
     r"^launch/\w+\.sh (?!--dry-run)|^gcloud |--workdir=gs:",
     "needs Google Cloud; the tests have one that is not there",
   ),
-  (r"--distributed", "needs several processes; tests/evolve_hosts_test.py"),
+  (
+    r"--distributed",
+    "needs several processes; tests/pipeline/run_hosts_test.py",
+  ),
   (r"remote\.url=", "needs a server with a large model"),
-  (r"-m rstar_jax\.aot ", "needs libtpu; `make aot`"),
-  (r"-m rstar_jax\.harness ", "needs lm-eval; `make harness`"),
+  (r"-m rstar_jax\.tools\.aot ", "needs libtpu; `make aot`"),
+  (r"-m rstar_jax\.tools\.harness ", "needs lm-eval; `make harness`"),
   (r"^benchmarks/paper\.sh", "an evening; tests/benchmarks/paper_test.py"),
   (r"-m benchmarks\.", "measures for minutes to hours; tests/benchmarks"),
-  (r"--stage=study .*\borm\b", "trains reward models; tests/studying_test.py"),
-  (r"--stage=evolve", "trains a round; tests/evolve_test.py"),
-  (r"--stage=compare", "needs a second run; tests/studying_test.py"),
+  (
+    r"--stage=study .*\borm\b",
+    "trains reward models; tests/pipeline/studying_test.py",
+  ),
+  (r"--stage=evolve", "trains a round; tests/pipeline/run_test.py"),
+  (r"--stage=compare", "needs a second run; tests/pipeline/studying_test.py"),
 )
 # A program of ours, its module and its flags.
 _PYTHON = re.compile(r"^(?:\w+=\S+ )*(?:\S*/)?python -m (\S+)(.*)", re.DOTALL)
@@ -110,7 +116,7 @@ def without_running(command: str, before: list[str]) -> list[list[str]]:
   if module == "rstar_jax.main":
     script = "\n".join([*before, f"{sys.executable} -c '{_PARSE}' {flags}"])
     return [["bash", "-euc", script]]
-  if module == "rstar_jax.harness":  # Its flags are lm-eval's.
+  if module == "rstar_jax.tools.harness":  # Its flags are lm-eval's.
     return [[sys.executable, "-c", f"import {module}"]]
   names = [_FLAG.match(each) for each in shlex.split(flags)]
   listed = [f"--{name[1]}" for name in names if name]

@@ -75,13 +75,13 @@ class ListTest(parameterized.TestCase):
     clone = mock.Mock()
     clone.do.return_value = ""
     block = reading.Block(
-      "bash", "A=1\nvllm serve NAME\npython -m rstar_jax.verify $A\n", 1
+      "bash", "A=1\nvllm serve NAME\npython -m rstar_jax.tools.verify $A\n", 1
     )
     done = list(check.check(clone, block, demo=False))
     self.assertEqual([what for _, what, _ in done][1], "run")
     self.assertStartsWith(done[0][1], "not run: ")
     clone.do.assert_called_once_with(
-      ["bash", "-euc", "A=1\npython -m rstar_jax.verify $A"]
+      ["bash", "-euc", "A=1\npython -m rstar_jax.tools.verify $A"]
     )
 
 

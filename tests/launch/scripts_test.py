@@ -8,7 +8,7 @@ import sysconfig
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.aot import chips
+from rstar_jax.tools.aot import chips
 from tests.launch import cloud as cloud_lib
 from tests.launch import fake_gcloud
 

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from rstar_jax.config import MeshConfig
+from rstar_jax.config.schema import MeshConfig
 from rstar_jax.models import branch_attention, sharding
-from rstar_jax.native import build
-from tests.models.branch_kernel_test import brute, case
-from tests.native.kernels_test import needs_compiler
+from rstar_jax.models.kernels import build
+from tests.models.kernels.branch_test import brute, case
+from tests.models.kernels.cpu_test import needs_compiler
 
 jax.config.update("jax_num_cpu_devices", 8)
 

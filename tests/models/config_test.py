@@ -6,7 +6,7 @@ import jax
 from absl.testing import absltest, parameterized
 from flax import nnx
 
-from rstar_jax.io import hf_config
+from rstar_jax.hf import model_config
 from rstar_jax.models.config import ModelConfig, RopeScaling
 from rstar_jax.models.transformer import Transformer
 from tests.models import published
@@ -17,7 +17,7 @@ class ConfigTest(parameterized.TestCase):
   def test_count_of_a_published_model(self, name):
     """Nothing is allocated: the shapes alone are made."""
     count, fields = published.MODELS[name]
-    config = hf_config.from_fields(fields, name)
+    config = model_config.from_fields(fields, name)
     model = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
     shapes = jax.tree.leaves(nnx.split(model)[1])
     self.assertEqual(sum(math.prod(x.shape) for x in shapes), count)

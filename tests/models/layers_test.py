@@ -12,9 +12,9 @@ from flax import nnx
 from jax import export
 
 from rstar_jax.models import layers, rotary
-from rstar_jax.native import build
+from rstar_jax.models.kernels import build
 from rstar_jax.testing import tiny_model
-from tests.native.kernels_test import needs_compiler
+from tests.models.kernels.cpu_test import needs_compiler
 
 
 def naive_attention(q, k, v, allowed):

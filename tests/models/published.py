@@ -5,7 +5,7 @@ The counts are those of the weights that their authors published.
 
 from typing import Any
 
-from rstar_jax.io import published
+from rstar_jax.hf import published
 
 _QWEN2_7B = published.MODELS["Qwen/Qwen2.5-Math-7B"]
 _PHI3_MINI = published.MODELS["microsoft/Phi-3-mini-4k-instruct"]

@@ -6,14 +6,14 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from flax import nnx
 
+from rstar_jax.models.kernels import build
 from rstar_jax.models.transformer import (
   Transformer,
   ppm_from_policy,
   reconfigured,
 )
-from rstar_jax.native import build
 from rstar_jax.testing import tiny_model
-from tests.native.kernels_test import needs_compiler
+from tests.models.kernels.cpu_test import needs_compiler
 
 
 def make(head="lm", **overrides):

@@ -5,7 +5,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from flax import nnx
 
-from rstar_jax.config import MeshConfig
+from rstar_jax.config.schema import MeshConfig
 from rstar_jax.models import sharding, vocabulary
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model

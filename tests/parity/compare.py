@@ -13,10 +13,10 @@ import numpy as np
 import safetensors.numpy
 from flax import nnx
 
-from rstar_jax.config import EngineConfig
-from rstar_jax.generate import programs
-from rstar_jax.generate.engine import Engine
-from rstar_jax.io import hf
+from rstar_jax.config.schema import EngineConfig
+from rstar_jax.hf import folders
+from rstar_jax.inference import programs
+from rstar_jax.inference.engine import Engine
 from rstar_jax.models import cache
 from tests.parity import cases
 
@@ -25,7 +25,7 @@ Expected = Mapping[str, np.ndarray]
 
 def logits(folder: pathlib.Path, expected: Expected, name: str) -> None:
   """float32 logits agree within 1e-4."""
-  model = hf.load_policy(folder)
+  model = folders.load_policy(folder)
   for length in cases.lengths(name):
     out = _run(model, expected[f"ids_{length}"])
     np.testing.assert_allclose(
@@ -35,7 +35,7 @@ def logits(folder: pathlib.Path, expected: Expected, name: str) -> None:
 
 def bfloat16(folder: pathlib.Path, expected: Expected, name: str) -> None:
   """In bfloat16 we are as near to the float32 logits as `transformers` is."""
-  model = hf.load_policy(folder, jnp.bfloat16)
+  model = folders.load_policy(folder, jnp.bfloat16)
   for length in cases.lengths(name):
     exact = expected[f"logits_{length}"]
     theirs = expected[f"bfloat16_{length}"] - exact
@@ -50,7 +50,7 @@ def greedy(folder: pathlib.Path, expected: Expected, name: str) -> None:
   A second, shorter leaf and a second candidate share the call: padding and the
   shared path must not change a token.
   """
-  model = hf.load_policy(folder)
+  model = folders.load_policy(folder)
   for i, (length, new) in enumerate(cases.greedy_sizes(name)):
     prompt = expected[f"prompt_{i}"]
     config = EngineConfig(
@@ -78,7 +78,7 @@ def values(
     ppm_folder: gets the same trunk with the scalar head of the results.
   """
   write_classifier(folder, expected["score"], ppm_folder)
-  model = hf.load_reward_model(ppm_folder)
+  model = folders.load_reward_model(ppm_folder)
   for length in cases.lengths(name):
     ids = expected[f"ids_{length}"]
     wanted = np.tanh(expected[f"raw_{length}"] / 5)

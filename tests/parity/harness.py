@@ -12,9 +12,11 @@ from absl.testing import absltest
 from lm_eval.tasks import TaskManager
 
 from configs import tiny
-from rstar_jax import harness, session, solving
-from rstar_jax.data import synthetic
-from rstar_jax.verify.grader import Grader
+from rstar_jax.data.synthetic import generator
+from rstar_jax.grading.grader import Grader
+from rstar_jax.pipeline import context as session
+from rstar_jax.pipeline import solving
+from rstar_jax.tools import harness
 
 TASK = """
 task: words
@@ -43,7 +45,7 @@ COUNT = 23
 class HarnessTest(absltest.TestCase):
   def test_its_score_is_ours(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
-    problems = synthetic.problems(split="test", count=COUNT, seed=0)
+    problems = generator.problems(split="test", count=COUNT, seed=0)
     file = folder / "words.jsonl"
     file.write_text(
       "".join(

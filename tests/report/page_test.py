@@ -12,8 +12,8 @@ from unittest import mock
 from absl.testing import absltest
 
 from rstar_jax import types
-from rstar_jax.io import records as record_files
 from rstar_jax.report import page, records, trees
+from rstar_jax.storage import records as record_files
 from tests.report import workdirs
 
 ROOT = pathlib.Path(page.__file__).parent

@@ -5,8 +5,8 @@ import pathlib
 
 import numpy as np
 
-from rstar_jax.io import records
 from rstar_jax.search.tree import ANSWER, CODE, RIGHT, STEP, WRONG, Child, Tree
+from rstar_jax.storage import records
 from rstar_jax.types import Problem
 
 # A text that would run if it were taken for markup anywhere.

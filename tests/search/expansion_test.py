@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
-from rstar_jax.config import SearchConfig
+from rstar_jax.config.schema import SearchConfig
 from rstar_jax.rng import seed_for
 from rstar_jax.search import expansion
 from rstar_jax.search import tree as tree_lib

@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
-from rstar_jax.config import SearchConfig
+from rstar_jax.config.schema import SearchConfig
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.types import Problem

@@ -5,11 +5,12 @@ import collections
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from rstar_jax import config as config_lib
 from rstar_jax import testing
-from rstar_jax.search import choose, sampling
+from rstar_jax.config import schema as config_lib
+from rstar_jax.grading import choose
+from rstar_jax.search import sampling
 from rstar_jax.search.expansion import Calls
-from rstar_jax.text import steps
+from rstar_jax.steps import grammar
 from rstar_jax.types import Candidate, Problem
 
 PROBLEMS = [Problem(f"p{i}", f"make {i}", str(i)) for i in range(2, 9)]
@@ -55,13 +56,13 @@ class SampleTest(parameterized.TestCase):
         self.assertEqual(each.status, "ok")
         written = 0
         for i, text in enumerate(each.steps):
-          for start, end in reversed(steps.output_spans(text)):
+          for start, end in reversed(grammar.output_spans(text)):
             text = text[:start] + text[end:]
           finish = ("step", "code", "answer")[i]
-          self.assertIsNone(steps.problem_with(each.steps[:i], text, finish))
+          self.assertIsNone(grammar.problem_with(each.steps[:i], text, finish))
           written += len(text.encode())
         self.assertEqual(each.tokens, written)
-        code, shown = steps.program(each.steps), each.steps[1]
+        code, shown = grammar.program(each.steps), each.steps[1]
         (result,) = testing.run_trusted([code])
         self.assertIn(f"<output>{result.stdout}<end_of_output>", shown)
         self.assertIn(int(each.answer) - int(result.stdout), (0, 1))

@@ -3,7 +3,7 @@
 import dataclasses
 
 from rstar_jax import testing
-from rstar_jax.config import SearchConfig
+from rstar_jax.config.schema import SearchConfig
 from rstar_jax.search.mcts import Calls
 from rstar_jax.types import Problem
 

@@ -9,7 +9,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from mctx._src import search as mctx_search
 
-from rstar_jax.config import SearchConfig
+from rstar_jax.config.schema import SearchConfig
 from rstar_jax.search import uct
 from rstar_jax.search.tree import STEP, Child, Tree
 from rstar_jax.types import Problem

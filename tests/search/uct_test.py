@@ -7,7 +7,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
-from rstar_jax.config import SearchConfig
+from rstar_jax.config.schema import SearchConfig
 from rstar_jax.search import uct
 from rstar_jax.search.tree import ANSWER, DEAD, STEP, Child, Tree
 from rstar_jax.types import Problem

@@ -167,7 +167,7 @@ Report.draw = (() => {
   return { tree, change, lines, first, id, snippet, verdict };
 })();
 
-// What a node's text is made of; see the step grammar in text/steps.py.
+// What a node's text is made of; see the step grammar in steps/grammar.py.
 Report.text = (() => {
   const OUTPUT = /\n?<output>([\s\S]*?)<end_of_output>\n?/;
   const MARKERS =

@@ -1,0 +1,116 @@
+"""The paper's numbers (sections 3.4 and 4.1, A.1), and the released code's.
+
+The defaults of `config/schema.py` are the paper's wherever it gives one. What
+is here
+is what a model of billions of parameters needs besides: sizes of programs,
+dtypes, and data by their names.
+"""
+
+from rstar_jax.config import schema as config_lib
+
+# Of the paper's sets, those that have a usual name on the hub.
+_MORE = (
+  "hf:openai/gsm8k/main/test",
+  "hf:HuggingFaceH4/aime_2024/train",
+)
+
+
+def paper(policy: str) -> config_lib.Config:
+  """Returns the config of four rounds with a policy of the paper.
+
+  The paper's 747k problems were not released; NuminaMath-CoT is where most of
+  them are from. Its first round is made by a larger model: set `remote.url` and
+  `remote.model`.
+
+  Args:
+    policy: a Hugging Face folder or name.
+  """
+  config = config_lib.Config()
+  config.policy = config_lib.PolicyConfig(path=policy, dtype="bfloat16")
+  config.train.source = "hf:AI-MO/NuminaMath-CoT/train"
+  config.eval.data.source = "hf:HuggingFaceH4/MATH-500/test"
+  config.eval.data.count = 0
+  config.eval.more = tuple(
+    config_lib.DataConfig(source=source) for source in _MORE
+  )
+  # A context of 4096 tokens: what the released code has.
+  config.engine = config_lib.EngineConfig(
+    # All wait for the longest step of a call. If one in a hundred does not end
+    # by itself, this halves what a limit of 512 costs (docs/results/fleet.md);
+    # the longest of the released solutions' nodes has about 115 tokens.
+    max_step_tokens=256,
+    max_block_tokens=2048,
+    prefix_buckets=(512, 1024, 2048, 3072),
+    tail_buckets=(32, 256),
+    # Rounds 1 to 3, round 4, and evaluation.
+    score_buckets=(8, 16, 32),
+    step_buckets=(64, 128, 256),
+    # What the four chips of a v5e host hold of two 7B models, their paths and
+    # candidates (docs/results/aot.md). Chips with 32 GB hold twice the slots
+    # and the tokens.
+    leaf_buckets=(2, 8, 16),
+    most_tokens=1 << 16,
+    score_rows=64,
+    # Programs take minutes to compile for a TPU; then one wants to see them.
+    ahead=True,
+  )
+  config.search.slots = config.eval.search.slots = 16
+  config.remote.max_tokens = 512
+  # From docs/results/fleet.md, a simulation of hosts with four chips. A shard
+  # has to fill slots x groups = 32 several times: 50 problems take 1.4 times as
+  # long each as 800 do, 400 take 1.01 times, and what deaths lose is under
+  # 1%. So many hosts that problems / (4 x hosts) is below 400 want that.
+  config.shard_size = 400
+  # Two workers keep the device waiting for half of the time; from 16 on it is
+  # a few percent. A host of a TPU has a hundred cores and more.
+  config.sandbox.workers = 32
+  # One worker cannot always keep up with the answers that need sympy.
+  config.grader.workers = 4
+  # A TPU host has 4 chips or 8, and Qwen's 7B has 4 key/value heads.
+  config.search_mesh = config_lib.MeshConfig(tensor=4)
+  # State is shared by all chips; micro-batches are of 8 rows, two on a chip of
+  # 16: with four, a v5e's memory does not do. More than 32 chips want fewer.
+  config.train_mesh = config_lib.MeshConfig(data=1, fsdp=-1, tensor=4)
+  config.sft.remat = config.ppm.remat = True
+  config.sft.accumulate, config.ppm.accumulate = 16, 64
+  return config
+
+
+def released_code(policy: str) -> config_lib.Config:
+  """Returns the config of the authors' released code, where it differs.
+
+  Its yaml files have 48 rollouts of 12 candidates for every round, and 12 of 32
+  at test time; an unvisited child scores 0; of candidates that answer the first
+  alone is kept; the PPM is trained on raw values, twice, on pairs with a margin
+  of 0.5; SFT rows have 2048 tokens. It has neither extra rollouts, nor second
+  trees, nor pairs for the final step, and answers by a vote among the best
+  solutions of its searches, those `study.top_k` of highest value.
+
+  Args:
+    policy: a Hugging Face folder or name.
+  """
+  config = paper(policy)
+  config.rounds = tuple(
+    config_lib.RoundConfig(
+      rollouts=48, candidates=12, annotation=each.annotation
+    )
+    for each in config.rounds
+  )
+  for search in (config.search, config.eval.search):
+    search.uct_unvisited = "zero"
+    search.answer_dedup = "keep_first"
+  config.eval.search.rollouts = 12
+  config.remote.samples_per_request = 12
+  config.ppm_head = "logit"
+  config.ppm.epochs = 2
+  config.ppm.length = config.sft.length = 2048
+  config.extract.min_margin = 0.5
+  config.extract.final_pairs = False
+  # 64 searches of their own, of which the best 4 vote.
+  config.study = config_lib.StudyConfig(
+    methods=("greedy", "beam", "searches"),
+    trajectories=64,
+    rollouts_each=12,
+    top_k=4,
+  )
+  return config

@@ -1,0 +1,389 @@
+"""Configuration: one dataclass a stage, a comment above every field.
+
+The defaults of the search and of training are the paper's; a config file says
+what differs. Dataclasses are mutable because `--config.search.c=1` assigns.
+What makes a config valid is in `config/validation.py`.
+"""
+
+import dataclasses
+from typing import Literal, get_args
+
+from rstar_jax.config.engine import EngineConfig, RemoteConfig
+
+# Ways to solve a problem; `evaluation/solvers.py` says what each one is.
+Method = Literal[
+  "greedy", "samples", "beam", "diverse_beam", "mcts", "searches"
+]
+
+
+@dataclasses.dataclass(kw_only=True)
+class MeshConfig:
+  """Devices along each mesh axis; -1 takes what is left."""
+
+  # Copies of the model, each with its part of the batch.
+  data: int = -1
+  # Parts that parameters and optimiser state are cut into while at rest.
+  fsdp: int = 1
+  # Parts that each matrix product is cut into.
+  tensor: int = 1
+
+
+@dataclasses.dataclass(kw_only=True)
+class PolicyConfig:
+  """Where the base model is; every round's SFT starts from it."""
+
+  # A Hugging Face folder or name, or a GGUF file; a folder or a file may be in
+  # a bucket (gs://). Empty: the bootstrap checkpoint that ships with the
+  # package.
+  path: str = ""
+  # How the base model is asked: "trained" as a policy that knows the step
+  # grammar, "few_shot" with two solved examples, as any model can be.
+  prompt: Literal["trained", "few_shot"] = "trained"
+  # dtype of activations, and of parameters where they are not trained.
+  dtype: Literal["float32", "bfloat16"] = "float32"
+  # Where the markers need new rows of the embedding, their number is rounded up
+  # to a multiple of this, so that a mesh can cut it.
+  vocab_multiple: int = 128
+
+
+@dataclasses.dataclass(kw_only=True)
+class DataConfig:
+  """Problems of one split."""
+
+  # "synthetic:SPLIT", a .jsonl or .json file, "tfds:NAME/SPLIT", or
+  # "hf:OWNER/NAME[/CONFIG]/SPLIT" of the Hugging Face Hub (data/hub.py).
+  source: str = "synthetic:train"
+  # How many problems; 0 takes all (not for synthetic, which has no end).
+  count: int = 0
+  # Seed of the generator of synthetic problems.
+  seed: int = 0
+  # What a line that cannot be read does: "skip" it with a warning, or "raise".
+  on_error: Literal["skip", "raise"] = "raise"
+  # Name of the question's field. Empty: found by shape (data/shapes.py).
+  question_field: str = ""
+  # Name of the answer's field, likewise. Named, it is taken as it is.
+  answer_field: str = ""
+
+
+@dataclasses.dataclass(kw_only=True)
+class SandboxConfig:
+  """Code execution; see `sandbox/pool.py`."""
+
+  # Worker processes.
+  workers: int = 2
+  # Wall time of one step, in seconds.
+  wall_seconds: float = 5.0
+  # Address space of one program, in bytes; also the memory of all interpreters
+  # together that a worker keeps alive.
+  memory_bytes: int = 1 << 30
+  # Longest output of one step, in bytes.
+  output_bytes: int = 65536
+  # Most interpreters that a worker keeps alive, one for each prefix of steps
+  # that it ran last; most take 2 to 14 MB. 0 executes each prefix anew.
+  live: int = 32
+  # What a boundary of the kernel has to hold, or the run is refused: "net",
+  # "read", "write", "fork" and so on; see docs/security.md.
+  require: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(kw_only=True)
+class GraderConfig:
+  """Answer grading; see `grading/grader.py`."""
+
+  # Killable worker processes.
+  workers: int = 1
+  # Deadline of one comparison, in seconds; past it the verdict is undecided.
+  seconds: float = 4.0
+
+
+@dataclasses.dataclass(kw_only=True)
+class SearchConfig:
+  """MCTS. Defaults are the paper's; each departure is a named switch."""
+
+  # Root-to-leaf descents per tree (paper: 8 in round 1, then 16; test: 4).
+  rollouts: int = 16
+  # Candidates sampled at each expansion (paper: 5, 8, 8, 16; test: 32).
+  candidates: int = 8
+  # Deepest node; a deeper path is abandoned (paper: 16).
+  max_depth: int = 16
+  # Exploration constant c of UCT (paper Eq. 1: 2).
+  c: float = 2.0
+  # Score of an unvisited child: "inf" is standard UCT, "zero" the released
+  # code, in which unvisited children have Q = 0 and no exploration bonus.
+  uct_unvisited: Literal["inf", "zero"] = "inf"
+  # "terminal": Q only from terminals (rounds 1-2, Eq. 2). "ppm": the PPM's
+  # value starts a new node's Q (rounds 3-4, Eq. 3).
+  annotation: Literal["terminal", "ppm"] = "terminal"
+  # What a terminal backs up: "truth" is +1/-1 by the grader, "ppm" the PPM's
+  # score of the full trajectory (test time).
+  terminal_reward: Literal["truth", "ppm"] = "truth"
+  # The PPM's score of a full trajectory, used at test time: its value at the
+  # last step (paper), or the mean or the least of its values at all steps.
+  trajectory_value: Literal["last", "mean", "min"] = "last"
+  # Whether the PPM's initial value counts as a visit (released code: yes).
+  ppm_counts_visit: bool = True
+  # Candidates of equal text are merged. "keep_first" also drops all but the
+  # first answer and everything beside it, as the released code does.
+  answer_dedup: Literal["merge", "keep_first"] = "merge"
+  # A leaf whose expansion leaves no valid child this many times in a row is
+  # dead: its rollout fails and is not backed up (paper: a failing step is no
+  # node at all; the released code: 1, or 2 in round 1).
+  max_consecutive_errors: int = 1
+  # Trees searched at once in one group.
+  slots: int = 32
+  # Groups that take turns: while one is on the device, the others' code runs.
+  groups: int = 2
+
+
+@dataclasses.dataclass(kw_only=True)
+class TrainConfig:
+  """Training of the policy (SFT) or of the PPM."""
+
+  # Passes over the data (paper: 2 for SFT, 1 for the PPM).
+  epochs: int = 2
+  # Packed rows (SFT) or pairs (PPM) per update (paper: 128 and 512).
+  batch_size: int = 128
+  # Micro-batches that make one update; divides batch_size.
+  accumulate: int = 1
+  # Recompute each layer in the backward pass: a third more work, and of a layer
+  # only what it is given is kept in memory.
+  remat: bool = False
+  # Tokens of a row whose attention is computed at once, and again in the
+  # backward pass; 0 is all. Scores of few stay in fast memory: quicker, but on
+  # a TPU it needs more HBM (docs/results/aot.md).
+  attention_block: int = 0
+  # Tokens per row; a longer sample is dropped and counted.
+  length: int = 4096
+  # Peak learning rate (paper: 7e-6).
+  learning_rate: float = 7e-6
+  # Shape after warm-up (paper: linear for Qwen, cosine for Phi-3).
+  schedule: Literal["linear", "cosine", "constant"] = "linear"
+  # Updates of linear warm-up, as a share of all updates.
+  warmup: float = 0.0
+  # "muon" orthogonalises the updates of the matrices inside the layers and
+  # leaves the rest to AdamW (quicker for a small model, e.g. the bootstrap's).
+  optimizer: Literal["adamw", "muon"] = "adamw"
+  # AdamW: decoupled weight decay, of matrices only.
+  weight_decay: float = 0.1
+  # AdamW: decay of the first moment.
+  b1: float = 0.9
+  # AdamW: decay of the second moment.
+  b2: float = 0.95
+  # Largest global norm of the gradient.
+  clip: float = 1.0
+  # Updates between checkpoints.
+  checkpoint_every: int = 200
+  # Updates between metrics.
+  log_every: int = 20
+
+  @property
+  def of_model(self) -> dict[str, bool | int]:
+    """What of this is said to the model, by the fields of its config."""
+    return {"remat": self.remat, "attention_block": self.attention_block}
+
+
+@dataclasses.dataclass(kw_only=True)
+class ExtractConfig:
+  """Trees -> SFT rows and preference pairs."""
+
+  # Where solutions come from instead of trees: a file of the form of the
+  # released rstar_sft, or an "hf:" name of such a data set. Empty: trees.
+  sft_source: str = ""
+  # Where preference pairs come from, likewise, in the form of rstar_ppm. Where
+  # both are given no tree is needed, and so there is no rollout.
+  pairs_source: str = ""
+  # Whose trees are used: those of so many newest rounds (paper: 1). More than
+  # one helps where a round alone gives few pairs.
+  rounds: int = 1
+  # Which correct trajectories of a problem are trained on (paper Table 7):
+  # those of highest average Q, any ("random"), or "all"; or those that the
+  # search's reward model values highest, wrong ones too ("reward": rejection
+  # sampling; where no model guided a search, as "q").
+  sft_choice: Literal["q", "random", "reward", "all"] = "q"
+  # How many of them, in all but "all" (paper: 2).
+  sft_per_problem: int = 2
+  # Problems whose trajectories are correct less often than this are left out
+  # (the paper drops synthetic problems under 0.5; 0 keeps all).
+  min_correct_share: float = 0.0
+  # Positives per step, the siblings of highest Q (paper: 2).
+  positives: int = 2
+  # Negatives per step, the siblings of lowest Q (paper: 2).
+  negatives: int = 2
+  # Smallest difference of Q within a pair (released code: 0.5).
+  min_margin: float = 0.0
+  # Whether full-trajectory pairs are made for the final step (paper: yes).
+  final_pairs: bool = True
+  # Most pairs taken from one problem; 0 is no limit.
+  max_pairs_per_problem: int = 0
+
+  @property
+  def needs_trees(self) -> bool:
+    """Whether anything is taken from trees, and problems are searched."""
+    return not (self.sft_source and self.pairs_source)
+
+
+@dataclasses.dataclass(kw_only=True)
+class EvalConfig:
+  """What is measured after each round, on held-out problems."""
+
+  # Problems that are measured; none of them is trained on.
+  data: DataConfig = dataclasses.field(
+    default_factory=lambda: DataConfig(source="synthetic:test", count=300)
+  )
+  # More splits, measured in the same way.
+  more: tuple[DataConfig, ...] = ()
+  # In rounds before the last, how many of the problems of each split are solved
+  # by sampling and by search too, not just greedily; 0 is all.
+  early_problems: int = 0
+  # Solutions sampled per problem for majority vote and best-of-N, of which as
+  # many count as cost what the search costs.
+  samples: int = 16
+  # Search at test time (paper: 4 rollouts x 32 candidates).
+  search: SearchConfig = dataclasses.field(
+    default_factory=lambda: SearchConfig(
+      rollouts=4, candidates=32, annotation="ppm", terminal_reward="ppm"
+    )
+  )
+  # How the search's answer is chosen among its trajectories: the paper's best
+  # PPM score (see search.trajectory_value, which best-of-N follows too), or a
+  # vote: of all, weighted by the PPM, or of the k that it values highest (the
+  # released code).
+  answer_select: Literal["best", "majority", "weighted", "top_k"] = "best"
+  # How many vote in "top_k" (released code: 4).
+  top_k: int = 4
+  # Values solutions in the place of the round's PPM: a Hugging Face folder or
+  # name of a sequence classifier with one label.
+  reward_model: str = ""
+
+
+@dataclasses.dataclass(kw_only=True)
+class StudyConfig:
+  """What `--stage=study` compares, on the problems of `eval`."""
+
+  # Ways to solve a problem.
+  methods: tuple[Method, ...] = get_args(Method)
+  # Who guides and chooses: "ppm" is the round's own; "orm" and "pqm" are
+  # trained on its trees; "ppm:FOLDER" is that of another round or run; else a
+  # Hugging Face folder or name of a sequence classifier with one label.
+  rewards: tuple[str, ...] = ("ppm",)
+  # Most solutions of a problem: samples, rollouts of one search, searches.
+  trajectories: int = 16
+  # Beams of a step beam search (released code: 8).
+  beam_width: int = 8
+  # Parts that diverse beam search has its beams in; divides beam_width.
+  beam_groups: int = 4
+  # Rollouts of each of the searches of "searches".
+  rollouts_each: int = 1
+  # How many solutions of highest value vote in a top-k majority (released code:
+  # 4).
+  top_k: int = 4
+  # Whether samples and searches of a problem end once their majority can no
+  # longer change. It is then the only choice among them that is shown.
+  early_stop: bool = False
+
+
+@dataclasses.dataclass(kw_only=True)
+class DecontaminateConfig:
+  """Which training problems are dropped for being in an evaluation set."""
+
+  # Those that share so many words in a row with an evaluation question, or all
+  # words where they have fewer; 0 drops none (the field's custom: 13).
+  ngram: int = 13
+  # Sets to look in beside those of `eval`.
+  against: tuple[DataConfig, ...] = ()
+
+
+@dataclasses.dataclass(kw_only=True)
+class RoundConfig:
+  """What one round of self-evolution does differently from `search`."""
+
+  # Root-to-leaf descents per tree.
+  rollouts: int = 16
+  # Candidates sampled at each expansion.
+  candidates: int = 8
+  # "ppm" uses the previous round's PPM, so round 1 has to name one.
+  annotation: Literal["terminal", "ppm"] = "terminal"
+  # Who searches in the place of the last round's policy: a Hugging Face folder
+  # or name of a model with the base model's tokenizer.
+  policy: str = ""
+  # Who guides in the place of the last round's PPM, likewise.
+  ppm: str = ""
+  # Trees per problem, each with seeds of its own (paper: 2 in round 4).
+  trees: int = 1
+  # Whether problems are left out whose every answer was right in the last round
+  # that searched them; they count as solved.
+  retire: bool = False
+  # Extra rollouts, one value an attempt, for problems still unsolved (paper:
+  # 16 in rounds 2-3; 64, then 128 in round 4).
+  extra_rollouts: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(kw_only=True)
+class Config:
+  """Everything that a run is."""
+
+  # Seed of the run; all others derive from it.
+  seed: int = 0
+  # Problems per shard, the unit of work and of loss when a run is killed.
+  shard_size: int = 50
+  # Where compiled programs are kept for the next process. Empty: in the run's
+  # folder, programs/.
+  programs: str = ""
+  # The base model.
+  policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
+  # Training problems.
+  train: DataConfig = dataclasses.field(default_factory=DataConfig)
+  # What keeps them apart from the evaluation's.
+  decontaminate: DecontaminateConfig = dataclasses.field(
+    default_factory=DecontaminateConfig
+  )
+  # Devices of one host, in search and evaluation; hosts are replicas.
+  search_mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  # Devices of all hosts together, in training.
+  train_mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  # Search over training problems; each round overrides some of it.
+  search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
+  # Generation, in the rounds and in evaluation.
+  engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
+  # Who searches in round 1 in the base model's place, if anyone.
+  remote: RemoteConfig = dataclasses.field(default_factory=RemoteConfig)
+  # Execution of the policy's code.
+  sandbox: SandboxConfig = dataclasses.field(default_factory=SandboxConfig)
+  # Comparison of answers with the gold ones.
+  grader: GraderConfig = dataclasses.field(default_factory=GraderConfig)
+  # What of the trees becomes training data.
+  extract: ExtractConfig = dataclasses.field(default_factory=ExtractConfig)
+  # Training of the policy.
+  sft: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+  # Training of the PPM.
+  ppm: TrainConfig = dataclasses.field(
+    default_factory=lambda: TrainConfig(epochs=1, batch_size=512)
+  )
+  # What each round's policy is trained from: the "base" model (paper section
+  # 3.4), the policy of the round before ("last"), or a Hugging Face folder or
+  # name of a model with the base model's tokenizer.
+  sft_from: str = "base"
+  # What the reward model learns from: "ppm" preference pairs (paper Eq. 4),
+  # "pqm" the Q-values themselves, "orm" whether a whole solution is right.
+  reward: Literal["ppm", "pqm", "orm"] = "ppm"
+  # What the PPM is: the paper trains through tanh; the released code trains
+  # raw values and applies tanh(x / 5) at inference.
+  ppm_head: Literal["tanh", "logit"] = "tanh"
+  # Evaluation after each round.
+  eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+  # Comparison of methods at equal cost.
+  study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
+  # The rounds, first to last (paper section 3.4).
+  rounds: tuple[RoundConfig, ...] = (
+    RoundConfig(rollouts=8, candidates=5),
+    RoundConfig(extra_rollouts=(16,)),
+    RoundConfig(annotation="ppm", extra_rollouts=(16,)),
+    RoundConfig(
+      candidates=16, annotation="ppm", trees=2, extra_rollouts=(64, 128)
+    ),
+  )
+
+  @property
+  def slots(self) -> int:
+    """Trees of a group, in the rounds or in evaluation: those of a lane."""
+    return max(self.search.slots, self.eval.search.slots)

@@ -1,0 +1,332 @@
+r"""Procedural word problems with levels: the data set that needs no download.
+
+A problem is a set of quantities, each defined from earlier ones by a relation
+and said in the words of a family (`templates.py`), and a question. Its level is
+the number of reasoning steps: quantities that the answer needs, plus one where
+the question combines them. From level 3 on there are facts that nobody needs;
+from level 5 on the sentences are shuffled.
+
+Splits differ in names, numbers and families:
+
+  train       levels 1-6, families of group "train"
+  worked      what the bootstrap model was trained on: nine tenths levels 1-4.
+              Some have made-up words for nouns and verbs (a reader must cope
+              with words it has never seen), and the solutions contain slips
+              (`relations.py`): about a third of them is right
+  stretch     the same with more of the higher levels, for its last updates
+  validation  levels 1-6, a quarter of it from a family of its own
+  test        levels 1-6, a quarter of it from four families of its own
+  test_long   levels 7-8, longer than anything trained on
+
+Every answer is computed twice: by exact arithmetic on the relations while the
+problem is made, and by `reading.solve` from its words alone, which a test holds
+over all splits. The worked solutions are run in the sandbox, by a test too:
+nothing here runs code.
+"""
+
+import dataclasses
+import fractions
+import random
+import re
+
+from rstar_jax import rng
+from rstar_jax.data.synthetic import relations, solutions, templates
+from rstar_jax.data.synthetic.solutions import Fact, Question, Worked
+from rstar_jax.types import Problem
+
+_EVEN = tuple((level, 1) for level in range(1, 7))
+LEVELS = {
+  "train": _EVEN,
+  "worked": ((1, 12), (2, 20), (3, 28), (4, 30), (5, 7), (6, 3)),
+  "stretch": ((1, 1), (2, 2), (3, 4), (4, 5), (5, 5), (6, 5)),
+  "validation": _EVEN,
+  "test": _EVEN,
+  "test_long": ((7, 1), (8, 1)),
+}
+SPLITS = tuple(LEVELS)
+# The splits that the bootstrap model learns from.
+_SLIPS_IN = ("worked", "stretch")
+
+# Names are built from two halves, so that a name of the test splits is new
+# while each of its halves is not.
+_PEOPLE = (
+  "Mi Ka Be Da No Ta Ri Su Ve Jo Pe Ha Le Ma Lo Si".split(),
+  "ra na la lo vin ren sa mon tia ris dan ly".split(),
+)
+_PLACES = (
+  "Ar Wa Do El Fa Hu Ke Li Or Ro Te Wi".split(),
+  "ford ham wick port ley by den mont field gate".split(),
+)
+_PARTS = {
+  (1, 2): "half",
+  (1, 3): "a third",
+  (1, 4): "a quarter",
+  (2, 3): "two thirds",
+  (3, 4): "three quarters",
+  (1, 5): "a fifth",
+  (2, 5): "two fifths",
+}
+_PERCENTS = (10, 20, 25, 30, 40, 50, 60, 75, 80)
+_LARGEST = 2000
+# The lowest levels with facts that nobody needs, and with shuffled sentences.
+_EXTRA_FROM = 3
+_SHUFFLED_FROM = 5
+# Share of worked problems in which nouns and verbs are made up.
+_MADE_UP = 0.3
+_SYLLABLES = "bli dra fe go hup jin kle mo ne plo qua ri sta tu vex wug".split()
+_WORD = re.compile(r"(?<![A-Za-z])[a-z]{3,}")
+
+
+def _group(split: str) -> str:
+  """Returns which names and numbers a split uses."""
+  if split in ("train", *_SLIPS_IN):
+    return "train"
+  return "validation" if split == "validation" else "test"
+
+
+def _names(who: str, group: str) -> list[str]:
+  """Returns the names of a group: a quarter each is kept from training."""
+  firsts, rests = _PEOPLE if who == "people" else _PLACES
+  wanted = {"train": (0, 1), "validation": (2,), "test": (3,)}[group]
+  return [
+    first + rest
+    for i, first in enumerate(firsts)
+    for j, rest in enumerate(rests)
+    if (i + j) % 4 in wanted
+  ]
+
+
+def _number(random_: random.Random, group: str, low: int, high: int) -> int:
+  """Draws a number; two-digit ones belong to one group by their residue."""
+  wanted = {"train": (0, 1, 2, 4, 5), "validation": (3,), "test": (6,)}[group]
+  choices = [n for n in range(low, high) if n < 11 or n % 7 in wanted]
+  return random_.choice(choices)
+
+
+def _fact(
+  random_: random.Random,
+  family: templates.Family,
+  group: str,
+  x: str,
+  known: list[Fact],
+  first: bool,
+) -> Fact | None:
+  """Draws one quantity, or None if the draw came out impossible."""
+  if first:
+    options = [r for r in ("given", "product") if r in family.says]
+  else:
+    options = [r for r in family.says if r not in ("given", "product")]
+  if len(known) < 2:
+    options = [r for r in options if r != "both"]
+  relation = random_.choice(options)
+  values: dict[str, object] = {}
+  refers: list[fractions.Fraction] = []
+  if relation not in ("given", "product"):
+    # The newest quantities are the likeliest, so that chains grow long.
+    if family.chain or random_.random() < 0.6:
+      y = known[-1]
+    else:
+      y = random_.choice(known)
+    values["y"] = y.x
+    refers.append(y.value)
+  if relation == "given":
+    values["n"] = _number(random_, group, 11, 100)
+  elif relation == "product":
+    values["n"] = random_.randrange(2, 10)
+    values["m"] = _number(random_, group, 3, 60)
+  elif relation == "more":
+    values["n"] = _number(random_, group, 2, 100)
+  elif relation == "fewer":
+    values["n"] = _number(random_, group, 2, 60)
+  elif relation == "times":
+    values["n"] = random_.randrange(2, 8)
+  elif relation == "part":
+    values["n"], values["m"] = random_.choice(list(_PARTS))
+  elif relation == "percent":
+    values["n"] = random_.choice(_PERCENTS)
+  elif relation == "both":
+    z = random_.choice([fact for fact in known if fact.x != values["y"]])
+    values["z"] = z.x
+    refers.append(z.value)
+  meaning = relations.RELATIONS[relation]
+  value = meaning.value(refers, solutions.numbers(values))
+  whole = family.whole or value.denominator > 20
+  if value <= 0 or value > _LARGEST or (whole and value.denominator != 1):
+    return None
+  return Fact(relation, x, values, value)
+
+
+def _ancestors(facts: list[Fact], targets: tuple[str, ...]) -> set[str]:
+  """Returns the quantities that the targets need, themselves included."""
+  by_name = {fact.x: fact for fact in facts}
+  needed, queue = set(), list(targets)
+  while queue:
+    name = queue.pop()
+    if name not in needed:
+      needed.add(name)
+      queue += by_name[name].needs
+  return needed
+
+
+def _question(
+  random_: random.Random, family: templates.Family, facts: list[Fact]
+) -> Question | None:
+  """Draws a question, or None if the draw came out impossible."""
+  kind = "one"
+  if random_.random() < 0.4:
+    kind = random_.choice(list(family.asks))
+  last = facts[-1]
+  if kind == "one":
+    return Question(kind, {"x": last.x}, (last.x,))
+  if kind == "rate":
+    n = random_.randrange(2, 10)
+    return Question(kind, {"x": last.x, "n": n}, (last.x,))
+  if len(facts) < 2:
+    return None
+  if kind == "total":
+    count = min(len(facts), random_.choice((2, 2, 3)))
+    chosen = [*random_.sample(facts[:-1], count - 1), last]
+    random_.shuffle(chosen)
+    names = [fact.x for fact in chosen]
+    values = {
+      "names": ", ".join(names[:-1]) + " and " + names[-1],
+      "sum": " + ".join(names),
+      "sum_but_last": " + ".join(names[:-1]),
+    }
+    return Question(kind, values, tuple(names))
+  x, y = last, random_.choice(facts[:-1])
+  if kind == "difference" and x.value < y.value:
+    x, y = y, x
+  return Question(kind, {"x": x.x, "y": y.x}, (x.x, y.x))
+
+
+def _answer(
+  question: Question, known: dict[str, fractions.Fraction]
+) -> fractions.Fraction | None:
+  """Computes the answer, or None where it would not read well."""
+  named = [known[name] for name in question.names]
+  if question.kind == "one":
+    return named[0]
+  meaning = relations.QUESTIONS[question.kind]
+  answer = meaning.value(named, solutions.numbers(question.values))
+  if question.kind == "percentage" and answer.denominator != 1:
+    return None
+  return answer
+
+
+def _with_made_up_words(random_: random.Random, question: str) -> str:
+  """Replaces each noun and verb by a made-up word, the same one each time."""
+  made: dict[str, str] = {}
+
+  def replace(match: re.Match) -> str:
+    word = match.group()
+    if word in templates.FUNCTION_WORDS:
+      return word
+    plural = "s" if word.endswith("s") else ""
+    stem = word.removesuffix("s")
+    if stem not in made:
+      made[stem] = "".join(random_.sample(_SYLLABLES, random_.choice((1, 2))))
+    return made[stem] + plural
+
+  return _WORD.sub(replace, question)
+
+
+def _attempt(
+  random_: random.Random, split: str, family: templates.Family, level: int
+) -> Worked | None:
+  """Draws one problem, or None where the draw does not fit the level."""
+  group = _group(split)
+  pool = _names(family.who, group)
+  extra = random_.choice((0, 0, 1, 2)) if level >= _EXTRA_FROM else 0
+  names = random_.sample(pool, level + extra)
+  facts: list[Fact] = []
+  for index, name in enumerate(names):
+    fresh = index == 0 or (
+      not family.chain and index < 4 and random_.random() < 0.15
+    )
+    fact = _fact(random_, family, group, name, facts, fresh)
+    if fact is None:
+      return None
+    facts.append(fact)
+  # The target is the deepest quantity; in a chain nothing may follow it.
+  asked_from = facts[: level + (0 if family.chain else extra)]
+  question = _question(random_, family, asked_from)
+  if question is None:
+    return None
+  answer = _answer(question, {fact.x: fact.value for fact in facts})
+  needed = _ancestors(facts, question.names)
+  if answer is None or answer <= 0:
+    return None
+  if len(needed) + (question.kind != "one") != level:
+    return None
+  sentences = [
+    random_.choice(family.says[fact.relation]).format(
+      x=fact.x,
+      **fact.values,
+      part=_PARTS.get((fact.values.get("n"), fact.values.get("m"))),
+    )
+    for fact in facts
+  ]
+  if level >= _SHUFFLED_FROM and not family.chain:
+    random_.shuffle(sentences)
+  asks = random_.choice(family.asks[question.kind])
+  sentences.append(asks.format(**question.values))
+  text = " ".join(sentences)
+  slips = None
+  if split in _SLIPS_IN:
+    slips = random_
+    if random_.random() < _MADE_UP:
+      text = _with_made_up_words(random_, text)
+  try:
+    bodies, result = solutions.solve(
+      [fact for fact in facts if fact.x in needed], question, slips
+    )
+  except ZeroDivisionError:
+    return None
+  problem = Problem(
+    id="",
+    question=text,
+    answer=str(answer),
+    source=f"synthetic/{family.name}",
+    level=level,
+  )
+  printed = "answer" if question.kind != "one" else question.names[0]
+  return Worked(problem, solutions.solution(bodies, printed, str(result)))
+
+
+def generate(split: str, index: int, seed: int = 0) -> Worked:
+  """Returns one problem of a split with its worked solution.
+
+  Args:
+    split: one of `SPLITS`.
+    index: 0 or more; there is no end.
+    seed: another seed is another set of problems.
+
+  Raises:
+    ValueError: the split is unknown.
+  """
+  if split not in LEVELS:
+    raise ValueError(
+      f"unknown synthetic split {split!r}: use one of {', '.join(SPLITS)}"
+    )
+  random_ = random.Random(rng.seed_for(seed, "synthetic", split, index))
+  group = _group(split)
+  seen = [f for f in templates.FAMILIES if f.group == "train"]
+  unseen = [f for f in templates.FAMILIES if f.group == group]
+  from_unseen = group != "train" and index % 4 == 3
+  levels, weights = zip(*LEVELS[split], strict=True)
+  level = random_.choices(levels, weights)[0]
+  while True:
+    family = random_.choice(unseen if from_unseen else seen)
+    drawn = _attempt(random_, split, family, level)
+    if drawn is not None:
+      name = f"{split}-{seed}-{index}"
+      problem = dataclasses.replace(drawn.problem, id=name)
+      return dataclasses.replace(drawn, problem=problem)
+
+
+def problems(split: str, count: int, seed: int = 0) -> list[Problem]:
+  """Returns the first `count` problems of a split."""
+  if count <= 0:
+    raise ValueError("synthetic problems have no end: give a count above 0")
+  return [generate(split, index, seed).problem for index in range(count)]

@@ -1,0 +1,98 @@
+"""Two runs side by side, on the problems that both have solved."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rstar_jax import rng
+from rstar_jax.evaluation import choices, markdown, methods, paired
+from rstar_jax.evaluation.tables import (
+  Record,
+  choices_for,
+  grouped,
+  right_by_problem,
+)
+from rstar_jax.storage.tables import grid
+
+
+def of_evaluation(record: Record) -> list[dict[str, Any]]:
+  """Makes a record of an evaluation those of a study.
+
+  A study has samples once without values, for votes, and once for each reward
+  model; here that is the round's, "ppm", or what `eval.reward_model` names.
+  """
+  source = record["source"]
+  plain, valued = ({**record, "reward": each} for each in (None, "ppm"))
+  if source == "greedy" or not methods.valued([record]):
+    return [plain]
+  return [plain, valued] if source == "samples" else [valued]
+
+
+def rows(
+  first: Iterable[Record], second: Iterable[Record], *, seed: int, k: int = 4
+) -> list[dict[str, Any]]:
+  """Compares whatever both runs have, method by method.
+
+  Args:
+    first: records of one run; see `solutions.py`.
+    second: of another.
+    seed: of the bootstrap.
+    k: voters of "top_k".
+
+  Returns:
+    Rows with split, reward, method, choice, units (the fewer of the two runs'),
+    and "found", a `paired.Difference`.
+  """
+  theirs = grouped(second)
+  compared = []
+  for key, ours in grouped(first).items():
+    other = theirs.get(key)
+    if other is None:
+      continue
+    units = min(choices.units_of(ours), choices.units_of(other))
+    theirs_too = choices_for(other)
+    for choice in filter(theirs_too.__contains__, choices_for(ours)):
+      found = paired.compare(
+        right_by_problem(ours, choice, units, k),
+        right_by_problem(other, choice, units, k),
+        rng.seed_for(seed, "compare", *map(str, key), choice),
+      )
+      if found is not None:
+        split, reward, method = key
+        compared.append(
+          {
+            "split": split,
+            "reward": reward,
+            "method": method,
+            "choice": choice,
+            "units": units,
+            "found": found,
+          }
+        )
+  return compared
+
+
+def render(compared: Sequence[Mapping[str, Any]]) -> str:
+  """Renders rows as a Markdown table."""
+  if not compared:
+    return "The two runs have no problem in common that both have solved.\n"
+  cells = [
+    [
+      row["split"],
+      row["method"],
+      row["reward"] or "-",
+      row["choice"],
+      str(row["units"]),
+      str(row["found"].n),
+      f"{100 * row['found'].first:.1f}",
+      f"{100 * row['found'].second:.1f}",
+      markdown.difference(row["found"]),
+      f"{row['found'].only_first}:{row['found'].only_second}",
+      f"{row['found'].p:.3f}",
+    ]
+    for row in compared
+  ]
+  head = [
+    *("Split", "Method", "Guided by", "Choice", "Units", "Problems"),
+    *("First, %", "Second, %", "Difference", "Only one right", "McNemar p"),
+  ]
+  return "\n".join(grid(head, cells)) + "\n"

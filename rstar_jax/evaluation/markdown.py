@@ -1,0 +1,254 @@
+"""Tables of a study for people, made of its records."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rstar_jax import rng
+from rstar_jax.evaluation import choices, paired
+from rstar_jax.evaluation.results import interval
+from rstar_jax.evaluation.tables import (
+  Group,
+  Record,
+  at_budget,
+  grouped,
+  right_by_problem,
+  table,
+)
+from rstar_jax.storage.tables import grid
+
+# What the paper answers with, and so what a column of a curve shows.
+_CHOICE = {"greedy": "first", "samples": "best"}
+_NAMES = {
+  "greedy": "Greedy",
+  "samples": "Samples",
+  "beam": "Step beams",
+  "diverse_beam": "Diverse beams",
+  "mcts": "One search",
+  "searches": "Searches",
+}
+
+
+def render(
+  records: Sequence[Record],
+  quality: Mapping[str, Mapping[str, Any]],
+  **options: Any,
+) -> str:
+  """Renders all tables of a study.
+
+  Args:
+    records: see `solutions.py`.
+    quality: reward model -> what `quality.measure` says of it.
+    **options: seed, k, parameters: see `table.table`.
+  """
+  lines = []
+  for split in dict.fromkeys(record["split"] for record in records):
+    part = [record for record in records if record["split"] == split]
+    rows = table(part, **options)
+    lines += [f"### {split}", "", *_methods(part, rows, options)]
+    lines += ["", *_curve(rows), "", *_budget(part, options), ""]
+  return "\n".join([*lines, *_quality(quality)]).rstrip() + "\n"
+
+
+def _methods(
+  part: Sequence[Record],
+  rows: Sequence[Mapping[str, Any]],
+  options: dict[str, Any],
+) -> list[str]:
+  """Returns the lines of all methods and choices with all that was found."""
+  groups = grouped(part)
+  rows = [row for row in rows if _whole(row, groups)]
+  reference = _reference(rows)
+  head = [
+    *("Method", "Guided by", "Choice", "Right, %"),
+    *("Tokens", "Till settled", "TFLOPs"),
+  ]
+  lines = [
+    f"With all that each method found, of {rows[0]['n']} problems: right "
+    "answers in % with 95% bootstrap intervals; a problem's generated tokens, "
+    "those until no later vote could change the choice, and what the policy "
+    "computes for all of them.",
+  ]
+  if reference is not None:
+    head.append(f"Against {_name(reference)}, {reference['choice']}")
+    lines[0] += (
+      " A difference is claimed where the interval over pairs leaves out 0 and "
+      "McNemar's p is below 0.05."
+    )
+  cells = []
+  for row in rows:
+    cells.append(
+      [
+        _name(row),
+        row["reward"] or "-",
+        row["choice"],
+        interval(row),
+        f"{row['tokens']:.0f}",
+        "-"
+        if row["tokens_settled"] is None
+        else f"{row['tokens_settled']:.0f}",
+        "-" if row["flops"] is None else f"{row['flops'] / 1e12:.3g}",
+      ]
+    )
+    if reference is not None:
+      cells[-1].append(_against(row, reference, groups, options))
+  return [*lines, "", *grid(head, cells)]
+
+
+def _curve(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Returns the lines of accuracy by number of units (paper Figure 3)."""
+  rows = [row for row in rows if _usual(row)]
+  sizes = sorted({row["units"] for row in rows})
+  lines: dict[tuple, dict[int, str]] = {}
+  for row in rows:
+    key = _name(row), row["reward"] or "-", row["choice"]
+    cell = f"{100 * row['accuracy']:.1f} ({row['tokens']:.0f})"
+    lines.setdefault(key, {})[row["units"]] = cell
+  return [
+    "By the number of samples, rollouts or searches; generated tokens a "
+    "problem in parentheses.",
+    "",
+    *grid(
+      ["Method", "Guided by", "Choice", *map(str, sizes)],
+      [
+        [*key, *(cells.get(size, "-") for size in sizes)]
+        for key, cells in lines.items()
+      ],
+    ),
+  ]
+
+
+def _budget(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
+  """Returns the lines of accuracy at equal cost: that of one search."""
+  search = [r for r in part if r["source"] == "mcts"] or [
+    r for r in part if r["source"] == "searches"
+  ]
+  if not search:
+    return []
+  first = [r for r in search if r["reward"] == search[0]["reward"]]
+  budget = sum(r["tokens"] for r in first) / len(first)
+  rows = [row for row in at_budget(part, budget, **options) if _usual(row)]
+  return [
+    f"For at most {budget:.0f} generated tokens a problem, what "
+    f"{_NAMES[first[0]['source']].lower()} takes.",
+    "",
+    *grid(
+      ["Method", "Guided by", "Choice", "Units", "Right, %", "Tokens"],
+      [
+        [
+          _name(row),
+          row["reward"] or "-",
+          row["choice"],
+          str(row["units"]),
+          interval(row),
+          f"{row['tokens']:.0f}",
+        ]
+        for row in rows
+      ],
+    ),
+  ]
+
+
+def _quality(quality: Mapping[str, Mapping[str, Any]]) -> list[str]:
+  if not quality:
+    return []
+  cells = []
+  for name, each in quality.items():
+    pairs = each["pairs"]
+    cells.append(
+      [
+        name,
+        *(
+          f"{100 * pairs[kind]['accuracy']:.1f} ({pairs[kind]['n']})"
+          if kind in pairs
+          else "-"
+          for kind in ("step", "final")
+        ),
+        _number(each.get("auc")),
+        _number(each.get("auc_within")),
+        _number(each.get("calibration_error")),
+        *(
+          _number(each.get("by_step", {}).get(str(-back), {}).get("auc"))
+          for back in (1, 2, 3)
+        ),
+        str(each.get("solutions", 0)),
+      ]
+    )
+  return [
+    "### Reward models",
+    "",
+    "On trees whose problems none was trained on: how often the preferred side "
+    "of a pair has the higher value, in % (pairs); of the values of whole "
+    "solutions, the area under the ROC curve against the outcome, its mean "
+    "within problems, and the calibration error; and the area of the values "
+    "one, two and three steps before the answer.",
+    "",
+    *grid(
+      [
+        *("Model", "Step pairs", "Final pairs", "AUC", "within problems"),
+        "Calibration",
+        *("1 before", "2 before", "3 before", "Solutions"),
+      ],
+      cells,
+    ),
+  ]
+
+
+def _whole(row: Mapping[str, Any], groups: Mapping[Group, list]) -> bool:
+  records = groups[row["split"], row["reward"], row["method"]]
+  return row["units"] == choices.units_of(records)
+
+
+def _usual(row: Mapping[str, Any]) -> bool:
+  """Says whether a method is shown with this choice where it has one row."""
+  if row["method"] == "samples" and row["reward"] is None:
+    return row["choice"] == "majority"
+  return row["choice"] == _CHOICE.get(row["method"], "best")
+
+
+def _reference(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+  """Returns the row that the others are compared with: the paper's method."""
+  for row in rows:
+    if row["method"] in ("mcts", "searches") and row["choice"] == "best":
+      return row
+  return None
+
+
+def _against(
+  row: Mapping[str, Any],
+  reference: Mapping[str, Any],
+  groups: Mapping[Group, list],
+  options: dict[str, Any],
+) -> str:
+  if row is reference:
+    return "-"
+
+  def right(each: Mapping[str, Any]) -> dict[str, bool]:
+    records = groups[each["split"], each["reward"], each["method"]]
+    k = options.get("k", 4)
+    return right_by_problem(records, each["choice"], each["units"], k)
+
+  found = paired.compare(
+    right(row),
+    right(reference),
+    rng.seed_for(options["seed"], "against", _name(row), row["choice"]),
+  )
+  return "-" if found is None else difference(found)
+
+
+def difference(found: paired.Difference) -> str:
+  """Writes a difference in points of percent, and what may be said of it."""
+  points = (100 * each for each in (found.difference, found.low, found.high))
+  text = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points)
+  words = {
+    "first is better": "better",
+    "second is better": "worse",
+  }.get(found.verdict, found.verdict)
+  return f"{text}, {words}"
+
+
+def _name(row: Mapping[str, Any]) -> str:
+  return _NAMES[row["method"]]
+
+
+def _number(value: float | None) -> str:
+  return "-" if value is None else f"{value:.3f}"

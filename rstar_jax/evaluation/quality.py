@@ -1,0 +1,175 @@
+"""How good a reward model is, by its values on trees that it has not seen."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rstar_jax.config.schema import ExtractConfig
+from rstar_jax.data import pairs as pairs_lib
+from rstar_jax.data import trajectories as trajectories_lib
+from rstar_jax.search import values as values_lib
+from rstar_jax.search.tree import Tree
+from rstar_jax.types import Score
+
+_BINS = 10
+
+
+def measure(
+  trees: Sequence[Tree], score: Score, config: ExtractConfig
+) -> dict[str, Any]:
+  """Measures a reward model on trees whose problems it was not trained on.
+
+  Args:
+    trees: with graded answers.
+    score: the reward model.
+    config: which pairs are made of the trees.
+
+  Returns:
+    What `report` says of the solutions, nothing where none is graded; and
+    "pairs" {kind: {"accuracy", "n"}}, how often the preferred side has the
+    higher value, a tie as half.
+  """
+  right, wrong, _ = trajectories_lib.graded(trees)
+  pairs, _ = pairs_lib.pairs(trees, config)
+  partials = [
+    each
+    for t in (*right, *wrong)
+    for each in values_lib.wanted(t.question, t.steps, "mean")
+  ]
+  partials += [(p.question, p.chosen) for p in pairs]
+  partials += [(p.question, p.rejected) for p in pairs]
+  found = values_lib.values_of(score, partials)
+  level = {tree.problem.id: tree.problem.level for tree in trees}
+  rows = [
+    {
+      "values": [
+        found[each] for each in values_lib.wanted(t.question, t.steps, "mean")
+      ],
+      "right": t.correct,
+      "problem": t.problem_id,
+      "level": level[t.problem_id],
+    }
+    for t in (*right, *wrong)
+  ]
+  wins: dict[str, list[float]] = {}
+  for pair in pairs:
+    margin = found[pair.question, pair.chosen]
+    margin -= found[pair.question, pair.rejected]
+    wins.setdefault(pair.kind, []).append((np.sign(margin) + 1) / 2)
+  return (report(rows) if rows else {}) | {
+    "pairs": {
+      kind: {"accuracy": float(np.mean(each)), "n": len(each)}
+      for kind, each in wins.items()
+    }
+  }
+
+
+def auc(values: np.ndarray, outcomes: np.ndarray) -> float | None:
+  """Returns how often a right one has a higher value than a wrong one.
+
+  That is the area under the ROC curve (Mann and Whitney 1947), a tie counting
+  as half.
+
+  Args:
+    values: float [n].
+    outcomes: bool [n], whether right.
+
+  Returns:
+    In [0, 1], 0.5 for values that say nothing; None without both kinds.
+  """
+  values, outcomes = np.asarray(values, np.float64), np.asarray(outcomes, bool)
+  right, wrong = int(outcomes.sum()), int((~outcomes).sum())
+  if not right or not wrong:
+    return None
+  _, inverse, counts = np.unique(
+    values, return_inverse=True, return_counts=True
+  )
+  # Mean rank, from 1, of each of equal values.
+  ends = np.cumsum(counts)
+  ranks = (ends - (counts - 1) / 2)[inverse]
+  above = ranks[outcomes].sum() - right * (right + 1) / 2
+  return float(above / (right * wrong))
+
+
+def calibration(
+  values: np.ndarray, outcomes: np.ndarray
+) -> tuple[float, list[dict[str, float]]]:
+  """Compares (1 + value) / 2, read as a probability, with what came of it.
+
+  A PPM is trained to rank and need not be calibrated; a PQM and an ORM should.
+
+  Args:
+    values: float [n] in [-1, 1], n at least 1.
+    outcomes: bool [n].
+
+  Returns:
+    The expected calibration error (Guo et al. 2017) over ten bins of equal
+    width, in [0, 1], and the bins that have any: "predicted" and "right", means
+    in [0, 1], and "n".
+  """
+  chance = (1 + np.asarray(values, np.float64)) / 2
+  outcomes = np.asarray(outcomes, np.float64)
+  place = np.clip((chance * _BINS).astype(int), 0, _BINS - 1)
+  bins = []
+  for each in np.unique(place):
+    inside = place == each
+    bins.append(
+      {
+        "predicted": float(chance[inside].mean()),
+        "right": float(outcomes[inside].mean()),
+        "n": int(inside.sum()),
+      }
+    )
+  error = sum(b["n"] * abs(b["predicted"] - b["right"]) for b in bins)
+  return error / len(chance), bins
+
+
+def report(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """Sums up a reward model's values on graded solutions.
+
+  Args:
+    rows: of each solution: "values", one a step, oldest first; "right", whether
+      its answer is; "problem", the id, and "level", or None.
+
+  Returns:
+    "solutions"; of the values of whole ones "auc", "calibration_error" and
+    "bins", and "auc_within", the mean over the "problems_within" of which there
+    are right and wrong ones: to know hard problems from easy ones helps with
+    the first, and not with this; and AUC with "n" by step from the last one
+    ("0", "-1", ...), of what the value there says about the answer to come, and
+    by level.
+  """
+  last = np.array([row["values"][-1] for row in rows])
+  right = np.array([row["right"] for row in rows], bool)
+  error, bins = calibration(last, right)
+  problems: dict[str, list[tuple[float, bool]]] = {}
+  for row in rows:
+    problems.setdefault(row["problem"], []).append(
+      (row["values"][-1], row["right"])
+    )
+  within = [_auc_of(each)["auc"] for each in problems.values()]
+  within = [each for each in within if each is not None]
+  steps: dict[str, list[tuple[float, bool]]] = {}
+  levels: dict[str, list[tuple[float, bool]]] = {}
+  for row in rows:
+    for back, value in enumerate(reversed(row["values"])):
+      steps.setdefault(str(-back), []).append((value, row["right"]))
+    levels.setdefault(str(row["level"]), []).append(
+      (row["values"][-1], row["right"])
+    )
+  return {
+    "solutions": len(rows),
+    "auc": auc(last, right),
+    "auc_within": float(np.mean(within)) if within else None,
+    "problems_within": len(within),
+    "calibration_error": error,
+    "bins": bins,
+    "by_step": {name: _auc_of(each) for name, each in steps.items()},
+    "by_level": {name: _auc_of(levels[name]) for name in sorted(levels)},
+  }
+
+
+def _auc_of(pairs: Sequence[tuple[float, bool]]) -> dict[str, Any]:
+  values, right = zip(*pairs, strict=True)
+  return {"auc": auc(np.array(values), np.array(right)), "n": len(pairs)}

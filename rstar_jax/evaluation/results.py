@@ -1,0 +1,274 @@
+"""Accuracy of each way to answer, with intervals, from records alone.
+
+Records and methods are those of `evaluation/methods.py`. Every number and table
+is made from them, so it can be made again without a model.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rstar_jax import rng
+from rstar_jax.evaluation.methods import (
+  METHODS,
+  Normalise,
+  Outcome,
+  Record,
+  Select,
+  by_split,
+  match_budget,
+  selection,
+  solve,
+  valued,
+)
+from rstar_jax.grading.voting import vote_key
+from rstar_jax.storage.tables import grid
+
+RESAMPLES = 2000
+_INTERVAL = (2.5, 97.5)
+# Problems x resamples that are in memory at once.
+_CHUNK = 1 << 20
+
+
+def table(
+  records: Iterable[Record],
+  *,
+  round_: int,
+  seed: int = 0,
+  samples: int | None = None,
+  select: Select = "best",
+  k: int = 4,
+  normalise: Normalise = vote_key,
+) -> list[dict[str, Any]]:
+  """Computes one row for each split and method that there are records of.
+
+  Args:
+    records: of one round; see `evaluation/methods.py`.
+    round_: the round, 0 for the bootstrap model.
+    seed: the run's seed; names the bootstrap's resamples.
+    samples: how many samples majority, best-of-N and pass@k take; None takes
+      the search's budget, see `match_budget`.
+    select: how the search's answer is chosen. "best" and "top_k" without any
+      value (no PPM yet) are "majority", and the row says so.
+    k: voters of "top_k".
+    normalise: answers with the same normal form vote together.
+
+  Returns:
+    Rows with round, method, split; accuracy, low, high in [0, 1] (95%
+    bootstrap interval over problems); n problems, of which wrong, undecided,
+    failed; tokens_per_problem; samples (null for mcts), select (null but for
+    mcts); levels {level: {"accuracy", "n"}}.
+
+  Raises:
+    ValueError: for a record twice, or with an unknown source or verdict.
+  """
+  rows = []
+  for split, by_source in by_split(records).items():
+    taken = samples or match_budget(by_source)
+    for method, source in METHODS.items():
+      group = by_source.get(source, [])
+      if not group or (method == "best_of_n" and not valued(group)):
+        continue
+      outcomes = solve(group, method, taken, select, normalise, k)
+      right = np.array([outcome.right for outcome in outcomes], np.float64)
+      name = rng.seed_for(seed, "bootstrap", round_, split, method)
+      low, high = bootstrap(right, name)
+      verdicts = [outcome.verdict for outcome in outcomes]
+      rows.append(
+        {
+          "round": round_,
+          "method": method,
+          "split": split,
+          "accuracy": float(right.mean()),
+          "low": low,
+          "high": high,
+          "n": len(outcomes),
+          "wrong": verdicts.count("different"),
+          "undecided": verdicts.count("undecided"),
+          "failed": verdicts.count("failed"),
+          "tokens_per_problem": float(
+            np.mean([outcome.tokens for outcome in outcomes])
+          ),
+          "samples": {"greedy": 1, "samples": taken, "mcts": None}[source],
+          "select": selection(group, select) if method == "mcts" else None,
+          "levels": _levels(outcomes),
+        }
+      )
+  return rows
+
+
+def difference(
+  records: Iterable[Record],
+  first: str,
+  second: str,
+  *,
+  seed: int = 0,
+  samples: int | None = None,
+  select: Select = "best",
+  k: int = 4,
+  normalise: Normalise = vote_key,
+) -> list[dict[str, Any]]:
+  """Compares two methods on the problems that both have answered.
+
+  The bootstrap resamples problems, and both methods' results with them, so the
+  interval leaves out what merely comes from hard or easy problems.
+
+  Args:
+    records, seed, samples, select, k, normalise: as in `table`.
+    first, second: methods of `METHODS`.
+
+  Returns:
+    For each split with both: first, second, split, difference (accuracy of
+    the first less that of the second) with low, high, and n problems.
+  """
+  rows = []
+  for split, by_source in by_split(records).items():
+    taken = samples or match_budget(by_source)
+    right = [
+      {
+        outcome.problem_id: float(outcome.right)
+        for outcome in solve(
+          by_source.get(METHODS[method], []),
+          method,
+          taken,
+          select,
+          normalise,
+          k,
+        )
+      }
+      for method in (first, second)
+    ]
+    shared = [name for name in right[0] if name in right[1]]
+    if not shared:
+      continue
+    values = np.array([right[0][name] - right[1][name] for name in shared])
+    low, high = bootstrap(
+      values, rng.seed_for(seed, "difference", split, first, second)
+    )
+    rows.append(
+      {
+        "first": first,
+        "second": second,
+        "split": split,
+        "difference": float(values.mean()),
+        "low": low,
+        "high": high,
+        "n": len(shared),
+      }
+    )
+  return rows
+
+
+def bootstrap(
+  values: np.ndarray, seed: int, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+  """Returns the 95% percentile interval of a mean (Efron 1979).
+
+  Args:
+    values: one per problem, float [n], n at least 1.
+    seed: of the resamples, uint32.
+    resamples: how many.
+
+  Returns:
+    (low, high). It has no width where all values are equal.
+  """
+  values = np.asarray(values, np.float64)
+  random = np.random.default_rng(seed)
+  rows = max(_CHUNK // len(values), 1)
+  means = []
+  for start in range(0, resamples, rows):
+    shape = min(rows, resamples - start), len(values)
+    means.append(values[random.integers(0, len(values), shape)].mean(axis=1))
+  low, high = np.percentile(np.concatenate(means), _INTERVAL)
+  return float(low), float(high)
+
+
+def _levels(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
+  right: dict[str, list[bool]] = {}
+  for outcome in sorted(
+    outcomes, key=lambda o: (o.level is None, o.level or 0)
+  ):
+    right.setdefault(str(outcome.level), []).append(outcome.right)
+  return {
+    level: {"accuracy": sum(each) / len(each), "n": len(each)}
+    for level, each in right.items()
+  }
+
+
+_COLUMNS = {
+  "policy": "Policy pass@1",
+  "majority": "Majority",
+  "best_of_n": "Best-of-N",
+  "mcts": "MCTS+PPM",
+}
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+  """Renders results.json, one table per split and one row per round.
+
+  The columns are those of the paper's Tables 3 and 6, with the share of
+  training problems solved (Table 2) beside them.
+
+  Args:
+    results: {"rows": rows of `table`, "solved": [{"round", "share"}]}.
+  """
+  solved = {each["round"]: each["share"] for each in results["solved"]}
+  lines = []
+  for split in dict.fromkeys(row["split"] for row in results["rows"]):
+    rows = {
+      (row["round"], row["method"]): row
+      for row in results["rows"]
+      if row["split"] == split
+    }
+    rounds = sorted({number for number, _ in rows})
+    counts = sorted({row["n"] for row in rows.values()})
+    lines += [
+      f"### {split}",
+      "",
+      f"Right answers in % of {' or '.join(map(str, counts))} problems, with "
+      "95% bootstrap intervals over problems.",
+      "",
+      *grid(
+        ["Round", *_COLUMNS.values(), "Training problems solved"],
+        [
+          [
+            str(number),
+            *(interval(rows.get((number, method))) for method in _COLUMNS),
+            f"{100 * solved[number]:.1f}" if number in solved else "-",
+          ]
+          for number in rounds
+        ],
+      ),
+      "",
+      "Generated tokens per problem; in parentheses the number of samples, "
+      "which is the search's budget or all there are.",
+      "",
+      *grid(
+        ["Round", *_COLUMNS.values()],
+        [
+          [
+            str(number),
+            *(_tokens(rows.get((number, method))) for method in _COLUMNS),
+          ]
+          for number in rounds
+        ],
+      ),
+      "",
+    ]
+  return "\n".join(lines)
+
+
+def interval(row: Mapping[str, Any] | None) -> str:
+  """Writes a row's accuracy and its interval, in %; "-" without a row."""
+  if row is None:
+    return "-"
+  accuracy, low, high = (100 * row[k] for k in ("accuracy", "low", "high"))
+  return f"{accuracy:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _tokens(row: Mapping[str, Any] | None) -> str:
+  if row is None:
+    return "-"
+  samples = f" ({row['samples']})" if row["samples"] else ""
+  return f"{row['tokens_per_problem']:.0f}{samples}"

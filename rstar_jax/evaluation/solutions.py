@@ -1,0 +1,152 @@
+"""Records of solving: all that a method found for a problem, and its cost.
+
+They are those of `evaluation/methods.py` and hold more: whose values they have,
+all texts, and how far the method had come when it found each solution, so that
+accuracy at any number of samples, rollouts or searches is computed from one
+record.
+
+  problem_id, split, level, family, gold: the problem's
+  source: the method, one of `solvers.METHODS`
+  reward: whose values these are, or null
+  stop: the choice that may have ended it before all its units, or null: then
+    nothing is known of other choices
+  spent: tokens generated after 1, 2, ... units: samples, rollouts, searches
+  tokens: the last of them
+  trajectories: in order of their making, each with
+    unit: the unit, from 0, that it belongs to
+    steps: node texts, as far as they are well-formed
+    answer, verdict, value, tokens: see `evaluation/methods.py`; tokens null of
+    a search
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rstar_jax.search import sampling
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.tree import TrajectoryValue, Tree
+from rstar_jax.types import Problem
+
+_VERDICTS = {
+  tree_lib.RIGHT: "equal",
+  tree_lib.WRONG: "different",
+  tree_lib.UNKNOWN: "undecided",
+}
+
+
+def of_samples(
+  problem: Problem,
+  source: str,
+  split: str,
+  samples: Sequence[sampling.Sample],
+) -> dict[str, Any]:
+  """Makes the record of sampled solutions; each is a unit."""
+  trajectories = [
+    {
+      "unit": unit,
+      "steps": list(each.steps),
+      "answer": each.answer,
+      "verdict": each.verdict or "failed",
+      "value": each.value,
+      "tokens": each.tokens,
+    }
+    for unit, each in enumerate(samples)
+  ]
+  spent = list(itertools.accumulate(each.tokens for each in samples))
+  return _record(problem, source, split, trajectories, spent)
+
+
+def of_tree(
+  tree: Tree,
+  source: str,
+  split: str,
+  how: TrajectoryValue,
+  visited: bool = False,
+) -> dict[str, Any]:
+  """Makes the record of one search; each of its rollouts is a unit.
+
+  Args:
+    tree: searched.
+    source: the method.
+    split: the problem's.
+    how: what the value of a solution is; see `tree.trajectory_value`.
+    visited: leave out answers at which no rollout ended.
+  """
+  ends = [nodes for _, nodes, _ in tree.growth]
+  spent = [tokens for tokens, _, _ in tree.growth]
+  if not spent:  # A beam search in which no beam was finished.
+    ends, spent = [len(tree)], [tree.tokens]
+  found = _found(tree, how, visited)
+  for node, each in found:
+    each["unit"] = int(np.searchsorted(ends, node, side="right"))
+  # What was sampled after the last rollout belongs to it.
+  last = len(ends) - 1
+  trajectories = [each | {"unit": min(each["unit"], last)} for _, each in found]
+  spent[-1] = tree.tokens
+  return _record(tree.problem, source, split, trajectories, spent)
+
+
+def of_trees(
+  trees: Sequence[Tree],
+  source: str,
+  split: str,
+  how: TrajectoryValue,
+) -> dict[str, Any]:
+  """Makes the record of searches of one problem; each search is a unit."""
+  trajectories = [
+    each | {"unit": unit}
+    for unit, tree in enumerate(trees)
+    for _, each in _found(tree, how, False)
+  ]
+  spent = list(itertools.accumulate(tree.tokens for tree in trees))
+  return _record(trees[0].problem, source, split, trajectories, spent)
+
+
+def _found(
+  tree: Tree, how: TrajectoryValue, visited: bool
+) -> list[tuple[int, dict]]:
+  """Returns the answered nodes of a tree, each with its trajectory."""
+  answered = tree.terminal == tree_lib.ANSWERED
+  if visited:
+    answered &= tree.visits > 0
+  nodes = np.flatnonzero(answered).tolist()
+  return [
+    (
+      node,
+      {
+        "steps": list(each.steps),
+        "answer": each.answer,
+        "verdict": _VERDICTS[int(tree.correct[node])],
+        "value": each.value,
+        "tokens": None,
+      },
+    )
+    for node, each in zip(
+      nodes, tree_lib.trajectories(tree, visited, how), strict=True
+    )
+  ]
+
+
+def _record(
+  problem: Problem,
+  source: str,
+  split: str,
+  trajectories: list[dict],
+  spent: list[int],
+) -> dict[str, Any]:
+  return {
+    "problem_id": problem.id,
+    "split": split,
+    "level": problem.level,
+    "family": problem.source,
+    "gold": problem.answer,
+    "source": source,
+    "reward": None,
+    "stop": None,
+    "spent": spent,
+    "tokens": spent[-1],
+    "trajectories": trajectories,
+  }

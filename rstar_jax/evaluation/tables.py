@@ -1,0 +1,186 @@
+"""Accuracy and cost of every method and choice, from records alone."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rstar_jax import rng
+from rstar_jax.evaluation import choices
+from rstar_jax.evaluation.methods import Normalise
+from rstar_jax.evaluation.results import bootstrap
+from rstar_jax.grading.voting import vote_key
+
+Record = Mapping[str, Any]
+# (split, reward, source) of records that belong together.
+Group = tuple[str, str | None, str]
+
+
+def grouped(records: Iterable[Record]) -> dict[Group, list[Record]]:
+  """Groups records by split, reward model and method, in order.
+
+  Raises:
+    ValueError: a problem comes twice in a group.
+  """
+  groups: dict[Group, dict[str, Record]] = {}
+  for record in records:
+    key = record["split"], record["reward"], record["source"]
+    group = groups.setdefault(key, {})
+    if record["problem_id"] in group:
+      raise ValueError(
+        f"problem {record['problem_id']!r} of split {key[0]!r} has two records "
+        f"of {key[2]} with reward model {key[1]}"
+      )
+    group[record["problem_id"]] = record
+  return {key: list(group.values()) for key, group in groups.items()}
+
+
+def choices_for(records: Sequence[Record]) -> list[str]:
+  """Returns the choices that say something about records of a group.
+
+  What needs no value is listed with the records that have none, where there
+  are such: of samples majority and pass@n are the same for all reward models.
+  """
+  source, reward = records[0]["source"], records[0]["reward"]
+  if stop := records[0].get("stop"):
+    return [] if source == "samples" and reward is not None else [stop]
+  if source == "greedy":
+    return ["first"]
+  if reward is None:
+    return ["pass", "majority"]
+  if source == "samples":
+    return list(choices.VALUED)
+  return ["pass", "majority", *choices.VALUED]
+
+
+def sizes(units: int) -> list[int]:
+  """Returns 1, 2, 4, ... and `units` itself."""
+  powers = [2**i for i in range(units.bit_length()) if 2**i < units]
+  return [*powers, units]
+
+
+def table(
+  records: Iterable[Record],
+  *,
+  seed: int,
+  k: int = 4,
+  parameters: int | None = None,
+  normalise: Normalise = vote_key,
+) -> list[dict[str, Any]]:
+  """Computes one row for each method, choice and number of units.
+
+  Args:
+    records: see `solutions.py`.
+    seed: names the bootstrap's resamples.
+    k: voters of "top_k".
+    parameters: of the policy; None leaves FLOPs out.
+    normalise: answers with the same normal form vote together.
+
+  Returns:
+    Rows with split, reward, method, choice, units; accuracy, low, high in [0,
+    1] (95% bootstrap interval over problems); n problems; tokens, the mean
+    generated for a problem; tokens_settled, likewise had one stopped where no
+    later unit could change the choice (None where that is not known before the
+    end, see `choices.settled`); flops, 2 a parameter for each of `tokens`
+    (Kaplan et al. 2020): what was run to read prompts and to score is left out.
+  """
+  return [
+    _row(group, choice, units, seed, k, parameters, normalise)
+    for group in grouped(records).values()
+    for choice in choices_for(group)
+    for units in sizes(choices.units_of(group))
+  ]
+
+
+def at_budget(
+  records: Iterable[Record],
+  budget: float,
+  *,
+  seed: int,
+  k: int = 4,
+  parameters: int | None = None,
+  normalise: Normalise = vote_key,
+) -> list[dict[str, Any]]:
+  """Returns, of each method and choice, what it can do for so many tokens.
+
+  Args:
+    records: see `solutions.py`.
+    budget: mean generated tokens of a problem.
+    seed, k, parameters, normalise: as of `table`.
+
+  Returns:
+    Rows as of `table`, with the largest number of units whose mean cost is not
+    above the budget; a method of which one unit costs more has none.
+  """
+  rows = []
+  for group in grouped(records).values():
+    units, costs = 0, [record["spent"] for record in group]
+    while units < choices.units_of(group) and budget >= np.mean(
+      [each[min(units, len(each) - 1)] for each in costs]
+    ):
+      units += 1
+    if units:
+      rows += [
+        _row(group, choice, units, seed, k, parameters, normalise)
+        for choice in choices_for(group)
+      ]
+  return rows
+
+
+def right_by_problem(
+  records: Sequence[Record], choice: str, units: int, k: int = 4
+) -> dict[str, bool]:
+  """Returns problem id -> whether the chosen answer is right."""
+  chosen = [choices.choose(each, choice, units, k=k) for each in records]
+  return {each.problem_id: each.right for each in chosen}
+
+
+def _settled(
+  group: Sequence[Record], choice: str, units: int, normalise: Normalise
+) -> float | None:
+  spent = []
+  for record in group:
+    needed = choices.settled(record, choice, units, normalise=normalise)
+    if needed is None:
+      return None
+    spent.append(record["spent"][min(needed, len(record["spent"])) - 1])
+  return float(np.mean(spent))
+
+
+def _row(
+  group: Sequence[Record],
+  choice: str,
+  units: int,
+  seed: int,
+  k: int,
+  parameters: int | None,
+  normalise: Normalise,
+) -> dict[str, Any]:
+  """Returns what a method and a choice make of the first units."""
+  split, reward, source = (
+    group[0][name] for name in ("split", "reward", "source")
+  )
+  chosen = [
+    choices.choose(each, choice, units, k=k, normalise=normalise)
+    for each in group
+  ]
+  right = np.array([each.right for each in chosen], np.float64)
+  low, high = bootstrap(
+    right,
+    rng.seed_for(seed, "study", split, str(reward), source, choice, units),
+  )
+  tokens = float(np.mean([each.tokens for each in chosen]))
+  return {
+    "split": split,
+    "reward": reward,
+    "method": source,
+    "choice": choice,
+    "units": units,
+    "accuracy": float(right.mean()),
+    "low": low,
+    "high": high,
+    "n": len(chosen),
+    "tokens": tokens,
+    "tokens_settled": _settled(group, choice, units, normalise),
+    "flops": None if parameters is None else 2.0 * parameters * tokens,
+  }

@@ -1,0 +1,344 @@
+"""Decides whether two answers, read by `parsing.py`, are equal.
+
+This is the half of grading that asks "are they equal". Two expressions are
+compared by whoever calls; lists, points, intervals, matrices, units and names
+are compared here, part by part. Answers are True, False, and None where the
+caller's way to compare expressions said that it does not know.
+"""
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Callable, Sequence
+
+from rstar_jax.grading import answer_types, notation, units, verbal
+
+Form = answer_types.Form
+# Whether two expressions are equal; None where that takes mathematics.
+Same = Callable[[str, str], bool | None]
+
+
+def same_number(one: str, two: str) -> bool | None:
+  """Compares what is written: plain numbers by value, else only text."""
+  if one == two:
+    return True
+  values = notation.rational(one), notation.rational(two)
+  if None not in values:
+    return values[0] == values[1]
+  if any(re.search(r"\d\s+\d|[{(]$|^$", each) for each in (one, two)):
+    return False  # Several numbers; a library would take their product.
+  if r"\emptyset" in (one, two) or "undefined" in (one, two):
+    return False
+  towers = _tower(one), _tower(two)
+  for tower, value in (towers, values[::-1]), (towers[::-1], values):
+    if tower[0] and value[0] is not None:
+      return False  # It has more digits than the other has characters.
+  if all(towers) and towers[0][:-1] == towers[1][:-1]:
+    return towers[0] == towers[1]
+  return None
+
+
+def _tower(text: str) -> tuple[int, ...]:
+  """Reads a power of powers beyond all plain numbers, () for anything else."""
+  levels = re.sub(r"[{}]", "", text).split("^")
+  if not all(re.fullmatch(r"[1-9]\d{0,29}", level) for level in levels):
+    return ()
+  numbers = tuple(map(int, levels))
+  if len(numbers) < 2 or 1 in numbers:
+    return ()
+  exponent = numbers[-1]
+  for number in numbers[-2:0:-1]:
+    exponent = number ** min(exponent, 64)
+  # A plain number is below 10^(2 LONGEST): so many digits, and an exponent.
+  return numbers if exponent > 7 * notation.LONGEST else ()
+
+
+class Comparison:
+  """Compares forms by a way to compare expressions, and one for relations.
+
+  Answers are True, False, and None where a way said that it does not know.
+  """
+
+  def __init__(self, same: Same, same_relation: Same):
+    self._same, self._same_relation = same, same_relation
+
+  def forms(self, one: Form, two: Form) -> bool | None:
+    """Compares two forms."""
+    if one.kind == "set" and two.kind != "set":
+      one = _alone(one)
+    elif two.kind == "set" and one.kind != "set":
+      two = _alone(two)
+    both = {one.kind, two.kind}
+    if both == {"value"}:
+      return self._values(one, two)
+    if "choice" in both:
+      return self._choices(one, two)
+    if both == {"words"}:
+      if verbal.same(one.body, two.body):
+        return True
+      letters = [sorted(each.body) for each in (one, two)]
+      if not (one.parts and two.parts) or letters[0] != letters[1]:
+        return False
+      return self._values(one.parts[0], two.parts[0])
+    if both == {"words", "value"}:
+      words = one if one.kind == "words" else two
+      if not words.parts:
+        return False
+      one, two = (
+        _alone(each) if each is words else each for each in (one, two)
+      )
+      return self._values(one, two)
+    if both == {"words", "ratio"}:
+      return bool(answer_types.clocks(one) & answer_types.clocks(two))
+    if "relation" in both:
+      return self._relations(one, two)
+    if "ratio" in both:
+      return self._ratios(one, two)
+    if one.name and two.name and one.name != two.name and "record" not in both:
+      if len(one.name) == len(two.name) == 1:
+        return False
+    if "record" in both:
+      return self._records(one, two)
+    if both & {"interval", "union"}:
+      return self._intervals(one, two)
+    if "matrix" in both:
+      return self._matrices(one, two)
+    if both == {"tuple", "list"} and (one.name or two.name):
+      return False  # "x = 1, 2" is no point.
+    if both == {"list", "value"}:
+      return self._alternatives(one, two)
+    if both == {"bracket"} or "tuple" in both:
+      if both == {"tuple", "bracket"} and len(one.parts) == 2:
+        return False  # An open and a closed interval, maybe.
+      return "set" not in both and self._ordered(one.parts, two.parts)
+    if both == {"set", "bracket"} and len(one.parts) == len(two.parts) == 2:
+      return False  # The bracket is an interval, maybe.
+    if both <= {"list", "set", "bracket"}:
+      return self._unordered(one.parts, two.parts, as_sets="set" in both)
+    return False
+
+  def _values(self, one: Form, two: Form) -> bool | None:
+    one, two = _with_unit(one, two.unit), _with_unit(two, one.unit)
+    factor = units.factor(one.unit, two.unit)
+    if factor is None:
+      return False
+    if one.name and two.name and not _same_name(one.name, two.name):
+      if any(notation.rational(each.body) is not None for each in (one, two)):
+        return False
+      return self._same_relation(_relation(one), _relation(two))
+    bodies = [one.body, two.body]
+    degree = units.parse("degree")
+    for at, (each, other) in enumerate(((one, two), (two, one))):
+      if each.unit == degree and not other.unit and r"\pi" in other.body:
+        bodies[at] = rf"\frac{{{each.body}\pi}}{{180}}"
+    if factor:
+      bodies[0] = _scaled(bodies[0], factor)
+    constants = [re.search(r"\+[cCkK]$", each) for each in bodies]
+    if all(constants):  # Of integration, by any name.
+      bodies = [f"{each[:-1]}C" for each in bodies]
+    return self._same(*bodies)
+
+  def _choices(self, one: Form, two: Form) -> bool | None:
+    if one.kind == two.kind:
+      if one.body.upper() != two.body.upper():
+        return False
+      if one.parts and two.parts:
+        return self.forms(one.parts[0], two.parts[0])
+      return True
+    choice, other = (one, two) if one.kind == "choice" else (two, one)
+    if choice.parts:
+      return self.forms(choice.parts[0], other)
+    if other.kind != "value":
+      return False
+    return self._values(
+      *(dataclasses.replace(each, kind="value") for each in (one, two))
+    )
+
+  def _relations(self, one: Form, two: Form) -> bool | None:
+    if one.kind == two.kind and one.body == two.body:
+      return True
+    if one.kind == "value" and not one.name:
+      asked = re.fullmatch(r"([a-zA-Z](?:[+-]?[a-zA-Z])+)=([^=<>]+)", two.body)
+      # "m + n = 25" answers what m + n is.
+      if asked and notation.rational(asked[2]) is not None:
+        return self._same(one.body, asked[2])
+    texts = [
+      each.body if each.kind == "relation" else _relation(each)
+      for each in (one, two)
+    ]
+    return all(texts) and self._same_relation(*texts)
+
+  def _ratios(self, one: Form, two: Form) -> bool | None:
+    if one.kind == two.kind:
+      if len(one.parts) != len(two.parts):
+        return False
+      return _all(
+        self._same(_quotient(*pair), _quotient(*other))
+        for pair, other in zip(
+          itertools.pairwise(one.parts),
+          itertools.pairwise(two.parts),
+          strict=True,
+        )
+      )
+    ratio, other = (one, two) if one.kind == "ratio" else (two, one)
+    if len(ratio.parts) != 2 or not re.search(r"/|\\frac", other.body):
+      return False
+    return self._same(_quotient(*ratio.parts), other.body)
+
+  def _records(self, one: Form, two: Form) -> bool | None:
+    if one.kind == two.kind:
+      names = [sorted(each.name for each in form.parts) for form in (one, two)]
+      if names[0] != names[1]:
+        return False
+      order = [
+        sorted(form.parts, key=lambda each: each.name) for form in (one, two)
+      ]
+      return self._ordered(*order)
+    other = two if one.kind == "record" else one
+    if other.kind not in ("tuple", "list", "bracket") or other.name:
+      return False
+    letters = {each.name[:1] for each in (*one.parts, *two.parts) if each.name}
+    if other.kind == "list" and len(letters) == 1:
+      return self._unordered(one.parts, two.parts)  # "x_1=2, x_2=3"
+    return self._ordered(one.parts, two.parts)
+
+  def _intervals(self, one: Form, two: Form) -> bool | None:
+    pieces = []
+    for each in (one, two):
+      parts = each.parts if each.kind in ("union", "list") else (each,)
+      parts = [answer_types.as_interval(part) for part in parts]
+      if any(part.kind not in ("interval", "set") for part in parts):
+        return False
+      pieces.append(answer_types.merged(parts))
+    return self._unordered(*pieces, self._interval)
+
+  def _interval(self, one: Form, two: Form) -> bool | None:
+    if one.body != two.body or one.kind != two.kind:
+      return False
+    return self._ordered(one.parts, two.parts)
+
+  def _alternatives(self, one: Form, two: Form) -> bool | None:
+    r"""Compares "\frac{1}{4} or 2^{-2}", one value twice, with a value."""
+    several, value = (one, two) if one.kind == "list" else (two, one)
+    if len({each.body for each in several.parts}) < len(several.parts):
+      return False  # "1, 1" is a list indeed.
+    return _all(self.forms(each, value) for each in several.parts)
+
+  def _matrices(self, one: Form, two: Form) -> bool | None:
+    if one.kind == two.kind:
+      return self._ordered(one.parts, two.parts)
+    matrix, other = (one, two) if one.kind == "matrix" else (two, one)
+    if other.kind not in ("tuple", "bracket", "list"):
+      return False
+    if len(matrix.parts) == 1:
+      return self._ordered(matrix.parts[0].parts, other.parts)
+    if all(each.kind in ("bracket", "tuple", "set") for each in other.parts):
+      if len(matrix.parts) != len(other.parts):
+        return False
+      return _all(
+        self._ordered(a.parts, b.parts)
+        for a, b in zip(matrix.parts, other.parts, strict=True)
+      )
+    if all(len(row.parts) == 1 for row in matrix.parts):
+      return self._ordered([row.parts[0] for row in matrix.parts], other.parts)
+    return False
+
+  def _ordered(self, one: Sequence[Form], two: Sequence[Form]) -> bool | None:
+    if len(one) != len(two):
+      return False
+    return _all(map(self.forms, one, two))
+
+  def _unordered(
+    self, one: Sequence[Form], two: Sequence[Form], by=None, as_sets=False
+  ) -> bool | None:
+    """Matches parts; those of a set may be written twice."""
+    by = by or self.forms
+    if not as_sets and len(one) != len(two):
+      return False
+    table = [[by(a, b) for b in two] for a in one]
+    if as_sets:
+      found = [_any(row) for row in table]
+      return _all(
+        [*found, *(_any(column) for column in zip(*table, strict=True))]
+      )
+    for unknown in (False, True):
+      # Equality carries over, so that the first match is as good as any.
+      free = set(range(len(two)))
+      for row in table:
+        matches = [i for i in free if row[i] or (row[i] is None and unknown)]
+        if not matches:
+          break
+        free.remove(matches[0])
+      else:
+        return None if unknown else True
+    return False
+
+
+def _all(verdicts) -> bool | None:
+  verdicts = list(verdicts)
+  if False in verdicts:
+    return False
+  return None if None in verdicts else True
+
+
+def _any(verdicts) -> bool | None:
+  verdicts = list(verdicts)
+  if True in verdicts:
+    return True
+  return None if None in verdicts else False
+
+
+def _alone(form: Form) -> Form:
+  r"""Returns what is alone in a set; "\{\emptyset\}" is not "\emptyset"."""
+  if len(form.parts) != 1 or form.parts[0].body == r"\emptyset":
+    return form
+  return form.parts[0]
+
+
+def _with_unit(form: Form, other: units.Unit) -> Form:
+  """Reads "2s" as seconds beside a unit; elsewhere it is a product."""
+  match = re.fullmatch(r"([\d./]+)([a-z])", form.body)
+  if form.unit or not other or not match:
+    return form
+  return dataclasses.replace(form, body=match[1], unit=units.parse(match[2]))
+
+
+def _quotient(top: Form, bottom: Form) -> str:
+  return rf"\frac{{{top.body}}}{{{bottom.body}}}"
+
+
+def _scaled(body: str, factor: str) -> str:
+  """Multiplies a body by LaTeX; plain numbers at once."""
+  value, times = notation.rational(body), notation.rational(factor)
+  if None not in (value, times):
+    product = value * times
+    return f"{product.numerator}/{product.denominator}"
+  return rf"({body})\cdot{factor}"
+
+
+def _same_name(one: str, two: str) -> bool:
+  """Says whether two left sides may name one thing."""
+  found = [re.fullmatch(r"[a-z]\([a-z]\)|y", each) for each in (one, two)]
+  return (
+    one == two
+    or (all(found) and "y" in (one, two))
+    or (
+      len(one) > 3 and len(two) > 3 and "(" not in one + two and "\\" not in one
+    )
+  )
+
+
+def _relation(form: Form) -> str:
+  """Writes a named value, or an interval with one end, as a relation."""
+  if form.name and form.kind == "value":
+    return f"{form.name}={form.body}"
+  if form.name and form.kind == "interval":
+    low, high = form.parts
+    closed = r"\le ", r"\ge "
+    if low == answer_types.NEGATIVE:
+      sign = "<" if form.body[1] == ")" else closed[0]
+      return f"{form.name}{sign}{high.body}"
+    if high == answer_types.POSITIVE:
+      sign = ">" if form.body[0] == "(" else closed[1]
+      return f"{form.name}{sign}{low.body}"
+  return ""

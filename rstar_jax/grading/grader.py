@@ -1,0 +1,221 @@
+"""Grades answers: exactly where that is easy, else in killable processes.
+
+math-verify can run forever, in C, deaf to signals and to its own timeouts. So
+it runs in processes of its own, two deep: a warm one that does not compare, and
+its fork that does and is killed at a deadline. The verdict is then "undecided",
+which is logged, counted and never taken for right. Those processes start at
+first need: grading plain numbers needs none.
+"""
+
+import collections
+import concurrent.futures
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+
+from rstar_jax.grading import answers
+from rstar_jax.sandbox import process
+from rstar_jax.types import Verdict
+
+_MEMORY = 4 << 30  # Address space of a process; big powers would take it all.
+_CACHE = 65536
+# How much later than its worker the host gives up, in seconds.
+_GRACE = 1.0
+
+
+class Grader:
+  """Compares predicted answers with gold ones; never hangs.
+
+  Args:
+    workers: killable processes, at least 1.
+    seconds: deadline of one comparison, which then is killed; half of it is the
+      soft one, at which it is interrupted.
+    cache: most pairs remembered.
+
+  Attributes:
+    counts: how often each verdict was given.
+  """
+
+  def __init__(
+    self, workers: int = 2, seconds: float = 4.0, cache: int = _CACHE
+  ):
+    if workers < 1:
+      raise ValueError(f"workers={workers} must be at least 1")
+    self.counts: dict[Verdict, int] = dict.fromkeys(
+      ("equal", "different", "undecided"), 0
+    )
+    self._seconds = seconds
+    self._cache_size = cache
+    self._cache: collections.OrderedDict = collections.OrderedDict()
+    self._closed = False
+    self._lock = threading.Lock()
+    # One process a thread: it ends when the thread that started it does.
+    self._local = threading.local()
+    self._live: set[process.Process] = set()
+    self._executor = concurrent.futures.ThreadPoolExecutor(workers)
+
+  def __enter__(self) -> "Grader":
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.close()
+
+  def close(self) -> None:
+    """Kills the processes; who waits for a verdict gets a RuntimeError."""
+    self._closed = True
+    self._executor.shutdown(wait=False, cancel_futures=True)
+    with self._lock:
+      live = list(self._live)
+    for worker in live:
+      worker.strike()
+    self._executor.shutdown(wait=True)
+    for worker in self._live:
+      worker.kill()
+    self._live.clear()
+
+  @property
+  def pids(self) -> list[int]:
+    """Pids of the live processes."""
+    with self._lock:
+      return [worker.pid for worker in self._live]
+
+  def grade(
+    self, pairs: Sequence[tuple[str | Sequence[str], str]]
+  ) -> list[Verdict]:
+    """Compares answers; may be called from several threads at once.
+
+    Args:
+      pairs: (gold, predicted) answers. Several golds, in a list or tuple, are
+        as good as one another: equal to one of them is "equal".
+
+    Returns:
+      A verdict for each, in order.
+
+    Raises:
+      RuntimeError: math-verify is needed but missing or broken, or the grader
+        is closed, if only while this call waits.
+    """
+    golds = [
+      (gold,) if isinstance(gold, str) else tuple(gold) for gold, _ in pairs
+    ]
+    predicted = [each for _, each in pairs]
+    found = self._find(
+      dict.fromkeys(
+        (gold, each)
+        for several, each in zip(golds, predicted, strict=True)
+        for gold in several
+      )
+    )
+    verdicts = [
+      _best([found[gold, each] for gold in several])
+      for several, each in zip(golds, predicted, strict=True)
+    ]
+    with self._lock:
+      for verdict in verdicts:
+        self.counts[verdict] += 1
+    return verdicts
+
+  def _find(self, pairs: dict) -> dict[tuple[str, str], Verdict]:
+    """Returns the verdict on each of some different pairs."""
+    found: dict[tuple[str, str], Verdict] = {}
+    pending = {}
+    for pair in pairs:
+      if self._closed:
+        raise RuntimeError("the grader is closed")
+      with self._lock:
+        known = self._cache.get(pair)
+      if known is not None:
+        found[pair] = known
+      elif (decision := answers.decide(*pair)) is not None:
+        found[pair] = "equal" if decision else "different"
+      else:
+        pending[pair] = self._submit(pair)
+    lost = set()
+    for pair, future in pending.items():
+      try:
+        found[pair], kept = future.result()
+      except concurrent.futures.CancelledError as error:
+        raise RuntimeError("the grader is closed") from error
+      if not kept:
+        lost.add(pair)
+    with self._lock:
+      for pair in found:
+        if pair not in lost:
+          self._cache[pair] = found[pair]
+          self._cache.move_to_end(pair)
+      while len(self._cache) > self._cache_size:
+        self._cache.popitem(last=False)
+    return found
+
+  def _submit(self, pair: tuple[str, str]) -> concurrent.futures.Future:
+    try:
+      return self._executor.submit(self._judge, pair)
+    except RuntimeError as error:  # Closed by another thread just now.
+      raise RuntimeError("the grader is closed") from error
+
+  def _judge(self, pair: tuple[str, str]) -> tuple[Verdict, bool]:
+    """Runs in a thread of the executor, which owns one process.
+
+    Args:
+      pair: (gold, predicted).
+
+    Returns:
+      The verdict, and whether it says something of the pair: where a process
+      was killed from outside, it does not.
+    """
+    verdict: Verdict = "undecided"
+    kept = False
+    for _ in range(2):  # A process killed by someone is tried once more.
+      if self._closed:
+        raise RuntimeError("the grader is closed")
+      worker = self._worker()
+      try:
+        worker.send(pair)
+        verdict, kept = worker.receive(self._seconds + _GRACE), True
+        break
+      except TimeoutError:
+        self._bury(worker)
+        break
+      except process.Gone:
+        self._bury(worker)
+    if self._closed:
+      raise RuntimeError("the grader is closed")
+    if verdict == "undecided":
+      logging.warning("no verdict on gold %.200r, predicted %.200r", *pair)
+    return verdict, kept
+
+  def _worker(self) -> process.Process:
+    """Returns this thread's process, started if need be."""
+    worker = getattr(self._local, "worker", None)
+    if worker is None:
+      options = {
+        "path": sys.path,
+        "memory_bytes": _MEMORY,
+        "seconds": self._seconds,
+      }
+      worker = process.Process("rstar_jax.grading.judge", options, ("-P",))
+      if worker.greeting:
+        worker.kill()
+        raise RuntimeError(
+          f"math-verify cannot be relied on: {worker.greeting}; install "
+          "math-verify[antlr4_13_2] of version 0.9 or later"
+        )
+      self._local.worker = worker
+      with self._lock:
+        self._live.add(worker)
+    return worker
+
+  def _bury(self, worker: process.Process) -> None:
+    self._local.worker = None
+    with self._lock:
+      self._live.discard(worker)
+    worker.kill()
+
+
+def _best(verdicts: list[Verdict]) -> Verdict:
+  """Returns the verdict on several golds; none at all is "different"."""
+  for verdict in ("equal", "undecided"):
+    if verdict in verdicts:
+      return verdict
+  return "different"

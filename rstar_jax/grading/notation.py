@@ -1,0 +1,286 @@
+r"""Writes answers in one notation, LaTeX without ornaments; evaluates nothing.
+
+"$\boxed{\dfrac12}$", "½" and "Fraction(1, 2)" are ways of writing that differ
+in what a reader skips: `tidy` makes "\frac{1}{2}" of each. A plain number is
+read exactly by `rational`. Standard library only: it runs in grader workers.
+"""
+
+import re
+import unicodedata
+from fractions import Fraction
+
+from rstar_jax.grading import brackets, printed
+
+# Longer answers are no answers; and Fraction(10**big) must not take long.
+LONGEST = 1000
+_SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+_GREEK = dict(
+  zip(
+    "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ",
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi "
+    "pi rho sigma tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi "
+    "Sigma Phi Psi Omega".split(),
+    strict=True,
+  )
+)
+_CHARACTERS = str.maketrans(
+  {
+    **dict.fromkeys("\u2212\u2013\u2014\u2010\u2011", "-"),
+    **dict.fromkeys("\u2018\u2019\u2032", "'"),
+    **dict.fromkeys("\u00a0\u2009\u202f\t\n\r", " "),
+    **dict.fromkeys("\u200b\u2060\ufeff", ""),
+    **{chr(0x660 + i): str(i) for i in range(10)},
+    **{character: f"\\{name} " for character, name in _GREEK.items()},
+    **{
+      character: f" \\frac{{{value[0]}}}{{{value[1]}}}"
+      for character, value in zip(
+        "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞",
+        "12 13 23 14 34 15 25 35 45 16 56 18 38 58 78".split(),
+        strict=True,
+      )
+    },
+    "×": "\\times ",
+    "·": "\\cdot ",
+    "⋅": "\\cdot ",
+    "÷": "/",
+    "⁄": "/",
+    "∕": "/",
+    "∶": ":",
+    "¢": " cents",
+    "¥": "\\yen ",
+    "₹": "\\rupee ",
+    "∞": "\\infty ",
+    "°": "^\\circ ",
+    "≤": "\\le ",
+    "⩽": "\\le ",
+    "≥": "\\ge ",
+    "⩾": "\\ge ",
+    "≠": "\\ne ",
+    "≈": "\\approx ",
+    "±": "\\pm ",
+    "∓": "\\mp ",
+    "∪": "\\cup ",
+    "∩": "\\cap ",
+    "∈": "\\in ",
+    "∠": "\\angle ",
+    "∅": "\\emptyset ",
+    "ℝ": "\\mathbb{R}",
+    "ℤ": "\\mathbb{Z}",
+    "ℕ": "\\mathbb{N}",
+    "ℚ": "\\mathbb{Q}",
+    "£": "\\pounds ",
+    "€": "\\euro ",
+    "√": "\\sqrt ",
+    "∛": "\\sqrt[3]",
+    "∜": "\\sqrt[4]",
+    "…": "\\ldots ",
+    "⟨": "\\langle ",
+    "⟩": "\\rangle ",
+    "⌊": "\\lfloor ",
+    "⌋": "\\rfloor ",
+    "⌈": "\\lceil ",
+    "⌉": "\\rceil ",
+  }
+)
+_INTEGER = r"\d+"
+_DECIMAL = r"(?:\d+\.\d*|\.\d+|\d+)"
+_FRACTION = re.compile(
+  rf"(?P<sign>[+-]?)(?:(?P<whole>{_INTEGER})\s+|(?P<whole2>{_INTEGER})(?=\\))?"
+  rf"(?:(?P<a>{_DECIMAL})/(?P<b>{_DECIMAL})"
+  rf"|\\frac\{{(?P<c>-?{_DECIMAL})\}}\{{(?P<d>-?{_DECIMAL})\}}"
+  r"|\\frac(?P<e>\d)(?P<f>\d))"
+)
+_SCIENTIFIC = re.compile(
+  rf"(?:(?P<m>[+-]?{_DECIMAL})(?:[eE]|(?:\\times|\\cdot|\*)10\^)|10\^)"
+  r"\{?(?P<x>[+-]?\d{1,3})\}?"
+)
+_REPEATING = re.compile(
+  r"(?P<sign>[+-]?)(?P<whole>\d*)\.(?P<fixed>\d*)"
+  r"(?:\\(?:overline|bar|dot)\{?|\()(?P<period>\d+)[)}]?"
+)
+_ELLIPSIS = re.compile(
+  r"([+-]?\d*)\.(\d*?)(\d{1,6}?)\3{1,}\s*(?:\\[lc]?dots|\.\.\.)"
+)
+# Commands that only change how the rest looks: with an argument, and without.
+_STYLED = re.compile(
+  r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|mathrm|mathbf|mathit|mathsf|mathtt|"
+  r"mathnormal|mbox|hbox|boldsymbol|bm|operatorname\*?|emph|underline|"
+  r"(?:text)?color\s*\{\w+\}|mathop)\s*\{"
+)
+_STYLE = re.compile(
+  r"(?<!\\)\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|"
+  r"tiny|small|normalsize|large|Large|LARGE|huge|Huge|bf|rm|it|[,!;:>])"
+  r"(?![a-zA-Z])"
+)
+# Lines of a system of equations.
+_LINES = (
+  r"\\begin\{(?:cases|aligned|align\*?|gathered)\}(.*?)"
+  r"\\end\{(?:cases|aligned|align\*?|gathered)\}"
+)
+_MILLIONS = {
+  "hundred": 100,
+  "thousand": 10**3,
+  "million": 10**6,
+  "billion": 10**9,
+  "trillion": 10**12,
+}
+_MULTIPLE = re.compile(
+  r"(?<![\d.,])(\d[\d,]{0,20}(?:\.\d{1,20})?)\s*(\\text\s*\{)?\s*"
+  rf"({'|'.join(_MILLIONS)})\b(\s*\}})?",
+  re.IGNORECASE,
+)
+
+
+def tidy(answer: str) -> str:
+  """Returns an answer in one notation; what is no ornament stays."""
+  text = re.sub(
+    f"[⁺⁻]?[{_SUPERSCRIPTS}]+",
+    lambda match: f"^{{{unicodedata.normalize('NFKC', match[0])}}}",
+    re.sub(r"((?:\d\u0305)+)", _overlined, answer),
+  ).translate(_CHARACTERS)
+  text = re.sub("([₀₁₂₃₄₅₆₇₈₉]+)", r"_{\1}", text)
+  text = unicodedata.normalize("NFKC", text).replace("\u2212", "-")
+  text = unwrap(text)
+  text = text.replace("\\\\circ", "\\circ")
+  text = re.sub(
+    r"(?:\\(?:q?quad(?![a-zA-Z])|hspace\{[^{}]*\})\s*)+", "\\\\quad ", text
+  )
+  text = re.sub(r"(?<=[a-zA-Z])\\[,;:](?=\s*[a-zA-Z])", " ", text)
+  text = re.sub(_LINES, _in_one_line, text, flags=re.DOTALL)
+  text = re.sub(r"(?<!\\)\\ |~|(?<!\\)\s+", " ", _STYLE.sub("", text))
+  text = re.sub(r"^(?:\\quad )+|(?:\\quad ?)+$", "", text.strip())
+  text = re.sub(r"\\[lr]vert(?![a-z])|\\mid(?![a-z])", "|", text)
+  text = re.sub(r"\\[dtc]frac", r"\\frac", text)
+  text = re.sub(r"\\[dt]binom", r"\\binom", text)
+  text = re.sub(r"\\(le|ge|ne)q?(?:slant)?(?![a-z])", r"\\\1 ", text)
+  text = text.replace("<=", "\\le ").replace(">=", "\\ge ")
+  text = text.replace("!=", "\\ne ").replace("\\%", "%")
+  text = text.replace("\\varnothing", "\\emptyset")
+  text = re.sub(r"(?<=\d)\{,\}(?=\d{3})", ",", text)
+  text = re.sub(r"(?<=\d),\s*(?:\\!)+(?=\d{3})", ",", text)
+  # Fractions and roots without their braces.
+  text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)
+  text = re.sub(r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{", text)
+  text = re.sub(r"(\\frac\{[^{}]*\})\s*(\d)", r"\1{\2}", text)
+  text = re.sub(r"\{([^{}]*)\\over(?![a-z])([^{}]*)\}", r"\\frac{\1}{\2}", text)
+  if "\\choose" in text:
+    text = re.sub(r"\{?([^{}]*)\\choose([^{}]*)\}?", r"\\binom{\1}{\2}", text)
+  text = re.sub(
+    r"(?<![A-Za-z])C_\{?(\w+)\}?\^\{?(\w+)\}?", r"\\binom{\1}{\2}", text
+  )
+  text = printed.to_latex(text)
+  text = re.sub(r"\\sqrt(\[\d+\])?\s*(\d+|[a-zA-Z])", r"\\sqrt\1{\2}", text)
+  text = _MULTIPLE.sub(_multiplied, text)
+  text = re.sub(r"\^(-?\d{2,}|-\d)", r"^{\1}", text)
+  text = re.sub(r"(\d+!)\^", r"{(\1)}^", text)
+  text = re.sub(r"_(\d+|[a-zA-Z])", r"_{\1}", text)
+  return unwrap(text)
+
+
+def _in_one_line(match: re.Match) -> str:
+  lines = [each.replace("&", "").strip() for each in match[1].split(r"\\")]
+  return ", ".join(filter(None, lines))
+
+
+def _multiplied(match: re.Match) -> str:
+  """Writes "1.5 million" as a number."""
+  number = Fraction(match[1].replace(",", "")) * _MILLIONS[match[3].lower()]
+  if number.denominator != 1:
+    return match[0]
+  # Of "\\text{ million dollars}" the rest stays text.
+  opening, closing = match[2] or "", (match[4] or "").strip()
+  around = "" if opening and closing else opening + closing
+  return f"{number.numerator}{around}"
+
+
+def _overlined(match: re.Match) -> str:
+  return rf"\overline{{{match[0].replace(chr(0x305), '')}}}"
+
+
+def unwrap(text: str) -> str:
+  """Removes what only encloses or ends: dollars, boxes, stars, full stops."""
+  while True:
+    before = text
+    text = re.sub(
+      r"(?:(?<!\.)[.,;]|(?<=[A-Za-z]{3})!|\\\\)\s*$", "", text.strip()
+    ).strip()
+    for opening, closing in (
+      ("$$", "$$"),
+      ("$", "$"),
+      ("\\(", "\\)"),
+      ("\\[", "\\]"),
+      ("**", "**"),
+      ("`", "`"),
+      ('"', '"'),
+      ("'", "'"),
+    ):
+      if (
+        len(text) > len(opening) + len(closing)
+        and text.startswith(opening)
+        and text.endswith(closing)
+      ):
+        inner = text[len(opening) : -len(closing)]
+        if not re.search(r"(?<!\\)" + re.escape(opening), inner):
+          text = inner.strip()
+    box = re.match(r"\\(?:boxed|fbox)\s*\{", text)
+    if box and brackets.closing_brace(text, box.end()) == len(text) - 1:
+      text = text[box.end() : -1].strip()
+    if text == before:
+      return text
+
+
+def plain_text(text: str) -> str:
+  r"""Replaces `\text{...}` and what else sets a type by its content."""
+  while match := _STYLED.search(text):
+    end = brackets.closing_brace(text, match.end())
+    inner = text[match.end() : end if end is not None else len(text)]
+    rest = "" if end is None else text[end + 1 :]
+    text = text[: match.start()] + inner + rest
+  return text
+
+
+def compact(text: str) -> str:
+  r"""Removes spaces that mean nothing: "1 2" is not 12, "\pi x" needs its."""
+  if _FRACTION.fullmatch(text):
+    return text
+  text = re.sub(r"\s+(?![a-zA-Z\d])|(?<![a-zA-Z\d])\s+", "", text)
+  return re.sub(r"(?<=\d)\s+(?=[a-zA-Z])|(?<=[a-zA-Z])\s+(?=\d)", "", text)
+
+
+def rational(body: str) -> Fraction | None:
+  r"""Returns the value of a plain number, None for anything else.
+
+  Args:
+    body: an integer, decimal, fraction (`3/4` or LaTeX), mixed number
+      (`1 3/4`), repeating decimal (`0.\overline{3}`), or a number in scientific
+      notation.
+  """
+  if len(body) > LONGEST:
+    return None
+  if re.fullmatch(rf"[+-]?{_DECIMAL}", body):
+    return Fraction(body)
+  if match := _REPEATING.fullmatch(body):
+    whole, fixed, period = (
+      match["whole"] or "0",
+      match["fixed"],
+      match["period"],
+    )
+    value = Fraction(int(period), 10 ** len(period) - 1) / 10 ** len(fixed)
+    value += Fraction(f"{whole}.{fixed}" if fixed else whole)
+    return -value if match["sign"] == "-" else value
+  if match := _ELLIPSIS.fullmatch(body):
+    head, fixed, period = match[1], match[2], match[3]
+    if len(match[0].rstrip("\\cldots. ")) - len(head) - len(fixed) > 3:
+      return rational(rf"{head}.{fixed}\overline{{{period}}}")
+  if match := _SCIENTIFIC.fullmatch(body.replace(" ", "")):
+    return Fraction(match["m"] or 1) * Fraction(10) ** int(match["x"])
+  match = _FRACTION.fullmatch(body)
+  if not match:
+    return None
+  top = Fraction(match["a"] or match["c"] or match["e"])
+  bottom = Fraction(match["b"] or match["d"] or match["f"])
+  if bottom == 0:
+    return None
+  whole = match["whole"] or match["whole2"]
+  value = Fraction(whole or 0) + top / bottom
+  return -value if match["sign"] == "-" else value

@@ -1,0 +1,32 @@
+"""Says which answers vote together."""
+
+from collections.abc import Hashable
+
+from rstar_jax.grading import notation, parsing
+
+
+def vote_key(answer: str) -> Hashable:
+  """Returns what answers that vote together share; asks no gold answer.
+
+  That is what an answer is, with plain numbers by value. Units and the name in
+  "x=5" are left out, as a grader lets them be, so that "18" and "18 dollars"
+  are one answer. A very long answer is compared as it is, since reading it
+  could take long.
+  """
+  return (
+    answer if len(answer) > notation.LONGEST else _key(parsing.read(answer))
+  )
+
+
+def _key(form: parsing.Form) -> Hashable:
+  parts = [_key(each) for each in form.parts]
+  if form.kind in ("value", "choice"):
+    value = notation.rational(form.body)
+    return form.body if value is None else value
+  if form.kind == "words":
+    return form.body
+  if form.kind in ("list", "set"):
+    if len(parts) == 1:
+      return parts[0]
+    return "list", tuple(sorted(parts, key=repr))
+  return form.kind, form.body, tuple(parts)

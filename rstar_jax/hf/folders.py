@@ -1,0 +1,400 @@
+"""Hugging Face models <-> ours: folders, hub names and GGUF files.
+
+No torch, and no `transformers`: what a file means is in `model_config.py`
+(sizes) and `families.py` (names). Weights go one tensor at a time, each
+straight to the devices that hold it.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from rstar_jax.hf import families, model_card, model_config, tensors
+from rstar_jax.hf.gguf import GgufFile
+from rstar_jax.models import llama_form, sharding
+from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.transformer import Transformer, arrays_of
+from rstar_jax.steps.tokenizer import Tokenizer
+from rstar_jax.storage import store
+
+# Most bytes of one file of weights; `transformers` has the same.
+SHARD_BYTES = 5_000_000_000
+
+# Files of a model that are large, and wanted by nobody but `load_*`.
+WEIGHTS = ("*.safetensors",)
+# Files of a hub's model that are wanted.
+_WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+# The field that names the family of a model that was written as a Llama.
+_FORM_OF = "rstar_family"
+# Tensors of old files that are no weights.
+_BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")
+
+
+def load_policy(
+  name_or_folder: str | store.Path,
+  dtype: jnp.dtype | None = jnp.float32,
+  **options: Any,
+) -> Transformer:
+  """Loads a causal LM.
+
+  Args:
+    name_or_folder: a folder of config.json and safetensors, a GGUF file, a
+      folder of one, or a hub name. Of one in a bucket (gs://) a copy is made
+      for as long as it is read, in the folder for temporary files.
+    dtype: of the parameters and of the activations; None is the file's own.
+    **options: of `_load`: `compute_dtype`, `mesh`, `rules`.
+
+  Returns:
+    A model with an LM head.
+
+  Raises:
+    ValueError: the file's tensors are not exactly the model's, which names
+      them; or the model computes what ours does not.
+  """
+  with _open(name_or_folder) as source:
+    return _load(source, "lm", dtype, **options)
+
+
+def load_ppm(
+  name_or_folder: str | store.Path,
+  dtype: jnp.dtype | None = jnp.float32,
+  **options: Any,
+) -> Transformer:
+  """Loads a PPM that `save_ppm` wrote. Arguments as of `load_policy`."""
+  with _open(name_or_folder) as source:
+    head = source.fields.get("rstar_head")
+    if head is None:
+      raise ValueError(
+        f"{source.where} lacks rstar_head: it is no PPM of `save_ppm`"
+      )
+    return _load(source, head, dtype, **options)
+
+
+def load_reward_model(
+  name_or_folder: str | store.Path,
+  dtype: jnp.dtype | None = jnp.float32,
+  **options: Any,
+) -> Transformer:
+  """Loads anyone's reward model: a sequence classifier with one label.
+
+  Arguments as of `load_policy`.
+
+  Returns:
+    A model whose values are tanh(raw / 5), which keeps the order of its raw
+    values, and has them all in (-1, 1); a PPM of ours keeps its own head.
+  """
+  with _open(name_or_folder) as source:
+    if not model_config.is_reward_model(source.fields):
+      raise ValueError(
+        f"{source.where}: architectures={source.fields.get('architectures')} "
+        "and its labels are not those of a sequence classifier with one label"
+      )
+    head = source.fields.get("rstar_head", "logit")
+    return _load(source, head, dtype, **options)
+
+
+def save_policy(
+  model: Transformer, folder: str | store.Path, **options: Any
+) -> None:
+  """Writes a causal LM that `transformers` loads; same model, same bytes.
+
+  Args:
+    model: with an LM head.
+    folder: made if it is not there.
+    **options: of `_save`: `tokenizer`, `shard_bytes`.
+  """
+  if model.head != "lm":
+    raise ValueError(f"a model with head={model.head!r} is no policy")
+  _save(model, folder, **options)
+
+
+def save_ppm(
+  ppm: Transformer, folder: str | store.Path, **options: Any
+) -> None:
+  """Writes a PPM as a sequence classifier with one label.
+
+  Args:
+    ppm: with a scalar head, whose form is kept as "rstar_head".
+    folder: made if it is not there.
+    **options: of `_save`: `tokenizer`, `shard_bytes`.
+  """
+  if ppm.head == "lm":
+    raise ValueError("a model with an LM head is no PPM")
+  _save(ppm, folder, **options)
+
+
+def read_config(
+  name_or_folder: str | store.Path,
+) -> tuple[ModelConfig, Mapping[str, Any]]:
+  """Returns the config of a model, and the fields of its file.
+
+  Raises:
+    ValueError: the file asks for something that the decoder does not do.
+  """
+  with store.local(name_or_folder, WEIGHTS) as place:
+    fields, _, where = _describe(_find(place))
+    return model_config.from_fields(fields, str(where)), fields
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+  """A model on disk: its config's fields, its weights, and its name."""
+
+  fields: Mapping[str, Any]
+  tensors: tensors.Tensors
+  where: str
+
+
+def gguf_file(name_or_folder: str | pathlib.Path) -> pathlib.Path | None:
+  """Returns the GGUF file of a model that is one, or is a folder of one."""
+  path = pathlib.Path(name_or_folder)
+  if path.is_file():
+    return path
+  if path.is_dir() and not (path / "config.json").exists():
+    found = sorted(path.glob("*.gguf"))
+    if len(found) != 1:
+      raise FileNotFoundError(
+        f"{path} has neither a config.json nor one .gguf file, but {len(found)}"
+      )
+    return found[0]
+  return None
+
+
+@contextlib.contextmanager
+def _open(name_or_folder: str | store.Path) -> Iterator[_Source]:
+  with store.local(name_or_folder) as place:
+    path = _find(place)
+    fields, weights, file = _describe(path)
+    where = f"{name_or_folder}/{file.name}" if place != name_or_folder else file
+    yield _Source(
+      fields, weights or tensors.SafetensorsFolder(path), str(where)
+    )
+
+
+def _find(name_or_folder: str | pathlib.Path) -> pathlib.Path:
+  path = pathlib.Path(name_or_folder)
+  return path if path.exists() else _download(str(name_or_folder))
+
+
+def _describe(
+  path: pathlib.Path,
+) -> tuple[Mapping[str, Any], GgufFile | None, pathlib.Path]:
+  """Returns a model's fields, the GGUF file if it is one, and their file."""
+  if file := gguf_file(path):
+    opened = GgufFile(file)
+    return opened.fields, opened, file
+  file = path / "config.json"
+  return json.loads(file.read_text()), None, file
+
+
+def _download(name: str) -> pathlib.Path:
+  import huggingface_hub
+
+  try:
+    return pathlib.Path(
+      huggingface_hub.snapshot_download(name, allow_patterns=list(_WANTED))
+    )
+  except (OSError, ValueError) as error:
+    reason = str(error).strip().partition("\n")[0]
+    raise ValueError(
+      f"there is no folder {name}, and the hub does not give a model of that "
+      f"name: {reason}"
+    ) from None
+
+
+def _load(
+  source: _Source,
+  head: str,
+  dtype: jnp.dtype | None,
+  *,
+  compute_dtype: jnp.dtype | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+  rules: sharding.Rules | None = None,
+) -> Transformer:
+  """Builds the model, and reads its parameters one by one.
+
+  Args:
+    source: on disk.
+    head: see `Transformer`.
+    dtype: of the parameters; None is the file's own.
+    compute_dtype: of the activations; None is dtype.
+    mesh: where the parameters go, by `rules`: each device gets its block, and
+      no more than that is read for it. None is the default device.
+    rules: None takes the defaults.
+  """
+  config = model_config.from_fields(source.fields, source.where)
+  if dtype is None:
+    dtype = source.fields.get("dtype") or source.fields.get("torch_dtype")
+  name = jnp.dtype(dtype or jnp.float32).name
+  config = dataclasses.replace(
+    config, param_dtype=name, dtype=jnp.dtype(compute_dtype or name).name
+  )
+  graphdef, params = nnx.split(
+    nnx.eval_shape(lambda: Transformer(config, head=head, rngs=nnx.Rngs(0)))
+  )
+  variables = dict(nnx.to_flat_state(params))
+  places = {}
+  if mesh is not None:
+    wanted = sharding.shardings(params, mesh, rules)
+    places = {
+      path: variable.get_value() for path, variable in nnx.to_flat_state(wanted)
+    }
+  entries = families.entries(config, set(variables))
+  sizes = families.sizes_of(config)
+  _check(source, families.disk_shapes(entries, sizes), config)
+  # The largest come first, while there is room for copies of them.
+  for entry in sorted(
+    entries, key=lambda each: -variables[each.path].get_value().size
+  ):
+    variable = variables[entry.path]
+    shape = variable.get_value().shape
+    read = _Reader(source.tensors, entry, sizes, shape, name)
+    if mesh is None:
+      value = jax.device_put(read((slice(None),) * len(shape)))
+    else:
+      value = jax.make_array_from_callback(shape, places[entry.path], read)
+    # Until then jax holds what was read.
+    variable.set_value(value.block_until_ready())
+    del read
+  model = nnx.merge(graphdef, params)
+  if source.fields.get(_FORM_OF) == "qwen2":
+    return llama_form.to_qwen2(model)
+  return model
+
+
+class _Reader:
+  """Reads blocks of a parameter; devices with the same block share it."""
+
+  def __init__(self, source, entry, sizes, shape, dtype: str):
+    self._source, self._entry, self._sizes = source, entry, sizes
+    self._shape, self._dtype = shape, jnp.dtype(dtype)
+    self._blocks: dict[tuple, np.ndarray] = {}
+
+  def __call__(self, index: families.Index) -> np.ndarray:
+    key = tuple(
+      part.indices(size) for part, size in zip(index, self._shape, strict=True)
+    )
+    if key not in self._blocks:
+      where = families.disk_index(self._entry, index, self._sizes)
+      block = self._source.read(self._entry.name, where)
+      block = families.from_disk(block, self._entry, index, self._sizes)
+      self._blocks[key] = _empty(block.shape, self._dtype)
+      self._blocks[key][...] = block
+    return self._blocks[key]
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+  """Returns an array that the CPU backend of jax takes over without a copy."""
+  alignment = 64
+  size = math.prod(shape) * dtype.itemsize
+  space = np.empty(size + alignment, np.uint8)
+  start = -space.ctypes.data % alignment
+  return space[start : start + size].view(dtype).reshape(shape)
+
+
+def _check(
+  source: _Source, shapes: Mapping[str, tuple[int, ...]], config: ModelConfig
+) -> None:
+  """Raises ValueError unless the tensors are exactly the model's."""
+  where, weights = source.where, source.tensors
+  names = {name for name in weights.names() if not name.endswith(_BUFFERS)}
+  if missing := sorted(shapes.keys() - names):
+    raise ValueError(f"{where}: the tensor {_some(missing)} is missing")
+  left = sorted(names - shapes.keys())
+  if config.tied_embeddings and "lm_head.weight" in left:
+    # Some files hold the tied matrix twice.
+    left.remove("lm_head.weight")
+    _check_tied(source)
+  if left:
+    raise ValueError(
+      f"{where}: tensors that the model has no place for: {_some(left)}"
+    )
+  for name, expected in shapes.items():
+    shape = weights.shape(name)
+    if shape != expected:
+      raise ValueError(f"{name}: shape {shape}, but {where} says {expected}")
+
+
+def _check_tied(source: _Source) -> None:
+  names = ("lm_head.weight", "model.embed_tokens.weight")
+  rows = source.tensors.shape(names[0])[0]
+  # In parts: the largest matrix there is need not be in memory twice.
+  for start in range(0, rows, 4096):
+    index = (slice(start, min(start + 4096, rows)), slice(None))
+    first, second = (source.tensors.read(name, index) for name in names)
+    if not np.array_equal(first, second):
+      raise ValueError(
+        f"{source.where} says tie_word_embeddings, but {names[0]} is not "
+        f"{names[1]}"
+      )
+
+
+def _some(names: list[str]) -> str:
+  more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+  return ", ".join(names[:5]) + more
+
+
+def _save(
+  model: Transformer,
+  folder: str | store.Path,
+  *,
+  tokenizer: Tokenizer | None = None,
+  shard_bytes: int = SHARD_BYTES,
+) -> None:
+  """Writes weights, config, model card and, where there is one, tokenizer.
+
+  Args:
+    model: any head, on any mesh; every process of a cluster calls this.
+    folder: made if it is not there.
+    tokenizer: saved beside it; gives the ids of end of text and padding. A
+      Qwen2 model whose tokenizer is another's is written in Llama's form.
+    shard_bytes: most bytes of one file of weights.
+  """
+  form = {}
+  misread = () if tokenizer is None else tokenizer.misread_in
+  if model.config.family in misread and not model.config.sliding_window:
+    model, form = llama_form.from_qwen2(model), {_FORM_OF: "qwen2"}
+  config = model.config
+  fields = model_config.to_fields(config, model.head) | form
+  if tokenizer is not None:
+    fields |= {
+      "eos_token_id": tokenizer.eos_id,
+      "pad_token_id": tokenizer.pad_id,
+    }
+  arrays = arrays_of(model)
+  sizes = families.sizes_of(config)
+  entries = families.entries(config, set(arrays))
+  # Stable: the parts of a tensor stay in their order.
+  entries.sort(key=lambda entry: entry.name)
+  # One at a time; the other processes take part in gathering each.
+  parts = (
+    families.to_disk(sharding.to_host(arrays[entry.path]), entry.row, sizes)
+    for entry in entries
+  )
+  if jax.process_index() != 0:
+    for _ in parts:
+      pass
+    return
+  dtypes = {entry.name: arrays[entry.path].dtype for entry in entries}
+  specs = {
+    name: tensors.Spec(dtypes[name], shape)
+    for name, shape in families.disk_shapes(entries, sizes).items()
+  }
+  text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
+  count = sum(array.size for array in arrays.values())
+  card = model_card.render(config, model.head, count)
+  with store.staged(folder, stale="*.safetensors*") as local:
+    tensors.write(local, specs, parts, shard_bytes)
+    tensors.write_text(local / "config.json", text)
+    tensors.write_text(local / "README.md", card)
+    if tokenizer is not None:
+      tokenizer.save(local)

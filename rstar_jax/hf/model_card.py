@@ -1,0 +1,104 @@
+"""The README.md that is written beside a model, for people and for the hub."""
+
+from rstar_jax.models.config import ModelConfig
+from rstar_jax.steps import grammar, prompts
+
+_POLICY = """\
+---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [rstar-math, code-augmented-reasoning]
+---
+# A policy of rstar_jax
+
+A causal language model (`{architecture}`, {size}) that writes one reasoning
+step at a time: Python with its reasoning in comments, closed by a marker. Each
+step is run, what the last one prints is shown to the model, and the model
+answers.
+
+```python
+import transformers
+
+model = transformers.AutoModelForCausalLM.from_pretrained(FOLDER)
+tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER)
+```
+
+The prompt is this text, which the chat template makes of a user's message:
+
+```
+{prompt}
+```
+
+Generation stops at `{step}` (a step), `{code}` (the last step: append a line
+break, `{output}`, what the code printed, `{end_of_output}` and a line break,
+and go on) or `{answer}` (done). The markers are special tokens: keep them when
+decoding.
+"""
+
+_PPM = """\
+---
+library_name: transformers
+pipeline_tag: text-classification
+tags: [rstar-math, process-preference-model, reward-model]
+---
+# A process preference model of rstar_jax
+
+A sequence classifier with one label (`{architecture}`, {size}) that values a
+partial solution at its last token. It was trained on preferences between steps,
+so its values rank steps of one problem; they are no probabilities.
+
+**The logit of `transformers` is the raw value. The value is {formula}, in
+(-1, 1); the tanh is not part of the saved network, so apply it yourself.**
+
+```python
+import torch, transformers
+
+model = transformers.AutoModelForSequenceClassification.from_pretrained(FOLDER)
+tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER)
+raw = model(**tokenizer(PROMPT + STEPS, return_tensors="pt")).logits[0, 0]
+value = {code}
+```
+
+PROMPT is this text, and STEPS are the steps so far, each up to its closing
+marker (with the `{output}...{end_of_output}` that follows the last code):
+
+```
+{prompt}
+```
+"""
+
+
+def render(config: ModelConfig, head: str, count: int) -> str:
+  """Returns the card.
+
+  Args:
+    config: of the model.
+    head: of the model: "lm", or the form of a scalar head.
+    count: parameters.
+  """
+  texts = {
+    "architecture": config.family,
+    "size": _size(count),
+    "prompt": prompts.prompt("{question}"),
+    "output": grammar.OUTPUT,
+    "end_of_output": grammar.END_OF_OUTPUT,
+  }
+  if head == "lm":
+    return _POLICY.format(
+      step=grammar.END_OF_STEP,
+      code=grammar.END_OF_CODE,
+      answer=grammar.END_OF_ANSWER,
+      **texts,
+    )
+  formula, code = {
+    "tanh": ("tanh(logit)", "torch.tanh(raw)"),
+    "logit": ("tanh(logit / 5)", "torch.tanh(raw / 5)"),
+  }[head]
+  return _PPM.format(formula=formula, code=code, **texts)
+
+
+def _size(count: int) -> str:
+  for unit, name in ((10**9, "billion"), (10**6, "million")):
+    if count >= unit:
+      return f"{count / unit:.1f} {name} parameters"
+  return f"{count} parameters"

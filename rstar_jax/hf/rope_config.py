@@ -1,0 +1,193 @@
+"""Rotary positions in a config.json <-> our RopeScaling, exact or refused.
+
+`transformers` reads a dict "rope_scaling" first, else "rope_parameters", where
+its version 5 keeps the base as well; what is not there may stand beside it.
+"""
+
+import math
+from typing import Any
+
+from rstar_jax.hf.fields import NEEDED, Fields
+from rstar_jax.models.config import ModelConfig, RopeScaling
+
+_ORIGINAL = "original_max_position_embeddings"
+_SHARE = "partial_rotary_factor"
+_KINDS = ("default", "linear", "llama3", "yarn", "longrope")
+_PHI3_KINDS = ("default", "longrope")
+# What Phi-3's first files called longrope.
+_PHI3_OLD_KINDS = ("su", "yarn")
+_PHI3_ORIGINAL = 4096
+
+
+def from_fields(fields: Fields, family: str, head_dim: int) -> dict[str, Any]:
+  """Reads what a config.json says of rotary positions.
+
+  Args:
+    fields: of the file.
+    family: its `model_type`.
+    head_dim: H.
+
+  Returns:
+    `rope_theta`, `rope` and `rotary_share` of the ModelConfig.
+
+  Raises:
+    ValueError: the file asks for something that `models/rotary.py` does not do,
+      or `transformers` does not for the family.
+  """
+  name = "rope_scaling"
+  if not fields.value(name, None):
+    name = "rope_parameters"
+  rope = fields.part(name)
+  for each in ("full_attention", "sliding_attention"):
+    if each in rope:
+      rope.refuse(each, "left out: all layers must have one rotary embedding")
+  base = rope if "rope_theta" in rope else fields
+  return {
+    "rope_theta": base.number("rope_theta", 10_000.0, above=1),
+    "rotary_share": _share(rope, fields, family, head_dim),
+    "rope": _scaling(rope, fields, family, head_dim),
+  }
+
+
+def to_fields(config: ModelConfig) -> dict[str, Any]:
+  """Returns the fields that say it; whether they can, reading them tells."""
+  rope = config.rope
+  inside: dict[str, Any] = {
+    "rope_theta": config.rope_theta,
+    "rope_type": rope.kind,
+  }
+  fields = {"rope_theta": config.rope_theta, "rope_parameters": inside}
+  if config.rotary_share != 1:
+    inside[_SHARE] = config.rotary_share
+  names: tuple[str, ...] = ()
+  match rope.kind:
+    case "linear":
+      names = ("factor",)
+    case "llama3":
+      names = ("factor", "low_freq_factor", "high_freq_factor")
+    case "yarn":
+      names = (
+        "factor",
+        "attention_factor",
+        "beta_fast",
+        "beta_slow",
+        "truncate",
+      )
+    case "longrope":
+      names = ("factor", "attention_factor", "short_factor", "long_factor")
+  for name in names:
+    value = getattr(rope, name)
+    inside[name] = list(value) if isinstance(value, tuple) else value
+  if rope.kind not in ("default", "linear"):
+    inside[_ORIGINAL] = rope.original_length
+    if config.family == "phi3":
+      # Phi3Config has a field of that name, and prefers it to the dict's.
+      fields[_ORIGINAL] = rope.original_length
+  return fields
+
+
+def _share(rope: Fields, fields: Fields, family: str, head_dim: int) -> float:
+  place = rope if _SHARE in rope else fields
+  share = place.number(_SHARE, 1.0, null=True) or 1.0
+  if share != 1 and family != "phi3":
+    # There `transformers` ignores it without a scaling, and fails with one.
+    place.refuse(_SHARE, f"1: a {family} model rotates whole heads")
+  rotated = int(head_dim * share)
+  if share == 1 and rotated % 2:
+    fields.refuse("head_dim", "even: it is rotated in pairs", head_dim)
+  if share > 1 or rotated < 2 or rotated % 2:
+    place.refuse(
+      _SHARE,
+      "a share of each head whose width is even and above 0, and at most 1; "
+      f"of head_dim={head_dim} it rotates {rotated}",
+      share,
+    )
+  return share
+
+
+def _scaling(
+  rope: Fields, fields: Fields, family: str, head_dim: int
+) -> RopeScaling:
+  known = _PHI3_KINDS if family == "phi3" else _KINDS
+  name = "rope_type" if "rope_type" in rope else "type"
+  kind = rope.value(name, "default")
+  if family == "phi3" and kind in _PHI3_OLD_KINDS:
+    kind = "longrope"
+  if kind not in known:
+    rope.refuse(name, f"one of {', '.join(map(repr, known))}")
+  match kind:
+    case "default":
+      return RopeScaling()
+    case "linear":
+      return RopeScaling(kind=kind, factor=rope.number("factor"))
+    case "llama3":
+      low = rope.number("low_freq_factor")
+      return RopeScaling(
+        kind=kind,
+        factor=rope.number("factor"),
+        original_length=_original(rope, fields, family),
+        low_freq_factor=low,
+        high_freq_factor=rope.number("high_freq_factor", above=low),
+      )
+  original = _original(rope, fields, family)
+  # Which of YaRN may be null, but not absent.
+  silent = NEEDED if kind == "yarn" else None
+  factor = rope.number("factor", silent, null=True)
+  if factor is None:
+    factor = fields.whole("max_position_embeddings") / original
+  attention = rope.number("attention_factor", None)
+  if kind == "yarn":
+    return RopeScaling(
+      kind=kind,
+      factor=factor,
+      original_length=original,
+      attention_factor=attention or _yarn_attention(rope, factor),
+      beta_fast=_positive(rope, "beta_fast") or 32.0,
+      beta_slow=_positive(rope, "beta_slow") or 1.0,
+      truncate=rope.flag("truncate", True),
+    )
+  half = int(head_dim * _share(rope, fields, family, head_dim)) // 2
+  plain = fields.whole("hidden_size") // fields.whole("num_attention_heads")
+  if family == "phi3" and head_dim != plain:
+    fields.refuse(
+      "head_dim",
+      "hidden_size / num_attention_heads with longrope, since transformers "
+      "counts its factors by that",
+    )
+  if attention is None:
+    # LongRoPE's own (Ding et al. 2024).
+    attention = math.sqrt(1 + max(0.0, math.log(factor)) / math.log(original))
+  return RopeScaling(
+    kind=kind,
+    factor=factor,
+    original_length=original,
+    attention_factor=attention,
+    short_factor=rope.numbers("short_factor", half),
+    long_factor=rope.numbers("long_factor", half),
+  )
+
+
+def _original(rope: Fields, fields: Fields, family: str) -> int:
+  """Returns the length of the first training: one beside the dict is first."""
+  if family == "phi3":
+    return fields.whole(_ORIGINAL, _PHI3_ORIGINAL, least=2)
+  longest = fields.whole("max_position_embeddings")
+  place = fields if _ORIGINAL in fields else rope
+  return place.whole(_ORIGINAL, longest, least=2)
+
+
+def _yarn_attention(rope: Fields, factor: float) -> float:
+  """Returns the attention factor of YaRN (Peng et al. 2023, Eq. 22)."""
+  weights = [_positive(rope, name) for name in ("mscale", "mscale_all_dim")]
+  if factor <= 1:
+    return 1.0
+  first, second = (
+    0.1 * weight * math.log(factor) + 1
+    for weight in (weights if all(weights) else (1.0, 0.0))
+  )
+  return first / second
+
+
+def _positive(rope: Fields, name: str) -> float | None:
+  """Returns a number above 0; 0 is none, as for `transformers`."""
+  return rope.number(name, None) if rope.value(name, None) else None

@@ -1,0 +1,140 @@
+"""How a token is drawn from logits: greedy, temperature, top-k, top-p, min-p.
+
+Everything here is to run inside one `jax.jit`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from rstar_jax.config.schema import EngineConfig
+
+# (logits [..., V] float32, uniforms [...] in [0, 1)) -> int32 ids [...].
+Method = Callable[[jax.Array, jax.Array], jax.Array]
+
+# Vocabulary entries per block of the two-level inverse CDF.
+_BLOCK = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Greedy:
+  """Takes the likeliest token, the first of equals."""
+
+  def __call__(self, logits: jax.Array, uniforms: jax.Array) -> jax.Array:
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Temperature:
+  """Samples from softmax(logits / temperature).
+
+  Attributes:
+    temperature: above 0.
+    top_k: keep the k likeliest; 0 keeps all.
+    top_p: then keep the fewest likeliest tokens that sum to p; 1 keeps all.
+    min_p: keep those at least so likely, as a share of the likeliest token's
+      probability; 0 keeps all.
+  """
+
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
+  min_p: float = 0.0
+
+  def __post_init__(self):
+    if (
+      self.temperature <= 0
+      or self.top_k < 0
+      or not 0 < self.top_p <= 1
+      or not 0 <= self.min_p <= 1
+    ):
+      raise ValueError(
+        f"{self}: want temperature > 0, top_k >= 0, 0 < top_p <= 1 and "
+        "0 <= min_p <= 1"
+      )
+
+  def __call__(self, logits: jax.Array, uniforms: jax.Array) -> jax.Array:
+    logits = logits / self.temperature
+    vocab = logits.shape[-1]
+    if self.top_k in (0, vocab) and self.top_p == 1:
+      peak = jnp.max(logits, axis=-1, keepdims=True)
+      return inverse_cdf(self._likely(jnp.exp(logits - peak)), uniforms)
+    logits, ids = jax.lax.top_k(logits, min(self.top_k or vocab, vocab))
+    weights = jax.nn.softmax(logits, axis=-1)
+    before = jnp.cumsum(weights, axis=-1) - weights
+    weights = jnp.where(before < self.top_p, weights, 0)
+    # The likeliest comes first.
+    picked = inverse_cdf(self._likely(weights / weights[..., :1]), uniforms)
+    return jnp.take_along_axis(ids, picked[..., None], axis=-1)[..., 0]
+
+  def _likely(self, shares: jax.Array) -> jax.Array:
+    """Returns shares of the likeliest token's probability, cut at min_p."""
+    if not self.min_p:
+      return shares
+    return jnp.where(shares >= self.min_p, shares, 0)
+
+
+def method_of(config: EngineConfig) -> Greedy | Temperature:
+  """Returns the config's sampling method; temperature 0 is greedy."""
+  if config.temperature == 0:
+    return Greedy()
+  return Temperature(
+    config.temperature, config.top_k, config.top_p, config.min_p
+  )
+
+
+def inverse_cdf(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
+  """Samples by inverting the cumulative distribution, in two levels.
+
+  Args:
+    weights: float32 [..., V], at least 0, some above; need not sum to 1.
+    uniforms: float32 [...] in [0, 1).
+
+  Returns:
+    int32 [...]; never an index of weight 0.
+  """
+  vocab = weights.shape[-1]
+  blocks = -(-vocab // _BLOCK)
+  padding = [(0, 0)] * (weights.ndim - 1) + [(0, blocks * _BLOCK - vocab)]
+  weights = jnp.pad(weights, padding)
+  weights = weights.reshape(*weights.shape[:-1], blocks, _BLOCK)
+  sums = jnp.sum(weights, axis=-1)
+  target = uniforms * jnp.sum(sums, axis=-1)
+  block, target = _invert(sums, target)
+  inside = jnp.take_along_axis(weights, block[..., None, None], axis=-2)
+  token, _ = _invert(inside[..., 0, :], target)
+  return block * _BLOCK + token
+
+
+def _invert(
+  weights: jax.Array, target: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the entry that `target` falls in, and how far into it."""
+  ends = jnp.cumsum(weights, axis=-1)
+  index = jnp.sum(ends <= target[..., None], axis=-1)
+  # Rounding can put the target past the end: clamp to the last of weight > 0.
+  last = weights.shape[-1] - 1 - jnp.argmax(weights[..., ::-1] > 0, axis=-1)
+  index = jnp.minimum(index, last).astype(jnp.int32)
+  pick = lambda x: jnp.take_along_axis(x, index[..., None], -1)[..., 0]  # noqa: E731
+  return index, target - (pick(ends) - pick(weights))
+
+
+def uniforms(seeds: jax.Array, count: int) -> jax.Array:
+  """Returns numbers in [0, 1), each of its row's seed and its index only.
+
+  Args:
+    seeds: uint32 [B, C].
+    count: how many for each row; a larger count starts with the same ones.
+
+  Returns:
+    float32 [B, C, count].
+  """
+
+  def draw(seed: jax.Array) -> jax.Array:
+    return jax.random.uniform(jax.random.key(seed), (count,))
+
+  # Under the partitionable generator a number depends on its index alone.
+  with jax.threefry_partitionable(True):
+    return jax.vmap(jax.vmap(draw))(seeds)

@@ -1,0 +1,118 @@
+"""Compiles the kernels in C++ for this machine, once, and gives them to XLA.
+
+A compiler makes a library of what is beside this file; it is kept in the user's
+cache under a name that says of which sources, compiler and processor it is.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import tempfile
+import threading
+
+import jax
+import jaxlib
+from absl import logging
+
+from rstar_jax.storage import compiled
+
+_FOLDER = pathlib.Path(__file__).parent
+# Names that compilers go by; $CXX comes before them.
+_COMPILERS = ("c++", "g++", "clang++")
+_HANDLERS = ("rstar_products", "rstar_gated", "rstar_attend")
+_one_at_a_time = threading.Lock()
+
+
+def load() -> None:
+  """Makes the kernels known to XLA, and compiles them where that is not done.
+
+  Raises:
+    ValueError: there is no compiler, or it does not take them.
+  """
+  # A second library's functions would be others to XLA, which takes no second.
+  with _one_at_a_time:
+    _load()
+
+
+@functools.cache
+def _load() -> None:
+  command = _command()
+  path = cache_folder() / f"kernels-{_key(command)}.so"
+  if not path.exists():
+    _compile(command, path)
+  library = ctypes.cdll.LoadLibrary(str(path))
+  for name in _HANDLERS:
+    jax.ffi.register_ffi_target(
+      name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu"
+    )
+
+
+def compiler() -> str | None:
+  """Returns the C++ compiler that would be used, None where there is none."""
+  names = [os.environ.get("CXX"), *_COMPILERS]
+  found = (shutil.which(name) for name in names if name)
+  return next((path for path in found if path), None)
+
+
+def cache_folder() -> pathlib.Path:
+  """Returns where libraries are kept: $XDG_CACHE_HOME or ~/.cache."""
+  home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  return pathlib.Path(home) / "rstar_jax"
+
+
+def _command() -> list[str]:
+  """Returns the compiler with its options, without files."""
+  found = compiler()
+  if found is None:
+    raise ValueError(
+      "engine.native=True needs a C++ compiler, and there is neither $CXX nor "
+      f"{', '.join(_COMPILERS)}: install g++ or clang, or set it to False"
+    )
+  arm = platform.machine() in ("aarch64", "arm64")
+  return [
+    found,
+    *("-std=c++17", "-O3", "-fno-math-errno", "-fPIC", "-shared"),
+    "-mcpu=native" if arm else "-march=native",
+    *("-w", "-Wno-psabi", f"-I{jax.ffi.include_dir()}"),
+  ]
+
+
+def _key(command: list[str]) -> str:
+  """Returns a name of all that the library depends on."""
+  version = subprocess.run(
+    [command[0], "--version"], capture_output=True, text=True, check=False
+  ).stdout
+  # Where the headers are is of no account: they are of jaxlib's version.
+  parts = [*command[:-1], version, jaxlib.__version__, compiled.cpu()]
+  parts += [path.read_text() for path in _sources()]
+  return hashlib.blake2s("\0".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def _sources() -> list[pathlib.Path]:
+  return sorted([*_FOLDER.glob("*.h"), *_FOLDER.glob("*.cc")])
+
+
+def _compile(command: list[str], path: pathlib.Path) -> None:
+  logging.info("compiling kernels for this CPU, once: %s", path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # Others may do the same at the same time: the last to finish stays.
+  with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    made = pathlib.Path(folder) / path.name
+    run = subprocess.run(
+      [*command, str(_FOLDER / "handlers.cc"), "-o", str(made)],
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    if run.returncode:
+      raise ValueError(
+        f"{command[0]} could not compile {_FOLDER / 'handlers.cc'}: name "
+        "another compiler by $CXX (GCC 12 and Clang 22 do), or set "
+        f"engine.native=False. It said:\n{run.stderr[-2000:]}"
+      )
+    os.replace(made, path)

@@ -1,0 +1,230 @@
+"""The callables of a search: a policy and a reward model, here or elsewhere.
+
+This is where the host tower (search, sandbox, records) meets the device tower
+(models, generation): plain callables are handed from one to the other.
+"""
+
+import dataclasses
+import threading
+import time
+
+import jax.numpy as jnp
+
+from rstar_jax.config.schema import EngineConfig
+from rstar_jax.hf import folders
+from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.few_shot import FewShot, stop_words
+from rstar_jax.inference.policy import Policy
+from rstar_jax.inference.ppm import Scorer
+from rstar_jax.inference.remote import Remote
+from rstar_jax.inference.reward import RewardModel
+from rstar_jax.inference.weights import Busy
+from rstar_jax.models.transformer import arrays_of
+from rstar_jax.pipeline.context import Context, load_tokenizer
+from rstar_jax.search.mcts import Calls
+from rstar_jax.steps import grammar
+from rstar_jax.storage import compiled, journal, metrics, store
+
+
+class Device:
+  """A policy's and a reward model's callables, and where time went."""
+
+  def __init__(
+    self,
+    context: Context,
+    round_: int,
+    *,
+    score: str = "",
+    reward_model: str = "",
+    policy: str = "",
+    ppm: str = "",
+  ):
+    """Loads the models.
+
+    Args:
+      context: the run.
+      round_: whose policy; 0 is the base model.
+      score: folder of the round's reward model, e.g. "ppm"; "" for none.
+      reward_model: loaded in its place, and in round 0, where there is none.
+      policy: a folder or name, in the place of the round's policy.
+      ppm: likewise, in the place of the folder that `score` names.
+    """
+    self._context = context
+    self._mesh = mesh = context.search_mesh()
+    dtype = jnp.dtype(context.config.policy.dtype)
+    # A base model that is shown examples sees no token that it does not know.
+    self._few_shot = (
+      round_ == 0 and not policy and context.config.policy.prompt == "few_shot"
+    )
+    if self._few_shot:
+      self._model = folders.load_policy(context.base(), dtype, mesh=mesh)
+      self._tokenizer = load_tokenizer(context.base(), add_markers=False)
+    else:
+      self._model = context.load_policy(policy or round_, mesh=mesh)
+      self._tokenizer = context.tokenizer
+    # Of all that use the device.
+    self._shared = {"lock": threading.Lock(), "busy": Busy()}
+    config = context.config
+    self._engines: list[Engine] = []
+    self._began = time.perf_counter()
+    self._compiled = compiled.counter()
+    self._before = self._compiled.programs, self._compiled.seconds
+    self.score: Scorer | RewardModel | None = None
+    if reward_model:
+      _, fields = folders.read_config(reward_model)
+      self.score = RewardModel(
+        folders.load_reward_model(reward_model, dtype, mesh=mesh),
+        load_tokenizer(reward_model, add_markers=False),
+        unread_id=fields.get("pad_token_id"),
+        **self._shared,
+      )
+    elif score:
+      self.score = Scorer(
+        folders.load_ppm(
+          ppm or context.finished(round_, score), dtype, mesh=mesh
+        ),
+        context.tokenizer,
+        context.config.engine,
+        slots=config.slots,
+        mesh=mesh,
+        **self._shared,
+      )
+
+  def compile_ahead(self, calls: Calls, *candidates: int) -> None:
+    """Compiles what calls will run, if the config says so.
+
+    Args:
+      calls: of `steps` or `blocks`.
+      *candidates: numbers of candidates of a leaf.
+    """
+    if not self._context.config.engine.ahead:
+      return
+    jobs = [job for n in candidates for job in calls.expand.engine.ahead(n)]
+    if isinstance(calls.score, Scorer):
+      jobs += calls.score.ahead(max(candidates))
+    with metrics.progress(len(jobs), "compiling", unit="program") as bar:
+      for job in jobs:
+        job()
+        bar.update()
+
+  def steps(self) -> Calls:
+    """Returns callables whose `expand` writes one step."""
+    return self._calls(self._context.config.engine, whole=False)
+
+  def blocks(self, greedy: bool = False) -> Calls:
+    """Returns callables whose `expand` writes a whole code block, or answer."""
+    engine = self._context.config.engine
+    if greedy:
+      engine = dataclasses.replace(
+        engine, temperature=0.0, top_k=0, top_p=1.0, min_p=0.0
+      )
+    return self._calls(engine, whole=True)
+
+  def _calls(self, config: EngineConfig, whole: bool) -> Calls:
+    tokenizer = self._tokenizer
+    markers = [grammar.END_OF_CODE, grammar.END_OF_ANSWER]
+    if not whole:
+      markers.append(grammar.END_OF_STEP)
+    stop_ids, words = [], []
+    if self._few_shot:
+      words = stop_words(tokenizer, markers)
+    else:
+      stop_ids = [tokenizer.id_of(marker) for marker in markers]
+    engine = Engine(
+      self._model,
+      config,
+      stop_ids=(*stop_ids, tokenizer.eos_id),
+      stop_words=words,
+      max_new_tokens=(
+        config.max_block_tokens if whole else config.max_step_tokens
+      ),
+      pad_id=tokenizer.pad_id,
+      slots=self._context.config.slots,
+      mesh=self._mesh,
+      **self._shared,
+    )
+    self._engines.append(engine)
+    expand: FewShot | Policy = (
+      FewShot(engine, tokenizer, markers)
+      if self._few_shot
+      else Policy(engine, tokenizer)
+    )
+    calls = Calls(
+      expand=expand,
+      verify=self._context.sandbox.run,
+      grade=self._context.grader.grade,
+      score=self.score,
+    )
+
+    def begin(group: int) -> Calls:
+      return dataclasses.replace(
+        calls,
+        expand=expand.begin(group),
+        score=self.score and self.score.begin(group),
+      )
+
+    return dataclasses.replace(calls, begin=begin)
+
+  def parameters(self) -> int:
+    """Returns how many numbers the policy has."""
+    return sum(each.size for each in arrays_of(self._model).values())
+
+  def usage(self) -> dict[str, float]:
+    """Returns the seconds so far, what was done, and the device's idle share.
+
+    The prefixes of all leaves have `prefix_tokens`; of these `prefilled_tokens`
+    had to be run, since the rest was there. `too_long` leaves got no
+    candidates. What was compiled meanwhile, or taken from where it was kept,
+    are `programs` in `compile_seconds`.
+    """
+    seconds = time.perf_counter() - self._began
+    generated = sum(each.generated_tokens for each in self._engines)
+    return {
+      "seconds": seconds,
+      "device_idle_share": 1 - self._shared["busy"].seconds / seconds,
+      "generated_tokens_per_second": generated / seconds,
+      "prefix_tokens": sum(each.prefix_tokens for each in self._engines),
+      "prefilled_tokens": sum(
+        each.path_tokens["prefilled"] for each in self._engines
+      ),
+      "too_long": sum(each.too_long for each in self._engines),
+      "programs": self._compiled.programs - self._before[0],
+      "compile_seconds": self._compiled.seconds - self._before[1],
+    }
+
+
+class RemoteDevice:
+  """The callables of a larger model behind a server; loads no model here."""
+
+  def __init__(self, context: Context, folder: store.Path):
+    """Opens the journal of this host; what others wrote is read too.
+
+    Args:
+      context: the run.
+      folder: of the journals.
+    """
+    self._context = context
+    answers = journal.of_host(folder, context.host.index)
+    self._remote = Remote(context.config.remote, answers)
+    self._began = time.perf_counter()
+
+  def compile_ahead(self, calls: Calls, *candidates: int) -> None:
+    """Does nothing: what is compiled is compiled elsewhere."""
+    del calls, candidates
+
+  def steps(self) -> Calls:
+    """Returns callables whose `expand` writes one step."""
+    return Calls(
+      expand=self._remote,
+      verify=self._context.sandbox.run,
+      grade=self._context.grader.grade,
+    )
+
+  def usage(self) -> dict[str, float]:
+    """Returns the seconds so far, and the server's speed in them."""
+    seconds = time.perf_counter() - self._began
+    generated = self._remote.generated_tokens
+    return {
+      "seconds": seconds,
+      "generated_tokens_per_second": generated / seconds,
+    }

@@ -1,0 +1,146 @@
+"""The stage that trains a round's PPM, or one of its rivals (paper Table 8).
+
+All are trained from the round's policy, on the same trees, by one trainer.
+"""
+
+from typing import Any, Literal
+
+from flax import nnx
+
+from rstar_jax import rng
+from rstar_jax.data import pairs as pairs_lib
+from rstar_jax.data import trajectories as trajectories_lib
+from rstar_jax.hf import folders
+from rstar_jax.models.transformer import ppm_from_policy
+from rstar_jax.pipeline.context import Context
+from rstar_jax.pipeline.shards import finish_model, read_rows, read_trees
+from rstar_jax.search.tree import Tree
+from rstar_jax.storage import records, stopping, store
+from rstar_jax.training import ppm as ppm_lib
+
+# One problem in so many is kept from training, to measure the models on.
+_HELD_OUT = 10
+
+
+def held_out(seed: int, problem_id: str) -> bool:
+  """Says whether reward models are not trained on a problem.
+
+  Args:
+    seed: the run's.
+    problem_id: the problem's.
+  """
+  return rng.seed_for(seed, "held out", problem_id) % _HELD_OUT == 0
+
+
+def pooled(context: Context, round_: int) -> list[store.Path]:
+  """Returns the trees' folders of the rounds that `extract.rounds` allows."""
+  first = max(round_ - context.config.extract.rounds + 1, 1)
+  return [
+    context.finished(number, "trees") for number in range(first, round_ + 1)
+  ]
+
+
+def train_ppm(context: Context, round_: int) -> None:
+  """Trains the round's reward model, what `config.reward` says: ppm."""
+  train(context, round_, "ppm", context.config.reward)
+
+
+def train(
+  context: Context,
+  round_: int,
+  name: str,
+  kind: Literal["ppm", "orm", "pqm"],
+) -> None:
+  """Trains a reward model from the round's policy, if that is not done.
+
+  Args:
+    context: the run.
+    round_: from 1.
+    name: of its folder.
+    kind: what it learns from; see `config.reward`.
+  """
+  folder = context.folder(round_, name)
+  if context.host.agree(records.read_manifest(folder) is not None):
+    return
+  config, seed = context.config, context.config.seed
+  items, kept = _items(context, round_, kind)
+  mesh = context.train_mesh()
+  model = ppm_from_policy(
+    context.load_policy(round_, train=config.ppm, mesh=mesh),
+    config.ppm_head,
+    rngs=nnx.Rngs(rng.seed_for(seed, "ppm head", round_)),
+  )
+  model = ppm_lib.train_ppm(
+    model,
+    items,
+    config.ppm,
+    mesh=mesh,
+    seed=rng.seed_for(seed, "ppm", round_),
+    tokenizer=context.tokenizer,
+    kind=kind,
+    name=f"round_{round_}_{name}",
+    folder=folder / "checkpoints",
+    writer=context.writer,
+  )
+  info: dict[str, Any] = {
+    "kind": kind,
+    "pairs" if kind == "ppm" else "items": len(items),
+  }
+  for each in ("step", "final"):
+    chosen = [pair for pair in kept if pair.kind == each]
+    if chosen:
+      measured = ppm_lib.pair_accuracy(
+        model,
+        chosen,
+        tokenizer=context.tokenizer,
+        length=config.ppm.length,
+        mesh=mesh,
+      )
+      info[f"held_out_{each}"] = measured
+      if context.host.leads:
+        context.writer.write(round_, measured, f"{name}/held_out_{each}")
+  with stopping.held():
+    folders.save_ppm(model, folder, tokenizer=context.tokenizer)
+    finish_model(context.host, folder, info)
+
+
+def _items(context: Context, round_: int, kind: str) -> tuple[list, list]:
+  """Returns what a model of a kind learns from, and the pairs held out."""
+  seed = context.config.seed
+  pairs = [
+    pairs_lib.from_dict(row)
+    for row in read_rows(context.finished(round_, "pairs"))
+  ]
+  kept = [pair for pair in pairs if held_out(seed, pair.problem_id)]
+  if kind == "ppm":
+    apart = set(map(id, kept))
+    training = [pair for pair in pairs if id(pair) not in apart]
+    if not training:
+      raise ValueError(
+        f"round {round_} made no preference pairs, so there is nothing to "
+        "train the PPM on: no problem had both right and wrong answers"
+      )
+    return training, kept
+  if not context.config.extract.needs_trees:
+    raise ValueError(
+      f"a reward model of kind {kind!r} learns from trees, and this run has "
+      "none: leave extract.sft_source or extract.pairs_source empty"
+    )
+  trees: list[Tree] = [
+    tree
+    for folder in pooled(context, round_)
+    for tree in read_trees(folder)
+    if not held_out(seed, tree.problem.id)
+  ]
+  solutions = []
+  for group in trajectories_lib.by_problem(trees):
+    right, wrong, _ = trajectories_lib.graded(group)
+    solutions += trajectories_lib.distinct([*right, *wrong])
+  made = ppm_lib.outcomes if kind == "orm" else ppm_lib.q_values
+  items = made(solutions)
+  if not items:
+    raise ValueError(
+      f"round {round_} has no graded answer, so there is nothing to train a "
+      "reward model on: give easier problems, or more rollouts"
+    )
+  return items, kept

@@ -1,0 +1,203 @@
+"""Self-evolution: the rounds, one stage after the other (paper section 3.4)."""
+
+import collections
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from absl import logging
+
+from rstar_jax.config import diff
+from rstar_jax.config.schema import Config
+from rstar_jax.data import problems as problems_lib
+from rstar_jax.data import released, training
+from rstar_jax.evaluation import results as evaluate_lib
+from rstar_jax.pipeline import context as session
+from rstar_jax.pipeline import reward_models, solving, stages
+from rstar_jax.pipeline.context import Context
+from rstar_jax.pipeline.hosts import Host, wait_until
+from rstar_jax.pipeline.shards import read_rows
+from rstar_jax.storage import compiled, records, stopping, store
+
+_ALONE = Host()
+RESULTS = "results.json"
+_CONFIG = "config.json"
+
+# The stages of a round, in order, by the name of `--stage`.
+STAGES = {
+  "rollout": stages.rollout,
+  "extract": stages.extract,
+  "sft": stages.train_policy,
+  "ppm": reward_models.train_ppm,
+  "evaluate": solving.evaluate,
+}
+
+
+@contextlib.contextmanager
+def open_run(
+  config: Config, workdir: store.Path | str, host: Host = _ALONE
+) -> Iterator[Context]:
+  """Opens a run in its folder: for a program, or a notebook.
+
+  Args:
+    config: of the run.
+    workdir: its folder; compiled programs are kept in it too, unless the config
+      has a place for them.
+    host: which process of the run this is.
+
+  Yields:
+    What the stages are given.
+
+  Raises:
+    ValueError: the folder holds a run of another config; see `check_workdir`.
+  """
+  folder = store.path(workdir)
+  compiled.keep(config.programs or folder / "programs")
+  # A device's runtime, which is up by now, may have its own idea of SIGTERM.
+  stopping.listen_again()
+  check_workdir(config, folder, host)
+  with session.open_context(config, folder, host) as context:
+    yield context
+
+
+def evolve(context: Context) -> dict[str, Any]:
+  """Runs all rounds, and returns what results.json holds.
+
+  A finished stage is not run again, so that the same call resumes.
+  """
+  solving.evaluate(context, 0)
+  report(context)
+  for round_ in range(1, len(context.config.rounds) + 1):
+    for name, stage in STAGES.items():
+      if name != "rollout" or context.config.extract.needs_trees:
+        stage(context, round_)
+    logging.info("Round %d is done", round_)
+    results = report(context)
+  return results
+
+
+def report(context: Context) -> dict[str, Any]:
+  """Writes results.json from the records of the finished stages.
+
+  Returns:
+    {"config", "rows", "solved", "ppm"}: rows of `evaluate.table`; for each
+    round the share of training problems solved in its own trees, by level too,
+    and how many are easy, medium and hard; and the PPM's accuracy on held-out
+    pairs. Only the first host makes it; the others return {}.
+  """
+  if not context.host.leads:
+    return {}
+  config = context.config
+  rows, solved, ppm = [], [], []
+  for round_ in range(len(config.rounds) + 1):
+    folder = context.folder(round_, "eval")
+    if records.read_manifest(folder) is not None:
+      rows += evaluate_lib.table(
+        read_rows(folder),
+        round_=round_,
+        seed=config.seed,
+        select=config.eval.answer_select,
+        k=config.eval.top_k,
+      )
+    trees = records.read_manifest(context.folder(round_, "trees"))
+    if trees is not None:
+      solved.append(
+        {
+          "round": round_,
+          "share": trees["solved"],
+          "levels": trees["levels"],
+          # Trees of older runs are not counted so.
+          **{
+            name: trees[name]
+            for name in ("easy", "medium", "hard")
+            if name in trees
+          },
+          "generated_tokens": trees["generated_tokens"],
+        }
+      )
+    measured = records.read_manifest(context.folder(round_, "ppm"))
+    if measured is not None:
+      measured.pop("files")
+      ppm.append({"round": round_, **measured})
+  results = {
+    "config": dataclasses.asdict(config),
+    "rows": rows,
+    "solved": solved,
+    "ppm": ppm,
+  }
+  records.write_json(context.workdir / RESULTS, results)
+  return results
+
+
+def newest_round(context: Context) -> int:
+  """Returns the last round with a trained policy and PPM, 0 without one."""
+  for round_ in range(len(context.config.rounds), 0, -1):
+    if all(
+      records.read_manifest(context.folder(round_, name)) is not None
+      for name in ("policy", "ppm")
+    ):
+      return round_
+  return 0
+
+
+def check_data(config: Config, *, evaluation: bool = False) -> None:
+  """Reads all problems, so that what is wrong with them is said at once.
+
+  Of training data that others made the first row is read.
+
+  Args:
+    config: of the run.
+    evaluation: whether nothing is trained, so that no training data are wanted.
+
+  Raises:
+    ProblemError: one line; see `problems.read` and `released.read_sft`.
+  """
+  if config.extract.needs_trees and not evaluation:
+    training.load(config)
+  else:
+    for data in (config.eval.data, *config.eval.more):
+      problems_lib.load(data)
+  if evaluation:
+    return
+  for source, read in (
+    (config.extract.sft_source, released.read_sft),
+    (config.extract.pairs_source, released.read_pairs),
+  ):
+    if source:
+      next(read(source, collections.Counter()))
+
+
+def check_workdir(
+  config: Config, workdir: store.Path, host: Host = _ALONE
+) -> None:
+  """Keeps a folder to one config: writes it, or compares with what is there.
+
+  Args:
+    config: of the run.
+    workdir: its folder, which all hosts see.
+    host: the first one writes.
+
+  Raises:
+    ValueError: the folder holds a run of another config; names what differs. A
+      field that was not there yet when it was begun had its default.
+  """
+  # Through JSON, which makes lists of tuples.
+  wanted = json.loads(json.dumps(dataclasses.asdict(config)))
+  path = workdir / _CONFIG
+  if not host.leads:
+    wait_until(path.exists, str(path))
+  if not path.exists():
+    records.write_json(path, wanted)
+    return
+  found = diff.completed(json.loads(path.read_text()))
+  # A study says for itself with what it was made.
+  found.pop("study", None)
+  wanted.pop("study")
+  if found != wanted:
+    differing = ", ".join(diff.differences(found, wanted))
+    raise ValueError(
+      f"{workdir} holds a run of another config ({differing}): give "
+      "another --workdir, or the config that it was begun with"
+    )

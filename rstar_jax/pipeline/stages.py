@@ -1,0 +1,306 @@
+"""The stages of a round before its PPM: rollout, extract, train_policy.
+
+A stage turns finished folders into a new one, whose manifest is written last.
+One whose manifest is there is not run again; one that was killed goes on from
+its last whole shard or checkpoint.
+
+Round k searches with the policy of round k - 1 (round 0 is the base model, or
+the larger one at `remote.url`) and, where it is annotated by one, the PPM of
+round k - 1; it trains the policy of round k from the *base model* and the PPM
+of round k from that policy (paper section 3.4, A.1).
+"""
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+
+from rstar_jax import rng
+from rstar_jax.config.schema import Config, SearchConfig
+from rstar_jax.data import export as export_lib
+from rstar_jax.data import pairs as pairs_lib
+from rstar_jax.data import released, training
+from rstar_jax.data import trajectories as trajectories_lib
+from rstar_jax.data import unsolved as unsolved_lib
+from rstar_jax.hf import folders as hf
+from rstar_jax.pipeline import reward_models
+from rstar_jax.pipeline.backends import Device, RemoteDevice
+from rstar_jax.pipeline.context import Context
+from rstar_jax.pipeline.shards import (
+  account,
+  cut,
+  finish,
+  finish_model,
+  pool_trees,
+  read_rows,
+  read_trees,
+  unwritten,
+)
+from rstar_jax.search import mcts, statistics
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.mcts import Calls
+from rstar_jax.search.tree import Tree
+from rstar_jax.storage import metrics, records, stopping, store
+from rstar_jax.training import sft
+from rstar_jax.types import Problem
+
+# Which training problems are in an evaluation set.
+DECONTAMINATION = "decontamination.json"
+# Which problems no tree solved, beside the SFT rows.
+UNSOLVED = "unsolved.jsonl"
+# Rows of a shard of training data that is not made of trees.
+_SHARD_ROWS = 10_000
+
+
+def rollout(context: Context, round_: int) -> None:
+  """Searches all training problems: round_k/trees.
+
+  Those that are in an evaluation set are left out: decontamination.json.
+  """
+  config, spec = context.config, context.config.rounds[round_ - 1]
+  folder = context.folder(round_, "trees")
+  if records.read_manifest(folder) is not None:
+    return
+  device: Device | RemoteDevice
+  if round_ == 1 and config.remote.url:
+    device = RemoteDevice(context, context.folder(round_, ""))
+  else:
+    guide = "ppm" if spec.annotation == "ppm" else ""
+    device = Device(
+      context, round_ - 1, score=guide, policy=spec.policy, ppm=spec.ppm
+    )
+  problems, report = training.load(config)
+  if report and context.host.leads:
+    records.write_json(context.workdir / DECONTAMINATION, report)
+  mastered = _mastered(context, round_)
+  retired = [each for each in problems if each.id in mastered]
+  problems = [each for each in problems if each.id not in mastered]
+  if not problems:
+    raise ValueError(
+      f"round {round_} has no problem left: all were mastered before; give "
+      "harder ones, or leave rounds.retire off"
+    )
+  search_config = dataclasses.replace(
+    config.search,
+    rollouts=spec.rollouts,
+    candidates=spec.candidates,
+    annotation=spec.annotation,
+    terminal_reward="truth",
+  )
+  calls = device.steps()
+  device.compile_ahead(calls, search_config.candidates)
+  shards = cut(problems, config.shard_size, folder)
+  for shard, progress in unwritten(
+    context.host, shards, f"round {round_} rollout"
+  ):
+    trees = _search_shard(
+      shard.problems, search_config, calls, config, round_, progress
+    )
+    records.write_shard(shard.path, [tree.to_record() for tree in trees])
+    account(context.writer, round_, device.usage(), "rollout", progress)
+
+  def info() -> dict:
+    trees = read_trees(folder)
+    stats = trajectories_lib.sft_rows(trees, config.extract)[1]
+    levels = stats["levels"]
+    for problem in retired:
+      level = levels.setdefault(
+        str(problem.level), {"problems": 0, "solved": 0}
+      )
+      level["problems"] += 1
+      level["solved"] += 1
+    known = stats["problems"] + len(retired)
+    solved = (stats["solved"] + len(retired)) / known
+    context.writer.write(round_, {"solved": solved}, "rollout")
+    context.writer.write_histograms(
+      round_, statistics.of_trees(trees), "rollout"
+    )
+    return {
+      "problems": stats["problems"],
+      "retired": len(retired),
+      "solved": solved,
+      "levels": levels,
+      # Paper section 3.4: how its rollouts ended sorts a problem.
+      "easy": stats["easy"] + len(retired),
+      "medium": stats["medium"],
+      "hard": stats["hard"],
+      "generated_tokens": sum(tree.tokens for tree in trees),
+    }
+
+  finish(context.host, folder, info, shards)
+
+
+def _mastered(context: Context, round_: int) -> set[str]:
+  """Returns the ids of the problems that a round leaves out.
+
+  What a round left out is in none of its trees, and was mastered in an earlier
+  one: each problem is judged by the last round that searched it.
+  """
+  found: set[str] = set()
+  seen: set[str] = set()
+  number = round_
+  while number > 1 and context.config.rounds[number - 1].retire:
+    number -= 1
+    trees = [
+      tree
+      for tree in read_trees(context.finished(number, "trees"))
+      if tree.problem.id not in seen
+    ]
+    found |= unsolved_lib.mastered(trees)
+    seen.update(tree.problem.id for tree in trees)
+  return found
+
+
+def _search_shard(
+  shard: Sequence[Problem],
+  search_config: SearchConfig,
+  calls: Calls,
+  config: Config,
+  round_: int,
+  progress: metrics.Progress,
+) -> list[Tree]:
+  """Searches a shard, then goes on with what is still unsolved.
+
+  Extra rollouts continue a problem's newest tree; where nothing is left in it
+  to select, they go into a new one with seeds of its own.
+  """
+  spec = config.rounds[round_ - 1]
+  forest: list[list[Tree]] = [[] for _ in shard]
+
+  def run(indices: list[int], number: int, **options) -> None:
+    name = ("rollout", round_, number)
+    chosen = [shard[i] for i in indices]
+    found = mcts.search(
+      chosen, search_config, calls, seed=config.seed, name=name, **options
+    )
+    for i, tree in zip(indices, found, strict=True):
+      if not forest[i] or forest[i][-1] is not tree:
+        forest[i].append(tree)
+
+  for number in range(spec.trees):
+    run(
+      list(range(len(shard))),
+      number,
+      progress=progress.update if number == 0 else None,
+    )
+  for extra in spec.extra_rollouts:
+    unsolved = [
+      i
+      for i, trees in enumerate(forest)
+      if not any(map(tree_lib.solved, trees))
+    ]
+    # Trees continue under the name that they began with.
+    newest = {i: len(forest[i]) - 1 for i in unsolved}
+    for number in sorted(set(newest.values())):
+      at = [i for i in unsolved if newest[i] == number]
+      going = [i for i in at if not forest[i][-1].exhausted[0]]
+      over = [i for i in at if forest[i][-1].exhausted[0]]
+      if going:
+        trees = [forest[i][-1] for i in going]
+        run(going, number, trees=trees, rollouts=extra)
+      if over:
+        run(over, number + 1, rollouts=extra)
+  return [tree for trees in forest for tree in trees]
+
+
+def extract(context: Context, round_: int) -> None:
+  """Makes SFT rows and preference pairs: sft, pairs.
+
+  They are taken from the trees, those of earlier rounds too if `extract.rounds`
+  says so, or read where `extract.sft_source` or `pairs_source` says.
+  """
+  config = context.config.extract
+  # Seen by all hosts: what is missing is said by all.
+  folders = reward_models.pooled(context, round_) if config.needs_trees else []
+  trees = None
+  for name, source in (
+    ("sft", config.sft_source),
+    ("pairs", config.pairs_source),
+  ):
+    folder = context.folder(round_, name)
+    if records.read_manifest(folder) is not None:
+      continue
+    if not context.host.leads:
+      finish(context.host, folder, dict)
+      continue
+    if source:
+      stats = _copy(source, name, folder)
+    else:
+      if trees is None:
+        trees = pool_trees(folders, f"round {round_} extract, reading trees")
+      if name == "sft":
+        found, stats = trajectories_lib.sft_rows(
+          trees, config, context.config.seed
+        )
+        rows = [trajectories_lib.to_dict(each) for each in found]
+        left = unsolved_lib.report(trees)
+        stats["suspects"] = sum(each["suspect"] for each in left)
+        records.write_shard(folder / UNSOLVED, left)
+      else:
+        found, stats = pairs_lib.pairs(trees, config)
+        rows = [pairs_lib.to_dict(each) for each in found]
+      records.write_shard(folder / records.shard_name(0, 1), rows)
+    records.write_manifest(folder, stats)
+    numbers = {k: v for k, v in stats.items() if not isinstance(v, dict)}
+    context.writer.write(round_, numbers, name)
+
+
+def _copy(source: str, name: str, folder: store.Path) -> dict:
+  """Writes what others made as shards; returns how much it was, by reason."""
+  skipped: released.Skipped = collections.Counter()
+  if name == "sft":
+    rows = map(trajectories_lib.to_dict, released.read_sft(source, skipped))
+  else:
+    rows = map(pairs_lib.to_dict, released.read_pairs(source, skipped))
+  count = records.write_shards(folder, rows, _SHARD_ROWS)
+  return {
+    "rows": count,
+    "skipped": skipped.total(),
+    "reasons": dict(skipped),
+  }
+
+
+def export(context: Context, round_: int) -> str:
+  """Writes the round's training data as a data set: export. Returns a line."""
+  folder = context.folder(round_, "export")
+  solutions = read_rows(context.finished(round_, "sft"))
+  pairs = read_rows(context.finished(round_, "pairs"))
+  with store.staged(folder) as local:
+    counts = export_lib.write(
+      local,
+      map(trajectories_lib.from_dict, solutions),
+      map(pairs_lib.from_dict, pairs),
+    )
+  return f"{folder}: {counts['sft']} solutions, {counts['pairs']} pairs"
+
+
+def train_policy(context: Context, round_: int) -> None:
+  """Fine-tunes on the round's solutions, from `config.sft_from`: policy."""
+  folder = context.folder(round_, "policy")
+  if context.host.agree(records.read_manifest(folder) is not None):
+    return
+  rows = [
+    trajectories_lib.from_dict(row)
+    for row in read_rows(context.finished(round_, "sft"))
+  ]
+  if not rows:
+    raise ValueError(
+      f"round {round_} solved no problem, so there is nothing to train the "
+      "policy on: give easier problems, more rollouts or a better base model"
+    )
+  config, mesh = context.config.sft, context.train_mesh()
+  named = context.config.sft_from
+  start = {"base": 0, "last": round_ - 1}.get(named, named)
+  model = sft.train_sft(
+    context.load_policy(start, train=config, mesh=mesh),
+    [(row.question, row.steps) for row in rows],
+    config,
+    mesh=mesh,
+    seed=rng.seed_for(context.config.seed, "sft", round_),
+    tokenizer=context.tokenizer,
+    name=f"round_{round_}_sft",
+    folder=folder / "checkpoints",
+    writer=context.writer,
+  )
+  with stopping.held():
+    hf.save_policy(model, folder, tokenizer=context.tokenizer)
+    finish_model(context.host, folder, {"solutions": len(rows)})

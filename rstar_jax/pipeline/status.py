@@ -1,0 +1,349 @@
+"""What of a run is done, what is left and for how long, from its folder alone.
+
+Nothing is loaded and no file is read through, so that it is quick, and it can
+be asked at any time. Whether a process works on the run cannot be seen from
+here: what is said is when one last wrote.
+"""
+
+import dataclasses
+import math
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rstar_jax.storage import store
+from rstar_jax.storage.formatting import duration
+from rstar_jax.storage.records import MANIFEST
+from rstar_jax.storage.snapshot import Snapshot
+from rstar_jax.storage.tables import grid
+
+# Folders of a round by the stage that writes them, in the order of a round.
+_FOLDERS = {
+  "rollout": ("trees",),
+  "extract": ("sft", "pairs"),
+  "sft": ("policy",),
+  "ppm": ("ppm",),
+  "evaluate": ("eval",),
+}
+STAGES = tuple(_FOLDERS)
+_SHARD = re.compile(r"^(?:(.*)/)?shard-(\d+)-of-(\d+)\.jsonl$")
+# What the names of metrics begin with, where the step is the round.
+_BY_ROUND = {
+  "rollout": "rollout",
+  "sft": "extract",
+  "pairs": "extract",
+  "ppm": "ppm",
+  "eval": "evaluate",
+}
+_OF_TRAINING = re.compile(r"^round_(\d+)_(\w+)$")
+
+
+@dataclasses.dataclass
+class Stage:
+  """A stage of a round.
+
+  Attributes:
+    round: from 0, which is the base model.
+    name: as of `--stage`.
+    state: "done", "begun" or "left".
+    done: shards, or updates of a training, that are there.
+    of: how many there will be, None where that is not known yet.
+    unit: of these, "" where the stage has no parts.
+    seconds: that it took so far, work that was lost included; None where the
+      run's metrics do not say.
+    left: seconds that it will yet take, about; None where there is nothing to
+      go by.
+  """
+
+  round: int
+  name: str
+  state: str = "left"
+  done: int = 0
+  of: int | None = None
+  unit: str = ""
+  seconds: float | None = None
+  left: float | None = None
+
+
+@dataclasses.dataclass
+class Status:
+  """Where a run is.
+
+  Attributes:
+    workdir: its folder.
+    stages: all of them, in order; none where no run was begun.
+    studies: methods of a comparison that were begun, by "round_k/MODEL/METHOD".
+    last: for each host the last line of its metrics, and "age", the seconds
+      since then.
+    left: seconds until all is done, about; None where a stage is unknown.
+  """
+
+  workdir: str
+  stages: list[Stage]
+  studies: dict[str, Stage]
+  last: dict[int, dict[str, Any]]
+  left: float | None = None
+
+
+def look(workdir: store.Path) -> Status:
+  """Looks at a folder, with a run or without.
+
+  Args:
+    workdir: of the run, on a disk or in a bucket.
+
+  Raises:
+    OSError: the bucket cannot be read.
+  """
+  found = Status(str(workdir), [], {}, {})
+  files = Snapshot(workdir)
+  config = files.read("config.json")
+  if not config:
+    return found
+  hosts = {0: _lines(files, "metrics.jsonl")}
+  for folder in files.folders():
+    if folder.startswith("host_"):
+      lines = _lines(files, f"{folder}/metrics.jsonl")
+      hosts[int(folder.removeprefix("host_"))] = lines
+  spent = _spent(hosts[0])
+  found.stages = [
+    _stage(files, config, *key, hosts[0], spent) for key in _plan(config)
+  ]
+  for top in files.folders():
+    for model in files.folders(f"{top}/study"):
+      for method in files.folders(f"{top}/study/{model}"):
+        stage = Stage(0, f"{top}/{model}/{method}")
+        folder = f"{top}/study/{model}/{method}"
+        found.studies[stage.name] = _shards(stage, files, [folder])
+  _estimate(found, config, files)
+  for index, lines in sorted(hosts.items()):
+    if lines:
+      age = max(time.time() - lines[-1]["time"], 0.0)
+      found.last[index] = {**lines[-1], "age": age}
+  return found
+
+
+def _plan(config: dict) -> Iterator[tuple[int, str]]:
+  """Yields the stages of a run by round and name."""
+  yield 0, "evaluate"
+  extract = config["extract"]
+  given = extract["sft_source"] and extract["pairs_source"]
+  for number in range(1, len(config["rounds"]) + 1):
+    for name in _FOLDERS:
+      if name != "rollout" or not given:
+        yield number, name
+
+
+def _stage(
+  files: Snapshot, config: dict, number: int, name: str, lines, spent
+) -> Stage:
+  stage = Stage(number, name, seconds=spent.get((number, name)))
+  folders = [f"round_{number}/{each}" for each in _FOLDERS[name]]
+  if name in ("sft", "ppm"):
+    stage.unit = "updates"
+    key = f"round_{number}_{name}"
+    for line in lines:
+      if f"{key}/loss" in line:
+        stage.done = line["step"]
+        stage.of = int(line.get(f"{key}/updates", 0)) or None
+    steps = files.checkpoints(f"{folders[0]}/checkpoints")
+    # What was not saved will be made again.
+    if not files.whole(folders[0]):
+      stage.done = max(steps, default=0)
+    begun = bool(steps or stage.of)
+  else:
+    stage = _shards(stage, files, folders)
+    begun = stage.done > 0
+  if all(map(files.whole, folders)):
+    stage.state = "done"
+  elif begun or stage.seconds:
+    stage.state = "begun"
+  return stage
+
+
+def _shards(stage: Stage, files: Snapshot, folders: list[str]) -> Stage:
+  """Counts the shards in folders; one that has its name is whole."""
+  total = 0
+  for folder in folders:
+    parts: dict[str, int] = {}
+    for name in files.below(folder):
+      if match := _SHARD.match(name):
+        stage.done += 1
+        parts[match[1]] = int(match[3])
+    total += sum(parts.values())
+  stage.unit = "shards"
+  stage.of = total or None
+  if all(map(files.whole, folders)):
+    stage.state = "done"
+  elif stage.done:
+    stage.state = "begun"
+  return stage
+
+
+def _lines(files: Snapshot, name: str) -> list[dict[str, Any]]:
+  """Returns the lines of a metrics file that have a time."""
+  return [line for line in files.lines(name) if "time" in line]
+
+
+def _spent(lines: list[dict]) -> dict[tuple[int, str], float]:
+  """Returns the seconds of each stage.
+
+  What was done before a line was written is the stage's that wrote it. Between
+  the last line of a process and the first of the next there may be a pause,
+  which is nobody's.
+  """
+  spent: dict[tuple[int, str], float] = {}
+  before = -math.inf
+  for line in lines:
+    seconds = min(line["time"] - before, line["elapsed"])
+    before = line["time"]
+    if key := _owner(line):
+      spent[key] = spent.get(key, 0.0) + max(seconds, 0.0)
+  return spent
+
+
+def _owner(line: dict) -> tuple[int, str] | None:
+  for name in line:
+    prefix = name.partition("/")[0]
+    if match := _OF_TRAINING.match(prefix):
+      return int(match[1]), match[2]
+    if prefix in _BY_ROUND and prefix != name:
+      return line["step"], _BY_ROUND[prefix]
+  return None
+
+
+def _estimate(found: Status, config: dict, files: Snapshot) -> None:
+  """Says of each stage how long it will yet take, as far as can be known."""
+  # Of the last that is done; what round 0 has is no evaluation like the others.
+  known: dict[str, tuple[float, float | None]] = {}
+  for stage in found.stages:
+    work = _work(stage, config, files)
+    if stage.state == "done":
+      stage.left = 0.0
+      if stage.round and stage.seconds:
+        known[stage.name] = stage.seconds, work
+    elif stage.of and stage.done and stage.seconds:
+      stage.left = stage.seconds * (stage.of - stage.done) / stage.done
+    elif stage.name in known:
+      seconds, before = known[stage.name]
+      if work and before:
+        seconds *= work / before
+      stage.left = max(seconds - (stage.seconds or 0.0), 0.0)
+  times = [stage.left for stage in found.stages]
+  found.left = None if None in times else sum(times)
+
+
+def _work(stage: Stage, config: dict, files: Snapshot) -> float | None:
+  """Returns how much there is to do, if known, to compare rounds by."""
+  if stage.name == "rollout":
+    spec = config["rounds"][stage.round - 1]
+    # Not all problems get the extra ones: half, for want of better.
+    extra = sum(spec["extra_rollouts"]) / 2
+    return (spec["rollouts"] * spec["trees"] + extra) * spec["candidates"]
+  if stage.name == "evaluate":
+    evaluation = config["eval"]
+    early, count = evaluation["early_problems"], evaluation["data"]["count"]
+    if early and stage.round < len(config["rounds"]):
+      return float(min(early, count) if count else early)
+    return float(count) or None
+  if stage.name == "ppm":
+    pairs = files.read(f"round_{stage.round}/pairs/{MANIFEST}")
+    return float(pairs.get("step", 0) + pairs.get("final", 0)) or None
+  return None
+
+
+def render(found: Status) -> str:
+  """Returns what there is to say, for people."""
+  if not found.stages:
+    return f"{found.workdir}: no run was begun here"
+  rounds = sorted({stage.round for stage in found.stages})
+  by_key = {(stage.round, stage.name): stage for stage in found.stages}
+  names = [n for n in _FOLDERS if any(s.name == n for s in found.stages)]
+  lines = [
+    f"{found.workdir}: {_summary(found)}",
+    "",
+    *grid(
+      ["Round", *names],
+      [
+        [str(number), *(_cell(by_key.get((number, name))) for name in names)]
+        for number in rounds
+      ],
+    ),
+    "",
+  ]
+  if found.studies:
+    begun = [
+      f"{_cell(each)} of {name}"
+      for name, each in found.studies.items()
+      if each.state != "done"
+    ]
+    done = len(found.studies) - len(begun)
+    lines.append(f"studies: {', '.join([f'{done} methods done', *begun])}")
+  for index, line in found.last.items():
+    who = f"host {index}" if len(found.last) > 1 else "a process"
+    said = [
+      f"{name} {value:.4g}"
+      for name, value in line.items()
+      if name not in ("time", "elapsed", "age")
+    ]
+    lines.append(
+      f"{who} last wrote {duration(line['age'])} ago: {', '.join(said[:4])}"
+    )
+  lines.append(f"time left: {_time_left(found)}")
+  return "\n".join(lines)
+
+
+def kept(found: Status) -> str:
+  """Returns in a few words what there is already."""
+  over, parts = [], []
+  for number in sorted({stage.round for stage in found.stages}):
+    stages = [stage for stage in found.stages if stage.round == number]
+    begun = [
+      each.name if each.state == "done" else f"{_cell(each)} of {each.name}"
+      for each in stages
+      if each.state == "done" or each.done
+    ]
+    if all(stage.state == "done" for stage in stages):
+      over.append(str(number))
+    elif begun:
+      parts.append(f"round {number} {', '.join(begun)}")
+  if over:
+    parts.insert(0, f"all of round {', '.join(over)}")
+  begun = [
+    f"{_cell(each)} of {name}"
+    for name, each in found.studies.items()
+    if each.state == "begun"
+  ]
+  return "; ".join([*parts, *begun]) or "nothing yet"
+
+
+def _summary(found: Status) -> str:
+  left = [stage for stage in found.stages if stage.state != "done"]
+  if not left:
+    return "all is done"
+  done = len(found.stages) - len(left)
+  return (
+    f"{done} of {len(found.stages)} stages are done; next is "
+    f"{left[0].name} of round {left[0].round}"
+  )
+
+
+def _cell(stage: Stage | None) -> str:
+  if stage is None:
+    return ""
+  if stage.state == "done":
+    took = f", {duration(stage.seconds)}" if stage.seconds else ""
+    return f"done{took}"
+  if stage.done:
+    return f"{stage.done}/{stage.of or '?'} {stage.unit}"
+  return "begun" if stage.state == "begun" else "-"
+
+
+def _time_left(found: Status) -> str:
+  unknown = [stage for stage in found.stages if stage.left is None]
+  if not unknown:
+    return f"about {duration(found.left)}" if found.left else "none"
+  told = sum(stage.left or 0.0 for stage in found.stages)
+  names = ", ".join(dict.fromkeys(stage.name for stage in unknown))
+  least = f", more than {duration(told)}" if told else ""
+  return f"unknown{least}: no round has finished its {names}"

@@ -1,0 +1,347 @@
+"""The stage that compares methods and reward models on the held-out problems.
+
+Everything is written down by problem, as `evaluation/solutions.py` says, below
+round_k/study/MODEL/METHOD/SPLIT; MODEL is "policy" where no reward model has a
+say. Tables are made of these records alone.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from rstar_jax.config.schema import DataConfig, StudyConfig
+from rstar_jax.data import problems as problems_lib
+from rstar_jax.evaluation import compare as compare_lib
+from rstar_jax.evaluation import markdown, quality, solvers
+from rstar_jax.pipeline import reward_models
+from rstar_jax.pipeline.backends import Device
+from rstar_jax.pipeline.context import Context
+from rstar_jax.pipeline.shards import (
+  account,
+  cut,
+  finish,
+  read_rows,
+  read_trees,
+  unwritten,
+)
+from rstar_jax.storage import records, store
+from rstar_jax.types import Problem
+
+FOLDER = "study"
+_POLICY = "policy"
+_QUALITY = "quality"
+# Before the folder or name of a PPM that was made here.
+_OTHER = "ppm:"
+TABLES = "tables.md"
+
+
+def study(context: Context, round_: int) -> None:
+  """Runs all that `config.study` names with the models of a round.
+
+  Args:
+    context: the run.
+    round_: from 1.
+
+  Raises:
+    ValueError: two reward models would have one folder, or a method is there
+      that was made with other settings.
+  """
+  config = context.config.study
+  names = [_POLICY, *config.rewards]
+  folders = [folder_of(context, round_, each).name for each in names]
+  for name, folder in zip(names, folders, strict=True):
+    if folders.count(folder) > 1:
+      raise ValueError(
+        f"config.study.rewards: {name!r} would share the folder {folder!r} "
+        "with another; give one of them another name, e.g. by a link"
+      )
+  alone = [each for each in config.methods if each not in solvers.GUIDED]
+  if alone:
+    _solve_alone(context, round_, alone)
+  for reward in config.rewards:
+    if reward in ("orm", "pqm"):
+      reward_models.train(context, round_, reward, reward)
+    _solve_guided(context, round_, reward)
+
+
+def folder_of(context: Context, round_: int, model: str) -> store.Path:
+  """Returns where the records of a reward model, or of "policy", are."""
+  name = model.replace(":", "_").strip("./").replace("/", "_")
+  return context.folder(round_, FOLDER) / name
+
+
+def _done(context: Context, folder: store.Path) -> bool:
+  """Says whether a method is finished, with what the config says now.
+
+  Raises:
+    ValueError: it was made with other settings.
+  """
+  info = records.read_manifest(folder)
+  if info is None:
+    return False
+  # A setting that was not there yet had its default.
+  found = dataclasses.asdict(StudyConfig()) | info["made_with"]
+  differing = ", ".join(
+    f"{name}={found[name]!r} and not {value!r}"
+    for name, value in _settings(context).items()
+    if found[name] != value
+  )
+  if differing:
+    raise ValueError(
+      f"{folder} was made with config.study.{differing}: give the settings "
+      "that it was made with, or delete it to have it made again"
+    )
+  return True
+
+
+def _settings(context: Context) -> dict[str, Any]:
+  """Returns what of the study's config shapes the records of a method."""
+  fields = dataclasses.asdict(context.config.study)
+  for name in ("methods", "rewards", "top_k"):
+    del fields[name]
+  return fields
+
+
+def read(folder: store.Path) -> list[dict[str, Any]]:
+  """Returns the records of all that is finished of a study.
+
+  Args:
+    folder: round_k/study of a run.
+  """
+  return [
+    row
+    for method in solvers.METHODS
+    for each in sorted(_models(folder, method), key=_rank)
+    if records.read_manifest(each) is not None
+    for row in read_rows(each)
+  ]
+
+
+def _models(folder: store.Path, method: str) -> list[store.Path]:
+  """Returns the folders that a method may have, one a model."""
+  return [folder / model / method for model in store.children(folder)]
+
+
+def _rank(folder: store.Path) -> tuple[bool, bool, str]:
+  """Sort key of a method's folder: without a reward model, the PPM, others."""
+  model = folder.parent.name
+  return model != _POLICY, model != "ppm", model
+
+
+def render(context: Context, round_: int) -> str:
+  """Returns the tables of all that is finished of a round's study.
+
+  They are written to round_k/study/tables.md too.
+
+  Raises:
+    ValueError: nothing is finished.
+  """
+  folder = context.folder(round_, FOLDER)
+  rows = read(folder)
+  if not rows:
+    raise ValueError(
+      f"{folder} has no finished method: run --stage=study --round={round_}"
+    )
+  qualities, sizes = {}, []
+  names = (*solvers.METHODS, _QUALITY)
+  found = [each for name in names for each in _models(folder, name)]
+  for each in sorted(found, key=_rank):
+    info = records.read_manifest(each) or {}
+    sizes += [info["parameters"]] if "parameters" in info else []
+    if each.name == _QUALITY and info:
+      (row,) = read_rows(each)
+      qualities[row["reward"]] = row
+  text = markdown.render(
+    rows,
+    qualities,
+    seed=context.config.seed,
+    k=context.config.study.top_k,
+    parameters=sizes[0],
+  )
+  store.write(folder / TABLES, text.encode())
+  return text
+
+
+def compare(context: Context, other: store.Path, round_: int | None) -> str:
+  """Compares this run with another, on the problems that both have solved.
+
+  Args:
+    context: the first run.
+    other: the folder of the second.
+    round_: of both; None is the newest that both have evaluated.
+
+  Raises:
+    ValueError: a run has nothing to compare.
+  """
+  folders = context.workdir, other
+  if round_ is None:
+    rounds = [
+      {
+        int(name.removeprefix("round_"))
+        for name in store.children(folder)
+        if name.startswith("round_")
+        and (folder / name / "eval" / records.MANIFEST).exists()
+      }
+      for folder in folders
+    ]
+    round_ = max(rounds[0] & rounds[1], default=None)
+    if round_ is None:
+      raise ValueError(
+        f"{folders[0]} and {folders[1]} have no evaluated round in common"
+      )
+  both = []
+  for folder in folders:
+    top = folder / f"round_{round_}"
+    rows = read(top / FOLDER)
+    if records.read_manifest(top / "eval") is not None:
+      # Of a method that a study has too, the study says more.
+      taken = {(row["split"], row["source"]) for row in rows}
+      rows += [
+        each
+        for row in read_rows(top / "eval")
+        if (row["split"], row["source"]) not in taken
+        for each in compare_lib.of_evaluation(row)
+      ]
+    if not rows:
+      raise ValueError(f"{top} has neither an evaluation nor a study")
+    both.append(rows)
+  return compare_lib.render(
+    compare_lib.rows(
+      *both, seed=context.config.seed, k=context.config.study.top_k
+    )
+  )
+
+
+def _solve_alone(context: Context, round_: int, methods: Sequence[str]) -> None:
+  top = folder_of(context, round_, _POLICY)
+  if all([_done(context, top / each) for each in methods]):
+    return
+  device = Device(context, round_)
+  for method in methods:
+    calls = device.blocks(greedy=method == "greedy")
+    count = 1 if method == "greedy" else context.config.study.trajectories
+    device.compile_ahead(calls, *sorted({1, count}))
+
+    def solve(problems, data, method=method, calls=calls):
+      return solvers.solve(method, _task(context, problems, data, calls))
+
+    _write(context, round_, top / method, solve, device)
+
+
+def _solve_guided(context: Context, round_: int, reward: str) -> None:
+  """Solves with a reward model, values the samples, and measures the model."""
+  config = context.config.study
+  top = folder_of(context, round_, reward)
+  guided = [each for each in config.methods if each in solvers.GUIDED]
+  # Of samples that ended early nothing but the majority is known.
+  valued = [] if config.early_stop else ["samples"]
+  valued = [each for each in valued if each in config.methods]
+  if all([_done(context, top / each) for each in (*guided, *valued, _QUALITY)]):
+    return
+  own = reward in ("ppm", "orm", "pqm")
+  other = reward.removeprefix(_OTHER) if reward.startswith(_OTHER) else ""
+  device = Device(
+    context,
+    round_,
+    score="ppm" if other else reward if own else "",
+    reward_model="" if own or other else reward,
+    ppm=other,
+  )
+  how = context.config.eval.search.trajectory_value
+  for method in valued:
+    sampled = {
+      (row["split"], row["problem_id"]): row
+      for row in read_rows(folder_of(context, round_, _POLICY) / method)
+    }
+
+    def value(problems, data, sampled=sampled):
+      rows = [sampled[data.source, each.id] for each in problems]
+      questions = [each.question for each in problems]
+      return solvers.rescore(rows, questions, device.score, how)
+
+    _write(context, round_, top / method, value, device, reward)
+  if guided:
+    calls = device.steps()
+    device.compile_ahead(calls, context.config.eval.search.candidates)
+  for method in guided:
+
+    def solve(problems, data, method=method):
+      return solvers.solve(method, _task(context, problems, data, calls))
+
+    _write(context, round_, top / method, solve, device, reward)
+  if context.config.extract.needs_trees:
+    _measure(context, round_, top / _QUALITY, device, reward)
+
+
+def _measure(
+  context: Context,
+  round_: int,
+  folder: store.Path,
+  device: Device,
+  reward: str,
+) -> None:
+  """Measures a reward model on trees whose problems none was trained on.
+
+  They are of the rounds whose trees the round's models learn from.
+  """
+  if _done(context, folder):
+    return
+  if context.host.leads:
+    seed = context.config.seed
+    trees = [
+      tree
+      for each in reward_models.pooled(context, round_)
+      for tree in read_trees(each)
+      if reward_models.held_out(seed, tree.problem.id)
+    ]
+    found = quality.measure(trees, device.score, context.config.extract)
+    found["reward"] = reward
+    records.write_shard(folder / records.shard_name(0, 1), [found])
+  finish(context.host, folder, lambda: {"made_with": _settings(context)})
+
+
+def _task(context: Context, problems, data: DataConfig, calls) -> solvers.Task:
+  return solvers.Task(
+    problems, data.source, context.config, calls, ("study", data.source)
+  )
+
+
+def _write(
+  context: Context,
+  round_: int,
+  folder: store.Path,
+  solve: Callable[[list[Problem], DataConfig], list[dict[str, Any]]],
+  device: Device,
+  reward: str | None = None,
+) -> None:
+  """Solves the problems of all splits, shard by shard."""
+  if _done(context, folder):
+    return
+  shards = []
+  for data, part in _splits(context, folder):
+    for shard, progress in unwritten(
+      context.host,
+      part,
+      f"round {round_} study, {folder.parent.name} {folder.name}",
+      first=len(shards),
+    ):
+      rows = solve(shard.problems, data)
+      records.write_shard(
+        shard.path, [row | {"reward": reward} for row in rows]
+      )
+      progress.update(len(shard.problems))
+      account(context.writer, round_, device.usage(), "study", progress)
+    shards += part
+  count = device.parameters()
+  info = {"parameters": count, "made_with": _settings(context)}
+  finish(context.host, folder, lambda: info, shards)
+
+
+def _splits(
+  context: Context, folder: store.Path
+) -> Iterator[tuple[DataConfig, list]]:
+  config = context.config
+  for data in (config.eval.data, *config.eval.more):
+    problems = problems_lib.load(data)
+    name = data.source.replace("/", "_").replace(":", "_")
+    yield data, cut(problems, config.shard_size, folder / name)

@@ -1,0 +1,309 @@
+"""What a program may not do, as attempts; and what it must be able to do.
+
+Each attempt is made on a scene that was set up for it: files, listeners and
+processes that a program has no business with. One way out is enough for an
+attempt to go through.
+
+Runs inside the sandbox's processes: standard library only.
+"""
+
+import contextlib
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable, Collection
+
+from rstar_jax.sandbox.isolation import kernel
+
+_PTRACE_SEIZE = 0x4206
+_CLONE_FILES = 0x400
+_SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
+
+
+class Scene:
+  """What is there to be attacked; made before any layer is put on.
+
+  Attributes:
+    environs: environment by pid: of process 1 and of this one's parent.
+    port: of a TCP listener on the loopback interface.
+    folder: that everybody may write, with a `file` and a unix socket.
+    abstract: address of an abstract unix socket.
+    secrets: files that everybody may read and no program should.
+    memory: more bytes than a program may have.
+    sibling: pid of another program's process.
+  """
+
+  def __init__(self, memory: int, readable: Collection[str]):
+    self.environs: dict[int, bytes] = {}
+    for pid in (1, os.getppid()):
+      with contextlib.suppress(OSError):
+        self.environs[pid] = _environ_of(pid)
+    self.memory = memory
+    self.sibling = 0
+    name = f"rstar_jax_probe_{os.urandom(8).hex()}"
+    places = [each for each in _SCRATCH if os.access(each, os.W_OK)]
+    self.folder = os.path.join(places[0] if places else "/tmp", name)
+    self.file = os.path.join(self.folder, "file")
+    self.path = os.path.join(self.folder, "socket")
+    self.abstract = f"\0{name}"
+    self.port = 9
+    self._sockets: list[socket.socket] = []
+    # Where nothing can be set up, attempts fail without any layer.
+    with contextlib.suppress(OSError):
+      os.mkdir(self.folder)
+      os.chmod(self.folder, 0o777)
+    self.reset()
+    with contextlib.suppress(OSError):
+      self.port = self._listen(socket.AF_INET, ("127.0.0.1", 0))[1]
+    for address in (self.path, self.abstract):
+      with contextlib.suppress(OSError):
+        self._listen(socket.AF_UNIX, address)
+    with contextlib.suppress(OSError):
+      os.chmod(self.path, 0o777)
+    self.secrets = [self.file, "/etc/passwd"]
+    own = os.path.abspath(__file__)
+    if not own.startswith(tuple(os.path.join(each, "") for each in readable)):
+      self.secrets.append(own)
+
+  def _listen(self, family: int, address) -> tuple:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    self._sockets.append(listener)
+    listener.bind(address)
+    listener.listen(64)
+    return listener.getsockname()
+
+  def reset(self) -> None:
+    """Makes again what an attempt may have removed, and the reverse."""
+    with contextlib.suppress(OSError):
+      with open(self.file, "w") as file:
+        file.write("secret")
+      os.chmod(self.file, 0o666)
+    with contextlib.suppress(OSError):
+      os.unlink(self.file + "2")
+    with contextlib.suppress(OSError):
+      os.rmdir(self.folder + "/folder")
+
+  def close(self) -> None:
+    """Leaves nothing behind."""
+    self.reset()
+    for each in self._sockets:
+      each.close()
+    for path in (self.file, self.path):
+      with contextlib.suppress(OSError):
+        os.unlink(path)
+    with contextlib.suppress(OSError):
+      os.rmdir(self.folder)
+
+
+def _each(*actions: Callable[[], object]) -> None:
+  """Raises only if every action does: one way out is enough."""
+  failure = OSError("nothing was tried")
+  for action in actions:
+    try:
+      action()
+      return
+    except OSError as error:
+      failure = error
+  raise failure
+
+
+def _connect(family: int, kind: int, address) -> None:
+  with socket.socket(family, kind) as connection:
+    connection.connect(address)
+
+
+def _net(scene: Scene) -> None:
+  address = ("127.0.0.1", scene.port)
+  _each(
+    lambda: _connect(socket.AF_INET, socket.SOCK_STREAM, address),
+    # Connecting a datagram socket sends nothing and needs no listener.
+    lambda: _connect(socket.AF_INET, socket.SOCK_DGRAM, address),
+  )
+
+
+def _unix(scene: Scene) -> None:
+  _each(
+    lambda: _connect(socket.AF_UNIX, socket.SOCK_STREAM, scene.path),
+    lambda: _connect(socket.AF_UNIX, socket.SOCK_STREAM, scene.abstract),
+  )
+
+
+def _first_byte(path: str) -> None:
+  with open(path, "rb") as file:
+    file.read(1)
+
+
+def _read(scene: Scene) -> None:
+  _each(*(lambda path=path: _first_byte(path) for path in scene.secrets))
+
+
+def _environ_of(pid: int) -> bytes:
+  with open(f"/proc/{pid}/environ", "rb") as file:
+    if not (environ := file.read()):
+      raise OSError("it is empty")
+  return environ
+
+
+def _find_environ(pid: int, environ: bytes) -> None:
+  if _environ_of(pid) != environ:  # The number is another's in a new table.
+    raise OSError("that is another process")
+
+
+def _environ(scene: Scene) -> None:
+  _each(
+    *(
+      lambda known=known: _find_environ(*known)
+      for known in scene.environs.items()
+    )
+  )
+
+
+def _overwrite(path: str) -> None:
+  descriptor = os.open(path, os.O_WRONLY)
+  try:
+    os.write(descriptor, b"x")
+  finally:
+    os.close(descriptor)
+
+
+def _write(scene: Scene) -> None:
+  _each(
+    lambda: _overwrite(scene.file),
+    lambda: os.close(os.open(scene.file, os.O_WRONLY | os.O_TRUNC)),
+  )
+
+
+def _create(scene: Scene) -> None:
+  flags = os.O_WRONLY | os.O_CREAT
+  _each(
+    lambda: os.close(os.open(scene.file + "2", flags)),
+    lambda: os.mkdir(scene.folder + "/folder"),
+  )
+
+
+def _remove(scene: Scene) -> None:
+  _each(
+    lambda: os.rename(scene.file, scene.file + "2"),
+    lambda: os.unlink(scene.file),
+  )
+
+
+def _kill(scene: Scene) -> None:
+  _each(
+    lambda: os.kill(os.getppid(), 0),
+    lambda: os.kill(scene.sibling, 0),
+  )
+
+
+def _ptrace(scene: Scene) -> None:
+  if not kernel.LINUX:
+    return  # What cannot be tried is not taken to be held.
+  kernel.call("ptrace", _PTRACE_SEIZE, scene.sibling, 0, 0)
+
+
+def _ctypes(_: Scene) -> None:
+  if not kernel.LINUX:
+    return
+  # Harmless, and nobody who calculates needs them.
+  _each(
+    lambda: os.close(kernel.call("memfd_create", b"probe", 0)),
+    lambda: kernel.call("unshare", _CLONE_FILES),
+    lambda: kernel.call("personality", 0xFFFFFFFF),
+  )
+
+
+def _raise_limit() -> None:
+  hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+  with contextlib.suppress(OSError, ValueError):
+    resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
+
+
+def _fork(_: Scene) -> None:
+  _raise_limit()
+  pid = os.fork()
+  if pid == 0:
+    os._exit(0)
+  os.waitpid(pid, 0)
+
+
+def _thread(_: Scene) -> None:
+  import _thread as threads
+
+  _raise_limit()
+  try:
+    threads.start_new_thread(lambda: None, ())
+  except RuntimeError as error:  # "can't start new thread"
+    raise OSError(str(error)) from error
+
+
+def _memory(scene: Scene) -> None:
+  import mmap  # Here, since a process that has it is taken to share memory.
+
+  mmap.mmap(-1, scene.memory).close()
+
+
+def _exec(_: Scene) -> None:
+  os.execv(sys.executable, [sys.executable, "-ISc", ""])
+
+
+# What a program may not do: an attempt at it, which raises OSError where it is
+# refused. The last one ends the process where it is not.
+ATTEMPTS: dict[str, Callable[[Scene], None]] = {
+  "net": _net,
+  "unix": _unix,
+  "read": _read,
+  "environ": _environ,
+  "write": _write,
+  "create": _create,
+  "remove": _remove,
+  "kill": _kill,
+  "ptrace": _ptrace,
+  "ctypes": _ctypes,
+  "memory": _memory,
+  "fork": _fork,
+  "thread": _thread,
+  "exec": _exec,
+}
+
+
+def _lazy_import() -> None:
+  import colorsys  # noqa: F401
+  import hashlib  # With shared libraries of its own.
+
+  hashlib.sha256(b"")
+
+
+def _numpy() -> None:
+  with contextlib.suppress(ModuleNotFoundError):
+    import numpy.polynomial  # noqa: F401
+
+
+def _sympy() -> None:
+  from importlib.machinery import PathFinder
+
+  spec = PathFinder.find_spec("sympy")
+  if spec:  # To import it takes long; its code is found and read.
+    spec.loader.get_code("sympy")
+
+
+def _clock() -> None:
+  time.sleep(1e-6)
+  time.time(), time.perf_counter(), time.localtime()
+
+
+def _random() -> None:
+  import random
+
+  os.urandom(8), random.SystemRandom().random()
+
+
+# What must work under all layers.
+WORKS: dict[str, Callable[[], None]] = {
+  "import": _lazy_import,
+  "numpy": _numpy,
+  "sympy": _sympy,
+  "clock": _clock,
+  "random": _random,
+}

@@ -1,0 +1,150 @@
+"""A worker process of the host: started by exec, driven by messages, killed.
+
+The worker runs the `main` of one module and gets a socket. It ends when the
+host says so (SIGKILL to all that descends from it), when the host closes the
+socket, and when the *thread* that started it ends (Linux), so that whoever
+starts a worker must live as long as it.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+
+from rstar_jax.sandbox import wire
+
+BOOT_SECONDS = 120.0
+_PACKAGE = pathlib.Path(__file__).parents[1]
+# A worker imports modules of the package from its folder, wherever that is,
+# and nothing else that lies beside it.
+_BOOT = f"""
+import importlib, sys, types
+package = types.ModuleType({_PACKAGE.name!r})
+package.__path__ = [{str(_PACKAGE)!r}]
+sys.modules[package.__name__] = package
+del package
+importlib.import_module(sys.argv.pop(1)).main()
+"""
+
+
+class Gone(Exception):
+  """The worker process ended."""
+
+
+class Process:
+  """A worker process and the socket to it.
+
+  Args:
+    program: full name of the module of this package that the worker runs.
+    options: passed to it as JSON, "fd" (its socket) and "parent" (our pid)
+      added.
+    flags: interpreter flags.
+    env: its whole environment; None for a copy of ours.
+
+  Attributes:
+    pid: of the worker, which leads a session of its own.
+    greeting: the first message, sent when it is ready.
+
+  Raises:
+    RuntimeError: it ended, or said nothing for BOOT_SECONDS.
+  """
+
+  def __init__(
+    self,
+    program: str,
+    options: Mapping[str, object],
+    flags: tuple[str, ...] = (),
+    env: Mapping[str, str] | None = None,
+  ):
+    self._socket, theirs = socket.socketpair()
+    self._buffer = bytearray()
+    with theirs:
+      options = {**options, "fd": theirs.fileno(), "parent": os.getpid()}
+      self._process = subprocess.Popen(
+        [sys.executable, *flags, "-c", _BOOT, program, json.dumps(options)],
+        env=env,
+        cwd="/",  # Nothing of the folder we happen to be in is imported.
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=[theirs.fileno()],
+        start_new_session=True,
+      )
+    self.pid = self._process.pid
+    try:
+      self.greeting = self.receive(BOOT_SECONDS)
+    except (Gone, TimeoutError) as error:
+      self.kill()
+      raise RuntimeError(
+        f"worker process {program} did not start (exit status "
+        f"{self._process.returncode}); its standard error, above, says why"
+      ) from error
+
+  def send(self, message: object) -> None:
+    """Sends a message. Raises Gone."""
+    self._socket.settimeout(BOOT_SECONDS)
+    try:
+      self._socket.sendall(wire.frame(message))
+    except OSError as error:
+      raise Gone from error
+
+  def receive(self, seconds: float) -> object:
+    """Returns the next message. Raises TimeoutError, or Gone at the end."""
+    deadline = time.monotonic() + seconds
+    while True:
+      if len(self._buffer) >= 4:
+        end = 4 + struct.unpack_from(">I", self._buffer)[0]
+        if len(self._buffer) >= end:
+          message = json.loads(self._buffer[4:end])
+          del self._buffer[:end]
+          return message
+      # Even past the deadline what has already arrived is read first, so that a
+      # thread that was not scheduled does not blame the worker.
+      self._socket.settimeout(max(1e-4, deadline - time.monotonic()))
+      try:
+        piece = self._socket.recv(1 << 16)
+      except TimeoutError:
+        raise
+      except OSError as error:
+        raise Gone from error
+      if not piece:
+        raise Gone
+      self._buffer += piece
+
+  def strike(self) -> None:
+    """Kills the worker and all that descends from it; any thread may."""
+    if self._process.returncode is not None:  # The pid may be another's now.
+      return
+    for pid in (*_descendants(self.pid), self.pid):
+      with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+      os.killpg(self.pid, signal.SIGKILL)
+
+  def kill(self) -> None:
+    """Kills the worker and reaps it; for the thread that drives it."""
+    self.strike()
+    self._process.wait()
+    self._socket.close()
+
+
+def _descendants(pid: int) -> list[int]:
+  """Returns the pids below a process (Linux), the process itself left out."""
+  found, queue = [], [pid]
+  while queue:
+    parent = queue.pop()
+    # A process may end while it is looked at.
+    with contextlib.suppress(OSError):
+      for thread in os.listdir(f"/proc/{parent}/task"):
+        path = pathlib.Path(f"/proc/{parent}/task/{thread}/children")
+        with contextlib.suppress(OSError):
+          children = [int(child) for child in path.read_text().split()]
+          found += children
+          queue += children
+  return found

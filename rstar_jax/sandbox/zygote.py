@@ -1,0 +1,296 @@
+"""Program of a sandbox worker: forks processes that run programs, and reports.
+
+Started by `process.py` in a fresh interpreter (never forked from the process
+that holds jax), with an empty environment. It imports little, freezes the heap
+and then serves: a request is a list of programs; they are run one after
+another, and each result goes back as soon as it is known. The host owns the
+clock and orders the death of a program that is late.
+
+There are three ways, by the program alone. *Plain* programs (see `plain.py`)
+that follow one another share a fork. Where each step compiles alone, the
+program is run in a fork of a live interpreter that has executed its prefix
+(`snapshots.py`). Else it is compiled and executed as one in a fork of its own;
+its longest proper prefix of steps that compiles runs in another, and what that
+prints is taken off the front of the output.
+"""
+
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import types
+from collections.abc import Callable
+
+from rstar_jax.sandbox import children, plain, program, snapshots, wire
+from rstar_jax.sandbox.isolation import confinement, probe
+
+# What tiny programs import; each costs a fork next to nothing and would cost a
+# program milliseconds.
+LIGHT = (
+  "bisect cmath collections datetime decimal fractions functools heapq "
+  "itertools math operator re statistics string"
+).split()
+# Those of sympy are what `solve`, `integrate` and others import when they are
+# called: a tenth of a second in each fork.
+HEAVY = """
+  numpy numpy.random sympy sympy.assumptions.wrapper sympy.codegen.ast
+  sympy.combinatorics sympy.concrete.delta sympy.integrals.heurisch
+  sympy.integrals.manualintegrate sympy.integrals.risch sympy.physics.units
+  sympy.sets.handlers.functions sympy.sets.setexpr sympy.tensor.tensor
+""".split()
+_ONLY_AST = 0x400  # ast.PyCF_ONLY_AST.
+# Programs up to this many characters are compiled in the worker, and at most
+# this many steps are remembered there.
+_SHORT = 16384
+_CODES = 4096
+
+
+class Zygote:
+  """Forks and watches programs.
+
+  Args:
+    connection: socket to the host; children close it.
+    output_bytes: most bytes that a program's last step may print.
+    cpu_seconds: RLIMIT_CPU of a step.
+    confine: puts the layers of a program on the process that calls it, with so
+      many seconds of CPU time (0 where they are set from outside).
+    live: most interpreters that are kept alive.
+    memory_bytes: most memory of all of them together.
+  """
+
+  def __init__(
+    self,
+    connection: socket.socket,
+    output_bytes: int,
+    cpu_seconds: int,
+    confine: Callable[[int], None],
+    live: int = 0,
+    memory_bytes: int = 1 << 30,
+  ):
+    self._connection = connection
+    self._output_bytes = output_bytes
+    self._cpu_seconds = cpu_seconds
+    self._confine = confine
+    # JSON takes at most 6 bytes for one.
+    self._watch = children.Watch(connection, 6 * output_bytes + 65536)
+    self._snapshots = snapshots.Snapshots(
+      self._watch,
+      self._enter,
+      lambda: self._send("step"),
+      limit=live,
+      memory_bytes=memory_bytes,
+      cpu_seconds=cpu_seconds,
+    )
+    self._codes: dict[str, tuple[types.CodeType, bool]] = {}
+
+  def serve(self) -> None:
+    """Answers requests until the host closes the socket."""
+    while (request := self._watch.request()) is not None:
+      _, serial, programs = request
+      compiled = [self._compile_cached(steps) for steps in programs]
+      # Says that what follows is the doing of the first program without an
+      # answer, and starts its time.
+      self._send("begun")
+      first = 0
+      while first < len(programs):
+        self._watch.start(serial + first)
+        codes, is_plain = compiled[first]
+        if is_plain:
+          last = first + 1
+          while last < len(programs) and compiled[last][1]:
+            last += 1
+          first += self._run_group([each[0] for each in compiled[first:last]])
+        else:
+          run = self._run_whole if codes is None else self._snapshots.run
+          self._send(run(programs[first]))
+          first += 1
+        children.end_orphans(self._snapshots.pids)
+
+  def _send(self, message: object) -> None:
+    self._connection.sendall(wire.frame(message))
+
+  def _run_group(self, group: list[list[types.CodeType]]) -> int:
+    """Runs plain programs in one fork.
+
+    Returns:
+      How many were answered: all, or up to the one that broke the process.
+    """
+
+    def action(channel: socket.socket) -> None:
+      interpreter = self._enter(self._cpu_seconds * len(group))
+      for codes in group:
+        start = time.perf_counter()
+        result = program.run_all(codes, interpreter)
+        seconds = time.perf_counter() - start
+        channel.sendall(wire.frame([*result, seconds]))
+        interpreter = self._interpreter()
+
+    child = self._snapshots.fork(action)
+    answered = 0
+    while answered < len(group):
+      result = self._report(child)
+      if result is None:
+        break
+      self._send(result)
+      answered += 1
+      self._watch.start(self._watch.serial + 1)
+    status = child.end()
+    if answered < len(group):
+      self._send(snapshots.death(status, self._watch.killed))
+      answered += 1
+    return answered
+
+  def _run_whole(self, steps: list[str]) -> list:
+    """Runs a program that has to be compiled as one."""
+
+    def action(channel: socket.socket) -> None:
+      start = time.perf_counter()
+      try:
+        codes, prefix = program.compile_steps(steps)
+        if prefix is not None:
+          channel.sendall(wire.frame(["before", len(prefix)]))
+        interpreter = self._enter(self._cpu_seconds)
+        result = program.run_all(codes, interpreter)
+      except MemoryError as failure:
+        result = ["memory", "", program.error_line(failure), 0]
+      except BaseException as failure:
+        line = program.line_of(failure, program.WHOLE)
+        result = ["error", "", program.error_line(failure), line]
+      seconds = time.perf_counter() - start
+      channel.sendall(wire.frame([*result, seconds]))
+
+    child, before = self._snapshots.fork(action), ""
+    try:
+      answer = self._watch.next(child)
+      if isinstance(answer, list) and answer[:1] == ["before"]:
+        before = self._output_of(steps[: int(answer[1])])
+        answer = None if self._watch.killed else self._watch.next(child)
+      result = answer and snapshots.checked(answer)
+    except (children.Lost, TypeError, ValueError, IndexError):
+      result = None
+    status = child.end()
+    if result is None:
+      return snapshots.death(status, self._watch.killed)
+    above = "\n".join(steps[:-1]).count("\n") + 1 if len(steps) > 1 else 0
+    _, stdout, _, line, _ = result
+    result[1] = stdout.removeprefix(before)
+    result[3] = max(0, line - above)
+    return result
+
+  def _output_of(self, steps: list[str]) -> str:
+    """Returns what steps that compile as one print."""
+
+    def action(channel: socket.socket) -> None:
+      interpreter = self._enter(self._cpu_seconds)
+      code = compile("\n".join(steps), program.WHOLE, "exec", 0, True)
+      channel.sendall(wire.frame([*interpreter.run(code), 0.0]))
+
+    child = self._snapshots.fork(action)
+    result = self._report(child)
+    child.end()
+    return "" if result is None else result[1]
+
+  def _report(self, child: children.Child) -> list | None:
+    """Returns what a program's process says, None if it ended or lies."""
+    try:
+      answer = self._watch.next(child)
+      return None if answer is None else snapshots.checked(answer)
+    except (children.Lost, TypeError):
+      return None
+
+  def _compile_cached(self, steps: list[str]) -> tuple[list | None, bool]:
+    """Compiles an ordinary program here, where recurring steps are remembered.
+
+    Compiling runs nothing; should it crash, the host replaces the worker and
+    finds out which program it was.
+
+    Returns:
+      (codes, whether it is plain); None for codes where the program is long or
+      does not compile step by step: then its own process does it.
+    """
+    if sum(map(len, steps)) > _SHORT:
+      return None, False
+    if len(self._codes) > _CODES:
+      self._codes.clear()
+    try:
+      for step in steps:
+        if step not in self._codes:
+          tree = compile(step, program.STEP, "exec", _ONLY_AST, True)
+          code = compile(tree, program.STEP, "exec", 0, True)
+          if code.co_flags & program.FUTURE:
+            return None, False
+          self._codes[step] = (code, plain.is_plain(tree))
+    except Exception:
+      return None, False
+    known = [self._codes[step] for step in steps]
+    return [code for code, _ in known], all(each for _, each in known)
+
+  def _interpreter(self) -> program.Interpreter:
+    capture = program.Capture(self._output_bytes)
+    return program.Interpreter(capture, confinement.Blocked)
+
+  def _enter(self, cpu_seconds: int = 0) -> program.Interpreter:
+    """In a child, gives up what programs may not do."""
+    self._confine(cpu_seconds)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return self._interpreter()
+
+
+def _preload(names: list[str]) -> None:
+  """Imports what is installed, and makes its randomness repeatable."""
+  # `random` would draw a new seed in each fork; without that hook every fork
+  # inherits the state that is set here.
+  register = os.register_at_fork
+  os.register_at_fork = lambda **_: None
+  import random
+
+  os.register_at_fork = register
+  for name in names:
+    try:
+      __import__(name)
+    except ImportError:
+      continue
+  random.seed(0)
+  if "numpy.random" in sys.modules:
+    sys.modules["numpy.random"].seed(0)
+  if "sympy.core.random" in sys.modules:
+    sys.modules["sympy.core.random"].seed(0)
+
+
+def main() -> None:
+  """Boots: isolates itself, reports "ready", then serves."""
+  options = json.loads(sys.argv[1])
+  confinement.die_with_parent(options["parent"])
+  connection = socket.socket(fileno=options["fd"])
+  memory, without = options["memory_bytes"], options["without"]
+  report = probe.probe(memory, without) if options["probe"] else {}
+  layers = confinement.Confinement(options["parent"], without)
+  _preload(LIGHT + (HEAVY if options["heavy"] else []))
+  confinement.refuse_spawn()
+  # Live ones, one at work, some that are on their way out; and then some.
+  layers.limit_worker(memory, 2 * options["live"] + 64)
+  probe.self_test(layers)
+  null = os.open(os.devnull, os.O_RDWR)
+  os.dup2(null, 2)
+  os.close(null)
+  # A program's interrupt is not ours.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  sys.argv[:] = [""]
+  # Programs shall not find this package.
+  for name in [each for each in sys.modules if each.startswith("rstar_jax")]:
+    del sys.modules[name]
+  zygote = Zygote(
+    connection,
+    options["output_bytes"],
+    options["cpu_seconds"],
+    layers.confine_program,
+    options["live"],
+    memory,
+  )
+  gc.collect()
+  gc.freeze()
+  connection.sendall(wire.frame(report))
+  zygote.serve()

@@ -1,0 +1,113 @@
+r"""The one renderer of prompts, used by training and by inference.
+
+A model that we did not train cannot know the step grammar: `bootstrap_prompt`
+shows it to one.
+"""
+
+from rstar_jax.steps import grammar
+from rstar_jax.steps.grammar import ASSISTANT, USER
+from rstar_jax.types import Prefix
+
+# The comment of the step that closes the code.
+LAST_STEP = "# Now print the final answer"
+
+_INSTRUCTION = f"""\
+You are an agent skilled in mathematics and in Python. Solve the question step \
+by step, in three parts: the code, its output, and the answer.
+Do all calculation in Python, not in your head. A step is a short comment that \
+says what is done and why, each line of it beginning with #, and the few lines \
+of code that do it; it ends with {grammar.END_OF_STEP}. You may import math, \
+sympy and numpy. The last step has the comment "{LAST_STEP}", prints \
+the result and ends with {grammar.END_OF_CODE}. The interpreter then shows \
+what was printed, between {grammar.OUTPUT} and {grammar.END_OF_OUTPUT}. Say \
+the final answer in one sentence, between {grammar.ANSWER} and \
+{grammar.END_OF_ANSWER}, with its value, and no unit, in \\boxed{{}}.
+Two questions are solved below. Solve the third in the same way."""
+
+# (question, node texts): a word problem and an algebra problem.
+DEMONSTRATIONS: tuple[tuple[str, Prefix], ...] = (
+  (
+    "A baker fills 3 trays with 12 rolls each. She sells 20 rolls in the "
+    "morning, and half of the rest after lunch. How many rolls are left?",
+    (
+      "<code>\n# The baker starts with 3 trays of 12 rolls\n"
+      "rolls = 3 * 12\n<end_of_step>",
+      "\n\n# She sells 20 of them in the morning\n"
+      "after_morning = rolls - 20\n<end_of_step>",
+      "\n\n# She sells half of the rest after lunch, and the other half stays\n"
+      "left = after_morning - after_morning // 2\n<end_of_step>",
+      grammar.with_output(f"\n\n{LAST_STEP}\nprint(left)\n<end_of_code>", "8"),
+      "<answer>There are \\boxed{8} rolls left.<end_of_answer>",
+    ),
+  ),
+  (
+    "What is the sum of the squares of the solutions of $2x^2 - 5x - 3 = 0$?",
+    (
+      "<code>\n# Solve the equation exactly\n"
+      "from sympy import Eq, solve, symbols\n"
+      "x = symbols('x')\n"
+      "solutions = solve(Eq(2 * x**2 - 5 * x - 3, 0), x)\n<end_of_step>",
+      "\n\n# Add up the squares of the solutions\n"
+      "total = sum(each**2 for each in solutions)\n<end_of_step>",
+      grammar.with_output(
+        f"\n\n{LAST_STEP}\nprint(total)\n<end_of_code>", "37/4"
+      ),
+      "<answer>The sum of the squares is \\boxed{\\frac{37}{4}}."
+      "<end_of_answer>",
+    ),
+  ),
+)
+
+
+def prompt(question: str) -> str:
+  """Returns the text that precedes the first step.
+
+  The released code trains with this text and infers with one more line break
+  (spec 1.3); here both sides call this function.
+  """
+  return (
+    f"{USER}:\n{question}\n{ASSISTANT}: "
+    "Let's think step by step and solve the problem with code."
+  )
+
+
+def chat_template(*, bos: bool = False) -> str:
+  """Returns the Jinja template that makes `prompt` of a user's message.
+
+  So whoever serves a policy behind a chat interface asks it as it was trained.
+  An assistant's message is the solution that follows the prompt.
+
+  Args:
+    bos: whether a text begins with the tokenizer's begin-of-text.
+  """
+  head, tail = prompt("{{ message['content'] }}").split(f"{ASSISTANT}:")
+  answer = f"{ASSISTANT}:{tail}"
+  return (
+    ("{{ bos_token }}" if bos else "") + "{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}"
+    f"{answer}{{{{ message['content'] }}}}{{{{ eos_token }}}}"
+    "{% else %}"
+    f"{head}"
+    "{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}"
+    f"{answer}"
+    "{% endif %}"
+  )
+
+
+def bootstrap_prompt(question: str) -> str:
+  """Returns the text that precedes the first step of a model not ours.
+
+  An instruction, two demonstrations, always the same in the same order, and the
+  question; what follows is `<code>`. The steps after it are those that `prompt`
+  is followed by, so that one model's solutions can train another.
+  """
+  examples = "\n\n".join(
+    _ask(each) + "".join(nodes) for each, nodes in DEMONSTRATIONS
+  )
+  return f"{_INSTRUCTION}\n\n{examples}\n\n{_ask(question)}"
+
+
+def _ask(question: str) -> str:
+  return f"Question: {question}\nSolution:\n"

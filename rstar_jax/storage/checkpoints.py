@@ -1,0 +1,173 @@
+"""Checkpoints of a training state: the only place that knows orbax.
+
+A checkpoint is written under a temporary name and renamed when whole (marked as
+whole, in a bucket), so a killed run leaves either a whole checkpoint or none.
+"""
+
+import warnings
+from typing import Any
+
+import jax
+from absl import logging
+from orbax.checkpoint import v1 as ocp
+
+from rstar_jax.storage import store
+
+_KEEP = 2
+
+
+class Checkpoints:
+  """The checkpoints of one folder, the newest two kept; a context manager."""
+
+  def __init__(self, folder: str | store.Path):
+    """Opens a folder, made if it is not there.
+
+    Args:
+      folder: where the checkpoints are, one folder a step.
+    """
+    self._folder = store.path(folder)
+    if not store.is_remote(folder):
+      self._folder = self._folder.absolute()
+      self._folder.mkdir(parents=True, exist_ok=True)
+    with _quiet():
+      self._checkpointer = ocp.training.Checkpointer(
+        self._folder,
+        preservation_policy=ocp.training.preservation_policies.LatestN(_KEEP),
+        cleanup_tmp_directories=True,
+      )
+
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.close()
+
+  def close(self) -> None:
+    """Waits for what is being written."""
+    with _quiet():
+      self._checkpointer.close()
+
+  def save(self, step: int, state: Any) -> None:
+    """Writes a state; an older checkpoint of the same step is replaced.
+
+    Args:
+      step: updates made so far.
+      state: a pytree of arrays; it may be donated once this has returned.
+    """
+    with _quiet():
+      self._checkpointer.save_checkpointables(
+        step,
+        {"state": _flatten(state)},
+        force=True,
+        overwrite=step in self.steps(),
+        custom_metadata={"shapes": _shapes(state)},
+      )
+
+  def steps(self) -> list[int]:
+    """Returns the steps of the whole checkpoints, newest first."""
+    steps = [each.step for each in self._checkpointer.checkpoints]
+    return sorted(steps, reverse=True)
+
+  def restore_latest(self, abstract: Any) -> tuple[int, Any] | None:
+    """Restores the newest checkpoint that can be read.
+
+    Args:
+      abstract: a pytree of arrays or of jax.ShapeDtypeStruct: the structure,
+        shapes, dtypes and shardings to restore into.
+
+    Returns:
+      (step, state), or None where there is no readable checkpoint. One that
+      cannot be read is skipped with a warning.
+
+    Raises:
+      ValueError: the newest readable checkpoint is of another state: other
+        names or shapes (another model or optimiser).
+    """
+    for step in self.steps():
+      try:
+        with _quiet():
+          saved = self._checkpointer.checkpointables_metadata(
+            step
+          ).custom_metadata
+          shapes = saved["shapes"]
+      except Exception as error:  # noqa: BLE001, orbax raises what it likes.
+        _skip(self._folder, step, error)
+        continue
+      _check_shapes(self._folder, step, shapes, _shapes(abstract))
+      try:
+        with _quiet():
+          loaded = self._checkpointer.load_checkpointables(
+            step, {"state": _flatten(_abstract(abstract))}
+          )
+      except Exception as error:  # noqa: BLE001, orbax raises what it likes.
+        _skip(self._folder, step, error)
+        continue
+      return step, _unflatten(loaded["state"], abstract)
+    return None
+
+
+def _skip(folder: store.Path, step: int, error: Exception) -> None:
+  reason = str(error).splitlines()[0][:200] if str(error) else ""
+  warnings.warn(
+    f"{folder}: checkpoint {step} cannot be read and is skipped "
+    f"({type(error).__name__}: {reason})",
+    stacklevel=3,
+  )
+
+
+def _check_shapes(folder, step: int, saved: dict, wanted: dict) -> None:
+  if saved == wanted:
+    return
+  names = sorted(set(saved) ^ set(wanted)) or [
+    k for k in wanted if saved[k] != wanted[k]
+  ]
+  name = names[0]
+  raise ValueError(
+    f"{folder}: checkpoint {step} is of another model or optimiser: {name} is "
+    f"{saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} here "
+    f"({len(names)} differ); use a new folder, or the config that wrote it"
+  )
+
+
+def _flatten(tree: Any) -> dict[str, Any]:
+  """One flat dict: orbax then needs to know none of our types."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def _unflatten(flat: dict[str, Any], like: Any) -> Any:
+  names = [
+    jax.tree_util.keystr(path)
+    for path, _ in jax.tree_util.tree_flatten_with_path(like)[0]
+  ]
+  return jax.tree.unflatten(
+    jax.tree.structure(like), [flat[name] for name in names]
+  )
+
+
+def _abstract(tree: Any) -> Any:
+  # What names no sharding goes to the first device, wherever it was saved.
+  default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=getattr(x, "sharding", None) or default
+    ),
+    tree,
+  )
+
+
+def _shapes(tree: Any) -> dict[str, str]:
+  return {
+    name: f"{x.dtype}{list(x.shape)}" for name, x in _flatten(tree).items()
+  }
+
+
+class _quiet:
+  """Holds back orbax's progress messages; warnings still pass."""
+
+  def __enter__(self):
+    self._level = logging.get_verbosity()
+    logging.set_verbosity(logging.WARNING)
+
+  def __exit__(self, *_):
+    logging.set_verbosity(self._level)

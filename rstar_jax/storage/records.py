@@ -1,0 +1,285 @@
+"""Records on disk: JSONL shards that check themselves, and manifests.
+
+A stage writes shards, each of which is there when it is whole (`store.write`),
+and its manifest last; a run killed at any instant therefore leaves the old
+state or the new one, never half of one. The bytes follow from the rows
+alone (sorted keys, no time, no host), so a resumed run can be compared with a
+straight one byte for byte.
+
+A shard's last line is a footer with the number of rows and the SHA-256 of the
+lines before it; a manifest lists each file of its folder with size and
+SHA-256, and carries the SHA-256 of itself.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+from etils import epath
+
+from rstar_jax.storage import stopping, store
+
+MANIFEST = "MANIFEST.json"
+
+_FOOTER = "footer"
+
+
+class CorruptShard(ValueError):
+  """A shard that is missing, cut or changed; the message names it."""
+
+
+def shard_name(index: int, total: int) -> str:
+  """Returns the file name of shard `index` (from 0) of `total`.
+
+  Raises:
+    ValueError: if index is not in [0, total).
+  """
+  if not 0 <= index < total:
+    raise ValueError(f"shard index {index} is not in [0, {total})")
+  return f"shard-{index:05d}-of-{total:05d}.jsonl"
+
+
+@stopping.held()
+def write_shard(path: epath.PathLike, rows: Iterable[Mapping]) -> None:
+  """Writes rows as JSON lines and a footer, atomically.
+
+  Args:
+    path: the file; its folder is made if need be. It has one writer.
+    rows: JSON-able mappings; numpy values and dataclasses become plain ones.
+
+  Raises:
+    ValueError: for a row with NaN or infinity, which JSON cannot hold.
+  """
+  lines = [_line(row) for row in rows]
+  body = b"".join(lines)
+  footer = {"rows": len(lines), "sha256": hashlib.sha256(body).hexdigest()}
+  store.write(store.path(path), body + _line({_FOOTER: footer}))
+
+
+def write_shards(
+  folder: epath.PathLike, rows: Iterable[Mapping], size: int
+) -> int:
+  """Writes rows as shards of at most `size`; holds no more than one of them.
+
+  How many there are is known only at the end, so that they have other names
+  until then. Not atomic: the folder's manifest says when all is done.
+
+  Args:
+    folder: of the shards; it has one writer.
+    rows: as of `write_shard`; there may be none, which makes one empty shard.
+    size: rows of a shard, at least 1.
+
+  Returns:
+    The number of rows.
+  """
+  parts, count, rows = [], 0, iter(rows)
+  with store.staged(folder) as local:
+    while (part := list(itertools.islice(rows, size))) or not parts:
+      parts.append(local / f"part-{len(parts):05d}.jsonl")
+      write_shard(parts[-1], part)
+      count += len(part)
+    for index, path in enumerate(parts):
+      path.replace(local / shard_name(index, len(parts)))
+  return count
+
+
+def read_shard(path: epath.PathLike) -> list[dict]:
+  """Returns the rows of a shard after checking its footer.
+
+  Raises:
+    CorruptShard: if the file is missing, cut short or changed.
+  """
+  body = _checked_body(store.path(path))
+  return [json.loads(line) for line in body.splitlines()]
+
+
+def each_row(path: epath.PathLike) -> Iterator[dict[str, Any]]:
+  """Yields the rows of a JSONL file one by one, without a shard's footer.
+
+  For looking at files that are too large for memory, or are being written: it
+  checks nothing, and a line that is cut short ends it. A number that JSON does
+  not have is None. Without a file there are no rows.
+  """
+  path = epath.Path(path)
+  if not path.exists():
+    return
+  with path.open("r") as file:
+    for line in file:
+      try:
+        row = json.loads(line, parse_constant=lambda _: None)
+      except ValueError:
+        return
+      if _FOOTER not in row:
+        yield row
+
+
+def is_complete(path: epath.PathLike) -> bool:
+  """Says whether a shard exists and agrees with its footer."""
+  try:
+    _checked_body(store.path(path))
+  except CorruptShard:
+    return False
+  return True
+
+
+@stopping.held()
+def write_json(path: epath.PathLike, obj: Any) -> None:
+  """Writes one JSON document, atomically and with sorted keys.
+
+  Raises:
+    ValueError: for NaN or infinity.
+  """
+  text = json.dumps(
+    obj, sort_keys=True, indent=2, allow_nan=False, default=_plain
+  )
+  store.write(store.path(path), text.encode() + b"\n")
+
+
+def write_manifest(
+  folder: epath.PathLike,
+  info: Mapping[str, Any],
+  files: Sequence[str] | None = None,
+) -> None:
+  """Writes a folder's manifest; to be called last, by one process.
+
+  What writers that were killed left half written is removed first.
+
+  Args:
+    folder: the finished folder.
+    info: what else the manifest says; JSON-able.
+    files: names relative to `folder` to list; None lists every file below it.
+
+  Raises:
+    ValueError: if `info` uses a key of the manifest's own.
+    FileNotFoundError: if a file of `files` is missing.
+  """
+  folder = store.path(folder)
+  if taken := {"files", "sha256"} & set(info):
+    raise ValueError(f"manifest info may not use the keys {sorted(taken)}")
+  if files is None:
+    store.sweep(folder)
+  there = store.files(folder)
+  names = sorted(there.keys() - {MANIFEST} if files is None else files)
+  if missing := [name for name in names if name not in there]:
+    raise FileNotFoundError(f"{folder} has no {', '.join(missing)}")
+  digests = _digests(folder, names, there)
+  listed = {
+    name: {"size": size, "sha256": digest}
+    for name, (size, digest) in zip(names, digests, strict=True)
+  }
+  manifest = {**info, "files": listed}
+  write_json(
+    folder / MANIFEST,
+    {**manifest, "sha256": hashlib.sha256(_line(manifest)).hexdigest()},
+  )
+
+
+def read_manifest(folder: epath.PathLike) -> dict | None:
+  """Returns a folder's manifest if the folder is whole.
+
+  Args:
+    folder: a folder that a stage writes.
+
+  Returns:
+    The `info` it was written with, plus "files" {name: {"size", "sha256"}}.
+    None if there is no manifest, or if it or a listed file is missing or
+    changed (the log says which): the stage is then to be made again.
+  """
+  folder = store.path(folder)
+  path = folder / MANIFEST
+  data = store.read(path)
+  if data is None:
+    return None
+  try:
+    manifest = json.loads(data)
+    digest = manifest.pop("sha256")
+    listed = manifest["files"]
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    logging.warning("%s is not a manifest (%r): remaking it", path, error)
+    return None
+  if hashlib.sha256(_line(manifest)).hexdigest() != digest:
+    logging.warning("%s has changed since it was written: remaking it", path)
+    return None
+  there = store.files(folder)
+  for name in listed:
+    if name not in there:
+      logging.warning("%s lists %s, which is missing: remaking it", path, name)
+      return None
+  digests = _digests(folder, list(listed), there)
+  for (name, then), (size, digest) in zip(listed.items(), digests, strict=True):
+    if (size, digest) != (then["size"], then["sha256"]):
+      logging.warning(
+        "%s lists %s, which has changed (%d bytes then, %d now): remaking it",
+        path,
+        name,
+        then["size"],
+        size,
+      )
+      return None
+  return manifest
+
+
+def _line(row: Any) -> bytes:
+  # ASCII, so that lone surrogates and exotic line breaks survive.
+  text = json.dumps(
+    row,
+    sort_keys=True,
+    separators=(",", ":"),
+    allow_nan=False,
+    default=_plain,
+  )
+  return text.encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, np.generic):
+    return value.item()
+  if isinstance(value, np.ndarray):
+    return value.tolist()
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    return dataclasses.asdict(value)
+  raise TypeError(f"{type(value).__name__} is not JSON-able: {value!r}")
+
+
+def _checked_body(path: store.Path) -> bytes:
+  """Returns the bytes before the footer, or raises CorruptShard."""
+
+  def corrupt(reason: str) -> CorruptShard:
+    return CorruptShard(f"{path}: {reason}; delete it to have it made again")
+
+  data = store.read(path)
+  if data is None:
+    raise CorruptShard(f"{path}: no such shard")
+  if not data.endswith(b"\n"):
+    raise corrupt("the last line is cut short")
+  start = data.rfind(b"\n", 0, -1) + 1
+  body = data[:start]
+  try:
+    footer = json.loads(data[start:])[_FOOTER]
+    rows, digest = footer["rows"], footer["sha256"]
+  except (ValueError, KeyError, TypeError):
+    raise corrupt("the last line is not a footer") from None
+  count = body.count(b"\n")
+  if count != rows:
+    raise corrupt(f"the footer counts {rows} rows, the file has {count}")
+  if hashlib.sha256(body).hexdigest() != digest:
+    raise corrupt("the rows do not match the footer's sha256")
+  return body
+
+
+def _digests(
+  folder: store.Path,
+  names: Sequence[str],
+  versions: Mapping[str, store.Version | None],
+) -> Iterator[tuple[int, str]]:
+  """Returns the sizes and digests of files of a folder, in order."""
+
+  def digest(name: str) -> tuple[int, str]:
+    return store.digest(folder / name, versions[name])
+
+  return store.ahead(digest, names, folder)

@@ -1,0 +1,105 @@
+"""A folder as it is at one moment, for looking at a run from outside.
+
+The folder is listed once, wherever it is, and a file is read once, when it is
+first asked for; nothing is read through or changed.
+"""
+
+import json
+from typing import Any
+
+from rstar_jax.storage import store
+from rstar_jax.storage.records import MANIFEST
+
+# What orbax writes last in a bucket, where nothing can be renamed.
+_COMMITTED = "commit_success.txt"
+
+
+class Snapshot:
+  """The names of all files below a folder; relative, with slashes."""
+
+  def __init__(self, folder: store.Path):
+    """Lists a folder.
+
+    Args:
+      folder: on a disk or in a bucket; it need not be there.
+
+    Raises:
+      OSError: the bucket cannot be read.
+    """
+    self._folder = folder
+    self._files = store.files(folder)
+    self._texts: dict[str, str] = {}
+
+  def __contains__(self, name: str) -> bool:
+    return name in self._files
+
+  def below(self, folder: str) -> list[str]:
+    """Returns names of files below a folder, relative to it, sorted."""
+    start = f"{folder}/"
+    return sorted(
+      name.removeprefix(start) for name in self._files if name.startswith(start)
+    )
+
+  def folders(self, folder: str = "") -> list[str]:
+    """Returns names of the folders in a folder that have files, sorted."""
+    names = self.below(folder) if folder else self._files
+    return sorted({name.split("/")[0] for name in names if "/" in name})
+
+  def read(self, name: str) -> dict[str, Any]:
+    """Returns the JSON object in a file, {} where there is none."""
+    try:
+      found = json.loads(self._text(name))
+    except ValueError:
+      return {}
+    return found if isinstance(found, dict) else {}
+
+  def lines(self, name: str) -> list[dict[str, Any]]:
+    """Returns the JSON objects of a file's lines; one half written is none."""
+    found = []
+    for text in self._text(name).splitlines():
+      try:
+        line = json.loads(text)
+      except ValueError:
+        continue
+      if isinstance(line, dict):
+        found.append(line)
+    return found
+
+  def whole(self, folder: str) -> bool:
+    """Says whether a folder has its manifest, and all that it names, by size.
+
+    `records.read_manifest` reads the files too.
+    """
+    files = self.read(f"{folder}/{MANIFEST}").get("files")
+    return files is not None and all(
+      self._size(f"{folder}/{name}") == each["size"]
+      for name, each in files.items()
+    )
+
+  def checkpoints(self, folder: str) -> list[int]:
+    """Returns the steps of a folder's whole checkpoints, sorted."""
+    steps = [name for name in self.folders(folder) if name.isdigit()]
+    return sorted(
+      int(step)
+      for step in steps
+      if not store.is_remote(self._folder)
+      or f"{folder}/{step}/{_COMMITTED}" in self
+    )
+
+  def _text(self, name: str) -> str:
+    """Returns what is in a file, "" where there is none."""
+    if name not in self:
+      return ""
+    if name not in self._texts:
+      data = store.read(self._folder / name) or b""
+      self._texts[name] = data.decode(errors="replace")
+    return self._texts[name]
+
+  def _size(self, name: str) -> int | None:
+    if name not in self:
+      return None
+    version = self._files[name]
+    try:
+      return version.size if version else (self._folder / name).stat().st_size
+    except FileNotFoundError:
+      return None

@@ -1,0 +1,157 @@
+"""Sizes of a search's programs, by the rules of the engine that runs them."""
+
+import dataclasses
+from typing import Literal, get_args
+
+from jax.sharding import AbstractMesh, Mesh
+
+from rstar_jax.config.schema import Config
+from rstar_jax.inference import buckets
+from rstar_jax.inference.lane import Spec, spec_of
+from rstar_jax.models.config import ModelConfig
+
+# Of a run: the search over training problems, that of evaluation, and whole
+# code blocks, which evaluation samples as well.
+Stage = Literal["rollout", "evaluation", "blocks"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+  """Sizes of the search's programs on one host.
+
+  Attributes:
+    slots: paths that a lane holds.
+    room: tokens that a slot has room for.
+    path: tokens of a path that are read.
+    tail: tokens of a path that are run at once.
+    moved: rows of a call that makes paths: advance, fork, commit.
+    leaves: of a call that samples.
+    candidates: of each of these.
+    step: tokens of a candidate.
+    keep: whether a lane keeps the candidates that it samples.
+    scored: leaves of a call that scores.
+    columns: candidates of each of these.
+    scored_step: tokens of one.
+    keep_scored: whether a lane keeps the candidates that it scores.
+    lanes: groups of trees that take turns, each with slots of its own.
+    value_room: tokens that the PPM's slots have room for, in a lane for each
+      group; 0 where there is no PPM.
+    others: tokens that slots have room for in lanes of the policy's besides.
+    repeated: whether each candidate has a path of its own, as without sharing.
+    attention: what computes it while tokens are sampled.
+  """
+
+  slots: int = 16
+  room: int = 4096
+  path: int = 1024
+  tail: int = 256
+  moved: int = 16
+  leaves: int = 16
+  candidates: int = 32
+  step: int = 256
+  keep: bool = True
+  scored: int = 8
+  columns: int = 32
+  scored_step: int = 256
+  keep_scored: bool = True
+  lanes: int = 2
+  value_room: int = 4096
+  others: tuple[int, ...] = ()
+  repeated: bool = False
+  attention: Literal["xla", "pallas"] = "xla"
+
+  @property
+  def rows(self) -> tuple[int, int]:
+    """Paths of a call that samples, and candidates of each path."""
+    if self.repeated:
+      return self.leaves * self.candidates, 1
+    return self.leaves, self.candidates
+
+  @property
+  def held(self) -> int:
+    """Paths of a lane, a candidate's own ones counted too."""
+    return self.slots * (self.candidates if self.repeated else 1)
+
+
+def of_config(
+  config: Config,
+  model: ModelConfig,
+  mesh: Mesh | AbstractMesh,
+  stage: Stage,
+  path: int | None = None,
+) -> Shapes:
+  """Returns the sizes of the largest calls that a stage makes.
+
+  Args:
+    config: of the run.
+    model: of the policy and the PPM.
+    mesh: of one host's devices.
+    stage: of `STAGES`.
+    path: tokens of the paths; None is the largest bucket.
+
+  Raises:
+    ValueError: a stage that there is none of, or a path beyond the buckets.
+  """
+  engine = config.engine
+  longest = engine.prefix_buckets[-1]
+  if path is not None and not 0 < path <= longest:
+    raise ValueError(
+      f"a path of {path} tokens is none of the run's: 1 to {longest}, the last "
+      "of config.engine.prefix_buckets"
+    )
+  match stage:
+    case "rollout":
+      # A server makes round 1 where there is one.
+      rounds = config.rounds[bool(config.remote.url) :] or config.rounds
+      candidates = max(each.candidates for each in rounds)
+      value = any(each.annotation == "ppm" for each in config.rounds)
+      lanes = config.search.groups
+    case "evaluation":
+      candidates, value = config.eval.search.candidates, True
+      lanes = config.eval.search.groups
+    case "blocks":
+      candidates, value = config.eval.samples, True
+      lanes = config.eval.search.groups
+    case _:
+      raise ValueError(f"{stage!r} is no stage of a search: {STAGES}")
+
+  def spec(room: int) -> Spec:
+    return spec_of(model, engine, slots=config.slots, room=room, mesh=mesh)
+
+  def length(spec: Spec) -> int:
+    return longest + spec.room
+
+  steps, blocks = spec(engine.max_step_tokens), spec(engine.max_block_tokens)
+  scores = spec(engine.step_buckets[-1])
+  sampled = blocks if stage == "blocks" else steps
+  size = (
+    engine.max_block_tokens if stage == "blocks" else engine.max_step_tokens
+  )
+  # Greedy and sampled solutions have an engine each, with one lane.
+  others = [length(steps)] * lanes
+  if stage != "rollout":
+    others += [length(blocks)] * 2
+  others.remove(length(sampled))
+  columns = buckets.bucket_of(candidates, engine.score_buckets)
+  banks = sampled.banks
+  most = sampled.sizes_up_to(sampled.most_sampled(candidates, size))[-1]
+  return Shapes(
+    slots=sampled.count,
+    room=length(sampled),
+    path=buckets.bucket_of(path or longest, engine.prefix_buckets),
+    tail=engine.tail_buckets[-1],
+    moved=sampled.sizes[-1] * banks,
+    leaves=most * banks,
+    candidates=candidates,
+    step=size,
+    keep=sampled.keeps(candidates, size),
+    scored=scores.sizes_up_to(scores.most_scored(columns))[-1] * banks,
+    columns=columns,
+    scored_step=engine.step_buckets[-1],
+    keep_scored=scores.keeps(columns, engine.step_buckets[-1]),
+    lanes=lanes,
+    value_room=length(scores) if value else 0,
+    others=tuple(others),
+    attention=engine.attention,
+  )

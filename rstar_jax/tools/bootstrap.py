@@ -1,0 +1,166 @@
+r"""Trains the base model that ships with the package.
+
+  python -m rstar_jax.tools.bootstrap --workdir=DIR \
+    --output=rstar_jax/base_model
+
+The paper's first data come from a large language model. On a laptop there is
+none, so a small transformer trained from scratch stands in for it. What a large
+model brings to the first round is that it can read, and that it has seen things
+done well and badly: right ways are among those it samples, but often not the
+likeliest. So the small one reads worked solutions of mostly easy problems (the
+splits "worked", then "stretch") of which, as on the web, many contain a mistake
+(the slips of `data/synthetic/relations.py`), and it learns to write both.
+Nothing tells it, or any later stage, which is which, but for the answers of the
+training problems. The weights are part of the package, since a demo cannot
+spare the hour that they take.
+"""
+
+import dataclasses
+
+import numpy as np
+from absl import app, flags, logging
+from flax import nnx
+
+from rstar_jax.config import schema as config_lib
+from rstar_jax.data import batches
+from rstar_jax.data.synthetic import generator
+from rstar_jax.hf import folders
+from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.steps import prompts
+from rstar_jax.steps.tokenizer import HfTokenizer, Tokenizer
+from rstar_jax.storage import metrics, store
+from rstar_jax.tools import train_tokenizer
+from rstar_jax.training import sft
+
+# Worked problems that the tokenizer learns its merges from.
+_TOKENIZER_PROBLEMS = 6000
+
+# Small, many updates: the copying of names and numbers from the question is
+# learnt late and all at once, after a number of updates rather than of tokens.
+TRAIN = config_lib.TrainConfig(
+  batch_size=12,
+  length=320,
+  optimizer="muon",
+  learning_rate=3e-3,
+  schedule="linear",
+  warmup=0.03,
+  weight_decay=0.01,
+  checkpoint_every=100,
+  log_every=20,
+)
+# Split of the generator, updates, and how they are made.
+PHASES = (
+  ("worked", 1500, TRAIN),
+  ("stretch", 2400, TRAIN),
+)
+MODEL = ModelConfig(vocab_size=768, max_length=1024)
+
+
+def worked_batches(
+  tokenizer: Tokenizer,
+  batch_size: int,
+  length: int,
+  seed: int,
+  split: str = "worked",
+) -> batches.BatchAt:
+  """Makes batches of worked problems that are never seen twice.
+
+  Args:
+    tokenizer: text to ids.
+    batch_size: B, packed rows.
+    length: T, tokens per row.
+    seed: of the problems.
+    split: of the generator.
+
+  Returns:
+    Batch k as a function of k alone, int32 arrays [B, T] (`batches.pack`).
+  """
+  # A worked problem has about 150 tokens.
+  per_batch = batch_size * length // 160
+
+  def batch_at(k: int) -> batches.Batch:
+    rows = []
+    for index in range(k * per_batch, (k + 1) * per_batch):
+      worked = generator.generate(split, index, seed)
+      rows.append(
+        batches.encode_row(tokenizer, worked.problem.question, worked.steps)
+      )
+    # The longest first: they pack well, and what does not fit is short.
+    rows.sort(key=lambda row: -len(row[0]))
+    packed = batches.pack(rows, length).arrays
+    return {
+      name: np.concatenate(
+        [array[:batch_size], np.zeros_like(array, shape=(batch_size, length))]
+      )[:batch_size]
+      for name, array in packed.items()
+    }
+
+  return batch_at
+
+
+def make_tokenizer(folder: store.Path, vocab_size: int, seed: int):
+  """Trains the tokenizer on texts of the training families and names only."""
+  texts = []
+  for index in range(_TOKENIZER_PROBLEMS):
+    split = ("train", "worked")[index % 2]
+    worked = generator.generate(split, index, seed)
+    texts.append(
+      prompts.prompt(worked.problem.question) + "".join(worked.steps)
+    )
+  with store.staged(folder) as local:
+    train_tokenizer.train(texts, vocab_size, local)
+    return HfTokenizer(local)
+
+
+def train(workdir: store.Path, output: store.Path, *, seed: int) -> Transformer:
+  """Trains the base model and writes it as a Hugging Face folder.
+
+  Args:
+    workdir: of checkpoints and metrics; the same folder resumes.
+    output: gets config.json, model.safetensors and the tokenizer's files.
+    seed: of weights and problems.
+
+  Returns:
+    The model.
+  """
+  tokenizer = make_tokenizer(output, MODEL.vocab_size, seed)
+  model = Transformer(dataclasses.replace(MODEL), rngs=nnx.Rngs(seed))
+  writer = metrics.MetricsWriter(workdir)
+  for split, steps, config in PHASES:
+    sft.fit_policy(
+      model,
+      worked_batches(tokenizer, config.batch_size, config.length, seed, split),
+      steps,
+      config,
+      folder=workdir / split,
+      writer=writer,
+      name=f"bootstrap_{split}",
+    )
+  writer.close()
+  folders.save_policy(model, output, tokenizer=tokenizer)
+  logging.info("The base model is in %s", output)
+  return model
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  given = flags.FLAGS
+  train(store.path(given.workdir), store.path(given.output), seed=given.seed)
+
+
+def define_flags() -> None:
+  """Defines the flags; not on import, since `main.py` has flags of its own."""
+  flags.DEFINE_string(
+    "workdir", None, "Checkpoints and metrics; the same folder resumes."
+  )
+  flags.DEFINE_string(
+    "output", None, "Where the model's and the tokenizer's files go."
+  )
+  flags.DEFINE_integer("seed", 0, "Seed of weights and of problems.")
+  flags.mark_flags_as_required(["workdir", "output"])
+
+
+if __name__ == "__main__":
+  define_flags()
+  app.run(main)

@@ -1,0 +1,120 @@
+r"""The models of a run as a model of EleutherAI's lm-evaluation-harness.
+
+  pip install 'rstar_jax[harness]'
+  python -m rstar_jax.tools.harness run --model rstar \
+    --tasks gsm8k_cot_zeroshot \
+    --model_args config=configs/tiny.py,workdir=runs/tiny
+
+Tasks in which text is generated are solved as `--stage=solve` does. The
+question is taken from the task's row: the policy was trained on one prompt, and
+knows nothing of examples. Tasks that compare the likelihood of given texts say
+nothing of a search, and are refused.
+"""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rstar_jax.config import flag
+from rstar_jax.data import shapes
+from rstar_jax.pipeline import context as session
+from rstar_jax.pipeline import run, solving
+
+
+def asked(row: Mapping[str, Any], prompt: str) -> str:
+  """Returns what is asked: the row's question, or else the whole prompt."""
+  return shapes.question_of(row) or prompt
+
+
+def written(solution: solving.Solution | None) -> str:
+  """Returns a solution as text, with its answer as tasks look for it.
+
+  Args:
+    solution: None where no answer was reached, which makes an empty text.
+  """
+  if solution is None:
+    return ""
+  steps, answer = "".join(solution.steps), solution.answer
+  return f"{steps.rstrip()}\nThe answer is {answer}.\n#### {answer}"
+
+
+def answer_all(
+  context: session.Context, round_: int, requests: Sequence[Any]
+) -> list[str]:
+  """Returns the text for each request: `doc`, and `args` of prompt and options.
+
+  Equal questions are searched once.
+  """
+  questions = [asked(each.doc, each.args[0]) for each in requests]
+  distinct = list(dict.fromkeys(questions))
+  found = solving.solve_all(context, round_, distinct)
+  texts = dict(zip(distinct, map(written, found), strict=True))
+  return [texts[each] for each in questions]
+
+
+def define_model() -> type:
+  """Registers the model "rstar", and returns its class.
+
+  Raises:
+    ImportError: lm_eval is not installed.
+  """
+  from lm_eval.api.model import LM
+  from lm_eval.api.registry import register_model
+
+  @register_model("rstar")
+  class Rstar(LM):
+    """A run's policy, search and PPM."""
+
+    def __init__(
+      self, config: str, workdir: str, round: int | None = None, **ignored: Any
+    ):
+      """Opens a run.
+
+      Args:
+        config: the run's config file, as of `--config`.
+        workdir: the run's folder.
+        round: whose models; None is the newest.
+        **ignored: batch size and device, which the config says.
+      """
+      del ignored
+      super().__init__()
+      self._open = contextlib.ExitStack()
+      self._context = self._open.enter_context(
+        run.open_run(flag.load_config(config), workdir)
+      )
+      self._round = (
+        run.newest_round(self._context) if round is None else int(round)
+      )
+
+    def generate_until(
+      self, requests: list, disable_tqdm: bool = False
+    ) -> list[str]:
+      del disable_tqdm
+      return answer_all(self._context, self._round, requests)
+
+    def loglikelihood(self, requests: list) -> list:
+      raise NotImplementedError(
+        "a search has no likelihood of a given text: choose a task whose "
+        "output_type is generate_until"
+      )
+
+    loglikelihood_rolling = loglikelihood
+
+  return Rstar
+
+
+def main() -> None:
+  """Runs the harness's command line, with the model "rstar" known to it."""
+  try:
+    define_model()
+  except ImportError as error:
+    raise SystemExit(
+      f"{error}: pip install 'rstar_jax[harness]' first"
+    ) from error
+  from lm_eval.__main__ import cli_evaluate
+
+  cli_evaluate()
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,121 @@
+"""Runs files of steps in the sandbox, and grades files of answers.
+
+  python -m rstar_jax.tools.verify steps.py solution.txt
+  python -m rstar_jax.tools.verify pairs.jsonl
+  python -m rstar_jax.tools.verify --require=net,read steps.py
+
+A file `*.jsonl` holds pairs, one JSON object a line: "gold" and "predicted",
+and perhaps "equal", what a person says. Each is printed with its verdict, and
+at the end how verdicts and labels agree. Any other file is one program: a
+solution in the project's step grammar, or Python whose steps are separated by
+lines that begin with "# %%". Each step is printed with its verdict, after the
+layers that hold on this machine.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import sys
+from collections.abc import Sequence
+
+from rstar_jax.grading import labelled
+from rstar_jax.grading.grader import Grader
+from rstar_jax.sandbox.pool import Limits, Sandbox
+from rstar_jax.steps import grammar
+
+_CELL = re.compile(r"^# %%.*\n?", re.MULTILINE)
+
+
+def split_program(text: str) -> list[str]:
+  """Returns the steps of a program, oldest first; empty ones are left out."""
+  if grammar.CODE in text:
+    block = text.partition(grammar.ANSWER)[0]
+    pieces = grammar.program(grammar.split_block(block))
+  else:
+    pieces = _CELL.split(text)
+  return [piece for piece in pieces if piece.strip()]
+
+
+def run(path: pathlib.Path, sandbox: Sandbox) -> None:
+  """Prints what each step of a file does, up to the first that fails."""
+  program = split_program(path.read_text(encoding="utf-8"))
+  results = sandbox.run([program[: i + 1] for i in range(len(program))])
+  for number, result in enumerate(results, 1):
+    print(f"{path}, step {number}: {result.status}")
+    for line in result.stdout.splitlines():
+      print(f"  | {line}")
+    if result.error:
+      where = f"line {result.line}: " if result.line else ""
+      print(f"  {where}{result.error}")
+    if result.status != "ok":
+      break
+
+
+def grade(path: pathlib.Path, grader: Grader) -> None:
+  """Prints the verdict on each pair of a file, and how labels agree."""
+  pairs = labelled.read(path)
+  verdicts = grader.grade([(pair.gold, pair.predicted) for pair in pairs])
+  for pair, verdict in zip(pairs, verdicts, strict=True):
+    row = {"verdict": verdict, "gold": pair.gold, "predicted": pair.predicted}
+    if pair.equal is not None:
+      row["agrees"] = pair.equal == (verdict == "equal")
+    print(json.dumps(row, ensure_ascii=False))
+  report = {"pairs": len(pairs)}
+  report |= {
+    verdict: verdicts.count(verdict)
+    for verdict in ("equal", "different", "undecided")
+  }
+  if any(pair.equal is not None for pair in pairs):
+    score = labelled.score(pairs, verdicts)
+    report |= {
+      "precision": round(score.precision, 4),
+      "recall": round(score.recall, 4),
+      "false_positives": score.false_positives,
+      "false_negatives": score.false_negatives,
+    }
+  print(json.dumps(report))
+
+
+def main(arguments: Sequence[str]) -> None:
+  """Does what the arguments say.
+
+  Args:
+    arguments: of the command line.
+
+  Raises:
+    SystemExit: an argument is wrong, a file cannot be read, or this machine
+      holds less than is required.
+  """
+  parser = argparse.ArgumentParser(
+    prog="python -m rstar_jax.tools.verify",
+    description="Runs files of steps in the sandbox; grades *.jsonl of pairs.",
+  )
+  parser.add_argument("files", nargs="+", type=pathlib.Path, metavar="FILE")
+  parser.add_argument(
+    "--require", default="", help="what has to be held: net,read,..."
+  )
+  parser.add_argument(
+    "--seconds", type=float, default=4.0, help="most for a step or a pair"
+  )
+  parser.add_argument("--workers", type=int, default=2)
+  options = parser.parse_args(arguments)
+  programs = [path for path in options.files if path.suffix != ".jsonl"]
+  try:
+    if programs:
+      limits = Limits(wall_seconds=options.seconds)
+      require = [name for name in options.require.split(",") if name]
+      with Sandbox(options.workers, limits, require=require) as sandbox:
+        print(json.dumps({"isolation": sandbox.isolation}, indent=2))
+        for path in programs:
+          run(path, sandbox)
+    with Grader(options.workers, options.seconds) as grader:
+      for path in options.files:
+        if path not in programs:
+          grade(path, grader)
+  except (OSError, ValueError, RuntimeError) as error:
+    raise SystemExit(f"rstar_jax.tools.verify: {error}") from error
+
+
+if __name__ == "__main__":
+  main(sys.argv[1:])

@@ -1,0 +1,302 @@
+"""The training loop: batches in, checkpoints and metrics out.
+
+A run that is killed and started again with the same arguments goes on from its
+newest checkpoint and ends in the same bytes as a run that was not.
+"""
+
+import contextlib
+import math
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from flax import nnx
+
+from rstar_jax.config.schema import TrainConfig
+from rstar_jax.models import sharding
+from rstar_jax.storage import checkpoints as checkpoints_lib
+from rstar_jax.storage import metrics as metrics_lib
+from rstar_jax.storage import stopping
+from rstar_jax.training import state as state_lib
+from rstar_jax.training.state import TrainState
+
+StepFn = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
+
+# Updates sent to the device ahead of the one that is being waited for.
+_AHEAD = 2
+
+
+class NonFiniteLoss(FloatingPointError):
+  """The loss of an update is NaN or infinite."""
+
+
+class Preempted(stopping.Stopped):
+  """The process was told to end, and the state is saved."""
+
+  def __init__(self, name: str, step: int):
+    super().__init__()
+    self.name, self.step = name, step
+
+  def __str__(self) -> str:
+    return (
+      f"{self.name}: stopped after update {self.step}; run the same command "
+      "again to go on"
+    )
+
+
+def fit(
+  state: TrainState,
+  step_fn: StepFn,
+  batch_at: Callable[[int], dict[str, np.ndarray]],
+  num_steps: int,
+  *,
+  config: TrainConfig,
+  folder: str | pathlib.Path | None = None,
+  writer: metrics_lib.Writer | None = None,
+  name: str = "train",
+  progress: bool = True,
+  mesh: jax.sharding.Mesh | None = None,
+) -> TrainState:
+  """Trains until `num_steps` updates have been made in all.
+
+  On a mesh of several processes all of them call this, in step with each other;
+  the first one writes the metrics.
+
+  Args:
+    state: where to start if `folder` holds no checkpoint. Consumed: its arrays
+      are donated to the first update.
+    step_fn: pure update, jitted here; returns metrics with "loss" and "count".
+    batch_at: batch k, a function of k alone, for the update after k others; on
+      every process the whole batch.
+    num_steps: updates of the whole run, those before a restart included.
+    config: `checkpoint_every`, `log_every` and `accumulate`.
+    folder: of the checkpoints; None keeps none.
+    writer: of the metrics; None writes none.
+    name: of this training in metrics and messages.
+    progress: whether to show progress.
+    mesh: where the state is, sharded; None for one device.
+
+  Returns:
+    The state after the last update.
+
+  Raises:
+    NonFiniteLoss: a loss was NaN or infinite; nothing after it is saved.
+    Preempted: SIGTERM came, or what else `stopping` listens to; the update
+      under way was finished and saved.
+    ValueError: `folder` holds checkpoints of another model or optimiser; or the
+      rows of a batch cannot be cut as the mesh needs it.
+  """
+  leads = jax.process_index() == 0
+  writer = (leads and writer) or metrics_lib.NullWriter()
+  step_fn = _jit(step_fn, state, mesh)
+  with contextlib.ExitStack() as stack:
+    if mesh is not None:
+      stack.enter_context(jax.set_mesh(mesh))
+    saver = None
+    if folder is not None:
+      saver = stack.enter_context(checkpoints_lib.Checkpoints(folder))
+      restored = saver.restore_latest(state)
+      if restored is not None:
+        state = restored[1]
+        logging.info("%s: goes on after update %d", name, restored[0])
+    start = int(state.step)
+    if start >= num_steps:
+      return state
+    stack.enter_context(stopping.listening())
+    stack.enter_context(stopping.held())
+    stops = _Stop(mesh)
+    bar = (
+      stack.enter_context(
+        metrics_lib.progress(num_steps, name, start=start, unit="update")
+      )
+      if progress and leads
+      else None
+    )
+    log = _Log(writer, name, bar, num_steps)
+    for k in range(start, num_steps):
+      batch = batch_at(k)
+      tokens = _tokens(batch)
+      if mesh is not None:
+        _check_rows(name, batch, config.accumulate, mesh)
+        batch = sharding.to_global(batch, mesh)
+      state, metrics = step_fn(state, batch)
+      log.add(k + 1, metrics, tokens)
+      done, last = k + 1, k + 1 == num_steps
+      # What is asked for after the last update is heard by all, too.
+      stop = stops.wait() if last else stops()
+      save = last or stop or done % config.checkpoint_every == 0
+      if save or done % config.log_every == 0 or done == start + 1:
+        log.flush()  # Before a save: a state that is not finite is not kept.
+      if saver is not None and save:
+        saver.save(done, state)
+      if stop:
+        raise Preempted(name, done)
+  return state
+
+
+def fit_model(
+  model: nnx.Module,
+  loss_fn: Callable[..., tuple[jax.Array, dict[str, jax.Array]]],
+  batch_at: Callable[[int], dict[str, np.ndarray]],
+  num_steps: int,
+  config: TrainConfig,
+  mesh: jax.sharding.Mesh | None = None,
+  **options: Any,
+) -> Any:
+  """Trains a module in place: optimiser and update from the config, then fit.
+
+  Args:
+    model: its parameters are trained. If this raises, they are gone: they were
+      donated to the updates.
+    loss_fn: (model, batch) -> sum of losses, and sums of metrics with "count".
+    batch_at: batch k as a function of k alone.
+    num_steps: updates of the whole run.
+    config: all numbers of the training.
+    mesh: where to train, parameters and optimiser state sharded by the rules of
+      `models/sharding.py`; None trains on one device.
+    **options: folder, writer, name, progress: see `fit`.
+
+  Returns:
+    The same model; its parameters are on the mesh.
+  """
+  tx = state_lib.optimizer(config, num_steps)
+  graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+  # A copy: another module may share these arrays (a PPM and its policy), and
+  # donation would take them away. The model lets go of its own at once.
+  params = jax.tree.map(jnp.copy, params)
+  if mesh is not None:
+    params = sharding.place(params, mesh)
+  nnx.update(model, params)
+
+  def on_params(params, batch):
+    return loss_fn(nnx.merge(graphdef, params, rest), batch)
+
+  state = fit(
+    state_lib.init(params, tx, mesh),
+    state_lib.make_step(on_params, tx, config.accumulate),
+    batch_at,
+    num_steps,
+    config=config,
+    mesh=mesh,
+    **options,
+  )
+  nnx.update(model, state.params)
+  return model
+
+
+def _jit(step_fn: StepFn, state: TrainState, mesh) -> StepFn:
+  if mesh is None:
+    return jax.jit(step_fn, donate_argnums=0)
+  # Said, and not left to the compiler: the state stays where it is.
+  places = jax.tree.map(lambda x: x.sharding, state)
+  everywhere = jax.NamedSharding(mesh, jax.P())
+  return jax.jit(step_fn, donate_argnums=0, out_shardings=(places, everywhere))
+
+
+def _check_rows(name: str, batch: Any, accumulate: int, mesh) -> None:
+  rows = len(jax.tree.leaves(batch)[0])
+  parts = sharding.row_shards(mesh)
+  if rows % (accumulate * parts):
+    raise ValueError(
+      f"{name}: a batch of {rows} rows in {accumulate} micro-batches cannot be "
+      f"cut into {parts} parts, the data x fsdp of {dict(mesh.shape)}: give a "
+      f"batch_size that is a multiple of {accumulate * parts}, or an "
+      f"accumulate of at most {rows // parts}"
+    )
+
+
+class _Log:
+  """Holds metrics on the device until they are asked for."""
+
+  def __init__(self, writer, name: str, bar, num_steps: int):
+    self._writer, self._name, self._bar = writer, name, bar
+    self._num_steps = num_steps
+    self._held: list[tuple[int, dict[str, jax.Array]]] = []
+    self._tokens = 0
+    self._started = self._began = time.monotonic()
+
+  def add(self, step: int, metrics: dict[str, jax.Array], tokens: int) -> None:
+    self._held.append((step, metrics))
+    self._tokens += tokens
+    if len(self._held) > _AHEAD:
+      # Keeps the queue short: a stop is then quick and the progress true.
+      self._held[-1 - _AHEAD][1]["loss"].block_until_ready()
+    if self._bar is not None:
+      self._bar.update()
+
+  def flush(self) -> None:
+    """Fetches, checks, writes means over the updates since the last time."""
+    held = jax.device_get(self._held)
+    if not held:
+      return
+    for step, metrics in held:
+      if not math.isfinite(metrics["loss"]):
+        raise NonFiniteLoss(
+          f"{self._name}: the loss of update {step} is {metrics['loss']} "
+          f"(gradient norm {metrics.get('grad_norm', 'unknown')}); lower "
+          "learning_rate or clip, or look at that batch"
+        )
+    weights = np.array([m["count"] for _, m in held], np.float64)
+    weights /= max(weights.sum(), 1e-9)
+    means = {
+      key: float(
+        sum(w * m[key] for w, (_, m) in zip(weights, held, strict=True))
+      )
+      for key in held[0][1]
+      if key != "count"
+    }
+    now = time.monotonic()
+    means["tokens_per_second"] = self._tokens / max(now - self._began, 1e-9)
+    # Since this process began to train, as the other stages tell it.
+    means["seconds"] = now - self._started
+    means["updates"] = float(self._num_steps)
+    self._writer.write(held[-1][0], means, self._name)
+    if self._bar is not None:
+      self._bar.update(
+        0,
+        loss=means["loss"],
+        **{"tokens/s": round(means["tokens_per_second"])},
+      )
+    self._held, self._tokens, self._began = [], 0, time.monotonic()
+
+
+def _tokens(batch: Any) -> int:
+  """Counts a batch's tokens, padding left out where that is known."""
+  if not isinstance(batch, dict):
+    return 0
+  if "segment_ids" in batch:
+    return int(np.count_nonzero(batch["segment_ids"]))
+  return int(np.size(batch.get("tokens", ())))
+
+
+class _Stop:
+  """Whether to stop; all processes hear the same, after the same update."""
+
+  def __init__(self, mesh):
+    self._mesh = mesh
+    self._alone = mesh is None or jax.process_count() == 1
+    self._asked: list[jax.Array] = []
+    self._any = jax.jit(jnp.any)
+
+  def __call__(self) -> bool:
+    """To be called once after each update."""
+    if self._alone:
+      return stopping.asked()
+    flags = jax.make_array_from_callback(
+      (self._mesh.size,),
+      jax.NamedSharding(self._mesh, jax.P(self._mesh.axis_names)),
+      lambda _: np.full(1, stopping.asked()),
+    )
+    self._asked.append(self._any(flags))
+    # The answer to an older question: nobody has to wait for it.
+    return len(self._asked) > _AHEAD and bool(self._asked.pop(0))
+
+  def wait(self) -> bool:
+    """To be called after the last update: no question stays unanswered."""
+    answer = self()
+    return any([answer, *map(bool, self._asked)])

@@ -1,0 +1,236 @@
+"""Training of the process preference model, and of its two rivals.
+
+The PPM learns from pairs (paper section 3.3, Eq. 4); the ORM from outcomes and
+the PQM from Q-values (paper Table 8). All read the value at the last token of a
+step and share one trunk, loop and batch form.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from flax import nnx
+
+from rstar_jax.config.schema import TrainConfig
+from rstar_jax.data import batches
+from rstar_jax.models import losses, sharding
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.steps.tokenizer import Tokenizer
+from rstar_jax.training import loop
+from rstar_jax.types import PreferencePair, Prefix, Trajectory
+
+Kind = Literal["ppm", "orm", "pqm"]
+# (question, node texts, target): what the ORM and the PQM learn from.
+Scored = tuple[str, Prefix, float]
+
+
+def train_ppm(
+  model: Transformer,
+  items: Sequence[PreferencePair] | Sequence[Scored],
+  config: TrainConfig,
+  *,
+  seed: int,
+  tokenizer: Tokenizer,
+  kind: Kind = "ppm",
+  name: str = "",
+  **options: Any,
+) -> Transformer:
+  """Trains a reward model.
+
+  Args:
+    model: with a scalar head (`ppm_from_policy`); trained in place.
+    items: preference pairs ("ppm"), or scored prefixes ("orm", "pqm": see
+      `outcomes` and `q_values`). Longer ones than `config.length` tokens are
+      dropped and counted in a log line.
+    config: optimiser; the batch size counts items, pairs in the paper.
+    seed: of the order of the items.
+    tokenizer: text to ids.
+    kind: the loss: Bradley-Terry on values, cross entropy on raw values, or
+      squared error on values.
+    name: of this training in metrics and messages; "" is the kind.
+    **options: mesh, folder, writer, progress: see `loop.fit_model`.
+
+  Returns:
+    The same model, trained.
+
+  Raises:
+    ValueError: an LM head, an unknown kind, or no item that fits.
+  """
+  name = name or kind
+  if kind not in _LOSSES:
+    raise ValueError(f"kind={kind!r} must be one of {sorted(_LOSSES)}")
+  if model.head == "lm":
+    raise ValueError(
+      f"{name}: the model has an LM head; make a PPM of it with ppm_from_policy"
+    )
+  encode = batches.encode_pairs if kind == "ppm" else batches.encode_scored
+  sides = encode(tokenizer, items, config.length)
+  _check_some(name, sides, config.length)
+  logging.info(
+    "%s: %d items, %d dropped as too long", name, len(sides.ids), sides.dropped
+  )
+  batch_at, num_steps = batches.side_batches(
+    sides, config.batch_size, config.epochs, seed, pad_id=tokenizer.pad_id
+  )
+  return loop.fit_model(
+    model, _LOSSES[kind], batch_at, num_steps, config, name=name, **options
+  )
+
+
+def pair_accuracy(
+  model: Transformer,
+  pairs: Sequence[PreferencePair],
+  *,
+  tokenizer: Tokenizer,
+  length: int,
+  batch_size: int = 32,
+  mesh: jax.sharding.Mesh | None = None,
+) -> dict[str, float]:
+  """Measures how often the preferred side has the higher value.
+
+  Args:
+    model: a PPM.
+    pairs: held-out pairs; those with a side over `length` are left out.
+    tokenizer: text to ids.
+    length: longest side, in tokens.
+    batch_size: pairs per device call, rounded up to what the mesh can cut.
+    mesh: where the model is, if it is on one; all its processes call this.
+
+  Returns:
+    "accuracy" in [0, 1] over the pairs, each counted once, a tie as half;
+    "margin", the mean of chosen minus rejected value; "pairs", how many.
+
+  Raises:
+    ValueError: no pair fits.
+  """
+  sides = batches.encode_pairs(tokenizer, pairs, length)
+  _check_some("pair_accuracy", sides, length)
+  parts = sharding.row_shards(mesh)
+  batch_at, num_batches = batches.side_batches(
+    sides, -(-batch_size // parts) * parts, 1, None, pad_id=tokenizer.pad_id
+  )
+  graphdef, params = nnx.split(model)
+
+  @jax.jit
+  def margins(params, batch):
+    values = side_values(nnx.merge(graphdef, params), batch)[1]
+    return values[:, 0] - values[:, 1]
+
+  found = []
+  for k in range(num_batches):
+    batch = batch_at(k)
+    if mesh is not None:
+      batch = sharding.to_global(batch, mesh)
+    found.append(margins(params, batch))
+  margin = np.concatenate(sharding.to_host(found))[: len(sides.ids)]
+  wins = np.mean(margin > 0) + 0.5 * np.mean(margin == 0)
+  return {
+    "accuracy": float(wins),
+    "margin": float(margin.mean()),
+    "pairs": float(len(margin)),
+  }
+
+
+def outcomes(trajectories: Sequence[Trajectory]) -> list[Scored]:
+  """Makes ORM items: whole trajectories, 1 where correct and 0 where not."""
+  return [(t.question, t.steps, float(t.correct)) for t in trajectories]
+
+
+def q_values(trajectories: Sequence[Trajectory]) -> list[Scored]:
+  """Makes PQM items: each prefix once, with the Q of its newest node."""
+  found: dict[tuple[str, Prefix], float] = {}
+  for each in trajectories:
+    for depth, q in enumerate(each.q_values, 1):
+      found.setdefault((each.question, each.steps[:depth]), q)
+  return [(question, nodes, q) for (question, nodes), q in found.items()]
+
+
+def side_values(
+  model: Transformer, batch: dict[str, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+  """Reads the value at the last token of each side.
+
+  Args:
+    model: with a scalar head.
+    batch: `tokens`, `segment_ids` and `positions` int32 [P, T], `last` int32
+      [P, G]; see `batches.side_batches`.
+
+  Returns:
+    Raw values and values in [-1, 1], float32 [P, G] each.
+  """
+  hidden = model.hidden(
+    batch["tokens"],
+    positions=batch["positions"],
+    segment_ids=batch["segment_ids"],
+    shared_segment=1,
+  )
+  hidden = jnp.take_along_axis(hidden, batch["last"][..., None], axis=1)
+  return model.raw_values(hidden), model.values(hidden)
+
+
+def ppm_loss(
+  model: Transformer, batch: dict[str, jax.Array]
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Sums the Bradley-Terry loss (paper Eq. 4) over preference pairs.
+
+  A "tanh" head is trained through its tanh, as in the paper; a "logit" head on
+  raw values, as in the released code.
+
+  Args:
+    model: a PPM.
+    batch: as `batches.side_batches` makes it, G = 2, the preferred side first.
+
+  Returns:
+    The weighted sum, in nats, and the sums "count" (pairs), "accuracy" and
+    "margin" (of values in [-1, 1]).
+  """
+  raw, values = side_values(model, batch)
+  trained = raw if model.head == "logit" else values
+  total, count = losses.bradley_terry(
+    trained[:, 0], trained[:, 1], batch["weight"]
+  )
+  real = batch["weight"] > 0
+  margin = jnp.where(real, values[:, 0] - values[:, 1], 0.0)
+  return total, {
+    "count": count,
+    "accuracy": jnp.sum(margin > 0, dtype=jnp.float32),
+    "margin": jnp.sum(margin),
+  }
+
+
+def orm_loss(
+  model: Transformer, batch: dict[str, jax.Array]
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Sums the cross entropy of outcomes; "accuracy" is at the threshold 0."""
+  raw = side_values(model, batch)[0][:, 0]
+  total, count = losses.orm(raw, batch["target"], batch["weight"])
+  hit = (raw > 0) == (batch["target"] > 0.5)
+  hits = jnp.where(batch["weight"] > 0, hit, False)
+  return total, {"count": count, "accuracy": jnp.sum(hits, dtype=jnp.float32)}
+
+
+def pqm_loss(
+  model: Transformer, batch: dict[str, jax.Array]
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Sums the squared error of values against Q-values."""
+  values = side_values(model, batch)[1][:, 0]
+  total, count = losses.pqm(values, batch["target"], batch["weight"])
+  return total, {"count": count}
+
+
+_LOSSES: dict[str, Callable] = {
+  "ppm": ppm_loss,
+  "orm": orm_loss,
+  "pqm": pqm_loss,
+}
+
+
+def _check_some(name: str, sides: batches.Sides, length: int) -> None:
+  if not sides.ids:
+    raise ValueError(
+      f"{name}: nothing to work on: of {sides.dropped} items none fits into "
+      f"{length} tokens; give items, or a larger length"
+    )

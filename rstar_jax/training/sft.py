@@ -1,0 +1,149 @@
+"""Fine-tuning of the policy on solutions (paper section 3.4, appendix A.1)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+
+from rstar_jax.config.schema import TrainConfig
+from rstar_jax.data import batches
+from rstar_jax.models import losses
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.steps.tokenizer import Tokenizer
+from rstar_jax.training import loop
+from rstar_jax.types import Prefix
+
+# 0.5 GB of float32.
+_MAX_LOGITS = 1 << 27
+
+
+def train_sft(
+  model: Transformer,
+  rows: Sequence[tuple[str, Prefix]],
+  config: TrainConfig,
+  *,
+  seed: int,
+  tokenizer: Tokenizer,
+  name: str = "sft",
+  **options: Any,
+) -> Transformer:
+  """Fine-tunes a policy on solutions, packed.
+
+  Args:
+    model: the base model with its LM head; trained in place.
+    rows: (question, node texts) of each solution; rows longer than
+      `config.length` tokens are dropped and counted in a log line.
+    config: optimiser, batch size in packed rows, epochs.
+    seed: of the order of the rows.
+    tokenizer: text to ids.
+    name: of this training in metrics and messages.
+    **options: mesh, folder, writer, progress: see `loop.fit_model`.
+
+  Returns:
+    The same model, trained.
+
+  Raises:
+    ValueError: no row fits into `config.length` tokens.
+  """
+  encoded = [batches.encode_row(tokenizer, q, nodes) for q, nodes in rows]
+  packed = batches.pack(encoded, config.length)
+  count = len(packed.arrays["tokens"])
+  if count == 0:
+    raise ValueError(
+      f"{name}: none of {len(rows)} solutions fits into {config.length} "
+      "tokens; give solutions, or a larger length"
+    )
+  logging.info(
+    "%s: %d solutions in %d rows of %d tokens, %d dropped as too long",
+    name,
+    len(rows) - packed.dropped,
+    count,
+    config.length,
+    packed.dropped,
+  )
+  batch_at, num_steps = batches.row_batches(
+    packed.arrays, config.batch_size, config.epochs, seed
+  )
+  return fit_policy(model, batch_at, num_steps, config, name=name, **options)
+
+
+def fit_policy(
+  model: Transformer,
+  batch_at: batches.BatchAt,
+  num_steps: int,
+  config: TrainConfig,
+  *,
+  name: str = "sft",
+  **options: Any,
+) -> Transformer:
+  """Fine-tunes a policy on batches made as they are asked for.
+
+  Args:
+    model: trained in place.
+    batch_at: batch k as a function of k alone: int32 arrays [B, T] `tokens`,
+      `targets`, `mask`, `segment_ids`, `positions` (see `batches.pack`).
+    num_steps: updates.
+    config: optimiser; its epochs, batch size and length are not used here.
+    name: of this training in metrics and messages.
+    **options: mesh, folder, writer, progress: see `loop.fit_model`.
+
+  Returns:
+    The same model, trained.
+  """
+  return loop.fit_model(
+    model, sft_loss, batch_at, num_steps, config, name=name, **options
+  )
+
+
+def sft_loss(
+  model: Transformer,
+  batch: dict[str, jax.Array],
+  max_logits: int = _MAX_LOGITS,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Sums the next-token loss of what the policy writes.
+
+  Args:
+    model: a policy.
+    batch: as `fit_policy` takes it.
+    max_logits: most logits of one row, T' x V, made at once. A longer row is
+      cut into T / T' equal parts whose logits are made again in the backward
+      pass: 4096 tokens of a 152k vocabulary would take 2.5 GB a row.
+
+  Returns:
+    The sum over the masked tokens, in nats, and the sums "count" (masked
+    tokens) and "token_accuracy" (greedy hits among them).
+  """
+  hidden = model.hidden(
+    batch["tokens"],
+    positions=batch["positions"],
+    segment_ids=batch["segment_ids"],
+  )
+  inputs = hidden, batch["targets"], batch["mask"]
+
+  def sums_of(hidden, targets, mask):
+    logits = model.logits(hidden)
+    total, count = losses.masked_nll(logits, targets, mask)
+    hits = (jnp.argmax(logits, axis=-1) == targets) * mask
+    return total, count, jnp.sum(hits, dtype=jnp.float32)
+
+  parts = _parts(hidden.shape[1], model.config.vocab_size, max_logits)
+  if parts == 1:
+    total, count, hits = sums_of(*inputs)
+  else:
+    split = jax.tree.map(
+      lambda x: jnp.stack(jnp.split(x, parts, axis=1)), inputs
+    )
+    add = lambda sums, part: (  # noqa: E731
+      jax.tree.map(jnp.add, sums, jax.checkpoint(sums_of)(*part)),
+      None,
+    )
+    total, count, hits = jax.lax.scan(add, (jnp.zeros(()),) * 3, split)[0]
+  return total, {"count": count, "token_accuracy": hits}
+
+
+def _parts(length: int, vocab_size: int, max_logits: int) -> int:
+  """Returns the smallest divisor of the length that makes parts fit."""
+  wanted = -(-length * vocab_size // max_logits)
+  return next((n for n in range(wanted, length) if length % n == 0), length)

@@ -1,0 +1,209 @@
+"""Training state, the optimiser, and the update step that both trainers use."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from optax import contrib
+
+from rstar_jax.config.schema import TrainConfig
+from rstar_jax.models import sharding
+
+Params = Any
+Batch = dict[str, jax.Array]
+# (params, batch) -> sum of losses, and sums of metrics; "count", their common
+# denominator, is one of these and must not be differentiated.
+LossFn = Callable[[Params, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+
+# RMS of an orthogonalised update, so that AdamW's learning rates fit Muon too
+# (Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2).
+_MUON_RMS = 0.2
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+  """All that a resumed run needs.
+
+  Attributes:
+    step: updates made so far, int32 scalar.
+    params: parameters, a pytree of arrays.
+    opt_state: the optimiser's state.
+  """
+
+  step: jax.Array
+  params: Params
+  opt_state: Any
+
+
+def learning_rate(config: TrainConfig, num_steps: int) -> optax.Schedule:
+  """Returns the schedule: linear warm-up, then the shape, down to 0.
+
+  Args:
+    config: peak, shape, and warm-up as a share of all updates.
+    num_steps: updates of the whole run.
+  """
+  warmup = round(config.warmup * num_steps)
+  rest = max(num_steps - warmup, 1)
+  peak = config.learning_rate
+  match config.schedule:
+    case "linear":
+      shape = optax.linear_schedule(peak, 0.0, rest)
+    case "cosine":
+      shape = optax.cosine_decay_schedule(peak, rest)
+    case "constant":
+      shape = optax.constant_schedule(peak)
+    case other:
+      raise ValueError(
+        f"schedule={other!r}: must be 'linear', 'cosine' or 'constant'"
+      )
+  if warmup == 0:
+    return shape
+  # From peak / warmup and not from 0: the first update should move.
+  rise = optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1))
+  return optax.join_schedules([rise, shape], [warmup])
+
+
+def optimizer(
+  config: TrainConfig, num_steps: int
+) -> optax.GradientTransformation:
+  """Builds clip, then AdamW or Muon, from a config.
+
+  Args:
+    config: the optimiser's numbers.
+    num_steps: updates of the whole run, for the schedule.
+
+  Raises:
+    ValueError: an unknown optimiser or schedule.
+  """
+  rate = learning_rate(config, num_steps)
+  match config.optimizer:
+    case "adamw":
+      update = optax.adamw(
+        rate,
+        b1=config.b1,
+        b2=config.b2,
+        weight_decay=config.weight_decay,
+        mask=_decayed,
+      )
+    case "muon":
+      update = contrib.muon(
+        rate,
+        weight_decay=config.weight_decay,
+        adam_b1=config.b1,
+        adam_b2=config.b2,
+        muon_weight_dimension_numbers=_muon_dimensions,
+        consistent_rms=_MUON_RMS,
+      )
+    case other:
+      raise ValueError(f"optimizer={other!r}: must be 'adamw' or 'muon'")
+  return optax.chain(optax.clip_by_global_norm(config.clip), update)
+
+
+def init(
+  params: Params,
+  tx: optax.GradientTransformation,
+  mesh: jax.sharding.Mesh | None = None,
+) -> TrainState:
+  """Returns the state before the first update.
+
+  Args:
+    params: the parameters, placed.
+    tx: the optimiser. Its arrays take the sharding of the parameters that they
+      belong to.
+    mesh: where the parameters are; counters are copied to all of its devices.
+  """
+  # Eager, not jitted: zeros_like then keeps each parameter's sharding.
+  state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+  return state if mesh is None else sharding.spread(state, mesh)
+
+
+def make_step(
+  loss_fn: LossFn, tx: optax.GradientTransformation, accumulate: int = 1
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+  """Builds one update, a pure function to be jitted.
+
+  Args:
+    loss_fn: sums of the loss and of the metrics over a (micro-)batch.
+    tx: the optimiser.
+    accumulate: micro-batches; must divide the first axis of the batch. Sums are
+      added up and divided once, so the update is that of the whole batch.
+
+  Returns:
+    A function (state, batch) -> (next state, metrics): "loss" and the other
+    means, and "grad_norm" before clipping, all float32 scalars.
+  """
+  grad_fn = jax.grad(_summed(loss_fn), has_aux=True)
+
+  def step(state: TrainState, batch: Batch):
+    if accumulate == 1:
+      grads, sums = grad_fn(state.params, batch)
+    else:
+      grads, sums = _accumulate(grad_fn, state.params, batch, accumulate)
+    count = jnp.maximum(sums["count"], 1.0)
+    grads = jax.tree.map(lambda g: (g / count).astype(g.dtype), grads)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {k: v / count for k, v in sums.items() if k != "count"}
+    metrics["count"] = sums["count"]
+    metrics["grad_norm"] = optax.global_norm(grads)
+    return TrainState(state.step + 1, params, opt_state), metrics
+
+  return step
+
+
+def _summed(loss_fn: LossFn):
+  def with_loss(params, batch):
+    total, sums = loss_fn(params, batch)
+    return total, {"loss": total, **sums}
+
+  return with_loss
+
+
+def _accumulate(grad_fn, params: Params, batch: Batch, parts: int):
+  """Adds gradients and sums over micro-batches."""
+
+  def split(x: jax.Array) -> jax.Array:
+    # Interleaved, so that each device's rows stay on that device.
+    return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+
+  micro = jax.tree.map(split, batch)
+  first = jax.tree.map(lambda x: x[0], micro)
+  zeros = jax.tree.map(
+    lambda x: jnp.zeros(x.shape, x.dtype),
+    jax.eval_shape(grad_fn, params, first),
+  )
+
+  def add(total, part):
+    return jax.tree.map(jnp.add, total, grad_fn(params, part)), None
+
+  return jax.lax.scan(add, zeros, micro)[0]
+
+
+def _decayed(params: Params):
+  """Marks what weight decay acts on: not biases and norm scales."""
+
+  def decays(path, x):
+    return x.ndim > 1 and "bias" not in jax.tree_util.keystr(path)
+
+  return jax.tree_util.tree_map_with_path(decays, params)
+
+
+def _muon_dimensions(params: Params):
+  """Marks what Muon acts on: the layers' weights, heads seen as one axis."""
+
+  def dimensions(path, x):
+    name = jax.tree_util.keystr(path)
+    if "layers" not in name or "bias" in name or x.ndim < 2:
+      return None
+    if x.ndim == 2:
+      return contrib.MuonDimensionNumbers(1, 0)
+    # Attention: q, k, v are [N, H, D], o is [D, N, H].
+    if "['o']" in name:
+      return contrib.MuonDimensionNumbers((1, 2), 0)
+    return contrib.MuonDimensionNumbers(2, (0, 1))
+
+  return jax.tree_util.tree_map_with_path(dimensions, params)

@@ -1,0 +1,166 @@
+import contextlib
+import io
+import sys
+from unittest import mock
+
+from absl import flags
+from absl.testing import absltest, parameterized
+
+from rstar_jax.config import flag
+
+FILE = """
+from rstar_jax import config
+
+def get_config():
+  result = config.Config()
+  result.train.count = 7
+  return result
+"""
+
+
+class LoadConfigTest(absltest.TestCase):
+  def test_a_file_and_its_argument(self):
+    path = self.create_tempfile("run.py", FILE).full_path
+    self.assertEqual(flag.load_config(path).train.count, 7)
+    text = FILE.replace("()", "(arg)", 1).replace("= 7", "= int(arg)")
+    path = self.create_tempfile("argument.py", text).full_path
+    self.assertEqual(flag.load_config(f"{path}:5").train.count, 5)
+
+  def test_what_cannot_run_is_refused(self):
+    text = FILE.replace("train.count = 7", "shard_size = 0")
+    path = self.create_tempfile("bad.py", text).full_path
+    with self.assertRaisesRegex(ValueError, "shard_size"):
+      flag.load_config(path)
+    with self.assertRaises(OSError):
+      flag.load_config("none.py")
+
+
+class ConfigFlagTest(parameterized.TestCase):
+  def parse(self, *arguments, text=FILE):
+    """Returns the config of a file and overrides."""
+    file = self.create_tempfile("run.py", text).full_path
+    return self.parse_only(f"--config={file}", *arguments)
+
+  def parse_only(self, *arguments):
+    values = flags.FlagValues()
+    flag.define_config(values)
+    self.parse_into(["main.py", *arguments], values)
+    return values.config
+
+  def parse_into(self, argv, values):
+    # The file is loaded under one name; a second would keep what it lacks.
+    sys.modules.pop("config_config", None)
+    with mock.patch.object(sys, "argv", argv):
+      flag.parse_flags(argv, values)
+
+  def complaint(self, *arguments, only=False, **keywords):
+    """Returns the one line that a wrong command line gets."""
+    parse = self.parse_only if only else self.parse
+    return self.one_line(lambda: parse(*arguments, **keywords))
+
+  def complaint_of(self, argv, values):
+    return self.one_line(lambda: self.parse_into(argv, values))
+
+  def one_line(self, parse):
+    with contextlib.redirect_stderr(io.StringIO()) as stderr:
+      with self.assertRaises(SystemExit) as raised:
+        parse()
+    self.assertNotEqual(raised.exception.code, 0)
+    # `ml_collections` uses what newer Pythons warn of; the rest is ours.
+    lines = [
+      line
+      for line in stderr.getvalue().splitlines()
+      if "DeprecationWarning" not in line
+    ]
+    self.assertLen(lines, 1)
+    return lines[0]
+
+  def test_file(self):
+    self.assertEqual(self.parse().train.count, 7)
+
+  def test_overrides(self):
+    config = self.parse(
+      "--config.search.c=1.5",
+      "--config.search.annotation=ppm",
+      "--config.engine.leaf_buckets=(3,5)",
+      "--config.sandbox.require=('net','read')",
+      "--config.rounds[1].rollouts=11",
+      "--config.extract.final_pairs=false",
+      "--config.train.source=problems.jsonl",
+    )
+    self.assertEqual(config.search.c, 1.5)
+    self.assertEqual(config.search.annotation, "ppm")
+    self.assertEqual(config.engine.leaf_buckets, (3, 5))
+    self.assertEqual(config.sandbox.require, ("net", "read"))
+    self.assertEqual(config.rounds[1].rollouts, 11)
+    self.assertIs(config.extract.final_pairs, False)
+    self.assertEqual(config.train.source, "problems.jsonl")
+    # A part that was not named stays as the file has it.
+    self.assertEqual(config.rounds[0].rollouts, 8)
+
+  @parameterized.named_parameters(
+    ("part", "--config.serch.c=1", "no field 'serch'; did you mean search?"),
+    ("field", "--config.search.rolouts=1", "did you mean rollouts?"),
+    ("nothing near", "--config.search.zzzz=1", "search has no field 'zzzz'"),
+    ("round", "--config.rounds[0].rolouts=1", "rounds[0] has no field"),
+    ("past", "--config.rounds[9].rollouts=1", "past the end"),
+    ("choice", "--config.search.annotation=no", "<terminal|ppm>"),
+    ("number", "--config.search.rollouts=many", "search.rollouts=many"),
+    ("flag", "--confg.seed=1", "Unknown command line flag"),
+    ("range", "--config.search.rollouts=0", "rollouts=0 must be above 0"),
+  )
+  def test_wrong_override(self, argument, expected):
+    self.assertIn(expected, self.complaint(argument))
+
+  @parameterized.parameters(
+    (["--config=configs/none.py"],),
+    (["--config=configs/none.py:full", "--config.seed=1"],),
+    (["--config", "configs/none.py"],),
+  )
+  def test_missing_file(self, arguments):
+    line = self.complaint(*arguments, only=True)
+    self.assertIn("there is no file configs/none.py", line)
+
+  @parameterized.parameters(
+    (["main.py", "--config=FILE"], "--workdir"),
+    (["main.py", "--workdir=runs/x"], "--config"),
+  )
+  def test_a_required_flag_is_named_in_one_line(self, argv, missing):
+    file = self.create_tempfile("run.py", FILE).full_path
+    values = flags.FlagValues()
+    flag.define_config(values)
+    flags.DEFINE_string("workdir", None, "A folder.", flag_values=values)
+    flags.mark_flags_as_required(["config", "workdir"], flag_values=values)
+    argv = [each.replace("FILE", file) for each in argv]
+    self.assertIn(missing, self.complaint_of(argv, values))
+
+  def test_help_lists_it(self):
+    # The flag belongs to the program that defines it, not to this module.
+    values = flags.FlagValues()
+    flag.define_config(values)
+    self.assertIn("--config", values.main_module_help())
+
+  @parameterized.named_parameters(
+    ("syntax", "def get_config(:", "SyntaxError"),
+    ("no function", "x = 1", "get_config"),
+    (
+      "keyword",
+      "from rstar_jax import config\ndef get_config():\n"
+      "  return config.Config(sed=1)",
+      "'sed'",
+    ),
+    ("import", "import no_such_module_here", "no_such_module_here"),
+  )
+  def test_wrong_file(self, text, expected):
+    self.assertIn(expected, self.complaint("--config.seed=1", text=text))
+
+  def test_error_in_a_file_is_not_blamed_on_an_override(self):
+    line = self.complaint(
+      "--config.seed=1", text="def get_config():\n  return {}['gone']"
+    )
+    self.assertIn("gone", line)
+    self.assertNotIn("no field", line)
+
+
+if __name__ == "__main__":
+  absltest.main()

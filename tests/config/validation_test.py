@@ -1,0 +1,178 @@
+import dataclasses
+import operator
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.config import schema as config_lib
+from rstar_jax.config import validation
+
+
+def valid() -> config_lib.Config:
+  return config_lib.Config(train=config_lib.DataConfig(count=7))
+
+
+class ValidateTest(parameterized.TestCase):
+  def test_the_paper_s_config_is_valid(self):
+    validation.validate(valid())
+
+  @parameterized.parameters(
+    ("shard_size", 0),
+    ("sandbox.workers", 0),
+    ("sandbox.wall_seconds", 0.0),
+    ("grader.seconds", -1.0),
+    ("search.rollouts", 0),
+    ("search.c", -0.5),
+    ("eval.search.candidates", -3),
+    ("eval.samples", 0),
+    ("engine.temperature", -1.0),
+    ("engine.top_p", 0.0),
+    ("engine.top_p", 1.5),
+    ("engine.min_p", -0.5),
+    ("engine.min_p", 1.5),
+    ("engine.least_rows", 0),
+    ("engine.tail_buckets", (16, 8)),
+    ("engine.leaf_buckets", ()),
+    ("engine.leaf_buckets", (0, 8)),
+    ("engine.prefix_buckets", (64, 32)),
+    ("engine.prefix_buckets", (32, 32)),
+    ("remote.url", "localhost:8000/v1"),
+    ("remote.in_flight", 0),
+    ("remote.samples_per_request", 0),
+    ("remote.patience_seconds", -1.0),
+    ("remote.temperature", -0.1),
+    ("remote.top_p", 0.0),
+    ("remote.extra", "[1]"),
+    ("remote.extra", "{n: 1}"),
+    ("search_mesh.data", 0),
+    ("train_mesh.tensor", -2),
+    ("train_mesh.fsdp", 1.0),
+    ("sft.accumulate", 3),
+    ("sft.accumulate", 0),
+    ("ppm.learning_rate", 0.0),
+    ("ppm.warmup", 1.5),
+    ("extract.positives", 0),
+    ("decontaminate.ngram", -1),
+    ("decontaminate.against", ("x.json",)),
+    ("train.count", 0),
+    ("train.count", -1),
+    ("eval.data.count", -1),
+    ("eval.more", (7,)),
+    ("rounds", ()),
+    # Types and choices.
+    ("seed", "0"),
+    ("seed", 0.5),
+    ("seed", True),
+    ("search.annotation", "both"),
+    ("extract.final_pairs", 1),
+    ("engine.leaf_buckets", [8, 32]),
+    ("engine.leaf_buckets", (8, "32")),
+    ("sft", None),
+  )
+  def test_one_clear_line(self, name, value):
+    config = valid()
+    owner, _, field = name.rpartition(".")
+    holder = operator.attrgetter(owner)(config) if owner else config
+    setattr(holder, field, value)
+    with self.assertRaises(ValueError) as raised:
+      validation.validate(config)
+    message = str(raised.exception)
+    self.assertStartsWith(message, f"config.{name}")
+    self.assertNotIn("\n", message)
+
+  @parameterized.parameters(
+    ({"annotation": "ppm"}, "annotation"),
+    ({"rollouts": 0}, "rollouts=0"),
+    ({"trees": -1}, "trees=-1"),
+    ({"extra_rollouts": (16, 0)}, "extra_rollouts"),
+  )
+  def test_rounds(self, fields, expected):
+    config = valid()
+    config.rounds = (config_lib.RoundConfig(**fields),)
+    with self.assertRaisesRegex(
+      ValueError, rf"config\.rounds\[0\]\.{expected}"
+    ):
+      validation.validate(config)
+
+  def test_more_splits(self):
+    config = valid()
+    more = config_lib.DataConfig(source="synthetic:test_long", count=3)
+    config.eval.more = (more, config_lib.DataConfig(source="x.json"))
+    validation.validate(config)
+    more.count = 0
+    with self.assertRaisesRegex(ValueError, r"^config\.eval\.more\[0\]\.count"):
+      validation.validate(config)
+
+  def test_sets_to_look_in(self):
+    config = valid()
+    config.decontaminate.against = (config_lib.DataConfig(),)
+    with self.assertRaisesRegex(
+      ValueError, r"^config\.decontaminate\.against\[0\]\.count must be above"
+    ):
+      validation.validate(config)
+
+  def test_no_training_problems_where_none_is_searched(self):
+    config = config_lib.Config()
+    config.extract.sft_source = "sft.json"
+    with self.assertRaisesRegex(ValueError, r"^config\.train\.count"):
+      validation.validate(config)
+    config.extract.pairs_source = "pairs.json"
+    validation.validate(config)
+
+  def test_splits_differ(self):
+    config = valid()
+    config.eval.more = (dataclasses.replace(config.eval.data, seed=7),)
+    with self.assertRaisesRegex(ValueError, r"^config\.eval has \S+ 2 times"):
+      validation.validate(config)
+
+  def test_a_server_needs_the_name_of_a_model(self):
+    config = valid()
+    config.remote.url = "http://localhost:8000/v1"
+    with self.assertRaisesRegex(ValueError, r"^config\.remote\.model is empty"):
+      validation.validate(config)
+    config.remote.model = "m"
+    validation.validate(config)
+
+  def test_an_int_is_a_float(self):
+    config = valid()
+    config.search.c = 1
+    validation.validate(config)
+
+  def test_a_file_may_have_no_count(self):
+    config = valid()
+    config.train = config_lib.DataConfig(source="problems.jsonl", count=0)
+    validation.validate(config)
+
+
+class MeshTest(parameterized.TestCase):
+  def config(self, **sizes) -> config_lib.Config:
+    config = valid()
+    config.train_mesh = config_lib.MeshConfig(**sizes)
+    config.sft.accumulate = 4
+    return config
+
+  @parameterized.parameters(
+    dict(data=2, fsdp=16),
+    # What these are depends on the devices.
+    dict(fsdp=7),
+    dict(data=7, fsdp=-1),
+    dict(data=1, fsdp=1, tensor=-1),
+  )
+  def test_valid(self, **sizes):
+    validation.validate(self.config(**sizes))
+
+  def test_two_that_take_what_is_left(self):
+    with self.assertRaisesRegex(
+      ValueError, "config.train_mesh: data and tensor are -1"
+    ):
+      validation.validate(self.config(tensor=-1))
+
+  def test_rows_that_cannot_be_cut(self):
+    with self.assertRaisesRegex(
+      ValueError,
+      r"config.sft: micro-batches of 32 rows .* into 6 parts",
+    ):
+      validation.validate(self.config(data=2, fsdp=3))
+
+
+if __name__ == "__main__":
+  absltest.main()

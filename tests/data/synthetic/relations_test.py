@@ -1,0 +1,147 @@
+"""Values and slips of relations, by hand and by running their templates."""
+
+import itertools
+import string
+from fractions import Fraction
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.data.synthetic import relations, templates
+
+# What each relation gives and what its slip gives, by hand, with y = 60,
+# z = 20, n = 3 and m = 4.
+RELATIONS = {
+  "given": (3, None),
+  "product": (12, 7),
+  "more": (63, 57),
+  "fewer": (57, 63),
+  "times": (180, 63),
+  "part": (45, Fraction(237, 4)),
+  "percent": (Fraction(9, 5), Fraction(5997, 100)),
+  "both": (80, 40),
+}
+# The same of questions with x = 60, y = 20, z = 5 and n = 3.
+QUESTIONS = {
+  "total": (85, 80),
+  "difference": (40, -40),
+  "fraction": (Fraction(3, 4), 3),
+  "percentage": (300, Fraction(100, 3)),
+  "rate": (20, 180),
+}
+# Every relation and question: its name, itself, and the values by hand.
+ALL = [
+  *((k, relations.RELATIONS[k], RELATIONS[k]) for k in RELATIONS),
+  *((k, relations.QUESTIONS[k], QUESTIONS[k]) for k in QUESTIONS),
+]
+# The steps of the hardest worked problem.
+MOST_STEPS = 6
+
+
+def fields(template: str) -> set[str]:
+  """Returns the fields of a template, lists of names as one field."""
+  found = {field for _, field, _, _ in string.Formatter().parse(template)}
+  lists = {"sum": "names", "sum_but_last": "names"}
+  return {lists.get(field, field) for field in found - {None}}
+
+
+def run(kind: str, template: str, quantities, numbers) -> Fraction:
+  """Runs a template's code with names and numbers filled in.
+
+  Args:
+    kind: the name of the relation or question.
+    template: its code.
+    quantities: those that it refers to or names, in order.
+    numbers: n and m.
+  """
+  names = ["Mila", "Kara", "Beren"][: len(quantities)]
+  known = dict(zip(names, quantities, strict=True))
+  asks = kind in QUESTIONS
+  code = template.format(
+    **dict(zip("xyz" if asks else "yz", names, strict=False)),
+    **({} if asks else {"x": "Noly"}),
+    **dict(zip("nm", numbers, strict=True)),
+    sum=" + ".join(names),
+    sum_but_last=" + ".join(names[:-1]),
+  )
+  exec(code, {"Fraction": Fraction}, known)
+  return known["answer" if asks else "Noly"]
+
+
+def how_many(kind: str) -> range:
+  """Returns how many quantities a relation or a question may have."""
+  if kind in ("given", "product"):
+    return range(1)
+  if kind == "total":
+    return range(2, 4)
+  two = kind in ("both", "difference", "fraction", "percentage")
+  return range(2, 3) if two else range(1, 2)
+
+
+class ValuesTest(parameterized.TestCase):
+  def test_every_one_is_here_and_said_somewhere(self):
+    self.assertEqual(relations.RELATIONS.keys(), RELATIONS.keys())
+    self.assertEqual(relations.QUESTIONS.keys(), QUESTIONS.keys())
+    said = {kind for family in templates.FAMILIES for kind in family.says}
+    asked = {kind for family in templates.FAMILIES for kind in family.asks}
+    self.assertEqual(relations.RELATIONS.keys(), said)
+    self.assertEqual(relations.QUESTIONS.keys() | {"one"}, asked)
+
+  @parameterized.named_parameters((each[0], *each) for each in ALL)
+  def test_values_by_hand(self, kind, relation, expected):
+    # What a relation has no use for does it no harm.
+    quantities = (60, 20, 5) if kind in QUESTIONS else (60, 20)
+    given = [Fraction(each) for each in quantities]
+    right, slip = expected
+    self.assertEqual(relation.value(given, (3, 4)), right)
+    if slip is None:
+      self.assertIsNone(relation.slip_value)
+    else:
+      self.assertEqual(relation.slip_value(given, (3, 4)), slip)
+
+  @parameterized.named_parameters((k, k, each) for k, each, _ in ALL)
+  def test_code_computes_the_values(self, kind, relation):
+    cases = 0
+    for count in how_many(kind):
+      choices = (Fraction(36), Fraction(7, 2), Fraction(90), Fraction(-5, 3))
+      for quantities in itertools.permutations(choices, count):
+        for numbers in itertools.product((2, 9), (3, 40)):
+          with self.subTest(f"{quantities} {numbers}"):
+            right = relation.value(quantities, numbers)
+            self.assertEqual(
+              run(kind, relation.code, quantities, numbers), right
+            )
+            if relation.slip:
+              wrong = relation.slip_value(quantities, numbers)
+              self.assertEqual(
+                run(kind, relation.slip, quantities, numbers), wrong
+              )
+              self.assertNotEqual(wrong, right)
+          cases += 1
+    self.assertGreaterEqual(cases, 4)
+
+
+class TemplatesTest(parameterized.TestCase):
+  @parameterized.named_parameters((k, each) for k, each, _ in ALL)
+  def test_comment_code_and_slip_speak_of_the_same(self, relation):
+    self.assertEqual(fields(relation.comment), fields(relation.code))
+    if relation.slip:
+      self.assertEqual(fields(relation.slip), fields(relation.code))
+      self.assertNotEqual(relation.slip, relation.code)
+
+  @parameterized.named_parameters((k, each) for k, each, _ in ALL)
+  def test_a_slip_is_whole_and_never_certain(self, relation):
+    has_slip = relation.slip_value is not None
+    self.assertEqual(bool(relation.slip), has_slip)
+    self.assertBetween(relation.slip_share, 0, 1)
+    self.assertEqual(relation.slip_share > 0, has_slip)
+    most = relation.slip_share + relations.SLIP_GROWTH * (MOST_STEPS - 1)
+    self.assertLess(most, 1)
+    self.assertGreaterEqual(relations.SLIP_GROWTH, 0)
+
+  def test_only_what_is_given_cannot_go_wrong(self):
+    safe = [kind for kind, relation, _ in ALL if not relation.slip]
+    self.assertEqual(safe, ["given"])
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,51 @@
+"""Two runs side by side: problems in common, and what may be said."""
+
+from absl.testing import absltest
+
+from rstar_jax.evaluation import compare
+from tests.evaluation.tables_test import RIGHT, WRONG, record
+
+
+def run(verdicts, first=0):
+  return [
+    record(f"p{first + i}", "samples", [verdict], [3])
+    for i, verdict in enumerate(verdicts)
+  ]
+
+
+class CompareTest(absltest.TestCase):
+  def test_problems_in_common_alone(self):
+    rows = compare.rows(run([RIGHT] * 20), run([WRONG] * 20, 10), seed=0)
+    self.assertLen(rows, 2)
+    for row in rows:
+      self.assertEqual((row["method"], row["units"]), ("samples", 1))
+      self.assertEqual(row["found"].n, 10)
+      self.assertEqual(row["found"].verdict, "first is better")
+    text = compare.render(rows)
+    self.assertIn("+100.0 [+100.0, +100.0], better", text)
+    self.assertIn("| 10:0", text)
+
+  def test_equal_runs_are_not_distinguishable(self):
+    same = run([RIGHT, WRONG] * 8)
+    text = compare.render(compare.rows(same, same, seed=0))
+    self.assertIn("not distinguishable", text)
+
+  def test_nothing_in_common(self):
+    rows = compare.rows(run([RIGHT]), run([RIGHT], 1), seed=0)
+    self.assertEqual(rows, [])
+    self.assertIn("no problem in common", compare.render(rows))
+
+  def test_of_an_evaluation(self):
+    plain = record("p", "samples", [RIGHT], [3])
+    valued = record("p", "mcts", [RIGHT], [3], values=[0.5])
+    greedy = record("p", "greedy", [RIGHT], [3], values=[0.5])
+    samples = record("p", "samples", [RIGHT], [3], values=[0.5])
+    found = [
+      [each["reward"] for each in compare.of_evaluation(one)]
+      for one in (plain, valued, greedy, samples)
+    ]
+    self.assertEqual(found, [[None], ["ppm"], [None], [None, "ppm"]])
+
+
+if __name__ == "__main__":
+  absltest.main()

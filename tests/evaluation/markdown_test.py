@@ -1,0 +1,63 @@
+"""Tables for people: what they show of known records."""
+
+from absl.testing import absltest
+
+from rstar_jax.evaluation import markdown
+from tests.evaluation.tables_test import RIGHT, WRONG, record
+
+
+def records(n=40):
+  made = []
+  for i in range(n):
+    name = f"p{i}"
+    made += [
+      record(name, "greedy", [WRONG if i % 4 else RIGHT], [4]),
+      record(name, "samples", [WRONG, RIGHT], [4, 8]),
+      record(name, "samples", [WRONG, RIGHT], [4, 8], "ppm", [0.1, 0.2]),
+      record(name, "mcts", [WRONG, RIGHT], [5, 9], "ppm", [0.1, 0.2]),
+    ]
+  return made
+
+
+QUALITY = {
+  "ppm": {
+    "solutions": 31,
+    "auc": 0.75,
+    "auc_within": 0.625,
+    "calibration_error": 0.125,
+    "by_step": {"0": {"auc": 0.75, "n": 31}, "-1": {"auc": 0.5, "n": 31}},
+    "pairs": {"step": {"accuracy": 0.8, "n": 5}},
+  }
+}
+
+
+class MarkdownTest(absltest.TestCase):
+  def test_rows(self):
+    text = markdown.render(records(), QUALITY, seed=0, k=4, parameters=10**12)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    for expected in (
+      "### s",
+      # A quarter right, against all: 30 problems that only the search has.
+      "| Greedy | - | first | 25.0 [12.5, 37.5] | 4 | - | 8 | -75.0",
+      "| One search | ppm | best | 100.0 [100.0, 100.0] | 9 | - | 18 | - |",
+      "| Samples | ppm | best | 100.0 [100.0, 100.0] | 8 | - | 16 | +0.0 "
+      "[+0.0, +0.0], not distinguishable |",
+      # By units: one sample is wrong, two have a right one.
+      "| Samples | ppm | best | 0.0 (4) | 100.0 (8) |",
+      "For at most 9 generated tokens a problem, what one search takes.",
+      "| ppm | 80.0 (5) | - | 0.750 | 0.625 | 0.125 | 0.500 | - | - | 31 |",
+    ):
+      with self.subTest(expected):
+        self.assertTrue(any(each.startswith(expected) for each in lines), text)
+    self.assertIn(", worse", text)
+
+  def test_without_a_search_nothing_is_compared(self):
+    alone = [r for r in records(3) if r["source"] != "mcts"]
+    text = markdown.render(alone, {}, seed=0)
+    self.assertNotIn("Against", text)
+    self.assertNotIn("Reward models", text)
+    self.assertNotIn("For at most", text)
+
+
+if __name__ == "__main__":
+  absltest.main()

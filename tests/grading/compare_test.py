@@ -1,0 +1,92 @@
+r"""Forms compared part by part, with a stand-in for mathematics."""
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.grading import compare, parsing
+
+
+def _compare(one, two, unknown=None):
+  """Compares with plain numbers only; all else is `unknown`."""
+
+  def same(first, second):
+    decided = compare.same_number(first, second)
+    return unknown if decided is None else decided
+
+  comparison = compare.Comparison(same, lambda *_: unknown)
+  return comparison.forms(parsing.read(one), parsing.read(two))
+
+
+class CompareTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("1, 2", "2, 1", True),
+    ("1, 2", "1, 3", False),
+    ("1, 1", "1", False),
+    (r"\{1, 1, 2\}", r"\{1, 2\}", True),
+    (r"\{1\}", "1", True),
+    (r"\{\emptyset\}", r"\emptyset", False),
+    ("(1, 2)", "(2, 1)", False),
+    ("(1, 2)", "1, 2", True),
+    ("(1, 2)", r"\{1, 2\}", False),
+    ("(1, 2)", "[1, 2]", False),
+    ("(1, 2, 3)", "[1, 2, 3]", True),
+    ("1, 2", "[1, 2]", True),
+    ("[0, 1]", r"\{0, 1\}", False),
+    ("x=1, y=2", "(1, 2)", True),
+    ("x=1, y=2", "y=2, x=1", True),
+    ("x=1, y=2", "x=2, y=1", False),
+    ("x=1, 2", "x=1, y=2", False),
+    ("x_1=2, x_2=3", "3, 2", True),
+    ("x=5", "y=5", False),
+    ("y=2", "f(x)=2", True),
+    (r"[0,1]\cup[1,2]", "[0,2]", True),
+    (r"(0,1)\cup(1,2)", "(0,2)", False),
+    (r"(0,1)\cup[1,2]", "(0,2]", True),
+    ("x<0 or x>1", r"(1,\infty)\cup(-\infty,0)", True),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", "(1,2)", True),
+    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "[[1,2],[3,4]]", True),
+    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "[[1,3],[2,4]]", False),
+    ("1:2", "2:4", True),
+    ("1:2", "1/2", True),
+    ("1:2", "0.5", False),
+    ("3:30", "3:30 pm", True),
+    ("14:05", "2:05 pm", True),
+    ("3:30 am", "3:30 pm", False),
+    ("B", "(B) 12", True),
+    ("(B) 12", "12", True),
+    ("(B) 12", "(B) 13", False),
+    ("2 hours", "120 minutes", True),
+    ("2 hours", "120", False),
+    ("2s", "2 seconds", True),
+    ("3m", "3", None),
+    ("Yes", "Yes, it is", True),
+  )
+  def test_decided(self, one, two, expected):
+    self.assertEqual(_compare(one, two), expected)
+    self.assertEqual(_compare(two, one), expected)
+
+  def test_unknown_is_handed_on(self):
+    # One part is not known: the whole is not, unless another part differs.
+    self.assertIsNone(_compare("(1, x)", "(1, y)"))
+    self.assertFalse(_compare("(1, x)", "(2, y)"))
+    self.assertIsNone(_compare("1, x", "y, 1"))
+    self.assertTrue(_compare("1, x", "y, 1", unknown=True))
+    self.assertFalse(_compare("1, x", "y, 2"))
+    self.assertIsNone(_compare(r"\{1, x\}", r"\{y, 1\}"))
+    self.assertIsNone(_compare("y=2x+1", "2x-y+1=0"))
+
+  @parameterized.parameters(
+    ("10^{10^{9}}", "5", False),
+    ("10^{10^{9}}", "10^{10^{8}}", False),
+    ("10^{99999}", "10^{99998}", False),
+    ("10^{10^{9}}", "9^{10^{9}}", None),
+    ("2^{10}", "1024", None),
+    ("1^{99999}", "1", None),
+    ("1 2", "12", False),
+  )
+  def test_same_number(self, one, two, expected):
+    self.assertEqual(compare.same_number(one, two), expected)
+    self.assertEqual(compare.same_number(two, one), expected)
+
+
+if __name__ == "__main__":
+  absltest.main()

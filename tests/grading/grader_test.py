@@ -1,0 +1,172 @@
+"""Verdicts that never hang, from several threads, and through deaths."""
+
+import os
+import signal
+import threading
+import time
+from unittest import mock
+
+from absl.testing import absltest
+
+from rstar_jax.grading.grader import Grader
+from rstar_jax.sandbox import process
+
+_ROOT = (r"\sqrt{8}", r"2\sqrt{2}")
+# Each would run for ages or fill the memory.
+_HANGS = ("9**9**9**9", r"10^{10^{10}}")
+
+
+class GraderTest(absltest.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.grader = Grader(workers=1, seconds=100)
+
+  @classmethod
+  def tearDownClass(cls):
+    cls.grader.close()
+    super().tearDownClass()
+
+  def test_order_and_counts(self):
+    with Grader(workers=1, seconds=100) as grader:
+      pairs = [("7", "7.0"), ("7", "8"), ("1/2", "0.5"), ("7", "8"), ("a", "")]
+      self.assertEqual(
+        grader.grade(pairs),
+        ["equal", "different", "equal", "different", "different"],
+      )
+      self.assertEqual(
+        grader.counts, {"equal": 2, "different": 3, "undecided": 0}
+      )
+      # Plain numbers need no process.
+      self.assertEmpty(grader.pids)
+
+  def test_takes_mathematics(self):
+    pairs = [_ROOT, ("x+y", "y+x"), ("5", "6"), (r"\sqrt{2}", "1.41")]
+    expected = ["equal", "equal", "different", "different"]
+    self.assertEqual(self.grader.grade(pairs), expected)
+    self.assertLen(self.grader.pids, 1)
+    # Remembered: the process is not asked again.
+    with mock.patch.object(process.Process, "send", side_effect=AssertionError):
+      self.assertEqual(self.grader.grade(pairs), expected)
+
+  def test_threads(self):
+    wrong = []
+
+    def work(number):
+      pairs = [(f"x+{i}", f"{i + (i % 2)}+x") for i in range(number, 11)]
+      verdicts = self.grader.grade(pairs)
+      expected = ["different" if i % 2 else "equal" for i in range(number, 11)]
+      if verdicts != expected:
+        wrong.append((number, verdicts))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(1, 6)]
+    for thread in threads:
+      thread.start()
+    for thread in threads:
+      thread.join()
+    self.assertEmpty(wrong)
+
+  def test_killed_worker_is_replaced(self):
+    self.assertEqual(self.grader.grade([_ROOT]), ["equal"])
+    for pid in self.grader.pids:
+      os.kill(pid, signal.SIGKILL)
+    self.assertEqual(self.grader.grade([("x+31", "31+x")]), ["equal"])
+
+  def test_a_worker_that_hangs_ends_undecided(self):
+    with Grader(workers=1, seconds=2) as grader:
+      grader.grade([_ROOT])  # Starts the worker.
+      for pid in grader.pids:
+        os.kill(pid, signal.SIGSTOP)
+      before = grader.counts["undecided"]
+      with self.assertLogs(level="WARNING") as logs:
+        self.assertEqual(grader.grade([("x+41", "41+x")]), ["undecided"])
+      self.assertLen(logs.output, 1)
+      self.assertEqual(grader.counts["undecided"], before + 1)
+      # Alive, and what can be decided at once still is.
+      self.assertEqual(grader.grade([("7", "7.0")]), ["equal"])
+
+  def test_answers_that_hang_the_library_are_not_equal(self):
+    with Grader(workers=1, seconds=0.5) as grader:
+      # The library may give up by itself, for want of memory.
+      for verdict in grader.grade([("5", hang) for hang in _HANGS]):
+        self.assertIn(verdict, ("different", "undecided"))
+      self.assertEqual(grader.grade([("7", "7.0")]), ["equal"])
+
+  def test_broken_library_is_refused(self):
+    with Grader(workers=1) as grader:
+      with mock.patch.object(process, "Process") as started:
+        started.return_value.greeting = "it calls 5 and 6 equal"
+        with self.assertRaisesRegex(RuntimeError, "it calls 5 and 6 equal"):
+          grader.grade([_ROOT])
+
+  def test_close_leaves_no_process(self):
+    grader = Grader(workers=1, seconds=100)
+    grader.grade([_ROOT])
+    (pid,) = grader.pids
+    grader.close()
+    self.assertEmpty(grader.pids)
+    with self.assertRaises(ProcessLookupError):
+      os.kill(pid, 0)
+    with self.assertRaisesRegex(RuntimeError, "the grader is closed"):
+      grader.grade([("x+1", "1+x")])
+
+  def test_close_fails_who_waits(self):
+    grader = Grader(workers=1, seconds=100)
+    grader.grade([_ROOT])
+    for pid in grader.pids:
+      os.kill(pid, signal.SIGSTOP)
+    outcomes = []
+
+    def wait(number):
+      try:
+        outcomes.append(grader.grade([(f"x+{number}", f"{number}+x")]))
+      except RuntimeError as error:
+        outcomes.append(str(error))
+
+    # The first is with the worker, the others are in the queue.
+    threads = [threading.Thread(target=wait, args=(i,)) for i in range(51, 55)]
+    with mock.patch.object(
+      grader, "_submit", wraps=grader._submit
+    ) as submitted:
+      for thread in threads:
+        thread.start()
+      while submitted.call_count < 4:
+        time.sleep(0.01)
+    grader.close()
+    for thread in threads:
+      thread.join()
+    self.assertEqual(outcomes, ["the grader is closed"] * 4)
+
+  def test_several_golds(self):
+    pairs = [
+      (("1", "2"), "2.0"),
+      (["1", r"\sqrt{8}"], r"2\sqrt{2}"),
+      (("1", "2"), "3"),
+      ((), "3"),
+    ]
+    self.assertEqual(
+      self.grader.grade(pairs), ["equal", "equal", "different", "different"]
+    )
+
+  def test_of_several_golds_one_that_hangs(self):
+    with mock.patch.object(
+      self.grader, "_judge", return_value=("undecided", True)
+    ):
+      pairs = [(("x+61", "5"), "5.0"), (("x+62", "5"), "61+x")]
+      self.assertEqual(self.grader.grade(pairs), ["equal", "undecided"])
+
+  def test_what_killed_a_worker_is_not_remembered(self):
+    pair = ("x+71", "71+x")
+    with mock.patch.object(
+      self.grader, "_judge", return_value=("undecided", False)
+    ):
+      self.assertEqual(self.grader.grade([pair]), ["undecided"])
+    self.assertEqual(self.grader.grade([pair]), ["equal"])
+
+  def test_refuses_no_workers(self):
+    with self.assertRaisesRegex(ValueError, "workers=0"):
+      Grader(workers=0)
+
+
+if __name__ == "__main__":
+  absltest.main()

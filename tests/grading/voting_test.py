@@ -1,0 +1,32 @@
+"""Which answers vote together."""
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.grading import voting
+
+
+class VotingTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("1", " 1 ", True),
+    ("0.5", "\\frac{1}{2}", True),
+    ("1,000", "1000.0", True),
+    ("18", "\\$18", True),
+    ("18 apples", "18", True),
+    ("\\text{Yes}", "yes", True),
+    ("1", "2", False),
+    ("\\pi", "3.14", False),
+    ("x=5", "5", True),
+    ("1, 2", "\\{2, 1\\}", True),
+    ("(1, 2)", "(2, 1)", False),
+    ("(1, 0.5)", "(1, 1/2)", True),
+    ("x > 1", "(1, \\infty)", True),
+    ("x" * 2000, " " + "x" * 2000, False),
+  )
+  def test_vote_keys(self, first, second, same):
+    keys = voting.vote_key(first), voting.vote_key(second)
+    self.assertEqual(keys[0] == keys[1], same)
+    self.assertEqual(len({keys[0], keys[1]}) == 1, same)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,305 @@
+"""Tests of config.json: read, written, refused; against transformers' own."""
+
+import json
+import pathlib
+import re
+
+import transformers
+from absl.testing import absltest, parameterized
+
+from rstar_jax.hf import model_config
+from rstar_jax.testing import tiny_model
+from tests.parity import cases
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+
+
+def fields_of(name="qwen2", **changes):
+  return json.loads((GOLDEN / name / "config.json").read_text()) | changes
+
+
+def read(fields):
+  return model_config.from_fields(fields, "some/config.json")
+
+
+class HfConfigTest(parameterized.TestCase):
+  @parameterized.parameters(*cases.CASES)
+  def test_what_is_written_is_read_again(self, name):
+    config = read(fields_of(name))
+    again = model_config.to_fields(config, "lm")
+    self.assertEqual(read(again), config)
+
+  @parameterized.parameters(*cases.CASES)
+  def test_transformers_understands_the_same(self, name):
+    """Its config of our fields says what its config of its own fields says."""
+    fields = fields_of(name)
+    ours = model_config.to_fields(read(fields), "lm")
+    kind = type(transformers.AutoConfig.for_model(fields["model_type"]))
+    want, got = (kind(**each).to_dict() for each in (fields, ours))
+    rope, said = want.pop("rope_parameters"), got.pop("rope_parameters")
+    for key, value in rope.items():
+      if (key, value) != ("partial_rotary_factor", 1.0):
+        self.assertEqual(said[key], value)
+    for key in (
+      "pad_token_id",
+      "initializer_range",
+      "dtype",
+      "architectures",
+      "rope_theta",
+      "layer_types",
+      "max_window_layers",
+    ):
+      want.pop(key, None), got.pop(key, None)
+    self.assertEqual(
+      {k: v for k, v in want.items() if v not in (None, False)},
+      {k: v for k, v in got.items() if v not in (None, False) and k in want},
+    )
+
+  @parameterized.parameters(
+    ({"model_type": "gpt2"}, "model_type='gpt2'; known are"),
+    ({"model_type": ["qwen2"]}, r"model_type=\['qwen2'\]; known are"),
+    ({"hidden_act": "gelu"}, "hidden_act='gelu' must be 'silu'"),
+    ({"hidden_act": None}, "hidden_act=None must be"),
+    ({"quantization_config": {}}, "quantised"),
+    ({"is_causal": False}, "is_causal=False must be true"),
+    # Which `transformers` takes for false.
+    ({"is_causal": None}, "is_causal=None must be true"),
+    ({"per_layer_config": {"0": {}}}, "all layers must be alike"),
+    ({"rope_parameters": {"rope_type": "dynamic"}}, "rope_type='dynamic'"),
+    (
+      {
+        "use_sliding_window": True,
+        "sliding_window": 7,
+        "layer_types": None,
+        "max_window_layers": 1,
+      },
+      "sliding_window=7 must be null.*: 1 of 2 layers have it",
+    ),
+  )
+  def test_what_is_not_ours_is_refused(self, changes, message):
+    with self.assertRaisesRegex(ValueError, f"some/config.json.*{message}"):
+      read(fields_of(**changes))
+
+  def test_missing_fields_are_named(self):
+    fields = fields_of()
+    del fields["intermediate_size"]
+    with self.assertRaisesRegex(ValueError, "lacks the field 'intermediate_si"):
+      read(fields)
+
+  @parameterized.parameters(
+    ["LlamaForCausalLM"],
+    ["Qwen2Model"],
+    ["Qwen2ForProcessRewardModel"],
+    ["Qwen2ForTokenClassification"],
+    [7],
+  )
+  def test_architectures_of_other_models(self, name):
+    with self.assertRaisesRegex(ValueError, "architectures=.* must be of"):
+      read(fields_of(architectures=[name]))
+
+  def test_architectures_that_say_no_more_than_the_family(self):
+    for names in (None, [], ["Qwen2ForSequenceClassification"]):
+      read(fields_of(architectures=names))
+
+  @parameterized.parameters(
+    ("vocab_size", "97", "a whole number of at least 1"),
+    ("hidden_size", None, "a whole number of at least 1"),
+    ("intermediate_size", 37.0, "a whole number of at least 1"),
+    ("num_hidden_layers", True, "a whole number of at least 1"),
+    ("num_attention_heads", 0, "a whole number of at least 1"),
+    ("num_key_value_heads", 0, "a whole number of at least 1"),
+    ("num_key_value_heads", 4, "a divisor of num_attention_heads=6"),
+    ("num_key_value_heads", [2], "a whole number of at least 1"),
+    ("head_dim", "4", "a whole number of at least 1"),
+    ("max_position_embeddings", "128", "a whole number of at least 1"),
+    ("rms_norm_eps", None, "a number above 0"),
+    ("rms_norm_eps", float("nan"), "a number above 0"),
+    ("tie_word_embeddings", None, "true or false"),
+    ("use_sliding_window", None, "true or false"),
+    ("max_window_layers", None, "a whole number"),
+  )
+  def test_fields_of_another_type(self, name, value, right):
+    message = re.escape(f"some/config.json: {name}={value!r} must be {right}")
+    with self.assertRaisesRegex(ValueError, message):
+      read(fields_of(**{name: value}))
+
+  def test_biases_are_flags(self):
+    for name in ("attention_bias", "mlp_bias"):
+      with self.assertRaisesRegex(ValueError, f"{name}=1 must be true or"):
+        read(fields_of("llama_bias", **{name: 1}))
+
+  def test_width_of_a_llama(self):
+    """Whose config `transformers` refuses, though its head_dim is given."""
+    fields = fields_of("llama_mqa", num_attention_heads=5, head_dim=4)
+    with self.assertRaisesRegex(ValueError, "hidden_size=24 must be a multipl"):
+      read(fields)
+    qwen2 = fields_of(num_attention_heads=5, num_key_value_heads=1, head_dim=6)
+    self.assertEqual(read(qwen2).head_dim, 6)
+
+  @parameterized.parameters(
+    # Those that the config classes of `transformers` 5.24 declare.
+    ("qwen2", 32, 4, 1e-6),
+    ("qwen3", 32, 128, 1e-6),
+    ("llama", 64, 4, 1e-6),
+    ("phi3", 64, 4, 1e-5),
+  )
+  def test_silent_files(self, family, kv_heads, head_dim, eps):
+    sizes = {
+      "model_type": family,
+      "vocab_size": 97,
+      "hidden_size": 256,
+      "intermediate_size": 37,
+      "num_hidden_layers": 2,
+      "num_attention_heads": 64,
+      "max_position_embeddings": 8192,
+    }
+    config = read(sizes)
+    self.assertEqual(
+      (config.num_kv_heads, config.head_dim, config.rms_eps),
+      (kv_heads, head_dim, eps),
+    )
+    self.assertEqual((config.sliding_window, config.rope_theta), (0, 10_000))
+    self.assertEqual(
+      (config.qkv_bias, config.qk_norm, config.tied_embeddings),
+      (family == "qwen2", family == "qwen3", False),
+    )
+    # Null is no silence: as many as there are heads.
+    config = read(sizes | {"num_key_value_heads": None})
+    self.assertEqual(config.num_kv_heads, 64)
+    if family.startswith("qwen"):
+      slid = {"use_sliding_window": True, "max_window_layers": 0}
+      self.assertEqual(read(sizes | slid).sliding_window, 4096)
+      slid["max_window_layers"] = 28
+      self.assertEqual(read(sizes | slid).sliding_window, 0)
+
+  def test_null_head_dim(self):
+    self.assertEqual(read(fields_of("llama_mqa", head_dim=None)).head_dim, 4)
+    with self.assertRaisesRegex(ValueError, "head_dim=None must be a whole"):
+      read(fields_of("qwen3", head_dim=None))
+
+  def test_phi3_knows_no_switch_for_its_window(self):
+    fields = fields_of("phi3_window", use_sliding_window=False)
+    self.assertEqual(read(fields).sliding_window, 11)
+
+  def test_llama_has_no_window(self):
+    fields = fields_of("llama_mqa", use_sliding_window=False)
+    with self.assertRaisesRegex(ValueError, "sliding_window=7 must be null"):
+      read(fields | {"sliding_window": 7})
+    full, slid = ["full_attention"] * 2, ["sliding_attention"] * 2
+    for changes in (
+      {"sliding_window": 128},
+      {"sliding_window": None},
+      # `transformers` then caches as the layers attend: all of it.
+      {"sliding_window": 7, "layer_types": full},
+    ):
+      self.assertEqual(read(fields | changes).sliding_window, 0)
+    with self.assertRaisesRegex(ValueError, "layer_types=.*there is no window"):
+      read(fields | {"layer_types": slid})
+
+  @parameterized.parameters(
+    ("phi3", {"sliding_window": 0}, "sliding_window=0 must be a whole number"),
+    ("phi3", {"sliding_window": "7"}, "sliding_window='7' must be a whole nu"),
+    ("phi3_window", {"layer_types": ["full_attention"] * 2}, "0 of 2 layers"),
+    ("qwen2_window", {"sliding_window": 0}, "sliding_window=0 must be"),
+    ("qwen2_window", {"layer_types": []}, "layer_types=.* a list of 2 kinds"),
+    ("qwen2", {"layer_types": ["full_attention"]}, "a list of 2 kinds"),
+    ("qwen2", {"layer_types": "full_attention"}, "a list of 2 kinds"),
+    ("qwen2", {"layer_types": ["chunked_attention"] * 2}, "a list of 2 kinds"),
+    ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "there is no window"),
+  )
+  def test_windows_that_are_refused(self, name, changes, message):
+    with self.assertRaisesRegex(ValueError, f"some/config.json: .*{message}"):
+      read(fields_of(name, **changes))
+
+  def test_windows_that_are_no_limit(self):
+    for changes in (
+      {"use_sliding_window": False, "sliding_window": 7},
+      {"use_sliding_window": False, "sliding_window": 0},
+      {"use_sliding_window": True, "sliding_window": 128},
+      {
+        "use_sliding_window": True,
+        "sliding_window": 7,
+        "layer_types": None,
+        "max_window_layers": 2,
+      },
+    ):
+      self.assertEqual(read(fields_of(**changes)).sliding_window, 0)
+    self.assertEqual(
+      read(fields_of("phi3", sliding_window=2047)).sliding_window, 0
+    )
+    self.assertEqual(read(fields_of("phi3_window")).sliding_window, 11)
+
+  def test_what_a_family_cannot_say_is_not_written(self):
+    for config, message in (
+      (tiny_model(qkv_bias=False), "Qwen2 model has qkv_bias=True"),
+      (tiny_model(family="phi3"), "Phi3 model has qkv_bias=False"),
+      (tiny_model(family="llama", o_bias=False), "Llama model has o_bias=True"),
+      (tiny_model(mlp_bias=True), "has mlp_bias=False"),
+      (tiny_model(family="llama", o_bias=True, qk_norm=True), "has qk_norm"),
+    ):
+      with self.assertRaisesRegex(ValueError, message):
+        model_config.to_fields(config, "lm")
+
+  @parameterized.parameters(
+    # What `transformers` would refuse, or fail with.
+    (
+      {"family": "llama", "o_bias": True, "num_heads": 4, "embed_dim": 30},
+      "hidden_size=30 must be a multiple",
+    ),
+    ({"head_dim": 5}, "head_dim=5 must be even"),
+    (
+      {"num_heads": 4, "num_kv_heads": 3},
+      "num_key_value_heads=3 must be a div",
+    ),
+    # What it would read differently.
+    ({"rotary_share": 0.5}, "partial_rotary_factor=0.5 must be 1"),
+    (
+      {"family": "llama", "o_bias": True, "sliding_window": 7},
+      "sliding_window",
+    ),
+    ({"sliding_window": -1}, "sliding_window=-1 must be"),
+    ({"rms_eps": 0.0}, "rms_norm_eps=0.0 must be a number above 0"),
+  )
+  def test_what_transformers_would_not_load_is_not_written(self, what, message):
+    with self.assertRaisesRegex(ValueError, message):
+      model_config.to_fields(tiny_model(**what), "lm")
+
+  def test_whole_numbers_are_written_as_the_type_that_is_asked(self):
+    """An eps of 1 would be refused: the config class has a float there."""
+    fields = model_config.to_fields(tiny_model(rms_eps=1), "lm")
+    self.assertIsInstance(fields["rms_norm_eps"], float)
+
+  def test_heads(self):
+    fields = model_config.to_fields(tiny_model(), "logit")
+    self.assertEqual(fields["rstar_head"], "logit")
+    self.assertEqual(
+      fields["architectures"], ["Qwen2ForSequenceClassification"]
+    )
+    self.assertTrue(model_config.is_reward_model(fields))
+    self.assertFalse(
+      model_config.is_reward_model(model_config.to_fields(tiny_model(), "lm"))
+    )
+
+  @parameterized.parameters(
+    ({}, False),
+    ({"num_labels": 1}, True),
+    ({"id2label": {"0": "a"}}, True),
+    ({"id2label": {}}, False),
+    ({"id2label": None, "num_labels": 1}, True),
+    # The number comes before the names, as `transformers` sets it last.
+    ({"id2label": {"0": "a", "1": "b"}, "num_labels": 1}, True),
+    ({"id2label": {"0": "a"}, "num_labels": 2}, False),
+    ({"id2label": ["a"], "num_labels": None}, False),
+    ({"id2label": 1}, False),
+    ({"num_labels": 1, "architectures": ["LlamaForCausalLM"]}, False),
+    ({"num_labels": 1, "architectures": []}, False),
+    ({"num_labels": 1, "architectures": None}, False),
+    ({"num_labels": 1, "architectures": [1]}, False),
+  )
+  def test_reward_models(self, fields, expected):
+    fields = {"architectures": ["LlamaForSequenceClassification"]} | fields
+    self.assertEqual(model_config.is_reward_model(fields), expected)
+
+
+if __name__ == "__main__":
+  absltest.main()

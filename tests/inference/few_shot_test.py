@@ -1,0 +1,105 @@
+"""Tests of a model that is shown examples: where steps end, what is counted."""
+
+import math
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from rstar_jax.inference.engine import Generated
+from rstar_jax.inference.few_shot import FewShot, stop_words
+from rstar_jax.steps import grammar, prompts
+
+
+class Plain:
+  """Characters as ids: a tokenizer to which markers are plain text."""
+
+  vocab_size, pad_id, eos_id, bos_ids = 300, 0, 1, (1,)
+  misread_in = ()
+
+  def encode(self, text):
+    return [2 + ord(c) for c in text]
+
+  def decode(self, ids):
+    return "".join(chr(i - 2) for i in ids if i > 1)
+
+
+class ScriptedEngine:
+  """Writes the same texts after whatever prefix."""
+
+  def __init__(self, *texts):
+    self.texts = texts
+    self.prefixes = []
+
+  def expand(self, prefixes, seeds, *, lane=0):
+    self.prefixes += [Plain().decode(ids.tolist()) for ids in prefixes]
+    rows = []
+    for text in self.texts:
+      stopped = Plain.eos_id if text.endswith("EOS") else -1
+      ids = Plain().encode(text.removesuffix("EOS"))
+      ids += [Plain.eos_id] * (stopped > 0)
+      rows.append(Generated(tuple(ids), -1.0 * len(ids), stopped))
+    return [rows[: seeds.shape[1]] for _ in prefixes]
+
+
+class FewShotTest(parameterized.TestCase):
+  def expand(self, *texts, markers=tuple(grammar.FINISHES), prefix=()):
+    self.engine = ScriptedEngine(*texts)
+    expand = FewShot(self.engine, Plain(), markers)
+    seeds = np.zeros((1, len(texts)), np.uint32)
+    return expand(["Q?"], [prefix], seeds)[0]
+
+  def test_prompt(self):
+    self.expand("x", prefix=("<code>\na = 1\n<end_of_step>",))
+    self.assertEqual(
+      self.engine.prefixes,
+      [prompts.bootstrap_prompt("Q?") + "<code>\na = 1\n<end_of_step>"],
+    )
+
+  def test_a_step_is_cut_after_its_marker(self):
+    first, second, third = self.expand(
+      "<code>\na = 1\n<end_of_step>\n\nb = 2\n<end_of_step>",
+      "\n<code>\nprint(1)\n<end_of_code>",
+      "a long one that ends nowhere",
+    )
+    text = "<code>\na = 1\n<end_of_step>"
+    self.assertEqual((first.text, first.finish), (text, "step"))
+    # What was cut off is neither counted nor part of a known probability.
+    self.assertEqual(Plain().decode(first.token_ids), text)
+    self.assertTrue(math.isnan(first.logprob))
+    # White space before the opening is no part of the step, though paid for.
+    self.assertEqual(second.text, "<code>\nprint(1)\n<end_of_code>")
+    self.assertEqual(second.finish, "code")
+    self.assertEqual(second.logprob, -len(second.token_ids))
+    self.assertEqual(third.finish, "length")
+
+  def test_a_block_goes_on_over_steps(self):
+    (block,) = self.expand(
+      "<code>\na = 1\n<end_of_step>\nprint(a)\n<end_of_code> and so on",
+      markers=(grammar.END_OF_CODE, grammar.END_OF_ANSWER),
+    )
+    self.assertEqual(
+      block.text, "<code>\na = 1\n<end_of_step>\nprint(a)\n<end_of_code>"
+    )
+    self.assertEqual(block.finish, "code")
+    self.assertIsNone(grammar.problem_with_block(block.text, block.finish))
+
+  def test_saying_the_output_closes_the_code(self):
+    text = (
+      "<code>\nprint(1)\n<output>1<end_of_output>\n<answer>1<end_of_answer>"
+    )
+    (block,) = self.expand(text, markers=(grammar.END_OF_CODE,))
+    self.assertEqual(block.text, "<code>\nprint(1)\n<end_of_code>")
+    self.assertEqual(block.finish, "code")
+    self.assertEqual(Plain().decode(block.token_ids), "<code>\nprint(1)\n")
+
+  def test_stop_words_are_the_insides(self):
+    words = stop_words(Plain(), [grammar.END_OF_CODE, "<a>"])
+    self.assertEqual([Plain().decode(word) for word in words], ["end_of_code"])
+
+  def test_end_of_text(self):
+    (ended,) = self.expand("I do not know.EOS")
+    self.assertEqual((ended.text, ended.finish), ("I do not know.", "eos"))
+
+
+if __name__ == "__main__":
+  absltest.main()

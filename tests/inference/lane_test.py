@@ -1,0 +1,159 @@
+"""Tests of lanes: whatever they hold, steps are those of whole prefixes."""
+
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+from flax import nnx
+
+from rstar_jax.config.schema import EngineConfig
+from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.lane import Lane, Spec
+from rstar_jax.inference.weights import Programs
+from rstar_jax.models.config import RopeScaling
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.testing import tiny_model
+from tests.inference.engine_test import STEP, engine, prefix, seeds
+
+# Every fifth id stops.
+STOPS = tuple(range(2, 267, 5))
+SHAPES = dict(
+  stop_ids=STOPS,
+  prefix_buckets=(16, 40, 64),
+  leaf_buckets=(2, 5),
+  tail_buckets=(4, 16),
+)
+
+
+def walk(engines, ticks, trees=4, seed=0, candidates=3):
+  """Grows trees of ids as searches do, and yields what each engine samples.
+
+  The first engine's candidates are what trees grow by: a leaf is mostly a child
+  of the last one, now and then another node, and children may get a tail, as an
+  output is put behind code.
+  """
+  rng = np.random.default_rng(seed)
+  nodes = [[tuple(prefix(3 + 2 * i, i).tolist())] for i in range(trees)]
+  for tick in range(ticks):
+    leaves = [
+      tree[-1] if rng.random() < 0.7 else tree[rng.integers(len(tree))]
+      for tree in nodes
+    ]
+    rows = [
+      each.expand(
+        [np.array(leaf, np.int32) for leaf in leaves],
+        seeds(trees, candidates, start=1000 * tick),
+      )
+      for each in engines
+    ]
+    yield rows
+    for i, (tree, leaf, row) in enumerate(
+      zip(nodes, leaves, rows[0], strict=True)
+    ):
+      step = row[rng.integers(candidates)].token_ids
+      tail = prefix(int(rng.choice([1, 3, 9])), tick) if i % 2 else ()
+      child = (*leaf, *step, *(int(each) for each in tail))
+      if len(child) <= 64:
+        tree.append(child)
+
+
+class LaneTest(parameterized.TestCase):
+  def assert_same(self, one, other):
+    for first, second in zip(sum(one, []), sum(other, []), strict=True):
+      self.assertEqual(first.token_ids, second.token_ids)
+      self.assertEqual(first.stopped, second.stopped)
+      self.assertAlmostEqual(first.logprob, second.logprob, delta=2e-4)
+
+  @parameterized.parameters(
+    dict(slots=5),
+    dict(slots=9, leaf_buckets=(3,)),
+    # Fewer slots than trees: every call takes several waves.
+    dict(leaf_buckets=(2,), tail_buckets=(8,)),
+    dict(slots=5, commit=False, least_rows=1),
+    # Room for two leaves in a call, and none to keep candidates.
+    dict(slots=5, most_tokens=2 * 3 * STEP),
+  )
+  def test_searches_are_those_of_whole_prefixes(self, **other):
+    lane = engine(**(SHAPES | other))
+    whole = engine(**SHAPES, reuse=False)
+    for rows in walk([whole, lane], ticks=9):
+      self.assert_same(*rows)
+    tokens = lane.path_tokens
+    self.assertEqual(sum(tokens.values()), lane.prefix_tokens)
+    self.assertEqual(whole.path_tokens["prefilled"], whole.prefix_tokens)
+    if lane.config.leaf_buckets != (2,):
+      self.assertLess(tokens["prefilled"], 0.5 * lane.prefix_tokens)
+      keeps = lane.config.commit and "most_tokens" not in other
+      self.assertEqual(tokens["committed"] > 0, keeps)
+    if "most_tokens" in other:
+      rows = {each[1] for each in lane.programs.shapes if each[0] == "expand"}
+      self.assertEqual(rows, {2})
+
+  def test_longrope_begins_again_beyond_its_border(self):
+    rope = RopeScaling(
+      kind="longrope",
+      original_length=29,
+      short_factor=(1.0, 1.0),
+      long_factor=(3.0, 9.0),
+    )
+    lanes = [
+      Engine(
+        Transformer(tiny_model(rope=rope), rngs=nnx.Rngs(3)),
+        EngineConfig(
+          prefix_buckets=(64,), leaf_buckets=(2,), tail_buckets=(16,)
+        ),
+        stop_ids=(),
+        max_new_tokens=STEP,
+        pad_id=0,
+        reuse=reuse,
+      )
+      for reuse in (False, True)
+    ]
+    path, prefilled = prefix(11), []
+    for tick in range(5):
+      one, other = (
+        each.expand([path], seeds(1, 3, start=10 * tick)) for each in lanes
+      )
+      self.assert_same(one, other)
+      path = np.array([*path, *one[0][tick % 3].token_ids], np.int32)
+      prefilled.append(lanes[1].path_tokens["prefilled"])
+    # 11 tokens; two steps' last ones; 25, since 25 + 7 > 29; and one more.
+    self.assertEqual(np.diff([0, *prefilled]).tolist(), [11, 1, 25, 1, 1])
+
+  def test_limits(self):
+    free = engine(stop_ids=())
+    rows = free.expand([prefix(5)] * 3, seeds(3, 2), limits=[1, 7, 3])
+    self.assertEqual([len(row[0].token_ids) for row in rows], [1, 7, 3])
+    whole = free.expand([prefix(5)] * 3, seeds(3, 2))
+    for row, full, limit in zip(rows, whole, (1, 7, 3), strict=True):
+      for one, other in zip(row, full, strict=True):
+        self.assertEqual(one.token_ids, other.token_ids[:limit])
+        self.assertEqual(one.stopped, -1)
+    with self.assertRaisesRegex(
+      ValueError, rf"limits\[1\] = 8 is not in 1..{STEP}"
+    ):
+      free.expand([prefix(5)] * 2, seeds(2, 2), limits=[1, 8])
+
+  def test_no_program_is_new_that_was_made_ahead(self):
+    lane = engine(**SHAPES, slots=5)
+    for call in lane.ahead(3):
+      call()
+    made = list(lane.programs.shapes)
+    with jax.log_compiles(), self.assertNoLogs("jax", "WARNING"):
+      for _ in walk([lane], ticks=7):
+        pass
+    self.assertEqual(lane.programs.shapes, made)
+    self.assertEqual(lane.generated_tokens > 0, True)
+
+  def test_room_is_made_for_longer_paths(self):
+    config = EngineConfig(prefix_buckets=(8, 16), leaf_buckets=(3,))
+    lane = Lane(Spec(tiny_model(), config, 3, 11), Programs("test"))
+    self.assertEqual(lane.pool.keys[0].shape, (3, 2, 27, 4))
+    lane.ensure(16)
+    self.assertEqual(lane.slots.length, 16)
+    lane.ensure(33)
+    self.assertEqual(lane.slots.length, 64)
+    self.assertEqual(lane.pool.keys[0].shape, (3, 2, 75, 4))
+
+
+if __name__ == "__main__":
+  absltest.main()

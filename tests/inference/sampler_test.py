@@ -1,0 +1,131 @@
+"""Tests of sampling methods: exact distributions, and never outside."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from rstar_jax.config.schema import EngineConfig
+from rstar_jax.inference import sampler
+
+VOCAB = 293
+
+
+def logits():
+  return np.random.default_rng(0).normal(size=VOCAB).astype(np.float32) * 2
+
+
+def softmax(x):
+  weights = np.exp(x.astype(np.float64) - x.max())
+  return weights / weights.sum()
+
+
+def draw(method, x, count):
+  """Returns `count` samples, each of a seed of its own."""
+  seeds = jnp.arange(count, dtype=jnp.uint32)[None]
+
+  @jax.jit
+  def run(seeds):
+    rows = jnp.broadcast_to(jnp.asarray(x), (1, count, len(x)))
+    return method(rows, sampler.uniforms(seeds, 1)[..., 0])
+
+  return np.asarray(run(seeds))[0]
+
+
+class SamplerTest(parameterized.TestCase):
+  @parameterized.parameters(1.0, 0.7, 2.5)
+  def test_frequencies_match_softmax(self, temperature):
+    count = 20_011
+    picked = draw(sampler.Temperature(temperature), logits(), count)
+    expected = softmax(logits() / temperature) * count
+    observed = np.bincount(picked, minlength=VOCAB)
+    # Chi-square over the entries that are expected 5 times or more, the rest
+    # in one: mean its number of cells, standard deviation sqrt(2 x cells).
+    often = expected >= 5
+    pair = [np.append(x[often], x[~often].sum()) for x in (observed, expected)]
+    statistic = ((pair[0] - pair[1]) ** 2 / np.maximum(pair[1], 1)).sum()
+    cells = often.sum()
+    self.assertLess(statistic, cells + 4 * np.sqrt(2 * cells))
+    self.assertGreater(statistic, cells - 4 * np.sqrt(2 * cells))
+
+  @parameterized.parameters(
+    dict(top_k=1),
+    dict(top_k=7),
+    dict(top_p=0.3),
+    dict(top_k=11, top_p=0.8),
+    dict(min_p=0.2),
+    dict(top_k=23, min_p=0.1),
+  )
+  def test_never_outside(self, top_k=0, top_p=1.0, min_p=0.0):
+    method = sampler.Temperature(0.9, top_k, top_p, min_p)
+    picked = set(draw(method, logits(), 3001).tolist())
+    order = np.argsort(-logits())[: top_k or VOCAB]
+    share = softmax(logits()[order] / 0.9)
+    kept = (
+      1 + int((np.cumsum(share) < top_p).sum()) if top_p < 1 else len(order)
+    )
+    kept = min(kept, int((share >= min_p * share[0]).sum()))
+    allowed = set(order[:kept].tolist())
+    self.assertLessEqual(picked, allowed)
+    # And what is allowed and likely does come up.
+    self.assertGreaterEqual(len(picked), min(kept, 5))
+
+  def test_top_k_of_equals_keeps_k(self):
+    picked = draw(sampler.Temperature(top_k=3), np.zeros(11, np.float32), 301)
+    self.assertLen(set(picked.tolist()), 3)
+
+  def test_greedy_takes_the_first_of_the_largest(self):
+    x = np.array([0, 3, 1, 3], np.float32)
+    np.testing.assert_array_equal(draw(sampler.Greedy(), x, 3), [1, 1, 1])
+
+  @parameterized.parameters(0.0, 0.25, 0.5, 1 - 2**-24, 1.0)
+  def test_inverse_cdf_skips_weight_zero(self, uniform):
+    weights = np.zeros(VOCAB, np.float32)
+    weights[[130, 200, 280]] = [0.1, 0.1, 0.2]
+    index = int(sampler.inverse_cdf(jnp.asarray(weights), jnp.float32(uniform)))
+    expected = {0.0: 130, 0.25: 200, 0.5: 280}.get(uniform, 280)
+    self.assertEqual(index, expected)
+
+  def test_inverse_cdf_matches_searchsorted(self):
+    weights = np.random.default_rng(1).integers(0, 5, VOCAB).astype(np.float32)
+    total = int(weights.sum())
+    targets = (np.arange(total) + 0.5) / total
+    expected = np.searchsorted(np.cumsum(weights), np.arange(total) + 0.5)
+    index = sampler.inverse_cdf(
+      jnp.broadcast_to(weights, (total, VOCAB)),
+      jnp.asarray(targets, jnp.float32),
+    )
+    np.testing.assert_array_equal(index, expected)
+
+  def test_uniforms_depend_on_seed_and_index_only(self):
+    seeds = jnp.array([[5, 2**32 - 1, 5]], jnp.uint32)
+    first = np.asarray(sampler.uniforms(seeds, 7))
+    np.testing.assert_array_equal(first[0, 0], first[0, 2])
+    self.assertLen(set(first[0, :2].ravel().tolist()), 14)
+    alone = sampler.uniforms(seeds[:, 1:2], 61)
+    np.testing.assert_array_equal(alone[0, 0, :7], first[0, 1])
+    self.assertBetween(alone.mean(), 0.3, 0.7)
+
+  def test_method_of_config(self):
+    self.assertEqual(
+      sampler.method_of(EngineConfig(temperature=0)), sampler.Greedy()
+    )
+    self.assertEqual(
+      sampler.method_of(EngineConfig(temperature=0.7, top_k=3, top_p=0.9)),
+      sampler.Temperature(0.7, 3, 0.9),
+    )
+    self.assertEqual(
+      sampler.method_of(EngineConfig(min_p=0.1)), sampler.Temperature(min_p=0.1)
+    )
+    for wrong in (
+      dict(temperature=-1),
+      dict(top_p=0),
+      dict(top_k=-1),
+      dict(min_p=2),
+    ):
+      with self.assertRaisesRegex(ValueError, "min_p <= 1"):
+        sampler.Temperature(**wrong)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,205 @@
+"""Tests of the slots' bookkeeping, on pools that are lists of tokens."""
+
+import numpy as np
+from absl.testing import absltest, parameterized
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rstar_jax.inference.slots import Kept, Slots
+
+
+def ids(*values):
+  return np.array(values, np.int32)
+
+
+def place(slots, *paths, hidden=True, reuse=True):
+  return slots.place(paths, [0] * len(paths), hidden=hidden, reuse=reuse)
+
+
+class Device:
+  """A pool whose keys and values are the tokens themselves."""
+
+  def __init__(self, count):
+    self.paths = [[] for _ in range(count)]
+
+  def carry_out(self, moves, paths):
+    """Does what moves say, and returns how many tokens were run."""
+    for move in moves:
+      if move.source not in (-1, move.slot):
+        assert all(move.slot != other.source for other in moves)
+        self.paths[move.slot] = list(self.paths[move.source])
+    run = 0
+    for move in moves:
+      path = self.paths[move.slot][: move.kept]
+      if move.candidate:
+        kept, column = move.candidate
+        assert move.committed <= kept.usable[column]
+        path += kept.source[kept.row][column][: move.committed]
+      tail = paths[move.index][len(path) :].tolist()
+      run += len(tail)
+      self.paths[move.slot] = path + tail
+    return run
+
+
+class SlotsTest(parameterized.TestCase):
+  def test_a_child_commits_a_candidate_and_runs_the_rest(self):
+    slots = Slots(2, 32)
+    (first,) = place(slots, ids(*range(1, 11)))
+    self.assertEqual((first.slot, first.source, first.start), (0, -1, 0))
+    candidates = np.array([[21, 22, 23, 24], [31, 32, 33, 34]], np.int32)
+    kept = Kept(object(), 0, candidates, np.array([3, 2]))
+    slots.keep(0, slots.version(0), kept)
+    (move,) = place(slots, ids(*range(1, 11), 31, 32, 33, 50))
+    self.assertEqual((move.slot, move.source), (0, 0))
+    self.assertEqual((move.kept, move.committed), (10, 2))
+    self.assertEqual(move.candidate, (kept, 1))
+    # The candidates hung on the old end.
+    (again,) = place(slots, ids(*range(1, 11), 21, 22, 23))
+    self.assertEqual((again.slot, again.kept, again.candidate), (0, 10, None))
+
+  def test_another_branch_keeps_the_ancestors(self):
+    slots = Slots(1, 32)
+    place(slots, ids(*range(20)))
+    (move,) = place(slots, ids(*range(13), 77))
+    self.assertEqual((move.slot, move.source, move.kept), (0, 0, 13))
+
+  def test_the_last_token_is_run_where_its_state_is_not_there(self):
+    for hidden, kept in ((True, 19), (False, 20)):
+      slots = Slots(1, 32)
+      place(slots, ids(*range(20)), hidden=False)
+      (move,) = place(slots, ids(*range(20)), hidden=hidden)
+      self.assertEqual(move.kept, kept)
+    # And now it is there.
+    slots = Slots(1, 32)
+    place(slots, ids(*range(20)))
+    (move,) = place(slots, ids(*range(20)))
+    self.assertEqual(move.start, 20)
+
+  def test_siblings_copy_the_path_that_one_of_them_takes_over(self):
+    slots = Slots(4, 32)
+    place(slots, ids(*range(10)))
+    moves = place(
+      slots, ids(*range(10), 1), ids(*range(10), 2), ids(*range(10), 3)
+    )
+    self.assertEqual([each.source for each in moves], [0, 0, 0])
+    self.assertEqual(moves[0].slot, 0)
+    self.assertLen({each.slot for each in moves}, 3)
+
+  def test_the_slot_longest_unused_is_given_away(self):
+    slots = Slots(3, 32)
+    paths = [ids(*[tree] * 10) for tree in (1, 2, 3)]
+    place(slots, *paths)
+    place(slots, paths[0], paths[2])
+    (move,) = place(slots, ids(*[4] * 10))
+    self.assertEqual((move.slot, move.source), (1, -1))
+
+  def test_a_few_words_make_no_successor(self):
+    slots = Slots(2, 32)
+    place(slots, ids(1, 2, 3, *[5] * 10))
+    (move,) = place(slots, ids(1, 2, 3, *[6] * 10))
+    self.assertEqual((move.slot, move.source), (1, -1))
+
+  def test_kinds_of_positions_are_apart(self):
+    slots = Slots(2, 32)
+    path = ids(*range(20))
+    slots.place([path], [0], hidden=False)
+    (move,) = slots.place([path], [1], hidden=False)
+    self.assertEqual((move.source, move.kept), (-1, 0))
+
+  def test_more_paths_than_slots_wait(self):
+    slots = Slots(2, 32)
+    paths = [ids(*[tree] * 10) for tree in range(1, 6)]
+    done = []
+    while paths:
+      moves = place(slots, *paths)
+      self.assertBetween(len(moves), 1, 2)
+      done += [paths[each.index][0] for each in moves]
+      chosen = {each.index for each in moves}
+      paths = [each for i, each in enumerate(paths) if i not in chosen]
+    self.assertCountEqual(done, range(1, 6))
+
+  def test_a_source_is_not_given_away_before_all_have_copied_it(self):
+    slots = Slots(2, 32)
+    place(slots, ids(*range(10)))
+    paths = [ids(*range(10), i) for i in (1, 2, 3)]
+    moves = place(slots, *paths)
+    self.assertLen(moves, 2)
+    (last,) = place(slots, paths[2])
+    self.assertEqual(last.kept, 10)
+
+  def test_reset_and_reuse(self):
+    slots = Slots(2, 32)
+    path = ids(*range(10))
+    place(slots, path)
+    (move,) = place(slots, path, reuse=False)
+    self.assertEqual((move.source, move.start), (-1, 0))
+    slots.reset()
+    (move,) = place(slots, path)
+    self.assertEqual((move.slot, move.source, move.start), (0, -1, 0))
+
+  def test_banks(self):
+    with self.assertRaisesRegex(ValueError, "7 slots cannot be split into 2"):
+      Slots(7, 8, 2)
+    slots = Slots(6, 32, banks=2)
+    moves = place(slots, *(ids(*[tree] * 10) for tree in range(1, 5)))
+    # Dealt evenly.
+    self.assertEqual(sorted(each.slot for each in moves), [0, 1, 3, 4])
+    # A copy stays in the bank of its source.
+    (third,) = (each.slot for each in moves if each.index == 1)
+    moves = place(slots, ids(*[2] * 10, 7), ids(*[2] * 10, 8))
+    self.assertEqual({each.slot // 3 for each in moves}, {third // 3})
+
+  @settings(max_examples=60, deadline=None)
+  @given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 7),
+    st.sampled_from([1, 2]),
+    st.booleans(),
+  )
+  def test_random_searches_end_in_the_paths_asked_for(
+    self, seed, size, banks, hidden
+  ):
+    """What slots hold is always what a pool holds that obeys the moves."""
+    rng = np.random.default_rng(seed)
+    slots, device = Slots(size * banks, 40, banks), Device(size * banks)
+    # Few ids, so that paths share beginnings by chance too.
+    draw = lambda count: rng.integers(1, 4, count).astype(np.int32)  # noqa: E731
+    nodes = [[draw(rng.integers(1, 9))] for _ in range(3)]
+    for _ in range(13):
+      paths = []
+      for tree in nodes:
+        picks = rng.integers(0, len(tree), rng.integers(1, 3))
+        paths += [tree[i] for i in picks]
+      waiting, results = list(range(len(paths))), {}
+      while waiting:
+        asked = [paths[i] for i in waiting]
+        moves = place(slots, *asked, hidden=hidden)
+        self.assertLen({each.slot for each in moves}, len(moves))
+        device.carry_out(moves, asked)
+        for move in moves:
+          path = asked[move.index]
+          self.assertEqual(device.paths[move.slot], path.tolist())
+          if hidden:
+            at_end = move.start == len(path)
+            self.assertLessEqual(at_end, move.candidate is None)
+          results[waiting[move.index]] = move.slot
+        waiting = [
+          i for n, i in enumerate(waiting) if n not in {m.index for m in moves}
+        ]
+        source = [draw((2, 5)).tolist() for _ in moves]
+        for row, move in enumerate(moves):
+          tokens = np.array(source[row], np.int32)
+          usable = rng.integers(0, 6, 2)
+          kept = Kept(source, row, tokens, usable)
+          slots.keep(move.slot, slots.version(move.slot), kept)
+          tree = nodes[row % 3]
+          child = np.concatenate(
+            [asked[move.index], tokens[row % 2], draw(rng.integers(0, 4))]
+          )
+          if len(child) <= 40:
+            tree.append(child)
+      self.assertLen(results, len(paths))
+
+
+if __name__ == "__main__":
+  absltest.main()

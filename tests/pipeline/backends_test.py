@@ -1,0 +1,85 @@
+"""Tests of the callables that a policy and a reward model give."""
+
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest
+from flax import nnx
+
+from rstar_jax.hf import folders
+from rstar_jax.inference.few_shot import FewShot
+from rstar_jax.models.transformer import ppm_from_policy
+from rstar_jax.pipeline import backends
+from rstar_jax.steps import grammar
+from tests import tiny_run
+from tests.pipeline import context_test
+
+
+class DeviceTest(context_test.SessionCase):
+  def test_random_weights(self):
+    self.config.engine.max_step_tokens = 5
+    self.config.engine.max_block_tokens = 11
+    self.config.policy.path = str(tiny_run.make_base(self.folder / "base"))
+    context = self.context()
+    context.sandbox = context.grader = mock.Mock()
+    device = backends.Device(context, 0)
+    self.assertIsNone(device.score)
+    seeds = np.array([[3, 5, 7], [11, 13, 17]], np.uint32)
+
+    def lengths(calls):
+      rows = calls.expand(["how many?"] * 2, [(), ()], seeds)
+      self.assertEqual([len(row) for row in rows], [3, 3])
+      return [len(each.token_ids) for row in rows for each in row], rows
+
+    found, rows = lengths(device.steps())
+    # A random policy hardly ever draws a marker: the limit ends its steps.
+    self.assertEqual(max(found), 5)
+    self.assertLen({each.text for row in rows for each in row}, 6)
+    found, rows = lengths(device.blocks(greedy=True))
+    self.assertEqual(max(found), 11)
+    self.assertLen({each.text for row in rows for each in row}, 1)
+    usage = device.usage()
+    self.assertBetween(usage["device_idle_share"], 0, 1)
+    self.assertGreater(usage["generated_tokens_per_second"], 0)
+
+  def test_what_ends_a_step_and_a_block(self):
+    self.config.policy.path = str(tiny_run.make_base(self.folder / "base"))
+    context = self.context()
+    context.sandbox = context.grader = mock.Mock()
+    device = backends.Device(context, 0)
+    ids = {
+      marker: context.tokenizer.id_of(marker) for marker in grammar.MARKERS
+    }
+    ends = {ids[grammar.END_OF_CODE], ids[grammar.END_OF_ANSWER]}
+    ends.add(context.tokenizer.eos_id)
+    stops = [
+      set(calls.expand.engine._options.stop_ids)
+      for calls in (device.blocks(), device.steps())
+    ]
+    self.assertEqual(stops, [ends, ends | {ids[grammar.END_OF_STEP]}])
+
+
+class OtherModelTest(context_test.OtherModelCase):
+  def test_shown_examples_it_sees_no_new_token(self):
+    self.config.policy.prompt = "few_shot"
+    device = backends.Device(self.other(), 0)
+    calls = device.steps()
+    self.assertIsInstance(calls.expand, FewShot)
+    rows = calls.expand(["how many?"], [()], np.array([[3, 5]], np.uint32))
+    self.assertEqual([len(row) for row in rows], [2])
+    self.assertLess(device.usage()["device_idle_share"], 1)
+
+  def test_a_reward_model_scores_in_the_ppm_s_place(self):
+    ppm = ppm_from_policy(
+      folders.load_policy(self.base), "logit", rngs=nnx.Rngs(0)
+    )
+    folder = self.folder / "reward"
+    folders.save_ppm(ppm, folder, tokenizer=self.plain)
+    device = backends.Device(self.other(), 0, reward_model=str(folder))
+    (values,) = device.steps().score(["a"], [()], [["text", "of words"]])
+    ids = np.array([self.plain.encode("a\n\nof words")])
+    np.testing.assert_allclose(values[1], ppm(ids)[0, -1], atol=1e-6)
+
+
+if __name__ == "__main__":
+  absltest.main()

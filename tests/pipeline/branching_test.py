@@ -1,0 +1,168 @@
+"""A run that goes on from another: what is shared, and what is made anew."""
+
+import json
+import pathlib
+from unittest import mock
+
+from absl.testing import absltest
+
+from rstar_jax.config import schema as config_lib
+from rstar_jax.pipeline import branching, run, shards, stages
+from rstar_jax.storage import records
+from tests import tiny_run
+
+ANSWERS = {f"make {i}": str(2 + i % 5) for i in range(7)}
+
+
+def files(folder):
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in folder.rglob("*")
+    if path.is_file()
+  }
+
+
+class BranchingTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    self.source = tiny_run.write_problems(self.folder / "train.jsonl", ANSWERS)
+    self.device = tiny_run.ScriptedDevice.scripted()
+    self.enter_context(mock.patch.object(stages, "Device", self.device))
+
+  def context(self, name, **changes):
+    spec = config_lib.RoundConfig(rollouts=9, candidates=4)
+    config = tiny_run.make_config(self.source, self.source, rounds=(spec, spec))
+    for key, value in changes.items():
+      setattr(config.extract, key, value)
+    context = tiny_run.make_context(config, self.folder / name)
+    run.check_workdir(config, context.workdir)
+    return context
+
+  def first(self):
+    context = self.context("first")
+    stages.rollout(context, 1)
+    stages.extract(context, 1)
+    for name in ("policy", "ppm"):
+      folder = context.folder(1, name)
+      (folder / "checkpoints").mkdir(parents=True)
+      (folder / "checkpoints" / "big").write_text("of no use elsewhere")
+      (folder / "weights").write_text(name)
+      records.write_manifest(folder, {}, ["weights"])
+    stages.rollout(context, 2)
+    stages.extract(context, 2)
+    return context
+
+  def test_one_choice_is_changed_and_the_rest_shared(self):
+    first = self.first()
+    second = self.context("second", sft_per_problem=1)
+    said = branching.branch(second, first.workdir, 2)
+    self.assertIn("config.extract.sft_per_problem was 2 and is 1", said)
+    self.device.made.clear()
+    for round_ in (1, 2):
+      stages.rollout(second, round_)
+      stages.extract(second, round_)
+    self.assertEmpty(self.device.made)
+    counts = [
+      [
+        len(shards.read_rows(context.folder(round_, "sft")))
+        for context in (first, second)
+      ]
+      for round_ in (1, 2)
+    ]
+    self.assertEqual(*counts[0])
+    self.assertGreater(*counts[1])
+    self.assertFalse((second.folder(1, "policy") / "checkpoints").exists())
+    note = json.loads((second.workdir / branching.BRANCH).read_text())
+    self.assertEqual(note["round"], 2)
+    self.assertCountEqual(
+      note["taken"],
+      [
+        *(f"round_1/{n}" for n in ("trees", "sft", "pairs", "policy", "ppm")),
+        "round_2/trees",
+      ],
+    )
+
+  def test_an_evaluation_of_another_kind_is_not_shared(self):
+    first = self.first()
+    records.write_manifest(first.folder(1, "eval"), {}, [])
+    for samples, shared in ((4, True), (5, False)):
+      second = self.context(f"with {samples}")
+      second.config.eval.samples = samples
+      (second.workdir / "config.json").unlink()
+      run.check_workdir(second.config, second.workdir)
+      branching.branch(second, first.workdir, 2)
+      self.assertEqual(second.folder(1, "eval").exists(), shared)
+      self.assertTrue(second.folder(1, "policy").exists())
+
+  def test_of_a_run_from_before_a_field_was_there(self):
+    first = self.first()
+    records.write_manifest(first.folder(1, "eval"), {}, [])
+    path = first.workdir / "config.json"
+    config = json.loads(path.read_text())
+    del config["eval"]["top_k"], config["sft_from"]
+    path.write_text(json.dumps(config))
+    second = self.context("second")
+    said = branching.branch(second, first.workdir, 2)
+    self.assertIn("no change", said)
+    self.assertTrue(second.folder(1, "eval").exists())
+
+  def test_neither_run_can_touch_the_other(self):
+    first = self.first()
+    second = self.context("second")
+    branching.branch(second, first.workdir, 2)
+    before = {p: p.read_bytes() for p in first.workdir.rglob("*.jsonl")}
+    weights = first.folder(1, "policy") / "weights"
+    (second.folder(1, "policy") / "weights").write_text("written in place")
+    self.assertEqual(weights.read_text(), "policy")
+    # A stage that is made again writes new files and leaves the old ones.
+    for path in second.folder(1, "trees").iterdir():
+      path.unlink()
+    stages.rollout(second, 1)
+    self.assertEqual(
+      before, {p: p.read_bytes() for p in first.workdir.rglob("*.jsonl")}
+    )
+
+  def test_what_cannot_be(self):
+    first = self.first()
+    with self.assertRaisesRegex(ValueError, "round_3/trees is not finished"):
+      branching.branch(self.context("second"), first.workdir, 3)
+    with self.assertRaisesRegex(ValueError, "rounds of its own"):
+      branching.branch(first, first.workdir, 1)
+    second = self.context("third")
+    branching.branch(second, first.workdir, 1)
+    with self.assertRaisesRegex(ValueError, "began otherwise"):
+      branching.branch(second, first.workdir, 2)
+
+  def test_one_that_was_killed_goes_on(self):
+    first = self.first()
+    whole = self.context("whole")
+    said = branching.branch(whole, first.workdir, 2)
+    link, total = branching._link, len(files(whole.workdir))
+    for kill in range(0, total - 2, 5):
+      second = self.context(f"killed at {kill}")
+      left = [None] * kill
+
+      def take(source, target, left=left):
+        if not left:
+          # A part of it is there.
+          target.parent.mkdir(parents=True, exist_ok=True)
+          target.write_text("cut")
+          raise KeyboardInterrupt
+        left.pop()
+        link(source, target)
+
+      with (
+        mock.patch.object(branching, "_link", take),
+        self.assertRaises(KeyboardInterrupt),
+      ):
+        branching.branch(second, first.workdir, 2)
+      again = branching.branch(second, first.workdir, 2)
+      self.assertEqual(
+        again.partition(" goes ")[2], said.partition(" goes ")[2]
+      )
+      self.assertEqual(files(second.workdir), files(whole.workdir))
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,154 @@
+"""Several processes, with jax's runtime and collectives between them.
+
+Each has two fake devices. They train as one process does, stop together when
+one of them is told to, and go on where they were.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from rstar_jax.models.transformer import arrays_of
+from rstar_jax.pipeline import hosts
+from tests.training import tiny_training
+
+ROOT = pathlib.Path(__file__).parents[2]
+SECONDS = 1200
+
+
+def free_port() -> int:
+  with socket.socket() as server:
+    server.bind(("localhost", 0))
+    return server.getsockname()[1]
+
+
+class TrainingTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+
+  def train(self, kind: str, mesh, kills: dict | None = None) -> list[int]:
+    """Trains on processes of two devices; returns their exit codes.
+
+    Args:
+      kind: "sft" or "ppm".
+      mesh: of all their devices.
+      kills: killed_at and signal of process 1.
+    """
+    count = int(np.prod(mesh)) // 2
+    coordinator = f"localhost:{free_port()}"
+    environment = os.environ | {
+      "JAX_PLATFORMS": "cpu",
+      "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+      "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
+      + os.environ.get("XLA_FLAGS", ""),
+    }
+    processes = []
+    for index in range(count):
+      config = {
+        "coordinator": coordinator,
+        "count": count,
+        "index": index,
+        "kind": kind,
+        "mesh": mesh,
+        "folder": str(self.folder / "checkpoints"),
+        "out": str(self.folder / "out.npz"),
+      } | ((kills or {}) if index == 1 else {})
+      log = (self.folder / f"{index}.log").open("w")
+      self.addCleanup(log.close)
+      processes.append(
+        subprocess.Popen(
+          [sys.executable, "-m", "tests.training.one_of_several"]
+          + [json.dumps(config)],
+          cwd=ROOT,
+          env=environment,
+          stdout=log,
+          stderr=log,
+        )
+      )
+      self.addCleanup(processes[-1].kill)
+    return [each.wait(SECONDS) for each in processes]
+
+  def assert_as_one_process(self, kind: str) -> None:
+    model, losses = tiny_training.train(kind, epochs=4)
+    found = np.load(self.folder / "out.npz")
+    # Of a run that was resumed, those of the later updates.
+    count = len(found["losses"])
+    np.testing.assert_allclose(found["losses"], losses[-count:], rtol=1e-4)
+    for path, array in arrays_of(model).items():
+      name = "/".join(map(str, path))
+      np.testing.assert_allclose(found[name], array, atol=4e-5, err_msg=name)
+    grown = tiny_training.with_more_tokens(model).embedding.get_value()
+    self.assertEqual(grown.shape[0], 272)
+    np.testing.assert_allclose(found["grown"], grown, atol=4e-5)
+
+  def logs(self) -> str:
+    return "\n".join(
+      f"{path.name}: {path.read_text()[-2000:]}"
+      for path in sorted(self.folder.glob("*.log"))
+    )
+
+  def test_four_processes(self):
+    codes = self.train("ppm", (2, 2, 2))
+    self.assertEqual(codes, [0] * 4, self.logs())
+    self.assert_as_one_process("ppm")
+
+  def test_two_processes_are_stopped_and_go_on(self):
+    # Told after its second batch, before the updates that are on their way.
+    kills = {"killed_at": 1, "signal": signal.SIGTERM}
+    codes = self.train("sft", (1, 2, 2), kills)
+    self.assertEqual(codes, [0] * 2, self.logs())
+    saved = [path.name for path in (self.folder / "checkpoints").iterdir()]
+    self.assertSameElements(saved, ["3", "4"])
+    self.assertFalse((self.folder / "out.npz").exists())
+    codes = self.train("sft", (1, 2, 2))
+    self.assertEqual(codes, [0] * 2, self.logs())
+    self.assertLen(np.load(self.folder / "out.npz")["losses"], 4)
+    self.assert_as_one_process("sft")
+
+
+class HostTest(parameterized.TestCase):
+  def test_each_shard_is_one_host_s(self):
+    for count in (1, 2, 7):
+      owners = [
+        [host for host in range(count) if hosts.Host(host, count).owns(number)]
+        for number in range(23)
+      ]
+      self.assertEqual(owners, [[number % count] for number in range(23)])
+
+  def test_who_leads(self):
+    self.assertTrue(hosts.Host().leads)
+    self.assertFalse(hosts.Host(1, 2).leads)
+    self.assertTrue(hosts.Host().agree(True))
+
+  @parameterized.parameters(("localhost:1", None, None), (None, 3, 1))
+  def test_some_of_three(self, *arguments):
+    with self.assertRaisesRegex(ValueError, "go together: give all three"):
+      hosts.join(*arguments)
+
+  def test_waits_until_it_is_there(self):
+    event = threading.Event()
+    asked = []
+
+    def done() -> bool:
+      asked.append(1)
+      if len(asked) == 3:
+        event.set()
+      return event.is_set()
+
+    with mock.patch.object(hosts, "_POLL_SECONDS", 0.001):
+      hosts.wait_until(done, "a file")
+    self.assertLen(asked, 3)
+
+
+if __name__ == "__main__":
+  absltest.main()

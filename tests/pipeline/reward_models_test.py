@@ -1,0 +1,130 @@
+"""What reward models learn from, and from what they are kept."""
+
+import pathlib
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.config import schema as config_lib
+from rstar_jax.hf import folders
+from rstar_jax.pipeline import reward_models, shards, stages
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.storage import records
+from rstar_jax.training import ppm as ppm_lib
+from tests import tiny_run
+
+# One problem of ten is held out; of thirty some are.
+ANSWERS = {f"make {i}": str(2 + i % 6) for i in range(30)}
+
+
+class RewardsTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    source = tiny_run.write_problems(self.folder / "train.jsonl", ANSWERS)
+    base = tiny_run.make_base(self.folder / "base")
+    config = tiny_run.make_config(
+      source, source, policy=config_lib.PolicyConfig(path=base)
+    )
+    config.ppm.epochs, config.ppm.batch_size = 1, 64
+    self.context = tiny_run.make_context(config, self.folder / "run")
+    self.enter_context(
+      mock.patch.object(stages, "Device", tiny_run.ScriptedDevice.scripted())
+    )
+    stages.rollout(self.context, 1)
+    stages.extract(self.context, 1)
+    self.trees = shards.read_trees(self.context.folder(1, "trees"))
+
+  def learn(self, name: str, kind: str) -> list:
+    """Returns what a model of a kind would be trained on."""
+    given = []
+
+    def train(model, items, *args, **options):
+      given.extend(items)
+      self.assertEqual(options["kind"], kind)
+      return model
+
+    policy = self.context.config.policy.path
+    with (
+      mock.patch.object(ppm_lib, "train_ppm", train),
+      mock.patch.object(type(self.context), "policy", lambda *_: policy),
+    ):
+      reward_models.train(self.context, 1, name, kind)
+    return given
+
+  def known(self, held_out: bool) -> list:
+    """Returns the solutions in the trees of one part of the problems."""
+    return [
+      each
+      for tree in self.trees
+      if reward_models.held_out(self.context.config.seed, tree.problem.id)
+      == held_out
+      for each in tree_lib.trajectories(tree)
+    ]
+
+  def test_some_problems_are_held_out_and_most_are_not(self):
+    self.assertNotEmpty(self.known(True))
+    self.assertGreater(len(self.known(False)), 3 * len(self.known(True)))
+
+  def test_outcomes(self):
+    items = self.learn("orm", "orm")
+    expected = {
+      (t.question, t.steps, float(t.correct)) for t in self.known(False)
+    }
+    self.assertEqual(set(items), expected)
+    self.assertLen(items, len(expected))
+    self.assertEqual({target for *_, target in items}, {0.0, 1.0})
+
+  def test_q_values(self):
+    items = self.learn("pqm", "pqm")
+    expected = {}
+    for tree in self.trees:
+      if reward_models.held_out(self.context.config.seed, tree.problem.id):
+        continue
+      for end in range(1, len(tree)):
+        if tree.terminal[end] == tree_lib.ANSWERED:
+          for node in tree.path(end)[1:]:
+            key = tree.problem.question, tree.prefix(node)
+            expected[key] = tree.q(node)
+    self.assertEqual({(q, nodes): t for q, nodes, t in items}, expected)
+    self.assertLen(items, len(expected))
+
+  def test_pairs(self):
+    items = self.learn("ppm", "ppm")
+    held_out = {t.question for t in self.known(True)}
+    self.assertNotEmpty(items)
+    self.assertNoCommonElements({p.question for p in items}, held_out)
+
+  def test_the_main_model_is_what_the_config_says(self):
+    self.context.config.reward = "orm"
+    with mock.patch.object(reward_models, "train") as train:
+      reward_models.train_ppm(self.context, 1)
+    train.assert_called_once_with(self.context, 1, "ppm", "orm")
+
+  def test_trees_are_needed(self):
+    config = self.context.config
+    config.extract.sft_source = config.extract.pairs_source = "elsewhere"
+    with self.assertRaisesRegex(ValueError, "'orm' learns from trees"):
+      self.learn("orm", "orm")
+
+  @parameterized.parameters("orm", "pqm")
+  def test_is_trained_and_measured(self, kind):
+    policy = self.context.config.policy.path
+    with mock.patch.object(type(self.context), "policy", lambda *_: policy):
+      reward_models.train(self.context, 1, kind, kind)
+    folder = self.context.folder(1, kind)
+    manifest = records.read_manifest(folder)
+    self.assertEqual(manifest["kind"], kind)
+    self.assertGreater(manifest["items"], 0)
+    self.assertGreater(manifest["held_out_final"]["pairs"], 0)
+    trained, base = folders.load_ppm(folder), folders.load_policy(policy)
+    moved = trained.embedding.get_value() - base.embedding.get_value()
+    self.assertGreater(float(abs(moved).max()), 0)
+    # What is there is not trained again.
+    with mock.patch.object(ppm_lib, "train_ppm") as train:
+      reward_models.train(self.context, 1, kind, kind)
+    train.assert_not_called()
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,364 @@
+"""Tests of the rollout stage: who searches, hard problems, remaking."""
+
+import collections
+import dataclasses
+import json
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest
+
+from rstar_jax import testing
+from rstar_jax.config import schema as config_lib
+from rstar_jax.data import unsolved
+from rstar_jax.pipeline import context as session
+from rstar_jax.pipeline import shards, stages
+from rstar_jax.search import mcts
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.storage import records
+from tests import tiny_run
+from tests.inference import scripted_server
+from tests.pipeline.stages_test import (
+  ANSWERS,
+  StagesCase,
+  contents,
+  finish,
+  flip,
+)
+
+# So many ways that no tree is ever exhausted.
+WIDE = testing.ToySum(tuple(f"x += {i}" for i in range(101)), levels=3)
+
+
+class RolloutTest(StagesCase):
+  def test_shards_and_manifest(self):
+    context = self.context()
+    stages.rollout(context, 1)
+    folder = context.folder(1, "trees")
+    self.assertSameElements(
+      contents(folder),
+      [*(f"shard-0000{i}-of-00003.jsonl" for i in range(3)), "MANIFEST.json"],
+    )
+    trees = shards.read_trees(folder)
+    self.assertEqual([tree.problem.question for tree in trees], list(ANSWERS))
+    self.assertEqual([len(set(t.problem.id for t in trees))], [len(ANSWERS)])
+    solved = [
+      any(each.answer == tree.problem.answer for each in found)
+      for tree in trees
+      for found in [tree_lib.trajectories(tree)]
+    ]
+    self.assertGreater(sum(solved), 0)
+    manifest = records.read_manifest(folder)
+    self.assertEqual(manifest["problems"], len(ANSWERS))
+    right = [
+      {each.answer == tree.problem.answer for each in found}
+      for tree in trees
+      for found in [tree_lib.trajectories(tree)]
+    ]
+    for name, of in (("easy", [{True}]), ("hard", [{False}, set()])):
+      self.assertEqual(manifest[name], sum(each in of for each in right))
+    self.assertEqual(manifest["medium"], right.count({True, False}))
+    self.assertAlmostEqual(manifest["solved"], sum(solved) / len(ANSWERS))
+    self.assertEqual(
+      manifest["levels"]["1"],
+      {"problems": 4, "solved": sum(solved[::2])},
+    )
+    self.assertEqual(
+      manifest["generated_tokens"], sum(tree.tokens for tree in trees)
+    )
+
+  def test_what_is_in_an_evaluation_set_is_not_searched(self):
+    context = self.context(decontaminate=config_lib.DecontaminateConfig())
+    context.config.eval.data = config_lib.DataConfig(
+      source=tiny_run.write_problems(
+        self.folder / "test.jsonl", {"Four!": "4", "other": "1"}
+      )
+    )
+    stages.rollout(context, 1)
+    trees = shards.read_trees(context.folder(1, "trees"))
+    self.assertEqual(
+      [tree.problem.question for tree in trees],
+      [question for question in ANSWERS if question != "four"],
+    )
+    path = context.workdir / stages.DECONTAMINATION
+    (match,) = json.loads(path.read_text())["matches"]
+    self.assertEqual(
+      (match["id"], match["held_out_id"], match["words"]), ("p2", "p0", "four")
+    )
+
+  def test_round_1_is_the_base_model_without_a_ppm(self):
+    context = self.context()
+    stages.rollout(context, 1)
+    self.assertEqual(self.device.made, [(session.BASE_MODEL, None)])
+    for tree in shards.read_trees(context.folder(1, "trees")):
+      self.assertTrue(np.isnan(tree.ppm).all())
+
+  def test_a_round_annotated_by_a_ppm_gets_that_of_the_round_before(self):
+    context = self.context()
+    finish(context, 1, "policy", "ppm")
+    stages.rollout(context, 2)
+    before = context.workdir / "round_1"
+    self.assertEqual(self.device.made, [(before / "policy", before / "ppm")])
+    for tree in shards.read_trees(context.folder(2, "trees")):
+      self.assertFalse(np.isnan(tree.ppm[1:]).any())
+
+  def test_a_round_begins_from_any_checkpoint(self):
+    spec = config_lib.RoundConfig(
+      rollouts=1, candidates=2, annotation="ppm", policy="a/policy", ppm="a/ppm"
+    )
+    context = self.context(rounds=(spec,))
+    stages.rollout(context, 1)
+    self.assertEqual(self.device.made, [("a/policy", "a/ppm")])
+    trees = shards.read_trees(context.folder(1, "trees"))
+    self.assertFalse(np.isnan(trees[0].ppm[1:]).any())
+
+  def test_a_round_annotated_by_terminals_gets_none(self):
+    spec = config_lib.RoundConfig(rollouts=1, candidates=2)
+    context = self.context(rounds=(spec, spec))
+    finish(context, 1, "policy", "ppm")
+    stages.rollout(context, 2)
+    self.assertEqual(
+      self.device.made, [(context.workdir / "round_1" / "policy", None)]
+    )
+
+  def test_several_trees_have_seeds_of_their_own(self):
+    spec = config_lib.RoundConfig(rollouts=2, candidates=2, trees=2)
+    context = self.context(rounds=(spec,))
+    stages.rollout(context, 1)
+    trees = shards.read_trees(context.folder(1, "trees"))
+    self.assertLen(trees, 2 * len(ANSWERS))
+    pairs = list(zip(trees[::2], trees[1::2], strict=True))
+    self.assertTrue(all(a.problem == b.problem for a, b in pairs))
+    self.assertTrue(any(a.to_json() != b.to_json() for a, b in pairs))
+
+  def test_mastered_problems_are_retired(self):
+    first = config_lib.RoundConfig(rollouts=9, candidates=4)
+    context = self.context(
+      rounds=(first, dataclasses.replace(first, retire=True))
+    )
+    stages.rollout(context, 1)
+    finish(context, 1, "policy")
+    mastered = {
+      tree.problem.id
+      for tree in shards.read_trees(context.folder(1, "trees"))
+      if (tree.correct == tree_lib.RIGHT).any()
+      and not (tree.correct == tree_lib.WRONG).any()
+    }
+    with mock.patch.object(unsolved, "mastered", lambda _: mastered | {"p0"}):
+      stages.rollout(context, 2)
+    trees = shards.read_trees(context.folder(2, "trees"))
+    left = {tree.problem.id for tree in trees}
+    self.assertLen(left, len(ANSWERS) - len(mastered | {"p0"}))
+    self.assertNoCommonElements(left, mastered | {"p0"})
+    manifest = records.read_manifest(context.folder(2, "trees"))
+    solved = sum(map(tree_lib.solved, trees)) + manifest["retired"]
+    self.assertEqual(manifest["solved"], solved / len(ANSWERS))
+    with self.subTest("and stay so, though no tree says it any more"):
+      spec = context.config.rounds[1]
+      context.config.rounds = (*context.config.rounds, spec)
+      finish(context, 2, "policy")
+      with mock.patch.object(
+        unsolved,
+        "mastered",
+        lambda trees: {"p0"} & {tree.problem.id for tree in trees},
+      ):
+        stages.rollout(context, 3)
+      trees = shards.read_trees(context.folder(3, "trees"))
+      self.assertNotIn("p0", {tree.problem.id for tree in trees})
+      self.assertLen(trees, len(ANSWERS) - 1)
+      manifest = records.read_manifest(context.folder(3, "trees"))
+      counts = [each["problems"] for each in manifest["levels"].values()]
+      self.assertEqual(sum(counts), len(ANSWERS))
+    everything = {f"p{i}" for i in range(len(ANSWERS))}
+    (context.folder(2, "trees") / records.MANIFEST).unlink()
+    with mock.patch.object(unsolved, "mastered", lambda _: everything):
+      with self.assertRaisesRegex(ValueError, "all were mastered"):
+        stages.rollout(context, 2)
+
+
+class LargerModelTest(StagesCase):
+  """Round 1 by a model behind a server, which here plays the same toy."""
+
+  def remote_context(self, name="remote") -> session.Context:
+    url = self.server.url
+    context = self.context(
+      name,
+      remote=config_lib.RemoteConfig(
+        url=url, model=scripted_server.MODEL, samples_per_request=1
+      ),
+    )
+    context.sandbox = mock.Mock(run=testing.run_trusted)
+    context.grader = mock.Mock(grade=testing.grade_equal)
+    return context
+
+  def setUp(self):
+    super().setUp()
+    self.server = scripted_server.Server(self.folder)
+    self.addCleanup(self.server.kill)
+
+  def test_makes_round_1_and_no_other(self):
+    local, context = self.context("local"), self.remote_context()
+    for each in (local, context):
+      stages.rollout(each, 1)
+      stages.extract(each, 1)
+    # Only the local one had a model of ours.
+    self.assertEqual(self.device.made, [(session.BASE_MODEL, None)])
+    for name in ("trees", "sft", "pairs"):
+      self.assertEqual(
+        contents(context.folder(1, name)), contents(local.folder(1, name))
+      )
+    finish(context, 1, "policy", "ppm")
+    asked = len(self.server.seen()["bodies"])
+    stages.rollout(context, 2)
+    self.assertLen(self.device.made, 2)
+    self.assertLen(self.server.seen()["bodies"], asked)
+
+  def test_what_is_lost_is_made_again_without_asking(self):
+    self.server.tell(fickle=True)
+    context = self.remote_context()
+    stages.rollout(context, 1)
+    folder = context.folder(1, "trees")
+    before = contents(folder)
+    asked = len(self.server.seen()["bodies"])
+    flip(folder / "shard-00001-of-00003.jsonl")
+    stages.rollout(context, 1)
+    self.assertEqual(contents(folder), before)
+    self.assertLen(self.server.seen()["bodies"], asked)
+
+
+class HardProblemsTest(StagesCase):
+  def rollout(self, **spec) -> dict[str, list[tree_lib.Tree]]:
+    """Returns the trees of each question, and counts searches in self.runs."""
+    self.runs = collections.Counter()
+    search = mcts.search
+
+    def counted(problems, *args, **kwargs):
+      self.runs.update(problem.question for problem in problems)
+      return search(problems, *args, **kwargs)
+
+    context = self.context(rounds=(config_lib.RoundConfig(**spec),))
+    with mock.patch.object(mcts, "search", counted):
+      stages.rollout(context, 1)
+    self.spec = context.config
+    trees: dict[str, list[tree_lib.Tree]] = {}
+    for tree in shards.read_trees(context.folder(1, "trees")):
+      trees.setdefault(tree.problem.question, []).append(tree)
+    return trees
+
+  def test_a_tree_goes_on_as_a_longer_search_would(self):
+    self.script(WIDE)
+    found = self.rollout(rollouts=2, candidates=4, extra_rollouts=(1, 4))
+    (tree,) = found["never"]
+    self.assertEqual(tree.rollouts, 7)
+    calls = self.device(self.context(), 0).steps()
+    config = dataclasses.replace(self.spec.search, candidates=4)
+    (straight,) = mcts.search(
+      [tree.problem],
+      config,
+      calls,
+      seed=self.spec.seed,
+      name=("rollout", 1, 0),
+      rollouts=7,
+    )
+    self.assertEqual(tree.to_json(), straight.to_json())
+
+  def test_solved_problems_get_nothing_more(self):
+    found = self.rollout(rollouts=1, candidates=3, extra_rollouts=(2,))
+    at_once = 0
+    for trees in found.values():
+      if sum(tree.rollouts for tree in trees) == 1:
+        at_once += 1
+        self.assertTrue(tree_lib.solved(trees[0]))
+    self.assertBetween(at_once, 1, len(found) - 2)
+    self.assertEqual(self.runs["never"], 2)
+    self.assertEqual(self.runs.total(), 2 * len(found) - at_once)
+
+  def test_an_exhausted_tree_is_followed_by_one_of_other_seeds(self):
+    options = tuple(f"x += {i}" for i in range(100, 201))
+    self.script(testing.ToySum(options, levels=1))
+    found = self.rollout(rollouts=1, candidates=1, extra_rollouts=(1, 1))
+    trees = found["never"]
+    self.assertLen(trees, 3)
+    self.assertLen({tree.prefix(len(tree) - 1) for tree in trees}, 3)
+
+  def test_an_attempt_searches_each_problem_once(self):
+    # One of the two is exhausted after a rollout, the other after two.
+    narrow = testing.ToySum(("x += 1",), levels=1, covers=True)
+    wide = testing.ToySum(("x += 1", "x += 2"), levels=1, covers=True)
+
+    def policy(questions, prefixes, seeds):
+      return [
+        (narrow if question == "narrow" else wide)([question], [prefix], [row])[
+          0
+        ]
+        for question, prefix, row in zip(
+          questions, prefixes, seeds, strict=True
+        )
+      ]
+
+    self.problems = tiny_run.write_problems(
+      self.folder / "hard.jsonl", {"narrow": "99", "wide": "99"}
+    )
+    self.script(staticmethod(policy))
+    found = self.rollout(rollouts=1, candidates=2, extra_rollouts=(1, 1))
+    self.assertEqual(self.runs, {"narrow": 3, "wide": 3})
+    self.assertEqual([len(found[q]) for q in ("narrow", "wide")], [3, 2])
+
+
+class RemakeTest(StagesCase):
+  def test_a_changed_shard_is_made_again_and_no_other(self):
+    context = self.context()
+    stages.rollout(context, 1)
+    folder = context.folder(1, "trees")
+    before = contents(folder)
+    flip(folder / "shard-00001-of-00003.jsonl")
+    self.assertIsNone(records.read_manifest(folder))
+    self.device.expanded.clear()
+    stages.rollout(context, 1)
+    self.assertEqual(contents(folder), before)
+    self.assertEqual(
+      {question for call in self.device.expanded for question in call},
+      set(list(ANSWERS)[3:6]),
+    )
+
+  def test_a_missing_manifest_is_made_again_without_a_search(self):
+    context = self.context()
+    stages.rollout(context, 1)
+    folder = context.folder(1, "trees")
+    before = contents(folder)
+    (folder / records.MANIFEST).unlink()
+    self.device.expanded.clear()
+    stages.rollout(context, 1)
+    self.assertEqual(contents(folder), before)
+    self.assertEmpty(self.device.expanded)
+
+  def test_a_finished_stage_is_left_alone(self):
+    context = self.context()
+    stages.rollout(context, 1)
+    stages.rollout(context, 1)
+    self.assertLen(self.device.made, 1)
+
+  def test_a_run_that_broke_off_goes_on(self):
+    straight = self.context("straight")
+    stages.rollout(straight, 1)
+    context = self.context("broken")
+    write = records.write_shard
+
+    def break_off(path, rows):
+      if "00001" in path.name:
+        raise KeyboardInterrupt
+      write(path, rows)
+
+    with mock.patch.object(records, "write_shard", break_off):
+      with self.assertRaises(KeyboardInterrupt):
+        stages.rollout(context, 1)
+    self.assertLen(contents(context.folder(1, "trees")), 1)
+    stages.rollout(context, 1)
+    self.assertEqual(
+      contents(context.folder(1, "trees")),
+      contents(straight.folder(1, "trees")),
+    )
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,325 @@
+"""A run's folder as it is at several moments, and what is said of each."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.config import schema as config_lib
+from rstar_jax.pipeline import run as evolve
+from rstar_jax.pipeline import status
+from rstar_jax.storage import metrics, records, store
+from tests import fake_gcs
+
+
+class StatusTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.workdir = pathlib.Path(self.create_tempdir().full_path)
+    self.clock = 1e9
+
+  def begin(self, **changes) -> None:
+    """Writes a config of two rounds."""
+    config = config_lib.Config(
+      rounds=(
+        config_lib.RoundConfig(rollouts=2, candidates=4),
+        config_lib.RoundConfig(rollouts=3, candidates=8, extra_rollouts=(2,)),
+      ),
+      eval=config_lib.EvalConfig(
+        data=config_lib.DataConfig(source="synthetic:test", count=50),
+        early_problems=10,
+      ),
+    )
+    config = dataclasses.replace(config, **changes)
+    evolve.check_workdir(config, self.workdir)
+
+  def shards(self, name: str, done: int, total: int) -> None:
+    for index in range(done):
+      path = self.workdir / name / records.shard_name(index, total)
+      records.write_shard(path, [{"a": 1}])
+
+  def finish(self, name: str, **info) -> None:
+    folder = self.workdir / name
+    folder.mkdir(parents=True, exist_ok=True)
+    records.write_manifest(folder, info)
+
+  def finish_round(self, number: int) -> None:
+    for name in ("trees", "eval"):
+      self.shards(f"round_{number}/{name}", 2, 2)
+    for name in ("trees", "sft", "policy", "ppm", "eval"):
+      self.finish(f"round_{number}/{name}")
+    self.finish(f"round_{number}/pairs", step=30, final=10)
+
+  def measure(self, *lines, pause: float = 0.0, host: str = "") -> None:
+    """A process writes lines, (seconds that it took, step, its name)."""
+    folder = self.workdir / host
+    folder.mkdir(exist_ok=True)
+    self.clock += pause
+    elapsed = 0.0
+    with (folder / "metrics.jsonl").open("a") as file:
+      for seconds, step, name, *values in lines:
+        self.clock += seconds
+        elapsed += seconds
+        row = {"step": step, f"{name}/loss": 0.5} | dict(*values)
+        times = {"time": self.clock, "elapsed": elapsed}
+        file.write(json.dumps(row | times) + "\n")
+
+  def of(self, number: int, name: str) -> status.Stage:
+    (found,) = [
+      each
+      for each in status.look(self.workdir).stages
+      if (each.round, each.name) == (number, name)
+    ]
+    return found
+
+  def test_an_empty_folder_and_none(self):
+    for folder in (self.workdir, self.workdir / "nowhere"):
+      found = status.look(folder)
+      self.assertEqual((found.stages, found.left), ([], None))
+      self.assertIn("no run was begun here", status.render(found))
+      self.assertEqual(status.kept(found), "nothing yet")
+    self.assertFalse((self.workdir / "nowhere").exists())
+
+  def test_stages_are_those_that_are_run(self):
+    self.assertSequenceEqual(status.STAGES, list(evolve.STAGES))
+    self.begin()
+    found = status.look(self.workdir)
+    self.assertEqual(
+      [(each.round, each.name) for each in found.stages],
+      [(0, "evaluate")]
+      + [(number, name) for number in (1, 2) for name in evolve.STAGES],
+    )
+    self.assertEqual({each.state for each in found.stages}, {"left"})
+    self.assertIn("time left: unknown", status.render(found))
+
+  def test_a_round_of_given_data_has_no_search(self):
+    given = config_lib.ExtractConfig(sft_source="a", pairs_source="b")
+    self.begin(extract=given)
+    names = [each.name for each in status.look(self.workdir).stages]
+    self.assertNotIn("rollout", names)
+
+  def test_counts_of_what_is_begun(self):
+    self.begin()
+    self.shards("round_1/trees", 3, 8)
+    self.shards("round_1/eval/a", 1, 2)
+    self.shards("round_1/eval/b", 0, 5)
+    for name in ("trees-shard-00000-of-00002.jsonl", ".shard-00001.tmp"):
+      (self.workdir / "round_1/eval/a" / name).touch()
+    rollout, evaluation = self.of(1, "rollout"), self.of(1, "evaluate")
+    self.assertEqual((rollout.done, rollout.of), (3, 8))
+    self.assertEqual((evaluation.done, evaluation.of), (1, 2))
+    self.assertEqual((rollout.state, evaluation.state), ("begun", "begun"))
+    self.assertIn("| 3/8 shards |", status.render(status.look(self.workdir)))
+
+  def test_a_training_is_at_what_it_saved(self):
+    self.begin()
+    self.assertEqual(self.of(1, "sft").state, "left")
+    updates = {"round_1_sft/updates": 60.0}
+    self.measure((5.0, 1, "round_1_sft", updates))
+    self.measure((20.0, 40, "round_1_sft", updates))
+    for name in ("30", "tmp.40"):
+      folder = self.workdir / "round_1/policy/checkpoints" / name
+      folder.mkdir(parents=True)
+      (folder / "state").touch()
+    found = self.of(1, "sft")
+    self.assertEqual((found.state, found.done, found.of), ("begun", 30, 60))
+    self.assertEqual((found.seconds, found.left), (25.0, 25.0))
+    kept = status.kept(status.look(self.workdir))
+    self.assertEqual(kept, "round 1 30/60 updates of sft")
+
+  def test_what_is_damaged_is_not_done(self):
+    self.begin()
+    self.shards("round_1/trees", 2, 2)
+    self.finish("round_1/trees")
+    self.assertEqual(self.of(1, "rollout").state, "done")
+    path = self.workdir / "round_1/trees" / records.shard_name(0, 2)
+    data = path.read_bytes()
+    path.write_bytes(data + b" ")
+    self.assertEqual(self.of(1, "rollout").state, "begun")
+    path.unlink()
+    self.assertEqual(self.of(1, "rollout").state, "begun")
+    path.write_bytes(data)
+    self.assertEqual(self.of(1, "rollout").state, "done")
+    path = self.workdir / "round_1/trees" / records.MANIFEST
+    for text in ("", "{", "[]", "{}"):
+      path.write_text(text)
+      self.assertEqual(self.of(1, "rollout").state, "begun")
+
+  def test_time_of_a_stage_leaves_pauses_out(self):
+    self.begin()
+    self.measure((9.0, 0, "eval"), (10.0, 1, "rollout"), (20.0, 1, "rollout"))
+    self.measure((7.0, 1, "rollout"), (2.0, 1, "sft"), pause=5000.0)
+    with (self.workdir / "metrics.jsonl").open("a") as file:
+      file.write('{"step": 1, "rollout/sec')
+    self.assertEqual(self.of(0, "evaluate").seconds, 9.0)
+    self.assertEqual(self.of(1, "rollout").seconds, 37.0)
+    self.assertEqual(self.of(1, "extract").seconds, 2.0)
+    self.assertIsNone(self.of(1, "ppm").seconds)
+
+  def test_time_left_from_earlier_rounds(self):
+    self.begin()
+    self.finish("round_0/eval")
+    self.finish_round(1)
+    lines = [(40.0, 1, "rollout"), (3.0, 1, "sft"), (6.0, 1, "round_1_sft")]
+    lines += [(12.0, 1, "round_1_ppm"), (30.0, 1, "eval")]
+    self.measure(*lines)
+    left = {
+      each.name: each.left
+      for each in status.look(self.workdir).stages
+      if each.round == 2
+    }
+    # Rollouts times candidates: 8 then, (3 + half of 2) * 8 now.
+    self.assertEqual(left["rollout"], 40.0 * 32 / 8)
+    # All 50 problems in the last round, 10 before.
+    self.assertEqual(left["evaluate"], 30.0 * 5)
+    self.assertEqual((left["extract"], left["sft"]), (3.0, 6.0))
+    self.assertEqual(left["ppm"], 12.0)
+    self.assertEqual(
+      status.look(self.workdir).left, 160.0 + 3.0 + 6.0 + 12.0 + 150.0
+    )
+    # By its own pace as soon as it has one, and by the pairs that there are.
+    self.shards("round_2/trees", 1, 4)
+    self.finish("round_2/pairs", step=100, final=20)
+    self.measure((50.0, 2, "rollout"))
+    self.assertEqual(self.of(2, "rollout").left, 150.0)
+    self.assertEqual(self.of(2, "ppm").left, 36.0)
+
+  def test_what_is_unknown_is_said(self):
+    self.begin()
+    self.finish("round_1/trees")
+    self.shards("round_1/eval", 1, 3)
+    self.measure((40.0, 1, "rollout"), (20.0, 1, "eval"))
+    text = status.render(status.look(self.workdir))
+    self.assertIsNone(status.look(self.workdir).left)
+    self.assertIn("time left: unknown, more than 3 min 20 s: no round", text)
+    self.assertRegex(text, "has finished its .*extract, sft, ppm")
+
+  def test_all_is_done(self):
+    self.begin()
+    self.finish("round_0/eval")
+    for number in (1, 2):
+      self.finish_round(number)
+    found = status.look(self.workdir)
+    self.assertEqual(found.left, 0.0)
+    text = status.render(found)
+    self.assertIn("all is done", text)
+    self.assertIn("time left: none", text)
+    self.assertEqual(status.kept(found), "all of round 0, 1, 2")
+
+  def test_who_wrote_last(self):
+    self.begin()
+    self.clock = time.time() - 90
+    self.measure((1.0, 1, "rollout"))
+    self.measure((30.0, 1, "rollout"), host="host_1")
+    found = status.look(self.workdir)
+    self.assertSequenceEqual(list(found.last), [0, 1])
+    self.assertBetween(found.last[0]["age"], 89, 89 + 60)
+    self.assertBetween(found.last[1]["age"], 59, 59 + 60)
+    text = status.render(found)
+    self.assertRegex(text, r"host 1 last wrote .* ago: step 1, rollout/loss")
+    json.dumps(dataclasses.asdict(found), allow_nan=False)
+
+  def test_what_a_writer_writes_is_understood(self):
+    self.begin()
+    with metrics.MetricsWriter(self.workdir) as writer:
+      writer.write(1, {"solved": 0.5}, "rollout")
+    self.assertBetween(self.of(1, "rollout").seconds, 0, 60)
+    self.assertLess(status.look(self.workdir).last[0]["age"], 600)
+
+  def test_studies(self):
+    self.begin()
+    self.shards("round_2/study/ppm/mcts/test", 1, 4)
+    self.finish("round_2/study/policy/greedy")
+    found = status.look(self.workdir)
+    self.assertIn(
+      "studies: 1 methods done, 1/4 shards of round_2/ppm/mcts",
+      status.render(found),
+    )
+    self.assertEqual(status.kept(found), "1/4 shards of round_2/ppm/mcts")
+
+  def test_the_same_of_a_run_in_a_bucket(self):
+    self.begin()
+    self.finish("round_0/eval")
+    self.finish_round(1)
+    self.shards("round_2/trees", 1, 3)
+    self.finish("round_1/study/policy/greedy")
+    self.measure((5.0, 1, "round_1_sft"), (3.0, 1, "eval"))
+    self.measure((4.0, 2, "rollout"), host="host_1")
+    bucket, environment = self.enter_context(fake_gcs.serve("bucket"))
+    for name in store.files(self.workdir):
+      bucket.put("bucket", f"run/{name}", (self.workdir / name).read_bytes())
+    wanted = status.look(self.workdir)
+    self.assertEqual(
+      status.kept(wanted), "all of round 0, 1; round 2 1/3 shards of rollout"
+    )
+    found = status.look(store.path("gs://bucket/run"))
+    reads = [name for kind, name in bucket.calls if kind == "read"]
+    self.assertNotEmpty(reads)
+    self.assertCountEqual(reads, set(reads))
+    for each in (wanted, found):
+      each.workdir = ""
+      for line in each.last.values():
+        del line["age"]
+    self.assertEqual(found, wanted)
+    # An object of another size.
+    bucket.put("bucket", "run/round_1/eval/shard-00000-of-00002.jsonl", b"{")
+    found = status.look(store.path("gs://bucket/run"))
+    self.assertIn("round 1 rollout, extract, sft, ppm", status.kept(found))
+
+    def run(workdir: str) -> subprocess.CompletedProcess:
+      return subprocess.run(
+        [sys.executable, "-m", "rstar_jax.main", "--stage=status"]
+        + [f"--workdir={workdir}"],
+        cwd=pathlib.Path(status.__file__).parents[2],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+      )
+
+    done = run("gs://bucket/run")
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertEqual(done.stdout.rstrip(), status.render(found))
+    done = run("gs://other/run")
+    self.assertEqual(done.returncode, 1)
+    self.assertIn("gs://other cannot be used", done.stderr)
+
+  def test_as_a_program(self):
+    self.begin()
+    self.shards("round_1/trees", 1, 2)
+    program = (
+      "import runpy, sys\n"
+      "sys.argv[0] = 'main'\n"
+      "try: runpy.run_module('rstar_jax.main', run_name='__main__')\n"
+      "finally:\n"
+      "  loaded = {'jax', 'flax', 'transformers'} & set(sys.modules)\n"
+      "  assert not loaded, loaded\n"
+    )
+
+    def run(*arguments: str) -> str:
+      done = subprocess.run(
+        [sys.executable, "-c", program, f"--workdir={self.workdir}"]
+        + ["--stage=status", *arguments],
+        cwd=pathlib.Path(status.__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+      )
+      self.assertEqual(done.returncode, 0, done.stderr)
+      return done.stdout
+
+    self.assertIn("| 1/2 shards |", run())
+    stages = json.loads(run("--json"))["stages"]
+    self.assertEqual(stages[1]["name"], "rollout")
+    self.assertEqual((stages[1]["done"], stages[1]["of"]), (1, 2))
+    names = sorted(each.name for each in self.workdir.iterdir())
+    self.assertEqual(names, ["config.json", "round_1"])
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,189 @@
+"""The stage of a study, with a scripted policy and reward models."""
+
+import pathlib
+from unittest import mock
+
+from absl.testing import absltest
+
+from rstar_jax.config import schema as config_lib
+from rstar_jax.evaluation import solvers
+from rstar_jax.pipeline import reward_models, stages, studying
+from rstar_jax.storage import records
+from tests import tiny_run
+
+ANSWERS = {"four": "4", "five": "5", "never": "99", "six": "6", "two": "2"}
+# One problem of ten is held out; of twenty some are.
+MORE = {f"make {i}": str(2 + i % 5) for i in range(20)}
+
+
+class StudyingCase(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    test = tiny_run.write_problems(self.folder / "test.jsonl", ANSWERS)
+    train = tiny_run.write_problems(self.folder / "train.jsonl", MORE)
+    self.config = tiny_run.make_config(train, test)
+    self.config.study = config_lib.StudyConfig(
+      rewards=("ppm", "orm"), trajectories=3, beam_width=4, beam_groups=2
+    )
+    self.device = tiny_run.ScriptedDevice.scripted()
+    for module in (stages, studying):
+      self.enter_context(mock.patch.object(module, "Device", self.device))
+    # Models are trained elsewhere; here they are scripted.
+    self.trained = []
+    self.enter_context(
+      mock.patch.object(
+        reward_models, "train", lambda *a: self.trained.append(a)
+      )
+    )
+
+  def context(self, name="run"):
+    context = tiny_run.make_context(self.config, self.folder / name)
+    stages.rollout(context, 1)
+    for each in ("policy", "ppm", "orm"):
+      records.write_manifest(context.folder(1, each), {}, [])
+    return context
+
+
+class StudyTest(StudyingCase):
+  def test_everything_that_the_config_names(self):
+    context = self.context()
+    studying.study(context, 1)
+    self.assertEqual([each[2:] for each in self.trained], [("orm", "orm")])
+    rows = studying.read(context.folder(1, "study"))
+    found = {}
+    for row in rows:
+      found.setdefault((row["reward"], row["source"]), []).append(row)
+    self.assertCountEqual(
+      found,
+      [(None, "greedy"), (None, "samples")]
+      + [
+        (reward, method)
+        for reward in ("ppm", "orm")
+        for method in ("samples", *solvers.GUIDED)
+      ],
+    )
+    for group in found.values():
+      self.assertEqual(
+        [row["problem_id"] for row in group], [f"p{i}" for i in range(5)]
+      )
+    # The same samples, valued by each.
+    for reward in ("ppm", "orm"):
+      for alone, valued in zip(
+        found[None, "samples"], found[reward, "samples"], strict=True
+      ):
+        self.assertEqual(alone["spent"], valued["spent"])
+        self.assertIsNotNone(valued["trajectories"][0]["value"])
+    text = studying.render(context, 1)
+    self.assertEqual(
+      (context.folder(1, "study") / "tables.md").read_text(), text
+    )
+    for word in ("Diverse beams", "### Reward models", "TFLOPs"):
+      self.assertIn(word, text)
+
+  def test_goes_on_where_it_was_killed(self):
+    straight = self.context("straight")
+    studying.study(straight, 1)
+    killed = self.context("killed")
+    write, count = records.write_shard, 0
+
+    def dies(path, rows):
+      nonlocal count
+      count += 1
+      if count == 7:
+        raise KeyboardInterrupt
+      write(path, rows)
+
+    with mock.patch.object(records, "write_shard", dies):
+      with self.assertRaises(KeyboardInterrupt):
+        studying.study(killed, 1)
+    studying.study(killed, 1)
+    self.assertEqual(
+      *(
+        {
+          str(path.relative_to(each.workdir)): path.read_bytes()
+          for path in each.folder(1, "study").rglob("*")
+          if path.is_file()
+        }
+        for each in (straight, killed)
+      )
+    )
+    # A finished study loads no model.
+    self.device.made.clear()
+    studying.study(killed, 1)
+    self.assertEmpty(self.device.made)
+
+  def test_other_settings_are_refused_and_more_methods_are_not(self):
+    context = self.context()
+    config = context.config.study
+    config.methods = ("greedy", "mcts")
+    studying.study(context, 1)
+    config.methods, config.top_k = ("greedy", "samples", "mcts"), 2
+    studying.study(context, 1)
+    rows = studying.read(context.folder(1, "study"))
+    self.assertEqual(
+      {row["source"] for row in rows}, {"greedy", "samples", "mcts"}
+    )
+    config.trajectories = 7
+    with self.assertRaisesRegex(
+      ValueError, "policy/greedy was made with .*trajectories=3 and not 7: give"
+    ):
+      studying.study(context, 1)
+
+  def test_a_setting_that_was_not_there_yet_had_its_default(self):
+    context = self.context()
+    context.config.study.methods = ("greedy",)
+    studying.study(context, 1)
+    folder = context.folder(1, "study") / "policy" / "greedy"
+    info = records.read_manifest(folder)
+    del info["made_with"]["early_stop"]
+    files = [name for name in info.pop("files")]
+    records.write_manifest(folder, info, files)
+    studying.study(context, 1)
+    context.config.study.early_stop = True
+    with self.assertRaisesRegex(ValueError, "early_stop=False and not True"):
+      studying.study(context, 1)
+
+  def test_the_ppm_of_another_round_or_run(self):
+    context = self.context()
+    context.config.study.rewards = ("ppm", "ppm:other/run/round_3/ppm")
+    context.config.study.methods = ("mcts",)
+    studying.study(context, 1)
+    self.assertEqual(
+      [ppm for _, ppm in self.device.made[1:]],
+      [context.folder(1, "ppm"), "other/run/round_3/ppm"],
+    )
+    rows = studying.read(context.folder(1, "study"))
+    self.assertEqual(
+      {row["reward"] for row in rows}, {"ppm", "ppm:other/run/round_3/ppm"}
+    )
+    self.assertIn("ppm:other/run/round_3/ppm", studying.render(context, 1))
+
+  def test_two_models_of_one_folder(self):
+    context = self.context()
+    for names in (("a/b", "a_b"), ("policy",)):
+      context.config.study.rewards = names
+      with self.assertRaisesRegex(ValueError, "would share the folder"):
+        studying.study(context, 1)
+
+  def test_tables_of_nothing(self):
+    with self.assertRaisesRegex(ValueError, "--stage=study --round=1"):
+      studying.render(self.context(), 1)
+
+
+class CompareTest(StudyingCase):
+  def test_two_studies_and_none(self):
+    first, second = self.context("a"), self.context("b")
+    studying.study(first, 1)
+    with self.assertRaisesRegex(ValueError, "neither an evaluation nor"):
+      studying.compare(first, second.workdir, 1)
+    with self.assertRaisesRegex(ValueError, "no evaluated round in common"):
+      studying.compare(first, second.workdir, None)
+    studying.study(second, 1)
+    text = studying.compare(first, second.workdir, 1)
+    self.assertIn("not distinguishable", text)
+    self.assertNotIn("better", text)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,203 @@
+"""Workers that are killed, a sandbox that is closed, a parent that dies."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.sandbox import process
+from rstar_jax.sandbox.pool import Limits, Sandbox
+
+_PARENT = """
+import signal, sys, threading, time
+from rstar_jax.sandbox.pool import Limits, Sandbox
+# A shell's job in the background is born to ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sandbox = Sandbox(workers=2, limits=Limits(wall_seconds=300))
+sleeper = [["import time", f"time.sleep({i})"] for i in (100, 101)]
+threading.Thread(target=sandbox.run, args=(sleeper,), daemon=True).start()
+spaces = "pid" in sandbox.isolation["layers"]["namespaces"]
+print(spaces, *sandbox.pids, flush=True)
+time.sleep(300)
+"""
+
+
+def _children(pid: int) -> list[int]:
+  path = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
+  with contextlib.suppress(FileNotFoundError):
+    return [int(child) for child in path.read_text().split()]
+  return []
+
+
+def _programs(worker: int, spaces: bool) -> list[int]:
+  """Returns what a worker runs; in a process namespace it has an inner one."""
+  inner = _children(worker) if spaces else [worker]
+  return [pid for each in inner for pid in _children(each)]
+
+
+def _has_spaces(sandbox: Sandbox) -> bool:
+  return "pid" in sandbox.isolation["layers"]["namespaces"]
+
+
+def _alive(pid: int) -> bool:
+  try:
+    stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+  except (FileNotFoundError, ProcessLookupError):
+    return False
+  return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def _wait_for(condition, what: str):
+  for _ in range(1200):
+    if value := condition():
+      return value
+    time.sleep(0.05)
+  raise AssertionError(f"waited a minute for {what}")
+
+
+class LifeTest(parameterized.TestCase):
+  def test_killed_worker_costs_one_step(self):
+    limits = Limits(wall_seconds=300)
+    with Sandbox(workers=1, limits=limits) as sandbox:
+      programs = [["import time", "time.sleep(200)"]]
+      programs += [[f"import time; print({i})"] for i in range(5)]
+      results = []
+      thread = threading.Thread(
+        target=lambda: results.extend(sandbox.run(programs))
+      )
+      thread.start()
+      pid = sandbox.pids[0]
+      spaces = _has_spaces(sandbox)
+      child = _wait_for(lambda: _programs(pid, spaces), "the first program")[0]
+      os.kill(pid, signal.SIGKILL)
+      thread.join()
+      self.assertEqual([r.status for r in results], ["crashed"] + ["ok"] * 5)
+      self.assertNotIn(pid, sandbox.pids)
+      _wait_for(lambda: not _alive(child), "the program to end")
+      # A worker that dies idle costs nothing. The one that serves: where it
+      # has a process table of its own, its parent only waits for it.
+      idle = sandbox.pids[0]
+      os.kill(_children(idle)[0] if spaces else idle, signal.SIGKILL)
+      self.assertEqual(sandbox.run([["print(5)"]])[0].stdout, "5\n")
+
+  @parameterized.parameters(signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+  def test_all_ends_with_the_parent(self, number):
+    root = str(pathlib.Path(__file__).resolve().parents[2])
+    with subprocess.Popen(
+      [sys.executable, "-c", _PARENT],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+      env={**os.environ, "PYTHONPATH": root},
+      text=True,
+    ) as parent:
+      spaces, *workers = parent.stdout.readline().split()
+      workers = [int(pid) for pid in workers]
+      self.assertLen(workers, 2)
+      programs = [
+        _wait_for(
+          lambda pid=pid: _programs(pid, spaces == "True"), "a program"
+        )[0]
+        for pid in workers
+      ]
+      parent.send_signal(number)
+    for pid in workers + programs:
+      _wait_for(lambda pid=pid: not _alive(pid), f"the end of {pid}")
+
+  @parameterized.parameters(0.0, 0.5)
+  def test_close_ends_what_runs(self, seconds):
+    """The worker lives so many seconds longer than the program it tells of."""
+    sandbox = Sandbox(workers=1, limits=Limits(wall_seconds=300))
+    failures = []
+
+    def work():
+      try:
+        sandbox.run([["import time", "time.sleep(200)"]])
+      except RuntimeError as error:
+        failures.append(str(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    pid = sandbox.pids[0]
+    spaces = _has_spaces(sandbox)
+    _wait_for(lambda: _programs(pid, spaces), "the program")
+    strike = process.Process.strike
+
+    def strike_slowly(worker):
+      for child in _programs(worker.pid, spaces):
+        os.kill(child, signal.SIGKILL)
+      time.sleep(seconds)
+      strike(worker)
+
+    with mock.patch.object(process.Process, "strike", strike_slowly):
+      sandbox.close()
+    thread.join()
+    self.assertEqual(failures, ["the sandbox is closed"])
+    self.assertFalse(_alive(pid))
+    with self.assertRaisesRegex(RuntimeError, "closed"):
+      sandbox.run([["x = 1"]])
+
+  def test_close_ends_a_worker_that_is_being_started(self):
+    sandbox = Sandbox(workers=1, limits=Limits(wall_seconds=300))
+    begun, go, failures = threading.Event(), threading.Event(), []
+    start = process.Process
+
+    def start_slowly(*args):
+      begun.set()
+      go.wait()
+      return start(*args)
+
+    def work():
+      try:
+        sandbox.run([["import time", "time.sleep(200)"]])
+      except RuntimeError as error:
+        failures.append(str(error))
+
+    with mock.patch.object(process, "Process", start_slowly):
+      (pid,) = sandbox.pids
+      os.kill(pid, signal.SIGKILL)
+      # Else it may still begin the program, which then is what died.
+      _wait_for(lambda: not _alive(pid), "the end of the worker")
+      working = threading.Thread(target=work)
+      closing = threading.Thread(target=sandbox.close)
+      working.start()
+      self.assertTrue(begun.wait(60))
+      closing.start()
+      _wait_for(lambda: sandbox._closed, "the sandbox to close")
+      go.set()
+      closing.join(60)
+      working.join(60)
+    self.assertFalse(closing.is_alive())
+    self.assertEqual(failures, ["the sandbox is closed"])
+
+  def test_a_worker_that_cannot_be_started_is_tried_again(self):
+    with Sandbox(workers=1) as sandbox:
+      start, failures = sandbox._start, [OSError(11, "full")] * 2
+
+      def fail_some(*args):
+        if failures:
+          raise failures.pop()
+        return start(*args)
+
+      with mock.patch.object(sandbox, "_start", fail_some):
+        worker = sandbox.pids[0]
+        for pid in (*process._descendants(worker), worker):
+          with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+          _wait_for(lambda pid=pid: not _alive(pid), f"the end of {pid}")
+        self.assertEqual(sandbox.run([["print(5)"]])[0].stdout, "5\n")
+      self.assertEmpty(failures)
+
+  def test_refuses_no_workers(self):
+    with self.assertRaisesRegex(ValueError, "workers=0"):
+      Sandbox(workers=0)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,290 @@
+"""Every status by a real program, and nothing that outlives one."""
+
+import contextlib
+import io
+import os
+import random
+import subprocess
+import sys
+import threading
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from rstar_jax.sandbox.pool import Limits, Sandbox
+
+# Long enough for a starved machine, short enough for the tests that wait.
+_WALL = 4.0
+_LIMITS = Limits(wall_seconds=_WALL, memory_bytes=1 << 28, output_bytes=1009)
+
+
+class SandboxTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.sandbox = Sandbox(workers=2, limits=_LIMITS)
+
+  @classmethod
+  def tearDownClass(cls):
+    cls.sandbox.close()
+    super().tearDownClass()
+
+  def run_one(self, *steps):
+    return self.sandbox.run([list(steps)])[0]
+
+  @parameterized.named_parameters(
+    ("plain", ["a = 7", "print(a * 3)"], "21\n"),
+    ("prefix_output_dropped", ["print('no')", "print('yes')"], "yes\n"),
+    ("many_prints", ["print(1)\nprint(2)\nx = 3\nprint(x)"], "1\n2\n3\n"),
+    ("unrounded", ["print(0.1 + 0.2)"], "0.30000000000000004\n"),
+    ("said_error", ["print('standard error: 0.2')"], "standard error: 0.2\n"),
+    ("no_output", ["x = 1"], ""),
+    ("no_steps", [], ""),
+    ("import", ["import math", "print(math.gcd(12, 18))"], "6\n"),
+    ("function", ["def f(n):\n  return n * n", "print(f(5))"], "25\n"),
+    ("main", ["print(__name__)"], "__main__\n"),
+    ("unicode", ["print('\u221a2 = \u2248 1.41')"], "\u221a2 = \u2248 1.41\n"),
+    ("no_newline", ["print(5, end='')"], "5"),
+    ("write", ["import sys; sys.stdout.write('ab')"], "ab"),
+    ("closed", ["import sys; print(5); sys.stdout.close()"], "5\n"),
+    (
+      "else",
+      ["x = 1\nif x:\n  print('a')", "else:\n  print(2)\nprint(3)"],
+      "3\n",
+    ),
+    ("bracket", ["print(0)", "x = (1 +", "2)\nprint(x)"], "3\n"),
+    ("header", ["def f():", "  return 11", "print(f())"], "11\n"),
+    ("string", ['x = """a', 'b"""', "print(x)"], "a\nb\n"),
+    (
+      "future",
+      ["from __future__ import annotations", "def f(x: nope): ...\nprint(1)"],
+      "1\n",
+    ),
+    ("caught", ["try:\n  1 / 0\nexcept ZeroDivisionError:\n  print(9)"], "9\n"),
+    ("sympy", ["import sympy", "print(sympy.sqrt(8))"], "2*sqrt(2)\n"),
+  )
+  def test_ok(self, steps, stdout):
+    result = self.sandbox.run([steps])[0]
+    self.assertEqual(
+      (result.status, result.stdout, result.error), ("ok", stdout, "")
+    )
+
+  @parameterized.named_parameters(
+    ("division", ["print(1)\n1 / 0"], "ZeroDivisionError: division by zero"),
+    ("name", ["print(x)"], "NameError: name 'x' is not defined"),
+    ("key", ["{}['a']"], "KeyError: 'a'"),
+    ("exit", ["exit(3)"], "SystemExit: 3"),
+    ("sys_exit", ["import sys", "sys.exit()"], "SystemExit"),
+    ("interrupt", ["raise KeyboardInterrupt"], "KeyboardInterrupt"),
+    ("empty", ["assert False"], "AssertionError"),
+    ("lines", ["raise ValueError('a\\nb')"], "ValueError: a b"),
+    (
+      "earlier_step",
+      ["1 / 0", "print(1)"],
+      "ZeroDivisionError: division by zero",
+    ),
+    ("stdin", ["input()"], "EOFError: EOF when reading a line"),
+    ("late_future", ["x = 1", "from __future__ import annotations"], None),
+    ("syntax", ["print(1", ")", "x ="], None),
+    ("null", ["x = '\0'"], None),
+  )
+  def test_error(self, steps, error):
+    result = self.sandbox.run([steps])[0]
+    self.assertEqual(result.status, "error")
+    if error is not None:
+      self.assertEqual(result.error, error)
+    else:
+      self.assertRegex(result.error, r"^(SyntaxError|ValueError): ")
+
+  def test_recursion_is_an_error(self):
+    result = self.run_one("def f(n):\n  return f(n + 1)\nf(0)")
+    self.assertEqual(result.status, "error")
+    self.assertStartsWith(result.error, "RecursionError: ")
+
+  def test_timeouts_do_not_hold_up_the_rest(self):
+    hangs = [
+      ["while True:\n  pass"],  # Plain: shares a process with what follows.
+      ["while True:\n  try:\n    while True: pass\n  except BaseException: 0"],
+      ["import time", "time.sleep(1000)"],
+      ["import signal", "signal.pause()"],
+    ]
+    quick = [[f"print({i})"] for i in range(11)]
+    results = self.sandbox.run(hangs + quick)
+    late = len(hangs)
+    self.assertEqual([r.status for r in results[:late]], ["timeout"] * late)
+    self.assertEqual(
+      [r.stdout for r in results[late:]], [f"{i}\n" for i in range(11)]
+    )
+
+  @parameterized.named_parameters(
+    ("plain", ["x = 'a' * (1 << 40)"]),
+    ("at_once", ["x = bytearray(1 << 40)"]),
+    ("grown", ["x = [0]", "while True:\n  x = x + x"]),
+    ("raised", ["raise MemoryError"]),
+  )
+  def test_memory(self, steps):
+    self.assertEqual(self.sandbox.run([steps])[0].status, "memory")
+
+  @parameterized.named_parameters(
+    ("write", ["open('rstar_written', 'w')"]),
+    ("append", ["import os", "os.open('/dev/shm/x', os.O_APPEND)"]),
+    ("read", ["print(open('/etc/passwd').read())"]),
+    ("remove", ["import os", "os.remove('/dev/shm/nothing')"]),
+    ("socket", ["import socket", "socket.create_connection(('127.0.0.1', 9))"]),
+    (
+      "url",
+      ["import urllib.request as u", "u.urlopen('http://127.0.0.1:9')"],
+    ),
+    ("subprocess", ["import subprocess", "subprocess.run(['true'])"]),
+    ("system", ["import os", "os.system('true')"]),
+    ("exec", ["import os", "os.execv('/bin/true', ['true'])"]),
+    ("fork", ["import os", "os.fork()"]),
+    (
+      "multiprocessing",
+      [
+        "import multiprocessing as m",
+        "m.get_context('spawn').Process().start()",
+      ],
+    ),
+    ("kill", ["import os", "os.kill(os.getppid(), 9)"]),
+    ("killpg", ["import os", "os.killpg(0, 9)"]),
+    ("thread", ["import threading as t", "t.Thread(target=print).start()"]),
+    ("null", ["import os", "open(os.devnull, 'w')"]),
+    ("project", ["import sys", f"print(open({__file__!r}).read())"]),
+    ("ctypes", ["import ctypes", "ctypes.CDLL(None)"]),
+    (
+      "unlimit",
+      ["import resource as r", "r.setrlimit(r.RLIMIT_AS, (-1, -1))"],
+    ),
+  )
+  def test_blocked(self, steps):
+    result = self.sandbox.run([steps])[0]
+    self.assertEqual(result.status, "blocked", result)
+    self.assertStartsWith(result.error, "Blocked: ")
+
+  def test_blocked_left_nothing_behind(self):
+    self.assertFalse(os.path.exists("/rstar_written"))
+
+  @parameterized.named_parameters(
+    ("once", ["print('a' * 5000)"]),
+    ("many", ["for i in range(5000):\n  print(i)"]),
+    (
+      "swallowed",
+      ["try:\n  print('a' * 50000)\nexcept BaseException:\n  pass"],
+    ),
+  )
+  def test_output_limit(self, steps):
+    result = self.sandbox.run([steps])[0]
+    self.assertEqual(result.status, "output_limit")
+    self.assertLen(result.stdout, _LIMITS.output_bytes)
+
+  def test_output_limit_is_of_the_last_step(self):
+    result = self.run_one("print('a' * 800)", "print('b' * 800)")
+    self.assertEqual((result.status, result.stdout), ("ok", "b" * 800 + "\n"))
+
+  @parameterized.named_parameters(
+    ("exit", ["import os", "os._exit(0)"]),
+    ("segfault", ["import faulthandler", "faulthandler._read_null()"]),
+    ("abort", ["import os", "os.abort()"]),
+  )
+  def test_crashed(self, steps):
+    results = self.sandbox.run([steps, ["import math", "print(math.pi)"]])
+    self.assertEqual([r.status for r in results], ["crashed", "ok"])
+
+  def test_no_state_leaks(self):
+    poison = [
+      ["import math", "math.pi = 3"],
+      ["import builtins", "builtins.sum = None"],
+      ["import random", "random.seed(5)"],
+      ["import sys", "sys.setrecursionlimit(50)"],
+      ["leaked = 1"],
+      ["abs = 5"],
+    ]
+    probe = ["import math, random, sys", "r = random.random()"]
+    ask = "print(math.pi, sum([1, 2]), r, sys.getrecursionlimit(), abs(-1))"
+    expected = self.run_one(*probe, ask)
+    self.assertStartsWith(expected.stdout, "3.141592653589793 3 0.8444218515")
+    for _ in range(3):
+      steps = [*probe, f"{ask}  # {random.random()}"]
+      *_, result = self.sandbox.run([*poison, steps])
+      self.assertEqual(result.stdout, expected.stdout)
+    result = self.run_one("print(leaked)")
+    self.assertEqual(result.error, "NameError: name 'leaked' is not defined")
+
+  def test_randomness_and_hashes_repeat(self):
+    steps = ["import random", "print(random.random(), hash('a'), {'a', 'b'})"]
+    seen = {
+      self.run_one(*steps[:1], f"{steps[1]}  # {i}").stdout for i in range(5)
+    }
+    with Sandbox(workers=1, limits=_LIMITS) as other:
+      seen.add(other.run([steps])[0].stdout)
+    self.assertLen(seen, 1)
+    drawn = self.run_one("import numpy as np", "print(np.random.rand())")
+    self.assertEqual(drawn.stdout, f"{np.random.RandomState(0).rand()}\n")
+
+  def test_last_step_prints_what_the_whole_adds(self):
+    programs = [
+      ["import sys", "print(1)", "for i in range(3):\n  print(i)"],
+      ["x = 0", "for i in range(3):\n  print(x)", "  x += i", "print(x)"],
+      ["print('a')", "if False:\n  print('b')", "else:\n  print('c')"],
+      ["class A:\n  n = 3", "print(A().n)", "a = A(); a.n = 4; print(a.n)"],
+    ]
+
+    def python(steps):
+      command = [sys.executable, "-c", "\n".join(steps)]
+      return subprocess.run(command, capture_output=True, text=True).stdout
+
+    for steps, result in zip(programs, self.sandbox.run(programs), strict=True):
+      added = python(steps).removeprefix(python(steps[:-1]))
+      self.assertEqual((result.status, result.stdout), ("ok", added), steps)
+
+  def test_arithmetic_agrees_with_the_interpreter(self):
+    numbers = random.Random(7)
+    operators = ("+", "-", "*", "//", "%", "/", "**")
+
+    def program():
+      steps = [f"v0 = {numbers.randint(-20, 20)}"]
+      for i in range(1, numbers.randint(2, 6)):
+        symbol, right = numbers.choice(operators), numbers.randint(0, 5)
+        steps.append(f"# step\nv{i} = v{i - 1} {symbol} {right}")
+      return [*steps, f"print(v{len(steps) - 1}, [v0] * 2)\nv0 += 1\nprint(v0)"]
+
+    programs = [program() for _ in range(97)]
+    for steps, result in zip(programs, self.sandbox.run(programs), strict=True):
+      stdout, error = io.StringIO(), ""
+      with contextlib.redirect_stdout(stdout):
+        try:
+          exec("\n".join(steps), {})
+        except Exception as failure:
+          error = f"{type(failure).__name__}: {failure}"
+      self.assertEqual(
+        (result.stdout, result.error), (stdout.getvalue(), error)
+      )
+
+  def test_order_and_threads(self):
+    wrong = []
+
+    def work(thread):
+      programs = [[f"t = {thread}", f"print(t, {i % 13})"] for i in range(53)]
+      stdout = [result.stdout for result in self.sandbox.run(programs)]
+      if stdout != [f"{thread} {i % 13}\n" for i in range(53)]:
+        wrong.append((thread, stdout))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(7)]
+    for thread in threads:
+      thread.start()
+    for thread in threads:
+      thread.join()
+    self.assertEmpty(wrong)
+
+  def test_equal_programs_run_once(self):
+    # The time is not repeatable, so that equal output means one run.
+    steps = ["import time", "print(time.perf_counter_ns())"]
+    one, two, three = self.sandbox.run([steps, ["x = 1"], steps])
+    self.assertEqual(one, three)
+    self.assertEqual(two.stdout, "")
+    self.assertEqual(self.sandbox.run([steps])[0], one)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,92 @@
+"""A worker process from the host's side."""
+
+import os
+import signal
+import threading
+import time
+
+from absl.testing import absltest
+
+from rstar_jax.sandbox import process, wire
+
+_OPTIONS = {
+  "heavy": False,
+  "probe": False,
+  "without": (),
+  "memory_bytes": 1 << 30,
+  "output_bytes": 101,
+  "cpu_seconds": 100,
+  "live": 3,
+}
+
+
+def _alive(pid: int) -> bool:
+  try:
+    with open(f"/proc/{pid}/stat") as file:
+      return file.read().rpartition(")")[2].split()[0] not in "ZX"
+  except (FileNotFoundError, ProcessLookupError):
+    return False
+
+
+class ProcessTest(absltest.TestCase):
+  def start(self):
+    worker = process.Process("rstar_jax.sandbox.zygote", _OPTIONS, ("-P",), {})
+    self.addCleanup(worker.kill)
+    return worker
+
+  def test_messages(self):
+    worker = self.start()
+    self.assertEqual(worker.greeting, {})
+    worker.send(["run", 0, [["print(5)"], ["print(6)"]]])
+    self.assertEqual(worker.receive(100), "begun")
+    self.assertEqual(worker.receive(100)[:2], ["ok", "5\n"])
+    self.assertEqual(worker.receive(100)[:2], ["ok", "6\n"])
+    # It leads a session, so that signals of a terminal do not reach it.
+    self.assertEqual(os.getsid(worker.pid), worker.pid)
+
+  def test_deadline(self):
+    worker = self.start()
+    with self.assertRaises(TimeoutError):
+      worker.receive(0.01)
+
+  def test_end_is_noticed(self):
+    worker = self.start()
+    os.kill(worker.pid, signal.SIGKILL)
+    with self.assertRaises(process.Gone):
+      worker.receive(100)
+    worker.kill()
+    worker.strike()  # Its pid may be another process's now.
+
+  def test_kill_reaches_what_left_the_session(self):
+    worker = self.start()
+    steps = ["import os, time; os.setsid(); time.sleep(300)"]
+    worker.send(["run", 0, [steps]])
+    self.assertEqual(worker.receive(100), "begun")
+    children = []
+    while not children:
+      children = process._descendants(worker.pid)
+    worker.kill()
+    for pid in children:
+      while _alive(pid):  # A kill takes effect when its target is scheduled.
+        time.sleep(0.01)
+
+  def test_failed_start_says_so(self):
+    with self.assertRaisesRegex(RuntimeError, "no_such did not start"):
+      process.Process("rstar_jax.no_such", {}, ("-P",))
+
+  def test_ends_with_the_thread_that_started_it(self):
+    workers = []
+    thread = threading.Thread(target=lambda: workers.append(self.start()))
+    thread.start()
+    thread.join()
+    with self.assertRaises(process.Gone):
+      workers[0].receive(100)
+
+  def test_a_frame_is_its_length_and_json(self):
+    self.assertEqual(
+      wire.frame([1, "\u00e9"]), b'\x00\x00\x00\x0d[1, "\\u00e9"]'
+    )
+
+
+if __name__ == "__main__":
+  absltest.main()

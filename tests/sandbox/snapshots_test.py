@@ -1,0 +1,303 @@
+"""Live interpreters: no result depends on what is alive."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from unittest import mock
+
+import hypothesis
+from absl.testing import absltest, parameterized
+from hypothesis import strategies as st
+
+from rstar_jax.sandbox import children, snapshots, zygote
+from rstar_jax.sandbox.isolation import confinement
+from rstar_jax.sandbox.pool import Limits, Sandbox
+
+_LIMITS = Limits(wall_seconds=20.0)
+
+
+class SnapshotsTest(parameterized.TestCase):
+  """The tree of a worker, in this process."""
+
+  def setUp(self):
+    super().setUp()
+    host, theirs = socket.socketpair()
+    self.addCleanup(host.close)
+    self.addCleanup(theirs.close)
+    self.steps = 0
+    self.tree = self.make(theirs, 7)
+    self.addCleanup(self.tree.clear)
+
+  def make(self, connection, limit):
+    def progress():
+      self.steps += 1
+
+    return snapshots.Snapshots(
+      children.Watch(connection, 65536),
+      zygote.Zygote(
+        connection, 1009, 7, confinement.limit_program
+      )._interpreter,
+      progress,
+      limit=limit,
+      memory_bytes=1 << 26,
+      cpu_seconds=7,
+    )
+
+  def run_one(self, *steps):
+    return self.tree.run(list(steps))[:3]
+
+  def test_only_the_new_step_is_executed(self):
+    first = ["import time", "t = time.perf_counter_ns()"]
+    self.run_one(*first)
+    seen = {self.run_one(*first, f"print(t)  # {i}")[1] for i in range(5)}
+    self.assertLen(seen, 1)
+    self.assertEqual(self.steps, 1)
+
+  def test_siblings_do_not_see_each_other(self):
+    self.run_one("x = [1]")
+    self.run_one("x = [1]", "x.append(2)")
+    self.assertEqual(self.run_one("x = [1]", "print(x)"), ["ok", "[1]\n", ""])
+
+  def test_the_cap_holds(self):
+    steps = [f"x{i} = {i}" for i in range(31)]
+    for n in range(1, 32):
+      self.run_one(*steps[:n])
+      self.assertLessEqual(len(self.tree.pids), 7)
+    self.assertEqual(self.run_one(*steps[:3], "print(x2)"), ["ok", "2\n", ""])
+
+  def test_memory_of_all_is_capped(self):
+    if not children.memory_of(os.getpid()):
+      self.skipTest("not known here")
+    grab = "x = bytearray(range(256)) * 2**{}"
+    self.run_one(grab.format(10))
+    small = self.tree.pids
+    self.assertLen(small, 1)
+    # One that is too large for all of it is executed anew.
+    large = grab.format(19)
+    self.run_one(large)
+    self.assertEqual(self.tree.pids, small)
+    result = self.run_one(large, "y = 1", "print(len(x))")
+    self.assertEqual(result, ["ok", f"{2**27}\n", ""])
+    for i in range(5):  # 32 MB each.
+      self.run_one(f"i = {i}\n{grab.format(17)}")
+      self.assertLessEqual(len(self.tree.pids), 2)
+    self.assertNotEmpty(self.tree.pids)
+
+  def test_a_failed_step_is_no_snapshot(self):
+    self.run_one("x = 1")
+    before = self.tree.pids
+    for step in ("1 / 0", "import os; os._exit(3)", "raise SystemExit"):
+      self.run_one("x = 1", step)
+    self.assertEqual(self.tree.pids, before)
+
+  @parameterized.parameters(
+    "import signal; signal.setitimer(signal.ITIMER_REAL, 500)",
+    "import mmap; m = mmap.mmap(-1, 7)",
+    "import os; f = open(os.__file__)",
+    "import threading; t = threading.Thread(target=lambda: e.wait())\n"
+    "e = threading.Event(); t.daemon = True; t.start()",
+  )
+  def test_what_a_fork_would_not_keep_is_executed_anew(self, step):
+    self.run_one("x = 1")
+    before = self.tree.pids
+    status, _, error = self.run_one("x = 1", step)
+    if "can't start new thread" in error:
+      self.skipTest("RLIMIT_NPROC binds who is not root")
+    self.assertEqual(status, "ok")
+    self.assertEqual(self.tree.pids, before)
+    result = self.run_one("x = 1", step, "print(x)")
+    self.assertEqual(result, ["ok", "1\n", ""])
+
+  def test_positions_of_files_are_not_shared(self):
+    steps = ["import os; f = open(os.__file__)", "print(f.readline())"]
+    once, twice = self.run_one(*steps), self.run_one(*steps)
+    self.assertEqual(once, twice)
+    self.assertNotEmpty(once[1].strip())
+
+  @parameterized.parameters(
+    "import json; json.loads = None",
+    "import socket; socket.recv_fds = None",
+    "import builtins; builtins.len = None",
+    "import sys; sys.modules.clear()",
+    "import os; os.closerange(3, 99)",
+  )
+  def test_a_process_that_does_not_fork_costs_nothing(self, step):
+    prefix = ["x = 5", step]
+    self.run_one(*prefix)
+    status = self.run_one(*prefix, "print(x)")
+    if "closerange" in step:
+      self.assertEqual(status[0], "crashed")
+    else:
+      self.assertIn(status, (["ok", "5\n", ""], ["crashed", "", status[2]]))
+
+  def test_a_dead_snapshot_costs_nothing(self):
+    steps = ["x = 1", "y = 2"]
+    self.run_one(*steps)
+    for pid in self.tree.pids:
+      os.kill(pid, signal.SIGKILL)
+    for i in range(5):
+      self.assertEqual(
+        self.run_one(*steps, f"print(x + y + {i})"), ["ok", f"{3 + i}\n", ""]
+      )
+
+  def test_a_full_process_table_costs_the_snapshots(self):
+    self.run_one("x = 1", "y = 2")
+    fork, failures = os.fork, [OSError(11, "full")] * 3
+
+    def fail_some():
+      if failures:
+        raise failures.pop()
+      return fork()
+
+    with mock.patch.object(os, "fork", fail_some):
+      self.assertEqual(self.run_one("print(5)"), ["ok", "5\n", ""])
+    self.assertLen(self.tree.pids, 1)
+    result = self.run_one("x = 1", "y = 2", "print(x + y)")
+    self.assertEqual(result, ["ok", "3\n", ""])
+
+  def test_no_process_is_left(self):
+    for i in range(13):
+      self.run_one(f"x = {i}", "y = x", "1 / 0")
+    self.tree.clear()
+    with self.assertRaises(ChildProcessError):
+      os.waitpid(-1, os.WNOHANG)
+
+  def test_no_memory_even_to_report(self):
+    def action(channel):
+      raise MemoryError
+
+    child = self.tree.fork(action)
+    host, theirs = socket.socketpair()
+    with host, theirs:
+      self.assertIsNone(children.Watch(theirs, 101).next(child))
+    self.assertEqual(snapshots.death(child.end())[0], "memory")
+
+  def test_reports_are_not_trusted(self):
+    for answer in (None, 3, [1, 2], ["ok", "", "", "x", 0.0], {}):
+      with self.assertRaises(TypeError):
+        snapshots.checked(answer)
+    self.assertEqual(
+      snapshots.checked(["ok", 1, None, 2.0, 3]), ["ok", "1", "None", 2, 3.0]
+    )
+
+
+# Lines that make a program when each may follow any other.
+_LINES = (
+  "a = 3",
+  "a += 1",
+  "b = [a] * 3",
+  "b = b + [len(b)]",
+  "def f(n):",
+  "  return n * a",
+  "c = f(5)",
+  "if a > 3:",
+  "  a -= 2",
+  "else:",
+  "  b = [7]",
+  "for i in range(3):",
+  "  print(i, a)",
+  "print(a)",
+  "print(b)",
+  "print(c)",
+  "x = (1 +",
+  "2)",
+  'd = """s',
+  't"""',
+  "print(d, end='')",
+  "import math",
+  "print(math.gcd(a, 12))",
+  "import random",
+  "print(random.random())",
+  "class A:",
+  "  k = a",
+  "print(A.k, A.__module__)",
+  "g = (n * n for n in range(9))",
+  "print(next(g))",
+  "import sys; sys.stdout.write('w')",
+  "try:",
+  "  1 / 0",
+  "except ZeroDivisionError:",
+  "  print('caught')",
+  "print({'a', 'b'}, hash('x'))",
+  "raise ValueError(a)",
+  "",
+)
+
+
+def _fresh(source: str) -> tuple[str, str]:
+  """Returns what a new interpreter prints, and the exception it ends with."""
+  done = subprocess.run(
+    [sys.executable, "-P", "-s", "-B", "-c", f"{_SEEDED}{source}"],
+    capture_output=True,
+    text=True,
+    env={"PYTHONHASHSEED": "0"},
+  )
+  last = done.stderr.strip().rpartition("\n")[2]
+  # What a traceback adds to the message is no part of it.
+  last = last.partition(". Did you ")[0]
+  return done.stdout, last if done.returncode else ""
+
+
+_SEEDED = "import random\nrandom.seed(0)\ndel random\n"
+
+
+class AgreementTest(absltest.TestCase):
+  """Equal to the concatenation in a fresh interpreter."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    # One that keeps what it can, and one that evicts nearly all.
+    cls.sandboxes = [
+      Sandbox(workers=workers, limits=Limits(20.0, live=live), cache=1)
+      for workers, live in ((2, 48), (1, 2), (1, 0))
+    ]
+
+  @classmethod
+  def tearDownClass(cls):
+    for sandbox in cls.sandboxes:
+      sandbox.close()
+    super().tearDownClass()
+
+  @hypothesis.settings(
+    max_examples=37, deadline=None, derandomize=True, database=None
+  )
+  @hypothesis.given(
+    lines=st.lists(st.sampled_from(_LINES), min_size=1, max_size=13),
+    cuts=st.sets(st.integers(1, 12), max_size=7),
+    seed=st.integers(0, 2**32),
+  )
+  def test_random_programs_split_at_random_places(self, lines, cuts, seed):
+    edges = [0, *sorted(c for c in cuts if c < len(lines)), len(lines)]
+    steps = [
+      "\n".join(lines[a:b]) for a, b in zip(edges, edges[1:], strict=False)
+    ]
+    programs = [steps[:n] for n in range(1, len(steps) + 1)]
+    order = list(range(len(programs)))
+    random.Random(seed).shuffle(order)
+    expected = [_fresh("\n".join(each)) for each in programs]
+    for sandbox in self.sandboxes:
+      found = sandbox.run([programs[i] for i in order])
+      for i, result in zip(order, found, strict=True):
+        stdout, error = expected[i]
+        if error:
+          self.assertEqual(result.status, "error", str(programs[i]))
+          # Where a syntax error is depends on how the steps are put together.
+          if not error.startswith(("SyntaxError", "IndentationError")):
+            self.assertEqual(result.error, error, str(programs[i]))
+        else:
+          before = expected[i - 1][0] if i else ""
+          if i and expected[i - 1][1]:
+            continue  # What its prefix would have printed is not known.
+          self.assertEqual(
+            (result.status, result.stdout),
+            ("ok", stdout.removeprefix(before)),
+            str(programs[i]),
+          )
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,206 @@
+"""The tokenizer that ships: markers, digits, names, and round trips."""
+
+import functools
+import pathlib
+import re
+from unittest import mock
+
+import tokenizers
+import transformers
+from absl.testing import absltest, parameterized
+
+import rstar_jax
+from rstar_jax.data.synthetic import generator
+from rstar_jax.steps import grammar, prompts
+from rstar_jax.steps import tokenizer as tokenizer_lib
+from rstar_jax.tools import train_tokenizer
+
+FOLDER = pathlib.Path(rstar_jax.__file__).parent / "base_model"
+
+
+@functools.cache
+def shipped() -> tokenizer_lib.HfTokenizer:
+  return tokenizer_lib.HfTokenizer(FOLDER)
+
+
+def texts(split: str, count: int = 41) -> list[str]:
+  """Returns whole texts: prompt and worked solution."""
+  return [
+    prompts.prompt(worked.problem.question) + "".join(worked.steps)
+    for worked in (generator.generate(split, i) for i in range(count))
+  ]
+
+
+class HfTokenizerTest(parameterized.TestCase):
+  def test_markers_are_single_ids(self):
+    tokenizer = shipped()
+    ids = [tokenizer.encode(marker) for marker in grammar.MARKERS]
+    self.assertEqual(ids, [[tokenizer.id_of(m)] for m in grammar.MARKERS])
+    self.assertLen({i for (i,) in ids}, len(grammar.MARKERS))
+    with self.assertRaises(KeyError):
+      tokenizer.id_of("<no_marker>")
+
+  def test_the_folder_says_how_it_is_read(self):
+    # With the class that others take, who have only the folder.
+    theirs = transformers.AutoTokenizer.from_pretrained(FOLDER)
+    for text in texts("train"):
+      self.assertEqual(theirs.encode(text), shipped().encode(text))
+
+  def test_whose_words_are_split_as_qwen2s(self):
+    self.assertIn("qwen2", shipped().misread_in)
+    folder = self.create_tempdir().full_path
+    own = transformers.Qwen2Tokenizer()
+    own.train_new_from_iterator(texts("train"), 300).save_pretrained(folder)
+    self.assertEmpty(tokenizer_lib.HfTokenizer(folder).misread_in)
+
+  @parameterized.parameters(*generator.SPLITS)
+  def test_round_trip(self, split):
+    tokenizer = shipped()
+    for text in texts(split):
+      ids = tokenizer.encode(text)
+      self.assertEqual(tokenizer.decode(ids), text)
+      self.assertBetween(min(ids), 0, tokenizer.vocab_size - 1)
+      self.assertBetween(max(ids), 0, tokenizer.vocab_size - 1)
+      # Nothing comes before, nothing after.
+      self.assertNotIn(tokenizer.eos_id, ids)
+      self.assertEqual(ids[0], tokenizer.id_of(grammar.USER))
+
+  @parameterized.parameters(
+    "", " ", "\n\n\n", "  two  spaces ", "é ∑ 7 < 11 <end_of_", "ÄÖ\t\u200b🙂"
+  )
+  def test_round_trip_of_anything(self, text):
+    self.assertEqual(shipped().decode(shipped().encode(text)), text)
+
+  def test_decode_drops_padding_and_end(self):
+    tokenizer = shipped()
+    first, second = tokenizer.encode("7"), tokenizer.encode("4")
+    ids = [*first, tokenizer.pad_id, *second, tokenizer.eos_id]
+    self.assertEqual(tokenizer.decode(ids), "74")
+    self.assertNotEqual(tokenizer.pad_id, tokenizer.eos_id)
+
+  @parameterized.parameters(*generator.SPLITS)
+  def test_digits_are_tokens(self, split):
+    tokenizer = shipped()
+    for text in texts(split):
+      pieces = [tokenizer.decode([i]) for i in tokenizer.encode(text)]
+      found = [each for each in pieces if re.search(r"\d", each)]
+      self.assertEqual(found, re.findall(r"\d", text))
+
+  @parameterized.parameters(*generator.SPLITS)
+  def test_a_name_is_two_tokens_wherever_it_stands(self, split):
+    tokenizer = shipped()
+    for text in texts(split):
+      names = set(re.findall(r"^(?!answer)(\w+) = ", text, re.MULTILINE))
+      self.assertNotEmpty(names)
+      pieces = [tokenizer.decode([i]) for i in tokenizer.encode(text)]
+      pairs = list(zip(pieces, pieces[1:], strict=False))
+      for name in names:
+        occurrences = len(re.findall(rf"\b{name}\b", text))
+        self.assertEqual(pairs.count((name[:2], name[2:])), occurrences, name)
+
+  def test_ids_are_those_of_the_file(self):
+    # Beside a config.json of "qwen2" a library may take Qwen's own splitting
+    # of words; the file alone must count.
+    self.assertIn('"qwen2"', (FOLDER / "config.json").read_text())
+    file = tokenizers.Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+    for split in generator.SPLITS:
+      for text in texts(split, 7):
+        ids = file.encode(text, add_special_tokens=False).ids
+        self.assertEqual(shipped().encode(text), ids)
+    self.assertEqual(shipped().vocab_size, file.get_vocab_size())
+
+  def test_saves_and_loads(self):
+    folder = self.create_tempdir().full_path
+    shipped().save(folder)
+    again = tokenizer_lib.HfTokenizer(folder)
+    for text in texts("test", 7):
+      self.assertEqual(again.encode(text), shipped().encode(text))
+    self.assertEqual(again.eos_id, shipped().eos_id)
+    self.assertEqual(again.pad_id, shipped().pad_id)
+
+  def test_missing_markers_are_added_and_keep_their_ids(self):
+    folder = self.create_tempdir().full_path
+    fewer = tuple(m for m in grammar.MARKERS if m != grammar.ANSWER)
+    with mock.patch.object(grammar, "MARKERS", fewer):
+      train_tokenizer.train(["a text"], 270, folder)
+    plain = tokenizer_lib.HfTokenizer(folder, add_markers=False)
+    self.assertEqual(plain.known, plain.vocab_size)
+    with self.assertRaises(KeyError):
+      plain.id_of(grammar.ANSWER)
+    self.assertGreater(len(plain.encode(grammar.ANSWER)), 1)
+    first = tokenizer_lib.HfTokenizer(folder)
+    self.assertEqual(first.known, plain.vocab_size)
+    self.assertEqual(first.vocab_size, first.known + 1)
+    self.assertEqual(first.id_of(grammar.ANSWER), first.known)
+    text = f"a{grammar.ANSWER}text"
+    self.assertEqual(first.decode(first.encode(text)), text)
+    other = self.create_tempdir().full_path
+    first.save(other)
+    again = tokenizer_lib.HfTokenizer(other)
+    self.assertEqual(again.known, again.vocab_size)
+    self.assertEqual(again.encode(text), first.encode(text))
+
+  def test_begin_of_text_where_a_model_expects_it(self):
+    self.assertEqual(shipped().bos_ids, ())
+    folder = self.create_tempdir().full_path
+    vocabulary = {"<s>": 0, "</s>": 1, "a": 2, "b": 3, "c": 4}
+    plain = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
+    plain.decoder = tokenizers.decoders.ByteLevel()
+    plain.add_special_tokens(["<s>", "</s>"])
+    plain.post_processor = tokenizers.processors.TemplateProcessing(
+      single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    transformers.PreTrainedTokenizerFast(
+      tokenizer_object=plain, bos_token="<s>", eos_token="</s>"
+    ).save_pretrained(folder)
+    loaded = tokenizer_lib.HfTokenizer(folder)
+    self.assertEqual(loaded.bos_ids, (0,))
+    # One for the whole text, none for its pieces; and none in what is read.
+    self.assertEqual(loaded.encode("ab"), [2, 3])
+    ids = tokenizer_lib.encode_solution(loaded, "a", ("b", "c"))
+    self.assertEqual(ids, [0, 2, 3, 4])
+    self.assertEqual(loaded.decode(ids), "abc")
+    other = self.create_tempdir().full_path
+    loaded.save(other)
+    self.assertEqual(tokenizer_lib.HfTokenizer(other).bos_ids, (0,))
+    served = transformers.PreTrainedTokenizerFast.from_pretrained(other)
+    asked = served.apply_chat_template(
+      [{"role": "user", "content": "a"}],
+      tokenize=False,
+      add_generation_prompt=True,
+    )
+    self.assertEqual(asked, "<s>" + prompts.prompt("a"))
+
+  def test_chat_template_is_the_prompt(self):
+    folder = self.create_tempdir().full_path
+    shipped().save(folder)
+    loaded = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+    messages = [{"role": "user", "content": "How many?"}]
+    asked = loaded.apply_chat_template(
+      messages, tokenize=False, add_generation_prompt=True
+    )
+    self.assertEqual(asked, prompts.prompt("How many?"))
+    messages.append({"role": "assistant", "content": "<code>"})
+    answered = prompts.prompt("How many?") + "<code>" + loaded.eos_token
+    self.assertEqual(
+      loaded.apply_chat_template(messages, tokenize=False), answered
+    )
+    self.assertEqual(shipped().chat("How many?", "<code>"), answered)
+
+
+class EncodeSolutionTest(parameterized.TestCase):
+  @parameterized.parameters(*generator.SPLITS)
+  def test_pieces_give_the_ids_of_the_whole(self, split):
+    for index in range(41):
+      worked = generator.generate(split, index)
+      prompt = prompts.prompt(worked.problem.question)
+      for end in (0, 1, len(worked.steps)):
+        nodes = worked.steps[:end]
+        self.assertEqual(
+          tokenizer_lib.encode_solution(shipped(), prompt, nodes),
+          shipped().encode(prompt + "".join(nodes)),
+        )
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,101 @@
+import pathlib
+import shutil
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from rstar_jax.storage import checkpoints
+
+
+def _state(value: float):
+  return {
+    "w": jnp.full((3, 5), value, jnp.bfloat16),
+    "opt": (jnp.full((7,), -value), jnp.asarray(int(value), jnp.int32)),
+  }
+
+
+def _truncate_arrays(folder: pathlib.Path) -> None:
+  for path in folder.rglob("*"):
+    if path.is_file() and "METADATA" not in path.name:
+      path.write_bytes(path.read_bytes()[:11])
+
+
+def _drop_metadata(folder: pathlib.Path) -> None:
+  for path in list(folder.rglob("*METADATA*")):
+    path.unlink()
+
+
+def _empty(folder: pathlib.Path) -> None:
+  shutil.rmtree(folder)
+  folder.mkdir()
+
+
+def _garbage_metadata(folder: pathlib.Path) -> None:
+  for path in folder.rglob("*METADATA*"):
+    path.write_text("{")
+
+
+class CheckpointsTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+
+  def _save(self, *steps: int) -> None:
+    with checkpoints.Checkpoints(self.folder) as saver:
+      for step in steps:
+        saver.save(step, _state(float(step)))
+
+  def _restore(self, like=None):
+    with checkpoints.Checkpoints(self.folder) as saver:
+      return saver.restore_latest(_state(0.0) if like is None else like)
+
+  def test_round_trip_and_keeps_newest_two(self):
+    self._save(2, 3, 5, 11)
+    with checkpoints.Checkpoints(self.folder) as saver:
+      self.assertEqual(saver.steps(), [11, 5])
+    step, state = self._restore(jax.eval_shape(lambda: _state(0.0)))
+    self.assertEqual(step, 11)
+    jax.tree.map(np.testing.assert_array_equal, state, _state(11.0))
+    self.assertEqual(state["w"].dtype, jnp.bfloat16)
+    self.assertEqual(jax.tree.structure(state), jax.tree.structure(_state(0.0)))
+
+  def test_nothing_there(self):
+    self.assertIsNone(self._restore())
+
+  @parameterized.parameters(
+    _truncate_arrays, _drop_metadata, _empty, _garbage_metadata
+  )
+  def test_unreadable_is_skipped_with_a_warning(self, damage):
+    self._save(3, 7)
+    damage(self.folder / "7")
+    with warnings.catch_warnings(record=True) as caught:
+      warnings.simplefilter("always")
+      step, state = self._restore()
+    self.assertEqual(step, 3)
+    jax.tree.map(np.testing.assert_array_equal, state, _state(3.0))
+    texts = [str(w.message) for w in caught if "skipped" in str(w.message)]
+    self.assertLen(texts, 1)
+    self.assertIn("checkpoint 7 cannot be read", texts[0])
+    # And the damaged step can be written again.
+    self._save(7)
+    self.assertEqual(self._restore()[0], 7)
+
+  def test_half_written_is_not_seen(self):
+    self._save(3)
+    (self.folder / "5.orbax-checkpoint-tmp-17").mkdir()
+    self.assertEqual(self._restore()[0], 3)
+
+  def test_another_state_is_an_error(self):
+    self._save(3)
+    other = _state(0.0) | {"w": jnp.zeros((3, 7), jnp.bfloat16)}
+    with self.assertRaisesRegex(ValueError, r"'w'\] is bfloat16\[3, 5\] there"):
+      self._restore(other)
+    with self.assertRaisesRegex(ValueError, "'extra'] is absent there"):
+      self._restore(_state(0.0) | {"extra": jnp.zeros(2)})
+
+
+if __name__ == "__main__":
+  absltest.main()

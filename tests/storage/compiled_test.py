@@ -1,0 +1,76 @@
+"""Tests of programs that are kept, across processes."""
+
+import pathlib
+import subprocess
+import sys
+from unittest import mock
+
+import jax
+import numpy as np
+from absl.testing import absltest
+
+from rstar_jax.storage import compiled
+
+# Prints whether the program came from the cache; its constants take long enough
+# to fold that it is worth keeping.
+_PROGRAM = """
+import sys
+import jax
+import jax.numpy as jnp
+from rstar_jax.io import compiled
+hits = []
+jax.monitoring.register_event_listener(
+  lambda name, **_: hits.append(name) if name.endswith("cache_hits") else None)
+print(compiled.keep(sys.argv[1]))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+print(float(jax.jit(lambda x: jnp.sin(x) @ x)(jnp.eye(7)).sum()), len(hits) > 0)
+"""
+
+
+class CompiledTest(absltest.TestCase):
+  def test_a_second_process_compiles_nothing_again(self):
+    folder = self.create_tempdir().full_path
+
+    def run():
+      out = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, folder],
+        capture_output=True,
+        text=True,
+        check=True,
+      )
+      return out.stdout.split()
+
+    where, first, hit = run()
+    self.assertEqual(pathlib.Path(where).parent, pathlib.Path(folder))
+    self.assertEqual(hit, "False")
+    self.assertNotEmpty(list(pathlib.Path(where).iterdir()))
+    self.assertEqual(run(), [where, first, "True"])
+
+  def test_counts_what_is_compiled(self):
+    counter = compiled.counter()
+    self.assertIs(counter, compiled.counter())
+    before, seconds = counter.programs, counter.seconds
+    with mock.patch.object(compiled, "_SECONDS_OF_A_PROGRAM", 0.0):
+      for _ in range(2):
+        jax.jit(lambda x: 3 * x).lower(np.ones(7)).compile()
+    self.assertEqual(counter.programs, before + 2)
+    self.assertGreater(counter.seconds, seconds)
+    with mock.patch.object(compiled, "_SECONDS_OF_A_PROGRAM", 1e9):
+      jax.jit(lambda x: 5 * x).lower(np.ones(7)).compile()
+    self.assertEqual(counter.programs, before + 2)
+
+  def test_each_kind_of_cpu_has_a_folder(self):
+    names = set()
+    for flags in ("fpu avx2", "fpu avx512f"):
+      info = self.create_tempfile(content=f"flags : {flags}\n").full_path
+      original, compiled._CPU_INFO = compiled._CPU_INFO, pathlib.Path(info)
+      try:
+        names.add(compiled.cpu())
+        self.assertEqual(compiled.cpu(), compiled.cpu())
+      finally:
+        compiled._CPU_INFO = original
+    self.assertLen(names, 2)
+
+
+if __name__ == "__main__":
+  absltest.main()

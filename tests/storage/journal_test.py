@@ -1,0 +1,158 @@
+"""Tests of the journal: what is in it stays, whoever dies."""
+
+import concurrent.futures
+import json
+import pathlib
+from unittest import mock
+
+from absl.testing import absltest
+
+from rstar_jax.storage import append_only, journal, store
+from rstar_jax.storage.journal import Journal
+from tests import fake_gcs
+
+
+class JournalTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    self.path = folder / "below" / "journal.jsonl"
+
+  def test_what_is_put_is_there_for_the_next_one(self):
+    journal = Journal(self.path)
+    self.assertIsNone(journal.get("a"))
+    self.assertFalse(self.path.exists())
+    for key, answer in (("a", {"text": "é\n\u2028"}), ("b", [1, 0.25])):
+      self.assertEqual(journal.put(key, answer), answer)
+    for each in (journal, Journal(self.path)):
+      self.assertLen(each, 2)
+      self.assertEqual(each.get("a"), {"text": "é\n\u2028"})
+      self.assertEqual(each.get("b"), [1, 0.25])
+      self.assertIsNone(each.get("c"))
+    lines = self.path.read_text().splitlines()
+    self.assertEqual([json.loads(line)["key"] for line in lines], ["a", "b"])
+
+  def test_the_first_answer_stays(self):
+    journal = Journal(self.path)
+    self.assertEqual(journal.put("a", 1), 1)
+    self.assertEqual(journal.put("a", 2), 1)
+    self.assertEqual(Journal(self.path).get("a"), 1)
+
+  def test_what_other_hosts_paid_for(self):
+    other = self.path.with_name("other.jsonl")
+    theirs = Journal(other)
+    for key, answer in (("a", 1), ("b", 2), ("c", 3)):
+      theirs.put(key, answer)
+    # Another process, perhaps, is in the middle of a line.
+    other.write_bytes(other.read_bytes()[:-3])
+    before = other.read_bytes()
+    Journal(self.path).put("a", 7)
+    journal = Journal(self.path, [other, self.path.with_name("none.jsonl")])
+    self.assertEqual([journal.get(key) for key in "abc"], [7, 2, None])
+    self.assertEqual(journal.put("b", 5), 2)
+    journal.put("c", 4)
+    self.assertEqual(journal.get("c"), 4)
+    self.assertEqual(other.read_bytes(), before)
+    own = Journal(self.path)
+    self.assertEqual([own.get(key) for key in "abc"], [7, None, 4])
+
+  def test_half_a_line_is_dropped_wherever_it_was_cut(self):
+    journal = Journal(self.path)
+    journal.put("a", "one")
+    whole = self.path.stat().st_size
+    # Longer than what is written over it.
+    journal.put("b", "two" * 20)
+    data = self.path.read_bytes()
+    for size in range(whole, len(data)):
+      self.path.write_bytes(data[:size])
+      journal = Journal(self.path)
+      self.assertLen(journal, 1)
+      journal.put("c", "x")
+      again = Journal(self.path)
+      self.assertEqual([again.get(key) for key in "abc"], ["one", None, "x"])
+      # Nothing of it is left for other readers either.
+      rows = map(json.loads, self.path.read_text().splitlines())
+      self.assertEqual([row["key"] for row in rows], ["a", "c"])
+
+  def test_a_line_of_something_else(self):
+    Journal(self.path).put("a", 1)
+    for line in ("not JSON", "[]", "{}"):
+      with self.path.open("r+") as file:
+        file.readline()
+        file.truncate(file.tell())
+        file.seek(0, 2)
+        file.write(line + "\n")
+      with self.assertRaisesRegex(ValueError, r"journal.jsonl:2 is no entry"):
+        Journal(self.path)
+
+  def test_threads(self):
+    journal = Journal(self.path)
+    pairs = [(f"k{i % 50}", "x" * (i % 50)) for i in range(200)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+      found = list(pool.map(lambda pair: journal.put(*pair), pairs))
+    self.assertEqual(found, [answer for _, answer in pairs])
+    self.assertLen(self.path.read_text().splitlines(), 50)
+    again = Journal(self.path)
+    for key, answer in pairs:
+      self.assertEqual(again.get(key), answer)
+
+
+class JournalInABucketTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.bucket, _ = self.enter_context(fake_gcs.serve("b"))
+    self.enter_context(
+      mock.patch.object(append_only.Blocks.__init__, "__defaults__", (0.0,))
+    )
+    self.folder = store.path("gs://b/run/round_1")
+
+  def test_what_is_put_is_there_for_the_next_one(self):
+    first, second = (journal.of_host(self.folder, i) for i in range(2))
+    self.assertIsNone(first.get("a"))
+    self.assertEqual(first.put("a", {"text": "é"}), {"text": "é"})
+    self.assertEqual(first.put("a", 2), {"text": "é"})
+    second.put("a", 3)
+    second.put("b", 4)
+    own, other = (journal.of_host(self.folder, i) for i in range(2))
+    self.assertEqual([own.get(key) for key in "abc"], [{"text": "é"}, 4, None])
+    self.assertEqual([other.get(key) for key in "ab"], [3, 4])
+    self.assertEqual(
+      store.children(self.folder),
+      ["requests-1.jsonl.00000", "requests.jsonl.00000"],
+    )
+
+  def test_the_blocks_hold_the_bytes_of_a_file(self):
+    file = pathlib.Path(self.create_tempdir().full_path) / "requests.jsonl"
+    for each in (Journal(file), journal.of_host(self.folder, 0)):
+      for key, answer in (("a", 1), ("b", [2])):
+        each.put(key, answer)
+    data = store.read(self.folder / "requests.jsonl.00000")
+    self.assertEqual(data, file.read_bytes())
+
+  def test_an_answer_is_not_given_before_it_is_kept(self):
+    own = journal.of_host(self.folder, 0)
+    own.put("a", 1)
+    self.bucket.hook = fake_gcs.Crash(1)
+    for _ in range(2):
+      with self.assertRaises(OSError):
+        own.put("b", 2)
+    with self.assertRaises(OSError):
+      own.get("b")
+    self.bucket.hook = lambda *_: None
+    self.assertIsNone(journal.of_host(self.folder, 0).get("b"))
+    self.assertEqual(own.get("b"), 2)
+    self.assertEqual(journal.of_host(self.folder, 0).get("b"), 2)
+
+  def test_threads_share_it(self):
+    own = journal.of_host(self.folder, 0)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+      list(pool.map(lambda n: own.put(str(n % 30), n), range(90)))
+    again = journal.of_host(self.folder, 0)
+    self.assertLen(again, 30)
+    for n in range(30):
+      self.assertEqual(again.get(str(n)), own.get(str(n)))
+      self.assertEqual(again.get(str(n)) % 30, n)
+
+
+if __name__ == "__main__":
+  absltest.main()

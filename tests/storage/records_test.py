@@ -1,0 +1,313 @@
+"""Tests of rstar_jax.storage.records."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest, parameterized
+from etils import epath
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rstar_jax.storage import records
+
+_JSON = st.recursive(
+  st.none()
+  | st.booleans()
+  | st.integers(-(2**60), 2**60)
+  | st.floats(allow_nan=False, allow_infinity=False)
+  | st.text(max_size=7),
+  lambda inner: (
+    st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+  ),
+  max_leaves=7,
+)
+_ROWS = st.lists(st.dictionaries(st.text(max_size=5), _JSON), max_size=5)
+
+
+class ShardTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = epath.Path(self.create_tempdir().full_path)
+    self.path = self.folder / "shard.jsonl"
+
+  def test_bytes_are_exactly_these(self):
+    records.write_shard(self.path, [{"b": 1, "a": "é\u2028"}, {}])
+    body = b'{"a":"\\u00e9\\u2028","b":1}\n{}\n'
+    digest = subprocess.run(
+      ["sha256sum"], input=body, capture_output=True, check=True
+    ).stdout.split()[0]
+    self.assertEqual(
+      self.path.read_bytes(),
+      body + b'{"footer":{"rows":2,"sha256":"' + digest + b'"}}\n',
+    )
+
+  @settings(max_examples=50, deadline=None)
+  @given(_ROWS)
+  def test_round_trip(self, rows):
+    with mock.patch.object(os, "fsync"):  # 50 real ones are slow.
+      records.write_shard(self.path, rows)
+    self.assertTrue(records.is_complete(self.path))
+    self.assertEqual(records.read_shard(self.path), rows)
+
+  def test_numpy_and_dataclasses_become_plain(self):
+    @dataclasses.dataclass
+    class Point:
+      x: int
+      y: tuple[int, ...]
+
+    row = {
+      "n": np.int64(3),
+      "f": np.float32(0.5),
+      "a": np.arange(3),
+      "b": np.bool_(True),
+      "p": Point(1, (2, 3)),
+    }
+    records.write_shard(self.path, [row])
+    expected = {
+      "n": 3,
+      "f": 0.5,
+      "a": [0, 1, 2],
+      "b": True,
+      "p": {"x": 1, "y": [2, 3]},
+    }
+    self.assertEqual(records.read_shard(self.path), [expected])
+
+  def test_refuses_what_json_cannot_hold(self):
+    with self.assertRaises(ValueError):
+      records.write_shard(self.path, [{"x": float("nan")}])
+    with self.assertRaisesRegex(TypeError, "set is not JSON-able"):
+      records.write_shard(self.path, [{"x": {1}}])
+    self.assertEqual(list(self.folder.iterdir()), [])
+
+  def test_every_truncation_and_every_flipped_bit_is_seen(self):
+    records.write_shard(self.path, [{"text": "a\nb"}, {"q": -0.5}])
+    data = self.path.read_bytes()
+    changed = [data[:size] for size in range(len(data))]
+    for place in range(len(data)):
+      flipped = bytearray(data)
+      flipped[place] ^= 1
+      changed.append(bytes(flipped))
+    for bad in changed:
+      self.path.write_bytes(bad)
+      with self.assertRaisesRegex(records.CorruptShard, str(self.path)):
+        records.read_shard(self.path)
+    self.path.write_bytes(data)
+    self.assertTrue(records.is_complete(self.path))
+
+  @parameterized.parameters(
+    (b"", "cut short"),
+    (b'{"a":1}\n', "not a footer"),
+    (b"\xff\n", "not a footer"),
+    (b'{"footer":{"rows":1,"sha256":""}}\n', "counts 1 rows, the file has 0"),
+    (b'{"footer":{"rows":0,"sha256":""}}\n', "do not match"),
+  )
+  def test_says_what_is_wrong(self, data, reason):
+    self.path.write_bytes(data)
+    with self.assertRaisesRegex(records.CorruptShard, reason):
+      records.read_shard(self.path)
+    self.assertFalse(records.is_complete(self.path))
+
+  def test_a_missing_shard(self):
+    self.assertFalse(records.is_complete(self.path))
+    with self.assertRaisesRegex(records.CorruptShard, "no such shard"):
+      records.read_shard(self.path)
+
+  def test_names(self):
+    self.assertEqual(records.shard_name(2, 13), "shard-00002-of-00013.jsonl")
+    with self.assertRaisesRegex(ValueError, "13"):
+      records.shard_name(13, 13)
+
+
+class EachRowTest(absltest.TestCase):
+  def test_rows_without_the_footer(self):
+    path = epath.Path(self.create_tempdir().full_path) / "shard.jsonl"
+    self.assertEqual(list(records.each_row(path)), [])
+    rows = [{"a": "\u2028"}, {"a": [1]}]
+    records.write_shard(path, rows)
+    self.assertEqual(list(records.each_row(path)), rows)
+
+  def test_what_is_being_written_is_read_as_far_as_it_goes(self):
+    path = epath.Path(self.create_tempdir().full_path) / "metrics.jsonl"
+    path.write_text('{"step": 1, "a": NaN}\n{"step": 2}\n{"step": 3, "')
+    self.assertEqual(
+      list(records.each_row(path)), [{"step": 1, "a": None}, {"step": 2}]
+    )
+
+
+class ShardsTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = epath.Path(self.create_tempdir().full_path) / "made"
+
+  @parameterized.parameters((0, [0]), (1, [1]), (4, [2, 2]), (5, [2, 2, 1]))
+  def test_of_at_most_so_many_rows(self, count, sizes):
+    rows = [{"n": n} for n in range(count)]
+    self.assertEqual(records.write_shards(self.folder, iter(rows), 2), count)
+    shards = [
+      records.read_shard(self.folder / records.shard_name(i, len(sizes)))
+      for i in range(len(sizes))
+    ]
+    self.assertEqual([len(shard) for shard in shards], sizes)
+    self.assertEqual([row for shard in shards for row in shard], rows)
+    self.assertLen(list(self.folder.iterdir()), len(sizes))
+
+  def test_a_shard_is_written_before_the_next_is_read(self):
+    seen = []
+
+    def rows():
+      for n in range(5):
+        seen.append(len(list(self.folder.glob("*.jsonl"))))
+        yield {"n": n}
+
+    records.write_shards(self.folder, rows(), 2)
+    self.assertEqual(seen, [0, 0, 1, 1, 2])
+
+
+class AtomicTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = epath.Path(self.create_tempdir().full_path)
+    self.path = self.folder / "shard.jsonl"
+
+  def test_a_process_killed_before_the_rename_leaves_the_old_state(self):
+    records.write_shard(self.path, [{"old": 1}])
+    program = textwrap.dedent(
+      """
+      import os, signal, sys
+      from rstar_jax.io import records
+      os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+      records.write_shard(sys.argv[1], [{"new": 2}])
+      """
+    )
+    killed = subprocess.run(
+      [sys.executable, "-c", program, str(self.path)],
+      env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+      capture_output=True,
+    )
+    self.assertEqual(killed.returncode, -signal.SIGKILL, killed.stderr)
+    self.assertEqual(records.read_shard(self.path), [{"old": 1}])
+    self.assertLen(list(self.folder.iterdir()), 2)  # It left a temporary.
+    records.write_manifest(self.folder, {})
+    self.assertCountEqual(
+      [entry.name for entry in self.folder.iterdir()],
+      ["shard.jsonl", records.MANIFEST],
+    )
+
+  def test_an_exception_leaves_the_old_state_and_no_temporary(self):
+    records.write_json(self.path, {"old": 1})
+    with mock.patch.object(os, "replace", side_effect=OSError("full")):
+      with self.assertRaisesRegex(OSError, "full"):
+        records.write_json(self.path, {"new": 2})
+    self.assertEqual(json.loads(self.path.read_bytes()), {"old": 1})
+    self.assertLen(list(self.folder.iterdir()), 1)
+
+  def test_the_bytes_are_on_the_disk_before_the_rename(self):
+    calls = mock.Mock()
+    fsync, replace = os.fsync, os.replace
+    calls.fsync.side_effect, calls.replace.side_effect = fsync, replace
+    with (
+      mock.patch.object(os, "fsync", calls.fsync),
+      mock.patch.object(os, "replace", calls.replace),
+    ):
+      records.write_shard(self.path, [{"a": 1}])
+    self.assertEqual(
+      [call[0] for call in calls.mock_calls], ["fsync", "replace", "fsync"]
+    )
+
+  def test_json_is_sorted_and_ends_a_line(self):
+    records.write_json(self.folder / "deep" / "x.json", {"b": (1,), "a": None})
+    self.assertEqual(
+      (self.folder / "deep" / "x.json").read_text(),
+      '{\n  "a": null,\n  "b": [\n    1\n  ]\n}\n',
+    )
+
+
+class ManifestTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    # AtomicTest sees to fsync; hundreds of them are slow on a busy disk.
+    self.enter_context(mock.patch.object(os, "fsync"))
+    self.folder = epath.Path(self.create_tempdir().full_path)
+    for index in range(3):
+      name = records.shard_name(index, 3)
+      records.write_shard(self.folder / "deep" / name, [{"index": index}])
+    (self.folder / "empty.txt").write_bytes(b"")
+    records.write_manifest(self.folder, {"round": 2, "rows": 3})
+
+  def test_round_trip(self):
+    manifest = records.read_manifest(self.folder)
+    self.assertEqual(manifest["round"], 2)
+    self.assertCountEqual(
+      manifest["files"],
+      ["empty.txt", *(f"deep/{records.shard_name(i, 3)}" for i in range(3))],
+    )
+    self.assertEqual(
+      manifest["files"]["empty.txt"],
+      {
+        "size": 0,
+        # The well-known digest of nothing.
+        "sha256": "e3b0c44298fc1c149afbf4c8996fb924"
+        "27ae41e4649b934ca495991b7852b855",
+      },
+    )
+
+  def test_the_same_folder_gives_the_same_bytes(self):
+    before = (self.folder / records.MANIFEST).read_bytes()
+    records.write_manifest(self.folder, {"rows": 3, "round": 2})
+    self.assertEqual((self.folder / records.MANIFEST).read_bytes(), before)
+
+  def test_named_files_only(self):
+    records.write_manifest(self.folder, {}, files=["empty.txt"])
+    self.assertEqual(
+      list(records.read_manifest(self.folder)["files"]), ["empty.txt"]
+    )
+    with self.assertRaises(FileNotFoundError):
+      records.write_manifest(self.folder, {}, files=["none.txt"])
+
+  def test_own_keys_are_refused(self):
+    with self.assertRaisesRegex(ValueError, "files"):
+      records.write_manifest(self.folder, {"files": 1})
+
+  @parameterized.parameters("missing", "longer", "flipped")
+  def test_a_damaged_file_makes_the_stage_be_made_again(self, damage):
+    name = f"deep/{records.shard_name(1, 3)}"
+    path = self.folder / name
+    data = path.read_bytes()
+    if damage == "missing":
+      path.unlink()
+    elif damage == "longer":
+      path.write_bytes(data + b"\n")
+    else:
+      path.write_bytes(data.replace(b"1", b"2", 1))
+    with self.assertLogs(level="WARNING") as logs:
+      self.assertIsNone(records.read_manifest(self.folder))
+    self.assertIn(name, logs.output[0])
+
+  @parameterized.parameters(b"", b"{}", b"[]", b"\xff", b'{"sha256": 1}')
+  def test_a_damaged_manifest(self, data):
+    (self.folder / records.MANIFEST).write_bytes(data)
+    with self.assertLogs(level="WARNING"):
+      self.assertIsNone(records.read_manifest(self.folder))
+
+  def test_an_edited_manifest(self):
+    path = self.folder / records.MANIFEST
+    path.write_text(path.read_text().replace('"round": 2', '"round": 3'))
+    with self.assertLogs(level="WARNING") as logs:
+      self.assertIsNone(records.read_manifest(self.folder))
+    self.assertIn("has changed", logs.output[0])
+
+  def test_no_manifest_is_no_warning(self):
+    with self.assertNoLogs(level="WARNING"):
+      self.assertIsNone(records.read_manifest(self.folder / "deep"))
+
+
+if __name__ == "__main__":
+  absltest.main()

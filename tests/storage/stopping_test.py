@@ -1,0 +1,174 @@
+"""Processes that are told to end, at moments that they choose themselves."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.storage import stopping
+
+HEAD = """
+import os, signal, sys, threading, time
+from rstar_jax import stopping
+
+def tell(number=signal.SIGTERM):
+  os.kill(os.getpid(), number)
+
+def wait():
+  end = time.monotonic() + 60
+  while time.monotonic() < end:
+    time.sleep(0.01)
+  print("nobody came")
+
+BOTH = (signal.SIGTERM, signal.SIGINT)
+"""
+
+
+def run(text: str) -> tuple[int, str, str]:
+  """Runs a program; returns (exit code, what it printed, what it said)."""
+  done = subprocess.run(
+    [sys.executable, "-c", HEAD + text],
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=100,
+  )
+  return done.returncode, done.stdout, done.stderr
+
+
+class ProgramTest(parameterized.TestCase):
+  @parameterized.parameters("SIGTERM", "SIGINT")
+  def test_ends_at_once_and_cleans_up(self, name):
+    code, out, err = run(
+      f"""
+with stopping.listening(50.0, BOTH):
+  try:
+    tell(signal.{name})
+    wait()
+  finally:
+    print("cleaned up")
+print("went on")
+"""
+    )
+    self.assertEqual((code, out), (0, "cleaned up\n"))
+    self.assertIn(f"rstar_jax: {name}: stopping; once more ends this", err)
+    self.assertNotIn("Traceback", err)
+
+  def test_a_block_that_is_held_is_finished(self):
+    code, out, _ = run(
+      """
+with stopping.listening(50.0):
+  with stopping.held():
+    with stopping.held():
+      tell()
+      print("inner", stopping.asked())
+    print("outer")
+  print("went on")
+"""
+    )
+    self.assertEqual((code, out), (0, "inner True\nouter\n"))
+
+  def test_the_deadline_holds_where_no_signal_is_heard(self):
+    # A thread is waited for at the end of a program, and hears nothing.
+    code, out, err = run(
+      """
+threading.Thread(target=wait).start()
+with stopping.listening(0.3):
+  tell()
+  wait()
+"""
+    )
+    self.assertEqual((code, out), (0, ""))
+    self.assertIn("not done 0.3 s after SIGTERM", err)
+
+  @parameterized.parameters(("SIGTERM", 143), ("SIGINT", 130))
+  def test_a_second_one_ends_it_there(self, name, expected):
+    code, out, _ = run(
+      f"""
+with stopping.listening(50.0, BOTH):
+  with stopping.held():
+    tell()
+    # The two would be one if they came together.
+    time.sleep(0.5)
+    tell(signal.{name})
+    wait()
+"""
+    )
+    self.assertEqual((code, out), (expected, ""))
+
+  def test_other_signals_are_none_of_ours(self):
+    code, out, _ = run(
+      """
+signal.signal(signal.SIGUSR1, lambda *_: print("heard"))
+with stopping.listening(50.0):
+  with stopping.held():
+    tell()
+    tell(signal.SIGUSR1)
+    time.sleep(0.5)
+    print("here")
+"""
+    )
+    self.assertEqual((code, out), (0, "heard\nhere\n"))
+
+  def test_a_handler_that_was_taken_is_taken_back(self):
+    code, out, _ = run(
+      """
+with stopping.listening(50.0):
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  stopping.listen_again()
+  tell()
+  wait()
+"""
+    )
+    self.assertEqual((code, out), (0, ""))
+
+
+class InProcessTest(absltest.TestCase):
+  def test_all_is_as_before(self):
+    before = signal.getsignal(signal.SIGTERM)
+    with stopping.listening(50.0):
+      self.assertIsNot(signal.getsignal(signal.SIGTERM), before)
+      self.assertFalse(stopping.asked())
+      stopping.check()
+    self.assertEqual(signal.getsignal(signal.SIGTERM), before)
+    self.assertEqual(signal.set_wakeup_fd(-1), -1)
+    self.assertLen(threading.enumerate(), 1)
+
+  def test_a_block_within_a_block_changes_nothing(self):
+    with self.assertRaises(stopping.Stopped) as caught:
+      with stopping.listening():
+        with stopping.listening(50.0):
+          pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.fail("went on")
+    self.assertEqual(caught.exception.code, 0)
+    self.assertFalse(stopping.asked())
+
+  def test_a_stop_that_was_lost_is_found_at_the_next_check(self):
+    found = []
+    with stopping.listening():
+      try:
+        os.kill(os.getpid(), signal.SIGTERM)
+      except stopping.Stopped:
+        found.append("once")
+      with self.assertRaises(stopping.Stopped):
+        stopping.check()
+    self.assertEqual(found, ["once"])
+
+  def test_other_threads_hold_nothing_and_need_not(self):
+    @stopping.held()
+    def work():
+      done.append(stopping._held)
+
+    done = []
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    self.assertEqual(done, [0])
+
+
+if __name__ == "__main__":
+  absltest.main()

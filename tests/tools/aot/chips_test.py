@@ -1,0 +1,57 @@
+"""The table of chips, and the names of slices."""
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.tools.aot import chips
+
+
+class ChipsTest(parameterized.TestCase):
+  @parameterized.parameters(*chips.CHIPS.values())
+  def test_is_sane(self, chip):
+    # What a program can have is the published capacity, less a little.
+    self.assertLess(abs(chip.usable_bytes / chip.hbm_bytes - 1), 0.05)
+    # No chip computes less than 100 or more than 1000 FLOPs a byte of HBM, nor
+    # sends to others as much as it reads.
+    self.assertBetween(chip.flops / chip.hbm_rate, 100, 1000)
+    self.assertLess(chip.ici_rate, chip.hbm_rate)
+    self.assertEqual(chips.parse(f"{chip.name}:{chip.host}").chips, 4)
+
+  def test_v5e_as_published(self):
+    chip = chips.CHIPS["v5e"]
+    # 197 TFLOPs, 819 GB/s; 1600 Gbit/s over 4 links.
+    self.assertEqual(chip.flops, 1.97e14)
+    self.assertEqual(chip.hbm_rate, 8.19e11)
+    self.assertEqual(chip.link_rate, 50e9)
+
+
+class SliceTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("v5e:4x4", 16, 4, "v5e:2x2"),
+    ("v5p:2x2x4", 16, 4, "v5p:2x2x1"),
+    ("v6e:1x1", 1, 1, "v6e:1x1"),
+    ("v4:2x2x1", 4, 1, "v4:2x2x1"),
+  )
+  def test_hosts(self, name, count, hosts, host):
+    where = chips.parse(name)
+    self.assertEqual(where.name, name)
+    self.assertEqual(where.chips, count)
+    self.assertEqual(where.hosts, hosts)
+    self.assertEqual(where.host.name, host)
+
+  def test_links_that_there_are(self):
+    rate = chips.CHIPS["v5e"].link_rate
+    self.assertEqual(chips.parse("v5e:2x2").ici_rate, 2 * rate)
+    self.assertEqual(chips.parse("v5e:2x4").ici_rate, 3 * rate)
+    self.assertEqual(chips.parse("v5e:16x16").ici_rate, 4 * rate)
+    self.assertEqual(
+      chips.parse("v5p:4x4x4").ici_rate, chips.CHIPS["v5p"].ici_rate
+    )
+
+  @parameterized.parameters("v5e", "v5e:4", "v5e:4xa", "v5p:4x4", "h100:2x2")
+  def test_wrong_names(self, name):
+    with self.assertRaisesRegex(ValueError, f"topology '{name}'"):
+      chips.parse(name)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,96 @@
+"""The command line: files in, verdicts out."""
+
+import contextlib
+import io
+import json
+from unittest import mock
+
+from absl.testing import absltest
+
+from rstar_jax.sandbox import pool
+from rstar_jax.tools import verify as program
+
+_SOLUTION = """<code>
+x = 6
+<end_of_step>
+print(7 * x)
+<end_of_code>
+<output>42<end_of_output>
+<answer>It is \\boxed{42}.<end_of_answer>"""
+
+
+class MainTest(absltest.TestCase):
+  def run_main(self, *arguments: str) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+      program.main(arguments)
+    return output.getvalue()
+
+  def test_splits(self):
+    self.assertEqual(
+      [each.strip() for each in program.split_program(_SOLUTION)],
+      ["x = 6", "print(7 * x)"],
+    )
+    self.assertEqual(
+      program.split_program("# %% one\nx = 1\n# %%\n# %%\ny = 2\n"),
+      ["x = 1\n", "y = 2\n"],
+    )
+
+  def test_runs_steps(self):
+    solution = self.create_tempfile("solution.txt", _SOLUTION).full_path
+    text = "x = 1\n# %%\nprint(x)\n\n1 / 0\n# %%\nprint(x)"
+    steps = self.create_tempfile("steps.py", text).full_path
+    output = self.run_main("--workers=1", solution, steps)
+    report, rest = json.JSONDecoder().raw_decode(output)
+    self.assertIn("degraded", report["isolation"])
+    self.assertEqual(
+      output[rest:].strip().splitlines(),
+      [
+        f"{solution}, step 1: ok",
+        f"{solution}, step 2: ok",
+        "  | 42",
+        f"{steps}, step 1: ok",
+        f"{steps}, step 2: error",
+        "  | 1",
+        "  line 3: ZeroDivisionError: division by zero",
+      ],
+    )
+
+  def test_grades_pairs(self):
+    text = (
+      '{"gold": "\\\\frac{1}{2}", "predicted": "0.5", "equal": true}\n'
+      '{"gold": "7", "predicted": "8", "equal": true}\n'
+      '{"gold": "7", "predicted": "\u0667"}\n'
+    )
+    path = self.create_tempfile("pairs.jsonl", text).full_path
+    rows = list(map(json.loads, self.run_main(path).splitlines()))
+    self.assertEqual(
+      [(row["verdict"], row.get("agrees")) for row in rows[:-1]],
+      [("equal", True), ("different", False), ("equal", None)],
+    )
+    self.assertEqual(
+      rows[-1],
+      {
+        "pairs": 3,
+        "equal": 2,
+        "different": 1,
+        "undecided": 0,
+        "precision": 1.0,
+        "recall": 0.5,
+        "false_positives": 0,
+        "false_negatives": 1,
+      },
+    )
+
+  def test_refuses(self):
+    path = self.create_tempfile("pairs.jsonl", "{}").full_path
+    with self.assertRaisesRegex(SystemExit, 'line 1: "gold" must be'):
+      program.main([path])
+    with self.assertRaisesRegex(SystemExit, "No such file"):
+      program.main([path + ".jsonl"])
+    with mock.patch.object(pool.process, "Process", side_effect=OSError("x")):
+      with self.assertRaisesRegex(SystemExit, "rstar_jax.tools.verify: x"):
+        program.main([self.create_tempfile("a.py", "1").full_path])
+
+
+if __name__ == "__main__":
+  absltest.main()

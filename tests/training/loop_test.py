@@ -1,0 +1,216 @@
+import dataclasses
+import os
+import pathlib
+import shutil
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest
+from flax import nnx
+
+from rstar_jax import testing
+from rstar_jax.config.schema import TrainConfig
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.training import loop, sft, state
+
+CONFIG = TrainConfig(
+  learning_rate=1e-2, checkpoint_every=3, log_every=2, warmup=0.2
+)
+STEPS = 11
+
+
+class Recorder:
+  def __init__(self):
+    self.rows = []
+
+  def write(self, step, values, prefix=""):
+    self.rows.append((step, prefix, values))
+
+  def close(self):
+    pass
+
+
+def _batch_at(k: int):
+  rng = np.random.default_rng(k)
+  x = rng.normal(size=(5, 3)).astype(np.float32)
+  return {"x": x, "y": x.sum(axis=1)}
+
+
+def _loss(params, batch):
+  error = batch["x"] @ params["w"] - batch["y"]
+  return jnp.sum(error**2), {"count": jnp.float32(len(error))}
+
+
+def _run(folder=None, batch_at=_batch_at, writer=None, steps=STEPS, **changes):
+  config = dataclasses.replace(CONFIG, **changes)
+  tx = state.optimizer(config, STEPS)
+  return loop.fit(
+    state.init({"w": jnp.zeros(3)}, tx),
+    state.make_step(_loss, tx),
+    batch_at,
+    steps,
+    config=config,
+    folder=folder,
+    writer=writer,
+    name="sft",
+    progress=False,
+  )
+
+
+def _assert_same(a, b):
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_array_equal(x, y)
+
+
+class FitTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+
+  def _killed(self, at: int):
+    def batch_at(k: int):
+      if k == at:
+        raise KeyboardInterrupt
+      return _batch_at(k)
+
+    with self.assertRaises(KeyboardInterrupt):
+      _run(self.folder, batch_at)
+
+  def test_same_as_plain_python_loop(self):
+    tx = state.optimizer(CONFIG, STEPS)
+    step = state.make_step(_loss, tx)
+    expected = state.init({"w": jnp.zeros(3)}, tx)
+    for k in range(STEPS):
+      expected, _ = jax.jit(step)(expected, _batch_at(k))
+    _assert_same(_run(), expected)
+
+  def test_resume_after_kill_is_bit_exact(self):
+    straight = _run()
+    self._killed(at=7)
+    self.assertEqual(_saved(self.folder), [3, 6])
+    asked = []
+
+    def batch_at(k: int):
+      asked.append(k)
+      return _batch_at(k)
+
+    _assert_same(_run(self.folder, batch_at), straight)
+    self.assertEqual(asked, list(range(6, STEPS)))
+
+  def test_corrupted_checkpoint_is_skipped(self):
+    straight = _run()
+    self._killed(at=7)
+    shutil.rmtree(self.folder / "6" / "state")
+    with self.assertWarnsRegex(UserWarning, "checkpoint 6 cannot be read"):
+      resumed = _run(self.folder)
+    _assert_same(resumed, straight)
+
+  def test_finished_run_asks_for_nothing(self):
+    done = _run(self.folder)
+    _assert_same(_run(self.folder, batch_at=None), done)
+
+  def test_sigterm_saves_and_stops(self):
+    straight = _run()
+    before = signal.getsignal(signal.SIGTERM)
+
+    def batch_at(k: int):
+      if k == 4:
+        os.kill(os.getpid(), signal.SIGTERM)
+      return _batch_at(k)
+
+    with self.assertRaisesRegex(loop.Preempted, "after update 5") as caught:
+      _run(self.folder, batch_at)
+    self.assertEqual(caught.exception.code, 0)
+    self.assertIn(5, _saved(self.folder))
+    self.assertEqual(signal.getsignal(signal.SIGTERM), before)
+    _assert_same(_run(self.folder), straight)
+
+  def test_nan_stops_and_is_not_saved(self):
+    def batch_at(k: int):
+      batch = _batch_at(k)
+      if k == 4:
+        batch["y"][0] = np.nan
+      return batch
+
+    with self.assertRaisesRegex(loop.NonFiniteLoss, "sft: .* update 5 is nan"):
+      _run(self.folder, batch_at)
+    self.assertEqual(_saved(self.folder), [3])
+
+  def test_metrics(self):
+    recorder = Recorder()
+    _run(writer=recorder)
+    steps = [step for step, _, _ in recorder.rows]
+    self.assertEqual(steps, [1, 2, 3, 4, 6, 8, 9, 10, 11])
+    self.assertEqual({prefix for _, prefix, _ in recorder.rows}, {"sft"})
+    # The first loss by hand: weights are 0, so it is the mean of y squared.
+    np.testing.assert_allclose(
+      recorder.rows[0][2]["loss"], np.mean(_batch_at(0)["y"] ** 2), rtol=1e-5
+    )
+    self.assertContainsSubset(
+      {"loss", "grad_norm", "tokens_per_second", "seconds"}, recorder.rows[0][2]
+    )
+
+  def test_checkpoints_of_another_model(self):
+    _run(self.folder)
+    tx = state.optimizer(CONFIG, STEPS)
+    with self.assertRaisesRegex(ValueError, "another model or optimiser"):
+      loop.fit(
+        state.init({"w": jnp.zeros(5)}, tx),
+        state.make_step(_loss, tx),
+        _batch_at,
+        STEPS,
+        config=CONFIG,
+        folder=self.folder,
+        progress=False,
+      )
+
+
+class FitModelTest(absltest.TestCase):
+  def test_resume_of_a_transformer_is_bit_exact(self):
+    def model():
+      return Transformer(testing.tiny_model(num_layers=1), rngs=nnx.Rngs(3))
+
+    def batch_at(k: int, stop: int = -1):
+      if k == stop:
+        raise KeyboardInterrupt
+      rng = np.random.default_rng(k)
+      tokens = rng.integers(1, 200, (2, 13), dtype=np.int32)
+      ones = np.ones_like(tokens)
+      return {
+        "tokens": tokens,
+        "targets": np.roll(tokens, -1, axis=1),
+        "mask": ones,
+        "segment_ids": ones,
+        "positions": np.cumsum(ones, axis=1, dtype=np.int32) - 1,
+      }
+
+    def run(folder=None, stop=-1):
+      return sft.fit_policy(
+        model(),
+        lambda k: batch_at(k, stop),
+        5,
+        dataclasses.replace(CONFIG, checkpoint_every=2),
+        folder=folder,
+        progress=False,
+      )
+
+    folder = self.create_tempdir().full_path
+    with self.assertRaises(KeyboardInterrupt):
+      run(folder, stop=3)
+    resumed, straight = run(folder), run()
+    _assert_same(nnx.split(resumed)[1], nnx.split(straight)[1])
+    untrained = nnx.split(model())[1]
+    changed = jax.tree.map(
+      lambda a, b: bool((a != b).any()), untrained, nnx.split(straight)[1]
+    )
+    self.assertTrue(any(jax.tree.leaves(changed)))
+
+
+def _saved(folder: pathlib.Path) -> list[int]:
+  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,199 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+from flax import nnx
+
+from rstar_jax import testing
+from rstar_jax.config.schema import TrainConfig
+from rstar_jax.data import batches
+from rstar_jax.models.transformer import Transformer, ppm_from_policy
+from rstar_jax.steps import prompts
+from rstar_jax.training import ppm
+from rstar_jax.types import PreferencePair, Trajectory
+
+TOKENIZER = testing.ByteTokenizer()
+CONFIG = TrainConfig(
+  epochs=10,
+  batch_size=7,
+  length=192,
+  learning_rate=5e-3,
+  schedule="constant",
+  weight_decay=0.0,
+)
+
+
+def _step(value: str) -> str:
+  return f"<code>\nx = {value}\n<end_of_step>"
+
+
+def _pairs(seed: int, count: int):
+  """Steps that set an even digit are better than those that set an odd one."""
+  rng = np.random.default_rng(seed)
+  return [
+    PreferencePair(
+      problem_id=str(i),
+      question=f"q{rng.integers(10)}?",
+      chosen=(_step(rng.choice(list("02468"))),),
+      rejected=(_step(rng.choice(list("13579"))),),
+      weight=0.25,
+      kind="step",
+    )
+    for i in range(count)
+  ]
+
+
+def _model(head="tanh") -> Transformer:
+  config = testing.tiny_model(num_layers=1)
+  policy = Transformer(config, rngs=nnx.Rngs(0))
+  return ppm_from_policy(policy, head, rngs=nnx.Rngs(1))
+
+
+def _value(model, question, nodes) -> float:
+  """The value of one unpadded sequence."""
+  ids = TOKENIZER.encode(prompts.prompt(question) + "".join(nodes))
+  return float(model(jnp.array([ids]))[0, -1])
+
+
+def _batch(pairs, batch_size):
+  sides = batches.encode_pairs(TOKENIZER, pairs, CONFIG.length)
+  return batches.side_batches(sides, batch_size, 1, None)[0](0)
+
+
+class LossTest(parameterized.TestCase):
+  @parameterized.parameters("tanh", "logit")
+  def test_loss_by_hand_and_padding_pairs(self, head):
+    model, pairs = _model(head), _pairs(3, 3)
+    pairs[1] = dataclasses.replace(
+      pairs[1], chosen=pairs[1].chosen + ("\ny = x\n<end_of_code>",), weight=0.5
+    )
+    total, sums = jax.jit(lambda b: ppm.ppm_loss(model, b))(_batch(pairs, 5))
+    expected = hits = 0.0
+    for pair in pairs:
+      a, b = (
+        _value(model, pair.question, s) for s in (pair.chosen, pair.rejected)
+      )
+      hits += a > b
+      if head == "logit":
+        a, b = 5 * np.arctanh(a), 5 * np.arctanh(b)
+      expected += pair.weight * np.log1p(np.exp(b - a))
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+    self.assertEqual(float(sums["count"]), 3.0)
+    self.assertEqual(float(sums["accuracy"]), hits)
+
+  def test_rival_losses_by_hand(self):
+    model = _model()
+    items = [("q?", (_step("2"),), 1.0), ("q?", (_step("3"),), 0.0)]
+    sides = batches.encode_scored(TOKENIZER, items, CONFIG.length)
+    batch = batches.side_batches(sides, 3, 1, None)[0](0)
+    good, bad = (_value(model, q, nodes) for q, nodes, _ in items)
+    total, sums = ppm.pqm_loss(model, batch)
+    np.testing.assert_allclose(total, (good - 1) ** 2 + bad**2, rtol=1e-5)
+    self.assertEqual(float(sums["count"]), 2.0)
+    total, sums = ppm.orm_loss(model, batch)
+    raw = np.arctanh([good, bad])
+    expected = np.log1p(np.exp(-raw[0])) + np.log1p(np.exp(raw[1]))
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+    self.assertEqual(float(sums["accuracy"]), (raw[0] > 0) + (raw[1] <= 0))
+
+
+class TrainTest(parameterized.TestCase):
+  def test_learns_a_trivial_preference(self):
+    model, held_out = _model(), _pairs(5, 53)
+    measure = dict(tokenizer=TOKENIZER, length=CONFIG.length, batch_size=53)
+    before = ppm.pair_accuracy(model, held_out, **measure)
+    self.assertBetween(before["accuracy"], 0.1, 0.9)
+    policy_like = nnx.split(_model())[1]
+    model = ppm.train_ppm(
+      model, _pairs(11, 70), CONFIG, seed=1, tokenizer=TOKENIZER, progress=False
+    )
+    after = ppm.pair_accuracy(model, held_out, **measure)
+    self.assertEqual(after["accuracy"], 1.0)
+    self.assertEqual(after["pairs"], 53.0)
+    self.assertGreater(after["margin"], before["margin"] + 0.3)
+    self.assertLess(_value(model, "q1?", (_step("7"),)), 1.0)
+    # The trunk learns too, and not only the head.
+    trained = nnx.split(model)[1]
+    self.assertTrue(
+      bool((trained["embedding"][...] != policy_like["embedding"][...]).any())
+    )
+
+  @parameterized.parameters("orm", "pqm")
+  def test_rivals_learn(self, kind):
+    pairs = _pairs(11, 70)
+    low = 0.0 if kind == "orm" else -1.0
+    items = [(p.question, p.chosen, 1.0) for p in pairs]
+    items += [(p.question, p.rejected, low) for p in pairs]
+    model = ppm.train_ppm(
+      _model(),
+      items,
+      CONFIG,
+      seed=1,
+      tokenizer=TOKENIZER,
+      kind=kind,
+      progress=False,
+    )
+    found = ppm.pair_accuracy(
+      model,
+      _pairs(5, 53),
+      tokenizer=TOKENIZER,
+      length=CONFIG.length,
+      batch_size=53,
+    )
+    self.assertEqual(found["accuracy"], 1.0)
+
+  def test_errors(self):
+    run = dict(seed=1, tokenizer=TOKENIZER)
+    with self.assertRaisesRegex(ValueError, "kind='prm'"):
+      ppm.train_ppm(_model(), _pairs(1, 2), CONFIG, kind="prm", **run)
+    policy = Transformer(testing.tiny_model(num_layers=1), rngs=nnx.Rngs(0))
+    with self.assertRaisesRegex(ValueError, "ppm_from_policy"):
+      ppm.train_ppm(policy, _pairs(1, 2), CONFIG, **run)
+    short = dataclasses.replace(CONFIG, length=5)
+    with self.assertRaisesRegex(ValueError, "of 2 items none fits into 5"):
+      ppm.train_ppm(_model(), _pairs(1, 2), short, **run)
+
+
+class PairAccuracyTest(absltest.TestCase):
+  def test_counts_each_pair_once_by_hand(self):
+    model, pairs = _model(), _pairs(3, 7)
+    pairs[2] = dataclasses.replace(pairs[2], rejected=pairs[2].chosen)  # A tie.
+    margins = np.array(
+      [
+        _value(model, p.question, p.chosen)
+        - _value(model, p.question, p.rejected)
+        for p in pairs
+      ]
+    )
+    margins[2] = 0.0
+    found = ppm.pair_accuracy(
+      model, pairs, tokenizer=TOKENIZER, length=CONFIG.length, batch_size=5
+    )
+    wins = (margins > 0).sum() + 0.5
+    self.assertAlmostEqual(found["accuracy"], wins / 7)
+    self.assertAlmostEqual(found["margin"], margins.mean(), places=5)
+
+
+class ItemsTest(absltest.TestCase):
+  def test_outcomes_and_q_values(self):
+    def trajectory(steps, q_values, correct):
+      return Trajectory("p", "q?", steps, q_values, "1", correct)
+
+    found = [
+      trajectory(("a", "b"), (0.5, 1.0), True),
+      trajectory(("a", "c"), (0.5, -1.0), False),
+    ]
+    self.assertEqual(
+      ppm.outcomes(found),
+      [("q?", ("a", "b"), 1.0), ("q?", ("a", "c"), 0.0)],
+    )
+    self.assertEqual(
+      ppm.q_values(found),
+      [("q?", ("a",), 0.5), ("q?", ("a", "b"), 1.0), ("q?", ("a", "c"), -1.0)],
+    )
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,140 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest
+from flax import nnx
+
+from rstar_jax import testing
+from rstar_jax.config.schema import TrainConfig
+from rstar_jax.data import batches
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.steps import grammar, prompts
+from rstar_jax.training import sft
+
+TOKENIZER = testing.ByteTokenizer()
+CONFIG = TrainConfig(
+  epochs=200,
+  batch_size=3,
+  length=173,
+  learning_rate=1e-2,
+  schedule="linear",
+  weight_decay=0.0,
+)
+
+
+def _solution(answer: int):
+  code = f"<code>\nx = {answer}\nprint(x)\n<end_of_code>"
+  return (
+    grammar.with_output(code, str(answer)),
+    f"<answer>\\boxed{{{answer}}}<end_of_answer>",
+  )
+
+
+ROWS = [
+  ("two?", _solution(2)),
+  ("five?", _solution(5)),
+  ("ten?", _solution(10)),
+]
+
+
+def _model(seed: int = 0) -> Transformer:
+  model = testing.tiny_model(embed_dim=36, num_layers=1)
+  return Transformer(model, rngs=nnx.Rngs(seed))
+
+
+def _greedy(model, ids: list[int], count: int) -> list[int]:
+  """Plain greedy decoding, the whole row again for each token."""
+  forward = jax.jit(lambda tokens: jnp.argmax(model(tokens), axis=-1))
+  tokens = np.zeros((1, len(ids) + count), np.int32)
+  tokens[0, : len(ids)] = ids
+  for at in range(len(ids), len(ids) + count):
+    tokens[0, at] = forward(tokens)[0, at - 1]
+  return tokens[0, len(ids) :].tolist()
+
+
+class SftTest(absltest.TestCase):
+  def test_overfits_and_greedy_reproduces(self):
+    model = sft.train_sft(
+      _model(), ROWS, CONFIG, seed=1, tokenizer=TOKENIZER, progress=False
+    )
+    for question, nodes in ROWS:
+      prompt = TOKENIZER.encode(prompts.prompt(question))
+      code = nodes[0][: nodes[0].index("<end_of_code>")] + "<end_of_code>"
+      expected = TOKENIZER.encode(code)
+      self.assertEqual(_greedy(model, prompt, len(expected)), expected)
+      given = prompt + TOKENIZER.encode(nodes[0])
+      expected = TOKENIZER.encode(nodes[1]) + [TOKENIZER.eos_id]
+      self.assertEqual(_greedy(model, given, len(expected)), expected)
+
+  def test_packed_loss_equals_unpacked_loss(self):
+    model = _model(3)
+    rows = [batches.encode_row(TOKENIZER, q, nodes) for q, nodes in ROWS]
+    arrays = batches.pack(rows, 2 * max(len(r[0]) for r in rows)).arrays
+    self.assertLess(len(arrays["tokens"]), len(rows))
+    packed, sums = sft.sft_loss(model, arrays)
+    total = count = hits = 0.0
+    for ids, mask in rows:
+      log_probs = np.asarray(jax.nn.log_softmax(model(ids[None])[0]))
+      for at in np.flatnonzero(mask):
+        total -= log_probs[at - 1, ids[at]]
+        hits += log_probs[at - 1].argmax() == ids[at]
+        count += 1
+    np.testing.assert_allclose(packed, total, rtol=1e-5)
+    self.assertEqual(float(sums["count"]), count)
+    self.assertEqual(float(sums["token_accuracy"]), hits)
+
+  def test_other_segments_do_not_change_a_gradient(self):
+    # The gradient of a packed row is the sum of its solutions' gradients.
+    graphdef, params = nnx.split(_model(3))
+
+    def grad(arrays):
+      def loss(params):
+        return sft.sft_loss(nnx.merge(graphdef, params), arrays)[0]
+
+      return jax.jit(jax.grad(loss))(params)
+
+    rows = [batches.encode_row(TOKENIZER, q, nodes) for q, nodes in ROWS[:2]]
+    length = sum(len(r[0]) for r in rows)
+    packed = grad(batches.pack(rows, length).arrays)
+    alone = [grad(batches.pack([row], length).arrays) for row in rows]
+    jax.tree.map(
+      lambda p, a, b: np.testing.assert_allclose(
+        p, a + b, rtol=1e-3, atol=1e-4
+      ),
+      packed,
+      *alone,
+    )
+
+  def test_logits_in_parts_give_the_same_gradient(self):
+    graphdef, params = nnx.split(_model(3))
+    rows = [batches.encode_row(TOKENIZER, q, nodes) for q, nodes in ROWS]
+    arrays = batches.pack(rows, 174).arrays
+    vocabulary = TOKENIZER.vocab_size
+
+    @jax.jit
+    def both(params):
+      def loss(params, max_logits):
+        model = nnx.merge(graphdef, params)
+        return sft.sft_loss(model, arrays, max_logits)
+
+      grad = jax.value_and_grad(loss, has_aux=True)
+      # 174 tokens in one part; 50 at most are 4 parts, and 6 divides 174.
+      return grad(params, 1 << 27), grad(params, 50 * vocabulary)
+
+    whole, parts = both(params)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+      whole,
+      parts,
+    )
+
+  def test_nothing_fits(self):
+    config = dataclasses.replace(CONFIG, length=7)
+    with self.assertRaisesRegex(ValueError, "none of 3 solutions fits into 7"):
+      sft.train_sft(_model(), ROWS, config, seed=1, tokenizer=TOKENIZER)
+
+
+if __name__ == "__main__":
+  absltest.main()

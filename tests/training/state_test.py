@@ -1,0 +1,178 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+from flax import nnx
+
+from rstar_jax import testing
+from rstar_jax.config.schema import TrainConfig
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.training import state
+
+
+def _config(**changes) -> TrainConfig:
+  base = TrainConfig(learning_rate=0.5, warmup=0.0, weight_decay=0.0)
+  return dataclasses.replace(base, **changes)
+
+
+def _loss(params, batch):
+  """Weighted squared error of a linear model; the weights may be 0."""
+  error = batch["x"] @ params["w"] + params["b"] - batch["y"]
+  return jnp.sum(batch["m"] * error**2), {"count": jnp.sum(batch["m"])}
+
+
+def _batch(rows: int):
+  rng = np.random.default_rng(7)
+  return {
+    "x": rng.normal(size=(rows, 3)).astype(np.float32),
+    "y": rng.normal(size=rows).astype(np.float32),
+    "m": (np.arange(rows) % 5 < 2).astype(np.float32),
+  }
+
+
+def _params():
+  return {"w": jnp.array([0.5, -1.0, 2.0]), "b": jnp.array(0.25)}
+
+
+class ScheduleTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("linear", [1.0, 0.9, 0.8, 0.5, 0.0]),
+    ("constant", [1.0, 1.0, 1.0, 1.0, 1.0]),
+    (
+      "cosine",
+      [0.5 + 0.5 * np.cos(np.pi * t / 10) for t in (0, 1, 2, 5, 10)],
+    ),
+  )
+  def test_shapes(self, schedule, expected):
+    rate = state.learning_rate(
+      _config(schedule=schedule, learning_rate=1.0), 10
+    )
+    got = [float(rate(k)) for k in (0, 1, 2, 5, 10)]
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+  def test_warmup(self):
+    rate = state.learning_rate(_config(warmup=0.25, learning_rate=1.0), 20)
+    got = [float(rate(k)) for k in (0, 1, 4, 5, 8, 20)]
+    np.testing.assert_allclose(got, [0.2, 0.4, 1.0, 1.0, 0.8, 0.0], atol=1e-6)
+
+  def test_unknown(self):
+    with self.assertRaisesRegex(ValueError, "schedule='cubic'"):
+      state.learning_rate(_config(schedule="cubic"), 10)
+    with self.assertRaisesRegex(ValueError, "optimizer='sgd'"):
+      state.optimizer(_config(optimizer="sgd"), 10)
+
+
+class OptimizerTest(absltest.TestCase):
+  def test_first_adamw_update_by_hand(self):
+    # With bias correction the first step is lr * sign(gradient); the decay is
+    # lr * weight_decay * w, on matrices only.
+    config = _config(weight_decay=0.1, clip=1e9, schedule="constant")
+    tx = state.optimizer(config, 10)
+    params = {"kernel": jnp.array([[2.0]]), "bias": jnp.array([2.0])}
+    grads = {"kernel": jnp.array([[3.0]]), "bias": jnp.array([-3.0])}
+    updates, _ = tx.update(grads, tx.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -0.5 - 0.1, rtol=1e-5)
+    np.testing.assert_allclose(updates["bias"], [0.5], rtol=1e-5)
+
+  def test_clip_bounds_what_the_optimiser_sees(self):
+    tx = state.optimizer(_config(clip=1.0), 10)
+    params = {"w": jnp.zeros(2)}
+    grads = {"w": jnp.array([3.0, 4.0])}
+    _, opt_state = tx.update(grads, tx.init(params), params)
+    (first_moment,) = [
+      x for x in jax.tree.leaves(opt_state) if x.shape == (2,) and x[0] > 0.05
+    ]
+    np.testing.assert_allclose(first_moment, 0.1 * np.array([0.6, 0.8]))
+
+  def test_decay_spares_biases_and_norms(self):
+    model = Transformer(testing.tiny_model(num_layers=1), rngs=nnx.Rngs(0))
+    params = nnx.split(model)[1]
+    tx = state.optimizer(_config(weight_decay=0.1, schedule="constant"), 10)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    ones = jax.tree.map(jnp.ones_like, params)
+    updates, _ = jax.jit(tx.update)(zeros, jax.jit(tx.init)(ones), ones)
+    decayed = {
+      jax.tree_util.keystr(path)
+      for path, x in jax.tree_util.tree_flatten_with_path(updates)[0]
+      if np.any(x != 0)
+    }
+    self.assertTrue(any("embedding" in name for name in decayed))
+    self.assertTrue(any("'down'" in name for name in decayed))
+    self.assertTrue(any("'q'" in name for name in decayed))
+    self.assertFalse([n for n in decayed if "bias" in n or "norm" in n])
+
+  def test_muon_orthogonalises_the_layers(self):
+    model = Transformer(testing.tiny_model(num_layers=1), rngs=nnx.Rngs(0))
+    params = nnx.split(model)[1]
+    config = _config(
+      optimizer="muon", learning_rate=1.0, schedule="constant", clip=1e9
+    )
+    tx = state.optimizer(config, 10)
+    rng = np.random.default_rng(3)
+    grads = jax.tree.map(
+      lambda x: rng.normal(size=x.shape).astype(np.float32), params
+    )
+    updates, _ = jax.jit(lambda g: tx.update(g, tx.init(params), params))(grads)
+    update = nnx.to_pure_dict(updates)
+    layer = update["layers"][0]
+    q, o = layer["attention"]["q"], layer["attention"]["o"]
+    # Heads are one axis: [N x H, D] and [D, N x H].
+    q, o = q.reshape(-1, q.shape[-1]), o.reshape(o.shape[0], -1)
+    for matrix in (layer["mlp"]["gate"], q, o):
+      singular = np.linalg.svd(matrix, compute_uv=False)
+      # Newton-Schulz brings all singular values near one size.
+      self.assertLess(singular.max() / singular.min(), 2.5)
+      self.assertBetween(np.sqrt(np.mean(matrix**2)), 0.1, 0.3)
+    # The embedding is AdamW's, with Nesterov: the first step is the sign of the
+    # gradient times 1 + b1 (1 - b1) / (1 - b1^2).
+    sign = np.sign(nnx.to_pure_dict(grads)["embedding"])
+    np.testing.assert_allclose(
+      update["embedding"], -sign * (1 + 0.09 / 0.19), atol=1e-3
+    )
+
+
+class StepTest(parameterized.TestCase):
+  @parameterized.parameters(2, 3, 6)
+  def test_accumulation_equals_one_big_batch(self, parts):
+    tx = state.optimizer(_config(), 10)
+    one = jax.jit(state.make_step(_loss, tx))
+    many = jax.jit(state.make_step(_loss, tx, parts))
+    a = b = state.init(_params(), tx)
+    for _ in range(3):
+      a, metrics_a = one(a, _batch(12))
+      b, metrics_b = many(b, _batch(12))
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+      np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+    self.assertEqual(metrics_a.keys(), metrics_b.keys())
+    for key in metrics_a:
+      np.testing.assert_allclose(metrics_a[key], metrics_b[key], rtol=1e-5)
+
+  def test_metrics_by_hand(self):
+    tx = state.optimizer(_config(), 10)
+    batch = {
+      "x": jnp.zeros((2, 3)),
+      "y": jnp.array([1.25, 5.0]),
+      "m": jnp.array([1.0, 0.0]),
+    }
+    after, metrics = state.make_step(_loss, tx)(
+      state.init(_params(), tx), batch
+    )
+    # (0.25 - 1.25)^2, whose gradient by b is -2.
+    self.assertAlmostEqual(float(metrics["loss"]), 1.0)
+    self.assertAlmostEqual(float(metrics["grad_norm"]), 2.0)
+    self.assertEqual(int(after.step), 1)
+    self.assertAlmostEqual(float(after.params["b"]), 0.25 + 0.5, places=5)
+
+  def test_padding_only_batch_changes_nothing(self):
+    tx = state.optimizer(_config(), 10)
+    batch = _batch(4) | {"m": np.zeros(4, np.float32)}
+    before = state.init(_params(), tx)
+    after, metrics = state.make_step(_loss, tx)(before, batch)
+    np.testing.assert_array_equal(after.params["w"], before.params["w"])
+    self.assertEqual(float(metrics["loss"]), 0.0)
+
+
+if __name__ == "__main__":
+  absltest.main()
