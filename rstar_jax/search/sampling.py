@@ -36,7 +36,7 @@ class Sample:
     value: the PPM's score of the whole trajectory, None without a PPM.
   """
 
-  grammar: Prefix
+  steps: Prefix
   answer: str | None
   verdict: Verdict | None
   tokens: int
