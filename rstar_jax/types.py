@@ -1,4 +1,4 @@
-"""Records that cross stages, and the callables that the search is given.
+"""Records that cross rooms, and the protocols of the search's callables.
 
 A *prefix* is a partial solution: the texts of the nodes from the root's first
 child to a leaf, oldest first. A node's text is what the policy wrote plus,
@@ -7,8 +7,8 @@ where the node closes a code block, the interpreter's output (see
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -27,10 +27,10 @@ class Problem:
   Attributes:
     id: unique within a data set; seeds and records are keyed by it.
     question: plain text.
-    answer: gold answer (LaTeX or plain), None where only asking.
+    answer: gold answer (LaTeX or plain); None if there is none, as in `solve`.
     source: where it came from, e.g. "synthetic/orchard" or a file name.
     level: difficulty, 1 the easiest; None where unknown.
-    also: further right answers, any of which will do.
+    alternatives: further right answers; any one of them is accepted.
   """
 
   id: str
@@ -38,7 +38,19 @@ class Problem:
   answer: str | None = None
   source: str = ""
   level: int | None = None
-  also: tuple[str, ...] = ()
+  alternatives: tuple[str, ...] = ()
+
+  def to_record(self) -> dict[str, Any]:
+    """Returns plain JSON types; `alternatives` is the list "also" there."""
+    record = dataclasses.asdict(self)
+    return record | {"also": list(record.pop("alternatives"))}
+
+  @classmethod
+  def from_record(cls, record: Mapping[str, Any]) -> "Problem":
+    """Builds a problem from `to_record`."""
+    fields = dict(record)
+    alternatives = tuple(fields.pop("also"))
+    return cls(**fields, alternatives=alternatives)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +59,10 @@ class Candidate:
 
   Attributes:
     text: the step with its closing marker; "" if nothing was written.
-    token_ids: the sampled ids, the closing marker included.
+    token_ids: the sampled ids, with the closing marker.
     logprob: sum of the sampled tokens' log-probabilities (nats) under the
-      untempered policy.
-    finish: which marker closed it; "length" if the token limit did.
+      policy at temperature 1.
+    finish: the marker that closed the step; "length" at the token limit.
   """
 
   text: str
@@ -61,13 +73,13 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class ExecResult:
-  """What the sandbox saw of a program's last step.
+  """The outcome of a program's last step in the sandbox.
 
   Attributes:
-    status: the verdict; only "ok" lets a step survive.
+    status: the verdict; a step is kept only if it is "ok".
     stdout: what that step printed, truncated to the output limit.
-    error: last line of the exception, "" where there was none.
-    line: of the step's code at which that was, 0 where it is not known.
+    error: last line of the exception, "" if there was none.
+    line: line of the step's code that raised, from 1; 0 if unknown.
     seconds: wall time; never recorded, since records are deterministic.
   """
 
@@ -83,12 +95,10 @@ class Trajectory:
   """A root-to-terminal path of a search tree.
 
   Attributes:
-    problem_id: the problem's id.
-    question: its text.
     steps: node texts, oldest first; the last one holds the boxed answer.
     q_values: Q of each node in [-1, 1], same length as `steps`.
     answer: the boxed answer.
-    correct: verdict of the grader; False where undecided.
+    correct: whether the grader says "equal"; False if undecided.
     value: the PPM's score of the whole trajectory, None without a PPM.
   """
 
@@ -110,13 +120,11 @@ class PreferencePair:
   """Two partial solutions of one question, the better one first.
 
   Attributes:
-    problem_id: the problem's id.
-    question: its text.
     chosen: node texts from the first step to the preferred step.
-    rejected: the same for the other; the two share all but the last text where
-      kind is "step", and nothing need be shared where it is "final".
+    rejected: the same for the other step.
     weight: 1 / (positives x negatives) of its group (paper Eq. 4).
-    kind: "step" or "final".
+    kind: "step": the two share all texts but the last; "final": full
+      trajectories, which need not share any.
   """
 
   problem_id: str
@@ -136,12 +144,12 @@ class Expand(Protocol):
     prefixes: Sequence[Prefix],
     seeds: np.ndarray,
   ) -> list[list[Candidate]]:
-    """Args: B questions, B prefixes, seeds uint32 [B, C]. Returns B x C."""
+    """Samples C candidates for each of B prefixes; seeds is uint32 [B, C]."""
     ...
 
 
 class Score(Protocol):
-  """Values of next steps under the PPM."""
+  """Scores next steps with the PPM."""
 
   def __call__(
     self,
@@ -165,5 +173,5 @@ class Grade(Protocol):
   """Compares answers."""
 
   def __call__(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
-    """Args: (gold, predicted) pairs. Returns a verdict for each, in order."""
+    """Returns a verdict for each (gold, predicted) pair, in order."""
     ...

@@ -23,6 +23,19 @@ class RecordsTest(parameterized.TestCase):
     self.assertEqual(copy, record)
     self.assertEqual(hash(copy), hash(record))
 
+  def test_record_of_a_problem_keeps_its_keys(self):
+    problem = types.Problem("p", "q", "3", "file", 2, alternatives=("-3", "7"))
+    record = {
+      "id": "p",
+      "question": "q",
+      "answer": "3",
+      "source": "file",
+      "level": 2,
+      "also": ["-3", "7"],
+    }
+    self.assertEqual(problem.to_record(), record)
+    self.assertEqual(types.Problem.from_record(record), problem)
+
   def test_mean_q(self):
     trajectory = types.Trajectory(
       "p", "?", ("a", "b", "c"), (0.5, -1.0, 1.0), "3", True

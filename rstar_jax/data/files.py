@@ -1,8 +1,8 @@
-"""Rows of JSON and JSONL files, each with its place for messages.
+"""Reads JSON and JSONL files row by row, each with its line for messages.
 
-A row that cannot be read is a row with a reason, so that the caller decides
-whether to skip it or to stop. Files are read piece by piece: one of several GB
-takes no more memory than its longest row.
+A malformed row is returned with the reason, so that the caller decides whether
+to skip it or to stop. Files are read in chunks: memory is bounded by the
+longest row, not by the file.
 """
 
 import codecs
@@ -22,22 +22,23 @@ _IN_NUMBER = re.compile(r"[-+.eE\d]*")
 
 
 class ProblemError(ValueError):
-  """Problems that cannot be read; one line: where, what, what to do."""
+  """Problems cannot be read; one line says where, why and what to do."""
 
 
 class Number(str):
-  """A number of a JSON file, kept as it was written (3.10 stays 3.10)."""
+  """A number of a JSON file, kept as written (3.10 stays 3.10)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One object of a source, or why it could not be read.
+  """One object of a source, or the reason why it is malformed.
 
   Attributes:
-    place: "file:line" or the like, for messages.
-    index: place in the source, from 0; names a problem that has no id.
-    value: what was read.
-    error: reason, "" where there is none.
+    place: for messages: "file:line" of a file, "source[index]" of a table.
+    index: position in the source, from 0; part of the id of a problem without
+      one.
+    value: the parsed object.
+    error: why the row is malformed, "" if it is not.
   """
 
   place: str
@@ -50,8 +51,8 @@ def file_rows(path: epath.Path) -> Iterator[Row]:
   """Returns the rows of a JSONL file, or of a JSON file that is one list.
 
   Raises:
-    ProblemError: if there is no such file, or, while the rows are taken, if a
-      list breaks off.
+    ProblemError: if there is no such file, or, during iteration, if a list is
+      cut short.
   """
   if not path.exists():
     raise ProblemError(f"there is no file {path}")
@@ -61,14 +62,14 @@ def file_rows(path: epath.Path) -> Iterator[Row]:
 
 
 def plain(value: Any) -> Any:
-  """Returns a value of a table as a JSON file would give it.
+  """Converts a value of a table to what a JSON file would give.
 
   Args:
-    value: of Python, numpy or bytes.
+    value: a Python object, bytes, or a numpy scalar or array.
 
   Returns:
-    Text for bytes, a `Number` for a number, a list of such for a list or an
-    array, and all else as it is.
+    Text for bytes, a `Number` for a number, a list for a list or an array (its
+    items are converted too), and any other value unchanged.
   """
   if isinstance(value, bytes):
     return value.decode(errors="replace")
@@ -82,7 +83,7 @@ def plain(value: Any) -> Any:
 
 
 def _first(path: epath.Path) -> bytes:
-  """Returns the first byte that is no white space."""
+  """Returns the first byte that is not white space, b"" if there is none."""
   with path.open("rb") as file:
     data = file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
     while not data.strip() and (more := file.read(_CHUNK)):
@@ -111,8 +112,8 @@ def _line_rows(path: epath.Path) -> Iterator[Row]:
 def _list_rows(path: epath.Path) -> Iterator[Row]:
   """Yields the items of one JSON list, each with the line it starts on.
 
-  A list that breaks off cannot be read past the break, so that is an error
-  whatever `on_error` says.
+  Nothing can be read past a syntax error in a list, so that raises, whatever
+  `on_error` says.
   """
   with path.open("rb") as file:
     window = _Window(path, file)
@@ -133,10 +134,10 @@ def _list_rows(path: epath.Path) -> Iterator[Row]:
 
 
 class _Window:
-  """The part of a file's text that is being read; it moves on as needed.
+  """A sliding window over a file's text.
 
   Attributes:
-    at: where in the part the next character is.
+    at: index in the window of the next character.
   """
 
   def __init__(self, path: epath.Path, file: BinaryIO):
@@ -144,18 +145,18 @@ class _Window:
     self._path, self._file = path, file
     self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
     self._text = ""
-    # The number of the line that the character before this place is on.
+    # Line number of the file at index `_counted` of the window.
     self._line, self._counted = 1, 0
 
   def peek(self) -> str:
-    """Skips white space and returns what is next, "" at the end."""
+    """Skips white space and returns the next character, "" at the end."""
     while True:
       self.at = _SPACE.match(self._text, self.at).end()
       if self.at < len(self._text) or not self._grow():
         return self._text[self.at : self.at + 1]
 
   def value(self) -> Any:
-    """Takes a JSON value."""
+    """Reads a JSON value and moves past it."""
     while True:
       try:
         value, end = _DECODER.raw_decode(self._text, self.at)
@@ -164,27 +165,27 @@ class _Window:
           continue
         self.at = getattr(error, "pos", self.at)
         raise self.broken(f"is not JSON ({_reason(error)})") from None
-      # A number at the edge may go on behind it: of 1.5 there is "1." here.
+      # A number at the end of the window may go on: of 1.5 it may hold "1.".
       edge = _IN_NUMBER.match(self._text, end).end()
       if edge < len(self._text) or not self._grow():
         self.at = end
         return value
 
   def line(self) -> int:
-    """Returns the number of the line of what is next."""
+    """Returns the line number of the next character."""
     self._line += self._text.count("\n", self._counted, self.at)
     self._counted = self.at
     return self._line
 
   def broken(self, reason: str, lines: int = 0) -> ProblemError:
-    """Returns an error so many lines further on."""
+    """Returns an error at the current line plus `lines`."""
     return ProblemError(
       f"{self._path}:{self.line() + lines}: {reason}; nothing after it can be "
       "read"
     )
 
   def _grow(self) -> bool:
-    """Reads on, twice as much for a long value; says if there was more."""
+    """Extends the window by its own length or more; False at the file's end."""
     data = self._file.read(max(_CHUNK, len(self._text) - self.at))
     try:
       new = self._decoder.decode(data, final=not data)

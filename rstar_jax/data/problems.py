@@ -1,8 +1,8 @@
-"""Problems from wherever they are: generated, a file, TFDS or the Hub.
+"""Reads problems from any source: generated, a file, TFDS or the Hub.
 
-`sources.py` says where rows may come from, `shapes.py` in which shapes. What
-cannot be read is reported with file, line and reason; a row whose answer cannot
-be graded is left out, and counted by reason.
+`sources.py` opens a source, `shapes.py` turns its rows into problems. A row
+that cannot be read is reported with file, line and reason. A row whose answer
+cannot be graded is left out and counted by reason.
 """
 
 import collections
@@ -21,19 +21,19 @@ from rstar_jax.data.sources import open_source
 from rstar_jax.data.synthetic import generator
 from rstar_jax.types import Problem
 
-# What a missing level is in a TFDS data set, whose fields cannot be absent.
+# A missing level in a TFDS data set, whose fields cannot be absent.
 _NO_LEVEL = -1
 
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-  """Problems, and what became of the rows of their source.
+  """Problems, and counts of the rows that gave none.
 
   Attributes:
-    problems: with unique ids, at least one, in the source's order.
-    rows: how many rows were read.
-    skipped: how many of them could not be read ("skip").
-    ungraded: reason -> how many good rows had an answer that cannot be graded.
+    problems: at least one, with unique ids, in the source's order.
+    rows: number of rows read.
+    skipped: number of malformed rows, under `on_error="skip"`.
+    ungraded: reason -> number of valid rows whose answer cannot be graded.
   """
 
   problems: list[Problem]
@@ -45,7 +45,7 @@ class Loaded:
 def load(
   config: DataConfig, data_dir: epath.PathLike | None = None
 ) -> list[Problem]:
-  """Returns the problems of `read`, which see."""
+  """Returns the problems of a source; arguments and errors as in `read`."""
   return read(config, data_dir).problems
 
 
@@ -53,15 +53,15 @@ def read(config: DataConfig, data_dir: epath.PathLike | None = None) -> Loaded:
   """Reads the problems that a config names.
 
   Args:
-    config: source, count and field names; see `DataConfig`.
-    data_dir: where TFDS data sets are; None is TFDS's own default.
+    config: source, count and field names.
+    data_dir: folder of TFDS data sets; None is TFDS's default.
 
   Returns:
-    The problems, and how many rows were left out and why, which is logged too.
+    The problems, and the counts of rows left out, which are also logged.
 
   Raises:
-    ProblemError: one line that says what is wrong with the source or, where
-      `config.on_error` is "raise", with one of its lines.
+    ProblemError: one line that says what is wrong with the source or, if
+      `config.on_error` is "raise", with its first malformed row.
   """
   kind, _, name = config.source.partition(":")
   if kind == "synthetic":
@@ -82,7 +82,7 @@ def read(config: DataConfig, data_dir: epath.PathLike | None = None) -> Loaded:
 
 
 def shard(problems: Sequence[Problem], index: int, count: int) -> list[Problem]:
-  """Returns host `index`'s share: every count-th problem from the index-th.
+  """Returns every count-th problem from the index-th: the share of one host.
 
   Raises:
     ValueError: if index is not in [0, count).
@@ -111,9 +111,7 @@ def _collect(rows: Iterator[Row], source: str, config: DataConfig) -> Loaded:
     except ProblemError as error:
       reason = f"{row.place}: {error}"
       if config.on_error == "raise":
-        raise ProblemError(
-          f"{reason}; mend it or set on_error='skip'"
-        ) from None
+        raise ProblemError(f"{reason}; fix it or set on_error='skip'") from None
       skipped.append(reason)
       continue
     places[problem.id] = row.place
@@ -139,36 +137,36 @@ def _collect(rows: Iterator[Row], source: str, config: DataConfig) -> Loaded:
 
 @dataclasses.dataclass
 class ProblemsConfig(tfds.core.BuilderConfig):
-  """A data set of `Problems`: a name and a source for each split."""
+  """Names a data set of `Problems` and the source of each split."""
 
   sources: Mapping[str, DataConfig] = dataclasses.field(default_factory=dict)
 
 
 class Problems(tfds.core.GeneratorBasedBuilder):
-  """Turns any source of problems into a TFDS data set (array_record).
+  """Builds a TFDS data set (array_record) from any source of problems.
 
   Problems(
     config=ProblemsConfig(name="mine", sources={"train": DataConfig(...)}),
     data_dir=folder,
   ).download_and_prepare()
 
-  makes what the source "tfds:problems/mine/train" reads.
+  writes the data set that the source "tfds:problems/mine/train" reads.
   """
 
   VERSION = tfds.core.Version("1.0.0")
 
-  # Nothing is downloaded. (Left to itself TFDS 4.9.10 looks for a file of
-  # checksums through importlib_resources, which it does not install.)
+  # Nothing is downloaded. (By default TFDS 4.9.10 looks for a file of checksums
+  # through importlib_resources, which it does not install.)
   url_infos: Mapping = {}
 
   def __init__(self, **kwargs):
-    # The one format that can be read without TensorFlow.
+    # The only format that is read without TensorFlow.
     super().__init__(**({"file_format": "array_record"} | kwargs))
 
   def _info(self) -> tfds.core.DatasetInfo:
     return self.dataset_info_from_configs(
       description="Questions with short final answers.",
-      # Problems keep the source's order.
+      # Keeps the source's order.
       disable_shuffling=True,
       features=tfds.features.FeaturesDict(
         {
@@ -191,6 +189,6 @@ class Problems(tfds.core.GeneratorBasedBuilder):
 
   def _generate_examples(self, config: DataConfig) -> Iterator:
     for problem in load(config):
-      row = dataclasses.asdict(problem)
+      row = problem.to_record()
       row["level"] = _NO_LEVEL if problem.level is None else problem.level
       yield problem.id, row

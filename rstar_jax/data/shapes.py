@@ -1,6 +1,6 @@
-r"""The shapes that rows of problems come in: which fields, and which answer.
+r"""Turns rows of known data sets into problems.
 
-Shapes are told by the fields of a row:
+The fields of a row tell its shape:
 
 | fields | data sets | the answer |
 | --- | --- | --- |
@@ -11,9 +11,8 @@ Shapes are told by the fields of a row:
 | problem, solution | MATH, NuminaMath-CoT | the last \boxed{} of the solution |
 | query, response | MetaMathQA, rstar_sft | after "The answer is:", or boxed |
 
-Where the answer is a field of its own, a person has said what is right, and it
-is taken as it is. Where it is read off a solution, there may be none, or none
-that can be graded: such a row is `Ungraded`, which is no error.
+An "answer" beside a "question" is taken as it is. The other shapes need an
+answer that can be graded: a row without one is `Ungraded`, not an error.
 """
 
 import dataclasses
@@ -28,39 +27,41 @@ from rstar_jax.types import Problem
 
 
 class Ungraded(Exception):
-  """A good row whose answer cannot be graded; the message is the reason."""
+  """A valid row whose answer cannot be graded; the message is the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """What rows of one shape look like.
+  """The fields of a family of data sets, and how to read their answer.
 
   Attributes:
-    question: name of the field of the question.
-    answer: name of the field that the answer is in.
-    read: finds the answer in the text of that field; None where there is none.
-    also: names of further fields that tell the shape.
-    checked: whether the answer must be one that can be graded.
-    strict: whether a row without an answer is wrong, and not just of no use.
-      The answer is no list then; further right ones are in the field "also".
-    joined: whether a list has the parts of one answer. Else each is right.
+    question: name of the question's field.
+    answer: name of the field that holds the answer.
+    read: extracts the answer from that field's text; None if there is none.
+    required: names of further fields that a row of this shape has.
+    checked: whether an answer that cannot be graded makes a row `Ungraded`.
+    strict: whether a row without an answer is an error instead of `Ungraded`.
+      Then the answer is not a list; further right answers are in the field
+      "also".
+    joined: whether a list holds the parts of one answer. If not, each item is a
+      right answer.
   """
 
   question: str
   answer: str
   read: Callable[[str], str | None]
-  also: frozenset[str] = frozenset()
+  required: frozenset[str] = frozenset()
   checked: bool = True
   strict: bool = False
   joined: bool = False
 
   def fits(self, row: Mapping) -> bool:
     """Says whether a row has this shape's fields."""
-    return {self.question, self.answer, *self.also} <= row.keys()
+    return {self.question, self.answer, *self.required} <= row.keys()
 
 
 def _stated(text: str) -> str | None:
-  """Reads an answer, or GSM8K's: the solution, "####", a number as 1,234."""
+  """Returns the text, or GSM8K's answer: a number like 1,234 after "####"."""
   if "####" not in text:
     return text
   answer = text.rpartition("####")[2].strip().replace(",", "")
@@ -70,15 +71,15 @@ def _stated(text: str) -> str | None:
 
 
 def _concluded(text: str) -> str | None:
-  """Reads MetaMathQA's last line, or a box."""
+  r"""Returns what follows MetaMathQA's "The answer is:", else the \boxed{}."""
   _, found, answer = text.rpartition("The answer is:")
   return answer.strip() if found else final_answer(text)
 
 
 _OURS = Shape("question", "answer", _stated, checked=False, strict=True)
-# The first that fits is taken.
+# The first that fits a row is used.
 SHAPES = (
-  dataclasses.replace(_OURS, also=frozenset({"index"}), strict=False),
+  dataclasses.replace(_OURS, required=frozenset({"index"}), strict=False),
   _OURS,
   Shape("question", "final_answer", _stated, joined=True),
   Shape("problem", "answer", _stated),
@@ -88,16 +89,16 @@ SHAPES = (
 
 
 def problem_of(row: Row, source: str, config: DataConfig) -> Problem:
-  """Returns the problem of a row.
+  """Builds a problem from a row.
 
   Args:
-    row: of any of the shapes, or with the fields that the config names.
-    source: a short name; begins the id of a problem without one.
-    config: its field names are taken where they are set.
+    row: a row of one of `SHAPES`, or with the fields that the config names.
+    source: a short name; a row without an id gets the id "source/index".
+    config: `question_field` and `answer_field` override the row's shape.
 
   Raises:
-    ProblemError: what is wrong with the row.
-    Ungraded: nothing is, but its answer cannot be graded.
+    ProblemError: if the row is malformed.
+    Ungraded: if the answer cannot be graded.
   """
   if row.error:
     raise ProblemError(row.error)
@@ -123,21 +124,21 @@ def problem_of(row: Row, source: str, config: DataConfig) -> Problem:
     answer=answers[0],
     source=str(value.get("source") or source),
     level=_level(value.get("level")),
-    also=tuple(answers[1:]),
+    alternatives=tuple(answers[1:]),
   )
 
 
 def question_of(row: Mapping[str, Any]) -> str | None:
-  """Returns the question of a row, None where no shape fits."""
+  """Returns the question of a row, None if no shape fits."""
   shape = next((shape for shape in SHAPES if shape.fits(row)), None)
   return None if shape is None else str(row[shape.question]).strip()
 
 
 def _answers(row: Mapping, shape: Shape) -> list[str]:
-  """Returns the texts of all answers that count as right."""
+  """Returns the texts of all right answers."""
   found = row[shape.answer] if shape.answer in row else None
   if shape.joined and isinstance(found, list):
-    # A problem asks for all of them.
+    # The problem asks for all parts.
     return [", ".join(_text({"": each}, "") for each in found)]
   if not shape.strict and isinstance(found, list):
     return [_text({shape.answer: each}, shape.answer) for each in found]
@@ -148,14 +149,14 @@ def _answers(row: Mapping, shape: Shape) -> list[str]:
 
 
 def _shape_of(row: Mapping, config: DataConfig) -> Shape:
-  """Returns the shape that a config names, or that fits."""
+  """Returns the shape that the config names, else the first that fits."""
   if config.question_field or config.answer_field:
     return dataclasses.replace(
       _OURS,
       question=config.question_field or _OURS.question,
       answer=config.answer_field or _OURS.answer,
     )
-  # What fits none is told which of our fields it lacks.
+  # If none fits, the error names the missing field of our own shape.
   return next((shape for shape in SHAPES if shape.fits(row)), _OURS)
 
 
@@ -175,7 +176,7 @@ def _text(row: Mapping, field: str, numbers: bool = True) -> str:
 
 
 def _level(value: Any) -> int | None:
-  """Returns the digits of a level such as 3 or "Level 3", None without any."""
+  """Returns the number of a level such as 3 or "Level 3", None without one."""
   digits = "".join(c for c in str(value) if c.isascii() and c.isdigit())
   if isinstance(value, bool) or not isinstance(value, str) or not digits:
     return None

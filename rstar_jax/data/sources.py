@@ -1,4 +1,4 @@
-"""Where rows come from: a file, a TFDS split, or the Hugging Face Hub."""
+"""Opens sources of rows: a file, a TFDS split, or the Hugging Face Hub."""
 
 import itertools
 import json
@@ -11,7 +11,7 @@ from rstar_jax.data import hub
 from rstar_jax.data.files import ProblemError, Row, file_rows, plain
 from rstar_jax.storage import store
 
-# For messages.
+# The accepted sources, for error messages.
 FORMS = (
   f"a .jsonl or .json file, 'tfds:NAME/SPLIT', {hub.FORM!r} or, for problems, "
   "'synthetic:SPLIT'"
@@ -25,13 +25,14 @@ def open_source(
 
   Args:
     source: one of `FORMS`.
-    data_dir: where TFDS data sets are; None is TFDS's own default.
+    data_dir: folder of TFDS data sets; None is TFDS's default.
 
   Returns:
-    A short name, which the ids of its problems begin with, and its rows.
+    A short name, the prefix of the ids of its problems, and an iterator over
+    its rows.
 
   Raises:
-    ProblemError: one line: the source has another form, or is not there.
+    ProblemError: if the source is none of `FORMS`, or does not exist.
   """
   kind, _, name = source.partition(":")
   if kind == "tfds":
@@ -47,18 +48,19 @@ def open_source(
 
 
 def head(source: str, count: int, path: epath.PathLike) -> int:
-  """Writes the first rows of a source as JSONL: a small set to try things on.
+  """Writes the first rows of a source to a JSONL file, as a small sample.
 
   Args:
     source: see `open_source`.
-    count: how many rows at most.
-    path: of the file; its folder is made.
+    count: largest number of rows.
+    path: the file to write; its folder is created.
 
   Returns:
-    How many rows there were.
+    The number of rows written.
 
   Raises:
-    ProblemError: the source cannot be opened, or one of these rows be read.
+    ProblemError: if the source cannot be opened, or one of these rows is
+      malformed.
   """
   lines = []
   for row in itertools.islice(open_source(source)[1], count):

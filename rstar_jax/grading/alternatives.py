@@ -1,4 +1,4 @@
-"""Verdicts of answers to problems, some of which have several right answers."""
+"""Verdicts on answers to problems that may have several right answers."""
 
 from collections.abc import Sequence
 
@@ -8,24 +8,24 @@ from rstar_jax.types import Grade, Problem, Verdict
 def verdicts(
   grade: Grade, answered: Sequence[tuple[Problem, str]]
 ) -> list[Verdict]:
-  """Grades answers against all that count as right.
+  """Grades each answer against all right answers of its problem.
 
   Args:
     grade: compares two answers.
-    answered: problems that have a gold answer, each with what was answered.
+    answered: (problem, answer) pairs; each problem has a gold answer.
 
   Returns:
-    "equal" where any right answer is; else "undecided" where the grader gave up
-    on any; else "different".
+    A verdict for each pair: "equal" if any right answer is equal, else
+    "undecided" if any comparison is, else "different".
   """
   pairs = [
     (gold, given)
     for problem, given in answered
-    for gold in (problem.answer, *problem.also)
+    for gold in (problem.answer, *problem.alternatives)
   ]
-  found = iter(grade(pairs))
+  graded = iter(grade(pairs))
   results = []
   for problem, _ in answered:
-    several = [next(found) for _ in range(1 + len(problem.also))]
-    results.append(min(several, key=("equal", "undecided", "different").index))
+    each = [next(graded) for _ in range(1 + len(problem.alternatives))]
+    results.append(min(each, key=("equal", "undecided", "different").index))
   return results

@@ -274,7 +274,7 @@ class Tree:
     nodes |= {"text": list(self.texts), "answer": list(self.answers)}
     return {
       "schema": SCHEMA,
-      "problem": dataclasses.asdict(self.problem),
+      "problem": self.problem.to_record(),
       "growth": [list(each) for each in self.growth],
       **{name: getattr(self, name) for name in _COUNTERS},
       "dropped": dict(self.dropped),
@@ -300,8 +300,7 @@ def from_record(record: dict[str, Any]) -> Tree:
   Raises: ValueError for another schema, or columns that form no tree.
   """
   check_schema(record)
-  fields = record["problem"]
-  tree = Tree(Problem(**fields | {"also": tuple(fields["also"])}))
+  tree = Tree(Problem.from_record(record["problem"]))
   for name in _COUNTERS:
     setattr(tree, name, record[name])
   tree.growth = [(*each, NO_END)[:3] for each in record["growth"]]

@@ -69,10 +69,12 @@ class ShapesTest(parameterized.TestCase):
 
   def test_several_right_answers(self):
     row = {"index": "1", "question": "Q", "answer": ["3", "-3"]}
-    self.assertEqual(read(row), Problem("set/1", "Q", "3", "set", also=("-3",)))
+    self.assertEqual(
+      read(row), Problem("set/1", "Q", "3", "set", alternatives=("-3",))
+    )
     row = {"question": "Q", "answer": "3", "also": ["-3", "|3|"]}
     self.assertEqual(
-      read(row), Problem("set/4", "Q", "3", "set", also=("-3", "|3|"))
+      read(row), Problem("set/4", "Q", "3", "set", alternatives=("-3", "|3|"))
     )
 
   def test_an_answer_of_several_parts(self):

@@ -6,7 +6,7 @@ from rstar_jax.grading import alternatives
 from rstar_jax.types import Problem
 
 ONE = Problem("a", "q", "3")
-TWO = Problem("b", "q", "3", also=("-3", "hard"))
+TWO = Problem("b", "q", "3", alternatives=("-3", "hard"))
 
 
 def grade(pairs):
