@@ -135,7 +135,7 @@ class InstallTest(parameterized.TestCase):
       if command[0] == "git":
         package = pathlib.Path(command[-1]) / "rstar_jax"
         package.mkdir(parents=True)
-        (package / "config.py").touch()
+        (package / "types.py").touch()
 
     self.enter_context(mock.patch.object(subprocess, "run", run))
     self.enter_context(mock.patch.object(sys, "path", list(sys.path)))

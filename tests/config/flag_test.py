@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax.config import flag
 
 FILE = """
-from rstar_jax import config
+from rstar_jax.config import schema as config
 
 def get_config():
   result = config.Config()
@@ -145,8 +145,8 @@ class ConfigFlagTest(parameterized.TestCase):
     ("no function", "x = 1", "get_config"),
     (
       "keyword",
-      "from rstar_jax import config\ndef get_config():\n"
-      "  return config.Config(sed=1)",
+      "from rstar_jax.config import schema\ndef get_config():\n"
+      "  return schema.Config(sed=1)",
       "'sed'",
     ),
     ("import", "import no_such_module_here", "no_such_module_here"),

@@ -22,7 +22,7 @@ PROGRAM = """
 import sys
 from unittest import mock
 
-from rstar_jax import config as config_lib
+from rstar_jax.config import schema as config_lib
 from rstar_jax import evolve, solving, stages
 from rstar_jax.io import compiled, growing, metrics, store
 from tests import tiny_run

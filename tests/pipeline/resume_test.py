@@ -22,7 +22,7 @@ ROOT = pathlib.Path(rstar_jax.__file__).parent.parent
 SECONDS = 540.0
 
 CONFIG = """
-from rstar_jax import config as config_lib
+from rstar_jax.config import schema as config_lib
 from tests import tiny_run
 
 def get_config():

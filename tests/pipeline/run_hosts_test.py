@@ -23,7 +23,7 @@ from tests import fake_gcs, tiny_run
 from tests.pipeline.hosts_test import ROOT, SECONDS, free_port
 
 CONFIG = """
-from rstar_jax import config as config_lib
+from rstar_jax.config import schema as config_lib
 from tests import tiny_run
 
 def get_config():

@@ -27,7 +27,7 @@ from tests import tiny_run
 SECONDS = 1200.0
 
 CONFIG = """
-from rstar_jax import config as config_lib
+from rstar_jax.config import schema as config_lib
 from tests import tiny_run
 
 def get_config():
