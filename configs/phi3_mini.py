@@ -9,13 +9,12 @@ command with `--distributed` runs on each (launch/README.md); data sets come
 from the Hugging Face Hub (`pip install 'rstar_jax[hub]'`).
 """
 
-from rstar_jax.config import presets
-from rstar_jax.config import schema as config_lib
+import rstar_jax as rj
 
 
-def get_config() -> config_lib.Config:
+def get_config() -> rj.Config:
   """Returns the config of a run."""
-  config = presets.paper("microsoft/Phi-3-mini-4k-instruct")
+  config = rj.presets.paper("microsoft/Phi-3-mini-4k-instruct")
   # Appendix A.1: 5e-6 and cosine for this one, 7e-6 and linear for the others.
   config.sft.learning_rate = 5e-6
   config.sft.schedule = "cosine"

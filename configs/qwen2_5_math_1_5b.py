@@ -9,15 +9,14 @@ command with `--distributed` runs on each (launch/README.md); data sets come
 from the Hugging Face Hub (`pip install 'rstar_jax[hub]'`).
 """
 
-from rstar_jax.config import presets
-from rstar_jax.config import schema as config_lib
+import rstar_jax as rj
 
 
-def get_config() -> config_lib.Config:
+def get_config() -> rj.Config:
   """Returns the config of a run."""
-  config = presets.paper("Qwen/Qwen2.5-Math-1.5B")
+  config = rj.presets.paper("Qwen/Qwen2.5-Math-1.5B")
   # One chip holds it, so that each has leaves of its own.
-  config.search_mesh = config_lib.MeshConfig()
+  config.search_mesh = rj.MeshConfig()
   config.search.slots = config.eval.search.slots = 32
   config.engine.leaf_buckets = (4, 16, 32)
   config.engine.most_tokens = 1 << 17

@@ -9,10 +9,9 @@ command with `--distributed` runs on each (launch/README.md); data sets come
 from the Hugging Face Hub (`pip install 'rstar_jax[hub]'`).
 """
 
-from rstar_jax.config import presets
-from rstar_jax.config import schema as config_lib
+import rstar_jax as rj
 
 
-def get_config() -> config_lib.Config:
+def get_config() -> rj.Config:
   """Returns the config of a run."""
-  return presets.paper("Qwen/Qwen2-Math-7B")
+  return rj.presets.paper("Qwen/Qwen2-Math-7B")

@@ -13,28 +13,26 @@ Hub, as hf:ElonTusk2001/rstar_sft/train. Names need `pip install
 'rstar_jax[hub]'`, and so does the test set here, MATH-500.
 """
 
-from rstar_jax.config import schema as config_lib
+import rstar_jax as rj
 
 
-def get_config() -> config_lib.Config:
+def get_config() -> rj.Config:
   """Returns the config of a run, with the paper's hyper-parameters."""
-  config = config_lib.Config()
+  config = rj.Config()
   # 2 epochs, batches of 128, and 1 epoch, batches of 512; both at 7e-6, linear.
-  config.sft = config_lib.TrainConfig(
+  config.sft = rj.TrainConfig(
     epochs=2, batch_size=128, learning_rate=7e-6, schedule="linear"
   )
-  config.ppm = config_lib.TrainConfig(
+  config.ppm = rj.TrainConfig(
     epochs=1, batch_size=512, learning_rate=7e-6, schedule="linear"
   )
   # Given on the command line; there is no search without them.
   config.extract.sft_source = "rstar_sft.json"
   config.extract.pairs_source = "rstar_ppm.json"
-  config.rounds = (config_lib.RoundConfig(),)
-  config.eval.data = config_lib.DataConfig(
-    source="hf:HuggingFaceH4/MATH-500/test"
-  )
+  config.rounds = (rj.RoundConfig(),)
+  config.eval.data = rj.DataConfig(source="hf:HuggingFaceH4/MATH-500/test")
   # As long as the solutions of a model that is not tiny.
-  config.engine = config_lib.EngineConfig(
+  config.engine = rj.EngineConfig(
     max_step_tokens=512,
     max_block_tokens=2048,
     prefix_buckets=(512, 1024, 2048),

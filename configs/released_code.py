@@ -9,10 +9,9 @@ To be compared with configs/qwen2_5_math_7b.py, which has the paper's:
 `presets.released_code`.
 """
 
-from rstar_jax.config import presets
-from rstar_jax.config import schema as config_lib
+import rstar_jax as rj
 
 
-def get_config() -> config_lib.Config:
+def get_config() -> rj.Config:
   """Returns the config of a run."""
-  return presets.released_code("Qwen/Qwen2.5-Math-7B")
+  return rj.presets.released_code("Qwen/Qwen2.5-Math-7B")

@@ -16,7 +16,7 @@ model goes all the way: weights, tokenizer, search, sandbox, grader.
 import importlib.util
 import pathlib
 
-from rstar_jax.config import schema as config_lib
+import rstar_jax as rj
 
 _HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 # A package that holds the weights, and the file in it.
@@ -32,18 +32,14 @@ def _weights() -> str:
   return str(pathlib.Path(found.submodule_search_locations[0]) / _FILE)
 
 
-def get_config() -> config_lib.Config:
+def get_config() -> rj.Config:
   """Returns the config of a run."""
-  config = config_lib.Config(shard_size=5)
-  config.policy = config_lib.PolicyConfig(path=_weights(), prompt="few_shot")
-  config.train = config_lib.DataConfig(
-    source="hf:openai/gsm8k/main/train", count=50
-  )
-  config.eval.data = config_lib.DataConfig(
-    source="hf:openai/gsm8k/main/test", count=5
-  )
+  config = rj.Config(shard_size=5)
+  config.policy = rj.PolicyConfig(path=_weights(), prompt="few_shot")
+  config.train = rj.DataConfig(source="hf:openai/gsm8k/main/train", count=50)
+  config.eval.data = rj.DataConfig(source="hf:openai/gsm8k/main/test", count=5)
   # The instruction, its two examples and a question are about 700 tokens.
-  config.engine = config_lib.EngineConfig(
+  config.engine = rj.EngineConfig(
     temperature=0.4,
     max_step_tokens=96,
     max_block_tokens=160,
@@ -59,5 +55,5 @@ def get_config() -> config_lib.Config:
   config.sft.batch_size = config.ppm.batch_size = 4
   # On a CPU it is quicker (docs/results/engine.md).
   config.sft.attention_block = config.ppm.attention_block = 128
-  config.rounds = (config_lib.RoundConfig(rollouts=4, candidates=4),)
+  config.rounds = (rj.RoundConfig(rollouts=4, candidates=4),)
   return config

@@ -8,14 +8,14 @@ docs/results/tiny.md.
   python -m rstar_jax.main --config=configs/tiny.py:full --workdir=runs/full
 """
 
-from rstar_jax.config import schema as config_lib
+import rstar_jax as rj
 
 # Training problems, test problems, of these sampled and searched early on, and
 # the learning rate of SFT: fewer solutions make fewer updates, and larger ones.
 _SIZES = {"demo": (200, 100, 20, 7e-4), "full": (400, 300, 20, 3.4e-4)}
 
 
-def get_config(arg: str = "demo") -> config_lib.Config:
+def get_config(arg: str = "demo") -> rj.Config:
   """Returns the config of a run.
 
   Args:
@@ -24,10 +24,8 @@ def get_config(arg: str = "demo") -> config_lib.Config:
   if arg not in _SIZES:
     raise ValueError(f"tiny.py:{arg}: must be one of {', '.join(_SIZES)}")
   train_problems, test_problems, early, sft_rate = _SIZES[arg]
-  config = config_lib.Config(shard_size=50)
-  config.train = config_lib.DataConfig(
-    source="synthetic:train", count=train_problems
-  )
+  config = rj.Config(shard_size=50)
+  config.train = rj.DataConfig(source="synthetic:train", count=train_problems)
   # The generator's splits share turns of phrase, not problems.
   config.decontaminate.ngram = 0
   # The hardest problems of the generator are 10 nodes deep.
@@ -37,7 +35,7 @@ def get_config(arg: str = "demo") -> config_lib.Config:
   config.search.groups = config.eval.search.groups = 1
   # The longest step that the generator's solutions have is 36 tokens long.
   # At temperature 1 so small a model slips so often that right steps look bad.
-  config.engine = config_lib.EngineConfig(
+  config.engine = rj.EngineConfig(
     temperature=0.7,
     max_step_tokens=40,
     max_block_tokens=192,
@@ -51,7 +49,7 @@ def get_config(arg: str = "demo") -> config_lib.Config:
   # Many small updates, since there are few solutions and pairs. More of them
   # would make a policy that is sure of itself, and leave the search little to
   # choose from; see docs/results/tiny.md.
-  config.sft = config_lib.TrainConfig(
+  config.sft = rj.TrainConfig(
     optimizer="muon",
     epochs=2,
     batch_size=4,
@@ -61,7 +59,7 @@ def get_config(arg: str = "demo") -> config_lib.Config:
     weight_decay=0.0,
     checkpoint_every=50,
   )
-  config.ppm = config_lib.TrainConfig(
+  config.ppm = rj.TrainConfig(
     optimizer="muon",
     epochs=4,
     batch_size=4,
@@ -71,9 +69,7 @@ def get_config(arg: str = "demo") -> config_lib.Config:
     weight_decay=0.0,
     checkpoint_every=50,
   )
-  config.eval.data = config_lib.DataConfig(
-    source="synthetic:test", count=test_problems
-  )
+  config.eval.data = rj.DataConfig(source="synthetic:test", count=test_problems)
   config.eval.early_problems = early
   # As many as cost at least what the search costs.
   config.eval.samples = 20
@@ -85,10 +81,10 @@ def get_config(arg: str = "demo") -> config_lib.Config:
   # The paper: 8 rollouts x 5 candidates, 16 x 8, 16 x 8, and 16 x 16 in two
   # trees. Rounds 1 and 2 are annotated by terminals alone, as there.
   config.rounds = (
-    config_lib.RoundConfig(rollouts=2, candidates=4),
-    config_lib.RoundConfig(rollouts=4, candidates=4),
-    config_lib.RoundConfig(rollouts=4, candidates=4, annotation="ppm"),
-    config_lib.RoundConfig(
+    rj.RoundConfig(rollouts=2, candidates=4),
+    rj.RoundConfig(rollouts=4, candidates=4),
+    rj.RoundConfig(rollouts=4, candidates=4, annotation="ppm"),
+    rj.RoundConfig(
       rollouts=4, candidates=4, annotation="ppm", extra_rollouts=(4,)
     ),
   )

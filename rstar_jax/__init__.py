@@ -1,3 +1,108 @@
-"""rStar-Math in JAX: small language models that teach themselves to reason."""
+"""rStar-Math in JAX: small language models that teach themselves to reason.
+
+`import rstar_jax as rj` names what a program needs. Each name is loaded when it
+is first asked for, so that the import itself loads neither jax nor numpy. What
+is not named here may change in any version.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# For editors and type checkers; `_NAMES` says the same when a program runs.
+if TYPE_CHECKING:
+  from rstar_jax import testing as testing
+  from rstar_jax.config import presets as presets
+  from rstar_jax.config.flag import load_config as load_config
+  from rstar_jax.config.schema import Config as Config
+  from rstar_jax.config.schema import DataConfig as DataConfig
+  from rstar_jax.config.schema import EngineConfig as EngineConfig
+  from rstar_jax.config.schema import EvalConfig as EvalConfig
+  from rstar_jax.config.schema import MeshConfig as MeshConfig
+  from rstar_jax.config.schema import PolicyConfig as PolicyConfig
+  from rstar_jax.config.schema import RoundConfig as RoundConfig
+  from rstar_jax.config.schema import SearchConfig as SearchConfig
+  from rstar_jax.config.schema import TrainConfig as TrainConfig
+  from rstar_jax.data.problems import load as load_problems  # noqa: F401
+  from rstar_jax.grading.answers import final_answer as final_answer
+  from rstar_jax.grading.grader import Grader as Grader
+  from rstar_jax.hf.folders import load_policy as load_policy
+  from rstar_jax.hf.folders import load_ppm as load_ppm
+  from rstar_jax.hf.folders import save_policy as save_policy
+  from rstar_jax.hf.folders import save_ppm as save_ppm
+  from rstar_jax.pipeline.run import open_run as open_run
+  from rstar_jax.sandbox.pool import Limits as Limits
+  from rstar_jax.sandbox.pool import Sandbox as Sandbox
+  from rstar_jax.search.beam import beam_search as beam_search
+  from rstar_jax.search.expansion import Calls as Calls
+  from rstar_jax.search.expansion import grow as grow
+  from rstar_jax.search.mcts import search as search
+  from rstar_jax.search.sampling import sample as sample
+  from rstar_jax.search.tree import Tree as Tree
+  from rstar_jax.search.tree import trajectories as trajectories
+  from rstar_jax.types import Candidate as Candidate
+  from rstar_jax.types import ExecResult as ExecResult
+  from rstar_jax.types import Problem as Problem
+
+# Where each name is: "module:name", or a module, below the package.
+_NAMES = {
+  # Records.
+  "Problem": "types:Problem",
+  "Candidate": "types:Candidate",
+  "ExecResult": "types:ExecResult",
+  "Tree": "search.tree:Tree",
+  # Configs.
+  "Config": "config.schema:Config",
+  "DataConfig": "config.schema:DataConfig",
+  "EngineConfig": "config.schema:EngineConfig",
+  "EvalConfig": "config.schema:EvalConfig",
+  "MeshConfig": "config.schema:MeshConfig",
+  "PolicyConfig": "config.schema:PolicyConfig",
+  "RoundConfig": "config.schema:RoundConfig",
+  "SearchConfig": "config.schema:SearchConfig",
+  "TrainConfig": "config.schema:TrainConfig",
+  "load_config": "config.flag:load_config",
+  "presets": "config.presets",
+  # Problems.
+  "load_problems": "data.problems:load",
+  # Search.
+  "Calls": "search.expansion:Calls",
+  "search": "search",
+  "beam_search": "search.beam:beam_search",
+  "sample": "search.sampling:sample",
+  "grow": "search.expansion:grow",
+  "trajectories": "search.tree:trajectories",
+  # Code and answers.
+  "Sandbox": "sandbox.pool:Sandbox",
+  "Limits": "sandbox.pool:Limits",
+  "Grader": "grading.grader:Grader",
+  "final_answer": "grading.answers:final_answer",
+  # Models.
+  "load_policy": "hf.folders:load_policy",
+  "load_ppm": "hf.folders:load_ppm",
+  "save_policy": "hf.folders:save_policy",
+  "save_ppm": "hf.folders:save_ppm",
+  # Runs.
+  "open_run": "pipeline.run:open_run",
+  # Scripted callables, to try a search without a model.
+  "testing": "testing",
+}
+if not TYPE_CHECKING:
+  __all__ = sorted(_NAMES)
+
+
+def __getattr__(name: str) -> Any:
+  """Loads a public name (PEP 562)."""
+  if name not in _NAMES:
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+  module, _, attribute = _NAMES[name].partition(":")
+  found = importlib.import_module(f"{__name__}.{module}")
+  if attribute:
+    found = getattr(found, attribute)
+  globals()[name] = found
+  return found
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *_NAMES})

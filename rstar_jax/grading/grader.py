@@ -81,13 +81,14 @@ class Grader:
       return [worker.pid for worker in self._live]
 
   def grade(
-    self, pairs: Sequence[tuple[str | Sequence[str], str]]
+    self, pairs: Sequence[tuple[str | Sequence[str], str | None]]
   ) -> list[Verdict]:
     """Compares answers; may be called from several threads at once.
 
     Args:
       pairs: (gold, predicted) answers. Several golds, in a list or tuple, are
-        as good as one another: equal to one of them is "equal".
+        as good as one another: equal to one of them is "equal". A predicted None is
+        no answer, and "different".
 
     Returns:
       A verdict for each, in order.
@@ -99,7 +100,7 @@ class Grader:
     golds = [
       (gold,) if isinstance(gold, str) else tuple(gold) for gold, _ in pairs
     ]
-    predicted = [each for _, each in pairs]
+    predicted = [each or "" for _, each in pairs]
     found = self._find(
       dict.fromkeys(
         (gold, each)

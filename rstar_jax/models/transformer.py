@@ -173,7 +173,9 @@ class Transformer(nnx.Module):
       positions: see `hidden`.
       segment_ids: see `hidden`.
     """
-    hidden = self.hidden(tokens, positions=positions, segment_ids=segment_ids)
+    hidden = self.hidden(
+      jnp.asarray(tokens), positions=positions, segment_ids=segment_ids
+    )
     return self.logits(hidden) if self.head == "lm" else self.values(hidden)
 
 

@@ -19,8 +19,8 @@ def beam_search(
   width: int,
   config: SearchConfig,
   calls: Calls,
+  seed: int = 0,
   *,
-  seed: int,
   name: Sequence[int | str] = (),
   groups: int = 1,
 ) -> list[Tree]:

@@ -40,6 +40,12 @@ class GraderTest(absltest.TestCase):
       # Plain numbers need no process.
       self.assertEmpty(grader.pids)
 
+  def test_no_answer_is_different_and_costs_the_others_nothing(self):
+    pairs = [("7", None), ("7", "7"), (["7", "8"], None), _ROOT]
+    self.assertEqual(
+      self.grader.grade(pairs), ["different", "equal", "different", "equal"]
+    )
+
   def test_takes_mathematics(self):
     pairs = [_ROOT, ("x+y", "y+x"), ("5", "6"), (r"\sqrt{2}", "1.41")]
     expected = ["equal", "equal", "different", "different"]
