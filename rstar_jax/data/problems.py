@@ -9,8 +9,6 @@ import collections
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 
@@ -20,9 +18,6 @@ from rstar_jax.data.files import ProblemError, Row
 from rstar_jax.data.sources import open_source
 from rstar_jax.data.synthetic import generator
 from rstar_jax.types import Problem
-
-# A missing level in a TFDS data set, whose fields cannot be absent.
-_NO_LEVEL = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,62 +128,3 @@ def _collect(rows: Iterator[Row], source: str, config: DataConfig) -> Loaded:
     why = f" ({'; '.join(notes)})" if notes else ""
     raise ProblemError(f"{config.source} holds no problems{why}")
   return Loaded(problems, total, len(skipped), dict(sorted(ungraded.items())))
-
-
-@dataclasses.dataclass
-class ProblemsConfig(tfds.core.BuilderConfig):
-  """Names a data set of `Problems` and the source of each split."""
-
-  sources: Mapping[str, DataConfig] = dataclasses.field(default_factory=dict)
-
-
-class Problems(tfds.core.GeneratorBasedBuilder):
-  """Builds a TFDS data set (array_record) from any source of problems.
-
-  Problems(
-    config=ProblemsConfig(name="mine", sources={"train": DataConfig(...)}),
-    data_dir=folder,
-  ).download_and_prepare()
-
-  writes the data set that the source "tfds:problems/mine/train" reads.
-  """
-
-  VERSION = tfds.core.Version("1.0.0")
-
-  # Nothing is downloaded. (By default TFDS 4.9.10 looks for a file of checksums
-  # through importlib_resources, which it does not install.)
-  url_infos: Mapping = {}
-
-  def __init__(self, **kwargs):
-    # The only format that is read without TensorFlow.
-    super().__init__(**({"file_format": "array_record"} | kwargs))
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    return self.dataset_info_from_configs(
-      description="Questions with short final answers.",
-      # Keeps the source's order.
-      disable_shuffling=True,
-      features=tfds.features.FeaturesDict(
-        {
-          "id": tfds.features.Text(),
-          "question": tfds.features.Text(),
-          "answer": tfds.features.Text(),
-          "source": tfds.features.Text(),
-          "level": tfds.features.Scalar(dtype=np.int64),
-          "also": tfds.features.Sequence(tfds.features.Text()),
-        }
-      ),
-    )
-
-  def _split_generators(self, dl_manager) -> dict[str, Iterator]:
-    del dl_manager  # Nothing is downloaded.
-    return {
-      split: self._generate_examples(config)
-      for split, config in self.builder_config.sources.items()
-    }
-
-  def _generate_examples(self, config: DataConfig) -> Iterator:
-    for problem in load(config):
-      row = problem.to_record()
-      row["level"] = _NO_LEVEL if problem.level is None else problem.level
-      yield problem.id, row

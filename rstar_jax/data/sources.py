@@ -5,10 +5,9 @@ import json
 from collections.abc import Iterator
 
 from etils import epath
-from tensorflow_datasets.core import read_only_builder, registered
 
 from rstar_jax.data import hub
-from rstar_jax.data.files import ProblemError, Row, file_rows, plain
+from rstar_jax.data.files import ProblemError, Row, file_rows
 from rstar_jax.storage import store
 
 # The accepted sources, for error messages.
@@ -36,7 +35,14 @@ def open_source(
   """
   kind, _, name = source.partition(":")
   if kind == "tfds":
-    return name.partition("/")[0], tfds_rows(name, data_dir)
+    try:
+      from rstar_jax.data import tfds
+    except ImportError:
+      raise ProblemError(
+        f"source 'tfds:{name}' needs the library tensorflow_datasets: pip "
+        "install 'rstar_jax[tfds]'"
+      ) from None
+    return name.partition("/")[0], tfds.rows(name, data_dir)
   if kind == "hf":
     parts = hub.parse(name)
     short = epath.Path(parts.path).name
@@ -71,30 +77,3 @@ def head(source: str, count: int, path: epath.PathLike) -> int:
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text("".join(lines))
   return len(lines)
-
-
-def tfds_rows(name: str, data_dir: epath.PathLike | None) -> Iterator[Row]:
-  """Yields the examples of a prepared TFDS split, without TensorFlow."""
-  data_set, _, split = name.rpartition("/")
-  if not data_set or not split:
-    raise ProblemError(f"source 'tfds:{name}' is not 'tfds:NAME/SPLIT'")
-  where = {"data_dir": epath.Path(data_dir)} if data_dir else {}
-  try:
-    builder = read_only_builder.builder_from_files(data_set, **where)
-  except registered.DatasetNotFoundError:
-    raise ProblemError(
-      f"no prepared TFDS data set {data_set!r} in "
-      f"{data_dir or 'the TFDS data folder'}: prepare it, in the array_record "
-      "format, with rstar_jax.data.problems.Problems or `tfds build`"
-    ) from None
-  if split not in builder.info.splits:
-    raise ProblemError(
-      f"TFDS data set {data_set!r} has no split {split!r}, only "
-      f"{', '.join(builder.info.splits)}"
-    )
-  for index, example in enumerate(builder.as_data_source(split)):
-    yield Row(
-      f"tfds:{name}[{index}]",
-      index,
-      {k: plain(v) for k, v in example.items()},
-    )

@@ -17,10 +17,9 @@ from rstar_jax.pipeline.shards import (
   account,
   cut,
   finish,
-  read_rows,
   unwritten,
 )
-from rstar_jax.search import mcts, sampling, statistics
+from rstar_jax.search import mcts, sampling
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.storage import records, stopping
 from rstar_jax.types import Prefix, Problem
@@ -143,12 +142,7 @@ def evaluate(context: Context, round_: int) -> None:
       account(context.writer, round_, device.usage(), "eval", progress)
     every += shards
 
-  def info() -> dict:
-    trees = map(tree_lib.from_record, read_rows(folder, f"{_TREES}*"))
-    context.writer.write_histograms(round_, statistics.of_trees(trees), "eval")
-    return {"round": round_}
-
-  finish(context.host, folder, info, every)
+  finish(context.host, folder, lambda: {"round": round_}, every)
 
 
 def _device(context: Context, round_: int) -> Device:

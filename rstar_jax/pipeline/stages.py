@@ -35,7 +35,7 @@ from rstar_jax.pipeline.shards import (
   read_trees,
   unwritten,
 )
-from rstar_jax.search import mcts, statistics
+from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.mcts import Calls
 from rstar_jax.search.tree import Tree
@@ -111,9 +111,6 @@ def rollout(context: Context, round_: int) -> None:
     known = stats["problems"] + len(retired)
     solved = (stats["solved"] + len(retired)) / known
     context.writer.write(round_, {"solved": solved}, "rollout")
-    context.writer.write_histograms(
-      round_, statistics.of_trees(trees), "rollout"
-    )
     return {
       "problems": stats["problems"],
       "retired": len(retired),

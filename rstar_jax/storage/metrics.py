@@ -1,12 +1,10 @@
 """Metrics to JSON lines and TensorBoard, and progress for people."""
 
+import importlib.util
 import json
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
-
-import numpy as np
 
 from rstar_jax.storage import formatting, store
 from rstar_jax.storage.append_only import Mirror
@@ -27,12 +25,6 @@ class Writer(Protocol):
     """Writes scalars of one step; the prefix goes before each name."""
     ...
 
-  def write_histograms(
-    self, step: int, values: Mapping[str, np.ndarray], prefix: str = ""
-  ) -> None:
-    """Writes how the numbers of each array are spread."""
-    ...
-
   def close(self) -> None: ...
 
 
@@ -44,17 +36,12 @@ class NullWriter:
   ) -> None:
     pass
 
-  def write_histograms(
-    self, step: int, values: Mapping[str, np.ndarray], prefix: str = ""
-  ) -> None:
-    pass
-
   def close(self) -> None:
     pass
 
 
 class MetricsWriter:
-  """Appends to metrics.jsonl and to TensorBoard events in one folder.
+  """Appends to metrics.jsonl, and to TensorBoard events where it can.
 
   A resumed run may write a step again; the later line is the one that counts.
   """
@@ -63,17 +50,20 @@ class MetricsWriter:
     """Opens the files.
 
     Args:
-      workdir: gets metrics.jsonl and the folder tensorboard/.
+      workdir: gets metrics.jsonl, and the folder tensorboard/ if the extra
+        "tensorboard" is installed.
     """
-    import tensorboardX
-
     self._began = time.monotonic()
     self._mirror = Mirror(store.path(workdir))
     lines = self._mirror.resume("metrics.jsonl")
     self._lines = lines.open("a", encoding="utf-8")
-    self._events = tensorboardX.SummaryWriter(
-      str(self._mirror.local / "tensorboard"), write_to_disk=True
-    )
+    self._events = None
+    if importlib.util.find_spec("tensorboardX"):
+      import tensorboardX
+
+      self._events = tensorboardX.SummaryWriter(
+        str(self._mirror.local / "tensorboard"), write_to_disk=True
+      )
 
   def write(
     self, step: int, values: dict[str, float], prefix: str = ""
@@ -97,28 +87,15 @@ class MetricsWriter:
     # One write of a whole line: a killed run leaves no half line in between.
     self._lines.write(json.dumps({"step": int(step), **named, **times}) + "\n")
     self._lines.flush()
-    for name, value in named.items():
-      self._events.add_scalar(name, value, int(step))
-
-  def write_histograms(
-    self, step: int, values: Mapping[str, np.ndarray], prefix: str = ""
-  ) -> None:
-    """Writes how numbers are spread, to TensorBoard alone.
-
-    Args:
-      step: the x axis.
-      values: name -> finite numbers [n]; none are left out.
-      prefix: put before each name.
-    """
-    for name, numbers in values.items():
-      if len(numbers):
-        name = f"{prefix}/{name}" if prefix else name
-        self._events.add_histogram(name, np.asarray(numbers), int(step))
+    if self._events:
+      for name, value in named.items():
+        self._events.add_scalar(name, value, int(step))
 
   def close(self) -> None:
     """Flushes both files."""
     self._lines.close()
-    self._events.close()
+    if self._events:
+      self._events.close()
     self._mirror.close()
 
   def __enter__(self) -> "MetricsWriter":

@@ -1,12 +1,14 @@
-"""Tests of rstar_jax.data.sources; TFDS splits are in problems_test.py."""
+"""Tests of rstar_jax.data.sources; TFDS splits are in tfds_test.py."""
 
 import itertools
 import json
 import pathlib
+import sys
 from unittest import mock
 
 from absl.testing import absltest, parameterized
 
+from rstar_jax import data
 from rstar_jax.data import hub, sources
 from rstar_jax.data.files import ProblemError
 
@@ -37,6 +39,16 @@ class OpenSourceTest(parameterized.TestCase):
       ProblemError, f"source '{source}' is none of a .jsonl .* 'hf:OWNER/NAME"
     ):
       sources.open_source(source)
+
+  def test_tfds_names_the_extra_that_it_needs(self):
+    # Another test may have loaded it.
+    vars(data).pop("tfds", None)
+    with mock.patch.dict(sys.modules, {"tensorflow_datasets": None}):
+      sys.modules.pop("rstar_jax.data.tfds", None)
+      with self.assertRaisesRegex(
+        ProblemError, r"'tfds:a/b' needs .*pip install 'rstar_jax\[tfds\]'$"
+      ):
+        sources.open_source("tfds:a/b")
 
 
 class HeadTest(absltest.TestCase):

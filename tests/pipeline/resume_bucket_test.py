@@ -23,8 +23,8 @@ import sys
 from unittest import mock
 
 from rstar_jax.config import schema as config_lib
-from rstar_jax import evolve, solving, stages
-from rstar_jax.io import compiled, growing, metrics, store
+from rstar_jax.pipeline import run, solving, stages
+from rstar_jax.storage import append_only, compiled, metrics, store
 from tests import tiny_run
 
 train, test, base = sys.argv[2:]
@@ -37,9 +37,9 @@ config = tiny_run.make_config(
   rounds=(config_lib.RoundConfig(rollouts=12, candidates=4),),
 )
 # Each process lives for less than the half minute between two sendings.
-growing.Mirror.__init__.__defaults__ = (0.2,)
+append_only.Mirror.__init__.__defaults__ = (0.2,)
 compiled.keep(workdir / "programs")
-evolve.check_workdir(config, workdir)
+run.check_workdir(config, workdir)
 context = tiny_run.make_context(config, workdir)
 device = tiny_run.ScriptedDevice
 with (
@@ -47,7 +47,7 @@ with (
   mock.patch.object(solving, "Device", device),
   metrics.MetricsWriter(workdir) as context.writer,
 ):
-  evolve.evolve(context)
+  run.evolve(context)
 """
 
 # When to kill: as soon as an object is there whose name holds this.

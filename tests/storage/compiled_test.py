@@ -17,7 +17,7 @@ _PROGRAM = """
 import sys
 import jax
 import jax.numpy as jnp
-from rstar_jax.io import compiled
+from rstar_jax.storage import compiled
 hits = []
 jax.monitoring.register_event_listener(
   lambda name, **_: hits.append(name) if name.endswith("cache_hits") else None)

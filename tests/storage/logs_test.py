@@ -9,7 +9,7 @@ from absl.testing import absltest
 _PROGRAM = """
 import pathlib, sys
 from absl import app, logging
-from rstar_jax.io import logs
+from rstar_jax.storage import logs
 
 def main(argv):
   with logs.kept(pathlib.Path(argv[1]), quiet=argv[2] == "quiet"):

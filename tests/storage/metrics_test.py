@@ -1,3 +1,4 @@
+import importlib.util
 import io
 import json
 import pathlib
@@ -6,7 +7,6 @@ import sys
 import time
 from unittest import mock
 
-import numpy as np
 from absl.testing import absltest
 from tensorboardX.proto import event_pb2
 
@@ -45,36 +45,31 @@ class MetricsTest(absltest.TestCase):
     folder = pathlib.Path(self.create_tempdir().full_path)
     with metrics.MetricsWriter(folder) as writer:
       writer.write(7, {"loss": 0.5}, prefix="sft")
-      spread = {"q": np.array([-1.0, -1.0, 0.25, 1.0]), "ppm": np.zeros(0)}
-      writer.write_histograms(3, spread, prefix="rollout")
     found = {
       (event.step, value.tag): value
       for event in events(folder / "tensorboard")
       for value in event.summary.value
     }
-    self.assertCountEqual(found, [(7, "sft/loss"), (3, "rollout/q")])
+    self.assertCountEqual(found, [(7, "sft/loss")])
     self.assertEqual(found[7, "sft/loss"].simple_value, 0.5)
-    histogram = found[3, "rollout/q"].histo
-    self.assertEqual(
-      (histogram.num, histogram.min, histogram.max, histogram.sum),
-      (4, -1, 1, -0.75),
-    )
-    counts = [
-      (limit, count)
-      for limit, count in zip(
-        histogram.bucket_limit, histogram.bucket, strict=True
-      )
-      if count
-    ]
-    self.assertEqual([count for _, count in counts], [2, 1, 1])
-    for (limit, _), value in zip(counts, (-1, 0.25, 1), strict=True):
-      self.assertGreaterEqual(limit, value)
     self.assertNotIn("tensorflow", sys.modules)
+
+  def test_without_tensorboard_there_are_lines_alone(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    with (
+      mock.patch.object(importlib.util, "find_spec", return_value=None),
+      metrics.MetricsWriter(folder) as writer,
+    ):
+      writer.write(7, {"loss": 0.5}, prefix="sft")
+    self.assertEqual(
+      [each.name for each in folder.iterdir()], ["metrics.jsonl"]
+    )
+    row = json.loads((folder / "metrics.jsonl").read_text())
+    self.assertEqual((row["step"], row["sft/loss"]), (7, 0.5))
 
   def test_null_writer(self):
     writer = metrics.NullWriter()
     self.assertIsNone(writer.write(1, {"loss": 2.0}, prefix="x"))
-    self.assertIsNone(writer.write_histograms(1, {"q": np.ones(3)}))
     self.assertIsNone(writer.close())
 
 

@@ -182,7 +182,7 @@ class AtomicTest(absltest.TestCase):
     program = textwrap.dedent(
       """
       import os, signal, sys
-      from rstar_jax.io import records
+      from rstar_jax.storage import records
       os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
       records.write_shard(sys.argv[1], [{"new": 2}])
       """

@@ -1,0 +1,38 @@
+"""Rows of prepared TFDS data sets, read without TensorFlow.
+
+Needs the extra "tfds": only a source "tfds:NAME/SPLIT" loads this module.
+"""
+
+from collections.abc import Iterator
+
+from etils import epath
+from tensorflow_datasets.core import read_only_builder, registered
+
+from rstar_jax.data.files import ProblemError, Row, plain
+
+
+def rows(name: str, data_dir: epath.PathLike | None) -> Iterator[Row]:
+  """Yields the examples of a prepared split: NAME/SPLIT."""
+  data_set, _, split = name.rpartition("/")
+  if not data_set or not split:
+    raise ProblemError(f"source 'tfds:{name}' is not 'tfds:NAME/SPLIT'")
+  where = {"data_dir": epath.Path(data_dir)} if data_dir else {}
+  try:
+    builder = read_only_builder.builder_from_files(data_set, **where)
+  except registered.DatasetNotFoundError:
+    raise ProblemError(
+      f"no prepared TFDS data set {data_set!r} in "
+      f"{data_dir or 'the TFDS data folder'}: prepare it with "
+      "`tfds build --file_format=array_record`"
+    ) from None
+  if split not in builder.info.splits:
+    raise ProblemError(
+      f"TFDS data set {data_set!r} has no split {split!r}, only "
+      f"{', '.join(builder.info.splits)}"
+    )
+  for index, example in enumerate(builder.as_data_source(split)):
+    yield Row(
+      f"tfds:{name}[{index}]",
+      index,
+      {k: plain(v) for k, v in example.items()},
+    )
