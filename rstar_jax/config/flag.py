@@ -2,39 +2,129 @@
 
   python -m rstar_jax.main --config=configs/tiny.py --config.search.c=1
 
-`ml_collections` does the work. This adds fields of a `Literal` type, which it
-cannot override by itself, and turns its exceptions into one line for a person.
+`ml_collections` assigns the overrides. This loads the file, adds fields of a
+`Literal` type, and turns exceptions into one line for a person.
 """
 
 import dataclasses
-import difflib
+import inspect
 import pathlib
 import runpy
 import sys
+import traceback
 import typing
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
+from rstar_jax.config import closed, validation
 from rstar_jax.config import schema as config_lib
-from rstar_jax.config import validation
 
 # The flag is its caller's, and so is in the caller's --help.
 flags.disclaim_key_flags()
+
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+_FOLDER = "configs"
 
 
 def load_config(name: str) -> config_lib.Config:
   """Returns the config of a file as of `--config`, "FILE" or "FILE:ARGUMENT".
 
+  A file that is not found from the current folder may be one of those that ship
+  with the package: configs/tiny.py.
+
   Raises:
-    ValueError: the config cannot run, in one line.
-    OSError: there is no such file.
+    ValueError: the config cannot run; one line, with the place in the file.
+    OSError: there is no such file; names those that ship.
   """
-  file, _, argument = name.partition(":")
-  get_config = runpy.run_path(file)["get_config"]
-  config = get_config(argument) if argument else get_config()
+  config = _read(name)
   validation.validate(config)
   return config
+
+
+def shipped() -> pathlib.Path:
+  """Returns the folder of the configs that ship with the package."""
+  installed = _PACKAGE / _FOLDER
+  return installed if installed.is_dir() else _PACKAGE.parent / _FOLDER
+
+
+def _find(file: str) -> pathlib.Path:
+  path = pathlib.Path(file)
+  if file and path.is_file():
+    return path
+  if str(path.parent) in (".", _FOLDER) and (shipped() / path.name).is_file():
+    return shipped() / path.name
+  known = ", ".join(
+    f"{_FOLDER}/{each.name}" for each in sorted(shipped().glob("[!_]*.py"))
+  )
+  raise OSError(
+    f"there is no file {file or repr(file)}; with the package come {known}"
+  )
+
+
+def _read(name: str) -> config_lib.Config:
+  """Runs a file's get_config(); see `load_config`."""
+  file, colon, argument = name.partition(":")
+  arguments = [argument] if colon else []
+  path = _find(file)
+  try:
+    get_config = runpy.run_path(str(path)).get("get_config")
+    if not callable(get_config):
+      raise ValueError("has no function get_config(), which returns the config")
+    _check_arguments(get_config, arguments)
+    config = get_config(*arguments)
+  except SyntaxError as error:
+    raise ValueError(
+      f"{file}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    ) from error
+  except Exception as error:
+    raise ValueError(f"{_place(file, path, error)}: {_said(error)}") from error
+  if not isinstance(config, config_lib.Config):
+    raise ValueError(
+      f"{file}: get_config() must return a Config, not {config!r:.80}; does it "
+      "end with `return config`?"
+    )
+  return config
+
+
+def _check_arguments(get_config: Any, arguments: list[str]) -> None:
+  try:
+    inspect.signature(get_config).bind(*arguments)
+  except TypeError:
+    raise ValueError(
+      f"get_config() takes no argument, so leave out :{arguments[0]}"
+      if arguments
+      else "get_config() needs an argument: give FILE:ARGUMENT"
+    ) from None
+
+
+def _place(file: str, path: pathlib.Path, error: Exception) -> str:
+  """Returns the file, and the last of its lines that an error came through."""
+  lines = [
+    each.lineno
+    for each in traceback.extract_tb(error.__traceback__)
+    if each.filename == str(path)
+  ]
+  return f"{file}:{lines[-1]}" if lines else file
+
+
+def _said(error: Exception) -> str:
+  """Returns an exception as one line; its type, where that says something."""
+  text = " ".join(str(error).split())
+  if isinstance(error, ValueError | AttributeError):
+    return text
+  return f"{type(error).__name__}: {text}"
+
+
+class _FileParser(flags.ArgumentParser):
+  """Makes the config that `ml_collections` then assigns overrides to."""
+
+  def parse(self, argument: str) -> config_lib.Config:
+    try:
+      return _read(argument)
+    except (OSError, ValueError) as error:
+      raise flags.Error(f"--config: {error}") from error
 
 
 def define_config(flag_values: flags.FlagValues = flags.FLAGS):
@@ -50,7 +140,7 @@ def define_config(flag_values: flags.FlagValues = flags.FLAGS):
     config_flags.register_flag_parser_for_type(
       declared, flags.EnumParser(list(typing.get_args(declared)))
     )
-  return config_flags.DEFINE_config_file(
+  holder = config_flags.DEFINE_config_file(
     "config",
     help_string=(
       "A file with get_config(), such as configs/tiny.py. Any field of it can "
@@ -59,6 +149,8 @@ def define_config(flag_values: flags.FlagValues = flags.FLAGS):
     ),
     flag_values=flag_values,
   )
+  flag_values["config"].parser = _FileParser()
+  return holder
 
 
 def parse_flags(
@@ -78,23 +170,16 @@ def parse_flags(
     SystemExit: after one line on stderr, for an unknown field, a missing file
       or a value that cannot be right.
   """
-  message = _missing_file(argv)
   try:
-    if message is None:
-      rest = flag_values(argv)
-      if flag_values["config"].present:
-        validation.validate(flag_values.config)
-      return rest
-  except (flags.Error, ValueError) as error:
-    lines = str(error).strip().splitlines()
-    # `ml_collections` puts the traceback of an error in the file in its text.
-    in_file = any(line.startswith("Traceback") for line in lines)
-    message = f"--config: {lines[-1]}" if in_file else " ".join(lines)
+    rest = flag_values(argv)
+    if flag_values["config"].present:
+      validation.validate(flag_values.config)
+    return rest
+  except (flags.Error, ValueError, AttributeError) as error:
+    message = str(error)
   except LookupError as error:
     message = _wrong_name(argv) or f"--config: {error!r}"
-  except (OSError, ImportError, AttributeError, SyntaxError) as error:
-    message = f"--config: {error!r}"
-  print(f"{argv[0]}: {message}", file=sys.stderr)
+  print(f"{argv[0]}: {' '.join(message.split())}", file=sys.stderr)
   raise SystemExit(1)
 
 
@@ -108,17 +193,6 @@ def _literals(declared) -> set:
   return set().union(*map(_literals, inner))
 
 
-def _missing_file(argv: list[str]) -> str | None:
-  """Says that the config file does not exist, if that is so."""
-  for argument, following in zip(argv, [*argv[1:], ""], strict=True):
-    name, equals, value = argument.partition("=")
-    if name.lstrip("-") == "config" and name.startswith("-"):
-      file = (value if equals else following).partition(":")[0]
-      if not pathlib.Path(file).is_file():
-        return f"--config: there is no file {file}"
-  return None
-
-
 def _wrong_name(argv: list[str]) -> str | None:
   """Says which override names a field that does not exist, if one does."""
   for argument in argv:
@@ -129,17 +203,13 @@ def _wrong_name(argv: list[str]) -> str | None:
     for part in name.split(".")[1:]:
       if typing.get_origin(declared) is tuple:
         declared = typing.get_args(declared)[0]
-      hints = (
-        typing.get_type_hints(declared)
-        if dataclasses.is_dataclass(declared)
-        else {}
-      )
       field, _, index = part.partition("[")
-      if field not in hints:
-        near = difflib.get_close_matches(field, hints)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"--{name}: {path} has no field {field!r}{hint}"
-      declared, path = hints[field], f"{path}.{part}"
+      try:
+        closed.check_name(declared, field)
+      except AttributeError as error:
+        return f"--{name}: {error}"
+      declared = closed.hints(declared)[field]
+      path = f"{path}.{part}"
       if index and typing.get_origin(declared) is not tuple:
         return f"--{name}: {path.partition('[')[0]} is not a tuple"
     if "[" in name:

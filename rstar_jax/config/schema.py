@@ -1,14 +1,15 @@
 """Configuration: one dataclass a stage, a comment above every field.
 
 The defaults of the search and of training are the paper's; a config file says
-what differs. Dataclasses are mutable because `--config.search.c=1` assigns.
-What makes a config valid is in `config/validation.py`.
+what differs. The range of a value stands beside its field, and `binds=False` at
+those that a run may change at any time: they say how it is run, not what comes
+out (`config/identity.py`). Rules between fields are in `config/validation.py`.
 """
 
 import dataclasses
 from typing import Literal, get_args
 
-from rstar_jax.config.engine import EngineConfig, RemoteConfig
+from rstar_jax.config.closed import Closed, field
 
 # Ways to solve a problem; `evaluation/solvers.py` says what each one is.
 Method = Literal[
@@ -17,7 +18,7 @@ Method = Literal[
 
 
 @dataclasses.dataclass(kw_only=True)
-class MeshConfig:
+class MeshConfig(Closed):
   """Devices along each mesh axis; -1 takes what is left."""
 
   # Copies of the model, each with its part of the batch.
@@ -29,7 +30,7 @@ class MeshConfig:
 
 
 @dataclasses.dataclass(kw_only=True)
-class PolicyConfig:
+class PolicyConfig(Closed):
   """Where the base model is; every round's SFT starts from it."""
 
   # A Hugging Face folder or name, or a GGUF file; a folder or a file may be in
@@ -43,18 +44,18 @@ class PolicyConfig:
   dtype: Literal["float32", "bfloat16"] = "float32"
   # Where the markers need new rows of the embedding, their number is rounded up
   # to a multiple of this, so that a mesh can cut it.
-  vocab_multiple: int = 128
+  vocab_multiple: int = field(128, above=0)
 
 
 @dataclasses.dataclass(kw_only=True)
-class DataConfig:
+class DataConfig(Closed):
   """Problems of one split."""
 
   # "synthetic:SPLIT", a .jsonl or .json file, "tfds:NAME/SPLIT", or
   # "hf:OWNER/NAME[/CONFIG]/SPLIT" of the Hugging Face Hub (data/hub.py).
   source: str = "synthetic:train"
   # How many problems; 0 takes all (not for synthetic, which has no end).
-  count: int = 0
+  count: int = field(0, least=0)
   # Seed of the generator of synthetic problems.
   seed: int = 0
   # What a line that cannot be read does: "skip" it with a warning, or "raise".
@@ -66,48 +67,140 @@ class DataConfig:
 
 
 @dataclasses.dataclass(kw_only=True)
-class SandboxConfig:
+class EngineConfig(Closed):
+  """Generation: shapes and sampling."""
+
+  # Softmax temperature; 0 is greedy (paper: 0.7 in round 1, then 1.0).
+  temperature: float = field(1.0, least=0)
+  # Keep the k likeliest tokens; 0 keeps all.
+  top_k: int = field(0, least=0)
+  # Keep the likeliest tokens that sum to p; 1 keeps all.
+  top_p: float = field(1.0, above=0, most=1)
+  # Keep tokens at least so likely, as a share of the likeliest; 0 keeps all.
+  min_p: float = field(0.0, least=0, most=1)
+  # Longest step, in tokens, its marker included.
+  max_step_tokens: int = field(64, above=0)
+  # Longest code block where solutions are sampled whole, in tokens.
+  max_block_tokens: int = field(256, above=0)
+  # Prefix lengths in tokens are padded up to one of these; a longer prefix
+  # cannot be expanded (its candidates come back empty, finish "length").
+  prefix_buckets: tuple[int, ...] = field((128, 256, 384), above=0)
+  # What of a prefix is not yet on the device is run in pieces of one of these
+  # lengths, in tokens.
+  tail_buckets: tuple[int, ...] = field((16, 64, 256), above=0)
+  # Where the PPM scores: numbers of candidate steps of a leaf are padded up to
+  # one of these.
+  score_buckets: tuple[int, ...] = field((1, 2, 4, 8, 16, 32), above=0)
+  # Where the PPM scores: lengths of steps, in tokens, likewise.
+  step_buckets: tuple[int, ...] = field((32, 64, 128), above=0)
+  # Numbers of leaves in one device call are padded up to one of these.
+  leaf_buckets: tuple[int, ...] = field((8, 32), above=0)
+  # As steps end, the rest is decoded with half as many rows, a half of these,
+  # and so on, but not fewer than this. Each halving lengthens the program.
+  least_rows: int = field(32, above=0)
+  # Whether a stage compiles all its programs before it begins, and not as they
+  # come; where one takes a minute, one sees then how many there are.
+  ahead: bool = field(False, binds=False)
+  # What computes attention while tokens are sampled: "xla" anywhere, "pallas" a
+  # kernel for TPUs; see docs/results/kernel.md.
+  attention: Literal["xla", "pallas"] = "xla"
+  # On one CPU device: whether few rows are multiplied, and sampled tokens
+  # attend, by kernels that a C++ compiler of the machine makes, once; see
+  # docs/results/engine.md.
+  native: bool = False
+  # Whether keys and values of candidates are kept until the next leaf is known,
+  # so that its step is not run again.
+  commit: bool = True
+  # Most tokens of candidates that a device call has room for, leaves times
+  # candidates times the longest step, if more than one leaf is in it; and most
+  # of a group that are kept for `commit`, slots in the place of leaves. What a
+  # token takes is 2 x layers x key/value heads x head width numbers: 57 KB of
+  # Qwen2.5-7B in bfloat16.
+  most_tokens: int = field(1 << 18, above=0)
+  # Where the PPM scores: most candidates in one device call, if more than one
+  # leaf is in it; bounds the memory of attention.
+  score_rows: int = field(256, above=0)
+
+
+@dataclasses.dataclass(kw_only=True)
+class RemoteConfig(Closed):
+  """A larger model behind a server, to make the first round's data with.
+
+  Round 1 of the paper: a 236B model, 8 rollouts of 5 candidates at 0.7.
+  """
+
+  # Base of an OpenAI-compatible server, e.g. "http://localhost:8000/v1"; what
+  # is asked is URL/completions. Empty: the base model makes round 1 too. Which
+  # server it is may change at any time, not whether there is one.
+  url: str = field("", binds=bool)
+  # The model's name on that server.
+  model: str = ""
+  # Name of the environment variable that holds the API key; empty: no key.
+  api_key_env: str = field("", binds=False)
+  # Samples of one request; 1 where the server gives one only (llama.cpp's and
+  # transformers' do).
+  samples_per_request: int = field(5, above=0)
+  # Most requests that wait for an answer at once.
+  in_flight: int = field(64, above=0, binds=False)
+  # A request without an answer for this many seconds is asked again.
+  timeout_seconds: float = field(600.0, above=0, binds=False)
+  # A request that keeps failing is asked again for this many seconds.
+  patience_seconds: float = field(900.0, least=0, binds=False)
+  # Softmax temperature; 0 is greedy.
+  temperature: float = field(0.7, least=0)
+  # Keep the likeliest tokens that sum to p; 1 keeps all.
+  top_p: float = field(1.0, above=0, most=1)
+  # Longest step, in the server's tokens.
+  max_tokens: int = field(512, above=0)
+  # More fields of each request, as a JSON object: what a server can give beyond
+  # the text (vLLM: return_token_ids), or wants to be told (transformers takes
+  # do_sample from generation_config, a string that is JSON itself).
+  extra: str = '{"logprobs": 0}'
+
+
+@dataclasses.dataclass(kw_only=True)
+class SandboxConfig(Closed):
   """Code execution; see `sandbox/pool.py`."""
 
   # Worker processes.
-  workers: int = 2
+  workers: int = field(2, above=0, binds=False)
   # Wall time of one step, in seconds.
-  wall_seconds: float = 5.0
+  wall_seconds: float = field(5.0, above=0)
   # Address space of one program, in bytes; also the memory of all interpreters
   # together that a worker keeps alive.
-  memory_bytes: int = 1 << 30
+  memory_bytes: int = field(1 << 30, above=0)
   # Longest output of one step, in bytes.
-  output_bytes: int = 65536
+  output_bytes: int = field(65536, above=0)
   # Most interpreters that a worker keeps alive, one for each prefix of steps
   # that it ran last; most take 2 to 14 MB. 0 executes each prefix anew.
-  live: int = 32
+  live: int = field(32, least=0, binds=False)
   # What a boundary of the kernel has to hold, or the run is refused: "net",
   # "read", "write", "fork" and so on; see docs/security.md.
-  require: tuple[str, ...] = ()
+  require: tuple[str, ...] = field((), binds=False)
 
 
 @dataclasses.dataclass(kw_only=True)
-class GraderConfig:
+class GraderConfig(Closed):
   """Answer grading; see `grading/grader.py`."""
 
   # Killable worker processes.
-  workers: int = 1
+  workers: int = field(1, above=0, binds=False)
   # Deadline of one comparison, in seconds; past it the verdict is undecided.
-  seconds: float = 4.0
+  seconds: float = field(4.0, above=0)
 
 
 @dataclasses.dataclass(kw_only=True)
-class SearchConfig:
+class SearchConfig(Closed):
   """MCTS. Defaults are the paper's; each departure is a named switch."""
 
   # Root-to-leaf descents per tree (paper: 8 in round 1, then 16; test: 4).
-  rollouts: int = 16
+  rollouts: int = field(16, above=0)
   # Candidates sampled at each expansion (paper: 5, 8, 8, 16; test: 32).
-  candidates: int = 8
+  candidates: int = field(8, above=0)
   # Deepest node; a deeper path is abandoned (paper: 16).
-  max_depth: int = 16
+  max_depth: int = field(16, above=0)
   # Exploration constant c of UCT (paper Eq. 1: 2).
-  c: float = 2.0
+  c: float = field(2.0, least=0)
   # Score of an unvisited child: "inf" is standard UCT, "zero" the released
   # code, in which unvisited children have Q = 0 and no exploration bonus.
   uct_unvisited: Literal["inf", "zero"] = "inf"
@@ -130,36 +223,36 @@ class SearchConfig:
   # node at all; the released code: 1, or 2 in round 1).
   max_consecutive_errors: int = 1
   # Trees searched at once in one group.
-  slots: int = 32
+  slots: int = field(32, above=0)
   # Groups that take turns: while one is on the device, the others' code runs.
-  groups: int = 2
+  groups: int = field(2, above=0)
 
 
 @dataclasses.dataclass(kw_only=True)
-class TrainConfig:
+class TrainConfig(Closed):
   """Training of the policy (SFT) or of the PPM."""
 
   # Passes over the data (paper: 2 for SFT, 1 for the PPM).
-  epochs: int = 2
+  epochs: int = field(2, above=0)
   # Packed rows (SFT) or pairs (PPM) per update (paper: 128 and 512).
-  batch_size: int = 128
+  batch_size: int = field(128, above=0)
   # Micro-batches that make one update; divides batch_size.
-  accumulate: int = 1
+  accumulate: int = field(1, above=0)
   # Recompute each layer in the backward pass: a third more work, and of a layer
   # only what it is given is kept in memory.
   remat: bool = False
   # Tokens of a row whose attention is computed at once, and again in the
   # backward pass; 0 is all. Scores of few stay in fast memory: quicker, but on
   # a TPU it needs more HBM (docs/results/aot.md).
-  attention_block: int = 0
+  attention_block: int = field(0, least=0)
   # Tokens per row; a longer sample is dropped and counted.
-  length: int = 4096
+  length: int = field(4096, above=0)
   # Peak learning rate (paper: 7e-6).
-  learning_rate: float = 7e-6
+  learning_rate: float = field(7e-6, above=0)
   # Shape after warm-up (paper: linear for Qwen, cosine for Phi-3).
   schedule: Literal["linear", "cosine", "constant"] = "linear"
   # Updates of linear warm-up, as a share of all updates.
-  warmup: float = 0.0
+  warmup: float = field(0.0, least=0, most=1)
   # "muon" orthogonalises the updates of the matrices inside the layers and
   # leaves the rest to AdamW (quicker for a small model, e.g. the bootstrap's).
   optimizer: Literal["adamw", "muon"] = "adamw"
@@ -172,9 +265,9 @@ class TrainConfig:
   # Largest global norm of the gradient.
   clip: float = 1.0
   # Updates between checkpoints.
-  checkpoint_every: int = 200
+  checkpoint_every: int = field(200, above=0, binds=False)
   # Updates between metrics.
-  log_every: int = 20
+  log_every: int = field(20, above=0, binds=False)
 
   @property
   def of_model(self) -> dict[str, bool | int]:
@@ -183,7 +276,7 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(kw_only=True)
-class ExtractConfig:
+class ExtractConfig(Closed):
   """Trees -> SFT rows and preference pairs."""
 
   # Where solutions come from instead of trees: a file of the form of the
@@ -194,27 +287,27 @@ class ExtractConfig:
   pairs_source: str = ""
   # Whose trees are used: those of so many newest rounds (paper: 1). More than
   # one helps where a round alone gives few pairs.
-  rounds: int = 1
+  rounds: int = field(1, above=0)
   # Which correct trajectories of a problem are trained on (paper Table 7):
   # those of highest average Q, any ("random"), or "all"; or those that the
   # search's reward model values highest, wrong ones too ("reward": rejection
   # sampling; where no model guided a search, as "q").
   sft_choice: Literal["q", "random", "reward", "all"] = "q"
   # How many of them, in all but "all" (paper: 2).
-  sft_per_problem: int = 2
+  sft_per_problem: int = field(2, above=0)
   # Problems whose trajectories are correct less often than this are left out
   # (the paper drops synthetic problems under 0.5; 0 keeps all).
-  min_correct_share: float = 0.0
+  min_correct_share: float = field(0.0, least=0, most=1)
   # Positives per step, the siblings of highest Q (paper: 2).
-  positives: int = 2
+  positives: int = field(2, above=0)
   # Negatives per step, the siblings of lowest Q (paper: 2).
-  negatives: int = 2
+  negatives: int = field(2, above=0)
   # Smallest difference of Q within a pair (released code: 0.5).
-  min_margin: float = 0.0
+  min_margin: float = field(0.0, least=0)
   # Whether full-trajectory pairs are made for the final step (paper: yes).
   final_pairs: bool = True
   # Most pairs taken from one problem; 0 is no limit.
-  max_pairs_per_problem: int = 0
+  max_pairs_per_problem: int = field(0, least=0)
 
   @property
   def needs_trees(self) -> bool:
@@ -223,24 +316,24 @@ class ExtractConfig:
 
 
 @dataclasses.dataclass(kw_only=True)
-class EvalConfig:
+class EvalConfig(Closed):
   """What is measured after each round, on held-out problems."""
 
   # Problems that are measured; none of them is trained on.
-  data: DataConfig = dataclasses.field(
-    default_factory=lambda: DataConfig(source="synthetic:test", count=300)
+  data: DataConfig = field(
+    factory=lambda: DataConfig(source="synthetic:test", count=300)
   )
   # More splits, measured in the same way.
   more: tuple[DataConfig, ...] = ()
   # In rounds before the last, how many of the problems of each split are solved
   # by sampling and by search too, not just greedily; 0 is all.
-  early_problems: int = 0
+  early_problems: int = field(0, least=0)
   # Solutions sampled per problem for majority vote and best-of-N, of which as
   # many count as cost what the search costs.
-  samples: int = 16
+  samples: int = field(16, above=0)
   # Search at test time (paper: 4 rollouts x 32 candidates).
-  search: SearchConfig = dataclasses.field(
-    default_factory=lambda: SearchConfig(
+  search: SearchConfig = field(
+    factory=lambda: SearchConfig(
       rollouts=4, candidates=32, annotation="ppm", terminal_reward="ppm"
     )
   )
@@ -250,14 +343,14 @@ class EvalConfig:
   # released code).
   answer_select: Literal["best", "majority", "weighted", "top_k"] = "best"
   # How many vote in "top_k" (released code: 4).
-  top_k: int = 4
+  top_k: int = field(4, above=0)
   # Values solutions in the place of the round's PPM: a Hugging Face folder or
   # name of a sequence classifier with one label.
   reward_model: str = ""
 
 
 @dataclasses.dataclass(kw_only=True)
-class StudyConfig:
+class StudyConfig(Closed):
   """What `--stage=study` compares, on the problems of `eval`."""
 
   # Ways to solve a problem.
@@ -267,40 +360,40 @@ class StudyConfig:
   # Hugging Face folder or name of a sequence classifier with one label.
   rewards: tuple[str, ...] = ("ppm",)
   # Most solutions of a problem: samples, rollouts of one search, searches.
-  trajectories: int = 16
+  trajectories: int = field(16, above=0)
   # Beams of a step beam search (released code: 8).
-  beam_width: int = 8
+  beam_width: int = field(8, above=0)
   # Parts that diverse beam search has its beams in; divides beam_width.
-  beam_groups: int = 4
+  beam_groups: int = field(4, above=0)
   # Rollouts of each of the searches of "searches".
-  rollouts_each: int = 1
+  rollouts_each: int = field(1, above=0)
   # How many solutions of highest value vote in a top-k majority (released code:
   # 4).
-  top_k: int = 4
+  top_k: int = field(4, above=0)
   # Whether samples and searches of a problem end once their majority can no
   # longer change. It is then the only choice among them that is shown.
   early_stop: bool = False
 
 
 @dataclasses.dataclass(kw_only=True)
-class DecontaminateConfig:
+class DecontaminateConfig(Closed):
   """Which training problems are dropped for being in an evaluation set."""
 
   # Those that share so many words in a row with an evaluation question, or all
   # words where they have fewer; 0 drops none (the field's custom: 13).
-  ngram: int = 13
+  ngram: int = field(13, least=0)
   # Sets to look in beside those of `eval`.
   against: tuple[DataConfig, ...] = ()
 
 
 @dataclasses.dataclass(kw_only=True)
-class RoundConfig:
+class RoundConfig(Closed):
   """What one round of self-evolution does differently from `search`."""
 
   # Root-to-leaf descents per tree.
-  rollouts: int = 16
+  rollouts: int = field(16, above=0)
   # Candidates sampled at each expansion.
-  candidates: int = 8
+  candidates: int = field(8, above=0)
   # "ppm" uses the previous round's PPM, so round 1 has to name one.
   annotation: Literal["terminal", "ppm"] = "terminal"
   # Who searches in the place of the last round's policy: a Hugging Face folder
@@ -309,55 +402,53 @@ class RoundConfig:
   # Who guides in the place of the last round's PPM, likewise.
   ppm: str = ""
   # Trees per problem, each with seeds of its own (paper: 2 in round 4).
-  trees: int = 1
+  trees: int = field(1, above=0)
   # Whether problems are left out whose every answer was right in the last round
   # that searched them; they count as solved.
   retire: bool = False
   # Extra rollouts, one value an attempt, for problems still unsolved (paper:
   # 16 in rounds 2-3; 64, then 128 in round 4).
-  extra_rollouts: tuple[int, ...] = ()
+  extra_rollouts: tuple[int, ...] = field((), above=0)
 
 
 @dataclasses.dataclass(kw_only=True)
-class Config:
+class Config(Closed):
   """Everything that a run is."""
 
   # Seed of the run; all others derive from it.
   seed: int = 0
   # Problems per shard, the unit of work and of loss when a run is killed.
-  shard_size: int = 50
+  shard_size: int = field(50, above=0)
   # Where compiled programs are kept for the next process. Empty: in the run's
   # folder, programs/.
-  programs: str = ""
+  programs: str = field("", binds=False)
   # The base model.
-  policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
+  policy: PolicyConfig = field(factory=PolicyConfig)
   # Training problems.
-  train: DataConfig = dataclasses.field(default_factory=DataConfig)
+  train: DataConfig = field(factory=DataConfig)
   # What keeps them apart from the evaluation's.
-  decontaminate: DecontaminateConfig = dataclasses.field(
-    default_factory=DecontaminateConfig
-  )
+  decontaminate: DecontaminateConfig = field(factory=DecontaminateConfig)
   # Devices of one host, in search and evaluation; hosts are replicas.
-  search_mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  search_mesh: MeshConfig = field(factory=MeshConfig)
   # Devices of all hosts together, in training.
-  train_mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  train_mesh: MeshConfig = field(factory=MeshConfig)
   # Search over training problems; each round overrides some of it.
-  search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
+  search: SearchConfig = field(factory=SearchConfig)
   # Generation, in the rounds and in evaluation.
-  engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
+  engine: EngineConfig = field(factory=EngineConfig)
   # Who searches in round 1 in the base model's place, if anyone.
-  remote: RemoteConfig = dataclasses.field(default_factory=RemoteConfig)
+  remote: RemoteConfig = field(factory=RemoteConfig)
   # Execution of the policy's code.
-  sandbox: SandboxConfig = dataclasses.field(default_factory=SandboxConfig)
+  sandbox: SandboxConfig = field(factory=SandboxConfig)
   # Comparison of answers with the gold ones.
-  grader: GraderConfig = dataclasses.field(default_factory=GraderConfig)
+  grader: GraderConfig = field(factory=GraderConfig)
   # What of the trees becomes training data.
-  extract: ExtractConfig = dataclasses.field(default_factory=ExtractConfig)
+  extract: ExtractConfig = field(factory=ExtractConfig)
   # Training of the policy.
-  sft: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+  sft: TrainConfig = field(factory=TrainConfig)
   # Training of the PPM.
-  ppm: TrainConfig = dataclasses.field(
-    default_factory=lambda: TrainConfig(epochs=1, batch_size=512)
+  ppm: TrainConfig = field(
+    factory=lambda: TrainConfig(epochs=1, batch_size=512)
   )
   # What each round's policy is trained from: the "base" model (paper section
   # 3.4), the policy of the round before ("last"), or a Hugging Face folder or
@@ -370,17 +461,20 @@ class Config:
   # raw values and applies tanh(x / 5) at inference.
   ppm_head: Literal["tanh", "logit"] = "tanh"
   # Evaluation after each round.
-  eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+  eval: EvalConfig = field(factory=EvalConfig)
   # Comparison of methods at equal cost.
-  study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
-  # The rounds, first to last (paper section 3.4).
-  rounds: tuple[RoundConfig, ...] = (
-    RoundConfig(rollouts=8, candidates=5),
-    RoundConfig(extra_rollouts=(16,)),
-    RoundConfig(annotation="ppm", extra_rollouts=(16,)),
-    RoundConfig(
-      candidates=16, annotation="ppm", trees=2, extra_rollouts=(64, 128)
-    ),
+  study: StudyConfig = field(factory=StudyConfig, binds=False)
+  # The rounds, first to last (paper section 3.4). More may be added at the end
+  # at any time.
+  rounds: tuple[RoundConfig, ...] = field(
+    factory=lambda: (
+      RoundConfig(rollouts=8, candidates=5),
+      RoundConfig(extra_rollouts=(16,)),
+      RoundConfig(annotation="ppm", extra_rollouts=(16,)),
+      RoundConfig(
+        candidates=16, annotation="ppm", trees=2, extra_rollouts=(64, 128)
+      ),
+    )
   )
 
   @property

@@ -11,7 +11,8 @@ import contextlib
 import json
 import os
 
-from rstar_jax.config import diff
+from rstar_jax.config import identity
+from rstar_jax.pipeline import run
 from rstar_jax.pipeline.context import WRITERS, Context
 from rstar_jax.storage import records, store
 
@@ -35,13 +36,14 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
     A line that says what was taken over, and what in the configs differs.
 
   Raises:
-    ValueError: this run has rounds of its own, or the other lacks one, or it
-      began as another branch. The same branch again goes on where it ended.
+    ValueError: there is no other run, or it lacks a round; or this run has
+      rounds of its own, or began as another branch. The same branch again goes
+      on where it ended.
   """
   workdir = context.workdir
-  theirs = diff.completed(json.loads((other / "config.json").read_text()))
-  ours = json.loads((workdir / "config.json").read_text())
-  alike = all(theirs[name] == ours[name] for name in _EVALUATION)
+  theirs, ours = run.find_run(other), context.config
+  bound = identity.identity(theirs), identity.identity(ours)
+  alike = all(bound[0][name] == bound[1][name] for name in _EVALUATION)
   taken = [
     f"round_{number}/{name}"
     for number in range(round_)
@@ -50,7 +52,7 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
     and (other / f"round_{number}" / name / records.MANIFEST).exists()
   ]
   taken.append(f"round_{round_}/trees")
-  differing = diff.differences(theirs, ours)
+  differing = identity.differences(theirs, ours)
   note = {
     "of": str(other),
     "round": round_,

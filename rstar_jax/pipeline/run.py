@@ -3,13 +3,14 @@
 import collections
 import contextlib
 import dataclasses
+import difflib
 import json
 from collections.abc import Iterator
 from typing import Any
 
 from absl import logging
 
-from rstar_jax.config import diff
+from rstar_jax.config import identity, validation
 from rstar_jax.config.schema import Config
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.data import released, training
@@ -37,7 +38,11 @@ STAGES = {
 
 @contextlib.contextmanager
 def open_run(
-  config: Config, workdir: store.Path | str, host: Host = _ALONE
+  config: Config,
+  workdir: store.Path | str,
+  host: Host = _ALONE,
+  *,
+  reads: bool = False,
 ) -> Iterator[Context]:
   """Opens a run in its folder: for a program, or a notebook.
 
@@ -46,18 +51,25 @@ def open_run(
     workdir: its folder; compiled programs are kept in it too, unless the config
       has a place for them.
     host: which process of the run this is.
+    reads: whether nothing but its models and records are read, so that the
+      folder is not bound; see `check_models`.
 
   Yields:
     What the stages are given.
 
   Raises:
-    ValueError: the folder holds a run of another config; see `check_workdir`.
+    ValueError: a config that cannot run, or a folder that holds a run of
+      another one; see `check_workdir`.
   """
   folder = store.path(workdir)
+  validation.validate(config)
   compiled.keep(config.programs or folder / "programs")
   # A device's runtime, which is up by now, may have its own idea of SIGTERM.
   stopping.listen_again()
-  check_workdir(config, folder, host)
+  if reads:
+    check_models(config, folder)
+  else:
+    check_workdir(config, folder, host)
   with session.open_context(config, folder, host) as context:
     yield context
 
@@ -169,10 +181,37 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
       next(read(source, collections.Counter()))
 
 
+def find_run(workdir: store.Path) -> Config:
+  """Returns the config that the run in a folder is bound to.
+
+  Raises:
+    ValueError: there is no run; names the nearest folder beside it that has
+      one.
+  """
+  path = workdir / _CONFIG
+  text = store.read(path)
+  if text is not None:
+    return identity.from_json(text, str(path))
+  beside = workdir.parent
+  names = [
+    name
+    for name in store.children(beside)
+    if (beside / name / _CONFIG).exists()
+  ]
+  near = difflib.get_close_matches(workdir.name, names, n=1)
+  hint = f"; did you mean {beside / near[0]}?" if near else ""
+  raise ValueError(f"there is no run in {workdir}{hint}")
+
+
 def check_workdir(
   config: Config, workdir: store.Path, host: Host = _ALONE
 ) -> None:
-  """Keeps a folder to one config: writes it, or compares with what is there.
+  """Binds a folder to the identity of one config, or compares with what it has.
+
+  config.json of the folder holds the whole config of the process that began
+  last: fields that do not bind (`identity.identity`) are brought up to date
+  there, and so are rounds that were added at the end. A folder in which no
+  round was begun is bound anew.
 
   Args:
     config: of the run.
@@ -180,24 +219,45 @@ def check_workdir(
     host: the first one writes.
 
   Raises:
-    ValueError: the folder holds a run of another config; names what differs. A
-      field that was not there yet when it was begun had its default.
+    ValueError: the folder holds a run of another identity; names what differs.
+      A field that was not there yet when it was begun had its default.
   """
-  # Through JSON, which makes lists of tuples.
-  wanted = json.loads(json.dumps(dataclasses.asdict(config)))
   path = workdir / _CONFIG
   if not host.leads:
     wait_until(path.exists, str(path))
-  if not path.exists():
+  if path.exists() and _begun(workdir):
+    differing = identity.continues(find_run(workdir), config)
+    if differing:
+      raise ValueError(
+        f"{workdir} holds a run of another config ({', '.join(differing)}): "
+        "set what differs as it was, or give another --workdir"
+      )
+  wanted = identity.to_json(config)
+  if host.leads and (
+    not path.exists() or json.loads(path.read_text()) != wanted
+  ):
     records.write_json(path, wanted)
+
+
+def check_models(config: Config, workdir: store.Path) -> None:
+  """Checks that a config reads the models of a folder; changes nothing.
+
+  Whatever does not say which model is read may differ from what the run was
+  made with. A folder without a run has the base model alone.
+
+  Raises:
+    ValueError: the run is of another base model.
+  """
+  if not (workdir / _CONFIG).exists():
     return
-  found = diff.completed(json.loads(path.read_text()))
-  # A study says for itself with what it was made.
-  found.pop("study", None)
-  wanted.pop("study")
-  if found != wanted:
-    differing = ", ".join(diff.differences(found, wanted))
+  found = find_run(workdir).policy.path
+  if found != config.policy.path:
     raise ValueError(
-      f"{workdir} holds a run of another config ({differing}): give "
-      "another --workdir, or the config that it was begun with"
+      f"{workdir} holds a run of policy.path={found!r}: give "
+      f"--config.policy.path={found}, or another --workdir"
     )
+
+
+def _begun(workdir: store.Path) -> bool:
+  """Says whether a folder holds anything that a config has made."""
+  return any(name.startswith("round_") for name in store.children(workdir))

@@ -48,8 +48,6 @@ class ConfigFlagTest(parameterized.TestCase):
     return values.config
 
   def parse_into(self, argv, values):
-    # The file is loaded under one name; a second would keep what it lacks.
-    sys.modules.pop("config_config", None)
     with mock.patch.object(sys, "argv", argv):
       flag.parse_flags(argv, values)
 
@@ -101,8 +99,12 @@ class ConfigFlagTest(parameterized.TestCase):
   @parameterized.named_parameters(
     ("part", "--config.serch.c=1", "no field 'serch'; did you mean search?"),
     ("field", "--config.search.rolouts=1", "did you mean rollouts?"),
-    ("nothing near", "--config.search.zzzz=1", "search has no field 'zzzz'"),
-    ("round", "--config.rounds[0].rolouts=1", "rounds[0] has no field"),
+    (
+      "nothing near",
+      "--config.search.zzzz=1",
+      "SearchConfig has no field 'zzzz'",
+    ),
+    ("round", "--config.rounds[0].rolouts=1", "RoundConfig has no field"),
     ("past", "--config.rounds[9].rollouts=1", "past the end"),
     ("choice", "--config.search.annotation=no", "<terminal|ppm>"),
     ("number", "--config.search.rollouts=many", "search.rollouts=many"),

@@ -9,6 +9,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
+from rstar_jax.config import closed
 from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import results as evaluate
 from rstar_jax.pipeline import run, shards, solving, stages
@@ -164,6 +165,11 @@ class WorkdirTest(parameterized.TestCase):
     self.workdir = pathlib.Path(self.create_tempdir().full_path)
     self.config = tiny_run.make_config("train.jsonl", "test.jsonl")
     run.check_workdir(self.config, self.workdir)
+    # From here on it is bound.
+    (self.workdir / "round_0").mkdir()
+
+  def bound(self):
+    return json.loads((self.workdir / "config.json").read_text())
 
   def test_the_same_config_is_welcome(self):
     again = tiny_run.make_config("train.jsonl", "test.jsonl")
@@ -186,6 +192,7 @@ class WorkdirTest(parameterized.TestCase):
     ("search.c", 1.5, "config.search.c was 2.0 and is 1.5"),
     ("eval.samples", 9, "config.eval.samples was 4 and is 9"),
     ("rounds", (), "config.rounds was .* and is \\[\\]"),
+    ("engine.native", True, "config.engine.native was False and is True"),
   )
   def test_another_is_refused_and_the_difference_named(
     self, name, value, message
@@ -198,6 +205,73 @@ class WorkdirTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, f"^.*another config.*{message}.*$"):
       run.check_workdir(self.config, self.workdir)
 
+  def test_the_advice_is_accepted(self):
+    self.config.seed = 7
+    message = "set what differs as it was, or give another --workdir"
+    with self.assertRaisesRegex(ValueError, f"{message}$"):
+      run.check_workdir(self.config, self.workdir)
+    self.assertEqual(self.bound()["seed"], 0)
+    run.check_workdir(self.config, self.workdir / "another")
+    self.config.seed = 0
+    run.check_workdir(self.config, self.workdir)
+
+  def test_how_it_is_run_may_change_and_is_brought_up_to_date(self):
+    self.config.sandbox.workers = 9
+    self.config.rounds += (config_lib.RoundConfig(trees=3),)
+    run.check_workdir(self.config, self.workdir)
+    self.assertEqual(self.bound()["sandbox"]["workers"], 9)
+    self.assertEqual(self.bound()["rounds"][2]["trees"], 3)
+    # The third round binds from now on.
+    self.config.rounds = self.config.rounds[:2]
+    with self.assertRaisesRegex(ValueError, "config.rounds was"):
+      run.check_workdir(self.config, self.workdir)
+
+  def test_where_no_round_was_begun_nothing_binds(self):
+    (self.workdir / "round_0").rmdir()
+    self.config.seed = 7
+    run.check_workdir(self.config, self.workdir)
+    self.assertEqual(self.bound()["seed"], 7)
+
+  def test_a_config_with_old_names_goes_on(self):
+    fields = self.bound()
+    fields["reward_kind"] = fields.pop("reward")
+    (self.workdir / "config.json").write_text(json.dumps(fields))
+    with self.assertRaisesRegex(ValueError, "no field 'reward_kind'"):
+      run.check_workdir(self.config, self.workdir)
+    with mock.patch.dict(closed.RENAMED, {"Config.reward_kind": "reward"}):
+      run.check_workdir(self.config, self.workdir)
+    self.assertEqual(self.bound()["reward"], "ppm")
+    self.assertNotIn("reward_kind", self.bound())
+
+  def test_models_are_read_with_any_other_settings(self):
+    self.config.seed, self.config.search.rollouts = 7, 99
+    before = (self.workdir / "config.json").read_bytes()
+    run.check_models(self.config, self.workdir)
+    self.config.policy.path = "elsewhere"
+    message = r"policy.path='': give --config.policy.path=, or another"
+    with self.assertRaisesRegex(ValueError, message):
+      run.check_models(self.config, self.workdir)
+    self.assertEqual((self.workdir / "config.json").read_bytes(), before)
+    # Without a run there is nothing to contradict, and nothing is made.
+    run.check_models(self.config, self.workdir / "nowhere")
+    self.assertFalse((self.workdir / "nowhere").exists())
+
+  def test_the_nearest_run_is_named(self):
+    for name in ("tiny", "full"):
+      run.check_workdir(self.config, self.workdir / name)
+    (self.workdir / "tinny").mkdir()
+    self.assertEqual(run.find_run(self.workdir / "tiny"), self.config)
+    with self.assertRaises(ValueError) as raised:
+      run.find_run(self.workdir / "tny")
+    self.assertEqual(
+      str(raised.exception),
+      f"there is no run in {self.workdir / 'tny'}; did you mean "
+      f"{self.workdir / 'tiny'}?",
+    )
+    with self.assertRaisesRegex(ValueError, "there is no run in .*nothing$"):
+      run.find_run(self.workdir / "nothing")
+    self.assertFalse((self.workdir / "tny").exists())
+
   def test_a_run_is_opened_in_its_folder(self):
     self.config.programs = str(self.workdir / "kept")
     folder = self.workdir / "run"
@@ -206,6 +280,7 @@ class WorkdirTest(parameterized.TestCase):
         self.assertEqual(context.workdir, folder)
         self.assertEqual(context.grader.grade([("1/2", "0.5")]), ["equal"])
       self.config.seed, self.config.programs = 7, ""
+      (folder / "round_0").mkdir()
       with self.assertRaisesRegex(ValueError, "another config"):
         with run.open_run(self.config, folder):
           self.fail("opened")

@@ -1,0 +1,124 @@
+"""What binds a run to its config, and configs read back from workdirs."""
+
+import copy
+import dataclasses
+import functools
+import json
+import typing
+from typing import Any
+
+from rstar_jax.config import closed
+from rstar_jax.config.schema import Config
+
+
+def identity(config: Any) -> dict[str, Any]:
+  """Returns what of a config decides the bytes of a run, as JSON has it.
+
+  Two configs of one identity make the same records and the same results. What
+  is left out (`binds=False` in `config/schema.py`) says how the work is done:
+  workers, servers, logging, caches, and the settings of studies.
+  """
+  found = {}
+  for field in dataclasses.fields(config):
+    binds, value = (
+      field.metadata.get("binds", True),
+      getattr(config, field.name),
+    )
+    if binds is not False:
+      found[field.name] = _plain(value if binds is True else binds(value))
+  return found
+
+
+def _plain(value: Any) -> Any:
+  if dataclasses.is_dataclass(value):
+    return identity(value)
+  return [_plain(each) for each in value] if isinstance(value, tuple) else value
+
+
+def differences(old: Config, new: Config) -> list[str]:
+  """Says where the identities of two configs differ, a line a field."""
+  return _compare(identity(old), identity(new), "config")
+
+
+def continues(old: Config, new: Config) -> list[str]:
+  """Says what keeps a run of one config from going on with another.
+
+  Args:
+    old: the config that a workdir is bound to.
+    new: another one. It may have more rounds at the end.
+
+  Returns:
+    A line a field that differs, none where the run can go on.
+  """
+  first = copy.copy(new)
+  first.rounds = new.rounds[: len(old.rounds)]
+  return differences(old, first)
+
+
+def _compare(old: Any, new: Any, name: str) -> list[str]:
+  if isinstance(old, dict) and isinstance(new, dict):
+    return [
+      each
+      for key in sorted(old.keys() | new.keys())
+      for each in _compare(old.get(key), new.get(key), f"{name}.{key}")
+    ]
+  if old and isinstance(old[0] if isinstance(old, list) else 0, dict):
+    if len(old) == len(new):
+      pairs = enumerate(zip(old, new, strict=True))
+      return [
+        each
+        for index, pair in pairs
+        for each in _compare(*pair, f"{name}[{index}]")
+      ]
+  return [] if old == new else [f"{name} was {old!r} and is {new!r}"]
+
+
+def to_json(config: Config) -> dict[str, Any]:
+  """Returns all fields of a config as JSON has them: lists for tuples."""
+  return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_json(text: str | bytes, name: str = "config.json") -> Config:
+  """Returns the config of a workdir, whatever its fields were called then.
+
+  Args:
+    text: of the file, as this version or an earlier one wrote it. A field that
+      was not there yet has its default; one of another name is found by
+      `closed.RENAMED`.
+    name: of the file, for errors.
+
+  Raises:
+    ValueError: a field that never was, or a value of another type; one line.
+  """
+  config = Config()
+  try:
+    return _fill(config, json.loads(text), config)
+  except (AttributeError, ValueError) as error:
+    raise ValueError(f"{name}: {error}") from None
+
+
+def _fill(part: Any, found: dict[str, Any], whole: Config) -> Any:
+  """Assigns the fields of a part of a config; returns the part."""
+  for name, value in found.items():
+    owner, field = part, name
+    new = closed.RENAMED.get(f"{type(part).__name__}.{name}", name)
+    if not new:
+      continue
+    *path, field = new.split(".")
+    if path:
+      owner = functools.reduce(getattr, path, whole)
+    now = getattr(owner, field)
+    if dataclasses.is_dataclass(now) and isinstance(value, dict):
+      _fill(now, value, whole)
+      continue
+    if isinstance(value, list):
+      hint = closed.hints(type(owner))[field]
+      value = _tuple(value, typing.get_args(hint), whole)
+    setattr(owner, field, value)
+  return part
+
+
+def _tuple(values: list, arguments: tuple, whole: Config) -> tuple:
+  if arguments and dataclasses.is_dataclass(arguments[0]):
+    return tuple(_fill(arguments[0](), each, whole) for each in values)
+  return tuple(values)

@@ -1,0 +1,177 @@
+"""What binds a run, and configs of runs that were begun before."""
+
+import copy
+import dataclasses
+import json
+import operator
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.config import closed, identity, presets
+from rstar_jax.config.schema import Config, DataConfig, RoundConfig
+
+# All fields that say how a run is done; each was looked up where it is read.
+FREE = {
+  "programs": "elsewhere",
+  "engine.ahead": True,
+  "remote.api_key_env": "KEY",
+  "remote.in_flight": 3,
+  "remote.timeout_seconds": 1.0,
+  "remote.patience_seconds": 1.0,
+  "sandbox.workers": 7,
+  "sandbox.live": 0,
+  "sandbox.require": ("net",),
+  "grader.workers": 7,
+  "sft.checkpoint_every": 7,
+  "sft.log_every": 7,
+  "ppm.checkpoint_every": 7,
+  "ppm.log_every": 7,
+  "study.trajectories": 7,
+}
+
+
+def assign(config, name, value):
+  owner, _, field = name.rpartition(".")
+  holder = operator.attrgetter(owner)(config) if owner else config
+  setattr(holder, field, value)
+  return config
+
+
+def leaves(config, prefix=""):
+  """Returns {path: value} of all fields that are no dataclass."""
+  found = {}
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    if dataclasses.is_dataclass(value):
+      found |= leaves(value, f"{prefix}{field.name}.")
+    else:
+      found[prefix + field.name] = value
+  return found
+
+
+class IdentityTest(parameterized.TestCase):
+  def test_what_may_change(self):
+    for name, value in FREE.items():
+      with self.subTest(name):
+        changed = assign(Config(), name, value)
+        self.assertNotEqual(changed, Config())
+        self.assertEqual(identity.differences(Config(), changed), [])
+
+  def test_all_else_binds(self):
+    """Every other field is named when it differs."""
+    count = 0
+    for name, value in leaves(Config()).items():
+      if name in FREE or name.startswith("study."):
+        continue
+      with self.subTest(name):
+        changed = assign(Config(), name, "x" if value == "" else value)
+        # A value of the same type that no default has; choices aside.
+        other = {bool: lambda v: not v, int: lambda v: v + 9}.get(type(value))
+        if isinstance(value, float):
+          other = lambda v: v + 0.25  # noqa: E731
+        if other:
+          assign(changed, name, other(value))
+        elif value != "":
+          continue
+        count += 1
+        self.assertLen(identity.differences(Config(), changed), 1)
+    self.assertGreater(count, 70)
+
+  def test_whether_there_is_a_server_binds_and_not_which(self):
+    one, two = (
+      assign(Config(), "remote.url", f"http://{name}/v1") for name in "ab"
+    )
+    self.assertEqual(identity.differences(one, two), [])
+    self.assertEqual(
+      identity.differences(one, Config()),
+      ["config.remote.url was True and is False"],
+    )
+
+  def test_differences_are_named_by_their_paths(self):
+    changed = Config(seed=7)
+    changed.eval.search.c = 1.5
+    changed.rounds[2].trees = 2
+    self.assertEqual(
+      identity.differences(Config(), changed),
+      [
+        "config.eval.search.c was 2.0 and is 1.5",
+        "config.rounds[2].trees was 1 and is 2",
+        "config.seed was 0 and is 7",
+      ],
+    )
+
+  def test_rounds_may_be_added_at_the_end(self):
+    longer = Config()
+    longer.rounds += (RoundConfig(),)
+    self.assertEqual(identity.continues(Config(), longer), [])
+    self.assertLen(longer.rounds, 5)
+    # Not taken away, and not changed.
+    self.assertLen(identity.continues(longer, Config()), 1)
+    longer.rounds[0].rollouts = 9
+    self.assertEqual(
+      identity.continues(Config(), longer),
+      ["config.rounds[0].rollouts was 8 and is 9"],
+    )
+
+
+class JsonTest(absltest.TestCase):
+  def read(self, fields) -> Config:
+    return identity.from_json(json.dumps(fields))
+
+  def test_what_was_written_is_read(self):
+    config = presets.paper("p")
+    self.assertEqual(self.read(identity.to_json(config)), config)
+    self.assertIsInstance(config.eval.more[0], DataConfig)
+
+  def test_a_field_that_was_not_there_has_the_default_of_its_place(self):
+    found = identity.to_json(Config())
+    del found["remote"], found["eval"]["search"]["rollouts"]
+    del found["ppm"]["batch_size"], found["rounds"][1]["retire"]
+    self.assertEqual(self.read(found), Config())
+    self.assertEqual(self.read({}), Config())
+
+  def test_old_names(self):
+    fields = identity.to_json(Config())
+    fields["engine"]["warm"] = fields["engine"].pop("ahead") or True
+    fields["eval"]["search"]["depth"] = 5
+    fields["rounds"][1]["tries"] = 3
+    fields["search"]["forgotten"] = 1
+    fields["votes"] = 9
+    rows = {
+      "EngineConfig.warm": "ahead",
+      "SearchConfig.depth": "max_depth",
+      "RoundConfig.tries": "trees",
+      "SearchConfig.forgotten": "",
+      "Config.votes": "eval.top_k",
+    }
+    with mock.patch.dict(closed.RENAMED, rows):
+      found = self.read(fields)
+    wanted = copy.deepcopy(Config())
+    wanted.engine.ahead, wanted.eval.search.max_depth = True, 5
+    wanted.rounds[1].trees, wanted.eval.top_k = 3, 9
+    self.assertEqual(found, wanted)
+
+  def test_every_row_leads_to_a_field(self):
+    for old, new in closed.RENAMED.items():
+      with self.subTest(old):
+        self.assertEqual(old.count("."), 1)
+        name = old.partition(".")[2]
+        self.assertNotEqual(name, new)
+
+  def test_what_never_was(self):
+    for text, message in (
+      ('{"search": {"rolouts": 9}}', "did you mean rollouts?"),
+      ('{"seed": "7"}', "Config.seed='7' must be of type int"),
+      ('{"search": 3}', "Config.search=3 must be of type SearchConfig"),
+      ("{", "Expecting property name"),
+    ):
+      with self.subTest(text):
+        with self.assertRaisesRegex(
+          ValueError, f"^run/config.json: .*{message}"
+        ):
+          identity.from_json(text, "run/config.json")
+
+
+if __name__ == "__main__":
+  absltest.main()
