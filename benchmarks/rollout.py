@@ -168,7 +168,7 @@ def main(_):
     with session.open_context(config, pathlib.Path(folder)) as context:
       device = backends.Device(context, 0)
       calls = device.steps()
-      for call in calls.expand.engine.ahead(_CANDIDATES.value):
+      for call in calls.expand.engine.warm_up_calls(_CANDIDATES.value):
         call()
       for repeat in range(_REPEATS.value):
         for kind, search_config in kinds.items():

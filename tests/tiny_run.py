@@ -123,7 +123,7 @@ class ScriptedDevice:
     self.made.append((searches, guide))
     self.score = testing.score_by_hash if score or reward_model else None
 
-  def compile_ahead(self, calls, *candidates) -> None:
+  def warm_up(self, calls, *candidates) -> None:
     pass
 
   def steps(self) -> Calls:

@@ -1,6 +1,6 @@
-"""Ragged work to fixed shapes: which leaves share a device call, padded how.
+"""Packs ragged work into device calls of fixed shapes.
 
-Which leaves share a call follows from their lengths alone, never from timing.
+Which leaves share a call depends on their lengths alone, never on timing.
 """
 
 import dataclasses
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# A device call's fixed cost (dispatch, and decode steps that a few rows do not
-# fill), in tokens of prefill. It decides only between one padded call and two.
+# Fixed cost of a device call (dispatch, and decode steps with few rows), in
+# tokens of prefill. It decides between one padded call and two.
 CALL_COST = 1024
 
 
@@ -18,7 +18,7 @@ class Call:
   """One device call.
 
   Attributes:
-    indices: which leaves, in the caller's numbering, at most `leaves` of them.
+    indices: the leaves, at most `leaves` of them.
     leaves: leaf bucket.
     length: prefix bucket.
   """
@@ -31,7 +31,7 @@ class Call:
 def bucket_of(size: int, buckets: Sequence[int]) -> int:
   """Returns the first of increasing buckets that holds `size`.
 
-  Past the largest, buckets go on by doubling it.
+  Beyond the largest bucket, its doubles are used.
   """
   for bucket in buckets:
     if size <= bucket:
@@ -48,20 +48,20 @@ def plan(
   leaf_buckets: Sequence[int],
   step_cost: int,
 ) -> list[Call]:
-  """Groups leaves so that few tokens are padding.
+  """Groups leaves into calls with little padding.
 
-  Leaves are sorted by prefix bucket, the longest first, and cut into runs: the
-  cheapest cut, where a call costs `CALL_COST` and, for each of its leaves, its
-  prefix bucket and `step_cost`.
+  Leaves are sorted by prefix bucket, the longest first, and cut into runs at
+  the lowest total cost. A call costs `CALL_COST` plus, for each leaf of its
+  leaf bucket, the prefix bucket plus `step_cost`.
 
   Args:
     lengths: B prefix lengths in tokens.
     prefix_buckets: increasing.
     leaf_buckets: increasing.
-    step_cost: tokens of work that a leaf is beside its prefix.
+    step_cost: tokens of work of a leaf beside its prefix.
 
   Returns:
-    Calls that hold each leaf once.
+    Calls that together have each leaf once.
   """
   buckets = [bucket_of(length, prefix_buckets) for length in lengths]
   order = sorted(range(len(lengths)), key=lambda i: (-buckets[i], i))
@@ -90,38 +90,38 @@ def plan(
 
 
 def deal(
-  banks_of: Sequence[int],
-  banks: int,
+  shard_of: Sequence[int],
+  data_shards: int,
   sizes: Sequence[int],
   lengths: Sequence[int] | None,
   prefix_buckets: Sequence[int],
   step_cost: int,
 ) -> list[tuple[np.ndarray, int]]:
-  """Deals items to calls in which each bank has as many rows.
+  """Deals items to calls that have equally many rows in each data shard.
 
   Args:
-    banks_of: the bank of each item.
-    banks: how many there are.
-    sizes: increasing; rows of a bank in a call are padded up to one of these.
-    lengths: of the items' paths; None deals in order, in the fewest calls.
+    shard_of: the data shard of each item.
+    data_shards: number of data shards.
+    sizes: increasing; a shard's rows in a call are padded up to one of these.
+    lengths: path lengths of the items; None deals in order, in fewest calls.
     prefix_buckets: increasing.
     step_cost: see `plan`.
 
   Returns:
-    For each call int32 [B] items, -1 for padding, the banks one after the
-    other; and the length bucket, 0 without lengths.
+    For each call int32 [B] items, shard after shard, -1 for padding; and the
+    length bucket, 0 without lengths.
   """
-  queues: list[list[int]] = [[] for _ in range(banks)]
-  order = range(len(banks_of))
+  queues: list[list[int]] = [[] for _ in range(data_shards)]
+  order = range(len(shard_of))
   if lengths is not None:
     order = sorted(order, key=lambda i: (-lengths[i], i))
   for item in order:
-    queues[banks_of[item]].append(item)
+    queues[shard_of[item]].append(item)
   depth = max(map(len, queues), default=0)
-  # Unit k is the k-th item of every bank.
-  units = np.full((depth, banks), -1, np.int32)
-  for bank, queue in enumerate(queues):
-    units[: len(queue), bank] = queue
+  # Unit k is the k-th item of every shard.
+  units = np.full((depth, data_shards), -1, np.int32)
+  for shard, queue in enumerate(queues):
+    units[: len(queue), shard] = queue
   if lengths is None:
     calls = [
       Call(tuple(range(start, min(start + sizes[-1], depth))), 0, 0)
@@ -129,11 +129,11 @@ def deal(
     ]
   else:
     longest = [max(lengths[i] for i in unit if i >= 0) for unit in units]
-    calls = plan(longest, prefix_buckets, sizes, step_cost * banks)
+    calls = plan(longest, prefix_buckets, sizes, step_cost * data_shards)
   dealt = []
   for call in calls:
     size = call.leaves or bucket_of(len(call.indices), sizes)
-    rows = np.full((size, banks), -1, np.int32)
+    rows = np.full((size, data_shards), -1, np.int32)
     rows[: len(call.indices)] = units[list(call.indices)]
     dealt.append((rows.T.reshape(-1), call.length))
   return dealt

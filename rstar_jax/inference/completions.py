@@ -1,6 +1,6 @@
 """A client of an OpenAI-compatible completions server.
 
-One request is asked until it is answered, refused, or patience ends.
+A request is repeated until it is answered or refused, or patience ends.
 """
 
 import http.client
@@ -17,23 +17,23 @@ from absl import logging
 
 from rstar_jax.config.schema import RemoteConfig
 
-# Waits between attempts, in seconds: each is twice the last.
+# Waits between attempts, in seconds; each is twice the one before.
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 60.0
 
-# Refusals that mean "later": request timeout, too early, too many requests.
+# Statuses to try again: request timeout, too early, too many requests.
 _LATER = (408, 425, 429)
 _TOO_LONG = re.compile(r"context[ _](length|size|window)", re.IGNORECASE)
-# What a server that is shutting down says of the samples it did not finish.
+# Finish reasons of a server that shuts down before a sample is complete.
 _BROKEN_OFF = ("abort", "error")
 
 
 class PromptTooLong(ValueError):
-  """The prompt and the step do not fit into the model's context."""
+  """The prompt and a step do not fit into the model's context."""
 
 
 class _Later(Exception):
-  """No answer this time; `seconds` is when to ask again, if it was said."""
+  """No answer this time; `seconds` is what `Retry-After` says, or None."""
 
   def __init__(self, message: str, seconds: float | None = None):
     super().__init__(message)
@@ -41,7 +41,7 @@ class _Later(Exception):
 
 
 class Completions:
-  """The `/completions` of a server; threads may share it."""
+  """A client of a server's `/completions`; threads may share it."""
 
   def __init__(self, config: RemoteConfig):
     """Reads the API key.
@@ -61,22 +61,21 @@ class Completions:
   def ask(self, body: bytes, stop: threading.Event) -> dict[str, Any]:
     """Returns the server's answer.
 
-    A connection that fails, an answer that is late or not whole, 429 and 5xx
-    are tried again, after twice the wait each time or after what `Retry-After`
-    says.
+    It tries again after a failed connection, a late or incomplete answer, 429
+    and 5xx. The wait doubles each time, unless `Retry-After` gives one.
 
     Args:
       body: the request, JSON.
-      stop: ends the waiting early.
+      stop: when set, ends the waiting early.
 
     Returns:
       The answer, with at least one choice in "choices".
 
     Raises:
-      PromptTooLong: the server says so.
-      ValueError: any other refusal, with the server's own words.
+      PromptTooLong: the server says that the prompt is too long.
+      ValueError: any other refusal, with the server's message.
       ConnectionError: no answer for `patience_seconds` since the first failure,
-        or stopped.
+        or `stop` was set.
     """
     patience, wait, until = self._config.patience_seconds, FIRST_WAIT, None
     while True:
@@ -108,7 +107,7 @@ class Completions:
       self._url, body, {"Content-Type": "application/json"}
     )
     if self._key:
-      # Unredirected: the key is for this server and no other.
+      # Unredirected: no other server gets the key.
       request.add_unredirected_header("Authorization", f"Bearer {self._key}")
     try:
       with urllib.request.urlopen(
@@ -117,7 +116,7 @@ class Completions:
         answer = json.load(response)
     except urllib.error.HTTPError as error:
       raise self._refusal(error) from None
-    # A URLError and a timeout are OSErrors; half an answer is no JSON.
+    # URLError and timeouts are OSErrors; half an answer is not valid JSON.
     except (OSError, http.client.HTTPException, ValueError) as error:
       reason = getattr(error, "reason", None) or error
       raise _Later(f"gave no whole answer ({_line(repr(reason))})") from error
@@ -132,7 +131,7 @@ class Completions:
     return answer
 
   def _refusal(self, error: urllib.error.HTTPError) -> Exception:
-    """Returns what an HTTP status other than 200 should raise."""
+    """Returns the exception for an HTTP status other than 200."""
     try:
       text = error.read().decode(errors="replace")
     except (OSError, http.client.HTTPException):
@@ -160,7 +159,7 @@ class Completions:
 
 
 def _message(text: str) -> str:
-  """Finds the server's words in the body of an error."""
+  """Finds the message in the body of an error."""
   try:
     found = json.loads(text)
   except ValueError:
@@ -173,11 +172,11 @@ def _message(text: str) -> str:
 
 
 def _line(text: str) -> str:
-  """Makes one short line of a text."""
+  """Returns a text as one line of at most 300 characters."""
   text = " ".join(text.split())
   return text if len(text) <= 300 else text[:300] + "..."
 
 
 def _seconds(retry_after: str) -> float | None:
-  """Reads a `Retry-After` in seconds; a date is left to our own waits."""
+  """Reads a `Retry-After` in seconds; None for a date."""
   return float(retry_after) if retry_after.strip().isdecimal() else None

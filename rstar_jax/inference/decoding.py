@@ -1,9 +1,9 @@
 """The decode loop: steps of all candidates of all leaves, in one program.
 
-Rows that have ended are left behind: once half of them have, the layers, the LM
-head and the sampler go on with half as many rows. The keys and values stay
-where they are; only the index of the rows that go on is made anew. Letters: B
-leaves, C candidates per leaf, R rows that go on, S step, D model, V vocab.
+Once half of the rows have ended, the layers, the LM head and the sampler
+continue with half as many rows. Keys and values are not moved; only the index
+of the active rows is recomputed. Letters: B leaves, C candidates per leaf, R
+active rows, S step, D model, V vocab.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ class Sampled:
 
   Attributes:
     tokens: int32 [B, C, S], padded with the pad id.
-    lengths: int32 [B, C], the stop id included; 0 for leaves of padding.
+    lengths: int32 [B, C], with the stop id; 0 for leaves of padding.
     logprobs: float32 [B, C], sums of the tokens' log-probabilities (nats)
-      under softmax(logits), whatever the sampling method.
-    stops: int32 [B, C], the stop id that ended it, -1 if none did.
+      under softmax(logits), for every sampling method.
+    stops: int32 [B, C], the stop id that ended the step, -1 if none did.
   """
 
   tokens: jax.Array
@@ -38,18 +38,18 @@ class Sampled:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What a decode program is compiled for; hashable.
+  """Static arguments of a decode program; hashable.
 
   Attributes:
     method: draws tokens.
-    stop_ids: ids that end a step; they are part of it.
+    stop_ids: ids that end a step, and belong to it.
     max_new_tokens: S, at least 1.
-    pad_id: fills rows that have ended.
-    stop_words: runs of ids; a step ends with the token after one.
-    least_rows: rows are not halved below so many.
-    keep: whether the candidates' keys and values are returned.
+    pad_id: pads rows that have ended.
+    stop_words: sequences of ids; a step ends with the token after one.
+    least_rows: rows are not halved below this.
+    keep: whether to return the candidates' keys and values.
     attention: see `branch_attention.attend_of`.
-    mesh: what keys and values are spread over; None is one device.
+    mesh: the mesh of keys and values; None is one device.
   """
 
   method: sampler.Method
@@ -63,28 +63,28 @@ class Options:
   mesh: jax.sharding.Mesh | None = None
 
 
-def halvings(rows: int, least: int, banks: int = 1) -> list[int]:
-  """Returns the numbers of rows that a loop goes through, each half the last.
+def halvings(rows: int, least: int, data_shards: int = 1) -> list[int]:
+  """Returns the row counts of the loop's stages, each half the one before.
 
   Args:
-    rows: of all candidates.
-    least: no number after the first is below.
-    banks: divides all of them.
+    rows: B x C.
+    least: lower bound of all counts but the first.
+    data_shards: divides every count.
   """
   stages = [rows]
-  while stages[-1] % (2 * banks) == 0 and stages[-1] // 2 >= least:
+  while stages[-1] % (2 * data_shards) == 0 and stages[-1] // 2 >= least:
     stages.append(stages[-1] // 2)
   return stages
 
 
 @dataclasses.dataclass(frozen=True)
 class _Rows:
-  """Which of all B x C rows a stage of the loop goes on with.
+  """The active rows of one stage of the loop.
 
   Attributes:
     shape: (B, C).
-    index: int32 [banks, R / banks], places among the rows of each bank, past
-      the end where there are fewer; None for all rows.
+    index: int32 [data_shards, R / data_shards], indices among the rows of each
+      data shard, past the end for padding; None for all rows.
   """
 
   shape: tuple[int, int]
@@ -95,18 +95,23 @@ class _Rows:
     x = x.reshape(-1, *x.shape[2:])
     if self.index is None:
       return x
-    banks = self.index.shape[0]
-    x = x.reshape(banks, -1, *x.shape[1:])
+    data_shards = self.index.shape[0]
+    x = x.reshape(data_shards, -1, *x.shape[1:])
     picked = jax.vmap(lambda x, i: jnp.take(x, i, axis=0, mode="clip"))
     return picked(x, self.index).reshape(-1, *x.shape[2:])
 
   def put(self, x: jax.Array) -> jax.Array:
     """Returns [B, C, ...] of [R, ...], zeros elsewhere."""
     if self.index is not None:
-      banks = self.index.shape[0]
-      x = x.reshape(banks, -1, *x.shape[1:])
+      data_shards = self.index.shape[0]
+      x = x.reshape(data_shards, -1, *x.shape[1:])
       zeros = jnp.zeros(
-        (banks, self.shape[0] * self.shape[1] // banks, *x.shape[2:]), x.dtype
+        (
+          data_shards,
+          self.shape[0] * self.shape[1] // data_shards,
+          *x.shape[2:],
+        ),
+        x.dtype,
       )
       x = jax.vmap(
         lambda zeros, i, x: zeros.at[i].set(x, mode="drop", unique_indices=True)
@@ -124,19 +129,20 @@ def decode_step(
   rows: _Rows | None = None,
   branches: branch_attention.Attend = branch_attention.attend_masked,
 ) -> tuple[jax.Array, cache.KeyValues]:
-  """Runs one token of every candidate that goes on.
+  """Computes one token of every active candidate.
 
   Args:
-    model: any head.
+    model: with any head.
     path: the leaves' paths, of the same model.
-    own: the candidates' tokens before `index`, [B, C, K, S, H].
+    own: keys and values of the candidates' tokens before `index`,
+      [B, C, K, S, H].
     tokens: int32 [B, C], the candidates' tokens at `index`.
     index: int32 scalar.
-    rows: those that go on; None is all.
-    branches: how to attend.
+    rows: the active rows; None is all.
+    branches: computes attention.
 
   Returns:
-    [R, D] after the final norm, and the rows with the tokens added.
+    [R, D] after the final norm, and `own` with the tokens at `index`.
   """
   rows = rows or _Rows(tokens.shape)
   keys, values = [], []
@@ -171,7 +177,7 @@ def decode_step(
 def _ends_in(
   tokens: jax.Array, length: jax.Array, word: tuple[int, ...]
 ) -> jax.Array:
-  """Says whether the first `length` of tokens [..., S] end in a run of ids."""
+  """Says whether the first `length` of tokens [..., S] end in `word`."""
   start = length - len(word)
   last = jax.lax.dynamic_slice_in_dim(
     tokens, jnp.maximum(start, 0), len(word), axis=-1
@@ -186,7 +192,7 @@ def decode(
   seeds: jax.Array,
   limits: jax.Array,
   options: Options,
-  banks: int = 1,
+  data_shards: int = 1,
 ) -> tuple[Sampled, cache.KeyValues | None]:
   """Samples C steps of every leaf until each has stopped.
 
@@ -194,19 +200,19 @@ def decode(
     model: with an LM head.
     path: the leaves' paths.
     hidden: [B, D], after the final norm at each path's last token.
-    seeds: uint32 [B, C]; a row's randomness comes of its seed only.
+    seeds: uint32 [B, C]; a row's randomness depends on its seed alone.
     limits: int32 [B], longest step of each leaf; 0 is a leaf of padding.
     options: see `Options`.
-    banks: see `cache.Pool`; rows are halved in each bank by itself.
+    data_shards: see `cache.Pool`; rows are halved within each shard.
 
   Returns:
-    What was sampled; and the keys and values [B, C, K, S', H] of all tokens but
-    the last of each step, S' = max(S - 1, 1), None where they are not kept.
+    The sampled steps; and the keys and values [B, C, K, S', H] of all tokens
+    but the last of each step, S' = max(S - 1, 1), None without `options.keep`.
   """
   shape = seeds.shape
   size = options.max_new_tokens
   stops_at = jnp.asarray(options.stop_ids or (-1,), jnp.int32)
-  # A run as long as the step would end it with its last token.
+  # A word as long as the step could end it at its last token at the earliest.
   words = [word for word in options.stop_words if len(word) < size]
   chances = sampler.uniforms(seeds, size)
   branches = branch_attention.attend_of(options.attention, options.mesh)
@@ -218,7 +224,7 @@ def decode(
     return tokens, logprobs - jax.nn.logsumexp(logits, axis=-1)
 
   def note(index, tokens, logprobs, done, out):
-    """Writes down the tokens [B, C] at `index`."""
+    """Records the tokens [B, C] at `index`."""
     stopped = jnp.any(tokens[..., None] == stops_at, axis=-1)
     ended = done | stopped | (index + 1 >= limits[:, None])
     for word in words:
@@ -250,14 +256,14 @@ def decode(
   own = cache.empty(model.config, shape, max(size - 1, 1))
   state: Any = (jnp.int32(1), tokens, done, out, own)
 
-  stages = halvings(shape[0] * shape[1], options.least_rows, banks)
+  stages = halvings(shape[0] * shape[1], options.least_rows, data_shards)
   for count, fewer in zip(stages, [*stages[1:], 0], strict=True):
     if count < stages[0]:
-      rows = _Rows(shape, _unfinished(state[2], count, banks))
+      rows = _Rows(shape, _unfinished(state[2], count, data_shards))
 
-    def more(state, most=fewer // banks):
+    def more(state, most=fewer // data_shards):
       index, _, done, _, _ = state
-      left = jnp.sum(~done.reshape(banks, -1), axis=1)
+      left = jnp.sum(~done.reshape(data_shards, -1), axis=1)
       return (index < size) & jnp.any(left > most)
 
     def step(state, rows=rows):
@@ -273,11 +279,11 @@ def decode(
   return state[3], state[4] if options.keep else None
 
 
-def _unfinished(done: jax.Array, count: int, banks: int) -> jax.Array:
-  """Returns which rows are not done, `count` in all, in order."""
-  left = ~done.reshape(banks, -1)
+def _unfinished(done: jax.Array, count: int, data_shards: int) -> jax.Array:
+  """Returns the rows that are not done, in order, padded to `count`."""
+  left = ~done.reshape(data_shards, -1)
   size = left.shape[1]
   find = lambda x: jnp.nonzero(  # noqa: E731
-    x, size=count // banks, fill_value=size
+    x, size=count // data_shards, fill_value=size
   )[0].astype(jnp.int32)
   return jax.vmap(find)(left)

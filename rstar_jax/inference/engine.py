@@ -1,8 +1,7 @@
 """Tree expansion on the device: prefixes in, sampled steps out; ids only.
 
-A prefix is seldom run as a whole. Each group of searches has a `Lane`, which
-holds the paths of its trees and the candidates that were sampled last, so that
-a prefix is mostly one of these and a few tokens more.
+Each group of searches has a `PrefixCache` with the paths of its trees and the
+candidates sampled last, so that most of a prefix needs no prefill.
 """
 
 import dataclasses
@@ -18,8 +17,8 @@ from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import decoding, programs, sampler
-from rstar_jax.inference.lane import pick
-from rstar_jax.inference.lanes import Lanes, Wave
+from rstar_jax.inference.cached_model import Batch, CachedModel
+from rstar_jax.inference.prefix_cache import pick
 from rstar_jax.models import cache
 from rstar_jax.models.transformer import Transformer
 
@@ -29,9 +28,9 @@ class Generated:
   """One sampled step.
 
   Attributes:
-    token_ids: the sampled ids, the stop id included.
-    logprob: sum of their log-probabilities (nats), untempered.
-    stopped: the stop id that ended it, -1 if the length did.
+    token_ids: sampled ids, with the stop id.
+    logprob: sum of the tokens' log-probabilities at temperature 1, in nats.
+    stopped: the stop id that ended the step, -1 if its length did.
   """
 
   token_ids: tuple[int, ...]
@@ -40,7 +39,7 @@ class Generated:
 
 
 @functools.partial(
-  jax.jit, static_argnames=("graphdef", "path", "options", "banks")
+  jax.jit, static_argnames=("graphdef", "path", "options", "data_shards")
 )
 def _expand(params, pool, *arrays, graphdef, **static):
   return programs.expand(nnx.merge(graphdef, params), pool, *arrays, **static)
@@ -48,23 +47,23 @@ def _expand(params, pool, *arrays, graphdef, **static):
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-  """A call under way: its rows are items of the wave, -1 for padding."""
+  """A call under way; its rows are items of the batch, -1 for padding."""
 
-  wave: Wave
+  batch: Batch
   rows: np.ndarray
   sampled: decoding.Sampled
-  kept: cache.KeyValues | None
+  cached: cache.KeyValues | None
 
 
-class Engine(Lanes):
+class Engine(CachedModel):
   """Samples next steps of many leaves at once.
 
-  Threads may share it, each with a lane of its own; see `Lanes`.
+  Threads may share an engine, each with a group of its own; see `CachedModel`.
 
   Attributes:
-    max_new_tokens: longest step.
-    generated_tokens: sampled tokens.
-    too_long: leaves whose prefix did not fit the largest bucket.
+    max_new_tokens: longest step, in tokens.
+    generated_tokens: tokens sampled so far.
+    too_long: leaves so far whose prefix did not fit the largest bucket.
   """
 
   def __init__(
@@ -84,12 +83,12 @@ class Engine(Lanes):
     Args:
       model: with an LM head.
       config: shapes and sampling.
-      stop_ids: ids that end a step; they are part of it.
+      stop_ids: ids that end a step, and belong to it.
       max_new_tokens: longest step; None is config.max_step_tokens.
-      pad_id: any id; fills.
-      stop_words: runs of ids; a step ends with the token after one.
-      mesh: that the model's parameters are on.
-      **options: slots, reuse, busy, lock: see `Lanes`.
+      pad_id: any id; pads token arrays.
+      stop_words: sequences of ids; a step ends with the token after one.
+      mesh: the mesh of the model's parameters.
+      **options: slots, reuse, busy, lock; see `CachedModel`.
     """
     self.max_new_tokens = max_new_tokens or config.max_step_tokens
     super().__init__(
@@ -127,25 +126,28 @@ class Engine(Lanes):
     prefixes: Sequence[np.ndarray],
     seeds: np.ndarray,
     *,
-    lane: int = 0,
+    group: int = 0,
     limits: Sequence[int] | None = None,
   ) -> list[list[Generated]]:
     """Samples C next steps of each prefix.
 
-    A candidate depends on its prefix, its seed and the weights only, but for
-    the last bits of floating point, which differ between shapes, and between a
-    token that was run in a step and in a prefix.
+    A candidate depends on its prefix, its seed and the weights alone, up to
+    floating-point rounding: that depends on the shapes, and on whether a token
+    was computed in a step or in a prefix.
 
     Args:
-      prefixes: B int32 arrays [T_i], T_i at least 1. One longer than the
-        largest prefix bucket gets empty candidates.
+      prefixes: B int32 arrays [T_i], T_i at least 1. A prefix longer than the
+        largest bucket gets empty candidates.
       seeds: uint32 [B, C].
-      lane: whose paths to go on from; one thread at a time.
-      limits: longest step of each leaf, from 1 to `max_new_tokens`, which is
-        what None gives.
+      group: selects the prefix cache; one thread at a time.
+      limits: longest step of each leaf, 1 to `max_new_tokens`; None is
+        `max_new_tokens` for all.
 
     Returns:
-      B lists of C steps, in order.
+      B lists of C steps.
+
+    Raises:
+      ValueError: an empty prefix, or seeds or limits that do not fit.
     """
     seeds = np.asarray(seeds)
     self._check(prefixes, seeds, limits)
@@ -158,19 +160,19 @@ class Engine(Lanes):
     with self.busy:
       with self.lock:
         calls = self._send(
-          lane,
+          group,
           [prefixes[i] for i in fits],
           seeds[fits],
           [limits[i] for i in fits],
         )
       for call in calls:
         out = jax.device_get(call.sampled)
-        # Of its last token nothing was computed.
+        # The last token has no cache entry.
         usable = np.maximum(out.lengths - 1, 0)
-        call.wave.keep(call.rows, call.kept, out.tokens, usable)
+        call.batch.cache_candidates(call.rows, call.cached, out.tokens, usable)
         for row, item in enumerate(call.rows):
           if item >= 0:
-            results[fits[call.wave.indices[item]]] = _steps(out, row)
+            results[fits[call.batch.indices[item]]] = _steps(out, row)
     with self.lock:
       self.too_long += len(prefixes) - len(fits)
       self.prefix_tokens += sum(len(prefixes[i]) for i in fits)
@@ -179,25 +181,25 @@ class Engine(Lanes):
       )
     return results
 
-  def ahead(self, candidates: int) -> list[Callable[[], None]]:
-    """Returns calls that each run programs of the calls to come, on padding.
+  def warm_up_calls(self, candidates: int) -> list[Callable[[], None]]:
+    """Returns calls that each compile programs of `expand`, on padding.
 
-    When all have been made, `expand` of so many candidates compiles nothing.
+    After all of them `expand` compiles nothing for this many candidates.
 
     Args:
-      candidates: C.
+      candidates: C, candidates of a leaf.
     """
-    held = self._lane(0)
-    none = Wave(held, [], [], [], [])
+    prefix_cache = self._cache(0)
+    none = Batch(prefix_cache, [], [], [], [])
 
     def expand(leaves, path):
-      rows = np.full(leaves * held.slots.banks, -1)
+      rows = np.full(leaves * prefix_cache.slots.data_shards, -1)
       seeds = np.zeros((0, candidates), np.uint32)
-      _, kept = self._sample(none, rows, seeds, [], path)
-      if kept is not None:
-        held.commit_ahead(kept)
+      _, cached = self._sample(none, rows, seeds, [], path)
+      if cached is not None:
+        prefix_cache.warm_up_append(cached)
 
-    return held.ahead(self) + [
+    return prefix_cache.warm_up_calls(self) + [
       functools.partial(expand, leaves, path)
       for leaves in self._spec.sizes_up_to(
         self._spec.most_sampled(candidates, self.max_new_tokens)
@@ -207,56 +209,58 @@ class Engine(Lanes):
 
   def _send(
     self,
-    lane: int,
+    group: int,
     paths: Sequence[np.ndarray],
     seeds: np.ndarray,
     limits: Sequence[int],
   ) -> list[_Call]:
-    """Hands all work to the device."""
+    """Sends all work to the device."""
     if not paths:
       return []
-    held, calls = self._lane(lane), []
+    prefix_cache, calls = self._cache(group), []
     shape = seeds.shape[1], self.max_new_tokens
     most = self._spec.most_sampled(*shape)
-    for wave in self._waves(held, paths, self.max_new_tokens, hidden=True):
-      for rows, path in held.calls(
-        wave.slots, wave.lengths, math.prod(shape), most
+    for batch in self._batches(
+      prefix_cache, paths, self.max_new_tokens, hidden=True
+    ):
+      for rows, path in prefix_cache.calls(
+        batch.slots, batch.lengths, math.prod(shape), most
       ):
-        out = self._sample(wave, rows, seeds, limits, path)
-        calls.append(_Call(wave, rows, *out))
+        out = self._sample(batch, rows, seeds, limits, path)
+        calls.append(_Call(batch, rows, *out))
     return calls
 
   def _sample(
     self,
-    wave: Wave,
+    batch: Batch,
     rows: np.ndarray,
     seeds: np.ndarray,
     limits: Sequence[int],
     path: int,
   ) -> tuple[decoding.Sampled, cache.KeyValues | None]:
-    """Hands one call to the device; rows of padding have a limit of 0."""
+    """Sends one call to the device; rows of padding have a limit of 0."""
     candidates = seeds.shape[1]
     chosen = np.zeros((len(rows), candidates), np.uint32)
     real = rows >= 0
-    chosen[real] = seeds[[wave.indices[item] for item in rows[real]]]
+    chosen[real] = seeds[[batch.indices[item] for item in rows[real]]]
     self.programs.call(
       "expand", rows=len(rows), path=path, candidates=candidates
     )
-    lengths = pick(wave.lengths, rows)
+    lengths = pick(batch.lengths, rows)
     return _expand(
       self.params,
-      wave.lane.pool,
-      wave.lane.local(pick(wave.slots, rows, -1)),
+      batch.prefix_cache.pool,
+      batch.prefix_cache.local(pick(batch.slots, rows, -1)),
       lengths,
       lengths + self.max_new_tokens,
       chosen,
-      pick([limits[i] for i in wave.indices], rows),
+      pick([limits[i] for i in batch.indices], rows),
       graphdef=self.graphdef,
       path=path,
       options=dataclasses.replace(
         self._options, keep=self._spec.keeps(candidates, self.max_new_tokens)
       ),
-      banks=wave.lane.slots.banks,
+      data_shards=batch.prefix_cache.slots.data_shards,
     )
 
   def _check(self, prefixes, seeds, limits) -> None:

@@ -1,8 +1,8 @@
-"""A model that was never trained on the step grammar as the search's `Expand`.
+"""An untrained model as the search's `Expand`: the grammar by examples.
 
-It is shown the grammar by examples (`prompts.bootstrap_prompt`). The markers
-are plain text to it, of several tokens, so that where a step ends is found in
-the text and not by an id.
+`prompts.bootstrap_prompt` shows the model the step grammar. The markers are
+plain text of several tokens to it, so the end of a step is found in the text
+and not by an id.
 """
 
 import functools
@@ -21,25 +21,25 @@ from rstar_jax.types import Candidate, Expand, Finish, Prefix
 def stop_words(
   tokenizer: Tokenizer, markers: Collection[str]
 ) -> list[tuple[int, ...]]:
-  """Returns what the engine can know of the markers: the ids of their insides.
+  """Returns the ids inside each marker, at which the engine stops early.
 
-  The first and the last character of a marker may be one token with what is
-  beside it, and are left out. So the engine stops where a marker is likely, and
-  `FewShot` finds out whether it is there.
+  The first and the last character of a marker are left out, since a token may
+  join them with the text beside them. The engine thus stops where a marker is
+  likely, and `FewShot` checks the text.
   """
   words = [tuple(tokenizer.encode(marker)[1:-1]) for marker in markers]
-  # Fewer ids than that may well be a word of its own.
+  # A single id may be a word of its own.
   return [word for word in words if len(word) > 1]
 
 
 class FewShot:
-  """Samples next steps; threads may share it, each with a lane of its own.
+  """Samples next steps; threads may share it, each with a group of its own.
 
-  What follows the first closing marker is cut off. A model that says what its
-  code prints before it has closed the code has closed it by that.
+  Text after the first closing marker is cut off. An output marker that comes
+  before the end of the code ends the code.
 
   Attributes:
-    engine: counts time and tokens; see `Engine`.
+    engine: samples ids, and counts time and tokens.
   """
 
   def __init__(
@@ -51,18 +51,18 @@ class FewShot:
     """Makes the callable.
 
     Args:
-      engine: stops at the end of text, and early by `stop_words`.
-      tokenizer: to which the markers are plain text.
-      markers: the closing markers at which a step ends, of `steps.FINISHES`.
+      engine: stops at the end of text, and at `stop_words`.
+      tokenizer: one that has no ids for the markers.
+      markers: the closing markers that end a step, of `grammar.FINISHES`.
     """
     self.engine = engine
     self._tokenizer = tokenizer
     self._closing = re.compile("|".join(map(re.escape, markers)))
 
-  def begin(self, lane: int) -> Expand:
-    """Returns this with a lane of its own, which holds nothing yet."""
-    self.engine.forget(lane)
-    return functools.partial(self, lane=lane)
+  def begin(self, group: int) -> Expand:
+    """Returns a callable for one group, whose prefix cache it empties."""
+    self.engine.forget(group)
+    return functools.partial(self, group=group)
 
   def __call__(
     self,
@@ -70,7 +70,7 @@ class FewShot:
     prefixes: Sequence[Prefix],
     seeds: np.ndarray,
     *,
-    lane: int = 0,
+    group: int = 0,
   ) -> list[list[Candidate]]:
     """Samples C next steps after each prefix; see `types.Expand`.
 
@@ -78,11 +78,11 @@ class FewShot:
       questions: B questions.
       prefixes: B prefixes.
       seeds: uint32 [B, C].
-      lane: whose paths to go on from; see `Engine`.
+      group: selects the prefix cache; see `Engine.expand`.
 
     Returns:
-      B lists of C candidates, in order. Of one that was cut the `logprob` is
-      nan: the engine knows that of the whole only.
+      B lists of C candidates. The `logprob` of one that was cut is nan: the
+      engine knows the sum over all its tokens alone.
     """
     ids = [
       np.array(
@@ -96,7 +96,7 @@ class FewShot:
       )
       for question, prefix in zip(questions, prefixes, strict=True)
     ]
-    rows = self.engine.expand(ids, seeds, lane=lane)
+    rows = self.engine.expand(ids, seeds, group=group)
     return [[self._candidate(each) for each in row] for row in rows]
 
   def _candidate(self, generated: Generated) -> Candidate:
@@ -106,7 +106,7 @@ class FewShot:
     if finish is None:
       finish = "length" if generated.stopped < 0 else "eos"
       return Candidate(text, ids, generated.logprob, finish)
-    # The fewest tokens that hold the step; the last may hold more.
+    # The fewest tokens that cover the step; the last may reach beyond it.
     size = next(
       n
       for n in range(1, len(ids) + 1)
@@ -123,7 +123,7 @@ class FewShot:
     )
 
   def _end(self, text: str) -> tuple[int, Finish | None]:
-    """Returns where a step ends in a text, and what finished it."""
+    """Returns the end of the step in a text, and what finished it."""
     marker = self._closing.search(text)
     output = text.find(grammar.OUTPUT)
     if output > 0 and (marker is None or output < marker.start()):

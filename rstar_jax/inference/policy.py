@@ -15,7 +15,7 @@ from rstar_jax.types import Candidate, Expand, Finish, Prefix
 
 
 def stop_finishes(tokenizer: Tokenizer) -> dict[int, Finish]:
-  """Returns what each stop id finishes: the closing markers', and "eos"."""
+  """Returns what each stop id finishes: a closing marker's, or "eos"."""
   finishes: dict[int, Finish] = {
     tokenizer.id_of(marker): finish
     for marker, finish in grammar.FINISHES.items()
@@ -24,10 +24,10 @@ def stop_finishes(tokenizer: Tokenizer) -> dict[int, Finish]:
 
 
 class Policy:
-  """Samples next steps; threads may share it, each with a lane of its own.
+  """Samples next steps; threads may share it, each with a group of its own.
 
   Attributes:
-    engine: counts time and tokens; see `Engine`.
+    engine: samples ids, and counts time and tokens.
   """
 
   def __init__(self, engine: Engine, tokenizer: Tokenizer):
@@ -43,7 +43,7 @@ class Policy:
     config: EngineConfig,
     **options: Any,
   ) -> "Policy":
-    """Makes the engine too, with the tokenizer's stop ids; see `Engine`."""
+    """Makes a policy and its engine, which stops at the tokenizer's markers."""
     engine = Engine(
       model,
       config,
@@ -53,10 +53,10 @@ class Policy:
     )
     return cls(engine, tokenizer)
 
-  def begin(self, lane: int) -> Expand:
-    """Returns this with a lane of its own, which holds nothing yet."""
-    self.engine.forget(lane)
-    return functools.partial(self, lane=lane)
+  def begin(self, group: int) -> Expand:
+    """Returns a callable for one group, whose prefix cache it empties."""
+    self.engine.forget(group)
+    return functools.partial(self, group=group)
 
   def __call__(
     self,
@@ -64,7 +64,7 @@ class Policy:
     prefixes: Sequence[Prefix],
     seeds: np.ndarray,
     *,
-    lane: int = 0,
+    group: int = 0,
   ) -> list[list[Candidate]]:
     """Samples C next steps after each prefix; see `types.Expand`.
 
@@ -72,10 +72,10 @@ class Policy:
       questions: B questions.
       prefixes: B prefixes.
       seeds: uint32 [B, C].
-      lane: whose paths to go on from; see `Engine`.
+      group: selects the prefix cache; see `Engine.expand`.
 
     Returns:
-      B lists of C candidates, in order.
+      B lists of C candidates.
     """
     ids = [
       np.array(
@@ -84,7 +84,7 @@ class Policy:
       )
       for question, prefix in zip(questions, prefixes, strict=True)
     ]
-    rows = self.engine.expand(ids, seeds, lane=lane)
+    rows = self.engine.expand(ids, seeds, group=group)
     return [[self._candidate(each) for each in row] for row in rows]
 
   def _candidate(self, generated: Generated) -> Candidate:

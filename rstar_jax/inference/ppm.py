@@ -12,8 +12,8 @@ from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import buckets, programs
-from rstar_jax.inference.lane import pick
-from rstar_jax.inference.lanes import Lanes, Wave
+from rstar_jax.inference.cached_model import Batch, CachedModel
+from rstar_jax.inference.prefix_cache import pick
 from rstar_jax.models import cache
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.steps import prompts
@@ -22,7 +22,7 @@ from rstar_jax.types import Prefix, Score
 
 
 @functools.partial(
-  jax.jit, static_argnames=("graphdef", "path", "keep", "banks")
+  jax.jit, static_argnames=("graphdef", "path", "keep", "data_shards")
 )
 def _score(params, pool, *arrays, graphdef, **static):
   return programs.score(nnx.merge(graphdef, params), pool, *arrays, **static)
@@ -30,26 +30,26 @@ def _score(params, pool, *arrays, graphdef, **static):
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-  """A call under way: its rows are items of the wave, -1 for padding."""
+  """A call under way; its rows are items of the batch, -1 for padding."""
 
-  wave: Wave
+  batch: Batch
   rows: np.ndarray
   tokens: np.ndarray
   lengths: np.ndarray
   values: jax.Array
-  kept: cache.KeyValues | None
+  cached: cache.KeyValues | None
 
 
-class Scorer(Lanes):
-  """Values of next steps; threads may share it, each with a lane of its own.
+class Scorer(CachedModel):
+  """Scores next steps; threads may share it, each with a group of its own.
 
-  A prefix is run once for all its candidate steps, and of a prefix only what
-  its lane does not hold: mostly nothing, since it ends in a step that was
-  scored before. Prefixes and steps past the largest bucket are padded to its
-  doubles, so none is left out.
+  A prefix is computed once for all its candidate steps, and only the part that
+  its prefix cache lacks: mostly nothing, since it ends in a step that was
+  scored before. Prefixes and steps beyond the largest bucket are padded to its
+  doubles, so every step gets a value.
 
   Attributes:
-    scored: steps scored; for the rest see `Lanes`.
+    scored: steps scored so far; see `CachedModel` for the others.
   """
 
   def __init__(
@@ -64,8 +64,8 @@ class Scorer(Lanes):
     Args:
       model: with a scalar head.
       tokenizer: the one that the model was trained with.
-      config: prefix and leaf buckets.
-      **options: slots, mesh, reuse, busy, lock: see `Lanes`.
+      config: the buckets.
+      **options: slots, mesh, reuse, busy, lock; see `CachedModel`.
     """
     super().__init__(
       model, config, what="scoring", room=config.step_buckets[-1], **options
@@ -73,10 +73,10 @@ class Scorer(Lanes):
     self._tokenizer = tokenizer
     self.scored = 0
 
-  def begin(self, lane: int) -> Score:
-    """Returns this with a lane of its own, which holds nothing yet."""
-    self.forget(lane)
-    return functools.partial(self, lane=lane)
+  def begin(self, group: int) -> Score:
+    """Returns a callable for one group, whose prefix cache it empties."""
+    self.forget(group)
+    return functools.partial(self, group=group)
 
   def __call__(
     self,
@@ -84,15 +84,15 @@ class Scorer(Lanes):
     prefixes: Sequence[Prefix],
     steps: Sequence[Sequence[str]],
     *,
-    lane: int = 0,
+    group: int = 0,
   ) -> list[np.ndarray]:
     """Scores prefix + step for each step; see `types.Score`.
 
     Args:
       questions: B questions.
       prefixes: B prefixes.
-      steps: B lists of node texts, of any numbers; none is empty.
-      lane: whose paths to go on from; one thread at a time.
+      steps: B lists of node texts, of any length; no text is empty.
+      group: selects the prefix cache; one thread at a time.
 
     Returns:
       B float32 arrays in [-1, 1], the value at each step's last token.
@@ -105,14 +105,14 @@ class Scorer(Lanes):
     step_ids = [
       [encode_piece(tokenizer, step) for step in row] for row in steps
     ]
-    return self.score(ids, step_ids, lane=lane)
+    return self.score(ids, step_ids, group=group)
 
   def score(
     self,
     prefixes: Sequence[Sequence[int]],
     steps: Sequence[Sequence[Sequence[int]]],
     *,
-    lane: int = 0,
+    group: int = 0,
   ) -> list[np.ndarray]:
     """Scores ids: B prefixes, and B lists of steps; see `__call__`."""
     for i, row in enumerate(steps):
@@ -125,43 +125,45 @@ class Scorer(Lanes):
     with self.busy:
       with self.lock:
         calls = self._send(
-          lane,
+          group,
           [np.asarray(prefixes[i], np.int32) for i in live],
           [steps[i] for i in live],
         )
       for call in calls:
         values = jax.device_get(call.values)
-        call.wave.keep(call.rows, call.kept, call.tokens, call.lengths)
+        call.batch.cache_candidates(
+          call.rows, call.cached, call.tokens, call.lengths
+        )
         for row, item in enumerate(call.rows):
           if item >= 0:
-            index = live[call.wave.indices[item]]
+            index = live[call.batch.indices[item]]
             results[index] = values[row, : len(steps[index])]
     with self.lock:
       self.scored += sum(map(len, steps))
       self.prefix_tokens += sum(len(prefixes[i]) for i in live)
     return results
 
-  def ahead(self, candidates: int) -> list[Callable[[], None]]:
-    """Returns calls that each run programs of the calls to come, on padding.
+  def warm_up_calls(self, candidates: int) -> list[Callable[[], None]]:
+    """Returns calls that each compile programs of `score`, on padding.
 
-    When all have been made, scoring up to so many steps of a leaf compiles
-    nothing, as long as prefixes and steps fit the buckets.
+    After all of them, scoring up to `candidates` steps of a leaf compiles
+    nothing while prefixes and steps fit the buckets.
 
     Args:
       candidates: most steps of a leaf.
     """
     config = self.config
-    held = self._lane(0)
-    none = Wave(held, [], [], [], [])
+    prefix_cache = self._cache(0)
+    none = Batch(prefix_cache, [], [], [], [])
     most = buckets.bucket_of(candidates, config.score_buckets)
 
     def score(leaves, path, shape):
-      rows = np.full(leaves * held.slots.banks, -1)
+      rows = np.full(leaves * prefix_cache.slots.data_shards, -1)
       call = self._call(none, rows, [], shape, path)
-      if call.kept is not None:
-        held.commit_ahead(call.kept)
+      if call.cached is not None:
+        prefix_cache.warm_up_append(call.cached)
 
-    return held.ahead(self) + [
+    return prefix_cache.warm_up_calls(self) + [
       functools.partial(score, leaves, path, (columns, size))
       for columns in config.score_buckets
       if columns <= most
@@ -172,12 +174,12 @@ class Scorer(Lanes):
 
   def _send(
     self,
-    lane: int,
+    group: int,
     paths: Sequence[np.ndarray],
     steps: Sequence[Sequence[Sequence[int]]],
   ) -> list[_Call]:
-    """Hands all work to the device."""
-    held, calls = self._lane(lane, max(map(len, paths))), []
+    """Sends all work to the device."""
+    prefix_cache, calls = self._cache(group, max(map(len, paths))), []
     widest = max(map(len, steps))
     longest = max(len(step) for row in steps for step in row)
     shape = (
@@ -185,24 +187,24 @@ class Scorer(Lanes):
       buckets.bucket_of(longest, self.config.step_buckets),
     )
     most = self._spec.most_scored(shape[0])
-    for wave in self._waves(held, paths, shape[1], hidden=False):
-      for rows, path in held.calls(
-        wave.slots, wave.lengths, math.prod(shape), most
+    for batch in self._batches(prefix_cache, paths, shape[1], hidden=False):
+      for rows, path in prefix_cache.calls(
+        batch.slots, batch.lengths, math.prod(shape), most
       ):
-        calls.append(self._call(wave, rows, steps, shape, path))
+        calls.append(self._call(batch, rows, steps, shape, path))
     return calls
 
   def _call(
     self,
-    wave: Wave,
+    batch: Batch,
     rows: np.ndarray,
     steps: Sequence[Sequence[Sequence[int]]],
     shape: tuple[int, int],
     path: int,
   ) -> _Call:
-    """Hands one call to the device."""
+    """Sends one call to the device."""
     candidates, size = shape
-    chosen = [steps[wave.indices[i]] if i >= 0 else () for i in rows]
+    chosen = [steps[batch.indices[i]] if i >= 0 else () for i in rows]
     flat = [
       step for row in chosen for step in (*row, *[()] * (candidates - len(row)))
     ]
@@ -213,11 +215,11 @@ class Scorer(Lanes):
     self.programs.call(
       "score", rows=len(rows), path=path, candidates=candidates, step=size
     )
-    ends = pick(wave.lengths, rows)
-    values, kept = _score(
+    ends = pick(batch.lengths, rows)
+    values, cached = _score(
       self.params,
-      wave.lane.pool,
-      wave.lane.local(pick(wave.slots, rows, -1)),
+      batch.prefix_cache.pool,
+      batch.prefix_cache.local(pick(batch.slots, rows, -1)),
       ends,
       ends + size,
       tokens,
@@ -225,6 +227,6 @@ class Scorer(Lanes):
       graphdef=self.graphdef,
       path=path,
       keep=self._spec.keeps(*shape),
-      banks=wave.lane.slots.banks,
+      data_shards=batch.prefix_cache.slots.data_shards,
     )
-    return _Call(wave, rows, tokens, step_lengths, values, kept)
+    return _Call(batch, rows, tokens, step_lengths, values, cached)

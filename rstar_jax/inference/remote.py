@@ -1,8 +1,8 @@
 """A large model behind a completions server as the search's `Expand`.
 
-The paper's first round is made by a model of 236B parameters. Here it is any
-behind OpenAI's `POST /completions`; the answers of vLLM, SGLang, llama.cpp and
-transformers are understood, where they differ.
+The paper makes round 1 with a model of 236B parameters (section 3.4). Here it
+is any model behind OpenAI's `POST /completions`; vLLM, SGLang, llama.cpp and
+transformers answer differently, and all are understood.
 """
 
 import concurrent.futures
@@ -23,7 +23,7 @@ from rstar_jax.steps import grammar, prompts
 from rstar_jax.storage.journal import Journal
 from rstar_jax.types import Candidate, Finish, Prefix
 
-# In place of an id that the server did not give.
+# Stands for an id that the server did not give.
 UNKNOWN_ID = -1
 
 _CLOSING = re.compile("|".join(map(re.escape, grammar.FINISHES)))
@@ -32,17 +32,16 @@ _CLOSING = re.compile("|".join(map(re.escape, grammar.FINISHES)))
 class Remote:
   """Samples next steps from a server; threads may share it.
 
-  Each answer goes to the journal, under a hash of all that was asked. What is
-  there is not asked again, so that a run that was killed pays for nothing
-  twice and comes to the same trees, though the server is not deterministic.
+  Each answer goes to the journal, under a hash of the request. A request in the
+  journal is not sent again: a run that was killed pays for nothing twice and
+  gets the same trees, though the server is not deterministic.
 
   Attributes:
-    generated_tokens: that the server wrote; what the journal gave is not
-      counted.
+    generated_tokens: tokens from the server, without those from the journal.
   """
 
   def __init__(self, config: RemoteConfig, journal: Journal):
-    """Makes the client; nothing is asked yet.
+    """Makes the client, without a request.
 
     Raises:
       ValueError: the environment lacks the API key.
@@ -65,17 +64,17 @@ class Remote:
     Args:
       questions: B questions.
       prefixes: B prefixes.
-      seeds: uint32 [B, C]. A leaf's candidates are cut into requests of
-        `samples_per_request`; the seed of its first candidate is a request's.
+      seeds: uint32 [B, C]. A leaf's candidates are split into requests of
+        `samples_per_request`; a request has the seed of its first candidate.
 
     Returns:
-      B lists of C candidates, in order; see `candidates`. Where the prefix does
-      not fit into the model's context they are empty, finish "length".
+      B lists of C candidates; see `candidates`. If the prefix does not fit into
+      the model's context they are empty, with the finish "length".
 
     Raises:
-      ValueError: the server refuses a request, or gives fewer samples.
-      ConnectionError: the server did not answer for `patience_seconds`. What
-        it answered is in the journal.
+      ValueError: the server refuses a request, or gives too few samples.
+      ConnectionError: the server did not answer for `patience_seconds`. Its
+        earlier answers are in the journal.
     """
     size = self._config.samples_per_request
     stop = threading.Event()
@@ -93,7 +92,7 @@ class Remote:
       for each in concurrent.futures.as_completed(requests):
         each.result()
     finally:
-      # After a failure, or Ctrl-C, the others need not wait for it too.
+      # After a failure or Ctrl-C the other requests stop waiting.
       stop.set()
       for each in requests:
         each.cancel()
@@ -106,7 +105,7 @@ class Remote:
     seeds: np.ndarray,
     stop: threading.Event,
   ) -> list[Candidate]:
-    """Makes one request, or finds its answer in the journal."""
+    """Sends one request, or finds its answer in the journal."""
     body = self._body(question, prefix, int(seeds[0]), len(seeds))
     key = hashlib.sha256(body).hexdigest()
     answer = self._journal.get(key)
@@ -130,7 +129,7 @@ class Remote:
     return found
 
   def _body(self, question: str, prefix: Prefix, seed: int, n: int) -> bytes:
-    """Returns a request; equal bytes for equal requests."""
+    """Returns a request as JSON: equal requests are equal bytes."""
     config = self._config
     request = {
       "model": config.model,
@@ -149,30 +148,30 @@ class Remote:
 def candidates(answer: dict[str, Any], prefix: Prefix) -> list[Candidate]:
   """Reads the steps from a server's answer.
 
-  The step's closing marker is a stop string, which most servers cut off; it is
-  put back. Which one it was is known
-    - from the text, where the server leaves it there (transformers);
-    - from `stop_reason` (vLLM) or `matched_stop` (SGLang), where anything but a
-      marker is the end of text;
-    - else (llama.cpp) from the grammar: after closed code only an answer can
-      follow, the comment `prompts.LAST_STEP` is the last step's, and all else
+  The step's closing marker is a stop string. Most servers cut it off, and it is
+  put back. The marker is known
+    - from the text, if the server leaves it there (transformers);
+    - from `stop_reason` (vLLM) or `matched_stop` (SGLang); any other value than
+      a marker is the end of text;
+    - otherwise (llama.cpp) from the grammar: after closed code comes an answer,
+      the comment `prompts.LAST_STEP` marks the last step, and everything else
       is a step. Such a server does not tell the end of text from a marker.
 
   Args:
     answer: the JSON of `/completions`, not streamed.
-    prefix: the nodes before.
+    prefix: the nodes before the step.
 
   Returns:
     A candidate for each choice, by index. Its `token_ids` are ids of the
-    *server's* tokenizer where it gives them (vLLM: `return_token_ids`;
-    llama.cpp: logprobs), else as many `UNKNOWN_ID`s as it gives
-    log-probabilities, else its share of `usage.completion_tokens`, in which all
-    choices have equal parts. So their number is what was paid for, and the sum
-    over the choices is exact. Its `logprob` is the sum of what is given (for a
-    llama.cpp server, of what it sampled from), nan where nothing is.
+    *server's* tokenizer if given (vLLM: `return_token_ids`; llama.cpp:
+    logprobs). Otherwise they are `UNKNOWN_ID`s, as many as there are
+    log-probabilities, or an equal share of `usage.completion_tokens`. Their
+    number is thus the number of paid tokens, exact in sum over the choices. Its
+    `logprob` is the sum of the given ones (llama.cpp: after its sampling
+    filters), nan if there are none.
 
   Raises:
-    ValueError: neither tokens nor usage are given.
+    ValueError: the answer has neither tokens nor usage.
   """
   choices = sorted(answer["choices"], key=lambda each: each.get("index", 0))
   total = (answer.get("usage") or {}).get("completion_tokens")
@@ -193,7 +192,7 @@ def candidates(answer: dict[str, Any], prefix: Prefix) -> list[Candidate]:
 
 
 def _closed(choice: dict[str, Any], prefix: Prefix) -> tuple[str, Finish]:
-  """Returns a choice's text with its closing marker, and what it finished."""
+  """Returns a choice's text with its closing marker, and its finish."""
   text, reason = choice["text"], choice.get("finish_reason")
   if marker := _CLOSING.search(text):
     return text[: marker.end()], grammar.FINISHES[marker.group()]
@@ -215,7 +214,7 @@ def _likely_stop(text: str, prefix: Prefix) -> str:
 
 
 def _tokens(choice: dict[str, Any]) -> tuple[tuple[int, ...] | None, float]:
-  """Returns a choice's ids, None where it does not say, and its logprob."""
+  """Returns a choice's ids, None if it has none, and its logprob."""
   logprobs = choice.get("logprobs") or {}
   # OpenAI: {"token_logprobs": []}; llama.cpp: {"content": [{"id", "logprob"}]}.
   content = logprobs.get("content") or []

@@ -1,4 +1,4 @@
-"""Anyone's reward model as the search's `Score`: a baseline for the PPM."""
+"""A published reward model as the search's `Score`: a baseline for the PPM."""
 
 import contextlib
 import functools
@@ -18,7 +18,7 @@ from rstar_jax.steps import grammar as steps_lib
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.types import Prefix, Score
 
-# Rows of a device call, and what their length is padded to a multiple of.
+# Rows of a device call; their length is padded to a multiple of `_MULTIPLE`.
 _ROWS = 16
 _MULTIPLE = 128
 
@@ -35,18 +35,18 @@ def _values(
 
 
 class RewardModel(Weights):
-  """Values of partial solutions, read whole; threads may share it.
+  """Scores partial solutions, each read from its start; threads may share it.
 
   The model sees a dialogue in its own chat template: the question, and the
-  solution so far with the markers taken out. (A model without a template sees
-  the two with a blank line between.) It shares no prefix between steps, as the
-  PPM's `Scorer` does, since a template may close what it opened.
+  solution so far without the markers. (Without a template it sees the two with
+  a blank line between them.) Steps share no prefix, unlike in the PPM's
+  `Scorer`, since a template may add text at the end.
 
   Attributes:
-    lock: held during device calls.
+    lock: taken during device calls.
     busy: runs while the device does.
-    calls: device calls.
-    scored: steps scored.
+    calls: device calls so far.
+    scored: steps scored so far.
   """
 
   def __init__(
@@ -62,10 +62,10 @@ class RewardModel(Weights):
 
     Args:
       model: with a scalar head.
-      tokenizer: the model's own, with no marker added.
+      tokenizer: the model's own, without added markers.
       unread_id: the pad_token_id of the model's config.json, if it has one.
-        `transformers`, and so whoever trained the model, takes the value at
-        the last token that is another, though a template ends with that one.
+        `transformers` takes the value at the last token that is another, even
+        where the template ends with that id.
       busy: None makes one.
       lock: None makes one.
     """
@@ -77,9 +77,9 @@ class RewardModel(Weights):
     self.calls = 0
     self.scored = 0
 
-  def begin(self, lane: int) -> Score:
-    """Returns itself: it keeps nothing of what it read."""
-    del lane
+  def begin(self, group: int) -> Score:
+    """Returns itself: it caches no prefixes."""
+    del group
     return self
 
   def __call__(
@@ -93,7 +93,7 @@ class RewardModel(Weights):
     Args:
       questions: B questions.
       prefixes: B prefixes.
-      steps: B lists of node texts, of any numbers.
+      steps: B lists of node texts, of any length.
 
     Returns:
       B float32 arrays in [-1, 1], the value at the dialogue's last token.
@@ -114,7 +114,7 @@ class RewardModel(Weights):
     return chat or f"{question}\n\n{solution}"
 
   def _read(self, dialogue: str) -> list[int]:
-    """Returns the ids up to the one whose value counts."""
+    """Returns the ids up to the token whose value is read."""
     ids = self._tokenizer.encode(dialogue)
     while ids and ids[-1] == self._unread_id:
       ids.pop()
@@ -122,7 +122,7 @@ class RewardModel(Weights):
 
   def _score(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
     values = np.zeros(len(rows), np.float32)
-    # Rows of like length together; the order of equals is that of the search.
+    # Rows of similar length share a call; ties keep the order of the search.
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     for first in range(0, len(order), _ROWS):
       chosen = order[first : first + _ROWS]

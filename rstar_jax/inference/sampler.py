@@ -1,6 +1,6 @@
-"""How a token is drawn from logits: greedy, temperature, top-k, top-p, min-p.
+"""Draws tokens from logits: greedy, temperature, top-k, top-p, min-p.
 
-Everything here is to run inside one `jax.jit`.
+All functions run inside `jax.jit`.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ _BLOCK = 128
 
 @dataclasses.dataclass(frozen=True)
 class Greedy:
-  """Takes the likeliest token, the first of equals."""
+  """Takes the most likely token; of ties the lowest id."""
 
   def __call__(self, logits: jax.Array, uniforms: jax.Array) -> jax.Array:
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -32,10 +32,10 @@ class Temperature:
 
   Attributes:
     temperature: above 0.
-    top_k: keep the k likeliest; 0 keeps all.
-    top_p: then keep the fewest likeliest tokens that sum to p; 1 keeps all.
-    min_p: keep those at least so likely, as a share of the likeliest token's
-      probability; 0 keeps all.
+    top_k: keeps the k most likely tokens; 0 keeps all.
+    top_p: then keeps the fewest most likely tokens that sum to p; 1 keeps all.
+    min_p: keeps tokens with at least this share of the highest probability; 0
+      keeps all.
   """
 
   temperature: float = 1.0
@@ -65,12 +65,12 @@ class Temperature:
     weights = jax.nn.softmax(logits, axis=-1)
     before = jnp.cumsum(weights, axis=-1) - weights
     weights = jnp.where(before < self.top_p, weights, 0)
-    # The likeliest comes first.
+    # top_k sorts: the most likely token is first.
     picked = inverse_cdf(self._likely(weights / weights[..., :1]), uniforms)
     return jnp.take_along_axis(ids, picked[..., None], axis=-1)[..., 0]
 
   def _likely(self, shares: jax.Array) -> jax.Array:
-    """Returns shares of the likeliest token's probability, cut at min_p."""
+    """Returns shares of the highest probability, zeroed below min_p."""
     if not self.min_p:
       return shares
     return jnp.where(shares >= self.min_p, shares, 0)
@@ -89,7 +89,7 @@ def inverse_cdf(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
   """Samples by inverting the cumulative distribution, in two levels.
 
   Args:
-    weights: float32 [..., V], at least 0, some above; need not sum to 1.
+    weights: float32 [..., V], at least 0, with a positive sum.
     uniforms: float32 [...] in [0, 1).
 
   Returns:
@@ -111,7 +111,7 @@ def inverse_cdf(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
 def _invert(
   weights: jax.Array, target: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns the entry that `target` falls in, and how far into it."""
+  """Returns the entry whose interval has `target`, and the offset in it."""
   ends = jnp.cumsum(weights, axis=-1)
   index = jnp.sum(ends <= target[..., None], axis=-1)
   # Rounding can put the target past the end: clamp to the last of weight > 0.
@@ -122,11 +122,11 @@ def _invert(
 
 
 def uniforms(seeds: jax.Array, count: int) -> jax.Array:
-  """Returns numbers in [0, 1), each of its row's seed and its index only.
+  """Returns numbers in [0, 1), each a function of its row's seed and its index.
 
   Args:
     seeds: uint32 [B, C].
-    count: how many for each row; a larger count starts with the same ones.
+    count: numbers of each row; a larger count begins with the same numbers.
 
   Returns:
     float32 [B, C, count].

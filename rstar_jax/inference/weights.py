@@ -1,4 +1,4 @@
-"""A model as an argument of compiled programs, and what running them takes."""
+"""Weights as an argument of compiled programs; device time; program counts."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ class Weights:
 
   Attributes:
     graphdef: hashable, a static argument.
-    params: may be replaced by `load`, at no recompilation.
+    params: the arrays; `load` replaces them without a recompilation.
   """
 
   def __init__(self, model: Transformer):
@@ -26,10 +26,10 @@ class Weights:
     """Replaces the parameters.
 
     Args:
-      params: a state of `nnx.split` of a model of the same config.
+      params: from `nnx.split` of a model of the same config.
 
     Raises:
-      ValueError: it is of another structure, shape or dtype.
+      ValueError: the structure, a shape or a dtype differs.
     """
     old, new = (
       jax.tree.map(lambda x: (x.shape, x.dtype), tree)
@@ -43,10 +43,10 @@ class Weights:
 
 
 class Busy:
-  """A clock that runs while anyone is inside; a context manager for threads.
+  """A clock that runs while any thread is inside; a context manager.
 
   Attributes:
-    seconds: wall time in which at least one thread was inside.
+    seconds: wall time with at least one thread inside.
   """
 
   def __init__(self):
@@ -70,11 +70,11 @@ class Busy:
 
 
 class Programs:
-  """Which programs have been asked for, by their static shapes.
+  """The programs called so far, by their static shapes.
 
   Attributes:
-    shapes: (name, size, ...) of each, in the order in which they came.
-    calls: calls of all.
+    shapes: (name, size, ...) of each, in the order of first calls.
+    calls: number of calls.
   """
 
   def __init__(self, what: str):
@@ -83,7 +83,7 @@ class Programs:
     self._what = what
 
   def call(self, name: str, **sizes: int) -> None:
-    """Counts a call, and logs a program that is new."""
+    """Counts a call, and logs a new program."""
     self.calls += 1
     shape = (name, *sizes.values())
     if shape not in self.shapes:

@@ -1,7 +1,7 @@
 """Keys and values of shared paths and of the candidates that branch from them.
 
-A leaf's path (prompt and steps so far) is stored ONCE for all its candidates;
-each candidate stores only its own tokens. A query attends to both, in one
+A leaf's path (prompt and steps so far) is stored once for all its candidates;
+each candidate stores its own tokens alone. A query attends to both, in one
 softmax. Letters: P slots, B leaves, C candidates, T path, U tail, S step, Q
 queries, N query heads, K key/value heads, G = N / K, H head.
 """
@@ -21,7 +21,7 @@ class KeyValues:
   """Keys and values of rows of tokens.
 
   Attributes:
-    keys: L arrays [..., K, T, H], rotated.
+    keys: L arrays [..., K, T, H], after the rotary embedding.
     values: L arrays [..., K, T, H].
   """
 
@@ -36,21 +36,21 @@ class PathCache(KeyValues):
 
   Attributes:
     lengths: int32 [B], tokens of each path; 0 is a leaf of padding.
-    spans: int32 [B], tokens that a path and its steps may have together.
+    spans: int32 [B], most tokens of a path with its steps.
   """
 
   lengths: jax.Array
   spans: jax.Array
 
   def mask(self, steps: jax.Array, window: int = 0) -> jax.Array:
-    """Says which tokens of the path the steps' tokens attend to.
+    """Returns which tokens of the path each token of a step attends to.
 
     Args:
-      steps: int32 [Q], the tokens' places in their step, from 0.
-      window: tokens that one attends to, itself included; 0 is all before it.
+      steps: int32 [Q], the tokens' positions in their step, from 0.
+      window: tokens that a token attends to, itself included; 0 is no limit.
 
     Returns:
-      bool [B, Q, T], or [B, 1, T] where all of a step see the same.
+      bool [B, Q, T], or [B, 1, T] if it is the same for all tokens of a step.
     """
     columns = jnp.arange(self.keys[0].shape[2])
     seen = (columns < self.lengths[:, None])[:, None]
@@ -65,9 +65,9 @@ class PathCache(KeyValues):
 class Pool(KeyValues):
   """Paths that outlive a call, one in each slot: [P, K, T, H].
 
-  Slots are in banks of equal size, one after the other. Rows of a call come in
-  as many equal parts, and part i finds its slots in bank i: so nothing moves
-  between the devices that the banks are spread over.
+  Slots are in data shards of equal size, one after the other, and so are the
+  rows of a call. Rows of shard i use slots of shard i, so that nothing moves
+  between the devices of the data axes.
 
   Attributes:
     hidden: [P, D], after the final norm at each path's last token.
@@ -84,34 +84,34 @@ def empty(config: ModelConfig, rows: tuple[int, ...], length: int) -> KeyValues:
 
 
 def empty_pool(config: ModelConfig, slots: int, length: int) -> Pool:
-  """Returns a pool of `slots` empty paths, with room for `length` tokens."""
+  """Returns a pool of `slots` empty paths with room for `length` tokens."""
   rows = empty(config, (slots,), length)
-  # No two arrays of the same buffer: the pool is donated.
+  # The pool is donated, so no two arrays may share a buffer.
   keys, values = jax.tree.map(jnp.copy, (rows.keys, rows.values))
   hidden = jnp.zeros((slots, config.embed_dim), config.dtype)
   return Pool(keys=keys, values=values, hidden=hidden)
 
 
 def rows_of(
-  pool: jax.Array, slots: jax.Array, length: int, banks: int = 1
+  pool: jax.Array, slots: jax.Array, length: int, data_shards: int = 1
 ) -> jax.Array:
   """Returns the first `length` tokens of slots: [B, K, length, H].
 
   Args:
     pool: [P, K, T, H].
-    slots: int32 [B], places in the bank of their part; see `Pool`.
+    slots: int32 [B], indices in the row's data shard; see `Pool`.
     length: at most T.
-    banks: divides P and B.
+    data_shards: divides P and B.
   """
   _, heads, _, dim = pool.shape
 
-  def take(bank, slot):
+  def take(shard, slot):
     return jax.lax.dynamic_slice(
-      bank, (slot, 0, 0, 0), (1, heads, length, dim)
+      shard, (slot, 0, 0, 0), (1, heads, length, dim)
     )[0]
 
   taken = jax.vmap(jax.vmap(take, (None, 0)))
-  rows = move(taken, *_split(banks, pool, slots))
+  rows = move(taken, *_split(data_shards, pool, slots))
   return rows.reshape(-1, *rows.shape[2:])
 
 
@@ -120,17 +120,17 @@ def write(
   slots: jax.Array,
   starts: jax.Array,
   rows: jax.Array,
-  banks: int = 1,
+  data_shards: int = 1,
 ) -> jax.Array:
   """Returns the pool with rows written into slots from `starts` on.
 
   Args:
     pool: [P, K, T, H].
-    slots: int32 [B], as in `rows_of`, all different; one past the bank's end is
-      not written.
+    slots: int32 [B], as in `rows_of`, all different; one past the shard's end
+      is not written.
     starts: int32 [B]; starts + U is at most T.
     rows: [B, K, U, H].
-    banks: divides P and B.
+    data_shards: divides P and B.
   """
   dims = jax.lax.ScatterDimensionNumbers(
     update_window_dims=(1, 2, 3),
@@ -138,9 +138,9 @@ def write(
     scatter_dims_to_operand_dims=(0, 2),
   )
 
-  def put(bank, slots, starts, rows):
+  def put(shard, slots, starts, rows):
     return jax.lax.scatter(
-      bank,
+      shard,
       jnp.stack([slots, starts], axis=-1),
       rows,
       dims,
@@ -148,12 +148,12 @@ def write(
       mode=jax.lax.GatherScatterMode.FILL_OR_DROP,
     )
 
-  parts = _split(banks, pool, slots, starts, rows.astype(pool.dtype))
+  parts = _split(data_shards, pool, slots, starts, rows.astype(pool.dtype))
   return move(jax.vmap(put), *parts).reshape(pool.shape)
 
 
-def _split(banks: int, *arrays: jax.Array) -> list[jax.Array]:
-  return [x.reshape(banks, -1, *x.shape[1:]) for x in arrays]
+def _split(data_shards: int, *arrays: jax.Array) -> list[jax.Array]:
+  return [x.reshape(data_shards, -1, *x.shape[1:]) for x in arrays]
 
 
 def attend_branches(
@@ -163,7 +163,7 @@ def attend_branches(
   own: tuple[jax.Array, jax.Array],
   own_mask: jax.Array,
 ) -> jax.Array:
-  """Attends to a shared path, once for all its candidates, and to own tokens.
+  """Attends to the shared path of all candidates and to their own tokens.
 
   Args:
     q: [B, C, Q, N, H].
@@ -178,7 +178,7 @@ def attend_branches(
   leaves, candidates, queries, heads, dim = q.shape
   kv_heads = path[0].shape[1]
   q = q.reshape(leaves, candidates, queries, kv_heads, -1, dim) * dim**-0.5
-  # All candidates of a leaf are rows of one matrix product per kv head.
+  # One matrix product per kv head has all candidates of a leaf as rows.
   on_path = jnp.einsum(
     "bcqkgh,bkth->bkcqgt", q, path[0], preferred_element_type=jnp.float32
   )
@@ -187,13 +187,14 @@ def attend_branches(
   )
   on_path = jnp.where(path_mask[:, None, None, :, None], on_path, MASKED)
   on_own = jnp.where(own_mask[:, None], on_own, MASKED)
-  # One softmax over both parts without joining them, which would copy the
-  # larger one at every token.
+  # One softmax over both parts. Concatenating them would copy the path at
+  # every token.
   peak = jnp.maximum(jnp.max(on_path, axis=-1), jnp.max(on_own, axis=-1))
   on_path = jnp.exp(on_path - peak[..., None])
   on_own = jnp.exp(on_own - peak[..., None])
   total = jnp.sum(on_path, axis=-1) + jnp.sum(on_own, axis=-1)
-  # Summed in float32: without it, XLA's CPU has float32 copies of the values.
+  # Accumulated in float32: otherwise XLA on a CPU makes float32 copies of the
+  # values.
   mixed = jnp.einsum(
     "bkcqgt,bkth->bkcqgh",
     on_path.astype(q.dtype),

@@ -90,7 +90,7 @@ class Device:
         **self._shared,
       )
 
-  def compile_ahead(self, calls: Calls, *candidates: int) -> None:
+  def warm_up(self, calls: Calls, *candidates: int) -> None:
     """Compiles what calls will run, if the config says so.
 
     Args:
@@ -99,9 +99,11 @@ class Device:
     """
     if not self._context.config.engine.ahead:
       return
-    jobs = [job for n in candidates for job in calls.expand.engine.ahead(n)]
+    jobs = [
+      job for n in candidates for job in calls.expand.engine.warm_up_calls(n)
+    ]
     if isinstance(calls.score, Scorer):
-      jobs += calls.score.ahead(max(candidates))
+      jobs += calls.score.warm_up_calls(max(candidates))
     with metrics.progress(len(jobs), "compiling", unit="program") as bar:
       for job in jobs:
         job()
@@ -208,7 +210,7 @@ class RemoteDevice:
     self._remote = Remote(context.config.remote, answers)
     self._began = time.perf_counter()
 
-  def compile_ahead(self, calls: Calls, *candidates: int) -> None:
+  def warm_up(self, calls: Calls, *candidates: int) -> None:
     """Does nothing: what is compiled is compiled elsewhere."""
     del calls, candidates
 

@@ -68,10 +68,10 @@ def evaluate(context: Context, round_: int) -> None:
     device.blocks(),
     device.steps(),
   )
-  device.compile_ahead(greedy, 1)
-  device.compile_ahead(sampled, config.eval.samples, 1)
+  device.warm_up(greedy, 1)
+  device.warm_up(sampled, config.eval.samples, 1)
   if searches:
-    device.compile_ahead(search, config.eval.search.candidates)
+    device.warm_up(search, config.eval.search.candidates)
   slots = sampling.slots_of(config.eval.search, config.eval.samples)
   early = config.eval.early_problems if round_ < len(config.rounds) else 0
   every: list[Shard] = []

@@ -87,7 +87,7 @@ def rollout(context: Context, round_: int) -> None:
     terminal_reward="truth",
   )
   calls = device.steps()
-  device.compile_ahead(calls, search_config.candidates)
+  device.warm_up(calls, search_config.candidates)
   shards = cut(problems, config.shard_size, folder)
   for shard, progress in unwritten(
     context.host, shards, f"round {round_} rollout"

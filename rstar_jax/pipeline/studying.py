@@ -220,7 +220,7 @@ def _solve_alone(context: Context, round_: int, methods: Sequence[str]) -> None:
   for method in methods:
     calls = device.blocks(greedy=method == "greedy")
     count = 1 if method == "greedy" else context.config.study.trajectories
-    device.compile_ahead(calls, *sorted({1, count}))
+    device.warm_up(calls, *sorted({1, count}))
 
     def solve(problems, data, method=method, calls=calls):
       return solvers.solve(method, _task(context, problems, data, calls))
@@ -262,7 +262,7 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
     _write(context, round_, top / method, value, device, reward)
   if guided:
     calls = device.steps()
-    device.compile_ahead(calls, context.config.eval.search.candidates)
+    device.warm_up(calls, context.config.eval.search.candidates)
   for method in guided:
 
     def solve(problems, data, method=method):

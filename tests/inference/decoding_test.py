@@ -25,7 +25,7 @@ class Counting(sampler.Greedy):
     return super().__call__(logits, uniforms)
 
 
-def run(limits, method, stop_ids=(), least_rows=1, banks=1, candidates=3):
+def run(limits, method, stop_ids=(), least_rows=1, data_shards=1, candidates=3):
   leaves = len(limits)
   paths = cache.empty(model().config, (leaves,), 5)
   lengths = jnp.full(leaves, 5)
@@ -48,7 +48,7 @@ def run(limits, method, stop_ids=(), least_rows=1, banks=1, candidates=3):
       jnp.arange(leaves * candidates, dtype=jnp.uint32).reshape(leaves, -1),
       limits,
       options,
-      banks,
+      data_shards,
     )[0]
 
   out = jax.device_get(go(jnp.array(limits)))
@@ -78,10 +78,12 @@ class DecodingTest(parameterized.TestCase):
     (64, 1, [12] * 7),
     (1, 2, [12, 12, 12, 6, 6, 6, 6]),
   )
-  def test_half_as_many_rows_when_half_have_ended(self, least, banks, expected):
+  def test_half_as_many_rows_when_half_have_ended(
+    self, least, data_shards, expected
+  ):
     seen = []
     limits = [1, 7, 3, 5]
-    out = run(limits, Counting(seen), least_rows=least, banks=banks)
+    out = run(limits, Counting(seen), least_rows=least, data_shards=data_shards)
     self.assertEqual(seen, expected)
     np.testing.assert_array_equal(
       out.lengths, np.repeat(np.array(limits)[:, None], 3, axis=1)
@@ -111,25 +113,25 @@ class DecodingTest(parameterized.TestCase):
       args = model(), path, own, tokens, jnp.int32(3), rows
       return decoding.decode_step(*args), decoding.decode_step(*args, kernel)
 
-    (plain, kept), (other, same) = both(own)
+    (plain, cached), (other, same) = both(own)
     np.testing.assert_allclose(other, plain, atol=1e-5)
-    for a, b in zip(kept.keys, same.keys, strict=True):
+    for a, b in zip(cached.keys, same.keys, strict=True):
       np.testing.assert_allclose(a, b, atol=1e-5)
 
   def test_halvings(self):
     self.assertEqual(decoding.halvings(128, 32), [128, 64, 32])
     self.assertEqual(decoding.halvings(24, 2), [24, 12, 6, 3])
-    self.assertEqual(decoding.halvings(24, 1, banks=4), [24, 12])
+    self.assertEqual(decoding.halvings(24, 1, data_shards=4), [24, 12])
     self.assertEqual(decoding.halvings(7, 1), [7])
 
   @parameterized.parameters(1, 2, 3)
-  def test_rows_are_taken_and_put_back(self, banks):
-    rng = np.random.default_rng(banks)
+  def test_rows_are_taken_and_put_back(self, data_shards):
+    rng = np.random.default_rng(data_shards)
     done = rng.random((6, 4)) < 0.6
     count = 12
-    index = _unfinished(jnp.asarray(done), count, banks)
-    left = [part[~part].size for part in done.reshape(banks, -1)]
-    self.assertTrue(all(each <= count // banks for each in left))
+    index = _unfinished(jnp.asarray(done), count, data_shards)
+    left = [part[~part].size for part in done.reshape(data_shards, -1)]
+    self.assertTrue(all(each <= count // data_shards for each in left))
     rows = _Rows((6, 4), index)
     x = rng.normal(size=(6, 4, 5)).astype(np.float32)
     expected = np.where(done[..., None], 0, x)

@@ -14,7 +14,7 @@ from rstar_jax.inference.ppm import Scorer
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import ByteTokenizer, tiny_model
-from tests.inference.lane_test import walk
+from tests.inference.prefix_cache_test import walk
 
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -63,8 +63,8 @@ class EngineMeshTest(parameterized.TestCase):
       for first, second in zip(sum(one, []), sum(other, []), strict=True):
         self.assertEqual(first.token_ids, second.token_ids)
         self.assertAlmostEqual(first.logprob, second.logprob, delta=2e-4)
-    self.assertGreater(cut.path_tokens["committed"], 0)
-    keys = cut._lanes[0].pool.keys[0]
+    self.assertGreater(cut.path_tokens["appended"], 0)
+    keys = cut._caches[0].pool.keys[0]
     rows = sizes[0] * sizes[1]
     heads = sizes[2] if sizes[2] == 2 else 1
     shard = keys.sharding.shard_shape(keys.shape)
@@ -77,12 +77,12 @@ class EngineMeshTest(parameterized.TestCase):
   def test_keys_and_values_stay_where_they_are(self, sizes, expected):
     """Only sums of layers [D, R] are exchanged, and whether all have ended."""
     cut = engine(mesh_of(*sizes))
-    held = cut._lane(0)
+    prefix_cache = cut._cache(0)
     zeros = np.zeros(8, np.int32)
     text = (
       engine_lib._expand.lower(
         cut.params,
-        held.pool,
+        prefix_cache.pool,
         zeros,
         zeros,
         zeros,
@@ -91,7 +91,7 @@ class EngineMeshTest(parameterized.TestCase):
         graphdef=cut.graphdef,
         path=64,
         options=cut._options,
-        banks=held.slots.banks,
+        data_shards=prefix_cache.slots.data_shards,
       )
       .compile()
       .as_text()

@@ -269,7 +269,7 @@ class EngineTest(parameterized.TestCase):
     total = sum(map(len, PREFIXES))
     self.assertEqual(counted.prefix_tokens, total)
     self.assertEqual(
-      counted.path_tokens, {"kept": 0, "committed": 0, "prefilled": total}
+      counted.path_tokens, {"reused": 0, "appended": 0, "prefilled": total}
     )
     self.assertEqual(counted.generated_tokens, 7 * 3 * STEP)
     self.assertGreater(counted.busy.seconds, 0)
@@ -283,7 +283,7 @@ class EngineTest(parameterized.TestCase):
     counted.expand(PREFIXES, seeds(7, 3, start=99))
     self.assertEqual(
       counted.path_tokens,
-      {"kept": total, "committed": 0, "prefilled": 2 * total},
+      {"reused": total, "appended": 0, "prefilled": 2 * total},
     )
 
   def test_load_changes_weights_without_compiling(self):

@@ -30,7 +30,7 @@ class ScriptedEngine:
     self.texts = texts
     self.prefixes = []
 
-  def expand(self, prefixes, seeds, *, lane=0):
+  def expand(self, prefixes, seeds, *, group=0):
     self.prefixes += [Plain().decode(ids.tolist()) for ids in prefixes]
     rows = []
     for text in self.texts:

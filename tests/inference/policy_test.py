@@ -18,16 +18,16 @@ class ScriptedEngine:
   def __init__(self, rows):
     self.rows = rows
     self.asked = []
-    self.lanes = []
+    self.groups = []
     self.begun = []
 
-  def expand(self, prefixes, seeds, *, lane=0):
+  def expand(self, prefixes, seeds, *, group=0):
     self.asked.append((prefixes, seeds))
-    self.lanes.append(lane)
+    self.groups.append(group)
     return self.rows
 
-  def forget(self, lane):
-    self.begun.append(lane)
+  def forget(self, group):
+    self.begun.append(group)
 
 
 def scripted():
@@ -68,7 +68,7 @@ class PolicyTest(absltest.TestCase):
     self.assertEqual(prefixes[0].dtype, np.int32)
     self.assertIs(asked, seeds)
 
-  def test_each_group_has_a_lane_that_begins_empty(self):
+  def test_each_group_begins_with_an_empty_cache(self):
     _, engine = scripted()
     policy = Policy(engine, ByteTokenizer())
     seeds = np.arange(5, dtype=np.uint32)[None]
@@ -76,7 +76,7 @@ class PolicyTest(absltest.TestCase):
     for expand in (second, first, second, policy):
       expand(["?"], [()], seeds)
     self.assertEqual(engine.begun, [0, 3])
-    self.assertEqual(engine.lanes, [3, 0, 3, 0])
+    self.assertEqual(engine.groups, [3, 0, 3, 0])
 
   def test_with_a_model(self):
     tokenizer = ByteTokenizer()

@@ -126,10 +126,10 @@ class ScorerTest(parameterized.TestCase):
     )
     # Prompts alone: all else was kept, or committed from what was scored.
     self.assertEqual(scorer.path_tokens["prefilled"], first)
-    self.assertGreater(scorer.path_tokens["committed"], 0)
+    self.assertGreater(scorer.path_tokens["appended"], 0)
     self.assertEqual(fresh.path_tokens["prefilled"], scorer.prefix_tokens)
 
-  def test_no_program_is_new_that_was_made_ahead(self):
+  def test_nothing_compiles_after_the_warm_up(self):
     config = EngineConfig(
       leaf_buckets=(1, 2),
       prefix_buckets=(128,),
@@ -138,7 +138,7 @@ class ScorerTest(parameterized.TestCase):
       tail_buckets=(32,),
     )
     scorer = Scorer(model("tanh"), ByteTokenizer(), config)
-    for call in scorer.ahead(3):
+    for call in scorer.warm_up_calls(3):
       call()
     made = list(scorer.programs.shapes)
     for row in (["x"], ["x", "yy", "z"]):

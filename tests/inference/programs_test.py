@@ -41,18 +41,18 @@ def empty_pool(model):
   )
 
 
-_advance = nnx.jit(programs.advance, static_argnames=("path", "banks"))
-_score = nnx.jit(programs.score, static_argnames=("path", "banks"))
+_prefill = nnx.jit(programs.prefill, static_argnames=("path", "data_shards"))
+_score = nnx.jit(programs.score, static_argnames=("path", "data_shards"))
 _hidden = nnx.jit(lambda model, ids: model.hidden(ids))
 
 
-def advance(model, pool, slots, starts, tails, banks=1, path=0, size=7):
+def prefill(model, pool, slots, starts, tails, data_shards=1, path=0, size=7):
   padded = np.zeros((len(slots), size), np.int32)
   for row, tail in zip(padded, tails, strict=True):
     row[: len(tail)] = tail
   counts = np.array([len(tail) for tail in tails], np.int32)
   starts = np.array(starts, np.int32)
-  return _advance(
+  return _prefill(
     model,
     pool,
     np.array(slots, np.int32),
@@ -61,7 +61,7 @@ def advance(model, pool, slots, starts, tails, banks=1, path=0, size=7):
     counts,
     starts + counts,
     path=path,
-    banks=banks,
+    data_shards=data_shards,
   )
 
 
@@ -74,8 +74,8 @@ class ProgramsTest(parameterized.TestCase):
     paths = [tokens(0, 13), tokens(1, 3), tokens(2, 9)]
     pool = empty_pool(model)
     slots = [4, 0, 2]
-    pool = advance(model, pool, slots, [0] * 3, [x[:7] for x in paths])
-    pool = advance(
+    pool = prefill(model, pool, slots, [0] * 3, [x[:7] for x in paths])
+    pool = prefill(
       model,
       pool,
       [4, SLOTS, 2],
@@ -92,25 +92,27 @@ class ProgramsTest(parameterized.TestCase):
       self.assertEqual(float(jnp.min(pool.hidden[slot])), 1e3)
       self.assertEqual(float(jnp.min(pool.keys[0][slot])), 1e3)
 
-  def test_banks_are_slots_by_another_count(self):
+  def test_data_shards_only_renumber_the_slots(self):
     model = model_of()
     tails = [tokens(i, 5) for i in range(4)]
-    one = advance(model, empty_pool(model), [1, 0, 5, 3], [0] * 4, tails)
-    two = advance(
-      model, empty_pool(model), [1, 0, 2, 0], [0] * 4, tails, banks=2
+    one = prefill(model, empty_pool(model), [1, 0, 5, 3], [0] * 4, tails)
+    two = prefill(
+      model, empty_pool(model), [1, 0, 2, 0], [0] * 4, tails, data_shards=2
     )
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
   @parameterized.parameters(1, 2)
-  def test_a_committed_candidate_is_a_tail_that_was_run(self, banks):
+  def test_an_appended_candidate_equals_a_prefilled_tail(self, data_shards):
     model = model_of()
     base, steps = tokens(7, 6), tokens(8, 4, 3, 5)
     lengths = np.array([2, 5, 3], np.int32)[None].repeat(4, 0)
-    half = SLOTS // banks
-    slots = np.arange(4) if banks == 1 else np.array([0, 1, 0, 1])
-    pool = advance(model, empty_pool(model), slots, [0] * 4, [base] * 4, banks)
+    half = SLOTS // data_shards
+    slots = np.arange(4) if data_shards == 1 else np.array([0, 1, 0, 1])
+    pool = prefill(
+      model, empty_pool(model), slots, [0] * 4, [base] * 4, data_shards
+    )
     ends = np.full(4, 6, np.int32)
-    _, kept = _score(
+    _, cached = _score(
       model_of("tanh"),
       pool,
       slots.astype(np.int32),
@@ -119,30 +121,38 @@ class ProgramsTest(parameterized.TestCase):
       steps,
       lengths,
       path=7,
-      banks=banks,
+      data_shards=data_shards,
     )
     columns = np.array([1, 0, 2, 1], np.int32)
-    rows = np.array([2, 0, 1, 3] if banks == 1 else [1, 0, 1, 0], np.int32)
-    committed = programs.commit(
-      pool, kept, slots.astype(np.int32), rows, columns, ends, banks=banks
+    rows = np.array(
+      [2, 0, 1, 3] if data_shards == 1 else [1, 0, 1, 0], np.int32
     )
-    part = 4 // banks
+    appended = programs.append(
+      pool,
+      cached,
+      slots.astype(np.int32),
+      rows,
+      columns,
+      ends,
+      data_shards=data_shards,
+    )
+    part = 4 // data_shards
     for i in range(4):
       step = steps[i // part * part + rows[i], columns[i]]
       slot = slots[i] + i // part * half
-      again = advance(
+      again = prefill(
         model, empty_pool(model), [0], [0], [[*base, *step]], size=11
       )
       for layer in range(2):
         np.testing.assert_allclose(
-          committed.keys[layer][slot, :, :11],
+          appended.keys[layer][slot, :, :11],
           again.keys[layer][0, :, :11],
           atol=2e-5,
         )
 
   def test_fork_copies_whole_paths(self):
     model = model_of()
-    pool = advance(model, empty_pool(model), [0, 4], [0, 0], [tokens(1, 5)] * 2)
+    pool = prefill(model, empty_pool(model), [0, 4], [0, 0], [tokens(1, 5)] * 2)
     copied = programs.fork(
       pool, np.array([0, 0, 1], np.int32), np.array([2, SLOTS, 3], np.int32)
     )
@@ -157,11 +167,11 @@ class ProgramsTest(parameterized.TestCase):
   def test_no_path_is_made_float32_to_be_moved(self):
     config = tiny_model(dtype="bfloat16")
     pool = jax.eval_shape(lambda: cache.empty_pool(config, SLOTS, LENGTH))
-    kept = jax.eval_shape(lambda: cache.empty(config, (3, 2), 5))
+    cached = jax.eval_shape(lambda: cache.empty(config, (3, 2), 5))
     ids = jax.ShapeDtypeStruct((3,), jnp.int32)
     for program, arguments in (
       (programs.fork, (pool, ids, ids)),
-      (programs.commit, (pool, kept, ids, ids, ids, ids)),
+      (programs.append, (pool, cached, ids, ids, ids, ids)),
     ):
       compiled = jax.jit(program).lower(*arguments).compile().as_text()
       self.assertNotIn("f32[", compiled)
@@ -172,7 +182,7 @@ class ProgramsTest(parameterized.TestCase):
     steps = tokens(3, 2, 3, 5)
     lengths = np.array([[5, 1, 3], [2, 4, 5]], np.int32)
     slots = np.array([3, 1], np.int32)
-    pool = advance(ppm, empty_pool(ppm), slots, [0, 0], paths)
+    pool = prefill(ppm, empty_pool(ppm), slots, [0, 0], paths)
     ends = np.array([7, 2], np.int32)
     values, _ = _score(ppm, pool, slots, ends, ends + 5, steps, lengths, path=9)
     for i, ids in enumerate(paths):
@@ -193,7 +203,7 @@ class ProgramsTest(parameterized.TestCase):
     pool = empty_pool(model)
     # The first piece alone is short, but its span is not.
     for start in (0, 5):
-      pool = _advance(
+      pool = _prefill(
         model,
         pool,
         np.array([2]),

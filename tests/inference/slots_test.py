@@ -5,7 +5,7 @@ from absl.testing import absltest, parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rstar_jax.inference.slots import Kept, Slots
+from rstar_jax.inference.slots import CachedCandidates, Slots
 
 
 def ids(*values):
@@ -30,11 +30,11 @@ class Device:
         self.paths[move.slot] = list(self.paths[move.source])
     run = 0
     for move in moves:
-      path = self.paths[move.slot][: move.kept]
+      path = self.paths[move.slot][: move.reused]
       if move.candidate:
-        kept, column = move.candidate
-        assert move.committed <= kept.usable[column]
-        path += kept.source[kept.row][column][: move.committed]
+        cached, column = move.candidate
+        assert move.appended <= cached.usable[column]
+        path += cached.source[cached.row][column][: move.appended]
       tail = paths[move.index][len(path) :].tolist()
       run += len(tail)
       self.paths[move.slot] = path + tail
@@ -42,33 +42,33 @@ class Device:
 
 
 class SlotsTest(parameterized.TestCase):
-  def test_a_child_commits_a_candidate_and_runs_the_rest(self):
+  def test_a_child_appends_a_candidate_and_runs_the_rest(self):
     slots = Slots(2, 32)
     (first,) = place(slots, ids(*range(1, 11)))
     self.assertEqual((first.slot, first.source, first.start), (0, -1, 0))
     candidates = np.array([[21, 22, 23, 24], [31, 32, 33, 34]], np.int32)
-    kept = Kept(object(), 0, candidates, np.array([3, 2]))
-    slots.keep(0, slots.version(0), kept)
+    cached = CachedCandidates(object(), 0, candidates, np.array([3, 2]))
+    slots.cache_candidates(0, slots.version(0), cached)
     (move,) = place(slots, ids(*range(1, 11), 31, 32, 33, 50))
     self.assertEqual((move.slot, move.source), (0, 0))
-    self.assertEqual((move.kept, move.committed), (10, 2))
-    self.assertEqual(move.candidate, (kept, 1))
-    # The candidates hung on the old end.
+    self.assertEqual((move.reused, move.appended), (10, 2))
+    self.assertEqual(move.candidate, (cached, 1))
+    # The candidates belonged to the old path.
     (again,) = place(slots, ids(*range(1, 11), 21, 22, 23))
-    self.assertEqual((again.slot, again.kept, again.candidate), (0, 10, None))
+    self.assertEqual((again.slot, again.reused, again.candidate), (0, 10, None))
 
-  def test_another_branch_keeps_the_ancestors(self):
+  def test_another_branch_reuses_the_ancestors(self):
     slots = Slots(1, 32)
     place(slots, ids(*range(20)))
     (move,) = place(slots, ids(*range(13), 77))
-    self.assertEqual((move.slot, move.source, move.kept), (0, 0, 13))
+    self.assertEqual((move.slot, move.source, move.reused), (0, 0, 13))
 
   def test_the_last_token_is_run_where_its_state_is_not_there(self):
     for hidden, kept in ((True, 19), (False, 20)):
       slots = Slots(1, 32)
       place(slots, ids(*range(20)), hidden=False)
       (move,) = place(slots, ids(*range(20)), hidden=hidden)
-      self.assertEqual(move.kept, kept)
+      self.assertEqual(move.reused, kept)
     # And now it is there.
     slots = Slots(1, 32)
     place(slots, ids(*range(20)))
@@ -104,7 +104,7 @@ class SlotsTest(parameterized.TestCase):
     path = ids(*range(20))
     slots.place([path], [0], hidden=False)
     (move,) = slots.place([path], [1], hidden=False)
-    self.assertEqual((move.source, move.kept), (-1, 0))
+    self.assertEqual((move.source, move.reused), (-1, 0))
 
   def test_more_paths_than_slots_wait(self):
     slots = Slots(2, 32)
@@ -125,7 +125,7 @@ class SlotsTest(parameterized.TestCase):
     moves = place(slots, *paths)
     self.assertLen(moves, 2)
     (last,) = place(slots, paths[2])
-    self.assertEqual(last.kept, 10)
+    self.assertEqual(last.reused, 10)
 
   def test_reset_and_reuse(self):
     slots = Slots(2, 32)
@@ -137,14 +137,14 @@ class SlotsTest(parameterized.TestCase):
     (move,) = place(slots, path)
     self.assertEqual((move.slot, move.source, move.start), (0, -1, 0))
 
-  def test_banks(self):
+  def test_data_shards(self):
     with self.assertRaisesRegex(ValueError, "7 slots cannot be split into 2"):
       Slots(7, 8, 2)
-    slots = Slots(6, 32, banks=2)
+    slots = Slots(6, 32, data_shards=2)
     moves = place(slots, *(ids(*[tree] * 10) for tree in range(1, 5)))
     # Dealt evenly.
     self.assertEqual(sorted(each.slot for each in moves), [0, 1, 3, 4])
-    # A copy stays in the bank of its source.
+    # A copy stays in the data shard of its source.
     (third,) = (each.slot for each in moves if each.index == 1)
     moves = place(slots, ids(*[2] * 10, 7), ids(*[2] * 10, 8))
     self.assertEqual({each.slot // 3 for each in moves}, {third // 3})
@@ -157,11 +157,14 @@ class SlotsTest(parameterized.TestCase):
     st.booleans(),
   )
   def test_random_searches_end_in_the_paths_asked_for(
-    self, seed, size, banks, hidden
+    self, seed, size, data_shards, hidden
   ):
     """What slots hold is always what a pool holds that obeys the moves."""
     rng = np.random.default_rng(seed)
-    slots, device = Slots(size * banks, 40, banks), Device(size * banks)
+    slots, device = (
+      Slots(size * data_shards, 40, data_shards),
+      Device(size * data_shards),
+    )
     # Few ids, so that paths share beginnings by chance too.
     draw = lambda count: rng.integers(1, 4, count).astype(np.int32)  # noqa: E731
     nodes = [[draw(rng.integers(1, 9))] for _ in range(3)]
@@ -190,8 +193,8 @@ class SlotsTest(parameterized.TestCase):
         for row, move in enumerate(moves):
           tokens = np.array(source[row], np.int32)
           usable = rng.integers(0, 6, 2)
-          kept = Kept(source, row, tokens, usable)
-          slots.keep(move.slot, slots.version(move.slot), kept)
+          cached = CachedCandidates(source, row, tokens, usable)
+          slots.cache_candidates(move.slot, slots.version(move.slot), cached)
           tree = nodes[row % 3]
           child = np.concatenate(
             [asked[move.index], tokens[row % 2], draw(rng.integers(0, 4))]

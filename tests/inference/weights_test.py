@@ -26,14 +26,14 @@ class WeightsTest(absltest.TestCase):
     programs = Programs("expansion")
     with self.assertLogs("absl", "INFO") as logs:
       for path in (128, 256, 128):
-        programs.call("advance", rows=8, path=path)
+        programs.call("prefill", rows=8, path=path)
     self.assertEqual(
-      programs.shapes, [("advance", 8, 128), ("advance", 8, 256)]
+      programs.shapes, [("prefill", 8, 128), ("prefill", 8, 256)]
     )
     self.assertEqual(programs.calls, 3)
     self.assertLen(logs.output, 2)
     self.assertIn(
-      "expansion program 2: advance of 8 rows, 256 path", logs.output[1]
+      "expansion program 2: prefill of 8 rows, 256 path", logs.output[1]
     )
 
 

@@ -60,31 +60,33 @@ class CacheTest(parameterized.TestCase):
     self.assertEqual(pool.keys[0].shape, (3, 2, 11, 4))
     self.assertEqual(pool.hidden.shape, (3, 24))
 
-  @parameterized.product(banks=(1, 2, 4), dtype=(jnp.float32, jnp.bfloat16))
-  def test_rows_are_read_and_written_in_their_banks(self, banks, dtype):
+  @parameterized.product(
+    data_shards=(1, 2, 4), dtype=(jnp.float32, jnp.bfloat16)
+  )
+  def test_rows_are_read_and_written_in_their_shards(self, data_shards, dtype):
     pool = np.asarray(jnp.asarray(normal(0, 12, 2, 11, 3), dtype))
     rows = np.asarray(jnp.asarray(normal(1, 8, 2, 5, 3), dtype))
-    rng = np.random.default_rng(banks)
-    size = 12 // banks
+    rng = np.random.default_rng(data_shards)
+    size = 12 // data_shards
     local = np.concatenate(
-      [rng.permutation(size)[: 8 // banks] for _ in range(banks)]
+      [rng.permutation(size)[: 8 // data_shards] for _ in range(data_shards)]
     ).astype(np.int32)
-    bank = np.repeat(np.arange(banks), 8 // banks)
+    shard = np.repeat(np.arange(data_shards), 8 // data_shards)
     starts = rng.integers(0, 7, 8).astype(np.int32)
     # One row is of padding.
     kept = np.arange(8) != 5
     written = cache.write(
-      jnp.asarray(pool), np.where(kept, local, size), starts, rows, banks
+      jnp.asarray(pool), np.where(kept, local, size), starts, rows, data_shards
     )
     expected = pool.copy()
     for i in np.flatnonzero(kept):
-      slot = bank[i] * size + local[i]
+      slot = shard[i] * size + local[i]
       expected[slot, :, starts[i] : starts[i] + 5] = rows[i]
     self.assertEqual(written.dtype, dtype)
     np.testing.assert_array_equal(written, expected)
-    read = cache.rows_of(jnp.asarray(pool), local, 7, banks)
+    read = cache.rows_of(jnp.asarray(pool), local, 7, data_shards)
     self.assertEqual(read.dtype, dtype)
-    np.testing.assert_array_equal(read, pool[bank * size + local, :, :7])
+    np.testing.assert_array_equal(read, pool[shard * size + local, :, :7])
 
   def test_no_pool_is_made_float32_to_move_some_of_it(self):
     pool = jax.ShapeDtypeStruct((7, 2, 11, 3), jnp.bfloat16)

@@ -135,6 +135,6 @@ def greedy_sizes(name: str) -> tuple[tuple[int, int], ...]:
   """Returns (prompt, new tokens) of a case's greedy decoding.
 
   LongRoPE's stay on one side of its border, which a cache cannot cross: see
-  `programs.advance`.
+  `programs.prefill`.
   """
   return ((7, 19), (37, 64)) if name.endswith("longrope") else ((13, 64),)

@@ -120,7 +120,7 @@ def _extended(model, ids: np.ndarray, length: int) -> np.ndarray:
     step = ids[:, None, length:]
     slots, starts = jnp.arange(len(ids)), jnp.zeros(len(ids), jnp.int32)
     spans = lengths + step.shape[-1]
-    pool = programs.advance(
+    pool = programs.prefill(
       model,
       cache.empty_pool(model.config, len(ids), length),
       slots,

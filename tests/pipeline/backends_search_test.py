@@ -15,7 +15,7 @@ from rstar_jax.search import mcts
 
 class SearchTest(absltest.TestCase):
   def test_trees_do_not_depend_on_how_the_device_is_used(self):
-    """Slots, groups, buckets, waves, halvings, commits: the same trees."""
+    """Slots, groups, buckets, batches, halvings, caches: the same trees."""
     config = tiny.get_config()
     problems = generator.problems(split="train", count=5, seed=0)
     workdir = pathlib.Path(self.create_tempdir().full_path)

@@ -40,7 +40,7 @@ def abstract(
 def pool_of(
   model: ModelConfig, slots: int, length: int, mesh: Mesh
 ) -> cache.Pool:
-  """Describes the paths of a lane, placed as `lane.py` places them."""
+  """Describes the paths of a prefix cache, placed as the engine places them."""
   shapes = jax.eval_shape(
     functools.partial(cache.empty_pool, model, slots, length)
   )

@@ -90,7 +90,7 @@ def search_program(
   room = shapes.value_room if name == "score" else shapes.room
   pool = pool_of(model, shapes.held, room, mesh)
   ids = functools.partial(array, mesh)
-  static = {"banks": sharding.row_shards(mesh)}
+  static = {"data_shards": sharding.row_shards(mesh)}
   moved = ids((shapes.moved,))
 
   def of_model(program, **options):
@@ -103,7 +103,7 @@ def search_program(
       tails = ids((shapes.moved, shapes.tail))
       return DeviceProgram(
         name,
-        of_model(engine.advance, path=shapes.path),
+        of_model(engine.prefill, path=shapes.path),
         (params, pool, moved, moved, tails, moved, moved),
         (1,),
         (),
@@ -143,7 +143,7 @@ def search_program(
       kept = kept_of(model, (paths, candidates), shapes.step - 1, mesh)
       return DeviceProgram(
         name,
-        functools.partial(engine.commit, **static),
+        functools.partial(engine.append, **static),
         (pool, kept, moved, moved, moved, moved),
         (0,),
         (),

@@ -7,7 +7,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from rstar_jax.config.schema import Config
 from rstar_jax.inference import buckets
-from rstar_jax.inference.lane import Spec, spec_of
+from rstar_jax.inference.prefix_cache import Spec, spec_of
 from rstar_jax.models.config import ModelConfig
 
 # Of a run: the search over training problems, that of evaluation, and whole
@@ -134,19 +134,19 @@ def of_config(
     others += [length(blocks)] * 2
   others.remove(length(sampled))
   columns = buckets.bucket_of(candidates, engine.score_buckets)
-  banks = sampled.banks
+  data_shards = sampled.data_shards
   most = sampled.sizes_up_to(sampled.most_sampled(candidates, size))[-1]
   return Shapes(
     slots=sampled.count,
     room=length(sampled),
     path=buckets.bucket_of(path or longest, engine.prefix_buckets),
     tail=engine.tail_buckets[-1],
-    moved=sampled.sizes[-1] * banks,
-    leaves=most * banks,
+    moved=sampled.sizes[-1] * data_shards,
+    leaves=most * data_shards,
     candidates=candidates,
     step=size,
     keep=sampled.keeps(candidates, size),
-    scored=scores.sizes_up_to(scores.most_scored(columns))[-1] * banks,
+    scored=scores.sizes_up_to(scores.most_scored(columns))[-1] * data_shards,
     columns=columns,
     scored_step=engine.step_buckets[-1],
     keep_scored=scores.keeps(columns, engine.step_buckets[-1]),

@@ -34,8 +34,8 @@ def _config(**engine):
   return config
 
 
-def _sizes(config, stage, banks=1, path=None):
-  mesh = AbstractMesh((banks, 1, 2), sharding.AXES)
+def _sizes(config, stage, data_shards=1, path=None):
+  mesh = AbstractMesh((data_shards, 1, 2), sharding.AXES)
   return shapes.of_config(config, ModelConfig(), mesh, stage, path)
 
 
@@ -81,7 +81,7 @@ class ShapesTest(parameterized.TestCase):
   def test_banks(self):
     # Buckets of 2, 6 and 13 are 1, 1 and 3 rows of each of 4 banks, and 13
     # slots are 4 in each.
-    found = _sizes(_config(), "rollout", banks=4)
+    found = _sizes(_config(), "rollout", data_shards=4)
     self.assertEqual((found.slots, found.moved, found.leaves), (16, 12, 4))
 
   @parameterized.parameters((1, 23), (23, 23), (24, 101))

@@ -1,4 +1,4 @@
-"""Tests of lanes: whatever they hold, steps are those of whole prefixes."""
+"""Tests of prefix caches: steps are those of prefixes that are run whole."""
 
 import jax
 import numpy as np
@@ -7,7 +7,7 @@ from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference.engine import Engine
-from rstar_jax.inference.lane import Lane, Spec
+from rstar_jax.inference.prefix_cache import PrefixCache, Spec
 from rstar_jax.inference.weights import Programs
 from rstar_jax.models.config import RopeScaling
 from rstar_jax.models.transformer import Transformer
@@ -27,9 +27,9 @@ SHAPES = dict(
 def walk(engines, ticks, trees=4, seed=0, candidates=3):
   """Grows trees of ids as searches do, and yields what each engine samples.
 
-  The first engine's candidates are what trees grow by: a leaf is mostly a child
-  of the last one, now and then another node, and children may get a tail, as an
-  output is put behind code.
+  Trees grow by the first engine's candidates. A leaf is mostly a child of the
+  last one, sometimes another node; children may get a tail, as code gets its
+  output.
   """
   rng = np.random.default_rng(seed)
   nodes = [[tuple(prefix(3 + 2 * i, i).tolist())] for i in range(trees)]
@@ -56,7 +56,7 @@ def walk(engines, ticks, trees=4, seed=0, candidates=3):
         tree.append(child)
 
 
-class LaneTest(parameterized.TestCase):
+class PrefixCacheTest(parameterized.TestCase):
   def assert_same(self, one, other):
     for first, second in zip(sum(one, []), sum(other, []), strict=True):
       self.assertEqual(first.token_ids, second.token_ids)
@@ -66,26 +66,26 @@ class LaneTest(parameterized.TestCase):
   @parameterized.parameters(
     dict(slots=5),
     dict(slots=9, leaf_buckets=(3,)),
-    # Fewer slots than trees: every call takes several waves.
+    # Fewer slots than trees: every call takes several batches.
     dict(leaf_buckets=(2,), tail_buckets=(8,)),
     dict(slots=5, commit=False, least_rows=1),
-    # Room for two leaves in a call, and none to keep candidates.
+    # Room for two leaves in a call, and none to cache candidates.
     dict(slots=5, most_tokens=2 * 3 * STEP),
   )
   def test_searches_are_those_of_whole_prefixes(self, **other):
-    lane = engine(**(SHAPES | other))
+    cached = engine(**(SHAPES | other))
     whole = engine(**SHAPES, reuse=False)
-    for rows in walk([whole, lane], ticks=9):
+    for rows in walk([whole, cached], ticks=9):
       self.assert_same(*rows)
-    tokens = lane.path_tokens
-    self.assertEqual(sum(tokens.values()), lane.prefix_tokens)
+    tokens = cached.path_tokens
+    self.assertEqual(sum(tokens.values()), cached.prefix_tokens)
     self.assertEqual(whole.path_tokens["prefilled"], whole.prefix_tokens)
-    if lane.config.leaf_buckets != (2,):
-      self.assertLess(tokens["prefilled"], 0.5 * lane.prefix_tokens)
-      keeps = lane.config.commit and "most_tokens" not in other
-      self.assertEqual(tokens["committed"] > 0, keeps)
+    if cached.config.leaf_buckets != (2,):
+      self.assertLess(tokens["prefilled"], 0.5 * cached.prefix_tokens)
+      keeps = cached.config.commit and "most_tokens" not in other
+      self.assertEqual(tokens["appended"] > 0, keeps)
     if "most_tokens" in other:
-      rows = {each[1] for each in lane.programs.shapes if each[0] == "expand"}
+      rows = {each[1] for each in cached.programs.shapes if each[0] == "expand"}
       self.assertEqual(rows, {2})
 
   def test_longrope_begins_again_beyond_its_border(self):
@@ -95,7 +95,7 @@ class LaneTest(parameterized.TestCase):
       short_factor=(1.0, 1.0),
       long_factor=(3.0, 9.0),
     )
-    lanes = [
+    engines = [
       Engine(
         Transformer(tiny_model(rope=rope), rngs=nnx.Rngs(3)),
         EngineConfig(
@@ -111,11 +111,11 @@ class LaneTest(parameterized.TestCase):
     path, prefilled = prefix(11), []
     for tick in range(5):
       one, other = (
-        each.expand([path], seeds(1, 3, start=10 * tick)) for each in lanes
+        each.expand([path], seeds(1, 3, start=10 * tick)) for each in engines
       )
       self.assert_same(one, other)
       path = np.array([*path, *one[0][tick % 3].token_ids], np.int32)
-      prefilled.append(lanes[1].path_tokens["prefilled"])
+      prefilled.append(engines[1].path_tokens["prefilled"])
     # 11 tokens; two steps' last ones; 25, since 25 + 7 > 29; and one more.
     self.assertEqual(np.diff([0, *prefilled]).tolist(), [11, 1, 25, 1, 1])
 
@@ -133,26 +133,26 @@ class LaneTest(parameterized.TestCase):
     ):
       free.expand([prefix(5)] * 2, seeds(2, 2), limits=[1, 8])
 
-  def test_no_program_is_new_that_was_made_ahead(self):
-    lane = engine(**SHAPES, slots=5)
-    for call in lane.ahead(3):
+  def test_nothing_compiles_after_the_warm_up(self):
+    cached = engine(**SHAPES, slots=5)
+    for call in cached.warm_up_calls(3):
       call()
-    made = list(lane.programs.shapes)
+    made = list(cached.programs.shapes)
     with jax.log_compiles(), self.assertNoLogs("jax", "WARNING"):
-      for _ in walk([lane], ticks=7):
+      for _ in walk([cached], ticks=7):
         pass
-    self.assertEqual(lane.programs.shapes, made)
-    self.assertEqual(lane.generated_tokens > 0, True)
+    self.assertEqual(cached.programs.shapes, made)
+    self.assertEqual(cached.generated_tokens > 0, True)
 
   def test_room_is_made_for_longer_paths(self):
     config = EngineConfig(prefix_buckets=(8, 16), leaf_buckets=(3,))
-    lane = Lane(Spec(tiny_model(), config, 3, 11), Programs("test"))
-    self.assertEqual(lane.pool.keys[0].shape, (3, 2, 27, 4))
-    lane.ensure(16)
-    self.assertEqual(lane.slots.length, 16)
-    lane.ensure(33)
-    self.assertEqual(lane.slots.length, 64)
-    self.assertEqual(lane.pool.keys[0].shape, (3, 2, 75, 4))
+    cached = PrefixCache(Spec(tiny_model(), config, 3, 11), Programs("test"))
+    self.assertEqual(cached.pool.keys[0].shape, (3, 2, 27, 4))
+    cached.ensure(16)
+    self.assertEqual(cached.slots.length, 16)
+    cached.ensure(33)
+    self.assertEqual(cached.slots.length, 64)
+    self.assertEqual(cached.pool.keys[0].shape, (3, 2, 75, 4))
 
 
 if __name__ == "__main__":
