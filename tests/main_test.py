@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import pathlib
+import re
 import subprocess
 import sys
 from unittest import mock
@@ -12,7 +13,9 @@ from absl.testing import absltest, flagsaver, parameterized
 
 from rstar_jax import main
 from rstar_jax.config import flag as config_flag
-from rstar_jax.pipeline import context
+from rstar_jax.hf import folders
+from rstar_jax.pipeline import context, run
+from tests import tiny_run
 
 ROOT = pathlib.Path(main.__file__).parent.parent
 
@@ -86,21 +89,117 @@ class MainTest(parameterized.TestCase):
       self.assertIn(word, said[0])
     self.assertNotIn("Traceback", err)
 
+  def bind(self, *names: str) -> None:
+    """Begins a run in the workdir, as far as folders of these names."""
+    config = tiny_run.make_config(
+      str(self.folder / "train.jsonl"), str(self.folder / "test.jsonl")
+    )
+    run.check_workdir(config, self.workdir)
+    for name in names:
+      (self.workdir / name).mkdir(parents=True)
+
+  def assert_untouched(self, before=()) -> None:
+    """Checks that the workdir holds what it held, or is not there."""
+    found = [str(p.relative_to(self.workdir)) for p in self.workdir.rglob("*")]
+    self.assertCountEqual(found, before)
+    self.assertEqual(self.workdir.exists(), bool(before))
+
   def test_studies_and_comparisons_say_what_they_lack(self):
     self.assert_one_line(self.run_main("--stage=study"), "--round=1..2")
+    self.assert_one_line(self.run_main("--stage=compare"), "--other=FOLDER")
+    self.assert_untouched()
+    self.bind()
     self.assert_one_line(
       self.run_main("--stage=study", "--round=1"),
       "round_1/policy is not finished",
       "--stage=sft --round=1",
     )
-    self.assert_one_line(self.run_main("--stage=compare"), "--other=FOLDER")
     self.assert_one_line(
-      self.run_main("--stage=compare", f"--other={self.folder}"),
+      self.run_main("--stage=compare", f"--other={self.workdir}"),
       "no evaluated round in common",
     )
     self.assert_one_line(
       self.run_main("--stage=export", "--round=1"), "--stage=extract --round=1"
     )
+
+  @parameterized.parameters(
+    (["runs/tiny"], "'runs/tiny' is no flag", "--workdir=runs/tiny"),
+    (["--workdir="], "give --workdir=FOLDER"),
+    (["--workdir=", "--stage=status"], "give --workdir=FOLDER"),
+    (["--round=1"], "--round means nothing to --stage=evolve", "leave it out"),
+    (["--stage=report", "--round=1"], "--round means nothing"),
+    (["--stage=status", "--round=1"], "--round means nothing"),
+    (["--question=x"], "--question means nothing", "--stage=solve"),
+    (["--other=x"], "--other means nothing", "--stage=compare|branch"),
+    (["--stage=study", "--round=1", "--other=x"], "--other means nothing"),
+    (["--json"], "--json means nothing", "--stage=status"),
+    (["--stage=nothing"], "evolve|rollout"),
+    (["--config="], "there is no file ''", "configs/tiny.py"),
+  )
+  def test_flags_that_mean_nothing(self, arguments, *words):
+    self.assert_one_line(self.run_main(*arguments), *words)
+    self.assert_untouched()
+
+  @parameterized.parameters(
+    (["--stage=report"],),
+    (["--stage=solve", "--question=x"],),
+    (["--stage=solve", "--question=x", "--round=1"],),
+    (["--stage=export", "--round=1"],),
+    (["--stage=study", "--round=1"],),
+    (["--stage=compare", "--other=RUN"],),
+    (["--stage=sft", "--round=1"],),
+    (["--stage=rollout", "--round=2"],),
+    (["--stage=evaluate", "--round=1"],),
+  )
+  def test_a_mistyped_workdir(self, arguments):
+    self.bind("round_0")
+    right, self.workdir = self.workdir, self.folder / "rum"
+    arguments = [each.replace("RUN", str(right)) for each in arguments]
+    self.assert_one_line(
+      self.run_main(*arguments),
+      f"there is no run in {self.workdir}; did you mean {right}?",
+    )
+    self.assert_untouched()
+
+  @parameterized.parameters("compare", "branch")
+  def test_a_mistyped_other(self, stage):
+    self.bind("round_0")
+    other, self.workdir = self.workdir, self.folder / "second"
+    arguments = [f"--stage={stage}", "--round=1", f"--other={other}s"]
+    self.assert_one_line(
+      self.run_main(*arguments), f"no run in {other}s; did you mean {other}?"
+    )
+    self.assert_untouched()
+
+  def test_a_workdir_of_another_identity_stays_as_it_is(self):
+    self.bind("round_0")
+    before = (self.workdir / "config.json").read_bytes()
+    for arguments in ([], ["--stage=report"], ["--stage=sft", "--round=1"]):
+      self.assert_one_line(
+        self.run_main("--config.seed=7", *arguments),
+        "config.seed was 0 and is 7",
+        "give another --workdir",
+      )
+    self.assertEqual((self.workdir / "config.json").read_bytes(), before)
+
+  @parameterized.parameters(
+    ("def get_config(:", ":1: SyntaxError"),
+    ("x = 1", "has no function get_config()"),
+    ("def get_config():\n  return {}", "must return a Config, not {}"),
+    (
+      "import rstar_jax as rj\ndef get_config():\n  config = rj.Config()\n"
+      "  config.search.rolouts = 99\n  return config",
+      ":4: SearchConfig has no field 'rolouts'; did you mean rollouts?",
+    ),
+    (
+      "import rstar_jax as rj\ndef get_config():\n  return rj.Config(seed='1')",
+      ":3: Config.seed='1' must be of type int",
+    ),
+  )
+  def test_a_config_file_that_cannot_be(self, text, message):
+    config = self.write("wrong.py", text)
+    self.assert_one_line(self.run_main(config=config), "wrong.py", message)
+    self.assert_untouched()
 
   def test_unknown_field(self):
     self.assert_one_line(
@@ -149,13 +248,14 @@ class MainTest(parameterized.TestCase):
     )
 
   def test_a_stage_before_its_time(self):
+    self.bind()
     self.assert_one_line(
       self.run_main("--stage=sft", "--round=1"),
       "run --stage=extract --round=1 first",
     )
 
   def test_another_config(self):
-    self.workdir.mkdir()
+    (self.workdir / "round_0").mkdir(parents=True)
     (self.workdir / "config.json").write_text('{"seed": 3}')
     self.assert_one_line(self.run_main(), "another config", "config.seed")
 
@@ -170,17 +270,18 @@ class MainTest(parameterized.TestCase):
     self.workdir = "s3://bucket/run"
     self.assert_one_line(self.run_main(), "s3://bucket/run is neither a folder")
 
-  def test_solve_on_a_fresh_folder_asks_the_base_model(self):
+  def test_the_base_model_is_asked_without_a_run(self):
     loaded = []
-    load = context.hf.load_policy
+    load = folders.load_policy
 
     def recorded(path, *args, **kwargs):
       loaded.append(path)
       return load(path, *args, **kwargs)
 
-    with mock.patch.object(context.hf, "load_policy", recorded):
+    with mock.patch.object(folders, "load_policy", recorded):
       code, out, _ = self.run_main(
         "--stage=solve",
+        "--round=0",
         f"--question={QUESTION}",
         "--config.engine.temperature=0.5",
       )
@@ -188,14 +289,51 @@ class MainTest(parameterized.TestCase):
     self.assertEqual(loaded, [context.BASE_MODEL])
     self.assertIn("--- step 1\n", out)
     self.assertRegex(out, r"(?s)--- step \d+\n.*\\boxed\{47\}.*\nAnswer: 47\n")
+    self.assert_untouched()
 
   def test_report_of_nothing(self):
+    self.bind()
     code, out, _ = self.run_main("--stage=report")
     self.assertEqual(code, 0)
     self.assertEndsWith(out, f"report: {self.workdir / 'report.html'}\n")
     self.assertTrue((self.workdir / "report.html").exists())
     results = json.loads((self.workdir / "results.json").read_text())
     self.assertEqual((results["rows"], results["solved"]), ([], []))
+
+  def test_one_command_by_three_names(self):
+    (script,) = ROOT.glob("setup.py")
+    self.assertIn('"rstar_jax = rstar_jax.main:console"', script.read_text())
+    console = "from rstar_jax import main; main.console()"
+    started = (["-m", "rstar_jax.main"], ["-m", "rstar_jax"], ["-c", console])
+    told = [
+      subprocess.run(
+        [sys.executable, *each, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+      ).stdout
+      for each in started
+    ]
+    # The line that names the file differs.
+    told = [re.sub(r"(?m)^\S*:$", "", each) for each in told]
+    self.assertIn("--workdir", told[0])
+    self.assertEqual(told, [told[0]] * 3)
+
+  def test_help_loads_no_jax(self):
+    text = (
+      "import sys\nfrom rstar_jax import main\n"
+      "try: main.console()\nexcept SystemExit: pass\n"
+      "print(sorted({'jax', 'flax', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+      [sys.executable, "-c", text, "--help"],
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    self.assertEndsWith(done.stdout, "\n[]\n")
 
   def test_as_a_program(self):
     def run(*args):

@@ -179,7 +179,7 @@ def parse_flags(
     message = str(error)
   except LookupError as error:
     message = _wrong_name(argv) or f"--config: {error!r}"
-  print(f"{argv[0]}: {' '.join(message.split())}", file=sys.stderr)
+  print(f"rstar_jax: {' '.join(message.split())}", file=sys.stderr)
   raise SystemExit(1)
 
 

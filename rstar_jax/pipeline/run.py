@@ -181,6 +181,11 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
       next(read(source, collections.Counter()))
 
 
+def has_run(workdir: store.Path) -> bool:
+  """Says whether a folder is bound to a config."""
+  return (workdir / _CONFIG).exists()
+
+
 def find_run(workdir: store.Path) -> Config:
   """Returns the config that the run in a folder is bound to.
 
@@ -248,7 +253,7 @@ def check_models(config: Config, workdir: store.Path) -> None:
   Raises:
     ValueError: the run is of another base model.
   """
-  if not (workdir / _CONFIG).exists():
+  if not has_run(workdir):
     return
   found = find_run(workdir).policy.path
   if found != config.policy.path:
