@@ -31,6 +31,10 @@ if TYPE_CHECKING:
   from rstar_jax.hf.folders import load_ppm as load_ppm
   from rstar_jax.hf.folders import save_policy as save_policy
   from rstar_jax.hf.folders import save_ppm as save_ppm
+  from rstar_jax.inference.step_values import step_values as step_values
+  from rstar_jax.pipeline.context import load_tokenizer as load_tokenizer
+  from rstar_jax.pipeline.own_data import train_policy as train_policy
+  from rstar_jax.pipeline.own_data import train_ppm as train_ppm
   from rstar_jax.pipeline.run import open_run as open_run
   from rstar_jax.sandbox.pool import Limits as Limits
   from rstar_jax.sandbox.pool import Sandbox as Sandbox
@@ -83,6 +87,10 @@ _NAMES = {
   "load_ppm": "hf.folders:load_ppm",
   "save_policy": "hf.folders:save_policy",
   "save_ppm": "hf.folders:save_ppm",
+  "load_tokenizer": "pipeline.context:load_tokenizer",
+  "train_policy": "pipeline.own_data:train_policy",
+  "train_ppm": "pipeline.own_data:train_ppm",
+  "step_values": "inference.step_values:step_values",
   # Runs.
   "open_run": "pipeline.run:open_run",
   # Scripted callables, to try a search without a model.

@@ -87,8 +87,8 @@ class Grader:
 
     Args:
       pairs: (gold, predicted) answers. Several golds, in a list or tuple, are
-        as good as one another: equal to one of them is "equal". A predicted None is
-        no answer, and "different".
+        as good as one another: equal to one of them is "equal". A predicted
+        None, no answer, is "different".
 
     Returns:
       A verdict for each, in order.

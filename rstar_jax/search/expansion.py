@@ -79,8 +79,8 @@ def grow(
   nodes: Sequence[int],
   config: SearchConfig,
   calls: Calls,
-  seed: int,
-  name: Sequence[int | str],
+  seed: int = 0,
+  name: Sequence[int | str] = (),
 ) -> list[int]:
   """Expands leaf nodes[i] of trees[i] for all i at once.
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from rstar_jax.config.schema import SearchConfig
 from rstar_jax.search import expansion, uct
 from rstar_jax.search.expansion import Calls
-from rstar_jax.search.tree import ANSWERED, DEAD, NO_END, ROOT_INDEX, Tree
+from rstar_jax.search.tree import ANSWERED, NO_END, ROOT_INDEX, Tree
 from rstar_jax.types import Problem
 
 __all__ = ["Calls", "search"]
@@ -155,8 +155,7 @@ class _Run:
       return
     self.tree.failed_rollouts += 1
     if self.node != ROOT_INDEX:
-      self.tree.terminal[self.node] = DEAD
-      self.tree.close(self.node)
+      self.tree.give_up(self.node)
     self._end(NO_END)
 
   def _end(self, end: int) -> None:

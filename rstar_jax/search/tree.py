@@ -222,6 +222,12 @@ class Tree:
     first = int(self.first_child[node])
     return range(first, first + int(self.num_children[node]))
 
+  def leaves(self) -> list[int]:
+    """Returns the nodes that can be expanded: open, and without children."""
+    return np.flatnonzero(
+      (self.terminal == OPEN) & (self.num_children == 0)
+    ).tolist()
+
   def span(self, node: int) -> slice:
     """Returns the slice of a node's children in every column."""
     first = int(self.first_child[node])
@@ -254,6 +260,11 @@ class Tree:
   def drop(self, reason: str) -> None:
     """Counts a candidate that becomes no node."""
     self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+  def give_up(self, node: int) -> None:
+    """Marks a leaf as dead: no candidate of it survives."""
+    self.terminal[node] = DEAD
+    self.close(node)
 
   def close(self, node: int) -> None:
     """Marks a node as exhausted, and each ancestor of which all children are.

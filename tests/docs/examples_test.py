@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import runpy
 import tempfile
 
 from absl.testing import absltest, parameterized
@@ -10,6 +11,12 @@ from tests.docs import reading
 
 # What needs a finished run is for `make docs-check`.
 _NEEDS_A_RUN = "runs/tiny"
+# Programs that are a page of their own, and a pattern that each prints.
+FOLDER = reading.ROOT / "docs" / "examples"
+PROGRAMS = {
+  "own_search.py": r"(?m)^best_first p5 14 nodes \['2', '4', '5', '6'\]$",
+  "train_a_ppm.py": r"(?m)^The better step: pens = 21 \+ 7$",
+}
 
 
 def pages() -> list[str]:
@@ -55,6 +62,23 @@ class ExamplesTest(parameterized.TestCase):
       )
     }
     self.assertContainsSubset(wanted, pages())
+
+
+class ProgramsTest(parameterized.TestCase):
+  @parameterized.named_parameters((each, each) for each in PROGRAMS)
+  def test_runs_to_its_end(self, name):
+    out = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+      with contextlib.redirect_stdout(out):
+        runpy.run_path(str(FOLDER / name), run_name="__main__")
+    self.assertRegex(out.getvalue(), PROGRAMS[name])
+
+  def test_all_are_run_and_short(self):
+    files = {path.name: path.read_text() for path in FOLDER.glob("*.py")}
+    self.assertEqual(set(files), set(PROGRAMS))
+    for name, text in files.items():
+      with self.subTest(name):
+        self.assertLess(len(text.splitlines()), 40)
 
 
 if __name__ == "__main__":

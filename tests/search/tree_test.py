@@ -107,6 +107,20 @@ class TreeTest(absltest.TestCase):
       tree.add_children(2, [])
     self.assertLen(tree, 6)
 
+  def test_leaves_are_what_can_be_expanded(self):
+    tree = Tree(PROBLEM)
+    self.assertEqual(tree.leaves(), [0])
+    answer = Child("7", ANSWER, answer="7")
+    tree.add_children(0, [Child("x", STEP), answer, Child("y", STEP)])
+    self.assertEqual(tree.leaves(), [1, 3])
+    tree.give_up(1)
+    self.assertEqual(tree.leaves(), [3])
+    self.assertEqual(tree.terminal[1], tree_lib.DEAD)
+    self.assertFalse(tree.exhausted[0])
+    tree.close(2)
+    tree.give_up(3)
+    self.assertTrue(tree.exhausted[0])
+
   def test_close_climbs_only_where_all_children_are_closed(self):
     tree = small()
     tree.close(4)

@@ -1,0 +1,162 @@
+"""Trains a policy or a PPM on data of one's own, outside a run.
+
+A run keeps checkpoints and goes on from them; these functions begin anew.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from flax import nnx
+
+from rstar_jax import rng
+from rstar_jax.config.schema import Config, PolicyConfig, TrainConfig
+from rstar_jax.hf import folders
+from rstar_jax.models import vocabulary
+from rstar_jax.models.transformer import Transformer, ppm_from_policy
+from rstar_jax.pipeline.context import BASE_MODEL, load_tokenizer
+from rstar_jax.steps.tokenizer import HfTokenizer
+from rstar_jax.storage import store
+from rstar_jax.training import ppm as ppm_lib
+from rstar_jax.training import sft
+from rstar_jax.types import PreferencePair, Prefix
+
+
+def train_policy(
+  solutions: Iterable[Mapping[str, Any]],
+  *,
+  policy: str | store.Path = "",
+  folder: str | store.Path | None = None,
+  config: TrainConfig | None = None,
+  dtype: Literal["float32", "bfloat16"] = "float32",
+  seed: int = 0,
+) -> Transformer:
+  """Fine-tunes a policy on solutions.
+
+  Args:
+    solutions: rows {"question": str, "steps": [str, ...]}; the steps are texts
+      as in `Tree.texts`, markers included, from the first to the answer.
+    policy: folder or name of the model to start from, or a GGUF file. Empty:
+      the base model of the package.
+    folder: where the trained policy and its tokenizer are saved; None saves
+      nothing.
+    config: `Config().sft` if None, the paper's numbers. A batch is never larger
+      than the data.
+    dtype: of the activations; parameters are trained in float32.
+    seed: of the order of the rows.
+
+  Returns:
+    The trained policy.
+
+  Raises:
+    ValueError: a row lacks a field, or none fits into `config.length` tokens.
+  """
+  rows = [
+    (_text(row, "question", number), _steps(row, "steps", number))
+    for number, row in enumerate(solutions)
+  ]
+  config = _fitted(config or Config().sft, len(rows), "solutions")
+  model, tokenizer = _load(policy, config, dtype)
+  sft.train_sft(model, rows, config, seed=seed, tokenizer=tokenizer)
+  if folder is not None:
+    folders.save_policy(model, folder, tokenizer=tokenizer)
+  return model
+
+
+def train_ppm(
+  pairs: Iterable[Mapping[str, Any]],
+  *,
+  policy: str | store.Path = "",
+  folder: str | store.Path | None = None,
+  config: TrainConfig | None = None,
+  head: Literal["tanh", "logit"] = "tanh",
+  dtype: Literal["float32", "bfloat16"] = "float32",
+  seed: int = 0,
+) -> Transformer:
+  """Trains a process preference model on pairs of solutions (paper Eq. 4).
+
+  Args:
+    pairs: rows {"question": str, "chosen": [str, ...], "rejected": [str, ...]}:
+      the steps of two partial solutions, the better one first. They are texts
+      as in `Tree.texts`, markers included. A row may have a "weight" (1.0).
+    policy: folder or name of the model that it begins as, or a GGUF file.
+      Empty: the base model of the package.
+    folder: where the PPM and its tokenizer are saved; None saves nothing.
+    config: `Config().ppm` if None, the paper's numbers. A batch is never larger
+      than the data.
+    head: what its values are; see `Config.ppm_head`.
+    dtype: of the activations; parameters are trained in float32.
+    seed: of the head and of the order of the pairs.
+
+  Returns:
+    The trained PPM; `step_values` reads it.
+
+  Raises:
+    ValueError: a row lacks a field, or none fits into `config.length` tokens.
+  """
+  items = [_pair(row, number) for number, row in enumerate(pairs)]
+  config = _fitted(config or Config().ppm, len(items), "pairs")
+  model, tokenizer = _load(policy, config, dtype)
+  model = ppm_from_policy(
+    model, head, rngs=nnx.Rngs(rng.seed_for(seed, "ppm head"))
+  )
+  ppm_lib.train_ppm(model, items, config, seed=seed, tokenizer=tokenizer)
+  if folder is not None:
+    folders.save_ppm(model, folder, tokenizer=tokenizer)
+  return model
+
+
+def _load(
+  policy: str | store.Path, config: TrainConfig, dtype: str
+) -> tuple[Transformer, HfTokenizer]:
+  """Returns a model to train, with a row for each token, and its tokenizer."""
+  name = policy or BASE_MODEL
+  tokenizer = load_tokenizer(name)
+  model = folders.load_policy(name, jnp.float32, compute_dtype=jnp.dtype(dtype))
+  model.config = dataclasses.replace(model.config, **config.of_model)
+  model = vocabulary.resize(
+    model,
+    known=tokenizer.known,
+    used=tokenizer.vocab_size,
+    multiple=PolicyConfig.vocab_multiple,
+  )
+  return model, tokenizer
+
+
+def _fitted(config: TrainConfig, count: int, what: str) -> TrainConfig:
+  """Returns the config with a batch that the data can fill."""
+  if not count:
+    raise ValueError(f"there are no {what} to train on")
+  if count >= config.batch_size:
+    return config
+  return dataclasses.replace(config, batch_size=count, accumulate=1)
+
+
+def _pair(row: Mapping[str, Any], number: int) -> PreferencePair:
+  question = _text(row, "question", number)
+  chosen, rejected = (_steps(row, s, number) for s in ("chosen", "rejected"))
+  return PreferencePair(
+    problem_id=question,
+    question=question,
+    chosen=chosen,
+    rejected=rejected,
+    weight=float(row.get("weight", 1.0)),
+    kind="step" if chosen[:-1] == rejected[:-1] else "final",
+  )
+
+
+def _text(row: Mapping[str, Any], field: str, number: int) -> str:
+  if not isinstance(row.get(field), str):
+    raise ValueError(f"row {number}: {field!r} must be a text")
+  return row[field]
+
+
+def _steps(row: Mapping[str, Any], field: str, number: int) -> Prefix:
+  steps = row.get(field)
+  listed = isinstance(steps, Sequence) and not isinstance(steps, str)
+  if not (listed and steps and all(isinstance(s, str) and s for s in steps)):
+    raise ValueError(
+      f"row {number}: {field!r} must be a list of texts, not empty"
+    )
+  return tuple(steps)
