@@ -216,7 +216,7 @@ def run() -> None:
       workdir = store.path(stack.enter_context(tempfile.TemporaryDirectory()))
     own = workdir if host.leads else workdir / f"host_{host.index}"
     quiet = not flags.FLAGS["verbosity"].present
-    stack.enter_context(logs.kept(own / "log.txt", quiet=quiet))
+    stack.enter_context(logs.to_file(own / "log.txt", quiet=quiet))
     context = stack.enter_context(
       evolve.open_run(config, workdir, host, reads=stage in _READ)
     )

@@ -98,7 +98,7 @@ def _take(source: store.Path, target: store.Path) -> None:
     _link(source / name, target / name)
 
   where = source if store.is_remote(source) else target
-  for _ in store.ahead(take, names[:-1], where):
+  for _ in store.prefetch(take, names[:-1], where):
     pass
   take(names[-1])
 

@@ -99,7 +99,7 @@ def train(
       info[f"held_out_{each}"] = measured
       if context.host.leads:
         context.writer.write(round_, measured, f"{name}/held_out_{each}")
-  with stopping.held():
+  with stopping.deferred():
     folders.save_ppm(model, folder, tokenizer=context.tokenizer)
     finish_model(context.host, folder, info)
 

@@ -142,7 +142,7 @@ def finish(
     whole = {
       shard.path
       for shard, done in zip(
-        ready, store.ahead(Shard.done, ready, folder), strict=True
+        ready, store.prefetch(Shard.done, ready, folder), strict=True
       )
       if done
     }
@@ -177,7 +177,7 @@ def read_rows(folder: store.Path, pattern: str = "shard-*") -> list[dict]:
   paths = _paths(folder, pattern)
   return [
     row
-    for rows in store.ahead(records.read_shard, paths, folder)
+    for rows in store.prefetch(records.read_shard, paths, folder)
     for row in rows
   ]
 
@@ -199,7 +199,7 @@ def pool_trees(folders: Sequence[store.Path], description: str) -> list[Tree]:
   trees: list[Tree] = []
   with metrics.progress(total, description, unit="shard") as bar:
     for folder, paths in shards:
-      for rows in store.ahead(records.read_shard, paths, folder):
+      for rows in store.prefetch(records.read_shard, paths, folder):
         trees += map(tree_lib.from_record, rows)
         bar.update()
   return trees

@@ -131,7 +131,7 @@ def evaluate(context: Context, round_: int) -> None:
         )
         how = config.eval.search.trajectory_value
         rows += [solutions.of_tree(tree, "mcts", split, how) for tree in trees]
-      with stopping.held():
+      with stopping.deferred():
         if searches:
           records.write_shard(
             shard.path.with_name(_TREES + shard.path.name),

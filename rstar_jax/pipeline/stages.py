@@ -298,6 +298,6 @@ def train_policy(context: Context, round_: int) -> None:
     folder=folder / "checkpoints",
     writer=context.writer,
   )
-  with stopping.held():
+  with stopping.deferred():
     hf.save_policy(model, folder, tokenizer=context.tokenizer)
     finish_model(context.host, folder, {"solutions": len(rows)})

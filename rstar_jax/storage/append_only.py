@@ -1,8 +1,8 @@
-"""Files that grow, where the run's folder is in a bucket and nothing can.
+"""Append-only files of a run whose folder may be in a bucket.
 
-They grow on the disk, and what is new is copied to the bucket: a `Mirror` does
-so now and then, for what may be lost; `Blocks` when they are told to, for what
-may not.
+Objects in a bucket cannot be appended to, so the files grow on the local disk
+and are copied. A `Mirror` copies at intervals, for files whose last lines may
+be lost; `Blocks` upload on request, for files that must be durable.
 """
 
 import pathlib
@@ -17,27 +17,27 @@ from absl import logging
 from rstar_jax.storage import store
 
 _MIRROR_SECONDS = 30.0
-# Bytes of a block that is written anew whenever it has grown.
+# Bytes at which a block is full; until then each upload rewrites it.
 _BLOCK = 1 << 22
-# An object may be written about once a second.
+# Cloud Storage allows about one write a second to one object.
 _BLOCK_SECONDS = 1.0
 
 
 class Mirror:
-  """A folder on the disk whose files are copied to one in a bucket.
+  """A folder on the disk whose files are copied to a bucket at intervals.
 
   Attributes:
-    local: the folder to write in; the run's own if that is on the disk, in
-      which case nothing is copied.
+    local: the folder to write in. If the run's folder is on the disk it is
+      that folder, and nothing is copied.
   """
 
   def __init__(self, folder: store.Path, seconds: float = _MIRROR_SECONDS):
-    """Begins to copy.
+    """Starts the thread that copies.
 
     Args:
-      folder: where the files go.
-      seconds: between two looks at what has grown. A process that is killed
-        loses what was written in that time.
+      folder: the destination.
+      seconds: between two copies; a killed process loses what it wrote since
+        the last one.
     """
     self._folder, self._seconds = folder, seconds
     self._sizes: dict[str, int] = {}
@@ -53,7 +53,7 @@ class Mirror:
     self._thread.start()
 
   def resume(self, name: str) -> pathlib.Path:
-    """Returns a file that goes on from what the bucket has of it."""
+    """Returns a local file, with the content that the bucket has of it."""
     file = self.local / name
     if self._thread is not None:
       data = store.read(self._folder / name)
@@ -63,7 +63,7 @@ class Mirror:
     return file
 
   def close(self) -> None:
-    """Copies what is new, for the last time."""
+    """Copies the files for the last time."""
     if self._thread is not None:
       self._over.set()
       self._thread.join()
@@ -82,28 +82,28 @@ class Mirror:
         continue
       try:
         store.copy(self.local / name, self._folder / name)
-      except OSError as error:  # What can be lost must not end a run.
+      except OSError as error:  # A failed copy must not end a run.
         logging.warning("%s was not copied: %s", self._folder / name, error)
       else:
         self._sizes[name] = size
 
 
 class Blocks:
-  """A file in a bucket that only grows, as objects NAME.00000, NAME.00001, ...
+  """An append-only file in a bucket, as objects NAME.00000, NAME.00001, ...
 
-  The last of them is written anew when the file has grown, until it is so large
-  that another one is begun. It has one writer.
+  An upload rewrites the last object, until that is full and a new one begins.
+  The file has one writer.
 
   Attributes:
-    file: on the disk: all that there is, for reading and for appending to.
+    file: the local copy of the whole file, to read from and to append to.
   """
 
   def __init__(self, path: store.Path, seconds: float = _BLOCK_SECONDS):
-    """Reads what there is.
+    """Downloads the existing objects.
 
     Args:
-      path: NAME.
-      seconds: at least so many are between two writes.
+      path: NAME, in a bucket.
+      seconds: least time between two uploads.
     """
     self._path, self._seconds = path, seconds
     folder = tempfile.mkdtemp()
@@ -112,47 +112,47 @@ class Blocks:
     names = block_names(path)
     size = 0
     with self.file.open("wb") as stream:
-      for data in store.ahead(
+      for data in store.prefetch(
         lambda name: store.read(path.parent / name), names, path
       ):
         size = stream.write(data)
-    self._kept = self.file.stat().st_size
-    # The number of the open block, and where it begins.
+    self._uploaded = self.file.stat().st_size
+    # The number of the last block, and its offset in the file.
     self._number = max(len(names) - 1, 0)
-    self._start = self._kept - size
+    self._start = self._uploaded - size
     self._wrote = -seconds
     self._lock = threading.Lock()
 
-  def keep(self, end: int) -> None:
-    """Returns when the bucket has the file's first bytes, so many or more.
+  def upload(self, end: int) -> None:
+    """Uploads the file until the bucket has at least its first `end` bytes.
 
-    Threads that call this together are served by one write.
+    Threads that call this together share one upload.
 
     Args:
-      end: at most the size of the file, whose bytes before are final and are
+      end: at most the size of the file. The bytes before it are final, and are
         whole lines.
     """
-    if self._kept >= end:
+    if self._uploaded >= end:
       return
     with self._lock:
-      if self._kept >= end:
+      if self._uploaded >= end:
         return
-      if self._kept - self._start >= _BLOCK:
-        self._number, self._start = self._number + 1, self._kept
+      if self._uploaded - self._start >= _BLOCK:
+        self._number, self._start = self._number + 1, self._uploaded
       time.sleep(max(self._wrote + self._seconds - time.monotonic(), 0))
       with self.file.open("rb") as stream:
         stream.seek(self._start)
         data = stream.read()
-      # Another thread may be at a line.
+      # Another thread may be in the middle of a line.
       data = data[: data.rfind(b"\n") + 1]
       name = f"{self._path.name}.{self._number:05d}"
       store.write(self._path.parent / name, data)
       self._wrote = time.monotonic()
-      self._kept = self._start + len(data)
+      self._uploaded = self._start + len(data)
 
 
 def block_names(path: store.Path) -> list[str]:
-  """Lists the blocks of a file that grows, in order."""
+  """Lists the objects of an append-only file, in order."""
   start = f"{path.name}."
   return sorted(
     name for name in store.children(path.parent) if name.startswith(start)

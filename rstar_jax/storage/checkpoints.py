@@ -1,7 +1,8 @@
-"""Checkpoints of a training state: the only place that knows orbax.
+"""Checkpoints of a training state, by orbax.
 
-A checkpoint is written under a temporary name and renamed when whole (marked as
-whole, in a bucket), so a killed run leaves either a whole checkpoint or none.
+A checkpoint is written under a temporary name and renamed when complete (in a
+bucket: marked as complete), so a killed run leaves a complete one or none. No
+other module imports orbax.
 """
 
 import warnings
@@ -17,14 +18,10 @@ _KEEP = 2
 
 
 class Checkpoints:
-  """The checkpoints of one folder, the newest two kept; a context manager."""
+  """The newest two checkpoints of a folder; a context manager."""
 
   def __init__(self, folder: str | store.Path):
-    """Opens a folder, made if it is not there.
-
-    Args:
-      folder: where the checkpoints are, one folder a step.
-    """
+    """Opens a folder, which has one folder a step; makes it if need be."""
     self._folder = store.path(folder)
     if not store.is_remote(folder):
       self._folder = self._folder.absolute()
@@ -43,16 +40,16 @@ class Checkpoints:
     self.close()
 
   def close(self) -> None:
-    """Waits for what is being written."""
+    """Waits for checkpoints that are being written."""
     with _quiet():
       self._checkpointer.close()
 
   def save(self, step: int, state: Any) -> None:
-    """Writes a state; an older checkpoint of the same step is replaced.
+    """Writes a state; it replaces an older checkpoint of the same step.
 
     Args:
       step: updates made so far.
-      state: a pytree of arrays; it may be donated once this has returned.
+      state: a pytree of arrays, which may be donated after this returns.
     """
     with _quiet():
       self._checkpointer.save_checkpointables(
@@ -64,7 +61,7 @@ class Checkpoints:
       )
 
   def steps(self) -> list[int]:
-    """Returns the steps of the whole checkpoints, newest first."""
+    """Returns the steps of the complete checkpoints, newest first."""
     steps = [each.step for each in self._checkpointer.checkpoints]
     return sorted(steps, reverse=True)
 
@@ -76,12 +73,12 @@ class Checkpoints:
         shapes, dtypes and shardings to restore into.
 
     Returns:
-      (step, state), or None where there is no readable checkpoint. One that
-      cannot be read is skipped with a warning.
+      (step, state), or None if there is no readable checkpoint. An unreadable
+      one is skipped with a warning.
 
     Raises:
-      ValueError: the newest readable checkpoint is of another state: other
-        names or shapes (another model or optimiser).
+      ValueError: the newest readable checkpoint has other names or shapes, of
+        another model or optimiser.
     """
     for step in self.steps():
       try:
@@ -90,7 +87,7 @@ class Checkpoints:
             step
           ).custom_metadata
           shapes = saved["shapes"]
-      except Exception as error:  # noqa: BLE001, orbax raises what it likes.
+      except Exception as error:  # noqa: BLE001, orbax raises many kinds.
         _skip(self._folder, step, error)
         continue
       _check_shapes(self._folder, step, shapes, _shapes(abstract))
@@ -99,7 +96,7 @@ class Checkpoints:
           loaded = self._checkpointer.load_checkpointables(
             step, {"state": _flatten(_abstract(abstract))}
           )
-      except Exception as error:  # noqa: BLE001, orbax raises what it likes.
+      except Exception as error:  # noqa: BLE001, orbax raises many kinds.
         _skip(self._folder, step, error)
         continue
       return step, _unflatten(loaded["state"], abstract)
@@ -130,7 +127,7 @@ def _check_shapes(folder, step: int, saved: dict, wanted: dict) -> None:
 
 
 def _flatten(tree: Any) -> dict[str, Any]:
-  """One flat dict: orbax then needs to know none of our types."""
+  """Returns a tree as a flat dict, so that orbax needs none of our types."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
@@ -146,7 +143,7 @@ def _unflatten(flat: dict[str, Any], like: Any) -> Any:
 
 
 def _abstract(tree: Any) -> Any:
-  # What names no sharding goes to the first device, wherever it was saved.
+  # An array without a sharding goes to the first device.
   default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(
@@ -163,7 +160,7 @@ def _shapes(tree: Any) -> dict[str, str]:
 
 
 class _quiet:
-  """Holds back orbax's progress messages; warnings still pass."""
+  """Suppresses orbax's progress messages; warnings still pass."""
 
   def __enter__(self):
     self._level = logging.get_verbosity()

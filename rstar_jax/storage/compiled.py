@@ -1,4 +1,4 @@
-"""Compiled programs that outlive a process, by JAX's persistent cache."""
+"""JAX's persistent cache of compiled programs, and a count of compilations."""
 
 import functools
 import hashlib
@@ -8,25 +8,25 @@ import threading
 
 import jax
 
-# What takes less is no program that anyone waits for.
+# Compilations that take less are not counted.
 _SECONDS_OF_A_PROGRAM = 0.1
 _EVENT = "/jax/core/compile/backend_compile_duration"
 _CPU_INFO = pathlib.Path("/proc/cpuinfo")
 
 
 def keep(folder: pathlib.Path | str) -> str:
-  """Keeps compiled programs in a folder, and takes them from there.
+  """Sets the folder of the persistent cache; to be called before compiling.
 
-  Call it before anything is compiled. A program for a CPU may need what another
-  CPU does not have, and its key does not say so: each kind has a folder of its
-  own. Of several processes JAX lets only the first write; what is for the
-  devices of another is compiled anew each time.
+  Each kind of CPU has a folder of its own: a program may use instructions that
+  another CPU lacks, and its key does not say so. Of several processes JAX lets
+  only the first write, so programs for the devices of other processes are
+  compiled each time.
 
   Args:
-    folder: any that JAX can write to, a gs:// path too.
+    folder: a path that JAX can write to, on the disk or gs://.
 
   Returns:
-    The folder of this kind of machine.
+    The folder for this kind of machine.
   """
   if jax.default_backend() == "cpu":
     folder = f"{folder}/cpu-{cpu()}"
@@ -36,11 +36,11 @@ def keep(folder: pathlib.Path | str) -> str:
 
 
 class Counter:
-  """Counts what this process compiles, or takes from where it was kept.
+  """Counts the programs that this process compiles or loads from the cache.
 
   Attributes:
-    programs: how many, without those that take no time.
-    seconds: that this took, in all threads together.
+    programs: number of programs, without those below 0.1 s.
+    seconds: time spent, summed over threads.
   """
 
   def __init__(self):
@@ -58,12 +58,12 @@ class Counter:
 
 @functools.cache
 def counter() -> Counter:
-  """Returns the counter of this process, which counts from the first call."""
+  """Returns the process's counter, which counts from the first call on."""
   return Counter()
 
 
 def cpu() -> str:
-  """Returns a name of this kind of CPU: its machine and what it can do."""
+  """Returns a name for this kind of CPU: a hash of its model and features."""
   lines = [platform.machine()]
   if _CPU_INFO.exists():
     lines += [

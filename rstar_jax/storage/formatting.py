@@ -1,12 +1,8 @@
-"""Times, for people."""
+"""Durations as text."""
 
 
 def duration(seconds: float) -> str:
-  """Returns a time in the two largest units that it has.
-
-  Args:
-    seconds: at least 0.
-  """
+  """Returns a duration in its two largest units, such as "3 h 12 min"."""
   seconds = round(seconds)
   if seconds < 60:
     return f"{seconds} s"

@@ -1,8 +1,8 @@
-"""A journal of answers that were paid for: JSON lines, appended.
+"""A journal of a server's answers, so that none is paid for twice.
 
-What a later run would have to buy again is on the disk, or in the bucket, as
-soon as it is there. A process killed while it wrote leaves half a line at the
-end, which the next one drops.
+The file has JSON lines. An answer is on the disk, or in the bucket, as soon as
+it is known. A process that is killed while it writes leaves half a line at the
+end, which the next process drops.
 """
 
 import json
@@ -15,16 +15,16 @@ from typing import Any
 from rstar_jax.storage import store
 from rstar_jax.storage.append_only import Blocks
 
-# That of a host, or a block of it in a bucket.
+# The file of a host, or one of its objects in a bucket.
 _NAME = re.compile(r"(requests(?:-\d+)?\.jsonl)(?:\.\d+)?")
 
 
 def of_host(folder: store.Path, index: int) -> "Journal":
-  """Opens the journal of a host; what others wrote is read too.
+  """Opens the journal of a host, with the answers of all other hosts.
 
   Args:
-    folder: of the journals.
-    index: of the host.
+    folder: the folder of all journals.
+    index: the host's process index, from 0.
   """
   own = f"requests-{index}.jsonl" if index else "requests.jsonl"
   found = map(_NAME.fullmatch, store.children(folder))
@@ -36,15 +36,15 @@ class Journal:
   """Answers by key; threads of one process may share it."""
 
   def __init__(self, path: store.Path, others: Sequence[store.Path] = ()):
-    """Reads the keys of the file, if there is one.
+    """Reads the keys of the files.
 
     Args:
-      path: the file; it and its folder are made by the first `put`.
-      others: files of other hosts, whose answers count too; they are read now
-        and never written. The file's own answer comes first.
+      path: this host's file; the first `put` makes it and its folder.
+      others: files of other hosts, read now and never written. Where two files
+        have a key, this host's answer counts.
 
     Raises:
-      ValueError: a whole line is no entry.
+      ValueError: a complete line is not an entry.
     """
     self._blocks = [
       Blocks(each) for each in (path, *others) if store.is_remote(each)
@@ -53,14 +53,14 @@ class Journal:
       path, *others = [each.file for each in self._blocks]
     self._path = path
     self._lock = threading.Lock()
-    # Of each key, the file and where in it the line begins.
+    # Each key's file, and the offset of its line.
     self._places: dict[str, tuple[pathlib.Path, int]] = {}
     for other in others:
       self._read(other)
     self._end = self._read(path)
 
   def _read(self, path: pathlib.Path) -> int:
-    """Notes the entries of a file; returns where its last whole line ends."""
+    """Reads the keys of a file; returns the end of its last complete line."""
     end = 0
     if not path.exists():
       return end
@@ -83,27 +83,27 @@ class Journal:
     return len(self._places)
 
   def get(self, key: str) -> Any | None:
-    """Returns the answer of a key, None where there is none yet."""
+    """Returns the answer of a key, None if there is none."""
     with self._lock:
       place = self._places.get(key)
     if place is None:
       return None
     path, start = place
-    self._keep(path, start + 1)
+    self._upload(path, start + 1)
     with path.open("rb") as file:
       file.seek(start)
       return json.loads(file.readline())["answer"]
 
   def put(self, key: str, answer: Any) -> Any:
-    """Appends an answer; once this returns, a killed process keeps it.
+    """Appends an answer, which is durable once this returns.
 
     Args:
-      key: its name.
+      key: a hash of the request.
       answer: JSON-able, not None.
 
     Returns:
-      What `get` will return from now on: the first answer of this key, which
-      another thread may have put in the meantime.
+      The first answer of this key, as `get` returns it: another thread may have
+      put one meanwhile.
     """
     entry = {"key": key, "answer": answer}
     line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
@@ -115,19 +115,19 @@ class Journal:
         self._end += len(line)
     if known:
       return self.get(key)
-    self._keep(self._path, start + 1)
+    self._upload(self._path, start + 1)
     return answer
 
-  def _keep(self, path: pathlib.Path, size: int) -> None:
-    """Sees to it that the bucket, if it is in one, has bytes of a file."""
+  def _upload(self, path: pathlib.Path, size: int) -> None:
+    """Uploads the first `size` bytes of our own file, if it is in a bucket."""
     if self._blocks and path == self._path:
-      self._blocks[0].keep(size)
+      self._blocks[0].upload(size)
 
   def _append(self, line: bytes) -> None:
     self._path.parent.mkdir(parents=True, exist_ok=True)
     self._path.touch()
     with self._path.open("r+b") as file:
-      # After the last whole line: half of one is written over.
+      # After the last complete line: half a line is overwritten.
       file.seek(self._end)
       file.truncate()
       file.write(line)

@@ -1,7 +1,7 @@
-"""Where log lines go: all of them to a file, and the grave ones to people too.
+"""Writes all log lines to a file, and only warnings to standard error.
 
-What a newcomer should see of a run is its progress. The names of source files
-and the shapes of programs are for whoever looks for a fault.
+The terminal shows a run's progress; source lines and shapes of programs are in
+the file.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ _TO_FILE = "%(asctime)s %(levelname)s %(filename)s:%(lineno)d] %(message)s"
 
 
 @contextlib.contextmanager
-def kept(path: store.Path, *, quiet: bool = True) -> Iterator[None]:
+def to_file(path: store.Path, *, quiet: bool = True) -> Iterator[None]:
   """Appends all log lines to a file while a block runs.
 
   Args:
-    path: of the file; its folder is made.
-    quiet: whether standard error gets warnings and errors alone, without the
-      places that they come from. Otherwise it gets what it would get anyway.
+    path: the file; its folder is made if need be.
+    quiet: whether standard error gets only warnings and errors, without their
+      source lines. Otherwise it is left as it is.
   """
   mirror = Mirror(path.parent)
   handler = logging.FileHandler(mirror.resume(path.name), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Metrics to JSON lines and TensorBoard, and progress for people."""
+"""Writes metrics as JSON lines and for TensorBoard, and shows progress."""
 
 import importlib.util
 import json
@@ -9,20 +9,21 @@ from typing import Any, Protocol, TextIO
 from rstar_jax.storage import formatting, store
 from rstar_jax.storage.append_only import Mirror
 
-# Where there is no terminal.
+# Progress lines where there is no terminal.
 _SECONDS_TO_FIRST_LINE = 20.0
 _SECONDS_BETWEEN_LINES = 600.0
-# Units of which no rate is told, and the share of all that they are at most.
+# The first units, after which a rate is shown: this many, but at most this
+# share of all.
 _FEW, _FEW_SHARE = 10, 0.05
 
 
 class Writer(Protocol):
-  """Where metrics go."""
+  """A destination of metrics."""
 
   def write(
     self, step: int, values: dict[str, float], prefix: str = ""
   ) -> None:
-    """Writes scalars of one step; the prefix goes before each name."""
+    """Writes the scalars of one step, named PREFIX/NAME."""
     ...
 
   def close(self) -> None: ...
@@ -41,16 +42,16 @@ class NullWriter:
 
 
 class MetricsWriter:
-  """Appends to metrics.jsonl, and to TensorBoard events where it can.
+  """Appends to metrics.jsonl, and to TensorBoard events if that is installed.
 
-  A resumed run may write a step again; the later line is the one that counts.
+  A resumed run may write a step again; the later line counts.
   """
 
   def __init__(self, workdir: str | store.Path):
     """Opens the files.
 
     Args:
-      workdir: gets metrics.jsonl, and the folder tensorboard/ if the extra
+      workdir: the folder of metrics.jsonl, and of tensorboard/ if the extra
         "tensorboard" is installed.
     """
     self._began = time.monotonic()
@@ -68,23 +69,23 @@ class MetricsWriter:
   def write(
     self, step: int, values: dict[str, float], prefix: str = ""
   ) -> None:
-    """Writes scalars of one step.
+    """Writes the scalars of one step.
 
     Args:
       step: the x axis.
-      values: name -> scalar.
-      prefix: put before each name, as in "round_1/sft".
+      values: scalars by name.
+      prefix: goes before each name, such as "round_1/sft".
     """
     named = {
       f"{prefix}/{name}" if prefix else name: float(value)
       for name, value in values.items()
     }
-    # Of this line, and since the file was opened: what took how long.
+    # When the line was written, and seconds since the file was opened.
     times = {
       "time": round(time.time(), 1),
       "elapsed": round(time.monotonic() - self._began, 1),
     }
-    # One write of a whole line: a killed run leaves no half line in between.
+    # One write for a line, so that a killed run leaves no half line.
     self._lines.write(json.dumps({"step": int(step), **named, **times}) + "\n")
     self._lines.flush()
     if self._events:
@@ -92,7 +93,7 @@ class MetricsWriter:
         self._events.add_scalar(name, value, int(step))
 
   def close(self) -> None:
-    """Flushes both files."""
+    """Closes the files, and copies them to the bucket if there is one."""
     self._lines.close()
     if self._events:
       self._events.close()
@@ -106,7 +107,7 @@ class MetricsWriter:
 
 
 class Progress:
-  """A bar on a terminal; elsewhere a line at the end, and a few before it."""
+  """A bar on a terminal; elsewhere a few lines, and one at the end."""
 
   def __init__(
     self,
@@ -122,7 +123,7 @@ class Progress:
     self._total, self._desc, self._unit = total, desc, unit
     self._done = self._start = start
     self._began = time.monotonic()
-    # Each wait is twice as long as the one before.
+    # Each wait is twice the one before.
     self._wait, self._next = seconds, self._began + seconds
     self._note = ""
     self._bar = None
@@ -134,7 +135,7 @@ class Progress:
       )
 
   def update(self, count: int = 1, **notes: Any) -> None:
-    """Moves on by `count`; the notes are shown beside it."""
+    """Advances by `count`, and shows the notes beside it."""
     self._done += count
     if notes:
       self._note = ", ".join(
@@ -151,18 +152,14 @@ class Progress:
       self._next = now + self._wait
       rate, moved = self._rate(now), self._done - self._start
       left = "time left unknown"
-      # The first units wait for what is compiled, and say nothing of the rest.
+      # The first units include compilation, so their rate means nothing.
       if moved > min(_FEW, _FEW_SHARE * self._total):
         seconds = (self._total - self._done) / rate
         left = f"{rate:.3g} a second, {formatting.duration(seconds)} left"
       self._say(f"{self._done} of {self._total} {self._unit}s, {left}")
 
   def close(self, error: bool = False) -> None:
-    """Says the last word.
-
-    Args:
-      error: whether what is being done was given up.
-    """
+    """Prints the last line; after an error, how far the work came."""
     if self._bar is not None:
       self._bar.close()
     elif error:
@@ -192,9 +189,10 @@ def progress(total: int, desc: str, **kwargs: Any) -> Progress:
   """Starts a progress display; use it as a context manager.
 
   Args:
-    total: what `update` will add up to.
-    desc: what is being done.
-    **kwargs: start (already done), unit, file, seconds (to the first line).
+    total: units in all.
+    desc: names the work.
+    **kwargs: start (units already done), unit, file, seconds (to the first
+      line).
   """
   return Progress(total, desc, **kwargs)
 

@@ -1,14 +1,13 @@
 """Records on disk: JSONL shards that check themselves, and manifests.
 
-A stage writes shards, each of which is there when it is whole (`store.write`),
-and its manifest last; a run killed at any instant therefore leaves the old
-state or the new one, never half of one. The bytes follow from the rows
-alone (sorted keys, no time, no host), so a resumed run can be compared with a
-straight one byte for byte.
+A stage writes shards, each atomically (`store.write`), and its manifest last. A
+run that is killed at any instant therefore leaves the old state or the new one.
+The bytes depend on the rows alone (sorted keys, no time, no host), so a resumed
+run can be compared with an uninterrupted one byte for byte.
 
 A shard's last line is a footer with the number of rows and the SHA-256 of the
-lines before it; a manifest lists each file of its folder with size and
-SHA-256, and carries the SHA-256 of itself.
+lines before it. A manifest lists each file of its folder with its size and
+SHA-256, and has the SHA-256 of itself.
 """
 
 import dataclasses
@@ -30,30 +29,30 @@ _FOOTER = "footer"
 
 
 class CorruptShard(ValueError):
-  """A shard that is missing, cut or changed; the message names it."""
+  """A shard is missing, cut short or changed; the message names it."""
 
 
 def shard_name(index: int, total: int) -> str:
   """Returns the file name of shard `index` (from 0) of `total`.
 
   Raises:
-    ValueError: if index is not in [0, total).
+    ValueError: the index is not in [0, total).
   """
   if not 0 <= index < total:
     raise ValueError(f"shard index {index} is not in [0, {total})")
   return f"shard-{index:05d}-of-{total:05d}.jsonl"
 
 
-@stopping.held()
+@stopping.deferred()
 def write_shard(path: epath.PathLike, rows: Iterable[Mapping]) -> None:
   """Writes rows as JSON lines and a footer, atomically.
 
   Args:
-    path: the file; its folder is made if need be. It has one writer.
-    rows: JSON-able mappings; numpy values and dataclasses become plain ones.
+    path: the file, which has one writer; its folder is made if need be.
+    rows: JSON-able mappings; numpy values and dataclasses are converted.
 
   Raises:
-    ValueError: for a row with NaN or infinity, which JSON cannot hold.
+    ValueError: a row has NaN or infinity, which JSON does not have.
   """
   lines = [_line(row) for row in rows]
   body = b"".join(lines)
@@ -64,14 +63,14 @@ def write_shard(path: epath.PathLike, rows: Iterable[Mapping]) -> None:
 def write_shards(
   folder: epath.PathLike, rows: Iterable[Mapping], size: int
 ) -> int:
-  """Writes rows as shards of at most `size`; holds no more than one of them.
+  """Writes rows as shards of at most `size`, with one in memory at a time.
 
-  How many there are is known only at the end, so that they have other names
-  until then. Not atomic: the folder's manifest says when all is done.
+  The number of shards is known at the end; until then they have other names.
+  This is not atomic: the folder's manifest says when all is done.
 
   Args:
-    folder: of the shards; it has one writer.
-    rows: as of `write_shard`; there may be none, which makes one empty shard.
+    folder: the folder of the shards, which has one writer.
+    rows: as in `write_shard`; no rows make one empty shard.
     size: rows of a shard, at least 1.
 
   Returns:
@@ -92,7 +91,7 @@ def read_shard(path: epath.PathLike) -> list[dict]:
   """Returns the rows of a shard after checking its footer.
 
   Raises:
-    CorruptShard: if the file is missing, cut short or changed.
+    CorruptShard: the file is missing, cut short or changed.
   """
   body = _checked_body(store.path(path))
   return [json.loads(line) for line in body.splitlines()]
@@ -101,9 +100,9 @@ def read_shard(path: epath.PathLike) -> list[dict]:
 def each_row(path: epath.PathLike) -> Iterator[dict[str, Any]]:
   """Yields the rows of a JSONL file one by one, without a shard's footer.
 
-  For looking at files that are too large for memory, or are being written: it
-  checks nothing, and a line that is cut short ends it. A number that JSON does
-  not have is None. Without a file there are no rows.
+  This is for files that are too large for memory or are being written: it
+  checks nothing, and stops at a line that is cut short. NaN and infinity become
+  None. A missing file has no rows.
   """
   path = epath.Path(path)
   if not path.exists():
@@ -119,7 +118,7 @@ def each_row(path: epath.PathLike) -> Iterator[dict[str, Any]]:
 
 
 def is_complete(path: epath.PathLike) -> bool:
-  """Says whether a shard exists and agrees with its footer."""
+  """Says whether a shard exists and matches its footer."""
   try:
     _checked_body(store.path(path))
   except CorruptShard:
@@ -127,12 +126,12 @@ def is_complete(path: epath.PathLike) -> bool:
   return True
 
 
-@stopping.held()
+@stopping.deferred()
 def write_json(path: epath.PathLike, obj: Any) -> None:
   """Writes one JSON document, atomically and with sorted keys.
 
   Raises:
-    ValueError: for NaN or infinity.
+    ValueError: the object has NaN or infinity.
   """
   text = json.dumps(
     obj, sort_keys=True, indent=2, allow_nan=False, default=_plain
@@ -147,16 +146,16 @@ def write_manifest(
 ) -> None:
   """Writes a folder's manifest; to be called last, by one process.
 
-  What writers that were killed left half written is removed first.
+  Temporary files of writers that were killed are removed first.
 
   Args:
     folder: the finished folder.
-    info: what else the manifest says; JSON-able.
-    files: names relative to `folder` to list; None lists every file below it.
+    info: further entries of the manifest; JSON-able.
+    files: names to list, relative to `folder`; None lists every file below it.
 
   Raises:
-    ValueError: if `info` uses a key of the manifest's own.
-    FileNotFoundError: if a file of `files` is missing.
+    ValueError: `info` has a key "files" or "sha256".
+    FileNotFoundError: a file of `files` is missing.
   """
   folder = store.path(folder)
   if taken := {"files", "sha256"} & set(info):
@@ -180,15 +179,12 @@ def write_manifest(
 
 
 def read_manifest(folder: epath.PathLike) -> dict | None:
-  """Returns a folder's manifest if the folder is whole.
-
-  Args:
-    folder: a folder that a stage writes.
+  """Returns a folder's manifest if the folder is complete.
 
   Returns:
-    The `info` it was written with, plus "files" {name: {"size", "sha256"}}.
-    None if there is no manifest, or if it or a listed file is missing or
-    changed (the log says which): the stage is then to be made again.
+    The `info` of `write_manifest`, plus "files" {name: {"size", "sha256"}}.
+    None if the manifest or a listed file is missing or changed (the log says
+    which): the caller then runs the stage again.
   """
   folder = store.path(folder)
   path = folder / MANIFEST
@@ -225,7 +221,7 @@ def read_manifest(folder: epath.PathLike) -> dict | None:
 
 
 def _line(row: Any) -> bytes:
-  # ASCII, so that lone surrogates and exotic line breaks survive.
+  # ASCII, so that lone surrogates and Unicode line breaks survive.
   text = json.dumps(
     row,
     sort_keys=True,
@@ -277,9 +273,9 @@ def _digests(
   names: Sequence[str],
   versions: Mapping[str, store.Version | None],
 ) -> Iterator[tuple[int, str]]:
-  """Returns the sizes and digests of files of a folder, in order."""
+  """Yields the size and the SHA-256 of each file, in order."""
 
   def digest(name: str) -> tuple[int, str]:
     return store.digest(folder / name, versions[name])
 
-  return store.ahead(digest, names, folder)
+  return store.prefetch(digest, names, folder)

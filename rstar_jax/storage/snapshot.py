@@ -1,7 +1,6 @@
-"""A folder as it is at one moment, for looking at a run from outside.
+"""A read-only view of a run's folder at one moment.
 
-The folder is listed once, wherever it is, and a file is read once, when it is
-first asked for; nothing is read through or changed.
+The folder is listed once, and a file is read when it is first asked for.
 """
 
 import json
@@ -10,18 +9,15 @@ from typing import Any
 from rstar_jax.storage import store
 from rstar_jax.storage.records import MANIFEST
 
-# What orbax writes last in a bucket, where nothing can be renamed.
+# The file that orbax writes last to a checkpoint in a bucket.
 _COMMITTED = "commit_success.txt"
 
 
 class Snapshot:
-  """The names of all files below a folder; relative, with slashes."""
+  """The files below a folder, by names relative to it, with slashes."""
 
   def __init__(self, folder: store.Path):
-    """Lists a folder.
-
-    Args:
-      folder: on a disk or in a bucket; it need not be there.
+    """Lists a folder, which need not exist.
 
     Raises:
       OSError: the bucket cannot be read.
@@ -46,7 +42,7 @@ class Snapshot:
     return sorted({name.split("/")[0] for name in names if "/" in name})
 
   def read(self, name: str) -> dict[str, Any]:
-    """Returns the JSON object in a file, {} where there is none."""
+    """Returns the JSON object in a file, {} if there is none."""
     try:
       found = json.loads(self._text(name))
     except ValueError:
@@ -54,7 +50,7 @@ class Snapshot:
     return found if isinstance(found, dict) else {}
 
   def lines(self, name: str) -> list[dict[str, Any]]:
-    """Returns the JSON objects of a file's lines; one half written is none."""
+    """Returns the JSON objects of a file's lines; other lines are left out."""
     found = []
     for text in self._text(name).splitlines():
       try:
@@ -66,9 +62,9 @@ class Snapshot:
     return found
 
   def whole(self, folder: str) -> bool:
-    """Says whether a folder has its manifest, and all that it names, by size.
+    """Says whether a folder has a manifest and all its files, by size.
 
-    `records.read_manifest` reads the files too.
+    `records.read_manifest` compares their contents too.
     """
     files = self.read(f"{folder}/{MANIFEST}").get("files")
     return files is not None and all(
@@ -77,7 +73,7 @@ class Snapshot:
     )
 
   def checkpoints(self, folder: str) -> list[int]:
-    """Returns the steps of a folder's whole checkpoints, sorted."""
+    """Returns the steps of a folder's complete checkpoints, sorted."""
     steps = [name for name in self.folders(folder) if name.isdigit()]
     return sorted(
       int(step)
@@ -87,7 +83,7 @@ class Snapshot:
     )
 
   def _text(self, name: str) -> str:
-    """Returns what is in a file, "" where there is none."""
+    """Returns the text of a file, "" if there is none."""
     if name not in self:
       return ""
     if name not in self._texts:

@@ -1,13 +1,13 @@
-"""SIGTERM and Ctrl-C: a run ends soon, and at a place that it can go on from.
+"""Ends a run on SIGTERM or Ctrl-C, at a point where it can resume.
 
-The first of either ends what runs: at once where waiting would save nothing,
-and else at the end of the block that is `held`, such as an update of a training
-with its checkpoint. A second one ends the process there and then.
+The first signal raises `Stopped` at once, or at the end of a block under
+`deferred`, such as a training update with its checkpoint. A second signal ends
+the process immediately.
 
-A machine that is taken back says so with SIGTERM and then waits, but not for
-long. So there is a deadline, which holds even while the main thread is in a
-call that hears no signal, a compilation for example. What is on the disk is
-whole at every moment, and so is what a process leaves that ends like this.
+A preempted machine gets SIGTERM and is taken away soon after. A deadline
+therefore ends the process even while the main thread is in a call that handles
+no signals, such as a compilation. All files are written atomically, so a
+process that ends this way leaves a consistent folder.
 """
 
 import contextlib
@@ -18,18 +18,18 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
-# Spot VMs of Cloud TPU and pods of Kubernetes have 30.
+# Spot VMs of Cloud TPU and pods of Kubernetes have 30 seconds.
 GRACE_SECONDS = 25.0
 
 _asked = threading.Event()
-# Blocks that hold the end back; the main thread's alone.
-_held = 0
-# Those that are listened to, and what they did before.
+# Depth of nested `deferred` blocks in the main thread.
+_deferred = 0
+# The handled signals, with their previous handlers.
 _before: dict[signal.Signals, object] = {}
 
 
 class Stopped(SystemExit):
-  """The process was told to end; nothing is wrong, so the exit code is 0."""
+  """The process was told to end: no error, so the exit code is 0."""
 
   def __init__(self):
     super().__init__(0)
@@ -41,36 +41,31 @@ def asked() -> bool:
 
 
 def check() -> None:
-  """Ends what runs if it was told to end, however that was missed.
-
-  Raises:
-    Stopped: it was.
-  """
+  """Raises `Stopped` if the process was told to end."""
   if _asked.is_set():
     raise Stopped
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
-  """Lets a block be finished before the process is ended.
+def deferred() -> Iterator[None]:
+  """Defers signals until the end of a block; also a decorator.
 
-  To be used for what is worth more done than not begun, and is soon done. Also
-  a decorator. In another thread than the main one it does nothing: none is
-  interrupted.
+  It is for short work that should be completed, such as writing a file. Other
+  threads than the main one are never interrupted, and it does nothing there.
 
   Raises:
-    Stopped: after the block, where the process was told to end in it.
+    Stopped: after the block, if the process was told to end within it.
   """
-  global _held
+  global _deferred
   if threading.current_thread() is not threading.main_thread():
     yield
     return
-  _held += 1
+  _deferred += 1
   try:
     yield
   finally:
-    _held -= 1
-  if not _held:
+    _deferred -= 1
+  if not _deferred:
     check()
 
 
@@ -79,14 +74,14 @@ def listening(
   grace: float | None = None,
   signals: Sequence[signal.Signals] = (signal.SIGTERM,),
 ) -> Iterator[None]:
-  """Listens to signals while a block runs.
+  """Handles signals while a block runs.
 
-  Does nothing within another such block, or in a thread that cannot.
+  It does nothing within another such block, or outside the main thread.
 
   Args:
-    grace: seconds after SIGTERM in which a process ends, with exit code 0. One
-      that was told twice ends at once. None leaves both to the caller.
-    signals: that tell the process to end.
+    grace: seconds after SIGTERM until the process is ended, with exit code 0; a
+      second signal ends it at once. None leaves both to the caller.
+    signals: the signals that end the process.
   """
   main = threading.current_thread() is threading.main_thread()
   if _before or not main:
@@ -108,22 +103,22 @@ def listening(
 
 
 def listen_again() -> None:
-  """Takes signals back from a library that has taken them meanwhile."""
+  """Installs the handlers again, after a library has replaced them."""
   for each in _before:
     signal.signal(each, _stop)
 
 
 def _stop(*_) -> None:
   _asked.set()
-  if not _held:
+  if not _deferred:
     raise Stopped
 
 
 class _Watch:
-  """A thread that hears of each signal as it comes, and ends the process.
+  """A thread that receives signals, and ends the process at the deadline.
 
-  The interpreter writes a signal's number to a file at once, even while the
-  main thread is busy elsewhere; its handlers run only when that is back.
+  The interpreter writes a signal's number to a file descriptor at once, even
+  while the main thread is in a C call; Python handlers run only after it.
   """
 
   def __init__(self, grace: float):
@@ -141,7 +136,7 @@ class _Watch:
 
   def __exit__(self, *_) -> None:
     if asked():
-      # It stays: the way out may be long as well, where hosts wait for others.
+      # The thread stays: the exit may take long, where hosts wait for others.
       self._said.wait(self._grace)
       return
     signal.set_wakeup_fd(self._previous)
@@ -153,21 +148,21 @@ class _Watch:
     first = self._next()
     if first is None:
       return
-    _say(f"{first.name}: stopping; once more ends this at once")
+    _say(f"{first.name}: stopping; a second signal ends the process at once")
     self._said.set()
-    # A person who waits can say for himself that it takes too long.
+    # After Ctrl-C there is no deadline: the user can press it again.
     deadline = self._grace if first == signal.SIGTERM else None
     self._ours.settimeout(deadline)
     try:
       again = self._next()
     except TimeoutError:
-      _say(f"not done {deadline:g} s after {first.name}, so this ends now")
+      _say(f"not done {deadline:g} s after {first.name}: ending now")
       _end(0)
     if again is not None:
       _end(128 + again)
 
   def _next(self) -> signal.Signals | None:
-    """Returns the next signal that is listened to, None at the end."""
+    """Returns the next handled signal, None at the end of the block."""
     while byte := self._ours.recv(1):
       if byte[0] in _before:
         return signal.Signals(byte[0])
@@ -175,7 +170,7 @@ class _Watch:
 
 
 def _say(text: str) -> None:
-  # On a terminal there may be a progress bar, or what Ctrl-C leaves there.
+  # On a terminal the line may have a progress bar or a ^C.
   below = "\n" if sys.stderr.isatty() else ""
   print(f"{below}rstar_jax: {text}", file=sys.stderr, flush=True)
 

@@ -1,9 +1,9 @@
-"""Files where a run keeps them: in a folder, or in a bucket (gs://).
+"""Files on the disk or in a bucket (gs://).
 
-What differs is here. On a disk a file is written under another name and renamed
-when it is whole. An object of a bucket appears whole or not at all, and is
-never renamed or appended to; folders are only parts of names; each look takes a
-round trip, so that a folder is listed once and objects are read side by side.
+On the disk a file is written under a temporary name and then renamed. An object
+in a bucket is written atomically, and cannot be renamed or appended to; folders
+are parts of names. Each request to a bucket takes a round trip, so a folder is
+listed once and objects are read in parallel.
 """
 
 import collections
@@ -20,21 +20,21 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-# One way to a bucket, whatever is installed and whatever the bucket is: no
-# TensorFlow, and no second protocol for buckets with folders.
+# The same access to every bucket, whatever is installed: no TensorFlow, and not
+# the second protocol for buckets with folders.
 os.environ.setdefault("EPATH_USE_TF", "false")
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 import fsspec.config  # noqa: E402
 from etils import epath  # noqa: E402
 
-# What others write must be seen, so no listing is kept; and what arrived is
-# compared with what was sent.
+# Listings are not cached, since other hosts write too; and the checksums of
+# transfers are compared.
 fsspec.config.conf.setdefault("gs", {}).update(
   use_listings_cache=False, consistency="md5"
 )
 
-# Of the disk a path of the standard library, of a bucket one of etils.
+# pathlib on the disk, etils in a bucket.
 Path = pathlib.Path | epath.Path
 
 _Item = TypeVar("_Item")
@@ -42,22 +42,22 @@ _Result = TypeVar("_Result")
 
 _SCHEME = "gs://"
 _THREADS = 16
-# Bytes of a piece of a file: on the disk, and of an object.
+# Bytes read at once: from a file on the disk, and from an object.
 _CHUNK, _PART = 1 << 20, 1 << 25
-# Why a folder is left out of a listing: it is none, or not ours to see.
+# Errors at which a listing leaves a folder out.
 _PASSED_OVER = (FileNotFoundError, NotADirectoryError, PermissionError)
-# Digests of objects by name and version, of which each is computed once.
+# Digests of objects by name and version; each is computed once a process.
 _digests: dict[tuple[str, "Version | None"], str] = {}
 
 
 def path(where: str | Path) -> Path:
-  """Returns the path of a folder or file that a person named.
+  """Parses the path of a folder or file.
 
   Args:
-    where: on the disk, or gs://BUCKET/NAME.
+    where: a path on the disk, or gs://BUCKET/NAME.
 
   Raises:
-    ValueError: it is of another kind, or what reads gs:// is not installed.
+    ValueError: another URL, or gs:// without gcsfs installed.
   """
   text = str(where)
   if "://" not in text:
@@ -79,19 +79,19 @@ def is_remote(where: str | Path) -> bool:
 
 
 def check(folder: Path) -> None:
-  """Looks at a bucket once, so that what is wrong is said at once.
+  """Checks that a folder's bucket exists and is accessible.
 
   Args:
-    folder: in the bucket; one on the disk is not looked at.
+    folder: on the disk nothing is checked.
 
   Raises:
-    ValueError: it is not there, or not for us; says why, and what may help.
+    ValueError: it is not; the message says why, and what may help.
   """
   if not is_remote(folder):
     return
   bucket = "/".join(str(folder).split("/")[:3])
   try:
-    # Without this right a listing is all there is, and orbax cannot work.
+    # Without this permission gcsfs falls back to a listing, and orbax fails.
     if "id" not in fsspec.filesystem("gs").info(bucket):
       raise PermissionError("storage.buckets.get is not allowed")
   except Exception as error:
@@ -105,7 +105,7 @@ def check(folder: Path) -> None:
 
 
 def read(file: Path) -> bytes | None:
-  """Returns what is in a file, None where there is none."""
+  """Returns the content of a file, None if there is none."""
   with contextlib.suppress(FileNotFoundError, NotADirectoryError):
     if not is_remote(file):
       return file.read_bytes()
@@ -115,11 +115,11 @@ def read(file: Path) -> bytes | None:
 
 
 def write(file: Path, data: bytes) -> None:
-  """Writes a file: a reader sees all of it, or what was there before.
+  """Writes a file atomically: a reader sees the old content or the new.
 
   Args:
-    file: its folder is made if need be. It has one writer.
-    data: what is in it.
+    file: has one writer; its folder is made if need be.
+    data: the whole content.
   """
   if is_remote(file):
     with _bucket(file) as bucket:
@@ -136,7 +136,7 @@ def write(file: Path, data: bytes) -> None:
   except BaseException:
     temporary.unlink(missing_ok=True)
     raise
-  # The new name must survive a power cut too.
+  # The new name must survive a power failure too.
   descriptor = os.open(file.parent, os.O_RDONLY)
   try:
     os.fsync(descriptor)
@@ -145,10 +145,10 @@ def write(file: Path, data: bytes) -> None:
 
 
 def _walk(folder: Path) -> Iterator[pathlib.Path]:
-  """Yields the files below a folder of the disk.
+  """Yields the files below a folder on the disk.
 
-  Folders that vanish meanwhile, as half of a checkpoint does beside the run
-  that clears it away, are left out; `rglob` would raise.
+  Folders that vanish meanwhile are left out, such as an incomplete checkpoint
+  that a run removes; `rglob` would raise.
   """
 
   def check(error: OSError) -> None:
@@ -161,7 +161,7 @@ def _walk(folder: Path) -> Iterator[pathlib.Path]:
 
 
 def sweep(folder: Path) -> None:
-  """Removes what writers that were killed left half written below a folder."""
+  """Removes temporary files of killed writers below a folder."""
   if not is_remote(folder):
     for each in _walk(folder):
       if fnmatch.fnmatchcase(each.name, ".*.tmp"):
@@ -169,18 +169,18 @@ def sweep(folder: Path) -> None:
 
 
 class Version(NamedTuple):
-  """What a listing says of an object; another one once it is written again."""
+  """The version of an object: it changes whenever the object is written."""
 
   size: int
   generation: str
 
 
 def files(folder: Path) -> dict[str, Version | None]:
-  """Lists the files below a folder, in one go.
+  """Lists the files below a folder, in one request.
 
   Returns:
-    Name relative to the folder, with slashes -> version, None on the disk. {}
-    where there is no such folder.
+    Versions (None on the disk) by name, relative to the folder, with slashes.
+    {} if there is no such folder.
   """
   if not is_remote(folder):
     return {each.relative_to(folder).as_posix(): None for each in _walk(folder)}
@@ -192,13 +192,13 @@ def files(folder: Path) -> dict[str, Version | None]:
       info["size"], str(info.get("generation", ""))
     )
     for name, info in found.items()
-    # Some tools make objects that stand for folders.
+    # Some tools make objects whose names stand for folders.
     if name.startswith(start) and not name.endswith("/")
   }
 
 
 def children(folder: Path) -> list[str]:
-  """Lists what is in a folder, by name; [] where there is no such folder."""
+  """Lists the names in a folder, sorted; [] if there is no such folder."""
   try:
     if not is_remote(folder):
       return sorted(each.name for each in folder.iterdir())
@@ -210,11 +210,11 @@ def children(folder: Path) -> list[str]:
 
 
 def digest(file: Path, version: Version | None) -> tuple[int, str]:
-  """Returns the size of a file and the SHA-256 of what is in it.
+  """Returns the size and the SHA-256 of a file.
 
   Args:
-    file: to be read.
-    version: of `files`; a process reads each version of an object once.
+    file: the file to read.
+    version: from `files`; a process reads each version of an object once.
   """
   key = str(file), version
   if version is not None and key in _digests:
@@ -241,15 +241,15 @@ def _chunks(file: Path, version: Version | None) -> Iterator[bytes]:
     yield chunk
 
 
-def ahead(
+def prefetch(
   function: Callable[[_Item], _Result], items: Iterable[_Item], where: Path
 ) -> Iterator[_Result]:
-  """Maps; what is in a bucket is read some items ahead, in threads.
+  """Maps a function over items; for a bucket it runs ahead, in threads.
 
   Args:
-    function: of one item.
-    items: some.
-    where: they are.
+    function: reads or writes one item.
+    items: its arguments.
+    where: the folder of the items. On the disk nothing runs ahead.
 
   Yields:
     The results in order.
@@ -276,15 +276,15 @@ def ahead(
 
 @contextlib.contextmanager
 def local(where: str | Path, skip: Sequence[str] = ()) -> Iterator[Any]:
-  """Gives a path on the disk for libraries that know no other.
+  """Provides a path on the disk, for libraries that read no buckets.
 
   Args:
-    where: a file or a folder in a bucket, of which a copy is made, without
-      folders in it, and removed in the end; anything else is given as it is.
-    skip: patterns of names that are not wanted.
+    where: a file or folder. From a bucket a copy is made, without subfolders,
+      and removed at the end; a path on the disk is returned as it is.
+    skip: patterns of names to leave out.
 
   Raises:
-    FileNotFoundError: it is not in the bucket.
+    FileNotFoundError: the bucket does not have it.
   """
   if "://" not in str(where):
     yield where
@@ -303,19 +303,19 @@ def local(where: str | Path, skip: Sequence[str] = ()) -> Iterator[Any]:
     wanted = [
       name for name in there if "/" not in name and not _any(skip, name)
     ]
-    collections.deque(ahead(fetch, wanted, where), maxlen=0)
+    collections.deque(prefetch(fetch, wanted, where), maxlen=0)
     yield target
 
 
 @contextlib.contextmanager
 def staged(folder: str | Path, stale: str = "") -> Iterator[pathlib.Path]:
-  """Gives a folder on the disk to write in, for libraries that know no other.
+  """Provides a folder on the disk, for libraries that write to no bucket.
 
   Args:
-    folder: where its files go at the end: itself if it is on the disk, and is
-      made then; else they are copied to the bucket. Nothing is copied after an
+    folder: the destination. On the disk it is made, and is the folder that is
+      provided. In a bucket it gets the files at the end, unless there was an
       error.
-    stale: a pattern; objects of such names that are not written are removed.
+    stale: a pattern of names; older objects that match are removed.
   """
   folder = path(folder)
   if not is_remote(folder):
@@ -330,7 +330,7 @@ def staged(folder: str | Path, stale: str = "") -> Iterator[pathlib.Path]:
     def send(name: str) -> None:
       copy(source / name, folder / name)
 
-    collections.deque(ahead(send, names, folder), maxlen=0)
+    collections.deque(prefetch(send, names, folder), maxlen=0)
     if stale:
       for name in children(folder):
         if name not in names and fnmatch.fnmatchcase(name, stale):
@@ -347,7 +347,7 @@ def remove(file: Path) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-  """Copies a file, from and to wherever they are; it is there when whole."""
+  """Copies a file between any two places; objects appear atomically."""
   if not is_remote(target):
     target.parent.mkdir(parents=True, exist_ok=True)
   if not is_remote(source) and not is_remote(target):
@@ -368,7 +368,7 @@ def _any(patterns: Sequence[str], name: str) -> bool:
 
 @contextlib.contextmanager
 def _bucket(where: str | Path) -> Iterator[fsspec.AbstractFileSystem]:
-  """Gives what talks to a bucket, whose many errors become one kind."""
+  """Provides the file system of buckets, whose errors become OSErrors."""
   try:
     yield fsspec.filesystem("gs")
   except OSError:

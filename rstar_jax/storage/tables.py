@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-  """Returns the lines of a Markdown table, padded so that it reads as text."""
+  """Returns the lines of a Markdown table, with padded columns."""
   widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
 
   def line(cells: Sequence[str]) -> str:

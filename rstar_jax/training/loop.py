@@ -108,7 +108,7 @@ def fit(
     if start >= num_steps:
       return state
     stack.enter_context(stopping.listening())
-    stack.enter_context(stopping.held())
+    stack.enter_context(stopping.deferred())
     stops = _Stop(mesh)
     bar = (
       stack.enter_context(

@@ -90,7 +90,7 @@ class BlocksTest(absltest.TestCase):
     blocks, text = self.open(), ""
     for number in range(13):
       text += f"line {number}\n"
-      blocks.keep(self.append(blocks, f"line {number}\n"))
+      blocks.upload(self.append(blocks, f"line {number}\n"))
       if number % 5 == 4:  # Another process goes on.
         blocks = self.open()
       self.assertEqual(self.text(), text)
@@ -104,25 +104,25 @@ class BlocksTest(absltest.TestCase):
 
   def test_what_is_kept_is_not_written_again(self):
     blocks = self.open()
-    blocks.keep(self.append(blocks, "one\n"))
+    blocks.upload(self.append(blocks, "one\n"))
     self.bucket.calls.clear()
-    blocks.keep(3)
+    blocks.upload(3)
     self.assertEmpty(self.bucket.calls)
 
   def test_half_a_line_waits(self):
     blocks = self.open()
     size = self.append(blocks, "one\n")
     self.append(blocks, "tw")
-    blocks.keep(size)
+    blocks.upload(size)
     self.assertEqual(self.text(), "one\n")
-    blocks.keep(self.append(blocks, "o\n"))
+    blocks.upload(self.append(blocks, "o\n"))
     self.assertEqual(self.text(), "one\ntwo\n")
 
   def test_threads_share_a_write(self):
     blocks, count = self.open(), 50
     ends = [self.append(blocks, f"{n}\n") for n in range(count)]
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
-      list(pool.map(blocks.keep, ends))
+      list(pool.map(blocks.upload, ends))
     self.assertEqual(self.text(), "".join(f"{n}\n" for n in range(count)))
     writes = [name for kind, name in self.bucket.calls if kind == "write"]
     self.assertLen(writes, 1)
@@ -131,7 +131,7 @@ class BlocksTest(absltest.TestCase):
     blocks = append_only.Blocks(self.path, seconds=5.0)
     with mock.patch.object(append_only.time, "sleep") as sleep:
       for text in ("a\n", "b\n"):
-        blocks.keep(self.append(blocks, text))
+        blocks.upload(self.append(blocks, text))
     first, second = (call.args[0] for call in sleep.call_args_list)
     self.assertEqual(first, 0)
     self.assertBetween(second, 1.0, 5.0)
@@ -150,7 +150,7 @@ class BlocksTest(absltest.TestCase):
       self.bucket.hook = crash
       try:
         for line in lines:
-          blocks.keep(self.append(blocks, line))
+          blocks.upload(self.append(blocks, line))
           kept += line
       except OSError:
         self.assertTrue(crash.over)

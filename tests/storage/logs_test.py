@@ -12,7 +12,7 @@ from absl import app, logging
 from rstar_jax.storage import logs
 
 def main(argv):
-  with logs.kept(pathlib.Path(argv[1]), quiet=argv[2] == "quiet"):
+  with logs.to_file(pathlib.Path(argv[1]), quiet=argv[2] == "quiet"):
     logging.info("of %d rows", 7)
     logging.warning("no verdict")
   logging.warning("later")

@@ -12,7 +12,7 @@ from rstar_jax.storage import stopping
 
 HEAD = """
 import os, signal, sys, threading, time
-from rstar_jax import stopping
+from rstar_jax.storage import stopping
 
 def tell(number=signal.SIGTERM):
   os.kill(os.getpid(), number)
@@ -54,15 +54,15 @@ print("went on")
 """
     )
     self.assertEqual((code, out), (0, "cleaned up\n"))
-    self.assertIn(f"rstar_jax: {name}: stopping; once more ends this", err)
+    self.assertIn(f"rstar_jax: {name}: stopping; a second signal ends", err)
     self.assertNotIn("Traceback", err)
 
-  def test_a_block_that_is_held_is_finished(self):
+  def test_a_deferred_block_is_finished(self):
     code, out, _ = run(
       """
 with stopping.listening(50.0):
-  with stopping.held():
-    with stopping.held():
+  with stopping.deferred():
+    with stopping.deferred():
       tell()
       print("inner", stopping.asked())
     print("outer")
@@ -89,7 +89,7 @@ with stopping.listening(0.3):
     code, out, _ = run(
       f"""
 with stopping.listening(50.0, BOTH):
-  with stopping.held():
+  with stopping.deferred():
     tell()
     # The two would be one if they came together.
     time.sleep(0.5)
@@ -104,7 +104,7 @@ with stopping.listening(50.0, BOTH):
       """
 signal.signal(signal.SIGUSR1, lambda *_: print("heard"))
 with stopping.listening(50.0):
-  with stopping.held():
+  with stopping.deferred():
     tell()
     tell(signal.SIGUSR1)
     time.sleep(0.5)
@@ -159,9 +159,9 @@ class InProcessTest(absltest.TestCase):
     self.assertEqual(found, ["once"])
 
   def test_other_threads_hold_nothing_and_need_not(self):
-    @stopping.held()
+    @stopping.deferred()
     def work():
-      done.append(stopping._held)
+      done.append(stopping._deferred)
 
     done = []
     thread = threading.Thread(target=work)

@@ -140,13 +140,15 @@ class FilesTest(StoreTest):
         asked.append(n)
       return n * n
 
-    found = store.ahead(square, range(1000), self.folder(where))
+    found = store.prefetch(square, range(1000), self.folder(where))
     self.assertEqual([next(found) for _ in range(5)], [0, 1, 4, 9, 16])
     self.assertLess(len(asked), 100)
     self.assertEqual(list(found), [n * n for n in range(5, 1000)])
 
   def test_an_error_of_one_is_raised_in_its_turn(self, where):
-    found = store.ahead(lambda n: 1 // (n - 3), range(99), self.folder(where))
+    found = store.prefetch(
+      lambda n: 1 // (n - 3), range(99), self.folder(where)
+    )
     self.assertEqual([next(found) for _ in range(3)], [-1, -1, -1])
     with self.assertRaises(ZeroDivisionError):
       next(found)
