@@ -24,8 +24,12 @@ _FILE = re.compile(
 _OVERRIDE = re.compile(r"--config((?:\.\w+(?:\[\d+\])?)+)")
 
 
-def templates() -> set[str]:
-  """Returns every text of the package, "..." for what is put into it."""
+def templates(paths=()) -> set[str]:
+  """Returns every text of files, "..." for what is put into it.
+
+  Args:
+    paths: none are those of the package.
+  """
 
   def text(node) -> str:
     match node:
@@ -37,7 +41,7 @@ def templates() -> set[str]:
 
   return {
     text(node)
-    for path in layering_test.sources().values()
+    for path in paths or layering_test.sources().values()
     for node in ast.walk(ast.parse(path.read_text()))
     if isinstance(node, ast.Constant | ast.JoinedStr)
   }

@@ -70,7 +70,7 @@ def _on_cpu(model: Transformer, mesh: jax.sharding.Mesh | None) -> Transformer:
   if backend != "cpu" or devices > 1:
     raise ValueError(
       f"engine.native=True is for one CPU device, and this is {backend} with a "
-      f"mesh of {devices}: set it to False"
+      f"mesh of {devices}: set it to False in another --workdir"
     )
   build.load()
   return reconfigured(model, native=True)

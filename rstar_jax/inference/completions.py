@@ -145,15 +145,18 @@ class Completions:
     if _TOO_LONG.search(text):
       return PromptTooLong(f"{self._url} {said}")
     config = self._config
-    advice = "change config.remote so that the server takes it"
+    advice = (
+      "in another --workdir change config.remote so that the server takes it"
+    )
     if error.code in (401, 403):
       advice = (
         f"check the key of config.remote.api_key_env={config.api_key_env}"
       )
     elif error.code == 404:
       advice = (
-        f"check config.remote.model={config.model}, and that config.remote.url "
-        "ends as the server's does, e.g. in /v1"
+        "check that config.remote.url ends as the server's does, e.g. in /v1; "
+        f"another config.remote.model than {config.model} needs another "
+        "--workdir"
       )
     return ValueError(f"{self._url} {said}; {advice}")
 

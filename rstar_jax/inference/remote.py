@@ -121,7 +121,7 @@ class Remote:
     if len(answer["choices"]) != len(seeds):
       raise ValueError(
         f"{self._config.url} gave {len(answer['choices'])} of {len(seeds)} "
-        "samples: set config.remote.samples_per_request=1"
+        "samples: set config.remote.samples_per_request=1 in another --workdir"
       )
     found = candidates(self._journal.put(key, answer), prefix)
     with self._lock:
@@ -182,8 +182,8 @@ def candidates(answer: dict[str, Any], prefix: Prefix) -> list[Candidate]:
     if ids is None:
       if total is None:
         raise ValueError(
-          "the server gives no usage.completion_tokens: ask for something that "
-          "tells the number of tokens in config.remote.extra"
+          "the server gives no usage.completion_tokens: in another --workdir "
+          "ask in config.remote.extra for what tells the number of tokens"
         )
       share = total // len(choices) + (number < total % len(choices))
       ids = (UNKNOWN_ID,) * share

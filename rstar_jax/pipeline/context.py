@@ -133,7 +133,7 @@ class Context:
       if not tokenizer.has_ids_of(self.tokenizer):
         raise ValueError(
           f"{start} has another tokenizer than {self.base()}: name a model of "
-          "the same family, or make it the run's policy.path"
+          "the same family, or make it policy.path, in another --workdir"
         )
     dtype = jnp.dtype(self.config.policy.dtype)
     model = folders.load_policy(

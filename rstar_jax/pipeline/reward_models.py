@@ -124,7 +124,8 @@ def _items(context: Context, round_: int, kind: str) -> tuple[list, list]:
   if not context.config.extract.needs_trees:
     raise ValueError(
       f"a reward model of kind {kind!r} learns from trees, and this run has "
-      "none: leave extract.sft_source or extract.pairs_source empty"
+      "none: leave extract.sft_source or extract.pairs_source empty in another "
+      "--workdir"
     )
   trees: list[Tree] = [
     tree
@@ -141,6 +142,7 @@ def _items(context: Context, round_: int, kind: str) -> tuple[list, list]:
   if not items:
     raise ValueError(
       f"round {round_} has no graded answer, so there is nothing to train a "
-      "reward model on: give easier problems, or more rollouts"
+      "reward model on: in another --workdir give easier problems, or more "
+      "rollouts"
     )
   return items, kept

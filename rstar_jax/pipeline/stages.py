@@ -76,8 +76,8 @@ def rollout(context: Context, round_: int) -> None:
   problems = [each for each in problems if each.id not in mastered]
   if not problems:
     raise ValueError(
-      f"round {round_} has no problem left: all were mastered before; give "
-      "harder ones, or leave rounds.retire off"
+      f"round {round_} has no problem left: all were mastered before; in "
+      "another --workdir give harder ones, or leave rounds.retire off"
     )
   search_config = dataclasses.replace(
     config.search,
@@ -282,7 +282,8 @@ def train_policy(context: Context, round_: int) -> None:
   if not rows:
     raise ValueError(
       f"round {round_} solved no problem, so there is nothing to train the "
-      "policy on: give easier problems, more rollouts or a better base model"
+      "policy on: in another --workdir give easier problems, more rollouts or "
+      "a better base model"
     )
   config, mesh = context.config.sft, context.train_mesh()
   named = context.config.sft_from

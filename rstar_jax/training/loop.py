@@ -204,9 +204,9 @@ def _check_rows(name: str, batch: Any, accumulate: int, mesh) -> None:
   if rows % (accumulate * parts):
     raise ValueError(
       f"{name}: a batch of {rows} rows in {accumulate} micro-batches cannot be "
-      f"cut into {parts} parts, the data x fsdp of {dict(mesh.shape)}: give a "
-      f"batch_size that is a multiple of {accumulate * parts}, or an "
-      f"accumulate of at most {rows // parts}"
+      f"cut into {parts} parts, the data x fsdp of {dict(mesh.shape)}: in "
+      "another --workdir give a batch_size that is a multiple of "
+      f"{accumulate * parts}, or an accumulate of at most {rows // parts}"
     )
 
 
@@ -239,7 +239,7 @@ class _Log:
         raise NonFiniteLoss(
           f"{self._name}: the loss of update {step} is {metrics['loss']} "
           f"(gradient norm {metrics.get('grad_norm', 'unknown')}); lower "
-          "learning_rate or clip, or look at that batch"
+          "learning_rate or clip in another --workdir, or look at that batch"
         )
     weights = np.array([m["count"] for _, m in held], np.float64)
     weights /= max(weights.sum(), 1e-9)

@@ -232,5 +232,5 @@ def _check_some(name: str, sides: batches.Sides, length: int) -> None:
   if not sides.ids:
     raise ValueError(
       f"{name}: nothing to work on: of {sides.dropped} items none fits into "
-      f"{length} tokens; give items, or a larger length"
+      f"{length} tokens; give items, or a larger length in another --workdir"
     )

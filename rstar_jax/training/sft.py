@@ -53,7 +53,7 @@ def train_sft(
   if count == 0:
     raise ValueError(
       f"{name}: none of {len(rows)} solutions fits into {config.length} "
-      "tokens; give solutions, or a larger length"
+      "tokens; give solutions, or a larger length in another --workdir"
     )
   logging.info(
     "%s: %d solutions in %d rows of %d tokens, %d dropped as too long",

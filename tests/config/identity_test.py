@@ -4,12 +4,14 @@ import copy
 import dataclasses
 import json
 import operator
+import re
 from unittest import mock
 
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config import closed, identity, presets
 from rstar_jax.config.schema import Config, DataConfig, RoundConfig
+from tests import docs_test, layering_test
 
 # All fields that say how a run is done; each was looked up where it is read.
 FREE = {
@@ -113,6 +115,38 @@ class IdentityTest(parameterized.TestCase):
       identity.continues(Config(), longer),
       ["config.rounds[0].rollouts was 8 and is 9"],
     )
+
+
+class AdviceTest(absltest.TestCase):
+  """A message that advises another value advises one that is accepted."""
+
+  # What is said before a workdir is bound, so that any value is accepted.
+  BEFORE = ("/config/", "/data/")
+  VERB = re.compile(r"\b(set|give|leave|lower|make|change|more|larger)\b")
+  FIELD = re.compile(r"\b((?:[a-z_]+\.)?[a-z_]+\.[a-z_]+)\b")
+
+  def test_what_binds_is_changed_in_another_workdir(self):
+    bound = {name for name in leaves(Config()) if name not in FREE}
+    bound -= {name for name in bound if name.startswith("study.")}
+    bound |= {f"rounds.{each.name}" for each in dataclasses.fields(RoundConfig)}
+    paths = [
+      path
+      for path in layering_test.sources().values()
+      if not any(part in str(path) for part in self.BEFORE)
+    ]
+    found = 0
+    for text in docs_test.templates(paths):
+      named = {
+        each.removeprefix("config.") for each in self.FIELD.findall(text)
+      }
+      # Whole messages, and neither docstrings nor parts of a message.
+      if "\n\n" in text or text.startswith((":", " ")):
+        continue
+      if named & bound and self.VERB.search(text):
+        found += 1
+        with self.subTest(text):
+          self.assertIn("another --workdir", text)
+    self.assertGreater(found, 5)
 
 
 class JsonTest(absltest.TestCase):

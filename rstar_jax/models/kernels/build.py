@@ -71,7 +71,8 @@ def _command() -> list[str]:
   if found is None:
     raise ValueError(
       "engine.native=True needs a C++ compiler, and there is neither $CXX nor "
-      f"{', '.join(_COMPILERS)}: install g++ or clang, or set it to False"
+      f"{', '.join(_COMPILERS)}: install g++ or clang, or set it to False in "
+      "another --workdir"
     )
   arm = platform.machine() in ("aarch64", "arm64")
   return [
@@ -113,6 +114,7 @@ def _compile(command: list[str], path: pathlib.Path) -> None:
       raise ValueError(
         f"{command[0]} could not compile {_FOLDER / 'handlers.cc'}: name "
         "another compiler by $CXX (GCC 12 and Clang 22 do), or set "
-        f"engine.native=False. It said:\n{run.stderr[-2000:]}"
+        "engine.native=False in another --workdir. It said:\n"
+        f"{run.stderr[-2000:]}"
       )
     os.replace(made, path)
