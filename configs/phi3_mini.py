@@ -26,6 +26,6 @@ def get_config() -> rj.Config:
   config.engine.most_tokens = 1 << 14
   config.engine.prefix_buckets = (512, 1024, 2048)
   config.engine.max_block_tokens = 1024
-  # Of all lanes' candidates there would be four times as much.
-  config.engine.commit = False
+  # All groups' cached candidates would take four times as much.
+  config.engine.cache_candidates = False
   return config

@@ -16,7 +16,10 @@ from typing import Any
 # Fields that had another name once, by "Class.field": the new name; or, where
 # the field is in another part now, its path from the config ("eval.top_k"); or
 # "" where it is gone. Configs of runs begun before are read by it.
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+  "EngineConfig.ahead": "warm_up",
+  "EngineConfig.commit": "cache_candidates",
+}
 
 
 def field(

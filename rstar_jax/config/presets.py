@@ -52,7 +52,7 @@ def paper(policy: str) -> config_lib.Config:
     most_tokens=1 << 16,
     score_rows=64,
     # Programs take minutes to compile for a TPU; then one wants to see them.
-    ahead=True,
+    warm_up=True,
   )
   config.search.slots = config.eval.search.slots = 16
   config.remote.max_tokens = 512

@@ -98,9 +98,9 @@ class EngineConfig(Closed):
   # As steps end, the rest is decoded with half as many rows, a half of these,
   # and so on, but not fewer than this. Each halving lengthens the program.
   least_rows: int = field(32, above=0)
-  # Whether a stage compiles all its programs before it begins, and not as they
-  # come; where one takes a minute, one sees then how many there are.
-  ahead: bool = field(False, binds=False)
+  # Whether a stage compiles all its programs before it begins, with a progress
+  # bar, and not each at its first call.
+  warm_up: bool = field(False, binds=False)
   # What computes attention while tokens are sampled: "xla" anywhere, "pallas" a
   # kernel for TPUs; see docs/results/kernel.md.
   attention: Literal["xla", "pallas"] = "xla"
@@ -108,14 +108,13 @@ class EngineConfig(Closed):
   # attend, by kernels that a C++ compiler of the machine makes, once; see
   # docs/results/engine.md.
   native: bool = False
-  # Whether keys and values of candidates are kept until the next leaf is known,
-  # so that its step is not run again.
-  commit: bool = True
-  # Most tokens of candidates that a device call has room for, leaves times
-  # candidates times the longest step, if more than one leaf is in it; and most
-  # of a group that are kept for `commit`, slots in the place of leaves. What a
-  # token takes is 2 x layers x key/value heads x head width numbers: 57 KB of
-  # Qwen2.5-7B in bfloat16.
+  # Whether keys and values of candidates stay cached until the next leaf is
+  # known, so that its step is not computed again.
+  cache_candidates: bool = True
+  # Most tokens of candidates in a device call that has more than one leaf:
+  # leaves x candidates x the longest step. It also bounds a group's cached
+  # candidates, with slots in place of leaves. A token takes 2 x layers x
+  # key/value heads x head width numbers: 57 KB of Qwen2.5-7B in bfloat16.
   most_tokens: int = field(1 << 18, above=0)
   # Where the PPM scores: most candidates in one device call, if more than one
   # leaf is in it; bounds the memory of attention.
@@ -479,5 +478,5 @@ class Config(Closed):
 
   @property
   def slots(self) -> int:
-    """Trees of a group, in the rounds or in evaluation: those of a lane."""
+    """Trees of a group: slots of a prefix cache, in rounds and evaluation."""
     return max(self.search.slots, self.eval.search.slots)

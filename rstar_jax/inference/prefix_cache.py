@@ -91,7 +91,7 @@ class Spec:
     """Says whether candidates stay cached until the next leaves are known."""
     tokens = self.slots * candidates * size
     fits = size <= self.room and tokens <= self.engine.most_tokens
-    return self.engine.commit and fits
+    return self.engine.cache_candidates and fits
 
 
 def spec_of(

@@ -97,7 +97,7 @@ class Device:
       calls: of `steps` or `blocks`.
       *candidates: numbers of candidates of a leaf.
     """
-    if not self._context.config.engine.ahead:
+    if not self._context.config.engine.warm_up:
       return
     jobs = [
       job for n in candidates for job in calls.expand.engine.warm_up_calls(n)

@@ -16,7 +16,7 @@ from tests import docs_test, layering_test
 # All fields that say how a run is done; each was looked up where it is read.
 FREE = {
   "programs": "elsewhere",
-  "engine.ahead": True,
+  "engine.warm_up": True,
   "remote.api_key_env": "KEY",
   "remote.in_flight": 3,
   "remote.timeout_seconds": 1.0,
@@ -167,13 +167,13 @@ class JsonTest(absltest.TestCase):
 
   def test_old_names(self):
     fields = identity.to_json(Config())
-    fields["engine"]["warm"] = fields["engine"].pop("ahead") or True
+    fields["engine"]["warm"] = fields["engine"].pop("warm_up") or True
     fields["eval"]["search"]["depth"] = 5
     fields["rounds"][1]["tries"] = 3
     fields["search"]["forgotten"] = 1
     fields["votes"] = 9
     rows = {
-      "EngineConfig.warm": "ahead",
+      "EngineConfig.warm": "warm_up",
       "SearchConfig.depth": "max_depth",
       "RoundConfig.tries": "trees",
       "SearchConfig.forgotten": "",
@@ -182,7 +182,7 @@ class JsonTest(absltest.TestCase):
     with mock.patch.dict(closed.RENAMED, rows):
       found = self.read(fields)
     wanted = copy.deepcopy(Config())
-    wanted.engine.ahead, wanted.eval.search.max_depth = True, 5
+    wanted.engine.warm_up, wanted.eval.search.max_depth = True, 5
     wanted.rounds[1].trees, wanted.eval.top_k = 3, 9
     self.assertEqual(found, wanted)
 

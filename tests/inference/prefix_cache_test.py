@@ -68,7 +68,7 @@ class PrefixCacheTest(parameterized.TestCase):
     dict(slots=9, leaf_buckets=(3,)),
     # Fewer slots than trees: every call takes several batches.
     dict(leaf_buckets=(2,), tail_buckets=(8,)),
-    dict(slots=5, commit=False, least_rows=1),
+    dict(slots=5, cache_candidates=False, least_rows=1),
     # Room for two leaves in a call, and none to cache candidates.
     dict(slots=5, most_tokens=2 * 3 * STEP),
   )
@@ -82,7 +82,7 @@ class PrefixCacheTest(parameterized.TestCase):
     self.assertEqual(whole.path_tokens["prefilled"], whole.prefix_tokens)
     if cached.config.leaf_buckets != (2,):
       self.assertLess(tokens["prefilled"], 0.5 * cached.prefix_tokens)
-      keeps = cached.config.commit and "most_tokens" not in other
+      keeps = cached.config.cache_candidates and "most_tokens" not in other
       self.assertEqual(tokens["appended"] > 0, keeps)
     if "most_tokens" in other:
       rows = {each[1] for each in cached.programs.shapes if each[0] == "expand"}

@@ -22,7 +22,7 @@ class SearchTest(absltest.TestCase):
     changes = (
       dict(),
       dict(groups=2, slots=2),
-      dict(groups=3, slots=1, commit=False, least_rows=1),
+      dict(groups=3, slots=1, cache_candidates=False, least_rows=1),
       dict(leaf_buckets=(3,), prefix_buckets=(96, 384), tail_buckets=(24,)),
     )
     found, logprobs = [], []
