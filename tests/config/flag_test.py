@@ -1,5 +1,8 @@
 import contextlib
 import io
+import pathlib
+import re
+import subprocess
 import sys
 from unittest import mock
 
@@ -8,6 +11,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.config import flag
 
+ROOT = pathlib.Path(flag.__file__).resolve().parents[2]
 FILE = """
 from rstar_jax.config import schema as config
 
@@ -18,7 +22,7 @@ def get_config():
 """
 
 
-class LoadConfigTest(absltest.TestCase):
+class LoadConfigTest(parameterized.TestCase):
   def test_a_file_and_its_argument(self):
     path = self.create_tempfile("run.py", FILE).full_path
     self.assertEqual(flag.load_config(path).train.count, 7)
@@ -31,8 +35,91 @@ class LoadConfigTest(absltest.TestCase):
     path = self.create_tempfile("bad.py", text).full_path
     with self.assertRaisesRegex(ValueError, "shard_size"):
       flag.load_config(path)
-    with self.assertRaises(OSError):
-      flag.load_config("none.py")
+
+  @parameterized.parameters(
+    ("def get_config(arg): return 0", "", "get_config() needs an argument"),
+    ("def get_config(): return 0", ":a", "so leave out :a"),
+    ("def get_config(): return 0", "", "must return a Config, not 0; does"),
+    ("def get_config():\n  return {}['a']", "", ":2: KeyError: 'a'"),
+    ("x = 1\nimport nothing_here", "", ":2: ModuleNotFoundError: No module"),
+    ("get_config = 3", "", "has no function get_config()"),
+    ("x = [", "", ":1: SyntaxError: '[' was never closed"),
+  )
+  def test_what_is_no_config_file(self, text, argument, message):
+    path = self.create_tempfile("wrong.py", text).full_path
+    with self.assertRaises(ValueError) as raised:
+      flag.load_config(path + argument)
+    self.assertIn(message, str(raised.exception))
+    self.assertStartsWith(str(raised.exception), path)
+    self.assertNotIn("\n", str(raised.exception))
+
+
+class ShippedTest(absltest.TestCase):
+  """Configs that come with the package, wherever one is."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    self.enter_context(contextlib.chdir(self.folder))
+
+  def test_they_are_found_from_another_folder(self):
+    for name in ("configs/tiny.py", "tiny.py", "configs/tiny.py:full"):
+      config = flag.load_config(name)
+      count = 400 if name.endswith(":full") else 200
+      self.assertEqual(config.train.count, count)
+
+  def test_a_file_of_one_s_own_goes_first(self):
+    (self.folder / "configs").mkdir()
+    (self.folder / "configs" / "tiny.py").write_text(FILE)
+    self.assertEqual(flag.load_config("configs/tiny.py").train.count, 7)
+
+  def test_a_wheel_s_configs_are_inside_the_package(self):
+    inside = self.folder / "rstar_jax"
+    (inside / "configs").mkdir(parents=True)
+    (inside / "configs" / "mine.py").write_text(FILE)
+    with mock.patch.object(flag, "_PACKAGE", inside):
+      self.assertEqual(flag.load_config("configs/mine.py").train.count, 7)
+      with self.assertRaisesRegex(OSError, "come configs/mine.py$"):
+        flag.load_config("configs/tiny.py")
+
+  def test_a_missing_file_s_message_lists_them(self):
+    with self.assertRaises(OSError) as raised:
+      flag.load_config("configs/tinny.py")
+    said = str(raised.exception)
+    self.assertStartsWith(said, "there is no file configs/tinny.py; ")
+    names = {each.name for each in (ROOT / "configs").glob("*.py")}
+    self.assertCountEqual(
+      re.findall(r"configs/(\w+\.py)", said), [*names, "tinny.py"]
+    )
+
+  def test_a_folder_is_not_looked_into(self):
+    with self.assertRaisesRegex(OSError, "no file elsewhere/tiny.py"):
+      flag.load_config("elsewhere/tiny.py")
+
+  def test_the_wheel_holds_them(self):
+    text = (
+      "from setuptools import Distribution\n"
+      "from setuptools.command.build_py import build_py\n"
+      "import setuptools\n"
+      "setuptools.setup = lambda **given: setattr(setuptools, 'given', given)\n"
+      "exec(open('setup.py').read(), {'__file__': 'setup.py'})\n"
+      "given = {**setuptools.given, 'script_name': 'setup.py'}\n"
+      "command = build_py(Distribution(given))\n"
+      "command.ensure_finalized()\n"
+      "for package, module, file in command.find_all_modules():\n"
+      "  print(package, file)\n"
+    )
+    done = subprocess.run(
+      [sys.executable, "-W", "ignore", "-c", text],
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    held = set(done.stdout.splitlines())
+    for path in (ROOT / "configs").glob("*.py"):
+      self.assertIn(f"rstar_jax.configs configs/{path.name}", held)
+    self.assertIn("rstar_jax.config rstar_jax/config/schema.py", held)
 
 
 class ConfigFlagTest(parameterized.TestCase):
