@@ -23,9 +23,9 @@ from absl import app, flags
 
 from benchmarks import plot
 from rstar_jax import rng
+from rstar_jax.evaluation import accuracy as evaluate
 from rstar_jax.evaluation import methods, tables
-from rstar_jax.evaluation import results as evaluate
-from rstar_jax.pipeline import studying
+from rstar_jax.pipeline import study
 from rstar_jax.pipeline.shards import read_rows
 
 _LEARNT = flags.DEFINE_multi_string(
@@ -111,7 +111,7 @@ class Study:
   def __init__(self, runs: Folders, round_: int):
     self._groups = []
     for run in runs:
-      records = studying.read(run / f"round_{round_}" / studying.FOLDER)
+      records = study.read(run / f"round_{round_}" / study.FOLDER)
       groups = {}
       for (_, reward, method), group in tables.grouped(records).items():
         # PPMs of other rounds are named by their folders.

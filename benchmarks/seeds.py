@@ -16,7 +16,7 @@ import numpy as np
 from absl import app
 
 from rstar_jax import rng
-from rstar_jax.evaluation import methods, results
+from rstar_jax.evaluation import accuracy, methods
 from rstar_jax.pipeline.shards import read_rows
 
 _COLUMNS = {
@@ -52,7 +52,7 @@ def spread(values: list[float]) -> str:
   return f"{mean:.1f} ({low:.1f}-{high:.1f})"
 
 
-def accuracy(group: dict) -> float:
+def share_right(group: dict) -> float:
   return float(np.mean([each.right for each in group.values()]))
 
 
@@ -81,7 +81,7 @@ def tables(folders: list[pathlib.Path]) -> str:
       for method in _COLUMNS:
         groups = [d[split, method] for d in data[r] if (split, method) in d]
         sizes = {len(group) for group in groups}
-        cell = spread([accuracy(group) for group in groups])
+        cell = spread([share_right(group) for group in groups])
         cells.append(cell + (f", n={sizes.pop()}" if groups else ""))
       cells.append(
         spread(
@@ -105,7 +105,7 @@ def tables(folders: list[pathlib.Path]) -> str:
     said = ", ".join(f"{m} {t:.0f}" for m, t in tokens.items())
     lines += ["", f"Generated tokens per problem, last round: {said}."]
     said = ", ".join(
-      f"{how} {spread([accuracy(each[split, 'mcts']) for each in found])}"
+      f"{how} {spread([share_right(each[split, 'mcts']) for each in found])}"
       for how, found in chosen.items()
     )
     lines += [
@@ -157,7 +157,7 @@ def _paired(ones: list[dict], twos: list[dict], name: str) -> str:
       for i in ids
     ]
   )
-  low, high = results.bootstrap(values, rng.seed_for(0, name))
+  low, high = accuracy.bootstrap(values, rng.seed_for(0, name))
   return (
     f"{100 * values.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] "
     f"over {len(ids)} problems"

@@ -177,8 +177,8 @@ def tell() -> None:
 
 def run() -> None:
   """Does what the flags say."""
-  from rstar_jax.evaluation import results as evaluate
-  from rstar_jax.pipeline import branching, hosts, solving, stages, studying
+  from rstar_jax.evaluation import accuracy
+  from rstar_jax.pipeline import branching, export, hosts, results, solve, study
   from rstar_jax.pipeline import run as evolve
   from rstar_jax.report import page
   from rstar_jax.storage import logs
@@ -222,21 +222,21 @@ def run() -> None:
     )
     said = ""
     if stage in ("evolve", "report"):
-      results = getattr(evolve, stage)(context)
-      said = evaluate.markdown(results) if host.leads else ""
+      made = evolve.evolve if stage == "evolve" else results.write
+      said = accuracy.markdown(made(context)) if host.leads else ""
     elif stage == "solve":
       if round_ is None:
         round_ = evolve.newest_round(context)
-      said = solving.solve(context, round_, _QUESTION.value).render()
+      said = solve.solve(context, round_, _QUESTION.value).render()
     elif stage == "study":
-      studying.study(context, round_)
-      said = studying.render(context, round_) if host.leads else ""
+      study.study(context, round_)
+      said = study.render(context, round_) if host.leads else ""
     elif stage == "export":
-      said = stages.export(context, round_) if host.leads else ""
+      said = export.export(context, round_) if host.leads else ""
     elif stage == "branch":
       said = branching.branch(context, other, round_) if host.leads else ""
     elif stage == "compare":
-      said = studying.compare(context, other, round_)
+      said = study.compare(context, other, round_)
     else:
       evolve.STAGES[stage](context, round_)
     if said and host.leads:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rstar_jax import rng
 from rstar_jax.evaluation import choices, paired
-from rstar_jax.evaluation.results import interval
+from rstar_jax.evaluation.accuracy import interval
 from rstar_jax.evaluation.tables import (
   Group,
   Record,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rstar_jax.evaluation.results import bootstrap
+from rstar_jax.evaluation.accuracy import bootstrap
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.evaluation import choices
+from rstar_jax.evaluation.accuracy import bootstrap
 from rstar_jax.evaluation.methods import Normalise
-from rstar_jax.evaluation.results import bootstrap
 from rstar_jax.grading.voting import vote_key
 
 Record = Mapping[str, Any]

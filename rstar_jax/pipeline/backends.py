@@ -230,3 +230,16 @@ class RemoteDevice:
       "seconds": seconds,
       "generated_tokens_per_second": generated / seconds,
     }
+
+
+def trained(context: Context, round_: int) -> Device:
+  """Loads a round's policy, and what values its solutions.
+
+  That is the round's PPM (round 0 has none), or `eval.reward_model`.
+  """
+  return Device(
+    context,
+    round_,
+    score="ppm" if round_ else "",
+    reward_model=context.config.eval.reward_model,
+  )

@@ -1,4 +1,13 @@
-"""Self-evolution: the rounds, one stage after the other (paper section 3.4)."""
+"""Self-evolution: the rounds, one stage after the other (paper section 3.4).
+
+Round 0 is the base model. Round k searches with the policy of round k - 1 and,
+where its trees are annotated by one, the PPM of round k - 1; it trains the
+policy of round k from the base model, and the PPM of round k from that policy.
+
+A stage reads finished folders and writes a new one, whose manifest comes last.
+A stage whose manifest is there does not run again; one that was killed goes on
+from its last whole shard or checkpoint.
+"""
 
 import collections
 import contextlib
@@ -14,25 +23,21 @@ from rstar_jax.config import identity, validation
 from rstar_jax.config.schema import Config
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.data import released, training
-from rstar_jax.evaluation import results as evaluate_lib
-from rstar_jax.pipeline import context as session
-from rstar_jax.pipeline import reward_models, solving, stages
-from rstar_jax.pipeline.context import Context
+from rstar_jax.pipeline import evaluate, extract, ppm, results, rollout, sft
+from rstar_jax.pipeline.context import Context, open_context
 from rstar_jax.pipeline.hosts import Host, wait_until
-from rstar_jax.pipeline.shards import read_rows
 from rstar_jax.storage import compiled, records, stopping, store
 
 _ALONE = Host()
-RESULTS = "results.json"
 _CONFIG = "config.json"
 
 # The stages of a round, in order, by the name of `--stage`.
 STAGES = {
-  "rollout": stages.rollout,
-  "extract": stages.extract,
-  "sft": stages.train_policy,
-  "ppm": reward_models.train_ppm,
-  "evaluate": solving.evaluate,
+  "rollout": rollout.rollout,  # problems -> trees
+  "extract": extract.extract,  # trees -> solutions and preference pairs
+  "sft": sft.train_policy,  # solutions -> policy
+  "ppm": ppm.train_ppm,  # pairs -> PPM
+  "evaluate": evaluate.evaluate,  # held-out problems -> answers
 }
 
 
@@ -47,15 +52,15 @@ def open_run(
   """Opens a run in its folder: for a program, or a notebook.
 
   Args:
-    config: of the run.
-    workdir: its folder; compiled programs are kept in it too, unless the config
-      has a place for them.
-    host: which process of the run this is.
-    reads: whether nothing but its models and records are read, so that the
-      folder is not bound; see `check_models`.
+    config: what the run is.
+    workdir: on a disk or in a bucket; it holds compiled programs too, unless
+      `config.programs` names another place.
+    host: this process, where the run has several.
+    reads: whether only models and records are read, so that the folder is not
+      bound to the config; see `check_models`.
 
   Yields:
-    What the stages are given.
+    What every stage takes.
 
   Raises:
     ValueError: a config that cannot run, or a folder that holds a run of
@@ -70,77 +75,24 @@ def open_run(
     check_models(config, folder)
   else:
     check_workdir(config, folder, host)
-  with session.open_context(config, folder, host) as context:
+  with open_context(config, folder, host) as context:
     yield context
 
 
 def evolve(context: Context) -> dict[str, Any]:
   """Runs all rounds, and returns what results.json holds.
 
-  A finished stage is not run again, so that the same call resumes.
+  The same call resumes: a finished stage is not run again.
   """
-  solving.evaluate(context, 0)
-  report(context)
+  evaluate.evaluate(context, 0)
+  found = results.write(context)
   for round_ in range(1, len(context.config.rounds) + 1):
     for name, stage in STAGES.items():
       if name != "rollout" or context.config.extract.needs_trees:
         stage(context, round_)
     logging.info("Round %d is done", round_)
-    results = report(context)
-  return results
-
-
-def report(context: Context) -> dict[str, Any]:
-  """Writes results.json from the records of the finished stages.
-
-  Returns:
-    {"config", "rows", "solved", "ppm"}: rows of `evaluate.table`; for each
-    round the share of training problems solved in its own trees, by level too,
-    and how many are easy, medium and hard; and the PPM's accuracy on held-out
-    pairs. Only the first host makes it; the others return {}.
-  """
-  if not context.host.leads:
-    return {}
-  config = context.config
-  rows, solved, ppm = [], [], []
-  for round_ in range(len(config.rounds) + 1):
-    folder = context.folder(round_, "eval")
-    if records.read_manifest(folder) is not None:
-      rows += evaluate_lib.table(
-        read_rows(folder),
-        round_=round_,
-        seed=config.seed,
-        select=config.eval.answer_select,
-        k=config.eval.top_k,
-      )
-    trees = records.read_manifest(context.folder(round_, "trees"))
-    if trees is not None:
-      solved.append(
-        {
-          "round": round_,
-          "share": trees["solved"],
-          "levels": trees["levels"],
-          # Trees of older runs are not counted so.
-          **{
-            name: trees[name]
-            for name in ("easy", "medium", "hard")
-            if name in trees
-          },
-          "generated_tokens": trees["generated_tokens"],
-        }
-      )
-    measured = records.read_manifest(context.folder(round_, "ppm"))
-    if measured is not None:
-      measured.pop("files")
-      ppm.append({"round": round_, **measured})
-  results = {
-    "config": dataclasses.asdict(config),
-    "rows": rows,
-    "solved": solved,
-    "ppm": ppm,
-  }
-  records.write_json(context.workdir / RESULTS, results)
-  return results
+    found = results.write(context)
+  return found
 
 
 def newest_round(context: Context) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 from rstar_jax.config import flag
 from rstar_jax.data import shapes
 from rstar_jax.pipeline import context as session
-from rstar_jax.pipeline import run, solving
+from rstar_jax.pipeline import run, solve
 
 
 def asked(row: Mapping[str, Any], prompt: str) -> str:
@@ -26,7 +26,7 @@ def asked(row: Mapping[str, Any], prompt: str) -> str:
   return shapes.question_of(row) or prompt
 
 
-def written(solution: solving.Solution | None) -> str:
+def written(solution: solve.Solution | None) -> str:
   """Returns a solution as text, with its answer as tasks look for it.
 
   Args:
@@ -47,7 +47,7 @@ def answer_all(
   """
   questions = [asked(each.doc, each.args[0]) for each in requests]
   distinct = list(dict.fromkeys(questions))
-  found = solving.solve_all(context, round_, distinct)
+  found = solve.solve_all(context, round_, distinct)
   texts = dict(zip(distinct, map(written, found), strict=True))
   return [texts[each] for each in questions]
 

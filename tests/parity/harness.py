@@ -15,7 +15,7 @@ from configs import tiny
 from rstar_jax.data.synthetic import generator
 from rstar_jax.grading.grader import Grader
 from rstar_jax.pipeline import context as session
-from rstar_jax.pipeline import solving
+from rstar_jax.pipeline import solve
 from rstar_jax.tools import harness
 
 TASK = """
@@ -65,7 +65,7 @@ class HarnessTest(absltest.TestCase):
       session.open_context(tiny.get_config(), folder / "ours") as context,
       Grader() as grader,
     ):
-      solutions = solving.solve_all(
+      solutions = solve.solve_all(
         context, 0, [each.question for each in problems]
       )
       verdicts = grader.grade(

@@ -7,7 +7,14 @@ from unittest import mock
 from absl.testing import absltest
 
 from rstar_jax.config import schema as config_lib
-from rstar_jax.pipeline import branching, run, shards, stages
+from rstar_jax.pipeline import (
+  backends,
+  branching,
+  extract,
+  rollout,
+  run,
+  shards,
+)
 from rstar_jax.storage import records
 from tests import tiny_run
 
@@ -28,7 +35,7 @@ class BranchingTest(absltest.TestCase):
     self.folder = pathlib.Path(self.create_tempdir().full_path)
     self.source = tiny_run.write_problems(self.folder / "train.jsonl", ANSWERS)
     self.device = tiny_run.ScriptedDevice.scripted()
-    self.enter_context(mock.patch.object(stages, "Device", self.device))
+    self.enter_context(mock.patch.object(backends, "Device", self.device))
 
   def context(self, name, **changes):
     spec = config_lib.RoundConfig(rollouts=9, candidates=4)
@@ -41,16 +48,16 @@ class BranchingTest(absltest.TestCase):
 
   def first(self):
     context = self.context("first")
-    stages.rollout(context, 1)
-    stages.extract(context, 1)
+    rollout.rollout(context, 1)
+    extract.extract(context, 1)
     for name in ("policy", "ppm"):
       folder = context.folder(1, name)
       (folder / "checkpoints").mkdir(parents=True)
       (folder / "checkpoints" / "big").write_text("of no use elsewhere")
       (folder / "weights").write_text(name)
       records.write_manifest(folder, {}, ["weights"])
-    stages.rollout(context, 2)
-    stages.extract(context, 2)
+    rollout.rollout(context, 2)
+    extract.extract(context, 2)
     return context
 
   def test_one_choice_is_changed_and_the_rest_shared(self):
@@ -60,8 +67,8 @@ class BranchingTest(absltest.TestCase):
     self.assertIn("config.extract.sft_per_problem was 2 and is 1", said)
     self.device.made.clear()
     for round_ in (1, 2):
-      stages.rollout(second, round_)
-      stages.extract(second, round_)
+      rollout.rollout(second, round_)
+      extract.extract(second, round_)
     self.assertEmpty(self.device.made)
     counts = [
       [
@@ -118,7 +125,7 @@ class BranchingTest(absltest.TestCase):
     # A stage that is made again writes new files and leaves the old ones.
     for path in second.folder(1, "trees").iterdir():
       path.unlink()
-    stages.rollout(second, 1)
+    rollout.rollout(second, 1)
     self.assertEqual(
       before, {p: p.read_bytes() for p in first.workdir.rglob("*.jsonl")}
     )

@@ -23,7 +23,7 @@ import sys
 from unittest import mock
 
 from rstar_jax.config import schema as config_lib
-from rstar_jax.pipeline import run, solving, stages
+from rstar_jax.pipeline import backends, run
 from rstar_jax.storage import append_only, compiled, metrics, store
 from tests import tiny_run
 
@@ -43,8 +43,7 @@ run.check_workdir(config, workdir)
 context = tiny_run.make_context(config, workdir)
 device = tiny_run.ScriptedDevice
 with (
-  mock.patch.object(stages, "Device", device),
-  mock.patch.object(solving, "Device", device),
+  mock.patch.object(backends, "Device", device),
   metrics.MetricsWriter(workdir) as context.writer,
 ):
   run.evolve(context)

@@ -14,8 +14,8 @@ from safetensors import numpy as safetensors
 
 from rstar_jax.config import schema as config_lib
 from rstar_jax.data.files import ProblemError
-from rstar_jax.evaluation import results
-from rstar_jax.pipeline import run, shards, solving, stages
+from rstar_jax.evaluation import accuracy
+from rstar_jax.pipeline import backends, extract, rollout, run, shards
 from rstar_jax.steps import prompts
 from rstar_jax.storage import records
 from tests import tiny_run
@@ -91,9 +91,8 @@ class ReleasedRunTest(absltest.TestCase):
     config.ppm.batch_size = 8
     cls.context = tiny_run.make_context(config, folder / "run")
     device = tiny_run.ScriptedDevice.scripted()
-    for module in (stages, solving):
-      cls.enterClassContext(mock.patch.object(module, "Device", device))
-    cls.enterClassContext(mock.patch.object(stages, "_SHARD_ROWS", 4))
+    cls.enterClassContext(mock.patch.object(backends, "Device", device))
+    cls.enterClassContext(mock.patch.object(extract, "_SHARD_ROWS", 4))
     run.check_data(config)
     cls.results = run.evolve(cls.context)
 
@@ -103,7 +102,7 @@ class ReleasedRunTest(absltest.TestCase):
   def test_nothing_is_searched(self):
     self.assertFalse(self.context.folder(1, "trees").exists())
     self.assertEmpty(self.results["solved"])
-    self.assertIn("\n| 1 ", results.markdown(self.results))
+    self.assertIn("\n| 1 ", accuracy.markdown(self.results))
 
   def test_rows_are_those_of_the_file_but_for_the_skipped(self):
     manifest = self.manifest("sft")
@@ -155,7 +154,7 @@ class ReleasedRunTest(absltest.TestCase):
     self.assertLen(before, 24 // 4 + 1)
     (folder / records.MANIFEST).unlink()
     (folder / "shard-00001-of-00006.jsonl").rename(folder / "part-00001.jsonl")
-    stages.extract(self.context, 1)
+    extract.extract(self.context, 1)
     after = {each.name: each.read_bytes() for each in folder.iterdir()}
     self.assertEqual(after, before)
 
@@ -181,11 +180,11 @@ class OneSourceTest(absltest.TestCase):
       self.config(sft_source=source), self.folder / "run"
     )
     with self.assertRaisesRegex(ValueError, "trees is not finished"):
-      stages.extract(context, 1)
+      extract.extract(context, 1)
     device = tiny_run.ScriptedDevice.scripted()
-    with mock.patch.object(stages, "Device", device):
-      stages.rollout(context, 1)
-    stages.extract(context, 1)
+    with mock.patch.object(backends, "Device", device):
+      rollout.rollout(context, 1)
+    extract.extract(context, 1)
     questions = [
       {row["question"] for row in shards.read_rows(context.folder(1, name))}
       for name in ("sft", "pairs")

@@ -11,8 +11,8 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.config import closed
 from rstar_jax.config import schema as config_lib
-from rstar_jax.evaluation import results as evaluate
-from rstar_jax.pipeline import run, shards, solving, stages
+from rstar_jax.evaluation import accuracy as evaluate
+from rstar_jax.pipeline import backends, results, run, shards
 from rstar_jax.storage import records
 from tests import tiny_run
 
@@ -41,11 +41,10 @@ class RunTest(absltest.TestCase):
     )
     cls.context = tiny_run.make_context(config, folder / "run")
     cls.device = tiny_run.ScriptedDevice.scripted()
-    for module in (stages, solving):
-      cls.enterClassContext(mock.patch.object(module, "Device", cls.device))
+    cls.enterClassContext(mock.patch.object(backends, "Device", cls.device))
     cls.returned = run.evolve(cls.context)
     cls.made = list(cls.device.made)
-    cls.bytes = (cls.context.workdir / run.RESULTS).read_bytes()
+    cls.bytes = (cls.context.workdir / results.RESULTS).read_bytes()
     cls.results = json.loads(cls.bytes)
 
   def test_every_stage_has_a_manifest(self):
@@ -141,10 +140,10 @@ class RunTest(absltest.TestCase):
     made = len(self.device.made)
     run.evolve(self.context)
     self.assertLen(self.device.made, made)
-    path = self.context.workdir / run.RESULTS
+    path = self.context.workdir / results.RESULTS
     self.assertEqual(path.read_bytes(), self.bytes)
     path.unlink()
-    run.report(self.context)
+    results.write(self.context)
     self.assertEqual(path.read_bytes(), self.bytes)
 
   def test_a_stage_in_the_middle_is_made_again(self):
@@ -155,8 +154,8 @@ class RunTest(absltest.TestCase):
     (self.context.folder(2, "eval") / records.MANIFEST).unlink()
     run.evolve(self.context)
     self.assertEqual(path.read_bytes(), before)
-    results = self.context.workdir / run.RESULTS
-    self.assertEqual(results.read_bytes(), self.bytes)
+    written = self.context.workdir / results.RESULTS
+    self.assertEqual(written.read_bytes(), self.bytes)
 
 
 class WorkdirTest(parameterized.TestCase):

@@ -18,7 +18,7 @@ from absl.testing import absltest, flagsaver
 
 from rstar_jax import main
 from rstar_jax.config import flag
-from rstar_jax.pipeline import solving, stages, status
+from rstar_jax.pipeline import status
 from rstar_jax.sandbox import process as process_lib
 from rstar_jax.storage import stopping
 from rstar_jax.training import loop
@@ -157,8 +157,7 @@ class ToldTest(absltest.TestCase):
     with (
       flagsaver.flagsaver(),
       mock.patch.object(sys, "argv", argv),
-      mock.patch.object(stages, "Device", device),
-      mock.patch.object(solving, "Device", device),
+      mock.patch("rstar_jax.pipeline.backends.Device", device),
       mock.patch.object(loop, "_tokens", counted),
     ):
       main.main(flag.parse_flags(argv))

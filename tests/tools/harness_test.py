@@ -7,7 +7,7 @@ from unittest import mock
 
 from absl.testing import absltest
 
-from rstar_jax.pipeline import solving
+from rstar_jax.pipeline import solve
 from rstar_jax.tools import harness
 from tests.pipeline import solving_test
 
@@ -30,7 +30,7 @@ class TextTest(absltest.TestCase):
     self.assertEqual(harness.asked({"text": "four"}, PROMPT), PROMPT)
 
   def test_the_answer_is_last(self):
-    solution = solving.Solution(("a = 4\n", "print(a)\n"), "4", None)
+    solution = solve.Solution(("a = 4\n", "print(a)\n"), "4", None)
     self.assertEqual(
       harness.written(solution),
       "a = 4\nprint(a)\nThe answer is 4.\n#### 4",
@@ -48,7 +48,7 @@ class ModelTest(solving_test.SolvingCase):
     texts = harness.answer_all(self.context, 1, requests)
     self.assertEqual(texts[0], texts[2])
     for question, text in (("four", texts[0]), ("two", texts[1])):
-      solution = solving.solve(self.context, 1, question)
+      solution = solve.solve(self.context, 1, question)
       self.assertEqual(text, harness.written(solution))
       self.assertEndsWith(text, f"#### {solution.answer}")
     for call in self.device.expanded:

@@ -12,10 +12,11 @@ from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.hf import folders
 from rstar_jax.models.transformer import ppm_from_policy
+from rstar_jax.pipeline import extract
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import finish_model, read_rows, read_trees
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import records, stopping, store
+from rstar_jax.storage import records, stopping
 from rstar_jax.training import ppm as ppm_lib
 
 # One problem in so many is kept from training, to measure the models on.
@@ -30,14 +31,6 @@ def held_out(seed: int, problem_id: str) -> bool:
     problem_id: the problem's.
   """
   return rng.seed_for(seed, "held out", problem_id) % _HELD_OUT == 0
-
-
-def pooled(context: Context, round_: int) -> list[store.Path]:
-  """Returns the trees' folders of the rounds that `extract.rounds` allows."""
-  first = max(round_ - context.config.extract.rounds + 1, 1)
-  return [
-    context.finished(number, "trees") for number in range(first, round_ + 1)
-  ]
 
 
 def train_ppm(context: Context, round_: int) -> None:
@@ -129,7 +122,7 @@ def _items(context: Context, round_: int, kind: str) -> tuple[list, list]:
     )
   trees: list[Tree] = [
     tree
-    for folder in pooled(context, round_)
+    for folder in extract.pooled(context, round_)
     for tree in read_trees(folder)
     if not held_out(seed, tree.problem.id)
   ]

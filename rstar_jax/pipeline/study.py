@@ -13,8 +13,7 @@ from rstar_jax.config.schema import DataConfig, StudyConfig
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.evaluation import compare as compare_lib
 from rstar_jax.evaluation import markdown, quality, solvers
-from rstar_jax.pipeline import reward_models
-from rstar_jax.pipeline.backends import Device
+from rstar_jax.pipeline import backends, extract, ppm
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import (
   account,
@@ -60,7 +59,7 @@ def study(context: Context, round_: int) -> None:
     _solve_alone(context, round_, alone)
   for reward in config.rewards:
     if reward in ("orm", "pqm"):
-      reward_models.train(context, round_, reward, reward)
+      ppm.train(context, round_, reward, reward)
     _solve_guided(context, round_, reward)
 
 
@@ -216,7 +215,7 @@ def _solve_alone(context: Context, round_: int, methods: Sequence[str]) -> None:
   top = folder_of(context, round_, _POLICY)
   if all([_done(context, top / each) for each in methods]):
     return
-  device = Device(context, round_)
+  device = backends.Device(context, round_)
   for method in methods:
     calls = device.blocks(greedy=method == "greedy")
     count = 1 if method == "greedy" else context.config.study.trajectories
@@ -240,7 +239,7 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
     return
   own = reward in ("ppm", "orm", "pqm")
   other = reward.removeprefix(_OTHER) if reward.startswith(_OTHER) else ""
-  device = Device(
+  device = backends.Device(
     context,
     round_,
     score="ppm" if other else reward if own else "",
@@ -277,7 +276,7 @@ def _measure(
   context: Context,
   round_: int,
   folder: store.Path,
-  device: Device,
+  device: backends.Device,
   reward: str,
 ) -> None:
   """Measures a reward model on trees whose problems none was trained on.
@@ -290,9 +289,9 @@ def _measure(
     seed = context.config.seed
     trees = [
       tree
-      for each in reward_models.pooled(context, round_)
+      for each in extract.pooled(context, round_)
       for tree in read_trees(each)
-      if reward_models.held_out(seed, tree.problem.id)
+      if ppm.held_out(seed, tree.problem.id)
     ]
     found = quality.measure(trees, device.score, context.config.extract)
     found["reward"] = reward
@@ -311,7 +310,7 @@ def _write(
   round_: int,
   folder: store.Path,
   solve: Callable[[list[Problem], DataConfig], list[dict[str, Any]]],
-  device: Device,
+  device: backends.Device,
   reward: str | None = None,
 ) -> None:
   """Solves the problems of all splits, shard by shard."""

@@ -1,19 +1,15 @@
-"""Tests of the evaluation and of one question, with a scripted policy."""
+"""The evaluation of a round, with a scripted policy."""
 
 import pathlib
 from unittest import mock
 
-import numpy as np
 from absl.testing import absltest
 
-from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
-from rstar_jax.pipeline import context, shards, solving
-from rstar_jax.search import mcts
-from rstar_jax.search import tree as tree_lib
+from rstar_jax.pipeline import backends, context, evaluate, shards
 from rstar_jax.steps import grammar
 from rstar_jax.storage import records
-from rstar_jax.types import Candidate, Problem
+from rstar_jax.types import Candidate
 from tests import tiny_run
 
 # Two additions of 1, 2 or 3 give 2 to 6.
@@ -35,7 +31,7 @@ class SolvingCase(absltest.TestCase):
     self.config = tiny_run.make_config(source, source)
     self.context = tiny_run.make_context(self.config, self.folder / "run")
     self.device = tiny_run.ScriptedDevice.scripted()
-    self.enter_context(mock.patch.object(solving, "Device", self.device))
+    self.enter_context(mock.patch.object(backends, "Device", self.device))
 
   def finish(self, round_: int) -> None:
     for name in ("policy", "ppm"):
@@ -51,7 +47,7 @@ class SolvingCase(absltest.TestCase):
 
 class EvaluateTest(SolvingCase):
   def test_round_0_has_the_base_model_and_no_search(self):
-    solving.evaluate(self.context, 0)
+    evaluate.evaluate(self.context, 0)
     self.assertEqual(self.device.made, [(context.BASE_MODEL, None)])
     rows = self.rows(0)
     self.assertSameElements(
@@ -74,7 +70,7 @@ class EvaluateTest(SolvingCase):
 
   def test_later_rounds_search_too_and_have_values(self):
     self.finish(2)
-    solving.evaluate(self.context, 2)
+    evaluate.evaluate(self.context, 2)
     models = self.context.workdir / "round_2"
     self.assertEqual(self.device.made, [(models / "policy", models / "ppm")])
     rows = self.rows(2)
@@ -90,7 +86,7 @@ class EvaluateTest(SolvingCase):
 
   def test_the_search_does_not_see_the_answers(self):
     self.finish(2)
-    solving.evaluate(self.context, 2)
+    evaluate.evaluate(self.context, 2)
     folder = self.context.folder(2, "eval")
     for row in shards.read_rows(folder, "trees-shard-*"):
       for terminal, reward, ppm in zip(
@@ -103,8 +99,8 @@ class EvaluateTest(SolvingCase):
     self.config.eval.early_problems = 2
     self.finish(1)
     self.finish(2)
-    solving.evaluate(self.context, 1)
-    solving.evaluate(self.context, 2)
+    evaluate.evaluate(self.context, 1)
+    evaluate.evaluate(self.context, 2)
     for round_, count in ((1, 2), (2, len(ANSWERS))):
       sources = [source for source, _ in self.rows(round_)]
       self.assertEqual(sources.count("greedy"), len(ANSWERS))
@@ -114,7 +110,7 @@ class EvaluateTest(SolvingCase):
   def test_more_splits(self):
     more = tiny_run.write_problems(self.folder / "more.jsonl", {"two": "2"})
     self.config.eval.more = (config_lib.DataConfig(source=more),)
-    solving.evaluate(self.context, 0)
+    evaluate.evaluate(self.context, 0)
     rows = shards.read_rows(self.context.folder(0, "eval"))
     self.assertEqual(
       {row["split"] for row in rows}, {self.config.eval.data.source, more}
@@ -122,7 +118,7 @@ class EvaluateTest(SolvingCase):
 
   def test_what_is_damaged_is_made_again(self):
     self.finish(1)
-    solving.evaluate(self.context, 1)
+    evaluate.evaluate(self.context, 1)
     folder = self.context.folder(1, "eval")
 
     def contents():
@@ -137,91 +133,13 @@ class EvaluateTest(SolvingCase):
       data[len(data) // 3] ^= 1
       pathlib.Path(path).write_bytes(data)
       self.device.expanded.clear()
-      solving.evaluate(self.context, 1)
+      evaluate.evaluate(self.context, 1)
       self.assertEqual(contents(), before)
       # The second shard's problems, and no others.
       self.assertEqual(
         {question for call in self.device.expanded for question in call},
         {"six", "two"},
       )
-
-
-class SolveTest(SolvingCase):
-  def test_round_0_takes_the_vote_of_the_base_model(self):
-    solution = solving.solve(self.context, 0, "four")
-    self.assertEqual(self.device.made, [(context.BASE_MODEL, None)])
-    self.assertIsNone(solution.values)
-    (result,) = testing.run_trusted([grammar.program(solution.steps)])
-    self.assertEqual(result.stdout, solution.answer)
-    self.assertIn(f"Answer: {solution.answer}", solution.render())
-
-  def test_a_base_model_that_is_shown_examples_is_searched(self):
-    self.context.config.policy.prompt = "few_shot"
-    with mock.patch.object(
-      mcts, "search", side_effect=mcts.search, autospec=True
-    ) as search:
-      solution = solving.solve(self.context, 0, "four")
-    self.assertEqual(search.call_args.args[1].annotation, "terminal")
-    self.assertIsNone(solution.values)
-    (result,) = testing.run_trusted([grammar.program(solution.steps)])
-    self.assertEqual(result.stdout, solution.answer)
-
-  def test_another_s_reward_model_makes_round_0_a_search(self):
-    self.context.config.eval.reward_model = "some/model"
-    solving.evaluate(self.context, 0)
-    sources = {source for source, _ in self.rows(0)}
-    self.assertEqual(sources, {"greedy", "samples", "mcts"})
-
-  def test_a_round_searches_and_shows_the_ppm_s_values(self):
-    self.finish(1)
-    solution = solving.solve(self.context, 1, "four")
-    self.assertLen(solution.values, len(solution.steps))
-    # The fake PPM values a path by its question and text.
-    expected = [
-      testing.score_by_hash(["four"], [solution.steps[:i]], [[step]])[0][0]
-      for i, step in enumerate(solution.steps)
-    ]
-    np.testing.assert_allclose(solution.values, expected, rtol=1e-6)
-
-  def test_no_answer_is_one_line(self):
-    self.device.policy = mock.Mock(side_effect=never_done)
-    self.device.policy.block = never_done
-    self.finish(1)
-    for round_ in (0, 1):
-      with self.assertRaisesRegex(ValueError, "^no candidate reached an.*$"):
-        solving.solve(self.context, round_, "four")
-
-  def test_a_round_that_is_not_finished(self):
-    with self.assertRaisesRegex(ValueError, "policy is not finished"):
-      solving.solve(self.context, 1, "four")
-
-  def test_trees_to_look_at_are_made_as_training_data_are(self):
-    problems = [
-      Problem(id=name, question=name, answer=ANSWERS[name])
-      for name in ("four", "six")
-    ]
-    trees = solving.search_all(self.context, 0, problems, rollouts=2)
-    self.assertEqual([tree.problem for tree in trees], problems)
-    self.finish(1)
-    guided = solving.search_all(self.context, 1, problems, rollouts=2)
-    for tree, valued in ((trees[0], False), (guided[0], True)):
-      self.assertEqual(tree.rollouts, 2)
-      self.assertEqual(np.isfinite(tree.ppm[1:]).all(), valued)
-      ended = np.flatnonzero(tree.terminal == tree_lib.ANSWERED)
-      self.assertNotEmpty(ended)
-      for node in ended:
-        right = tree.answers[node] == "4"
-        self.assertEqual(tree.reward[node], 1 if right else -1)
-    with self.assertRaisesRegex(ValueError, "answer"):
-      solving.search_all(self.context, 0, [Problem(id="x", question="four")])
-
-  def test_render(self):
-    solution = solving.Solution(("a = 1\n", "\nprint(a)\n"), "1", [0.5, -0.25])
-    self.assertEqual(
-      solution.render(),
-      "--- step 1, PPM +0.50\na = 1\n--- step 2, PPM -0.25\nprint(a)\n\n"
-      "Answer: 1",
-    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.config import schema as config_lib
 from rstar_jax.hf import folders
-from rstar_jax.pipeline import reward_models, shards, stages
+from rstar_jax.pipeline import backends, extract, ppm, rollout, shards
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.storage import records
 from rstar_jax.training import ppm as ppm_lib
@@ -29,10 +29,10 @@ class RewardsTest(parameterized.TestCase):
     config.ppm.epochs, config.ppm.batch_size = 1, 64
     self.context = tiny_run.make_context(config, self.folder / "run")
     self.enter_context(
-      mock.patch.object(stages, "Device", tiny_run.ScriptedDevice.scripted())
+      mock.patch.object(backends, "Device", tiny_run.ScriptedDevice.scripted())
     )
-    stages.rollout(self.context, 1)
-    stages.extract(self.context, 1)
+    rollout.rollout(self.context, 1)
+    extract.extract(self.context, 1)
     self.trees = shards.read_trees(self.context.folder(1, "trees"))
 
   def learn(self, name: str, kind: str) -> list:
@@ -49,7 +49,7 @@ class RewardsTest(parameterized.TestCase):
       mock.patch.object(ppm_lib, "train_ppm", train),
       mock.patch.object(type(self.context), "policy", lambda *_: policy),
     ):
-      reward_models.train(self.context, 1, name, kind)
+      ppm.train(self.context, 1, name, kind)
     return given
 
   def known(self, held_out: bool) -> list:
@@ -57,8 +57,7 @@ class RewardsTest(parameterized.TestCase):
     return [
       each
       for tree in self.trees
-      if reward_models.held_out(self.context.config.seed, tree.problem.id)
-      == held_out
+      if ppm.held_out(self.context.config.seed, tree.problem.id) == held_out
       for each in tree_lib.trajectories(tree)
     ]
 
@@ -79,7 +78,7 @@ class RewardsTest(parameterized.TestCase):
     items = self.learn("pqm", "pqm")
     expected = {}
     for tree in self.trees:
-      if reward_models.held_out(self.context.config.seed, tree.problem.id):
+      if ppm.held_out(self.context.config.seed, tree.problem.id):
         continue
       for end in range(1, len(tree)):
         if tree.terminal[end] == tree_lib.ANSWERED:
@@ -97,8 +96,8 @@ class RewardsTest(parameterized.TestCase):
 
   def test_the_main_model_is_what_the_config_says(self):
     self.context.config.reward = "orm"
-    with mock.patch.object(reward_models, "train") as train:
-      reward_models.train_ppm(self.context, 1)
+    with mock.patch.object(ppm, "train") as train:
+      ppm.train_ppm(self.context, 1)
     train.assert_called_once_with(self.context, 1, "ppm", "orm")
 
   def test_trees_are_needed(self):
@@ -111,7 +110,7 @@ class RewardsTest(parameterized.TestCase):
   def test_is_trained_and_measured(self, kind):
     policy = self.context.config.policy.path
     with mock.patch.object(type(self.context), "policy", lambda *_: policy):
-      reward_models.train(self.context, 1, kind, kind)
+      ppm.train(self.context, 1, kind, kind)
     folder = self.context.folder(1, kind)
     manifest = records.read_manifest(folder)
     self.assertEqual(manifest["kind"], kind)
@@ -122,7 +121,7 @@ class RewardsTest(parameterized.TestCase):
     self.assertGreater(float(abs(moved).max()), 0)
     # What is there is not trained again.
     with mock.patch.object(ppm_lib, "train_ppm") as train:
-      reward_models.train(self.context, 1, kind, kind)
+      ppm.train(self.context, 1, kind, kind)
     train.assert_not_called()
 
 

@@ -1,37 +1,23 @@
-"""The stages of a round before its PPM: rollout, extract, train_policy.
-
-A stage turns finished folders into a new one, whose manifest is written last.
-One whose manifest is there is not run again; one that was killed goes on from
-its last whole shard or checkpoint.
+"""The stage that searches: problems to trees.
 
 Round k searches with the policy of round k - 1 (round 0 is the base model, or
 the larger one at `remote.url`) and, where it is annotated by one, the PPM of
-round k - 1; it trains the policy of round k from the *base model* and the PPM
-of round k from that policy (paper section 3.4, A.1).
+round k - 1 (paper section 3.4, A.1).
 """
 
-import collections
 import dataclasses
 from collections.abc import Sequence
 
-from rstar_jax import rng
 from rstar_jax.config.schema import Config, SearchConfig
-from rstar_jax.data import export as export_lib
-from rstar_jax.data import pairs as pairs_lib
-from rstar_jax.data import released, training
+from rstar_jax.data import training
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.data import unsolved as unsolved_lib
-from rstar_jax.hf import folders as hf
-from rstar_jax.pipeline import reward_models
-from rstar_jax.pipeline.backends import Device, RemoteDevice
+from rstar_jax.pipeline import backends
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import (
   account,
   cut,
   finish,
-  finish_model,
-  pool_trees,
-  read_rows,
   read_trees,
   unwritten,
 )
@@ -39,16 +25,11 @@ from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.mcts import Calls
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import metrics, records, stopping, store
-from rstar_jax.training import sft
+from rstar_jax.storage import metrics, records
 from rstar_jax.types import Problem
 
 # Which training problems are in an evaluation set.
 DECONTAMINATION = "decontamination.json"
-# Which problems no tree solved, beside the SFT rows.
-UNSOLVED = "unsolved.jsonl"
-# Rows of a shard of training data that is not made of trees.
-_SHARD_ROWS = 10_000
 
 
 def rollout(context: Context, round_: int) -> None:
@@ -60,12 +41,12 @@ def rollout(context: Context, round_: int) -> None:
   folder = context.folder(round_, "trees")
   if records.read_manifest(folder) is not None:
     return
-  device: Device | RemoteDevice
+  device: backends.Device | backends.RemoteDevice
   if round_ == 1 and config.remote.url:
-    device = RemoteDevice(context, context.folder(round_, ""))
+    device = backends.RemoteDevice(context, context.folder(round_, ""))
   else:
     guide = "ppm" if spec.annotation == "ppm" else ""
-    device = Device(
+    device = backends.Device(
       context, round_ - 1, score=guide, policy=spec.policy, ppm=spec.ppm
     )
   problems, report = training.load(config)
@@ -197,108 +178,3 @@ def _search_shard(
       if over:
         run(over, number + 1, rollouts=extra)
   return [tree for trees in forest for tree in trees]
-
-
-def extract(context: Context, round_: int) -> None:
-  """Makes SFT rows and preference pairs: sft, pairs.
-
-  They are taken from the trees, those of earlier rounds too if `extract.rounds`
-  says so, or read where `extract.sft_source` or `pairs_source` says.
-  """
-  config = context.config.extract
-  # Seen by all hosts: what is missing is said by all.
-  folders = reward_models.pooled(context, round_) if config.needs_trees else []
-  trees = None
-  for name, source in (
-    ("sft", config.sft_source),
-    ("pairs", config.pairs_source),
-  ):
-    folder = context.folder(round_, name)
-    if records.read_manifest(folder) is not None:
-      continue
-    if not context.host.leads:
-      finish(context.host, folder, dict)
-      continue
-    if source:
-      stats = _copy(source, name, folder)
-    else:
-      if trees is None:
-        trees = pool_trees(folders, f"round {round_} extract, reading trees")
-      if name == "sft":
-        found, stats = trajectories_lib.sft_rows(
-          trees, config, context.config.seed
-        )
-        rows = [trajectories_lib.to_dict(each) for each in found]
-        left = unsolved_lib.report(trees)
-        stats["suspects"] = sum(each["suspect"] for each in left)
-        records.write_shard(folder / UNSOLVED, left)
-      else:
-        found, stats = pairs_lib.pairs(trees, config)
-        rows = [pairs_lib.to_dict(each) for each in found]
-      records.write_shard(folder / records.shard_name(0, 1), rows)
-    records.write_manifest(folder, stats)
-    numbers = {k: v for k, v in stats.items() if not isinstance(v, dict)}
-    context.writer.write(round_, numbers, name)
-
-
-def _copy(source: str, name: str, folder: store.Path) -> dict:
-  """Writes what others made as shards; returns how much it was, by reason."""
-  skipped: released.Skipped = collections.Counter()
-  if name == "sft":
-    rows = map(trajectories_lib.to_dict, released.read_sft(source, skipped))
-  else:
-    rows = map(pairs_lib.to_dict, released.read_pairs(source, skipped))
-  count = records.write_shards(folder, rows, _SHARD_ROWS)
-  return {
-    "rows": count,
-    "skipped": skipped.total(),
-    "reasons": dict(skipped),
-  }
-
-
-def export(context: Context, round_: int) -> str:
-  """Writes the round's training data as a data set: export. Returns a line."""
-  folder = context.folder(round_, "export")
-  solutions = read_rows(context.finished(round_, "sft"))
-  pairs = read_rows(context.finished(round_, "pairs"))
-  with store.staged(folder) as local:
-    counts = export_lib.write(
-      local,
-      map(trajectories_lib.from_dict, solutions),
-      map(pairs_lib.from_dict, pairs),
-    )
-  return f"{folder}: {counts['sft']} solutions, {counts['pairs']} pairs"
-
-
-def train_policy(context: Context, round_: int) -> None:
-  """Fine-tunes on the round's solutions, from `config.sft_from`: policy."""
-  folder = context.folder(round_, "policy")
-  if context.host.agree(records.read_manifest(folder) is not None):
-    return
-  rows = [
-    trajectories_lib.from_dict(row)
-    for row in read_rows(context.finished(round_, "sft"))
-  ]
-  if not rows:
-    raise ValueError(
-      f"round {round_} solved no problem, so there is nothing to train the "
-      "policy on: in another --workdir give easier problems, more rollouts or "
-      "a better base model"
-    )
-  config, mesh = context.config.sft, context.train_mesh()
-  named = context.config.sft_from
-  start = {"base": 0, "last": round_ - 1}.get(named, named)
-  model = sft.train_sft(
-    context.load_policy(start, train=config, mesh=mesh),
-    [(row.question, row.steps) for row in rows],
-    config,
-    mesh=mesh,
-    seed=rng.seed_for(context.config.seed, "sft", round_),
-    tokenizer=context.tokenizer,
-    name=f"round_{round_}_sft",
-    folder=folder / "checkpoints",
-    writer=context.writer,
-  )
-  with stopping.deferred():
-    hf.save_policy(model, folder, tokenizer=context.tokenizer)
-    finish_model(context.host, folder, {"solutions": len(rows)})

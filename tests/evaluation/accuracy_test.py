@@ -1,4 +1,4 @@
-"""Tests of rstar_jax.evaluation.results."""
+"""Tests of rstar_jax.evaluation.accuracy."""
 
 import json
 import math
@@ -7,7 +7,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax import rng
-from rstar_jax.evaluation import results as evaluate
+from rstar_jax.evaluation import accuracy as evaluate
 from tests.evaluation.methods_test import record, trajectory
 
 

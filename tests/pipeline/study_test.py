@@ -7,7 +7,7 @@ from absl.testing import absltest
 
 from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import solvers
-from rstar_jax.pipeline import reward_models, stages, studying
+from rstar_jax.pipeline import backends, ppm, rollout, study
 from rstar_jax.storage import records
 from tests import tiny_run
 
@@ -27,19 +27,16 @@ class StudyingCase(absltest.TestCase):
       rewards=("ppm", "orm"), trajectories=3, beam_width=4, beam_groups=2
     )
     self.device = tiny_run.ScriptedDevice.scripted()
-    for module in (stages, studying):
-      self.enter_context(mock.patch.object(module, "Device", self.device))
+    self.enter_context(mock.patch.object(backends, "Device", self.device))
     # Models are trained elsewhere; here they are scripted.
     self.trained = []
     self.enter_context(
-      mock.patch.object(
-        reward_models, "train", lambda *a: self.trained.append(a)
-      )
+      mock.patch.object(ppm, "train", lambda *a: self.trained.append(a))
     )
 
   def context(self, name="run"):
     context = tiny_run.make_context(self.config, self.folder / name)
-    stages.rollout(context, 1)
+    rollout.rollout(context, 1)
     for each in ("policy", "ppm", "orm"):
       records.write_manifest(context.folder(1, each), {}, [])
     return context
@@ -48,9 +45,9 @@ class StudyingCase(absltest.TestCase):
 class StudyTest(StudyingCase):
   def test_everything_that_the_config_names(self):
     context = self.context()
-    studying.study(context, 1)
+    study.study(context, 1)
     self.assertEqual([each[2:] for each in self.trained], [("orm", "orm")])
-    rows = studying.read(context.folder(1, "study"))
+    rows = study.read(context.folder(1, "study"))
     found = {}
     for row in rows:
       found.setdefault((row["reward"], row["source"]), []).append(row)
@@ -74,7 +71,7 @@ class StudyTest(StudyingCase):
       ):
         self.assertEqual(alone["spent"], valued["spent"])
         self.assertIsNotNone(valued["trajectories"][0]["value"])
-    text = studying.render(context, 1)
+    text = study.render(context, 1)
     self.assertEqual(
       (context.folder(1, "study") / "tables.md").read_text(), text
     )
@@ -83,7 +80,7 @@ class StudyTest(StudyingCase):
 
   def test_goes_on_where_it_was_killed(self):
     straight = self.context("straight")
-    studying.study(straight, 1)
+    study.study(straight, 1)
     killed = self.context("killed")
     write, count = records.write_shard, 0
 
@@ -96,8 +93,8 @@ class StudyTest(StudyingCase):
 
     with mock.patch.object(records, "write_shard", dies):
       with self.assertRaises(KeyboardInterrupt):
-        studying.study(killed, 1)
-    studying.study(killed, 1)
+        study.study(killed, 1)
+    study.study(killed, 1)
     self.assertEqual(
       *(
         {
@@ -110,17 +107,17 @@ class StudyTest(StudyingCase):
     )
     # A finished study loads no model.
     self.device.made.clear()
-    studying.study(killed, 1)
+    study.study(killed, 1)
     self.assertEmpty(self.device.made)
 
   def test_other_settings_are_refused_and_more_methods_are_not(self):
     context = self.context()
     config = context.config.study
     config.methods = ("greedy", "mcts")
-    studying.study(context, 1)
+    study.study(context, 1)
     config.methods, config.top_k = ("greedy", "samples", "mcts"), 2
-    studying.study(context, 1)
-    rows = studying.read(context.folder(1, "study"))
+    study.study(context, 1)
+    rows = study.read(context.folder(1, "study"))
     self.assertEqual(
       {row["source"] for row in rows}, {"greedy", "samples", "mcts"}
     )
@@ -128,59 +125,59 @@ class StudyTest(StudyingCase):
     with self.assertRaisesRegex(
       ValueError, "policy/greedy was made with .*trajectories=3 and not 7: give"
     ):
-      studying.study(context, 1)
+      study.study(context, 1)
 
   def test_a_setting_that_was_not_there_yet_had_its_default(self):
     context = self.context()
     context.config.study.methods = ("greedy",)
-    studying.study(context, 1)
+    study.study(context, 1)
     folder = context.folder(1, "study") / "policy" / "greedy"
     info = records.read_manifest(folder)
     del info["made_with"]["early_stop"]
     files = [name for name in info.pop("files")]
     records.write_manifest(folder, info, files)
-    studying.study(context, 1)
+    study.study(context, 1)
     context.config.study.early_stop = True
     with self.assertRaisesRegex(ValueError, "early_stop=False and not True"):
-      studying.study(context, 1)
+      study.study(context, 1)
 
   def test_the_ppm_of_another_round_or_run(self):
     context = self.context()
     context.config.study.rewards = ("ppm", "ppm:other/run/round_3/ppm")
     context.config.study.methods = ("mcts",)
-    studying.study(context, 1)
+    study.study(context, 1)
     self.assertEqual(
       [ppm for _, ppm in self.device.made[1:]],
       [context.folder(1, "ppm"), "other/run/round_3/ppm"],
     )
-    rows = studying.read(context.folder(1, "study"))
+    rows = study.read(context.folder(1, "study"))
     self.assertEqual(
       {row["reward"] for row in rows}, {"ppm", "ppm:other/run/round_3/ppm"}
     )
-    self.assertIn("ppm:other/run/round_3/ppm", studying.render(context, 1))
+    self.assertIn("ppm:other/run/round_3/ppm", study.render(context, 1))
 
   def test_two_models_of_one_folder(self):
     context = self.context()
     for names in (("a/b", "a_b"), ("policy",)):
       context.config.study.rewards = names
       with self.assertRaisesRegex(ValueError, "would share the folder"):
-        studying.study(context, 1)
+        study.study(context, 1)
 
   def test_tables_of_nothing(self):
     with self.assertRaisesRegex(ValueError, "--stage=study --round=1"):
-      studying.render(self.context(), 1)
+      study.render(self.context(), 1)
 
 
 class CompareTest(StudyingCase):
   def test_two_studies_and_none(self):
     first, second = self.context("a"), self.context("b")
-    studying.study(first, 1)
+    study.study(first, 1)
     with self.assertRaisesRegex(ValueError, "neither an evaluation nor"):
-      studying.compare(first, second.workdir, 1)
+      study.compare(first, second.workdir, 1)
     with self.assertRaisesRegex(ValueError, "no evaluated round in common"):
-      studying.compare(first, second.workdir, None)
-    studying.study(second, 1)
-    text = studying.compare(first, second.workdir, 1)
+      study.compare(first, second.workdir, None)
+    study.study(second, 1)
+    text = study.compare(first, second.workdir, 1)
     self.assertIn("not distinguishable", text)
     self.assertNotIn("better", text)
 

@@ -12,13 +12,13 @@ from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.data import unsolved
 from rstar_jax.pipeline import context as session
-from rstar_jax.pipeline import shards, stages
+from rstar_jax.pipeline import extract, rollout, shards
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.storage import records
 from tests import tiny_run
 from tests.inference import scripted_server
-from tests.pipeline.stages_test import (
+from tests.pipeline.cases import (
   ANSWERS,
   StagesCase,
   contents,
@@ -33,7 +33,7 @@ WIDE = testing.ToySum(tuple(f"x += {i}" for i in range(101)), levels=3)
 class RolloutTest(StagesCase):
   def test_shards_and_manifest(self):
     context = self.context()
-    stages.rollout(context, 1)
+    rollout.rollout(context, 1)
     folder = context.folder(1, "trees")
     self.assertSameElements(
       contents(folder),
@@ -74,13 +74,13 @@ class RolloutTest(StagesCase):
         self.folder / "test.jsonl", {"Four!": "4", "other": "1"}
       )
     )
-    stages.rollout(context, 1)
+    rollout.rollout(context, 1)
     trees = shards.read_trees(context.folder(1, "trees"))
     self.assertEqual(
       [tree.problem.question for tree in trees],
       [question for question in ANSWERS if question != "four"],
     )
-    path = context.workdir / stages.DECONTAMINATION
+    path = context.workdir / rollout.DECONTAMINATION
     (match,) = json.loads(path.read_text())["matches"]
     self.assertEqual(
       (match["id"], match["held_out_id"], match["words"]), ("p2", "p0", "four")
@@ -88,7 +88,7 @@ class RolloutTest(StagesCase):
 
   def test_round_1_is_the_base_model_without_a_ppm(self):
     context = self.context()
-    stages.rollout(context, 1)
+    rollout.rollout(context, 1)
     self.assertEqual(self.device.made, [(session.BASE_MODEL, None)])
     for tree in shards.read_trees(context.folder(1, "trees")):
       self.assertTrue(np.isnan(tree.ppm).all())
@@ -96,7 +96,7 @@ class RolloutTest(StagesCase):
   def test_a_round_annotated_by_a_ppm_gets_that_of_the_round_before(self):
     context = self.context()
     finish(context, 1, "policy", "ppm")
-    stages.rollout(context, 2)
+    rollout.rollout(context, 2)
     before = context.workdir / "round_1"
     self.assertEqual(self.device.made, [(before / "policy", before / "ppm")])
     for tree in shards.read_trees(context.folder(2, "trees")):
@@ -107,7 +107,7 @@ class RolloutTest(StagesCase):
       rollouts=1, candidates=2, annotation="ppm", policy="a/policy", ppm="a/ppm"
     )
     context = self.context(rounds=(spec,))
-    stages.rollout(context, 1)
+    rollout.rollout(context, 1)
     self.assertEqual(self.device.made, [("a/policy", "a/ppm")])
     trees = shards.read_trees(context.folder(1, "trees"))
     self.assertFalse(np.isnan(trees[0].ppm[1:]).any())
@@ -116,7 +116,7 @@ class RolloutTest(StagesCase):
     spec = config_lib.RoundConfig(rollouts=1, candidates=2)
     context = self.context(rounds=(spec, spec))
     finish(context, 1, "policy", "ppm")
-    stages.rollout(context, 2)
+    rollout.rollout(context, 2)
     self.assertEqual(
       self.device.made, [(context.workdir / "round_1" / "policy", None)]
     )
@@ -124,7 +124,7 @@ class RolloutTest(StagesCase):
   def test_several_trees_have_seeds_of_their_own(self):
     spec = config_lib.RoundConfig(rollouts=2, candidates=2, trees=2)
     context = self.context(rounds=(spec,))
-    stages.rollout(context, 1)
+    rollout.rollout(context, 1)
     trees = shards.read_trees(context.folder(1, "trees"))
     self.assertLen(trees, 2 * len(ANSWERS))
     pairs = list(zip(trees[::2], trees[1::2], strict=True))
@@ -136,7 +136,7 @@ class RolloutTest(StagesCase):
     context = self.context(
       rounds=(first, dataclasses.replace(first, retire=True))
     )
-    stages.rollout(context, 1)
+    rollout.rollout(context, 1)
     finish(context, 1, "policy")
     mastered = {
       tree.problem.id
@@ -145,7 +145,7 @@ class RolloutTest(StagesCase):
       and not (tree.correct == tree_lib.WRONG).any()
     }
     with mock.patch.object(unsolved, "mastered", lambda _: mastered | {"p0"}):
-      stages.rollout(context, 2)
+      rollout.rollout(context, 2)
     trees = shards.read_trees(context.folder(2, "trees"))
     left = {tree.problem.id for tree in trees}
     self.assertLen(left, len(ANSWERS) - len(mastered | {"p0"}))
@@ -162,7 +162,7 @@ class RolloutTest(StagesCase):
         "mastered",
         lambda trees: {"p0"} & {tree.problem.id for tree in trees},
       ):
-        stages.rollout(context, 3)
+        rollout.rollout(context, 3)
       trees = shards.read_trees(context.folder(3, "trees"))
       self.assertNotIn("p0", {tree.problem.id for tree in trees})
       self.assertLen(trees, len(ANSWERS) - 1)
@@ -173,7 +173,7 @@ class RolloutTest(StagesCase):
     (context.folder(2, "trees") / records.MANIFEST).unlink()
     with mock.patch.object(unsolved, "mastered", lambda _: everything):
       with self.assertRaisesRegex(ValueError, "all were mastered"):
-        stages.rollout(context, 2)
+        rollout.rollout(context, 2)
 
 
 class LargerModelTest(StagesCase):
@@ -199,8 +199,8 @@ class LargerModelTest(StagesCase):
   def test_makes_round_1_and_no_other(self):
     local, context = self.context("local"), self.remote_context()
     for each in (local, context):
-      stages.rollout(each, 1)
-      stages.extract(each, 1)
+      rollout.rollout(each, 1)
+      extract.extract(each, 1)
     # Only the local one had a model of ours.
     self.assertEqual(self.device.made, [(session.BASE_MODEL, None)])
     for name in ("trees", "sft", "pairs"):
@@ -209,19 +209,19 @@ class LargerModelTest(StagesCase):
       )
     finish(context, 1, "policy", "ppm")
     asked = len(self.server.seen()["bodies"])
-    stages.rollout(context, 2)
+    rollout.rollout(context, 2)
     self.assertLen(self.device.made, 2)
     self.assertLen(self.server.seen()["bodies"], asked)
 
   def test_what_is_lost_is_made_again_without_asking(self):
     self.server.tell(fickle=True)
     context = self.remote_context()
-    stages.rollout(context, 1)
+    rollout.rollout(context, 1)
     folder = context.folder(1, "trees")
     before = contents(folder)
     asked = len(self.server.seen()["bodies"])
     flip(folder / "shard-00001-of-00003.jsonl")
-    stages.rollout(context, 1)
+    rollout.rollout(context, 1)
     self.assertEqual(contents(folder), before)
     self.assertLen(self.server.seen()["bodies"], asked)
 
@@ -238,7 +238,7 @@ class HardProblemsTest(StagesCase):
 
     context = self.context(rounds=(config_lib.RoundConfig(**spec),))
     with mock.patch.object(mcts, "search", counted):
-      stages.rollout(context, 1)
+      rollout.rollout(context, 1)
     self.spec = context.config
     trees: dict[str, list[tree_lib.Tree]] = {}
     for tree in shards.read_trees(context.folder(1, "trees")):
@@ -308,13 +308,13 @@ class HardProblemsTest(StagesCase):
 class RemakeTest(StagesCase):
   def test_a_changed_shard_is_made_again_and_no_other(self):
     context = self.context()
-    stages.rollout(context, 1)
+    rollout.rollout(context, 1)
     folder = context.folder(1, "trees")
     before = contents(folder)
     flip(folder / "shard-00001-of-00003.jsonl")
     self.assertIsNone(records.read_manifest(folder))
     self.device.expanded.clear()
-    stages.rollout(context, 1)
+    rollout.rollout(context, 1)
     self.assertEqual(contents(folder), before)
     self.assertEqual(
       {question for call in self.device.expanded for question in call},
@@ -323,24 +323,24 @@ class RemakeTest(StagesCase):
 
   def test_a_missing_manifest_is_made_again_without_a_search(self):
     context = self.context()
-    stages.rollout(context, 1)
+    rollout.rollout(context, 1)
     folder = context.folder(1, "trees")
     before = contents(folder)
     (folder / records.MANIFEST).unlink()
     self.device.expanded.clear()
-    stages.rollout(context, 1)
+    rollout.rollout(context, 1)
     self.assertEqual(contents(folder), before)
     self.assertEmpty(self.device.expanded)
 
   def test_a_finished_stage_is_left_alone(self):
     context = self.context()
-    stages.rollout(context, 1)
-    stages.rollout(context, 1)
+    rollout.rollout(context, 1)
+    rollout.rollout(context, 1)
     self.assertLen(self.device.made, 1)
 
   def test_a_run_that_broke_off_goes_on(self):
     straight = self.context("straight")
-    stages.rollout(straight, 1)
+    rollout.rollout(straight, 1)
     context = self.context("broken")
     write = records.write_shard
 
@@ -351,9 +351,9 @@ class RemakeTest(StagesCase):
 
     with mock.patch.object(records, "write_shard", break_off):
       with self.assertRaises(KeyboardInterrupt):
-        stages.rollout(context, 1)
+        rollout.rollout(context, 1)
     self.assertLen(contents(context.folder(1, "trees")), 1)
-    stages.rollout(context, 1)
+    rollout.rollout(context, 1)
     self.assertEqual(
       contents(context.folder(1, "trees")),
       contents(straight.folder(1, "trees")),

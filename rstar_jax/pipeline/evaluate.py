@@ -1,0 +1,112 @@
+"""The stage that measures a round on problems that nothing was trained on."""
+
+from rstar_jax.data import problems as problems_lib
+from rstar_jax.evaluation import solutions
+from rstar_jax.pipeline import backends
+from rstar_jax.pipeline.context import Context
+from rstar_jax.pipeline.shards import (
+  Shard,
+  account,
+  cut,
+  finish,
+  unwritten,
+)
+from rstar_jax.search import mcts, sampling
+from rstar_jax.storage import records, stopping
+
+# What the name of a shard of the evaluation's search trees begins with.
+_TREES = "trees-"
+
+
+def evaluate(context: Context, round_: int) -> None:
+  """Solves the held-out problems in every way: eval.
+
+  Round 0 has no PPM: without an `eval.reward_model` it is measured by its
+  policy and by majority vote alone.
+  """
+  config = context.config
+  folder = context.folder(round_, "eval")
+  if records.read_manifest(folder) is not None:
+    return
+  device = backends.trained(context, round_)
+  searches = device.score is not None
+  greedy, sampled, search = (
+    device.blocks(greedy=True),
+    device.blocks(),
+    device.steps(),
+  )
+  device.warm_up(greedy, 1)
+  device.warm_up(sampled, config.eval.samples, 1)
+  if searches:
+    device.warm_up(search, config.eval.search.candidates)
+  slots = sampling.slots_of(config.eval.search, config.eval.samples)
+  early = config.eval.early_problems if round_ < len(config.rounds) else 0
+  every: list[Shard] = []
+  for data in (config.eval.data, *config.eval.more):
+    split = data.source
+    name = ("eval", round_, split)
+    problems = problems_lib.load(data)
+    costly = {problem.id for problem in problems[: early or len(problems)]}
+    shards = cut(
+      problems,
+      config.shard_size,
+      folder / split.replace("/", "_").replace(":", "_"),
+      ("", _TREES) if searches else ("",),
+    )
+    for shard, progress in unwritten(
+      context.host,
+      shards,
+      f"round {round_} evaluation, {split}",
+      first=len(every),
+    ):
+      rows = [
+        solutions.of_samples(problem, "greedy", split, found)
+        for problem, found in zip(
+          shard.problems,
+          sampling.sample(
+            shard.problems, 1, greedy, seed=config.seed, name=name
+          ),
+          strict=True,
+        )
+      ]
+      chosen = [problem for problem in shard.problems if problem.id in costly]
+      rows += [
+        solutions.of_samples(problem, "samples", split, found)
+        for problem, found in zip(
+          chosen,
+          sampling.sample(
+            chosen,
+            config.eval.samples,
+            sampled,
+            seed=config.seed,
+            name=name,
+            slots=slots,
+            trajectory_value=config.eval.search.trajectory_value,
+          ),
+          strict=True,
+        )
+      ]
+      trees = []
+      if searches:
+        trees = mcts.search(
+          chosen,
+          config.eval.search,
+          search,
+          seed=config.seed,
+          name=name,
+          progress=progress.update,
+        )
+        how = config.eval.search.trajectory_value
+        rows += [solutions.of_tree(tree, "mcts", split, how) for tree in trees]
+      with stopping.deferred():
+        if searches:
+          records.write_shard(
+            shard.path.with_name(_TREES + shard.path.name),
+            [tree.to_record() for tree in trees],
+          )
+        records.write_shard(shard.path, rows)
+      progress.update(len(shard.problems) - len(trees))
+      account(context.writer, round_, device.usage(), "eval", progress)
+    every += shards
+
+  finish(context.host, folder, lambda: {"round": round_}, every)

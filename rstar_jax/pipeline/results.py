@@ -1,0 +1,64 @@
+"""What a run measured, in one file: results.json."""
+
+import dataclasses
+from typing import Any
+
+from rstar_jax.evaluation import accuracy
+from rstar_jax.pipeline.context import Context
+from rstar_jax.pipeline.shards import read_rows
+from rstar_jax.storage import records
+
+RESULTS = "results.json"
+
+
+def write(context: Context) -> dict[str, Any]:
+  """Writes results.json from the records of the finished stages.
+
+  Returns:
+    {"config", "rows", "solved", "ppm"}: rows of `accuracy.table`; for each
+    round the share of training problems solved in its own trees, by level too,
+    and how many are easy, medium and hard; and the PPM's accuracy on held-out
+    pairs. Only the first host makes it; the others return {}.
+  """
+  if not context.host.leads:
+    return {}
+  config = context.config
+  rows, solved, ppm = [], [], []
+  for round_ in range(len(config.rounds) + 1):
+    folder = context.folder(round_, "eval")
+    if records.read_manifest(folder) is not None:
+      rows += accuracy.table(
+        read_rows(folder),
+        round_=round_,
+        seed=config.seed,
+        select=config.eval.answer_select,
+        k=config.eval.top_k,
+      )
+    trees = records.read_manifest(context.folder(round_, "trees"))
+    if trees is not None:
+      solved.append(
+        {
+          "round": round_,
+          "share": trees["solved"],
+          "levels": trees["levels"],
+          # Trees of older runs are not counted so.
+          **{
+            name: trees[name]
+            for name in ("easy", "medium", "hard")
+            if name in trees
+          },
+          "generated_tokens": trees["generated_tokens"],
+        }
+      )
+    measured = records.read_manifest(context.folder(round_, "ppm"))
+    if measured is not None:
+      measured.pop("files")
+      ppm.append({"round": round_, **measured})
+  found = {
+    "config": dataclasses.asdict(config),
+    "rows": rows,
+    "solved": solved,
+    "ppm": ppm,
+  }
+  records.write_json(context.workdir / RESULTS, found)
+  return found

@@ -1,0 +1,46 @@
+"""The stage that trains the policy, from the base model in every round.
+
+(Paper section 3.4.)
+"""
+
+from rstar_jax import rng
+from rstar_jax.data import trajectories as trajectories_lib
+from rstar_jax.hf import folders
+from rstar_jax.pipeline.context import Context
+from rstar_jax.pipeline.shards import finish_model, read_rows
+from rstar_jax.storage import records, stopping
+from rstar_jax.training import sft
+
+
+def train_policy(context: Context, round_: int) -> None:
+  """Fine-tunes on the round's solutions, from `config.sft_from`: policy."""
+  folder = context.folder(round_, "policy")
+  if context.host.agree(records.read_manifest(folder) is not None):
+    return
+  rows = [
+    trajectories_lib.from_dict(row)
+    for row in read_rows(context.finished(round_, "sft"))
+  ]
+  if not rows:
+    raise ValueError(
+      f"round {round_} solved no problem, so there is nothing to train the "
+      "policy on: in another --workdir give easier problems, more rollouts or "
+      "a better base model"
+    )
+  config, mesh = context.config.sft, context.train_mesh()
+  named = context.config.sft_from
+  start = {"base": 0, "last": round_ - 1}.get(named, named)
+  model = sft.train_sft(
+    context.load_policy(start, train=config, mesh=mesh),
+    [(row.question, row.steps) for row in rows],
+    config,
+    mesh=mesh,
+    seed=rng.seed_for(context.config.seed, "sft", round_),
+    tokenizer=context.tokenizer,
+    name=f"round_{round_}_sft",
+    folder=folder / "checkpoints",
+    writer=context.writer,
+  )
+  with stopping.deferred():
+    folders.save_policy(model, folder, tokenizer=context.tokenizer)
+    finish_model(context.host, folder, {"solutions": len(rows)})

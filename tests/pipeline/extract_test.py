@@ -1,0 +1,118 @@
+"""The stage that makes training data; and inputs that are not there."""
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax import testing
+from rstar_jax.config import schema as config_lib
+from rstar_jax.grading import answers
+from rstar_jax.pipeline import export, extract, ppm, rollout, sft, shards
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.steps import grammar
+from rstar_jax.storage import records
+from tests import tiny_run
+from tests.pipeline.cases import ANSWERS, StagesCase, finish
+
+
+class ExtractTest(StagesCase):
+  def test_rows_are_right_and_pairs_rank_them(self):
+    context = self.context()
+    rollout.rollout(context, 1)
+    extract.extract(context, 1)
+    rows = shards.read_rows(context.folder(1, "sft"))
+    self.assertNotEmpty(rows)
+    for row in rows:
+      gold = ANSWERS[row["question"]]
+      self.assertEqual(answers.final_answer(row["steps"][-1]), gold)
+      # The program says what the answer says.
+      (result,) = testing.run_trusted([grammar.program(row["steps"])])
+      self.assertEqual(result.stdout, gold)
+    pairs = shards.read_rows(context.folder(1, "pairs"))
+    final = [pair for pair in pairs if pair["kind"] == "final"]
+    self.assertNotEmpty(final)
+    for pair in final:
+      gold = ANSWERS[pair["question"]]
+      self.assertEqual(answers.final_answer(pair["chosen"][-1]), gold)
+      self.assertNotEqual(answers.final_answer(pair["rejected"][-1]), gold)
+    for name, count in (("sft", "rows"), ("pairs", "final")):
+      manifest = records.read_manifest(context.folder(1, name))
+      made = rows if name == "sft" else final
+      self.assertEqual(manifest[count], len(made))
+
+  @parameterized.parameters((1, 0), (2, 1), (5, 1))
+  def test_pools_the_trees_of_so_many_rounds(self, rounds, pooled):
+    spec = config_lib.RoundConfig(rollouts=2, candidates=4)
+    context = self.context(
+      rounds=(spec, spec), extract=config_lib.ExtractConfig(rounds=rounds)
+    )
+    finish(context, 1, "policy")
+    found = []
+    for round_ in (1, 2):
+      rollout.rollout(context, round_)
+      trees = shards.read_trees(context.folder(round_, "trees"))
+      found.append(sum(len(tree_lib.trajectories(tree)) for tree in trees))
+    extract.extract(context, 2)
+    manifest = records.read_manifest(context.folder(2, "sft"))
+    self.assertEqual(manifest["answers"], found[1] + pooled * found[0])
+
+  def test_is_exported_as_a_data_set(self):
+    context = self.context()
+    rollout.rollout(context, 1)
+    with self.assertRaisesRegex(ValueError, "--stage=extract --round=1"):
+      export.export(context, 1)
+    extract.extract(context, 1)
+    said = export.export(context, 1)
+    folder = context.folder(1, "export")
+    for name, what in (("sft", "solutions"), ("pairs", "pairs")):
+      rows = len(shards.read_rows(context.folder(1, name)))
+      lines = (folder / name / "train.jsonl").read_text().splitlines()
+      self.assertLen(lines, rows)
+      self.assertIn(f"{rows} {what}", said)
+
+  def test_what_is_not_solved_is_listed(self):
+    context = self.context()
+    rollout.rollout(context, 1)
+    extract.extract(context, 1)
+    folder = context.folder(1, "sft")
+    rows = records.read_shard(folder / extract.UNSOLVED)
+    trees = shards.read_trees(context.folder(1, "trees"))
+    left = [t.problem.question for t in trees if not tree_lib.solved(t)]
+    self.assertIn("never", left)
+    self.assertCountEqual([row["question"] for row in rows], left)
+    self.assertIn(extract.UNSOLVED, records.read_manifest(folder)["files"])
+
+
+class InputsTest(StagesCase):
+  @parameterized.parameters(
+    (rollout.rollout, 2, "policy", "--stage=sft --round=1"),
+    (extract.extract, 2, "trees", "--stage=rollout --round=2"),
+    (sft.train_policy, 1, "sft", "--stage=extract --round=1"),
+    (ppm.train_ppm, 1, "pairs", "--stage=extract --round=1"),
+  )
+  def test_an_unfinished_input_is_named(self, stage, round_, name, command):
+    context = self.context()
+    with self.assertRaisesRegex(ValueError, f"{name} is not.*{command} first"):
+      stage(context, round_)
+    # A shard without a manifest is a stage that was killed.
+    where = 1 if name == "policy" else round_
+    records.write_shard(
+      context.folder(where, name) / records.shard_name(0, 1), []
+    )
+    with self.assertRaisesRegex(ValueError, command):
+      stage(context, round_)
+
+  def test_nothing_solved(self):
+    self.problems = tiny_run.write_problems(
+      self.folder / "hard.jsonl", {"never": "99"}
+    )
+    context = self.context()
+    rollout.rollout(context, 1)
+    extract.extract(context, 1)
+    with self.assertRaisesRegex(ValueError, "^round 1 solved no problem.*$"):
+      sft.train_policy(context, 1)
+    finish(context, 1, "policy")
+    with self.assertRaisesRegex(ValueError, "^round 1 made no preference.*$"):
+      ppm.train_ppm(context, 1)
+
+
+if __name__ == "__main__":
+  absltest.main()

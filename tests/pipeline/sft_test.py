@@ -1,0 +1,128 @@
+"""What the policy is trained from, round by round."""
+
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest, parameterized
+from safetensors import numpy as safetensors
+
+from rstar_jax.config import schema as config_lib
+from rstar_jax.hf import folders
+from rstar_jax.pipeline import extract, ppm, rollout, sft, shards
+from rstar_jax.storage import records
+from tests import tiny_run
+from tests.pipeline.cases import StagesCase, contents, flip
+
+
+class TrainingTest(StagesCase):
+  @parameterized.parameters("base", "last", "named")
+  def test_what_training_starts_from(self, start):
+    base = tiny_run.make_base(self.folder / "base")
+    other = str(self.folder / "other")
+    spec = config_lib.RoundConfig(rollouts=3, candidates=4)
+    context = self.context(
+      rounds=(spec, spec),
+      policy=config_lib.PolicyConfig(path=base),
+      sft_from=other if start == "named" else start,
+    )
+    rollout.rollout(context, 1)
+    extract.extract(context, 1)
+    context.load_policy = mock.Mock(side_effect=KeyboardInterrupt)
+    # Of the second round; its solutions do not matter here.
+    context.folder(2, "").mkdir()
+    context.folder(1, "sft").rename(context.folder(2, "sft"))
+    with self.assertRaises(KeyboardInterrupt):
+      sft.train_policy(context, 2)
+    expected = {"base": 0, "last": 1, "named": other}[start]
+    self.assertEqual(context.load_policy.call_args.args, (expected,))
+
+  def test_each_round_starts_from_the_base_model(self):
+    base = tiny_run.make_base(self.folder / "base")
+    spec = config_lib.RoundConfig(rollouts=3, candidates=4)
+    context = self.context(
+      rounds=(spec, spec), policy=config_lib.PolicyConfig(path=base)
+    )
+    loaded = []
+    load = folders.load_policy
+
+    def recorded(path, *args, **kwargs):
+      loaded.append(path)
+      return load(path, *args, **kwargs)
+
+    with mock.patch.object(folders, "load_policy", recorded):
+      for round_ in (1, 2):
+        rollout.rollout(context, round_)
+        extract.extract(context, round_)
+        sft.train_policy(context, round_)
+      policy = context.workdir / "round_2" / "policy"
+      self.assertEqual(loaded, [base, base])
+      ppm.train_ppm(context, 2)
+      self.assertEqual(loaded[2:], [policy])
+    self.assertEqual(
+      [made[0] for made in self.device.made],
+      [base, context.workdir / "round_1" / "policy"],
+    )
+
+    old = safetensors.load_file(f"{base}/model.safetensors")
+    new = safetensors.load_file(policy / "model.safetensors")
+    # Written in Llama's form, which has a bias more.
+    self.assertContainsSubset(old.keys(), new.keys())
+    for name in new.keys() - old.keys():
+      self.assertEndsWith(name, ".o_proj.bias")
+      self.assertFalse(new[name].any())
+    moved = max(np.abs(old[name] - new[name]).max() for name in old)
+    # AdamW's updates are of the size of the learning rate.
+    self.assertBetween(moved, 1e-5, 1e-2)
+    manifest = records.read_manifest(policy)
+    self.assertEqual(
+      manifest["solutions"],
+      len(shards.read_rows(context.folder(2, "sft"))),
+    )
+    self.assertContainsSubset(
+      ["config.json", "model.safetensors", "tokenizer.json"], manifest["files"]
+    )
+    self.assertTrue((policy / "checkpoints").exists())
+    self.assertFalse(any("checkpoints" in each for each in manifest["files"]))
+    made = records.read_manifest(context.folder(2, "ppm"))
+    held_out = sum(
+      made[name]["count"]
+      for name in ("held_out_step", "held_out_final")
+      if name in made
+    )
+    self.assertEqual(
+      made["pairs"] + held_out,
+      len(shards.read_rows(context.folder(2, "pairs"))),
+    )
+
+    with self.subTest("or from the policy before"):
+      context.config.sft_from = "last"
+      with mock.patch.object(folders, "load_policy", recorded):
+        (context.folder(2, "policy") / "MANIFEST.json").rename(
+          context.folder(2, "kept")
+        )
+        with mock.patch.object(sft.sft, "train_sft") as train:
+          train.side_effect = InterruptedError
+          with self.assertRaises(InterruptedError):
+            sft.train_policy(context, 2)
+      self.assertEqual(loaded[-1], context.workdir / "round_1" / "policy")
+      context.folder(2, "kept").rename(
+        context.folder(2, "policy") / "MANIFEST.json"
+      )
+      context.config.sft_from = "base"
+
+    with self.subTest("remade from its checkpoint, to the byte"):
+      for name, stage in (
+        ("policy", sft.train_policy),
+        ("ppm", ppm.train_ppm),
+      ):
+        folder = context.folder(2, name)
+        before = contents(folder)
+        flip(folder / "model.safetensors")
+        (folder / ".MANIFEST.json.0.tmp").write_text("left by a killed writer")
+        stage(context, 2)
+        (folder / ".MANIFEST.json.0.tmp").unlink()
+        self.assertEqual(contents(folder), before)
+
+
+if __name__ == "__main__":
+  absltest.main()
