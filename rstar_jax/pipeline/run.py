@@ -11,7 +11,6 @@ from its last whole shard or checkpoint.
 
 import collections
 import contextlib
-import dataclasses
 import difflib
 import json
 from collections.abc import Iterator
