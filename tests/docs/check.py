@@ -58,10 +58,10 @@ NOT_RUN = (
   (r"-m benchmarks\.", "measures for minutes to hours; tests/benchmarks"),
   (
     r"--stage=study .*\borm\b",
-    "trains reward models; tests/pipeline/studying_test.py",
+    "trains reward models; tests/pipeline/study_test.py",
   ),
   (r"--stage=evolve", "trains a round; tests/pipeline/run_test.py"),
-  (r"--stage=compare", "needs a second run; tests/pipeline/studying_test.py"),
+  (r"--stage=compare", "needs a second run; tests/pipeline/study_test.py"),
 )
 # A program of ours, its module and its flags.
 _PYTHON = re.compile(r"^(?:\w+=\S+ )*(?:\S*/)?python -m (\S+)(.*)", re.DOTALL)
