@@ -9,7 +9,7 @@ from absl.testing import absltest
 
 from rstar_jax.pipeline import solve
 from rstar_jax.tools import harness
-from tests.pipeline import solving_test
+from tests.pipeline import evaluate_test
 
 PROMPT = "Q: one?\nA: 1\n\nQ: four\nA:"
 
@@ -38,7 +38,7 @@ class TextTest(absltest.TestCase):
     self.assertEqual(harness.written(None), "")
 
 
-class ModelTest(solving_test.SolvingCase):
+class ModelTest(evaluate_test.SolvingCase):
   def test_equal_questions_are_searched_once(self):
     self.finish(1)
     requests = [
