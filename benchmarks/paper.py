@@ -98,7 +98,7 @@ def evaluated(runs: Folders, round_: int, method: str) -> Right | None:
     records = [
       row
       for row in read_rows(run / f"round_{round_}" / "eval")
-      if row["source"] == methods.METHODS[method]
+      if row["source"] == methods.METHODS[method][0]
     ]
     outcomes = methods.solve(records, method, len(records), "best")
     found.append({each.problem_id: each.right for each in outcomes})

@@ -16,7 +16,8 @@ import numpy as np
 from absl import app
 
 from rstar_jax import rng
-from rstar_jax.evaluation import accuracy, methods
+from rstar_jax.evaluation import choices, cost, intervals, methods
+from rstar_jax.grading import choose
 from rstar_jax.pipeline.shards import read_rows
 
 _COLUMNS = {
@@ -29,14 +30,16 @@ _COLUMNS = {
 _PAIRS = (("mcts", "policy"), ("mcts", "majority"), ("mcts", "best_of_n"))
 
 
-def outcomes(records: Sequence[methods.Record], select: methods.Select) -> dict:
+def outcomes(records: Sequence[choices.Record], select: choose.Select) -> dict:
   """Returns {(split, method): {problem id: Outcome}} of a round of a run."""
   found = {}
   for split, by_source in methods.by_split(records).items():
-    taken = methods.match_budget(by_source)
-    for method, source in methods.METHODS.items():
+    taken = cost.equal_samples(
+      by_source.get("samples", []), by_source.get("mcts", [])
+    )
+    for method, (source, _) in methods.METHODS.items():
       group = by_source.get(source, [])
-      if group and (method != "best_of_n" or methods.valued(group)):
+      if group and (method != "best_of_n" or choices.valued(group)):
         found[split, method] = {
           each.problem_id: each
           for each in methods.solve(group, method, taken, select)
@@ -69,7 +72,7 @@ def tables(folders: list[pathlib.Path]) -> str:
   # By each way to choose among the search's trajectories.
   chosen = {
     how: [outcomes(each, how) for each in records[rounds[-1]]]
-    for how in typing.get_args(methods.Select)
+    for how in typing.get_args(choose.Select)
   }
   splits = list(dict.fromkeys(key[0] for key in data[rounds[-1]][0]))
   lines = [f"Seeds: {', '.join(str(run['config']['seed']) for run in runs)}."]
@@ -157,7 +160,7 @@ def _paired(ones: list[dict], twos: list[dict], name: str) -> str:
       for i in ids
     ]
   )
-  low, high = accuracy.bootstrap(values, rng.seed_for(0, name))
+  low, high = intervals.bootstrap(values, rng.seed_for(0, name))
   return (
     f"{100 * values.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] "
     f"over {len(ids)} problems"

@@ -1,7 +1,7 @@
 """Accuracy of each way to answer, with intervals, from records alone.
 
-Records and methods are those of `evaluation/methods.py`. Every number and table
-is made from them, so it can be made again without a model.
+Every number and table of results.json is made from the records of
+`solutions.py` by the methods of `methods.py`, and so without a model.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,25 +10,13 @@ from typing import Any
 import numpy as np
 
 from rstar_jax import rng
-from rstar_jax.evaluation.methods import (
-  METHODS,
-  Normalise,
-  Outcome,
-  Record,
-  Select,
-  by_split,
-  match_budget,
-  selection,
-  solve,
-  valued,
-)
+from rstar_jax.evaluation import choices, cost
+from rstar_jax.evaluation.choices import Normalise, Outcome, Record
+from rstar_jax.evaluation.intervals import bootstrap
+from rstar_jax.evaluation.methods import METHODS, by_split, solve
+from rstar_jax.grading.choose import Select
 from rstar_jax.grading.voting import vote_key
 from rstar_jax.storage.tables import grid
-
-RESAMPLES = 2000
-_INTERVAL = (2.5, 97.5)
-# Problems x resamples that are in memory at once.
-_CHUNK = 1 << 20
 
 
 def table(
@@ -44,13 +32,13 @@ def table(
   """Computes one row for each split and method that there are records of.
 
   Args:
-    records: of one round; see `evaluation/methods.py`.
+    records: of one round; see `solutions.py`.
     round_: the round, 0 for the bootstrap model.
     seed: the run's seed; names the bootstrap's resamples.
     samples: how many samples majority, best-of-N and pass@k take; None takes
-      the search's budget, see `match_budget`.
-    select: how the search's answer is chosen. "best" and "top_k" without any
-      value (no PPM yet) are "majority", and the row says so.
+      as many as cost what the search costs; see `cost.equal_samples`.
+    select: how the search's answer is chosen. Without any value (no PPM yet)
+      that is the majority, and the row says so.
     k: voters of "top_k".
     normalise: answers with the same normal form vote together.
 
@@ -65,10 +53,13 @@ def table(
   """
   rows = []
   for split, by_source in by_split(records).items():
-    taken = samples or match_budget(by_source)
-    for method, source in METHODS.items():
+    taken = samples or cost.equal_samples(
+      by_source.get("samples", []), by_source.get("mcts", [])
+    )
+    for method, (source, choice) in METHODS.items():
       group = by_source.get(source, [])
-      if not group or (method == "best_of_n" and not valued(group)):
+      values = choices.valued(group)
+      if not group or (method == "best_of_n" and not values):
         continue
       outcomes = solve(group, method, taken, select, normalise, k)
       right = np.array([outcome.right for outcome in outcomes], np.float64)
@@ -91,97 +82,11 @@ def table(
             np.mean([outcome.tokens for outcome in outcomes])
           ),
           "samples": {"greedy": 1, "samples": taken, "mcts": None}[source],
-          "select": selection(group, select) if method == "mcts" else None,
+          "select": None if choice else select if values else "majority",
           "levels": _levels(outcomes),
         }
       )
   return rows
-
-
-def difference(
-  records: Iterable[Record],
-  first: str,
-  second: str,
-  *,
-  seed: int = 0,
-  samples: int | None = None,
-  select: Select = "best",
-  k: int = 4,
-  normalise: Normalise = vote_key,
-) -> list[dict[str, Any]]:
-  """Compares two methods on the problems that both have answered.
-
-  The bootstrap resamples problems, and both methods' results with them, so the
-  interval leaves out what merely comes from hard or easy problems.
-
-  Args:
-    records, seed, samples, select, k, normalise: as in `table`.
-    first, second: methods of `METHODS`.
-
-  Returns:
-    For each split with both: first, second, split, difference (accuracy of
-    the first less that of the second) with low, high, and n problems.
-  """
-  rows = []
-  for split, by_source in by_split(records).items():
-    taken = samples or match_budget(by_source)
-    right = [
-      {
-        outcome.problem_id: float(outcome.right)
-        for outcome in solve(
-          by_source.get(METHODS[method], []),
-          method,
-          taken,
-          select,
-          normalise,
-          k,
-        )
-      }
-      for method in (first, second)
-    ]
-    shared = [name for name in right[0] if name in right[1]]
-    if not shared:
-      continue
-    values = np.array([right[0][name] - right[1][name] for name in shared])
-    low, high = bootstrap(
-      values, rng.seed_for(seed, "difference", split, first, second)
-    )
-    rows.append(
-      {
-        "first": first,
-        "second": second,
-        "split": split,
-        "difference": float(values.mean()),
-        "low": low,
-        "high": high,
-        "n": len(shared),
-      }
-    )
-  return rows
-
-
-def bootstrap(
-  values: np.ndarray, seed: int, resamples: int = RESAMPLES
-) -> tuple[float, float]:
-  """Returns the 95% percentile interval of a mean (Efron 1979).
-
-  Args:
-    values: one per problem, float [n], n at least 1.
-    seed: of the resamples, uint32.
-    resamples: how many.
-
-  Returns:
-    (low, high). It has no width where all values are equal.
-  """
-  values = np.asarray(values, np.float64)
-  random = np.random.default_rng(seed)
-  rows = max(_CHUNK // len(values), 1)
-  means = []
-  for start in range(0, resamples, rows):
-    shape = min(rows, resamples - start), len(values)
-    means.append(values[random.integers(0, len(values), shape)].mean(axis=1))
-  low, high = np.percentile(np.concatenate(means), _INTERVAL)
-  return float(low), float(high)
 
 
 def _levels(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rstar_jax import rng
-from rstar_jax.evaluation import choices, markdown, methods, paired
+from rstar_jax.evaluation import choices, cost, intervals, markdown
 from rstar_jax.evaluation.tables import (
   Record,
   choices_for,
@@ -22,7 +22,7 @@ def of_evaluation(record: Record) -> list[dict[str, Any]]:
   """
   source = record["source"]
   plain, valued = ({**record, "reward": each} for each in (None, "ppm"))
-  if source == "greedy" or not methods.valued([record]):
+  if source == "greedy" or not choices.valued([record]):
     return [plain]
   return [plain, valued] if source == "samples" else [valued]
 
@@ -40,7 +40,7 @@ def rows(
 
   Returns:
     Rows with split, reward, method, choice, units (the fewer of the two runs'),
-    and "found", a `paired.Difference`.
+    and "found", a `intervals.Difference`.
   """
   theirs = grouped(second)
   compared = []
@@ -48,10 +48,10 @@ def rows(
     other = theirs.get(key)
     if other is None:
       continue
-    units = min(choices.units_of(ours), choices.units_of(other))
+    units = min(cost.units_of(ours), cost.units_of(other))
     theirs_too = choices_for(other)
     for choice in filter(theirs_too.__contains__, choices_for(ours)):
-      found = paired.compare(
+      found = intervals.compare(
         right_by_problem(ours, choice, units, k),
         right_by_problem(other, choice, units, k),
         rng.seed_for(seed, "compare", *map(str, key), choice),

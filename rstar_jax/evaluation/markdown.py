@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rstar_jax import rng
-from rstar_jax.evaluation import choices, paired
+from rstar_jax.evaluation import cost, intervals
 from rstar_jax.evaluation.accuracy import interval
 from rstar_jax.evaluation.tables import (
   Group,
@@ -195,7 +195,7 @@ def _quality(quality: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _whole(row: Mapping[str, Any], groups: Mapping[Group, list]) -> bool:
   records = groups[row["split"], row["reward"], row["method"]]
-  return row["units"] == choices.units_of(records)
+  return row["units"] == cost.units_of(records)
 
 
 def _usual(row: Mapping[str, Any]) -> bool:
@@ -227,7 +227,7 @@ def _against(
     k = options.get("k", 4)
     return right_by_problem(records, each["choice"], each["units"], k)
 
-  found = paired.compare(
+  found = intervals.compare(
     right(row),
     right(reference),
     rng.seed_for(options["seed"], "against", _name(row), row["choice"]),
@@ -235,7 +235,7 @@ def _against(
   return "-" if found is None else difference(found)
 
 
-def difference(found: paired.Difference) -> str:
+def difference(found: intervals.Difference) -> str:
   """Writes a difference in points of percent, and what may be said of it."""
   points = (100 * each for each in (found.difference, found.low, found.high))
   text = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points)

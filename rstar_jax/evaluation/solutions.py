@@ -1,12 +1,11 @@
 """Records of solving: all that a method found for a problem, and its cost.
 
-They are those of `evaluation/methods.py` and hold more: whose values they have,
-all texts, and how far the method had come when it found each solution, so that
-accuracy at any number of samples, rollouts or searches is computed from one
-record.
+A record says how far the method had come when it found each solution, so that
+accuracy at any number of samples, rollouts or searches is computed from it.
 
   problem_id, split, level, family, gold: the problem's
-  source: the method, one of `solvers.METHODS`
+  source: the method, one of `solvers.METHODS`: "greedy" (one solution at
+    temperature 0), "samples", "mcts", ...
   reward: whose values these are, or null
   stop: the choice that may have ended it before all its units, or null: then
     nothing is known of other choices
@@ -15,8 +14,11 @@ record.
   trajectories: in order of their making, each with
     unit: the unit, from 0, that it belongs to
     steps: node texts, as far as they are well-formed
-    answer, verdict, value, tokens: see `evaluation/methods.py`; tokens null of
-    a search
+    answer: text, or null where there is none
+    verdict: "equal", "different", "undecided" (the grader gave up) or "failed"
+      (no answer: code failed, or a limit was hit)
+    value: the PPM's score of the whole solution, or null
+    tokens: generated for it; null of a search
 """
 
 import itertools

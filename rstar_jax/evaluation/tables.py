@@ -1,17 +1,16 @@
 """Accuracy and cost of every method and choice, from records alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from rstar_jax import rng
-from rstar_jax.evaluation import choices
-from rstar_jax.evaluation.accuracy import bootstrap
-from rstar_jax.evaluation.methods import Normalise
+from rstar_jax.evaluation import choices, cost
+from rstar_jax.evaluation.choices import Normalise, Record
+from rstar_jax.evaluation.intervals import bootstrap
 from rstar_jax.grading.voting import vote_key
 
-Record = Mapping[str, Any]
 # (split, reward, source) of records that belong together.
 Group = tuple[str, str | None, str]
 
@@ -81,14 +80,14 @@ def table(
     1] (95% bootstrap interval over problems); n problems; tokens, the mean
     generated for a problem; tokens_settled, likewise had one stopped where no
     later unit could change the choice (None where that is not known before the
-    end, see `choices.settled`); flops, 2 a parameter for each of `tokens`
-    (Kaplan et al. 2020): what was run to read prompts and to score is left out.
+    end, see `choices.settled`); flops of the policy for `tokens`, see
+    `cost.flops`.
   """
   return [
     _row(group, choice, units, seed, k, parameters, normalise)
     for group in grouped(records).values()
     for choice in choices_for(group)
-    for units in sizes(choices.units_of(group))
+    for units in sizes(cost.units_of(group))
   ]
 
 
@@ -114,11 +113,7 @@ def at_budget(
   """
   rows = []
   for group in grouped(records).values():
-    units, costs = 0, [record["spent"] for record in group]
-    while units < choices.units_of(group) and budget >= np.mean(
-      [each[min(units, len(each) - 1)] for each in costs]
-    ):
-      units += 1
+    units = cost.units_within(group, budget)
     if units:
       rows += [
         _row(group, choice, units, seed, k, parameters, normalise)
@@ -143,7 +138,7 @@ def _settled(
     needed = choices.settled(record, choice, units, normalise=normalise)
     if needed is None:
       return None
-    spent.append(record["spent"][min(needed, len(record["spent"])) - 1])
+    spent.append(cost.tokens(record, needed))
   return float(np.mean(spent))
 
 
@@ -182,5 +177,5 @@ def _row(
     "n": len(chosen),
     "tokens": tokens,
     "tokens_settled": _settled(group, choice, units, normalise),
-    "flops": None if parameters is None else 2.0 * parameters * tokens,
+    "flops": None if parameters is None else cost.flops(parameters, tokens),
   }

@@ -1,17 +1,20 @@
-"""Which answer to give when a problem has several.
+"""Which answer to give when a problem has several: the one place that chooses.
 
-Each function returns the index of the chosen answer, so that the caller finds
-its verdict and its trajectory. Equal answers are grouped by a key; the key is a
-normal form and no grader, since voting must not ask the gold answer.
+`choose` serves the evaluation, the report, `--stage=solve`, studies and the
+evaluation harness alike. It returns the index of the chosen answer, so that the
+caller finds its verdict and its trajectory: the answer that is counted is the
+answer that is given. Equal answers are grouped by a key; the key is a normal
+form and no grader, since voting must not ask the gold answer.
 """
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from rstar_jax.grading.voting import vote_key
 
 Key = Callable[[str], Hashable]
+Select = Literal["best", "majority", "weighted", "top_k"]
 
 
 def best(values: Sequence[float | None]) -> int | None:
@@ -84,31 +87,44 @@ def top_k(
 
 
 def choose(
-  method: Literal["best", "majority", "weighted", "top_k"],
+  how: Select,
   answers: Sequence[str | None],
   values: Sequence[float | None],
   key: Key = vote_key,
   *,
   k: int = 4,
 ) -> int | None:
-  """Chooses by `config.eval.answer_select`; see the four functions above."""
-  if method == "majority":
-    return majority(answers, key)
-  if method == "weighted":
-    return weighted(answers, values, key)
-  if method == "top_k":
-    return top_k(answers, values, k, key)
-  if method == "best":
-    return best(
-      [
-        None if answer is None else value
-        for answer, value in zip(answers, values, strict=True)
-      ]
+  """Chooses one of a problem's answers; see the four functions above.
+
+  Args:
+    how: as `config.eval.answer_select`. Where no answer has a value, as in a
+      round without a PPM, every way is the majority.
+    answers: None is no answer, and is not chosen.
+    values: the PPM's values in [-1, 1]; None or nan where there is none.
+    key: equal answers have equal keys.
+    k: how many vote in "top_k", at least 1.
+
+  Returns:
+    The index of the chosen answer, None where there is no answer.
+
+  Raises:
+    ValueError: `how` is none of the four.
+  """
+  if how not in get_args(Select):
+    raise ValueError(
+      f"answer_select={how!r} must be 'best', 'majority', 'weighted' or 'top_k'"
     )
-  raise ValueError(
-    f"answer_select={method!r} must be 'best', 'majority', 'weighted' or "
-    "'top_k'"
-  )
+  values = [
+    None if answer is None or value is None or math.isnan(value) else value
+    for answer, value in zip(answers, values, strict=True)
+  ]
+  if how == "majority" or not any(value is not None for value in values):
+    return majority(answers, key)
+  if how == "weighted":
+    return weighted(answers, values, key)
+  if how == "top_k":
+    return top_k(answers, values, k, key)
+  return best(values)
 
 
 def settled(

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from rstar_jax.config.schema import EvalConfig
-from rstar_jax.evaluation import methods
 from rstar_jax.grading import choose
 from rstar_jax.pipeline import backends
 from rstar_jax.pipeline.context import Context
-from rstar_jax.search import mcts, sampling
+from rstar_jax.search import answer, mcts, sampling
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.types import Prefix, Problem
 
@@ -86,16 +85,12 @@ def solve_all(
     )
     return list(map(_agreed, sampled))
   calls, search = device.steps(), config.eval.search
-  select = config.eval.answer_select
   if device.score is None:
     calls = dataclasses.replace(calls, score=_no_opinion)
     search = dataclasses.replace(search, annotation="terminal")
-    select = "majority"
   trees = mcts.search(problems, search, calls, **options)
-  return [
-    _chosen(tree, config.eval, select, valued=device.score is not None)
-    for tree in trees
-  ]
+  valued = device.score is not None
+  return [_solution(tree, config.eval, valued) for tree in trees]
 
 
 def search_all(
@@ -139,23 +134,24 @@ def _agreed(samples: Sequence[sampling.Sample]) -> Solution | None:
   return Solution(samples[chosen].steps, samples[chosen].answer or "", None)
 
 
-def _chosen(
-  tree: tree_lib.Tree, config: EvalConfig, select: methods.Select, valued: bool
+def _solution(
+  tree: tree_lib.Tree, config: EvalConfig, valued: bool
 ) -> Solution | None:
-  """Returns the trajectory that a search answers with."""
-  found = tree_lib.trajectories(tree, how=config.search.trajectory_value)
-  chosen = choose.choose(
-    select,
-    [each.answer for each in found],
-    [each.value for each in found],
-    k=config.top_k,
-  )
-  if chosen is None:
+  """Returns the trajectory that a search answers with.
+
+  Args:
+    tree: searched.
+    config: how its answer is chosen.
+    valued: whether a reward model guided it; else the majority answers.
+  """
+  select = config.answer_select if valued else "majority"
+  how = config.search.trajectory_value
+  node = answer.answer_node(tree, select, how, config.top_k)
+  if node is None:
     return None
-  node = int(np.flatnonzero(tree.terminal == tree_lib.ANSWERED)[chosen])
   values = [float(tree.ppm[each]) for each in tree.path(node)[1:]]
   return Solution(
-    found[chosen].steps, found[chosen].answer, values if valued else None
+    tree.prefix(node), tree.answers[node] or "", values if valued else None
   )
 
 

@@ -12,8 +12,10 @@ from typing import Any
 
 from etils import epath
 
-from rstar_jax.evaluation import methods
+from rstar_jax.evaluation import choices
+from rstar_jax.grading.choose import Select
 from rstar_jax.report import trees as trees_lib
+from rstar_jax.search import answer
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.storage.records import each_row
 
@@ -96,7 +98,7 @@ class Forest:
         row["solved"] = row.get("search", row.get("greedy")) == "equal"
         if record is not None and self._bytes_of_set > 0:
           tree = tree_lib.from_record(record)
-          node = trees_lib.answer_given(tree, select, how, k)
+          node = answer.answer_node(tree, select, how, k)
           chosen = [] if node is None else [node]
           self._draw(row, trees_lib.compact(tree, chosen, (), counted))
 
@@ -224,13 +226,11 @@ def _measures(record: Record) -> Record:
   }
 
 
-def _answers(
-  sources: Mapping[str, Record], select: methods.Select, k: int
-) -> Record:
+def _answers(sources: Mapping[str, Record], select: Select, k: int) -> Record:
   """Returns verdicts: of the greedy solution, the search, and of samples."""
   found: Record = {}
   if "mcts" in sources:
-    outcome = methods.solve([sources["mcts"]], "mcts", 1, select, k=k)[0]
+    outcome = choices.choose(sources["mcts"], select, k=k)
     found["search"] = outcome.verdict
   for row in sources.get("greedy", {}).get("trajectories", ())[:1]:
     found["greedy"] = row["verdict"]

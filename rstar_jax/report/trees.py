@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from rstar_jax.grading import choose
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
 
@@ -95,25 +94,6 @@ def tried(tree: Tree, counted: bool) -> np.ndarray:
 def by_prefix(tree: Tree) -> dict[tuple[str, ...], int]:
   """Returns the node of each path of texts."""
   return {tree.prefix(node): node for node in range(len(tree))}
-
-
-def answer_given(tree: Tree, select: str, how: str, k: int = 4) -> int | None:
-  """Returns the node of the answer that a search gives, None without one.
-
-  Args:
-    tree: of an evaluation.
-    select: `config.eval.answer_select`; without any value it is a vote.
-    how: `config.eval.search.trajectory_value`.
-    k: voters of "top_k".
-  """
-  found = tree_lib.trajectories(tree, how=how)
-  values = [each.value for each in found]
-  if all(value is None for value in values):
-    select = "majority"
-  index = choose.choose(select, [each.answer for each in found], values, k=k)
-  if index is None:
-    return None
-  return int(np.flatnonzero(tree.terminal == tree_lib.ANSWERED)[index])
 
 
 def taken(

@@ -1,7 +1,5 @@
 """Tests of how a tree is packed for the page."""
 
-import dataclasses
-
 import numpy as np
 from absl.testing import absltest
 
@@ -77,17 +75,6 @@ class ChosenTest(absltest.TestCase):
       ),
       [["final", 7, 9, 0.333]],
     )
-
-  def test_answer_given(self):
-    tree = workdirs.apples()
-    # One vote each: the first one.
-    self.assertEqual(trees.answer_given(tree, "majority", "last"), 7)
-    # Without a value "best" is a vote.
-    self.assertEqual(trees.answer_given(tree, "best", "last"), 7)
-    tree.ppm[7], tree.ppm[9] = -0.5, 0.5
-    self.assertEqual(trees.answer_given(tree, "best", "last"), 9)
-    empty = Tree(dataclasses.replace(tree.problem, id="empty"))
-    self.assertIsNone(trees.answer_given(empty, "best", "last"))
 
   def test_large_tree_has_its_size(self):
     tree = workdirs.large()

@@ -141,14 +141,16 @@ def record(name: str, source: str, *verdicts: str, split: str = SPLIT) -> dict:
     "level": 2,
     "source": source,
     "tokens": 10 * len(verdicts),
+    "spent": [10 * (unit + 1) for unit in range(len(verdicts))],
     "trajectories": [
       {
+        "unit": unit,
         "answer": {"equal": "14", "different": "15"}.get(each),
         "verdict": each,
         "value": None,
         "tokens": 10,
       }
-      for each in verdicts
+      for unit, each in enumerate(verdicts)
     ],
   }
 

@@ -1,4 +1,4 @@
-"""Whether two ways to answer differ, on problems that both have answered."""
+"""Intervals of an accuracy, and whether two ways to answer differ."""
 
 import dataclasses
 import math
@@ -6,7 +6,34 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rstar_jax.evaluation.accuracy import bootstrap
+RESAMPLES = 2000
+_INTERVAL = (2.5, 97.5)
+# Problems x resamples that are in memory at once.
+_CHUNK = 1 << 20
+
+
+def bootstrap(
+  values: np.ndarray, seed: int, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+  """Returns the 95% percentile interval of a mean (Efron 1979).
+
+  Args:
+    values: one per problem, float [n], n at least 1.
+    seed: of the resamples, uint32.
+    resamples: how many.
+
+  Returns:
+    (low, high). It has no width where all values are equal.
+  """
+  values = np.asarray(values, np.float64)
+  random = np.random.default_rng(seed)
+  rows = max(_CHUNK // len(values), 1)
+  means = []
+  for start in range(0, resamples, rows):
+    shape = min(rows, resamples - start), len(values)
+    means.append(values[random.integers(0, len(values), shape)].mean(axis=1))
+  low, high = np.percentile(np.concatenate(means), _INTERVAL)
+  return float(low), float(high)
 
 
 @dataclasses.dataclass(frozen=True)

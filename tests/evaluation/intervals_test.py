@@ -1,13 +1,48 @@
 """Paired statistics against hand-computed values and simulation."""
 
+import math
+
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from rstar_jax.evaluation import paired
+from rstar_jax.evaluation import intervals
 
 
 def of(bits: str) -> dict[str, bool]:
   return {f"p{i}": bit == "1" for i, bit in enumerate(bits)}
+
+
+class BootstrapTest(parameterized.TestCase):
+  @parameterized.parameters((0.5, 2003), (0.9, 1009), (0.13, 3001))
+  def test_agrees_with_the_normal_approximation(self, share, n):
+    right = np.arange(n) < round(share * n)
+    low, high = intervals.bootstrap(right, seed=7)
+    mean = right.mean()
+    half = 1.96 * math.sqrt(mean * (1 - mean) / n)
+    self.assertAlmostEqual(low, mean - half, delta=half / 8)
+    self.assertAlmostEqual(high, mean + half, delta=half / 8)
+
+  def test_against_all_resamples_of_a_small_set(self):
+    # A resample of 3 values of which one is 1 has Binomial(3, 1/3) ones.
+    cdf = np.cumsum([8 / 27, 12 / 27, 6 / 27, 1 / 27])
+    low, high = intervals.bootstrap(np.array([1.0, 0.0, 0.0]), seed=3)
+    quantile = [np.searchsorted(cdf, q) / 3 for q in (0.025, 0.975)]
+    np.testing.assert_allclose([low, high], quantile)
+
+  def test_in_pieces_the_same(self):
+    values = np.random.default_rng(5).normal(size=101)
+    whole = intervals.bootstrap(values, seed=11)
+    chunk = intervals._CHUNK
+    self.addCleanup(setattr, intervals, "_CHUNK", chunk)
+    intervals._CHUNK = 1
+    self.assertEqual(intervals.bootstrap(values, seed=11), whole)
+    self.assertNotEqual(intervals.bootstrap(values, seed=13), whole)
+
+  @parameterized.parameters(0.0, 1.0)
+  def test_equal_values_have_no_width(self, value):
+    self.assertEqual(
+      intervals.bootstrap(np.full(5, value), seed=0), (value, value)
+    )
 
 
 class PairedTest(parameterized.TestCase):
@@ -20,20 +55,20 @@ class PairedTest(parameterized.TestCase):
     (3, 3, 1.0),
   )
   def test_mcnemar_by_hand(self, first, second, p):
-    self.assertEqual(paired.mcnemar(first, second), p)
-    self.assertEqual(paired.mcnemar(second, first), p)
+    self.assertEqual(intervals.mcnemar(first, second), p)
+    self.assertEqual(intervals.mcnemar(second, first), p)
 
   def test_mcnemar_of_many_problems(self):
     # The normal approximation with continuity: z = 99 / sqrt(10000), p = 0.322.
-    self.assertAlmostEqual(paired.mcnemar(5050, 4950), 0.322, places=2)
+    self.assertAlmostEqual(intervals.mcnemar(5050, 4950), 0.322, places=2)
 
   def test_counts_the_problems_that_both_have(self):
-    found = paired.compare(of("110100"), of("1001"), seed=1)
+    found = intervals.compare(of("110100"), of("1001"), seed=1)
     self.assertEqual((found.n, found.only_first, found.only_second), (4, 1, 0))
     self.assertEqual((found.first, found.second), (0.75, 0.5))
     self.assertEqual(found.difference, 0.25)
     self.assertLessEqual(found.low, 0)
-    self.assertIsNone(paired.compare(of("1"), {"other": True}, seed=1))
+    self.assertIsNone(intervals.compare(of("1"), {"other": True}, seed=1))
 
   @parameterized.parameters(
     ("1" * 40, "0" * 30 + "1" * 10, "first is better"),
@@ -43,7 +78,7 @@ class PairedTest(parameterized.TestCase):
     ("1" * 40, "1" * 37 + "000", "not distinguishable"),
   )
   def test_says_what_may_be_said(self, first, second, verdict):
-    found = paired.compare(of(first), of(second), seed=2)
+    found = intervals.compare(of(first), of(second), seed=2)
     self.assertEqual(found.verdict, verdict)
 
   def test_interval_and_test_hold_what_they_promise(self):
@@ -54,7 +89,7 @@ class PairedTest(parameterized.TestCase):
       # Easy and hard problems; both methods are right as often.
       chance = rng.beta(1, 1, 150)
       first, second = (rng.random((2, 150)) < chance).tolist()
-      found = paired.compare(
+      found = intervals.compare(
         dict(enumerate(first)), dict(enumerate(second)), seed
       )
       claimed += found.verdict != "not distinguishable"

@@ -1,0 +1,30 @@
+"""The answer that a search gives, as a node of its tree."""
+
+import numpy as np
+
+from rstar_jax.grading import choose
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.tree import TrajectoryValue, Tree
+
+
+def answer_node(
+  tree: Tree, select: choose.Select, how: TrajectoryValue, k: int = 4
+) -> int | None:
+  """Returns the node of the answer that a search gives, None without one.
+
+  Args:
+    tree: searched.
+    select: how it is chosen among all answers of the tree; see `choose`.
+    how: what the value of a trajectory is; see `tree.trajectory_value`.
+    k: voters of "top_k".
+  """
+  found = tree_lib.trajectories(tree, how=how)
+  index = choose.choose(
+    select,
+    [each.answer for each in found],
+    [each.value for each in found],
+    k=k,
+  )
+  if index is None:
+    return None
+  return int(np.flatnonzero(tree.terminal == tree_lib.ANSWERED)[index])
