@@ -1,10 +1,10 @@
-"""Grades answers: exactly where that is easy, else in killable processes.
+"""Grades answers; comparisons that may hang run in processes that are killed.
 
-math-verify can run forever, in C, deaf to signals and to its own timeouts. So
-it runs in processes of its own, two deep: a warm one that does not compare, and
-its fork that does and is killed at a deadline. The verdict is then "undecided",
-which is logged, counted and never taken for right. Those processes start at
-first need: grading plain numbers needs none.
+math-verify can run forever in C code, where neither signals nor its own
+timeouts stop it. A warm worker process therefore forks, and the fork compares;
+at a deadline it is killed. The verdict is then "undecided", which is logged,
+counted and never treated as right. Worker processes start at first need:
+grading plain numbers needs none.
 """
 
 import collections
@@ -18,9 +18,9 @@ from rstar_jax.grading import answers
 from rstar_jax.sandbox import process
 from rstar_jax.types import Verdict
 
-_MEMORY = 4 << 30  # Address space of a process; big powers would take it all.
+_MEMORY = 4 << 30  # Address space of a process, in bytes; bounds big powers.
 _CACHE = 65536
-# How much later than its worker the host gives up, in seconds.
+# Seconds after the worker's deadline at which the host gives up on it.
 _GRACE = 1.0
 
 
@@ -28,13 +28,13 @@ class Grader:
   """Compares predicted answers with gold ones; never hangs.
 
   Args:
-    workers: killable processes, at least 1.
-    seconds: deadline of one comparison, which then is killed; half of it is the
-      soft one, at which it is interrupted.
-    cache: most pairs remembered.
+    workers: number of worker processes, at least 1.
+    seconds: deadline of one comparison, at which it is killed; at half of it
+      the comparison is interrupted.
+    cache: number of pairs whose verdicts are cached.
 
   Attributes:
-    counts: how often each verdict was given.
+    counts: number of times that each verdict was given.
   """
 
   def __init__(
@@ -50,7 +50,7 @@ class Grader:
     self._cache: collections.OrderedDict = collections.OrderedDict()
     self._closed = False
     self._lock = threading.Lock()
-    # One process a thread: it ends when the thread that started it does.
+    # One process a thread: it ends with the thread that started it.
     self._local = threading.local()
     self._live: set[process.Process] = set()
     self._executor = concurrent.futures.ThreadPoolExecutor(workers)
@@ -62,13 +62,13 @@ class Grader:
     self.close()
 
   def close(self) -> None:
-    """Kills the processes; who waits for a verdict gets a RuntimeError."""
+    """Kills the processes; waiting calls of `grade` raise RuntimeError."""
     self._closed = True
     self._executor.shutdown(wait=False, cancel_futures=True)
     with self._lock:
       live = list(self._live)
     for worker in live:
-      worker.strike()
+      worker.kill_tree()
     self._executor.shutdown(wait=True)
     for worker in self._live:
       worker.kill()
@@ -118,7 +118,7 @@ class Grader:
     return verdicts
 
   def _find(self, pairs: dict) -> dict[tuple[str, str], Verdict]:
-    """Returns the verdict on each of some different pairs."""
+    """Returns the verdict on each of the distinct pairs."""
     found: dict[tuple[str, str], Verdict] = {}
     pending = {}
     for pair in pairs:
@@ -156,18 +156,18 @@ class Grader:
       raise RuntimeError("the grader is closed") from error
 
   def _judge(self, pair: tuple[str, str]) -> tuple[Verdict, bool]:
-    """Runs in a thread of the executor, which owns one process.
+    """Compares a pair in the process that belongs to the calling thread.
 
     Args:
       pair: (gold, predicted).
 
     Returns:
-      The verdict, and whether it says something of the pair: where a process
-      was killed from outside, it does not.
+      The verdict, and whether to cache it: not if the process was killed from
+      outside.
     """
     verdict: Verdict = "undecided"
     kept = False
-    for _ in range(2):  # A process killed by someone is tried once more.
+    for _ in range(2):  # Retries once if the process was killed from outside.
       if self._closed:
         raise RuntimeError("the grader is closed")
       worker = self._worker()
@@ -176,10 +176,10 @@ class Grader:
         verdict, kept = worker.receive(self._seconds + _GRACE), True
         break
       except TimeoutError:
-        self._bury(worker)
+        self._discard(worker)
         break
       except process.Gone:
-        self._bury(worker)
+        self._discard(worker)
     if self._closed:
       raise RuntimeError("the grader is closed")
     if verdict == "undecided":
@@ -187,7 +187,7 @@ class Grader:
     return verdict, kept
 
   def _worker(self) -> process.Process:
-    """Returns this thread's process, started if need be."""
+    """Returns this thread's process, and starts it at first need."""
     worker = getattr(self._local, "worker", None)
     if worker is None:
       options = {
@@ -199,7 +199,7 @@ class Grader:
       if worker.greeting:
         worker.kill()
         raise RuntimeError(
-          f"math-verify cannot be relied on: {worker.greeting}; install "
+          f"math-verify is not reliable here: {worker.greeting}; install "
           "math-verify[antlr4_13_2] of version 0.9 or later"
         )
       self._local.worker = worker
@@ -207,7 +207,7 @@ class Grader:
         self._live.add(worker)
     return worker
 
-  def _bury(self, worker: process.Process) -> None:
+  def _discard(self, worker: process.Process) -> None:
     self._local.worker = None
     with self._lock:
       self._live.discard(worker)

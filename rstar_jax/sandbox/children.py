@@ -1,8 +1,9 @@
-"""Processes that a worker forks, and how it listens to them and to the host.
+"""Forks the processes of a worker and receives their messages.
 
-A child reports over a *channel*, a socket of its own; what it says is a
-program's word and proves nothing. Its end is the kernel's word: every child is
-the worker's own, those that another child forked too (`fork_sibling`).
+A child reports over a *channel*, a socket of its own. A program may write
+anything to it, so its messages are not trusted; the wait status is, since the
+kernel reports it: every child is the worker's own, also one that another child
+forked (`fork_sibling`).
 
 Runs inside a worker: standard library only.
 """
@@ -21,15 +22,15 @@ from collections.abc import Callable
 from rstar_jax.sandbox import program, wire
 from rstar_jax.sandbox.isolation import kernel
 
-# What a child's channel is moved to, so that a program that opens a file gets
-# the number that it gets elsewhere.
+# Descriptor of a child's channel: high, so that the files that a program opens
+# get the usual numbers.
 CHANNEL = 60
 _CLONE_PARENT = 0x8000
 _CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid.
 
 if sys.platform == "linux" and _CLONE is not None:
-  # PyDLL, since nothing may run beside a fork.
+  # PyDLL holds the GIL: no other thread may run during a fork.
   _syscall = ctypes.PyDLL(None).syscall
   _syscall.argtypes = [ctypes.c_long] * 6
   _syscall.restype = ctypes.c_long
@@ -38,17 +39,16 @@ else:
 
 
 class Lost(Exception):
-  """A process did not do what it was ordered."""
+  """A process does not answer, or its answer is not a message."""
 
 
 class Child:
   """A forked process.
 
   Attributes:
-    pid: of the process.
-    channel: socket to it.
-    cpu_seconds: that it has been given in all.
-    memory_bytes: that it holds as a snapshot, beyond what the worker does.
+    channel: socket to the process.
+    cpu_seconds: total CPU time granted to it so far.
+    memory_bytes: memory that it holds as a snapshot beyond the worker's.
   """
 
   def __init__(self, pid: int, channel: socket.socket):
@@ -57,14 +57,14 @@ class Child:
     self._buffer = bytearray()
 
   def send(self, message: object) -> None:
-    """Sends a message. Raises Lost."""
+    """Sends a message; raises Lost if the process ended."""
     try:
       self.channel.sendall(wire.frame(message))
     except OSError as error:
       raise Lost from error
 
   def take(self) -> object | None:
-    """Returns a message that has arrived. Raises Lost if it is none."""
+    """Returns a complete message, or None; raises Lost if it is not JSON."""
     if len(self._buffer) < 4:
       return None
     end = 4 + struct.unpack_from(">I", self._buffer)[0]
@@ -78,7 +78,7 @@ class Child:
     return message
 
   def fill(self, limit: int) -> bool:
-    """Reads what has arrived; returns False at the end, or past the limit."""
+    """Reads what has arrived; returns False at end of file or past `limit`."""
     try:
       piece = self.channel.recv(1 << 16)
     except OSError:
@@ -87,24 +87,24 @@ class Child:
     return bool(piece) and len(self._buffer) < limit + (1 << 16)
 
   def end(self) -> int:
-    """Kills the process, unless it has ended. Returns its wait status."""
+    """Kills the process unless it has ended, and returns its wait status."""
     self.channel.close()
-    # One that closed its channel and goes on would never end by itself.
+    # A process that closed its channel and goes on would never end by itself.
     os.kill(self.pid, signal.SIGKILL)
     return os.waitpid(self.pid, 0)[1]
 
 
 class Watch:
-  """Listens to the host and to one child at a time.
+  """Waits for messages of the host and of one child at a time.
 
   Args:
-    host: socket to the host. It may order the death of the child whose program
-      has number `serial`; the clock is the host's.
+    host: socket to the host, which keeps the time and may order to kill the
+      child that runs program `serial`.
     limit: longest message of a child, in bytes.
 
   Attributes:
-    serial: number of the program whose time runs.
-    killed: whether the host has ordered its death.
+    serial: number of the running program.
+    killed: whether the host has ordered to kill it.
   """
 
   def __init__(self, host: socket.socket, limit: int):
@@ -113,35 +113,35 @@ class Watch:
     self.killed = False
 
   def start(self, serial: int) -> None:
-    """Says which program is next."""
+    """Sets the running program."""
     self.serial, self.killed = serial, False
 
   def next(self, child: Child) -> object | None:
-    """Returns the next message of a child, or None at its end.
+    """Returns the next message of a child, or None once it has ended.
 
     Raises:
-      Lost: what it sent is no message.
+      Lost: if it sends something that is not a message.
     """
     poller = select.poll()
     poller.register(child.channel, select.POLLIN)
-    # Without PR_SET_PDEATHSIG its hang-up is how the host's end is noticed.
+    # Without PR_SET_PDEATHSIG, this hang-up is the only sign of the host's end.
     poller.register(self._host, select.POLLIN | getattr(select, "POLLRDHUP", 0))
     while (message := child.take()) is None:
       ready = dict(poller.poll())
       if self._host.fileno() in ready:
-        self._hear(child)
+        self._obey_host(child)
       if child.channel.fileno() in ready and not child.fill(self._limit):
         return None
     return message
 
   def request(self) -> list | None:
-    """Returns the host's next request, None once it is gone."""
+    """Returns the host's next request, None once the host has ended."""
     while (message := wire.receive(self._host)) is not None:
-      if message[0] != "kill":  # Which comes too late.
+      if message[0] != "kill":  # A late one: its program has ended.
         return message
     return None
 
-  def _hear(self, child: Child) -> None:
+  def _obey_host(self, child: Child) -> None:
     try:
       message = wire.receive(self._host)
     except OSError:
@@ -157,17 +157,17 @@ class Watch:
 def pair() -> tuple[socket.socket, socket.socket]:
   """Returns the worker's and the child's end of a channel."""
   ours, theirs = socket.socketpair()
-  # So that the kernel says whose greeting it is.
+  # The kernel then adds the sender's pid to a greeting.
   if hasattr(socket, "SO_PASSCRED"):
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
   return ours, theirs
 
 
 def fork(action: Callable[[socket.socket], None]) -> Child:
-  """Runs `action(channel)` in a child, which ends with it.
+  """Runs `action(channel)` in a child, which exits afterwards.
 
   Raises:
-    OSError: there can be no more processes.
+    OSError: if no more processes can be started.
   """
   ours, theirs = pair()
   try:
@@ -189,9 +189,9 @@ def fork(action: Callable[[socket.socket], None]) -> Child:
 
 
 def settle(channel: socket.socket) -> socket.socket:
-  """In a child, moves its channel, and closes what else it inherited.
+  """In a child, moves its channel to CHANNEL and closes inherited descriptors.
 
-  But for what landlock needs, which is closed when it is put on.
+  The descriptor of landlock's rules stays open until they are applied.
   """
   os.dup2(channel.detach(), CHANNEL)
   os.closerange(3, CHANNEL)
@@ -208,9 +208,9 @@ def can_fork_sibling() -> bool:
 def fork_sibling() -> int:
   """Forks a child of this process's parent; returns as `os.fork` does.
 
-  No hook that a program has registered runs, in the parent or in the child, as
-  none would if the program had gone on in one process. For a process with one
-  thread.
+  Unlike `os.fork`, it runs no `os.register_at_fork` hooks of the program: the
+  result must be as if the program had gone on in one process. Safe only with a
+  single thread.
   """
   pid = _syscall(_CLONE, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)
   if pid < 0:
@@ -219,12 +219,12 @@ def fork_sibling() -> int:
 
 
 def greet(channel: socket.socket) -> None:
-  """Sends a first byte, from which the kernel tells the worker our pid."""
+  """Sends one byte; the kernel adds this process's pid for the worker."""
   channel.sendall(b".")
 
 
 def pid_of(channel: socket.socket, seconds: float) -> int:
-  """Returns the pid of who greets, a child of this process. Raises Lost."""
+  """Returns the pid of the child that greets; raises Lost if none does."""
   channel.settimeout(seconds)
   try:
     space = socket.CMSG_SPACE(_CREDENTIALS.size)
@@ -240,7 +240,7 @@ def pid_of(channel: socket.socket, seconds: float) -> int:
 
 
 def memory_of(pid: int) -> int:
-  """Returns a process's memory that is no file's, in bytes; 0 if unknown."""
+  """Returns a process's anonymous resident memory in bytes; 0 if unknown."""
   try:
     with open(f"/proc/{pid}/statm") as file:
       _, resident, shared, *_ = map(int, file.read().split())
@@ -250,10 +250,10 @@ def memory_of(pid: int) -> int:
 
 
 def end_orphans(spared: set[int]) -> None:
-  """Kills what a program left running, this process being its new parent.
+  """Kills processes that a program left running, now children of this one.
 
   Args:
-    spared: pids of children that are wanted.
+    spared: pids of children to keep.
   """
   path = f"/proc/self/task/{os.getpid()}/children"
   while True:
@@ -264,6 +264,6 @@ def end_orphans(spared: set[int]) -> None:
       return
     if not left:
       return
-    for pid in left:  # Its own children are ours after it.
+    for pid in left:  # Its own children become ours, hence the loop.
       os.kill(pid, signal.SIGKILL)
       os.waitpid(pid, 0)

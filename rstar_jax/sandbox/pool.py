@@ -1,17 +1,17 @@
 """Runs programs written by a model, many at once, each in its own process.
 
-What it covers: state that leaks between programs, endless loops, memory, floods
-of output, crashes of the interpreter, processes left behind, and the usual ways
-to the network, to files and to other processes. What only the audit hook holds
-is no boundary against hostile code; `Sandbox.isolation` says which layer holds
-what on this machine.
+The sandbox contains state that leaks between programs, endless loops, memory
+use, floods of output, interpreter crashes, orphaned processes, and the usual
+ways to the network, to files and to other processes. The audit hook alone is
+not a boundary against hostile code; `Sandbox.isolation` says which layer
+enforces what on this machine.
 
 Each of `workers` slots is a thread that drives a worker process (`zygote.py`).
-A program goes to the slot that has run its prefix, whose interpreter may still
-be alive there (`snapshots.py`); a slot with nothing to do takes what others
-have. The deadline of a step is this side's and ends in SIGKILL: of the program,
-by its worker, or of everything in a worker that does not answer; a new one
-takes the rest.
+A program is queued at the slot that ran its prefix, whose interpreter may still
+be alive there (`snapshots.py`); an idle slot steals from other queues. The host
+enforces the deadline of a step by SIGKILL: the worker kills the program, or, if
+the worker does not answer, the host kills the worker and a new one runs the
+remaining programs.
 """
 
 import collections
@@ -25,36 +25,36 @@ from rstar_jax.sandbox import process
 from rstar_jax.sandbox.isolation import probe
 from rstar_jax.types import ExecResult
 
-_BATCH = 32  # Most programs in one request.
-_RESTARTS = 15  # Failed ones, over some twenty seconds, that are forgiven.
-_TRIES = 3  # Deaths before a request is begun that are forgiven.
+_BATCH = 32  # Largest number of programs in one request.
+_RESTARTS = 15  # Retries of a failed start, over some twenty seconds.
+_TRIES = 3  # Worker deaths tolerated before a request is begun.
 _CACHE = 65536
-# What a worker gets to kill a program and say so.
+# Time that a worker has to kill a program and report it.
 _KILL_SECONDS = 10.0
-# -P -s -B are what -I is, except that the hash seed still counts.
+# -P -s -B are the parts of -I that leave PYTHONHASHSEED in force.
 _FLAGS = ("-P", "-s", "-B")
 _ENV = {
   "PYTHONHASHSEED": "0",
   "OPENBLAS_NUM_THREADS": "1",
   "OMP_NUM_THREADS": "1",
 }
-# Programs that mention one of these go to a worker that has imported them: a
-# fork of it costs milliseconds more, an import in each fork costs hundreds.
+# Programs that mention one of these run in a worker that has imported them: its
+# forks cost milliseconds more, an import in each fork would cost hundreds.
 _HEAVY = ("sympy", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """What one program may use.
+  """Resource limits of one program.
 
   Attributes:
-    wall_seconds: wall time of a step, in seconds (of a whole program where it
-      is plain arithmetic, or its steps do not compile alone); CPU time is
-      limited just above it.
-    memory_bytes: address space, in bytes.
-    output_bytes: longest output of a step, in bytes.
-    live: most interpreters that each worker keeps alive, one for each prefix
-      that it ran last; some megabytes each.
+    wall_seconds: wall time of a step (of the whole program if it is pure
+      arithmetic or its steps do not compile alone); CPU time is limited just
+      above it.
+    memory_bytes: address space.
+    output_bytes: longest output of a step.
+    live: largest number of interpreters that each worker keeps alive, one for
+      each prefix that it ran last; some megabytes each.
   """
 
   wall_seconds: float = 5.0
@@ -89,24 +89,24 @@ _Job = tuple[_Call, int, tuple[str, ...]]
 
 
 class Sandbox:
-  """Runs programs in parallel, in isolation, repeatably.
+  """Runs programs in parallel, isolated and deterministically.
 
   Args:
-    workers: worker processes, at least 1.
-    limits: what one program may use.
-    cache: most finished programs remembered.
-    require: what has to be held by a boundary, of `probe.REQUIRABLE`: "net",
+    workers: number of worker processes, at least 1.
+    limits: resource limits of one program.
+    cache: number of finished programs whose results are cached.
+    require: what a boundary must enforce, from `probe.REQUIRABLE`: "net",
       "read", "write" and so on.
-    without: layers to leave out, of `isolation.LAYERS`.
+    without: layers to leave out, from `confinement.LAYERS`.
 
   Attributes:
-    isolation: which layers hold what ("net", "read", "write", "exec", "fork",
-      "kill" and so on), each tried at start-up, and "degraded", a list of what
-      no boundary holds; see `probe.probe`.
+    isolation: which layers enforce what ("net", "read", "write", "exec",
+      "fork", "kill" and so on), each tried at start-up, and "degraded", a list
+      of what no boundary enforces; see `probe.probe`.
 
   Raises:
-    RuntimeError: a worker process cannot be started, or something required is
-      not held.
+    RuntimeError: if a worker process cannot be started, or something required
+      cannot be enforced.
   """
 
   def __init__(
@@ -126,11 +126,11 @@ class Sandbox:
     self._workers = workers
     self._cache_size = cache
     self._cache: collections.OrderedDict = collections.OrderedDict()
-    # The last one is of programs that no slot has run a prefix of.
+    # One queue a slot; the last one holds programs whose prefix no slot ran.
     self._queues: list[collections.deque[_Job]] = [
       collections.deque() for _ in range(workers + 1)
     ]
-    self._homes: collections.OrderedDict[tuple[str, ...], int] = (
+    self._slot_of_prefix: collections.OrderedDict[tuple[str, ...], int] = (
       collections.OrderedDict()
     )
     self._lock = threading.Lock()
@@ -163,7 +163,7 @@ class Sandbox:
       workers = list(self._live.values())
       self._waiting.notify_all()
     for worker in workers:
-      worker.strike()
+      worker.kill_tree()
     for thread in self._threads:
       thread.join()
     for queue in self._queues:
@@ -184,11 +184,11 @@ class Sandbox:
         once.
 
     Returns:
-      What the LAST step of each program did, in order. An exception in an
-      earlier step is the program's.
+      The result of the LAST step of each program, in order; the result of an
+      earlier step if that one fails.
 
     Raises:
-      RuntimeError: the sandbox is closed, or no worker can be started.
+      RuntimeError: if the sandbox is closed, or no worker can be started.
     """
     keys = [tuple(steps) for steps in programs]
     found: dict[tuple[str, ...], ExecResult] = {}
@@ -202,13 +202,13 @@ class Sandbox:
       fresh = [key for key in dict.fromkeys(keys) if key not in found]
       call = _Call(len(fresh))
       for index, key in enumerate(fresh):
-        home = self._homes.get(key[:-1], self._workers)
-        self._queues[home].append((call, index, key))
+        slot = self._slot_of_prefix.get(key[:-1], self._workers)
+        self._queues[slot].append((call, index, key))
       self._waiting.notify(self._workers)
     if fresh:
       try:
         call.done.wait()
-      except BaseException:  # Ctrl-C: nobody waits for the rest.
+      except BaseException:  # Ctrl-C: drop the jobs of this call.
         with self._lock:
           self._queues = [
             collections.deque(job for job in queue if job[0] is not call)
@@ -230,7 +230,7 @@ class Sandbox:
         self._cache.popitem(last=False)
 
   def _take(self, slot: int) -> list[_Job]:
-    """Waits for jobs; returns some, none once closed."""
+    """Waits for jobs and returns some, [] once the sandbox is closed."""
     with self._waiting:
       while not any(self._queues) and not self._closed:
         self._waiting.wait()
@@ -239,29 +239,32 @@ class Sandbox:
       others = sorted(self._queues, key=len)
       choices = (self._queues[slot], self._queues[-1], others[-1])
       queue = next(filter(None, choices))
-      # Small at the end, so that no worker idles while another has a backlog.
+      # Stolen batches are small, so that no worker idles beside a backlog.
       count = len(queue)
       if queue is not self._queues[slot]:
         count //= 2 * self._workers
       count = max(1, min(_BATCH, count))
       jobs = [queue.popleft() for _ in range(count)]
-      # What is one step longer than these finds its prefix here.
+      # Programs one step longer are queued here.
       for _, _, key in jobs:
-        self._homes[key] = slot
-        self._homes.move_to_end(key)
-      while len(self._homes) > self._cache_size:
-        self._homes.popitem(last=False)
+        self._slot_of_prefix[key] = slot
+        self._slot_of_prefix.move_to_end(key)
+      while len(self._slot_of_prefix) > self._cache_size:
+        self._slot_of_prefix.popitem(last=False)
       return jobs
 
   def _drive(self, slot: int, boot: _Call) -> None:
-    """Thread of one slot: boots its worker, then serves the queue."""
+    """Runs the thread of one slot: boots its worker, then serves the queue."""
     workers: dict[bool, process.Process] = {}
     try:
       workers[False] = self._start(slot, False, attempt=slot == 0)
       if slot == 0:
         self.isolation = workers[False].greeting
         if failures := probe.lacking(self.isolation, self._require):
-          raise RuntimeError(f"the sandbox is to hold {failures}")
+          raise RuntimeError(
+            "sandbox.require asks for what this machine cannot enforce: "
+            f"{'; '.join(failures)}"
+          )
       boot.finish(slot, ExecResult("ok"))
     except BaseException as error:
       boot.fail(error)
@@ -292,7 +295,7 @@ class Sandbox:
     }
     worker = process.Process("rstar_jax.sandbox.zygote", options, _FLAGS, _ENV)
     with self._lock:
-      # While it booted; `close` knew nothing of it.
+      # `close` may have run while the worker booted.
       closed = self._closed
       if not closed:
         self._live[2 * slot + heavy] = worker
@@ -302,7 +305,7 @@ class Sandbox:
     return worker
 
   def _restart(self, slot: int, heavy: bool) -> process.Process:
-    """Starts a worker where others ran; waits for room on a full machine."""
+    """Replaces a worker; retries while the machine has no room for it."""
     for attempt in range(_RESTARTS):
       try:
         return self._start(slot, heavy)
@@ -315,7 +318,7 @@ class Sandbox:
   def _serve(
     self, slot: int, heavy: bool, workers: dict, jobs: list[_Job]
   ) -> None:
-    """Runs jobs on one worker, which is started and restarted as needed."""
+    """Runs jobs on one worker and (re)starts it as needed."""
     done = tries = 0
     while done < len(jobs):
       if self._closed:
@@ -324,7 +327,7 @@ class Sandbox:
         workers[heavy] = self._restart(slot, heavy)
       worker = workers[heavy]
       begun = False
-      # After such a death one at a time, to find out which program it is.
+      # After a death, one at a time: this finds the program that caused it.
       end = done + 1 if tries else len(jobs)
       try:
         worker.send(["run", done, [job[2] for job in jobs[done:end]]])
@@ -332,7 +335,7 @@ class Sandbox:
         begun = True
         while done < end:
           answer = self._answer(worker, done)
-          # `close` kills the program first, and its worker may yet say so.
+          # `close` kills the program first, and its worker may still report.
           if self._closed:
             raise RuntimeError("the sandbox is closed")
           _finish(jobs[done], answer)
@@ -343,22 +346,22 @@ class Sandbox:
         worker.kill()
         del workers[heavy]
         tries += 1
-        # A worker that died before it began need not be the program's doing.
+        # A program need not have caused a death before the request began.
         if (begun or tries >= _TRIES) and not self._closed:
           _finish(jobs[done], self._failure(error))
           done, tries = done + 1, 0
 
   def _answer(self, worker: process.Process, serial: int) -> ExecResult:
-    """Returns a program's result; orders its death at the deadline.
+    """Returns a program's result; has it killed at the deadline.
 
     Raises:
-      process.Gone: the worker ended.
-      TimeoutError: it did not even do that.
+      process.Gone: if the worker ended.
+      TimeoutError: if the worker does not answer.
     """
     seconds = self._limits.wall_seconds
     answer: object = "step"
     try:
-      while answer == "step":  # One more of those before the last was executed.
+      while answer == "step":  # A step before the last was executed.
         answer = worker.receive(seconds)
     except TimeoutError:
       worker.send(["kill", serial])
@@ -383,5 +386,5 @@ def _finish(job: _Job, result: ExecResult) -> None:
 
 
 def _is_heavy(steps: tuple[str, ...]) -> bool:
-  """Says which worker is the faster one; the result is the same."""
+  """Chooses the worker, for speed only: the result is the same."""
   return any(name in step for step in steps for name in _HEAVY)

@@ -1,9 +1,9 @@
-"""A worker process of the host: started by exec, driven by messages, killed.
+"""Starts, drives and kills a worker process of the host.
 
 The worker runs the `main` of one module and gets a socket. It ends when the
-host says so (SIGKILL to all that descends from it), when the host closes the
-socket, and when the *thread* that started it ends (Linux), so that whoever
-starts a worker must live as long as it.
+host kills it (SIGKILL to it and all its descendants), when the host closes the
+socket, and when the *thread* that started it ends (Linux): that thread must
+live as long as the worker.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from rstar_jax.sandbox import wire
 
 BOOT_SECONDS = 120.0
 _PACKAGE = pathlib.Path(__file__).parents[1]
-# A worker imports modules of the package from its folder, wherever that is,
-# and nothing else that lies beside it.
+# A worker imports modules of the package from its folder, wherever that is, and
+# nothing else from the folder that contains the package.
 _BOOT = f"""
 import importlib, sys, types
 package = types.ModuleType({_PACKAGE.name!r})
@@ -43,17 +43,17 @@ class Process:
 
   Args:
     program: full name of the module of this package that the worker runs.
-    options: passed to it as JSON, "fd" (its socket) and "parent" (our pid)
-      added.
+    options: passed to the worker as JSON, with "fd" (its socket) and "parent"
+      (our pid) added.
     flags: interpreter flags.
-    env: its whole environment; None for a copy of ours.
+    env: the whole environment; None copies ours.
 
   Attributes:
-    pid: of the worker, which leads a session of its own.
-    greeting: the first message, sent when it is ready.
+    pid: pid of the worker, which leads a session of its own.
+    greeting: the first message, sent when the worker is ready.
 
   Raises:
-    RuntimeError: it ended, or said nothing for BOOT_SECONDS.
+    RuntimeError: if the worker ends, or sends nothing for BOOT_SECONDS.
   """
 
   def __init__(
@@ -70,7 +70,7 @@ class Process:
       self._process = subprocess.Popen(
         [sys.executable, *flags, "-c", _BOOT, program, json.dumps(options)],
         env=env,
-        cwd="/",  # Nothing of the folder we happen to be in is imported.
+        cwd="/",  # Imports nothing from the current folder.
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         pass_fds=[theirs.fileno()],
@@ -87,7 +87,7 @@ class Process:
       ) from error
 
   def send(self, message: object) -> None:
-    """Sends a message. Raises Gone."""
+    """Sends a message; raises Gone if the worker ended."""
     self._socket.settimeout(BOOT_SECONDS)
     try:
       self._socket.sendall(wire.frame(message))
@@ -95,7 +95,7 @@ class Process:
       raise Gone from error
 
   def receive(self, seconds: float) -> object:
-    """Returns the next message. Raises TimeoutError, or Gone at the end."""
+    """Returns the next message; raises TimeoutError, or Gone if it ended."""
     deadline = time.monotonic() + seconds
     while True:
       if len(self._buffer) >= 4:
@@ -104,8 +104,8 @@ class Process:
           message = json.loads(self._buffer[4:end])
           del self._buffer[:end]
           return message
-      # Even past the deadline what has already arrived is read first, so that a
-      # thread that was not scheduled does not blame the worker.
+      # What has arrived is read even past the deadline: a delay of this thread
+      # must not count as a delay of the worker.
       self._socket.settimeout(max(1e-4, deadline - time.monotonic()))
       try:
         piece = self._socket.recv(1 << 16)
@@ -117,9 +117,9 @@ class Process:
         raise Gone
       self._buffer += piece
 
-  def strike(self) -> None:
-    """Kills the worker and all that descends from it; any thread may."""
-    if self._process.returncode is not None:  # The pid may be another's now.
+  def kill_tree(self) -> None:
+    """Kills the worker and its descendants; callable from any thread."""
+    if self._process.returncode is not None:  # The pid may be reused.
       return
     for pid in (*_descendants(self.pid), self.pid):
       with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -128,18 +128,18 @@ class Process:
       os.killpg(self.pid, signal.SIGKILL)
 
   def kill(self) -> None:
-    """Kills the worker and reaps it; for the thread that drives it."""
-    self.strike()
+    """Kills the worker and reaps it; only in the thread that drives it."""
+    self.kill_tree()
     self._process.wait()
     self._socket.close()
 
 
 def _descendants(pid: int) -> list[int]:
-  """Returns the pids below a process (Linux), the process itself left out."""
+  """Returns the pids of a process's descendants (Linux; else none)."""
   found, queue = [], [pid]
   while queue:
     parent = queue.pop()
-    # A process may end while it is looked at.
+    # A process may end during the search.
     with contextlib.suppress(OSError):
       for thread in os.listdir(f"/proc/{parent}/task"):
         path = pathlib.Path(f"/proc/{parent}/task/{thread}/children")

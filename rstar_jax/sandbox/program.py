@@ -1,12 +1,12 @@
 """Compiles and executes the steps of one program, inside its own process.
 
 Steps that each compile alone are executed one after another in one `__main__`
-namespace, which equals running their concatenation; output is kept of the last
-one only. If a step does not compile alone (an `else:`, an open bracket) the
+namespace, which equals running their concatenation; only the last step's output
+is kept. If a step does not compile alone (an `else:`, an open bracket), the
 concatenation is compiled instead, and `compile_steps` says which steps' output
-is to be taken off the front.
+to remove from the front.
 
-Standard library only, like all that runs in a worker.
+Runs inside a worker: standard library only.
 """
 
 import errno
@@ -16,18 +16,18 @@ import sys
 import types
 
 FUTURE = 0x1FF0000  # CO_FUTURE_* of compiled code.
-# File names that code is compiled with.
+# File names that code is compiled with: of one step, of the concatenation.
 STEP, WHOLE = "<step>", "<steps>"
-# With this status a program is ended that goes on printing past the limit,
-# after so many writes.
+# Exit status of a program that catches `OutputLimit` and keeps printing, and
+# the number of writes past the limit after which it is ended.
 TOO_MUCH, _PATIENCE = 199, 1000
-# With this one, a process that has no memory left even to report.
+# Exit status of a process without memory to report that it has none.
 NO_MEMORY = 198
 OVER = "more output than the limit"
 # Freed when a program runs out of memory, so that it can still be reported.
 _BALLAST = 8 << 20
 _ballast: list[bytes] = []
-# By which the kernel refuses.
+# Errors by which the kernel refuses a system call.
 _REFUSALS = (errno.EPERM, errno.EACCES)
 
 
@@ -36,7 +36,7 @@ class OutputLimit(BaseException):
 
 
 class Capture(io.BytesIO):
-  """Bytes written, up to a limit."""
+  """Keeps the bytes written, up to a limit; then raises OutputLimit."""
 
   def __init__(self, limit: int):
     super().__init__()
@@ -47,7 +47,7 @@ class Capture(io.BytesIO):
   def write(self, data) -> int:
     if self.full:
       self._refused += 1
-      if self._refused > _PATIENCE:  # It catches all that is raised here.
+      if self._refused > _PATIENCE:  # The program catches OutputLimit.
         os._exit(TOO_MUCH)
     if self.full or self.tell() + len(data) > self._limit:
       super().write(data[: max(0, self._limit - self.tell())])
@@ -56,7 +56,7 @@ class Capture(io.BytesIO):
     return super().write(data)
 
   def close(self) -> None:
-    """Stays open: what was printed is wanted though a program closes it."""
+    """Does nothing: the output is read even if a program closes stdout."""
 
 
 def error_line(error: BaseException) -> str:
@@ -78,13 +78,13 @@ def compile_steps(steps: list[str]) -> tuple[list, list[str] | None]:
     steps: code of each step, oldest first.
 
   Returns:
-    (codes, prefix): the code objects to execute in order, of which only the
-    last one's output counts; and, where the program had to be compiled as one,
-    the steps whose output is to be taken off the front (else None).
+    (codes, prefix): the code objects to execute in order; only the last one's
+    output counts. If the program had to be compiled as one, prefix is the steps
+    whose output to remove from the front, else None.
 
   Raises:
-    SyntaxError, ValueError, MemoryError, RecursionError: what `compile` raises
-      for the concatenation.
+    SyntaxError, ValueError, MemoryError, RecursionError: from `compile`, for
+      the concatenation.
   """
   codes, flags = [], 0
   try:
@@ -110,18 +110,18 @@ def compile_steps(steps: list[str]) -> tuple[list, list[str] | None]:
 
 
 class Interpreter:
-  """One program: a new `__main__` namespace in which its steps are executed.
+  """Executes the steps of one program in a new `__main__` namespace.
 
   Args:
-    capture: takes what is printed; emptied before each step.
-    refusal: the exception by which the audit hook refuses.
+    capture: receives the output; emptied before each step.
+    refusal: the exception that the audit hook raises.
   """
 
   def __init__(self, capture: Capture, refusal: type[BaseException]):
     self._capture = capture
     self._refusal = refusal
     if not _ballast:
-      # By `bytes`, whose zeros are pages that nobody has touched yet.
+      # `bytes` zeroes lazily: the pages take no memory until they are touched.
       _ballast.append(bytes(_BALLAST))
     self._module = types.ModuleType("__main__")
     sys.modules["__main__"] = self._module
@@ -129,10 +129,10 @@ class Interpreter:
     sys.stdout = sys.__stdout__ = self._stdout
 
   def run(self, code: types.CodeType) -> list:
-    """Executes a step after those before it.
+    """Executes the next step.
 
     Args:
-      code: of a module.
+      code: the compiled step.
 
     Returns:
       [status, stdout, error, line] as in `ExecResult`.
@@ -159,7 +159,7 @@ class Interpreter:
       _flush(self._stdout)
     except OutputLimit:
       pass
-    if capture.full:  # Whatever the program made of the exception.
+    if capture.full:  # Also if the program caught OutputLimit.
       status, error, line = "output_limit", OVER, 0
     return [status, capture.getvalue().decode(errors="ignore"), error, line]
 
@@ -168,7 +168,7 @@ def run_all(codes: list, interpreter: Interpreter) -> list:
   """Executes steps until one fails.
 
   Returns:
-    What the last one did, as `Interpreter.run` says it.
+    The result of the last executed step, as `Interpreter.run` returns it.
   """
   result = ["ok", "", "", 0]
   for code in codes:
@@ -179,11 +179,11 @@ def run_all(codes: list, interpreter: Interpreter) -> list:
 
 
 def line_of(error: BaseException, filename: str) -> int:
-  """Returns the line at which a step's own code was, 0 if it is not known.
+  """Returns the line of a step's own code that raised, 0 if unknown.
 
   Args:
-    error: raised in it.
-    filename: that the step was compiled with.
+    error: the exception.
+    filename: the file name that the step was compiled with.
   """
   if isinstance(error, SyntaxError) and error.filename == filename:
     return error.lineno or 0
@@ -198,10 +198,10 @@ def line_of(error: BaseException, filename: str) -> int:
 def _refusal_of(
   failure: BaseException | None, refusal: type[BaseException]
 ) -> BaseException | None:
-  """Returns the refusal that an exception goes back to, None if there is none.
+  """Returns the refusal that caused an exception, None if there is none.
 
-  The hook's, or the kernel's. Libraries wrap it: urllib makes a URLError of
-  what the socket raised.
+  The audit hook or the kernel refuses. Libraries wrap the refusal: urllib, for
+  one, raises a URLError from the socket's error.
   """
   seen = 0
   while failure is not None and seen < 100:

@@ -1,16 +1,16 @@
-"""Live interpreters of a worker: a forked process for each executed prefix.
+"""Keeps the interpreters of executed prefixes alive, one process for each.
 
-A program's process stays when its last step went well, as a *snapshot* of the
-interpreter after those steps. The program that is one step longer is run in a
-fork of it, so that only the new step is executed. Snapshots are capped: what
-was used longest ago ends, and its steps are executed anew when they are wanted
-again. All together hold no more memory than one program may. No result depends
-on what happens to be alive.
+If the last step of a program succeeds, its process stays alive as a *snapshot*
+of the interpreter after those steps. A program that is one step longer runs in
+a fork of it, so that only the new step is executed. The number of snapshots is
+limited: the least recently used one ends, and its steps are executed again when
+they are needed. Together, snapshots hold no more memory than one program may.
+No result depends on which snapshots are alive.
 
-Some states do not survive a fork: timers, threads, open files (whose position
-would be shared), shared memory. A process that has them is no snapshot; it
-executes the rest of its program itself. A process that does not fork when it is
-told to is dropped, and the program is executed as a whole.
+Some state does not survive a fork: timers, threads, open files (whose position
+would be shared), shared memory. A process with such state does not become a
+snapshot; it executes the rest of its program itself. A process that does not
+fork when told to is killed, and the program is executed as a whole.
 
 Runs inside a worker: standard library only.
 """
@@ -28,8 +28,8 @@ from collections.abc import Callable
 from rstar_jax.sandbox import children, program, wire
 from rstar_jax.sandbox.isolation import confinement
 
-# A healthy process forks in milliseconds; else the program is executed as a
-# whole, with the same result.
+# Deadline of a fork. A healthy process needs milliseconds; past it the
+# program is executed as a whole, with the same result.
 _FORK_SECONDS = 5.0
 _FILES = 64
 # Attempts to fork, over half a minute, before the worker gives up.
@@ -40,13 +40,14 @@ class Snapshots:
   """Runs programs whose steps each compile alone.
 
   Args:
-    watch: over the children.
-    enter: called in a child of the worker itself, before its first step;
-      returns its interpreter.
-    progress: called when a step before the last has been executed.
-    limit: most snapshots; 0 where there are none on this kind of machine.
-    memory_bytes: most memory of all snapshots together.
-    cpu_seconds: of a step, at most.
+    watch: receives the messages of children.
+    enter: called in a new child of the worker before its first step; confines
+      the child and returns its interpreter.
+    progress: called after each step before the last.
+    limit: largest number of snapshots; taken as 0 on machines without
+      `children.fork_sibling`.
+    memory_bytes: memory limit of all snapshots together.
+    cpu_seconds: CPU time limit of a step.
   """
 
   def __init__(
@@ -71,14 +72,14 @@ class Snapshots:
 
   @property
   def pids(self) -> set[int]:
-    """Of the live processes."""
+    """Pids of the snapshots."""
     return {child.pid for child in self._live.values()}
 
   def run(self, steps: list[str]) -> list:
     """Runs a program.
 
     Returns:
-      [status, stdout, error, line, seconds] of its last step, or of an earlier
+      [status, stdout, error, line, seconds] of the last step, or of an earlier
       one that failed.
     """
     key = tuple(steps)
@@ -106,12 +107,12 @@ class Snapshots:
     return self._finish(key, child, key[-1:])
 
   def clear(self) -> None:
-    """Ends all."""
+    """Ends all snapshots."""
     while self._live:
       self._live.popitem()[1].end()
 
   def _finish(self, key, child, steps) -> list:
-    """Executes the last steps of a program, whose process may stay."""
+    """Executes the last steps of a program; may keep its process."""
     result, keep = self._execute(child, steps)
     if result[0] == "ok" and keep and self._limit and self._fits(child):
       self._put(key, child)
@@ -128,16 +129,16 @@ class Snapshots:
   def _execute(
     self, child: children.Child, steps: tuple[str, ...], more: bool = False
   ) -> tuple[list, bool]:
-    """Has a child execute steps.
+    """Has a child execute steps until one fails.
 
     Args:
-      child: that has executed those before them.
-      steps: in order; until one fails.
+      child: a process that has executed the steps before them.
+      steps: the steps, in order.
       more: whether the program has steps after them.
 
     Returns:
-      The result of the last that was executed, and whether the process is good
-      as a snapshot. A status of None says that the process ended.
+      The result of the last executed step, and whether the process can be a
+      snapshot. A status of None says that the process ended.
     """
     result, keep = [None], False
     try:
@@ -162,7 +163,7 @@ class Snapshots:
     return death(status, self._watch.killed) if result[0] is None else result
 
   def _fits(self, child: children.Child) -> bool:
-    """Says whether a child is small enough to stay."""
+    """Returns whether a child is small enough to stay alive."""
     more = children.memory_of(child.pid) - children.memory_of(os.getpid())
     child.memory_bytes = max(0, more)
     return more <= self._memory_bytes
@@ -180,8 +181,7 @@ class Snapshots:
   def fork(self, action: Callable[[socket.socket], None]) -> children.Child:
     """Forks the worker itself; see `children.fork`.
 
-    Where there can be no more processes, it ends the snapshots, and waits a
-    little for others to end.
+    If no more processes can be started, ends the snapshots and retries.
     """
     for attempt in range(_PATIENCE):
       try:
@@ -195,7 +195,7 @@ class Snapshots:
     return self.fork(lambda channel: live(channel, self._enter()))
 
   def _fork_of(self, key: tuple[str, ...]) -> children.Child:
-    """Has a live process fork. Raises Lost, and drops it, if it does not."""
+    """Has a snapshot fork; if it does not, ends it and raises Lost."""
     if not key:
       return self._fork()
     parent = self._live[key]
@@ -221,16 +221,16 @@ class Snapshots:
 
 
 def checked(answer: object) -> list:
-  """Returns what a program's process reported, if it looks like a report.
+  """Returns the report of a program's process, with its types checked.
 
   Raises:
-    TypeError: it does not.
+    TypeError: if it is not a report.
   """
   try:
     status, stdout, error, line, seconds = answer
     return [str(status), str(stdout), str(error), int(line), float(seconds)]
   except (TypeError, ValueError, OverflowError):
-    raise TypeError("no report") from None
+    raise TypeError("not a report") from None
 
 
 def death(status: int, killed: bool = False) -> list:
@@ -238,7 +238,7 @@ def death(status: int, killed: bool = False) -> list:
 
   Args:
     status: wait status of the process.
-    killed: whether the host ordered its end.
+    killed: whether the host ordered to kill it.
   """
   line, seconds = 0, 0.0
   if killed:
@@ -257,7 +257,7 @@ def death(status: int, killed: bool = False) -> list:
 
 
 def live(channel: socket.socket, interpreter: program.Interpreter) -> None:
-  """Serves orders in a child: to execute steps, and to fork."""
+  """Serves requests in a child: to execute steps, or to fork."""
   worker = os.getppid()
   while (order := wire.receive(channel)) is not None:
     if order[0] == "fork":
@@ -278,7 +278,7 @@ def _run(channel, interpreter, steps: list[str]) -> None:
 
 
 def _fork_here(channel: socket.socket, worker: int) -> socket.socket:
-  """Forks; returns the channel that is this process's own."""
+  """Forks; returns this process's channel, in the child a new one."""
   _, descriptors, *_ = socket.recv_fds(channel, 1, 1)
   if children.fork_sibling() != 0:
     os.close(descriptors[0])
@@ -291,7 +291,7 @@ def _fork_here(channel: socket.socket, worker: int) -> socket.socket:
 
 
 def _is_forkable() -> bool:
-  """Says whether a fork of this process is as good as the process itself."""
+  """Returns whether this process has no state that a fork would lose."""
   timers = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
   if any(map(any, map(signal.getitimer, timers))) or _thread._count():
     return False
@@ -301,5 +301,5 @@ def _is_forkable() -> bool:
   for descriptor in range(3, _FILES):
     if descriptor != children.CHANNEL:
       poller.register(descriptor, 0)
-  # Descriptors that are not open are reported as such.
+  # `poll` reports descriptors that are not open.
   return len(poller.poll(0)) == _FILES - 4

@@ -1,6 +1,6 @@
-"""Messages between a host and its worker processes: length-prefixed JSON.
+"""Encodes messages between host and workers as length-prefixed JSON.
 
-Both sides use this file, so that it imports the standard library only.
+Workers use it too: standard library only.
 """
 
 import json

@@ -1,17 +1,19 @@
-"""Program of a sandbox worker: forks processes that run programs, and reports.
+"""Main module of a sandbox worker: runs programs in forks and reports.
 
-Started by `process.py` in a fresh interpreter (never forked from the process
-that holds jax), with an empty environment. It imports little, freezes the heap
-and then serves: a request is a list of programs; they are run one after
-another, and each result goes back as soon as it is known. The host owns the
-clock and orders the death of a program that is late.
+`process.py` starts it in a fresh interpreter (never a fork of the process that
+holds jax), with an empty environment. It imports little, freezes the heap and
+then serves requests. A request is a list of programs; they run one after
+another, and each result is sent as soon as it is known. The host keeps the time
+and orders to kill a program that is late.
 
-There are three ways, by the program alone. *Plain* programs (see `plain.py`)
-that follow one another share a fork. Where each step compiles alone, the
-program is run in a fork of a live interpreter that has executed its prefix
-(`snapshots.py`). Else it is compiled and executed as one in a fork of its own;
-its longest proper prefix of steps that compiles runs in another, and what that
-prints is taken off the front of the output.
+A program runs in one of three ways, which depends on its text only:
+
+- Consecutive programs of pure arithmetic (`pure_arithmetic.py`) share a fork.
+- A program whose steps each compile alone runs in a fork of a live interpreter
+  that has executed its prefix (`snapshots.py`).
+- Any other program is compiled and executed as one in a fork of its own. Its
+  longest proper prefix of steps that compiles runs in another fork, whose
+  output is removed from the front of the program's output.
 """
 
 import gc
@@ -24,17 +26,23 @@ import time
 import types
 from collections.abc import Callable
 
-from rstar_jax.sandbox import children, plain, program, snapshots, wire
+from rstar_jax.sandbox import (
+  children,
+  program,
+  pure_arithmetic,
+  snapshots,
+  wire,
+)
 from rstar_jax.sandbox.isolation import confinement, probe
 
-# What tiny programs import; each costs a fork next to nothing and would cost a
-# program milliseconds.
+# Modules that small programs import. Preloaded, they slow a fork hardly at all;
+# imported by a program, they would cost it milliseconds.
 LIGHT = (
   "bisect cmath collections datetime decimal fractions functools heapq "
   "itertools math operator re statistics string"
 ).split()
-# Those of sympy are what `solve`, `integrate` and others import when they are
-# called: a tenth of a second in each fork.
+# The modules of sympy are those that `solve`, `integrate` and others import
+# when they are called: a tenth of a second in each fork.
 HEAVY = """
   numpy numpy.random sympy sympy.assumptions.wrapper sympy.codegen.ast
   sympy.combinatorics sympy.concrete.delta sympy.integrals.heurisch
@@ -42,8 +50,8 @@ HEAVY = """
   sympy.sets.handlers.functions sympy.sets.setexpr sympy.tensor.tensor
 """.split()
 _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST.
-# Programs up to this many characters are compiled in the worker, and at most
-# this many steps are remembered there.
+# The worker compiles programs of at most so many characters, and caches the
+# code of at most so many steps.
 _SHORT = 16384
 _CODES = 4096
 
@@ -53,12 +61,12 @@ class Zygote:
 
   Args:
     connection: socket to the host; children close it.
-    output_bytes: most bytes that a program's last step may print.
+    output_bytes: output limit of a step.
     cpu_seconds: RLIMIT_CPU of a step.
-    confine: puts the layers of a program on the process that calls it, with so
-      many seconds of CPU time (0 where they are set from outside).
-    live: most interpreters that are kept alive.
-    memory_bytes: most memory of all of them together.
+    confine: applies a program's isolation layers to the calling process; its
+      argument is RLIMIT_CPU in seconds (0 if the worker sets it).
+    live: largest number of interpreters kept alive.
+    memory_bytes: memory limit of all of them together.
   """
 
   def __init__(
@@ -74,7 +82,7 @@ class Zygote:
     self._output_bytes = output_bytes
     self._cpu_seconds = cpu_seconds
     self._confine = confine
-    # JSON takes at most 6 bytes for one.
+    # JSON encodes one byte of output in at most 6.
     self._watch = children.Watch(connection, 6 * output_bytes + 65536)
     self._snapshots = snapshots.Snapshots(
       self._watch,
@@ -91,14 +99,14 @@ class Zygote:
     while (request := self._watch.request()) is not None:
       _, serial, programs = request
       compiled = [self._compile_cached(steps) for steps in programs]
-      # Says that what follows is the doing of the first program without an
-      # answer, and starts its time.
+      # From here on, the first program without an answer is blamed for the
+      # worker's death, and its time runs.
       self._send("begun")
       first = 0
       while first < len(programs):
         self._watch.start(serial + first)
-        codes, is_plain = compiled[first]
-        if is_plain:
+        codes, is_pure_arithmetic = compiled[first]
+        if is_pure_arithmetic:
           last = first + 1
           while last < len(programs) and compiled[last][1]:
             last += 1
@@ -113,10 +121,11 @@ class Zygote:
     self._connection.sendall(wire.frame(message))
 
   def _run_group(self, group: list[list[types.CodeType]]) -> int:
-    """Runs plain programs in one fork.
+    """Runs programs of pure arithmetic in one fork.
 
     Returns:
-      How many were answered: all, or up to the one that broke the process.
+      The number of answers sent: all, or up to the program that ended the
+      process.
     """
 
     def action(channel: socket.socket) -> None:
@@ -144,7 +153,7 @@ class Zygote:
     return answered
 
   def _run_whole(self, steps: list[str]) -> list:
-    """Runs a program that has to be compiled as one."""
+    """Runs a program that does not compile step by step."""
 
     def action(channel: socket.socket) -> None:
       start = time.perf_counter()
@@ -181,7 +190,7 @@ class Zygote:
     return result
 
   def _output_of(self, steps: list[str]) -> str:
-    """Returns what steps that compile as one print."""
+    """Returns the output of steps that compile as one."""
 
     def action(channel: socket.socket) -> None:
       interpreter = self._enter(self._cpu_seconds)
@@ -194,7 +203,7 @@ class Zygote:
     return "" if result is None else result[1]
 
   def _report(self, child: children.Child) -> list | None:
-    """Returns what a program's process says, None if it ended or lies."""
+    """Returns a process's report, None if it ended or sent no valid one."""
     try:
       answer = self._watch.next(child)
       return None if answer is None else snapshots.checked(answer)
@@ -202,14 +211,14 @@ class Zygote:
       return None
 
   def _compile_cached(self, steps: list[str]) -> tuple[list | None, bool]:
-    """Compiles an ordinary program here, where recurring steps are remembered.
+    """Compiles a program of usual length in the worker, which caches steps.
 
-    Compiling runs nothing; should it crash, the host replaces the worker and
-    finds out which program it was.
+    Compiling executes nothing; if the compiler crashes, the host replaces the
+    worker and finds the program that caused it.
 
     Returns:
-      (codes, whether it is plain); None for codes where the program is long or
-      does not compile step by step: then its own process does it.
+      (codes, whether it is pure arithmetic); codes is None if the program is
+      long or does not compile step by step: its own process compiles it.
     """
     if sum(map(len, steps)) > _SHORT:
       return None, False
@@ -222,7 +231,7 @@ class Zygote:
           code = compile(tree, program.STEP, "exec", 0, True)
           if code.co_flags & program.FUTURE:
             return None, False
-          self._codes[step] = (code, plain.is_plain(tree))
+          self._codes[step] = (code, pure_arithmetic.is_pure_arithmetic(tree))
     except Exception:
       return None, False
     known = [self._codes[step] for step in steps]
@@ -233,16 +242,16 @@ class Zygote:
     return program.Interpreter(capture, confinement.Blocked)
 
   def _enter(self, cpu_seconds: int = 0) -> program.Interpreter:
-    """In a child, gives up what programs may not do."""
+    """Confines a new child and returns its interpreter."""
     self._confine(cpu_seconds)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return self._interpreter()
 
 
 def _preload(names: list[str]) -> None:
-  """Imports what is installed, and makes its randomness repeatable."""
-  # `random` would draw a new seed in each fork; without that hook every fork
-  # inherits the state that is set here.
+  """Imports the modules that are installed, and seeds their generators."""
+  # `random` registers a hook that draws a new seed in each fork; without it
+  # every fork inherits the state that is set here.
   register = os.register_at_fork
   os.register_at_fork = lambda **_: None
   import random
@@ -261,7 +270,7 @@ def _preload(names: list[str]) -> None:
 
 
 def main() -> None:
-  """Boots: isolates itself, reports "ready", then serves."""
+  """Isolates this process, sends the probe's report, and serves requests."""
   options = json.loads(sys.argv[1])
   confinement.die_with_parent(options["parent"])
   connection = socket.socket(fileno=options["fd"])
@@ -270,16 +279,16 @@ def main() -> None:
   layers = confinement.Confinement(options["parent"], without)
   _preload(LIGHT + (HEAVY if options["heavy"] else []))
   confinement.refuse_spawn()
-  # Live ones, one at work, some that are on their way out; and then some.
+  # Live interpreters, one that runs, those that are ending, and a reserve.
   layers.limit_worker(memory, 2 * options["live"] + 64)
   probe.self_test(layers)
   null = os.open(os.devnull, os.O_RDWR)
   os.dup2(null, 2)
   os.close(null)
-  # A program's interrupt is not ours.
+  # An interrupt meant for a program must not end the worker.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   sys.argv[:] = [""]
-  # Programs shall not find this package.
+  # Programs must not find this package.
   for name in [each for each in sys.modules if each.startswith("rstar_jax")]:
     del sys.modules[name]
   zygote = Zygote(

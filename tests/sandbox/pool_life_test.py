@@ -127,15 +127,15 @@ class LifeTest(parameterized.TestCase):
     pid = sandbox.pids[0]
     spaces = _has_spaces(sandbox)
     _wait_for(lambda: _programs(pid, spaces), "the program")
-    strike = process.Process.strike
+    kill_tree = process.Process.kill_tree
 
-    def strike_slowly(worker):
+    def kill_slowly(worker):
       for child in _programs(worker.pid, spaces):
         os.kill(child, signal.SIGKILL)
       time.sleep(seconds)
-      strike(worker)
+      kill_tree(worker)
 
-    with mock.patch.object(process.Process, "strike", strike_slowly):
+    with mock.patch.object(process.Process, "kill_tree", kill_slowly):
       sandbox.close()
     thread.join()
     self.assertEqual(failures, ["the sandbox is closed"])

@@ -33,7 +33,7 @@ class SandboxTest(parameterized.TestCase):
     return self.sandbox.run([list(steps)])[0]
 
   @parameterized.named_parameters(
-    ("plain", ["a = 7", "print(a * 3)"], "21\n"),
+    ("pure_arithmetic", ["a = 7", "print(a * 3)"], "21\n"),
     ("prefix_output_dropped", ["print('no')", "print('yes')"], "yes\n"),
     ("many_prints", ["print(1)\nprint(2)\nx = 3\nprint(x)"], "1\n2\n3\n"),
     ("unrounded", ["print(0.1 + 0.2)"], "0.30000000000000004\n"),
@@ -103,7 +103,7 @@ class SandboxTest(parameterized.TestCase):
 
   def test_timeouts_do_not_hold_up_the_rest(self):
     hangs = [
-      ["while True:\n  pass"],  # Plain: shares a process with what follows.
+      ["while True:\n  pass"],  # Pure arithmetic: shares a process.
       ["while True:\n  try:\n    while True: pass\n  except BaseException: 0"],
       ["import time", "time.sleep(1000)"],
       ["import signal", "signal.pause()"],
@@ -117,7 +117,7 @@ class SandboxTest(parameterized.TestCase):
     )
 
   @parameterized.named_parameters(
-    ("plain", ["x = 'a' * (1 << 40)"]),
+    ("pure_arithmetic", ["x = 'a' * (1 << 40)"]),
     ("at_once", ["x = bytearray(1 << 40)"]),
     ("grown", ["x = [0]", "while True:\n  x = x + x"]),
     ("raised", ["raise MemoryError"]),

@@ -55,7 +55,7 @@ class ProcessTest(absltest.TestCase):
     with self.assertRaises(process.Gone):
       worker.receive(100)
     worker.kill()
-    worker.strike()  # Its pid may be another process's now.
+    worker.kill_tree()  # Its pid may be another process's now.
 
   def test_kill_reaches_what_left_the_session(self):
     worker = self.start()

@@ -1,8 +1,8 @@
-"""What a program may not do, as attempts; and what it must be able to do.
+"""Attempts at what a program may not do, and at what must work.
 
-Each attempt is made on a scene that was set up for it: files, listeners and
-processes that a program has no business with. One way out is enough for an
-attempt to go through.
+Each attempt is made on targets that are set up for it: files, listeners and
+processes that a program must not reach. An attempt succeeds if any one of its
+ways does.
 
 Runs inside the sandbox's processes: standard library only.
 """
@@ -22,16 +22,16 @@ _CLONE_FILES = 0x400
 _SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
 
 
-class Scene:
-  """What is there to be attacked; made before any layer is put on.
+class Targets:
+  """The targets of attempts, set up before any layer is applied.
 
   Attributes:
-    environs: environment by pid: of process 1 and of this one's parent.
-    port: of a TCP listener on the loopback interface.
-    folder: that everybody may write, with a `file` and a unix socket.
+    environs: environment by pid, of process 1 and of this process's parent.
+    port: port of a TCP listener on the loopback interface.
+    folder: a world-writable folder with the `file` and a unix socket.
     abstract: address of an abstract unix socket.
-    secrets: files that everybody may read and no program should.
-    memory: more bytes than a program may have.
+    secrets: world-readable files that no program should read.
+    memory: bytes to allocate, more than a program may have.
     sibling: pid of another program's process.
   """
 
@@ -50,7 +50,7 @@ class Scene:
     self.abstract = f"\0{name}"
     self.port = 9
     self._sockets: list[socket.socket] = []
-    # Where nothing can be set up, attempts fail without any layer.
+    # If nothing can be set up, attempts fail even without a layer.
     with contextlib.suppress(OSError):
       os.mkdir(self.folder)
       os.chmod(self.folder, 0o777)
@@ -75,7 +75,7 @@ class Scene:
     return listener.getsockname()
 
   def reset(self) -> None:
-    """Makes again what an attempt may have removed, and the reverse."""
+    """Restores what attempts may have removed, removes what they created."""
     with contextlib.suppress(OSError):
       with open(self.file, "w") as file:
         file.write("secret")
@@ -86,7 +86,7 @@ class Scene:
       os.rmdir(self.folder + "/folder")
 
   def close(self) -> None:
-    """Leaves nothing behind."""
+    """Removes all files and sockets."""
     self.reset()
     for each in self._sockets:
       each.close()
@@ -98,7 +98,7 @@ class Scene:
 
 
 def _each(*actions: Callable[[], object]) -> None:
-  """Raises only if every action does: one way out is enough."""
+  """Raises OSError only if every action does."""
   failure = OSError("nothing was tried")
   for action in actions:
     try:
@@ -114,8 +114,8 @@ def _connect(family: int, kind: int, address) -> None:
     connection.connect(address)
 
 
-def _net(scene: Scene) -> None:
-  address = ("127.0.0.1", scene.port)
+def _net(targets: Targets) -> None:
+  address = ("127.0.0.1", targets.port)
   _each(
     lambda: _connect(socket.AF_INET, socket.SOCK_STREAM, address),
     # Connecting a datagram socket sends nothing and needs no listener.
@@ -123,10 +123,10 @@ def _net(scene: Scene) -> None:
   )
 
 
-def _unix(scene: Scene) -> None:
+def _unix(targets: Targets) -> None:
   _each(
-    lambda: _connect(socket.AF_UNIX, socket.SOCK_STREAM, scene.path),
-    lambda: _connect(socket.AF_UNIX, socket.SOCK_STREAM, scene.abstract),
+    lambda: _connect(socket.AF_UNIX, socket.SOCK_STREAM, targets.path),
+    lambda: _connect(socket.AF_UNIX, socket.SOCK_STREAM, targets.abstract),
   )
 
 
@@ -135,8 +135,8 @@ def _first_byte(path: str) -> None:
     file.read(1)
 
 
-def _read(scene: Scene) -> None:
-  _each(*(lambda path=path: _first_byte(path) for path in scene.secrets))
+def _read(targets: Targets) -> None:
+  _each(*(lambda path=path: _first_byte(path) for path in targets.secrets))
 
 
 def _environ_of(pid: int) -> bytes:
@@ -147,15 +147,15 @@ def _environ_of(pid: int) -> bytes:
 
 
 def _find_environ(pid: int, environ: bytes) -> None:
-  if _environ_of(pid) != environ:  # The number is another's in a new table.
+  if _environ_of(pid) != environ:  # In a pid namespace, another process.
     raise OSError("that is another process")
 
 
-def _environ(scene: Scene) -> None:
+def _environ(targets: Targets) -> None:
   _each(
     *(
       lambda known=known: _find_environ(*known)
-      for known in scene.environs.items()
+      for known in targets.environs.items()
     )
   )
 
@@ -168,45 +168,45 @@ def _overwrite(path: str) -> None:
     os.close(descriptor)
 
 
-def _write(scene: Scene) -> None:
+def _write(targets: Targets) -> None:
   _each(
-    lambda: _overwrite(scene.file),
-    lambda: os.close(os.open(scene.file, os.O_WRONLY | os.O_TRUNC)),
+    lambda: _overwrite(targets.file),
+    lambda: os.close(os.open(targets.file, os.O_WRONLY | os.O_TRUNC)),
   )
 
 
-def _create(scene: Scene) -> None:
+def _create(targets: Targets) -> None:
   flags = os.O_WRONLY | os.O_CREAT
   _each(
-    lambda: os.close(os.open(scene.file + "2", flags)),
-    lambda: os.mkdir(scene.folder + "/folder"),
+    lambda: os.close(os.open(targets.file + "2", flags)),
+    lambda: os.mkdir(targets.folder + "/folder"),
   )
 
 
-def _remove(scene: Scene) -> None:
+def _remove(targets: Targets) -> None:
   _each(
-    lambda: os.rename(scene.file, scene.file + "2"),
-    lambda: os.unlink(scene.file),
+    lambda: os.rename(targets.file, targets.file + "2"),
+    lambda: os.unlink(targets.file),
   )
 
 
-def _kill(scene: Scene) -> None:
+def _kill(targets: Targets) -> None:
   _each(
     lambda: os.kill(os.getppid(), 0),
-    lambda: os.kill(scene.sibling, 0),
+    lambda: os.kill(targets.sibling, 0),
   )
 
 
-def _ptrace(scene: Scene) -> None:
+def _ptrace(targets: Targets) -> None:
   if not kernel.LINUX:
-    return  # What cannot be tried is not taken to be held.
-  kernel.call("ptrace", _PTRACE_SEIZE, scene.sibling, 0, 0)
+    return  # What cannot be tried counts as not enforced.
+  kernel.call("ptrace", _PTRACE_SEIZE, targets.sibling, 0, 0)
 
 
-def _ctypes(_: Scene) -> None:
+def _ctypes(_: Targets) -> None:
   if not kernel.LINUX:
     return
-  # Harmless, and nobody who calculates needs them.
+  # Harmless calls that a calculation does not need.
   _each(
     lambda: os.close(kernel.call("memfd_create", b"probe", 0)),
     lambda: kernel.call("unshare", _CLONE_FILES),
@@ -220,7 +220,7 @@ def _raise_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
 
 
-def _fork(_: Scene) -> None:
+def _fork(_: Targets) -> None:
   _raise_limit()
   pid = os.fork()
   if pid == 0:
@@ -228,7 +228,7 @@ def _fork(_: Scene) -> None:
   os.waitpid(pid, 0)
 
 
-def _thread(_: Scene) -> None:
+def _thread(_: Targets) -> None:
   import _thread as threads
 
   _raise_limit()
@@ -238,19 +238,19 @@ def _thread(_: Scene) -> None:
     raise OSError(str(error)) from error
 
 
-def _memory(scene: Scene) -> None:
-  import mmap  # Here, since a process that has it is taken to share memory.
+def _memory(targets: Targets) -> None:
+  import mmap  # Here: `snapshots` takes a process with mmap to share memory.
 
-  mmap.mmap(-1, scene.memory).close()
+  mmap.mmap(-1, targets.memory).close()
 
 
-def _exec(_: Scene) -> None:
+def _exec(_: Targets) -> None:
   os.execv(sys.executable, [sys.executable, "-ISc", ""])
 
 
-# What a program may not do: an attempt at it, which raises OSError where it is
-# refused. The last one ends the process where it is not.
-ATTEMPTS: dict[str, Callable[[Scene], None]] = {
+# Attempts at what a program may not do. Each raises OSError if it is refused;
+# the last one ends the process if it is not.
+ATTEMPTS: dict[str, Callable[[Targets], None]] = {
   "net": _net,
   "unix": _unix,
   "read": _read,
@@ -270,7 +270,7 @@ ATTEMPTS: dict[str, Callable[[Scene], None]] = {
 
 def _lazy_import() -> None:
   import colorsys  # noqa: F401
-  import hashlib  # With shared libraries of its own.
+  import hashlib  # Loads shared libraries of its own.
 
   hashlib.sha256(b"")
 
@@ -284,7 +284,7 @@ def _sympy() -> None:
   from importlib.machinery import PathFinder
 
   spec = PathFinder.find_spec("sympy")
-  if spec:  # To import it takes long; its code is found and read.
+  if spec:  # Importing it takes long; finding and reading its code is enough.
     spec.loader.get_code("sympy")
 
 

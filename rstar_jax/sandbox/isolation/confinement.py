@@ -1,23 +1,21 @@
-"""The layers around a worker and around each program, put together.
+"""Applies all isolation layers to a worker and to each program.
 
-The kernel's, which a program cannot get around:
+Layers of the kernel, which a program cannot bypass:
 
 - *rlimits*: memory, CPU time, length of files, descriptors, processes;
-- *seccomp*: a list of system calls (`seccomp.py`);
-- *landlock*: a list of what may be read (`landlock.py`);
-- *credentials*: a user of its own, no privilege (`credentials.py`);
+- *seccomp*: an allowlist of system calls (`seccomp.py`);
+- *landlock*: an allowlist of readable paths (`landlock.py`);
+- *credentials*: a private user without privileges (`credentials.py`);
 - *namespaces*: no network, no other process (`namespaces.py`).
 
-And CPython's *audit hook*, which is **not a boundary**: it turns the usual ways
-out into a clear "blocked", but code that walks the interpreter's own objects
-can get past it.
+CPython's *audit hook*, which is **not a boundary**: it reports the usual ways
+out as "blocked", but code that walks the interpreter's own objects can bypass
+it.
 
 A layer that this machine does not have, or that is switched off by name, is
-left out; `Confinement.notes` says why. What then holds is found by attempt, see
-`probe.py`.
+left out; `Confinement.notes` says why. `probe.py` then tries what is enforced.
 
-Runs inside the sandbox's processes, so that it imports the standard library
-only, and little of it.
+Runs inside the sandbox's processes: standard library only, and little of it.
 """
 
 import os
@@ -38,7 +36,7 @@ KERNEL = ("rlimits", "seccomp", "landlock", "credentials", "namespaces")
 HOOK = "hook"
 LAYERS = (*KERNEL, HOOK)
 
-# Audit events that are refused whatever their arguments.
+# Audit events refused whatever their arguments.
 _REFUSED = frozenset(
   """
   socket.connect socket.bind socket.sendto socket.sendmsg socket.getaddrinfo
@@ -57,7 +55,7 @@ _WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Blocked(PermissionError):
-  """Raised in a program that tries what the sandbox does not allow."""
+  """A program tries what the sandbox does not allow."""
 
 
 def die_with_parent(parent: int) -> bool:
@@ -76,19 +74,19 @@ def die_with_parent(parent: int) -> bool:
 
 
 def adopt_orphans() -> bool:
-  """Makes this process the parent of what its children leave behind."""
+  """Makes this process the parent of its descendants' orphans."""
   return kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
 
 
 class Confinement:
-  """The layers of one worker: put on it now, on its programs when they start.
+  """The layers of one worker and of the programs that it runs.
 
-  Making one changes this process: it moves to namespaces and to another user.
-  In a new process namespace it is another process that goes on, see
-  `namespaces.enter`.
+  The constructor confines the calling worker: it moves to namespaces and to
+  another user. In a new process namespace it returns in a fork of the caller,
+  see `namespaces.enter`.
 
   Args:
-    parent: pid of the process that started this one; it dies with it.
+    parent: pid of the process that started this one; this one ends with it.
     without: names, of LAYERS, of the layers to leave out.
 
   Attributes:
@@ -97,7 +95,7 @@ class Confinement:
       "no_new_privs".
 
   Raises:
-    ValueError: `without` names no layer.
+    ValueError: if a name in `without` is not a layer.
   """
 
   def __init__(self, parent: int, without: Collection[str] = ()):
@@ -112,8 +110,8 @@ class Confinement:
     for name in LAYERS:
       if name not in self._missing:
         self.notes[name] = ""
-    # In an order in which none takes from a later one what it needs. The pid
-    # is still of the host's process table, where it is no other worker's.
+    # In an order in which no layer takes away what a later one needs. The user
+    # comes from the pid in the host's process table, which no other worker has.
     user = _number_of_user()
     self._outer: int | None = None
     self._add("namespaces", self._enter_namespaces)
@@ -130,11 +128,11 @@ class Confinement:
 
   @property
   def active(self) -> tuple[str, ...]:
-    """Names of the layers that are there, in the order of LAYERS."""
+    """Names of the layers in force, in the order of LAYERS."""
     return tuple(name for name in LAYERS if name not in self._missing)
 
   def leave_out(self, name: str, why: str) -> None:
-    """Leaves a layer off programs from now on: "seccomp" or "landlock"."""
+    """Leaves out "seccomp" or "landlock" for programs from now on."""
     self._missing.add(name)
     self.notes[name] = f"missing: {why}"
 
@@ -152,7 +150,7 @@ class Confinement:
     made = [name for name, failure in failures.items() if not failure]
     if not made:
       raise OSError("; ".join(dict.fromkeys(failures.values())))
-    if os.geteuid() != 0:  # What a user namespace gave was for the making.
+    if os.geteuid() != 0:  # The user namespace gave them; no longer needed.
       credentials.drop_capabilities()
     lacking = [f"no {name}: {why}" for name, why in failures.items() if why]
     self.notes["namespaces"] = "; ".join([" ".join(made), *lacking])
@@ -172,7 +170,7 @@ class Confinement:
         filter(None, ["private user", word])
       )
     except OSError:
-      # What it has of privileges goes in any case.
+      # Privileges are dropped in any case.
       keep = 0 if os.geteuid() else credentials.READ_SEARCH
       credentials.drop_capabilities(keep & credentials.capabilities())
       raise
@@ -183,12 +181,12 @@ class Confinement:
     self._filters = (seccomp.Filter(), seccomp.Filter(signals=True))
 
   def limit_worker(self, memory_bytes: int, processes: int) -> None:
-    """Sets the rlimits of this worker and of all that it forks.
+    """Sets the rlimits of this worker and of all its forks.
 
     Args:
       memory_bytes: address space of each process.
-      processes: most that there may be, where the worker has a user of its own:
-        a program that is told to fork may not do so without end.
+      processes: limit of processes, applied if the worker has a private user;
+        it bounds a program that forks while it is allowed to.
     """
     if "rlimits" not in self._missing:
       limit_worker(memory_bytes)
@@ -196,15 +194,15 @@ class Confinement:
         _limit(resource.RLIMIT_NPROC, processes)
 
   def confine_program(self, cpu_seconds: int = 0) -> None:
-    """Puts the layers of a program on this process, for good.
+    """Applies a program's layers to this process, irrevocably.
 
-    What it forks later has them too, and need not call this.
+    Forks of this process inherit them.
 
     Args:
-      cpu_seconds: RLIMIT_CPU; 0 where the worker calls `limit_cpu`.
+      cpu_seconds: RLIMIT_CPU; 0 if the worker calls `limit_cpu`.
 
     Raises:
-      OSError: a layer that is `active` cannot be put on.
+      OSError: if a layer that is `active` cannot be applied.
     """
     if "rlimits" not in self._missing:
       limit_program(cpu_seconds)
@@ -226,18 +224,18 @@ def _number_of_user() -> int | OSError:
 
 
 def confine_service(packages: Collection[str]) -> dict[str, str]:
-  """Puts seccomp and landlock on this process, which serves its host.
+  """Applies seccomp and landlock to this process, a worker of its host.
 
-  For a worker that runs nobody's code but reads what anybody wrote: what it has
-  open stays open, and it reaches no file, network or process beyond that. To be
-  called when it has imported what it needs.
+  For a worker that runs only our code but parses untrusted text: open
+  descriptors stay open, and it reaches no other file, network or process. Call
+  it after all imports.
 
   Args:
-    packages: importable names of what it may still read, besides what programs
-      may.
+    packages: importable names of packages that stay readable, beside those that
+      programs may read.
 
   Returns:
-    For each layer why it is missing, "" where it is there.
+    For each layer why it is missing, "" if it is in force.
   """
   notes = {}
   kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
@@ -260,7 +258,7 @@ def confine_service(packages: Collection[str]) -> dict[str, str]:
 
 
 def limit_worker(memory_bytes: int) -> None:
-  """Sets the rlimits that a worker and every program it forks live under."""
+  """Sets the rlimits of a worker, which its programs inherit."""
   _limit(resource.RLIMIT_AS, memory_bytes)
   _limit(resource.RLIMIT_FSIZE, 0)
   _limit(resource.RLIMIT_CORE, 0)
@@ -270,18 +268,18 @@ def limit_program(cpu_seconds: int = 0) -> None:
   """Sets the rlimits of one program: files, CPU time, and no new processes.
 
   Args:
-    cpu_seconds: 0 where the worker calls `limit_cpu`.
+    cpu_seconds: RLIMIT_CPU; 0 if the worker calls `limit_cpu`.
   """
   _limit(resource.RLIMIT_NOFILE, 64)
   if cpu_seconds:
     _limit(resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 1)
-  # It does not bind root. The hard limit stays, for `let_fork`.
+  # RLIMIT_NPROC does not bind root. The hard limit stays, for `let_fork`.
   hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
   resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
 
 
 def limit_cpu(pid: int, seconds: int) -> None:
-  """Sets how much CPU time a child of the worker may use in all."""
+  """Sets the total CPU time of a child of the worker."""
   if hasattr(resource, "prlimit"):
     hard = resource.prlimit(pid, resource.RLIMIT_CPU)[1]
     resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, hard))
@@ -301,7 +299,7 @@ def _limit(kind: int, soft: int, hard: int | None = None) -> None:
     hard = ceiling if hard == resource.RLIM_INFINITY else min(hard, ceiling)
   try:
     resource.setrlimit(kind, (soft, hard))
-  except (OSError, ValueError):  # Some are not Linux's alone but are refused.
+  except (OSError, ValueError):  # Other systems refuse some of them.
     if kernel.LINUX:
       raise
 
@@ -309,11 +307,10 @@ def _limit(kind: int, soft: int, hard: int | None = None) -> None:
 def make_hook(paths: Collection[str]) -> Callable[[str, tuple], None]:
   """Returns the audit hook, to be installed by `sys.addaudithook`.
 
-  Made once in the worker: a program's process is short, so that whatever it
-  need not do itself counts.
+  The worker makes it once, to save time in the programs' short processes.
 
   Args:
-    paths: files, and folders with all below them, that may be read.
+    paths: readable files and folders; folders with all that is below them.
   """
   inside = tuple(
     os.path.join(each, "") for each in paths if os.path.isdir(each)
@@ -344,7 +341,7 @@ def make_hook(paths: Collection[str]) -> Callable[[str, tuple], None]:
 
 
 def refuse_spawn() -> None:
-  """Replaces what starts a process or a thread and raises no audit event."""
+  """Replaces functions that start processes or threads without audit events."""
 
   def refuse(*_, **__):
     raise Blocked("starting a process or a thread is not allowed")

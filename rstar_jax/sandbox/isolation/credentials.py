@@ -1,13 +1,13 @@
-"""A user of its own for each worker, without any privilege.
+"""Gives each worker a private user without privileges.
 
-Programs of a sandbox that root started run as a user that owns nothing and that
-no other worker has, so that they can read, trace and signal nobody else's, and
-RLIMIT_NPROC, which does not bind root, binds them.
+If root starts the sandbox, programs run as a user that owns nothing and that no
+other worker has. They cannot read, trace or signal processes of other users,
+and RLIMIT_NPROC, which does not bind root, binds them.
 
-An interpreter that is installed below a folder of mode 0700 (root's home, say)
-could then no longer read its own standard library. Only there, and only while
-landlock bounds what is read, one capability is kept: CAP_DAC_READ_SEARCH, to
-read whatever the permissions.
+An interpreter installed below a folder of mode 0700 (root's home, say) could
+then not read its own standard library. Only in this case, and only if landlock
+bounds what is read, one capability is kept: CAP_DAC_READ_SEARCH, which reads
+regardless of permissions.
 
 Runs inside the sandbox's processes: standard library only.
 """
@@ -19,13 +19,13 @@ import struct
 from rstar_jax.sandbox.isolation import kernel
 
 READ_SEARCH = 1 << 2  # CAP_DAC_READ_SEARCH, as a bit.
-# CAP_SETGID, CAP_SETUID; and CAP_KILL, else the host could not end a worker.
+# CAP_SETGID, CAP_SETUID; and CAP_KILL, with which the host ends a worker.
 _NEEDED = (6, 7, 5)
 _VERSION_3 = 0x20080522
 
 
 def capabilities() -> int:
-  """Returns this process's effective capabilities, a bit each."""
+  """Returns this process's effective capabilities as a bit mask."""
   header = ctypes.create_string_buffer(struct.pack("Ii", _VERSION_3, 0))
   sets = ctypes.create_string_buffer(24)
   kernel.call("capget", header, sets)
@@ -34,15 +34,15 @@ def capabilities() -> int:
 
 
 def drop_capabilities(keep: int = 0) -> None:
-  """Gives up capabilities, for good: no exec brings them back.
+  """Drops capabilities irrevocably: no exec restores them.
 
-  To be called once the process has no_new_privs.
+  Call it once the process has no_new_privs.
 
   Args:
-    keep: those to keep, a bit each.
+    keep: bit mask of the capabilities to keep.
 
   Raises:
-    OSError: this is not Linux, or one to keep is not held.
+    OSError: if this is not Linux, or one to keep is not held.
   """
   header = ctypes.create_string_buffer(struct.pack("Ii", _VERSION_3, 0))
   low, high = keep & 0xFFFFFFFF, keep >> 32
@@ -50,39 +50,39 @@ def drop_capabilities(keep: int = 0) -> None:
 
 
 def private_id(pid: int) -> int:
-  """Returns a number for a user that is no other worker's on this machine.
+  """Returns a user id that no other worker on this machine has.
 
   Args:
-    pid: of the worker, as the host sees it.
+    pid: the worker's pid in the host's process table.
 
   Raises:
-    OSError: none is left to this process (a container with few users).
+    OSError: if the user namespace has too few ids (some containers).
   """
   with open("/proc/self/uid_map") as file:
     ranges = [tuple(map(int, line.split())) for line in file]
   end = max(first + count for first, _, count in ranges)
   if end > 1 << 31:
-    # Far above what systems give out. A pid has at most 22 bits; the others
-    # are for containers that count their pids apart.
+    # Far above the ids that systems assign. A pid has at most 22 bits; random
+    # bits above it separate containers, which number their pids apart.
     return 1 << 30 | os.urandom(1)[0] >> 1 << 22 | pid & (1 << 22) - 1
   if end < 1 << 15:
     raise OSError("there are too few users in this user namespace")
-  return end - 3 - pid % (end >> 3)  # Below those that mean nobody.
+  return end - 3 - pid % (end >> 3)  # Below the ids of `nobody`.
 
 
 def become_private(user: int, paths: tuple[str, ...], bounded: bool) -> str:
-  """Turns this process into one of a private user without privileges.
+  """Changes this process's user to a private one and drops its privileges.
 
   Args:
-    user: number of the user, and of its group.
-    paths: what must stay readable.
+    user: id of the user and of its group.
+    paths: paths that must stay readable.
     bounded: whether landlock will bound what programs read.
 
   Returns:
-    A word about a capability that was kept, "" if none was.
+    A note about the capability that was kept, "" if none was.
 
   Raises:
-    OSError: it cannot be; nothing has changed but supplementary groups.
+    OSError: if it cannot; only the supplementary groups may have changed.
   """
   if os.geteuid() != 0:
     raise OSError("only root can give a worker a user of its own")
@@ -104,7 +104,7 @@ def become_private(user: int, paths: tuple[str, ...], bounded: bool) -> str:
 
 
 def _unreadable(user: int, paths: tuple[str, ...]) -> str:
-  """Returns the first path that a user cannot read, by trying as that user."""
+  """Returns the first path that a user cannot read, "" if there is none."""
   os.setegid(user)
   os.seteuid(user)
   try:

@@ -1,4 +1,4 @@
-"""System calls that Python has no function for, by ctypes.
+"""Calls, by ctypes, system calls that Python has no function for.
 
 Runs inside the sandbox's processes: standard library only.
 """
@@ -7,7 +7,7 @@ import ctypes
 import os
 import sys
 
-# Number of the descriptor of a worker's landlock rules, which its forks keep.
+# Descriptor of a worker's landlock rules, which its forks inherit.
 RULESET = 61
 LINUX = sys.platform == "linux"
 PR_SET_PDEATHSIG = 1
@@ -26,14 +26,14 @@ def call(name: str, *args) -> int:
   """Calls a function of the C library.
 
   Args:
-    name: of the function.
+    name: name of the function.
     *args: integers (passed as words), bytes (NUL-terminated), None, or ctypes.
 
   Returns:
-    What it returns, 0 or above.
+    Its return value, at least 0.
 
   Raises:
-    OSError: it failed, or this is not Linux.
+    OSError: if it returns less, or this is not Linux.
   """
   if _libc is None or not LINUX:
     raise OSError(f"{name}: this is not Linux but {sys.platform}")

@@ -1,12 +1,12 @@
-"""What a program may read: the interpreter and its libraries, nothing else.
+"""Limits what a program may read to the interpreter and its libraries.
 
-Landlock is a Linux security module that a process without any privilege puts
-on itself. Everything that this kernel's version of it can refuse is refused,
-and reading is then let through below a list of folders. From version 4 on it
-refuses TCP too, from version 6 on abstract unix sockets and signals to other
-processes. Every version keeps a program from tracing processes outside.
+Landlock is a Linux security module that an unprivileged process applies to
+itself. The rules refuse everything that this kernel's version can refuse, and
+allow reading below a list of folders. Version 4 and later also refuse TCP,
+version 6 and later abstract unix sockets and signals to other processes. Every
+version prevents tracing of processes outside.
 
-Metadata is not held: a program can ask whether a file exists.
+Metadata is not protected: a program can ask whether a file exists.
 
 Runs inside the sandbox's processes: standard library only.
 """
@@ -19,7 +19,8 @@ import sysconfig
 
 from rstar_jax.sandbox.isolation import kernel
 
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # On every machine.
+# Numbers of the system calls, the same on every machine.
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION = 1
 _PATH_BENEATH = 1
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
@@ -27,10 +28,10 @@ _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _RIGHTS = (13, 14, 15, 15, 16)
 _NET = 0b11  # TCP bind and connect, from version 4.
 _SCOPED = 0b11  # Abstract unix sockets and signals, from version 6.
-_LOG_OFF = 1  # From version 7: what is refused is not logged each time.
+_LOG_OFF = 1  # From version 7: refusals are not logged.
 
-# Packages beside the standard library that programs may import from wherever
-# they are installed.
+# Packages that programs may import beside the standard library, wherever they
+# are installed.
 PACKAGES = ("numpy", "sympy", "mpmath")
 DEVICES = (os.devnull, "/dev/urandom", "/dev/random")
 _FILES = ("/etc/ld.so.cache", "/etc/localtime", *DEVICES)
@@ -38,7 +39,7 @@ _FOLDERS = ("/usr/share/zoneinfo", "/usr/lib/locale", "/lib64", "/usr/lib64")
 
 
 def version() -> int:
-  """Returns landlock's version in this kernel, 0 where there is none."""
+  """Returns landlock's version in this kernel, 0 if it has none."""
   try:
     return kernel.call("syscall", _CREATE_RULESET, None, 0, _VERSION)
   except OSError:
@@ -48,17 +49,16 @@ def version() -> int:
 def readable(packages: tuple[str, ...] = PACKAGES) -> tuple[str, ...]:
   """Returns the files and folders that an interpreter needs to read.
 
-  The folders of the standard library and of installed packages, those of the
-  shared libraries in use, and a few files of the system. Not all of `sys.path`:
-  a project that is installed in place, or the folder that one is in, is none of
-  a program's business.
+  These are the folders of the standard library, of installed packages and of
+  the shared libraries in use, and a few files of the system. `sys.path` is not
+  used: programs must not read a project that is installed in place, nor the
+  current folder.
 
   Args:
     packages: importable names; their own folders are added.
 
   Returns:
-    Absolute paths that exist, each once, and what they are where they are
-    symbolic links.
+    Absolute paths that exist, each once, with the targets of symbolic links.
   """
   kinds = ("stdlib", "platstdlib", "purelib", "platlib")
   paths = [sysconfig.get_path(kind) for kind in kinds]
@@ -79,7 +79,7 @@ def readable(packages: tuple[str, ...] = PACKAGES) -> tuple[str, ...]:
 
 
 def _folder_of(package: str) -> str | None:
-  """Returns the folder of a package, which is not imported."""
+  """Returns the folder of a package, without importing it."""
   from importlib.machinery import PathFinder
 
   spec = PathFinder.find_spec(package)
@@ -88,7 +88,7 @@ def _folder_of(package: str) -> str | None:
 
 
 def _library_folders() -> list[str]:
-  """Returns the folders of the shared libraries that this process has."""
+  """Returns the folders of the shared libraries loaded in this process."""
   try:
     with open("/proc/self/maps") as file:
       names = [line.split(maxsplit=5)[5:] for line in file]
@@ -105,17 +105,17 @@ def _library_folders() -> list[str]:
 
 
 class Ruleset:
-  """Rules made once, by the worker, and put on each program's process.
+  """Rules that a worker makes once and each program's process applies.
 
   Args:
-    paths: what may be read; folders with all that is below them.
-    number: of the descriptor to keep the rules in; -1 for any.
+    paths: readable paths; folders with all that is below them.
+    number: descriptor to keep the rules in; -1 for any.
 
   Attributes:
-    version: of landlock, at least 1.
+    version: landlock's version, at least 1.
 
   Raises:
-    OSError: the kernel has no landlock, or it is switched off.
+    OSError: if the kernel has no landlock, or it is switched off.
   """
 
   def __init__(self, paths: tuple[str, ...], number: int = -1):
@@ -129,7 +129,7 @@ class Ruleset:
     if self.version >= 6:
       words.append(_SCOPED)
     attributes = struct.pack(f"{len(words)}Q", *words)
-    # Closed by an exec, should there ever be one.
+    # The kernel sets close-on-exec.
     self._descriptor = kernel.call(
       "syscall", _CREATE_RULESET, attributes, len(attributes), 0
     )
@@ -142,13 +142,13 @@ class Ruleset:
 
   @property
   def scopes_signals(self) -> bool:
-    """Whether signals go only to what this process has forked."""
+    """Whether signals reach only processes that this process forked."""
     return self.version >= 6
 
   def _let_read(self, path: str) -> None:
     try:
       descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:  # Gone, or not for us: then it is not for programs.
+    except OSError:  # Gone, or unreadable for us: programs need not read it.
       return
     rights = _READ_FILE | (_READ_DIR if os.path.isdir(path) else 0)
     rule = ctypes.create_string_buffer(struct.pack("=Qi", rights, descriptor))
@@ -160,10 +160,10 @@ class Ruleset:
       os.close(descriptor)
 
   def restrict(self) -> None:
-    """Puts the rules on this process, which must have no_new_privs.
+    """Applies the rules to this process, which must have no_new_privs.
 
     Raises:
-      OSError: the kernel does not agree.
+      OSError: if the kernel refuses.
     """
     flags = _LOG_OFF if self.version >= 7 else 0
     kernel.call("syscall", _RESTRICT_SELF, self._descriptor, flags)

@@ -1,12 +1,12 @@
-"""A network, file system and process table of their own for a worker.
+"""Gives a worker its own network, file system and process namespaces.
 
-In the new network there is nothing, not even a loopback interface. What holds
-nothing that the interpreter needs is covered in the file system by an empty
-folder. The worker becomes process 1 of its process table: nothing outside has a
-name there, and when it ends all that it left behind ends too.
+The new network is empty, without even a loopback interface. In the file system
+empty folders are mounted over those that hold nothing the interpreter needs.
+The worker becomes process 1 of its process namespace: processes outside have no
+pid there, and when the worker ends, all processes in the namespace end.
 
-Root may have them; an ordinary user too, through a user namespace, where the
-system lets him. Most containers let nobody.
+Root may create namespaces; an ordinary user may, through a user namespace, if
+the system allows it. Most containers do not.
 
 Runs inside the sandbox's processes: standard library only.
 """
@@ -27,30 +27,31 @@ _FLAGS = {
 }
 _RDONLY_NOSUID_NODEV_NOEXEC = 1 | 2 | 4 | 8
 _REC, _PRIVATE = 0x4000, 0x40000
-# Top-level folders with what a system is made of.
+# Top-level folders that hold the system itself; never covered.
 _SYSTEM = frozenset("bin dev etc lib lib32 lib64 libx32 nix sbin usr".split())
-_ALSO = ("/dev/shm", "/dev/mqueue", "/var/tmp")
+_SCRATCH = ("/dev/shm", "/dev/mqueue", "/var/tmp")
 
 
 def enter(paths: tuple[str, ...]) -> tuple[dict[str, str], int | None]:
-  """Moves this process into namespaces of its own, those that it may have.
+  """Moves this process into all new namespaces that the system allows.
 
-  For that of processes it is forked, and what returns is the child, process 1.
-  The parent waits for it and ends as it ends; see `follow` for the reverse.
+  A new process namespace needs a fork: the call returns in the child, process
+  1. The parent waits for the child and ends with the same status; see `follow`
+  for the reverse.
 
   Args:
-    paths: what must stay visible in the file system.
+    paths: paths that must stay visible in the file system.
 
   Returns:
-    For each of "mnt", "ipc", "net" and "pid" why there is none, "" where there
-    is one; and, if this is process 1, a descriptor for `follow`, else None.
+    For each of "mnt", "ipc", "net" and "pid" why it is missing, "" if it is
+    not; and a descriptor for `follow` if this is process 1, else None.
   """
   failures = dict.fromkeys(_FLAGS, "")
   if not kernel.LINUX:
     return dict.fromkeys(_FLAGS, "namespaces are Linux's"), None
   if os.geteuid() != 0:
     user, group = os.geteuid(), os.getegid()
-    # Tried in a fork, since there is no way back from a half-made one.
+    # Tried in a fork first: a user namespace cannot be left again.
     if (failure := _attempt(lambda: _enter_user(user, group))) is not None:
       return dict.fromkeys(_FLAGS, failure), None
     _enter_user(user, group)
@@ -68,7 +69,7 @@ def enter(paths: tuple[str, ...]) -> tuple[dict[str, str], int | None]:
     return failures, None
   outer = _become_first()
   if not failures["mnt"]:
-    # So that the worker finds what programs leave running. Where that is not
+    # Lets the worker find processes that programs leave running. If this is not
     # allowed, they end with the worker.
     with contextlib.suppress(OSError):
       _mount(b"proc", "/proc", None)
@@ -84,12 +85,12 @@ def _enter_user(user: int, group: int) -> None:
   ):
     with open(f"/proc/self/{name}", "w") as file:
       file.write(text)
-  # Some systems give a user namespace without any right in it.
+  # Some systems allow a user namespace but grant no rights in it.
   kernel.call("unshare", _FLAGS["ipc"])
 
 
 def _attempt(action) -> str | None:
-  """Does something in a fork; returns what went wrong, None if nothing."""
+  """Runs an action in a fork; returns its error, None if it succeeds."""
   reader, writer = os.pipe()
   pid = os.fork()
   if pid == 0:
@@ -108,10 +109,10 @@ def _attempt(action) -> str | None:
 
 
 def _cover(paths: tuple[str, ...]) -> None:
-  """Covers what is not needed with empty folders that cannot be written."""
+  """Mounts empty read-only folders over folders that are not needed."""
   kernel.call("mount", b"none", b"/", None, _REC | _PRIVATE, None)
   for folder in _unneeded(paths):
-    # One that cannot be covered is left to landlock.
+    # Landlock protects a folder that cannot be covered.
     with contextlib.suppress(OSError):
       _mount(b"tmpfs", folder, b"size=4k,mode=555")
 
@@ -128,17 +129,17 @@ def _mount(kind: bytes, folder: str, options: bytes | None) -> None:
 
 
 def _unneeded(paths: tuple[str, ...]) -> list[str]:
-  """Returns the folders to cover: none holds one of the paths."""
+  """Returns the folders to cover, which hold none of the paths."""
   with os.scandir("/") as entries:
     top = [
       entry.path
       for entry in entries
       if entry.name not in _SYSTEM and entry.is_dir(follow_symlinks=False)
     ]
-  also = [path for path in _ALSO if os.path.isdir(path)]
+  scratch = [path for path in _SCRATCH if os.path.isdir(path)]
   return [
     folder
-    for folder in sorted(top) + also
+    for folder in sorted(top) + scratch
     if not any(path.startswith(folder + "/") for path in paths)
   ]
 
@@ -152,7 +153,7 @@ def _become_first() -> int:
   reader, writer = os.pipe()
   pid = os.fork()
   if pid:
-    # Its copies of the worker's descriptors would keep the host waiting.
+    # Open copies of the worker's descriptors would hide its end from the host.
     os.close(reader)
     os.closerange(3, writer)
     os.closerange(writer + 1, 1024)
@@ -165,9 +166,9 @@ def _become_first() -> int:
 
 
 def follow(outer: int) -> bool:
-  """Asks the kernel to end this process, and with it all, with its parent.
+  """Asks the kernel to kill this process, thus the namespace, with its parent.
 
-  To become another user undoes it.
+  A later change of user undoes it.
 
   Args:
     outer: descriptor from `enter`; it is closed.
@@ -176,7 +177,7 @@ def follow(outer: int) -> bool:
     Whether the kernel agreed.
   """
   held = kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-  # The parent has no number here by which to tell whether it still lives.
+  # The parent has no pid in this namespace, so the pipe tells if it has ended.
   poller = select.poll()
   poller.register(outer, 0)
   if poller.poll(0):

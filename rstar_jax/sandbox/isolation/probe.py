@@ -1,8 +1,9 @@
-"""What holds on this machine, found out by trying everything.
+"""Finds out by trying which layer enforces what on this machine.
 
-Everything that a program may not do is attempted in forks: with no layer at
-all, with each layer alone and with all of the kernel's, so that a report does
-not rest on what a layer should do. What must work is tried under all layers.
+Everything that a program may not do is attempted in forks: without any layer,
+with each layer alone and with all of the kernel's layers, so that a report does
+not rest on what a layer is supposed to do. What must work is tried under all
+layers.
 
 Runs inside the sandbox's processes: standard library only.
 """
@@ -17,11 +18,11 @@ from rstar_jax.sandbox.isolation import attempts, confinement
 
 _ABSENT = ("missing", "switched off")
 _NOT_A_BOUNDARY = "audit hook (not a boundary)"
-_PLAIN = (
-  f"system: this is not Linux but {sys.platform}: programs run in plain limited"
-  " subprocesses, and what else keeps them in is no boundary"
+_NOT_LINUX = (
+  f"system: this is not Linux but {sys.platform}: programs run in subprocesses "
+  "with resource limits, and what else confines them is not a boundary"
 )
-# What `require=` may name.
+# The names that `require` accepts.
 REQUIRABLE = (
   *attempts.ATTEMPTS,
   "parent_death",
@@ -31,54 +32,54 @@ REQUIRABLE = (
 
 
 def _program(
-  send, layers: confinement.Confinement, scene: attempts.Scene, names
+  send, layers: confinement.Confinement, targets: attempts.Targets, names
 ) -> None:
-  """Attempts things as a program would: in a process confined like one."""
+  """Makes attempts in a process that is confined as a program is."""
   layers.confine_program(60)
   for name in names:
     try:
       if name in attempts.WORKS:
         attempts.WORKS[name]()
       else:
-        attempts.ATTEMPTS[name](scene)
+        attempts.ATTEMPTS[name](targets)
       send([name, "" if name in attempts.WORKS else None])
     except Exception as error:
       send([name, f"{type(error).__name__}: {error}"])
 
 
 def _worker(
-  send, without: Collection[str], scene: attempts.Scene, names
+  send, without: Collection[str], targets: attempts.Targets, names
 ) -> None:
-  """Does what a worker does: confines itself, and forks."""
+  """Confines itself and forks, as a worker does."""
   layers = confinement.Confinement(os.getppid(), without)
-  layers.limit_worker(scene.memory, 64)
+  layers.limit_worker(targets.memory, 64)
   if any(name in attempts.WORKS for name in names):
     self_test(layers)
   send(["", {"notes": layers.notes, "facts": layers.facts}])
   reader, writer = os.pipe()
-  scene.sibling = os.fork()
-  if scene.sibling == 0:
+  targets.sibling = os.fork()
+  if targets.sibling == 0:
     try:
       os.close(writer)
       layers.confine_program(60)
       os.read(reader, 1)  # Until the other end is closed.
     finally:
       os._exit(0)
-  _wait(_spawn(lambda: _program(send, layers, scene, names)))
+  _wait(_spawn(lambda: _program(send, layers, targets, names)))
   os.close(writer)
-  os.kill(scene.sibling, signal.SIGKILL)
-  _wait(scene.sibling)
+  os.kill(targets.sibling, signal.SIGKILL)
+  _wait(targets.sibling)
 
 
 def self_test(layers: confinement.Confinement) -> None:
   """Tries what must work in a confined fork; leaves out a layer that breaks it.
 
-  A C library or a machine that nobody thought of may need a system call or a
-  folder that is not listed. To run with less, and say so, is better than to
-  call every program wrong.
+  An unforeseen C library or machine may need a system call or a folder that is
+  not listed. Running with fewer layers, and reporting it, is better than a
+  sandbox in which every program fails.
 
   Args:
-    layers: of this worker; changed where a layer has to go.
+    layers: the worker's layers; a layer that breaks programs is left out.
   """
   names = ("import", "clock", "random")
   if not (failure := _broken(layers, (), names)):
@@ -93,7 +94,7 @@ def self_test(layers: confinement.Confinement) -> None:
 def _broken(
   layers: confinement.Confinement, off: tuple[str, ...], names: tuple[str, ...]
 ) -> str:
-  """Returns what does not work without some layers, "" if all does."""
+  """Returns what fails with the layers `off` left out, "" if nothing does."""
   reader, writer = os.pipe()
 
   def action() -> None:
@@ -132,21 +133,21 @@ def _wait(pid: int) -> None:
 
 
 def attempt(
-  without: Collection[str], scene: attempts.Scene, names: Collection[str]
+  without: Collection[str], targets: attempts.Targets, names: Collection[str]
 ) -> dict[str, object]:
-  """Attempts things under some layers, in processes of their own.
+  """Makes attempts under some layers, in new processes.
 
   Args:
     without: layers left out.
-    scene: what is attacked.
-    names: of ATTEMPTS and WORKS.
+    targets: what is attacked.
+    names: names from ATTEMPTS and WORKS.
 
   Returns:
-    For each name how it was refused, or went wrong; None for an attempt that
-    went through and "" for what works. Where nothing was heard of it: None, or
-    the words that say so. And under "" the "notes" and "facts" of a worker.
+    For each of ATTEMPTS the refusal, or None if it succeeded or its process
+    ended. For each of WORKS the error, or "" if it works. Under "" the "notes"
+    and "facts" of the worker's `Confinement`.
   """
-  scene.reset()
+  targets.reset()
   reader, writer = os.pipe()
 
   def send(message: list) -> None:
@@ -154,7 +155,7 @@ def attempt(
 
   def action() -> None:
     os.close(reader)
-    _worker(send, without, scene, names)
+    _worker(send, without, targets, names)
 
   pid = _spawn(action)
   os.close(writer)
@@ -170,30 +171,30 @@ def attempt(
 def probe(
   memory_bytes: int, without: Collection[str] = ()
 ) -> dict[str, object]:
-  """Finds out what holds under which layers.
+  """Finds out which layers enforce what.
 
   Args:
     memory_bytes: address space of a program.
     without: layers that are switched off.
 
   Returns:
-    For each of ATTEMPTS the layers that hold it, each alone or, between plus
-    signs, only together; else "nothing", or the audit hook, which is no
-    boundary. For "time" and "parent_death" likewise; under "layers" what each
-    consists of; and under "degraded" a list of what no boundary holds, of
-    layers that are missing, and of what does not work.
+    For each of ATTEMPTS the layers that refuse it: each alone, separated by
+    commas, or only together, separated by plus signs; else "nothing", or the
+    audit hook, which is not a boundary. "time" and "parent_death" likewise.
+    Under "layers" what each layer consists of. Under "degraded" a list of what
+    no boundary enforces, of missing layers, and of what does not work.
   """
   readable = confinement.landlock.readable()
-  scene = attempts.Scene(memory_bytes, readable)
+  targets = attempts.Targets(memory_bytes, readable)
 
   def only(
     names: Collection[str], things=tuple(attempts.ATTEMPTS)
   ) -> dict[str, object]:
     off = [name for name in confinement.LAYERS if name not in names]
-    return attempt(off, scene, things)
+    return attempt(off, targets, things)
 
   try:
-    whole = attempt(without, scene, (*attempts.WORKS, *attempts.ATTEMPTS))
+    whole = attempt(without, targets, (*attempts.WORKS, *attempts.ATTEMPTS))
     worker = whole[""] or {"notes": {}, "facts": {}}
     layers = {
       name: worker["notes"].get(name) or "there" for name in confinement.LAYERS
@@ -215,10 +216,10 @@ def probe(
       if together
     }
   finally:
-    scene.close()
+    targets.close()
 
   report: dict[str, object] = {}
-  degraded = [] if confinement.kernel.LINUX else [_PLAIN]
+  degraded = [] if confinement.kernel.LINUX else [_NOT_LINUX]
   for name in attempts.ATTEMPTS:
     if bare[name]:
       report[name] = "the system, without a layer"
@@ -248,7 +249,7 @@ def probe(
 
 
 def check_names(require: Collection[str], without: Collection[str]) -> None:
-  """Raises ValueError where something to require or to leave out is unknown."""
+  """Raises ValueError if a name to require or to leave out is unknown."""
   for option, names, known in (
     ("require", require, REQUIRABLE),
     ("without", without, confinement.LAYERS),
@@ -259,11 +260,11 @@ def check_names(require: Collection[str], without: Collection[str]) -> None:
 
 
 def lacking(report: dict[str, object], require: Collection[str]) -> list[str]:
-  """Returns, of what is required, what no boundary holds, and why.
+  """Returns a line for each requirement that no boundary enforces, with why.
 
   Args:
-    report: of `probe`.
-    require: names of REQUIRABLE.
+    report: the result of `probe`.
+    require: names from REQUIRABLE.
   """
   failures = [
     line for line in report["degraded"] if line.partition(":")[0] in require
@@ -278,7 +279,7 @@ def lacking(report: dict[str, object], require: Collection[str]) -> list[str]:
 
 
 def _add_facts(report: dict, degraded: list, facts: dict[str, bool]) -> None:
-  """Says what was not attempted but asked of the kernel."""
+  """Adds what cannot be attempted and was asked of the kernel instead."""
   report["time"] = "SIGKILL by the host; rlimit CPU behind it"
   with_parent = facts.get("die_with_parent")
   report["parent_death"] = (

@@ -1,23 +1,23 @@
-"""The system calls that a program may make: a list, and refused is the rest.
+"""Allows a program a list of system calls and refuses all others.
 
-Calculating takes few: memory, clocks, what is already open, reading files. A
-call that is not listed fails with EPERM, which Python makes a PermissionError,
-and one that is newer than this file with ENOSYS, for which the C library has an
-older way. The filter holds on x86-64 and on 64-bit ARM, in a process that can
-no longer gain privileges, for it and all that it forks.
+A calculation needs few of them: memory, clocks, open descriptors, reading
+files. A call that is not listed fails with EPERM, which Python raises as
+PermissionError; a call newer than this file fails with ENOSYS, for which the C
+library falls back to an older one. The filter works on x86-64 and 64-bit ARM.
+It applies to a process with no_new_privs and to all its forks.
 
-What is listed is as harmless as the arguments that are let through:
+Some listed calls are allowed only with harmless arguments:
 
-- a file is opened only for reading (openat2, whose flags are in memory that a
-  filter cannot see, is not listed);
-- no signal is sent, and none by making a descriptor send it (F_SETOWN,
-  FIOSETOWN); where landlock says to whom, kill and its kin may name a process;
-- there is no socket but a connected pair within the process, and what is sent
-  goes nowhere else;
-- there are no threads, and no process with a namespace of its own. That one
-  may be made at all is for the worker, which has a program fork to go on from
-  where it stands; a program of its own accord is held by RLIMIT_NPROC, which it
-  may not change.
+- open and openat only read (openat2 is not listed, since a filter cannot see
+  its flags, which are in memory);
+- a descriptor may not be made to send signals (F_SETOWN, FIOSETOWN); kill and
+  its variants are allowed, for one process at a time, only if landlock limits
+  their targets;
+- the only sockets are connected pairs within the process, and sendto may not
+  name an address;
+- clone makes neither threads nor namespaces. It may make a process, since the
+  worker has programs fork; RLIMIT_NPROC, which a program may not change, keeps
+  a program from forking by itself.
 
 Runs inside the sandbox's processes: standard library only.
 """
@@ -58,11 +58,11 @@ exit_group 231 94, open 2 -, openat 257 56, fcntl 72 25, ioctl 16 29,
 prctl 157 167, prlimit64 302 261, clone 56 220, clone3 435 435,
 socketpair 53 199, sendto 44 206
 """
-# Of signals to a process or thread.
+# Calls that signal a process or thread.
 _KILLS = "kill 62 129, tkill 200 130, tgkill 234 131"
-_LAST = 450  # A higher number is unknown here; so are x32 calls, 1 << 30 up.
+_LAST = 450  # Higher numbers are not known here; x32 calls start at 1 << 30.
 
-# Of uname, to (AUDIT_ARCH, column in the table, seccomp's own number).
+# Machine of uname -> (AUDIT_ARCH, column in the table, number of seccomp).
 _MACHINES = {
   "x86_64": (0xC000003E, 1, 317),
   "aarch64": (0xC00000B7, 2, 277),
@@ -75,7 +75,7 @@ _ALLOW = 0x7FFF0000
 _EPERM, _ENOSYS = 0x00050001, 0x00050026
 _Code = list[tuple[int, int, int, int]]
 
-# O_WRONLY O_RDWR O_CREAT O_TRUNC O_APPEND __O_TMPFILE, the same on both.
+# O_WRONLY O_RDWR O_CREAT O_TRUNC O_APPEND __O_TMPFILE, equal on both machines.
 _WRITE = 0o1 | 0o2 | 0o100 | 0o1000 | 0o2000 | 0o20000000
 # All but CLONE_PARENT, CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID and a signal:
 # nothing is shared, no namespace is new.
@@ -89,7 +89,7 @@ _PRCTL = (2, 3, 15, 16, 0x53564D41)
 
 
 def _low(argument: int) -> tuple[int, int, int, int]:
-  """Loads the lower word of an argument; both machines are little-endian."""
+  """Returns the load of an argument's lower word (little-endian machines)."""
   return (_LOAD, 0, 0, 16 + 8 * argument)
 
 
@@ -126,7 +126,7 @@ def _null(argument: int) -> _Code:
 
 
 def _positive(argument: int) -> _Code:
-  """For a pid: 0 and less are groups, or everyone."""
+  """Allows a positive pid: 0 and negative ones are groups, or everyone."""
   return [
     _low(argument),
     (_EQUAL, 1, 0, 0),
@@ -140,16 +140,16 @@ def _ret(value: int) -> _Code:
   return [(_RETURN, 0, 0, value)]
 
 
-# What is let through of the calls that depend on their arguments.
+# Checks of the calls that depend on their arguments.
 _CHECKED: dict[str, _Code] = {
   "open": _none_of(1, _WRITE),
   "openat": _none_of(2, _WRITE),
   "fcntl": _one_of(1, _FCNTL),
   "ioctl": _one_of(1, _IOCTL),
-  "prlimit64": _null(2),  # It asks, and sets nothing.
+  "prlimit64": _null(2),  # No new limit: it only queries.
   "clone": _none_of(0, _CLONE),
   "clone3": _ret(_ENOSYS),  # Its flags are in memory; clone is tried next.
-  "sendto": _null(4),  # No address: to the other end only.
+  "sendto": _null(4),  # No address: only to the other end.
   # A pair of datagram sockets could send to any address by sendmsg.
   "socketpair": [
     _low(0),
@@ -161,7 +161,7 @@ _CHECKED: dict[str, _Code] = {
     (_RETURN, 0, 0, _EPERM),
   ],
   **dict.fromkeys(("kill", "tkill", "tgkill"), _positive(0)),
-  # A process may ask to die with its parent, and not take that back.
+  # A process may set its parent-death signal, to SIGKILL only.
   "prctl": [
     _low(0),
     (_EQUAL, 0, 3, kernel.PR_SET_PDEATHSIG),
@@ -177,11 +177,11 @@ def table(machine: str, signals: bool = False) -> dict[str, int]:
   """Returns the numbers of the listed system calls.
 
   Args:
-    machine: "x86_64" or "aarch64", as `os.uname` has it.
-    signals: whether those of signals are among them.
+    machine: "x86_64" or "aarch64", as `os.uname` returns it.
+    signals: whether to include the calls that send signals.
 
   Raises:
-    OSError: the machine is another.
+    OSError: for any other machine.
   """
   if machine not in _MACHINES:
     raise OSError(f"no table of system calls for {machine}")
@@ -196,16 +196,16 @@ def assemble(machine: str, signals: bool = False) -> _Code:
 
   Args:
     machine: "x86_64" or "aarch64".
-    signals: whether a process may be sent a signal.
+    signals: whether signals to single processes are allowed.
 
   Raises:
-    OSError: the machine is another.
+    OSError: for any other machine.
   """
   numbers = table(machine, signals)
   body = {
     number: _CHECKED.get(name, _ret(_ALLOW)) for name, number in numbers.items()
   }
-  # Neighbours of one kind share a leaf: (first number of it, what it does).
+  # Consecutive numbers with equal code share a leaf: (first number, code).
   leaves: list[tuple[int, _Code]] = []
   for number in range(_LAST + 1):
     code = body.get(number, _ret(_EPERM))
@@ -222,12 +222,12 @@ def assemble(machine: str, signals: bool = False) -> _Code:
 
 
 def _search(leaves: list[tuple[int, _Code]]) -> _Code:
-  """Returns a binary search: seven jumps instead of a hundred."""
+  """Returns a binary search over the leaves: 7 jumps instead of a hundred."""
   if len(leaves) == 1:
     return leaves[0][1]
   middle = len(leaves) // 2
   below, above = _search(leaves[:middle]), _search(leaves[middle:])
-  # A conditional jump reaches 255 instructions, an unconditional one any.
+  # A conditional jump spans at most 255 instructions, an unconditional one any.
   return [
     (_AT_LEAST, 0, 1, leaves[middle][0]),
     (_JUMP, 0, 0, len(below)),
@@ -241,13 +241,13 @@ class _Program(ctypes.Structure):
 
 
 class Filter:
-  """The filter of this machine, made once and installed in many processes.
+  """The filter for this machine, made once and installed in many processes.
 
   Args:
-    signals: whether a process may be sent a signal.
+    signals: whether signals to single processes are allowed.
 
   Raises:
-    OSError: there is none for this machine.
+    OSError: if there is no filter for this machine.
   """
 
   def __init__(self, signals: bool = False):
@@ -261,13 +261,13 @@ class Filter:
     self._pointer = ctypes.byref(self._program)
 
   def install(self) -> None:
-    """Puts the filter on this process, which must have no_new_privs.
+    """Installs the filter in this process, which must have no_new_privs.
 
     Raises:
-      OSError: the kernel has no seccomp filters, or does not let us.
+      OSError: if the kernel has no seccomp filters, or refuses.
     """
     # SECCOMP_FILTER_FLAG_SPEC_ALLOW: older kernels would slow the process down
-    # for a side channel that is not held here anyway.
+    # against a side channel that is out of scope here.
     for flags in (4, 0):
       try:
         kernel.call("syscall", self._number, 1, flags, self._pointer)

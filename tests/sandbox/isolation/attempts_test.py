@@ -16,13 +16,13 @@ class AttemptsTest(parameterized.TestCase):
     super().setUp()
     if not kernel.LINUX:
       self.skipTest("what goes through elsewhere is that system's affair")
-    self.scene = attempts.Scene(1 << 30, landlock.readable())
-    self.addCleanup(self.scene.close)
-    self.scene.sibling = os.fork()
-    if self.scene.sibling == 0:
+    self.targets = attempts.Targets(1 << 30, landlock.readable())
+    self.addCleanup(self.targets.close)
+    self.targets.sibling = os.fork()
+    if self.targets.sibling == 0:
       signal.pause()
-    self.addCleanup(os.waitpid, self.scene.sibling, 0)
-    self.addCleanup(os.kill, self.scene.sibling, signal.SIGKILL)
+    self.addCleanup(os.waitpid, self.targets.sibling, 0)
+    self.addCleanup(os.kill, self.targets.sibling, signal.SIGKILL)
 
   # Not those that a system may refuse by itself.
   @parameterized.parameters(
@@ -30,8 +30,8 @@ class AttemptsTest(parameterized.TestCase):
   )
   def test_goes_through(self, name):
     for _ in range(2):
-      self.scene.reset()
-      text = forks.forked(lambda: attempts.ATTEMPTS[name](self.scene))
+      self.targets.reset()
+      text = forks.forked(lambda: attempts.ATTEMPTS[name](self.targets))
       self.assertEqual(text, "None")
 
   @parameterized.parameters(
@@ -40,19 +40,19 @@ class AttemptsTest(parameterized.TestCase):
   def test_hook_refuses(self, name):
     def action():
       sys.addaudithook(confinement.make_hook(landlock.readable()))
-      attempts.ATTEMPTS[name](self.scene)
+      attempts.ATTEMPTS[name](self.targets)
 
     self.assertStartsWith(forks.forked(action), "Blocked: ")
 
   def test_exec_replaces_the_process(self):
-    text = forks.forked(lambda: attempts.ATTEMPTS["exec"](self.scene))
+    text = forks.forked(lambda: attempts.ATTEMPTS["exec"](self.targets))
     self.assertEqual(text, "")  # It ended before it could say a thing.
 
   def test_leaves_nothing_behind(self):
     for name in ("create", "remove", "write"):
-      forks.forked(lambda name=name: attempts.ATTEMPTS[name](self.scene))
-    self.scene.close()
-    self.assertEmpty(glob.glob(self.scene.folder + "*"))
+      forks.forked(lambda name=name: attempts.ATTEMPTS[name](self.targets))
+    self.targets.close()
+    self.assertEmpty(glob.glob(self.targets.folder + "*"))
 
   @parameterized.parameters(*attempts.WORKS)
   def test_works_without_a_layer(self, name):

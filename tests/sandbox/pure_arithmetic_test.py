@@ -1,14 +1,14 @@
-"""What may share a process, and above all what may not."""
+"""Which code is pure arithmetic, and above all which is not."""
 
 import ast
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.sandbox import plain
+from rstar_jax.sandbox import pure_arithmetic
 from rstar_jax.sandbox.pool import Sandbox
 
 
-class PlainTest(parameterized.TestCase):
+class PureArithmeticTest(parameterized.TestCase):
   @parameterized.parameters(
     "# a comment\ntotal = 3 * 4\nprint(total)",
     "x, y = 1, 2\nx += y / 3\nprint(x, y, sep=', ', end='')",
@@ -20,8 +20,8 @@ class PlainTest(parameterized.TestCase):
     "print(not 1 < 2 <= 3 or 'a' in 'abc')",
     "",
   )
-  def test_plain(self, code):
-    self.assertTrue(plain.is_plain(ast.parse(code)))
+  def test_pure_arithmetic(self, code):
+    self.assertTrue(pure_arithmetic.is_pure_arithmetic(ast.parse(code)))
 
   @parameterized.parameters(
     "import math",
@@ -64,8 +64,8 @@ class PlainTest(parameterized.TestCase):
     "async def f(): await x",
     "match x:\n  case 1: pass",
   )
-  def test_not_plain(self, code):
-    self.assertFalse(plain.is_plain(ast.parse(code)))
+  def test_not_pure_arithmetic(self, code):
+    self.assertFalse(pure_arithmetic.is_pure_arithmetic(ast.parse(code)))
 
   def test_programs_that_share_a_process_share_nothing_else(self):
     programs = [

@@ -1,20 +1,20 @@
-"""Tells which code can share a process, because it cannot leave anything there.
+"""Recognises pure arithmetic: code that can share a process with other code.
 
 A fork costs about a millisecond, a line of arithmetic some microseconds, and
-most programs that a small model writes are arithmetic. Code is *plain* when its
-syntax tree holds only what this file lists: no other import, no attribute, no
-definition, and no call but of a few pure builtins, and of Fraction imported in
-the usual way, by their own names. Such code
-has nothing to reach beyond the names that it assigns itself, so that a fresh
-namespace is all the isolation it needs. It may still loop, fail, or fill memory
-and output; the sandbox treats that as for any program.
+most programs that a small model writes are arithmetic. Code is *pure
+arithmetic* if its syntax tree holds only the nodes listed here: no import but
+that of Fraction, no attribute, no definition, and no call but those of Fraction
+and a few pure builtins by their own names. Such code reaches nothing but the
+names that it assigns itself, so that a fresh namespace isolates it. It may
+still loop, fail, or fill memory and output; the sandbox limits it as any other
+program.
 
 Runs inside the sandbox's processes: standard library only.
 """
 
 import ast
 
-# Called with plain values these change nothing but their own result.
+# Called with numbers, texts and lists, these have no side effects.
 _CALLS = frozenset(
   "Fraction abs bool divmod float int len list max min pow print range round "
   "set sorted str sum tuple".split()
@@ -31,8 +31,8 @@ _NODES = (
 )
 
 
-def is_plain(tree: ast.AST) -> bool:
-  """Returns whether code may share a process with other plain code.
+def is_pure_arithmetic(tree: ast.AST) -> bool:
+  """Returns whether code may share a process with other pure arithmetic.
 
   Args:
     tree: syntax tree of a module.
@@ -42,8 +42,8 @@ def is_plain(tree: ast.AST) -> bool:
 
 def _allowed(node: ast.AST) -> bool:
   if isinstance(node, ast.Name):
-    # An underscore reaches the interpreter's own names. A builtin that was
-    # assigned would no longer be what is called.
+    # Names with an underscore reach the interpreter's own objects. A builtin
+    # that is assigned would no longer be the function that is called.
     return node.id[0] != "_" and (
       isinstance(node.ctx, ast.Load) or node.id not in _CALLS
     )
@@ -56,9 +56,9 @@ def _allowed(node: ast.AST) -> bool:
   if isinstance(node, ast.ImportFrom):
     return ast.unparse(node) == "from fractions import Fraction"
   if isinstance(node, ast.alias):
-    return True  # Judged with its import.
+    return True  # Checked with its import.
   if isinstance(node, ast.keyword):
-    return True  # Judged with its call.
+    return True  # Checked with its call.
   if isinstance(node, ast.Subscript):
     return isinstance(node.ctx, ast.Load)
   return isinstance(node, _NODES)
