@@ -1,12 +1,12 @@
-r"""Decides whether two pieces of LaTeX are the same mathematics; may hang.
+r"""Decides whether two LaTeX expressions are the same mathematics; may hang.
 
-The parser is math-verify's (latex2sympy), which reads all of a text or raises.
-Two expressions are the same if they agree to 50 digits at several points: what
-is written exactly and agrees so is equal, and what is rounded does not agree.
-Where they cannot be evaluated, math-verify's own comparison decides.
+The parser is math-verify's (latex2sympy), which reads the whole text or raises.
+Two expressions are the same if they agree to 50 digits at several points: exact
+expressions that agree so far are equal, and rounded ones do not agree. If they
+cannot be evaluated, math-verify's own comparison decides.
 
-Call it in a process that can be killed, as `grader.py` does: "9^{9^{9^9}}" runs
-for ages. It imports sympy at first use.
+Call it in a process that can be killed, as `grader.py` does: "9^{9^{9^9}}" does
+not end. It imports sympy at first use.
 """
 
 import functools
@@ -17,9 +17,9 @@ from fractions import Fraction
 _DIGITS = 60
 _TOLERANCE = 1e-50
 _ZERO = 1e-90
-_LEADING = 5  # Digits before the point that are taken from _DIGITS.
-_MOST_DIGITS = 20000
-# Points for the variables, in turn: positive ones, negative ones, and whole.
+_LEADING = 5  # Digits before the point that _DIGITS leaves room for.
+_MAX_DIGITS = 20000
+# Values of the variables: positive and mixed ones, integers, and (0, 1).
 _POINTS = (
   "0.37283 1.71933 2.64921 0.61327 3.29817 1.13791",
   "-1.28371 0.73219 -0.42817 2.19283 -3.17283 1.39127",
@@ -29,9 +29,9 @@ _POINTS = (
   "3 4 9 5 8 2",
   "0.81927 0.27391 0.53917 0.92713 0.17239 0.64391",
 )
-# Points that must agree, where both sides have a value.
-_ENOUGH = 3
-# No product of letters, whatever the parser takes it for.
+# Number of points at which both sides must have a value, and agree.
+_MIN_POINTS = 3
+# Words, which the parser would read as products of letters.
 _PROSE = re.compile(
   r"(?<![\\a-zA-Z])(?:and|or|for|if|is|the|with|where|otherwise|not|are)"
   r"(?![a-zA-Z])"
@@ -45,7 +45,7 @@ def _library():
 
   import math_verify
 
-  # It warns, once a process, that its own timeouts are off: they are ours.
+  # It warns that its own timeouts are off, which we replace by ours.
   logging.getLogger("math_verify").setLevel(logging.ERROR)
   return math_verify
 
@@ -55,10 +55,10 @@ def same(one: str, two: str) -> bool:
 
   Args:
     one: LaTeX without spaces.
-    two: the same.
+    two: another one.
 
   Returns:
-    Whether they are; False where one of them is no mathematics.
+    Whether they are equal; False if one of them cannot be parsed.
   """
   if one == two:
     return True
@@ -66,10 +66,10 @@ def same(one: str, two: str) -> bool:
     re.search(r"\\(?:gcd|lcm|mod|pmod|bmod).*[a-z]", each)
     for each in (one, two)
   ):
-    return False  # The parser takes letters for polynomials.
+    return False  # The parser reads letters in these as polynomials.
   if _agree(one, two):
     return True
-  # "log" alone is to base 10 in school and to base e elsewhere.
+  # The base of a bare "log" is 10 in some texts and e in others.
   if r"\log" in one + two:
     natural = [
       re.sub(r"\\log(?![a-z_])\s*", r"\\ln ", each) for each in (one, two)
@@ -81,17 +81,17 @@ def same(one: str, two: str) -> bool:
 def same_relation(one: str, two: str) -> bool:
   """Says whether two equations or inequalities hold at the same points.
 
-  They do if one is the other times a constant, of the right sign.
+  They do if one is the other times a constant, positive for inequalities.
 
   Args:
     one: LaTeX without spaces, with one relation sign.
-    two: the same.
+    two: another one.
   """
   first, second = _difference(one), _difference(two)
   if first is None or second is None or first[0] != second[0]:
     return False
   ratios = [a / b for a, b in _at_points(first[1], second[1]) if a and b]
-  if len(ratios) < _ENOUGH or not all(
+  if len(ratios) < _MIN_POINTS or not all(
     _close(each, ratios[0]) for each in ratios
   ):
     return False
@@ -99,7 +99,7 @@ def same_relation(one: str, two: str) -> bool:
 
 
 def _difference(text: str):
-  """Reads a relation as an operator and left minus right side."""
+  """Parses a relation into an operator and the left minus the right side."""
   signs = _RELATIONS.findall(text)
   sides = _RELATIONS.split(text)
   if len(signs) != 1 or not all(sides):
@@ -128,32 +128,33 @@ def _agree(one: str, two: str) -> bool:
       return False
     if values and _differ_exactly(first, second):
       return False
-    if len(values) >= (_ENOUGH if first.free_symbols else 1):
+    if len(values) >= (_MIN_POINTS if first.free_symbols else 1):
       return True
   return bool(_library().verify([first], [second], timeout_seconds=None))
 
 
 def _at_points(first, second) -> list[tuple]:
-  """Returns values of both, where both have one that is meant."""
+  """Returns pairs of values at the points where both expressions have one."""
   import sympy
 
   symbols = sorted(first.free_symbols | second.free_symbols, key=str)
   has_i = first.has(sympy.I) or second.has(sympy.I)
   pairs = []
   lines = _POINTS if symbols else _POINTS[:1]
-  if _counts(first) or _counts(second):
+  if _is_discrete(first) or _is_discrete(second):
     lines = [line for line in _POINTS if "." not in line]
   for line in lines:
     point = _point(symbols, line)
     pair = tuple(_value(each.subs(point)) for each in (first, second))
-    # Roots and logarithms of negative numbers are seldom meant.
+    # Complex values count only if i occurs: roots and logarithms of negative
+    # numbers are seldom intended.
     if None not in pair and (has_i or not symbols or all(map(_is_real, pair))):
       pairs.append(pair)
   return pairs
 
 
-def _counts(expression) -> bool:
-  """Whether it is defined for whole numbers only: a sum up to n."""
+def _is_discrete(expression) -> bool:
+  """Whether an expression is defined at integers only, as a sum up to n."""
   import sympy
 
   return expression.has(sympy.Sum, sympy.Product)
@@ -167,8 +168,8 @@ def _point(symbols, line: str) -> dict:
 
 
 def _differ_exactly(first, second) -> bool:
-  """Says whether two that are rational are not the same, however near."""
-  if _counts(first) or _counts(second):
+  """Returns whether both have rational values at a point, and these differ."""
+  if _is_discrete(first) or _is_discrete(second):
     return False
   symbols = sorted(first.free_symbols | second.free_symbols, key=str)
   point = _point(symbols, _POINTS[0])
@@ -177,23 +178,23 @@ def _differ_exactly(first, second) -> bool:
 
 
 def _value(expression):
-  """Returns a number of _DIGITS digits, None where there is none."""
+  """Evaluates to _DIGITS digits; None if the value is not a finite number."""
   import sympy
 
   value = sympy.N(expression, _DIGITS)
   parts = value.as_real_imag() if value.is_number else (value,)
-  if not all(_is_plain(part) for part in parts):
+  if not all(_is_number(part) for part in parts):
     return None
   if abs(value) < 10**_LEADING:
     return value
-  # All digits before the point count, and there may be thousands.
+  # Large numbers need all digits before the point, maybe thousands.
   digits = int(sympy.log(abs(value), 10).evalf(9)) if abs(value) else 0
-  if digits > _MOST_DIGITS:
+  if digits > _MAX_DIGITS:
     raise OverflowError(f"{digits} digits")
   return sympy.N(expression, _DIGITS + digits)
 
 
-def _is_plain(value) -> bool:
+def _is_number(value) -> bool:
   return bool(value.is_Float or value.is_Rational)
 
 
@@ -204,15 +205,15 @@ def _is_real(value) -> bool:
 
 def _close(one, two) -> bool:
   size = max(abs(one), abs(two))
-  # What is zero need not come out as quite that, and of a large number the
-  # digits before the point are as good as those of a small one behind it.
+  # Zero may be computed as a tiny number, hence _ZERO. Large numbers are
+  # compared to the same absolute precision.
   size = min(size, 10**_LEADING)
   return bool(size < _ZERO or abs(one - two) <= size * _TOLERANCE)
 
 
 @functools.lru_cache(256)
 def _parse(text: str):
-  """Returns a sympy expression, None where the text is none."""
+  """Returns a sympy expression, None if the text cannot be parsed."""
   import sympy
   from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
 
@@ -243,7 +244,7 @@ def _parse(text: str):
 
 
 def _is_odd_root(each) -> bool:
-  """Whether it is a root of a negative number that has a real one."""
+  """Whether this is a root of a negative number that has a real value."""
   return bool(
     each.is_Pow
     and each.base.is_number
@@ -259,7 +260,7 @@ def _real_root(each):
 
 
 def _readable(text: str) -> str:
-  """Writes what the parser rounds, or takes for something else."""
+  """Rewrites what the parser would round (decimals) or misread."""
   text = re.sub(r"(?<=[\d)])[ij](?![a-z])", "i", text)
   text = re.sub(
     r"(\d+(?:\.\d+)?|[a-z])\^\{?\\circ\}?", r"(\\frac{\1\\pi}{180})", text

@@ -1,4 +1,4 @@
-"""Kinds of answers, and arithmetic with intervals.
+"""Types of answers, and operations on intervals.
 
 Standard library only: it runs in grader workers too.
 """
@@ -11,55 +11,59 @@ from rstar_jax.grading import notation, units
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
-  """What an answer is.
+class Answer:
+  """A parsed answer.
 
   Attributes:
-    kind: "value"; "words"; "choice", its letter in `body` and perhaps its text
-      in `parts`; "list" and "set", unordered; "tuple", ordered; "bracket",
-      between square ones; "record", named values; "interval", its `body` the
-      two brackets; "union" of intervals; "matrix", of "tuple"s, its rows;
-      "relation", an equation or inequality; "ratio".
+    kind: "value"; "words"; "choice", with its letter in `body` and its text, if
+      any, in `parts`; "list" and "set", unordered; "tuple", ordered; "bracket",
+      a list in square brackets; "record", named values; "interval", with its
+      two brackets in `body`; "union" of intervals; "matrix", with a "tuple" for
+      each row; "relation", an equation or inequality; "ratio".
     body: LaTeX without spaces, or words in lower case.
-    unit: what a value counts.
-    name: what stands on the left, "x" of "x=5"; "" if nothing does.
-    parts: what it is made of.
+    unit: unit of a value.
+    name: the left side, "x" of "x=5"; "" if there is none.
+    parts: the answers that it consists of.
   """
 
   kind: str
   body: str = ""
   unit: units.Unit = units.NONE
   name: str = ""
-  parts: tuple["Form", ...] = ()
+  parts: tuple["Answer", ...] = ()
 
 
-NEGATIVE = Form("value", r"-\infty")
-POSITIVE = Form("value", r"\infty")
+NEGATIVE = Answer("value", r"-\infty")
+POSITIVE = Answer("value", r"\infty")
 
 
-def interval(opening: str, low: Form, high: Form, closing: str) -> Form:
-  """Returns an interval; it is open where it ends in infinity."""
+def interval(opening: str, low: Answer, high: Answer, closing: str) -> Answer:
+  """Returns an interval; an infinite end is open."""
   opening = "(" if low == NEGATIVE else opening
   closing = ")" if high == POSITIVE else closing
-  return Form("interval", opening + closing, parts=(low, high))
+  return Answer("interval", opening + closing, parts=(low, high))
 
 
-def as_interval(form: Form) -> Form:
-  """Reads a pair as an interval, if it is one: "(1,2)" may be either."""
-  vector = form.body == "vector"
-  if form.kind in ("tuple", "bracket") and len(form.parts) == 2 and not vector:
-    ends = "()" if form.kind == "tuple" else "[]"
+def as_interval(answer: Answer) -> Answer:
+  """Converts a pair to an interval: "(1,2)" may be either."""
+  vector = answer.body == "vector"
+  if (
+    answer.kind in ("tuple", "bracket")
+    and len(answer.parts) == 2
+    and not vector
+  ):
+    ends = "()" if answer.kind == "tuple" else "[]"
     return dataclasses.replace(
-      interval(ends[0], *form.parts, ends[1]), name=form.name
+      interval(ends[0], *answer.parts, ends[1]), name=answer.name
     )
-  return form
+  return answer
 
 
-def intersection(parts: list[Form]) -> Form | None:
-  r"""Reads inequalities that hold together, None for what is a union.
+def intersection(parts: list[Answer]) -> Answer | None:
+  r"""Returns the intersection of inequalities, None if they mean a union.
 
-  That is "x > 2, x < 5", which have something in common, and "x \ne 1,
-  x \ne 2"; "x < 2, x > 5" is a union.
+  "x > 2, x < 5", which overlap, and "x \ne 1, x \ne 2" are intersections;
+  "x < 2, x > 5" is a union.
   """
   if all(each.kind == "union" and len(each.parts) == 2 for each in parts):
     points = {each.parts[0].parts[1] for each in parts}
@@ -72,7 +76,7 @@ def intersection(parts: list[Form]) -> Form | None:
     pieces = tuple(
       interval("(", *pair, ")") for pair in itertools.pairwise(ends)
     )
-    return Form("union", name=parts[0].name, parts=pieces)
+    return Answer("union", name=parts[0].name, parts=pieces)
   if len(parts) != 2 or any(each.kind != "interval" for each in parts):
     return None
   low, high = sorted(parts, key=lambda each: each.parts[0] == NEGATIVE)
@@ -87,8 +91,8 @@ def intersection(parts: list[Form]) -> Form | None:
   return dataclasses.replace(found, name=low.name)
 
 
-def flat(parts: list[Form]) -> tuple[Form, ...]:
-  """Returns the intervals of intervals and unions."""
+def flat(parts: list[Answer]) -> tuple[Answer, ...]:
+  """Returns the intervals that intervals and unions consist of."""
   return tuple(
     piece
     for each in parts
@@ -96,8 +100,8 @@ def flat(parts: list[Form]) -> tuple[Form, ...]:
   )
 
 
-def merged(parts: list[Form]) -> list[Form]:
-  """Joins intervals that meet, if all their ends are plain numbers."""
+def merged(parts: list[Answer]) -> list[Answer]:
+  """Joins intervals that touch or overlap, if all ends are plain numbers."""
   try:
     spans = sorted(
       (_end(each.parts[0]), each.body[0] == "(", _end(each.parts[1]), each)
@@ -113,27 +117,27 @@ def merged(parts: list[Form]) -> list[Form]:
       joined.append(each)
     elif high > end or (high == end and each.body[1] == "]"):
       body = last.body[0] + each.body[1]
-      joined[-1] = Form(
+      joined[-1] = Answer(
         "interval", body, name=last.name, parts=(last.parts[0], each.parts[1])
       )
   return joined
 
 
-def _end(form: Form):
-  if form.body.endswith(r"\infty"):
-    return -float("inf") if form.body[0] == "-" else float("inf")
-  value = notation.rational(form.body)
+def _end(answer: Answer):
+  if answer.body.endswith(r"\infty"):
+    return -float("inf") if answer.body[0] == "-" else float("inf")
+  value = notation.rational(answer.body)
   if value is None:
     raise TypeError
   return value
 
 
-def clocks(form: Form) -> set[int]:
-  """Returns the minutes after midnight that a form may mean as a time."""
-  if form.body.startswith("clock "):
-    return {int(form.body.split()[1])}
-  if form.kind == "ratio" and len(form.parts) == 2:
-    hour, minute = (each.body for each in form.parts)
+def clocks(answer: Answer) -> set[int]:
+  """Returns the times of day, in minutes, that an answer may mean."""
+  if answer.body.startswith("clock "):
+    return {int(answer.body.split()[1])}
+  if answer.kind == "ratio" and len(answer.parts) == 2:
+    hour, minute = (each.body for each in answer.parts)
     if hour.isdigit() and re.fullmatch(r"[0-5]\d", minute) and int(hour) < 25:
       early = int(hour) * 60 + int(minute)
       return {early or 1440} | (

@@ -1,16 +1,16 @@
 """Extracts final answers and decides whether two of them are equal.
 
-Equal means what a fair human would accept for this gold answer:
+An answer is equal if a fair human would accept it for the gold answer:
 
-- a rounded decimal is not an exact fraction or irrational;
+- a rounded decimal does not equal an exact fraction or irrational number;
 - a unit, currency, percent sign or `x=` may be left out, but two that are
-  written must not conflict, and a factor (100 for percent) is never free;
+  written must not conflict, and a factor (100 for percent) counts;
 - sets and lists are unordered, tuples are ordered, ends of intervals matter.
 
-`parsing.py` reads what an answer is, `compare.py` compares. Plain numbers are
-compared exactly and at once (`decide`); what takes mathematics goes to
-`algebra.py` (`equal`), which may take forever: call it in a process that can be
-killed, as `grader.py` does.
+`parsing.py` parses an answer, `compare.py` compares two. Plain numbers are
+compared exactly and at once (`decide`). What needs algebra goes to `algebra.py`
+(`equal`), which may hang: call it in a process that can be killed, as
+`grader.py` does.
 """
 
 import re
@@ -31,8 +31,8 @@ def final_answer(text: str) -> str | None:
     text: a solution.
 
   Returns:
-    What stands between the braces, outer spaces removed; None where there is no
-    box or its braces do not match.
+    The text between the braces without outer spaces; None if there is no box or
+    its braces do not match.
   """
   boxes = list(re.finditer(r"\\boxed\s*\{", text))
   if not boxes:
@@ -43,20 +43,20 @@ def final_answer(text: str) -> str | None:
 
 
 def decide(gold: str, predicted: str) -> bool | None:
-  """Decides what can be decided exactly and at once.
+  """Decides equality exactly and at once, where that is possible.
 
   Args:
     gold: the right answer.
     predicted: the answer to judge.
 
   Returns:
-    Whether they are equal; None where that takes mathematics.
+    Whether they are equal; None if that needs algebra.
   """
   return _answers(gold, predicted, compare.same_number, _unknown)
 
 
 def equal(gold: str, predicted: str) -> bool:
-  """Decides whether an answer is equal to the gold one; may take forever.
+  """Decides whether an answer is equal to the gold one; may hang.
 
   Args:
     gold: the right answer, LaTeX or plain.
@@ -86,7 +86,7 @@ def _answers(
     return True
   if _CODE.search(gold) or _CODE.search(predicted):
     return False
-  return compare.Comparison(same, same_relation).forms(one, two)
+  return compare.Comparison(same, same_relation).equal(one, two)
 
 
 def _same(one: str, two: str) -> bool:

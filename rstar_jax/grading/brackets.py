@@ -1,4 +1,4 @@
-r"""Brackets of LaTeX, matched: what stands in them, and what between.
+r"""Matches the brackets of LaTeX, and splits texts outside of them.
 
 Standard library only: it runs in grader workers too.
 """
@@ -10,7 +10,7 @@ _CLOSE = re.compile(r"\\[}]|\\r(?:angle|floor|ceil)(?![a-z])|\\end\b|[)}\]]")
 
 
 def closing_brace(text: str, start: int) -> int | None:
-  """Returns where the brace that was opened before `start` is closed."""
+  """Returns the index of the brace that closes the one before `start`."""
   depth, index = 1, start
   while index < len(text):
     if text[index] == "\\":
@@ -26,14 +26,14 @@ def closing_brace(text: str, start: int) -> int | None:
 
 
 def split(text: str, separator: str) -> list[str] | None:
-  r"""Splits at a separator that stands in no bracket of any kind.
+  r"""Splits at separators outside of all brackets.
 
   Args:
-    text: LaTeX. Brackets of a half-open interval match one another.
+    text: LaTeX. The two brackets of a half-open interval match.
     separator: a regular expression.
 
   Returns:
-    The pieces, spaces around them removed; None if brackets do not match.
+    The pieces without outer spaces; None if brackets do not match.
   """
   pieces, depth, start, index = [], 0, 0, 0
   found = re.compile(separator)
@@ -54,7 +54,7 @@ def split(text: str, separator: str) -> list[str] | None:
 
 
 def depth(text: str) -> int:
-  """Returns how deep brackets are nested, those that never close included."""
+  """Returns the nesting depth of brackets, unclosed ones included."""
   deepest = level = 0
   for bracket in re.findall(r"\\begin\b|[({\[]|\\end\b|[)}\]]", text):
     level += -1 if bracket in (")", "}", "]", "\\end") else 1
@@ -63,13 +63,13 @@ def depth(text: str) -> int:
 
 
 def enclosed(text: str) -> tuple[str, str, str] | None:
-  """Splits off the brackets around a whole text: opening, inside, closing."""
+  """Splits a bracketed text into opening, inside and closing; None else."""
   first = _OPEN.match(text)
   last = next(reversed(list(_CLOSE.finditer(text))), None)
   if not first or not last or last.end() != len(text) or first[0] == "\\begin":
     return None
   inside = text[first.end() : last.start()]
-  # "(1)(2)" begins and ends so too.
+  # "(1)(2)" also begins and ends with brackets.
   if last.start() < first.end() or split(inside, "(?!)") is None:
     return None
   return first[0], inside.strip(), last[0]

@@ -1,35 +1,34 @@
-"""Whether anything can be compared with a gold answer; plain rules, no parser.
+"""Decides by simple rules whether a gold answer can be graded against.
 
-math-verify is no help here: it reads "see above" as a product of letters. What
-it does refuse, braces that do not match, a rule finds too, and a rule takes
-microseconds and cannot hang.
+math-verify does not help here: it reads "see above" as a product of letters.
+Rules take microseconds and cannot hang.
 """
 
 import re
 
 from rstar_jax.grading import notation
 
-# Plain numbers, most answers of most sets: nothing else need be looked at.
+# Plain numbers, the most frequent answers, pass at once.
 _NUMBER = re.compile(r"[+-]?\d{1,3}(?:,\d{3})*(?:\.\d+)?|[+-]?\d+(?:\.\d+)?")
-# Words that stand where an answer should be.
+# Words in place of an answer.
 _NO_ANSWER = re.compile(
   r"(?:see|as|shown) (?:above|below|the |solution|proof|figure|explanation).*"
   r"|(?:the |a )?proof.*|proved|proven|not ?found|omitted|q\.?e\.?d",
   re.IGNORECASE,
 )
-# So many words in a row are prose; none of them is found again word for word.
+# Six words in a row are prose, which a model would not repeat word for word.
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?:[\s,;]+[A-Za-z]{2,}){5,}")
 
 
 def why_not(answer: str) -> str:
-  r"""Says why nothing can be compared with a gold answer.
+  r"""Returns why a gold answer cannot be graded against.
 
   Args:
-    answer: a final answer, LaTeX or plain; what stood in a box, say.
+    answer: a final answer, LaTeX or plain, e.g. the content of a box.
 
   Returns:
-    A reason that names no answer, so that reasons can be counted; "" where the
-    grader can do its work.
+    A reason, which does not quote the answer so that reasons can be counted; ""
+    if the answer can be graded against.
   """
   if _NUMBER.fullmatch(answer):
     return ""
@@ -50,7 +49,7 @@ def why_not(answer: str) -> str:
 
 
 def _braces_match(text: str) -> bool:
-  r"""Whether braces match, but for escaped ones, which are characters."""
+  r"""Whether braces match; escaped braces are characters."""
   depth = 0
   for brace in re.findall(r"\\.|[{}]", text, re.DOTALL):
     depth += (brace == "{") - (brace == "}")

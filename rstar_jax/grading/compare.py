@@ -1,9 +1,8 @@
-"""Decides whether two answers, read by `parsing.py`, are equal.
+"""Decides whether two answers that `parsing.py` has parsed are equal.
 
-This is the half of grading that asks "are they equal". Two expressions are
-compared by whoever calls; lists, points, intervals, matrices, units and names
-are compared here, part by part. Answers are True, False, and None where the
-caller's way to compare expressions said that it does not know.
+Lists, points, intervals, matrices, units and names are compared here, part by
+part; the caller provides the comparison of two expressions. The result is True,
+False, or None if the caller's comparison does not know.
 """
 
 import dataclasses
@@ -13,33 +12,33 @@ from collections.abc import Callable, Sequence
 
 from rstar_jax.grading import answer_types, notation, units, verbal
 
-Form = answer_types.Form
-# Whether two expressions are equal; None where that takes mathematics.
+Answer = answer_types.Answer
+# Whether two expressions are equal; None if that needs algebra.
 Same = Callable[[str, str], bool | None]
 
 
 def same_number(one: str, two: str) -> bool | None:
-  """Compares what is written: plain numbers by value, else only text."""
+  """Compares plain numbers by value, else text; None if that needs algebra."""
   if one == two:
     return True
   values = notation.rational(one), notation.rational(two)
   if None not in values:
     return values[0] == values[1]
   if any(re.search(r"\d\s+\d|[{(]$|^$", each) for each in (one, two)):
-    return False  # Several numbers; a library would take their product.
+    return False  # Several numbers, which the parser would multiply.
   if r"\emptyset" in (one, two) or "undefined" in (one, two):
     return False
   towers = _tower(one), _tower(two)
   for tower, value in (towers, values[::-1]), (towers[::-1], values):
     if tower[0] and value[0] is not None:
-      return False  # It has more digits than the other has characters.
+      return False  # More digits than a plain number may have.
   if all(towers) and towers[0][:-1] == towers[1][:-1]:
     return towers[0] == towers[1]
   return None
 
 
 def _tower(text: str) -> tuple[int, ...]:
-  """Reads a power of powers beyond all plain numbers, () for anything else."""
+  """Parses a power tower larger than any plain number; () for other texts."""
   levels = re.sub(r"[{}]", "", text).split("^")
   if not all(re.fullmatch(r"[1-9]\d{0,29}", level) for level in levels):
     return ()
@@ -49,21 +48,23 @@ def _tower(text: str) -> tuple[int, ...]:
   exponent = numbers[-1]
   for number in numbers[-2:0:-1]:
     exponent = number ** min(exponent, 64)
-  # A plain number is below 10^(2 LONGEST): so many digits, and an exponent.
+  # A plain number of LONGEST characters is below 10^(2 LONGEST).
   return numbers if exponent > 7 * notation.LONGEST else ()
 
 
 class Comparison:
-  """Compares forms by a way to compare expressions, and one for relations.
+  """Compares parsed answers.
 
-  Answers are True, False, and None where a way said that it does not know.
+  Args:
+    same: compares two expressions.
+    same_relation: compares two equations or inequalities.
   """
 
   def __init__(self, same: Same, same_relation: Same):
     self._same, self._same_relation = same, same_relation
 
-  def forms(self, one: Form, two: Form) -> bool | None:
-    """Compares two forms."""
+  def equal(self, one: Answer, two: Answer) -> bool | None:
+    """Compares two answers; None if `same` or `same_relation` returns None."""
     if one.kind == "set" and two.kind != "set":
       one = _alone(one)
     elif two.kind == "set" and one.kind != "set":
@@ -104,20 +105,20 @@ class Comparison:
     if "matrix" in both:
       return self._matrices(one, two)
     if both == {"tuple", "list"} and (one.name or two.name):
-      return False  # "x = 1, 2" is no point.
+      return False  # "x = 1, 2" is not a point.
     if both == {"list", "value"}:
       return self._alternatives(one, two)
     if both == {"bracket"} or "tuple" in both:
       if both == {"tuple", "bracket"} and len(one.parts) == 2:
-        return False  # An open and a closed interval, maybe.
+        return False  # May be an open and a closed interval.
       return "set" not in both and self._ordered(one.parts, two.parts)
     if both == {"set", "bracket"} and len(one.parts) == len(two.parts) == 2:
-      return False  # The bracket is an interval, maybe.
+      return False  # The bracket may be an interval.
     if both <= {"list", "set", "bracket"}:
       return self._unordered(one.parts, two.parts, as_sets="set" in both)
     return False
 
-  def _values(self, one: Form, two: Form) -> bool | None:
+  def _values(self, one: Answer, two: Answer) -> bool | None:
     one, two = _with_unit(one, two.unit), _with_unit(two, one.unit)
     factor = units.factor(one.unit, two.unit)
     if factor is None:
@@ -134,32 +135,32 @@ class Comparison:
     if factor:
       bodies[0] = _scaled(bodies[0], factor)
     constants = [re.search(r"\+[cCkK]$", each) for each in bodies]
-    if all(constants):  # Of integration, by any name.
+    if all(constants):  # Constants of integration have any name.
       bodies = [f"{each[:-1]}C" for each in bodies]
     return self._same(*bodies)
 
-  def _choices(self, one: Form, two: Form) -> bool | None:
+  def _choices(self, one: Answer, two: Answer) -> bool | None:
     if one.kind == two.kind:
       if one.body.upper() != two.body.upper():
         return False
       if one.parts and two.parts:
-        return self.forms(one.parts[0], two.parts[0])
+        return self.equal(one.parts[0], two.parts[0])
       return True
     choice, other = (one, two) if one.kind == "choice" else (two, one)
     if choice.parts:
-      return self.forms(choice.parts[0], other)
+      return self.equal(choice.parts[0], other)
     if other.kind != "value":
       return False
     return self._values(
       *(dataclasses.replace(each, kind="value") for each in (one, two))
     )
 
-  def _relations(self, one: Form, two: Form) -> bool | None:
+  def _relations(self, one: Answer, two: Answer) -> bool | None:
     if one.kind == two.kind and one.body == two.body:
       return True
     if one.kind == "value" and not one.name:
       asked = re.fullmatch(r"([a-zA-Z](?:[+-]?[a-zA-Z])+)=([^=<>]+)", two.body)
-      # "m + n = 25" answers what m + n is.
+      # "m + n = 25" answers "what is m + n?".
       if asked and notation.rational(asked[2]) is not None:
         return self._same(one.body, asked[2])
     texts = [
@@ -168,7 +169,7 @@ class Comparison:
     ]
     return all(texts) and self._same_relation(*texts)
 
-  def _ratios(self, one: Form, two: Form) -> bool | None:
+  def _ratios(self, one: Answer, two: Answer) -> bool | None:
     if one.kind == two.kind:
       if len(one.parts) != len(two.parts):
         return False
@@ -185,13 +186,16 @@ class Comparison:
       return False
     return self._same(_quotient(*ratio.parts), other.body)
 
-  def _records(self, one: Form, two: Form) -> bool | None:
+  def _records(self, one: Answer, two: Answer) -> bool | None:
     if one.kind == two.kind:
-      names = [sorted(each.name for each in form.parts) for form in (one, two)]
+      names = [
+        sorted(each.name for each in answer.parts) for answer in (one, two)
+      ]
       if names[0] != names[1]:
         return False
       order = [
-        sorted(form.parts, key=lambda each: each.name) for form in (one, two)
+        sorted(answer.parts, key=lambda each: each.name)
+        for answer in (one, two)
       ]
       return self._ordered(*order)
     other = two if one.kind == "record" else one
@@ -202,7 +206,7 @@ class Comparison:
       return self._unordered(one.parts, two.parts)  # "x_1=2, x_2=3"
     return self._ordered(one.parts, two.parts)
 
-  def _intervals(self, one: Form, two: Form) -> bool | None:
+  def _intervals(self, one: Answer, two: Answer) -> bool | None:
     pieces = []
     for each in (one, two):
       parts = each.parts if each.kind in ("union", "list") else (each,)
@@ -212,19 +216,19 @@ class Comparison:
       pieces.append(answer_types.merged(parts))
     return self._unordered(*pieces, self._interval)
 
-  def _interval(self, one: Form, two: Form) -> bool | None:
+  def _interval(self, one: Answer, two: Answer) -> bool | None:
     if one.body != two.body or one.kind != two.kind:
       return False
     return self._ordered(one.parts, two.parts)
 
-  def _alternatives(self, one: Form, two: Form) -> bool | None:
-    r"""Compares "\frac{1}{4} or 2^{-2}", one value twice, with a value."""
+  def _alternatives(self, one: Answer, two: Answer) -> bool | None:
+    r"""Compares a list of one value in several notations with a value."""
     several, value = (one, two) if one.kind == "list" else (two, one)
     if len({each.body for each in several.parts}) < len(several.parts):
-      return False  # "1, 1" is a list indeed.
-    return _all(self.forms(each, value) for each in several.parts)
+      return False  # "1, 1" is a real list.
+    return _all(self.equal(each, value) for each in several.parts)
 
-  def _matrices(self, one: Form, two: Form) -> bool | None:
+  def _matrices(self, one: Answer, two: Answer) -> bool | None:
     if one.kind == two.kind:
       return self._ordered(one.parts, two.parts)
     matrix, other = (one, two) if one.kind == "matrix" else (two, one)
@@ -243,16 +247,18 @@ class Comparison:
       return self._ordered([row.parts[0] for row in matrix.parts], other.parts)
     return False
 
-  def _ordered(self, one: Sequence[Form], two: Sequence[Form]) -> bool | None:
+  def _ordered(
+    self, one: Sequence[Answer], two: Sequence[Answer]
+  ) -> bool | None:
     if len(one) != len(two):
       return False
-    return _all(map(self.forms, one, two))
+    return _all(map(self.equal, one, two))
 
   def _unordered(
-    self, one: Sequence[Form], two: Sequence[Form], by=None, as_sets=False
+    self, one: Sequence[Answer], two: Sequence[Answer], by=None, as_sets=False
   ) -> bool | None:
-    """Matches parts; those of a set may be written twice."""
-    by = by or self.forms
+    """Matches parts in any order; a part of a set may be repeated."""
+    by = by or self.equal
     if not as_sets and len(one) != len(two):
       return False
     table = [[by(a, b) for b in two] for a in one]
@@ -262,7 +268,7 @@ class Comparison:
         [*found, *(_any(column) for column in zip(*table, strict=True))]
       )
     for unknown in (False, True):
-      # Equality carries over, so that the first match is as good as any.
+      # Equality is transitive, so that any match will do.
       free = set(range(len(two)))
       for row in table:
         matches = [i for i in free if row[i] or (row[i] is None and unknown)]
@@ -288,27 +294,27 @@ def _any(verdicts) -> bool | None:
   return None if None in verdicts else False
 
 
-def _alone(form: Form) -> Form:
-  r"""Returns what is alone in a set; "\{\emptyset\}" is not "\emptyset"."""
-  if len(form.parts) != 1 or form.parts[0].body == r"\emptyset":
-    return form
-  return form.parts[0]
+def _alone(answer: Answer) -> Answer:
+  r"""Unpacks a set of one item; "\{\emptyset\}" is not "\emptyset"."""
+  if len(answer.parts) != 1 or answer.parts[0].body == r"\emptyset":
+    return answer
+  return answer.parts[0]
 
 
-def _with_unit(form: Form, other: units.Unit) -> Form:
-  """Reads "2s" as seconds beside a unit; elsewhere it is a product."""
-  match = re.fullmatch(r"([\d./]+)([a-z])", form.body)
-  if form.unit or not other or not match:
-    return form
-  return dataclasses.replace(form, body=match[1], unit=units.parse(match[2]))
+def _with_unit(answer: Answer, other: units.Unit) -> Answer:
+  """Reads "2s" as seconds if the other answer has a unit; else a product."""
+  match = re.fullmatch(r"([\d./]+)([a-z])", answer.body)
+  if answer.unit or not other or not match:
+    return answer
+  return dataclasses.replace(answer, body=match[1], unit=units.parse(match[2]))
 
 
-def _quotient(top: Form, bottom: Form) -> str:
+def _quotient(top: Answer, bottom: Answer) -> str:
   return rf"\frac{{{top.body}}}{{{bottom.body}}}"
 
 
 def _scaled(body: str, factor: str) -> str:
-  """Multiplies a body by LaTeX; plain numbers at once."""
+  """Multiplies a body by a factor; evaluates the product of plain numbers."""
   value, times = notation.rational(body), notation.rational(factor)
   if None not in (value, times):
     product = value * times
@@ -317,7 +323,7 @@ def _scaled(body: str, factor: str) -> str:
 
 
 def _same_name(one: str, two: str) -> bool:
-  """Says whether two left sides may name one thing."""
+  """Returns whether two left sides may name the same quantity."""
   found = [re.fullmatch(r"[a-z]\([a-z]\)|y", each) for each in (one, two)]
   return (
     one == two
@@ -328,17 +334,17 @@ def _same_name(one: str, two: str) -> bool:
   )
 
 
-def _relation(form: Form) -> str:
-  """Writes a named value, or an interval with one end, as a relation."""
-  if form.name and form.kind == "value":
-    return f"{form.name}={form.body}"
-  if form.name and form.kind == "interval":
-    low, high = form.parts
+def _relation(answer: Answer) -> str:
+  """Converts a named value or half-line to a relation; "" for others."""
+  if answer.name and answer.kind == "value":
+    return f"{answer.name}={answer.body}"
+  if answer.name and answer.kind == "interval":
+    low, high = answer.parts
     closed = r"\le ", r"\ge "
     if low == answer_types.NEGATIVE:
-      sign = "<" if form.body[1] == ")" else closed[0]
-      return f"{form.name}{sign}{high.body}"
+      sign = "<" if answer.body[1] == ")" else closed[0]
+      return f"{answer.name}{sign}{high.body}"
     if high == answer_types.POSITIVE:
-      sign = ">" if form.body[0] == "(" else closed[1]
-      return f"{form.name}{sign}{low.body}"
+      sign = ">" if answer.body[0] == "(" else closed[1]
+      return f"{answer.name}{sign}{low.body}"
   return ""

@@ -10,11 +10,11 @@ from rstar_jax.grading import brackets, notation, verbal
 
 # A variable: a letter, or a Greek one's name.
 SYMBOL = r"\\?[a-zA-Z](?:(?<=\\[a-z])[a-z]+)?"
-_MOST = 64  # Items that a plus-minus sign may become.
+_MAX_ITEMS = 64  # Largest number of items that plus-minus signs expand to.
 
 
 def split(text: str) -> list[str]:
-  """Splits what is a list without brackets; plus-minus signs make two."""
+  """Splits a list without brackets; a plus-minus sign gives two items."""
   if verbal.clock(notation.plain_text(text)):
     return [text]
   sign = r"(-?\s*(?:\\?\$|\\pounds|\\euro)?\s*)"
@@ -35,7 +35,7 @@ def split(text: str) -> list[str]:
   )
   if (
     pieces is None
-    or verbal.says_yes(notation.plain_text(text))
+    or verbal.is_yes_or_no(notation.plain_text(text))
     or (
       len(pieces) > 1
       and any(re.fullmatch(r"[A-Za-z ]{3,}.*", each) for each in pieces)
@@ -43,7 +43,7 @@ def split(text: str) -> list[str]:
       and not re.search(r"[,;]", text)
     )
   ):
-    return [text]  # Words with an "and" in them.
+    return [text]  # A phrase that contains "and".
   domain = rf"{SYMBOL}\s*\\in\s*\\mathbb\s*\{{?\w\}}?.*"
   bare = [each for each in pieces if each and not re.fullmatch(domain, each)]
   pieces = bare or [text]
@@ -51,9 +51,9 @@ def split(text: str) -> list[str]:
 
 
 def signs(text: str) -> list[str]:
-  """Writes plus-minus out; minus-plus goes with it, two of one kind do not."""
+  r"""Expands plus-minus signs, independent of each other; \mp opposes \pm."""
   count = len(re.findall(r"\\pm(?![a-z])", text))
-  if not count or 2**count > _MOST:
+  if not count or 2**count > _MAX_ITEMS:
     return [text]
   found = []
   for chosen in itertools.product("+-", repeat=count):

@@ -1,10 +1,10 @@
-"""Program of a grader worker: compares answers in children that it can kill.
+"""Main module of a grader worker: compares answers in forks that it can kill.
 
-Started by `grader.py`. It imports math-verify, tests it and warms it up
-once; comparisons happen in a fork, under the sandbox's limits, since a model
-wrote what is compared. A comparison that takes too long is interrupted (soft
-deadline), or else its fork is killed (hard deadline), and the next fork is
-there within milliseconds. It ends when the host closes the socket or kills it.
+`grader.py` starts it. It imports math-verify, tests it and warms it up once.
+Comparisons run in a fork under the sandbox's limits, since their input is
+untrusted model output. A comparison that takes too long is interrupted (soft
+deadline) or its fork is killed (hard deadline); the next fork is ready within
+milliseconds. The worker ends when the host closes the socket or kills it.
 """
 
 import gc
@@ -19,9 +19,9 @@ from rstar_jax.grading import algebra, answers
 from rstar_jax.sandbox import wire
 from rstar_jax.sandbox.isolation import confinement
 
-# What a comparison may still import.
+# Packages that a comparison may still import.
 PACKAGES = ("math_verify", "latex2sympy2_extended", "antlr4")
-# Compared before the first fork, so that no comparison pays for imports.
+# Compared before the first fork, so that imports happen only once.
 _WARM_UP = (
   (r"\frac{1}{2}", "0.5"),
   (r"\sqrt{8}", r"2\sqrt{2}"),
@@ -34,13 +34,13 @@ _WARM_UP = (
 
 
 class TooLong(BaseException):
-  """The soft deadline; no Exception, so that no library swallows it."""
+  """Raised at the soft deadline; not an Exception, which libraries catch."""
 
 
 def self_test() -> str:
-  """Returns what is wrong with the library, "" if nothing.
+  """Returns what is wrong with math-verify, "" if nothing is.
 
-  A math-verify that finds the wrong latex2sympy calls any two numbers equal.
+  With the wrong latex2sympy, math-verify calls any two numbers equal.
   """
   try:
     if algebra.same("5", "6"):
@@ -60,10 +60,10 @@ def judge(gold: str, predicted: str, seconds: float) -> str:
   Args:
     gold: the right answer.
     predicted: the answer to judge.
-    seconds: soft deadline. A loop in C does not heed it.
+    seconds: soft deadline, which does not interrupt C code.
 
   Returns:
-    The verdict; "undecided" where the comparison broke down or took too long.
+    The verdict; "undecided" if the comparison fails or takes too long.
   """
   try:
     before = signal.signal(signal.SIGALRM, _interrupt)
@@ -82,13 +82,13 @@ def _interrupt(*_) -> None:
 
 
 class Fork:
-  """A child that compares.
+  """A child process that compares answers.
 
   Args:
-    options: "memory_bytes" and "seconds", its hard deadline.
+    options: "memory_bytes" and "seconds", the hard deadline.
 
   Attributes:
-    pid: of the child.
+    pid: pid of the child.
   """
 
   def __init__(self, options: dict):
@@ -110,7 +110,7 @@ class Fork:
     self._socket.settimeout(options["seconds"])
 
   def ask(self, pair: list[str]) -> str | None:
-    """Returns its verdict, None if it died. Raises TimeoutError."""
+    """Returns the verdict, None if the child ended; may raise TimeoutError."""
     try:
       self._socket.sendall(wire.frame(pair))
       return wire.receive(self._socket)
@@ -120,7 +120,7 @@ class Fork:
       return None
 
   def end(self) -> None:
-    """Kills and reaps it."""
+    """Kills and reaps the child."""
     os.kill(self.pid, signal.SIGKILL)
     os.waitpid(self.pid, 0)
     self._socket.close()
@@ -134,7 +134,7 @@ def _confine(memory_bytes: int) -> None:
 
 def answer(fork: Fork, pair: list[str], options: dict) -> tuple[Fork, str]:
   """Returns the verdict on a pair, and the fork to ask next."""
-  for _ in range(2):  # One that was killed by someone is replaced.
+  for _ in range(2):  # Retries once if the fork was killed from outside.
     try:
       verdict = fork.ask(pair)
     except TimeoutError:
@@ -148,7 +148,7 @@ def answer(fork: Fork, pair: list[str], options: dict) -> tuple[Fork, str]:
 
 
 def main() -> None:
-  """Boots, reports what is wrong (""), then serves."""
+  """Tests the library, sends the result of `self_test`, and serves."""
   options = json.loads(sys.argv[1])
   confinement.die_with_parent(options["parent"])
   sys.path += [path for path in options["path"] if path not in sys.path]

@@ -1,4 +1,4 @@
-"""Pairs of answers with labels: reads them, halves them, scores verdicts."""
+"""Reads labelled pairs of answers and scores verdicts on them."""
 
 import dataclasses
 import hashlib
@@ -11,13 +11,13 @@ from rstar_jax.types import Verdict
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-  """Two answers, and what a person says of them.
+  """Two answers and a person's label.
 
   Attributes:
     gold: the right answer.
     predicted: the answer to judge.
-    equal: whether a fair human would accept it; None where nobody has said.
-    category: what the pair is about.
+    equal: whether a fair human would accept it; None without a label.
+    category: a name of what the pair tests.
   """
 
   gold: str
@@ -27,21 +27,21 @@ class Pair:
 
   @property
   def held_out(self) -> bool:
-    """Whether the pair is kept apart from tuning; a stable half is."""
+    """Whether the pair is held out from tuning: half of them, by hash."""
     text = f"{self.gold}\0{self.predicted}".encode(errors="surrogatepass")
     return hashlib.sha256(text).digest()[0] % 2 == 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """How verdicts agree with labels; "undecided" counts as "different".
+  """Agreement of verdicts with labels; "undecided" counts as "different".
 
   Attributes:
-    true_positives: equal, and said to be.
-    false_positives: different, and said to be equal: what teaches nonsense.
-    false_negatives: equal, and not said to be.
-    true_negatives: different, and not said to be equal.
-    undecided: how many of all had no verdict.
+    true_positives: pairs that are equal and graded equal.
+    false_positives: pairs that are different and graded equal.
+    false_negatives: pairs that are equal and not graded equal.
+    true_negatives: pairs that are different and not graded equal.
+    undecided: pairs without a verdict, among all of these.
   """
 
   true_positives: int
@@ -52,13 +52,13 @@ class Score:
 
   @property
   def precision(self) -> float:
-    """Share of the accepted that is right; 1 where none is accepted."""
+    """Share of accepted answers that are right; 1 if none is accepted."""
     accepted = self.true_positives + self.false_positives
     return self.true_positives / accepted if accepted else 1.0
 
   @property
   def recall(self) -> float:
-    """Share of the right that is accepted; 1 where none is right."""
+    """Share of right answers that are accepted; 1 if none is right."""
     right = self.true_positives + self.false_negatives
     return self.true_positives / right if right else 1.0
 
@@ -67,14 +67,15 @@ def read(path: str | pathlib.Path) -> list[Pair]:
   """Reads pairs, one JSON object a line.
 
   Args:
-    path: a file of objects with "gold" and "predicted", strings, and perhaps
-      "equal", a boolean, and "category", a string. Other keys are left alone.
+    path: a file of objects with the strings "gold" and "predicted" and,
+      optionally, "equal", a boolean, and "category", a string. Other keys are
+      ignored.
 
   Returns:
     The pairs, in order; empty lines are skipped.
 
   Raises:
-    ValueError: a line is something else; says which.
+    ValueError: if a line is malformed; the message names the line.
   """
   pairs = []
   text = pathlib.Path(path).read_text(encoding="utf-8")
@@ -101,7 +102,7 @@ def _pair(row: object) -> Pair:
 
 
 def score(pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> Score:
-  """Counts how verdicts agree with labels; pairs without one are left out."""
+  """Counts how verdicts agree with labels; ignores pairs without a label."""
   counts = dict.fromkeys([(a, b) for a in (0, 1) for b in (0, 1)], 0)
   undecided = 0
   for pair, verdict in zip(pairs, verdicts, strict=True):

@@ -1,8 +1,9 @@
-r"""Writes answers in one notation, LaTeX without ornaments; evaluates nothing.
+r"""Normalises the notation of answers to plain LaTeX; evaluates nothing.
 
-"$\boxed{\dfrac12}$", "½" and "Fraction(1, 2)" are ways of writing that differ
-in what a reader skips: `tidy` makes "\frac{1}{2}" of each. A plain number is
-read exactly by `rational`. Standard library only: it runs in grader workers.
+`tidy` turns "$\boxed{\dfrac12}$", "½" and "Fraction(1, 2)", which differ in
+notation only, into "\frac{1}{2}". `rational` parses plain numbers exactly.
+
+Standard library only: it runs in grader workers too.
 """
 
 import re
@@ -11,7 +12,7 @@ from fractions import Fraction
 
 from rstar_jax.grading import brackets, printed
 
-# Longer answers are no answers; and Fraction(10**big) must not take long.
+# Characters of an answer, at most; also bounds the time of Fraction(10**n).
 LONGEST = 1000
 _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 _GREEK = dict(
@@ -101,7 +102,7 @@ _REPEATING = re.compile(
 _ELLIPSIS = re.compile(
   r"([+-]?\d*)\.(\d*?)(\d{1,6}?)\3{1,}\s*(?:\\[lc]?dots|\.\.\.)"
 )
-# Commands that only change how the rest looks: with an argument, and without.
+# Commands that change only the appearance: with an argument, and without.
 _STYLED = re.compile(
   r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|mathrm|mathbf|mathit|mathsf|mathtt|"
   r"mathnormal|mbox|hbox|boldsymbol|bm|operatorname\*?|emph|underline|"
@@ -112,7 +113,7 @@ _STYLE = re.compile(
   r"tiny|small|normalsize|large|Large|LARGE|huge|Huge|bf|rm|it|[,!;:>])"
   r"(?![a-zA-Z])"
 )
-# Lines of a system of equations.
+# The lines of a system of equations.
 _LINES = (
   r"\\begin\{(?:cases|aligned|align\*?|gathered)\}(.*?)"
   r"\\end\{(?:cases|aligned|align\*?|gathered)\}"
@@ -132,7 +133,7 @@ _MULTIPLE = re.compile(
 
 
 def tidy(answer: str) -> str:
-  """Returns an answer in one notation; what is no ornament stays."""
+  """Returns an answer in normalised notation, with equal meaning."""
   text = re.sub(
     f"[⁺⁻]?[{_SUPERSCRIPTS}]+",
     lambda match: f"^{{{unicodedata.normalize('NFKC', match[0])}}}",
@@ -183,11 +184,11 @@ def _in_one_line(match: re.Match) -> str:
 
 
 def _multiplied(match: re.Match) -> str:
-  """Writes "1.5 million" as a number."""
+  """Converts "1.5 million" to a number."""
   number = Fraction(match[1].replace(",", "")) * _MILLIONS[match[3].lower()]
   if number.denominator != 1:
     return match[0]
-  # Of "\\text{ million dollars}" the rest stays text.
+  # "\\text{ million dollars}" keeps its braces around the rest.
   opening, closing = match[2] or "", (match[4] or "").strip()
   around = "" if opening and closing else opening + closing
   return f"{number.numerator}{around}"
@@ -198,7 +199,7 @@ def _overlined(match: re.Match) -> str:
 
 
 def unwrap(text: str) -> str:
-  """Removes what only encloses or ends: dollars, boxes, stars, full stops."""
+  """Removes delimiters around the text, and punctuation at its end."""
   while True:
     before = text
     text = re.sub(
@@ -230,7 +231,7 @@ def unwrap(text: str) -> str:
 
 
 def plain_text(text: str) -> str:
-  r"""Replaces `\text{...}` and what else sets a type by its content."""
+  r"""Replaces `\text{...}` and other font commands by their content."""
   while match := _STYLED.search(text):
     end = brackets.closing_brace(text, match.end())
     inner = text[match.end() : end if end is not None else len(text)]
@@ -240,7 +241,7 @@ def plain_text(text: str) -> str:
 
 
 def compact(text: str) -> str:
-  r"""Removes spaces that mean nothing: "1 2" is not 12, "\pi x" needs its."""
+  r"""Removes spaces without meaning; keeps those of "1 2" and "\pi x"."""
   if _FRACTION.fullmatch(text):
     return text
   text = re.sub(r"\s+(?![a-zA-Z\d])|(?<![a-zA-Z\d])\s+", "", text)

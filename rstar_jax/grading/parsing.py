@@ -1,8 +1,8 @@
-r"""Reads what an answer is: a number, a list, a point, an interval, a choice.
+r"""Parses an answer: a number, a list, a point, an interval, a choice, ...
 
-This is the half of grading that asks "what is the answer"; `answers.py` asks
-whether two of them are equal. Nothing is evaluated. Standard library only: it
-runs in grader workers too.
+Nothing is evaluated; `compare.py` decides whether two answers are equal.
+
+Standard library only: it runs in grader workers too.
 """
 
 import dataclasses
@@ -27,16 +27,16 @@ _CHOICE = re.compile(
   r"(?:\(\s*([A-Ja-e])\s*\)|([A-J])\s*[).:](?=\s|$)|([A-Ja-d])(?=$))\s*(.*)",
   re.DOTALL,
 )
-# What follows a letter that is no choice.
+# What follows a letter that is not a choice.
 _GOES_ON = r"[-+*/^=_<>!,;]|and |or |\\(?:c[au]p|in|cdot)"
 _QUALIFIER = re.compile(
   r",?\s*(?:\\text\s*\{\s*,?\s*)?(?<![a-z])"
   r"(?:for (?:all|any|every|each|some)|where)(?![a-z])"
 )
-_DEEPEST = 24  # Brackets within brackets.
-# A variable, a function's value, a thing of geometry, a quantity in words.
-Form = answer_types.Form
+_MAX_DEPTH = 24  # Of nested brackets.
+Answer = answer_types.Answer
 _SYMBOL = items.SYMBOL
+# A left side: a variable, a function's value, a length or angle, or words.
 _NAME = re.compile(
   r"\\(?:sin|cos|tan|cot|sec|csc|log|ln|max|min|lim|int|sum|det)(?![a-z]).*|"
   r"\\frac\{d\w*\}\{d\w\}|\\(?:vec|hat|bar|overline)\s*\{?\w+\}?|"
@@ -54,22 +54,22 @@ _ENVIRONMENT = re.compile(
 _FLIP = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
 
 
-def read(answer: str) -> Form:
-  """Reads an answer, any text of at most notation.LONGEST characters."""
+def read(answer: str) -> Answer:
+  """Parses an answer, any text of at most notation.LONGEST characters."""
   text = notation.tidy(answer)
-  if brackets.depth(text) > _DEEPEST:
-    return Form("value", text)
+  if brackets.depth(text) > _MAX_DEPTH:
+    return Answer("value", text)
   text = notation.unwrap(_INTRODUCTION.sub("", notation.unwrap(text)))
   return _read(text)
 
 
-def _read(text: str) -> Form:
+def _read(text: str) -> Answer:
   plain = notation.unwrap(notation.plain_text(text).strip())
   whole = re.match(r"\\(?:text\w*|mathrm|mathbf|mbox|boldsymbol)\s*\{", text)
   if whole and brackets.closing_brace(text, whole.end()) == len(text) - 1:
     text = text[whole.end() : -1].strip()
-  if said := verbal.said(plain):
-    return _item(said)
+  if meaning := verbal.phrase_to_latex(plain):
+    return _item(meaning)
   if choice := _choice(plain):
     return choice
   pieces = items.split(_core(text))
@@ -78,19 +78,19 @@ def _read(text: str) -> Form:
   return _item(pieces[0])
 
 
-def _choice(text: str) -> Form | None:
-  """Reads "B", "(B)" and "B) 12"; "(b) + 1" is none."""
+def _choice(text: str) -> Answer | None:
+  """Parses "B", "(B)" and "B) 12"; None for others such as "(b) + 1"."""
   match = _CHOICE.fullmatch(text)
   if not match or re.match(_GOES_ON, match[4]):
     return None
   if match[1] and match[1].islower() and match[4]:
     return None
   parts = (_read(match[4]),) if match[4].strip() else ()
-  return Form("choice", match[1] or match[2] or match[3], parts=parts)
+  return Answer("choice", match[1] or match[2] or match[3], parts=parts)
 
 
 def _core(text: str) -> str:
-  """Leaves out what is about the answer: "for all x"."""
+  """Removes a qualifier such as "for all x"."""
   match = _QUALIFIER.search(text)
   if match and re.search(r"[\d\\=^]", text[: match.start()]):
     text = text[: match.start()].strip()
@@ -98,7 +98,7 @@ def _core(text: str) -> str:
 
 
 def _exact_side(text: str) -> str:
-  r"""Leaves out the approximation of "\sqrt{2} \approx 1.41"."""
+  r"""Removes the approximation from "\sqrt{2} \approx 1.41"."""
   left, *rest = re.split(r"\\(?:approx|simeq|sim)(?![a-z])", text)
   if not rest or not rest[0].strip():
     return text
@@ -108,44 +108,46 @@ def _exact_side(text: str) -> str:
 
 
 def _mathless(text: str) -> str:
-  """Takes away the names of constants and functions."""
+  """Removes the names of constants and functions."""
   return re.sub(r"\\[a-zA-Z]+", "", notation.plain_text(text))
 
 
-def _list(parts: list[Form]) -> Form:
+def _list(parts: list[Answer]) -> Answer:
   names = [each.name for each in parts]
   if found := answer_types.intersection(parts):
     return found
   if all(each.kind == "interval" for each in parts):
-    return Form("union", parts=answer_types.flat(parts), name=names[0])
+    return Answer("union", parts=answer_types.flat(parts), name=names[0])
   if all(names) and len(set(names)) > 1:
-    # "x=1, y=2" is a point, "x=1, y=2, x=3, y=4" are two.
+    # "x=1, y=2" is one point, "x=1, y=2, x=3, y=4" are two.
     size = names.index(names[0], 1) if names.count(names[0]) > 1 else len(names)
     records = [
-      Form("record", parts=tuple(parts[i : i + size]))
+      Answer("record", parts=tuple(parts[i : i + size]))
       for i in range(0, len(parts), size)
     ]
-    return records[0] if len(records) == 1 else Form("list", parts=(*records,))
+    return (
+      records[0] if len(records) == 1 else Answer("list", parts=(*records,))
+    )
   if len({name for name in names if name}) == 1:
     bare = tuple(dataclasses.replace(each, name="") for each in parts)
-    return Form("list", parts=bare, name=next(filter(None, names)))
-  return Form("list", parts=tuple(parts))
+    return Answer("list", parts=bare, name=next(filter(None, names)))
+  return Answer("list", parts=tuple(parts))
 
 
-def _item(text: str) -> Form:
-  """Reads what is no list."""
+def _item(text: str) -> Answer:
+  """Parses an answer that is not a list."""
   text = _exact_side(text)
   drawn = r"\\(?:overline|overleftrightarrow|overrightarrow|triangle|angle)"
   text = re.sub(
     rf"^{drawn}\s*\{{?\s*([A-Z]{{1,3}})\s*\}}?$", r"\1", text.strip()
   )
   plain = notation.plain_text(text).strip()
-  if (said := verbal.said(plain)) and said != text:
-    return _item(said)
+  if (meaning := verbal.phrase_to_latex(plain)) and meaning != text:
+    return _item(meaning)
   if minutes := verbal.clock(plain):
-    return Form("words", f"clock {minutes}")
+    return Answer("words", f"clock {minutes}")
   if based := units.base(text):
-    return Form(
+    return Answer(
       "value", based[0], units.Unit(words=frozenset({f"base {based[1]}"}))
     )
   if text == r"\mathbb{R}":
@@ -163,20 +165,20 @@ def _item(text: str) -> Form:
   if pieces := re.fullmatch(r"[^:=]*[^:=\s]\s*(?::\s*[^:=\s][^:=]*)+", ratio):
     parts = tuple(_item(each) for each in ratio.split(":"))
     if all(each.kind == "value" for each in parts):
-      return Form("ratio", parts=parts)
+      return Answer("ratio", parts=parts)
   if brackets.split(text, "=") != [text.strip()]:
-    return Form("relation", notation.compact(plain))
+    return Answer("relation", notation.compact(plain))
   words = verbal.words(plain)
   if words is not None:
     if words.isdigit():
-      return Form("value", words)
+      return Answer("value", words)
     # "abc" may be a product.
     parts = (_value(text),) if len(words) < 4 else ()
-    return Form("words", words, parts=parts)
+    return Answer("words", words, parts=parts)
   return _value(text)
 
 
-def _value(text: str) -> Form:
+def _value(text: str) -> Answer:
   body, unit = units.split(re.sub(r"(?<=\d)(?:st|nd|rd|th)$", "", text))
   body = notation.plain_text(body).strip()
   body = re.sub(r"^(\\frac\{\d+\}\{\d+\}|[\d.]+)\s*\(?unit\)?s?$", r"\1", body)
@@ -185,11 +187,11 @@ def _value(text: str) -> Form:
   while (inside := re.fullmatch(r"[{(]([^{}()]*)[)}]", body)) and inside[1]:
     body = inside[1]
   body = notation.compact(re.sub(r"^\s*\+\s*", "", body))
-  return Form("value", body, unit)
+  return Answer("value", body, unit)
 
 
-def _named(text: str) -> Form | None:
-  """Reads "x = 5", "5 = x", "(x, y) = (1, 2)", "3 + 4 = 7", "x in (1, 2)"."""
+def _named(text: str) -> Answer | None:
+  """Parses "x = 5", "5 = x", "(x, y) = (1, 2)", "3 + 4 = 7", "x in (1, 2)"."""
   sides = brackets.split(text, r"(?<![<>])=(?!=)|\\in(?![a-z])")
   if not sides or len(sides) < 2 or not all(sides):
     return None
@@ -212,8 +214,8 @@ def _named(text: str) -> Form | None:
   return None
 
 
-def _related(text: str) -> Form | None:
-  """Reads inequalities in one variable as intervals."""
+def _related(text: str) -> Answer | None:
+  """Parses inequalities in one variable as intervals."""
   sides = brackets.split(text, _RELATION)
   if sides is None or not 2 <= len(sides) <= 3 or not all(sides):
     return None
@@ -229,13 +231,13 @@ def _related(text: str) -> Form | None:
   variable = sides[at]
   others = [each for i, each in enumerate(sides) if i != at]
   if not re.fullmatch(_SYMBOL, variable) or any("=" in each for each in others):
-    return Form("relation", notation.compact(notation.plain_text(text)))
+    return Answer("relation", notation.compact(notation.plain_text(text)))
   low, high = answer_types.NEGATIVE, answer_types.POSITIVE
   if at:
     if signs[0][-1] in ">e" and "g" in signs[0] or signs[0] == ">":
       others, signs = others[::-1], [_FLIP[each] for each in signs[::-1]]
     if signs[0] not in ("<", "\\le") or signs[1] not in ("<", "\\le"):
-      return Form("relation", notation.compact(notation.plain_text(text)))
+      return Answer("relation", notation.compact(notation.plain_text(text)))
     found = answer_types.interval(
       "(" if signs[0] == "<" else "[",
       _item(others[0]),
@@ -257,12 +259,12 @@ def _related(text: str) -> Form | None:
         answer_types.interval("(", low, bound, ")"),
         answer_types.interval("(", bound, high, ")"),
       )
-      found = Form("union", parts=halves)
+      found = Answer("union", parts=halves)
   return dataclasses.replace(found, name=variable)
 
 
-def _around_zero(variable: str, sign: str, bound: str) -> Form:
-  """Reads an inequality of an absolute value."""
+def _around_zero(variable: str, sign: str, bound: str) -> Answer:
+  """Parses an inequality of an absolute value."""
   low, high = (_item(notation.tidy(each)) for each in (f"-{bound}", bound))
   if sign in ("<", "\\le"):
     ends = ("(", ")") if sign == "<" else ("[", "]")
@@ -271,30 +273,30 @@ def _around_zero(variable: str, sign: str, bound: str) -> Form:
     ends = (")", "(") if sign == ">" else ("]", "[")
     left = answer_types.interval("(", answer_types.NEGATIVE, low, ends[0])
     right = answer_types.interval(ends[1], high, answer_types.POSITIVE, ")")
-    found = Form("union", parts=(left, right))
+    found = Answer("union", parts=(left, right))
   return dataclasses.replace(found, name=variable)
 
 
 def _inside_array(text: str) -> str:
-  """Takes the brackets off an array, which has none of its own."""
+  """Removes the brackets around an array, which has none of its own."""
   found = brackets.enclosed(text)
   if found and found[0] in "([" and _ENVIRONMENT.fullmatch(found[1]):
     return found[1]
   return text
 
 
-def _matrix(inside: str) -> Form:
+def _matrix(inside: str) -> Answer:
   rows = [each for each in re.split(r"\\\\|\\cr", inside) if each.strip()]
-  return Form(
+  return Answer(
     "matrix",
     parts=tuple(
-      Form("tuple", parts=tuple(_item(each) for each in row.split("&")))
+      Answer("tuple", parts=tuple(_item(each) for each in row.split("&")))
       for row in rows
     ),
   )
 
 
-def _bracketed(text: str) -> Form | None:
+def _bracketed(text: str) -> Answer | None:
   point = re.match(r"[A-Z](?=\s*\()", text)
   found = brackets.enclosed(text[point.end() :].strip() if point else text)
   if not found:
@@ -302,7 +304,7 @@ def _bracketed(text: str) -> Form | None:
   opening, inside, closing = found
   pieces = brackets.split(inside, r"[,;]")
   if pieces is None or not inside or (point and len(pieces) < 2):
-    return Form("set") if (opening, inside) == ("\\{", "") else None
+    return Answer("set") if (opening, inside) == ("\\{", "") else None
   if opening in ("\\{", "{"):
     builder = brackets.split(inside, r"\||:")
     if (
@@ -325,12 +327,12 @@ def _bracketed(text: str) -> Form | None:
         ]
         return _list(named) if len(named) > 1 else named[0]
       signed = [each for piece in pieces for each in items.signs(piece)]
-      return Form("set", parts=tuple(_item(each) for each in signed))
+      return Answer("set", parts=tuple(_item(each) for each in signed))
     return _item(inside)
   parts = tuple(_item(each) for each in pieces)
   if len(parts) == 1:
     if opening == "[":
-      return Form("set", parts=parts)
+      return Answer("set", parts=parts)
     return (
       _item(inside) if opening == "(" and parts[0].kind != "value" else None
     )
@@ -338,22 +340,22 @@ def _bracketed(text: str) -> Form | None:
     endless = any(each.body.endswith(r"\infty") for each in parts)
     if endless and len(parts) == 2:
       return answer_types.interval("(", *parts, ")")
-    return Form("tuple", "" if opening == "(" else "vector", parts=parts)
+    return Answer("tuple", "" if opening == "(" else "vector", parts=parts)
   if len(parts) == 2 and opening in "([" and closing in ")]":
     endless = any(each.body.endswith(r"\infty") for each in parts)
     if opening + closing != "[]" or endless:
       return answer_types.interval(opening, *parts, closing)
-  return Form("bracket", parts=parts) if opening == "[" else None
+  return Answer("bracket", parts=parts) if opening == "[" else None
 
 
-def _split_union(text: str) -> Form | None:
+def _split_union(text: str) -> Answer | None:
   pieces = brackets.split(text, r"\\cup(?![a-z])|\s+U\s+|\bU\b(?=\s*[(\[])")
   if pieces and len(pieces) > 1 and all(pieces):
     parts = [answer_types.as_interval(_item(each)) for each in pieces]
     if all(each.kind in ("interval", "union") for each in parts):
-      return Form("union", parts=answer_types.flat(parts))
+      return Answer("union", parts=answer_types.flat(parts))
     return (
-      Form("list", parts=tuple(parts))
+      Answer("list", parts=tuple(parts))
       if all(each.kind in ("interval", "union", "set") for each in parts)
       else None
     )

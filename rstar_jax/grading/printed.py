@@ -1,4 +1,4 @@
-"""Writes in LaTeX what interpreters print: "sqrt(2)/2", "Fraction(1, 2)".
+"""Converts what Python prints to LaTeX: "sqrt(2)/2", "Fraction(1, 2)".
 
 Standard library only: it runs in grader workers too.
 """
@@ -7,7 +7,7 @@ import re
 
 from rstar_jax.grading import brackets
 
-# What interpreters print, by name and number of arguments.
+# LaTeX of a call, by function and number of arguments.
 _CALLS = {
   ("sqrt", 1): r"\sqrt{%s}",
   ("cbrt", 1): r"\sqrt[3]{%s}",
@@ -47,7 +47,7 @@ _CALL = re.compile(
 
 
 def to_latex(text: str) -> str:
-  """Returns a text with calls, powers and constants of Python in LaTeX."""
+  """Converts Python's calls, powers and constants in a text to LaTeX."""
   text = re.sub(r"(?<![a-zA-Z\\])sqrt\s*(\d+)", r"\\sqrt{\1}", text)
   text = _calls(re.sub(r"\\sqrt\s*\(", "sqrt(", text))
   text = re.sub(r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi ", text)
@@ -64,7 +64,7 @@ def to_latex(text: str) -> str:
 
 
 def _calls(text: str) -> str:
-  """Writes calls of functions, as interpreters print them, in LaTeX."""
+  """Converts calls of functions to LaTeX."""
   start = 0
   while match := _CALL.search(text, start):
     start = match.end()
@@ -74,8 +74,8 @@ def _calls(text: str) -> str:
       end += 1
     inside = text[start : end - 1]
     parts = (brackets.split(inside, ",") or []) if inside.strip() else []
-    form = _CALLS.get((match[1], len(parts)))
-    if depth == 0 and form is not None:
-      text = text[: match.start()] + form % tuple(parts) + text[end:]
-      start = match.start()  # What is inside may be a call as well.
+    template = _CALLS.get((match[1], len(parts)))
+    if depth == 0 and template is not None:
+      text = text[: match.start()] + template % tuple(parts) + text[end:]
+      start = match.start()  # The arguments may hold calls.
   return text

@@ -1,9 +1,10 @@
 r"""Splits units and currencies off numbers, and compares and converts them.
 
-A unit may be left out, but two that are written must measure the same thing:
-"5 cm" is "5" and "0.05 m", and neither "5 m" nor "5 cm^2". Words that are no
-known unit count as what they say: "12 apples" are "12 red apples" and no pears.
-Standard library only.
+A unit may be left out, but two that are written must have the same dimension:
+"5 cm" equals "5" and "0.05 m", but neither "5 m" nor "5 cm^2". Unknown units
+are compared as words: "12 apples" equals "12 red apples", but not "12 pears".
+
+Standard library only: it runs in grader workers too.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from fractions import Fraction
 
 from rstar_jax.grading import brackets, notation
 
-# dimension: {names: size}. All names are singular and in lower case.
+# dimension: {names: size}; names are singular and in lower case.
 _TABLE: dict[str, dict[str, Fraction | int]] = {
   "length": {
     "m meter metre": 1,
@@ -45,7 +46,7 @@ _TABLE: dict[str, dict[str, Fraction | int]] = {
   "rupee": {"rupee": 1},
   "ounce": {"ounce oz": 1},
   "percent": {"percent percentage %": 1},
-  # In half turns; a radian is one of them divided by pi.
+  # In half turns; a radian is a half turn divided by pi.
   "angle": {"degree deg": Fraction(1, 180), "arcminute": Fraction(1, 10800)},
   "radian": {"radian rad": 1},
   "celsius": {"celsius": 1},
@@ -59,11 +60,11 @@ _KNOWN = {
   for names, size in sizes.items()
   for name in names.split()
 }
-# Said of a number, they add nothing to what it counts.
+# Words that add nothing to a unit.
 _EMPTY = frozenset(
   "unit the a per about approximately base old exactly".split()
 )
-# Words that are mathematics and so no units.
+# Words that are mathematics, hence not units.
 _MATHEMATICS = frozenset(
   "pi sqrt sin cos tan cot sec csc log ln exp or and if to infinity mod e i "
   "none undefined inf oo for where when is times plus minus u".split()
@@ -86,11 +87,11 @@ _UNIT = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-  """What a number counts.
+  """The unit of a number.
 
   Attributes:
     powers: (dimension, exponent) of known units, sorted.
-    size: how many of the first unit of each dimension one is.
+    size: its size, in the first unit of each dimension.
     words: all other words of the unit, singular.
   """
 
@@ -106,7 +107,7 @@ NONE = Unit()
 
 
 def parse(words: str) -> Unit:
-  """Reads a unit, such as "cm^2", "miles per hour" or "red apples"."""
+  """Parses a unit, such as "cm^2", "miles per hour" or "red apples"."""
   powers: dict[str, int] = {}
   size, rest, sign, power = Fraction(1), set(), 1, 1
   words = re.sub(r"\bmph\b", "mile/hour", words)
@@ -150,13 +151,13 @@ def parse(words: str) -> Unit:
 
 
 def split(text: str) -> tuple[str, Unit]:
-  """Splits a unit, currency or percent sign off what it stands at.
+  """Splits a unit, currency or percent sign off a number.
 
   Args:
-    text: tidy LaTeX.
+    text: LaTeX from `notation.tidy`.
 
   Returns:
-    The rest, and the unit; the text and NONE where there is no unit.
+    The rest and the unit; the text and NONE if there is no unit.
   """
   money = re.match(
     r"(-?)\s*(?:(\\?\$)|\\(pounds|euro|yen|rupee))\s*(?=[-.\d\\])", text
@@ -176,7 +177,7 @@ def split(text: str) -> tuple[str, Unit]:
 
 
 def _is_unit(body: str, unit: str, text: str) -> bool:
-  """Says whether letters after a body are a unit and no factor of it."""
+  """Returns whether letters after a number are a unit, not a factor."""
   if brackets.split(body, "(?!)") is None:
     return False
   if re.search(r"\\(?:frac|sqrt|pi|cdot|times)(?![a-z])", unit):
@@ -233,15 +234,11 @@ def _bare(text: str) -> str:
 
 
 def factor(one: Unit, two: Unit) -> str | None:
-  r"""Returns what a number in the first unit is multiplied by in the second.
-
-  Args:
-    one: a unit.
-    two: another.
+  r"""Returns the factor that converts a number from one unit to another.
 
   Returns:
-    LaTeX of the factor, "" where it is 1 or a unit is left out; None where the
-    two units conflict.
+    LaTeX of the factor, "" if it is 1 or a unit is left out; None if the units
+    conflict.
   """
   if not one or not two:
     return ""

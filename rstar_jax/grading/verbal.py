@@ -1,12 +1,12 @@
-"""Reads answers in words: sayings, times of day, dates, yes and no.
+"""Parses verbal answers: phrases, times of day, dates, yes and no.
 
 Standard library only: it runs in grader workers too.
 """
 
 import re
 
-# Ways to say one thing in words; spaces, articles and plurals are gone.
-_SAYINGS = {
+# Phrases of equal meaning; `_normalised` removes articles and plurals.
+_PHRASES = {
   **dict.fromkeys(
     (
       "no solution,no real solution,no such number,none exist,there is no "
@@ -38,7 +38,7 @@ _NUMERALS = {
     "twelve".split()
   )
 }
-_SAYS_YES = re.compile(r"(?:yes|no|true|false)\b\W+[a-z]", re.IGNORECASE)
+_YES_OR_NO = re.compile(r"(?:yes|no|true|false)\b\W+[a-z]", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_][^\W\d_]*(?:[\s,'.!()-]+[\w%$]+)*[\s.!?)]*")
 _MONTHS = (
   r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)"
@@ -46,33 +46,33 @@ _MONTHS = (
 )
 
 
-def said(text: str) -> str | None:
-  """Returns LaTeX of what a saying means, None for any other text."""
-  return _SAYINGS.get(_saying(text))
+def phrase_to_latex(text: str) -> str | None:
+  """Returns the LaTeX that a phrase stands for, None for other texts."""
+  return _PHRASES.get(_normalised(text))
 
 
-def _saying(text: str) -> str:
+def _normalised(text: str) -> str:
   words = text.lower().replace("the ", "").replace("(s)", "").split()
   return " ".join(word.rstrip("s.,!") for word in words)
 
 
-_SAYINGS = {_saying(key): said for key, said in _SAYINGS.items()}
+_PHRASES = {_normalised(key): latex for key, latex in _PHRASES.items()}
 
 
-def says_yes(text: str) -> bool:
-  """Says whether a text is yes or no, and a sentence about it."""
-  return bool(_SAYS_YES.match(text))
+def is_yes_or_no(text: str) -> bool:
+  """Returns whether a text is yes or no with a sentence about it."""
+  return bool(_YES_OR_NO.match(text))
 
 
 def is_words(text: str) -> bool:
-  """Says whether a text holds words and perhaps numbers, no mathematics."""
+  """Returns whether a text holds words and numbers but no mathematics."""
   return bool(_WORDS.fullmatch(text))
 
 
 def words(text: str) -> str | None:
-  """Returns words in lower case, without article; None for mathematics.
+  """Returns words in lower case without an article; None for mathematics.
 
-  A numeral becomes a number, "June 4th" and "4 June" are one.
+  A numeral becomes a number; "June 4th" and "4 June" become the same.
   """
   text = text.strip(" .!\"'")
   if not re.search(r"(?<!\\)(?<![a-zA-Z])[A-Za-z]{2,}", text) or re.search(
@@ -95,7 +95,7 @@ def words(text: str) -> str | None:
 
 
 def same(one: str, two: str) -> bool:
-  """Compares what `words` returned, up to plurals and what follows a yes."""
+  """Compares results of `words`; ignores plurals and what follows a yes."""
   if one == two:
     return True
   first, second = one.split(), two.split()
@@ -110,7 +110,7 @@ def same(one: str, two: str) -> bool:
 
 
 def clock(text: str) -> int | None:
-  """Reads a time of day with "am" or "pm" as minutes after midnight."""
+  """Parses a time of day with "am" or "pm" to minutes after midnight."""
   match = re.fullmatch(
     r"(\d{1,2})(?::(\d\d))?\s*(?:([ap])\.?\s*m\.?|(noon|midnight))",
     text.strip().lower(),

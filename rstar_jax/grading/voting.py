@@ -18,7 +18,7 @@ def vote_key(answer: str) -> Hashable:
   )
 
 
-def _key(form: parsing.Form) -> Hashable:
+def _key(form: parsing.Answer) -> Hashable:
   parts = [_key(each) for each in form.parts]
   if form.kind in ("value", "choice"):
     value = notation.rational(form.body)

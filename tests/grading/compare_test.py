@@ -13,7 +13,7 @@ def _compare(one, two, unknown=None):
     return unknown if decided is None else decided
 
   comparison = compare.Comparison(same, lambda *_: unknown)
-  return comparison.forms(parsing.read(one), parsing.read(two))
+  return comparison.equal(parsing.read(one), parsing.read(two))
 
 
 class CompareTest(parameterized.TestCase):

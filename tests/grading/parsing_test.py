@@ -7,11 +7,11 @@ from absl.testing import absltest, parameterized
 from rstar_jax.grading import notation, parsing
 
 
-def _brief(form):
-  """Writes a form down: its kind, and its body or parts."""
-  name = f"{form.name}: " if form.name else ""
-  inside = " ".join(map(_brief, form.parts))
-  return f"{name}{form.kind}[{form.body}{' ' if inside else ''}{inside}]"
+def _brief(answer):
+  """Formats an answer: its kind, and its body or parts."""
+  name = f"{answer.name}: " if answer.name else ""
+  inside = " ".join(map(_brief, answer.parts))
+  return f"{name}{answer.kind}[{answer.body}{' ' if inside else ''}{inside}]"
 
 
 class FormsTest(parameterized.TestCase):
@@ -90,7 +90,7 @@ class FormsTest(parameterized.TestCase):
 
   def test_deep_brackets_are_left_alone(self):
     text = "(" * 200 + "1" + ")" * 200
-    self.assertEqual(parsing.read(text), parsing.Form("value", text))
+    self.assertEqual(parsing.read(text), parsing.Answer("value", text))
 
 
 if __name__ == "__main__":

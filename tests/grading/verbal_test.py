@@ -17,7 +17,7 @@ class WordingTest(parameterized.TestCase):
     ("5", None),
   )
   def test_said(self, text, expected):
-    self.assertEqual(verbal.said(text), expected)
+    self.assertEqual(verbal.phrase_to_latex(text), expected)
 
   @parameterized.parameters(
     ("Ellipse", "ellipse"),
@@ -63,9 +63,9 @@ class WordingTest(parameterized.TestCase):
     self.assertEqual(verbal.clock(text), minutes)
 
   def test_says_yes(self):
-    self.assertTrue(verbal.says_yes("No, it is not."))
-    self.assertFalse(verbal.says_yes("No"))
-    self.assertFalse(verbal.says_yes("Nobody, really"))
+    self.assertTrue(verbal.is_yes_or_no("No, it is not."))
+    self.assertFalse(verbal.is_yes_or_no("No"))
+    self.assertFalse(verbal.is_yes_or_no("Nobody, really"))
 
 
 if __name__ == "__main__":
