@@ -1,20 +1,18 @@
-"""Seeds that come from identities, never from call order.
+"""Derives seeds from identities, never from call order.
 
-A sample is named by what it is (run seed, round, problem, rollout, depth,
-candidate), so it stays the same in whichever batch, slot or resumed run it is
-made.
+A sample is identified by run seed, round, problem, rollout, depth and so on, so
+it is the same in any batch, slot or resumed run.
 """
 
 import hashlib
 
 
 def seed_for(seed: int, *identities: int | str) -> int:
-  """Returns a uint32 seed for a named event.
+  """Returns a uint32 seed for an event.
 
   Args:
     seed: the run's seed.
-    *identities: ints and strings that name the event. The type counts: 1 and
-      "1" are different names.
+    *identities: ints and strings that identify the event; 1 and "1" differ.
 
   Returns:
     An int in [0, 2**32), equal on every machine and Python version.

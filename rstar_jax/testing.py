@@ -1,4 +1,4 @@
-"""Small stand-ins for tests and colabs. Nothing here imports jax."""
+"""Small substitutes for tests and colabs. Nothing here imports jax."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from rstar_jax.steps import grammar
 
 
 class ByteTokenizer:
-  """Bytes as ids, after the specials: pad 0, eos 1, then the step markers."""
+  """Encodes bytes as ids: pad is 0, eos 1, then step markers, then bytes."""
 
   pad_id = 0
   eos_id = 1
@@ -47,7 +47,7 @@ class ByteTokenizer:
 
 
 def tiny_model(**overrides) -> ModelConfig:
-  """Returns a config of prime sizes where heads allow it."""
+  """Returns a small model config; sizes are prime if heads allow it."""
   return ModelConfig(
     **{
       "vocab_size": ByteTokenizer().vocab_size,
@@ -65,19 +65,19 @@ def tiny_model(**overrides) -> ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ToySum:
-  """A scripted policy over an enumerable tree of real, tiny programs.
+  """A scripted policy over an enumerable tree of tiny programs.
 
-  Level i < `levels` adds one of `options` to x, the last level prints x and
-  closes the code, and an answer boxes the printed number plus one of `offsets`.
-  Options may fail, repeat or be malformed. The text depends on the prefix and
-  the seed only.
+  Each code node runs one of `options` on x; the last one also prints x and
+  closes the code. An answer boxes the printed number plus one of `offsets`.
+  Options may fail, repeat or be malformed. The text depends only on the prefix
+  and the seed.
 
   Attributes:
     options: statements, e.g. "x += 1".
-    levels: code nodes of a solution.
-    offsets: what the answers add to the printed number.
-    covers: candidate i is option i (modulo their number), so that one expansion
-      finds all of them; else options are drawn by the seed.
+    levels: number of code nodes of a solution.
+    offsets: numbers that answers add to the printed number.
+    covers: whether candidate i is option i (modulo their number), so that one
+      expansion finds all options; else the seed draws options.
   """
 
   options: tuple[str, ...] = ("x += 1", "x += 2", "x += 3")
@@ -95,7 +95,7 @@ class ToySum:
     ]
 
   def block(self, questions, prefixes, seeds):
-    """Expands as a policy does that stops only at the end of the code."""
+    """Expands like a policy that stops only at the end of the code."""
     rows = []
     for prefix, row in zip(prefixes, seeds, strict=True):
       rows.append([])
@@ -136,11 +136,11 @@ class ToySum:
 
 
 def run_trusted(programs: Sequence[Sequence[str]]) -> list[types.ExecResult]:
-  """Verifies programs of the test itself by `exec`, with no sandbox."""
+  """Runs trusted programs by `exec`, without a sandbox."""
   results = []
   for program in programs:
     scope, lines = {}, []
-    # One scope, a print of its own for each step: only the last one's counts.
+    # Each step has its own print, since only the last step's output counts.
     try:
       for step in program:
         lines = []
@@ -157,12 +157,12 @@ def run_trusted(programs: Sequence[Sequence[str]]) -> list[types.ExecResult]:
 
 
 def grade_equal(pairs: Sequence[tuple[str, str]]) -> list[types.Verdict]:
-  """Grades by equality of strings."""
+  """Grades by string equality."""
   return ["equal" if gold == each else "different" for gold, each in pairs]
 
 
 def score_by_hash(questions, prefixes, rows):
-  """Scores each path by a hash of its text: a PPM that is fixed but blind."""
+  """Scores each path by a hash of its text: a fixed PPM without meaning."""
   values = []
   for question, prefix, row in zip(questions, prefixes, rows, strict=True):
     draws = [rng.seed_for(0, question, *prefix, step) for step in row]

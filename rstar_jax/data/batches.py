@@ -1,10 +1,10 @@
-"""From texts to arrays: encode, mask, pack, and batches by number.
+"""Turns texts into arrays: encodes, masks, packs and batches them.
 
-Everything is numpy on the host. Batch k is a pure function of (seed, k): to
-resume a run is to go on at batch k.
+Everything is numpy on the host. Batch k is a pure function of (seed, k), so
+that a resumed run continues with batch k.
 
-Letters: N packed rows, B rows per batch, T tokens, P pairs, G sides
-(1 for a scored prefix, 2 for a preference pair).
+Sizes: N packed rows, B rows per batch, T tokens, P pairs, G sides (1 for a
+scored prefix, 2 for a preference pair).
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ Row = tuple[np.ndarray, np.ndarray]
 Batch = dict[str, np.ndarray]
 BatchAt = Callable[[int], Batch]
 
-# Rows that `pack` keeps open at once; bounds its cost to a constant per row.
+# Number of rows that `pack` keeps open; bounds its cost per row.
 _OPEN_ROWS = 64
 
 
@@ -30,14 +30,14 @@ def encode_row(
   """Encodes one solution with the loss mask of the policy.
 
   Args:
-    tokenizer: text to ids.
+    tokenizer: the tokenizer.
     question: plain text.
     nodes: node texts from the first step to the answer.
 
   Returns:
     ids int32 [L] and mask int32 [L]. The mask is 1 on the tokens that the
-    policy writes, the final end-of-text included, and 0 on the prompt and on
-    what the interpreter wrote (output spans with their line breaks).
+    policy writes, with the final end-of-text, and 0 on the prompt and on the
+    interpreter's output spans with their line breaks.
   """
   pieces = [(prompts.prompt(question), 0)]
   for node in nodes:
@@ -63,9 +63,9 @@ class Packed:
 
   Attributes:
     arrays: int32 [N, T] each: `tokens`; `targets` (the next token of the same
-      segment), `mask` (1 where the target counts), `segment_ids` (from 1; 0 is
+      segment), `mask` (1 if the target counts), `segment_ids` (from 1; 0 is
       padding), `positions` (from 0 in each segment).
-    dropped: how many rows were longer than T and were left out.
+    dropped: number of rows left out because they are longer than T.
   """
 
   arrays: Batch
@@ -125,12 +125,12 @@ def row_batches(
   Args:
     arrays: [N, ...] each, N at least 1.
     batch_size: B.
-    epochs: passes over the rows, each in an order of its own.
-    seed: of the orders.
+    epochs: passes over the rows, each shuffled differently.
+    seed: seed of the shuffling.
 
   Returns:
-    `batch_at(k)`, which gives arrays [B, ...], and the number of batches. The
-    last one is filled up with rows of zeros, which weigh nothing.
+    `batch_at(k)`, which returns arrays [B, ...], and the number of batches. The
+    last batch is padded with rows of zeros, whose loss mask is 0.
   """
   count = len(next(iter(arrays.values())))
   order, num_batches = _orders(count, batch_size, epochs, seed)
@@ -150,8 +150,8 @@ class Sides:
     ids: P tuples of G int32 arrays: prompt and nodes, no end-of-text. The
       preferred side is the first.
     weight: float32 [P], above 0.
-    target: float32 [P], what the value should be; 0 for pairs.
-    dropped: how many were left out because a side was too long.
+    target: float32 [P], the target of the value; 0 for pairs.
+    dropped: number of items left out because a side is too long.
   """
 
   ids: list[tuple[np.ndarray, ...]]
@@ -165,16 +165,11 @@ def encode_pairs(
   pairs: Sequence[PreferencePair],
   length: int,
 ) -> Sides:
-  """Encodes preference pairs; one with a side over `length` is dropped.
-
-  Args:
-    tokenizer: text to ids.
-    pairs: preference pairs.
-    length: longest side, in tokens.
+  """Encodes preference pairs; drops pairs with a side over `length` tokens.
 
   Returns:
-    The encoded pairs in order. The last token of a side is the last of its
-    newest step, where the PPM reads the value.
+    The encoded pairs in order. The PPM reads the value at a side's last token,
+    the last one of its newest step.
   """
   return _encode(
     tokenizer,
@@ -191,7 +186,7 @@ def encode_scored(
   """Encodes (question, nodes, target) items, for the ORM and PQM losses.
 
   Args:
-    tokenizer: text to ids.
+    tokenizer: the tokenizer.
     items: question, node texts, and the target: 0 or 1 (ORM), or a Q-value.
     length: longest item, in tokens; longer ones are dropped and counted.
   """
@@ -211,20 +206,21 @@ def side_batches(
   pad_id: int = 0,
   multiple: int = 128,
 ) -> tuple[BatchAt, int]:
-  """Makes batches of pairs, each padded to a length of its own.
+  """Makes batches of pairs; each batch is padded to its own length.
 
-  What the sides of a pair have in common is one segment, 1, and each side's own
-  tokens are a segment after it, 2 to G + 1: a step is short beside its path,
-  and the path is run once. A row needs `Transformer.hidden(shared_segment=1)`.
+  The common prefix of a pair's sides is segment 1, and each side's own tokens
+  are a segment after it, 2 to G + 1. Steps are short and prefixes long, so that
+  computing the prefix once saves most of the work. A row needs
+  `Transformer.hidden(shared_segment=1)`.
 
   Args:
     sides: P pairs, P at least 1.
     batch_size: pairs per batch.
     epochs: passes over the pairs.
-    seed: of the orders; None keeps the given order.
-    pad_id: the id to pad with.
-    multiple: a batch's T is the smallest multiple of it that fits, so that few
-      shapes are compiled.
+    seed: seed of the shuffling; None keeps the given order.
+    pad_id: the id of padding.
+    multiple: T is the smallest multiple of it that fits, so that few shapes
+      are compiled.
 
   Returns:
     `batch_at(k)` and the number of batches. With P = batch_size a batch holds
@@ -272,7 +268,7 @@ def side_batches(
 
 
 def _shared(sides: tuple[np.ndarray, ...]) -> int:
-  """Returns how many tokens all sides begin with, short of a side's last."""
+  """Returns the length of the common prefix, less than any side's length."""
   size = min(map(len, sides)) - 1
   differing = np.zeros(size, bool)
   for ids in sides[1:]:
@@ -309,7 +305,7 @@ def _orders(count: int, batch_size: int, epochs: int, seed: int | None):
     raise ValueError(
       "no rows to make batches of: all were dropped, or none given"
     )
-  # grain loads jax, which the host tower does not need to be imported.
+  # grain imports jax, which this module does not need otherwise.
   import grain
 
   dataset = grain.MapDataset.range(count)

@@ -1,8 +1,8 @@
-"""Drops training problems that are in an evaluation set, and says which.
+"""Drops training problems that occur in an evaluation set, with a report.
 
-A problem is dropped if it shares n words in a row with an evaluation question,
-or, being shorter, has the same words. n = 13 is what GPT-3 (Brown et al. 2020,
-appendix C) and Qwen2.5-Math (Yang et al. 2024) take.
+A problem is dropped if it shares n consecutive words with an evaluation
+question, or, if it is shorter, has the same words. GPT-3 (Brown et al. 2020,
+appendix C) and Qwen2.5-Math (Yang et al. 2024) use n = 13.
 """
 
 import re
@@ -14,11 +14,11 @@ from rstar_jax.types import Problem
 # (name of the evaluation set, id of its problem).
 _Place = tuple[str, str]
 
-# What LaTeX says of looks alone: spaces, sizes of brackets and of fractions.
-_LOOKS = re.compile(
+# LaTeX that only formats: spaces, sizes of brackets and of fractions.
+_FORMATTING = re.compile(
   r"\\(?:left|right|displaystyle|q?quad)(?![a-z])|(?<=\\)[dtc](?=frac)"
 )
-# 1,234 is one word, as LaTeX writes it too.
+# 1,234 is one word, also in the notations of LaTeX.
 _COMMA = re.compile(r"(?<=\d)(?:,(?:\\!)?|\{,\})(?=\d{3})")
 _WORD = re.compile(r"[^\W_]+")
 
@@ -26,11 +26,11 @@ _WORD = re.compile(r"[^\W_]+")
 def words_of(question: str) -> list[str]:
   """Returns the words of a question: runs of letters and digits, case folded.
 
-  Punctuation is dropped, and so is what LaTeX says of looks: the words of
+  Punctuation and formatting commands of LaTeX are dropped: the words of
   "A fraction: $\\dfrac{x}{2}$." are a, fraction, frac, x and 2.
   """
   text = _COMMA.sub("", question.casefold())
-  return _WORD.findall(_LOOKS.sub(" ", text))
+  return _WORD.findall(_FORMATTING.sub(" ", text))
 
 
 def decontaminate(
@@ -41,15 +41,15 @@ def decontaminate(
   """Drops the problems that share words with an evaluation set.
 
   Args:
-    problems: to train on.
+    problems: training problems.
     held_out: evaluation problems by the name of their set.
     ngram: n, in words, at least 1.
 
   Returns:
-    The problems that stay, in their order, and a JSON-able report: ngram,
+    The problems that are kept, in order, and a JSON-able report: ngram,
     problems, dropped, sets {name: {"problems", "dropped"}}, and matches, one
     for each dropped problem and set that it is in: {"id", "set", "held_out_id",
-    "words": the first that are shared}.
+    "words": the first shared n-gram}.
 
   Raises:
     ValueError: if ngram is below 1.
@@ -93,11 +93,11 @@ def decontaminate(
 def _places(
   held_out: Mapping[str, Sequence[Problem]], ngram: int
 ) -> dict[str, tuple[_Place, ...]]:
-  """Returns where each n-gram is: in each set, the first problem with it."""
+  """Maps each n-gram to the first problem of each set that contains it."""
   places: dict[str, tuple[_Place, ...]] = {}
   for name, problems in held_out.items():
     for problem in problems:
-      place = ((name, problem.id),)  # One object for all of its n-grams.
+      place = ((name, problem.id),)  # Shared by all of its n-grams.
       for gram in _grams(problem.question, ngram):
         known = places.get(gram)
         if known is None:
@@ -108,7 +108,7 @@ def _places(
 
 
 def _grams(question: str, ngram: int) -> Iterator[str]:
-  """Yields the n-grams of a question; one of fewer words is its own."""
+  """Yields the n-grams of a question; all its words if they are fewer."""
   words = words_of(question)
   if 0 < len(words) < ngram:
     yield " ".join(words)

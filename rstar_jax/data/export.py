@@ -1,11 +1,11 @@
-"""Training data in the form that others read: a data set for the Hub.
+"""Exports training data as a data set of the Hugging Face Hub.
 
   sft/train.jsonl    prompt, completion, problem_id
   pairs/train.jsonl  prompt, chosen, rejected, weight, kind, problem_id
 
-with a README.md that makes `datasets.load_dataset(FOLDER, "sft")` work. The
-columns are those of TRL's SFTTrainer and RewardTrainer. Of a pair both sides
-are partial solutions: the value is read at their last token.
+A README.md makes `datasets.load_dataset(FOLDER, "sft")` work. The columns are
+those of TRL's SFTTrainer and RewardTrainer. Both sides of a pair are partial
+solutions, whose value is read at the last token.
 """
 
 import json
@@ -42,15 +42,15 @@ def write(
   solutions: Iterable[Trajectory],
   pairs: Iterable[PreferencePair],
 ) -> dict[str, int]:
-  """Writes the data set, over one that may be there.
+  """Writes the data set, and overwrites an older one.
 
   Args:
-    folder: is made.
-    solutions: rows of SFT.
-    pairs: of the PPM.
+    folder: created if it does not exist.
+    solutions: the rows of SFT.
+    pairs: the preference pairs.
 
   Returns:
-    How many rows of "sft" and "pairs".
+    The numbers of rows of "sft" and "pairs".
   """
   counts = {
     "sft": _lines(folder / "sft", map(_solution, solutions)),

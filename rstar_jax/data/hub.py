@@ -1,12 +1,12 @@
-"""Rows of data sets of the Hugging Face Hub, or of a folder in its form.
+"""Reads data sets of the Hugging Face Hub, or of a folder in its format.
 
   hf:OWNER/NAME/SPLIT           hf:meta-math/MetaMathQA/train
   hf:OWNER/NAME/CONFIG/SPLIT    hf:openai/gsm8k/main/train
   hf:FOLDER/SPLIT               hf:./problems/train
 
-A folder begins with "/" or "." and holds parquet, JSON or CSV files whose names
-tell the split (train.parquet, test-0.jsonl), as `datasets` finds them. The
-library `datasets` is the extra `hub`; it is imported at first use.
+A folder begins with "/" or "." and holds parquet, JSON or CSV files named after
+the split (train.parquet, test-0.jsonl), as `datasets` expects. The library
+`datasets` is the extra `hub`; it is imported at first use.
 """
 
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ FORM = "hf:OWNER/NAME[/CONFIG]/SPLIT"
 
 
 class Name(NamedTuple):
-  """What a source names.
+  """The parts of a source's name.
 
   Attributes:
     path: "OWNER/NAME", or a folder.
-    config: "" for the only one, or the default.
-    split: its name.
+    config: name of the configuration; "" for the default.
+    split: name of the split.
   """
 
   path: str
@@ -35,7 +35,7 @@ def parse(name: str) -> Name:
   """Returns the parts of what follows "hf:".
 
   Raises:
-    ProblemError: if it has another form.
+    ProblemError: if the name has another form.
   """
   parts = name.split("/")
   if name.startswith(("/", ".")) and len(parts) > 1 and parts[-1]:
@@ -49,14 +49,14 @@ def parse(name: str) -> Name:
 
 
 def hub_rows(name: str) -> Iterator[Row]:
-  """Returns the rows of a split; what is not yet on disk is downloaded.
+  """Returns the rows of a split; downloads it if it is not cached.
 
   Args:
     name: what follows "hf:".
 
   Raises:
-    ProblemError: one line: the library is missing, there is no such data set,
-      config or split, or it cannot be had.
+    ProblemError: if the library is missing, there is no such data set, config
+      or split, or it cannot be downloaded.
   """
   path, config, split = parse(name)
   try:
@@ -69,7 +69,7 @@ def hub_rows(name: str) -> Iterator[Row]:
   try:
     table = datasets.load_dataset(path, config or None, split=split)
   except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
-    # Of a file that cannot be read the library says only that it failed.
+    # For a malformed file the reason is only in the error's cause.
     raise ProblemError(
       f"source 'hf:{name}': {_one_line(error.__cause__ or error)} (want "
       f"{FORM!r} or 'hf:FOLDER/SPLIT')"

@@ -1,9 +1,8 @@
-"""Search trees -> preference pairs for the PPM (paper section 3.3, A.1).
+"""Makes preference pairs for the PPM from trees (paper section 3.3, A.1).
 
-Q-values are too noisy to be regressed on but good enough to rank: at each
-node the children that fare best and worst give pairs that share a prefix, and
-for the final answer whole trajectories are paired, sharing nothing but the
-question.
+Q-values are too noisy as regression targets but good enough for ranking. At
+each node, the best and worst children give pairs that share a prefix. For the
+final answer, full trajectories are paired, which share only the question.
 """
 
 import dataclasses
@@ -20,7 +19,7 @@ from rstar_jax.types import PreferencePair, Prefix
 
 
 class _Side(NamedTuple):
-  """One member of a pair to be: its texts and its Q."""
+  """A candidate for one side of a pair: its texts and its Q."""
 
   prefix: Prefix
   q: float
@@ -32,27 +31,28 @@ def pairs(
   """Makes the preference pairs of all problems.
 
   At each node, the positives are the `config.positives` children of highest Q
-  that have a right answer below them (or are one), the negatives the
-  `config.negatives` children of lowest Q that have a wrong one. A child can be
-  both, but is not paired with itself. For the final answer, the positives are
-  a problem's right trajectories of highest average Q over all its trees, the
-  negatives its wrong ones of lowest. Of positives x negatives those pairs stay
-  whose Q differs by more than `config.min_margin`; every one of them weighs
-  1 / (p x n), with p and n the different positives and negatives that are left
-  in them (Eq. 4). A pair that another tree of the problem has given is left
-  out, and does not count in p and n.
+  with a right answer at or below them, the negatives the `config.negatives`
+  children of lowest Q with a wrong one. A child can be both, but is not paired
+  with itself. For the final answer, the positives are the problem's right
+  trajectories of highest average Q over all its trees, the negatives its wrong
+  ones of lowest. All positives are paired with all negatives; pairs stay whose
+  Q differs by more than `config.min_margin`. Each weighs 1 / (p x n), with p
+  and n the numbers of distinct positives and negatives in these pairs (Eq. 4).
+  A pair that another tree of the problem has given is left out and does not
+  count in p and n.
 
-  A child counts only if rollouts have gone through it or it is an answer; one
-  that never led to a graded answer is neither positive nor negative. Steps
-  whose code failed are no nodes and so no negatives.
+  A child counts only if a rollout visited it or it is an answer; a child
+  without a graded answer below it is neither positive nor negative. Steps whose
+  code failed are not nodes and hence not negatives.
 
   Args:
     trees: searched trees with graded answers; several may share a problem.
-    config: numbers, margin, cap.
+    config: `positives`, `negatives`, `min_margin`, `final_pairs` and
+      `max_pairs_per_problem` are used.
 
   Returns:
-    The pairs: problems in order of first appearance, in each the step pairs in
-    order of nodes, then the final pairs. And counts: problems, with_pairs,
+    The pairs, by problem in order of first appearance, for each the step pairs
+    in order of nodes, then the final pairs; and counts: problems, with_pairs,
     step, final (pairs kept), low_margin, repeated, over_cap (pairs left out).
   """
   found: list[PreferencePair] = []
@@ -65,7 +65,7 @@ def pairs(
   )
   for group in trajectories_lib.by_problem(trees):
     made = _of_problem(group, config, stats)
-    kept = _spread(made, config.max_pairs_per_problem)
+    kept = _evenly(made, config.max_pairs_per_problem)
     stats["problems"] += 1
     stats["with_pairs"] += bool(kept)
     stats["over_cap"] += len(made) - len(kept)
@@ -121,7 +121,7 @@ def _of_problem(
         else:
           seen.add(key)
           decided.append((chosen.prefix, rejected.prefix))
-    # Sides of equal text count once: `positives` differ in text already.
+    # Sides of equal text count once.
     sides = [len(set(side)) for side in zip(*decided, strict=True)]
     made.extend(
       PreferencePair(
@@ -161,7 +161,7 @@ def _of_problem(
 
 
 def _below(tree: Tree, verdict: int) -> np.ndarray:
-  """Says of each node whether it is or leads to such an answer; bool [N]."""
+  """Returns for each node if such an answer is at or below it; bool [N]."""
   found = (tree.terminal == tree_lib.ANSWERED) & (tree.correct == verdict)
   for node in range(len(tree) - 1, 0, -1):  # Children come after parents.
     found[tree.parent[node]] |= found[node]
@@ -169,23 +169,23 @@ def _below(tree: Tree, verdict: int) -> np.ndarray:
 
 
 def _best(sides: list[_Side], count: int) -> list[_Side]:
-  """Takes those of highest Q, different in text; of equals the first."""
-  return _unlike(sorted(sides, key=lambda side: -side.q))[:count]
+  """Returns the sides of highest Q with distinct texts (stable)."""
+  return _distinct(sorted(sides, key=lambda side: -side.q))[:count]
 
 
 def _worst(sides: list[_Side], count: int) -> list[_Side]:
-  return _unlike(sorted(sides, key=lambda side: side.q))[:count]
+  return _distinct(sorted(sides, key=lambda side: side.q))[:count]
 
 
-def _unlike(sides: list[_Side]) -> list[_Side]:
+def _distinct(sides: list[_Side]) -> list[_Side]:
   first: dict[Prefix, _Side] = {}
   for side in sides:
     first.setdefault(side.prefix, side)
   return list(first.values())
 
 
-def _spread(made: list[PreferencePair], limit: int) -> list[PreferencePair]:
-  """Takes `limit` pairs at even distances; all of them for 0."""
+def _evenly(made: list[PreferencePair], limit: int) -> list[PreferencePair]:
+  """Returns `limit` evenly spaced pairs; all of them for 0."""
   if not 0 < limit < len(made):
     return made
   return [made[index * len(made) // limit] for index in range(limit)]

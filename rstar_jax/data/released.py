@@ -1,10 +1,10 @@
-"""The data sets that rStar-Math's authors released, as our records.
+"""Reads the data sets that the authors of rStar-Math released.
 
 `rstar_sft`: {"query": question, "response": solution}, all of them right.
 `rstar_ppm`: {"prompt", "pos", "neg", "pos_count", "neg_count"}; the prompt
 holds the question and, for a pair of steps, the steps that both sides share. A
-side that failed may break the step grammar; it is text for the PPM all the
-same. Both are read row by row, from a file or from the Hub.
+failed side may violate the step grammar; it is still text for the PPM. Both are
+read row by row, from a file or from the Hub.
 """
 
 import collections
@@ -25,9 +25,9 @@ _Record = TypeVar("_Record", Trajectory, PreferencePair)
 # Reason -> rows left out for it.
 Skipped = collections.Counter[str]
 
-# What some of the released questions end in; no prompt of ours does.
+# The end of some of the released questions, which is removed.
 _ASIDE = "\n Let's write a program."
-# A node: up to a closing marker, with the output where code ends.
+# A node: text up to a closing marker, with the output after the code.
 _NODE = re.compile(
   ".*?(?:"
   f"{grammar.END_OF_STEP}(?!{grammar.END_OF_CODE})"
@@ -39,18 +39,18 @@ _NODE = re.compile(
 
 
 def read_sft(source: str, skipped: Skipped) -> Iterator[Trajectory]:
-  """Yields the solutions of a source of the form of rstar_sft.
+  """Yields the solutions of a source in the format of rstar_sft.
 
   Args:
     source: see `sources.open_source`.
-    skipped: counts the rows that cannot be read, by reason, as they are met.
+    skipped: updated with the number of malformed rows by reason.
 
   Yields:
-    Trajectories. The release has no Q-values: each node gets 1, what a right
-    answer backs up. Solutions of one question share a problem id.
+    Trajectories. The release has no Q-values, so each node gets 1, the reward
+    of a right answer. Solutions of one question share a problem id.
 
   Raises:
-    ProblemError: there is no such source, or no row of it can be read.
+    ProblemError: if there is no such source, or all rows are malformed.
   """
 
   def parse(row: Mapping[str, Any], name: str) -> Trajectory:
@@ -72,9 +72,9 @@ def read_sft(source: str, skipped: Skipped) -> Iterator[Trajectory]:
 
 
 def read_pairs(source: str, skipped: Skipped) -> Iterator[PreferencePair]:
-  """Yields the pairs of a source of the form of rstar_ppm; see `read_sft`.
+  """Yields the pairs of a source in the format of rstar_ppm; see `read_sft`.
 
-  The weight is the released trainer's, 1 / (pos_count x neg_count).
+  The weight is that of the released trainer, 1 / (pos_count x neg_count).
   """
 
   def parse(row: Mapping[str, Any], name: str) -> PreferencePair:
@@ -102,11 +102,10 @@ def read_pairs(source: str, skipped: Skipped) -> Iterator[PreferencePair]:
 
 
 def split_nodes(text: str) -> Prefix:
-  """Cuts a solution into node texts, which join to it again.
+  """Splits a solution into node texts, which concatenate to it.
 
   Raises:
-    ProblemError: if something follows the last closing marker, or there is
-      none.
+    ProblemError: if there is no closing marker, or text after the last one.
   """
   nodes = tuple(_NODE.findall(text))
   rest = text[sum(map(len, nodes)) :]
@@ -156,7 +155,7 @@ def _parsed(
 
 
 def _id(name: str, question: str) -> str:
-  """Returns one id for all rows of a question, wherever they stand."""
+  """Returns an id that all rows of a question share."""
   return f"{name}/{hashlib.sha256(question.encode()).hexdigest()[:16]}"
 
 

@@ -1,4 +1,4 @@
-"""The problems that a run trains on: loaded, and held apart from evaluation."""
+"""Loads the training problems of a run, without those of evaluation sets."""
 
 from typing import Any
 
@@ -15,15 +15,15 @@ def load(config: Config) -> tuple[list[Problem], dict[str, Any]]:
   """Loads the training problems that are in no evaluation set.
 
   Args:
-    config: its train, eval and decontaminate.
+    config: `train`, `eval` and `decontaminate` are used.
 
   Returns:
-    The problems, at least one, and the report of `decontaminate`, which is
-    summed up in a log line; {} where `decontaminate.ngram` is 0. The evaluation
-    sets are loaded in any case, so that what is wrong with them is said.
+    The problems, at least one, and the report of `decontaminate`, whose summary
+    is logged; {} if `decontaminate.ngram` is 0. The evaluation sets are loaded
+    in any case, so that their errors are found early.
 
   Raises:
-    ProblemError: one line; see `problems.read`. Or no problem is left.
+    ProblemError: as in `problems.read`, or if no problem is left.
   """
   problems = problems_lib.load(config.train)
   held_out: dict[str, list[Problem]] = {}
@@ -32,7 +32,7 @@ def load(config: Config) -> tuple[list[Problem], dict[str, Any]]:
     *config.eval.more,
     *config.decontaminate.against,
   ):
-    # The same source may be named twice, with other counts.
+    # A source may occur twice with different counts.
     held_out.setdefault(data.source, []).extend(problems_lib.load(data))
   if not config.decontaminate.ngram:
     return problems, {}

@@ -1,4 +1,4 @@
-"""Search trees -> SFT rows: the best correct solutions of each problem."""
+"""Selects SFT rows from trees: the best right solutions of each problem."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,22 +16,22 @@ def sft_rows(
 ) -> tuple[list[Trajectory], dict[str, Any]]:
   """Keeps each problem's best correct trajectories (paper section 3.4.1, A.1).
 
-  All trees of a problem are pooled. Its correct trajectories are ranked as
-  `rank` says, and the first `config.sft_per_problem` of different text stay.
-  `config.sft_choice` names what else can be done.
+  All trees of a problem are pooled. Its correct trajectories are ranked by
+  `rank`, and the first `config.sft_per_problem` with distinct texts stay.
+  `config.sft_choice` can select another rule.
 
   Args:
     trees: searched trees with graded answers; several may share a problem.
-    config: which and how many, and the smallest share of correct answers. The
-      share is that of right answers among those graded right or wrong; an
-      answer that the grader gave up on counts as neither.
-    seed: the run's, of the choice "random".
+    config: `sft_choice`, `sft_per_problem` and `min_correct_share` are used.
+      The share is that of right answers among those graded right or wrong;
+      undecided answers count as neither.
+    seed: the run's seed, for the choice "random".
 
   Returns:
-    The rows, problems in order of first appearance, best first; and counts:
+    The rows, by problem in order of first appearance, best first; and counts:
     problems, solved, easy (all right), medium (mixed), hard (none right),
     answers, right, wrong, undecided, low_share (solved problems left out),
-    duplicates (trajectories left out for their text), rows, and levels
+    duplicates (trajectories left out for equal text), rows, and levels
     {level: {"problems", "solved"}}.
   """
   rows = []
@@ -62,11 +62,11 @@ def sft_rows(
     if right and len(right) < config.min_correct_share * answers:
       stats["low_share"] += 1
       continue
-    able = _ordered(config.sft_choice, right, wrong, seed)
-    unlike = distinct(able)
-    stats["duplicates"] += len(able) - len(unlike)
+    candidates = _ordered(config.sft_choice, right, wrong, seed)
+    different = distinct(candidates)
+    stats["duplicates"] += len(candidates) - len(different)
     everything = config.sft_choice == "all"
-    rows += unlike[: None if everything else config.sft_per_problem]
+    rows += different[: None if everything else config.sft_per_problem]
   stats["rows"] = len(rows)
   return rows, stats
 
@@ -77,13 +77,13 @@ def _ordered(
   wrong: Sequence[Trajectory],
   seed: int,
 ) -> list[Trajectory]:
-  """Returns those that may be kept, in the order of `extract.sft_choice`."""
-  # Trees of rounds that no reward model guided are left out.
+  """Returns the candidates for rows, in the order of `extract.sft_choice`."""
+  # Trees of rounds without a reward model have no values.
   valued = [each for each in (*right, *wrong) if each.value is not None]
   if choice == "reward" and valued:
     return sorted(valued, key=lambda each: -each.value)
   if choice == "random":
-    # By text: equal ones stand for one, wherever they were found.
+    # Seeds derive from texts, so that equal ones have equal keys.
     return sorted(
       right,
       key=lambda each: rng.seed_for(seed, "sft", each.problem_id, *each.steps),
@@ -92,7 +92,7 @@ def _ordered(
 
 
 def rank(trajectory: Trajectory) -> tuple[float, float, int]:
-  """Sort key, best first: average Q, then smallest Q, then length of text."""
+  """Returns a sort key: highest mean Q, highest minimum Q, shortest text."""
   return (
     -trajectory.mean_q,
     -min(trajectory.q_values),
@@ -101,7 +101,7 @@ def rank(trajectory: Trajectory) -> tuple[float, float, int]:
 
 
 def distinct(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
-  """Drops all but the first of the trajectories with the same text."""
+  """Returns the first of the trajectories with equal text."""
   first: dict[str, Trajectory] = {}
   for trajectory in trajectories:
     first.setdefault("".join(trajectory.steps), trajectory)

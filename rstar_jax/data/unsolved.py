@@ -1,4 +1,4 @@
-"""What trees say of problems: mastered, unsolved, or perhaps labelled wrong."""
+"""Finds mastered, unsolved and possibly mislabelled problems from trees."""
 
 import collections
 from collections.abc import Hashable, Iterable
@@ -9,13 +9,13 @@ from rstar_jax.grading.voting import vote_key
 from rstar_jax.search.tree import Tree
 from rstar_jax.types import Trajectory
 
-# A gold answer is suspected where so many solutions give another one, and so
-# large a share of all: different ways to err seldom end in the same number.
+# A gold answer is suspect if so many solutions, and so large a share of them,
+# agree on another answer: different errors seldom give the same number.
 _VOTES, _SHARE = 4, 0.6
 
 
 def mastered(trees: Iterable[Tree]) -> set[str]:
-  """Returns the ids of problems of which every graded answer is right."""
+  """Returns the ids of problems whose graded answers are all right."""
   found = set()
   for group in trajectories_lib.by_problem(trees):
     right, wrong, undecided = trajectories_lib.graded(group)
@@ -32,10 +32,10 @@ def report(trees: Iterable[Tree]) -> list[dict[str, Any]]:
 
   Returns:
     Rows with problem_id, question, gold, level; rollouts and tokens spent;
-    answers, how many solutions ended in one, and distinct, how many different
-    ones; agreed, the most frequent, with votes; and suspect, whether so many
-    agree on it that the gold answer may be wrong. (Or all err alike: a person
-    has to look.)
+    answers, the number of solutions with an answer; distinct, the number of
+    different answers; agreed, the most frequent answer, with votes; and
+    suspect, whether so many agree on it that the gold answer may be wrong (a
+    person has to check it).
   """
   rows = []
   for group in trajectories_lib.by_problem(trees):
@@ -45,7 +45,7 @@ def report(trees: Iterable[Tree]) -> list[dict[str, Any]]:
     votes: dict[Hashable, list[Trajectory]] = collections.defaultdict(list)
     for each in trajectories_lib.distinct([*wrong, *undecided]):
       votes[vote_key(each.answer)].append(each)
-    # `max` takes the first of equals, and a dict keeps the order.
+    # `max` returns the first of equals, and a dict keeps its order.
     most = max(votes.values(), key=len, default=[])
     total = sum(map(len, votes.values()))
     problem = group[0].problem

@@ -1,7 +1,7 @@
-"""Step beam search under the PPM: the cheaper cousin of MCTS (spec 2.8).
+"""Step beam search guided by the PPM, as in the released code of rStar-Math.
 
-Diverse beam search has its beams in groups that do not compete: each continues
-first steps of its own (Beeching et al. 2024 call it DVTS).
+In diverse beam search the beams are in groups that do not compete: each group
+continues first steps of its own (DVTS, Beeching et al. 2024).
 """
 
 import dataclasses
@@ -24,30 +24,32 @@ def beam_search(
   name: Sequence[int | str] = (),
   groups: int = 1,
 ) -> list[Tree]:
-  """Searches each problem level by level, keeping the best partial solutions.
+  """Searches each problem level by level and keeps the best partial solutions.
 
-  At each level all beams are expanded and their children ranked together by the
-  PPM; the best `width` go on. An answer among them is finished and takes its
-  place in the beam with it. (The released code keeps finished nodes in its list
-  but not in its prompts, and so attaches children to the wrong parents.)
+  At each level all beams are expanded, the PPM ranks their children together,
+  and the best `width` continue. An answer among them is finished and reduces
+  the width by one. (The released code keeps finished nodes in its list but not
+  in its prompts, and so attaches children to the wrong parents.)
 
   Args:
     problems: the problems.
     width: beams per problem at the start.
-    config: `candidates`, `max_depth`, `answer_dedup` and `slots` (leaves in
-      one call) are used.
-    calls: the callables, `score` included.
+    config: uses `candidates`, `max_depth`, `answer_dedup` and `slots` (leaves
+      in one call).
+    calls: the callables; needs `score`.
     seed: the run's seed.
-    name: identities of this search.
-    groups: parts of `width / groups` beams; of the first steps, ranked, each
-      takes every `groups`-th, so that all begin about equally well.
+    name: identities of this search; seeds derive from them.
+    groups: number of groups of `width / groups` beams. Group g starts from the
+      ranked first steps g, g + groups, ..., so that all start about equally
+      well.
 
   Returns:
     A tree for each problem; `trajectories(tree, visited_only=True)` are the
     finished beams.
 
   Raises:
-    ValueError: width < 1, groups that do not divide it, or no `calls.score`.
+    ValueError: if width < 1, groups do not divide it, or there is no
+      `calls.score`.
   """
   if width < 1:
     raise ValueError(f"width={width} must be at least 1")
@@ -87,12 +89,12 @@ class _Beam:
   nodes: list[int] = dataclasses.field(default_factory=lambda: [ROOT_INDEX])
 
   def ranked(self) -> list[int]:
-    """Returns the children of all its nodes; of equal ones the first leads."""
+    """Returns the children of all nodes, highest PPM value first (stable)."""
     children = [c for node in self.nodes for c in self.tree.children(node)]
     return sorted(children, key=lambda child: -self.tree.ppm[child])
 
   def take(self, children: Sequence[int]) -> None:
-    """Goes on with the first of ranked nodes; an answer is finished."""
+    """Continues with the first `width` of ranked nodes; finishes answers."""
     tree = self.tree
     self.nodes = []
     for child in children[: self.width]:
@@ -105,7 +107,7 @@ class _Beam:
         self.nodes.append(child)
 
   def split(self, groups: int) -> "list[_Beam]":
-    """Returns parts that each take every so many-th of its children."""
+    """Returns beams that each take every `groups`-th of the ranked children."""
     ranked = self.ranked()
     parts = [_Beam(self.tree, self.width // groups) for _ in range(groups)]
     for number, part in enumerate(parts):

@@ -1,7 +1,7 @@
-"""One expansion of many leaves: sample, parse, run, score, grade, add.
+"""Expands many leaves at once: sample, parse, run, score, grade, add.
 
-Every search here grows its trees with `grow`. It makes at most one call of each
-callable for all the leaves it is given.
+All searches expand their trees with `grow`, which calls each callable at most
+once for all leaves.
 """
 
 import dataclasses
@@ -26,22 +26,22 @@ from rstar_jax.types import (
   Verify,
 )
 
-# Nodes that must still follow a step before a solution can be complete.
-_TO_COME: dict[Finish, int] = {"step": 2, "code": 1, "answer": 0}
+# Smallest number of nodes that follow a node in a complete solution.
+_NODES_AFTER: dict[Finish, int] = {"step": 2, "code": 1, "answer": 0}
 
 
 @dataclasses.dataclass(frozen=True)
 class Calls:
-  """What a search is given; `score` only where the PPM has a say.
+  """The callables of a search.
 
   Attributes:
     expand: samples next steps.
     verify: runs programs.
     grade: compares answers.
-    score: values steps.
-    begin: given a number, returns the callables of that group of a search.
-      Those that keep what they computed keep it apart for each group, and begin
-      with nothing, so that a search is of itself alone.
+    score: scores steps with the PPM; None if the search uses no PPM.
+    begin: maps the number of a group of a search to that group's callables, or
+      None if they are all the same. Callables with a cache start with an empty
+      one for each group, so that no search depends on another.
   """
 
   expand: Expand
@@ -51,13 +51,13 @@ class Calls:
   begin: Callable[[int], "Calls"] | None = None
 
   def of_group(self, number: int) -> "Calls":
-    """Returns the callables of a group of a search that begins."""
+    """Returns the callables of a group at the start of a search."""
     return self.begin(number) if self.begin else self
 
 
 @dataclasses.dataclass
 class _Draft:
-  """A candidate on its way to becoming a child of leaf number `leaf`."""
+  """A candidate that may become a child of leaf number `leaf`."""
 
   leaf: int
   candidate: Candidate
@@ -68,7 +68,7 @@ class _Draft:
 
 
 def check(config: SearchConfig, calls: Calls) -> None:
-  """Raises ValueError where the config needs a PPM and there is none."""
+  """Raises ValueError if the config needs a PPM and there is none."""
   for field in ("annotation", "terminal_reward"):
     if getattr(config, field) == "ppm" and calls.score is None:
       raise ValueError(f"{field}='ppm' needs calls.score, which is None")
@@ -84,12 +84,11 @@ def grow(
 ) -> list[int]:
   """Expands leaf nodes[i] of trees[i] for all i at once.
 
-  A candidate's seed is named by the run, the problem and the number of
-  expansions that its own tree has seen, so that it does not depend on what else
-  is in the batch.
+  A candidate's seed derives from the run, the problem and the number of earlier
+  expansions of its tree, so that it does not depend on the rest of the batch.
 
   Args:
-    trees: B trees; one may come several times with different nodes.
+    trees: B trees; a tree may occur several times with different nodes.
     nodes: B open leaves.
     config: the search's config.
     calls: the callables.
@@ -97,7 +96,7 @@ def grow(
     name: identities of this search (round, number of the tree).
 
   Returns:
-    How many children each leaf got, B ints.
+    The number of children of each leaf, B ints.
   """
   check(config, calls)
   questions = [tree.problem.question for tree in trees]
@@ -115,7 +114,7 @@ def grow(
   drafts = []
   for leaf, candidates in enumerate(sampled):
     trees[leaf].tokens += sum(len(each.token_ids) for each in candidates)
-    kept = survivors(trees[leaf], prefixes[leaf], candidates, config)
+    kept = valid_candidates(trees[leaf], prefixes[leaf], candidates, config)
     drafts += [_Draft(leaf, each, each.text) for each in kept]
   drafts = _extract(trees, _run(trees, prefixes, drafts, calls))
   _score(questions, prefixes, drafts, config, calls)
@@ -134,16 +133,16 @@ def grow(
   return [len(each) for each in children]
 
 
-def survivors(
+def valid_candidates(
   tree: Tree,
   prefix: Prefix,
   candidates: Sequence[Candidate],
   config: SearchConfig,
 ) -> list[Candidate]:
-  """Returns the well-formed candidates of one leaf, texts merged.
+  """Returns the well-formed candidates of one leaf without duplicates.
 
-  The rest is counted in `tree.dropped`: "length" (token limit), "malformed",
-  "duplicate", "depth" (no answer fits above max_depth any more) and
+  Counts the others in `tree.dropped`: "length" (token limit), "malformed",
+  "duplicate", "depth" (no answer is possible within max_depth) and
   "beside_answer" (answer_dedup="keep_first").
   """
   kept: dict[str, Candidate] = {}
@@ -154,7 +153,7 @@ def survivors(
       tree.drop("length")
     elif grammar.problem_with(prefix, each.text, each.finish):
       tree.drop("malformed")
-    elif len(prefix) + 1 + _TO_COME[each.finish] > config.max_depth:
+    elif len(prefix) + 1 + _NODES_AFTER[each.finish] > config.max_depth:
       tree.drop("depth")
     else:
       kept[each.text] = each
@@ -174,7 +173,7 @@ def _run(
   drafts: list[_Draft],
   calls: Calls,
 ) -> list[_Draft]:
-  """Runs the code of every draft; a failing step is no node (section 3.2)."""
+  """Runs the code of drafts and drops those that fail (paper section 3.2)."""
   coded = [each for each in drafts if each.candidate.finish != "answer"]
   if not coded:
     return drafts
@@ -196,7 +195,7 @@ def _run(
 
 
 def _extract(trees: Sequence[Tree], drafts: list[_Draft]) -> list[_Draft]:
-  """Reads the boxed answers; drops answers in which there is none."""
+  """Extracts the boxed answers and drops answers without one."""
   kept = []
   for each in drafts:
     if each.candidate.finish == "answer":
@@ -215,7 +214,7 @@ def _score(
   config: SearchConfig,
   calls: Calls,
 ) -> None:
-  """Sets the PPM's values where the config uses them."""
+  """Sets the PPM's values that the config uses."""
   rewards = config.terminal_reward == "ppm"
   if config.annotation == "ppm" or (
     rewards and config.trajectory_value != "last"
@@ -243,7 +242,7 @@ def _score(
 def _grade(
   trees: Sequence[Tree], drafts: Sequence[_Draft], calls: Calls
 ) -> None:
-  """Grades answers whose gold is known; undecided counts as wrong."""
+  """Grades answers to problems with a gold answer; undecided is wrong."""
   chosen = [
     each
     for each in drafts
@@ -262,12 +261,12 @@ def _grade(
 def _child(
   draft: _Draft, before: Sequence[float], config: SearchConfig
 ) -> Child:
-  """Makes the node, with the first visit that the PPM may give (Eq. 3).
+  """Makes the node; the PPM may give its first visit (paper Eq. 3).
 
-  An answer gets none: its first visit is its reward.
+  An answer starts without a visit: its first one backs up its reward.
 
   Args:
-    draft: what becomes a node.
+    draft: the candidate.
     before: the PPM's values at the steps above it, oldest first.
     config: the search's config.
   """

@@ -1,10 +1,10 @@
 """Monte Carlo tree search over many problems at once.
 
-Problems are dealt to groups, and each group is a thread with trees of its own:
-a tick selects one leaf in each of its trees and expands them together. While
-one group waits for the device the others run code. Groups share nothing but the
-callables, so what a tree becomes does not depend on timing, on the number of
-groups or slots, or on the other problems.
+Problems are distributed over groups. Each group is a thread with its own trees:
+it selects one leaf in each tree and expands all of them together. While one
+group waits for the device, the others run code. Groups share only the
+callables, so that a tree does not depend on timing, on the number of groups or
+slots, or on the other problems.
 """
 
 import concurrent.futures
@@ -35,33 +35,33 @@ def search(
   """Searches one tree for each problem.
 
   A rollout descends by UCT from the root, expands every unexpanded node on its
-  way and ends at an answer, whose reward is backed up (paper section 3.2).
-  Where no candidate survives, `max_consecutive_errors` times in a row, it
-  fails: nothing is backed up and the leaf is dead. The root never dies, it is
-  sampled anew by the next rollout. A tree with nothing left to select stops
-  early.
+  path and ends at an answer, whose reward is backed up (paper section 3.2). If
+  an expansion gives no valid candidate `max_consecutive_errors` times in a row,
+  the rollout fails: nothing is backed up, and the leaf becomes a dead end. The
+  root never does; the next rollout samples it again. A tree with nothing left
+  to select stops early.
 
   Args:
     problems: problems with different ids.
     config: the search's config.
-    calls: the callables; they are called from `config.groups` threads, and one
-      that cannot be shared must lock itself.
+    calls: the callables; called from `config.groups` threads, so that one that
+      is not thread-safe must lock itself.
     seed: the run's seed.
     name: identities of this search, e.g. the round and the tree's number;
       seeds derive from them.
     trees: one tree for each problem, continued in place; new ones if None. A
-      continued tree is the tree that a longer search would have made.
-    rollouts: rollouts to do now; `config.rollouts` if None.
-    progress: told the number of trees just finished, from any thread but never
-      from two at once.
+      continued tree equals that of one longer search.
+    rollouts: number of rollouts; `config.rollouts` if None.
+    progress: called with the number of trees just finished, from any thread but
+      never from two at once.
 
   Returns:
     One tree for each problem, in order.
 
   Raises:
-    ValueError: a problem without a gold answer though its terminals are
-      rewarded by truth, a missing PPM, repeated ids, or trees of other
-      problems.
+    ValueError: if a problem has no gold answer under
+      `terminal_reward="truth"`, the PPM is missing, ids are repeated, or trees
+      belong to other problems.
   """
   expansion.check(config, calls)
   _check_problems(problems, config)
@@ -126,15 +126,15 @@ def _check_problems(problems: Sequence[Problem], config: SearchConfig) -> None:
 
 @dataclasses.dataclass
 class _Run:
-  """A tree, what it may still do, and where its current rollout is."""
+  """A tree, its remaining rollouts, and the node of the current rollout."""
 
   tree: Tree
   left: int
   node: int = ROOT_INDEX
   errors: int = 0
 
-  def advance(self, config: SearchConfig) -> bool:
-    """Goes on until a leaf must be expanded; False when the search is over."""
+  def descend(self, config: SearchConfig) -> bool:
+    """Descends to a leaf that must be expanded; False if the search is over."""
     tree = self.tree
     while self.left > 0 and not tree.exhausted[ROOT_INDEX]:
       self.node = uct.select_leaf(tree, config, self.node)
@@ -145,8 +145,8 @@ class _Run:
       self._end(self.node)
     return False
 
-  def settle(self, added: int, config: SearchConfig) -> None:
-    """Takes note of an expansion of the leaf that gave `added` children."""
+  def record_expansion(self, added: int, config: SearchConfig) -> None:
+    """Records that the expansion of the leaf added so many children."""
     if added:
       self.errors = 0
       return
@@ -177,7 +177,7 @@ def _search_group(
   waiting = iter(runs)
   active: list[_Run] = []
   while not stop.is_set():
-    still = [run for run in active if run.advance(config)]
+    still = [run for run in active if run.descend(config)]
     for _ in range(len(active) - len(still)):
       finished()
     active = still
@@ -185,7 +185,7 @@ def _search_group(
       run = next(waiting, None)
       if run is None:
         break
-      if run.advance(config):
+      if run.descend(config):
         active.append(run)
       else:
         finished()
@@ -200,4 +200,4 @@ def _search_group(
       name,
     )
     for run, count in zip(active, added, strict=True):
-      run.settle(count, config)
+      run.record_expansion(count, config)

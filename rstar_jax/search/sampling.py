@@ -1,9 +1,9 @@
-"""Whole solutions without a search: greedy, majority vote, best-of-N.
+"""Samples whole solutions without a search: greedy, majority vote, best-of-N.
 
-A solution takes two calls: `expand` writes the code block in one piece, the
-block is run, and `expand` writes the answer below its output. The `expand`
-given here stops only at the ends of code and answer. Greedy is n=1 with an
-`expand` of temperature 0; the choice among n is in `choose.py`.
+A solution takes two calls: `expand` writes the whole code block, the block
+runs, and `expand` writes the answer after its output. This `expand` stops only
+at the ends of code and answer. Greedy decoding is n=1 with an `expand` of
+temperature 0; `grading/choose.py` chooses among n solutions.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ class Sample:
   """One sampled solution.
 
   Attributes:
-    steps: node texts as far as they are well-formed, oldest first.
-    answer: the boxed answer, None where it was not reached.
-    verdict: the grader's, None without an answer or a gold answer.
-    tokens: all tokens generated for it.
+    steps: node texts, oldest first, as far as they are well-formed.
+    answer: the boxed answer, None if there is none.
+    verdict: the grader's verdict, None without an answer or a gold answer.
+    tokens: number of tokens generated for it.
     status: "ok"; or why there is no answer: "length", "malformed", "no_answer",
-      or the sandbox's verdict.
+      or the sandbox's status.
     value: the PPM's score of the whole trajectory, None without a PPM.
   """
 
@@ -59,14 +59,14 @@ def sample(
 
   Args:
     problems: the problems.
-    n: solutions of each; they share the question as prefix.
-    calls: the callables; where `score` is given, answers get a PPM value.
+    n: number of solutions of each.
+    calls: the callables; with `score`, solutions with an answer get a value.
     seed: the run's seed.
-    name: identities of this sampling.
-    slots: problems in one call for code blocks (of n candidates each).
-    trajectory_value: how the PPM's values make that of a solution; see
+    name: identities of this sampling; seeds derive from them.
+    slots: problems in one call for code blocks (n candidates each).
+    trajectory_value: how the PPM's values of steps are combined; see
       `tree.trajectory_value`.
-    first: how many were sampled before; the numbers of these go on from it.
+    first: number of the first sample, if earlier ones exist.
 
   Returns:
     n samples for each problem, in order.
@@ -92,18 +92,18 @@ def sample_until(
   search: SearchConfig,
   **options: Any,
 ) -> list[list[Sample]]:
-  """Samples until the majority cannot change, n at the most.
+  """Samples until the majority cannot change, at most n solutions.
 
-  Half of what is left is sampled at a time, so that what is settled early costs
-  little more than it had to. The samples are the first ones of `sample`.
+  Each call samples half of the remaining number, so that a majority that is
+  clear early costs few samples. The samples are the first ones of `sample`.
 
   Args:
-    problems, n, calls: as of `sample`.
-    search: whose slots and candidates a call is as large as; see `slots_of`.
-    **options: of `sample`: seed, name, trajectory_value.
+    problems, n, calls: as in `sample`.
+    search: its slots and candidates bound the size of a call; see `slots_of`.
+    **options: seed, name and trajectory_value of `sample`.
 
   Returns:
-    For each problem 1 to n samples, in order.
+    1 to n samples for each problem, in order.
   """
   found: list[list[Sample]] = [[] for _ in problems]
   going, done = list(range(len(problems))), 0
@@ -129,11 +129,11 @@ def sample_until(
 
 
 def slots_of(search: SearchConfig, n: int) -> int:
-  """Returns how many problems make as many code blocks as a search has steps.
+  """Returns how many problems with n solutions fill a call of a search.
 
   Args:
-    search: slots and candidates of the search.
-    n: solutions of each problem.
+    search: config with the slots and candidates of a call.
+    n: number of solutions of each problem.
   """
   return max(search.slots * search.candidates // n, 1)
 
@@ -145,7 +145,7 @@ def _blocks(
   seed: int,
   name: Sequence[int | str],
 ) -> list[Sample]:
-  """Samples code blocks; "ok" ones are not yet run."""
+  """Samples code blocks; those with status "ok" have not run yet."""
   seeds = [
     [rng.seed_for(seed, *name, each.id, "block", i) for i in numbers]
     for each in problems
@@ -169,7 +169,7 @@ def _blocks(
 
 
 def _run(drafts: list[Sample], calls: Calls) -> list[Sample]:
-  """Runs the blocks and shows the output of each block's last step."""
+  """Runs the blocks and appends the output of each block's last step."""
   ready = [i for i, each in enumerate(drafts) if each.status == "ok"]
   if not ready:
     return drafts
@@ -192,16 +192,16 @@ def _answers(
   seed: int,
   name: Sequence[int | str],
 ) -> list[Sample]:
-  """Writes the answers below the blocks that ran.
+  """Samples the answers of the blocks that ran.
 
-  Equal solutions of a problem are answered once: the answer's seed is named by
-  the text above it, so that each of them would get the same answer.
+  Equal solutions of a problem are answered once: the answer's seed derives from
+  the text before it, so that each of them would get the same answer.
   """
-  twins: dict[tuple[str, Prefix], list[int]] = {}
+  duplicates: dict[tuple[str, Prefix], list[int]] = {}
   for i, each in enumerate(drafts):
     if each.status == "ok":
-      twins.setdefault((owners[i].id, each.steps), []).append(i)
-  groups = list(twins.values())
+      duplicates.setdefault((owners[i].id, each.steps), []).append(i)
+  groups = list(duplicates.values())
   if not groups:
     return drafts
   firsts = [drafts[group[0]] for group in groups]
@@ -219,14 +219,14 @@ def _answers(
   for group, draft, candidates in zip(groups, firsts, written, strict=True):
     answered = _answered(draft, candidates[0])
     for i in group:
-      # Equal text may have come of more or fewer tokens.
+      # Equal texts may have different numbers of tokens.
       tokens = drafts[i].tokens + answered.tokens - draft.tokens
       drafts[i] = dataclasses.replace(answered, tokens=tokens)
   return drafts
 
 
 def _answered(draft: Sample, candidate: Candidate) -> Sample:
-  """Adds what was written below the output."""
+  """Adds the text that follows the output."""
   tokens = draft.tokens + len(candidate.token_ids)
   if candidate.finish == "length":
     return dataclasses.replace(draft, tokens=tokens, status="length")
@@ -247,7 +247,7 @@ def _scored(
   calls: Calls,
   how: TrajectoryValue,
 ) -> list[Sample]:
-  """Returns drafts with the PPM's value of those that have an answer."""
+  """Sets the PPM's value of drafts that have an answer."""
   ready = [i for i, each in enumerate(drafts) if each.answer is not None]
   if calls.score is None or not ready:
     return drafts

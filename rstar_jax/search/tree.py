@@ -1,23 +1,23 @@
 """The search tree: one array per field, one entry per node.
 
-Children of a node are made by one expansion, so they lie side by side and a
-formula over them is a formula over a slice. A parent's index is lower than its
-children's, so loops over indices visit parents first.
+One expansion adds all children of a node, so they are contiguous and formulas
+over them work on slices. A parent's index is lower than its children's, so
+loops over indices visit parents first.
 
 Record schema (`to_record`; `to_json` is its canonical text):
 
   schema: 3
   problem: {id, question, answer, source, level, also}
-  growth: [[tokens, nodes, end]] after each rollout: how large the tree was, and
-    the answer where it ended, -1 if it failed
+  growth: [[tokens, nodes, end]] after each rollout: size of the tree, and the
+    answer node where the rollout ended, -1 if it failed
   failed_rollouts, expansions, tokens, undecided: int
-  dropped: {reason: count} of candidates that became no node
-  nodes: one list per field, root first, all of one length:
+  dropped: {reason: count} of candidates that did not become nodes
+  nodes: one list per field, root first, all of equal length:
     parent (-1 at the root), kind, terminal, correct, visits: int
-    value_sum: float; ppm, reward, logprob: float, null where there is none
-    text, answer: str, answer null where there is none
+    value_sum: float; ppm, reward, logprob: float, null if there is none
+    text, answer: str, answer null if there is none
 
-The rest follows from these. Schema 2 had no ends; they are read as -1.
+Other fields are derived. Schema 2 had no ends; they are read as -1.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ import numpy as np
 
 from rstar_jax.types import Prefix, Problem, Trajectory
 
-# How the PPM's values at its steps make the score of a trajectory.
+# How the PPM's values of steps are combined to the score of a trajectory.
 TrajectoryValue = Literal["last", "mean", "min"]
 SCHEMA = 3
 _READABLE = 2, SCHEMA
@@ -40,17 +40,17 @@ NO_PARENT = -1
 NO_CHILD = -1
 NO_END = -1
 
-# `kind`: what a node's text is.
+# `kind` of a node.
 ROOT, STEP, CODE, ANSWER = 0, 1, 2, 3
 KINDS = {"step": STEP, "code": CODE, "answer": ANSWER}
 
-# `terminal`: whether a path ends here, and how.
+# `terminal`: whether a path ends at the node, and how.
 OPEN, ANSWERED, DEAD = 0, 1, 2
 
-# `correct`: the grader's verdict of an answer.
+# `correct`: the grader's verdict on an answer.
 UNKNOWN, WRONG, RIGHT = -1, 0, 1
 
-# Stored columns: dtype and the root's value. The rest is derived.
+# Stored columns: dtype and the root's value.
 _STORED = {
   "parent": (np.int32, NO_PARENT),
   "kind": (np.int8, ROOT),
@@ -69,7 +69,7 @@ _DERIVED = {
   "exhausted": (np.bool_, False),
 }
 _COLUMNS = _STORED | _DERIVED
-# Stored columns that a `Child` brings, read in one go: this is the hot loop.
+# Stored columns that a `Child` has, read in one call: this is the hot loop.
 _FROM_CHILD = tuple(
   name for name in _STORED if name not in ("parent", "terminal")
 )
@@ -80,18 +80,18 @@ _FIRST_CAPACITY = 64
 
 @dataclasses.dataclass(frozen=True)
 class Child:
-  """A node to be.
+  """A node to add.
 
   Attributes:
-    text: node text, the interpreter's output included.
+    text: node text with the interpreter's output.
     kind: STEP, CODE or ANSWER.
-    logprob: log-probability of what the policy wrote, nats.
-    ppm: the PPM's value of the path up to here, nan without one.
-    visits: visits it starts with (1 where the PPM's value counts as one).
-    value_sum: what those visits sum to.
+    logprob: log-probability of the policy's text, in nats.
+    ppm: the PPM's value of the path up to this node, nan without one.
+    visits: initial visits (1 if the PPM's value counts as a visit).
+    value_sum: sum of the values of these visits.
     answer: the boxed answer of an ANSWER.
     correct: UNKNOWN, WRONG or RIGHT.
-    reward: what an ANSWER backs up when a rollout ends there.
+    reward: the value that an ANSWER backs up when a rollout ends there.
   """
 
   text: str
@@ -109,19 +109,21 @@ class Tree:
   """A tree of steps for one problem. Arrays have one entry per node, [N].
 
   Attributes:
-    problem: what is being solved.
+    problem: the problem.
     parent, depth, kind, terminal, correct: see the constants above.
     visits, value_sum: N(s) and q(s) of paper Eq. 1 and 2.
-    ppm: the PPM's value, nan where none. reward: what an answer backs up.
-    logprob: of each node's own text.
-    first_child, num_children: children lie at [first, first + num).
-    exhausted: nothing below is left to select.
-    texts, answers: lists of N.
-    growth: (tokens, nodes, end) after each rollout; NO_END where it failed.
-    failed_rollouts: how many of them failed.
-    expansions: calls of `expand` so far; names the next one's seeds.
-    tokens: tokens generated. undecided: answers that the grader gave up on.
-    dropped: candidates that became no node, by reason.
+    ppm: the PPM's value, nan if there is none.
+    reward: the value that an answer backs up, nan for other nodes.
+    logprob: log-probability of each node's own text, in nats.
+    first_child, num_children: children are at [first, first + num).
+    exhausted: whether nothing is left to select at or below the node.
+    texts, answers: lists of length N.
+    growth: (tokens, nodes, end) after each rollout; NO_END if it failed.
+    failed_rollouts: number of failed rollouts.
+    expansions: number of expansions; identifies the seeds of the next one.
+    tokens: number of tokens generated.
+    undecided: number of answers without a verdict of the grader.
+    dropped: candidates that did not become nodes, counted by reason.
   """
 
   parent: np.ndarray
@@ -160,15 +162,15 @@ class Tree:
 
   @property
   def rollouts(self) -> int:
-    """Descents done."""
+    """Number of rollouts so far."""
     return len(self.growth)
 
   def end_rollout(self, end: int = NO_END) -> None:
-    """Notes that a descent has ended, at an answer or without one."""
+    """Records the end of a rollout: the answer node, NO_END if it failed."""
     self.growth.append((self.tokens, len(self), end))
 
   def _resize(self, size: int) -> None:
-    """Makes every column a view of `size` entries, new ones at the fill."""
+    """Resizes every column to `size` entries; new ones get the fill value."""
     capacity = len(self._buffers["parent"])
     if size > capacity:
       capacity = max(size, 2 * capacity)
@@ -183,14 +185,14 @@ class Tree:
     """Appends the children of an unexpanded node.
 
     Args:
-      node: their parent.
-      children: at least one.
+      node: the parent.
+      children: at least one child.
 
     Returns:
-      The new nodes' indices.
+      The indices of the new nodes.
 
     Raises:
-      ValueError: the node has children, is terminal, or would get none.
+      ValueError: if the node has children, is terminal, or would get none.
     """
     if not children:
       raise ValueError(f"node {node} would get no children: give at least one")
@@ -234,7 +236,7 @@ class Tree:
     return slice(first, first + int(self.num_children[node]))
 
   def path(self, node: int) -> list[int]:
-    """Returns the nodes from the root to a node, both included."""
+    """Returns the nodes from the root to a node, inclusive."""
     nodes = [node]
     while (node := int(self.parent[node])) != NO_PARENT:
       nodes.append(node)
@@ -247,8 +249,9 @@ class Tree:
   def q(self, node: int) -> float:
     """Returns Q(s) = q(s) / N(s) (paper section 3.2).
 
-    Without a visit it is what a first visit would bring as far as that is
-    known: an answer's reward, else the PPM's value (Eq. 3), else 0 (Eq. 2).
+    An unvisited node has the value that its first visit would give, as far as
+    it is known: an answer's reward, else the PPM's value (Eq. 3), else 0
+    (Eq. 2).
     """
     if visits := int(self.visits[node]):
       return float(self.value_sum[node]) / visits
@@ -258,7 +261,7 @@ class Tree:
     return 0.0
 
   def drop(self, reason: str) -> None:
-    """Counts a candidate that becomes no node."""
+    """Counts a candidate that does not become a node."""
     self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
   def give_up(self, node: int) -> None:
@@ -267,11 +270,10 @@ class Tree:
     self.close(node)
 
   def close(self, node: int) -> None:
-    """Marks a node as exhausted, and each ancestor of which all children are.
+    """Marks a node as exhausted, and each ancestor whose children all are.
 
-    A visited answer and a dead leaf are closed: a second visit would bring
-    nothing new, so it would be a wasted rollout (the released code skips
-    terminal children too).
+    Visited answers and dead leaves are closed, since a second visit would
+    waste a rollout (the released code skips terminal children too).
     """
     self.exhausted[node] = True
     while (node := int(self.parent[node])) != NO_PARENT:
@@ -293,7 +295,7 @@ class Tree:
     }
 
   def to_json(self) -> str:
-    """Returns one line of JSON, equal for equal trees."""
+    """Returns one line of canonical JSON: equal trees give equal text."""
     return json.dumps(
       self.to_record(), sort_keys=True, separators=(",", ":"), allow_nan=False
     )
@@ -308,7 +310,8 @@ def check_schema(record: dict[str, Any]) -> None:
 def from_record(record: dict[str, Any]) -> Tree:
   """Builds a tree from `Tree.to_record`.
 
-  Raises: ValueError for another schema, or columns that form no tree.
+  Raises:
+    ValueError: for another schema, or columns that do not form a tree.
   """
   check_schema(record)
   tree = Tree(Problem.from_record(record["problem"]))
@@ -348,11 +351,11 @@ def from_record(record: dict[str, Any]) -> Tree:
 
 
 def trajectory_value(values: Sequence[float], how: TrajectoryValue) -> float:
-  """Returns the PPM's score of a trajectory, of its values at all steps.
+  """Combines the PPM's values of all steps to the score of a trajectory.
 
   Args:
-    values: oldest first, at least one; nan where the PPM was not asked.
-    how: "last" (paper section 4.1), or "mean" or "min", nan if any is nan.
+    values: at least one, oldest first; nan for steps without a value.
+    how: "last" (paper section 4.1), "mean" or "min"; nan if any that counts is.
   """
   match how:
     case "last":
@@ -369,13 +372,12 @@ def trajectories(
   visited_only: bool = False,
   how: TrajectoryValue = "last",
 ) -> list[Trajectory]:
-  """Returns the paths to all answers, in order of their making.
+  """Returns the paths to all answers, in order of their creation.
 
   Args:
     tree: a searched tree.
-    visited_only: leave out answers that were sampled beside another one and at
-      which no rollout ended.
-    how: what their value is; see `trajectory_value`.
+    visited_only: whether to leave out answers at which no rollout ended.
+    how: how values of steps are combined; see `trajectory_value`.
   """
   found = []
   for node in np.flatnonzero(tree.terminal == ANSWERED):
@@ -398,7 +400,7 @@ def trajectories(
 
 
 def solved(tree: Tree) -> bool:
-  """Says whether any answer is right."""
+  """Returns whether any answer is right."""
   return bool((tree.correct == RIGHT).any())
 
 

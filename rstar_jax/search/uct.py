@@ -1,8 +1,8 @@
-"""Selection and backup: functions of one tree, with the source of each formula.
+"""Selection and backup in one tree, with the source of each formula.
 
-A rollout goes down by UCT and ends at an answer. Answers that a rollout has
+A rollout descends by UCT and ends at an answer. Answers that a rollout has
 reached, dead leaves, and nodes with nothing else below them are `exhausted` and
-never selected again, so every rollout ends somewhere new.
+never selected again, so that every rollout ends at a new answer.
 """
 
 import math
@@ -17,8 +17,8 @@ from rstar_jax.search.tree import ROOT_INDEX, Tree
 def q_values(tree: Tree, node: int) -> np.ndarray:
   """Returns Q(s) = q(s) / N(s) of a node's children, float64 [C].
 
-  A child with no visit stands at its initial value: the PPM's where it has one
-  (paper Eq. 3), else 0 (Eq. 2).
+  An unvisited child has its initial value: the PPM's value if it has one (paper
+  Eq. 3), else 0 (Eq. 2).
   """
   span = tree.span(node)
   visits, ppm = tree.visits[span], tree.ppm[span]
@@ -36,12 +36,12 @@ def uct_scores(
     tree: the tree.
     node: the parent.
     c: exploration constant.
-    unvisited: a child with no visit scores +inf, or (the released code) its
-      initial value and no bonus.
+    unvisited: the score of an unvisited child: +inf, or ("zero", as in the
+      released code) its initial value without a bonus.
 
   Returns:
-    float64 [C]. A parent with no visit (the root before its first backup, while
-    the PPM has given its children one each) gives no bonus.
+    float64 [C]. The bonus is 0 if the parent is unvisited (the root before its
+    first backup, whose children have a visit each by the PPM).
   """
   visits = tree.visits[tree.span(node)]
   log_parent = math.log(max(int(tree.visits[node]), 1))
@@ -55,11 +55,11 @@ def select_child(
 ) -> int:
   """Returns the best child that is not exhausted.
 
-  Equal scores go to the first child; among children at +inf the one of the
-  highest initial value comes first.
+  The first of equal scores is chosen; among children with +inf, the one with
+  the highest initial value.
 
   Raises:
-    ValueError: the node has no such child.
+    ValueError: if all children are exhausted.
   """
   span = tree.span(node)
   open_ = ~tree.exhausted[span]
@@ -82,7 +82,7 @@ def select_leaf(
   """Descends from a node to an unexpanded leaf or to an answer.
 
   Raises:
-    ValueError: everything below the node is exhausted.
+    ValueError: if all nodes below are exhausted.
   """
   while tree.num_children[node]:
     node = select_child(tree, node, config.c, config.uct_unvisited)
@@ -90,10 +90,9 @@ def select_leaf(
 
 
 def backup(tree: Tree, node: int, value: float) -> None:
-  """Adds a terminal's value to every node from it up to and with the root.
+  """Adds a terminal's value and a visit to every node from it to the root.
 
-  Paper Eq. 2: q(s_i)^k = q(s_i)^(k-1) + q(s_d)^k, and a visit to each; no
-  discount.
+  Paper Eq. 2: q(s_i)^k = q(s_i)^(k-1) + q(s_d)^k, without a discount.
   """
   path = tree.path(node)
   tree.visits[path] += 1

@@ -1,4 +1,4 @@
-"""A reward model's values of many partial solutions, each asked for once."""
+"""Scores many partial solutions with a reward model, each of them once."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -7,12 +7,12 @@ from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import TrajectoryValue
 from rstar_jax.types import Prefix, Score
 
-# A partial solution: its question, and its node texts.
+# A partial solution: (question, node texts).
 Partial = tuple[str, Prefix]
 
 
 def wanted(question: str, nodes: Prefix, how: TrajectoryValue) -> list[Partial]:
-  """Returns the partial solutions that the value of a whole one is made of."""
+  """Returns the partial solutions whose values `trajectory_value` needs."""
   first = len(nodes) if how == "last" else 1
   return [(question, nodes[:end]) for end in range(first, len(nodes) + 1)]
 
@@ -20,13 +20,13 @@ def wanted(question: str, nodes: Prefix, how: TrajectoryValue) -> list[Partial]:
 def values_of(
   score: Score, partials: Iterable[Partial]
 ) -> dict[Partial, float]:
-  """Returns the values of partial solutions, those that come twice once.
+  """Scores partial solutions; repeated ones are scored once.
 
   Args:
     score: the reward model.
-    partials: of one node at least.
+    partials: partial solutions of at least one node.
   """
-  # Solutions of a problem begin alike.
+  # Solutions of a problem share prefixes.
   found = dict.fromkeys(partials, math.nan)
   values = score(
     [question for question, _ in found],

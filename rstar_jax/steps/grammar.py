@@ -1,6 +1,6 @@
-r"""The step grammar: how a code-augmented solution is cut into tree nodes.
+r"""The step grammar, which splits a code-augmented solution into tree nodes.
 
-One solution (paper section 3.2 and the released samples):
+A solution (paper section 3.2, and microsoft/rStar, branch rStar-math):
 
   <code>
   # Tom has 14 apples
@@ -13,9 +13,9 @@ One solution (paper section 3.2 and the released samples):
   <output>14<end_of_output>
   <answer>The answer is \boxed{14}.<end_of_answer>
 
-Everything up to and including a closing marker is one node. The policy writes
-the code and the answer; the interpreter writes the `<output>` span, which is
-part of the text of the node that closed the code.
+A node is the text up to and including a closing marker. The policy writes the
+code and the answer; the interpreter writes the `<output>` span, which is part
+of the text of the node that closes the code.
 """
 
 import re
@@ -43,15 +43,15 @@ MARKERS = (
   ASSISTANT,
 )
 
-# The markers at which generation stops, and what each one finishes.
+# The markers at which generation stops, and the reason that each one gives.
 FINISHES: dict[str, Finish] = {
   END_OF_STEP: "step",
   END_OF_CODE: "code",
   END_OF_ANSWER: "answer",
 }
 
-# What the model is shown of a step's output (paper's code: 1024, cut in the
-# middle).
+# Characters of a step's output that the model sees; the middle of a longer one
+# is removed (as in the released code).
 SHOWN_OUTPUT = 1024
 
 _OUTPUT_SPAN = re.compile(
@@ -61,15 +61,12 @@ MARKER = re.compile("|".join(re.escape(marker) for marker in MARKERS))
 
 
 def problem_with(prefix: Prefix, text: str, finish: Finish) -> str | None:
-  """Says why a candidate cannot be the next node, or None if it can.
+  """Returns why a candidate cannot be the next node, None if it can.
 
   Args:
     prefix: texts of the nodes before it.
-    text: what the policy wrote, its closing marker included.
+    text: the policy's text with its closing marker.
     finish: which marker closed it.
-
-  Returns:
-    A short reason, or None.
   """
   if finish not in FINISHES.values():
     return f"no closing marker ({finish})"
@@ -94,10 +91,9 @@ def problem_with(prefix: Prefix, text: str, finish: Finish) -> str | None:
 
 
 def split_block(text: str) -> Prefix:
-  """Cuts a whole code block into the node texts that make it up.
+  """Splits a whole code block into node texts, which concatenate to `text`.
 
-  A search gets its steps one by one; a policy that stops only at the end of the
-  code writes them in one piece. The pieces concatenate to `text`.
+  A policy that stops only at the end of the code writes all steps in one text.
   """
   pieces = text.split(END_OF_STEP)
   nodes = [piece + END_OF_STEP for piece in pieces[:-1]]
@@ -105,14 +101,14 @@ def split_block(text: str) -> Prefix:
 
 
 def problem_with_block(text: str, finish: Finish) -> str | None:
-  """Says why a text is not one whole code block, or None if it is.
+  """Returns why a text is not a whole code block, None if it is.
 
   Args:
-    text: what the policy wrote after the question.
+    text: the policy's text after the question.
     finish: which marker closed it.
 
   Returns:
-    The reason of its first step that `problem_with` refuses, or None.
+    The reason of the first step that `problem_with` refuses, or None.
   """
   if finish != "code":
     return f"no closing marker of the code ({finish})"
@@ -125,15 +121,15 @@ def problem_with_block(text: str, finish: Finish) -> str | None:
 
 
 def code_of(text: str) -> str:
-  """Returns the Python of one node's text: markers and output removed."""
+  """Returns the Python code of a node's text, without markers and output."""
   return MARKER.sub("", _OUTPUT_SPAN.sub("", text))
 
 
 def without_margin(text: str) -> str:
-  """Drops white space before an opening marker.
+  """Removes white space before an opening marker.
 
-  It is the way in which a model that was not trained on the grammar joins a
-  solution to a prompt, and no part of the step.
+  A model that was not trained on the grammar may write it between the prompt
+  and the solution; it is not part of the step.
   """
   bare = text.lstrip()
   return bare if bare.startswith((CODE, ANSWER)) else text
@@ -145,22 +141,22 @@ def program(prefix: Prefix) -> list[str]:
 
 
 def with_output(text: str, stdout: str) -> str:
-  """Appends the interpreter's output to a node that closed the code."""
+  """Appends the interpreter's output to a node that closes the code."""
   shown = stdout.strip("\n")
   if len(shown) > SHOWN_OUTPUT:
     half = SHOWN_OUTPUT // 2
     shown = shown[:half] + "..." + shown[-half:]
-  # Output is data: a marker printed by a program must not act as one.
+  # A marker that a program prints must not act as one.
   shown = MARKER.sub(lambda match: match.group().replace("<", "< "), shown)
   return f"{text}\n{OUTPUT}{shown}{END_OF_OUTPUT}\n"
 
 
 def output_spans(text: str) -> list[tuple[int, int]]:
-  """Returns [start, end) of what the policy did not write: output spans."""
+  """Returns [start, end) of the output spans, which the interpreter wrote."""
   spans = []
   for match in _OUTPUT_SPAN.finditer(text):
     start, end = match.span()
-    # `with_output` wrote the line breaks around the span too.
+    # `with_output` also wrote the line breaks around the span.
     start -= text[start - 1 : start] == "\n"
     end += text[end : end + 1] == "\n"
     spans.append((start, end))

@@ -1,14 +1,13 @@
-r"""The one renderer of prompts, used by training and by inference.
+r"""Renders prompts, for training and inference alike.
 
-A model that we did not train cannot know the step grammar: `bootstrap_prompt`
-shows it to one.
+`bootstrap_prompt` shows the step grammar to a model that was not trained on it.
 """
 
 from rstar_jax.steps import grammar
 from rstar_jax.steps.grammar import ASSISTANT, USER
 from rstar_jax.types import Prefix
 
-# The comment of the step that closes the code.
+# Comment of the step that closes the code.
 LAST_STEP = "# Now print the final answer"
 
 _INSTRUCTION = f"""\
@@ -62,8 +61,8 @@ DEMONSTRATIONS: tuple[tuple[str, Prefix], ...] = (
 def prompt(question: str) -> str:
   """Returns the text that precedes the first step.
 
-  The released code trains with this text and infers with one more line break
-  (spec 1.3); here both sides call this function.
+  The released code (microsoft/rStar, branch rStar-math) trains with this text
+  and infers with one more line break; here both use this function.
   """
   return (
     f"{USER}:\n{question}\n{ASSISTANT}: "
@@ -72,13 +71,13 @@ def prompt(question: str) -> str:
 
 
 def chat_template(*, bos: bool = False) -> str:
-  """Returns the Jinja template that makes `prompt` of a user's message.
+  """Returns the Jinja template that renders a user's message as `prompt`.
 
-  So whoever serves a policy behind a chat interface asks it as it was trained.
-  An assistant's message is the solution that follows the prompt.
+  A server with a chat interface then prompts the policy as in training. An
+  assistant's message is the solution that follows the prompt.
 
   Args:
-    bos: whether a text begins with the tokenizer's begin-of-text.
+    bos: whether a text begins with the tokenizer's begin-of-text token.
   """
   head, tail = prompt("{{ message['content'] }}").split(f"{ASSISTANT}:")
   answer = f"{ASSISTANT}:{tail}"
@@ -97,11 +96,11 @@ def chat_template(*, bos: bool = False) -> str:
 
 
 def bootstrap_prompt(question: str) -> str:
-  """Returns the text that precedes the first step of a model not ours.
+  """Returns a few-shot prompt for a model not trained on the step grammar.
 
-  An instruction, two demonstrations, always the same in the same order, and the
-  question; what follows is `<code>`. The steps after it are those that `prompt`
-  is followed by, so that one model's solutions can train another.
+  It holds an instruction, two fixed demonstrations and the question; `<code>`
+  follows. Solutions have the same form as those after `prompt`, so that one
+  model's solutions can train another.
   """
   examples = "\n\n".join(
     _ask(each) + "".join(nodes) for each, nodes in DEMONSTRATIONS

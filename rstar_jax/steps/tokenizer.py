@@ -1,4 +1,4 @@
-"""Tokenizers: the protocol the project needs, and `transformers` behind it."""
+"""The tokenizer protocol, and its implementation with `transformers`."""
 
 import functools
 import json
@@ -11,37 +11,37 @@ from rstar_jax.steps import grammar, prompts
 
 
 class Tokenizer(Protocol):
-  """Text to ids and back. The step markers are single ids."""
+  """Converts text to ids and back. Each step marker is a single id."""
 
   vocab_size: int
   pad_id: int
   eos_id: int
-  # What the model expects before a text: begin-of-text, or nothing.
+  # Ids that the model expects before a text: begin-of-text, or none.
   bos_ids: tuple[int, ...]
-  # Types of model beside which AutoTokenizer takes it for another.
+  # Model types for which AutoTokenizer would load another tokenizer.
   misread_in: Collection[str]
 
   def encode(self, text: str) -> list[int]:
-    """Returns ids; no begin- or end-of-text is added."""
+    """Returns ids, without begin- and end-of-text."""
     ...
 
   def decode(self, ids: Sequence[int]) -> str:
-    """Returns text, markers included, padding and end-of-text left out."""
+    """Returns text with markers, without padding and end-of-text."""
     ...
 
   def id_of(self, marker: str) -> int:
-    """Returns the id of a marker. Raises KeyError if it is not one id."""
+    """Returns the id of a marker; raises KeyError if it is not one id."""
     ...
 
 
 def encode_solution(
   tokenizer: Tokenizer, question_prompt: str, prefix: Sequence[str]
 ) -> list[int]:
-  """Returns the ids of a prompt, begun as a text is, and the nodes after it.
+  """Returns the ids of begin-of-text, a prompt and the nodes after it.
 
-  Nodes are encoded one by one. They end in a marker (or in an output span), and
-  markers split a tokenizer's input anyway, so the ids are those of the whole
-  text, while a search encodes each node once and not once per descendant.
+  Nodes are encoded one by one, so that a search encodes each node once and not
+  once per descendant. They end in a marker (or an output span), at which
+  tokenizers split their input, so the ids equal those of the whole text.
   """
   pieces = (question_prompt, *prefix)
   ids = [i for piece in pieces for i in encode_piece(tokenizer, piece)]
@@ -50,22 +50,22 @@ def encode_solution(
 
 @functools.lru_cache(maxsize=1 << 16)
 def encode_piece(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
-  """Returns the ids of a prompt or of a node by itself, kept for the next."""
+  """Returns the ids of a prompt or node, cached."""
   return tuple(tokenizer.encode(text))
 
 
 class HfTokenizer:
-  """A fast `transformers` tokenizer, with the markers as special tokens.
+  """A fast `transformers` tokenizer with the markers as special tokens.
 
   Attributes:
-    vocab_size: ids, the markers' included.
-    known: ids that it had when it was loaded; those of markers that were
-      missing come after them, in the order of `steps.MARKERS`.
-    pad_id: that of end-of-text where it has no other.
-    eos_id: end-of-text.
-    bos_ids: begin-of-text, where its model was trained with one.
-    misread_in: "qwen2", unless it splits words as Qwen2's: `AutoTokenizer`
-      overrules tokenizer.json there.
+    vocab_size: number of ids, with those of the markers.
+    known: number of ids before markers were added; the missing markers follow
+      in the order of `grammar.MARKERS`.
+    pad_id: id of padding; that of end-of-text if there is none.
+    eos_id: id of end-of-text.
+    bos_ids: id of begin-of-text, if the tokenizer adds it.
+    misread_in: "qwen2" unless it splits words as Qwen2's: for this model type
+      `AutoTokenizer` overrides tokenizer.json.
   """
 
   def __init__(
@@ -75,15 +75,14 @@ class HfTokenizer:
 
     Args:
       name_or_folder: a folder with tokenizer.json, or a Hugging Face name.
-      add_markers: makes special tokens of the markers that it lacks. False
-        leaves them plain text, as a model knows them that was not trained on
-        the step grammar.
+      add_markers: whether to add missing markers as special tokens. Without,
+        they are plain text, as for a model not trained on the step grammar.
     """
-    # It would advise to install torch, which nothing here needs.
+    # It would advise to install torch, which is not needed.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     import transformers
 
-    # Not AutoTokenizer, which does not always do what tokenizer.json says.
+    # AutoTokenizer does not always follow tokenizer.json.
     self._tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(
       str(name_or_folder)
     )
@@ -120,13 +119,13 @@ class HfTokenizer:
     return self._ids[marker]
 
   def has_ids_of(self, other: "HfTokenizer") -> bool:
-    """Says whether every token of the two has the same id."""
+    """Returns whether both have the same tokens with the same ids."""
     return self._tokenizer.get_vocab() == other._tokenizer.get_vocab()
 
   def chat(self, question: str, answer: str) -> str | None:
-    """Returns a dialogue of one turn in its own chat template, if it has one.
+    """Renders a dialogue of one turn; None without a chat template.
 
-    With `add_markers` the template is ours: see `prompts.chat_template`.
+    With `add_markers` the template is `prompts.chat_template`.
     """
     if not self._tokenizer.chat_template:
       return None
@@ -152,7 +151,7 @@ class HfTokenizer:
     self._tokenizer.save_pretrained(str(folder))
     file = pathlib.Path(folder) / "tokenizer_config.json"
     fields = json.loads(file.read_text())
-    # A name that transformers 4 knows too; and nothing of how it was loaded.
+    # A class that transformers 4 knows too; and no fields of the loading.
     fields["tokenizer_class"] = "PreTrainedTokenizerFast"
     for name in ("backend", "is_local", "local_files_only"):
       fields.pop(name, None)

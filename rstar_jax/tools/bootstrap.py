@@ -9,7 +9,7 @@ model brings to the first round is that it can read, and that it has seen things
 done well and badly: right ways are among those it samples, but often not the
 likeliest. So the small one reads worked solutions of mostly easy problems (the
 splits "worked", then "stretch") of which, as on the web, many contain a mistake
-(the slips of `data/synthetic/relations.py`), and it learns to write both.
+(injected by `data/synthetic/relations.py`), and it learns to write both.
 Nothing tells it, or any later stage, which is which, but for the answers of the
 training problems. The weights are part of the package, since a demo cannot
 spare the hour that they take.

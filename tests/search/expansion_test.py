@@ -135,7 +135,7 @@ class SurvivorsTest(parameterized.TestCase):
   def test_drops_and_counts(self, prefix, written, kept, reason):
     tree = Tree(Problem("p", "q", "1"))
     candidates = [Candidate(t, (1,), -1.0, f) for t, f in written]
-    found = expansion.survivors(
+    found = expansion.valid_candidates(
       tree, prefix, candidates, SearchConfig(max_depth=3)
     )
     self.assertEqual(found, [candidates[i] for i in kept])
@@ -149,7 +149,7 @@ class SurvivorsTest(parameterized.TestCase):
       Candidate(answer(i), (1,), -1.0, "answer") for i in (4, 5, 4, 6)
     ]
     config = SearchConfig(answer_dedup=dedup)
-    found = expansion.survivors(tree, (STEP, SHOWN), candidates, config)
+    found = expansion.valid_candidates(tree, (STEP, SHOWN), candidates, config)
     self.assertEqual(found, [candidates[i] for i in kept])
     self.assertEqual(tree.dropped["duplicate"], 1)
     self.assertEqual(tree.dropped.get("beside_answer", 0), 3 - len(kept))

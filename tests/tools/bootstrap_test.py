@@ -36,7 +36,7 @@ def worked_batches(seed=0):
 
 
 def right_batch(seed: int) -> batches.Batch:
-  """Returns a batch of easy problems whose solutions contain no slips."""
+  """Returns a batch of easy problems whose solutions contain no errors."""
   drawn = (generator.generate("train", i, seed) for i in range(20))
   rows = [
     batches.encode_row(tokenizer(), worked.problem.question, worked.steps)
@@ -118,7 +118,7 @@ class BaseModelTest(absltest.TestCase):
     self.assertEqual(tokenizer().vocab_size, bootstrap.MODEL.vocab_size)
 
   def test_has_learnt_to_solve_easy_problems(self):
-    # Problems of a seed that it has not seen, and solutions without slips.
+    # Problems of a seed that it has not seen, and solutions without errors.
     loss = nnx.jit(sft.sft_loss)
     model = folders.load_policy(FOLDER)
     fresh = Transformer(bootstrap.MODEL, rngs=nnx.Rngs(0))

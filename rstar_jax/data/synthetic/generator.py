@@ -1,27 +1,26 @@
-r"""Procedural word problems with levels: the data set that needs no download.
+r"""Generates word problems by level: a data set that needs no download.
 
-A problem is a set of quantities, each defined from earlier ones by a relation
-and said in the words of a family (`templates.py`), and a question. Its level is
-the number of reasoning steps: quantities that the answer needs, plus one where
-the question combines them. From level 3 on there are facts that nobody needs;
-from level 5 on the sentences are shuffled.
+A problem is a set of quantities and a question. Each quantity is defined from
+earlier ones by a relation, in the words of a family (`templates.py`). The level
+is the number of reasoning steps: the quantities that the answer needs, plus one
+if the question combines them. From level 3 on there are irrelevant facts; from
+level 5 on the sentences are shuffled.
 
 Splits differ in names, numbers and families:
 
   train       levels 1-6, families of group "train"
-  worked      what the bootstrap model was trained on: nine tenths levels 1-4.
-              Some have made-up words for nouns and verbs (a reader must cope
-              with words it has never seen), and the solutions contain slips
-              (`relations.py`): about a third of them is right
-  stretch     the same with more of the higher levels, for its last updates
+  worked      for the bootstrap model: nine tenths levels 1-4. Some problems
+              have made-up nouns and verbs, since a reader must cope with new
+              words. Solutions have injected errors (`relations.py`): about a
+              third of them are right
+  stretch     the same with more of the higher levels, for the last updates
   validation  levels 1-6, a quarter of it from a family of its own
   test        levels 1-6, a quarter of it from four families of its own
-  test_long   levels 7-8, longer than anything trained on
+  test_long   levels 7-8, longer than any training problem
 
-Every answer is computed twice: by exact arithmetic on the relations while the
-problem is made, and by `reading.solve` from its words alone, which a test holds
-over all splits. The worked solutions are run in the sandbox, by a test too:
-nothing here runs code.
+Answers are computed by exact arithmetic on the relations. Tests compare them
+with `reading.solve`, which reads the text alone, and run the solutions in the
+sandbox; nothing here runs code.
 """
 
 import dataclasses
@@ -31,7 +30,7 @@ import re
 
 from rstar_jax import rng
 from rstar_jax.data.synthetic import relations, solutions, templates
-from rstar_jax.data.synthetic.solutions import Fact, Question, Worked
+from rstar_jax.data.synthetic.solutions import Fact, Question, SolvedProblem
 from rstar_jax.types import Problem
 
 _EVEN = tuple((level, 1) for level in range(1, 7))
@@ -44,11 +43,11 @@ LEVELS = {
   "test_long": ((7, 1), (8, 1)),
 }
 SPLITS = tuple(LEVELS)
-# The splits that the bootstrap model learns from.
-_SLIPS_IN = ("worked", "stretch")
+# The splits with injected errors, on which the bootstrap model trains.
+_WITH_ERRORS = ("worked", "stretch")
 
-# Names are built from two halves, so that a name of the test splits is new
-# while each of its halves is not.
+# Names consist of two halves, so that names of the test splits are new while
+# their halves are not.
 _PEOPLE = (
   "Mi Ka Be Da No Ta Ri Su Ve Jo Pe Ha Le Ma Lo Si".split(),
   "ra na la lo vin ren sa mon tia ris dan ly".split(),
@@ -68,24 +67,24 @@ _PARTS = {
 }
 _PERCENTS = (10, 20, 25, 30, 40, 50, 60, 75, 80)
 _LARGEST = 2000
-# The lowest levels with facts that nobody needs, and with shuffled sentences.
+# The lowest levels with irrelevant facts, and with shuffled sentences.
 _EXTRA_FROM = 3
 _SHUFFLED_FROM = 5
-# Share of worked problems in which nouns and verbs are made up.
+# Share of the bootstrap's problems with made-up nouns and verbs.
 _MADE_UP = 0.3
 _SYLLABLES = "bli dra fe go hup jin kle mo ne plo qua ri sta tu vex wug".split()
 _WORD = re.compile(r"(?<![A-Za-z])[a-z]{3,}")
 
 
 def _group(split: str) -> str:
-  """Returns which names and numbers a split uses."""
-  if split in ("train", *_SLIPS_IN):
+  """Returns the group whose names and numbers a split uses."""
+  if split in ("train", *_WITH_ERRORS):
     return "train"
   return "validation" if split == "validation" else "test"
 
 
 def _names(who: str, group: str) -> list[str]:
-  """Returns the names of a group: a quarter each is kept from training."""
+  """Returns a group's names: half for training, a quarter for each other."""
   firsts, rests = _PEOPLE if who == "people" else _PLACES
   wanted = {"train": (0, 1), "validation": (2,), "test": (3,)}[group]
   return [
@@ -97,7 +96,7 @@ def _names(who: str, group: str) -> list[str]:
 
 
 def _number(random_: random.Random, group: str, low: int, high: int) -> int:
-  """Draws a number; two-digit ones belong to one group by their residue."""
+  """Draws a number; numbers from 11 on belong to one group by residue."""
   wanted = {"train": (0, 1, 2, 4, 5), "validation": (3,), "test": (6,)}[group]
   choices = [n for n in range(low, high) if n < 11 or n % 7 in wanted]
   return random_.choice(choices)
@@ -111,7 +110,7 @@ def _fact(
   known: list[Fact],
   first: bool,
 ) -> Fact | None:
-  """Draws one quantity, or None if the draw came out impossible."""
+  """Draws one quantity; None if its value is not allowed."""
   if first:
     options = [r for r in ("given", "product") if r in family.says]
   else:
@@ -122,7 +121,7 @@ def _fact(
   values: dict[str, object] = {}
   refers: list[fractions.Fraction] = []
   if relation not in ("given", "product"):
-    # The newest quantities are the likeliest, so that chains grow long.
+    # The newest quantity is the likeliest, which makes long chains.
     if family.chain or random_.random() < 0.6:
       y = known[-1]
     else:
@@ -157,7 +156,7 @@ def _fact(
 
 
 def _ancestors(facts: list[Fact], targets: tuple[str, ...]) -> set[str]:
-  """Returns the quantities that the targets need, themselves included."""
+  """Returns the quantities that the targets need, with the targets."""
   by_name = {fact.x: fact for fact in facts}
   needed, queue = set(), list(targets)
   while queue:
@@ -171,7 +170,7 @@ def _ancestors(facts: list[Fact], targets: tuple[str, ...]) -> set[str]:
 def _question(
   random_: random.Random, family: templates.Family, facts: list[Fact]
 ) -> Question | None:
-  """Draws a question, or None if the draw came out impossible."""
+  """Draws a question; None if there are too few quantities for it."""
   kind = "one"
   if random_.random() < 0.4:
     kind = random_.choice(list(family.asks))
@@ -203,7 +202,7 @@ def _question(
 def _answer(
   question: Question, known: dict[str, fractions.Fraction]
 ) -> fractions.Fraction | None:
-  """Computes the answer, or None where it would not read well."""
+  """Computes the answer; None for a percentage that is not an integer."""
   named = [known[name] for name in question.names]
   if question.kind == "one":
     return named[0]
@@ -215,7 +214,7 @@ def _answer(
 
 
 def _with_made_up_words(random_: random.Random, question: str) -> str:
-  """Replaces each noun and verb by a made-up word, the same one each time."""
+  """Replaces nouns and verbs by made-up words, equal ones by equal ones."""
   made: dict[str, str] = {}
 
   def replace(match: re.Match) -> str:
@@ -233,8 +232,8 @@ def _with_made_up_words(random_: random.Random, question: str) -> str:
 
 def _attempt(
   random_: random.Random, split: str, family: templates.Family, level: int
-) -> Worked | None:
-  """Draws one problem, or None where the draw does not fit the level."""
+) -> SolvedProblem | None:
+  """Draws one problem; None if it does not fit the level."""
   group = _group(split)
   pool = _names(family.who, group)
   extra = random_.choice((0, 0, 1, 2)) if level >= _EXTRA_FROM else 0
@@ -248,7 +247,7 @@ def _attempt(
     if fact is None:
       return None
     facts.append(fact)
-  # The target is the deepest quantity; in a chain nothing may follow it.
+  # The question asks for the deepest quantity; a chain ends with it.
   asked_from = facts[: level + (0 if family.chain else extra)]
   question = _question(random_, family, asked_from)
   if question is None:
@@ -272,14 +271,14 @@ def _attempt(
   asks = random_.choice(family.asks[question.kind])
   sentences.append(asks.format(**question.values))
   text = " ".join(sentences)
-  slips = None
-  if split in _SLIPS_IN:
-    slips = random_
+  error_source = None
+  if split in _WITH_ERRORS:
+    error_source = random_
     if random_.random() < _MADE_UP:
       text = _with_made_up_words(random_, text)
   try:
     bodies, result = solutions.solve(
-      [fact for fact in facts if fact.x in needed], question, slips
+      [fact for fact in facts if fact.x in needed], question, error_source
     )
   except ZeroDivisionError:
     return None
@@ -291,19 +290,21 @@ def _attempt(
     level=level,
   )
   printed = "answer" if question.kind != "one" else question.names[0]
-  return Worked(problem, solutions.solution(bodies, printed, str(result)))
+  return SolvedProblem(
+    problem, solutions.solution(bodies, printed, str(result))
+  )
 
 
-def generate(split: str, index: int, seed: int = 0) -> Worked:
-  """Returns one problem of a split with its worked solution.
+def generate(split: str, index: int, seed: int = 0) -> SolvedProblem:
+  """Returns one problem of a split with its solution.
 
   Args:
     split: one of `SPLITS`.
-    index: 0 or more; there is no end.
-    seed: another seed is another set of problems.
+    index: number of the problem, from 0, without an upper limit.
+    seed: each seed gives another set of problems.
 
   Raises:
-    ValueError: the split is unknown.
+    ValueError: if the split is unknown.
   """
   if split not in LEVELS:
     raise ValueError(

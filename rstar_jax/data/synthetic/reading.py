@@ -1,9 +1,9 @@
-"""Answers a synthetic problem from its words alone: a second way to the answer.
+"""Answers a synthetic problem from its text, as an independent check.
 
-The generator (`generator.py`) goes from relations to sentences and to a worked
-solution; this module goes back. It reads each sentence by the templates of the
-problem's family (`templates.py`) and solves the equations, which are linear.
-The two share the templates, and nothing that computes.
+The generator (`generator.py`) goes from relations to sentences and a solution;
+this module goes back. It parses each sentence by the templates of the problem's
+family (`templates.py`) and solves the linear equations. The two share the
+templates but no code that computes.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import string
 from collections.abc import Mapping
 from fractions import Fraction
 
-from rstar_jax.data.synthetic import templates as stories
+from rstar_jax.data.synthetic import templates
 
 _NAME = "[A-Z][a-z]+"
 _FIELDS = {
@@ -27,9 +27,9 @@ _FIELDS = {
 }
 _COUNTS = {"a": 1, "two": 2, "three": 3}
 _PARTS = {"third": 3, "quarter": 4, "fifth": 5}
-# Nouns and verbs carry no relation and may be any word, made-up ones included.
+# Nouns and verbs state no relation and may be any word, also made-up ones.
 _WORD = re.compile("(?<![A-Za-z])[a-z]{3,}")
-_ANY_WORD = rf"(?!(?:{'|'.join(sorted(stories.FUNCTION_WORDS))})\b)[a-z]+"
+_ANY_WORD = rf"(?!(?:{'|'.join(sorted(templates.FUNCTION_WORDS))})\b)[a-z]+"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,15 +45,15 @@ def solve(question: str, source: str) -> Fraction:
   """Answers a problem.
 
   Args:
-    question: its text.
-    source: "synthetic/FAMILY", which names the family of its words.
+    question: text of the problem.
+    source: "synthetic/FAMILY"; names the family of its templates.
 
   Returns:
-    The answer, exact.
+    The exact answer.
 
   Raises:
-    ValueError: the family is unknown, a sentence cannot be read, or it needs a
-      quantity that no sentence gives.
+    ValueError: if the family is unknown, a sentence cannot be parsed, or it
+      needs a quantity that no sentence gives.
   """
   family = _family(source)
   sentences = re.split(r"(?<=[.?])\s+", question.strip())
@@ -78,25 +78,27 @@ def solve(question: str, source: str) -> Fraction:
     raise ValueError(f"{sentences[-1]!r} asks for a share of nothing") from None
 
 
-def _family(source: str) -> stories.Family:
+def _family(source: str) -> templates.Family:
   """Returns the family that a source names."""
   room, _, name = source.partition("/")
-  found = [f for f in stories.FAMILIES if f.name == name]
+  found = [f for f in templates.FAMILIES if f.name == name]
   if room != "synthetic" or not found:
     raise ValueError(
       f"source {source!r} must be 'synthetic/FAMILY' with one of "
-      f"{', '.join(f.name for f in stories.FAMILIES)}"
+      f"{', '.join(f.name for f in templates.FAMILIES)}"
     )
   return found[0]
 
 
 @functools.cache
 def _pattern(template: str) -> re.Pattern:
-  """Turns a template into the pattern of the sentences that it makes."""
+  """Returns a pattern that matches the sentences of a template."""
   pattern, seen = "", set()
   for literal, field, _, _ in string.Formatter().parse(template):
     pattern += _WORD.sub(
-      lambda word: word[0] if word[0] in stories.FUNCTION_WORDS else _ANY_WORD,
+      lambda word: (
+        word[0] if word[0] in templates.FUNCTION_WORDS else _ANY_WORD
+      ),
       re.escape(literal),
     )
     if field in seen:
@@ -108,15 +110,15 @@ def _pattern(template: str) -> re.Pattern:
 
 
 def _read(
-  sentence: str, templates: Mapping[str, tuple[str, ...]]
+  sentence: str, by_kind: Mapping[str, tuple[str, ...]]
 ) -> tuple[str, dict[str, str]] | None:
-  """Finds what a sentence says: kind and fields, None if nothing.
+  """Parses a sentence into kind and fields; None if no template matches.
 
   Raises:
-    ValueError: it can be read as two different things.
+    ValueError: if the sentence is ambiguous.
   """
   readings: list[tuple[str, dict[str, str]]] = []
-  for kind, options in templates.items():
+  for kind, options in by_kind.items():
     for template in options:
       match = _pattern(template).fullmatch(sentence)
       if match and (kind, match.groupdict()) not in readings:
@@ -127,9 +129,9 @@ def _read(
 
 
 def _question(
-  sentences: list[str], family: stories.Family
+  sentences: list[str], family: templates.Family
 ) -> tuple[str, dict[str, str], int]:
-  """Reads what is asked: kind, fields, and how many sentences say it."""
+  """Parses the question: kind, fields, and its number of sentences."""
   for count in (1, 2):
     found = _read(" ".join(sentences[-count:]), family.asks)
     if found:
@@ -140,14 +142,14 @@ def _question(
 
 
 def _equation(
-  sentence: str, family: stories.Family, previous: str | None
+  sentence: str, family: templates.Family, previous: str | None
 ) -> tuple[str, _Equation]:
-  """Reads one sentence: the quantity that it gives, and how.
+  """Parses a sentence into the name of a quantity and its equation.
 
   Args:
     sentence: the sentence.
     family: its family.
-    previous: the quantity of the sentence before; what a chain refers to.
+    previous: the quantity of the sentence before, to which a chain refers.
   """
   found = _read(sentence, family.says)
   if found is None:
@@ -186,7 +188,7 @@ def _part(words: str) -> Fraction:
 
 
 def _values(equations: Mapping[str, _Equation]) -> dict[str, Fraction]:
-  """Solves the equations by inserting what is known, in any order."""
+  """Solves the equations by substitution, whatever their order."""
   values: dict[str, Fraction] = {}
   while len(values) < len(equations):
     ready = {
@@ -215,7 +217,7 @@ def _names(asked: Mapping[str, str]) -> list[str]:
 def _answer(
   kind: str, asked: Mapping[str, str], values: Mapping[str, Fraction]
 ) -> Fraction:
-  """Computes what is asked from the quantities."""
+  """Computes the answer from the quantities."""
   said = [values[name] for name in _names(asked)]
   if kind == "total":
     return sum(said, Fraction(0))

@@ -1,53 +1,50 @@
-"""What quantities and questions mean, and how people get them wrong.
+"""The meaning of quantities and questions, and the errors to inject.
 
-A large language model has read good solutions and bad ones, and writes both;
-what self-evolution does is to find out which are which from final answers
-alone. The model that stands in for it (`tools/bootstrap.py`) therefore reads
-worked
-solutions that contain slips: each relation has one, the mistake that people
-make there (adding for "times as many", parts compared with the other part and
-not the whole, a percentage taken off as if it were a number), and a share of
-the times at which it happens. Only the worked solutions of the bootstrap
-contain slips; problems, answers and everything after the bootstrap do not.
+A large language model has read right and wrong solutions and writes both;
+self-evolution finds out which are right from final answers alone. The small
+model that stands in for it (`tools/bootstrap.py`) therefore trains on solutions
+with injected errors. Each relation has a typical error (adding for "times as
+many", a part compared with the other part instead of the whole, a percentage
+subtracted as a number) and the rate at which it is injected. Only the splits
+for the bootstrap have injected errors; their problems and answers are right.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-# (quantities, numbers) -> quantity. The quantities are those that the relation
-# refers to (y, z) or those that the question names, in that order; the numbers
-# are (n, m).
+# (quantities, numbers) -> quantity. The quantities are (y, z) of a relation, or
+# those that a question names, in order; the numbers are (n, m).
 Value = Callable[[Sequence[Fraction], Sequence[int]], Fraction]
 
 
 @dataclasses.dataclass(frozen=True)
 class Relation:
-  """How one quantity comes from others.
+  """Defines one quantity by others.
 
-  Comments use one wording for all families: reading is what the model must
-  learn. In the templates `{x}` is the quantity that is defined, `{y}` and `{z}`
-  those that it refers to, `{n}` and `{m}` numbers.
+  Comments have the same wording in all families, so that the model must learn
+  to read. In the templates `{x}` is the quantity that is defined, `{y}` and
+  `{z}` those that it refers to, `{n}` and `{m}` numbers.
 
   Attributes:
-    comment: template of the comment that says it.
-    code: template of the code that computes it.
-    value: what the code computes.
-    slip: template of the code that people write by mistake; "" is none.
-    slip_value: what that computes.
-    slip_share: how often it happens at the first step, in [0, 1].
+    comment: template of the comment that states the relation.
+    code: template of the code that computes the quantity.
+    value: the value of `code`.
+    wrong_code: template of the code with the error; "" if there is none.
+    wrong_value: the value of `wrong_code`.
+    error_rate: probability of the error at the first step, in [0, 1].
   """
 
   comment: str
   code: str
   value: Value
-  slip: str = ""
-  slip_value: Value | None = None
-  slip_share: float = 0.0
+  wrong_code: str = ""
+  wrong_value: Value | None = None
+  error_rate: float = 0.0
 
 
-# Each step more makes a slip likelier: people grow careless.
-SLIP_GROWTH = 0.04
+# Added to the error rate for each step before: people grow careless.
+ERROR_RATE_GROWTH = 0.04
 
 RELATIONS = {
   "given": Relation(
@@ -111,7 +108,7 @@ RELATIONS = {
   ),
 }
 
-# The questions that need one more step; "one" asks for a quantity as it is.
+# Questions that need one more step; "one" asks for a quantity itself.
 QUESTIONS = {
   "total": Relation(
     "answer: {names} together",

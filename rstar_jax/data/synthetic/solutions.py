@@ -1,7 +1,7 @@
-"""Worked solutions of synthetic problems: from facts to steps of code.
+"""Writes solutions of synthetic problems as steps of code.
 
-A solution computes the quantities that the answer needs, in an order in which
-all is known, one a step, and then what the question makes of them.
+A solution computes the quantities that the answer needs, one a step, each from
+earlier ones, and then the answer.
 """
 
 import dataclasses
@@ -15,11 +15,11 @@ from rstar_jax.types import Prefix, Problem
 
 
 @dataclasses.dataclass(frozen=True)
-class Worked:
-  """A problem and its worked solution, as node texts (`steps/grammar.py`).
+class SolvedProblem:
+  """A problem and its solution, as node texts (`steps/grammar.py`).
 
-  The problem's answer is right; the solution may not be in the splits that
-  the bootstrap model learns from.
+  The problem's answer is right; the solution may be wrong in the splits that
+  the bootstrap model trains on.
   """
 
   problem: Problem
@@ -28,7 +28,14 @@ class Worked:
 
 @dataclasses.dataclass(frozen=True)
 class Fact:
-  """One quantity: a relation, whose it is, and what it refers to."""
+  """One quantity.
+
+  Attributes:
+    relation: key of `relations.RELATIONS`.
+    x: name of the quantity.
+    values: fields of the relation's templates.
+    value: the quantity.
+  """
 
   relation: str
   x: str
@@ -44,7 +51,13 @@ class Fact:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """What is asked: its kind, the template's values, the quantities named."""
+  """A question.
+
+  Attributes:
+    kind: "one", or a key of `relations.QUESTIONS`.
+    values: fields of the question's templates.
+    names: the quantities that it names.
+  """
 
   kind: str
   values: Mapping[str, object]
@@ -52,25 +65,25 @@ class Question:
 
 
 def numbers(values: Mapping[str, object]) -> list[int]:
-  """Returns the numbers n and m, those that there are."""
+  """Returns the numbers n and m, as far as they are given."""
   return [int(values[key]) for key in ("n", "m") if key in values]
 
 
 def solve(
   facts: list[Fact], question: Question, random_: random.Random | None
 ) -> tuple[list[str], Fraction]:
-  """Writes the bodies of the steps and computes where they lead.
+  """Writes the bodies of the steps and computes their result.
 
   Args:
-    facts: those that the answer needs, in order.
-    question: what is asked.
-    random_: draws slips; None makes none.
+    facts: the facts that the answer needs, in order.
+    question: the question.
+    random_: draws the injected errors; None injects none.
 
   Returns:
     The bodies, and the answer that the code prints.
 
   Raises:
-    ZeroDivisionError: slips led there.
+    ZeroDivisionError: if an injected error leads to a division by zero.
   """
   todo = [
     (relations.RELATIONS[fact.relation], fact.x, fact.needs, fact.values)
@@ -85,17 +98,17 @@ def solve(
   bodies = []
   for index, (relation, x, names, values) in enumerate(todo):
     code, value = relation.code, relation.value
-    if random_ is not None and relation.slip_value is not None:
-      share = relation.slip_share + relations.SLIP_GROWTH * index
+    if random_ is not None and relation.wrong_value is not None:
+      share = relation.error_rate + relations.ERROR_RATE_GROWTH * index
       if random_.random() < share:
-        code, value = relation.slip, relation.slip_value
+        code, value = relation.wrong_code, relation.wrong_value
     known[x] = value([known[name] for name in names], numbers(values))
     bodies.append(_step(relation.comment, code, {"x": x, **values}))
   return bodies, known[asked]
 
 
 def _step(comment: str, code: str, values: Mapping[str, object]) -> str:
-  """Returns the body of one node: the import it needs, a comment, code."""
+  """Returns the body of one node: a comment, its import if any, the code."""
   lines = [f"# {comment.format(**values)}"]
   if "Fraction" in code:
     lines.append("from fractions import Fraction")

@@ -1,14 +1,14 @@
-"""Families of situations: how a relation between quantities is said in English.
+"""Templates that state relations between quantities in English, by family.
 
-Each family says the same few relations in its own words. `{x}` is whose
-quantity a sentence defines, `{y}` and `{z}` whose it refers to, `{n}` and `{m}`
-are numbers, `{part}` a fraction in words, `{names}` a list of names. What the
-relations mean is in `relations.py`.
+Each family states the same relations in its own words. `{x}` names the quantity
+that a sentence defines, `{y}` and `{z}` those that it refers to, `{n}` and
+`{m}` are numbers, `{part}` a fraction in words, `{names}` a list of names. The
+meaning of the relations is in `relations.py`.
 """
 
 import dataclasses
 
-# Words that carry a relation; all others may be made up (synthetic.py).
+# Words that state a relation; all others may be made up (`generator.py`).
 FUNCTION_WORDS = frozenset(
   "all and are become cost costs day days does down each equally euros "
   "fewer fifth fifths for fraction from get half hour hours how less many more "
@@ -21,16 +21,16 @@ FUNCTION_WORDS = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-  """One situation.
+  """The templates of one situation.
 
   Attributes:
-    name: its name.
-    who: "people" or "places": where the names come from.
-    group: "train", "validation" or "test": who may see it.
-    says: relation -> sentences; a relation that is missing is not used.
-    asks: question -> sentences, "one" among them.
-    chain: every sentence refers to the one before, in this order.
-    whole: quantities are countable, so that parts must come out whole.
+    name: its name, part of the source of its problems.
+    who: "people" or "places": the pool of names.
+    group: "train", "validation" or "test": the splits that use it.
+    says: relation -> templates; a relation that is missing is not used.
+    asks: question -> templates, with those of "one".
+    chain: whether every sentence refers to the one before.
+    whole: whether quantities are countable, so that parts must be integers.
   """
 
   name: str
@@ -55,19 +55,16 @@ def _compare(
   who: str = "people",
   whole: bool = True,
 ) -> Family:
-  """Returns a family in which people's quantities are compared.
+  """Returns a family that compares quantities of people.
 
   Args:
-    name: its name.
-    group: who may see it.
+    name, group, who, whole: see `Family`.
     does: the verb, third person singular ("picks").
-    do: the verb after "does" ("pick").
+    do: the infinitive of the verb ("pick").
     noun: what is counted or measured ("apples", "litres of water").
-    product: a sentence that gives a product of {n} and {m}.
-    rate: a sentence that asks for {x}'s quantity over {n}.
-    much: the noun is said with "much", not "many".
-    who: where the names come from.
-    whole: whether parts must come out whole.
+    product: a template that gives the product of {n} and {m}.
+    rate: a template that asks for {x}'s quantity divided by {n}; "" for none.
+    much: whether the noun takes "much" instead of "many".
   """
   many = "much" if much else "many"
   fewer = "less" if much else "fewer"

@@ -11,8 +11,8 @@ from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.steps import grammar
 
 COUNT = 400
-# The splits whose solutions contain slips: what the bootstrap learns from.
-SLIPPING = ("worked", "stretch")
+# The splits with injected errors, on which the bootstrap model trains.
+WITH_ERRORS = ("worked", "stretch")
 GROUPS = {each.name: each.group for each in templates.FAMILIES}
 # Whose families a split uses.
 GROUPS_OF = {
@@ -45,35 +45,35 @@ PINNED = {
 
 
 @functools.cache
-def texts(split: str) -> list[generator.Worked]:
+def texts(split: str) -> list[generator.SolvedProblem]:
   return [generator.generate(split, index) for index in range(COUNT)]
 
 
-def family(worked: generator.Worked) -> str:
-  return worked.problem.source.removeprefix("synthetic/")
+def family(solved: generator.SolvedProblem) -> str:
+  return solved.problem.source.removeprefix("synthetic/")
 
 
-def sentences(worked: generator.Worked) -> list[str]:
+def sentences(solved: generator.SolvedProblem) -> list[str]:
   """Returns the sentences that tell, not those that ask."""
-  found = re.split(r"(?<=[.?]) ", worked.problem.question)
+  found = re.split(r"(?<=[.?]) ", solved.problem.question)
   # Only the question "rate" has two sentences; its comment says "divided by".
-  asks_twice = "divided by" in "".join(worked.steps)
+  asks_twice = "divided by" in "".join(solved.steps)
   return found[: -2 if asks_twice else -1]
 
 
-def printed(worked: generator.Worked) -> str:
+def printed(solved: generator.SolvedProblem) -> str:
   """Returns the answer that the solution ends with, right or wrong."""
-  return re.search(r"\\boxed\{(.*)\}", worked.steps[-1]).group(1)
+  return re.search(r"\\boxed\{(.*)\}", solved.steps[-1]).group(1)
 
 
-def right_share(worked: list[generator.Worked]) -> float:
+def right_share(solved: list[generator.SolvedProblem]) -> float:
   """Returns the share of solutions that end with the problem's answer."""
-  return sum(printed(w) == w.problem.answer for w in worked) / len(worked)
+  return sum(printed(w) == w.problem.answer for w in solved) / len(solved)
 
 
-def assigned(worked: generator.Worked) -> list[str]:
+def assigned(solved: generator.SolvedProblem) -> list[str]:
   """Returns what the code assigns, in order: names, and perhaps "answer"."""
-  code = "\n".join(grammar.program(worked.steps))
+  code = "\n".join(grammar.program(solved.steps))
   return re.findall(r"^(\w+) = ", code, re.MULTILINE)
 
 
@@ -82,8 +82,8 @@ def names(*splits: str) -> set[str]:
   return {
     name
     for split in splits
-    for worked in texts(split)
-    for name in assigned(worked)
+    for solved in texts(split)
+    for name in assigned(solved)
   } - {"answer"}
 
 
@@ -91,9 +91,9 @@ def words(split: str) -> set[str]:
   """Returns every capitalised word of the texts of a split."""
   return {
     word
-    for worked in texts(split)
+    for solved in texts(split)
     for word in re.findall(
-      r"\b[A-Z][a-z]+", worked.problem.question + "".join(worked.steps)
+      r"\b[A-Z][a-z]+", solved.problem.question + "".join(solved.steps)
     )
   }
 
@@ -105,16 +105,16 @@ def numbers(split: str) -> set[int]:
   """
   return {
     int(number)
-    for worked in texts(split)
-    for number in re.findall(r"\b\d\d\b(?!%)", worked.problem.question)
+    for solved in texts(split)
+    for number in re.findall(r"\b\d\d\b(?!%)", solved.problem.question)
   } - {10}
 
 
 class AnswersTest(parameterized.TestCase):
   @parameterized.parameters(*generator.SPLITS)
   def test_the_words_alone_give_the_answer(self, split):
-    for worked in texts(split):
-      problem = worked.problem
+    for solved in texts(split):
+      problem = solved.problem
       answer = reading.solve(problem.question, problem.source)
       self.assertEqual(str(answer), problem.answer, problem)
       self.assertGreater(answer, 0)
@@ -123,20 +123,22 @@ class AnswersTest(parameterized.TestCase):
     chosen = [w for split in generator.SPLITS for w in texts(split)[:60]]
     with Sandbox(workers=1) as sandbox:
       results = sandbox.run([grammar.program(w.steps) for w in chosen])
-    for worked, result in zip(chosen, results, strict=True):
+    for solved, result in zip(chosen, results, strict=True):
       self.assertEqual(result.status, "ok", result.error)
-      self.assertEqual(result.stdout.strip(), printed(worked))
+      self.assertEqual(result.stdout.strip(), printed(solved))
 
   @parameterized.parameters(*generator.SPLITS)
   def test_output_and_box_agree(self, split):
-    for worked in texts(split):
-      output = f"{grammar.OUTPUT}{printed(worked)}{grammar.END_OF_OUTPUT}"
-      self.assertIn(output, worked.steps[-2])
+    for solved in texts(split):
+      output = f"{grammar.OUTPUT}{printed(solved)}{grammar.END_OF_OUTPUT}"
+      self.assertIn(output, solved.steps[-2])
 
-  @parameterized.parameters(*(s for s in generator.SPLITS if s not in SLIPPING))
+  @parameterized.parameters(
+    *(s for s in generator.SPLITS if s not in WITH_ERRORS)
+  )
   def test_solutions_are_right(self, split):
-    for worked in texts(split):
-      self.assertEqual(printed(worked), worked.problem.answer, worked)
+    for solved in texts(split):
+      self.assertEqual(printed(solved), solved.problem.answer, solved)
 
   def test_some_worked_solutions_are_wrong(self):
     self.assertBetween(right_share(texts("worked")), 0.2, 0.5)
@@ -153,14 +155,14 @@ class AnswersTest(parameterized.TestCase):
 
   @parameterized.parameters(*generator.SPLITS)
   def test_worked_solutions_follow_the_grammar(self, split):
-    for worked in texts(split)[:60]:
-      *opened, closed, answer = worked.steps
+    for solved in texts(split)[:60]:
+      *opened, closed, answer = solved.steps
       nodes = [(each, "step") for each in opened]
       # The policy's part of a node ends where the interpreter's begins.
       nodes += [(closed.partition(f"\n{grammar.OUTPUT}")[0], "code")]
       nodes += [(answer, "answer")]
       for index, (text, finish) in enumerate(nodes):
-        before = worked.steps[:index]
+        before = solved.steps[:index]
         self.assertIsNone(grammar.problem_with(before, text, finish), text)
 
 
@@ -175,12 +177,12 @@ class LevelsTest(parameterized.TestCase):
   )
   def test_a_level_is_a_number_of_steps(self, split, levels):
     self.assertEqual({w.problem.level for w in texts(split)}, set(levels))
-    for worked in texts(split):
-      made = assigned(worked)
-      self.assertLen(made, worked.problem.level)
-      self.assertLen(set(made), worked.problem.level)
+    for solved in texts(split):
+      made = assigned(solved)
+      self.assertLen(made, solved.problem.level)
+      self.assertLen(set(made), solved.problem.level)
       # Printing and answering are no reasoning.
-      self.assertLen(worked.steps, worked.problem.level + 2)
+      self.assertLen(solved.steps, solved.problem.level + 2)
 
   @parameterized.parameters("train", "validation", "test")
   def test_levels_are_equally_many(self, split):
@@ -196,35 +198,35 @@ class LevelsTest(parameterized.TestCase):
   def test_facts_that_nobody_needs(self):
     with_distractors = dict.fromkeys(range(1, 9), 0)
     for split in generator.SPLITS:
-      for worked in texts(split):
-        made = assigned(worked)
-        spare = len(sentences(worked)) - len(set(made) - {"answer"})
-        self.assertGreaterEqual(spare, 0, worked)
+      for solved in texts(split):
+        made = assigned(solved)
+        spare = len(sentences(solved)) - len(set(made) - {"answer"})
+        self.assertGreaterEqual(spare, 0, solved)
         # A step that combines quantities may leave one fact over.
         combines = "answer" in made
-        with_distractors[worked.problem.level] += spare > combines
-        if worked.problem.level < 3:
-          self.assertLessEqual(spare, combines, worked)
+        with_distractors[solved.problem.level] += spare > combines
+        if solved.problem.level < 3:
+          self.assertLessEqual(spare, combines, solved)
     self.assertEqual([with_distractors.pop(level) for level in (1, 2)], [0, 0])
     self.assertGreater(min(with_distractors.values()), 20)
 
   def test_sentences_are_shuffled(self):
     shuffled = dict.fromkeys(range(1, 9), 0)
     for split in generator.SPLITS:
-      for worked in texts(split):
-        told = " ".join(sentences(worked))
-        made = [name for name in assigned(worked) if name != "answer"]
+      for solved in texts(split):
+        told = " ".join(sentences(solved))
+        made = [name for name in assigned(solved) if name != "answer"]
         # Solutions come in an order in which all is known; a text in which a
         # later quantity is told of first is shuffled.
-        subjects = [self._subject(s, set(made)) for s in sentences(worked)]
+        subjects = [self._subject(s, set(made)) for s in sentences(solved)]
         order = [name for name in subjects if name]
         self.assertEqual(sorted(order), sorted(made), told)
         chained = next(
-          f.chain for f in templates.FAMILIES if f.name == family(worked)
+          f.chain for f in templates.FAMILIES if f.name == family(solved)
         )
         if order != made:
           self.assertFalse(chained)
-          shuffled[worked.problem.level] += 1
+          shuffled[solved.problem.level] += 1
     self.assertEqual([shuffled.pop(level) for level in range(1, 5)], [0] * 4)
     self.assertGreater(min(shuffled.values()), 20)
 
@@ -252,12 +254,12 @@ class SplitsTest(parameterized.TestCase):
     self.assertEqual(held_out, [i % 4 == 3 for i in range(COUNT)])
 
   def test_names_of_tests_are_new_but_their_halves_are_not(self):
-    trained = names("train", *SLIPPING)
+    trained = names("train", *WITH_ERRORS)
     held_out = names("validation"), names("test", "test_long")
     self.assertEmpty(held_out[0] & held_out[1])
     for new in held_out:
       self.assertGreater(len(new), 60)
-      for split in ("train", *SLIPPING):
+      for split in ("train", *WITH_ERRORS):
         self.assertEmpty(new & words(split))
       self.assertLessEqual({n[:2] for n in new}, {n[:2] for n in trained})
       self.assertLessEqual({n[2:] for n in new}, {n[2:] for n in trained})
@@ -291,7 +293,7 @@ class SplitsTest(parameterized.TestCase):
       )
 
     for split in generator.SPLITS:
-      if split in SLIPPING:
+      if split in WITH_ERRORS:
         self.assertBetween(strange(split), 0.2 * COUNT, 0.4 * COUNT)
       else:
         self.assertEqual(strange(split), 0, split)
@@ -301,9 +303,9 @@ class GenerateTest(parameterized.TestCase):
   @parameterized.parameters(*generator.SPLITS)
   def test_texts_are_those_that_the_base_model_learnt(self, split):
     found = hashlib.sha256()
-    for worked in texts(split)[:40]:
-      problem = worked.problem
-      for text in (problem.question, problem.answer, *worked.steps):
+    for solved in texts(split)[:40]:
+      problem = solved.problem
+      for text in (problem.question, problem.answer, *solved.steps):
         found.update(text.encode() + b"\0")
     self.assertEqual(found.hexdigest(), PINNED[split])
 

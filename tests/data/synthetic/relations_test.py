@@ -1,4 +1,4 @@
-"""Values and slips of relations, by hand and by running their templates."""
+"""Values and injected errors of relations, by hand and by their templates."""
 
 import itertools
 import string
@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.data.synthetic import relations, templates
 
-# What each relation gives and what its slip gives, by hand, with y = 60,
+# Value and wrong value of each relation, by hand, with y = 60,
 # z = 20, n = 3 and m = 4.
 RELATIONS = {
   "given": (3, None),
@@ -91,12 +91,12 @@ class ValuesTest(parameterized.TestCase):
     # What a relation has no use for does it no harm.
     quantities = (60, 20, 5) if kind in QUESTIONS else (60, 20)
     given = [Fraction(each) for each in quantities]
-    right, slip = expected
+    right, wrong = expected
     self.assertEqual(relation.value(given, (3, 4)), right)
-    if slip is None:
-      self.assertIsNone(relation.slip_value)
+    if wrong is None:
+      self.assertIsNone(relation.wrong_value)
     else:
-      self.assertEqual(relation.slip_value(given, (3, 4)), slip)
+      self.assertEqual(relation.wrong_value(given, (3, 4)), wrong)
 
   @parameterized.named_parameters((k, k, each) for k, each, _ in ALL)
   def test_code_computes_the_values(self, kind, relation):
@@ -110,10 +110,10 @@ class ValuesTest(parameterized.TestCase):
             self.assertEqual(
               run(kind, relation.code, quantities, numbers), right
             )
-            if relation.slip:
-              wrong = relation.slip_value(quantities, numbers)
+            if relation.wrong_code:
+              wrong = relation.wrong_value(quantities, numbers)
               self.assertEqual(
-                run(kind, relation.slip, quantities, numbers), wrong
+                run(kind, relation.wrong_code, quantities, numbers), wrong
               )
               self.assertNotEqual(wrong, right)
           cases += 1
@@ -122,24 +122,24 @@ class ValuesTest(parameterized.TestCase):
 
 class TemplatesTest(parameterized.TestCase):
   @parameterized.named_parameters((k, each) for k, each, _ in ALL)
-  def test_comment_code_and_slip_speak_of_the_same(self, relation):
+  def test_comment_code_and_wrong_code_use_the_same_fields(self, relation):
     self.assertEqual(fields(relation.comment), fields(relation.code))
-    if relation.slip:
-      self.assertEqual(fields(relation.slip), fields(relation.code))
-      self.assertNotEqual(relation.slip, relation.code)
+    if relation.wrong_code:
+      self.assertEqual(fields(relation.wrong_code), fields(relation.code))
+      self.assertNotEqual(relation.wrong_code, relation.code)
 
   @parameterized.named_parameters((k, each) for k, each, _ in ALL)
-  def test_a_slip_is_whole_and_never_certain(self, relation):
-    has_slip = relation.slip_value is not None
-    self.assertEqual(bool(relation.slip), has_slip)
-    self.assertBetween(relation.slip_share, 0, 1)
-    self.assertEqual(relation.slip_share > 0, has_slip)
-    most = relation.slip_share + relations.SLIP_GROWTH * (MOST_STEPS - 1)
+  def test_an_error_is_complete_and_never_certain(self, relation):
+    has_error = relation.wrong_value is not None
+    self.assertEqual(bool(relation.wrong_code), has_error)
+    self.assertBetween(relation.error_rate, 0, 1)
+    self.assertEqual(relation.error_rate > 0, has_error)
+    most = relation.error_rate + relations.ERROR_RATE_GROWTH * (MOST_STEPS - 1)
     self.assertLess(most, 1)
-    self.assertGreaterEqual(relations.SLIP_GROWTH, 0)
+    self.assertGreaterEqual(relations.ERROR_RATE_GROWTH, 0)
 
   def test_only_what_is_given_cannot_go_wrong(self):
-    safe = [kind for kind, relation, _ in ALL if not relation.slip]
+    safe = [kind for kind, relation, _ in ALL if not relation.wrong_code]
     self.assertEqual(safe, ["given"])
 
 

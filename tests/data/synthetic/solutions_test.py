@@ -1,4 +1,4 @@
-"""Worked solutions, right and with slips, against ones worked out by hand."""
+"""Solutions, right and with injected errors, against ones made by hand."""
 
 import random
 from fractions import Fraction
@@ -31,7 +31,7 @@ class Script(random.Random):
 
 
 class Always(random.Random):
-  """Draws so low that every step slips that can."""
+  """Draws so low that every step that can go wrong does."""
 
   def random(self) -> float:
     return 0.0
@@ -110,7 +110,7 @@ class RightTest(parameterized.TestCase):
 
 
 class SlipsTest(parameterized.TestCase):
-  def test_all_that_can_slip_does_and_the_rest_follows(self):
+  def test_every_possible_error_is_made_and_the_rest_follows(self):
     # Kara 30 - 2/3 = 88/3, Beren 88/3 - 7 = 67/3, and (67/3) / 30 = 67/90.
     bodies, result = solutions.solve(FACTS, FRACTION, Always())
     self.assertEqual(
@@ -135,7 +135,7 @@ class SlipsTest(parameterized.TestCase):
     ("question", (0.99, 0.99, 0.0), Fraction(27, 30)),
     ("two", (0.99, 0.0, 0.0), Fraction(13, 30)),
   )
-  def test_one_draw_for_each_step_that_can_slip(self, draws, expected):
+  def test_one_draw_for_each_step_that_can_go_wrong(self, draws, expected):
     script = Script(*draws)
     bodies, result = solutions.solve(FACTS, FRACTION, script)
     self.assertEqual(result, expected)
@@ -143,10 +143,10 @@ class SlipsTest(parameterized.TestCase):
     self.assertEmpty(script.draws)
 
   @parameterized.parameters(1, 2, 3)
-  def test_a_step_slips_at_its_share_which_grows(self, step):
+  def test_error_rate_of_a_step_grows(self, step):
     kind = ("", "part", "more", "fraction")[step]
     relation = {**relations.RELATIONS, **relations.QUESTIONS}[kind]
-    share = relation.slip_share + step * relations.SLIP_GROWTH
+    share = relation.error_rate + step * relations.ERROR_RATE_GROWTH
     right, _ = solutions.solve(FACTS, FRACTION, None)
     for difference in (-0.001, 0.001):
       draws = [0.99] * 3
@@ -175,7 +175,7 @@ class SlipsTest(parameterized.TestCase):
     bodies, result = solutions.solve(FACTS[:1], given, Always())
     self.assertEqual((len(bodies), result), (1, 30))
 
-  def test_slips_may_lead_nowhere(self):
+  def test_errors_may_divide_by_zero(self):
     facts = [
       FACTS[0],
       Fact("more", "Kara", {"y": "Mila", "n": 30}, Fraction(60)),
@@ -184,7 +184,7 @@ class SlipsTest(parameterized.TestCase):
       "percentage", {"x": "Kara", "y": "Mila"}, ("Kara", "Mila")
     )
     self.assertEqual(solutions.solve(facts, question, None)[1], 200)
-    # Kara slips to 30 - 30, and the question to 100 * Mila / Kara.
+    # The error gives 30 - 30 for Kara, and for the question 100 * Mila / Kara.
     with self.assertRaises(ZeroDivisionError):
       solutions.solve(facts, question, Always())
 

@@ -6,8 +6,7 @@ from fractions import Fraction
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.data.synthetic import reading
-from rstar_jax.data.synthetic import templates as stories
+from rstar_jax.data.synthetic import reading, templates
 
 # Each relation with n = 4, m = 3, y = 60 and z = 20, by hand.
 VALUES = {
@@ -46,28 +45,28 @@ def fields(template: str) -> set[str]:
   }
 
 
-def given(family: stories.Family, name: str, n: int) -> str:
+def given(family: templates.Family, name: str, n: int) -> str:
   return family.says["given"][0].format(x=name, n=n)
 
 
 class FamiliesTest(parameterized.TestCase):
   def test_groups(self):
-    groups = collections.Counter(each.group for each in stories.FAMILIES)
+    groups = collections.Counter(each.group for each in templates.FAMILIES)
     self.assertEqual(groups, {"train": 12, "validation": 1, "test": 4})
-    names = {each.name for each in stories.FAMILIES}
-    self.assertLen(names, len(stories.FAMILIES))
+    names = {each.name for each in templates.FAMILIES}
+    self.assertLen(names, len(templates.FAMILIES))
     # Both kinds of text are trained on and tested on.
     for group in ("train", "test"):
-      kinds = {each.chain for each in stories.FAMILIES if each.group == group}
+      kinds = {each.chain for each in templates.FAMILIES if each.group == group}
       self.assertEqual(kinds, {False, True})
 
-  @parameterized.named_parameters((f.name, f) for f in stories.FAMILIES)
+  @parameterized.named_parameters((f.name, f) for f in templates.FAMILIES)
   def test_sentences_mean_their_relation(self, family):
     self.assertLessEqual(family.says.keys(), VALUES.keys())
     self.assertIn("given", family.says)
     asked = family.asks["one"][0].format(x="Xara")
-    for relation, templates in family.says.items():
-      for template in templates:
+    for relation, options in family.says.items():
+      for template in options:
         with self.subTest(template):
           said = template.format(**WORDS)
           known = []
@@ -79,21 +78,21 @@ class FamiliesTest(parameterized.TestCase):
           answer = reading.solve(text, f"synthetic/{family.name}")
           self.assertEqual(answer, VALUES[relation])
 
-  @parameterized.named_parameters((f.name, f) for f in stories.FAMILIES)
+  @parameterized.named_parameters((f.name, f) for f in templates.FAMILIES)
   def test_questions_ask_what_they_say(self, family):
     self.assertLessEqual(family.asks.keys(), ANSWERS.keys())
     known = [
       given(family, name, n)
       for name, n in (("Xara", 60), ("Yara", 20), ("Zara", 4))
     ]
-    for kind, templates in family.asks.items():
-      for template in templates:
+    for kind, options in family.asks.items():
+      for template in options:
         with self.subTest(template):
           text = " ".join([*known, template.format(**WORDS)])
           answer = reading.solve(text, f"synthetic/{family.name}")
           self.assertEqual(answer, ANSWERS[kind])
 
-  @parameterized.named_parameters((f.name, f) for f in stories.FAMILIES)
+  @parameterized.named_parameters((f.name, f) for f in templates.FAMILIES)
   def test_only_a_chain_leaves_out_what_it_refers_to(self, family):
     for relation in family.says.keys() - {"given", "product"}:
       for template in family.says[relation]:
