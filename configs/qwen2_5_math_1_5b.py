@@ -16,7 +16,7 @@ def get_config() -> rj.Config:
   """Returns the config of a run."""
   config = rj.presets.paper("Qwen/Qwen2.5-Math-1.5B")
   # One chip holds it, so that each has leaves of its own.
-  config.search_mesh = rj.MeshConfig()
+  config.search_mesh.tensor = 1
   config.search.slots = config.eval.search.slots = 32
   config.engine.leaf_buckets = (4, 16, 32)
   config.engine.most_tokens = 1 << 17

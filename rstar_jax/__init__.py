@@ -19,12 +19,13 @@ if TYPE_CHECKING:
   from rstar_jax.config.schema import DataConfig as DataConfig
   from rstar_jax.config.schema import EngineConfig as EngineConfig
   from rstar_jax.config.schema import EvalConfig as EvalConfig
-  from rstar_jax.config.schema import MeshConfig as MeshConfig
   from rstar_jax.config.schema import PolicyConfig as PolicyConfig
   from rstar_jax.config.schema import RoundConfig as RoundConfig
   from rstar_jax.config.schema import SearchConfig as SearchConfig
   from rstar_jax.config.schema import TrainConfig as TrainConfig
-  from rstar_jax.data.problems import load as load_problems  # noqa: F401
+  from rstar_jax.data.problems import load_problems as load_problems
+  from rstar_jax.data.sources import copy_rows as copy_rows
+  from rstar_jax.evaluation.accuracy import markdown as markdown
   from rstar_jax.grading.answers import final_answer as final_answer
   from rstar_jax.grading.grader import Grader as Grader
   from rstar_jax.hf.folders import load_policy as load_policy
@@ -32,10 +33,19 @@ if TYPE_CHECKING:
   from rstar_jax.hf.folders import save_policy as save_policy
   from rstar_jax.hf.folders import save_ppm as save_ppm
   from rstar_jax.inference.step_values import step_values as step_values
+  from rstar_jax.pipeline.backends import load_calls as load_calls
+  from rstar_jax.pipeline.context import BASE_MODEL as BASE_MODEL
   from rstar_jax.pipeline.context import load_tokenizer as load_tokenizer
   from rstar_jax.pipeline.own_data import train_policy as train_policy
   from rstar_jax.pipeline.own_data import train_ppm as train_ppm
+  from rstar_jax.pipeline.run import STAGES as STAGES
+  from rstar_jax.pipeline.run import evolve as evolve
   from rstar_jax.pipeline.run import open_run as open_run
+  from rstar_jax.pipeline.shards import read_pairs as read_pairs
+  from rstar_jax.pipeline.shards import read_trees as read_trees
+  from rstar_jax.pipeline.solve import solve as solve
+  from rstar_jax.report.inline import show_run as show_run
+  from rstar_jax.report.inline import show_trees as show_trees
   from rstar_jax.sandbox.pool import Limits as Limits
   from rstar_jax.sandbox.pool import Sandbox as Sandbox
   from rstar_jax.search.beam import beam_search as beam_search
@@ -61,7 +71,6 @@ _NAMES = {
   "DataConfig": "config.schema:DataConfig",
   "EngineConfig": "config.schema:EngineConfig",
   "EvalConfig": "config.schema:EvalConfig",
-  "MeshConfig": "config.schema:MeshConfig",
   "PolicyConfig": "config.schema:PolicyConfig",
   "RoundConfig": "config.schema:RoundConfig",
   "SearchConfig": "config.schema:SearchConfig",
@@ -69,7 +78,8 @@ _NAMES = {
   "load_config": "config.flag:load_config",
   "presets": "config.presets",
   # Problems.
-  "load_problems": "data.problems:load",
+  "load_problems": "data.problems:load_problems",
+  "copy_rows": "data.sources:copy_rows",
   # Search.
   "Calls": "search.expansion:Calls",
   "search": "search",
@@ -83,6 +93,7 @@ _NAMES = {
   "Grader": "grading.grader:Grader",
   "final_answer": "grading.answers:final_answer",
   # Models.
+  "BASE_MODEL": "pipeline.context:BASE_MODEL",
   "load_policy": "hf.folders:load_policy",
   "load_ppm": "hf.folders:load_ppm",
   "save_policy": "hf.folders:save_policy",
@@ -93,6 +104,15 @@ _NAMES = {
   "step_values": "inference.step_values:step_values",
   # Runs.
   "open_run": "pipeline.run:open_run",
+  "STAGES": "pipeline.run:STAGES",
+  "evolve": "pipeline.run:evolve",
+  "solve": "pipeline.solve:solve",
+  "load_calls": "pipeline.backends:load_calls",
+  "markdown": "evaluation.accuracy:markdown",
+  "read_trees": "pipeline.shards:read_trees",
+  "read_pairs": "pipeline.shards:read_pairs",
+  "show_run": "report.inline:show_run",
+  "show_trees": "report.inline:show_trees",
   # Scripted callables, to try a search without a model.
   "testing": "testing",
 }

@@ -2,13 +2,18 @@
 
 import ast
 import importlib
+import json
 import pathlib
 import subprocess
 import sys
 
+import numpy as np
 from absl.testing import absltest
+from flax import nnx
 
 import rstar_jax as rj
+from rstar_jax.models import transformer
+from tests import notebooks, tiny_run
 from tests.docs import reading
 
 ROOT = reading.ROOT
@@ -28,6 +33,43 @@ def fresh(program: str) -> str:
   if done.returncode:
     raise AssertionError(done.stderr)
   return done.stdout
+
+
+def examples() -> dict[str, str]:
+  """Returns the Python that users are shown, by where it stands."""
+  found = {
+    f"{name}:{block.line}": block.text
+    for name, text in reading.documents().items()
+    for block in reading.blocks(text)
+    if block.language == "python"
+  }
+  for path in notebooks.paths():
+    for cell in notebooks.code_cells(json.loads(path.read_text())):
+      found[f"{path.name}[{cell.number}]"] = cell.source
+  for folder in ("configs", "docs"):
+    for path in (ROOT / folder).rglob("*.py"):
+      found[str(path.relative_to(ROOT))] = path.read_text()
+  return found
+
+
+def deeper(text: str) -> list[str]:
+  """Returns the imports of a text that reach into the package."""
+  found = []
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      names = [node.module or "."]
+      if node.module == "rstar_jax":
+        names = [
+          f"rstar_jax.{alias.name}"
+          for alias in node.names
+          if alias.name not in rj.__all__
+        ]
+    else:
+      continue
+    found += [name for name in names if name.startswith("rstar_jax.")]
+  return found
 
 
 class NamesTest(absltest.TestCase):
@@ -103,6 +145,70 @@ class NamesTest(absltest.TestCase):
       ),
     )
     self.assertTrue(tree.solved(found))
+
+
+class ContractTest(absltest.TestCase):
+  """What other programs may rely on, called as they call it."""
+
+  def test_programs_in_order_and_who_holds_what(self):
+    limits = rj.Limits(
+      wall_seconds=100, memory_bytes=1 << 30, output_bytes=65536
+    )
+    with rj.Sandbox(workers=2, limits=limits) as sandbox:
+      found = sandbox.run([["x = 2", "print(x + 1)"], ["1 / 0"]])
+      isolation = sandbox.isolation
+    self.assertEqual([each.status for each in found], ["ok", "error"])
+    self.assertEqual(found[0].stdout.strip(), "3")
+    self.assertContainsSubset(
+      ("net", "read", "write", "exec", "fork", "degraded"), isolation
+    )
+
+  def test_answers(self):
+    answer = rj.final_answer("So it is \\boxed{0.5}.")
+    with rj.Grader(workers=2, seconds=100) as grader:
+      verdicts = grader.grade([("1/2", answer), ("3", None), ("3", "4")])
+    self.assertEqual(verdicts, ["equal", "different", "different"])
+
+  def test_models_are_loaded_called_and_saved(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    base = tiny_run.make_base(folder / "base")
+    ids = [[5, 6, 7, 8], [9, 10, 11, 12]]
+    policy = rj.load_policy(base, dtype="float32")
+    logits = policy(ids)
+    self.assertEqual(logits.shape, (2, 4, 768))
+    rj.save_policy(policy, folder / "policy")
+    again = rj.load_policy(str(folder / "policy"))(ids)
+    np.testing.assert_array_equal(logits, again)
+    made = transformer.ppm_from_policy(policy, rngs=nnx.Rngs(0))
+    rj.save_ppm(made, folder / "ppm")
+    ppm = rj.load_ppm(folder / "ppm", dtype="bfloat16")
+    values = np.asarray(ppm(ids))
+    self.assertEqual(values.shape, (2, 4))
+    self.assertLessEqual(np.abs(values).max(), 1)
+    np.testing.assert_allclose(values, made(ids), atol=0.02)
+
+
+class ExamplesTest(absltest.TestCase):
+  def test_users_are_shown_the_front_door_alone(self):
+    found = examples()
+    kinds = {
+      pathlib.PurePath(name.split(":")[0].split("[")[0]).suffix
+      for name in found
+    }
+    self.assertEqual(kinds, {".md", ".ipynb", ".py"})
+    for name, text in found.items():
+      with self.subTest(name):
+        self.assertEmpty(deeper(text))
+
+  def test_what_reaches_in_is_seen(self):
+    self.assertEmpty(
+      deeper("import rstar_jax as rj\nfrom rstar_jax import Tree")
+    )
+    self.assertEqual(deeper("from rstar_jax import rng"), ["rstar_jax.rng"])
+    self.assertEqual(
+      deeper("def f():\n  from rstar_jax.search import tree"),
+      ["rstar_jax.search"],
+    )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class Loaded:
   ungraded: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
-def load(
+def load_problems(
   config: DataConfig, data_dir: epath.PathLike | None = None
 ) -> list[Problem]:
   """Returns the problems of a source; arguments and errors as in `read`."""

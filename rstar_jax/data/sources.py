@@ -53,7 +53,7 @@ def open_source(
   raise ProblemError(f"source {source!r} is none of {FORMS}")
 
 
-def head(source: str, count: int, path: epath.PathLike) -> int:
+def copy_rows(source: str, count: int, path: epath.PathLike) -> int:
   """Writes the first rows of a source to a JSONL file, as a small sample.
 
   Args:

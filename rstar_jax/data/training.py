@@ -25,7 +25,7 @@ def load(config: Config) -> tuple[list[Problem], dict[str, Any]]:
   Raises:
     ProblemError: as in `problems.read`, or if no problem is left.
   """
-  problems = problems_lib.load(config.train)
+  problems = problems_lib.load_problems(config.train)
   held_out: dict[str, list[Problem]] = {}
   for data in (
     config.eval.data,
@@ -33,7 +33,9 @@ def load(config: Config) -> tuple[list[Problem], dict[str, Any]]:
     *config.decontaminate.against,
   ):
     # A source may occur twice with different counts.
-    held_out.setdefault(data.source, []).extend(problems_lib.load(data))
+    held_out.setdefault(data.source, []).extend(
+      problems_lib.load_problems(data)
+    )
   if not config.decontaminate.ngram:
     return problems, {}
   kept, report = decontaminate(problems, held_out, config.decontaminate.ngram)

@@ -243,3 +243,13 @@ def trained(context: Context, round_: int) -> Device:
     score="ppm" if round_ else "",
     reward_model=context.config.eval.reward_model,
   )
+
+
+def load_calls(context: Context, round_: int) -> Calls:
+  """Loads the models of a round as the callables of a search.
+
+  Args:
+    context: the run, as `open_run` yields it.
+    round_: whose policy and PPM; 0 is the base model, which has no PPM.
+  """
+  return trained(context, round_).steps()

@@ -45,7 +45,7 @@ def evaluate(context: Context, round_: int) -> None:
   for data in (config.eval.data, *config.eval.more):
     split = data.source
     name = ("eval", round_, split)
-    problems = problems_lib.load(data)
+    problems = problems_lib.load_problems(data)
     costly = {problem.id for problem in problems[: early or len(problems)]}
     shards = cut(
       problems,

@@ -119,7 +119,7 @@ def _load(
     model,
     known=tokenizer.known,
     used=tokenizer.vocab_size,
-    multiple=PolicyConfig.vocab_multiple,
+    multiple=PolicyConfig().vocab_multiple,
   )
   return model, tokenizer
 

@@ -8,13 +8,12 @@ from typing import Any, Literal
 from flax import nnx
 
 from rstar_jax import rng
-from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.hf import folders
 from rstar_jax.models.transformer import ppm_from_policy
 from rstar_jax.pipeline import extract
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import finish_model, read_rows, read_trees
+from rstar_jax.pipeline.shards import finish_model, read_pairs, read_trees
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage import records, stopping
 from rstar_jax.training import ppm as ppm_lib
@@ -100,10 +99,7 @@ def train(
 def _items(context: Context, round_: int, kind: str) -> tuple[list, list]:
   """Returns what a model of a kind learns from, and the pairs held out."""
   seed = context.config.seed
-  pairs = [
-    pairs_lib.from_dict(row)
-    for row in read_rows(context.finished(round_, "pairs"))
-  ]
+  pairs = read_pairs(context.finished(round_, "pairs"))
   kept = [pair for pair in pairs if held_out(seed, pair.problem_id)]
   if kind == "ppm":
     apart = set(map(id, kept))

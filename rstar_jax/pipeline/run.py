@@ -121,7 +121,7 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
     training.load(config)
   else:
     for data in (config.eval.data, *config.eval.more):
-      problems_lib.load(data)
+      problems_lib.load_problems(data)
   if evaluation:
     return
   for source, read in (

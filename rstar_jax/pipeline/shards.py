@@ -10,11 +10,12 @@ import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.pipeline.hosts import Host, wait_until
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage import metrics, records, stopping, store
-from rstar_jax.types import Problem
+from rstar_jax.types import PreferencePair, Problem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,9 +183,14 @@ def read_rows(folder: store.Path, pattern: str = "shard-*") -> list[dict]:
   ]
 
 
-def read_trees(folder: store.Path) -> list[Tree]:
-  """Returns the trees of a finished folder."""
-  return [tree_lib.from_record(row) for row in read_rows(folder)]
+def read_trees(folder: store.Path | str) -> list[Tree]:
+  """Returns the trees of a finished folder, `round_k/trees`."""
+  return [tree_lib.from_record(row) for row in read_rows(store.path(folder))]
+
+
+def read_pairs(folder: store.Path | str) -> list[PreferencePair]:
+  """Returns the preference pairs of a finished folder, `round_k/pairs`."""
+  return [pairs_lib.from_dict(row) for row in read_rows(store.path(folder))]
 
 
 def pool_trees(folders: Sequence[store.Path], description: str) -> list[Tree]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -91,39 +90,6 @@ def solve_all(
   trees = mcts.search(problems, search, calls, **options)
   valued = device.score is not None
   return [_solution(tree, config.eval, valued) for tree in trees]
-
-
-def search_all(
-  context: Context, round_: int, problems: Sequence[Problem], **changes: Any
-) -> list[tree_lib.Tree]:
-  """Searches problems as the data of the next round are made: to be looked at.
-
-  Args:
-    context: the run.
-    round_: whose policy, and whose PPM guides it; 0 is the base model, which is
-      guided by none.
-    problems: with their answers, by which terminals are rewarded.
-    **changes: fields of `config.search` that are to differ, e.g. rollouts=4.
-
-  Returns:
-    One tree for each problem, in order.
-
-  Raises:
-    ValueError: a problem without an answer, or a field that cannot be so.
-  """
-  device = backends.trained(context, round_)
-  guided = "terminal" if device.score is None else "ppm"
-  search = dataclasses.replace(
-    context.config.search,
-    **{"annotation": guided, "terminal_reward": "truth"} | changes,
-  )
-  return mcts.search(
-    problems,
-    search,
-    device.steps(),
-    seed=context.config.seed,
-    name=("search", round_),
-  )
 
 
 def _agreed(samples: Sequence[sampling.Sample]) -> Solution | None:

@@ -341,6 +341,6 @@ def _splits(
 ) -> Iterator[tuple[DataConfig, list]]:
   config = context.config
   for data in (config.eval.data, *config.eval.more):
-    problems = problems_lib.load(data)
+    problems = problems_lib.load_problems(data)
     name = data.source.replace("/", "_").replace(":", "_")
     yield data, cut(problems, config.shard_size, folder / name)

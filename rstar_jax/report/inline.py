@@ -52,7 +52,7 @@ class Frame:
     )
 
 
-def workdir(
+def show_run(
   folder: epath.PathLike, *, problem: str = "", round_: int = 0
 ) -> Frame:
   """Shows the report of a run, from its records alone.
@@ -69,7 +69,7 @@ def workdir(
   return Frame(text, _tree(problem, round_) if problem else "")
 
 
-def trees(found: Sequence[Tree]) -> Frame:
+def show_trees(found: Sequence[Tree]) -> Frame:
   """Shows search trees; opens at the first one.
 
   Args:

@@ -77,7 +77,7 @@ class HubTest(parameterized.TestCase):
       self.assertEqual(row.value, same.value)
     self.assertEqual([row.index for row in rows], [0, 1])
     self.assertEqual(rows[1].place, f"{source}[1]")
-    read = problems.load(DataConfig(source=source))
+    read = problems.load_problems(DataConfig(source=source))
     self.assertEqual(
       [(p.id, p.question, p.answer, p.level) for p in read],
       [("mine/0", "Q?", "1234", 3), ("mine/1", "R?", "2", None)],

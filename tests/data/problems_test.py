@@ -24,7 +24,9 @@ class Base(parameterized.TestCase):
     return str(path)
 
   def load(self, text, name="set.jsonl", **config):
-    return problems.load(DataConfig(source=self.write(text, name), **config))
+    return problems.load_problems(
+      DataConfig(source=self.write(text, name), **config)
+    )
 
 
 class FileTest(Base):
@@ -212,14 +214,16 @@ class FileTest(Base):
       ("tfds:never_made/train", "no prepared TFDS data set 'never_made'"),
     ):
       with self.assertRaisesRegex(problems.ProblemError, reason):
-        problems.load(DataConfig(source=source), self.folder)
+        problems.load_problems(DataConfig(source=source), self.folder)
     (self.folder / "x.json").mkdir()
     with self.assertRaisesRegex(problems.ProblemError, "is a folder"):
-      problems.load(DataConfig(source=f"{self.folder}/x.json"))
+      problems.load_problems(DataConfig(source=f"{self.folder}/x.json"))
 
   def test_synthetic(self):
     self.assertEqual(
-      problems.load(DataConfig(source="synthetic:test", count=3, seed=5)),
+      problems.load_problems(
+        DataConfig(source="synthetic:test", count=3, seed=5)
+      ),
       generator.problems("test", 3, 5),
     )
 

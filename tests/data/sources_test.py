@@ -62,7 +62,7 @@ class HeadTest(absltest.TestCase):
 
   def test_the_first_rows_are_read_as_before(self):
     path = self.folder / "new" / "some.jsonl"
-    self.assertEqual(sources.head(str(self.source), 2, path), 2)
+    self.assertEqual(sources.copy_rows(str(self.source), 2, path), 2)
     for source, count in ((self.source, 2), (path, None)):
       rows = itertools.islice(sources.open_source(str(source))[1], count)
       self.assertEqual(
@@ -72,7 +72,7 @@ class HeadTest(absltest.TestCase):
   def test_a_row_that_cannot_be_read_is_named(self):
     path = self.folder / "some.jsonl"
     with self.assertRaisesRegex(ProblemError, "all.jsonl:4: "):
-      sources.head(str(self.source), 5, path)
+      sources.copy_rows(str(self.source), 5, path)
     self.assertFalse(path.exists())
 
 

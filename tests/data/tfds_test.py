@@ -60,7 +60,7 @@ class Problems(tfds.core.GeneratorBasedBuilder):
     }
 
   def _generate_examples(self, config: DataConfig) -> Iterator:
-    for problem in problems.load(config):
+    for problem in problems.load_problems(config):
       row = problem.to_record()
       # No field can be absent.
       row["level"] = -1 if problem.level is None else problem.level
@@ -92,13 +92,17 @@ class TfdsTest(absltest.TestCase):
     self.assertNotIn("tensorflow", sys.modules)
     for split, config in sources.items():
       self.assertEqual(
-        problems.load(DataConfig(source=f"tfds:problems/mine/{split}"), folder),
-        problems.load(config),
+        problems.load_problems(
+          DataConfig(source=f"tfds:problems/mine/{split}"), folder
+        ),
+        problems.load_problems(config),
       )
     with self.assertRaisesRegex(
       problems.ProblemError, "no split 'dev', only train, test"
     ):
-      problems.load(DataConfig(source="tfds:problems/mine/dev"), folder)
+      problems.load_problems(
+        DataConfig(source="tfds:problems/mine/dev"), folder
+      )
 
 
 if __name__ == "__main__":

@@ -79,6 +79,10 @@ class OtherModelTest(context_test.OtherModelCase):
     (values,) = device.steps().score(["a"], [()], [["text", "of words"]])
     ids = np.array([self.plain.encode("a\n\nof words")])
     np.testing.assert_allclose(values[1], ppm(ids)[0, -1], atol=1e-6)
+    self.config.eval.reward_model = str(folder)
+    calls = backends.load_calls(self.other(), 0)
+    (again,) = calls.score(["a"], [()], [["text", "of words"]])
+    np.testing.assert_array_equal(values, again)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,8 @@ from absl.testing import absltest
 from rstar_jax import testing
 from rstar_jax.pipeline import context, evaluate, solve
 from rstar_jax.search import mcts
-from rstar_jax.search import tree as tree_lib
 from rstar_jax.steps import grammar
-from rstar_jax.types import Problem
-from tests.pipeline.evaluate_test import ANSWERS, SolvingCase, never_done
+from tests.pipeline.evaluate_test import SolvingCase, never_done
 
 
 class SolveTest(SolvingCase):
@@ -62,26 +60,6 @@ class SolveTest(SolvingCase):
   def test_a_round_that_is_not_finished(self):
     with self.assertRaisesRegex(ValueError, "policy is not finished"):
       solve.solve(self.context, 1, "four")
-
-  def test_trees_to_look_at_are_made_as_training_data_are(self):
-    problems = [
-      Problem(id=name, question=name, answer=ANSWERS[name])
-      for name in ("four", "six")
-    ]
-    trees = solve.search_all(self.context, 0, problems, rollouts=2)
-    self.assertEqual([tree.problem for tree in trees], problems)
-    self.finish(1)
-    guided = solve.search_all(self.context, 1, problems, rollouts=2)
-    for tree, valued in ((trees[0], False), (guided[0], True)):
-      self.assertEqual(tree.rollouts, 2)
-      self.assertEqual(np.isfinite(tree.ppm[1:]).all(), valued)
-      ended = np.flatnonzero(tree.terminal == tree_lib.ANSWERED)
-      self.assertNotEmpty(ended)
-      for node in ended:
-        right = tree.answers[node] == "4"
-        self.assertEqual(tree.reward[node], 1 if right else -1)
-    with self.assertRaisesRegex(ValueError, "answer"):
-      solve.search_all(self.context, 0, [Problem(id="x", question="four")])
 
   def test_render(self):
     solution = solve.Solution(("a = 1\n", "\nprint(a)\n"), "1", [0.5, -0.25])

@@ -45,7 +45,7 @@ class TokensTest(absltest.TestCase):
           else device.blocks(greedy=method == "greedy")
         )
         counted = calls.expand.engine
-        chosen = problems.load(config.eval.data)
+        chosen = problems.load_problems(config.eval.data)
         task = solvers.Task(chosen, "s", config, calls, ("study",))
         records = solvers.solve(method, task)
         spent = sum(record["tokens"] for record in records)

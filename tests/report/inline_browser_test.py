@@ -24,7 +24,7 @@ class FrameTest(opened.BrowserTest):
 
   def test_a_tree_can_be_walked(self):
     tree = workdirs.apples()
-    self.show(inline.trees([tree, workdirs.hostile()]), "tree")
+    self.show(inline.show_trees([tree, workdirs.hostile()]), "tree")
     self.assertEqual(self.page.text("h1"), "apples")
     self.assertEqual(self.page.count("[role=treeitem]"), len(tree))
     # A step writes its address, which a document without an origin may too.
@@ -37,7 +37,7 @@ class FrameTest(opened.BrowserTest):
   def test_a_run_shows_its_curves(self):
     with tempfile.TemporaryDirectory() as folder:
       workdirs.write(pathlib.Path(folder))
-      self.show(inline.workdir(folder), "run")
+      self.show(inline.show_run(folder), "run")
     self.assertGreater(self.page.count(".chart"), 0)
     self.assert_quiet()
 

@@ -24,7 +24,7 @@ def parts(shown: str) -> tuple[str, str]:
 
 class FrameTest(absltest.TestCase):
   def test_trees_open_at_the_first(self):
-    frame = inline.trees([workdirs.apples(), workdirs.hostile()])
+    frame = inline.show_trees([workdirs.apples(), workdirs.hostile()])
     page, address = parts(frame._repr_html_())
     self.assertEqual(address, "#view=tree&set=training&round=1&problem=apples")
     self.assertStartsWith(page, "<!doctype html>")
@@ -34,17 +34,17 @@ class FrameTest(absltest.TestCase):
   def test_a_run_opens_at_its_first_page_or_at_a_tree(self):
     with tempfile.TemporaryDirectory() as folder:
       workdirs.write(pathlib.Path(folder))
-      whole, first = parts(inline.workdir(folder)._repr_html_())
-      at_tree = inline.workdir(folder, problem="a b&c", round_=2)
+      whole, first = parts(inline.show_run(folder)._repr_html_())
+      at_tree = inline.show_run(folder, problem="a b&c", round_=2)
       same, tree = parts(at_tree._repr_html_())
     self.assertEqual((first, whole), ("", same))
     self.assertEqual(tree, "#view=tree&set=training&round=2&problem=a+b%26c")
 
   def test_the_frame_has_no_origin(self):
-    text = inline.trees([workdirs.apples()])._repr_html_()
+    text = inline.show_trees([workdirs.apples()])._repr_html_()
     self.assertIn(' sandbox="allow-scripts" ', text)
     # What a notebook keeps beside it, for where no HTML is shown.
-    self.assertLess(len(repr(inline.trees([workdirs.apples()]))), 200)
+    self.assertLess(len(repr(inline.show_trees([workdirs.apples()]))), 200)
     self.assertEqual((text.count("<"), text.count(">")), (2, 2))
 
 
