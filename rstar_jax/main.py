@@ -189,15 +189,14 @@ def run() -> None:
   other = store.path(_OTHER.value) if _OTHER.value else None
   if other is not None:
     evolve.find_run(other)
+  alone = (stage, round_) == ("solve", 0) and not evolve.has_run(workdir)
   if stage not in _READ:
     check_round(len(config.rounds))
-  first = stage == "branch" or (stage, round_) in _FIRST
-  alone = (stage, round_) == ("solve", 0) and not evolve.has_run(workdir)
-  if not first and not alone:
-    found = evolve.find_run(workdir)
-    if stage in _READ:
-      config.rounds = found.rounds
-      check_round(len(config.rounds))
+    if stage != "branch" and (stage, round_) not in _FIRST:
+      evolve.find_run(workdir)
+    evolve.check_identity(config, workdir)
+  elif not alone:
+    check_round(len(evolve.find_run(workdir).rounds))
   host = hosts.Host()
   placed = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
   if _DISTRIBUTED.value:

@@ -174,12 +174,14 @@ class MainTest(parameterized.TestCase):
   def test_a_workdir_of_another_identity_stays_as_it_is(self):
     self.bind("round_0")
     before = (self.workdir / "config.json").read_bytes()
+    names = ["config.json", "round_0"]
     for arguments in ([], ["--stage=report"], ["--stage=sft", "--round=1"]):
       self.assert_one_line(
         self.run_main("--config.seed=7", *arguments),
         "config.seed was 0 and is 7",
         "give another --workdir",
       )
+      self.assert_untouched(names)
     self.assertEqual((self.workdir / "config.json").read_bytes(), before)
 
   @parameterized.parameters(

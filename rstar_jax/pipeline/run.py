@@ -55,8 +55,9 @@ def open_run(
     workdir: on a disk or in a bucket; it holds compiled programs too, unless
       `config.programs` names another place.
     host: this process, where the run has several.
-    reads: whether only models and records are read, so that the folder is not
-      bound to the config; see `check_models`.
+    reads: whether only models and records are read: the folder is not bound to
+      the config, and any setting may differ that does not say which model is
+      read; see `check_models`.
 
   Yields:
     What every stage takes.
@@ -70,9 +71,10 @@ def open_run(
   compiled.keep(config.programs or folder / "programs")
   # A device's runtime, which is up by now, may have its own idea of SIGTERM.
   stopping.listen_again()
-  if reads:
+  if reads and has_run(folder):
     check_models(config, folder)
-  else:
+    config = dataclasses.replace(config, rounds=find_run(folder).rounds)
+  if not reads:
     check_workdir(config, folder, host)
   with open_context(config, folder, host) as context:
     yield context
@@ -175,19 +177,12 @@ def check_workdir(
     host: the first one writes.
 
   Raises:
-    ValueError: the folder holds a run of another identity; names what differs.
-      A field that was not there yet when it was begun had its default.
+    ValueError: the folder holds a run of another identity.
   """
   path = workdir / _CONFIG
   if not host.leads:
     wait_until(path.exists, str(path))
-  if path.exists() and _begun(workdir):
-    differing = identity.continues(find_run(workdir), config)
-    if differing:
-      raise ValueError(
-        f"{workdir} holds a run of another config ({', '.join(differing)}): "
-        "set what differs as it was, or give another --workdir"
-      )
+  check_identity(config, workdir)
   wanted = identity.to_json(config)
   if host.leads and (
     not path.exists() or json.loads(path.read_text()) != wanted
@@ -195,17 +190,29 @@ def check_workdir(
     records.write_json(path, wanted)
 
 
-def check_models(config: Config, workdir: store.Path) -> None:
-  """Checks that a config reads the models of a folder; changes nothing.
-
-  Whatever does not say which model is read may differ from what the run was
-  made with. A folder without a run has the base model alone.
+def check_identity(config: Config, workdir: store.Path) -> None:
+  """Checks that a run in a folder can go on with a config; changes nothing.
 
   Raises:
-    ValueError: the run is of another base model.
+    ValueError: the run is of another identity; names what differs. A field that
+      was not there yet when it was begun had its default.
   """
-  if not has_run(workdir):
+  if not has_run(workdir) or not _begun(workdir):
     return
+  differing = identity.continues(find_run(workdir), config)
+  if differing:
+    raise ValueError(
+      f"{workdir} holds a run of another config ({', '.join(differing)}): set "
+      "what differs as it was, or give another --workdir"
+    )
+
+
+def check_models(config: Config, workdir: store.Path) -> None:
+  """Checks that a config reads the models of a run; changes nothing.
+
+  Raises:
+    ValueError: there is no run, or it is of another base model.
+  """
   found = find_run(workdir).policy.path
   if found != config.policy.path:
     raise ValueError(

@@ -19,6 +19,7 @@ from rstar_jax.config import flag
 from rstar_jax.data import shapes
 from rstar_jax.pipeline import context as session
 from rstar_jax.pipeline import run, solve
+from rstar_jax.storage import store
 
 
 def asked(row: Mapping[str, Any], prompt: str) -> str:
@@ -73,14 +74,17 @@ def define_model() -> type:
       Args:
         config: the run's config file, as of `--config`.
         workdir: the run's folder.
-        round: whose models; None is the newest.
+        round: whose models; None is the newest. 0 is the base model, for which
+          the folder need not hold a run.
         **ignored: batch size and device, which the config says.
       """
       del ignored
       super().__init__()
+      if round is None or int(round) > 0:
+        run.find_run(store.path(workdir))
       self._open = contextlib.ExitStack()
       self._context = self._open.enter_context(
-        run.open_run(flag.load_config(config), workdir)
+        run.open_run(flag.load_config(config), workdir, reads=True)
       )
       self._round = (
         run.newest_round(self._context) if round is None else int(round)

@@ -189,7 +189,7 @@ class LossTest(RemoteCase):
     # Ours dies while its sixth request waits.
     self.server.tell(fickle=True, faults=[{}] * 5 + [{"late": 60}])
     program = f"""
-      from tests.generate.remote_test import *
+      from tests.inference.remote_test import *
       config = RemoteConfig(
         url={self.server.url!r}, model="toy", samples_per_request=1, in_flight=1
       )

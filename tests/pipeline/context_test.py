@@ -167,7 +167,7 @@ class OtherModelTest(OtherModelCase):
       "tokenizer.ggml.eos_token_id": 22,
     }
     tiny_gguf.write(file, "llama", "Q8_0", metadata=metadata)
-    self.base = self.config.policy.path = file
+    self.base = self.config.policy.path = str(file)
     context = self.other()
     # 24 tokens and rows; 9 markers make 33, rounded up to a multiple of 32.
     self.assertEqual(context.tokenizer.known, 24)

@@ -251,9 +251,20 @@ class WorkdirTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       run.check_models(self.config, self.workdir)
     self.assertEqual((self.workdir / "config.json").read_bytes(), before)
-    # Without a run there is nothing to contradict, and nothing is made.
-    run.check_models(self.config, self.workdir / "nowhere")
+    with self.assertRaisesRegex(ValueError, "there is no run"):
+      run.check_models(self.config, self.workdir / "nowhere")
     self.assertFalse((self.workdir / "nowhere").exists())
+
+  def test_a_run_that_is_read_is_not_bound(self):
+    config = tiny_run.make_config("train.jsonl", "test.jsonl")
+    config.seed, config.rounds = 7, config.rounds[:1]
+    before = (self.workdir / "config.json").read_bytes()
+    with run.open_run(config, self.workdir, reads=True) as context:
+      self.assertEqual(context.config.seed, 7)
+      # What the run has is what can be read.
+      self.assertLen(context.config.rounds, 2)
+    self.assertLen(config.rounds, 1)
+    self.assertEqual((self.workdir / "config.json").read_bytes(), before)
 
   def test_the_nearest_run_is_named(self):
     for name in ("tiny", "full"):
