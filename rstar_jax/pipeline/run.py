@@ -71,11 +71,11 @@ def open_run(
   compiled.keep(config.programs or folder / "programs")
   # A device's runtime, which is up by now, may have its own idea of SIGTERM.
   stopping.listen_again()
-  if reads and has_run(folder):
-    check_models(config, folder)
-    config = dataclasses.replace(config, rounds=find_run(folder).rounds)
   if not reads:
     check_workdir(config, folder, host)
+  elif has_run(folder):
+    check_models(config, folder)
+    config = dataclasses.replace(config, rounds=find_run(folder).rounds)
   with open_context(config, folder, host) as context:
     yield context
 
