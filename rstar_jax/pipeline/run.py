@@ -11,6 +11,7 @@ from its last whole shard or checkpoint.
 
 import collections
 import contextlib
+import dataclasses
 import difflib
 import json
 from collections.abc import Iterator
