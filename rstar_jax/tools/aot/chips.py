@@ -44,53 +44,13 @@ class Chip:
 
 
 CHIPS = {
-  chip.name: chip
-  for chip in (
-    Chip(
-      name="v4",
-      flops=275e12,
-      hbm_bytes=32 * _GIB,
-      usable_bytes=30.75 * _GIB,
-      hbm_rate=1200e9,
-      ici_rate=2400e9 / 8,
-      links=6,
-      host="2x2x1",
-      cores=2,
-    ),
-    Chip(
-      name="v5e",
-      flops=197e12,
-      hbm_bytes=16 * _GIB,
-      usable_bytes=15.75 * _GIB,
-      hbm_rate=819e9,
-      ici_rate=1600e9 / 8,
-      links=4,
-      host="2x2",
-      cores=1,
-    ),
-    Chip(
-      name="v5p",
-      flops=459e12,
-      hbm_bytes=95 * _GIB,
-      usable_bytes=95.73 * _GIB,
-      hbm_rate=2765e9,
-      ici_rate=4800e9 / 8,
-      links=6,
-      host="2x2x1",
-      cores=2,
-    ),
-    Chip(
-      name="v6e",
-      flops=918e12,
-      hbm_bytes=32 * _GIB,
-      usable_bytes=31.24 * _GIB,
-      hbm_rate=1638e9,
-      # Published for both ways together: 800 GB/s.
-      ici_rate=400e9,
-      links=4,
-      host="2x2",
-      cores=1,
-    ),
+  name: Chip(name, flops, hbm * _GIB, usable * _GIB, *rest)
+  for name, flops, hbm, usable, *rest in (
+    ("v4", 275e12, 32, 30.75, 1200e9, 2400e9 / 8, 6, "2x2x1", 2),
+    ("v5e", 197e12, 16, 15.75, 819e9, 1600e9 / 8, 4, "2x2", 1),
+    ("v5p", 459e12, 95, 95.73, 2765e9, 4800e9 / 8, 6, "2x2x1", 2),
+    # ICI is published for both ways together: 800 GB/s.
+    ("v6e", 918e12, 32, 31.24, 1638e9, 400e9, 4, "2x2", 1),
   )
 }
 

@@ -11,8 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from rstar_jax.tools.aot import flops, moved
-from rstar_jax.tools.aot.hlo import Instruction, Program
+from rstar_jax.tools.aot.hlo import Buffer, Instruction, Program, leaves
 
 # Results that are names for what is there already.
 _FREE = frozenset(
@@ -30,6 +29,10 @@ _COLLECTIVES = (
   "collective-broadcast",
   "collective-permute",
 )
+# Which read of an operand no more than they give.
+_PARTIAL = ("dynamic-slice", "slice", "gather")
+# Which write into their first operand, and which operand they write.
+_UPDATES = {"dynamic-update-slice": 1, "scatter": 2}
 
 
 @dataclasses.dataclass
@@ -142,7 +145,7 @@ class _Counter:
       cost.add(self.computation(one.called("calls") or one.called("to_apply")))
     else:
       self._arithmetic(cost, one, there)
-      cost.bytes += moved.moved(one, there, self._program)
+      cost.bytes += _bytes_moved(one, there, self._program)
 
   def _loop(
     self, cost: Cost, one: Instruction, there: Mapping[str, Instruction]
@@ -198,9 +201,9 @@ class _Counter:
         else:
           self._arithmetic(cost, each, names)
     elif one.opcode == "dot":
-      cost.flops += flops.dot(one, there)
+      cost.flops += _dot(one, there)
     elif one.opcode == "convolution":
-      cost.flops += flops.convolution(one, there)
+      cost.flops += _convolution(one, there)
     elif one.opcode == "custom-call":
       # What the author of a Pallas kernel says that it does.
       said = re.search(
@@ -221,7 +224,7 @@ class _Counter:
   ) -> None:
     given = sum(b.bytes for name in one.operands for b in there[name].buffers)
     devices = self._group(one)
-    chain = moved.chain(one)
+    chain = _chain(one)
     if chain in self._chains:
       return
     if chain:
@@ -273,3 +276,184 @@ def _branches(one: Instruction) -> list[str]:
     one.called("true_computation"),
     one.called("false_computation"),
   ]
+
+
+def _dot(one: Instruction, there: Mapping[str, Instruction]) -> float:
+  """Counts the FLOPs of a dot."""
+  left = there[one.operands[0]].buffers[0].dims
+  axes = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", one.attributes)
+  summed = [int(axis) for axis in axes.group(1).split(",") if axis]
+  return 2.0 * one.buffers[0].elements * math.prod(left[i] for i in summed)
+
+
+def _convolution(one: Instruction, there: Mapping[str, Instruction]) -> float:
+  """Counts the FLOPs of a convolution, which is what a TPU makes of a dot.
+
+  A batch axis of the dot is then a spatial one with dilation or padding, of
+  whose positions only some meet: those are counted.
+  """
+  labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", one.attributes).groups()
+  left = there[one.operands[0]].buffers[0].dims
+  right = there[one.operands[1]].buffers[0].dims
+  out = one.buffers[0].dims
+  window = re.search(r"window=\{(.*?)\}", one.attributes)
+  window = dict(
+    part.split("=") for part in (window.group(1) if window else "").split()
+  )
+  spatial = [label for label in labels[1] if label.isdigit()]
+  pairs = 1
+  for label in spatial:
+    axis = int(label)
+
+    def field(name, default, axis=axis):
+      return window[name].split("x")[axis] if name in window else default
+
+    low, _, high = field("pad", "0_0").partition("_")
+    pairs *= _meetings(
+      size=left[labels[0].index(label)],
+      kernel=right[labels[1].index(label)],
+      out=out[labels[2].index(label)],
+      low=int(low),
+      stride=int(field("stride", "1")),
+      left_dilation=int(field("lhs_dilate", "1")),
+      right_dilation=int(field("rhs_dilate", "1")),
+    )
+  groups = re.search(r"batch_group_count=(\d+)", one.attributes)
+  batch = left[labels[0].index("b")] // (int(groups.group(1)) if groups else 1)
+  features = out[labels[2].index("f")]
+  return 2.0 * batch * features * right[labels[1].index("i")] * pairs
+
+
+def _meetings(
+  *,
+  size: int,
+  kernel: int,
+  out: int,
+  low: int,
+  stride: int,
+  left_dilation: int,
+  right_dilation: int,
+) -> int:
+  """Counts pairs of an output and a kernel position that meet an input."""
+  total = 0
+  for position in range(out):
+    for at in range(kernel):
+      place = position * stride + at * right_dilation - low
+      if place % left_dilation == 0 and 0 <= place // left_dilation < size:
+        total += 1
+  return total
+
+
+def _bytes_moved(
+  one: Instruction, there: Mapping[str, Instruction], program: Program
+) -> float:
+  """Returns the bytes of HBM that an instruction reads and writes.
+
+  Args:
+    one: an instruction that is not in a fusion.
+    there: those of its computation, by name.
+    program: has the bodies of fusions.
+  """
+  if one.opcode.endswith("-start") and isinstance(one.shape, tuple):
+    # (source, destination, flags): what is moved is as large as the smaller.
+    sizes = [list(leaves(each)) for each in one.shape[:2]]
+    size = min(sum(b.bytes for b in part) for part in sizes)
+    return size * sum(any(b.space == 0 for b in part) for part in sizes)
+  if one.opcode == "fusion":
+    body = program.computations[one.called("calls")]
+    return _fusion(one, body, there)
+  if one.opcode in _UPDATES:
+    # In place: the update is read, and written.
+    update = there[one.operands[_UPDATES[one.opcode]]].buffers
+    return _hbm(update) + update[0].bytes * (one.buffers[0].space == 0)
+  written = _hbm(one.buffers)
+  if one.opcode in _PARTIAL:
+    source = there[one.operands[0]].buffers[0]
+    return written + (one.buffers[0].bytes if source.space == 0 else 0)
+  return written + sum(_hbm(there[name].buffers) for name in one.operands)
+
+
+def _chain(one: Instruction) -> str | None:
+  """Returns the name of a collective that is spread over fusions.
+
+  A TPU runs such a one beside products: it stands in the fusion that starts it,
+  in those in which it goes on, and in the last, and is one all the same.
+  """
+  found = re.search(r'chain_id="(\d+)"', one.attributes)
+  return found and found.group(1)
+
+
+def _hbm(buffers: tuple[Buffer, ...]) -> float:
+  return sum(each.bytes for each in buffers if each.space == 0)
+
+
+def _fusion(
+  one: Instruction,
+  body: list[Instruction],
+  there: Mapping[str, Instruction],
+) -> float:
+  """Counts what a fusion reads of its operands, and its results.
+
+  An operand that is only sliced inside counts as its slices; one that is
+  updated in place counts as the update.
+  """
+  inside = {each.name: each for each in body}
+  users = collections.defaultdict(list)
+  for each in body:
+    for name in each.operands:
+      users[name].append(each)
+  read, updated = 0.0, set()
+  for each in body:
+    if each.opcode == "parameter":
+      buffers = there[one.operands[int(each.inside)]].buffers
+      if any(b.space == 0 for b in buffers):
+        part = _part_read(each, users, inside, updated)
+        read += _hbm(buffers) if part is None else part
+  roots = [each for each in body if each.root]
+  if roots and roots[0].opcode == "tuple":
+    roots = [inside[name] for name in roots[0].operands]
+  written = 0.0
+  for root, buffer in zip(roots, one.buffers, strict=False):
+    root = _behind(root, inside)
+    passed = root.opcode == "parameter" or _passes(root)
+    if buffer.space == 0 and not passed:
+      if root.name in updated:
+        written += inside[root.operands[_UPDATES[root.opcode]]].buffers[0].bytes
+      else:
+        written += buffer.bytes
+  return read + written
+
+
+def _passes(one: Instruction) -> bool:
+  """Whether an instruction in a fusion belongs to such a collective."""
+  return bool(_chain(one)) or '"AsyncCollective' in one.attributes
+
+
+def _behind(one: Instruction, inside: Mapping[str, Instruction]) -> Instruction:
+  """Returns what a bitcast (or a copy of one) is of."""
+  while one.opcode == "bitcast":
+    one = inside[one.operands[0]]
+  return one
+
+
+def _part_read(
+  one: Instruction,
+  users: Mapping[str, list[Instruction]],
+  inside: Mapping[str, Instruction],
+  updated: set[str],
+) -> float | None:
+  """Returns the bytes read of a parameter, None if that is all of it."""
+  total = 0.0
+  for user in users[one.name]:
+    if user.opcode == "bitcast":
+      part = _part_read(user, users, inside, updated)
+      if part is None:
+        return None
+      total += part
+    elif user.opcode in _PARTIAL and user.operands[0] == one.name:
+      total += user.buffers[0].bytes
+    elif user.opcode in _UPDATES and user.operands[0] == one.name:
+      updated.add(user.name)
+    elif not (_passes(user) or user.opcode == "tuple"):
+      return None
+  return total

@@ -1,7 +1,6 @@
-"""The device programs of a run, with the shapes that they run in.
+"""The device programs of a run, on abstract arrays of the run's shapes.
 
-This is the one list of them. Each is the function that the engine or a trainer
-jits, not a copy, with arrays that are only described: nothing is allocated.
+Each is the function that the engine or a trainer jits, not a copy.
 """
 
 import contextlib
@@ -21,10 +20,10 @@ from rstar_jax.inference import decoding, sampler
 from rstar_jax.inference import programs as engine
 from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.tools.aot.described import (
+from rstar_jax.tools.aot.arrays import (
   abstract,
   array,
-  kept_of,
+  candidates_of,
   placed,
   pool_of,
 )
@@ -34,9 +33,9 @@ from rstar_jax.training import ppm, sft, state
 SEARCH = ("advance", "fork", "expand", "commit", "score")
 TRAINING = ("sft", "ppm")
 NAMES = (*SEARCH, *TRAINING)
-# Those that hold something of every layer while they run: candidates' keys and
-# values; activations and gradients.
-HOLDING = ("expand", *TRAINING)
+# Programs whose temporaries grow with the layers: candidates' keys and values;
+# activations and gradients.
+GROWING = ("expand", *TRAINING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +47,9 @@ class DeviceProgram:
     run: a pure function.
     arguments: trees of ShapeDtypeStructs with shardings.
     donated: which arguments it may write into.
-    loop_runs: of loops that the data ends, how often the body of each runs.
-    tokens: that one run generates, reads, copies or trains on, in all.
-    mesh: that it is traced in; None is none, as in the search.
+    loop_runs: runs of the body of each loop that the data ends.
+    tokens: generated, read, copied or trained on by one run, in all.
+    mesh: mesh to trace in; the search has none.
     results: shardings of its results; None leaves them to the compiler.
   """
 
@@ -76,19 +75,19 @@ def search_program(
 ) -> DeviceProgram:
   """Returns a program of the search.
 
-  Of `expand` the form with one loop is taken, in which no row ends before the
-  longest; see `decoding.halvings`.
+  `expand` has its form with one loop, in which no row ends before the longest;
+  see `decoding.halvings`.
 
   Args:
     name: of `SEARCH`.
-    model: with the dtypes that it is searched with.
+    model: with the dtypes of the search.
     shapes: sizes.
     mesh: of one host's chips.
   """
   graphdef, params = abstract(model, "tanh" if name == "score" else "lm", mesh)
-  paths, candidates = shapes.rows
+  paths, candidates = shapes.leaves, shapes.candidates
   room = shapes.value_room if name == "score" else shapes.room
-  pool = pool_of(model, shapes.held, room, mesh)
+  pool = pool_of(model, shapes.slots, room, mesh)
   ids = functools.partial(array, mesh)
   static = {"data_shards": sharding.row_shards(mesh)}
   moved = ids((shapes.moved,))
@@ -140,7 +139,7 @@ def search_program(
         paths * candidates * shapes.step,
       )
     case "commit":
-      kept = kept_of(model, (paths, candidates), shapes.step - 1, mesh)
+      kept = candidates_of(model, (paths, candidates), shapes.step - 1, mesh)
       return DeviceProgram(
         name,
         functools.partial(engine.append, **static),
@@ -172,7 +171,7 @@ def training_program(
 
   Args:
     name: of `TRAINING`.
-    model: whose dtype is that of the activations; masters are float32.
+    model: its dtype is that of the activations; masters are float32.
     config: of the run.
     mesh: of all chips.
   """
@@ -220,7 +219,7 @@ def training_program(
 def _optimizer_state(
   tx: optax.GradientTransformation, params: Any, mesh: Mesh
 ) -> Any:
-  """Describes an optimiser's state, sharded as its parameters are."""
+  """Returns an abstract optimiser state, sharded as its parameters are."""
   return optax.tree_map_params(
     tx,
     lambda one, param: placed(one, param.sharding),

@@ -10,8 +10,8 @@ from rstar_jax.inference import buckets
 from rstar_jax.inference.prefix_cache import Spec, spec_of
 from rstar_jax.models.config import ModelConfig
 
-# Of a run: the search over training problems, that of evaluation, and whole
-# code blocks, which evaluation samples as well.
+# The search over training problems, that of evaluation, and whole code blocks,
+# which evaluation samples as well.
 Stage = Literal["rollout", "evaluation", "blocks"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
@@ -21,25 +21,24 @@ class Shapes:
   """Sizes of the search's programs on one host.
 
   Attributes:
-    slots: paths that a lane holds.
-    room: tokens that a slot has room for.
-    path: tokens of a path that are read.
-    tail: tokens of a path that are run at once.
-    moved: rows of a call that makes paths: advance, fork, commit.
-    leaves: of a call that samples.
-    candidates: of each of these.
+    slots: paths of a lane.
+    room: capacity of a slot, tokens.
+    path: tokens of a path that a call reads.
+    tail: tokens of a path that one call prefills.
+    moved: rows of a call of advance, fork or commit.
+    leaves: leaves of a call that samples.
+    candidates: candidates of each of these.
     step: tokens of a candidate.
-    keep: whether a lane keeps the candidates that it samples.
+    keep: whether a lane caches the candidates that it samples.
     scored: leaves of a call that scores.
     columns: candidates of each of these.
     scored_step: tokens of one.
-    keep_scored: whether a lane keeps the candidates that it scores.
+    keep_scored: whether a lane caches the candidates that it scores.
     lanes: groups of trees that take turns, each with slots of its own.
-    value_room: tokens that the PPM's slots have room for, in a lane for each
-      group; 0 where there is no PPM.
-    others: tokens that slots have room for in lanes of the policy's besides.
-    repeated: whether each candidate has a path of its own, as without sharing.
-    attention: what computes it while tokens are sampled.
+    value_room: capacity of the PPM's slots, tokens, in a lane for each group; 0
+      without a PPM.
+    others: capacity of a slot, tokens, in each further lane of the policy.
+    attention: what computes attention while tokens are sampled.
   """
 
   slots: int = 16
@@ -58,20 +57,7 @@ class Shapes:
   lanes: int = 2
   value_room: int = 4096
   others: tuple[int, ...] = ()
-  repeated: bool = False
   attention: Literal["xla", "pallas"] = "xla"
-
-  @property
-  def rows(self) -> tuple[int, int]:
-    """Paths of a call that samples, and candidates of each path."""
-    if self.repeated:
-      return self.leaves * self.candidates, 1
-    return self.leaves, self.candidates
-
-  @property
-  def held(self) -> int:
-    """Paths of a lane, a candidate's own ones counted too."""
-    return self.slots * (self.candidates if self.repeated else 1)
 
 
 def of_config(

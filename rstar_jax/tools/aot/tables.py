@@ -1,4 +1,4 @@
-"""Rows of a report as tables for people.
+"""Rows of the command as the tables of docs/results/aot.md.
 
 python -m rstar_jax.tools.aot.tables docs/results/aot.jsonl
 """
@@ -13,11 +13,10 @@ Row = dict[str, Any]
 
 
 def summary(rows: Sequence[Row]) -> str:
-  """Returns a table of all programs, a column for each slice, as Markdown.
+  """Returns a table of compiled programs, a column a slice, as Markdown.
 
-  A cell is what a chip has to hold, GiB, then the bound of tokens a second and
-  chip and what limits it. Of programs that were compiled more than once the
-  deepest counts.
+  A cell has the GiB that a chip has to hold, the bound of tokens a second and
+  chip, and what limits it. The deepest of several compilations counts.
   """
   slices = list(dict.fromkeys(row["slice"] for row in rows))
   found: dict[tuple[str, ...], dict[str, Row]] = {}
@@ -54,10 +53,7 @@ def _limit(row: Row) -> str:
 
 
 def memory(rows: Sequence[Row]) -> str:
-  """Returns a table of what a chip has to hold, GiB, as Markdown.
-
-  Programs of which it is not known are left out.
-  """
+  """Returns a table of what a chip has to hold, GiB, as Markdown."""
   head = (
     "model layers slice stage program shape program_needs weights slots kept "
     "together chip fits what_would_do"
@@ -86,53 +82,6 @@ def memory(rows: Sequence[Row]) -> str:
   return _table(head, lines, left=6)
 
 
-def speed(rows: Sequence[Row]) -> str:
-  """Returns a table of bounds of one run on one chip, as Markdown."""
-  head = (
-    "model layers slice stage program shape TFLOP GB_of_HBM of_the_least "
-    "GB_sent compute,_ms HBM,_ms ICI,_ms limit tokens/s_per_chip"
-  ).split()
-  lines = []
-  for row in rows:
-    if "seconds" not in row:
-      continue
-    lines.append(
-      [
-        *_names(row),
-        shape(row),
-        _short(row["flops"] / 1e12),
-        _short(row["bytes"] / 1e9),
-        f"{row['least_bytes_share']:.2f}",
-        _short(row["wire_bytes"] / 1e9),
-        *(
-          _short(1e3 * row["seconds"][key]) for key in ("compute", "hbm", "ici")
-        ),
-        _limit(row),
-        f"{float(_short(row['tokens_per_second_per_chip'])):,.0f}",
-      ]
-    )
-  return _table(head, lines, left=6)
-
-
-def collectives(rows: Sequence[Row]) -> str:
-  """Returns a table of what a chip sends in one run, as Markdown."""
-  lines = [
-    [
-      *_names(row),
-      kind,
-      f"{each['count']:,.0f}",
-      _short(each["bytes"] / 1e9),
-      _short(each["wire_bytes"] / 1e9),
-    ]
-    for row in rows
-    for kind, each in row.get("collectives", {}).items()
-  ]
-  head = (
-    "model layers slice stage program kind count GB_of_results GB_sent".split()
-  )
-  return _table(head, lines, left=6)
-
-
 def shape(row: Row) -> str:
   """Returns the size of a call: rows x tokens, and what they come after."""
   match row["program"]:
@@ -148,8 +97,7 @@ def shape(row: Row) -> str:
       return f"{row['moved']} x {row['room']}"
     case _:
       return f"{row['batch_size']} x {row['length']} in {row['accumulate']}"
-  form = ", repeated" if row["repeated"] else ""
-  return f"{sizes} after {row['path']}{form}"
+  return f"{sizes} after {row['path']}"
 
 
 def _names(row: Row) -> list[str]:
@@ -179,8 +127,7 @@ def main(paths: Sequence[str]) -> None:
     for path in paths
     for line in pathlib.Path(path).read_text().splitlines()
   ]
-  rows = [row for row in rows if "program" in row]
-  for make in (summary, memory, speed, collectives):
+  for make in (memory, summary):
     print(make(rows), end="\n\n")
 
 

@@ -1,10 +1,13 @@
-"""What the command reads of a config, and what it makes of rows."""
+"""The command: sizes without a compiler, and one line for an error."""
 
 import json
 import pathlib
+import subprocess
+import sys
 
 from absl.testing import absltest
 
+import rstar_jax
 from rstar_jax.tools.aot import __main__ as command
 
 
@@ -35,25 +38,44 @@ class ModelTest(absltest.TestCase):
       command.model_config("nobody/nothing", "float32")
 
 
-class RatesTest(absltest.TestCase):
-  def test_rows_take_the_place_of_the_least(self):
-    least = {"v5e:4x4": {"expand": 9.0, "sft": 5.0}}
-    row = {
-      "slice": "v5e:4x4",
-      "stage": "rollout",
-      "program": "expand",
-      "tokens_per_second_per_chip": 7.0,
-    }
-    rows = [
-      row,
-      row | {"repeated": True, "tokens_per_second_per_chip": 1.0},
-      row | {"stage": "evaluation", "tokens_per_second_per_chip": 2.0},
-      row | {"slice": "v6e:4x4"},
-      {"slice": "v5e:4x4", "program": "sft", "limit": "memory"},
+class CommandTest(absltest.TestCase):
+  def run_command(self, *arguments):
+    return subprocess.run(
+      [
+        *(sys.executable, "-m", "rstar_jax.tools.aot"),
+        "--config=configs/qwen2_5_math_7b.py",
+        *arguments,
+      ],
+      cwd=pathlib.Path(rstar_jax.__file__).parents[1],
+      capture_output=True,
+      text=True,
+    )
+
+  def test_sizes_are_those_of_the_page(self):
+    done = self.run_command("--topology=v5e:4x4", "--programs=sizes")
+    self.assertEqual(done.returncode, 0, done.stderr)
+    page = pathlib.Path(rstar_jax.__file__).parents[1] / "docs/results"
+    recorded = [
+      json.loads(line) for line in (page / "aot.jsonl").read_text().splitlines()
     ]
-    found = command.rates(rows, least)
-    self.assertEqual(found, {"v5e:4x4": {"expand": 7.0, "sft": 5.0}})
-    self.assertEqual(least["v5e:4x4"]["expand"], 9.0)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    self.assertEqual([row["stage"] for row in found], ["rollout", "evaluation"])
+    for row, old in zip(found, recorded, strict=False):
+      self.assertEqual(row, {key: old[key] for key in row})
+
+  def test_errors_are_one_line(self):
+    for arguments, message in (
+      (("--topology=v5e:1x1", "--programs=sizes"), "v5e:1x1: mesh .*'tensor'"),
+      (("--topology=v9:1x1",), "topology 'v9:1x1': want one of v4, v5e"),
+      (("--layers=0,1",), "--layers=0,1: want two, such as 1,2"),
+      (("--programs=sizes,fly",), r"--programs: \['fly'\] are none of"),
+    ):
+      with self.subTest(arguments):
+        done = self.run_command(*arguments)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertEmpty(done.stdout)
+        self.assertNotIn("Traceback", done.stderr)
+        self.assertRegex(done.stderr, message)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Counting on programs compiled for the CPU, against counts made by hand."""
+"""Counts of programs compiled for the CPU, and of a TPU's own texts."""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from rstar_jax.config.schema import MeshConfig
 from rstar_jax.models import sharding
 from rstar_jax.tools.aot import cost, hlo
+
+# ruff: noqa: E501 (a compiler's lines)
 
 # 8 devices on which nothing runs: programs are only compiled.
 jax.config.update("jax_num_cpu_devices", 8)
@@ -28,13 +30,17 @@ class FlopsTest(absltest.TestCase):
     self.assertEqual(found.flops, 2 * 3 * 5 * 7)
     self.assertEmpty(found.collectives)
 
-  def test_a_batch_of_products(self):
+  def test_sums_over_every_contracted_axis(self):
     found = _counted(
-      lambda a, b: jnp.einsum("bij,bkj->bik", a, b),
-      _array(11, 3, 5),
-      _array(11, 7, 5),
+      lambda a, b: jnp.einsum("bijk,jkl->bil", a, b),
+      _array(11, 3, 5, 2),
+      _array(5, 2, 7),
     )
-    self.assertEqual(found.flops, 2 * 11 * 3 * 5 * 7)
+    self.assertEqual(found.flops, 2 * 11 * 3 * 5 * 2 * 7)
+
+  def test_other_arithmetic_is_not_counted(self):
+    found = _counted(lambda a: jnp.tanh(a) * 2, _array(30, 50))
+    self.assertEqual(found.flops, 0)
 
   def test_a_loop_counts_as_often_as_it_runs(self):
     def run(x, w):
@@ -200,6 +206,164 @@ class GroupsTest(absltest.TestCase):
     self.assertEqual(self.wire(placed), 2 * 3 / 4 * 32)
     parts = "mesh['a'=2,'b'=4] {'b':(1)2}"
     self.assertEqual(self.wire(parts), 2 * 1 / 2 * 32)
+
+
+class ConvolutionTest(absltest.TestCase):
+  """What a TPU's compiler makes of dots, from its own texts."""
+
+  def flops(self, left, right, out, attributes):
+    line = (
+      f"HloModule m\n\nENTRY %e (a: f32[1]) -> f32[1] {{\n"
+      f"  %a = f32[{left}]{{0}} parameter(0)\n"
+      f"  %b = f32[{right}]{{0}} parameter(1)\n"
+      f"  ROOT %c = f32[{out}]{{0}} convolution(%a, %b), {attributes}\n}}\n"
+    )
+    return cost.count(hlo.parse(line)).flops
+
+  def test_a_plain_product(self):
+    found = self.flops("16,35", "38,35", "16,38", "dim_labels=bf_oi->bf")
+    self.assertEqual(found, 2 * 16 * 35 * 38)
+
+  def test_batches_by_dilation(self):
+    # bcqkgh,bkth->bkcqgt: 16 leaves, 32 candidates, 7 heads, 1024 keys, H=128.
+    found = self.flops(
+      "16,32,7,128",
+      "16,1024,128,1",
+      "16,32,7,1024",
+      "window={size=16x1 stride=15x1 lhs_dilate=16x1}, "
+      "dim_labels=0b1f_0oi1->0b1f",
+    )
+    self.assertEqual(found, 2 * 16 * 32 * 7 * 128 * 1024)
+
+  def test_heads_by_padding(self):
+    # ...d,dnh->...nh of 16 x 32 rows, D=35, 7 heads of 128.
+    found = self.flops(
+      "16,32,35,1",
+      "35,7,128,1",
+      "16,32,7,128",
+      "window={size=1x7 pad=0_0x6_6 rhs_reversal=0x1}, "
+      "dim_labels=0bf1_i1o0->0b1f",
+    )
+    self.assertEqual(found, 2 * 16 * 32 * 35 * 7 * 128)
+
+  def test_a_true_convolution(self):
+    # 5 positions, of which the ends see 2 of 3 inputs: 2 + 3 + 3 + 3 + 2.
+    found = self.flops(
+      "1,5,11",
+      "3,11,7",
+      "1,5,7",
+      "window={size=3 pad=1_1}, dim_labels=b0f_0io->b0f",
+    )
+    self.assertEqual(found, 2 * 13 * 11 * 7)
+
+
+class BytesTest(absltest.TestCase):
+  def test_a_product_reads_and_writes_each_once(self):
+    found = _counted(jnp.matmul, _array(30, 50), _array(50, 70))
+    self.assertEqual(found.bytes, 4 * (30 * 50 + 50 * 70 + 30 * 70))
+
+  def test_a_slice_reads_no_more_than_it_gives(self):
+    def run(x, at):
+      return jax.lax.dynamic_slice_in_dim(x, at, 3) * 2
+
+    found = _counted(run, _array(1000, 7), _array(dtype=jnp.int32))
+    self.assertLess(found.bytes, 4 * 5 * 3 * 7 + 100)
+    self.assertGreaterEqual(found.bytes, 4 * 2 * 3 * 7)
+
+  def test_an_update_in_place_writes_the_update(self):
+    def run(x, new, at):
+      return jax.lax.dynamic_update_slice_in_dim(x, new, at, 0)
+
+    found = _counted(
+      run,
+      _array(1000, 7),
+      _array(3, 7),
+      _array(dtype=jnp.int32),
+      donate_argnums=0,
+    )
+    self.assertLess(found.bytes, 4 * 4 * 3 * 7 + 100)
+
+  def test_loops_multiply_bytes(self):
+    def run(x, w):
+      return jax.lax.scan(lambda x, _: (x @ w, None), x, None, length=13)[0]
+
+    one = _counted(jnp.matmul, _array(30, 50), _array(50, 50)).bytes
+    found = _counted(run, _array(30, 50), _array(50, 50))
+    self.assertGreaterEqual(found.bytes, 13 * one)
+    self.assertLess(found.bytes, 13 * one * 2)
+
+  def test_what_stays_on_chip_is_not_counted(self):
+    text = (
+      "HloModule m\n\nENTRY %e (a: f32[8]) -> f32[8] {\n"
+      "  %a = f32[8]{0} parameter(0)\n"
+      "  %b = f32[8]{0:T(128)S(1)} negate(%a)\n"
+      "  ROOT %c = f32[8]{0} negate(%b)\n}\n"
+    )
+    self.assertEqual(cost.count(hlo.parse(text)).bytes, 4 * (8 + 8))
+
+
+class ChainTest(absltest.TestCase):
+  """A gather that a TPU spreads over fusions, as libtpu writes it."""
+
+  TEXT = """HloModule m, num_partitions=4
+
+%start (p0: bf16[4,8]) -> (bf16[4,8], bf16[16,8], s32[2]) {
+  %p0 = bf16[4,8]{1,0} parameter(0)
+  %g.1 = bf16[16,8]{1,0} all-gather(%p0), channel_id=6, replica_groups=[1,4]<=[4], dimensions={0}, frontend_attributes={chain_id="0"}
+  ROOT %c = (bf16[4,8]{1,0}, bf16[16,8]{1,0}, s32[2]{0:S(4)}) custom-call(%g.1), custom_call_target="AsyncCollectiveStart"
+}
+
+%go_on (p0: bf16[4,8], p1: bf16[16,8], p2: f32[6]) -> (f32[6], bf16[4,8], bf16[16,8], bf16[16,8]) {
+  %p0 = bf16[4,8]{1,0} parameter(0)
+  %p1 = bf16[16,8]{1,0} parameter(1)
+  %p2 = f32[6]{0} parameter(2)
+  %n = f32[6]{0} negate(%p2)
+  %g.2 = bf16[16,8]{1,0} all-gather(%p0), channel_id=6, replica_groups=[1,4]<=[4], dimensions={0}, frontend_attributes={chain_id="0"}
+  ROOT %t = (f32[6]{0}, bf16[4,8]{1,0}, bf16[16,8]{1,0}, bf16[16,8]{1,0}) tuple(%n, %p0, %p1, %g.2)
+}
+
+%done (p0: bf16[4,8], p1: bf16[16,8]) -> bf16[16,8] {
+  %p0 = bf16[4,8]{1,0} parameter(0)
+  %p1 = bf16[16,8]{1,0} parameter(1)
+  %g.3 = bf16[16,8]{1,0} all-gather(%p0), channel_id=6, replica_groups=[1,4]<=[4], dimensions={0}, frontend_attributes={chain_id="0"}
+  ROOT %c = bf16[16,8]{1,0} custom-call(%p0, %p1, %g.3), custom_call_target="AsyncCollectiveDone"
+}
+
+ENTRY %e (a: bf16[4,8], b: f32[6]) -> bf16[16,8] {
+  %a = bf16[4,8]{1,0} parameter(0)
+  %b = f32[6]{0} parameter(1)
+  %f.1 = (bf16[4,8]{1,0}, bf16[16,8]{1,0}, s32[2]{0:S(4)}) fusion(%a), kind=kCustom, calls=%start
+  %x = bf16[4,8]{1,0} get-tuple-element(%f.1), index=0
+  %y = bf16[16,8]{1,0} get-tuple-element(%f.1), index=1
+  %f.2 = (f32[6]{0}, bf16[4,8]{1,0}, bf16[16,8]{1,0}, bf16[16,8]{1,0}) fusion(%x, %y, %b), kind=kOutput, calls=%go_on
+  %z = bf16[16,8]{1,0} get-tuple-element(%f.2), index=2
+  ROOT %f.3 = bf16[16,8]{1,0} fusion(%x, %z), kind=kCustom, calls=%done
+}
+"""
+
+  def test_is_one_collective(self):
+    found = cost.count(hlo.parse(self.TEXT))
+    gathered = found.collectives["all-gather"]
+    self.assertEqual(gathered.count, 1)
+    self.assertEqual(gathered.wire, 3 / 4 * 2 * 16 * 8)
+
+  def test_its_arrays_are_moved_once(self):
+    found = cost.count(hlo.parse(self.TEXT))
+    # What is given and what is gathered; and the 6 numbers, there and back.
+    self.assertEqual(found.bytes, 2 * 4 * 8 + 2 * 16 * 8 + 2 * 4 * 6)
+
+
+class PrefetchTest(absltest.TestCase):
+  def test_a_copy_into_vmem_reads_hbm_once(self):
+    text = (
+      "HloModule m\n\nENTRY %e (a: f32[8,4]) -> f32[2,4] {\n"
+      "  %a = f32[8,4]{1,0} parameter(0)\n"
+      "  %s = ((f32[8,4]{1,0}), f32[2,4]{1,0:S(1)}, u32[]{:S(2)}) "
+      "slice-start(%a), slice={[0:2], [0:4]}\n"
+      "  %d = f32[2,4]{1,0:S(1)} slice-done(%s)\n"
+      "  ROOT %r = f32[2,4]{1,0:S(1)} negate(%d)\n}\n"
+    )
+    self.assertEqual(cost.count(hlo.parse(text)).bytes, 4 * 2 * 4)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Compiles for a TPU that is not there, live: what `make aot` runs.
+"""Compiles for TPUs without a TPU: what `make aot` runs.
 
 Needs libtpu. The tests of the default command count programs compiled for the
 CPU, and texts that were kept; here a TPU's compiler itself is asked.
@@ -17,7 +17,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax.config.schema import Config, MeshConfig, TrainConfig
 from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.tools.aot import analytic, chips, compiled, programs, shapes
+from rstar_jax.tools.aot import chips, compiler, lower_bound, programs, shapes
 
 # No device is used; libtpu would look for one.
 jax.config.update("jax_platforms", "cpu")
@@ -44,7 +44,7 @@ _SHAPES = shapes.Shapes(
 
 @functools.cache
 def _mesh(name, tensor):
-  devices = compiled.devices(chips.parse(name))
+  devices = compiler.devices(chips.parse(name))
   return sharding.make_mesh(MeshConfig(data=1, fsdp=-1, tensor=tensor), devices)
 
 
@@ -52,7 +52,7 @@ class ChipsTest(parameterized.TestCase):
   @parameterized.parameters("v4:2x2x4", "v5e:4x4", "v5p:2x2x4", "v6e:4x4")
   def test_devices_are_chips(self, name):
     where = chips.parse(name)
-    found = compiled.devices(where)
+    found = compiler.devices(where)
     self.assertLen(found, where.chips)
     self.assertLen({each.process_index for each in found}, where.hosts)
 
@@ -64,7 +64,7 @@ class ChipsTest(parameterized.TestCase):
       "advance", lambda x: x + 1, (array,), (), (), 1
     )
     # 2^33 numbers of 4 bytes.
-    found = compiled.compile_program(program)
+    found = compiler.compile_program(program)
     self.assertGreaterEqual(found.refused, 32 * 2**30)
 
 
@@ -72,8 +72,10 @@ class ProgramsTest(parameterized.TestCase):
   @parameterized.parameters("v5e:2x2", "v5p:2x2x1")
   def test_expand_computes_what_it_must(self, name):
     program = programs.search_program("expand", _MODEL, _SHAPES, _mesh(name, 4))
-    found = compiled.compile_program(program)
-    least = analytic.decode(_MODEL, leaves=8, candidates=8, path=256, step=32)
+    found = compiler.compile_program(program)
+    least = lower_bound.decode(
+      _MODEL, leaves=8, candidates=8, path=256, step=32
+    )
     # Attention is to all of a step's places, also those that are not yet there.
     seen = 31 * 31 - sum(range(1, 32))
     masked = 64 * 4 * 2 * 8 * 128 * seen
@@ -93,11 +95,11 @@ class ProgramsTest(parameterized.TestCase):
       program = programs.training_program(
         "sft", _MODEL, config, _mesh("v5e:2x2", 2)
       )
-      found = compiled.compile_program(program)
+      found = compiler.compile_program(program)
       flops.append(found.flops)
       self.assertGreater(found.aliased, 0)
     self.assertAlmostEqual(flops[1] / flops[0], 1, delta=0.02)
-    least = analytic.training(_MODEL, rows=16, length=256, head=True)
+    least = lower_bound.training(_MODEL, rows=16, length=256, head=True)
     self.assertBetween(flops[0] * 4 / least.flops, 1, 1.5)
 
 

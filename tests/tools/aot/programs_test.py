@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax.config.schema import Config, MeshConfig, TrainConfig
 from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.tools.aot import analytic, compiled, described, programs
+from rstar_jax.tools.aot import arrays, compiler, lower_bound, programs
 from rstar_jax.tools.aot.shapes import Shapes
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -48,11 +48,10 @@ def _mesh(data=1, fsdp=1, tensor=1):
 
 
 @functools.cache
-def _search(name, layers=1, tensor=1, repeated=False):
+def _search(name, layers=1, tensor=1):
   model = dataclasses.replace(_MODEL, num_layers=layers)
-  shapes = dataclasses.replace(_SHAPES, repeated=repeated)
-  program = programs.search_program(name, model, shapes, _mesh(tensor=tensor))
-  return compiled.compile_program(program)
+  program = programs.search_program(name, model, _SHAPES, _mesh(tensor=tensor))
+  return compiler.compile_program(program)
 
 
 @functools.cache
@@ -63,12 +62,12 @@ def _training(name, accumulate=1, fsdp=1, tensor=1, remat=False):
   setattr(config, name, training)
   mesh = _mesh(fsdp=fsdp, tensor=tensor)
   program = programs.training_program(name, model, config, mesh)
-  return compiled.compile_program(program)
+  return compiler.compile_program(program)
 
 
 class SearchTest(parameterized.TestCase):
   def test_expand_computes_what_it_must(self):
-    least = analytic.decode(_MODEL, leaves=2, candidates=3, path=13, step=7)
+    least = lower_bound.decode(_MODEL, leaves=2, candidates=3, path=13, step=7)
     found = _search("expand")
     ended = [runs for _, runs, known in found.loops if not known]
     self.assertEqual(ended, [6])
@@ -79,14 +78,9 @@ class SearchTest(parameterized.TestCase):
     self.assertEqual(found.flops, least.flops + attention)
     self.assertGreater(found.bytes, least.bytes)
 
-  def test_a_repeated_path_is_read_for_each_candidate(self):
-    once, each = _search("expand"), _search("expand", repeated=True)
-    self.assertGreater(each.bytes, once.bytes)
-    self.assertGreater(each.arguments, once.arguments)
-
   def test_layers_lie_on_a_line(self):
-    line = compiled.between(
-      _search("score"), _search("score", layers=2), (1, 2, 3)
+    line = compiler.extrapolate(
+      _search("score"), _search("score", layers=2), (1, 2, 3), growing=False
     )
     found = _search("score", layers=3)
     self.assertEqual(line.flops, found.flops)
@@ -104,7 +98,7 @@ class SearchTest(parameterized.TestCase):
       self.assertGreater(two.wire, 0)
 
   def test_a_pool_is_written_in_place(self):
-    pool = described.bytes_of(described.pool_of(_MODEL, 2, 29, _mesh()))
+    pool = arrays.bytes_of(arrays.pool_of(_MODEL, 2, 29, _mesh()))
     # Keys and values: 2 slots, 2 heads, 29 tokens of 6 numbers; and the last
     # hidden states.
     self.assertEqual(pool, 4 * (2 * 2 * 2 * 29 * 6 + 2 * 20))
@@ -114,7 +108,7 @@ class SearchTest(parameterized.TestCase):
   def test_advance_and_score_compute_what_they_must(self):
     # Tails of 5 after paths of 13; one leaf's 3 steps of 7.
     for name, rows, length in (("advance", 2, 5), ("score", 3, 7)):
-      least = analytic.forward(_MODEL, rows=rows, length=length, before=13)
+      least = lower_bound.forward(_MODEL, rows=rows, length=length, before=13)
       masked = rows * (length * length - length * (length + 1) // 2)
       attention = 4 * 4 * 6 * masked
       # The scalar head, of each candidate.
@@ -125,9 +119,9 @@ class SearchTest(parameterized.TestCase):
     program = programs.search_program(
       "score", _MODEL, dataclasses.replace(_SHAPES, keep_scored=False), _mesh()
     )
-    kept = described.bytes_of(described.kept_of(_MODEL, (1, 3), 7, _mesh()))
+    kept = arrays.bytes_of(arrays.candidates_of(_MODEL, (1, 3), 7, _mesh()))
     difference = (
-      _search("score").outputs - compiled.compile_program(program).outputs
+      _search("score").outputs - compiler.compile_program(program).outputs
     )
     self.assertAlmostEqual(difference, kept, delta=200)
 
@@ -139,7 +133,7 @@ class SearchTest(parameterized.TestCase):
 class TrainingTest(parameterized.TestCase):
   def test_sft_computes_three_forward_passes(self):
     model = _MODEL
-    least = analytic.training(model, rows=4, length=24, head=True)
+    least = lower_bound.training(model, rows=4, length=24, head=True)
     # Scores are made of all pairs of tokens, also of those that are masked.
     masked = 3 * 4 * 4 * 4 * 6 * (24 * 24 - 24 * 25 // 2)
     self.assertEqual(_training("sft").flops, least.flops + masked)
@@ -153,7 +147,7 @@ class TrainingTest(parameterized.TestCase):
   def test_recomputing_adds_a_forward_pass_of_the_layers(self):
     model = _MODEL
     plain, again = _training("sft"), _training("sft", remat=True)
-    once = 2 * 4 * 24 * analytic.matrix_parameters(model)
+    once = 2 * 4 * 24 * lower_bound.matrix_parameters(model)
     attention = 4 * 4 * 6 * 4 * 24 * 24
     # Of what is made again the last product is not needed.
     self.assertGreater(again.flops, plain.flops)
@@ -162,7 +156,7 @@ class TrainingTest(parameterized.TestCase):
   def test_state_is_updated_in_place(self):
     found = _training("sft")
     # Masters and two moments, 4 bytes each.
-    count = analytic.parameters(_MODEL)
+    count = lower_bound.parameters(_MODEL)
     self.assertGreater(found.aliased, 12 * count)
     self.assertLess(found.outputs - found.aliased, 1000)
 

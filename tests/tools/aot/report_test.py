@@ -1,10 +1,16 @@
 """Rows of reports, worked out by hand."""
 
-from absl.testing import absltest
+from unittest import mock
 
-from rstar_jax.tools.aot import chips, report
-from rstar_jax.tools.aot.analytic import Least
-from rstar_jax.tools.aot.compiled import Compiled
+import jax
+from absl.testing import absltest, parameterized
+
+from configs import phi3_mini, qwen2_5_math_1_5b, qwen2_5_math_7b
+from rstar_jax.config.schema import MeshConfig
+from rstar_jax.tools.aot import __main__ as command
+from rstar_jax.tools.aot import chips, compiler, report, shapes
+from rstar_jax.tools.aot.compiler import Compiled
+from rstar_jax.tools.aot.lower_bound import LowerBound
 
 _GIB = 2**30
 
@@ -23,13 +29,13 @@ def _row(**changes):
     program="expand",
     where=chips.parse("v5e:2x2"),
     compiled=compiled,
-    least=Least(flops=4 * 197e12, bytes=4 * 819e9 * 2),
+    bound=LowerBound(flops=4 * 197e12, bytes=4 * 819e9 * 2),
     tokens=4000,
     **changes,
   )
 
 
-class ReportTest(absltest.TestCase):
+class RowTest(absltest.TestCase):
   def test_roofline(self):
     found = _row()
     # 2 s of products, 5 s of HBM, and 3 s over two links of 50 GB/s.
@@ -59,24 +65,76 @@ class ReportTest(absltest.TestCase):
     self.assertEqual(found["over_gib"], 0.25)
     self.assertEqual(found["limit"], "memory")
 
-  def test_without_memory(self):
-    row = _row(beside=9 * _GIB) | {"knobs": {"slots": 2}, "held_gib": {}}
-    found = report.without_memory(row)
-    self.assertEqual(found["limit"], "hbm")
-    for name in ("fits", "over_gib", "hbm_needed_gib", "knobs", "held_gib"):
-      self.assertNotIn(name, found)
+  def test_one_chip_sends_nothing(self):
+    found = report.row(
+      "fork",
+      chips.parse("v5e:1x1"),
+      Compiled(bytes=819e9),
+      LowerBound(0, 819e9),
+      tokens=7,
+    )
+    self.assertEqual(found["seconds"], {"compute": 0, "hbm": 1, "ici": 0})
+    self.assertEqual(found["tokens_per_second_per_chip"], 7)
 
   def test_what_the_compiler_refused(self):
     found = report.row(
       program="sft",
       where=chips.parse("v5e:4x4"),
       compiled=Compiled(refused=20 * _GIB),
-      least=Least(1, 1),
+      bound=LowerBound(1, 1),
       tokens=7,
     )
     self.assertFalse(found["fits"])
     self.assertEqual(found["over_gib"], 4.25)
     self.assertEqual(found["limit"], "memory")
+
+
+class SizesTest(parameterized.TestCase):
+  @parameterized.product(
+    module=(qwen2_5_math_7b, qwen2_5_math_1_5b, phi3_mini),
+    stage=shapes.STAGES,
+  )
+  def test_every_shipped_config_fits_a_host_of_v5e(self, module, stage):
+    config = module.get_config()
+    model = command.model_config(config.policy.path, "bfloat16")
+    row = report.sizes_row(config, model, chips.parse("v5e:4x4"), stage)
+    self.assertTrue(row["fits"], row)
+    self.assertNotIn("knobs", row)
+    self.assertGreater(row["hbm_needed_gib"], row["hbm_beside_gib"])
+
+  def test_what_does_not_fit_names_what_would_do(self):
+    config = qwen2_5_math_7b.get_config()
+    # 28 layers of 4 heads of 128, keys and values of two bytes, cut in four:
+    # 14,336 bytes a token and chip; 65 slots of 3,328 tokens in four lanes.
+    config.search.slots = 65
+    model = command.model_config(config.policy.path, "bfloat16")
+    row = report.sizes_row(config, model, chips.parse("v5e:4x4"), "rollout")
+    pools = 4 * 65 * 3328 * 14336 / 2**30
+    self.assertAlmostEqual(row["held_gib"]["pools"], pools, delta=0.01)
+    self.assertFalse(row["fits"])
+    self.assertBetween(row["knobs"]["slots"], 8, 64)
+
+
+class MeshTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(
+      mock.patch.object(
+        compiler, "devices", lambda where: jax.devices()[: where.chips]
+      )
+    )
+
+  def test_one_device_has_a_mesh_too(self):
+    where = chips.parse("v5e:1x1")
+    mesh = report.mesh_of(MeshConfig(), where, "search_mesh")
+    self.assertEqual(mesh.size, 1)
+
+  def test_a_mesh_that_the_chips_do_not_make(self):
+    where = chips.parse("v5e:1x1")
+    with self.assertRaisesRegex(
+      ValueError, r"^config.search_mesh: .*'tensor': 4"
+    ):
+      report.mesh_of(MeshConfig(tensor=4), where, "search_mesh")
 
 
 if __name__ == "__main__":

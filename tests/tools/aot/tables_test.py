@@ -18,7 +18,6 @@ _ROW = {
   "candidates": 5,
   "step": 7,
   "path": 11,
-  "repeated": False,
   "extrapolated_from_layers": [1, 2],
   "hbm_needed_gib": 17.0,
   "hbm_beside_gib": 13.0,
@@ -38,28 +37,6 @@ class TablesTest(parameterized.TestCase):
       row,
       "| Model-7B | 1, 2 | v5e:4x4 | rollout | expand | 3 x 5 x 7 after 11 | "
       "4.00 | 6.00 | 2.50 | 0.00 | 17.00 | 15.75 | over by 1.25 | slots=2 |",
-    )
-
-  def test_no_memory_where_it_is_not_known(self):
-    row = {key: value for key, value in _ROW.items() if key != "fits"}
-    self.assertLen(tables.memory([row]).splitlines(), 2)
-
-  def test_speed(self):
-    # What was refused has no speed.
-    self.assertLen(tables.speed([_ROW]).splitlines(), 2)
-    row = _ROW | {
-      "extrapolated_from_layers": [],
-      "flops": 2.5e12,
-      "bytes": 13e9,
-      "least_bytes_share": 0.5,
-      "wire_bytes": 0.0123456e9,
-      "seconds": {"compute": 0.002, "hbm": 0.003, "ici": 0.0001},
-      "tokens_per_second_per_chip": 12345.0,
-    }
-    self.assertEqual(
-      tables.speed([row]).splitlines()[2],
-      "| Model-7B | all | v5e:4x4 | rollout | expand | 3 x 5 x 7 after 11 | "
-      "2.5 | 13 | 0.50 | 0.0123 | 2 | 3 | 0.1 | HBM | 12,300 |",
     )
 
   def test_summary(self):
@@ -86,11 +63,6 @@ class TablesTest(parameterized.TestCase):
         "12.0 / 12,300 HBM | 17.0 **too much** / 99 HBM |",
       ],
     )
-
-  def test_collectives(self):
-    kinds = {"all-reduce": {"count": 57.0, "bytes": 2e9, "wire_bytes": 3e9}}
-    row = tables.collectives([_ROW | {"collectives": kinds}]).splitlines()[2]
-    self.assertEndsWith(row, "| expand | all-reduce | 57 | 2 | 3 |")
 
   @parameterized.parameters(
     ("score", {"scored": 3, "columns": 5, "scored_step": 7}, "3 x 5 x 7 aft"),

@@ -1,10 +1,13 @@
-"""Least work, against sums written out by hand and a published model."""
+"""Lower bounds, against sums written out by hand and a published model."""
+
+import dataclasses
 
 from absl.testing import absltest
 
 from rstar_jax.hf import model_config, published
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.tools.aot import analytic
+from rstar_jax.tools.aot import lower_bound
+from rstar_jax.tools.aot.shapes import Shapes
 
 # D=10, N=6, K=2, H=3, F=14, V=50, 5 layers, float32.
 _TINY = ModelConfig(
@@ -20,11 +23,11 @@ _TINY = ModelConfig(
 _LAYER = 180 + 60 + 60 + 180 + 420
 
 
-class AnalyticTest(absltest.TestCase):
+class LowerBoundTest(absltest.TestCase):
   def test_parameters(self):
-    self.assertEqual(analytic.matrix_parameters(_TINY), _LAYER)
-    self.assertEqual(analytic.head_parameters(_TINY), 500)
-    self.assertEqual(analytic.parameters(_TINY), 5 * _LAYER + 500)
+    self.assertEqual(lower_bound.matrix_parameters(_TINY), _LAYER)
+    self.assertEqual(lower_bound.head_parameters(_TINY), 500)
+    self.assertEqual(lower_bound.parameters(_TINY), 5 * _LAYER + 500)
 
   def test_parameters_of_a_published_model(self):
     model = model_config.from_fields(
@@ -32,16 +35,17 @@ class AnalyticTest(absltest.TestCase):
     )
     # All but biases and norms, which are under 0.01%.
     self.assertAlmostEqual(
-      analytic.parameters(model) / 7_615_616_512, 1, delta=1e-4
+      lower_bound.parameters(model) / 7_615_616_512, 1, delta=1e-4
     )
 
   def test_cache(self):
     # 5 layers, keys and values of 2 heads of 3 numbers of 4 bytes.
-    self.assertEqual(analytic.cache_bytes(_TINY), 5 * 2 * 2 * 3 * 4)
-    self.assertEqual(analytic.cache_bytes(_TINY, "bfloat16"), 5 * 2 * 2 * 3 * 2)
+    self.assertEqual(lower_bound.cache_bytes(_TINY), 5 * 2 * 2 * 3 * 4)
+    half = dataclasses.replace(_TINY, dtype="bfloat16")
+    self.assertEqual(lower_bound.cache_bytes(half), 5 * 2 * 2 * 3 * 2)
 
   def test_decode(self):
-    found = analytic.decode(_TINY, leaves=3, candidates=7, path=11, step=3)
+    found = lower_bound.decode(_TINY, leaves=3, candidates=7, path=11, step=3)
     # Two steps run the layers and the head; the first token only the head, once
     # a leaf. Tokens see 11 + 1 and 11 + 2 others, with 2 products a head.
     products = 2 * 21 * 2 * (5 * _LAYER + 500) + 3 * 2 * 500
@@ -53,33 +57,40 @@ class AnalyticTest(absltest.TestCase):
     own = 21 * (1 + 2) * token + 21 * 2 * token
     self.assertEqual(found.bytes, weights + paths + own)
 
-  def test_repeated_paths_are_read_for_each_candidate(self):
-    sizes = dict(leaves=3, candidates=7, path=11, step=3)
-    once = analytic.decode(_TINY, **sizes)
-    each = analytic.decode(_TINY, **sizes, repeated=True)
-    self.assertEqual(each.bytes - once.bytes, 3 * 6 * 11 * 2 * 240)
-    # The first head for each row.
-    self.assertEqual(each.flops - once.flops, 3 * 6 * 2 * 500)
-
   def test_replicas_each_read_the_weights(self):
     sizes = dict(leaves=4, candidates=7, path=11, step=2)
-    one = analytic.decode(_TINY, **sizes)
-    two = analytic.decode(_TINY, **sizes, replicas=2)
+    one = lower_bound.decode(_TINY, **sizes)
+    two = lower_bound.decode(_TINY, **sizes, replicas=2)
     self.assertEqual(two.flops, one.flops)
     self.assertEqual(two.bytes - one.bytes, 4 * (5 * _LAYER + 500 + 500))
 
   def test_forward(self):
-    found = analytic.forward(_TINY, rows=6, length=3, before=11, shared=2)
+    found = lower_bound.forward(_TINY, rows=6, length=3, before=11, shared=2)
     attention = 6 * 5 * 6 * (2 * 2 * 3) * (12 + 13 + 14)
     self.assertEqual(found.flops, 6 * 3 * 2 * 5 * _LAYER + attention)
     # Three paths of 11, and what is written of 6 x 3 tokens.
     self.assertEqual(found.bytes, 4 * 5 * _LAYER + 240 * (3 * 11 + 18))
 
   def test_training_is_three_forward_passes(self):
-    found = analytic.training(_TINY, rows=6, length=3, head=True)
-    once = analytic.forward(_TINY, rows=6, length=3).flops
+    found = lower_bound.training(_TINY, rows=6, length=3, head=True)
+    once = lower_bound.forward(_TINY, rows=6, length=3).flops
     self.assertEqual(found.flops, 3 * (once + 2 * 18 * 500))
     self.assertEqual(found.bytes, 32 * (5 * _LAYER + 500))
+
+  def test_copies_compute_nothing(self):
+    sizes = Shapes(moved=3, step=7, room=11)
+    for name, tokens in (("commit", 6), ("fork", 11)):
+      found = lower_bound.search(name, _TINY, sizes, 1)
+      self.assertEqual((found.flops, found.bytes), (0, 2 * 3 * tokens * 240))
+
+  def test_programs_of_the_search_run_their_tokens(self):
+    sizes = Shapes(path=11, moved=6, tail=3, scored=2, columns=3, scored_step=3)
+    # Six tails after six paths; six steps after two paths.
+    for name, shared in (("advance", 1), ("score", 3)):
+      self.assertEqual(
+        lower_bound.search(name, _TINY, sizes, 1),
+        lower_bound.forward(_TINY, rows=6, length=3, before=11, shared=shared),
+      )
 
 
 if __name__ == "__main__":

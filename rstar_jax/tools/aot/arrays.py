@@ -1,6 +1,5 @@
-"""Arrays that are only described: shapes, dtypes and places, no memory."""
+"""Abstract arrays: shapes, dtypes and shardings, no memory."""
 
-import dataclasses
 import functools
 import math
 from typing import Any
@@ -18,13 +17,13 @@ from rstar_jax.models.transformer import Transformer
 def array(
   mesh: Mesh, shape: tuple[int, ...], dtype: Any = jnp.int32, *axes: Any
 ) -> jax.ShapeDtypeStruct:
-  """Describes an array; without axes every device has all of it."""
+  """Returns an abstract array; without axes every device has all of it."""
   place = NamedSharding(mesh, PartitionSpec(*axes))
   return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
 
 
 def placed(of: Any, place: NamedSharding) -> jax.ShapeDtypeStruct:
-  """Describes an array like another, on the devices of a sharding."""
+  """Returns an abstract array like another, with a sharding."""
   return jax.ShapeDtypeStruct(of.shape, of.dtype, sharding=place)
 
 
@@ -32,7 +31,7 @@ def abstract(
   model: ModelConfig, head: str, mesh: Mesh
 ) -> tuple[nnx.GraphDef, Any]:
   """Returns a module's definition, and its parameters' shapes and places."""
-  graphdef, params = _shapes(dataclasses.replace(model), head)
+  graphdef, params = _shapes(model, head)
   places = sharding.shardings(params, mesh)
   return graphdef, jax.tree.map(placed, params, places)
 
@@ -40,26 +39,25 @@ def abstract(
 def pool_of(
   model: ModelConfig, slots: int, length: int, mesh: Mesh
 ) -> cache.Pool:
-  """Describes the paths of a prefix cache, placed as the engine places them."""
+  """Returns the abstract paths of a prefix cache, sharded as in the engine."""
   shapes = jax.eval_shape(
     functools.partial(cache.empty_pool, model, slots, length)
   )
   return jax.tree.map(functools.partial(_cached, mesh), shapes)
 
 
-def kept_of(
+def candidates_of(
   model: ModelConfig, rows: tuple[int, ...], length: int, mesh: Mesh
 ) -> cache.KeyValues:
-  """Describes the keys and values of a call's candidates."""
+  """Returns the abstract keys and values of a call's candidates."""
   shapes = jax.eval_shape(functools.partial(cache.empty, model, rows, length))
   return jax.tree.map(functools.partial(_cached, mesh), shapes)
 
 
 def bytes_of(tree: Any) -> float:
-  """Returns the bytes of described arrays that one device holds.
+  """Returns the bytes of abstract arrays on one device, without padding.
 
-  Without padding: a TPU lays keys and values out with that axis last which
-  needs least of it.
+  A TPU lays keys and values out with that axis last which needs least of it.
   """
 
   def size(one: jax.ShapeDtypeStruct) -> int:
@@ -71,7 +69,7 @@ def bytes_of(tree: Any) -> float:
 
 @functools.lru_cache(maxsize=16)
 def _shapes(model: ModelConfig, head: str) -> tuple[nnx.GraphDef, Any]:
-  """Traces the making of a module, which takes seconds where it is deep."""
+  """Traces a module's constructor, which takes seconds for a deep one."""
   return nnx.split(
     nnx.eval_shape(lambda: Transformer(model, head=head, rngs=nnx.Rngs(0)))
   )
