@@ -4,8 +4,8 @@ import random
 
 from absl.testing import absltest, parameterized
 
-from benchmarks import fleet_stage
-from benchmarks.fleet_stage import Loss
+from benchmarks import fleet
+from benchmarks.fleet import Loss
 
 ALL = ("static", "list", "steal")
 
@@ -13,7 +13,7 @@ ALL = ("static", "list", "steal")
 class StageTest(parameterized.TestCase):
   @parameterized.parameters(*ALL)
   def test_one_host_takes_the_sum(self, assignment):
-    stage = fleet_stage.run([2.0, 3.0, 5.0], 1, assignment=assignment)
+    stage = fleet.run([2.0, 3.0, 5.0], 1, assignment=assignment)
     self.assertEqual(stage.seconds, 10)
     self.assertEqual(stage.useful, 10)
     self.assertEqual(stage.idle(1), 0)
@@ -23,7 +23,7 @@ class StageTest(parameterized.TestCase):
   )
   def test_equal_shards_go_in_rounds(self, assignment, sizes):
     shards, hosts = sizes
-    stage = fleet_stage.run([4.0] * shards, hosts, assignment=assignment)
+    stage = fleet.run([4.0] * shards, hosts, assignment=assignment)
     rounds = -(-shards // hosts)
     self.assertEqual(stage.seconds, 4.0 * rounds)
     self.assertEqual(stage.useful, 4.0 * shards)
@@ -32,8 +32,8 @@ class StageTest(parameterized.TestCase):
   def test_a_list_evens_out_what_static_does_not(self):
     # Static: 5 + 5 against 1 + 1. A list: 5, 1 + 5 + ... = 6 and 6.
     shards = [5.0, 1.0, 5.0, 1.0]
-    self.assertEqual(fleet_stage.run(shards, 2).seconds, 10)
-    stage = fleet_stage.run(shards, 2, assignment="list")
+    self.assertEqual(fleet.run(shards, 2).seconds, 10)
+    stage = fleet.run(shards, 2, assignment="list")
     self.assertEqual(stage.seconds, 6)
     self.assertEqual(stage.idle(2), 0)
 
@@ -41,16 +41,14 @@ class StageTest(parameterized.TestCase):
     # The second host is free at 1. It takes either of the two that are open:
     # the first, in vain, or the third, in which case all ends at 6.
     found = {
-      fleet_stage.run([5.0, 1.0, 5.0], 2, assignment="steal", seed=seed).seconds
+      fleet.run([5.0, 1.0, 5.0], 2, assignment="steal", seed=seed).seconds
       for seed in range(20)
     }
     self.assertEqual(found, {6.0, 10.0})
 
   @parameterized.parameters(*ALL)
   def test_a_slow_host(self, assignment):
-    stage = fleet_stage.run(
-      [1.0] * 5, 2, assignment=assignment, speeds=[1.0, 0.25]
-    )
+    stage = fleet.run([1.0] * 5, 2, assignment=assignment, speeds=[1.0, 0.25])
     # Static: the slow one has 2. A list: it has one, the quick one the rest.
     expected = {"static": 8.0, "list": 4.0}.get(assignment)
     if expected:
@@ -62,7 +60,7 @@ class StageTest(parameterized.TestCase):
   def test_everything_is_done_whatever_dies(self, assignment, seed):
     rng = random.Random(seed)
     shards = [rng.uniform(1, 3) for _ in range(37)]
-    stage = fleet_stage.run(
+    stage = fleet.run(
       shards,
       5,
       assignment=assignment,
@@ -74,7 +72,7 @@ class StageTest(parameterized.TestCase):
     # Time is for work, loss, work done twice, or nothing.
     busy = stage.useful + stage.lost + stage.twice
     self.assertLessEqual(busy, 5 * (stage.seconds + 3.0) + 1e-9)
-    again = fleet_stage.run(
+    again = fleet.run(
       shards,
       5,
       assignment=assignment,
@@ -87,7 +85,7 @@ class StageTest(parameterized.TestCase):
     # Restarts of a shard of length s at rate 1/m: lost per shard is
     # m (exp(s/m) - 1) - s in the mean.
     length, between = 2.0, 5.0
-    stage = fleet_stage.run([length] * 20_000, 1, loss=Loss(between=between))
+    stage = fleet.run([length] * 20_000, 1, loss=Loss(between=between))
     mean = between * (2.718281828459045 ** (length / between) - 1) - length
     self.assertAlmostEqual(stage.lost / 20_000 / mean, 1, delta=0.05)
     self.assertAlmostEqual(stage.seconds, stage.useful + stage.lost, delta=1e-3)
