@@ -29,16 +29,14 @@ _MINUTES = flags.DEFINE_list(
 _DEVIATION = flags.DEFINE_float(
   "deviation", 0.04, "Standard deviation of a shard's time over its mean."
 )
-_HOURS = flags.DEFINE_float(
-  "hours", 24.0, "Mean hours between deaths of a host."
-)
+_HOURS = flags.DEFINE_float("hours", 24.0, "Mean between deaths of a host.")
 _REPAIR = flags.DEFINE_float("repair", 10.0, "Minutes until it is back.")
 # Runs of which the median is printed, where hosts die.
 _SEEDS = 5
 
-# "static": shard i goes to host i modulo the hosts. "list": a free host takes the
-# first shard that nobody has. "steal": static, and a host that has finished its
-# own takes a random unfinished one, whether or not another is at it.
+# "static": shard i goes to host i modulo the hosts. "list": a free host takes
+# the first shard that nobody has. "steal": static, and a host that has finished
+# its own takes a random unfinished one, whether or not another is at it.
 Assignment = Literal["static", "list", "steal"]
 
 
@@ -177,7 +175,7 @@ def run(
 def over_ideal(
   shards: Sequence[float], hosts: int, ideal: float, loss: Loss
 ) -> list[str]:
-  """Returns a cell for each assignment: time over the ideal, and work wasted."""
+  """Returns, by assignment, the time over the ideal and the share wasted."""
   cells = []
   for assignment in get_args(Assignment):
     stages = [
