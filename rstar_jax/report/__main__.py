@@ -1,6 +1,6 @@
 """Writes the report of a workdir: python -m rstar_jax.report runs/tiny
 
-It needs the records alone: no config, no model and no accelerator.
+It needs only the records: no config, model or accelerator.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from rstar_jax.report import forest, page
 
 
 def main(arguments: list[str] | None = None) -> int:
-  """Writes report.html and names it; returns the exit status."""
+  """Writes report.html and prints its path; returns the exit status."""
   parser = argparse.ArgumentParser(
     prog="python -m rstar_jax.report",
     description="Writes WORKDIR/report.html from the records of a run.",

@@ -1,8 +1,8 @@
-"""Which problems the page lists, and which of their trees it draws.
+"""Chooses which problems the page lists, and which of their trees it draws.
 
-A real run has more trees than memory holds, or a page that a browser opens. So
-they come shard by shard, a line of the list is made from the record alone, and
-a tree is built and packed only while there is room for it.
+A large run has more trees than fit into memory, or into a page that a browser
+opens. Shards are therefore read one by one, a row of the list needs only the
+record, and a tree is built and packed only while the budget has room for it.
 """
 
 import collections
@@ -28,11 +28,11 @@ _QUESTION = 160
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-  """How much the page may hold.
+  """Size limits of the page.
 
   Attributes:
-    tree_bytes: of packed trees. What is above it is listed without its tree.
-    rows: problems listed. What is above it is only counted.
+    tree_bytes: bytes of packed trees; further problems are listed without one.
+    rows: number of problems listed; further ones are only counted.
   """
 
   tree_bytes: int = 16_000_000
@@ -40,22 +40,22 @@ class Budget:
 
 
 class Forest:
-  """Problems and trees that are on the page so far.
+  """The problems and trees of the page.
 
   Attributes:
-    problems: rows of the list, of which "block" is an index in `trees`, -1
-      without a tree.
-    trees: as `trees.encode` packs them.
-    sets: for each set how many problems there are, are listed, were read and
-      are drawn, and what became of the candidates of those read.
+    problems: rows of the list; "block" is an index into `trees`, -1 without a
+      tree.
+    trees: trees packed by `trees.encode`.
+    sets: for each set the numbers of problems in all, listed, read and drawn,
+      and counts of nodes and dropped candidates of the trees read.
   """
 
   def __init__(self, budget: Budget, config: Mapping[str, Any]):
-    """Begins with nothing.
+    """Creates an empty page.
 
     Args:
-      budget: of all sets together.
-      config: the run's, as JSON; may lack anything.
+      budget: size limits of all sets together.
+      config: the run's config as JSON; any field may be missing.
     """
     self.problems: list[Record] = []
     self.trees: list[str] = []
@@ -65,13 +65,13 @@ class Forest:
     self._config = config
 
   def evaluation(self, folder: epath.Path, round_: int, last: bool) -> None:
-    """Reads the problems of an evaluation, those without a search too.
+    """Adds the problems of an evaluation, with or without a tree.
 
     Args:
-      folder: of the round.
-      round_: its number.
-      last: whether no other set comes after this one, which else takes at most
-        half of what the budget has left.
+      folder: the round's folder.
+      round_: the round's number.
+      last: whether this is the last set. Any other set takes at most half of
+        the remaining budget.
     """
     self._begin("test", round_, last)
     config = self._config.get("eval", {})
@@ -105,11 +105,11 @@ class Forest:
   def training(
     self, folder: epath.Path, round_: int, last: bool, suspects: set[str]
   ) -> None:
-    """Reads the trees of training problems.
+    """Adds the trees of training problems.
 
     Args:
-      folder, round_, last: as of `evaluation`.
-      suspects: ids of problems whose given answer may be wrong.
+      folder, round_, last: as in `evaluation`.
+      suspects: ids of problems whose gold answer may be wrong.
     """
     self._begin("training", round_, last)
     specs = self._config.get("rounds") or []
@@ -155,7 +155,7 @@ class Forest:
   def _list(
     self, name: str, split: str, record: Record | None
   ) -> Record | None:
-    """Counts a problem, and adds it to the list; None if there is no room."""
+    """Counts a problem and adds a row to the list; None if it is full."""
     counts = self.sets[-1]
     counts["problems"] += 1
     if record is not None:
@@ -178,10 +178,10 @@ class Forest:
     return row
 
   def _draw(self, row: Record, tree: Record) -> None:
-    """Packs a tree, if it fits into what its set has left."""
+    """Packs a tree if it fits into the remaining budget of its set."""
     packed = trees_lib.encode(tree)
     if len(packed) > self._bytes_of_set:
-      # Those that are drawn are the first ones, so that it can be said.
+      # No later tree is drawn, so that the page can say "the first ones".
       self._bytes_of_set = 0
       return
     self._bytes -= len(packed)
@@ -192,7 +192,7 @@ class Forest:
 
 
 def _trees(path: epath.Path) -> Iterator[Record]:
-  """Yields the records of trees; raises ValueError for another schema."""
+  """Yields records of trees; raises ValueError for an unknown schema."""
   for record in each_row(path):
     try:
       tree_lib.check_schema(record)
@@ -205,7 +205,7 @@ _NO_TREE = {"question": "", "nodes": 0, "rollouts": 0}
 
 
 def _measures(record: Record) -> Record:
-  """Returns what the list says of a tree."""
+  """Returns the fields of a row that come from a tree."""
   question = record["problem"]["question"]
   if len(question) > _QUESTION:
     question = f"{question[: _QUESTION - 1]}…"
@@ -227,7 +227,7 @@ def _measures(record: Record) -> Record:
 
 
 def _answers(sources: Mapping[str, Record], select: Select, k: int) -> Record:
-  """Returns verdicts: of the greedy solution, the search, and of samples."""
+  """Returns the verdicts on the search, the greedy solution and samples."""
   found: Record = {}
   if "mcts" in sources:
     outcome = choices.choose(sources["mcts"], select, k=k)
@@ -242,14 +242,14 @@ def _answers(sources: Mapping[str, Record], select: Select, k: int) -> Record:
 
 
 def _counted(spec: Mapping[str, Any], search: Mapping[str, Any]) -> bool:
-  """Says whether the PPM's value was a node's first visit."""
+  """Returns whether the PPM's value counts as a node's first visit."""
   return spec.get("annotation") == "ppm" and search.get(
     "ppm_counts_visit", True
   )
 
 
 def _of(folder: epath.Path, names: set[str]) -> dict[str, list[Record]]:
-  """Returns the rows of some problems, by problem."""
+  """Returns the rows of the named problems, by problem id."""
   found: dict[str, list[Record]] = {}
   for path in _shards(folder):
     for row in each_row(path):

@@ -1,9 +1,8 @@
-"""The report inside a notebook: of a run, or of trees that are in no run.
+"""Shows the report in a notebook, of a run or of trees without a run.
 
-What these functions return shows itself where a notebook shows the last value
-of a cell. It is the page of `page.py`, as it is, in a frame: pictures of trees
-and curves are drawn in one place. The frame is a document of its own, without
-the notebook's origin, so that nothing in it reaches the notebook.
+A notebook displays the returned `Frame` as the last value of a cell. The frame
+holds the unchanged page of `page.py`. It is a document without the notebook's
+origin, so that nothing in it reaches the notebook.
 """
 
 import base64
@@ -24,7 +23,7 @@ from rstar_jax.report import page, records
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage import records as records_io
 
-# A notebook holds its outputs: of a large run it shows some trees.
+# A notebook stores its outputs, so that only some trees of a large run fit.
 _BUDGET = records.Budget(tree_bytes=2_000_000, rows=2_000)
 
 
@@ -34,8 +33,9 @@ class Frame:
 
   Attributes:
     page: a whole HTML document.
-    address: where it opens, as in "#view=problems"; "" is its first page.
-    height: in pixels; the width is the notebook's.
+    address: fragment at which it opens, as "#view=problems"; "" is the first
+      page.
+    height: in pixels; the width is that of the notebook.
   """
 
   page: str = dataclasses.field(repr=False)
@@ -58,30 +58,33 @@ def show_run(
   """Shows the report of a run, from its records alone.
 
   Args:
-    folder: the run's, finished or not.
-    problem: a training problem, at whose tree it opens; "" opens the overview.
-    round_: whose tree.
+    folder: workdir of the run, finished or not.
+    problem: id of the training problem whose tree is shown; "" shows the
+      overview.
+    round_: round of that tree.
 
   Raises:
-    ValueError, OSError: the folder or a record in it cannot be read.
+    ValueError, OSError: if the folder or a record in it cannot be read.
   """
   text = page.render(records.read(folder, _BUDGET))
   return Frame(text, _tree(problem, round_) if problem else "")
 
 
 def show_trees(found: Sequence[Tree]) -> Frame:
-  """Shows search trees; opens at the first one.
+  """Shows search trees, and opens at the first one.
+
+  The solutions and pairs that the default `ExtractConfig` selects as training
+  data are marked.
 
   Args:
-    found: searched, of problems with answers. What the paper would train on is
-      marked: `config.ExtractConfig` as it is.
+    found: searched trees of problems with gold answers.
   """
   config = ExtractConfig()
   solutions, _ = trajectories_lib.sft_rows(found, config)
   pairs, _ = pairs_lib.pairs(found, config)
   guided = any(np.isfinite(tree.ppm).any() for tree in found)
   with tempfile.TemporaryDirectory() as temporary:
-    # The folder of a run that has come so far and no further.
+    # The folder of a run that has only searched and extracted.
     folder = pathlib.Path(temporary) / "search"
     for name, rows in (
       ("trees", [tree.to_record() for tree in found]),
@@ -99,7 +102,7 @@ def show_trees(found: Sequence[Tree]) -> Frame:
 
 
 def _tree(problem: str, round_: int) -> str:
-  """Returns the address of a tree; see `Report.route` of the page."""
+  """Returns the fragment of a tree; see `Report.route` in base.js."""
   fields = {
     "view": "tree",
     "set": "training",

@@ -1,6 +1,6 @@
-"""The numbers of the first page, from what `records.read` has read.
+"""Computes the numbers of the first page from the result of `records.read`.
 
-Pure functions of records; each returns rows that the page draws as they are.
+Pure functions of records; each returns rows that the page shows unchanged.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from typing import Any
 
 Rows = list[dict[str, Any]]
 
-# Points of a curve: more cannot be told apart on a page.
+# Largest number of points of a curve.
 _POINTS = 200
 _NAMES = {
   "policy": "Policy alone",
@@ -59,8 +59,8 @@ def accuracy(rows: Iterable[Mapping[str, Any]]) -> Rows:
     rows: of results.json, see `evaluate.table`.
 
   Returns:
-    {"split", "lines": [{"method", "name", "points"}]}; a point is the part of a
-    row that is shown. Lines are in the order of `_NAMES`.
+    {"split", "lines": [{"method", "name", "points"}]} each; a point holds the
+    fields of a row that are shown. Lines are in the order of `_NAMES`.
   """
   splits: dict[str, dict[str, Rows]] = {}
   for row in rows:
@@ -90,8 +90,8 @@ def accuracy(rows: Iterable[Mapping[str, Any]]) -> Rows:
 def losses(metrics: Iterable[Mapping[str, Any]]) -> Rows:
   """Returns the curve of each training: {"name", "round", "kind", "points"}.
 
-  A resumed run may have written an update twice: the later line counts. Long
-  curves are thinned to `_POINTS`, at even distances.
+  A resumed run may have recorded an update twice: the later row counts. Long
+  curves are reduced to some `_POINTS` evenly spaced points.
   """
   curves: dict[str, dict[int, float]] = {}
   for row in metrics:
@@ -103,7 +103,7 @@ def losses(metrics: Iterable[Mapping[str, Any]]) -> Rows:
   for name, points in curves.items():
     match = _TRAINING.fullmatch(name)
     steps = sorted(points)
-    # Rounded up, and the last one always.
+    # The last point is always kept.
     every = -(-len(steps) // _POINTS)
     kept = sorted({*steps[::every], *steps[-1:]})
     found.append(
@@ -118,7 +118,7 @@ def losses(metrics: Iterable[Mapping[str, Any]]) -> Rows:
 
 
 def ppm(rows: Iterable[Mapping[str, Any]]) -> Rows:
-  """Returns how often a round's PPM, or its rival, orders held-out pairs."""
+  """Returns the accuracy of each reward model on held-out pairs."""
   found = []
   for row in rows:
     each = {
@@ -137,7 +137,7 @@ def ppm(rows: Iterable[Mapping[str, Any]]) -> Rows:
 
 
 def quality(rounds: Iterable[Mapping[str, Any]]) -> Rows:
-  """Returns what the studies measured of reward models, by round and model."""
+  """Returns the studies' measures of reward models, by round and model."""
   names = ("reward", "auc", "auc_within", "calibration_error", "solutions")
   return [
     {"round": each["round"], "bins": row.get("bins", [])}
@@ -148,16 +148,17 @@ def quality(rounds: Iterable[Mapping[str, Any]]) -> Rows:
 
 
 def time_spent(metrics: Iterable[Mapping[str, Any]]) -> Rows:
-  """Returns where the time of the first host went.
+  """Returns the time that the first host spent in each stage.
 
-  A stage writes the seconds since it began; where they fall it was begun again,
-  and both parts count. The rate of a search is that of all its seconds, the
-  rate of a training that of the updates since its last row.
+  A stage records the seconds since its start. If they decrease, it was
+  restarted, and both parts count. The recorded rate is the average since the
+  start for a search, and since the last row for a training.
 
   Returns:
-    {"round", "stage", "name", "seconds", "compiling", "idle", "rate"}: the
-    shares in which programs were compiled, and in which the device waited; the
-    rate is in tokens a second, generated or trained on; null if not recorded.
+    {"round", "stage", "name", "seconds", "compiling", "idle", "rate"} each:
+    compiling and idle are the shares of time in which programs were compiled
+    and in which the device waited; rate is in tokens per second, generated or
+    trained on; None if not recorded.
   """
   parts: dict[tuple[int, str], list[_Part]] = {}
   for row in metrics:
@@ -199,13 +200,13 @@ def time_spent(metrics: Iterable[Mapping[str, Any]]) -> Rows:
 
 @dataclasses.dataclass
 class _Part:
-  """A stage from its beginning to where it was begun again, or ended.
+  """The part of a stage between two starts, or to its end.
 
   Attributes:
-    seconds: so far.
-    compiling: of these, for programs, None if not recorded.
-    idle: of these, those in which the device waited, None if not recorded.
-    tokens: generated or trained on, None if not recorded.
+    seconds: its duration.
+    compiling: seconds of compilation, None if not recorded.
+    idle: seconds in which the device waited, None if not recorded.
+    tokens: tokens generated or trained on, None if not recorded.
   """
 
   seconds: float = 0.0
@@ -215,7 +216,7 @@ class _Part:
 
 
 def _place(item: tuple[tuple[int, str], Any]) -> tuple[int, int, str]:
-  """Sorts by round, and in a round as its stages run."""
+  """Returns a sort key: the round, then the order of stages in it."""
   (round_, stage), _ = item
   order = list(_STAGES)
   rank = order.index(stage) if stage in order else len(order)
@@ -225,21 +226,21 @@ def _place(item: tuple[tuple[int, str], Any]) -> tuple[int, int, str]:
 def _plus(
   so_far: float | None, rate: float | None, seconds: float
 ) -> float | None:
-  """Adds a rate times seconds; None where anything is not known."""
+  """Adds a rate times seconds; None if anything is unknown."""
   if so_far is None or rate is None:
     return None
   return so_far + rate * seconds
 
 
 def _share(parts: Sequence[float | None], total: float) -> float | None:
-  """Returns a sum over a total, None where a part is not known."""
+  """Returns the sum of parts over the total; None if a part is unknown."""
   if not total or any(part is None for part in parts):
     return None
   return sum(parts) / total
 
 
 def grader(rounds: Iterable[Mapping[str, Any]]) -> Rows:
-  """Returns the verdicts over the solutions that a round's data are made of."""
+  """Returns the counts of verdicts on the solutions of each round."""
   names = ("answers", "right", "wrong", "undecided")
   return [
     {"round": each["round"]} | {name: each["sft"][name] for name in names}
@@ -249,7 +250,7 @@ def grader(rounds: Iterable[Mapping[str, Any]]) -> Rows:
 
 
 def unsolved(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-  """Returns what the newest round that tells of it left unsolved."""
+  """Returns the unsolved problems of the newest round that has SFT data."""
   for each in reversed(rounds):
     if each["sft"] is not None:
       return {
@@ -262,7 +263,7 @@ def unsolved(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def blocks(text: str) -> Rows:
-  """Cuts the Markdown of a study into headings, paragraphs and tables.
+  """Splits the Markdown of a study into headings, paragraphs and tables.
 
   Returns:
     {"heading"}, {"text"} or {"head", "rows"} each, in order.
@@ -279,7 +280,7 @@ def blocks(text: str) -> Rows:
         [cell.strip() for cell in line.strip().strip("|").split("|")]
         for line in lines
       ]
-      # The second line only rules off the head.
+      # The second line is the ruler below the head.
       found.append({"head": cells[0], "rows": cells[2:]})
     else:
       found.append({"text": " ".join(lines)})

@@ -1,10 +1,9 @@
-"""Renders the report: one HTML file that needs nothing else.
+"""Renders the report as one self-contained HTML file.
 
-What a model wrote reaches the page as JSON in which "<" is escaped, or packed,
-and is shown as text alone. The policy in the page's head allows the scripts and
-the style sheet that are in it, by their hashes, and nothing else: nothing from
-a network, nothing inline. A browser that knows trusted types refuses to make
-HTML of a string altogether.
+Model output is embedded as JSON with "<" escaped, or packed, and is shown only
+as text. The content security policy allows only the scripts and the style sheet
+in the page, by their hashes: nothing from the network, nothing inline. Browsers
+with trusted types also refuse to convert any string to HTML.
 """
 
 import base64
@@ -26,7 +25,7 @@ from rstar_jax.storage import store
 
 NAME = "report.html"
 
-# In the order in which they run; each uses those before it.
+# In the order of execution; each uses those before it.
 SCRIPTS = (
   "d3-hierarchy.min.js",
   "base.js",
@@ -45,7 +44,7 @@ SCRIPTS = (
   "tree.js",
   "app.js",
 )
-# No text becomes markup or a script, by any way; of the policy.
+# The part of the policy that keeps text from becoming markup or a script.
 TRUSTED_TYPES = "; require-trusted-types-for 'script'; trusted-types 'none'"
 
 _STYLE = "style.css"
@@ -57,17 +56,17 @@ def write(
 ) -> store.Path:
   """Writes report.html of a workdir, from its records alone.
 
-  The same records give the same bytes.
+  Equal records give equal bytes.
 
   Args:
-    workdir: of a run, finished or not.
-    budget: how much the page may hold; None takes the default.
+    workdir: folder of a run, finished or not.
+    budget: size limits of the page; None is the default.
 
   Returns:
-    The file.
+    The path of the file.
 
   Raises:
-    ValueError, OSError: the folder or a record in it cannot be read.
+    ValueError, OSError: if the folder or a record in it cannot be read.
   """
   path = store.path(workdir) / NAME
   text = render(records_lib.read(workdir, budget))
@@ -76,7 +75,7 @@ def write(
 
 
 def try_write(workdir: epath.PathLike) -> str:
-  """Writes the report if it can be; a run does not fail for want of it.
+  """Writes the report; a failure is logged and does not end the run.
 
   Returns:
     A line that names the file, or says what went wrong and what to do.
@@ -86,8 +85,8 @@ def try_write(workdir: epath.PathLike) -> str:
   except Exception as error:  # noqa: BLE001 - a finished run stays finished.
     logging.exception("The report could not be written")
     return (
-      f"no report: {type(error).__name__}: {error}; the run itself is whole. "
-      f"Once that is mended: python -m rstar_jax.report {workdir}"
+      f"no report: {type(error).__name__}: {error}; the run is complete. "
+      f"Fix this, then: python -m rstar_jax.report {workdir}"
     )
 
 
@@ -95,7 +94,7 @@ def render(records: Mapping[str, Any]) -> str:
   """Returns the page as text.
 
   Args:
-    records: of `records.read`.
+    records: the result of `records.read`.
   """
   style = _asset(_STYLE)
   scripts = [_asset(name) for name in SCRIPTS]
@@ -138,21 +137,21 @@ def _hash(text: str) -> str:
 
 
 def _block(name: str, text: str) -> str:
-  """Returns data that the browser does not run."""
+  """Returns an element of data, which the browser does not execute."""
   return f'<script type="application/json" id="{name}">{text}</script>'
 
 
 def _json(value: Any) -> str:
-  """Returns JSON that can stand in a script element, whatever is in it."""
+  """Returns JSON that is safe within a script element."""
   text = json.dumps(value, sort_keys=True, separators=(",", ":"))
   return text.replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _asset(name: str) -> str:
-  """Returns a file of the page.
+  """Returns the text of an asset.
 
   Raises:
-    ValueError: it would end the element that it is put into.
+    ValueError: if the text would end the element that contains it.
   """
   folder = importlib.resources.files("rstar_jax.report") / "assets"
   text = (folder / name).read_text("utf-8")

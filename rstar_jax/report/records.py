@@ -1,7 +1,7 @@
-"""Reads a workdir into one plain dict, which is all that the report is made of.
+"""Reads a workdir into one dict, the whole input of the report.
 
-Nothing here needs a model, a config file or a finished run: what is there is
-read. `forest.py` chooses which trees there is room for.
+It needs no model, config file or finished run: it reads the files that exist.
+`forest.py` chooses the trees that fit.
 """
 
 import json
@@ -14,35 +14,35 @@ from rstar_jax.report.forest import Budget, Forest
 from rstar_jax.storage.records import MANIFEST, each_row
 
 _ROUND = re.compile(r"round_(\d+)")
-# Of a manifest, what says nothing of the stage.
+# Fields of a manifest that describe its files and not the stage.
 _OF_FILES = ("files", "sha256")
-# Unsolved problems that are shown, the most suspicious first.
+# Number of unsolved problems shown, the most suspicious first.
 _UNSOLVED = 30
 
 
 def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
-  """Reads all that the report shows.
+  """Reads everything that the report shows.
 
-  The newest rounds come first, and in a round the evaluation before the
-  training problems. Each of these sets takes at most half of what the budget
-  has left, the last one all, so that every set has some.
+  The newest round comes first, and in a round the evaluation before the
+  training problems. Each of these sets takes at most half of the remaining
+  budget, the last one all of it, so that every set has a part.
 
   Args:
-    workdir: of a run, finished or not.
-    budget: None takes the default.
+    workdir: folder of a run, finished or not.
+    budget: size limits of the page; None is the default.
 
   Returns:
     {"name", "results", "metrics", "rounds", "problems", "trees", "sets"}:
-    results.json, or its shape with nothing in it; rows of metrics.jsonl; for
-    each round what its manifests, `unsolved.jsonl` and its study say; and the
-    rest as in `Forest`.
+    results.json, empty if there is none; the rows of metrics.jsonl; for each
+    round its manifests, unsolved problems and study; and the fields of
+    `Forest`.
 
   Raises:
-    ValueError: there is no such folder, or a record is of another schema.
+    ValueError: if there is no such folder, or a record has an unknown schema.
   """
   workdir = epath.Path(workdir)
   if not workdir.is_dir():
-    raise ValueError(f"{workdir} is no folder: give the --workdir of a run")
+    raise ValueError(f"{workdir} is not a folder: give the --workdir of a run")
   results = _json(workdir / "results.json") or {}
   results = {"config": {}, "rows": [], "solved": [], "ppm": []} | results
   numbers = sorted(
@@ -80,7 +80,7 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
 
 
 def _round(folder: epath.Path, number: int) -> dict[str, Any]:
-  """Reads what a round says of itself, its trees aside."""
+  """Reads the records of a round other than its trees."""
   found: dict[str, Any] = {"round": number}
   for name in ("trees", "sft", "pairs", "policy", "ppm", "eval"):
     manifest = _json(folder / name / MANIFEST)

@@ -1,19 +1,19 @@
-"""One search tree as the page has it: columns of numbers and texts, packed.
+"""Converts a search tree to the page's format: columns of numbers and texts.
 
-What the page computes from these is how the tree is drawn; what a node is worth
-and which solution was chosen is said here, by the functions that the run used.
+The page computes only the layout. Q-values and chosen solutions are computed
+here, by the functions that the run used.
 
 A tree of the page (`compact`):
 
-  id, question, gold, level: the problem's
+  id, question, gold, level: fields of the problem
   parent, kind, terminal, correct, visits, q, ppm, logprob, text: a list each,
     root first, with the meaning of `search/tree.py`; q is Q(s)
-  answer: {node: text} of the nodes that hold one
-  tried: 0 or 1 a node, whether a rollout went through it
+  answer: {node: text} of the nodes with an answer
+  tried: 0 or 1 for each node, whether a rollout went through it
   growth: [tokens, nodes, end] after each rollout
-  counted: whether the PPM's value was a node's first visit
-  tokens, failed, dropped: of the whole search
-  chosen: nodes of the solutions that were taken, the best first
+  counted: whether the PPM's value counts as a node's first visit
+  tokens, failed, dropped: counts of the whole search
+  chosen: answer nodes of the chosen solutions, the best first
   pairs: [kind, preferred node, other node, weight]
 """
 
@@ -28,7 +28,7 @@ import numpy as np
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
 
-# Decimals of Q and of values: what a person can use.
+# Decimals of Q and of values.
 _DECIMALS = 3
 
 
@@ -38,13 +38,13 @@ def compact(
   pairs: Sequence[Sequence[Any]] = (),
   counted: bool = False,
 ) -> dict[str, Any]:
-  """Returns a tree as the page has it; see the module's docstring.
+  """Returns a tree in the page's format; see the module's docstring.
 
   Args:
-    tree: searched.
-    chosen: nodes of the answers that were taken, the best first.
+    tree: a searched tree.
+    chosen: answer nodes of the chosen solutions, the best first.
     pairs: see `pairs_within`.
-    counted: whether the PPM's value was a node's first visit.
+    counted: whether the PPM's value counts as a node's first visit.
   """
   problem = tree.problem
   return {
@@ -78,12 +78,12 @@ def compact(
 
 
 def tried(tree: Tree, counted: bool) -> np.ndarray:
-  """Says of each node whether a rollout went through it; bool [N].
+  """Returns for each node whether a rollout went through it; bool [N].
 
   Args:
-    tree: searched.
-    counted: whether the PPM's value was a first visit, which is no rollout. An
-      answer has none of those.
+    tree: a searched tree.
+    counted: whether the PPM's value counts as the first visit of nodes other
+      than answers; such a visit is not a rollout.
   """
   own = (tree.terminal != tree_lib.ANSWERED) & counted
   found = (tree.visits - own > 0) | (tree.num_children > 0)
@@ -92,7 +92,7 @@ def tried(tree: Tree, counted: bool) -> np.ndarray:
 
 
 def by_prefix(tree: Tree) -> dict[tuple[str, ...], int]:
-  """Returns the node of each path of texts."""
+  """Maps the path of texts to each node."""
   return {tree.prefix(node): node for node in range(len(tree))}
 
 
@@ -103,7 +103,7 @@ def taken(
 
   Args:
     nodes: see `by_prefix`.
-    rows: the problem's SFT rows; those of other trees are passed over.
+    rows: the problem's SFT rows; those of other trees are ignored.
   """
   found = [nodes.get(tuple(row["steps"])) for row in rows]
   return [node for node in found if node is not None]
@@ -112,7 +112,7 @@ def taken(
 def pairs_within(
   nodes: Mapping[tuple[str, ...], int], rows: Iterable[Mapping[str, Any]]
 ) -> list[list[Any]]:
-  """Returns the preference pairs of which both sides are in a tree.
+  """Returns the preference pairs with both sides in a tree.
 
   Args:
     nodes: see `by_prefix`.
@@ -130,7 +130,7 @@ def pairs_within(
 
 
 def encode(value: Any) -> str:
-  """Packs JSON for the page: zlib, then base64. Equal for equal values."""
+  """Packs a value as JSON, zlib and base64; equal values give equal text."""
   text = json.dumps(value, sort_keys=True, separators=(",", ":"))
   return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 

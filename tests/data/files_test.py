@@ -1,4 +1,4 @@
-"""Rows of files, each with its place."""
+"""Rows of files, each with its line."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Tests of rstar_jax.data.hub, on folders that the tests write."""
+"""Tests of rstar_jax.data.hub, on local folders."""
 
 import json
 import os

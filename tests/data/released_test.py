@@ -10,14 +10,14 @@ from rstar_jax.data import released
 from rstar_jax.data.files import ProblemError
 from rstar_jax.steps import grammar, prompts
 
-# The shape of the released samples, in our words.
+# The format of the released samples, with texts of our own.
 STEP = "<code>\n# Two apples\na = 2\n<end_of_step>"
 LAST = "\n\n# Now print the final answer\nprint(a)\n<end_of_code>"
 OUTPUT = "\n<output>2<end_of_output>\n"
 ANSWER = "<answer>It is \\boxed{2}.<end_of_answer>"
 SOLUTION = STEP + LAST + OUTPUT + ANSWER
 NODES = (STEP, LAST + OUTPUT, ANSWER)
-# Code that failed: no grammar of ours has this.
+# Failed code, which violates the step grammar.
 FAILED = (
   STEP.replace("a = 2", " a = 2") + "<end_of_code><output>IndentationError: "
   "unexpected indent (<unknown>, line 3)<end_of_output>"
@@ -33,7 +33,7 @@ class ReleasedTest(parameterized.TestCase):
     return str(path)
 
   def sft(self, *rows):
-    """Returns what is read of rows, and what is skipped."""
+    """Returns the records of rows, and the counts of skipped rows."""
     skipped = collections.Counter()
     return list(released.read_sft(self.write(*rows), skipped)), skipped
 

@@ -1,4 +1,4 @@
-r"""Tests of rstar_jax.data.shapes: rows of the form of public data sets."""
+r"""Tests of rstar_jax.data.shapes: rows in the formats of public data sets."""
 
 from absl.testing import absltest, parameterized
 

@@ -1,4 +1,4 @@
-"""Problems mastered, unsolved and suspected, by hand."""
+"""Mastered, unsolved and suspect problems, by hand."""
 
 from absl.testing import absltest
 

@@ -1,4 +1,4 @@
-"""Several right answers: any will do."""
+"""Problems with several right answers: any of them is accepted."""
 
 from absl.testing import absltest
 

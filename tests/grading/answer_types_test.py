@@ -1,4 +1,4 @@
-"""Arithmetic with intervals, and times of day."""
+"""Operations on intervals, and times of day."""
 
 from absl.testing import absltest, parameterized
 

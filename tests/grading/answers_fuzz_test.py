@@ -1,4 +1,4 @@
-"""What holds of answers in general, on answers made up by hypothesis."""
+"""Invariants of answers, on random answers by hypothesis."""
 
 from fractions import Fraction
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rstar_jax.grading import answers, judge
 
-# Alike on every run, and no deadline: a machine may be busy.
+# Deterministic, and without a deadline, since a machine may be busy.
 _SETTINGS = settings(derandomize=True, deadline=None, max_examples=300)
 _PIECES = st.sampled_from(
   [
@@ -22,7 +22,7 @@ _PIECES = st.sampled_from(
 _TEXT = st.one_of(
   st.text(max_size=60),
   st.lists(_PIECES, max_size=40).map("".join),
-  # Long ones of one kind, where a slow rule shows.
+  # Long repetitive answers, which expose slow rules.
   st.builds(lambda piece, n: piece * n, _PIECES, st.integers(1, 120)),
 )
 _FRACTIONS = st.builds(

@@ -1,4 +1,4 @@
-r"""Pairs of answers labelled by hand, and boxes."""
+r"""Hand-labelled pairs of answers, and boxed answers."""
 
 import pathlib
 
@@ -6,7 +6,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.grading import answers, labelled
 
-# Written while the rules were: each rule has pairs on both sides of it.
+# Written along with the rules: each rule has pairs on both sides.
 _TUNED = pathlib.Path(__file__).with_name("tuned_pairs.jsonl")
 # (gold, predicted, whether a fair human would accept it)
 AT_ONCE = (

@@ -1,4 +1,4 @@
-"""Brackets matched."""
+"""Matching of brackets."""
 
 from absl.testing import absltest, parameterized
 

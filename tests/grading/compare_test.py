@@ -1,4 +1,4 @@
-r"""Forms compared part by part, with a stand-in for mathematics."""
+r"""Answers compared part by part, with a substitute for algebra."""
 
 from absl.testing import absltest, parameterized
 

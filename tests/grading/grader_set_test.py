@@ -40,7 +40,7 @@ class GradingSetTest(absltest.TestCase):
         [self.pairs[i] for i in at], [self.verdicts[i] for i in at]
       )
       with self.subTest(held_out=held_out):
-        # Not which: the half kept apart stays apart.
+        # Does not show the pairs: the held-out half must stay unseen.
         self.assertGreaterEqual(score.precision, 0.99, score)
         self.assertGreaterEqual(score.recall, 0.95, score)
 

@@ -1,4 +1,4 @@
-"""Verdicts that never hang, from several threads, and through deaths."""
+"""Verdicts never hang, from several threads, and if processes end."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from rstar_jax.grading.grader import Grader
 from rstar_jax.sandbox import process
 
 _ROOT = (r"\sqrt{8}", r"2\sqrt{2}")
-# Each would run for ages or fill the memory.
+# Each would run forever or fill the memory.
 _HANGS = ("9**9**9**9", r"10^{10^{10}}")
 
 

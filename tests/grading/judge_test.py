@@ -1,4 +1,4 @@
-"""The grader's worker program, in this process; forks are its own."""
+"""The grader's worker module, run in the test's own process."""
 
 import os
 import resource

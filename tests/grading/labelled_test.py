@@ -1,4 +1,4 @@
-"""Labelled pairs: reading, halves, scores worked out by hand."""
+"""Labelled pairs: reading, the held-out half, scores by hand."""
 
 from absl.testing import absltest, parameterized
 

@@ -1,4 +1,4 @@
-r"""What answers are: kinds, parts and names."""
+r"""Parsed answers: kinds, parts and names."""
 
 import random
 

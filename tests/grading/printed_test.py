@@ -1,4 +1,4 @@
-r"""What interpreters print, in LaTeX."""
+r"""Conversion of what Python prints to LaTeX."""
 
 from absl.testing import absltest, parameterized
 

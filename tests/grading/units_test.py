@@ -1,4 +1,4 @@
-"""Units split off, read, and converted; factors are known ones."""
+"""Units are split off, parsed and converted, by known factors."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""Answers in words."""
+"""Verbal answers."""
 
 from absl.testing import absltest, parameterized
 

@@ -30,7 +30,8 @@ class MainTest(absltest.TestCase):
     self.assertEqual((status, out), (1, ""))
     self.assertEqual(
       err,
-      "rstar_jax.report: nowhere is no folder: give the --workdir of a run\n",
+      "rstar_jax.report: nowhere is not a folder: give the --workdir of a "
+      "run\n",
     )
 
 

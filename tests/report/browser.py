@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, and where they leave their pictures."""
+"""A headless Chromium for tests, and the folder of their screenshots."""
 
 import os
 import pathlib
@@ -7,10 +7,10 @@ import tempfile
 import unittest
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-# Names the folder of the pictures; a temporary one without it.
+# Environment variable with the folder of screenshots; temporary if not set.
 PICTURES = "RSTAR_JAX_TEST_PICTURES"
 
-# It fetches nothing and asks nothing. As root it has no sandbox of its own.
+# Without downloads and dialogs; as root, Chromium needs --no-sandbox.
 _FLAGS = (
   "--headless=new",
   "--no-sandbox",
@@ -26,7 +26,7 @@ _FLAGS = (
 
 
 def pictures() -> pathlib.Path:
-  """Returns the folder of the pictures."""
+  """Returns the folder of the screenshots."""
   folder = pathlib.Path(os.environ.get(PICTURES) or tempfile.mkdtemp())
   folder.mkdir(parents=True, exist_ok=True)
   return folder
@@ -71,7 +71,7 @@ class Page:
     self.driver = driver
 
   def open(self, path: pathlib.Path, address: str = "") -> None:
-    """Opens a file anew, at an address such as "#view=problems"."""
+    """Reloads a file at an address such as "#view=problems"."""
     self.driver.get("about:blank")
     self.driver.get(f"{path.as_uri()}{address}")
     self.wait("document.documentElement.dataset.ready")
@@ -87,14 +87,14 @@ class Page:
     )
 
   def settle(self) -> None:
-    """Waits until what was asked for has been painted."""
+    """Waits until the browser has painted."""
     self.driver.execute_async_script(
       "const done = arguments[0];"
       "requestAnimationFrame(() => requestAnimationFrame(() => done()));"
     )
 
   def run(self, script: str, *arguments):
-    """Returns what a script does."""
+    """Returns the result of a script."""
     return self.driver.execute_script(script, *arguments)
 
   def text(self, selector: str) -> str:
@@ -115,7 +115,7 @@ class Page:
     return [" ".join(each.split()) for each in found]
 
   def count(self, selector: str) -> int:
-    """Returns how many elements there are."""
+    """Returns the number of elements."""
     return self.run(
       "return document.querySelectorAll(arguments[0]).length", selector
     )
@@ -129,7 +129,7 @@ class Page:
     )
 
   def click(self, selector: str) -> None:
-    """Clicks the first element as a mouse does, after scrolling to it."""
+    """Scrolls to the first element and clicks it with the mouse."""
     from selenium.webdriver.common.action_chains import ActionChains
 
     element = self.driver.find_element("css selector", selector)
@@ -172,10 +172,10 @@ class Page:
     )
 
   def picture(self, path: pathlib.Path) -> None:
-    """Writes what is seen as a PNG file."""
+    """Writes a screenshot as a PNG file."""
     self.settle()
     self.driver.save_screenshot(str(path))
 
   def complaints(self) -> list[str]:
-    """Returns what the browser has complained of since the last time."""
+    """Returns the browser's errors since the last call."""
     return [each["message"] for each in self.driver.get_log("browser")]

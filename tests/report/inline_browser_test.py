@@ -1,4 +1,4 @@
-"""The report in a frame of another page, as a notebook has it."""
+"""The report in a frame of another page, as in a notebook."""
 
 import pathlib
 import tempfile
@@ -13,7 +13,7 @@ setUpModule = opened.open_all
 
 class FrameTest(opened.BrowserTest):
   def show(self, frame: inline.Frame, name: str) -> None:
-    """Opens a page that holds a frame, and goes into it."""
+    """Opens a page with a frame, and switches to the frame."""
     path = pathlib.Path(self.create_tempdir().full_path) / "notebook.html"
     path.write_text(f"<!doctype html><body>{frame._repr_html_()}</body>")
     self.driver.get(path.as_uri())

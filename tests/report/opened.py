@@ -1,4 +1,4 @@
-"""A report of a small run, opened in a browser, for tests to look at."""
+"""Opens the report of a small run in a browser, for tests."""
 
 import pathlib
 import shutil
@@ -16,7 +16,7 @@ LARGE = "#view=tree&set=training&round=2&problem=large"
 # Width and height of the windows.
 DESK, PHONE = (1280, 900), (390, 844)
 
-# Of all tests of a file: a browser takes seconds to start.
+# Shared by all tests of a file: a browser takes seconds to start.
 shared = {}
 
 
@@ -27,8 +27,7 @@ def open_all() -> None:
   try:
     shared["driver"] = browser.start(temporary / "profile")
   except unittest.SkipTest as reason:
-    # Each test says so: of a file that runs none it would look as if all is
-    # well.
+    # Each test skips: a file without tests would look as if it had passed.
     shared["missing"] = str(reason)
     return
   unittest.addModuleCleanup(shared["driver"].quit)
@@ -60,18 +59,18 @@ class BrowserTest(absltest.TestCase):
     self.page.open(shared["file"], address)
 
   def picture(self, name: str) -> None:
-    """Leaves a picture, and looks at whether it shows anything."""
+    """Writes a screenshot, and checks that it is not empty."""
     path = shared["pictures"] / f"{name}.png"
     self.page.picture(path)
     data = path.read_bytes()
     self.assertEqual(data[:8], b"\x89PNG\r\n\x1a\n")
     size = struct.unpack(">II", data[16:24])
     self.assertEqual(size[0], self.page.run("return innerWidth"))
-    # An empty page of this size takes less.
+    # A screenshot of an empty page is smaller.
     self.assertGreater(len(data), 12_000)
 
   def selected(self) -> str:
-    """Returns the id of the node that is looked at."""
+    """Returns the id of the selected node."""
     self.assertEqual(self.page.count(".tree [aria-selected=true]"), 1)
     name = self.page.attribute(".tree [aria-selected=true]", "id")
     self.assertEqual(
@@ -80,7 +79,7 @@ class BrowserTest(absltest.TestCase):
     return name
 
   def assert_quiet(self) -> None:
-    """Nothing was complained of, and nothing hostile has run."""
+    """Checks that there are no errors and no injected script has run."""
     self.assertEqual(self.page.complaints(), [])
     self.assertIsNone(self.page.run("return window.hacked ?? null"))
 

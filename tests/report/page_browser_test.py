@@ -1,4 +1,4 @@
-"""The report in a real browser: numbers, the list, and what is refused."""
+"""The report in a real browser: numbers, the list, and refused scripts."""
 
 from absl.testing import absltest
 

@@ -1,4 +1,4 @@
-"""A search tree in a real browser: shown, clicked, walked and replayed."""
+"""A search tree in a real browser: drawing, clicks, keys and replay."""
 
 from absl.testing import absltest
 
@@ -134,11 +134,11 @@ class TreeTest(opened.BrowserTest):
     self.assertEqual(self.page.count(".tree .later"), 0)
     self.assertEqual(self.page.count(".tree .fresh"), 2)
     self.assertIn("rollout=2", self.page.run("return location.hash"))
-    # Node 1 has had one visit of two, and what the second rollout ended at is
-    # worth what it was found to be.
+    # Node 1 has one of its two visits; the answer of the second rollout already
+    # has its value.
     self.assertIn("1 visit,", self.page.attribute("#node-1", "aria-label"))
     self.assertIn("q0", self.page.attribute("#node-9", "class").split())
-    # Before that node 2 was worth what the PPM said.
+    # Before that, node 2 has the PPM's value.
     self.page.click("[aria-label='One rollout back']")
     self.assertEqual(self.page.text("#node-2 .q"), "−0.50")
     self.assertEqual(self.page.text("#node-0 .q"), "+1.00")

@@ -1,4 +1,4 @@
-"""Tests of what the report reads of a workdir."""
+"""Tests of how the report reads a workdir."""
 
 import pathlib
 
@@ -56,7 +56,7 @@ class ReadTest(absltest.TestCase):
     self.assertEqual(found["results"]["rows"], [])
 
   def test_no_folder(self):
-    with self.assertRaisesRegex(ValueError, "is no folder"):
+    with self.assertRaisesRegex(ValueError, "is not a folder"):
       records.read(self.folder / "nowhere")
 
 

@@ -1,4 +1,4 @@
-"""Small workdirs made by hand, for tests of the report."""
+"""Small hand-made workdirs, for tests of the report."""
 
 import json
 import pathlib
@@ -162,7 +162,7 @@ def write_round(
   tests: list[Tree] = (),
   rows: list[dict] = (),
 ) -> None:
-  """Writes the trees and the evaluation of a round, and what follows."""
+  """Writes the trees and the evaluation of a round, and their manifests."""
   folder = workdir / f"round_{number}"
   name = records.shard_name(0, 1)
   if trees:
@@ -183,7 +183,7 @@ def write_round(
 
 
 def write(workdir: pathlib.Path) -> pathlib.Path:
-  """Writes a run of one round: two trees, an evaluation, all there can be."""
+  """Writes a run of one round, with every record: two trees, an evaluation."""
   tree, test = apples(), apples("pears")
   greedy = [record("pears", "greedy", "different")]
   write_round(workdir, 0, rows=greedy)

@@ -1,4 +1,4 @@
-"""Forked processes: what they say, how they end, who forks them."""
+"""Forked processes: their messages, their ends and their parents."""
 
 import contextlib
 import os
@@ -79,7 +79,7 @@ class ChildrenTest(absltest.TestCase):
     self.host.sendall(wire.frame(["kill", 3]) + wire.frame(["kill", 5]))
     self.assertIsNone(self.watch.next(child))
     self.assertTrue(self.watch.killed)
-    # An order that comes too late is no request.
+    # A late order to kill is not a request.
     self.host.sendall(wire.frame(["kill", 5]) + wire.frame(["run", 6, []]))
     self.assertEqual(self.watch.request(), ["run", 6, []])
 

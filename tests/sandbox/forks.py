@@ -1,4 +1,4 @@
-"""Runs what cannot be undone in processes of its own, for tests of layers."""
+"""Runs irrevocable actions in forks, for tests of isolation layers."""
 
 import os
 import pathlib
@@ -10,12 +10,12 @@ import unittest
 
 from rstar_jax.sandbox.isolation import confinement
 
-USER = 54321  # An ordinary user, where tests run as root.
+USER = 54321  # An ordinary user, if tests run as root.
 _PACKAGE = pathlib.Path(confinement.__file__).parents[2]
 
 
 def forked(action) -> str:
-  """Runs an action in a fork; returns what it returned or raised, as text."""
+  """Runs an action in a fork; returns its result or exception as text."""
   reader, writer = os.pipe()
   pid = os.fork()
   if pid == 0:
@@ -34,7 +34,7 @@ def forked(action) -> str:
 
 
 def as_ordinary_user(code: str) -> str:
-  """Returns what a program prints that an ordinary user runs.
+  """Returns the output of a program that an ordinary user runs.
 
   Args:
     code: may import what a worker imports.

@@ -1,4 +1,4 @@
-"""Programs that no sandbox should be hurt by, and the verdict of each.
+"""Hostile programs, with the status that each must get.
 
 A case is a name, the program's steps and the statuses that are right; more than
 one where the interpreter's version or the layers of the machine decide.
@@ -27,7 +27,7 @@ class Case:
 
 
 def cases(group: str, status: str, /, **programs) -> list[Case]:
-  """Makes cases: a program is a step, a list of steps, or (those, stdout)."""
+  """Makes cases; a program is a step, a list of steps, or (these, stdout)."""
   made = []
   for name, program in programs.items():
     steps, stdout = program if isinstance(program, tuple) else (program, None)

@@ -1,4 +1,4 @@
-"""Programs that hurt themselves, or whatever runs them; see `hostile.py`."""
+"""Programs that attack their own process or worker; see `hostile.py`."""
 
 from tests.sandbox.hostile import cases
 

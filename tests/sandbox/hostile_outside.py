@@ -1,4 +1,4 @@
-"""Programs that reach for what is not theirs; see `hostile.py`."""
+"""Programs that access files, networks or other processes; see `hostile.py`."""
 
 from tests.sandbox.hostile import cases
 

@@ -1,4 +1,4 @@
-"""State over steps, and odd text; see `hostile.py`."""
+"""Programs with state across steps, and unusual text; see `hostile.py`."""
 
 from tests.sandbox.hostile import cases
 

@@ -1,4 +1,4 @@
-"""Hostile programs: the verdict of each, and a sandbox that is alive after."""
+"""Hostile programs: the status of each; the sandbox must survive them."""
 
 import dataclasses
 
@@ -9,11 +9,10 @@ from rstar_jax.sandbox.pool import Limits, Sandbox
 from tests.sandbox import hostile_inside, hostile_outside, hostile_text
 
 CASES = (*hostile_inside.CASES, *hostile_outside.CASES, *hostile_text.CASES)
-# Those that are to time out wait so long; the others may take long where much
-# else is going on.
+# Deadline of programs that must time out; others may be slow on a busy machine.
 _LATE = Limits(wall_seconds=1.5, memory_bytes=1 << 28)
 _LIMITS = dataclasses.replace(_LATE, wall_seconds=60.0)
-# After each case, in the same worker.
+# Runs after each case in the same worker.
 _PROBE = ("import math", "print(math.pi, sum([1, 2]), abs(-4))")
 
 # Whether a program may send itself a signal: only if it can reach no other.
@@ -35,7 +34,7 @@ class HostileTest(parameterized.TestCase):
     self.assertGreater(len(CASES), 120)
 
   def check(self, cases, limits, without=()):
-    """Runs cases, and after each a program that is none."""
+    """Runs cases, and a harmless program after each."""
     programs = []
     for i, case in enumerate(cases):
       programs += [list(case.steps), [*_PROBE, f"print({i})"]]
@@ -66,7 +65,7 @@ class HostileTest(parameterized.TestCase):
     self.check(cases, _LIMITS, without=(layer,))
 
   def test_files_and_network_without_the_hook(self):
-    """The hook only says it well; other layers hold."""
+    """The hook gives the message; other layers enforce."""
     with Sandbox(workers=1, without=("hook",)) as sandbox:
       if sandbox.isolation["degraded"] != ["hook: switched off"]:
         self.skipTest(f"here {sandbox.isolation['degraded']}")

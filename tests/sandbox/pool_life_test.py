@@ -1,4 +1,4 @@
-"""Workers that are killed, a sandbox that is closed, a parent that dies."""
+"""Killed workers, a closed sandbox, and a parent that ends."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from rstar_jax.sandbox.pool import Limits, Sandbox
 _PARENT = """
 import signal, sys, threading, time
 from rstar_jax.sandbox.pool import Limits, Sandbox
-# A shell's job in the background is born to ignore Ctrl-C.
+# A shell's background jobs ignore Ctrl-C from the start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sandbox = Sandbox(workers=2, limits=Limits(wall_seconds=300))
 sleeper = [["import time", f"time.sleep({i})"] for i in (100, 101)]
@@ -37,7 +37,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _programs(worker: int, spaces: bool) -> list[int]:
-  """Returns what a worker runs; in a process namespace it has an inner one."""
+  """Returns the pids of a worker's programs; a namespace adds one process."""
   inner = _children(worker) if spaces else [worker]
   return [pid for each in inner for pid in _children(each)]
 
@@ -81,8 +81,8 @@ class LifeTest(parameterized.TestCase):
       self.assertEqual([r.status for r in results], ["crashed"] + ["ok"] * 5)
       self.assertNotIn(pid, sandbox.pids)
       _wait_for(lambda: not _alive(child), "the program to end")
-      # A worker that dies idle costs nothing. The one that serves: where it
-      # has a process table of its own, its parent only waits for it.
+      # The death of an idle worker costs nothing. In a process namespace, the
+      # parent of the serving process only waits for it.
       idle = sandbox.pids[0]
       os.kill(_children(idle)[0] if spaces else idle, signal.SIGKILL)
       self.assertEqual(sandbox.run([["print(5)"]])[0].stdout, "5\n")
@@ -112,7 +112,7 @@ class LifeTest(parameterized.TestCase):
 
   @parameterized.parameters(0.0, 0.5)
   def test_close_ends_what_runs(self, seconds):
-    """The worker lives so many seconds longer than the program it tells of."""
+    """The worker ends so many seconds after the program that it reports."""
     sandbox = Sandbox(workers=1, limits=Limits(wall_seconds=300))
     failures = []
 
@@ -162,7 +162,7 @@ class LifeTest(parameterized.TestCase):
     with mock.patch.object(process, "Process", start_slowly):
       (pid,) = sandbox.pids
       os.kill(pid, signal.SIGKILL)
-      # Else it may still begin the program, which then is what died.
+      # Else it may still begin the program, which is then blamed.
       _wait_for(lambda: not _alive(pid), "the end of the worker")
       working = threading.Thread(target=work)
       closing = threading.Thread(target=sandbox.close)

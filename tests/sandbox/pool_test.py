@@ -1,4 +1,4 @@
-"""Every status by a real program, and nothing that outlives one."""
+"""Every status by a real program; no state outlives a program."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.sandbox.pool import Limits, Sandbox
 
-# Long enough for a starved machine, short enough for the tests that wait.
+# Long enough for a busy machine, short enough for tests that wait for it.
 _WALL = 4.0
 _LIMITS = Limits(wall_seconds=_WALL, memory_bytes=1 << 28, output_bytes=1009)
 
@@ -278,7 +278,7 @@ class SandboxTest(parameterized.TestCase):
     self.assertEmpty(wrong)
 
   def test_equal_programs_run_once(self):
-    # The time is not repeatable, so that equal output means one run.
+    # The time differs between runs, so that equal output means one run.
     steps = ["import time", "print(time.perf_counter_ns())"]
     one, two, three = self.sandbox.run([steps, ["x = 1"], steps])
     self.assertEqual(one, three)

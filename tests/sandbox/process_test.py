@@ -1,4 +1,4 @@
-"""A worker process from the host's side."""
+"""A worker process, seen from the host."""
 
 import os
 import signal
@@ -55,7 +55,7 @@ class ProcessTest(absltest.TestCase):
     with self.assertRaises(process.Gone):
       worker.receive(100)
     worker.kill()
-    worker.kill_tree()  # Its pid may be another process's now.
+    worker.kill_tree()  # Its pid may be reused.
 
   def test_kill_reaches_what_left_the_session(self):
     worker = self.start()

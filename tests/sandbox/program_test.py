@@ -1,4 +1,4 @@
-"""Compiling and executing steps, in this process."""
+"""Compiles and executes steps in the test's own process."""
 
 import contextlib
 import sys

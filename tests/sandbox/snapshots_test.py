@@ -1,4 +1,4 @@
-"""Live interpreters: no result depends on what is alive."""
+"""Live interpreters: no result depends on which ones are alive."""
 
 import os
 import random
@@ -20,7 +20,7 @@ _LIMITS = Limits(wall_seconds=20.0)
 
 
 class SnapshotsTest(parameterized.TestCase):
-  """The tree of a worker, in this process."""
+  """The process tree of a worker, with the test as worker."""
 
   def setUp(self):
     super().setUp()
@@ -75,7 +75,7 @@ class SnapshotsTest(parameterized.TestCase):
     self.run_one(grab.format(10))
     small = self.tree.pids
     self.assertLen(small, 1)
-    # One that is too large for all of it is executed anew.
+    # A snapshot over the memory limit is not kept; its steps run again.
     large = grab.format(19)
     self.run_one(large)
     self.assertEqual(self.tree.pids, small)
@@ -184,7 +184,7 @@ class SnapshotsTest(parameterized.TestCase):
     )
 
 
-# Lines that make a program when each may follow any other.
+# Lines of programs; any line may follow any other.
 _LINES = (
   "a = 3",
   "a += 1",
@@ -228,7 +228,7 @@ _LINES = (
 
 
 def _fresh(source: str) -> tuple[str, str]:
-  """Returns what a new interpreter prints, and the exception it ends with."""
+  """Returns the output of a new interpreter, and its final exception."""
   done = subprocess.run(
     [sys.executable, "-P", "-s", "-B", "-c", f"{_SEEDED}{source}"],
     capture_output=True,
@@ -236,7 +236,7 @@ def _fresh(source: str) -> tuple[str, str]:
     env={"PYTHONHASHSEED": "0"},
   )
   last = done.stderr.strip().rpartition("\n")[2]
-  # What a traceback adds to the message is no part of it.
+  # A traceback adds text that is not part of the message.
   last = last.partition(". Did you ")[0]
   return done.stdout, last if done.returncode else ""
 
@@ -250,7 +250,7 @@ class AgreementTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    # One that keeps what it can, and one that evicts nearly all.
+    # One keeps as many as possible, the other evicts nearly all.
     cls.sandboxes = [
       Sandbox(workers=workers, limits=Limits(20.0, live=live), cache=1)
       for workers, live in ((2, 48), (1, 2), (1, 0))
@@ -285,13 +285,13 @@ class AgreementTest(absltest.TestCase):
         stdout, error = expected[i]
         if error:
           self.assertEqual(result.status, "error", str(programs[i]))
-          # Where a syntax error is depends on how the steps are put together.
+          # The line of a syntax error depends on how the steps are joined.
           if not error.startswith(("SyntaxError", "IndentationError")):
             self.assertEqual(result.error, error, str(programs[i]))
         else:
           before = expected[i - 1][0] if i else ""
           if i and expected[i - 1][1]:
-            continue  # What its prefix would have printed is not known.
+            continue  # The output of its prefix is unknown.
           self.assertEqual(
             (result.status, result.stdout),
             ("ok", stdout.removeprefix(before)),

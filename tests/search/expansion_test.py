@@ -23,7 +23,7 @@ def answer(number: int) -> str:
 
 
 class Recorder:
-  """Callables that keep what they were called with."""
+  """Callables that record their arguments."""
 
   def __init__(self):
     self.log = []

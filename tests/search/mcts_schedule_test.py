@@ -1,4 +1,4 @@
-"""MCTS: what a tree may depend on, and how many trees go together."""
+"""MCTS: what a tree depends on, and how many trees are searched at once."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Whole solutions: every way in which one can end."""
+"""Whole solutions: every possible status."""
 
 import collections
 

@@ -1,4 +1,4 @@
-"""The same tree in mctx: its backward pass and its descent agree with ours."""
+"""The same tree in mctx: its backward pass and descent agree with ours."""
 
 import math
 
@@ -18,7 +18,7 @@ BRANCHES = 3
 
 
 def random_tree(seed: int, expansions: int) -> Tree:
-  """A tree of shape alone, with `BRANCHES` children at each inner node."""
+  """A tree without texts, with `BRANCHES` children at each inner node."""
   tree = Tree(Problem("p", "q", "1"))
   draws = np.random.default_rng(seed)
   for _ in range(expansions):

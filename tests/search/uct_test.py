@@ -53,7 +53,7 @@ class UctTest(parameterized.TestCase):
 
   @parameterized.parameters(0, 1)
   def test_first_descent_is_greedy_on_the_ppm(self, root):
-    # Spec 2.6: N_parent is at most 1, ln 1 = 0, so that no bonus is left.
+    # N_parent is at most 1 and ln 1 = 0, so that there is no bonus.
     tree = fan((1, 0.25), (1, 0.75), (1, -0.5), root=root)
     np.testing.assert_array_equal(
       uct.uct_scores(tree, 0, 2.0), [0.25, 0.75, -0.5]

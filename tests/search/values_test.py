@@ -1,4 +1,4 @@
-"""Values of partial solutions: each is asked for once."""
+"""Values of partial solutions: each is scored once."""
 
 import numpy as np
 from absl.testing import absltest

@@ -1,4 +1,4 @@
-"""Every rule of the step grammar, with texts written by hand."""
+"""Every rule of the step grammar, with hand-written texts."""
 
 from absl.testing import absltest, parameterized
 

@@ -24,7 +24,7 @@ def shipped() -> tokenizer_lib.HfTokenizer:
 
 
 def texts(split: str, count: int = 41) -> list[str]:
-  """Returns whole texts: prompt and worked solution."""
+  """Returns whole texts: prompt and solution."""
   return [
     prompts.prompt(worked.problem.question) + "".join(worked.steps)
     for worked in (generator.generate(split, i) for i in range(count))

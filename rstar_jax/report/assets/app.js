@@ -1,6 +1,6 @@
 "use strict";
 
-// Shows what the address says, and follows it when it changes.
+// Shows the view that the address names, and updates it on a change.
 Report.app = (() => {
   const { el } = Report.dom;
   const main = document.getElementById("main");
@@ -14,8 +14,8 @@ Report.app = (() => {
       String(row.tree) === (fields.tree || "0"));
   }
 
-  // The problems before and after one in the list that the reader came from,
-  // and the same one in other rounds.
+  // Returns the problems before and after one in the list that was last shown,
+  // and the same problem in other rounds.
   function neighbours(row) {
     const list = (Report.problems.shown || rows).filter((e) => e.block >= 0);
     const at = list.indexOf(row);
@@ -59,7 +59,7 @@ Report.app = (() => {
     const page = view === "tree" ? await problem(fields) :
       view === "problems" ? Report.problems.render(rows, fields) :
         Report.overview.render(Report.data.overview());
-    if (shown !== fields) return; // The reader has gone on meanwhile.
+    if (shown !== fields) return; // The address has changed meanwhile.
     main.replaceChildren(page);
     main.dataset.view = view;
     for (const link of document.querySelectorAll("nav [data-view]")) {
@@ -86,7 +86,7 @@ Report.app = (() => {
     }
     addEventListener("hashchange", async () => {
       await show();
-      main.focus({ preventScroll: true }); // Where the new page begins.
+      main.focus({ preventScroll: true }); // For keyboards and screen readers.
     });
     document.documentElement.dataset.ready = "true";
   }

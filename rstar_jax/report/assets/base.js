@@ -1,17 +1,17 @@
 "use strict";
 
-// Everything of the page hangs on this one name, one part a file.
+// The only global name of the page; each file adds one property.
 const Report = {};
 
-// Where the reader is: all of it is in the address, so that a link leads to the
-// same problem and node, and the browser's own back button works.
+// The state of the page is in the address, so that a link leads to the same
+// problem and node, and the browser's back button works.
 Report.route = (() => {
   // Returns the fields of the address, as in #view=tree&round=4.
   function read() {
     return Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   }
 
-  // Returns the address of some fields; empty ones are left out.
+  // Returns the address of fields; empty ones are left out.
   function link(fields) {
     const kept = Object.entries(fields).filter(
       ([, value]) => value !== undefined && value !== null && value !== "",
@@ -19,7 +19,7 @@ Report.route = (() => {
     return `#${new URLSearchParams(kept)}`;
   }
 
-  // Changes the address without a step in the history: for what changes often.
+  // Changes the address without an entry in the history, for frequent changes.
   function replace(fields) {
     history.replaceState(null, "", link(fields));
   }
@@ -39,7 +39,7 @@ Report.route = (() => {
   return { read, link, replace, problem };
 })();
 
-// Light or dark: what the reader chose, or else what the system says.
+// Light or dark: the reader's choice, or else the system's setting.
 Report.theme = (() => {
   const KEY = "rstar-report-theme";
   const root = document.documentElement;
@@ -48,7 +48,7 @@ Report.theme = (() => {
     try {
       return localStorage.getItem(KEY);
     } catch {
-      return null; // A browser may refuse a file its storage.
+      return null; // Browsers may refuse storage to a local file.
     }
   }
 
@@ -74,7 +74,7 @@ Report.theme = (() => {
       try {
         localStorage.setItem(KEY, root.dataset.theme);
       } catch {
-        // It then lasts as long as the page.
+        // The choice then lasts as long as the page.
       }
       label(button);
     });

@@ -1,6 +1,6 @@
 "use strict";
 
-// Charts as inline SVG. Series differ in shape and dash as well as in colour.
+// Charts as inline SVG. Series differ in marker and dash as well as in colour.
 Report.charts = (() => {
   const { el, svg } = Report.dom;
   const SHAPES = 5;
@@ -18,7 +18,7 @@ Report.charts = (() => {
     return svg("path", { d: paths[series % SHAPES], class: "marker" });
   }
 
-  // Round steps for an axis from low to high.
+  // Returns round tick values for an axis from low to high.
   function ticks(low, high, count) {
     const rough = (high - low) / count || 1;
     const power = 10 ** Math.floor(Math.log10(rough));
@@ -29,12 +29,12 @@ Report.charts = (() => {
     return found;
   }
 
-  // Draws lines over x. A point is {x, y, low, high, title}; low and high make
-  // a bar. Options: label (of the chart), format (of y), xs (ticks of x),
-  // xName, floor and ceiling (of y), height, width, markers, and dodge, which
-  // puts series side by side.
+  // Draws a line chart. A point is {x, y, low, high, title}; low and high give
+  // an error bar. Options: label (of the chart), format (of y), xs (ticks of
+  // x), xName, floor and ceiling (of y), height, width, markers, and dodge,
+  // which shifts series apart.
   function lines(series, options) {
-    // Wide where there is room, so that its texts stay legible on a phone.
+    // As wide as its container, so that texts stay legible on a phone.
     const wide = Math.min(920, Math.max(340, innerWidth - 64));
     const { width = wide, height = Math.min(330, 200 + width / 7),
       format = String } = options;
@@ -68,7 +68,7 @@ Report.charts = (() => {
         x: (box.left + width - box.right) / 2, y: height - 3 }, options.xName));
     }
     series.forEach((each, index) => {
-      // Side by side, so that intervals do not hide each other.
+      // Shifted apart, so that intervals do not hide each other.
       const aside = options.dodge ? 9 * (index - (series.length - 1) / 2) : 0;
       drawn.append(line(each, index, (v) => x(v) + aside, y, options.markers));
     });
@@ -93,8 +93,7 @@ Report.charts = (() => {
     return group;
   }
 
-  // Names the series of a chart, each beside its line and, if there are any,
-  // its marker.
+  // Draws the legend: the name of each series beside its line and marker.
   function legend(names, looks = names.map((_, i) => i), markers = true) {
     const key = (look) => svg("svg", { viewBox: "0 0 36 14", class: "key",
       "aria-hidden": "true" }, svg("g", { class: `series s${look % SHAPES}` },
@@ -104,7 +103,7 @@ Report.charts = (() => {
       el("li", {}, key(looks[index]), name)));
   }
 
-  // Draws one bar of parts: [{value, name, look}], as shares of `whole`.
+  // Draws a stacked bar of parts [{value, name, look}], as shares of `whole`.
   function bar(parts, whole, label) {
     const drawn = svg("svg", { viewBox: "0 0 100 6", class: "stack",
       preserveAspectRatio: "none", role: "img", "aria-label": label });

@@ -1,6 +1,6 @@
 "use strict";
 
-// What the run took, and what became of what it wrote.
+// The costs of the run, and the counts of its candidates.
 Report.costs = (() => {
   const { el, svg, number, percent, duration } = Report.dom;
   const { table, section, more } = Report.tables;

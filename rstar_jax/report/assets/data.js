@@ -1,9 +1,9 @@
 "use strict";
 
-// The data of the page: JSON in elements that the browser does not run. Trees
-// are packed one by one, and unpacked when they are looked at.
+// The data of the page: JSON in elements that the browser does not execute.
+// Trees are packed one by one, and unpacked when they are shown.
 Report.data = (() => {
-  const KEPT = 6; // Unpacked trees that are held for the way back.
+  const KEPT = 6; // Number of unpacked trees in the cache.
   const ANSWER = 3;
   const held = new Map();
 
@@ -22,7 +22,7 @@ Report.data = (() => {
 
   const overview = () => JSON.parse(text("overview"));
 
-  // Names as an address can hold them: it has no half surrogates.
+  // Returns a name as it appears in an address, without lone surrogates.
   async function problems() {
     const rows = await unpack(text("problems"));
     for (const row of rows) {
@@ -40,7 +40,7 @@ Report.data = (() => {
     return held.get(block);
   }
 
-  // Adds what follows from the columns. Parents come before their children.
+  // Adds derived columns. Parents come before their children.
   function withShape(tree) {
     const size = tree.parent.length;
     tree.children = Array.from({ length: size }, () => []);
@@ -64,16 +64,16 @@ Report.data = (() => {
     return nodes.reverse();
   }
 
-  // Returns in which rollout, from 1, a node was made; 0 for the root.
+  // Returns the rollout, from 1, in which a node was added; 0 for the root.
   function rolloutOf(tree, node) {
     if (!node) return 0;
     const index = tree.growth.findIndex(([, nodes]) => node < nodes);
     return index < 0 ? tree.growth.length : index + 1;
   }
 
-  // Returns the tree with the visits and Q that it had after so many rollouts:
-  // paper Eq. 2, one rollout after another. Their ends are not known of a tree
-  // that was made before they were recorded; it is returned as it is.
+  // Returns the tree with the visits and Q that it had after so many rollouts,
+  // by paper Eq. 2 for each rollout. An older tree does not record where its
+  // rollouts ended; it is returned unchanged.
   function after(tree, rollout) {
     const { growth, parent, kind, ppm } = tree;
     if (rollout >= growth.length || growth.every(([, , end]) => end < 0)) {
@@ -93,7 +93,7 @@ Report.data = (() => {
       }
     }
     for (let node = 1; node < limit; node++) tried[parent[node]] = 1;
-    // An answer is worth the same whenever a rollout ends there.
+    // An answer backs up the same value in every rollout that ends there.
     const q = parent.map((_, node) => (kind[node] === ANSWER ? tree.q[node] :
       visits[node] ? sums[node] / visits[node] : ppm[node] ?? 0));
     return { ...tree, visits, q, tried };

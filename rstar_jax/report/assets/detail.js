@@ -1,15 +1,15 @@
 "use strict";
 
-// What there is to say of one node: what was written, what came of it, and how
-// it stands beside its siblings.
+// The details of one node: its text, its output, its values, and how it
+// compares with its siblings.
 Report.detail = (() => {
   const { el, signed, number, plural, known } = Report.dom;
   const { more } = Report.tables;
   const [CODE, ANSWER] = [2, 3];
-  const PAIRS = 12; // Pairs of one kind that are shown.
-  const ANSWERS = 15; // Different answers that are shown.
+  const PAIRS = 12; // Number of pairs of one kind shown.
+  const ANSWERS = 15; // Number of different answers shown.
 
-  // Returns the panel's content. `choose(node)` goes to another node.
+  // Returns the panel's content; `choose(node)` selects another node.
   function render(tree, node, row, choose) {
     const parts = node ? written(tree, node) :
       question(tree, row, choose);
@@ -57,12 +57,12 @@ Report.detail = (() => {
         note && el("span", { class: "note" }, note)))));
   }
 
-  // The head of a table whose first column is texts, and the others numbers.
+  // Returns the head of a table: a column of texts, then columns of numbers.
   const head = (...names) => el("thead", {}, el("tr", {}, names.map((name, i) =>
     el("th", { scope: "col", class: i ? "number" : null }, name))));
 
-  // The answers that the search found, those of most weight first; a click goes
-  // to the best solution of each.
+  // Returns the answers of the search, those of most weight first; a click
+  // selects the best solution of each.
   function answers(tree, choose) {
     const groups = new Map();
     for (const [name, text] of Object.entries(tree.answer)) {
@@ -120,7 +120,7 @@ Report.detail = (() => {
     ];
   }
 
-  // Shows code, its comments quieter.
+  // Returns code with dimmed comments.
   function code(text) {
     return el("pre", { class: "code", tabindex: 0 }, text.split("\n").map(
       (line, index) => [index ? "\n" : "", /^\s*#/.test(line) ?

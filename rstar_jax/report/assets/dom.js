@@ -1,7 +1,7 @@
 "use strict";
 
-// Elements and numbers. Data become text nodes, never HTML: nothing in this
-// page makes markup of a string.
+// Creates elements and formats numbers. Data become text nodes, never HTML: the
+// page parses no string as markup.
 Report.dom = (() => {
   const SVG = "http://www.w3.org/2000/svg";
 
@@ -35,7 +35,7 @@ Report.dom = (() => {
   const plural = (count, word) =>
     `${number(count)} ${word}${count === 1 ? "" : "s"}`;
 
-  // A value between -1 and 1, always with its sign, and with a true minus.
+  // Formats a value in [-1, 1] with its sign and a typographic minus.
   function signed(value, digits = 2) {
     if (!known(value)) return "–";
     const text = Math.abs(value).toFixed(digits);
@@ -57,7 +57,7 @@ Report.dom = (() => {
     return `${points.slice(0, length - 1).join("")}…`;
   }
 
-  // Tells a screen reader what the eye sees change.
+  // Announces a change to screen readers.
   function say(text) {
     document.getElementById("said").textContent = text;
   }

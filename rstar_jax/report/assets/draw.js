@@ -1,12 +1,12 @@
 "use strict";
 
-// Draws a laid-out tree: what a node is by its shape, Q by colour and number,
+// Draws a laid-out tree: the kind of a node by shape, Q by colour and number,
 // visits by size, the chosen solution by a thick line.
 Report.draw = (() => {
   const { svg, signed, clip, plural } = Report.dom;
   const [STEP, CODE, ANSWER] = [1, 2, 3];
   const [WRONG, RIGHT] = [0, 1];
-  const SHADES = 9; // Of Q, from -1 to 1.
+  const SHADES = 9; // Number of colours for Q, from -1 to 1.
   const SNIPPET = 20;
 
   const shade = (q) =>
@@ -15,14 +15,14 @@ Report.draw = (() => {
   const id = (place) =>
     place.rest ? `rest-${place.owner}` : `node-${place.node}`;
 
-  // The oldest node of a place.
+  // Returns the oldest node of a place.
   const first = (place) => (place.rest ? place.rest[0] : place.node);
 
   function kind(tree, node) {
     return ["question", "step", "code", "answer"][tree.kind[node]];
   }
 
-  // A few words of a node: its comment or first line, output, or answer.
+  // Returns a short text of a node: comment or first line, output or answer.
   function snippet(tree, node, length = SNIPPET) {
     if (!node) return "question";
     if (tree.kind[node] === ANSWER) {
@@ -42,7 +42,7 @@ Report.draw = (() => {
     return tree.correct[node] === WRONG ? "wrong" : "not graded";
   }
 
-  // What a screen reader says of a node: what is seen, and what it means.
+  // Returns the label of a node for screen readers.
   function spoken(tree, node) {
     const name = node ? `${kind(tree, node)} ${tree.depth[node]}` : "";
     return [`${signed(tree.q[node])} ${snippet(tree, node)}`, name,
@@ -87,9 +87,9 @@ Report.draw = (() => {
     return item(place, type, label, content);
   }
 
-  // How a node looks, which changes in a replay.
+  // Returns the appearance of a node, which changes in a replay.
   function look(tree, node) {
-    // An answer holds a glyph, for which it must have room.
+    // An answer must have room for its glyph.
     const least = tree.kind[node] === ANSWER ? 7 : 0;
     const r = Math.max(least, radius(tree.tried[node] ? tree.visits[node] : 0));
     const type = ["node", `q${shade(tree.q[node])}`,
@@ -101,7 +101,7 @@ Report.draw = (() => {
       outline(tree, node, r), glyph(tree, node), words(tree, node, aside)] };
   }
 
-  // Draws the nodes anew of which a tree says something else than one before.
+  // Redraws the nodes that differ between a tree and the one before.
   function change(items, layout, before, now) {
     if (before === now) return;
     layout.places.forEach(({ node, rest }, index) => {
@@ -114,14 +114,14 @@ Report.draw = (() => {
     });
   }
 
-  // Q and a few words beside a node: in two lines, or in one where it is low.
+  // Draws Q and a short text beside a node, in one line if its row is low.
   function words(tree, node, x) {
     const q = signed(tree.q[node]);
     if (Report.layout.low(tree, node)) {
       return svg("text", { class: "words", x, y: 4 },
         svg("tspan", { class: "q" }, q), ` ${snippet(tree, node)}`);
     }
-    // The space is for those who read the text and do not see it.
+    // The space is for screen readers.
     return [svg("text", { class: "q", x, y: -5 }, q), " ",
       svg("text", { class: "words", x, y: 13 }, snippet(tree, node))];
   }
@@ -138,7 +138,7 @@ Report.draw = (() => {
     return drawn;
   }
 
-  // Returns the drawing: an element, and each place's own element by its id.
+  // Returns the drawing, and the element of each place by its id.
   function tree(data, layout) {
     const items = layout.places.map((place) =>
       place.rest ? restItem(place) : nodeItem(data, place));
@@ -146,13 +146,13 @@ Report.draw = (() => {
       "aria-label": `Search tree, ${plural(data.parent.length, "node")}. ` +
         "Arrow keys walk it, Enter reads a node.",
       viewBox: `0 0 ${layout.width} ${layout.height}` },
-      // One element for all lines: thousands of them would be slow.
+      // One element for all lines: thousands of elements would be slow.
       svg("path", { class: "line", role: "presentation" }),
       svg("path", { class: "line chosen", role: "presentation" }), items);
     return { drawn, items };
   }
 
-  // Draws the lines to all places that stand for a node below `limit`.
+  // Returns the path of lines to all places with a node below `limit`.
   function lines(drawn, data, layout, limit) {
     const plain = [], strong = [];
     for (const place of layout.places) {
@@ -167,13 +167,13 @@ Report.draw = (() => {
   return { tree, change, lines, first, id, snippet, verdict };
 })();
 
-// What a node's text is made of; see the step grammar in steps/grammar.py.
+// Parses a node's text by the step grammar (steps/grammar.py).
 Report.text = (() => {
   const OUTPUT = /\n?<output>([\s\S]*?)<end_of_output>\n?/;
   const MARKERS =
     /<(?:code|answer|end_of_step|end_of_code|end_of_answer)>/g;
 
-  // Returns what the policy wrote, and what the program printed if it ran.
+  // Returns the policy's text, and the program's output if there is one.
   function parts(text) {
     const match = OUTPUT.exec(text);
     const written = match ? text.replace(OUTPUT, "") : text;

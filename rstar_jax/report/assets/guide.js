@@ -1,6 +1,6 @@
 "use strict";
 
-// What stands above a tree: the problem, what came of it, and how to read it.
+// The part above a tree: the problem, its outcome, and the legend.
 Report.guide = (() => {
   const { el, svg, number, plural } = Report.dom;
 
@@ -28,7 +28,7 @@ Report.guide = (() => {
   const WORDS = { equal: "✓ right", different: "✗ wrong",
     undecided: "? undecided", failed: "✗ no answer" };
 
-  // One line of facts: the given answer, and what each way to answer came to.
+  // Returns a list of facts: the gold answer, and the result of each method.
   function outcome(tree, row) {
     const given = tree.chosen.length ? tree.answer[tree.chosen[0]] : null;
     const facts = [["Given answer", row.gold ?? "none"]];
@@ -49,7 +49,7 @@ Report.guide = (() => {
       el("div", {}, el("dt", {}, name), el("dd", {}, value))));
   }
 
-  // The shapes of a tree, each with a few words.
+  // Returns the legend of the tree's shapes.
   function legend(row) {
     const key = (...shapes) => svg("svg", { class: "sample",
       viewBox: "-14 -14 28 28", "aria-hidden": "true" }, shapes);

@@ -1,16 +1,16 @@
 "use strict";
 
-// Where the nodes of a tree are drawn: depth runs to the right, siblings down.
-// The places themselves are d3-hierarchy's (Reingold and Tilford's tidy tree);
-// here is what they are computed of, and which nodes are shown.
+// Lays out the nodes of a tree: depth runs to the right, siblings down. The
+// positions are computed by d3-hierarchy (tidy tree of Reingold and Tilford);
+// this file chooses the nodes that are shown and their sizes.
 Report.layout = (() => {
   const COLUMN = 164; // Pixels from a step to the next one.
   const TALL = 40; // Height of a node with its texts.
-  const LOW = 24; // Height of one that no rollout went through.
+  const LOW = 24; // Height of a node that no rollout went through.
   const MARGIN = 34;
 
-  // Returns the tree that is shown: {node, children}, or {rest: [nodes]} where
-  // siblings that were never tried stand together.
+  // Returns the tree that is shown: {node, children}, or {rest: [nodes]} for
+  // folded siblings that were never tried.
   function visible(tree, folded, opened) {
     function make(node) {
       const children = tree.children[node];
@@ -26,21 +26,21 @@ Report.layout = (() => {
     return make(0);
   }
 
-  // A node may be hidden where nothing is below it and nothing refers to it.
+  // Returns whether a node can be folded: it has no children, and nothing
+  // refers to it.
   function foldable(tree, node) {
     return !tree.tried[node] && !tree.children[node].length &&
       !tree.onPath.has(node);
   }
 
-  // Says whether a node has one line of text: nothing went through it.
+  // Returns whether a node has one line of text: no rollout went through it.
   const low = (tree, node) => !tree.tried[node] && !tree.onPath.has(node);
 
   const height = (tree, data) =>
     data.rest || !low(tree, data.node) ? TALL : LOW;
 
-  // Returns {places, width, height}: a place has x, y and either `node` or
-  // `rest`, with the place of its parent. Places are in the order of the
-  // drawing, parents first.
+  // Returns {places, width, height}. A place has x, y, its parent's place, and
+  // either `node` or `rest`. Places are in drawing order, parents first.
   function place(tree, folded, opened) {
     const root = d3.hierarchy(visible(tree, folded, opened));
     d3.tree()
@@ -74,7 +74,7 @@ Report.layout = (() => {
     };
   }
 
-  // The line from a node to its child. It stays level under the node's texts.
+  // Returns the line from a node to its child, level under the node's texts.
   function line(from, to) {
     const level = from.x + 0.76 * COLUMN;
     const middle = (level + to.x) / 2;

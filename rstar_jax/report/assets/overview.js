@@ -1,6 +1,6 @@
 "use strict";
 
-// The first page: what came of the run, in numbers and in plain words.
+// The first page: the results of the run, with explanations.
 Report.overview = (() => {
   const { el, number, percent, plural, duration, known } = Report.dom;
   const { table, section, more } = Report.tables;
@@ -24,7 +24,7 @@ Report.overview = (() => {
       el("h1", {}, "How the run went"), parts);
   }
 
-  // The four numbers that somebody in a hurry wants.
+  // Returns the four most important numbers.
   function figures(data) {
     const found = [];
     const first = data.accuracy[0];

@@ -1,9 +1,9 @@
 "use strict";
 
-// The list of problems, with a search and filters that are in the address too.
+// The list of problems. Its search text and filters are in the address.
 Report.problems = (() => {
   const { el, number, plural, say } = Report.dom;
-  const PAGE = 100; // Rows that are shown at once.
+  const PAGE = 100; // Number of rows shown at once.
   const FIELDS = ["search", "set", "round", "level", "result", "split", "sort"];
 
   const RESULTS = {
@@ -18,7 +18,7 @@ Report.problems = (() => {
     level: (a, b) => (b.level ?? -1) - (a.level ?? -1),
   };
 
-  // The share of right answers; problems without any come last.
+  // Returns the share of right answers; problems without answers come last.
   function share(row) {
     return row.answers ? row.right / row.answers : 2;
   }
@@ -32,10 +32,10 @@ Report.problems = (() => {
       (RESULTS[wanted.result] || (() => true))(row);
   }
 
-  // Returns the rows that a reader asks for, in the order that they ask for.
+  // Returns the rows that match the filters, sorted as selected.
   function chosen(rows, wanted) {
     const found = rows.filter((row) => matches(row, wanted));
-    // `sort` is stable, so that equals stay in the order of the records.
+    // `sort` is stable: equal rows stay in the order of the records.
     return SORTS[wanted.sort] ? found.sort(SORTS[wanted.sort]) : found;
   }
 

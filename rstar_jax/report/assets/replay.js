@@ -1,14 +1,14 @@
 "use strict";
 
-// How the tree grew, one rollout at a time: what came later is faded, what the
-// last rollout made is ringed, and visits and Q are those of then.
+// Replays the search, one rollout at a time: later nodes are faded, nodes of
+// the last rollout are ringed, and visits and Q are those of that time.
 Report.replay = (() => {
   const { el, number, plural, say } = Report.dom;
-  const PAUSE = 900; // Milliseconds of a rollout.
+  const PAUSE = 900; // Milliseconds for each rollout.
 
-  // Returns {element, apply, stop}. `show(rollout, limit, from)` shows what was
-  // known then, fades the nodes from `limit` on, and rings those between `from`
-  // and it.
+  // Returns {element, apply, stop}. `show(rollout, limit, from)` shows the tree
+  // after a rollout, fades the nodes from `limit` on, and rings those from
+  // `from` to `limit`.
   function make(tree, start, show) {
     const last = tree.growth.length;
     let at = Math.min(Math.max(start, 0), last), timer = null;
@@ -31,7 +31,7 @@ Report.replay = (() => {
         `${number(tokens)} tokens`;
       slider.value = at;
       slider.setAttribute("aria-valuetext", told.textContent);
-      // The whole tree is no step of a replay: nothing in it is new.
+      // The whole tree is not a step of the replay: no node is new.
       show(at, nodes(at),
         at && (at < last || timer) ? nodes(at - 1) : nodes(at));
     }

@@ -1,11 +1,11 @@
 "use strict";
 
-// Tables and the boxes that sections of the overview stand in.
+// Tables, and the boxes of the overview's sections.
 Report.tables = (() => {
   const { el } = Report.dom;
 
-  // A table whose first column names the rows. `head` and `rows` hold texts or
-  // elements; numbers and what looks like them are set to the right.
+  // Returns a table whose first column names the rows. `head` and `rows` hold
+  // texts or elements; numbers are aligned to the right.
   function table(head, rows, caption) {
     const numeric = head.map((_, column) =>
       rows.every((row) => /^[-–−+\d]/.test(textOf(row[column]))),
@@ -27,7 +27,7 @@ Report.tables = (() => {
     return cell instanceof Node ? cell.textContent : String(cell);
   }
 
-  // A titled box with a sentence on what is seen in it.
+  // Returns a box with a title and an explanation.
   function section(id, title, meaning, ...children) {
     return el("section", { class: "card", "aria-labelledby": id },
       el("h2", { id }, title),
@@ -35,7 +35,7 @@ Report.tables = (() => {
       children);
   }
 
-  // What is there for whoever wants it, and in nobody's way.
+  // Returns a box that is closed at first.
   function more(title, ...children) {
     return el("details", {}, el("summary", {}, title), children);
   }

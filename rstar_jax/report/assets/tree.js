@@ -1,19 +1,19 @@
 "use strict";
 
-// The page of one problem: its tree, the node that is looked at, the keyboard.
+// The page of one problem: its tree, the selected node, and the keyboard.
 Report.tree = (() => {
   const { el } = Report.dom;
-  const MANY = 60; // From so many nodes on, what was never tried is folded.
+  const MANY = 60; // Trees of so many nodes have untried nodes folded.
   const [LEAST, MOST] = [0.1, 2]; // Zoom.
-  const LEGIBLE = 0.85; // A tree is first shown no smaller than this.
+  const LEGIBLE = 0.85; // The least zoom at which a tree is first shown.
 
-  // Draws a problem. `fields` are those of the address.
+  // Draws a problem; `fields` are the fields of the address.
   function render(tree, row, fields, neighbours) {
     const state = {
       tree, row,
-      now: tree, // With the visits and Q of this point of the replay.
+      now: tree, // With the visits and Q at this point of the replay.
       node: valid(tree, fields.node),
-      rest: null, // The parent of folded siblings, where those are looked at.
+      rest: null, // The parent of folded siblings, if those are selected.
       folded: tree.parent.length > MANY,
       opened: new Set(),
       zoom: 1,
@@ -47,7 +47,7 @@ Report.tree = (() => {
       el("div", { class: "split" }, canvas, panel));
     draw(state, ui);
     replay.apply();
-    // Once it is on the page it has a size, and a place to scroll to.
+    // Only an element on the page has a size and a scroll position.
     requestAnimationFrame(() => {
       state.zoom = Math.max(LEGIBLE, Math.min(1, fitting(state, ui)));
       size(state, ui);
@@ -82,7 +82,7 @@ Report.tree = (() => {
         ui.canvas.clientHeight / state.layout.height))));
   }
 
-  // The zoom at which a tree is as wide as its window.
+  // Returns the zoom at which the tree is as wide as its window.
   function fitting(state, ui) {
     return ui.canvas.clientWidth / state.layout.width;
   }
@@ -100,7 +100,7 @@ Report.tree = (() => {
     drawn.classList.toggle("far", state.zoom < 0.55);
   }
 
-  // Draws the tree anew; after this every place has its element.
+  // Redraws the tree; then every place has its element.
   function draw(state, ui) {
     unfold(state);
     state.layout = Report.layout.place(state.tree, state.folded, state.opened);
@@ -121,7 +121,7 @@ Report.tree = (() => {
     fade(state);
   }
 
-  // Siblings that hide the chosen node are opened.
+  // Unfolds the siblings that hide the selected node.
   function unfold(state) {
     const { tree, node } = state;
     if (state.rest === null && node && !tree.tried[node]) {
@@ -135,7 +135,7 @@ Report.tree = (() => {
     return state.at.get(name) ?? 0;
   }
 
-  // Goes to a place. Folded siblings are opened by a click or by Enter.
+  // Selects a place; a click or Enter unfolds folded siblings.
   function pick(state, ui, place, open) {
     if (place.rest && open) {
       state.opened.add(place.owner);
@@ -160,7 +160,7 @@ Report.tree = (() => {
     pick(state, ui, state.layout.places[state.at.get(`node-${node}`)]);
   }
 
-  // Marks the node that is looked at, and says all of it beside the tree.
+  // Marks the selected node and shows its details beside the tree.
   function mark(state, ui) {
     const item = state.items[current(state)];
     for (const old of ui.canvas.querySelectorAll("[aria-selected]")) {
@@ -172,14 +172,14 @@ Report.tree = (() => {
     ui.panel.scrollTop = 0;
   }
 
-  // Says what is known of the node that is looked at.
+  // Shows the details of the selected node.
   function tell(state, ui) {
     if (state.rest !== null) return;
     ui.panel.replaceChildren(...Report.detail.render(state.now, state.node,
       state.row, (node) => go(state, ui, node)));
   }
 
-  // Scrolls the tree, and nothing else, until the chosen node is in sight.
+  // Scrolls the tree, and nothing else, until the selected node is visible.
   function reveal(state, ui, middle) {
     const place = state.layout.places[current(state)];
     const { canvas } = ui;
@@ -194,7 +194,7 @@ Report.tree = (() => {
     });
   }
 
-  // Shows the tree as large as it was at this point of the replay.
+  // Shows the tree with the nodes of this point of the replay.
   function fade(state) {
     Report.draw.lines(state.drawn, state.tree, state.layout, state.limit);
     state.layout.places.forEach((place, index) => {
@@ -213,8 +213,8 @@ Report.tree = (() => {
       rollout });
   }
 
-  // Arrow keys: right to the child that was visited most, left to the parent,
-  // up and down within a column.
+  // Arrow keys: right to the most visited child, left to the parent, up and
+  // down within a column.
   function press(state, ui, event) {
     const index = current(state);
     const { places } = state.layout;

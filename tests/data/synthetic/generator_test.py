@@ -1,4 +1,4 @@
-"""Synthetic problems: answered a second way, told apart by split, pinned."""
+"""Synthetic problems: independent answers, disjoint splits, fixed texts."""
 
 import functools
 import hashlib
@@ -14,7 +14,7 @@ COUNT = 400
 # The splits with injected errors, on which the bootstrap model trains.
 WITH_ERRORS = ("worked", "stretch")
 GROUPS = {each.name: each.group for each in templates.FAMILIES}
-# Whose families a split uses.
+# Groups of the families that a split uses.
 GROUPS_OF = {
   "train": {"train"},
   "worked": {"train"},
@@ -54,7 +54,7 @@ def family(solved: generator.SolvedProblem) -> str:
 
 
 def sentences(solved: generator.SolvedProblem) -> list[str]:
-  """Returns the sentences that tell, not those that ask."""
+  """Returns the sentences other than the question."""
   found = re.split(r"(?<=[.?]) ", solved.problem.question)
   # Only the question "rate" has two sentences; its comment says "divided by".
   asks_twice = "divided by" in "".join(solved.steps)
@@ -146,8 +146,8 @@ class AnswersTest(parameterized.TestCase):
       right_share([w for w in texts("worked") if w.problem.level == level])
       for level in range(1, 5)
     ]
-    # The longer, the likelier that something goes wrong; of no length is all
-    # right or all wrong.
+    # Errors are likelier in longer solutions; no length has only right or only
+    # wrong ones.
     self.assertEqual(shares, sorted(shares, reverse=True))
     self.assertGreater(shares[0], 2 * shares[-1])
     self.assertLess(shares[0], 1)
@@ -181,7 +181,7 @@ class LevelsTest(parameterized.TestCase):
       made = assigned(solved)
       self.assertLen(made, solved.problem.level)
       self.assertLen(set(made), solved.problem.level)
-      # Printing and answering are no reasoning.
+      # Printing and answering are not reasoning steps.
       self.assertLen(solved.steps, solved.problem.level + 2)
 
   @parameterized.parameters("train", "validation", "test")

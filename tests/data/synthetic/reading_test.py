@@ -1,4 +1,4 @@
-"""The reader of synthetic problems, on problems answered by hand."""
+"""The parser of synthetic problems, on problems answered by hand."""
 
 from fractions import Fraction
 

@@ -33,7 +33,7 @@ ALL = [
   *((k, relations.RELATIONS[k], RELATIONS[k]) for k in RELATIONS),
   *((k, relations.QUESTIONS[k], QUESTIONS[k]) for k in QUESTIONS),
 ]
-# The steps of the hardest worked problem.
+# Number of steps of the hardest problem with injected errors.
 MOST_STEPS = 6
 
 
@@ -88,7 +88,7 @@ class ValuesTest(parameterized.TestCase):
 
   @parameterized.named_parameters((each[0], *each) for each in ALL)
   def test_values_by_hand(self, kind, relation, expected):
-    # What a relation has no use for does it no harm.
+    # Unused quantities and numbers have no effect.
     quantities = (60, 20, 5) if kind in QUESTIONS else (60, 20)
     given = [Fraction(each) for each in quantities]
     right, wrong = expected

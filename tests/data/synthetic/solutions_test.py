@@ -20,7 +20,7 @@ ONE = Question("one", {"x": "Beren"}, ("Beren",))
 
 
 class Script(random.Random):
-  """Gives the draws that it was told to give, and no more."""
+  """Returns the given draws, and fails for more."""
 
   def __init__(self, *draws: float):
     super().__init__()

@@ -1,4 +1,4 @@
-"""Each family says what the relations mean, in words that tell them apart."""
+"""Each family states the relations unambiguously."""
 
 import collections
 import string

@@ -1,4 +1,4 @@
-"""Attempts that go through where nothing holds, and leave nothing behind."""
+"""Attempts succeed without layers, and leave nothing behind."""
 
 import glob
 import os
@@ -24,7 +24,7 @@ class AttemptsTest(parameterized.TestCase):
     self.addCleanup(os.waitpid, self.targets.sibling, 0)
     self.addCleanup(os.kill, self.targets.sibling, signal.SIGKILL)
 
-  # Not those that a system may refuse by itself.
+  # Without those that a system may refuse by itself.
   @parameterized.parameters(
     "unix", "read", "write", "create", "remove", "kill", "fork", "thread"
   )
@@ -46,7 +46,7 @@ class AttemptsTest(parameterized.TestCase):
 
   def test_exec_replaces_the_process(self):
     text = forks.forked(lambda: attempts.ATTEMPTS["exec"](self.targets))
-    self.assertEqual(text, "")  # It ended before it could say a thing.
+    self.assertEqual(text, "")  # The process ended before it could report.
 
   def test_leaves_nothing_behind(self):
     for name in ("create", "remove", "write"):

@@ -1,4 +1,4 @@
-"""Programs that are past the audit hook, which is switched off: what holds."""
+"""Attacks without the audit hook, as by programs that have bypassed it."""
 
 import os
 
@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax.sandbox.pool import Limits, Sandbox
 
 _LIBC = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
-# A snapshot that is told to fork, and forks without end.
+# A snapshot that forks endlessly when it is told to fork.
 _BOMB = """
 import os, sys, time
 def bomb():
@@ -110,14 +110,14 @@ import rstar_jax
 """
     result = self.sandbox.run([[step]])[0]
     self.assertEqual(result.stdout, "[] False\n")
-    # In an editable install its place is known, and may not be read.
+    # In an editable install its folder is known, but may not be read.
     self.assertRegex(result.error, "^(ModuleNotFound|Permission)Error")
 
   def test_a_bomb_that_is_told_to_fork(self):
     self.need("seccomp", "credentials")  # Another user has other processes.
     self.sandbox.run([[_BOMB]])
     result = self.sandbox.run([[_BOMB, "print(5)"]])[0]
-    # It did not do as it was told; however it ends, the next one is served.
+    # It did not obey; however it ends, the next program is served.
     self.assertIn(result.status, ("ok", "timeout", "crashed"))
     self.assertEqual(
       self.sandbox.run([["import math; print(6)"]])[0].stdout, "6\n"

@@ -1,4 +1,4 @@
-"""The layers put together, in processes of their own; and honest words."""
+"""All layers together, in forks; their notes must be true."""
 
 import os
 import resource
@@ -27,7 +27,7 @@ def _hooked(action):
 
 
 def _confined(action, without=(), seconds=5):
-  """Runs an action as a program of a worker; says its notes otherwise."""
+  """Runs an action as a program of a worker; returns its result as text."""
   parent = os.getpid()
 
   def run():
@@ -71,7 +71,7 @@ class HookTest(parameterized.TestCase):
   def test_spawn(self):
     def action():
       confinement.refuse_spawn()
-      sys.modules.pop("subprocess", None)  # It remembers the function.
+      sys.modules.pop("subprocess", None)  # It holds the original function.
       import subprocess
 
       subprocess.run(["true"])
@@ -93,7 +93,7 @@ class LimitsTest(absltest.TestCase):
       ]
 
     expected = [(1 << 40,) * 2, (0, 0), (64, 64), (0, 0), (5, 6)]
-    # The worker may raise the last one, from outside, up to what it was.
+    # The worker may raise the last limit, from outside, up to the hard limit.
     expected.append((0, processes))
     self.assertEqual(forks.forked(action), str(expected))
 

@@ -1,4 +1,4 @@
-"""A user of its own: by attempt where this is root, and said where not."""
+"""A private user: tried if the test runs as root, else reported as missing."""
 
 import builtins
 import io
@@ -23,7 +23,7 @@ def _private(action, paths=(), bounded=False):
 
 
 def _map(text: str):
-  """Stands in for the kernel's table of this process's users."""
+  """Replaces the kernel's map of user ids of this process."""
   return mock.patch.object(builtins, "open", lambda *_: io.StringIO(text))
 
 

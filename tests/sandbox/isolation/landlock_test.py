@@ -1,4 +1,4 @@
-"""What may be read, by attempt, with every version of landlock up to ours."""
+"""Readable paths, by attempt, with each version of landlock up to this one."""
 
 import os
 import pathlib

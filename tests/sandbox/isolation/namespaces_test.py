@@ -1,4 +1,4 @@
-"""A network, files and processes of one's own, by attempt where they are."""
+"""Namespaces of network, files and processes, by attempt if available."""
 
 import os
 import signal

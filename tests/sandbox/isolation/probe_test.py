@@ -1,4 +1,4 @@
-"""What a report says, with layers taken away, as root and as a user."""
+"""The probe's report with layers removed, as root and as a user."""
 
 import json
 from unittest import mock
@@ -17,7 +17,7 @@ from tests.sandbox import forks
 
 _LIMITS = Limits(memory_bytes=1 << 28)
 _HOOK = "audit hook (not a boundary)"
-# Layers that hold a thing each alone, wherever they are there.
+# Layers that each enforce a restriction alone, if they exist.
 _ALONE = {
   "net": ("seccomp",),
   "unix": ("seccomp",),
@@ -35,7 +35,7 @@ _ALONE = {
 
 
 def _probed(without=()) -> dict:
-  """Probes from a fork, as what a worker boots from."""
+  """Runs the probe in a fork, as at the start of a worker."""
   return json.loads(
     forks.forked(lambda: json.dumps(probe.probe(1 << 30, without)))
   )
@@ -53,7 +53,7 @@ class ProbeTest(parameterized.TestCase):
         continue
       for layer in set(layers) & set(there):
         self.assertIn(layer, report[name])
-    # Whatever holds nothing is said, and whatever is missing.
+    # The report names what is not enforced, and what is missing.
     for name in attempts.ATTEMPTS:
       weak = report[name] in ("nothing", _HOOK)
       self.assertEqual(f"{name}: {report[name]}" in report["degraded"], weak)
@@ -157,7 +157,7 @@ class SandboxTest(absltest.TestCase):
       read = sandbox.run([["open('/etc/passwd')"]])[0]
       self.assertEqual(read.status, "blocked")
       self.assertStartsWith(read.error, "PermissionError: [Errno 13]")
-      # What a program says itself is no refusal.
+      # An error that the program raises itself is not a refusal.
       said = sandbox.run([["raise PermissionError('no')"]])[0]
       self.assertEqual(said.status, "error")
 

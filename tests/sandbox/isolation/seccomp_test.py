@@ -1,4 +1,4 @@
-"""The filter by an interpreter of its instructions, and by attempt."""
+"""The filter, by interpreting its instructions and by attempts."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ _EPERM, _ENOSYS = 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS
 
 
 def verdict(code, arch: int, number: int, *arguments: int) -> int:
-  """Returns what a filter returns for a system call, as the kernel does."""
+  """Interprets a filter for a system call, as the kernel does."""
   data = struct.pack("IIQ", number & 0xFFFFFFFF, arch, 0)
   data += b"".join(struct.pack("Q", each) for each in arguments)
   data = data.ljust(64, b"\0")
