@@ -1,9 +1,9 @@
 """Attention of candidates to a shared path and to their own tokens.
 
-One signature, two ways to compute it: XLA's, over masks, and a TPU kernel that
-keeps scores in the core's own memory. What that pays is in
-docs/results/kernel.md. Letters: B leaves, C candidates, Q tokens of a step, N
-query heads, K key/value heads, H head, T path, S own tokens.
+There are two implementations of one signature: XLA operations with masks, and a
+TPU kernel that keeps the scores in VMEM (measured in docs/results/kernel.md).
+Letters: B leaves, C candidates, Q tokens of a step, N query heads, K key/value
+heads, H head, T path, S own tokens.
 """
 
 import functools
@@ -23,16 +23,16 @@ from rstar_jax.models.sharding import Rules
 Attend = Callable[..., jax.Array]
 
 # (q, new, path, lengths, own, index, *, window) -> [B, C, N, H], own; see
-# `native.kernels.attend`.
+# `kernels.cpu.attend`.
 Step = Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array]]]
 
 
 def step_of(attend: Attend, *, native: bool = False) -> Step:
-  """Returns what a token of each candidate does: it is written, and attends.
+  """Returns a function that caches a token of each candidate and attends.
 
   Args:
     attend: from `attend_of`.
-    native: whether a kernel for CPUs does it, where there is one for the shape.
+    native: whether to use the CPU kernel, for the shapes that it supports.
 
   Returns:
     A function of (q, new, path, lengths, own, index, *, window=0).
@@ -60,19 +60,19 @@ def attend_of(
   *,
   interpret: bool = False,
 ) -> Attend:
-  """Returns the attention that a config's word names.
+  """Returns an implementation by its name in the config.
 
   Args:
-    kind: "xla" runs anywhere; "pallas" is the kernel, for TPUs.
-    mesh: what the kernel's arguments lie on; None is one device.
-    interpret: run the kernel on any device, slowly.
+    kind: "xla" runs anywhere; "pallas" is the TPU kernel.
+    mesh: the mesh of the kernel's arguments; None is one device.
+    interpret: runs the kernel on any device, slowly.
 
   Returns:
     A function of (q, path, lengths, own, index, *, window=0); see
-    `branch_kernel.attend`.
+    `kernels.branch.attend`.
 
   Raises:
-    ValueError: there is no such kind.
+    ValueError: an unknown kind.
   """
   if kind == "xla":
     return attend_masked
@@ -92,15 +92,15 @@ def attend_masked(
   *,
   window: int = 0,
 ) -> jax.Array:
-  """Computes what `attend` does without a kernel, from the same arguments.
+  """Computes the same as the kernel `attend`, by XLA operations.
 
   Args:
-    q: see `attend`, as all that follows.
-    path: [B, K, T, H].
-    lengths: int32 [B].
-    own: [B, C, K, S, H].
-    index: int32 scalar.
-    window: see `attend`.
+    q: [B, C, Q, N, H].
+    path: keys and values, [B, K, T, H] each.
+    lengths: int32 [B], tokens of each path.
+    own: keys and values, [B, C, K, S, H] each.
+    index: int32 scalar, the position of the first token in its step.
+    window: tokens that a token attends to, itself included; 0 is no limit.
 
   Returns:
     [B, C, Q, N, H].
@@ -127,21 +127,20 @@ def attend_on(
   rules: Rules | None = None,
   **options,
 ) -> jax.Array:
-  """Attends as `attend` does, each device to its leaves and its heads.
+  """Runs the kernel `attend` on a mesh, by `jax.shard_map`.
 
-  The compiler cannot cut a kernel by itself. Leaves go over the axes of a
-  batch and key/value heads over theirs, where they divide; what does not is
-  computed by every device of that axis.
+  The compiler cannot partition a kernel. Leaves are sharded over the batch axes
+  and key/value heads over theirs. An axis that does not divide is replicated.
 
   Args:
     mesh: from `sharding.make_mesh`.
-    q: see `attend`, as all that follows.
+    q: [B, C, Q, N, H].
     path: [B, K, T, H]; leaf b's path is in row b.
     lengths: int32 [B].
     own: [B, C, K, S, H].
     index: int32 scalar or [B].
     rules: None takes the defaults.
-    **options: see `attend`; no slots.
+    **options: see `attend`, without `slots`.
 
   Returns:
     [B, C, Q, N, H].
@@ -165,6 +164,6 @@ def attend_on(
       spec(rows),
     ),
     out_specs=spec(rows, None, None, heads),
-    # A kernel does not say over which axes what it returns varies.
+    # Kernels do not declare the mesh axes over which their results vary.
     check_vma=False,
   )(q, path, lengths, own, jnp.broadcast_to(index, (leaves,)))

@@ -1,8 +1,8 @@
 """The parts of a decoder layer: RMSNorm, attention, SwiGLU.
 
-Letters: B T S sequences, D model, N query heads, K key/value heads, G = N / K,
-H head, F mlp, V vocab. Weights keep float32 (`param_dtype`) and are cast where
-they are used; norms and softmax are float32.
+Letters: B batch, T queries, S keys, D model, N query heads, K key/value heads,
+G = N / K, H head, F mlp, V vocab. Weights have `param_dtype` and are cast to
+`dtype` where they are used; norms and softmax are computed in float32.
 """
 
 import math
@@ -16,15 +16,15 @@ from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.kernels import cpu
 from rstar_jax.models.rotary import Angles, rotate
 
-# Finite, so that a row with nothing to attend to is no NaN.
+# Finite, so that a row with every key masked is not NaN.
 MASKED = -1e30
 
-# XLA's CPU multiplies up to so many rows faster, mostly, where they are on the
-# right and the weights on the left, and `models/kernels/cpu.py` does up to as
-# many (docs/results/engine.md).
+# Up to this many rows, XLA on a CPU mostly multiplies faster with the weights
+# on the left, and the kernels of `models/kernels/cpu.py` are used
+# (docs/results/engine.md).
 _FEW_ROWS = 128
 
-# Blocks of queries of a causal attention: no smaller, and no more.
+# Smallest block of queries in causal attention, and most blocks.
 _LEAST_BLOCK, _MOST_BLOCKS = 128, 8
 
 # (q [..., N, H], k [..., K, H], v [..., K, H]) -> [..., N, H].
@@ -47,19 +47,19 @@ def weight(
 def bias(
   shape: Sequence[int], axes: Sequence[str], config: ModelConfig
 ) -> nnx.Param:
-  """Declares what a projection adds: its shape and logical axes, zeros."""
+  """Declares a bias, of zeros: its shape and logical axes."""
   zeros = jnp.zeros(tuple(shape), config.param_dtype)
   return nnx.Param(zeros, axes=tuple(axes))
 
 
 def move(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
-  """Calls a function that moves elements of arrays and computes none.
+  """Calls a function that moves elements of arrays without arithmetic.
 
-  XLA's CPU gathers and scatters numbers of 16 bits by way of float32, and makes
-  that of all of an operand for the few that move. There they go as integers.
+  XLA on a CPU converts whole operands of 16-bit gathers and scatters to
+  float32. There the elements are moved as integers.
 
   Args:
-    function: gives what has the first array's dtype.
+    function: returns an array of the first array's dtype.
     *arrays: its arguments.
   """
   dtype = arrays[0].dtype
@@ -84,17 +84,17 @@ def lookup(table: jax.Array, ids: jax.Array) -> jax.Array:
 
 @lookup.defjvp
 def _(primals, tangents):
-  # Bits have no derivative; a lookup is linear.
+  # The bitcast has no derivative, but a lookup is linear.
   table, ids = primals
   return lookup(table, ids), tangents[0][ids]
 
 
 def causal_mask(positions: jax.Array, window: int = 0) -> jax.Array:
-  """Returns bool [B or 1, T, T]: which token attends to which.
+  """Returns bool [B or 1, T, T]: whether a token attends to another.
 
   Args:
-    positions: int32 [B or 1, T]; where there is no window only T matters.
-    window: tokens that one attends to, itself included; 0 is all before it.
+    positions: int32 [B or 1, T]; without a window only T matters.
+    window: tokens that a token attends to, itself included; 0 is no limit.
   """
   length = positions.shape[1]
   mask = jnp.tril(jnp.ones((length, length), bool))[None]
@@ -109,16 +109,16 @@ def project(
   config: ModelConfig,
   axes: int = 1,
 ) -> list[jax.Array]:
-  """Multiplies by weights: float32 accumulation, results in config.dtype.
+  """Multiplies by weights, accumulating in float32; results in config.dtype.
 
   Args:
-    x: [..., *I], `axes` axes to sum over.
+    x: [..., *I].
     params: [*O, *I] each.
-    config: of the model.
-    axes: how many axes I has.
+    config: gives the dtype and the kernels.
+    axes: number of axes of I.
 
   Returns:
-    [..., *O] of each.
+    [..., *O] for each of the params.
   """
   size = math.prod(x.shape[x.ndim - axes :])
   rows = x.reshape(-1, size)
@@ -133,7 +133,7 @@ def project(
 
 
 def by_kernel(x: jax.Array, config: ModelConfig) -> bool:
-  """Says whether rows [R, I] are multiplied by a kernel of ours."""
+  """Says whether a CPU kernel multiplies rows [R, I]."""
   few = x.shape[0] <= _FEW_ROWS
   return config.native and few and cpu.can_multiply(x)
 
@@ -141,20 +141,20 @@ def by_kernel(x: jax.Array, config: ModelConfig) -> bool:
 def products(
   x: jax.Array, weights: Sequence[jax.Array], config: ModelConfig, dtype: str
 ) -> list[jax.Array]:
-  """Returns [R, O] in `dtype` of rows [R, I] and each of weights [O, I]."""
+  """Returns rows [R, I] times each of weights [O, I], as [R, O] in `dtype`."""
   if by_kernel(x, config):
     return cpu.products(x, weights, dtype)
   return [product(x, each).astype(dtype) for each in weights]
 
 
 def product(x: jax.Array, weights: jax.Array) -> jax.Array:
-  """Returns float32 [R, O] of rows [R, I] and weights [O, I].
+  """Returns rows [R, I] times weights [O, I], as float32 [R, O].
 
-  Which side comes first depends on the platform that is compiled for.
+  The order of the operands depends on the platform.
   """
 
   def plain(x, weights):
-    # Both summed over their last axis: no axis that would have to move first.
+    # Both operands contract their last axis, so neither is transposed.
     return jax.lax.dot_general(
       x,
       weights,
@@ -163,7 +163,7 @@ def product(x: jax.Array, weights: jax.Array) -> jax.Array:
     )
 
   def turned(x, weights):
-    # Without the barrier the compiler would turn it back.
+    # Without the barrier the compiler would undo the transposition.
     return jax.lax.optimization_barrier(plain(weights, x)).T
 
   if x.shape[0] > _FEW_ROWS:
@@ -172,7 +172,7 @@ def product(x: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 class RMSNorm(nnx.Module):
-  """Scales to unit root mean square, in float32."""
+  """Normalises to unit root mean square, in float32."""
 
   def __init__(self, config: ModelConfig, dim: int, axis: str):
     self.eps = config.rms_eps
@@ -196,8 +196,8 @@ def attend(
     k: [B, S, K, H].
     v: [B, S, K, H].
     mask: bool [B or 1, T, S], True where attention is allowed.
-    block: queries whose scores are held at once, [B, N, block, S], and computed
-      again in the backward pass; 0 is all.
+    block: queries whose scores [B, N, block, S] are in memory at once, and
+      recomputed in the backward pass; 0 is all.
 
   Returns:
     [B, T, N, H] in q's dtype.
@@ -206,7 +206,7 @@ def attend(
   if not 0 < block < length:
     return _attend(q, k, v, mask)
   count = -(-length // block)
-  # What is added at the end is left out again.
+  # Rows of padding, dropped at the end.
   more = (0, count * block - length)
   rows = jnp.pad(q, ((0, 0), more, (0, 0), (0, 0)))
   rows = rows.reshape(q.shape[0], count, block, *q.shape[2:])
@@ -217,7 +217,7 @@ def attend(
     seen = jax.lax.dynamic_slice_in_dim(mask, start, block, 1)
     return _attend(queries, k, v, seen)
 
-  # A loop keeps these apart by itself.
+  # A loop needs no barrier against common-subexpression elimination.
   some = jax.checkpoint(some, prevent_cse=False)
   parts = jnp.moveaxis(rows, 1, 0), block * jnp.arange(count)
   mixed = jnp.moveaxis(jax.lax.map(some, parts), 0, 1)
@@ -227,10 +227,10 @@ def attend(
 def attend_causal(
   q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array
 ) -> jax.Array:
-  """Does what `attend` does where no query sees a later key.
+  """Computes `attend` for masks in which no query attends to a later key.
 
-  Blocks of queries do not compute what they cannot see: eight of them compute
-  9 / 16 of the scores, and none has more than an eighth.
+  A block of queries computes no scores of later keys: eight blocks compute
+  9 / 16 of all scores, and none has more than an eighth in memory.
 
   Args:
     q: [B, T, N, H].
@@ -258,7 +258,7 @@ def _attend(
   batch, length, heads, dim = q.shape
   kv_heads = k.shape[2]
   q = q.reshape(batch, length, kv_heads, -1, dim) * dim**-0.5
-  # The query heads of a group are rows of one matrix product: [B, K, G, T, H].
+  # One matrix product has a group's query heads as rows: [B, K, G, T, H].
   q = jnp.transpose(q, (0, 2, 3, 1, 4))
   scores = jnp.einsum(
     "bkgth,bskh->bkgts", q, k, preferred_element_type=jnp.float32
@@ -273,7 +273,7 @@ def _attend(
 
 
 class Attention(nnx.Module):
-  """Projections around attention; what attends to what is the caller's."""
+  """Projections, biases and norms around the caller's attention function."""
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     d, h = config.embed_dim, config.head_dim
@@ -364,7 +364,7 @@ class Mlp(nnx.Module):
 
 
 class Block(nnx.Module):
-  """One pre-norm layer: attention, then the MLP, each added to the stream."""
+  """A pre-norm layer: attention, then the MLP, each with a residual."""
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     self.attention_norm = RMSNorm(config, config.embed_dim, "embed")

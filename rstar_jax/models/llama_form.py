@@ -1,8 +1,8 @@
-"""A Qwen2 model as a Llama that computes the same, and back.
+"""Converts a Qwen2 model to an equivalent Llama, and back.
 
-`transformers` reads any tokenizer beside a model of type "qwen2" as if it split
-words as Qwen2's does. Where it does not, the model is written as a Llama, which
-is the same network but for one bias.
+`transformers` assumes Qwen2's word splitting for the tokenizer of a "qwen2"
+model. A model with another tokenizer is therefore written as a Llama, the same
+network up to one bias.
 """
 
 import dataclasses
@@ -13,11 +13,11 @@ from rstar_jax.models.transformer import Transformer, arrays_of, from_arrays
 
 
 def from_qwen2(model: Transformer) -> Transformer:
-  """Returns the same function as a Llama, whose `o_bias` are 0.
+  """Returns an equivalent Llama, with zeros as `o_bias`.
 
   Args:
-    model: of family "qwen2" with no sliding window, which no Llama has; any
-      head; its arrays are shared.
+    model: of family "qwen2", without a sliding window, with any head. The
+      result shares its arrays.
   """
   config = dataclasses.replace(model.config, family="llama", o_bias=True)
   arrays = arrays_of(model)
@@ -28,13 +28,14 @@ def from_qwen2(model: Transformer) -> Transformer:
 
 
 def to_qwen2(model: Transformer) -> Transformer:
-  """Returns the Qwen2 model that `from_qwen2` was given.
+  """Returns the Qwen2 model of a Llama that `from_qwen2` made.
 
   Args:
-    model: of family "llama", with biases of attention; its arrays are shared.
+    model: of family "llama", with attention biases. The result shares its
+      arrays.
 
   Returns:
-    The model itself where it is no longer one: its `o_bias` were trained.
+    The model itself if its `o_bias` are not zero: they were trained.
   """
   biases = [layer.attention.o_bias.get_value() for layer in model.layers]
   if any(bool(jnp.any(bias)) for bias in biases):

@@ -1,8 +1,8 @@
-"""Rotary positions, and the ways in which their frequencies are stretched.
+"""Rotary position embeddings, and scalings of their frequencies.
 
 Su et al. 2021 (RoFormer); Chen et al. 2023 (linear); Peng et al. 2023 (YaRN);
-Ding et al. 2024 (LongRoPE, Phi-3); Llama 3.1's. What they compute is held
-against `transformers` by golden files.
+Ding et al. 2024 (LongRoPE, Phi-3); Llama 3.1's. Tests compare them with
+`transformers` by golden files.
 """
 
 import math
@@ -23,16 +23,16 @@ def rotary(
 
   Args:
     positions: int32 [...].
-    config: gives H, the base of the frequencies and their scaling.
-    spans: int32, broadcastable to positions: tokens of the whole sequence that
-      a token belongs to. LongRoPE has one set of frequencies up to
-      `original_length` and another above; no other scaling asks.
+    config: gives H, the base and the scaling of the frequencies.
+    spans: int32, broadcastable to positions: length of the whole sequence of
+      each token. LongRoPE alone needs them: it has one set of frequencies up to
+      `original_length` and another above.
 
   Returns:
-    Two float32 arrays [..., 1, R / 2], to be shared by all layers.
+    Two float32 arrays [..., 1, R / 2], shared by all layers.
 
   Raises:
-    ValueError: the scaling needs spans and there are none.
+    ValueError: the scaling is LongRoPE, and there are no spans.
   """
   dim = int(config.head_dim * config.rotary_share)
   exponents = jnp.arange(0, dim, 2, jnp.float32) / dim
@@ -62,7 +62,7 @@ def rotary(
 
 
 def rotate(x: jax.Array, angles: Angles) -> jax.Array:
-  """Rotates the pairs (i, i + R/2) of x [..., heads, H]: HF's convention."""
+  """Rotates the pairs (i, i + R/2) of x [..., heads, H], as HF does."""
   cos, sin = angles
   half = cos.shape[-1]
   wide = x.astype(jnp.float32)
@@ -74,8 +74,8 @@ def rotate(x: jax.Array, angles: Angles) -> jax.Array:
 def _cos_and_sin(angles: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Returns cosines and sines of the same shape.
 
-  XLA's CPU would compute them wherever they are used: in each layer, for each
-  element of each head. What a loop has computed it takes as it is.
+  XLA on a CPU would fuse them into every use: in each layer, for each element
+  of each head. It does not fuse results of a loop.
   """
 
   def plain(angles):
@@ -89,7 +89,7 @@ def _cos_and_sin(angles: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _llama3(frequencies: jax.Array, rope: RopeScaling) -> jax.Array:
-  """Stretches the slow ones, keeps the fast ones, and blends in between."""
+  """Scales low frequencies, keeps high ones, and interpolates between."""
   turns = rope.original_length * frequencies / (2 * math.pi)
   low, high = rope.low_freq_factor, rope.high_freq_factor
   kept = jnp.clip((turns - low) / (high - low), 0, 1)
@@ -99,7 +99,7 @@ def _llama3(frequencies: jax.Array, rope: RopeScaling) -> jax.Array:
 def _yarn(
   frequencies: jax.Array, rope: RopeScaling, dim: int, theta: float
 ) -> jax.Array:
-  """Does the same with a ramp that is linear in the index of the frequency."""
+  """Interpolates as Llama 3 does, but linearly in the frequency's index."""
 
   def index_of(turns: float) -> float:
     wavelength = rope.original_length / turns / (2 * math.pi)
@@ -109,7 +109,7 @@ def _yarn(
   if rope.truncate:
     low, high = math.floor(low), math.ceil(high)
   low, high = max(low, 0), min(high, dim - 1)
-  # Where both ends meet, the ramp is a step.
+  # If both ends coincide, the ramp is a step.
   width = (high - low) or 1e-3
   stretched = jnp.clip((jnp.arange(dim // 2) - low) / width, 0, 1)
   return (1 - stretched) * frequencies + stretched * frequencies / rope.factor

@@ -1,7 +1,7 @@
 """The mesh, the rules from logical to mesh axes, and host <-> global arrays.
 
-Model code names logical axes only (`nnx.Param(value, axes=("embed", "mlp"))`);
-`Rules` is the one place that knows the mesh.
+Model code names logical axes (`nnx.Param(value, axes=("embed", "mlp"))`); only
+`Rules` maps them to mesh axes.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ AXES = ("data", "fsdp", "tensor")
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-  """Mesh axis of each logical axis; None is replicated."""
+  """The mesh axis of each logical axis; None is replicated."""
 
   vocab: str | None = "tensor"
   embed: str | None = "fsdp"
@@ -36,7 +36,7 @@ class Rules:
   kv_heads: str | None = "tensor"
   head_dim: str | None = None
   mlp: str | None = "tensor"
-  # Rows of a batch, over every axis that holds whole rows.
+  # Rows of a batch.
   batch: tuple[str, ...] = ("data", "fsdp")
 
 
@@ -46,8 +46,8 @@ def make_mesh(
   """Makes a (data, fsdp, tensor) mesh.
 
   Args:
-    config: sizes; at most one is -1 and takes what is left.
-    devices: which devices; None takes all of the cluster.
+    config: sizes; at most one is -1, and takes the remaining devices.
+    devices: None takes all devices of the cluster.
 
   Returns:
     A mesh of Auto axes: the compiler derives the sharding of activations.
@@ -63,7 +63,7 @@ def make_mesh(
 
 
 def mesh_sizes(config: MeshConfig, devices: int) -> tuple[int, ...]:
-  """Returns how many of so many devices are along each of `AXES`.
+  """Returns the number of devices along each of `AXES`.
 
   Raises:
     ValueError: the sizes do not multiply to the number of devices.
@@ -87,15 +87,18 @@ def mesh_sizes(config: MeshConfig, devices: int) -> tuple[int, ...]:
 def mesh_over(
   config: MeshConfig, devices: Sequence[jax.Device], name: str
 ) -> Mesh | None:
-  """Makes the mesh of a config's field, or none where there is one device.
+  """Makes the mesh of a config's field.
 
   Args:
     config: sizes; see `make_mesh`.
-    devices: which devices.
-    name: of the field, for errors.
+    devices: the devices of the mesh.
+    name: the field's name, for errors.
 
   Returns:
-    A mesh; None for a single device, on which arrays need no sharding.
+    A mesh; None for a single device, where arrays need no sharding.
+
+  Raises:
+    ValueError: the sizes do not multiply to the number of devices.
   """
   try:
     mesh = make_mesh(config, devices)
@@ -117,7 +120,7 @@ def _sharding(
     raise ValueError(f"a parameter of shape {shape} has logical axes {axes}")
   names = []
   for axis, size in zip(axes, shape, strict=True):
-    # An axis that does not divide (2 kv heads on 4 devices) is replicated.
+    # An axis that does not divide (2 kv heads, 4 devices) is replicated.
     names.append(_divides(getattr(rules, axis), size, mesh))
   return NamedSharding(mesh, PartitionSpec(*names))
 
@@ -131,8 +134,8 @@ def shardings(params: Any, mesh: Mesh, rules: Rules | None = None) -> Any:
     rules: None takes the defaults.
 
   Returns:
-    The same tree with a NamedSharding in place of each array; fit for
-    `jax.device_put` and for `in_shardings` and `out_shardings` of `jax.jit`.
+    The same tree with a NamedSharding for each array, as `jax.device_put` and
+    the `in_shardings` and `out_shardings` of `jax.jit` take it.
   """
   rules = rules or Rules()
   return jax.tree.map(
@@ -145,15 +148,15 @@ def shardings(params: Any, mesh: Mesh, rules: Rules | None = None) -> Any:
 def create(
   build: Callable[[], nnx.Module], mesh: Mesh, rules: Rules | None = None
 ) -> nnx.Module:
-  """Builds a module with each parameter made on the devices that hold it.
+  """Builds a module whose parameters are initialised in their shards.
 
   Args:
-    build: returns the module; it runs twice, under `jax.jit` the second time.
+    build: returns the module; called twice, the second time under `jax.jit`.
     mesh: from `make_mesh`.
     rules: None takes the defaults.
 
   Returns:
-    The module; no device held a whole copy at any time.
+    The module; no device has a whole copy at any time.
   """
   graphdef, abstract = nnx.split(nnx.eval_shape(build))
   params = jax.jit(
@@ -164,23 +167,24 @@ def create(
 
 
 def place(params: Any, mesh: Mesh, rules: Rules | None = None) -> Any:
-  """Returns parameters moved to where their declarations say."""
+  """Returns parameters moved to their declared shardings."""
   return jax.device_put(params, shardings(params, mesh, rules))
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
-  """Says where an activation is, in a function that runs in `jax.set_mesh`.
+  """Constrains the sharding of an activation, under `jax.set_mesh`.
 
-  The compiler derives most of it, but would take over the cut of the
-  embedding's columns and move activations where it should move weights.
+  The compiler derives most shardings, but would adopt that of the embedding's
+  columns, and move activations instead of weights.
 
   Args:
     x: any array.
-    axes: logical names of its first axes; None, and those left out, are whole.
+    axes: logical names of its first axes; None, and missing ones, are not
+      sharded.
 
   Returns:
-    The same values. Without a mesh, and on axes that do not divide, this does
-    nothing.
+    The same values. Without a mesh, and on axes that do not divide, there is no
+    constraint.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
@@ -193,7 +197,7 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 
 
 def _divides(name, size: int, mesh: Mesh | AbstractMesh):
-  """Returns mesh axes that can cut an axis of this size, else None."""
+  """Returns the mesh axes if they divide an axis of this size, else None."""
   if name is None:
     return None
   names = (name,) if isinstance(name, str) else name
@@ -201,7 +205,7 @@ def _divides(name, size: int, mesh: Mesh | AbstractMesh):
 
 
 def row_shards(mesh: Mesh | None, rules: Rules | None = None) -> int:
-  """Returns into how many parts the rows of a batch are cut."""
+  """Returns the number of data shards: parts of the rows of a batch."""
   if mesh is None:
     return 1
   return math.prod(mesh.shape[axis] for axis in (rules or Rules()).batch)
@@ -214,8 +218,8 @@ def cache_sharding(
 
   Args:
     mesh: from `make_mesh`.
-    shape: [B, ..., K, T, H], or [B, D]; B is cut as the rows of a batch are, K
-      as the heads are, where they divide.
+    shape: [B, ..., K, T, H], or [B, D]; B is sharded as the rows of a batch, K
+      as the heads if they divide.
     rules: None takes the defaults.
   """
   rules = rules or Rules()
@@ -229,17 +233,17 @@ def cache_sharding(
 
 
 def to_global(batch: Any, mesh: Mesh, rules: Rules | None = None) -> Any:
-  """Puts the rows of a batch onto the devices that work on them.
+  """Puts the rows of a batch onto their devices.
 
   Args:
     batch: a tree of numpy arrays [B, ...], B a multiple of `row_shards`. Every
-      process gives the same whole batch, and puts down its own rows of it.
+      process passes the same whole batch, and transfers its own rows.
     mesh: from `make_mesh`.
     rules: None takes the defaults.
 
   Returns:
-    The same tree of global arrays, cut by rows over the data axes and copied
-    along the others.
+    The same tree of global arrays, sharded by rows over the data axes and
+    replicated over the others.
   """
   sharding = NamedSharding(mesh, PartitionSpec((rules or Rules()).batch))
   return jax.tree.map(
@@ -251,11 +255,10 @@ def to_global(batch: Any, mesh: Mesh, rules: Rules | None = None) -> Any:
 
 
 def spread(tree: Any, mesh: Mesh) -> Any:
-  """Copies what is on one device alone, such as a counter, to all of a mesh.
+  """Replicates arrays of one device, such as counters, over a mesh.
 
   Args:
-    tree: of arrays; those on the mesh stay as they are. Every process has the
-      same values.
+    tree: arrays, the same on every process; those on the mesh stay as they are.
     mesh: from `make_mesh`.
   """
   everywhere = NamedSharding(mesh, PartitionSpec())
@@ -277,8 +280,8 @@ def to_host(tree: Any) -> Any:
   def fetch(array: jax.Array) -> np.ndarray:
     if not (array.is_fully_addressable or array.is_fully_replicated):
       return np.asarray(multihost_utils.process_allgather(array, tiled=True))
-    # Of a second array on the same buffers: jax keeps a copy on the host for
-    # as long as the array lives that it was asked of.
+    # A second array on the same buffers: jax caches the host copy as long as the
+    # fetched array lives.
     parts = [shard.data for shard in array.addressable_shards]
     return np.asarray(
       jax.make_array_from_single_device_arrays(

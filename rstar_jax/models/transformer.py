@@ -13,7 +13,7 @@ from rstar_jax.models import layers, rotary, sharding
 from rstar_jax.models.config import ModelConfig
 
 Head = Literal["lm", "tanh", "logit"]
-# Of a parameter in its model: ("layers", 0, "attention", "q").
+# The path of a parameter in its model: ("layers", 0, "attention", "q").
 Path = tuple[str | int, ...]
 
 # (layer, q, k, v) -> mixed values; see layers.Attend.
@@ -21,7 +21,7 @@ AttendLayer = Callable[[int, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def score_weight(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
-  """Declares a scalar head, [D]: of unit features, raw values of about 0.1."""
+  """Declares a scalar head [D], with raw values of about 0.1 at first."""
   dim = config.embed_dim
   return layers.weight(rngs, (dim,), ("embed",), config, scale=0.1 * dim**-0.5)
 
@@ -30,9 +30,10 @@ class Transformer(nnx.Module):
   """A causal decoder: Qwen2, Qwen3, Llama or Phi-3, as its config says.
 
   Attributes:
-    config: a copy of the config that it was made with.
-    head: "lm" gives logits; "tanh" values tanh(raw) (paper section 3.3);
-      "logit" values tanh(raw / 5), the released code's, trained on raw.
+    config: a copy of the given config.
+    head: "lm" gives logits; "tanh" gives values tanh(raw) (paper section 3.3);
+      "logit" gives values tanh(raw / 5) and is trained on raw values, as in the
+      released code (microsoft/rStar).
   """
 
   def __init__(self, config: ModelConfig, *, head: Head = "lm", rngs: nnx.Rngs):
@@ -43,8 +44,8 @@ class Transformer(nnx.Module):
       )
     if head not in ("lm", "tanh", "logit"):
       raise ValueError(f"head={head!r} must be 'lm', 'tanh' or 'logit'")
-    # A copy, since a later change of the caller's must not reach a traced
-    # module (the config is part of the graph definition's hash).
+    # A copy, since the caller may change his config later, and this one is part
+    # of the graph definition's hash.
     config = self.config = dataclasses.replace(config)
     self.head = head
     v, d = config.vocab_size, config.embed_dim
@@ -74,13 +75,13 @@ class Transformer(nnx.Module):
       positions: int32, broadcastable to tokens.
       attend: called once a layer with (layer, q [..., N, H], k and v
         [..., K, H]), q and k rotated; returns [..., N, H].
-      spans: tokens of the sequence that each is of; see `rotary.rotary`.
-      remat: recompute each layer in the backward pass.
+      spans: length of each token's sequence; see `rotary.rotary`.
+      remat: recomputes each layer in the backward pass.
 
     Returns:
       [..., D] after the final norm, in config.dtype.
     """
-    # On a mesh: whole columns first, and then the rows that are looked up.
+    # On a mesh: gather whole columns first, then look up the rows.
     table = sharding.constrain(self.embedding.get_value(), "vocab")
     x = layers.lookup(table, tokens).astype(self.config.dtype)
     x = sharding.constrain(x, "batch")
@@ -108,8 +109,8 @@ class Transformer(nnx.Module):
       positions: int32 [B, T]; None is 0 to T - 1.
       segment_ids: int32 [B, T]; a token attends only within its own segment
         (0 is padding). None is one segment a row.
-      shared_segment: the segment, if any, that all later ones of its row attend
-        to as well: a prefix that they continue, each in its own way.
+      shared_segment: a segment that all later segments of its row attend to as
+        well, such as a common prefix.
 
     Returns:
       [B, T, D] after the final norm, in config.dtype.
@@ -128,7 +129,7 @@ class Transformer(nnx.Module):
       lambda _, q, k, v: layers.attend(
         q, k, v, mask, self.config.attention_block
       ),
-      # As `transformers` has it: the longest sequence of a row counts for all.
+      # As in `transformers`, the longest sequence of a row counts for all.
       spans=jnp.max(positions, axis=-1, keepdims=True) + 1,
       remat=self.config.remat,
     )
@@ -190,16 +191,15 @@ def arrays_of(model: Transformer) -> dict[Path, jax.Array]:
 def from_arrays(
   config: ModelConfig, head: Head, arrays: Mapping[Path, jax.Array]
 ) -> Transformer:
-  """Makes a model of parameters that there are; nothing is initialised.
+  """Makes a model of existing parameters; nothing is initialised.
 
   Args:
-    config: of the model.
+    config: the model's sizes.
     head: see `Transformer`.
-    arrays: by path, wherever they are; those that it has no place for are left
-      out.
+    arrays: parameters by path, on any devices; others are ignored.
 
   Raises:
-    KeyError: a parameter is not there.
+    KeyError: a parameter is missing.
   """
   graphdef, params = nnx.split(
     nnx.eval_shape(lambda: Transformer(config, head=head, rngs=nnx.Rngs(0)))
@@ -210,7 +210,7 @@ def from_arrays(
 
 
 def reconfigured(model: Transformer, **changes: Any) -> Transformer:
-  """Returns the model, of the same arrays, with other fields of its config."""
+  """Returns a model of the same arrays, with changed fields of its config."""
   config = dataclasses.replace(model.config, **changes)
   return from_arrays(config, model.head, arrays_of(model))
 
@@ -221,11 +221,11 @@ def ppm_from_policy(
   *,
   rngs: nnx.Rngs,
 ) -> Transformer:
-  """Makes a PPM of a policy: its trunk, and a fresh scalar head.
+  """Makes a PPM of a policy's trunk and a new scalar head.
 
   Args:
-    policy: left as it is; the trunk's arrays are copied.
-    head: the form of the values, see `Transformer`.
+    policy: unchanged; the trunk's arrays are copied.
+    head: the form of the values; see `Transformer`.
     rngs: initialises the scalar head.
 
   Returns:

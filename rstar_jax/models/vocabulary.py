@@ -1,4 +1,4 @@
-"""New rows for new tokens: the embeddings of a model, made larger."""
+"""Adds rows for new tokens to a model's embeddings."""
 
 import dataclasses
 
@@ -15,22 +15,21 @@ _NAMES = ("embedding", "lm_head")
 def resize(
   model: Transformer, *, known: int, used: int, multiple: int = 1
 ) -> Transformer:
-  """Gives the tokens that were added to a tokenizer rows of their own.
+  """Gives tokens that were added to a tokenizer rows of their own.
 
-  A new row is the mean of the known ones: what the model thinks of a token of
-  which it knows nothing, and the direction in which it is surprised least.
+  A new row is the mean of the known rows, which disturbs the model least.
 
   Args:
-    model: any head.
-    known: tokens that the model was trained with, K; its first rows.
-    used: tokens that there are now, at least K. Many models have rows to spare,
-      for speed: tokens K to `used` get the spare ones first.
-    multiple: the number of rows is rounded up to this, so that the axis can be
-      cut into equal parts; a model that has enough rows keeps its number.
+    model: with any head.
+    known: tokens that the model was trained with; its first rows.
+    used: tokens of the tokenizer now, at least `known`. Many models have spare
+      rows, for speed; new tokens get these first.
+    multiple: rows are rounded up to a multiple of this, so that the axis can be
+      sharded; a model with enough rows keeps their number.
 
   Returns:
-    The model itself where there is nothing to do, else one with V rows, V at
-    least `used`, on the devices that the model is on.
+    The model itself if nothing changes, else one with at least `used` rows, on
+    the same devices.
 
   Raises:
     ValueError: the model has fewer rows than known tokens.
@@ -58,11 +57,11 @@ def resize(
 
 
 def _grow(matrix: jax.Array, known: int, used: int, size: int) -> jax.Array:
-  """Returns [size, D]: rows from `known` on are means, but spare ones."""
+  """Returns [size, D]: rows from `known` on are the mean, or spare rows."""
   mean = jnp.mean(matrix[:known].astype(jnp.float32), axis=0, keepdims=True)
   mean = mean.astype(matrix.dtype)
   added = jnp.broadcast_to(mean, (used - known, mean.shape[1]))
-  # Rows to spare stay as they are; rows that only fill up are means too.
+  # Spare rows are unchanged; rows of padding are the mean too.
   spare = matrix[used:size]
   filling = jnp.broadcast_to(
     mean, (size - max(used, len(matrix)), mean.shape[1])

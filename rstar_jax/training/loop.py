@@ -1,7 +1,7 @@
-"""The training loop: batches in, checkpoints and metrics out.
+"""The training loop, with checkpoints and metrics.
 
-A run that is killed and started again with the same arguments goes on from its
-newest checkpoint and ends in the same bytes as a run that was not.
+A run that is killed and started again with the same arguments resumes from its
+newest checkpoint, and ends with the same bytes as an uninterrupted run.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ from rstar_jax.training.state import TrainState
 
 StepFn = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 
-# Updates sent to the device ahead of the one that is being waited for.
-_AHEAD = 2
+# Updates that may be queued on the device.
+_QUEUED = 2
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -36,7 +36,7 @@ class NonFiniteLoss(FloatingPointError):
 
 
 class Preempted(stopping.Stopped):
-  """The process was told to end, and the state is saved."""
+  """The process was told to end; the state is saved."""
 
   def __init__(self, name: str, step: int):
     super().__init__()
@@ -64,32 +64,32 @@ def fit(
 ) -> TrainState:
   """Trains until `num_steps` updates have been made in all.
 
-  On a mesh of several processes all of them call this, in step with each other;
-  the first one writes the metrics.
+  On a mesh of several processes, all of them call this; the first one writes
+  the metrics.
 
   Args:
-    state: where to start if `folder` holds no checkpoint. Consumed: its arrays
-      are donated to the first update.
+    state: the start, unless `folder` has a checkpoint. Its arrays are donated
+      to the first update.
     step_fn: pure update, jitted here; returns metrics with "loss" and "count".
-    batch_at: batch k, a function of k alone, for the update after k others; on
-      every process the whole batch.
-    num_steps: updates of the whole run, those before a restart included.
+    batch_at: returns batch k, as a function of k alone; the whole batch on
+      every process.
+    num_steps: updates of the whole run, with those before a restart.
     config: `checkpoint_every`, `log_every` and `accumulate`.
-    folder: of the checkpoints; None keeps none.
-    writer: of the metrics; None writes none.
-    name: of this training in metrics and messages.
+    folder: the folder of checkpoints; None writes none.
+    writer: the destination of metrics; None writes none.
+    name: names the training in metrics and messages.
     progress: whether to show progress.
-    mesh: where the state is, sharded; None for one device.
+    mesh: the mesh of the state; None for one device.
 
   Returns:
     The state after the last update.
 
   Raises:
-    NonFiniteLoss: a loss was NaN or infinite; nothing after it is saved.
-    Preempted: SIGTERM came, or what else `stopping` listens to; the update
-      under way was finished and saved.
-    ValueError: `folder` holds checkpoints of another model or optimiser; or the
-      rows of a batch cannot be cut as the mesh needs it.
+    NonFiniteLoss: a loss is NaN or infinite; no later state is saved.
+    Preempted: SIGTERM, or another signal of `stopping`, came; the current
+      update is completed and saved.
+    ValueError: `folder` has checkpoints of another model or optimiser, or the
+      rows of a batch do not divide by the mesh.
   """
   leads = jax.process_index() == 0
   writer = (leads and writer) or metrics_lib.NullWriter()
@@ -103,7 +103,7 @@ def fit(
       restored = saver.restore_latest(state)
       if restored is not None:
         state = restored[1]
-        logging.info("%s: goes on after update %d", name, restored[0])
+        logging.info("%s: resumes after update %d", name, restored[0])
     start = int(state.step)
     if start >= num_steps:
       return state
@@ -127,11 +127,11 @@ def fit(
       state, metrics = step_fn(state, batch)
       log.add(k + 1, metrics, tokens)
       done, last = k + 1, k + 1 == num_steps
-      # What is asked for after the last update is heard by all, too.
+      # All processes agree on a request that comes after the last update too.
       stop = stops.wait() if last else stops()
       save = last or stop or done % config.checkpoint_every == 0
       if save or done % config.log_every == 0 or done == start + 1:
-        log.flush()  # Before a save: a state that is not finite is not kept.
+        log.flush()  # Before a save: it refuses a state that is not finite.
       if saver is not None and save:
         saver.save(done, state)
       if stop:
@@ -148,26 +148,26 @@ def fit_model(
   mesh: jax.sharding.Mesh | None = None,
   **options: Any,
 ) -> Any:
-  """Trains a module in place: optimiser and update from the config, then fit.
+  """Trains a module in place, with the config's optimiser.
 
   Args:
-    model: its parameters are trained. If this raises, they are gone: they were
-      donated to the updates.
+    model: its parameters are trained. If this raises, they are lost, since they
+      are donated to the updates.
     loss_fn: (model, batch) -> sum of losses, and sums of metrics with "count".
-    batch_at: batch k as a function of k alone.
+    batch_at: returns batch k, as a function of k alone.
     num_steps: updates of the whole run.
-    config: all numbers of the training.
-    mesh: where to train, parameters and optimiser state sharded by the rules of
+    config: hyperparameters of the training.
+    mesh: shards parameters and optimiser state by the rules of
       `models/sharding.py`; None trains on one device.
-    **options: folder, writer, name, progress: see `fit`.
+    **options: folder, writer, name, progress; see `fit`.
 
   Returns:
     The same model; its parameters are on the mesh.
   """
   tx = state_lib.optimizer(config, num_steps)
   graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-  # A copy: another module may share these arrays (a PPM and its policy), and
-  # donation would take them away. The model lets go of its own at once.
+  # A copy: the arrays are donated, and another module may share them (a PPM and
+  # its policy). The model drops its own arrays at once.
   params = jax.tree.map(jnp.copy, params)
   if mesh is not None:
     params = sharding.place(params, mesh)
@@ -192,7 +192,7 @@ def fit_model(
 def _jit(step_fn: StepFn, state: TrainState, mesh) -> StepFn:
   if mesh is None:
     return jax.jit(step_fn, donate_argnums=0)
-  # Said, and not left to the compiler: the state stays where it is.
+  # Explicit, so that the compiler does not move the state.
   places = jax.tree.map(lambda x: x.sharding, state)
   everywhere = jax.NamedSharding(mesh, jax.P())
   return jax.jit(step_fn, donate_argnums=0, out_shardings=(places, everywhere))
@@ -211,62 +211,62 @@ def _check_rows(name: str, batch: Any, accumulate: int, mesh) -> None:
 
 
 class _Log:
-  """Holds metrics on the device until they are asked for."""
+  """Keeps metrics on the device until they are written."""
 
   def __init__(self, writer, name: str, bar, num_steps: int):
     self._writer, self._name, self._bar = writer, name, bar
     self._num_steps = num_steps
-    self._held: list[tuple[int, dict[str, jax.Array]]] = []
+    self._pending: list[tuple[int, dict[str, jax.Array]]] = []
     self._tokens = 0
     self._started = self._began = time.monotonic()
 
   def add(self, step: int, metrics: dict[str, jax.Array], tokens: int) -> None:
-    self._held.append((step, metrics))
+    self._pending.append((step, metrics))
     self._tokens += tokens
-    if len(self._held) > _AHEAD:
-      # Keeps the queue short: a stop is then quick and the progress true.
-      self._held[-1 - _AHEAD][1]["loss"].block_until_ready()
+    if len(self._pending) > _QUEUED:
+      # A short queue stops quickly, and shows true progress.
+      self._pending[-1 - _QUEUED][1]["loss"].block_until_ready()
     if self._bar is not None:
       self._bar.update()
 
   def flush(self) -> None:
-    """Fetches, checks, writes means over the updates since the last time."""
-    held = jax.device_get(self._held)
-    if not held:
+    """Checks metrics, and writes their means since the last call."""
+    pending = jax.device_get(self._pending)
+    if not pending:
       return
-    for step, metrics in held:
+    for step, metrics in pending:
       if not math.isfinite(metrics["loss"]):
         raise NonFiniteLoss(
           f"{self._name}: the loss of update {step} is {metrics['loss']} "
           f"(gradient norm {metrics.get('grad_norm', 'unknown')}); lower "
           "learning_rate or clip in another --workdir, or look at that batch"
         )
-    weights = np.array([m["count"] for _, m in held], np.float64)
+    weights = np.array([m["count"] for _, m in pending], np.float64)
     weights /= max(weights.sum(), 1e-9)
     means = {
       key: float(
-        sum(w * m[key] for w, (_, m) in zip(weights, held, strict=True))
+        sum(w * m[key] for w, (_, m) in zip(weights, pending, strict=True))
       )
-      for key in held[0][1]
+      for key in pending[0][1]
       if key != "count"
     }
     now = time.monotonic()
     means["tokens_per_second"] = self._tokens / max(now - self._began, 1e-9)
-    # Since this process began to train, as the other stages tell it.
+    # Since this process began to train, as in other stages.
     means["seconds"] = now - self._started
     means["updates"] = float(self._num_steps)
-    self._writer.write(held[-1][0], means, self._name)
+    self._writer.write(pending[-1][0], means, self._name)
     if self._bar is not None:
       self._bar.update(
         0,
         loss=means["loss"],
         **{"tokens/s": round(means["tokens_per_second"])},
       )
-    self._held, self._tokens, self._began = [], 0, time.monotonic()
+    self._pending, self._tokens, self._began = [], 0, time.monotonic()
 
 
 def _tokens(batch: Any) -> int:
-  """Counts a batch's tokens, padding left out where that is known."""
+  """Counts a batch's tokens, without padding if there are segment ids."""
   if not isinstance(batch, dict):
     return 0
   if "segment_ids" in batch:
@@ -275,7 +275,7 @@ def _tokens(batch: Any) -> int:
 
 
 class _Stop:
-  """Whether to stop; all processes hear the same, after the same update."""
+  """Whether to stop: all processes agree, after the same update."""
 
   def __init__(self, mesh):
     self._mesh = mesh
@@ -284,7 +284,7 @@ class _Stop:
     self._any = jax.jit(jnp.any)
 
   def __call__(self) -> bool:
-    """To be called once after each update."""
+    """Returns whether to stop; to be called once after each update."""
     if self._alone:
       return stopping.asked()
     flags = jax.make_array_from_callback(
@@ -293,10 +293,10 @@ class _Stop:
       lambda _: np.full(1, stopping.asked()),
     )
     self._asked.append(self._any(flags))
-    # The answer to an older question: nobody has to wait for it.
-    return len(self._asked) > _AHEAD and bool(self._asked.pop(0))
+    # The result of an earlier update, so that nothing waits for it.
+    return len(self._asked) > _QUEUED and bool(self._asked.pop(0))
 
   def wait(self) -> bool:
-    """To be called after the last update: no question stays unanswered."""
+    """Returns whether to stop, after the last update: waits for all results."""
     answer = self()
     return any([answer, *map(bool, self._asked)])

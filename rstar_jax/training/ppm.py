@@ -1,8 +1,8 @@
-"""Training of the process preference model, and of its two rivals.
+"""Training of reward models: the PPM, and the ORM and PQM as baselines.
 
-The PPM learns from pairs (paper section 3.3, Eq. 4); the ORM from outcomes and
+The PPM learns from pairs (paper section 3.3, Eq. 4), the ORM from outcomes and
 the PQM from Q-values (paper Table 8). All read the value at the last token of a
-step and share one trunk, loop and batch form.
+step, and share the training loop and the form of batches.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from rstar_jax.training import loop
 from rstar_jax.types import PreferencePair, Prefix, Trajectory
 
 Kind = Literal["ppm", "orm", "pqm"]
-# (question, node texts, target): what the ORM and the PQM learn from.
+# (question, node texts, target): an item of the ORM and the PQM.
 Scored = tuple[str, Prefix, float]
 
 
@@ -43,15 +43,15 @@ def train_ppm(
   Args:
     model: with a scalar head (`ppm_from_policy`); trained in place.
     items: preference pairs ("ppm"), or scored prefixes ("orm", "pqm": see
-      `outcomes` and `q_values`). Longer ones than `config.length` tokens are
-      dropped and counted in a log line.
-    config: optimiser; the batch size counts items, pairs in the paper.
-    seed: of the order of the items.
-    tokenizer: text to ids.
-    kind: the loss: Bradley-Terry on values, cross entropy on raw values, or
-      squared error on values.
-    name: of this training in metrics and messages; "" is the kind.
-    **options: mesh, folder, writer, progress: see `loop.fit_model`.
+      `outcomes` and `q_values`). Items longer than `config.length` tokens are
+      dropped, and counted in a log line.
+    config: optimiser; the batch size counts items (pairs in the paper).
+    seed: decides the order of the items.
+    tokenizer: encodes the texts.
+    kind: the loss: Bradley-Terry on values ("ppm"), cross entropy on raw values
+      ("orm"), or squared error on values ("pqm").
+    name: names the training in metrics and messages; "" is the kind.
+    **options: mesh, folder, writer, progress; see `loop.fit_model`.
 
   Returns:
     The same model, trained.
@@ -94,14 +94,15 @@ def pair_accuracy(
   Args:
     model: a PPM.
     pairs: held-out pairs; those with a side over `length` are left out.
-    tokenizer: text to ids.
+    tokenizer: encodes the texts.
     length: longest side, in tokens.
-    batch_size: pairs per device call, rounded up to what the mesh can cut.
-    mesh: where the model is, if it is on one; all its processes call this.
+    batch_size: pairs of a device call, rounded up to a multiple of the data
+      shards.
+    mesh: the mesh of the model; all its processes call this.
 
   Returns:
-    "accuracy" in [0, 1] over the pairs, each counted once, a tie as half;
-    "margin", the mean of chosen minus rejected value; "pairs", how many.
+    "accuracy" in [0, 1], over pairs, with a tie as half; "margin", the mean of
+    chosen minus rejected value; "pairs", their number.
 
   Raises:
     ValueError: no pair fits.
@@ -135,12 +136,12 @@ def pair_accuracy(
 
 
 def outcomes(trajectories: Sequence[Trajectory]) -> list[Scored]:
-  """Makes ORM items: whole trajectories, 1 where correct and 0 where not."""
+  """Makes ORM items: whole trajectories, with 1 if correct and 0 if not."""
   return [(t.question, t.steps, float(t.correct)) for t in trajectories]
 
 
 def q_values(trajectories: Sequence[Trajectory]) -> list[Scored]:
-  """Makes PQM items: each prefix once, with the Q of its newest node."""
+  """Makes PQM items: each prefix once, with the Q-value of its last node."""
   found: dict[tuple[str, Prefix], float] = {}
   for each in trajectories:
     for depth, q in enumerate(each.q_values, 1):
@@ -176,12 +177,12 @@ def ppm_loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Sums the Bradley-Terry loss (paper Eq. 4) over preference pairs.
 
-  A "tanh" head is trained through its tanh, as in the paper; a "logit" head on
-  raw values, as in the released code.
+  A "tanh" head is trained on tanh(raw), as in the paper; a "logit" head on raw
+  values, as in the released code (microsoft/rStar).
 
   Args:
     model: a PPM.
-    batch: as `batches.side_batches` makes it, G = 2, the preferred side first.
+    batch: from `batches.side_batches`, with G = 2 and the preferred side first.
 
   Returns:
     The weighted sum, in nats, and the sums "count" (pairs), "accuracy" and

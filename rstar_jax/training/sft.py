@@ -36,10 +36,10 @@ def train_sft(
     rows: (question, node texts) of each solution; rows longer than
       `config.length` tokens are dropped and counted in a log line.
     config: optimiser, batch size in packed rows, epochs.
-    seed: of the order of the rows.
-    tokenizer: text to ids.
-    name: of this training in metrics and messages.
-    **options: mesh, folder, writer, progress: see `loop.fit_model`.
+    seed: decides the order of the rows.
+    tokenizer: encodes the texts.
+    name: names the training in metrics and messages.
+    **options: mesh, folder, writer, progress; see `loop.fit_model`.
 
   Returns:
     The same model, trained.
@@ -78,16 +78,17 @@ def fit_policy(
   name: str = "sft",
   **options: Any,
 ) -> Transformer:
-  """Fine-tunes a policy on batches made as they are asked for.
+  """Fine-tunes a policy on batches from a function.
 
   Args:
     model: trained in place.
-    batch_at: batch k as a function of k alone: int32 arrays [B, T] `tokens`,
-      `targets`, `mask`, `segment_ids`, `positions` (see `batches.pack`).
-    num_steps: updates.
+    batch_at: returns batch k, as a function of k alone: int32 arrays [B, T]
+      `tokens`, `targets`, `mask`, `segment_ids`, `positions` (see
+      `batches.pack`).
+    num_steps: updates of the whole run.
     config: optimiser; its epochs, batch size and length are not used here.
-    name: of this training in metrics and messages.
-    **options: mesh, folder, writer, progress: see `loop.fit_model`.
+    name: names the training in metrics and messages.
+    **options: mesh, folder, writer, progress; see `loop.fit_model`.
 
   Returns:
     The same model, trained.
@@ -102,13 +103,13 @@ def sft_loss(
   batch: dict[str, jax.Array],
   max_logits: int = _MAX_LOGITS,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Sums the next-token loss of what the policy writes.
+  """Sums the next-token loss over the tokens that the policy writes.
 
   Args:
     model: a policy.
-    batch: as `fit_policy` takes it.
-    max_logits: most logits of one row, T' x V, made at once. A longer row is
-      cut into T / T' equal parts whose logits are made again in the backward
+    batch: see `fit_policy`.
+    max_logits: most logits of a row in memory at once, T' x V. A longer row is
+      split into T / T' equal parts, whose logits are recomputed in the backward
       pass: 4096 tokens of a 152k vocabulary would take 2.5 GB a row.
 
   Returns:
@@ -144,6 +145,6 @@ def sft_loss(
 
 
 def _parts(length: int, vocab_size: int, max_logits: int) -> int:
-  """Returns the smallest divisor of the length that makes parts fit."""
+  """Returns the fewest equal parts that each fit into `max_logits`."""
   wanted = -(-length * vocab_size // max_logits)
   return next((n for n in range(wanted, length) if length % n == 0), length)

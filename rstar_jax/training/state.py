@@ -1,4 +1,4 @@
-"""Training state, the optimiser, and the update step that both trainers use."""
+"""The training state, the optimiser, and the update of all trainings."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from rstar_jax.models import sharding
 
 Params = Any
 Batch = dict[str, jax.Array]
-# (params, batch) -> sum of losses, and sums of metrics; "count", their common
-# denominator, is one of these and must not be differentiated.
+# (params, batch) -> sum of losses, and sums of metrics. One metric is "count",
+# the common denominator, which has no gradient.
 LossFn = Callable[[Params, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
-# RMS of an orthogonalised update, so that AdamW's learning rates fit Muon too
+# RMS of an orthogonalised update, so that AdamW's learning rates suit Muon too
 # (Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2).
 _MUON_RMS = 0.2
 
@@ -26,11 +26,11 @@ _MUON_RMS = 0.2
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-  """All that a resumed run needs.
+  """Everything that a run needs to resume.
 
   Attributes:
-    step: updates made so far, int32 scalar.
-    params: parameters, a pytree of arrays.
+    step: updates so far, int32 scalar.
+    params: a pytree of arrays.
     opt_state: the optimiser's state.
   """
 
@@ -40,7 +40,7 @@ class TrainState:
 
 
 def learning_rate(config: TrainConfig, num_steps: int) -> optax.Schedule:
-  """Returns the schedule: linear warm-up, then the shape, down to 0.
+  """Returns a schedule: linear warm-up, then the config's shape.
 
   Args:
     config: peak, shape, and warm-up as a share of all updates.
@@ -62,7 +62,7 @@ def learning_rate(config: TrainConfig, num_steps: int) -> optax.Schedule:
       )
   if warmup == 0:
     return shape
-  # From peak / warmup and not from 0: the first update should move.
+  # From peak / warmup and not from 0, so that the first update counts.
   rise = optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1))
   return optax.join_schedules([rise, shape], [warmup])
 
@@ -70,10 +70,10 @@ def learning_rate(config: TrainConfig, num_steps: int) -> optax.Schedule:
 def optimizer(
   config: TrainConfig, num_steps: int
 ) -> optax.GradientTransformation:
-  """Builds clip, then AdamW or Muon, from a config.
+  """Builds gradient clipping, then AdamW or Muon.
 
   Args:
-    config: the optimiser's numbers.
+    config: the optimiser's hyperparameters.
     num_steps: updates of the whole run, for the schedule.
 
   Raises:
@@ -111,10 +111,9 @@ def init(
   """Returns the state before the first update.
 
   Args:
-    params: the parameters, placed.
-    tx: the optimiser. Its arrays take the sharding of the parameters that they
-      belong to.
-    mesh: where the parameters are; counters are copied to all of its devices.
+    params: the parameters, on their devices.
+    tx: the optimiser. Its arrays have the shardings of their parameters.
+    mesh: the mesh of the parameters; counters are replicated over it.
   """
   # Eager, not jitted: zeros_like then keeps each parameter's sharding.
   state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
@@ -129,8 +128,8 @@ def make_step(
   Args:
     loss_fn: sums of the loss and of the metrics over a (micro-)batch.
     tx: the optimiser.
-    accumulate: micro-batches; must divide the first axis of the batch. Sums are
-      added up and divided once, so the update is that of the whole batch.
+    accumulate: number of micro-batches; divides the first axis of the batch.
+      Sums are divided once, so the update is that of the whole batch.
 
   Returns:
     A function (state, batch) -> (next state, metrics): "loss" and the other
@@ -167,7 +166,7 @@ def _accumulate(grad_fn, params: Params, batch: Batch, parts: int):
   """Adds gradients and sums over micro-batches."""
 
   def split(x: jax.Array) -> jax.Array:
-    # Interleaved, so that each device's rows stay on that device.
+    # Interleaved, so that rows stay on their devices.
     return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
 
   micro = jax.tree.map(split, batch)
@@ -184,7 +183,7 @@ def _accumulate(grad_fn, params: Params, batch: Batch, parts: int):
 
 
 def _decayed(params: Params):
-  """Marks what weight decay acts on: not biases and norm scales."""
+  """Marks parameters with weight decay: all but biases and norm scales."""
 
   def decays(path, x):
     return x.ndim > 1 and "bias" not in jax.tree_util.keystr(path)
@@ -193,7 +192,7 @@ def _decayed(params: Params):
 
 
 def _muon_dimensions(params: Params):
-  """Marks what Muon acts on: the layers' weights, heads seen as one axis."""
+  """Marks parameters for Muon: the layers' weights, with heads as one axis."""
 
   def dimensions(path, x):
     name = jax.tree_util.keystr(path)

@@ -1,10 +1,10 @@
 // Attention of one token of each candidate to its leaf's path and to its own
-// tokens, in one softmax; and the writing of its key and value.
+// tokens, in one softmax; it also caches the token's key and value.
 //
 // Letters: B leaves, C candidates, K key/value heads, G query heads of each, H
-// head, T path, S own tokens. The query heads of a leaf's candidates for one
-// key/value head are the rows of two products with the path; what is a
-// candidate's own is seen by its G heads alone.
+// head, T path, S own tokens. For one key/value head, the query heads of all
+// candidates of a leaf are the rows of two products with the path. Only its own
+// G heads attend to a candidate's tokens.
 
 #ifndef RSTAR_JAX_NATIVE_ATTEND_H_
 #define RSTAR_JAX_NATIVE_ATTEND_H_
@@ -23,7 +23,7 @@ constexpr float kLowest = -1e30f;
 template <typename Item>
 struct Branches {
   int64_t leaves, candidates, kv_heads, group, dim, path, own;
-  // The token's place among its candidate's, and how many it sees (0: all).
+  // The token's position among its candidate's, and its window (0: no limit).
   int64_t index, window;
   const Item *q;                    // [B, C, K, G, H]
   const Item *new_key, *new_value;  // [B, C, K, H]
@@ -35,7 +35,7 @@ struct Branches {
 
 // Scores of G queries with `count` keys [count, H]: out[g * step + t].
 //
-// Up to the next multiple of 16 they are kLowest.
+// Padding up to the next multiple of 16 is kLowest.
 template <typename T, int G>
 void own_scores(const uint32_t* const* q, const typename T::Item* keys,
                 int64_t count, int64_t dim, float* out, int64_t step) {
@@ -61,7 +61,7 @@ void own_scores(const uint32_t* const* q, const typename T::Item* keys,
   }
 }
 
-// Adds values [count, H] by their shares to mixed[g * H + h], and divides.
+// Adds weighted values [count, H] to mixed[g * H + h], and divides by totals.
 template <typename T, int G>
 void own_mix(const float* shares, int64_t step, const typename T::Item* values,
              int64_t count, int64_t dim, const float* mixed,
@@ -87,7 +87,7 @@ void own_mix(const float* shares, int64_t step, const typename T::Item* values,
   }
 }
 
-// Calls f(g, G) with the heads of a group, G of them from g on, at most eight.
+// Calls f(g, G) for runs of G heads of a group, from g on, at most eight each.
 template <typename F>
 void by_eight(int64_t group, const F& f) {
   int64_t g = 0;
@@ -103,9 +103,9 @@ void by_eight(int64_t group, const F& f) {
   }
 }
 
-// Puts values [count, H] of bfloat16 in words of two tokens: [count / 2, H].
+// Packs bfloat16 values [count, H] into words of two tokens: [count / 2, H].
 //
-// The last is beside zeros where their number is odd.
+// An odd last token is paired with zeros.
 inline void pair_tokens(const uint16_t* values, int64_t count, int64_t dim,
                         Words* out) {
   for (int64_t t = 0; t < count; t += 2) {
@@ -122,9 +122,9 @@ inline void pair_tokens(const uint16_t* values, int64_t count, int64_t dim,
   }
 }
 
-// Makes shares of scores[t * N + n], and adds them up in totals[n].
+// Turns scores[t * N + n] into softmax weights, and sums them in totals[n].
 //
-// Of float32 they stay where they are; of bfloat16 two tokens' are in a word.
+// float32 weights overwrite the scores; of bfloat16 a word has two tokens'.
 template <typename T, int N>
 void shares_of(Floats* scores, int64_t count, const Floats* peaks, float scale,
                Floats* totals) {
@@ -145,8 +145,8 @@ void shares_of(Floats* scores, int64_t count, const Floats* peaks, float scale,
     }
 }
 
-// Turns x[o * N + n], of 16 rows in lanes, into out[(n * 16 + row) * outs + o],
-// for a multiple of 16 outputs.
+// Transposes x[o * N + n], of 16 rows in lanes, to
+// out[(n * 16 + row) * outs + o], for a multiple of 16 outputs.
 template <int N>
 void turn(const Words* x, int64_t outs, uint32_t* out) {
   for (int64_t o = 0; o < outs; o += kLanes)
@@ -159,10 +159,10 @@ void turn(const Words* x, int64_t outs, uint32_t* out) {
     }
 }
 
-// Mixes a path's values: mixed[lane * H + h] of shares[w * N + n].
+// Weights a path's values: mixed[lane * H + h] from shares[w * N + n].
 //
-// `words` words of shares there are, and zeros up to a multiple of 16. `spare`
-// holds as many words as `mixed` and as the padded shares.
+// There are `words` words of weights, padded with zeros to a multiple of 16.
+// `spare` has room for as many words as `mixed` and the padded weights.
 template <typename T, int N>
 void mix_path(const Words* shares, int64_t words, const Words* values,
               int64_t dim, Words* spare, float* mixed) {
@@ -187,8 +187,8 @@ void mix_path(const Words* shares, int64_t words, const Words* values,
   turn<N>(spare, dim, reinterpret_cast<uint32_t*>(mixed));
 }
 
-// Attends for candidates `first` to `last` of a leaf and a key/value head, with
-// query heads that fit in N vectors.
+// Attends for candidates [first, last) of a leaf and a key/value head, whose
+// query heads fit in N vectors.
 template <typename T, int N>
 void attend_some(const Branches<typename T::Item>& a, int64_t leaf,
                  int64_t head, int64_t first, int64_t last) {
@@ -244,7 +244,7 @@ void attend_some(const Branches<typename T::Item>& a, int64_t leaf,
     });
   }
 
-  // One softmax over both: first the highest scores, unscaled.
+  // One softmax over both parts; first the highest unscaled scores.
   float scale = 1 / std::sqrt(static_cast<float>(a.dim));
   auto* floats = reinterpret_cast<Floats*>(scores);
   Floats peak[N], total[N] = {};
@@ -293,7 +293,7 @@ void attend_some(const Branches<typename T::Item>& a, int64_t leaf,
 // Attends for all candidates of all leaves.
 template <typename T, typename Pool>
 void attend(Pool& pool, const Branches<typename T::Item>& a) {
-  // Candidates whose query heads fit in what is multiplied at once.
+  // Candidates whose query heads fit in one product.
   int64_t most = std::max<int64_t>(1, kMostVectors * kLanes / a.group);
   int64_t chunks = (a.candidates + most - 1) / most;
   int64_t per = (a.candidates + chunks - 1) / chunks;

@@ -1,10 +1,9 @@
 """Attention to a shared path and to own tokens as one TPU kernel (Pallas).
 
-What `cache.attend_branches` computes, with an online softmax over blocks of
-keys: scores stay in the core's own memory, one pass over a path serves all the
-candidates of a leaf, and blocks that nobody may see are not read. Letters: B
-leaves, C candidates, Q tokens of a step, N query heads, K key/value heads,
-G = N / K, H head, T path, S own tokens.
+It computes `cache.attend_branches` with an online softmax over blocks of keys:
+scores stay in VMEM, one pass over a path serves all candidates of a leaf, and
+fully masked blocks are not read. Letters: B leaves, C candidates, Q tokens of a
+step, N query heads, K key/value heads, G = N / K, H head, T path, S own tokens.
 
 Online softmax: Milakov and Gimelshein, 2018, arXiv:1805.02867.
 """
@@ -20,26 +19,26 @@ from jax.experimental.pallas import tpu as pltpu
 
 from rstar_jax.models.layers import MASKED
 
-# Width of a vector register: what a running maximum and a sum are kept in.
+# Width of a vector register, and of the running maximum and sum.
 _LANES = 128
-# Rows of a tile of float32.
+# Rows of a float32 tile.
 _SUBLANES = 8
-# Most rows of queries in one block.
+# Most rows of a block of queries.
 _ROWS = 1024
-# Most bytes of one block of keys.
+# Most bytes of a block of keys.
 _BYTES = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-  """How one call is cut.
+  """Block sizes of one call.
 
   Attributes:
-    candidates: of one block of queries.
-    tokens: of each of them.
+    candidates: candidates in a block of queries.
+    tokens: tokens of each of these candidates.
     rows: tokens * G, padded to whole tiles.
-    path: keys of the path in one block.
-    own: keys of each candidate in one block.
+    path: keys of the path in a block.
+    own: keys of each candidate in a block.
   """
 
   candidates: int
@@ -57,7 +56,7 @@ def _divisor(number: int, most: int) -> int:
 def blocks_of(
   candidates: int, tokens: int, group: int, path: int, own: int, key: int
 ) -> Blocks:
-  """Chooses the blocks.
+  """Chooses blocks that fit into VMEM.
 
   Args:
     candidates: C.
@@ -66,9 +65,6 @@ def blocks_of(
     path: T.
     own: S.
     key: bytes of one key.
-
-  Returns:
-    Blocks of few enough rows and bytes for the core's memory.
   """
   step = _SUBLANES // math.gcd(_SUBLANES, group)
   if tokens * group > _ROWS:
@@ -107,12 +103,12 @@ def _kernel(
   own: int,
   window: int,
 ):
-  """Takes in one block of keys; blocks of the path come first."""
+  """Adds one block of keys; blocks of the path come first."""
   del slots  # Only the index maps need them.
   leaf, step = pl.program_id(0), pl.program_id(3)
   path_steps = pl.cdiv(path, blocks.path)
   length, start = lengths[leaf], index[leaf]
-  # The places of the block's first and last token in their step.
+  # Positions of the block's first and last token in their step.
   first = start
   if tokens > blocks.tokens:
     first += pl.program_id(2) % pl.cdiv(tokens, blocks.tokens) * blocks.tokens
@@ -125,14 +121,14 @@ def _kernel(
     mixed[...] = jnp.zeros_like(mixed)
 
   def places(shape: tuple[int, ...]) -> jax.Array:
-    """Returns the place of each row's token in its step."""
+    """Returns the position of each row's token in its step."""
     if tokens == 1:
       return first
     row = jax.lax.broadcasted_iota(jnp.int32, shape, len(shape) - 2)
     return first + row // group
 
   def take(scores, seen, mix):
-    """Adds a block of scores, and of what `mix` makes of their shares."""
+    """Adds a block of scores, and the values that `mix` weights by them."""
     rows = (-1, scores.shape[-1])
     scores = jnp.where(seen, scores, MASKED).reshape(rows)
     before = peak[:, :1]
@@ -145,7 +141,7 @@ def _kernel(
     mixed[...] = faded * mixed[...] + mix(shares)
 
   def read(values, start, end):
-    """Returns a block of values, zeros where it reaches past the end."""
+    """Returns a block of values, with zeros past the end."""
     block = values[...]
     axis = block.ndim - 2
     if end % block.shape[axis]:
@@ -199,7 +195,7 @@ def _kernel(
 
 
 def _dot(x, y, over_x: int, over_y: int, batch: bool = False) -> jax.Array:
-  """Multiplies, with a float32 result; `batch` goes over the first axes."""
+  """Multiplies, with a float32 result; `batch` batches the first axes."""
   batched = ((0,), (0,)) if batch else ((), ())
   return jax.lax.dot_general(
     x,
@@ -252,21 +248,21 @@ def attend(
 ) -> jax.Array:
   """Attends to shared paths and to own tokens, in one pass over both.
 
-  Token i of a step is at place `index + i` of it: it sees all of its path, and
-  own tokens up to that place.
+  Token i is at position `index + i` of its step. It attends to its whole path,
+  and to own tokens up to that position.
 
   Args:
     q: [B, C, Q, N, H].
     path: keys and values, [P, K, T, H] each.
-    lengths: int32 [B], at most T: tokens of each leaf's path; 0 is none.
-    own: keys and values, [B, C, K, S, H] each, the step's tokens among them.
-    index: int32 scalar or [B], the place of the first token; with Q - 1 added,
-      below S.
+    lengths: int32 [B], tokens of each leaf's path, 0 to T.
+    own: keys and values, [B, C, K, S, H] each, with those of the step's tokens.
+    index: int32 scalar or [B], the position of the first token; index + Q - 1
+      is below S.
     slots: int32 [B], the row of `path` that each leaf reads; None is row b for
       leaf b.
-    window: tokens that one attends to, itself included; 0 is all before it.
-    blocks: how to cut; None chooses.
-    interpret: run on any device, slowly, as `pl.pallas_call` has it.
+    window: tokens that a token attends to, itself included; 0 is no limit.
+    blocks: block sizes; None chooses them.
+    interpret: runs on any device, slowly; see `pl.pallas_call`.
 
   Returns:
     [B, C, Q, N, H] in q's dtype.
@@ -288,18 +284,18 @@ def attend(
 
   q = _to_rows(q * dim**-0.5, kv_heads, blocks)
   if not interpret:
-    # Or the compiler may move whole arrays to VMEM, what nobody reads as well.
+    # Otherwise the compiler may move whole arrays to VMEM, unread parts too.
     path, own = jax.tree.map(
       lambda x: pltpu.with_memory_space_constraint(x, pltpu.HBM), (path, own)
     )
 
   def places(leaf, part, index):
-    """Returns the places of a block's first and last token in their step."""
+    """Returns the positions of a block's first and last token."""
     first = index[leaf] + part % token_blocks * blocks.tokens
     return first, jnp.minimum(first + blocks.tokens, index[leaf] + tokens) - 1
 
-  # Where no block is seen the index of the nearest one that is stays, and a
-  # block that is there already is not read again.
+  # A masked block has the index of the nearest visible one, which is already in
+  # VMEM and is not read again.
   def at_path(leaf, head, part, step, slots, lengths, index):
     end = lengths[leaf]
     last = jnp.maximum(pl.cdiv(end, blocks.path) - 1, 0)

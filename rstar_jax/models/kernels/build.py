@@ -1,7 +1,7 @@
-"""Compiles the kernels in C++ for this machine, once, and gives them to XLA.
+"""Compiles the C++ kernels for this machine, once, and registers them.
 
-A compiler makes a library of what is beside this file; it is kept in the user's
-cache under a name that says of which sources, compiler and processor it is.
+The library is in the user's cache folder, under a name that is a hash of the
+sources, the compiler and the processor.
 """
 
 import ctypes
@@ -22,19 +22,19 @@ from absl import logging
 from rstar_jax.storage import compiled
 
 _FOLDER = pathlib.Path(__file__).parent
-# Names that compilers go by; $CXX comes before them.
+# Compilers to look for, after $CXX.
 _COMPILERS = ("c++", "g++", "clang++")
 _HANDLERS = ("rstar_products", "rstar_gated", "rstar_attend")
 _one_at_a_time = threading.Lock()
 
 
 def load() -> None:
-  """Makes the kernels known to XLA, and compiles them where that is not done.
+  """Registers the kernels with XLA, and compiles them if need be.
 
   Raises:
-    ValueError: there is no compiler, or it does not take them.
+    ValueError: there is no compiler, or it fails.
   """
-  # A second library's functions would be others to XLA, which takes no second.
+  # XLA refuses a second library's functions under the same names.
   with _one_at_a_time:
     _load()
 
@@ -53,20 +53,20 @@ def _load() -> None:
 
 
 def compiler() -> str | None:
-  """Returns the C++ compiler that would be used, None where there is none."""
+  """Returns the path of the C++ compiler, None if there is none."""
   names = [os.environ.get("CXX"), *_COMPILERS]
   found = (shutil.which(name) for name in names if name)
   return next((path for path in found if path), None)
 
 
 def cache_folder() -> pathlib.Path:
-  """Returns where libraries are kept: $XDG_CACHE_HOME or ~/.cache."""
+  """Returns the folder of libraries, in $XDG_CACHE_HOME or ~/.cache."""
   home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
   return pathlib.Path(home) / "rstar_jax"
 
 
 def _command() -> list[str]:
-  """Returns the compiler with its options, without files."""
+  """Returns the compiler and its options, without files."""
   found = compiler()
   if found is None:
     raise ValueError(
@@ -84,11 +84,11 @@ def _command() -> list[str]:
 
 
 def _key(command: list[str]) -> str:
-  """Returns a name of all that the library depends on."""
+  """Returns a hash of everything that the library depends on."""
   version = subprocess.run(
     [command[0], "--version"], capture_output=True, text=True, check=False
   ).stdout
-  # Where the headers are is of no account: they are of jaxlib's version.
+  # The include path is left out: jaxlib's version determines the headers.
   parts = [*command[:-1], version, jaxlib.__version__, compiled.cpu()]
   parts += [path.read_text() for path in _sources()]
   return hashlib.blake2s("\0".join(parts).encode(), digest_size=8).hexdigest()
@@ -101,7 +101,7 @@ def _sources() -> list[pathlib.Path]:
 def _compile(command: list[str], path: pathlib.Path) -> None:
   logging.info("compiling kernels for this CPU, once: %s", path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  # Others may do the same at the same time: the last to finish stays.
+  # Other processes may compile at the same time: the last one's file stays.
   with tempfile.TemporaryDirectory(dir=path.parent) as folder:
     made = pathlib.Path(folder) / path.name
     run = subprocess.run(

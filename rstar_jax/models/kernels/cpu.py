@@ -1,9 +1,9 @@
-"""Kernels in C++ for CPUs, as functions of JAX arrays to call inside `jax.jit`.
+"""C++ kernels for CPUs, as functions of JAX arrays inside `jax.jit`.
 
-For a decode step's few rows XLA's CPU leaves much of the processor unused:
-attention runs on one core, and products keep neither busy. What these pay is in
-docs/results/engine.md. They are for one device, after `build.load()`; they have
-no gradient, and give the same bits each time on one kind of machine.
+With the few rows of a decode step, XLA on a CPU uses little of the processor:
+attention runs on one core, and products leave cores idle. Measurements are in
+docs/results/engine.md. The kernels need `build.load()`, run on one device, have
+no gradient, and give the same bits on every run on one kind of machine.
 
 Letters: R rows, I inputs, O outputs, B leaves, C candidates, N query heads, K
 key/value heads, H head, T path, S own tokens.
@@ -15,17 +15,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Query heads of a key/value head that fit in the vectors of one product: three
-# of sixteen lanes (`tiles.h`).
+# Query heads of a key/value head that fit in one product: three vectors of
+# sixteen lanes (`tiles.h`).
 _MOST_HEADS = 48
-# A head's width is a multiple of this: two vectors.
+# The width of a head is a multiple of this: two vectors.
 _HEAD = 32
 
 
 def can_multiply(x: jax.Array) -> bool:
-  """Says whether products are for such rows [R, I].
+  """Says whether the products support rows [R, I].
 
-  An odd number of bfloat16 would share a word with the next row.
+  With an odd number of bfloat16 two rows would share a word.
   """
   return x.dtype == jnp.float32 or (
     x.dtype == jnp.bfloat16 and x.shape[-1] % 2 == 0
@@ -33,7 +33,7 @@ def can_multiply(x: jax.Array) -> bool:
 
 
 def can_attend(q: jax.Array, kv_heads: int) -> bool:
-  """Says whether `attend` is for such queries [B, C, N, H]."""
+  """Says whether `attend` supports queries [B, C, N, H]."""
   heads, width = q.shape[-2:]
   known = q.dtype in (jnp.float32, jnp.bfloat16)
   return known and width % _HEAD == 0 and heads // kv_heads <= _MOST_HEADS
@@ -42,18 +42,18 @@ def can_attend(q: jax.Array, kv_heads: int) -> bool:
 def products(
   x: jax.Array, weights: Sequence[jax.Array], dtype: str
 ) -> list[jax.Array]:
-  """Multiplies rows by several weights, summed in float32.
+  """Multiplies rows by several weights, accumulating in float32.
 
   Args:
     x: float32 or bfloat16 [R, I].
     weights: [O_i, I] each, of the same dtype.
-    dtype: of the results: x's or float32.
+    dtype: the dtype of the results: x's or float32.
 
   Returns:
     [R, O_i] each.
 
   Raises:
-    ValueError: they are of other shapes or dtypes.
+    ValueError: shapes or dtypes do not fit.
   """
   for each in weights:
     _check("weights", each, x.dtype, (each.shape[0], x.shape[1]))
@@ -68,7 +68,7 @@ def products(
 
 
 def gated(x: jax.Array, gate: jax.Array, up: jax.Array) -> jax.Array:
-  """Returns silu(x . gate) * (x . up), in float32 but for the result.
+  """Returns silu(x . gate) * (x . up), computed in float32.
 
   Args:
     x: float32 or bfloat16 [R, I].
@@ -79,7 +79,7 @@ def gated(x: jax.Array, gate: jax.Array, up: jax.Array) -> jax.Array:
     [R, O] in x's dtype.
 
   Raises:
-    ValueError: they are of other shapes or dtypes.
+    ValueError: shapes or dtypes do not fit.
   """
   if not can_multiply(x):
     raise ValueError(f"no product of {x.dtype}{x.shape}")
@@ -99,23 +99,23 @@ def attend(
   *,
   window: int = 0,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  """Writes a token of each candidate, and attends to its path and its own.
+  """Caches a token of each candidate, and attends to its path and its own.
 
   Args:
-    q: float32 or bfloat16 [B, C, N, H], as are all that follow.
-    new: the token's key and value, [B, C, K, H].
-    path: keys and values, [B, K, T, H].
-    lengths: int32 [B], tokens of each path; cut to 0 to T.
-    own: keys and values of candidates, [B, C, K, S, H].
-    index: int32 scalar, the token's place in S; cut to 0 to S - 1.
-    window: tokens that one attends to, itself included; 0 is all before it.
+    q: float32 or bfloat16 [B, C, N, H].
+    new: the token's key and value, [B, C, K, H] in q's dtype.
+    path: keys and values, [B, K, T, H] in q's dtype.
+    lengths: int32 [B], tokens of each path; clipped to [0, T].
+    own: keys and values of candidates, [B, C, K, S, H] in q's dtype.
+    index: int32 scalar, the token's position in S; clipped to [0, S - 1].
+    window: tokens that a token attends to, itself included; 0 is no limit.
 
   Returns:
-    [B, C, N, H], and `own` with the token, in the same memory where nothing
-    else needs what was there.
+    [B, C, N, H], and `own` with the token, updated in place if the compiler
+    can reuse its memory.
 
   Raises:
-    ValueError: they are of other shapes or dtypes.
+    ValueError: shapes or dtypes do not fit.
   """
   leaves, candidates, _, width = q.shape
   kv_heads, length, size = *path[0].shape[1:3], own[0].shape[3]
@@ -139,7 +139,7 @@ def attend(
 
 
 def _check(name: str, x: jax.Array, dtype: str, shape: Sequence[int]) -> None:
-  """Refuses what C++ would read past its end."""
+  """Refuses arrays that C++ would read past their end."""
   if x.dtype != dtype or x.shape != tuple(shape):
     raise ValueError(
       f"{name} is {x.dtype}{x.shape} and must be {jnp.dtype(dtype)}{shape}"

@@ -1,4 +1,4 @@
-// What XLA calls: arguments as `kernels.py` gives them, which checks them.
+// The handlers that XLA calls; `cpu.py` checks their arguments.
 
 #include <vector>
 
@@ -81,14 +81,14 @@ ffi::Error Attend(ffi::ThreadPool pool, int64_t window, ffi::AnyBuffer q,
                   ffi::Result<ffi::AnyBuffer> out,
                   ffi::Result<ffi::AnyBuffer> new_keys,
                   ffi::Result<ffi::AnyBuffer> new_values) {
-  // They are the same memory, unless the compiler had other use for it.
+  // Input and output share memory, unless the compiler has copied.
   if (new_keys->untyped_data() != keys.untyped_data())
     std::memcpy(new_keys->untyped_data(), keys.untyped_data(),
                 keys.size_bytes());
   if (new_values->untyped_data() != values.untyped_data())
     std::memcpy(new_values->untyped_data(), values.untyped_data(),
                 values.size_bytes());
-  // As XLA cuts the places that it writes to.
+  // Clipped as XLA clips the position of an update.
   int64_t place = std::clamp<int64_t>(index.typed_data()[0], 0,
                                       keys.dimensions()[3] - 1);
   auto rows = q.dimensions(), path = path_keys.dimensions();

@@ -1,7 +1,7 @@
 // Vectors of sixteen 32-bit words, each a float32 or two bfloat16.
 //
-// GCC's and Clang's vector types become whatever the processor has: one AVX-512
-// register, two of AVX2, four of NEON.
+// GCC's and Clang's vector types compile to one AVX-512 register, two of AVX2, or
+// four of NEON.
 
 #ifndef RSTAR_JAX_NATIVE_LANES_H_
 #define RSTAR_JAX_NATIVE_LANES_H_
@@ -23,7 +23,7 @@ typedef int32_t Ints __attribute__((vector_size(64), may_alias));
 typedef uint16_t Pairs __attribute__((vector_size(64), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(32), may_alias));
 
-// What rows are made of: the type of an element, and how many are in a word.
+// Element types of rows, with the number of elements in a word.
 struct Float32 {
   using Item = float;
   static constexpr int kPerWord = 1;
@@ -56,7 +56,7 @@ inline void store(void* to, V from) {
 inline Words splat(uint32_t x) { return x - Words{}; }
 inline Floats splat(float x) { return x - Floats{}; }
 
-// Returns sum + a * b, of one float32 or of both bfloat16 of each word.
+// Returns sum + a * b, for the float32 or for both bfloat16 of each word.
 template <typename T>
 inline Floats multiply_add(Floats sum, Words a, Words b) {
   if constexpr (T::kPerWord == 1) {
@@ -72,7 +72,7 @@ inline Floats multiply_add(Floats sum, Words a, Words b) {
   }
 }
 
-// Rounds to the nearest bfloat16, to even between two; in the lower half.
+// Rounds to the nearest bfloat16, ties to even; the result is the lower half.
 inline Words round_to_bfloat16(Floats x) {
   Words word = bits<Words>(x);
   return (word + 0x7fffu + ((word >> 16) & 1u)) >> 16;
@@ -89,7 +89,7 @@ inline Floats load_items(const uint16_t* from) {
   return bits<Floats>(wide << 16);
 }
 
-// Swaps blocks of D lanes of r[i] and r[i + D], of the first `kCount` vectors.
+// Swaps blocks of D lanes between r[i] and r[i + D], in kCount vectors.
 template <int D, int kCount = kLanes>
 inline void exchange(Words* r) {
 #pragma GCC unroll 16
@@ -120,7 +120,7 @@ inline void exchange(Words* r) {
   }
 }
 
-// Lane j of r[i] and lane i of r[j] change places.
+// Swaps lane j of r[i] with lane i of r[j].
 inline void transpose(Words* r) {
   exchange<8>(r);
   exchange<4>(r);
@@ -128,7 +128,7 @@ inline void transpose(Words* r) {
   exchange<1>(r);
 }
 
-// Returns the sum of all lanes of r[i] in lane i; r is lost.
+// Returns the sum of all lanes of r[i] in lane i; overwrites r.
 inline Floats sums_of_each(Floats* r) {
   Words* words = reinterpret_cast<Words*>(r);
   exchange<8>(words);
@@ -163,15 +163,15 @@ inline float maximum_of(Floats x) {
 #endif
 }
 
-// Returns e^x to 1.1 units in the last place, of x cut to [-87, 88].
+// Returns e^x to 1.1 units in the last place, with x clipped to [-87, 88].
 //
-// x is n ln 2 and a rest of at most half of it: a power of two and a polynomial
-// (that of Cephes' expf). ln 2 is in two parts, the first of few digits: so the
-// rest is exact.
+// With x = n ln 2 + r and |r| <= ln 2 / 2, it is a power of two times a
+// polynomial in r (Cephes' expf). ln 2 is split into two parts, the first of few
+// digits, so that r is exact.
 inline Floats exponential(Floats x) {
   x = maximum(x, splat(-87.0f));
   x = x < 88.0f ? x : splat(88.0f);
-  // Adding 1.5 * 2^23 rounds, and leaves the integer in the lowest bits.
+  // Adding 1.5 * 2^23 rounds to an integer, in the lowest bits.
   Floats turns = x * 1.44269504f + 12582912.0f;
   Words power = bits<Words>(turns) << 23;
   turns -= 12582912.0f;

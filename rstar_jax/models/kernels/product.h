@@ -1,4 +1,4 @@
-// Products of few rows [R, I] with weights [O, I], spread over outputs.
+// Products of few rows [R, I] with weights [O, I], parallel over outputs.
 
 #ifndef RSTAR_JAX_NATIVE_PRODUCT_H_
 #define RSTAR_JAX_NATIVE_PRODUCT_H_
@@ -8,10 +8,10 @@
 
 namespace rstar {
 
-// Outputs that are computed together: a multiple of each tile's.
+// Outputs of one task: a multiple of every tile's outputs.
 constexpr int64_t kBlock = 48;
 
-// Rows in vectors, in chunks of as many as are multiplied at once.
+// Rows packed into vectors, in chunks that are multiplied at once.
 template <typename T>
 class Rows {
  public:

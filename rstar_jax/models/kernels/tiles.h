@@ -1,8 +1,8 @@
-// Small matrix products: weights, one word at a time, by rows in vectors.
+// Small matrix products: broadcast words of weights times vectors of rows.
 //
 // Rows are the lanes of vectors: row r of a matrix [R, words] is lane r % 16 of
-// vector r / 16 of each word. So weights are read once, in the order in which
-// they lie, and nothing is summed across lanes.
+// vector r / 16 of each word. Weights are thus read once, in memory order, and
+// nothing is summed across lanes.
 
 #ifndef RSTAR_JAX_NATIVE_TILES_H_
 #define RSTAR_JAX_NATIVE_TILES_H_
@@ -16,13 +16,13 @@
 
 namespace rstar {
 
-// Brings a line to the second cache, where the first would be too small.
+// Prefetches a cache line into L2, since L1 would be too small.
 inline void fetch(const void* line) { __builtin_prefetch(line, 0, 2); }
 
 // Most vectors of rows that are multiplied at once.
 constexpr int kMostVectors = 3;
 
-// Packs rows [count][words] into [words][vectors], lanes without a row zero.
+// Packs rows [count][words] into [words][vectors]; unused lanes are zero.
 inline void pack(const uint32_t* const* rows, int64_t count, int64_t words,
                  int vectors, Words* out) {
   int64_t whole = words / kLanes * kLanes;
@@ -45,14 +45,14 @@ inline void pack(const uint32_t* const* rows, int64_t count, int64_t words,
 
 // Computes M outputs for N vectors of rows: out[m * N + n].
 //
-// Word k of output m is w[m * out_step + k * word_step], of the rows
+// Word k of output m is w[m * out_step + k * word_step]; that of the rows is
 // x[k * N + n].
 template <typename T, int M, int N>
 inline void tile(const uint32_t* w, int64_t out_step, int64_t word_step,
                  const Words* x, int64_t words, Floats* out) {
   Floats sum[M][N] = {};
   for (int64_t k = 0; k < words; ++k) {
-    // Of the next tile's weights, a line each.
+    // Prefetch a line of each of the next tile's weights.
     if (k % kLanes == 0 && word_step == 1)
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) fetch(w + (M + m) * out_step + k);
@@ -75,7 +75,7 @@ inline void tile(const uint32_t* w, int64_t out_step, int64_t word_step,
 
 #ifdef __AMX_BF16__
 
-// Whether Linux lets this process use the matrix unit: it wants to be asked.
+// Asks Linux for permission to use the matrix unit (AMX).
 inline bool has_matrix_unit() {
   constexpr int kRequestPermission = 0x1023, kTileData = 18;
   static const bool granted =
@@ -83,7 +83,7 @@ inline bool has_matrix_unit() {
   return granted;
 }
 
-// Sets the unit's eight tiles to 16 rows of 64 bytes while it lives.
+// Configures the unit's eight tiles as 16 rows of 64 bytes, for its lifetime.
 class MatrixUnit {
  public:
   MatrixUnit() {
@@ -97,9 +97,9 @@ class MatrixUnit {
   ~MatrixUnit() { _tile_release(); }
 };
 
-// As `tile`, of 16 outputs of pairs of bfloat16, by the matrix unit.
+// Computes `tile` by the matrix unit, for 16 outputs of pairs of bfloat16.
 //
-// Words are a multiple of 16 and lie side by side; word k of the rows is
+// Words are contiguous and a multiple of 16; word k of the rows is
 // x[k * x_step + n], and output m is out[m * step + n].
 template <int N>
 inline void matrix_tile(const uint32_t* w, int64_t out_step, const Words* x,
@@ -131,11 +131,11 @@ inline void matrix_tile(const uint32_t* w, int64_t out_step, const Words* x,
 
 #endif  // __AMX_BF16__
 
-// Computes `outs` outputs for N vectors of rows; arguments as of `tile`.
+// Computes `outs` outputs for N vectors of rows; see `tile` for the arguments.
 template <typename T, int N>
 inline void multiply(const uint32_t* w, int64_t out_step, int64_t word_step,
                      const Words* x, int64_t words, int64_t outs, Floats* out) {
-  // As many sums as registers hold beside the rows.
+  // As many sums as fit in registers beside the rows.
   constexpr int M = N == 1 ? 16 : N == 2 ? 12 : 8;
   int64_t o = 0;
 #ifdef __AMX_BF16__

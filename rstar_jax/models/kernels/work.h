@@ -1,4 +1,4 @@
-// What calls share: memory that a thread keeps, and work spread over threads.
+// Scratch memory of threads, and parallel loops.
 
 #ifndef RSTAR_JAX_NATIVE_WORK_H_
 #define RSTAR_JAX_NATIVE_WORK_H_
@@ -13,7 +13,7 @@
 
 namespace rstar {
 
-// Memory that grows and is kept from call to call; what was there is lost.
+// Memory that is reused by later calls; growing it loses its contents.
 class Scratch {
  public:
   Scratch() = default;
@@ -40,8 +40,8 @@ class Scratch {
 
 // Calls run(0) to run(count - 1), on this thread and on those of a pool.
 //
-// Who is free takes the next. This thread works too and never waits for one of
-// the pool to begin: what was handed to a pool that is busy finds nothing left.
+// A free thread takes the next index. This thread never waits for the pool to
+// start: tasks that start late find nothing left to do.
 template <typename Pool, typename Run>
 void parallel(Pool& pool, int64_t count, const Run& run) {
   struct Progress {
@@ -49,7 +49,7 @@ void parallel(Pool& pool, int64_t count, const Run& run) {
   };
   auto progress = std::make_shared<Progress>();
   auto work = [progress, count, &run]() {
-    // `run` lives while anything is not done, and is not touched after that.
+    // `run` lives until all indices are done, and is not used after that.
     for (int64_t i; (i = progress->next.fetch_add(1)) < count;) {
       run(i);
       progress->done.fetch_add(1, std::memory_order_release);
