@@ -280,8 +280,8 @@ def to_host(tree: Any) -> Any:
   def fetch(array: jax.Array) -> np.ndarray:
     if not (array.is_fully_addressable or array.is_fully_replicated):
       return np.asarray(multihost_utils.process_allgather(array, tiled=True))
-    # A second array on the same buffers: jax caches the host copy as long as the
-    # fetched array lives.
+    # Fetched by a second array on the same buffers, since jax caches the host
+    # copy for as long as an array lives.
     parts = [shard.data for shard in array.addressable_shards]
     return np.asarray(
       jax.make_array_from_single_device_arrays(

@@ -1,7 +1,7 @@
 // Vectors of sixteen 32-bit words, each a float32 or two bfloat16.
 //
-// GCC's and Clang's vector types compile to one AVX-512 register, two of AVX2, or
-// four of NEON.
+// GCC's and Clang's vector types compile to one AVX-512 register, two of AVX2,
+// or four of NEON.
 
 #ifndef RSTAR_JAX_NATIVE_LANES_H_
 #define RSTAR_JAX_NATIVE_LANES_H_
@@ -166,8 +166,8 @@ inline float maximum_of(Floats x) {
 // Returns e^x to 1.1 units in the last place, with x clipped to [-87, 88].
 //
 // With x = n ln 2 + r and |r| <= ln 2 / 2, it is a power of two times a
-// polynomial in r (Cephes' expf). ln 2 is split into two parts, the first of few
-// digits, so that r is exact.
+// polynomial in r (Cephes' expf). ln 2 is split into two parts, the first of
+// few digits, so that r is exact.
 inline Floats exponential(Floats x) {
   x = maximum(x, splat(-87.0f));
   x = x < 88.0f ? x : splat(88.0f);
