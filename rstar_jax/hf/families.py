@@ -1,6 +1,6 @@
-"""Names and layouts of weights on disk: one table a family, used both ways.
+"""Names and layouts of weights on disk: one table a family, for both ways.
 
-Axes are letters: D embed, N heads, K key/value heads, H head, F mlp, V vocab,
+Letters are axes: D embed, N heads, K key/value heads, H head, F mlp, V vocab,
 1 one. On disk, letters written together are one axis.
 """
 
@@ -18,9 +18,9 @@ Index = tuple[slice, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One of our parameters, and the tensor that holds it.
+  """A parameter of the model, and its tensor on disk.
 
-  Rows of one name are parts of one tensor, one after the other on its first
+  Rows with the same name are parts of one tensor, concatenated on its first
   axis. `{i}` is the layer.
   """
 
@@ -74,8 +74,8 @@ _MLP_BIAS = (
   _layer("mlp.down_proj.bias", "D", "mlp.down_bias", "D"),
 )
 
-# By the `model_type` of config.json. A model has those rows of its family whose
-# parameters its config gives it.
+# By the `model_type` of config.json. A model uses the rows of its family whose
+# parameters it has.
 FAMILIES = {
   "qwen2": (*_COMMON, *_SPLIT, *_QKV_BIAS),
   "qwen3": (*_COMMON, *_SPLIT, *_QKV_BIAS, *_O_BIAS, *_QK_NORM),
@@ -86,13 +86,13 @@ FAMILIES = {
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """A parameter of one model, and where on disk it is.
+  """A parameter of one model, and its place on disk.
 
   Attributes:
-    name: of the tensor.
-    path: of the parameter.
-    row: how the two are laid out.
-    start: where the parameter begins on the tensor's first axis.
+    name: the tensor's name.
+    path: the parameter's path.
+    row: the layouts of both.
+    start: the parameter's offset on the tensor's first axis.
   """
 
   name: str
@@ -118,11 +118,11 @@ def entries(config: ModelConfig, paths: Collection[Path]) -> list[Entry]:
   """Finds the tensor of each parameter.
 
   Args:
-    config: names the family.
-    paths: of the model's parameters.
+    config: gives the family.
+    paths: paths of the model's parameters.
 
   Returns:
-    One entry a parameter, parts of a tensor in order.
+    One entry for each parameter; parts of a tensor are in order.
 
   Raises:
     ValueError: a parameter has no row, or more than one.
@@ -166,16 +166,16 @@ def disk_shapes(
 
 
 def disk_index(entry: Entry, index: Index, sizes: Mapping[str, int]) -> Index:
-  """Returns what must be read of a tensor for a block of the parameter.
+  """Returns the block of a tensor that has a block of the parameter.
 
   Args:
-    entry: which parameter.
-    index: of the block, on our axes.
-    sizes: by `sizes_of`.
+    entry: the parameter.
+    index: slices of the parameter's axes.
+    sizes: from `sizes_of`.
 
   Returns:
-    Slices of the tensor's axes. Of letters written together the first is cut;
-    `from_disk` cuts the others.
+    Slices of the tensor's axes. Of letters written together only the first is
+    sliced; `from_disk` slices the others.
   """
   bounds = _bounds(entry.row, index, sizes)
   slices = []
@@ -191,7 +191,7 @@ def disk_index(entry: Entry, index: Index, sizes: Mapping[str, int]) -> Index:
 def from_disk(
   block: np.ndarray, entry: Entry, index: Index, sizes: Mapping[str, int]
 ) -> np.ndarray:
-  """Returns what `disk_index` had read in our layout: the block at `index`."""
+  """Returns a block of `disk_index` in the parameter's layout."""
   row, bounds = entry.row, _bounds(entry.row, index, sizes)
   letters, shape, cuts = [], [], []
   for axis in row.disk.split():
@@ -210,7 +210,7 @@ def from_disk(
 def to_disk(
   value: np.ndarray, row: Row, sizes: Mapping[str, int]
 ) -> np.ndarray:
-  """Returns a parameter as its part of the tensor; inverse of `from_disk`."""
+  """Returns a parameter in the tensor's layout; the inverse of `from_disk`."""
   letters = row.disk.replace(" ", "").replace("1", "")
   order = [row.here.split().index(letter) for letter in letters]
   shape = [_size(axis, sizes) for axis in row.disk.split()]

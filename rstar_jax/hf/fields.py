@@ -1,4 +1,4 @@
-"""Fields of a JSON object, read by type: wrong ones are named, never guessed.
+"""Reads the fields of a JSON object by type.
 
 An error names the file, the field, its value and what would be right.
 """
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-# The default of a field that a file must have.
+# The default of a required field.
 NEEDED = object()
 
 _SHORT = reprlib.Repr()
@@ -16,23 +16,23 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 
 class Fields:
-  """Reads the fields of one object.
+  """The fields of one object.
 
-  Every reader takes the name of a field and what stands for it where the file
-  is silent; that must fit, too. Null is a value of its own, and fits only where
-  `null` is set, or where silence stands for None: then None is returned.
+  Every reader takes the name of a field, and a default for a missing one, which
+  must be valid too. Null is valid only with `null`, or where the default is
+  None; the reader then returns None.
 
   Raises:
-    ValueError: by every reader, about a field that does not fit.
+    ValueError: from every reader, for an invalid field.
   """
 
   def __init__(self, values: Mapping[str, Any], where: str, inside: str = ""):
-    """Takes the fields.
+    """Takes the fields of an object.
 
     Args:
-      values: by name.
+      values: values by name.
       where: names the file in errors.
-      inside: the fields that lead to these: "rope_scaling.", say.
+      inside: the path to this object in the file, such as "rope_scaling.".
     """
     self._values, self._where, self._inside = values, where, inside
 
@@ -40,14 +40,14 @@ class Fields:
     return name in self._values
 
   def value(self, name: str, default: Any = NEEDED) -> Any:
-    """Returns whatever the field holds."""
+    """Returns a field of any type."""
     value = self._values.get(name, default)
     if value is NEEDED:
       raise ValueError(f"{self._where} lacks the field {self._inside + name!r}")
     return value
 
   def part(self, name: str) -> "Fields":
-    """Returns the fields of an object; absent or null is one of none."""
+    """Returns the fields of an object; empty if it is missing or null."""
     value = self.value(name, None)
     if value is None:
       value = {}
@@ -58,7 +58,7 @@ class Fields:
   def whole(
     self, name: str, default: Any = NEEDED, *, least=1, null: bool = False
   ) -> int | None:
-    """Returns a whole number of at least `least`, None being any."""
+    """Returns a whole number of at least `least`; None is no bound."""
     value = self.value(name, default)
     if value is None and (null or default is None):
       return None
@@ -79,7 +79,7 @@ class Fields:
     return float(value)
 
   def numbers(self, name: str, count: int) -> tuple[float, ...]:
-    """Returns so many finite numbers, all above 0."""
+    """Returns `count` finite numbers above 0."""
     value = self.value(name)
     if not (
       isinstance(value, list)
@@ -97,12 +97,12 @@ class Fields:
     return value
 
   def refuse(self, name: str, right: str, value: Any = NEEDED) -> NoReturn:
-    """Raises about a field.
+    """Raises ValueError for a field.
 
     Args:
-      name: of the field.
-      right: what it must be.
-      value: what it is; if not given, what the file holds.
+      name: the field.
+      right: what the value must be.
+      value: the value; by default that of the file.
     """
     if value is NEEDED:
       value = self._values.get(name)
@@ -113,6 +113,6 @@ class Fields:
 
 
 def _is_number(value: Any) -> bool:
-  # An int beyond the floats cannot be made one, and nan compares to nothing.
+  # False for nan, and for ints beyond the range of floats.
   most = sys.float_info.max
   return type(value) in (int, float) and -most <= value <= most

@@ -1,8 +1,8 @@
-"""Hugging Face models <-> ours: folders, hub names and GGUF files.
+"""Loads and saves models as Hugging Face folders; loads GGUF files too.
 
-No torch, and no `transformers`: what a file means is in `model_config.py`
-(sizes) and `families.py` (names). Weights go one tensor at a time, each
-straight to the devices that hold it.
+It needs neither torch nor `transformers`: `model_config.py` reads sizes and
+`families.py` names. Weights are read one tensor at a time, straight to their
+devices.
 """
 
 import contextlib
@@ -26,16 +26,16 @@ from rstar_jax.models.transformer import Transformer, arrays_of
 from rstar_jax.steps.tokenizer import Tokenizer
 from rstar_jax.storage import store
 
-# Most bytes of one file of weights; `transformers` has the same.
+# Most bytes of a file of weights; the same as in `transformers`.
 SHARD_BYTES = 5_000_000_000
 
-# Files of a model that are large, and wanted by nobody but `load_*`.
+# Files of weights, which only `load_*` needs.
 WEIGHTS = ("*.safetensors",)
-# Files of a hub's model that are wanted.
+# Files to download from the hub.
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-# The field that names the family of a model that was written as a Llama.
+# The field with the original family of a model that was written as a Llama.
 _FORM_OF = "rstar_family"
-# Tensors of old files that are no weights.
+# Tensors of old files that are not weights.
 _BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")
 
 
@@ -47,18 +47,19 @@ def load_policy(
   """Loads a causal LM.
 
   Args:
-    name_or_folder: a folder of config.json and safetensors, a GGUF file, a
-      folder of one, or a hub name. Of one in a bucket (gs://) a copy is made
-      for as long as it is read, in the folder for temporary files.
-    dtype: of the parameters and of the activations; None is the file's own.
-    **options: of `_load`: `compute_dtype`, `mesh`, `rules`.
+    name_or_folder: a folder with config.json and safetensors, a GGUF file, a
+      folder with one, or a name on the hub. From a bucket (gs://) a temporary
+      copy is made.
+    dtype: dtype of parameters and activations; None is the file's own.
+    **options: `compute_dtype`, the dtype of activations; `mesh` and `rules`,
+      which shard the parameters.
 
   Returns:
     A model with an LM head.
 
   Raises:
-    ValueError: the file's tensors are not exactly the model's, which names
-      them; or the model computes what ours does not.
+    ValueError: tensors are missing, unknown or of another shape; or the decoder
+      does not compute the model. The message says which.
   """
   with _open(name_or_folder) as source:
     return _load(source, "lm", dtype, **options)
@@ -69,7 +70,7 @@ def load_ppm(
   dtype: jnp.dtype | None = jnp.float32,
   **options: Any,
 ) -> Transformer:
-  """Loads a PPM that `save_ppm` wrote. Arguments as of `load_policy`."""
+  """Loads a PPM that `save_ppm` wrote; see `load_policy` for the arguments."""
   with _open(name_or_folder) as source:
     head = source.fields.get("rstar_head")
     if head is None:
@@ -84,13 +85,13 @@ def load_reward_model(
   dtype: jnp.dtype | None = jnp.float32,
   **options: Any,
 ) -> Transformer:
-  """Loads anyone's reward model: a sequence classifier with one label.
+  """Loads a published reward model: a sequence classifier with one label.
 
-  Arguments as of `load_policy`.
+  See `load_policy` for the arguments.
 
   Returns:
-    A model whose values are tanh(raw / 5), which keeps the order of its raw
-    values, and has them all in (-1, 1); a PPM of ours keeps its own head.
+    A model with values tanh(raw / 5) in (-1, 1), in the order of the raw
+    values. A PPM of `save_ppm` has its own head.
   """
   with _open(name_or_folder) as source:
     if not model_config.is_reward_model(source.fields):
@@ -105,12 +106,13 @@ def load_reward_model(
 def save_policy(
   model: Transformer, folder: str | store.Path, **options: Any
 ) -> None:
-  """Writes a causal LM that `transformers` loads; same model, same bytes.
+  """Writes a causal LM that `transformers` loads; the bytes are reproducible.
 
   Args:
     model: with an LM head.
-    folder: made if it is not there.
-    **options: of `_save`: `tokenizer`, `shard_bytes`.
+    folder: made if need be.
+    **options: `tokenizer`, to save beside it; `shard_bytes`, most bytes of a
+      file of weights.
   """
   if model.head != "lm":
     raise ValueError(f"a model with head={model.head!r} is no policy")
@@ -123,9 +125,9 @@ def save_ppm(
   """Writes a PPM as a sequence classifier with one label.
 
   Args:
-    ppm: with a scalar head, whose form is kept as "rstar_head".
-    folder: made if it is not there.
-    **options: of `_save`: `tokenizer`, `shard_bytes`.
+    ppm: with a scalar head, whose form is written as "rstar_head".
+    folder: made if need be.
+    **options: see `save_policy`.
   """
   if ppm.head == "lm":
     raise ValueError("a model with an LM head is no PPM")
@@ -135,10 +137,10 @@ def save_ppm(
 def read_config(
   name_or_folder: str | store.Path,
 ) -> tuple[ModelConfig, Mapping[str, Any]]:
-  """Returns the config of a model, and the fields of its file.
+  """Returns a model's config, and the fields of its file.
 
   Raises:
-    ValueError: the file asks for something that the decoder does not do.
+    ValueError: the decoder does not compute the model.
   """
   with store.local(name_or_folder, WEIGHTS) as place:
     fields, _, where = _describe(_find(place))
@@ -147,7 +149,7 @@ def read_config(
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-  """A model on disk: its config's fields, its weights, and its name."""
+  """A model on disk: fields of its config, weights, and name for errors."""
 
   fields: Mapping[str, Any]
   tensors: tensors.Tensors
@@ -155,7 +157,7 @@ class _Source:
 
 
 def gguf_file(name_or_folder: str | pathlib.Path) -> pathlib.Path | None:
-  """Returns the GGUF file of a model that is one, or is a folder of one."""
+  """Returns the GGUF file at a path or in its folder, None for another kind."""
   path = pathlib.Path(name_or_folder)
   if path.is_file():
     return path
@@ -188,7 +190,7 @@ def _find(name_or_folder: str | pathlib.Path) -> pathlib.Path:
 def _describe(
   path: pathlib.Path,
 ) -> tuple[Mapping[str, Any], GgufFile | None, pathlib.Path]:
-  """Returns a model's fields, the GGUF file if it is one, and their file."""
+  """Returns a model's fields, the GGUF file or None, and the file read."""
   if file := gguf_file(path):
     opened = GgufFile(file)
     return opened.fields, opened, file
@@ -223,12 +225,12 @@ def _load(
   """Builds the model, and reads its parameters one by one.
 
   Args:
-    source: on disk.
+    source: the model on disk.
     head: see `Transformer`.
-    dtype: of the parameters; None is the file's own.
-    compute_dtype: of the activations; None is dtype.
-    mesh: where the parameters go, by `rules`: each device gets its block, and
-      no more than that is read for it. None is the default device.
+    dtype: dtype of the parameters; None is the file's own.
+    compute_dtype: dtype of the activations; None is `dtype`.
+    mesh: shards the parameters by `rules`; only a device's block is read for
+      it. None is the default device.
     rules: None takes the defaults.
   """
   config = model_config.from_fields(source.fields, source.where)
@@ -251,7 +253,7 @@ def _load(
   entries = families.entries(config, set(variables))
   sizes = families.sizes_of(config)
   _check(source, families.disk_shapes(entries, sizes), config)
-  # The largest come first, while there is room for copies of them.
+  # The largest come first, while there is memory for copies of them.
   for entry in sorted(
     entries, key=lambda each: -variables[each.path].get_value().size
   ):
@@ -262,7 +264,7 @@ def _load(
       value = jax.device_put(read((slice(None),) * len(shape)))
     else:
       value = jax.make_array_from_callback(shape, places[entry.path], read)
-    # Until then jax holds what was read.
+    # jax keeps the block that was read until the transfer is done.
     variable.set_value(value.block_until_ready())
     del read
   model = nnx.merge(graphdef, params)
@@ -293,7 +295,7 @@ class _Reader:
 
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-  """Returns an array that the CPU backend of jax takes over without a copy."""
+  """Returns an aligned array, which jax on a CPU uses without a copy."""
   alignment = 64
   size = math.prod(shape) * dtype.itemsize
   space = np.empty(size + alignment, np.uint8)
@@ -311,7 +313,7 @@ def _check(
     raise ValueError(f"{where}: the tensor {_some(missing)} is missing")
   left = sorted(names - shapes.keys())
   if config.tied_embeddings and "lm_head.weight" in left:
-    # Some files hold the tied matrix twice.
+    # Some files have the tied matrix twice.
     left.remove("lm_head.weight")
     _check_tied(source)
   if left:
@@ -327,7 +329,7 @@ def _check(
 def _check_tied(source: _Source) -> None:
   names = ("lm_head.weight", "model.embed_tokens.weight")
   rows = source.tensors.shape(names[0])[0]
-  # In parts: the largest matrix there is need not be in memory twice.
+  # In parts, so that the largest matrix is not in memory twice.
   for start in range(0, rows, 4096):
     index = (slice(start, min(start + 4096, rows)), slice(None))
     first, second = (source.tensors.read(name, index) for name in names)
@@ -350,14 +352,14 @@ def _save(
   tokenizer: Tokenizer | None = None,
   shard_bytes: int = SHARD_BYTES,
 ) -> None:
-  """Writes weights, config, model card and, where there is one, tokenizer.
+  """Writes weights, config, model card and, if given, tokenizer.
 
   Args:
-    model: any head, on any mesh; every process of a cluster calls this.
-    folder: made if it is not there.
-    tokenizer: saved beside it; gives the ids of end of text and padding. A
-      Qwen2 model whose tokenizer is another's is written in Llama's form.
-    shard_bytes: most bytes of one file of weights.
+    model: with any head, on any mesh; every process of a cluster calls this.
+    folder: made if need be.
+    tokenizer: saved beside the model; gives the ids of end of text and padding.
+      A Qwen2 model with another family's tokenizer is written as a Llama.
+    shard_bytes: most bytes of a file of weights.
   """
   form = {}
   misread = () if tokenizer is None else tokenizer.misread_in
@@ -373,9 +375,9 @@ def _save(
   arrays = arrays_of(model)
   sizes = families.sizes_of(config)
   entries = families.entries(config, set(arrays))
-  # Stable: the parts of a tensor stay in their order.
+  # The sort is stable, so the parts of a tensor stay in order.
   entries.sort(key=lambda entry: entry.name)
-  # One at a time; the other processes take part in gathering each.
+  # One at a time; all processes take part in gathering each.
   parts = (
     families.to_disk(sharding.to_host(arrays[entry.path]), entry.row, sizes)
     for entry in entries

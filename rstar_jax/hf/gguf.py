@@ -1,8 +1,8 @@
-"""GGUF files, the quantised models of llama.cpp, under Hugging Face names.
+"""Reads GGUF files, the quantised models of llama.cpp, as Hugging Face models.
 
-The library of the same name (the extra `gguf`) maps the file, names its tensors
-and undoes the quantisation. What is ours is the way back from llama.cpp's form
-to that of `transformers`: names, the order of rotary rows, and config.json.
+The gguf package (the extra `gguf`) maps the file, names its tensors and
+dequantises them. This module converts llama.cpp's form to that of
+`transformers`: names, the order of rotary rows, and config.json.
 """
 
 import pathlib
@@ -34,24 +34,23 @@ Index = tuple[slice, ...]
 
 
 class GgufFile:
-  """A GGUF file, mapped into memory: a tensor is read when it is asked for.
+  """A GGUF file, memory-mapped: tensors are read on demand.
 
   Attributes:
-    metadata: the file's own keys and values.
-    fields: what config.json of the same model would hold, in the form of
-      transformers 5.
+    metadata: the file's keys and values.
+    fields: config.json of the same model, in the form of transformers 5.
   """
 
   def __init__(self, path: str | pathlib.Path):
-    """Opens a file and reads its metadata, but no weights.
+    """Opens a file and reads its metadata.
 
     Args:
       path: a .gguf file of one of `gguf_metadata.ARCHITECTURES`.
 
     Raises:
-      ImportError: the library is not installed.
-      ValueError: the file is no GGUF file, one of several parts, or of a model
-        that cannot be expressed in the form of `transformers`; says why.
+      ImportError: the gguf package is not installed.
+      ValueError: the file is not a GGUF file, is one of several parts, or has a
+        model that `transformers` does not have; the message says why.
     """
     self._library = _import_library()
     self.path = pathlib.Path(path)
@@ -85,7 +84,7 @@ class GgufFile:
     Raises:
       KeyError: the file has no such tensor.
     """
-    # GGUF counts axes from the innermost.
+    # GGUF lists axes from the innermost.
     return tuple(int(size) for size in reversed(self._tensor(name).shape))
 
   def read(self, name: str, index: Index | None = None) -> np.ndarray:
@@ -93,17 +92,16 @@ class GgufFile:
 
     Args:
       name: one of `names`.
-      index: one slice an axis, none of them empty; None for all of it. Only
-        the rows that it asks for are read and dequantised.
+      index: a slice for each axis, none of them empty; None is all. Only these
+        rows are read and dequantised.
 
     Returns:
-      float32, of the shape that `index` cuts; it may be a read-only view of
-      the file.
+      float32, of the shape of `index`; maybe a read-only view of the file.
 
     Raises:
       KeyError: the file has no such tensor.
-      ValueError: the library does not know its quantisation, or index has not
-        one slice an axis.
+      ValueError: the gguf package does not know the quantisation, or `index`
+        has another number of axes.
     """
     tensor = self._tensor(name)
     axes = len(tensor.shape)
@@ -114,7 +112,7 @@ class GgufFile:
       )
     if (order := self._rotary_order(name)) is not None:
       index = (order[index[0]], *index[1:])
-    # Blocks run along the last axis, which is therefore cut afterwards.
+    # Blocks run along the last axis, which is therefore sliced afterwards.
     blocks = tensor.data[index[:-1]]
     try:
       values = self._library.dequantize(blocks, tensor.tensor_type)
@@ -131,7 +129,7 @@ class GgufFile:
     return self._tensors[name]
 
   def _sort_tensors(self, tensors) -> tuple[dict, dict[str, np.ndarray]]:
-    """Returns weights by Hugging Face's names, and tables by the file's."""
+    """Returns weights by Hugging Face names, and tables by the file's names."""
     architecture = self.metadata.architecture
     modules = _modules(
       self._library, architecture, self.metadata.need(".block_count")
@@ -153,11 +151,11 @@ class GgufFile:
     return weights, tables
 
   def _rotary_order(self, name: str) -> np.ndarray | None:
-    """Returns the file's row of each row of a tensor, None if it is the same.
+    """Returns the file's row of each row of a tensor, None for the same order.
 
-    In a head of H rows `transformers` rotates row i with row i + H / 2, but
-    llama.cpp, in the models that it calls llama, row 2i with row 2i + 1: there
-    the halves of q's and k's heads are interleaved when a file is written.
+    In a head of H rows `transformers` rotates row i with row i + H / 2. For the
+    architecture llama, llama.cpp rotates row 2i with row 2i + 1: the file has
+    the halves of q's and k's heads interleaved.
     """
     heads = {
       "q_proj": "num_attention_heads",
@@ -171,9 +169,9 @@ class GgufFile:
 
 
 def _modules(library, architecture: str, layers: int) -> dict[str, str]:
-  """Returns Hugging Face's names of modules by llama.cpp's."""
+  """Returns Hugging Face names of modules by llama.cpp's names."""
   known = {name: key for key, name in library.MODEL_ARCH_NAMES.items()}
-  # The library's table leads from many names to one, and so not back.
+  # The package's table maps many names to one, so it is inverted here.
   table = library.get_tensor_name_map(known[architecture], layers)
   inner = (*_INNER, *(_FUSED if architecture == "phi3" else _APART))
   modules = [

@@ -1,4 +1,4 @@
-"""The metadata of a GGUF file: its values, and config.json made of them."""
+"""The metadata of a GGUF file, and its conversion to config.json."""
 
 import math
 import pathlib
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-# By `general.architecture` of the file, which is `model_type` too.
+# By the file's `general.architecture`, which is also the `model_type`.
 ARCHITECTURES = {
   "llama": "LlamaForCausalLM",
   "phi3": "Phi3ForCausalLM",
@@ -15,17 +15,17 @@ ARCHITECTURES = {
   "qwen3": "Qwen3ForCausalLM",
 }
 
-# Tensors that hold no weights but numbers of the rotary embedding.
+# Tensors with divisors of rotary frequencies instead of weights.
 LLAMA3 = "rope_freqs.weight"
 SHORT = "rope_factors_short.weight"
 LONG = "rope_factors_long.weight"
 
 
 class Metadata:
-  """Keys and values of a file.
+  """The keys and values of a file.
 
   Attributes:
-    path: of the file, for messages.
+    path: the file, for messages.
     architecture: one of `ARCHITECTURES`.
   """
 
@@ -48,22 +48,22 @@ class Metadata:
     """Returns a value: a scalar, a string or a list.
 
     Args:
-      key: as in the file; one that starts with a dot belongs to the
-        architecture.
-      default: what to return if the file lacks the key.
+      key: a key of the file; one that starts with a dot gets the architecture
+        as prefix.
+      default: the value if the file lacks the key.
     """
     field = self._reader.get_field(self._full(key))
     if field is None:
       return default
     value = field.contents()
-    # Floats are stored in 32 bits: 1e-05, not 9.999999747378752e-06.
+    # Floats have 32 bits in the file: 1e-05, not 9.999999747378752e-06.
     return float(str(np.float32(value))) if isinstance(value, float) else value
 
   def need(self, key: str) -> Any:
-    """Returns a value that must be there, and be no list.
+    """Returns a required value that is not a list.
 
     Raises:
-      ValueError: the file lacks the key, or has a list there.
+      ValueError: the file lacks the key, or its value is a list.
     """
     value = self.value(key)
     if value is None or isinstance(value, list):
@@ -81,19 +81,19 @@ def config_fields(
   shapes: Mapping[str, tuple[int, ...]],
   tables: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
-  """Returns what config.json of the same model would hold.
+  """Returns the fields of config.json for the same model.
 
   Args:
-    metadata: of the file.
-    shapes: of the weights, by their Hugging Face names.
-    tables: those of `LLAMA3`, `SHORT` and `LONG` that the file has.
+    metadata: the file's metadata.
+    shapes: shapes of weights, by Hugging Face names.
+    tables: the tensors `LLAMA3`, `SHORT` and `LONG`, as far as they exist.
 
   Raises:
     ValueError: a value is missing, or `transformers` has no field for it.
   """
   heads = metadata.need(".attention.head_count")
   first = "model.layers.0."
-  # The surest source of a size is a tensor that has it.
+  # The metadata may lack the size; a tensor always has it.
   head_dim = shapes[f"{first}self_attn.o_proj.weight"][1] // heads
   rope = _rope(metadata, head_dim, tables)
   fields = {
@@ -111,7 +111,7 @@ def config_fields(
     "rope_theta": rope["rope_theta"],
     "rope_parameters": rope,
     "max_position_embeddings": metadata.need(".context_length"),
-    # 0 in files of models that have none.
+    # The file has 0 for no window.
     "sliding_window": metadata.value(".attention.sliding_window") or None,
     "use_sliding_window": False,
     "tie_word_embeddings": "lm_head.weight" not in shapes,
@@ -167,15 +167,15 @@ def _rope(
 def llama3_rope(
   divisors: np.ndarray, theta: float, head_dim: int
 ) -> dict[str, Any] | None:
-  """Returns the scaling that Llama 3's table of divisors comes from.
+  """Recovers Llama 3's rope scaling from its table of divisors.
 
-  A frequency that turns more than 4 times within the 8192 positions of the
-  first training is kept, one that turns less than once is divided by `factor`,
-  and between the two the inverse of the divisor is interpolated. Llama 3.1 to
-  3.3 share those three numbers, so that only the factor is to be found.
+  A frequency with more than 4 turns within the original 8192 positions is
+  unchanged, one with less than 1 turn is divided by `factor`, and between them
+  the inverse of the divisor is interpolated. Llama 3.1 to 3.3 share these three
+  numbers, so only the factor is unknown.
 
   Args:
-    divisors: of each frequency, (H / 2,).
+    divisors: [H / 2], the divisor of each frequency.
     theta: base of the frequencies.
     head_dim: H.
 
@@ -188,7 +188,7 @@ def llama3_rope(
   turns = length * frequencies / (2 * math.pi)
   kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
   expected = 1.0 / (kept + (1.0 - kept) / factor)
-  # The file's are float32, of powers that another library took.
+  # The file's divisors are float32, computed by another library.
   if expected.shape != divisors.shape or not np.allclose(
     divisors, expected, rtol=1e-4
   ):

@@ -1,8 +1,8 @@
-"""The tokenizer inside a GGUF file, written as a folder of Hugging Face files.
+"""Writes the tokenizer of a GGUF file as Hugging Face files.
 
-A GGUF file holds the vocabulary, the merges and the kinds of tokens, but of the
-way a text is split into words only a name. What a name stands for is in the
-tokenizer.json of the models that bear it, and for "default" in llama.cpp.
+A GGUF file has the vocabulary, the merges and the kinds of tokens, but only a
+name for the way in which text is split into words. The splits here are those in
+the tokenizer.json of the models with that name; "default" is llama.cpp's.
 """
 
 import collections
@@ -11,19 +11,19 @@ import pathlib
 
 from rstar_jax.hf.gguf_metadata import Metadata
 
-# Contraction | letters | digits | signs | spaces, where a space may lead.
+# Contraction | letters | digits | symbols | spaces, each after at most a space.
 _GPT2 = (
   r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 )
-# The same, but any sign may lead letters, nothing leads digits, and line breaks
-# go with the signs before them.
+# The same, but letters may follow any symbol, digits follow none, and line
+# breaks belong to the symbols before them.
 _CL100K = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS|"
   r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _LLAMA3 = _CL100K.replace("DIGITS", r"\p{N}{1,3}")
 
-# By `tokenizer.ggml.pre`: what is cut out, one expression after the other.
+# By `tokenizer.ggml.pre`: the expressions to split by, one after the other.
 SPLITS = {
   "default": (r"[\p{P}$+<=>^~|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]"),
   "gpt-2": (_GPT2,),
@@ -36,12 +36,12 @@ SPLITS = {
 _LLAMA3_NAMES = ("llama-bpe", "llama-v3", "llama3")
 
 # Values of `tokenizer.ggml.token_type`: unknown and control, user-defined, and
-# the filling up to the rows of the embedding.
+# padding up to the rows of the embedding.
 _SPECIAL = (2, 3)
 _USER_DEFINED = 4
 _UNUSED = 5
 
-# Fields of tokenizer_config.json, and what GGUF calls those tokens.
+# Fields of tokenizer_config.json, by GGUF's names of the tokens.
 _NAMED = {
   "bos_token": "bos",
   "eos_token": "eos",
@@ -53,17 +53,17 @@ _NAMED = {
 def save(metadata: Metadata, folder: str | pathlib.Path) -> None:
   """Writes tokenizer.json and tokenizer_config.json.
 
-  The ids are those of the file. Filling at its end is left out, so that new
-  tokens get the free rows of the embedding. Some vocabularies lack bytes that
-  are rare in text (SmolLM2's lacks 21): those are lost, as by the original.
+  The ids are those of the file. Padding at its end is left out, so that new
+  tokens get the spare rows of the embedding. Some vocabularies lack rare bytes
+  (SmolLM2's lacks 21), which are dropped as in the original.
 
   Args:
-    metadata: of a GGUF file.
-    folder: where the two files go; made if missing.
+    metadata: the file's metadata.
+    folder: the destination of the two files; made if need be.
 
   Raises:
-    ValueError: the vocabulary is no byte-level BPE, says a token twice, or the
-      file names a splitting that is not one of `SPLITS`.
+    ValueError: the vocabulary is not a byte-level BPE or has a token twice, or
+      the split is not one of `SPLITS`.
   """
   if (kind := metadata.need("tokenizer.ggml.model")) != "gpt2":
     raise ValueError(
@@ -82,7 +82,7 @@ def save(metadata: Metadata, folder: str | pathlib.Path) -> None:
     if (i := metadata.value(f"tokenizer.ggml.{key}_token_id")) is not None
   }
   merges = metadata.value("tokenizer.ggml.merges", [])
-  # Where the file is silent, llama.cpp begins only Llama 3's texts with it.
+  # Without the key, llama.cpp adds the token only for Llama 3.
   begins = metadata.value("tokenizer.ggml.add_bos_token", pre in _LLAMA3_NAMES)
   begin = metadata.need("tokenizer.ggml.bos_token_id") if begins else None
   tokenizer = _build(tokens, kinds, merges, pre, begin)
@@ -100,7 +100,7 @@ def save(metadata: Metadata, folder: str | pathlib.Path) -> None:
 
 
 def _vocabulary(metadata: Metadata) -> tuple[list[str], list[int]]:
-  """Returns the tokens, by id, and their kinds, without filling at the end."""
+  """Returns the tokens by id, and their kinds, without padding at the end."""
   tokens = metadata.value("tokenizer.ggml.tokens", [])
   kinds = metadata.value("tokenizer.ggml.token_type", [])
   if not tokens or len(tokens) != len(kinds):
@@ -121,7 +121,7 @@ def _build(
   pre: str,
   begin: int | None,
 ):
-  """Returns a `tokenizers.Tokenizer`; begin, an id, comes before each text."""
+  """Returns a `tokenizers.Tokenizer`; the id `begin` starts each text."""
   import tokenizers
   from tokenizers import (
     decoders,
@@ -135,7 +135,7 @@ def _build(
     models.BPE(
       vocab={token: i for i, token in enumerate(tokens)},
       merges=[tuple(merge.split(" ")) for merge in merges],
-      # A word that is a token is that token, however merges would build it.
+      # A word that is in the vocabulary is one token, whatever the merges.
       ignore_merges=pre in _LLAMA3_NAMES,
     )
   )

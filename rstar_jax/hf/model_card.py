@@ -1,4 +1,4 @@
-"""The README.md that is written beside a model, for people and for the hub."""
+"""The model card, README.md, of a saved model."""
 
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.steps import grammar, prompts
@@ -69,12 +69,12 @@ marker (with the `{output}...{end_of_output}` that follows the last code):
 
 
 def render(config: ModelConfig, head: str, count: int) -> str:
-  """Returns the card.
+  """Returns the model card.
 
   Args:
-    config: of the model.
-    head: of the model: "lm", or the form of a scalar head.
-    count: parameters.
+    config: the model's config.
+    head: "lm", or the form of a scalar head.
+    count: number of parameters.
   """
   texts = {
     "architecture": config.family,

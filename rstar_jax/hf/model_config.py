@@ -1,7 +1,7 @@
-"""config.json of Hugging Face <-> our ModelConfig, exact or refused.
+"""Converts between Hugging Face's config.json and `ModelConfig`.
 
-Whatever a file asks for that the decoder does not compute raises, with the
-reason: a model that is nearly right is worse than none.
+A file that describes a model which the decoder does not compute exactly is
+refused, with the reason.
 """
 
 import dataclasses
@@ -18,11 +18,11 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 @dataclasses.dataclass(frozen=True)
 class _Family:
-  """What `transformers` calls a family, and takes where its file is silent."""
+  """A family's class names in `transformers`, and its default values."""
 
-  # Which the names of its classes begin with.
+  # Prefix of the class names.
   name: str
-  # None is as many as there are heads.
+  # None is num_attention_heads.
   kv_heads: int | None = None
   # None is hidden_size / num_attention_heads.
   head_dim: int | None = None
@@ -42,15 +42,15 @@ def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
   """Reads the fields of a config.json.
 
   Args:
-    fields: of the file.
+    fields: the file's fields.
     where: names the file in errors.
 
   Returns:
-    The model's config, with the dtypes of its defaults.
+    The model's config, with the default dtypes.
 
   Raises:
-    ValueError: the file asks for something that the decoder does not do, lacks
-      a field, or has one of another type.
+    ValueError: the decoder does not compute the model, or a field is missing or
+      of another type.
   """
   file = Fields(fields, where)
   family = file.value("model_type", None)
@@ -95,14 +95,14 @@ def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
 
 
 def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
-  """Returns the fields of a config.json that says what a model is.
+  """Returns the fields of a model's config.json.
 
   Args:
-    config: of the model.
-    head: of the model: "lm", or the form of a scalar head.
+    config: the model's config.
+    head: "lm", or the form of a scalar head.
 
   Raises:
-    ValueError: the family's files cannot say what the config asks for.
+    ValueError: the family's config.json cannot express the config.
   """
   family = config.family
   name = _FAMILIES[family].name
@@ -122,7 +122,7 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
     "tie_word_embeddings": config.tied_embeddings,
     "max_position_embeddings": config.max_length,
     "torch_dtype": config.param_dtype,
-    # Said even so: else a family's own defaults would stand in for them.
+    # Explicit, since the family's classes have other defaults.
     "bos_token_id": None,
     "eos_token_id": None,
     "pad_token_id": None,
@@ -146,7 +146,7 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
       "num_labels": 1,
       "id2label": {"0": "LABEL_0"},
       "label2id": {"LABEL_0": 0},
-      # transformers knows no tanh: its logit is our raw value.
+      # transformers has no tanh: its logit is our raw value.
       "rstar_head": head,
     }
   _check_said(config, fields)
@@ -154,9 +154,9 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
 
 
 def is_reward_model(fields: Mapping[str, Any]) -> bool:
-  """Says whether the file is of a sequence classifier with one label."""
+  """Says whether the model is a sequence classifier with one label."""
   names, labels = fields.get("architectures"), fields.get("id2label")
-  # A number of labels comes before their names.
+  # The number of labels takes precedence over their names.
   named = len(labels) if isinstance(labels, Mapping) else 2
   count = fields.get("num_labels", named)
   classifies = isinstance(names, list) and any(
@@ -166,7 +166,7 @@ def is_reward_model(fields: Mapping[str, Any]) -> bool:
 
 
 def _check_said(config: ModelConfig, fields: Mapping[str, Any]) -> None:
-  """Reads the fields back, since a family cannot say everything."""
+  """Reads the fields back: raises if they do not express the config."""
   said = from_fields(fields, "config.json")
   for name, wanted in vars(config).items():
     if name in ("dtype", "param_dtype", "remat", "attention_block", "native"):
@@ -180,7 +180,7 @@ def _check_said(config: ModelConfig, fields: Mapping[str, Any]) -> None:
 
 
 def _check_plain(file: Fields, family: str) -> None:
-  """Refuses what makes a model another than its family's."""
+  """Refuses fields with which the decoder is not the family's."""
   if "quantization_config" in file:
     file.refuse(
       "quantization_config",
@@ -203,11 +203,11 @@ def _check_plain(file: Fields, family: str) -> None:
 
 
 def _window(file: Fields, family: str) -> int:
-  """Returns the window that all layers have, 0 where it is no limit.
+  """Returns the sliding window of all layers, 0 if there is no limit.
 
-  Qwen's layers have it or not, as `layer_types` says. All of Phi-3's have it,
-  and none of Llama's: there the cache alone goes by `layer_types`, and must do
-  what the layers do.
+  In Qwen models `layer_types` says which layers have a window. All layers of
+  Phi-3 and none of Llama have one; there `layer_types` configures only the
+  cache of `transformers`, and must agree.
   """
   layers = file.whole("num_hidden_layers")
   longest = file.whole("max_position_embeddings")

@@ -1,6 +1,6 @@
-"""Sizes of the paper's policies, as their config.json on the hub has them.
+"""Fields of config.json of the paper's policies, as on the hub.
 
-Their programs can so be compiled, and their memory planned, with no network.
+Their programs can thus be compiled, and their memory planned, offline.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""Rotary positions in a config.json <-> our RopeScaling, exact or refused.
+"""Converts between rotary fields of config.json and `RopeScaling`.
 
-`transformers` reads a dict "rope_scaling" first, else "rope_parameters", where
-its version 5 keeps the base as well; what is not there may stand beside it.
+`transformers` reads "rope_scaling" first, else "rope_parameters" (version 5),
+which has the base as well. Missing fields may be at the top level.
 """
 
 import math
@@ -14,16 +14,16 @@ _ORIGINAL = "original_max_position_embeddings"
 _SHARE = "partial_rotary_factor"
 _KINDS = ("default", "linear", "llama3", "yarn", "longrope")
 _PHI3_KINDS = ("default", "longrope")
-# What Phi-3's first files called longrope.
+# Names of longrope in the first files of Phi-3.
 _PHI3_OLD_KINDS = ("su", "yarn")
 _PHI3_ORIGINAL = 4096
 
 
 def from_fields(fields: Fields, family: str, head_dim: int) -> dict[str, Any]:
-  """Reads what a config.json says of rotary positions.
+  """Reads the rotary fields of a config.json.
 
   Args:
-    fields: of the file.
+    fields: the file's fields.
     family: its `model_type`.
     head_dim: H.
 
@@ -31,8 +31,8 @@ def from_fields(fields: Fields, family: str, head_dim: int) -> dict[str, Any]:
     `rope_theta`, `rope` and `rotary_share` of the ModelConfig.
 
   Raises:
-    ValueError: the file asks for something that `models/rotary.py` does not do,
-      or `transformers` does not for the family.
+    ValueError: `models/rotary.py` does not compute the scaling, or
+      `transformers` does not for this family.
   """
   name = "rope_scaling"
   if not fields.value(name, None):
@@ -50,7 +50,7 @@ def from_fields(fields: Fields, family: str, head_dim: int) -> dict[str, Any]:
 
 
 def to_fields(config: ModelConfig) -> dict[str, Any]:
-  """Returns the fields that say it; whether they can, reading them tells."""
+  """Returns the rotary fields; the caller reads them back to check them."""
   rope = config.rope
   inside: dict[str, Any] = {
     "rope_theta": config.rope_theta,
@@ -81,7 +81,7 @@ def to_fields(config: ModelConfig) -> dict[str, Any]:
   if rope.kind not in ("default", "linear"):
     inside[_ORIGINAL] = rope.original_length
     if config.family == "phi3":
-      # Phi3Config has a field of that name, and prefers it to the dict's.
+      # Phi3Config has a field of that name, which takes precedence.
       fields[_ORIGINAL] = rope.original_length
   return fields
 
@@ -90,7 +90,7 @@ def _share(rope: Fields, fields: Fields, family: str, head_dim: int) -> float:
   place = rope if _SHARE in rope else fields
   share = place.number(_SHARE, 1.0, null=True) or 1.0
   if share != 1 and family != "phi3":
-    # There `transformers` ignores it without a scaling, and fails with one.
+    # `transformers` ignores it without a scaling, and fails with one.
     place.refuse(_SHARE, f"1: a {family} model rotates whole heads")
   rotated = int(head_dim * share)
   if share == 1 and rotated % 2:
@@ -130,7 +130,7 @@ def _scaling(
         high_freq_factor=rope.number("high_freq_factor", above=low),
       )
   original = _original(rope, fields, family)
-  # Which of YaRN may be null, but not absent.
+  # YaRN's factor may be null, but not missing.
   silent = NEEDED if kind == "yarn" else None
   factor = rope.number("factor", silent, null=True)
   if factor is None:
@@ -155,7 +155,7 @@ def _scaling(
       "counts its factors by that",
     )
   if attention is None:
-    # LongRoPE's own (Ding et al. 2024).
+    # LongRoPE (Ding et al. 2024).
     attention = math.sqrt(1 + max(0.0, math.log(factor)) / math.log(original))
   return RopeScaling(
     kind=kind,
@@ -168,7 +168,7 @@ def _scaling(
 
 
 def _original(rope: Fields, fields: Fields, family: str) -> int:
-  """Returns the length of the first training: one beside the dict is first."""
+  """Returns the original context; a top-level field takes precedence."""
   if family == "phi3":
     return fields.whole(_ORIGINAL, _PHI3_ORIGINAL, least=2)
   longest = fields.whole("max_position_embeddings")
@@ -189,5 +189,5 @@ def _yarn_attention(rope: Fields, factor: float) -> float:
 
 
 def _positive(rope: Fields, name: str) -> float | None:
-  """Returns a number above 0; 0 is none, as for `transformers`."""
+  """Returns a number above 0; None for 0, as in `transformers`."""
   return rope.number(name, None) if rope.value(name, None) else None

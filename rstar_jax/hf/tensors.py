@@ -1,4 +1,4 @@
-"""Tensors of safetensors files: blocks read one by one, shards written."""
+"""Reads blocks of tensors from safetensors files, and writes such files."""
 
 import dataclasses
 import json
@@ -15,13 +15,13 @@ INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 
 
-# As a file names them.
+# Names of dtypes in a file.
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-  """What a tensor is, but for its values."""
+  """The dtype and the shape of a tensor."""
 
   dtype: np.dtype
   shape: tuple[int, ...]
@@ -32,7 +32,7 @@ class Spec:
 
 
 class Tensors(Protocol):
-  """Named tensors, read when they are asked for."""
+  """Named tensors, read on demand."""
 
   def names(self) -> list[str]:
     """Returns the names, sorted."""
@@ -41,24 +41,23 @@ class Tensors(Protocol):
   def shape(self, name: str) -> tuple[int, ...]: ...
 
   def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-    """Returns a block of a tensor, in the dtype that it is stored in."""
+    """Returns a block of a tensor, in its stored dtype."""
     ...
 
 
 class SafetensorsFolder:
   """The safetensors files of a folder, as `Tensors`.
 
-  Where there is an index the files that it names count, else model.safetensors,
-  else all that there are.
+  It reads the files of the index if there is one, else model.safetensors, else
+  all files.
   """
 
   def __init__(self, folder: str | pathlib.Path):
     """Reads the files' headers.
 
     Raises:
-      FileNotFoundError: there is no such file, or the index names one that is
-        not there.
-      ValueError: a tensor is in two files, or a file is not whole.
+      FileNotFoundError: there is no file, or one of the index is missing.
+      ValueError: a tensor is in two files, or a file is cut short.
     """
     folder = pathlib.Path(folder)
     self._files: dict[str, pathlib.Path] = {}
@@ -82,8 +81,8 @@ class SafetensorsFolder:
       return tuple(opened.get_slice(name).get_shape())
 
   def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-    # Opened anew each time: a file that stays mapped keeps in memory whatever
-    # was read of it, and that would be the whole model in the end.
+    # Opened each time: a mapped file keeps everything in memory that was read
+    # from it, which would be the whole model at the end.
     with safetensors.safe_open(self._files[name], framework="np") as opened:
       return opened.get_slice(name)[index]
 
@@ -96,19 +95,18 @@ def write(
 ) -> None:
   """Writes tensors as one file, or as shards and an index.
 
-  The same tensors give the same bytes. A file is written under another name
-  and renamed when it is on the disk; model files of before are removed.
+  The same tensors give the same bytes. A file is written under a temporary name
+  and renamed when it is on the disk; other model files are removed.
 
   Args:
-    folder: exists.
-    specs: of each tensor, by name.
-    parts: the values of all tensors in the order of `specs`, each in one part
-      or in several along its first axis. They are made when they are asked for,
-      and one is in memory at a time.
-    shard_bytes: most bytes of a shard, but for one that holds a single tensor.
+    folder: an existing folder.
+    specs: dtypes and shapes by name.
+    parts: the values of all tensors in the order of `specs`, each in one or
+      several parts along its first axis. One part is in memory at a time.
+    shard_bytes: most bytes of a shard, unless it has a single tensor.
 
   Raises:
-    ValueError: the parts of a tensor are not of its size and dtype.
+    ValueError: the parts of a tensor have another size or dtype.
   """
   shards = _shards(specs, shard_bytes)
   total = len(shards)
@@ -142,7 +140,7 @@ def write(
 
 
 def _header(specs: Mapping[str, Spec]) -> bytes:
-  # transformers before version 5 insists on "format".
+  # transformers before version 5 requires "format".
   header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
   start = 0
   for name, spec in specs.items():
@@ -167,13 +165,13 @@ def _copy(
     if part is None or part.dtype != spec.dtype or part.nbytes > left:
       raise ValueError(f"the parts of {name} do not make up its {spec}")
     left -= part.nbytes
-    # As bytes, since bfloat16 is no type that streams know.
+    # As bytes, since streams do not know bfloat16.
     stream.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
     del part  # Before the next one is made.
 
 
 def write_text(file: pathlib.Path, text: str) -> None:
-  """Writes beside the file, then renames: a reader sees all of it or none."""
+  """Writes a file atomically, by a temporary file and a rename."""
   partial = _partial(file)
   partial.write_text(text)
   _settle(partial, file)
