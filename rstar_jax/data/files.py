@@ -206,7 +206,7 @@ def _reason(error: ValueError) -> str:
 
 
 def _not_finite(name: str) -> Any:
-  raise ValueError(f"{name} is no JSON number")
+  raise ValueError(f"{name} is not a JSON number")
 
 
 _DECODER = json.JSONDecoder(

@@ -143,7 +143,7 @@ def _parsed(
   left_out = skipped.total()
   if not read:
     why = f" ({left_out} bad; the first: {first})" if first else ""
-    raise ProblemError(f"{source} holds nothing that can be read{why}")
+    raise ProblemError(f"{source} has no readable rows{why}")
   if first:
     logging.warning(
       "%s: skipped %d of %d rows; the first: %s",
@@ -174,5 +174,5 @@ def _text(row: Mapping[str, Any], field: str) -> str:
 def _count(row: Mapping[str, Any], field: str) -> int:
   text = _text(row, field)
   if not re.fullmatch("[1-9][0-9]{0,8}", text):
-    raise ProblemError(f"{field!r} is no number from 1")
+    raise ProblemError(f"{field!r} is not a positive integer")
   return int(text)

@@ -50,7 +50,7 @@ class FileRowsTest(parameterized.TestCase):
     self.assertEqual([bool(r.error) for r in rows], [0, 1, 1, 1, 0])
     self.assertIn("is not JSON", rows[1].error)
     self.assertIn("is not UTF-8", rows[2].error)
-    self.assertIn("NaN is no JSON number", rows[3].error)
+    self.assertIn("NaN is not a JSON number", rows[3].error)
     self.assertEqual(rows[4].value, {"a": "2"})
     self.assertEndsWith(rows[4].place, "f.jsonl:5")
 

@@ -110,7 +110,7 @@ class FileTest(Base):
   @parameterized.parameters(
     ("oops", "is not JSON"),
     ('{"question": "Q", "answer": 1', "is not JSON"),
-    ('{"question": "Q", "answer": NaN}', "NaN is no JSON number"),
+    ('{"question": "Q", "answer": NaN}', "NaN is not a JSON number"),
     (b"\xff", "is not UTF-8"),
     ("[1, 2]", "a list, want an object"),
     ("7", "the number 7, want an object"),

@@ -124,8 +124,8 @@ class ReleasedTest(parameterized.TestCase):
     self.assertRegex(logs.output[0], "skipped 2 of 3 rows; the first: .*json:2")
 
   @parameterized.parameters(
-    ({"pos_count": 0}, "'pos_count' is no number from 1"),
-    ({"neg_count": "1" * 400}, "'neg_count' is no number from 1"),
+    ({"pos_count": 0}, "'pos_count' is not a positive integer"),
+    ({"neg_count": "1" * 400}, "'neg_count' is not a positive integer"),
     ({"neg": "x"}, "'neg' has no <code>"),
     ({"pos": None}, "has no text in 'pos'"),
   )

@@ -60,7 +60,7 @@ class HostileTest(parameterized.TestCase):
   )
   def test_what_reaches_outside_without_a_layer(self, layer):
     if not kernel.LINUX:
-      self.skipTest("the layers are Linux's")
+      self.skipTest("the layers need Linux")
     cases = [case for case in hostile_outside.CASES if not _times_out(case)]
     self.check(cases, _LIMITS, without=(layer,))
 

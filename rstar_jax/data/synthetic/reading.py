@@ -75,7 +75,7 @@ def solve(question: str, source: str) -> Fraction:
   try:
     return _answer(kind, asked, values)
   except ZeroDivisionError:
-    raise ValueError(f"{sentences[-1]!r} asks for a share of nothing") from None
+    raise ValueError(f"{sentences[-1]!r} asks for a share of zero") from None
 
 
 def _family(source: str) -> templates.Family:
@@ -137,7 +137,7 @@ def _question(
     if found:
       return *found, count
   raise ValueError(
-    f"{sentences[-1]!r} is no question of family {family.name!r}"
+    f"{sentences[-1]!r} is not a question of family {family.name!r}"
   )
 
 
@@ -153,7 +153,9 @@ def _equation(
   """
   found = _read(sentence, family.says)
   if found is None:
-    raise ValueError(f"{sentence!r} is no sentence of family {family.name!r}")
+    raise ValueError(
+      f"{sentence!r} is not a sentence of family {family.name!r}"
+    )
   kind, said = found
   n, m = (Fraction(said.get(field, "0")) for field in ("n", "m"))
   y = previous if family.chain else said.get("y")
@@ -162,7 +164,9 @@ def _equation(
   elif kind == "product":
     terms, constant = {}, n * m
   elif y is None:
-    raise ValueError(f"{sentence!r} refers to a sentence before; it is first")
+    raise ValueError(
+      f"{sentence!r} refers to an earlier sentence, but is the first"
+    )
   elif kind == "both":
     if y == said["z"]:
       raise ValueError(f"{sentence!r} names {y} twice")
@@ -199,7 +203,7 @@ def _values(equations: Mapping[str, _Equation]) -> dict[str, Fraction]:
     if not ready:
       name = next(name for name in equations if name not in values)
       raise ValueError(
-        f"{equations[name].sentence!r} needs what no sentence gives"
+        f"{equations[name].sentence!r} needs a quantity that no sentence gives"
       )
     for name, equation in ready.items():
       values[name] = equation.constant + sum(

@@ -48,7 +48,7 @@ def enter(paths: tuple[str, ...]) -> tuple[dict[str, str], int | None]:
   """
   failures = dict.fromkeys(_FLAGS, "")
   if not kernel.LINUX:
-    return dict.fromkeys(_FLAGS, "namespaces are Linux's"), None
+    return dict.fromkeys(_FLAGS, "namespaces need Linux"), None
   if os.geteuid() != 0:
     user, group = os.geteuid(), os.getegid()
     # Tried in a fork first: a user namespace cannot be left again.

@@ -252,7 +252,7 @@ class Filter:
 
   def __init__(self, signals: bool = False):
     if not kernel.LINUX:
-      raise OSError("seccomp is Linux's")
+      raise OSError("seccomp needs Linux")
     machine = os.uname().machine
     code = assemble(machine, signals)
     self._number = _MACHINES.get(machine, (0, 0, 0))[2]

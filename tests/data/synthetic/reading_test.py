@@ -131,7 +131,7 @@ class ReadingTest(parameterized.TestCase):
       "no_question",
       "orchard",
       "Mila picks 17 apples. Who is Mila?",
-      "'Who is Mila\\?' is no question of family 'orchard'",
+      "'Who is Mila\\?' is not a question of family 'orchard'",
     ),
     (
       "unknown_name",
@@ -150,7 +150,7 @@ class ReadingTest(parameterized.TestCase):
       "orchard",
       "Mila picks 0 apples. Kara picks 3 apples. "
       "What Kara picks is how many percent of what Mila picks?",
-      "a share of nothing",
+      "a share of zero",
     ),
     ("family", "zoo", "", "source 'synthetic/zoo' must be .* orchard"),
   )

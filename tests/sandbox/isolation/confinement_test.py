@@ -170,7 +170,7 @@ class ConfinementTest(parameterized.TestCase):
 
   def test_no_privilege_is_left(self):
     if not kernel.LINUX:
-      self.skipTest("capabilities are Linux's")
+      self.skipTest("capabilities need Linux")
     off = (confinement.HOOK, "seccomp")
     held = int(_confined(credentials.capabilities, off))
     self.assertIn(held, (0, credentials.READ_SEARCH))

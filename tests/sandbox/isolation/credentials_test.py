@@ -52,7 +52,7 @@ class IdTest(absltest.TestCase):
 class CapabilitiesTest(absltest.TestCase):
   def test_all_go(self):
     if not kernel.LINUX:
-      self.skipTest("capabilities are Linux's")
+      self.skipTest("capabilities need Linux")
 
     def action():
       credentials.drop_capabilities()

@@ -102,7 +102,7 @@ class NamespacesTest(absltest.TestCase):
     with mock.patch.object(kernel, "LINUX", False):
       failures, outer = namespaces.enter(())
     self.assertIsNone(outer)
-    self.assertEqual(set(failures.values()), {"namespaces are Linux's"})
+    self.assertEqual(set(failures.values()), {"namespaces need Linux"})
 
   def test_refused_user_namespace_changes_nothing(self):
     def refuse(name, *_):
