@@ -112,7 +112,8 @@ class ReleasedTest(parameterized.TestCase):
   )
   def test_bad_rows_are_counted_by_reason(self, row, reason):
     with self.assertRaisesRegex(
-      ProblemError, rf"nothing .* \(1 bad; the first: .*some.json:2: {reason}"
+      ProblemError,
+      rf"no readable rows \(1 bad; the first: .*some.json:2: {reason}",
     ):
       self.sft(row)
     with self.assertLogs(level="WARNING") as logs:
