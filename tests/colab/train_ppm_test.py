@@ -36,7 +36,7 @@ class NotebookTest(absltest.TestCase):
     )
     self.assertIn(f"7 rows of {solutions}", outcome.printed)
     self.assertIn(f"20 rows of {pairs}", outcome.printed)
-    self.assertIn("20 pairs, 10 of steps, 0 skipped", outcome.printed)
+    self.assertIn("20 pairs, 10 of steps", outcome.printed)
     self.assertRegex(
       outcome.printed, r"(?m)^preferred [+-]0\.\d{3}, other [+-]0\.\d{3}$"
     )
