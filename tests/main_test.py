@@ -14,7 +14,7 @@ from absl.testing import absltest, flagsaver, parameterized
 from rstar_jax import main
 from rstar_jax.config import flag as config_flag
 from rstar_jax.hf import folders
-from rstar_jax.pipeline import context, run
+from rstar_jax.pipeline import context, run, solve
 from tests import tiny_run
 
 ROOT = pathlib.Path(main.__file__).parent.parent
@@ -182,6 +182,25 @@ class MainTest(parameterized.TestCase):
         "give another --workdir",
       )
       self.assert_untouched(names)
+    self.assertEqual((self.workdir / "config.json").read_bytes(), before)
+
+  def test_a_question_may_be_asked_with_any_settings(self):
+    self.bind("round_0")
+    before = (self.workdir / "config.json").read_bytes()
+    ask = ["--stage=solve", "--question=x", "--config.seed=7"]
+    changes = ["--config.search.rollouts=99", "--config.eval.samples=1"]
+    with mock.patch.object(solve, "solve") as asked:
+      asked.return_value.render.return_value = "said"
+      code, out, _ = self.run_main(*ask, *changes)
+    self.assertEqual((code, out), (0, "said\n"))
+    context, round_, question = asked.call_args.args
+    self.assertEqual((context.config.seed, round_, question), (7, 0, "x"))
+    self.assertEqual(context.config.search.rollouts, 99)
+    self.assert_one_line(
+      self.run_main(*ask, "--config.policy.path=elsewhere"),
+      "holds a run of policy.path=''",
+      "give --config.policy.path=, or another --workdir",
+    )
     self.assertEqual((self.workdir / "config.json").read_bytes(), before)
 
   @parameterized.parameters(
