@@ -65,7 +65,7 @@ def _check_ranges(name: str, value: Any) -> None:
     ):
       if dataclasses.is_dataclass(found):
         _check_ranges(each, found)
-      else:
+      elif found is not None:
         _check_range(each, found, *closed.range_of(field))
 
 
