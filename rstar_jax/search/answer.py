@@ -1,4 +1,4 @@
-"""The answer that a search gives, as a node of its tree."""
+"""Finds the answer that a search gives, as a node of its tree."""
 
 import numpy as np
 
@@ -13,10 +13,10 @@ def answer_node(
   """Returns the node of the answer that a search gives, None without one.
 
   Args:
-    tree: searched.
-    select: how it is chosen among all answers of the tree; see `choose`.
-    how: what the value of a trajectory is; see `tree.trajectory_value`.
-    k: voters of "top_k".
+    tree: a searched tree.
+    select: how to choose among all answers of the tree; see `choose`.
+    how: how values of steps are combined; see `tree.trajectory_value`.
+    k: number of voters of "top_k".
   """
   found = tree_lib.trajectories(tree, how=how)
   index = choose.choose(
