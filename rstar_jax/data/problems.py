@@ -7,7 +7,7 @@ cannot be graded is left out and counted by reason.
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from absl import logging
 from etils import epath
@@ -74,17 +74,6 @@ def read(config: DataConfig, data_dir: epath.PathLike | None = None) -> Loaded:
     return Loaded(made, len(made))
   name, rows = open_source(config.source, data_dir)
   return _collect(rows, name, config)
-
-
-def shard(problems: Sequence[Problem], index: int, count: int) -> list[Problem]:
-  """Returns every count-th problem from the index-th: the share of one host.
-
-  Raises:
-    ValueError: if index is not in [0, count).
-  """
-  if not 0 <= index < count:
-    raise ValueError(f"host index {index} is not in [0, {count})")
-  return list(problems[index::count])
 
 
 def _collect(rows: Iterator[Row], source: str, config: DataConfig) -> Loaded:

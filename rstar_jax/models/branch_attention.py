@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from rstar_jax.models import cache
 from rstar_jax.models.kernels import cpu
 from rstar_jax.models.kernels.branch import attend
-from rstar_jax.models.sharding import Rules
+from rstar_jax.models.sharding import RULES
 
 # (q, path, lengths, own, index, *, window) -> [B, C, Q, N, H].
 Attend = Callable[..., jax.Array]
@@ -123,8 +123,6 @@ def attend_on(
   lengths: jax.Array,
   own: tuple[jax.Array, jax.Array],
   index: jax.Array,
-  *,
-  rules: Rules | None = None,
   **options,
 ) -> jax.Array:
   """Runs the kernel `attend` on a mesh, by `jax.shard_map`.
@@ -139,17 +137,15 @@ def attend_on(
     lengths: int32 [B].
     own: [B, C, K, S, H].
     index: int32 scalar or [B].
-    rules: None takes the defaults.
     **options: see `attend`, without `slots`.
 
   Returns:
     [B, C, Q, N, H].
   """
-  rules = rules or Rules()
   leaves, kv_heads = q.shape[0], path[0].shape[1]
-  shards = math.prod(mesh.shape[axis] for axis in rules.batch)
-  rows = rules.batch if leaves % shards == 0 else None
-  heads = rules.kv_heads
+  shards = math.prod(mesh.shape[axis] for axis in RULES.batch)
+  rows = RULES.batch if leaves % shards == 0 else None
+  heads = RULES.kv_heads
   if heads and kv_heads % mesh.shape[heads]:
     heads = None
   spec = jax.P

@@ -1,12 +1,12 @@
 """The mesh, the rules from logical to mesh axes, and host <-> global arrays.
 
 Model code names logical axes (`nnx.Param(value, axes=("embed", "mlp"))`); only
-`Rules` maps them to mesh axes.
+`RULES` maps them to mesh axes.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -38,6 +38,9 @@ class Rules:
   mlp: str | None = "tensor"
   # Rows of a batch.
   batch: tuple[str, ...] = ("data", "fsdp")
+
+
+RULES = Rules()
 
 
 def make_mesh(
@@ -111,9 +114,7 @@ def _is_variable(leaf: Any) -> bool:
   return isinstance(leaf, nnx.Variable)
 
 
-def _sharding(
-  variable: nnx.Variable, mesh: Mesh, rules: Rules
-) -> NamedSharding:
+def _sharding(variable: nnx.Variable, mesh: Mesh) -> NamedSharding:
   axes = variable.get_metadata().get("axes", ())
   shape = variable.get_value().shape
   if len(axes) != len(shape):
@@ -121,54 +122,31 @@ def _sharding(
   names = []
   for axis, size in zip(axes, shape, strict=True):
     # An axis that does not divide (2 kv heads, 4 devices) is replicated.
-    names.append(_divides(getattr(rules, axis), size, mesh))
+    names.append(_divides(getattr(RULES, axis), size, mesh))
   return NamedSharding(mesh, PartitionSpec(*names))
 
 
-def shardings(params: Any, mesh: Mesh, rules: Rules | None = None) -> Any:
+def shardings(params: Any, mesh: Mesh) -> Any:
   """Derives the shardings of parameters from their declarations.
 
   Args:
     params: a state of `nnx.split`, of arrays or of `nnx.eval_shape`'s structs.
     mesh: from `make_mesh`.
-    rules: None takes the defaults.
 
   Returns:
     The same tree with a NamedSharding for each array, as `jax.device_put` and
     the `in_shardings` and `out_shardings` of `jax.jit` take it.
   """
-  rules = rules or Rules()
   return jax.tree.map(
-    lambda variable: variable.replace(_sharding(variable, mesh, rules)),
+    lambda variable: variable.replace(_sharding(variable, mesh)),
     params,
     is_leaf=_is_variable,
   )
 
 
-def create(
-  build: Callable[[], nnx.Module], mesh: Mesh, rules: Rules | None = None
-) -> nnx.Module:
-  """Builds a module whose parameters are initialised in their shards.
-
-  Args:
-    build: returns the module; called twice, the second time under `jax.jit`.
-    mesh: from `make_mesh`.
-    rules: None takes the defaults.
-
-  Returns:
-    The module; no device has a whole copy at any time.
-  """
-  graphdef, abstract = nnx.split(nnx.eval_shape(build))
-  params = jax.jit(
-    lambda: nnx.split(build())[1],
-    out_shardings=shardings(abstract, mesh, rules),
-  )()
-  return nnx.merge(graphdef, params)
-
-
-def place(params: Any, mesh: Mesh, rules: Rules | None = None) -> Any:
+def place(params: Any, mesh: Mesh) -> Any:
   """Returns parameters moved to their declared shardings."""
-  return jax.device_put(params, shardings(params, mesh, rules))
+  return jax.device_put(params, shardings(params, mesh))
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
@@ -190,7 +168,7 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   if mesh.empty:
     return x
   spec = [
-    _divides(getattr(Rules(), axis) if axis else None, size, mesh)
+    _divides(getattr(RULES, axis) if axis else None, size, mesh)
     for axis, size in zip(axes, x.shape, strict=False)
   ]
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
@@ -204,48 +182,43 @@ def _divides(name, size: int, mesh: Mesh | AbstractMesh):
   return None if size % math.prod(mesh.shape[n] for n in names) else name
 
 
-def row_shards(mesh: Mesh | None, rules: Rules | None = None) -> int:
+def row_shards(mesh: Mesh | None) -> int:
   """Returns the number of data shards: parts of the rows of a batch."""
   if mesh is None:
     return 1
-  return math.prod(mesh.shape[axis] for axis in (rules or Rules()).batch)
+  return math.prod(mesh.shape[axis] for axis in RULES.batch)
 
 
-def cache_sharding(
-  mesh: Mesh, shape: Sequence[int], rules: Rules | None = None
-) -> NamedSharding:
+def cache_sharding(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
   """Returns the sharding of keys and values, or of hidden states.
 
   Args:
     mesh: from `make_mesh`.
     shape: [B, ..., K, T, H], or [B, D]; B is sharded as the rows of a batch, K
       as the heads if they divide.
-    rules: None takes the defaults.
   """
-  rules = rules or Rules()
   spec: list[Any] = [None] * len(shape)
-  spec[0] = rules.batch
+  spec[0] = RULES.batch
   if len(shape) > 2:
-    heads = rules.kv_heads
+    heads = RULES.kv_heads
     divides = heads is not None and shape[-3] % mesh.shape[heads] == 0
     spec[-3] = heads if divides else None
   return NamedSharding(mesh, PartitionSpec(*spec))
 
 
-def to_global(batch: Any, mesh: Mesh, rules: Rules | None = None) -> Any:
+def to_global(batch: Any, mesh: Mesh) -> Any:
   """Puts the rows of a batch onto their devices.
 
   Args:
     batch: a tree of numpy arrays [B, ...], B a multiple of `row_shards`. Every
       process passes the same whole batch, and transfers its own rows.
     mesh: from `make_mesh`.
-    rules: None takes the defaults.
 
   Returns:
     The same tree of global arrays, sharded by rows over the data axes and
     replicated over the others.
   """
-  sharding = NamedSharding(mesh, PartitionSpec((rules or Rules()).batch))
+  sharding = NamedSharding(mesh, PartitionSpec(RULES.batch))
   return jax.tree.map(
     lambda rows: jax.make_array_from_callback(
       rows.shape, sharding, rows.__getitem__

@@ -6,7 +6,6 @@ not depend on how many hosts there are.
 """
 
 import dataclasses
-import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -173,9 +172,9 @@ def finish_model(
   finish(host, folder, lambda: info, files=files)
 
 
-def read_rows(folder: store.Path, pattern: str = "shard-*") -> list[dict]:
+def read_rows(folder: store.Path) -> list[dict]:
   """Returns the rows of all shards below a finished folder, in order."""
-  paths = _paths(folder, pattern)
+  paths = _paths(folder)
   return [
     row
     for rows in store.prefetch(records.read_shard, paths, folder)
@@ -200,7 +199,7 @@ def pool_trees(folders: Sequence[store.Path], description: str) -> list[Tree]:
     folders: of several rounds, say.
     description: for people.
   """
-  shards = [(each, _paths(each, "shard-*")) for each in folders]
+  shards = [(each, _paths(each)) for each in folders]
   total = sum(len(paths) for _, paths in shards)
   trees: list[Tree] = []
   with metrics.progress(total, description, unit="shard") as bar:
@@ -211,10 +210,10 @@ def pool_trees(folders: Sequence[store.Path], description: str) -> list[Tree]:
   return trees
 
 
-def _paths(folder: store.Path, pattern: str) -> list[store.Path]:
-  """Returns the files of a folder, however deep, whose name fits, in order."""
+def _paths(folder: store.Path) -> list[store.Path]:
+  """Returns the shards of a folder, however deep, in order."""
   return sorted(
     folder / name
     for name in store.files(folder)
-    if fnmatch.fnmatchcase(name.rpartition("/")[2], pattern)
+    if name.rpartition("/")[2].startswith("shard-")
   )

@@ -228,18 +228,6 @@ class FileTest(Base):
     )
 
 
-class ListTest(Base):
-  def test_shards_of_hosts(self):
-    all_ = [Problem(str(i), f"Q{i}", "1") for i in range(11)]
-    shards = [problems.shard(all_, i, 3) for i in range(3)]
-    self.assertEqual([p.id for p in shards[1]], ["1", "4", "7", "10"])
-    self.assertCountEqual(
-      [p.id for s in shards for p in s], map(str, range(11))
-    )
-    with self.assertRaisesRegex(ValueError, "3 is not in"):
-      problems.shard(all_, 3, 3)
-
-
 class LoadedModulesTest(absltest.TestCase):
   def test_what_it_does_not_need_is_not_loaded(self):
     program = (

@@ -37,12 +37,11 @@ class ShardingTest(parameterized.TestCase):
     mesh = sharding.make_mesh(MeshConfig(**sizes))
     ids = np.random.default_rng(0).integers(2, 260, (8, 11), np.int32)
     expected = build()(ids)
-    model = sharding.create(build, mesh)
-    graphdef, params = nnx.split(model)
+    graphdef, params = nnx.split(build())
+    params = placed = sharding.place(params, mesh)
     batch = sharding.to_global({"ids": ids}, mesh)["ids"]
     out = jax.jit(lambda p, x: nnx.merge(graphdef, p)(x))(params, batch)
     np.testing.assert_allclose(sharding.to_host(out), expected, atol=1e-5)
-    placed = sharding.place(nnx.split(build())[1], mesh)
     up = placed["layers"][0]["mlp"]["up"].get_value()
     shape = up.addressable_shards[0].data.shape
     self.assertEqual(

@@ -19,7 +19,7 @@ Splits differ in names, numbers and families:
   test_long   levels 7-8, longer than any training problem
 
 Answers are computed by exact arithmetic on the relations. Tests compare them
-with `reading.solve`, which reads the text alone, and run the solutions in the
+with a solver that reads the text alone, and run the solutions in the
 sandbox; nothing here runs code.
 """
 

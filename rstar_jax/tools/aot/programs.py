@@ -198,7 +198,7 @@ def training_program(
       mesh,
       shape,
       jnp.int32 if len(shape) > 1 else jnp.float32,
-      sharding.Rules().batch,
+      sharding.RULES.batch,
     )
     for key, shape in shapes.items()
   }

@@ -6,9 +6,10 @@ import re
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.data.synthetic import generator, reading, templates
+from rstar_jax.data.synthetic import generator, templates
 from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.steps import grammar
+from tests.data.synthetic import reading
 
 COUNT = 400
 # The splits with injected errors, on which the bootstrap model trains.

@@ -6,7 +6,8 @@ from fractions import Fraction
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.data.synthetic import reading, templates
+from rstar_jax.data.synthetic import templates
+from tests.data.synthetic import reading
 
 # Each relation with n = 4, m = 3, y = 60 and z = 20, by hand.
 VALUES = {

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.data.synthetic import reading
+from tests.data.synthetic import reading
 
 
 class ReadingTest(parameterized.TestCase):
