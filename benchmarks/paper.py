@@ -27,6 +27,7 @@ from rstar_jax.evaluation import accuracy as evaluate
 from rstar_jax.evaluation import methods, tables
 from rstar_jax.pipeline import study
 from rstar_jax.pipeline.shards import read_rows
+from rstar_jax.storage import layout
 
 _LEARNT = flags.DEFINE_multi_string(
   "learnt", [], "NAME=FOLDER,FOLDER,...: branches whose policy learnt from it."
@@ -111,7 +112,7 @@ class Study:
   def __init__(self, runs: Folders, round_: int):
     self._groups = []
     for run in runs:
-      records = study.read(run / f"round_{round_}" / study.FOLDER)
+      records = study.read(run / f"round_{round_}" / layout.STUDY)
       groups = {}
       for (_, reward, method), group in tables.grouped(records).items():
         # PPMs of other rounds are named by their folders.

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
   from rstar_jax.evaluation.accuracy import markdown as markdown
   from rstar_jax.grading.answers import final_answer as final_answer
   from rstar_jax.grading.grader import Grader as Grader
+  from rstar_jax.hf.folders import BASE_MODEL as BASE_MODEL
   from rstar_jax.hf.folders import load_policy as load_policy
   from rstar_jax.hf.folders import load_ppm as load_ppm
   from rstar_jax.hf.folders import save_policy as save_policy
   from rstar_jax.hf.folders import save_ppm as save_ppm
+  from rstar_jax.hf.tokenizers import load_tokenizer as load_tokenizer
   from rstar_jax.inference.step_values import step_values as step_values
   from rstar_jax.pipeline.backends import load_calls as load_calls
-  from rstar_jax.pipeline.context import BASE_MODEL as BASE_MODEL
-  from rstar_jax.pipeline.context import load_tokenizer as load_tokenizer
   from rstar_jax.pipeline.own_data import train_policy as train_policy
   from rstar_jax.pipeline.own_data import train_ppm as train_ppm
   from rstar_jax.pipeline.run import STAGES as STAGES
@@ -93,12 +93,12 @@ _NAMES = {
   "Grader": "grading.grader:Grader",
   "final_answer": "grading.answers:final_answer",
   # Models.
-  "BASE_MODEL": "pipeline.context:BASE_MODEL",
+  "BASE_MODEL": "hf.folders:BASE_MODEL",
   "load_policy": "hf.folders:load_policy",
   "load_ppm": "hf.folders:load_ppm",
   "save_policy": "hf.folders:save_policy",
   "save_ppm": "hf.folders:save_ppm",
-  "load_tokenizer": "pipeline.context:load_tokenizer",
+  "load_tokenizer": "hf.tokenizers:load_tokenizer",
   "train_policy": "pipeline.own_data:train_policy",
   "train_ppm": "pipeline.own_data:train_ppm",
   "step_values": "inference.step_values:step_values",

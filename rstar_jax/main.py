@@ -18,7 +18,7 @@ from absl import app, flags
 
 from rstar_jax.config import flag
 from rstar_jax.pipeline import status
-from rstar_jax.storage import stopping, store
+from rstar_jax.storage import layout, stopping, store
 
 _CONFIG = flag.define_config()
 _WORKDIR = flags.DEFINE_string(
@@ -213,9 +213,9 @@ def run() -> None:
     if alone:
       # The base model belongs to no run: what asks it leaves nothing behind.
       workdir = store.path(stack.enter_context(tempfile.TemporaryDirectory()))
-    own = workdir if host.leads else workdir / f"host_{host.index}"
+    own = layout.host_folder(workdir, host.index)
     quiet = not flags.FLAGS["verbosity"].present
-    stack.enter_context(logs.to_file(own / "log.txt", quiet=quiet))
+    stack.enter_context(logs.to_file(own / layout.LOG, quiet=quiet))
     context = stack.enter_context(
       evolve.open_run(config, workdir, host, reads=stage in _READ)
     )

@@ -307,7 +307,7 @@ class MainTest(parameterized.TestCase):
         "--config.engine.temperature=0.5",
       )
     self.assertEqual(code, 0)
-    self.assertEqual(loaded, [context.BASE_MODEL])
+    self.assertEqual(loaded, [folders.BASE_MODEL])
     self.assertIn("--- step 1\n", out)
     self.assertRegex(out, r"(?s)--- step \d+\n.*\\boxed\{47\}.*\nAnswer: 47\n")
     self.assert_untouched()

@@ -11,6 +11,7 @@ from rstar_jax.config import schema as config_lib
 from rstar_jax.hf import folders
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.pipeline import context as session
+from rstar_jax.pipeline import models
 from rstar_jax.search.mcts import Calls
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import metrics
@@ -32,7 +33,7 @@ def make_base(folder: pathlib.Path) -> str:
     testing.tiny_model(vocab_size=768, num_layers=1), rngs=nnx.Rngs(3)
   )
   folders.save_policy(model, folder)
-  HfTokenizer(session.BASE_MODEL).save(folder)
+  HfTokenizer(folders.BASE_MODEL).save(folder)
   return str(folder)
 
 
@@ -92,7 +93,7 @@ def make_context(
     metrics.NullWriter(),
     sandbox=None,
     grader=None,
-    tokenizer=HfTokenizer(session.BASE_MODEL),
+    tokenizer=HfTokenizer(folders.BASE_MODEL),
   )
 
 
@@ -118,7 +119,7 @@ class ScriptedDevice:
   def __init__(
     self, context, round_, *, score="", reward_model="", policy="", ppm=""
   ):
-    searches = context.policy(policy or round_)
+    searches = models.policy_of(context, policy or round_)
     guide = ppm or (context.finished(round_, score) if score else None)
     self.made.append((searches, guide))
     self.score = testing.score_by_hash if score or reward_model else None

@@ -26,6 +26,9 @@ from rstar_jax.models.transformer import Transformer, arrays_of
 from rstar_jax.steps.tokenizer import Tokenizer
 from rstar_jax.storage import store
 
+# The base model that the package ships.
+BASE_MODEL = pathlib.Path(__file__).parents[1] / "base_model"
+
 # Most bytes of a file of weights; the same as in `transformers`.
 SHARD_BYTES = 5_000_000_000
 

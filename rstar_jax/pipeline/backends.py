@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders
+from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.few_shot import FewShot, stop_words
 from rstar_jax.inference.policy import Policy
@@ -20,7 +21,8 @@ from rstar_jax.inference.remote import Remote
 from rstar_jax.inference.reward import RewardModel
 from rstar_jax.inference.weights import Busy
 from rstar_jax.models.transformer import arrays_of
-from rstar_jax.pipeline.context import Context, load_tokenizer
+from rstar_jax.pipeline import models
+from rstar_jax.pipeline.context import Context
 from rstar_jax.search.mcts import Calls
 from rstar_jax.steps import grammar
 from rstar_jax.storage import compiled, journal, metrics, store
@@ -50,17 +52,21 @@ class Device:
       ppm: likewise, in the place of the folder that `score` names.
     """
     self._context = context
-    self._mesh = mesh = context.search_mesh()
+    self._mesh = mesh = models.search_mesh(context.config)
     dtype = jnp.dtype(context.config.policy.dtype)
     # A base model that is shown examples sees no token that it does not know.
     self._few_shot = (
       round_ == 0 and not policy and context.config.policy.prompt == "few_shot"
     )
     if self._few_shot:
-      self._model = folders.load_policy(context.base(), dtype, mesh=mesh)
-      self._tokenizer = load_tokenizer(context.base(), add_markers=False)
+      self._model = folders.load_policy(
+        models.base(context.config), dtype, mesh=mesh
+      )
+      self._tokenizer = load_tokenizer(
+        models.base(context.config), add_markers=False
+      )
     else:
-      self._model = context.load_policy(policy or round_, mesh=mesh)
+      self._model = models.load_policy(context, policy or round_, mesh=mesh)
       self._tokenizer = context.tokenizer
     # Of all that use the device.
     self._shared = {"lock": threading.Lock(), "busy": Busy()}

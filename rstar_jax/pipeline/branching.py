@@ -13,11 +13,9 @@ import os
 
 from rstar_jax.config import identity
 from rstar_jax.pipeline import run
-from rstar_jax.pipeline.context import WRITERS, Context
-from rstar_jax.storage import records, store
+from rstar_jax.pipeline.context import Context
+from rstar_jax.storage import layout, records, store
 
-# What says where a run began, and how its config differs.
-BRANCH = "branch.json"
 # What an evaluation depends on beside the models.
 _EVALUATION = ("seed", "shard_size", "policy", "engine", "eval")
 # Of files that are renamed into their place, and so may have two names.
@@ -45,13 +43,13 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
   bound = identity.identity(theirs), identity.identity(ours)
   alike = all(bound[0][name] == bound[1][name] for name in _EVALUATION)
   taken = [
-    f"round_{number}/{name}"
+    f"{layout.round_name(number)}/{name}"
     for number in range(round_)
-    for name in WRITERS
+    for name in layout.WRITERS
     if (alike or name != "eval")
-    and (other / f"round_{number}" / name / records.MANIFEST).exists()
+    and (layout.stage_folder(other, number, name) / records.MANIFEST).exists()
   ]
-  taken.append(f"round_{round_}/trees")
+  taken.append(f"{layout.round_name(round_)}/trees")
   differing = identity.differences(theirs, ours)
   note = {
     "of": str(other),
@@ -60,11 +58,11 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
     "changes": differing,
   }
   # What begins a branch: one that was killed goes on.
-  begun = (workdir / BRANCH).exists()
-  if begun and json.loads((workdir / BRANCH).read_text()) != note:
+  begun = (workdir / layout.BRANCH).exists()
+  if begun and json.loads((workdir / layout.BRANCH).read_text()) != note:
     raise ValueError(
-      f"{workdir / BRANCH} says that this run began otherwise: branch into a "
-      "new --workdir"
+      f"{workdir / layout.BRANCH} says that this run began otherwise: branch "
+      "into a new --workdir"
     )
   if not begun and any(
     name.startswith("round_") for name in store.children(workdir)
@@ -77,7 +75,7 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
       raise ValueError(
         f"{other / name} is not finished, so a run cannot go on from there"
       )
-  records.write_json(workdir / BRANCH, note)
+  records.write_json(workdir / layout.BRANCH, note)
   for name in taken:
     if records.read_manifest(workdir / name) is None:
       _take(other / name, workdir / name)
@@ -91,7 +89,7 @@ def _take(source: store.Path, target: store.Path) -> None:
   names = [
     name
     for name in sorted(store.files(source), key=records.MANIFEST.__eq__)
-    if "checkpoints" not in name.split("/")[:-1]
+    if layout.CHECKPOINTS not in name.split("/")[:-1]
   ]
 
   def take(name: str) -> None:

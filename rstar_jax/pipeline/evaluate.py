@@ -12,10 +12,7 @@ from rstar_jax.pipeline.shards import (
   unwritten,
 )
 from rstar_jax.search import mcts, sampling
-from rstar_jax.storage import records, stopping
-
-# What the name of a shard of the evaluation's search trees begins with.
-_TREES = "trees-"
+from rstar_jax.storage import layout, records, stopping
 
 
 def evaluate(context: Context, round_: int) -> None:
@@ -50,8 +47,8 @@ def evaluate(context: Context, round_: int) -> None:
     shards = cut(
       problems,
       config.shard_size,
-      folder / split.replace("/", "_").replace(":", "_"),
-      ("", _TREES) if searches else ("",),
+      folder / layout.split_name(split),
+      ("", layout.TREES_OF) if searches else ("",),
     )
     for shard, progress in unwritten(
       context.host,
@@ -101,7 +98,7 @@ def evaluate(context: Context, round_: int) -> None:
       with stopping.deferred():
         if searches:
           records.write_shard(
-            shard.path.with_name(_TREES + shard.path.name),
+            shard.path.with_name(layout.TREES_OF + shard.path.name),
             [tree.to_record() for tree in trees],
           )
         records.write_shard(shard.path, rows)

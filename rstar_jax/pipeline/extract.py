@@ -8,10 +8,8 @@ from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.data import unsolved as unsolved_lib
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import finish, pool_trees
-from rstar_jax.storage import records, store
+from rstar_jax.storage import layout, records, store
 
-# Which problems no tree solved, beside the SFT rows.
-UNSOLVED = "unsolved.jsonl"
 # Rows of a shard of training data that is not made of trees.
 _SHARD_ROWS = 10_000
 
@@ -56,7 +54,7 @@ def extract(context: Context, round_: int) -> None:
         rows = [trajectories_lib.to_dict(each) for each in found]
         left = unsolved_lib.report(trees)
         stats["suspects"] = sum(each["suspect"] for each in left)
-        records.write_shard(folder / UNSOLVED, left)
+        records.write_shard(folder / layout.UNSOLVED, left)
       else:
         found, stats = pairs_lib.pairs(trees, config)
         rows = [pairs_lib.to_dict(each) for each in found]

@@ -13,9 +13,9 @@ from flax import nnx
 from rstar_jax import rng
 from rstar_jax.config.schema import Config, PolicyConfig, TrainConfig
 from rstar_jax.hf import folders
+from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models import vocabulary
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
-from rstar_jax.pipeline.context import BASE_MODEL, load_tokenizer
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import store
 from rstar_jax.training import ppm as ppm_lib
@@ -111,7 +111,7 @@ def _load(
   policy: str | store.Path, config: TrainConfig, dtype: str
 ) -> tuple[Transformer, HfTokenizer]:
   """Returns a model to train, with a row for each token, and its tokenizer."""
-  name = policy or BASE_MODEL
+  name = policy or folders.BASE_MODEL
   tokenizer = load_tokenizer(name)
   model = folders.load_policy(name, jnp.float32, compute_dtype=jnp.dtype(dtype))
   model.config = dataclasses.replace(model.config, **config.of_model)

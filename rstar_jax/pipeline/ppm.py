@@ -11,11 +11,11 @@ from rstar_jax import rng
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.hf import folders
 from rstar_jax.models.transformer import ppm_from_policy
-from rstar_jax.pipeline import extract
+from rstar_jax.pipeline import extract, models
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import finish_model, read_pairs, read_trees
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import records, stopping
+from rstar_jax.storage import layout, records, stopping
 from rstar_jax.training import ppm as ppm_lib
 
 # One problem in so many is kept from training, to measure the models on.
@@ -56,9 +56,9 @@ def train(
     return
   config, seed = context.config, context.config.seed
   items, kept = _items(context, round_, kind)
-  mesh = context.train_mesh()
+  mesh = models.train_mesh(context.config)
   model = ppm_from_policy(
-    context.load_policy(round_, train=config.ppm, mesh=mesh),
+    models.load_policy(context, round_, train=config.ppm, mesh=mesh),
     config.ppm_head,
     rngs=nnx.Rngs(rng.seed_for(seed, "ppm head", round_)),
   )
@@ -70,8 +70,8 @@ def train(
     seed=rng.seed_for(seed, "ppm", round_),
     tokenizer=context.tokenizer,
     kind=kind,
-    name=f"round_{round_}_{name}",
-    folder=folder / "checkpoints",
+    name=layout.training_name(round_, name),
+    folder=folder / layout.CHECKPOINTS,
     writer=context.writer,
   )
   info: dict[str, Any] = {

@@ -6,9 +6,7 @@ from typing import Any
 from rstar_jax.evaluation import accuracy
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import read_rows
-from rstar_jax.storage import records
-
-RESULTS = "results.json"
+from rstar_jax.storage import layout, records
 
 
 def write(context: Context) -> dict[str, Any]:
@@ -60,5 +58,5 @@ def write(context: Context) -> dict[str, Any]:
     "solved": solved,
     "ppm": ppm,
   }
-  records.write_json(context.workdir / RESULTS, found)
+  records.write_json(context.workdir / layout.RESULTS, found)
   return found

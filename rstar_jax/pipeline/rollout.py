@@ -25,11 +25,8 @@ from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.mcts import Calls
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import metrics, records
+from rstar_jax.storage import layout, metrics, records
 from rstar_jax.types import Problem
-
-# Which training problems are in an evaluation set.
-DECONTAMINATION = "decontamination.json"
 
 
 def rollout(context: Context, round_: int) -> None:
@@ -43,7 +40,9 @@ def rollout(context: Context, round_: int) -> None:
     return
   device: backends.Device | backends.RemoteDevice
   if round_ == 1 and config.remote.url:
-    device = backends.RemoteDevice(context, context.folder(round_, ""))
+    device = backends.RemoteDevice(
+      context, context.workdir / layout.round_name(round_)
+    )
   else:
     guide = "ppm" if spec.annotation == "ppm" else ""
     device = backends.Device(
@@ -51,7 +50,7 @@ def rollout(context: Context, round_: int) -> None:
     )
   problems, report = training.load(config)
   if report and context.host.leads:
-    records.write_json(context.workdir / DECONTAMINATION, report)
+    records.write_json(context.workdir / layout.DECONTAMINATION, report)
   mastered = _mastered(context, round_)
   retired = [each for each in problems if each.id in mastered]
   problems = [each for each in problems if each.id not in mastered]

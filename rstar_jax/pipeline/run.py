@@ -26,10 +26,9 @@ from rstar_jax.data import released, training
 from rstar_jax.pipeline import evaluate, extract, ppm, results, rollout, sft
 from rstar_jax.pipeline.context import Context, open_context
 from rstar_jax.pipeline.hosts import Host, wait_until
-from rstar_jax.storage import compiled, records, stopping, store
+from rstar_jax.storage import compiled, layout, records, stopping, store
 
 _ALONE = Host()
-_CONFIG = "config.json"
 
 # The stages of a round, in order, by the name of `--stage`.
 STAGES = {
@@ -69,7 +68,7 @@ def open_run(
   """
   folder = store.path(workdir)
   validation.validate(config)
-  compiled.keep(config.programs or folder / "programs")
+  compiled.keep(config.programs or folder / layout.PROGRAMS)
   # A device's runtime, which is up by now, may have its own idea of SIGTERM.
   stopping.listen_again()
   if not reads:
@@ -137,7 +136,7 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
 
 def has_run(workdir: store.Path) -> bool:
   """Says whether a folder is bound to a config."""
-  return (workdir / _CONFIG).exists()
+  return (workdir / layout.CONFIG).exists()
 
 
 def find_run(workdir: store.Path) -> Config:
@@ -147,7 +146,7 @@ def find_run(workdir: store.Path) -> Config:
     ValueError: there is no run; names the nearest folder beside it that has
       one.
   """
-  path = workdir / _CONFIG
+  path = workdir / layout.CONFIG
   text = store.read(path)
   if text is not None:
     return identity.from_json(text, str(path))
@@ -155,7 +154,7 @@ def find_run(workdir: store.Path) -> Config:
   names = [
     name
     for name in store.children(beside)
-    if (beside / name / _CONFIG).exists()
+    if (beside / name / layout.CONFIG).exists()
   ]
   near = difflib.get_close_matches(workdir.name, names, n=1)
   hint = f"; did you mean {beside / near[0]}?" if near else ""
@@ -180,7 +179,7 @@ def check_workdir(
   Raises:
     ValueError: the folder holds a run of another identity.
   """
-  path = workdir / _CONFIG
+  path = workdir / layout.CONFIG
   if not host.leads:
     wait_until(path.exists, str(path))
   check_identity(config, workdir)
@@ -224,4 +223,4 @@ def check_models(config: Config, workdir: store.Path) -> None:
 
 def _begun(workdir: store.Path) -> bool:
   """Says whether a folder holds anything that a config has made."""
-  return any(name.startswith("round_") for name in store.children(workdir))
+  return bool(layout.rounds(store.children(workdir)))

@@ -6,9 +6,10 @@
 from rstar_jax import rng
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.hf import folders
+from rstar_jax.pipeline import models
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import finish_model, read_rows
-from rstar_jax.storage import records, stopping
+from rstar_jax.storage import layout, records, stopping
 from rstar_jax.training import sft
 
 
@@ -27,18 +28,18 @@ def train_policy(context: Context, round_: int) -> None:
       "policy on: in another --workdir give easier problems, more rollouts or "
       "a better base model"
     )
-  config, mesh = context.config.sft, context.train_mesh()
+  config, mesh = context.config.sft, models.train_mesh(context.config)
   named = context.config.sft_from
   start = {"base": 0, "last": round_ - 1}.get(named, named)
   model = sft.train_sft(
-    context.load_policy(start, train=config, mesh=mesh),
+    models.load_policy(context, start, train=config, mesh=mesh),
     [(row.question, row.steps) for row in rows],
     config,
     mesh=mesh,
     seed=rng.seed_for(context.config.seed, "sft", round_),
     tokenizer=context.tokenizer,
-    name=f"round_{round_}_sft",
-    folder=folder / "checkpoints",
+    name=layout.training_name(round_, "sft"),
+    folder=folder / layout.CHECKPOINTS,
     writer=context.writer,
   )
   with stopping.deferred():

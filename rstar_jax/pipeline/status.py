@@ -7,26 +7,19 @@ here: what is said is when one last wrote.
 
 import dataclasses
 import math
+import pathlib
 import re
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from rstar_jax.storage import store
+from rstar_jax.storage import layout, store
 from rstar_jax.storage.formatting import duration
 from rstar_jax.storage.records import MANIFEST
 from rstar_jax.storage.snapshot import Snapshot
 from rstar_jax.storage.tables import grid
 
-# Folders of a round by the stage that writes them, in the order of a round.
-_FOLDERS = {
-  "rollout": ("trees",),
-  "extract": ("sft", "pairs"),
-  "sft": ("policy",),
-  "ppm": ("ppm",),
-  "evaluate": ("eval",),
-}
-STAGES = tuple(_FOLDERS)
+STAGES = tuple(layout.STAGES)
 _SHARD = re.compile(r"^(?:(.*)/)?shard-(\d+)-of-(\d+)\.jsonl$")
 # What the names of metrics begin with, where the step is the round.
 _BY_ROUND = {
@@ -97,23 +90,23 @@ def look(workdir: store.Path) -> Status:
   """
   found = Status(str(workdir), [], {}, {})
   files = Snapshot(workdir)
-  config = files.read("config.json")
+  config = files.read(layout.CONFIG)
   if not config:
     return found
-  hosts = {0: _lines(files, "metrics.jsonl")}
-  for folder in files.folders():
-    if folder.startswith("host_"):
-      lines = _lines(files, f"{folder}/metrics.jsonl")
-      hosts[int(folder.removeprefix("host_"))] = lines
+  hosts = {0: _lines(files, layout.METRICS)}
+  for index in layout.hosts(files.folders()):
+    name = layout.host_folder(pathlib.PurePath(), index) / layout.METRICS
+    hosts[index] = _lines(files, str(name))
   spent = _spent(hosts[0])
   found.stages = [
     _stage(files, config, *key, hosts[0], spent) for key in _plan(config)
   ]
   for top in files.folders():
-    for model in files.folders(f"{top}/study"):
-      for method in files.folders(f"{top}/study/{model}"):
+    study = f"{top}/{layout.STUDY}"
+    for model in files.folders(study):
+      for method in files.folders(f"{study}/{model}"):
         stage = Stage(0, f"{top}/{model}/{method}")
-        folder = f"{top}/study/{model}/{method}"
+        folder = f"{study}/{model}/{method}"
         found.studies[stage.name] = _shards(stage, files, [folder])
   _estimate(found, config, files)
   for index, lines in sorted(hosts.items()):
@@ -129,7 +122,7 @@ def _plan(config: dict) -> Iterator[tuple[int, str]]:
   extract = config["extract"]
   given = extract["sft_source"] and extract["pairs_source"]
   for number in range(1, len(config["rounds"]) + 1):
-    for name in _FOLDERS:
+    for name in layout.STAGES:
       if name != "rollout" or not given:
         yield number, name
 
@@ -138,15 +131,17 @@ def _stage(
   files: Snapshot, config: dict, number: int, name: str, lines, spent
 ) -> Stage:
   stage = Stage(number, name, seconds=spent.get((number, name)))
-  folders = [f"round_{number}/{each}" for each in _FOLDERS[name]]
+  folders = [
+    f"{layout.round_name(number)}/{each}" for each in layout.STAGES[name]
+  ]
   if name in ("sft", "ppm"):
     stage.unit = "updates"
-    key = f"round_{number}_{name}"
+    key = layout.training_name(number, name)
     for line in lines:
       if f"{key}/loss" in line:
         stage.done = line["step"]
         stage.of = int(line.get(f"{key}/updates", 0)) or None
-    steps = files.checkpoints(f"{folders[0]}/checkpoints")
+    steps = files.checkpoints(f"{folders[0]}/{layout.CHECKPOINTS}")
     # What was not saved will be made again.
     if not files.whole(folders[0]):
       stage.done = max(steps, default=0)
@@ -247,7 +242,7 @@ def _work(stage: Stage, config: dict, files: Snapshot) -> float | None:
       return float(min(early, count) if count else early)
     return float(count) or None
   if stage.name == "ppm":
-    pairs = files.read(f"round_{stage.round}/pairs/{MANIFEST}")
+    pairs = files.read(f"{layout.round_name(stage.round)}/pairs/{MANIFEST}")
     return float(pairs.get("step", 0) + pairs.get("final", 0)) or None
   return None
 
@@ -258,7 +253,7 @@ def render(found: Status) -> str:
     return f"{found.workdir}: no run was begun here"
   rounds = sorted({stage.round for stage in found.stages})
   by_key = {(stage.round, stage.name): stage for stage in found.stages}
-  names = [n for n in _FOLDERS if any(s.name == n for s in found.stages)]
+  names = [n for n in layout.STAGES if any(s.name == n for s in found.stages)]
   lines = [
     f"{found.workdir}: {_summary(found)}",
     "",

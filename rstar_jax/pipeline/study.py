@@ -23,15 +23,12 @@ from rstar_jax.pipeline.shards import (
   read_trees,
   unwritten,
 )
-from rstar_jax.storage import records, store
+from rstar_jax.storage import layout, records, store
 from rstar_jax.types import Problem
 
-FOLDER = "study"
 _POLICY = "policy"
-_QUALITY = "quality"
 # Before the folder or name of a PPM that was made here.
 _OTHER = "ppm:"
-TABLES = "tables.md"
 
 
 def study(context: Context, round_: int) -> None:
@@ -66,7 +63,7 @@ def study(context: Context, round_: int) -> None:
 def folder_of(context: Context, round_: int, model: str) -> store.Path:
   """Returns where the records of a reward model, or of "policy", are."""
   name = model.replace(":", "_").strip("./").replace("/", "_")
-  return context.folder(round_, FOLDER) / name
+  return context.folder(round_, layout.STUDY) / name
 
 
 def _done(context: Context, folder: store.Path) -> bool:
@@ -135,19 +132,19 @@ def render(context: Context, round_: int) -> str:
   Raises:
     ValueError: nothing is finished.
   """
-  folder = context.folder(round_, FOLDER)
+  folder = context.folder(round_, layout.STUDY)
   rows = read(folder)
   if not rows:
     raise ValueError(
       f"{folder} has no finished method: run --stage=study --round={round_}"
     )
   qualities, sizes = {}, []
-  names = (*solvers.METHODS, _QUALITY)
+  names = (*solvers.METHODS, layout.QUALITY)
   found = [each for name in names for each in _models(folder, name)]
   for each in sorted(found, key=_rank):
     info = records.read_manifest(each) or {}
     sizes += [info["parameters"]] if "parameters" in info else []
-    if each.name == _QUALITY and info:
+    if each.name == layout.QUALITY and info:
       (row,) = read_rows(each)
       qualities[row["reward"]] = row
   text = markdown.render(
@@ -157,7 +154,7 @@ def render(context: Context, round_: int) -> str:
     k=context.config.study.top_k,
     parameters=sizes[0],
   )
-  store.write(folder / TABLES, text.encode())
+  store.write(folder / layout.TABLES, text.encode())
   return text
 
 
@@ -176,10 +173,11 @@ def compare(context: Context, other: store.Path, round_: int | None) -> str:
   if round_ is None:
     rounds = [
       {
-        int(name.removeprefix("round_"))
-        for name in store.children(folder)
-        if name.startswith("round_")
-        and (folder / name / "eval" / records.MANIFEST).exists()
+        number
+        for number in layout.rounds(store.children(folder))
+        if (
+          layout.stage_folder(folder, number, "eval") / records.MANIFEST
+        ).exists()
       }
       for folder in folders
     ]
@@ -190,8 +188,8 @@ def compare(context: Context, other: store.Path, round_: int | None) -> str:
       )
   both = []
   for folder in folders:
-    top = folder / f"round_{round_}"
-    rows = read(top / FOLDER)
+    top = folder / layout.round_name(round_)
+    rows = read(top / layout.STUDY)
     if records.read_manifest(top / "eval") is not None:
       # Of a method that a study has too, the study says more.
       taken = {(row["split"], row["source"]) for row in rows}
@@ -235,7 +233,9 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
   # Of samples that ended early nothing but the majority is known.
   valued = [] if config.early_stop else ["samples"]
   valued = [each for each in valued if each in config.methods]
-  if all([_done(context, top / each) for each in (*guided, *valued, _QUALITY)]):
+  if all(
+    [_done(context, top / each) for each in (*guided, *valued, layout.QUALITY)]
+  ):
     return
   own = reward in ("ppm", "orm", "pqm")
   other = reward.removeprefix(_OTHER) if reward.startswith(_OTHER) else ""
@@ -269,7 +269,7 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
 
     _write(context, round_, top / method, solve, device, reward)
   if context.config.extract.needs_trees:
-    _measure(context, round_, top / _QUALITY, device, reward)
+    _measure(context, round_, top / layout.QUALITY, device, reward)
 
 
 def _measure(
@@ -342,5 +342,5 @@ def _splits(
   config = context.config
   for data in (config.eval.data, *config.eval.more):
     problems = problems_lib.load_problems(data)
-    name = data.source.replace("/", "_").replace(":", "_")
+    name = layout.split_name(data.source)
     yield data, cut(problems, config.shard_size, folder / name)

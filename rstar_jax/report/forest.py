@@ -17,11 +17,11 @@ from rstar_jax.grading.choose import Select
 from rstar_jax.report import trees as trees_lib
 from rstar_jax.search import answer
 from rstar_jax.search import tree as tree_lib
+from rstar_jax.storage import layout
 from rstar_jax.storage.records import each_row
 
 Record = dict[str, Any]
 
-_TREES = "trees-"
 # Characters of a question that the list shows.
 _QUESTION = 160
 
@@ -86,7 +86,7 @@ class Forest:
         found.setdefault(row["problem_id"], {})[row["source"]] = row
       by_id = {
         record["problem"]["id"]: record
-        for record in _trees(path.with_name(_TREES + path.name))
+        for record in _trees(path.with_name(layout.TREES_OF + path.name))
       }
       for name, sources in found.items():
         first, record = next(iter(sources.values())), by_id.get(name)

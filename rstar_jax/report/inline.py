@@ -21,6 +21,7 @@ from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.report import page, records
 from rstar_jax.search.tree import Tree
+from rstar_jax.storage import layout
 from rstar_jax.storage import records as records_io
 
 # A notebook stores its outputs, so that only some trees of a large run fit.
@@ -91,7 +92,7 @@ def show_trees(found: Sequence[Tree]) -> Frame:
       ("sft", list(map(trajectories_lib.to_dict, solutions))),
       ("pairs", list(map(pairs_lib.to_dict, pairs))),
     ):
-      shard = folder / "round_1" / name / records_io.shard_name(0, 1)
+      shard = layout.stage_folder(folder, 1, name) / records_io.shard_name(0, 1)
       records_io.write_shard(shard, rows)
     annotation = "ppm" if guided else "terminal"
     records_io.write_json(

@@ -21,9 +21,7 @@ from rstar_jax.report import forest
 from rstar_jax.report import overview as overview_lib
 from rstar_jax.report import records as records_lib
 from rstar_jax.report import trees as trees_lib
-from rstar_jax.storage import store
-
-NAME = "report.html"
+from rstar_jax.storage import layout, store
 
 # In the order of execution; each uses those before it.
 SCRIPTS = (
@@ -68,7 +66,7 @@ def write(
   Raises:
     ValueError, OSError: if the folder or a record in it cannot be read.
   """
-  path = store.path(workdir) / NAME
+  path = store.path(workdir) / layout.REPORT
   text = render(records_lib.read(workdir, budget))
   store.write(path, text.encode())
   return path

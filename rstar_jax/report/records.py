@@ -5,15 +5,14 @@ It needs no model, config file or finished run: it reads the files that exist.
 """
 
 import json
-import re
 from typing import Any
 
 from etils import epath
 
 from rstar_jax.report.forest import Budget, Forest
+from rstar_jax.storage import layout
 from rstar_jax.storage.records import MANIFEST, each_row
 
-_ROUND = re.compile(r"round_(\d+)")
 # Fields of a manifest that describe its files and not the stage.
 _OF_FILES = ("files", "sha256")
 # Number of unsolved problems shown, the most suspicious first.
@@ -43,14 +42,10 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
   workdir = epath.Path(workdir)
   if not workdir.is_dir():
     raise ValueError(f"{workdir} is not a folder: give the --workdir of a run")
-  results = _json(workdir / "results.json") or {}
+  results = _json(workdir / layout.RESULTS) or {}
   results = {"config": {}, "rows": [], "solved": [], "ppm": []} | results
-  numbers = sorted(
-    int(match[1])
-    for each in workdir.iterdir()
-    if (match := _ROUND.fullmatch(each.name))
-  )
-  folders = {number: workdir / f"round_{number}" for number in numbers}
+  numbers = layout.rounds(each.name for each in workdir.iterdir())
+  folders = {each: workdir / layout.round_name(each) for each in numbers}
   rounds = [_round(folders[number], number) for number in numbers]
   sets = [
     (name, each)
@@ -59,7 +54,7 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
     if (folders[each["round"]] / name).is_dir()
   ]
   forest = Forest(
-    budget or Budget(), _json(workdir / "config.json") or results["config"]
+    budget or Budget(), _json(workdir / layout.CONFIG) or results["config"]
   )
   for index, (name, each) in enumerate(sets):
     number, last = each["round"], index == len(sets) - 1
@@ -71,7 +66,7 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
   return {
     "name": workdir.name,
     "results": results,
-    "metrics": list(each_row(workdir / "metrics.jsonl")),
+    "metrics": list(each_row(workdir / layout.METRICS)),
     "rounds": rounds,
     "problems": forest.problems,
     "trees": forest.trees,
@@ -88,18 +83,18 @@ def _round(folder: epath.Path, number: int) -> dict[str, Any]:
       manifest = {k: v for k, v in manifest.items() if k not in _OF_FILES}
     found[name] = manifest
   unsolved: dict[str, Any] = {"count": 0, "suspects": [], "rows": []}
-  for row in each_row(folder / "sft" / "unsolved.jsonl"):
+  for row in each_row(folder / "sft" / layout.UNSOLVED):
     unsolved["count"] += 1
     if row["suspect"]:
       unsolved["suspects"].append(row["problem_id"])
     if unsolved["count"] <= _UNSOLVED:
       unsolved["rows"].append(row)
   found["unsolved"] = unsolved
-  study = folder / "study"
-  tables = study / "tables.md"
+  study = folder / layout.STUDY
+  tables = study / layout.TABLES
   found["study"] = tables.read_text() if tables.exists() else ""
-  quality = sorted(study.glob("*/quality/shard-*")) if study.is_dir() else []
-  found["quality"] = [row for path in quality for row in each_row(path)]
+  shards = study.glob(f"*/{layout.QUALITY}/shard-*") if study.is_dir() else []
+  found["quality"] = [row for path in sorted(shards) for row in each_row(path)]
   return found
 
 

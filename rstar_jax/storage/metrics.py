@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any, Protocol, TextIO
 
-from rstar_jax.storage import formatting, store
+from rstar_jax.storage import formatting, layout, store
 from rstar_jax.storage.append_only import Mirror
 
 # Progress lines where there is no terminal.
@@ -56,7 +56,7 @@ class MetricsWriter:
     """
     self._began = time.monotonic()
     self._mirror = Mirror(store.path(workdir))
-    lines = self._mirror.resume("metrics.jsonl")
+    lines = self._mirror.resume(layout.METRICS)
     self._lines = lines.open("a", encoding="utf-8")
     self._events = None
     if importlib.util.find_spec("tensorboardX"):

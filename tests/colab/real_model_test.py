@@ -6,6 +6,7 @@ steps; what is shown examples is tested in tests/inference/few_shot_test.py.
 
 from absl.testing import absltest
 
+from rstar_jax.hf import folders
 from rstar_jax.pipeline import context
 from tests import notebooks
 from tests.report import inline_test
@@ -20,7 +21,7 @@ class NotebookTest(absltest.TestCase):
       {
         "CONFIG": "tests/colab/small.py:smollm2_135m",
         "WORKDIR": self.create_tempdir().full_path,
-        "MODEL": str(context.BASE_MODEL),
+        "MODEL": str(folders.BASE_MODEL),
         "PROMPT": "trained",
         "QUESTION": QUESTION,
         "ANSWER": "19",
@@ -28,7 +29,7 @@ class NotebookTest(absltest.TestCase):
         "CANDIDATES": 4,
       },
     )
-    self.assertIn(str(context.BASE_MODEL), outcome.printed)
+    self.assertIn(str(folders.BASE_MODEL), outcome.printed)
     self.assertRegex(outcome.printed, r"(?m)^2 rollouts, \d+ nodes, \d+ tokens$")
     self.assertRegex(outcome.printed, r"(?m) (right|wrong)  average Q [+-]\d")
     [shown] = outcome.shown

@@ -5,6 +5,7 @@ import pathlib
 
 from absl.testing import absltest
 
+from rstar_jax.hf import folders
 from rstar_jax.pipeline import context
 from tests.pipeline import run_released_test
 from tests import notebooks
@@ -28,7 +29,7 @@ class NotebookTest(absltest.TestCase):
         "WORKDIR": str(folder / "run"),
         "SOLUTIONS": solutions,
         "PAIRS": pairs,
-        "MODEL": str(context.BASE_MODEL),
+        "MODEL": str(folders.BASE_MODEL),
         "ROWS": 20,
         "LENGTH": 200,
         "BATCH": 4,

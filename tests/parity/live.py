@@ -18,10 +18,10 @@ from flax import nnx
 from configs import smollm2_135m
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders
+from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.engine import Engine
 from rstar_jax.models import vocabulary
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
-from rstar_jax.pipeline import context
 from rstar_jax.steps import grammar, prompts
 from tests.parity import cases, compare, reference
 
@@ -134,7 +134,7 @@ class BaseModelTest(absltest.TestCase):
   """The model that ships, whose tokenizer is not Qwen2's."""
 
   def test_folder_as_others_load_it(self):
-    folder = context.BASE_MODEL
+    folder = folders.BASE_MODEL
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     text = tokenizer.apply_chat_template(
       [{"role": "user", "content": "Tom has 14 apples and eats 3. How many?"}],
@@ -142,7 +142,7 @@ class BaseModelTest(absltest.TestCase):
       add_generation_prompt=True,
     )
     ids = tokenizer(text)["input_ids"]
-    self.assertEqual(ids, context.load_tokenizer(folder).encode(text))
+    self.assertEqual(ids, load_tokenizer(folder).encode(text))
     batch = np.asarray([ids], np.int32)
     np.testing.assert_allclose(
       logits_of(auto(folder), batch),
@@ -162,7 +162,7 @@ class SmolLM2Test(absltest.TestCase):
       raise RuntimeError("the weights are not there: run make parity")
     cls.file = pathlib.Path(smollm2_135m.get_config().policy.path)
     cls.policy = folders.load_policy(cls.file)
-    cls.tokenizer = context.load_tokenizer(cls.file, add_markers=False)
+    cls.tokenizer = load_tokenizer(cls.file, add_markers=False)
     cls.theirs = auto(cls.file.parent, gguf_file=cls.file.name)
     # As its chat template has it; without it the model rambles.
     cls.prompt = cls.tokenizer.encode(
@@ -206,7 +206,7 @@ class SmolLM2Test(absltest.TestCase):
   def test_exported_with_markers(self):
     """Ids, chat template and logits of a folder with the step markers."""
     folder = pathlib.Path(self.create_tempdir().full_path)
-    tokenizer = context.load_tokenizer(self.file)
+    tokenizer = load_tokenizer(self.file)
     grown = vocabulary.resize(
       self.policy,
       known=tokenizer.known,

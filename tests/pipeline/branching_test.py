@@ -15,7 +15,7 @@ from rstar_jax.pipeline import (
   run,
   shards,
 )
-from rstar_jax.storage import records
+from rstar_jax.storage import layout, records
 from tests import tiny_run
 
 ANSWERS = {f"make {i}": str(2 + i % 5) for i in range(7)}
@@ -80,7 +80,7 @@ class BranchingTest(absltest.TestCase):
     self.assertEqual(*counts[0])
     self.assertGreater(*counts[1])
     self.assertFalse((second.folder(1, "policy") / "checkpoints").exists())
-    note = json.loads((second.workdir / branching.BRANCH).read_text())
+    note = json.loads((second.workdir / layout.BRANCH).read_text())
     self.assertEqual(note["round"], 2)
     self.assertCountEqual(
       note["taken"],

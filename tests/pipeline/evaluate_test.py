@@ -6,7 +6,8 @@ from unittest import mock
 from absl.testing import absltest
 
 from rstar_jax.config import schema as config_lib
-from rstar_jax.pipeline import backends, context, evaluate, shards
+from rstar_jax.hf import folders
+from rstar_jax.pipeline import backends, evaluate, shards
 from rstar_jax.steps import grammar
 from rstar_jax.storage import records
 from rstar_jax.types import Candidate
@@ -48,7 +49,7 @@ class SolvingCase(absltest.TestCase):
 class EvaluateTest(SolvingCase):
   def test_round_0_has_the_base_model_and_no_search(self):
     evaluate.evaluate(self.context, 0)
-    self.assertEqual(self.device.made, [(context.BASE_MODEL, None)])
+    self.assertEqual(self.device.made, [(folders.BASE_MODEL, None)])
     rows = self.rows(0)
     self.assertSameElements(
       rows,

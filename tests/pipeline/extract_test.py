@@ -8,7 +8,7 @@ from rstar_jax.grading import answers
 from rstar_jax.pipeline import export, extract, ppm, rollout, sft, shards
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.steps import grammar
-from rstar_jax.storage import records
+from rstar_jax.storage import layout, records
 from tests import tiny_run
 from tests.pipeline.cases import ANSWERS, StagesCase, finish
 
@@ -73,12 +73,12 @@ class ExtractTest(StagesCase):
     rollout.rollout(context, 1)
     extract.extract(context, 1)
     folder = context.folder(1, "sft")
-    rows = records.read_shard(folder / extract.UNSOLVED)
+    rows = records.read_shard(folder / layout.UNSOLVED)
     trees = shards.read_trees(context.folder(1, "trees"))
     left = [t.problem.question for t in trees if not tree_lib.solved(t)]
     self.assertIn("never", left)
     self.assertCountEqual([row["question"] for row in rows], left)
-    self.assertIn(extract.UNSOLVED, records.read_manifest(folder)["files"])
+    self.assertIn(layout.UNSOLVED, records.read_manifest(folder)["files"])
 
 
 class InputsTest(StagesCase):

@@ -8,9 +8,9 @@ from flax import nnx
 
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.hf import folders
+from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.step_values import step_values
 from rstar_jax.pipeline import own_data
-from rstar_jax.pipeline.context import load_tokenizer
 from rstar_jax.steps import prompts
 from tests import tiny_run
 

@@ -6,7 +6,7 @@ import pathlib
 from absl.testing import absltest
 
 from rstar_jax.pipeline import results
-from rstar_jax.storage import records
+from rstar_jax.storage import layout, records
 from tests import tiny_run
 
 
@@ -41,14 +41,14 @@ class ResultsTest(absltest.TestCase):
       ],
     )
     self.assertEqual(found["ppm"], [{"round": 2, "kind": "ppm", "pairs": 5}])
-    path = self.context.workdir / results.RESULTS
+    path = self.context.workdir / layout.RESULTS
     written = json.loads(path.read_text())
     self.assertEqual(written["solved"], found["solved"])
 
   def test_only_the_first_host_writes(self):
     self.context.host = type(self.context.host)(index=1, count=2)
     self.assertEqual(results.write(self.context), {})
-    self.assertFalse((self.context.workdir / results.RESULTS).exists())
+    self.assertFalse((self.context.workdir / layout.RESULTS).exists())
 
 
 if __name__ == "__main__":

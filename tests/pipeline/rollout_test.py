@@ -11,11 +11,12 @@ from absl.testing import absltest
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.data import unsolved
+from rstar_jax.hf import folders
 from rstar_jax.pipeline import context as session
 from rstar_jax.pipeline import extract, rollout, shards
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.storage import records
+from rstar_jax.storage import layout, records
 from tests import tiny_run
 from tests.inference import scripted_server
 from tests.pipeline.cases import (
@@ -80,7 +81,7 @@ class RolloutTest(StagesCase):
       [tree.problem.question for tree in trees],
       [question for question in ANSWERS if question != "four"],
     )
-    path = context.workdir / rollout.DECONTAMINATION
+    path = context.workdir / layout.DECONTAMINATION
     (match,) = json.loads(path.read_text())["matches"]
     self.assertEqual(
       (match["id"], match["held_out_id"], match["words"]), ("p2", "p0", "four")
@@ -89,7 +90,7 @@ class RolloutTest(StagesCase):
   def test_round_1_is_the_base_model_without_a_ppm(self):
     context = self.context()
     rollout.rollout(context, 1)
-    self.assertEqual(self.device.made, [(session.BASE_MODEL, None)])
+    self.assertEqual(self.device.made, [(folders.BASE_MODEL, None)])
     for tree in shards.read_trees(context.folder(1, "trees")):
       self.assertTrue(np.isnan(tree.ppm).all())
 
@@ -202,7 +203,7 @@ class LargerModelTest(StagesCase):
       rollout.rollout(each, 1)
       extract.extract(each, 1)
     # Only the local one had a model of ours.
-    self.assertEqual(self.device.made, [(session.BASE_MODEL, None)])
+    self.assertEqual(self.device.made, [(folders.BASE_MODEL, None)])
     for name in ("trees", "sft", "pairs"):
       self.assertEqual(
         contents(context.folder(1, name)), contents(local.folder(1, name))

@@ -13,7 +13,7 @@ from rstar_jax.config import closed
 from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import accuracy as evaluate
 from rstar_jax.pipeline import backends, results, run, shards
-from rstar_jax.storage import records
+from rstar_jax.storage import layout, records
 from tests import tiny_run
 
 # Two additions of 1, 2 or 3 give 2 to 6.
@@ -44,7 +44,7 @@ class RunTest(absltest.TestCase):
     cls.enterClassContext(mock.patch.object(backends, "Device", cls.device))
     cls.returned = run.evolve(cls.context)
     cls.made = list(cls.device.made)
-    cls.bytes = (cls.context.workdir / results.RESULTS).read_bytes()
+    cls.bytes = (cls.context.workdir / layout.RESULTS).read_bytes()
     cls.results = json.loads(cls.bytes)
 
   def test_every_stage_has_a_manifest(self):
@@ -140,7 +140,7 @@ class RunTest(absltest.TestCase):
     made = len(self.device.made)
     run.evolve(self.context)
     self.assertLen(self.device.made, made)
-    path = self.context.workdir / results.RESULTS
+    path = self.context.workdir / layout.RESULTS
     self.assertEqual(path.read_bytes(), self.bytes)
     path.unlink()
     results.write(self.context)
@@ -154,7 +154,7 @@ class RunTest(absltest.TestCase):
     (self.context.folder(2, "eval") / records.MANIFEST).unlink()
     run.evolve(self.context)
     self.assertEqual(path.read_bytes(), before)
-    written = self.context.workdir / results.RESULTS
+    written = self.context.workdir / layout.RESULTS
     self.assertEqual(written.read_bytes(), self.bytes)
 
 

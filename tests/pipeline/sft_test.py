@@ -8,7 +8,7 @@ from safetensors import numpy as safetensors
 
 from rstar_jax.config import schema as config_lib
 from rstar_jax.hf import folders
-from rstar_jax.pipeline import extract, ppm, rollout, sft, shards
+from rstar_jax.pipeline import extract, models, ppm, rollout, sft, shards
 from rstar_jax.storage import records
 from tests import tiny_run
 from tests.pipeline.cases import StagesCase, contents, flip
@@ -27,14 +27,16 @@ class TrainingTest(StagesCase):
     )
     rollout.rollout(context, 1)
     extract.extract(context, 1)
-    context.load_policy = mock.Mock(side_effect=KeyboardInterrupt)
+    load = self.enter_context(
+      mock.patch.object(models, "load_policy", side_effect=KeyboardInterrupt)
+    )
     # Of the second round; its solutions do not matter here.
     context.folder(2, "").mkdir()
     context.folder(1, "sft").rename(context.folder(2, "sft"))
     with self.assertRaises(KeyboardInterrupt):
       sft.train_policy(context, 2)
     expected = {"base": 0, "last": 1, "named": other}[start]
-    self.assertEqual(context.load_policy.call_args.args, (expected,))
+    self.assertEqual(load.call_args.args, (context, expected))
 
   def test_each_round_starts_from_the_base_model(self):
     base = tiny_run.make_base(self.folder / "base")

@@ -6,7 +6,8 @@ import numpy as np
 from absl.testing import absltest
 
 from rstar_jax import testing
-from rstar_jax.pipeline import context, evaluate, solve
+from rstar_jax.hf import folders
+from rstar_jax.pipeline import evaluate, solve
 from rstar_jax.search import mcts
 from rstar_jax.steps import grammar
 from tests.pipeline.evaluate_test import SolvingCase, never_done
@@ -15,7 +16,7 @@ from tests.pipeline.evaluate_test import SolvingCase, never_done
 class SolveTest(SolvingCase):
   def test_round_0_takes_the_vote_of_the_base_model(self):
     solution = solve.solve(self.context, 0, "four")
-    self.assertEqual(self.device.made, [(context.BASE_MODEL, None)])
+    self.assertEqual(self.device.made, [(folders.BASE_MODEL, None)])
     self.assertIsNone(solution.values)
     (result,) = testing.run_trusted([grammar.program(solution.steps)])
     self.assertEqual(result.stdout, solution.answer)

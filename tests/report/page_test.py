@@ -13,6 +13,7 @@ from absl.testing import absltest
 
 from rstar_jax import types
 from rstar_jax.report import page, records, trees
+from rstar_jax.storage import layout
 from rstar_jax.storage import records as record_files
 from tests.report import workdirs
 
@@ -77,7 +78,7 @@ class PageTest(absltest.TestCase):
   def test_same_records_same_bytes(self):
     first = page.write(self.folder).read_bytes()
     self.assertEqual(page.write(self.folder).read_bytes(), first)
-    self.assertEqual((self.folder / page.NAME).read_bytes(), first)
+    self.assertEqual((self.folder / layout.REPORT).read_bytes(), first)
     self.assertEmpty(
       list(self.folder.glob("*.tmp")) + list(self.folder.glob(".*"))
     )
@@ -211,7 +212,7 @@ class PageTest(absltest.TestCase):
 
   def test_a_run_does_not_fail_for_want_of_a_report(self):
     self.assertEqual(
-      page.try_write(self.folder), f"report: {self.folder / page.NAME}"
+      page.try_write(self.folder), f"report: {self.folder / layout.REPORT}"
     )
     shard = next(self.folder.glob("round_1/trees/shard-*"))
     shard.write_text('{"schema": 1}\n')

@@ -1,0 +1,26 @@
+"""The tokenizer of a model, wherever its files are."""
+
+import tempfile
+
+from rstar_jax.hf import folders, gguf_tokenizer
+from rstar_jax.hf.gguf import GgufFile
+from rstar_jax.steps.tokenizer import HfTokenizer
+from rstar_jax.storage import store
+
+
+def load_tokenizer(
+  base: store.Path | str, *, add_markers: bool = True
+) -> HfTokenizer:
+  """Loads a model's tokenizer; see `HfTokenizer`.
+
+  Args:
+    base: a Hugging Face folder or name, or a GGUF file.
+    add_markers: whether tokens of the step grammar that it lacks are added.
+  """
+  with store.local(base, folders.WEIGHTS) as base:
+    file = folders.gguf_file(base)
+    if file is None:
+      return HfTokenizer(base, add_markers=add_markers)
+    with tempfile.TemporaryDirectory() as folder:
+      gguf_tokenizer.save(GgufFile(file).metadata, folder)
+      return HfTokenizer(folder, add_markers=add_markers)

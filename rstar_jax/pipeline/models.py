@@ -1,0 +1,94 @@
+"""The policies of a run, loaded; and the devices that they are spread over."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from rstar_jax.config.schema import Config, TrainConfig
+from rstar_jax.hf import folders
+from rstar_jax.hf.tokenizers import load_tokenizer
+from rstar_jax.models import sharding, vocabulary
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.pipeline.context import Context
+from rstar_jax.storage import store
+
+
+def base(config: Config) -> store.Path | str:
+  """Returns the folder or name of the base model."""
+  return config.policy.path or folders.BASE_MODEL
+
+
+def policy_of(context: Context, start: int | str) -> store.Path | str:
+  """Returns where the policy of a round is, 0 being the base model.
+
+  Args:
+    context: the run.
+    start: a round, or a Hugging Face folder or name, which is returned.
+  """
+  if isinstance(start, str):
+    return start
+  return context.finished(start, "policy") if start else base(context.config)
+
+
+def search_mesh(config: Config) -> jax.sharding.Mesh | None:
+  """Returns the mesh of this host's devices, None where it has just one."""
+  return sharding.mesh_over(
+    config.search_mesh, jax.local_devices(), "config.search_mesh"
+  )
+
+
+def train_mesh(config: Config) -> jax.sharding.Mesh | None:
+  """Returns the mesh of the devices of all hosts, None for a single one."""
+  return sharding.mesh_over(
+    config.train_mesh, jax.devices(), "config.train_mesh"
+  )
+
+
+def load_policy(
+  context: Context,
+  start: int | str,
+  *,
+  train: TrainConfig | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+) -> Transformer:
+  """Loads the policy of a round, or any other; round 0 is the base model.
+
+  Args:
+    context: the run.
+    start: a round, or a Hugging Face folder or name.
+    train: the training that it is loaded for: the parameters are float32 then,
+      whatever `policy.dtype` says of the activations.
+    mesh: where the parameters go; None is one device.
+
+  Returns:
+    A model with a row for each of the tokenizer's tokens.
+
+  Raises:
+    ValueError: a model that is named has other tokens.
+  """
+  config, tokenizer = context.config.policy, context.tokenizer
+  if isinstance(start, str):
+    tokenizer = load_tokenizer(start)
+    if not tokenizer.has_ids_of(context.tokenizer):
+      raise ValueError(
+        f"{start} has another tokenizer than {base(context.config)}: name a "
+        "model of the same family, or make it policy.path, in another --workdir"
+      )
+  dtype = jnp.dtype(config.dtype)
+  model = folders.load_policy(
+    policy_of(context, start),
+    jnp.float32 if train else dtype,
+    compute_dtype=dtype,
+    mesh=mesh,
+  )
+  if train is not None:
+    model.config = dataclasses.replace(model.config, **train.of_model)
+  if isinstance(start, int) and start > 0:
+    return model
+  return vocabulary.resize(
+    model,
+    known=tokenizer.known,
+    used=tokenizer.vocab_size,
+    multiple=config.vocab_multiple,
+  )

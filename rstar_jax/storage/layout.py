@@ -1,0 +1,93 @@
+"""The names of a run's files and folders: the one place that has them.
+
+config.json results.json metrics.jsonl log.txt report.html programs/
+round_k/{trees,sft,pairs,policy,ppm,eval}/   each with its MANIFEST.json
+round_k/study/MODEL/METHOD/SPLIT/            a comparison; tables.md
+host_k/                                      metrics and logs of host k
+"""
+
+import re
+from collections.abc import Iterable
+
+from rstar_jax.storage import store
+
+CONFIG = "config.json"
+RESULTS = "results.json"
+METRICS = "metrics.jsonl"
+LOG = "log.txt"
+REPORT = "report.html"
+# Compiled programs.
+PROGRAMS = "programs"
+# Which training problems are in an evaluation set.
+DECONTAMINATION = "decontamination.json"
+# Where a run began, if it goes on from another one.
+BRANCH = "branch.json"
+
+# The folders of a round by the stage that writes them, in the order of a round.
+STAGES = {
+  "rollout": ("trees",),
+  "extract": ("sft", "pairs"),
+  "sft": ("policy",),
+  "ppm": ("ppm",),
+  "evaluate": ("eval",),
+}
+STUDY = "study"
+EXPORT = "export"
+# The stage that writes a folder.
+WRITERS = {
+  **{name: stage for stage, names in STAGES.items() for name in names},
+  **dict.fromkeys(("orm", "pqm"), STUDY),
+}
+# Below the folder of a model that is being trained.
+CHECKPOINTS = "checkpoints"
+# Problems that no tree solved, in the folder "sft".
+UNSOLVED = "unsolved.jsonl"
+# In the folder "eval", before the name of the shard of the same problems.
+TREES_OF = "trees-"
+# In the folder of a study: its tables, and how good a reward model is.
+TABLES = "tables.md"
+QUALITY = "quality"
+
+_ROUND = re.compile(r"round_(\d+)")
+_HOST = re.compile(r"host_(\d+)")
+
+
+def round_name(round_: int) -> str:
+  """Returns the name of a round's folder."""
+  return f"round_{round_}"
+
+
+def stage_folder(workdir: store.Path, round_: int, name: str) -> store.Path:
+  """Returns the folder of a round that a stage writes; see `WRITERS`."""
+  return workdir / round_name(round_) / name
+
+
+def host_folder(workdir: store.Path, index: int) -> store.Path:
+  """Returns where a host writes metrics and logs; the first, in `workdir`."""
+  return workdir / f"host_{index}" if index else workdir
+
+
+def split_name(split: str) -> str:
+  """Returns the name of the folder of a split, such as "synthetic:test"."""
+  return split.replace("/", "_").replace(":", "_")
+
+
+def training_name(round_: int, name: str) -> str:
+  """Returns what the names of a training's metrics begin with."""
+  return f"{round_name(round_)}_{name}"
+
+
+def rounds(names: Iterable[str]) -> list[int]:
+  """Returns the numbers of the rounds among names of folders, sorted."""
+  return _numbers(_ROUND, names)
+
+
+def hosts(names: Iterable[str]) -> list[int]:
+  """Returns the numbers of the hosts among names of folders, sorted."""
+  return _numbers(_HOST, names)
+
+
+def _numbers(pattern: re.Pattern, names: Iterable[str]) -> list[int]:
+  return sorted(
+    int(match[1]) for name in names if (match := pattern.fullmatch(name))
+  )

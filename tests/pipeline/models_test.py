@@ -1,0 +1,137 @@
+"""Which policy a round loads, and with which tokens."""
+
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest
+from flax import nnx
+
+from rstar_jax import testing
+from rstar_jax.hf import folders
+from rstar_jax.hf.tokenizers import load_tokenizer
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.pipeline import context as session
+from rstar_jax.pipeline import models
+from rstar_jax.steps import grammar
+from rstar_jax.steps.tokenizer import HfTokenizer
+from rstar_jax.storage import records
+from rstar_jax.tools import train_tokenizer
+from tests import tiny_gguf
+from tests.pipeline.context_test import ContextCase
+
+
+class OtherModelCase(ContextCase):
+  """A model that is not ours, with a tokenizer without markers."""
+
+  def setUp(self):
+    super().setUp()
+    self.base = self.folder / "other"
+    config = testing.tiny_model(vocab_size=300, num_layers=1)
+    model = Transformer(config, rngs=nnx.Rngs(3))
+    folders.save_policy(model, self.base)
+    with mock.patch.object(grammar, "MARKERS", ()):
+      train_tokenizer.train(["a text", "of words"], 300, self.base)
+    self.config.policy.path = str(self.base)
+    self.config.policy.vocab_multiple = 32
+    self.config.engine.max_step_tokens = 3
+    self.config.engine.prefix_buckets = (1024, 4096)
+    self.plain = HfTokenizer(self.base, add_markers=False)
+
+  def other(self) -> session.Context:
+    context = self.context()
+    context.tokenizer = load_tokenizer(self.base)
+    context.sandbox = context.grader = mock.Mock()
+    return context
+
+
+class OtherModelTest(OtherModelCase):
+  def test_the_base_model(self):
+    context = self.context()
+    self.config.policy.path = ""
+    self.assertEqual(models.policy_of(context, 0), folders.BASE_MODEL)
+    self.config.policy.path = "some/where"
+    self.assertEqual(models.policy_of(context, 0), "some/where")
+    self.assertEqual(models.base(context.config), "some/where")
+
+  def test_markers_get_rows(self):
+    context = self.other()
+    tokenizer = context.tokenizer
+    self.assertEqual(tokenizer.vocab_size, tokenizer.known + 9)
+    model = models.load_policy(context, 0, train=self.config.sft)
+    # 300 rows hold the markers too, where the tokenizer has learnt few merges.
+    self.assertGreaterEqual(model.config.vocab_size, tokenizer.vocab_size)
+    self.assertEqual(tokenizer.id_of(grammar.CODE), tokenizer.known)
+    ids = tokenizer.encode(f"a{grammar.CODE}b")
+    self.assertTrue(np.isfinite(model(np.array([ids]))).all())
+
+  def test_a_round_keeps_the_ids(self):
+    context = self.other()
+    folder = context.folder(1, "policy")
+    model = models.load_policy(context, 0)
+    folders.save_policy(model, folder, tokenizer=context.tokenizer)
+    records.write_manifest(folder, {}, [])
+    again = HfTokenizer(folder)
+    text = f"{grammar.USER}a text{grammar.END_OF_STEP}"
+    self.assertEqual(again.known, again.vocab_size)
+    self.assertEqual(again.encode(text), context.tokenizer.encode(text))
+    self.assertEqual(models.load_policy(context, 1).config, model.config)
+
+  def test_any_checkpoint_of_the_same_tokens(self):
+    context = self.other()
+    trained = self.folder / "trained"
+    folders.save_policy(
+      models.load_policy(context, 0), trained, tokenizer=context.tokenizer
+    )
+    ids = np.array([context.tokenizer.encode(f"a{grammar.CODE}b")])
+    for name in (str(self.base), str(trained)):
+      # One gets rows for the markers, the other has learnt its own.
+      np.testing.assert_allclose(
+        models.load_policy(context, name)(ids),
+        models.load_policy(context, 0)(ids),
+        atol=1e-6,
+      )
+    model = folders.load_policy(trained)
+    rows = model.embedding.get_value()
+    model.embedding.set_value(rows.at[context.tokenizer.known].add(1.0))
+    folders.save_policy(model, trained, tokenizer=context.tokenizer)
+    found = models.load_policy(context, str(trained)).embedding.get_value()
+    np.testing.assert_allclose(
+      found[context.tokenizer.known] - rows[context.tokenizer.known],
+      np.ones(rows.shape[1]),
+      atol=1e-6,
+    )
+    foreign = self.folder / "foreign"
+    folders.save_policy(model, foreign)
+    train_tokenizer.train(["other words", "xyz"], 290, foreign)
+    with self.assertRaisesRegex(ValueError, "another tokenizer than"):
+      models.load_policy(context, str(foreign))
+
+  def test_a_gguf_file_has_both(self):
+    file = self.folder / "tiny.gguf"
+    metadata = {
+      "tokenizer.ggml.model": "gpt2",
+      "tokenizer.ggml.pre": "smollm",
+      "tokenizer.ggml.tokens": [*"abcdefghijklmnopqrstu", "ab", "<e>", "<p>"],
+      "tokenizer.ggml.merges": ["a b"],
+      "tokenizer.ggml.token_type": [1] * 22 + [3] * 2,
+      "tokenizer.ggml.eos_token_id": 22,
+    }
+    tiny_gguf.write(file, "llama", "Q8_0", metadata=metadata)
+    self.base, self.config.policy.path = file, str(file)
+    context = self.other()
+    # 24 tokens and rows; 9 markers make 33, rounded up to a multiple of 32.
+    self.assertEqual(context.tokenizer.known, 24)
+    self.assertEqual(context.tokenizer.encode("cab<code>"), [2, 21, 24])
+    model = models.load_policy(context, 0)
+    self.assertEqual(model.config.vocab_size, 64)
+    folder = context.folder(1, "policy")
+    folders.save_policy(model, folder, tokenizer=context.tokenizer)
+    records.write_manifest(folder, {}, [])
+    again = models.load_policy(context, 1)
+    ids = np.array([[2, 21, 24, 32]])
+    np.testing.assert_allclose(again(ids), model(ids), atol=1e-6)
+    self.assertEqual(HfTokenizer(folder).encode("cab<code>"), [2, 21, 24])
+
+
+if __name__ == "__main__":
+  absltest.main()
