@@ -14,7 +14,7 @@ from absl.testing import absltest, flagsaver, parameterized
 from rstar_jax import main
 from rstar_jax.config import flag as config_flag
 from rstar_jax.hf import folders
-from rstar_jax.pipeline import context, run, solve
+from rstar_jax.pipeline import run, solve
 from tests import tiny_run
 
 ROOT = pathlib.Path(main.__file__).parent.parent
