@@ -7,6 +7,7 @@ the files of a room import each other without a circle.
 import ast
 import graphlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -33,6 +34,7 @@ ONLY_IN = {
   "gguf": ("hf.gguf",),
   "datasets": ("data.hub",),
   "tensorflow_datasets": ("data.tfds",),
+  "tensorboardX": ("storage.metrics",),
   "orbax": ("storage.checkpoints",),
   "transformers": ("steps.tokenizer", "hf.folders"),
 }
@@ -176,6 +178,38 @@ class LayeringTest(parameterized.TestCase):
         if name not in places:
           with self.subTest(f"{name} and {library}"):
             self.assertNotIn(library, {each.split(".")[0] for each in found})
+
+  def test_every_required_library_is_imported(self):
+    known = {"absl-py": "absl", "orbax-checkpoint": "orbax"}
+    imported = {
+      each.split(".")[0] for found in self.imports.values() for each in found
+    }
+    text = (ROOT / "setup.py").read_text()
+    listed = text[text.index("REQUIRED = [") :].partition("]\n")[0]
+    required = re.findall(r'^  "([\w-]+)', listed, re.MULTILINE)
+    self.assertIn("numpy", required)
+    # transformers imports jinja2.
+    for name in set(required) - {"jinja2"}:
+      with self.subTest(name):
+        self.assertIn(known.get(name, name.replace("-", "_")), imported)
+
+  def test_the_command_line_loads_no_heavy_library(self):
+    heavy = """
+      jax flax transformers datasets tensorflow_datasets pandas tensorboardX
+      grain sympy tokenizers tqdm optax orbax
+    """.split()
+    program = (
+      "import sys, rstar_jax.main, rstar_jax.data.problems\n"
+      f"print([each for each in {heavy!r} if each in sys.modules])"
+    )
+    done = subprocess.run(
+      [sys.executable, "-c", program],
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    self.assertEqual(done.stdout, "[]\n")
 
 
 class ImportsTest(absltest.TestCase):
