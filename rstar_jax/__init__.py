@@ -116,20 +116,20 @@ _NAMES = {
   # Scripted callables, to try a search without a model.
   "testing": "testing",
 }
+# Hidden from type checkers, which would take any name for one of these.
 if not TYPE_CHECKING:
   __all__ = sorted(_NAMES)
 
-
-def __getattr__(name: str) -> Any:
-  """Loads a public name (PEP 562)."""
-  if name not in _NAMES:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-  module, _, attribute = _NAMES[name].partition(":")
-  found = importlib.import_module(f"{__name__}.{module}")
-  if attribute:
-    found = getattr(found, attribute)
-  globals()[name] = found
-  return found
+  def __getattr__(name: str) -> Any:
+    """Loads a public name (PEP 562)."""
+    if name not in _NAMES:
+      raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _NAMES[name].partition(":")
+    found = importlib.import_module(f"{__name__}.{module}")
+    if attribute:
+      found = getattr(found, attribute)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

@@ -68,8 +68,8 @@ _PYTHON = re.compile(r"^(?:\w+=\S+ )*(?:\S*/)?python -m (\S+)(.*)", re.DOTALL)
 _ASSIGNMENT = re.compile(r"""^(export )?(\w+=([^\s'"]*|'[^']*'|"[^"]*") ?)+$""")
 _FLAG = re.compile(r"^--(?:no)?([\w-]+)")
 _PARSE = (
-  "import sys; from rstar_jax import main, config_flag; "
-  "config_flag.parse_flags(sys.argv)"
+  "import sys; from rstar_jax import main; "
+  "from rstar_jax.config import flag; flag.parse_flags(sys.argv)"
 )
 
 
