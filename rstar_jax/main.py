@@ -178,7 +178,15 @@ def tell() -> None:
 def run() -> None:
   """Does what the flags say."""
   from rstar_jax.evaluation import accuracy
-  from rstar_jax.pipeline import branching, export, hosts, results, solve, study
+  from rstar_jax.pipeline import (
+    branching,
+    checks,
+    export,
+    hosts,
+    results,
+    solve,
+    study,
+  )
   from rstar_jax.pipeline import run as evolve
   from rstar_jax.report import page
   from rstar_jax.storage import logs
@@ -188,15 +196,15 @@ def run() -> None:
   config, stage, round_ = _CONFIG.value, _STAGE.value, _ROUND.value
   other = store.path(_OTHER.value) if _OTHER.value else None
   if other is not None:
-    evolve.find_run(other)
-  alone = (stage, round_) == ("solve", 0) and not evolve.has_run(workdir)
+    checks.find_run(other)
+  alone = (stage, round_) == ("solve", 0) and not checks.has_run(workdir)
   if stage not in _READ:
     check_round(len(config.rounds))
     if stage != "branch" and (stage, round_) not in _FIRST:
-      evolve.find_run(workdir)
-    evolve.check_identity(config, workdir)
+      checks.find_run(workdir)
+    checks.check_identity(config, workdir)
   elif not alone:
-    check_round(len(evolve.find_run(workdir).rounds))
+    check_round(len(checks.find_run(workdir).rounds))
   host = hosts.Host()
   placed = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
   if _DISTRIBUTED.value:
@@ -208,7 +216,7 @@ def run() -> None:
   if stage not in ("report", *_READ):
     # Before the folder is bound to a config that cannot run.
     evaluation = stage in ("evaluate", "study")
-    evolve.check_data(config, evaluation=evaluation)
+    checks.check_data(config, evaluation=evaluation)
   with contextlib.ExitStack() as stack:
     if alone:
       # The base model belongs to no run: what asks it leaves nothing behind.

@@ -14,7 +14,7 @@ from absl.testing import absltest, flagsaver, parameterized
 from rstar_jax import main
 from rstar_jax.config import flag as config_flag
 from rstar_jax.hf import folders
-from rstar_jax.pipeline import run, solve
+from rstar_jax.pipeline import checks, solve
 from tests import tiny_run
 
 ROOT = pathlib.Path(main.__file__).parent.parent
@@ -94,7 +94,7 @@ class MainTest(parameterized.TestCase):
     config = tiny_run.make_config(
       str(self.folder / "train.jsonl"), str(self.folder / "test.jsonl")
     )
-    run.check_workdir(config, self.workdir)
+    checks.check_workdir(config, self.workdir)
     for name in names:
       (self.workdir / name).mkdir(parents=True)
 

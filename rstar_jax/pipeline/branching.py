@@ -12,7 +12,7 @@ import json
 import os
 
 from rstar_jax.config import identity
-from rstar_jax.pipeline import run
+from rstar_jax.pipeline import checks
 from rstar_jax.pipeline.context import Context
 from rstar_jax.storage import layout, records, store
 
@@ -39,7 +39,7 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
       on where it ended.
   """
   workdir = context.workdir
-  theirs, ours = run.find_run(other), context.config
+  theirs, ours = checks.find_run(other), context.config
   bound = identity.identity(theirs), identity.identity(ours)
   alike = all(bound[0][name] == bound[1][name] for name in _EVALUATION)
   taken = [

@@ -9,23 +9,26 @@ A stage whose manifest is there does not run again; one that was killed goes on
 from its last whole shard or checkpoint.
 """
 
-import collections
 import contextlib
 import dataclasses
-import difflib
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from absl import logging
 
-from rstar_jax.config import identity, validation
+from rstar_jax.config import validation
 from rstar_jax.config.schema import Config
-from rstar_jax.data import problems as problems_lib
-from rstar_jax.data import released, training
-from rstar_jax.pipeline import evaluate, extract, ppm, results, rollout, sft
+from rstar_jax.pipeline import (
+  checks,
+  evaluate,
+  extract,
+  ppm,
+  results,
+  rollout,
+  sft,
+)
 from rstar_jax.pipeline.context import Context, open_context
-from rstar_jax.pipeline.hosts import Host, wait_until
+from rstar_jax.pipeline.hosts import Host
 from rstar_jax.storage import compiled, layout, records, stopping, store
 
 _ALONE = Host()
@@ -57,14 +60,14 @@ def open_run(
     host: this process, where the run has several.
     reads: whether only models and records are read: the folder is not bound to
       the config, and any setting may differ that does not say which model is
-      read; see `check_models`.
+      read; see `checks.check_models`.
 
   Yields:
     What every stage takes.
 
   Raises:
     ValueError: a config that cannot run, or a folder that holds a run of
-      another one; see `check_workdir`.
+      another one; see `checks.check_workdir`.
   """
   folder = store.path(workdir)
   validation.validate(config)
@@ -72,10 +75,10 @@ def open_run(
   # A device's runtime, which is up by now, may have its own idea of SIGTERM.
   stopping.listen_again()
   if not reads:
-    check_workdir(config, folder, host)
-  elif has_run(folder):
-    check_models(config, folder)
-    config = dataclasses.replace(config, rounds=find_run(folder).rounds)
+    checks.check_workdir(config, folder, host)
+  elif checks.has_run(folder):
+    checks.check_models(config, folder)
+    config = dataclasses.replace(config, rounds=checks.find_run(folder).rounds)
   with open_context(config, folder, host) as context:
     yield context
 
@@ -105,122 +108,3 @@ def newest_round(context: Context) -> int:
     ):
       return round_
   return 0
-
-
-def check_data(config: Config, *, evaluation: bool = False) -> None:
-  """Reads all problems, so that what is wrong with them is said at once.
-
-  Of training data that others made the first row is read.
-
-  Args:
-    config: of the run.
-    evaluation: whether nothing is trained, so that no training data are wanted.
-
-  Raises:
-    ProblemError: one line; see `problems.read` and `released.read_sft`.
-  """
-  if config.extract.needs_trees and not evaluation:
-    training.load(config)
-  else:
-    for data in (config.eval.data, *config.eval.more):
-      problems_lib.load_problems(data)
-  if evaluation:
-    return
-  for source, read in (
-    (config.extract.sft_source, released.read_sft),
-    (config.extract.pairs_source, released.read_pairs),
-  ):
-    if source:
-      next(read(source, collections.Counter()))
-
-
-def has_run(workdir: store.Path) -> bool:
-  """Says whether a folder is bound to a config."""
-  return (workdir / layout.CONFIG).exists()
-
-
-def find_run(workdir: store.Path) -> Config:
-  """Returns the config that the run in a folder is bound to.
-
-  Raises:
-    ValueError: there is no run; names the nearest folder beside it that has
-      one.
-  """
-  path = workdir / layout.CONFIG
-  text = store.read(path)
-  if text is not None:
-    return identity.from_json(text, str(path))
-  beside = workdir.parent
-  names = [
-    name
-    for name in store.children(beside)
-    if (beside / name / layout.CONFIG).exists()
-  ]
-  near = difflib.get_close_matches(workdir.name, names, n=1)
-  hint = f"; did you mean {beside / near[0]}?" if near else ""
-  raise ValueError(f"there is no run in {workdir}{hint}")
-
-
-def check_workdir(
-  config: Config, workdir: store.Path, host: Host = _ALONE
-) -> None:
-  """Binds a folder to the identity of one config, or compares with what it has.
-
-  config.json of the folder holds the whole config of the process that began
-  last: fields that do not bind (`identity.identity`) are brought up to date
-  there, and so are rounds that were added at the end. A folder in which no
-  round was begun is bound anew.
-
-  Args:
-    config: of the run.
-    workdir: its folder, which all hosts see.
-    host: the first one writes.
-
-  Raises:
-    ValueError: the folder holds a run of another identity.
-  """
-  path = workdir / layout.CONFIG
-  if not host.leads:
-    wait_until(path.exists, str(path))
-  check_identity(config, workdir)
-  wanted = identity.to_json(config)
-  if host.leads and (
-    not path.exists() or json.loads(path.read_text()) != wanted
-  ):
-    records.write_json(path, wanted)
-
-
-def check_identity(config: Config, workdir: store.Path) -> None:
-  """Checks that a run in a folder can go on with a config; changes nothing.
-
-  Raises:
-    ValueError: the run is of another identity; names what differs. A field that
-      was not there yet when it was begun had its default.
-  """
-  if not has_run(workdir) or not _begun(workdir):
-    return
-  differing = identity.continues(find_run(workdir), config)
-  if differing:
-    raise ValueError(
-      f"{workdir} holds a run of another config ({', '.join(differing)}): set "
-      "what differs as it was, or give another --workdir"
-    )
-
-
-def check_models(config: Config, workdir: store.Path) -> None:
-  """Checks that a config reads the models of a run; changes nothing.
-
-  Raises:
-    ValueError: there is no run, or it is of another base model.
-  """
-  found = find_run(workdir).policy.path
-  if found != config.policy.path:
-    raise ValueError(
-      f"{workdir} holds a run of policy.path={found!r}: give "
-      f"--config.policy.path={found}, or another --workdir"
-    )
-
-
-def _begun(workdir: store.Path) -> bool:
-  """Says whether a folder holds anything that a config has made."""
-  return bool(layout.rounds(store.children(workdir)))

@@ -17,8 +17,8 @@ from typing import Any
 
 from rstar_jax.config import flag
 from rstar_jax.data import shapes
+from rstar_jax.pipeline import checks, run, solve
 from rstar_jax.pipeline import context as session
-from rstar_jax.pipeline import run, solve
 from rstar_jax.storage import store
 
 
@@ -81,7 +81,7 @@ def define_model() -> type:
       del ignored
       super().__init__()
       if round is None or int(round) > 0:
-        run.find_run(store.path(workdir))
+        checks.find_run(store.path(workdir))
       self._open = contextlib.ExitStack()
       self._context = self._open.enter_context(
         run.open_run(flag.load_config(config), workdir, reads=True)

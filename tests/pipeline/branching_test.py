@@ -10,9 +10,9 @@ from rstar_jax.config import schema as config_lib
 from rstar_jax.pipeline import (
   backends,
   branching,
+  checks,
   extract,
   rollout,
-  run,
   shards,
 )
 from rstar_jax.storage import layout, records
@@ -43,7 +43,7 @@ class BranchingTest(absltest.TestCase):
     for key, value in changes.items():
       setattr(config.extract, key, value)
     context = tiny_run.make_context(config, self.folder / name)
-    run.check_workdir(config, context.workdir)
+    checks.check_workdir(config, context.workdir)
     return context
 
   def first(self):
@@ -97,7 +97,7 @@ class BranchingTest(absltest.TestCase):
       second = self.context(f"with {samples}")
       second.config.eval.samples = samples
       (second.workdir / "config.json").unlink()
-      run.check_workdir(second.config, second.workdir)
+      checks.check_workdir(second.config, second.workdir)
       branching.branch(second, first.workdir, 2)
       self.assertEqual(second.folder(1, "eval").exists(), shared)
       self.assertTrue(second.folder(1, "policy").exists())

@@ -23,7 +23,7 @@ import sys
 from unittest import mock
 
 from rstar_jax.config import schema as config_lib
-from rstar_jax.pipeline import backends, run
+from rstar_jax.pipeline import checks, backends, run
 from rstar_jax.storage import append_only, compiled, metrics, store
 from tests import tiny_run
 
@@ -39,7 +39,7 @@ config = tiny_run.make_config(
 # Each process lives for less than the half minute between two sendings.
 append_only.Mirror.__init__.__defaults__ = (0.2,)
 compiled.keep(workdir / "programs")
-run.check_workdir(config, workdir)
+checks.check_workdir(config, workdir)
 context = tiny_run.make_context(config, workdir)
 device = tiny_run.ScriptedDevice
 with (

@@ -15,7 +15,7 @@ from safetensors import numpy as safetensors
 from rstar_jax.config import schema as config_lib
 from rstar_jax.data.files import ProblemError
 from rstar_jax.evaluation import accuracy
-from rstar_jax.pipeline import backends, extract, rollout, run, shards
+from rstar_jax.pipeline import backends, checks, extract, rollout, run, shards
 from rstar_jax.steps import prompts
 from rstar_jax.storage import records
 from tests import tiny_run
@@ -93,7 +93,7 @@ class ReleasedRunTest(absltest.TestCase):
     device = tiny_run.ScriptedDevice.scripted()
     cls.enterClassContext(mock.patch.object(backends, "Device", device))
     cls.enterClassContext(mock.patch.object(extract, "_SHARD_ROWS", 4))
-    run.check_data(config)
+    checks.check_data(config)
     cls.results = run.evolve(cls.context)
 
   def manifest(self, name: str) -> dict:
@@ -195,10 +195,10 @@ class OneSourceTest(absltest.TestCase):
   def test_a_source_is_looked_at_before_anything_runs(self):
     for field in ("sft_source", "pairs_source"):
       with self.assertRaisesRegex(ProblemError, "there is no file none.json"):
-        run.check_data(self.config(**{field: "none.json"}))
+        checks.check_data(self.config(**{field: "none.json"}))
     source = write(self.folder / "pairs.json", pairs())
     with self.assertRaisesRegex(ProblemError, "no text in 'response'"):
-      run.check_data(self.config(sft_source=source))
+      checks.check_data(self.config(sft_source=source))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import time
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config import schema as config_lib
+from rstar_jax.pipeline import checks, status
 from rstar_jax.pipeline import run as evolve
-from rstar_jax.pipeline import status
 from rstar_jax.storage import metrics, records, store
 from tests import fake_gcs
 
@@ -36,7 +36,7 @@ class StatusTest(parameterized.TestCase):
       ),
     )
     config = dataclasses.replace(config, **changes)
-    evolve.check_workdir(config, self.workdir)
+    checks.check_workdir(config, self.workdir)
 
   def shards(self, name: str, done: int, total: int) -> None:
     for index in range(done):
