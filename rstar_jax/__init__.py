@@ -36,8 +36,6 @@ if TYPE_CHECKING:
   from rstar_jax.hf.tokenizers import load_tokenizer as load_tokenizer
   from rstar_jax.inference.step_values import step_values as step_values
   from rstar_jax.pipeline.backends import load_calls as load_calls
-  from rstar_jax.pipeline.own_data import train_policy as train_policy
-  from rstar_jax.pipeline.own_data import train_ppm as train_ppm
   from rstar_jax.pipeline.run import STAGES as STAGES
   from rstar_jax.pipeline.run import evolve as evolve
   from rstar_jax.pipeline.run import open_run as open_run
@@ -55,6 +53,8 @@ if TYPE_CHECKING:
   from rstar_jax.search.sampling import sample as sample
   from rstar_jax.search.tree import Tree as Tree
   from rstar_jax.search.tree import trajectories as trajectories
+  from rstar_jax.training.own_data import train_policy as train_policy
+  from rstar_jax.training.own_data import train_ppm as train_ppm
   from rstar_jax.types import Candidate as Candidate
   from rstar_jax.types import ExecResult as ExecResult
   from rstar_jax.types import Problem as Problem
@@ -99,8 +99,8 @@ _NAMES = {
   "save_policy": "hf.folders:save_policy",
   "save_ppm": "hf.folders:save_ppm",
   "load_tokenizer": "hf.tokenizers:load_tokenizer",
-  "train_policy": "pipeline.own_data:train_policy",
-  "train_ppm": "pipeline.own_data:train_ppm",
+  "train_policy": "training.own_data:train_policy",
+  "train_ppm": "training.own_data:train_ppm",
   "step_values": "inference.step_values:step_values",
   # Runs.
   "open_run": "pipeline.run:open_run",

@@ -65,7 +65,7 @@ def train_policy(
 
 
 def train_ppm(
-  pairs: Iterable[Mapping[str, Any]],
+  pairs: Iterable[Mapping[str, Any] | PreferencePair],
   *,
   policy: str | store.Path = "",
   folder: str | store.Path | None = None,
@@ -80,6 +80,7 @@ def train_ppm(
     pairs: rows {"question": str, "chosen": [str, ...], "rejected": [str, ...]}:
       the steps of two partial solutions, the better one first. They are texts
       as in `Tree.texts`, markers included. A row may have a "weight" (1.0).
+      Pairs of a run, as `read_pairs` returns them, will do too.
     policy: folder or name of the model that it begins as, or a GGUF file.
       Empty: the base model of the package.
     folder: where the PPM and its tokenizer are saved; None saves nothing.
@@ -133,7 +134,11 @@ def _fitted(config: TrainConfig, count: int, what: str) -> TrainConfig:
   return dataclasses.replace(config, batch_size=count, accumulate=1)
 
 
-def _pair(row: Mapping[str, Any], number: int) -> PreferencePair:
+def _pair(
+  row: Mapping[str, Any] | PreferencePair, number: int
+) -> PreferencePair:
+  if isinstance(row, PreferencePair):
+    return row
   question = _text(row, "question", number)
   chosen, rejected = (_steps(row, s, number) for s in ("chosen", "rejected"))
   return PreferencePair(

@@ -10,8 +10,9 @@ from rstar_jax.config.schema import TrainConfig
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.step_values import step_values
-from rstar_jax.pipeline import own_data
 from rstar_jax.steps import prompts
+from rstar_jax.training import own_data
+from rstar_jax.types import PreferencePair
 from tests import tiny_run
 
 CONFIG = TrainConfig(
@@ -96,6 +97,16 @@ class OwnDataTest(parameterized.TestCase):
   def test_bad_rows_are_named_before_a_model_is_loaded(self, rows, message):
     with self.assertRaisesRegex(ValueError, message):
       own_data.train_ppm(rows, policy="no/such/model")
+
+  def test_rows_become_pairs_and_pairs_stay(self):
+    made = own_data._pair(pairs()[1] | {"weight": 0.5}, 1)
+    self.assertEqual(
+      made,
+      PreferencePair("q2?", "q2?", (step(2),), (step(3),), 0.5, "step"),
+    )
+    self.assertIs(own_data._pair(made, 0), made)
+    longer = own_data._pair(pairs()[1] | {"chosen": [step(1), step(2)]}, 1)
+    self.assertEqual(longer.kind, "final")
 
   def test_a_batch_is_no_larger_than_the_data(self):
     config = TrainConfig(batch_size=512, accumulate=64)
