@@ -1,44 +1,88 @@
-"""Runs every test file as a process of its own and counts the test cases.
+"""Runs every test file in a process of its own and counts the test cases.
 
   python tests/run.py [WORD ...]    only the files whose path holds a WORD
+  python tests/run.py --fast        only the files that end within seconds
 
-A process a file: no test sees another's flags, devices or compiled programs,
-and one that crashes or hangs fails alone. The last line says how many test
-cases passed, failed and were skipped; the exit status is 0 only if some ran and
-none failed.
+Each file runs in a fork of this program, which has loaded the large libraries
+once. So no test sees another's flags, devices or compiled programs, and one
+that crashes or hangs fails alone. The last line says how many test cases
+passed, failed and were skipped. The exit status is 0 only if some passed, none
+failed and at most --skips were skipped.
 """
 
 import argparse
-import concurrent.futures
+import atexit
+import collections
+import contextlib
 import dataclasses
+import gc
+import importlib
 import os
 import pathlib
 import re
+import runpy
 import signal
-import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
+from typing import BinaryIO, NoReturn
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Seconds after which a file has hung.
 TIMEOUT = 600.0
-# What the environment does not say is so.
+# Seconds between two looks at the processes.
+PAUSE = 0.02
+# Environment variables that are set unless the caller has set them.
 DEFAULTS = {
   # Where libtpu is installed, jax would look for a TPU, and noisily.
   "JAX_PLATFORMS": "cpu",
-  # Tests make many small programs that run once or twice: to optimise them took
-  # a third of the slowest files' time. `XLA_FLAGS= make test` does it.
-  "XLA_FLAGS": "--xla_backend_optimization_level=0",
+  # Tests compile many small programs that run once or twice. These flags make
+  # compiling several times cheaper. `XLA_FLAGS= make test` compiles as users
+  # do.
+  "XLA_FLAGS": "--xla_backend_optimization_level=0"
+  " --xla_cpu_use_fusion_emitters=false"
+  " --xla_cpu_parallel_codegen_split_count=1",
+  # Its threads would start before the fork.
+  "OPENBLAS_NUM_THREADS": "1",
 }
-
-# What to end if this program is.
-_running: set[subprocess.Popen] = set()
+# What takes long to import, starts no thread and is not of this project.
+HEAVY = (
+  "absl.testing.parameterized",
+  "flax.nnx",
+  "grain",
+  "hypothesis",
+  "jax",
+  "numpy",
+  "optax",
+  "orbax.checkpoint",
+  "sympy",
+  "tensorboardX",
+  "transformers",
+)
+# The files that take longest, started first so that none is left alone at the
+# end. A name that is missing here costs seconds, never a test.
+LONGEST = ()
+# The rooms, and files beside them, that --fast leaves out: they compile, start
+# many processes or make whole runs.
+SLOW = ()
 
 _RAN = re.compile(r"^Ran (\d+) tests? in", re.MULTILINE)
 _BAD = re.compile(r"^FAILED \((.*)\)$", re.MULTILINE)
 _OK = re.compile(r"^OK \((.*)\)$", re.MULTILINE)
 _COUNT = re.compile(r"([a-z ]+)=(\d+)")
+_SKIPPED = re.compile(r"^\[  SKIPPED \] .*? - (.*)$", re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Running:
+  """A file that runs: its path, process, output so far and start."""
+
+  path: pathlib.Path
+  pid: int
+  log: BinaryIO
+  start: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,31 +91,46 @@ class Outcome:
 
   Attributes:
     passed, failed, skipped: numbers of test cases.
-    seconds: wall time.
     output: stdout and stderr, interleaved.
     note: why a file failed other than by a test case, "" otherwise.
+    seconds: wall time.
+    cpu: seconds of processors, with those of the processes that it waited for.
   """
 
   passed: int
   failed: int
   skipped: int
-  seconds: float
   output: str
   note: str = ""
+  seconds: float = 0.0
+  cpu: float = 0.0
 
 
-def discover(root: pathlib.Path, words: list[str]) -> list[pathlib.Path]:
-  """Returns the test files under `root`/tests that hold one of `words`."""
+def discover(
+  root: pathlib.Path, words: list[str], leave_out: tuple[str, ...] = ()
+) -> list[pathlib.Path]:
+  """Returns the test files to run, the longest first.
+
+  Args:
+    root: the folder that holds `tests`.
+    words: a file is taken if its path holds one of them; all are if empty.
+    leave_out: a file is left out if its path in `tests` starts with one.
+  """
   files = sorted((root / "tests").rglob("*_test.py"))
-  names = [str(each.relative_to(root)) for each in files]
-  return [
-    each
-    for each, name in zip(files, names, strict=True)
-    if not words or any(word in name for word in words)
-  ]
+  names = {each: each.relative_to(root / "tests").as_posix() for each in files}
+  order = {name: place for place, name in enumerate(LONGEST)}
+  return sorted(
+    (
+      each
+      for each, name in names.items()
+      if not name.startswith(leave_out)
+      and (not words or any(word in f"tests/{name}" for word in words))
+    ),
+    key=lambda each: order.get(names[each], len(order)),
+  )
 
 
-def count(output: str, status: int | None) -> tuple[int, int, int, str]:
+def count(output: str, status: int | None) -> Outcome:
   """Reads unittest's summary.
 
   Args:
@@ -79,14 +138,15 @@ def count(output: str, status: int | None) -> tuple[int, int, int, str]:
     status: its exit status, None if it was killed for taking too long.
 
   Returns:
-    Cases passed, failed and skipped, and a note. A file that fails without
-    saying how many cases did counts as one failed case.
+    The numbers of cases. A file that fails without saying how many cases did
+    counts as one failed case.
   """
   if status is None:
-    return 0, 1, 0, f"no end after {TIMEOUT:.0f} s"
+    return Outcome(0, 1, 0, output, f"no end after {TIMEOUT:.0f} s")
   ran = [int(number) for number in _RAN.findall(output)]
   if not ran:
-    return 0, 1, 0, f"ended with status {status} before its tests"
+    note = f"ended with status {status} before its tests"
+    return Outcome(0, 1, 0, output, note)
   bad, good = _BAD.findall(output), _OK.findall(output)
   parts = dict(_COUNT.findall((bad or good or [""])[-1]))
   numbers = {name.strip(): int(value) for name, value in parts.items()}
@@ -96,51 +156,89 @@ def count(output: str, status: int | None) -> tuple[int, int, int, str]:
     for name in ("failures", "errors", "unexpected successes")
   )
   if ran[-1] == 0 and not failed:
-    return 0, 1, 0, "holds no test"
+    return Outcome(0, 1, 0, output, "holds no test")
   # Each failing subtest and class set-up counts, so they may outnumber cases.
   passed = max(0, ran[-1] - failed - skipped)
   if status and not failed:
-    return passed, 1, skipped, f"ended with status {status} after its tests"
-  return passed, failed, skipped, ""
+    note = f"ended with status {status} after its tests"
+    return Outcome(passed, 1, skipped, output, note)
+  return Outcome(passed, failed, skipped, output)
 
 
-def run_file(path: pathlib.Path, root: pathlib.Path) -> Outcome:
-  """Runs one file and all that it starts, to the end or the timeout."""
-  module = ".".join(path.relative_to(root).with_suffix("").parts)
-  start = time.monotonic()
+def start(path: pathlib.Path, root: pathlib.Path) -> Running:
+  """Starts one file in a fork."""
   # A file and not a pipe: a process that a test leaves behind would hold a
   # pipe open, and a test that has ended would look as if it had not.
-  with tempfile.TemporaryFile() as log:
-    process = subprocess.Popen(
-      [sys.executable, "-m", module],
-      cwd=root,
-      env=DEFAULTS | os.environ,
-      stdin=subprocess.DEVNULL,
-      stdout=log,
-      stderr=subprocess.STDOUT,
-      start_new_session=True,
-    )
-    _running.add(process)
-    try:
-      status = process.wait(TIMEOUT)
-    except subprocess.TimeoutExpired:
-      status = None
-    kill_group(process)
-    _running.discard(process)
-    log.seek(0)
-    output = log.read().decode(errors="replace")
-  seconds = time.monotonic() - start
-  passed, failed, skipped, note = count(output, status)
-  return Outcome(passed, failed, skipped, seconds, output, note)
+  log = tempfile.TemporaryFile()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  pid = os.fork()
+  if not pid:
+    _be_the_file(path, root, log)
+  return Running(path, pid, log, time.monotonic())
 
 
-def kill_group(process: subprocess.Popen) -> None:
-  """Ends a process and what it left running in its session."""
+def _be_the_file(
+  path: pathlib.Path, root: pathlib.Path, log: BinaryIO
+) -> NoReturn:
+  """Makes this process what `python -m` would make of a test file."""
+  status = 1
   try:
-    os.killpg(process.pid, signal.SIGKILL)
-  except ProcessLookupError:
-    pass  # The usual case: nothing was left.
-  process.wait()
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)
+    sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)
+    os.chdir(root)
+    os.environ.update(DEFAULTS | os.environ)
+    sys.path[0] = str(root)
+    sys.argv = [str(path)]
+    for name in [*sys.modules]:  # `tests` of another root, in our own test.
+      if name.split(".")[0] == "tests":
+        del sys.modules[name]
+    module = ".".join(path.relative_to(root).with_suffix("").parts)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    status = 0
+  except SystemExit as end:
+    status = end.code if isinstance(end.code, int) else int(bool(end.code))
+  except BaseException:
+    traceback.print_exc()
+  finally:
+    # What the interpreter does at its end; it must not go on as the runner.
+    with contextlib.suppress(BaseException):
+      threading._shutdown()
+      atexit._run_exitfuncs()
+      sys.stdout.flush()
+      sys.stderr.flush()
+    os._exit(status)
+
+
+def finish(running: Running) -> Outcome | None:
+  """Returns what came of a file, None while it runs and has time left."""
+  late = time.monotonic() - running.start > TIMEOUT
+  if late:
+    kill_group(running)
+  pid, status, usage = os.wait4(running.pid, 0 if late else os.WNOHANG)
+  if not pid:
+    return None
+  kill_group(running)
+  running.log.seek(0)
+  output = running.log.read().decode(errors="replace")
+  running.log.close()
+  code = None if late else os.waitstatus_to_exitcode(status)
+  return dataclasses.replace(
+    count(output, code),
+    seconds=time.monotonic() - running.start,
+    cpu=usage.ru_utime + usage.ru_stime,
+  )
+
+
+def kill_group(running: Running) -> None:
+  """Ends a file's process and what it left running in its session."""
+  with contextlib.suppress(ProcessLookupError):  # Usually nothing is left.
+    os.killpg(running.pid, signal.SIGKILL)
 
 
 def report(name: str, outcome: Outcome) -> None:
@@ -148,34 +246,81 @@ def report(name: str, outcome: Outcome) -> None:
   word = "FAIL" if outcome.failed else "ok"
   cases = outcome.passed + outcome.failed + outcome.skipped
   note = f"  ({outcome.note})" if outcome.note else ""
-  line = f"{word:4} {outcome.seconds:6.1f} s {cases:4d} tests  {name}{note}"
-  print(line, flush=True)
+  print(
+    f"{word:4} {outcome.seconds:6.1f} s {outcome.cpu:6.1f} s cpu"
+    f" {cases:4d} tests  {name}{note}",
+    flush=True,
+  )
   if outcome.failed:
     print(outcome.output.rstrip(), flush=True)
     print(f"---- end of {name}", flush=True)
 
 
-def run(root: pathlib.Path, words: list[str], jobs: int) -> int:
-  """Runs the files, prints as they end, and returns the exit status."""
-  files = discover(root, words)
-  passed = failed = skipped = 0
-  with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-    waiting = {pool.submit(run_file, path, root): path for path in files}
-    try:
-      for future in concurrent.futures.as_completed(waiting):
-        outcome = future.result()
-        report(str(waiting[future].relative_to(root)), outcome)
-        passed += outcome.passed
-        failed += outcome.failed
-        skipped += outcome.skipped
-    except BaseException:  # Interrupted: leave nothing running.
-      pool.shutdown(wait=False, cancel_futures=True)
-      for process in list(_running):
-        kill_group(process)
-      raise
+def run(
+  root: pathlib.Path,
+  words: list[str],
+  jobs: int,
+  skips: int | None = None,
+  leave_out: tuple[str, ...] = (),
+) -> int:
+  """Runs the files, prints as they end, and returns the exit status.
+
+  Args:
+    root, words, leave_out: which files; see `discover`.
+    jobs: files at once.
+    skips: the largest number of skipped cases that is no failure, None for any.
+  """
+  files = discover(root, words, leave_out)
+  if len(files) > 2 * jobs:
+    preload()
+  waiting, running, outcomes = files[::-1], [], []
+  try:
+    while waiting or running:
+      while waiting and len(running) < jobs:
+        running.append(start(waiting.pop(), root))
+      for each in list(running):
+        outcome = finish(each)
+        if outcome is not None:
+          running.remove(each)
+          outcomes.append(outcome)
+          report(str(each.path.relative_to(root)), outcome)
+      time.sleep(PAUSE)
+  except BaseException:  # Interrupted: leave nothing running.
+    for each in running:
+      kill_group(each)
+      os.waitpid(each.pid, 0)
+    raise
+  return conclude(outcomes, skips)
+
+
+def conclude(outcomes: list[Outcome], skips: int | None) -> int:
+  """Prints the numbers of all files and returns the exit status."""
+  passed = sum(each.passed for each in outcomes)
+  failed = sum(each.failed for each in outcomes)
+  skipped = sum(each.skipped for each in outcomes)
+  reasons = collections.Counter(
+    reason for each in outcomes for reason in _SKIPPED.findall(each.output)
+  )
+  for reason, number in reasons.most_common():
+    print(f"skipped {number}: {reason}")
+  if outcomes:
+    print(f"{sum(each.cpu for each in outcomes):.0f} s of processor time")
+  excess = skips is not None and skipped > skips
+  if excess:
+    print(f"more than the {skips} skips that --skips allows")
   tail = f", {skipped} skipped" if skipped else ""
   print(f"{passed} passed, {failed} failed{tail}", flush=True)
-  return int(failed > 0 or passed == 0)
+  return int(failed > 0 or passed == 0 or excess)
+
+
+def preload() -> None:
+  """Imports what most files need, once for all forks."""
+  for name in HEAVY:
+    with contextlib.suppress(ImportError):  # The file that needs it says so.
+      importlib.import_module(name)
+  # Otherwise the collector of each fork would copy what all share.
+  gc.collect()
+  gc.freeze()
 
 
 def main() -> int:
@@ -189,9 +334,19 @@ def main() -> int:
     default=os.cpu_count() or 1,
     help="files at once (default: the number of cores)",
   )
+  parser.add_argument(
+    "--fast", action="store_true", help="leave out what takes long"
+  )
+  parser.add_argument(
+    "--skips", type=int, help="fail if more cases are skipped (default: any)"
+  )
   args = parser.parse_args()
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-  return run(ROOT, args.words, max(1, args.jobs))
+  # jax reads its own when it is imported.
+  os.environ.update(DEFAULTS | os.environ)
+  sys.path[0] = str(ROOT)
+  leave_out = SLOW if args.fast else ()
+  return run(ROOT, args.words, max(1, args.jobs), args.skips, leave_out)
 
 
 if __name__ == "__main__":

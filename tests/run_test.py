@@ -88,7 +88,9 @@ class RunTest(parameterized.TestCase):
     output = "\n".join(lines)
     self.assertIn("a sum", output)
     self.assertNotIn("quiet please", output)
-    self.assertRegex(output, r"ok +\d+\.\d s +1 tests  tests/part/good_test.py")
+    self.assertRegex(
+      output, r"ok +[\d.]+ s +[\d.]+ s cpu +1 tests  tests/part/good_test.py"
+    )
 
   def test_no_file_is_a_failure(self):
     self.assertEqual(self.run_files(), (1, ["0 passed, 0 failed"]))
