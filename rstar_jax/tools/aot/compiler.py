@@ -13,6 +13,7 @@ import jax
 
 from rstar_jax.tools.aot import cost, hlo
 from rstar_jax.tools.aot.chips import Slice
+from rstar_jax.tools.aot.cost import Cost
 from rstar_jax.tools.aot.programs import DeviceProgram
 
 # Without these libtpu asks for the machine that it is on, and refuses to be
@@ -29,10 +30,7 @@ class Compiled:
     outputs: bytes of its results.
     aliased: bytes of results that are written into arguments.
     temporaries: bytes that it needs besides.
-    flops: of matrix products.
-    bytes: to and from HBM.
-    collectives: kind to (count, bytes, bytes sent).
-    loops: (name, runs of the body, whether the compiler knows them).
+    cost: what one run does.
     seconds: compile time.
     refused: HBM bytes of a program that the compiler refused because the chip
       has fewer; all else is then 0.
@@ -42,12 +40,7 @@ class Compiled:
   outputs: float = 0.0
   aliased: float = 0.0
   temporaries: float = 0.0
-  flops: float = 0.0
-  bytes: float = 0.0
-  collectives: dict[str, tuple[float, float, float]] = dataclasses.field(
-    default_factory=dict
-  )
-  loops: tuple[tuple[str, int, bool], ...] = ()
+  cost: Cost = dataclasses.field(default_factory=Cost)
   seconds: float = 0.0
   refused: float = 0.0
 
@@ -57,11 +50,6 @@ class Compiled:
     if self.refused:
       return self.refused
     return self.arguments + self.outputs - self.aliased + self.temporaries
-
-  @property
-  def wire(self) -> float:
-    """Bytes that one chip sends to others."""
-    return sum(sent for _, _, sent in self.collectives.values())
 
 
 def devices(where: Slice) -> Sequence[Any]:
@@ -119,13 +107,7 @@ def compile_program(program: DeviceProgram) -> Compiled:
     outputs=memory.output_size_in_bytes,
     aliased=memory.alias_size_in_bytes,
     temporaries=memory.temp_size_in_bytes,
-    flops=counted.flops,
-    bytes=counted.bytes,
-    collectives={
-      kind: (each.count, each.bytes, each.wire)
-      for kind, each in sorted(counted.collectives.items())
-    },
-    loops=tuple(counted.loops),
+    cost=counted,
     seconds=seconds,
   )
 
@@ -158,29 +140,14 @@ def extrapolate(
       the two is taken.
   """
   share = (layers[2] - layers[0]) / (layers[1] - layers[0])
-
-  def line(a, b):
-    return a + (b - a) * share
-
-  found = {
-    name: line(getattr(low, name), getattr(high, name))
-    for name in "arguments outputs aliased temporaries flops bytes".split()
+  sizes = {
+    name: (1 - share) * getattr(low, name) + share * getattr(high, name)
+    for name in ("arguments", "outputs", "aliased", "temporaries")
   }
   if not growing:
-    found["temporaries"] = max(low.temporaries, high.temporaries)
-  none = (0.0, 0.0, 0.0)
-  return Compiled(
-    **found,
-    collectives={
-      kind: tuple(
-        map(
-          line,
-          low.collectives.get(kind, none),
-          high.collectives.get(kind, none),
-        )
-      )
-      for kind in sorted({*low.collectives, *high.collectives})
-    },
-    loops=high.loops,
-    seconds=low.seconds + high.seconds,
-  )
+    sizes["temporaries"] = max(low.temporaries, high.temporaries)
+  found = Cost()
+  found.add(low.cost, 1 - share)
+  found.add(high.cost, share)
+  found.loops = high.cost.loops
+  return Compiled(**sizes, cost=found, seconds=low.seconds + high.seconds)

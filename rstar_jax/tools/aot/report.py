@@ -193,35 +193,35 @@ def row(
   } | _fit(needs, beside, has)
   if compiled.refused:
     return result | {"limit": "memory", "compile_seconds": compiled.seconds}
-  chip, each = where.chip, 1 / where.chips
+  chip, each, cost = where.chip, 1 / where.chips, compiled.cost
   # At the published peaks, if each were all that a run did.
   seconds = {
-    "compute": compiled.flops / chip.flops,
-    "hbm": compiled.bytes / chip.hbm_rate,
-    "ici": compiled.wire / where.ici_rate if compiled.wire else 0.0,
+    "compute": cost.flops / chip.flops,
+    "hbm": cost.bytes / chip.hbm_rate,
+    "ici": cost.wire / where.ici_rate if cost.wire else 0.0,
   }
   limit = max(seconds, key=seconds.get)
   longest = seconds[limit]
   ideal = max(bound.flops / chip.flops, bound.bytes / chip.hbm_rate) * each
   return result | {
-    "flops": compiled.flops,
-    "bytes": compiled.bytes,
-    "wire_bytes": compiled.wire,
+    "flops": cost.flops,
+    "bytes": cost.bytes,
+    "wire_bytes": cost.wire,
     "collectives": {
-      kind: {"count": count, "bytes": size, "wire_bytes": sent}
-      for kind, (count, size, sent) in compiled.collectives.items()
+      kind: {"count": sent.count, "bytes": sent.bytes, "wire_bytes": sent.wire}
+      for kind, sent in sorted(cost.collectives.items())
     },
-    "loops": [list(loop) for loop in compiled.loops],
+    "loops": [list(loop) for loop in cost.loops],
     "seconds": {name: _round(value) for name, value in seconds.items()},
     "bound_seconds": _round(longest),
     "limit": limit if needs <= has else "memory",
     "tokens": tokens,
     "tokens_per_second_per_chip": _round(tokens / longest * each),
-    "bytes_per_token": _round(compiled.bytes * where.chips / tokens),
+    "bytes_per_token": _round(cost.bytes * where.chips / tokens),
     "least_flops_share": _round(
-      bound.flops * each / compiled.flops if compiled.flops else 1.0
+      bound.flops * each / cost.flops if cost.flops else 1.0
     ),
-    "least_bytes_share": _round(bound.bytes * each / compiled.bytes),
+    "least_bytes_share": _round(bound.bytes * each / cost.bytes),
     "roofline_share": _round(ideal / longest),
     "compile_seconds": _round(compiled.seconds),
   }

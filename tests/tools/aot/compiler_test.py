@@ -9,6 +9,7 @@ from rstar_jax.config.schema import MeshConfig
 from rstar_jax.models import sharding
 from rstar_jax.tools.aot import compiler, cost, hlo
 from rstar_jax.tools.aot.compiler import Compiled
+from rstar_jax.tools.aot.cost import Cost, Traffic
 from rstar_jax.tools.aot.programs import DeviceProgram
 
 
@@ -32,20 +33,19 @@ class NeededTest(absltest.TestCase):
 class ExtrapolateTest(absltest.TestCase):
   def test_a_straight_line(self):
     low = Compiled(
-      arguments=10, flops=100, collectives={"all-reduce": (2, 8, 16)}
+      arguments=10,
+      cost=Cost(flops=100, collectives={"all-reduce": Traffic(2, 8, 16)}),
     )
-    high = Compiled(
-      arguments=14,
-      flops=300,
-      collectives={"all-reduce": (4, 12, 24), "all-gather": (2, 2, 2)},
-    )
+    kinds = {"all-reduce": Traffic(4, 12, 24), "all-gather": Traffic(2, 2, 2)}
+    high = Compiled(arguments=14, cost=Cost(flops=300, collectives=kinds))
     found = compiler.extrapolate(low, high, (1, 3, 28), growing=True)
-    self.assertEqual(found.arguments, 10 + 2 * 27)
-    self.assertEqual(found.flops, 100 + 100 * 27)
-    self.assertEqual(found.collectives["all-reduce"], (29, 62, 124))
-    self.assertEqual(found.collectives["all-gather"], (27, 27, 27))
-    self.assertEqual(found.memory, 64)
-    self.assertEqual(found.wire, 124 + 27)
+    self.assertEqual((found.arguments, found.memory), (64, 64))
+    self.assertEqual(found.cost.flops, 100 + 100 * 27)
+    self.assertEqual(
+      found.cost.collectives,
+      {"all-reduce": Traffic(29, 62, 124), "all-gather": Traffic(27, 27, 27)},
+    )
+    self.assertEqual(found.cost.wire, 124 + 27)
 
   def test_temporaries_that_do_not_grow(self):
     low, high = Compiled(temporaries=7, outputs=1), Compiled(temporaries=5)
@@ -61,9 +61,11 @@ class CompileTest(absltest.TestCase):
       found = compiler.compile_program(program)
     text = program.lower().compile().as_text()
     counted = cost.count(hlo.parse(text), program.loop_runs)
-    self.assertEqual((found.flops, found.arguments), (2 * 27, 2 * 36))
-    self.assertGreater(found.bytes, 0)
-    self.assertEqual((found.flops, found.bytes), (counted.flops, counted.bytes))
+    self.assertEqual((found.cost.flops, found.arguments), (2 * 27, 2 * 36))
+    self.assertGreater(found.cost.bytes, 0)
+    self.assertEqual(
+      (found.cost.flops, found.cost.bytes), (counted.flops, counted.bytes)
+    )
 
 
 def _product() -> DeviceProgram:

@@ -80,12 +80,12 @@ class ProgramsTest(parameterized.TestCase):
     seen = 31 * 31 - sum(range(1, 32))
     masked = 64 * 4 * 2 * 8 * 128 * seen
     self.assertAlmostEqual(
-      found.flops / ((least.flops + masked) / 4), 1, delta=0.02
+      found.cost.flops / ((least.flops + masked) / 4), 1, delta=0.02
     )
     self.assertEqual(
-      [loop[1:] for loop in found.loops if not loop[2]], [(31, False)]
+      [loop[1:] for loop in found.cost.loops if not loop[2]], [(31, False)]
     )
-    self.assertIn("all-reduce", found.collectives)
+    self.assertIn("all-reduce", found.cost.collectives)
 
   def test_training_loops_are_counted(self):
     config = Config()
@@ -96,7 +96,7 @@ class ProgramsTest(parameterized.TestCase):
         "sft", _MODEL, config, _mesh("v5e:2x2", 2)
       )
       found = compiler.compile_program(program)
-      flops.append(found.flops)
+      flops.append(found.cost.flops)
       self.assertGreater(found.aliased, 0)
     self.assertAlmostEqual(flops[1] / flops[0], 1, delta=0.02)
     least = lower_bound.training(_MODEL, rows=16, length=256, head=True)

@@ -69,33 +69,33 @@ class SearchTest(parameterized.TestCase):
   def test_expand_computes_what_it_must(self):
     least = lower_bound.decode(_MODEL, leaves=2, candidates=3, path=13, step=7)
     found = _search("expand")
-    ended = [runs for _, runs, known in found.loops if not known]
+    ended = [runs for _, runs, known in found.cost.loops if not known]
     self.assertEqual(ended, [6])
     # Attention is to all rows that there are for a step's own tokens, not only
     # to those before the one at hand.
     seen = 6 * 6 - sum(range(1, 7))
     attention = 4 * 4 * 6 * 6 * seen
-    self.assertEqual(found.flops, least.flops + attention)
-    self.assertGreater(found.bytes, least.bytes)
+    self.assertEqual(found.cost.flops, least.flops + attention)
+    self.assertGreater(found.cost.bytes, least.bytes)
 
   def test_layers_lie_on_a_line(self):
     line = compiler.extrapolate(
       _search("score"), _search("score", layers=2), (1, 2, 3), growing=False
     )
     found = _search("score", layers=3)
-    self.assertEqual(line.flops, found.flops)
+    self.assertEqual(line.cost.flops, found.cost.flops)
     self.assertEqual(line.arguments, found.arguments)
 
   @parameterized.parameters(*programs.SEARCH)
   def test_two_devices_share_the_work(self, name):
     one, two = _search(name), _search(name, tensor=2)
-    self.assertEmpty(one.collectives)
+    self.assertEmpty(one.cost.collectives)
     self.assertLess(two.arguments, 0.6 * one.arguments)
     if name in ("commit", "fork"):
-      self.assertEqual(two.wire, 0)
+      self.assertEqual(two.cost.wire, 0)
     else:
-      self.assertAlmostEqual(two.flops / one.flops, 0.5, delta=0.02)
-      self.assertGreater(two.wire, 0)
+      self.assertAlmostEqual(two.cost.flops / one.cost.flops, 0.5, delta=0.02)
+      self.assertGreater(two.cost.wire, 0)
 
   def test_a_pool_is_written_in_place(self):
     pool = arrays.bytes_of(arrays.pool_of(_MODEL, 2, 29, _mesh()))
@@ -113,7 +113,7 @@ class SearchTest(parameterized.TestCase):
       attention = 4 * 4 * 6 * masked
       # The scalar head, of each candidate.
       head = 2 * 3 * 20 * (name == "score")
-      self.assertEqual(_search(name).flops, least.flops + attention + head)
+      self.assertEqual(_search(name).cost.flops, least.flops + attention + head)
 
   def test_what_is_not_kept_is_not_returned(self):
     program = programs.search_program(
@@ -136,13 +136,13 @@ class TrainingTest(parameterized.TestCase):
     least = lower_bound.training(model, rows=4, length=24, head=True)
     # Scores are made of all pairs of tokens, also of those that are masked.
     masked = 3 * 4 * 4 * 4 * 6 * (24 * 24 - 24 * 25 // 2)
-    self.assertEqual(_training("sft").flops, least.flops + masked)
+    self.assertEqual(_training("sft").cost.flops, least.flops + masked)
 
   @parameterized.parameters(*programs.TRAINING)
   def test_accumulation_counts_each_part(self, name):
     whole, parts = _training(name), _training(name, accumulate=2)
-    self.assertEqual(parts.flops, whole.flops)
-    self.assertIn(2, [runs for _, runs, _ in parts.loops])
+    self.assertEqual(parts.cost.flops, whole.cost.flops)
+    self.assertIn(2, [runs for _, runs, _ in parts.cost.loops])
 
   def test_recomputing_adds_a_forward_pass_of_the_layers(self):
     model = _MODEL
@@ -150,8 +150,8 @@ class TrainingTest(parameterized.TestCase):
     once = 2 * 4 * 24 * lower_bound.matrix_parameters(model)
     attention = 4 * 4 * 6 * 4 * 24 * 24
     # Of what is made again the last product is not needed.
-    self.assertGreater(again.flops, plain.flops)
-    self.assertLessEqual(again.flops, plain.flops + once + attention)
+    self.assertGreater(again.cost.flops, plain.cost.flops)
+    self.assertLessEqual(again.cost.flops, plain.cost.flops + once + attention)
 
   def test_state_is_updated_in_place(self):
     found = _training("sft")
@@ -163,7 +163,7 @@ class TrainingTest(parameterized.TestCase):
   def test_a_mesh_shares_the_state(self):
     one, four = _training("sft"), _training("sft", fsdp=2, tensor=2)
     self.assertLess(four.arguments, 0.3 * one.arguments)
-    self.assertGreater(four.wire, 0)
+    self.assertGreater(four.cost.wire, 0)
 
   def test_it_is_traced_in_its_mesh_as_the_trainer_does(self):
     config = Config()

@@ -10,6 +10,7 @@ from rstar_jax.config.schema import MeshConfig
 from rstar_jax.tools.aot import __main__ as command
 from rstar_jax.tools.aot import chips, compiler, report, shapes
 from rstar_jax.tools.aot.compiler import Compiled
+from rstar_jax.tools.aot.cost import Cost, Traffic
 from rstar_jax.tools.aot.lower_bound import LowerBound
 
 _GIB = 2**30
@@ -21,9 +22,11 @@ def _row(**changes):
     outputs=3 * _GIB,
     aliased=2 * _GIB,
     temporaries=1 * _GIB,
-    flops=197e12 * 2,
-    bytes=819e9 * 5,
-    collectives={"all-reduce": (28.0, 1e9, 100e9 * 3)},
+    cost=Cost(
+      flops=197e12 * 2,
+      bytes=819e9 * 5,
+      collectives={"all-reduce": Traffic(28.0, 1e9, 100e9 * 3)},
+    ),
   )
   return report.row(
     program="expand",
@@ -69,7 +72,7 @@ class RowTest(absltest.TestCase):
     found = report.row(
       "fork",
       chips.parse("v5e:1x1"),
-      Compiled(bytes=819e9),
+      Compiled(cost=Cost(bytes=819e9)),
       LowerBound(0, 819e9),
       tokens=7,
     )
