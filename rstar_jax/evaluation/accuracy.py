@@ -16,7 +16,7 @@ from rstar_jax.evaluation.intervals import bootstrap
 from rstar_jax.evaluation.methods import METHODS, by_split, solve
 from rstar_jax.grading.choose import Select
 from rstar_jax.grading.voting import vote_key
-from rstar_jax.storage.tables import grid
+from rstar_jax.storage.formatting import grid
 
 
 def table(

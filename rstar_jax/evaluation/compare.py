@@ -11,7 +11,7 @@ from rstar_jax.evaluation.tables import (
   grouped,
   right_by_problem,
 )
-from rstar_jax.storage.tables import grid
+from rstar_jax.storage.formatting import grid
 
 
 def of_evaluation(record: Record) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from rstar_jax.evaluation.tables import (
   right_by_problem,
   table,
 )
-from rstar_jax.storage.tables import grid
+from rstar_jax.storage.formatting import grid
 
 # What the paper answers with, and so what a column of a curve shows.
 _CHOICE = {"greedy": "first", "samples": "best"}

@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from rstar_jax.storage import layout, store
-from rstar_jax.storage.formatting import duration
+from rstar_jax.storage.formatting import duration, grid
 from rstar_jax.storage.records import MANIFEST
 from rstar_jax.storage.snapshot import Snapshot
-from rstar_jax.storage.tables import grid
 
 STAGES = tuple(layout.STAGES)
 _SHARD = re.compile(r"^(?:(.*)/)?shard-(\d+)-of-(\d+)\.jsonl$")
