@@ -46,7 +46,10 @@ class FaultsTest(RemoteCase):
 
   @parameterized.parameters(
     ({"model": "tov"}, "answered 404: The model `tov` does not exist.; check "),
-    ({"url": "/v2"}, "answered 404: Not Found; check config.remote.model=toy"),
+    (
+      {"url": "/v2"},
+      "answered 404: Not Found; check that config.remote.url ends",
+    ),
   )
   def test_a_refusal_is_final(self, wrong, message):
     if "url" in wrong:
@@ -58,7 +61,9 @@ class FaultsTest(RemoteCase):
 
   def test_other_refusals(self):
     self.server.tell(faults=[{"status": 422, "answer": {"detail": "no min_p"}}])
-    with self.assertRaisesRegex(ValueError, "422: no min_p; change config.rem"):
+    with self.assertRaisesRegex(
+      ValueError, "422: no min_p; in another --workdir ch"
+    ):
       self.ask(self.remote(in_flight=1))
     # The second may have been on its way.
     self.assertLess(len(self.server.seen()["bodies"]), 3)
