@@ -63,7 +63,23 @@ HEAVY = (
 )
 # The files that take longest, started first so that none is left alone at the
 # end. A name that is missing here costs seconds, never a test.
-LONGEST = ()
+LONGEST = (
+  "colab/self_evolution_test.py",
+  "pipeline/resume_test.py",
+  "pipeline/run_hosts_test.py",
+  "pipeline/resume_bucket_test.py",
+  "inference/engine_mesh_test.py",
+  "sandbox/pool_hostile_test.py",
+  "hf/folders_golden_test.py",
+  "inference/prefix_cache_test.py",
+  "inference/engine_test.py",
+  "models/kernels/build_test.py",
+  "training/sft_test.py",
+  "training/ppm_test.py",
+  "colab/search_test.py",
+  "colab/train_ppm_test.py",
+  "storage/stopping_stages_test.py",
+)
 # What --fast leaves out: folders whose tests compile models, start many
 # processes or make whole runs.
 SLOW = (
