@@ -10,7 +10,7 @@ import difflib
 import functools
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # Fields that had another name once, by "Class.field": the new name; or, where
@@ -30,6 +30,8 @@ def field(
   least: float | None = None,
   most: float | None = None,
   binds: bool | Callable[[Any], Any] = True,
+  takes: Sequence[str] | None = None,
+  words: Sequence[str] | None = None,
 ) -> Any:
   """Declares a field with what makes a value right, and whether it binds.
 
@@ -42,11 +44,18 @@ def field(
     binds: whether the value decides the bytes of a run, so that a workdir is
       kept to it; False if it only says how the work is done, and may differ
       each time. A function returns what of the value binds.
+    takes: the value may name a plugin (`config/plugins.py`), which is called
+      with these arguments; keywords end in "=". None: it names none.
+    words: what else it may be; None is any text.
   """
   return dataclasses.field(
     default=default,
     default_factory=factory,
-    metadata={"range": (above, least, most), "binds": binds},
+    metadata={
+      "range": (above, least, most),
+      "binds": binds,
+      "plugin": (takes, words),
+    },
   )
 
 
@@ -135,3 +144,10 @@ def check_type(name: str, value: Any, declared: Any) -> None:
 def range_of(declared: dataclasses.Field) -> tuple[float | None, ...]:
   """Returns (above, least, most) of a field; None is no bound."""
   return declared.metadata.get("range", (None, None, None))
+
+
+def plugin_of(
+  declared: dataclasses.Field,
+) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+  """Returns (takes, words) of a field, as `field` has them."""
+  return declared.metadata.get("plugin", (None, None))

@@ -7,14 +7,12 @@ out (`config/identity.py`). Rules between fields are in `config/validation.py`.
 """
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Literal
 
 from rstar_jax.config.closed import Closed, field
 
 # Ways to solve a problem; `evaluation/solvers.py` says what each one is.
-Method = Literal[
-  "greedy", "samples", "beam", "diverse_beam", "mcts", "searches"
-]
+METHODS = ("greedy", "samples", "beam", "diverse_beam", "mcts", "searches")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -37,9 +35,15 @@ class PolicyConfig(Closed):
   # a bucket (gs://). Empty: the bootstrap checkpoint that ships with the
   # package.
   path: str = ""
-  # How the base model is asked: "trained" as a policy that knows the step
-  # grammar, "few_shot" with two solved examples, as any model can be.
-  prompt: Literal["trained", "few_shot"] = "trained"
+  # The text before the first step: "trained" as the released code has it;
+  # "few_shot", for the base model alone, two solved examples, as any model can
+  # be asked; or "module:function" (question) -> text, in training too.
+  prompt: str = field(
+    "trained", takes=("question",), words=("trained", "few_shot")
+  )
+  # Who writes the steps in our engine's place: "module:function"
+  # (config, folder) -> an Expand (types.py); the folder is the round's policy.
+  backend: str = field("", takes=("config", "folder"), words=("",))
   # dtype of activations, and of parameters where they are not trained.
   dtype: Literal["float32", "bfloat16"] = "float32"
   # Where the markers need new rows of the embedding, their number is rounded up
@@ -51,19 +55,24 @@ class PolicyConfig(Closed):
 class DataConfig(Closed):
   """Problems of one split."""
 
-  # "synthetic:SPLIT", a .jsonl or .json file, "tfds:NAME/SPLIT", or
-  # "hf:OWNER/NAME[/CONFIG]/SPLIT" of the Hugging Face Hub (data/hub.py).
-  source: str = "synthetic:train"
+  # "synthetic:SPLIT", a .jsonl, .json or .csv file, "tfds:NAME/SPLIT",
+  # "hf:OWNER/NAME[/CONFIG]/SPLIT" of the Hugging Face Hub (data/hub.py), or
+  # "module:function" () -> problems, or rows as dicts.
+  source: str = field("synthetic:train", takes=())
   # How many problems; 0 takes all (not for synthetic, which has no end).
   count: int = field(0, least=0)
   # Seed of the generator of synthetic problems.
   seed: int = 0
   # What a line that cannot be read does: "skip" it with a warning, or "raise".
   on_error: Literal["skip", "raise"] = "raise"
-  # Name of the question's field. Empty: found by shape (data/shapes.py).
+  # Name of the question's field, or a template of several: "{body} {question}".
+  # Empty: found by shape (data/shapes.py).
   question_field: str = ""
   # Name of the answer's field, likewise. Named, it is taken as it is.
   answer_field: str = ""
+  # A regular expression that finds the answer within that field: its first
+  # group, or all that it matches. Empty: as the shape says.
+  answer_pattern: str = ""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -186,11 +195,22 @@ class GraderConfig(Closed):
   workers: int = field(1, above=0, binds=False)
   # Deadline of one comparison, in seconds; past it the verdict is undecided.
   seconds: float = field(4.0, above=0)
+  # Who compares in the place of ours: "module:function" (gold, predicted) ->
+  # True or False, or "equal", "different" or "undecided".
+  function: str = field("", takes=("gold", "predicted"), words=("",))
 
 
 @dataclasses.dataclass(kw_only=True)
 class SearchConfig(Closed):
   """MCTS. Defaults are the paper's; each departure is a named switch."""
+
+  # Who searches: "mcts", or "module:function" with the arguments of
+  # `rstar_jax.search` -> a tree for each problem, in order.
+  method: str = field(
+    "mcts",
+    takes=("problems", "config", "calls", "seed=", "name="),
+    words=("mcts",),
+  )
 
   # Root-to-leaf descents per tree (paper: 8 in round 1, then 16; test: 4).
   rollouts: int = field(16, above=0)
@@ -206,8 +226,9 @@ class SearchConfig(Closed):
   # "terminal": Q only from terminals (rounds 1-2, Eq. 2). "ppm": the PPM's
   # value starts a new node's Q (rounds 3-4, Eq. 3).
   annotation: Literal["terminal", "ppm"] = "terminal"
-  # What a terminal backs up: "truth" is +1/-1 by the grader, "ppm" the PPM's
-  # score of the full trajectory (test time).
+  # What a terminal backs up: "truth" is +1/-1 by the grader, or what
+  # `answer_reward` gives; "ppm" the PPM's score of the full trajectory (test
+  # time).
   terminal_reward: Literal["truth", "ppm"] = "truth"
   # The PPM's score of a full trajectory, used at test time: its value at the
   # last step (paper), or the mean or the least of its values at all steps.
@@ -344,20 +365,25 @@ class EvalConfig(Closed):
   # How many vote in "top_k" (released code: 4).
   top_k: int = field(4, above=0)
   # Values solutions in the place of the round's PPM: a Hugging Face folder or
-  # name of a sequence classifier with one label.
-  reward_model: str = ""
+  # name of a sequence classifier with one label, or "module:function"
+  # (config) -> a Score (types.py).
+  reward_model: str = field("", takes=("config",))
 
 
 @dataclasses.dataclass(kw_only=True)
 class StudyConfig(Closed):
   """What `--stage=study` compares, on the problems of `eval`."""
 
-  # Ways to solve a problem.
-  methods: tuple[Method, ...] = get_args(Method)
+  # Ways to solve a problem; a search of one's own as in `search.method`.
+  methods: tuple[str, ...] = field(
+    METHODS,
+    takes=("problems", "config", "calls", "seed=", "name="),
+    words=METHODS,
+  )
   # Who guides and chooses: "ppm" is the round's own; "orm" and "pqm" are
-  # trained on its trees; "ppm:FOLDER" is that of another round or run; else a
-  # Hugging Face folder or name of a sequence classifier with one label.
-  rewards: tuple[str, ...] = ("ppm",)
+  # trained on its trees; "ppm:FOLDER" is that of another round or run; else as
+  # in `eval.reward_model`.
+  rewards: tuple[str, ...] = field(("ppm",), takes=("config",))
   # Most solutions of a problem: samples, rollouts of one search, searches.
   trajectories: int = field(16, above=0)
   # Beams of a step beam search (released code: 8).
@@ -398,8 +424,9 @@ class RoundConfig(Closed):
   # Who searches in the place of the last round's policy: a Hugging Face folder
   # or name of a model with the base model's tokenizer.
   policy: str = ""
-  # Who guides in the place of the last round's PPM, likewise.
-  ppm: str = ""
+  # Who guides in the place of the last round's PPM, likewise, or a plugin as in
+  # `eval.reward_model`.
+  ppm: str = field("", takes=("config",))
   # Trees per problem, each with seeds of its own (paper: 2 in round 4).
   trees: int = field(1, above=0)
   # Whether problems are left out whose every answer was right in the last round
@@ -453,6 +480,10 @@ class Config(Closed):
   # 3.4), the policy of the round before ("last"), or a Hugging Face folder or
   # name of a model with the base model's tokenizer.
   sft_from: str = "base"
+  # What an answer is worth, in the grader's place: "module:function"
+  # (problem, answer) -> a number from -1 to 1, which a terminal backs up; right
+  # is above 0. Problems need no gold answer then.
+  answer_reward: str = field("", takes=("problem", "answer"), words=("",))
   # What the reward model learns from: "ppm" preference pairs (paper Eq. 4),
   # "pqm" the Q-values themselves, "orm" whether a whole solution is right.
   reward: Literal["ppm", "pqm", "orm"] = "ppm"

@@ -8,10 +8,11 @@ where a field is assigned (`config/closed.py`).
 import dataclasses
 import json
 import operator
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from rstar_jax.config import closed
+from rstar_jax.config import closed, plugins
 from rstar_jax.config import schema as config_lib
 
 
@@ -51,6 +52,7 @@ def validate(config: config_lib.Config) -> None:
       "told apart by their source",
     )
   for name, data in splits.items():
+    _check_pattern(name, data.answer_pattern)
     _check(
       data.count > 0 or not data.source.startswith("synthetic:"),
       f"config.{name}.count must be above 0: {data.source} has no end",
@@ -67,6 +69,7 @@ def _check_ranges(name: str, value: Any) -> None:
         _check_ranges(each, found)
       elif found is not None:
         _check_range(each, found, *closed.range_of(field))
+        _check_plugin(each, found, *closed.plugin_of(field))
 
 
 def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -90,6 +93,21 @@ def _check_range(name: str, value: Any, above, least, most) -> None:
     all(holds(value, bound) for bound, holds in given.values()),
     f"{name}={value!r} must be {right}",
   )
+
+
+def _check_plugin(name: str, value: Any, takes, words) -> None:
+  """Loads the function that a field names, so that it is there and callable."""
+  if takes is None or value in (words or ()):
+    return
+  if words is None and not plugins.names_one(value):
+    return  # A file, or the name of a model.
+  if ":" not in value:
+    others = ", ".join(map(repr, filter(None, words)))
+    raise ValueError(
+      f"{name}={value!r} must be {f'one of {others}, or ' if others else ''}a "
+      f"function of yours as {plugins.FORM!r}"
+    )
+  plugins.load(value, name, takes)
 
 
 def _check_meshes(config: config_lib.Config) -> None:
@@ -139,6 +157,16 @@ def _check_rounds(config: config_lib.Config) -> None:
       f"{name}.ppm={each.ppm!r} would not be asked: {name}.annotation is "
       f"{each.annotation!r}, not 'ppm'",
     )
+
+
+def _check_pattern(name: str, pattern: str) -> None:
+  try:
+    re.compile(pattern)
+  except re.error as error:
+    raise ValueError(
+      f"config.{name}.answer_pattern={pattern!r} is no regular expression: "
+      f"{error}"
+    ) from error
 
 
 def _check_study(study: config_lib.StudyConfig) -> None:

@@ -1,4 +1,4 @@
-"""Reads JSON and JSONL files row by row, each with its line for messages.
+"""Reads JSON, JSONL and CSV files row by row, each with its line for messages.
 
 A malformed row is returned with the reason, so that the caller decides whether
 to skip it or to stop. Files are read in chunks: memory is bounded by the
@@ -6,7 +6,9 @@ longest row, not by the file.
 """
 
 import codecs
+import csv
 import dataclasses
+import io
 import itertools
 import json
 import re
@@ -48,16 +50,18 @@ class Row:
 
 
 def file_rows(path: epath.Path) -> Iterator[Row]:
-  """Returns the rows of a JSONL file, or of a JSON file that is one list.
+  """Returns the rows of a CSV or JSONL file, or of a JSON file of one list.
 
   Raises:
-    ProblemError: if there is no such file, or, during iteration, if a list is
-      cut short.
+    ProblemError: if there is no such file, or, during iteration, if nothing can
+      be read past an error, as in a list that is cut short.
   """
   if not path.exists():
     raise ProblemError(f"there is no file {path}")
   if path.is_dir():
-    raise ProblemError(f"{path} is a folder, want a .jsonl or .json file")
+    raise ProblemError(f"{path} is a folder, want a .jsonl, .json or .csv file")
+  if path.suffix == ".csv":
+    return _csv_rows(path)
   return _list_rows(path) if _first(path) == b"[" else _line_rows(path)
 
 
@@ -107,6 +111,43 @@ def _line_rows(path: epath.Path) -> Iterator[Row]:
       except ValueError as error:
         yield Row(place, index, error=f"is not JSON ({_reason(error)})")
       index += 1
+
+
+def _csv_rows(path: epath.Path) -> Iterator[Row]:
+  """Yields a row for each line after the first, which names the columns."""
+  with path.open("rb") as file:
+    reader = csv.reader(
+      io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True
+    )
+    index = 0
+    start = 1
+    names: list[str] | None = None
+    try:
+      for values in reader:
+        place, start = f"{path}:{start}", reader.line_num + 1
+        if not values:
+          continue  # A blank line.
+        if names is None:
+          names = values
+          if len(set(names)) < len(names) or "" in names:
+            raise ProblemError(
+              f"{place}: the first line must give each column a name of its "
+              f"own, not {', '.join(map(repr, names))}"
+            )
+          continue
+        if len(values) == len(names):
+          yield Row(place, index, dict(zip(names, values, strict=True)))
+        else:
+          error = f"has {len(values)} values for {len(names)} columns"
+          yield Row(place, index, error=error)
+        index += 1
+    except (csv.Error, UnicodeDecodeError) as error:
+      reason = getattr(error, "reason", error)
+      what = "UTF-8" if isinstance(error, UnicodeDecodeError) else "CSV"
+      raise ProblemError(
+        f"{path}:{start}: is not {what} ({reason}); nothing after it can be "
+        "read"
+      ) from None
 
 
 def _list_rows(path: epath.Path) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""Reads problems from any source: generated, a file, TFDS or the Hub.
+"""Reads problems: generated, of a file, TFDS, the Hub, or one's own function.
 
 `sources.py` opens a source, `shapes.py` turns its rows into problems. A row
 that cannot be read is reported with file, line and reason. A row whose answer
@@ -38,18 +38,28 @@ class Loaded:
 
 
 def load_problems(
-  config: DataConfig, data_dir: epath.PathLike | None = None
+  config: DataConfig,
+  data_dir: epath.PathLike | None = None,
+  *,
+  needs_answer: bool = True,
 ) -> list[Problem]:
   """Returns the problems of a source; arguments and errors as in `read`."""
-  return read(config, data_dir).problems
+  return read(config, data_dir, needs_answer=needs_answer).problems
 
 
-def read(config: DataConfig, data_dir: epath.PathLike | None = None) -> Loaded:
+def read(
+  config: DataConfig,
+  data_dir: epath.PathLike | None = None,
+  *,
+  needs_answer: bool = True,
+) -> Loaded:
   """Reads the problems that a config names.
 
   Args:
     config: source, count and field names.
     data_dir: folder of TFDS data sets; None is TFDS's default.
+    needs_answer: whether a problem without an answer that can be graded is left
+      out. If not (`Config.answer_reward`), its answer is None.
 
   Returns:
     The problems, and the counts of rows left out, which are also logged.
@@ -73,10 +83,12 @@ def read(config: DataConfig, data_dir: epath.PathLike | None = None) -> Loaded:
     made = generator.problems(split=name, count=config.count, seed=config.seed)
     return Loaded(made, len(made))
   name, rows = open_source(config.source, data_dir)
-  return _collect(rows, name, config)
+  return _collect(rows, name, config, needs_answer)
 
 
-def _collect(rows: Iterator[Row], source: str, config: DataConfig) -> Loaded:
+def _collect(
+  rows: Iterator[Row], source: str, config: DataConfig, needs_answer: bool
+) -> Loaded:
   problems, places, skipped, total = [], {}, [], 0
   ungraded: collections.Counter[str] = collections.Counter()
   for row in rows:
@@ -84,7 +96,7 @@ def _collect(rows: Iterator[Row], source: str, config: DataConfig) -> Loaded:
       break
     total += 1
     try:
-      problem = shapes.problem_of(row, source, config)
+      problem = shapes.problem_of(row, source, config, needs_answer)
       if problem.id in places:
         raise ProblemError(
           f"id {problem.id!r} is taken by {places[problem.id]}"

@@ -10,12 +10,15 @@ The fields of a row tell its shape:
 | problem, answer | MATH-500, Omni-MATH, NuminaMath-1.5 | the text |
 | problem, solution | MATH, NuminaMath-CoT | the last \boxed{} of the solution |
 | query, response | MetaMathQA, rstar_sft | after "The answer is:", or boxed |
+| messages | chats: one question, one reply | likewise, or all of the reply |
 
 An "answer" beside a "question" is taken as it is. The other shapes need an
-answer that can be graded: a row without one is `Ungraded`, not an error.
+answer that can be graded: a row without one is `Ungraded`, not an error. A row
+that would be misread is an error that says which field of the config reads it.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -76,6 +79,11 @@ def _concluded(text: str) -> str | None:
   return answer.strip() if found else final_answer(text)
 
 
+def _replied(text: str) -> str | None:
+  r"""Returns the answer of a reply: concluded, boxed, or the reply itself."""
+  return _concluded(text) or _stated(text)
+
+
 _OURS = Shape("question", "answer", _stated, checked=False, strict=True)
 # The first that fits a row is used.
 SHAPES = (
@@ -86,33 +94,60 @@ SHAPES = (
   Shape("problem", "solution", final_answer),
   Shape("query", "response", _concluded),
 )
+_CHAT = Shape("user", "assistant", _replied)
+
+# Parts of a problem that may stand in fields beside its question.
+_BESIDE = ("body", "context", "passage", "options", "choices")
+# Names that a field with the answer has in one data set or another.
+_ANSWERS = (
+  *("answer", "final_answer", "gold_answer", "correct_answer"),
+  *("expected_answer", "ground_truth"),
+)
+# A field within a template: "{body} {question}".
+_PART = re.compile(r"\{([^{}]+)\}")
+# A number with its unit after it, as in SVAMP and ASDiv: "9 (apples)".
+_WITH_UNIT = re.compile(r"[-+]?[\d.,/:]+\s+\([^\W\d]{2}[^()]*\)")
 
 
-def problem_of(row: Row, source: str, config: DataConfig) -> Problem:
+def problem_of(
+  row: Row, source: str, config: DataConfig, needs_answer: bool = True
+) -> Problem:
   """Builds a problem from a row.
 
   Args:
-    row: a row of one of `SHAPES`, or with the fields that the config names.
+    row: a row of one of `SHAPES`, or with the fields that the config names; or
+      a problem, which is checked.
     source: a short name; a row without an id gets the id "source/index".
-    config: `question_field` and `answer_field` override the row's shape.
+    config: `question_field`, `answer_field` and `answer_pattern` override the
+      row's shape.
+    needs_answer: whether a row without an answer is refused or `Ungraded`. If
+      not, the problem has none.
 
   Raises:
-    ProblemError: if the row is malformed.
+    ProblemError: if the row is malformed, or would be misread.
     Ungraded: if the answer cannot be graded.
   """
   if row.error:
     raise ProblemError(row.error)
   value = row.value
+  if isinstance(value, Problem):
+    return _checked(value, needs_answer)
   if not isinstance(value, Mapping):
     raise ProblemError(f"is {_kind(value)}, want an object")
-  shape = _shape_of(value, config)
-  question = _text(value, shape.question, numbers=False)
-  if not shape.strict and not value[shape.answer]:
-    raise Ungraded("no final answer")
-  answers = [shape.read(each) for each in _answers(value, shape)]
-  for answer in answers if shape.checked else ():
-    if reason := checkable.why_not(answer or ""):
-      raise Ungraded(reason)
+  shape, value = _shape_of(value, config, needs_answer)
+  question = _question(value, shape.question)
+  if not config.question_field:
+    _check_beside(value, shape.question)
+  try:
+    answers = _read(value, shape, config)
+  except Ungraded:
+    if needs_answer:
+      raise
+    answers = [None]
+  except ProblemError:
+    if needs_answer or value.get(shape.answer):
+      raise
+    answers = [None]
   if "id" in value:
     name = _text(value, "id")
   else:
@@ -134,6 +169,128 @@ def question_of(row: Mapping[str, Any]) -> str | None:
   return None if shape is None else str(row[shape.question]).strip()
 
 
+def _read(row: Mapping, shape: Shape, config: DataConfig) -> list[str]:
+  """Returns all right answers of a row, the gold one first."""
+  if not shape.strict and not row.get(shape.answer):
+    raise Ungraded("no final answer")
+  texts = _answers(row, shape)
+  if config.answer_pattern:
+    answers = [_matched(each, shape.answer, config) for each in texts]
+  else:
+    answers = [shape.read(each) for each in texts]
+    for text in answers:
+      if _WITH_UNIT.fullmatch(text or ""):
+        raise ProblemError(
+          f"{shape.answer!r} is {text!r}, which a solution that says "
+          f"{text.partition('(')[0].strip()} would not equal: set "
+          r"answer_pattern='(.+?) *\(' to leave out the unit, or "
+          "answer_pattern='.+' to keep it"
+        )
+  for answer in answers if shape.checked else ():
+    if reason := checkable.why_not(answer or ""):
+      raise Ungraded(reason)
+  if not config.answer_field:
+    _check_rivals(row, shape.answer, answers[0])
+  return answers
+
+
+def _matched(text: str, field: str, config: DataConfig) -> str:
+  """Returns the first group of the pattern's match, or all of the match."""
+  found = re.search(config.answer_pattern, text)
+  if found is None:
+    raise ProblemError(
+      f"answer_pattern={config.answer_pattern!r} matches nothing of {field!r}: "
+      f"{text!r:.80}"
+    )
+  groups = [each for each in found.groups() if each is not None]
+  return (groups[0] if groups else found.group()).strip()
+
+
+def _question(row: Mapping, field: str) -> str:
+  """Returns the text of a field, or of all fields of a template."""
+  parts = _PART.findall(field)
+  if not parts:
+    return _text(row, field, numbers=False)
+  found = {}
+  for part in parts:
+    value = _value(row, part)
+    values = value if isinstance(value, list) else [value]
+    # What a row has none of is left empty: not all have, say, a context.
+    values = [] if value in (None, "") else values
+    found[part] = ", ".join(_text({part: each}, part) for each in values)
+  question = _PART.sub(lambda each: found[each[1]], field).strip()
+  if not question:
+    raise ProblemError(f"all of {', '.join(map(repr, parts))} are empty")
+  return question
+
+
+def _check_beside(row: Mapping, question: str) -> None:
+  """Refuses a row with a part of the problem that would be left out."""
+  for name in row:
+    value = row[name]
+    known = str(name).lower() in _BESIDE and name != question
+    if known and isinstance(value, str | list) and value:
+      raise ProblemError(
+        f"has a {name!r} beside the {question!r}, which would be left out: set "
+        f"question_field='{{{name}}} {{{question}}}', or question_field="
+        f"{question!r} if the question says all"
+      )
+
+
+def _check_rivals(row: Mapping, field: str, answer: str | None) -> None:
+  """Refuses a row in which another field says another answer."""
+  for name in row:
+    value = row[name]
+    if name == field or str(name).lower() not in _ANSWERS:
+      continue
+    if isinstance(value, str) and value.strip():
+      if _stated(str(value)).strip() != answer:
+        raise ProblemError(
+          f"has an answer in {field!r} and another in {name!r}: set "
+          f"answer_field={name!r} or answer_field={field!r}"
+        )
+
+
+def _checked(problem: Problem, needs_answer: bool) -> Problem:
+  """Returns a problem that a function of the user's made."""
+  for name in ("id", "question"):
+    value = getattr(problem, name)
+    if not isinstance(value, str) or not value.strip():
+      raise ProblemError(f"is a Problem whose {name} is {value!r}, want text")
+  for value in (problem.answer, *problem.alternatives):
+    if not isinstance(value, str) and (needs_answer or value is not None):
+      raise ProblemError(
+        f"is a Problem whose answer is {value!r}, want text; None is for runs "
+        "with an answer_reward"
+      )
+  return problem
+
+
+def _chat(row: Mapping) -> dict[str, Any]:
+  """Returns a chat of one question and one reply as a row of two fields."""
+  said: dict[str, list[str]] = {"user": [], "assistant": []}
+  messages = row["messages"]
+  for each in messages if isinstance(messages, list) else [messages]:
+    if not isinstance(each, Mapping) or not {"role", "content"} <= each.keys():
+      raise ProblemError(
+        f"'messages' holds {each!r:.60}, want objects with role and content"
+      )
+    said.setdefault(each["role"], []).append(_text(each, "content"))
+  for role, texts in said.items():
+    if role in ("user", "assistant") and len(texts) > 1:
+      raise ProblemError(
+        f"'messages' has {len(texts)} of the {role}, want a question and a "
+        "reply alone"
+      )
+  if not said["user"]:
+    raise ProblemError("'messages' has none of the user, want a question")
+  return {
+    **row,
+    "user": said["user"][0],
+    "assistant": "".join(said["assistant"]),
+  }
+
+
 def _answers(row: Mapping, shape: Shape) -> list[str]:
   """Returns the texts of all right answers."""
   found = row[shape.answer] if shape.answer in row else None
@@ -148,24 +305,39 @@ def _answers(row: Mapping, shape: Shape) -> list[str]:
   return [_text(row, shape.answer), *(_text({"also": m}, "also") for m in more)]
 
 
-def _shape_of(row: Mapping, config: DataConfig) -> Shape:
-  """Returns the shape that the config names, else the first that fits."""
+def _shape_of(
+  row: Mapping, config: DataConfig, needs_answer: bool
+) -> tuple[Shape, Mapping]:
+  """Returns the shape that the config names, else the first that fits.
+
+  The row is returned too, with the texts of a chat as fields.
+  """
   if config.question_field or config.answer_field:
     return dataclasses.replace(
       _OURS,
       question=config.question_field or _OURS.question,
       answer=config.answer_field or _OURS.answer,
-    )
+    ), row
+  for shape in SHAPES:
+    if shape.fits(row):
+      return shape, row
+  if "messages" in row:
+    return _CHAT, _chat(row)
   # If none fits, the error names the missing field of our own shape.
-  return next((shape for shape in SHAPES if shape.fits(row)), _OURS)
+  asked = (shape for shape in SHAPES if not needs_answer)
+  return next((each for each in asked if each.question in row), _OURS), row
 
 
-def _text(row: Mapping, field: str, numbers: bool = True) -> str:
+def _value(row: Mapping, field: str) -> Any:
   if field not in row:
     raise ProblemError(
       f"has no field {field!r}, only {', '.join(sorted(map(str, row)))}"
     )
-  value = row[field]
+  return row[field]
+
+
+def _text(row: Mapping, field: str, numbers: bool = True) -> str:
+  value = _value(row, field)
   if not isinstance(value, str) or (isinstance(value, Number) and not numbers):
     want = "text or a number" if numbers else "text"
     raise ProblemError(f"{field!r} is {_kind(value)}, want {want}")

@@ -1,19 +1,21 @@
-"""Opens sources of rows: a file, a TFDS split, or the Hugging Face Hub."""
+"""Opens sources of rows: a file, TFDS, the Hugging Face Hub, or a function."""
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from etils import epath
 
+from rstar_jax.config import plugins
 from rstar_jax.data import hub
-from rstar_jax.data.files import ProblemError, Row, file_rows
+from rstar_jax.data.files import ProblemError, Row, file_rows, plain
 from rstar_jax.storage import store
+from rstar_jax.types import Problem
 
 # The accepted sources, for error messages.
 FORMS = (
-  f"a .jsonl or .json file, 'tfds:NAME/SPLIT', {hub.FORM!r} or, for problems, "
-  "'synthetic:SPLIT'"
+  f"a .jsonl, .json or .csv file, 'tfds:NAME/SPLIT', {hub.FORM!r}, a function "
+  f"{plugins.FORM!r} or, for problems, 'synthetic:SPLIT'"
 )
 
 
@@ -34,6 +36,8 @@ def open_source(
     ProblemError: if the source is none of `FORMS`, or does not exist.
   """
   kind, _, name = source.partition(":")
+  if plugins.names_one(source):
+    return kind, _own_rows(source)
   if kind == "tfds":
     try:
       from rstar_jax.data import tfds
@@ -47,10 +51,26 @@ def open_source(
     parts = hub.parse(name)
     short = epath.Path(parts.path).name
     return f"{short}/{parts.config}".rstrip("/"), hub.hub_rows(name)
-  if source.endswith((".json", ".jsonl")):
+  if source.endswith((".json", ".jsonl", ".csv")):
     path = epath.Path(store.path(source))
     return path.stem, file_rows(path)
   raise ProblemError(f"source {source!r} is none of {FORMS}")
+
+
+def _own_rows(source: str) -> Iterator[Row]:
+  """Yields what a function of the user's gives: problems, or rows."""
+  plugin = plugins.load(source, "source", ())
+  found = plugin()
+  if isinstance(found, Mapping | str) or not isinstance(found, Iterable):
+    raise plugin.wrong("a list of problems or of rows (dicts)", found)
+  for index, value in enumerate(plugin.each(found)):
+    if isinstance(value, Mapping):
+      value = {key: plain(each) for key, each in value.items()}
+    elif not isinstance(value, Problem):
+      raise plugin.wrong(
+        "problems or rows (dicts)", f"item {index}: {value!r:.80}"
+      )
+    yield Row(f"{source}[{index}]", index, value)
 
 
 def copy_rows(source: str, count: int, path: epath.PathLike) -> int:

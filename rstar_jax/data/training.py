@@ -25,7 +25,8 @@ def load(config: Config) -> tuple[list[Problem], dict[str, Any]]:
   Raises:
     ProblemError: as in `problems.read`, or if no problem is left.
   """
-  problems = problems_lib.load_problems(config.train)
+  needs_answer = not config.answer_reward
+  problems = problems_lib.load_problems(config.train, needs_answer=needs_answer)
   held_out: dict[str, list[Problem]] = {}
   for data in (
     config.eval.data,
@@ -34,7 +35,7 @@ def load(config: Config) -> tuple[list[Problem], dict[str, Any]]:
   ):
     # A source may occur twice with different counts.
     held_out.setdefault(data.source, []).extend(
-      problems_lib.load_problems(data)
+      problems_lib.load_problems(data, needs_answer=needs_answer)
     )
   if not config.decontaminate.ngram:
     return problems, {}

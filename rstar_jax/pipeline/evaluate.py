@@ -42,7 +42,9 @@ def evaluate(context: Context, round_: int) -> None:
   for data in (config.eval.data, *config.eval.more):
     split = data.source
     name = ("eval", round_, split)
-    problems = problems_lib.load_problems(data)
+    problems = problems_lib.load_problems(
+      data, needs_answer=not config.answer_reward
+    )
     costly = {problem.id for problem in problems[: early or len(problems)]}
     shards = cut(
       problems,

@@ -341,6 +341,8 @@ def _splits(
 ) -> Iterator[tuple[DataConfig, list]]:
   config = context.config
   for data in (config.eval.data, *config.eval.more):
-    problems = problems_lib.load_problems(data)
+    problems = problems_lib.load_problems(
+      data, needs_answer=not config.answer_reward
+    )
     name = layout.split_name(data.source)
     yield data, cut(problems, config.shard_size, folder / name)

@@ -45,6 +45,33 @@ class FileRowsTest(parameterized.TestCase):
     for value in row.value.values():
       self.assertIsInstance(value, files.Number)
 
+  def test_csv(self):
+    text = '\ufeffquestion,answer\n"What is\n3, 4?",7\n\nQ,8,9\n"\u00e9",""\n'
+    rows = self.rows(text.encode(), "f.csv")
+    self.assertEqual(
+      [row.value for row in rows],
+      [
+        {"question": "What is\n3, 4?", "answer": "7"},
+        None,
+        {"question": "\u00e9", "answer": ""},
+      ],
+    )
+    self.assertEqual([row.index for row in rows], [0, 1, 2])
+    self.assertEqual(
+      [row.place.rpartition(":")[2] for row in rows], ["2", "5", "6"]
+    )
+    self.assertEqual(rows[1].error, "has 3 values for 2 columns")
+
+  @parameterized.parameters(
+    (b"a,a\n1,2\n", ":1: the first line must give .* not 'a', 'a'"),
+    (b"a,\n1,2\n", "must give each column a name"),
+    (b'a,b\n1,2\n"3,4\n', ":3: is not CSV .*nothing after it"),
+    (b"a,b\n1,\xff\n", "is not UTF-8"),
+  )
+  def test_csv_that_cannot_be_read(self, data, reason):
+    with self.assertRaisesRegex(files.ProblemError, reason):
+      self.rows(data, "f.csv")
+
   def test_a_broken_line_is_a_row_with_a_reason(self):
     rows = self.rows(b'{"a": "1"}\n{"a": \n"\xff"\nNaN\n{"a": "2"}', "f.jsonl")
     self.assertEqual([bool(r.error) for r in rows], [0, 1, 1, 1, 0])

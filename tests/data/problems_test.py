@@ -204,7 +204,7 @@ class FileTest(Base):
   def test_wrong_sources(self):
     for source, reason in (
       (f"{self.folder}/none.jsonl", "there is no file .*none.jsonl"),
-      ("hub/name", "'hub/name' is none of a .jsonl or .*'synthetic:SPLIT'"),
+      ("hub/name", "'hub/name' is none of a .jsonl, .*'synthetic:SPLIT'"),
       ("hf:name/train", "'hf:name/train' is neither 'hf:OWNER/NAME"),
       ("synthetic:elsewhere", "no split 'elsewhere', only train"),
       ("synthetic:train", "set count to at least 1, not 0"),

@@ -123,6 +123,98 @@ class ShapesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ProblemError, "no field 'nothing'"):
       read(row, question_field="nothing", answer_field="result")
 
+  def test_a_template_of_fields(self):
+    row = {
+      "body": "Ann has 3 pens.",
+      "question": "How many?",
+      "options": ["3", "4"],
+      "note": None,
+      "answer": "3",
+    }
+    template = "{note} {body} {question} ({options})"
+    found = read(row, question_field=template).question
+    self.assertEqual(found, "Ann has 3 pens. How many? (3, 4)")
+    with self.assertRaisesRegex(ProblemError, "no field 'bdy', only answer, b"):
+      read(row, question_field="{bdy} {question}")
+    with self.assertRaisesRegex(ProblemError, "'note', 'a' are empty"):
+      read(row | {"a": ""}, question_field="{note}{a}")
+
+  @parameterized.parameters(
+    ("9 (apples)", r"(.+?) *\(", "9"),
+    ("9 (apples)", r".+", "9 (apples)"),
+    ("The total is $42.", r"\$(\d+)|none", "42"),
+    ("A) 7", r"[A-E](?=\))", "A"),
+  )
+  def test_an_answer_by_pattern(self, text, pattern, answer):
+    row = {"question": "Q", "answer": text}
+    self.assertEqual(read(row, answer_pattern=pattern).answer, answer)
+    row = {"q": "Q", "a": text}
+    named = {"question_field": "q", "answer_field": "a"}
+    self.assertEqual(read(row, answer_pattern=pattern, **named).answer, answer)
+    with self.assertRaisesRegex(ProblemError, "'zz' matches nothing of 'a'"):
+      read(row, answer_pattern="zz", **named)
+
+  @parameterized.parameters(
+    ({"body": "Ann has 3."}, r"question_field='\{body\} \{question\}'"),
+    ({"Context": "Ann."}, r"question_field='\{Context\} \{question\}'"),
+    ({"options": ["A", "B"]}, r"question_field='question' if"),
+    ({"answer": "9 (apples)"}, r"set answer_pattern='\(\.\+\?\) \*\\\\?\('"),
+    ({"answer": "4:5 (km)"}, "says 4:5 would not equal"),
+    ({"final_answer": "8"}, "another in 'final_answer': set answer_field="),
+    ({"expected_answer": "7 apples"}, "answer_field='expected_answer'"),
+  )
+  def test_what_would_be_misread_is_refused(self, fields, reason):
+    with self.assertRaisesRegex(ProblemError, reason):
+      read({"question": "Q", "answer": "7"} | fields)
+
+  @parameterized.parameters(
+    {"body": ""},
+    {"context": None},
+    {"final_answer": "7"},
+    {"final_answer": "so it is\n#### 7"},
+    {"answer": "7", "solution": "\\boxed{8}"},
+    {"answer": "(1, 2)"},
+    {"answer": "2(x+1)"},
+    {"answer": "3 (4)"},
+  )
+  def test_what_is_read_rightly_is_not(self, **fields):
+    row = {"question": "Q", "answer": "7"} | fields
+    self.assertEqual(read(row).answer, row["answer"])
+
+  @parameterized.parameters(
+    ("7", "7"),
+    ("3 + 4 = 7\n#### 7", "7"),
+    ("It is $\\boxed{7}$.", "7"),
+    ("3 + 4.\nThe answer is: 7", "7"),
+  )
+  def test_a_chat(self, reply, answer):
+    messages = [
+      {"role": "system", "content": "Be kind."},
+      {"role": "user", "content": "What is 3 + 4?"},
+      {"role": "assistant", "content": reply},
+    ]
+    found = read({"messages": messages})
+    self.assertEqual((found.question, found.answer), ("What is 3 + 4?", answer))
+    with self.assertRaisesRegex(ProblemError, "2 of the user"):
+      read({"messages": [*messages, messages[1]]})
+    with self.assertRaisesRegex(shapes.Ungraded, "no final answer"):
+      read({"messages": messages[:2]})
+    with self.assertRaisesRegex(ProblemError, "none of the user"):
+      read({"messages": messages[2:]})
+    with self.assertRaisesRegex(ProblemError, "want objects with role and"):
+      read({"messages": ["What is 3 + 4?"]})
+
+  @parameterized.parameters(
+    {"question": "Q"},
+    {"problem": "Q", "solution": "It is so."},
+    {"problem": "Q"},
+    {"messages": [{"role": "user", "content": "Q"}]},
+    {"index": "4", "question": "Q", "answer": None},
+  )
+  def test_without_an_answer_where_none_is_needed(self, **row):
+    found = shapes.problem_of(Row("f:1", 4, row), "set", DataConfig(), False)
+    self.assertEqual(found, Problem("set/4", "Q", None, "set"))
+
   def test_an_answer_that_a_person_states_is_taken_as_it_is(self):
     words = "it depends on what you mean by that, does it not"
     self.assertEqual(read({"question": "Q", "answer": words}).answer, words)

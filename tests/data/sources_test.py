@@ -33,10 +33,10 @@ class OpenSourceTest(parameterized.TestCase):
       short, _ = sources.open_source(source)
     self.assertEqual((short, asked), (expected, [source[len("hf:") :]]))
 
-  @parameterized.parameters("", "name", "synthetic:train", "a.csv", "http://x")
+  @parameterized.parameters("", "name", "synthetic:train", "a.txt", "http://x")
   def test_other_forms(self, source):
     with self.assertRaisesRegex(
-      ProblemError, f"source '{source}' is none of a .jsonl .* 'hf:OWNER/NAME"
+      ProblemError, f"source '{source}' is none of a .jsonl, .*'hf:OWNER/NAME"
     ):
       sources.open_source(source)
 

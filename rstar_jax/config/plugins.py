@@ -1,0 +1,178 @@
+"""Functions of one's own, named in a config as "module:function".
+
+What is wrong with one is a `PluginError` of one line: it names the field, the
+function, and what was expected. A plugin is trusted code and runs in this
+process; like everything that makes records it should return the same for the
+same arguments.
+"""
+
+import contextlib
+import difflib
+import importlib
+import inspect
+import os
+import pathlib
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+FORM = "module:function"
+_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
+# What fields may hold that looks like the name of a plugin, and is none.
+_OTHERS = ("synthetic", "tfds", "hf", "ppm")
+_LONGEST = 300
+
+
+class PluginError(ValueError):
+  """A plugin cannot be used; the message is one line."""
+
+
+def names_one(text: str) -> bool:
+  """Says whether a field's value is the name of a plugin."""
+  return bool(_NAME.fullmatch(text)) and text.partition(":")[0] not in _OTHERS
+
+
+class Plugin:
+  """A function of a user's; calls go through, exceptions become one line.
+
+  Threads wait for each other, so that the function need not be thread-safe.
+  """
+
+  def __init__(self, function: Callable, name: str, field: str):
+    self._function = function
+    self._label = f"{field}={name!r}"
+    self._file = getattr(
+      sys.modules.get(name.partition(":")[0]), "__file__", None
+    )
+    self._lock = threading.RLock()
+
+  def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    with self._lock, self._guarded():
+      return self._function(*args, **kwargs)
+
+  def each(self, items: Iterable[Any]) -> Iterator[Any]:
+    """Iterates over what the function returned, which may be a generator."""
+    with self._guarded():
+      yield from items
+
+  def wrong(self, wanted: str, found: Any) -> PluginError:
+    """Returns the error of a result of another form.
+
+    Args:
+      wanted: what the function must return.
+      found: what it returned; a text is taken as a description.
+    """
+    shown = found if isinstance(found, str) else _shown(found)
+    return PluginError(f"{self._label} must return {wanted}, not {shown}")
+
+  @contextlib.contextmanager
+  def _guarded(self) -> Iterator[None]:
+    try:
+      yield
+    except PluginError:
+      raise
+    except Exception as error:
+      raise PluginError(
+        f"{self._label} raised {_said(error)}{_place(error, self._file)}"
+      ) from error
+
+
+def load(name: str, field: str, takes: Sequence[str] = ()) -> Plugin:
+  """Imports a function; modules of the current folder are found too.
+
+  Args:
+    name: "module:function". The module "__main__" is the running program.
+    field: of the config that names it, for messages.
+    takes: the arguments that it will be called with; keywords end in "=".
+
+  Raises:
+    PluginError: there is no such function, it cannot be called so, or its
+      module cannot be imported.
+  """
+  label = f"{field}={name!r}"
+  if not _NAME.fullmatch(name):
+    raise PluginError(f"{label} must have the form {FORM}")
+  module_name, _, attribute = name.partition(":")
+  module = _import(module_name, label)
+  if not hasattr(module, attribute):
+    raise PluginError(
+      f"{label}: {module_name} has no {attribute!r}"
+      f"{_near(attribute, [n for n in vars(module) if n[0] != '_'])}"
+    )
+  function = getattr(module, attribute)
+  if not callable(function):
+    raise PluginError(
+      f"{label}: {attribute} is {_shown(function)}, and no function"
+    )
+  _check_signature(function, takes, label)
+  return Plugin(function, name, field)
+
+
+def _import(name: str, label: str) -> Any:
+  folder = os.getcwd()
+  if folder not in sys.path:
+    # As for `python file` and `python -m`.
+    sys.path.insert(0, folder)
+  importlib.invalidate_caches()
+  try:
+    return importlib.import_module(name)
+  except ModuleNotFoundError as error:
+    if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+      raise PluginError(f"{label}: {name} needs {error.name}") from error
+    files = [each.stem for each in pathlib.Path(folder).glob("*.py")]
+    raise PluginError(
+      f"{label}: there is no module {error.name!r} in {folder} or on Python's "
+      f"path{_near(name, files)}"
+    ) from error
+  except (Exception, SystemExit) as error:
+    raise PluginError(
+      f"{label}: importing {name} raised {_said(error)}{_place(error)}"
+    ) from error
+
+
+def _check_signature(
+  function: Callable, takes: Sequence[str], label: str
+) -> None:
+  try:
+    signature = inspect.signature(function)
+  except (TypeError, ValueError):
+    return  # Of C, and without one.
+  keywords = {each[:-1]: None for each in takes if each.endswith("=")}
+  try:
+    signature.bind(*takes[: len(takes) - len(keywords)], **keywords)
+  except TypeError as error:
+    wanted = ", ".join(each.rstrip("=") for each in takes)
+    raise PluginError(
+      f"{label} must take ({wanted}), and takes {signature}"
+    ) from error
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+  near = difflib.get_close_matches(name, known, n=1)
+  return f"; did you mean {near[0]}?" if near else ""
+
+
+def _shown(value: Any) -> str:
+  text = " ".join(repr(value).split())
+  return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _said(error: BaseException) -> str:
+  text = " ".join(str(error).split())[:_LONGEST]
+  return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _place(error: BaseException, file: str | None = None) -> str:
+  """Returns the last line of a file, or of any, that an error came through."""
+  if isinstance(error, SyntaxError):
+    return ""  # Its text has the place.
+  frames = traceback.extract_tb(error.__traceback__)
+  own = [frame for frame in frames if frame.filename == file] or [
+    frame for frame in frames if "importlib" not in frame.filename
+  ]
+  if not own:
+    return ""
+  return f" ({pathlib.Path(own[-1].filename).name}:{own[-1].lineno})"
