@@ -44,9 +44,8 @@ class Plugin:
   def __init__(self, function: Callable, name: str, field: str):
     self._function = function
     self._label = f"{field}={name!r}"
-    self._file = getattr(
-      sys.modules.get(name.partition(":")[0]), "__file__", None
-    )
+    code = getattr(function, "__code__", None)
+    self._file = code.co_filename if code else None
     self._lock = threading.RLock()
 
   def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -58,15 +57,14 @@ class Plugin:
     with self._guarded():
       yield from items
 
-  def wrong(self, wanted: str, found: Any) -> PluginError:
+  def wrong(self, wanted: str, found: str) -> PluginError:
     """Returns the error of a result of another form.
 
     Args:
       wanted: what the function must return.
-      found: what it returned; a text is taken as a description.
+      found: what it returned; see `shown`.
     """
-    shown = found if isinstance(found, str) else _shown(found)
-    return PluginError(f"{self._label} must return {wanted}, not {shown}")
+    return PluginError(f"{self._label} must return {wanted}, not {found}")
 
   @contextlib.contextmanager
   def _guarded(self) -> Iterator[None]:
@@ -80,13 +78,29 @@ class Plugin:
       ) from error
 
 
-def load(name: str, field: str, takes: Sequence[str] = ()) -> Plugin:
+def wrap(function: Callable, field: str) -> Plugin:
+  """Returns a function that a program passes as a plugin, to check it alike."""
+  if isinstance(function, Plugin):
+    return function
+  name = getattr(function, "__qualname__", type(function).__qualname__)
+  return Plugin(function, name, field)
+
+
+def optional(name: str, field: str) -> Plugin | None:
+  """Loads a function that a field names, None where it names none."""
+  return load(name, field) if name else None
+
+
+def load(
+  name: str, field: str, takes: Sequence[str] | None = None
+) -> Plugin:
   """Imports a function; modules of the current folder are found too.
 
   Args:
     name: "module:function". The module "__main__" is the running program.
     field: of the config that names it, for messages.
-    takes: the arguments that it will be called with; keywords end in "=".
+    takes: the arguments that it will be called with; keywords end in "=". None:
+      they are not checked.
 
   Raises:
     PluginError: there is no such function, it cannot be called so, or its
@@ -105,9 +119,10 @@ def load(name: str, field: str, takes: Sequence[str] = ()) -> Plugin:
   function = getattr(module, attribute)
   if not callable(function):
     raise PluginError(
-      f"{label}: {attribute} is {_shown(function)}, and no function"
+      f"{label}: {attribute} is {shown(function)}, and no function"
     )
-  _check_signature(function, takes, label)
+  if takes is not None:
+    _check_signature(function, takes, label)
   return Plugin(function, name, field)
 
 
@@ -155,7 +170,8 @@ def _near(name: str, known: Iterable[str]) -> str:
   return f"; did you mean {near[0]}?" if near else ""
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+  """Returns a value as a short text of one line."""
   text = " ".join(repr(value).split())
   return text if len(text) <= 80 else f"{text[:77]}..."
 

@@ -59,16 +59,18 @@ def open_source(
 
 def _own_rows(source: str) -> Iterator[Row]:
   """Yields what a function of the user's gives: problems, or rows."""
-  plugin = plugins.load(source, "source", ())
+  plugin = plugins.load(source, "source")
   found = plugin()
   if isinstance(found, Mapping | str) or not isinstance(found, Iterable):
-    raise plugin.wrong("a list of problems or of rows (dicts)", found)
+    raise plugin.wrong(
+      "a list of problems or of rows (dicts)", plugins.shown(found)
+    )
   for index, value in enumerate(plugin.each(found)):
     if isinstance(value, Mapping):
       value = {key: plain(each) for key, each in value.items()}
     elif not isinstance(value, Problem):
       raise plugin.wrong(
-        "problems or rows (dicts)", f"item {index}: {value!r:.80}"
+        "problems or rows (dicts)", f"{plugins.shown(value)} as item {index}"
       )
     yield Row(f"{source}[{index}]", index, value)
 

@@ -12,14 +12,19 @@ import concurrent.futures
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
 
+import numpy as np
+
+from rstar_jax.config import plugins
 from rstar_jax.grading import answers
 from rstar_jax.sandbox import process
 from rstar_jax.types import Verdict
 
 _MEMORY = 4 << 30  # Address space of a process, in bytes; bounds big powers.
 _CACHE = 65536
+_NAMES: dict[Any, Verdict] = {True: "equal", False: "different"}
 # Seconds after the worker's deadline at which the host gives up on it.
 _GRACE = 1.0
 
@@ -32,19 +37,26 @@ class Grader:
     seconds: deadline of one comparison, at which it is killed; at half of it
       the comparison is interrupted.
     cache: number of pairs whose verdicts are cached.
+    function: compares in the place of all this, in this process: (gold,
+      predicted) -> a truth value or a verdict.
 
   Attributes:
     counts: number of times that each verdict was given.
   """
 
   def __init__(
-    self, workers: int = 2, seconds: float = 4.0, cache: int = _CACHE
+    self,
+    workers: int = 2,
+    seconds: float = 4.0,
+    cache: int = _CACHE,
+    function: Callable[[str, str], bool | Verdict] | None = None,
   ):
     if workers < 1:
       raise ValueError(f"workers={workers} must be at least 1")
     self.counts: dict[Verdict, int] = dict.fromkeys(
       ("equal", "different", "undecided"), 0
     )
+    self._function = function and plugins.wrap(function, "function")
     self._seconds = seconds
     self._cache_size = cache
     self._cache: collections.OrderedDict = collections.OrderedDict()
@@ -94,6 +106,7 @@ class Grader:
       A verdict for each, in order.
 
     Raises:
+      PluginError: `function` raises, or returns something else.
       RuntimeError: math-verify is needed but missing or broken, or the grader
         is closed, if only while this call waits.
     """
@@ -128,8 +141,8 @@ class Grader:
         known = self._cache.get(pair)
       if known is not None:
         found[pair] = known
-      elif (decision := answers.decide(*pair)) is not None:
-        found[pair] = "equal" if decision else "different"
+      elif (decision := self._decide(*pair)) is not None:
+        found[pair] = _NAMES.get(decision, decision)
       else:
         pending[pair] = self._submit(pair)
     lost = set()
@@ -148,6 +161,22 @@ class Grader:
       while len(self._cache) > self._cache_size:
         self._cache.popitem(last=False)
     return found
+
+  def _decide(self, gold: str, predicted: str) -> bool | Verdict | None:
+    """Compares at once where that is possible; None where it is not."""
+    if self._function is None:
+      return answers.decide(gold, predicted)
+    if not predicted:
+      return False
+    found = self._function(gold, predicted)
+    if isinstance(found, bool | np.bool_):
+      return bool(found)
+    if isinstance(found, str) and found in get_args(Verdict):
+      return found
+    raise self._function.wrong(
+      "True or False, or 'equal', 'different' or 'undecided'",
+      plugins.shown(found),
+    )
 
   def _submit(self, pair: tuple[str, str]) -> concurrent.futures.Future:
     try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from absl import logging
 
+from rstar_jax.config import plugins
 from rstar_jax.config.schema import Config
 from rstar_jax.grading.grader import Grader
 from rstar_jax.hf import folders
@@ -84,7 +85,13 @@ def open_context(
     )
     logging.info("sandbox isolation: %s", sandbox.isolation)
     grader = stack.enter_context(
-      Grader(workers=config.grader.workers, seconds=config.grader.seconds)
+      Grader(
+        workers=config.grader.workers,
+        seconds=config.grader.seconds,
+        function=plugins.optional(
+          config.grader.function, "config.grader.function"
+        ),
+      )
     )
     # Where time went is worth knowing of each host.
     folder = layout.host_folder(workdir, host.index)

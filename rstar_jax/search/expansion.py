@@ -12,7 +12,7 @@ import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.config.schema import SearchConfig
-from rstar_jax.grading import alternatives, answers
+from rstar_jax.grading import answers, judging
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Child, Tree
 from rstar_jax.steps import grammar
@@ -39,6 +39,8 @@ class Calls:
     verify: runs programs.
     grade: compares answers.
     score: scores steps with the PPM; None if the search uses no PPM.
+    reward: says what an answer is worth, in the place of `grade`; problems need
+      no gold answer then.
     begin: maps the number of a group of a search to that group's callables, or
       None if they are all the same. Callables with a cache start with an empty
       one for each group, so that no search depends on another.
@@ -48,6 +50,7 @@ class Calls:
   verify: Verify
   grade: Grade
   score: Score | None = None
+  reward: judging.Reward | None = None
   begin: Callable[[int], "Calls"] | None = None
 
   def of_group(self, number: int) -> "Calls":
@@ -65,6 +68,7 @@ class _Draft:
   answer: str | None = None
   ppm: float = math.nan
   correct: int = tree_lib.UNKNOWN
+  reward: float = -1.0
 
 
 def check(config: SearchConfig, calls: Calls) -> None:
@@ -242,17 +246,14 @@ def _score(
 def _grade(
   trees: Sequence[Tree], drafts: Sequence[_Draft], calls: Calls
 ) -> None:
-  """Grades answers to problems with a gold answer; undecided is wrong."""
-  chosen = [
-    each
-    for each in drafts
-    if each.answer is not None and trees[each.leaf].problem.answer is not None
-  ]
-  if not chosen:
-    return
+  """Sets the verdicts and rewards of answers; undecided is wrong."""
+  chosen = [each for each in drafts if each.answer is not None]
   answered = [(trees[each.leaf].problem, each.answer) for each in chosen]
-  verdicts = alternatives.verdicts(calls.grade, answered)
-  for each, verdict in zip(chosen, verdicts, strict=True):
+  judged = judging.judge(answered, calls.grade, calls.reward)
+  for each, found in zip(chosen, judged, strict=True):
+    if found is None:
+      continue
+    verdict, each.reward = found
     right = verdict == "equal"
     each.correct = tree_lib.RIGHT if right else tree_lib.WRONG
     trees[each.leaf].undecided += verdict == "undecided"
@@ -280,7 +281,7 @@ def _child(
       (*before, draft.ppm), config.trajectory_value
     )
   elif answered:
-    reward = 1.0 if draft.correct == tree_lib.RIGHT else -1.0
+    reward = draft.reward
   return Child(
     text=draft.text,
     kind=tree_lib.KINDS[draft.candidate.finish],

@@ -59,12 +59,12 @@ def search(
     One tree for each problem, in order.
 
   Raises:
-    ValueError: if a problem has no gold answer under
+    ValueError: if a problem has neither a gold answer nor `calls.reward` under
       `terminal_reward="truth"`, the PPM is missing, ids are repeated, or trees
       belong to other problems.
   """
   expansion.check(config, calls)
-  _check_problems(problems, config)
+  _check_problems(problems, config, calls)
   if trees is None:
     trees = [Tree(problem) for problem in problems]
   elif [tree.problem for tree in trees] != list(problems):
@@ -108,7 +108,9 @@ def search(
   return list(trees)
 
 
-def _check_problems(problems: Sequence[Problem], config: SearchConfig) -> None:
+def _check_problems(
+  problems: Sequence[Problem], config: SearchConfig, calls: Calls
+) -> None:
   ids = [problem.id for problem in problems]
   if len(set(ids)) < len(ids):
     twice = next(each for each in ids if ids.count(each) > 1)
@@ -116,11 +118,13 @@ def _check_problems(problems: Sequence[Problem], config: SearchConfig) -> None:
       f"problem id {twice!r} comes twice and would get the same tree twice; "
       "search again under another `name`"
     )
+  if config.terminal_reward != "truth" or calls.reward is not None:
+    return
   for problem in problems:
-    if problem.answer is None and config.terminal_reward == "truth":
+    if problem.answer is None:
       raise ValueError(
         f"problem {problem.id} has no gold answer, which "
-        "terminal_reward='truth' needs; use 'ppm'"
+        "terminal_reward='truth' needs; use 'ppm', or give calls.reward"
       )
 
 

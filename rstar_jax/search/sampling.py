@@ -14,7 +14,7 @@ import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.config.schema import SearchConfig
-from rstar_jax.grading import alternatives, answers, choose
+from rstar_jax.grading import answers, choose, judging
 from rstar_jax.search import values
 from rstar_jax.search.expansion import Calls
 from rstar_jax.search.tree import TrajectoryValue
@@ -29,7 +29,7 @@ class Sample:
   Attributes:
     steps: node texts, oldest first, as far as they are well-formed.
     answer: the boxed answer, None if there is none.
-    verdict: the grader's verdict, None without an answer or a gold answer.
+    verdict: None without an answer, or with nothing to judge it by.
     tokens: number of tokens generated for it.
     status: "ok"; or why there is no answer: "length", "malformed", "no_answer",
       or the sandbox's status.
@@ -271,15 +271,10 @@ def _scored(
 def _grade(
   owners: Sequence[Problem], drafts: list[Sample], calls: Calls
 ) -> None:
-  """Sets the verdicts of answered drafts with a gold answer, in place."""
-  ready = [
-    i
-    for i, each in enumerate(drafts)
-    if each.answer is not None and owners[i].answer is not None
-  ]
-  if not ready:
-    return
+  """Sets the verdicts of answered drafts, in place."""
+  ready = [i for i, each in enumerate(drafts) if each.answer is not None]
   answered = [(owners[i], drafts[i].answer) for i in ready]
-  verdicts = alternatives.verdicts(calls.grade, answered)
-  for i, verdict in zip(ready, verdicts, strict=True):
-    drafts[i] = dataclasses.replace(drafts[i], verdict=verdict)
+  judged = judging.judge(answered, calls.grade, calls.reward)
+  for i, found in zip(ready, judged, strict=True):
+    if found is not None:
+      drafts[i] = dataclasses.replace(drafts[i], verdict=found[0])

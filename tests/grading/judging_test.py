@@ -2,7 +2,7 @@
 
 from absl.testing import absltest
 
-from rstar_jax.grading import alternatives
+from rstar_jax.grading import judging
 from rstar_jax.types import Problem
 
 ONE = Problem("a", "q", "3")
@@ -23,7 +23,7 @@ calls: list = []
 class GradingTest(absltest.TestCase):
   def test_any_right_answer_counts(self):
     calls.clear()
-    found = alternatives.verdicts(
+    found = judging.verdicts(
       grade, [(ONE, "3"), (TWO, "-3"), (ONE, "-3"), (TWO, "3"), (TWO, "5")]
     )
     self.assertEqual(
