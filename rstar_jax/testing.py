@@ -7,7 +7,7 @@ import numpy as np
 
 from rstar_jax import rng, types
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.steps import grammar
+from rstar_jax.steps import grammar, prompts
 
 
 class ByteTokenizer:
@@ -17,6 +17,7 @@ class ByteTokenizer:
   eos_id = 1
   bos_ids = ()
   misread_in = ()
+  prompt = staticmethod(prompts.prompt)
 
   def __init__(self):
     self._ids = {m: 2 + i for i, m in enumerate(grammar.MARKERS)}

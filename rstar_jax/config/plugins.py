@@ -91,9 +91,7 @@ def optional(name: str, field: str) -> Plugin | None:
   return load(name, field) if name else None
 
 
-def load(
-  name: str, field: str, takes: Sequence[str] | None = None
-) -> Plugin:
+def load(name: str, field: str, takes: Sequence[str] | None = None) -> Plugin:
   """Imports a function; modules of the current folder are found too.
 
   Args:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rstar_jax.steps import grammar, prompts
+from rstar_jax.steps import grammar
 from rstar_jax.steps import tokenizer as tokenizer_lib
 from rstar_jax.types import PreferencePair, Prefix
 
@@ -39,7 +39,7 @@ def encode_row(
     policy writes, with the final end-of-text, and 0 on the prompt and on the
     interpreter's output spans with their line breaks.
   """
-  pieces = [(prompts.prompt(question), 0)]
+  pieces = [(tokenizer.prompt(question), 0)]
   for node in nodes:
     start = 0
     for begin, end in grammar.output_spans(node):
@@ -279,7 +279,7 @@ def _shared(sides: tuple[np.ndarray, ...]) -> int:
 def _encode(tokenizer, items, length: int) -> Sides:
   kept, weights, targets = [], [], []
   for question, prefixes, weight, target in items:
-    prompt = prompts.prompt(question)
+    prompt = tokenizer.prompt(question)
     sides = tuple(
       np.asarray(
         tokenizer_lib.encode_solution(tokenizer, prompt, nodes), np.int32

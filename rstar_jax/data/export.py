@@ -41,6 +41,7 @@ def write(
   folder: pathlib.Path,
   solutions: Iterable[Trajectory],
   pairs: Iterable[PreferencePair],
+  prompt: prompts.Prompt = prompts.prompt,
 ) -> dict[str, int]:
   """Writes the data set, and overwrites an older one.
 
@@ -48,13 +49,16 @@ def write(
     folder: created if it does not exist.
     solutions: the rows of SFT.
     pairs: the preference pairs.
+    prompt: what precedes the first step.
 
   Returns:
     The numbers of rows of "sft" and "pairs".
   """
   counts = {
-    "sft": _lines(folder / "sft", map(_solution, solutions)),
-    "pairs": _lines(folder / "pairs", map(_pair, pairs)),
+    "sft": _lines(
+      folder / "sft", (_solution(each, prompt) for each in solutions)
+    ),
+    "pairs": _lines(folder / "pairs", (_pair(each, prompt) for each in pairs)),
   }
   (folder / "README.md").write_text(
     _CARD.format(solutions=counts["sft"], pairs=counts["pairs"])
@@ -62,17 +66,17 @@ def write(
   return counts
 
 
-def _solution(each: Trajectory) -> dict[str, Any]:
+def _solution(each: Trajectory, prompt: prompts.Prompt) -> dict[str, Any]:
   return {
-    "prompt": prompts.prompt(each.question),
+    "prompt": prompt(each.question),
     "completion": "".join(each.steps),
     "problem_id": each.problem_id,
   }
 
 
-def _pair(each: PreferencePair) -> dict[str, Any]:
+def _pair(each: PreferencePair, prompt: prompts.Prompt) -> dict[str, Any]:
   return {
-    "prompt": prompts.prompt(each.question),
+    "prompt": prompt(each.question),
     "chosen": "".join(each.chosen),
     "rejected": "".join(each.rejected),
     "weight": each.weight,

@@ -247,7 +247,8 @@ def difference(found: intervals.Difference) -> str:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-  return _NAMES[row["method"]]
+  # A plugin goes by its own name.
+  return _NAMES.get(row["method"], row["method"])
 
 
 def _number(value: float | None) -> str:

@@ -6,9 +6,11 @@
   diverse_beam  the same in groups with first steps of their own
   mcts          one search; a unit is a rollout
   searches      independent searches; a unit is one
+  module:function  a search of the user's (`SearchConfig.method`); a unit is a
+                rollout, where it records them
 
-The last four are guided by a reward model. "samples" is sampled without one and
-valued by each.
+All but the first two are guided by a reward model. "samples" is sampled without
+one and valued by each.
 """
 
 import dataclasses
@@ -17,7 +19,7 @@ from typing import Any
 
 from rstar_jax.config.schema import Config
 from rstar_jax.evaluation import choices, solutions
-from rstar_jax.search import beam, mcts, sampling, values
+from rstar_jax.search import beam, mcts, named, sampling, values
 from rstar_jax.search.expansion import Calls
 from rstar_jax.search.tree import TrajectoryValue, Tree
 from rstar_jax.types import Problem, Score
@@ -47,13 +49,33 @@ def solve(method: str, task: Task) -> list[dict[str, Any]]:
   """Solves problems in one of the ways above.
 
   Args:
-    method: one of `METHODS`.
-    task: the problems; `calls.score` guides, where the method is `GUIDED`.
+    method: one of `METHODS`, or "module:function".
+    task: the problems; `calls.score` guides, where the method `is_guided`.
 
   Returns:
     One record for each problem; see `solutions.py`.
   """
-  return METHODS[method](task)
+  if method in METHODS:
+    return METHODS[method](task)
+  config = dataclasses.replace(
+    task.config.eval.search,
+    method=method,
+    rollouts=task.config.study.trajectories,
+  )
+  trees = named.search(
+    task.problems,
+    config,
+    task.calls,
+    seed=task.config.seed,
+    name=(*task.name, method),
+  )
+  how = config.trajectory_value
+  return [solutions.of_tree(each, method, task.split, how) for each in trees]
+
+
+def is_guided(method: str) -> bool:
+  """Says whether a reward model guides a method while it searches."""
+  return method not in ("greedy", "samples")
 
 
 def rescore(
@@ -207,5 +229,3 @@ METHODS: dict[str, Callable[[Task], list[dict[str, Any]]]] = {
   "mcts": _mcts,
   "searches": _searches,
 }
-# Those that a reward model guides while they search.
-GUIDED = ("beam", "diverse_beam", "mcts", "searches")

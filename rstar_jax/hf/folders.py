@@ -396,7 +396,8 @@ def _save(
   }
   text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
   count = sum(array.size for array in arrays.values())
-  card = model_card.render(config, model.head, count)
+  prompt = {} if tokenizer is None else {"prompt": tokenizer.prompt}
+  card = model_card.render(config, model.head, count, **prompt)
   with store.staged(folder, stale="*.safetensors*") as local:
     tensors.write(local, specs, parts, shard_bytes)
     tensors.write_text(local / "config.json", text)

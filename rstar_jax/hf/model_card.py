@@ -68,18 +68,24 @@ marker (with the `{output}...{end_of_output}` that follows the last code):
 """
 
 
-def render(config: ModelConfig, head: str, count: int) -> str:
+def render(
+  config: ModelConfig,
+  head: str,
+  count: int,
+  prompt: prompts.Prompt = prompts.prompt,
+) -> str:
   """Returns the model card.
 
   Args:
     config: the model's config.
     head: "lm", or the form of a scalar head.
     count: number of parameters.
+    prompt: what precedes the first step.
   """
   texts = {
     "architecture": config.family,
     "size": _size(count),
-    "prompt": prompts.prompt("{question}"),
+    "prompt": prompt("{question}"),
     "output": grammar.OUTPUT,
     "end_of_output": grammar.END_OF_OUTPUT,
   }

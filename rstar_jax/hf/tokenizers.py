@@ -4,23 +4,28 @@ import tempfile
 
 from rstar_jax.hf import folders, gguf_tokenizer
 from rstar_jax.hf.gguf import GgufFile
+from rstar_jax.steps import prompts
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import store
 
 
 def load_tokenizer(
-  base: store.Path | str, *, add_markers: bool = True
+  base: store.Path | str,
+  *,
+  add_markers: bool = True,
+  prompt: prompts.Prompt = prompts.prompt,
 ) -> HfTokenizer:
   """Loads a model's tokenizer; see `HfTokenizer`.
 
   Args:
     base: a Hugging Face folder or name, or a GGUF file.
     add_markers: whether tokens of the step grammar that it lacks are added.
+    prompt: what precedes the first step; `policy.prompt` of a run.
   """
   with store.local(base, folders.WEIGHTS) as base:
     file = folders.gguf_file(base)
     if file is None:
-      return HfTokenizer(base, add_markers=add_markers)
+      return HfTokenizer(base, add_markers=add_markers, prompt=prompt)
     with tempfile.TemporaryDirectory() as folder:
       gguf_tokenizer.save(GgufFile(file).metadata, folder)
-      return HfTokenizer(folder, add_markers=add_markers)
+      return HfTokenizer(folder, add_markers=add_markers, prompt=prompt)

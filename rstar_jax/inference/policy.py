@@ -9,7 +9,7 @@ import numpy as np
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference.engine import Engine, Generated
 from rstar_jax.models.transformer import Transformer
-from rstar_jax.steps import grammar, prompts
+from rstar_jax.steps import grammar
 from rstar_jax.steps.tokenizer import Tokenizer, encode_solution
 from rstar_jax.types import Candidate, Expand, Finish, Prefix
 
@@ -79,7 +79,9 @@ class Policy:
     """
     ids = [
       np.array(
-        encode_solution(self._tokenizer, prompts.prompt(question), prefix),
+        encode_solution(
+          self._tokenizer, self._tokenizer.prompt(question), prefix
+        ),
         np.int32,
       )
       for question, prefix in zip(questions, prefixes, strict=True)

@@ -16,7 +16,6 @@ from rstar_jax.inference.cached_model import Batch, CachedModel
 from rstar_jax.inference.prefix_cache import pick
 from rstar_jax.models import cache
 from rstar_jax.models.transformer import Transformer
-from rstar_jax.steps import prompts
 from rstar_jax.steps.tokenizer import Tokenizer, encode_piece, encode_solution
 from rstar_jax.types import Prefix, Score
 
@@ -99,7 +98,7 @@ class Scorer(CachedModel):
     """
     tokenizer = self._tokenizer
     ids = [
-      encode_solution(tokenizer, prompts.prompt(question), prefix)
+      encode_solution(tokenizer, tokenizer.prompt(question), prefix)
       for question, prefix in zip(questions, prefixes, strict=True)
     ]
     step_ids = [

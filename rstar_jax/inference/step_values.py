@@ -8,7 +8,6 @@ import numpy as np
 from flax import nnx
 
 from rstar_jax.models.transformer import Transformer
-from rstar_jax.steps import prompts
 from rstar_jax.steps.tokenizer import Tokenizer, encode_solution
 
 # A solution is padded to a multiple of so many tokens: few shapes to compile.
@@ -34,7 +33,7 @@ def step_values(
   Returns:
     float32 [number of steps], in [-1, 1]: the value at each step's last token.
   """
-  prompt = prompts.prompt(question)
+  prompt = tokenizer.prompt(question)
   ids = [
     encode_solution(tokenizer, prompt, steps[: count + 1])
     for count in range(len(steps))

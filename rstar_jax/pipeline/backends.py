@@ -10,11 +10,13 @@ import time
 
 import jax.numpy as jnp
 
+from rstar_jax.config import plugins
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.few_shot import FewShot, stop_words
+from rstar_jax.inference.own import Blocks, OwnPolicy, OwnScore
 from rstar_jax.inference.policy import Policy
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.remote import Remote
@@ -26,6 +28,7 @@ from rstar_jax.pipeline.context import Context
 from rstar_jax.search.mcts import Calls
 from rstar_jax.steps import grammar
 from rstar_jax.storage import compiled, journal, metrics, store
+from rstar_jax.types import Expand, Score
 
 
 class Device:
@@ -47,36 +50,41 @@ class Device:
       context: the run.
       round_: whose policy; 0 is the base model.
       score: folder of the round's reward model, e.g. "ppm"; "" for none.
-      reward_model: loaded in its place, and in round 0, where there is none.
+      reward_model: loaded in its place, and in round 0, where there is none; or
+        "module:function", which makes it.
       policy: a folder or name, in the place of the round's policy.
-      ppm: likewise, in the place of the folder that `score` names.
+      ppm: in the place of the folder that `score` names, as `reward_model`.
     """
     self._context = context
+    self._folder = str(models.policy_of(context, policy or round_))
     self._mesh = mesh = models.search_mesh(context.config)
-    dtype = jnp.dtype(context.config.policy.dtype)
+    config = context.config
+    dtype = jnp.dtype(config.policy.dtype)
     # A base model that is shown examples sees no token that it does not know.
     self._few_shot = (
-      round_ == 0 and not policy and context.config.policy.prompt == "few_shot"
+      round_ == 0 and not policy and config.policy.prompt == "few_shot"
     )
+    self._model = None
+    self._tokenizer = context.tokenizer
     if self._few_shot:
-      self._model = folders.load_policy(
-        models.base(context.config), dtype, mesh=mesh
-      )
-      self._tokenizer = load_tokenizer(
-        models.base(context.config), add_markers=False
-      )
+      self._tokenizer = load_tokenizer(self._folder, add_markers=False)
+    if config.policy.backend:
+      pass  # It loads what it needs.
+    elif self._few_shot:
+      self._model = folders.load_policy(self._folder, dtype, mesh=mesh)
     else:
       self._model = models.load_policy(context, policy or round_, mesh=mesh)
-      self._tokenizer = context.tokenizer
     # Of all that use the device.
     self._shared = {"lock": threading.Lock(), "busy": Busy()}
-    config = context.config
     self._engines: list[Engine] = []
+    self._own: list[OwnPolicy] = []
     self._began = time.perf_counter()
     self._compiled = compiled.counter()
     self._before = self._compiled.programs, self._compiled.seconds
-    self.score: Scorer | RewardModel | None = None
-    if reward_model:
+    self.score: Scorer | RewardModel | OwnScore | None = None
+    if plugins.names_one(reward_model):
+      self.score = OwnScore(config, reward_model, "reward_model")
+    elif reward_model:
       _, fields = folders.read_config(reward_model)
       self.score = RewardModel(
         folders.load_reward_model(reward_model, dtype, mesh=mesh),
@@ -84,6 +92,8 @@ class Device:
         unread_id=fields.get("pad_token_id"),
         **self._shared,
       )
+    elif score and plugins.names_one(ppm):
+      self.score = OwnScore(config, ppm, "rounds.ppm")
     elif score:
       self.score = Scorer(
         folders.load_ppm(
@@ -105,9 +115,10 @@ class Device:
     """
     if not self._context.config.engine.warm_up:
       return
-    jobs = [
-      job for n in candidates for job in calls.expand.engine.warm_up_calls(n)
-    ]
+    jobs = []
+    if isinstance(calls.expand, Policy | FewShot):
+      engine = calls.expand.engine
+      jobs = [job for n in candidates for job in engine.warm_up_calls(n)]
     if isinstance(calls.score, Scorer):
       jobs += calls.score.warm_up_calls(max(candidates))
     with metrics.progress(len(jobs), "compiling", unit="program") as bar:
@@ -129,6 +140,30 @@ class Device:
     return self._calls(engine, whole=True)
 
   def _calls(self, config: EngineConfig, whole: bool) -> Calls:
+    own = bool(self._context.config.policy.backend)
+    make = self._own_policy if own else self._policy
+    expand: Policy | FewShot | OwnPolicy | Blocks = make(config, whole)
+    calls = _with_host(self._context, expand, self.score)
+
+    def begin(group: int) -> Calls:
+      return dataclasses.replace(
+        calls,
+        expand=expand.begin(group),
+        score=self.score and self.score.begin(group),
+      )
+
+    return dataclasses.replace(calls, begin=begin)
+
+  def _own_policy(
+    self, engine: EngineConfig, whole: bool
+  ) -> OwnPolicy | Blocks:
+    """Returns what the user's backend makes of the policy's folder."""
+    config = dataclasses.replace(self._context.config, engine=engine)
+    expand = OwnPolicy(config, self._folder)
+    self._own.append(expand)
+    return Blocks(expand, engine.max_block_tokens) if whole else expand
+
+  def _policy(self, config: EngineConfig, whole: bool) -> Policy | FewShot:
     tokenizer = self._tokenizer
     markers = [grammar.END_OF_CODE, grammar.END_OF_ANSWER]
     if not whole:
@@ -152,29 +187,14 @@ class Device:
       **self._shared,
     )
     self._engines.append(engine)
-    expand: FewShot | Policy = (
-      FewShot(engine, tokenizer, markers)
-      if self._few_shot
-      else Policy(engine, tokenizer)
-    )
-    calls = Calls(
-      expand=expand,
-      verify=self._context.sandbox.run,
-      grade=self._context.grader.grade,
-      score=self.score,
-    )
+    if self._few_shot:
+      return FewShot(engine, tokenizer, markers)
+    return Policy(engine, tokenizer)
 
-    def begin(group: int) -> Calls:
-      return dataclasses.replace(
-        calls,
-        expand=expand.begin(group),
-        score=self.score and self.score.begin(group),
-      )
-
-    return dataclasses.replace(calls, begin=begin)
-
-  def parameters(self) -> int:
-    """Returns how many numbers the policy has."""
+  def parameters(self) -> int | None:
+    """Returns how many numbers the policy has, None of a user's backend."""
+    if self._model is None:
+      return None
     return sum(each.size for each in arrays_of(self._model).values())
 
   def usage(self) -> dict[str, float]:
@@ -186,7 +206,9 @@ class Device:
     are `programs` in `compile_seconds`.
     """
     seconds = time.perf_counter() - self._began
-    generated = sum(each.generated_tokens for each in self._engines)
+    generated = sum(
+      each.generated_tokens for each in (*self._engines, *self._own)
+    )
     return {
       "seconds": seconds,
       "device_idle_share": 1 - self._shared["busy"].seconds / seconds,
@@ -222,11 +244,7 @@ class RemoteDevice:
 
   def steps(self) -> Calls:
     """Returns callables whose `expand` writes one step."""
-    return Calls(
-      expand=self._remote,
-      verify=self._context.sandbox.run,
-      grade=self._context.grader.grade,
-    )
+    return _with_host(self._context, self._remote)
 
   def usage(self) -> dict[str, float]:
     """Returns the seconds so far, and the server's speed in them."""
@@ -236,6 +254,21 @@ class RemoteDevice:
       "seconds": seconds,
       "generated_tokens_per_second": generated / seconds,
     }
+
+
+def _with_host(
+  context: Context, expand: Expand, score: Score | None = None
+) -> Calls:
+  """Adds the callables that need no model."""
+  return Calls(
+    expand=expand,
+    score=score,
+    verify=context.sandbox.run,
+    grade=context.grader.grade,
+    reward=plugins.optional(
+      context.config.answer_reward, "config.answer_reward"
+    ),
+  )
 
 
 def trained(context: Context, round_: int) -> Device:

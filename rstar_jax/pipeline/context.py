@@ -13,6 +13,7 @@ from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.sandbox.pool import Limits, Sandbox
+from rstar_jax.steps import prompts
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import layout, metrics, records, store
 
@@ -96,5 +97,8 @@ def open_context(
     # Where time went is worth knowing of each host.
     folder = layout.host_folder(workdir, host.index)
     writer = stack.enter_context(metrics.MetricsWriter(folder))
-    tokenizer = load_tokenizer(config.policy.path or folders.BASE_MODEL)
+    tokenizer = load_tokenizer(
+      config.policy.path or folders.BASE_MODEL,
+      prompt=prompts.own(config.policy.prompt),
+    )
     yield Context(config, workdir, writer, sandbox, grader, tokenizer, host)

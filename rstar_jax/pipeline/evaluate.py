@@ -11,7 +11,7 @@ from rstar_jax.pipeline.shards import (
   finish,
   unwritten,
 )
-from rstar_jax.search import mcts, sampling
+from rstar_jax.search import named, sampling
 from rstar_jax.storage import layout, records, stopping
 
 
@@ -87,7 +87,7 @@ def evaluate(context: Context, round_: int) -> None:
       ]
       trees = []
       if searches:
-        trees = mcts.search(
+        trees = named.search(
           chosen,
           config.eval.search,
           search,

@@ -18,5 +18,6 @@ def export(context: Context, round_: int) -> str:
       local,
       map(trajectories_lib.from_dict, solutions),
       map(pairs_lib.from_dict, pairs),
+      context.tokenizer.prompt,
     )
   return f"{folder}: {counts['sft']} solutions, {counts['pairs']} pairs"

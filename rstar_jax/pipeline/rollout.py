@@ -21,7 +21,7 @@ from rstar_jax.pipeline.shards import (
   read_trees,
   unwritten,
 )
-from rstar_jax.search import mcts
+from rstar_jax.search import mcts, named
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.mcts import Calls
 from rstar_jax.search.tree import Tree
@@ -138,17 +138,26 @@ def _search_shard(
   """Searches a shard, then goes on with what is still unsolved.
 
   Extra rollouts continue a problem's newest tree; where nothing is left in it
-  to select, they go into a new one with seeds of its own.
+  to select, they go into a new one with seeds of its own. A search of the
+  user's continues no tree.
   """
   spec = config.rounds[round_ - 1]
   forest: list[list[Tree]] = [[] for _ in shard]
 
-  def run(indices: list[int], number: int, **options) -> None:
-    name = ("rollout", round_, number)
+  def run(
+    indices: list[int],
+    number: int,
+    rollouts: int = spec.rollouts,
+    trees: list[Tree] | None = None,
+    **options,
+  ) -> None:
+    options |= {"seed": config.seed, "name": ("rollout", round_, number)}
     chosen = [shard[i] for i in indices]
-    found = mcts.search(
-      chosen, search_config, calls, seed=config.seed, name=name, **options
-    )
+    budget = dataclasses.replace(search_config, rollouts=rollouts)
+    if trees is None:
+      found = named.search(chosen, budget, calls, **options)
+    else:
+      found = mcts.search(chosen, budget, calls, trees=trees, **options)
     for i, tree in zip(indices, found, strict=True):
       if not forest[i] or forest[i][-1] is not tree:
         forest[i].append(tree)
@@ -169,11 +178,14 @@ def _search_shard(
     newest = {i: len(forest[i]) - 1 for i in unsolved}
     for number in sorted(set(newest.values())):
       at = [i for i in unsolved if newest[i] == number]
-      going = [i for i in at if not forest[i][-1].exhausted[0]]
-      over = [i for i in at if forest[i][-1].exhausted[0]]
+      going = [
+        i
+        for i in at
+        if search_config.method == "mcts" and not forest[i][-1].exhausted[0]
+      ]
+      over = [i for i in at if i not in going]
       if going:
-        trees = [forest[i][-1] for i in going]
-        run(going, number, trees=trees, rollouts=extra)
+        run(going, number, extra, [forest[i][-1] for i in going])
       if over:
-        run(over, number + 1, rollouts=extra)
+        run(over, number + 1, extra)
   return [tree for trees in forest for tree in trees]

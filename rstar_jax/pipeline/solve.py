@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rstar_jax.config.schema import EvalConfig
+from rstar_jax.config.schema import Config, EvalConfig
 from rstar_jax.grading import choose
 from rstar_jax.pipeline import backends
 from rstar_jax.pipeline.context import Context
-from rstar_jax.search import answer, mcts, sampling
+from rstar_jax.search import answer, named, sampling
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.types import Prefix, Problem
 
@@ -63,7 +63,7 @@ def solve_all(
       an `eval.reward_model` the majority of its sampled solutions answers; one
       that is shown examples (`policy.prompt`) seldom writes a whole solution
       that runs, so that its steps are searched, and the majority of what is
-      found answers.
+      found answers. So it is with a search of the user's.
     questions: plain text; the same one is answered in the same way.
 
   Returns:
@@ -74,22 +74,31 @@ def solve_all(
   problems = [Problem(id=each, question=each) for each in questions]
   device = backends.trained(context, round_)
   options = {"seed": config.seed, "name": ("solve",)}
-  if device.score is None and config.policy.prompt == "trained":
+  calls, search = device.steps(), config.eval.search
+  if device.score is None and _samples(config):
     sampled = sampling.sample_until(
       problems,
       config.eval.samples,
       device.blocks(),
-      config.eval.search,
+      search,
       **options,
     )
     return list(map(_agreed, sampled))
-  calls, search = device.steps(), config.eval.search
+  if search.terminal_reward == "ppm":
+    # Nothing is known of the questions but their text.
+    calls = calls.replace(reward=None)
   if device.score is None:
-    calls = dataclasses.replace(calls, score=_no_opinion)
+    calls = calls.replace(score=_no_opinion)
     search = dataclasses.replace(search, annotation="terminal")
-  trees = mcts.search(problems, search, calls, **options)
+  trees = named.search(problems, search, calls, **options)
   valued = device.score is not None
   return [_solution(tree, config.eval, valued) for tree in trees]
+
+
+def _samples(config: Config) -> bool:
+  """Says whether a policy without a reward model answers by samples."""
+  own_search = config.eval.search.method != "mcts"
+  return config.policy.prompt != "few_shot" and not own_search
 
 
 def _agreed(samples: Sequence[sampling.Sample]) -> Solution | None:

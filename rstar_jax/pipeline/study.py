@@ -51,7 +51,7 @@ def study(context: Context, round_: int) -> None:
         f"config.study.rewards: {name!r} would share the folder {folder!r} "
         "with another; give one of them another name, e.g. by a link"
       )
-  alone = [each for each in config.methods if each not in solvers.GUIDED]
+  alone = [each for each in config.methods if not solvers.is_guided(each)]
   if alone:
     _solve_alone(context, round_, alone)
   for reward in config.rewards:
@@ -106,11 +106,28 @@ def read(folder: store.Path) -> list[dict[str, Any]]:
   """
   return [
     row
-    for method in solvers.METHODS
+    for method in _methods(folder)
     for each in sorted(_models(folder, method), key=_rank)
     if records.read_manifest(each) is not None
     for row in read_rows(each)
   ]
+
+
+def _methods(folder: store.Path) -> list[str]:
+  """Returns the names of the folders of methods, those of plugins last."""
+  found = {
+    name
+    for model in store.children(folder)
+    if model != layout.TABLES
+    for name in store.children(folder / model)
+  }
+  own = found - {*solvers.METHODS, layout.QUALITY}
+  return [*solvers.METHODS, *sorted(own)]
+
+
+def _at(top: store.Path, method: str) -> store.Path:
+  """Returns the folder of a method; a plugin's name makes one too."""
+  return top / layout.split_name(method)
 
 
 def _models(folder: store.Path, method: str) -> list[store.Path]:
@@ -139,7 +156,7 @@ def render(context: Context, round_: int) -> str:
       f"{folder} has no finished method: run --stage=study --round={round_}"
     )
   qualities, sizes = {}, []
-  names = (*solvers.METHODS, layout.QUALITY)
+  names = (*_methods(folder), layout.QUALITY)
   found = [each for name in names for each in _models(folder, name)]
   for each in sorted(found, key=_rank):
     info = records.read_manifest(each) or {}
@@ -152,7 +169,7 @@ def render(context: Context, round_: int) -> str:
     qualities,
     seed=context.config.seed,
     k=context.config.study.top_k,
-    parameters=sizes[0],
+    parameters=sizes[0] if sizes else None,
   )
   store.write(folder / layout.TABLES, text.encode())
   return text
@@ -211,7 +228,7 @@ def compare(context: Context, other: store.Path, round_: int | None) -> str:
 
 def _solve_alone(context: Context, round_: int, methods: Sequence[str]) -> None:
   top = folder_of(context, round_, _POLICY)
-  if all([_done(context, top / each) for each in methods]):
+  if all([_done(context, _at(top, each)) for each in methods]):
     return
   device = backends.Device(context, round_)
   for method in methods:
@@ -222,19 +239,22 @@ def _solve_alone(context: Context, round_: int, methods: Sequence[str]) -> None:
     def solve(problems, data, method=method, calls=calls):
       return solvers.solve(method, _task(context, problems, data, calls))
 
-    _write(context, round_, top / method, solve, device)
+    _write(context, round_, _at(top, method), solve, device)
 
 
 def _solve_guided(context: Context, round_: int, reward: str) -> None:
   """Solves with a reward model, values the samples, and measures the model."""
   config = context.config.study
   top = folder_of(context, round_, reward)
-  guided = [each for each in config.methods if each in solvers.GUIDED]
+  guided = [each for each in config.methods if solvers.is_guided(each)]
   # Of samples that ended early nothing but the majority is known.
   valued = [] if config.early_stop else ["samples"]
   valued = [each for each in valued if each in config.methods]
   if all(
-    [_done(context, top / each) for each in (*guided, *valued, layout.QUALITY)]
+    [
+      _done(context, _at(top, each))
+      for each in (*guided, *valued, layout.QUALITY)
+    ]
   ):
     return
   own = reward in ("ppm", "orm", "pqm")
@@ -258,7 +278,7 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
       questions = [each.question for each in problems]
       return solvers.rescore(rows, questions, device.score, how)
 
-    _write(context, round_, top / method, value, device, reward)
+    _write(context, round_, _at(top, method), value, device, reward)
   if guided:
     calls = device.steps()
     device.warm_up(calls, context.config.eval.search.candidates)
@@ -267,7 +287,7 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
     def solve(problems, data, method=method):
       return solvers.solve(method, _task(context, problems, data, calls))
 
-    _write(context, round_, top / method, solve, device, reward)
+    _write(context, round_, _at(top, method), solve, device, reward)
   if context.config.extract.needs_trees:
     _measure(context, round_, top / layout.QUALITY, device, reward)
 
@@ -331,8 +351,9 @@ def _write(
       progress.update(len(shard.problems))
       account(context.writer, round_, device.usage(), "study", progress)
     shards += part
-  count = device.parameters()
-  info = {"parameters": count, "made_with": _settings(context)}
+  info: dict[str, Any] = {"made_with": _settings(context)}
+  if (count := device.parameters()) is not None:
+    info["parameters"] = count
   finish(context.host, folder, lambda: info, shards)
 
 

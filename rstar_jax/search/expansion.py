@@ -7,6 +7,7 @@ once for all leaves.
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +57,15 @@ class Calls:
   def of_group(self, number: int) -> "Calls":
     """Returns the callables of a group at the start of a search."""
     return self.begin(number) if self.begin else self
+
+  def replace(self, **fields: Any) -> "Calls":
+    """Returns callables with others in their place, in every group too."""
+    begin = self.begin
+    return dataclasses.replace(
+      self,
+      **fields,
+      begin=begin and (lambda group: begin(group).replace(**fields)),
+    )
 
 
 @dataclasses.dataclass

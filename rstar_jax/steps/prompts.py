@@ -3,6 +3,10 @@ r"""Renders prompts, for training and inference alike.
 `bootstrap_prompt` shows the step grammar to a model that was not trained on it.
 """
 
+import json
+from collections.abc import Callable
+
+from rstar_jax.config import plugins
 from rstar_jax.steps import grammar
 from rstar_jax.steps.grammar import ASSISTANT, USER
 from rstar_jax.types import Prefix
@@ -58,6 +62,10 @@ DEMONSTRATIONS: tuple[tuple[str, Prefix], ...] = (
 )
 
 
+# Makes the text that precedes the first step of a question's solution.
+Prompt = Callable[[str], str]
+
+
 def prompt(question: str) -> str:
   """Returns the text that precedes the first step.
 
@@ -70,17 +78,46 @@ def prompt(question: str) -> str:
   )
 
 
-def chat_template(*, bos: bool = False) -> str:
-  """Returns the Jinja template that renders a user's message as `prompt`.
+def own(name: str) -> Prompt:
+  """Loads the prompt that `policy.prompt` names; see `Prompt`.
+
+  Raises:
+    PluginError: there is no such function, or it does not return a text that
+      holds the question.
+  """
+  if not plugins.names_one(name):
+    return prompt
+  plugin = plugins.load(name, "config.policy.prompt")
+
+  def render(question: str) -> str:
+    text = plugin(question)
+    if not isinstance(text, str) or question not in text:
+      raise plugin.wrong(
+        f"a text that holds the question {plugins.shown(question)}",
+        plugins.shown(text),
+      )
+    return text
+
+  return render
+
+
+def chat_template(render: Prompt = prompt, *, bos: bool = False) -> str:
+  """Returns the Jinja template that renders a user's message as a prompt.
 
   A server with a chat interface then prompts the policy as in training. An
   assistant's message is the solution that follows the prompt.
 
   Args:
+    render: the prompt.
     bos: whether a text begins with the tokenizer's begin-of-text token.
   """
-  head, tail = prompt("{{ message['content'] }}").split(f"{ASSISTANT}:")
-  answer = f"{ASSISTANT}:{tail}"
+  question = "{{ message['content'] }}"
+  if render is prompt:
+    head, tail = prompt(question).split(f"{ASSISTANT}:")
+    answer = f"{ASSISTANT}:{tail}"
+  else:
+    before, _, after = render(question).partition(question)
+    head, answer = _literal(before) + question, _literal(after)
   return (
     ("{{ bos_token }}" if bos else "") + "{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}"
@@ -93,6 +130,11 @@ def chat_template(*, bos: bool = False) -> str:
     f"{answer}"
     "{% endif %}"
   )
+
+
+def _literal(text: str) -> str:
+  """Returns a text as Jinja that renders it, whatever braces it has."""
+  return f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}"
 
 
 def bootstrap_prompt(question: str) -> str:

@@ -33,6 +33,10 @@ class Tokenizer(Protocol):
     """Returns the id of a marker; raises KeyError if it is not one id."""
     ...
 
+  def prompt(self, question: str) -> str:
+    """Returns the text that precedes the first step, in training too."""
+    ...
+
 
 def encode_solution(
   tokenizer: Tokenizer, question_prompt: str, prefix: Sequence[str]
@@ -64,12 +68,17 @@ class HfTokenizer:
     pad_id: id of padding; that of end-of-text if there is none.
     eos_id: id of end-of-text.
     bos_ids: id of begin-of-text, if the tokenizer adds it.
+    prompt: returns the text that precedes a question's first step.
     misread_in: "qwen2" unless it splits words as Qwen2's: for this model type
       `AutoTokenizer` overrides tokenizer.json.
   """
 
   def __init__(
-    self, name_or_folder: str | pathlib.Path, *, add_markers: bool = True
+    self,
+    name_or_folder: str | pathlib.Path,
+    *,
+    add_markers: bool = True,
+    prompt: prompts.Prompt = prompts.prompt,
   ):
     """Loads a tokenizer.
 
@@ -77,6 +86,7 @@ class HfTokenizer:
       name_or_folder: a folder with tokenizer.json, or a Hugging Face name.
       add_markers: whether to add missing markers as special tokens. Without,
         they are plain text, as for a model not trained on the step grammar.
+      prompt: what precedes the first step.
     """
     # It would advise to install torch, which is not needed.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -86,6 +96,7 @@ class HfTokenizer:
     self._tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(
       str(name_or_folder)
     )
+    self.prompt = prompt
     self.known = len(self._tokenizer)
     bos = self._tokenizer.bos_token_id
     begun = self._tokenizer.encode("") == [bos]
@@ -95,7 +106,7 @@ class HfTokenizer:
       present = self._tokenizer.get_vocab()
       missing = [m for m in grammar.MARKERS if m not in present]
       self._tokenizer.add_tokens(missing, special_tokens=True)
-      self._tokenizer.chat_template = prompts.chat_template(bos=begun)
+      self._tokenizer.chat_template = prompts.chat_template(prompt, bos=begun)
     vocabulary = self._tokenizer.get_vocab()
     self._ids = {m: vocabulary[m] for m in grammar.MARKERS if m in vocabulary}
     self.vocab_size = len(self._tokenizer)

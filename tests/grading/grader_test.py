@@ -55,6 +55,25 @@ class GraderTest(absltest.TestCase):
     with mock.patch.object(process.Process, "send", side_effect=AssertionError):
       self.assertEqual(self.grader.grade(pairs), expected)
 
+  def test_a_function_of_one_s_own(self):
+    def grade(gold, predicted):
+      if "?" in predicted:
+        return "undecided"
+      return gold.lower() == predicted.lower()
+
+    with Grader(workers=1, function=grade) as grader:
+      pairs = [("A", "a"), ("7", "7.0"), ("a", "a?"), ("", None), ("a", "")]
+      expected = ["equal", "different", "undecided", "different", "different"]
+      self.assertEqual(grader.grade(pairs), expected)
+      self.assertEqual(grader.grade([(["x", "y"], "Y")]), ["equal"])
+      self.assertEmpty(grader.pids)
+    for wrong in (1, None, "right", 0.5):
+      with Grader(workers=1, function=lambda *_, w=wrong: w) as grader:
+        with self.assertRaisesRegex(
+          ValueError, "must return True or False, or 'equal'.*, not"
+        ):
+          grader.grade([("a", "b")])
+
   def test_threads(self):
     wrong = []
 

@@ -57,7 +57,8 @@ class StudyTest(StudyingCase):
       + [
         (reward, method)
         for reward in ("ppm", "orm")
-        for method in ("samples", *solvers.GUIDED)
+        for method in solvers.METHODS
+        if method != "greedy"
       ],
     )
     for group in found.values():

@@ -41,7 +41,7 @@ class TokensTest(absltest.TestCase):
         device = backends.Device(context, 0)
         calls = (
           guided(device.steps())
-          if method in solvers.GUIDED
+          if solvers.is_guided(method)
           else device.blocks(greedy=method == "greedy")
         )
         counted = calls.expand.engine

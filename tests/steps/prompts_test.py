@@ -1,5 +1,8 @@
 """Tests of the prompts; the demonstrations are run."""
 
+import sys
+
+import jinja2
 from absl.testing import absltest
 
 from rstar_jax.grading import answers
@@ -15,6 +18,51 @@ class PromptTest(absltest.TestCase):
       prompts.prompt("How many?"),
       "<|user|>:\nHow many?\n<|assistant|>: Let's think step by step and solve "
       "the problem with code.",
+    )
+
+
+def with_braces(question):
+  return f'\n{{% x %}} {{{{ y }}}} "q" \u00e9\n{question}\n\nGo:\n'
+
+
+class OwnPromptTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.main = sys.modules["__main__"]
+    self.addCleanup(delattr, self.main, "own_prompt")
+
+  def test_is_checked(self):
+    self.main.own_prompt = with_braces
+    render = prompts.own("__main__:own_prompt")
+    self.assertEqual(render("How?"), with_braces("How?"))
+    for wrong in (None, "no question", b"How?"):
+      self.main.own_prompt = lambda question, wrong=wrong: wrong
+      with self.assertRaisesRegex(
+        ValueError,
+        "^config.policy.prompt='__main__:own_prompt' must return a text that "
+        "holds the question 'How\\?', not",
+      ):
+        prompts.own("__main__:own_prompt")("How?")
+
+  def test_words_are_the_usual_one(self):
+    self.main.own_prompt = None
+    for name in ("trained", "few_shot"):
+      self.assertIs(prompts.own(name), prompts.prompt)
+
+  def test_the_chat_template_renders_it(self):
+    self.main.own_prompt = with_braces
+    template = jinja2.Environment(
+      trim_blocks=True, lstrip_blocks=True
+    ).from_string(prompts.chat_template(with_braces))
+    said = [{"role": "user", "content": "How {{ many }}?"}]
+    self.assertEqual(
+      template.render(messages=said, add_generation_prompt=True),
+      with_braces("How {{ many }}?"),
+    )
+    both = [*said, {"role": "assistant", "content": "7"}]
+    self.assertEqual(
+      template.render(messages=both, eos_token="<eos>"),
+      with_braces("How {{ many }}?") + "7<eos>",
     )
 
 
