@@ -7,12 +7,16 @@ import collections
 import difflib
 import json
 
-from rstar_jax.config import identity
+from rstar_jax.config import identity, plugins
 from rstar_jax.config.schema import Config
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.data import released, training
+from rstar_jax.grading import judging
+from rstar_jax.grading.grader import Grader
 from rstar_jax.pipeline.hosts import Host, wait_until
+from rstar_jax.steps import prompts
 from rstar_jax.storage import layout, records, store
+from rstar_jax.types import Problem
 
 _ALONE = Host()
 
@@ -28,12 +32,16 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
 
   Raises:
     ProblemError: one line; see `problems.read` and `released.read_sft`.
+    PluginError: a plugin fails on a first problem; see `try_plugins`.
   """
   if config.extract.needs_trees and not evaluation:
-    training.load(config)
+    try_plugins(config, training.load(config)[0][0])
   else:
     for data in (config.eval.data, *config.eval.more):
-      problems_lib.load_problems(data)
+      found = problems_lib.load_problems(
+        data, needs_answer=not config.answer_reward
+      )
+      try_plugins(config, found[0])
   if evaluation:
     return
   for source, read in (
@@ -42,6 +50,29 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
   ):
     if source:
       next(read(source, collections.Counter()))
+
+
+def try_plugins(config: Config, problem: Problem) -> None:
+  """Asks the prompt, the grader and the reward about one problem.
+
+  The other plugins are tried where they are used, since they may take long.
+
+  Args:
+    config: of the run.
+    problem: one of its problems; its own answer is graded, or "0".
+
+  Raises:
+    PluginError: one raises, or returns something of another form.
+  """
+  prompts.own(config.policy.prompt)(problem.question)
+  answer = problem.answer or "0"
+  function = plugins.optional(config.grader.function, "config.grader.function")
+  if function:
+    with Grader(workers=1, function=function) as grader:
+      grader.grade([(answer, answer)])
+  reward = plugins.optional(config.answer_reward, "config.answer_reward")
+  if reward:
+    judging.rewards(reward, [(problem, answer)])
 
 
 def has_run(workdir: store.Path) -> bool:
