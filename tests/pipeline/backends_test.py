@@ -1,21 +1,28 @@
 """Tests of the callables that a policy and a reward model give."""
 
+import sys
 from unittest import mock
 
 import numpy as np
 from absl.testing import absltest
 from flax import nnx
 
+from rstar_jax import testing
+from rstar_jax.config.schema import SearchConfig
 from rstar_jax.hf import folders
 from rstar_jax.inference.few_shot import FewShot
 from rstar_jax.models.transformer import ppm_from_policy
-from rstar_jax.pipeline import backends
+from rstar_jax.pipeline import backends, models
+from rstar_jax.search import mcts
+from rstar_jax.search.expansion import Calls
 from rstar_jax.steps import grammar
+from rstar_jax.types import Problem
 from tests import tiny_run
-from tests.pipeline import context_test
+from tests.pipeline.context_test import ContextCase
+from tests.pipeline.models_test import OtherModelCase
 
 
-class DeviceTest(context_test.SessionCase):
+class DeviceTest(ContextCase):
   def test_random_weights(self):
     self.config.engine.max_step_tokens = 5
     self.config.engine.max_block_tokens = 11
@@ -59,7 +66,7 @@ class DeviceTest(context_test.SessionCase):
     self.assertEqual(stops, [ends, ends | {ids[grammar.END_OF_STEP]}])
 
 
-class OtherModelTest(context_test.OtherModelCase):
+class OtherModelTest(OtherModelCase):
   def test_shown_examples_it_sees_no_new_token(self):
     self.config.policy.prompt = "few_shot"
     device = backends.Device(self.other(), 0)
@@ -83,6 +90,70 @@ class OtherModelTest(context_test.OtherModelCase):
     calls = backends.load_calls(self.other(), 0)
     (again,) = calls.score(["a"], [()], [["text", "of words"]])
     np.testing.assert_array_equal(values, again)
+
+
+class OwnTest(ContextCase):
+  """A policy and a reward model of one's own, by name."""
+
+  def setUp(self):
+    super().setUp()
+    self.main = sys.modules["__main__"]
+    self.made = []
+
+    def policy(config, folder):
+      self.made.append((config.engine.temperature, folder))
+      return testing.ToySum()
+
+    self.main.own_policy = policy
+    self.main.own_score = lambda config: testing.score_by_hash
+    self.config.policy.backend = "__main__:own_policy"
+
+  def test_the_search_is_given_them(self):
+    context = self.context()
+    context.sandbox = mock.Mock(run=testing.run_trusted)
+    context.grader = mock.Mock(grade=testing.grade_equal)
+    device = backends.Device(context, 0, reward_model="__main__:own_score")
+    self.config.engine.warm_up = True
+    calls = device.steps()
+    device.warm_up(calls, 3)
+    self.assertIsNone(device.parameters())
+    problems = [Problem("p", "Make 3.", "3")]
+    config = SearchConfig(rollouts=9, candidates=3, groups=2, annotation="ppm")
+    (found,) = mcts.search(problems, config, calls, seed=5)
+    toy = Calls(
+      expand=testing.ToySum(),
+      verify=testing.run_trusted,
+      grade=testing.grade_equal,
+      score=testing.score_by_hash,
+    )
+    (expected,) = mcts.search(problems, config, toy, seed=5)
+    self.assertEqual(found.to_json(), expected.to_json())
+    self.assertGreater(device.usage()["generated_tokens_per_second"], 0)
+    # The greedy one is told so by its config.
+    greedy = device.blocks(greedy=True)
+    ((block, _),) = greedy.expand(["Q"], [()], np.zeros((1, 2), np.uint32))
+    self.assertEqual(block.finish, "code")
+    folder = str(models.base(self.config))
+    self.assertEqual(
+      self.made, [(self.config.engine.temperature, folder), (0.0, folder)]
+    )
+
+  def test_a_round_s_ppm(self):
+    device = backends.Device(
+      self.context(), 0, score="ppm", ppm="__main__:own_score"
+    )
+    (values,) = device.score(["a"], [()], [["b", "c"]])
+    (expected,) = testing.score_by_hash(["a"], [()], [["b", "c"]])
+    np.testing.assert_array_equal(values, expected)
+
+  def test_an_answer_s_reward_goes_to_the_search(self):
+    self.main.own_reward = lambda problem, answer: 0.25
+    self.config.answer_reward = "__main__:own_reward"
+    context = self.context()
+    context.sandbox = context.grader = mock.Mock()
+    calls = backends.Device(context, 0).steps()
+    for each in (calls, calls.of_group(1)):
+      self.assertEqual(each.reward(Problem("p", "q"), "7"), 0.25)
 
 
 if __name__ == "__main__":
