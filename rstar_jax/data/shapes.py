@@ -164,9 +164,15 @@ def problem_of(
 
 
 def question_of(row: Mapping[str, Any]) -> str | None:
-  """Returns the question of a row, None if no shape fits."""
+  """Returns the question of a row; None if no shape fits, or not all of it."""
   shape = next((shape for shape in SHAPES if shape.fits(row)), None)
-  return None if shape is None else str(row[shape.question]).strip()
+  if shape is None:
+    return None
+  try:
+    _check_beside(row, shape.question)
+  except ProblemError:
+    return None
+  return str(row[shape.question]).strip()
 
 
 def _read(row: Mapping, shape: Shape, config: DataConfig) -> list[str]:

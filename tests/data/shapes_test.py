@@ -215,6 +215,12 @@ class ShapesTest(parameterized.TestCase):
     found = shapes.problem_of(Row("f:1", 4, row), "set", DataConfig(), False)
     self.assertEqual(found, Problem("set/4", "Q", None, "set"))
 
+  def test_the_question_alone(self):
+    row = {"question": " Q", "answer": "7"}
+    self.assertEqual(shapes.question_of(row), "Q")
+    self.assertIsNone(shapes.question_of(row | {"body": "B"}))
+    self.assertIsNone(shapes.question_of({"q": "Q"}))
+
   def test_an_answer_that_a_person_states_is_taken_as_it_is(self):
     words = "it depends on what you mean by that, does it not"
     self.assertEqual(read({"question": "Q", "answer": words}).answer, words)

@@ -1,0 +1,37 @@
+"""Solves problems of one's own, judged by a reward of one's own.
+
+python docs/examples/own_problems.py
+"""
+
+import re
+
+import rstar_jax as rj
+
+
+def problems():
+  """Yields rows of any data set; these have no answer."""
+  for pens, hens in ((3, 14), (2, 12)):
+    question = f"Sila keeps {pens} pens of {hens} hens."
+    yield {"question": f"{question} How many hens does Sila keep?"}
+
+
+def reward(problem, answer):
+  """Returns what an answer is worth: 1 if it is right, less the farther off."""
+  pens, hens = map(int, re.findall(r"\d+", problem.question))
+  if not answer.isdigit():
+    return -1.0
+  return max(1 - abs(int(answer) - pens * hens) / 10, -1.0)
+
+
+config = rj.load_config("configs/tiny.py")
+# "my_file:problems" in a config file; `rj.evolve(run)` would train on them.
+config.train = rj.DataConfig(source=f"{__name__}:problems")
+config.answer_reward = f"{__name__}:reward"
+config.search.rollouts = 4
+with rj.open_run(config, "runs/own_problems") as run:
+  found = rj.load_problems(config.train, needs_answer=False)
+  trees = rj.search(found, config.search, rj.load_calls(run, 0))
+for tree in trees:
+  answers = {each.answer for each in rj.trajectories(tree)}
+  best = max(answers, key=lambda each: reward(tree.problem, each))
+  print(tree.problem.question, "The best answer is", best)
