@@ -20,16 +20,18 @@ def best_first(problems, config, calls, seed=0, name=()):
   return trees
 
 
-# A scripted policy that adds 1, 2 or 3 twice; `rj.load_calls` has a real one.
-calls = rj.Calls(
-  expand=rj.testing.ToySum(covers=True),
-  verify=rj.testing.run_trusted,
-  grade=rj.testing.grade_equal,
-  score=rj.testing.score_by_hash,
-)
-config = rj.SearchConfig(rollouts=7, candidates=3, annotation="ppm")
-problems = [rj.Problem(f"p{n}", f"Make {n}.", str(n)) for n in (5, 6)]
-for search in (best_first, rj.search):
-  for tree in search(problems, config, calls):
-    answers = sorted({each.answer for each in rj.trajectories(tree)})
-    print(search.__name__, tree.problem.id, len(tree), "nodes", answers)
+if __name__ == "__main__":
+  # A scripted policy that adds 1, 2 or 3 twice; `rj.load_calls` has a real
+  # one.
+  calls = rj.Calls(
+    expand=rj.testing.ToySum(covers=True),
+    verify=rj.testing.run_trusted,
+    grade=rj.testing.grade_equal,
+    score=rj.testing.score_by_hash,
+  )
+  config = rj.SearchConfig(rollouts=7, candidates=3, annotation="ppm")
+  problems = [rj.Problem(f"p{n}", f"Make {n}.", str(n)) for n in (5, 6)]
+  for search in (best_first, rj.search):
+    for tree in search(problems, config, calls):
+      answers = sorted({each.answer for each in rj.trajectories(tree)})
+      print(search.__name__, tree.problem.id, len(tree), "nodes", answers)

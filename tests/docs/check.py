@@ -172,6 +172,8 @@ class Clone:
 def check(clone: Clone, block: reading.Block, demo: bool):
   """Yields (command, what was done with it, what went wrong or "")."""
   if block.language == "python":
+    if block.file:
+      (clone.folder / block.file).write_text(block.text)
     yield "python", "run", clone.do([sys.executable, "-"], block.text)
     return
   before: list[str] = []

@@ -2,11 +2,17 @@
 
 import contextlib
 import io
+import pathlib
 import runpy
+import sys
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
+import rstar_jax as rj
+from rstar_jax.config import validation
+from rstar_jax.search import named
 from tests.docs import reading
 
 # What needs a finished run is for `make docs-check`.
@@ -38,11 +44,17 @@ class ExamplesTest(parameterized.TestCase):
   @parameterized.parameters(*pages())
   def test_runs_and_prints_what_is_shown(self, name):
     # In order, in one folder: a block may read what another one wrote.
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    with (
+      tempfile.TemporaryDirectory() as folder,
+      contextlib.chdir(folder),
+      mock.patch.object(sys, "path", [folder, *sys.path]),
+    ):
       for block in reading.blocks(reading.documents()[name]):
         if block.language != "python" or _NEEDS_A_RUN in block.text:
           continue
         with self.subTest(f"{name}:{block.line}"):
+          if block.file:
+            pathlib.Path(block.file).write_text(block.text)
           out = io.StringIO()
           with contextlib.redirect_stdout(out):
             code = compile(block.text, f"{name}:{block.line}", "exec")
@@ -73,6 +85,21 @@ class ProgramsTest(parameterized.TestCase):
       with contextlib.redirect_stdout(out):
         runpy.run_path(str(FOLDER / name), run_name="__main__")
     self.assertRegex(out.getvalue(), PROGRAMS[name])
+
+  def test_a_search_of_one_s_own_has_a_name(self):
+    config = rj.SearchConfig(rollouts=7, method="own_search:best_first")
+    run = rj.Config(train=rj.DataConfig(count=1), search=config)
+    problems = [rj.Problem("p5", "Make 5.", "5")]
+    calls = rj.Calls(
+      expand=rj.testing.ToySum(covers=True),
+      verify=rj.testing.run_trusted,
+      grade=rj.testing.grade_equal,
+    )
+    with mock.patch.object(sys, "path", [str(FOLDER), *sys.path]):
+      validation.validate(run)
+      (tree,) = named.search(problems, config, calls)
+    self.assertEqual(tree.problem, problems[0])
+    self.assertGreater(len(tree), 7)
 
   def test_all_are_run_and_short(self):
     files = {path.name: path.read_text() for path in FOLDER.glob("*.py")}

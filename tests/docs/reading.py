@@ -32,6 +32,12 @@ class Block:
   line: int
   output: str | None = None
 
+  @property
+  def file(self) -> str:
+    """The file that a comment on the first line names: "# my_file.py"."""
+    found = re.match(r"# (\w+\.py)\n", self.text)
+    return found[1] if found else ""
+
 
 def documents(
   folders: tuple[str, ...] = ("docs", "launch", "benchmarks", "colab"),

@@ -36,6 +36,15 @@ class DocumentsTest(parameterized.TestCase):
     self.assertEqual((bash.line, bash.output), (20, None))
     self.assertEqual(PAGE.splitlines()[bash.line - 1], bash.text.strip())
 
+  def test_a_block_may_be_a_file(self):
+    for text, name in (
+      ("# my_file.py\nx = 1\n", "my_file.py"),
+      ("# my file.py\nx = 1\n", ""),
+      ("x = 1\n# my_file.py\n", ""),
+    ):
+      (block,) = reading.blocks(f"```python\n{text}```\n")
+      self.assertEqual(block.file, name)
+
   def test_a_page_without_blocks(self):
     self.assertEqual(reading.blocks("# A page\n"), [])
 
