@@ -6,7 +6,8 @@ r"""Compiles a run's device programs for TPUs, without a TPU.
 
 prints a line of JSON for each program: its memory on a chip and whether that
 fits, what it computes, moves and sends, and how long that takes at the
-published peaks.
+published peaks. With --plan it needs no compiler, and prints one line that
+prices the config's rounds at the paper's number of problems.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ from rstar_jax.config.schema import Config
 from rstar_jax.hf import model_config as hf_config
 from rstar_jax.hf import published
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.tools.aot import chips, programs, report, shapes
+from rstar_jax.tools.aot import chips, plan, programs, report, shapes
 
 _NAMES = (report.SIZES, *programs.NAMES)
 
@@ -51,6 +52,11 @@ _STAGES = flags.DEFINE_list(
 )
 _PATH = flags.DEFINE_integer(
   "path", None, "Tokens of a leaf's path; by default the longest of the run."
+)
+_PLAN = flags.DEFINE_bool(
+  "plan",
+  False,
+  "Compile nothing: print the chip-hours of the rounds, by lower bounds.",
 )
 
 
@@ -103,6 +109,18 @@ def rows(config: Config) -> Iterator[dict[str, Any]]:
       )
 
 
+def price(config: Config) -> dict[str, Any]:
+  """Returns the plan of the config's rounds, on each topology of the flags."""
+  model = model_config(config.policy.path, config.policy.dtype)
+  rates = {}
+  for where in [chips.parse(each) for each in _TOPOLOGY.value]:
+    try:
+      rates[where.name] = plan.rates(config, model, where, _PATH.value)
+    except ValueError as error:
+      raise ValueError(f"{where.name}: {error}") from error
+  return plan.table(config.rounds, rates, plan.Assumptions())
+
+
 def _wanted() -> list[tuple[str, str]]:
   """Returns (program, stage) of what the flags ask for."""
   named = _PROGRAMS.value
@@ -134,7 +152,8 @@ def main(argv: Sequence[str]) -> None:
   # No device is used; libtpu would look for one.
   jax.config.update("jax_platforms", "cpu")
   try:
-    for row in rows(_CONFIG.value):
+    config = _CONFIG.value
+    for row in [price(config)] if _PLAN.value else rows(config):
       print(json.dumps(row), flush=True)
   except ValueError as error:
     sys.exit(f"{error}")

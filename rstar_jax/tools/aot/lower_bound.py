@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from rstar_jax.models.config import ModelConfig
+from rstar_jax.tools.aot.chips import Slice
 from rstar_jax.tools.aot.shapes import Shapes
 
 
@@ -25,6 +26,12 @@ class LowerBound:
 
   flops: float
   bytes: float
+
+  def seconds(self, where: Slice) -> float:
+    """Returns the seconds at the published peaks, shared by all the chips."""
+    chip = where.chip
+    slowest = max(self.flops / chip.flops, self.bytes / chip.hbm_rate)
+    return slowest / where.chips
 
 
 def matrix_parameters(model: ModelConfig) -> int:

@@ -39,8 +39,7 @@ def sizes_row(
     stage: of `shapes.STAGES`.
   """
   host = where.host
-  axes = sharding.mesh_sizes(config.search_mesh, host.chips)
-  mesh = AbstractMesh(axes, sharding.AXES)
+  mesh = abstract_mesh(config.search_mesh, host)
   sizes = shapes.of_config(config, model, mesh, stage)
   found = memory.resident(sizes, model, mesh)
   needs = found.total + memory.sampling(sizes, model, mesh)
@@ -146,6 +145,19 @@ def training_row(
   return result
 
 
+def abstract_mesh(config: MeshConfig, where: Slice) -> AbstractMesh:
+  """Returns the mesh of a run on a slice, without devices or a compiler.
+
+  Args:
+    config: `search_mesh`, for the chips of a host.
+    where: the host.
+
+  Raises:
+    ValueError: the mesh cannot be made of so many chips.
+  """
+  return AbstractMesh(sharding.mesh_sizes(config, where.chips), sharding.AXES)
+
+
 def mesh_of(config: MeshConfig, where: Slice, name: str) -> Mesh:
   """Returns the mesh of a run on a slice.
 
@@ -202,7 +214,6 @@ def row(
   }
   limit = max(seconds, key=seconds.get)
   longest = seconds[limit]
-  ideal = max(bound.flops / chip.flops, bound.bytes / chip.hbm_rate) * each
   return result | {
     "flops": cost.flops,
     "bytes": cost.bytes,
@@ -212,18 +223,18 @@ def row(
       for kind, sent in sorted(cost.collectives.items())
     },
     "loops": [list(loop) for loop in cost.loops],
-    "seconds": {name: _round(value) for name, value in seconds.items()},
-    "bound_seconds": _round(longest),
+    "seconds": {name: significant(value) for name, value in seconds.items()},
+    "bound_seconds": significant(longest),
     "limit": limit if needs <= has else "memory",
     "tokens": tokens,
-    "tokens_per_second_per_chip": _round(tokens / longest * each),
-    "bytes_per_token": _round(cost.bytes * where.chips / tokens),
-    "least_flops_share": _round(
+    "tokens_per_second_per_chip": significant(tokens / longest * each),
+    "bytes_per_token": significant(cost.bytes * where.chips / tokens),
+    "least_flops_share": significant(
       bound.flops * each / cost.flops if cost.flops else 1.0
     ),
-    "least_bytes_share": _round(bound.bytes * each / cost.bytes),
-    "roofline_share": _round(ideal / longest),
-    "compile_seconds": _round(compiled.seconds),
+    "least_bytes_share": significant(bound.bytes * each / cost.bytes),
+    "roofline_share": significant(bound.seconds(where) / longest),
+    "compile_seconds": significant(compiled.seconds),
   }
 
 
@@ -281,9 +292,9 @@ def _resident(
 
 
 def _gib(size: float) -> float:
-  return _round(size / 2**30)
+  return significant(size / 2**30)
 
 
-def _round(value: float) -> float:
-  """Keeps four significant digits."""
+def significant(value: float) -> float:
+  """Keeps four significant digits of a number, so that a line can be read."""
   return float(f"{value:.4g}")

@@ -1,4 +1,4 @@
-"""The command: sizes without a compiler, and one line for an error."""
+"""The command: sizes and the plan without a compiler, and errors."""
 
 import json
 import pathlib
@@ -63,9 +63,27 @@ class CommandTest(absltest.TestCase):
     for row, old in zip(found, recorded, strict=False):
       self.assertEqual(row, {key: old[key] for key in row})
 
+  def test_the_plan_is_that_of_the_page(self):
+    done = self.run_command(
+      "--topology=v5e:4x4,v5p:2x2x4,v6e:4x4,v4:2x2x4",
+      *("--path=1024", "--programs=", "--plan"),
+    )
+    self.assertEqual(done.returncode, 0, done.stderr)
+    (line,) = done.stdout.splitlines()
+    self.assertEqual(
+      json.loads(line)["chip_hours"],
+      {
+        "v5e:4x4": 36290,
+        "v5p:2x2x4": 14800,
+        "v6e:4x4": 13860,
+        "v4:2x2x4": 25280,
+      },
+    )
+
   def test_errors_are_one_line(self):
     for arguments, message in (
       (("--topology=v5e:1x1", "--programs=sizes"), "v5e:1x1: mesh .*'tensor'"),
+      (("--plan", "--path=9999"), "v5e:4x4: a path of 9999 tokens"),
       (("--topology=v9:1x1",), "topology 'v9:1x1': want one of v4, v5e"),
       (("--layers=0,1",), "--layers=0,1: want two, such as 1,2"),
       (("--programs=sizes,fly",), r"--programs: \['fly'\] are none of"),

@@ -6,7 +6,7 @@ from absl.testing import absltest
 
 from rstar_jax.hf import model_config, published
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.tools.aot import lower_bound
+from rstar_jax.tools.aot import chips, lower_bound
 from rstar_jax.tools.aot.shapes import Shapes
 
 # D=10, N=6, K=2, H=3, F=14, V=50, 5 layers, float32.
@@ -76,6 +76,13 @@ class LowerBoundTest(absltest.TestCase):
     once = lower_bound.forward(_TINY, rows=6, length=3).flops
     self.assertEqual(found.flops, 3 * (once + 2 * 18 * 500))
     self.assertEqual(found.bytes, 32 * (5 * _LAYER + 500))
+
+  def test_seconds_are_those_of_the_slower_peak(self):
+    # Four chips of 197 TFLOP/s and 819 GB/s.
+    where = chips.parse("v5e:2x2")
+    for flops, size, seconds in ((4 * 197e12, 819e9, 1), (1, 8 * 819e9, 2)):
+      bound = lower_bound.LowerBound(flops, size)
+      self.assertAlmostEqual(bound.seconds(where), seconds)
 
   def test_copies_compute_nothing(self):
     sizes = Shapes(moved=3, step=7, room=11)
