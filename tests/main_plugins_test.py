@@ -192,6 +192,7 @@ class RunTest(PluginsCase):
     code, out, err = self.run_main(*overrides)
     self.assertEqual(code, 0, err)
     self.assertIn("### own_plugins:problems", out)
+    self.assertRegex(out, r"\| Best-of-N +\| own_plugins:widest +\|")
     results = json.loads(pathlib.Path("run/results.json").read_text())
     self.assertEqual(
       {row["method"] for row in results["rows"]},

@@ -337,7 +337,8 @@ def _shape_of(
 def _value(row: Mapping, field: str) -> Any:
   if field not in row:
     raise ProblemError(
-      f"has no field {field!r}, only {', '.join(sorted(map(str, row)))}"
+      f"has no field {field!r}, only {', '.join(sorted(map(str, row)))}; "
+      "question_field and answer_field name others"
     )
   return row[field]
 

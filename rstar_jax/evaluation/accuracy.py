@@ -116,8 +116,12 @@ def markdown(results: Mapping[str, Any]) -> str:
   training problems solved (Table 2) beside them.
 
   Args:
-    results: {"rows": rows of `table`, "solved": [{"round", "share"}]}.
+    results: {"rows": rows of `table`, "solved": [{"round", "share"}]}, and
+      "config" to name a search of the user's.
   """
+  search = results.get("config", {}).get("eval", {}).get("search", {})
+  own = search.get("method", "mcts")
+  columns = _COLUMNS | ({} if own == "mcts" else {"mcts": own})
   solved = {each["round"]: each["share"] for each in results["solved"]}
   lines = []
   for split in dict.fromkeys(row["split"] for row in results["rows"]):
@@ -135,11 +139,11 @@ def markdown(results: Mapping[str, Any]) -> str:
       "95% bootstrap intervals over problems.",
       "",
       *grid(
-        ["Round", *_COLUMNS.values(), "Training problems solved"],
+        ["Round", *columns.values(), "Training problems solved"],
         [
           [
             str(number),
-            *(interval(rows.get((number, method))) for method in _COLUMNS),
+            *(interval(rows.get((number, method))) for method in columns),
             f"{100 * solved[number]:.1f}" if number in solved else "-",
           ]
           for number in rounds
@@ -150,11 +154,11 @@ def markdown(results: Mapping[str, Any]) -> str:
       "which is the search's budget or all there are.",
       "",
       *grid(
-        ["Round", *_COLUMNS.values()],
+        ["Round", *columns.values()],
         [
           [
             str(number),
-            *(_tokens(rows.get((number, method))) for method in _COLUMNS),
+            *(_tokens(rows.get((number, method))) for method in columns),
           ]
           for number in rounds
         ],
