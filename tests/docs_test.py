@@ -154,6 +154,21 @@ class ReadmeTest(absltest.TestCase):
 
 
 class ArchitectureTest(absltest.TestCase):
+  def test_rooms_are_in_their_order(self):
+    table = ARCHITECTURE.partition("| room |")[2].partition("\n\n")[0]
+    cells = re.findall(r"(?m)^\| (`.+?`) \|", table)
+    rooms = re.findall(r"`(\w+)", " ".join(cells))
+    wanted = [each for each in layering_test.ROOMS if each != "__main__"]
+    self.assertEqual(rooms, wanted)
+
+  def test_functions_exist(self):
+    named = re.findall(r"`([\w/]+\.py):(\w+)`", ARCHITECTURE)
+    self.assertGreater(len(named), 20)
+    for file, name in named:
+      with self.subTest(f"{file}:{name}"):
+        tree = ast.parse((ROOT / "rstar_jax" / file).read_text())
+        self.assertIn(name, {getattr(each, "name", "") for each in tree.body})
+
   def test_switches_are_fields(self):
     table = ARCHITECTURE.partition("| switch |")[2].partition("\n\n")[0]
     names = re.findall(r"^\| `([\w.]+)`", table, re.MULTILINE)
