@@ -202,7 +202,13 @@ def _read(row: Mapping, shape: Shape, config: DataConfig) -> list[str]:
 
 def _matched(text: str, field: str, config: DataConfig) -> str:
   """Returns the first group of the pattern's match, or all of the match."""
-  found = re.search(config.answer_pattern, text)
+  try:
+    found = re.search(config.answer_pattern, text)
+  except re.error as error:
+    raise ProblemError(
+      f"answer_pattern={config.answer_pattern!r} is no regular expression: "
+      f"{error}"
+    ) from error
   if found is None:
     raise ProblemError(
       f"answer_pattern={config.answer_pattern!r} matches nothing of {field!r}: "

@@ -153,6 +153,8 @@ class ShapesTest(parameterized.TestCase):
     self.assertEqual(read(row, answer_pattern=pattern, **named).answer, answer)
     with self.assertRaisesRegex(ProblemError, "'zz' matches nothing of 'a'"):
       read(row, answer_pattern="zz", **named)
+    with self.assertRaisesRegex(ProblemError, "is no regular expression"):
+      read(row, answer_pattern="(", **named)
 
   @parameterized.parameters(
     ({"body": "Ann has 3."}, r"question_field='\{body\} \{question\}'"),
