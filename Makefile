@@ -6,7 +6,7 @@
 # make harness  a run in lm-evaluation-harness, its score against ours
 # make docs   the API reference from the docstrings, into build/api
 # make docs-check  runs the commands and the Python that the documents show
-# make aot    compiles for a TPU that is not there, and checks the counts
+# make aot    compiles ahead of time, without a TPU, and checks the counts
 # make smollm2  the weights of configs/smollm2_135m.py
 # make clean  remove the environment and caches (runs/ is kept)
 

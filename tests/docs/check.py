@@ -45,7 +45,7 @@ NOT_RUN = (
   (r"configs/released\.py", "needs the authors' data and a model for it"),
   (
     r"^launch/\w+\.sh (?!--dry-run)|^gcloud |--workdir=gs:",
-    "needs Google Cloud; the tests have one that is not there",
+    "needs Google Cloud; the tests have a fake one",
   ),
   (
     r"--distributed",
