@@ -65,6 +65,8 @@ HEAVY = (
 # end. A name that is missing here costs seconds, never a test.
 LONGEST = (
   "colab/self_evolution_test.py",
+  "pipeline/hosts_test.py",
+  "pipeline/backends_search_test.py",
   "pipeline/resume_test.py",
   "pipeline/run_hosts_test.py",
   "pipeline/resume_bucket_test.py",

@@ -54,8 +54,8 @@ def load_policy(
       folder with one, or a name on the hub. From a bucket (gs://) a temporary
       copy is made.
     dtype: dtype of parameters and activations; None is the file's own.
-    **options: `compute_dtype`, the dtype of activations; `mesh` and `rules`,
-      which shard the parameters.
+    **options: `compute_dtype`, the dtype of activations; `mesh`, which
+      shards the parameters.
 
   Returns:
     A model with an LM head.
@@ -223,7 +223,6 @@ def _load(
   *,
   compute_dtype: jnp.dtype | None = None,
   mesh: jax.sharding.Mesh | None = None,
-  rules: sharding.Rules | None = None,
 ) -> Transformer:
   """Builds the model, and reads its parameters one by one.
 
@@ -232,9 +231,8 @@ def _load(
     head: see `Transformer`.
     dtype: dtype of the parameters; None is the file's own.
     compute_dtype: dtype of the activations; None is `dtype`.
-    mesh: shards the parameters by `rules`; only a device's block is read for
-      it. None is the default device.
-    rules: None takes the defaults.
+    mesh: shards the parameters by `sharding.RULES`; only a device's block is
+      read for it. None is the default device.
   """
   config = model_config.from_fields(source.fields, source.where)
   if dtype is None:
@@ -249,7 +247,7 @@ def _load(
   variables = dict(nnx.to_flat_state(params))
   places = {}
   if mesh is not None:
-    wanted = sharding.shardings(params, mesh, rules)
+    wanted = sharding.shardings(params, mesh)
     places = {
       path: variable.get_value() for path, variable in nnx.to_flat_state(wanted)
     }
