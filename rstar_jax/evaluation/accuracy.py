@@ -1,7 +1,7 @@
-"""Accuracy of each way to answer, with intervals, from records alone.
+"""Computes the accuracy of each method, with intervals, from records alone.
 
 Every number and table of results.json is made from the records of
-`solutions.py` by the methods of `methods.py`, and so without a model.
+`solutions.py` by the methods of `methods.py`; no model is needed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,17 +29,17 @@ def table(
   k: int = 4,
   normalise: Normalise = vote_key,
 ) -> list[dict[str, Any]]:
-  """Computes one row for each split and method that there are records of.
+  """Computes one row for each split and method that has records.
 
   Args:
-    records: of one round; see `solutions.py`.
+    records: the records of one round; see `solutions.py`.
     round_: the round, 0 for the bootstrap model.
     seed: the run's seed; names the bootstrap's resamples.
-    samples: how many samples majority, best-of-N and pass@k take; None takes
-      as many as cost what the search costs; see `cost.equal_samples`.
-    select: how the search's answer is chosen. Without any value (no PPM yet)
-      that is the majority, and the row says so.
-    k: voters of "top_k".
+    samples: number of samples of majority, best-of-N and pass@k; None takes as
+      many as cost what the search costs; see `cost.equal_samples`.
+    select: how the search's answer is chosen. Without values (no PPM yet) the
+      majority is chosen, and the row says so.
+    k: number of solutions that vote in "top_k", at least 1.
     normalise: answers with the same normal form vote together.
 
   Returns:
@@ -49,11 +49,11 @@ def table(
     mcts); levels {level: {"accuracy", "n"}}.
 
   Raises:
-    ValueError: for a record twice, or with an unknown source or verdict.
+    ValueError: a record comes twice, or has an unknown source or verdict.
   """
   rows = []
   for split, by_source in by_split(records).items():
-    taken = samples or cost.equal_samples(
+    count = samples or cost.equal_samples(
       by_source.get("samples", []), by_source.get("mcts", [])
     )
     for method, (source, choice) in METHODS.items():
@@ -61,7 +61,7 @@ def table(
       values = choices.valued(group)
       if not group or (method == "best_of_n" and not values):
         continue
-      outcomes = solve(group, method, taken, select, normalise, k)
+      outcomes = solve(group, method, count, select, normalise, k)
       right = np.array([outcome.right for outcome in outcomes], np.float64)
       name = rng.seed_for(seed, "bootstrap", round_, split, method)
       low, high = bootstrap(right, name)
@@ -81,7 +81,7 @@ def table(
           "tokens_per_problem": float(
             np.mean([outcome.tokens for outcome in outcomes])
           ),
-          "samples": {"greedy": 1, "samples": taken, "mcts": None}[source],
+          "samples": {"greedy": 1, "samples": count, "mcts": None}[source],
           "select": None if choice else select if values else "majority",
           "levels": _levels(outcomes),
         }
@@ -117,7 +117,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
   Args:
     results: {"rows": rows of `table`, "solved": [{"round", "share"}]}, and
-      "config" to name a search of the user's.
+      "config", whose `eval.search.method` names a search of the user's.
   """
   search = results.get("config", {}).get("eval", {}).get("search", {})
   own = search.get("method", "mcts")
@@ -169,7 +169,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def interval(row: Mapping[str, Any] | None) -> str:
-  """Writes a row's accuracy and its interval, in %; "-" without a row."""
+  """Writes a row's accuracy and its interval, in %; "-" for None."""
   if row is None:
     return "-"
   accuracy, low, high = (100 * row[k] for k in ("accuracy", "low", "high"))

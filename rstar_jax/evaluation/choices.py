@@ -1,11 +1,11 @@
-"""What is chosen among the solutions that a method found, and what it cost.
+"""Chooses among the solutions that a method found, and says what they cost.
 
   first     the first solution (of "greedy" there is but one)
   pass      whether any is right: what no choice can exceed
   majority, best, weighted, top_k: see `grading/choose.py`
 
-Of independent searches each gives its best solution, and these are chosen from,
-as in the released code; "pass" looks at all.
+Each of several independent searches contributes its best solution, and the
+choice is made among these, as in the released code; "pass" looks at all.
 """
 
 import dataclasses
@@ -20,19 +20,19 @@ Record = Mapping[str, Any]
 Normalise = Callable[[str], Hashable]
 
 CHOICES = ("first", "pass", *get_args(choose_lib.Select))
-# Those that need values.
+# Choices that need the values of a reward model.
 VALUED = ("best", "weighted", "top_k")
 VERDICTS = ("equal", "different", "undecided", "failed")
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What one method made of one problem.
+  """The verdict and the cost of one method on one problem.
 
   Attributes:
-    problem_id, level: the problem's.
-    verdict: one of `VERDICTS`, of the chosen answer; "failed" without one.
-    tokens: generated for it.
+    level: difficulty of the problem; None if it has none.
+    verdict: one of `VERDICTS`, for the chosen answer; "failed" without one.
+    tokens: generated tokens, at least 0.
   """
 
   problem_id: str
@@ -58,13 +58,13 @@ def choose(
   Args:
     record: see `solutions.py`.
     choice: one of `CHOICES`.
-    units: how many units are looked at, and paid for, at least 1; None is all.
-      A search that ended before has fewer.
-    k: voters of "top_k".
+    units: number of units to choose among and to count the tokens of, at least
+      1; None is all. A search that ended early has fewer.
+    k: number of solutions that vote in "top_k", at least 1.
     normalise: answers with the same normal form vote together.
 
   Raises:
-    ValueError: no such choice.
+    ValueError: `choice` is unknown.
   """
   if choice not in CHOICES:
     raise ValueError(f"choice={choice!r} must be one of {', '.join(CHOICES)}")
@@ -98,19 +98,20 @@ def settled(
   *,
   normalise: Normalise = vote_key,
 ) -> int | None:
-  """Returns after how many units no later one could change the choice.
+  """Returns the number of units after which no later one changes the choice.
 
-  A unit has one vote at most, of weight 1 at most: an answer that leads by more
-  than the units that are left keeps its lead, and by as many if it came first.
+  A unit has at most one vote, of weight at most 1. An answer therefore keeps
+  its lead if it leads by more than the number of remaining units, or by exactly
+  that number if it came first.
 
   Args:
     record: of "samples" or "searches", whose units have one vote each.
-    choice: "majority" or "weighted"; of others nothing is known before the end.
-    units: how many there would be.
+    choice: "majority" or "weighted"; other choices are open until the end.
+    units: number of units without early stopping.
     normalise: answers with the same normal form vote together.
 
   Returns:
-    From 1 to `units`; None for another choice or source.
+    A number in [1, `units`]; None for another choice or source.
   """
   if record["source"] not in ("samples", "searches"):
     return None
@@ -146,12 +147,12 @@ def valued(records: Sequence[Record]) -> bool:
 
 
 def _answer(trajectory: Mapping[str, Any]) -> str | None:
-  """Returns an answer that may be chosen: one that failed may not."""
+  """Returns the answer, or None where the solution failed."""
   return None if trajectory["verdict"] == "failed" else trajectory["answer"]
 
 
 def _ceiling(trajectories: Sequence[Mapping]) -> str:
-  """Returns the best verdict of all: what no choice can exceed."""
+  """Returns the best verdict of all, which no choice can exceed."""
   return min(
     (each["verdict"] for each in trajectories),
     key=("equal", "undecided", "different", "failed").index,
@@ -160,7 +161,7 @@ def _ceiling(trajectories: Sequence[Mapping]) -> str:
 
 
 def _best_of_each(found: Sequence[Mapping]) -> list[Mapping]:
-  """Returns the solution of highest value of each unit, the first of equals."""
+  """Returns the highest-valued solution of each unit, the first of equals."""
   units: dict[int, list[Mapping]] = {}
   for each in found:
     units.setdefault(each["unit"], []).append(each)

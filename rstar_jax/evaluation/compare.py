@@ -1,4 +1,4 @@
-"""Two runs side by side, on the problems that both have solved."""
+"""Compares two runs on the problems that have records in both."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,10 +15,11 @@ from rstar_jax.storage.formatting import grid
 
 
 def of_evaluation(record: Record) -> list[dict[str, Any]]:
-  """Makes a record of an evaluation those of a study.
+  """Converts a record of an evaluation to records of a study.
 
-  A study has samples once without values, for votes, and once for each reward
-  model; here that is the round's, "ppm", or what `eval.reward_model` names.
+  A study has records of samples without values, for votes, and further ones
+  for each reward model. The reward model of an evaluation is called "ppm", even
+  if `eval.reward_model` names another.
   """
   source = record["source"]
   plain, valued = ({**record, "reward": each} for each in (None, "ppm"))
@@ -30,17 +31,17 @@ def of_evaluation(record: Record) -> list[dict[str, Any]]:
 def rows(
   first: Iterable[Record], second: Iterable[Record], *, seed: int, k: int = 4
 ) -> list[dict[str, Any]]:
-  """Compares whatever both runs have, method by method.
+  """Compares the methods and choices that both runs have.
 
   Args:
-    first: records of one run; see `solutions.py`.
-    second: of another.
-    seed: of the bootstrap.
-    k: voters of "top_k".
+    first: records of the first run; see `solutions.py`.
+    second: records of the second run.
+    seed: root seed of the bootstrap.
+    k: number of solutions that vote in "top_k", at least 1.
 
   Returns:
     Rows with split, reward, method, choice, units (the fewer of the two runs'),
-    and "found", a `intervals.Difference`.
+    and "found", an `intervals.Difference`.
   """
   theirs = grouped(second)
   compared = []

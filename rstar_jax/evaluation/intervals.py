@@ -1,4 +1,4 @@
-"""Intervals of an accuracy, and whether two ways to answer differ."""
+"""Bootstrap intervals of accuracies, and paired tests of two methods."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ import numpy as np
 
 RESAMPLES = 2000
 _INTERVAL = (2.5, 97.5)
-# Problems x resamples that are in memory at once.
+# Problems x resamples in memory at once.
 _CHUNK = 1 << 20
 
 
@@ -19,11 +19,11 @@ def bootstrap(
 
   Args:
     values: one per problem, float [n], n at least 1.
-    seed: of the resamples, uint32.
-    resamples: how many.
+    seed: seed of the resampling, uint32.
+    resamples: number of resamples, at least 1.
 
   Returns:
-    (low, high). It has no width where all values are equal.
+    (low, high), equal to each other where all values are equal.
   """
   values = np.asarray(values, np.float64)
   random = np.random.default_rng(seed)
@@ -38,15 +38,15 @@ def bootstrap(
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-  """The accuracy of a first way less that of a second.
+  """The accuracy of a first method minus that of a second.
 
   Attributes:
-    n: problems that both have answered.
-    first, second: accuracies on them, in [0, 1].
-    difference: the first less the second.
-    low, high: its 95% interval; see `compare`.
-    only_first, only_second: problems that only one has right.
-    p: of McNemar's exact test, two-sided.
+    n: number of problems that both methods have answered.
+    first, second: accuracies on these problems, in [0, 1].
+    difference: `first` - `second`, in [-1, 1].
+    low, high: 95% interval of the difference; see `compare`.
+    only_first, only_second: number of problems that only one method solves.
+    p: p-value of McNemar's exact test, two-sided, in (0, 1].
   """
 
   n: int
@@ -61,9 +61,9 @@ class Difference:
 
   @property
   def verdict(self) -> str:
-    """Says in words what the numbers allow to say.
+    """Says in words which method is better.
 
-    Only where interval and test agree is a difference claimed.
+    A difference is claimed only where the interval and the test agree.
     """
     if self.p >= 0.05 or self.low <= 0 <= self.high:
       return "not distinguishable"
@@ -73,16 +73,16 @@ class Difference:
 def compare(
   first: Mapping[str, bool], second: Mapping[str, bool], seed: int
 ) -> Difference | None:
-  """Compares two ways, by problem.
+  """Compares two methods, paired by problem.
 
-  The interval is a paired bootstrap: problems are drawn anew, and the results
-  of both ways with them, so that hard and easy problems cancel out (Efron
-  1979). The test is McNemar's (1947) in its exact form.
+  The interval is a paired bootstrap (Efron 1979): each resample of the problems
+  takes the results of both methods, so that differences in difficulty cancel.
+  The test is McNemar's (1947) in its exact form.
 
   Args:
-    first: problem id -> whether right.
-    second: likewise.
-    seed: of the bootstrap, uint32.
+    first: problem id -> whether the first method's answer is right.
+    second: problem id -> whether the second method's answer is right.
+    seed: seed of the bootstrap, uint32.
 
   Returns:
     None if no problem is in both.
@@ -93,7 +93,7 @@ def compare(
   a = np.array([first[each] for each in shared], np.float64)
   b = np.array([second[each] for each in shared], np.float64)
   low, high = bootstrap(a - b, seed)
-  only = int((a > b).sum()), int((b > a).sum())
+  discordant = int((a > b).sum()), int((b > a).sum())
   return Difference(
     n=len(shared),
     first=float(a.mean()),
@@ -101,26 +101,26 @@ def compare(
     difference=float((a - b).mean()),
     low=low,
     high=high,
-    only_first=only[0],
-    only_second=only[1],
-    p=mcnemar(*only),
+    only_first=discordant[0],
+    only_second=discordant[1],
+    p=mcnemar(*discordant),
   )
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
   """Returns the p-value of McNemar's exact test, two-sided.
 
-  If the two ways are equally good, either is as likely to be the right one
-  where they disagree: the smaller number is binomial with p = 1/2.
+  Under the null hypothesis either method is right with probability 1/2 where
+  the two disagree, so that the smaller count is binomial.
 
   Args:
-    only_first: problems that only the first has right.
-    only_second: that only the second has.
+    only_first: number of problems that only the first method solves.
+    only_second: number of problems that only the second method solves.
 
   Returns:
-    In (0, 1]; 1 where they never disagree.
+    A probability in (0, 1]; 1 where the methods never disagree.
   """
   n, fewer = only_first + only_second, min(only_first, only_second)
-  # Integers, so that nothing is lost however many problems there are.
+  # Integers keep the sum exact for any number of problems.
   tail = sum(math.comb(n, i) for i in range(fewer + 1))
   return min(1.0, 2 * tail / 2**n)

@@ -1,4 +1,4 @@
-"""Tables of a study for people, made of its records."""
+"""Renders the tables of a study as Markdown, from its records."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from rstar_jax.evaluation.tables import (
 )
 from rstar_jax.storage.formatting import grid
 
-# What the paper answers with, and so what a column of a curve shows.
+# The choice that the paper answers with, which the curves show.
 _CHOICE = {"greedy": "first", "samples": "best"}
 _NAMES = {
   "greedy": "Greedy",
@@ -37,8 +37,8 @@ def render(
 
   Args:
     records: see `solutions.py`.
-    quality: reward model -> what `quality.measure` says of it.
-    **options: seed, k, parameters: see `table.table`.
+    quality: reward model -> what `quality.measure` returns for it.
+    **options: `seed`, `k` and `parameters` of `tables.table`.
   """
   lines = []
   for split in dict.fromkeys(record["split"] for record in records):
@@ -54,7 +54,7 @@ def _methods(
   rows: Sequence[Mapping[str, Any]],
   options: dict[str, Any],
 ) -> list[str]:
-  """Returns the lines of all methods and choices with all that was found."""
+  """Returns the table of all methods and choices, with all units."""
   groups = grouped(part)
   rows = [row for row in rows if _whole(row, groups)]
   reference = _reference(rows)
@@ -95,7 +95,7 @@ def _methods(
 
 
 def _curve(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Returns the lines of accuracy by number of units (paper Figure 3)."""
+  """Returns the table of accuracy by number of units (paper Figure 3)."""
   rows = [row for row in rows if _usual(row)]
   sizes = sorted({row["units"] for row in rows})
   lines: dict[tuple, dict[int, str]] = {}
@@ -118,7 +118,7 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _budget(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
-  """Returns the lines of accuracy at equal cost: that of one search."""
+  """Returns the table of accuracy at the cost of one search."""
   search = [r for r in part if r["source"] == "mcts"] or [
     r for r in part if r["source"] == "searches"
   ]
@@ -199,14 +199,14 @@ def _whole(row: Mapping[str, Any], groups: Mapping[Group, list]) -> bool:
 
 
 def _usual(row: Mapping[str, Any]) -> bool:
-  """Says whether a method is shown with this choice where it has one row."""
+  """Says whether a row has the choice that stands for its method."""
   if row["method"] == "samples" and row["reward"] is None:
     return row["choice"] == "majority"
   return row["choice"] == _CHOICE.get(row["method"], "best")
 
 
 def _reference(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-  """Returns the row that the others are compared with: the paper's method."""
+  """Returns the row of the paper's method, which others are compared with."""
   for row in rows:
     if row["method"] in ("mcts", "searches") and row["choice"] == "best":
       return row
@@ -236,7 +236,7 @@ def _against(
 
 
 def difference(found: intervals.Difference) -> str:
-  """Writes a difference in points of percent, and what may be said of it."""
+  """Formats a difference in percentage points, with its verdict."""
   points = (100 * each for each in (found.difference, found.low, found.high))
   text = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points)
   words = {

@@ -1,4 +1,4 @@
-"""The ways to answer that a round is measured by (paper section 4.1).
+"""The methods that a round is evaluated by (paper section 4.1).
 
 "policy" is the greedy solution; "pass@k" says whether any of k samples is
 right, the ceiling of "majority" and "best_of_n", which choose among the same k
@@ -13,8 +13,8 @@ from rstar_jax.evaluation.choices import Normalise, Outcome, Record
 from rstar_jax.grading.choose import Select
 from rstar_jax.grading.voting import vote_key
 
-# Method -> the source of its records, and how it chooses among them; None is
-# by `answer_select`.
+# Method -> the source of its records, and its choice among them; None is
+# `answer_select`.
 METHODS = {
   "policy": ("greedy", "first"),
   "pass@k": ("samples", "pass"),
@@ -31,7 +31,7 @@ def by_split(
   """Groups records: split -> source -> records.
 
   Raises:
-    ValueError: for a record twice, or with an unknown source or verdict.
+    ValueError: a record comes twice, or has an unknown source or verdict.
   """
   splits: dict[str, dict[str, list[Record]]] = {}
   seen = set()

@@ -1,4 +1,4 @@
-"""How good a reward model is, by its values on trees that it has not seen."""
+"""Measures a reward model by its values on trees that it has not seen."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,14 +21,14 @@ def measure(
   """Measures a reward model on trees whose problems it was not trained on.
 
   Args:
-    trees: with graded answers.
+    trees: searched trees with graded answers.
     score: the reward model.
-    config: which pairs are made of the trees.
+    config: how preference pairs are made from the trees.
 
   Returns:
-    What `report` says of the solutions, nothing where none is graded; and
-    "pairs" {kind: {"accuracy", "n"}}, how often the preferred side has the
-    higher value, a tie as half.
+    The fields of `report`, left out where no solution is graded; and "pairs"
+    {kind: {"accuracy", "n"}}, the share of pairs whose preferred side has the
+    higher value; a tie counts as half.
   """
   right, wrong, _ = trajectories_lib.graded(trees)
   pairs, _ = pairs_lib.pairs(trees, config)
@@ -66,17 +66,17 @@ def measure(
 
 
 def auc(values: np.ndarray, outcomes: np.ndarray) -> float | None:
-  """Returns how often a right one has a higher value than a wrong one.
+  """Returns the area under the ROC curve (Mann and Whitney 1947).
 
-  That is the area under the ROC curve (Mann and Whitney 1947), a tie counting
-  as half.
+  This is how often a right solution has a higher value than a wrong one; a tie
+  counts as half.
 
   Args:
     values: float [n].
-    outcomes: bool [n], whether right.
+    outcomes: bool [n], whether the solution is right.
 
   Returns:
-    In [0, 1], 0.5 for values that say nothing; None without both kinds.
+    An area in [0, 1], 0.5 by chance; None unless both outcomes occur.
   """
   values, outcomes = np.asarray(values, np.float64), np.asarray(outcomes, bool)
   right, wrong = int(outcomes.sum()), int((~outcomes).sum())
@@ -85,7 +85,7 @@ def auc(values: np.ndarray, outcomes: np.ndarray) -> float | None:
   _, inverse, counts = np.unique(
     values, return_inverse=True, return_counts=True
   )
-  # Mean rank, from 1, of each of equal values.
+  # Equal values share their mean rank, counted from 1.
   ends = np.cumsum(counts)
   ranks = (ends - (counts - 1) / 2)[inverse]
   above = ranks[outcomes].sum() - right * (right + 1) / 2
@@ -95,7 +95,7 @@ def auc(values: np.ndarray, outcomes: np.ndarray) -> float | None:
 def calibration(
   values: np.ndarray, outcomes: np.ndarray
 ) -> tuple[float, list[dict[str, float]]]:
-  """Compares (1 + value) / 2, read as a probability, with what came of it.
+  """Compares (1 + value) / 2, read as a probability, with the outcomes.
 
   A PPM is trained to rank and need not be calibrated; a PQM and an ORM should.
 
@@ -105,8 +105,8 @@ def calibration(
 
   Returns:
     The expected calibration error (Guo et al. 2017) over ten bins of equal
-    width, in [0, 1], and the bins that have any: "predicted" and "right", means
-    in [0, 1], and "n".
+    width, in [0, 1], and the bins that are not empty: "predicted" and "right",
+    means in [0, 1], and "n".
   """
   chance = (1 + np.asarray(values, np.float64)) / 2
   outcomes = np.asarray(outcomes, np.float64)
@@ -126,19 +126,21 @@ def calibration(
 
 
 def report(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """Sums up a reward model's values on graded solutions.
+  """Summarises a reward model's values on graded solutions.
 
   Args:
-    rows: of each solution: "values", one a step, oldest first; "right", whether
-      its answer is; "problem", the id, and "level", or None.
+    rows: one for each solution: "values", one per step, oldest first; "right",
+      whether its answer is right; "problem", the id; "level", int or None.
 
   Returns:
-    "solutions"; of the values of whole ones "auc", "calibration_error" and
-    "bins", and "auc_within", the mean over the "problems_within" of which there
-    are right and wrong ones: to know hard problems from easy ones helps with
-    the first, and not with this; and AUC with "n" by step from the last one
-    ("0", "-1", ...), of what the value there says about the answer to come, and
-    by level.
+    "solutions": their number.
+    "auc", "calibration_error", "bins": of the values of whole solutions.
+    "auc_within": the mean AUC within the "problems_within" problems that have
+      both right and wrong solutions. Unlike "auc", it gains nothing from
+      telling hard problems from easy ones.
+    "by_step": {"0", "-1", ... (steps from the last): {"auc", "n"}}, how well
+      the value at that step predicts the final answer.
+    "by_level": {level: {"auc", "n"}}.
   """
   last = np.array([row["values"][-1] for row in rows])
   right = np.array([row["right"] for row in rows], bool)

@@ -1,24 +1,24 @@
-"""Records of solving: all that a method found for a problem, and its cost.
+"""Records of what a method found for a problem, and what it cost.
 
-A record says how far the method had come when it found each solution, so that
-accuracy at any number of samples, rollouts or searches is computed from it.
+Each solution names the unit (sample, rollout or search) that found it, so that
+one record gives the accuracy at any number of units.
 
-  problem_id, split, level, family, gold: the problem's
+  problem_id, split, level, family, gold: fields of the problem
   source: the method, one of `solvers.METHODS`: "greedy" (one solution at
     temperature 0), "samples", "mcts", ...
-  reward: whose values these are, or null
-  stop: the choice that may have ended it before all its units, or null: then
-    nothing is known of other choices
+  reward: the reward model that gave the values, or null
+  stop: the choice that may have ended the record early, or null. If not null,
+    other choices cannot be evaluated
   spent: tokens generated after 1, 2, ... units: samples, rollouts, searches
-  tokens: the last of them
-  trajectories: in order of their making, each with
-    unit: the unit, from 0, that it belongs to
+  tokens: the last of `spent`
+  trajectories: in the order in which they were found, each with
+    unit: the unit that found it, from 0
     steps: node texts, as far as they are well-formed
     answer: text, or null where there is none
     verdict: "equal", "different", "undecided" (the grader gave up) or "failed"
       (no answer: code failed, or a limit was hit)
     value: the PPM's score of the whole solution, or null
-    tokens: generated for it; null of a search
+    tokens: generated for the solution; null in a search
 """
 
 import itertools
@@ -71,20 +71,20 @@ def of_tree(
   """Makes the record of one search; each of its rollouts is a unit.
 
   Args:
-    tree: searched.
-    source: the method.
-    split: the problem's.
-    how: what the value of a solution is; see `tree.trajectory_value`.
-    visited: leave out answers at which no rollout ended.
+    tree: a finished search.
+    source: one of `solvers.METHODS`.
+    split: the problem's split.
+    how: the value of a solution; see `tree.trajectory_value`.
+    visited: whether answers at which no rollout ended are left out.
   """
   ends = [nodes for _, nodes, _ in tree.growth]
   spent = [tokens for tokens, _, _ in tree.growth]
-  if not spent:  # A beam search in which no beam was finished.
+  if not spent:  # No beam of a beam search was finished.
     ends, spent = [len(tree)], [tree.tokens]
   found = _found(tree, how, visited)
   for node, each in found:
     each["unit"] = int(np.searchsorted(ends, node, side="right"))
-  # What was sampled after the last rollout belongs to it.
+  # Nodes sampled after the last rollout belong to that rollout.
   last = len(ends) - 1
   trajectories = [each | {"unit": min(each["unit"], last)} for _, each in found]
   spent[-1] = tree.tokens

@@ -1,16 +1,16 @@
-"""The ways to solve problems that a study compares, on one set of callables.
+"""The methods that a study compares, on one set of callables.
 
   greedy        one solution at temperature 0
-  samples       independent solutions; a unit is one
-  beam          step beam search; all of it is one unit
-  diverse_beam  the same in groups with first steps of their own
+  samples       independent solutions; a unit is a solution
+  beam          step beam search; the whole search is one unit
+  diverse_beam  step beam search in groups that differ in their first steps
   mcts          one search; a unit is a rollout
   searches      independent searches; a unit is one
   module:function  a search of the user's (`SearchConfig.method`); a unit is a
                 rollout, where it records them
 
-All but the first two are guided by a reward model. "samples" is sampled without
-one and valued by each.
+A reward model guides all but the first two. "samples" needs none; each reward
+model then scores the same samples.
 """
 
 import dataclasses
@@ -27,15 +27,14 @@ from rstar_jax.types import Problem, Score
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """Problems to solve, and with what.
+  """Problems of one split, and the callables that solve them.
 
   Attributes:
-    problems: of one split.
-    split: its name.
+    split: name of the split.
     config: the run's; `study` and `eval.search` are used.
     calls: of whole code blocks for "greedy" (at temperature 0) and "samples",
       of steps for the others.
-    name: identities of the study, e.g. its round.
+    name: identities that seeds are derived from, e.g. the split.
   """
 
   problems: Sequence[Problem]
@@ -46,14 +45,14 @@ class Task:
 
 
 def solve(method: str, task: Task) -> list[dict[str, Any]]:
-  """Solves problems in one of the ways above.
+  """Solves problems by one method.
 
   Args:
     method: one of `METHODS`, or "module:function".
     task: the problems; `calls.score` guides, where the method `is_guided`.
 
   Returns:
-    One record for each problem; see `solutions.py`.
+    One record per problem; see `solutions.py`.
   """
   if method in METHODS:
     return METHODS[method](task)
@@ -87,10 +86,10 @@ def rescore(
   """Returns records with the values of another reward model.
 
   Args:
-    records: with the texts of all solutions.
-    questions: of each record's problem.
-    score: the reward model.
-    how: what the value of a solution is; see `tree.trajectory_value`.
+    records: records with the texts of all solutions.
+    questions: the question of each record's problem.
+    score: the other reward model.
+    how: the value of a solution; see `tree.trajectory_value`.
   """
 
   def partials():
@@ -143,7 +142,7 @@ def _sampled(source: str, count: int, task: Task) -> list[dict]:
 
 
 def _stopped(task: Task, records: list[dict]) -> list[dict]:
-  """Says in records by which choice they may have ended early."""
+  """Marks records with the choice that may have ended them early."""
   stop = "majority" if task.config.study.early_stop else None
   return [each | {"stop": stop} for each in records]
 
@@ -164,13 +163,13 @@ def _beams(source: str, groups: int, task: Task) -> list[dict]:
     config.eval.search,
     task.calls,
     seed=config.seed,
-    # Both continue the same first steps, and so differ by groups alone.
+    # Both beam methods share a name, and so differ in their groups alone.
     name=(*task.name, "beam"),
     groups=groups,
   )
   how = config.eval.search.trajectory_value
   return [
-    # Finished beams alone are answers; the answer is known when all are.
+    # Only finished beams are answers, known once all beams are finished.
     _one_unit(solutions.of_tree(tree, source, task.split, how, visited=True))
     for tree in trees
   ]

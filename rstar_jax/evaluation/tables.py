@@ -1,4 +1,4 @@
-"""Accuracy and cost of every method and choice, from records alone."""
+"""Tabulates accuracy and cost of each method and choice, from records."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def grouped(records: Iterable[Record]) -> dict[Group, list[Record]]:
   """Groups records by split, reward model and method, in order.
 
   Raises:
-    ValueError: a problem comes twice in a group.
+    ValueError: a group has two records of one problem.
   """
   groups: dict[Group, dict[str, Record]] = {}
   for record in records:
@@ -35,10 +35,10 @@ def grouped(records: Iterable[Record]) -> dict[Group, list[Record]]:
 
 
 def choices_for(records: Sequence[Record]) -> list[str]:
-  """Returns the choices that say something about records of a group.
+  """Returns the choices that apply to the records of a group.
 
-  What needs no value is listed with the records that have none, where there
-  are such: of samples majority and pass@n are the same for all reward models.
+  Majority and pass@n of samples do not depend on the reward model, so that they
+  are listed only for the records without values.
   """
   source, reward = records[0]["source"], records[0]["reward"]
   if stop := records[0].get("stop"):
@@ -70,17 +70,17 @@ def table(
 
   Args:
     records: see `solutions.py`.
-    seed: names the bootstrap's resamples.
-    k: voters of "top_k".
-    parameters: of the policy; None leaves FLOPs out.
+    seed: root seed of the bootstrap.
+    k: number of solutions that vote in "top_k", at least 1.
+    parameters: number of the policy's parameters; None leaves FLOPs out.
     normalise: answers with the same normal form vote together.
 
   Returns:
     Rows with split, reward, method, choice, units; accuracy, low, high in [0,
     1] (95% bootstrap interval over problems); n problems; tokens, the mean
-    generated for a problem; tokens_settled, likewise had one stopped where no
-    later unit could change the choice (None where that is not known before the
-    end, see `choices.settled`); flops of the policy for `tokens`, see
+    generated per problem; tokens_settled, the mean up to the unit after which
+    the choice is settled (None where it is open until the end, see
+    `choices.settled`); flops of the policy for `tokens`, see
     `cost.flops`.
   """
   return [
@@ -100,16 +100,16 @@ def at_budget(
   parameters: int | None = None,
   normalise: Normalise = vote_key,
 ) -> list[dict[str, Any]]:
-  """Returns, of each method and choice, what it can do for so many tokens.
+  """Computes the accuracy of each method and choice within a budget.
 
   Args:
     records: see `solutions.py`.
-    budget: mean generated tokens of a problem.
-    seed, k, parameters, normalise: as of `table`.
+    budget: mean generated tokens per problem.
+    seed, k, parameters, normalise: see `table`.
 
   Returns:
-    Rows as of `table`, with the largest number of units whose mean cost is not
-    above the budget; a method of which one unit costs more has none.
+    Rows like those of `table`, each for the largest number of units whose mean
+    cost is within the budget. A method has no row if one unit costs more.
   """
   rows = []
   for group in grouped(records).values():
@@ -151,7 +151,7 @@ def _row(
   parameters: int | None,
   normalise: Normalise,
 ) -> dict[str, Any]:
-  """Returns what a method and a choice make of the first units."""
+  """Computes the row of a choice among the first units."""
   split, reward, source = (
     group[0][name] for name in ("split", "reward", "source")
   )
