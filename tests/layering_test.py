@@ -1,4 +1,4 @@
-"""Holds the plan of the house by reading imports, not by trust.
+"""Checks the rooms of the package by reading every import.
 
 A room imports only rooms below it, wherever in a file the import stands, and
 the files of a room import each other without a circle.

@@ -1,7 +1,7 @@
 """The callables of a search: a policy and a reward model, here or elsewhere.
 
-This is where the host tower (search, sandbox, records) meets the device tower
-(models, generation): plain callables are handed from one to the other.
+Host rooms (search, sandbox, grading) meet device rooms (models, inference)
+here, as plain callables.
 """
 
 import dataclasses
