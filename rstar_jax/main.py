@@ -229,8 +229,9 @@ def run() -> None:
     )
     said = ""
     if stage in ("evolve", "report"):
-      made = evolve.evolve if stage == "evolve" else results.write
-      said = accuracy.markdown(made(context)) if host.leads else ""
+      make = evolve.evolve if stage == "evolve" else results.write
+      made = make(context)  # On every host; only the first says what came.
+      said = accuracy.markdown(made) if host.leads else ""
     elif stage == "solve":
       if round_ is None:
         round_ = evolve.newest_round(context)
