@@ -28,6 +28,9 @@ def keep(folder: pathlib.Path | str) -> str:
   Returns:
     The folder for this kind of machine.
   """
+  if "://" not in str(folder):
+    # JAX writes later, when the process may have gone to another folder.
+    folder = pathlib.Path(folder).absolute()
   if jax.default_backend() == "cpu":
     folder = f"{folder}/cpu-{cpu()}"
   jax.config.update("jax_compilation_cache_dir", str(folder))

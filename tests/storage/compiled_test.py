@@ -59,6 +59,12 @@ class CompiledTest(absltest.TestCase):
       jax.jit(lambda x: 5 * x).lower(np.ones(7)).compile()
     self.assertEqual(counter.programs, before + 2)
 
+  def test_the_folder_stays_where_it_is_when_the_process_moves(self):
+    before = jax.config.jax_compilation_cache_dir
+    self.addCleanup(jax.config.update, "jax_compilation_cache_dir", before)
+    kept = pathlib.Path(compiled.keep("programs"))
+    self.assertEqual(kept.parent, pathlib.Path.cwd() / "programs")
+
   def test_each_kind_of_cpu_has_a_folder(self):
     names = set()
     for flags in ("fpu avx2", "fpu avx512f"):
