@@ -16,7 +16,11 @@ from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.few_shot import FewShot, stop_words
-from rstar_jax.inference.own import Blocks, OwnPolicy, OwnScore
+from rstar_jax.inference.plugin_backends import (
+  Blocks,
+  PluginPolicy,
+  PluginScore,
+)
 from rstar_jax.inference.policy import Policy
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.remote import Remote
@@ -77,13 +81,13 @@ class Device:
     # Of all that use the device.
     self._shared = {"lock": threading.Lock(), "busy": Busy()}
     self._engines: list[Engine] = []
-    self._own: list[OwnPolicy] = []
+    self._own: list[PluginPolicy] = []
     self._began = time.perf_counter()
     self._compiled = compiled.counter()
     self._before = self._compiled.programs, self._compiled.seconds
-    self.score: Scorer | RewardModel | OwnScore | None = None
+    self.score: Scorer | RewardModel | PluginScore | None = None
     if plugins.names_one(reward_model):
-      self.score = OwnScore(config, reward_model, "reward_model")
+      self.score = PluginScore(config, reward_model, "reward_model")
     elif reward_model:
       _, fields = folders.read_config(reward_model)
       self.score = RewardModel(
@@ -93,7 +97,7 @@ class Device:
         **self._shared,
       )
     elif score and plugins.names_one(ppm):
-      self.score = OwnScore(config, ppm, "rounds.ppm")
+      self.score = PluginScore(config, ppm, "rounds.ppm")
     elif score:
       self.score = Scorer(
         folders.load_ppm(
@@ -142,7 +146,7 @@ class Device:
   def _calls(self, config: EngineConfig, whole: bool) -> Calls:
     own = bool(self._context.config.policy.backend)
     make = self._own_policy if own else self._policy
-    expand: Policy | FewShot | OwnPolicy | Blocks = make(config, whole)
+    expand: Policy | FewShot | PluginPolicy | Blocks = make(config, whole)
     calls = _with_host(self._context, expand, self.score)
 
     def begin(group: int) -> Calls:
@@ -156,10 +160,10 @@ class Device:
 
   def _own_policy(
     self, engine: EngineConfig, whole: bool
-  ) -> OwnPolicy | Blocks:
+  ) -> PluginPolicy | Blocks:
     """Returns what the user's backend makes of the policy's folder."""
     config = dataclasses.replace(self._context.config, engine=engine)
-    expand = OwnPolicy(config, self._folder)
+    expand = PluginPolicy(config, self._folder)
     self._own.append(expand)
     return Blocks(expand, engine.max_block_tokens) if whole else expand
 

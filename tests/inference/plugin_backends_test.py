@@ -7,7 +7,6 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
 from rstar_jax.config.schema import Config, PolicyConfig
-from rstar_jax.inference import own
 from rstar_jax.steps import grammar
 from rstar_jax.types import Candidate
 
@@ -22,7 +21,7 @@ class OwnTest(parameterized.TestCase):
     self.main = sys.modules["__main__"]
     self.addCleanup(delattr, self.main, "make")
 
-  def policy(self, expand) -> own.OwnPolicy:
+  def policy(self, expand) -> own.PluginPolicy:
     self.made = []
 
     def make(config, folder):
@@ -31,11 +30,11 @@ class OwnTest(parameterized.TestCase):
 
     self.main.make = make
     self.config = Config(policy=PolicyConfig(backend="__main__:make"))
-    return own.OwnPolicy(self.config, "some/folder")
+    return own.PluginPolicy(self.config, "some/folder")
 
-  def score(self, score) -> own.OwnScore:
+  def score(self, score) -> own.PluginScore:
     self.main.make = lambda config: score
-    return own.OwnScore(Config(), "__main__:make", "eval.reward_model")
+    return own.PluginScore(Config(), "__main__:make", "eval.reward_model")
 
   def line(self, action, *args) -> str:
     with self.assertRaises(ValueError) as caught:

@@ -20,7 +20,7 @@ _FINISHES = get_args(Finish)
 _MOST_STEPS = 64
 
 
-class OwnPolicy:
+class PluginPolicy:
   """Samples next steps with what `policy.backend` made.
 
   Attributes:
@@ -109,7 +109,7 @@ class _Block:
 class Blocks:
   """Writes whole code blocks, or answers, with an `Expand` of single steps."""
 
-  def __init__(self, expand: OwnPolicy, most: int):
+  def __init__(self, expand: PluginPolicy, most: int):
     """Makes the callable.
 
     Args:
@@ -156,7 +156,7 @@ class Blocks:
     return [[next(done).joined(self._most) for _ in row] for row in seeds]
 
 
-class OwnScore:
+class PluginScore:
   """Scores partial solutions with what a plugin made."""
 
   def __init__(self, config: Config, name: str, field: str):
