@@ -78,7 +78,7 @@ def load_ppm(
     head = source.fields.get("rstar_head")
     if head is None:
       raise ValueError(
-        f"{source.where} lacks rstar_head: it is no PPM of `save_ppm`"
+        f"{source.where} lacks rstar_head: it is not a PPM of `save_ppm`"
       )
     return _load(source, head, dtype, **options)
 
@@ -118,7 +118,7 @@ def save_policy(
       file of weights.
   """
   if model.head != "lm":
-    raise ValueError(f"a model with head={model.head!r} is no policy")
+    raise ValueError(f"a model with head={model.head!r} is not a policy")
   _save(model, folder, **options)
 
 
@@ -133,7 +133,7 @@ def save_ppm(
     **options: see `save_policy`.
   """
   if ppm.head == "lm":
-    raise ValueError("a model with an LM head is no PPM")
+    raise ValueError("a model with an LM head is not a PPM")
   _save(ppm, folder, **options)
 
 

@@ -45,7 +45,7 @@ tags: [rstar-math, process-preference-model, reward-model]
 
 A sequence classifier with one label (`{architecture}`, {size}) that values a
 partial solution at its last token. It was trained on preferences between steps,
-so its values rank steps of one problem; they are no probabilities.
+so its values rank steps of one problem; they are not probabilities.
 
 **The logit of `transformers` is the raw value. The value is {formula}, in
 (-1, 1); the tanh is not part of the saved network, so apply it yourself.**

@@ -87,8 +87,8 @@ class Completions:
         if now >= until or stop.is_set():
           raise ConnectionError(
             f"{self._url} {error}, and no better for {patience:g} s "
-            "(config.remote.patience_seconds): see to the server, then run the "
-            "same command again; what was answered is kept"
+            "(config.remote.patience_seconds): repair the server, then run the "
+            "same command again; earlier answers are kept"
           ) from error
         pause = min(error.seconds or wait, until - now)
         logging.log_every_n_seconds(
@@ -119,7 +119,9 @@ class Completions:
     # URLError and timeouts are OSErrors; half an answer is not valid JSON.
     except (OSError, http.client.HTTPException, ValueError) as error:
       reason = getattr(error, "reason", None) or error
-      raise _Later(f"gave no whole answer ({_line(repr(reason))})") from error
+      raise _Later(
+        f"gave no complete answer ({_line(repr(reason))})"
+      ) from error
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not choices:
       raise ValueError(

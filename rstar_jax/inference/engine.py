@@ -112,7 +112,7 @@ class Engine(CachedModel):
     longest = config.prefix_buckets[-1] + self.max_new_tokens
     if longest > model.config.max_length:
       logging.warning(
-        "prefixes of up to %d tokens and steps of up to %d pass the model's "
+        "prefixes of up to %d tokens and steps of up to %d exceed the model's "
         "max_length=%d",
         config.prefix_buckets[-1],
         self.max_new_tokens,

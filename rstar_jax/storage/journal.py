@@ -72,8 +72,8 @@ class Journal:
           key = json.loads(line)["key"]
         except (ValueError, KeyError, TypeError) as error:
           raise ValueError(
-            f"{path}:{number} is no entry of a journal: remove that line, and "
-            "its answer will be asked for again"
+            f"{path}:{number} is not an entry of a journal: remove the line, "
+            "and its request is sent again"
           ) from error
         self._places[key] = path, end
         end += len(line)

@@ -163,7 +163,7 @@ class Progress:
     if self._bar is not None:
       self._bar.close()
     elif error:
-      self._say(f"ends at {self._done} of {self._total} {self._unit}s")
+      self._say(f"stopped at {self._done} of {self._total} {self._unit}s")
     elif self._total > self._start:
       now = time.monotonic()
       count, took = self._done - self._start, now - self._began

@@ -377,5 +377,5 @@ def _bucket(where: str | Path) -> Iterator[fsspec.AbstractFileSystem]:
     reason = str(error).strip().partition("\n")[0][:200]
     raise OSError(
       f"{where} cannot be read or written ({type(error).__name__}: {reason}): "
-      "the same command goes on once it can"
+      "run the same command again once it can"
     ) from error

@@ -45,7 +45,7 @@ class Preempted(stopping.Stopped):
   def __str__(self) -> str:
     return (
       f"{self.name}: stopped after update {self.step}; run the same command "
-      "again to go on"
+      "again to resume"
     )
 
 

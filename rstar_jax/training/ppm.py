@@ -232,6 +232,6 @@ _LOSSES: dict[str, Callable] = {
 def _check_some(name: str, sides: batches.Sides, length: int) -> None:
   if not sides.ids:
     raise ValueError(
-      f"{name}: nothing to work on: of {sides.dropped} items none fits into "
+      f"{name}: none of {sides.dropped} items fits into "
       f"{length} tokens; give items, or a larger length in another --workdir"
     )

@@ -248,9 +248,9 @@ class HfTest(parameterized.TestCase):
 
   def test_wrong_heads_raise(self):
     policy = make()
-    with self.assertRaisesRegex(ValueError, "no PPM"):
+    with self.assertRaisesRegex(ValueError, "not a PPM"):
       folders.save_ppm(policy, self.folder)
-    with self.assertRaisesRegex(ValueError, "no policy"):
+    with self.assertRaisesRegex(ValueError, "not a policy"):
       folders.save_policy(
         ppm_from_policy(policy, rngs=nnx.Rngs(0)), self.folder
       )

@@ -152,7 +152,7 @@ class LossTest(RemoteCase):
 
   def test_a_server_that_stays_dead(self):
     self.server.tell(answers_left=5)
-    message = "gave no whole answer .*no better for 0.3 s .* run the same"
+    message = "gave no complete answer .*no better for 0.3 s .* run the same"
     with self.assertRaisesRegex(ConnectionError, message) as raised:
       self.ask(self.remote(in_flight=1, patience_seconds=0.3))
     self.assertNotIn("\n", str(raised.exception))

@@ -82,7 +82,7 @@ class JournalTest(absltest.TestCase):
         file.truncate(file.tell())
         file.seek(0, 2)
         file.write(line + "\n")
-      with self.assertRaisesRegex(ValueError, r"journal.jsonl:2 is no entry"):
+      with self.assertRaisesRegex(ValueError, "jsonl:2 is not an entry"):
         Journal(self.path)
 
   def test_threads(self):

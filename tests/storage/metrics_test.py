@@ -135,7 +135,7 @@ class ProgressTest(absltest.TestCase):
       with metrics.progress(5, "sft", unit="update", file=out) as bar:
         bar.update(2)
         raise KeyError
-    self.assertEqual(out.getvalue(), "sft: ends at 2 of 5 updates\n")
+    self.assertEqual(out.getvalue(), "sft: stopped at 2 of 5 updates\n")
 
   def test_bar_on_a_terminal(self):
     out = _Terminal()

@@ -152,7 +152,7 @@ class TrainTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "ppm_from_policy"):
       ppm.train_ppm(policy, _pairs(1, 2), CONFIG, **run)
     short = dataclasses.replace(CONFIG, length=5)
-    with self.assertRaisesRegex(ValueError, "of 2 items none fits into 5"):
+    with self.assertRaisesRegex(ValueError, "none of 2 items fits into 5"):
       ppm.train_ppm(_model(), _pairs(1, 2), short, **run)
 
 

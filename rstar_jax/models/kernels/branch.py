@@ -145,7 +145,7 @@ def _kernel(
     block = values[...]
     axis = block.ndim - 2
     if end % block.shape[axis]:
-      # A share of 0 does not silence what is no number.
+      # A weight of 0 does not cancel a NaN.
       place = start + jax.lax.broadcasted_iota(jnp.int32, block.shape, axis)
       block = jnp.where(place < end, block, 0)
     return block
