@@ -21,7 +21,7 @@ class OwnTest(parameterized.TestCase):
     self.main = sys.modules["__main__"]
     self.addCleanup(delattr, self.main, "make")
 
-  def policy(self, expand) -> own.PluginPolicy:
+  def policy(self, expand) -> plugin_backends.PluginPolicy:
     self.made = []
 
     def make(config, folder):
@@ -30,11 +30,13 @@ class OwnTest(parameterized.TestCase):
 
     self.main.make = make
     self.config = Config(policy=PolicyConfig(backend="__main__:make"))
-    return own.PluginPolicy(self.config, "some/folder")
+    return plugin_backends.PluginPolicy(self.config, "some/folder")
 
-  def score(self, score) -> own.PluginScore:
+  def score(self, score) -> plugin_backends.PluginScore:
     self.main.make = lambda config: score
-    return own.PluginScore(Config(), "__main__:make", "eval.reward_model")
+    return plugin_backends.PluginScore(
+      Config(), "__main__:make", "eval.reward_model"
+    )
 
   def line(self, action, *args) -> str:
     with self.assertRaises(ValueError) as caught:
@@ -82,7 +84,7 @@ class OwnTest(parameterized.TestCase):
 
   def test_whole_blocks_of_single_steps(self):
     toy = testing.ToySum(levels=3)
-    blocks = own.Blocks(self.policy(toy), most=10_000)
+    blocks = plugin_backends.Blocks(self.policy(toy), most=10_000)
     rows = blocks.begin(0)(QUESTIONS, [(), ()], SEEDS)
     self.assertEqual([len(row) for row in rows], [3, 3])
     for block in (each for row in rows for each in row):
@@ -98,7 +100,7 @@ class OwnTest(parameterized.TestCase):
 
   def test_an_answer_is_one_step(self):
     prefix = (grammar.with_output("<code>\nprint(7)\n<end_of_code>", "7"),)
-    blocks = own.Blocks(self.policy(testing.ToySum()), most=10_000)
+    blocks = plugin_backends.Blocks(self.policy(testing.ToySum()), most=10_000)
     ((found,),) = blocks(["Q"], [prefix], np.zeros((1, 1), np.uint32))
     self.assertEqual(found.finish, "answer")
     self.assertIn("\\boxed{7}", found.text)
@@ -106,11 +108,11 @@ class OwnTest(parameterized.TestCase):
   def test_a_block_without_end_is_given_up(self):
     endless = self.policy(lambda questions, *_: [[STEP]] * len(questions))
     seeds = np.zeros((1, 1), np.uint32)
-    ((found,),) = own.Blocks(endless, most=7)(["Q"], [()], seeds)
+    ((found,),) = plugin_backends.Blocks(endless, most=7)(["Q"], [()], seeds)
     self.assertEqual((found.finish, len(found.token_ids)), ("length", 8))
     nothing = Candidate("x", (), 0.0, "step")
     endless = self.policy(lambda questions, *_: [[nothing]] * len(questions))
-    ((found,),) = own.Blocks(endless, most=7)(["Q"], [()], seeds)
+    ((found,),) = plugin_backends.Blocks(endless, most=7)(["Q"], [()], seeds)
     self.assertEqual(found.finish, "length")
 
   def test_a_score(self):
