@@ -7,6 +7,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
 from rstar_jax.config.schema import Config, PolicyConfig
+from rstar_jax.inference import plugin_backends as plugged
 from rstar_jax.steps import grammar
 from rstar_jax.types import Candidate
 
@@ -21,7 +22,7 @@ class OwnTest(parameterized.TestCase):
     self.main = sys.modules["__main__"]
     self.addCleanup(delattr, self.main, "make")
 
-  def policy(self, expand) -> plugin_backends.PluginPolicy:
+  def policy(self, expand) -> plugged.PluginPolicy:
     self.made = []
 
     def make(config, folder):
@@ -30,13 +31,11 @@ class OwnTest(parameterized.TestCase):
 
     self.main.make = make
     self.config = Config(policy=PolicyConfig(backend="__main__:make"))
-    return plugin_backends.PluginPolicy(self.config, "some/folder")
+    return plugged.PluginPolicy(self.config, "some/folder")
 
-  def score(self, score) -> plugin_backends.PluginScore:
+  def score(self, score) -> plugged.PluginScore:
     self.main.make = lambda config: score
-    return plugin_backends.PluginScore(
-      Config(), "__main__:make", "eval.reward_model"
-    )
+    return plugged.PluginScore(Config(), "__main__:make", "eval.reward_model")
 
   def line(self, action, *args) -> str:
     with self.assertRaises(ValueError) as caught:
@@ -84,7 +83,7 @@ class OwnTest(parameterized.TestCase):
 
   def test_whole_blocks_of_single_steps(self):
     toy = testing.ToySum(levels=3)
-    blocks = plugin_backends.Blocks(self.policy(toy), most=10_000)
+    blocks = plugged.Blocks(self.policy(toy), most=10_000)
     rows = blocks.begin(0)(QUESTIONS, [(), ()], SEEDS)
     self.assertEqual([len(row) for row in rows], [3, 3])
     for block in (each for row in rows for each in row):
@@ -100,7 +99,7 @@ class OwnTest(parameterized.TestCase):
 
   def test_an_answer_is_one_step(self):
     prefix = (grammar.with_output("<code>\nprint(7)\n<end_of_code>", "7"),)
-    blocks = plugin_backends.Blocks(self.policy(testing.ToySum()), most=10_000)
+    blocks = plugged.Blocks(self.policy(testing.ToySum()), most=10_000)
     ((found,),) = blocks(["Q"], [prefix], np.zeros((1, 1), np.uint32))
     self.assertEqual(found.finish, "answer")
     self.assertIn("\\boxed{7}", found.text)
@@ -108,11 +107,11 @@ class OwnTest(parameterized.TestCase):
   def test_a_block_without_end_is_given_up(self):
     endless = self.policy(lambda questions, *_: [[STEP]] * len(questions))
     seeds = np.zeros((1, 1), np.uint32)
-    ((found,),) = plugin_backends.Blocks(endless, most=7)(["Q"], [()], seeds)
+    ((found,),) = plugged.Blocks(endless, most=7)(["Q"], [()], seeds)
     self.assertEqual((found.finish, len(found.token_ids)), ("length", 8))
     nothing = Candidate("x", (), 0.0, "step")
     endless = self.policy(lambda questions, *_: [[nothing]] * len(questions))
-    ((found,),) = plugin_backends.Blocks(endless, most=7)(["Q"], [()], seeds)
+    ((found,),) = plugged.Blocks(endless, most=7)(["Q"], [()], seeds)
     self.assertEqual(found.finish, "length")
 
   def test_a_score(self):
