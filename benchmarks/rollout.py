@@ -166,8 +166,8 @@ def main(_):
   scripted()
   with tempfile.TemporaryDirectory() as folder:
     with session.open_context(config, pathlib.Path(folder)) as context:
-      device = backends.Device(context, 0)
-      calls = device.steps()
+      backend = backends.ModelBackend(context, 0)
+      calls = backend.steps()
       for call in calls.expand.engine.warm_up_calls(_CANDIDATES.value):
         call()
       for repeat in range(_REPEATS.value):
@@ -177,7 +177,7 @@ def main(_):
             dataclasses.replace(each, id=f"{each.id}/{kind}/{repeat}")
             for each in problems
           ]
-          show(kind, measure(turn, search_config, calls, device.usage))
+          show(kind, measure(turn, search_config, calls, backend.usage))
 
 
 if __name__ == "__main__":

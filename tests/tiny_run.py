@@ -86,7 +86,7 @@ def make_config(train: str, test: str, **overrides) -> config_lib.Config:
 def make_context(
   config: config_lib.Config, workdir: pathlib.Path
 ) -> session.Context:
-  """Returns a context for a `ScriptedDevice`: no sandbox and no grader."""
+  """Returns a context for a `ScriptedBackend`: no sandbox and no grader."""
   return session.Context(
     config,
     workdir,
@@ -97,7 +97,7 @@ def make_context(
   )
 
 
-class ScriptedDevice:
+class ScriptedBackend:
   """Stands in for `devices.Device`: scripted callables, whatever the models.
 
   Attributes:
@@ -111,7 +111,7 @@ class ScriptedDevice:
   expanded: list = []
 
   @classmethod
-  def scripted(cls, policy=None) -> type["ScriptedDevice"]:
+  def scripted(cls, policy=None) -> type["ScriptedBackend"]:
     """Returns a class with attributes of its own."""
     members = {"made": [], "policy": policy or cls.policy, "expanded": []}
     return type("Scripted", (cls,), members)

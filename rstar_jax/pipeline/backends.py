@@ -1,4 +1,4 @@
-"""The callables of a search: a policy and a reward model, here or elsewhere.
+"""Model backends: the callables of a search, on local devices or a server.
 
 Host rooms (search, sandbox, grading) meet device rooms (models, inference)
 here, as plain callables.
@@ -35,8 +35,8 @@ from rstar_jax.storage import compiled, journal, metrics, store
 from rstar_jax.types import Expand, Score
 
 
-class Device:
-  """A policy's and a reward model's callables, and where time went."""
+class ModelBackend:
+  """The callables of a policy and a reward model, and their usage."""
 
   def __init__(
     self,
@@ -52,19 +52,20 @@ class Device:
 
     Args:
       context: the run.
-      round_: whose policy; 0 is the base model.
+      round_: the round that trained the policy; 0 is the base model.
       score: folder of the round's reward model, e.g. "ppm"; "" for none.
-      reward_model: loaded in its place, and in round 0, where there is none; or
-        "module:function", which makes it.
-      policy: a folder or name, in the place of the round's policy.
-      ppm: in the place of the folder that `score` names, as `reward_model`.
+      reward_model: folder, name or "module:function" of a reward model that
+        replaces the round's; "" for none.
+      policy: folder or name of a policy that replaces the round's.
+      ppm: folder, name or "module:function" of a PPM that replaces the one that
+        `score` names.
     """
     self._context = context
     self._folder = str(models.policy_of(context, policy or round_))
     self._mesh = mesh = models.search_mesh(context.config)
     config = context.config
     dtype = jnp.dtype(config.policy.dtype)
-    # A base model that is shown examples sees no token that it does not know.
+    # Few-shot prompting of the base model adds no tokens to its vocabulary.
     self._few_shot = (
       round_ == 0 and not policy and config.policy.prompt == "few_shot"
     )
@@ -73,12 +74,12 @@ class Device:
     if self._few_shot:
       self._tokenizer = load_tokenizer(self._folder, add_markers=False)
     if config.policy.backend:
-      pass  # It loads what it needs.
+      pass  # A backend of the user's loads its own model.
     elif self._few_shot:
       self._model = folders.load_policy(self._folder, dtype, mesh=mesh)
     else:
       self._model = models.load_policy(context, policy or round_, mesh=mesh)
-    # Of all that use the device.
+    # Shared by all engines and scorers on the devices.
     self._shared = {"lock": threading.Lock(), "busy": Busy()}
     self._engines: list[Engine] = []
     self._own: list[PluginPolicy] = []
@@ -111,11 +112,11 @@ class Device:
       )
 
   def warm_up(self, calls: Calls, *candidates: int) -> None:
-    """Compiles what calls will run, if the config says so.
+    """Compiles the programs that calls will run, if `engine.warm_up` is set.
 
     Args:
-      calls: of `steps` or `blocks`.
-      *candidates: numbers of candidates of a leaf.
+      calls: the result of `steps` or `blocks`.
+      *candidates: numbers of candidates per leaf, each at least 1.
     """
     if not self._context.config.engine.warm_up:
       return
@@ -161,7 +162,7 @@ class Device:
   def _own_policy(
     self, engine: EngineConfig, whole: bool
   ) -> PluginPolicy | Blocks:
-    """Returns what the user's backend makes of the policy's folder."""
+    """Returns the user's policy backend, opened on the policy's folder."""
     config = dataclasses.replace(self._context.config, engine=engine)
     expand = PluginPolicy(config, self._folder)
     self._own.append(expand)
@@ -196,18 +197,18 @@ class Device:
     return Policy(engine, tokenizer)
 
   def parameters(self) -> int | None:
-    """Returns how many numbers the policy has, None of a user's backend."""
+    """Returns the number of the policy's parameters; None for a plugin."""
     if self._model is None:
       return None
     return sum(each.size for each in arrays_of(self._model).values())
 
   def usage(self) -> dict[str, float]:
-    """Returns the seconds so far, what was done, and the device's idle share.
+    """Returns the elapsed seconds, token counts and the device's idle share.
 
-    The prefixes of all leaves have `prefix_tokens`; of these `prefilled_tokens`
-    had to be run, since the rest was there. `too_long` leaves got no
-    candidates. What was compiled meanwhile, or taken from where it was kept,
-    are `programs` in `compile_seconds`.
+    `prefix_tokens` counts the tokens of all leaves' prefixes, and
+    `prefilled_tokens` those that were not in the prefix cache. `too_long`
+    counts leaves that got no candidates. `programs` counts programs compiled or
+    loaded from the compilation cache, in `compile_seconds`.
     """
     seconds = time.perf_counter() - self._began
     generated = sum(
@@ -227,15 +228,15 @@ class Device:
     }
 
 
-class RemoteDevice:
-  """The callables of a larger model behind a server; loads no model here."""
+class RemoteBackend:
+  """The callables of a larger policy behind a server; loads no model."""
 
   def __init__(self, context: Context, folder: store.Path):
-    """Opens the journal of this host; what others wrote is read too.
+    """Opens this host's journal, and reads those of all hosts.
 
     Args:
       context: the run.
-      folder: of the journals.
+      folder: the folder of the journals.
     """
     self._context = context
     answers = journal.of_host(folder, context.host.index)
@@ -243,7 +244,7 @@ class RemoteDevice:
     self._began = time.perf_counter()
 
   def warm_up(self, calls: Calls, *candidates: int) -> None:
-    """Does nothing: what is compiled is compiled elsewhere."""
+    """Does nothing: the server compiles its own programs."""
     del calls, candidates
 
   def steps(self) -> Calls:
@@ -251,7 +252,7 @@ class RemoteDevice:
     return _with_host(self._context, self._remote)
 
   def usage(self) -> dict[str, float]:
-    """Returns the seconds so far, and the server's speed in them."""
+    """Returns the elapsed seconds and the server's tokens per second."""
     seconds = time.perf_counter() - self._began
     generated = self._remote.generated_tokens
     return {
@@ -275,12 +276,13 @@ def _with_host(
   )
 
 
-def trained(context: Context, round_: int) -> Device:
-  """Loads a round's policy, and what values its solutions.
+def trained(context: Context, round_: int) -> ModelBackend:
+  """Loads a round's policy and reward model.
 
-  That is the round's PPM (round 0 has none), or `eval.reward_model`.
+  The reward model is `eval.reward_model`, or else the round's PPM; round 0 has
+  no PPM.
   """
-  return Device(
+  return ModelBackend(
     context,
     round_,
     score="ppm" if round_ else "",
@@ -293,6 +295,6 @@ def load_calls(context: Context, round_: int) -> Calls:
 
   Args:
     context: the run, as `open_run` yields it.
-    round_: whose policy and PPM; 0 is the base model, which has no PPM.
+    round_: the round that trained the models; 0 is the base model, without PPM.
   """
   return trained(context, round_).steps()

@@ -1,4 +1,4 @@
-"""What is checked before a run spends anything: its data, and its folder.
+"""Checks a run's data and folder before it spends anything.
 
 A folder is bound to the identity of one config; see `config/identity.py`.
 """
@@ -22,13 +22,14 @@ _ALONE = Host()
 
 
 def check_data(config: Config, *, evaluation: bool = False) -> None:
-  """Reads all problems, so that what is wrong with them is said at once.
+  """Reads all problems, so that a run fails at once if they are unusable.
 
-  Of training data that others made the first row is read.
+  Released training data are checked by their first row.
 
   Args:
-    config: of the run.
-    evaluation: whether nothing is trained, so that no training data are wanted.
+    config: the run's config.
+    evaluation: whether training data are left unchecked, since only an
+      evaluation runs.
 
   Raises:
     ProblemError: one line; see `problems.read` and `released.read_sft`.
@@ -53,16 +54,16 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
 
 
 def try_plugins(config: Config, problem: Problem) -> None:
-  """Asks the prompt, the grader and the reward about one problem.
+  """Calls the prompt, grader and reward plugins on one problem.
 
-  The other plugins are tried where they are used, since they may take long.
+  The other plugins may be slow, and are first called where they are used.
 
   Args:
-    config: of the run.
-    problem: one of its problems; its own answer is graded, or "0".
+    config: the run's config.
+    problem: a problem whose answer is graded; without one, "0" is.
 
   Raises:
-    PluginError: one raises, or returns something of another form.
+    PluginError: a plugin raises, or returns a value of the wrong form.
   """
   prompts.own(config.policy.prompt)(problem.question)
   answer = problem.answer or "0"
@@ -105,17 +106,16 @@ def find_run(workdir: store.Path) -> Config:
 def check_workdir(
   config: Config, workdir: store.Path, host: Host = _ALONE
 ) -> None:
-  """Binds a folder to the identity of one config, or compares with what it has.
+  """Binds a folder to the identity of a config, or checks that it matches.
 
-  config.json of the folder holds the whole config of the process that began
-  last: fields that do not bind (`identity.identity`) are brought up to date
-  there, and so are rounds that were added at the end. A folder in which no
-  round was begun is bound anew.
+  config.json holds the whole config of the latest process: fields that do not
+  bind (`identity.identity`) are updated, and so are rounds added at the end. A
+  folder without a begun round is bound anew.
 
   Args:
-    config: of the run.
-    workdir: its folder, which all hosts see.
-    host: the first one writes.
+    config: the run's config.
+    workdir: the run's folder, which all hosts see.
+    host: this process; only the first one writes.
 
   Raises:
     ValueError: the folder holds a run of another identity.
@@ -135,8 +135,8 @@ def check_identity(config: Config, workdir: store.Path) -> None:
   """Checks that a run in a folder can go on with a config; changes nothing.
 
   Raises:
-    ValueError: the run is of another identity; names what differs. A field that
-      was not there yet when it was begun had its default.
+    ValueError: the run is of another identity; names the fields that differ. A
+      field that is newer than the run has its default.
   """
   if not has_run(workdir) or not _begun(workdir):
     return
@@ -163,5 +163,5 @@ def check_models(config: Config, workdir: store.Path) -> None:
 
 
 def _begun(workdir: store.Path) -> bool:
-  """Says whether a folder holds anything that a config has made."""
+  """Says whether a folder has a round."""
   return bool(layout.rounds(store.children(workdir)))

@@ -25,7 +25,6 @@ class Context:
   """An open run.
 
   Attributes:
-    config: what the run is.
     workdir: its folder, on a disk or in a bucket.
     writer: writes metrics.
     sandbox: runs candidates' code.
@@ -47,14 +46,14 @@ class Context:
     return layout.stage_folder(self.workdir, round_, stage)
 
   def finished(self, round_: int, name: str) -> store.Path:
-    """Returns a folder of a round that is to be read.
+    """Returns a finished folder of a round, for reading.
 
     Args:
       round_: from 1.
       name: of `layout.WRITERS`.
 
     Raises:
-      ValueError: the folder is not there, not whole or not finished.
+      ValueError: the folder is missing, incomplete or not finished.
     """
     folder = self.folder(round_, name)
     if records.read_manifest(folder) is None:
@@ -69,7 +68,7 @@ class Context:
 def open_context(
   config: Config, workdir: store.Path, host: Host = _ALONE
 ) -> Iterator[Context]:
-  """Starts the sandbox, the grader and the writer, and ends them."""
+  """Starts the sandbox, grader and metrics writer, and closes them at exit."""
   with contextlib.ExitStack() as stack:
     limits = Limits(
       wall_seconds=config.sandbox.wall_seconds,
@@ -94,7 +93,7 @@ def open_context(
         ),
       )
     )
-    # Where time went is worth knowing of each host.
+    # Each host writes metrics of its own.
     folder = layout.host_folder(workdir, host.index)
     writer = stack.enter_context(metrics.MetricsWriter(folder))
     tokenizer = load_tokenizer(

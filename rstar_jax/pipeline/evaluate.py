@@ -1,4 +1,4 @@
-"""The stage that measures a round on problems that nothing was trained on."""
+"""Evaluates a round on held-out problems."""
 
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.evaluation import solutions
@@ -6,57 +6,57 @@ from rstar_jax.pipeline import backends
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import (
   Shard,
-  account,
   cut,
   finish,
-  unwritten,
+  missing_shards,
+  write_usage,
 )
 from rstar_jax.search import named, sampling
 from rstar_jax.storage import layout, records, stopping
 
 
 def evaluate(context: Context, round_: int) -> None:
-  """Solves the held-out problems in every way: eval.
+  """Solves the held-out problems by each method: eval.
 
-  Round 0 has no PPM: without an `eval.reward_model` it is measured by its
-  policy and by majority vote alone.
+  Round 0 has no PPM: without an `eval.reward_model` only the greedy policy and
+  the majority vote are evaluated.
   """
   config = context.config
   folder = context.folder(round_, "eval")
   if records.read_manifest(folder) is not None:
     return
-  device = backends.trained(context, round_)
-  searches = device.score is not None
+  backend = backends.trained(context, round_)
+  searches = backend.score is not None
   greedy, sampled, search = (
-    device.blocks(greedy=True),
-    device.blocks(),
-    device.steps(),
+    backend.blocks(greedy=True),
+    backend.blocks(),
+    backend.steps(),
   )
-  device.warm_up(greedy, 1)
-  device.warm_up(sampled, config.eval.samples, 1)
+  backend.warm_up(greedy, 1)
+  backend.warm_up(sampled, config.eval.samples, 1)
   if searches:
-    device.warm_up(search, config.eval.search.candidates)
+    backend.warm_up(search, config.eval.search.candidates)
   slots = sampling.slots_of(config.eval.search, config.eval.samples)
   early = config.eval.early_problems if round_ < len(config.rounds) else 0
-  every: list[Shard] = []
+  all_shards: list[Shard] = []
   for data in (config.eval.data, *config.eval.more):
     split = data.source
     name = ("eval", round_, split)
     problems = problems_lib.load_problems(
       data, needs_answer=not config.answer_reward
     )
-    costly = {problem.id for problem in problems[: early or len(problems)]}
+    chosen_ids = {problem.id for problem in problems[: early or len(problems)]}
     shards = cut(
       problems,
       config.shard_size,
       folder / layout.split_name(split),
       ("", layout.TREES_OF) if searches else ("",),
     )
-    for shard, progress in unwritten(
+    for shard, progress in missing_shards(
       context.host,
       shards,
       f"round {round_} evaluation, {split}",
-      first=len(every),
+      first=len(all_shards),
     ):
       rows = [
         solutions.of_samples(problem, "greedy", split, found)
@@ -68,7 +68,9 @@ def evaluate(context: Context, round_: int) -> None:
           strict=True,
         )
       ]
-      chosen = [problem for problem in shard.problems if problem.id in costly]
+      chosen = [
+        problem for problem in shard.problems if problem.id in chosen_ids
+      ]
       rows += [
         solutions.of_samples(problem, "samples", split, found)
         for problem, found in zip(
@@ -105,7 +107,7 @@ def evaluate(context: Context, round_: int) -> None:
           )
         records.write_shard(shard.path, rows)
       progress.update(len(shard.problems) - len(trees))
-      account(context.writer, round_, device.usage(), "eval", progress)
-    every += shards
+      write_usage(context.writer, round_, backend.usage(), "eval", progress)
+    all_shards += shards
 
-  finish(context.host, folder, lambda: {"round": round_}, every)
+  finish(context.host, folder, lambda: {"round": round_}, all_shards)

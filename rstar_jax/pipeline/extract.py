@@ -10,12 +10,12 @@ from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import finish, pool_trees
 from rstar_jax.storage import layout, records, store
 
-# Rows of a shard of training data that is not made of trees.
+# Rows per shard of training data that do not come from trees.
 _SHARD_ROWS = 10_000
 
 
-def pooled(context: Context, round_: int) -> list[store.Path]:
-  """Returns the trees' folders of the rounds that `extract.rounds` allows."""
+def tree_folders(context: Context, round_: int) -> list[store.Path]:
+  """Returns the tree folders of the last `extract.rounds` rounds."""
   first = max(round_ - context.config.extract.rounds + 1, 1)
   return [
     context.finished(number, "trees") for number in range(first, round_ + 1)
@@ -25,12 +25,12 @@ def pooled(context: Context, round_: int) -> list[store.Path]:
 def extract(context: Context, round_: int) -> None:
   """Makes SFT rows and preference pairs: sft, pairs.
 
-  They are taken from the trees, those of earlier rounds too if `extract.rounds`
-  says so, or read where `extract.sft_source` or `pairs_source` says.
+  They come from the trees of the last `extract.rounds` rounds, or from
+  `extract.sft_source` and `extract.pairs_source` where these are set.
   """
   config = context.config.extract
-  # Seen by all hosts: what is missing is said by all.
-  folders = pooled(context, round_) if config.needs_trees else []
+  # All hosts look, so that all report a missing folder.
+  folders = tree_folders(context, round_) if config.needs_trees else []
   trees = None
   for name, source in (
     ("sft", config.sft_source),

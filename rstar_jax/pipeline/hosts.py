@@ -1,10 +1,9 @@
-"""The processes of a run: which one this is, and how they wait for each other.
+"""The processes (hosts) of a run, and how they wait for each other.
 
-Each runs the same program. In search a host is a replica: it makes its own
-shards, on its own devices, and is in step with no other. What it needs of the
-others is a file in the workdir, which it waits for; a file also says more than
-a barrier would, since it can be seen on this host and is whole. Only training
-is done by all together.
+All hosts run the same program. In search each host is a replica: it makes its
+own shards on its own devices, and waits for a file in the workdir where it
+needs the work of others. Unlike a barrier, a file also shows that the result is
+complete and visible to this host. Only training runs on all hosts together.
 """
 
 import dataclasses
@@ -18,7 +17,7 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-# Between two looks at the folder.
+# Seconds between two looks at the folder.
 _POLL_SECONDS = 1.0
 _SECONDS_BETWEEN_LINES = 300.0
 
@@ -28,8 +27,8 @@ class Host:
   """One process of a run.
 
   Attributes:
-    index: from 0.
-    count: how many there are.
+    index: number of the process, from 0.
+    count: number of processes, at least 1.
   """
 
   index: int = 0
@@ -37,21 +36,21 @@ class Host:
 
   @property
   def leads(self) -> bool:
-    """Whether this one does what is done once, such as writing manifests."""
+    """Whether this host does the work of a single host, e.g. manifests."""
     return self.index == 0
 
   def owns(self, number: int) -> bool:
-    """Says whether a shard is for this host to make; follows from its number.
+    """Says whether this host makes a shard.
 
     Args:
-      number: of the shard in its stage, from 0.
+      number: number of the shard in its stage, from 0.
     """
     return number % self.count == self.index
 
   def agree(self, value: bool) -> bool:
-    """Returns what the first host gives; all call this at the same point.
+    """Returns the first host's value; all hosts call this at the same point.
 
-    To be used before training only: hosts that search are hours apart.
+    Only for training: hosts that search may be hours apart.
     """
     if self.count == 1:
       return value
@@ -63,20 +62,20 @@ def join(
   count: int | None = None,
   index: int | None = None,
 ) -> Host:
-  """Joins the processes of a run; to be called before jax does anything.
+  """Joins the processes of a run; must run before any other use of jax.
 
   Args:
-    coordinator: HOST:PORT of the first process. None, as the others are then,
-      where the environment says all three: Cloud TPU, Slurm, Open MPI.
-    count: how many processes there are.
-    index: of this one, from 0.
+    coordinator: HOST:PORT of the first process. All three are None where the
+      environment gives them (Cloud TPU, Slurm, Open MPI).
+    count: number of processes, at least 1.
+    index: number of this process, from 0.
 
   Returns:
     This process.
 
   Raises:
-    ValueError: only some of the three are given, or the environment does not
-      say them.
+    ValueError: only some of the three are given, or none and the environment
+      does not give them either.
   """
   given = [each is not None for each in (coordinator, count, index)]
   if any(given) and not all(given):
@@ -84,8 +83,8 @@ def join(
       "--coordinator, --processes and --process go together: give all three, "
       "or none where the environment says them"
     )
-  # SIGTERM is ours: in search it ends a process, and `training/loop.py` asks
-  # all processes whether one has been sent it. Jax's service would swallow it.
+  # The package handles SIGTERM: it ends a process in search, and
+  # `training/loop.py` shares it with all hosts. Jax's service would consume it.
   jax.config.update("jax_enable_preemption_service", False)
   try:
     jax.distributed.initialize(coordinator, count, index)
@@ -100,10 +99,10 @@ def join(
 
 
 def leave_if_joined(code: int = 1) -> None:
-  """Ends a process that failed, at once, if it is one of several.
+  """Ends a failed process at once, if it is one of several.
 
-  At an ordinary end jax waits for the others, and they may be waiting for what
-  this one has not written. Without it jax ends them.
+  An ordinary exit waits in jax for the other processes, which may wait for
+  files of this one. After an immediate exit jax ends them too.
   """
   if jax.distributed.is_initialized():
     sys.stdout.flush()
@@ -112,13 +111,13 @@ def leave_if_joined(code: int = 1) -> None:
 
 
 def wait_until(done: Callable[[], bool], what: str) -> None:
-  """Waits for what other hosts write.
+  """Waits for files of other hosts.
 
-  If one of them dies, jax ends this process too.
+  If another host dies, jax ends this process too.
 
   Args:
-    done: whether it is there.
-    what: that is, for people.
+    done: says whether the files are there.
+    what: description of the files, for the log.
   """
   spoke = None
   while not done():

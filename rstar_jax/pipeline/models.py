@@ -1,4 +1,4 @@
-"""The policies of a run, loaded; and the devices that they are spread over."""
+"""Loads the policies of a run, and makes the meshes that they run on."""
 
 import dataclasses
 
@@ -20,11 +20,12 @@ def base(config: Config) -> store.Path | str:
 
 
 def policy_of(context: Context, start: int | str) -> store.Path | str:
-  """Returns where the policy of a round is, 0 being the base model.
+  """Returns the folder or name of a policy.
 
   Args:
     context: the run.
-    start: a round, or a Hugging Face folder or name, which is returned.
+    start: a round, 0 being the base model; or a Hugging Face folder or name,
+      which is returned.
   """
   if isinstance(start, str):
     return start
@@ -32,14 +33,14 @@ def policy_of(context: Context, start: int | str) -> store.Path | str:
 
 
 def search_mesh(config: Config) -> jax.sharding.Mesh | None:
-  """Returns the mesh of this host's devices, None where it has just one."""
+  """Returns the mesh of this host's devices, None for a single device."""
   return sharding.mesh_over(
     config.search_mesh, jax.local_devices(), "config.search_mesh"
   )
 
 
 def train_mesh(config: Config) -> jax.sharding.Mesh | None:
-  """Returns the mesh of the devices of all hosts, None for a single one."""
+  """Returns the mesh of the devices of all hosts, None for a single device."""
   return sharding.mesh_over(
     config.train_mesh, jax.devices(), "config.train_mesh"
   )
@@ -52,20 +53,20 @@ def load_policy(
   train: TrainConfig | None = None,
   mesh: jax.sharding.Mesh | None = None,
 ) -> Transformer:
-  """Loads the policy of a round, or any other; round 0 is the base model.
+  """Loads a policy; round 0 is the base model.
 
   Args:
     context: the run.
     start: a round, or a Hugging Face folder or name.
-    train: the training that it is loaded for: the parameters are float32 then,
-      whatever `policy.dtype` says of the activations.
-    mesh: where the parameters go; None is one device.
+    train: config of the training that the model is loaded for. Parameters are
+      then float32; activations keep `policy.dtype`.
+    mesh: devices that the parameters are sharded over; None is one device.
 
   Returns:
-    A model with a row for each of the tokenizer's tokens.
+    A model whose embedding has a row for each of the tokenizer's tokens.
 
   Raises:
-    ValueError: a model that is named has other tokens.
+    ValueError: a model given by name has another tokenizer.
   """
   config, tokenizer = context.config.policy, context.tokenizer
   if isinstance(start, str):

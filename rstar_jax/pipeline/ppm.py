@@ -1,6 +1,6 @@
-"""The stage that trains a round's PPM, or one of its rivals (paper Table 8).
+"""Trains a round's PPM, or an ORM or PQM in its place (paper Table 8).
 
-All are trained from the round's policy, on the same trees, by one trainer.
+All start from the round's policy and use the same trees and trainer.
 """
 
 from typing import Any, Literal
@@ -18,22 +18,22 @@ from rstar_jax.search.tree import Tree
 from rstar_jax.storage import layout, records, stopping
 from rstar_jax.training import ppm as ppm_lib
 
-# One problem in so many is kept from training, to measure the models on.
+# One problem in `_HELD_OUT` is kept out of training, to measure the models.
 _HELD_OUT = 10
 
 
 def held_out(seed: int, problem_id: str) -> bool:
-  """Says whether reward models are not trained on a problem.
+  """Says whether a problem is held out from the training of reward models.
 
   Args:
-    seed: the run's.
-    problem_id: the problem's.
+    seed: the run's root seed.
+    problem_id: id of the problem.
   """
   return rng.seed_for(seed, "held out", problem_id) % _HELD_OUT == 0
 
 
 def train_ppm(context: Context, round_: int) -> None:
-  """Trains the round's reward model, what `config.reward` says: ppm."""
+  """Trains the round's reward model, of kind `config.reward`: ppm."""
   train(context, round_, "ppm", context.config.reward)
 
 
@@ -43,13 +43,13 @@ def train(
   name: str,
   kind: Literal["ppm", "orm", "pqm"],
 ) -> None:
-  """Trains a reward model from the round's policy, if that is not done.
+  """Trains a reward model from the round's policy, unless it is finished.
 
   Args:
     context: the run.
     round_: from 1.
-    name: of its folder.
-    kind: what it learns from; see `config.reward`.
+    name: name of the model's folder in the round.
+    kind: the kind of model; see `config.reward`.
   """
   folder = context.folder(round_, name)
   if context.host.agree(records.read_manifest(folder) is not None):
@@ -97,7 +97,7 @@ def train(
 
 
 def _items(context: Context, round_: int, kind: str) -> tuple[list, list]:
-  """Returns what a model of a kind learns from, and the pairs held out."""
+  """Returns the training items of a kind of model, and the held-out pairs."""
   seed = context.config.seed
   pairs = read_pairs(context.finished(round_, "pairs"))
   kept = [pair for pair in pairs if held_out(seed, pair.problem_id)]
@@ -118,7 +118,7 @@ def _items(context: Context, round_: int, kind: str) -> tuple[list, list]:
     )
   trees: list[Tree] = [
     tree
-    for folder in extract.pooled(context, round_)
+    for folder in extract.tree_folders(context, round_)
     for tree in read_trees(folder)
     if not held_out(seed, tree.problem.id)
   ]

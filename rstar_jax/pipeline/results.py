@@ -1,4 +1,4 @@
-"""What a run measured, in one file: results.json."""
+"""Writes results.json, the measurements of a run."""
 
 import dataclasses
 from typing import Any
@@ -16,7 +16,7 @@ def write(context: Context) -> dict[str, Any]:
     {"config", "rows", "solved", "ppm"}: rows of `accuracy.table`; for each
     round the share of training problems solved in its own trees, by level too,
     and how many are easy, medium and hard; and the PPM's accuracy on held-out
-    pairs. Only the first host makes it; the others return {}.
+    pairs. Only the first host writes the file; the others return {}.
   """
   if not context.host.leads:
     return {}
@@ -39,7 +39,7 @@ def write(context: Context) -> dict[str, Any]:
           "round": round_,
           "share": trees["solved"],
           "levels": trees["levels"],
-          # Trees of older runs are not counted so.
+          # Manifests of older runs lack these counts.
           **{
             name: trees[name]
             for name in ("easy", "medium", "hard")

@@ -15,11 +15,11 @@ from rstar_jax.data import unsolved as unsolved_lib
 from rstar_jax.pipeline import backends
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import (
-  account,
   cut,
   finish,
+  missing_shards,
   read_trees,
-  unwritten,
+  write_usage,
 )
 from rstar_jax.search import mcts, named
 from rstar_jax.search import tree as tree_lib
@@ -38,14 +38,14 @@ def rollout(context: Context, round_: int) -> None:
   folder = context.folder(round_, "trees")
   if records.read_manifest(folder) is not None:
     return
-  device: backends.Device | backends.RemoteDevice
+  backend: backends.ModelBackend | backends.RemoteBackend
   if round_ == 1 and config.remote.url:
-    device = backends.RemoteDevice(
+    backend = backends.RemoteBackend(
       context, context.workdir / layout.round_name(round_)
     )
   else:
     guide = "ppm" if spec.annotation == "ppm" else ""
-    device = backends.Device(
+    backend = backends.ModelBackend(
       context, round_ - 1, score=guide, policy=spec.policy, ppm=spec.ppm
     )
   problems, report = training.load(config)
@@ -66,17 +66,17 @@ def rollout(context: Context, round_: int) -> None:
     annotation=spec.annotation,
     terminal_reward="truth",
   )
-  calls = device.steps()
-  device.warm_up(calls, search_config.candidates)
+  calls = backend.steps()
+  backend.warm_up(calls, search_config.candidates)
   shards = cut(problems, config.shard_size, folder)
-  for shard, progress in unwritten(
+  for shard, progress in missing_shards(
     context.host, shards, f"round {round_} rollout"
   ):
     trees = _search_shard(
       shard.problems, search_config, calls, config, round_, progress
     )
     records.write_shard(shard.path, [tree.to_record() for tree in trees])
-    account(context.writer, round_, device.usage(), "rollout", progress)
+    write_usage(context.writer, round_, backend.usage(), "rollout", progress)
 
   def info() -> dict:
     trees = read_trees(folder)

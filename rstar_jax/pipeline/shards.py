@@ -1,8 +1,8 @@
-"""Shards of a stage: cut alike on every host, made by one, waited for by one.
+"""Shards of a stage: the unit of work that the hosts of a run divide.
 
-A shard of problems is the unit of work. Which host makes it follows from its
-number, and what is in it from the config alone, so that the bytes of a stage do
-not depend on how many hosts there are.
+The config alone decides the content of a shard, and its number decides which
+host makes it, so that the bytes of a stage do not depend on the number of
+hosts. The first host waits for all shards and writes the manifest.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ from rstar_jax.types import PreferencePair, Problem
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-  """Problems that are worked on together, always in the same batches.
+  """Problems that are processed together, always in the same batches.
 
   Attributes:
-    problems: some.
-    path: of the file that is written last.
-    files: all that are written; the shard is done where they are whole.
+    problems: the shard's problems.
+    path: the file that is written last.
+    files: all files of the shard; it is done when all are complete.
   """
 
   problems: list[Problem]
@@ -32,7 +32,7 @@ class Shard:
   files: tuple[store.Path, ...]
 
   def done(self) -> bool:
-    """Says whether all its files are whole."""
+    """Says whether all files are complete."""
     return all(map(records.is_complete, self.files))
 
 
@@ -45,11 +45,11 @@ def cut(
   """Cuts problems into shards.
 
   Args:
-    problems: of all shards.
-    size: problems of a shard.
-    folder: of the shards.
-    prefixes: what the names of the files of one shard begin with, "" for the
-      one that is written last.
+    problems: all problems of the stage, in order.
+    size: number of problems per shard, at least 1.
+    folder: the folder that the shards are written to.
+    prefixes: prefixes of the file names of a shard, "" for the file that is
+      written last.
   """
   total = -(-len(problems) // size)
   shards = []
@@ -65,16 +65,16 @@ def cut(
   return shards
 
 
-def unwritten(
+def missing_shards(
   host: Host, shards: Sequence[Shard], description: str, first: int = 0
 ) -> Iterator[tuple[Shard, metrics.Progress]]:
-  """Yields the shards of a host that are not yet written.
+  """Yields the shards that a host has yet to make, with a progress bar.
 
   Args:
-    host: this one.
-    shards: of all hosts.
-    description: for people.
-    first: shards of the same stage before these, which decide whose turn it is.
+    host: this process.
+    shards: the shards of all hosts.
+    description: label of the progress bar.
+    first: number in the stage of the first of `shards`, from 0.
   """
   own = [
     shard for number, shard in enumerate(shards, first) if host.owns(number)
@@ -89,21 +89,21 @@ def unwritten(
       yield shard, bar
 
 
-def account(
+def write_usage(
   writer: metrics.Writer,
   round_: int,
   usage: Mapping[str, float],
   name: str,
   progress: metrics.Progress,
 ) -> None:
-  """Writes down what shards have taken so far.
+  """Writes a backend's usage to the metrics.
 
   Args:
-    writer: of metrics.
-    round_: from 0.
-    usage: of a device.
-    name: of the stage in metrics.
-    progress: shows how much of it was compiling.
+    writer: writes metrics.
+    round_: the step of the metrics, from 0.
+    usage: the result of `ModelBackend.usage`.
+    name: prefix of the metrics' names.
+    progress: shows the number of compiled programs and their seconds.
   """
   writer.write(round_, usage, name)
   if programs := usage.get("programs"):
@@ -121,11 +121,11 @@ def finish(
   """Ends a stage: the first host writes the manifest, others wait for it.
 
   Args:
-    host: this one.
-    folder: of the stage.
-    info: makes what the manifest says, once all shards are done.
-    shards: of all hosts.
-    files: lists those that the manifest names; None is all there are.
+    host: this process.
+    folder: the folder of the stage.
+    info: makes the manifest's fields, once all shards are done.
+    shards: the shards of all hosts.
+    files: lists the files that the manifest names; None is all files.
   """
   if not host.leads:
     wait_until(
@@ -136,7 +136,7 @@ def finish(
   left = list(shards)
 
   def all_done() -> bool:
-    # One listing tells which of thousands are worth a look.
+    # One listing finds the candidates among thousands of shards.
     there = {folder / name for name in store.files(folder)}
     ready = [shard for shard in left if there.issuperset(shard.files)]
     whole = {
@@ -159,8 +159,8 @@ def finish_model(
   """Ends a stage that trains a model: writes the manifest of its folder."""
 
   def files() -> list[str]:
-    # Checkpoints are for resuming; the manifest names what later stages read,
-    # and nothing that a killed writer left.
+    # The manifest names the files that later stages read: no checkpoints, which
+    # are for resuming, and no temporary files of a killed writer.
     return [
       name
       for name in store.files(folder)
@@ -193,11 +193,11 @@ def read_pairs(folder: store.Path | str) -> list[PreferencePair]:
 
 
 def pool_trees(folders: Sequence[store.Path], description: str) -> list[Tree]:
-  """Returns the trees of finished folders, showing how far it is.
+  """Returns the trees of finished folders, with a progress bar.
 
   Args:
-    folders: of several rounds, say.
-    description: for people.
+    folders: folders of trees, one per round.
+    description: label of the progress bar.
   """
   shards = [(each, _paths(each)) for each in folders]
   total = sum(len(paths) for _, paths in shards)

@@ -72,14 +72,14 @@ def solve_all(
   """
   config = context.config
   problems = [Problem(id=each, question=each) for each in questions]
-  device = backends.trained(context, round_)
+  backend = backends.trained(context, round_)
   options = {"seed": config.seed, "name": ("solve",)}
-  calls, search = device.steps(), config.eval.search
-  if device.score is None and _samples(config):
+  calls, search = backend.steps(), config.eval.search
+  if backend.score is None and _samples(config):
     sampled = sampling.sample_until(
       problems,
       config.eval.samples,
-      device.blocks(),
+      backend.blocks(),
       search,
       **options,
     )
@@ -87,11 +87,11 @@ def solve_all(
   if search.terminal_reward == "ppm":
     # Nothing is known of the questions but their text.
     calls = calls.replace(reward=None)
-  if device.score is None:
+  if backend.score is None:
     calls = calls.replace(score=_no_opinion)
     search = dataclasses.replace(search, annotation="terminal")
   trees = named.search(problems, search, calls, **options)
-  valued = device.score is not None
+  valued = backend.score is not None
   return [_solution(tree, config.eval, valued) for tree in trees]
 
 

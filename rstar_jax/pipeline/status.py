@@ -1,8 +1,8 @@
-"""What of a run is done, what is left and for how long, from its folder alone.
+"""Reports a run's progress from its folder.
 
-Nothing is loaded and no file is read through, so that it is quick, and it can
-be asked at any time. Whether a process works on the run cannot be seen from
-here: what is said is when one last wrote.
+A report loads no models and reads only small files, so that it is quick at any
+time. The folder does not show whether a process is running, but when one last
+wrote.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from rstar_jax.storage.snapshot import Snapshot
 
 STAGES = tuple(layout.STAGES)
 _SHARD = re.compile(r"^(?:(.*)/)?shard-(\d+)-of-(\d+)\.jsonl$")
-# What the names of metrics begin with, where the step is the round.
+# Prefixes of metrics whose step is the round -> the stage.
 _BY_ROUND = {
   "rollout": "rollout",
   "sft": "extract",
@@ -37,15 +37,13 @@ class Stage:
 
   Attributes:
     round: from 0, which is the base model.
-    name: as of `--stage`.
+    name: a value of `--stage`.
     state: "done", "begun" or "left".
-    done: shards, or updates of a training, that are there.
-    of: how many there will be, None where that is not known yet.
-    unit: of these, "" where the stage has no parts.
-    seconds: that it took so far, work that was lost included; None where the
-      run's metrics do not say.
-    left: seconds that it will yet take, about; None where there is nothing to
-      go by.
+    done: number of finished shards, or of updates of a training.
+    of: total number of shards or updates, None if not yet known.
+    unit: "shards" or "updates", "" if the stage has no parts.
+    seconds: time spent so far, lost work included; None without metrics.
+    left: estimated seconds until the stage is done; None without an estimate.
   """
 
   round: int
@@ -60,15 +58,14 @@ class Stage:
 
 @dataclasses.dataclass
 class Status:
-  """Where a run is.
+  """The progress of a run.
 
   Attributes:
-    workdir: its folder.
-    stages: all of them, in order; none where no run was begun.
-    studies: methods of a comparison that were begun, by "round_k/MODEL/METHOD".
-    last: for each host the last line of its metrics, and "age", the seconds
-      since then.
-    left: seconds until all is done, about; None where a stage is unknown.
+    workdir: the run's folder.
+    stages: all stages, in order; empty if no run was begun.
+    studies: begun methods of studies, by "round_k/MODEL/METHOD".
+    last: host -> the last line of its metrics, and "age", the seconds since.
+    left: estimated seconds until the run is done; None if any stage has none.
   """
 
   workdir: str
@@ -79,10 +76,10 @@ class Status:
 
 
 def look(workdir: store.Path) -> Status:
-  """Looks at a folder, with a run or without.
+  """Reads the progress of the run in a folder, which may have none.
 
   Args:
-    workdir: of the run, on a disk or in a bucket.
+    workdir: a folder on a disk or in a bucket.
 
   Raises:
     OSError: the bucket cannot be read.
@@ -141,7 +138,7 @@ def _stage(
         stage.done = line["step"]
         stage.of = int(line.get(f"{key}/updates", 0)) or None
     steps = files.checkpoints(f"{folders[0]}/{layout.CHECKPOINTS}")
-    # What was not saved will be made again.
+    # Updates after the last checkpoint are lost if the training stops.
     if not files.whole(folders[0]):
       stage.done = max(steps, default=0)
     begun = bool(steps or stage.of)
@@ -156,7 +153,7 @@ def _stage(
 
 
 def _shards(stage: Stage, files: Snapshot, folders: list[str]) -> Stage:
-  """Counts the shards in folders; one that has its name is whole."""
+  """Counts the shards in folders; a file with a shard's name is complete."""
   total = 0
   for folder in folders:
     parts: dict[str, int] = {}
@@ -182,9 +179,8 @@ def _lines(files: Snapshot, name: str) -> list[dict[str, Any]]:
 def _spent(lines: list[dict]) -> dict[tuple[int, str], float]:
   """Returns the seconds of each stage.
 
-  What was done before a line was written is the stage's that wrote it. Between
-  the last line of a process and the first of the next there may be a pause,
-  which is nobody's.
+  The time before a line counts for the stage that wrote the line. A pause
+  between two processes counts for none.
   """
   spent: dict[tuple[int, str], float] = {}
   before = -math.inf
@@ -207,8 +203,9 @@ def _owner(line: dict) -> tuple[int, str] | None:
 
 
 def _estimate(found: Status, config: dict, files: Snapshot) -> None:
-  """Says of each stage how long it will yet take, as far as can be known."""
-  # Of the last that is done; what round 0 has is no evaluation like the others.
+  """Estimates the remaining time of each stage, where that is possible."""
+  # Seconds and work of the latest finished stage of each name; the evaluation
+  # of round 0 differs from the others.
   known: dict[str, tuple[float, float | None]] = {}
   for stage in found.stages:
     work = _work(stage, config, files)
@@ -228,10 +225,10 @@ def _estimate(found: Status, config: dict, files: Snapshot) -> None:
 
 
 def _work(stage: Stage, config: dict, files: Snapshot) -> float | None:
-  """Returns how much there is to do, if known, to compare rounds by."""
+  """Returns the amount of work of a stage, if known, to compare rounds."""
   if stage.name == "rollout":
     spec = config["rounds"][stage.round - 1]
-    # Not all problems get the extra ones: half, for want of better.
+    # Only unsolved problems get extra rollouts: half of them, as a guess.
     extra = sum(spec["extra_rollouts"]) / 2
     return (spec["rollouts"] * spec["trees"] + extra) * spec["candidates"]
   if stage.name == "evaluate":
@@ -247,7 +244,7 @@ def _work(stage: Stage, config: dict, files: Snapshot) -> float | None:
 
 
 def render(found: Status) -> str:
-  """Returns what there is to say, for people."""
+  """Renders a status as text."""
   if not found.stages:
     return f"{found.workdir}: no run was begun here"
   rounds = sorted({stage.round for stage in found.stages})
@@ -288,7 +285,7 @@ def render(found: Status) -> str:
 
 
 def kept(found: Status) -> str:
-  """Returns in a few words what there is already."""
+  """Returns a short list of the finished work."""
   over, parts = [], []
   for number in sorted({stage.round for stage in found.stages}):
     stages = [stage for stage in found.stages if stage.round == number]

@@ -16,12 +16,12 @@ from rstar_jax.evaluation import markdown, quality, solvers
 from rstar_jax.pipeline import backends, extract, ppm
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import (
-  account,
   cut,
   finish,
+  missing_shards,
   read_rows,
   read_trees,
-  unwritten,
+  write_usage,
 )
 from rstar_jax.storage import layout, records, store
 from rstar_jax.types import Problem
@@ -230,16 +230,16 @@ def _solve_alone(context: Context, round_: int, methods: Sequence[str]) -> None:
   top = folder_of(context, round_, _POLICY)
   if all([_done(context, _at(top, each)) for each in methods]):
     return
-  device = backends.Device(context, round_)
+  backend = backends.ModelBackend(context, round_)
   for method in methods:
-    calls = device.blocks(greedy=method == "greedy")
+    calls = backend.blocks(greedy=method == "greedy")
     count = 1 if method == "greedy" else context.config.study.trajectories
-    device.warm_up(calls, *sorted({1, count}))
+    backend.warm_up(calls, *sorted({1, count}))
 
     def solve(problems, data, method=method, calls=calls):
       return solvers.solve(method, _task(context, problems, data, calls))
 
-    _write(context, round_, _at(top, method), solve, device)
+    _write(context, round_, _at(top, method), solve, backend)
 
 
 def _solve_guided(context: Context, round_: int, reward: str) -> None:
@@ -259,7 +259,7 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
     return
   own = reward in ("ppm", "orm", "pqm")
   other = reward.removeprefix(_OTHER) if reward.startswith(_OTHER) else ""
-  device = backends.Device(
+  backend = backends.ModelBackend(
     context,
     round_,
     score="ppm" if other else reward if own else "",
@@ -276,27 +276,27 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
     def value(problems, data, sampled=sampled):
       rows = [sampled[data.source, each.id] for each in problems]
       questions = [each.question for each in problems]
-      return solvers.rescore(rows, questions, device.score, how)
+      return solvers.rescore(rows, questions, backend.score, how)
 
-    _write(context, round_, _at(top, method), value, device, reward)
+    _write(context, round_, _at(top, method), value, backend, reward)
   if guided:
-    calls = device.steps()
-    device.warm_up(calls, context.config.eval.search.candidates)
+    calls = backend.steps()
+    backend.warm_up(calls, context.config.eval.search.candidates)
   for method in guided:
 
     def solve(problems, data, method=method):
       return solvers.solve(method, _task(context, problems, data, calls))
 
-    _write(context, round_, _at(top, method), solve, device, reward)
+    _write(context, round_, _at(top, method), solve, backend, reward)
   if context.config.extract.needs_trees:
-    _measure(context, round_, top / layout.QUALITY, device, reward)
+    _measure(context, round_, top / layout.QUALITY, backend, reward)
 
 
 def _measure(
   context: Context,
   round_: int,
   folder: store.Path,
-  device: backends.Device,
+  backend: backends.ModelBackend,
   reward: str,
 ) -> None:
   """Measures a reward model on trees whose problems none was trained on.
@@ -309,11 +309,11 @@ def _measure(
     seed = context.config.seed
     trees = [
       tree
-      for each in extract.pooled(context, round_)
+      for each in extract.tree_folders(context, round_)
       for tree in read_trees(each)
       if ppm.held_out(seed, tree.problem.id)
     ]
-    found = quality.measure(trees, device.score, context.config.extract)
+    found = quality.measure(trees, backend.score, context.config.extract)
     found["reward"] = reward
     records.write_shard(folder / records.shard_name(0, 1), [found])
   finish(context.host, folder, lambda: {"made_with": _settings(context)})
@@ -330,7 +330,7 @@ def _write(
   round_: int,
   folder: store.Path,
   solve: Callable[[list[Problem], DataConfig], list[dict[str, Any]]],
-  device: backends.Device,
+  backend: backends.ModelBackend,
   reward: str | None = None,
 ) -> None:
   """Solves the problems of all splits, shard by shard."""
@@ -338,7 +338,7 @@ def _write(
     return
   shards = []
   for data, part in _splits(context, folder):
-    for shard, progress in unwritten(
+    for shard, progress in missing_shards(
       context.host,
       part,
       f"round {round_} study, {folder.parent.name} {folder.name}",
@@ -349,10 +349,10 @@ def _write(
         shard.path, [row | {"reward": reward} for row in rows]
       )
       progress.update(len(shard.problems))
-      account(context.writer, round_, device.usage(), "study", progress)
+      write_usage(context.writer, round_, backend.usage(), "study", progress)
     shards += part
   info: dict[str, Any] = {"made_with": _settings(context)}
-  if (count := device.parameters()) is not None:
+  if (count := backend.parameters()) is not None:
     info["parameters"] = count
   finish(context.host, folder, lambda: info, shards)
 

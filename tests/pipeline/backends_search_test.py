@@ -40,10 +40,10 @@ class SearchTest(absltest.TestCase):
         **{k: v for k, v in change.items() if hasattr(config.search, k)},
       )
       with session.open_context(run, workdir) as context:
-        device = backends.Device(context, 0)
-        calls = device.steps()
+        backend = backends.ModelBackend(context, 0)
+        calls = backend.steps()
         trees = [mcts.search(problems, search, calls, seed=3) for _ in range(2)]
-      usage = device.usage()
+      usage = backend.usage()
       self.assertLess(usage["prefilled_tokens"], usage["prefix_tokens"] / 2)
       records = [[each.to_record() for each in turn] for turn in trees]
       # What a search leaves behind is of no use to the next.

@@ -29,8 +29,8 @@ class DeviceTest(ContextCase):
     self.config.policy.path = str(tiny_run.make_base(self.folder / "base"))
     context = self.context()
     context.sandbox = context.grader = mock.Mock()
-    device = backends.Device(context, 0)
-    self.assertIsNone(device.score)
+    backend = backends.ModelBackend(context, 0)
+    self.assertIsNone(backend.score)
     seeds = np.array([[3, 5, 7], [11, 13, 17]], np.uint32)
 
     def lengths(calls):
@@ -38,14 +38,14 @@ class DeviceTest(ContextCase):
       self.assertEqual([len(row) for row in rows], [3, 3])
       return [len(each.token_ids) for row in rows for each in row], rows
 
-    found, rows = lengths(device.steps())
+    found, rows = lengths(backend.steps())
     # A random policy hardly ever draws a marker: the limit ends its steps.
     self.assertEqual(max(found), 5)
     self.assertLen({each.text for row in rows for each in row}, 6)
-    found, rows = lengths(device.blocks(greedy=True))
+    found, rows = lengths(backend.blocks(greedy=True))
     self.assertEqual(max(found), 11)
     self.assertLen({each.text for row in rows for each in row}, 1)
-    usage = device.usage()
+    usage = backend.usage()
     self.assertBetween(usage["device_idle_share"], 0, 1)
     self.assertGreater(usage["generated_tokens_per_second"], 0)
 
@@ -53,7 +53,7 @@ class DeviceTest(ContextCase):
     self.config.policy.path = str(tiny_run.make_base(self.folder / "base"))
     context = self.context()
     context.sandbox = context.grader = mock.Mock()
-    device = backends.Device(context, 0)
+    backend = backends.ModelBackend(context, 0)
     ids = {
       marker: context.tokenizer.id_of(marker) for marker in grammar.MARKERS
     }
@@ -61,7 +61,7 @@ class DeviceTest(ContextCase):
     ends.add(context.tokenizer.eos_id)
     stops = [
       set(calls.expand.engine._options.stop_ids)
-      for calls in (device.blocks(), device.steps())
+      for calls in (backend.blocks(), backend.steps())
     ]
     self.assertEqual(stops, [ends, ends | {ids[grammar.END_OF_STEP]}])
 
@@ -69,12 +69,12 @@ class DeviceTest(ContextCase):
 class OtherModelTest(OtherModelCase):
   def test_shown_examples_it_sees_no_new_token(self):
     self.config.policy.prompt = "few_shot"
-    device = backends.Device(self.other(), 0)
-    calls = device.steps()
+    backend = backends.ModelBackend(self.other(), 0)
+    calls = backend.steps()
     self.assertIsInstance(calls.expand, FewShot)
     rows = calls.expand(["how many?"], [()], np.array([[3, 5]], np.uint32))
     self.assertEqual([len(row) for row in rows], [2])
-    self.assertLess(device.usage()["device_idle_share"], 1)
+    self.assertLess(backend.usage()["device_idle_share"], 1)
 
   def test_a_reward_model_scores_in_the_ppm_s_place(self):
     ppm = ppm_from_policy(
@@ -82,8 +82,8 @@ class OtherModelTest(OtherModelCase):
     )
     folder = self.folder / "reward"
     folders.save_ppm(ppm, folder, tokenizer=self.plain)
-    device = backends.Device(self.other(), 0, reward_model=str(folder))
-    (values,) = device.steps().score(["a"], [()], [["text", "of words"]])
+    backend = backends.ModelBackend(self.other(), 0, reward_model=str(folder))
+    (values,) = backend.steps().score(["a"], [()], [["text", "of words"]])
     ids = np.array([self.plain.encode("a\n\nof words")])
     np.testing.assert_allclose(values[1], ppm(ids)[0, -1], atol=1e-6)
     self.config.eval.reward_model = str(folder)
@@ -112,11 +112,13 @@ class OwnTest(ContextCase):
     context = self.context()
     context.sandbox = mock.Mock(run=testing.run_trusted)
     context.grader = mock.Mock(grade=testing.grade_equal)
-    device = backends.Device(context, 0, reward_model="__main__:own_score")
+    backend = backends.ModelBackend(
+      context, 0, reward_model="__main__:own_score"
+    )
     self.config.engine.warm_up = True
-    calls = device.steps()
-    device.warm_up(calls, 3)
-    self.assertIsNone(device.parameters())
+    calls = backend.steps()
+    backend.warm_up(calls, 3)
+    self.assertIsNone(backend.parameters())
     problems = [Problem("p", "Make 3.", "3")]
     config = SearchConfig(rollouts=9, candidates=3, groups=2, annotation="ppm")
     (found,) = mcts.search(problems, config, calls, seed=5)
@@ -128,9 +130,9 @@ class OwnTest(ContextCase):
     )
     (expected,) = mcts.search(problems, config, toy, seed=5)
     self.assertEqual(found.to_json(), expected.to_json())
-    self.assertGreater(device.usage()["generated_tokens_per_second"], 0)
+    self.assertGreater(backend.usage()["generated_tokens_per_second"], 0)
     # The greedy one is told so by its config.
-    greedy = device.blocks(greedy=True)
+    greedy = backend.blocks(greedy=True)
     ((block, _),) = greedy.expand(["Q"], [()], np.zeros((1, 2), np.uint32))
     self.assertEqual(block.finish, "code")
     folder = str(models.base(self.config))
@@ -139,10 +141,10 @@ class OwnTest(ContextCase):
     )
 
   def test_a_round_s_ppm(self):
-    device = backends.Device(
+    backend = backends.ModelBackend(
       self.context(), 0, score="ppm", ppm="__main__:own_score"
     )
-    (values,) = device.score(["a"], [()], [["b", "c"]])
+    (values,) = backend.score(["a"], [()], [["b", "c"]])
     (expected,) = testing.score_by_hash(["a"], [()], [["b", "c"]])
     np.testing.assert_array_equal(values, expected)
 
@@ -151,7 +153,7 @@ class OwnTest(ContextCase):
     self.config.answer_reward = "__main__:own_reward"
     context = self.context()
     context.sandbox = context.grader = mock.Mock()
-    calls = backends.Device(context, 0).steps()
+    calls = backends.ModelBackend(context, 0).steps()
     for each in (calls, calls.of_group(1)):
       self.assertEqual(each.reward(Problem("p", "q"), "7"), 0.25)
 

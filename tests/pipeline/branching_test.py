@@ -34,8 +34,8 @@ class BranchingTest(absltest.TestCase):
     super().setUp()
     self.folder = pathlib.Path(self.create_tempdir().full_path)
     self.source = tiny_run.write_problems(self.folder / "train.jsonl", ANSWERS)
-    self.device = tiny_run.ScriptedDevice.scripted()
-    self.enter_context(mock.patch.object(backends, "Device", self.device))
+    self.device = tiny_run.ScriptedBackend.scripted()
+    self.enter_context(mock.patch.object(backends, "ModelBackend", self.device))
 
   def context(self, name, **changes):
     spec = config_lib.RoundConfig(rollouts=9, candidates=4)

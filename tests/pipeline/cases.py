@@ -36,8 +36,8 @@ class StagesCase(parameterized.TestCase):
     self.script()
 
   def script(self, policy=None):
-    self.device = tiny_run.ScriptedDevice.scripted(policy)
-    self.enter_context(mock.patch.object(backends, "Device", self.device))
+    self.device = tiny_run.ScriptedBackend.scripted(policy)
+    self.enter_context(mock.patch.object(backends, "ModelBackend", self.device))
 
   def context(self, name="run", **overrides) -> session.Context:
     config = tiny_run.make_config(self.problems, self.problems, **overrides)

@@ -31,8 +31,8 @@ class SolvingCase(absltest.TestCase):
     source = tiny_run.write_problems(self.folder / "test.jsonl", ANSWERS)
     self.config = tiny_run.make_config(source, source)
     self.context = tiny_run.make_context(self.config, self.folder / "run")
-    self.device = tiny_run.ScriptedDevice.scripted()
-    self.enter_context(mock.patch.object(backends, "Device", self.device))
+    self.device = tiny_run.ScriptedBackend.scripted()
+    self.enter_context(mock.patch.object(backends, "ModelBackend", self.device))
 
   def finish(self, round_: int) -> None:
     for name in ("policy", "ppm"):

@@ -29,7 +29,9 @@ class RewardsTest(parameterized.TestCase):
     config.ppm.epochs, config.ppm.batch_size = 1, 64
     self.context = tiny_run.make_context(config, self.folder / "run")
     self.enter_context(
-      mock.patch.object(backends, "Device", tiny_run.ScriptedDevice.scripted())
+      mock.patch.object(
+        backends, "ModelBackend", tiny_run.ScriptedBackend.scripted()
+      )
     )
     rollout.rollout(self.context, 1)
     extract.extract(self.context, 1)

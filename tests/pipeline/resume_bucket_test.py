@@ -41,9 +41,9 @@ append_only.Mirror.__init__.__defaults__ = (0.2,)
 compiled.keep(workdir / "programs")
 checks.check_workdir(config, workdir)
 context = tiny_run.make_context(config, workdir)
-device = tiny_run.ScriptedDevice
+device = tiny_run.ScriptedBackend
 with (
-  mock.patch.object(backends, "Device", device),
+  mock.patch.object(backends, "ModelBackend", device),
   metrics.MetricsWriter(workdir) as context.writer,
 ):
   run.evolve(context)

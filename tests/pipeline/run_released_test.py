@@ -90,8 +90,8 @@ class ReleasedRunTest(absltest.TestCase):
     )
     config.ppm.batch_size = 8
     cls.context = tiny_run.make_context(config, folder / "run")
-    device = tiny_run.ScriptedDevice.scripted()
-    cls.enterClassContext(mock.patch.object(backends, "Device", device))
+    device = tiny_run.ScriptedBackend.scripted()
+    cls.enterClassContext(mock.patch.object(backends, "ModelBackend", device))
     cls.enterClassContext(mock.patch.object(extract, "_SHARD_ROWS", 4))
     checks.check_data(config)
     cls.results = run.evolve(cls.context)
@@ -181,8 +181,8 @@ class OneSourceTest(absltest.TestCase):
     )
     with self.assertRaisesRegex(ValueError, "trees is not finished"):
       extract.extract(context, 1)
-    device = tiny_run.ScriptedDevice.scripted()
-    with mock.patch.object(backends, "Device", device):
+    device = tiny_run.ScriptedBackend.scripted()
+    with mock.patch.object(backends, "ModelBackend", device):
       rollout.rollout(context, 1)
     extract.extract(context, 1)
     questions = [

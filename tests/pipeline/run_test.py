@@ -39,8 +39,10 @@ class RunTest(absltest.TestCase):
       policy=config_lib.PolicyConfig(path=tiny_run.make_base(folder / "base")),
     )
     cls.context = tiny_run.make_context(config, folder / "run")
-    cls.device = tiny_run.ScriptedDevice.scripted()
-    cls.enterClassContext(mock.patch.object(backends, "Device", cls.device))
+    cls.device = tiny_run.ScriptedBackend.scripted()
+    cls.enterClassContext(
+      mock.patch.object(backends, "ModelBackend", cls.device)
+    )
     cls.returned = run.evolve(cls.context)
     cls.made = list(cls.device.made)
     cls.bytes = (cls.context.workdir / layout.RESULTS).read_bytes()

@@ -25,7 +25,7 @@ class ShardsTest(parameterized.TestCase):
     cut = shards.cut(PROBLEMS, 3, self.folder, prefixes)
     return [
       (shard.path.name, [problem.id for problem in shard.problems])
-      for shard, _ in shards.unwritten(host, cut, "test", **options)
+      for shard, _ in shards.missing_shards(host, cut, "test", **options)
     ]
 
   def test_cuts_all_problems_in_order(self):
@@ -73,7 +73,7 @@ class ShardsTest(parameterized.TestCase):
   def run_host(self, index: int, folder: pathlib.Path, count: int = 3) -> None:
     host = Host(index, count)
     cut = shards.cut(PROBLEMS, 2, folder)
-    for shard, _ in shards.unwritten(host, cut, "test"):
+    for shard, _ in shards.missing_shards(host, cut, "test"):
       records.write_shard(
         shard.path, [{"id": each.id} for each in shard.problems]
       )

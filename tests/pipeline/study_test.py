@@ -26,8 +26,8 @@ class StudyingCase(absltest.TestCase):
     self.config.study = config_lib.StudyConfig(
       rewards=("ppm", "orm"), trajectories=3, beam_width=4, beam_groups=2
     )
-    self.device = tiny_run.ScriptedDevice.scripted()
-    self.enter_context(mock.patch.object(backends, "Device", self.device))
+    self.device = tiny_run.ScriptedBackend.scripted()
+    self.enter_context(mock.patch.object(backends, "ModelBackend", self.device))
     # Models are trained elsewhere; here they are scripted.
     self.trained = []
     self.enter_context(

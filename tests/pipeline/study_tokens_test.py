@@ -38,11 +38,11 @@ class TokensTest(absltest.TestCase):
 
     for method in config.study.methods:
       with self.subTest(method):
-        device = backends.Device(context, 0)
+        backend = backends.ModelBackend(context, 0)
         calls = (
-          guided(device.steps())
+          guided(backend.steps())
           if solvers.is_guided(method)
-          else device.blocks(greedy=method == "greedy")
+          else backend.blocks(greedy=method == "greedy")
         )
         counted = calls.expand.engine
         chosen = problems.load_problems(config.eval.data)

@@ -129,7 +129,7 @@ class ToldTest(absltest.TestCase):
 
   def run_main(self, workdir: pathlib.Path, stage: str, at) -> None:
     wait = Waiting(self.folder / f"waits-{stage}")
-    policy = tiny_run.ScriptedDevice.policy
+    policy = tiny_run.ScriptedBackend.policy
 
     class Policy:
       def __call__(self, questions, prefixes, seeds):
@@ -151,13 +151,13 @@ class ToldTest(absltest.TestCase):
           wait()
       return count(batch)
 
-    device = tiny_run.ScriptedDevice.scripted(Policy())
+    device = tiny_run.ScriptedBackend.scripted(Policy())
     argv = ["main", f"--config={self.config}", f"--workdir={workdir}"]
     argv.append(f"--grace={SECONDS}")
     with (
       flagsaver.flagsaver(),
       mock.patch.object(sys, "argv", argv),
-      mock.patch("rstar_jax.pipeline.backends.Device", device),
+      mock.patch("rstar_jax.pipeline.backends.ModelBackend", device),
       mock.patch.object(loop, "_tokens", counted),
     ):
       main.main(flag.parse_flags(argv))
