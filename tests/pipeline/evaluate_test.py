@@ -89,7 +89,9 @@ class EvaluateTest(SolvingCase):
     self.finish(2)
     evaluate.evaluate(self.context, 2)
     folder = self.context.folder(2, "eval")
-    for row in shards.read_rows(folder, "trees-shard-*"):
+    paths = sorted(folder.glob("**/trees-shard-*"))
+    self.assertNotEmpty(paths)
+    for row in (row for path in paths for row in records.read_shard(path)):
       for terminal, reward, ppm in zip(
         *(row["nodes"][k] for k in ("terminal", "reward", "ppm")), strict=True
       ):

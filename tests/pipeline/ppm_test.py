@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.config import schema as config_lib
 from rstar_jax.hf import folders
-from rstar_jax.pipeline import backends, extract, ppm, rollout, shards
+from rstar_jax.pipeline import backends, extract, models, ppm, rollout, shards
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.storage import records
 from rstar_jax.training import ppm as ppm_lib
@@ -49,7 +49,7 @@ class RewardsTest(parameterized.TestCase):
     policy = self.context.config.policy.path
     with (
       mock.patch.object(ppm_lib, "train_ppm", train),
-      mock.patch.object(type(self.context), "policy", lambda *_: policy),
+      mock.patch.object(models, "policy_of", lambda *_: policy),
     ):
       ppm.train(self.context, 1, name, kind)
     return given
@@ -111,7 +111,7 @@ class RewardsTest(parameterized.TestCase):
   @parameterized.parameters("orm", "pqm")
   def test_is_trained_and_measured(self, kind):
     policy = self.context.config.policy.path
-    with mock.patch.object(type(self.context), "policy", lambda *_: policy):
+    with mock.patch.object(models, "policy_of", lambda *_: policy):
       ppm.train(self.context, 1, kind, kind)
     folder = self.context.folder(1, kind)
     manifest = records.read_manifest(folder)
