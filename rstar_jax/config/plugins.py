@@ -96,7 +96,7 @@ def load(name: str, field: str, takes: Sequence[str] | None = None) -> Plugin:
 
   Args:
     name: "module:function". The module "__main__" is the running program.
-    field: of the config that names it, for messages.
+    field: the config field that names it, for messages.
     takes: the arguments that it will be called with; keywords end in "=". None:
       they are not checked.
 

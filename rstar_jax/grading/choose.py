@@ -149,7 +149,7 @@ def leads(weights: Mapping[Hashable, float], left: float) -> bool:
   """Says whether the heaviest group stays so, whatever is still to come.
 
   Args:
-    weights: of each group, in the order of their first votes: of equal ones the
+    weights: group -> weight, in the order of first votes: of equal weights the
       first is the heaviest.
     left: the largest weight that may be added, to any group or a new one.
   """

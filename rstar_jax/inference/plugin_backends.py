@@ -31,7 +31,7 @@ class PluginPolicy:
     """Makes the callable.
 
     Args:
-      config: of the run; its `policy.backend` names who makes it.
+      config: passed on to the function that `policy.backend` names.
       folder: the policy's, or its name.
 
     Raises:
@@ -163,9 +163,9 @@ class PluginScore:
     """Makes the callable.
 
     Args:
-      config: of the run.
+      config: passed on to the function.
       name: "module:function", which makes it.
-      field: of the config that names it, for messages.
+      field: the config field that names it, for messages.
 
     Raises:
       PluginError: what it made cannot be called.

@@ -50,7 +50,7 @@ class Context:
 
     Args:
       round_: from 1.
-      name: of `layout.WRITERS`.
+      name: a key of `layout.WRITERS`.
 
     Raises:
       ValueError: the folder is missing, incomplete or not finished.

@@ -32,7 +32,7 @@ from rstar_jax.types import Problem
 def rollout(context: Context, round_: int) -> None:
   """Searches all training problems: round_k/trees.
 
-  Those that are in an evaluation set are left out: decontamination.json.
+  Problems of an evaluation set are left out and listed in decontamination.json.
   """
   config, spec = context.config, context.config.rounds[round_ - 1]
   folder = context.folder(round_, "trees")

@@ -59,16 +59,16 @@ def solve_all(
 
   Args:
     context: the run.
-    round_: whose policy and PPM; 0 is the base model, which has no PPM. Without
-      an `eval.reward_model` the majority of its sampled solutions answers; one
-      that is shown examples (`policy.prompt`) seldom writes a whole solution
-      that runs, so that its steps are searched, and the majority of what is
-      found answers. So it is with a search of the user's.
-    questions: plain text; the same one is answered in the same way.
+    round_: selects the policy and the PPM. Round 0 is the base model without a
+      PPM: unless `eval.reward_model` is set, it samples solutions, and their
+      majority answers. A few-shot base model (`policy.prompt`) seldom writes a
+      whole solution that runs, so its steps are searched, and the majority of
+      the answers found is given; a search of the user's does the same.
+    questions: plain text. Equal questions get equal answers.
 
   Returns:
-    For each the chosen trajectory, and the PPM's value after each of its steps;
-    None where no candidate reached an answer.
+    For each question the chosen trajectory with the PPM's value after each
+    step; None where no candidate reached an answer.
   """
   config = context.config
   problems = [Problem(id=each, question=each) for each in questions]
@@ -115,9 +115,9 @@ def _solution(
   """Returns the trajectory that a search answers with.
 
   Args:
-    tree: searched.
-    config: how its answer is chosen.
-    valued: whether a reward model guided it; else the majority answers.
+    tree: a finished search.
+    config: says how the answer is chosen.
+    valued: whether a reward model guided the search; else the majority answers.
   """
   select = config.answer_select if valued else "majority"
   how = config.search.trajectory_value
@@ -131,6 +131,6 @@ def _solution(
 
 
 def _no_opinion(questions, prefixes, rows) -> list[np.ndarray]:
-  """Scores every step the same, where nothing is known of any."""
+  """Scores every step 0, in the place of a missing reward model."""
   del questions, prefixes
   return [np.zeros(len(row), np.float32) for row in rows]

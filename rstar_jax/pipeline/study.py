@@ -181,7 +181,7 @@ def compare(context: Context, other: store.Path, round_: int | None) -> str:
   Args:
     context: the first run.
     other: the folder of the second.
-    round_: of both; None is the newest that both have evaluated.
+    round_: the round of both runs; None is the newest that both evaluated.
 
   Raises:
     ValueError: a run has nothing to compare.

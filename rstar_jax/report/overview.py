@@ -56,7 +56,7 @@ def accuracy(rows: Iterable[Mapping[str, Any]]) -> Rows:
   """Returns the lines of a chart for each split.
 
   Args:
-    rows: of results.json, see `evaluate.table`.
+    rows: the rows of results.json; see `evaluation/accuracy.py:table`.
 
   Returns:
     {"split", "lines": [{"method", "name", "points"}]} each; a point holds the

@@ -70,8 +70,8 @@ def worked_batches(
     tokenizer: text to ids.
     batch_size: B, packed rows.
     length: T, tokens per row.
-    seed: of the problems.
-    split: of the generator.
+    seed: seeds the problems.
+    split: names the generator's split.
 
   Returns:
     Batch k as a function of k alone, int32 arrays [B, T] (`batches.pack`).
@@ -117,9 +117,9 @@ def train(workdir: store.Path, output: store.Path, *, seed: int) -> Transformer:
   """Trains the base model and writes it as a Hugging Face folder.
 
   Args:
-    workdir: of checkpoints and metrics; the same folder resumes.
+    workdir: holds checkpoints and metrics; the same folder resumes.
     output: gets config.json, model.safetensors and the tokenizer's files.
-    seed: of weights and problems.
+    seed: seeds weights and problems.
 
   Returns:
     The model.

@@ -81,7 +81,7 @@ def main(arguments: Sequence[str]) -> None:
   """Does what the arguments say.
 
   Args:
-    arguments: of the command line.
+    arguments: the command line without the program's name.
 
   Raises:
     SystemExit: an argument is wrong, a file cannot be read, or this machine

@@ -43,8 +43,8 @@ def train_policy(
       nothing.
     config: `Config().sft` if None, the paper's numbers. A batch is never larger
       than the data.
-    dtype: of the activations; parameters are trained in float32.
-    seed: of the order of the rows.
+    dtype: dtype of activations; parameters are trained in float32.
+    seed: seeds the order of the rows.
 
   Returns:
     The trained policy.
@@ -87,8 +87,8 @@ def train_ppm(
     config: `Config().ppm` if None, the paper's numbers. A batch is never larger
       than the data.
     head: what its values are; see `Config.ppm_head`.
-    dtype: of the activations; parameters are trained in float32.
-    seed: of the head and of the order of the pairs.
+    dtype: dtype of activations; parameters are trained in float32.
+    seed: seeds the head and the order of the pairs.
 
   Returns:
     The trained PPM; `step_values` reads it.
