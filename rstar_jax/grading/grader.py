@@ -220,11 +220,12 @@ class Grader:
     worker = getattr(self._local, "worker", None)
     if worker is None:
       options = {
-        "path": sys.path,
         "memory_bytes": _MEMORY,
         "seconds": self._seconds,
       }
-      worker = process.Process("rstar_jax.grading.judge", options, ("-P",))
+      worker = process.Process(
+        "rstar_jax.grading.judge", options, ("-P",), path=sys.path
+      )
       if worker.greeting:
         worker.kill()
         raise RuntimeError(

@@ -151,7 +151,6 @@ def main() -> None:
   """Tests the library, sends the result of `self_test`, and serves."""
   options = json.loads(sys.argv[1])
   confinement.die_with_parent(options["parent"])
-  sys.path += [path for path in options["path"] if path not in sys.path]
   connection = socket.socket(fileno=options["fd"])
   problem = self_test()
   if not problem:

@@ -14,15 +14,20 @@ the worker does not answer, the host kills the worker and a new one runs the
 remaining programs.
 """
 
+import atexit
 import collections
 import dataclasses
+import functools
 import math
+import os
 import threading
 import time
 from collections.abc import Sequence
 
+from absl import logging
+
 from rstar_jax.sandbox import process
-from rstar_jax.sandbox.isolation import probe
+from rstar_jax.sandbox.isolation import landlock, probe
 from rstar_jax.types import ExecResult
 
 _BATCH = 32  # Largest number of programs in one request.
@@ -41,6 +46,12 @@ _ENV = {
 # Programs that mention one of these run in a worker that has imported them: its
 # forks cost milliseconds more, an import in each fork would cost hundreds.
 _HEAVY = ("sympy", "numpy")
+
+
+@functools.cache
+def _warn(text: str) -> None:
+  """Logs a warning, each text once in this process."""
+  logging.warning("%s", text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +113,8 @@ class Sandbox:
   Attributes:
     isolation: which layers enforce what ("net", "read", "write", "exec",
       "fork", "kill" and so on), each tried at start-up, and "degraded", a list
-      of what no boundary enforces; see `probe.probe`.
+      of what no boundary enforces; see `probe.probe`. What is degraded is
+      logged as a warning, once in a process, unless `without` asks for it.
 
   Raises:
     RuntimeError: if a worker process cannot be started, or something required
@@ -137,6 +149,8 @@ class Sandbox:
     self._waiting = threading.Condition(self._lock)
     self._live: dict[int, process.Process] = {}
     self._closed = False
+    # Later, when the interpreter is finalised, threads cannot be joined.
+    atexit.register(self._close_at_exit, os.getpid())
     boot = _Call(workers)
     # A worker dies with the thread that started it, hence these threads.
     self._threads = [
@@ -156,8 +170,13 @@ class Sandbox:
   def __exit__(self, *_) -> None:
     self.close()
 
+  def _close_at_exit(self, pid: int) -> None:
+    if os.getpid() == pid:  # The workers of a fork are its parent's.
+      self.close()
+
   def close(self) -> None:
     """Kills the workers; programs still waiting fail with RuntimeError."""
+    atexit.unregister(self._close_at_exit)
     with self._lock:
       self._closed = True
       workers = list(self._live.values())
@@ -265,6 +284,12 @@ class Sandbox:
             "sandbox.require asks for what this machine cannot enforce: "
             f"{'; '.join(failures)}"
           )
+        if (lines := self.isolation["degraded"]) and not self._without:
+          _warn(
+            f"the sandbox is degraded on this machine: {'; '.join(lines)}. "
+            "docs/security.md says what that means and what helps; with these "
+            "names in sandbox.require a run refuses to start"
+          )
       boot.finish(slot, ExecResult("ok"))
     except BaseException as error:
       boot.fail(error)
@@ -293,7 +318,15 @@ class Sandbox:
       "cpu_seconds": math.ceil(limits.wall_seconds) + 1,
       "live": limits.live,
     }
-    worker = process.Process("rstar_jax.sandbox.zygote", options, _FLAGS, _ENV)
+    path = process.path_of(landlock.PACKAGES)
+    worker = process.Process(
+      "rstar_jax.sandbox.zygote", options, _FLAGS, _ENV, path
+    )
+    if failures := worker.greeting.get("imports"):
+      _warn(
+        f"programs cannot import {'; '.join(failures)}: those that do will "
+        "fail. Install it again beside this package"
+      )
     with self._lock:
       # `close` may have run while the worker booted.
       closed = self._closed

@@ -7,6 +7,7 @@ live as long as the worker.
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rstar_jax.sandbox import wire
 
@@ -25,17 +26,36 @@ _PACKAGE = pathlib.Path(__file__).parents[1]
 # A worker imports modules of the package from its folder, wherever that is, and
 # nothing else from the folder that contains the package.
 _BOOT = f"""
-import importlib, sys, types
+import importlib, json, sys, types
+path = json.loads(sys.argv[2])["path"]
+sys.path += [each for each in path if each not in sys.path]
 package = types.ModuleType({_PACKAGE.name!r})
 package.__path__ = [{str(_PACKAGE)!r}]
 sys.modules[package.__name__] = package
-del package
+del package, path
 importlib.import_module(sys.argv.pop(1)).main()
 """
 
 
 class Gone(Exception):
   """The worker process ended."""
+
+
+def path_of(packages: Iterable[str]) -> list[str]:
+  """Returns the entries of `sys.path` that hold packages, each once.
+
+  A worker ignores PYTHONPATH and the user's own packages, where `pip install
+  --target` and `--user` put them.
+
+  Args:
+    packages: importable names; those that are not installed are left out.
+  """
+  found = []
+  for name in packages:
+    spec = importlib.util.find_spec(name)
+    for folder in (spec and spec.submodule_search_locations) or ():
+      found.append(os.path.dirname(os.path.abspath(folder)))
+  return list(dict.fromkeys(found))
 
 
 class Process:
@@ -45,6 +65,7 @@ class Process:
     program: full name of the module of this package that the worker runs.
     options: passed to the worker as JSON, with "fd" (its socket) and "parent"
       (our pid) added.
+    path: folders that the worker imports from after those of its interpreter.
     flags: interpreter flags.
     env: the whole environment; None copies ours.
 
@@ -62,11 +83,17 @@ class Process:
     options: Mapping[str, object],
     flags: tuple[str, ...] = (),
     env: Mapping[str, str] | None = None,
+    path: Iterable[str] = (),
   ):
     self._socket, theirs = socket.socketpair()
     self._buffer = bytearray()
     with theirs:
-      options = {**options, "fd": theirs.fileno(), "parent": os.getpid()}
+      options = {
+        **options,
+        "fd": theirs.fileno(),
+        "parent": os.getpid(),
+        "path": list(path),
+      }
       self._process = subprocess.Popen(
         [sys.executable, *flags, "-c", _BOOT, program, json.dumps(options)],
         env=env,

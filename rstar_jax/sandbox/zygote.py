@@ -248,8 +248,11 @@ class Zygote:
     return self._interpreter()
 
 
-def _preload(names: list[str]) -> None:
-  """Imports the modules that are installed, and seeds their generators."""
+def _preload(names: list[str]) -> list[str]:
+  """Imports modules and seeds their generators; returns what failed, and why.
+
+  A module that its package does not have, in this version, is no failure.
+  """
   # `random` registers a hook that draws a new seed in each fork; without it
   # every fork inherits the state that is set here.
   register = os.register_at_fork
@@ -257,16 +260,19 @@ def _preload(names: list[str]) -> None:
   import random
 
   os.register_at_fork = register
+  failures = []
   for name in names:
     try:
       __import__(name)
-    except ImportError:
-      continue
+    except ImportError as error:
+      if "." not in name:
+        failures.append(f"{name} ({error})")
   random.seed(0)
   if "numpy.random" in sys.modules:
     sys.modules["numpy.random"].seed(0)
   if "sympy.core.random" in sys.modules:
     sys.modules["sympy.core.random"].seed(0)
+  return failures
 
 
 def main() -> None:
@@ -277,7 +283,7 @@ def main() -> None:
   memory, without = options["memory_bytes"], options["without"]
   report = probe.probe(memory, without) if options["probe"] else {}
   layers = confinement.Confinement(options["parent"], without)
-  _preload(LIGHT + (HEAVY if options["heavy"] else []))
+  failures = _preload(LIGHT + (HEAVY if options["heavy"] else []))
   confinement.refuse_spawn()
   # Live interpreters, one that runs, those that are ending, and a reserve.
   layers.limit_worker(memory, 2 * options["live"] + 64)
@@ -301,5 +307,7 @@ def main() -> None:
   )
   gc.collect()
   gc.freeze()
+  if failures:
+    report["imports"] = failures
   connection.sendall(wire.frame(report))
   zygote.serve()

@@ -11,6 +11,7 @@ knows nothing of examples. Tasks that compare the likelihood of given texts say
 nothing of a search, and are refused.
 """
 
+import atexit
 import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -82,8 +83,11 @@ def define_model() -> type:
       super().__init__()
       if round is None or int(round) > 0:
         checks.find_run(store.path(workdir))
-      self._open = contextlib.ExitStack()
-      self._context = self._open.enter_context(
+      stack = contextlib.ExitStack()
+      # The harness closes no model, and threads end only before the
+      # interpreter is finalised.
+      atexit.register(stack.close)
+      self._context = stack.enter_context(
         run.open_run(flag.load_config(config), workdir, reads=True)
       )
       self._round = (

@@ -12,7 +12,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.sandbox import process
+from rstar_jax.sandbox import pool, process
 from rstar_jax.sandbox.pool import Limits, Sandbox
 
 _PARENT = """
@@ -27,6 +27,27 @@ spaces = "pid" in sandbox.isolation["layers"]["namespaces"]
 print(spaces, *sandbox.pids, flush=True)
 time.sleep(300)
 """
+# A module's globals are cleared after its threads have ended, and on a Python
+# later than 3.12 they can then not be joined.
+_KEPT = """
+import atexit, os
+sandbox = None
+atexit.register(lambda: print("closed", sandbox._closed, flush=True))
+from rstar_jax.sandbox.pool import Sandbox
+sandbox = Sandbox(workers=1)
+class Kept:
+  close = sandbox.close
+  def __del__(self):
+    self.close()
+kept = Kept()
+kept.itself = kept
+if pid := os.fork():
+  print("forked", os.waitpid(pid, 0)[1])
+  print(sandbox.run([["print(5)"]])[0].status)
+"""
+# A worker without site-packages, as a plain Python has none of the packages
+# that `--user`, `--target` or PYTHONPATH add.
+_bare = mock.patch.object(pool, "_FLAGS", (*pool._FLAGS, "-S"))
 
 
 def _children(pid: int) -> list[int]:
@@ -194,9 +215,66 @@ class LifeTest(parameterized.TestCase):
         self.assertEqual(sandbox.run([["print(5)"]])[0].stdout, "5\n")
       self.assertEmpty(failures)
 
+  def test_closed_before_the_interpreter_is_finalised(self):
+    root = str(pathlib.Path(__file__).resolve().parents[2])
+    found = subprocess.run(
+      [sys.executable, "-c", _KEPT],
+      capture_output=True,
+      env={**os.environ, "PYTHONPATH": root},
+      text=True,
+      timeout=100,
+    )
+    lines = found.stdout.splitlines()
+    # The fork ends first, and leaves its parent's workers alone.
+    self.assertEqual(
+      lines, ["closed False", "forked 0", "ok", "closed True"], found.stderr
+    )
+    self.assertNotIn("Exception ignored", found.stderr)
+
   def test_refuses_no_workers(self):
     with self.assertRaisesRegex(ValueError, "workers=0"):
       Sandbox(workers=0)
+
+
+class PackagesTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    pool._warn.cache_clear()
+
+  @_bare
+  def test_are_the_host_s_wherever_they_are(self):
+    programs = [
+      ["import sympy", "print(sympy.sqrt(8))"],
+      ["import numpy", "print(numpy.linalg.inv(numpy.eye(2)).sum())"],
+      # As above, but unseen: a worker that has not imported it.
+      ["n = __import__('num' + 'py')", "print(n.fft.fft([1, 2])[0].real)"],
+    ]
+    with self.assertNoLogs("absl"), Sandbox(workers=1) as sandbox:
+      found = [result.stdout for result in sandbox.run(programs)]
+      self.assertEqual(found, ["2*sqrt(2)\n", "2.0\n", "3.0\n"])
+
+  @_bare
+  @mock.patch.object(process, "path_of", lambda _: [])
+  def test_missing_ones_are_said_once_and_can_be_required(self):
+    with self.assertLogs("absl", "WARNING") as logs:
+      for _ in range(2):
+        with Sandbox(workers=1) as sandbox:
+          self.assertLen(sandbox.isolation["degraded"], 2)
+          (result,) = sandbox.run([["import sympy"]])
+          self.assertEqual(result.status, "error")
+    degraded, heavy = [record.getMessage() for record in logs.records]
+    self.assertIn("sympy: does not work: ModuleNotFoundError", degraded)
+    self.assertIn("sandbox.require", degraded)
+    self.assertIn("cannot import numpy (No module named 'numpy'); sym", heavy)
+    with self.assertRaisesRegex(RuntimeError, "sympy: does not work"):
+      Sandbox(workers=1, require=("sympy",))
+
+  def test_what_is_left_out_on_purpose_is_no_warning(self):
+    with (
+      self.assertNoLogs("absl"),
+      Sandbox(workers=1, without=("hook",)) as sandbox,
+    ):
+      self.assertIn("hook: switched off", sandbox.isolation["degraded"])
 
 
 if __name__ == "__main__":

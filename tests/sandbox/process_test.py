@@ -2,12 +2,15 @@
 
 import os
 import signal
+import sys
 import threading
 import time
+from unittest import mock
 
 from absl.testing import absltest
 
 from rstar_jax.sandbox import process, wire
+from rstar_jax.sandbox.isolation import confinement
 
 _OPTIONS = {
   "heavy": False,
@@ -69,6 +72,31 @@ class ProcessTest(absltest.TestCase):
     for pid in children:
       while _alive(pid):  # A kill takes effect when its target is scheduled.
         time.sleep(0.01)
+
+  def test_path_of(self):
+    """Only folders that hold a package named, and no other of `sys.path`."""
+    folder = self.create_tempdir()
+    folder.create_file("deps/some_package/__init__.py", "raise SystemExit")
+    folder.create_file("deps/other_package/__init__.py")
+    folder.create_file("project/module.py")
+    deps, project = f"{folder.full_path}/deps", f"{folder.full_path}/project"
+    with mock.patch.object(sys, "path", [project, deps, *sys.path]):
+      found = process.path_of(("some_package", "other_package", "no_such"))
+    self.assertEqual(found, [deps])
+
+  def test_imports_from_the_path_last(self):
+    folder = self.create_tempdir()
+    folder.create_file("own_module.py", "x = 5")
+    folder.create_file("colorsys.py", "raise SystemExit('not of the library')")
+    options = {**_OPTIONS, "without": confinement.LAYERS}
+    worker = process.Process(
+      "rstar_jax.sandbox.zygote", options, ("-P",), {}, [folder.full_path]
+    )
+    self.addCleanup(worker.kill)
+    step = "import colorsys, own_module; print(own_module.x)"
+    worker.send(["run", 0, [[step]]])
+    self.assertEqual(worker.receive(100), "begun")
+    self.assertEqual(worker.receive(100)[:2], ["ok", "5\n"])
 
   def test_failed_start_says_so(self):
     with self.assertRaisesRegex(RuntimeError, "no_such did not start"):

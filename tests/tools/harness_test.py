@@ -1,5 +1,6 @@
 """What lm-evaluation-harness is given; `make harness` runs the real one."""
 
+import atexit
 import pathlib
 import sys
 import types
@@ -83,11 +84,17 @@ class ModelTest(evaluate_test.SolvingCase):
     with self.assertRaisesRegex(ValueError, "there is no run in"):
       model_class(f"{file}", str(workdir))
     self.assertFalse(workdir.exists())
-    model = model_class(f"{file}", str(workdir), round=0, batch_size=1)
+    with mock.patch.object(atexit, "register") as register:
+      model = model_class(f"{file}", str(workdir), round=0, batch_size=1)
     text = model.generate_until([request({"question": "two", "answer": "2"})])
     self.assertRegex(text[0], r"#### [2-6]$")
     with self.assertRaisesRegex(NotImplementedError, "generate_until"):
       model.loglikelihood([])
+    # The harness closes nothing.
+    for (close, *arguments), _ in reversed(register.call_args_list):
+      close(*arguments)
+    with self.assertRaisesRegex(RuntimeError, "closed"):
+      model._context.sandbox.run([["print(5)"]])
 
 
 if __name__ == "__main__":

@@ -276,16 +276,16 @@ def _lazy_import() -> None:
 
 
 def _numpy() -> None:
-  with contextlib.suppress(ModuleNotFoundError):
-    import numpy.polynomial  # noqa: F401
+  import numpy.polynomial  # noqa: F401
 
 
 def _sympy() -> None:
   from importlib.machinery import PathFinder
 
-  spec = PathFinder.find_spec("sympy")
-  if spec:  # Importing it takes long; finding and reading its code is enough.
-    spec.loader.get_code("sympy")
+  # Importing it takes long; finding and reading its code is enough.
+  if not (spec := PathFinder.find_spec("sympy")):
+    raise ModuleNotFoundError("No module named 'sympy'")
+  spec.loader.get_code("sympy")
 
 
 def _clock() -> None:

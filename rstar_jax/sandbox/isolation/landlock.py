@@ -55,7 +55,8 @@ def readable(packages: tuple[str, ...] = PACKAGES) -> tuple[str, ...]:
   current folder.
 
   Args:
-    packages: importable names; their own folders are added.
+    packages: importable names; their own folders are added, and those of the
+      shared libraries that their wheels bring.
 
   Returns:
     Absolute paths that exist, each once, with the targets of symbolic links.
@@ -64,7 +65,8 @@ def readable(packages: tuple[str, ...] = PACKAGES) -> tuple[str, ...]:
   paths = [sysconfig.get_path(kind) for kind in kinds]
   if "site" in sys.modules:
     paths += sys.modules["site"].getsitepackages()
-  paths += [_folder_of(name) for name in packages]
+  for folder in filter(None, map(_folder_of, packages)):
+    paths += [folder, f"{folder}.libs"]  # Shared libraries of a wheel.
   paths += _library_folders()
   if sys.base_prefix != "/usr":
     paths.append(os.path.join(sys.base_prefix, "lib"))

@@ -22,12 +22,14 @@ _NOT_LINUX = (
   f"system: this is not Linux but {sys.platform}: programs run in subprocesses "
   "with resource limits, and what else confines them is not a boundary"
 )
-# The names that `require` accepts.
+# The names that `require` accepts: whatever "degraded" can begin with.
 REQUIRABLE = (
   *attempts.ATTEMPTS,
+  *attempts.WORKS,
   "parent_death",
   "orphans",
-  *confinement.KERNEL,
+  "system",
+  *confinement.LAYERS,
 )
 
 

@@ -43,9 +43,11 @@ class ReadableTest(absltest.TestCase):
   def test_adds_packages_by_their_own_folder(self):
     folder = self.create_tempdir()
     folder.create_file("some_package/__init__.py")
+    folder.create_file("some_package.libs/library.so")
     with mock.patch.object(sys, "path", [folder.full_path, *sys.path]):
       paths = landlock.readable(("some_package", "no_such_package"))
     self.assertIn(os.path.join(folder.full_path, "some_package"), paths)
+    self.assertIn(os.path.join(folder.full_path, "some_package.libs"), paths)
     self.assertNotIn(folder.full_path, paths)
 
   def test_without_landlock(self):
