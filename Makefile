@@ -7,6 +7,7 @@
 # make docs   the API reference from the docstrings, into build/api
 # make docs-check  runs the commands and the Python that the documents show
 # make aot    compiles ahead of time, without a TPU, and checks the counts
+# make mutants  changes a room's code: its tests have to notice
 # make smollm2  the weights of configs/smollm2_135m.py
 # make clean  remove the environment and caches (runs/ is kept)
 
@@ -17,13 +18,16 @@ WORKDIR ?= runs/tiny
 CONFIG ?= configs/tiny.py
 # A word of the test files to run, e.g. `make test TESTS=search`. Empty: all.
 TESTS ?=
+# A room of tests/mutants, e.g. `make mutants ROOM=search`. Empty: all.
+ROOM ?=
 # Arguments of the program, e.g. `make test ARGS=--skips=0`.
 ARGS ?=
 # Override to use an accelerator: `make demo JAX_PLATFORMS=tpu`.
 JAX_PLATFORMS ?= cpu
 export JAX_PLATFORMS
 
-.PHONY: demo test test-fast lint parity harness docs docs-check aot smollm2 clean
+.PHONY: demo test test-fast lint parity harness docs docs-check aot mutants \
+  smollm2 clean
 
 demo: $(VENV)/.stamp
 	$(RUN) -m rstar_jax.main --config=$(CONFIG) --workdir=$(WORKDIR)
@@ -70,6 +74,10 @@ docs-check: $(VENV)/.stamp
 # Beside the other environment: libtpu changes what jax does when it starts.
 aot: $(VENV)-aot/.stamp
 	$(VENV)-aot/bin/python -m tests.tools.aot.live
+
+# ARGS: e.g. --sample=80 --seed=2; --help names the others.
+mutants: $(VENV)/.stamp
+	$(RUN) -m tests.mutants $(ROOM) $(ARGS)
 
 # An environment for one extra.
 $(VENV)-%/.stamp: setup.py

@@ -27,6 +27,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import BinaryIO, NoReturn
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -214,6 +215,27 @@ def _be_the_file(
   path: pathlib.Path, root: pathlib.Path, log: BinaryIO
 ) -> NoReturn:
   """Makes this process what `python -m` would make of a test file."""
+  module = ".".join(path.relative_to(root).with_suffix("").parts)
+
+  def run_module() -> None:
+    if path.relative_to(root / "tests").as_posix().startswith(ALONE):
+      os.execv(sys.executable, [sys.executable, "-m", module])
+    sys.argv = [str(path)]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+  become(run_module, root, log)
+
+
+def become(
+  program: Callable[[], None], root: pathlib.Path, log: BinaryIO
+) -> NoReturn:
+  """Runs a program in this fork as if Python had started for it.
+
+  Args:
+    program: does its work, and may end with SystemExit.
+    root: the folder that holds `tests`, where it runs.
+    log: gets what it writes.
+  """
   status = 1
   try:
     os.setsid()
@@ -223,17 +245,13 @@ def _be_the_file(
     os.dup2(log.fileno(), 2)
     os.chdir(root)
     os.environ.update(DEFAULTS | os.environ)
-    module = ".".join(path.relative_to(root).with_suffix("").parts)
-    if path.relative_to(root / "tests").as_posix().startswith(ALONE):
-      os.execv(sys.executable, [sys.executable, "-m", module])
     sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)
     sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)
     sys.path[0] = str(root)
-    sys.argv = [str(path)]
     for name in [*sys.modules]:  # `tests` of another root, in our own test.
       if name.split(".")[0] == "tests":
         del sys.modules[name]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    program()
     status = 0
   except SystemExit as end:
     status = end.code if isinstance(end.code, int) else int(bool(end.code))
