@@ -16,9 +16,10 @@ from collections.abc import Callable
 
 from absl import app, flags
 
+from rstar_jax import outside
 from rstar_jax.config import flag
 from rstar_jax.pipeline import status
-from rstar_jax.storage import layout, stopping, store
+from rstar_jax.storage import layout, logs, stopping, store
 
 _CONFIG = flag.define_config()
 _WORKDIR = flags.DEFINE_string(
@@ -90,6 +91,7 @@ _GRACE = flags.DEFINE_float(
 
 
 def main(argv: list[str]) -> None:
+  logs.to_terminal()
   try:
     check_flags(argv)
     if _STAGE.value == "status":
@@ -108,19 +110,19 @@ def main(argv: list[str]) -> None:
     if not store.is_remote(_WORKDIR.value):
       kept = status.kept(status.look(store.path(_WORKDIR.value)))
     line = f"stopped; the same command goes on from what is kept: {kept}"
-    print(f"rstar_jax: {line}", file=sys.stderr)
+    outside.say(f"rstar_jax: {line}", sys.stderr)
     raise
   except (ValueError, OSError) as error:
     refuse(error, hosts.leave_if_joined)
   except Exception:
-    traceback.print_exc()
+    outside.say(traceback.format_exc(), sys.stderr)
     hosts.leave_if_joined()
     raise
 
 
 def refuse(error: Exception, leave: Callable[[], None] = lambda: None) -> None:
   """Ends the program: a wrong input is a line, and no traceback."""
-  print(f"rstar_jax: {error}", file=sys.stderr)
+  outside.say(f"rstar_jax: {error}", sys.stderr)
   leave()
   raise SystemExit(1) from (error if flags.FLAGS.verbosity > 0 else None)
 
@@ -172,7 +174,7 @@ def tell() -> None:
   store.check(workdir)
   found = status.look(workdir)
   as_json = json.dumps(dataclasses.asdict(found), indent=2)
-  print(as_json if _JSON.value else status.render(found))
+  outside.say(as_json if _JSON.value else status.render(found))
 
 
 def run() -> None:
@@ -189,7 +191,6 @@ def run() -> None:
   )
   from rstar_jax.pipeline import run as evolve
   from rstar_jax.report import page
-  from rstar_jax.storage import logs
 
   workdir = store.path(_WORKDIR.value)
   store.check(workdir)
@@ -248,9 +249,9 @@ def run() -> None:
     else:
       evolve.STAGES[stage](context, round_)
     if said and host.leads:
-      print(said)
+      outside.say(said)
     if stage in ("evolve", "report") and host.leads:
-      print(page.try_write(workdir))
+      outside.say(page.try_write(workdir))
 
 
 def console() -> None:

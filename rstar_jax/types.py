@@ -4,6 +4,9 @@ A *prefix* is a partial solution: the texts of the nodes from the root's first
 child to a leaf, oldest first. A node's text is what the policy wrote plus,
 where the node closes a code block, the interpreter's output (see
 `steps/grammar.py`).
+
+The texts of a `Problem`, a `Candidate` and an `ExecResult` are valid Unicode,
+whoever makes one: see `outside.valid`.
 """
 
 import dataclasses
@@ -12,16 +15,28 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from rstar_jax import outside
+
 Prefix = tuple[str, ...]
-Finish = Literal["step", "code", "answer", "eos", "length"]
+Finish = Literal["step", "code", "answer", "eos", "length", "lost"]
 Status = Literal[
   "ok", "error", "timeout", "memory", "blocked", "output_limit", "crashed"
 ]
 Verdict = Literal["equal", "different", "undecided"]
 
 
+class _Texts:
+  """A record whose texts are valid Unicode."""
+
+  def __post_init__(self):
+    for name, value in vars(self).items():
+      if isinstance(value, str) and (text := outside.valid(value)) != value:
+        # As frozen dataclasses do.
+        object.__setattr__(self, name, text)
+
+
 @dataclasses.dataclass(frozen=True)
-class Problem:
+class Problem(_Texts):
   """A question and, where it is known, its gold answer.
 
   Attributes:
@@ -40,6 +55,11 @@ class Problem:
   level: int | None = None
   alternatives: tuple[str, ...] = ()
 
+  def __post_init__(self):
+    super().__post_init__()
+    texts = (outside.valid(each) for each in self.alternatives)
+    object.__setattr__(self, "alternatives", tuple(texts))
+
   def to_record(self) -> dict[str, Any]:
     """Returns plain JSON types; `alternatives` is the list "also" there."""
     record = dataclasses.asdict(self)
@@ -54,7 +74,7 @@ class Problem:
 
 
 @dataclasses.dataclass(frozen=True)
-class Candidate:
+class Candidate(_Texts):
   """One sampled step.
 
   Attributes:
@@ -62,7 +82,8 @@ class Candidate:
     token_ids: the sampled ids, with the closing marker.
     logprob: sum of the sampled tokens' log-probabilities (nats) under the
       policy at temperature 1.
-    finish: the marker that closed the step; "length" at the token limit.
+    finish: the marker that closed the step; "length" at the token limit, "lost"
+      where a server gave nothing that can be read.
   """
 
   text: str
@@ -72,7 +93,7 @@ class Candidate:
 
 
 @dataclasses.dataclass(frozen=True)
-class ExecResult:
+class ExecResult(_Texts):
   """The outcome of a program's last step in the sandbox.
 
   Attributes:

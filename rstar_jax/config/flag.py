@@ -18,6 +18,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
+from rstar_jax import outside
 from rstar_jax.config import closed, validation
 from rstar_jax.config import schema as config_lib
 
@@ -179,7 +180,7 @@ def parse_flags(
     message = str(error)
   except LookupError as error:
     message = _wrong_name(argv) or f"--config: {error!r}"
-  print(f"rstar_jax: {' '.join(message.split())}", file=sys.stderr)
+  outside.say(f"rstar_jax: {' '.join(message.split())}", sys.stderr)
   raise SystemExit(1)
 
 

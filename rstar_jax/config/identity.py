@@ -7,6 +7,7 @@ import json
 import typing
 from typing import Any
 
+from rstar_jax import outside
 from rstar_jax.config import closed
 from rstar_jax.config.schema import Config
 
@@ -92,8 +93,8 @@ def from_json(text: str | bytes, name: str = "config.json") -> Config:
   """
   config = Config()
   try:
-    return _fill(config, json.loads(text), config)
-  except (AttributeError, ValueError) as error:
+    return _fill(config, outside.parse(text), config)
+  except (AttributeError, LookupError, TypeError, ValueError) as error:
     raise ValueError(f"{name}: {error}") from None
 
 

@@ -6,12 +6,12 @@ where a field is assigned (`config/closed.py`).
 """
 
 import dataclasses
-import json
 import operator
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from rstar_jax import outside
 from rstar_jax.config import closed, plugins
 from rstar_jax.config import schema as config_lib
 
@@ -195,8 +195,8 @@ def _check_engine(engine: config_lib.EngineConfig) -> None:
 
 def _check_remote(remote: config_lib.RemoteConfig) -> None:
   try:
-    extra = json.loads(remote.extra or "{}")
-  except json.JSONDecodeError:
+    extra = outside.parse(remote.extra or "{}")
+  except outside.Bad:
     extra = None
   _check(
     isinstance(extra, dict),

@@ -1,8 +1,8 @@
 """Reads JSON, JSONL and CSV files row by row, each with its line for messages.
 
 A malformed row is returned with the reason, so that the caller decides whether
-to skip it or to stop. Files are read in chunks: memory is bounded by the
-longest row, not by the file.
+to skip it or to stop. Files are read in chunks: memory is bounded by
+`outside.LONGEST`, the longest row, and not by the file.
 """
 
 import codecs
@@ -12,19 +12,27 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
 from etils import epath
 
+from rstar_jax import outside
+
 _CHUNK = 1 << 20  # Bytes.
+_MESSAGE = 1000  # Characters: messages quote what they refuse.
 _SPACE = re.compile(r"[ \t\r\n]*")
 _IN_NUMBER = re.compile(r"[-+.eE\d]*")
+# What opens and closes values; an escape hides the quote after it.
+_MARK = re.compile(r'\\.|["\[\]{},]', re.DOTALL)
 
 
 class ProblemError(ValueError):
   """Problems cannot be read; one line says where, why and what to do."""
+
+  def __init__(self, message: str):
+    super().__init__(outside.line(message, _MESSAGE))
 
 
 class Number(str):
@@ -65,6 +73,17 @@ def file_rows(path: epath.Path) -> Iterator[Row]:
   return _list_rows(path) if _first(path) == b"[" else _line_rows(path)
 
 
+def table_row(place: str, index: int, row: Mapping[Any, Any]) -> Row:
+  """Returns the row of a table, with `plain` values."""
+  try:
+    found = {name: plain(value) for name, value in row.items()}
+    return Row(place, index, outside.checked(found, strict=True))
+  except outside.Bad as error:
+    return Row(place, index, error=str(error))
+  except (RecursionError, UnicodeDecodeError) as error:
+    return Row(place, index, error=f"cannot be read ({error})")
+
+
 def plain(value: Any) -> Any:
   """Converts a value of a table to what a JSON file would give.
 
@@ -98,27 +117,25 @@ def _first(path: epath.Path) -> bytes:
 def _line_rows(path: epath.Path) -> Iterator[Row]:
   index = 0
   with path.open("rb") as file:
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(outside.lines(file), 1):
       if number == 1:
         line = line.removeprefix(codecs.BOM_UTF8)
       if not line.strip():
         continue
       place = f"{path}:{number}"
       try:
-        yield Row(place, index, _DECODER.decode(line.decode()))
-      except UnicodeDecodeError as error:
-        yield Row(place, index, error=f"is not UTF-8 ({error.reason})")
-      except ValueError as error:
-        yield Row(place, index, error=f"is not JSON ({_reason(error)})")
+        value = outside.parse(line, strict=True, number=Number)
+        yield Row(place, index, value)
+      except outside.Bad as error:
+        yield Row(place, index, error=str(error))
       index += 1
 
 
 def _csv_rows(path: epath.Path) -> Iterator[Row]:
   """Yields a row for each line after the first, which names the columns."""
   with path.open("rb") as file:
-    reader = csv.reader(
-      io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True
-    )
+    text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+    reader = csv.reader(_short_lines(text), strict=True)
     index = 0
     start = 1
     names: list[str] | None = None
@@ -150,6 +167,14 @@ def _csv_rows(path: epath.Path) -> Iterator[Row]:
       ) from None
 
 
+def _short_lines(text: io.TextIOBase) -> Iterator[str]:
+  """Yields lines; raises csv.Error at one that is too long."""
+  while line := text.readline(outside.LONGEST):
+    if len(line) == outside.LONGEST:
+      raise csv.Error(f"a line of more than {outside.LONGEST} characters")
+    yield line
+
+
 def _list_rows(path: epath.Path) -> Iterator[Row]:
   """Yields the items of one JSON list, each with the line it starts on.
 
@@ -164,7 +189,11 @@ def _list_rows(path: epath.Path) -> Iterator[Row]:
       if window.peek() == "]":
         break
       place = f"{path}:{window.line()}"
-      yield Row(place, index, window.value())
+      try:
+        yield Row(place, index, window.value())
+      except outside.Bad as error:
+        window.skip()
+        yield Row(place, index, error=str(error))
       if window.peek() == ",":
         window.at += 1
       elif window.peek() != "]":
@@ -197,11 +226,22 @@ class _Window:
         return self._text[self.at : self.at + 1]
 
   def value(self) -> Any:
-    """Reads a JSON value and moves past it."""
+    """Reads a JSON value and moves past it.
+
+    Raises:
+      Bad: it is JSON, but not as `outside.parse` takes it. The window may end
+        before the value does; `skip` moves past it.
+    """
     while True:
       try:
         value, end = _DECODER.raw_decode(self._text, self.at)
-      except ValueError as error:
+      except RecursionError:
+        raise outside.Bad("is nested too deeply") from None
+      except json.JSONDecodeError as error:
+        if len(self._text) - self.at > outside.LONGEST:
+          raise outside.Bad(
+            f"is longer than {outside.LONGEST} characters"
+          ) from None
         if self._grow():
           continue
         self.at = getattr(error, "pos", self.at)
@@ -209,8 +249,31 @@ class _Window:
       # A number at the end of the window may go on: of 1.5 it may hold "1.".
       edge = _IN_NUMBER.match(self._text, end).end()
       if edge < len(self._text) or not self._grow():
+        value = outside.checked(value, strict=True)
         self.at = end
         return value
+
+  def skip(self) -> None:
+    """Moves past a value by its brackets and quotes alone."""
+    depth, quoted = 0, False
+    while True:
+      for match in _MARK.finditer(self._text, self.at):
+        mark, self.at = match.group(), match.end()
+        if mark == '"':
+          quoted = not quoted
+        elif quoted or mark[0] == "\\":
+          continue
+        elif mark in "[{":
+          depth += 1
+        elif depth:
+          depth -= mark in "]}"
+        else:
+          self.at = match.start()
+          return
+      # A backslash at the end may belong to the next character.
+      self.at = max(self.at, len(self._text) - self._text.endswith("\\"))
+      if not self._grow():
+        raise self.broken("the list is cut short")
 
   def line(self) -> int:
     """Returns the line number of the next character."""
@@ -246,10 +309,4 @@ def _reason(error: ValueError) -> str:
   return getattr(error, "msg", str(error))
 
 
-def _not_finite(name: str) -> Any:
-  raise ValueError(f"{name} is not a JSON number")
-
-
-_DECODER = json.JSONDecoder(
-  parse_int=Number, parse_float=Number, parse_constant=_not_finite
-)
+_DECODER = outside.decoder(Number)

@@ -12,7 +12,7 @@ the split (train.parquet, test-0.jsonl), as `datasets` expects. The library
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from rstar_jax.data.files import ProblemError, Row, plain
+from rstar_jax.data.files import ProblemError, Row, table_row
 
 FORM = "hf:OWNER/NAME[/CONFIG]/SPLIT"
 
@@ -75,7 +75,7 @@ def hub_rows(name: str) -> Iterator[Row]:
       f"{FORM!r} or 'hf:FOLDER/SPLIT')"
     ) from None
   return (
-    Row(f"hf:{name}[{index}]", index, {k: plain(v) for k, v in row.items()})
+    table_row(f"hf:{name}[{index}]", index, row)
     for index, row in enumerate(table)
   )
 

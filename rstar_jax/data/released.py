@@ -25,6 +25,8 @@ _Record = TypeVar("_Record", Trajectory, PreferencePair)
 # Reason -> rows left out for it.
 Skipped = collections.Counter[str]
 
+# Characters of a text; the longest of the release has 20,000.
+_LONGEST = 1 << 20
 # The end of some of the released questions, which is removed.
 _ASIDE = "\n Let's write a program."
 # A node: text up to a closing marker, with the output after the code.
@@ -107,11 +109,14 @@ def split_nodes(text: str) -> Prefix:
   Raises:
     ProblemError: if there is no closing marker, or text after the last one.
   """
-  nodes = tuple(_NODE.findall(text))
-  rest = text[sum(map(len, nodes)) :]
-  if rest.strip() or not nodes:
+  nodes, at = [], 0
+  # `findall` would look for a marker from each character of a text without one.
+  while match := _NODE.match(text, at):
+    nodes.append(match.group())
+    at = match.end()
+  if text[at:].strip() or not nodes:
     raise ProblemError("text without a closing marker")
-  return nodes
+  return tuple(nodes)
 
 
 def _read(
@@ -168,6 +173,8 @@ def _object(row: Row) -> Mapping[str, Any]:
 def _text(row: Mapping[str, Any], field: str) -> str:
   if not isinstance(row.get(field), str):
     raise ProblemError(f"has no text in {field!r}")
+  if len(row[field]) > _LONGEST:
+    raise ProblemError(f"{field!r} has {len(row[field])} characters")
   return row[field]
 
 

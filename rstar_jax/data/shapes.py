@@ -22,6 +22,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rstar_jax import outside
 from rstar_jax.config.schema import DataConfig
 from rstar_jax.data.files import Number, ProblemError, Row
 from rstar_jax.grading import checkable
@@ -103,6 +104,8 @@ _ANSWERS = (
   *("answer", "final_answer", "gold_answer", "correct_answer"),
   *("expected_answer", "ground_truth"),
 )
+# Digits of a level; characters of a text: the longest context has fewer.
+_LEVEL_DIGITS, _LONGEST = 9, 1 << 20
 # A field within a template: "{body} {question}".
 _PART = re.compile(r"\{([^{}]+)\}")
 # A number with its unit after it, as in SVAMP and ASDiv: "9 (apples)".
@@ -187,7 +190,7 @@ def _read(row: Mapping, shape: Shape, config: DataConfig) -> list[str]:
     for text in answers:
       if _WITH_UNIT.fullmatch(text or ""):
         raise ProblemError(
-          f"{shape.answer!r} is {text!r}, which a solution that says "
+          f"{shape.answer!r} is {text!r:.80}, which a solution that says "
           f"{text.partition('(')[0].strip()} would not equal: set "
           r"answer_pattern='(.+?) *\(' to leave out the unit, or "
           "answer_pattern='.+' to keep it"
@@ -268,12 +271,14 @@ def _checked(problem: Problem, needs_answer: bool) -> Problem:
   for name in ("id", "question"):
     value = getattr(problem, name)
     if not isinstance(value, str) or not value.strip():
-      raise ProblemError(f"is a Problem whose {name} is {value!r}, want text")
+      raise ProblemError(
+        f"is a Problem whose {name} is {value!r:.80}, want text"
+      )
   for value in (problem.answer, *problem.alternatives):
     if not isinstance(value, str) and (needs_answer or value is not None):
       raise ProblemError(
-        f"is a Problem whose answer is {value!r}, want text; None is for runs "
-        "with an answer_reward"
+        f"is a Problem whose answer is {value!r:.80}, want text; None is for "
+        "runs with an answer_reward"
       )
   return problem
 
@@ -342,9 +347,10 @@ def _shape_of(
 
 def _value(row: Mapping, field: str) -> Any:
   if field not in row:
+    names = outside.line(", ".join(sorted(map(str, row))))
     raise ProblemError(
-      f"has no field {field!r}, only {', '.join(sorted(map(str, row)))}; "
-      "question_field and answer_field name others"
+      f"has no field {field!r}, only {names}; question_field and answer_field "
+      "name others"
     )
   return row[field]
 
@@ -356,6 +362,8 @@ def _text(row: Mapping, field: str, numbers: bool = True) -> str:
     raise ProblemError(f"{field!r} is {_kind(value)}, want {want}")
   if not value.strip():
     raise ProblemError(f"{field!r} is empty")
+  if len(value) > _LONGEST:
+    raise ProblemError(f"{field!r} has {len(value)} characters")
   # `str` also turns a Number into plain text.
   return str(value).strip()
 
@@ -364,6 +372,8 @@ def _level(value: Any) -> int | None:
   """Returns the number of a level such as 3 or "Level 3", None without one."""
   digits = "".join(c for c in str(value) if c.isascii() and c.isdigit())
   if isinstance(value, bool) or not isinstance(value, str) or not digits:
+    return None
+  if len(digits) > _LEVEL_DIGITS:
     return None
   return None if value.startswith("-") else int(digits)
 

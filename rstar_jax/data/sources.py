@@ -8,7 +8,7 @@ from etils import epath
 
 from rstar_jax.config import plugins
 from rstar_jax.data import hub
-from rstar_jax.data.files import ProblemError, Row, file_rows, plain
+from rstar_jax.data.files import ProblemError, Row, file_rows, table_row
 from rstar_jax.storage import store
 from rstar_jax.types import Problem
 
@@ -66,13 +66,15 @@ def _own_rows(source: str) -> Iterator[Row]:
       "a list of problems or of rows (dicts)", plugins.shown(found)
     )
   for index, value in enumerate(plugin.each(found)):
+    place = f"{source}[{index}]"
     if isinstance(value, Mapping):
-      value = {key: plain(each) for key, each in value.items()}
-    elif not isinstance(value, Problem):
+      yield table_row(place, index, value)
+    elif isinstance(value, Problem):
+      yield Row(place, index, value)
+    else:
       raise plugin.wrong(
         "problems or rows (dicts)", f"{plugins.shown(value)} as item {index}"
       )
-    yield Row(f"{source}[{index}]", index, value)
 
 
 def copy_rows(source: str, count: int, path: epath.PathLike) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from etils import epath
 from tensorflow_datasets.core import read_only_builder, registered
 
-from rstar_jax.data.files import ProblemError, Row, plain
+from rstar_jax.data.files import ProblemError, Row, table_row
 
 
 def rows(name: str, data_dir: epath.PathLike | None) -> Iterator[Row]:
@@ -31,8 +31,4 @@ def rows(name: str, data_dir: epath.PathLike | None) -> Iterator[Row]:
       f"{', '.join(builder.info.splits)}"
     )
   for index, example in enumerate(builder.as_data_source(split)):
-    yield Row(
-      f"tfds:{name}[{index}]",
-      index,
-      {k: plain(v) for k, v in example.items()},
-    )
+    yield table_row(f"tfds:{name}[{index}]", index, example)

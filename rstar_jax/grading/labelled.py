@@ -2,10 +2,10 @@
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 from collections.abc import Sequence
 
+from rstar_jax import outside
 from rstar_jax.types import Verdict
 
 
@@ -83,7 +83,7 @@ def read(path: str | pathlib.Path) -> list[Pair]:
     if not line.strip():
       continue
     try:
-      pairs.append(_pair(json.loads(line)))
+      pairs.append(_pair(outside.parse(line)))
     except ValueError as error:
       raise ValueError(f"{path}, line {number}: {error}") from error
   return pairs

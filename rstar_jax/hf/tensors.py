@@ -11,6 +11,8 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import safetensors
 
+from rstar_jax import outside
+
 INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 
@@ -189,7 +191,7 @@ def _settle(partial: pathlib.Path, file: pathlib.Path) -> None:
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
   if (folder / INDEX).exists():
-    index = json.loads((folder / INDEX).read_text())
+    index = outside.parse((folder / INDEX).read_bytes())
     files = [
       folder / name for name in sorted(set(index["weight_map"].values()))
     ]

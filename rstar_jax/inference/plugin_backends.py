@@ -234,4 +234,5 @@ def _is_candidate(each: Any) -> bool:
     and each.finish in _FINISHES
     and hasattr(each.token_ids, "__len__")
     and isinstance(each.logprob, int | float | np.floating)
+    and not np.isinf(each.logprob)  # Trees are JSON, which has no infinity.
   )

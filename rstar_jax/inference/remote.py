@@ -11,20 +11,39 @@ import json
 import math
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
+from rstar_jax import outside
 from rstar_jax.config.schema import RemoteConfig
-from rstar_jax.inference.completions import Completions, PromptTooLong
+from rstar_jax.inference.completions import (
+  BadAnswer,
+  Completions,
+  PromptTooLong,
+)
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.storage.journal import Journal
 from rstar_jax.types import Candidate, Finish, Prefix
 
 # Stands for an id that the server did not give.
 UNKNOWN_ID = -1
+
+# Requests in a row without an answer that can be read, after which the server
+# is at fault and not they.
+_IN_A_ROW = 16
+# No token is longer than this on average, and no server counts more tokens than
+# so many times what was asked for.
+_CHARACTERS, _TIMES = 256, 2
+# Tokens of a choice where the request does not say how many.
+_MANY = 1 << 16
+# A log-probability, and the id of a token, are smaller.
+_MOST_LOGPROB, _MOST_ID = 1e6, 1 << 31
+
+# What a journal has in the place of an answer: {"finish": one of these, "why"}.
+_LOSSES = ("length", "lost")
 
 _CLOSING = re.compile("|".join(map(re.escape, grammar.FINISHES)))
 
@@ -34,22 +53,32 @@ class Remote:
 
   Each answer goes to the journal, under a hash of the request. A request in the
   journal is not sent again: a run that was killed pays for nothing twice and
-  gets the same trees, though the server is not deterministic.
+  gets the same trees, though the server is not deterministic. An answer is read
+  before it is journalled; a request that gets none that can be read is set
+  aside, in the journal too.
 
   Attributes:
     generated_tokens: tokens from the server, without those from the journal.
+    set_aside: requests without candidates, those from the journal included.
   """
 
   def __init__(self, config: RemoteConfig, journal: Journal):
     """Makes the client, without a request.
 
+    Args:
+      config: the server, and what it is asked for.
+      journal: opened with `readable`.
+
     Raises:
       ValueError: the environment lacks the API key.
     """
-    self.generated_tokens = 0
+    self.generated_tokens = self.set_aside = 0
+    self._in_a_row = 0
     self._config = config
+    self._extra = outside.parse(config.extra or "{}")
+    self._most_tokens = most_tokens(config)
     self._journal = journal
-    self._completions = Completions(config)
+    self._completions = Completions(config, proven=len(journal) > 0)
     self._lock = threading.Lock()
     self._pool = concurrent.futures.ThreadPoolExecutor(config.in_flight)
 
@@ -69,12 +98,15 @@ class Remote:
 
     Returns:
       B lists of C candidates; see `candidates`. If the prefix does not fit into
-      the model's context they are empty, with the finish "length".
+      the model's context they are empty, with the finish "length"; if a request
+      is set aside, with the finish "lost".
 
     Raises:
-      ValueError: the server refuses a request, or gives too few samples.
-      ConnectionError: the server did not answer for `patience_seconds`. Its
-        earlier answers are in the journal.
+      ValueError: the server refuses a request, or gives too few samples, before
+        it has given one answer that can be read.
+      ConnectionError: the server did not answer for `patience_seconds`, or
+        nothing that can be read to many requests in a row. Its earlier answers
+        are in the journal.
     """
     size = self._config.samples_per_request
     stop = threading.Event()
@@ -109,24 +141,50 @@ class Remote:
     body = self._body(question, prefix, int(seeds[0]), len(seeds))
     key = hashlib.sha256(body).hexdigest()
     answer = self._journal.get(key)
-    if answer is not None:
-      return candidates(answer, prefix)
+    if answer is None:
+      answer = self._journal.put(key, self._ask(body, prefix, len(seeds), stop))
+    if "choices" not in answer:
+      with self._lock:
+        self.set_aside += 1
+      return [Candidate("", (), 0.0, answer["finish"])] * len(seeds)
+    return candidates(answer, prefix, self._most_tokens)
+
+  def _ask(
+    self, body: bytes, prefix: Prefix, count: int, stop: threading.Event
+  ) -> dict[str, Any]:
+    """Returns the server's answer, or why there is none."""
+
+    def read(answer: Any) -> list[Candidate]:
+      found = candidates(answer, prefix, self._most_tokens)
+      if len(found) != count:
+        raise outside.Bad(
+          f"gave {len(found)} of {count} samples: set "
+          "config.remote.samples_per_request=1 in another --workdir"
+        )
+      return found
+
+    finish: Finish
     try:
-      answer = self._completions.ask(body, stop)
+      answer, found = self._completions.ask(body, stop, read)
     except PromptTooLong as error:
-      logging.log_every_n_seconds(
-        logging.WARNING, "a step is lost: %s", 10, error
-      )
-      return [Candidate("", (), 0.0, "length")] * len(seeds)
-    if len(answer["choices"]) != len(seeds):
-      raise ValueError(
-        f"{self._config.url} gave {len(answer['choices'])} of {len(seeds)} "
-        "samples: set config.remote.samples_per_request=1 in another --workdir"
-      )
-    found = candidates(self._journal.put(key, answer), prefix)
+      finish, why = "length", str(error)
+    except BadAnswer as error:
+      finish, why = "lost", str(error)
+    else:
+      with self._lock:
+        self._in_a_row = 0
+        self.generated_tokens += sum(len(each.token_ids) for each in found)
+      return answer
+    logging.log_every_n_seconds(logging.WARNING, "a step is lost: %s", 10, why)
     with self._lock:
-      self.generated_tokens += sum(len(each.token_ids) for each in found)
-    return found
+      self._in_a_row += finish == "lost"
+      if self._in_a_row >= _IN_A_ROW:
+        raise ConnectionError(
+          f"{why}; {_IN_A_ROW} requests in a row had no answer that can be "
+          "read: repair the server, then run the same command again; earlier "
+          "answers are kept"
+        )
+    return {"finish": finish, "why": why}
 
   def _body(self, question: str, prefix: Prefix, seed: int, n: int) -> bytes:
     """Returns a request as JSON: equal requests are equal bytes."""
@@ -140,12 +198,32 @@ class Remote:
       "top_p": config.top_p,
       "max_tokens": config.max_tokens,
       "stop": list(grammar.FINISHES),
-      **json.loads(config.extra or "{}"),
+      **self._extra,
     }
     return json.dumps(request, sort_keys=True).encode()
 
 
-def candidates(answer: dict[str, Any], prefix: Prefix) -> list[Candidate]:
+def most_tokens(config: RemoteConfig) -> int:
+  """Returns how many tokens a server may count for one choice."""
+  extra = outside.parse(config.extra or "{}")
+  asked = extra.get("max_tokens", config.max_tokens)
+  return _TIMES * asked if type(asked) is int else _MANY
+
+
+def readable(config: RemoteConfig) -> Callable[[Any], None]:
+  """Returns the check of a journal's answers; it raises `outside.Bad`."""
+
+  def check(answer: Any) -> None:
+    lost = isinstance(answer, dict) and answer.get("finish") in _LOSSES
+    if not lost or "choices" in answer:
+      candidates(answer, (), most_tokens(config))
+
+  return check
+
+
+def candidates(
+  answer: Any, prefix: Prefix, most: int = _MANY
+) -> list[Candidate]:
   """Reads the steps from a server's answer.
 
   The step's closing marker is a stop string. Most servers cut it off, and it is
@@ -160,6 +238,7 @@ def candidates(answer: dict[str, Any], prefix: Prefix) -> list[Candidate]:
   Args:
     answer: the JSON of `/completions`, not streamed.
     prefix: the nodes before the step.
+    most: tokens of a choice.
 
   Returns:
     A candidate for each choice, by index. Its `token_ids` are ids of the
@@ -168,22 +247,36 @@ def candidates(answer: dict[str, Any], prefix: Prefix) -> list[Candidate]:
     log-probabilities, or an equal share of `usage.completion_tokens`. Their
     number is thus the number of paid tokens, exact in sum over the choices. Its
     `logprob` is the sum of the given ones (llama.cpp: after its sampling
-    filters), nan if there are none.
+    filters), nan if there are none, or one is null.
 
   Raises:
-    ValueError: the answer has neither tokens nor usage.
+    Bad: it is no such answer, has neither tokens nor usage, or more than `most`
+      tokens.
   """
-  choices = sorted(answer["choices"], key=lambda each: each.get("index", 0))
-  total = (answer.get("usage") or {}).get("completion_tokens")
+  if not isinstance(answer, dict) or not answer.get("choices"):
+    raise outside.Bad(
+      f"is without choices: {json.dumps(answer)[:200]}; is it a completions "
+      "server?"
+    )
+  choices = outside.sequence(answer["choices"], "choices", dict)
+  for choice in choices:
+    outside.integer(choice.get("index", 0), "index", 0, len(choices) - 1)
+  choices = sorted(choices, key=lambda each: each.get("index", 0))
+  usage = answer.get("usage")
+  total = usage.get("completion_tokens") if isinstance(usage, dict) else None
+  if total is not None:
+    name = "usage.completion_tokens"
+    outside.integer(total, name, 0, most * len(choices))
   found = []
   for number, choice in enumerate(choices):
-    text, finish = _closed(choice, prefix)
-    ids, logprob = _tokens(choice)
+    text = outside.string(choice.get("text"), "text", _CHARACTERS * most)
+    text, finish = _closed(text, choice, prefix)
+    ids, logprob = _tokens(choice, most)
     if ids is None:
       if total is None:
-        raise ValueError(
-          "the server gives no usage.completion_tokens: in another --workdir "
-          "ask in config.remote.extra for what tells the number of tokens"
+        raise outside.Bad(
+          "has no usage.completion_tokens: in another --workdir ask in "
+          "config.remote.extra for what tells the number of tokens"
         )
       share = total // len(choices) + (number < total % len(choices))
       ids = (UNKNOWN_ID,) * share
@@ -191,16 +284,18 @@ def candidates(answer: dict[str, Any], prefix: Prefix) -> list[Candidate]:
   return found
 
 
-def _closed(choice: dict[str, Any], prefix: Prefix) -> tuple[str, Finish]:
+def _closed(
+  text: str, choice: dict[str, Any], prefix: Prefix
+) -> tuple[str, Finish]:
   """Returns a choice's text with its closing marker, and its finish."""
-  text, reason = choice["text"], choice.get("finish_reason")
+  reason = choice.get("finish_reason")
   if marker := _CLOSING.search(text):
     return text[: marker.end()], grammar.FINISHES[marker.group()]
   if reason != "stop":
     return text, "length" if reason == "length" else "eos"
   given = [name for name in ("stop_reason", "matched_stop") if name in choice]
   stop = choice[given[0]] if given else _likely_stop(text, prefix)
-  if stop in grammar.FINISHES:
+  if isinstance(stop, str) and stop in grammar.FINISHES:
     return text + stop, grammar.FINISHES[stop]
   return text, "eos"
 
@@ -213,14 +308,27 @@ def _likely_stop(text: str, prefix: Prefix) -> str:
   return grammar.END_OF_CODE if last else grammar.END_OF_STEP
 
 
-def _tokens(choice: dict[str, Any]) -> tuple[tuple[int, ...] | None, float]:
+def _tokens(
+  choice: dict[str, Any], most: int
+) -> tuple[tuple[int, ...] | None, float]:
   """Returns a choice's ids, None if it has none, and its logprob."""
   logprobs = choice.get("logprobs") or {}
+  if not isinstance(logprobs, dict):
+    raise outside.Bad("has logprobs that are no object")
   # OpenAI: {"token_logprobs": []}; llama.cpp: {"content": [{"id", "logprob"}]}.
-  content = logprobs.get("content") or []
-  values = logprobs.get("token_logprobs") or [e["logprob"] for e in content]
+  content = outside.sequence(logprobs.get("content") or [], "content", dict)
+  values = logprobs.get("token_logprobs") or [e.get("logprob") for e in content]
   ids = choice.get("token_ids") or [e.get("id", UNKNOWN_ID) for e in content]
-  logprob = math.fsum(values) if values else math.nan
+  values = outside.sequence(values, "token_logprobs", int | float | None)
+  for each in outside.sequence(ids, "token_ids", int):
+    outside.integer(each, "id of a token", UNKNOWN_ID, _MOST_ID)
+  if max(len(ids), len(values)) > most:
+    raise outside.Bad(f"has more than {most} tokens in one sample")
+  logprob = math.nan
+  if values and None not in values:
+    logprob = math.fsum(
+      outside.real(each, "log-probability", _MOST_LOGPROB) for each in values
+    )
   if ids or values:
     return tuple(ids) or (UNKNOWN_ID,) * len(values), logprob
   return None, logprob

@@ -14,6 +14,7 @@ from rstar_jax.config import plugins
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
+from rstar_jax.inference import remote
 from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.few_shot import FewShot, stop_words
 from rstar_jax.inference.plugin_backends import (
@@ -23,7 +24,6 @@ from rstar_jax.inference.plugin_backends import (
 )
 from rstar_jax.inference.policy import Policy
 from rstar_jax.inference.ppm import Scorer
-from rstar_jax.inference.remote import Remote
 from rstar_jax.inference.reward import RewardModel
 from rstar_jax.inference.weights import Busy
 from rstar_jax.models.transformer import arrays_of
@@ -239,8 +239,12 @@ class RemoteBackend:
       folder: the folder of the journals.
     """
     self._context = context
-    answers = journal.of_host(folder, context.host.index)
-    self._remote = Remote(context.config.remote, answers)
+    config = context.config.remote
+    answers = journal.of_host(
+      folder, context.host.index, remote.readable(config)
+    )
+    self._remote = remote.Remote(config, answers)
+    self._passed_over = answers.passed_over
     self._began = time.perf_counter()
 
   def warm_up(self, calls: Calls, *candidates: int) -> None:
@@ -252,12 +256,18 @@ class RemoteBackend:
     return _with_host(self._context, self._remote)
 
   def usage(self) -> dict[str, float]:
-    """Returns the elapsed seconds and the server's tokens per second."""
+    """Returns the elapsed seconds and the server's tokens per second.
+
+    `set_aside` counts requests that got no candidates, `passed_over` lines of
+    the journals that could not be used.
+    """
     seconds = time.perf_counter() - self._began
     generated = self._remote.generated_tokens
     return {
       "seconds": seconds,
       "generated_tokens_per_second": generated / seconds,
+      "set_aside": self._remote.set_aside,
+      "passed_over": self._passed_over,
     }
 
 

@@ -17,6 +17,8 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
+from rstar_jax import outside
+
 # Seconds between two looks at the folder.
 _POLL_SECONDS = 1.0
 _SECONDS_BETWEEN_LINES = 300.0
@@ -123,6 +125,6 @@ def wait_until(done: Callable[[], bool], what: str) -> None:
   while not done():
     now = time.monotonic()
     if spoke is None or now - spoke > _SECONDS_BETWEEN_LINES:
-      print(f"waiting for {what}", file=sys.stderr, flush=True)
+      outside.say(f"waiting for {what}", sys.stderr)
       spoke = now
     time.sleep(_POLL_SECONDS)

@@ -83,6 +83,7 @@ def look(workdir: store.Path) -> Status:
 
   Raises:
     OSError: the bucket cannot be read.
+    ValueError: config.json is no config of a run.
   """
   found = Status(str(workdir), [], {}, {})
   files = Snapshot(workdir)
@@ -94,9 +95,15 @@ def look(workdir: store.Path) -> Status:
     name = layout.host_folder(pathlib.PurePath(), index) / layout.METRICS
     hosts[index] = _lines(files, str(name))
   spent = _spent(hosts[0])
-  found.stages = [
-    _stage(files, config, *key, hosts[0], spent) for key in _plan(config)
-  ]
+  try:
+    plan = list(_plan(config))
+    work = {key: _work(*key, config, files) for key in plan}
+  except (LookupError, TypeError) as error:
+    raise ValueError(
+      f"{workdir / layout.CONFIG} is not the config of a run ({error!r}): run "
+      "its command again, which writes it"
+    ) from error
+  found.stages = [_stage(files, config, *key, hosts[0], spent) for key in plan]
   for top in files.folders():
     study = f"{top}/{layout.STUDY}"
     for model in files.folders(study):
@@ -104,7 +111,7 @@ def look(workdir: store.Path) -> Status:
         stage = Stage(0, f"{top}/{model}/{method}")
         folder = f"{study}/{model}/{method}"
         found.studies[stage.name] = _shards(stage, files, [folder])
-  _estimate(found, config, files)
+  _estimate(found, work)
   for index, lines in sorted(hosts.items()):
     if lines:
       age = max(time.time() - lines[-1]["time"], 0.0)
@@ -172,8 +179,17 @@ def _shards(stage: Stage, files: Snapshot, folders: list[str]) -> Stage:
 
 
 def _lines(files: Snapshot, name: str) -> list[dict[str, Any]]:
-  """Returns the lines of a metrics file that have a time."""
-  return [line for line in files.lines(name) if "time" in line]
+  """Returns the lines of a metrics file that have a step and a time."""
+  return [
+    line
+    for line in files.lines(name)
+    if all(_is_number(line.get(each)) for each in ("step", "time", "elapsed"))
+    and all(map(_is_number, line.values()))
+  ]
+
+
+def _is_number(value: Any) -> bool:
+  return type(value) in (int, float)
 
 
 def _spent(lines: list[dict]) -> dict[tuple[int, str], float]:
@@ -202,13 +218,15 @@ def _owner(line: dict) -> tuple[int, str] | None:
   return None
 
 
-def _estimate(found: Status, config: dict, files: Snapshot) -> None:
+def _estimate(
+  found: Status, work_of: dict[tuple[int, str], float | None]
+) -> None:
   """Estimates the remaining time of each stage, where that is possible."""
   # Seconds and work of the latest finished stage of each name; the evaluation
   # of round 0 differs from the others.
   known: dict[str, tuple[float, float | None]] = {}
   for stage in found.stages:
-    work = _work(stage, config, files)
+    work = work_of[stage.round, stage.name]
     if stage.state == "done":
       stage.left = 0.0
       if stage.round and stage.seconds:
@@ -224,22 +242,25 @@ def _estimate(found: Status, config: dict, files: Snapshot) -> None:
   found.left = None if None in times else sum(times)
 
 
-def _work(stage: Stage, config: dict, files: Snapshot) -> float | None:
+def _work(
+  number: int, name: str, config: dict, files: Snapshot
+) -> float | None:
   """Returns the amount of work of a stage, if known, to compare rounds."""
-  if stage.name == "rollout":
-    spec = config["rounds"][stage.round - 1]
+  if name == "rollout":
+    spec = config["rounds"][number - 1]
     # Only unsolved problems get extra rollouts: half of them, as a guess.
     extra = sum(spec["extra_rollouts"]) / 2
     return (spec["rollouts"] * spec["trees"] + extra) * spec["candidates"]
-  if stage.name == "evaluate":
+  if name == "evaluate":
     evaluation = config["eval"]
     early, count = evaluation["early_problems"], evaluation["data"]["count"]
-    if early and stage.round < len(config["rounds"]):
+    if early and number < len(config["rounds"]):
       return float(min(early, count) if count else early)
     return float(count) or None
-  if stage.name == "ppm":
-    pairs = files.read(f"{layout.round_name(stage.round)}/pairs/{MANIFEST}")
-    return float(pairs.get("step", 0) + pairs.get("final", 0)) or None
+  if name == "ppm":
+    pairs = files.read(f"{layout.round_name(number)}/pairs/{MANIFEST}")
+    counts = pairs.get("step", 0), pairs.get("final", 0)
+    return float(sum(filter(_is_number, counts))) or None
   return None
 
 

@@ -6,6 +6,7 @@ It needs only the records: no config, model or accelerator.
 import argparse
 import sys
 
+from rstar_jax import outside
 from rstar_jax.report import forest, page
 
 
@@ -25,9 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
   options = parser.parse_args(arguments)
   budget = forest.Budget(tree_bytes=int(options.megabytes * 1e6))
   try:
-    print(f"report: {page.write(options.workdir, budget)}")
+    outside.say(f"report: {page.write(options.workdir, budget)}")
   except (ValueError, OSError, KeyError, TypeError) as error:
-    print(f"rstar_jax.report: {error}", file=sys.stderr)
+    outside.say(f"rstar_jax.report: {error}", sys.stderr)
     return 1
   return 0
 

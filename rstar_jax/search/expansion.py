@@ -155,9 +155,9 @@ def valid_candidates(
 ) -> list[Candidate]:
   """Returns the well-formed candidates of one leaf without duplicates.
 
-  Counts the others in `tree.dropped`: "length" (token limit), "malformed",
-  "duplicate", "depth" (no answer is possible within max_depth) and
-  "beside_answer" (answer_dedup="keep_first").
+  Counts the others in `tree.dropped`: "length" (token limit), "lost" (no answer
+  of a server), "malformed", "duplicate", "depth" (no answer is possible within
+  max_depth) and "beside_answer" (answer_dedup="keep_first").
   """
   kept: dict[str, Candidate] = {}
   for each in candidates:
@@ -165,6 +165,8 @@ def valid_candidates(
       tree.drop("duplicate")
     elif each.finish == "length":
       tree.drop("length")
+    elif each.finish == "lost":
+      tree.drop("lost")
     elif grammar.problem_with(prefix, each.text, each.finish):
       tree.drop("malformed")
     elif len(prefix) + 1 + _NODES_AFTER[each.finish] > config.max_depth:

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from rstar_jax import outside
 from rstar_jax.steps import grammar, prompts
 
 
@@ -117,6 +118,8 @@ class HfTokenizer:
     self._dropped = {self.pad_id, self.eos_id, *self.bos_ids}
 
   def encode(self, text: str) -> list[int]:
+    # The library takes valid Unicode alone; a user's own text may be another.
+    text = outside.valid(text)
     return self._tokenizer.encode(text, add_special_tokens=False)
 
   def decode(self, ids: Sequence[int]) -> str:

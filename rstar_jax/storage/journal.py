@@ -2,16 +2,21 @@
 
 The file has JSON lines. An answer is on the disk, or in the bucket, as soon as
 it is known. A process that is killed while it writes leaves half a line at the
-end, which the next process drops.
+end, which the next process drops. A line that is no entry, or has an answer
+that cannot be used, is passed over with a warning: its request is sent again,
+and of two lines with one key the later counts.
 """
 
 import json
 import pathlib
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from absl import logging
+
+from rstar_jax import outside
 from rstar_jax.storage import store
 from rstar_jax.storage.append_only import Blocks
 
@@ -19,33 +24,51 @@ from rstar_jax.storage.append_only import Blocks
 _NAME = re.compile(r"(requests(?:-\d+)?\.jsonl)(?:\.\d+)?")
 
 
-def of_host(folder: store.Path, index: int) -> "Journal":
+# Bytes of a line: written as ASCII, an answer is up to six times as long.
+_LINE = 8 * outside.LONGEST
+# Raises `outside.Bad` for an answer that cannot be used.
+Check = Callable[[Any], object]
+
+
+def of_host(
+  folder: store.Path, index: int, check: Check | None = None
+) -> "Journal":
   """Opens the journal of a host, with the answers of all other hosts.
 
   Args:
     folder: the folder of all journals.
     index: the host's process index, from 0.
+    check: see `Journal`.
   """
   own = f"requests-{index}.jsonl" if index else "requests.jsonl"
   found = map(_NAME.fullmatch, store.children(folder))
   others = sorted({each[1] for each in found if each} - {own})
-  return Journal(folder / own, [folder / each for each in others])
+  return Journal(folder / own, [folder / each for each in others], check)
 
 
 class Journal:
-  """Answers by key; threads of one process may share it."""
+  """Answers by key; threads of one process may share it.
 
-  def __init__(self, path: store.Path, others: Sequence[store.Path] = ()):
+  Attributes:
+    passed_over: lines of the files that are no entries.
+  """
+
+  def __init__(
+    self,
+    path: store.Path,
+    others: Sequence[store.Path] = (),
+    check: Check | None = None,
+  ):
     """Reads the keys of the files.
 
     Args:
       path: this host's file; the first `put` makes it and its folder.
       others: files of other hosts, read now and never written. Where two files
         have a key, this host's answer counts.
-
-    Raises:
-      ValueError: a complete line is not an entry.
+      check: says which answers of the files count.
     """
+    self.passed_over = 0
+    self._check = check or (lambda answer: None)
     self._blocks = [
       Blocks(each) for each in (path, *others) if store.is_remote(each)
     ]
@@ -61,23 +84,38 @@ class Journal:
 
   def _read(self, path: pathlib.Path) -> int:
     """Reads the keys of a file; returns the end of its last complete line."""
-    end = 0
+    end, bad = 0, []
     if not path.exists():
       return end
     with path.open("rb") as file:
-      for number, line in enumerate(file, 1):
+      for number, line in enumerate(outside.lines(file, _LINE), 1):
         if not line.endswith(b"\n"):
           break
         try:
-          key = json.loads(line)["key"]
-        except (ValueError, KeyError, TypeError) as error:
-          raise ValueError(
-            f"{path}:{number} is not an entry of a journal: remove the line, "
-            "and its request is sent again"
-          ) from error
-        self._places[key] = path, end
-        end += len(line)
+          self._places[self._key(line)] = path, end
+        except outside.Bad as error:
+          bad.append(f"line {number} {error}")
+        end = file.tell()
+    if bad:
+      self.passed_over += len(bad)
+      logging.warning(
+        "%s: %d lines are no entries, and their requests are sent again; the "
+        "first: %s",
+        path,
+        len(bad),
+        bad[0],
+      )
     return end
+
+  def _key(self, line: bytes) -> str:
+    """Returns the key of an entry; raises Bad if it is none."""
+    entry = outside.parse(line, most=_LINE, depth=outside.DEPTH + 1)
+    if not isinstance(entry, dict) or not isinstance(entry.get("key"), str):
+      raise outside.Bad("is not an entry of a journal")
+    if entry.get("answer") is None:
+      raise outside.Bad("has no answer")
+    self._check(entry["answer"])
+    return entry["key"]
 
   def __len__(self) -> int:
     return len(self._places)

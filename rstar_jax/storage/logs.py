@@ -10,10 +10,29 @@ from collections.abc import Iterator
 
 from absl import logging as absl_logging
 
+from rstar_jax import outside
 from rstar_jax.storage import store
 from rstar_jax.storage.append_only import Mirror
 
+
+class _Shown(logging.Formatter):
+  """Formats as another formatter does, for a terminal; see `outside.shown`."""
+
+  def __init__(self, inner: logging.Formatter):
+    super().__init__()
+    self._inner = inner
+
+  def format(self, record: logging.LogRecord) -> str:
+    return outside.shown(self._inner.format(record))
+
+
 _TO_FILE = "%(asctime)s %(levelname)s %(filename)s:%(lineno)d] %(message)s"
+
+
+def to_terminal() -> None:
+  """Makes log lines on standard error safe to show, from now on."""
+  shown = absl_logging.get_absl_handler()
+  shown.setFormatter(_Shown(shown.python_handler.formatter))
 
 
 @contextlib.contextmanager
@@ -27,7 +46,7 @@ def to_file(path: store.Path, *, quiet: bool = True) -> Iterator[None]:
   """
   mirror = Mirror(path.parent)
   handler = logging.FileHandler(mirror.resume(path.name), encoding="utf-8")
-  handler.setFormatter(logging.Formatter(_TO_FILE))
+  handler.setFormatter(_Shown(logging.Formatter(_TO_FILE)))
   shown = absl_logging.get_absl_handler()
   before = (
     shown.level,
@@ -37,7 +56,7 @@ def to_file(path: store.Path, *, quiet: bool = True) -> Iterator[None]:
   if quiet:
     absl_logging.set_verbosity(absl_logging.INFO)
     shown.setLevel(logging.WARNING)
-    shown.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    shown.setFormatter(_Shown(logging.Formatter("%(levelname)s: %(message)s")))
   logging.getLogger().addHandler(handler)
   try:
     yield

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any, Protocol, TextIO
 
+from rstar_jax import outside
 from rstar_jax.storage import formatting, layout, store
 from rstar_jax.storage.append_only import Mirror
 
@@ -182,7 +183,7 @@ class Progress:
 
   def _say(self, text: str) -> None:
     note = f", {self._note}" if self._note else ""
-    print(f"{self._desc}: {text}{note}", file=self._file, flush=True)
+    outside.say(f"{self._desc}: {text}{note}", self._file)
 
 
 def progress(total: int, desc: str, **kwargs: Any) -> Progress:

@@ -21,11 +21,14 @@ import numpy as np
 from absl import logging
 from etils import epath
 
+from rstar_jax import outside
 from rstar_jax.storage import stopping, store
 
 MANIFEST = "MANIFEST.json"
 
 _FOOTER = "footer"
+# Bytes of a row and of a manifest: a tree of many rollouts has some megabytes.
+_ROW = 1 << 28
 
 
 class CorruptShard(ValueError):
@@ -100,21 +103,34 @@ def read_shard(path: epath.PathLike) -> list[dict]:
 def each_row(path: epath.PathLike) -> Iterator[dict[str, Any]]:
   """Yields the rows of a JSONL file one by one, without a shard's footer.
 
-  This is for files that are too large for memory or are being written: it
-  checks nothing, and stops at a line that is cut short. NaN and infinity become
-  None. A missing file has no rows.
+  This is for files that are too large for memory or are being written: a line
+  that is no object is left out, and said so at the end, unless it is the last
+  one, which may be cut short. NaN and infinity become None. A missing file has
+  no rows.
   """
   path = epath.Path(path)
   if not path.exists():
     return
-  with path.open("r") as file:
-    for line in file:
+  bad = []
+  with path.open("rb") as file:
+    for number, line in enumerate(outside.lines(file, _ROW), 1):
       try:
-        row = json.loads(line, parse_constant=lambda _: None)
-      except ValueError:
-        return
+        row = outside.parse(line, most=_ROW, constant=lambda _: None)
+        if not isinstance(row, dict):
+          raise outside.Bad("is no object")
+      except outside.Bad as error:
+        if line.endswith(b"\n"):
+          bad.append(f"line {number} {error}")
+        continue
       if _FOOTER not in row:
         yield row
+  if bad:
+    logging.warning(
+      "%s: left out %d lines that are no records; the first: %s",
+      path,
+      len(bad),
+      bad[0],
+    )
 
 
 def is_complete(path: epath.PathLike) -> bool:
@@ -192,13 +208,14 @@ def read_manifest(folder: epath.PathLike) -> dict | None:
   if data is None:
     return None
   try:
-    manifest = json.loads(data)
+    manifest = outside.parse(data, most=_ROW)
     digest = manifest.pop("sha256")
     listed = manifest["files"]
+    same = hashlib.sha256(_line(manifest)).hexdigest() == digest
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     logging.warning("%s is not a manifest (%r): remaking it", path, error)
     return None
-  if hashlib.sha256(_line(manifest)).hexdigest() != digest:
+  if not same:
     logging.warning("%s has changed since it was written: remaking it", path)
     return None
   there = store.files(folder)
@@ -256,7 +273,7 @@ def _checked_body(path: store.Path) -> bytes:
   start = data.rfind(b"\n", 0, -1) + 1
   body = data[:start]
   try:
-    footer = json.loads(data[start:])[_FOOTER]
+    footer = outside.parse(data[start:])[_FOOTER]
     rows, digest = footer["rows"], footer["sha256"]
   except (ValueError, KeyError, TypeError):
     raise corrupt("the last line is not a footer") from None

@@ -3,9 +3,9 @@
 The folder is listed once, and a file is read when it is first asked for.
 """
 
-import json
 from typing import Any
 
+from rstar_jax import outside
 from rstar_jax.storage import store
 from rstar_jax.storage.records import MANIFEST
 
@@ -44,8 +44,8 @@ class Snapshot:
   def read(self, name: str) -> dict[str, Any]:
     """Returns the JSON object in a file, {} if there is none."""
     try:
-      found = json.loads(self._text(name))
-    except ValueError:
+      found = _parsed(self._text(name))
+    except outside.Bad:
       return {}
     return found if isinstance(found, dict) else {}
 
@@ -54,8 +54,8 @@ class Snapshot:
     found = []
     for text in self._text(name).splitlines():
       try:
-        line = json.loads(text)
-      except ValueError:
+        line = _parsed(text)
+      except outside.Bad:
         continue
       if isinstance(line, dict):
         found.append(line)
@@ -67,8 +67,9 @@ class Snapshot:
     `records.read_manifest` compares their contents too.
     """
     files = self.read(f"{folder}/{MANIFEST}").get("files")
-    return files is not None and all(
-      self._size(f"{folder}/{name}") == each["size"]
+    return isinstance(files, dict) and all(
+      isinstance(each, dict)
+      and self._size(f"{folder}/{name}") == each.get("size")
       for name, each in files.items()
     )
 
@@ -99,3 +100,8 @@ class Snapshot:
       return version.size if version else (self._folder / name).stat().st_size
     except FileNotFoundError:
       return None
+
+
+def _parsed(text: str) -> Any:
+  # Metrics may be NaN.
+  return outside.parse(text, most=1 << 28, constant=float)

@@ -18,6 +18,8 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
+from rstar_jax import outside
+
 # Spot VMs of Cloud TPU and pods of Kubernetes have 30 seconds.
 GRACE_SECONDS = 25.0
 
@@ -172,7 +174,7 @@ class _Watch:
 def _say(text: str) -> None:
   # On a terminal the line may have a progress bar or a ^C.
   below = "\n" if sys.stderr.isatty() else ""
-  print(f"{below}rstar_jax: {text}", file=sys.stderr, flush=True)
+  outside.say(f"{below}rstar_jax: {text}", sys.stderr)
 
 
 def _end(code: int) -> None:

@@ -19,6 +19,7 @@ import re
 import sys
 from collections.abc import Sequence
 
+from rstar_jax import outside
 from rstar_jax.grading import labelled
 from rstar_jax.grading.grader import Grader
 from rstar_jax.sandbox.pool import Limits, Sandbox
@@ -42,12 +43,12 @@ def run(path: pathlib.Path, sandbox: Sandbox) -> None:
   program = split_program(path.read_text(encoding="utf-8"))
   results = sandbox.run([program[: i + 1] for i in range(len(program))])
   for number, result in enumerate(results, 1):
-    print(f"{path}, step {number}: {result.status}")
+    outside.say(f"{path}, step {number}: {result.status}")
     for line in result.stdout.splitlines():
-      print(f"  | {line}")
+      outside.say(f"  | {line}")
     if result.error:
       where = f"line {result.line}: " if result.line else ""
-      print(f"  {where}{result.error}")
+      outside.say(f"  {where}{result.error}")
     if result.status != "ok":
       break
 
@@ -60,7 +61,7 @@ def grade(path: pathlib.Path, grader: Grader) -> None:
     row = {"verdict": verdict, "gold": pair.gold, "predicted": pair.predicted}
     if pair.equal is not None:
       row["agrees"] = pair.equal == (verdict == "equal")
-    print(json.dumps(row, ensure_ascii=False))
+    outside.say(json.dumps(row, ensure_ascii=False))
   report = {"pairs": len(pairs)}
   report |= {
     verdict: verdicts.count(verdict)
@@ -74,7 +75,7 @@ def grade(path: pathlib.Path, grader: Grader) -> None:
       "false_positives": score.false_positives,
       "false_negatives": score.false_negatives,
     }
-  print(json.dumps(report))
+  outside.say(json.dumps(report))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -106,7 +107,7 @@ def main(arguments: Sequence[str]) -> None:
       limits = Limits(wall_seconds=options.seconds)
       require = [name for name in options.require.split(",") if name]
       with Sandbox(options.workers, limits, require=require) as sandbox:
-        print(json.dumps({"isolation": sandbox.isolation}, indent=2))
+        outside.say(json.dumps({"isolation": sandbox.isolation}, indent=2))
         for path in programs:
           run(path, sandbox)
     with Grader(options.workers, options.seconds) as grader:

@@ -21,7 +21,7 @@ class LabelledTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-    ("{", "line 2: Expecting"),
+    ("{", "line 2: is not JSON"),
     ("[]", "line 2: expected an object, found list"),
     ('{"gold": 1, "predicted": "2"}', 'line 2: "gold" must be a string'),
     ('{"gold": "1"}', 'line 2: "predicted" must be a string, found None'),

@@ -158,7 +158,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     if "status" in fault:
       return self.reply(**fault)
     answer = script.completion(body, number) | fault.get("instead", {})
-    if "cut" in fault:
+    if "drip" in fault:
+      self.send_response(200)
+      self.end_headers()
+      for byte in json.dumps(answer).encode():
+        self.wfile.write(bytes([byte]))
+        time.sleep(fault["drip"])
+    elif "raw" in fault:
+      self.wfile.write(fault["raw"].encode("latin-1"))
+      self.close_connection = True
+    elif "cut" in fault:
       self.send_response(200)
       self.end_headers()
       self.wfile.write(json.dumps(answer).encode()[: fault["cut"]])

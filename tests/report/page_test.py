@@ -11,7 +11,7 @@ from unittest import mock
 
 from absl.testing import absltest
 
-from rstar_jax import types
+from rstar_jax import outside, types
 from rstar_jax.report import page, records, trees
 from rstar_jax.storage import layout
 from rstar_jax.storage import records as record_files
@@ -128,7 +128,9 @@ class PageTest(absltest.TestCase):
     )
     # Whole, and only as text.
     self.assertEqual(overview["name"], self.folder.name)
-    self.assertEqual(overview["unsolved"]["rows"][0]["gold"], workdirs.HOSTILE)
+    self.assertEqual(
+      overview["unsolved"]["rows"][0]["gold"], outside.valid(workdirs.HOSTILE)
+    )
     self.assertEqual(
       overview["study"][0]["blocks"][1]["text"], "How {{title}} <b>went</b>."
     )

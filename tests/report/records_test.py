@@ -4,6 +4,7 @@ import pathlib
 
 from absl.testing import absltest
 
+from rstar_jax import outside
 from rstar_jax.report import records, trees
 from tests.report import workdirs
 
@@ -41,7 +42,7 @@ class ReadTest(absltest.TestCase):
     self.assertEqual((pears["greedy"], pears["search"]), ("equal", "equal"))
     self.assertEqual((apples["right"], apples["answers"]), (1, 2))
     self.assertEqual((apples["suspect"], bad["suspect"]), (False, True))
-    self.assertEqual(bad["question"], workdirs.HOSTILE)
+    self.assertEqual(bad["question"], outside.valid(workdirs.HOSTILE))
     tree = trees.decode(found["trees"][1])
     self.assertEqual(tree["chosen"], [7])
     self.assertEqual(tree["pairs"], [["step", 1, 2, 0.5], ["final", 7, 9, 0.5]])

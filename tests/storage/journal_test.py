@@ -7,6 +7,7 @@ from unittest import mock
 
 from absl.testing import absltest
 
+from rstar_jax import outside
 from rstar_jax.storage import append_only, journal, store
 from rstar_jax.storage.journal import Journal
 from tests import fake_gcs
@@ -82,8 +83,41 @@ class JournalTest(absltest.TestCase):
         file.truncate(file.tell())
         file.seek(0, 2)
         file.write(line + "\n")
-      with self.assertRaisesRegex(ValueError, "jsonl:2 is not an entry"):
-        Journal(self.path)
+      with self.assertLogs(level="WARNING") as logs:
+        journal = Journal(self.path)
+      self.assertRegex(logs.output[0], "1 lines are no .* first: line 2 ")
+      self.assertEqual(journal.passed_over, 1)
+      self.assertEqual(journal.get("a"), 1)
+      self.assertIsNone(journal.get("b"))
+      # What comes after it is read, and what is put goes after it.
+      self.assertEqual(journal.put("b", 2), 2)
+      again = Journal(self.path)
+      self.assertEqual([again.get(key) for key in "ab"], [1, 2])
+
+  def test_an_answer_that_cannot_be_used_is_asked_for_anew(self):
+    def check(answer):
+      if answer is not None and answer < 0:
+        raise outside.Bad("is negative")
+
+    journal = Journal(self.path)
+    for key, answer in (("a", 1), ("b", -1), ("c", 3)):
+      journal.put(key, answer)
+    journal = Journal(self.path, check=check)
+    self.assertEqual([journal.get(k) for k in "abc"], [1, None, 3])
+    journal.put("b", 2)
+    # Two lines have the key; the later one counts, with and without a check.
+    for journal in (Journal(self.path, check=check), Journal(self.path)):
+      self.assertEqual([journal.get(k) for k in "abc"], [1, 2, 3])
+
+  def test_lines_that_no_process_wrote(self):
+    Journal(self.path).put("a", 1)
+    bad = [b"[" * 100000, b'{"key": [], "answer": 1}', b"\xff", b"\0" * 99]
+    bad += [b'{"key": "z", "answer": null}', b'{"key": "z", "key": "y"}']
+    with self.path.open("ab") as file:
+      file.write(b"\n".join([*bad, b'{"key": "b", "answer": 2}', b""]))
+    journal = Journal(self.path)
+    self.assertEqual(journal.passed_over, len(bad))
+    self.assertEqual([journal.get(key) for key in "abz"], [1, 2, None])
 
   def test_threads(self):
     journal = Journal(self.path)

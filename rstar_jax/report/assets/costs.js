@@ -45,7 +45,7 @@ Report.costs = (() => {
     beside_answer: "beside an answer", error: "code raised an error",
     timeout: "code took too long", memory: "code took too much memory",
     blocked: "code did what it may not", crashed: "its process died",
-    output_limit: "code printed too much",
+    output_limit: "code printed too much", lost: "the server gave none",
   };
 
   function candidates(sets, graded) {
