@@ -87,10 +87,13 @@ ROOMS = {
     (
       "rstar_jax/evaluation/*.py",
       "rstar_jax/rng.py",
-      "benchmarks/growth.py",
+      "benchmarks/paper.py",
       "benchmarks/seeds.py",
     ),
-    ("tests/evaluation/", "tests/rng_test.py", "tests/benchmarks/"),
+    (
+      *("tests/evaluation/", "tests/rng_test.py"),
+      *("tests/benchmarks/paper", "tests/benchmarks/seeds"),
+    ),
     0.85,
   ),
 }

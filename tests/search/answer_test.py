@@ -20,6 +20,21 @@ class AnswerTest(absltest.TestCase):
     self.assertEqual(answer_node(tree, "best", "last"), 9)
     self.assertEqual(answer_node(tree, "top_k", "last", k=1), 9)
 
+  def test_four_vote_unless_it_is_said_otherwise(self):
+    tree = Tree(workdirs.apples().problem)
+    children = [
+      workdirs.answer(text, False, ppm=value)
+      for text, value in (
+        *(("1", 0.95), ("2", 0.9), ("3", 0.8), ("2", 0.7)),
+        *(("1", 0.6), ("1", 0.5)),
+      )
+    ]
+    tree.add_children(0, children)
+    # "2" has two of four votes; one of three, and two of five, are no majority.
+    self.assertEqual(answer_node(tree, "top_k", "last"), 2)
+    for k in (3, 5, 6):
+      self.assertEqual(answer_node(tree, "top_k", "last", k=k), 1)
+
   def test_without_an_answer(self):
     problem = dataclasses.replace(workdirs.apples().problem, id="empty")
     self.assertIsNone(answer_node(Tree(problem), "best", "last"))

@@ -1,6 +1,6 @@
 """Step beam search against a beam search written down in a few lines."""
 
-import itertools
+import dataclasses
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -90,8 +90,13 @@ class BeamTest(parameterized.TestCase):
       self.assertEqual({each.steps for each in found}, expected)
 
   def test_groups_that_do_not_divide_the_width(self):
-    with self.assertRaisesRegex(ValueError, "groups=2 must divide width=3"):
-      beam.beam_search(PROBLEMS, 3, CONFIG, self.calls(), seed=0, groups=2)
+    for groups in (2, 0, -3):
+      with self.assertRaisesRegex(
+        ValueError, f"groups={groups} must divide width=3"
+      ):
+        beam.beam_search(
+          PROBLEMS, 3, CONFIG, self.calls(), seed=0, groups=groups
+        )
 
   def test_children_hang_below_the_beam_they_continue(self):
     # The released code's bug: after a finished answer, children went to the
@@ -159,10 +164,25 @@ class BeamTest(parameterized.TestCase):
       found.append([t.steps for t in tree_lib.trajectories(tree, True)])
     self.assertEqual(*found)
 
+  def test_its_callables_are_those_of_one_group(self):
+    begun = []
+
+    def begin(group):
+      begun.append(group)
+      return self.calls()
+
+    nothing = Calls(expand=None, verify=None, grade=None, score=print)
+    calls = dataclasses.replace(nothing, begin=begin)
+    beam.beam_search(PROBLEMS, 2, CONFIG, calls, seed=0)
+    self.assertEqual(begun, [0])
+
   def test_bad_arguments(self):
-    for width, calls in itertools.product((0, 1), (self.calls(score=None),)):
-      with self.assertRaisesRegex(ValueError, "width=0|needs calls.score"):
-        beam.beam_search(PROBLEMS, width, CONFIG, calls, seed=0)
+    for width in (0, -1):
+      with self.assertRaisesRegex(ValueError, f"width={width} must be"):
+        beam.beam_search(PROBLEMS, width, CONFIG, self.calls(), seed=0)
+    # Before anything is asked for, so without problems too.
+    with self.assertRaisesRegex(ValueError, "needs calls.score"):
+      beam.beam_search([], 1, CONFIG, self.calls(score=None), seed=0)
 
 
 if __name__ == "__main__":

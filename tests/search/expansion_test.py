@@ -73,6 +73,12 @@ class GrowTest(absltest.TestCase):
       self.assertTrue(tree_lib.solved(tree))
       self.assertEqual(tree.visits.tolist(), [0, 1, 1, 0])
       self.assertEqual(tree.value_sum[1:3].tolist(), tree.ppm[1:3].tolist())
+      # The policy's log-probability is minus the length of what it wrote.
+      written = [text.partition("<output>")[0] for text in tree.texts[1:]]
+      self.assertEqual(
+        tree.logprob.tolist(),
+        [0.0, *(-float(len(text.rstrip("\n"))) for text in written)],
+      )
 
   def test_seeds_are_named_by_the_trees_own_expansions(self):
     self.grow([0] * 3)

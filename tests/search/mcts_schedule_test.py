@@ -108,6 +108,38 @@ class ControllerTest(parameterized.TestCase):
         PROBLEMS, config_of(groups=groups), calls_of(grade=grade), seed=0
       )
 
+  def test_an_exception_of_one_group_stops_the_others(self):
+    # The first group goes on, if at all, for thousands of rollouts.
+    failed, expansions = threading.Event(), []
+    policy = testing.ToySum(tuple(f"x += {i}" for i in range(9)), 4)
+
+    def begin(group):
+      def expand(questions, prefixes, seeds):
+        if group == 1:
+          failed.set()
+          raise RuntimeError("the policy broke")
+        failed.wait(60)
+        expansions.append(1)
+        return policy(questions, prefixes, seeds)
+
+      return dataclasses.replace(calls_of(), expand=expand)
+
+    calls = dataclasses.replace(calls_of(), begin=begin)
+    config = config_of(groups=2, rollouts=3000)
+    with self.assertRaisesRegex(RuntimeError, "the policy broke"):
+      mcts.search(PROBLEMS[:2], config, calls, seed=0)
+    self.assertLess(len(expansions), 1000)
+
+  def test_one_group_runs_in_the_thread_of_its_caller(self):
+    seen = set()
+
+    def verify(programs):
+      seen.add(threading.current_thread())
+      return testing.run_trusted(programs)
+
+    mcts.search(PROBLEMS, config_of(), calls_of(verify=verify), seed=0)
+    self.assertEqual(seen, {threading.current_thread()})
+
   def test_progress_counts_every_tree_once(self):
     done = []
     mcts.search(

@@ -22,7 +22,16 @@ class NamedTest(parameterized.TestCase):
     self.own = rj.SearchConfig(rollouts=4, method="__main__:own_search")
 
   def test_mcts(self):
-    found = named.search(PROBLEMS, CONFIG, toys.calls_of(), 7, name=("a", 1))
+    done = []
+    found = named.search(
+      PROBLEMS,
+      CONFIG,
+      toys.calls_of(),
+      7,
+      name=("a", 1),
+      progress=done.append,
+    )
+    self.assertEqual(done, [1, 1, 1])
     expected = mcts.search(PROBLEMS, CONFIG, toys.calls_of(), 7, name=("a", 1))
     self.assertEqual(
       [tree.to_json() for tree in found], [tree.to_json() for tree in expected]

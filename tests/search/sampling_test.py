@@ -124,6 +124,53 @@ class SampleTest(parameterized.TestCase):
       counts.append(needed)
     self.assertGreater(len(set(counts)), 1)
 
+  @parameterized.parameters(
+    (5, 4, 3, 6), (5, 4, 20, 1), (5, 4, 21, 1), (5, 4, 10, 2), (3, 5, 2, 7)
+  )
+  def test_solutions_fill_a_call_of_a_search(self, slots, candidates, n, fit):
+    search = config_lib.SearchConfig(slots=slots, candidates=candidates)
+    self.assertEqual(sampling.slots_of(search, n), fit)
+
+  def test_calls_are_no_larger_than_those_of_a_search(self):
+    policy, sizes = testing.ToySum(offsets=(0, 1)), []
+
+    def expand(questions, prefixes, seeds):
+      sizes.append(seeds.size)
+      return policy.block(questions, prefixes, seeds)
+
+    search = config_lib.SearchConfig(slots=2, candidates=6)
+    sampling.sample_until(PROBLEMS, 11, calls_of(expand=expand), search, seed=0)
+    # Six solutions each of two problems, then of two others.
+    self.assertEqual(sizes[0], 12)
+    self.assertEqual(max(sizes), 12)
+
+  def test_equal_solutions_have_their_own_numbers_of_tokens(self):
+    """One text may be written in more tokens or in fewer."""
+
+    def expand(questions, prefixes, seeds):
+      text, finish = (ANSWER, "answer") if prefixes[0] else (BLOCK, "code")
+      return [
+        [Candidate(text, (7,) * (i + 3), -1.0, finish) for i in range(len(row))]
+        for row in seeds
+      ]
+
+    ((*row,),) = sampling.sample(
+      PROBLEMS[:1], 4, calls_of(expand=expand), seed=0
+    )
+    # The answer is written once, in 3 tokens.
+    self.assertEqual([each.tokens for each in row], [6, 7, 8, 9])
+
+  def test_its_callables_are_those_of_one_group(self):
+    begun = []
+
+    def begin(group):
+      begun.append(group)
+      return calls_of()
+
+    nothing = Calls(expand=None, verify=None, grade=None, begin=begin)
+    sampling.sample(PROBLEMS, 2, nothing, seed=0)
+    self.assertEqual(begun, [0])
+
   def test_without_gold_there_is_no_verdict(self):
     ((each,),) = sampling.sample([Problem("p", "q")], 1, calls_of(), seed=0)
     self.assertIsNotNone(each.answer)

@@ -95,7 +95,7 @@ class TreeTest(absltest.TestCase):
     self.assertEqual(tree.path(199), list(range(200)))
     self.assertEqual(tree.logprob[1:].tolist(), [-float(i) for i in range(199)])
     self.assertEqual(tree.correct.tolist(), [-1] * 200)
-    self.assertEqual(tree.first_child[199], tree_lib.NO_CHILD)
+    self.assertEqual(tree.first_child[199], -1)
 
   def test_children_are_added_once_and_never_to_a_terminal(self):
     tree = small()
@@ -157,6 +157,22 @@ class RecordTest(absltest.TestCase):
     for tree in trees:
       tree.add_children(2, [Child(str(i), STEP) for i in range(97)])
     self.assertEqual(trees[0].to_json(), trees[1].to_json())
+
+  def test_a_large_tree_is_read_whole(self):
+    tree = Tree(PROBLEM)
+    tree.add_children(0, [Child(str(i), STEP, -float(i)) for i in range(300)])
+    again = tree_lib.from_record(json.loads(tree.to_json()))
+    self.assertEqual(again.logprob.tolist(), [0.0, *(-i for i in range(300))])
+
+  def test_text_is_canonical(self):
+    # No space, keys in order, and nothing that is not JSON.
+    tree = Tree(Problem("p", "q", "1"))
+    text = tree.to_json()
+    self.assertEqual(text, "".join(text.split()))
+    self.assertStartsWith(text, '{"dropped":{},"expansions":0,"failed_')
+    tree.value_sum[0] = math.inf
+    with self.assertRaisesRegex(ValueError, "not JSON compliant"):
+      tree.to_json()
 
   def test_record_is_plain_and_has_no_nan(self):
     record = json.loads(small().to_json())

@@ -90,6 +90,23 @@ class UctTest(parameterized.TestCase):
     self.assertEqual(uct.select_leaf(tree, config), 3)
     self.assertEqual(uct.select_leaf(tree, config, node=1), 1)
 
+  @parameterized.parameters(
+    # Q + c sqrt(ln 4 / N): -1 + 0.6798 c, and 0.5 + 1.1774 c once c is there.
+    ({"c": 2.0}, 2),
+    ({"c": 2.0, "uct_unvisited": "zero"}, 3),
+    ({"c": 0.0, "uct_unvisited": "zero"}, 3),
+    ({"c": 0.0, "uct_unvisited": "inf"}, 2),
+  )
+  def test_a_descent_follows_the_config(self, options, leaf):
+    tree = fan((3, -3.0), (0, 0.0), (1, 0.5), root=4)
+    self.assertEqual(uct.select_leaf(tree, SearchConfig(**options)), leaf)
+
+  @parameterized.parameters((0.0, 2), (2.0, 2), (50.0, 1))
+  def test_a_descent_explores_as_far_as_c_says(self, c, leaf):
+    # -0.5 + 0.9864 c against 0.8 + 0.6238 c: the rarer child from c = 3.6 on.
+    tree = fan((2, -1.0), (5, 4.0), root=7)
+    self.assertEqual(uct.select_leaf(tree, SearchConfig(c=c)), leaf)
+
 
 class BackupTest(absltest.TestCase):
   def test_by_hand(self):
