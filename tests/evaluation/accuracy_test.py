@@ -80,6 +80,32 @@ class TableTest(absltest.TestCase):
     )
     json.dumps(list(rows.values()))
 
+  def test_levels_in_order_and_thirds_to_the_last_digit(self):
+    rows = accuracy.table(
+      [
+        record("greedy", trajectory("1" if right else "2"), name=n, level=level)
+        for n, right, level in (
+          *(("a", True, None), ("b", False, 10), ("c", True, 2)),
+          *(("d", False, 2), ("e", False, 2), ("f", False, None)),
+        )
+      ],
+      round_=0,
+    )
+    levels = rows[0]["levels"]
+    # By number, and those without a level last.
+    self.assertEqual(list(levels), ["2", "10", "None"])
+    self.assertEqual(levels["2"], {"accuracy": 1 / 3, "n": 3})
+    self.assertEqual(rows[0]["accuracy"], 1 / 3)
+
+  def test_the_seed_is_0_unless_given(self):
+    records = [
+      record("greedy", trajectory(str(i % 3)), name=str(i)) for i in range(997)
+    ]
+    rows = [accuracy.table(records, round_=1, seed=s) for s in (0, -1, 1)]
+    self.assertEqual(accuracy.table(records, round_=1), rows[0])
+    self.assertNotEqual(rows[1], rows[0])
+    self.assertNotEqual(rows[2], rows[0])
+
   def test_from_stored_records_the_same(self):
     stored = json.loads(json.dumps(two_problems()))
     self.assertEqual(

@@ -81,6 +81,25 @@ class PairedTest(parameterized.TestCase):
     found = intervals.compare(of(first), of(second), seed=2)
     self.assertEqual(found.verdict, verdict)
 
+  @parameterized.parameters(
+    # A difference is claimed where both p < 0.05 and the interval says so.
+    (0.0499, 0.01, 0.2, 0.1, "first is better"),
+    (0.0499, -0.2, -0.01, -0.1, "second is better"),
+    (0.05, 0.01, 0.2, 0.1, "not distinguishable"),
+    (0.09, -0.2, -0.01, -0.1, "not distinguishable"),
+    (0.01, -0.01, 0.2, 0.1, "not distinguishable"),
+    (0.01, 0.0, 0.2, 0.1, "not distinguishable"),
+    (0.01, -0.2, 0.0, -0.1, "not distinguishable"),
+    (0.9, -0.2, 0.2, 0.1, "not distinguishable"),
+  )
+  def test_interval_and_test_have_to_agree(
+    self, p, low, high, difference, verdict
+  ):
+    found = intervals.Difference(
+      *(50, 0.5, 0.4, difference, low, high, 9, 4), p=p
+    )
+    self.assertEqual(found.verdict, verdict)
+
   def test_interval_and_test_hold_what_they_promise(self):
     """Of equal methods about one in twenty looks different, and not more."""
     rng = np.random.default_rng(5)

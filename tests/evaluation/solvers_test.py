@@ -1,11 +1,15 @@
 """All ways to solve, on a scripted policy whose answers are known."""
 
+import sys
+
 import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import choices, solvers
+from rstar_jax.search import beam, mcts
+from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.expansion import Calls
 from tests.search.toys import PROBLEMS
 
@@ -57,6 +61,96 @@ class SolversTest(parameterized.TestCase):
         self.assertEqual(each["verdict"], "equal" if right else "different")
         self.assertEqual(each["value"] is None, sampled)
     self.assertEqual(records, solvers.solve(method, task(**given)))
+
+  @parameterized.parameters(("beam", 1), ("diverse_beam", 2))
+  def test_only_finished_beams_of_the_run_s_seed_are_solutions(
+    self, method, groups
+  ):
+    # More answers than beams: an answer may come out by one.
+    own = calls(testing.ToySum(offsets=(0, 1, 2)))
+    given = task(calls=own)
+    given.config.seed = 11
+    given.config.eval.search.trajectory_value = "min"
+    found = solvers.solve(method, given)
+    trees = beam.beam_search(
+      *(PROBLEMS, 4, given.config.eval.search, own),
+      **{"seed": 11, "name": ("study", "beam"), "groups": groups},
+    )
+    left_out = 0
+    for record, tree in zip(found, trees, strict=True):
+      expected = tree_lib.trajectories(tree, visited_only=True, how="min")
+      self.assertEqual(
+        [
+          (tuple(t["steps"]), t["value"], t["unit"])
+          for t in record["trajectories"]
+        ],
+        [(each.steps, each.value, 0) for each in expected],
+      )
+      self.assertEqual(record["spent"], [tree.tokens])
+      left_out += len(tree_lib.trajectories(tree)) - len(expected)
+    self.assertGreater(left_out, 0)
+
+  @parameterized.parameters(("mcts", ("study", "mcts")), ("searches", None))
+  def test_searches_have_the_run_s_seed_and_a_name_each(self, method, name):
+    given = task()
+    given.config.seed = 11
+    given.config.eval.search.trajectory_value = "mean"
+    given.config.study.rollouts_each = 3
+    found = solvers.solve(method, given)
+    rollouts = 5 if name else 3
+    names = [name] if name else [("study", "search", i) for i in range(5)]
+    forest = [
+      mcts.search(
+        *(PROBLEMS, given.config.eval.search, calls()),
+        **{"seed": 11, "name": each, "rollouts": rollouts},
+      )
+      for each in names
+    ]
+    for record, *trees in zip(found, *forest, strict=True):
+      expected = [
+        (t.steps, t.value)
+        for tree in trees
+        for t in tree_lib.trajectories(tree, how="mean")
+      ]
+      self.assertEqual(
+        [(tuple(t["steps"]), t["value"]) for t in record["trajectories"]],
+        expected,
+      )
+      self.assertEqual(record["tokens"], sum(tree.tokens for tree in trees))
+
+  def test_a_search_of_one_s_own(self):
+    asked = []
+
+    def own_search(problems, config, given, seed, name):
+      asked.append((problems, config.rollouts, config.candidates, seed, name))
+      return mcts.search(problems, config, given, seed, name=name)
+
+    main = sys.modules["__main__"]
+    main.own_search = own_search
+    self.addCleanup(delattr, main, "own_search")
+    own = "__main__:own_search"
+    given = task()
+    given.config.seed = 11
+    given.config.eval.search.trajectory_value = "min"
+    found = solvers.solve(own, given)
+    self.assertEqual(asked, [(PROBLEMS, 5, 6, 11, ("study", own))])
+    for record, problem in zip(found, PROBLEMS, strict=True):
+      self.assertEqual(record["problem_id"], problem.id)
+      self.assertEqual((record["source"], record["split"]), (own, "toys"))
+      self.assertLen(record["spent"], 5)
+      for each in record["trajectories"]:
+        nodes = each["steps"]
+        path = [
+          testing.score_by_hash([problem.question], [nodes[:i]], [[node]])[0][0]
+          for i, node in enumerate(nodes)
+        ]
+        self.assertEqual(each["value"], min(path))
+
+  @parameterized.parameters(
+    ("greedy", False), ("samples", False), ("beam", True), ("mcts", True)
+  )
+  def test_what_a_reward_model_guides(self, method, guided):
+    self.assertEqual(solvers.is_guided(method), guided)
 
   @parameterized.parameters("samples", "searches")
   def test_a_majority_that_is_settled_ends_a_problem(self, method):

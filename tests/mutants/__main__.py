@@ -38,7 +38,7 @@ import tomllib
 from typing import Any
 
 from tests import run as runner
-from tests.mutants import changes, trial
+from tests.mutants import changes, trial, watch
 
 ROOT = runner.ROOT
 ACCEPTED = pathlib.Path(__file__).parent / "accepted.toml"
@@ -130,17 +130,23 @@ def record(tree: pathlib.Path, room: Room) -> dict[str, Any]:
   kept = ROOT / "build" / "mutants" / f"{digest.hexdigest()[:16]}.json"
   if kept.exists():
     return json.loads(kept.read_text())
+  texts = {source: (tree / source).read_text() for source in sources}
+  for source, text in texts.items():
+    trial.write(tree / source, watch.with_probes(source, text).encode())
   notes = {}
   for test in tests:
     with tempfile.NamedTemporaryFile() as out:
-      job = {"files": sources, "out": out.name}
       start = time.monotonic()
-      status, output = trial.run_file(tree, test, job, runner.TIMEOUT)
+      status, output = trial.run_file(
+        tree, test, {"out": out.name}, runner.TIMEOUT
+      )
       if status != 0:
         sys.exit(f"{output}\n{test} fails without a change")
       wall = time.monotonic() - start
       notes[test] = json.load(out) | {"wall": wall}
     print(f"noted {wall:6.1f} s  {test}", flush=True)
+  for source, text in texts.items():
+    trial.write(tree / source, text.encode())
   kept.parent.mkdir(parents=True, exist_ok=True)
   kept.write_text(json.dumps(notes))
   return notes

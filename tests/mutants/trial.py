@@ -237,14 +237,14 @@ def run(
           free.append(tree)
           yield mutant, Result("survived", "no test runs the line")
           continue
-        _write(tree / mutant.file, mutant.apply(texts[mutant.file]))
+        write(tree / mutant.file, mutant.apply(texts[mutant.file]))
         out = tree / "outcome.tmp"
         out.unlink(missing_ok=True)
         running[start(tree, steps[mutant.name], out)] = mutant, tree, out
       if running:
         pid, _ = os.wait()
         mutant, tree, out = running.pop(pid)
-        _write(tree / mutant.file, texts[mutant.file])
+        write(tree / mutant.file, texts[mutant.file])
         free.append(tree)
         if out.exists():
           yield mutant, Result(**json.loads(out.read_text()))
@@ -256,7 +256,7 @@ def run(
       os.waitpid(pid, 0)
 
 
-def _write(path: pathlib.Path, text: bytes) -> None:
+def write(path: pathlib.Path, text: bytes) -> None:
   """Writes a file of Python, so that no older one is run in its place."""
   path.write_bytes(text)
   for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):

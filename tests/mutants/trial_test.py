@@ -51,12 +51,13 @@ class TrialTest(absltest.TestCase):
     self.tree = pathlib.Path(self.create_tempdir().full_path)
     (self.tree / "tests").mkdir()
     (self.tree / "tests" / "__init__.py").touch()
-    (self.tree / "sums.py").write_text(CODE)
+    (self.tree / "sums.py").write_text(watch.with_probes("sums.py", CODE))
     (self.tree / PATH).write_text(TESTS)
     out = self.tree / "notes.json"
-    job = {"files": ["sums.py"], "out": str(out)}
+    job = {"out": str(out)}
     status, output = trial.run_file(self.tree, PATH, job, 60)
     self.assertEqual(status, 0, output)
+    trial.write(self.tree / "sums.py", CODE.encode())
     self.notes = {PATH: json.loads(out.read_text()) | {"wall": 0.5}}
 
   def outcomes(self, *names):
