@@ -292,7 +292,7 @@ def _chat(row: Mapping) -> dict[str, Any]:
       raise ProblemError(
         f"'messages' holds {each!r:.60}, want objects with role and content"
       )
-    said.setdefault(each["role"], []).append(_text(each, "content"))
+    said.setdefault(str(each["role"]), []).append(_text(each, "content"))
   for role, texts in said.items():
     if role in ("user", "assistant") and len(texts) > 1:
       raise ProblemError(
