@@ -36,6 +36,25 @@ class RecordsTest(parameterized.TestCase):
     self.assertEqual(problem.to_record(), record)
     self.assertEqual(types.Problem.from_record(record), problem)
 
+  def test_texts_are_valid_unicode(self):
+    texts = "a\ud800", "\udfff"
+    fixed = "a\ufffd", "\ufffd"
+    self.assertEqual(
+      types.Problem("\ud800", *texts, alternatives=texts),
+      types.Problem("\ufffd", *fixed, alternatives=fixed),
+    )
+    self.assertEqual(
+      types.Candidate(texts[0], (1,), 0.0, "step"),
+      types.Candidate(fixed[0], (1,), 0.0, "step"),
+    )
+    self.assertEqual(
+      types.ExecResult("ok", *texts), types.ExecResult("ok", *fixed)
+    )
+    same = types.Candidate("\U0001f600", (1,), 0.0, "step")
+    self.assertEqual(same.text, "\U0001f600")
+    replaced = dataclasses.replace(same, text="\ud83d")
+    self.assertEqual(replaced.text, "\ufffd")
+
   def test_mean_q(self):
     trajectory = types.Trajectory(
       "p", "?", ("a", "b", "c"), (0.5, -1.0, 1.0), "3", True

@@ -93,7 +93,13 @@ def from_json(text: str | bytes, name: str = "config.json") -> Config:
   """
   config = Config()
   try:
-    return _fill(config, outside.parse(text), config)
+    fields = outside.parse(text)
+  except outside.Bad as error:
+    raise ValueError(
+      f"{name}: {error}; restore it, or remove it and run the same command again"
+    ) from None
+  try:
+    return _fill(config, fields, config)
   except (AttributeError, LookupError, TypeError, ValueError) as error:
     raise ValueError(f"{name}: {error}") from None
 

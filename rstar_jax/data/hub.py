@@ -10,7 +10,7 @@ the split (train.parquet, test-0.jsonl), as `datasets` expects. The library
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rstar_jax.data.files import ProblemError, Row, table_row
 
@@ -74,10 +74,24 @@ def hub_rows(name: str) -> Iterator[Row]:
       f"source 'hf:{name}': {_one_line(error.__cause__ or error)} (want "
       f"{FORM!r} or 'hf:FOLDER/SPLIT')"
     ) from None
-  return (
-    table_row(f"hf:{name}[{index}]", index, row)
-    for index, row in enumerate(table)
-  )
+  return _rows(f"hf:{name}", table)
+
+
+def _rows(source: str, table: Any) -> Iterator[Row]:
+  """Yields the rows of a table, which is read in batches where it can be."""
+  done = 0
+  try:
+    for row in table:
+      yield table_row(f"{source}[{done}]", done, row)
+      done += 1
+  except UnicodeDecodeError:
+    # A text of this batch is not UTF-8, and none of its rows was yielded.
+    for index in range(done, len(table)):
+      place = f"{source}[{index}]"
+      try:
+        yield table_row(place, index, table[index])
+      except UnicodeDecodeError as error:
+        yield Row(place, index, error=f"is not UTF-8 ({error.reason})")
 
 
 def _one_line(error: BaseException) -> str:

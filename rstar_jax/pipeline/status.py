@@ -88,7 +88,7 @@ def look(workdir: store.Path) -> Status:
   found = Status(str(workdir), [], {}, {})
   files = Snapshot(workdir)
   config = files.read(layout.CONFIG)
-  if not config:
+  if not config and layout.CONFIG not in files:
     return found
   hosts = {0: _lines(files, layout.METRICS)}
   for index in layout.hosts(files.folders()):
@@ -100,8 +100,8 @@ def look(workdir: store.Path) -> Status:
     work = {key: _work(*key, config, files) for key in plan}
   except (LookupError, TypeError) as error:
     raise ValueError(
-      f"{workdir / layout.CONFIG} is not the config of a run ({error!r}): run "
-      "its command again, which writes it"
+      f"{workdir / layout.CONFIG} is not the config of a run ({error!r}): "
+      "restore it, or remove it and run the same command again"
     ) from error
   found.stages = [_stage(files, config, *key, hosts[0], spent) for key in plan]
   for top in files.folders():

@@ -17,6 +17,7 @@ from typing import Any
 from absl import logging
 from etils import epath
 
+from rstar_jax import outside
 from rstar_jax.report import forest
 from rstar_jax.report import overview as overview_lib
 from rstar_jax.report import records as records_lib
@@ -67,7 +68,8 @@ def write(
     ValueError, OSError: if the folder or a record in it cannot be read.
   """
   path = store.path(workdir) / layout.REPORT
-  text = render(records_lib.read(workdir, budget))
+  # The folder's name need not be valid Unicode.
+  text = outside.valid(render(records_lib.read(workdir, budget)))
   store.write(path, text.encode())
   return path
 

@@ -4,11 +4,12 @@ It needs no model, config file or finished run: it reads the files that exist.
 `forest.py` chooses the trees that fit.
 """
 
-import json
 from typing import Any
 
+from absl import logging
 from etils import epath
 
+from rstar_jax import outside
 from rstar_jax.report.forest import Budget, Forest
 from rstar_jax.storage import layout
 from rstar_jax.storage.records import MANIFEST, each_row
@@ -92,11 +93,23 @@ def _round(folder: epath.Path, number: int) -> dict[str, Any]:
   found["unsolved"] = unsolved
   study = folder / layout.STUDY
   tables = study / layout.TABLES
-  found["study"] = tables.read_text() if tables.exists() else ""
+  found["study"] = (
+    tables.read_bytes().decode(errors="replace") if tables.exists() else ""
+  )
   shards = study.glob(f"*/{layout.QUALITY}/shard-*") if study.is_dir() else []
   found["quality"] = [row for path in sorted(shards) for row in each_row(path)]
   return found
 
 
-def _json(path: epath.Path) -> Any:
-  return json.loads(path.read_text()) if path.exists() else None
+def _json(path: epath.Path) -> dict[str, Any] | None:
+  """Returns the object in a file, None if there is none that can be read."""
+  if not path.exists():
+    return None
+  try:
+    found = outside.parse(path.read_bytes(), most=1 << 28)
+    if not isinstance(found, dict):
+      raise outside.Bad("is no object")
+  except outside.Bad as error:
+    logging.warning("%s %s: left out of the report", path, error)
+    return None
+  return found

@@ -69,7 +69,7 @@ class Snapshot:
     files = self.read(f"{folder}/{MANIFEST}").get("files")
     return isinstance(files, dict) and all(
       isinstance(each, dict)
-      and self._size(f"{folder}/{name}") == each.get("size")
+      and self._size(f"{folder}/{name}") == each.get("size", -1)
       for name, each in files.items()
     )
 

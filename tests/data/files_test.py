@@ -1,5 +1,6 @@
 """Rows of files, each with its line."""
 
+import functools
 import json
 import pathlib
 from unittest import mock
@@ -8,6 +9,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
+from rstar_jax import outside
 from rstar_jax.data import files
 
 
@@ -138,6 +140,79 @@ class FileRowsTest(parameterized.TestCase):
     self.assertEqual(found, expected)
     number = isinstance(expected, str) and expected[:1].isdigit()
     self.assertEqual(isinstance(found, files.Number), number)
+
+  # Items that are JSON, and yet no row.
+  BAD = (
+    (b'"\\ud800"', "is not valid Unicode"),
+    (b"[" * 65 + b"]" * 65, "nested too deeply"),
+    (b"[" * 99999 + b"]" * 99999, "nested too deeply"),
+    (b'{"a": 1, "b": "},]{", "a": "\\""}', 'has "a" twice in one object'),
+    (b"[NaN]", "NaN is not a JSON number"),
+    (b"NaN", "NaN is not a JSON number"),
+  )
+
+  @parameterized.product(
+    bad=BAD, name=("f.json", "f.jsonl"), chunk=(5, 64, 1 << 20)
+  )
+  def test_an_item_that_is_no_row(self, bad, name, chunk):
+    item, reason = bad
+    items = b'{"a": "x"}', item, item, b'{"b": "y"}'
+    data = b"\n".join(items)
+    if name == "f.json":
+      data = b"[" + b",\n".join(items) + b"]"
+    with mock.patch.object(files, "_CHUNK", chunk):
+      rows = self.rows(data, name)
+    self.assertEqual(
+      [row.value for row in rows], [{"a": "x"}, None, None, {"b": "y"}]
+    )
+    self.assertEqual([row.index for row in rows], [0, 1, 2, 3])
+    for row, line in zip(rows[1:], (2, 3, 4), strict=True):
+      self.assertEndsWith(row.place, f"{name}:{line}")
+    self.assertIn(reason, rows[1].error)
+    self.assertEqual(rows[1].error, rows[2].error)
+
+  @parameterized.parameters("f.json", "f.jsonl")
+  def test_an_item_that_is_too_long(self, name):
+    self.enter_context(mock.patch.object(outside, "LONGEST", 1000))
+    self.enter_context(mock.patch.object(files, "_CHUNK", 64))
+    kept, long = b'{"a": "%b"}' % (b"x" * 800), b'{"a": "%b"}' % (b"x" * 3000)
+    pattern = {"f.json": b"[%b,%b,%b]", "f.jsonl": b"%b\n%b\n%b\n"}[name]
+    # The bound of a line is a default argument, taken when it was defined.
+    lines = functools.partial(outside.lines, most=1000)
+    parse = functools.partial(outside.parse, most=1000)
+    self.enter_context(mock.patch.object(outside, "lines", lines))
+    self.enter_context(mock.patch.object(outside, "parse", parse))
+    rows = self.rows(pattern % (kept, long, kept), name)
+    self.assertEqual(
+      [row.value and len(row.value["a"]) for row in rows], [800, None, 800]
+    )
+    self.assertStartsWith(rows[1].error, "is longer than 1000 ")
+
+  def test_a_line_of_a_table_that_is_too_long(self):
+    self.enter_context(mock.patch.object(outside, "LONGEST", 1000))
+    with self.assertRaisesRegex(files.ProblemError, "f.csv:3: .* more than 10"):
+      self.rows(b"a,b\n1,2\n3," + b"x" * 1000, "f.csv")
+    self.assertLen(self.rows(b"a,b\n1,2\n3," + b"x" * 990, "f.csv"), 2)
+
+  def test_rows_of_tables(self):
+    row = files.table_row("t[3]", 3, {"a": 1, "b": "x"})
+    self.assertEqual(row, files.Row("t[3]", 3, {"a": "1", "b": "x"}))
+    loop = []
+    loop.append(loop)
+    for value, reason in (
+      ("\ud800", "not valid Unicode"),
+      (["\ud800"], "not valid Unicode"),
+      (loop, "cannot be read .maximum recursion"),
+      (functools.reduce(lambda a, _: [a], range(65), "x"), "nested too deep"),
+    ):
+      row = files.table_row("t[3]", 3, {"a": value})
+      self.assertRegex(row.error, reason)
+      self.assertIsNone(row.value)
+
+  def test_a_message_is_one_short_line(self):
+    error = files.ProblemError("a\n\x1b[2J" + "x" * 5000)
+    self.assertStartsWith(str(error), "a \\x1b[2Jxxx")
+    self.assertLess(len(str(error)), 1010)
 
   def test_no_file(self):
     folder = epath.Path(self.create_tempdir().full_path)

@@ -9,6 +9,7 @@ import tempfile
 import unittest
 from unittest import mock
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from absl.testing import absltest, parameterized
@@ -82,6 +83,21 @@ class HubTest(parameterized.TestCase):
       [(p.id, p.question, p.answer, p.level) for p in read],
       [("mine/0", "Q?", "1234", 3), ("mine/1", "R?", "2", None)],
     )
+
+  def test_a_text_that_is_not_utf_8(self):
+    # Arrow writes what it is told is text, and the library reads in batches.
+    offsets = np.array([0, 1, 3, 4], np.int32).tobytes()
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"Q\xff\xfeR")]
+    texts = pa.Array.from_buffers(pa.string(), 3, buffers)
+    table = pa.table({"question": texts, "answer": ["1", "2", "3"]})
+    pa.parquet.write_table(table, self.folder / "train.parquet")
+    rows = list(hub.hub_rows(f"{self.folder}/train"))
+    self.assertEqual([row.index for row in rows], [0, 1, 2])
+    self.assertEqual(
+      [row.value and row.value["question"] for row in rows], ["Q", None, "R"]
+    )
+    self.assertEqual(rows[1].error, "is not UTF-8 (invalid start byte)")
+    self.assertEqual(rows[1].place, f"hf:{self.folder}/train[1]")
 
   def test_what_is_not_there(self):
     self.write()

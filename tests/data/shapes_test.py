@@ -205,6 +205,19 @@ class ShapesTest(parameterized.TestCase):
       read({"messages": messages[2:]})
     with self.assertRaisesRegex(ProblemError, "want objects with role and"):
       read({"messages": ["What is 3 + 4?"]})
+    with self.assertRaisesRegex(ProblemError, "none of the user"):
+      read({"messages": [{"role": ["user"], "content": "?"}]})
+
+  def test_texts_and_levels_are_bounded(self):
+    row = {"question": "Q", "answer": "1"}
+    self.assertEqual(read(row | {"level": "9" * 9}).level, 10**9 - 1)
+    self.assertIsNone(read(row | {"level": "9" * 10}).level)
+    self.assertIsNone(read(row | {"level": "9" * 5000}).level)
+    most = 1 << 20
+    self.assertLen(read(row | {"question": "x" * most}).question, most)
+    for name in row:
+      with self.assertRaisesRegex(ProblemError, f"{name}' has 1048577 charac"):
+        read(row | {name: "x" * (most + 1)})
 
   @parameterized.parameters(
     {"question": "Q"},

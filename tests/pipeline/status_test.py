@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -149,6 +150,28 @@ class StatusTest(parameterized.TestCase):
     for text in ("", "{", "[]", "{}"):
       path.write_text(text)
       self.assertEqual(self.of(1, "rollout").state, "begun")
+
+  def test_metrics_of_nonsense_are_left_out(self):
+    self.begin()
+    self.measure((5.0, 1, "round_1_sft"))
+    before = status.render(status.look(self.workdir))
+    nonsense = [
+      *('{"step": 1, "time": "x", "elapsed": 1}', "[" * 99999, "3", "{"),
+      *('{"step": 1, "time": 1}', '{"step": null, "time": 1, "elapsed": 1}'),
+      '{"step": 1, "time": 1, "elapsed": 1, "round_1_sft/updates": []}',
+      "{}" * 99,
+    ]
+    with (self.workdir / "metrics.jsonl").open("a") as file:
+      file.write("".join(f"{line}\n" for line in nonsense))
+    after = status.render(status.look(self.workdir))
+    ago = re.compile(r"last wrote .* ago")
+    self.assertEqual(ago.sub("", after), ago.sub("", before))
+
+  @parameterized.parameters('{"a": 1}', '{"extract": 3, "rounds": 4}', '{"a"')
+  def test_a_config_of_nonsense(self, text):
+    (self.workdir / "config.json").write_text(text)
+    with self.assertRaisesRegex(ValueError, "config.json is not the config"):
+      status.look(self.workdir)
 
   def test_time_of_a_stage_leaves_pauses_out(self):
     self.begin()

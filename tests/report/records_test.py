@@ -56,6 +56,14 @@ class ReadTest(absltest.TestCase):
     self.assertEqual(found["problems"], [])
     self.assertEqual(found["results"]["rows"], [])
 
+  def test_a_file_of_nonsense_is_left_out(self):
+    (self.folder / "results.json").write_text("[" * 99999)
+    (self.folder / "config.json").write_text("3")
+    with self.assertLogs(level="WARNING") as logs:
+      found = records.read(self.folder)
+    self.assertEqual(found["results"]["rows"], [])
+    self.assertRegex(logs.output[0], "results.json is nested too deeply: left")
+
   def test_no_folder(self):
     with self.assertRaisesRegex(ValueError, "is not a folder"):
       records.read(self.folder / "nowhere")

@@ -71,6 +71,10 @@ class HfTokenizerTest(parameterized.TestCase):
   def test_round_trip_of_anything(self, text):
     self.assertEqual(shipped().decode(shipped().encode(text)), text)
 
+  def test_a_text_that_is_no_unicode(self):
+    tokenizer = shipped()
+    self.assertEqual(tokenizer.encode("a\ud800b"), tokenizer.encode("a\ufffdb"))
+
   def test_decode_drops_padding_and_end(self):
     tokenizer = shipped()
     first, second = tokenizer.encode("7"), tokenizer.encode("4")

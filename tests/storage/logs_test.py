@@ -14,6 +14,7 @@ from rstar_jax.storage import logs
 def main(argv):
   with logs.to_file(pathlib.Path(argv[1]), quiet=argv[2] == "quiet"):
     logging.info("of %d rows", 7)
+    logging.info("a text \\x1b[2J")
     logging.warning("no verdict")
   logging.warning("later")
 
@@ -34,9 +35,10 @@ class LogsTest(absltest.TestCase):
 
   def test_quiet(self):
     said, lines = self.run_program("quiet")
-    self.assertLen(lines, 2)
+    self.assertLen(lines, 3)
     self.assertRegex(lines[0], r"^\d{4}-\d\d-\d\d .* INFO <?\w+.*of 7 rows$")
-    self.assertRegex(lines[1], r" WARNING .*\] no verdict$")
+    self.assertEndsWith(lines[1], r"] a text \x1b[2J")
+    self.assertRegex(lines[2], r" WARNING .*\] no verdict$")
     first, last = said.splitlines()
     self.assertEqual(first, "WARNING: no verdict")
     # Afterwards all is as it was.
@@ -45,6 +47,19 @@ class LogsTest(absltest.TestCase):
   def test_not_quiet(self):
     said, _ = self.run_program("loud")
     self.assertRegex(said, r"(?m)^W\d{4} .*\] no verdict$")
+
+  def test_a_terminal_obeys_no_text(self):
+    program = (
+      "from absl import app, logging\n"
+      "from rstar_jax.storage import logs\n"
+      "def main(argv):\n"
+      "  logs.to_terminal()\n"
+      "  logging.warning('row %s', '\\x1b[2J')\n"
+      "app.run(main)\n"
+    )
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    self.assertRegex(said.stderr, r"^W\d{4} .*\] row \\x1b\[2J\n$")
 
 
 if __name__ == "__main__":

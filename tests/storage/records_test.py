@@ -141,6 +141,45 @@ class EachRowTest(absltest.TestCase):
       list(records.each_row(path)), [{"step": 1, "a": None}, {"step": 2}]
     )
 
+  def test_lines_that_are_no_rows_are_left_out_and_said(self):
+    path = epath.Path(self.create_tempdir().full_path) / "metrics.jsonl"
+    bad = ["3", "[" * 99999, "{", '{"a": 1, "a": 2}', "\0" * 9, '"footer"']
+    path.write_text("\n".join(['{"a": 1}', *bad, '{"b": "\\ud800"}', "{"]))
+    with self.assertLogs(level="WARNING") as logs:
+      rows = list(records.each_row(path))
+    self.assertEqual(rows, [{"a": 1}, {"b": "\ufffd"}])
+    self.assertRegex(logs.output[0], "left out 6 .* first: line 2 is no object")
+
+
+class NonsenseTest(parameterized.TestCase):
+  """What is not what was written is made again, whatever else it is."""
+
+  @parameterized.parameters(
+    b"[" * 99999,
+    b'{"files": {}, "sha256": "x", "a": NaN}',
+    b'{"files": {}, "sha256": "x", "a": 1e999}',
+    b"\xff",
+    b"3",
+    b'{"files": 3}',
+    b'{"sha256": []}',
+  )
+  def test_manifest(self, data):
+    folder = epath.Path(self.create_tempdir().full_path)
+    (folder / records.MANIFEST).write_bytes(data)
+    with self.assertLogs(level="WARNING") as logs:
+      self.assertIsNone(records.read_manifest(folder))
+    self.assertRegex(logs.output[0], "MANIFEST.json .*: remaking it")
+
+  @parameterized.parameters(
+    b"[" * 99999, b"3", b'{"footer": 3}', b'{"footer": [1, 2]}', b"\xff", b"NaN"
+  )
+  def test_footer(self, data):
+    path = epath.Path(self.create_tempdir().full_path) / "shard"
+    path.write_bytes(b'{"a": 1}\n' + data + b"\n")
+    self.assertFalse(records.is_complete(path))
+    with self.assertRaisesRegex(records.CorruptShard, "not a footer; delete"):
+      records.read_shard(path)
+
 
 class ShardsTest(parameterized.TestCase):
   def setUp(self):

@@ -99,9 +99,14 @@ class SnapshotTest(parameterized.TestCase):
 
   def test_a_manifest_of_nonsense_is_none(self):
     top = self.tops["disk"]
-    for text in ("", "{", "[]", "{}", json.dumps({"files": {}})):
+    nothing = json.dumps({"files": {}})
+    nonsense = [{"files": each} for each in (3, ["a"], {"a": 3}, {"a": {}})]
+    for text in ("", "{", "[]", "{}", "[" * 99999, *map(json.dumps, nonsense)):
       store.write(top / "a" / records.MANIFEST, text.encode())
-      self.assertEqual(Snapshot(top).whole("a"), "files" in text)
+      self.assertFalse(Snapshot(top).whole("a"))
+      self.assertEqual(Snapshot(top).lines("a/b"), [])
+    store.write(top / "a" / records.MANIFEST, nothing.encode())
+    self.assertTrue(Snapshot(top).whole("a"))
 
 
 if __name__ == "__main__":

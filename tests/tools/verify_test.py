@@ -55,6 +55,13 @@ class MainTest(absltest.TestCase):
       ],
     )
 
+  def test_what_a_program_prints_moves_no_cursor(self):
+    text = "print('\\x1b[2J\\x9b31m\\u202e')\n# %%\nraise ValueError('\\x07')"
+    steps = self.create_tempfile("steps.py", text).full_path
+    lines = self.run_main("--workers=1", steps).splitlines()[-4:]
+    self.assertEqual(lines[1], "  | \\x1b[2J\\x9b31m\\u202e")
+    self.assertEqual(lines[3], "  line 1: ValueError: \\x07")
+
   def test_grades_pairs(self):
     text = (
       '{"gold": "\\\\frac{1}{2}", "predicted": "0.5", "equal": true}\n'
