@@ -79,8 +79,12 @@ ROOMS = {
     (
       "rstar_jax/inference/prefix_cache.py",
       "rstar_jax/inference/cached_model.py",
+      "rstar_jax/inference/slots.py",
     ),
-    ("tests/inference/",),
+    (
+      *("inference/prefix_cache_test", "inference/cached_model_test"),
+      *("inference/slots_test", "inference/engine_test"),
+    ),
     0.85,
   ),
   "statistics": Room(

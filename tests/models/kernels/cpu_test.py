@@ -106,6 +106,42 @@ class KernelsTest(parameterized.TestCase):
     want = brute(**args, index=index, window=window)[:, :, 0]
     np.testing.assert_allclose(wide(mixed), want, atol=_CLOSE[dtype])
 
+  @parameterized.parameters((0, 0), (2**-14, 1), (-(2**-14), -1))
+  def test_products_are_rounded_to_the_nearest_and_ties_to_even(
+    self, beside, where
+  ):
+    # A bfloat16 has 7 bits of mantissa: between 1 and 2 they are 1/128 apart.
+    below = 1 + np.arange(40) / 128
+    odd = np.arange(40) % 2
+    # x is (1, 1/256, `beside`): a sum is a tie, or just above or below it.
+    weights = np.stack([below, np.ones(40), np.ones(40), np.zeros(40)], axis=1)
+    x = np.array([[1, 1 / 256, beside, 0], [-1, -1 / 256, -beside, 0]])
+    got = jax.jit(lambda x, w: cpu.products(x, [w], "bfloat16"))(
+      jnp.asarray(x, "bfloat16"), jnp.asarray(weights, "bfloat16")
+    )
+    up = {0: odd, 1: 1, -1: 0}[where]
+    want = below + up / 128
+    np.testing.assert_array_equal(wide(got[0]), [want, -want])
+
+  def test_attention_is_rounded_to_the_nearest_and_ties_to_even(self):
+    # Two tokens of equal score, whose values are neighbours or equal.
+    values = 1 + np.arange(64) / 128
+    even = values + (np.arange(64) % 2) / 128
+    shape = 1, 1, 1, 64
+    q = jnp.zeros(shape, "bfloat16")
+    new, path = (
+      (jnp.zeros(shape, "bfloat16"), jnp.asarray(each, "bfloat16"))
+      for each in (
+        (values + 1 / 128).reshape(shape),
+        values.reshape(shape),
+      )
+    )
+    own = (jnp.zeros((1, 1, 1, 3, 64), "bfloat16"),) * 2
+    mixed, _ = jax.jit(cpu.attend)(
+      q, new, path, jnp.ones(1, jnp.int32), own, jnp.int32(0)
+    )
+    np.testing.assert_array_equal(wide(mixed)[0, 0, 0], even)
+
   def test_is_the_same_to_the_bit_whoever_takes_which_part(self):
     x, weight = normal(1, "float32", 29, 512), normal(2, "float32", 997, 512)
     run = jax.jit(lambda x, weight: cpu.products(x, [weight] * 3, "float32"))
