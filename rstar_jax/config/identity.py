@@ -96,7 +96,8 @@ def from_json(text: str | bytes, name: str = "config.json") -> Config:
     fields = outside.parse(text)
   except outside.Bad as error:
     raise ValueError(
-      f"{name}: {error}; restore it, or remove it and run the same command again"
+      f"{name}: {error}; restore it, or remove it and run the same command "
+      "again"
     ) from None
   try:
     return _fill(config, fields, config)

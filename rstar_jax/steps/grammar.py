@@ -19,6 +19,7 @@ of the text of the node that closes the code.
 """
 
 import re
+from collections.abc import Iterator
 
 from rstar_jax.types import Finish, Prefix
 
@@ -54,9 +55,6 @@ FINISHES: dict[str, Finish] = {
 # is removed (as in the released code).
 SHOWN_OUTPUT = 1024
 
-_OUTPUT_SPAN = re.compile(
-  re.escape(OUTPUT) + ".*?" + re.escape(END_OF_OUTPUT), re.DOTALL
-)
 MARKER = re.compile("|".join(re.escape(marker) for marker in MARKERS))
 
 
@@ -122,7 +120,11 @@ def problem_with_block(text: str, finish: Finish) -> str | None:
 
 def code_of(text: str) -> str:
   """Returns the Python code of a node's text, without markers and output."""
-  return MARKER.sub("", _OUTPUT_SPAN.sub("", text))
+  pieces, at = [], 0
+  for start, end in _closed_outputs(text):
+    pieces.append(text[at:start])
+    at = end
+  return MARKER.sub("", "".join([*pieces, text[at:]]))
 
 
 def without_margin(text: str) -> str:
@@ -151,11 +153,24 @@ def with_output(text: str, stdout: str) -> str:
   return f"{text}\n{OUTPUT}{shown}{END_OF_OUTPUT}\n"
 
 
+def _closed_outputs(text: str) -> Iterator[tuple[int, int]]:
+  """Yields [start, end) from each opening marker of an output to its end.
+
+  A regular expression would look for an end from each of many openings.
+  """
+  at = 0
+  while (start := text.find(OUTPUT, at)) >= 0:
+    end = text.find(END_OF_OUTPUT, start)
+    if end < 0:
+      return
+    at = end + len(END_OF_OUTPUT)
+    yield start, at
+
+
 def output_spans(text: str) -> list[tuple[int, int]]:
   """Returns [start, end) of the output spans, which the interpreter wrote."""
   spans = []
-  for match in _OUTPUT_SPAN.finditer(text):
-    start, end = match.span()
+  for start, end in _closed_outputs(text):
     # `with_output` also wrote the line breaks around the span.
     start -= text[start - 1 : start] == "\n"
     end += text[end : end + 1] == "\n"

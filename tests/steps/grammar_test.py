@@ -1,6 +1,10 @@
 """Every rule of the step grammar, with hand-written texts."""
 
+import re
+
+import hypothesis
 from absl.testing import absltest, parameterized
+from hypothesis import strategies as st
 
 from rstar_jax.steps import grammar
 
@@ -133,6 +137,26 @@ class OutputTest(absltest.TestCase):
     ((start, end),) = grammar.output_spans(text)
     self.assertEqual(text[start:end], "\n<output>28<end_of_output>\n")
     self.assertEqual(text[:start] + text[end:], FIRST + LAST + ANSWER)
+
+  @hypothesis.settings(max_examples=200, deadline=None)
+  @hypothesis.given(
+    st.lists(
+      st.sampled_from(["<output>", "<end_of_output>", "a", "\n", "<", "code>"])
+    )
+  )
+  def test_spans_of_anything_by_a_regular_expression(self, pieces):
+    text = "".join(pieces)
+    span = re.compile("<output>.*?<end_of_output>", re.DOTALL)
+    self.assertEqual(
+      grammar.code_of(text), grammar.MARKER.sub("", span.sub("", text))
+    )
+    expected = [
+      match.span() for match in re.finditer(f"\n?{span.pattern}\n?", text, re.S)
+    ]
+    # A line break between two spans belongs to both.
+    found = grammar.output_spans(text)
+    self.assertEqual([end for _, end in found], [end for _, end in expected])
+    self.assertLen(found, len(span.findall(text)))
 
   def test_spans_at_the_edges_and_several(self):
     text = "<output>1<end_of_output>x<output>\n<end_of_output>"
