@@ -155,6 +155,18 @@ class BeamTest(parameterized.TestCase):
       texts.add("\n".join(tree.to_json() for tree in trees))
     self.assertLen(texts, 1)
 
+  def test_the_seed_is_0_unless_given(self):
+    drawn = self.calls(expand=testing.ToySum(levels=3))
+    none, zero, other = (
+      [
+        tree.to_json()
+        for tree in beam.beam_search(PROBLEMS, 3, CONFIG, drawn, **given)
+      ]
+      for given in ({}, {"seed": 0}, {"seed": -1})
+    )
+    self.assertEqual(none, zero)
+    self.assertNotEqual(none, other)
+
   def test_gold_is_not_needed_and_changes_nothing(self):
     found = []
     for gold in ("6", None):

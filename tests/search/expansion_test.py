@@ -117,6 +117,17 @@ class GrowTest(absltest.TestCase):
     seeds = self.recorder.log[0][3]
     self.assertLen(set(seeds.ravel().tolist()), 4)
 
+  def test_an_answer_that_nobody_can_judge_is_worth_as_much_as_a_wrong_one(
+    self,
+  ):
+    self.config = SearchConfig(candidates=2)
+    self.trees = [Tree(Problem("p", "q"))]
+    for node in range(3):
+      self.grow([node])
+    (tree,) = self.trees
+    self.assertEqual(tree.terminal.tolist(), [0, 0, 0, 1])
+    self.assertEqual((tree.reward[3], tree.correct[3]), (-1.0, -1))
+
   def test_the_ppm_must_be_there_where_it_is_used(self):
     self.calls = dataclasses.replace(self.calls, score=None)
     with self.assertRaisesRegex(ValueError, "annotation='ppm' needs"):

@@ -42,6 +42,13 @@ class IdentityTest(parameterized.TestCase):
     }
     self.assertLen(texts, 4)
 
+  def test_the_seed_is_0_unless_given(self):
+    one, other = (
+      mcts.search(PROBLEMS, config_of(), calls_of(), **given)
+      for given in ({}, {"seed": 0})
+    )
+    self.assertEqual(texts_of(one), texts_of(other))
+
   def test_no_seed_is_used_twice(self):
     seen = []
 
@@ -158,8 +165,9 @@ class ControllerTest(parameterized.TestCase):
     no_gold = [Problem("p", "q")]
     with self.assertRaisesRegex(ValueError, "problem p has no gold answer"):
       mcts.search(no_gold, config_of(), calls_of(), seed=0)
-    with self.assertRaisesRegex(ValueError, "'p2' comes twice"):
-      mcts.search(PROBLEMS[:1] * 2, config_of(), calls_of(), seed=0)
+    with self.assertRaisesRegex(ValueError, "'p3' comes twice"):
+      twice = [*PROBLEMS[:3], PROBLEMS[1]]
+      mcts.search(twice, config_of(), calls_of(), seed=0)
     for field in ("annotation", "terminal_reward"):
       with self.assertRaisesRegex(ValueError, f"{field}='ppm' needs"):
         mcts.search(

@@ -108,15 +108,17 @@ class FilterTest(absltest.TestCase):
     self.assertEqual(tree.rollouts, 4)
 
   def test_candidates_cut_by_the_token_limit_are_counted(self):
-    policy = testing.ToySum(covers=True)
+    policy, written = testing.ToySum(covers=True), []
 
     def expand(questions, prefixes, seeds):
       rows = policy(questions, prefixes, seeds)
+      written.extend(len(each.token_ids) for row in rows for each in row)
       return [
         [dataclasses.replace(row[0], finish="length"), *row[1:]] for row in rows
       ]
 
     (tree,) = mcts.search(PROBLEMS[:1], config_of(), calls_of(expand), seed=0)
+    self.assertEqual(tree.tokens, sum(written))
     self.assertEqual(tree.num_children[0], 2)
     self.assertEqual(tree.dropped["length"], tree.expansions)
 

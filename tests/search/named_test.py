@@ -37,6 +37,17 @@ class NamedTest(parameterized.TestCase):
       [tree.to_json() for tree in found], [tree.to_json() for tree in expected]
     )
 
+  def test_the_seed_is_0_unless_given(self):
+    none, zero, other = (
+      [
+        tree.to_json()
+        for tree in named.search(PROBLEMS, CONFIG, toys.calls_of(), **given)
+      ]
+      for given in ({}, {"seed": 0}, {"seed": -1})
+    )
+    self.assertEqual(none, zero)
+    self.assertNotEqual(none, other)
+
   def test_one_s_own(self):
     asked, done = [], []
 

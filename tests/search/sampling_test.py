@@ -236,6 +236,10 @@ class SampleTest(parameterized.TestCase):
     few = sampling.sample(PROBLEMS[4:5], 2, calls_of(), seed=1)
     many = sampling.sample(PROBLEMS, 5, calls_of(), seed=1)
     self.assertEqual(few[0], many[4][:2])
+    self.assertEqual(
+      sampling.sample(PROBLEMS, 5, calls_of()),
+      sampling.sample(PROBLEMS, 5, calls_of(), seed=0),
+    )
     other = sampling.sample(PROBLEMS, 5, calls_of(), seed=1, name=("r", 2))
     self.assertNotEqual(many, other)
 

@@ -86,7 +86,16 @@ class TreeTest(absltest.TestCase):
     self.assertEqual(tree.prefix(5), ("a", "c", "e"))
     self.assertEqual(tree.depth.tolist(), [0, 1, 1, 2, 3, 3])
     self.assertEqual(tree.terminal.tolist(), [0, 0, 0, 0, 1, 1])
+    self.assertEqual(tree.logprob.tolist(), [0.0, -1.5, -2.5, 0.0, 0.0, 0.0])
     self.assertEqual(tree.answers[3:], [None, "5", "6"])
+
+  def test_a_child_is_new_unless_it_is_said_otherwise(self):
+    tree = Tree(PROBLEM)
+    tree.add_children(0, [Child("a", STEP)])
+    self.assertEqual(tree.visits[1], 0)
+    self.assertEqual((tree.value_sum[1], tree.logprob[1]), (0.0, 0.0))
+    self.assertTrue(np.isnan([tree.ppm[1], tree.reward[1]]).all())
+    self.assertEqual((tree.answers[1], tree.correct[1]), (None, -1))
 
   def test_growth_beyond_the_first_capacity_keeps_all_values(self):
     tree = Tree(PROBLEM)
@@ -198,8 +207,14 @@ class RecordTest(absltest.TestCase):
     short["nodes"]["visits"].pop()
     with self.assertRaisesRegex(ValueError, "nodes.visits has 5"):
       tree_lib.from_record(short)
-    # 2 is no child of 5; and 0's children 1, 2, 4 do not lie side by side.
-    for parents in ([-1, 0, 5, 1, 3, 3], [-1, 0, 0, 1, 0, 3]):
+    # 2 is no child of 5; 0's children 1, 2, 4 do not lie side by side; and
+    # there is one root.
+    for parents in (
+      [-1, 0, 5, 1, 3, 3],
+      [-1, 0, 0, 1, 0, 3],
+      [-1, 0, 0, 1, 3, -1],
+      [-1, -1, 0, 1, 3, 3],
+    ):
       broken = small().to_record()
       broken["nodes"]["parent"] = parents
       with self.assertRaisesRegex(ValueError, "cannot have parent"):
