@@ -1,8 +1,13 @@
 """Ends a run on SIGTERM or Ctrl-C, at a point where it can resume.
 
-The first signal raises `Stopped` at once, or at the end of a block under
-`deferred`, such as a training update with its checkpoint. A second signal ends
-the process immediately.
+The first signal raises `Stopped` at once, when a call of jax returns, or at the
+end of a block under `deferred`, such as a training update with its checkpoint.
+A second signal ends the process immediately.
+
+Within jax nothing is raised. An exception there may come while a program is
+lowered: its traceback keeps objects of MLIR alive whose context is destroyed
+first, and the process ends with a segmentation fault. Or it comes in a callback
+of the garbage collector, which swallows it.
 
 A preempted machine gets SIGTERM and is taken away soon after. A deadline
 therefore ends the process even while the main thread is in a call that handles
@@ -16,6 +21,7 @@ import signal
 import socket
 import sys
 import threading
+import types
 from collections.abc import Iterator, Sequence
 
 from rstar_jax import outside
@@ -24,6 +30,7 @@ from rstar_jax import outside
 GRACE_SECONDS = 25.0
 
 _asked = threading.Event()
+_JAX = ("jax", "jaxlib")
 # Depth of nested `deferred` blocks in the main thread.
 _deferred = 0
 # The handled signals, with their previous handlers.
@@ -110,10 +117,34 @@ def listen_again() -> None:
     signal.signal(each, _stop)
 
 
-def _stop(*_) -> None:
+def _stop(_: int, frame: types.FrameType | None) -> None:
   _asked.set()
-  if not _deferred:
+  if _deferred:
+    return
+  caller = _caller_of_jax(frame)
+  if caller is None:
     raise Stopped
+  caller.f_trace = _stop_here
+  # Tracing has to be on for the frame's own function to be called.
+  sys.settrace(lambda *_: None)
+
+
+def _caller_of_jax(frame: types.FrameType | None) -> types.FrameType | None:
+  """Returns the frame that called jax, None if jax is not running."""
+  caller = None
+  while frame is not None:
+    if frame.f_globals.get("__name__", "").partition(".")[0] in _JAX:
+      caller = frame.f_back
+    frame = frame.f_back
+  return caller
+
+
+def _stop_here(frame: types.FrameType, *_) -> None:
+  """Raises `Stopped` at the next line of a frame, or when it returns."""
+  sys.settrace(None)
+  frame.f_trace = None
+  if not _deferred:
+    check()
 
 
 class _Watch:

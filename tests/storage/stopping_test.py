@@ -126,6 +126,75 @@ with stopping.listening(50.0):
     self.assertEqual((code, out), (0, ""))
 
 
+class WithinJaxTest(absltest.TestCase):
+  """Nothing is raised in jax, and the next line of its caller does not run."""
+
+  def test_a_program_that_is_lowered_is_lowered_first(self):
+    code, out, err = run(
+      """
+import jax
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
+
+same = Primitive("same")
+same.def_abstract_eval(lambda x: x)
+
+def lower(context, x):
+  tell()
+  time.sleep(0.01)
+  print("lowered")
+  return [x]
+
+mlir.register_lowering(same, lower)
+
+def call():
+  jax.jit(lambda x: same.bind(x) + 1)(1.0)
+  print("went on")
+
+with stopping.listening(50.0):
+  try:
+    call()
+    print("went on")
+  finally:
+    print("cleaned up", sys.gettrace())
+"""
+    )
+    # Not -11, a segmentation fault.
+    self.assertEqual((code, out), (0, "lowered\ncleaned up None\n"), err)
+
+  def test_a_callback_does_not_swallow_it(self):
+    code, out, err = run(
+      """
+import gc
+scope = {"__name__": "jax._src.lib", "tell": tell, "time": time}
+code = "def callback(at, _): at == 'start' and [tell(), time.sleep(0.01)]"
+exec(code, scope)
+with stopping.listening(50.0):
+  gc.disable()
+  gc.callbacks.append(scope["callback"])
+  gc.collect()
+  gc.callbacks.clear()
+  print("went on")
+"""
+    )
+    self.assertEqual((code, out), (0, ""))
+    self.assertNotIn("Exception ignored", err)
+
+  def test_a_deferred_block_that_calls_jax_is_finished(self):
+    code, out, _ = run(
+      """
+scope = {"__name__": "jax", "tell": tell, "time": time}
+exec("def call(): tell(), time.sleep(0.01)", scope)
+with stopping.listening(50.0):
+  with stopping.deferred():
+    scope["call"]()
+    print("inside")
+  print("went on")
+"""
+    )
+    self.assertEqual((code, out), (0, "inside\n"))
+
+
 class InProcessTest(absltest.TestCase):
   def test_all_is_as_before(self):
     before = signal.getsignal(signal.SIGTERM)
@@ -157,6 +226,28 @@ class InProcessTest(absltest.TestCase):
       with self.assertRaises(stopping.Stopped):
         stopping.check()
     self.assertEqual(found, ["once"])
+
+  def test_a_deferred_block_that_fails_defers_no_longer(self):
+    with stopping.listening():
+      with self.assertRaisesRegex(ValueError, "broken"):
+        with stopping.deferred():
+          os.kill(os.getpid(), signal.SIGTERM)
+          self.assertTrue(stopping.asked())
+          raise ValueError("broken")
+      self.assertEqual(stopping._deferred, 0)
+      with self.assertRaises(stopping.Stopped):
+        stopping.check()
+      with self.assertRaises(stopping.Stopped):
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.fail("a signal after the block is deferred")
+
+  def test_a_generator_that_is_left_open_defers_no_longer(self):
+    with stopping.listening():
+      context = stopping.deferred()
+      context.__enter__()
+      self.assertEqual(stopping._deferred, 1)
+      context.gen.close()
+      self.assertEqual(stopping._deferred, 0)
 
   def test_other_threads_hold_nothing_and_need_not(self):
     @stopping.deferred()
