@@ -7,7 +7,6 @@ one disk; all other files are copied. Neither run can change the other.
 """
 
 import contextlib
-import json
 import os
 
 from rstar_jax.config import identity
@@ -59,7 +58,7 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
   }
   # The note is written first, so that a killed branch can resume.
   begun = (workdir / layout.BRANCH).exists()
-  if begun and json.loads((workdir / layout.BRANCH).read_text()) != note:
+  if begun and records.read_json(workdir / layout.BRANCH) != note:
     raise ValueError(
       f"{workdir / layout.BRANCH} says that this run began otherwise: branch "
       "into a new --workdir"

@@ -5,7 +5,6 @@ A folder is bound to the identity of one config; see `config/identity.py`.
 
 import collections
 import difflib
-import json
 
 from rstar_jax.config import identity, plugins
 from rstar_jax.config.schema import Config
@@ -125,9 +124,7 @@ def check_workdir(
     wait_until(path.exists, str(path))
   check_identity(config, workdir)
   wanted = identity.to_json(config)
-  if host.leads and (
-    not path.exists() or json.loads(path.read_text()) != wanted
-  ):
+  if host.leads and records.read_json(path) != wanted:
     records.write_json(path, wanted)
 
 

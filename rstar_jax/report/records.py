@@ -6,13 +6,11 @@ It needs no model, config file or finished run: it reads the files that exist.
 
 from typing import Any
 
-from absl import logging
 from etils import epath
 
-from rstar_jax import outside
 from rstar_jax.report.forest import Budget, Forest
 from rstar_jax.storage import layout
-from rstar_jax.storage.records import MANIFEST, each_row
+from rstar_jax.storage.records import MANIFEST, each_row, read_json
 
 # Fields of a manifest that describe its files and not the stage.
 _OF_FILES = ("files", "sha256")
@@ -43,7 +41,7 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
   workdir = epath.Path(workdir)
   if not workdir.is_dir():
     raise ValueError(f"{workdir} is not a folder: give the --workdir of a run")
-  results = _json(workdir / layout.RESULTS) or {}
+  results = _object(workdir / layout.RESULTS) or {}
   results = {"config": {}, "rows": [], "solved": [], "ppm": []} | results
   numbers = layout.rounds(each.name for each in workdir.iterdir())
   folders = {each: workdir / layout.round_name(each) for each in numbers}
@@ -55,7 +53,7 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
     if (folders[each["round"]] / name).is_dir()
   ]
   forest = Forest(
-    budget or Budget(), _json(workdir / layout.CONFIG) or results["config"]
+    budget or Budget(), _object(workdir / layout.CONFIG) or results["config"]
   )
   for index, (name, each) in enumerate(sets):
     number, last = each["round"], index == len(sets) - 1
@@ -79,7 +77,7 @@ def _round(folder: epath.Path, number: int) -> dict[str, Any]:
   """Reads the records of a round other than its trees."""
   found: dict[str, Any] = {"round": number}
   for name in ("trees", "sft", "pairs", "policy", "ppm", "eval"):
-    manifest = _json(folder / name / MANIFEST)
+    manifest = _object(folder / name / MANIFEST)
     if manifest is not None:
       manifest = {k: v for k, v in manifest.items() if k not in _OF_FILES}
     found[name] = manifest
@@ -101,15 +99,7 @@ def _round(folder: epath.Path, number: int) -> dict[str, Any]:
   return found
 
 
-def _json(path: epath.Path) -> dict[str, Any] | None:
+def _object(path: epath.Path) -> dict[str, Any] | None:
   """Returns the object in a file, None if there is none that can be read."""
-  if not path.exists():
-    return None
-  try:
-    found = outside.parse(path.read_bytes(), most=1 << 28)
-    if not isinstance(found, dict):
-      raise outside.Bad("is no object")
-  except outside.Bad as error:
-    logging.warning("%s %s: left out of the report", path, error)
-    return None
-  return found
+  found = read_json(path)
+  return found if isinstance(found, dict) else None

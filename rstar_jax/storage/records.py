@@ -155,6 +155,21 @@ def write_json(path: epath.PathLike, obj: Any) -> None:
   store.write(store.path(path), text.encode() + b"\n")
 
 
+def read_json(path: epath.PathLike) -> Any:
+  """Returns a JSON document; None if there is none that can be read.
+
+  The log says why not.
+  """
+  data = store.read(store.path(path))
+  if data is None:
+    return None
+  try:
+    return outside.parse(data, most=_ROW)
+  except outside.Bad as error:
+    logging.warning("%s %s: taken as missing", path, error)
+    return None
+
+
 def write_manifest(
   folder: epath.PathLike,
   info: Mapping[str, Any],

@@ -9,6 +9,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax.config.schema import RemoteConfig
 from rstar_jax.inference import remote as remote_lib
 from rstar_jax.inference.remote import Remote
+from rstar_jax.search import mcts
 from rstar_jax.storage.journal import Journal
 from rstar_jax.types import Candidate
 from tests.inference.remote_test import (
@@ -17,6 +18,7 @@ from tests.inference.remote_test import (
   SEEDS,
   RemoteCase,
 )
+from tests.search.toys import PROBLEMS, calls_of, config_of, texts_of
 
 
 class FaultsTest(RemoteCase):
@@ -241,6 +243,27 @@ class BadAnswersTest(RemoteCase):
     self.server.tell(faults=[{"status": 500, "answer": {"detail": "no"}}])
     with self.assertRaisesRegex(ConnectionError, "answered 500: no, and no"):
       self.ask(remote)
+
+  def test_a_search_among_bad_answers_and_the_same_one_resumed(self):
+    faults = [{"instead": {"usage": None} | instead} for instead, _ in BAD]
+    faults = [each for fault in faults for each in ({}, {}, fault)]
+    self.server.tell(faults=faults * 9)
+    config = config_of(groups=2)
+    remote = self.prove(samples_per_request=3)
+    trees = mcts.search(PROBLEMS, config, calls_of(remote), seed=3)
+    lost = sum(tree.dropped["lost"] for tree in trees)
+    self.assertEqual(lost, 3 * remote.set_aside)
+    self.assertBetween(remote.set_aside, 10, 100)
+    self.assertGreater(sum(len(tree) for tree in trees), 50)
+    asked = len(self.server.seen()["bodies"])
+    self.server.tell(faults=[], fickle=True)
+    again = self.remote(samples_per_request=3)
+    self.assertEqual(
+      texts_of(mcts.search(PROBLEMS, config, calls_of(again), seed=3)),
+      texts_of(trees),
+    )
+    self.assertLen(self.server.seen()["bodies"], asked)
+    self.assertEqual(again.set_aside, remote.set_aside)
 
   def test_nothing_but_bad_answers(self):
     remote = self.prove()

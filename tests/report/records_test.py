@@ -62,7 +62,9 @@ class ReadTest(absltest.TestCase):
     with self.assertLogs(level="WARNING") as logs:
       found = records.read(self.folder)
     self.assertEqual(found["results"]["rows"], [])
-    self.assertRegex(logs.output[0], "results.json is nested too deeply: left")
+    self.assertRegex(
+      logs.output[0], "results.json is nested too deeply: taken as"
+    )
 
   def test_no_folder(self):
     with self.assertRaisesRegex(ValueError, "is not a folder"):

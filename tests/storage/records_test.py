@@ -170,6 +170,16 @@ class NonsenseTest(parameterized.TestCase):
       self.assertIsNone(records.read_manifest(folder))
     self.assertRegex(logs.output[0], "MANIFEST.json .*: remaking it")
 
+  def test_json(self):
+    path = epath.Path(self.create_tempdir().full_path) / "a.json"
+    self.assertIsNone(records.read_json(path))
+    records.write_json(path, {"b": [1, "\u2028"]})
+    self.assertEqual(records.read_json(path), {"b": [1, "\u2028"]})
+    for data in (b"[" * 99999, b"{", b"\xff", b"NaN"):
+      path.write_bytes(data)
+      with self.assertLogs(level="WARNING"):
+        self.assertIsNone(records.read_json(path))
+
   @parameterized.parameters(
     b"[" * 99999, b"3", b'{"footer": 3}', b'{"footer": [1, 2]}', b"\xff", b"NaN"
   )
