@@ -195,6 +195,8 @@ class GraderConfig(Closed):
   workers: int = field(1, above=0, binds=False)
   # Deadline of one comparison, in seconds; past it the verdict is undecided.
   seconds: float = field(4.0, above=0)
+  # Whether 25% also equals 1/4 and 0.25; by default it equals 25% and 25 only.
+  percent_is_ratio: bool = False
   # Who compares in the place of ours: "module:function" (gold, predicted) ->
   # True or False, or "equal", "different" or "undecided".
   function: str = field("", takes=("gold", "predicted"), words=("",))

@@ -1,8 +1,9 @@
 r"""Decides whether two LaTeX expressions are the same mathematics; may hang.
 
 The parser is math-verify's (latex2sympy), which reads the whole text or raises.
-Two expressions are the same if they agree to 50 digits at several points: exact
-expressions that agree so far are equal, and rounded ones do not agree. If they
+Two expressions are the same if they agree at several points, to 50 digits and
+as many more as their own numbers have: exact expressions that agree so far are
+equal, and neither rounded ones nor sqrt(2) + 10^{-99} and sqrt(2) do. If they
 cannot be evaluated, math-verify's own comparison decides.
 
 Call it in a process that can be killed, as `grader.py` does: "9^{9^{9^9}}" does
@@ -14,9 +15,9 @@ import itertools
 import re
 from fractions import Fraction
 
-_DIGITS = 60
-_TOLERANCE = 1e-50
-_ZERO = 1e-90
+_DIGITS = 60  # Evaluated; more where an expression has long numbers.
+_ROUNDED = 10  # Of these, how many need not agree.
+_ZERO = 30  # Further digits, all zero, in what is zero.
 _LEADING = 5  # Digits before the point that _DIGITS leaves room for.
 _MAX_DIGITS = 20000
 # Values of the variables: positive and mixed ones, integers, and (0, 1).
@@ -29,6 +30,12 @@ _POINTS = (
   "3 4 9 5 8 2",
   "0.81927 0.27391 0.53917 0.92713 0.17239 0.64391",
 )
+# Further ones where small values are all rounded to the same number.
+_FAR_POINTS = (
+  "101 211 307 401 503 601",
+  "-1009.3 733.7 -911.3 1201.7 -1409.3 1601.7",
+  "20011 30011 40009 50021 60013 70001",
+)
 # Number of points at which both sides must have a value, and agree.
 _MIN_POINTS = 3
 # Words, which the parser would read as products of letters.
@@ -36,6 +43,7 @@ _PROSE = re.compile(
   r"(?<![\\a-zA-Z])(?:and|or|for|if|is|the|with|where|otherwise|not|are)"
   r"(?![a-zA-Z])"
 )
+_DECIMAL = re.compile(r"(?<![\d._])(?:\d+\.\d+|\.\d+)(?![\d._])")
 _RELATIONS = re.compile(r"\\(?:le|ge|ne)(?![a-z])|[=<>]")
 
 
@@ -60,7 +68,7 @@ def same(one: str, two: str) -> bool:
   Returns:
     Whether they are equal; False if one of them cannot be parsed.
   """
-  if one == two:
+  if one == two or _exact(one) == _exact(two):
     return True
   if any(
     re.search(r"\\(?:gcd|lcm|mod|pmod|bmod).*[a-z]", each)
@@ -74,8 +82,25 @@ def same(one: str, two: str) -> bool:
     natural = [
       re.sub(r"\\log(?![a-z_])\s*", r"\\ln ", each) for each in (one, two)
     ]
-    return natural != [one, two] and _agree(*natural)
-  return False
+    if natural != [one, two] and _agree(*natural):
+      return True
+  # Python writes e and i in capitals, which are variables elsewhere.
+  python = _constants(one, two), _constants(two, one)
+  return python != (one, two) and _agree(*python)
+
+
+def _exact(text: str) -> str:
+  """Writes decimals as fractions, for texts that cannot be parsed."""
+  return _DECIMAL.sub(_fraction, text)
+
+
+def _constants(text: str, other: str) -> str:
+  """Reads E and I as constants, unless the other text has them too."""
+  for name in "EI":
+    alone = rf"(?<![a-zA-Z\\_]){name}(?![a-zA-Z_'])"
+    if not re.search(alone, other):
+      text = re.sub(alone, name.lower(), text)
+  return text
 
 
 def same_relation(one: str, two: str) -> bool:
@@ -90,9 +115,11 @@ def same_relation(one: str, two: str) -> bool:
   first, second = _difference(one), _difference(two)
   if first is None or second is None or first[0] != second[0]:
     return False
-  ratios = [a / b for a, b in _at_points(first[1], second[1]) if a and b]
+  digits = _digits(first[1], second[1])
+  pairs = _at_points(first[1], second[1], digits)
+  ratios = [a / b for a, b in pairs if a and b]
   if len(ratios) < _MIN_POINTS or not all(
-    _close(each, ratios[0]) for each in ratios
+    _close(each, ratios[0], digits) for each in ratios
   ):
     return False
   return first[0] in ("=", "\\ne") or bool(ratios[0] > 0)
@@ -123,8 +150,9 @@ def _agree(one: str, two: str) -> bool:
   if all(isinstance(each, sympy.Expr) for each in (first, second)):
     if first.is_infinite or second.is_infinite:
       return False
-    values = _at_points(first, second)
-    if not all(_close(*pair) for pair in values):
+    digits = _digits(first, second)
+    values = _at_points(first, second, digits)
+    if not all(_close(*pair, digits) for pair in values):
       return False
     if values and _differ_exactly(first, second):
       return False
@@ -133,7 +161,7 @@ def _agree(one: str, two: str) -> bool:
   return bool(_library().verify([first], [second], timeout_seconds=None))
 
 
-def _at_points(first, second) -> list[tuple]:
+def _at_points(first, second, digits: int) -> list[tuple]:
   """Returns pairs of values at the points where both expressions have one."""
   import sympy
 
@@ -143,9 +171,13 @@ def _at_points(first, second) -> list[tuple]:
   lines = _POINTS if symbols else _POINTS[:1]
   if _is_discrete(first) or _is_discrete(second):
     lines = [line for line in _POINTS if "." not in line]
+  if symbols and any(
+    each.has(sympy.floor, sympy.ceiling) for each in (first, second)
+  ):
+    lines = (*lines, *_FAR_POINTS)
   for line in lines:
     point = _point(symbols, line)
-    pair = tuple(_value(each.subs(point)) for each in (first, second))
+    pair = tuple(_value(each.subs(point), digits) for each in (first, second))
     # Complex values count only if i occurs: roots and logarithms of negative
     # numbers are seldom intended.
     if None not in pair and (has_i or not symbols or all(map(_is_real, pair))):
@@ -177,21 +209,48 @@ def _differ_exactly(first, second) -> bool:
   return bool(one.is_Rational and two.is_Rational and one != two)
 
 
-def _value(expression):
-  """Evaluates to _DIGITS digits; None if the value is not a finite number."""
+def _digits(first, second) -> int:
+  """Returns how many digits tell two expressions apart, by their numbers."""
   import sympy
 
-  value = sympy.N(expression, _DIGITS)
+  lengths = []
+  for expression in first, second:
+    length = 0
+    for each in sympy.preorder_traversal(expression):
+      if each.is_Rational:
+        length += (abs(each.p).bit_length() + each.q.bit_length()) * 3 // 10
+      elif each.is_number and (each.is_Pow or isinstance(each, sympy.exp)):
+        size = abs(sympy.N(each, 5))
+        if size.is_Float and size:
+          length += int(abs(sympy.log(size, 10).evalf(5)))
+    lengths.append(length)
+  if max(lengths) > _MAX_DIGITS:
+    raise OverflowError(f"{max(lengths)} digits")
+  return _DIGITS + max(lengths)
+
+
+def _value(expression, digits: int):
+  """Evaluates to so many digits; None if the value is not a finite number."""
+  import sympy
+
+  value = _evaluated(expression, digits)
   parts = value.as_real_imag() if value.is_number else (value,)
   if not all(_is_number(part) for part in parts):
     return None
   if abs(value) < 10**_LEADING:
     return value
   # Large numbers need all digits before the point, maybe thousands.
-  digits = int(sympy.log(abs(value), 10).evalf(9)) if abs(value) else 0
-  if digits > _MAX_DIGITS:
-    raise OverflowError(f"{digits} digits")
-  return sympy.N(expression, _DIGITS + digits)
+  before = int(sympy.log(abs(value), 10).evalf(9)) if abs(value) else 0
+  if before > _MAX_DIGITS:
+    raise OverflowError(f"{before} digits")
+  return _evaluated(expression, digits + before)
+
+
+def _evaluated(expression, digits: int):
+  import sympy
+
+  # Where terms cancel, more digits are tried to tell the rest from zero.
+  return sympy.N(expression, digits, maxn=digits + _ZERO + 10)
 
 
 def _is_number(value) -> bool:
@@ -200,15 +259,20 @@ def _is_number(value) -> bool:
 
 def _is_real(value) -> bool:
   real, imaginary = value.as_real_imag()
-  return bool(abs(imaginary) <= abs(real) * _TOLERANCE)
+  return bool(abs(imaginary) <= abs(real) * 1e-50)
 
 
-def _close(one, two) -> bool:
+def _close(one, two, digits: int) -> bool:
+  """Whether values of so many digits agree but for errors of rounding."""
+  import sympy
+
   size = max(abs(one), abs(two))
-  # Zero may be computed as a tiny number, hence _ZERO. Large numbers are
-  # compared to the same absolute precision.
+  # Zero may be computed as a tiny number. Large numbers are compared to the
+  # same absolute precision.
+  if size < sympy.Rational(1, 10 ** (digits + _ZERO)):
+    return True
   size = min(size, 10**_LEADING)
-  return bool(size < _ZERO or abs(one - two) <= size * _TOLERANCE)
+  return bool(abs(one - two) * 10 ** (digits - _ROUNDED) <= size)
 
 
 @functools.lru_cache(256)
@@ -216,6 +280,7 @@ def _parse(text: str):
   """Returns a sympy expression, None if the text cannot be parsed."""
   import sympy
   from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
+  from sympy.core.function import AppliedUndef
 
   _library()
   if _PROSE.search(text):
@@ -231,6 +296,12 @@ def _parse(text: str):
     raise
   except Exception:
     return None
+  if isinstance(found, sympy.Expr) and not found.has(sympy.Derivative):
+    # f(x) of an unknown f is a number like any other.
+    found = found.replace(
+      lambda each: isinstance(each, AppliedUndef),
+      lambda each: sympy.Symbol(str(each)),
+    )
   if isinstance(found, sympy.Basic):
     swap = {
       symbol: sympy.I if str(symbol) == "i" else sympy.Symbol(str(symbol))
@@ -266,9 +337,15 @@ def _readable(text: str) -> str:
     r"(\d+(?:\.\d+)?|[a-z])\^\{?\\circ\}?", r"(\\frac{\1\\pi}{180})", text
   )
   text = re.sub(r"\\(ln|log)\|([^|]*)\|", r"\\\1(|\2|)", text)
-  return re.sub(r"(?<![\w.])(?:\d+\.\d+|\.\d+)(?![\w.])", _fraction, text)
+  return _DECIMAL.sub(_in_brackets, text)
 
 
 def _fraction(match: re.Match) -> str:
   value = Fraction(match[0])
-  return rf"(\frac{{{value.numerator}}}{{{value.denominator}}})"
+  return rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+
+
+def _in_brackets(match: re.Match) -> str:
+  # After a function's name, brackets would end its argument: \sin0.5x.
+  named = match.string[: match.start()][-1:].isalpha()
+  return _fraction(match) if named else f"({_fraction(match)})"

@@ -19,11 +19,14 @@ class Answer:
       any, in `parts`; "list" and "set", unordered; "tuple", ordered; "bracket",
       a list in square brackets; "record", named values; "interval", with its
       two brackets in `body`; "union" of intervals; "matrix", with a "tuple" for
-      each row; "relation", an equation or inequality; "ratio".
+      each row; "relation", an equation or inequality; "ratio"; "case", with
+      its only part an answer that holds under its condition alone.
     body: LaTeX without spaces, or words in lower case.
     unit: unit of a value.
     name: the left side, "x" of "x=5"; "" if there is none.
     parts: the answers that it consists of.
+    condition: words after it that may be left out, "for all x".
+    claims: what it is said to equal, 3+4 in "3+4=7".
   """
 
   kind: str
@@ -31,6 +34,8 @@ class Answer:
   unit: units.Unit = units.NONE
   name: str = ""
   parts: tuple["Answer", ...] = ()
+  condition: str = ""
+  claims: tuple["Answer", ...] = ()
 
 
 NEGATIVE = Answer("value", r"-\infty")

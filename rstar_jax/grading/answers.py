@@ -3,8 +3,10 @@
 An answer is equal if a fair human would accept it for the gold answer:
 
 - a rounded decimal does not equal an exact fraction or irrational number;
-- a unit, currency, percent sign or `x=` may be left out, but two that are
-  written must not conflict, and a factor (100 for percent) counts;
+- a unit, currency, percent sign, `x=` or "for all x" may be left out, but two
+  that are written must not conflict, and a factor (100 for percent, unless
+  `percent_is_ratio`) counts;
+- what is said on the way must be true: "5=6" is not 6;
 - sets and lists are unordered, tuples are ordered, ends of intervals matter.
 
 `parsing.py` parses an answer, `compare.py` compares two. Plain numbers are
@@ -18,9 +20,9 @@ import re
 from rstar_jax.grading import algebra, brackets, compare, notation, parsing
 
 _CODE = re.compile(
-  r"==|(?<!\\)\b(?:print|import|lambda|return|def|for|while|eval|exec|len|sum|range)\b"
-  r"(?!\w)\s*[(\[]|(?<!\\)\b(?:import|lambda|return|def)\s|\w+Error\b|\bif\b.*\belse\b|"
-  r"\bfor\b.*\bin\b"
+  r"==|(?<!\\)\b(?:print|import|return|def|for|while|eval|exec|len|sum|range)\b"
+  r"(?!\w)\s*[(\[]|(?<!\\)\b(?:import|return|def)\s|(?<!\\)\blambda\b[^:]*:|\w+Error\b|\bif\b.*\belse\b|"
+  r"\bfor\b.*(?<!\\)\bin\b"
 )
 
 
@@ -42,39 +44,47 @@ def final_answer(text: str) -> str | None:
   return None if end is None else text[start:end].strip()
 
 
-def decide(gold: str, predicted: str) -> bool | None:
+def decide(
+  gold: str, predicted: str, percent_is_ratio: bool = False
+) -> bool | None:
   """Decides equality exactly and at once, where that is possible.
 
   Args:
     gold: the right answer.
     predicted: the answer to judge.
+    percent_is_ratio: whether 25% also equals 1/4, and not only 25.
 
   Returns:
-    Whether they are equal; None if that needs algebra.
+    Whether they are equal; None if that needs algebra, or to read an answer of
+    more than notation.AT_ONCE characters.
   """
-  return _answers(gold, predicted, compare.same_number, _unknown)
+  longest = max(len(gold), len(predicted))
+  if notation.AT_ONCE < longest <= notation.LONGEST:
+    return True if gold.strip() == predicted.strip() else None
+  by = compare.Comparison(compare.same_number, _unknown, percent_is_ratio)
+  return _answers(gold, predicted, by)
 
 
-def equal(gold: str, predicted: str) -> bool:
+def equal(gold: str, predicted: str, percent_is_ratio: bool = False) -> bool:
   """Decides whether an answer is equal to the gold one; may hang.
 
   Args:
     gold: the right answer, LaTeX or plain.
     predicted: the answer to judge.
+    percent_is_ratio: whether 25% also equals 1/4, and not only 25.
 
   Returns:
     Whether a fair human would accept it.
   """
-  return bool(_answers(gold, predicted, _same, algebra.same_relation))
+  by = compare.Comparison(_same, algebra.same_relation, percent_is_ratio)
+  return bool(_answers(gold, predicted, by))
 
 
 def _unknown(one: str, two: str) -> None:
   return None
 
 
-def _answers(
-  gold: str, predicted: str, same: compare.Same, same_relation: compare.Same
-) -> bool | None:
+def _answers(gold: str, predicted: str, by: compare.Comparison) -> bool | None:
   if not predicted.strip() or not gold.strip():
     return False
   if gold.strip() == predicted.strip():
@@ -86,7 +96,7 @@ def _answers(
     return True
   if _CODE.search(gold) or _CODE.search(predicted):
     return False
-  return compare.Comparison(same, same_relation).equal(one, two)
+  return by.equal(one, two)
 
 
 def _same(one: str, two: str) -> bool:

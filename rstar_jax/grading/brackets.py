@@ -3,6 +3,7 @@ r"""Matches the brackets of LaTeX, and splits texts outside of them.
 Standard library only: it runs in grader workers too.
 """
 
+import functools
 import re
 
 _OPEN = re.compile(r"\\[{]|\\l(?:angle|floor|ceil)(?![a-z])|\\begin\b|[({\[]")
@@ -35,22 +36,27 @@ def split(text: str, separator: str) -> list[str] | None:
   Returns:
     The pieces without outer spaces; None if brackets do not match.
   """
-  pieces, depth, start, index = [], 0, 0, 0
-  found = re.compile(separator)
-  while index < len(text):
-    if match := _OPEN.match(text, index):
-      depth += 1
-    elif match := _CLOSE.match(text, index):
-      depth -= 1
-      if depth < 0:
+  pieces, level, start = [], 0, 0
+  for match in _scanner(separator).finditer(text):
+    if match.lastgroup == "opening":
+      level += 1
+    elif match.lastgroup == "closing":
+      level -= 1
+      if level < 0:
         return None
-    elif depth == 0 and (match := found.match(text, index)) and match[0]:
-      pieces.append(text[start:index].strip())
+    elif match.lastgroup is None and level == 0 and match[0]:
+      pieces.append(text[start : match.start()].strip())
       start = match.end()
-    else:
-      match = re.compile(r"\\?.", re.DOTALL).match(text, index)
-    index = match.end()
-  return None if depth else [*pieces, text[start:].strip()]
+  return None if level else [*pieces, text[start:].strip()]
+
+
+@functools.lru_cache(64)
+def _scanner(separator: str) -> re.Pattern:
+  """Returns a pattern of brackets, separators and, last, escapes."""
+  return re.compile(
+    rf"(?P<opening>{_OPEN.pattern})|(?P<closing>{_CLOSE.pattern})|"
+    rf"(?:{separator})|(?P<escape>\\(?s:.))"
+  )
 
 
 def depth(text: str) -> int:

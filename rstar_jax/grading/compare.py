@@ -10,7 +10,14 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 
-from rstar_jax.grading import answer_types, notation, units, verbal
+from rstar_jax.grading import (
+  answer_types,
+  conditions,
+  notation,
+  parsing,
+  units,
+  verbal,
+)
 
 Answer = answer_types.Answer
 # Whether two expressions are equal; None if that needs algebra.
@@ -52,24 +59,64 @@ def _tower(text: str) -> tuple[int, ...]:
   return numbers if exponent > 7 * notation.LONGEST else ()
 
 
+_SIGN = re.compile(r"\\(?:le|ge|ne)(?![a-z])|[=<>]")
+
+
 class Comparison:
   """Compares parsed answers.
 
   Args:
     same: compares two expressions.
     same_relation: compares two equations or inequalities.
+    percent_is_ratio: whether 25% also equals 1/4, and not only 25.
   """
 
-  def __init__(self, same: Same, same_relation: Same):
+  def __init__(
+    self, same: Same, same_relation: Same, percent_is_ratio: bool = False
+  ):
     self._same, self._same_relation = same, same_relation
+    self._percent_is_ratio = percent_is_ratio
 
   def equal(self, one: Answer, two: Answer) -> bool | None:
-    """Compares two answers; None if `same` or `same_relation` returns None."""
+    """Compares a gold answer and another; None if `same` returns None."""
+    verdicts = [self._agree(one, two)]
+    if two.claims and verdicts[0] is not False:
+      # "5=6" is not 6. What is stated beside an answer may be a percentage.
+      stated = Comparison(self._same, self._same_relation, True)
+      bare = dataclasses.replace(two, name="", claims=())
+      new = [each for each in two.claims if each not in one.claims]
+      verdicts += [stated.equal(bare, each) for each in new]
+    if one.condition and two.condition and verdicts[0] is not False:
+      verdicts.append(self._conditions(one.condition, two.condition))
+    return _all(verdicts)
+
+  def _conditions(self, one: str, two: str) -> bool | None:
+    """Whether two conditions may mean the same."""
+    if one == two or conditions.tokens(one) == conditions.tokens(two):
+      return True
+    if not (conditions.tokens(one) and conditions.tokens(two)):
+      return True
+    forms = [parsing.read(conditions.relation(each)) for each in (one, two)]
+    return self._agree(*forms)
+
+  def _cases(self, one: Answer, two: Answer) -> bool | None:
+    """Compares answers that hold under their conditions alone."""
+    if one.kind != two.kind:
+      return False
+    found = [conditions.tokens(each.condition) for each in (one, two)]
+    if one.condition != two.condition and () in found:
+      return False
+    return self.equal(one.parts[0], two.parts[0])
+
+  def _agree(self, one: Answer, two: Answer) -> bool | None:
+    """Compares two answers by their kinds."""
     if one.kind == "set" and two.kind != "set":
       one = _alone(one)
     elif two.kind == "set" and one.kind != "set":
       two = _alone(two)
     both = {one.kind, two.kind}
+    if "case" in both:
+      return self._cases(one, two)
     if both == {"value"}:
       return self._values(one, two)
     if "choice" in both:
@@ -137,7 +184,14 @@ class Comparison:
     constants = [re.search(r"\+[cCkK]$", each) for each in bodies]
     if all(constants):  # Constants of integration have any name.
       bodies = [f"{each[:-1]}C" for each in bodies]
-    return self._same(*bodies)
+    found = self._same(*bodies)
+    written = [each.unit == units.PERCENT for each in (one, two)]
+    if self._percent_is_ratio and not found and any(written):
+      if not (one.unit and two.unit):
+        at = written.index(True)
+        bodies[at] = _scaled(bodies[at], r"\frac{1}{100}")
+        found = _any([found, self._same(*bodies)])
+    return found
 
   def _choices(self, one: Answer, two: Answer) -> bool | None:
     if one.kind == two.kind:
@@ -167,7 +221,17 @@ class Comparison:
       each.body if each.kind == "relation" else _relation(each)
       for each in (one, two)
     ]
-    return all(texts) and self._same_relation(*texts)
+    if not all(texts):
+      return False
+    return _any([self._sides(*texts), self._same_relation(*texts)])
+
+  def _sides(self, one: str, two: str) -> bool | None:
+    """Compares relations side by side: identities, and chains of several."""
+    signs = [_SIGN.findall(each) for each in (one, two)]
+    if signs[0] != signs[1]:
+      return False
+    sides = zip(_SIGN.split(one), _SIGN.split(two), strict=True)
+    return _all(self._same(*each) for each in sides)
 
   def _ratios(self, one: Answer, two: Answer) -> bool | None:
     if one.kind == two.kind:

@@ -4,12 +4,14 @@ math-verify can run forever in C code, where neither signals nor its own
 timeouts stop it. A warm worker process therefore forks, and the fork compares;
 at a deadline it is killed. The verdict is then "undecided", which is logged,
 counted and never treated as right. Worker processes start at first need:
-grading plain numbers needs none.
+grading plain numbers needs none. The host itself reads short answers only, so
+that it needs no deadline.
 """
 
 import collections
 import concurrent.futures
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -37,6 +39,7 @@ class Grader:
     seconds: deadline of one comparison, at which it is killed; at half of it
       the comparison is interrupted.
     cache: number of pairs whose verdicts are cached.
+    percent_is_ratio: whether 25% also equals 1/4 and 0.25, and not only 25.
     function: compares in the place of all this, in this process: (gold,
       predicted) -> a truth value or a verdict.
 
@@ -49,6 +52,7 @@ class Grader:
     workers: int = 2,
     seconds: float = 4.0,
     cache: int = _CACHE,
+    percent_is_ratio: bool = False,
     function: Callable[[str, str], bool | Verdict] | None = None,
   ):
     if workers < 1:
@@ -59,6 +63,7 @@ class Grader:
     self._function = function and plugins.wrap(function, "function")
     self._seconds = seconds
     self._cache_size = cache
+    self._percent_is_ratio = percent_is_ratio
     self._cache: collections.OrderedDict = collections.OrderedDict()
     self._closed = False
     self._lock = threading.Lock()
@@ -165,7 +170,7 @@ class Grader:
   def _decide(self, gold: str, predicted: str) -> bool | Verdict | None:
     """Compares at once where that is possible; None where it is not."""
     if self._function is None:
-      return answers.decide(gold, predicted)
+      return answers.decide(gold, predicted, self._percent_is_ratio)
     if not predicted:
       return False
     found = self._function(gold, predicted)
@@ -222,9 +227,15 @@ class Grader:
       options = {
         "memory_bytes": _MEMORY,
         "seconds": self._seconds,
+        "percent_is_ratio": self._percent_is_ratio,
       }
+      # sympy's sets are in the order of hashes, which must not differ.
       worker = process.Process(
-        "rstar_jax.grading.judge", options, ("-P",), path=sys.path
+        "rstar_jax.grading.judge",
+        options,
+        ("-P",),
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        path=sys.path,
       )
       if worker.greeting:
         worker.kill()

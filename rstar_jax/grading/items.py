@@ -26,6 +26,8 @@ def split(text: str) -> list[str]:
     text = text[: number.start(2)] + bare + text[number.end(2) :]
   elif re.fullmatch(r"-?\d{1,3}(?: \d{3})+", text):
     text = text.replace(" ", "")
+  if re.fullmatch(r"(?:\([^()]*,[^()]*\)\s*){2,}", text):
+    return re.findall(r"\([^()]*\)", text)
   words = r"\\(?:text|mathrm|mbox)\s*\{\s*,?\s*(?:or|and|OR|AND)\s*\}"
   commas = r",\s*(?:and|or)(?![a-z])|[,;]|\\quad(?![a-z])"
   pieces = brackets.split(
@@ -47,7 +49,13 @@ def split(text: str) -> list[str]:
   domain = rf"{SYMBOL}\s*\\in\s*\\mathbb\s*\{{?\w\}}?.*"
   bare = [each for each in pieces if each and not re.fullmatch(domain, each)]
   pieces = bare or [text]
-  return [each for piece in pieces for each in signs(piece)]
+  return expand(pieces)
+
+
+def expand(texts: list[str]) -> list[str]:
+  """Expands the plus-minus signs of texts; of none if that gives too many."""
+  found = [each for text in texts for each in signs(text)]
+  return found if len(found) <= max(_MAX_ITEMS, len(texts)) else texts
 
 
 def signs(text: str) -> list[str]:

@@ -54,13 +54,16 @@ def self_test() -> str:
   return ""
 
 
-def judge(gold: str, predicted: str, seconds: float) -> str:
+def judge(
+  gold: str, predicted: str, seconds: float, percent_is_ratio: bool = False
+) -> str:
   """Compares two answers; call it in the main thread.
 
   Args:
     gold: the right answer.
     predicted: the answer to judge.
     seconds: soft deadline, which does not interrupt C code.
+    percent_is_ratio: see `answers.equal`.
 
   Returns:
     The verdict; "undecided" if the comparison fails or takes too long.
@@ -69,7 +72,8 @@ def judge(gold: str, predicted: str, seconds: float) -> str:
     before = signal.signal(signal.SIGALRM, _interrupt)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-      return "equal" if answers.equal(gold, predicted) else "different"
+      equal = answers.equal(gold, predicted, percent_is_ratio)
+      return "equal" if equal else "different"
     finally:
       signal.setitimer(signal.ITIMER_REAL, 0)
       signal.signal(signal.SIGALRM, before)
@@ -85,7 +89,8 @@ class Fork:
   """A child process that compares answers.
 
   Args:
-    options: "memory_bytes" and "seconds", the hard deadline.
+    options: "memory_bytes", "seconds", the hard deadline, and
+      "percent_is_ratio".
 
   Attributes:
     pid: pid of the child.
@@ -102,7 +107,9 @@ class Fork:
         confinement.die_with_parent(parent)
         _confine(options["memory_bytes"])
         while (pair := wire.receive(theirs)) is not None:
-          verdict = judge(*pair, options["seconds"] / 2)
+          verdict = judge(
+            *pair, options["seconds"] / 2, options["percent_is_ratio"]
+          )
           theirs.sendall(wire.frame(verdict))
       finally:
         os._exit(1)

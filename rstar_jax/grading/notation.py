@@ -14,6 +14,9 @@ from rstar_jax.grading import brackets, printed
 
 # Characters of an answer, at most; also bounds the time of Fraction(10**n).
 LONGEST = 1000
+# Characters of an answer that the host reads itself: the time of some rules
+# grows with the square or cube of the length.
+AT_ONCE = 100
 _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 _GREEK = dict(
   zip(
@@ -110,13 +113,25 @@ _STYLED = re.compile(
 )
 _STYLE = re.compile(
   r"(?<!\\)\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|"
-  r"tiny|small|normalsize|large|Large|LARGE|huge|Huge|bf|rm|it|[,!;:>])"
-  r"(?![a-zA-Z])"
+  r"tiny|small|normalsize|large|Large|LARGE|huge|Huge|bf|rm|it)(?![a-zA-Z])"
+  r"|(?<!\\)\\[,!;:>]"
+)
+# Braces around a sign, which only change the space around it: "10{:}30".
+_BRACED_SIGN = re.compile(r"(?<![\^_\\])\{\s*([-+:=<>])\s*\}")
+# Braces around a number or symbol that are no argument: "2 {\pi}".
+_BRACED_SYMBOL = re.compile(
+  r"(?:(?<=[-+*/=<>(,.{\s])|^)(?<!\\)\{(\\[a-zA-Z]+|[a-zA-Z]|\d+)\}"
+  r"|(?<=\d)(?<!(?:frac|inom)\d)\{(\\[a-zA-Z]+)\}"
 )
 # The lines of a system of equations.
 _LINES = (
   r"\\begin\{(?:cases|aligned|align\*?|gathered)\}(.*?)"
   r"\\end\{(?:cases|aligned|align\*?|gathered)\}"
+)
+# A function whose argument has brackets and braces.
+_ARGUMENT = re.compile(
+  r"\\(?:ln|log|exp|(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?)"
+  r"(?:[_^](?:\{[^{}]*\}|\w))*\s*\{(?=\()"
 )
 _MILLIONS = {
   "hundred": 100,
@@ -146,33 +161,37 @@ def tidy(answer: str) -> str:
   text = re.sub(
     r"(?:\\(?:q?quad(?![a-zA-Z])|hspace\{[^{}]*\})\s*)+", "\\\\quad ", text
   )
-  text = re.sub(r"(?<=[a-zA-Z])\\[,;:](?=\s*[a-zA-Z])", " ", text)
+  text = re.sub(r"(?<=[\w.)}])\\[,;:](?=\s*\\?[a-zA-Z])", " ", text)
   text = re.sub(_LINES, _in_one_line, text, flags=re.DOTALL)
-  text = re.sub(r"(?<!\\)\\ |~|(?<!\\)\s+", " ", _STYLE.sub("", text))
+  text = re.sub(r"(?:(?<!\\)\\ |~|(?<!\\)\s)+", " ", _STYLE.sub("", text))
+  text = _BRACED_SYMBOL.sub(r"\1\2 ", _BRACED_SIGN.sub(r"\1", text))
   text = re.sub(r"^(?:\\quad )+|(?:\\quad ?)+$", "", text.strip())
   text = re.sub(r"\\[lr]vert(?![a-z])|\\mid(?![a-z])", "|", text)
   text = re.sub(r"\\[dtc]frac", r"\\frac", text)
   text = re.sub(r"\\[dt]binom", r"\\binom", text)
   text = re.sub(r"\\(le|ge|ne)q?(?:slant)?(?![a-z])", r"\\\1 ", text)
   text = text.replace("<=", "\\le ").replace(">=", "\\ge ")
-  text = text.replace("!=", "\\ne ").replace("\\%", "%")
+  text = re.sub(r"(?<![\d)])!=", r"\\ne ", text).replace("\\%", "%")
   text = text.replace("\\varnothing", "\\emptyset")
+  text = re.sub(r"\\deg(?:ree)?(?![a-z])", r"^\\circ ", text)
   text = re.sub(r"(?<=\d)\{,\}(?=\d{3})", ",", text)
   text = re.sub(r"(?<=\d),\s*(?:\\!)+(?=\d{3})", ",", text)
   # Fractions and roots without their braces.
   text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)
   text = re.sub(r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{", text)
-  text = re.sub(r"(\\frac\{[^{}]*\})\s*(\d)", r"\1{\2}", text)
+  text = re.sub(r"(\\frac\{(?:[^{}]|\{[^{}]*\})*\})\s*(\d)", r"\1{\2}", text)
   text = re.sub(r"\{([^{}]*)\\over(?![a-z])([^{}]*)\}", r"\\frac{\1}{\2}", text)
   if "\\choose" in text:
     text = re.sub(r"\{?([^{}]*)\\choose([^{}]*)\}?", r"\\binom{\1}{\2}", text)
   text = re.sub(
     r"(?<![A-Za-z])C_\{?(\w+)\}?\^\{?(\w+)\}?", r"\\binom{\1}{\2}", text
   )
+  text = _functions(text)
   text = printed.to_latex(text)
   text = re.sub(r"\\sqrt(\[\d+\])?\s*(\d+|[a-zA-Z])", r"\\sqrt\1{\2}", text)
   text = _MULTIPLE.sub(_multiplied, text)
-  text = re.sub(r"\^(-?\d{2,}|-\d)", r"^{\1}", text)
+  text = re.sub(r"\^\s*\{\s*\\circ\s*\}", r"^\\circ ", text)
+  text = re.sub(r"\^ ?(-?\d+|[a-zA-Z])", r"^{\1}", text)
   text = re.sub(r"(\d+!)\^", r"{(\1)}^", text)
   text = re.sub(r"_(\d+|[a-zA-Z])", r"_{\1}", text)
   return unwrap(text)
@@ -181,6 +200,22 @@ def tidy(answer: str) -> str:
 def _in_one_line(match: re.Match) -> str:
   lines = [each.replace("&", "").strip() for each in match[1].split(r"\\")]
   return ", ".join(filter(None, lines))
+
+
+def _functions(text: str) -> str:
+  r"""Converts sympy's "\operatorname{asin}{(x)}" to "\arcsin (x)"."""
+  text = re.sub(
+    r"\\operatorname\*?\s*\{(?:a|ar|arc)(sin|cos|tan|cot|sec|csc)(h?)\}",
+    r"\\arc\1\2 ",
+    text,
+  )
+  start = 0
+  while match := _ARGUMENT.search(text, start):
+    start = match.end()
+    end = brackets.closing_brace(text, start)
+    if end is not None and text[end - 1] == ")":
+      text = text[: start - 1] + text[start:end] + text[end + 1 :]
+  return text
 
 
 def _multiplied(match: re.Match) -> str:
@@ -203,7 +238,13 @@ def unwrap(text: str) -> str:
   while True:
     before = text
     text = re.sub(
-      r"(?:(?<!\.)[.,;]|(?<=[A-Za-z]{3})!|\\\\)\s*$", "", text.strip()
+      r"(?:(?<![.\\])[.,;]|(?<=[A-Za-z]{3})!|\\\\"
+      r"|(?<!\\)\\(?:[,;:!>]|q?quad)?|~)\s*$",
+      "",
+      text.strip(),
+    )
+    text = re.sub(
+      r"^\s*(?:\\(?:[,;:!>\s]|q?quad(?![a-z]))|~)", "", text
     ).strip()
     for opening, closing in (
       ("$$", "$$"),

@@ -11,6 +11,7 @@ import re
 from rstar_jax.grading import (
   answer_types,
   brackets,
+  conditions,
   items,
   notation,
   units,
@@ -29,10 +30,6 @@ _CHOICE = re.compile(
 )
 # What follows a letter that is not a choice.
 _GOES_ON = r"[-+*/^=_<>!,;]|and |or |\\(?:c[au]p|in|cdot)"
-_QUALIFIER = re.compile(
-  r",?\s*(?:\\text\s*\{\s*,?\s*)?(?<![a-z])"
-  r"(?:for (?:all|any|every|each|some)|where)(?![a-z])"
-)
 _MAX_DEPTH = 24  # Of nested brackets.
 Answer = answer_types.Answer
 _SYMBOL = items.SYMBOL
@@ -72,10 +69,7 @@ def _read(text: str) -> Answer:
     return _item(meaning)
   if choice := _choice(plain):
     return choice
-  pieces = items.split(_core(text))
-  if len(pieces) > 1:
-    return _list([_item(each) for each in pieces])
-  return _item(pieces[0])
+  return _conditional(text)
 
 
 def _choice(text: str) -> Answer | None:
@@ -89,12 +83,32 @@ def _choice(text: str) -> Answer | None:
   return Answer("choice", match[1] or match[2] or match[3], parts=parts)
 
 
-def _core(text: str) -> str:
-  """Removes a qualifier such as "for all x"."""
-  match = _QUALIFIER.search(text)
-  if match and re.search(r"[\d\\=^]", text[: match.start()]):
-    text = text[: match.start()].strip()
-  return text
+def _conditional(text: str) -> Answer:
+  """Parses answers with their conditions, such as "for all x"."""
+  groups = conditions.split(text)
+  if len(groups) == 1 and not conditions.is_case(groups[0][1]):
+    return dataclasses.replace(_items(groups[0][0]), condition=groups[0][1])
+  # Conditions that differ say which answer holds where.
+  cases = len({conditions.tokens(each) for _, each in groups}) > 1 or any(
+    conditions.is_case(each) for _, each in groups
+  )
+  parts = []
+  for body, condition in groups:
+    found = _items(body)
+    several = found.parts if found.kind == "list" else (found,)
+    for each in several:
+      name = each.name or found.name
+      if cases and condition:
+        each = Answer("case", name=name, parts=(each,), condition=condition)
+      parts.append(dataclasses.replace(each, name=name, condition=condition))
+  return _list(parts) if len(parts) > 1 else parts[0]
+
+
+def _items(text: str) -> Answer:
+  pieces = items.split(text)
+  if len(pieces) > 1:
+    return _list([_item(each) for each in pieces])
+  return _item(pieces[0])
 
 
 def _exact_side(text: str) -> str:
@@ -186,6 +200,7 @@ def _value(text: str) -> Answer:
     body = body.replace(",", "")
   while (inside := re.fullmatch(r"[{(]([^{}()]*)[)}]", body)) and inside[1]:
     body = inside[1]
+  body = re.sub(r"\\times(?![a-z])", r"\\cdot", body)
   body = notation.compact(re.sub(r"^\s*\+\s*", "", body))
   return Answer("value", body, unit)
 
@@ -204,14 +219,28 @@ def _named(text: str) -> Answer | None:
   )
   if len(sides) == 2 and not is_name and re.fullmatch(_SYMBOL, last):
     return dataclasses.replace(_item(first), name=last)
+  numeric = r"\\(?:frac|sqrt|pi|cdot|binom|circ|sin|cos|tan|cot|sec|csc|log|ln)"
+  if not re.search(r"[a-zA-Z]", re.sub(rf"{numeric}(?![a-z])", "", plain)):
+    is_name = None  # "\\log 100 = 2"
   if is_name and (len(sides) == 2 or not re.fullmatch(_SYMBOL, sides[-1])):
     found = _read(last)
     if re.search(r"\\in(?![a-z])", text):
       found = answer_types.as_interval(found)
-    return dataclasses.replace(found, name=notation.compact(plain))
+    name = notation.compact(plain)
+    return dataclasses.replace(found, name=name, claims=_claims(sides[1:-1]))
   if not any(re.search(r"[a-zA-Z]", _mathless(each)) for each in sides):
-    return _item(last)  # "3 + 4 = 7"
+    # "3 + 4 = 7"
+    return dataclasses.replace(_item(last), claims=_claims(sides[:-1]))
   return None
+
+
+def _claims(sides: list[str]) -> tuple[Answer, ...]:
+  r"""Parses the numbers that an answer is said to equal; not "1+\dots+9"."""
+  return tuple(
+    _value(each)
+    for each in sides
+    if not re.search(r"[a-zA-Z]|\.\.", _mathless(each)) and "dots" not in each
+  )
 
 
 def _related(text: str) -> Answer | None:
@@ -303,6 +332,8 @@ def _bracketed(text: str) -> Answer | None:
     return None
   opening, inside, closing = found
   pieces = brackets.split(inside, r"[,;]")
+  if pieces and len(pieces) == 2 and not pieces[1] and opening == "(":
+    return _item(pieces[0])  # Python's (1,)
   if pieces is None or not inside or (point and len(pieces) < 2):
     return Answer("set") if (opening, inside) == ("\\{", "") else None
   if opening in ("\\{", "{"):
@@ -326,16 +357,14 @@ def _bracketed(text: str) -> Answer | None:
           for each in pieces
         ]
         return _list(named) if len(named) > 1 else named[0]
-      signed = [each for piece in pieces for each in items.signs(piece)]
-      return Answer("set", parts=tuple(_item(each) for each in signed))
+      parts = tuple(_item(each) for each in items.expand(pieces))
+      return Answer("set", parts=parts)
     return _item(inside)
   parts = tuple(_item(each) for each in pieces)
   if len(parts) == 1:
     if opening == "[":
       return Answer("set", parts=parts)
-    return (
-      _item(inside) if opening == "(" and parts[0].kind != "value" else None
-    )
+    return parts[0] if opening == "(" and parts[0].kind != "value" else None
   if opening == "\\langle" or (opening, closing) == ("(", ")"):
     endless = any(each.body.endswith(r"\infty") for each in parts)
     if endless and len(parts) == 2:
@@ -362,6 +391,8 @@ def _split_union(text: str) -> Answer | None:
   pieces = brackets.split(text, r"\\(?:setminus|backslash)(?![a-z])|(?<=\})-")
   if pieces and len(pieces) == 2 and pieces[0] == r"\mathbb{R}":
     hole = _item(pieces[1])
-    if hole.kind == "set" and len(hole.parts) == 1:
-      return _related(f"x\\ne {hole.parts[0].body}")
+    holes = hole.parts if hole.kind == "set" else (hole,)
+    if all(each.kind == "value" for each in holes):
+      found = [_related(f"x\\ne {each.body}") for each in holes]
+      return found[0] if len(found) == 1 else answer_types.intersection(found)
   return None

@@ -150,6 +150,9 @@ def parse(words: str) -> Unit:
   return Unit(tuple(sorted(powers.items())), size, frozenset(rest))
 
 
+PERCENT = parse("%")
+
+
 def split(text: str) -> tuple[str, Unit]:
   """Splits a unit, currency or percent sign off a number.
 

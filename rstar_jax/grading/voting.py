@@ -10,11 +10,11 @@ def vote_key(answer: str) -> Hashable:
 
   That is what an answer is, with plain numbers by value. Units and the name in
   "x=5" are left out, as a grader lets them be, so that "18" and "18 dollars"
-  are one answer. A very long answer is compared as it is, since reading it
-  could take long.
+  are one answer. A long answer is compared as it is, since reading it could
+  take long.
   """
   return (
-    answer if len(answer) > notation.LONGEST else _key(parsing.read(answer))
+    answer if len(answer) > notation.AT_ONCE else _key(parsing.read(answer))
   )
 
 

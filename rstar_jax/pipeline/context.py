@@ -88,6 +88,7 @@ def open_context(
       Grader(
         workers=config.grader.workers,
         seconds=config.grader.seconds,
+        percent_is_ratio=config.grader.percent_is_ratio,
         function=plugins.optional(
           config.grader.function, "config.grader.function"
         ),

@@ -99,6 +99,9 @@ def main(arguments: Sequence[str]) -> None:
   parser.add_argument(
     "--seconds", type=float, default=4.0, help="most for a step or a pair"
   )
+  parser.add_argument(
+    "--percent-is-ratio", action="store_true", help="25%% also equals 1/4"
+  )
   parser.add_argument("--workers", type=int, default=2)
   options = parser.parse_args(arguments)
   programs = [path for path in options.files if path.suffix != ".jsonl"]
@@ -110,7 +113,11 @@ def main(arguments: Sequence[str]) -> None:
         outside.say(json.dumps({"isolation": sandbox.isolation}, indent=2))
         for path in programs:
           run(path, sandbox)
-    with Grader(options.workers, options.seconds) as grader:
+    with Grader(
+      options.workers,
+      options.seconds,
+      percent_is_ratio=options.percent_is_ratio,
+    ) as grader:
       for path in options.files:
         if path not in programs:
           grade(path, grader)

@@ -1,6 +1,7 @@
 """Verdicts never hang, from several threads, and if processes end."""
 
 import os
+import pathlib
 import signal
 import threading
 import time
@@ -8,6 +9,7 @@ from unittest import mock
 
 from absl.testing import absltest
 
+from rstar_jax.grading import compare, parsing
 from rstar_jax.grading.grader import Grader
 from rstar_jax.sandbox import process
 
@@ -187,6 +189,50 @@ class GraderTest(absltest.TestCase):
     ):
       self.assertEqual(self.grader.grade([pair]), ["undecided"])
     self.assertEqual(self.grader.grade([pair]), ["equal"])
+
+  def test_percent_is_a_ratio_only_if_asked(self):
+    pairs = [
+      ("1/4", "25%"),
+      ("25%", "0.25"),
+      ("25%", "25"),
+      ("1/4", "25"),
+      (r"\frac{\sqrt{8}}{100}", r"2\sqrt{2}\%"),  # In the worker.
+      ("1/2, 1/4", "25%, 50%"),
+      ("25%", "0.25%"),
+    ]
+    default = (
+      "different different equal different different different different"
+    )
+    self.assertEqual(self.grader.grade(pairs), default.split())
+    with Grader(workers=1, seconds=100, percent_is_ratio=True) as grader:
+      asked = "equal equal equal different equal equal different"
+      self.assertEqual(grader.grade(pairs), asked.split())
+
+  def test_only_short_answers_are_read_in_this_process(self):
+    long = "1" + "+1" * 60
+    with (
+      mock.patch.object(parsing, "read", side_effect=AssertionError),
+      mock.patch.object(
+        compare.Comparison, "equal", side_effect=AssertionError
+      ),
+    ):
+      pairs = [
+        (long, "61"),
+        ("61", long),
+        (long, f" {long}"),
+        (long, "x" * 1001),
+      ]
+      expected = ["equal", "equal", "equal", "different"]
+      self.assertEqual(self.grader.grade(pairs), expected)
+      with self.assertRaises(AssertionError):
+        self.grader.grade([("1+1+0", "2+0")])
+
+  def test_workers_share_a_hash_seed(self):
+    # sympy's sets, hence what is decided first, are in the order of hashes.
+    self.grader.grade([_ROOT])
+    for pid in self.grader.pids:
+      environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+      self.assertIn(b"PYTHONHASHSEED=0", environment.split(b"\0"))
 
   def test_refuses_no_workers(self):
     with self.assertRaisesRegex(ValueError, "workers=0"):

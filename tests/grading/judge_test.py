@@ -11,7 +11,11 @@ from absl.testing import absltest
 from rstar_jax.grading import algebra, answers, judge
 from rstar_jax.sandbox.isolation import confinement
 
-_OPTIONS = {"memory_bytes": 4 << 30, "seconds": 60.0}
+_OPTIONS = {
+  "memory_bytes": 4 << 30,
+  "seconds": 60.0,
+  "percent_is_ratio": False,
+}
 
 
 class SelfTestTest(absltest.TestCase):

@@ -50,7 +50,7 @@ class TidyTest(parameterized.TestCase):
     ("-oo", r"-\infty"),
     ("x**10", "x^{10}"),
     ("2**(1/3)", "2^{1/3}"),
-    ("16!^2", "{(16!)}^2"),
+    ("16!^2", "{(16!)}^{2}"),
   )
   def test_tidy(self, text, expected):
     found = notation.tidy(text)

@@ -1,6 +1,7 @@
 r"""Parsed answers: kinds, parts and names."""
 
 import random
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
@@ -63,7 +64,7 @@ class FormsTest(parameterized.TestCase):
       r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}",
       "matrix[ tuple[ value[1] value[2]] tuple[ value[3] value[4]]]",
     ),
-    ("x^2 + y^2 = 1", "relation[x^2+y^2=1]"),
+    ("x^2 + y^2 = 1", "relation[x^{2}+y^{2}=1]"),
     ("x + y < 1", "relation[x+y<1]"),
     ("1:2", "ratio[ value[1] value[2]]"),
     ("3 to 2", "ratio[ value[3] value[2]]"),
@@ -91,6 +92,37 @@ class FormsTest(parameterized.TestCase):
   def test_deep_brackets_are_left_alone(self):
     text = "(" * 200 + "1" + ")" * 200
     self.assertEqual(parsing.read(text), parsing.Answer("value", text))
+
+
+class WorkTest(parameterized.TestCase):
+  """How much is read, which bounds the time: contrived golds took seconds."""
+
+  @parameterized.parameters(
+    "(" * 23 + "x>1" + ")" * 23,
+    "[" * 23 + "x>1" + "]" * 23,
+    "(x=" * 12 + "1" + ")" * 12,
+    r"\{" * 23 + "1" + r"\}" * 23,
+    "f(x)=0 for all x or " * 5,
+    r"\pm1," * 16,
+    ("a=" * 40) + "1",
+    ("1:" * 40) + "1",
+  )
+  def test_no_part_is_read_twice(self, text):
+    with mock.patch.object(parsing, "_item", wraps=parsing._item) as item:
+      parsing.read(text)
+    self.assertLessEqual(item.call_count, len(text))
+
+  def test_few_items_of_many_signs(self):
+    self.assertLen(parsing.read(r"\pm1," * 20).parts, 40)
+    self.assertLen(parsing.read(r"\pm1\pm2\pm3," * 20).parts, 20)
+    found = parsing.read(r"\{" + r"\pm1\pm2\pm3," * 20 + r"1\}")
+    self.assertLen(found.parts, 21)
+
+  @parameterized.parameters("~", " ", r"\ ", r"\,", r"\;", "\t")
+  def test_spaces_are_one(self, space):
+    self.assertEqual(
+      parsing.read(f"1{space * 90}x"), parsing.read(f"1{space * 2}x")
+    )
 
 
 if __name__ == "__main__":

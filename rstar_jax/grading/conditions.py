@@ -1,0 +1,93 @@
+r"""Splits conditions off answers: "x^2 for all x", "2n if n is odd, n if even".
+
+A condition may be left out like a unit, but two that are written must not
+conflict. Where answers hold under different conditions, these belong to them.
+
+Standard library only: it runs in grader workers too.
+"""
+
+import re
+
+from rstar_jax.grading import brackets, notation
+
+_START = re.compile(
+  r",?\s*(?<![a-z])(?:for (?:all|any|every|each|some)|where|if|otherwise)"
+  r"(?![a-z])"
+)
+_SEPARATOR = r"[,;]|(?<![A-Za-z\\])(?:or|and|OR|AND)(?![A-Za-z])"
+# What of two conditions must agree; a set such as \mathbb{R} is mostly implied.
+_TOKEN = re.compile(
+  r"\d+(?:\.\d+)?|\\(?:le|ge|ne|notin|equiv|mid|nmid)(?![a-z])|[<>=]|"
+  r"odd|even|prime|composite|positive|negative|otherwise"
+)
+_LEFT = re.compile(r"\s*([^=<>]*?)\s*(?:=|\\in(?![a-z]))")
+_WORDS = re.compile(r"(?:for(?:all|any|every|each|some)?|where|if)")
+
+
+def split(text: str) -> list[tuple[str, str]]:
+  """Splits a text into answers and their conditions.
+
+  Args:
+    text: LaTeX from `notation.tidy`.
+
+  Returns:
+    (answers, condition) pairs: text, and text without spaces; the text and ""
+    if there is no condition.
+  """
+  groups = []
+  plain = notation.plain_text(text)
+  if _start(plain):
+    text = plain
+  while match := _start(text):
+    head, tail = text[: match.start()].strip(" ,"), text[match.start() :]
+    pieces = brackets.split(tail, _SEPARATOR)
+    pieces = [each for each in pieces or [tail] if each]
+    left = _LEFT.match(head)
+    at = next(
+      (
+        index
+        for index, each in enumerate(pieces[1:], 1)
+        if _is_answer(each, notation.compact(left[1]) if left else "")
+      ),
+      len(pieces),
+    )
+    groups.append((head, _compact(", ".join(pieces[:at]))))
+    text = ", ".join(pieces[at:])
+  if text or not groups:
+    groups.append((text, ""))
+  return groups
+
+
+def _start(text: str) -> re.Match | None:
+  """Finds the first condition that follows mathematics."""
+  match = _START.search(text)
+  if match and re.search(r"[\d\\=^]|^\s*\w\s*$", text[: match.start()]):
+    return match
+  return None
+
+
+def _is_answer(text: str, name: str) -> bool:
+  """Whether what follows a condition is another answer."""
+  if name:
+    left = _LEFT.match(text)
+    return bool(left) and notation.compact(left[1]) == name
+  return bool(_start(text))
+
+
+def _compact(text: str) -> str:
+  return re.sub(r"[\s,.]", "", notation.plain_text(text))
+
+
+def is_case(condition: str) -> bool:
+  """Whether an answer is wrong without this condition."""
+  return condition.startswith(("if", "otherwise"))
+
+
+def tokens(condition: str) -> tuple[str, ...]:
+  """Returns what two conditions have to share, sorted."""
+  return tuple(sorted(_TOKEN.findall(condition)))
+
+
+def relation(condition: str) -> str:
+  """Returns a condition without its first words: "x>0" of "for all x>0"."""
+  return _WORDS.sub("", condition, count=1)
