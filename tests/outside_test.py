@@ -180,6 +180,7 @@ class ReadingTest(parameterized.TestCase):
     with self.assertRaisesRegex(outside.Bad, "longer than 100 bytes"):
       stream.read()
     stream.close()
+    self.assertTrue(stream.raw._raw.closed)
 
   def test_bounded_in_time(self):
     clock = iter([10.0, 10.0, 14.0, 18.5, 19.0])
