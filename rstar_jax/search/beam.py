@@ -74,7 +74,7 @@ def beam_search(
           seed,
           name,
         )
-      if groups > 1 and leaves[0][1] == ROOT_INDEX:
+      if leaves[0][1] == ROOT_INDEX:
         beams = [part for beam in beams for part in beam.split(groups)]
       else:
         for beam in beams:

@@ -29,6 +29,51 @@ class LossesTest(absltest.TestCase):
     np.testing.assert_allclose(total, 1e4, rtol=0.01)
     self.assertEqual(float(count), 1.0)
 
+  def test_sums_are_those_of_float64_to_the_last_bits_of_float32(self):
+    """Of numbers, weights of 1/12 too, that bfloat16 does not have."""
+    rng = np.random.default_rng(5)
+    a, b = rng.uniform(-1, 1, (2, 97)).astype(np.float32)
+    share = rng.random(97).astype(np.float32)
+    weight = np.where(np.arange(97) % 3, np.float32(1 / 12), np.float32(0))
+    real = weight > 0
+    x, y, p, w = (
+      each[real].astype(np.float64) for each in (a, b, share, weight)
+    )
+    sums = {
+      "bradley_terry": (
+        losses.bradley_terry(a, b, jnp.asarray(weight)),
+        np.sum(w * np.log1p(np.exp(y - x))),
+      ),
+      "orm": (
+        losses.orm(jnp.asarray(a), jnp.asarray(share), jnp.asarray(weight)),
+        np.sum(w * (p * np.log1p(np.exp(-x)) + (1 - p) * np.log1p(np.exp(x)))),
+      ),
+      "pqm": (
+        losses.pqm(a, b, jnp.asarray(weight)),
+        np.sum(w * (x - y) ** 2),
+      ),
+    }
+    for name, ((total, count), expected) in sums.items():
+      with self.subTest(name):
+        np.testing.assert_allclose(total, expected, rtol=2e-6)
+        self.assertEqual(float(count), 64.0)
+        self.assertEqual((total.dtype, count.dtype), ("float32", "float32"))
+
+  def test_a_mask_weights_the_terms(self):
+    rng = np.random.default_rng(6)
+    logits = rng.normal(size=(2, 5, 11)).astype(np.float32)
+    targets = rng.integers(0, 11, (2, 5))
+    mask = np.array([[1, 0, 0.3, 0, 1], [0, 0.7, 1, 1, 0]], np.float32)
+    total, count = losses.masked_nll(
+      jnp.asarray(logits), jnp.asarray(targets), jnp.asarray(mask)
+    )
+    wide = logits.astype(np.float64)
+    nll = np.log(np.exp(wide).sum(-1)) - np.take_along_axis(
+      wide, targets[..., None], -1
+    ).squeeze(-1)
+    np.testing.assert_allclose(total, np.sum(mask * nll), rtol=2e-6)
+    np.testing.assert_allclose(count, 5.0, rtol=1e-6)
+
   def test_bradley_terry_by_hand(self):
     chosen = jnp.array([0.5, -0.25, 0.9, 3.0])
     rejected = jnp.array([-0.5, 0.25, 0.9, -4.0])

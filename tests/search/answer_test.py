@@ -35,6 +35,15 @@ class AnswerTest(absltest.TestCase):
     for k in (3, 5, 6):
       self.assertEqual(answer_node(tree, "top_k", "last", k=k), 1)
 
+  def test_the_value_of_a_solution_is_combined_as_is_said(self):
+    tree = workdirs.apples()
+    # The first solution has the higher last value, the second the higher least.
+    tree.ppm[tree.path(7)[1:]] = -0.9, 0.5, 0.8
+    tree.ppm[tree.path(9)[1:]] = 0.1, 0.2, 0.3
+    self.assertEqual(answer_node(tree, "best", "last"), 7)
+    self.assertEqual(answer_node(tree, "best", "min"), 9)
+    self.assertEqual(answer_node(tree, "best", "mean"), 9)
+
   def test_without_an_answer(self):
     problem = dataclasses.replace(workdirs.apples().problem, id="empty")
     self.assertIsNone(answer_node(Tree(problem), "best", "last"))

@@ -139,6 +139,7 @@ class SurvivorsTest(parameterized.TestCase):
     ((), [(STEP, "step"), (CODE, "code"), (STEP, "step")], [0], "malformed"),
     ((STEP,), [(CODE, "code"), (CODE, "length")], [0], "duplicate"),
     ((STEP,), [("\nx", "length"), (CODE, "code")], [1], "length"),
+    ((STEP,), [("", "lost"), (CODE, "code")], [1], "lost"),
     ((STEP,), [("\nx", "eos"), (CODE, "code")], [1], "malformed"),
     # Of max_depth 3, a step here leaves no room for both code and answer.
     (

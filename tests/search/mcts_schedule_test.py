@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 import threading
 
 import numpy as np
@@ -136,6 +138,23 @@ class ControllerTest(parameterized.TestCase):
     with self.assertRaisesRegex(RuntimeError, "the policy broke"):
       mcts.search(PROBLEMS[:2], config, calls, seed=0)
     self.assertLess(len(expansions), 1000)
+
+  def test_an_interrupt_stops_all_groups(self):
+    policy, expansions = (
+      testing.ToySum(tuple(f"x += {i}" for i in range(9)), 4),
+      [],
+    )
+
+    def expand(questions, prefixes, seeds):
+      expansions.append(1)
+      if len(expansions) == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+      return policy(questions, prefixes, seeds)
+
+    config = config_of(groups=2, rollouts=3000)
+    with self.assertRaises(KeyboardInterrupt):
+      mcts.search(PROBLEMS[:2], config, calls_of(expand), seed=0)
+    self.assertLess(len(expansions), 3000)
 
   def test_one_group_runs_in_the_thread_of_its_caller(self):
     seen = set()

@@ -2,6 +2,7 @@
 
 import json
 import math
+from unittest import mock
 
 import hypothesis
 import numpy as np
@@ -105,6 +106,14 @@ class TreeTest(absltest.TestCase):
     self.assertEqual(tree.logprob[1:].tolist(), [-float(i) for i in range(199)])
     self.assertEqual(tree.correct.tolist(), [-1] * 200)
     self.assertEqual(tree.first_child[199], -1)
+
+  def test_growth_copies_seldom(self):
+    # Else a large tree would take time that grows with its square.
+    tree = Tree(PROBLEM)
+    with mock.patch.object(tree_lib.np, "full", wraps=np.full) as full:
+      for node in range(1000):
+        tree.add_children(node, [Child(str(node), STEP)])
+    self.assertLess(full.call_count, 10 * len(tree_lib._COLUMNS))
 
   def test_children_are_added_once_and_never_to_a_terminal(self):
     tree = small()

@@ -1,8 +1,11 @@
+import contextlib
 import dataclasses
 import os
 import pathlib
 import shutil
 import signal
+import types
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +46,14 @@ def _loss(params, batch):
   return jnp.sum(error**2), {"count": jnp.float32(len(error))}
 
 
-def _run(folder=None, batch_at=_batch_at, writer=None, steps=STEPS, **changes):
+def _run(
+  folder=None,
+  batch_at=_batch_at,
+  writer=None,
+  steps=STEPS,
+  progress=False,
+  **changes,
+):
   config = dataclasses.replace(CONFIG, **changes)
   tx = state.optimizer(config, STEPS)
   return loop.fit(
@@ -55,7 +65,7 @@ def _run(folder=None, batch_at=_batch_at, writer=None, steps=STEPS, **changes):
     folder=folder,
     writer=writer,
     name="sft",
-    progress=False,
+    progress=progress,
   )
 
 
@@ -151,6 +161,105 @@ class FitTest(absltest.TestCase):
     self.assertContainsSubset(
       {"loss", "grad_norm", "tokens_per_second", "seconds"}, recorder.rows[0][2]
     )
+
+  def test_metrics_are_means_by_count_between_two_rows(self):
+    def batch_at(k: int):
+      # Of 1, 2, ... rows, so that no update weighs as much as another.
+      x = np.zeros((k + 1, 3), np.float32)
+      return {"x": x, "y": np.full(k + 1, float(k), np.float32)}
+
+    recorder = Recorder()
+    _run(batch_at=batch_at, writer=recorder, checkpoint_every=100, log_every=4)
+    self.assertEqual([step for step, _, _ in recorder.rows], [1, 4, 8, 11])
+    # The weights do nothing, so that the loss of update k is k squared.
+    for (_, _, values), (first, last) in zip(
+      recorder.rows, ((0, 1), (1, 4), (4, 8), (8, 11)), strict=True
+    ):
+      k = np.arange(first, last)
+      mean = np.sum((k + 1) * k**2) / np.sum(k + 1)
+      np.testing.assert_allclose(values["loss"], mean, rtol=1e-6)
+      self.assertEqual(values["updates"], STEPS)
+      self.assertNotIn("count", values)
+    seconds = [values["seconds"] for _, _, values in recorder.rows]
+    self.assertEqual(seconds, sorted(seconds))
+
+  def test_speed_is_of_the_tokens_since_the_last_row(self):
+    recorder, clock = Recorder(), iter(range(0, 10_000, 10))
+
+    def batch_at(k: int):
+      return _batch_at(k) | {"tokens": np.zeros((2, 3 + k))}
+
+    time = types.SimpleNamespace(monotonic=lambda: next(clock))
+    with mock.patch.object(loop, "time", time):
+      _run(batch_at=batch_at, writer=recorder, checkpoint_every=99, log_every=4)
+    # Ten seconds pass between two looks at the clock.
+    self.assertEqual(
+      [values["tokens_per_second"] for _, _, values in recorder.rows],
+      [0.6, 2 * (4 + 5 + 6) / 10, 2 * (7 + 8 + 9 + 10) / 10, 2 * 36 / 10],
+    )
+    self.assertEqual(
+      [values["seconds"] for _, _, values in recorder.rows], [10, 30, 50, 70]
+    )
+
+  def test_tokens_of_a_batch(self):
+    tokens = np.ones((2, 3))
+    segments = np.array([[1, 2, 0], [1, 0, 0]])
+    self.assertEqual(loop._tokens({"tokens": tokens}), 6)
+    self.assertEqual(
+      loop._tokens({"tokens": tokens, "segment_ids": segments}), 3
+    )
+    self.assertEqual(loop._tokens({"x": tokens}), 0)
+    self.assertEqual(loop._tokens([tokens]), 0)
+
+  def test_progress_is_shown_unless_it_is_not_wanted(self):
+    bars = []
+
+    class Bar:
+      def __init__(self):
+        self.updates, self.shown = 0, []
+
+      def update(self, count=1, **shown):
+        self.updates += count
+        if shown:
+          self.shown.append(shown)
+
+    @contextlib.contextmanager
+    def progress(total, name, *, start, unit):
+      bars.append((total, name, start, unit, Bar()))
+      yield bars[-1][-1]
+
+    with mock.patch.object(loop.metrics_lib, "progress", progress):
+      _run(self.folder, steps=6)
+      self.assertEmpty(bars)
+      _run(self.folder, progress=True)
+    ((*said, bar),) = bars
+    self.assertEqual(said, [STEPS, "sft", 6, "update"])
+    self.assertEqual(bar.updates, STEPS - 6)
+    # Updates 7 (the first), 8, 9, 10 and 11.
+    self.assertLen(bar.shown, 5)
+    self.assertEqual(set(bar.shown[0]), {"loss", "tokens/s"})
+
+  def test_an_infinite_loss_stops_too(self):
+    def batch_at(k: int):
+      batch = _batch_at(k)
+      batch["y"][0] = 1e30 if k == 2 else 0.0
+      return batch
+
+    with self.assertRaisesRegex(loop.NonFiniteLoss, "update 3 is inf"):
+      _run(batch_at=batch_at)
+
+  def test_the_queue_of_updates_is_short(self):
+    """The loop waits for the last update but two."""
+    waited = []
+
+    class Loss(float):
+      def block_until_ready(self):
+        waited.append(float(self))
+
+    log = loop._Log(Recorder(), "sft", None, 7)
+    for k in range(1, 6):
+      log.add(k, {"loss": Loss(k), "count": 1.0}, 0)
+    self.assertEqual(waited, [1.0, 2.0, 3.0])
 
   def test_checkpoints_of_another_model(self):
     _run(self.folder)

@@ -1,4 +1,5 @@
 import dataclasses
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -70,18 +71,20 @@ class LossTest(parameterized.TestCase):
       pairs[1], chosen=pairs[1].chosen + ("\ny = x\n<end_of_code>",), weight=0.5
     )
     total, sums = jax.jit(lambda b: ppm.ppm_loss(model, b))(_batch(pairs, 5))
-    expected = hits = 0.0
+    expected = hits = margin = 0.0
     for pair in pairs:
       a, b = (
         _value(model, pair.question, s) for s in (pair.chosen, pair.rejected)
       )
       hits += a > b
+      margin += a - b
       if head == "logit":
         a, b = 5 * np.arctanh(a), 5 * np.arctanh(b)
       expected += pair.weight * np.log1p(np.exp(b - a))
     np.testing.assert_allclose(total, expected, rtol=1e-5)
     self.assertEqual(float(sums["count"]), 3.0)
     self.assertEqual(float(sums["accuracy"]), hits)
+    np.testing.assert_allclose(sums["margin"], margin, rtol=1e-4)
 
   def test_rival_losses_by_hand(self):
     model = _model()
@@ -98,8 +101,43 @@ class LossTest(parameterized.TestCase):
     np.testing.assert_allclose(total, expected, rtol=1e-5)
     self.assertEqual(float(sums["accuracy"]), (raw[0] > 0) + (raw[1] <= 0))
 
+  @parameterized.parameters(
+    # Raw values above 0 mean "right"; an outcome of 0.5 is none.
+    ([0.5, -0.5, 0.5, -0.5], [1.0, 0.0, 0.0, 1.0], 2.0),
+    ([0.0, 0.0, 0.5, 0.5], [0.0, 1.0, 0.5, 0.6], 2.0),
+  )
+  def test_hits_of_outcomes_by_hand(self, raw, outcomes, hits):
+    # A fifth item is padding, and would be a hit.
+    raw, outcomes = np.array([*raw, 9.0]), np.array([*outcomes, 1.0])
+    with mock.patch.object(
+      ppm, "side_values", return_value=(jnp.asarray(raw)[:, None], None)
+    ):
+      _, sums = ppm.orm_loss(
+        None, {"target": outcomes, "weight": jnp.array([1.0] * 4 + [0.0])}
+      )
+    self.assertEqual(float(sums["accuracy"]), hits)
+    self.assertEqual(float(sums["count"]), 4.0)
+
 
 class TrainTest(parameterized.TestCase):
+  @parameterized.parameters(("ppm", ""), ("orm", ""), ("pqm", "rival"))
+  def test_a_training_is_called_as_its_kind(self, kind, name):
+    items = [("q?", (_step("2"),), 1.0)] if kind != "ppm" else _pairs(1, 1)
+    with mock.patch.object(ppm.loop, "fit_model") as fit:
+      ppm.train_ppm(
+        _model(),
+        items,
+        CONFIG,
+        seed=1,
+        tokenizer=TOKENIZER,
+        kind=kind,
+        name=name,
+      )
+    ((_, loss, _, updates, _), options) = fit.call_args
+    self.assertEqual(options, {"name": name or kind})
+    self.assertIs(loss, getattr(ppm, f"{kind}_loss"))
+    self.assertEqual(updates, 2)  # Ten epochs of one item, seven a batch.
+
   def test_learns_a_trivial_preference(self):
     model, held_out = _model(), _pairs(5, 53)
     measure = dict(tokenizer=TOKENIZER, length=CONFIG.length, batch_size=53)

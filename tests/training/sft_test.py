@@ -130,6 +130,18 @@ class SftTest(absltest.TestCase):
       parts,
     )
 
+  def test_parts_are_the_fewest_that_fit(self):
+    for length in range(1, 41):
+      for most in (1, 7, 50, 130, 999):
+        fits = [
+          n
+          for n in range(1, length + 1)
+          if length % n == 0 and length // n * 7 <= most
+        ]
+        with self.subTest(f"{length} {most}"):
+          # A token a part, if even that is too much.
+          self.assertEqual(sft._parts(length, 7, most), (*fits, length)[0])
+
   def test_nothing_fits(self):
     config = dataclasses.replace(CONFIG, length=7)
     with self.assertRaisesRegex(ValueError, "none of 3 solutions fits into 7"):

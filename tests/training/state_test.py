@@ -57,6 +57,19 @@ class ScheduleTest(parameterized.TestCase):
     got = [float(rate(k)) for k in (0, 1, 4, 5, 8, 20)]
     np.testing.assert_allclose(got, [0.2, 0.4, 1.0, 1.0, 0.8, 0.0], atol=1e-6)
 
+  @parameterized.parameters(
+    # Of 10 updates: one of warm-up, which is at the peak; all of them; a share
+    # that is rounded to 3.
+    (0.1, {0: 1.0, 1: 1.0, 2: 8 / 9, 10: 0.0}),
+    (1.0, {0: 0.1, 1: 0.2, 8: 0.9, 9: 1.0}),
+    (0.26, {0: 1 / 3, 1: 2 / 3, 2: 1.0, 3: 1.0, 4: 6 / 7}),
+    (0.04, {0: 1.0, 1: 0.9}),
+  )
+  def test_warmup_rises_to_the_peak_at_its_last_update(self, share, expected):
+    rate = state.learning_rate(_config(warmup=share, learning_rate=1.0), 10)
+    for k, value in expected.items():
+      self.assertAlmostEqual(float(rate(k)), value, places=6)
+
   def test_unknown(self):
     with self.assertRaisesRegex(ValueError, "schedule='cubic'"):
       state.learning_rate(_config(schedule="cubic"), 10)
@@ -75,6 +88,32 @@ class OptimizerTest(absltest.TestCase):
     updates, _ = tx.update(grads, tx.init(params), params)
     np.testing.assert_allclose(updates["kernel"], -0.5 - 0.1, rtol=1e-5)
     np.testing.assert_allclose(updates["bias"], [0.5], rtol=1e-5)
+
+  def test_adamw_by_a_loop_in_float64(self):
+    config = _config(
+      b1=0.7, b2=0.9, weight_decay=0.05, clip=1e9, learning_rate=0.25
+    )
+    tx, rng = state.optimizer(config, 8), np.random.default_rng(1)
+    params = {"kernel": rng.normal(size=(2, 3)), "bias": rng.normal(size=3)}
+    expected = dict(params)
+    params = jax.tree.map(jnp.float32, params)
+    moments, opt_state = {}, tx.init(params)
+    for t in range(1, 5):
+      grads = {name: rng.normal(size=x.shape) for name, x in expected.items()}
+      updates, opt_state = tx.update(
+        jax.tree.map(jnp.float32, grads), opt_state, params
+      )
+      params = jax.tree.map(jnp.add, params, updates)
+      rate = 0.25 * (1 - (t - 1) / 8)
+      for name, g in grads.items():
+        m, v = moments.get(name, (0.0, 0.0))
+        m, v = 0.7 * m + 0.3 * g, 0.9 * v + 0.1 * g**2
+        moments[name] = m, v
+        step = (m / (1 - 0.7**t)) / np.sqrt(v / (1 - 0.9**t))
+        decay = 0.05 * expected[name] if name == "kernel" else 0.0
+        expected[name] = expected[name] - rate * (step + decay)
+    for name, value in expected.items():
+      np.testing.assert_allclose(params[name], value, rtol=1e-4, atol=1e-5)
 
   def test_clip_bounds_what_the_optimiser_sees(self):
     tx = state.optimizer(_config(clip=1.0), 10)
@@ -132,6 +171,63 @@ class OptimizerTest(absltest.TestCase):
       update["embedding"], -sign * (1 + 0.09 / 0.19), atol=1e-3
     )
 
+  def test_muon_decays_the_layers_and_has_the_moments_of_the_config(self):
+    config = _config(
+      optimizer="muon",
+      **{"weight_decay": 0.1, "b1": 0.7, "b2": 0.9, "schedule": "constant"},
+      clip=1e9,
+    )
+    tx = state.optimizer(config, 10)
+    params = {"layers": {"up": jnp.full((3, 5), 2.0)}, "embedding": jnp.ones(4)}
+    opt_state = tx.init(params)
+    still, _ = tx.update(
+      jax.tree.map(jnp.zeros_like, params), opt_state, params
+    )
+    # Without a gradient a weight loses rate x decay of itself.
+    np.testing.assert_allclose(
+      still["layers"]["up"], -0.5 * 0.1 * 2.0, rtol=1e-5
+    )
+    # What is not of the layers is Adam's, with Nesterov (Dozat 2016).
+    m = v = 0.0
+    for t, size in enumerate((0.5, -0.25), 1):
+      grads = jax.tree.map(lambda x, size=size: x * 0 + size, params)
+      updates, opt_state = tx.update(grads, opt_state, params)
+      m, v = 0.7 * m + 0.3 * size, 0.9 * v + 0.1 * size**2
+      ahead = 0.7 * m / (1 - 0.7 ** (t + 1)) + 0.3 * size / (1 - 0.7**t)
+      step = -0.5 * ahead / np.sqrt(v / (1 - 0.9**t))
+      np.testing.assert_allclose(updates["embedding"], [step] * 4, rtol=1e-3)
+
+  def test_muon_takes_the_weights_of_layers_alone(self):
+    params = {
+      "embedding": jnp.ones((5, 3)),
+      "layers": {
+        "norm": jnp.ones(3),
+        "down": jnp.ones((3, 7)),
+        "q": jnp.ones((2, 4, 3)),
+        "o": jnp.ones((3, 2, 4)),
+        "q_bias": jnp.ones((2, 4)),
+      },
+    }
+    found = state._muon_dimensions(params)
+    self.assertIsNone(found["embedding"])
+    layers = found["layers"]
+    self.assertIsNone(layers["norm"])
+    self.assertIsNone(layers["q_bias"])
+    for name, inner, outer in (
+      ("down", 1, 0),
+      ("q", 2, (0, 1)),
+      ("o", (1, 2), 0),
+    ):
+      with self.subTest(name):
+        self.assertEqual(layers[name].reduction_axis, inner)
+        self.assertEqual(layers[name].output_axis, outer)
+
+  def test_what_is_not_a_matrix_is_not_decayed(self):
+    found = state._decayed(
+      {"w": jnp.ones((2, 3)), "q_bias": jnp.ones((2, 3)), "norm": jnp.ones(3)}
+    )
+    self.assertEqual(found, {"w": True, "q_bias": False, "norm": False})
+
 
 class StepTest(parameterized.TestCase):
   @parameterized.parameters(2, 3, 6)
@@ -164,6 +260,17 @@ class StepTest(parameterized.TestCase):
     self.assertAlmostEqual(float(metrics["grad_norm"]), 2.0)
     self.assertEqual(int(after.step), 1)
     self.assertAlmostEqual(float(after.params["b"]), 0.25 + 0.5, places=5)
+
+  def test_a_count_below_one_divides_by_one(self):
+    tx = state.optimizer(_config(), 10)
+    batch = {
+      "x": jnp.zeros((2, 3)),
+      "y": jnp.array([1.25, 5.0]),
+      "m": jnp.array([0.5, 0.0]),
+    }
+    _, metrics = state.make_step(_loss, tx)(state.init(_params(), tx), batch)
+    self.assertAlmostEqual(float(metrics["loss"]), 0.5)
+    self.assertAlmostEqual(float(metrics["count"]), 0.5)
 
   def test_padding_only_batch_changes_nothing(self):
     tx = state.optimizer(_config(), 10)
