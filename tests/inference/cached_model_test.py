@@ -1,13 +1,17 @@
 """Tests of a model with prefix caches: groups share nothing."""
 
+import threading
+
 import jax
 import numpy as np
 from absl.testing import absltest
+from flax import nnx
 
-from rstar_jax.config.schema import MeshConfig
-from rstar_jax.inference.cached_model import Batch
+from rstar_jax.config.schema import EngineConfig, MeshConfig
+from rstar_jax.inference import weights
+from rstar_jax.inference.cached_model import Batch, CachedModel
 from rstar_jax.models import sharding
-from tests.inference.engine_test import engine, prefix, seeds
+from tests.inference.engine_test import engine, model, prefix, seeds
 from tests.inference.prefix_cache_test import SHAPES, walk
 
 jax.config.update("jax_num_cpu_devices", 2)
@@ -24,6 +28,35 @@ class CachedModelTest(absltest.TestCase):
     first = list(walk([cached], ticks=5))
     cached.forget(0)
     self.assertEqual(first, list(walk([cached], ticks=5)))
+
+  def test_other_weights_find_every_cache_empty(self):
+    cached, ids = engine(**SHAPES, slots=5), [prefix(11), prefix(13)]
+    for group in (0, 1):
+      cached.expand(ids, seeds(2, 3), group=group)
+    cached.load(nnx.split(model(8))[1])
+    expected = engine(**SHAPES, slots=5, of=model(8)).expand(ids, seeds(2, 3))
+    for group in (0, 1):
+      before = cached.path_tokens["prefilled"]
+      self.assertEqual(cached.expand(ids, seeds(2, 3), group=group), expected)
+      self.assertEqual(cached.path_tokens["prefilled"], before + 24)
+
+  def test_what_it_is_made_of_unless_it_is_said_otherwise(self):
+    config = EngineConfig(leaf_buckets=(2, 5), tail_buckets=(4, 16))
+    made = CachedModel(model(), config, what="test", room=3)
+    self.assertTrue(made._spec.reuse)
+    self.assertIsNone(made._spec.mesh)
+    self.assertEqual((made._spec.slots, made._spec.room), (5, 16))
+    self.assertEqual(made.prefix_tokens, 0)
+    self.assertEqual(
+      made.path_tokens, {"reused": 0, "appended": 0, "prefilled": 0}
+    )
+    busy, lock = weights.Busy(), threading.Lock()
+    made = CachedModel(
+      model(), config, what="test", room=99, slots=7, busy=busy, lock=lock
+    )
+    self.assertIs(made.busy, busy)
+    self.assertIs(made.lock, lock)
+    self.assertEqual((made._spec.slots, made._spec.room), (7, 99))
 
   def test_groups_share_nothing(self):
     both = engine(**SHAPES, slots=5)

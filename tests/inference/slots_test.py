@@ -99,6 +99,110 @@ class SlotsTest(parameterized.TestCase):
     (move,) = place(slots, ids(1, 2, 3, *[6] * 10))
     self.assertEqual((move.slot, move.source), (1, -1))
 
+  @parameterized.parameters(
+    # Of a path of 12 tokens 7 are not worth a copy, and 8 are.
+    (12, 7, 0),
+    (12, 8, 8),
+    # All of a short one are.
+    (5, 5, 5),
+    (5, 4, 0),
+    (8, 7, 0),
+    (8, 8, 8),
+  )
+  def test_how_much_is_worth_a_copy(self, length, shared, reused):
+    slots = Slots(2, 32)
+    place(slots, ids(*range(length)))
+    (move,) = place(slots, ids(*range(shared), 77, 78))
+    self.assertEqual((move.source, move.reused), (0 if reused else -1, reused))
+
+  def test_cached_candidates_make_a_short_beginning_worth_it(self):
+    slots = Slots(2, 32)
+    place(slots, ids(*range(20)))
+    tokens = np.array([[50, 51, 52, 53]], np.int32)
+    cached = CachedCandidates(object(), 0, tokens, np.array([4]))
+    slots.cache_candidates(0, slots.version(0), cached)
+    # Candidates follow the whole path, and not a part of it.
+    (move,) = place(slots, ids(*range(19), 50, 51))
+    self.assertEqual((move.reused, move.candidate), (19, None))
+
+  def test_the_first_of_equals_takes_over_and_the_others_copy(self):
+    slots = Slots(4, 32)
+    place(slots, ids(*range(10)), ids(*range(10), 30))
+    # Eleven tokens of slot 1 are more than ten of slot 0.
+    first, second, third = place(
+      slots,
+      ids(*range(10), 30, 1),
+      ids(*range(10), 30, 2),
+      ids(*range(10), 40),
+    )
+    self.assertEqual((first.slot, first.source, first.reused), (1, 1, 11))
+    self.assertEqual((second.slot, second.source, second.reused), (2, 1, 11))
+    self.assertEqual((third.slot, third.source, third.reused), (0, 0, 10))
+
+  def test_a_longer_match_takes_over(self):
+    slots = Slots(4, 32)
+    place(slots, ids(*range(12)))
+    first, second = place(slots, ids(*range(9), 1), ids(*range(12), 2))
+    self.assertEqual((second.slot, second.source), (0, 0))
+    self.assertEqual((first.slot, first.source), (1, 0))
+
+  def test_a_version_is_of_one_path(self):
+    slots = Slots(2, 32)
+    path = ids(*range(10))
+    place(slots, path)
+    version = slots.version(0)
+    place(slots, ids(*range(10), 1))
+    self.assertNotEqual(slots.version(0), version)
+    self.assertEqual(slots.version(1), Slots(2, 32).version(1))
+
+  def test_emptied_slots_are_given_away_from_the_first(self):
+    slots = Slots(3, 32)
+    paths = [ids(*[tree] * 10) for tree in (1, 2, 3)]
+    for path in paths:
+      place(slots, path)
+    tokens = np.array([[50, 51]], np.int32)
+    cached = CachedCandidates(object(), 0, tokens, np.array([2]))
+    slots.cache_candidates(1, slots.version(1), cached)
+    slots.reset()
+    moves = place(slots, *paths)
+    self.assertEqual([each.slot for each in moves], [0, 1, 2])
+    self.assertEqual([each.start for each in moves], [0, 0, 0])
+    (move,) = place(slots, ids(*paths[1], 50, 51))
+    self.assertIsNone(move.candidate)
+
+  def test_a_candidate_matches_as_far_as_it_is_usable(self):
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+      tokens = rng.integers(0, 2, (4, 5)).astype(np.int32)
+      usable = rng.integers(0, 6, 4)
+      tail = rng.integers(0, 2, rng.integers(0, 8)).astype(np.int32)
+      common = []
+      for row, most in zip(tokens.tolist(), usable, strict=True):
+        n = 0
+        while n < min(len(tail), most) and row[n] == tail[n]:
+          n += 1
+        common.append(n)
+      best = max(common)
+      found = CachedCandidates(None, 0, tokens, usable).match(tail)
+      self.assertEqual(found, (common.index(best), best))
+
+  def test_the_last_token_of_a_candidate_is_run_for_its_state(self):
+    for hidden, appended in ((True, 2), (False, 3)):
+      slots = Slots(1, 32)
+      place(slots, ids(*range(10)), hidden=hidden)
+      tokens = np.array([[50, 51, 52, 53]], np.int32)
+      cached = CachedCandidates(object(), 0, tokens, np.array([4]))
+      slots.cache_candidates(0, slots.version(0), cached)
+      (move,) = place(slots, ids(*range(10), 50, 51, 52), hidden=hidden)
+      self.assertEqual((move.reused, move.appended), (10, appended))
+      self.assertIsNotNone(move.candidate)
+
+  def test_a_path_goes_to_the_shard_with_most_free_slots(self):
+    slots = Slots(6, 32, data_shards=3)
+    moves = place(slots, *(ids(*[tree] * 10) for tree in range(1, 5)))
+    # The first of shards that have as many.
+    self.assertEqual([each.slot for each in moves], [0, 2, 4, 1])
+
   def test_kinds_of_positions_are_apart(self):
     slots = Slots(2, 32)
     path = ids(*range(20))
