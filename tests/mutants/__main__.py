@@ -234,7 +234,9 @@ def main() -> int:
   parser.add_argument("rooms", nargs="*", choices=[[], *ROOMS], default=[])
   parser.add_argument("--sample", type=int, help="number of mutants a room")
   parser.add_argument("--seed", type=int, default=1, help="of the sample")
-  parser.add_argument("--only", default="", help="part of a mutant's name")
+  parser.add_argument(
+    "--only", action="append", help="part of a mutant's name; may come often"
+  )
   parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
   parser.add_argument("--list", action="store_true", help="run nothing")
   args = parser.parse_args()
@@ -278,7 +280,11 @@ def check(args: argparse.Namespace, folder: pathlib.Path) -> int:
     }
     if gone:
       sys.exit("accepted.toml names no mutant: " + "; ".join(sorted(gone)))
-    matching = [each for each in mutants if args.only in each.name]
+    matching = [
+      each
+      for each in mutants
+      if any(part in each.name for part in args.only or [""])
+    ]
     drawn = changes.sample(matching, args.sample or len(mutants), args.seed)
     left = [each for each in drawn if each.name not in known]
     print(

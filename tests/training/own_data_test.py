@@ -1,15 +1,18 @@
 """Training on plain lists: what is learnt, what is saved, what is refused."""
 
 import pathlib
+from unittest import mock
 
+import jax
 import numpy as np
 from absl.testing import absltest, parameterized
 from flax import nnx
 
-from rstar_jax.config.schema import TrainConfig
+from rstar_jax.config.schema import Config, PolicyConfig, TrainConfig
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.step_values import step_values
+from rstar_jax.rng import seed_for
 from rstar_jax.steps import prompts
 from rstar_jax.training import own_data
 from rstar_jax.types import PreferencePair
@@ -93,6 +96,8 @@ class OwnDataTest(parameterized.TestCase):
     ([*pairs(), {"question": 1}], "row 4: 'question'"),
     ([{"question": "q?", "chosen": "ab", "rejected": ["a"]}], "'chosen'"),
     ([{"question": "q?", "chosen": [], "rejected": ["a"]}], "'chosen'"),
+    ([{"question": "q?", "chosen": ["a", ""], "rejected": ["a"]}], "'chosen'"),
+    ([{"question": "q?", "chosen": ["a", 1], "rejected": ["a"]}], "'chosen'"),
   )
   def test_bad_rows_are_named_before_a_model_is_loaded(self, rows, message):
     with self.assertRaisesRegex(ValueError, message):
@@ -108,11 +113,66 @@ class OwnDataTest(parameterized.TestCase):
     longer = own_data._pair(pairs()[1] | {"chosen": [step(1), step(2)]}, 1)
     self.assertEqual(longer.kind, "final")
 
+  def test_what_a_training_is_given(self):
+    """The seed is 0 unless given, and seeds the order and the head."""
+    loaded = object(), object()
+    solutions = [{"question": "q?", "steps": ["a", "b"]}]
+    for given, seed in (({}, 0), ({"seed": 7}, 7)):
+      with (
+        mock.patch.object(own_data, "_load", return_value=loaded) as load,
+        mock.patch.object(own_data.sft, "train_sft") as sft,
+        mock.patch.object(own_data.ppm_lib, "train_ppm") as ppm,
+        mock.patch.object(own_data, "ppm_from_policy") as with_head,
+      ):
+        policy = own_data.train_policy(solutions, policy="x", **given)
+        trained = own_data.train_ppm(pairs(), dtype="bfloat16", **given)
+      one, four = (call.args[1] for call in load.call_args_list)
+      # The paper's numbers, but for the batch.
+      self.assertEqual((one.batch_size, four.batch_size), (1, 4))
+      self.assertEqual(one.learning_rate, Config().sft.learning_rate)
+      self.assertEqual(four.epochs, Config().ppm.epochs)
+      self.assertEqual(
+        load.call_args_list,
+        [mock.call("x", one, "float32"), mock.call("", four, "bfloat16")],
+      )
+      self.assertIs(policy, loaded[0])
+      sft.assert_called_once_with(
+        *(loaded[0], [("q?", ("a", "b"))], one),
+        **{"seed": seed, "tokenizer": loaded[1]},
+      )
+      ((base, head), options) = with_head.call_args
+      self.assertIs(base, loaded[0])
+      self.assertEqual(head, "tanh")
+      self.assertEqual(
+        options["rngs"].params(), nnx.Rngs(seed_for(seed, "ppm head")).params()
+      )
+      self.assertIs(trained, with_head.return_value)
+      ppm.assert_called_once_with(
+        *(trained, [own_data._pair(row, 0) for row in pairs()], four),
+        **{"seed": seed, "tokenizer": loaded[1]},
+      )
+      self.assertEqual(ppm.call_args.args[1][0].weight, 1.0)
+
+  def test_the_model_to_train(self):
+    config = TrainConfig(remat=True, attention_block=64)
+    model, tokenizer = own_data._load(self.base, config, "bfloat16")
+    self.assertTrue(model.config.remat)
+    self.assertEqual(model.config.attention_block, 64)
+    self.assertEqual(model.config.dtype, "bfloat16")
+    params = nnx.split(model)[1]
+    self.assertEqual(
+      {str(x.dtype) for x in jax.tree.leaves(params)}, {"float32"}
+    )
+    rows = model.config.vocab_size
+    self.assertEqual(rows % PolicyConfig().vocab_multiple, 0)
+    self.assertGreaterEqual(rows, tokenizer.vocab_size)
+
   def test_a_batch_is_no_larger_than_the_data(self):
     config = TrainConfig(batch_size=512, accumulate=64)
     fitted = own_data._fitted(config, 7, "pairs")
     self.assertEqual((fitted.batch_size, fitted.accumulate), (7, 1))
     self.assertIs(own_data._fitted(config, 512, "pairs"), config)
+    self.assertEqual(own_data._fitted(config, 511, "pairs").batch_size, 511)
 
 
 if __name__ == "__main__":
