@@ -114,10 +114,11 @@ def main(argv: list[str]) -> None:
     raise
   except (ValueError, OSError) as error:
     refuse(error, hosts.leave_if_joined)
-  except Exception:
+  except Exception as error:
+    # Python would print the text of an error as it is.
     outside.say(traceback.format_exc(), sys.stderr)
     hosts.leave_if_joined()
-    raise
+    raise SystemExit(1) from error
 
 
 def refuse(error: Exception, leave: Callable[[], None] = lambda: None) -> None:

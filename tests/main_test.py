@@ -104,6 +104,23 @@ class MainTest(parameterized.TestCase):
     self.assertCountEqual(found, before)
     self.assertEqual(self.workdir.exists(), bool(before))
 
+  @parameterized.parameters(RuntimeError, ValueError)
+  def test_the_text_of_an_error_moves_no_cursor(self, kind):
+    failing = mock.patch.object(main, "run", side_effect=kind("\x1b[2J\u202e"))
+    with failing:
+      code, out, err = self.run_main("--stage=evolve")
+    self.assertEqual((code, out), (1, ""))
+    self.assertIn("\\x1b[2J\\u202e", err)
+    self.assertNotIn("\x1b", err)
+    self.assertEqual("Traceback" in err, kind is RuntimeError)
+
+  def test_a_data_set_s_text_moves_no_cursor(self):
+    self.write("train.jsonl", '{"\\u001b[2J": 1}')
+    code, _, err = self.run_main("--stage=evolve")
+    self.assertEqual(code, 1)
+    self.assertIn("has no field 'question', only \\x1b[2J;", err)
+    self.assertNotIn("\x1b", err)
+
   def test_studies_and_comparisons_say_what_they_lack(self):
     self.assert_one_line(self.run_main("--stage=study"), "--round=1..2")
     self.assert_one_line(self.run_main("--stage=compare"), "--other=FOLDER")
