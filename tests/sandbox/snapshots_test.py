@@ -12,7 +12,7 @@ import hypothesis
 from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
-from rstar_jax.sandbox import children, snapshots, zygote
+from rstar_jax.sandbox import children, program, snapshots, zygote
 from rstar_jax.sandbox.isolation import confinement
 from rstar_jax.sandbox.pool import Limits, Sandbox
 
@@ -174,6 +174,23 @@ class SnapshotsTest(parameterized.TestCase):
     with host, theirs:
       self.assertIsNone(children.Watch(theirs, 101).next(child))
     self.assertEqual(snapshots.death(child.end())[0], "memory")
+
+  @parameterized.parameters(
+    (program.TOO_MUCH << 8, False, "output_limit", program.OVER),
+    (program.NO_MEMORY << 8, False, "memory", "MemoryError"),
+    (0, False, "crashed", "exited with status 0"),
+    (3 << 8, False, "crashed", "exited with status 3"),
+    (signal.SIGSEGV, False, "crashed", "killed by signal 11"),
+    (signal.SIGXCPU, False, "timeout", "CPU time limit"),
+    # Whatever the status is, if the host had it killed.
+    (signal.SIGKILL, True, "timeout", ""),
+    (3 << 8, True, "timeout", ""),
+  )
+  def test_how_a_process_ended_says_what_happened(
+    self, status, killed, word, reason
+  ):
+    found = snapshots.death(status, killed)
+    self.assertEqual(found, [word, "", reason, 0, 0.0])
 
   def test_reports_are_not_trusted(self):
     for answer in (None, 3, [1, 2], ["ok", "", "", "x", 0.0], {}):
