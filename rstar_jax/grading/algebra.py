@@ -84,7 +84,7 @@ def same(one: str, two: str) -> bool:
     ]
     if natural != [one, two] and _agree(*natural):
       return True
-  # Python writes e and i in capitals, which are variables elsewhere.
+  # Python writes E, I and 2j, which are variables elsewhere.
   python = _constants(one, two), _constants(two, one)
   return python != (one, two) and _agree(*python)
 
@@ -95,11 +95,11 @@ def _exact(text: str) -> str:
 
 
 def _constants(text: str, other: str) -> str:
-  """Reads E and I as constants, unless the other text has them too."""
-  for name in "EI":
+  """Reads E, I and 2j as constants, unless the other text has them too."""
+  for name, constant in (("E", "e"), ("I", "i"), ("j", "i")):
     alone = rf"(?<![a-zA-Z\\_]){name}(?![a-zA-Z_'])"
     if not re.search(alone, other):
-      text = re.sub(alone, name.lower(), text)
+      text = re.sub(alone, constant, text)
   return text
 
 
@@ -332,7 +332,6 @@ def _real_root(each):
 
 def _readable(text: str) -> str:
   """Rewrites what the parser would round (decimals) or misread."""
-  text = re.sub(r"(?<=[\d)])[ij](?![a-z])", "i", text)
   text = re.sub(
     r"(\d+(?:\.\d+)?|[a-z])\^\{?\\circ\}?", r"(\\frac{\1\\pi}{180})", text
   )

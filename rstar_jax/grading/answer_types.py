@@ -23,6 +23,8 @@ class Answer:
       its only part an answer that holds under its condition alone.
     body: LaTeX without spaces, or words in lower case.
     unit: unit of a value.
+    product: the value with its unit read as variables, where that may be meant:
+      "5m" of "5 m".
     name: the left side, "x" of "x=5"; "" if there is none.
     parts: the answers that it consists of.
     condition: words after it that may be left out, "for all x".
@@ -32,6 +34,7 @@ class Answer:
   kind: str
   body: str = ""
   unit: units.Unit = units.NONE
+  product: str = ""
   name: str = ""
   parts: tuple["Answer", ...] = ()
   condition: str = ""

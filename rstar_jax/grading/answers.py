@@ -58,9 +58,12 @@ def decide(
     Whether they are equal; None if that needs algebra, or to read an answer of
     more than notation.AT_ONCE characters.
   """
-  longest = max(len(gold), len(predicted))
-  if notation.AT_ONCE < longest <= notation.LONGEST:
-    return True if gold.strip() == predicted.strip() else None
+  if gold.strip() == predicted.strip():
+    return bool(gold.strip())
+  if notation.too_long(gold) or notation.too_long(predicted):
+    return False
+  if max(len(gold), len(predicted)) > notation.AT_ONCE:
+    return None
   by = compare.Comparison(compare.same_number, _unknown, percent_is_ratio)
   return _answers(gold, predicted, by)
 
@@ -89,7 +92,7 @@ def _answers(gold: str, predicted: str, by: compare.Comparison) -> bool | None:
     return False
   if gold.strip() == predicted.strip():
     return True
-  if max(len(gold), len(predicted)) > notation.LONGEST:
+  if notation.too_long(gold) or notation.too_long(predicted):
     return False
   one, two = parsing.read(gold), parsing.read(predicted)
   if one == two:

@@ -32,7 +32,7 @@ def why_not(answer: str) -> str:
   """
   if _NUMBER.fullmatch(answer):
     return ""
-  if len(answer) > notation.LONGEST:
+  if notation.too_long(answer):
     return "too long an answer"
   if re.search(r"\n\s*\n", answer.strip()):
     return "several paragraphs"

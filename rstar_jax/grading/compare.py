@@ -55,8 +55,8 @@ def _tower(text: str) -> tuple[int, ...]:
   exponent = numbers[-1]
   for number in numbers[-2:0:-1]:
     exponent = number ** min(exponent, 64)
-  # A plain number of LONGEST characters is below 10^(2 LONGEST).
-  return numbers if exponent > 7 * notation.LONGEST else ()
+  # A plain number is below 10^DIGITS, which is below 2^(4 DIGITS).
+  return numbers if exponent > 4 * notation.DIGITS else ()
 
 
 _SIGN = re.compile(r"\\(?:le|ge|ne)(?![a-z])|[=<>]")
@@ -166,6 +166,20 @@ class Comparison:
     return False
 
   def _values(self, one: Answer, two: Answer) -> bool | None:
+    found = self._quantities(one, two)
+    units_written = bool(one.unit) + bool(two.unit)
+    if found or units_written != 1 or not (one.product or two.product):
+      return found
+    # "5 m" beside "5m": variables after all.
+    one, two = (
+      dataclasses.replace(
+        each, body=each.product or each.body, unit=units.NONE, product=""
+      )
+      for each in (one, two)
+    )
+    return _any([found, self._quantities(one, two)])
+
+  def _quantities(self, one: Answer, two: Answer) -> bool | None:
     one, two = _with_unit(one, two.unit), _with_unit(two, one.unit)
     factor = units.factor(one.unit, two.unit)
     if factor is None:

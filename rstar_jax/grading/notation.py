@@ -12,8 +12,9 @@ from fractions import Fraction
 
 from rstar_jax.grading import brackets, printed
 
-# Characters of an answer, at most; also bounds the time of Fraction(10**n).
+# Characters of an answer, at most; a number of up to DIGITS counts as 30.
 LONGEST = 1000
+DIGITS = 4300  # More digits Python does not read as a number.
 # Characters of an answer that the host reads itself: the time of some rules
 # grows with the square or cube of the length.
 AT_ONCE = 100
@@ -173,6 +174,7 @@ def tidy(answer: str) -> str:
   text = text.replace("<=", "\\le ").replace(">=", "\\ge ")
   text = re.sub(r"(?<![\d)])!=", r"\\ne ", text).replace("\\%", "%")
   text = text.replace("\\varnothing", "\\emptyset")
+  text = re.sub(r"\\(?:times|ast)(?![a-z])", r"\\cdot", text)
   text = re.sub(r"\\deg(?:ree)?(?![a-z])", r"^\\circ ", text)
   text = re.sub(r"(?<=\d)\{,\}(?=\d{3})", ",", text)
   text = re.sub(r"(?<=\d),\s*(?:\\!)+(?=\d{3})", ",", text)
@@ -289,6 +291,14 @@ def compact(text: str) -> str:
   return re.sub(r"(?<=\d)\s+(?=[a-zA-Z])|(?<=[a-zA-Z])\s+(?=\d)", "", text)
 
 
+def too_long(answer: str) -> bool:
+  """Whether an answer is longer than LONGEST characters, or a number DIGITS."""
+  if len(answer) <= LONGEST or len(answer) > 4 * DIGITS:
+    return len(answer) > LONGEST
+  short = re.sub(r"\d{31,}", lambda match: match[0][:30], answer)
+  return len(short) > LONGEST or bool(re.search(rf"\d{{{DIGITS + 1}}}", answer))
+
+
 def rational(body: str) -> Fraction | None:
   r"""Returns the value of a plain number, None for anything else.
 
@@ -297,7 +307,7 @@ def rational(body: str) -> Fraction | None:
       (`1 3/4`), repeating decimal (`0.\overline{3}`), or a number in scientific
       notation.
   """
-  if len(body) > LONGEST:
+  if too_long(body):
     return None
   if re.fullmatch(rf"[+-]?{_DECIMAL}", body):
     return Fraction(body)

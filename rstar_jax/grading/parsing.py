@@ -42,6 +42,8 @@ _NAME = re.compile(
   r"(?:\s*(?:\\left)?\([^()=]*\))?|[A-Z]{2,}|\|[A-Z]{2}\||"
   r"(?!.*\b(?:or|and)\b)[A-Za-z]{3,}(?: [A-Za-z]+){0,4})"
 )
+# A unit that may as well be a product of variables.
+_LETTERS = re.compile(r"(?:\s*[A-Za-z](?:\^\{?-?\d+\}?)?){1,3}\s*")
 _RELATION = r"\\(?:le|ge|ne)(?![a-z])\s*|[<>]"
 _ENVIRONMENT = re.compile(
   r"\\begin\s*\{(p|b|B|V|small)?(?:matrix|array)\*?\}\s*(?:\{[lcr|\s]*\})?(.*)"
@@ -52,7 +54,7 @@ _FLIP = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
 
 
 def read(answer: str) -> Answer:
-  """Parses an answer, any text of at most notation.LONGEST characters."""
+  """Parses an answer, any text that is not `notation.too_long`."""
   text = notation.tidy(answer)
   if brackets.depth(text) > _MAX_DEPTH:
     return Answer("value", text)
@@ -194,15 +196,17 @@ def _item(text: str) -> Answer:
 
 def _value(text: str) -> Answer:
   body, unit = units.split(re.sub(r"(?<=\d)(?:st|nd|rd|th)$", "", text))
+  product = ""
+  if unit and text.startswith(body) and _LETTERS.fullmatch(text[len(body) :]):
+    product = notation.compact(text)
   body = notation.plain_text(body).strip()
   body = re.sub(r"^(\\frac\{\d+\}\{\d+\}|[\d.]+)\s*\(?unit\)?s?$", r"\1", body)
   if re.fullmatch(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", body):
     body = body.replace(",", "")
   while (inside := re.fullmatch(r"[{(]([^{}()]*)[)}]", body)) and inside[1]:
     body = inside[1]
-  body = re.sub(r"\\times(?![a-z])", r"\\cdot", body)
   body = notation.compact(re.sub(r"^\s*\+\s*", "", body))
-  return Answer("value", body, unit)
+  return Answer("value", body, unit, product)
 
 
 def _named(text: str) -> Answer | None:

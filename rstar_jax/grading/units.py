@@ -69,6 +69,8 @@ _MATHEMATICS = frozenset(
   "pi sqrt sin cos tan cot sec csc log ln exp or and if to infinity mod e i "
   "none undefined inf oo for where when is times plus minus u".split()
 )
+# Units of one letter; others are variables.
+_LETTERS = frozenset("mglLshN")
 _POWERS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
 _BASES = {
   word: number
@@ -211,7 +213,10 @@ def _is_unit(body: str, unit: str, text: str) -> bool:
   spaced = text[len(body) :][:1] == " " or body[-1:] == " "
   if not known and max(map(len, words)) < (3 if spaced else 4):
     return False
-  if min(map(len, words)) == 1 or "^" in unit:
+  letters = re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", unit)
+  if not set(letters) <= _LETTERS:
+    return False
+  if letters or "^" in unit:
     return known and (spaced or len(words[0]) > 1)
   return True
 
