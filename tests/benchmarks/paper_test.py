@@ -24,6 +24,23 @@ class CrossedTest(absltest.TestCase):
     right = np.repeat([[0.0], [1.0]], 11, axis=1)
     self.assertEqual(paper.crossed(right, 0), (0.0, 1.0))
 
+  def test_is_that_of_draws_that_are_written_out(self):
+    right = np.random.default_rng(2).random((3, 5))
+    random, means = np.random.default_rng(11), []
+    drawn = random.multinomial(3, [1 / 3] * 3, 401)
+    for seeds, problems in zip(
+      drawn, random.multinomial(5, [1 / 5] * 5, 401), strict=True
+    ):
+      total = 0.0
+      for s, p in np.ndindex(3, 5):
+        total += seeds[s] * problems[p] * right[s, p]
+      means.append(total / 15)
+    means.sort()
+    # Of 401 values the quantile q is number 400 q, from 0.
+    low, high = paper.crossed(right, 11, 401)
+    self.assertAlmostEqual(low, means[10])
+    self.assertAlmostEqual(high, means[390])
+
   def test_covers_the_truth_about_as_often_as_it_says(self):
     """Seeds and problems have effects of their own, of known size."""
     random = np.random.default_rng(7)
@@ -142,6 +159,19 @@ class TablesTest(absltest.TestCase):
     self.assertEqual(numbers["search, PPM"], [(1, 50.0), (2, 75.0)])
     self.assertEqual(costs["pass@N"], [(10.0, 50.0), (30.0, 100.0)])
     self.assertIn("50.0 (10)", "\n".join(lines))
+
+  def test_what_the_policy_learns_from(self):
+    runs = self.runs()
+    for run, rows in zip(runs, (100, 300), strict=True):
+      folder = run / "round_1" / "sft"
+      folder.mkdir()
+      (folder / "MANIFEST.json").write_text(json.dumps({"rows": rows}))
+    lines = paper.learnt(runs, 1, {"any": runs[:1]})
+    self.assertRegex(
+      lines[-2], r"highest average Q .*\| 200 \(100-300\) \| 50\.0 .*\| - +\|$"
+    )
+    # Of one seed alone, on the same problems.
+    self.assertRegex(lines[-1], r"^\| any +\| 100 \(100-100\) +\| 50\.0 ")
 
 
 class EvaluationTest(absltest.TestCase):

@@ -23,8 +23,11 @@ class SeedsTest(absltest.TestCase):
     results = {
       "config": {"seed": seed, "eval": {"answer_select": "best"}},
       "rows": [{"round": number} for number in range(len(rounds))],
-      "solved": [{"round": 1, "share": solved}],
-      "ppm": [{"round": 1, **ppm}],
+      "solved": [{"round": 2, "share": solved}],
+      "ppm": [
+        {"round": 1, "pairs": 4, "held_out_step": {"accuracy": 0.25}},
+        {"round": 2, **ppm},
+      ],
     }
     (run / "results.json").write_text(json.dumps(results))
     return run
@@ -58,8 +61,8 @@ class SeedsTest(absltest.TestCase):
     ppm = {"pairs": 10, "held_out_step": {"accuracy": 0.5}}
     more = {"pairs": 22, "held_out_final": {"accuracy": 0.75}}
     self.runs = [
-      self.run_of(3, [none, first], 0.5, ppm),
-      self.run_of(5, [none, second], 0.75, ppm | more),
+      self.run_of(3, [none, none, first], 0.5, ppm),
+      self.run_of(5, [none, none, second], 0.75, ppm | more),
     ]
 
   def lines(self) -> list[str]:
@@ -72,15 +75,16 @@ class SeedsTest(absltest.TestCase):
     self.assertEqual(
       [
         line.strip("| ").split(" | ")
-        for line in lines[4:8]
+        for line in lines[4:9]
         if "---" not in line
       ],
       [
         ["Round", "Policy pass@1", "Majority", "Best-of-N", "MCTS+PPM"]
         + ["pass@k", "Training problems solved"],
         ["0", "0.0 (0.0-0.0), n=4", "-", "-", "-", "-", "-"],
+        ["1", "0.0 (0.0-0.0), n=4", "-", "-", "-", "-", "-"],
         # The policy solves 1 and 2 of 4, the search 2 and 3.
-        ["1", "37.5 (25.0-50.0), n=4", "-", "-", "62.5 (50.0-75.0), n=4"]
+        ["2", "37.5 (25.0-50.0), n=4", "-", "-", "62.5 (50.0-75.0), n=4"]
         + ["-", "62.5 (50.0-75.0)"],
       ],
     )
@@ -131,12 +135,13 @@ class SeedsTest(absltest.TestCase):
     self.assertIn("(best above): best 62.5 (50.0-75.0), majority", chosen)
     self.assertIn("majority 12.5 (0.0-25.0), weighted", chosen)
     self.assertEqual(
-      lines[-4:],
+      lines[-5:],
       [
         "",
         "| Round | Step pairs | Final pairs | Pairs trained on |",
         "| --- | --- | --- | --- |",
-        "| 1 | 50.0 (50.0-50.0) | 75.0 (75.0-75.0) | 16 |",
+        "| 1 | 25.0 (25.0-25.0) | - | 4 |",
+        "| 2 | 50.0 (50.0-50.0) | 75.0 (75.0-75.0) | 16 |",
       ],
     )
 

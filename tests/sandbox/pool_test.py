@@ -66,7 +66,8 @@ class SandboxTest(parameterized.TestCase):
   def test_ok(self, steps, stdout):
     result = self.sandbox.run([steps])[0]
     self.assertEqual(
-      (result.status, result.stdout, result.error), ("ok", stdout, "")
+      (result.status, result.stdout, result.error, result.line),
+      ("ok", stdout, "", 0),
     )
 
   @parameterized.named_parameters(
@@ -112,6 +113,10 @@ class SandboxTest(parameterized.TestCase):
     results = self.sandbox.run(hangs + quick)
     late = len(hangs)
     self.assertEqual([r.status for r in results[:late]], ["timeout"] * late)
+    seconds = self.sandbox._limits.wall_seconds
+    for result in results[:late]:
+      self.assertEqual(result.seconds, seconds)
+      self.assertEqual(result.error, f"wall time limit of {seconds:g} s")
     self.assertEqual(
       [r.stdout for r in results[late:]], [f"{i}\n" for i in range(11)]
     )
