@@ -146,6 +146,16 @@ class TablesTest(absltest.TestCase):
     self.assertEqual(study.tokens("ppm", "mcts", 1), 10)
     self.assertEqual(study.tokens("ppm", "mcts", 9), 30)
 
+  def test_as_many_trajectories_as_all_runs_have(self):
+    runs = self.runs()
+    self.assertEqual(paper._most(runs, 1), 2)
+    (path,) = runs[0].glob("round_1/study/ppm/mcts/MANIFEST.json")
+    path.write_text(json.dumps({"made_with": {"trajectories": 9}}))
+    self.assertEqual(paper._most(runs, 1), 2)
+    path.write_text(json.dumps({"made_with": {"trajectories": 1}}))
+    self.assertEqual(paper._most(runs, 1), 1)
+    self.assertEqual(paper._most(runs, 3), 1)
+
   def test_tables(self):
     runs = self.runs()
     lines = "\n".join(paper.ppms(runs, 2))
@@ -159,6 +169,9 @@ class TablesTest(absltest.TestCase):
     self.assertEqual(numbers["search, PPM"], [(1, 50.0), (2, 75.0)])
     self.assertEqual(costs["pass@N"], [(10.0, 50.0), (30.0, 100.0)])
     self.assertIn("50.0 (10)", "\n".join(lines))
+    # From one sample to two.
+    (line,) = [each for each in lines if each.startswith("| pass@N")]
+    self.assertIn("| +50.0 [", line)
 
   def test_what_the_policy_learns_from(self):
     runs = self.runs()

@@ -106,6 +106,20 @@ class TableTest(absltest.TestCase):
     self.assertNotEqual(rows[1], rows[0])
     self.assertNotEqual(rows[2], rows[0])
 
+  def test_four_vote_unless_it_is_said_otherwise(self):
+    rows = [("1", 0.9), ("2", 0.8), ("3", 0.7), ("2", 0.6), ("1", 0.5)]
+    found = record("mcts", *(trajectory(a, value=v) for a, v in rows))
+
+    def right(**given) -> float:
+      options = {"round_": 1, "select": "top_k", "normalise": str}
+      ((row),) = accuracy.table([found], **options, **given)
+      return row["accuracy"]
+
+    # "2" has two of four votes. Of three and of five, "1" is the first of
+    # equals.
+    self.assertEqual([right(k=k) for k in (3, 4, 5)], [1.0, 0.0, 1.0])
+    self.assertEqual(right(), 0.0)
+
   def test_from_stored_records_the_same(self):
     stored = json.loads(json.dumps(two_problems()))
     self.assertEqual(

@@ -40,6 +40,7 @@ class QualityTest(parameterized.TestCase):
     self.assertEqual([each["n"] for each in bins], [1, 3])
     high = (0.95 + 0.95 + 1) / 3
     self.assertAlmostEqual(bins[1]["predicted"], high)
+    self.assertEqual((bins[0]["right"], bins[1]["right"]), (0.0, 2 / 3))
     self.assertAlmostEqual(error, (0.05 + 3 * (high - 2 / 3)) / 4)
 
   def test_a_calibrated_model_has_little_error(self):

@@ -23,6 +23,9 @@ class BracketsTest(parameterized.TestCase):
     ("(1)(2)", None),
     ("(1)+2", None),
     ("1", None),
+    ("()", ("(", "", ")")),
+    ("(", None),
+    (")", None),
   )
   def test_enclosed(self, text, expected):
     self.assertEqual(brackets.enclosed(text), expected)

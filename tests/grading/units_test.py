@@ -54,6 +54,25 @@ class UnitsTest(parameterized.TestCase):
     ("km/h", "m/s", Fraction(5, 18)),
     ("dollars", "cents", 100),
     ("kg", "g", 1000),
+    ("kilograms", "mg", 10**6),
+    ("tons", "kg", 1000),
+    ("meters", "millimetres", 1000),
+    ("kilometers", "m", 1000),
+    ("inches", "cm", Fraction(254, 100)),
+    ("yards", "feet", 3),
+    ("miles", "yards", 1760),
+    ("litres", "ml", 1000),
+    ("minutes", "seconds", 60),
+    ("days", "hours", 24),
+    ("weeks", "days", 7),
+    ("degrees", "'", 60),
+    # Of squares and cubes, and of what is below the line.
+    ("square feet", "square inches", 144),
+    ("cubic yards", "cubic feet", 27),
+    ("feet cubed", "inches cubed", 1728),
+    ("dollars per hour", "cents per minute", Fraction(5, 3)),
+    ("kg/m^3", "g/cm^3", Fraction(1, 1000)),
+    ("miles per hour per second", "feet per second^2", Fraction(22, 15)),
   )
   def test_converts(self, one, two, factor):
     found = units.factor(units.parse(one), units.parse(two))
@@ -69,9 +88,22 @@ class UnitsTest(parameterized.TestCase):
     ("percent", "degrees", None),
     ("am", "pm", None),
     ("celsius", "fahrenheit", None),
+    # What is alone in its dimension is of the size of itself.
+    ("pounds", "lb", ""),
+    ("euros", "eur", ""),
+    ("yen", "yen", ""),
+    ("rupees", "rupee", ""),
+    ("oz", "ounces", ""),
+    ("percent", "%", ""),
+    ("radians", "rad", ""),
+    ("degrees celsius", "celsius", ""),
+    ("fahrenheit", "degrees fahrenheit", ""),
+    ("N", "newtons", ""),
+    ("am", "a.m.", ""),
     ("degrees", "radians", r"\frac{1}{180}\cdot\pi"),
   )
   def test_factor(self, one, two, expected):
+    self.assertEqual(bool(units.parse(one)), True)
     found = units.factor(units.parse(one), units.parse(two))
     self.assertEqual(found, expected)
 
