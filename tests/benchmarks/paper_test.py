@@ -1,10 +1,12 @@
 """Tests of the statistics and tables of several seeds."""
 
+import contextlib
+import io
 import json
 import pathlib
 
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, flagsaver
 
 from benchmarks import paper
 from rstar_jax.evaluation import accuracy
@@ -114,7 +116,7 @@ class TablesTest(absltest.TestCase):
           for i in range(2)
         ]
 
-      for name, reward in (("policy", None), ("ppm", "ppm")):
+      for name, reward in (("policy", None), ("ppm", "ppm"), ("orm", "orm")):
         self.write(
           run, f"round_1/study/{name}/samples", rows("samples", reward), **made
         )
@@ -164,7 +166,18 @@ class TablesTest(absltest.TestCase):
     lines = "\n".join(paper.rewards(runs, 1, rollouts=1))
     self.assertRegex(lines, r"PPM +\| best of 2 +\| 30 +\| 75\.0")
     self.assertRegex(lines, r"PPM +\| search, rollouts: 1 +\| 10 +\| 50\.0")
-    self.assertNotIn("ORM", lines)
+    self.assertNotIn("PQM", lines)
+    # The ORM gives the same values here; the PPM is not compared with itself.
+    (orm, ppm) = [each for each in lines.splitlines() if "best of 2" in each]
+    cells = [each.strip() for each in orm.split("|")[5:7]]
+    self.assertRegex(cells[0], r"^\+0\.0 .*not distinguishable$")
+    self.assertRegex(cells[1], r"^\+25\.0 ")
+    cells = [each.strip() for each in ppm.split("|")[5:7]]
+    self.assertEqual(cells[0], "-")
+    self.assertRegex(cells[1], r"^\+25\.0 ")
+    search = next(each for each in lines.splitlines() if "rollouts: 1 " in each)
+    cells = [each.strip() for each in search.split("|")[5:7]]
+    self.assertEqual(cells, ["-", "-"])
     lines, numbers, costs = paper.trajectories(runs, 1)
     self.assertEqual(numbers["search, PPM"], [(1, 50.0), (2, 75.0)])
     self.assertEqual(costs["pass@N"], [(10.0, 50.0), (30.0, 100.0)])
@@ -185,6 +198,38 @@ class TablesTest(absltest.TestCase):
     )
     # Of one seed alone, on the same problems.
     self.assertRegex(lines[-1], r"^\| any +\| 100 \(100-100\) +\| 50\.0 ")
+
+  def test_the_program_prints_what_there_is(self):
+    runs = self.runs()
+    for run in runs:
+      levels = {"1": {"problems": 4, "solved": 2}}
+      solved = {"round": 1, "share": 0.5, "levels": levels}
+      (run / "results.json").write_text(json.dumps({"solved": [solved]}))
+      (run / "config.json").write_text(json.dumps({"rounds": [{}]}))
+      for k in range(2):
+        folder = run / f"round_{k}" / "eval"
+        rows = [record("p0", "greedy", None, [("4", None)], [5])]
+        records.write_shard(folder / records.shard_name(0, 1), rows)
+      (run / "round_1" / "sft").mkdir()
+      manifest = run / "round_1" / "sft" / "MANIFEST.json"
+      manifest.write_text(json.dumps({"rows": 7}))
+    figure = self.create_tempdir().full_path + "/figure"
+    with (
+      flagsaver.flagsaver(figure=figure, learnt=[f"any={runs[0]},{runs[1]}"]),
+      contextlib.redirect_stdout(io.StringIO()) as out,
+    ):
+      paper.main(["paper", *map(str, runs)])
+    heads = [line for line in out.getvalue().splitlines() if line[:2] == "##"]
+    self.assertEqual(
+      [head.partition(":")[0] for head in heads],
+      ["## Table 2", "## Tables 3 and 6", "## Table 4", "## Table 7"]
+      + ["## Table 8", "## Figure 3"],
+    )
+    self.assertRegex(out.getvalue(), r"\| any +\| 7 \(7-7\) +\| 50\.0 ")
+    for end, axis in (("", "trajectories"), ("-tokens", "generated tokens")):
+      drawn = pathlib.Path(f"{figure}{end}.svg").read_text()
+      self.assertIn(axis, drawn)
+      self.assertIn("right, %", drawn)
 
 
 class EvaluationTest(absltest.TestCase):

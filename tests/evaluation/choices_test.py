@@ -132,6 +132,11 @@ class ChoicesTest(parameterized.TestCase):
     if needed > 1 and units - needed < 3:
       self.assertGreater(len(outcomes(needed - 1)), 1)
 
+  def test_where_nothing_is_found_all_units_are_needed(self):
+    failed = [solution(unit, None, "failed") for unit in range(3)]
+    record = SAMPLES | {"trajectories": failed}
+    self.assertEqual(choices.settled(record, "majority", 3), 3)
+
   def test_of_what_is_not_known_before_the_end(self):
     self.assertIsNone(choices.settled(SAMPLES, "best", 4))
     tree = record(source="mcts")

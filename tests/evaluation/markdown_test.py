@@ -43,6 +43,9 @@ class MarkdownTest(absltest.TestCase):
       "| Samples | ppm | best | 100.0 [100.0, 100.0] | 8 | - | 16 | +0.0 "
       "[+0.0, +0.0], not distinguishable |",
       # By units: one sample is wrong, two have a right one.
+      "| Greedy | - | first | 25.0 (4) | - |",
+      "| Samples | - | majority | 0.0 (4) | 0.0 (8) |",
+      "| One search | ppm | best | 0.0 (5) | 100.0 (9) |",
       "| Samples | ppm | best | 0.0 (4) | 100.0 (8) |",
       "For at most 9 generated tokens a problem, what one search takes.",
       "| ppm | 80.0 (5) | - | 0.750 | 0.625 | 0.125 | 0.500 | - | - | 31 |",

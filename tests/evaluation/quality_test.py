@@ -43,6 +43,13 @@ class QualityTest(parameterized.TestCase):
     self.assertEqual((bins[0]["right"], bins[1]["right"]), (0.0, 2 / 3))
     self.assertAlmostEqual(error, (0.05 + 3 * (high - 2 / 3)) / 4)
 
+  def test_chances_are_float64(self):
+    error, ((each),) = quality.calibration(
+      np.array([0.1, 0.1]), np.array([True, True])
+    )
+    self.assertEqual(each, {"predicted": (1 + 0.1) / 2, "right": 1.0, "n": 2})
+    self.assertEqual(error, 1 - (1 + 0.1) / 2)
+
   def test_a_calibrated_model_has_little_error(self):
     rng = np.random.default_rng(3)
     chance = rng.random(20_000)

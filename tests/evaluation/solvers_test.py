@@ -199,6 +199,36 @@ class SolversTest(parameterized.TestCase):
             choices.choose(a, "best", 2), choices.choose(b, "best", 2)
           )
 
+  def test_samples_fill_the_calls_of_a_search(self):
+    sizes = []
+
+    def expand(questions, prefixes, seeds):
+      sizes.append(seeds.shape)
+      return POLICY.block(questions, prefixes, seeds)
+
+    given = task(calls=calls(expand, None))
+    given.config.eval.search.slots = 2
+    solvers.solve("samples", given)
+    # Twelve rows: five solutions each of two problems.
+    blocks = [shape for shape in sizes if shape[1] == 5]
+    self.assertEqual(blocks, [(2, 5), (2, 5), (2, 5), (1, 5)])
+
+  def test_what_has_no_answer_has_no_value(self):
+    asked = []
+
+    def score(questions, prefixes, rows):
+      asked.extend(rows)
+      return testing.score_by_hash(questions, prefixes, rows)
+
+    made = {"steps": ["a", "b"], "answer": "4", "value": None}
+    failed = {"steps": ["a"], "answer": None, "value": 0.5}
+    (found,) = solvers.rescore(
+      [{"trajectories": [failed, made]}], ["q"], score, "last"
+    )
+    self.assertEqual([list(each) for each in asked], [["b"]])
+    self.assertEqual(found["trajectories"][0], failed | {"value": None})
+    self.assertIsNotNone(found["trajectories"][1]["value"])
+
   @parameterized.parameters("last", "min", "mean")
   def test_values_that_are_given_later_are_those_of_sampling(self, how):
     records = solvers.solve("samples", task(calls=calls(POLICY.block, None)))
