@@ -14,7 +14,8 @@ from absl.testing import absltest
 from flax import nnx
 
 from rstar_jax import testing
-from rstar_jax.config.schema import TrainConfig
+from rstar_jax.config.schema import MeshConfig, TrainConfig
+from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.training import loop, sft, state
 
@@ -201,6 +202,29 @@ class FitTest(absltest.TestCase):
       [values["seconds"] for _, _, values in recorder.rows], [10, 30, 50, 70]
     )
 
+  def test_the_arrays_of_the_start_are_given_away(self):
+    tx = state.optimizer(CONFIG, STEPS)
+    begin = state.init({"w": jnp.zeros(3)}, tx)
+    loop.fit(
+      *(begin, state.make_step(_loss, tx), _batch_at, 1),
+      **{"config": CONFIG, "progress": False},
+    )
+    self.assertTrue(begin.params["w"].is_deleted())
+
+  def test_updates_of_padding_alone_have_a_loss_of_0(self):
+    def loss(params, batch):
+      total, sums = _loss(params, batch)
+      return 0.0 * total, {"count": 0.0 * sums["count"]}
+
+    tx, recorder = state.optimizer(CONFIG, STEPS), Recorder()
+    loop.fit(
+      state.init({"w": jnp.zeros(3)}, tx),
+      state.make_step(loss, tx),
+      *(_batch_at, 2),
+      **{"config": CONFIG, "writer": recorder},
+    )
+    self.assertEqual([row[2]["loss"] for row in recorder.rows], [0.0, 0.0])
+
   def test_tokens_of_a_batch(self):
     tokens = np.ones((2, 3))
     segments = np.array([[1, 2, 0], [1, 0, 0]])
@@ -232,7 +256,16 @@ class FitTest(absltest.TestCase):
       _run(self.folder, steps=6)
       self.assertEmpty(bars)
       _run(self.folder, progress=True)
-    ((*said, bar),) = bars
+      tx = state.optimizer(CONFIG, STEPS)
+      loop.fit(
+        state.init({"w": jnp.zeros(3)}, tx),
+        state.make_step(_loss, tx),
+        *(_batch_at, 1),
+        config=CONFIG,
+      )
+    (*said, bar), (*unsaid, _) = bars
+    # Without a word it is shown, by the name of all trainings.
+    self.assertEqual(unsaid, [1, "train", 0, "update"])
     self.assertEqual(said, [STEPS, "sft", 6, "update"])
     self.assertEqual(bar.updates, STEPS - 6)
     # Updates 7 (the first), 8, 9, 10 and 11.
@@ -276,7 +309,56 @@ class FitTest(absltest.TestCase):
       )
 
 
+class StopTest(absltest.TestCase):
+  """Of several processes, which agree by what each has been asked."""
+
+  def stops(self, *asked: bool) -> loop._Stop:
+    mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=1, tensor=1))
+    stops = loop._Stop(mesh)
+    stops._alone = False
+    answers = iter(asked)
+    self.enter_context(
+      mock.patch.object(loop.stopping, "asked", lambda: next(answers))
+    )
+    return stops
+
+  def test_the_answer_is_that_of_two_updates_ago(self):
+    stops = self.stops(False, True, False, False, False)
+    self.assertEqual(
+      [stops() for _ in range(5)], [False, False, False, True, False]
+    )
+
+  def test_the_last_update_waits_for_all_answers(self):
+    for asked in ([True, False], [False, True]):
+      stops = self.stops(*asked)
+      self.assertFalse(stops())
+      self.assertTrue(stops.wait())
+    stops = self.stops(False, False)
+    self.assertFalse(stops())
+    self.assertFalse(stops.wait())
+
+  def test_one_process_asks_itself(self):
+    for mesh in (None, sharding.make_mesh(MeshConfig(data=1))):
+      with mock.patch.object(loop.stopping, "asked", return_value=True):
+        self.assertTrue(loop._Stop(mesh)())
+
+
 class FitModelTest(absltest.TestCase):
+  def test_what_shares_the_arrays_of_a_model_keeps_them(self):
+    model = Transformer(testing.tiny_model(num_layers=1), rngs=nnx.Rngs(3))
+    shared = jax.tree.leaves(nnx.split(model)[1])
+    before = [np.array(each) for each in shared]
+    tokens = np.ones((2, 5), np.int32)
+    names = ("tokens", "targets", "mask", "segment_ids", "positions")
+    trained = sft.fit_policy(
+      model, lambda k: dict.fromkeys(names, tokens), 1, CONFIG, progress=False
+    )
+    self.assertIs(trained, model)
+    _assert_same(shared, before)
+    after = jax.tree.leaves(nnx.split(model)[1])
+    changed = [(a != b).any() for a, b in zip(after, before, strict=True)]
+    self.assertTrue(any(changed))
+
   def test_resume_of_a_transformer_is_bit_exact(self):
     def model():
       return Transformer(testing.tiny_model(num_layers=1), rngs=nnx.Rngs(3))
