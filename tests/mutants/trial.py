@@ -80,9 +80,16 @@ def plan(
   Args:
     mutant: the change.
     notes: by test file, what `watch.Lines` notes, and the file's "wall" time.
-    everywhere: whether to add the files that do not run the lines.
+    everywhere: whether to add the files that do not run the lines. Lines that
+      none runs are tried by all: another process may run them.
   """
   first, last = mutant.lines
+  everywhere = everywhere or not any(
+    first <= at <= last
+    for note in notes.values()
+    for files in note["lines"].values()
+    for at in files.get(mutant.file, ())
+  )
   ranked = []
   for path, note in notes.items():
     cases = [
@@ -233,10 +240,6 @@ def run(
     while waiting or running:
       while waiting and free:
         mutant, tree = waiting.pop(), free.pop()
-        if not steps[mutant.name]:
-          free.append(tree)
-          yield mutant, Result("survived", "no test runs the line")
-          continue
         write(tree / mutant.file, mutant.apply(texts[mutant.file]))
         out = tree / "outcome.tmp"
         out.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Mutants of a tree of two files, tried by its tests."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 from unittest import mock
@@ -98,7 +99,7 @@ class TrialTest(absltest.TestCase):
       [
         ("killed", f"{PATH} test_larger"),
         ("survived", ""),
-        ("survived", "no test runs the line"),
+        ("survived", ""),
         ("late", f"{PATH} status None"),
       ],
     )
@@ -147,6 +148,8 @@ class PlanTest(absltest.TestCase):
     )
     found = trial.plan(mutant, notes, False)
     self.assertEqual([each.path for each in found], ["3", "2", "1"])
+    found = trial.plan(dataclasses.replace(mutant, lines=(7, 9)), notes, False)
+    self.assertCountEqual([each.path for each in found], "1234")
     found = trial.plan(mutant, notes, True)
     self.assertEqual([each.path for each in found], ["3", "2", "1", "4"])
     self.assertEqual(found[1].job["first"], ["y"])
