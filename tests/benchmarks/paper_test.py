@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import pathlib
+import shutil
 
 import numpy as np
 from absl.testing import absltest, flagsaver
@@ -55,6 +56,11 @@ class CrossedTest(absltest.TestCase):
       low, high = paper.crossed(right, run, 500)
       covered += low <= 0.5 <= high
     self.assertBetween(covered / runs, 0.9, 0.99)
+
+  def test_problems_that_all_seeds_have(self):
+    one, two = {"a": True, "b": False, "c": True}, {"c": False, "a": True}
+    np.testing.assert_array_equal(paper.stacked([one, two]), [[1, 1], [1, 0]])
+    self.assertIsNone(paper.stacked([one, {"d": True}]))
 
   def test_words(self):
     one = np.array([[1, 1, 0, 1], [1, 1, 1, 1]], float)
@@ -145,6 +151,11 @@ class TablesTest(absltest.TestCase):
       study.right("ppm", "mcts", "best", 2), [[1, 0], [1, 1]]
     )
     self.assertIsNone(study.right("orm", "mcts", "best", 2))
+    # What one run lacks is not there.
+    shutil.rmtree(runs[1] / "round_1/study/orm")
+    study = paper.Study(runs, 1)
+    self.assertIsNone(study.right("orm", "samples", "best", 2))
+    self.assertIsNotNone(study.right("ppm", "samples", "best", 2))
     self.assertEqual(study.tokens("ppm", "mcts", 1), 10)
     self.assertEqual(study.tokens("ppm", "mcts", 9), 30)
 

@@ -14,14 +14,16 @@ from tests.evaluation.methods_test import record, trajectory
 
 
 class SeedsTest(absltest.TestCase):
-  def run_of(self, seed: int, rounds, solved, ppm) -> pathlib.Path:
+  def run_of(
+    self, seed: int, rounds, solved, ppm, select="best"
+  ) -> pathlib.Path:
     """Writes a finished run: records of each round and results.json."""
     run = pathlib.Path(self.create_tempdir().full_path)
     for number, rows in enumerate(rounds):
       folder = run / f"round_{number}" / "eval"
       records.write_shard(folder / records.shard_name(0, 1), rows)
     results = {
-      "config": {"seed": seed, "eval": {"answer_select": "best"}},
+      "config": {"seed": seed, "eval": {"answer_select": select}},
       "rows": [{"round": number} for number in range(len(rounds))],
       "solved": [{"round": 2, "share": solved}],
       "ppm": [
@@ -62,7 +64,8 @@ class SeedsTest(absltest.TestCase):
     more = {"pairs": 22, "held_out_final": {"accuracy": 0.75}}
     self.runs = [
       self.run_of(3, [none, none, first], 0.5, ppm),
-      self.run_of(5, [none, none, second], 0.75, ppm | more),
+      # The choice is that of the first run.
+      self.run_of(5, [none, none, second], 0.75, ppm | more, "majority"),
     ]
 
   def lines(self) -> list[str]:

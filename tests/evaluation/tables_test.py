@@ -117,6 +117,28 @@ class TableTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "problem 'a' of split 's' has two"):
       tables.grouped([SAMPLES[0], SAMPLES[0]])
 
+  def test_so_many_vote(self):
+    answers, values = "58485", [0.9, 0.8, 0.7, 0.6, 0.5]
+    given = record("a", "samples", [WRONG] * 5, [1, 2, 3, 4, 5], "ppm", values)
+    for each, answer in zip(given["trajectories"], answers, strict=True):
+      each["answer"] = answer
+      each["verdict"] = RIGHT if answer == "8" else WRONG
+
+    def right(**options) -> float:
+      (found,) = (
+        row["accuracy"]
+        for row in tables.table([given], seed=0, **options)
+        if (row["choice"], row["units"]) == ("top_k", 5)
+      )
+      return found
+
+    # 8 has two of four votes. Of three and of five, 5 is the first of equals.
+    self.assertEqual([right(k=k) for k in (3, 4, 5)], [0.0, 1.0, 0.0])
+    self.assertEqual(right(), 1.0)
+    by_problem = tables.right_by_problem
+    self.assertEqual(by_problem([given], "top_k", 5), {"a": True})
+    self.assertEqual(by_problem([given], "top_k", 5, 3), {"a": False})
+
   def test_right_by_problem(self):
     self.assertEqual(
       tables.right_by_problem(SAMPLES, "majority", 2), {"a": False, "b": True}

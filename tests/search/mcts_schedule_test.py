@@ -140,6 +140,9 @@ class ControllerTest(parameterized.TestCase):
     self.assertLess(len(expansions), 1000)
 
   def test_an_interrupt_stops_all_groups(self):
+    # A program that a shell starts behind itself ignores it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    self.addCleanup(signal.signal, signal.SIGINT, before)
     policy, expansions = (
       testing.ToySum(tuple(f"x += {i}" for i in range(9)), 4),
       [],
