@@ -108,6 +108,29 @@ class LifeTest(parameterized.TestCase):
       os.kill(_children(idle)[0] if spaces else idle, signal.SIGKILL)
       self.assertEqual(sandbox.run([["print(5)"]])[0].stdout, "5\n")
 
+  def test_a_deadline_costs_the_program_and_not_its_worker(self):
+    with Sandbox(workers=1, limits=Limits(wall_seconds=1.0)) as sandbox:
+      pids = sandbox.pids
+      hang = ["import time", "time.sleep(1000)"]
+      programs = [["print(1)"], hang, ["print(2)"], hang, ["print(3)"]]
+      results = sandbox.run(programs)
+      self.assertEqual(
+        [each.status for each in results], ["ok", "timeout"] * 2 + ["ok"]
+      )
+      self.assertEqual(sandbox.pids, pids)
+
+  def test_workers_of_either_kind_are_replaced(self):
+    programs = [["import sympy", "print(sympy.sqrt(4))"], ["print(3)"]]
+    with Sandbox(workers=1) as sandbox:
+      for _ in range(2):
+        results = sandbox.run(programs)
+        self.assertEqual([each.stdout for each in results], ["2\n", "3\n"])
+        pids = sandbox.pids
+        self.assertLen(pids, 2)
+        for pid in pids:
+          os.kill(pid, signal.SIGKILL)
+      self.assertEqual(sandbox.run(programs), results)
+
   @parameterized.parameters(signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
   def test_all_ends_with_the_parent(self, number):
     root = str(pathlib.Path(__file__).resolve().parents[2])

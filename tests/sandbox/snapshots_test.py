@@ -110,6 +110,11 @@ class SnapshotsTest(parameterized.TestCase):
     self.assertEqual(self.tree.pids, before)
     result = self.run_one("x = 1", step, "print(x)")
     self.assertEqual(result, ["ok", "1\n", ""])
+    # Once, whichever of the steps before it was kept.
+    counted = ["x = 1", f"{step}\nx += 1", "x += 10", "print(x)"]
+    self.assertEqual(self.run_one(*counted), ["ok", "12\n", ""])
+    self.tree.clear()
+    self.assertEqual(self.run_one(*counted), ["ok", "12\n", ""])
 
   def test_positions_of_files_are_not_shared(self):
     steps = ["import os; f = open(os.__file__)", "print(f.readline())"]
