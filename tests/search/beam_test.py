@@ -70,6 +70,19 @@ class BeamTest(parameterized.TestCase):
           each.value, score_of(tree.problem.question, each.steps)
         )
 
+  @parameterized.parameters({}, {"ppm_counts_visit": True, "annotation": "ppm"})
+  def test_visits_are_finished_beams_whatever_the_config_says(self, **options):
+    config = dataclasses.replace(CONFIG, **options)
+    for tree in beam.beam_search(PROBLEMS, 2, config, self.calls(), seed=0):
+      ends = np.flatnonzero((tree.terminal == tree_lib.ANSWERED) & tree.visits)
+      self.assertLen(ends, 2)
+      for node in range(len(tree)):
+        below = [end for end in ends if node in tree.path(int(end))]
+        self.assertEqual(tree.visits[node], len(below))
+        self.assertAlmostEqual(
+          tree.value_sum[node], sum(tree.reward[end] for end in below)
+        )
+
   @parameterized.parameters((4, 2), (6, 3), (3, 3))
   def test_diverse_beams_are_beams_of_first_steps_of_their_own(
     self, width, groups
