@@ -14,7 +14,9 @@ _START = re.compile(
   r",?\s*(?<![a-z])(?:for (?:all|any|every|each|some)|where|if|otherwise)"
   r"(?![a-z])"
 )
-_SEPARATOR = r"[,;]|\\quad(?![a-z])|(?<![A-Za-z\\])(?:or|and|OR|AND)(?![A-Za-z])"
+_SEPARATOR = (
+  r"[,;]|\\quad(?![a-z])|(?<![A-Za-z\\])(?:or|and|OR|AND)(?![A-Za-z])"
+)
 # What of two conditions must agree; a set such as \mathbb{R} is mostly implied.
 _TOKEN = re.compile(
   r"\d+(?:\.\d+)?|\\(?:le|ge|ne|notin|equiv|mid|nmid)(?![a-z])|[<>=]|"

@@ -99,9 +99,8 @@ def search(
       work(group)
     return list(trees)
   with concurrent.futures.ThreadPoolExecutor(len(groups)) as pool:
-    futures = [pool.submit(work, group) for group in groups]
     try:
-      for future in futures:
+      for future in [pool.submit(work, group) for group in groups]:
         future.result()
     finally:
       stop.set()
