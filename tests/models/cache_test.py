@@ -7,7 +7,11 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.models import cache
 from rstar_jax.testing import tiny_model
-from tests.models.layers_test import naive_attention, normal
+from tests.models.layers_test import (
+  naive_attention,
+  near_scores,
+  normal,
+)
 
 
 class CacheTest(parameterized.TestCase):
@@ -37,6 +41,26 @@ class CacheTest(parameterized.TestCase):
         np.testing.assert_allclose(
           out[b, c], naive_attention(q[b, c], k, v, allowed), atol=2e-6
         )
+
+  def test_softmax_is_float32_inside_bfloat16(self):
+    """The last token of each sequence, its keys in two parts."""
+    q, k, v, _ = near_scores(9)
+    exact = naive_attention(
+      *(np.asarray(each[0], np.float64) for each in (q[:, -1:], k, v)),
+      np.ones((1, 9), bool),
+    )
+    keys, values = (jnp.swapaxes(each, 1, 2) for each in (k, v))
+    out = cache.attend_branches(
+      q[:, None, -1:],
+      (keys[:, :, :5], values[:, :, :5]),
+      jnp.ones((1, 1, 5), bool),
+      (keys[:, None, :, 5:], values[:, None, :, 5:]),
+      jnp.ones((1, 4), bool),
+    )
+    self.assertEqual(out.dtype, jnp.bfloat16)
+    np.testing.assert_allclose(
+      np.asarray(out[0, 0], np.float64), exact, rtol=0, atol=0.01
+    )
 
   def test_mask_of_paths(self):
     rows = (jnp.zeros((3, 2, 5, 4)),)

@@ -34,6 +34,20 @@ def normal(seed, *shape):
   return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+def near_scores(length):
+  """Returns bfloat16 q [1, T, 2, 64], k and v [1, T, 1, 64], and a mask.
+
+  Scores are about 40 with differences below 1, and a bfloat16 between 32 and 64
+  is a multiple of 1/4.
+  """
+  rng = np.random.default_rng(length)
+  q = 2.3 + 0.05 * rng.standard_normal((1, length, 2, 64))
+  k = 2.2 + 0.15 * rng.standard_normal((1, length, 1, 64))
+  v = np.sign(rng.standard_normal((1, length, 1, 64)))
+  mask = layers.causal_mask(jnp.arange(length)[None], 5)
+  return *(jnp.asarray(each, jnp.bfloat16) for each in (q, k, v)), mask
+
+
 class LayersTest(parameterized.TestCase):
   def test_attention_matches_loops(self):
     q, k, v = (
@@ -121,6 +135,22 @@ class LayersTest(parameterized.TestCase):
 
     self.assertEqual("ui16" in program("cpu"), dtype == jnp.bfloat16)
     self.assertNotIn("ui16", program("tpu"))
+
+  @parameterized.parameters("all", "blocks", "causal")
+  def test_softmax_is_float32_inside_bfloat16(self, way):
+    q, k, v, mask = near_scores(300)
+    out = {
+      "all": lambda: layers.attend(q, k, v, mask),
+      "blocks": lambda: layers.attend(q, k, v, mask, block=97),
+      "causal": lambda: layers.attend_causal(q, k, v, mask),
+    }[way]()
+    self.assertEqual(out.dtype, jnp.bfloat16)
+    exact = naive_attention(
+      *(np.asarray(each[0], np.float64) for each in (q, k, v)), mask[0]
+    )
+    np.testing.assert_allclose(
+      np.asarray(out[0], np.float64), exact, rtol=0, atol=0.02
+    )
 
   def test_product_of_few_rows_and_of_many(self):
     weights = normal(0, 7, 5)

@@ -74,6 +74,18 @@ class LossesTest(absltest.TestCase):
     np.testing.assert_allclose(total, np.sum(mask * nll), rtol=2e-6)
     np.testing.assert_allclose(count, 5.0, rtol=1e-6)
 
+  def test_masked_nll_of_bfloat16_is_exact(self):
+    # Of many words that are about as likely: a bfloat16 has 8 bits.
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(30 + rng.standard_normal((2, 3, 997)), jnp.bfloat16)
+    targets = rng.integers(0, 997, (2, 3))
+    mask = np.array([[1, 1, 0], [1, 0.5, 1]])
+    wide = np.asarray(logits, np.float64)
+    picked = np.take_along_axis(wide, targets[..., None], -1)[..., 0]
+    expected = np.log(np.exp(wide).sum(-1)) - picked
+    total, _ = losses.masked_nll(logits, jnp.asarray(targets), mask)
+    np.testing.assert_allclose(total, (mask * expected).sum(), rtol=1e-6)
+
   def test_bradley_terry_by_hand(self):
     chosen = jnp.array([0.5, -0.25, 0.9, 3.0])
     rejected = jnp.array([-0.5, 0.25, 0.9, -4.0])

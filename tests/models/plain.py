@@ -1,0 +1,223 @@
+"""A slow decoder without state, which anything that caches is compared with.
+
+It recomputes everything from the tokens of one sequence, in numpy's float64: no
+cache, no batch, no padding, no compilation, and no function of
+`rstar_jax.models`. Whatever an engine keeps between calls, its steps have to be
+these. `transformer_plain_test` holds it to `transformers`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.transformer import Transformer, arrays_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """Tokens that follow a prefix.
+
+  Attributes:
+    token_ids: with the stop id, if one came.
+    stopped: the stop id; -1 if the step is as long as it may be.
+    logprob: of all tokens, in nats, at temperature 1.
+  """
+
+  token_ids: tuple[int, ...]
+  stopped: int
+  logprob: float
+
+
+class Decoder:
+  """A model's arrays, and what follows from them.
+
+  Args:
+    model: with any head; its arrays are read once, as float64.
+  """
+
+  def __init__(self, model: Transformer):
+    self.config, self.head = model.config, model.head
+    self._arrays = {
+      ".".join(map(str, path)): np.asarray(array, np.float64)
+      for path, array in arrays_of(model).items()
+    }
+
+  def hidden(self, ids: Sequence[int], span: int = 0) -> np.ndarray:
+    """Returns [T, D] after the final norm.
+
+    Args:
+      ids: the whole sequence, T tokens.
+      span: length that LongRoPE goes by, where the sequence is to become
+        longer; 0 is T.
+    """
+    get, config = self._arrays.get, self.config
+    x = self._arrays["embedding"][np.asarray(ids)]
+    angles = np.outer(
+      np.arange(len(ids)), frequencies(config, span or len(ids))
+    )
+    for index in range(config.num_layers):
+      name = f"layers.{index}"
+      x = x + self._attention(
+        _norm(x, get(f"{name}.attention_norm.scale"), config),
+        f"{name}.attention",
+        angles,
+      )
+      normed = _norm(x, get(f"{name}.mlp_norm.scale"), config)
+      gate = self._linear(normed, f"{name}.mlp.gate")
+      up = self._linear(normed, f"{name}.mlp.up")
+      x = x + self._linear(gate / (1 + np.exp(-gate)) * up, f"{name}.mlp.down")
+    return _norm(x, get("norm.scale"), config)
+
+  def logits(self, ids: Sequence[int], span: int = 0) -> np.ndarray:
+    """Returns [T, V]; see `hidden`."""
+    tied = self.config.tied_embeddings
+    kernel = self._arrays["embedding" if tied else "lm_head"]
+    return self.hidden(ids, span) @ kernel.T
+
+  def logprobs(self, ids: Sequence[int], span: int = 0) -> np.ndarray:
+    """Returns [T, V], the log-softmax of `logits`."""
+    logits = self.logits(ids, span)
+    wide = logits - logits.max(-1, keepdims=True)
+    return wide - np.log(np.exp(wide).sum(-1, keepdims=True))
+
+  def values(self, ids: Sequence[int], span: int = 0) -> np.ndarray:
+    """Returns [T], the values of a scalar head after each token."""
+    raw = self.hidden(ids, span) @ self._arrays["score"]
+    return np.tanh(raw if self.head == "tanh" else raw / 5)
+
+  def logprob(
+    self, prefix: Sequence[int], token_ids: Sequence[int], span: int = 0
+  ) -> float:
+    """Returns the log-probability of tokens after a prefix, in nats."""
+    found = self.logprobs([*prefix, *token_ids], span)[len(prefix) - 1 : -1]
+    return float(found[np.arange(len(token_ids)), token_ids].sum())
+
+  def step(
+    self,
+    prefix: Sequence[int],
+    most: int,
+    stop_ids: Collection[int] = (),
+    uniforms: Sequence[float] | None = None,
+    span: int = 0,
+  ) -> Step:
+    """Returns the step after a prefix: the likeliest tokens, or drawn ones.
+
+    Args:
+      prefix: at least one token.
+      most: tokens of the longest step.
+      stop_ids: tokens that end a step.
+      uniforms: [most], in [0, 1): token i is the first whose cumulated chance
+        at temperature 1 exceeds uniforms[i]. None takes the likeliest.
+      span: see `hidden`; 0 is that of a step of `most` tokens.
+    """
+    ids, total = [int(each) for each in prefix], 0.0
+    span = span or len(ids) + most
+    for i in range(most):
+      last = self.logprobs(ids, span)[-1]
+      if uniforms is None:
+        token = int(last.argmax())
+      else:
+        token = int(np.searchsorted(np.cumsum(np.exp(last)), uniforms[i]))
+        token = min(token, len(last) - 1)
+      ids.append(token)
+      total += float(last[token])
+      if token in stop_ids:
+        return Step(tuple(ids[len(prefix) :]), token, total)
+    return Step(tuple(ids[len(prefix) :]), -1, total)
+
+  def _attention(
+    self, x: np.ndarray, name: str, angles: np.ndarray
+  ) -> np.ndarray:
+    config = self.config
+    q, k, v = (
+      self._linear(x, f"{name}.{each}").reshape(len(x), -1, config.head_dim)
+      for each in "qkv"
+    )
+    if config.qk_norm:
+      q = _norm(q, self._arrays[f"{name}.q_norm.scale"], config)
+      k = _norm(k, self._arrays[f"{name}.k_norm.scale"], config)
+    factor = config.rope.attention_factor
+    q, k = (_rotate(each, angles, factor) for each in (q, k))
+    # How many tokens ago each key was, for each query.
+    ago = np.subtract.outer(np.arange(len(x)), np.arange(len(x)))
+    seen = (ago >= 0) & (ago < (config.sliding_window or len(x)))
+    mixed = np.zeros_like(q)
+    for head in range(config.num_heads):
+      group = head // (config.num_heads // config.num_kv_heads)
+      scores = q[:, head] @ k[:, group].T / math.sqrt(config.head_dim)
+      scores = np.where(seen, scores, -np.inf)
+      shares = np.exp(scores - scores.max(-1, keepdims=True))
+      mixed[:, head] = shares @ v[:, group] / shares.sum(-1, keepdims=True)
+    return self._linear(mixed.reshape(len(x), -1), f"{name}.o")
+
+  def _linear(self, x: np.ndarray, name: str) -> np.ndarray:
+    """Returns [T, O] of [T, I]: times a weight, plus its bias."""
+    out = x @ self._arrays[name].reshape(-1, x.shape[-1]).T
+    bias = self._arrays.get(f"{name}_bias")
+    return out if bias is None else out + bias.reshape(-1)
+
+
+def frequencies(config: ModelConfig, span: int) -> np.ndarray:
+  """Returns a token's angle by position 1, [R / 2], one at a time.
+
+  Args:
+    config: gives the base and the scaling.
+    span: length of the whole sequence, for LongRoPE.
+  """
+  width = int(config.head_dim * config.rotary_share)
+  rope, found = config.rope, []
+
+  def index_of(turns: float) -> float:
+    """Returns the index whose frequency turns so often in the context."""
+    wavelength = rope.original_length / turns
+    return (
+      width
+      / 2
+      * math.log(wavelength / (2 * math.pi))
+      / math.log(config.rope_theta)
+    )
+
+  for i in range(width // 2):
+    plain = config.rope_theta ** (-2 * i / width)
+    match rope.kind:
+      case "linear":
+        plain /= rope.factor
+      case "llama3":
+        wavelength = 2 * math.pi / plain
+        if wavelength > rope.original_length / rope.low_freq_factor:
+          plain /= rope.factor
+        elif wavelength > rope.original_length / rope.high_freq_factor:
+          smooth = rope.original_length / wavelength - rope.low_freq_factor
+          smooth /= rope.high_freq_factor - rope.low_freq_factor
+          plain = (1 - smooth) * plain / rope.factor + smooth * plain
+      case "yarn":
+        low, high = index_of(rope.beta_fast), index_of(rope.beta_slow)
+        if rope.truncate:
+          low, high = int(low // 1), -int(-high // 1)
+        low, high = max(low, 0), min(high, width - 1)
+        if low == high:
+          high += 1e-3
+        share = min(max((i - low) / (high - low), 0), 1)
+        plain = plain / rope.factor * share + plain * (1 - share)
+      case "longrope":
+        longer = span > rope.original_length
+        plain /= (rope.long_factor if longer else rope.short_factor)[i]
+    found.append(plain)
+  return np.array(found)
+
+
+def _rotate(x: np.ndarray, angles: np.ndarray, factor: float) -> np.ndarray:
+  """Turns the pairs (i, i + R / 2) of [T, heads, H], as complex numbers."""
+  half = angles.shape[-1]
+  pairs = x[..., :half] + 1j * x[..., half : 2 * half]
+  turned = pairs * (factor * np.exp(1j * angles))[:, None]
+  rest = x[..., 2 * half :]
+  return np.concatenate([turned.real, turned.imag, rest], -1)
+
+
+def _norm(x: np.ndarray, scale: np.ndarray, config: ModelConfig) -> np.ndarray:
+  square = np.mean(x * x, -1, keepdims=True)
+  return x / np.sqrt(square + config.rms_eps) * scale
