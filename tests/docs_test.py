@@ -101,6 +101,17 @@ class DocumentsTest(absltest.TestCase):
           with self.subTest(f"{name}: make {target}"):
             self.assertIn(target, targets)
 
+  def test_parts_of_ci_full_are_targets_with_their_time(self):
+    script = (ROOT / ".ci" / "full").read_text()
+    parts = re.search(r"(?m)^parts=\((.*)\)$", script).group(1).split()
+    self.assertGreater(len(parts), 4)
+    makefile = (ROOT / "Makefile").read_text()
+    page = documents()["CONTRIBUTING.md"]
+    for part in parts:
+      with self.subTest(part):
+        self.assertRegex(makefile, rf"(?m)^ci-{part}:")
+        self.assertRegex(page, rf"(?m)^\| `{part}` \| .* \| .*min")
+
   def test_modules_that_are_run_exist(self):
     for name, text in documents().items():
       for module in re.findall(r"python -m ((?:rstar_jax|tests)[\w.]*)", text):

@@ -34,7 +34,10 @@ _FINISHED = "results.json"
 # run). The first that fits counts.
 NOT_RUN = (
   (r"^make demo\b", "a quarter of an hour; run where no --run is given"),
-  (r"^make (test|lint|docs-check)\b", "these are the tests; CI runs them"),
+  (
+    r"^make (test|lint|docs-check|ci-full)\b",
+    "these are the tests; CI runs them",
+  ),
   (r"^make (parity|harness|aot)\b", "needs torch, lm-eval or libtpu"),
   (r"^make mutants\b", "minutes to an hour; tests/mutants"),
   (r"^make smollm2\b", "downloads 93 MB"),
