@@ -58,6 +58,23 @@ class RotaryTest(parameterized.TestCase):
       self.assertLess((np.abs(ours[:, 0] - table) / bound).max(), 1)
       self.assertLess((np.abs(exact - table) / bound).max(), 1)
 
+  @parameterized.parameters(*real_sizes.WIDTHS)
+  def test_longrope_on_both_sides_of_its_border(self, width):
+    """A sequence's length decides, and not a token's position."""
+    config = model_config.from_fields(
+      real_sizes.fields("longrope", width), "real_sizes"
+    )
+    positions = jnp.array(real_sizes.SHORT)
+    for span, name in (
+      (real_sizes.BORDER, f"longrope_{width}_short"),
+      (real_sizes.BORDER + 1, f"longrope_{width}"),
+    ):
+      found = rotary.rotary(positions, config, jnp.full(len(positions), span))
+      for table, ours in zip(EXPECTED[name], found, strict=True):
+        np.testing.assert_allclose(
+          ours[:, 0], table[: len(positions)], rtol=0, atol=2e-3
+        )
+
   def test_the_file_says_what_computed_it(self):
     # `make ci-parity` compares with the same version.
     makefile = (ROOT / "Makefile").read_text()
