@@ -1,32 +1,73 @@
-"""How well answers are compared, and how fast, on pairs labelled by hand.
+"""How well answers are compared, and how fast, beside math-verify.
 
   python -m benchmarks.grading
-  python -m benchmarks.grading --pairs=mine.jsonl --failures
+  python -m benchmarks.grading --golds=golds/*.json --draws=4
+  python -m benchmarks.grading --before=../other_checkout --only_ours
+
+Three sets of pairs: `labelled`, by hand, in two halves, of which one was not
+looked at while the grader was tuned; `golds`, made from gold answers so that
+the label follows (`tests/grading/metamorphic.py`): from forms of our own, and
+from --golds, files of problems; `sympy`, of what sympy prints.
 
 Each grader sees each pair alone, one after another, in one process; those that
-may hang run in a process that is killed at a deadline. The half kept apart was
-not looked at while the grader was tuned: --failures lists those of the other
-half only. "ms" is wall time of one pair; the pairs of the category "huge" are
-made to hang a grader, and a second p99 leaves them out.
+may hang run in a process that is killed at a deadline. math-verify's verdict is
+that of its better order. "better" counts pairs on which a grader is right and
+ours is not; each is listed, except those of the half kept apart. "ms" is wall
+time of one pair; the pairs of the category "huge" are made to hang a grader,
+and a second p99 leaves them out.
+
+--before names a checkout whose grader runs too, each pair in turn with ours,
+both in processes of their own; the last lines compare their times.
 """
 
+import glob
+import json
+import logging
 import multiprocessing
+import os
+import pathlib
+import random
+import re
 import statistics
+import subprocess
+import sys
 import time
 
 from absl import app, flags
 
-from rstar_jax import verify
+import rstar_jax as rj
+from rstar_jax.data import problems
 from rstar_jax.grading import labelled
+from tests.grading import gold_forms, metamorphic, sympy_prints
 
 _PAIRS = flags.DEFINE_string(
   "pairs", "tests/grading/grading_pairs.jsonl", "Labelled pairs, as JSONL."
 )
+_GOLDS = flags.DEFINE_list("golds", [], "Files of problems; * and ? match.")
+_LIMIT = flags.DEFINE_integer("limit", 500, "Golds of a file, at most.", 1)
+_DRAWS = flags.DEFINE_integer("draws", 2, "Draws of each form.", 1)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the pairs that are made.")
 _FAILURES = flags.DEFINE_boolean(
-  "failures", False, "List where ours is wrong on the tuning half."
+  "failures", False, "List where ours is wrong, but in the half kept apart."
 )
 _SECONDS = flags.DEFINE_float("seconds", 10.0, "Deadline of a baseline.", 0.1)
 _ONLY = flags.DEFINE_boolean("only_ours", False, "Leave the baselines out.")
+_GROUPS = flags.DEFINE_list("sets", ["labelled", "golds", "sympy"], "Which.")
+_BEFORE = flags.DEFINE_string("before", "", "A checkout to compare times with.")
+
+_ROOT = pathlib.Path(__file__).parents[1]
+# What is around the answer in a data set and not part of it.
+_AROUND = re.compile(
+  r"\$\$?([^$]*)\$\$?|\\\[([^\[\]]*)\\\]|\\boxed\{(.*)\}", re.DOTALL
+)
+# Serves a checkout's grader: lines of JSON in and out.
+_SERVER = """
+import json, sys
+from rstar_jax.grading.grader import Grader
+with Grader(workers=1) as grader:
+  for line in sys.stdin:
+    print(grader.grade([tuple(json.loads(line))])[0], flush=True)
+"""
 
 
 def plain_string(gold: str, predicted: str) -> bool:
@@ -46,6 +87,7 @@ def math_verify_either(gold: str, predicted: str) -> bool:
   """math-verify as it comes, with its own limits, in either order."""
   import math_verify
 
+  logging.getLogger("math_verify").setLevel(logging.CRITICAL)
   one, two = (math_verify.parse(f"${text}$") for text in (gold, predicted))
   return math_verify.verify(one, two) or math_verify.verify(two, one)
 
@@ -92,63 +134,188 @@ class Killable:
       self._process = None
 
 
-def measure(grade, pairs: list[labelled.Pair]) -> tuple[list, list]:
-  """Returns the verdict on each pair and how many ms it took."""
-  # Starts its process, so that no pair pays for that.
-  grade(labelled.Pair(r"\sqrt{12}", r"2\sqrt{3}"))
-  verdicts, times = [], []
-  for pair in pairs:
-    start = time.perf_counter()
-    verdicts.append(grade(pair))
-    times.append(1000 * (time.perf_counter() - start))
-  return verdicts, times
+class Checkout:
+  """The grader of a checkout of this project, in a process of its own."""
+
+  def __init__(self, folder: pathlib.Path):
+    self._process = subprocess.Popen(
+      [sys.executable, "-c", _SERVER],
+      env={**os.environ, "PYTHONPATH": str(folder.resolve())},
+      cwd=folder,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+      text=True,
+    )
+
+  def __call__(self, pair: labelled.Pair) -> str:
+    self._process.stdin.write(json.dumps([pair.gold, pair.predicted]) + "\n")
+    self._process.stdin.flush()
+    return self._process.stdout.readline().strip()
+
+  def close(self) -> None:
+    self._process.stdin.close()
+    self._process.wait()
 
 
-def rows(name: str, pairs, verdicts, times) -> list[str]:
-  """Returns lines of a table: one for each half, and one for both."""
+def measure(graders: list, pairs: list[labelled.Pair]) -> list[tuple]:
+  """Runs graders in turn on each pair.
+
+  Returns:
+    For each grader its verdict on each pair, and how many ms it took.
+  """
+  for grade in graders:
+    # Starts its process, so that no pair pays for that.
+    grade(labelled.Pair(r"\sqrt{12}", r"2\sqrt{3}"))
+  found = [([], []) for _ in graders]
+  for number, pair in enumerate(pairs):
+    turns = list(zip(graders, found, strict=True))
+    for grade, (verdicts, times) in turns[:: 1 if number % 2 else -1]:
+      start = time.perf_counter()
+      verdicts.append(grade(pair))
+      times.append(1000 * (time.perf_counter() - start))
+  return found
+
+
+def rows(name: str, group: str, pairs, verdicts, times, ours) -> list[str]:
+  """Returns lines of a table: one, or one for each half of labelled pairs."""
+  groups = [(group, list(range(len(pairs))))]
+  if group == "labelled":
+    groups = [
+      (half, [i for i, pair in enumerate(pairs) if pair.held_out == held_out])
+      for half, held_out in (("tuning", False), ("kept apart", True))
+    ]
   lines = []
-  for half, wanted in (("tuning", (0,)), ("kept apart", (1,)), ("all", (0, 1))):
-    at = [i for i, pair in enumerate(pairs) if pair.held_out in wanted]
+  for title, at in groups:
     score = labelled.score([pairs[i] for i in at], [verdicts[i] for i in at])
+    better = sum(_better(pairs[i], verdicts[i], ours[i]) for i in at)
     ms = sorted(times[i] for i in at)
     tame = sorted(times[i] for i in at if pairs[i].category != "huge")
     p99, p99_tame = (each[int(0.99 * (len(each) - 1))] for each in (ms, tame))
     lines.append(
-      f"| {name} | {half} | {len(at)} | {score.precision:.3f} | "
+      f"| {name} | {title} | {len(at)} | {score.precision:.3f} | "
       f"{score.recall:.3f} | {score.false_positives} | "
-      f"{score.false_negatives} | {score.undecided} | "
+      f"{score.false_negatives} | {score.undecided} | {better} | "
       f"{statistics.median(ms):.2f} | {p99:.0f} | {p99_tame:.0f} |"
     )
   return lines
 
 
+def _better(pair: labelled.Pair, verdict: str, ours: str) -> bool:
+  """Whether a verdict is right where ours is wrong."""
+  right = [(each == "equal") == pair.equal for each in (verdict, ours)]
+  return right == [True, False]
+
+
+def gold_answers() -> list[str]:
+  """Returns gold answers of our own forms and of the files."""
+  golds = []
+  for number in range(_DRAWS.value):
+    golds += gold_forms.golds(_SEED.value + number)
+  for pattern in _GOLDS.value:
+    for path in sorted(glob.glob(pattern)):
+      found = list(dict.fromkeys(map(_bare, _answers(path))))
+      # Integers are most of some sets, and all alike.
+      whole = [each for each in found if re.fullmatch(r"-?\d+", each)]
+      other = [
+        each
+        for each in found
+        if each not in set(whole) and metamorphic.usable(each)
+      ]
+      choose = random.Random(f"{_SEED.value} {pathlib.Path(path).name}")
+      for several, most in (other, _LIMIT.value), (whole, _LIMIT.value // 20):
+        golds += choose.sample(several, min(most, len(several)))
+  return list(dict.fromkeys(golds))
+
+
+def _answers(path: str) -> list[str]:
+  config = rj.DataConfig(source=path, on_error="skip")
+  return [each.answer for each in problems.load_problems(config)]
+
+
+def _bare(answer: str) -> str:
+  """Removes what is around an answer."""
+  for _ in range(3):
+    match = _AROUND.fullmatch(answer.strip())
+    if match:
+      answer = next(each for each in match.groups() if each is not None)
+  return answer.strip().rstrip(".").strip()
+
+
+def sets() -> dict[str, list[labelled.Pair]]:
+  """Returns the sets of pairs, by name."""
+  golds = [
+    pair
+    for gold in gold_answers()
+    for pair in metamorphic.of_gold(gold, _SEED.value)
+  ]
+  return {
+    "labelled": labelled.read(_PAIRS.value),
+    "golds": list(
+      {(each.gold, each.predicted): each for each in golds}.values()
+    ),
+    "sympy": sympy_prints.pairs(_SEED.value, 2 * _DRAWS.value),
+  }
+
+
+def compare_times(names: list[str], found: list[tuple], pairs) -> None:
+  """Prints how the times of two graders compare, without the huge ones."""
+  at = [i for i, pair in enumerate(pairs) if pair.category != "huge"]
+  for title, of in (
+    ("median", statistics.median),
+    ("sum", sum),
+    ("p99", lambda each: sorted(each)[int(0.99 * (len(each) - 1))]),
+  ):
+    one, two = (of([times[i] for i in at]) for _, times in found)
+    print(
+      f"{title}: {names[0]} {one:.2f} ms, {names[1]} {two:.2f} ms, "
+      f"ratio {one / two:.3f}"
+    )
+
+
 def main(_):
-  pairs = labelled.read(_PAIRS.value)
   print(
-    "| grader | half | pairs | precision | recall | FP | FN | undecided "
-    "| p50 ms | p99 ms | p99 without huge |\n" + "|---" * 11 + "|"
+    "| grader | set | pairs | precision | recall | FP | FN | undecided "
+    "| better | p50 ms | p99 ms | p99 without huge |\n" + "|---" * 12 + "|"
   )
-  with verify.Grader(workers=1) as grader:
-    judge = {
+  with rj.Grader(workers=1) as grader:
+    judges = {
       "ours": lambda pair: grader.grade([(pair.gold, pair.predicted)])[0]
     }
     if not _ONLY.value:
-      judge |= {
+      judges["math_verify"] = Killable(math_verify_either, _SECONDS.value)
+      judges |= {
         function.__name__: lambda pair, function=function: (
           "equal" if function(pair.gold, pair.predicted) else "different"
         )
-        for function in (plain_string, plain_number)
+        for function in (plain_number, plain_string)
       }
-      judge["math_verify"] = Killable(math_verify_either, _SECONDS.value)
-    for name, grade in judge.items():
-      verdicts, times = measure(grade, pairs)
-      print("\n".join(rows(name, pairs, verdicts, times)), flush=True)
-      if name == "ours" and _FAILURES.value:
-        for pair, verdict, ms in zip(pairs, verdicts, times, strict=True):
-          if not pair.held_out and (verdict == "equal") != pair.equal:
-            print(f"  {verdict} {ms:.0f} ms {pair}")
+    made = {name: sets()[name] for name in _GROUPS.value}
+    for group, pairs in made.items():
+      ours = []
+      for name, grade in judges.items():
+        ((verdicts, times),) = measure([grade], pairs)
+        ours = ours or verdicts
+        print(
+          "\n".join(rows(name, group, pairs, verdicts, times, ours)), flush=True
+        )
+        for pair, verdict, mine in zip(pairs, verdicts, ours, strict=True):
+          shown = _better(pair, verdict, mine) or (
+            _FAILURES.value
+            and verdict is mine
+            and (mine == "equal") != pair.equal
+          )
+          if shown and not (group == "labelled" and pair.held_out):
+            print(f"  {name} {verdict}, ours {mine}: {pair}")
     if not _ONLY.value:
-      judge["math_verify"].close()
+      judges["math_verify"].close()
+  if _BEFORE.value:
+    graders = [Checkout(_ROOT), Checkout(pathlib.Path(_BEFORE.value))]
+    for group, pairs in made.items():
+      print(f"times, {group}:")
+      compare_times(["now", "before"], measure(graders, pairs), pairs)
+    for each in graders:
+      each.close()
 
 
 if __name__ == "__main__":

@@ -237,7 +237,8 @@ class Comparison:
     ]
     if not all(texts):
       return False
-    return _any([self._sides(*texts), self._same_relation(*texts)])
+    found = self._same_relation(*texts)
+    return found or _any([found, self._sides(*texts)])
 
   def _sides(self, one: str, two: str) -> bool | None:
     """Compares relations side by side: identities, and chains of several."""

@@ -150,53 +150,78 @@ _MULTIPLE = re.compile(
 
 def tidy(answer: str) -> str:
   """Returns an answer in normalised notation, with equal meaning."""
+  text = re.sub(r"[\t\n\r]", " ", answer)
+  if not text.isascii():
+    text = _in_ascii(text)
+  text = unwrap(text)
+  if "\\" in text:
+    text = _spaces(text)
+  text = re.sub(r"(?:(?<!\\)\\ |~|(?<!\\)\s)+", " ", text)
+  if "{" in text:
+    text = _BRACED_SYMBOL.sub(r"\1\2 ", _BRACED_SIGN.sub(r"\1", text))
+  if "\\" in text:
+    text = _commands(text)
+  text = text.replace("<=", "\\le ").replace(">=", "\\ge ")
+  text = re.sub(r"(?<![\d)])!=", r"\\ne ", text).replace("\\%", "%")
+  text = re.sub(r"(?<=\d)\{,\}(?=\d{3})", ",", text)
+  if "_" in text:
+    text = re.sub(
+      r"(?<![A-Za-z])C_\{?(\w+)\}?\^\{?(\w+)\}?", r"\\binom{\1}{\2}", text
+    )
+  text = printed.to_latex(text)
+  if "\\" in text:
+    text = re.sub(r"\\sqrt(\[\d+\])?\s*(\d+|[a-zA-Z])", r"\\sqrt\1{\2}", text)
+  text = _MULTIPLE.sub(_multiplied, text)
+  if "^" in text:
+    text = re.sub(r"\^\s*\{\s*\\circ\s*\}", r"^\\circ ", text)
+    text = re.sub(r"\^ ?(-?\d+|[a-zA-Z])", r"^{\1}", text)
+    text = re.sub(r"(\d+!)\^", r"{(\1)}^", text)
+  text = re.sub(r"_(\d+|[a-zA-Z])", r"_{\1}", text)
+  return unwrap(text)
+
+
+def _in_ascii(text: str) -> str:
+  """Converts the characters of mathematics to LaTeX."""
   text = re.sub(
     f"[⁺⁻]?[{_SUPERSCRIPTS}]+",
     lambda match: f"^{{{unicodedata.normalize('NFKC', match[0])}}}",
-    re.sub(r"((?:\d\u0305)+)", _overlined, answer),
+    re.sub(r"((?:\d\u0305)+)", _overlined, text),
   ).translate(_CHARACTERS)
   text = re.sub("([₀₁₂₃₄₅₆₇₈₉]+)", r"_{\1}", text)
-  text = unicodedata.normalize("NFKC", text).replace("\u2212", "-")
-  text = unwrap(text)
+  return unicodedata.normalize("NFKC", text).replace("\u2212", "-")
+
+
+def _spaces(text: str) -> str:
+  """Removes commands that space, size or break lines."""
   text = text.replace("\\\\circ", "\\circ")
   text = re.sub(
     r"(?:\\(?:q?quad(?![a-zA-Z])|hspace\{[^{}]*\})\s*)+", "\\\\quad ", text
   )
   text = re.sub(r"(?<=[\w.)}])\\[,;:](?=\s*\\?[a-zA-Z])", " ", text)
   text = re.sub(_LINES, _in_one_line, text, flags=re.DOTALL)
-  text = re.sub(r"(?:(?<!\\)\\ |~|(?<!\\)\s)+", " ", _STYLE.sub("", text))
-  text = _BRACED_SYMBOL.sub(r"\1\2 ", _BRACED_SIGN.sub(r"\1", text))
+  return _STYLE.sub("", text)
+
+
+def _commands(text: str) -> str:
+  """Replaces commands by one of equal meaning."""
   text = re.sub(r"^(?:\\quad )+|(?:\\quad ?)+$", "", text.strip())
   text = re.sub(r"\\[lr]vert(?![a-z])|\\mid(?![a-z])", "|", text)
   text = re.sub(r"\\[dtc]frac", r"\\frac", text)
   text = re.sub(r"\\[dt]binom", r"\\binom", text)
   text = re.sub(r"\\(le|ge|ne)q?(?:slant)?(?![a-z])", r"\\\1 ", text)
-  text = text.replace("<=", "\\le ").replace(">=", "\\ge ")
-  text = re.sub(r"(?<![\d)])!=", r"\\ne ", text).replace("\\%", "%")
   text = text.replace("\\varnothing", "\\emptyset")
   text = re.sub(r"\\(?:times|ast)(?![a-z])", r"\\cdot", text)
   text = re.sub(r"\\deg(?:ree)?(?![a-z])", r"^\\circ ", text)
-  text = re.sub(r"(?<=\d)\{,\}(?=\d{3})", ",", text)
   text = re.sub(r"(?<=\d),\s*(?:\\!)+(?=\d{3})", ",", text)
-  # Fractions and roots without their braces.
-  text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)
-  text = re.sub(r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{", text)
-  text = re.sub(r"(\\frac\{(?:[^{}]|\{[^{}]*\})*\})\s*(\d)", r"\1{\2}", text)
+  if "\\frac" in text:
+    # Fractions and roots without their braces.
+    text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)
+    text = re.sub(r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{", text)
+    text = re.sub(r"(\\frac\{(?:[^{}]|\{[^{}]*\})*\})\s*(\d)", r"\1{\2}", text)
   text = re.sub(r"\{([^{}]*)\\over(?![a-z])([^{}]*)\}", r"\\frac{\1}{\2}", text)
   if "\\choose" in text:
     text = re.sub(r"\{?([^{}]*)\\choose([^{}]*)\}?", r"\\binom{\1}{\2}", text)
-  text = re.sub(
-    r"(?<![A-Za-z])C_\{?(\w+)\}?\^\{?(\w+)\}?", r"\\binom{\1}{\2}", text
-  )
-  text = _functions(text)
-  text = printed.to_latex(text)
-  text = re.sub(r"\\sqrt(\[\d+\])?\s*(\d+|[a-zA-Z])", r"\\sqrt\1{\2}", text)
-  text = _MULTIPLE.sub(_multiplied, text)
-  text = re.sub(r"\^\s*\{\s*\\circ\s*\}", r"^\\circ ", text)
-  text = re.sub(r"\^ ?(-?\d+|[a-zA-Z])", r"^{\1}", text)
-  text = re.sub(r"(\d+!)\^", r"{(\1)}^", text)
-  text = re.sub(r"_(\d+|[a-zA-Z])", r"_{\1}", text)
-  return unwrap(text)
+  return _functions(text)
 
 
 def _in_one_line(match: re.Match) -> str:
