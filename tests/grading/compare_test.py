@@ -59,6 +59,9 @@ class CompareTest(parameterized.TestCase):
     ("2s", "2 seconds", True),
     ("3m", "3", None),
     ("Yes", "Yes, it is", True),
+    # Three letters may be a product, four are a word.
+    ("abcd", "bcda", False),
+    ("abc", "bca", None),
   )
   def test_decided(self, one, two, expected):
     self.assertEqual(_compare(one, two), expected)
