@@ -112,7 +112,7 @@ def same(one: str, two: str) -> bool:
 def clock(text: str) -> int | None:
   """Parses a time of day with "am" or "pm" to minutes after midnight."""
   match = re.fullmatch(
-    r"(\d{1,2})(?::(\d\d))?\s*(?:([ap])\.?\s*m\.?|(noon|midnight))",
+    r"(\d{1,2})(?:\s*:\s*(\d\d))?\s*(?:([ap])\.?\s*m\.?|(noon|midnight))",
     text.strip().lower(),
   )
   if not match or int(match[1]) > 12:

@@ -37,6 +37,14 @@ class ContextTest(ContextCase):
     with self.assertRaisesRegex(ValueError, message):
       context.finished(2, name)
 
+  def test_the_grader_reads_percentages_as_the_config_says(self):
+    for asked, verdict in ((False, "different"), (True, "equal")):
+      self.config.grader.percent_is_ratio = asked
+      with session.open_context(
+        self.config, self.folder / str(asked)
+      ) as context:
+        self.assertEqual(context.grader.grade([("1/4", "25%")]), [verdict])
+
   def test_open_context_starts_and_ends_what_stages_need(self):
     workdir = self.folder / "opened"
     with session.open_context(self.config, workdir) as context:

@@ -62,6 +62,16 @@ class MainTest(absltest.TestCase):
     self.assertEqual(lines[1], "  | \\x1b[2J\\x9b31m\\u202e")
     self.assertEqual(lines[3], "  line 1: ValueError: \\x07")
 
+  def test_percent_is_a_ratio_if_asked(self):
+    text = '{"gold": "1/4", "predicted": "25%"}\n'
+    path = self.create_tempfile("pairs.jsonl", text).full_path
+    for flags, verdict in (
+      ((), "different"),
+      (["--percent-is-ratio"], "equal"),
+    ):
+      rows = self.run_main(*flags, path).splitlines()
+      self.assertEqual(json.loads(rows[0])["verdict"], verdict)
+
   def test_grades_pairs(self):
     text = (
       '{"gold": "\\\\frac{1}{2}", "predicted": "0.5", "equal": true}\n'
