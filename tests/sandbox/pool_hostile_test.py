@@ -4,7 +4,7 @@ import dataclasses
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.sandbox.isolation import kernel, landlock
+from rstar_jax.sandbox.isolation import kernel
 from rstar_jax.sandbox.pool import Limits, Sandbox
 from tests.sandbox import hostile_inside, hostile_outside, hostile_text
 
@@ -14,13 +14,6 @@ _LATE = Limits(wall_seconds=1.5, memory_bytes=1 << 28)
 _LIMITS = dataclasses.replace(_LATE, wall_seconds=60.0)
 # Runs after each case in the same worker.
 _PROBE = ("import math", "print(math.pi, sum([1, 2]), abs(-4))")
-
-# Whether a program may send itself a signal: only if it can reach no other.
-_SIGNALS = landlock.version() >= 6
-
-
-def _signals_itself(case) -> bool:
-  return any("kill(" in step or "sig" in step for step in case.steps)
 
 
 def _times_out(case) -> bool:
@@ -51,8 +44,6 @@ class HostileTest(parameterized.TestCase):
   @parameterized.named_parameters(("late", True), ("others", False))
   def test_verdicts(self, late):
     cases = [case for case in CASES if _times_out(case) == late]
-    if not _SIGNALS:
-      cases = [case for case in cases if not _signals_itself(case)]
     self.check(cases, _LATE if late else _LIMITS)
 
   @parameterized.parameters(

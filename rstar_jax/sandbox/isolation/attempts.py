@@ -32,7 +32,9 @@ class Targets:
     abstract: address of an abstract unix socket.
     secrets: world-readable files that no program should read.
     memory: bytes to allocate, more than a program may have.
+    worker: pid of the worker.
     sibling: pid of another program's process.
+    prefix: pid of the process that forked the program's, confined with it.
   """
 
   def __init__(self, memory: int, readable: Collection[str]):
@@ -41,7 +43,7 @@ class Targets:
       with contextlib.suppress(OSError):
         self.environs[pid] = _environ_of(pid)
     self.memory = memory
-    self.sibling = 0
+    self.worker = self.sibling = self.prefix = 0
     name = f"rstar_jax_probe_{os.urandom(8).hex()}"
     places = [each for each in _SCRATCH if os.access(each, os.W_OK)]
     self.folder = os.path.join(places[0] if places else "/tmp", name)
@@ -192,8 +194,24 @@ def _remove(targets: Targets) -> None:
 
 def _kill(targets: Targets) -> None:
   _each(
-    lambda: os.kill(os.getppid(), 0),
-    lambda: os.kill(targets.sibling, 0),
+    *(lambda pid=pid: os.kill(pid, 0) for pid in _others(targets)),
+  )
+
+
+def _others(targets: Targets) -> tuple[int, ...]:
+  """Returns the pids of processes that a program must not act upon."""
+  return targets.worker, targets.sibling, targets.prefix
+
+
+def _limits(targets: Targets) -> None:
+  if not hasattr(resource, "prlimit"):
+    raise OSError("this system cannot limit another process")
+  limit = resource.getrlimit(resource.RLIMIT_CPU)
+  _each(
+    *(
+      lambda pid=pid: resource.prlimit(pid, resource.RLIMIT_CPU, limit)
+      for pid in _others(targets)
+    ),
   )
 
 
@@ -259,6 +277,7 @@ ATTEMPTS: dict[str, Callable[[Targets], None]] = {
   "create": _create,
   "remove": _remove,
   "kill": _kill,
+  "limits": _limits,
   "ptrace": _ptrace,
   "ctypes": _ctypes,
   "memory": _memory,

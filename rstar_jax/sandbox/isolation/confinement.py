@@ -44,7 +44,7 @@ _REFUSED = frozenset(
   socket.sethostname subprocess.Popen os.system os.exec os.fork os.forkpty
   os.posix_spawn os.spawn os.startfile pty.spawn os.remove os.rename os.rmdir
   os.mkdir os.link os.symlink os.truncate os.chmod os.chown os.chflags os.utime
-  os.setxattr os.removexattr os.lockf os.killpg signal.pthread_kill
+  os.setxattr os.removexattr os.lockf os.kill os.killpg signal.pthread_kill
   resource.setrlimit resource.prlimit syslog.openlog syslog.syslog
   webbrowser.open ctypes.dlopen ctypes.dlsym ctypes.dlsym/handle
   ctypes.call_function ctypes.addressof ctypes.string_at ctypes.wstring_at
@@ -101,7 +101,7 @@ class Confinement:
   def __init__(self, parent: int, without: Collection[str] = ()):
     if unknown := sorted(set(without) - set(LAYERS)):
       raise ValueError(f"no layer is called {unknown[0]!r}; there are {LAYERS}")
-    self._filters: tuple[seccomp.Filter, ...] = ()
+    self._filter: seccomp.Filter | None = None
     self._ruleset: landlock.Ruleset | None = None
     self.notes = dict.fromkeys(without, "switched off")
     self._missing = set(without)
@@ -178,7 +178,7 @@ class Confinement:
   def _make_filter(self) -> None:
     if not self.facts["no_new_privs"]:
       raise OSError("the kernel does not know no_new_privs")
-    self._filters = (seccomp.Filter(), seccomp.Filter(signals=True))
+    self._filter = seccomp.Filter()
 
   def limit_worker(self, memory_bytes: int, processes: int) -> None:
     """Sets the rlimits of this worker and of all its forks.
@@ -206,12 +206,10 @@ class Confinement:
     """
     if "rlimits" not in self._missing:
       limit_program(cpu_seconds)
-    scoped = False
     if self._ruleset and "landlock" not in self._missing:
       self._ruleset.restrict()
-      scoped = self._ruleset.scopes_signals
-    if self._filters and "seccomp" not in self._missing:
-      self._filters[scoped].install()
+    if self._filter and "seccomp" not in self._missing:
+      self._filter.install()
     if HOOK not in self._missing:
       sys.addaudithook(self._hook)
 
@@ -317,7 +315,7 @@ def make_hook(paths: Collection[str]) -> Callable[[str, tuple], None]:
   )
   exact = frozenset(paths)
   refused, write = _REFUSED, _WRITE
-  fspath, absolute, getpid = os.fspath, os.path.abspath, os.getpid
+  fspath, absolute = os.fspath, os.path.abspath
 
   def hook(event: str, args: tuple) -> None:
     if event == "open":
@@ -332,7 +330,7 @@ def make_hook(paths: Collection[str]) -> Callable[[str, tuple], None]:
       path = absolute(path)
       if not path.startswith(inside) and path not in exact:
         raise Blocked(f"reading is not allowed: {path}")
-    elif event in refused or (event == "os.kill" and args[0] != getpid()):
+    elif event in refused:
       raise Blocked(f"{event} is not allowed")
     elif event == "sqlite3.connect" and args[0] != ":memory:":
       raise Blocked("sqlite3.connect is not allowed")

@@ -142,11 +142,6 @@ class Ruleset:
       os.close(self._descriptor)
       self._descriptor = number
 
-  @property
-  def scopes_signals(self) -> bool:
-    """Whether signals reach only processes that this process forked."""
-    return self.version >= 6
-
   def _let_read(self, path: str) -> None:
     try:
       descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)

@@ -11,10 +11,12 @@ Runs inside the sandbox's processes: standard library only.
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Collection
 
-from rstar_jax.sandbox.isolation import attempts, confinement
+from rstar_jax.sandbox import children
+from rstar_jax.sandbox.isolation import attempts, confinement, kernel
 
 _ABSENT = ("missing", "switched off")
 _NOT_A_BOUNDARY = "audit hook (not a boundary)"
@@ -33,11 +35,8 @@ REQUIRABLE = (
 )
 
 
-def _program(
-  send, layers: confinement.Confinement, targets: attempts.Targets, names
-) -> None:
+def _program(send, targets: attempts.Targets, names) -> None:
   """Makes attempts in a process that is confined as a program is."""
-  layers.confine_program(60)
   for name in names:
     try:
       if name in attempts.WORKS:
@@ -67,10 +66,55 @@ def _worker(
       os.read(reader, 1)  # Until the other end is closed.
     finally:
       os._exit(0)
-  _wait(_spawn(lambda: _program(send, layers, targets, names)))
+  _run_as_program(layers, targets, lambda: _program(send, targets, names))
   os.close(writer)
   os.kill(targets.sibling, signal.SIGKILL)
   _wait(targets.sibling)
+
+
+def _run_as_program(
+  layers: confinement.Confinement,
+  targets: attempts.Targets,
+  action: Callable[[], None],
+) -> None:
+  """Runs an action in a fork of a confined process, as from a snapshot.
+
+  Args:
+    layers: the worker's layers.
+    targets: gets the pids.
+    action: what the fork does.
+  """
+  ours, theirs = socket.socketpair()
+  targets.worker = os.getpid()
+
+  def prefix() -> None:
+    ours.close()
+    layers.confine_program(60)
+    targets.prefix = os.getpid()
+    theirs.sendall(b".")
+    theirs.recv(1)
+    if children.can_fork_sibling() and children.fork_sibling() != 0:
+      signal.pause()
+    theirs.sendall(str(os.getpid()).encode())
+    theirs.recv(1)
+    action()
+
+  pid = _spawn(prefix)
+  theirs.close()
+  limited = "rlimits" in layers.active and children.can_fork_sibling()
+  with ours:
+    if ours.recv(64) and limited:
+      confinement.let_fork(pid, True)
+    ours.sendall(b".")
+    fork = int(ours.recv(64) or pid)
+    if limited:
+      for each in (pid, fork):
+        confinement.let_fork(each, False)
+    ours.sendall(b".")
+    _wait(fork)
+  if fork != pid:
+    os.kill(pid, signal.SIGKILL)
+    _wait(pid)
 
 
 def self_test(layers: confinement.Confinement) -> None:
@@ -121,9 +165,11 @@ def _broken(
 
 
 def _spawn(action: Callable[[], None]) -> int:
+  parent = os.getpid()
   pid = os.fork()
   if pid == 0:
     try:
+      confinement.die_with_parent(parent)
       action()
     finally:
       os._exit(0)
@@ -221,7 +267,7 @@ def probe(
     targets.close()
 
   report: dict[str, object] = {}
-  degraded = [] if confinement.kernel.LINUX else [_NOT_LINUX]
+  degraded = [] if kernel.LINUX else [_NOT_LINUX]
   for name in attempts.ATTEMPTS:
     if bare[name]:
       report[name] = "the system, without a layer"

@@ -11,8 +11,8 @@ Some listed calls are allowed only with harmless arguments:
 - open and openat only read (openat2 is not listed, since a filter cannot see
   its flags, which are in memory);
 - a descriptor may not be made to send signals (F_SETOWN, FIOSETOWN); kill and
-  its variants are allowed, for one process at a time, only if landlock limits
-  their targets;
+  its variants are not listed, not even for a process itself: by its parent's
+  interpreter it could stop its siblings;
 - the only sockets are connected pairs within the process, and sendto may not
   name an address;
 - clone makes neither threads nor namespaces. It may make a process, since the
@@ -58,8 +58,6 @@ exit_group 231 94, open 2 -, openat 257 56, fcntl 72 25, ioctl 16 29,
 prctl 157 167, prlimit64 302 261, clone 56 220, clone3 435 435,
 socketpair 53 199, sendto 44 206
 """
-# Calls that signal a process or thread.
-_KILLS = "kill 62 129, tkill 200 130, tgkill 234 131"
 _LAST = 450  # Higher numbers are not known here; x32 calls start at 1 << 30.
 
 # Machine of uname -> (AUDIT_ARCH, column in the table, number of seccomp).
@@ -125,17 +123,6 @@ def _null(argument: int) -> _Code:
   ]
 
 
-def _positive(argument: int) -> _Code:
-  """Allows a positive pid: 0 and negative ones are groups, or everyone."""
-  return [
-    _low(argument),
-    (_EQUAL, 1, 0, 0),
-    (_AT_LEAST, 0, 1, 1 << 31),
-    (_RETURN, 0, 0, _EPERM),
-    (_RETURN, 0, 0, _ALLOW),
-  ]
-
-
 def _ret(value: int) -> _Code:
   return [(_RETURN, 0, 0, value)]
 
@@ -160,7 +147,6 @@ _CHECKED: dict[str, _Code] = {
     (_RETURN, 0, 0, _ALLOW),
     (_RETURN, 0, 0, _EPERM),
   ],
-  **dict.fromkeys(("kill", "tkill", "tgkill"), _positive(0)),
   # A process may set its parent-death signal, to SIGKILL only.
   "prctl": [
     _low(0),
@@ -173,12 +159,11 @@ _CHECKED: dict[str, _Code] = {
 }
 
 
-def table(machine: str, signals: bool = False) -> dict[str, int]:
+def table(machine: str) -> dict[str, int]:
   """Returns the numbers of the listed system calls.
 
   Args:
     machine: "x86_64" or "aarch64", as `os.uname` returns it.
-    signals: whether to include the calls that send signals.
 
   Raises:
     OSError: for any other machine.
@@ -186,22 +171,20 @@ def table(machine: str, signals: bool = False) -> dict[str, int]:
   if machine not in _MACHINES:
     raise OSError(f"no table of system calls for {machine}")
   column = _MACHINES[machine][1]
-  calls = f"{_CALLS}, {_KILLS}" if signals else _CALLS
-  rows = (row.split() for row in calls.split(","))
+  rows = (row.split() for row in _CALLS.split(","))
   return {row[0]: int(row[column]) for row in rows if row[column] != "-"}
 
 
-def assemble(machine: str, signals: bool = False) -> _Code:
+def assemble(machine: str) -> _Code:
   """Returns the filter as instructions (code, jump if true, if false, value).
 
   Args:
     machine: "x86_64" or "aarch64".
-    signals: whether signals to single processes are allowed.
 
   Raises:
     OSError: for any other machine.
   """
-  numbers = table(machine, signals)
+  numbers = table(machine)
   body = {
     number: _CHECKED.get(name, _ret(_ALLOW)) for name, number in numbers.items()
   }
@@ -243,18 +226,15 @@ class _Program(ctypes.Structure):
 class Filter:
   """The filter for this machine, made once and installed in many processes.
 
-  Args:
-    signals: whether signals to single processes are allowed.
-
   Raises:
     OSError: if there is no filter for this machine.
   """
 
-  def __init__(self, signals: bool = False):
+  def __init__(self):
     if not kernel.LINUX:
       raise OSError("seccomp needs Linux")
     machine = os.uname().machine
-    code = assemble(machine, signals)
+    code = assemble(machine)
     self._number = _MACHINES.get(machine, (0, 0, 0))[2]
     self._bytes = b"".join(struct.pack("HBBI", *each) for each in code)
     self._program = _Program(len(code), self._bytes)
