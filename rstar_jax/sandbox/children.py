@@ -1,14 +1,16 @@
-"""Forks the processes of a worker and receives their messages.
+"""Forks the processes of a worker, stops them, and receives their messages.
 
 A child reports over a *channel*, a socket of its own. A program may write
 anything to it, so its messages are not trusted; the wait status is, since the
 kernel reports it: every child is the worker's own, also one that another child
-forked (`fork_sibling`).
+forked (`fork_sibling`). A child dies with the worker.
 
 Runs inside a worker: standard library only.
 """
 
+import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import platform
@@ -17,14 +19,19 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import NoReturn
 
 from rstar_jax.sandbox import program, wire
-from rstar_jax.sandbox.isolation import kernel
+from rstar_jax.sandbox.isolation import confinement, kernel
 
 # Descriptor of a child's channel: high, so that the files that a program opens
 # get the usual numbers.
 CHANNEL = 60
+# Between looks whether a child has ended, where nothing tells.
+_LOOK_MILLISECONDS = 100
+# Rounds of `end_orphans` before it gives up.
+_ROUNDS = 200
 _CLONE_PARENT = 0x8000
 _CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid.
@@ -49,12 +56,20 @@ class Child:
     channel: socket to the process.
     cpu_seconds: total CPU time granted to it so far.
     memory_bytes: memory that it holds as a snapshot beyond the worker's.
+    is_new: whether it has executed nothing.
   """
 
   def __init__(self, pid: int, channel: socket.socket):
     self.pid, self.channel = pid, channel
     self.cpu_seconds = self.memory_bytes = 0
+    self.is_new = False
     self._buffer = bytearray()
+    # Readable once the process has ended. End of file on the channel does not
+    # say so: the process that forked this one may hold a copy of its end.
+    try:
+      self.pidfd = os.pidfd_open(pid)
+    except (OSError, AttributeError):
+      self.pidfd = -1
 
   def send(self, message: object) -> None:
     """Sends a message; raises Lost if the process ended."""
@@ -78,17 +93,44 @@ class Child:
     return message
 
   def fill(self, limit: int) -> bool:
-    """Reads what has arrived; returns False at end of file or past `limit`."""
+    """Reads what has arrived.
+
+    Returns:
+      False at end of file or past `limit`, or if nothing has arrived.
+    """
     try:
-      piece = self.channel.recv(1 << 16)
+      piece = self.channel.recv(1 << 16, socket.MSG_DONTWAIT)
     except OSError:
       return False
     self._buffer += piece
     return bool(piece) and len(self._buffer) < limit + (1 << 16)
 
+  def has_ended(self) -> bool:
+    """Returns whether the process has ended; what it sent may be unread."""
+    flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return os.waitid(os.P_PID, self.pid, flags) is not None
+
+  def stop(self) -> None:
+    """Stops the process; raises Lost if it has ended.
+
+    Until `resume` it executes nothing and takes no memory, whatever it was told
+    to do and whatever it reported.
+    """
+    os.kill(self.pid, signal.SIGSTOP)
+    flags = os.WSTOPPED | os.WEXITED | os.WNOWAIT
+    if os.waitid(os.P_PID, self.pid, flags).si_code != os.CLD_STOPPED:
+      raise Lost
+
+  def resume(self) -> None:
+    """Lets a stopped process go on."""
+    os.kill(self.pid, signal.SIGCONT)
+
   def end(self) -> int:
     """Kills the process unless it has ended, and returns its wait status."""
     self.channel.close()
+    if self.pidfd >= 0:
+      os.close(self.pidfd)
+      self.pidfd = -1
     # A process that closed its channel and goes on would never end by itself.
     os.kill(self.pid, signal.SIGKILL)
     return os.waitpid(self.pid, 0)[1]
@@ -124,14 +166,19 @@ class Watch:
     """
     poller = select.poll()
     poller.register(child.channel, select.POLLIN)
+    if child.pidfd >= 0:
+      poller.register(child.pidfd, select.POLLIN)
     # Without PR_SET_PDEATHSIG, this hang-up is the only sign of the host's end.
     poller.register(self._host, select.POLLIN | getattr(select, "POLLRDHUP", 0))
     while (message := child.take()) is None:
-      ready = dict(poller.poll())
+      ready = dict(
+        poller.poll(None if child.pidfd >= 0 else _LOOK_MILLISECONDS)
+      )
       if self._host.fileno() in ready:
         self._obey_host(child)
-      if child.channel.fileno() in ready and not child.fill(self._limit):
-        return None
+      if child.channel.fileno() in ready or child.has_ended():
+        if not child.fill(self._limit):
+          return None
     return message
 
   def request(self) -> list | None:
@@ -163,13 +210,52 @@ def pair() -> tuple[socket.socket, socket.socket]:
   return ours, theirs
 
 
-def fork(action: Callable[[socket.socket], None]) -> Child:
-  """Runs `action(channel)` in a child, which exits afterwards.
+class Born(BaseException):
+  """Unwinds the stack of a new child, so that it finds no frame of the worker.
+
+  Whatever calls `fork` must let it pass; the outermost function catches it and
+  calls `live`.
+
+  Args:
+    action: what the child does.
+    channel: descriptor of its channel.
+    forgets: whether it must find nothing of the programs that the worker knows.
+  """
+
+  def __init__(
+    self,
+    action: Callable[[socket.socket], None],
+    channel: int,
+    forgets: bool = True,
+  ):
+    super().__init__()
+    self._action, self._channel = action, channel
+    self.forgets = forgets
+
+  def live(self) -> NoReturn:
+    """Does what the child is for, and exits."""
+    try:
+      self.__traceback__ = None
+      # Held until the end: what has closed its channel counts as ended.
+      channel = settle(self._channel, open_null())
+      self._action(channel)
+    except MemoryError:
+      os._exit(program.NO_MEMORY)
+    finally:
+      os._exit(0)
+
+
+def fork(
+  action: Callable[[socket.socket], None], forgets: bool = True
+) -> Child:
+  """Forks a child that runs `action(channel)` and exits; see `Born`.
 
   Raises:
+    Born: in the child.
     OSError: if no more processes can be started.
   """
   ours, theirs = pair()
+  worker = os.getpid()
   try:
     pid = os.fork()
   except OSError:
@@ -177,23 +263,36 @@ def fork(action: Callable[[socket.socket], None]) -> Child:
     theirs.close()
     raise
   if pid == 0:
-    try:
-      channel = settle(theirs)
-      action(channel)
-    except MemoryError:
-      os._exit(program.NO_MEMORY)
-    finally:
-      os._exit(0)
+    confinement.die_with_parent(worker)
+    ours.close()
+    raise Born(action, theirs.detach(), forgets)
   theirs.close()
   return Child(pid, ours)
 
 
-def settle(channel: socket.socket) -> socket.socket:
-  """In a child, moves its channel to CHANNEL and closes inherited descriptors.
+def open_null() -> int:
+  """Returns a new descriptor of the null device.
+
+  Its flags belong to all copies of a descriptor, hence one for each process.
+  """
+  return os.open(os.devnull, os.O_RDWR)
+
+
+def settle(channel: int, null: int) -> socket.socket:
+  """In a child, sets its descriptors and closes those that it inherited.
 
   The descriptor of landlock's rules stays open until they are applied.
+
+  Args:
+    channel: descriptor of its channel, which becomes CHANNEL.
+    null: of the null device, which becomes 0, 1 and 2.
   """
-  os.dup2(channel.detach(), CHANNEL)
+  # Out of the way of the numbers that are assigned here.
+  channel = fcntl.fcntl(channel, fcntl.F_DUPFD, kernel.RULESET + 1)
+  null = fcntl.fcntl(null, fcntl.F_DUPFD, kernel.RULESET + 1)
+  for number in range(3):
+    os.dup2(null, number)
+  os.dup2(channel, CHANNEL, inheritable=False)
   os.closerange(3, CHANNEL)
   os.closerange(CHANNEL + 1, kernel.RULESET)
   os.closerange(kernel.RULESET + 1, CHANNEL + 4096)
@@ -223,15 +322,26 @@ def greet(channel: socket.socket) -> None:
   channel.sendall(b".")
 
 
-def pid_of(channel: socket.socket, seconds: float) -> int:
-  """Returns the pid of the child that greets; raises Lost if none does."""
+def pid_of(
+  channel: socket.socket, seconds: float, known: Collection[int] = ()
+) -> int:
+  """Returns the pid of the new child that greets.
+
+  Args:
+    channel: the worker's end of the child's channel.
+    seconds: that it may take.
+    known: pids of the children that there are; none of them is new.
+
+  Raises:
+    Lost: if none greets, or what greets is not a new child of this process.
+  """
   channel.settimeout(seconds)
   try:
     space = socket.CMSG_SPACE(_CREDENTIALS.size)
     data, extra, *_ = channel.recvmsg(1, space)
-    if not data:
-      raise Lost
     pid = _CREDENTIALS.unpack(extra[0][2])[0]
+    if not data or pid in known:
+      raise Lost
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
   except (OSError, IndexError, struct.error) as error:
     raise Lost from error
@@ -249,21 +359,53 @@ def memory_of(pid: int) -> int:
   return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
-def end_orphans(spared: set[int]) -> None:
+def children_of(pid: int) -> list[int]:
+  """Returns the pids of a process's children; none if unknown."""
+  try:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+      return [int(each) for each in file.read().split()]
+  except OSError:
+    return []
+
+
+def end_orphans(spared: Collection[int]) -> None:
   """Kills processes that a program left running, now children of this one.
+
+  Ends this process if they fork faster than they can be killed: then the host
+  kills all that is below it.
 
   Args:
     spared: pids of children to keep.
   """
-  path = f"/proc/self/task/{os.getpid()}/children"
-  while True:
-    try:
-      with open(path) as file:
-        left = {int(pid) for pid in file.read().split()} - spared
-    except OSError:
-      return
+  worker = os.getpid()
+  for _ in range(_ROUNDS):
+    left = [pid for pid in children_of(worker) if pid not in spared]
     if not left:
       return
-    for pid in left:  # Its own children become ours, hence the loop.
-      os.kill(pid, signal.SIGKILL)
+    # All that is below them, too, is stopped before one is killed: where the
+    # number of processes is limited, a bomb would refill each place.
+    stopped: set[int] = set()
+    while new := _below(left) - stopped:
+      for pid in new:
+        _signal(pid, signal.SIGSTOP)
+      stopped |= new
+    for pid in stopped:
+      _signal(pid, signal.SIGKILL)
+    for pid in left:
       os.waitpid(pid, 0)
+  os._exit(1)
+
+
+def _below(pids: Collection[int]) -> set[int]:
+  """Returns processes and all their descendants."""
+  found, queue = set(pids), list(pids)
+  while queue:
+    new = set(children_of(queue.pop())) - found
+    found |= new
+    queue += new
+  return found
+
+
+def _signal(pid: int, number: int) -> None:
+  with contextlib.suppress(ProcessLookupError):  # A grandchild may have ended.
+    os.kill(pid, number)

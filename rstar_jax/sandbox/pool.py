@@ -32,10 +32,12 @@ from rstar_jax.types import ExecResult
 
 _BATCH = 32  # Largest number of programs in one request.
 _RESTARTS = 15  # Retries of a failed start, over some twenty seconds.
-_TRIES = 3  # Worker deaths tolerated before a request is begun.
+_TRIES = 3  # Workers that end while they run a program, until it is blamed.
 _CACHE = 65536
-# Time that a worker has to kill a program and report it.
-_KILL_SECONDS = 10.0
+_CACHED_OUTPUT = 4096  # Characters of an output that is cached.
+# Time that a worker has to kill a program and report it, and to fork one while
+# the machine has no room for it.
+_KILL_SECONDS, _FORK_SECONDS = 10.0, 60.0
 # -P -s -B are the parts of -I that leave PYTHONHASHSEED in force.
 _FLAGS = ("-P", "-s", "-B")
 _ENV = {
@@ -243,7 +245,10 @@ class Sandbox:
   def _remember(self, keys: list, results: list) -> None:
     with self._lock:
       for key, result in zip(keys, results, strict=True):
-        if result.status in ("ok", "error"):
+        if (
+          result.status in ("ok", "error")
+          and len(result.stdout) <= _CACHED_OUTPUT
+        ):
           self._cache[key] = result
       while len(self._cache) > self._cache_size:
         self._cache.popitem(last=False)
@@ -359,13 +364,11 @@ class Sandbox:
       if heavy not in workers:
         workers[heavy] = self._restart(slot, heavy)
       worker = workers[heavy]
-      begun = False
-      # After a death, one at a time: this finds the program that caused it.
+      # After a death, one at a time in a new worker: a program that ran may
+      # have nothing to do with it.
       end = done + 1 if tries else len(jobs)
       try:
         worker.send(["run", done, [job[2] for job in jobs[done:end]]])
-        worker.receive(process.BOOT_SECONDS)
-        begun = True
         while done < end:
           answer = self._answer(worker, done)
           # `close` kills the program first, and its worker may still report.
@@ -379,8 +382,7 @@ class Sandbox:
         worker.kill()
         del workers[heavy]
         tries += 1
-        # A program need not have caused a death before the request began.
-        if (begun or tries >= _TRIES) and not self._closed:
+        if tries >= _TRIES and not self._closed:
           _finish(jobs[done], self._failure(error))
           done, tries = done + 1, 0
 
@@ -391,14 +393,18 @@ class Sandbox:
       process.Gone: if the worker ended.
       TimeoutError: if the worker does not answer.
     """
-    seconds = self._limits.wall_seconds
-    answer: object = "step"
+    # Only while a step runs is the time the program's.
+    seconds = {"step": self._limits.wall_seconds, "fork": _FORK_SECONDS}
+    answer: object = "fork"
     try:
-      while answer == "step":  # A step before the last was executed.
-        answer = worker.receive(seconds)
+      while isinstance(answer, str):
+        began = answer
+        answer = worker.receive(seconds[answer])
     except TimeoutError:
+      if began == "fork":
+        raise
       worker.send(["kill", serial])
-      while answer == "step":
+      while isinstance(answer, str):
         answer = worker.receive(_KILL_SECONDS)
     result = ExecResult(*answer)
     if result.status == "timeout" and not result.error:

@@ -40,7 +40,7 @@ class Capture(io.BytesIO):
 
   def __init__(self, limit: int):
     super().__init__()
-    self._limit = limit
+    self.limit = limit
     self.full = False
     self._refused = 0
 
@@ -49,8 +49,8 @@ class Capture(io.BytesIO):
       self._refused += 1
       if self._refused > _PATIENCE:  # The program catches OutputLimit.
         os._exit(TOO_MUCH)
-    if self.full or self.tell() + len(data) > self._limit:
-      super().write(data[: max(0, self._limit - self.tell())])
+    if self.full or self.tell() + len(data) > self.limit:
+      super().write(data[: max(0, self.limit - self.tell())])
       self.full = True
       raise OutputLimit
     return super().write(data)
@@ -61,14 +61,26 @@ class Capture(io.BytesIO):
 
 def error_line(error: BaseException) -> str:
   """Returns the last line of a traceback, `TypeName: message`."""
-  name = type(error).__qualname__
+  name = type(error).__qualname__[:200]
   try:
     message = error.msg if isinstance(error, SyntaxError) else str(error)
     message = " ".join(str(message).split("\n"))[:1000]
-    message = message.encode(errors="replace").decode()
   except BaseException:  # A program's own __str__ may do anything.
     message = ""
-  return f"{name}: {message}" if message else name
+  line = f"{name}: {message}" if message else name
+  return line.encode(errors="replace").decode()
+
+
+def compile_alone(steps: list[str]) -> list[types.CodeType] | None:
+  """Compiles each step by itself; returns None if one does not compile so.
+
+  A step that imports from `__future__` does not: that holds for later steps.
+  """
+  try:
+    codes = [compile(step, STEP, "exec", 0, True) for step in steps]
+  except (SyntaxError, ValueError, RecursionError):
+    return None
+  return None if any(code.co_flags & FUTURE for code in codes) else codes
 
 
 def compile_steps(steps: list[str]) -> tuple[list, list[str] | None]:
@@ -127,6 +139,10 @@ class Interpreter:
     sys.modules["__main__"] = self._module
     self._stdout = io.TextIOWrapper(capture, encoding="utf-8", newline="\n")
     sys.stdout = sys.__stdout__ = self._stdout
+
+  def anew(self) -> "Interpreter":
+    """Returns another one with the same limit of output."""
+    return Interpreter(Capture(self._capture.limit), self._refusal)
 
   def run(self, code: types.CodeType) -> list:
     """Executes the next step.

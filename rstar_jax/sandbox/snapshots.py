@@ -1,4 +1,4 @@
-"""Keeps the interpreters of executed prefixes alive, one process for each.
+"""Runs programs; keeps the interpreters of executed prefixes alive.
 
 If the last step of a program succeeds, its process stays alive as a *snapshot*
 of the interpreter after those steps. A program that is one step longer runs in
@@ -7,16 +7,23 @@ limited: the least recently used one ends, and its steps are executed again when
 they are needed. Together, snapshots hold no more memory than one program may.
 No result depends on which snapshots are alive.
 
+A snapshot may be hostile. It is stopped (SIGSTOP) but for the moment in which
+it forks, so that one which reported its end too early neither computes nor
+grows; it is weighed while it is stopped; and whatever else it has forked is
+killed. A process that does not fork when told to is killed, and the program is
+executed as a whole.
+
 Some state does not survive a fork: timers, threads, open files (whose position
 would be shared), shared memory. A process with such state does not become a
-snapshot; it executes the rest of its program itself. A process that does not
-fork when told to is killed, and the program is executed as a whole.
+snapshot; it executes the rest of its program itself.
 
 Runs inside a worker: standard library only.
 """
 
 import _thread
 import collections
+import fcntl
+import functools
 import os
 import select
 import signal
@@ -34,6 +41,16 @@ _FORK_SECONDS = 5.0
 _FILES = 64
 # Attempts to fork, over half a minute, before the worker gives up.
 _PATIENCE = 50
+# A program cannot send a signal. If SIGKILL ended it (the kernel, short of
+# memory, sends it), the program runs again, so many times in all.
+_TRIES = 3
+# What a program's process may report; other statuses are the worker's and the
+# host's verdicts.
+_STATUSES = ("ok", "error", "blocked", "memory", "output_limit")
+_LONGEST_LINE = 2000
+_DEATH = "killed by signal {}"
+_KILLED = _DEATH.format(int(signal.SIGKILL))
+INVALID = "sent no valid report"
 
 
 class Snapshots:
@@ -42,68 +59,75 @@ class Snapshots:
   Args:
     watch: receives the messages of children.
     enter: called in a new child of the worker before its first step; confines
-      the child and returns its interpreter.
-    progress: called after each step before the last.
+      the child and returns its interpreter. Refers to nothing of the worker.
+    tell: sends the host "step" when a step begins, whose time then runs, and
+      "fork" when it has ended and a fork begins.
     limit: largest number of snapshots; taken as 0 on machines without
       `children.fork_sibling`.
     memory_bytes: memory limit of all snapshots together.
     cpu_seconds: CPU time limit of a step.
+    output_bytes: output limit of a step.
   """
 
   def __init__(
     self,
     watch: children.Watch,
     enter: Callable[[], program.Interpreter],
-    progress: Callable[[], None],
+    tell: Callable[[str], None],
     *,
     limit: int,
     memory_bytes: int,
     cpu_seconds: int,
+    output_bytes: int,
   ):
     self._watch = watch
     self._enter = enter
-    self._progress = progress
+    self._tell = tell
     self._limit = limit if children.can_fork_sibling() else 0
     self._memory_bytes = memory_bytes
     self._cpu_seconds = cpu_seconds
+    self._output_bytes = output_bytes
     self._live: collections.OrderedDict[tuple[str, ...], children.Child] = (
       collections.OrderedDict()
     )
+    # Has executed nothing; for the program that runs next.
+    self._spare: children.Child | None = None
 
   @property
   def pids(self) -> set[int]:
     """Pids of the snapshots."""
     return {child.pid for child in self._live.values()}
 
-  def run(self, steps: list[str]) -> list:
+  def run(self, steps: list[str]) -> list | None:
     """Runs a program.
 
     Returns:
       [status, stdout, error, line, seconds] of the last step, or of an earlier
-      one that failed.
+      one that failed; None if the steps do not each compile alone.
     """
-    key = tuple(steps)
+    return again(lambda: (self._run(tuple(steps)),))[0]
+
+  def _run(self, key: tuple[str, ...]) -> list | None:
     depth = next(
       n for n in range(len(key) - 1, -1, -1) if n == 0 or key[:n] in self._live
     )
     if depth == 0 and (len(key) == 1 or self._limit == 0):
       return self._finish(key, self._fork(), key)
-    prefix = key[:depth]
     try:
-      child = self._fork_of(prefix)
-    except children.Lost:
-      return self._as_a_whole(key)
-    if depth < len(key) - 1:
-      result, keep = self._execute(child, key[depth:-1], more=True)
-      if result[0] != "ok":
-        return self._ended(child, result)
-      if not (keep and self._fits(child)):
-        return self._finish(key, child, key[-1:])
-      self._put(key[:-1], child)
-      try:
+      child = self._fork_of(key[:depth])
+      if depth < len(key) - 1:
+        result, keep = self._execute(child, key[depth:-1], after=key[-1])
+        if result is None or result[0] != "ok":
+          return self._ended(child, result)
+        if not (keep and self._stopped(child)):
+          return self._finish(key, child, key[-1:])
+        self._put(key[:-1], child)
+        self._tell("fork")
         child = self._fork_of(key[:-1])
-      except children.Lost:
-        return self._as_a_whole(key)
+    except children.Lost:
+      child = self._fork()
+      result, _ = self._execute(child, key)
+      return self._ended(child, result)
     return self._finish(key, child, key[-1:])
 
   def clear(self) -> None:
@@ -111,126 +135,241 @@ class Snapshots:
     while self._live:
       self._live.popitem()[1].end()
 
-  def _finish(self, key, child, steps) -> list:
+  def run_whole(self, steps: list[str]) -> list:
+    """Runs a program whose steps do not each compile alone.
+
+    The output of the longest proper prefix that compiles is removed from the
+    front of the program's.
+
+    Returns:
+      [status, stdout, error, line, seconds], of the last step.
+    """
+    result, before = again(lambda: self._whole(steps))
+    if before and result[1]:
+      self._tell("fork")
+      (_, stdout, *_), _ = again(
+        lambda: self._whole(["\n".join(steps[:before])])
+      )
+      result[1] = result[1].removeprefix(stdout)
+    above = "\n".join(steps[:-1]).count("\n") + 1 if len(steps) > 1 else 0
+    result[3] = max(0, result[3] - above)
+    return result
+
+  def _whole(self, steps: list[str]) -> tuple[list, int]:
+    """Returns the result of steps that run as one, and the prefix's length."""
+    child, before = self._fork(), 0
+    result = None
+    try:
+      confinement.limit_cpu(child.pid, 2 * self._cpu_seconds)
+      self._tell("step")
+      child.send(["whole", steps])
+      answer = self._watch.next(child)
+      if isinstance(answer, list) and answer[:1] == ["before"]:
+        before = min(int(answer[1]), len(steps) - 1)
+        answer = self._watch.next(child)
+      result = answer and self.checked(answer)[0]
+    except (TypeError, ValueError, IndexError, children.Lost):
+      result = ["crashed", "", INVALID, 0, 0.0]
+    except OSError:
+      pass
+    status = child.end()
+    return result or death(status, self._watch.killed), before
+
+  def _finish(self, key, child, steps) -> list | None:
     """Executes the last steps of a program; may keep its process."""
     result, keep = self._execute(child, steps)
-    if result[0] == "ok" and keep and self._limit and self._fits(child):
-      self._put(key, child)
-      return result
-    return self._ended(child, result)
-
-  def _as_a_whole(self, key: tuple[str, ...]) -> list:
-    if self._watch.killed:
-      return ["timeout", "", "", 0, 0.0]
-    child = self._fork()
-    result, _ = self._execute(child, key)
+    if result and result[0] == "ok" and keep and self._limit:
+      if self._stopped(child):
+        self._put(key, child)
+        return result
     return self._ended(child, result)
 
   def _execute(
-    self, child: children.Child, steps: tuple[str, ...], more: bool = False
-  ) -> tuple[list, bool]:
+    self, child: children.Child, steps: tuple[str, ...], after: str = ""
+  ) -> tuple[list | None, bool]:
     """Has a child execute steps until one fails.
 
     Args:
       child: a process that has executed the steps before them.
       steps: the steps, in order.
-      more: whether the program has steps after them.
+      after: the program's next step, which must compile, too.
 
     Returns:
       The result of the last executed step, and whether the process can be a
-      snapshot. A status of None says that the process ended.
+      snapshot. A result of None says that a step does not compile alone; a
+      status of None that the process ended.
     """
     result, keep = [None], False
     try:
       child.cpu_seconds += self._cpu_seconds * len(steps)
       confinement.limit_cpu(child.pid, child.cpu_seconds)
-      child.send(["run", steps])
+      self._tell("step")
+      child.send(["run", steps, after])
       for index in range(len(steps)):
         answer = self._watch.next(child)
+        if answer == "whole" and index == 0:
+          return None, False
+        child.is_new = False
         if answer is None:
           return [None], False
-        result, keep = checked(answer[:5]), bool(answer[5])
+        result, keep = self.checked(answer)
         if result[0] != "ok":
           break
-        if more or index < len(steps) - 1:
-          self._progress()
-    except (OSError, children.Lost, TypeError, IndexError):
+        if index < len(steps) - 1:
+          self._tell("step")
+    except (TypeError, children.Lost):
+      return ["crashed", "", INVALID, 0, 0.0], False
+    except OSError:
       return [None], False
     return result, keep
 
-  def _ended(self, child: children.Child, result: list) -> list:
+  def _ended(self, child: children.Child, result: list | None) -> list | None:
+    if result is None and child.is_new:
+      self._spare = child  # The program runs as one there.
+      return None
     status = child.end()
-    return death(status, self._watch.killed) if result[0] is None else result
+    if result is None or result[0] is not None:
+      return result
+    return death(status, self._watch.killed)
 
-  def _fits(self, child: children.Child) -> bool:
-    """Returns whether a child is small enough to stay alive."""
+  def _stopped(self, child: children.Child) -> bool:
+    """Stops a child; lets it go on if it is too large to stay alive."""
+    try:
+      child.stop()
+    except children.Lost:
+      return False
+    small = self._weigh(child) <= self._memory_bytes
+    if small and not children.children_of(child.pid):
+      return True
+    child.resume()
+    return False
+
+  def _weigh(self, child: children.Child) -> int:
+    """Notes and returns what a child holds beyond the worker's memory."""
     more = children.memory_of(child.pid) - children.memory_of(os.getpid())
     child.memory_bytes = max(0, more)
-    return more <= self._memory_bytes
+    return child.memory_bytes
 
   def _put(self, key: tuple[str, ...], child: children.Child) -> None:
     if key in self._live:  # Two programs of a request can be equal.
       self._live.pop(key).end()
     self._live[key] = child
+    self._shed()
+
+  def _shed(self) -> None:
+    """Ends the snapshots that were used least recently, down to the limits."""
     while len(self._live) > self._limit or self._memory() > self._memory_bytes:
       self._live.popitem(last=False)[1].end()
 
   def _memory(self) -> int:
     return sum(child.memory_bytes for child in self._live.values())
 
-  def fork(self, action: Callable[[socket.socket], None]) -> children.Child:
+  def fork(
+    self, action: Callable[[socket.socket], None], forgets: bool = True
+  ) -> children.Child:
     """Forks the worker itself; see `children.fork`.
 
     If no more processes can be started, ends the snapshots and retries.
     """
     for attempt in range(_PATIENCE):
       try:
-        return children.fork(action)
+        return children.fork(action, forgets)
       except OSError:
         self.clear()
+        children.end_orphans(())
         time.sleep(0.02 * attempt)
-    return children.fork(action)
+    return children.fork(action, forgets)
 
   def _fork(self) -> children.Child:
-    return self.fork(lambda channel: live(channel, self._enter()))
+    if self._spare:
+      child, self._spare = self._spare, None
+      return child
+    child = self.fork(functools.partial(live, enter=self._enter))
+    child.is_new = True
+    return child
 
   def _fork_of(self, key: tuple[str, ...]) -> children.Child:
     """Has a snapshot fork; if it does not, ends it and raises Lost."""
     if not key:
       return self._fork()
-    parent = self._live[key]
+    parent, known = self._live[key], self.pids
     try:
       ours, theirs = children.pair()
+      null = children.open_null()
     except OSError as error:  # No more descriptors.
       self.clear()
       raise children.Lost from error
     try:
       confinement.let_fork(parent.pid, True)
-      with theirs:
+      parent.resume()
+      try:
         parent.send(["fork"])
-        socket.send_fds(parent.channel, [b"."], [theirs.fileno()])
-      pid = children.pid_of(ours, _FORK_SECONDS)
-      confinement.let_fork(parent.pid, False)
-      confinement.let_fork(pid, False)
+        descriptors = [theirs.fileno(), null]
+        socket.send_fds(parent.channel, [b"."], descriptors)
+      finally:
+        theirs.close()
+        os.close(null)
+      pid = children.pid_of(ours, _FORK_SECONDS, known)
+      parent.stop()
+      for each in (parent.pid, pid):
+        confinement.let_fork(each, False)
+      if children.children_of(parent.pid):
+        raise children.Lost  # What it forked by itself ends with it.
     except (OSError, children.Lost) as error:
       ours.close()
       self._live.pop(key).end()
+      # What it has forked would take the time of what runs next.
+      children.end_orphans(self.pids)
       raise children.Lost from error
     self._live.move_to_end(key)
+    if self._weigh(parent) > self._memory_bytes:
+      self._live.pop(key).end()
+    self._shed()
     return children.Child(pid, ours)
 
+  def checked(self, answer: object) -> tuple[list, bool]:
+    """Returns the report of a program's process, checked.
 
-def checked(answer: object) -> list:
-  """Returns the report of a program's process, with its types checked.
+    Returns:
+      [status, stdout, error, line, seconds], and whether the process can go on.
 
-  Raises:
-    TypeError: if it is not a report.
+    Raises:
+      TypeError: if it is not a report that an honest process sends.
+    """
+    try:
+      status, stdout, error, line, seconds, more = answer
+      honest = (
+        status in _STATUSES
+        and len(stdout) <= self._output_bytes
+        and len(error) <= _LONGEST_LINE
+        and 0 <= line < 1 << 31
+        and 0 <= seconds < 1 << 31
+      )
+      # A lone surrogate fails.
+      (stdout + error).encode()
+      if honest:
+        return [status, stdout, error, int(line), float(seconds)], more is True
+    except (TypeError, ValueError):
+      pass
+    raise TypeError("not a report")
+
+
+def again(run: Callable[[], tuple]) -> tuple:
+  """Returns what a run of a program returns; repeats it if SIGKILL ended it.
+
+  Args:
+    run: runs the program once; its result comes first, None if there is none.
   """
-  try:
-    status, stdout, error, line, seconds = answer
-    return [str(status), str(stdout), str(error), int(line), float(seconds)]
-  except (TypeError, ValueError, OverflowError):
-    raise TypeError("not a report") from None
+  for _ in range(_TRIES - 1):
+    found = run()
+    if found[0] is None or not was_killed(found[0]):
+      return found
+  return run()
+
+
+def was_killed(result: list) -> bool:
+  """Returns whether neither the program nor a limit ended its process."""
+  return result[2] == _KILLED
 
 
 def death(status: int, killed: bool = False) -> list:
@@ -253,41 +392,86 @@ def death(status: int, killed: bool = False) -> list:
   number = os.WTERMSIG(status)
   if number == signal.SIGXCPU:
     return ["timeout", "", "CPU time limit", line, seconds]
-  return ["crashed", "", f"killed by signal {number}", line, seconds]
+  return ["crashed", "", _DEATH.format(number), line, seconds]
 
 
-def live(channel: socket.socket, interpreter: program.Interpreter) -> None:
+def live(
+  channel: socket.socket, enter: Callable[[], program.Interpreter]
+) -> None:
   """Serves requests in a child: to execute steps, or to fork."""
+  interpreter = enter()
   worker = os.getppid()
+  null = _null_state()
   while (order := wire.receive(channel)) is not None:
     if order[0] == "fork":
       channel = _fork_here(channel, worker)
+    elif order[0] == "whole":
+      _run_whole(channel, interpreter, *order[1:])
     else:
-      _run(channel, interpreter, order[1])
+      _run(channel, interpreter, null, *order[1:])
 
 
-def _run(channel, interpreter, steps: list[str]) -> None:
-  for step in steps:
+def _run(channel, interpreter, null, steps: list[str], after: str) -> None:
+  codes = program.compile_alone([*steps, after])
+  if codes is None:
+    channel.sendall(wire.frame("whole"))
+    return
+  for code in codes[: len(steps)]:
     start = time.perf_counter()
-    code = compile(step, program.STEP, "exec", 0, True)
     result = interpreter.run(code)
     seconds = time.perf_counter() - start
-    channel.sendall(wire.frame([*result, seconds, _is_forkable()]))
+    keep = _null_state() == null and _is_forkable()
+    channel.sendall(wire.frame([*result, seconds, keep]))
     if result[0] != "ok":
       return
 
 
+def _run_whole(channel, interpreter, steps: list[str]) -> None:
+  start = time.perf_counter()
+  try:
+    codes, prefix = program.compile_steps(steps)
+    if prefix is not None:
+      channel.sendall(wire.frame(["before", len(prefix)]))
+    result = program.run_all(codes, interpreter)
+  except MemoryError as failure:
+    result = ["memory", "", program.error_line(failure), 0]
+  except BaseException as failure:
+    line = program.line_of(failure, program.WHOLE)
+    result = ["error", "", program.error_line(failure), line]
+  seconds = time.perf_counter() - start
+  channel.sendall(wire.frame([*result, seconds, False]))
+
+
 def _fork_here(channel: socket.socket, worker: int) -> socket.socket:
   """Forks; returns this process's channel, in the child a new one."""
-  _, descriptors, *_ = socket.recv_fds(channel, 1, 1)
+  _, descriptors, *_ = socket.recv_fds(channel, 1, 2)
   if children.fork_sibling() != 0:
-    os.close(descriptors[0])
+    for each in descriptors:
+      os.close(each)
     return channel
   confinement.die_with_parent(worker)
   channel.detach()
-  channel = children.settle(socket.socket(fileno=descriptors[0]))
+  channel = children.settle(*descriptors)
   children.greet(channel)
   return channel
+
+
+def _null_state() -> list:
+  """Returns what 0, 1 and 2 are: a child gets the null device in their place.
+
+  A program may have closed them, put a pipe there, or set a flag.
+  """
+  try:
+    return [
+      (
+        os.fstat(number).st_rdev,
+        fcntl.fcntl(number, fcntl.F_GETFL),
+        fcntl.fcntl(number, fcntl.F_GETFD),
+      )
+      for number in range(3)
+    ]
+  except OSError:
+    return []
 
 
 def _is_forkable() -> bool:

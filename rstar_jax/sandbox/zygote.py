@@ -4,7 +4,8 @@
 holds jax), with an empty environment. It imports little, freezes the heap and
 then serves requests. A request is a list of programs; they run one after
 another, and each result is sent as soon as it is known. The host keeps the time
-and orders to kill a program that is late.
+and orders to kill a program that is late: it is told "step" when a step begins,
+and "fork" when the worker makes a process, which is not the program's time.
 
 A program runs in one of three ways, which depends on its text only:
 
@@ -14,16 +15,22 @@ A program runs in one of three ways, which depends on its text only:
 - Any other program is compiled and executed as one in a fork of its own. Its
   longest proper prefix of steps that compiles runs in another fork, whose
   output is removed from the front of the program's output.
+
+Text is compiled in the program's own process, within its limits, but for short
+arithmetic. That process finds nothing of other programs: its stack is unwound
+(`children.Born`), and what the worker knows is dropped.
 """
 
+import functools
 import gc
 import json
+import marshal
 import os
+import resource
 import signal
 import socket
 import sys
 import time
-import types
 from collections.abc import Callable
 
 from rstar_jax.sandbox import (
@@ -49,22 +56,23 @@ HEAVY = """
   sympy.integrals.manualintegrate sympy.integrals.risch sympy.physics.units
   sympy.sets.handlers.functions sympy.sets.setexpr sympy.tensor.tensor
 """.split()
-_ONLY_AST = 0x400  # ast.PyCF_ONLY_AST.
-# The worker compiles programs of at most so many characters, and caches the
-# code of at most so many steps.
-_SHORT = 16384
-_CODES = 4096
+_CODES = 512  # Steps of pure arithmetic whose code the worker caches.
+# What programs of a group may use in all before the next has a fork of its own;
+# CPU time is limited to at least a second more than a program has.
+_GROUP_SECONDS, _GROWTH_KILOBYTES = 0.5, 16384
 
 
 class Zygote:
   """Forks and watches programs.
 
+  Its children are born with a copy of it, which `forget` empties.
+
   Args:
-    connection: socket to the host; children close it.
+    connection: socket to the host.
+    enter: called in a new child with RLIMIT_CPU in seconds (0 if the worker
+      sets it); confines it and returns its interpreter.
     output_bytes: output limit of a step.
     cpu_seconds: RLIMIT_CPU of a step.
-    confine: applies a program's isolation layers to the calling process; its
-      argument is RLIMIT_CPU in seconds (0 if the worker sets it).
     live: largest number of interpreters kept alive.
     memory_bytes: memory limit of all of them together.
   """
@@ -72,180 +80,186 @@ class Zygote:
   def __init__(
     self,
     connection: socket.socket,
+    enter: Callable[[int], program.Interpreter],
     output_bytes: int,
     cpu_seconds: int,
-    confine: Callable[[int], None],
     live: int = 0,
     memory_bytes: int = 1 << 30,
   ):
     self._connection = connection
-    self._output_bytes = output_bytes
+    self._enter = enter
     self._cpu_seconds = cpu_seconds
-    self._confine = confine
     # JSON encodes one byte of output in at most 6.
     self._watch = children.Watch(connection, 6 * output_bytes + 65536)
     self._snapshots = snapshots.Snapshots(
       self._watch,
-      self._enter,
-      lambda: self._send("step"),
+      functools.partial(enter, 0),
+      self._send,
       limit=live,
       memory_bytes=memory_bytes,
       cpu_seconds=cpu_seconds,
+      output_bytes=output_bytes,
     )
-    self._codes: dict[str, tuple[types.CodeType, bool]] = {}
+    # No frame holds the programs of a request: a child would find them.
+    self._programs: list[list[str]] = []
+    self._codes: dict[str, bytes | None] = {}
+    self._limits = _rlimits()
 
   def serve(self) -> None:
-    """Answers requests until the host closes the socket."""
-    while (request := self._watch.request()) is not None:
-      _, serial, programs = request
-      compiled = [self._compile_cached(steps) for steps in programs]
-      # From here on, the first program without an answer is blamed for the
-      # worker's death, and its time runs.
-      self._send("begun")
+    """Answers requests until the host closes the socket.
+
+    Raises:
+      children.Born: in each child.
+    """
+    while self._next():
       first = 0
-      while first < len(programs):
-        self._watch.start(serial + first)
-        codes, is_pure_arithmetic = compiled[first]
-        if is_pure_arithmetic:
-          last = first + 1
-          while last < len(programs) and compiled[last][1]:
-            last += 1
-          first += self._run_group([each[0] for each in compiled[first:last]])
+      while first < len(self._programs):
+        self._watch.start(self._serial + first)
+        if _rlimits() != self._limits:
+          os._exit(1)  # A program set them; the host runs the rest elsewhere.
+        if group := self._group(first):
+          first += self._run_group(first, group)
         else:
-          run = self._run_whole if codes is None else self._snapshots.run
-          self._send(run(programs[first]))
+          self._send(self._run(self._programs[first]))
           first += 1
         children.end_orphans(self._snapshots.pids)
 
-  def _send(self, message: object) -> None:
-    self._connection.sendall(wire.frame(message))
+  def forget(self) -> None:
+    """In a child, drops all that is known of programs."""
+    self.__dict__.clear()
 
-  def _run_group(self, group: list[list[types.CodeType]]) -> int:
+  def _next(self) -> bool:
+    """Receives a request; returns False once the host has ended."""
+    if (request := self._watch.request()) is None:
+      return False
+    _, self._serial, self._programs = request
+    return True
+
+  def _send(self, *messages: object) -> None:
+    self._connection.sendall(b"".join(map(wire.frame, messages)))
+
+  def _run(self, steps: list[str]) -> list:
+    result = self._snapshots.run(steps)
+    return self._snapshots.run_whole(steps) if result is None else result
+
+  def _group(self, first: int) -> list[list[bytes]]:
+    """Returns the codes of the next programs, as far as they are arithmetic."""
+    group = []
+    for steps in self._programs[first:]:
+      codes = [self._compiled(step) for step in steps]
+      if None in codes:
+        break
+      group.append(codes)
+    return group
+
+  def _compiled(self, step: str) -> bytes | None:
+    if step not in self._codes:
+      if len(self._codes) >= _CODES:
+        self._codes.clear()
+      self._codes[step] = pure_arithmetic.compiled(step, program.STEP)
+    return self._codes[step]
+
+  def _run_group(self, first: int, group: list[list[bytes]]) -> int:
     """Runs programs of pure arithmetic in one fork.
+
+    Args:
+      first: number of the first program in the request.
+      group: code of the steps of each.
 
     Returns:
       The number of answers sent: all, or up to the program that ended the
       process.
     """
-
-    def action(channel: socket.socket) -> None:
-      interpreter = self._enter(self._cpu_seconds * len(group))
-      for codes in group:
-        start = time.perf_counter()
-        result = program.run_all(codes, interpreter)
-        seconds = time.perf_counter() - start
-        channel.sendall(wire.frame([*result, seconds]))
-        interpreter = self._interpreter()
-
-    child = self._snapshots.fork(action)
-    answered = 0
-    while answered < len(group):
-      result = self._report(child)
+    enter = functools.partial(self._enter, self._cpu_seconds)
+    # Arithmetic cannot look for what it should not find.
+    child = self._snapshots.fork(
+      functools.partial(_calculate, enter, group), forgets=False
+    )
+    answered, more, result = 0, True, None
+    self._send("step")
+    while more:
+      result, more = self._report(child)
       if result is None:
         break
-      self._send(result)
       answered += 1
       self._watch.start(self._watch.serial + 1)
+      more = more and answered < len(group)
+      self._send(result, *["step"] * more)
     status = child.end()
-    if answered < len(group):
-      self._send(snapshots.death(status, self._watch.killed))
+    if result is None:
+      result = snapshots.death(status, self._watch.killed)
+      if snapshots.was_killed(result):
+        result = self._run(self._programs[first + answered])
+      self._send(result)
       answered += 1
     return answered
 
-  def _run_whole(self, steps: list[str]) -> list:
-    """Runs a program that does not compile step by step."""
+  def _report(self, child: children.Child) -> tuple[list | None, bool]:
+    """Returns a process's report, and whether it sends another.
 
-    def action(channel: socket.socket) -> None:
-      start = time.perf_counter()
-      try:
-        codes, prefix = program.compile_steps(steps)
-        if prefix is not None:
-          channel.sendall(wire.frame(["before", len(prefix)]))
-        interpreter = self._enter(self._cpu_seconds)
-        result = program.run_all(codes, interpreter)
-      except MemoryError as failure:
-        result = ["memory", "", program.error_line(failure), 0]
-      except BaseException as failure:
-        line = program.line_of(failure, program.WHOLE)
-        result = ["error", "", program.error_line(failure), line]
-      seconds = time.perf_counter() - start
-      channel.sendall(wire.frame([*result, seconds]))
-
-    child, before = self._snapshots.fork(action), ""
-    try:
-      answer = self._watch.next(child)
-      if isinstance(answer, list) and answer[:1] == ["before"]:
-        before = self._output_of(steps[: int(answer[1])])
-        answer = None if self._watch.killed else self._watch.next(child)
-      result = answer and snapshots.checked(answer)
-    except (children.Lost, TypeError, ValueError, IndexError):
-      result = None
-    status = child.end()
-    if result is None:
-      return snapshots.death(status, self._watch.killed)
-    above = "\n".join(steps[:-1]).count("\n") + 1 if len(steps) > 1 else 0
-    _, stdout, _, line, _ = result
-    result[1] = stdout.removeprefix(before)
-    result[3] = max(0, line - above)
-    return result
-
-  def _output_of(self, steps: list[str]) -> str:
-    """Returns the output of steps that compile as one."""
-
-    def action(channel: socket.socket) -> None:
-      interpreter = self._enter(self._cpu_seconds)
-      code = compile("\n".join(steps), program.WHOLE, "exec", 0, True)
-      channel.sendall(wire.frame([*interpreter.run(code), 0.0]))
-
-    child = self._snapshots.fork(action)
-    result = self._report(child)
-    child.end()
-    return "" if result is None else result[1]
-
-  def _report(self, child: children.Child) -> list | None:
-    """Returns a process's report, None if it ended or sent no valid one."""
-    try:
-      answer = self._watch.next(child)
-      return None if answer is None else snapshots.checked(answer)
-    except (children.Lost, TypeError):
-      return None
-
-  def _compile_cached(self, steps: list[str]) -> tuple[list | None, bool]:
-    """Compiles a program of usual length in the worker, which caches steps.
-
-    Compiling executes nothing; if the compiler crashes, the host replaces the
-    worker and finds the program that caused it.
-
-    Returns:
-      (codes, whether it is pure arithmetic); codes is None if the program is
-      long or does not compile step by step: its own process compiles it.
+    The report is None if it ended or sent no valid one.
     """
-    if sum(map(len, steps)) > _SHORT:
-      return None, False
-    if len(self._codes) > _CODES:
-      self._codes.clear()
     try:
-      for step in steps:
-        if step not in self._codes:
-          tree = compile(step, program.STEP, "exec", _ONLY_AST, True)
-          code = compile(tree, program.STEP, "exec", 0, True)
-          if code.co_flags & program.FUTURE:
-            return None, False
-          self._codes[step] = (code, pure_arithmetic.is_pure_arithmetic(tree))
-    except Exception:
+      answer = self._watch.next(child)
+      return self._snapshots.checked(answer) if answer else (None, False)
+    except (children.Lost, TypeError):
       return None, False
-    known = [self._codes[step] for step in steps]
-    return [code for code, _ in known], all(each for _, each in known)
 
-  def _interpreter(self) -> program.Interpreter:
-    capture = program.Capture(self._output_bytes)
-    return program.Interpreter(capture, confinement.Blocked)
 
-  def _enter(self, cpu_seconds: int = 0) -> program.Interpreter:
-    """Confines a new child and returns its interpreter."""
-    self._confine(cpu_seconds)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    return self._interpreter()
+def enter(
+  confine: Callable[[int], None], output_bytes: int, cpu_seconds: int
+) -> program.Interpreter:
+  """Confines a new child and returns its interpreter.
+
+  Args:
+    confine: applies a program's isolation layers to the calling process; its
+      argument is RLIMIT_CPU in seconds (0 if the worker sets it).
+    output_bytes: output limit of a step.
+    cpu_seconds: RLIMIT_CPU.
+  """
+  confine(cpu_seconds)
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+  capture = program.Capture(output_bytes)
+  return program.Interpreter(capture, confinement.Blocked)
+
+
+def _calculate(
+  enter: Callable[[], program.Interpreter],
+  group: list[list[bytes]],
+  channel: socket.socket,
+) -> None:
+  """Runs programs of pure arithmetic one after another in this process.
+
+  It ends early if they have used time or memory that a later one could miss.
+  """
+  interpreter, peak = enter(), _peak_kilobytes()
+  for codes in group:
+    start = time.perf_counter()
+    result = program.run_all(map(marshal.loads, codes), interpreter)
+    seconds = time.perf_counter() - start
+    more = (
+      result[0] in ("ok", "error")
+      and _peak_kilobytes() < peak + _GROWTH_KILOBYTES
+      and time.process_time() < _GROUP_SECONDS
+    )
+    channel.sendall(wire.frame([*result, seconds, more]))
+    if not more:
+      return
+    interpreter = interpreter.anew()
+
+
+def _peak_kilobytes() -> int:
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _rlimits() -> list[tuple[int, int]]:
+  """Returns this process's limits, which all its children inherit."""
+  kinds = ("AS", "CPU", "DATA", "NOFILE", "NPROC", "STACK")
+  return [
+    resource.getrlimit(getattr(resource, f"RLIMIT_{kind}"))
+    for kind in kinds
+    if hasattr(resource, f"RLIMIT_{kind}")
+  ]
 
 
 def _preload(names: list[str]) -> list[str]:
@@ -272,6 +286,8 @@ def _preload(names: list[str]) -> list[str]:
     sys.modules["numpy.random"].seed(0)
   if "sympy.core.random" in sys.modules:
     sys.modules["sympy.core.random"].seed(0)
+    # Drawn at random; it is part of hashes, by which sets are ordered.
+    sys.modules["sympy.core.symbol"].Dummy._base_dummy_index = 10**6
   return failures
 
 
@@ -297,12 +313,14 @@ def main() -> None:
   # Programs must not find this package.
   for name in [each for each in sys.modules if each.startswith("rstar_jax")]:
     del sys.modules[name]
+  output_bytes = options["output_bytes"]
   zygote = Zygote(
     connection,
-    options["output_bytes"],
+    functools.partial(enter, layers.confine_program, output_bytes),
+    output_bytes,
     options["cpu_seconds"],
-    layers.confine_program,
-    options["live"],
+    # Without seccomp a program could signal a snapshot that others come from.
+    options["live"] if "seccomp" in layers.active else 0,
     memory,
   )
   gc.collect()
@@ -310,4 +328,13 @@ def main() -> None:
   if failures:
     report["imports"] = failures
   connection.sendall(wire.frame(report))
-  zygote.serve()
+  try:
+    zygote.serve()
+    return
+  except children.Born as caught:
+    child = caught
+  # Nothing of the worker is left but this frame.
+  if child.forgets:
+    zygote.forget()
+    del connection, zygote, layers, report, options
+  child.live()
