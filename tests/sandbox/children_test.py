@@ -10,6 +10,7 @@ from absl.testing import absltest
 
 from rstar_jax.sandbox import children, wire
 from rstar_jax.sandbox.isolation import confinement
+from tests.sandbox import forks
 
 
 def _gone(pid: int) -> bool:
@@ -29,7 +30,7 @@ class ChildrenTest(absltest.TestCase):
     self.watch = children.Watch(theirs, limit=10007)
 
   def fork(self, action):
-    child = children.fork(action)
+    child = forks.as_worker(lambda: children.fork(action))
     self.addCleanup(self.end, child)
     return child
 

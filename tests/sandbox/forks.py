@@ -8,6 +8,7 @@ import sys
 import tempfile
 import unittest
 
+from rstar_jax.sandbox import children
 from rstar_jax.sandbox.isolation import confinement
 
 USER = 54321  # An ordinary user, if tests run as root.
@@ -31,6 +32,14 @@ def forked(action) -> str:
     text = file.read()
   os.waitpid(pid, 0)
   return text
+
+
+def as_worker(call):
+  """Returns what a call of a worker's function returns; its children live."""
+  try:
+    return call()
+  except children.Born as child:
+    child.live()
 
 
 def as_ordinary_user(code: str) -> str:
@@ -57,9 +66,7 @@ def as_ordinary_user(code: str) -> str:
     raise unittest.SkipTest("an ordinary user can run no interpreter here")
   with tempfile.TemporaryDirectory() as folder:
     os.chmod(folder, 0o755)
-    copy = shutil.copytree(
-      _PACKAGE / "sandbox/isolation", f"{folder}/rstar_jax/sandbox/isolation"
-    )
+    copy = shutil.copytree(_PACKAGE / "sandbox", f"{folder}/rstar_jax/sandbox")
     for path in (copy, *pathlib.Path(folder).rglob("*")):
       os.chmod(path, 0o755)
     return subprocess.run(

@@ -41,9 +41,9 @@ class ProcessTest(absltest.TestCase):
     worker = self.start()
     self.assertEqual(worker.greeting, {})
     worker.send(["run", 0, [["print(5)"], ["print(6)"]]])
-    self.assertEqual(worker.receive(100), "begun")
-    self.assertEqual(worker.receive(100)[:2], ["ok", "5\n"])
-    self.assertEqual(worker.receive(100)[:2], ["ok", "6\n"])
+    for line in ("5\n", "6\n"):
+      self.assertEqual(worker.receive(100), "step")
+      self.assertEqual(worker.receive(100)[:2], ["ok", line])
     # It leads a session, so that signals of a terminal do not reach it.
     self.assertEqual(os.getsid(worker.pid), worker.pid)
 
@@ -64,7 +64,7 @@ class ProcessTest(absltest.TestCase):
     worker = self.start()
     steps = ["import os, time; os.setsid(); time.sleep(300)"]
     worker.send(["run", 0, [steps]])
-    self.assertEqual(worker.receive(100), "begun")
+    self.assertEqual(worker.receive(100), "step")
     children = []
     while not children:
       children = process._descendants(worker.pid)
@@ -95,7 +95,7 @@ class ProcessTest(absltest.TestCase):
     self.addCleanup(worker.kill)
     step = "import colorsys, own_module; print(own_module.x)"
     worker.send(["run", 0, [[step]]])
-    self.assertEqual(worker.receive(100), "begun")
+    self.assertEqual(worker.receive(100), "step")
     self.assertEqual(worker.receive(100)[:2], ["ok", "5\n"])
 
   def test_failed_start_says_so(self):

@@ -1,5 +1,6 @@
 """Live interpreters: no result depends on which ones are alive."""
 
+import functools
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from rstar_jax.sandbox import children, program, snapshots, zygote
 from rstar_jax.sandbox.isolation import confinement
 from rstar_jax.sandbox.pool import Limits, Sandbox
+from tests.sandbox import forks
 
 _LIMITS = Limits(wall_seconds=20.0)
 
@@ -27,34 +29,32 @@ class SnapshotsTest(parameterized.TestCase):
     host, theirs = socket.socketpair()
     self.addCleanup(host.close)
     self.addCleanup(theirs.close)
-    self.steps = 0
+    self.told = []
     self.tree = self.make(theirs, 7)
     self.addCleanup(self.tree.clear)
 
   def make(self, connection, limit):
-    def progress():
-      self.steps += 1
-
     return snapshots.Snapshots(
       children.Watch(connection, 65536),
-      zygote.Zygote(
-        connection, 1009, 7, confinement.limit_program
-      )._interpreter,
-      progress,
+      functools.partial(zygote.enter, confinement.limit_program, 1009, 0),
+      self.told.append,
       limit=limit,
       memory_bytes=1 << 26,
       cpu_seconds=7,
+      output_bytes=1009,
     )
 
   def run_one(self, *steps):
-    return self.tree.run(list(steps))[:3]
+    result = forks.as_worker(lambda: self.tree.run(list(steps)))
+    return result and result[:3]
 
   def test_only_the_new_step_is_executed(self):
     first = ["import time", "t = time.perf_counter_ns()"]
     self.run_one(*first)
     seen = {self.run_one(*first, f"print(t)  # {i}")[1] for i in range(5)}
     self.assertLen(seen, 1)
-    self.assertEqual(self.steps, 1)
+    # The time of a program runs while its steps do.
+    self.assertEqual(self.told, ["step", "fork", *["step"] * 6])
 
   def test_siblings_do_not_see_each_other(self):
     self.run_one("x = [1]")
@@ -174,7 +174,7 @@ class SnapshotsTest(parameterized.TestCase):
     def action(channel):
       raise MemoryError
 
-    child = self.tree.fork(action)
+    child = forks.as_worker(lambda: self.tree.fork(action))
     host, theirs = socket.socketpair()
     with host, theirs:
       self.assertIsNone(children.Watch(theirs, 101).next(child))
@@ -198,12 +198,32 @@ class SnapshotsTest(parameterized.TestCase):
     self.assertEqual(found, [word, "", reason, 0, 0.0])
 
   def test_reports_are_not_trusted(self):
-    for answer in (None, 3, [1, 2], ["ok", "", "", "x", 0.0], {}):
+    honest = ["ok", "o" * 1009, "e" * 1201, 2, 3.5, True]
+    self.assertEqual(self.tree.checked(honest), (honest[:5], True))
+    self.assertFalse(self.tree.checked([*honest[:5], 1])[1])
+    for place, wrong in (
+      (0, "crashed"),
+      (0, "timeout"),
+      (0, []),
+      (1, "o" * 1010),
+      (1, ["o"]),
+      (1, "\ud800"),
+      (2, "e" * 2001),
+      (2, "\udfff"),
+      (2, None),
+      (3, "1"),
+      (3, -1),
+      (3, 1 << 31),
+      (4, float("nan")),
+      (4, float("inf")),
+      (4, -0.1),
+      (4, None),
+    ):
+      with self.assertRaises(TypeError, msg=(place, wrong)):
+        self.tree.checked([*honest[:place], wrong, *honest[place + 1 :]])
+    for answer in (None, 3, {}, "ok", honest[:5], [*honest, True]):
       with self.assertRaises(TypeError):
-        snapshots.checked(answer)
-    self.assertEqual(
-      snapshots.checked(["ok", 1, None, 2.0, 3]), ["ok", "1", "None", 2, 3.0]
-    )
+        self.tree.checked(answer)
 
 
 # Lines of programs; any line may follow any other.
