@@ -132,6 +132,9 @@ class Snapshots:
 
   def clear(self) -> None:
     """Ends all snapshots."""
+    if self._spare:
+      self._spare.end()
+      self._spare = None
     while self._live:
       self._live.popitem()[1].end()
 
@@ -160,7 +163,7 @@ class Snapshots:
     child, before = self._fork(), 0
     result = None
     try:
-      confinement.limit_cpu(child.pid, 2 * self._cpu_seconds)
+      confinement.limit_cpu(child.pid, self._cpu_seconds)
       self._tell("step")
       child.send(["whole", steps])
       answer = self._watch.next(child)
@@ -311,8 +314,7 @@ class Snapshots:
         os.close(null)
       pid = children.pid_of(ours, _FORK_SECONDS, known)
       parent.stop()
-      for each in (parent.pid, pid):
-        confinement.let_fork(each, False)
+      confinement.let_fork(pid, False)
       if children.children_of(parent.pid):
         raise children.Lost  # What it forked by itself ends with it.
     except (OSError, children.Lost) as error:

@@ -20,7 +20,7 @@ import signal, sys, threading, time
 from rstar_jax.sandbox.pool import Limits, Sandbox
 # A shell's background jobs ignore Ctrl-C from the start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sandbox = Sandbox(workers=2, limits=Limits(wall_seconds=300))
+sandbox = Sandbox(2, Limits(wall_seconds=300), without=sys.argv[1:])
 sleeper = [["import time", f"time.sleep({i})"] for i in (100, 101)]
 threading.Thread(target=sandbox.run, args=(sleeper,), daemon=True).start()
 spaces = "pid" in sandbox.isolation["layers"]["namespaces"]
@@ -132,11 +132,16 @@ class LifeTest(parameterized.TestCase):
           os.kill(pid, signal.SIGKILL)
       self.assertEqual(sandbox.run(programs), results)
 
-  @parameterized.parameters(signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-  def test_all_ends_with_the_parent(self, number):
+  @parameterized.parameters(
+    (signal.SIGKILL,),
+    (signal.SIGTERM,),
+    (signal.SIGINT,),
+    (signal.SIGKILL, "namespaces"),
+  )
+  def test_all_ends_with_the_parent(self, number, *without):
     root = str(pathlib.Path(__file__).resolve().parents[2])
     with subprocess.Popen(
-      [sys.executable, "-c", _PARENT],
+      [sys.executable, "-c", _PARENT, *without],
       stdout=subprocess.PIPE,
       stderr=subprocess.DEVNULL,
       env={**os.environ, "PYTHONPATH": root},

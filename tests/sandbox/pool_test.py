@@ -11,6 +11,7 @@ import threading
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from rstar_jax.sandbox import process
 from rstar_jax.sandbox.pool import Limits, Sandbox
 
 # Long enough for a busy machine, short enough for tests that wait for it.
@@ -289,6 +290,68 @@ class SandboxTest(parameterized.TestCase):
     self.assertEqual(one, three)
     self.assertEqual(two.stdout, "")
     self.assertEqual(self.sandbox.run([steps])[0], one)
+
+  def test_a_program_finds_nothing_of_others(self):
+    secret = "xyzzy"
+    look = f"""
+import gc, sys
+word = "".join([{secret[:2]!r}, {secret[2:]!r}])
+def texts(thing, depth=0):
+  if isinstance(thing, (str, bytes)): yield thing
+  elif depth < 4 and isinstance(thing, dict):
+    for pair in list(thing.items()):
+      for each in pair: yield from texts(each, depth + 1)
+  elif depth < 4 and isinstance(thing, (list, tuple, set)):
+    for each in list(thing): yield from texts(each, depth + 1)
+found = []
+frame = sys._getframe()
+while frame:
+  found.append(dict(frame.f_locals)); frame = frame.f_back
+for thing in found + gc.get_objects():
+  for text in texts(thing):
+    if word in str(text) and len(text) > 5: print(type(thing), text); break
+"""
+    prefix = "import math"
+    with Sandbox(workers=1, limits=_LIMITS) as sandbox:
+      others = [
+        [f"{secret} = 1\nprint('an {secret}')"],
+        [prefix, f"{secret} = 2", "print(1)"],
+        [prefix, f"{secret} = 3"],
+        ["x = [1,", f"2]  # {secret}"],
+        [f"1 / 0  # {secret}"],
+      ]
+      sandbox.run(others)
+      looks = [[look], [prefix, look], ["z = (1,", f"2)\n{look}"]]
+      found = sandbox.run([*others, *looks, *others])[len(others) :]
+    for result in found[: len(looks)]:
+      self.assertEqual((result.status, result.stdout), ("ok", ""), result.error)
+
+  def test_sets_print_alike_in_all_workers(self):
+    steps = [
+      "import sympy",
+      "x = sympy.Symbol('x'); d = [sympy.Dummy() for _ in range(9)]",
+      "print({x, *d}, {sympy.sin(e) for e in d})",
+      "print(hash(None), hash(int), {int, float, str, None})",
+    ]
+    seen = set()
+    for _ in range(3):
+      with Sandbox(workers=1) as sandbox:
+        programs = [steps[:3], steps]
+        seen.add(tuple(each.stdout for each in sandbox.run(programs)))
+    self.assertLen(seen, 1)
+
+  def test_what_a_program_leaves_running_ends(self):
+    """Where nothing keeps a program from forking."""
+    with Sandbox(workers=1, without=("hook", "rlimits")) as sandbox:
+      step = (
+        "import os, time\n"
+        "if os.fork() == 0:\n  os.closerange(3, 99)\n  time.sleep(300)"
+      )
+      self.assertEqual(sandbox.run([[step]])[0].status, "ok")
+      self.assertEqual(sandbox.run([["print(1)"]])[0].stdout, "1\n")
+      for pid in process._descendants(sandbox.pids[0]):
+        with open(f"/proc/{pid}/wchan") as file:
+          self.assertNotIn("nanosleep", file.read())
 
 
 if __name__ == "__main__":

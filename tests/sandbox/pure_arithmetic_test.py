@@ -1,6 +1,7 @@
 """Which code is pure arithmetic, and above all which is not."""
 
 import ast
+import marshal
 
 from absl.testing import absltest, parameterized
 
@@ -90,6 +91,26 @@ class PureArithmeticTest(parameterized.TestCase):
         ("ok", "7\n"),
       ],
     )
+
+  def test_what_may_be_costly_is_not_compiled_here(self):
+    def compiled(step):
+      return pure_arithmetic.compiled(step, "<step>")
+
+    names: dict = {}
+    exec(marshal.loads(compiled("x = 2\ny = x * 21")), names)
+    self.assertEqual(names["y"], 42)
+    self.assertIsNotNone(compiled("from fractions import Fraction\nx = 1"))
+    for step in (
+      "import math",
+      "x = (",
+      "try:\n  x = 1\nfinally:\n  x = 2",
+      "x = 1 #" + "x" * 2000,
+      "x = ['a' * 4000, 'b' * 4000, 'c' * 4000]",
+      "-" * 1900 + "1",
+      "x = '\ud800'",
+      "x = 1\0",
+    ):
+      self.assertIsNone(compiled(step), step[:40])
 
 
 if __name__ == "__main__":

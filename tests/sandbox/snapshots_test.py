@@ -170,6 +170,69 @@ class SnapshotsTest(parameterized.TestCase):
     with self.assertRaises(ChildProcessError):
       os.waitpid(-1, os.WNOHANG)
 
+  def test_a_snapshot_is_stopped_whatever_it_reported(self):
+    forged = """
+import os, struct
+report = b'["ok", "forged", "", 0, 0.0, true]'
+os.write(60, struct.pack(">I", len(report)) + report)
+x = b"a" * (100 << 20)
+while True: pass
+"""
+    self.assertEqual(self.run_one("import os", forged), ["ok", "forged", ""])
+    for pid in self.tree.pids:
+      with open(f"/proc/{pid}/stat") as file:
+        self.assertEqual(file.read().rpartition(")")[2].split()[0], "T")
+    self.assertLen(self.tree.pids, 2)
+    # It goes on when it is to fork, and is not kept once it has grown.
+    self.run_one("import os", forged, "print(5)")
+    self.assertLen(self.tree.pids, 1)
+
+  def test_a_process_with_children_of_its_own_is_no_snapshot(self):
+    # The limit of processes does not bind root.
+    step = "import os, time\nif os.fork() == 0:\n  time.sleep(300)"
+    if self.run_one(step)[0] != "ok":
+      self.skipTest("RLIMIT_NPROC binds who is not root")
+    self.assertEmpty(self.tree.pids)
+    children.end_orphans(())
+
+  def test_cpu_time_is_limited_for_each_step(self):
+    burn = "import time\nt = time.process_time()\nwhile time.process_time() < "
+    self.tree._cpu_seconds = 1
+    steps = [f"{burn}t + 0.7: pass", f"{burn}t + 0.6: pass"]
+    self.assertEqual(self.run_one(*steps)[0], "ok")
+    expected = ["timeout", "", "CPU time limit"]
+    self.assertEqual(self.run_one(f"{burn}t + 9: pass"), expected)
+    whole = ["x = [1,", f"2]\n{burn}t + 9: 0"]
+    self.assertIsNone(self.run_one(*whole))
+    found = forks.as_worker(lambda: self.tree.run_whole(whole))
+    self.assertEqual(found[:3], expected)
+
+  def test_a_program_that_was_killed_runs_again(self):
+    killed = ["crashed", "", "killed by signal 9", 0, 0.0]
+    fine = ["ok", "", "", 0, 0.0]
+    for results, wanted, left in (
+      ([fine, killed], fine, 1),
+      ([killed, fine, killed], fine, 1),
+      ([killed] * 4, killed, 1),
+      ([None, fine], None, 1),
+    ):
+      queue = list(results)
+      found = snapshots.again(lambda queue=queue: (queue.pop(0), 7))
+      self.assertEqual(found, (wanted, 7))
+      self.assertLen(queue, left)
+
+  def test_deaths(self):
+    for status, killed, wanted in (
+      (signal.SIGXCPU, False, ["timeout", "CPU time limit"]),
+      (signal.SIGSEGV, False, ["crashed", "killed by signal 11"]),
+      (3 << 8, False, ["crashed", "exited with status 3"]),
+      (199 << 8, False, ["output_limit", "more output than the limit"]),
+      (198 << 8, False, ["memory", "MemoryError"]),
+      (signal.SIGKILL, True, ["timeout", ""]),
+    ):
+      found = snapshots.death(status, killed)
+      self.assertEqual([found[0], found[2]], wanted)
+
   def test_no_memory_even_to_report(self):
     def action(channel):
       raise MemoryError
