@@ -28,6 +28,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from importlib import metadata
 from typing import BinaryIO, NoReturn
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -35,6 +36,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TIMEOUT = 600.0
 # Seconds between two looks at the processes.
 PAUSE = 0.02
+_JAXLIB = tuple(map(int, metadata.version("jaxlib").split(".")[:2]))
 # Environment variables that are set unless the caller has set them.
 DEFAULTS = {
   # Where libtpu is installed, jax would look for a TPU, and noisily.
@@ -43,8 +45,10 @@ DEFAULTS = {
   # compiling several times cheaper. `XLA_FLAGS= make test` compiles as users
   # do.
   "XLA_FLAGS": "--xla_backend_optimization_level=0"
-  " --xla_cpu_use_fusion_emitters=false"
-  " --xla_cpu_parallel_codegen_split_count=1",
+  " --xla_cpu_parallel_codegen_split_count=1"
+  # An unknown flag ends the process, and 0.12 does not know it any more.
+  + " --xla_cpu_use_fusion_emitters=false"
+  * (_JAXLIB < (0, 11)),
   # Its threads would start before the fork.
   "OPENBLAS_NUM_THREADS": "1",
 }

@@ -41,9 +41,12 @@ class Kept:
     self.close()
 kept = Kept()
 kept.itself = kept
+before = sandbox.pids
 if pid := os.fork():
   print("forked", os.waitpid(pid, 0)[1])
-  print(sandbox.run([["print(5)"]])[0].status)
+  print(sandbox.run([["print(5)"]])[0].status, sandbox.pids == before)
+else:
+  del Kept.__del__
 """
 # A worker without site-packages, as a plain Python has none of the packages
 # that `--user`, `--target` or PYTHONPATH add.
@@ -256,7 +259,9 @@ class LifeTest(parameterized.TestCase):
     lines = found.stdout.splitlines()
     # The fork ends first, and leaves its parent's workers alone.
     self.assertEqual(
-      lines, ["closed False", "forked 0", "ok", "closed True"], found.stderr
+      lines,
+      ["closed False", "forked 0", "ok True", "closed True"],
+      found.stderr,
     )
     self.assertNotIn("Exception ignored", found.stderr)
 
