@@ -84,6 +84,7 @@ ROOMS = {
     (
       *("inference/prefix_cache_test", "inference/cached_model_test"),
       *("inference/slots_test", "inference/engine_test"),
+      "inference/engine_mesh_test",
     ),
     0.85,
   ),
