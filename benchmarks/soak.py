@@ -4,14 +4,16 @@
 
 Several threads send batches of programs to one sandbox: arithmetic, trees of
 steps that share prefixes, sympy, exceptions, exits, refusals, floods, memory,
-endless loops. All the while a worker, or an interpreter that it keeps alive, is
-killed at random. Prints one JSON line:
+endless loops, and attacks on all of these (`tests/sandbox/neighbours.py`). All
+the while a worker, or an interpreter that it keeps alive, is killed at random.
+Prints one JSON line:
 
-  programs, seconds, kills
+  programs, seconds, kills, hostile: how many programs were attacks
   lost: programs without a result; must be 0
-  wrong: results that are not what the program does; must be 0
-  struck: results "crashed" for a program that was being run by what was
-    killed; at most one for each kill
+  wrong: results that are not what the program does, attacks left out; must
+    be 0
+  struck: of these, "crashed" ones; a program that is killed runs again, three
+    times in all
   processes, descriptors, megabytes: of this process and all below it, before
     the sandbox, with it after a tenth of the programs and after all of them,
     and when it is closed
@@ -30,22 +32,28 @@ from absl import app, flags
 
 from rstar_jax.sandbox import process
 from rstar_jax.sandbox.pool import Limits, Sandbox
+from tests.sandbox import neighbours
 
 _PROGRAMS = flags.DEFINE_integer("programs", 20_000, "In all.", 100)
 _THREADS = flags.DEFINE_integer("threads", 4, "That send them.", 1)
 _BATCH = flags.DEFINE_integer("batch", 50, "Programs of a call.", 1)
-_KILL_SECONDS = flags.DEFINE_float("kill_seconds", 0.5, "Between kills.", 0.01)
+_KILL_SECONDS = flags.DEFINE_float("kill_seconds", 2.0, "Between kills.", 0.01)
 _SEED = flags.DEFINE_integer("seed", 0, "Of programs and kills.")
 
 _LIMITS = Limits(wall_seconds=2.0, memory_bytes=1 << 28, live=24)
-Wanted = tuple[list[str], str, str | None]
+Wanted = tuple[list[str], str | None, str | None]
 
 
 def program(n: int, draw: random.Random) -> Wanted:
-  """Returns program number n, and its status and output."""
+  """Returns program number n, and its status and output if they are known."""
   kind = draw.choices(
-    ("plain", "tree", "sympy", "rare"), weights=(400, 500, 40, 60)
+    ("plain", "tree", "sympy", "rare", "hostile"),
+    weights=(400, 500, 40, 60, 20),
   )[0]
+  if kind == "hostile":
+    name, attack = draw.choice(list(neighbours.ATTACKS.items()))
+    steps = draw.choice(neighbours.ways(name, attack))
+    return [*steps[:-1], f"{steps[-1]}  # {n}"], None, None
   if kind == "plain":
     return [f"a = {n}", "b = a * 2", "print(b + 1)"], "ok", f"{2 * n + 1}\n"
   if kind == "tree":
@@ -69,7 +77,7 @@ def program(n: int, draw: random.Random) -> Wanted:
       (f"import os; os.fork()  # {n}", "blocked"),
       (f"while True: print({n})", "output_limit"),
       (f"x = bytearray(1 << 40)  # {n}", "memory"),
-      (f"import faulthandler; faulthandler._sigsegv()  # {n}", "crashed"),
+      (f"import faulthandler; faulthandler._read_null()  # {n}", "crashed"),
       (f"import math\nwhile True: math.pi  # {n}", "timeout"),
     ),
     weights=(9, 6, 6, 6, 3, 6, 3, 1),
@@ -122,12 +130,14 @@ class Soak:
         for (steps, status, stdout), result in zip(
           wanted, results, strict=True
         ):
-          right = result.status == status and stdout in (None, result.stdout)
           self.counts["programs"] += 1
-          if right:
+          if status is None:
+            self.counts["hostile"] += 1
             continue
-          kind = "struck" if result.status == "crashed" else "wrong"
-          self.counts[kind] += 1
+          if result.status == status and stdout in (None, result.stdout):
+            continue
+          self.counts["wrong"] += 1
+          self.counts["struck"] += result.status == "crashed"
           if len(self.examples) < 5:
             self.examples.append([steps, status, repr(result)])
 
@@ -177,7 +187,10 @@ def main(_) -> None:
         "seconds": round(seconds, 1),
         **{
           key: soak.counts[key]
-          for key in ("programs", "kills", "lost", "wrong", "struck")
+          for key in (
+            *("programs", "hostile", "kills"),
+            *("lost", "wrong", "struck"),
+          )
         },
         "before": before,
         "early": early,
