@@ -102,7 +102,7 @@ class Zygote:
     )
     # No frame holds the programs of a request: a child would find them.
     self._programs: list[list[str]] = []
-    self._codes: dict[str, bytes | None] = {}
+    self._codes: dict[str, bytes] = {}
     self._limits = _rlimits()
 
   def serve(self) -> None:
@@ -123,6 +123,7 @@ class Zygote:
           self._send(self._run(self._programs[first]))
           first += 1
         children.end_orphans(self._snapshots.pids)
+      self._programs = []
 
   def forget(self) -> None:
     """In a child, drops all that is known of programs."""
@@ -153,11 +154,14 @@ class Zygote:
     return group
 
   def _compiled(self, step: str) -> bytes | None:
-    if step not in self._codes:
-      if len(self._codes) >= _CODES:
-        self._codes.clear()
-      self._codes[step] = pure_arithmetic.compiled(step, program.STEP)
-    return self._codes[step]
+    code = self._codes.get(step)
+    if code is None:
+      code = pure_arithmetic.compiled(step, program.STEP)
+      if code is not None:  # Other steps may be long: none is kept.
+        if len(self._codes) >= _CODES:
+          self._codes.clear()
+        self._codes[step] = code
+    return code
 
   def _run_group(self, first: int, group: list[list[bytes]]) -> int:
     """Runs programs of pure arithmetic in one fork.

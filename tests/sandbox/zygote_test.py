@@ -53,6 +53,16 @@ class ZygoteTest(absltest.TestCase):
     self.assertEqual(found[-1], ["ok", "10000000\n", ""])
     self.assertEqual(found[:3], [["ok", "", ""]] * 3)
 
+  def test_keeps_only_the_code_of_arithmetic(self):
+    self.zygote._programs = [["a = 5", "print(a)"], ["import os"], ["x = 1"]]
+    self.assertLen(self.zygote._group(0), 1)
+    self.assertEqual(list(self.zygote._codes), ["a = 5", "print(a)"])
+    self.assertEqual(self.zygote._group(1), [])
+    self.assertLen(self.zygote._group(2), 1)
+    for i in range(1000):
+      self.zygote._compiled(f"y = {i}")
+    self.assertLessEqual(len(self.zygote._codes), 512)
+
   def test_a_changed_limit_ends_the_worker(self):
     self.zygote._limits = []
     pid = os.fork()
