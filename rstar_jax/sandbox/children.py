@@ -111,12 +111,15 @@ class Child:
     return os.waitid(os.P_PID, self.pid, flags) is not None
 
   def stop(self) -> None:
-    """Stops the process; raises Lost if it has ended.
+    """Stops the process.
 
     Until `resume` it executes nothing and takes no memory, whatever it was told
     to do and whatever it reported.
     """
     os.kill(self.pid, signal.SIGSTOP)
+
+  def wait_until_stopped(self) -> None:
+    """Waits for the effect of `stop`; raises Lost if the process has ended."""
     flags = os.WSTOPPED | os.WEXITED | os.WNOWAIT
     if os.waitid(os.P_PID, self.pid, flags).si_code != os.CLD_STOPPED:
       raise Lost

@@ -90,6 +90,9 @@ class Snapshots:
     self._live: collections.OrderedDict[tuple[str, ...], children.Child] = (
       collections.OrderedDict()
     )
+    # Keys of those that were told to stop and have not been weighed since.
+    self._stopping: list[tuple[str, ...]] = []
+    self._own_bytes = children.memory_of(os.getpid())
     # Has executed nothing; for the program that runs next.
     self._spare: children.Child | None = None
 
@@ -119,9 +122,12 @@ class Snapshots:
         result, keep = self._execute(child, key[depth:-1], after=key[-1])
         if result is None or result[0] != "ok":
           return self._ended(child, result)
-        if not (keep and self._stopped(child)):
+        if not keep:
           return self._finish(key, child, key[-1:])
         self._put(key[:-1], child)
+        self.settle()
+        if key[:-1] not in self._live:
+          raise children.Lost
         self._tell("fork")
         child = self._fork_of(key[:-1])
     except children.Lost:
@@ -182,9 +188,8 @@ class Snapshots:
     """Executes the last steps of a program; may keep its process."""
     result, keep = self._execute(child, steps)
     if result and result[0] == "ok" and keep and self._limit:
-      if self._stopped(child):
-        self._put(key, child)
-        return result
+      self._put(key, child)
+      return result
     return self._ended(child, result)
 
   def _execute(
@@ -235,32 +240,34 @@ class Snapshots:
       return result
     return death(status, self._watch.killed)
 
-  def _stopped(self, child: children.Child) -> bool:
-    """Stops a child; lets it go on if it is too large to stay alive."""
-    try:
-      child.stop()
-    except children.Lost:
-      return False
-    small = self._weigh(child) <= self._memory_bytes
-    if small and not children.children_of(child.pid):
-      return True
-    child.resume()
-    return False
-
-  def _weigh(self, child: children.Child) -> int:
-    """Notes and returns what a child holds beyond the worker's memory."""
-    more = children.memory_of(child.pid) - children.memory_of(os.getpid())
-    child.memory_bytes = max(0, more)
-    return child.memory_bytes
-
   def _put(self, key: tuple[str, ...], child: children.Child) -> None:
     if key in self._live:  # Two programs of a request can be equal.
       self._live.pop(key).end()
     self._live[key] = child
-    self._shed()
+    self._stop(key)
 
-  def _shed(self) -> None:
-    """Ends the snapshots that were used least recently, down to the limits."""
+  def _stop(self, key: tuple[str, ...]) -> None:
+    self._live[key].stop()
+    self._stopping.append(key)
+
+  def settle(self) -> None:
+    """Waits until what was stopped stands still, and applies the limits.
+
+    Ends what is too large or has children of its own, and then what was used
+    least recently.
+    """
+    while self._stopping:
+      if (child := self._live.get(key := self._stopping.pop())) is None:
+        continue
+      try:
+        child.wait_until_stopped()
+        more = children.memory_of(child.pid) - self._own_bytes
+        child.memory_bytes = max(0, more)
+        fits = more <= self._memory_bytes
+      except children.Lost:
+        fits = False
+      if not fits or children.children_of(child.pid):
+        self._live.pop(key).end()
     while len(self._live) > self._limit or self._memory() > self._memory_bytes:
       self._live.popitem(last=False)[1].end()
 
@@ -313,10 +320,8 @@ class Snapshots:
         theirs.close()
         os.close(null)
       pid = children.pid_of(ours, _FORK_SECONDS, known)
-      parent.stop()
+      self._stop(key)
       confinement.let_fork(pid, False)
-      if children.children_of(parent.pid):
-        raise children.Lost  # What it forked by itself ends with it.
     except (OSError, children.Lost) as error:
       ours.close()
       self._live.pop(key).end()
@@ -324,9 +329,6 @@ class Snapshots:
       children.end_orphans(self.pids)
       raise children.Lost from error
     self._live.move_to_end(key)
-    if self._weigh(parent) > self._memory_bytes:
-      self._live.pop(key).end()
-    self._shed()
     return children.Child(pid, ours)
 
   def checked(self, answer: object) -> tuple[list, bool]:

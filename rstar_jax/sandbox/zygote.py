@@ -122,6 +122,8 @@ class Zygote:
         else:
           self._send(self._run(self._programs[first]))
           first += 1
+        # The host has its answer by now.
+        self._snapshots.settle()
         children.end_orphans(self._snapshots.pids)
       self._programs = []
 

@@ -46,6 +46,7 @@ class SnapshotsTest(parameterized.TestCase):
 
   def run_one(self, *steps):
     result = forks.as_worker(lambda: self.tree.run(list(steps)))
+    self.tree.settle()
     return result and result[:3]
 
   def test_only_the_new_step_is_executed(self):
