@@ -151,6 +151,9 @@ def lines(file: BinaryIO, most: int = LONGEST) -> Iterator[bytes]:
   Of a line that is too long come its first `most` + 1 bytes, which `parse`
   refuses, and its end if it has one; memory is bounded by these.
   """
+  if not isinstance(file, io.BufferedIOBase):
+    # A file in a bucket: its `readline` takes no size.
+    file = io.BufferedReader(file)
   while line := file.readline(most + 1):
     if len(line) > most and not line.endswith(b"\n"):
       rest = line
