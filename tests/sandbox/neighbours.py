@@ -9,7 +9,7 @@ one JSON line for each set of layers:
 
   without: the layers left out
   attacks: tried, in all ways
-  contained: of these, how many got a verdict of their own
+  contained: of these, how many changed no verdict beside them
   left_out: attacks that fork, where the report says that nothing prevents it
   innocents: programs beside them
   changed: of these, how many got another verdict than without attacks
@@ -194,7 +194,7 @@ def run(
     degraded = sandbox.isolation["degraded"]
     known = [verdict(each) for each in sandbox.run(innocents(-1))]
     counts = dict.fromkeys(("attacks", "contained", "innocents", "changed"), 0)
-    examples = []
+    examples, touched = [], set()
     may_fork = f"fork: {sandbox.isolation['fork']}" in degraded
     left_out = _FORKS if may_fork else ()
     for number, (name, attack) in enumerate(ATTACKS.items()):
@@ -208,12 +208,14 @@ def run(
       for kind, result in zip(kinds, sandbox.run(programs), strict=True):
         if kind is None:
           counts["attacks"] += 1
-          counts["contained"] += result.status != ""
           continue
         counts["innocents"] += 1
         if verdict(result) != known[kind]:
           counts["changed"] += 1
+          touched.add(name)
           examples.append((name, list(INNOCENTS)[kind], verdict(result)))
+      if name not in touched:
+        counts["contained"] += kinds.count(None)
     for _ in range(100):  # The worker tidies up once it has answered.
       if not (loose := _loose(sandbox)):
         break
