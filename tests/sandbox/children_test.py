@@ -130,6 +130,17 @@ class ChildrenTest(absltest.TestCase):
     with self.assertRaises(children.Lost):
       children.pid_of(ours, 60)
 
+  def test_a_child_that_is_known_is_not_new(self):
+    def action(channel):
+      children.greet(channel)
+      children.greet(channel)
+      time.sleep(300)
+
+    child = self.fork(action)
+    self.assertEqual(children.pid_of(child.channel, 60, [1]), child.pid)
+    with self.assertRaises(children.Lost):
+      children.pid_of(child.channel, 60, [child.pid])
+
   def test_what_a_program_leaves_running_is_killed(self):
     self.assertTrue(confinement.adopt_orphans())
 
