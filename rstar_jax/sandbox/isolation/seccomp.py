@@ -11,8 +11,8 @@ Some listed calls are allowed only with harmless arguments:
 - open and openat only read (openat2 is not listed, since a filter cannot see
   its flags, which are in memory);
 - a descriptor may not be made to send signals (F_SETOWN, FIOSETOWN); kill and
-  its variants are not listed, not even for a process itself: by its parent's
-  interpreter it could stop its siblings;
+  its variants are not listed: a program could stop the process that its
+  siblings are forked from;
 - the only sockets are connected pairs within the process, and sendto may not
   name an address;
 - clone makes neither threads nor namespaces. It may make a process, since the
