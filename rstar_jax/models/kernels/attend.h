@@ -10,15 +10,11 @@
 #define RSTAR_JAX_NATIVE_ATTEND_H_
 
 #include <cmath>
-#include <type_traits>
 
 #include "tiles.h"
 #include "work.h"
 
 namespace rstar {
-
-// Lower than any score, and finite.
-constexpr float kLowest = -1e30f;
 
 template <typename Item>
 struct Branches {
@@ -84,22 +80,6 @@ void own_mix(const float* shares, int64_t step, const typename T::Item* values,
     for (int g = 0; g < G; ++g)
       for (int i = 0; i < 2; ++i)
         store_items(out + g * dim + h + i * kLanes, sums[g][i] / totals[g]);
-  }
-}
-
-// Calls f(g, G) for runs of G heads of a group, from g on, at most eight each.
-template <typename F>
-void by_eight(int64_t group, const F& f) {
-  int64_t g = 0;
-  for (; g + 8 <= group; g += 8) f(g, std::integral_constant<int, 8>());
-  switch (group - g) {
-    case 1: return f(g, std::integral_constant<int, 1>());
-    case 2: return f(g, std::integral_constant<int, 2>());
-    case 3: return f(g, std::integral_constant<int, 3>());
-    case 4: return f(g, std::integral_constant<int, 4>());
-    case 5: return f(g, std::integral_constant<int, 5>());
-    case 6: return f(g, std::integral_constant<int, 6>());
-    case 7: return f(g, std::integral_constant<int, 7>());
   }
 }
 

@@ -24,8 +24,28 @@ from rstar_jax.storage import compiled
 _FOLDER = pathlib.Path(__file__).parent
 # Compilers to look for, after $CXX.
 _COMPILERS = ("c++", "g++", "clang++")
-_HANDLERS = ("rstar_products", "rstar_gated", "rstar_attend")
+_HANDLERS = (
+  "rstar_products",
+  "rstar_gated",
+  "rstar_attend",
+  "rstar_attend_pages",
+)
 _one_at_a_time = threading.Lock()
+
+
+@functools.cache
+def available() -> bool:
+  """Loads the kernels if this machine can make them, and says whether it did.
+
+  It raises nothing: without a compiler, say, a line in the log says why the
+  kernels are off.
+  """
+  try:
+    load()
+  except (ValueError, OSError) as error:
+    logging.info("no kernels for this CPU, XLA is used: %s", error)
+    return False
+  return True
 
 
 def load() -> None:

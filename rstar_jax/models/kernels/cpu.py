@@ -6,7 +6,8 @@ docs/results/engine.md. The kernels need `build.load()`, run on one device, have
 no gradient, and give the same bits on every run on one kind of machine.
 
 Letters: R rows, I inputs, O outputs, B leaves, C candidates, N query heads, K
-key/value heads, H head, T path, S own tokens.
+key/value heads, H head, T path, S own tokens; of pages, T tokens, R rows of
+tables, P columns.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ import numpy as np
 _MOST_HEADS = 48
 # The width of a head is a multiple of this: two vectors.
 _HEAD = 32
+# Tokens of a page: one vector (`plan.h`).
+PAGE = 16
 
 
 def can_multiply(x: jax.Array) -> bool:
@@ -136,6 +139,94 @@ def attend(
     "rstar_attend", out, input_output_aliases={7: 1, 8: 2}
   )(q, *new, *path, lengths, index, *own, window=np.int64(window))
   return mixed, tuple(own)
+
+
+def can_attend_pages(q: jax.Array) -> bool:
+  """Says whether `attend_pages` supports queries [T, N, H]."""
+  known = q.dtype in (jnp.float32, jnp.bfloat16)
+  return known and q.shape[-1] % _HEAD == 0
+
+
+def empty_pages(count: int, kv_heads: int, width: int, dtype: str) -> jax.Array:
+  """Returns `count` pages for `attend_pages`, all zeros.
+
+  Args:
+    count: pages of all layers.
+    kv_heads: K.
+    width: H.
+    dtype: of keys and values, float32 or bfloat16.
+
+  Returns:
+    [count, K, 2, 16 * H]: the keys and the values of 16 tokens, in the order
+    that `pages.h` says.
+  """
+  return jnp.zeros((count, kv_heads, 2, PAGE * width), dtype)
+
+
+def attend_pages(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  pages: jax.Array,
+  tables: jax.Array,
+  rows: jax.Array,
+  positions: jax.Array,
+  *,
+  layer: int | jax.Array,
+  count: int,
+  window: int = 0,
+) -> tuple[jax.Array, jax.Array]:
+  """Writes tokens to pages of a layer, then attends from each to its path.
+
+  The token at position p of a row has page tables[row, p // 16], and attends
+  to the row's positions up to p. Its result has the same bits whatever else is
+  in the call, and whichever pages its path lies in. Where neighbours' tables
+  begin alike, a page is read once for all of them.
+
+  Args:
+    q: float32 or bfloat16 [T, N, H].
+    k: keys [T, K, H], in q's dtype.
+    v: values [T, K, H], likewise.
+    pages: as `empty_pages` has them, [layers * count, ...] in q's dtype.
+    tables: int32 [R, P], pages of the layer, in [0, count).
+    rows: int32 [T], in [0, R).
+    positions: int32 [T], in [0, P * 16). At -1, as everywhere outside of the
+      tables, a slot is empty: nothing is written and the result is 0.
+    layer: int32 scalar; clipped to what there is.
+    count: pages of a layer.
+    window: tokens that a token attends to, itself included; 0 is no limit.
+
+  Returns:
+    [T, N, H], and `pages` with the tokens, updated in place if the compiler
+    can reuse their memory. Nothing is written to a page outside of [0, count);
+    the nearest is read for it.
+
+  Raises:
+    ValueError: shapes or dtypes do not fit.
+  """
+  tokens, heads, width = q.shape
+  kv_heads = k.shape[1]
+  if not can_attend_pages(q) or heads % kv_heads:
+    raise ValueError(f"no attention of {q.dtype}{q.shape} to {kv_heads} heads")
+  _check("k", k, q.dtype, (tokens, kv_heads, width))
+  _check("v", v, q.dtype, k.shape)
+  _check("pages", pages, q.dtype, (pages.shape[0], kv_heads, 2, PAGE * width))
+  if count < 1 or pages.shape[0] % count or not pages.size:
+    raise ValueError(f"{pages.shape[0]} pages are not layers of {count}")
+  if window < 0:
+    raise ValueError(f"window is {window} and must not be negative")
+  _check("tables", tables, jnp.int32, (tables.shape[0], tables.shape[1]))
+  _check("rows", rows, jnp.int32, (tokens,))
+  _check("positions", positions, jnp.int32, (tokens,))
+  layer = jnp.reshape(layer, (1,)).astype(jnp.int32)
+  out = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, pages)]
+  return tuple(
+    jax.ffi.ffi_call("rstar_attend_pages", out, input_output_aliases={3: 1})(
+      *(q, k, v, pages, tables, rows, positions, layer),
+      count=np.int64(count),
+      window=np.int64(window),
+    )
+  )
 
 
 def _check(name: str, x: jax.Array, dtype: str, shape: Sequence[int]) -> None:

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "attend.h"
+#include "pages.h"
 #include "product.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -113,7 +114,44 @@ ffi::Error Attend(ffi::ThreadPool pool, int64_t window, ffi::AnyBuffer q,
   return ffi::Error::Success();
 }
 
+ffi::Error AttendPages(ffi::ThreadPool pool, int64_t count, int64_t window,
+                       ffi::AnyBuffer q, ffi::AnyBuffer key,
+                       ffi::AnyBuffer value, ffi::AnyBuffer pages,
+                       ffi::Buffer<ffi::S32> tables,
+                       ffi::Buffer<ffi::S32> rows,
+                       ffi::Buffer<ffi::S32> positions,
+                       ffi::Buffer<ffi::S32> layer,
+                       ffi::Result<ffi::AnyBuffer> out,
+                       ffi::Result<ffi::AnyBuffer> new_pages) {
+  // Input and output share memory, unless the compiler has copied.
+  if (new_pages->untyped_data() != pages.untyped_data())
+    std::memcpy(new_pages->untyped_data(), pages.untyped_data(),
+                pages.size_bytes());
+  auto all = pages.dimensions(), size = q.dimensions();
+  int64_t first = count * std::clamp<int64_t>(layer.typed_data()[0], 0,
+                                              all[0] / count - 1);
+  auto run = [&](auto kind) {
+    using T = decltype(kind);
+    auto at = [](const auto& x) {
+      return static_cast<typename T::Item*>(x.untyped_data());
+    };
+    attend_pages(
+        pool, Paged<T>{size[0], all[1], size[1] / all[1], size[2],
+                       tables.dimensions()[0], tables.dimensions()[1], count,
+                       window, at(q), at(key), at(value),
+                       at(*new_pages) + first * all[1] * all[2] * all[3],
+                       tables.typed_data(), rows.typed_data(),
+                       positions.typed_data(), at(*out)});
+  };
+  if (is_float32(q))
+    run(Float32());
+  else
+    run(BFloat16());
+  return ffi::Error::Success();
+}
+
 using Any = ffi::AnyBuffer;
+using Ints32 = ffi::Buffer<ffi::S32>;
 
 }  // namespace
 }  // namespace rstar
@@ -147,5 +185,21 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(rstar_attend, rstar::Attend,
                                   .Arg<rstar::Any>()
                                   .Arg<rstar::Any>()
                                   .Ret<rstar::Any>()
+                                  .Ret<rstar::Any>()
+                                  .Ret<rstar::Any>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(rstar_attend_pages, rstar::AttendPages,
+                              xla::ffi::Ffi::Bind()
+                                  .Ctx<xla::ffi::ThreadPool>()
+                                  .Attr<int64_t>("count")
+                                  .Attr<int64_t>("window")
+                                  .Arg<rstar::Any>()
+                                  .Arg<rstar::Any>()
+                                  .Arg<rstar::Any>()
+                                  .Arg<rstar::Any>()
+                                  .Arg<rstar::Ints32>()
+                                  .Arg<rstar::Ints32>()
+                                  .Arg<rstar::Ints32>()
+                                  .Arg<rstar::Ints32>()
                                   .Ret<rstar::Any>()
                                   .Ret<rstar::Any>());

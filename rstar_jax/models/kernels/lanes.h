@@ -17,6 +17,8 @@
 namespace rstar {
 
 constexpr int kLanes = 16;
+// Lower than any score, and finite.
+constexpr float kLowest = -1e30f;
 typedef float Floats __attribute__((vector_size(64), may_alias));
 typedef uint32_t Words __attribute__((vector_size(64), may_alias));
 typedef int32_t Ints __attribute__((vector_size(64), may_alias));

@@ -7,6 +7,8 @@
 #ifndef RSTAR_JAX_NATIVE_TILES_H_
 #define RSTAR_JAX_NATIVE_TILES_H_
 
+#include <type_traits>
+
 #include "lanes.h"
 
 #ifdef __AMX_BF16__
@@ -152,6 +154,22 @@ inline void multiply(const uint32_t* w, int64_t out_step, int64_t word_step,
     tile<T, 4, N>(w + o * out_step, out_step, word_step, x, words, out + o * N);
   for (; o < outs; ++o)
     tile<T, 1, N>(w + o * out_step, out_step, word_step, x, words, out + o * N);
+}
+
+// Calls f(i, M) for runs of M of `count` items, from i on, at most eight each.
+template <typename F>
+void by_eight(int64_t count, const F& f) {
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) f(i, std::integral_constant<int, 8>());
+  switch (count - i) {
+    case 1: return f(i, std::integral_constant<int, 1>());
+    case 2: return f(i, std::integral_constant<int, 2>());
+    case 3: return f(i, std::integral_constant<int, 3>());
+    case 4: return f(i, std::integral_constant<int, 4>());
+    case 5: return f(i, std::integral_constant<int, 5>());
+    case 6: return f(i, std::integral_constant<int, 6>());
+    case 7: return f(i, std::integral_constant<int, 7>());
+  }
 }
 
 }  // namespace rstar
