@@ -3,12 +3,11 @@
   python -m benchmarks.rollout --problems=16 --rollouts=8
 
 Searches synthetic problems with the shipped base model, the sandbox and the
-grader, in one group and in two that take turns, one after the other in one
-process; and once toy problems with scripted callables, where nothing but the
+grader; and once toy problems with scripted callables, where nothing but the
 controller is left. Prints one JSON line for each:
 
   wall_seconds, generated_tokens_per_second, nodes
-  device_wait_share: of the wall time, in which no group had the device
+  device_wait_share: of the wall time, in which the device had nothing to do
   controller_share: CPU seconds of the search outside of its callables, as a
     share of the wall time
   controller_us_per_node: the same for a node
@@ -38,10 +37,8 @@ from rstar_jax.types import Problem
 _PROBLEMS = flags.DEFINE_integer("problems", 16, "Trees.", 2)
 _ROLLOUTS = flags.DEFINE_integer("rollouts", 8, "Rollouts per tree.", 1)
 _CANDIDATES = flags.DEFINE_integer("candidates", 8, "Candidates per leaf.", 1)
-_SLOTS = flags.DEFINE_integer(
-  "slots", 8, "Trees at once in a group of two; one group has twice as many.", 1
-)
-_REPEATS = flags.DEFINE_integer("repeats", 1, "Measured turns of each kind.", 1)
+_IN_FLIGHT = flags.DEFINE_integer("in_flight", 16, "Trees at once.", 1)
+_REPEATS = flags.DEFINE_integer("repeats", 1, "Measured turns.", 1)
 
 
 class Clock(threading.local):
@@ -68,10 +65,8 @@ class Controller:
     timed = {
       field.name: self._timed(getattr(calls, field.name))
       for field in dataclasses.fields(calls)
-      if field.name != "begin"
     }
-    begin = calls.begin and (lambda group: self.timed(calls.begin(group)))
-    return mcts.Calls(**timed, begin=begin)
+    return mcts.Calls(**timed)
 
   def _timed(self, function: Callable | None) -> Callable | None:
     if function is None:
@@ -140,8 +135,7 @@ def scripted() -> None:
     rollouts=_ROLLOUTS.value,
     candidates=_CANDIDATES.value,
     annotation="ppm",
-    slots=2 * _SLOTS.value,
-    groups=1,
+    in_flight=_IN_FLIGHT.value,
   )
   show("scripted", measure(problems, config, calls))
 
@@ -151,17 +145,12 @@ def main(_):
   problems = generator.problems(
     split="train", count=_PROBLEMS.value, seed=config.seed
   )
-  # As many trees at once in either kind.
-  kinds = {
-    f"groups={groups}": dataclasses.replace(
-      config.search,
-      rollouts=_ROLLOUTS.value,
-      candidates=_CANDIDATES.value,
-      groups=groups,
-      slots=2 * _SLOTS.value // groups,
-    )
-    for groups in (1, 2)
-  }
+  search = dataclasses.replace(
+    config.search,
+    rollouts=_ROLLOUTS.value,
+    candidates=_CANDIDATES.value,
+    in_flight=_IN_FLIGHT.value,
+  )
   print(json.dumps({"device": jax.devices()[0].device_kind}))
   scripted()
   with tempfile.TemporaryDirectory() as folder:
@@ -171,13 +160,12 @@ def main(_):
       for call in calls.expand.engine.warm_up_calls(_CANDIDATES.value):
         call()
       for repeat in range(_REPEATS.value):
-        for kind, search_config in kinds.items():
-          # The sandbox remembers programs, so each turn has seeds of its own.
-          turn = [
-            dataclasses.replace(each, id=f"{each.id}/{kind}/{repeat}")
-            for each in problems
-          ]
-          show(kind, measure(turn, search_config, calls, backend.usage))
+        # The sandbox remembers programs, so each turn has seeds of its own.
+        turn = [
+          dataclasses.replace(each, id=f"{each.id}/{repeat}")
+          for each in problems
+        ]
+        show("model", measure(turn, search, calls, backend.usage))
 
 
 if __name__ == "__main__":

@@ -87,8 +87,7 @@ def record(
     rollouts=rollouts,
     candidates=candidates,
     annotation="ppm",
-    slots=problems,
-    groups=1,
+    in_flight=problems,
   )
   calls = mcts.Calls(
     expand=expand,

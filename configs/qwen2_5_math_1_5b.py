@@ -17,7 +17,7 @@ def get_config() -> rj.Config:
   config = rj.presets.paper("Qwen/Qwen2.5-Math-1.5B")
   # One chip holds it, so that each has leaves of its own.
   config.search_mesh.tensor = 1
-  config.search.slots = config.eval.search.slots = 32
+  config.search.in_flight = config.eval.search.in_flight = 64
   config.engine.leaf_buckets = (4, 16, 32)
   config.engine.most_tokens = 1 << 17
   return config

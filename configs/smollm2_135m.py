@@ -46,9 +46,8 @@ def get_config() -> rj.Config:
     prefix_buckets=(896, 1280),
     leaf_buckets=(1, 5),
   )
-  config.search.groups = config.eval.search.groups = 1
   config.search.max_depth = config.eval.search.max_depth = 8
-  config.search.slots = config.eval.search.slots = 5
+  config.search.in_flight = config.eval.search.in_flight = 5
   config.eval.samples = 4
   config.eval.search.candidates = 8
   config.sft.length = config.ppm.length = 1024

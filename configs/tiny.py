@@ -30,9 +30,7 @@ def get_config(arg: str = "demo") -> rj.Config:
   config.decontaminate.ngram = 0
   # The hardest problems of the generator are 10 nodes deep.
   config.search.max_depth = config.eval.search.max_depth = 12
-  config.search.slots = config.eval.search.slots = 32
-  # On a CPU there is no device that a second group would keep busy.
-  config.search.groups = config.eval.search.groups = 1
+  config.search.in_flight = config.eval.search.in_flight = 32
   # The longest step that the generator's solutions have is 36 tokens long.
   # At temperature 1 so small a model slips so often that right steps look bad.
   config.engine = rj.EngineConfig(

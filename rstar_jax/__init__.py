@@ -47,9 +47,9 @@ if TYPE_CHECKING:
   from rstar_jax.sandbox.pool import Limits as Limits
   from rstar_jax.sandbox.pool import Sandbox as Sandbox
   from rstar_jax.search.beam import beam_search as beam_search
-  from rstar_jax.search.expansion import Calls as Calls
   from rstar_jax.search.expansion import grow as grow
   from rstar_jax.search.mcts import search as search
+  from rstar_jax.search.requests import Calls as Calls
   from rstar_jax.search.sampling import sample as sample
   from rstar_jax.search.tree import Tree as Tree
   from rstar_jax.search.tree import trajectories as trajectories
@@ -81,7 +81,7 @@ _NAMES = {
   "load_problems": "data.problems:load_problems",
   "copy_rows": "data.sources:copy_rows",
   # Search.
-  "Calls": "search.expansion:Calls",
+  "Calls": "search.requests:Calls",
   "search": "search",
   "beam_search": "search.beam:beam_search",
   "sample": "search.sampling:sample",

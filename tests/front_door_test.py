@@ -137,7 +137,7 @@ class NamesTest(absltest.TestCase):
     self.assertIs(rj.search.mcts, mcts)
     (found,) = rj.search(
       [rj.Problem("five", "Make 5.", "5")],
-      rj.SearchConfig(rollouts=9, candidates=3, groups=1),
+      rj.SearchConfig(rollouts=9, candidates=3),
       rj.Calls(
         expand=rj.testing.ToySum(covers=True),
         verify=rj.testing.run_trusted,

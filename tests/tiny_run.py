@@ -49,7 +49,7 @@ def make_config(train: str, test: str, **overrides) -> config_lib.Config:
       # Far past what a busy machine takes: no verdict may depend on time.
       "sandbox": config_lib.SandboxConfig(workers=1, wall_seconds=120.0),
       "grader": config_lib.GraderConfig(seconds=120.0),
-      "search": config_lib.SearchConfig(slots=2),
+      "search": config_lib.SearchConfig(in_flight=4),
       "engine": config_lib.EngineConfig(
         # Warm enough for the base model to be wrong now and then.
         temperature=1.4,
@@ -68,8 +68,7 @@ def make_config(train: str, test: str, **overrides) -> config_lib.Config:
         search=config_lib.SearchConfig(
           rollouts=2,
           candidates=4,
-          slots=4,
-          groups=1,
+          in_flight=4,
           annotation="ppm",
           terminal_reward="ppm",
         ),

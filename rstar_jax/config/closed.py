@@ -19,6 +19,8 @@ from typing import Any
 RENAMED: dict[str, str] = {
   "EngineConfig.ahead": "warm_up",
   "EngineConfig.commit": "cache_candidates",
+  "SearchConfig.slots": "in_flight",
+  "SearchConfig.groups": "",
 }
 
 

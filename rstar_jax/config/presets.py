@@ -46,7 +46,7 @@ def paper(policy: str) -> config_lib.Config:
     score_buckets=(8, 16, 32),
     step_buckets=(64, 128, 256),
     # What the four chips of a v5e host hold of two 7B models, their paths and
-    # candidates (docs/results/aot.md). Chips with 32 GB hold twice the slots
+    # candidates (docs/results/aot.md). Chips with 32 GB hold twice the trees
     # and the tokens.
     leaf_buckets=(2, 8, 16),
     most_tokens=1 << 16,
@@ -54,10 +54,10 @@ def paper(policy: str) -> config_lib.Config:
     # Programs take minutes to compile for a TPU; then one wants to see them.
     warm_up=True,
   )
-  config.search.slots = config.eval.search.slots = 16
+  config.search.in_flight = config.eval.search.in_flight = 32
   config.remote.max_tokens = 512
   # From docs/results/fleet.md, a simulation of hosts with four chips. A shard
-  # has to fill slots x groups = 32 several times: 50 problems take 1.4 times as
+  # has to fill in_flight = 32 several times: 50 problems take 1.4 times as
   # long each as 800 do, 400 take 1.01 times, and what deaths lose is under
   # 1%. So many hosts that problems / (4 x hosts) is below 400 want that.
   config.shard_size = 400

@@ -244,10 +244,8 @@ class SearchConfig(Closed):
   # dead: its rollout fails and is not backed up (paper: a failing step is no
   # node at all; the released code: 1, or 2 in round 1).
   max_consecutive_errors: int = 1
-  # Trees searched at once in one group.
-  slots: int = field(32, above=0)
-  # Groups that take turns: while one is on the device, the others' code runs.
-  groups: int = field(2, above=0)
+  # Most trees searched at once on a host.
+  in_flight: int = field(64, above=0, binds=False)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -511,5 +509,5 @@ class Config(Closed):
 
   @property
   def slots(self) -> int:
-    """Trees of a group: slots of a prefix cache, in rounds and evaluation."""
-    return max(self.search.slots, self.eval.search.slots)
+    """Slots of a prefix cache, in rounds and evaluation."""
+    return max(self.search.in_flight, self.eval.search.in_flight)

@@ -20,7 +20,7 @@ from typing import Any
 from rstar_jax.config.schema import Config
 from rstar_jax.evaluation import choices, solutions
 from rstar_jax.search import beam, mcts, named, sampling, values
-from rstar_jax.search.expansion import Calls
+from rstar_jax.search.requests import Calls
 from rstar_jax.search.tree import TrajectoryValue, Tree
 from rstar_jax.types import Problem, Score
 
@@ -124,17 +124,15 @@ def _samples(task: Task) -> list[dict]:
 
 
 def _sampled(source: str, count: int, task: Task) -> list[dict]:
-  search = task.config.eval.search
-  named = {"seed": task.config.seed, "name": (*task.name, source)}
-  if task.config.study.early_stop:
-    found = sampling.sample_until(
-      task.problems, count, task.calls, search, **named
-    )
-  else:
-    slots = sampling.slots_of(search, count)
-    found = sampling.sample(
-      task.problems, count, task.calls, slots=slots, **named
-    )
+  early = task.config.study.early_stop
+  found = (sampling.sample_until if early else sampling.sample)(
+    task.problems,
+    count,
+    task.calls,
+    task.config.seed,
+    name=(*task.name, source),
+    in_flight=sampling.in_flight_of(task.config.eval.search, count),
+  )
   return [
     solutions.of_samples(problem, source, task.split, each)
     for problem, each in zip(task.problems, found, strict=True)

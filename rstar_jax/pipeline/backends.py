@@ -148,16 +148,7 @@ class ModelBackend:
     own = bool(self._context.config.policy.backend)
     make = self._own_policy if own else self._policy
     expand: Policy | FewShot | PluginPolicy | Blocks = make(config, whole)
-    calls = _with_host(self._context, expand, self.score)
-
-    def begin(group: int) -> Calls:
-      return dataclasses.replace(
-        calls,
-        expand=expand.begin(group),
-        score=self.score and self.score.begin(group),
-      )
-
-    return dataclasses.replace(calls, begin=begin)
+    return _with_host(self._context, expand, self.score)
 
   def _own_policy(
     self, engine: EngineConfig, whole: bool

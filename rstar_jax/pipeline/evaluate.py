@@ -36,7 +36,7 @@ def evaluate(context: Context, round_: int) -> None:
   backend.warm_up(sampled, config.eval.samples, 1)
   if searches:
     backend.warm_up(search, config.eval.search.candidates)
-  slots = sampling.slots_of(config.eval.search, config.eval.samples)
+  in_flight = sampling.in_flight_of(config.eval.search, config.eval.samples)
   early = config.eval.early_problems if round_ < len(config.rounds) else 0
   all_shards: list[Shard] = []
   for data in (config.eval.data, *config.eval.more):
@@ -81,7 +81,7 @@ def evaluate(context: Context, round_: int) -> None:
             sampled,
             seed=config.seed,
             name=name,
-            slots=slots,
+            in_flight=in_flight,
             trajectory_value=config.eval.search.trajectory_value,
           ),
           strict=True,

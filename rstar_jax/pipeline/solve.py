@@ -80,7 +80,7 @@ def solve_all(
       problems,
       config.eval.samples,
       backend.blocks(),
-      search,
+      in_flight=sampling.in_flight_of(search, config.eval.samples),
       **options,
     )
     return list(map(_agreed, sampled))

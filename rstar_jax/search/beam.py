@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from rstar_jax.config.schema import SearchConfig
-from rstar_jax.search import expansion, uct
-from rstar_jax.search.expansion import Calls
+from rstar_jax.search import driver, expansion, uct
+from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import ANSWERED, ROOT_INDEX, Tree
 from rstar_jax.types import Problem
 
@@ -24,7 +24,40 @@ def beam_search(
   name: Sequence[int | str] = (),
   groups: int = 1,
 ) -> list[Tree]:
-  """Searches each problem level by level and keeps the best partial solutions.
+  """Searches each problem level by level; see `beams`.
+
+  Args:
+    problems: the problems.
+    width, config, seed, name, groups: as of `beams`.
+    calls: the callables; needs `score`.
+
+  Returns:
+    A tree for each problem.
+
+  Raises:
+    ValueError: as `beams`, or there is no `calls.score`.
+  """
+  expansion.check(dataclasses.replace(config, annotation="ppm"), calls)
+  return driver.results(
+    [
+      beams(Tree(each), width, config, seed, name=name, groups=groups)
+      for each in problems
+    ],
+    calls,
+    config.in_flight,
+  )
+
+
+def beams(
+  tree: Tree,
+  width: int,
+  config: SearchConfig,
+  seed: int = 0,
+  *,
+  name: Sequence[int | str] = (),
+  groups: int = 1,
+) -> Search[Tree]:
+  """Searches level by level and keeps the best partial solutions.
 
   At each level all beams are expanded, the PPM ranks their children together,
   and the best `width` continue. An answer among them is finished and reduces
@@ -32,11 +65,9 @@ def beam_search(
   in its prompts, and so attaches children to the wrong parents.)
 
   Args:
-    problems: the problems.
-    width: beams per problem at the start.
-    config: uses `candidates`, `max_depth`, `answer_dedup` and `slots` (leaves
-      in one call).
-    calls: the callables; needs `score`.
+    tree: a new tree.
+    width: beams at the start.
+    config: uses `candidates`, `max_depth` and `answer_dedup`.
     seed: the run's seed.
     name: identities of this search; seeds derive from them.
     groups: number of groups of `width / groups` beams. Group g starts from the
@@ -44,12 +75,10 @@ def beam_search(
       well.
 
   Returns:
-    A tree for each problem; `trajectories(tree, visited_only=True)` are the
-    finished beams.
+    The tree; `trajectories(tree, visited_only=True)` are the finished beams.
 
   Raises:
-    ValueError: if width < 1, groups do not divide it, or there is no
-      `calls.score`.
+    ValueError: if width < 1, or groups do not divide it.
   """
   if width < 1:
     raise ValueError(f"width={width} must be at least 1")
@@ -58,28 +87,25 @@ def beam_search(
   config = dataclasses.replace(
     config, annotation="ppm", terminal_reward="ppm", ppm_counts_visit=False
   )
-  expansion.check(config, calls)
-  calls = calls.of_group(0)
-  trees = [Tree(problem) for problem in problems]
-  for start in range(0, len(trees), config.slots):
-    beams = [_Beam(tree, width) for tree in trees[start : start + config.slots]]
-    while leaves := [(b.tree, node) for b in beams for node in b.nodes]:
-      for first in range(0, len(leaves), config.slots):
-        batch = leaves[first : first + config.slots]
-        expansion.grow(
-          [tree for tree, _ in batch],
-          [node for _, node in batch],
-          config,
-          calls,
-          seed,
-          name,
-        )
-      if leaves[0][1] == ROOT_INDEX:
-        beams = [part for beam in beams for part in beam.split(groups)]
-      else:
-        for beam in beams:
-          beam.take(beam.ranked())
-  return trees
+  return _levels(_Beam(tree, width), groups, config, seed, name)
+
+
+def _levels(
+  first: "_Beam",
+  groups: int,
+  config: SearchConfig,
+  seed: int,
+  name: Sequence[int | str],
+) -> Search[Tree]:
+  parts = [first]
+  while nodes := [node for part in parts for node in part.nodes]:
+    yield from expansion.growth(first.tree, nodes, config, seed, name)
+    if nodes[0] == ROOT_INDEX:
+      parts = first.split(groups)
+    else:
+      for part in parts:
+        part.take(part.ranked())
+  return first.tree
 
 
 @dataclasses.dataclass

@@ -1,76 +1,31 @@
-"""Expands many leaves at once: sample, parse, run, score, grade, add.
+"""Expands leaves: sample, parse, run, score, grade, add.
 
-All searches expand their trees with `grow`, which calls each callable at most
-once for all leaves.
+All searches expand their trees with `growth`, a part of their generator.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.config.schema import SearchConfig
-from rstar_jax.grading import answers, judging
+from rstar_jax.grading import answers
+from rstar_jax.search import driver, requests
 from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import Child, Tree
 from rstar_jax.steps import grammar
-from rstar_jax.types import (
-  Candidate,
-  Expand,
-  Finish,
-  Grade,
-  Prefix,
-  Score,
-  Verify,
-)
+from rstar_jax.types import Candidate, Finish, Prefix
 
 # Smallest number of nodes that follow a node in a complete solution.
 _NODES_AFTER: dict[Finish, int] = {"step": 2, "code": 1, "answer": 0}
 
 
-@dataclasses.dataclass(frozen=True)
-class Calls:
-  """The callables of a search.
-
-  Attributes:
-    expand: samples next steps.
-    verify: runs programs.
-    grade: compares answers.
-    score: scores steps with the PPM; None if the search uses no PPM.
-    reward: says what an answer is worth, in the place of `grade`; problems need
-      no gold answer then.
-    begin: maps the number of a group of a search to that group's callables, or
-      None if they are all the same. Callables with a cache start with an empty
-      one for each group, so that no search depends on another.
-  """
-
-  expand: Expand
-  verify: Verify
-  grade: Grade
-  score: Score | None = None
-  reward: judging.Reward | None = None
-  begin: Callable[[int], "Calls"] | None = None
-
-  def of_group(self, number: int) -> "Calls":
-    """Returns the callables of a group at the start of a search."""
-    return self.begin(number) if self.begin else self
-
-  def replace(self, **fields: Any) -> "Calls":
-    """Returns callables with others in their place, in every group too."""
-    begin = self.begin
-    return dataclasses.replace(
-      self,
-      **fields,
-      begin=begin and (lambda group: begin(group).replace(**fields)),
-    )
-
-
 @dataclasses.dataclass
 class _Draft:
-  """A candidate that may become a child of leaf number `leaf`."""
+  """A candidate that may become a child of a leaf, the `leaf`-th given."""
 
   leaf: int
   candidate: Candidate
@@ -96,10 +51,7 @@ def grow(
   seed: int = 0,
   name: Sequence[int | str] = (),
 ) -> list[int]:
-  """Expands leaf nodes[i] of trees[i] for all i at once.
-
-  A candidate's seed derives from the run, the problem and the number of earlier
-  expansions of its tree, so that it does not depend on the rest of the batch.
+  """Expands leaf nodes[i] of trees[i] for all i at once; see `growth`.
 
   Args:
     trees: B trees; a tree may occur several times with different nodes.
@@ -113,35 +65,69 @@ def grow(
     The number of children of each leaf, B ints.
   """
   check(config, calls)
-  questions = [tree.problem.question for tree in trees]
-  prefixes = [
-    tree.prefix(node) for tree, node in zip(trees, nodes, strict=True)
-  ]
-  seeds = np.empty((len(trees), config.candidates), np.uint32)
-  for row, tree in enumerate(trees):
+  places: dict[int, list[int]] = {}
+  for place, (tree, _) in enumerate(zip(trees, nodes, strict=True)):
+    places.setdefault(id(tree), []).append(place)
+  found = driver.results(
+    [
+      growth(trees[own[0]], [nodes[i] for i in own], config, seed, name)
+      for own in places.values()
+    ],
+    calls,
+    in_flight=max(len(places), 1),
+  )
+  counts = [0] * len(trees)
+  for own, added in zip(places.values(), found, strict=True):
+    for place, count in zip(own, added, strict=True):
+      counts[place] = count
+  return counts
+
+
+def growth(
+  tree: Tree,
+  nodes: Sequence[int],
+  config: SearchConfig,
+  seed: int = 0,
+  name: Sequence[int | str] = (),
+) -> Search[list[int]]:
+  """Expands leaves of one tree at once: a part of a search.
+
+  A candidate's seed derives from the run, the problem and the number of earlier
+  expansions of its tree, so that it depends on nothing beside the tree.
+
+  Args:
+    tree: the tree.
+    nodes: L open leaves, each once.
+    config: the search's config.
+    seed: the run's seed.
+    name: identities of this search (round, number of the tree).
+
+  Returns:
+    The number of children of each leaf, L ints.
+  """
+  question = tree.problem.question
+  prefixes = [tree.prefix(node) for node in nodes]
+  asked = []
+  for prefix in prefixes:
     event = (*name, tree.problem.id, "expand", tree.expansions)
-    seeds[row] = [
-      rng.seed_for(seed, *event, column) for column in range(config.candidates)
-    ]
     tree.expansions += 1
-  sampled = calls.expand(questions, prefixes, seeds)
+    seeds = [rng.seed_for(seed, *event, i) for i in range(config.candidates)]
+    asked.append(requests.expand(question, prefix, np.array(seeds, np.uint32)))
+  sampled = yield asked
   drafts = []
   for leaf, candidates in enumerate(sampled):
-    trees[leaf].tokens += sum(len(each.token_ids) for each in candidates)
-    kept = valid_candidates(trees[leaf], prefixes[leaf], candidates, config)
+    tree.tokens += sum(len(each.token_ids) for each in candidates)
+    kept = valid_candidates(tree, prefixes[leaf], candidates, config)
     drafts += [_Draft(leaf, each, each.text) for each in kept]
-  drafts = _extract(trees, _run(trees, prefixes, drafts, calls))
-  _score(questions, prefixes, drafts, config, calls)
-  _grade(trees, drafts, calls)
-  children: list[list[Child]] = [[] for _ in trees]
-  before = [
-    tree.ppm[tree.path(node)[1:]]
-    for tree, node in zip(trees, nodes, strict=True)
-  ]
+  drafts = _extract(tree, (yield from _run(tree, prefixes, drafts)))
+  yield from _score(question, prefixes, drafts, config)
+  yield from _judge(tree, drafts)
+  children: list[list[Child]] = [[] for _ in nodes]
+  before = [tree.ppm[tree.path(node)[1:]] for node in nodes]
   for draft in drafts:
     child = _child(draft, before[draft.leaf], config)
     children[draft.leaf].append(child)
-  for tree, node, each in zip(trees, nodes, children, strict=True):
+  for node, each in zip(nodes, children, strict=True):
     if each:
       tree.add_children(node, each)
   return [len(each) for each in children]
@@ -184,11 +170,8 @@ def valid_candidates(
 
 
 def _run(
-  trees: Sequence[Tree],
-  prefixes: Sequence[Prefix],
-  drafts: list[_Draft],
-  calls: Calls,
-) -> list[_Draft]:
+  tree: Tree, prefixes: Sequence[Prefix], drafts: list[_Draft]
+) -> Search[list[_Draft]]:
   """Runs the code of drafts and drops those that fail (paper section 3.2)."""
   coded = [each for each in drafts if each.candidate.finish != "answer"]
   if not coded:
@@ -200,36 +183,36 @@ def _run(
   programs = [
     [*before[each.leaf], grammar.code_of(each.text)] for each in coded
   ]
+  ran = yield requests.verify(programs)
   failed = set()
-  for each, result in zip(coded, calls.verify(programs), strict=True):
+  for each, result in zip(coded, ran, strict=True):
     if result.status != "ok":
-      trees[each.leaf].drop(result.status)
+      tree.drop(result.status)
       failed.add(id(each))
     elif each.candidate.finish == "code":
       each.text = grammar.with_output(each.text, result.stdout)
   return [each for each in drafts if id(each) not in failed]
 
 
-def _extract(trees: Sequence[Tree], drafts: list[_Draft]) -> list[_Draft]:
+def _extract(tree: Tree, drafts: list[_Draft]) -> list[_Draft]:
   """Extracts the boxed answers and drops answers without one."""
   kept = []
   for each in drafts:
     if each.candidate.finish == "answer":
       each.answer = answers.final_answer(each.text)
       if each.answer is None:
-        trees[each.leaf].drop("malformed")
+        tree.drop("malformed")
         continue
     kept.append(each)
   return kept
 
 
 def _score(
-  questions: Sequence[str],
+  question: str,
   prefixes: Sequence[Prefix],
   drafts: Sequence[_Draft],
   config: SearchConfig,
-  calls: Calls,
-) -> None:
+) -> Search[None]:
   """Sets the PPM's values that the config uses."""
   rewards = config.terminal_reward == "ppm"
   if config.annotation == "ppm" or (
@@ -243,32 +226,28 @@ def _score(
   rows: dict[int, list[_Draft]] = {}
   for each in chosen:
     rows.setdefault(each.leaf, []).append(each)
-  if not rows:
-    return
-  values = calls.score(
-    [questions[leaf] for leaf in rows],
-    [prefixes[leaf] for leaf in rows],
-    [[each.text for each in row] for row in rows.values()],
-  )
+  values = yield [
+    requests.score(question, prefixes[leaf], [each.text for each in row])
+    for leaf, row in rows.items()
+  ]
   for row, scores in zip(rows.values(), values, strict=True):
     for each, value in zip(row, scores, strict=True):
       each.ppm = float(value)
 
 
-def _grade(
-  trees: Sequence[Tree], drafts: Sequence[_Draft], calls: Calls
-) -> None:
+def _judge(tree: Tree, drafts: Sequence[_Draft]) -> Search[None]:
   """Sets the verdicts and rewards of answers; undecided is wrong."""
   chosen = [each for each in drafts if each.answer is not None]
-  answered = [(trees[each.leaf].problem, each.answer) for each in chosen]
-  judged = judging.judge(answered, calls.grade, calls.reward)
+  if not chosen:
+    return
+  judged = yield requests.judge([(tree.problem, e.answer) for e in chosen])
   for each, found in zip(chosen, judged, strict=True):
     if found is None:
       continue
     verdict, each.reward = found
     right = verdict == "equal"
     each.correct = tree_lib.RIGHT if right else tree_lib.WRONG
-    trees[each.leaf].undecided += verdict == "undecided"
+    tree.undecided += verdict == "undecided"
 
 
 def _child(

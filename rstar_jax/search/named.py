@@ -1,12 +1,11 @@
 """The search that a config names: MCTS, or one of the user's."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 from rstar_jax.config import plugins
 from rstar_jax.config.schema import SearchConfig
 from rstar_jax.search import mcts
-from rstar_jax.search.expansion import Calls
+from rstar_jax.search.requests import Calls
 from rstar_jax.search.tree import Tree
 from rstar_jax.types import Problem
 
@@ -31,9 +30,7 @@ def search(
       problems, config, calls, seed, name=name, progress=progress
     )
   plugin = plugins.load(config.method, "search.method")
-  # Caches are emptied, as for each group of an MCTS.
-  begun = dataclasses.replace(calls.of_group(0), begin=calls.begin)
-  trees = plugin(list(problems), config, begun, seed=seed, name=tuple(name))
+  trees = plugin(list(problems), config, calls, seed=seed, name=tuple(name))
   wanted = f"a list of {len(problems)} trees, one for each problem, in order"
   if not isinstance(trees, list | tuple):
     raise plugin.wrong(wanted, plugins.shown(trees))

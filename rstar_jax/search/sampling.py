@@ -14,9 +14,9 @@ import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.config.schema import SearchConfig
-from rstar_jax.grading import answers, choose, judging
-from rstar_jax.search import values
-from rstar_jax.search.expansion import Calls
+from rstar_jax.grading import answers, choose
+from rstar_jax.search import driver, requests, values
+from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import TrajectoryValue
 from rstar_jax.steps import grammar
 from rstar_jax.types import Candidate, Prefix, Problem, Verdict
@@ -50,113 +50,130 @@ def sample(
   calls: Calls,
   seed: int = 0,
   *,
-  name: Sequence[int | str] = (),
-  slots: int = 32,
-  trajectory_value: TrajectoryValue = "last",
-  first: int = 0,
+  in_flight: int = 32,
+  **options: Any,
 ) -> list[list[Sample]]:
-  """Samples n solutions of each problem.
+  """Samples n solutions of each problem; see `solutions`.
 
   Args:
     problems: the problems.
     n: number of solutions of each.
     calls: the callables; with `score`, solutions with an answer get a value.
     seed: the run's seed.
-    name: identities of this sampling; seeds derive from them.
-    slots: problems in one call for code blocks (n candidates each).
-    trajectory_value: how the PPM's values of steps are combined; see
-      `tree.trajectory_value`.
-    first: number of the first sample, if earlier ones exist.
+    in_flight: most problems at once.
+    **options: name, trajectory_value and first of `solutions`.
 
   Returns:
     n samples for each problem, in order.
   """
-  calls = calls.of_group(0)
-  samples: list[list[Sample]] = []
-  for start in range(0, len(problems), slots):
-    chunk = problems[start : start + slots]
-    owners = [problem for problem in chunk for _ in range(n)]
-    drafts = _blocks(chunk, range(first, first + n), calls, seed, name)
-    drafts = _run(drafts, calls)
-    drafts = _answers(owners, drafts, calls, seed, name)
-    drafts = _scored(owners, drafts, calls, trajectory_value)
-    _grade(owners, drafts, calls)
-    samples += [drafts[i : i + n] for i in range(0, len(drafts), n)]
-  return samples
+  options |= {"scored": calls.score is not None}
+  searches = [solutions(each, n, seed, **options) for each in problems]
+  return driver.results(searches, calls, in_flight)
 
 
 def sample_until(
   problems: Sequence[Problem],
   n: int,
   calls: Calls,
-  search: SearchConfig,
+  seed: int = 0,
+  *,
+  in_flight: int = 32,
   **options: Any,
 ) -> list[list[Sample]]:
-  """Samples until the majority cannot change, at most n solutions.
-
-  Each call samples half of the remaining number, so that a majority that is
-  clear early costs few samples. The samples are the first ones of `sample`.
+  """Samples until the majority cannot change; see `solutions_until`.
 
   Args:
-    problems, n, calls: as in `sample`.
-    search: its slots and candidates bound the size of a call; see `slots_of`.
-    **options: seed, name and trajectory_value of `sample`.
+    problems, n, calls, seed, in_flight: as of `sample`.
+    **options: name and trajectory_value of `solutions`.
 
   Returns:
     1 to n samples for each problem, in order.
   """
-  found: list[list[Sample]] = [[] for _ in problems]
-  going, done = list(range(len(problems))), 0
-  while going and done < n:
-    count = (n - done + 1) // 2
-    more = sample(
-      [problems[i] for i in going],
-      count,
-      calls,
-      first=done,
-      slots=slots_of(search, count),
-      **options,
+  options |= {"scored": calls.score is not None}
+  searches = [solutions_until(each, n, seed, **options) for each in problems]
+  return driver.results(searches, calls, in_flight)
+
+
+def in_flight_of(search: SearchConfig, n: int) -> int:
+  """Returns how many problems with n solutions are as much as a search.
+
+  Args:
+    search: its candidates in flight are the measure.
+    n: number of solutions of each problem.
+  """
+  return max(search.in_flight * search.candidates // n, 1)
+
+
+def solutions(
+  problem: Problem,
+  n: int,
+  seed: int = 0,
+  *,
+  name: Sequence[int | str] = (),
+  scored: bool = False,
+  trajectory_value: TrajectoryValue = "last",
+  first: int = 0,
+) -> Search[list[Sample]]:
+  """Samples n solutions of a problem.
+
+  Args:
+    problem: the problem.
+    n: number of solutions.
+    seed: the run's seed.
+    name: identities of this sampling; seeds derive from them.
+    scored: whether solutions with an answer get a value.
+    trajectory_value: how the PPM's values of steps are combined; see
+      `tree.trajectory_value`.
+    first: number of the first sample, if earlier ones exist.
+
+  Returns:
+    n samples.
+  """
+  numbers = range(first, first + n)
+  drafts = yield from _blocks(problem, numbers, seed, name)
+  drafts = yield from _run(drafts)
+  drafts = yield from _answers(problem, drafts, seed, name)
+  if scored:
+    drafts = yield from _scored(problem, drafts, trajectory_value)
+  return (yield from _judged(problem, drafts))
+
+
+def solutions_until(
+  problem: Problem, n: int, seed: int = 0, **options: Any
+) -> Search[list[Sample]]:
+  """Samples until the majority cannot change, at most n solutions.
+
+  Each turn samples half of the remaining number, so that a majority that is
+  clear early costs few samples. The samples are the first ones of `solutions`.
+
+  Args:
+    problem, n, seed: as of `solutions`.
+    **options: name, scored and trajectory_value of `solutions`.
+
+  Returns:
+    1 to n samples.
+  """
+  found: list[Sample] = []
+  while len(found) < n:
+    left = n - len(found)
+    found += yield from solutions(
+      problem, (left + 1) // 2, seed, first=len(found), **options
     )
-    done += count
-    for i, each in zip(going, more, strict=True):
-      found[i] += each
-    going = [
-      i
-      for i in going
-      if not choose.settled([each.answer for each in found[i]], n - done)
-    ]
+    if choose.settled([each.answer for each in found], n - len(found)):
+      break
   return found
 
 
-def slots_of(search: SearchConfig, n: int) -> int:
-  """Returns how many problems with n solutions fill a call of a search.
-
-  Args:
-    search: config with the slots and candidates of a call.
-    n: number of solutions of each problem.
-  """
-  return max(search.slots * search.candidates // n, 1)
-
-
 def _blocks(
-  problems: Sequence[Problem],
-  numbers: range,
-  calls: Calls,
-  seed: int,
-  name: Sequence[int | str],
-) -> list[Sample]:
+  problem: Problem, numbers: range, seed: int, name: Sequence[int | str]
+) -> Search[list[Sample]]:
   """Samples code blocks; those with status "ok" have not run yet."""
-  seeds = [
-    [rng.seed_for(seed, *name, each.id, "block", i) for i in numbers]
-    for each in problems
-  ]
-  written = calls.expand(
-    [each.question for each in problems],
-    [()] * len(problems),
-    np.array(seeds, np.uint32).reshape(len(problems), len(numbers)),
+  seeds = [rng.seed_for(seed, *name, problem.id, "block", i) for i in numbers]
+  written = yield requests.expand(
+    problem.question, (), np.array(seeds, np.uint32)
   )
   drafts = []
-  for each in (each for row in written for each in row):
+  for each in written:
     status, nodes = "ok", ()
     if each.finish == "length":
       status = "length"
@@ -168,14 +185,14 @@ def _blocks(
   return drafts
 
 
-def _run(drafts: list[Sample], calls: Calls) -> list[Sample]:
+def _run(drafts: list[Sample]) -> Search[list[Sample]]:
   """Runs the blocks and appends the output of each block's last step."""
   ready = [i for i, each in enumerate(drafts) if each.status == "ok"]
   if not ready:
     return drafts
-  results = calls.verify([grammar.program(drafts[i].steps) for i in ready])
+  ran = yield requests.verify([grammar.program(drafts[i].steps) for i in ready])
   drafts = list(drafts)
-  for i, result in zip(ready, results, strict=True):
+  for i, result in zip(ready, ran, strict=True):
     *before, last = drafts[i].steps
     if result.status == "ok":
       last = grammar.with_output(last, result.stdout)
@@ -186,38 +203,31 @@ def _run(drafts: list[Sample], calls: Calls) -> list[Sample]:
 
 
 def _answers(
-  owners: Sequence[Problem],
+  problem: Problem,
   drafts: list[Sample],
-  calls: Calls,
   seed: int,
   name: Sequence[int | str],
-) -> list[Sample]:
+) -> Search[list[Sample]]:
   """Samples the answers of the blocks that ran.
 
-  Equal solutions of a problem are answered once: the answer's seed derives from
-  the text before it, so that each of them would get the same answer.
+  Equal solutions are answered once: the answer's seed derives from the text
+  before it, so that each of them would get the same answer.
   """
-  duplicates: dict[tuple[str, Prefix], list[int]] = {}
+  equal: dict[Prefix, list[int]] = {}
   for i, each in enumerate(drafts):
     if each.status == "ok":
-      duplicates.setdefault((owners[i].id, each.steps), []).append(i)
-  groups = list(duplicates.values())
-  if not groups:
-    return drafts
-  firsts = [drafts[group[0]] for group in groups]
-  problems = [owners[group[0]] for group in groups]
-  seeds = [
-    [rng.seed_for(seed, *name, problem.id, "answer", *draft.steps)]
-    for problem, draft in zip(problems, firsts, strict=True)
-  ]
-  written = calls.expand(
-    [problem.question for problem in problems],
-    [draft.steps for draft in firsts],
-    np.array(seeds, np.uint32),
-  )
+      equal.setdefault(each.steps, []).append(i)
+  asked = []
+  for steps in equal:
+    own = rng.seed_for(seed, *name, problem.id, "answer", *steps)
+    asked.append(
+      requests.expand(problem.question, steps, np.array([own], np.uint32))
+    )
+  written = yield asked
   drafts = list(drafts)
-  for group, draft, candidates in zip(groups, firsts, written, strict=True):
-    answered = _answered(draft, candidates[0])
+  for group, (candidate,) in zip(equal.values(), written, strict=True):
+    draft = drafts[group[0]]
+    answered = _answered(draft, candidate)
     for i in group:
       # Equal texts may have different numbers of tokens.
       tokens = drafts[i].tokens + answered.tokens - draft.tokens
@@ -242,39 +252,32 @@ def _answered(draft: Sample, candidate: Candidate) -> Sample:
 
 
 def _scored(
-  owners: Sequence[Problem],
-  drafts: list[Sample],
-  calls: Calls,
-  how: TrajectoryValue,
-) -> list[Sample]:
+  problem: Problem, drafts: list[Sample], how: TrajectoryValue
+) -> Search[list[Sample]]:
   """Sets the PPM's value of drafts that have an answer."""
-  ready = [i for i, each in enumerate(drafts) if each.answer is not None]
-  if calls.score is None or not ready:
-    return drafts
-  found = values.values_of(
-    calls.score,
-    (
-      each
-      for i in ready
-      for each in values.wanted(owners[i].question, drafts[i].steps, how)
-    ),
+  found = yield from values.found(
+    part
+    for each in drafts
+    if each.answer is not None
+    for part in values.wanted(problem.question, each.steps, how)
   )
-  drafts = list(drafts)
-  for i in ready:
-    value = values.trajectory_value(
-      found, owners[i].question, drafts[i].steps, how
-    )
-    drafts[i] = dataclasses.replace(drafts[i], value=value)
-  return drafts
+
+  def value(each: Sample) -> float | None:
+    if each.answer is None:
+      return None
+    return values.trajectory_value(found, problem.question, each.steps, how)
+
+  return [dataclasses.replace(each, value=value(each)) for each in drafts]
 
 
-def _grade(
-  owners: Sequence[Problem], drafts: list[Sample], calls: Calls
-) -> None:
-  """Sets the verdicts of answered drafts, in place."""
+def _judged(problem: Problem, drafts: list[Sample]) -> Search[list[Sample]]:
+  """Sets the verdicts of answered drafts."""
   ready = [i for i, each in enumerate(drafts) if each.answer is not None]
-  answered = [(owners[i], drafts[i].answer) for i in ready]
-  judged = judging.judge(answered, calls.grade, calls.reward)
+  if not ready:
+    return drafts
+  judged = yield requests.judge([(problem, drafts[i].answer) for i in ready])
+  drafts = list(drafts)
   for i, found in zip(ready, judged, strict=True):
     if found is not None:
       drafts[i] = dataclasses.replace(drafts[i], verdict=found[0])
+  return drafts

@@ -1,9 +1,11 @@
-"""Scores many partial solutions with a reward model, each of them once."""
+"""Values partial solutions with a reward model, each of them once."""
 
 import math
 from collections.abc import Iterable, Mapping
 
+from rstar_jax.search import requests
 from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.requests import Search
 from rstar_jax.search.tree import TrajectoryValue
 from rstar_jax.types import Prefix, Score
 
@@ -15,6 +17,15 @@ def wanted(question: str, nodes: Prefix, how: TrajectoryValue) -> list[Partial]:
   """Returns the partial solutions whose values `trajectory_value` needs."""
   first = len(nodes) if how == "last" else 1
   return [(question, nodes[:end]) for end in range(first, len(nodes) + 1)]
+
+
+def found(partials: Iterable[Partial]) -> Search[dict[Partial, float]]:
+  """Has partial solutions scored, as a part of a search; see `values_of`."""
+  keys = list(dict.fromkeys(partials))
+  scored = yield [
+    requests.score(question, nodes[:-1], nodes[-1:]) for question, nodes in keys
+  ]
+  return {key: float(v[0]) for key, v in zip(keys, scored, strict=True)}
 
 
 def values_of(

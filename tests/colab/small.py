@@ -25,7 +25,7 @@ def get_config(name: str) -> config_lib.Config:
   config.sandbox = config_lib.SandboxConfig(workers=1, wall_seconds=120.0)
   config.grader = config_lib.GraderConfig(seconds=120.0)
   for search in (config.search, config.eval.search):
-    search.slots, search.groups, search.max_depth = 4, 1, 12
+    search.in_flight, search.max_depth = 4, 12
   config.eval.samples = 4
   config.eval.search.rollouts, config.eval.search.candidates = 3, 4
   config.rounds = (config_lib.RoundConfig(rollouts=3, candidates=4),)

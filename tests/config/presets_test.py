@@ -24,9 +24,8 @@ class PresetsTest(absltest.TestCase):
     self.assertEqual((search.rollouts, search.candidates), (4, 32))
     self.assertEqual((search.max_depth, search.c), (16, 2.0))
     self.assertEqual(config.sft.length, 4096)
-    # A shard fills all slots several times; see docs/results/fleet.md.
-    search = config.search
-    self.assertGreaterEqual(config.shard_size, 4 * search.slots * search.groups)
+    # A shard is several times what is in flight; see docs/results/fleet.md.
+    self.assertGreaterEqual(config.shard_size, 4 * config.search.in_flight)
     # 2 hosts of 4 chips each, and 8 of them.
     for chips in (8, 32):
       parts = chips // config.train_mesh.tensor

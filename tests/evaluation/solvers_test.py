@@ -10,7 +10,7 @@ from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import choices, solvers
 from rstar_jax.search import beam, mcts
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.search.expansion import Calls
+from rstar_jax.search.requests import Calls
 from tests.search.toys import PROBLEMS
 
 POLICY = testing.ToySum()
@@ -207,11 +207,11 @@ class SolversTest(parameterized.TestCase):
       return POLICY.block(questions, prefixes, seeds)
 
     given = task(calls=calls(expand, None))
-    given.config.eval.search.slots = 2
+    given.config.eval.search.in_flight = 2
     solvers.solve("samples", given)
     # Twelve rows: five solutions each of two problems.
-    blocks = [shape for shape in sizes if shape[1] == 5]
-    self.assertEqual(blocks, [(2, 5), (2, 5), (2, 5), (1, 5)])
+    blocks = [rows for rows, columns in sizes if columns == 5]
+    self.assertEqual((blocks[0], max(blocks), sum(blocks)), (2, 2, 7))
 
   def test_what_has_no_answer_has_no_value(self):
     asked = []

@@ -15,14 +15,14 @@ from rstar_jax.search import mcts
 
 class SearchTest(absltest.TestCase):
   def test_trees_do_not_depend_on_how_the_device_is_used(self):
-    """Slots, groups, buckets, batches, halvings, caches: the same trees."""
+    """Slots, buckets, batches, halvings, caches: the same trees."""
     config = tiny.get_config()
     problems = generator.problems(split="train", count=5, seed=0)
     workdir = pathlib.Path(self.create_tempdir().full_path)
     changes = (
       dict(),
-      dict(groups=2, slots=2),
-      dict(groups=3, slots=1, cache_candidates=False, least_rows=1),
+      dict(in_flight=2),
+      dict(in_flight=3, cache_candidates=False, least_rows=1),
       dict(leaf_buckets=(3,), prefix_buckets=(96, 384), tail_buckets=(24,)),
     )
     found, logprobs = [], []

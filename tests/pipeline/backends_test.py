@@ -14,7 +14,7 @@ from rstar_jax.inference.few_shot import FewShot
 from rstar_jax.models.transformer import ppm_from_policy
 from rstar_jax.pipeline import backends, models
 from rstar_jax.search import mcts
-from rstar_jax.search.expansion import Calls
+from rstar_jax.search.requests import Calls
 from rstar_jax.steps import grammar
 from rstar_jax.types import Problem
 from tests import tiny_run
@@ -120,7 +120,7 @@ class OwnTest(ContextCase):
     backend.warm_up(calls, 3)
     self.assertIsNone(backend.parameters())
     problems = [Problem("p", "Make 3.", "3")]
-    config = SearchConfig(rollouts=9, candidates=3, groups=2, annotation="ppm")
+    config = SearchConfig(rollouts=9, candidates=3, annotation="ppm")
     (found,) = mcts.search(problems, config, calls, seed=5)
     toy = Calls(
       expand=testing.ToySum(),
@@ -154,8 +154,7 @@ class OwnTest(ContextCase):
     context = self.context()
     context.sandbox = context.grader = mock.Mock()
     calls = backends.ModelBackend(context, 0).steps()
-    for each in (calls, calls.of_group(1)):
-      self.assertEqual(each.reward(Problem("p", "q"), "7"), 0.25)
+    self.assertEqual(calls.reward(Problem("p", "q"), "7"), 0.25)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from rstar_jax import testing
 from rstar_jax.config.schema import SearchConfig
 from rstar_jax.search import beam
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.search.expansion import Calls
+from rstar_jax.search.requests import Calls
 from rstar_jax.types import Problem
 
 PROBLEMS = [Problem(f"p{i}", f"make {i}", str(i)) for i in range(5)]
 POLICY = testing.ToySum(levels=3, covers=True)
-CONFIG = SearchConfig(candidates=3, slots=7)
+CONFIG = SearchConfig(candidates=3, in_flight=7)
 
 
 def score_of(question: str, path) -> float:
@@ -159,11 +159,11 @@ class BeamTest(parameterized.TestCase):
     )
     self.assertEqual((len(tree), tree.expansions), (1, 1))
 
-  def test_slots_do_not_matter(self):
+  def test_how_many_are_in_flight_does_not_matter(self):
     texts = set()
     drawn = self.calls(expand=testing.ToySum(levels=3))
-    for slots in (1, 2, 31):
-      config = SearchConfig(candidates=5, slots=slots)
+    for in_flight in (1, 2, 31):
+      config = SearchConfig(candidates=5, in_flight=in_flight)
       trees = beam.beam_search(PROBLEMS, 3, config, drawn, seed=1)
       texts.add("\n".join(tree.to_json() for tree in trees))
     self.assertLen(texts, 1)
@@ -188,18 +188,6 @@ class BeamTest(parameterized.TestCase):
       )
       found.append([t.steps for t in tree_lib.trajectories(tree, True)])
     self.assertEqual(*found)
-
-  def test_its_callables_are_those_of_one_group(self):
-    begun = []
-
-    def begin(group):
-      begun.append(group)
-      return self.calls()
-
-    nothing = Calls(expand=None, verify=None, grade=None, score=print)
-    calls = dataclasses.replace(nothing, begin=begin)
-    beam.beam_search(PROBLEMS, 2, CONFIG, calls, seed=0)
-    self.assertEqual(begun, [0])
 
   def test_bad_arguments(self):
     for width in (0, -1):

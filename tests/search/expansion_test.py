@@ -1,5 +1,6 @@
-"""One expansion of several leaves at once, call by call."""
+"""One expansion of several leaves at once, request by request."""
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -10,6 +11,7 @@ from rstar_jax.config.schema import SearchConfig
 from rstar_jax.rng import seed_for
 from rstar_jax.search import expansion
 from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.requests import Calls
 from rstar_jax.search.tree import Tree
 from rstar_jax.types import Candidate, Problem
 
@@ -28,7 +30,7 @@ class Recorder:
   def __init__(self):
     self.log = []
 
-  def calls(self, policy) -> expansion.Calls:
+  def calls(self, policy) -> Calls:
     def recorded(name, function):
       def call(*args):
         self.log.append((name, *args))
@@ -36,7 +38,7 @@ class Recorder:
 
       return call
 
-    return expansion.Calls(
+    return Calls(
       expand=recorded("expand", policy),
       verify=recorded("verify", testing.run_trusted),
       grade=recorded("grade", testing.grade_equal),
@@ -59,15 +61,20 @@ class GrowTest(absltest.TestCase):
       self.trees, nodes, self.config, self.calls, 5, ("r", 1)
     )
 
-  def test_one_call_of_each_for_all_leaves(self):
-    names = []
+  def test_what_a_tree_asks_for(self):
+    asked = []
     for nodes in ([0] * 3, [1] * 3, [2] * 3):
       self.assertEqual(self.grow(nodes), [1] * 3)
-      names.append([name for name, *_ in self.recorder.log])
-    code = ["expand", "verify", "score"]
-    self.assertEqual(names, [code, code, ["expand", "score", "grade"]])
-    _, pairs = self.recorder.log[-1]
-    self.assertEqual(pairs, [("2", "2")] * 3)
+      # All leaves are sampled in one call.
+      self.assertEqual(self.recorder.log[0][0], "expand")
+      asked.append(collections.Counter())
+      for name, rows, *_ in self.recorder.log:
+        asked[-1][name] += len(rows)
+    # One of the two candidates fails; one program or answer is left of each.
+    ran = {"expand": 3, "verify": 6, "score": 3}
+    self.assertEqual(asked, [ran, ran, {"expand": 3, "score": 3, "grade": 3}])
+    pairs = [args for name, *args in self.recorder.log if name == "grade"]
+    self.assertEqual(pairs, [[[("2", "2")]]] * 3)
     for tree in self.trees:
       self.assertEqual(tree.kind.tolist(), [0, 1, 2, 3])
       self.assertTrue(tree_lib.solved(tree))
@@ -99,7 +106,8 @@ class GrowTest(absltest.TestCase):
     self.calls = self.recorder.calls(policy)
     self.assertEqual(self.grow([0] * 3), [0] * 3)
     # Nothing is left to score; the leaf can be tried again.
-    self.assertEqual([n for n, *_ in self.recorder.log], ["expand", "verify"])
+    names = {name for name, *_ in self.recorder.log}
+    self.assertEqual(names, {"expand", "verify"})
     for tree in self.trees:
       self.assertEqual((len(tree), tree.terminal[0]), (1, tree_lib.OPEN))
       self.assertEqual(tree.dropped, {"duplicate": 1, "error": 1})

@@ -1,17 +1,11 @@
-"""MCTS: what a tree depends on, and how many trees are searched at once."""
+"""MCTS: what a tree depends on, and what a search may be given."""
 
-import dataclasses
-import itertools
 import json
-import os
-import signal
-import threading
 
 import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
-from rstar_jax.config.schema import SearchConfig
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.types import Problem
@@ -20,10 +14,10 @@ from tests.search.toys import PROBLEMS, calls_of, config_of, texts_of
 
 class IdentityTest(parameterized.TestCase):
   @parameterized.parameters("terminal", "ppm")
-  def test_trees_do_not_depend_on_slots_and_groups(self, annotation):
+  def test_trees_do_not_depend_on_how_many_are_in_flight(self, annotation):
     texts = set()
-    for slots, groups in ((1, 1), (2, 3), (3, 2), (32, 1), (1, 11)):
-      config = config_of(slots=slots, groups=groups, annotation=annotation)
+    for in_flight in (1, 2, 3, 64):
+      config = config_of(in_flight=in_flight, annotation=annotation)
       trees = mcts.search(PROBLEMS, config, calls_of(), seed=9)
       texts.add("\n".join(texts_of(trees)))
     self.assertLen(texts, 1)
@@ -77,102 +71,10 @@ class IdentityTest(parameterized.TestCase):
     self.assertTrue(all(x is y for x, y in zip(again, trees, strict=True)))
 
 
-class ControllerTest(parameterized.TestCase):
-  def test_one_call_per_tick_and_full_slots(self):
-    sizes = []
-
-    def expand(questions, prefixes, seeds):
-      sizes.append(len(questions))
-      return testing.ToySum()(questions, prefixes, seeds)
-
-    # One rollout is three expansions; a freed slot goes to the next problem.
-    mcts.search(
-      PROBLEMS, config_of(rollouts=1, slots=3), calls_of(expand), seed=0
-    )
-    self.assertEqual(sizes, [3] * 3 + [3] * 3 + [1] * 3)
-
-  def test_groups_overlap(self):
-    # Each group's first run of code waits until the other group is there too.
-    barrier, first = threading.Barrier(2, timeout=60), threading.local()
-
-    def verify(programs):
-      if not hasattr(first, "done"):
-        first.done = True
-        barrier.wait()
-      return testing.run_trusted(programs)
-
-    mcts.search(
-      PROBLEMS[:2], config_of(groups=2), calls_of(verify=verify), seed=0
-    )
-    self.assertFalse(barrier.broken)
-
-  @parameterized.parameters(1, 2, 3)
-  def test_exceptions_of_any_group_come_out(self, groups):
-    def grade(pairs):
-      if any(gold == "8" for gold, _ in pairs):
-        raise RuntimeError("the grader broke")
-      return testing.grade_equal(pairs)
-
-    with self.assertRaisesRegex(RuntimeError, "the grader broke"):
-      mcts.search(
-        PROBLEMS, config_of(groups=groups), calls_of(grade=grade), seed=0
-      )
-
-  def test_an_exception_of_one_group_stops_the_others(self):
-    # The first group goes on, if at all, for thousands of rollouts.
-    failed, expansions = threading.Event(), []
-    policy = testing.ToySum(tuple(f"x += {i}" for i in range(9)), 9)
-
-    def begin(group):
-      def expand(questions, prefixes, seeds):
-        if group == 1:
-          failed.set()
-          raise RuntimeError("the policy broke")
-        failed.wait(60)
-        expansions.append(1)
-        return policy(questions, prefixes, seeds)
-
-      return dataclasses.replace(calls_of(), expand=expand)
-
-    calls = dataclasses.replace(calls_of(), begin=begin)
-    config = config_of(groups=2, rollouts=3000)
-    with self.assertRaisesRegex(RuntimeError, "the policy broke"):
-      mcts.search(PROBLEMS[:2], config, calls, seed=0)
-    self.assertLess(len(expansions), 1000)
-
-  def test_an_interrupt_stops_all_groups(self):
-    # A program that a shell starts behind itself ignores it.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    self.addCleanup(signal.signal, signal.SIGINT, before)
-    policy = testing.ToySum(tuple(f"x += {i}" for i in range(9)), 9)
-    numbers = itertools.count()
-
-    def expand(questions, prefixes, seeds):
-      # While groups are started, or soon after.
-      if next(numbers) == 2:
-        os.kill(os.getpid(), signal.SIGINT)
-      return policy(questions, prefixes, seeds)
-
-    config = config_of(groups=2, rollouts=3000)
-    with self.assertRaises(KeyboardInterrupt):
-      mcts.search(PROBLEMS[:2], config, calls_of(expand), seed=0)
-    self.assertLess(next(numbers), 3000)
-
-  def test_one_group_runs_in_the_thread_of_its_caller(self):
-    seen = set()
-
-    def verify(programs):
-      seen.add(threading.current_thread())
-      return testing.run_trusted(programs)
-
-    mcts.search(PROBLEMS, config_of(), calls_of(verify=verify), seed=0)
-    self.assertEqual(seen, {threading.current_thread()})
-
+class SearchTest(absltest.TestCase):
   def test_progress_counts_every_tree_once(self):
     done = []
-    mcts.search(
-      PROBLEMS, config_of(groups=2), calls_of(), seed=0, progress=done.append
-    )
+    mcts.search(PROBLEMS, config_of(), calls_of(), progress=done.append)
     self.assertEqual(done, [1] * len(PROBLEMS))
 
   def test_nothing_to_do(self):
@@ -202,37 +104,6 @@ class ControllerTest(parameterized.TestCase):
         seed=0,
         trees=[tree_lib.Tree(PROBLEMS[1])],
       )
-
-
-class GroupTest(absltest.TestCase):
-  def test_each_group_has_callables_that_begin_with_nothing(self):
-    """A search asks for them once a group, and uses no others."""
-    policy = testing.ToySum()
-    begun, used = [], []
-
-    def expand_of(group):
-      def expand(*args):
-        used.append(group)
-        return policy(*args)
-
-      return expand
-
-    def begin(group):
-      begun.append(group)
-      return dataclasses.replace(calls, expand=expand_of(group), begin=None)
-
-    calls = mcts.Calls(
-      expand=expand_of("none"),
-      verify=testing.run_trusted,
-      grade=testing.grade_equal,
-      begin=begin,
-    )
-    problems = [Problem(f"p{i}", "sum", "3") for i in range(5)]
-    config = SearchConfig(rollouts=3, groups=3, slots=2)
-    for _ in range(2):
-      mcts.search(problems, config, calls, seed=0)
-    self.assertCountEqual(begun, [0, 1, 2] * 2)
-    self.assertEqual(set(used), {0, 1, 2})
 
 
 if __name__ == "__main__":

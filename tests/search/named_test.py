@@ -71,20 +71,14 @@ class NamedTest(parameterized.TestCase):
     self.assertEqual([tree.problem for tree in found], PROBLEMS)
     self.assertGreater(min(map(len, found)), 1)
 
-  def test_caches_are_emptied_for_it(self):
-    begun = []
-
-    def begin(group):
-      begun.append(group)
-      return toys.calls_of()
-
+  def test_one_s_own_may_search_again(self):
     def own_search(problems, config, calls, seed, name):
-      # One that ends as an MCTS.
-      return rj.search(problems, rj.SearchConfig(groups=2), calls, seed)
+      return rj.search(problems, CONFIG, calls, seed, name=name)
 
     self.main.own_search = own_search
-    named.search(PROBLEMS, self.own, toys.calls_of(begin=begin))
-    self.assertCountEqual(begun, [0, 0, 1])
+    found = named.search(PROBLEMS, self.own, toys.calls_of(), 7, name=("a",))
+    expected = mcts.search(PROBLEMS, CONFIG, toys.calls_of(), 7, name=("a",))
+    self.assertEqual(toys.texts_of(found), toys.texts_of(expected))
 
   @parameterized.parameters(
     (lambda trees: None, "not None"),
@@ -109,7 +103,7 @@ class NamedTest(parameterized.TestCase):
     def reward(problem, answer):
       return {"2": 1.0, "6": 0.5}.get(answer, -0.75)
 
-    config = rj.SearchConfig(rollouts=30, candidates=3, groups=1)
+    config = rj.SearchConfig(rollouts=30, candidates=3)
     calls = toys.calls_of(policy=rj.testing.ToySum(covers=True), reward=reward)
     (tree,) = named.search(problems, config, calls)
     ends = tree.terminal == tree_lib.ANSWERED
@@ -122,18 +116,6 @@ class NamedTest(parameterized.TestCase):
     self.assertEqual(set(tree.correct[ends].tolist()), {0, 1})
     with self.assertRaisesRegex(ValueError, "or give calls.reward"):
       named.search(problems, config, toys.calls_of())
-
-
-class CallsTest(absltest.TestCase):
-  def test_what_is_replaced_is_so_in_every_group(self):
-    def score(*_):
-      return []
-
-    calls = toys.calls_of(begin=lambda group: toys.calls_of(policy=group + 10))
-    found = calls.replace(score=score)
-    self.assertIs(found.score, score)
-    self.assertIs(found.of_group(3).score, score)
-    self.assertEqual(found.of_group(3).expand, 13)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.grading import choose
 from rstar_jax.search import sampling
-from rstar_jax.search.expansion import Calls
+from rstar_jax.search.requests import Calls
 from rstar_jax.steps import grammar
 from rstar_jax.types import Candidate, Problem
 
@@ -103,9 +103,7 @@ class SampleTest(parameterized.TestCase):
 
   def test_what_is_settled_is_sampled_no_further(self):
     whole = sampling.sample(PROBLEMS, 11, calls_of(), seed=0)
-    found = sampling.sample_until(
-      PROBLEMS, 11, calls_of(), config_lib.SearchConfig(), seed=0
-    )
+    found = sampling.sample_until(PROBLEMS, 11, calls_of(), seed=0)
     counts = []
     for row, every in zip(found, whole, strict=True):
       answers = [each.answer for each in every]
@@ -127,22 +125,11 @@ class SampleTest(parameterized.TestCase):
   @parameterized.parameters(
     (5, 4, 3, 6), (5, 4, 20, 1), (5, 4, 21, 1), (5, 4, 10, 2), (3, 5, 2, 7)
   )
-  def test_solutions_fill_a_call_of_a_search(self, slots, candidates, n, fit):
-    search = config_lib.SearchConfig(slots=slots, candidates=candidates)
-    self.assertEqual(sampling.slots_of(search, n), fit)
-
-  def test_calls_are_no_larger_than_those_of_a_search(self):
-    policy, sizes = testing.ToySum(offsets=(0, 1)), []
-
-    def expand(questions, prefixes, seeds):
-      sizes.append(seeds.size)
-      return policy.block(questions, prefixes, seeds)
-
-    search = config_lib.SearchConfig(slots=2, candidates=6)
-    sampling.sample_until(PROBLEMS, 11, calls_of(expand=expand), search, seed=0)
-    # Six solutions each of two problems, then of two others.
-    self.assertEqual(sizes[0], 12)
-    self.assertEqual(max(sizes), 12)
+  def test_as_many_candidates_are_in_flight_as_in_a_search(
+    self, in_flight, candidates, n, fit
+  ):
+    search = config_lib.SearchConfig(in_flight=in_flight, candidates=candidates)
+    self.assertEqual(sampling.in_flight_of(search, n), fit)
 
   def test_equal_solutions_have_their_own_numbers_of_tokens(self):
     """One text may be written in more tokens or in fewer."""
@@ -159,17 +146,6 @@ class SampleTest(parameterized.TestCase):
     )
     # The answer is written once, in 3 tokens.
     self.assertEqual([each.tokens for each in row], [6, 7, 8, 9])
-
-  def test_its_callables_are_those_of_one_group(self):
-    begun = []
-
-    def begin(group):
-      begun.append(group)
-      return calls_of()
-
-    nothing = Calls(expand=None, verify=None, grade=None, begin=begin)
-    sampling.sample(PROBLEMS, 2, nothing, seed=0)
-    self.assertEqual(begun, [0])
 
   def test_without_gold_there_is_no_verdict(self):
     ((each,),) = sampling.sample([Problem("p", "q")], 1, calls_of(), seed=0)
@@ -211,7 +187,7 @@ class SampleTest(parameterized.TestCase):
     }
     self.assertCountEqual(asked, expected)
 
-  def test_chunks_do_not_matter_and_fit_the_slots(self):
+  def test_how_many_are_in_flight_does_not_matter(self):
     # So many options that no two blocks of a problem are equal.
     policy = testing.ToySum(tuple(f"x += {i}" for i in range(997)))
     sizes = []
@@ -221,16 +197,21 @@ class SampleTest(parameterized.TestCase):
       self.assertEqual(seeds.dtype, np.uint32)
       return policy.block(questions, prefixes, seeds)
 
-    rows = [
-      sampling.sample(PROBLEMS, 3, calls_of(expand=expand), seed=1, slots=slots)
-      for slots in (5, 1, 32)
-    ]
-    self.assertEqual(rows[0], rows[1])
-    self.assertEqual(rows[0], rows[2])
-    self.assertEqual(
-      sizes[:4],
-      [(False, 5, 3), (True, 15, 1), (False, 2, 3), (True, 6, 1)],
-    )
+    rows = []
+    for in_flight in (1, 5, 32):
+      sizes.clear()
+      rows.append(
+        sampling.sample(
+          PROBLEMS, 3, calls_of(expand=expand), seed=1, in_flight=in_flight
+        )
+      )
+      self.assertEqual(rows[-1], rows[0])
+      # All blocks of a problem are a row, and so is each answer; as many as
+      # there are come in one call.
+      self.assertEqual(sizes[0], (False, min(in_flight, 7), 3))
+      self.assertEqual(sum(n for own, n, _ in sizes if not own), 7)
+      self.assertEqual(sum(n for own, n, _ in sizes if own), 21)
+      self.assertEqual({n for own, _, n in sizes if own}, {1})
 
   def test_seeds_are_named_by_problem_and_sample(self):
     few = sampling.sample(PROBLEMS[4:5], 2, calls_of(), seed=1)

@@ -22,7 +22,7 @@ def calls_of(policy=None, **overrides) -> Calls:
 
 def config_of(**overrides) -> SearchConfig:
   return SearchConfig(
-    **{"rollouts": 7, "candidates": 3, "slots": 5, "groups": 1} | overrides
+    **{"rollouts": 7, "candidates": 3, "in_flight": 5} | overrides
   )
 
 

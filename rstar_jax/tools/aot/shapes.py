@@ -92,13 +92,10 @@ def of_config(
       rounds = config.rounds[bool(config.remote.url) :] or config.rounds
       candidates = max(each.candidates for each in rounds)
       value = any(each.annotation == "ppm" for each in config.rounds)
-      lanes = config.search.groups
     case "evaluation":
       candidates, value = config.eval.search.candidates, True
-      lanes = config.eval.search.groups
     case "blocks":
       candidates, value = config.eval.samples, True
-      lanes = config.eval.search.groups
     case _:
       raise ValueError(f"{stage!r} is no stage of a search: {STAGES}")
 
@@ -115,7 +112,7 @@ def of_config(
     engine.max_block_tokens if stage == "blocks" else engine.max_step_tokens
   )
   # Greedy and sampled solutions have an engine each, with one lane.
-  others = [length(steps)] * lanes
+  others = [length(steps)]
   if stage != "rollout":
     others += [length(blocks)] * 2
   others.remove(length(sampled))
@@ -136,7 +133,7 @@ def of_config(
     columns=columns,
     scored_step=engine.step_buckets[-1],
     keep_scored=scores.keeps(columns, engine.step_buckets[-1]),
-    lanes=lanes,
+    lanes=1,
     value_room=length(scores) if value else 0,
     others=tuple(others),
     attention=engine.attention,

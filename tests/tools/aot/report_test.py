@@ -108,14 +108,14 @@ class SizesTest(parameterized.TestCase):
   def test_what_does_not_fit_names_what_would_do(self):
     config = qwen2_5_math_7b.get_config()
     # 28 layers of 4 heads of 128, keys and values of two bytes, cut in four:
-    # 14,336 bytes a token and chip; 65 slots of 3,328 tokens in four lanes.
-    config.search.slots = 65
+    # 14,336 bytes a token and chip; 130 slots of 3,328 tokens in two lanes.
+    config.search.in_flight = 130
     model = command.model_config(config.policy.path, "bfloat16")
     row = report.sizes_row(config, model, chips.parse("v5e:4x4"), "rollout")
-    pools = 4 * 65 * 3328 * 14336 / 2**30
+    pools = 2 * 130 * 3328 * 14336 / 2**30
     self.assertAlmostEqual(row["held_gib"]["pools"], pools, delta=0.01)
     self.assertFalse(row["fits"])
-    self.assertBetween(row["knobs"]["slots"], 8, 64)
+    self.assertBetween(row["knobs"]["slots"], 16, 128)
 
 
 class MeshTest(absltest.TestCase):

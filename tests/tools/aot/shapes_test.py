@@ -11,7 +11,7 @@ from rstar_jax.tools.aot import shapes
 
 def _config(**engine):
   config = Config()
-  config.search.slots, config.eval.search.slots = 7, 13
+  config.search.in_flight, config.eval.search.in_flight = 7, 13
   config.eval.search.candidates, config.eval.samples = 11, 3
   config.rounds = (
     RoundConfig(candidates=17),
@@ -42,7 +42,7 @@ def _sizes(config, stage, data_shards=1, path=None):
 class ShapesTest(parameterized.TestCase):
   def test_rollout(self):
     found = _sizes(_config(), "rollout")
-    # The larger search's slots; a call has the largest bucket of leaves whose
+    # The larger search's trees; a call has the largest bucket of leaves whose
     # candidates fit, and candidates of all slots do not.
     self.assertEqual((found.slots, found.leaves, found.candidates), (13, 6, 17))
     self.assertFalse(found.keep)

@@ -1,0 +1,86 @@
+"""What a search asks for, and the callables that answer.
+
+A search of one problem is a generator. It yields a request, or a list of
+requests that do not depend on one another, and is sent the answer, or the list
+of answers. It returns its tree or its samples. Since it calls nothing itself,
+`driver.py` runs many of them at once.
+"""
+
+import dataclasses
+from collections.abc import Generator, Sequence
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
+
+from rstar_jax.grading import judging
+from rstar_jax.types import Expand, Grade, Prefix, Problem, Score, Verify
+
+Kind = Literal["expand", "verify", "score", "judge"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """A request to one of the callables.
+
+  Attributes:
+    to: which one; "judge" is `Calls.grade`, or `Calls.reward` in its place.
+    args: the arguments, of one row where the callable takes a batch.
+  """
+
+  to: Kind
+  args: tuple[Any, ...]
+
+
+_Result = TypeVar("_Result")
+# A search, by what it returns.
+Search = Generator[Request | list[Request], Any, _Result]
+
+
+def expand(question: str, prefix: Prefix, seeds: np.ndarray) -> Request:
+  """Asks for a candidate per seed, uint32 [C]; answered by C `Candidate`s."""
+  return Request("expand", (question, prefix, seeds))
+
+
+def verify(programs: Sequence[Sequence[str]]) -> Request:
+  """Asks to run programs; answered by an `ExecResult` each."""
+  return Request("verify", (programs,))
+
+
+def score(question: str, prefix: Prefix, steps: Sequence[str]) -> Request:
+  """Asks for the PPM's value of prefix + step each; answered by float32 [C]."""
+  return Request("score", (question, prefix, steps))
+
+
+def judge(answered: Sequence[tuple[Problem, str]]) -> Request:
+  """Asks to judge (problem, answer) pairs; answered as by `judging.judge`."""
+  return Request("judge", (answered,))
+
+
+@dataclasses.dataclass(frozen=True)
+class Calls:
+  """The callables of a search.
+
+  `expand` and `score` are called with all that waits for them, by one thread at
+  a time; if they have a method `submit(*row)`, which returns a
+  `concurrent.futures.Future`, it is called with each row instead. `verify`,
+  `grade` and `reward` are called from several threads at once.
+
+  Attributes:
+    expand: samples next steps.
+    verify: runs programs.
+    grade: compares answers.
+    score: scores steps with the PPM; None if the search uses no PPM.
+    reward: says what an answer is worth, in the place of `grade`; problems need
+      no gold answer then.
+  """
+
+  expand: Expand
+  verify: Verify
+  grade: Grade
+  score: Score | None = None
+  reward: judging.Reward | None = None
+
+  def replace(self, **fields: Any) -> "Calls":
+    """Returns callables with others in their place."""
+    return dataclasses.replace(self, **fields)

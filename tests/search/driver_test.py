@@ -1,0 +1,510 @@
+"""Searches that run at once: whatever the order of answers, the same results.
+
+Callables are delayed, and called in any order, by the tests; no test waits for
+a time to pass.
+"""
+
+import concurrent.futures
+import dataclasses
+import itertools
+import os
+import random
+import signal
+import threading
+import time
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from rstar_jax import testing
+from rstar_jax.search import beam, driver, mcts, requests, sampling
+from rstar_jax.search.requests import Calls
+from rstar_jax.search.tree import Tree
+from rstar_jax.storage import stopping
+from rstar_jax.types import Problem
+from tests.search.toys import PROBLEMS, calls_of, config_of
+
+_POLICY = testing.ToySum(("x += 1", "x += 2", "x += nope"), offsets=(0, 1))
+_SEEDS = np.arange(2, dtype=np.uint32)
+# The longest that a test which would hang waits.
+_SECONDS = 60
+
+
+class Streamed:
+  """A callable with `submit`, which answers single rows in another order."""
+
+  def __init__(self, call, seed):
+    self._call = call
+    self._random = random.Random(seed)
+    self.threads = concurrent.futures.ThreadPoolExecutor(8)
+    self.asked = 0
+
+  def __call__(self, *columns):
+    raise AssertionError("rows go to submit")
+
+  def submit(self, *row):
+    self.asked += 1
+    return self.threads.submit(self._answer, self._random.random(), row)
+
+  def _answer(self, delay, row):
+    time.sleep(delay / 200)
+    (answer,) = self._call(*([each] for each in row))
+    return answer
+
+
+def delayed(call, seed):
+  """Returns a callable whose calls take different times."""
+  draws, lock = random.Random(seed), threading.Lock()
+
+  def slow(*args):
+    with lock:
+      delay = draws.random()
+    time.sleep(delay / 200)
+    return call(*args)
+
+  return slow
+
+
+def search_of(kind, problem):
+  """Returns a search, the same for the same arguments."""
+  match kind:
+    case "mcts":
+      config = config_of(annotation="ppm", rollouts=5)
+      return mcts.search_tree(Tree(problem), config, 3, ("m",))
+    case "beam":
+      return beam.beams(Tree(problem), 4, config_of(), 3, groups=2)
+    case "sample":
+      return sampling.solutions(
+        problem, 5, 3, scored=True, trajectory_value="min"
+      )
+  return sampling.solutions_until(problem, 9, 3)
+
+
+def text_of(result) -> str:
+  return result.to_json() if isinstance(result, Tree) else repr(result)
+
+
+class ShuffleTest(parameterized.TestCase):
+  @parameterized.product(
+    kind=("mcts", "beam", "sample", "until"), streamed=(False, True)
+  )
+  def test_results_are_those_of_one_search_at_a_time(self, kind, streamed):
+    expand = _POLICY if kind in ("mcts", "beam") else _POLICY.block
+    calls = calls_of(expand)
+    (alone,) = (
+      [
+        text_of(driver.results([search_of(kind, each)], calls, 1)[0])
+        for each in PROBLEMS
+      ],
+    )
+    for seed in range(4):
+      draws = random.Random(seed)
+      order = draws.sample(range(len(PROBLEMS)), len(PROBLEMS))
+      make = Streamed if streamed else delayed
+      slow = Calls(
+        expand=make(expand, seed),
+        score=make(testing.score_by_hash, seed + 10),
+        verify=delayed(testing.run_trusted, seed + 20),
+        grade=delayed(testing.grade_equal, seed + 30),
+      )
+      found = driver.results(
+        [search_of(kind, PROBLEMS[i]) for i in order],
+        slow,
+        draws.choice((1, 2, 3, 7, 64)),
+      )
+      self.assertEqual(list(map(text_of, found)), [alone[i] for i in order])
+
+  def test_searches_of_many_kinds_and_callables_at_once(self):
+    kinds = ("mcts", "beam", "sample", "until")
+    pairs = list(itertools.product(kinds, PROBLEMS))
+    calls = {
+      kind: calls_of(_POLICY if kind in kinds[:2] else _POLICY.block)
+      for kind in kinds
+    }
+    found = [""] * len(pairs)
+
+    def done(index, result):
+      found[index] = text_of(result)
+
+    driver.run(((search_of(*each), calls[each[0]]) for each in pairs), 64, done)
+    alone = [
+      text_of(driver.results([search_of(*each)], calls[each[0]], 1)[0])
+      for each in pairs
+    ]
+    self.assertEqual(found, alone)
+
+
+class QueueTest(parameterized.TestCase):
+  def test_a_slow_program_delays_its_own_tree_alone(self):
+    others = threading.Event()
+    slow = PROBLEMS[2]
+
+    def expand(questions, prefixes, seeds):
+      rows = testing.ToySum(covers=True)(questions, prefixes, seeds)
+      return [
+        [dataclasses.replace(e, text=e.text.replace("x =", f"q = '{q}'\nx ="))
+         for e in row]
+        for q, row in zip(questions, rows, strict=True)
+      ]  # fmt: skip
+
+    def verify(programs):
+      if slow.question in programs[0][0]:
+        self.assertTrue(others.wait(_SECONDS))
+      return testing.run_trusted(programs)
+
+    ended = []
+
+    def done(index, tree):
+      ended.append(tree.problem)
+      self.assertGreater(len(tree), 1)
+      if len(ended) == len(PROBLEMS) - 1:
+        others.set()
+
+    calls = calls_of(expand, verify=verify)
+    driver.run(
+      ((mcts.search_tree(Tree(each), config_of()), calls) for each in PROBLEMS),
+      2,
+      done,
+    )
+    self.assertCountEqual(ended, PROBLEMS)
+    self.assertEqual(ended[-1], slow)
+
+  def test_an_answer_moves_its_search_on_while_others_wait(self):
+    first, ended = concurrent.futures.Future(), []
+
+    class Expand:
+      def submit(self, question, prefix, seeds):
+        if question == "first":
+          return first
+        found = concurrent.futures.Future()
+        found.set_result(question)
+        return found
+
+    def search(question):
+      for _ in range(3):
+        answer = yield requests.expand(question, (), _SEEDS)
+      return answer
+
+    def done(index, result):
+      ended.append(result)
+      if len(ended) == 2:
+        first.set_result("first")
+
+    calls = Calls(Expand(), None, None)
+    names = ("first", "second", "third")
+    driver.run([(search(each), calls) for each in names], 3, done)
+    self.assertEqual(ended, ["second", "third", "first"])
+
+  def test_no_more_are_in_flight_than_asked_for(self):
+    going, most = set(), []
+
+    def search(number):
+      going.add(number)
+      for _ in range(3):
+        most.append(len(going))
+        yield requests.verify([["print(1)"]])
+      going.discard(number)
+
+    for in_flight in (1, 3, 64):
+      most.clear()
+      driver.results(list(map(search, range(11))), calls_of(), in_flight)
+      self.assertEqual(max(most), min(in_flight, 11))
+    with self.assertRaisesRegex(ValueError, "in_flight=0 must be"):
+      driver.results([], calls_of(), 0)
+
+  def test_searches_are_asked_for_when_there_is_room(self):
+    begun, ended = [], []
+
+    def search(number):
+      yield requests.verify([["print(1)"]])
+      return number
+
+    def searches():
+      for number in range(5):
+        self.assertLess(len(begun) - len(ended), 2)
+        begun.append(number)
+        yield search(number), calls_of()
+
+    driver.run(searches(), 2, lambda index, found: ended.append(index))
+    self.assertCountEqual(ended, range(5))
+
+  def test_a_list_is_answered_in_its_order(self):
+    def search():
+      none = yield []
+      one = yield [requests.verify([["print(7)"]])]
+      many = yield [
+        requests.score("q", (), ["a", "b"]),
+        requests.verify([["print(8)"], ["print(9)"]]),
+        requests.judge([(Problem("p", "q", "1"), "1")]),
+        requests.expand("q", (), _SEEDS),
+        requests.expand("q", (), _SEEDS[:1]),
+      ]
+      return none, one, many
+
+    calls = calls_of(score=Streamed(testing.score_by_hash, 0))
+    ((none, one, many),) = driver.results([search()], calls, 1)
+    self.assertEqual(none, [])
+    self.assertEqual([each.stdout for (each,) in one], ["7"])
+    scores, ran, judged, two, single = many
+    self.assertEqual(scores.shape, (2,))
+    self.assertEqual([each.stdout for each in ran], ["8", "9"])
+    self.assertEqual(judged, [("equal", 1.0)])
+    (expected,) = testing.ToySum()(["q"], [()], _SEEDS[None])
+    self.assertEqual((two, single), (expected, expected[:1]))
+
+  def test_what_waits_is_one_call_of_one_thread(self):
+    sizes, inside = [], threading.Lock()
+
+    def expand(questions, prefixes, seeds):
+      self.assertTrue(inside.acquire(blocking=False))
+      self.assertEqual(seeds.dtype, np.uint32)
+      self.assertEqual(seeds.shape[0], len(questions))
+      sizes.append(seeds.shape)
+      found = testing.ToySum()(questions, prefixes, seeds)
+      inside.release()
+      return found
+
+    def search(count):
+      for _ in range(2):
+        yield requests.expand("q", (), np.arange(count, dtype=np.uint32))
+
+    driver.results(list(map(search, (3, 2, 3, 2, 3))), calls_of(expand), 5)
+    # Rows of a call have equally many seeds.
+    self.assertEqual(sizes[:2], [(3, 3), (2, 2)])
+    self.assertEqual(sum(rows for rows, columns in sizes if columns == 3), 6)
+    self.assertEqual(sum(rows for rows, columns in sizes if columns == 2), 4)
+
+  def test_a_method_is_one_callable_however_often_it_is_named(self):
+    inside = threading.Lock()
+
+    class Policy:
+      def expand(self, questions, prefixes, seeds):
+        assert inside.acquire(blocking=False)
+        time.sleep(0.001)
+        inside.release()
+        return testing.ToySum()(questions, prefixes, seeds)
+
+    policy = Policy()
+    driver.run(
+      (
+        (
+          mcts.search_tree(Tree(each), config_of(rollouts=2)),
+          calls_of(policy.expand),
+        )
+        for each in PROBLEMS
+      ),
+      len(PROBLEMS),
+      lambda *_: None,
+    )
+
+  def test_usage(self):
+    usage = {}
+    searches = [
+      mcts.search_tree(Tree(each), config_of(rollouts=1, annotation="ppm"))
+      for each in PROBLEMS
+    ]
+    calls = calls_of(score=Streamed(testing.score_by_hash, 0))
+    driver.run(((each, calls) for each in searches), 4, lambda *_: None, usage)
+    self.assertEqual(set(usage), set(requests.KINDS))
+    # A rollout is three expansions; the last one's candidates are answers.
+    count = len(PROBLEMS)
+    for kind, asked in (
+      ("expand", 3), ("verify", 2), ("score", 3), ("judge", 1)
+    ):  # fmt: skip
+      each = usage[kind]
+      self.assertEqual((each.requests, each.waiting), (asked * count, 0))
+      self.assertGreater(each.seconds, 0)
+      self.assertBetween(each.most_waiting, 1, 4)
+    self.assertEqual(usage["expand"].most_waiting, 4)
+    self.assertLess(usage["expand"].calls, 3 * count)
+    for kind in ("verify", "score", "judge"):
+      self.assertEqual(usage[kind].calls, usage[kind].requests)
+
+
+class EndTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.threads = threading.active_count()
+    self.addCleanup(self.check_threads)
+
+  def check_threads(self):
+    self.assertEqual(threading.active_count(), self.threads)
+
+  def run_all(self, calls, in_flight=5, done=lambda *_: None):
+    config = config_of(annotation="ppm", rollouts=3000)
+    policy = testing.ToySum(tuple(f"x += {i}" for i in range(9)), 9)
+    calls = dataclasses.replace(calls_of(policy), **calls)
+    searches = [mcts.search_tree(Tree(each), config) for each in PROBLEMS]
+    driver.run(((each, calls) for each in searches), in_flight, done)
+
+  @parameterized.product(
+    name=("expand", "verify", "grade", "score", "reward"),
+    in_flight=(1, 5),
+    streamed=(False, True),
+  )
+  def test_an_exception_of_a_callable_ends_all(self, name, in_flight, streamed):
+    count = itertools.count()
+
+    def broken(*args):
+      if next(count) < 3:
+        return good(*args)
+      raise RuntimeError(f"{name} broke")
+
+    good = getattr(calls_of(), name) or (lambda problem, answer: 0.5)
+    call = broken
+    if streamed and name in ("expand", "score"):
+      call = Streamed(broken, 0)
+      self.addCleanup(call.threads.shutdown)
+    changes = {name: call}
+    if name in ("grade", "reward"):
+      changes["expand"] = testing.ToySum()
+    with self.assertRaisesRegex(Exception, f"{name} broke"):
+      self.run_all(changes, in_flight)
+
+  @parameterized.parameters("expand", "score", "verify")
+  def test_other_numbers_of_answers_than_were_asked_for(self, name):
+    good = getattr(calls_of(), name)
+    with self.assertRaisesRegex(ValueError, "zip"):
+      self.run_all({name: lambda *args: good(*args)[1:]})
+
+  def test_no_call_begins_after_an_exception(self):
+    calls = []
+
+    def expand(*args):
+      calls.append(args)
+      raise RuntimeError("the policy broke")
+
+    with self.assertRaisesRegex(RuntimeError, "the policy broke"):
+      self.run_all({"expand": expand})
+    self.assertLen(calls, 1)
+
+  def test_calls_that_are_being_made_are_waited_for(self):
+    """Nothing uses a callable after the run."""
+    entered, ended = threading.Event(), []
+
+    def verify(programs):
+      entered.set()
+      time.sleep(0.01)
+      ended.append(1)
+      return testing.run_trusted(programs)
+
+    def search(kind):
+      if kind == "slow":
+        yield requests.verify([["print(1)"]])
+      yield requests.score("q", (), ["a"])
+
+    def score(*_):
+      entered.wait(_SECONDS)
+      raise RuntimeError("the PPM broke")
+
+    calls = calls_of(verify=verify, score=score)
+    with self.assertRaisesRegex(RuntimeError, "the PPM broke"):
+      driver.results(list(map(search, ("slow", "quick"))), calls, 2)
+    self.assertEqual(ended, [1])
+
+  def test_what_is_streamed_is_cancelled(self):
+    asked = []
+
+    class Expand:
+      def submit(self, question, prefix, seeds):
+        asked.append(concurrent.futures.Future())
+        return asked[-1]
+
+    def search(kind):
+      if kind == "broken":
+        yield requests.verify([["print(1)"]])
+        raise RuntimeError("the search broke")
+      yield [requests.expand("q", (), _SEEDS)] * 2
+
+    calls = calls_of(Expand())
+    with self.assertRaisesRegex(RuntimeError, "the search broke"):
+      driver.results(list(map(search, ("fine", "broken"))), calls, 2)
+    self.assertLen(asked, 2)
+    self.assertTrue(all(each.cancelled() for each in asked))
+    with self.assertRaises(concurrent.futures.InvalidStateError):
+      asked[0].set_result([])
+
+  def test_an_exception_of_a_search_closes_the_others(self):
+    ended = []
+
+    def search(number):
+      try:
+        while True:
+          yield requests.verify([["print(1)"]])
+          if number == 3:
+            raise RuntimeError("the search broke")
+      finally:
+        ended.append(number)
+
+    with self.assertRaisesRegex(RuntimeError, "the search broke"):
+      driver.results(list(map(search, range(5))), calls_of(), 5)
+    self.assertCountEqual(ended, range(5))
+
+  def test_an_exception_of_done_or_of_the_searches(self):
+    def done(index, found):
+      raise RuntimeError("done broke")
+
+    with self.assertRaisesRegex(RuntimeError, "done broke"):
+      driver.run(
+        ((search_of("mcts", each), calls_of()) for each in PROBLEMS), 3, done
+      )
+
+    def searches():
+      yield search_of("mcts", PROBLEMS[0]), calls_of()
+      raise RuntimeError("the searches broke")
+
+    with self.assertRaisesRegex(RuntimeError, "the searches broke"):
+      driver.run(searches(), 3, lambda *_: None)
+
+  def test_a_callable_that_is_not_there(self):
+    def search():
+      yield requests.score("q", (), ["a"])
+
+    with self.assertRaisesRegex(ValueError, "calls.score, which is None"):
+      driver.results([search()], calls_of(score=None), 1)
+
+  @parameterized.parameters(1, 5)
+  def test_an_interrupt(self, in_flight):
+    # A program that a shell starts behind itself ignores it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    self.addCleanup(signal.signal, signal.SIGINT, before)
+    numbers = itertools.count()
+    policy = testing.ToySum(tuple(f"x += {i}" for i in range(9)), 9)
+
+    def expand(*args):
+      if next(numbers) == 2:
+        os.kill(os.getpid(), signal.SIGINT)
+      return policy(*args)
+
+    with self.assertRaises(KeyboardInterrupt):
+      self.run_all({"expand": expand}, in_flight)
+    self.assertLess(next(numbers), 3000)
+
+  def test_sigterm_while_all_wait(self):
+    def verify(programs):
+      os.kill(os.getpid(), signal.SIGTERM)
+      return testing.run_trusted(programs)
+
+    with stopping.listening(), self.assertRaises(stopping.Stopped):
+      self.run_all({"verify": verify})
+
+  def test_what_is_done_before_the_end_is_delivered(self):
+    found = []
+
+    def search(number):
+      yield requests.verify([["print(1)"]])
+      if number == 4:
+        raise RuntimeError("the search broke")
+      return number
+
+    with self.assertRaisesRegex(RuntimeError, "the search broke"):
+      driver.run(
+        ((search(i), calls_of()) for i in range(9)),
+        1,
+        lambda index, result: found.append((index, result)),
+      )
+    self.assertEqual(found, [(i, i) for i in range(4)])
+
+
+if __name__ == "__main__":
+  absltest.main()
