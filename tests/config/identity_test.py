@@ -29,6 +29,8 @@ FREE = {
   "sft.log_every": 7,
   "ppm.checkpoint_every": 7,
   "ppm.log_every": 7,
+  "search.in_flight": 7,
+  "eval.search.in_flight": 7,
   "study.trajectories": 7,
 }
 
@@ -185,6 +187,15 @@ class JsonTest(absltest.TestCase):
     wanted.engine.warm_up, wanted.eval.search.max_depth = True, 5
     wanted.rounds[1].trees, wanted.eval.top_k = 3, 9
     self.assertEqual(found, wanted)
+
+  def test_a_run_of_trees_in_groups_goes_on(self):
+    fields = identity.to_json(Config())
+    for search in (fields["search"], fields["eval"]["search"]):
+      del search["in_flight"]
+      search |= {"slots": 5, "groups": 2}
+    found = self.read(fields)
+    self.assertEqual(found.eval.search.in_flight, 5)
+    self.assertEqual(identity.continues(found, Config()), [])
 
   def test_every_row_leads_to_a_field(self):
     for old, new in closed.RENAMED.items():

@@ -51,7 +51,7 @@ class ShapesTest(parameterized.TestCase):
     self.assertEqual((found.path, found.tail, found.moved), (101, 29, 13))
     # 17 are padded to 18, of which 40 are two leaves.
     self.assertEqual((found.scored, found.columns), (2, 18))
-    self.assertEqual(found.others, (130,))
+    self.assertEqual(found.others, ())
 
   def test_a_server_makes_the_first_round(self):
     config = _config()
@@ -69,10 +69,10 @@ class ShapesTest(parameterized.TestCase):
   def test_evaluation_has_lanes_for_blocks_besides(self):
     found = _sizes(_config(), "evaluation")
     self.assertEqual((found.candidates, found.leaves), (11, 6))
-    self.assertEqual(found.others, (130, 198, 198))
+    self.assertEqual(found.others, (198, 198))
     blocks = _sizes(_config(), "blocks")
     self.assertEqual((blocks.candidates, blocks.step), (3, 97))
-    self.assertEqual((blocks.room, blocks.others), (198, (130, 130, 198)))
+    self.assertEqual((blocks.room, blocks.others), (198, (130, 198)))
 
   def test_a_call_has_the_least_bucket_where_none_fits(self):
     found = _sizes(_config(most_tokens=5), "rollout")
