@@ -1,6 +1,9 @@
-"""Enumerable toy problems, and a search of them, for the tests of MCTS."""
+"""Enumerable toy problems, and callables, for the tests of searches."""
 
+import concurrent.futures
 import dataclasses
+import random
+import time
 
 from rstar_jax import testing
 from rstar_jax.config.schema import SearchConfig
@@ -28,3 +31,25 @@ def config_of(**overrides) -> SearchConfig:
 
 def texts_of(trees) -> list[str]:
   return [tree.to_json() for tree in trees]
+
+
+class Streamed:
+  """A callable with `submit`, which answers single rows in another order."""
+
+  def __init__(self, call, seed):
+    self._call = call
+    self._random = random.Random(seed)
+    self.threads = concurrent.futures.ThreadPoolExecutor(8)
+    self.asked = 0
+
+  def __call__(self, *columns):
+    raise AssertionError("rows go to submit")
+
+  def submit(self, *row):
+    self.asked += 1
+    return self.threads.submit(self._answer, self._random.random(), row)
+
+  def _answer(self, delay, row):
+    time.sleep(delay / 200)
+    (answer,) = self._call(*([each] for each in row))
+    return answer

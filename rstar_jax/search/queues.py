@@ -1,0 +1,206 @@
+"""Answers requests of searches with their callables, as many at once as can be.
+
+A callable with a method `submit` gets each request as it comes. Any other
+`expand` or `score` is called with all that waits for it, by one thread. The
+rest goes to a pool of threads, a request a call, so that a slow program delays
+nothing but the search that it belongs to.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rstar_jax.grading import judging
+from rstar_jax.search.requests import Calls, Kind, Request
+
+# Most calls of the pool at once: more than a sandbox has workers.
+_THREADS = 256
+
+
+@dataclasses.dataclass
+class Usage:
+  """What the callables of one kind were asked.
+
+  Attributes:
+    requests: number of requests.
+    calls: number of calls that answered them.
+    seconds: time in which at least one request waited for its answer.
+    waiting: requests that wait for their answer now.
+    most_waiting: most requests that waited at once.
+    since: when the first of those that wait began to.
+  """
+
+  requests: int = 0
+  calls: int = 0
+  seconds: float = 0.0
+  waiting: int = 0
+  most_waiting: int = 0
+  since: float = 0.0
+
+  def begin(self) -> None:
+    """Counts a request."""
+    if not self.waiting:
+      self.since = time.perf_counter()
+    self.requests += 1
+    self.waiting += 1
+    self.most_waiting = max(self.waiting, self.most_waiting)
+
+  def end(self) -> None:
+    """Counts an answer."""
+    self.waiting -= 1
+    if not self.waiting:
+      self.seconds += time.perf_counter() - self.since
+
+
+class Queues:
+  """Sends requests to callables.
+
+  Its methods are for one thread. At the end of its block requests without an
+  answer are dropped, and no call is being made.
+  """
+
+  def __init__(self, in_flight: int, usage: dict[Kind, Usage]):
+    """Starts no thread before the first request.
+
+    Args:
+      in_flight: most requests at once, as far as is known.
+      usage: gets an entry for each kind of request.
+    """
+    self._usage = usage
+    self._lock = threading.Lock()
+    self._batches: dict[tuple[int, int], _Batches] = {}
+    self._threads = concurrent.futures.ThreadPoolExecutor(
+      min(in_flight, _THREADS)
+    )
+
+  def __enter__(self) -> "Queues":
+    return self
+
+  def __exit__(self, *_) -> None:
+    self._threads.shutdown(cancel_futures=True)
+    for each in self._batches.values():
+      each.close()
+
+  def flush(self) -> None:
+    """Lets the callables that take batches have what waits for them."""
+    for each in self._batches.values():
+      each.flush()
+
+  def send(
+    self, calls: Calls, request: Request
+  ) -> tuple[Usage, concurrent.futures.Future]:
+    """Sends a request; returns what counts it, and its answer."""
+    usage = self._usage.setdefault(request.to, Usage())
+    usage.begin()
+    return usage, self._submit_of(calls, request.to, usage)(*request.args)
+
+  def _submit_of(
+    self, calls: Calls, kind: Kind, usage: Usage
+  ) -> Callable[..., concurrent.futures.Future]:
+    """Returns what sends a request of a kind."""
+    if kind == "judge":
+      call = functools.partial(
+        judging.judge, grade=calls.grade, reward=calls.reward
+      )
+    else:
+      call = getattr(calls, kind)
+    if call is None:
+      raise ValueError(f"a search asks for calls.{kind}, which is None")
+    submit = getattr(call, "submit", None)
+    if submit is None and kind in ("expand", "score"):
+      return self._batches_of(call, usage).submit
+    with self._lock:
+      usage.calls += 1
+    return submit or functools.partial(self._threads.submit, call)
+
+  def _batches_of(self, call: Callable, usage: Usage) -> "_Batches":
+    # A method is another object each time that it is named.
+    owner = getattr(call, "__self__", call)
+    key = id(owner), id(getattr(call, "__func__", call))
+    if key not in self._batches:
+      self._batches[key] = _Batches(call, usage, self._lock)
+    return self._batches[key]
+
+
+_Row = tuple[tuple[Any, ...], concurrent.futures.Future]
+
+
+class _Batches:
+  """Calls an `Expand` or a `Score` with all rows that wait, in one thread."""
+
+  def __init__(self, call: Callable, usage: Usage, lock: threading.Lock):
+    self._call = call
+    self._usage = usage
+    self._lock = lock
+    self._thread = concurrent.futures.ThreadPoolExecutor(1)
+    self._waiting: list[_Row] = []
+    self._working = False
+
+  def close(self) -> None:
+    """Waits for the call that is being made; no other follows."""
+    with self._lock:
+      self._waiting = []
+    self._thread.shutdown(cancel_futures=True)
+
+  def submit(self, *args: Any) -> concurrent.futures.Future:
+    """Adds a row to those that wait for the next call."""
+    future: concurrent.futures.Future = concurrent.futures.Future()
+    with self._lock:
+      self._waiting.append((args, future))
+    return future
+
+  def flush(self) -> None:
+    """Has the rows answered, if they are not being answered already."""
+    with self._lock:
+      if not self._waiting or self._working:
+        return
+      self._working = True
+    self._thread.submit(self._work)
+
+  def _work(self) -> None:
+    while rows := self._take():
+      rows = [each for each in rows if each[1].set_running_or_notify_cancel()]
+      futures = [future for _, future in rows]
+      try:
+        answers = self._answers([args for args, _ in rows])
+        pairs = list(zip(futures, answers, strict=True))
+      except BaseException as error:
+        # Nothing more is answered: the run ends.
+        for future in futures:
+          future.set_exception(error)
+        return
+      for future, answer in pairs:
+        future.set_result(answer)
+
+  def _take(self) -> list[_Row]:
+    """Returns the rows that wait and can share a call, none if none waits."""
+    with self._lock:
+      if not self._waiting:
+        self._working = False
+        return []
+      size = _size(self._waiting[0])
+      rows = [each for each in self._waiting if _size(each) == size]
+      self._waiting = [each for each in self._waiting if _size(each) != size]
+    return rows
+
+  def _answers(self, rows: list[tuple[Any, ...]]) -> Sequence[Any]:
+    if not rows:
+      return []
+    with self._lock:
+      self._usage.calls += 1
+    *columns, last = map(list, zip(*rows, strict=True))
+    if isinstance(last[0], np.ndarray):
+      last = np.stack(last)
+    return self._call(*columns, last)
+
+
+def _size(row: _Row) -> int | None:
+  """Returns the number of a row's seeds, which rows of a call share."""
+  last = row[0][-1]
+  return len(last) if isinstance(last, np.ndarray) else None

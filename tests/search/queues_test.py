@@ -1,0 +1,117 @@
+"""How requests come to callables: in batches, in streams, by threads."""
+
+import threading
+import time
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from rstar_jax import testing
+from rstar_jax.search import driver, mcts, queues, requests
+from rstar_jax.search.tree import Tree
+from tests.search.toys import PROBLEMS, Streamed, calls_of, config_of
+
+
+class QueuesTest(parameterized.TestCase):
+  def test_what_waits_is_one_call_of_one_thread(self):
+    sizes, inside = [], threading.Lock()
+
+    def expand(questions, prefixes, seeds):
+      self.assertTrue(inside.acquire(blocking=False))
+      self.assertEqual(seeds.dtype, np.uint32)
+      self.assertEqual(seeds.shape[0], len(questions))
+      sizes.append(seeds.shape)
+      found = testing.ToySum()(questions, prefixes, seeds)
+      inside.release()
+      return found
+
+    def search(count):
+      for _ in range(2):
+        yield requests.expand("q", (), np.arange(count, dtype=np.uint32))
+
+    driver.results(list(map(search, (3, 2, 3, 2, 3))), calls_of(expand), 5)
+    # Rows of a call have equally many seeds.
+    self.assertEqual(sizes[:2], [(3, 3), (2, 2)])
+    self.assertEqual(sum(rows for rows, columns in sizes if columns == 3), 6)
+    self.assertEqual(sum(rows for rows, columns in sizes if columns == 2), 4)
+
+  def test_a_method_is_one_callable_however_often_it_is_named(self):
+    inside = threading.Lock()
+
+    class Policy:
+      def expand(self, questions, prefixes, seeds):
+        assert inside.acquire(blocking=False)
+        time.sleep(0.001)
+        inside.release()
+        return testing.ToySum()(questions, prefixes, seeds)
+
+    policy = Policy()
+    driver.run(
+      (
+        (
+          mcts.search_tree(Tree(each), config_of(rollouts=2)),
+          calls_of(policy.expand),
+        )
+        for each in PROBLEMS
+      ),
+      len(PROBLEMS),
+      lambda *_: None,
+    )
+
+  def test_usage(self):
+    usage = {}
+    searches = [
+      mcts.search_tree(Tree(each), config_of(rollouts=1, annotation="ppm"))
+      for each in PROBLEMS
+    ]
+    calls = calls_of(score=Streamed(testing.score_by_hash, 0))
+    driver.run(((each, calls) for each in searches), 4, lambda *_: None, usage)
+    self.assertEqual(set(usage), set(requests.KINDS))
+    # A rollout is three expansions; the last one's candidates are answers.
+    count = len(PROBLEMS)
+    for kind, asked in (
+      ("expand", 3), ("verify", 2), ("score", 3), ("judge", 1)
+    ):  # fmt: skip
+      each = usage[kind]
+      self.assertEqual((each.requests, each.waiting), (asked * count, 0))
+      self.assertGreater(each.seconds, 0)
+      self.assertBetween(each.most_waiting, 1, 4)
+    self.assertEqual(usage["expand"].most_waiting, 4)
+    self.assertLess(usage["expand"].calls, 3 * count)
+    for kind in ("verify", "score", "judge"):
+      self.assertEqual(usage[kind].calls, usage[kind].requests)
+
+  def test_a_callable_that_is_not_there(self):
+    def search():
+      yield requests.score("q", (), ["a"])
+
+    with self.assertRaisesRegex(ValueError, "calls.score, which is None"):
+      driver.results([search()], calls_of(score=None), 1)
+
+  def test_what_is_left_at_the_end_is_dropped(self):
+    entered, leave, ran = threading.Event(), threading.Event(), []
+
+    def expand(questions, prefixes, seeds):
+      ran.extend(questions)
+      entered.set()
+      leave.wait(60)
+      return testing.ToySum()(questions, prefixes, seeds)
+
+    calls = calls_of(expand)
+    request = requests.expand("q", (), np.zeros(2, np.uint32))
+    threads = threading.active_count()
+    with queues.Queues(2, {}) as found:
+      _, first = found.send(calls, request)
+      found.flush()
+      entered.wait(60)
+      _, second = found.send(calls, request)
+      found.flush()
+      second.cancel()
+      leave.set()
+    self.assertEqual(ran, ["q"])
+    self.assertLen(first.result(), 2)
+    self.assertEqual(threading.active_count(), threads)
+
+
+if __name__ == "__main__":
+  absltest.main()
