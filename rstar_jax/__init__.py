@@ -47,6 +47,7 @@ if TYPE_CHECKING:
   from rstar_jax.sandbox.pool import Limits as Limits
   from rstar_jax.sandbox.pool import Sandbox as Sandbox
   from rstar_jax.search.beam import beam_search as beam_search
+  from rstar_jax.search.driver import run_searches as run_searches
   from rstar_jax.search.expansion import grow as grow
   from rstar_jax.search.mcts import search as search
   from rstar_jax.search.requests import Calls as Calls
@@ -86,6 +87,7 @@ _NAMES = {
   "beam_search": "search.beam:beam_search",
   "sample": "search.sampling:sample",
   "grow": "search.expansion:grow",
+  "run_searches": "search.driver:run_searches",
   "trajectories": "search.tree:trajectories",
   # Code and answers.
   "Sandbox": "sandbox.pool:Sandbox",

@@ -40,16 +40,16 @@ def policy(config, folder):
 def score(config):
   return rj.testing.score_by_hash
 
-def widest(problems, config, calls, seed, name):
-  trees = [rj.Tree(problem) for problem in problems]
+def wide(tree, config, seed, name):
   for _ in range(config.rollouts):
-    going = [tree for tree in trees if tree.leaves()]
-    leaves = [tree.leaves()[0] for tree in going]
-    added = rj.grow(going, leaves, config, calls, seed, name)
-    for tree, leaf, count in zip(going, leaves, added):
-      if not count:
+    for leaf in tree.leaves()[:1]:
+      if not (yield from rj.grow(tree, leaf, config, seed, name)):
         tree.give_up(leaf)
-  return trees
+  return tree
+
+def widest(problems, config, calls, seed, name):
+  searches = [wide(rj.Tree(each), config, seed, name) for each in problems]
+  return rj.run_searches(searches, calls, config.in_flight)
 
 def grade(gold, predicted):
   return gold == predicted

@@ -6,18 +6,23 @@ python docs/examples/own_search.py
 import rstar_jax as rj
 
 
-def best_first(problems, config, calls, seed=0, name=()):
-  """Grows the best leaf of each tree, `config.rollouts` times."""
-  trees = [rj.Tree(problem) for problem in problems]
+def search_tree(tree, config, seed, name):
+  """Grows the best leaf of a tree, `config.rollouts` times."""
   for _ in range(config.rollouts):
-    # All trees at once: what `calls` are given together is one device call.
-    going = [tree for tree in trees if tree.leaves()]
-    best = [max(tree.leaves(), key=lambda n: tree.ppm[n]) for tree in going]
-    added = rj.grow(going, best, config, calls, seed, name)
-    for tree, leaf, count in zip(going, best, added, strict=True):
-      if not count:
-        tree.give_up(leaf)
-  return trees
+    leaves = tree.leaves()
+    if not leaves:
+      break
+    best = max(leaves, key=lambda node: tree.ppm[node])
+    if not (yield from rj.grow(tree, best, config, seed, name)):
+      tree.give_up(best)
+  return tree
+
+
+def best_first(problems, config, calls, seed=0, name=()):
+  """Searches a tree for each problem, many at once."""
+  trees = [rj.Tree(problem) for problem in problems]
+  searches = [search_tree(tree, config, seed, name) for tree in trees]
+  return rj.run_searches(searches, calls, config.in_flight)
 
 
 if __name__ == "__main__":

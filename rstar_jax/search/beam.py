@@ -38,7 +38,7 @@ def beam_search(
     ValueError: as `beams`, or there is no `calls.score`.
   """
   expansion.check(dataclasses.replace(config, annotation="ppm"), calls)
-  return driver.results(
+  return driver.run_searches(
     [
       beams(Tree(each), width, config, seed, name=name, groups=groups)
       for each in problems
@@ -99,7 +99,7 @@ def _levels(
 ) -> Search[Tree]:
   parts = [first]
   while nodes := [node for part in parts for node in part.nodes]:
-    yield from expansion.growth(first.tree, nodes, config, seed, name)
+    yield from expansion.grow_all(first.tree, nodes, config, seed, name)
     if nodes[0] == ROOT_INDEX:
       parts = first.split(groups)
     else:

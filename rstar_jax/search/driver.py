@@ -46,7 +46,7 @@ def run(
     _Driver(enumerate(searches), in_flight, done, queues).run()
 
 
-def results(
+def run_searches(
   searches: Sequence[Search],
   calls: Calls,
   in_flight: int,

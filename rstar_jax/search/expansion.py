@@ -1,6 +1,6 @@
 """Expands leaves: sample, parse, run, score, grade, add.
 
-All searches expand their trees with `growth`, a part of their generator.
+All searches expand their trees with `grow`.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import numpy as np
 from rstar_jax import rng
 from rstar_jax.config.schema import SearchConfig
 from rstar_jax.grading import answers
-from rstar_jax.search import driver, requests
+from rstar_jax.search import requests
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import Child, Tree
@@ -44,63 +44,43 @@ def check(config: SearchConfig, calls: Calls) -> None:
 
 
 def grow(
-  trees: Sequence[Tree],
-  nodes: Sequence[int],
+  tree: Tree,
+  node: int,
   config: SearchConfig,
-  calls: Calls,
   seed: int = 0,
   name: Sequence[int | str] = (),
-) -> list[int]:
-  """Expands leaf nodes[i] of trees[i] for all i at once; see `growth`.
+) -> Search[int]:
+  """Expands a leaf, as a part of a search (`yield from`).
 
   Args:
-    trees: B trees; a tree may occur several times with different nodes.
-    nodes: B open leaves.
+    tree: the tree.
+    node: an open leaf.
     config: the search's config.
-    calls: the callables.
     seed: the run's seed.
     name: identities of this search (round, number of the tree).
 
   Returns:
-    The number of children of each leaf, B ints.
+    The number of its children.
   """
-  check(config, calls)
-  places: dict[int, list[int]] = {}
-  for place, (tree, _) in enumerate(zip(trees, nodes, strict=True)):
-    places.setdefault(id(tree), []).append(place)
-  found = driver.results(
-    [
-      growth(trees[own[0]], [nodes[i] for i in own], config, seed, name)
-      for own in places.values()
-    ],
-    calls,
-    in_flight=max(len(places), 1),
-  )
-  counts = [0] * len(trees)
-  for own, added in zip(places.values(), found, strict=True):
-    for place, count in zip(own, added, strict=True):
-      counts[place] = count
-  return counts
+  (added,) = yield from grow_all(tree, [node], config, seed, name)
+  return added
 
 
-def growth(
+def grow_all(
   tree: Tree,
   nodes: Sequence[int],
   config: SearchConfig,
   seed: int = 0,
   name: Sequence[int | str] = (),
 ) -> Search[list[int]]:
-  """Expands leaves of one tree at once: a part of a search.
+  """Expands leaves of one tree at once, as a part of a search.
 
   A candidate's seed derives from the run, the problem and the number of earlier
   expansions of its tree, so that it depends on nothing beside the tree.
 
   Args:
-    tree: the tree.
+    tree, config, seed, name: as of `grow`.
     nodes: L open leaves, each once.
-    config: the search's config.
-    seed: the run's seed.
-    name: identities of this search (round, number of the tree).
 
   Returns:
     The number of children of each leaf, L ints.

@@ -55,7 +55,7 @@ def search(
   elif [tree.problem for tree in trees] != list(problems):
     raise ValueError("trees[i].problem must be problems[i] for every i")
   searches = [search_tree(each, config, seed, name, rollouts) for each in trees]
-  return driver.results(searches, calls, config.in_flight, progress)
+  return driver.run_searches(searches, calls, config.in_flight, progress)
 
 
 def check(
@@ -129,7 +129,7 @@ def _rollout(
       uct.backup(tree, node, float(tree.reward[node]))
       tree.close(node)
       return node
-    (added,) = yield from expansion.growth(tree, [node], config, seed, name)
+    added = yield from expansion.grow(tree, node, config, seed, name)
     errors = 0 if added else errors + 1
     if not added and errors >= config.max_consecutive_errors:
       tree.failed_rollouts += 1

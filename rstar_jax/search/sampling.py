@@ -68,7 +68,7 @@ def sample(
   """
   options |= {"scored": calls.score is not None}
   searches = [solutions(each, n, seed, **options) for each in problems]
-  return driver.results(searches, calls, in_flight)
+  return driver.run_searches(searches, calls, in_flight)
 
 
 def sample_until(
@@ -91,7 +91,7 @@ def sample_until(
   """
   options |= {"scored": calls.score is not None}
   searches = [solutions_until(each, n, seed, **options) for each in problems]
-  return driver.results(searches, calls, in_flight)
+  return driver.run_searches(searches, calls, in_flight)
 
 
 def in_flight_of(search: SearchConfig, n: int) -> int:

@@ -36,7 +36,7 @@ from rstar_jax.inference import completions
 from rstar_jax.inference.remote import Remote, readable
 from rstar_jax.pipeline import status
 from rstar_jax.report import trees as report_trees
-from rstar_jax.search import expansion
+from rstar_jax.search import driver, expansion
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
 from rstar_jax.steps import grammar
@@ -449,7 +449,7 @@ class Texts:
       lambda questions, prefixes, seeds: [written],
       verify=lambda programs: [result] * len(programs),
     )
-    expansion.grow([tree], [0], config_of(), calls)
+    driver.run_searches([expansion.grow(tree, 0, config_of())], calls, 1)
     text = tree.to_json()
     again = tree_lib.from_record(outside.parse(text))
     assert again.to_json() == text

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax import testing
 from rstar_jax.config.schema import SearchConfig
 from rstar_jax.rng import seed_for
-from rstar_jax.search import expansion
+from rstar_jax.search import driver, expansion
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls
 from rstar_jax.search.tree import Tree
@@ -57,8 +57,13 @@ class GrowTest(absltest.TestCase):
 
   def grow(self, nodes):
     self.recorder.log.clear()
-    return expansion.grow(
-      self.trees, nodes, self.config, self.calls, 5, ("r", 1)
+    return driver.run_searches(
+      [
+        expansion.grow(tree, node, self.config, 5, ("r", 1))
+        for tree, node in zip(self.trees, nodes, strict=True)
+      ],
+      self.calls,
+      3,
     )
 
   def test_what_a_tree_asks_for(self):
@@ -117,9 +122,11 @@ class GrowTest(absltest.TestCase):
     self.calls = self.recorder.calls(policy)
     self.trees = self.trees[:1]
     self.grow([0])
-    self.trees = self.trees * 2
-    self.assertEqual(self.grow([2, 1]), [2, 2])
-    tree = self.trees[0]
+    (tree,) = self.trees
+    self.recorder.log.clear()
+    both = expansion.grow_all(tree, [2, 1], self.config, 5)
+    self.assertEqual(driver.run_searches([both], self.calls, 1), [[2, 2]])
+    self.assertLen(self.recorder.log, 3)
     self.assertEqual(list(tree.children(2)), [3, 4])
     self.assertEqual(list(tree.children(1)), [5, 6])
     seeds = self.recorder.log[0][3]
@@ -138,7 +145,7 @@ class GrowTest(absltest.TestCase):
 
   def test_the_ppm_must_be_there_where_it_is_used(self):
     self.calls = dataclasses.replace(self.calls, score=None)
-    with self.assertRaisesRegex(ValueError, "annotation='ppm' needs"):
+    with self.assertRaisesRegex(ValueError, "calls.score, which is None"):
       self.grow([0] * 3)
 
 
@@ -191,7 +198,8 @@ class SurvivorsTest(parameterized.TestCase):
     )
     calls = Recorder().calls(policy)
     config = SearchConfig(candidates=1)
-    self.assertEqual(expansion.grow([tree], [1], config, calls, 0, ()), [0])
+    growing = expansion.grow(tree, 1, config)
+    self.assertEqual(driver.run_searches([growing], calls, 1), [0])
     self.assertEqual(tree.dropped, {"malformed": 1})
     self.assertTrue(np.isnan(tree.reward).all())
 

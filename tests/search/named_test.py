@@ -54,7 +54,8 @@ class NamedTest(parameterized.TestCase):
     def own_search(problems, config, calls, seed, name):
       asked.append((problems, config, seed, name))
       trees = [rj.Tree(problem) for problem in problems]
-      rj.grow(trees, [0] * len(trees), config, calls, seed, name)
+      growing = [rj.grow(each, 0, config, seed, name) for each in trees]
+      rj.run_searches(growing, calls, config.in_flight)
       return trees
 
     self.main.own_search = own_search

@@ -29,7 +29,7 @@ class QueuesTest(parameterized.TestCase):
       for _ in range(2):
         yield requests.expand("q", (), np.arange(count, dtype=np.uint32))
 
-    driver.results(list(map(search, (3, 2, 3, 2, 3))), calls_of(expand), 5)
+    driver.run_searches(list(map(search, (3, 2, 3, 2, 3))), calls_of(expand), 5)
     # Rows of a call have equally many seeds.
     self.assertEqual(sizes[:2], [(3, 3), (2, 2)])
     self.assertEqual(sum(rows for rows, columns in sizes if columns == 3), 6)
@@ -86,7 +86,7 @@ class QueuesTest(parameterized.TestCase):
       yield requests.score("q", (), ["a"])
 
     with self.assertRaisesRegex(ValueError, "calls.score, which is None"):
-      driver.results([search()], calls_of(score=None), 1)
+      driver.run_searches([search()], calls_of(score=None), 1)
 
   def test_what_is_left_at_the_end_is_dropped(self):
     entered, leave, ran = threading.Event(), threading.Event(), []
