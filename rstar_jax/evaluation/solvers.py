@@ -19,57 +19,70 @@ from typing import Any
 
 from rstar_jax.config.schema import Config
 from rstar_jax.evaluation import choices, solutions
-from rstar_jax.search import beam, mcts, named, sampling, values
-from rstar_jax.search.requests import Calls
+from rstar_jax.search import beam, driver, mcts, named, sampling, values
+from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import TrajectoryValue, Tree
 from rstar_jax.types import Problem, Score
+
+Record = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """Problems of one split, and the callables that solve them.
+  """How problems are solved.
 
   Attributes:
-    split: name of the split.
+    split: name of the problems' split.
     config: the run's; `study` and `eval.search` are used.
-    calls: of whole code blocks for "greedy" (at temperature 0) and "samples",
-      of steps for the others.
     name: identities that seeds are derived from, e.g. the split.
   """
 
-  problems: Sequence[Problem]
   split: str
   config: Config
-  calls: Calls
   name: Sequence[int | str]
 
 
-def solve(method: str, task: Task) -> list[dict[str, Any]]:
+def solve(
+  method: str, problems: Sequence[Problem], calls: Calls, task: Task
+) -> list[Record]:
   """Solves problems by one method.
 
   Args:
     method: one of `METHODS`, or "module:function".
-    task: the problems; `calls.score` guides, where the method `is_guided`.
+    problems: the problems.
+    calls: of whole code blocks for "greedy" (at temperature 0) and "samples",
+      of steps for the others; `score` guides, where the method `is_guided`.
+    task: how they are solved.
 
   Returns:
     One record per problem; see `solutions.py`.
   """
   if method in METHODS:
-    return METHODS[method](task)
+    searches = [METHODS[method](each, task) for each in problems]
+    return driver.results(searches, calls, in_flight(method, task.config))
   config = dataclasses.replace(
     task.config.eval.search,
     method=method,
     rollouts=task.config.study.trajectories,
   )
   trees = named.search(
-    task.problems,
+    problems,
     config,
-    task.calls,
+    calls,
     seed=task.config.seed,
     name=(*task.name, method),
   )
   how = config.trajectory_value
   return [solutions.of_tree(each, method, task.split, how) for each in trees]
+
+
+def in_flight(method: str, config: Config) -> int:
+  """Returns how many problems are solved at once by one of `METHODS`."""
+  counts = {"greedy": 1, "samples": config.study.trajectories}
+  search = config.eval.search
+  if method in counts:
+    return sampling.in_flight_of(search, counts[method])
+  return search.in_flight
 
 
 def is_guided(method: str) -> bool:
@@ -114,111 +127,93 @@ def rescore(
   ]
 
 
-def _greedy(task: Task) -> list[dict]:
-  return _sampled("greedy", 1, task)
+def _greedy(problem: Problem, task: Task) -> Search[Record]:
+  return _sampled("greedy", 1, problem, task)
 
 
-def _samples(task: Task) -> list[dict]:
-  count = task.config.study.trajectories
-  return _stopped(task, _sampled("samples", count, task))
+def _samples(problem: Problem, task: Task) -> Search[Record]:
+  study = task.config.study
+  record = yield from _sampled("samples", study.trajectories, problem, task)
+  return record | _stop(task)
 
 
-def _sampled(source: str, count: int, task: Task) -> list[dict]:
+def _sampled(
+  source: str, count: int, problem: Problem, task: Task
+) -> Search[Record]:
   early = task.config.study.early_stop
-  found = (sampling.sample_until if early else sampling.sample)(
-    task.problems,
-    count,
-    task.calls,
-    task.config.seed,
-    name=(*task.name, source),
-    in_flight=sampling.in_flight_of(task.config.eval.search, count),
-  )
-  return [
-    solutions.of_samples(problem, source, task.split, each)
-    for problem, each in zip(task.problems, found, strict=True)
-  ]
+  found = yield from (
+    sampling.solutions_until if early else sampling.solutions
+  )(problem, count, task.config.seed, name=(*task.name, source))
+  return solutions.of_samples(problem, source, task.split, found)
 
 
-def _stopped(task: Task, records: list[dict]) -> list[dict]:
-  """Marks records with the choice that may have ended them early."""
-  stop = "majority" if task.config.study.early_stop else None
-  return [each | {"stop": stop} for each in records]
+def _stop(task: Task) -> Record:
+  """Returns the choice that may have ended a record early."""
+  return {"stop": "majority" if task.config.study.early_stop else None}
 
 
-def _beam(task: Task) -> list[dict]:
-  return _beams("beam", 1, task)
+def _beam(problem: Problem, task: Task) -> Search[Record]:
+  return _beams("beam", 1, problem, task)
 
 
-def _diverse_beam(task: Task) -> list[dict]:
-  return _beams("diverse_beam", task.config.study.beam_groups, task)
+def _diverse_beam(problem: Problem, task: Task) -> Search[Record]:
+  return _beams("diverse_beam", task.config.study.beam_groups, problem, task)
 
 
-def _beams(source: str, groups: int, task: Task) -> list[dict]:
+def _beams(
+  source: str, groups: int, problem: Problem, task: Task
+) -> Search[Record]:
   config = task.config
-  trees = beam.beam_search(
-    task.problems,
+  tree = yield from beam.beams(
+    Tree(problem),
     config.study.beam_width,
     config.eval.search,
-    task.calls,
-    seed=config.seed,
+    config.seed,
     # Both beam methods share a name, and so differ in their groups alone.
     name=(*task.name, "beam"),
     groups=groups,
   )
   how = config.eval.search.trajectory_value
-  return [
-    # Only finished beams are answers, known once all beams are finished.
-    _one_unit(solutions.of_tree(tree, source, task.split, how, visited=True))
-    for tree in trees
-  ]
-
-
-def _one_unit(record: dict[str, Any]) -> dict[str, Any]:
+  # Only finished beams are answers, known once all beams are finished.
+  record = solutions.of_tree(tree, source, task.split, how, visited=True)
   trajectories = [each | {"unit": 0} for each in record["trajectories"]]
   return record | {"trajectories": trajectories, "spent": [record["tokens"]]}
 
 
-def _mcts(task: Task) -> list[dict]:
-  trees = _search(task, task.config.study.trajectories, "mcts")
+def _mcts(problem: Problem, task: Task) -> Search[Record]:
+  tree = yield from _tree(problem, task, task.config.study.trajectories, "mcts")
   how = task.config.eval.search.trajectory_value
-  return [solutions.of_tree(each, "mcts", task.split, how) for each in trees]
+  return solutions.of_tree(tree, "mcts", task.split, how)
 
 
-def _searches(task: Task) -> list[dict]:
+def _searches(problem: Problem, task: Task) -> Search[Record]:
   study, how = task.config.study, task.config.eval.search.trajectory_value
-  units = study.trajectories
-  forest: list[list[Tree]] = [[] for _ in task.problems]
-
-  def record(trees: list[Tree]) -> dict[str, Any]:
-    return solutions.of_trees(trees, "searches", task.split, how)
-
-  going = list(range(len(task.problems)))
-  for number in range(units):
-    part = dataclasses.replace(task, problems=[task.problems[i] for i in going])
-    trees = _search(part, study.rollouts_each, "search", number)
-    for i, tree in zip(going, trees, strict=True):
-      forest[i].append(tree)
-    if study.early_stop:
-      going = [
-        i
-        for i in going
-        if choices.settled(record(forest[i]), "majority", units) > number + 1
-      ]
-  return _stopped(task, list(map(record, forest)))
+  units, trees = study.trajectories, []
+  while True:
+    name = ("search", len(trees))
+    tree = yield from _tree(problem, task, study.rollouts_each, *name)
+    trees.append(tree)
+    record = solutions.of_trees(trees, "searches", task.split, how)
+    settled = study.early_stop and (
+      choices.settled(record, "majority", units) <= len(trees)
+    )
+    if settled or len(trees) == units:
+      return record | _stop(task)
 
 
-def _search(task: Task, rollouts: int, *name: str | int) -> list[Tree]:
-  config = dataclasses.replace(task.config.eval.search, rollouts=rollouts)
-  return mcts.search(
-    task.problems,
-    config,
-    task.calls,
-    seed=task.config.seed,
-    name=(*task.name, *name),
+def _tree(
+  problem: Problem, task: Task, rollouts: int, *name: str | int
+) -> Search[Tree]:
+  return mcts.search_tree(
+    Tree(problem),
+    task.config.eval.search,
+    task.config.seed,
+    (*task.name, *name),
+    rollouts,
   )
 
 
-METHODS: dict[str, Callable[[Task], list[dict[str, Any]]]] = {
+METHODS: dict[str, Callable[[Problem, Task], Search[Record]]] = {
   "greedy": _greedy,
   "samples": _samples,
   "beam": _beam,

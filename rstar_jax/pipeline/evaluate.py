@@ -1,18 +1,19 @@
 """Evaluates a round on held-out problems."""
 
+from collections.abc import Iterator
+
+from rstar_jax.config.schema import Config
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.evaluation import solutions
 from rstar_jax.pipeline import backends
+from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import (
-  Shard,
-  cut,
-  finish,
-  missing_shards,
-  write_usage,
-)
-from rstar_jax.search import named, sampling
-from rstar_jax.storage import layout, records, stopping
+from rstar_jax.pipeline.shards import Shard, Unit, cut, finish, write_usage
+from rstar_jax.search import mcts, named, sampling
+from rstar_jax.search.requests import Calls, Search
+from rstar_jax.search.tree import Tree
+from rstar_jax.storage import layout, records
+from rstar_jax.types import Problem
 
 
 def evaluate(context: Context, round_: int) -> None:
@@ -21,93 +22,111 @@ def evaluate(context: Context, round_: int) -> None:
   Round 0 has no PPM: without an `eval.reward_model` only the greedy policy and
   the majority vote are evaluated.
   """
-  config = context.config
+  config, search = context.config, context.config.eval.search
   folder = context.folder(round_, "eval")
   if records.read_manifest(folder) is not None:
     return
   backend = backends.trained(context, round_)
-  searches = backend.score is not None
-  greedy, sampled, search = (
-    backend.blocks(greedy=True),
-    backend.blocks(),
-    backend.steps(),
-  )
-  backend.warm_up(greedy, 1)
-  backend.warm_up(sampled, config.eval.samples, 1)
-  if searches:
-    backend.warm_up(search, config.eval.search.candidates)
-  in_flight = sampling.in_flight_of(config.eval.search, config.eval.samples)
+  calls = {"greedy": backend.blocks(greedy=True), "samples": backend.blocks()}
+  backend.warm_up(calls["greedy"], 1)
+  backend.warm_up(calls["samples"], config.eval.samples, 1)
+  if backend.score is not None:
+    calls["mcts"] = backend.steps()
+    backend.warm_up(calls["mcts"], search.candidates)
+  shards = list(_shards(context, round_, calls))
+  with units_lib.Units(
+    context.host,
+    shards,
+    units_lib.identity(config, "eval", round_),
+    f"round {round_} evaluation",
+    lambda bar: write_usage(
+      context.writer, round_, backend.usage(), "eval", bar
+    ),
+  ) as units:
+    own = search.method != "mcts"
+    units.search(
+      lambda unit: (
+        _solve(unit, config, round_, backend.score is not None),
+        calls[unit.method],
+      ),
+      search.in_flight,
+      calls.keys() - {"mcts"} if own else None,
+    )
+    if own and "mcts" in calls:
+      units.search_shards(
+        lambda part: _own_search(part, config, round_, calls["mcts"]), "mcts"
+      )
+  finish(context.host, folder, lambda: {"round": round_}, shards)
+
+
+def _shards(
+  context: Context, round_: int, methods: dict[str, Calls]
+) -> Iterator[Shard]:
+  """Yields the shards of all splits."""
+  config = context.config
   early = config.eval.early_problems if round_ < len(config.rounds) else 0
-  all_shards: list[Shard] = []
   for data in (config.eval.data, *config.eval.more):
     split = data.source
-    name = ("eval", round_, split)
     problems = problems_lib.load_problems(
       data, needs_answer=not config.answer_reward
     )
-    chosen_ids = {problem.id for problem in problems[: early or len(problems)]}
-    shards = cut(
+    chosen = {problem.id for problem in problems[: early or len(problems)]}
+
+    def units(problem: Problem, split=split, chosen=chosen) -> list[Unit]:
+      return [
+        Unit(problem, method, split)
+        for method in methods
+        if method == "greedy" or problem.id in chosen
+      ]
+
+    yield from cut(
       problems,
       config.shard_size,
-      folder / layout.split_name(split),
-      ("", layout.TREES_OF) if searches else ("",),
+      context.folder(round_, "eval") / layout.split_name(split),
+      (layout.TREES_OF, "") if "mcts" in methods else ("",),
+      units,
     )
-    for shard, progress in missing_shards(
-      context.host,
-      shards,
-      f"round {round_} evaluation, {split}",
-      first=len(all_shards),
-    ):
-      rows = [
-        solutions.of_samples(problem, "greedy", split, found)
-        for problem, found in zip(
-          shard.problems,
-          sampling.sample(
-            shard.problems, 1, greedy, seed=config.seed, name=name
-          ),
-          strict=True,
-        )
-      ]
-      chosen = [
-        problem for problem in shard.problems if problem.id in chosen_ids
-      ]
-      rows += [
-        solutions.of_samples(problem, "samples", split, found)
-        for problem, found in zip(
-          chosen,
-          sampling.sample(
-            chosen,
-            config.eval.samples,
-            sampled,
-            seed=config.seed,
-            name=name,
-            in_flight=in_flight,
-            trajectory_value=config.eval.search.trajectory_value,
-          ),
-          strict=True,
-        )
-      ]
-      trees = []
-      if searches:
-        trees = named.search(
-          chosen,
-          config.eval.search,
-          search,
-          seed=config.seed,
-          name=name,
-          progress=progress.update,
-        )
-        how = config.eval.search.trajectory_value
-        rows += [solutions.of_tree(tree, "mcts", split, how) for tree in trees]
-      with stopping.deferred():
-        if searches:
-          records.write_shard(
-            shard.path.with_name(layout.TREES_OF + shard.path.name),
-            [tree.to_record() for tree in trees],
-          )
-        records.write_shard(shard.path, rows)
-      progress.update(len(shard.problems) - len(trees))
-      write_usage(context.writer, round_, backend.usage(), "eval", progress)
-    all_shards += shards
 
-  finish(context.host, folder, lambda: {"round": round_}, all_shards)
+
+def _solve(
+  unit: Unit, config: Config, round_: int, scored: bool
+) -> Search[units_lib.Rows]:
+  """Solves one problem by one method."""
+  name = ("eval", round_, unit.split)
+  if unit.method == "mcts":
+    tree = yield from mcts.search_tree(
+      Tree(unit.problem), config.eval.search, config.seed, name
+    )
+    return _of_tree(tree, unit, config)
+  found = yield from sampling.solutions(
+    unit.problem,
+    1 if unit.method == "greedy" else config.eval.samples,
+    config.seed,
+    name=name,
+    scored=scored,
+    trajectory_value=config.eval.search.trajectory_value,
+  )
+  row = solutions.of_samples(unit.problem, unit.method, unit.split, found)
+  return {"": [row]}
+
+
+def _own_search(
+  part: list[Unit], config: Config, round_: int, calls: Calls
+) -> list[units_lib.Rows]:
+  """Searches with a search of the user's."""
+  trees = named.search(
+    [unit.problem for unit in part],
+    config.eval.search,
+    calls,
+    config.seed,
+    name=("eval", round_, part[0].split),
+  )
+  return [
+    _of_tree(tree, unit, config) for tree, unit in zip(trees, part, strict=True)
+  ]
+
+
+def _of_tree(tree: Tree, unit: Unit, config: Config) -> units_lib.Rows:
+  how = config.eval.search.trajectory_value
+  row = solutions.of_tree(tree, unit.method, unit.split, how)
+  return {"": [row], layout.TREES_OF: [tree.to_record()]}

@@ -8,24 +8,20 @@ round k - 1 (paper section 3.4, A.1).
 import dataclasses
 from collections.abc import Sequence
 
+from rstar_jax.config import identity
 from rstar_jax.config.schema import Config, SearchConfig
 from rstar_jax.data import training
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.data import unsolved as unsolved_lib
 from rstar_jax.pipeline import backends
+from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import (
-  cut,
-  finish,
-  missing_shards,
-  read_trees,
-  write_usage,
-)
+from rstar_jax.pipeline.shards import cut, finish, read_trees, write_usage
 from rstar_jax.search import mcts, named
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.search.mcts import Calls
-from rstar_jax.search.tree import Tree
-from rstar_jax.storage import layout, metrics, records
+from rstar_jax.search.requests import Calls, Search
+from rstar_jax.search.tree import ROOT_INDEX, Tree
+from rstar_jax.storage import layout, records
 from rstar_jax.types import Problem
 
 
@@ -69,14 +65,30 @@ def rollout(context: Context, round_: int) -> None:
   calls = backend.steps()
   backend.warm_up(calls, search_config.candidates)
   shards = cut(problems, config.shard_size, folder)
-  for shard, progress in missing_shards(
-    context.host, shards, f"round {round_} rollout"
-  ):
-    trees = _search_shard(
-      shard.problems, search_config, calls, config, round_, progress
-    )
-    records.write_shard(shard.path, [tree.to_record() for tree in trees])
-    write_usage(context.writer, round_, backend.usage(), "rollout", progress)
+  with units_lib.Units(
+    context.host,
+    shards,
+    units_lib.identity(config, "rollout", round_, identity.identity(spec)),
+    f"round {round_} rollout",
+    lambda bar: write_usage(
+      context.writer, round_, backend.usage(), "rollout", bar
+    ),
+  ) as units:
+    if search_config.method == "mcts":
+      mcts.check(problems, search_config, calls)
+      units.search(
+        lambda unit: (
+          _trees(unit.problem, search_config, config, round_),
+          calls,
+        ),
+        search_config.in_flight,
+      )
+    else:
+      units.search_shards(
+        lambda part: _own_trees(
+          [unit.problem for unit in part], search_config, calls, config, round_
+        )
+      )
 
   def info() -> dict:
     trees = read_trees(folder)
@@ -127,65 +139,60 @@ def _mastered(context: Context, round_: int) -> set[str]:
   return found
 
 
-def _search_shard(
-  shard: Sequence[Problem],
+def _trees(
+  problem: Problem, search_config: SearchConfig, config: Config, round_: int
+) -> Search[units_lib.Rows]:
+  """Searches a problem, and goes on while it is unsolved.
+
+  Extra rollouts continue the newest tree; where nothing is left in it to
+  select, they go into a new one with seeds of its own.
+  """
+  spec = config.rounds[round_ - 1]
+  trees: list[Tree] = []
+
+  def search(rollouts: int) -> Search[Tree]:
+    # Trees continue under the name that they began with.
+    name = ("rollout", round_, len(trees) - 1)
+    return mcts.search_tree(
+      trees[-1], search_config, config.seed, name, rollouts
+    )
+
+  for _ in range(spec.trees):
+    trees.append(Tree(problem))
+    yield from search(spec.rollouts)
+  for extra in spec.extra_rollouts:
+    if any(map(tree_lib.solved, trees)):
+      break
+    if trees[-1].exhausted[ROOT_INDEX]:
+      trees.append(Tree(problem))
+    yield from search(extra)
+  return {"": [tree.to_record() for tree in trees]}
+
+
+def _own_trees(
+  problems: Sequence[Problem],
   search_config: SearchConfig,
   calls: Calls,
   config: Config,
   round_: int,
-  progress: metrics.Progress,
-) -> list[Tree]:
-  """Searches a shard, then goes on with what is still unsolved.
-
-  Extra rollouts continue a problem's newest tree; where nothing is left in it
-  to select, they go into a new one with seeds of its own. A search of the
-  user's continues no tree.
-  """
+) -> list[units_lib.Rows]:
+  """Does the same with a search of the user's, which continues no tree."""
   spec = config.rounds[round_ - 1]
-  forest: list[list[Tree]] = [[] for _ in shard]
-
-  def run(
-    indices: list[int],
-    number: int,
-    rollouts: int = spec.rollouts,
-    trees: list[Tree] | None = None,
-    **options,
-  ) -> None:
-    options |= {"seed": config.seed, "name": ("rollout", round_, number)}
-    chosen = [shard[i] for i in indices]
-    budget = dataclasses.replace(search_config, rollouts=rollouts)
-    if trees is None:
-      found = named.search(chosen, budget, calls, **options)
-    else:
-      found = mcts.search(chosen, budget, calls, trees=trees, **options)
-    for i, tree in zip(indices, found, strict=True):
-      if not forest[i] or forest[i][-1] is not tree:
-        forest[i].append(tree)
-
-  for number in range(spec.trees):
-    run(
-      list(range(len(shard))),
-      number,
-      progress=progress.update if number == 0 else None,
-    )
-  for extra in spec.extra_rollouts:
-    unsolved = [
+  forest: list[list[Tree]] = [[] for _ in problems]
+  budgets = (*[spec.rollouts] * spec.trees, *spec.extra_rollouts)
+  for number, rollouts in enumerate(budgets):
+    going = [
       i
       for i, trees in enumerate(forest)
-      if not any(map(tree_lib.solved, trees))
+      if number < spec.trees or not any(map(tree_lib.solved, trees))
     ]
-    # Trees continue under the name that they began with.
-    newest = {i: len(forest[i]) - 1 for i in unsolved}
-    for number in sorted(set(newest.values())):
-      at = [i for i in unsolved if newest[i] == number]
-      going = [
-        i
-        for i in at
-        if search_config.method == "mcts" and not forest[i][-1].exhausted[0]
-      ]
-      over = [i for i in at if i not in going]
-      if going:
-        run(going, number, extra, [forest[i][-1] for i in going])
-      if over:
-        run(over, number + 1, extra)
-  return [tree for trees in forest for tree in trees]
+    found = named.search(
+      [problems[i] for i in going],
+      dataclasses.replace(search_config, rollouts=rollouts),
+      calls,
+      config.seed,
+      name=("rollout", round_, number),
+    )
+    for i, tree in zip(going, found, strict=True):
+      forest[i].append(tree)
+  return [{"": [tree.to_record() for tree in trees]} for trees in forest]

@@ -1,35 +1,57 @@
-"""Shards of a stage: the unit of work that the hosts of a run divide.
+"""Shards of a stage: the files of its records, which the hosts divide.
 
 The config alone decides the content of a shard, and its number decides which
-host makes it, so that the bytes of a stage do not depend on the number of
-hosts. The first host waits for all shards and writes the manifest.
+host makes it. `units.py` makes them. The first host waits for all shards and
+writes the manifest.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.pipeline.hosts import Host, wait_until
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import metrics, records, stopping, store
+from rstar_jax.storage import metrics, records, store
 from rstar_jax.types import PreferencePair, Problem
 
 
 @dataclasses.dataclass(frozen=True)
-class Shard:
-  """Problems that are processed together, always in the same batches.
+class Unit:
+  """What a stage finds for one problem: the unit of work and of resuming.
 
   Attributes:
-    problems: the shard's problems.
-    path: the file that is written last.
-    files: all files of the shard; it is done when all are complete.
+    problem: the problem.
+    method: what is done with it, where a stage does several things.
+    split: the problem's split, where a stage has several.
   """
 
-  problems: list[Problem]
+  problem: Problem
+  method: str = ""
+  split: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """Files with the rows of some units.
+
+  Attributes:
+    units: the units, in the order of their rows.
+    path: the file that is written last.
+    prefixes: of the names of all its files, "" for `path`, which is the last.
+  """
+
+  units: list[Unit]
   path: store.Path
-  files: tuple[store.Path, ...]
+  prefixes: tuple[str, ...] = ("",)
+
+  @property
+  def files(self) -> list[store.Path]:
+    """All files of the shard, in the order of `prefixes`."""
+    return [
+      self.path.with_name(each + self.path.name) for each in self.prefixes
+    ]
 
   def done(self) -> bool:
     """Says whether all files are complete."""
@@ -41,6 +63,7 @@ def cut(
   size: int,
   folder: store.Path,
   prefixes: Sequence[str] = ("",),
+  units: Callable[[Problem], Sequence[Unit]] = lambda each: [Unit(each)],
 ) -> list[Shard]:
   """Cuts problems into shards.
 
@@ -48,45 +71,24 @@ def cut(
     problems: all problems of the stage, in order.
     size: number of problems per shard, at least 1.
     folder: the folder that the shards are written to.
-    prefixes: prefixes of the file names of a shard, "" for the file that is
-      written last.
+    prefixes: see `Shard`.
+    units: the units of a problem, in the order of their methods; the rows of a
+      shard are those of all its problems by the first method, and so on.
   """
   total = -(-len(problems) // size)
   shards = []
   for index in range(total):
+    part = problems[index * size : (index + 1) * size]
+    rows = [units(each) for each in part]
+    ordered = [
+      row[place]
+      for place in range(max(map(len, rows)))
+      for row in rows
+      if place < len(row)
+    ]
     path = folder / records.shard_name(index, total)
-    shards.append(
-      Shard(
-        list(problems[index * size : (index + 1) * size]),
-        path,
-        tuple(path.with_name(prefix + path.name) for prefix in prefixes),
-      )
-    )
+    shards.append(Shard(ordered, path, tuple(prefixes)))
   return shards
-
-
-def missing_shards(
-  host: Host, shards: Sequence[Shard], description: str, first: int = 0
-) -> Iterator[tuple[Shard, metrics.Progress]]:
-  """Yields the shards that a host has yet to make, with a progress bar.
-
-  Args:
-    host: this process.
-    shards: the shards of all hosts.
-    description: label of the progress bar.
-    first: number in the stage of the first of `shards`, from 0.
-  """
-  own = [
-    shard for number, shard in enumerate(shards, first) if host.owns(number)
-  ]
-  left = [shard for shard in own if not shard.done()]
-  total, todo = (sum(len(s.problems) for s in each) for each in (own, left))
-  with metrics.progress(
-    total, description, start=total - todo, unit="problem"
-  ) as bar:
-    for shard in left:
-      stopping.check()
-      yield shard, bar
 
 
 def write_usage(

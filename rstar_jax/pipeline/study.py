@@ -6,25 +6,27 @@ say. Tables are made of these records alone.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from rstar_jax.config.schema import DataConfig, StudyConfig
+from rstar_jax.config.schema import StudyConfig
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.evaluation import compare as compare_lib
 from rstar_jax.evaluation import markdown, quality, solvers
 from rstar_jax.pipeline import backends, extract, ppm
+from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import (
+  Shard,
+  Unit,
   cut,
   finish,
-  missing_shards,
   read_rows,
   read_trees,
   write_usage,
 )
+from rstar_jax.search.requests import Calls, Search
 from rstar_jax.storage import layout, records, store
-from rstar_jax.types import Problem
 
 _POLICY = "policy"
 # Before the folder or name of a PPM that was made here.
@@ -235,11 +237,7 @@ def _solve_alone(context: Context, round_: int, methods: Sequence[str]) -> None:
     calls = backend.blocks(greedy=method == "greedy")
     count = 1 if method == "greedy" else context.config.study.trajectories
     backend.warm_up(calls, *sorted({1, count}))
-
-    def solve(problems, data, method=method, calls=calls):
-      return solvers.solve(method, _task(context, problems, data, calls))
-
-    _write(context, round_, _at(top, method), solve, backend)
+    _solve(context, round_, _at(top, method), method, calls, backend)
 
 
 def _solve_guided(context: Context, round_: int, reward: str) -> None:
@@ -273,21 +271,20 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
       for row in read_rows(folder_of(context, round_, _POLICY) / method)
     }
 
-    def value(problems, data, sampled=sampled):
-      rows = [sampled[data.source, each.id] for each in problems]
-      questions = [each.question for each in problems]
+    def value(part: list[Unit], sampled=sampled) -> list[dict[str, Any]]:
+      rows = [sampled[unit.split, unit.problem.id] for unit in part]
+      questions = [unit.problem.question for unit in part]
       return solvers.rescore(rows, questions, backend.score, how)
 
-    _write(context, round_, _at(top, method), value, backend, reward)
+    def value_all(units: units_lib.Units, value=value) -> None:
+      units.search_shards(lambda part: _rows(value(part), reward))
+
+    _write(context, round_, _at(top, method), value_all, backend)
   if guided:
     calls = backend.steps()
     backend.warm_up(calls, context.config.eval.search.candidates)
   for method in guided:
-
-    def solve(problems, data, method=method):
-      return solvers.solve(method, _task(context, problems, data, calls))
-
-    _write(context, round_, _at(top, method), solve, backend, reward)
+    _solve(context, round_, _at(top, method), method, calls, backend, reward)
   if context.config.extract.needs_trees:
     _measure(context, round_, top / layout.QUALITY, backend, reward)
 
@@ -319,51 +316,103 @@ def _measure(
   finish(context.host, folder, lambda: {"made_with": _settings(context)})
 
 
-def _task(context: Context, problems, data: DataConfig, calls) -> solvers.Task:
-  return solvers.Task(
-    problems, data.source, context.config, calls, ("study", data.source)
-  )
+def _solve(
+  context: Context,
+  round_: int,
+  folder: store.Path,
+  method: str,
+  calls: Calls,
+  backend: backends.ModelBackend,
+  reward: str | None = None,
+) -> None:
+  """Solves the problems of all splits by one method."""
+  config = context.config
+
+  def task(split: str) -> solvers.Task:
+    return solvers.Task(split, config, ("study", split))
+
+  def search(unit: Unit) -> Search[units_lib.Rows]:
+    solver = solvers.METHODS[method]
+    return _row(solver(unit.problem, task(unit.split)), reward)
+
+  def solve(part: list[Unit]) -> list[units_lib.Rows]:
+    problems = [unit.problem for unit in part]
+    found = solvers.solve(method, problems, calls, task(part[0].split))
+    return _rows(found, reward)
+
+  def solve_all(units: units_lib.Units) -> None:
+    if method in solvers.METHODS:
+      in_flight = solvers.in_flight(method, config)
+      units.search(lambda unit: (search(unit), calls), in_flight)
+    else:
+      units.search_shards(solve)
+
+  _write(context, round_, folder, solve_all, backend)
+
+
+def _row(
+  search: Search[dict[str, Any]], reward: str | None
+) -> Search[units_lib.Rows]:
+  (rows,) = _rows([(yield from search)], reward)
+  return rows
+
+
+def _rows(
+  found: Sequence[dict[str, Any]], reward: str | None
+) -> list[units_lib.Rows]:
+  return [{"": [row | {"reward": reward}]} for row in found]
 
 
 def _write(
   context: Context,
   round_: int,
   folder: store.Path,
-  solve: Callable[[list[Problem], DataConfig], list[dict[str, Any]]],
+  find: Callable[[units_lib.Units], None],
   backend: backends.ModelBackend,
-  reward: str | None = None,
 ) -> None:
-  """Solves the problems of all splits, shard by shard."""
+  """Writes the folder of a method.
+
+  Args:
+    context: the run.
+    round_: from 1.
+    folder: the method's.
+    find: finds all units.
+    backend: the models.
+  """
   if _done(context, folder):
     return
-  shards = []
-  for data, part in _splits(context, folder):
-    for shard, progress in missing_shards(
-      context.host,
-      part,
-      f"round {round_} study, {folder.parent.name} {folder.name}",
-      first=len(shards),
-    ):
-      rows = solve(shard.problems, data)
-      records.write_shard(
-        shard.path, [row | {"reward": reward} for row in rows]
-      )
-      progress.update(len(shard.problems))
-      write_usage(context.writer, round_, backend.usage(), "study", progress)
-    shards += part
+  shards = _shards(context, folder)
+  name = folder.parent.name, folder.name
+  with units_lib.Units(
+    context.host,
+    shards,
+    units_lib.identity(
+      context.config, "study", round_, *name, _settings(context)
+    ),
+    f"round {round_} study, {' '.join(name)}",
+    lambda bar: write_usage(
+      context.writer, round_, backend.usage(), "study", bar
+    ),
+  ) as units:
+    find(units)
   info: dict[str, Any] = {"made_with": _settings(context)}
   if (count := backend.parameters()) is not None:
     info["parameters"] = count
   finish(context.host, folder, lambda: info, shards)
 
 
-def _splits(
-  context: Context, folder: store.Path
-) -> Iterator[tuple[DataConfig, list]]:
+def _shards(context: Context, folder: store.Path) -> list[Shard]:
+  """Returns the shards of all splits."""
   config = context.config
+  shards: list[Shard] = []
   for data in (config.eval.data, *config.eval.more):
     problems = problems_lib.load_problems(
       data, needs_answer=not config.answer_reward
     )
-    name = layout.split_name(data.source)
-    yield data, cut(problems, config.shard_size, folder / name)
+    shards += cut(
+      problems,
+      config.shard_size,
+      folder / layout.split_name(data.source),
+      units=lambda each, split=data.source: [Unit(each, split=split)],
+    )
+  return shards

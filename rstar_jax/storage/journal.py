@@ -1,10 +1,10 @@
-"""A journal of a server's answers, so that none is paid for twice.
+"""Journals of what was dear: a server's answers, and finished searches.
 
 The file has JSON lines. An answer is on the disk, or in the bucket, as soon as
 it is known. A process that is killed while it writes leaves half a line at the
 end, which the next process drops. A line that is no entry, or has an answer
-that cannot be used, is passed over with a warning: its request is sent again,
-and of two lines with one key the later counts.
+that cannot be used, is passed over with a warning: its work is done again, and
+of two lines with one key the later counts.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 from absl import logging
 
 from rstar_jax import outside
-from rstar_jax.storage import store
+from rstar_jax.storage import records, store
 from rstar_jax.storage.append_only import Blocks
 
 # The file of a host, or one of its objects in a bucket.
@@ -50,7 +50,7 @@ class Journal:
   """Answers by key; threads of one process may share it.
 
   Attributes:
-    passed_over: lines of the files that are no entries.
+    passed_over: lines of the files that are no entries, or no whole ones.
   """
 
   def __init__(
@@ -58,6 +58,7 @@ class Journal:
     path: store.Path,
     others: Sequence[store.Path] = (),
     check: Check | None = None,
+    durable: bool = True,
   ):
     """Reads the keys of the files.
 
@@ -66,8 +67,11 @@ class Journal:
       others: files of other hosts, read now and never written. Where two files
         have a key, this host's answer counts.
       check: says which answers of the files count.
+      durable: whether an answer is in the bucket, if the file is in one, before
+        it is used; otherwise `save` sends what there is.
     """
     self.passed_over = 0
+    self._durable = durable
     self._check = check or (lambda answer: None)
     self._blocks = [
       Blocks(each) for each in (path, *others) if store.is_remote(each)
@@ -90,6 +94,7 @@ class Journal:
     with path.open("rb") as file:
       for number, line in enumerate(outside.lines(file, _LINE), 1):
         if not line.endswith(b"\n"):
+          bad.append(f"line {number} is cut short")
           break
         try:
           self._places[self._key(line)] = path, end
@@ -99,8 +104,8 @@ class Journal:
     if bad:
       self.passed_over += len(bad)
       logging.warning(
-        "%s: %d lines are no entries, and their requests are sent again; the "
-        "first: %s",
+        "%s: %d lines are no entries, and their work is done again; the first: "
+        "%s",
         path,
         len(bad),
         bad[0],
@@ -120,6 +125,9 @@ class Journal:
   def __len__(self) -> int:
     return len(self._places)
 
+  def __contains__(self, key: str) -> bool:
+    return key in self._places
+
   def get(self, key: str) -> Any | None:
     """Returns the answer of a key, None if there is none."""
     with self._lock:
@@ -127,7 +135,8 @@ class Journal:
     if place is None:
       return None
     path, start = place
-    self._upload(path, start + 1)
+    if self._durable and path == self._path:
+      self._upload(start + 1)
     with path.open("rb") as file:
       file.seek(start)
       return json.loads(file.readline())["answer"]
@@ -143,8 +152,7 @@ class Journal:
       The first answer of this key, as `get` returns it: another thread may have
       put one meanwhile.
     """
-    entry = {"key": key, "answer": answer}
-    line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+    line = records.line({"key": key, "answer": answer})
     with self._lock:
       known, start = key in self._places, self._end
       if not known:
@@ -153,12 +161,17 @@ class Journal:
         self._end += len(line)
     if known:
       return self.get(key)
-    self._upload(self._path, start + 1)
+    if self._durable:
+      self._upload(start + 1)
     return answer
 
-  def _upload(self, path: pathlib.Path, size: int) -> None:
+  def save(self) -> None:
+    """Uploads all that was put, if the file is in a bucket."""
+    self._upload(self._end)
+
+  def _upload(self, size: int) -> None:
     """Uploads the first `size` bytes of our own file, if it is in a bucket."""
-    if self._blocks and path == self._path:
+    if self._blocks:
       self._blocks[0].upload(size)
 
   def _append(self, line: bytes) -> None:

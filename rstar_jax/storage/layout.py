@@ -44,6 +44,8 @@ CHECKPOINTS = "checkpoints"
 UNSOLVED = "unsolved.jsonl"
 # In the folder "eval", before the name of the shard of the same problems.
 TREES_OF = "trees-"
+# Before the name of a shard: a journal of what is there of it.
+BEGUN = "begun-"
 # In the folder of a study: its tables, and how good a reward model is.
 TABLES = "tables.md"
 QUALITY = "quality"

@@ -22,11 +22,13 @@ from absl import logging
 from etils import epath
 
 from rstar_jax import outside
-from rstar_jax.storage import stopping, store
+from rstar_jax.storage import layout, stopping, store
 
 MANIFEST = "MANIFEST.json"
 
 _FOOTER = "footer"
+# Names of files that a finished folder has no use for.
+_LEFTOVERS = (store.TEMPORARY, f"{layout.BEGUN}*")
 # Bytes of a row and of a manifest: a tree of many rollouts has some megabytes.
 _ROW = 1 << 28
 
@@ -57,10 +59,10 @@ def write_shard(path: epath.PathLike, rows: Iterable[Mapping]) -> None:
   Raises:
     ValueError: a row has NaN or infinity, which JSON does not have.
   """
-  lines = [_line(row) for row in rows]
+  lines = [line(row) for row in rows]
   body = b"".join(lines)
   footer = {"rows": len(lines), "sha256": hashlib.sha256(body).hexdigest()}
-  store.write(store.path(path), body + _line({_FOOTER: footer}))
+  store.write(store.path(path), body + line({_FOOTER: footer}))
 
 
 def write_shards(
@@ -177,12 +179,12 @@ def write_manifest(
 ) -> None:
   """Writes a folder's manifest; to be called last, by one process.
 
-  Temporary files of writers that were killed are removed first.
-
   Args:
     folder: the finished folder.
     info: further entries of the manifest; JSON-able.
-    files: names to list, relative to `folder`; None lists every file below it.
+    files: names to list, relative to `folder`; None lists every file below it,
+      but first removes what was only of use before: temporary files of killed
+      writers, and journals of shards.
 
   Raises:
     ValueError: `info` has a key "files" or "sha256".
@@ -192,20 +194,25 @@ def write_manifest(
   if taken := {"files", "sha256"} & set(info):
     raise ValueError(f"manifest info may not use the keys {sorted(taken)}")
   if files is None:
-    store.sweep(folder)
+    store.sweep(folder, *_LEFTOVERS)
   there = store.files(folder)
-  names = sorted(there.keys() - {MANIFEST} if files is None else files)
+  if files is None:
+    # A process of the past that still ends may have written one meanwhile.
+    files = [
+      name for name in there if not store.matches(name, MANIFEST, *_LEFTOVERS)
+    ]
+  names = sorted(files)
   if missing := [name for name in names if name not in there]:
     raise FileNotFoundError(f"{folder} has no {', '.join(missing)}")
   digests = _digests(folder, names, there)
   listed = {
-    name: {"size": size, "sha256": digest}
-    for name, (size, digest) in zip(names, digests, strict=True)
+    name: {"size": size, "sha256": sha256}
+    for name, (size, sha256) in zip(names, digests, strict=True)
   }
   manifest = {**info, "files": listed}
   write_json(
     folder / MANIFEST,
-    {**manifest, "sha256": hashlib.sha256(_line(manifest)).hexdigest()},
+    {**manifest, "sha256": digest(manifest)},
   )
 
 
@@ -224,9 +231,9 @@ def read_manifest(folder: epath.PathLike) -> dict | None:
     return None
   try:
     manifest = outside.parse(data, most=_ROW)
-    digest = manifest.pop("sha256")
+    sha256 = manifest.pop("sha256")
     listed = manifest["files"]
-    same = hashlib.sha256(_line(manifest)).hexdigest() == digest
+    same = digest(manifest) == sha256
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     logging.warning("%s is not a manifest (%r): remaking it", path, error)
     return None
@@ -239,8 +246,8 @@ def read_manifest(folder: epath.PathLike) -> dict | None:
       logging.warning("%s lists %s, which is missing: remaking it", path, name)
       return None
   digests = _digests(folder, list(listed), there)
-  for (name, then), (size, digest) in zip(listed.items(), digests, strict=True):
-    if (size, digest) != (then["size"], then["sha256"]):
+  for (name, then), (size, now) in zip(listed.items(), digests, strict=True):
+    if (size, now) != (then["size"], then["sha256"]):
       logging.warning(
         "%s lists %s, which has changed (%d bytes then, %d now): remaking it",
         path,
@@ -252,7 +259,17 @@ def read_manifest(folder: epath.PathLike) -> dict | None:
   return manifest
 
 
-def _line(row: Any) -> bytes:
+def digest(value: Any) -> str:
+  """Returns the SHA-256 of a JSON-able value, in any order of its keys."""
+  return hashlib.sha256(line(value)).hexdigest()
+
+
+def line(row: Any) -> bytes:
+  """Returns a JSON-able value as the one line that stands for it.
+
+  Raises:
+    ValueError: it has NaN or infinity.
+  """
   # ASCII, so that lone surrogates and Unicode line breaks survive.
   text = json.dumps(
     row,

@@ -40,6 +40,9 @@ Path = pathlib.Path | epath.Path
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
+# The names of files that are being written.
+TEMPORARY = ".*.tmp"
+
 _SCHEME = "gs://"
 _THREADS = 16
 # Bytes read at once: from a file on the disk, and from an object.
@@ -160,12 +163,18 @@ def _walk(folder: Path) -> Iterator[pathlib.Path]:
       yield pathlib.Path(top, name)
 
 
-def sweep(folder: Path) -> None:
-  """Removes temporary files of killed writers below a folder."""
-  if not is_remote(folder):
-    for each in _walk(folder):
-      if fnmatch.fnmatchcase(each.name, ".*.tmp"):
-        each.unlink(missing_ok=True)
+def matches(name: str, *patterns: str) -> bool:
+  """Says whether a file's own name, without folders, matches a pattern."""
+  own = name.rpartition("/")[2]
+  return any(fnmatch.fnmatchcase(own, pattern) for pattern in patterns)
+
+
+def sweep(folder: Path, *patterns: str) -> None:
+  """Removes the files below a folder whose names match a pattern."""
+  for name in files(folder):
+    if matches(name, *patterns):
+      with contextlib.suppress(FileNotFoundError):
+        remove(folder / name)
 
 
 class Version(NamedTuple):
@@ -301,7 +310,7 @@ def local(where: str | Path, skip: Sequence[str] = ()) -> Iterator[Any]:
       copy(where / name, target / name)
 
     wanted = [
-      name for name in there if "/" not in name and not _any(skip, name)
+      name for name in there if "/" not in name and not matches(name, *skip)
     ]
     collections.deque(prefetch(fetch, wanted, where), maxlen=0)
     yield target
@@ -333,7 +342,7 @@ def staged(folder: str | Path, stale: str = "") -> Iterator[pathlib.Path]:
     collections.deque(prefetch(send, names, folder), maxlen=0)
     if stale:
       for name in children(folder):
-        if name not in names and fnmatch.fnmatchcase(name, stale):
+        if name not in names and matches(name, stale):
           remove(folder / name)
 
 
@@ -360,10 +369,6 @@ def copy(source: Path, target: Path) -> None:
       bucket.get_file(str(source), str(target))
     else:
       bucket.cp_file(str(source), str(target))
-
-
-def _any(patterns: Sequence[str], name: str) -> bool:
-  return any(fnmatch.fnmatchcase(name, each) for each in patterns)
 
 
 @contextlib.contextmanager

@@ -25,27 +25,24 @@ def calls(expand=POLICY, score=testing.score_by_hash) -> Calls:
   )
 
 
-def task(**given) -> solvers.Task:
+def task() -> solvers.Task:
   config = config_lib.Config()
   config.study.trajectories = 5
   config.study.beam_width, config.study.beam_groups = 4, 2
   config.eval.search.candidates = 6
-  fields = {
-    "problems": PROBLEMS,
-    "split": "toys",
-    "config": config,
-    "calls": calls(),
-    "name": ("study",),
-  }
-  return solvers.Task(**fields | given)
+  return solvers.Task("toys", config, ("study",))
+
+
+def solve(method, given=None, own=None) -> list[dict]:
+  return solvers.solve(method, PROBLEMS, own or calls(), given or task())
 
 
 class SolversTest(parameterized.TestCase):
   @parameterized.parameters(*config_lib.StudyConfig().methods)
   def test_records(self, method):
     sampled = method in ("greedy", "samples")
-    given = {"calls": calls(POLICY.block, None)} if sampled else {}
-    records = solvers.solve(method, task(**given))
+    own = calls(POLICY.block, None) if sampled else calls()
+    records = solve(method, own=own)
     self.assertEqual(
       [r["problem_id"] for r in records], [p.id for p in PROBLEMS]
     )
@@ -60,7 +57,7 @@ class SolversTest(parameterized.TestCase):
         right = each["answer"] == record["gold"]
         self.assertEqual(each["verdict"], "equal" if right else "different")
         self.assertEqual(each["value"] is None, sampled)
-    self.assertEqual(records, solvers.solve(method, task(**given)))
+    self.assertEqual(records, solve(method, own=own))
 
   @parameterized.parameters(("beam", 1), ("diverse_beam", 2))
   def test_only_finished_beams_of_the_run_s_seed_are_solutions(
@@ -68,10 +65,10 @@ class SolversTest(parameterized.TestCase):
   ):
     # More answers than beams: an answer may come out by one.
     own = calls(testing.ToySum(offsets=(0, 1, 2)))
-    given = task(calls=own)
+    given = task()
     given.config.seed = 11
     given.config.eval.search.trajectory_value = "min"
-    found = solvers.solve(method, given)
+    found = solve(method, given, own)
     trees = beam.beam_search(
       *(PROBLEMS, 4, given.config.eval.search, own),
       **{"seed": 11, "name": ("study", "beam"), "groups": groups},
@@ -96,7 +93,7 @@ class SolversTest(parameterized.TestCase):
     given.config.seed = 11
     given.config.eval.search.trajectory_value = "mean"
     given.config.study.rollouts_each = 3
-    found = solvers.solve(method, given)
+    found = solve(method, given)
     rollouts = 5 if name else 3
     names = [name] if name else [("study", "search", i) for i in range(5)]
     forest = [
@@ -132,7 +129,7 @@ class SolversTest(parameterized.TestCase):
     given = task()
     given.config.seed = 11
     given.config.eval.search.trajectory_value = "min"
-    found = solvers.solve(own, given)
+    found = solve(own, given)
     self.assertEqual(asked, [(PROBLEMS, 5, 6, 11, ("study", own))])
     for record, problem in zip(found, PROBLEMS, strict=True):
       self.assertEqual(record["problem_id"], problem.id)
@@ -154,13 +151,12 @@ class SolversTest(parameterized.TestCase):
 
   @parameterized.parameters("samples", "searches")
   def test_a_majority_that_is_settled_ends_a_problem(self, method):
-    given = {"calls": calls(POLICY.block, None)} if method == "samples" else {}
-    whole = task(**given)
-    early = task(**given)
+    own = calls(POLICY.block, None) if method == "samples" else calls()
+    whole, early = task(), task()
     for each, stop in ((whole, False), (early, True)):
       each.config.study.trajectories = 7
       each.config.study.early_stop = stop
-    every, found = (solvers.solve(method, each) for each in (whole, early))
+    every, found = (solve(method, each, own) for each in (whole, early))
     saved = 0
     for a, b in zip(every, found, strict=True):
       self.assertEqual((a["stop"], b["stop"]), (None, "majority"))
@@ -176,9 +172,7 @@ class SolversTest(parameterized.TestCase):
     self.assertCountEqual(solvers.METHODS, config_lib.StudyConfig().methods)
 
   def test_beams_and_diverse_beams_differ_by_groups_alone(self):
-    plain, diverse = (
-      solvers.solve(method, task()) for method in ("beam", "diverse_beam")
-    )
+    plain, diverse = (solve(method) for method in ("beam", "diverse_beam"))
     for record in (*plain, *diverse):
       self.assertLen(record["trajectories"], 4)
     firsts = [
@@ -192,26 +186,19 @@ class SolversTest(parameterized.TestCase):
     one.config.study.trajectories = 2
     for method in ("searches", "mcts"):
       with self.subTest(method):
-        short, long = (solvers.solve(method, each) for each in (one, five))
+        short, long = (solve(method, each) for each in (one, five))
         for a, b in zip(short, long, strict=True):
           self.assertEqual(a["spent"], b["spent"][:2])
           self.assertEqual(
             choices.choose(a, "best", 2), choices.choose(b, "best", 2)
           )
 
-  def test_samples_fill_the_calls_of_a_search(self):
-    sizes = []
-
-    def expand(questions, prefixes, seeds):
-      sizes.append(seeds.shape)
-      return POLICY.block(questions, prefixes, seeds)
-
-    given = task(calls=calls(expand, None))
-    given.config.eval.search.in_flight = 2
-    solvers.solve("samples", given)
-    # Twelve rows: five solutions each of two problems.
-    blocks = [rows for rows, columns in sizes if columns == 5]
-    self.assertEqual((blocks[0], max(blocks), sum(blocks)), (2, 2, 7))
+  def test_samples_in_flight_are_as_many_as_candidates_of_searches(self):
+    config = task().config
+    config.eval.search.in_flight = 2
+    # Twelve candidates: five solutions each of two problems.
+    found = {each: solvers.in_flight(each, config) for each in solvers.METHODS}
+    self.assertEqual(found, dict.fromkeys(solvers.METHODS, 2) | {"greedy": 12})
 
   def test_what_has_no_answer_has_no_value(self):
     asked = []
@@ -231,7 +218,7 @@ class SolversTest(parameterized.TestCase):
 
   @parameterized.parameters("last", "min", "mean")
   def test_values_that_are_given_later_are_those_of_sampling(self, how):
-    records = solvers.solve("samples", task(calls=calls(POLICY.block, None)))
+    records = solve("samples", own=calls(POLICY.block, None))
     questions = [each.question for each in PROBLEMS]
     found = solvers.rescore(records, questions, testing.score_by_hash, how)
     for record, question in zip(found, questions, strict=True):

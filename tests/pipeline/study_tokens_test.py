@@ -41,8 +41,8 @@ class TokensTest(absltest.TestCase):
         )
         counted = calls.expand.engine
         chosen = problems.load_problems(config.eval.data)
-        task = solvers.Task(chosen, "s", config, calls, ("study",))
-        records = solvers.solve(method, task)
+        task = solvers.Task("s", config, ("study",))
+        records = solvers.solve(method, chosen, calls, task)
         spent = sum(record["tokens"] for record in records)
         self.assertGreater(counted.generated_tokens, 0)
         if method == "samples":

@@ -235,7 +235,7 @@ class SweepTest(absltest.TestCase):
     with mock.patch.object(os, "scandir", look_slowly):
       self.assertCountEqual(store.files(folder), ["a/x", "a/.y.tmp", "d"])
       store.write(folder / "b" / "c" / "x", b"")
-      store.sweep(folder)
+      store.sweep(folder, store.TEMPORARY)
     self.assertCountEqual(store.files(folder), ["a/x", "d"])
 
   def test_a_disk_that_fails_is_no_empty_folder(self):
@@ -252,9 +252,11 @@ class SweepTest(absltest.TestCase):
     names = [".x.0.tmp", "deep/.y.1.tmp", "deep/y", ".hidden", "z.tmp"]
     for name in names:
       store.write(folder / name, b"")
-    store.sweep(folder)
+    store.sweep(folder, store.TEMPORARY)
     self.assertCountEqual(store.files(folder), names[2:])
-    store.sweep(folder / "none")
+    store.sweep(folder / "none", store.TEMPORARY)
+    store.sweep(folder, "y", "z*")
+    self.assertCountEqual(store.files(folder), [".hidden"])
 
 
 if __name__ == "__main__":

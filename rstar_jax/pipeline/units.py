@@ -1,0 +1,289 @@
+"""Finds the units of a stage, and keeps each as soon as it is found.
+
+The bytes of a unit do not depend on the other units, their order, the host or
+the number in flight. So one run of the driver finds all that this host has yet
+to find. What is found goes into a journal beside the shard that will hold it.
+A shard whose units are all there is written, and its journals are removed. A
+process that is killed loses the units in flight and no others.
+"""
+
+import collections
+import contextlib
+import re
+import threading
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from absl import logging
+
+from rstar_jax import outside
+from rstar_jax.config import identity as identity_lib
+from rstar_jax.config.schema import Config
+from rstar_jax.pipeline.hosts import Host
+from rstar_jax.pipeline.shards import Shard, Unit
+from rstar_jax.search import driver
+from rstar_jax.search.requests import Calls, Search
+from rstar_jax.storage import layout, metrics, records, stopping, store
+from rstar_jax.storage.journal import Journal
+
+# What a unit adds to the files of its shard: rows by the prefix of a file.
+Rows = dict[str, list[dict[str, Any]]]
+
+# A journal, or one of its objects in a bucket.
+_JOURNAL = re.compile(
+  rf"({layout.BEGUN}(shard-\d+-of-\d+)-[0-9a-f]+\.jsonl)(?:\.\d+)?"
+)
+# Between two sendings of journals to a bucket.
+_SECONDS = 1.0
+
+
+def identity(config: Config, *name: Any) -> list[Any]:
+  """Returns what decides the bytes of a stage's units, beside the units.
+
+  Args:
+    config: the run's; it may get more rounds at the end.
+    *name: what else does, e.g. the stage and its round.
+  """
+  bound = identity_lib.identity(config)
+  del bound["rounds"]
+  return [bound, *name]
+
+
+class Units:
+  """The units of a stage that this host finds; a context manager.
+
+  Attributes:
+    passed_over: damaged or cut lines of the journals.
+  """
+
+  def __init__(
+    self,
+    host: Host,
+    shards: Sequence[Shard],
+    identity: Any,
+    description: str,
+    written: Callable[[metrics.Progress], None] = lambda _: None,
+  ):
+    """Reads the journals of this host's shards, whichever host wrote them.
+
+    Args:
+      host: this process.
+      shards: the shards of all hosts.
+      identity: JSON-able; units are taken from journals of this one alone.
+      description: label of the progress bar.
+      written: called with the bar after each shard.
+    """
+    own = [each for n, each in enumerate(shards) if host.owns(n)]
+    journals: dict[tuple[store.Path, str], set[str]] = {}
+    for folder in {each.path.parent for each in own}:
+      for name in store.children(folder):
+        if match := _JOURNAL.fullmatch(name):
+          journals.setdefault((folder, match[2]), set()).add(match[1])
+    self._parts = []
+    for shard, done in zip(own, _done(own), strict=True):
+      if not done:
+        key = shard.path.parent, shard.path.stem
+        self._parts.append(_Part(shard, identity, journals.get(key, ())))
+    self.passed_over = sum(each.passed_over for each in self._parts)
+    self._missing = [
+      (part, place) for part in self._parts for place in part.in_order()
+    ]
+    self._remote = any(store.is_remote(each.path) for each in own)
+    self._over = threading.Event()
+    self._thread = threading.Thread(target=self._run, daemon=True)
+    self._written = written
+    total, left = (
+      sum(len({unit.problem.id for unit in each.units}) for each in own),
+      sum(len(each.problems_left) for each in self._parts),
+    )
+    self._bar = metrics.progress(
+      total, description, start=total - left, unit="problem"
+    )
+
+  def __enter__(self) -> "Units":
+    self._bar.__enter__()
+    if self._remote:
+      self._thread.start()
+    for part in self._parts:
+      self._write_if_whole(part)
+    return self
+
+  def __exit__(self, *error: Any) -> None:
+    self._over.set()
+    if self._remote:
+      self._thread.join()
+      self._save()
+    self._bar.__exit__(*error)
+
+  def search(
+    self,
+    make: Callable[[Unit], tuple[Search[Rows], Calls]],
+    in_flight: int,
+    methods: Collection[str] | None = None,
+  ) -> None:
+    """Finds all missing units by searches of their own.
+
+    Args:
+      make: returns the search of a unit, and the callables that it asks.
+      in_flight: most searches at once.
+      methods: those of the units; None is all.
+    """
+    wanted = [
+      (part, place)
+      for part, place in self._missing
+      if methods is None or part.shard.units[place].method in methods
+    ]
+
+    def done(index: int, rows: Rows) -> None:
+      self._put(*wanted[index], rows)
+
+    driver.run(
+      (make(part.shard.units[place]) for part, place in wanted), in_flight, done
+    )
+
+  def search_shards(
+    self, make: Callable[[list[Unit]], Sequence[Rows]], method: str = ""
+  ) -> None:
+    """Finds missing units shard by shard, always together.
+
+    Args:
+      make: returns the rows of all units of a shard by the method.
+      method: that of the units.
+    """
+    for part in self._parts:
+      units = part.shard.units
+      places = [n for n, unit in enumerate(units) if unit.method == method]
+      if part.left.isdisjoint(places):
+        continue
+      stopping.check()
+      found = make([units[place] for place in places])
+      for place, rows in zip(places, found, strict=True):
+        if place in part.left:
+          self._put(part, place, rows)
+
+  def _put(self, part: "_Part", place: int, rows: Rows) -> None:
+    with stopping.deferred():
+      self._bar.update(part.put(place, rows))
+      self._write_if_whole(part)
+
+  def _write_if_whole(self, part: "_Part") -> None:
+    if not part.left:
+      part.write()
+      self._written(self._bar)
+
+  def _run(self) -> None:
+    while not self._over.wait(_SECONDS):
+      self._save()
+
+  def _save(self) -> None:
+    """Sends to the bucket what it lacks of the journals."""
+    for part in self._parts:
+      try:
+        part.save()
+      except OSError as error:  # A failed copy must not end a run.
+        logging.warning("%s: a journal was not sent: %s", part.path, error)
+
+
+def _done(shards: Sequence[Shard]) -> list[bool]:
+  if not shards:
+    return []
+  return list(store.prefetch(Shard.done, shards, shards[0].path))
+
+
+class _Part:
+  """A shard that is not written yet, and the journals of what is there of it.
+
+  Each process appends to a journal of its own: one that was killed may have
+  left half a line, and one that is late to end does no harm.
+
+  Attributes:
+    shard: the shard.
+    path: its path.
+    left: places in `shard.units` of those that are not there.
+    problems_left: how many units of a problem are not there, by its id.
+    passed_over: damaged or cut lines of the journals.
+  """
+
+  def __init__(self, shard: Shard, identity: Any, journals: Collection[str]):
+    self.shard, self.path = shard, shard.path
+    self._folder, self._stem = shard.path.parent, shard.path.stem
+    known = records.digest(identity)
+    self._keys = [
+      records.digest([known, unit.method, unit.split, unit.problem.to_record()])
+      for unit in shard.units
+    ]
+    self.left = set(range(len(self._keys)))
+    self._journal: Journal | None = None
+    self.passed_over = 0
+    if journals:
+      self._journal = self._open(sorted(journals))
+      self.passed_over = self._journal.passed_over
+      self.left = {n for n in self.left if self._keys[n] not in self._journal}
+    self.problems_left = collections.Counter(
+      shard.units[place].problem.id for place in self.left
+    )
+    # Held where a journal is sent, or given up.
+    self._lock = threading.Lock()
+    self._over = False
+
+  def in_order(self) -> list[int]:
+    """Returns `left` problem by problem, so that long and short ones mix."""
+    units = self.shard.units
+    first: dict[str, int] = {}
+    for place, unit in enumerate(units):
+      first.setdefault(unit.problem.id, place)
+    return sorted(self.left, key=lambda n: (first[units[n].problem.id], n))
+
+  def put(self, place: int, rows: Rows) -> int:
+    """Keeps what was found; returns how many problems this finished, 0 or 1."""
+    if self._journal is None:
+      self._journal = self._open()
+    entry = {"rows": rows, "sha256": records.digest(rows)}
+    self._journal.put(self._keys[place], entry)
+    self.left.remove(place)
+    problem = self.shard.units[place].problem.id
+    self.problems_left[problem] -= 1
+    return int(not self.problems_left[problem])
+
+  def save(self) -> None:
+    """Sends the journal to the bucket, if it is in one."""
+    with self._lock:
+      if self._journal is not None and not self._over:
+        self._journal.save()
+
+  def write(self) -> None:
+    """Writes the files of the shard, then removes the journals."""
+    with self._lock:
+      self._over = True
+    assert self._journal is not None
+    files: Rows = {prefix: [] for prefix in self.shard.prefixes}
+    for key in self._keys:
+      # As a later process would read it, so that its bytes are the same.
+      for prefix, rows in self._journal.get(key)["rows"].items():
+        files[prefix] += rows
+    for path, rows in zip(self.shard.files, files.values(), strict=True):
+      records.write_shard(path, rows)
+    self._journal = None
+    for name in store.children(self._folder):
+      match = _JOURNAL.fullmatch(name)
+      if match and match[2] == self._stem:
+        with contextlib.suppress(FileNotFoundError):
+          store.remove(self._folder / name)
+
+  def _open(self, others: Sequence[str] = ()) -> Journal:
+    own = f"{layout.BEGUN}{self._stem}-{uuid.uuid4().hex}.jsonl"
+    return Journal(
+      self._folder / own,
+      [self._folder / each for each in others],
+      _check,
+      durable=False,
+    )
+
+
+def _check(entry: Any) -> None:
+  """Raises `outside.Bad` for an entry that is not what was put."""
+  if not isinstance(entry, dict) or records.digest(
+    entry.get("rows")
+  ) != entry.get("sha256"):
+    raise outside.Bad("is damaged")

@@ -1,0 +1,360 @@
+"""Units: each is kept once it is found, and files do not show in what order."""
+
+import itertools
+import pathlib
+import random
+import threading
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.pipeline import hosts, shards, units
+from rstar_jax.pipeline.hosts import Host
+from rstar_jax.pipeline.shards import Unit
+from rstar_jax.search import requests
+from rstar_jax.search.requests import Calls
+from rstar_jax.storage import append_only, records, store
+from rstar_jax.types import Problem
+from tests import fake_gcs
+
+ALONE = Host()
+CALLS = Calls(expand=None, verify=list, grade=None)
+PROBLEMS = [Problem(f"p{i}", f"What is {i}?", str(i)) for i in range(8)]
+
+
+class Killed(BaseException):
+  """Ends a process here, as a signal does."""
+
+
+def methods(problem: Problem) -> list[Unit]:
+  """Even problems are solved by two methods, odd ones by one."""
+  names = ("short", "long") if int(problem.id[1:]) % 2 == 0 else ("short",)
+  return [Unit(problem, name) for name in names]
+
+
+def rows_of(unit: Unit) -> units.Rows:
+  """Returns the rows of a unit, some of them in a second file."""
+  row = {"id": unit.problem.id, "method": unit.method, "value": 0.1}
+  more = {"more-": [row | {"of": i} for i in range(int(unit.problem.id[1:]))]}
+  return {"": [row], **(more if unit.method == "long" else {})}
+
+
+class UnitsCase(parameterized.TestCase):
+  """Stages of 8 problems and 12 units in shards of 3 problems.
+
+  Attributes:
+    found: the units that were begun, in order.
+  """
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    self.found = []
+
+  def shards(self, folder, problems=PROBLEMS, size=3):
+    return shards.cut(problems, size, folder, ("more-", ""), methods)
+
+  def run_stage(
+    self,
+    folder,
+    *,
+    host=ALONE,
+    identity="one",
+    in_flight=2,
+    steps=lambda unit: 2,
+    killed_after=None,
+    cut=None,
+  ) -> units.Units:
+    """Runs a stage whose searches take some steps; `Killed` ends it."""
+    taken = 0
+
+    def search(unit):
+      nonlocal taken
+      self.found.append(unit)
+      for _ in range(steps(unit)):
+        taken += 1
+        if taken == killed_after:
+          raise Killed
+        yield requests.verify([])
+      return rows_of(unit)
+
+    cut = cut or self.shards(folder)
+    with units.Units(host, cut, identity, "test") as stage:
+      stage.search(lambda unit: (search(unit), CALLS), in_flight)
+    shards.finish(host, folder, lambda: {"made": True}, cut)
+    return stage
+
+  def contents(self, folder) -> dict[str, bytes]:
+    return {name: store.read(folder / name) for name in store.files(folder)}
+
+  def straight(self) -> dict[str, bytes]:
+    """Returns what any run of the stage has to leave."""
+    folder = self.folder / "straight"
+    for shard in (cut := self.shards(folder)):
+      found = [rows_of(unit) for unit in shard.units]
+      for path, prefix in zip(shard.files, shard.prefixes, strict=True):
+        rows = [row for each in found for row in each.get(prefix, ())]
+        records.write_shard(path, rows)
+    records.write_manifest(folder, {"made": True})
+    self.assertLen(cut, 3)
+    return self.contents(folder)
+
+
+class UnitsTest(UnitsCase):
+  @parameterized.parameters(1, 2, 16)
+  def test_the_files_do_not_show_how_many_were_in_flight(self, in_flight):
+    shuffled = random.Random(in_flight)
+    folder = self.folder / "run"
+    self.run_stage(
+      folder, in_flight=in_flight, steps=lambda _: shuffled.randrange(9)
+    )
+    self.assertEqual(self.contents(folder), self.straight())
+    self.assertLen(self.found, 12)
+
+  def test_problems_come_one_by_one_with_all_their_methods(self):
+    self.run_stage(self.folder / "run", in_flight=1)
+    self.assertEqual(
+      [(unit.problem.id, unit.method) for unit in self.found[:5]],
+      [
+        *[("p0", "short"), ("p0", "long"), ("p1", "short")],
+        *[("p2", "short"), ("p2", "long")],
+      ],
+    )
+
+  def test_killed_anywhere(self):
+    straight = self.straight()
+    for point in range(1, 25):
+      folder = self.folder / f"killed-{point}"
+      self.found.clear()
+      with self.assertRaises(Killed):
+        self.run_stage(folder, killed_after=point)
+      # A unit takes two steps.
+      self.assertBetween(len(self.found), point // 2, point // 2 + 2)
+      self.run_stage(folder)
+      self.assertEqual(self.contents(folder), straight)
+      # Two were in flight, but for the very start and end.
+      again = len(self.found) - len(set(self.found))
+      self.assertBetween(again, 1, 2)
+
+  def test_killed_at_each_write_of_a_file(self):
+    straight = self.straight()
+    write = store.write
+    for point in range(7):
+      folder = self.folder / f"killed-{point}"
+      left = [point]
+
+      def dies(file, data, left=left):
+        left[0] -= 1
+        if left[0] < 0:
+          raise Killed
+        write(file, data)
+
+      self.found.clear()
+      with mock.patch.object(store, "write", dies), self.assertRaises(Killed):
+        self.run_stage(folder)
+      self.run_stage(folder)
+      self.assertEqual(self.contents(folder), straight)
+      self.assertLessEqual(len(self.found), 12 + 1)
+
+  def test_a_journal_that_is_cut_or_damaged_anywhere(self):
+    straight = self.straight()
+    folder = self.folder / "run"
+    with self.assertRaises(Killed):
+      self.run_stage(folder, killed_after=8)
+    (journal,) = folder.iterdir()
+    whole = journal.read_bytes()
+    self.assertGreater(whole.count(b"\n"), 1)
+    ends = [n for n, each in enumerate(whole, 1) if each == ord("\n")]
+    drawn = random.Random(7)
+    for place in (*ends, *drawn.sample(range(len(whole)), 40)):
+      for damage in ("cut", "flip"):
+        for path in folder.iterdir():
+          path.unlink()
+        data = bytearray(whole[:place] if damage == "cut" else whole)
+        if damage == "flip":
+          data[place - 1] ^= 1 << drawn.randrange(8)
+        journal.write_bytes(data)
+        self.found.clear()
+        stage = self.run_stage(folder)
+        with self.subTest(f"{damage} at {place}"):
+          self.assertEqual(self.contents(folder), straight)
+          if damage == "cut":
+            left = sum(end <= place for end in ends)
+            self.assertLen(self.found, 12 - left)
+            self.assertEqual(stage.passed_over, int(place not in (0, *ends)))
+          else:
+            # A line break that is gone takes the next line with it.
+            lost = len(self.found) - (12 - len(ends))
+            self.assertBetween(lost, 1, 2 if place in ends else 1)
+
+  @parameterized.parameters("config", "problem", "method", "split")
+  def test_what_is_of_another_identity_is_not_taken(self, other):
+    folder = self.folder / "run"
+    with self.assertRaises(Killed):
+      self.run_stage(folder, killed_after=8)
+    self.assertNotEmpty(self.contents(folder))
+    self.found.clear()
+    options = {}
+    if other == "config":
+      options["identity"] = "two"
+    else:
+
+      def renamed(problem):
+        for unit in methods(problem):
+          changes = {
+            "problem": {"problem": Problem(problem.id, "What is it?")},
+            "method": {"method": unit.method + "er"},
+            "split": {"split": "another"},
+          }
+          yield Unit(**(vars(unit) | changes[other]))
+
+      options["cut"] = shards.cut(
+        PROBLEMS, 3, folder, ("more-", ""), lambda each: list(renamed(each))
+      )
+    self.run_stage(folder, **options)
+    self.assertLen(self.found, 12)
+    names = [name for name in self.contents(folder) if "begun" in name]
+    self.assertEmpty(names)
+
+  def test_what_is_whole_is_left_alone(self):
+    folder = self.folder / "run"
+    self.run_stage(folder)
+    self.found.clear()
+    self.run_stage(folder)
+    self.assertEmpty(self.found)
+    path = next(folder.glob("more-shard-00001-*"))
+    path.write_bytes(path.read_bytes()[:-3])
+    self.run_stage(folder)
+    self.assertEqual(self.contents(folder), self.straight())
+    self.assertEqual(
+      {unit.problem.id for unit in self.found}, {"p3", "p4", "p5"}
+    )
+
+  def test_whole_shards_together(self):
+    folder, seen = self.folder / "run", []
+
+    def make(found):
+      seen.append([unit.problem.id for unit in found])
+      return list(map(rows_of, found))
+
+    def stage(dies=False):
+      cut = self.shards(folder)
+      with units.Units(ALONE, cut, "one", "test") as each:
+        each.search(lambda unit: (iter_rows(unit), CALLS), 2, methods=("short",))
+        if dies:
+          raise Killed
+        each.search_shards(make, "long")
+      shards.finish(ALONE, folder, lambda: {"made": True}, cut)
+
+    def iter_rows(unit):
+      self.found.append(unit)
+      yield requests.verify([])
+      return rows_of(unit)
+
+    with self.assertRaises(Killed):
+      stage(dies=True)
+    self.assertLen(self.found, 8)
+    put, count = units._Part.put, itertools.count()
+
+    def dies(part, place, rows):
+      if next(count) == 1:
+        raise Killed
+      return put(part, place, rows)
+
+    with mock.patch.object(units._Part, "put", dies):
+      with self.assertRaises(Killed):
+        stage()
+    # One of the first two is kept, but both are searched, as ever.
+    stage()
+    self.assertEqual(seen, [["p0", "p2"], ["p0", "p2"], ["p4"], ["p6"]])
+    self.assertLen(self.found, 8)
+    self.assertEqual(self.contents(folder), self.straight())
+
+
+class HostsTest(UnitsCase):
+  def run_hosts(self, folder, count) -> None:
+    """Runs the stage on several hosts, which are threads here."""
+    failed = []
+
+    def work(index):
+      try:
+        self.run_stage(folder, host=Host(index, count))
+      except BaseException as error:
+        failed.append(error)
+
+    threads = [
+      threading.Thread(target=work, args=(index,)) for index in range(count)
+    ]
+    with mock.patch.object(hosts, "_POLL_SECONDS", 0.001):
+      for thread in threads:
+        thread.start()
+      for thread in threads:
+        thread.join()
+    self.assertEmpty(failed)
+
+  @parameterized.parameters(1, 2, 3, 5)
+  def test_any_number_of_hosts(self, count):
+    folder = self.folder / "run"
+    self.run_hosts(folder, count)
+    self.assertEqual(self.contents(folder), self.straight())
+    self.assertCountEqual(
+      self.found, [unit for each in PROBLEMS for unit in methods(each)]
+    )
+
+  def test_other_hosts_go_on(self):
+    folder = self.folder / "run"
+    for index in range(3):
+      with self.assertRaises(Killed):
+        self.run_stage(folder, host=Host(index, 3), killed_after=5)
+    names = [name for name in self.contents(folder) if "begun" in name]
+    self.assertLen(names, 3)
+    begun = len(self.found)
+    self.run_hosts(folder, 2)
+    self.assertEqual(self.contents(folder), self.straight())
+    again = len(self.found) - len(set(self.found))
+    self.assertBetween(again, 1, 3 * 2)
+    self.assertGreater(begun - again, 3)
+
+
+class BucketTest(UnitsCase):
+  def setUp(self):
+    super().setUp()
+    self.bucket, _ = self.enter_context(fake_gcs.serve("b"))
+    self.enter_context(
+      mock.patch.object(append_only.Blocks.__init__, "__defaults__", (0.0,))
+    )
+    self.folder_there = store.path("gs://b/run/round_1/trees")
+
+  def test_the_bytes_of_a_disk(self):
+    self.run_stage(self.folder_there)
+    self.assertEqual(self.contents(self.folder_there), self.straight())
+
+  def test_what_a_signal_ends_is_kept(self):
+    with self.assertRaises(Killed):
+      self.run_stage(self.folder_there, killed_after=8)
+    begun = list(self.contents(self.folder_there))
+    self.assertLen(begun, 1)
+    self.assertRegex(begun[0], r"^begun-shard-00000-of-00003-\w+\.jsonl\.00000")
+    self.run_stage(self.folder_there)
+    self.assertEqual(self.contents(self.folder_there), self.straight())
+    self.assertBetween(len(self.found), 13, 14)
+
+  def test_what_is_found_is_sent_while_others_are_searched(self):
+    sent = []
+
+    def steps(unit):
+      # The second unit lasts until the first is in the bucket.
+      if unit.problem.id == "p1":
+        while not sent:
+          names = list(store.files(self.folder_there))
+          sent.extend(name for name in names if "begun" in name)
+      return 1
+
+    with mock.patch.object(units, "_SECONDS", 0.01):
+      self.run_stage(self.folder_there, steps=steps, in_flight=1)
+    self.assertNotEmpty(sent)
+    self.assertEqual(self.contents(self.folder_there), self.straight())
+
+
+if __name__ == "__main__":
+  absltest.main()
