@@ -231,14 +231,14 @@ class HardProblemsTest(StagesCase):
   def rollout(self, **spec) -> dict[str, list[tree_lib.Tree]]:
     """Returns the trees of each question, and counts searches in self.runs."""
     self.runs = collections.Counter()
-    search = mcts.search
+    search = mcts.search_tree
 
-    def counted(problems, *args, **kwargs):
-      self.runs.update(problem.question for problem in problems)
-      return search(problems, *args, **kwargs)
+    def counted(tree, *args):
+      self.runs[tree.problem.question] += 1
+      return search(tree, *args)
 
     context = self.context(rounds=(config_lib.RoundConfig(**spec),))
-    with mock.patch.object(mcts, "search", counted):
+    with mock.patch.object(mcts, "search_tree", counted):
       rollout.rollout(context, 1)
     self.spec = context.config
     trees: dict[str, list[tree_lib.Tree]] = {}
@@ -353,7 +353,9 @@ class RemakeTest(StagesCase):
     with mock.patch.object(records, "write_shard", break_off):
       with self.assertRaises(KeyboardInterrupt):
         rollout.rollout(context, 1)
-    self.assertLen(contents(context.folder(1, "trees")), 1)
+    first, second = sorted(contents(context.folder(1, "trees")), reverse=True)
+    self.assertEqual(first, "shard-00000-of-00003.jsonl")
+    self.assertStartsWith(second, "begun-shard-00001-of-00003-")
     rollout.rollout(context, 1)
     self.assertEqual(
       contents(context.folder(1, "trees")),

@@ -8,11 +8,11 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.pipeline import hosts, shards
 from rstar_jax.pipeline.hosts import Host
+from rstar_jax.pipeline.shards import Unit
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage import records
 from rstar_jax.types import Problem
 
-ALONE = Host()
 PROBLEMS = [Problem(f"p{i}", "?") for i in range(8)]
 
 
@@ -21,16 +21,10 @@ class ShardsTest(parameterized.TestCase):
     super().setUp()
     self.folder = pathlib.Path(self.create_tempdir().full_path)
 
-  def left(self, host=ALONE, prefixes=("",), **options):
-    cut = shards.cut(PROBLEMS, 3, self.folder, prefixes)
-    return [
-      (shard.path.name, [problem.id for problem in shard.problems])
-      for shard, _ in shards.missing_shards(host, cut, "test", **options)
-    ]
-
   def test_cuts_all_problems_in_order(self):
+    cut = shards.cut(PROBLEMS, 3, self.folder)
     self.assertEqual(
-      self.left(),
+      [(each.path.name, [u.problem.id for u in each.units]) for each in cut],
       [
         ("shard-00000-of-00003.jsonl", ["p0", "p1", "p2"]),
         ("shard-00001-of-00003.jsonl", ["p3", "p4", "p5"]),
@@ -38,28 +32,33 @@ class ShardsTest(parameterized.TestCase):
       ],
     )
 
-  @parameterized.parameters(1, 2, 3, 5)
-  def test_each_is_one_host_s_and_is_the_same(self, count):
-    each = [self.left(Host(index, count)) for index in range(count)]
-    self.assertEqual(sorted(sum(each, [])), self.left())
-    self.assertLessEqual(max(map(len, each)) - min(map(len, each)), 1)
-    # The next ones of the stage go to those who had fewer.
-    after = [self.left(Host(index, count), first=3) for index in range(count)]
-    together = [len(a) + len(b) for a, b in zip(each, after, strict=True)]
-    self.assertLessEqual(max(together) - min(together), 1)
+  def test_rows_by_one_method_come_before_those_by_the_next(self):
+    def units(problem):
+      # The second problem is solved by the first two methods alone.
+      names = ("b", "a", "c")[: 2 if problem.id == "p1" else 3]
+      return [Unit(problem, name) for name in names]
 
-  def test_skips_what_is_whole(self):
-    path = self.folder / "shard-00001-of-00003.jsonl"
-    records.write_shard(path, [{"row": 1}])
+    first, *_ = shards.cut(PROBLEMS, 3, self.folder, units=units)
     self.assertEqual(
-      [name[6:11] for name, _ in self.left()], ["00000", "00002"]
+      [(unit.method, unit.problem.id) for unit in first.units],
+      [
+        *(("b", "p0"), ("b", "p1"), ("b", "p2")),
+        *(("a", "p0"), ("a", "p1"), ("a", "p2")),
+        *(("c", "p0"), ("c", "p2")),
+      ],
     )
-    both = ("", "trees-")
-    self.assertLen(self.left(prefixes=both), 3)
+
+  def test_done_if_all_files_are_whole(self):
+    _, shard, _ = shards.cut(PROBLEMS, 3, self.folder, ("trees-", ""))
+    path = self.folder / "shard-00001-of-00003.jsonl"
+    self.assertEqual(shard.files[-1], shard.path)
+    self.assertFalse(shard.done())
+    records.write_shard(path, [{"row": 1}])
+    self.assertFalse(shard.done())
     records.write_shard(path.with_name("trees-" + path.name), [{"row": 1}])
-    self.assertLen(self.left(prefixes=both), 2)
+    self.assertTrue(shard.done())
     path.write_bytes(path.read_bytes()[:-3])
-    self.assertLen(self.left(), 3)
+    self.assertFalse(shard.done())
 
   def test_pools_trees_of_several_folders(self):
     trees = [Tree(each) for each in PROBLEMS]
@@ -73,10 +72,11 @@ class ShardsTest(parameterized.TestCase):
   def run_host(self, index: int, folder: pathlib.Path, count: int = 3) -> None:
     host = Host(index, count)
     cut = shards.cut(PROBLEMS, 2, folder)
-    for shard, _ in shards.missing_shards(host, cut, "test"):
-      records.write_shard(
-        shard.path, [{"id": each.id} for each in shard.problems]
-      )
+    for number, shard in enumerate(cut):
+      if host.owns(number):
+        records.write_shard(
+          shard.path, [{"id": each.problem.id} for each in shard.units]
+        )
 
     def info():
       rows = [row for each in cut for row in records.read_shard(each.path)]

@@ -240,7 +240,9 @@ class UnitsTest(UnitsCase):
     def stage(dies=False):
       cut = self.shards(folder)
       with units.Units(ALONE, cut, "one", "test") as each:
-        each.search(lambda unit: (iter_rows(unit), CALLS), 2, methods=("short",))
+        each.search(
+          lambda unit: (iter_rows(unit), CALLS), 2, methods=("short",)
+        )
         if dies:
           raise Killed
         each.search_shards(make, "long")
@@ -313,7 +315,7 @@ class HostsTest(UnitsCase):
     self.assertEqual(self.contents(folder), self.straight())
     again = len(self.found) - len(set(self.found))
     self.assertBetween(again, 1, 3 * 2)
-    self.assertGreater(begun - again, 3)
+    self.assertGreaterEqual(begun - again, 3)
 
 
 class BucketTest(UnitsCase):
