@@ -59,7 +59,7 @@ def solve(
   """
   if method in METHODS:
     searches = [METHODS[method](each, task) for each in problems]
-    return driver.results(searches, calls, in_flight(method, task.config))
+    return driver.run_searches(searches, calls, in_flight(method, task.config))
   config = dataclasses.replace(
     task.config.eval.search,
     method=method,
