@@ -17,6 +17,7 @@ arXiv:2402.05099.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -34,13 +35,15 @@ BLOCK = 128
 # The running maximum at first. It is above a masked score, so that a block of
 # masked scores changes not one bit: exp(MASKED - _START) is 0.
 _START = MASKED / 2
-# Rows of a float32 tile.
-_SUBLANES = 8
+# Rows and columns of a float32 tile.
+_SUBLANES, _LANES = 8, 128
 # Most different sets of keys for which all queries of a chunk are multiplied
 # with each set. Above, each token is multiplied with its own.
 _RUNS = 4
 # A run that is not there begins at no token of a chunk.
 _NEVER = 127
+# Bits of a move that say where in the buffers a page goes.
+_PLACE = 9
 # Most bytes of the buffers for keys and values.
 _BYTES = 2**23
 # What jax's kernel reads at a time, and queries of a block of its own.
@@ -48,98 +51,194 @@ _RAGGED_KEYS, _RAGGED_QUERIES = 256, 32
 _VMEM = 64 * 2**20
 
 
-class Plan(NamedTuple):
-  """What the kernel reads; the same for all layers of a step.
+class Reads(NamedTuple):
+  """What the kernel reads; the same for all layers.
 
   Attributes:
+    moves: int32, for each page that is read its number in the layer, shifted,
+      and its place in the buffers; by chunk, block, token and page.
+    ends: int32 [chunks * blocks + 1], where the moves of a block begin and end.
     places: int32 [T * P / 4], a byte for each token and page: the token of the
-      chunk whose buffer holds the page, plus 128 if this token reads it.
+      chunk whose buffer holds the page.
     forms: int32 [chunks * blocks], a byte each: 0 nothing to do, 1 one run of
       tokens with the same pages, 2 up to `_RUNS` runs, 3 more; then where the
       second, third and fourth run begin.
-    reads: int32 [chunks * blocks], pages to read.
-    spans: int32 [3 * chunks]: the first block, the one past the last, and how
+    spans: int32 [chunks * 3]: the first block, the one past the last, and how
       many blocks the chunks before have.
   """
 
+  moves: jax.Array
+  ends: jax.Array
   places: jax.Array
   forms: jax.Array
-  reads: jax.Array
   spans: jax.Array
 
 
-def plan_of(
+class Sequences(NamedTuple):
+  """Tokens as jax's kernel wants them; see its arguments.
+
+  Attributes:
+    lengths: int32 [R], keys of each row up to its last token, at least 1: the
+      kernel cannot skip a row in the middle.
+    starts: int32 [R + 1], the first token of each row.
+    count: int32 [1], rows up to the last that has a token.
+  """
+
+  lengths: jax.Array
+  starts: jax.Array
+  count: jax.Array
+
+
+class Plan(NamedTuple):
+  """What a call needs and what is the same for all layers.
+
+  Attributes:
+    slots: int32 [T], where a token is written in a layer, -1 for nowhere.
+    reads: of the kind of attention.
+  """
+
+  slots: jax.Array
+  reads: Reads | Sequences
+
+
+def plan_shared(
+  pages: jax.Array,
   tables: jax.Array,
   rows: jax.Array,
   positions: jax.Array,
   *,
-  page: int,
-  chunk: int,
-  block: int = BLOCK,
   window: int = 0,
+  ahead: int = 0,
+  reads: Reads | None = None,
+  block: int = BLOCK,
+  chunk: int | None = None,
 ) -> Plan:
-  """Plans which token reads which pages.
+  """Plans `attend_shared`, for all layers.
 
   Args:
-    tables: int32 [R, P], P a multiple of the pages of a block.
-    rows: int32 [T], T a multiple of `chunk`.
-    positions: int32 [T], -1 for an empty slot.
-    page: tokens of a page.
-    chunk: tokens that share buffers, up to 64.
-    block: keys of a block, four pages or a multiple of that.
+    pages: [L * NP, page, 2 K, H], for its shape; see `attend_shared`.
+    tables: int32 [R, P].
+    rows: int32 [T].
+    positions: int32 [T].
     window: tokens that a token attends to, itself included; 0 is no limit.
+    ahead: the reads also serve positions up to this much higher.
+    reads: those of another plan, to be kept.
+    block: keys of a block, 4 or 8 pages.
+    chunk: tokens that share buffers, a multiple of 8 up to 64; None chooses.
   """
-  pages, places = block // page, tables.shape[1]
-  shape = (-1, chunk, places // pages, pages)
-  starts = jnp.arange(places) * page
-  needed = starts <= positions[:, None]
+  page = pages.shape[1]
+  slots = _slots(tables, rows, positions, page)
+  if reads is not None:
+    return Plan(slots, reads)
+  of_block = block // page
+  if of_block not in (4, 8) or block % page:
+    raise ValueError(f"a block of {block} keys is not 4 or 8 pages of {page}")
+  if chunk is None:
+    size = math.prod(pages.shape[1:]) * pages.dtype.itemsize
+    most = _BYTES // (2 * of_block * size) // _SUBLANES * _SUBLANES
+    chunk = max(_SUBLANES, min(32, most, pl.cdiv(rows.size, 8) * 8))
+  more = -rows.size % chunk
+  rows, positions = jnp.pad(rows, (0, more)), _filled(positions, more)
+  tables = jnp.pad(tables, [(0, 0), (0, -tables.shape[1] % of_block)])
+
+  starts = jnp.arange(tables.shape[1]) * page
+  needed = (positions[:, None] >= 0) & (starts <= positions[:, None] + ahead)
   if window:
     needed &= starts + page > positions[:, None] - window + 1
-  needed = needed.reshape(shape)
-  tables = tables[rows].reshape(shape)
-  same = (tables[:, 1:] == tables[:, :-1]) & needed[:, :-1]
+  shape = (-1, chunk, tables.shape[1] // of_block, of_block)
+  needed, numbers = needed.reshape(shape), tables[rows].reshape(shape)
+  same = (numbers[:, 1:] == numbers[:, :-1]) & needed[:, :-1]
   read = needed & ~jnp.pad(same, [(0, 0), (1, 0), (0, 0), (0, 0)])
 
+  # A row's tokens read a page once in a chunk.
+  chunks, _, blocks, _ = needed.shape
+  most = min(rows.size, chunks + tables.shape[0]) * tables.shape[1]
   token = jnp.arange(chunk)[:, None, None]
-  holder = jax.lax.cummax(jnp.where(read, token, 0), axis=1)
-  found = (holder + 128 * read).reshape(-1, 4)
+  moves = numbers << _PLACE | token * of_block + jnp.arange(of_block)
+  moved = [jnp.swapaxes(x, 1, 2).reshape(-1) for x in (~read, moves)]
+  moves = jax.lax.sort(moved, num_keys=1, is_stable=True)[1][:most]
+  ends = jnp.cumsum(read.sum(axis=(1, 3), dtype=jnp.int32))
+
+  places = jax.lax.cummax(jnp.where(read, token, 0), axis=1).reshape(-1, 4)
+  places = (places << jnp.arange(4) * 8).sum(axis=1, dtype=jnp.int32)
 
   begins = read.any(axis=3).at[:, 0].set(True)
   run = jnp.cumsum(begins, axis=1)
-  count = run[:, -1]
-  kinds = jnp.where(count == 1, 1, jnp.where(count <= _RUNS, 2, 3))
+  kinds = jnp.where(run[:, -1] == 1, 1, jnp.where(run[:, -1] <= _RUNS, 2, 3))
   used = needed.any(axis=(1, 3))
   forms = jnp.where(used, kinds, 0)
   for at in range(1, _RUNS):
     begin = jnp.where(begins & (run == at + 1), token[..., 0], _NEVER)
     forms += begin.min(axis=1) << 8 * at
 
-  blocks = used.shape[1]
-  first = jnp.argmax(used, axis=1)
   # A chunk of empty slots has one block, in which there is nothing to do.
-  last = jnp.where(
-    used.any(axis=1), blocks - jnp.argmax(used[:, ::-1], axis=1), 1
-  )
+  first = jnp.argmax(used, axis=1)
+  last = jnp.maximum(first + 1, (used * jnp.arange(1, blocks + 1)).max(axis=1))
   before = jnp.cumsum(last - first) - (last - first)
-  bytes_of_word = jnp.arange(4) * 8
   return Plan(
-    places=(found << bytes_of_word).sum(axis=1, dtype=jnp.int32),
-    forms=forms.reshape(-1),
-    reads=read.sum(axis=(1, 3), dtype=jnp.int32).reshape(-1),
-    spans=jnp.stack([first, last, before], axis=1)
-    .reshape(-1)
-    .astype(jnp.int32),
+    slots,
+    Reads(
+      moves=moves,
+      ends=jnp.pad(ends, (1, 0)),
+      places=places,
+      forms=forms.reshape(-1),
+      spans=jnp.stack([first, last, before], axis=1, dtype=jnp.int32).reshape(
+        -1
+      ),
+    ),
   )
+
+
+def plan_ragged(
+  pages: jax.Array,
+  tables: jax.Array,
+  rows: jax.Array,
+  positions: jax.Array,
+  **options,
+) -> Plan:
+  """Plans `attend_ragged`, for all layers; see `plan_shared`.
+
+  Here `rows` is nondecreasing, positions of a row increase by 1, and nothing is
+  kept of another plan.
+  """
+  del options
+  count = tables.shape[0]
+  starts = jnp.searchsorted(rows, jnp.arange(count + 1)).astype(jnp.int32)
+  # The kernel counts positions back from a row's last key.
+  token = jnp.arange(rows.size)
+  ahead = jnp.where(positions < 0, -token, positions - token)
+  ahead = jax.ops.segment_max(ahead, rows, count, indices_are_sorted=True)
+  lengths = jnp.maximum(ahead + starts[1:], starts[1:] - starts[:-1])
+  return Plan(
+    _slots(tables, rows, positions, pages.shape[1]),
+    Sequences(
+      lengths=jnp.maximum(lengths, 1).astype(jnp.int32),
+      starts=starts,
+      count=jnp.searchsorted(starts, starts[-1:]).astype(jnp.int32),
+    ),
+  )
+
+
+def _filled(positions: jax.Array, more: int) -> jax.Array:
+  """Returns positions with empty slots behind."""
+  return jnp.pad(positions, (0, more), constant_values=-1)
+
+
+def _slots(
+  tables: jax.Array, rows: jax.Array, positions: jax.Array, page: int
+) -> jax.Array:
+  """Returns where tokens are in a layer, -1 for nowhere."""
+  at = tables[rows, positions // page] * page + positions % page
+  return jnp.where(positions < 0, -1, at)
 
 
 def _kernel(
   layer,
-  tables,
-  rows,
   positions,
+  moves,
+  ends,
   places,
   forms,
-  reads,
   spans,
   q,
   pages,
@@ -151,70 +250,48 @@ def _kernel(
   mixed,
   *,
   count: int,
-  width: int,
+  of_block: int,
   scale: float,
   window: int,
 ):
   """Attends with one chunk of tokens, block after block of keys."""
-  chunk, per_block, page, both, dim = buffers.shape[1:]
-  heads, group = both // 2, q.shape[1] // chunk
-  block, blocks, words = per_block * page, width // per_block, per_block // 4
+  kv_heads, page = peak.shape[0], buffers.shape[2]
+  chunk, block = buffers.shape[1] // of_block, of_block * page
   this, chunks = pl.program_id(0), pl.num_programs(0)
+  group, blocks = q.shape[1] // chunk, forms.shape[0] // chunks
   first, last, before = (spans[3 * this + each] for each in range(3))
-
-  def places_of(token, number):
-    """Returns the bytes of a token (of all chunks) and a block's pages."""
-    base = (token * blocks + number) * words
-    for each in range(per_block):
-      yield places[base + each // 4] >> 8 * (each % 4) & 255
 
   def start(which, number, slot):
     """Starts to read what a chunk needs of a block."""
-    form = forms[which * blocks + number]
-    kind = form & 255
 
-    def read(token):
-      at = which * chunk + token
-      row = rows[at] * width + number * per_block
-      for each, place in enumerate(places_of(at, number)):
+    def move(at, _):
+      word = moves[at]
+      pltpu.make_async_copy(
+        pages.at[layer[0] * count + (word >> _PLACE)],
+        buffers.at[slot, word & (1 << _PLACE) - 1],
+        arrived.at[slot],
+      ).start()
 
-        @pl.when(place >= 128)
-        def _(each=each):
-          pltpu.make_async_copy(
-            pages.at[layer[0] * count + tables[row + each]],
-            buffers.at[slot, token, each],
-            arrived.at[slot],
-          ).start()
-
-    @pl.when((kind == 1) | (kind == 2))
-    def _():
-      read(0)
-      for begin in _begins(form):
-        pl.when(begin != _NEVER)(functools.partial(read, begin))
-
-    @pl.when(kind == 3)
-    def _():
-      jax.lax.fori_loop(0, chunk, lambda token, _: read(token), None)
+    at = which * blocks + number
+    jax.lax.fori_loop(ends[at], ends[at + 1], move, None)
 
   def wait(number, slot):
     """Waits for the pages of a block; all have one size."""
     one = pltpu.make_async_copy(
-      pages.at[0], buffers.at[slot, 0, 0], arrived.at[slot]
+      pages.at[0], buffers.at[slot, 0], arrived.at[slot]
     )
-    pages_read = reads[this * blocks + number]
-    jax.lax.fori_loop(0, pages_read, lambda *_: one.wait(), None)
+    at = this * blocks + number
+    jax.lax.fori_loop(ends[at], ends[at + 1], lambda *_: one.wait(), None)
 
   def half_of(token, head, number, half):
     """Returns a token's keys (half 0) or values (half 1), [block, H]."""
     slot = (before + number - first) % 2
-    return _half(
-      [
-        buffers.at[slot, place & 127, each]
-        for each, place in enumerate(places_of(this * chunk + token, number))
-      ],
-      head,
-      half,
-    )
+    base = ((this * chunk + token) * blocks + number) * of_block // 4
+    held = []
+    for each in range(of_block):
+      place = places[base + each // 4] >> 8 * (each % 4) & 255
+      held.append(buffers.at[slot, place * of_block + each])
+    return _half(held, head, half)
 
   def add(head, number, product):
     """Adds a block; `product(x, half)` multiplies with keys or values."""
@@ -274,10 +351,10 @@ def _kernel(
   def _():
     # A weight of 0 does not cancel a NaN where nothing was read.
     def clear(at, _):
-      shape = buffers.shape[2:]
-      buffers[at // chunk, at % chunk] = jnp.zeros(shape, buffers.dtype)
+      for slot in range(2):
+        buffers[slot, at] = jnp.zeros(buffers.shape[2:], buffers.dtype)
 
-    jax.lax.fori_loop(0, 2 * chunk, clear, None)
+    jax.lax.fori_loop(0, buffers.shape[1], clear, None)
     start(0, first, 0)
 
   peak[...] = jnp.full_like(peak, _START)
@@ -300,14 +377,13 @@ def _kernel(
     wait(number, slot)
     form = forms[this * blocks + number]
     kind = form & 255
-    one, four = [0], [0, *_begins(form)]
+    one = [0]
+    four = [0, *(form >> 8 * at & 255 for at in range(1, _RUNS))]
 
-    def each(head, _):
-      pl.when(kind == 1)(lambda: by_runs(one, head, number))
-      pl.when(kind == 2)(lambda: by_runs(four, head, number))
-      pl.when(kind == 3)(lambda: by_tokens(head, number))
-
-    jax.lax.fori_loop(0, heads, each, None)
+    for head in range(kv_heads):
+      pl.when(kind == 1)(functools.partial(by_runs, one, head, number))
+      pl.when(kind == 2)(functools.partial(by_runs, four, head, number))
+      pl.when(kind == 3)(functools.partial(by_tokens, head, number))
 
   jax.lax.fori_loop(first, last, step, None)
   weights = total[...][:, :, :1]
@@ -315,12 +391,7 @@ def _kernel(
   out[...] = (mixed[...] / jnp.where(weights > 0, weights, 1)).astype(out.dtype)
 
 
-def _begins(form) -> list:
-  """Returns where the runs after the first begin; see `Plan`."""
-  return [form >> 8 * at & 255 for at in range(1, _RUNS)]
-
-
-def _half(pages: list, head, half: int) -> jax.Array:
+def _half(pages: list, head: int, half: int) -> jax.Array:
   """Returns keys (half 0) or values (half 1) of a head, [block, H].
 
   Args:
@@ -347,27 +418,8 @@ def _dot(x: jax.Array, y: jax.Array, half: int) -> jax.Array:
   )
 
 
-def chunk_of(tokens: int, page_bytes: int, pages: int) -> int:
-  """Returns how many tokens share buffers.
-
-  Args:
-    tokens: T.
-    page_bytes: bytes of a page.
-    pages: pages of a block.
-  """
-  most = _BYTES // (2 * pages * page_bytes) // _SUBLANES * _SUBLANES
-  whole = -(-tokens // _SUBLANES) * _SUBLANES
-  return max(_SUBLANES, min(32, most, whole))
-
-
 def write(
-  k: jax.Array,
-  v: jax.Array,
-  pages: jax.Array,
-  tables: jax.Array,
-  rows: jax.Array,
-  positions: jax.Array,
-  first: jax.Array,
+  k: jax.Array, v: jax.Array, pages: jax.Array, slots: jax.Array, first
 ) -> jax.Array:
   """Returns pages with new keys and values in their places.
 
@@ -375,22 +427,19 @@ def write(
     k: [T, K, H].
     v: [T, K, H].
     pages: [L * NP, page, 2 K, H].
-    tables: int32 [R, P].
-    rows: int32 [T].
-    positions: int32 [T]; nothing is written for -1.
+    slots: int32 [T], see `Plan`.
     first: int32 scalar, the layer's first page.
   """
-  page = pages.shape[1]
   new = jnp.stack([k, v], axis=2).reshape(-1, *pages.shape[2:])
-  at = (first + tables[rows, positions // page]) * page + positions % page
-  at = jnp.where(positions < 0, pages.shape[0] * page, at)
   flat = pages.reshape(-1, *pages.shape[2:])
+  at = jnp.where(slots < 0, flat.shape[0], first * pages.shape[1] + slots)
   flat = flat.at[at].set(new.astype(pages.dtype), mode="drop")
   return flat.reshape(pages.shape)
 
 
+# Traced once, and not again for every layer.
 @functools.partial(
-  jax.jit, static_argnames=("count", "window", "block", "chunk", "interpret")
+  jax.jit, static_argnames=("count", "window", "block", "interpret")
 )
 def attend_shared(
   q: jax.Array,
@@ -404,8 +453,8 @@ def attend_shared(
   layer: int | jax.Array,
   count: int,
   window: int = 0,
+  plan: Plan | None = None,
   block: int = BLOCK,
-  chunk: int | None = None,
   interpret=False,
 ) -> tuple[jax.Array, jax.Array]:
   """Writes new keys and values, then attends with each token to its path.
@@ -416,78 +465,62 @@ def attend_shared(
   and a masked block adds nothing.
 
   Args:
-    q: [T, N, H].
+    q: [T, N, H]; on a TPU H is a multiple of 128.
     k: [T, K, H].
     v: [T, K, H].
-    pages: [L * NP, page, 2 K, H], all finite; a page has a quarter of a block
-      at most.
+    pages: [L * NP, page, 2 K, H], all finite; NP is at most 2^22.
     tables: int32 [R, P], page numbers in a layer; those past a row's positions
       may be any.
-    rows: int32 [T], the table of each token.
-    positions: int32 [T], the place of a token in its path; -1 is an empty slot.
+    rows: int32 [T], the table of each token, nondecreasing.
+    positions: int32 [T], the place of a token in its path, increasing in a row;
+      -1 is an empty slot.
     layer: the layer whose pages these are.
     count: NP, pages of a layer.
     window: tokens that a token attends to, itself included; 0 is no limit.
-    block: keys of a block.
-    chunk: tokens that share buffers, a multiple of 8 up to 64; None chooses.
+    plan: from `plan_shared`, so that it is made once for all layers; None makes
+      it here.
+    block: keys of a block, of the plan too.
     interpret: runs on any device, slowly; see `pl.pallas_call`.
 
   Returns:
     [T, N, H] in q's dtype, 0 for an empty slot; and the pages.
   """
+  slots, reads = plan or plan_shared(
+    pages, tables, rows, positions, window=window, block=block
+  )
+  layer = jnp.asarray(layer, jnp.int32)
+  pages = write(k, v, pages, slots, layer * count)
+
   tokens, heads, dim = q.shape
   page, both = pages.shape[1:3]
-  kv_heads, per_block = both // 2, block // page
-  if per_block % 4 or block % page:
-    raise ValueError(f"a block of {block} keys is not 4 or 8 pages of {page}")
-  layer = jnp.asarray(layer, jnp.int32)
-  pages = write(k, v, pages, tables, rows, positions, layer * count)
-
-  chunk = chunk or chunk_of(
-    tokens, page * both * dim * pages.dtype.itemsize, per_block
-  )
-  tables = jnp.pad(tables, [(0, 0), (0, -tables.shape[1] % per_block)])
-  more = -tokens % chunk
-  rows = jnp.pad(rows, (0, more))
-  positions = jnp.pad(positions, (0, more), constant_values=-1)
-  plan = plan_of(
-    tables,
-    rows,
-    positions,
-    page=page,
-    chunk=chunk,
-    block=block,
-    window=window,
-  )
+  kv_heads, of_block, chunks = both // 2, block // page, reads.spans.size // 3
+  width = reads.forms.size // chunks * of_block
+  chunk = reads.places.size * 4 // (chunks * width)
+  more = chunks * chunk - tokens
   # [T, N, H] to [K, T * G, H], G filled to whole tiles.
   group = heads // kv_heads
-  padded = -(-group // _SUBLANES) * _SUBLANES
-  queries = jnp.transpose(q.reshape(tokens, kv_heads, group, dim), (1, 0, 2, 3))
-  queries = jnp.pad(queries, [(0, 0), (0, more), (0, padded - group), (0, 0)])
+  filled = pl.cdiv(group, _SUBLANES) * _SUBLANES
+  queries = jnp.swapaxes(q.reshape(tokens, kv_heads, group, dim), 0, 1)
+  queries = jnp.pad(queries, [(0, 0), (0, more), (0, filled - group), (0, 0)])
   queries = queries.reshape(kv_heads, -1, dim)
-
   of_chunk = pl.BlockSpec(
-    (kv_heads, chunk * padded, dim), lambda at, *_: (0, at, 0)
+    (kv_heads, chunk * filled, dim), lambda at, *_: (0, at, 0)
   )
   mixed = pl.pallas_call(
     functools.partial(
-      _kernel,
-      count=count,
-      width=tables.shape[1],
-      scale=dim**-0.5,
-      window=window,
+      _kernel, count=count, of_block=of_block, scale=dim**-0.5, window=window
     ),
     out_shape=jax.ShapeDtypeStruct(queries.shape, q.dtype),
     grid_spec=pltpu.PrefetchScalarGridSpec(
-      num_scalar_prefetch=8,
-      grid=(rows.size // chunk,),
+      num_scalar_prefetch=2 + len(reads),
+      grid=(chunks,),
       in_specs=[of_chunk, pl.BlockSpec(memory_space=pltpu.HBM)],
       out_specs=of_chunk,
       scratch_shapes=[
-        pltpu.VMEM((2, chunk, per_block, page, both, dim), pages.dtype),
+        pltpu.VMEM((2, chunk * of_block, page, both, dim), pages.dtype),
         pltpu.SemaphoreType.DMA((2,)),
-        *[pltpu.VMEM((kv_heads, chunk * padded, block), jnp.float32)] * 2,
-        pltpu.VMEM((kv_heads, chunk * padded, dim), jnp.float32),
+        *[pltpu.VMEM((kv_heads, chunk * filled, _LANES), jnp.float32)] * 2,
+        pltpu.VMEM((kv_heads, chunk * filled, dim), jnp.float32),
       ],
     ),
     compiler_params=pltpu.CompilerParams(
@@ -495,11 +528,9 @@ def attend_shared(
     ),
     interpret=interpret,
     name="attend_shared",
-  )(
-    layer.reshape(1), tables.reshape(-1), rows, positions, *plan, queries, pages
-  )
-  mixed = mixed.reshape(kv_heads, -1, padded, dim)[:, :tokens, :group]
-  return jnp.transpose(mixed, (1, 0, 2, 3)).reshape(q.shape), pages
+  )(layer.reshape(1), _filled(positions, more), *reads, queries, pages)
+  mixed = mixed.reshape(kv_heads, -1, filled, dim)[:, :tokens, :group]
+  return jnp.swapaxes(mixed, 0, 1).reshape(q.shape), pages
 
 
 def attend_ragged(
@@ -514,25 +545,22 @@ def attend_ragged(
   layer: int | jax.Array,
   count: int,
   window: int = 0,
+  plan: Plan | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Computes the same as `attend_shared` by jax's ragged kernel.
 
-  Args: see `attend_shared`; `rows` is nondecreasing, and positions of a row
-    increase by 1.
-
-  Returns:
-    [T, N, H] and the pages.
+  Positions of a row increase by 1 here.
   """
+  slots, sequences = plan or plan_ragged(pages, tables, rows, positions)
   first = jnp.asarray(layer, jnp.int32) * count
-  pages = write(k, v, pages, tables, rows, positions, first)
-  lengths, starts, sequences = ragged_of(rows, positions, tables.shape[0])
+  pages = write(k, v, pages, slots, first)
   mixed = ragged.ragged_paged_attention(
     q,
     pages,
-    lengths,
+    sequences.lengths,
     first + tables,
-    starts,
-    sequences,
+    sequences.starts,
+    sequences.count,
     sm_scale=q.shape[-1] ** -0.5,
     sliding_window=window or None,
     num_kv_pages_per_block=min(
@@ -544,36 +572,10 @@ def attend_ragged(
   return jnp.where(positions[:, None, None] < 0, 0, mixed), pages
 
 
-def ragged_of(
-  rows: jax.Array, positions: jax.Array, count: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Describes tokens as jax's kernel wants them.
-
-  Args:
-    rows: int32 [T], nondecreasing.
-    positions: int32 [T].
-    count: R.
-
-  Returns:
-    int32 [R], keys of each row up to its last token, never 0, which the kernel
-    cannot skip; int32 [R + 1], the first token of each row; and int32 [1], rows
-    up to the last that has a token.
-  """
-  starts = jnp.searchsorted(rows, jnp.arange(count + 1)).astype(jnp.int32)
-  # The kernel counts positions back from a row's last key.
-  token = jnp.arange(rows.size)
-  ahead = jnp.where(positions < 0, -token, positions - token)
-  ahead = jax.ops.segment_max(ahead, rows, count, indices_are_sorted=True)
-  lengths = jnp.maximum(ahead + starts[1:], starts[1:] - starts[:-1])
-  return (
-    jnp.maximum(lengths, 1).astype(jnp.int32),
-    starts,
-    jnp.searchsorted(starts, starts[-1]).astype(jnp.int32).reshape(1),
-  )
-
-
-def on_mesh(mesh: jax.sharding.Mesh, attend: Callable) -> Callable:
-  """Returns `attend` on a mesh, by `jax.shard_map`.
+def on_mesh(
+  mesh: jax.sharding.Mesh, attend: Callable, plan: Callable
+) -> tuple[Callable, Callable]:
+  """Returns `attend` and `plan` on a mesh, by `jax.shard_map`.
 
   The compiler cannot partition a kernel. Tokens, tables and pages are sharded
   over the axes of rows, and each shard's `rows` and `tables` count from its
@@ -584,21 +586,35 @@ def on_mesh(mesh: jax.sharding.Mesh, attend: Callable) -> Callable:
     mesh: from `sharding.make_mesh`.
     attend: `attend_shared` or `attend_ragged`; `count` is pages of a layer in
       one shard.
+    plan: `plan_shared` or `plan_ragged`.
   """
-  spec = jax.P
+  rows = jax.P(RULES.batch)
 
-  def run(q, k, v, pages, tables, rows, positions, *, layer, **options):
+  def specs(kv_heads: int) -> tuple[jax.P, jax.P]:
+    """Returns how [T, K, H] and pages are sharded."""
     heads = RULES.kv_heads
-    if heads and k.shape[1] % mesh.shape[heads]:
+    if heads and kv_heads % mesh.shape[heads]:
       heads = None
-    tokens, held = spec(RULES.batch, heads), spec(RULES.batch, None, heads)
-    return jax.shard_map(
-      lambda layer, *arrays: attend(*arrays, layer=layer, **options),
-      mesh=mesh,
-      in_specs=(spec(), *[tokens] * 3, held, *[spec(RULES.batch)] * 3),
-      out_specs=(tokens, held),
-      # Kernels do not declare the mesh axes over which their results vary.
-      check_vma=False,
-    )(layer, q, k, v, pages, tables, rows, positions)
+    return jax.P(RULES.batch, heads), jax.P(RULES.batch, None, heads)
 
-  return run
+  # Kernels do not declare the mesh axes over which their results vary.
+  shard = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
+
+  def plan_on(pages, tables, rows_, positions, *, reads=None, **options):
+    return shard(
+      lambda reads, *arrays: plan(*arrays, reads=reads, **options),
+      in_specs=(rows, specs(pages.shape[2] // 2)[1], rows, rows, rows),
+      out_specs=rows,
+    )(reads, pages, tables, rows_, positions)
+
+  def attend_on(q, k, v, pages, *where, layer, plan=None, **options):
+    tokens, held = specs(k.shape[1])
+    return shard(
+      lambda layer, plan, *arrays: attend(
+        *arrays, layer=layer, plan=plan, **options
+      ),
+      in_specs=(jax.P(), rows, *[tokens] * 3, held, rows, rows, rows),
+      out_specs=(tokens, held),
+    )(layer, plan, q, k, v, pages, *where)
+
+  return attend_on, plan_on
