@@ -20,6 +20,10 @@ from rstar_jax.storage.snapshot import Snapshot
 
 STAGES = tuple(layout.STAGES)
 _SHARD = re.compile(r"^(?:(.*)/)?shard-(\d+)-of-(\d+)\.jsonl$")
+# A journal of a shard, or a part of one.
+_BEGUN = re.compile(
+  rf"^(?:(.*)/)?{layout.BEGUN}shard-(\d+)-of-(\d+)-\w+\.jsonl(?:\.\d+)?$"
+)
 # Prefixes of metrics whose step is the round -> the stage.
 _BY_ROUND = {
   "rollout": "rollout",
@@ -42,6 +46,7 @@ class Stage:
     done: number of finished shards, or of updates of a training.
     of: total number of shards or updates, None if not yet known.
     unit: "shards" or "updates", "" if the stage has no parts.
+    begun: number of shards of which some problems are finished.
     seconds: time spent so far, lost work included; None without metrics.
     left: estimated seconds until the stage is done; None without an estimate.
   """
@@ -52,6 +57,7 @@ class Stage:
   done: int = 0
   of: int | None = None
   unit: str = ""
+  begun: int = 0
   seconds: float | None = None
   left: float | None = None
 
@@ -151,7 +157,7 @@ def _stage(
     begun = bool(steps or stage.of)
   else:
     stage = _shards(stage, files, folders)
-    begun = stage.done > 0
+    begun = stage.done + stage.begun > 0
   if all(map(files.whole, folders)):
     stage.state = "done"
   elif begun or stage.seconds:
@@ -164,16 +170,20 @@ def _shards(stage: Stage, files: Snapshot, folders: list[str]) -> Stage:
   total = 0
   for folder in folders:
     parts: dict[str, int] = {}
+    whole, begun = set(), set()
     for name in files.below(folder):
-      if match := _SHARD.match(name):
-        stage.done += 1
-        parts[match[1]] = int(match[3])
+      for pattern, found in ((_SHARD, whole), (_BEGUN, begun)):
+        if match := pattern.match(name):
+          found.add((match[1], match[2]))
+          parts[match[1]] = int(match[3])
+    stage.done += len(whole)
+    stage.begun += len(begun - whole)
     total += sum(parts.values())
   stage.unit = "shards"
   stage.of = total or None
   if all(map(files.whole, folders)):
     stage.state = "done"
-  elif stage.done:
+  elif stage.done or stage.begun:
     stage.state = "begun"
   return stage
 
@@ -313,7 +323,7 @@ def kept(found: Status) -> str:
     begun = [
       each.name if each.state == "done" else f"{_cell(each)} of {each.name}"
       for each in stages
-      if each.state == "done" or each.done
+      if each.state == "done" or each.done or each.begun
     ]
     if all(stage.state == "done" for stage in stages):
       over.append(str(number))
@@ -346,8 +356,9 @@ def _cell(stage: Stage | None) -> str:
   if stage.state == "done":
     took = f", {duration(stage.seconds)}" if stage.seconds else ""
     return f"done{took}"
-  if stage.done:
-    return f"{stage.done}/{stage.of or '?'} {stage.unit}"
+  if stage.done or stage.begun:
+    begun = f" ({stage.begun} begun)" if stage.begun else ""
+    return f"{stage.done}/{stage.of or '?'} {stage.unit}{begun}"
   return "begun" if stage.state == "begun" else "-"
 
 

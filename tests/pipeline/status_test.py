@@ -117,6 +117,31 @@ class StatusTest(parameterized.TestCase):
     self.assertEqual((rollout.state, evaluation.state), ("begun", "begun"))
     self.assertIn("| 3/8 shards |", status.render(status.look(self.workdir)))
 
+  def test_shards_of_which_some_problems_are_there(self):
+    self.begin()
+    folder = self.workdir / "round_1/trees"
+    folder.mkdir(parents=True)
+    # Two processes began the one, the other is in a bucket; of the third the
+    # journal was not removed.
+    for name in (
+      "1-of-00008-ab12",
+      "1-of-00008-cd",
+      "2-of-00008-e",
+      "0-of-00008-f",
+    ):
+      (folder / f"begun-shard-0000{name}.jsonl").touch()
+    (folder / "begun-shard-00002-of-00008-e.jsonl.00001").touch()
+    found = self.of(1, "rollout")
+    self.assertEqual(
+      (found.state, found.done, found.begun, found.of), ("begun", 0, 3, 8)
+    )
+    self.shards("round_1/trees", 1, 8)
+    found = status.look(self.workdir)
+    self.assertIn("| 1/8 shards (2 begun) |", status.render(found))
+    self.assertEqual(
+      status.kept(found), "round 1 1/8 shards (2 begun) of rollout"
+    )
+
   def test_a_training_is_at_what_it_saved(self):
     self.begin()
     self.assertEqual(self.of(1, "sft").state, "left")

@@ -31,7 +31,7 @@ from rstar_jax.config import schema as config_lib
 from tests import tiny_run
 
 def get_config():
-  return tiny_run.make_config(
+  config = tiny_run.make_config(
     {train!r},
     {test!r},
     shard_size=2,
@@ -39,6 +39,9 @@ def get_config():
     policy=config_lib.PolicyConfig(path={base!r}),
     programs={programs!r},
   )
+  # One problem after the other.
+  config.search.in_flight = config.eval.search.in_flight = 1
+  return config
 """
 # Two additions of 1, 2 or 3 give 2 to 6.
 TRAIN = {"four": "4", "five": "5", "never": "99", "six": "6"}
@@ -46,11 +49,11 @@ TEST = {"three": "3", "four too": "4", "five too": "5"}
 
 # Where: a stage, and the call of `expand` or the update; how; what is kept.
 TOLD = (
-  # Groups are threads, which no signal interrupts.
-  ("rollout", "six", signal.SIGTERM, "1/2 shards of rollout"),
+  # The policy is called by a thread, which no signal interrupts.
+  ("rollout", "six", signal.SIGTERM, "1/2 shards (1 begun) of rollout"),
   ("sft", 1, signal.SIGINT, "1/2 updates of sft"),
   ("ppm", 1, signal.SIGTERM, " updates of ppm"),
-  ("evaluate", "five too", signal.SIGINT, "1/2 shards of evaluate"),
+  ("evaluate", "five too", signal.SIGINT, "1/2 shards (1 begun) of evaluate"),
 )
 
 
