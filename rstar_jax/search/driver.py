@@ -73,7 +73,13 @@ def run_searches(
 
 @dataclasses.dataclass(eq=False)
 class _Going:
-  """A search in flight, and what it waits for."""
+  """A search in flight, and what it waits for.
+
+  Attributes:
+    answers: to its requests.
+    missing: how many of them are not there yet.
+    many: whether it asked with a list.
+  """
 
   index: int
   search: Search
@@ -81,8 +87,8 @@ class _Going:
   answers: list[concurrent.futures.Future] = dataclasses.field(
     default_factory=list
   )
-  missing: int = 0
-  many: bool = False
+  missing: int = dataclasses.field(init=False)
+  many: bool = dataclasses.field(init=False)
 
 
 class _Driver:
@@ -112,11 +118,13 @@ class _Driver:
           self._queues.flush()
         going, usage, answer = self._answered.get()
         usage.end()
-        answer.result()  # Raises what the callable raised.
+        found = answer.result()  # Raises what the callable raised.
         going.missing -= 1
-        if not going.missing:
+        if going.missing:
+          continue
+        if going.many:
           found = [each.result() for each in going.answers]
-          self._move_on(going, found if going.many else found[0])
+        self._move_on(going, found)
     finally:
       for going in self._going:
         for answer in going.answers:

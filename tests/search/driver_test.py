@@ -338,6 +338,21 @@ class EndTest(parameterized.TestCase):
     with self.assertRaises(concurrent.futures.InvalidStateError):
       asked[0].set_result([])
 
+  def test_one_of_several_answers_that_fails_ends_all_at_once(self):
+    class Expand:
+      def submit(self, question, prefix, seeds):
+        found = concurrent.futures.Future()
+        if len(seeds) == 1:
+          found.set_exception(RuntimeError("one row broke"))
+        return found
+
+    def search():
+      # The first is never answered.
+      yield [requests.expand("q", (), _SEEDS[:n]) for n in (2, 1)]
+
+    with self.assertRaisesRegex(RuntimeError, "one row broke"):
+      driver.run_searches([search()], calls_of(Expand()), 1)
+
   def test_an_exception_of_a_search_closes_the_others(self):
     ended = []
 
