@@ -56,10 +56,8 @@ def paper(policy: str) -> config_lib.Config:
   )
   config.search.in_flight = config.eval.search.in_flight = 32
   config.remote.max_tokens = 512
-  # From docs/results/fleet.md, a simulation of hosts with four chips. A shard
-  # has to fill in_flight = 32 several times: 50 problems take 1.4 times as
-  # long each as 800 do, 400 take 1.01 times, and what deaths lose is under
-  # 1%. So many hosts that problems / (4 x hosts) is below 400 want that.
+  # Hosts divide shards: for an even division each wants some, so that many
+  # hosts, for which problems / (4 x hosts) is below 400, want smaller ones.
   config.shard_size = 400
   # Two workers keep the device waiting for half of the time; from 16 on it is
   # a few percent. A host of a TPU has a hundred cores and more.

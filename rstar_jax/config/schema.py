@@ -443,7 +443,7 @@ class Config(Closed):
 
   # Seed of the run; all others derive from it.
   seed: int = 0
-  # Problems per shard, the unit of work and of loss when a run is killed.
+  # Problems per shard, a file that one host writes.
   shard_size: int = field(50, above=0)
   # Where compiled programs are kept for the next process. Empty: in the run's
   # folder, programs/.
