@@ -91,6 +91,22 @@ class EngineConfig(Closed):
   max_step_tokens: int = field(64, above=0)
   # Longest code block where solutions are sampled whole, in tokens.
   max_block_tokens: int = field(256, above=0)
+  # Longest prefix that can be expanded, in tokens; the candidates of a longer
+  # one come back empty, finish "length".
+  max_prefix_tokens: int = field(384, above=0)
+  # Token slots of a step: candidates that are sampled at once.
+  rows: int = field(64, above=0, binds=False)
+  # Tokens that a slot samples in one call of a program.
+  inner_steps: int = field(8, above=0, binds=False)
+  # Token slots of a call that computes prefixes, or steps to be scored.
+  prefill_tokens: int = field(256, above=0, binds=False)
+  # Pages of 16 tokens for keys and values, of the policy and of the PPM each; 0
+  # is enough for `rows`.
+  pages: int = field(0, least=0, binds=False)
+  # What computes attention and products of few rows: "cpp" kernels that a C++
+  # compiler makes for this CPU, "pallas" kernels for TPUs, "xla" anywhere;
+  # "auto" is the first that there is.
+  kernels: Literal["auto", "cpp", "pallas", "xla"] = "auto"
   # Prefix lengths in tokens are padded up to one of these; a longer prefix
   # cannot be expanded (its candidates come back empty, finish "length").
   prefix_buckets: tuple[int, ...] = field((128, 256, 384), above=0)

@@ -165,11 +165,22 @@ def is_reward_model(fields: Mapping[str, Any]) -> bool:
   return classifies and count == 1
 
 
+# Fields that say how the model is computed here.
+_NOT_WRITTEN = (
+  "dtype",
+  "param_dtype",
+  "remat",
+  "attention_block",
+  "row_block",
+  "native",
+)
+
+
 def _check_said(config: ModelConfig, fields: Mapping[str, Any]) -> None:
   """Reads the fields back: raises if they do not express the config."""
   said = from_fields(fields, "config.json")
   for name, wanted in vars(config).items():
-    if name in ("dtype", "param_dtype", "remat", "attention_block", "native"):
+    if name in _NOT_WRITTEN:
       continue
     got = getattr(said, name)
     if got != wanted:

@@ -1,12 +1,9 @@
-"""Tree expansion on the device: prefixes in, sampled steps out; ids only.
+"""Sampling of next steps: prefixes in, candidates out; ids only."""
 
-Each group of searches has a `PrefixCache` with the paths of its trees and the
-candidates sampled last, so that most of a prefix needs no prefill.
-"""
-
+import collections
+import concurrent.futures
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,10 +13,10 @@ from absl import logging
 from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
-from rstar_jax.inference import decoding, programs, sampler
-from rstar_jax.inference.cached_model import Batch, CachedModel
-from rstar_jax.inference.prefix_cache import pick
-from rstar_jax.models import cache
+from rstar_jax.inference import programs, sampler
+from rstar_jax.inference.paged_model import PagedModel, Request
+from rstar_jax.inference.prefix_cache import Page
+from rstar_jax.inference.runs import Run, Shard
 from rstar_jax.models.transformer import Transformer
 
 
@@ -38,32 +35,80 @@ class Generated:
   stopped: int
 
 
-@functools.partial(
-  jax.jit, static_argnames=("graphdef", "path", "options", "data_shards")
-)
-def _expand(params, pool, *arrays, graphdef, **static):
-  return programs.expand(nnx.merge(graphdef, params), pool, *arrays, **static)
-
-
 @dataclasses.dataclass(frozen=True)
-class _Call:
-  """A call under way; its rows are items of the batch, -1 for padding."""
-
-  batch: Batch
-  rows: np.ndarray
-  sampled: decoding.Sampled
-  cached: cache.KeyValues | None
-
-
-class Engine(CachedModel):
-  """Samples next steps of many leaves at once.
-
-  Threads may share an engine, each with a group of its own; see `CachedModel`.
+class Stop:
+  """When a step ends.
 
   Attributes:
-    max_new_tokens: longest step, in tokens.
+    limit: most tokens, at least 1.
+    ids: ids that end a step, and belong to it.
+    words: sequences of ids; a step ends with the token after one.
+  """
+
+  limit: int
+  ids: frozenset[int] = frozenset()
+  words: tuple[tuple[int, ...], ...] = ()
+
+  def ends(self, ids: Sequence[int], start: int) -> bool:
+    """Says whether the step that begins at ids[start] ends with the last."""
+    if ids[-1] in self.ids or len(ids) - start >= self.limit:
+      return True
+    return any(
+      len(ids) - 1 - start >= len(word)
+      and tuple(ids[-1 - len(word) : -1]) == word
+      for word in self.words
+    )
+
+
+@functools.partial(
+  jax.jit, static_argnames=("graphdef", "options"), donate_argnames="pages"
+)
+def _decode(params, pages, plan, *, graphdef, options):
+  model = nnx.merge(graphdef, params)
+  return programs.decode(model, pages, plan, options)
+
+
+class _Expansion(Request):
+  """C candidates of one prefix.
+
+  Attributes:
+    ids: the prefix.
+    seeds: one for each candidate.
+    stop: when a step ends.
+    greedy: whether to take the likeliest tokens.
+    steps: the candidates that have ended.
+    page: the last page of the prefix, pinned; None before it is in pages.
+  """
+
+  def __init__(
+    self, ids: list[int], seeds: list[int], stop: Stop, greedy: bool
+  ):
+    super().__init__()
+    self.ids, self.seeds, self.stop, self.greedy = ids, seeds, stop, greedy
+    self.steps: list[Generated | None] = [None] * len(seeds)
+    self.page: Page | None = None
+
+  @property
+  def span(self) -> int:
+    """Returns the most tokens of a candidate's path."""
+    return len(self.ids) + self.stop.limit
+
+
+@dataclasses.dataclass(eq=False)
+class _Candidate:
+  """A step under way: number `column` of its expansion."""
+
+  run: Run
+  column: int
+  logprob: float = 0.0
+
+
+class Engine(PagedModel):
+  """Samples next steps; any thread may ask.
+
+  Attributes:
     generated_tokens: tokens sampled so far.
-    too_long: leaves so far whose prefix did not fit the largest bucket.
+    too_long: prefixes so far that were too long to be expanded.
   """
 
   def __init__(
@@ -71,229 +116,325 @@ class Engine(CachedModel):
     model: Transformer,
     config: EngineConfig,
     *,
-    stop_ids: Sequence[int],
     max_new_tokens: int | None = None,
-    pad_id: int,
-    stop_words: Sequence[Sequence[int]] = (),
-    mesh: jax.sharding.Mesh | None = None,
     **options: Any,
   ):
     """Makes an engine; nothing is compiled before the first call.
 
     Args:
       model: with an LM head.
-      config: shapes and sampling.
-      stop_ids: ids that end a step, and belong to it.
-      max_new_tokens: longest step; None is config.max_step_tokens.
-      pad_id: any id; pads token arrays.
-      stop_words: sequences of ids; a step ends with the token after one.
-      mesh: the mesh of the model's parameters.
-      **options: slots, reuse, busy, lock; see `CachedModel`.
+      config: sizes and sampling.
+      max_new_tokens: longest step; None is the longest of the config.
+      **options: mesh, busy, lock; see `PagedModel`.
     """
-    self.max_new_tokens = max_new_tokens or config.max_step_tokens
+    self.max_new_tokens = max_new_tokens or max(
+      config.max_step_tokens, config.max_block_tokens
+    )
+    longest = config.max_prefix_tokens + self.max_new_tokens
     super().__init__(
-      model,
-      config,
-      what="expansion",
-      room=self.max_new_tokens,
-      mesh=mesh,
-      **options,
+      model, config, longest=longest, margin=self.max_new_tokens, **options
     )
-    self._options = decoding.Options(
-      method=sampler.method_of(config),
-      stop_ids=tuple(int(i) for i in stop_ids),
-      stop_words=tuple(tuple(map(int, word)) for word in stop_words),
-      max_new_tokens=self.max_new_tokens,
-      pad_id=int(pad_id),
-      least_rows=config.least_rows,
-      attention=config.attention,
-      mesh=mesh,
-    )
-    longest = config.prefix_buckets[-1] + self.max_new_tokens
     if longest > model.config.max_length:
       logging.warning(
         "prefixes of up to %d tokens and steps of up to %d exceed the model's "
         "max_length=%d",
-        config.prefix_buckets[-1],
+        config.max_prefix_tokens,
         self.max_new_tokens,
         model.config.max_length,
       )
-    self.generated_tokens = 0
-    self.too_long = 0
+    self._options = dataclasses.replace(
+      self._options, method=sampler.method_of(config), steps=config.inner_steps
+    )
+    self._ready: dict[Shard, collections.deque[tuple[_Expansion, int]]] = {}
+    self._active: dict[Shard, list[_Candidate]] = {}
+    self.generated_tokens = self.too_long = 0
+
+  def submit(
+    self,
+    prefix: Sequence[int],
+    seeds: Sequence[int],
+    stop: Stop,
+    *,
+    greedy: bool = False,
+  ) -> concurrent.futures.Future[list[Generated]]:
+    """Asks for C next steps of a prefix.
+
+    A step depends on its prefix, its seed and the weights alone, to the bit.
+
+    Args:
+      prefix: at least one id. If it is longer than `max_prefix_tokens`, its
+        steps are empty.
+      seeds: C numbers below 2**32.
+      stop: when a step ends; its limit is at most `max_new_tokens`.
+      greedy: takes the likeliest tokens.
+
+    Raises:
+      ValueError: an empty prefix, or a limit out of range.
+    """
+    if len(prefix) == 0:
+      raise ValueError("the prefix is empty: give at least one token")
+    if not 1 <= stop.limit <= self.max_new_tokens:
+      raise ValueError(f"limit={stop.limit} is not in 1..{self.max_new_tokens}")
+    ids = np.asarray(prefix).tolist()
+    seeds = np.asarray(seeds, np.uint32).tolist()
+    request = _Expansion(ids, seeds, stop, greedy)
+    with self._guard:
+      self.prefix_tokens += len(ids)
+      self.too_long += len(ids) > self.config.max_prefix_tokens
+    if len(ids) > self.config.max_prefix_tokens or not seeds:
+      request.future.set_result([Generated((), 0.0, -1)] * len(seeds))
+    else:
+      self._add([request])
+    return request.future
 
   def expand(
     self,
-    prefixes: Sequence[np.ndarray],
+    prefixes: Sequence[Sequence[int]],
     seeds: np.ndarray,
-    *,
-    group: int = 0,
-    limits: Sequence[int] | None = None,
+    stop: Stop,
+    **options: Any,
   ) -> list[list[Generated]]:
-    """Samples C next steps of each prefix.
-
-    A candidate depends on its prefix, its seed and the weights alone, up to
-    floating-point rounding: that depends on the shapes, and on whether a token
-    was computed in a step or in a prefix.
+    """Samples C steps of each of B prefixes; see `submit`.
 
     Args:
-      prefixes: B int32 arrays [T_i], T_i at least 1. A prefix longer than the
-        largest bucket gets empty candidates.
+      prefixes: B sequences of ids.
       seeds: uint32 [B, C].
-      group: selects the prefix cache; one thread at a time.
-      limits: longest step of each leaf, 1 to `max_new_tokens`; None is
-        `max_new_tokens` for all.
-
-    Returns:
-      B lists of C steps.
-
-    Raises:
-      ValueError: an empty prefix, or seeds or limits that do not fit.
+      stop: see `submit`.
+      **options: see `submit`.
     """
-    seeds = np.asarray(seeds)
-    self._check(prefixes, seeds, limits)
-    if limits is None:
-      limits = [self.max_new_tokens] * len(prefixes)
-    empty = Generated((), 0.0, -1)
-    results = [[empty] * seeds.shape[1] for _ in prefixes]
-    largest = self.config.prefix_buckets[-1]
-    fits = [i for i, each in enumerate(prefixes) if len(each) <= largest]
-    with self.busy:
-      with self.lock:
-        calls = self._send(
-          group,
-          [prefixes[i] for i in fits],
-          seeds[fits],
-          [limits[i] for i in fits],
-        )
-      for call in calls:
-        out = jax.device_get(call.sampled)
-        # The last token has no cache entry.
-        usable = np.maximum(out.lengths - 1, 0)
-        call.batch.cache_candidates(call.rows, call.cached, out.tokens, usable)
-        for row, item in enumerate(call.rows):
-          if item >= 0:
-            results[fits[call.batch.indices[item]]] = _steps(out, row)
-    with self.lock:
-      self.too_long += len(prefixes) - len(fits)
-      self.prefix_tokens += sum(len(prefixes[i]) for i in fits)
-      self.generated_tokens += sum(
-        len(step.token_ids) for row in results for step in row
-      )
-    return results
+    waiting = [
+      self.submit(prefix, row, stop, **options)
+      for prefix, row in zip(prefixes, seeds, strict=True)
+    ]
+    return [each.result() for each in waiting]
 
-  def warm_up_calls(self, candidates: int) -> list[Callable[[], None]]:
-    """Returns calls that each compile programs of `expand`, on padding.
+  def warm_up_calls(self) -> list[Callable[[], None]]:
+    """Returns calls that each compile a program, on empty slots."""
 
-    After all of them `expand` compiles nothing for this many candidates.
+    def decode():
+      self._allocate()
+      self._call_decode(self._decode_plan())
 
-    Args:
-      candidates: C, candidates of a leaf.
-    """
-    prefix_cache = self._cache(0)
-    none = Batch(prefix_cache, [], [], [], [])
+    return [*super().warm_up_calls(), decode]
 
-    def expand(leaves, path):
-      rows = np.full(leaves * prefix_cache.slots.data_shards, -1)
-      seeds = np.zeros((0, candidates), np.uint32)
-      _, cached = self._sample(none, rows, seeds, [], path)
-      if cached is not None:
-        prefix_cache.warm_up_append(cached)
+  def _allocate(self) -> None:
+    super()._allocate()
+    if set(self._active) != set(self._shards):
+      self._ready = {each: collections.deque() for each in self._shards}
+      self._active = {each: [] for each in self._shards}
 
-    return prefix_cache.warm_up_calls(self) + [
-      functools.partial(expand, leaves, path)
-      for leaves in self._spec.sizes_up_to(
-        self._spec.most_sampled(candidates, self.max_new_tokens)
-      )
-      for path in self.config.prefix_buckets
+  def _forget(self, request: _Expansion) -> None:
+    super()._forget(request)
+    shard = request.shard
+    if request.page is not None:
+      shard.cache.unpin(request.page)
+    self._ready[shard] = collections.deque(
+      each for each in self._ready[shard] if each[0] is not request
+    )
+    self._active[shard] = [
+      each for each in self._active[shard] if each.run.request is not request
     ]
 
-  def _send(
-    self,
-    group: int,
-    paths: Sequence[np.ndarray],
-    seeds: np.ndarray,
-    limits: Sequence[int],
-  ) -> list[_Call]:
-    """Sends all work to the device."""
-    if not paths:
-      return []
-    prefix_cache, calls = self._cache(group), []
-    shape = seeds.shape[1], self.max_new_tokens
-    most = self._spec.most_sampled(*shape)
-    for batch in self._batches(
-      prefix_cache, paths, self.max_new_tokens, hidden=True
-    ):
-      for rows, path in prefix_cache.calls(
-        batch.slots, batch.lengths, math.prod(shape), most
-      ):
-        out = self._sample(batch, rows, seeds, limits, path)
-        calls.append(_Call(batch, rows, *out))
-    return calls
+  def _place(self, request: _Expansion) -> bool:
+    """Sees that a prefix is in pages, all but its last token.
 
-  def _sample(
-    self,
-    batch: Batch,
-    rows: np.ndarray,
-    seeds: np.ndarray,
-    limits: Sequence[int],
-    path: int,
-  ) -> tuple[decoding.Sampled, cache.KeyValues | None]:
-    """Sends one call to the device; rows of padding have a limit of 0."""
-    candidates = seeds.shape[1]
-    chosen = np.zeros((len(rows), candidates), np.uint32)
-    real = rows >= 0
-    chosen[real] = seeds[[batch.indices[item] for item in rows[real]]]
-    self.programs.call(
-      "expand", rows=len(rows), path=path, candidates=candidates
+    Each candidate computes that one itself, and so has its logits.
+    """
+    shard, before = request.shard, len(request.ids) - 1
+    # More candidates than slots need not have their prefixes yet.
+    if len(self._ready[shard]) > self.config.rows:
+      return False
+    run = shard.start(
+      request,
+      request.ids[:before],
+      reuse=before,
+      pages=before,
+      span=request.span,
+      kind=self._kind(request.span),
+      margin=self._margin,
+      done=self._prefilled,
     )
-    lengths = pick(batch.lengths, rows)
-    return _expand(
-      self.params,
-      batch.prefix_cache.pool,
-      batch.prefix_cache.local(pick(batch.slots, rows, -1)),
-      lengths,
-      lengths + self.max_new_tokens,
-      chosen,
-      pick([limits[i] for i in batch.indices], rows),
-      graphdef=self.graphdef,
-      path=path,
-      options=dataclasses.replace(
-        self._options, keep=self._spec.keeps(candidates, self.max_new_tokens)
-      ),
-      data_shards=batch.prefix_cache.slots.data_shards,
+    if run is None:
+      return False
+    self.prefilled_tokens += run.left
+    if run.left:
+      shard.prefills.append(run)
+    else:
+      self._prefilled(run)
+    return True
+
+  def _prefilled(self, run: Run, value: float = 0.0) -> None:
+    """Lines up the candidates of a prefix that is in pages."""
+    del value
+    request = run.request
+    request.page = request.shard.end(run)
+    # The prefix stays until its last candidate has ended.
+    request.shard.cache.pin(request.page)
+    self._ready[request.shard] += [
+      (request, column) for column in range(len(request.seeds))
+    ]
+
+  def _turn(self) -> None:
+    pending = sum(run.left for each in self._shards for run in each.prefills)
+    sampling = any(self._ready.values()) or any(self._active.values())
+    if pending and (
+      not sampling or pending >= self.config.prefill_tokens // 2
+    ):
+      self._prefill()
+    elif sampling:
+      self._decode()
+
+  def _decode_plan(self) -> programs.DecodePlan:
+    return programs.DecodePlan(
+      self.config.rows, self.config.inner_steps, self.width, self.count
     )
 
-  def _check(self, prefixes, seeds, limits) -> None:
-    if (
-      seeds.dtype != np.uint32 or seeds.ndim != 2 or len(seeds) != len(prefixes)
-    ):
-      raise ValueError(
-        f"seeds are {seeds.dtype} {seeds.shape}, not uint32 "
-        f"({len(prefixes)}, candidates)"
-      )
-    for i, prefix in enumerate(prefixes):
-      if len(prefix) == 0:
-        raise ValueError(f"prefix {i} is empty: give at least one token")
-    for i, limit in enumerate(limits or ()):
-      if not 1 <= limit <= self.max_new_tokens:
-        raise ValueError(
-          f"limits[{i}] = {limit} is not in 1..{self.max_new_tokens}"
+  def _decode(self) -> None:
+    """Goes on with the steps under way, begins others, and prefills."""
+    plan = self._decode_plan()
+    slots = self.config.rows // self._parts
+    places = []
+    prefilled: list[Run] = []
+    for number, shard in enumerate(self._shards):
+      first, end = number * slots, (number + 1) * slots
+      free = slots - len(self._active[shard])
+      # Prefixes of others must not wait for the end of all candidates.
+      most = free // 2 if self._ready[shard] else free
+      taken = self._prefill_slots(plan, shard, first, most)
+      prefilled += [run for run in shard.prefills if not run.left]
+      shard.prefills = [run for run in shard.prefills if run.left]
+      self._begin(shard, free - taken)
+      self._plan(plan, shard, first + taken)
+      places.append((shard, first + taken))
+    tokens, logprobs = self._call_decode(plan)
+    for shard, first in places:
+      active = self._active[shard]
+      last = first + len(active)
+      ends = [
+        self._take(each, *both)
+        for each, *both in zip(
+          active,
+          tokens[:, first:last].T.tolist(),
+          logprobs[:, first:last].T.tolist(),
+          strict=True,
         )
+      ]
+      self._active[shard] = [
+        each for each, end in zip(active, ends, strict=True) if not end
+      ]
+    for run in prefilled:
+      run.done(run)
 
+  def _prefill_slots(
+    self, plan: programs.DecodePlan, shard: Shard, first: int, most: int
+  ) -> int:
+    """Gives slots to tokens of prefixes; returns how many.
 
-def _steps(out: decoding.Sampled, row: int) -> list[Generated]:
-  """Returns the steps of one leaf."""
-  return [
-    Generated(
-      token_ids=tuple(tokens[:length].tolist()),
-      logprob=float(logprob),
-      stopped=int(stop),
+    In each inner step a run's slots compute its next tokens, side by side.
+    """
+    steps, taken = len(plan.tokens), 0
+    for run in shard.prefills:
+      wide = min(-(-run.left // steps), most - taken)
+      if wide <= 0:
+        break
+      count = min(run.left, wide * steps)
+      shard.cover(run, run.next + count - 1)
+      for _ in range(wide):
+        plan.put(first + taken, run)
+        taken += 1
+      there = slice(first + taken - wide, first + taken)
+      at = np.arange(steps * wide).reshape(steps, wide)
+      ids = np.array(run.ids[run.next : run.next + count], np.int32)
+      plan.tokens[:, there] = ids[np.minimum(at, count - 1)]
+      plan.positions[:, there] = np.where(at < count, run.next + at, -1)
+      run.next += count
+      self.useful += count
+    return taken
+
+  def _begin(self, shard: Shard, most: int) -> None:
+    """Begins as many candidates as there are slots and pages for."""
+    ready = self._ready[shard]
+    while ready and most > 0:
+      request, column = ready[0]
+      run = shard.start(
+        request,
+        request.ids,
+        reuse=len(request.ids) - 1,
+        pages=request.span,
+        span=request.span,
+        kind=self._kind(request.span),
+      )
+      if run is None:
+        return
+      ready.popleft()
+      self._active[shard].append(_Candidate(run, column))
+      most -= 1
+
+  def _plan(
+    self, plan: programs.DecodePlan, shard: Shard, first: int
+  ) -> None:
+    """Gives slots from `first` on to the candidates of a shard."""
+    active = self._active[shard]
+    if not active:
+      return
+    steps = len(plan.tokens)
+    runs = [each.run for each in active]
+    for slot, run in enumerate(runs, first):
+      last = run.next + steps - 1
+      shard.cover(run, min(last, run.span - 2))
+      plan.put(slot, run)
+    there = slice(first, first + len(active))
+    at = np.arange(steps)[:, None]
+    position = np.array([run.next for run in runs])
+    before = np.array([len(run.request.ids) for run in runs])
+    span = np.array([run.span for run in runs])
+    plan.tokens[0, there] = [run.ids[-1] for run in runs]
+    plan.tokens[1:, there] = -1
+    plan.positions[:, there] = np.where(
+      position + at < span - 1, position + at, -1
     )
-    for tokens, length, logprob, stop in zip(
-      out.tokens[row],
-      out.lengths[row],
-      out.logprobs[row],
-      out.stops[row],
-      strict=True,
-    )
-  ]
+    plan.draws[:, there] = position + 1 - before + at
+    plan.seeds[there] = np.array(
+      [each.run.request.seeds[each.column] for each in active], np.uint32
+    ).view(np.int32)
+    plan.greedy[there] = [run.request.greedy for run in runs]
+
+  def _take(
+    self, each: _Candidate, tokens: list[int], logprobs: list[float]
+  ) -> bool:
+    """Adds sampled tokens to a candidate; says whether it has ended."""
+    run, request = each.run, each.run.request
+    start, stop = len(request.ids), request.stop
+    for token, logprob in zip(tokens, logprobs, strict=True):
+      run.ids.append(token)
+      run.next += 1
+      each.logprob += logprob
+      self.useful += 1
+      self.generated_tokens += 1
+      if not stop.ends(run.ids, start):
+        continue
+      request.shard.end(run)
+      request.steps[each.column] = Generated(
+        tuple(run.ids[start:]),
+        each.logprob,
+        token if token in stop.ids else -1,
+      )
+      if all(request.steps):
+        request.shard.cache.unpin(request.page)
+        self._close(request, request.steps)
+      return True
+    return False
+
+  def _call_decode(
+    self, plan: programs.DecodePlan
+  ) -> tuple[np.ndarray, np.ndarray]:
+    self.slots += plan.tokens.size
+    with self.lock, self.busy:
+      self._pages, *out = _decode(
+        self.params,
+        self._pages,
+        self._put(plan.array, 1),
+        graphdef=self.graphdef,
+        options=self._options,
+      )
+      return jax.device_get(out)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.extend.random import threefry_2x32
 
 from rstar_jax.config.schema import EngineConfig
 
@@ -121,20 +122,28 @@ def _invert(
   return index, target - (pick(ends) - pick(weights))
 
 
-def uniforms(seeds: jax.Array, count: int) -> jax.Array:
-  """Returns numbers in [0, 1), each a function of its row's seed and its index.
+def uniform_at(seeds: jax.Array, indices: jax.Array) -> jax.Array:
+  """Returns one number of the sequence in [0, 1) that a seed gives.
+
+  It is number `index` of `jax.random.uniform(jax.random.key(seed), (n,))` with
+  the partitionable generator, for any n above the index.
 
   Args:
-    seeds: uint32 [B, C].
-    count: numbers of each row; a larger count begins with the same numbers.
+    seeds: 32-bit integers [T].
+    indices: int32 [T], from 0.
 
   Returns:
-    float32 [B, C, count].
+    float32 [T].
   """
 
-  def draw(seed: jax.Array) -> jax.Array:
-    return jax.random.uniform(jax.random.key(seed), (count,))
+  def draw(seed, index):
+    key = jax.random.key_data(
+      jax.random.key(jax.lax.bitcast_convert_type(seed, jnp.uint32))
+    )
+    count = jnp.stack([jnp.uint32(0), index.astype(jnp.uint32)])
+    high, low = threefry_2x32(key, count)
+    # 23 bits are the mantissa of a number in [1, 2).
+    one = jnp.uint32(0x3F800000)
+    return jax.lax.bitcast_convert_type((high ^ low) >> 9 | one, jnp.float32) - 1
 
-  # Under the partitionable generator a number depends on its index alone.
-  with jax.threefry_partitionable(True):
-    return jax.vmap(jax.vmap(draw))(seeds)
+  return jax.vmap(draw)(seeds, indices)

@@ -134,8 +134,7 @@ def project(
 
 def by_kernel(x: jax.Array, config: ModelConfig) -> bool:
   """Says whether a CPU kernel multiplies rows [R, I]."""
-  few = x.shape[0] <= _FEW_ROWS
-  return config.native and few and cpu.can_multiply(x)
+  return config.native and cpu.can_multiply(x)
 
 
 def products(
@@ -144,7 +143,16 @@ def products(
   """Returns rows [R, I] times each of weights [O, I], as [R, O] in `dtype`."""
   if by_kernel(x, config):
     return cpu.products(x, weights, dtype)
-  return [product(x, each).astype(dtype) for each in weights]
+  size = config.row_block
+  if not size:
+    return [product(x, each).astype(dtype) for each in weights]
+  blocks = jnp.pad(x, ((0, -x.shape[0] % size), (0, 0)))
+  blocks = blocks.reshape(-1, size, x.shape[1])
+  outs = jax.lax.map(
+    lambda block: [product(block, each).astype(dtype) for each in weights],
+    blocks,
+  )
+  return [out.reshape(-1, out.shape[-1])[: x.shape[0]] for out in outs]
 
 
 def product(x: jax.Array, weights: jax.Array) -> jax.Array:

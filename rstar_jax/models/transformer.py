@@ -59,6 +59,13 @@ class Transformer(nnx.Module):
     elif not config.tied_embeddings:
       self.lm_head = layers.weight(rngs, (v, d), ("vocab", "embed"), config)
 
+  def embed(self, tokens: jax.Array) -> jax.Array:
+    """Returns the embeddings [..., D] of int32 tokens [...]."""
+    # On a mesh: gather whole columns first, then look up the rows.
+    table = sharding.constrain(self.embedding.get_value(), "vocab")
+    x = layers.lookup(table, tokens).astype(self.config.dtype)
+    return sharding.constrain(x, "batch")
+
   def trunk(
     self,
     tokens: jax.Array,
@@ -81,10 +88,7 @@ class Transformer(nnx.Module):
     Returns:
       [..., D] after the final norm, in config.dtype.
     """
-    # On a mesh: gather whole columns first, then look up the rows.
-    table = sharding.constrain(self.embedding.get_value(), "vocab")
-    x = layers.lookup(table, tokens).astype(self.config.dtype)
-    x = sharding.constrain(x, "batch")
+    x = self.embed(tokens)
     angles = rotary.rotary(positions, self.config, spans)
     for index, block in enumerate(self.layers):
       run = functools.partial(

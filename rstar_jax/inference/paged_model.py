@@ -1,0 +1,303 @@
+"""A model whose paths lie in pages, and the thread that keeps it at work.
+
+The base of sampling (`engine.py`) and of scoring (`scoring.py`). Requests come
+from any thread and wait in line. A thread of the model's own takes them and
+goes on until none is left. It fills each call of a program with whatever is
+there to compute, of any request; no result depends on that.
+"""
+
+import abc
+import concurrent.futures
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from rstar_jax.config.schema import EngineConfig
+from rstar_jax.inference import programs
+from rstar_jax.inference.runs import Run, Shard, pages_for
+from rstar_jax.inference.weights import Busy, Weights
+from rstar_jax.models import paged_attention, sharding
+from rstar_jax.models.kernels import build
+from rstar_jax.models.step import stacked
+from rstar_jax.models.transformer import Transformer, reconfigured
+
+# Rows that XLA on a CPU multiplies at once; see `ModelConfig.row_block`.
+_ROW_BLOCK = 32
+
+
+@functools.partial(
+  jax.jit, static_argnames=("graphdef", "options"), donate_argnames="pages"
+)
+def _prefill(params, pages, plan, both, *, graphdef, options):
+  model = nnx.merge(graphdef, params)
+  return programs.prefill(model, pages, plan, both, options)
+
+
+def kernels_of(
+  config: EngineConfig, mesh: jax.sharding.Mesh | None
+) -> paged_attention.Kind:
+  """Returns what computes attention and products of few rows here."""
+  if config.kernels != "auto":
+    return config.kernels
+  backend = jax.default_backend()
+  if backend == "cpu" and mesh is None and build.available():
+    return "cpp"
+  return "pallas" if backend == "tpu" else "xla"
+
+
+class Request:
+  """What a thread waits for.
+
+  Attributes:
+    future: gets the result.
+    shard: the data shard that has its paths.
+    runs: its runs, as far as they have begun and not ended.
+  """
+
+  def __init__(self):
+    self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    self.shard: Shard | None = None
+    self.runs: set[Run] = set()
+
+
+class PagedModel(Weights, abc.ABC):
+  """A model, its pages, and a thread for as long as there are requests.
+
+  Attributes:
+    config: sizes of the programs.
+    busy: runs while the device does.
+    lock: taken while the device computes; all models of a device share one.
+    prefix_tokens: tokens of all prefixes so far.
+    prefilled_tokens: those of them that were computed.
+    slots: token slots of all calls so far.
+    useful: those that computed what was needed.
+  """
+
+  def __init__(
+    self,
+    model: Transformer,
+    config: EngineConfig,
+    *,
+    longest: int,
+    margin: int,
+    mesh: jax.sharding.Mesh | None = None,
+    busy: Busy | None = None,
+    lock: contextlib.AbstractContextManager | None = None,
+  ):
+    """Allocates nothing on the device before the first request.
+
+    Args:
+      model: with any head.
+      config: sizes of the programs.
+      longest: most tokens of a path.
+      margin: most of them that follow a prefix.
+      mesh: the mesh of the model's parameters.
+      busy: None makes one.
+      lock: None makes one.
+    """
+    kind = kernels_of(config, mesh)
+    layers = model.config.num_layers
+    if jax.default_backend() == "cpu":
+      if kind == "cpp":
+        build.load()
+      model = reconfigured(
+        model,
+        native=kind == "cpp",
+        row_block=0 if kind == "cpp" else _ROW_BLOCK,
+      )
+    else:
+      model = stacked(model)
+    super().__init__(model)
+    self.config = config
+    self.busy = busy or Busy()
+    self.lock = lock or threading.Lock()
+    self.prefix_tokens = self.prefilled_tokens = 0
+    self.slots = self.useful = 0
+    self._options = programs.Options(
+      layers=layers, attention=paged_attention.PagedAttention(kind, mesh)
+    )
+    self._model_config = model.config
+    self._mesh = mesh
+    self._parts = sharding.row_shards(mesh)
+    self._longest, self._margin = longest, pages_for(margin) + 1
+    self._pages: jax.Array | None = None
+    self._shards: list[Shard] = []
+    # Guards the next two; requests come from any thread.
+    self._guard = threading.Lock()
+    self._inbox: list[Any] = []
+    self._thread: threading.Thread | None = None
+    # Requests that the thread has taken.
+    self._open: set[Any] = set()
+
+  @property
+  def width(self) -> int:
+    """Returns the pages of the longest path."""
+    return pages_for(self._longest)
+
+  @property
+  def count(self) -> int:
+    """Returns the pages of each data shard."""
+    least = self.width + self._margin
+    if self.config.pages:
+      return max(self.config.pages // self._parts, least)
+    # A path for every fourth row, and two steps for every row.
+    rows = self.config.rows // self._parts
+    return least + rows // 4 * self.width + 2 * rows * self._margin
+
+  @property
+  def pages_dropped(self) -> int:
+    """Returns the pages dropped so far, for want of free ones."""
+    return sum(each.cache.dropped for each in self._shards)
+
+  @property
+  def pages_used(self) -> int:
+    """Returns the pages that have tokens now."""
+    return sum(each.cache.used for each in self._shards)
+
+  def load(self, params: Any) -> None:
+    """Replaces the parameters; see `Weights.load`. No request may be open."""
+    super().load(params)
+    self._shards, self._pages = [], None
+
+  def warm_up_calls(self) -> list[Callable[[], None]]:
+    """Returns calls that each compile a program, on empty slots."""
+
+    def prefill():
+      self._allocate()
+      self._call_prefill(self._prefill_plan())
+
+    return [prefill]
+
+  def _add(self, requests: Sequence[Any]) -> None:
+    """Adds requests to those that wait, and sees that a thread works."""
+    with self._guard:
+      self._inbox += requests
+      if self._thread is None and self._inbox:
+        self._thread = threading.Thread(target=self._serve, name="model")
+        self._thread.start()
+
+  def _serve(self) -> None:
+    """Works until no request is left."""
+    try:
+      while True:
+        with self._guard:
+          new, self._inbox = self._inbox, []
+          if not new and not self._open:
+            self._thread = None
+            return
+        self._allocate()
+        for request in new:
+          self._open.add(request)
+          request.shard = min(self._shards, key=lambda each: each.requests)
+          request.shard.requests += 1
+          request.shard.waiting.append(request)
+        for request in [each for each in self._open if each.future.cancelled()]:
+          self._forget(request)
+        for shard in self._shards:
+          while shard.waiting and self._place(shard.waiting[0]):
+            shard.waiting.popleft()
+        self._turn()
+    except BaseException as error:  # Whoever waits must hear of it.
+      with self._guard:
+        failed = [*self._open, *self._inbox]
+        self._open, self._inbox = set(), []
+        self._shards, self._pages, self._thread = [], None, None
+      for request in failed:
+        with contextlib.suppress(concurrent.futures.InvalidStateError):
+          request.future.set_exception(error)
+
+  @abc.abstractmethod
+  def _place(self, request: Any) -> bool:
+    """Begins a request's runs; False if there are too few pages."""
+
+  @abc.abstractmethod
+  def _turn(self) -> None:
+    """Calls a program once, if there is anything to compute."""
+
+  def _close(self, request: Any, result: Any) -> None:
+    """Gives a request its result."""
+    self._leave(request)
+    # It may have been cancelled this moment.
+    with contextlib.suppress(concurrent.futures.InvalidStateError):
+      request.future.set_result(result)
+
+  def _forget(self, request: Any) -> None:
+    """Gives up a request that was cancelled."""
+    request.shard.forget(request)
+    self._leave(request)
+
+  def _leave(self, request: Any) -> None:
+    self._open.discard(request)
+    request.shard.requests -= 1
+
+  def _allocate(self) -> None:
+    if self._pages is None:
+      self._shards = [Shard(self.count) for _ in range(self._parts)]
+      self._pages = self._options.attention.empty(
+        self._model_config, self._options.layers, self.count
+      )
+
+  def _kind(self, span: int) -> int:
+    """Returns the kind of positions of a path; see `rotary.rotary`."""
+    rope = self._model_config.rope
+    return int(rope.kind == "longrope" and span > rope.original_length)
+
+  def _prefill_plan(self) -> programs.PrefillPlan:
+    slots = self.config.prefill_tokens
+    return programs.PrefillPlan(
+      slots, max(slots // 4, self._parts), self.width, self.count, self._parts
+    )
+
+  def _prefill(self) -> None:
+    """Computes as many tokens of runs as a call has slots for."""
+    plan = self._prefill_plan()
+    slots = len(plan.tokens) // self._parts
+    rows = len(plan.tables) // self._parts
+    ended: list[tuple[Run, int]] = []
+    for number, shard in enumerate(self._shards):
+      at = number * slots
+      for row, run in enumerate(shard.prefills[:rows]):
+        some = min(run.left, (number + 1) * slots - at)
+        if not some:
+          break
+        shard.cover(run, run.next + some - 1)
+        plan.put(at, number * rows + row, row, run, some)
+        run.next += some
+        at += some
+        self.useful += some
+        if not run.left:
+          ended.append((run, at - 1))
+    values = self._call_prefill(plan)
+    for shard in self._shards:
+      shard.prefills = [run for run in shard.prefills if run.left]
+    for run, at in ended:
+      run.done(run, 0.0 if values is None else float(values[at]))
+
+  def _call_prefill(self, plan: programs.PrefillPlan) -> np.ndarray | None:
+    self.slots += len(plan.tokens)
+    with self.lock, self.busy:
+      self._pages, values = _prefill(
+        self.params,
+        self._pages,
+        self._put(plan.array, 1),
+        self._put(plan.both, 0),
+        graphdef=self.graphdef,
+        options=self._options,
+      )
+      # Without values the wait keeps calls from piling up.
+      return jax.device_get(jax.block_until_ready(values))
+
+  def _put(self, array: np.ndarray, axis: int) -> jax.Array | np.ndarray:
+    """Puts host data onto the devices, cut along an axis by data shard."""
+    if self._mesh is None:
+      return array
+    spec = [None] * array.ndim
+    spec[axis] = sharding.RULES.batch
+    place = jax.sharding.NamedSharding(self._mesh, jax.P(*spec))
+    return jax.device_put(array, place)

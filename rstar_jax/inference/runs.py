@@ -1,0 +1,160 @@
+"""Paths under way, and the pages of a data shard that they are on."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rstar_jax.inference.prefix_cache import Page, PrefixCache
+from rstar_jax.models.pages import PAGE
+
+
+def pages_for(tokens: int) -> int:
+  """Returns the number of pages that so many tokens need."""
+  return -(-tokens // PAGE)
+
+
+@dataclasses.dataclass(eq=False)
+class Run:
+  """A path under way: whole pages that it shares, then pages of its own.
+
+  Attributes:
+    request: whose it is.
+    ids: the tokens that are known.
+    next: position of the next token to compute.
+    span: most tokens of the path, or of those that go on from it.
+    shared: the last whole page that it shares.
+    pinned: the last page that it shares or copies.
+    first: number of pages that it shares.
+    table: indices of its pages.
+    promised: pages that it may still take.
+    done: called when all of `ids` are computed, with the value at the last.
+    copy: a page, and the run's own page that becomes its copy before anything
+      is computed; None if there is none, or no longer.
+  """
+
+  request: Any
+  ids: list[int]
+  next: int
+  span: int
+  shared: Page
+  pinned: Page
+  first: int
+  table: list[int]
+  promised: int
+  done: Callable[["Run", float], None] | None = None
+  copy: tuple[int, int] | None = None
+
+  @property
+  def left(self) -> int:
+    """Returns the number of known tokens that are not computed yet."""
+    return len(self.ids) - self.next
+
+
+class Shard:
+  """The pages of one data shard, and what uses them.
+
+  Attributes:
+    cache: its pages.
+    requests: number of requests that it has.
+    waiting: requests without pages.
+    prefills: runs with tokens to compute.
+    reserved: pages that were promised and not taken yet.
+  """
+
+  def __init__(self, count: int):
+    self.cache = PrefixCache(count)
+    self.requests = 0
+    self.waiting: collections.deque[Any] = collections.deque()
+    self.prefills: list[Run] = []
+    self.reserved = 0
+
+  def start(
+    self,
+    request: Any,
+    ids: Sequence[int],
+    *,
+    reuse: int,
+    pages: int,
+    span: int,
+    kind: int,
+    margin: int = 0,
+    done: Callable[[Run, float], None] | None = None,
+  ) -> Run | None:
+    """Begins a run after its longest cached prefix.
+
+    Args:
+      request: whose run it is.
+      ids: the path's known tokens.
+      reuse: most of them that the cache may have.
+      pages: most tokens that need a page.
+      span: most tokens of the path, or of those that go on from it.
+      kind: of its positions; see `PrefixCache.match`.
+      margin: pages that must be available after it.
+      done: see `Run`.
+
+    Returns:
+      The run; None if there are too few pages.
+    """
+    shared, partial, length = self.cache.match(ids[:reuse], kind)
+    pinned = partial or shared
+    self.cache.pin(pinned)
+    table = shared.indices()
+    promised = pages_for(pages) - len(table)
+    if self.cache.available - self.reserved < promised + margin:
+      self.cache.unpin(pinned)
+      return None
+    self.reserved += promised
+    run = Run(
+      request=request,
+      ids=list(ids),
+      next=length,
+      span=span,
+      shared=shared,
+      pinned=pinned,
+      first=len(table),
+      table=table,
+      promised=promised,
+      done=done,
+    )
+    request.runs.add(run)
+    return run
+
+  def cover(self, run: Run, position: int) -> None:
+    """Gives a run its pages up to a position."""
+    while len(run.table) <= position // PAGE:
+      run.table.append(self.cache.take())
+      run.promised -= 1
+      self.reserved -= 1
+      if len(run.table) == run.first + 1 and run.pinned is not run.shared:
+        run.copy = run.pinned.index, run.table[-1]
+
+  def end(self, run: Run, keep: bool = True) -> Page:
+    """Ends a run.
+
+    Args:
+      run: of this shard.
+      keep: whether what it computed goes into the cache.
+
+    Returns:
+      The page of its last token.
+    """
+    own, page = run.table[run.first :], run.pinned
+    if own and keep:
+      page = self.cache.add(
+        run.shared, run.ids[run.first * PAGE : run.next], own
+      )
+    else:
+      self.cache.give(own)
+    self.cache.unpin(run.pinned)
+    self.reserved -= run.promised
+    run.request.runs.discard(run)
+    return page
+
+  def forget(self, request: Any) -> None:
+    """Gives up a request."""
+    if request in self.waiting:
+      self.waiting.remove(request)
+    for run in list(request.runs):
+      self.end(run, keep=False)
+    self.prefills = [run for run in self.prefills if run.request is not request]

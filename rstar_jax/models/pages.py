@@ -1,0 +1,188 @@
+"""Keys and values in pages, and attention to them.
+
+A path's token at position p is in the page `table[p // PAGE]` at offset p %
+PAGE. Paths share pages; a page is in any number of tables. All layers' pages
+are one array, so that a layer is an offset in it and nothing is sliced:
+page i of layer l is l * pages + i. Letters: T token slots, R rows of tables, P
+pages of a table, L layers, N query heads, K key/value heads, G = N / K, H head.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.layers import MASKED, move
+
+# Tokens of a page.
+PAGE = 16
+# Pages whose scores are in memory at once.
+_BLOCK = 8
+
+# (q, k, v, pages, tables, rows, positions, *, layer, count, window) ->
+# (mixed, pages); see `attend`.
+Attend = Callable[..., tuple[jax.Array, jax.Array]]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Slots:
+  """The tokens of one step, and where their keys and values are.
+
+  Attributes:
+    tokens: int32 [T].
+    positions: int32 [T], in their paths; -1 is an empty slot.
+    spans: int32 [T], most tokens of a slot's path; see `rotary.rotary`.
+    rows: int32 [T], the row of `tables` of each slot, not decreasing.
+    tables: int32 [R, P], the pages of each row's path.
+  """
+
+  tokens: jax.Array
+  positions: jax.Array
+  spans: jax.Array
+  rows: jax.Array
+  tables: jax.Array
+
+
+def empty(config: ModelConfig, count: int) -> jax.Array:
+  """Returns empty pages [count, PAGE, 2 K, H].
+
+  Heads of keys and values take turns, as jax's ragged kernel wants them.
+  """
+  shape = count, PAGE, 2 * config.num_kv_heads, config.head_dim
+  return jnp.zeros(shape, config.dtype)
+
+
+def copy(
+  pages: jax.Array, sources: jax.Array, targets: jax.Array, layers: int
+) -> jax.Array:
+  """Copies whole pages in every layer.
+
+  Args:
+    pages: [L * count, ...].
+    sources: int32 [M], pages of a layer.
+    targets: int32 [M], all different, none of them a source; past the last page
+      where there is nothing to copy.
+    layers: L.
+  """
+  count = pages.shape[0] // layers
+  first = count * jnp.arange(layers)[:, None]
+  to = jnp.where(targets < count, first + targets, len(pages)).reshape(-1)
+  return move(
+    lambda x, i, j: x.at[j].set(x[i], mode="drop", unique_indices=True),
+    pages,
+    (first + sources).reshape(-1),
+    to,
+  )
+
+
+def attend(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  pages: jax.Array,
+  tables: jax.Array,
+  rows: jax.Array,
+  positions: jax.Array,
+  *,
+  layer: int | jax.Array,
+  count: int,
+  window: int = 0,
+) -> tuple[jax.Array, jax.Array]:
+  """Writes tokens to their pages and attends to their paths, by XLA.
+
+  A slot's result depends on its own path alone, to the bit: its blocks of pages
+  are added up from the first on, and blocks after its position change nothing.
+
+  Args:
+    q: [T, N, H].
+    k: [T, K, H].
+    v: [T, K, H].
+    pages: [L * count, PAGE, 2 K, H].
+    tables: int32 [R, P]; see `Slots`.
+    rows: int32 [T].
+    positions: int32 [T].
+    layer: from 0.
+    count: pages of a layer.
+    window: tokens that a token attends to, itself included; 0 is no limit.
+
+  Returns:
+    [T, N, H], 0 for empty slots; and the pages with the new keys and values.
+  """
+  pages = write(
+    k, v, pages, tables, rows, positions, layer=layer, count=count
+  )
+  slots, heads, dim = q.shape
+  kv_heads = k.shape[1]
+  q = q.reshape(slots, kv_heads, -1, dim) * dim**-0.5
+  width = tables.shape[1]
+  blocks = -(-width // _BLOCK)
+  tables = jnp.pad(tables, ((0, 0), (0, blocks * _BLOCK - width)))
+  tables = tables[rows].reshape(slots, blocks, _BLOCK)
+
+  def add(index, state):
+    peak, total, mixed = state
+    ids = layer * count + tables[:, index]
+    both = move(lambda pages, ids: pages[ids], pages, ids)
+    both = both.reshape(slots, -1, kv_heads, 2, dim)
+    at = index * _BLOCK * PAGE + jnp.arange(_BLOCK * PAGE)
+    seen = at <= positions[:, None]
+    if window:
+      seen &= at > positions[:, None] - window
+    scores = jnp.einsum(
+      "tkgh,tskh->tkgs",
+      q,
+      both[:, :, :, 0],
+      preferred_element_type=jnp.float32,
+    )
+    scores = jnp.where(seen[:, None, None], scores, MASKED)
+    high = jnp.maximum(peak, jnp.max(scores, axis=-1))
+    # Where nothing was seen yet, MASKED - MASKED must not count.
+    shares = jnp.where(
+      seen[:, None, None], jnp.exp(scores - high[..., None]), 0
+    )
+    kept = jnp.exp(peak - high)
+    total = total * kept + jnp.sum(shares, axis=-1)
+    mixed = mixed * kept[..., None] + jnp.einsum(
+      "tkgs,tskh->tkgh",
+      shares.astype(q.dtype),
+      both[:, :, :, 1],
+      preferred_element_type=jnp.float32,
+    )
+    return high, total, mixed
+
+  shape = q.shape[:-1]
+  state = (
+    jnp.full(shape, MASKED, jnp.float32),
+    jnp.zeros(shape, jnp.float32),
+    jnp.zeros(q.shape, jnp.float32),
+  )
+  # Positions of empty slots are -1: no block at all if all are empty.
+  needed = jnp.max(positions) // (_BLOCK * PAGE) + 1
+  _, total, mixed = jax.lax.fori_loop(0, needed, add, state)
+  mixed = mixed / jnp.maximum(total, 1e-30)[..., None]
+  return mixed.reshape(slots, heads, dim).astype(v.dtype), pages
+
+
+def write(
+  k: jax.Array,
+  v: jax.Array,
+  pages: jax.Array,
+  tables: jax.Array,
+  rows: jax.Array,
+  positions: jax.Array,
+  *,
+  layer: int | jax.Array,
+  count: int,
+) -> jax.Array:
+  """Returns the pages with the keys and values of a step's tokens."""
+  both = jnp.stack([k, v], axis=2).reshape(k.shape[0], -1, k.shape[-1])
+  place = jnp.maximum(positions, 0)
+  ids = tables[rows, place // PAGE]
+  ids = jnp.where(positions < 0, len(pages), layer * count + ids)
+  put = lambda pages, both, ids, at: pages.at[ids, at].set(  # noqa: E731
+    both, mode="drop", unique_indices=True
+  )
+  return move(put, pages, both.astype(pages.dtype), ids, place % PAGE)
