@@ -242,7 +242,7 @@ class Engine(PagedModel):
     """
     shard, before = request.shard, len(request.ids) - 1
     # More candidates than slots need not have their prefixes yet.
-    if len(self._ready[shard]) > self.config.rows:
+    if len(self._ready[shard]) > self.rows:
       return False
     run = shard.start(
       request,
@@ -278,7 +278,7 @@ class Engine(PagedModel):
     pending = sum(run.left for each in self._shards for run in each.prefills)
     sampling = any(self._ready.values()) or any(self._active.values())
     if pending and (
-      not sampling or pending >= self.config.prefill_tokens // 2
+      not sampling or pending >= self.prefill_tokens // 2
     ):
       self._prefill()
     elif sampling:
@@ -286,13 +286,13 @@ class Engine(PagedModel):
 
   def _decode_plan(self) -> programs.DecodePlan:
     return programs.DecodePlan(
-      self.config.rows, self.config.inner_steps, self.width, self.count
+      self.rows, self.config.inner_steps, self.width, self.count
     )
 
   def _decode(self) -> None:
     """Goes on with the steps under way, begins others, and prefills."""
     plan = self._decode_plan()
-    slots = self.config.rows // self._parts
+    slots = self.rows // self._parts
     places = []
     prefilled: list[Run] = []
     for number, shard in enumerate(self._shards):

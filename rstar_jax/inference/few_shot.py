@@ -5,17 +5,18 @@ plain text of several tokens to it, so the end of a step is found in the text
 and not by an id.
 """
 
-import functools
+import concurrent.futures
 import math
 import re
 from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from rstar_jax.inference.engine import Engine, Generated
+from rstar_jax.inference import futures
+from rstar_jax.inference.engine import Engine, Generated, Stop
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.steps.tokenizer import Tokenizer
-from rstar_jax.types import Candidate, Expand, Finish, Prefix
+from rstar_jax.types import Candidate, Finish, Prefix
 
 
 def stop_words(
@@ -33,13 +34,13 @@ def stop_words(
 
 
 class FewShot:
-  """Samples next steps; threads may share it, each with a group of its own.
+  """Samples next steps as text; any thread may ask.
 
   Text after the first closing marker is cut off. An output marker that comes
   before the end of the code ends the code.
 
   Attributes:
-    engine: samples ids, and counts time and tokens.
+    engine: samples ids.
   """
 
   def __init__(
@@ -47,57 +48,50 @@ class FewShot:
     engine: Engine,
     tokenizer: Tokenizer,
     markers: Collection[str],
+    *,
+    limit: int | None = None,
+    greedy: bool = False,
   ):
     """Makes the callable.
 
     Args:
-      engine: stops at the end of text, and at `stop_words`.
+      engine: samples ids.
       tokenizer: one that has no ids for the markers.
       markers: the closing markers that end a step, of `grammar.FINISHES`.
+      limit: longest step, in tokens; None is the engine's longest.
+      greedy: takes the likeliest tokens.
     """
     self.engine = engine
     self._tokenizer = tokenizer
     self._closing = re.compile("|".join(map(re.escape, markers)))
+    self._stop = Stop(
+      limit or engine.max_new_tokens,
+      frozenset([tokenizer.eos_id]),
+      tuple(stop_words(tokenizer, markers)),
+    )
+    self._greedy = greedy
 
-  def begin(self, group: int) -> Expand:
-    """Returns a callable for one group, whose prefix cache it empties."""
-    self.engine.forget(group)
-    return functools.partial(self, group=group)
+  def submit(
+    self, question: str, prefix: Prefix, seeds: Sequence[int]
+  ) -> concurrent.futures.Future[list[Candidate]]:
+    """Asks for C next steps of a prefix; see `Policy.submit`.
+
+    The `logprob` of a candidate that was cut is nan: the engine knows the sum
+    over all its tokens alone.
+    """
+    text = prompts.bootstrap_prompt(question) + "".join(prefix)
+    ids = [*self._tokenizer.bos_ids, *self._tokenizer.encode(text)]
+    steps = self.engine.submit(ids, seeds, self._stop, greedy=self._greedy)
+    return futures.then(steps, lambda row: list(map(self._candidate, row)))
 
   def __call__(
     self,
     questions: Sequence[str],
     prefixes: Sequence[Prefix],
     seeds: np.ndarray,
-    *,
-    group: int = 0,
   ) -> list[list[Candidate]]:
-    """Samples C next steps after each prefix; see `types.Expand`.
-
-    Args:
-      questions: B questions.
-      prefixes: B prefixes.
-      seeds: uint32 [B, C].
-      group: selects the prefix cache; see `Engine.expand`.
-
-    Returns:
-      B lists of C candidates. The `logprob` of one that was cut is nan: the
-      engine knows the sum over all its tokens alone.
-    """
-    ids = [
-      np.array(
-        [
-          *self._tokenizer.bos_ids,
-          *self._tokenizer.encode(
-            prompts.bootstrap_prompt(question) + "".join(prefix)
-          ),
-        ],
-        np.int32,
-      )
-      for question, prefix in zip(questions, prefixes, strict=True)
-    ]
-    rows = self.engine.expand(ids, seeds, group=group)
-    return [[self._candidate(each) for each in row] for row in rows]
+    """Samples C next steps after each prefix; see `types.Expand`."""
+    return futures.all_of(self.submit, questions, prefixes, seeds)
 
   def _candidate(self, generated: Generated) -> Candidate:
     ids = generated.token_ids

@@ -103,13 +103,14 @@ class PagedModel(Weights, abc.ABC):
     """
     kind = kernels_of(config, mesh)
     layers = model.config.num_layers
+    self._block = 0
     if jax.default_backend() == "cpu":
       if kind == "cpp":
         build.load()
+      else:
+        self._block = _ROW_BLOCK
       model = reconfigured(
-        model,
-        native=kind == "cpp",
-        row_block=0 if kind == "cpp" else _ROW_BLOCK,
+        model, native=kind == "cpp", row_block=self._block
       )
     else:
       model = stacked(model)
@@ -126,6 +127,7 @@ class PagedModel(Weights, abc.ABC):
     self._mesh = mesh
     self._parts = sharding.row_shards(mesh)
     self._longest, self._margin = longest, pages_for(margin) + 1
+    self._least = 0
     self._pages: jax.Array | None = None
     self._shards: list[Shard] = []
     # Guards the next two; requests come from any thread.
@@ -136,6 +138,21 @@ class PagedModel(Weights, abc.ABC):
     self._open: set[Any] = set()
 
   @property
+  def rows(self) -> int:
+    """Returns the token slots of a step."""
+    return self._rounded(self.config.rows)
+
+  @property
+  def prefill_tokens(self) -> int:
+    """Returns the token slots of a call that computes prefixes."""
+    return self._rounded(self.config.prefill_tokens)
+
+  def _rounded(self, slots: int) -> int:
+    """Returns slots in whole blocks, in each data shard as many."""
+    block = self._parts * (self._block or 1)
+    return -(-slots // block) * block
+
+  @property
   def width(self) -> int:
     """Returns the pages of the longest path."""
     return pages_for(self._longest)
@@ -143,11 +160,11 @@ class PagedModel(Weights, abc.ABC):
   @property
   def count(self) -> int:
     """Returns the pages of each data shard."""
-    least = self.width + self._margin
+    least = max(self.width + self._margin, self._least)
     if self.config.pages:
       return max(self.config.pages // self._parts, least)
     # A path for every fourth row, and two steps for every row.
-    rows = self.config.rows // self._parts
+    rows = self.rows // self._parts
     return least + rows // 4 * self.width + 2 * rows * self._margin
 
   @property
@@ -237,8 +254,9 @@ class PagedModel(Weights, abc.ABC):
     request.shard.requests -= 1
 
   def _allocate(self) -> None:
-    if self._pages is None:
+    if not self._shards:
       self._shards = [Shard(self.count) for _ in range(self._parts)]
+    if self._pages is None:
       self._pages = self._options.attention.empty(
         self._model_config, self._options.layers, self.count
       )
@@ -249,7 +267,7 @@ class PagedModel(Weights, abc.ABC):
     return int(rope.kind == "longrope" and span > rope.original_length)
 
   def _prefill_plan(self) -> programs.PrefillPlan:
-    slots = self.config.prefill_tokens
+    slots = self.prefill_tokens
     return programs.PrefillPlan(
       slots, max(slots // 4, self._parts), self.width, self.count, self._parts
     )

@@ -1,17 +1,15 @@
 """The policy as the search's `Expand`: text in, candidates out."""
 
-import functools
-from collections.abc import Sequence
-from typing import Any
+import concurrent.futures
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from rstar_jax.config.schema import EngineConfig
-from rstar_jax.inference.engine import Engine, Generated
-from rstar_jax.models.transformer import Transformer
+from rstar_jax.inference import futures
+from rstar_jax.inference.engine import Engine, Generated, Stop
 from rstar_jax.steps import grammar
 from rstar_jax.steps.tokenizer import Tokenizer, encode_solution
-from rstar_jax.types import Candidate, Expand, Finish, Prefix
+from rstar_jax.types import Candidate, Finish, Prefix
 
 
 def stop_finishes(tokenizer: Tokenizer) -> dict[int, Finish]:
@@ -24,47 +22,64 @@ def stop_finishes(tokenizer: Tokenizer) -> dict[int, Finish]:
 
 
 class Policy:
-  """Samples next steps; threads may share it, each with a group of its own.
+  """Samples next steps as text; any thread may ask.
 
   Attributes:
-    engine: samples ids, and counts time and tokens.
+    engine: samples ids.
   """
 
-  def __init__(self, engine: Engine, tokenizer: Tokenizer):
+  def __init__(
+    self,
+    engine: Engine,
+    tokenizer: Tokenizer,
+    *,
+    finishes: Collection[Finish] = ("step", "code", "answer"),
+    limit: int | None = None,
+    greedy: bool = False,
+  ):
+    """Makes the callable.
+
+    Args:
+      engine: samples ids.
+      tokenizer: the model's.
+      finishes: the markers at which a step ends, beside the end of the text.
+      limit: longest step, in tokens; None is the engine's longest.
+      greedy: takes the likeliest tokens.
+    """
     self.engine = engine
     self._tokenizer = tokenizer
     self._finishes = stop_finishes(tokenizer)
-
-  @classmethod
-  def of_model(
-    cls,
-    model: Transformer,
-    tokenizer: Tokenizer,
-    config: EngineConfig,
-    **options: Any,
-  ) -> "Policy":
-    """Makes a policy and its engine, which stops at the tokenizer's markers."""
-    engine = Engine(
-      model,
-      config,
-      stop_ids=tuple(stop_finishes(tokenizer)),
-      pad_id=tokenizer.pad_id,
-      **options,
+    self._stop = Stop(
+      limit or engine.max_new_tokens,
+      frozenset(
+        stop
+        for stop, finish in self._finishes.items()
+        if finish == "eos" or finish in finishes
+      ),
     )
-    return cls(engine, tokenizer)
+    self._greedy = greedy
 
-  def begin(self, group: int) -> Expand:
-    """Returns a callable for one group, whose prefix cache it empties."""
-    self.engine.forget(group)
-    return functools.partial(self, group=group)
+  def submit(
+    self, question: str, prefix: Prefix, seeds: Sequence[int]
+  ) -> concurrent.futures.Future[list[Candidate]]:
+    """Asks for C next steps of a prefix.
+
+    Args:
+      question: plain text.
+      prefix: node texts.
+      seeds: C numbers below 2**32.
+    """
+    ids = encode_solution(
+      self._tokenizer, self._tokenizer.prompt(question), prefix
+    )
+    steps = self.engine.submit(ids, seeds, self._stop, greedy=self._greedy)
+    return futures.then(steps, lambda row: list(map(self._candidate, row)))
 
   def __call__(
     self,
     questions: Sequence[str],
     prefixes: Sequence[Prefix],
     seeds: np.ndarray,
-    *,
-    group: int = 0,
   ) -> list[list[Candidate]]:
     """Samples C next steps after each prefix; see `types.Expand`.
 
@@ -72,22 +87,11 @@ class Policy:
       questions: B questions.
       prefixes: B prefixes.
       seeds: uint32 [B, C].
-      group: selects the prefix cache; see `Engine.expand`.
 
     Returns:
       B lists of C candidates.
     """
-    ids = [
-      np.array(
-        encode_solution(
-          self._tokenizer, self._tokenizer.prompt(question), prefix
-        ),
-        np.int32,
-      )
-      for question, prefix in zip(questions, prefixes, strict=True)
-    ]
-    rows = self.engine.expand(ids, seeds, group=group)
-    return [[self._candidate(each) for each in row] for row in rows]
+    return futures.all_of(self.submit, questions, prefixes, seeds)
 
   def _candidate(self, generated: Generated) -> Candidate:
     return Candidate(

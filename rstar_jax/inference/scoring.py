@@ -1,0 +1,181 @@
+"""Values of paths by a model with a scalar head; ids only."""
+
+import concurrent.futures
+import functools
+import os.path
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from rstar_jax.config.schema import EngineConfig
+from rstar_jax.inference.paged_model import PagedModel, Request
+from rstar_jax.inference.prefix_cache import PrefixCache
+from rstar_jax.inference.runs import Run, Shard, pages_for
+from rstar_jax.models.pages import PAGE
+from rstar_jax.models.transformer import Transformer
+
+
+class _Valuation(Request):
+  """Paths to be valued, mostly one prefix with several steps.
+
+  Attributes:
+    paths: their ids.
+    values: float32 [n].
+    left: paths without a value.
+    common: number of first tokens that are computed once for all.
+    promised: pages that the paths will need after those.
+  """
+
+  def __init__(self, paths: list[list[int]]):
+    super().__init__()
+    self.paths = paths
+    self.values = np.zeros(len(paths), np.float32)
+    self.left = len(paths)
+    self.common = self.promised = 0
+
+
+class ScoringEngine(PagedModel):
+  """Values paths at their last tokens; any thread may ask.
+
+  Attributes:
+    scored: paths valued so far.
+  """
+
+  def __init__(self, model: Transformer, config: EngineConfig, **options: Any):
+    """Makes an engine; nothing is compiled before the first call.
+
+    Args:
+      model: with a scalar head.
+      config: sizes of the program.
+      **options: mesh, busy, lock; see `PagedModel`.
+    """
+    super().__init__(
+      model,
+      config,
+      longest=config.max_prefix_tokens + config.max_step_tokens,
+      margin=config.max_step_tokens,
+      **options,
+    )
+    self.scored = 0
+
+  def submit(
+    self, paths: Sequence[Sequence[int]]
+  ) -> concurrent.futures.Future[np.ndarray]:
+    """Asks for the values of paths; what all of them share is computed once.
+
+    A value depends on its path and the weights alone, to the bit.
+
+    Args:
+      paths: n sequences of at least one id, of any length: if one is longer
+        than the pages allow, there will be more of them.
+
+    Returns:
+      float32 [n] in [-1, 1].
+
+    Raises:
+      ValueError: a path is empty.
+    """
+    if not all(map(len, paths)):
+      raise ValueError("a path has no tokens: nothing to score")
+    request = _Valuation([np.asarray(path).tolist() for path in paths])
+    with self._guard:
+      self.prefix_tokens += sum(map(len, paths))
+    if paths:
+      self._add([request])
+    else:
+      request.future.set_result(request.values)
+    return request.future
+
+  def _place(self, request: _Valuation) -> bool:
+    """Begins with what all paths share."""
+    shard, paths = request.shard, request.paths
+    longest = max(map(len, paths))
+    if len({self._kind(len(path)) for path in paths}) == 1:
+      # The last token of a path is computed even if others have it.
+      shared = len(os.path.commonprefix(paths))
+      request.common = min(shared, min(map(len, paths)) - 1)
+    request.promised = sum(
+      pages_for(len(path)) - request.common // PAGE for path in paths
+    )
+    needed = pages_for(request.common) + request.promised
+    if (longest > self._longest or needed > self.count) and not self._grow(
+      longest, needed
+    ):
+      return False
+    run = shard.start(
+      request,
+      paths[0][: request.common],
+      reuse=request.common,
+      pages=request.common,
+      span=len(paths[0]),
+      kind=self._kind(len(paths[0])),
+      margin=request.promised,
+      done=self._branch,
+    )
+    if run is None:
+      return False
+    # Promised to all paths at once, so that none waits for another.
+    shard.reserved += request.promised
+    self._fill(shard, run)
+    return True
+
+  def _branch(self, run: Run, value: float = 0.0) -> None:
+    """Goes on with each path, once what they share is in pages."""
+    del value
+    request, shard = run.request, run.request.shard
+    shard.end(run)
+    shard.reserved -= request.promised
+    for index, path in enumerate(request.paths):
+      run = shard.start(
+        request,
+        path,
+        reuse=len(path) - 1,
+        pages=len(path),
+        span=len(path),
+        kind=self._kind(len(path)),
+        done=functools.partial(self._value, index),
+      )
+      self._fill(shard, run)
+
+  def _value(self, index: int, run: Run, value: float) -> None:
+    request = run.request
+    request.shard.end(run)
+    request.values[index] = value
+    request.left -= 1
+    self.scored += 1
+    if not request.left:
+      self._close(request, request.values)
+
+  def _fill(self, shard: Shard, run: Run) -> None:
+    self.prefilled_tokens += run.left
+    if run.left:
+      shard.prefills.append(run)
+    else:
+      run.done(run, 0.0)
+
+  def _forget(self, request: _Valuation) -> None:
+    shared = any(len(run.ids) == request.common for run in request.runs)
+    if shared:
+      request.shard.reserved -= request.promised
+    super()._forget(request)
+
+  def _turn(self) -> None:
+    if any(shard.prefills for shard in self._shards):
+      self._prefill()
+
+  def _grow(self, longest: int, needed: int) -> bool:
+    """Makes the pages anew for a longer path; False while some are in use."""
+    if any(shard.prefills for shard in self._shards):
+      return False
+    self._longest = max(self._longest, 2 * longest)
+    self._least = max(self._least, needed)
+    logging.info(
+      "%d pages for paths of up to %d tokens", self.count, self._longest
+    )
+    for shard in self._shards:
+      shard.cache = PrefixCache(self.count)
+    self._pages = None
+    self._allocate()
+    return True
