@@ -35,7 +35,9 @@ class PagedAttention:
 
     def make():
       if self.kind == "cpp":
-        return cpu.empty_pages(config, layers * count)
+        return cpu.empty_pages(
+          layers * count, config.num_kv_heads, config.head_dim, config.dtype
+        )
       return pages_lib.empty(config, layers * count * row_shards(self.mesh))
 
     if self.mesh is None:
