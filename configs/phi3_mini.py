@@ -22,10 +22,8 @@ def get_config() -> rj.Config:
   # Qwen's 7B. These are what the four chips of a v5e host hold
   # (docs/results/aot.md). Most solutions have under 500 tokens.
   config.search.in_flight = config.eval.search.in_flight = 8
-  config.engine.leaf_buckets = (1, 2, 4)
-  config.engine.most_tokens = 1 << 14
-  config.engine.prefix_buckets = (512, 1024, 2048)
+  config.engine.rows = 128
+  config.engine.pages = 2048
+  config.engine.max_prefix_tokens = 2048
   config.engine.max_block_tokens = 1024
-  # Cached candidates would take four times as much.
-  config.engine.cache_candidates = False
   return config

@@ -18,6 +18,6 @@ def get_config() -> rj.Config:
   # One chip holds it, so that each has leaves of its own.
   config.search_mesh.tensor = 1
   config.search.in_flight = config.eval.search.in_flight = 64
-  config.engine.leaf_buckets = (4, 16, 32)
-  config.engine.most_tokens = 1 << 17
+  config.engine.rows = 1024
+  config.engine.pages = 32768
   return config

@@ -35,7 +35,6 @@ def get_config() -> rj.Config:
   config.engine = rj.EngineConfig(
     max_step_tokens=512,
     max_block_tokens=2048,
-    prefix_buckets=(512, 1024, 2048),
-    step_buckets=(128, 512),
+    max_prefix_tokens=2048,
   )
   return config

@@ -43,8 +43,8 @@ def get_config() -> rj.Config:
     temperature=0.4,
     max_step_tokens=96,
     max_block_tokens=160,
-    prefix_buckets=(896, 1280),
-    leaf_buckets=(1, 5),
+    max_prefix_tokens=1280,
+    rows=32,
   )
   config.search.max_depth = config.eval.search.max_depth = 8
   config.search.in_flight = config.eval.search.in_flight = 5

@@ -37,10 +37,8 @@ def get_config(arg: str = "demo") -> rj.Config:
     temperature=0.7,
     max_step_tokens=40,
     max_block_tokens=192,
-    prefix_buckets=(128, 192, 256, 384),
-    leaf_buckets=(16, 32),
-    score_buckets=(1, 4, 8),
-    step_buckets=(40,),
+    max_prefix_tokens=384,
+    rows=128,
   )
   # A round of so few problems gives some hundred pairs: older ones help.
   config.extract.rounds = 4

@@ -18,7 +18,18 @@ from typing import Any
 # "" where it is gone. Configs of runs begun before are read by it.
 RENAMED: dict[str, str] = {
   "EngineConfig.ahead": "warm_up",
-  "EngineConfig.commit": "cache_candidates",
+  "EngineConfig.commit": "",
+  "EngineConfig.cache_candidates": "",
+  "EngineConfig.prefix_buckets": "",
+  "EngineConfig.tail_buckets": "",
+  "EngineConfig.score_buckets": "",
+  "EngineConfig.step_buckets": "",
+  "EngineConfig.leaf_buckets": "",
+  "EngineConfig.least_rows": "",
+  "EngineConfig.attention": "",
+  "EngineConfig.native": "",
+  "EngineConfig.most_tokens": "",
+  "EngineConfig.score_rows": "",
   "SearchConfig.slots": "in_flight",
   "SearchConfig.groups": "",
 }

@@ -35,26 +35,21 @@ def paper(policy: str) -> config_lib.Config:
   )
   # A context of 4096 tokens: what the released code has.
   config.engine = config_lib.EngineConfig(
-    # All wait for the longest step of a call. If one in a hundred does not end
-    # by itself, this halves what a limit of 512 costs (docs/results/fleet.md);
-    # the longest of the released solutions' nodes has about 115 tokens.
+    # The longest of the released solutions' nodes has about 115 tokens.
     max_step_tokens=256,
     max_block_tokens=2048,
-    prefix_buckets=(512, 1024, 2048, 3072),
-    tail_buckets=(32, 256),
-    # Rounds 1 to 3, round 4, and evaluation.
-    score_buckets=(8, 16, 32),
-    step_buckets=(64, 128, 256),
-    # What the four chips of a v5e host hold of two 7B models, their paths and
-    # candidates (docs/results/aot.md). Chips with 32 GB hold twice the trees
-    # and the tokens.
-    leaf_buckets=(2, 8, 16),
-    most_tokens=1 << 16,
-    score_rows=64,
+    max_prefix_tokens=3072,
+    # With these a step of a v5e host takes as long to compute as to read the
+    # weights.
+    rows=256,
+    prefill_tokens=512,
+    # What the four chips of a v5e host hold beside two 7B models
+    # (docs/results/aot.md).
+    pages=8192,
     # Programs take minutes to compile for a TPU; then one wants to see them.
     warm_up=True,
   )
-  config.search.in_flight = config.eval.search.in_flight = 32
+  config.search.in_flight = config.eval.search.in_flight = 64
   config.remote.max_tokens = 512
   # Hosts divide shards: for an even division each wants some, so that many
   # hosts, for which problems / (4 x hosts) is below 400, want smaller ones.

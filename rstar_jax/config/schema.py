@@ -77,7 +77,7 @@ class DataConfig(Closed):
 
 @dataclasses.dataclass(kw_only=True)
 class EngineConfig(Closed):
-  """Generation: shapes and sampling."""
+  """Generation: sampling, and sizes of the programs."""
 
   # Softmax temperature; 0 is greedy (paper: 0.7 in round 1, then 1.0).
   temperature: float = field(1.0, least=0)
@@ -107,43 +107,9 @@ class EngineConfig(Closed):
   # compiler makes for this CPU, "pallas" kernels for TPUs, "xla" anywhere;
   # "auto" is the first that there is.
   kernels: Literal["auto", "cpp", "pallas", "xla"] = "auto"
-  # Prefix lengths in tokens are padded up to one of these; a longer prefix
-  # cannot be expanded (its candidates come back empty, finish "length").
-  prefix_buckets: tuple[int, ...] = field((128, 256, 384), above=0)
-  # What of a prefix is not yet on the device is run in pieces of one of these
-  # lengths, in tokens.
-  tail_buckets: tuple[int, ...] = field((16, 64, 256), above=0)
-  # Where the PPM scores: numbers of candidate steps of a leaf are padded up to
-  # one of these.
-  score_buckets: tuple[int, ...] = field((1, 2, 4, 8, 16, 32), above=0)
-  # Where the PPM scores: lengths of steps, in tokens, likewise.
-  step_buckets: tuple[int, ...] = field((32, 64, 128), above=0)
-  # Numbers of leaves in one device call are padded up to one of these.
-  leaf_buckets: tuple[int, ...] = field((8, 32), above=0)
-  # As steps end, the rest is decoded with half as many rows, a half of these,
-  # and so on, but not fewer than this. Each halving lengthens the program.
-  least_rows: int = field(32, above=0)
-  # Whether a stage compiles all its programs before it begins, with a progress
-  # bar, and not each at its first call.
+  # Whether a stage compiles its programs before it begins, with a progress bar,
+  # and not each at its first call.
   warm_up: bool = field(False, binds=False)
-  # What computes attention while tokens are sampled: "xla" anywhere, "pallas" a
-  # kernel for TPUs; see docs/results/kernel.md.
-  attention: Literal["xla", "pallas"] = "xla"
-  # On one CPU device: whether few rows are multiplied, and sampled tokens
-  # attend, by kernels that a C++ compiler of the machine makes, once; see
-  # docs/results/engine.md.
-  native: bool = False
-  # Whether keys and values of candidates stay cached until the next leaf is
-  # known, so that its step is not computed again.
-  cache_candidates: bool = True
-  # Most tokens of candidates in a device call that has more than one leaf:
-  # leaves x candidates x the longest step. It also bounds a group's cached
-  # candidates, with slots in place of leaves. A token takes 2 x layers x
-  # key/value heads x head width numbers: 57 KB of Qwen2.5-7B in bfloat16.
-  most_tokens: int = field(1 << 18, above=0)
-  # Where the PPM scores: most candidates in one device call, if more than one
-  # leaf is in it; bounds the memory of attention.
-  score_rows: int = field(256, above=0)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -522,8 +488,3 @@ class Config(Closed):
       ),
     )
   )
-
-  @property
-  def slots(self) -> int:
-    """Slots of a prefix cache, in rounds and evaluation."""
-    return max(self.search.in_flight, self.eval.search.in_flight)

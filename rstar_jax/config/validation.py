@@ -29,7 +29,6 @@ def validate(config: config_lib.Config) -> None:
   _check_meshes(config)
   _check_rounds(config)
   _check_study(config.study)
-  _check_engine(config.engine)
   _check_remote(config.remote)
   for name in ("sft", "ppm"):
     train = getattr(config, name)
@@ -180,16 +179,6 @@ def _check_study(study: config_lib.StudyConfig) -> None:
     _check(
       len(set(values)) == len(values),
       f"config.study.{name}={values} names one twice",
-    )
-
-
-def _check_engine(engine: config_lib.EngineConfig) -> None:
-  for name, buckets in vars(engine).items():
-    if not name.endswith("_buckets"):
-      continue
-    _check(
-      len(buckets) > 0 and list(buckets) == sorted(set(buckets)),
-      f"config.engine.{name}={buckets} must have a number, and increase",
     )
 
 

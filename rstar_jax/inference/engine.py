@@ -277,9 +277,7 @@ class Engine(PagedModel):
   def _turn(self) -> None:
     pending = sum(run.left for each in self._shards for run in each.prefills)
     sampling = any(self._ready.values()) or any(self._active.values())
-    if pending and (
-      not sampling or pending >= self.prefill_tokens // 2
-    ):
+    if pending and (not sampling or pending >= self.prefill_tokens // 2):
       self._prefill()
     elif sampling:
       self._decode()
@@ -296,7 +294,7 @@ class Engine(PagedModel):
     places = []
     prefilled: list[Run] = []
     for number, shard in enumerate(self._shards):
-      first, end = number * slots, (number + 1) * slots
+      first = number * slots
       free = slots - len(self._active[shard])
       # Prefixes of others must not wait for the end of all candidates.
       most = free // 2 if self._ready[shard] else free
@@ -370,9 +368,7 @@ class Engine(PagedModel):
       self._active[shard].append(_Candidate(run, column))
       most -= 1
 
-  def _plan(
-    self, plan: programs.DecodePlan, shard: Shard, first: int
-  ) -> None:
+  def _plan(self, plan: programs.DecodePlan, shard: Shard, first: int) -> None:
     """Gives slots from `first` on to the candidates of a shard."""
     active = self._active[shard]
     if not active:

@@ -109,9 +109,7 @@ class PagedModel(Weights, abc.ABC):
         build.load()
       else:
         self._block = _ROW_BLOCK
-      model = reconfigured(
-        model, native=kind == "cpp", row_block=self._block
-      )
+      model = reconfigured(model, native=kind == "cpp", row_block=self._block)
     else:
       model = stacked(model)
     super().__init__(model)

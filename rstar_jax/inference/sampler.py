@@ -138,12 +138,14 @@ def uniform_at(seeds: jax.Array, indices: jax.Array) -> jax.Array:
 
   def draw(seed, index):
     key = jax.random.key_data(
-      jax.random.key(jax.lax.bitcast_convert_type(seed, jnp.uint32))
+      jax.random.key(
+        jax.lax.bitcast_convert_type(seed, jnp.uint32), impl="threefry2x32"
+      )
     )
     count = jnp.stack([jnp.uint32(0), index.astype(jnp.uint32)])
     high, low = threefry_2x32(key, count)
     # 23 bits are the mantissa of a number in [1, 2).
-    one = jnp.uint32(0x3F800000)
-    return jax.lax.bitcast_convert_type((high ^ low) >> 9 | one, jnp.float32) - 1
+    bits = (high ^ low) >> 9 | jnp.uint32(0x3F800000)
+    return jax.lax.bitcast_convert_type(bits, jnp.float32) - 1
 
   return jax.vmap(draw)(seeds, indices)

@@ -111,9 +111,7 @@ def attend(
   Returns:
     [T, N, H], 0 for empty slots; and the pages with the new keys and values.
   """
-  pages = write(
-    k, v, pages, tables, rows, positions, layer=layer, count=count
-  )
+  pages = write(k, v, pages, tables, rows, positions, layer=layer, count=count)
   slots, heads, dim = q.shape
   kv_heads = k.shape[1]
   q = q.reshape(slots, kv_heads, -1, dim) * dim**-0.5

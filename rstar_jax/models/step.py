@@ -1,4 +1,4 @@
-"""One step of a decoder: a token of each slot, with keys and values in pages."""
+"""One step of a decoder: a token of each slot, its keys and values in pages."""
 
 import functools
 from typing import Any

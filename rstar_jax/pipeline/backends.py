@@ -11,12 +11,12 @@ import time
 import jax.numpy as jnp
 
 from rstar_jax.config import plugins
-from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference import remote
 from rstar_jax.inference.engine import Engine
-from rstar_jax.inference.few_shot import FewShot, stop_words
+from rstar_jax.inference.few_shot import FewShot
+from rstar_jax.inference.paged_model import PagedModel
 from rstar_jax.inference.plugin_backends import (
   Blocks,
   PluginPolicy,
@@ -25,8 +25,9 @@ from rstar_jax.inference.plugin_backends import (
 from rstar_jax.inference.policy import Policy
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.reward import RewardModel
+from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.inference.weights import Busy
-from rstar_jax.models.transformer import arrays_of
+from rstar_jax.models.transformer import Transformer, arrays_of
 from rstar_jax.pipeline import models
 from rstar_jax.pipeline.context import Context
 from rstar_jax.search.mcts import Calls
@@ -79,9 +80,11 @@ class ModelBackend:
       self._model = folders.load_policy(self._folder, dtype, mesh=mesh)
     else:
       self._model = models.load_policy(context, policy or round_, mesh=mesh)
-    # Shared by all engines and scorers on the devices.
-    self._shared = {"lock": threading.Lock(), "busy": Busy()}
-    self._engines: list[Engine] = []
+    # Shared by all models on the devices.
+    self._shared = {"mesh": mesh, "lock": threading.Lock(), "busy": Busy()}
+    self._engine: Engine | None = None
+    if self._model is not None:
+      self._engine = Engine(self._model, config.engine, **self._shared)
     self._own: list[PluginPolicy] = []
     self._began = time.perf_counter()
     self._compiled = compiled.counter()
@@ -92,40 +95,38 @@ class ModelBackend:
     elif reward_model:
       _, fields = folders.read_config(reward_model)
       self.score = RewardModel(
-        folders.load_reward_model(reward_model, dtype, mesh=mesh),
+        self._scoring(
+          folders.load_reward_model(reward_model, dtype, mesh=mesh)
+        ),
         load_tokenizer(reward_model, add_markers=False),
         unread_id=fields.get("pad_token_id"),
-        **self._shared,
       )
     elif score and plugins.names_one(ppm):
       self.score = PluginScore(config, ppm, "rounds.ppm")
     elif score:
       self.score = Scorer(
-        folders.load_ppm(
-          ppm or context.finished(round_, score), dtype, mesh=mesh
+        self._scoring(
+          folders.load_ppm(
+            ppm or context.finished(round_, score), dtype, mesh=mesh
+          )
         ),
         context.tokenizer,
-        context.config.engine,
-        slots=config.slots,
-        mesh=mesh,
-        **self._shared,
       )
 
-  def warm_up(self, calls: Calls, *candidates: int) -> None:
-    """Compiles the programs that calls will run, if `engine.warm_up` is set.
+  def _scoring(self, model: Transformer) -> ScoringEngine:
+    return ScoringEngine(model, self._context.config.engine, **self._shared)
 
-    Args:
-      calls: the result of `steps` or `blocks`.
-      *candidates: numbers of candidates per leaf, each at least 1.
-    """
+  def _models(self) -> list[PagedModel]:
+    """Returns the models on the devices."""
+    scores = isinstance(self.score, Scorer | RewardModel)
+    both = self._engine, self.score.engine if scores else None
+    return [each for each in both if each is not None]
+
+  def warm_up(self) -> None:
+    """Compiles the models' programs, if `engine.warm_up` is set."""
     if not self._context.config.engine.warm_up:
       return
-    jobs = []
-    if isinstance(calls.expand, Policy | FewShot):
-      engine = calls.expand.engine
-      jobs = [job for n in candidates for job in engine.warm_up_calls(n)]
-    if isinstance(calls.score, Scorer):
-      jobs += calls.score.warm_up_calls(max(candidates))
+    jobs = [job for each in self._models() for job in each.warm_up_calls()]
     with metrics.progress(len(jobs), "compiling", unit="program") as bar:
       for job in jobs:
         job()
@@ -133,59 +134,45 @@ class ModelBackend:
 
   def steps(self) -> Calls:
     """Returns callables whose `expand` writes one step."""
-    return self._calls(self._context.config.engine, whole=False)
+    return self._calls(whole=False)
 
   def blocks(self, greedy: bool = False) -> Calls:
     """Returns callables whose `expand` writes a whole code block, or answer."""
-    engine = self._context.config.engine
+    return self._calls(whole=True, greedy=greedy)
+
+  def _calls(self, whole: bool, greedy: bool = False) -> Calls:
+    own = bool(self._context.config.policy.backend)
+    make = self._own_policy if own else self._policy
+    return _with_host(self._context, make(whole, greedy), self.score)
+
+  def _own_policy(self, whole: bool, greedy: bool) -> PluginPolicy | Blocks:
+    """Returns the user's policy backend, opened on the policy's folder."""
+    config = self._context.config
+    engine = config.engine
     if greedy:
       engine = dataclasses.replace(
         engine, temperature=0.0, top_k=0, top_p=1.0, min_p=0.0
       )
-    return self._calls(engine, whole=True)
-
-  def _calls(self, config: EngineConfig, whole: bool) -> Calls:
-    own = bool(self._context.config.policy.backend)
-    make = self._own_policy if own else self._policy
-    expand: Policy | FewShot | PluginPolicy | Blocks = make(config, whole)
-    return _with_host(self._context, expand, self.score)
-
-  def _own_policy(
-    self, engine: EngineConfig, whole: bool
-  ) -> PluginPolicy | Blocks:
-    """Returns the user's policy backend, opened on the policy's folder."""
-    config = dataclasses.replace(self._context.config, engine=engine)
+    config = dataclasses.replace(config, engine=engine)
     expand = PluginPolicy(config, self._folder)
     self._own.append(expand)
     return Blocks(expand, engine.max_block_tokens) if whole else expand
 
-  def _policy(self, config: EngineConfig, whole: bool) -> Policy | FewShot:
-    tokenizer = self._tokenizer
-    markers = [grammar.END_OF_CODE, grammar.END_OF_ANSWER]
-    if not whole:
-      markers.append(grammar.END_OF_STEP)
-    stop_ids, words = [], []
-    if self._few_shot:
-      words = stop_words(tokenizer, markers)
-    else:
-      stop_ids = [tokenizer.id_of(marker) for marker in markers]
-    engine = Engine(
-      self._model,
-      config,
-      stop_ids=(*stop_ids, tokenizer.eos_id),
-      stop_words=words,
-      max_new_tokens=(
-        config.max_block_tokens if whole else config.max_step_tokens
-      ),
-      pad_id=tokenizer.pad_id,
-      slots=self._context.config.slots,
-      mesh=self._mesh,
-      **self._shared,
-    )
-    self._engines.append(engine)
-    if self._few_shot:
-      return FewShot(engine, tokenizer, markers)
-    return Policy(engine, tokenizer)
+  def _policy(self, whole: bool, greedy: bool) -> Policy | FewShot:
+    config = self._context.config.engine
+    options = {
+      "limit": config.max_block_tokens if whole else config.max_step_tokens,
+      "greedy": greedy,
+    }
+    finishes = ["code", "answer"] if whole else ["step", "code", "answer"]
+    if not self._few_shot:
+      return Policy(self._engine, self._tokenizer, finishes=finishes, **options)
+    markers = [
+      marker
+      for marker, finish in grammar.FINISHES.items()
+      if finish in finishes
+    ]
+    return FewShot(self._engine, self._tokenizer, markers, **options)
 
   def parameters(self) -> int | None:
     """Returns the number of the policy's parameters; None for a plugin."""
@@ -196,24 +183,28 @@ class ModelBackend:
   def usage(self) -> dict[str, float]:
     """Returns the elapsed seconds, token counts and the device's idle share.
 
-    `prefix_tokens` counts the tokens of all leaves' prefixes, and
-    `prefilled_tokens` those that were not in the prefix cache. `too_long`
-    counts leaves that got no candidates. `programs` counts programs compiled or
+    `prefix_tokens` counts the tokens of all prefixes, and `prefilled_tokens`
+    those that were not in pages. `useful_slots` is the share of token slots
+    that computed what was needed. `pages_used` have tokens now, and
+    `pages_dropped` were dropped since no other was free. `too_long` counts
+    prefixes that got no candidates. `programs` counts programs compiled or
     loaded from the compilation cache, in `compile_seconds`.
     """
     seconds = time.perf_counter() - self._began
-    generated = sum(
-      each.generated_tokens for each in (*self._engines, *self._own)
-    )
+    models = self._models()
+    engines = [self._engine] if self._engine else []
+    generated = sum(each.generated_tokens for each in (*engines, *self._own))
+    slots = sum(each.slots for each in models)
     return {
       "seconds": seconds,
       "device_idle_share": 1 - self._shared["busy"].seconds / seconds,
       "generated_tokens_per_second": generated / seconds,
-      "prefix_tokens": sum(each.prefix_tokens for each in self._engines),
-      "prefilled_tokens": sum(
-        each.path_tokens["prefilled"] for each in self._engines
-      ),
-      "too_long": sum(each.too_long for each in self._engines),
+      "prefix_tokens": sum(each.prefix_tokens for each in models),
+      "prefilled_tokens": sum(each.prefilled_tokens for each in models),
+      "useful_slots": sum(each.useful for each in models) / max(slots, 1),
+      "pages_used": sum(each.pages_used for each in models),
+      "pages_dropped": sum(each.pages_dropped for each in models),
+      "too_long": sum(each.too_long for each in engines),
       "programs": self._compiled.programs - self._before[0],
       "compile_seconds": self._compiled.seconds - self._before[1],
     }
@@ -238,9 +229,8 @@ class RemoteBackend:
     self._passed_over = answers.passed_over
     self._began = time.perf_counter()
 
-  def warm_up(self, calls: Calls, *candidates: int) -> None:
+  def warm_up(self) -> None:
     """Does nothing: the server compiles its own programs."""
-    del calls, candidates
 
   def steps(self) -> Calls:
     """Returns callables whose `expand` writes one step."""

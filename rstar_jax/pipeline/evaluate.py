@@ -28,11 +28,9 @@ def evaluate(context: Context, round_: int) -> None:
     return
   backend = backends.trained(context, round_)
   calls = {"greedy": backend.blocks(greedy=True), "samples": backend.blocks()}
-  backend.warm_up(calls["greedy"], 1)
-  backend.warm_up(calls["samples"], config.eval.samples, 1)
   if backend.score is not None:
     calls["mcts"] = backend.steps()
-    backend.warm_up(calls["mcts"], search.candidates)
+  backend.warm_up()
   shards = list(_shards(context, round_, calls))
   with units_lib.Units(
     context.host,

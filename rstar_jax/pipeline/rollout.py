@@ -63,7 +63,7 @@ def rollout(context: Context, round_: int) -> None:
     terminal_reward="truth",
   )
   calls = backend.steps()
-  backend.warm_up(calls, search_config.candidates)
+  backend.warm_up()
   shards = cut(problems, config.shard_size, folder)
   with units_lib.Units(
     context.host,

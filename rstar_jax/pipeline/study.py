@@ -235,8 +235,7 @@ def _solve_alone(context: Context, round_: int, methods: Sequence[str]) -> None:
   backend = backends.ModelBackend(context, round_)
   for method in methods:
     calls = backend.blocks(greedy=method == "greedy")
-    count = 1 if method == "greedy" else context.config.study.trajectories
-    backend.warm_up(calls, *sorted({1, count}))
+    backend.warm_up()
     _solve(context, round_, _at(top, method), method, calls, backend)
 
 
@@ -282,7 +281,7 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
     _write(context, round_, _at(top, method), value_all, backend)
   if guided:
     calls = backend.steps()
-    backend.warm_up(calls, context.config.eval.search.candidates)
+    backend.warm_up()
   for method in guided:
     _solve(context, round_, _at(top, method), method, calls, backend, reward)
   if context.config.extract.needs_trees:

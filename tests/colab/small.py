@@ -16,10 +16,9 @@ def get_config(name: str) -> config_lib.Config:
     temperature=1.0,
     max_step_tokens=40,
     max_block_tokens=128,
-    prefix_buckets=(256,),
-    leaf_buckets=(4,),
-    score_buckets=(4,),
-    step_buckets=(40,),
+    max_prefix_tokens=256,
+    rows=32,
+    prefill_tokens=64,
   )
   # No verdict may depend on time, on whatever machine.
   config.sandbox = config_lib.SandboxConfig(workers=1, wall_seconds=120.0)
