@@ -122,7 +122,7 @@ class ScriptedBackend:
     self.made.append((searches, guide))
     self.score = testing.score_by_hash if score or reward_model else None
 
-  def warm_up(self, calls, *candidates) -> None:
+  def warm_up(self) -> None:
     pass
 
   def steps(self) -> Calls:
