@@ -1,6 +1,8 @@
 """The evaluation of a round, with a scripted policy."""
 
+import dataclasses
 import pathlib
+import sys
 from unittest import mock
 
 from absl.testing import absltest
@@ -8,6 +10,7 @@ from absl.testing import absltest
 from rstar_jax.config import schema as config_lib
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import backends, evaluate, shards
+from rstar_jax.search import mcts
 from rstar_jax.steps import grammar
 from rstar_jax.storage import records
 from rstar_jax.types import Candidate
@@ -109,6 +112,27 @@ class EvaluateTest(SolvingCase):
       self.assertEqual(sources.count("greedy"), len(ANSWERS))
       self.assertEqual(sources.count("samples"), count)
       self.assertEqual(sources.count("mcts"), count)
+
+  def test_a_search_of_the_user_s_gets_whole_shards(self):
+    self.finish(1)
+    evaluate.evaluate(self.context, 1)
+    wanted = shards.read_rows(self.context.folder(1, "eval"))
+    asked = []
+
+    def own_search(problems, config, calls, seed, name):
+      asked.append([each.question for each in problems])
+      config = dataclasses.replace(config, method="mcts")
+      return mcts.search(problems, config, calls, seed, name=name)
+
+    main = sys.modules["__main__"]
+    main.own_search = own_search
+    self.addCleanup(delattr, main, "own_search")
+    self.config.eval.search.method = "__main__:own_search"
+    self.context.workdir = self.folder / "own"
+    self.finish(1)
+    evaluate.evaluate(self.context, 1)
+    self.assertEqual(asked, [["four", "five", "never"], ["six", "two"]])
+    self.assertEqual(shards.read_rows(self.context.folder(1, "eval")), wanted)
 
   def test_more_splits(self):
     more = tiny_run.write_problems(self.folder / "more.jsonl", {"two": "2"})

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import json
+import sys
 from unittest import mock
 
 import numpy as np
@@ -304,6 +305,54 @@ class HardProblemsTest(StagesCase):
     found = self.rollout(rollouts=1, candidates=2, extra_rollouts=(1, 1))
     self.assertEqual(self.runs, {"narrow": 3, "wide": 3})
     self.assertEqual([len(found[q]) for q in ("narrow", "wide")], [3, 2])
+
+
+class OwnSearchTest(StagesCase):
+  """A search of the user's, which here is ours."""
+
+  def setUp(self):
+    super().setUp()
+    self.asked = []
+
+    def own_search(problems, config, calls, seed, name):
+      self.asked.append(([each.question for each in problems], name[-1]))
+      config = dataclasses.replace(config, method="mcts")
+      return mcts.search(problems, config, calls, seed, name=name)
+
+    main = sys.modules["__main__"]
+    main.own_search = own_search
+    self.addCleanup(delattr, main, "own_search")
+
+  def run_round(self, name: str, method: str, **spec) -> dict[str, bytes]:
+    context = self.context(name, rounds=(config_lib.RoundConfig(**spec),))
+    context.config.search.method = method
+    rollout.rollout(context, 1)
+    return contents(context.folder(1, "trees"))
+
+  def test_gets_whole_shards_and_makes_the_same_trees(self):
+    spec = {"rollouts": 2, "candidates": 3, "trees": 2}
+    own = self.run_round("own", "__main__:own_search", **spec)
+    questions = list(ANSWERS)
+    self.assertEqual(
+      self.asked,
+      [
+        (questions[first : first + 3], number)
+        for first in (0, 3, 6)
+        for number in (0, 1)
+      ],
+    )
+    self.assertEqual(own, self.run_round("ours", "mcts", **spec))
+
+  def test_what_is_unsolved_gets_further_trees(self):
+    # Each of our trees is exhausted, and so is followed by a new one too.
+    options = tuple(f"x += {i}" for i in range(100, 201))
+    self.script(testing.ToySum(options, levels=1))
+    spec = {"rollouts": 1, "candidates": 1, "extra_rollouts": (1, 1)}
+    own = self.run_round("own", "__main__:own_search", **spec)
+    self.assertEqual(
+      [number for asked, number in self.asked if "never" in asked], [0, 1, 2]
+    )
+    self.assertEqual(own, self.run_round("ours", "mcts", **spec))
 
 
 class RemakeTest(StagesCase):

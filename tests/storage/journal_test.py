@@ -27,6 +27,8 @@ class JournalTest(absltest.TestCase):
       self.assertEqual(journal.put(key, answer), answer)
     for each in (journal, Journal(self.path)):
       self.assertLen(each, 2)
+      self.assertIn("b", each)
+      self.assertNotIn("c", each)
       self.assertEqual(each.get("a"), {"text": "é\n\u2028"})
       self.assertEqual(each.get("b"), [1, 0.25])
       self.assertIsNone(each.get("c"))
@@ -68,6 +70,7 @@ class JournalTest(absltest.TestCase):
       self.path.write_bytes(data[:size])
       journal = Journal(self.path)
       self.assertLen(journal, 1)
+      self.assertEqual(journal.passed_over, int(size > whole))
       journal.put("c", "x")
       again = Journal(self.path)
       self.assertEqual([again.get(key) for key in "abc"], ["one", None, "x"])
@@ -176,6 +179,24 @@ class JournalInABucketTest(absltest.TestCase):
     self.assertIsNone(journal.of_host(self.folder, 0).get("b"))
     self.assertEqual(own.get("b"), 2)
     self.assertEqual(journal.of_host(self.folder, 0).get("b"), 2)
+
+  def test_what_need_not_be_durable_is_sent_later(self):
+    path = self.folder / "begun.jsonl"
+    own = Journal(path, durable=False)
+    self.assertEqual([own.put("a", 1), own.put("b", 2)], [1, 2])
+    self.assertEqual(own.get("a"), 1)
+    self.assertEmpty(store.children(self.folder))
+    own.save()
+    self.assertEqual([Journal(path).get(key) for key in "ab"], [1, 2])
+    own.put("c", 3)
+    self.assertIsNone(Journal(path).get("c"))
+    writes = len(self.bucket.calls)
+    own.save()
+    self.assertGreater(len(self.bucket.calls), writes)
+    self.assertEqual(Journal(path).get("c"), 3)
+    writes = len(self.bucket.calls)
+    own.save()
+    self.assertLen(self.bucket.calls, writes)
 
   def test_threads_share_it(self):
     own = journal.of_host(self.folder, 0)

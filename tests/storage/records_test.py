@@ -15,7 +15,7 @@ from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rstar_jax.storage import records
+from rstar_jax.storage import records, store
 
 _JSON = st.recursive(
   st.none()
@@ -312,6 +312,28 @@ class ManifestTest(parameterized.TestCase):
     before = (self.folder / records.MANIFEST).read_bytes()
     records.write_manifest(self.folder, {"rows": 3, "round": 2})
     self.assertEqual((self.folder / records.MANIFEST).read_bytes(), before)
+
+  def test_what_no_finished_folder_needs_is_removed_and_never_listed(self):
+    late = self.folder / "deep" / "begun-shard-00001-of-00002-ab.jsonl"
+    names = [".x.tmp", "begun-shard-00000-of-00002-cd.jsonl", "begun", "kept"]
+    for name in names:
+      store.write(self.folder / name, b"x")
+    sweep = store.sweep
+
+    def slow_sweep(*args):
+      sweep(*args)
+      store.write(late, b"x")
+
+    with mock.patch.object(store, "sweep", slow_sweep):
+      records.write_manifest(self.folder, {})
+    self.assertFalse((self.folder / names[1]).exists())
+    listed = records.read_manifest(self.folder)["files"]
+    self.assertNotIn("deep/" + late.name, listed)
+    self.assertContainsSubset(["begun", "kept"], listed)
+    self.assertNoCommonElements(names[:2], listed)
+    # The folder is as finished without it.
+    late.unlink()
+    self.assertIsNotNone(records.read_manifest(self.folder))
 
   def test_named_files_only(self):
     records.write_manifest(self.folder, {}, files=["empty.txt"])
