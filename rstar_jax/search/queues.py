@@ -166,6 +166,8 @@ class _Batches:
   def _work(self) -> None:
     while rows := self._take():
       rows = [each for each in rows if each[1].set_running_or_notify_cancel()]
+      if not rows:
+        return  # The run is over.
       futures = [future for _, future in rows]
       try:
         answers = self._answers([args for args, _ in rows])
@@ -190,8 +192,6 @@ class _Batches:
     return rows
 
   def _answers(self, rows: list[tuple[Any, ...]]) -> Sequence[Any]:
-    if not rows:
-      return []
     with self._lock:
       self._usage.calls += 1
     *columns, last = map(list, zip(*rows, strict=True))
