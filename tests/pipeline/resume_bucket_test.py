@@ -51,8 +51,6 @@ with (
 
 # When to kill: as soon as an object is there whose name holds this.
 MOMENTS = (
-  # Some problems of a shard are there; all of one are.
-  "round_1/trees/begun-shard-00000-of-",
   "round_1/trees/shard-00000-of-",
   # A checkpoint is half there.
   "round_1/policy/checkpoints/2/state/",
