@@ -106,6 +106,23 @@ class QueuesTest(parameterized.TestCase):
     self.assertFalse(second.done())
     self.assertEqual(ran, [["q"]])
 
+  def test_programs_that_wait_at_the_end_are_dropped(self):
+    over, ran = threading.Event(), []
+
+    def verify(programs):
+      ran.extend(programs)
+      self.assertTrue(over.wait(60))
+      return testing.run_trusted(programs)
+
+    calls = calls_of(verify=verify)
+    with queues.Queues(1, {}) as found:
+      _, first = found.send(calls, requests.verify([["print(1)"]]))
+      _, second = found.send(calls, requests.verify([["print(2)"]]))
+      second.add_done_callback(lambda _: over.set())
+    self.assertTrue(second.cancelled())
+    self.assertEqual(ran, [["print(1)"]])
+    self.assertEqual(first.result()[0].stdout, "1")
+
   def test_what_is_left_at_the_end_is_dropped(self):
     entered, leave, ran = threading.Event(), threading.Event(), []
 
