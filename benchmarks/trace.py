@@ -8,12 +8,16 @@ goes on from the tokens that it sampled itself.
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from rstar_jax import rng, testing
 from rstar_jax.config.schema import SearchConfig
+from rstar_jax.grading import judging
 from rstar_jax.search import mcts
+from rstar_jax.search.requests import Request, Search
+from rstar_jax.search.tree import Tree
 from rstar_jax.steps import grammar
 from rstar_jax.types import Problem
 
@@ -51,7 +55,7 @@ def record(
   """Runs a search; returns the leaves of each of its ticks, in order.
 
   Args:
-    problems: trees, all in one group.
+    problems: trees; each has a leaf a tick until it is finished.
     rollouts: of each tree.
     candidates: of each leaf.
     depth: nodes of a solution: code steps, and the answer.
@@ -87,17 +91,37 @@ def record(
     rollouts=rollouts,
     candidates=candidates,
     annotation="ppm",
-    in_flight=problems,
   )
-  calls = mcts.Calls(
-    expand=expand,
-    verify=testing.run_trusted,
-    grade=testing.grade_equal,
-    score=testing.score_by_hash,
-  )
-  asked = [Problem(f"p{i}", f"sum {i}", "240") for i in range(problems)]
-  mcts.search(asked, config, calls, seed=seed)
+  trees = [Tree(Problem(f"p{i}", f"sum {i}", "240")) for i in range(problems)]
+  going = [(mcts.search_tree(each, config, seed), None) for each in trees]
+  while going:
+    asked = [(each, _asked(each, answer)) for each, answer in going]
+    asked = [(each, request) for each, request in asked if request is not None]
+    if not asked:
+      break
+    columns = zip(*(request.args for _, request in asked), strict=True)
+    rows = expand(*map(list, columns))
+    going = [(each, [row]) for (each, _), row in zip(asked, rows, strict=True)]
   return ticks
+
+
+def _asked(search: Search, answer: Any) -> Request | None:
+  """Moves a search on to its next expansion; None if it has ended."""
+  try:
+    while True:
+      asked = search.send(answer)
+      match asked:
+        case [Request("expand") as request]:
+          return request
+        case Request("verify"):
+          answer = testing.run_trusted(*asked.args)
+        case Request("judge"):
+          answer = judging.judge(*asked.args, testing.grade_equal)
+        case _:
+          rows = zip(*(request.args for request in asked), strict=True)
+          answer = testing.score_by_hash(*rows)
+  except StopIteration:
+    return None
 
 
 def _written(text: str) -> str:
