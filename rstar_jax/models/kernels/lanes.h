@@ -12,6 +12,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace rstar {
@@ -58,18 +60,44 @@ inline void store(void* to, V from) {
 inline Words splat(uint32_t x) { return x - Words{}; }
 inline Floats splat(float x) { return x - Floats{}; }
 
+// Returns sum + a * b, rounded once where the processor can.
+//
+// A compiler that is free to fuse or not decides by the loop around it, and a
+// sum would depend on the tile that computes it.
+inline Floats fused(Floats sum, Floats a, Floats b) {
+#if defined(__AVX512F__)
+  return bits<Floats>(_mm512_fmadd_ps(bits<__m512>(a), bits<__m512>(b),
+                                      bits<__m512>(sum)));
+#elif defined(__FMA__)
+  struct Parts {
+    __m256 of[2];
+  } x = bits<Parts>(sum), y = bits<Parts>(a), z = bits<Parts>(b);
+  for (int i = 0; i < 2; ++i) x.of[i] = _mm256_fmadd_ps(y.of[i], z.of[i], x.of[i]);
+  return bits<Floats>(x);
+#elif defined(__aarch64__)
+  struct Parts {
+    float32x4_t of[4];
+  } x = bits<Parts>(sum), y = bits<Parts>(a), z = bits<Parts>(b);
+  for (int i = 0; i < 4; ++i) x.of[i] = vfmaq_f32(x.of[i], y.of[i], z.of[i]);
+  return bits<Floats>(x);
+#else
+  return sum + a * b;
+#endif
+}
+
 // Returns sum + a * b, for the float32 or for both bfloat16 of each word.
 template <typename T>
 inline Floats multiply_add(Floats sum, Words a, Words b) {
   if constexpr (T::kPerWord == 1) {
-    return sum + bits<Floats>(a) * bits<Floats>(b);
+    return fused(sum, bits<Floats>(a), bits<Floats>(b));
   } else {
 #ifdef __AVX512BF16__
     return bits<Floats>(_mm512_dpbf16_ps(
         bits<__m512>(sum), bits<__m512bh>(a), bits<__m512bh>(b)));
 #else
-    sum += bits<Floats>(a << 16) * bits<Floats>(b << 16);
-    return sum + bits<Floats>(a & 0xffff0000u) * bits<Floats>(b & 0xffff0000u);
+    sum = fused(sum, bits<Floats>(a << 16), bits<Floats>(b << 16));
+    return fused(sum, bits<Floats>(a & 0xffff0000u),
+                 bits<Floats>(b & 0xffff0000u));
 #endif
   }
 }
@@ -82,7 +110,11 @@ inline Words round_to_bfloat16(Floats x) {
 
 inline void store_items(float* to, Floats x) { store(to, x); }
 inline void store_items(uint16_t* to, Floats x) {
+#ifdef __AVX512BF16__
+  store(to, _mm512_cvtneps_pbh(bits<__m512>(x)));
+#else
   store(to, __builtin_convertvector(round_to_bfloat16(x), Halves));
+#endif
 }
 
 inline Floats load_items(const float* from) { return load<Floats>(from); }
@@ -163,6 +195,23 @@ inline float maximum_of(Floats x) {
   for (int i = 1; i < kLanes; ++i) most = std::max(most, x[i]);
   return most;
 #endif
+}
+
+// Returns 2^x to 2e-7 of it, for x up to 1, and x clipped to -126.
+//
+// With x = n + r and |r| <= 1/2, it is a power of two times a polynomial in r.
+inline Floats power_of_two(Floats x) {
+  x = maximum(x, splat(-126.0f));
+  // Adding 1.5 * 2^23 rounds to an integer, in the lowest bits.
+  Floats turns = x + 12582912.0f;
+  Words power = bits<Words>(turns) << 23;
+  x -= turns - 12582912.0f;
+  Floats y = x * 1.3264727197e-3f + 9.6715126396e-3f;
+  y = y * x + 5.5507337433e-2f;
+  y = y * x + 2.4022242085e-1f;
+  y = y * x + 6.9314697760e-1f;
+  y = y * x + 1.0f;
+  return bits<Floats>(bits<Words>(y) + power);
 }
 
 // Returns e^x to 1.1 units in the last place, with x clipped to [-87, 88].

@@ -78,14 +78,20 @@ void write_token(const Paged<T>& a, const Token& token, int64_t head) {
 
 // Scores of M queries with N pages: out[m * out_step + n * 16 + token].
 //
-// Word w of query m is q[w * step + m].
+// Word w of query m is q[w * step + m]. Meanwhile the pages ahead are fetched:
+// as many words of keys, and of the values after them.
 template <typename T, int M, int N>
 void score(const uint32_t* q, int64_t step, const uint32_t* const* keys,
-           int64_t words, float* out, int64_t out_step) {
+           const uint32_t* const* ahead, int64_t words, float* out,
+           int64_t out_step) {
   Floats sum[M][N] = {};
   for (int64_t w = 0; w < words; ++w) {
     Words key[N];
-    for (int n = 0; n < N; ++n) key[n] = load<Words>(keys[n] + w * kPage);
+    for (int n = 0; n < N; ++n) {
+      key[n] = load<Words>(keys[n] + w * kPage);
+      fetch(ahead[n] + w * kPage);
+      fetch(ahead[n] + (words + w) * kPage);
+    }
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       Words one = splat(q[w * step + m]);
@@ -102,7 +108,7 @@ void score(const uint32_t* q, int64_t step, const uint32_t* const* keys,
 }
 
 // Turns scores into the softmax weights of positions [begin, end), and returns
-// their sum.
+// their sum. Times `scale`, a score is a power of two.
 //
 // Both begin with position begin / 16 * 16, and may share memory. Weights are
 // rounded to the type of values before they are summed; those of the first and
@@ -121,9 +127,9 @@ float shares_of(const float* scores, int64_t begin, int64_t end, float scale,
   Floats most = splat(kLowest);
   for (int64_t c = 0; c < columns; ++c)
     most = maximum(most, seen(c, load<Floats>(scores + c * kPage), most));
-  Floats peak = splat(maximum_of(most)), total = {};
+  Floats peak = splat(maximum_of(most) * scale), total = {};
   for (int64_t c = 0; c < columns; ++c) {
-    Floats x = exponential((load<Floats>(scores + c * kPage) - peak) * scale);
+    Floats x = power_of_two(load<Floats>(scores + c * kPage) * scale - peak);
     store_items(shares + c * kPage, seen(c, x, Floats{}));
     total += load_items(shares + c * kPage);
   }
@@ -201,26 +207,32 @@ void attend_chunk(const Paged<T>& a, const std::vector<Token>& tokens,
   pack(rows.data(), queries, words, vectors, packed);
 
   const auto* q = reinterpret_cast<const uint32_t*>(packed);
+  auto keys_of = [&](const Span& span, int64_t column) {
+    int64_t last = std::min(column, span.end - 1);
+    return a.keys(tokens[span.first].table[last], head);
+  };
   for (const Span& span : chunk.spans) {
-    const int32_t* table = tokens[span.first].table;
+    const Span& next = &span == &chunk.spans.back() ? span : (&span)[1];
     int64_t from = (span.first - chunk.first) * a.group;
-    int64_t some = (span.last - span.first) * a.group;
     for (int64_t column = span.begin; column < span.end; column += 2) {
+      const uint32_t *keys[2], *ahead[2];
+      for (int n = 0; n < 2; ++n) {
+        keys[n] = keys_of(span, column + n);
+        ahead[n] = column + 2 + n < span.end ? keys_of(span, column + 2 + n)
+                                             : keys_of(next, next.begin + n);
+      }
       bool two = column + 1 < span.end;
-      const uint32_t* keys[] = {
-          a.keys(table[column], head),
-          two ? a.keys(table[column + 1], head) : nullptr};
-      by_eight(some, [&](int64_t i, auto count) {
+      by_eight((span.last - span.first) * a.group, [&](int64_t i, auto count) {
         constexpr int M = decltype(count)::value;
         auto run = two ? score<T, M, 2> : score<T, M, 1>;
-        run(q + from + i, vectors * kLanes, keys, words,
+        run(q + from + i, vectors * kLanes, keys, ahead, words,
             scores + (from + i) * width + (column - chunk.begin) * kPage,
             width);
       });
     }
   }
 
-  float scale = 1 / std::sqrt(static_cast<float>(a.dim));
+  float scale = static_cast<float>(1.4426950408889634 / std::sqrt(a.dim));
   for (int64_t i = 0; i < queries; ++i) {
     const Token& token = token_of(i);
     int64_t first = (token.begin / kPage - chunk.begin) * kPage;

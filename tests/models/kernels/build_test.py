@@ -78,8 +78,10 @@ class BuildTest(parameterized.TestCase):
   def test_is_right_on_lesser_processors(self, options):
     if not _ON_X86:
       self.skipTest("these are options for x86-64")
+    modules = ("cpu_test", "cpu_pages_test")
+    modules = (f"tests.models.kernels.{name}" for name in modules)
     run = subprocess.run(
-      [sys.executable, "-m", "tests.models.kernels.cpu_test"],
+      [sys.executable, "-m", "unittest", *modules],
       env=os.environ | self.quickly(options),
       capture_output=True,
       text=True,
@@ -96,6 +98,20 @@ class BuildTest(parameterized.TestCase):
     ):
       self.load()
     self.assertEmpty(list(build.cache_folder().glob("*")))
+
+  def test_does_without_where_they_cannot_be_made(self):
+    available = build.available.__wrapped__
+    for reason in (ValueError("no compiler"), OSError("a read-only disk")):
+      with (
+        mock.patch.object(build, "_load", side_effect=reason),
+        self.assertLogs(level="INFO") as logs,
+      ):
+        self.assertFalse(available())
+      self.assertLen(logs.output, 1)
+      self.assertIn(str(reason), logs.output[0])
+    with mock.patch.object(build, "_load") as load:
+      self.assertTrue(available())
+    load.assert_called_once()
 
   def test_wants_a_compiler(self):
     with (

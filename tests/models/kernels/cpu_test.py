@@ -150,6 +150,29 @@ class KernelsTest(parameterized.TestCase):
       for each in run(x, weight):
         np.testing.assert_array_equal(each, first[0])
 
+  @parameterized.product(
+    dtype=["float32", "bfloat16"],
+    # The first of which has whole blocks of weights, the last words to spare.
+    shape=[(64, 96), (70, 61)],
+  )
+  def test_a_row_has_the_same_bits_with_any_other_rows(self, dtype, shape):
+    inner, outs = shape
+    x = normal(1, dtype, 512, inner)
+    weight, up = normal(2, dtype, outs, inner), normal(3, dtype, outs, inner)
+    run = jax.jit(
+      lambda x: (
+        *cpu.products(x, [weight, up], dtype),
+        *cpu.products(x, [weight], "float32"),
+        cpu.gated(x, weight, up),
+      )
+    )
+    want = [wide(each) for each in run(x)]
+    for rows in (1, 2, 15, 16, 17, 32, 33, 48, 49, 96, 97, 128, 255, 400):
+      for start in {0, 512 - rows}:
+        found = run(x[start : start + rows])
+        for got, each in zip(found, want, strict=True):
+          np.testing.assert_array_equal(wide(got), each[start : start + rows])
+
   def test_places_are_cut_to_what_there_is(self):
     args = case(5, shape=(2, 3, 1, 2, 3, 32), path=7, own=5)
     q, path, own = args["q"][:, :, 0], args["path"], args["own"]
