@@ -104,9 +104,9 @@ class EngineConfig(Closed):
   # is enough for `rows`.
   pages: int = field(0, least=0, binds=False)
   # What computes attention and products of few rows: "cpp" kernels that a C++
-  # compiler makes for this CPU, "pallas" kernels for TPUs, "xla" anywhere;
-  # "auto" is the first that there is.
-  kernels: Literal["auto", "cpp", "pallas", "xla"] = "auto"
+  # compiler makes for this CPU, "pallas" a kernel for TPUs, "xla" anywhere;
+  # "auto" is the first that there is. "ragged" is jax's kernel for TPUs.
+  kernels: Literal["auto", "cpp", "pallas", "ragged", "xla"] = "auto"
   # Whether a stage compiles its programs before it begins, with a progress bar,
   # and not each at its first call.
   warm_up: bool = field(False, binds=False)

@@ -13,6 +13,7 @@ from rstar_jax.inference import sampler
 from rstar_jax.inference.runs import Run
 from rstar_jax.models.paged_attention import PagedAttention
 from rstar_jax.models.pages import Slots
+from rstar_jax.models.sharding import row_shards
 from rstar_jax.models.step import step
 from rstar_jax.models.transformer import Transformer
 
@@ -164,7 +165,13 @@ def decode(
   pages = options.attention.copy(
     pages, sources, targets, model.config, options.layers
   )
-  rows = jnp.arange(plan.shape[1], dtype=jnp.int32)
+  # Rows are counted within their data shard.
+  shards = row_shards(options.attention.mesh)
+  rows = jnp.arange(plan.shape[1] // shards, dtype=jnp.int32)
+  rows = jnp.tile(rows, shards)
+  reads = options.attention.reads(
+    *(pages, tables, rows, positions), window=model.config.sliding_window
+  )
 
   def inner(state, each):
     pages, last = state
@@ -175,7 +182,8 @@ def decode(
       pages,
       Slots(tokens, positions, spans, rows, tables),
       layers=options.layers,
-      attend=options.attention.attend,
+      attention=options.attention,
+      reads=reads,
     )
     logits = model.logits(hidden)
     chances = sampler.uniform_at(seeds, draws)
@@ -224,6 +232,6 @@ def prefill(
     pages,
     Slots(tokens, positions, spans, rows, both[:, _COPY:]),
     layers=options.layers,
-    attend=options.attention.attend,
+    attention=options.attention,
   )
   return pages, None if model.head == "lm" else model.values(hidden)

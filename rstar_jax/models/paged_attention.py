@@ -1,6 +1,7 @@
 """Attention over pages: which implementation, on which devices."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -9,9 +10,10 @@ import jax.numpy as jnp
 from rstar_jax.models import pages as pages_lib
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.kernels import cpu
+from rstar_jax.models.kernels import pages as kernels
 from rstar_jax.models.sharding import RULES, row_shards
 
-Kind = Literal["xla", "cpp", "pallas"]
+Kind = Literal["xla", "cpp", "pallas", "ragged"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,8 @@ class PagedAttention:
   data shard.
 
   Attributes:
-    kind: "xla" runs anywhere, "cpp" on one CPU, "pallas" on TPUs.
+    kind: "xla" runs anywhere, "cpp" on one CPU, "pallas" on TPUs; "ragged" is
+      jax's kernel for TPUs, which shares no page between rows.
     mesh: None is one device.
   """
 
@@ -47,6 +50,56 @@ class PagedAttention:
     )
     return jax.jit(make, out_shardings=place)()
 
+  def plan(
+    self,
+    pages: jax.Array,
+    tables: jax.Array,
+    rows: jax.Array,
+    positions: jax.Array,
+    *,
+    window: int = 0,
+    reads: Any = None,
+  ) -> Any:
+    """Plans `attend`, once for all layers; None where there is nothing to plan.
+
+    Args:
+      pages: for their shape.
+      tables: int32 [R, P].
+      rows: int32 [T].
+      positions: int32 [T].
+      window: see `pages.attend`.
+      reads: of a plan for the same rows, whose positions are not lower.
+    """
+    if self.kind not in ("pallas", "ragged"):
+      return None
+    of_kind = {
+      "pallas": kernels.plan_shared,
+      "ragged": kernels.plan_ragged,
+    }[self.kind]
+
+    def run(reads, *arrays):
+      return of_kind(*arrays, window=window, reads=reads)
+
+    by_row = jax.P(RULES.batch)
+    cut = self._pages(pages.shape[2] // 2)
+    specs = by_row, cut, by_row, by_row, by_row
+    return self._cut(run, specs, by_row)(reads, pages, tables, rows, positions)
+
+  def reads(
+    self,
+    pages: jax.Array,
+    tables: jax.Array,
+    rows: jax.Array,
+    positions: jax.Array,
+    *,
+    window: int = 0,
+  ) -> Any:
+    """Returns reads for the plans of several steps, of positions [K, T]."""
+    if self.kind != "pallas" or window:
+      return None
+    last = jnp.max(positions, axis=0)
+    return self.plan(pages, tables, rows, last).reads
+
   def attend(
     self,
     q: jax.Array,
@@ -60,41 +113,31 @@ class PagedAttention:
     layer: int | jax.Array,
     count: int,
     window: int = 0,
+    plan: Any = None,
   ) -> tuple[jax.Array, jax.Array]:
-    """Writes a step's tokens and attends to their paths; see `pages.attend`."""
+    """Writes a step's tokens and attends to their paths; see `pages.attend`.
 
-    def run(q, k, v, pages, tables, rows, positions, layer):
-      return self._one()(
-        q,
-        k,
-        v,
-        pages,
-        tables,
-        rows,
-        positions,
-        layer=layer,
-        count=count,
-        window=window,
-      )
+    `plan` is from `plan`, of the same tokens.
+    """
+    one = {
+      "xla": pages_lib.attend,
+      "cpp": cpu.attend_pages,
+      "pallas": kernels.attend_shared,
+      "ragged": kernels.attend_ragged,
+    }[self.kind]
 
-    if self.mesh is None:
-      return run(q, k, v, pages, tables, rows, positions, layer)
-    heads = self._heads(k.shape[1])
-    by_row, by_head = jax.P(RULES.batch), jax.P(RULES.batch, heads)
+    def run(layer, plan, *arrays):
+      options = {} if plan is None else {"plan": plan}
+      return one(*arrays, layer=layer, count=count, window=window, **options)
+
+    by_row = jax.P(RULES.batch)
+    by_head = jax.P(RULES.batch, self._heads(k.shape[1]))
     cut = self._pages(k.shape[1])
-    return jax.shard_map(
-      run,
-      mesh=self.mesh,
-      in_specs=(
-        *(by_head,) * 3,
-        cut,
-        *(by_row,) * 3,
-        jax.P(),
-      ),
-      out_specs=(by_head, cut),
-      # Kernels do not declare the mesh axes over which their results vary.
-      check_vma=False,
-    )(q, k, v, pages, tables, rows, positions, jnp.asarray(layer, jnp.int32))
+    specs = jax.P(), by_row, *[by_head] * 3, cut, *[by_row] * 3
+    layer = jnp.asarray(layer, jnp.int32)
+    return self._cut(run, specs, (by_head, cut))(
+      layer, plan, q, k, v, pages, tables, rows, positions
+    )
 
   def copy(
     self,
@@ -109,30 +152,23 @@ class PagedAttention:
     def run(pages, sources, targets):
       return pages_lib.copy(pages, sources, targets, layers)
 
-    if self.mesh is None:
-      return run(pages, sources, targets)
     cut, by_row = self._pages(config.num_kv_heads), jax.P(RULES.batch)
-    return jax.shard_map(
-      run,
-      mesh=self.mesh,
-      in_specs=(cut, by_row, by_row),
-      out_specs=cut,
-      check_vma=False,
-    )(pages, sources, targets)
+    return self._cut(run, (cut, by_row, by_row), cut)(pages, sources, targets)
 
-  def _one(self) -> pages_lib.Attend:
-    """Returns the function of one device."""
-    match self.kind:
-      case "xla":
-        return pages_lib.attend
-      case "cpp":
-        return cpu.attend_pages
-    raise ValueError(f"no attention of kind {self.kind!r}")
+  def _cut(self, run: Callable, ins: Any, outs: Any) -> Callable:
+    """Returns a function that each device runs on its own part."""
+    if self.mesh is None:
+      return run
+    # Kernels do not declare the mesh axes over which their results vary.
+    return jax.shard_map(
+      run, mesh=self.mesh, in_specs=ins, out_specs=outs, check_vma=False
+    )
 
   def _heads(self, kv_heads: int) -> Any:
     heads = RULES.kv_heads
-    divides = heads is not None and kv_heads % self.mesh.shape[heads] == 0
-    return heads if divides else None
+    if self.mesh is None or heads is None or kv_heads % self.mesh.shape[heads]:
+      return None
+    return heads
 
   def _pages(self, kv_heads: int) -> jax.sharding.PartitionSpec:
     return jax.P(RULES.batch, None, self._heads(kv_heads))

@@ -1,16 +1,18 @@
 """One step of a decoder: a token of each slot, its keys and values in pages."""
 
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rstar_jax.models import pages as pages_lib
 from rstar_jax.models import rotary, sharding
-from rstar_jax.models.pages import Attend, Slots
+from rstar_jax.models.paged_attention import PagedAttention
+from rstar_jax.models.pages import Slots
+from rstar_jax.models.sharding import row_shards
 from rstar_jax.models.transformer import Transformer, arrays_of, from_arrays
+
+_BY_XLA = PagedAttention()
 
 
 def step(
@@ -19,7 +21,8 @@ def step(
   slots: Slots,
   *,
   layers: int,
-  attend: Attend = pages_lib.attend,
+  attention: PagedAttention = _BY_XLA,
+  reads: Any = None,
 ) -> tuple[jax.Array, Any]:
   """Computes the tokens of a step, and caches their keys and values.
 
@@ -30,7 +33,9 @@ def step(
     pages: [layers * count, ...].
     slots: the tokens.
     layers: the number of layers.
-    attend: see `pages.attend`.
+    attention: over the pages.
+    reads: of a plan of the same slots at positions that are not lower, so that
+      not each step makes its own; see `PagedAttention.plan`.
 
   Returns:
     [T, D] after the final norm, of no meaning in empty slots; and the pages.
@@ -38,24 +43,26 @@ def step(
   angles = rotary.rotary(
     jnp.maximum(slots.positions, 0), model.config, slots.spans
   )
-  mix = functools.partial(
-    attend,
-    tables=slots.tables,
-    rows=slots.rows,
-    positions=slots.positions,
-    count=pages.shape[0] // layers,
-    window=model.config.sliding_window,
-  )
+  where = slots.tables, slots.rows, slots.positions
+  window = model.config.sliding_window
+  plan = attention.plan(pages, *where, window=window, reads=reads)
+  count = pages.shape[0] // (layers * row_shards(attention.mesh))
 
   def run(block, state, layer):
     x, pages = state
 
-    def attention(q, k, v):
+    def mix(q, k, v):
       nonlocal pages
-      mixed, pages = mix(q, k, v, pages, layer=layer)
+      mixed, pages = attention.attend(
+        *(q, k, v, pages, *where),
+        layer=layer,
+        count=count,
+        window=window,
+        plan=plan,
+      )
       return mixed
 
-    x = block(x, angles, attention)
+    x = block(x, angles, mix)
     return sharding.constrain(x, "batch"), pages
 
   state = model.embed(slots.tokens), pages
