@@ -9,25 +9,22 @@ import rstar_jax as rj
 def search_tree(tree, config, seed, name):
   """Grows the best leaf of a tree, `config.rollouts` times."""
   for _ in range(config.rollouts):
-    leaves = tree.leaves()
-    if not leaves:
-      break
-    best = max(leaves, key=lambda node: tree.ppm[node])
-    if not (yield from rj.grow(tree, best, config, seed, name)):
-      tree.give_up(best)
+    if leaves := tree.leaves():
+      best = max(leaves, key=lambda node: tree.ppm[node])
+      if not (yield from rj.grow(tree, best, config, seed, name)):
+        tree.give_up(best)
   return tree
 
 
 def best_first(problems, config, calls, seed=0, name=()):
   """Searches a tree for each problem, many at once."""
-  trees = [rj.Tree(problem) for problem in problems]
+  trees = map(rj.Tree, problems)
   searches = [search_tree(tree, config, seed, name) for tree in trees]
   return rj.run_searches(searches, calls, config.in_flight)
 
 
 if __name__ == "__main__":
-  # A scripted policy that adds 1, 2 or 3 twice; `rj.load_calls` has a real
-  # one.
+  # A scripted policy that adds 1, 2 or 3 twice; `rj.load_calls` has a real.
   calls = rj.Calls(
     expand=rj.testing.ToySum(covers=True),
     verify=rj.testing.run_trusted,
