@@ -14,11 +14,13 @@ input is lost, or if what came out is not valid.
 import contextlib
 import functools
 import http.server
+import io
 import json
 import math
 import pathlib
 import random
 import re
+import shutil
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -34,7 +36,8 @@ from rstar_jax.data import files, problems, released
 from rstar_jax.grading import labelled
 from rstar_jax.inference import completions
 from rstar_jax.inference.remote import Remote, readable
-from rstar_jax.pipeline import status
+from rstar_jax.pipeline import shards, status, units
+from rstar_jax.pipeline.hosts import Host
 from rstar_jax.report import trees as report_trees
 from rstar_jax.search import driver, expansion
 from rstar_jax.search import tree as tree_lib
@@ -339,6 +342,37 @@ class Files:
     assert (again.get("a"), again.get("c")) == (_GOOD, 1)
     return "set aside"
 
+  def begun_shard(self, source: random.Random) -> Outcome:
+    """A line of the journal of a shard that is not written yet."""
+    folder = self._folder / "begun"
+    shutil.rmtree(folder, ignore_errors=True)
+    chosen = [Problem(f"p{i}", "Q") for i in range(3)]
+    cut = shards.cut(chosen, 3, folder)
+    begun = units._Part(cut[0], "a", ())
+    for place in range(2):
+      begun.put(place, {"": [{"id": chosen[place].id}]})
+    (journal,) = folder.iterdir()
+    first, good = journal.read_bytes().splitlines()
+    line = hostile.document(source, json.loads(first)).replace(b"\n", b" ")
+    journal.write_bytes(b"%b\n%b\n" % (line, good))
+    searched = []
+
+    def search(unit):
+      searched.append(unit.problem)
+      return {"": [{"id": unit.problem.id}]}
+      yield
+
+    with (
+      contextlib.redirect_stderr(io.StringIO()),
+      units.Units(Host(), cut, "a", "fuzz") as stage,
+    ):
+      stage.search(lambda unit: (search(unit), None), 1)
+    (shard,) = folder.iterdir()
+    rows = records.read_shard(shard)
+    assert rows == [{"id": each.id} for each in chosen], rows
+    assert searched in (chosen[2:], chosen[::2]), searched
+    return "set aside" if stage.passed_over else "used"
+
   def metrics(self, source: random.Random) -> Outcome:
     """A line of metrics.jsonl: of the status and the report."""
     good = {"step": 1, "time": 5.0, "elapsed": 2.0, "rollout/solved": 0.5}
@@ -539,6 +573,7 @@ def opened(folder: pathlib.Path, tokenizer: Any) -> Iterator[dict[str, Entry]]:
       "labelled answers": of_files.labelled,
       "a journal's line": of_files.journal,
       "a journal's end": of_files.half_a_journal,
+      "a begun shard": of_files.begun_shard,
       "metrics": of_files.metrics,
       "a manifest": of_files.manifest,
       "a shard": of_files.shard,

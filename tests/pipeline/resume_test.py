@@ -42,7 +42,6 @@ def get_config():
     programs={programs!r},
   )
   config.engine.temperature = 1.2
-  config.engine.score_buckets = (8,)
   config.eval.search.candidates = 8
   config.sft.learning_rate = config.ppm.learning_rate = 1e-5
   config.sft.checkpoint_every = 1
@@ -51,8 +50,9 @@ def get_config():
 
 # When to end it, as soon as a file below the workdir matches, and how.
 MOMENTS = (
-  # Rollout: the first shard is there.
-  ("round_1/trees/shard-00000-of-*", signal.SIGTERM),
+  # Rollout: a problem is there; a shard is.
+  ("round_1/trees/begun-shard-*", signal.SIGTERM),
+  ("round_1/trees/shard-*", signal.SIGKILL),
   # Training of the policy: the first checkpoint is there, or half there.
   ("round_1/policy/checkpoints/*", signal.SIGKILL),
   # The model is there, its manifest is not.

@@ -36,7 +36,6 @@ def get_config():
     programs={programs!r},
   )
   config.engine.temperature = 1.2
-  config.engine.score_buckets = (8,)
   config.eval.search.candidates = 8
   config.eval.samples = 2
   for each in (config.sft, config.ppm):

@@ -1,6 +1,7 @@
 """The stage of a study, with a scripted policy and reward models."""
 
 import pathlib
+import sys
 from unittest import mock
 
 from absl.testing import absltest
@@ -8,6 +9,7 @@ from absl.testing import absltest
 from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import solvers
 from rstar_jax.pipeline import backends, ppm, rollout, study
+from rstar_jax.search import mcts
 from rstar_jax.storage import records
 from tests import tiny_run
 
@@ -40,6 +42,13 @@ class StudyingCase(absltest.TestCase):
     for each in ("policy", "ppm", "orm"):
       records.write_manifest(context.folder(1, each), {}, [])
     return context
+
+  def files(self, context) -> dict[str, bytes]:
+    return {
+      str(path.relative_to(context.workdir)): path.read_bytes()
+      for path in context.folder(1, "study").rglob("*")
+      if path.is_file()
+    }
 
 
 class StudyTest(StudyingCase):
@@ -96,20 +105,44 @@ class StudyTest(StudyingCase):
       with self.assertRaises(KeyboardInterrupt):
         study.study(killed, 1)
     study.study(killed, 1)
-    self.assertEqual(
-      *(
-        {
-          str(path.relative_to(each.workdir)): path.read_bytes()
-          for path in each.folder(1, "study").rglob("*")
-          if path.is_file()
-        }
-        for each in (straight, killed)
-      )
-    )
+    self.assertEqual(self.files(straight), self.files(killed))
     # A finished study loads no model.
     self.device.made.clear()
     study.study(killed, 1)
     self.assertEmpty(self.device.made)
+
+  def test_the_bytes_do_not_show_how_many_were_in_flight(self):
+    found = []
+    for in_flight in (1, 16):
+      self.config.eval.search.in_flight = in_flight
+      context = self.context(f"of-{in_flight}")
+      study.study(context, 1)
+      found.append(self.files(context))
+    self.assertEqual(*found)
+    # Two shards and a manifest, of two methods alone, and with two models of
+    # five methods and of how good each is, in one shard.
+    self.assertLen(found[0], 3 * 2 + 2 * (3 * 5 + 2))
+
+  def test_a_search_of_the_user_s_gets_whole_shards(self):
+    asked = []
+
+    def own_search(problems, config, calls, seed, name):
+      asked.append([each.question for each in problems])
+      return mcts.search(problems, config, calls, seed, name=name)
+
+    main = sys.modules["__main__"]
+    main.own_search = own_search
+    self.addCleanup(delattr, main, "own_search")
+    self.config.study.methods = ("__main__:own_search",)
+    self.config.study.rewards = ("ppm",)
+    context = self.context()
+    study.study(context, 1)
+    self.assertEqual(asked, [["four", "five", "never"], ["six", "two"]])
+    rows = study.read(context.folder(1, "study"))
+    self.assertEqual(
+      [row["problem_id"] for row in rows], [f"p{i}" for i in range(5)]
+    )
+    self.assertEqual({row["reward"] for row in rows}, {"ppm"})
 
   def test_other_settings_are_refused_and_more_methods_are_not(self):
     context = self.context()
