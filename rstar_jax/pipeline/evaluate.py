@@ -8,7 +8,7 @@ from rstar_jax.evaluation import solutions
 from rstar_jax.pipeline import backends
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import Shard, Unit, cut, finish, write_usage
+from rstar_jax.pipeline.shards import Shard, Unit, cut, finish
 from rstar_jax.search import mcts, named, sampling
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import Tree
@@ -32,14 +32,8 @@ def evaluate(context: Context, round_: int) -> None:
     calls["mcts"] = backend.steps()
   backend.warm_up()
   shards = list(_shards(context, round_, calls))
-  with units_lib.Units(
-    context.host,
-    shards,
-    units_lib.identity(config, "eval", round_),
-    f"round {round_} evaluation",
-    lambda bar: write_usage(
-      context.writer, round_, backend.usage(), "eval", bar
-    ),
+  with units_lib.of_stage(
+    context, round_, "eval", backend, shards, "evaluation"
   ) as units:
     own = search.method != "mcts"
     units.search(

@@ -16,7 +16,7 @@ from rstar_jax.data import unsolved as unsolved_lib
 from rstar_jax.pipeline import backends
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import cut, finish, read_trees, write_usage
+from rstar_jax.pipeline.shards import cut, finish, read_trees
 from rstar_jax.search import mcts, named
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls, Search
@@ -65,14 +65,9 @@ def rollout(context: Context, round_: int) -> None:
   calls = backend.steps()
   backend.warm_up()
   shards = cut(problems, config.shard_size, folder)
-  with units_lib.Units(
-    context.host,
-    shards,
-    units_lib.identity(config, "rollout", round_, identity.identity(spec)),
-    f"round {round_} rollout",
-    lambda bar: write_usage(
-      context.writer, round_, backend.usage(), "rollout", bar
-    ),
+  made_with = identity.identity(spec)
+  with units_lib.of_stage(
+    context, round_, "rollout", backend, shards, "rollout", made_with
   ) as units:
     if search_config.method == "mcts":
       mcts.check(problems, search_config, calls)

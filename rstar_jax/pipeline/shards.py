@@ -91,28 +91,6 @@ def cut(
   return shards
 
 
-def write_usage(
-  writer: metrics.Writer,
-  round_: int,
-  usage: Mapping[str, float],
-  name: str,
-  progress: metrics.Progress,
-) -> None:
-  """Writes a backend's usage to the metrics.
-
-  Args:
-    writer: writes metrics.
-    round_: the step of the metrics, from 0.
-    usage: the result of `ModelBackend.usage`.
-    name: prefix of the metrics' names.
-    progress: shows the number of compiled programs and their seconds.
-  """
-  writer.write(round_, usage, name)
-  if programs := usage.get("programs"):
-    taken = f"{programs:.0f} programs in {usage['compile_seconds']:.0f} s"
-    progress.update(0, compiled=taken)
-
-
 def finish(
   host: Host,
   folder: store.Path,

@@ -23,7 +23,6 @@ from rstar_jax.pipeline.shards import (
   finish,
   read_rows,
   read_trees,
-  write_usage,
 )
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.storage import layout, records, store
@@ -331,8 +330,8 @@ def _solve(
     return solvers.Task(split, config, ("study", split))
 
   def search(unit: Unit) -> Search[units_lib.Rows]:
-    solver = solvers.METHODS[method]
-    return _row(solver(unit.problem, task(unit.split)), reward)
+    row = yield from solvers.METHODS[method](unit.problem, task(unit.split))
+    return {"": [row | {"reward": reward}]}
 
   def solve(part: list[Unit]) -> list[units_lib.Rows]:
     problems = [unit.problem for unit in part]
@@ -347,13 +346,6 @@ def _solve(
       units.search_shards(solve)
 
   _write(context, round_, folder, solve_all, backend)
-
-
-def _row(
-  search: Search[dict[str, Any]], reward: str | None
-) -> Search[units_lib.Rows]:
-  (rows,) = _rows([(yield from search)], reward)
-  return rows
 
 
 def _rows(
@@ -382,19 +374,13 @@ def _write(
     return
   shards = _shards(context, folder)
   name = folder.parent.name, folder.name
-  with units_lib.Units(
-    context.host,
-    shards,
-    units_lib.identity(
-      context.config, "study", round_, *name, _settings(context)
-    ),
-    f"round {round_} study, {' '.join(name)}",
-    lambda bar: write_usage(
-      context.writer, round_, backend.usage(), "study", bar
-    ),
+  info: dict[str, Any] = {"made_with": _settings(context)}
+  with units_lib.of_stage(
+    *(context, round_, "study", backend, shards),
+    f"study, {' '.join(name)}",
+    *(*name, info["made_with"]),
   ) as units:
     find(units)
-  info: dict[str, Any] = {"made_with": _settings(context)}
   if (count := backend.parameters()) is not None:
     info["parameters"] = count
   finish(context.host, folder, lambda: info, shards)

@@ -13,13 +13,13 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from absl import logging
 
 from rstar_jax import outside
 from rstar_jax.config import identity as identity_lib
-from rstar_jax.config.schema import Config
+from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.pipeline.shards import Shard, Unit
 from rstar_jax.search import driver
@@ -38,16 +38,50 @@ _JOURNAL = re.compile(
 _SECONDS = 1.0
 
 
-def identity(config: Config, *name: Any) -> list[Any]:
-  """Returns what decides the bytes of a stage's units, beside the units.
+class Backend(Protocol):
+  """What counts its work; see `backends.ModelBackend`."""
+
+  def usage(self) -> dict[str, float]: ...
+
+
+def of_stage(
+  context: Context,
+  round_: int,
+  stage: str,
+  backend: Backend,
+  shards: Sequence[Shard],
+  description: str,
+  *more: Any,
+) -> "Units":
+  """Returns the units of a stage, which writes metrics after each shard.
 
   Args:
-    config: the run's; it may get more rounds at the end.
-    *name: what else does, e.g. the stage and its round.
+    context: the run.
+    round_: from 0; the step of the metrics.
+    stage: prefix of the metrics' names.
+    backend: the models.
+    shards: the shards of all hosts.
+    description: what the stage does, for people.
+    *more: what decides the bytes of units, beside stage, round and config.
   """
-  bound = identity_lib.identity(config)
+  # A run may get more rounds at the end.
+  bound = identity_lib.identity(context.config)
   del bound["rounds"]
-  return [bound, *name]
+
+  def written(bar: metrics.Progress) -> None:
+    usage = backend.usage()
+    context.writer.write(round_, usage, stage)
+    if programs := usage.get("programs"):
+      taken = f"{programs:.0f} programs in {usage['compile_seconds']:.0f} s"
+      bar.update(0, compiled=taken)
+
+  return Units(
+    context.host,
+    shards,
+    [bound, stage, round_, *more],
+    f"round {round_} {description}",
+    written,
+  )
 
 
 class Units:
