@@ -248,7 +248,7 @@ class BadAnswersTest(RemoteCase):
     faults = [{"instead": {"usage": None} | instead} for instead, _ in BAD]
     faults = [each for fault in faults for each in ({}, {}, fault)]
     self.server.tell(faults=faults * 9)
-    config = config_of(groups=2)
+    config = config_of()
     remote = self.prove(samples_per_request=3)
     trees = mcts.search(PROBLEMS, config, calls_of(remote), seed=3)
     lost = sum(tree.dropped["lost"] for tree in trees)

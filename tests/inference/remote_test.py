@@ -221,7 +221,7 @@ class SearchTest(RemoteCase):
   )
   def test_the_same_trees_as_without_a_server(self, toy, size):
     self.server.tell(toy=toy)
-    config = config_of(groups=2)
+    config = config_of()
     local, remote = (
       mcts.search(PROBLEMS, config, calls_of(policy), seed=3)
       for policy in (
