@@ -23,7 +23,8 @@ from rstar_jax.inference import programs
 from rstar_jax.inference.runs import Run, Shard, pages_for
 from rstar_jax.inference.weights import Busy, Weights
 from rstar_jax.models import paged_attention, sharding
-from rstar_jax.models.kernels import build
+from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.kernels import build, cpu
 from rstar_jax.models.step import stacked
 from rstar_jax.models.transformer import Transformer, reconfigured
 
@@ -40,15 +41,28 @@ def _prefill(params, pages, plan, both, *, graphdef, options):
 
 
 def kernels_of(
-  config: EngineConfig, mesh: jax.sharding.Mesh | None
+  config: EngineConfig, model: ModelConfig, mesh: jax.sharding.Mesh | None
 ) -> paged_attention.Kind:
-  """Returns what computes attention and products of few rows here."""
-  if config.kernels != "auto":
-    return config.kernels
+  """Returns what computes attention and products here.
+
+  Raises:
+    ValueError: the config names kernels that cannot run here.
+  """
   backend = jax.default_backend()
-  if backend == "cpu" and mesh is None and build.available():
-    return "cpp"
-  return "pallas" if backend == "tpu" else "xla"
+  on_cpu = backend == "cpu" and mesh is None and cpu.supports(model)
+  match config.kernels:
+    case "auto" if on_cpu and build.available():
+      return "cpp"
+    case "auto":
+      return "pallas" if backend == "tpu" else "xla"
+    case "cpp" if not on_cpu:
+      raise ValueError(
+        "engine.kernels='cpp' is for one CPU device and heads of a multiple of "
+        f"32 in float32 or bfloat16; here are {backend}, a mesh of "
+        f"{mesh.size if mesh else 1}, heads of {model.head_dim} in "
+        f"{model.dtype}: set it to 'auto'"
+      )
+  return config.kernels
 
 
 class Request:
@@ -101,7 +115,7 @@ class PagedModel(Weights, abc.ABC):
       busy: None makes one.
       lock: None makes one.
     """
-    kind = kernels_of(config, mesh)
+    kind = kernels_of(config, model.config, mesh)
     layers = model.config.num_layers
     self._block = 0
     if jax.default_backend() == "cpu":

@@ -20,12 +20,8 @@ from rstar_jax.models.rotary import Angles, rotate
 MASKED = -1e30
 
 # Up to this many rows, XLA on a CPU mostly multiplies faster with the weights
-# on the left, and the kernels of `models/kernels/cpu.py` are used
-# (docs/results/engine.md).
+# on the left (docs/results/engine.md).
 _FEW_ROWS = 128
-
-# Smallest block of queries in causal attention, and most blocks.
-_LEAST_BLOCK, _MOST_BLOCKS = 128, 8
 
 # (q [..., N, H], k [..., K, H], v [..., K, H]) -> [..., N, H].
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -230,34 +226,6 @@ def attend(
   parts = jnp.moveaxis(rows, 1, 0), block * jnp.arange(count)
   mixed = jnp.moveaxis(jax.lax.map(some, parts), 0, 1)
   return mixed.reshape(q.shape[0], -1, *q.shape[2:])[:, :length]
-
-
-def attend_causal(
-  q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array
-) -> jax.Array:
-  """Computes `attend` for masks in which no query attends to a later key.
-
-  A block of queries computes no scores of later keys: eight blocks compute
-  9 / 16 of all scores, and none has more than an eighth in memory.
-
-  Args:
-    q: [B, T, N, H].
-    k: [B, T, K, H].
-    v: [B, T, K, H].
-    mask: bool [B or 1, T, T], False above the diagonal.
-
-  Returns:
-    [B, T, N, H] in q's dtype.
-  """
-  length = q.shape[1]
-  block = max(_LEAST_BLOCK, -(-length // _MOST_BLOCKS))
-  parts = []
-  for start in range(0, length, block):
-    rows, seen = slice(start, start + block), slice(start + block)
-    parts.append(
-      _attend(q[:, rows], k[:, seen], v[:, seen], mask[:, rows, seen])
-    )
-  return jnp.concatenate(parts, axis=1)
 
 
 def _attend(

@@ -1,8 +1,6 @@
 """Tests of the decoder's parts, against plain numpy."""
 
 import dataclasses
-import math
-import re
 
 import jax
 import jax.numpy as jnp
@@ -67,43 +65,6 @@ class LayersTest(parameterized.TestCase):
         out[b], naive_attention(q[b], k[b], v[b], mask[b]), atol=2e-6
       )
 
-  @parameterized.product(length=(1, 127, 131, 1031), window=(0, 61))
-  def test_causal_attention_by_blocks(self, length, window):
-    q, k, v = (
-      normal(seed, 2, length, heads, 4) for seed, heads in enumerate((6, 2, 2))
-    )
-    mask = layers.causal_mask(jnp.arange(length)[None], window)
-    attend = jax.jit(layers.attend_causal)
-    np.testing.assert_allclose(
-      attend(q, k, v, mask), layers.attend(q, k, v, mask), atol=1e-6
-    )
-    for end in {1, (length + 1) // 2, length}:
-      loops = naive_attention(
-        q[0, end - 1 : end],
-        k[0, :end],
-        v[0, :end],
-        mask[0, end - 1 : end, :end],
-      )
-      np.testing.assert_allclose(
-        attend(q, k, v, mask)[0, end - 1 : end], loops, atol=2e-6
-      )
-
-  def test_causal_attention_computes_nine_sixteenths_of_the_scores(self):
-    length, dim = 1024, 4
-    q = k = jax.ShapeDtypeStruct((1, length, 1, dim), jnp.float32)
-    mask = jax.ShapeDtypeStruct((1, length, length), bool)
-
-    def scores(attend):
-      jaxpr = jax.make_jaxpr(attend)(q, k, k, mask)
-      shapes = re.findall(r":f32\[([\d,]+)\] = dot_general", str(jaxpr))
-      sizes = [math.prod(map(int, shape.split(","))) for shape in shapes]
-      # What is not larger than the queries is a mix of values.
-      return sum(each for each in sizes if each > length * dim)
-
-    self.assertEqual(
-      scores(layers.attend_causal) * 16, scores(layers.attend) * 9
-    )
-
   @parameterized.parameters(jnp.float32, jnp.bfloat16, jnp.float16)
   def test_lookup_moves_bits_and_has_a_derivative(self, dtype):
     table = jnp.asarray(normal(0, 7, 5), dtype)
@@ -136,13 +97,12 @@ class LayersTest(parameterized.TestCase):
     self.assertEqual("ui16" in program("cpu"), dtype == jnp.bfloat16)
     self.assertNotIn("ui16", program("tpu"))
 
-  @parameterized.parameters("all", "blocks", "causal")
+  @parameterized.parameters("all", "blocks")
   def test_softmax_is_float32_inside_bfloat16(self, way):
     q, k, v, mask = near_scores(300)
     out = {
       "all": lambda: layers.attend(q, k, v, mask),
       "blocks": lambda: layers.attend(q, k, v, mask, block=97),
-      "causal": lambda: layers.attend_causal(q, k, v, mask),
     }[way]()
     self.assertEqual(out.dtype, jnp.bfloat16)
     exact = naive_attention(

@@ -15,9 +15,8 @@ from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders
-from rstar_jax.inference import programs
-from rstar_jax.inference.engine import Engine
-from rstar_jax.models import cache
+from rstar_jax.inference.engine import Engine, Stop
+from rstar_jax.inference.scoring import ScoringEngine
 from tests.parity import cases
 
 Expected = Mapping[str, np.ndarray]
@@ -47,18 +46,21 @@ def bfloat16(folder: pathlib.Path, expected: Expected, name: str) -> None:
 def greedy(folder: pathlib.Path, expected: Expected, name: str) -> None:
   """Greedy tokens are identical through prefill and cached decoding.
 
-  A second, shorter leaf and a second candidate share the call: padding and the
-  shared path must not change a token.
+  A second, shorter prefix and a second candidate share the calls, and must not
+  change a token.
   """
   model = folders.load_policy(folder)
   for i, (length, new) in enumerate(cases.greedy_sizes(name)):
     prompt = expected[f"prompt_{i}"]
     config = EngineConfig(
-      temperature=0.0, prefix_buckets=(length + 5,), leaf_buckets=(3,)
+      max_prefix_tokens=length, rows=32, prefill_tokens=32
     )
-    engine = Engine(model, config, stop_ids=(), max_new_tokens=new, pad_id=0)
+    engine = Engine(model, config, max_new_tokens=new)
     rows = engine.expand(
-      [prompt[: length // 2], prompt], np.zeros((2, 2), np.uint32)
+      [prompt[: length // 2], prompt],
+      np.zeros((2, 2), np.uint32),
+      Stop(new),
+      greedy=True,
     )
     for generated in rows[1]:
       np.testing.assert_array_equal(
@@ -111,28 +113,9 @@ def _run(model, ids: np.ndarray) -> np.ndarray:
 
 def _extended(model, ids: np.ndarray, length: int) -> np.ndarray:
   """Returns the last values [B], the first `length` tokens run as a path."""
-  graphdef, params = nnx.split(model)
-
-  @jax.jit
-  def run(params, ids):
-    model = nnx.merge(graphdef, params)
-    lengths = jnp.full(len(ids), length)
-    step = ids[:, None, length:]
-    slots, starts = jnp.arange(len(ids)), jnp.zeros(len(ids), jnp.int32)
-    spans = lengths + step.shape[-1]
-    pool = programs.prefill(
-      model,
-      cache.empty_pool(model.config, len(ids), length),
-      slots,
-      starts,
-      ids[:, :length],
-      lengths,
-      spans,
-      path=0,
-    )
-    ends = jnp.full((len(ids), 1), step.shape[-1])
-    return programs.score(
-      model, pool, slots, lengths, spans, step, ends, path=length
-    )[0][:, 0]
-
-  return np.asarray(run(params, ids))
+  config = EngineConfig(
+    max_prefix_tokens=ids.shape[1], rows=32, prefill_tokens=32
+  )
+  engine = ScoringEngine(model, config)
+  engine.submit([each[:length] for each in ids]).result()
+  return engine.submit(list(ids)).result()

@@ -19,7 +19,7 @@ from configs import smollm2_135m
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
-from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.engine import Engine, Stop
 from rstar_jax.models import vocabulary
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.steps import grammar, prompts
@@ -180,14 +180,10 @@ class SmolLM2Test(absltest.TestCase):
   def test_greedy_tokens(self):
     new, length = 64, len(self.prompt)
     engine = Engine(
-      self.policy,
-      EngineConfig(temperature=0.0, prefix_buckets=(length + 5,)),
-      stop_ids=(),
-      max_new_tokens=new,
-      pad_id=0,
+      self.policy, EngineConfig(max_prefix_tokens=length), max_new_tokens=new
     )
     rows = engine.expand(
-      [np.asarray(self.prompt, np.int32)], np.zeros((1, 1), np.uint32)
+      [self.prompt], np.zeros((1, 1), np.uint32), Stop(new), greedy=True
     )
     ours = rows[0][0].token_ids
     # Ours stops at nothing; `min_new_tokens` would forbid the end of a turn,

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rstar_jax.models.config import ModelConfig
+
 # Query heads of a key/value head that fit in one product: three vectors of
 # sixteen lanes (`tiles.h`).
 _MOST_HEADS = 48
@@ -139,6 +141,12 @@ def attend(
     "rstar_attend", out, input_output_aliases={7: 1, 8: 2}
   )(q, *new, *path, lengths, index, *own, window=np.int64(window))
   return mixed, tuple(own)
+
+
+def supports(config: ModelConfig) -> bool:
+  """Says whether the kernels compute a model."""
+  known = config.dtype in ("float32", "bfloat16")
+  return known and config.head_dim % _HEAD == 0
 
 
 def can_attend_pages(q: jax.Array) -> bool:
