@@ -41,7 +41,7 @@ class Usage:
   seconds: float = 0.0
   waiting: int = 0
   most_waiting: int = 0
-  since: float = 0.0
+  since: float = dataclasses.field(init=False)
 
   def begin(self) -> None:
     """Counts a request."""
@@ -146,7 +146,7 @@ class _Batches:
     """Waits for the call that is being made; no other follows."""
     with self._lock:
       self._waiting = []
-    self._thread.shutdown(cancel_futures=True)
+    self._thread.shutdown()
 
   def submit(self, *args: Any) -> concurrent.futures.Future:
     """Adds a row to those that wait for the next call."""
@@ -183,12 +183,14 @@ class _Batches:
   def _take(self) -> list[_Row]:
     """Returns the rows that wait and can share a call, none if none waits."""
     with self._lock:
-      if not self._waiting:
-        self._working = False
-        return []
-      size = _size(self._waiting[0])
-      rows = [each for each in self._waiting if _size(each) == size]
-      self._waiting = [each for each in self._waiting if _size(each) != size]
+      waiting = self._waiting
+      self._working = bool(waiting)
+      sizes = [_size(each) for each in waiting]
+      # Those that are as long as the first.
+      rows = [e for e, n in zip(waiting, sizes, strict=True) if n == sizes[0]]
+      self._waiting = [
+        e for e, n in zip(waiting, sizes, strict=True) if n != sizes[0]
+      ]
     return rows
 
   def _answers(self, rows: list[tuple[Any, ...]]) -> Sequence[Any]:

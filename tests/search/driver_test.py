@@ -17,7 +17,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
-from rstar_jax.search import beam, driver, mcts, requests, sampling
+from rstar_jax.search import beam, driver, expansion, mcts, requests, sampling
 from rstar_jax.search.requests import Calls
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage import stopping
@@ -25,6 +25,7 @@ from rstar_jax.types import Problem
 from tests.search.toys import PROBLEMS, Streamed, calls_of, config_of
 
 _POLICY = testing.ToySum(("x += 1", "x += 2", "x += nope"), offsets=(0, 1))
+_C = config_of()
 _SEEDS = np.arange(2, dtype=np.uint32)
 # The longest that a test which would hang waits.
 _SECONDS = 60
@@ -108,6 +109,26 @@ class ShuffleTest(parameterized.TestCase):
       for each in pairs
     ]
     self.assertEqual(found, alone)
+
+
+class SeedTest(parameterized.TestCase):
+  @parameterized.named_parameters(
+    ("mcts", lambda *seed: mcts.search_tree(Tree(PROBLEMS[0]), _C, *seed)),
+    ("beam", lambda *seed: beam.beams(Tree(PROBLEMS[0]), 2, _C, *seed)),
+    ("one", lambda *seed: expansion.grow(Tree(PROBLEMS[0]), 0, _C, *seed)),
+    (
+      "all",
+      lambda *seed: expansion.grow_all(Tree(PROBLEMS[0]), [0], _C, *seed),
+    ),
+    ("sample", lambda *seed: sampling.solutions(PROBLEMS[0], 2, *seed)),
+    ("until", lambda *seed: sampling.solutions_until(PROBLEMS[0], 2, *seed)),
+  )
+  def test_it_is_0_unless_given(self, search):
+    none, zero, other = (
+      repr(next(search(*seed))) for seed in ((), (0,), (-1,))
+    )
+    self.assertEqual(none, zero)
+    self.assertNotEqual(none, other)
 
 
 class QueueTest(parameterized.TestCase):

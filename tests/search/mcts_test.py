@@ -175,6 +175,7 @@ class FailureTest(parameterized.TestCase):
     config = config_of(rollouts=99, max_depth=3)
     (tree,) = mcts.search(PROBLEMS[:1], config, calls_of(policy), seed=0)
     self.assertEqual((tree.rollouts, tree.failed_rollouts), (3, 3))
+    self.assertEqual([end for _, _, end in tree.growth], [tree_lib.NO_END] * 3)
     self.assertEqual(tree.terminal.tolist(), [0, 2, 2, 2])
     self.assertEqual(tree.dropped, {"depth": 9})
     self.assertEqual(tree.visits[0], 0)
