@@ -155,8 +155,10 @@ def plan_shared(
   most = min(rows.size, chunks + tables.shape[0]) * tables.shape[1]
   token = jnp.arange(chunk)[:, None, None]
   moves = numbers << _PLACE | token * of_block + jnp.arange(of_block)
-  moved = [jnp.swapaxes(x, 1, 2).reshape(-1) for x in (~read, moves)]
-  moves = jax.lax.sort(moved, num_keys=1, is_stable=True)[1][:most]
+  flags, moves = (jnp.swapaxes(x, 1, 2).reshape(-1) for x in (read, moves))
+  # The compiler takes a minute for a sort.
+  to = jnp.where(flags, jnp.cumsum(flags) - 1, most)
+  moves = jnp.zeros(most, jnp.int32).at[to].set(moves, mode="drop")
   ends = jnp.cumsum(read.sum(axis=(1, 3), dtype=jnp.int32))
 
   places = jax.lax.cummax(jnp.where(read, token, 0), axis=1).reshape(-1, 4)
@@ -257,17 +259,19 @@ def _kernel(
   """Attends with one chunk of tokens, block after block of keys."""
   kv_heads, page = peak.shape[0], buffers.shape[2]
   chunk, block = buffers.shape[1] // of_block, of_block * page
-  this, chunks = pl.program_id(0), pl.num_programs(0)
-  group, blocks = q.shape[1] // chunk, forms.shape[0] // chunks
+  at_part, of_part = pl.program_id(1), pl.num_programs(1)
+  this = pl.program_id(0) * of_part + at_part
+  group, blocks = q.shape[1] // chunk, 3 * forms.shape[0] // spans.shape[0]
   first, last, before = (spans[3 * this + each] for each in range(3))
 
   def start(which, number, slot):
     """Starts to read what a chunk needs of a block."""
+    before = layer[0] * count
 
     def move(at, _):
       word = moves[at]
       pltpu.make_async_copy(
-        pages.at[layer[0] * count + (word >> _PLACE)],
+        pages.at[before + (word >> _PLACE)],
         buffers.at[slot, word & (1 << _PLACE) - 1],
         arrived.at[slot],
       ).start()
@@ -347,7 +351,7 @@ def _kernel(
 
     add(head, number, product)
 
-  @pl.when(this == 0)
+  @pl.when(at_part == 0)
   def _():
     # A weight of 0 does not cancel a NaN where nothing was read.
     def clear(at, _):
@@ -355,7 +359,7 @@ def _kernel(
         buffers[slot, at] = jnp.zeros(buffers.shape[2:], buffers.dtype)
 
     jax.lax.fori_loop(0, buffers.shape[1], clear, None)
-    start(0, first, 0)
+    start(this, first, before % 2)
 
   peak[...] = jnp.full_like(peak, _START)
   total[...] = jnp.zeros_like(total)
@@ -370,7 +374,7 @@ def _kernel(
     def _():
       start(this, number + 1, 1 - slot)
 
-    @pl.when(ends & (this + 1 < chunks))
+    @pl.when(ends & (at_part + 1 < of_part))
     def _():
       start(this + 1, spans[3 * (this + 1)], 1 - slot)
 
@@ -503,8 +507,11 @@ def attend_shared(
   queries = jnp.swapaxes(q.reshape(tokens, kv_heads, group, dim), 0, 1)
   queries = jnp.pad(queries, [(0, 0), (0, more), (0, filled - group), (0, 0)])
   queries = queries.reshape(kv_heads, -1, dim)
+  # Chips with two cores share the chunks.
+  parts = math.gcd(chunks, 2)
   of_chunk = pl.BlockSpec(
-    (kv_heads, chunk * filled, dim), lambda at, *_: (0, at, 0)
+    (kv_heads, chunk * filled, dim),
+    lambda part, at, *_: (0, part * (chunks // parts) + at, 0),
   )
   mixed = pl.pallas_call(
     functools.partial(
@@ -513,7 +520,7 @@ def attend_shared(
     out_shape=jax.ShapeDtypeStruct(queries.shape, q.dtype),
     grid_spec=pltpu.PrefetchScalarGridSpec(
       num_scalar_prefetch=2 + len(reads),
-      grid=(chunks,),
+      grid=(parts, chunks // parts),
       in_specs=[of_chunk, pl.BlockSpec(memory_space=pltpu.HBM)],
       out_specs=of_chunk,
       scratch_shapes=[
@@ -524,7 +531,10 @@ def attend_shared(
       ],
     ),
     compiler_params=pltpu.CompilerParams(
-      dimension_semantics=("arbitrary",), vmem_limit_bytes=_VMEM
+      dimension_semantics=("parallel", "arbitrary"),
+      vmem_limit_bytes=_VMEM,
+      # They take longer than to start a copy.
+      disable_bounds_checks=True,
     ),
     interpret=interpret,
     name="attend_shared",
