@@ -18,17 +18,16 @@ arXiv:2402.05099.
 
 import functools
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.experimental.pallas.ops.tpu import ragged_paged_attention as ragged
 
 from rstar_jax.models.layers import MASKED
-from rstar_jax.models.sharding import RULES
 
 # Keys that are added to a softmax at a time. Results depend on it.
 BLOCK = 128
@@ -108,7 +107,6 @@ def plan_shared(
   positions: jax.Array,
   *,
   window: int = 0,
-  ahead: int = 0,
   reads: Reads | None = None,
   block: int = BLOCK,
   chunk: int | None = None,
@@ -121,8 +119,8 @@ def plan_shared(
     rows: int32 [T].
     positions: int32 [T].
     window: tokens that a token attends to, itself included; 0 is no limit.
-    ahead: the reads also serve positions up to this much higher.
-    reads: those of another plan, to be kept.
+    reads: those of another plan, to be kept: of the same rows at positions that
+      are not lower, and without a window.
     block: keys of a block, 4 or 8 pages.
     chunk: tokens that share buffers, a multiple of 8 up to 64; None chooses.
   """
@@ -142,7 +140,7 @@ def plan_shared(
   tables = jnp.pad(tables, [(0, 0), (0, -tables.shape[1] % of_block)])
 
   starts = jnp.arange(tables.shape[1]) * page
-  needed = (positions[:, None] >= 0) & (starts <= positions[:, None] + ahead)
+  needed = starts <= positions[:, None]
   if window:
     needed &= starts + page > positions[:, None] - window + 1
   shape = (-1, chunk, tables.shape[1] // of_block, of_block)
@@ -573,58 +571,33 @@ def attend_ragged(
     sequences.count,
     sm_scale=q.shape[-1] ** -0.5,
     sliding_window=window or None,
-    num_kv_pages_per_block=min(
-      max(1, _RAGGED_KEYS // pages.shape[1]), tables.shape[1]
-    ),
+    num_kv_pages_per_block=_ragged_pages(pages.shape[1], tables.shape[1]),
     num_queries_per_block=min(_RAGGED_QUERIES, q.shape[0]),
     vmem_limit_bytes=_VMEM,
   )
   return jnp.where(positions[:, None, None] < 0, 0, mixed), pages
 
 
-def on_mesh(
-  mesh: jax.sharding.Mesh, attend: Callable, plan: Callable
-) -> tuple[Callable, Callable]:
-  """Returns `attend` and `plan` on a mesh, by `jax.shard_map`.
-
-  The compiler cannot partition a kernel. Tokens, tables and pages are sharded
-  over the axes of rows, and each shard's `rows` and `tables` count from its
-  own first row and page; heads are sharded over theirs, or replicated where
-  they do not divide.
+def bytes_read(plan: Plan, pages: jax.Array, width: int) -> int:
+  """Returns bytes of keys and values that a call reads, for one layer.
 
   Args:
-    mesh: from `sharding.make_mesh`.
-    attend: `attend_shared` or `attend_ragged`; `count` is pages of a layer in
-      one shard.
-    plan: `plan_shared` or `plan_ragged`.
+    plan: of `plan_shared` or `plan_ragged`.
+    pages: [L * NP, page, 2 K, H], for its shape.
+    width: P, pages of a table's row.
   """
-  rows = jax.P(RULES.batch)
+  size = math.prod(pages.shape[1:]) * pages.dtype.itemsize
+  if isinstance(plan.reads, Reads):
+    return int(plan.reads.ends[-1]) * size
+  lengths, starts, (count,) = map(np.asarray, plan.reads)
+  # Whole blocks of keys, again for each block of queries.
+  of_block = _ragged_pages(pages.shape[1], width)
+  blocks = -(-lengths // (of_block * pages.shape[1]))
+  ends = np.maximum(starts[1:] - 1, starts[:-1])
+  again = ends // _RAGGED_QUERIES - starts[:-1] // _RAGGED_QUERIES + 1
+  return int((blocks * again)[:count].sum()) * of_block * size
 
-  def specs(kv_heads: int) -> tuple[jax.P, jax.P]:
-    """Returns how [T, K, H] and pages are sharded."""
-    heads = RULES.kv_heads
-    if heads and kv_heads % mesh.shape[heads]:
-      heads = None
-    return jax.P(RULES.batch, heads), jax.P(RULES.batch, None, heads)
 
-  # Kernels do not declare the mesh axes over which their results vary.
-  shard = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
-
-  def plan_on(pages, tables, rows_, positions, *, reads=None, **options):
-    return shard(
-      lambda reads, *arrays: plan(*arrays, reads=reads, **options),
-      in_specs=(rows, specs(pages.shape[2] // 2)[1], rows, rows, rows),
-      out_specs=rows,
-    )(reads, pages, tables, rows_, positions)
-
-  def attend_on(q, k, v, pages, *where, layer, plan=None, **options):
-    tokens, held = specs(k.shape[1])
-    return shard(
-      lambda layer, plan, *arrays: attend(
-        *arrays, layer=layer, plan=plan, **options
-      ),
-      in_specs=(jax.P(), rows, *[tokens] * 3, held, rows, rows, rows),
-      out_specs=(tokens, held),
-    )(layer, plan, q, k, v, pages, *where)
-
-  return attend_on, plan_on
+def _ragged_pages(page: int, width: int) -> int:
+  """Returns pages that jax's kernel reads at a time."""
+  return min(max(1, _RAGGED_KEYS // page), width)

@@ -13,6 +13,7 @@ from jax.experimental.pallas.ops.tpu.ragged_paged_attention import kernel
 from rstar_jax.config.schema import MeshConfig
 from rstar_jax.models import sharding
 from rstar_jax.models.kernels import pages
+from rstar_jax.models.paged_attention import PagedAttention
 
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -201,22 +202,42 @@ class PagesTest(parameterized.TestCase):
       one |= dict(pages=kept, tables=args["tables"], rows=args["rows"][:1])
       np.testing.assert_array_equal(shared(one)[0][0], want[at])
 
-  def test_a_plan_serves_positions_ahead(self):
+  def test_reads_serve_lower_positions(self):
     args = leaves(6)
-    where = [args[each] for each in ("pages", "tables", "rows")]
+    where = [args[each] for each in ("pages", "tables", "rows", "positions")]
     plan = functools.partial(pages.plan_shared, block=BLOCK, chunk=8)
-    first = plan(*where, args["positions"], ahead=5)
-    later = args["positions"] + 5 * (args["positions"] >= 0)
-    args["positions"] = later
+    reads = plan(*where).reads
+    args["positions"] = args["positions"] - 5 * (args["positions"] >= 0)
     got = pages.attend_shared(
       **args,
       layer=1,
       count=count_of(args),
-      plan=plan(*where, later, reads=first.reads),
+      plan=plan(*where[:3], args["positions"], reads=reads),
       block=BLOCK,
       interpret=True,
     )
     self.check(args, got)
+
+  def test_bytes_read(self):
+    args = leaves(8)
+    where = [args[each] for each in ("pages", "tables", "rows", "positions")]
+    width, size = args["tables"].shape[1], PAGE * 2 * 8 * 4
+    # In a chunk, a page once for all that have it in one place.
+    read = {
+      (row // 8, at, args["tables"][row, at])
+      for row, position in zip(args["rows"], args["positions"], strict=True)
+      for at in range(position // PAGE + 1)
+    }
+    plan = pages.plan_shared(*where, block=BLOCK, chunk=8)
+    self.assertEqual(
+      pages.bytes_read(plan, args["pages"], width), len(read) * size
+    )
+    # jax's kernel: 64 of these pages at a time, but a row has no more than 19,
+    # and what reads nothing here reads a block there.
+    plan = pages.plan_ragged(*where)
+    self.assertEqual(
+      pages.bytes_read(plan, args["pages"], width), 17 * width * size
+    )
 
   @parameterized.parameters(
     dict(positions=[22, 21, 30, -1, 7]),
@@ -255,22 +276,25 @@ class PagesTest(parameterized.TestCase):
     args = {
       key: jnp.concatenate([part[key] for part in parts]) for key in parts[0]
     }
-    attend, plan = pages.on_mesh(
-      mesh,
-      functools.partial(pages.attend_shared, block=BLOCK, interpret=True),
-      functools.partial(pages.plan_shared, block=BLOCK),
+    attention = PagedAttention("pallas", mesh)
+    small = dict(
+      plan_shared=functools.partial(pages.plan_shared, block=BLOCK),
+      attend_shared=functools.partial(
+        pages.attend_shared, block=BLOCK, interpret=True
+      ),
     )
 
     @jax.jit
     def run(*args):
-      return attend(
+      return attention.attend(
         *args,
-        layer=jnp.int32(1),
+        layer=1,
         count=count_of(parts[0]),
-        plan=plan(*args[3:]),
+        plan=attention.plan(*args[3:]),
       )
 
-    mixed, kept = run(*args.values())
+    with mock.patch.multiple(pages, **small):
+      mixed, kept = run(*args.values())
     each = [np.split(np.asarray(x), 4) for x in (mixed, kept)]
     for part, *got in zip(parts, *each, strict=True):
       self.check(part, got)

@@ -1,0 +1,130 @@
+"""What two kernels for attention to pages read, and what compiling them costs.
+
+  JAX_PLATFORMS=cpu python -m benchmarks.paged_attention
+
+counts, for one layer and one chip of Qwen2.5-Math-7B with tensor=4, the bytes
+of keys and values that a step of 256 candidates reads. Candidates of a leaf lie
+side by side; a path ends anywhere in a page; a candidate has 0 to 98 tokens of
+its own. With `--topology v5e:2x2` it also compiles a scan over 28 layers of
+writes and attention for that host, for which it needs `libtpu` and no TPU.
+"""
+
+import argparse
+import functools
+import json
+import os
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+
+from rstar_jax.models import sharding
+from rstar_jax.models.kernels import pages
+from rstar_jax.models.paged_attention import PagedAttention
+
+LAYERS, HEADS, KV_HEADS, DIM = 28, 28, 4, 128
+ROWS, TOKENS = 256, 3328
+KINDS = {"pallas": pages.plan_shared, "ragged": pages.plan_ragged}
+
+
+def candidates(path: int, of_leaf: int, page: int) -> tuple[np.ndarray, ...]:
+  """Returns tables, rows and positions of a step of candidates."""
+  rng = np.random.default_rng(0)
+  width = TOKENS // page
+  tables = np.arange(ROWS * width, dtype=np.int32).reshape(ROWS, width)
+  positions = np.zeros(ROWS, np.int32)
+  # Leaves begin anywhere in a chunk.
+  for first in range(-of_leaf // 3, ROWS, of_leaf):
+    leaf = slice(max(first, 0), first + of_leaf)
+    length = path + rng.integers(page)
+    tables[leaf, : length // page] = tables[leaf.start, : length // page]
+    positions[leaf] = length + rng.integers(99, size=len(positions[leaf]))
+  return tables, np.arange(ROWS, dtype=np.int32), positions
+
+
+def megabytes(kind: str, where: tuple[np.ndarray, ...], page: int) -> float:
+  """Returns what a chip's part of a layer reads."""
+  like = jax.ShapeDtypeStruct((1, page, 2 * KV_HEADS // 4, DIM), jnp.bfloat16)
+  plan = functools.partial(KINDS[kind], like)
+  return pages.bytes_read(jax.jit(plan)(*where), like, TOKENS // page) / 1e6
+
+
+def compiled(topology: str, kind: str, page: int, slots: int) -> dict:
+  """Compiles for a host of 4 chips and returns what it costs."""
+  devices = topologies.get_topology_desc(
+    platform="tpu", topology_name=topology
+  ).devices
+  mesh = jax.sharding.Mesh(np.array(devices).reshape(1, 1, 4), sharding.AXES)
+  attention = PagedAttention(kind, mesh)
+  count = 2**18 // page
+
+  def array(shape, *spec, dtype=jnp.bfloat16):
+    place = jax.sharding.NamedSharding(mesh, jax.P(*spec))
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+
+  def run(q, kept, *where):
+    plan = attention.plan(kept, *where)
+
+    def add(state, layer):
+      q, kept = state
+      k, v = q[:, :KV_HEADS] * 0.5, q[:, KV_HEADS : 2 * KV_HEADS]
+      return attention.attend(
+        *(q, k, v, kept, *where), layer=layer, count=count, plan=plan
+      ), None
+
+    return jax.lax.scan(add, (q, kept), jnp.arange(LAYERS))[0]
+
+  integers = functools.partial(array, dtype=jnp.int32)
+  start = time.process_time()
+  with jax.set_mesh(mesh):
+    memory = (
+      jax.jit(run, donate_argnums=1)
+      .lower(
+        array((slots, HEADS, DIM), None, "tensor"),
+        array((LAYERS * count, page, 2 * KV_HEADS, DIM), None, None, "tensor"),
+        integers((ROWS, TOKENS // page)),
+        integers((slots,)),
+        integers((slots,)),
+      )
+      .compile()
+      .memory_analysis()
+    )
+  return dict(
+    topology=topology,
+    kind=kind,
+    page=page,
+    slots=slots,
+    cpu_s=round(time.process_time() - start, 1),
+    code_mib=round(memory.generated_code_size_in_bytes / 2**20, 1),
+    temporary_mib=round(memory.temp_size_in_bytes / 2**20, 1),
+  )
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--page", type=int, nargs="+", default=[16, 32])
+  parser.add_argument("--path", type=int, nargs="+", default=[200, 1000, 2000])
+  parser.add_argument("--of_leaf", type=int, nargs="+", default=[1, 4, 8, 32])
+  parser.add_argument("--topology", nargs="*", default=[])
+  parser.add_argument("--slots", type=int, nargs="+", default=[ROWS])
+  args = parser.parse_args()
+  for page in args.page:
+    for path in args.path:
+      for of_leaf in args.of_leaf:
+        where = candidates(path, of_leaf, page)
+        moved = {kind: round(megabytes(kind, where, page), 1) for kind in KINDS}
+        line = dict(page=page, path=path, of_leaf=of_leaf, megabytes=moved)
+        print(json.dumps(line), flush=True)
+  # Not a TPU's own host.
+  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+  for topology in args.topology:
+    for page in args.page:
+      for slots in args.slots:
+        for kind in KINDS:
+          print(json.dumps(compiled(topology, kind, page, slots)), flush=True)
+
+
+if __name__ == "__main__":
+  main()
