@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import functools
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -91,6 +92,7 @@ class PagedModel(Weights, abc.ABC):
     prefilled_tokens: those of them that were computed.
     slots: token slots of all calls so far.
     useful: those that computed what was needed.
+    host_seconds: CPU time of the thread.
   """
 
   def __init__(
@@ -132,6 +134,7 @@ class PagedModel(Weights, abc.ABC):
     self.lock = lock or threading.Lock()
     self.prefix_tokens = self.prefilled_tokens = 0
     self.slots = self.useful = 0
+    self.host_seconds = 0.0
     self._options = programs.Options(
       layers=layers, attention=paged_attention.PagedAttention(kind, mesh)
     )
@@ -213,8 +216,10 @@ class PagedModel(Weights, abc.ABC):
 
   def _serve(self) -> None:
     """Works until no request is left."""
+    before = self.host_seconds
     try:
       while True:
+        self.host_seconds = before + time.thread_time()
         with self._guard:
           new, self._inbox = self._inbox, []
           if not new and not self._open:

@@ -185,8 +185,9 @@ class ModelBackend:
 
     `prefix_tokens` counts the tokens of all prefixes, and `prefilled_tokens`
     those that were not in pages. `useful_slots` is the share of token slots
-    that computed what was needed. `pages_used` have tokens now, and
-    `pages_dropped` were dropped since no other was free. `too_long` counts
+    that computed what was needed, `host_seconds` the CPU time of the threads
+    that plan it. `pages_used` have tokens now, and `pages_dropped` were dropped
+    since no other was free. `too_long` counts
     prefixes that got no candidates. `programs` counts programs compiled or
     loaded from the compilation cache, in `compile_seconds`.
     """
@@ -202,6 +203,7 @@ class ModelBackend:
       "prefix_tokens": sum(each.prefix_tokens for each in models),
       "prefilled_tokens": sum(each.prefilled_tokens for each in models),
       "useful_slots": sum(each.useful for each in models) / max(slots, 1),
+      "host_seconds": sum(each.host_seconds for each in models),
       "pages_used": sum(each.pages_used for each in models),
       "pages_dropped": sum(each.pages_dropped for each in models),
       "too_long": sum(each.too_long for each in engines),

@@ -155,10 +155,12 @@ def time_spent(metrics: Iterable[Mapping[str, Any]]) -> Rows:
   start for a search, and since the last row for a training.
 
   Returns:
-    {"round", "stage", "name", "seconds", "compiling", "idle", "rate"} each:
-    compiling and idle are the shares of time in which programs were compiled
-    and in which the device waited; rate is in tokens per second, generated or
-    trained on; None if not recorded.
+    {"round", "stage", "name", "seconds", "compiling", "idle", "rate", "full",
+    "host", "pages", "dropped"} each: compiling and idle are the shares of time
+    in which programs were compiled and in which the device waited; rate is in
+    tokens per second, generated or trained on; full is the share of token slots
+    that were useful, host the engine's own microseconds a token; pages had
+    tokens at the end, dropped were dropped. None if not recorded.
   """
   parts: dict[tuple[int, str], list[_Part]] = {}
   for row in metrics:
@@ -180,6 +182,10 @@ def time_spent(metrics: Iterable[Mapping[str, Any]]) -> Rows:
         part.tokens = _plus(0.0, rate, seconds)
       part.idle = _plus(0.0, row.get(f"{name}/device_idle_share"), seconds)
       part.compiling = row.get(f"{name}/compile_seconds")
+      part.full = _plus(0.0, row.get(f"{name}/useful_slots"), seconds)
+      part.host = row.get(f"{name}/host_seconds")
+      part.pages = row.get(f"{name}/pages_used")
+      part.dropped = row.get(f"{name}/pages_dropped")
       part.seconds = seconds
   found = []
   for (round_, stage), of_place in sorted(parts.items(), key=_place):
@@ -193,6 +199,10 @@ def time_spent(metrics: Iterable[Mapping[str, Any]]) -> Rows:
         "compiling": _share([part.compiling for part in of_place], total),
         "idle": _share([part.idle for part in of_place], total),
         "rate": _share([part.tokens for part in of_place], total),
+        "full": _share([part.full for part in of_place], total),
+        "host": _per_token(of_place),
+        "pages": of_place[-1].pages,
+        "dropped": _sum([part.dropped for part in of_place]),
       }
     )
   return found
@@ -207,12 +217,20 @@ class _Part:
     compiling: seconds of compilation, None if not recorded.
     idle: seconds in which the device waited, None if not recorded.
     tokens: tokens generated or trained on, None if not recorded.
+    full: seconds times the share of useful slots, None if not recorded.
+    host: seconds of the engine's threads, None if not recorded.
+    pages: pages with tokens, None if not recorded.
+    dropped: pages that were dropped, None if not recorded.
   """
 
   seconds: float = 0.0
   compiling: float | None = None
   idle: float | None = 0.0
   tokens: float | None = 0.0
+  full: float | None = 0.0
+  host: float | None = None
+  pages: float | None = None
+  dropped: float | None = None
 
 
 def _place(item: tuple[tuple[int, str], Any]) -> tuple[int, int, str]:
@@ -230,6 +248,17 @@ def _plus(
   if so_far is None or rate is None:
     return None
   return so_far + rate * seconds
+
+
+def _sum(parts: Sequence[float | None]) -> float | None:
+  """Returns the sum of parts; None if a part is unknown."""
+  return None if None in parts else sum(parts)
+
+
+def _per_token(parts: Sequence[_Part]) -> float | None:
+  """Returns the engine's own microseconds a token."""
+  host, tokens = _sum([p.host for p in parts]), _sum([p.tokens for p in parts])
+  return 1e6 * host / tokens if host is not None and tokens else None
 
 
 def _share(parts: Sequence[float | None], total: float) -> float | None:

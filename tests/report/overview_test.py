@@ -51,6 +51,10 @@ class OverviewTest(absltest.TestCase):
         "rollout/device_idle_share": idle,
         "rollout/generated_tokens_per_second": 10.0,
         "rollout/compile_seconds": 4.0,
+        "rollout/useful_slots": 2 * idle,
+        "rollout/host_seconds": 0.001,
+        "rollout/pages_used": 7 * seconds,
+        "rollout/pages_dropped": 3,
       }
       # Two shards, then the stage was begun again.
       for seconds, idle in ((10.0, 0.1), (30.0, 0.2), (10.0, 0.6))
@@ -61,7 +65,12 @@ class OverviewTest(absltest.TestCase):
     self.assertEqual(search["seconds"], 40.0)
     self.assertAlmostEqual(search["idle"], 0.3)
     self.assertAlmostEqual(search["compiling"], (4.0 + 4.0) / 40.0)
-    self.assertIsNone(sft["compiling"])
+    self.assertAlmostEqual(search["full"], 0.6)
+    # Of 400 tokens.
+    self.assertAlmostEqual(search["host"], 5.0)
+    self.assertEqual((search["pages"], search["dropped"]), (70, 6))
+    for name in ("compiling", "full", "host", "pages", "dropped"):
+      self.assertIsNone(sft[name])
     self.assertAlmostEqual(search["rate"], 10.0)
     self.assertEqual((sft["round"], sft["stage"]), (2, "sft"))
     self.assertEqual((sft["seconds"], sft["idle"]), (5.0, None))

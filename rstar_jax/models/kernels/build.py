@@ -90,9 +90,8 @@ def _command() -> list[str]:
   found = compiler()
   if found is None:
     raise ValueError(
-      "engine.native=True needs a C++ compiler, and there is neither $CXX nor "
-      f"{', '.join(_COMPILERS)}: install g++ or clang, or set it to False in "
-      "another --workdir"
+      "engine.kernels='cpp' needs a C++ compiler, and there is neither $CXX "
+      f"nor {', '.join(_COMPILERS)}: install g++ or clang, or set it to 'auto'"
     )
   arm = platform.machine() in ("aarch64", "arm64")
   return [
@@ -134,7 +133,7 @@ def _compile(command: list[str], path: pathlib.Path) -> None:
       raise ValueError(
         f"{command[0]} could not compile {_FOLDER / 'handlers.cc'}: name "
         "another compiler by $CXX (GCC 12 and Clang 22 do), or set "
-        "engine.native=False in another --workdir. It said:\n"
+        "engine.kernels='xla'. It said:\n"
         f"{run.stderr[-2000:]}"
       )
     os.replace(made, path)

@@ -33,9 +33,12 @@ Report.costs = (() => {
         `Round ${round}: ${duration(total(round))}`),
         el("span", { class: "number" }, duration(total(round)))))),
       more("The same as a table", table(
-        ["Round", "Stage", "Time", "Compiling", "Device waited", "Tokens/s"],
+        ["Round", "Stage", "Time", "Compiling", "Device waited", "Tokens/s",
+          "Useful slots", "Host, µs a token", "Pages", "Dropped"],
         rows.map((each) => [each.round, each.name, duration(each.seconds),
-          percent(each.compiling), percent(each.idle), number(each.rate)]),
+          percent(each.compiling), percent(each.idle), number(each.rate),
+          percent(each.full), number(each.host), number(each.pages),
+          number(each.dropped)]),
         "Time by stage")));
   }
 
