@@ -21,8 +21,7 @@ engine: tokens per second of prefill and decode together (median and range), the
 share of the machine's FLOP/s that the work as such comes to, tokens per second
 of CPU, which say more where the machine is not quiet (of one thread, since more
 wait for each other), and the cores that other programs used meanwhile. "parts"
-says where our time goes. "ours" is with kernels for CPUs (engine.native),
-"xla" without.
+says where our time goes. "ours" has the kernels for CPUs, "xla" has none.
 """
 
 import statistics

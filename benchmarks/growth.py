@@ -24,7 +24,7 @@ from flax import nnx
 from benchmarks import meter, plot
 from benchmarks.peers import crew as crew_lib
 from rstar_jax.config.schema import EngineConfig
-from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.engine import Engine, Stop
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import Transformer
 
@@ -43,6 +43,8 @@ _MODEL = ModelConfig(
   max_length=8192,
 )
 _NEW = 32
+# Token slots, whatever there is to do: as many as a laptop's config has.
+_ROWS = 64
 # What stands while another grows: trees, candidates, tokens of a path.
 _STANDING = {"trees": 4, "candidates": 8, "path": 256}
 _GROWING = {
@@ -64,12 +66,12 @@ def seconds_of(
   for size in sizes:
     shape = _STANDING | {kind.removeprefix("held "): size}
     config = EngineConfig(
-      prefix_buckets=(shape["path"],),
-      tail_buckets=(min(shape["path"], 1024),),
-      leaf_buckets=(shape["trees"],),
+      max_prefix_tokens=shape["path"],
       max_step_tokens=_NEW,
+      max_block_tokens=_NEW,
+      rows=_ROWS,
     )
-    engine = Engine(model, config, stop_ids=(), pad_id=0)
+    engine = Engine(model, config)
     calls.append((engine, shape, _paths(rng, shape)))
   found: list[list[float]] = [[] for _ in sizes]
   for repeat in range(_REPEATS.value + 2):
@@ -80,7 +82,7 @@ def seconds_of(
       )
       with turns.mine():
         start = time.perf_counter()
-        engine.expand(prefixes, seeds)
+        engine.expand(prefixes, seeds, Stop(_NEW))
         seconds = time.perf_counter() - start
       if repeat > 1:  # The first calls compile.
         into.append(seconds)

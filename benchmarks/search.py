@@ -108,8 +108,6 @@ def main(_):
         prefix=longest,
         new=_LONGEST.value,
         temperature=1.0,
-        buckets=[128 * k for k in range(2, longest // 128 + 2)],
-        tails=[16, 64, 256],
         reuse=name != _APART,
       )
     # Another search, of one rollout, for all that is compiled at first use.

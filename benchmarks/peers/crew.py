@@ -150,7 +150,7 @@ def start(
         gguf=str(gguf),
         dtype=dtype,
         threads=_THREADS.value,
-        native=name != XLA,
+        kernels="xla" if name == XLA else "auto",
         **options,
       )
     yield crew

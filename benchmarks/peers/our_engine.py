@@ -1,7 +1,6 @@
-"""The expansion engine of this package, as a worker among the others."""
+"""The step engine of this package, as a worker among the others."""
 
 import time
-from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,16 +9,16 @@ from benchmarks import parts
 from benchmarks.peers import protocol
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders
-from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.engine import Engine, Stop
 from rstar_jax.models.transformer import reconfigured
 
 
 class OurEngine:
   """Expansion by `rstar_jax.inference.engine`."""
 
-  def __init__(self, folder: str, dtype: str, native: bool = False, **_):
+  def __init__(self, folder: str, dtype: str, kernels: str = "auto", **_):
     self._model = folders.load_policy(folder, jnp.dtype(dtype))
-    self._native = native
+    self._kernels = kernels
 
   def prepare(
     self,
@@ -29,8 +28,6 @@ class OurEngine:
     prefix: int,
     new: int,
     temperature: float,
-    buckets: Sequence[int] = (),
-    tails: Sequence[int] = (),
     reuse: bool = True,
     **_,
   ) -> None:
@@ -42,34 +39,34 @@ class OurEngine:
       prefix: its most tokens.
       new: most tokens of a step.
       temperature: 0 is greedy.
-      buckets: lengths of prefixes; none is `prefix`.
-      tails: lengths that are prefilled at once; none is `prefix`.
       reuse: whether what is on the device already is used.
     """
     config = EngineConfig(
       temperature=temperature,
-      prefix_buckets=tuple(buckets) or (prefix,),
-      tail_buckets=tuple(tails) or (prefix,),
-      leaf_buckets=(leaves,),
+      max_prefix_tokens=prefix,
       max_step_tokens=new,
-      native=self._native,
+      max_block_tokens=new,
+      rows=leaves * candidates,
+      kernels=self._kernels,
     )
-    self._candidates = candidates
-    self._engine = Engine(
-      self._model, config, stop_ids=(), pad_id=0, reuse=reuse
-    )
+    self._candidates, self._reuse = candidates, reuse
+    self._engine = Engine(self._model, config)
 
   def expand(self, prefixes, limits, seed, **_):
     rng = np.random.default_rng(seed)
     shape = (len(prefixes), self._candidates)
     seeds = rng.integers(0, 2**32, shape, np.uint32)
-    before = self._engine.path_tokens["prefilled"]
-    rows = self._engine.expand(
-      [np.asarray(each, np.int32) for each in prefixes], seeds, limits=limits
-    )
+    if not self._reuse:
+      self._engine.load(self._engine.params)
+    before = self._engine.prefilled_tokens
+    waiting = [
+      self._engine.submit(prefix, row, Stop(limit))
+      for prefix, row, limit in zip(prefixes, seeds, limits, strict=True)
+    ]
+    rows = [each.result() for each in waiting]
     return {
       "tokens": [[list(each.token_ids) for each in row] for row in rows],
-      "prefilled": self._engine.path_tokens["prefilled"] - before,
+      "prefilled": self._engine.prefilled_tokens - before,
     }
 
   def parts(self, shape: list[int]) -> dict[str, float]:
@@ -92,7 +89,7 @@ class OurEngine:
 
     whole, first = seconds(new), seconds(1)
     step = 1e3 * (whole - first) / (new - 1)
-    model = reconfigured(self._model, native=self._native)
+    model = reconfigured(self._model, native=self._kernels != "xla")
     alone = parts.of_step(model, leaves, candidates, prefix + new // 2)
     return {
       "seconds": whole,
