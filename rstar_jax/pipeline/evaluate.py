@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 from rstar_jax.config.schema import Config
-from rstar_jax.data import problems as problems_lib
 from rstar_jax.evaluation import solutions
 from rstar_jax.pipeline import backends
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import Shard, Unit, cut, finish
+from rstar_jax.pipeline.shards import Shard, Unit, cut, finish, splits
 from rstar_jax.search import mcts, named, sampling
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import Tree
@@ -57,11 +56,7 @@ def _shards(
   """Yields the shards of all splits."""
   config = context.config
   early = config.eval.early_problems if round_ < len(config.rounds) else 0
-  for data in (config.eval.data, *config.eval.more):
-    split = data.source
-    problems = problems_lib.load_problems(
-      data, needs_answer=not config.answer_reward
-    )
+  for split, problems in splits(config):
     chosen = {problem.id for problem in problems[: early or len(problems)]}
 
     def units(problem: Problem, split=split, chosen=chosen) -> list[Unit]:

@@ -6,10 +6,12 @@ writes the manifest.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from rstar_jax.config.schema import Config
 from rstar_jax.data import pairs as pairs_lib
+from rstar_jax.data import problems as problems_lib
 from rstar_jax.pipeline.hosts import Host, wait_until
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
@@ -89,6 +91,15 @@ def cut(
     path = folder / records.shard_name(index, total)
     shards.append(Shard(ordered, path, tuple(prefixes)))
   return shards
+
+
+def splits(config: Config) -> Iterator[tuple[str, list[Problem]]]:
+  """Yields the names and problems of all evaluation sets."""
+  for data in (config.eval.data, *config.eval.more):
+    yield (
+      data.source,
+      problems_lib.load_problems(data, needs_answer=not config.answer_reward),
+    )
 
 
 def finish(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rstar_jax.config.schema import StudyConfig
-from rstar_jax.data import problems as problems_lib
 from rstar_jax.evaluation import compare as compare_lib
 from rstar_jax.evaluation import markdown, quality, solvers
 from rstar_jax.pipeline import backends, extract, ppm
@@ -23,6 +22,7 @@ from rstar_jax.pipeline.shards import (
   finish,
   read_rows,
   read_trees,
+  splits,
 )
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.storage import layout, records, store
@@ -388,16 +388,12 @@ def _write(
 
 def _shards(context: Context, folder: store.Path) -> list[Shard]:
   """Returns the shards of all splits."""
-  config = context.config
   shards: list[Shard] = []
-  for data in (config.eval.data, *config.eval.more):
-    problems = problems_lib.load_problems(
-      data, needs_answer=not config.answer_reward
-    )
+  for split, problems in splits(context.config):
     shards += cut(
       problems,
-      config.shard_size,
-      folder / layout.split_name(data.source),
-      units=lambda each, split=data.source: [Unit(each, split=split)],
+      context.config.shard_size,
+      folder / layout.split_name(split),
+      units=lambda each, split=split: [Unit(each, split=split)],
     )
   return shards
