@@ -45,8 +45,8 @@ _NEVER = 127
 _PLACE = 9
 # Most bytes of the buffers for keys and values.
 _BYTES = 2**23
-# What jax's kernel reads at a time, and queries of a block of its own.
-_RAGGED_KEYS, _RAGGED_QUERIES = 256, 32
+# Keys that jax's kernel reads at a time.
+_RAGGED_KEYS = 256
 _VMEM = 64 * 2**20
 
 
@@ -278,12 +278,13 @@ def _kernel(
     jax.lax.fori_loop(ends[at], ends[at + 1], move, None)
 
   def wait(number, slot):
-    """Waits for the pages of a block; all have one size."""
-    one = pltpu.make_async_copy(
-      pages.at[0], buffers.at[slot, 0], arrived.at[slot]
-    )
+    """Waits for the bytes of a block's pages, most of them by eights."""
     at = this * blocks + number
-    jax.lax.fori_loop(ends[at], ends[at + 1], lambda *_: one.wait(), None)
+    pages_read = ends[at + 1] - ends[at]
+    for size, times in ((8, pages_read // 8), (1, pages_read % 8)):
+      held = buffers.at[slot, pl.ds(0, size)]
+      some = pltpu.make_async_copy(held, held, arrived.at[slot])
+      jax.lax.fori_loop(0, times, lambda *_, some=some: some.wait(), None)
 
   def half_of(token, head, number, half):
     """Returns a token's keys (half 0) or values (half 1), [block, H]."""
@@ -572,7 +573,7 @@ def attend_ragged(
     sm_scale=q.shape[-1] ** -0.5,
     sliding_window=window or None,
     num_kv_pages_per_block=_ragged_pages(pages.shape[1], tables.shape[1]),
-    num_queries_per_block=min(_RAGGED_QUERIES, q.shape[0]),
+    num_queries_per_block=_ragged_queries(q.shape[0], tables.shape[0]),
     vmem_limit_bytes=_VMEM,
   )
   return jnp.where(positions[:, None, None] < 0, 0, mixed), pages
@@ -594,10 +595,19 @@ def bytes_read(plan: Plan, pages: jax.Array, width: int) -> int:
   of_block = _ragged_pages(pages.shape[1], width)
   blocks = -(-lengths // (of_block * pages.shape[1]))
   ends = np.maximum(starts[1:] - 1, starts[:-1])
-  again = ends // _RAGGED_QUERIES - starts[:-1] // _RAGGED_QUERIES + 1
+  queries = _ragged_queries(plan.slots.size, lengths.size)
+  again = ends // queries - starts[:-1] // queries + 1
   return int((blocks * again)[:count].sum()) * of_block * size
 
 
 def _ragged_pages(page: int, width: int) -> int:
   """Returns pages that jax's kernel reads at a time."""
   return min(max(1, _RAGGED_KEYS // page), width)
+
+
+def _ragged_queries(tokens: int, rows: int) -> int:
+  """Returns tokens that jax's kernel multiplies at a time with a row's keys.
+
+  Where each row has one token, all products but one are masked.
+  """
+  return min(tokens, 8 if tokens <= rows else 32)
