@@ -72,7 +72,8 @@ inline Floats fused(Floats sum, Floats a, Floats b) {
   struct Parts {
     __m256 of[2];
   } x = bits<Parts>(sum), y = bits<Parts>(a), z = bits<Parts>(b);
-  for (int i = 0; i < 2; ++i) x.of[i] = _mm256_fmadd_ps(y.of[i], z.of[i], x.of[i]);
+  for (int i = 0; i < 2; ++i)
+    x.of[i] = _mm256_fmadd_ps(y.of[i], z.of[i], x.of[i]);
   return bits<Floats>(x);
 #elif defined(__aarch64__)
   struct Parts {

@@ -30,10 +30,10 @@ template <typename T>
 struct Paged {
   using Item = typename T::Item;
   int64_t tokens, kv_heads, group, dim, rows, columns, count, window;
-  const Item *q, *key, *value;                  // [T, K, G, H], [T, K, H].
-  Item* pages;                                  // [count, K, 2, 16 * H].
-  const int32_t *tables, *row_of, *positions;   // [R, P], [T], [T].
-  Item* out;                                    // [T, K, G, H].
+  const Item *q, *key, *value;                 // [T, K, G, H], [T, K, H].
+  Item* pages;                                 // [count, K, 2, 16 * H].
+  const int32_t *tables, *row_of, *positions;  // [R, P], [T], [T].
+  Item* out;                                   // [T, K, G, H].
 
   // A page's keys and values of a head, as words; ids are clipped.
   uint32_t* keys(int64_t page, int64_t head) const {
@@ -138,7 +138,7 @@ float shares_of(const float* scores, int64_t begin, int64_t end, float scale,
 
 // Adds the values of positions [begin, end) to mixed[m * H + h], weighted.
 //
-// Word w of page `column` and query m is shares[column * 16 / P + m * step + w].
+// Of query m, word w of a column is shares[column * 16 / P + m * step + w].
 template <typename T, int M>
 void mix(const Paged<T>& a, const int32_t* table, int64_t head, int64_t begin,
          int64_t end, const uint32_t* shares, int64_t step, float* mixed) {
@@ -177,36 +177,14 @@ void mix(const Paged<T>& a, const int32_t* table, int64_t head, int64_t begin,
   }
 }
 
-// Attends for a chunk's tokens and one key/value head.
+// Computes scores[query * positions + position], of a chunk's.
+//
+// Word w of its queries is q[w * step + query].
 template <typename T>
-void attend_chunk(const Paged<T>& a, const std::vector<Token>& tokens,
-                  const Chunk& chunk, int64_t head) {
-  constexpr int P = T::kPerWord;
-  int64_t words = a.dim / P;
-  int64_t queries = (chunk.last - chunk.first) * a.group;
-  int64_t vectors = (queries + kLanes - 1) / kLanes;
-  int64_t width = (chunk.end - chunk.begin) * kPage;
-
-  static thread_local Scratch scratch;
-  Words* packed = scratch.get(words * vectors + queries * width / kLanes +
-                              queries * a.dim / kLanes + vectors);
-  auto* scores = reinterpret_cast<float*>(packed + words * vectors);
-  float* mixed = scores + queries * width;
-  float* totals = mixed + queries * a.dim;
-
-  auto token_of = [&](int64_t query) -> const Token& {
-    return tokens[chunk.first + query / a.group];
-  };
-  auto place_of = [&](int64_t query) {
-    int64_t row = token_of(query).slot * a.kv_heads + head;
-    return (row * a.group + query % a.group) * a.dim;
-  };
-  std::vector<const uint32_t*> rows(queries);
-  for (int64_t i = 0; i < queries; ++i)
-    rows[i] = reinterpret_cast<const uint32_t*>(a.q + place_of(i));
-  pack(rows.data(), queries, words, vectors, packed);
-
-  const auto* q = reinterpret_cast<const uint32_t*>(packed);
+void score_spans(const Paged<T>& a, const std::vector<Token>& tokens,
+                 const Chunk& chunk, int64_t head, const uint32_t* q,
+                 int64_t step, float* scores) {
+  int64_t width = chunk.positions();
   auto keys_of = [&](const Span& span, int64_t column) {
     int64_t last = std::min(column, span.end - 1);
     return a.keys(tokens[span.first].table[last], head);
@@ -225,25 +203,25 @@ void attend_chunk(const Paged<T>& a, const std::vector<Token>& tokens,
       by_eight((span.last - span.first) * a.group, [&](int64_t i, auto count) {
         constexpr int M = decltype(count)::value;
         auto run = two ? score<T, M, 2> : score<T, M, 1>;
-        run(q + from + i, vectors * kLanes, keys, ahead, words,
+        run(q + from + i, step, keys, ahead, a.dim / T::kPerWord,
             scores + (from + i) * width + (column - chunk.begin) * kPage,
             width);
       });
     }
   }
+}
 
-  float scale = static_cast<float>(1.4426950408889634 / std::sqrt(a.dim));
-  for (int64_t i = 0; i < queries; ++i) {
-    const Token& token = token_of(i);
-    int64_t first = (token.begin / kPage - chunk.begin) * kPage;
-    float* mine = scores + i * width;
-    totals[i] = shares_of<T>(mine + first, token.begin, token.end, scale,
-                             reinterpret_cast<typename T::Item*>(mine) + first);
-  }
-
-  std::fill(mixed, mixed + queries * a.dim, 0.0f);
+// Adds a chunk's values to mixed[query * H + h], weighted.
+//
+// A query's weights take the place of its scores, and of less if they are
+// bfloat16.
+template <typename T>
+void mix_spans(const Paged<T>& a, const std::vector<Token>& tokens,
+               const Chunk& chunk, int64_t head, const float* scores,
+               float* mixed) {
+  int64_t width = chunk.positions();
   const auto* shares = reinterpret_cast<const uint32_t*>(scores);
-  shares -= chunk.begin * (kPage / P);
+  shares -= chunk.begin * (kPage / T::kPerWord);
   for (const Span& span : chunk.spans) {
     auto add = [&](int64_t first, int64_t last, int64_t begin, int64_t end) {
       if (begin >= end) return;
@@ -274,6 +252,50 @@ void attend_chunk(const Paged<T>& a, const std::vector<Token>& tokens,
         add(t, t + 1, std::max(end, tokens[t].begin), clip(tokens[t].end));
     }
   }
+}
+
+// Attends for a chunk's tokens and one key/value head.
+template <typename T>
+void attend_chunk(const Paged<T>& a, const std::vector<Token>& tokens,
+                  const Chunk& chunk, int64_t head) {
+  int64_t words = a.dim / T::kPerWord;
+  int64_t queries = (chunk.last - chunk.first) * a.group;
+  int64_t vectors = (queries + kLanes - 1) / kLanes;
+  int64_t width = chunk.positions();
+
+  static thread_local Scratch scratch;
+  Words* packed = scratch.get(words * vectors + queries * width / kLanes +
+                              queries * a.dim / kLanes + vectors);
+  auto* scores = reinterpret_cast<float*>(packed + words * vectors);
+  float* mixed = scores + queries * width;
+  float* totals = mixed + queries * a.dim;
+
+  auto token_of = [&](int64_t query) -> const Token& {
+    return tokens[chunk.first + query / a.group];
+  };
+  auto place_of = [&](int64_t query) {
+    int64_t row = token_of(query).slot * a.kv_heads + head;
+    return (row * a.group + query % a.group) * a.dim;
+  };
+  std::vector<const uint32_t*> rows(queries);
+  for (int64_t i = 0; i < queries; ++i)
+    rows[i] = reinterpret_cast<const uint32_t*>(a.q + place_of(i));
+  pack(rows.data(), queries, words, vectors, packed);
+
+  const auto* q = reinterpret_cast<const uint32_t*>(packed);
+  score_spans(a, tokens, chunk, head, q, vectors * kLanes, scores);
+
+  float scale = static_cast<float>(1.4426950408889634 / std::sqrt(a.dim));
+  for (int64_t i = 0; i < queries; ++i) {
+    const Token& token = token_of(i);
+    int64_t first = (token.begin / kPage - chunk.begin) * kPage;
+    float* mine = scores + i * width;
+    totals[i] = shares_of<T>(mine + first, token.begin, token.end, scale,
+                             reinterpret_cast<typename T::Item*>(mine) + first);
+  }
+
+  std::fill(mixed, mixed + queries * a.dim, 0.0f);
+  mix_spans(a, tokens, chunk, head, scores, mixed);
   for (int64_t i = 0; i < queries; ++i)
     for (int64_t h = 0; h < a.dim; h += kLanes)
       store_items(a.out + place_of(i) + h,
@@ -286,7 +308,7 @@ void attend_pages(Pool& pool, const Paged<T>& a) {
   std::vector<Token> tokens = a.live();
   if (static_cast<int64_t>(tokens.size()) < a.tokens)
     std::fill(a.out, a.out + a.tokens * a.kv_heads * a.group * a.dim, 0);
-  // Queries that keep a vector of keys busy, and several tasks a thread.
+  // As many queries as keep a vector of keys busy, and tasks as keep threads.
   int64_t most = kMostVectors * kLanes / a.group;
   int64_t tasks = 4 * pool.num_threads();
   most = std::min<int64_t>(most, tokens.size() * a.kv_heads / tasks);

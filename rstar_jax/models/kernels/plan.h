@@ -33,6 +33,8 @@ struct Chunk {
   int64_t first, last;  // Tokens.
   int64_t begin, end;   // Columns that one of them attends to.
   std::vector<Span> spans;
+
+  int64_t positions() const { return (end - begin) * kPage; }
 };
 
 // Returns in [i] on how many first columns tokens i and i - 1 agree.

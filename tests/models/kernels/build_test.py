@@ -72,8 +72,8 @@ class BuildTest(parameterized.TestCase):
   @needs_compiler
   @parameterized.parameters(
     # What every x86-64 has, and AVX-512 without the matrix unit.
-    "-march=x86-64",
-    "-mno-amx-bf16 -mno-amx-tile -mno-amx-int8",
+    "-O2 -march=x86-64",
+    "-O2 -mno-amx-bf16 -mno-amx-tile -mno-amx-int8",
   )
   def test_is_right_on_lesser_processors(self, options):
     if not _ON_X86:
