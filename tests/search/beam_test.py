@@ -76,6 +76,8 @@ class BeamTest(parameterized.TestCase):
     for tree in beam.beam_search(PROBLEMS, 2, config, self.calls(), seed=0):
       ends = np.flatnonzero((tree.terminal == tree_lib.ANSWERED) & tree.visits)
       self.assertLen(ends, 2)
+      self.assertTrue(tree.exhausted[ends].all())
+      np.testing.assert_array_equal(tree.reward[ends], tree.ppm[ends])
       for node in range(len(tree)):
         below = [end for end in ends if node in tree.path(int(end))]
         self.assertEqual(tree.visits[node], len(below))
@@ -179,6 +181,15 @@ class BeamTest(parameterized.TestCase):
     )
     self.assertEqual(none, zero)
     self.assertNotEqual(none, other)
+
+  def test_another_name_makes_other_trees(self):
+    drawn = self.calls(expand=testing.ToySum(levels=3))
+    texts = [
+      beam.beam_search(PROBLEMS, 3, CONFIG, drawn, name=name)[0].to_json()
+      for name in ((), (), ("b", 1), ("b", 2))
+    ]
+    self.assertEqual(texts[0], texts[1])
+    self.assertLen(set(texts), 3)
 
   def test_gold_is_not_needed_and_changes_nothing(self):
     found = []
