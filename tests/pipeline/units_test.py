@@ -341,6 +341,30 @@ class BucketTest(UnitsCase):
     self.assertEqual(self.contents(self.folder_there), self.straight())
     self.assertBetween(len(self.found), 13, 14)
 
+  def test_no_journal_is_sent_of_a_shard_that_is_being_written(self):
+    stages = []
+
+    class Stage(units.Units):
+      def __enter__(self):
+        stages.append(self)
+        return super().__enter__()
+
+    write = records.write_shard
+
+    def slow_write(path, rows):
+      stages[0]._save()
+      write(path, rows)
+
+    with (
+      mock.patch.object(units, "_SECONDS", 1e6),
+      mock.patch.object(units, "Units", Stage),
+      mock.patch.object(records, "write_shard", slow_write),
+    ):
+      self.run_stage(self.folder_there, in_flight=1)
+    written = [name for kind, name in self.bucket.calls if kind == "write"]
+    self.assertLen(written, 2 * 3 + 1)
+    self.assertEqual(self.contents(self.folder_there), self.straight())
+
   def test_what_is_found_is_sent_while_others_are_searched(self):
     sent = []
 
