@@ -1,11 +1,10 @@
-"""Weights as an argument of compiled programs; device time; program counts."""
+"""Weights as an argument of compiled programs; device time."""
 
 import threading
 import time
 from typing import Any
 
 import jax
-from absl import logging
 from flax import nnx
 
 from rstar_jax.models.transformer import Transformer
@@ -67,31 +66,3 @@ class Busy:
       self._inside -= 1
       if not self._inside:
         self.seconds += time.perf_counter() - self._since
-
-
-class Programs:
-  """The programs called so far, by their static shapes.
-
-  Attributes:
-    shapes: (name, size, ...) of each, in the order of first calls.
-    calls: number of calls.
-  """
-
-  def __init__(self, what: str):
-    self.shapes: list[tuple] = []
-    self.calls = 0
-    self._what = what
-
-  def call(self, name: str, **sizes: int) -> None:
-    """Counts a call, and logs a new program."""
-    self.calls += 1
-    shape = (name, *sizes.values())
-    if shape not in self.shapes:
-      self.shapes.append(shape)
-      logging.info(
-        "%s program %d: %s of %s",
-        self._what,
-        len(self.shapes),
-        name,
-        ", ".join(f"{size} {what}" for what, size in sizes.items()),
-      )
