@@ -29,7 +29,7 @@ from rstar_jax.models.kernels import build, cpu
 from rstar_jax.models.step import stacked
 from rstar_jax.models.transformer import Transformer, reconfigured
 
-# Rows that XLA on a CPU multiplies at once; see `ModelConfig.row_block`.
+# Rows that XLA on a CPU computes at once; see `ModelConfig.row_block`.
 _ROW_BLOCK = 32
 
 
@@ -125,7 +125,7 @@ class PagedModel(Weights, abc.ABC):
         build.load()
       else:
         self._block = _ROW_BLOCK
-      model = reconfigured(model, native=kind == "cpp", row_block=self._block)
+      model = reconfigured(model, native=kind == "cpp", row_block=_ROW_BLOCK)
     else:
       model = stacked(model)
     super().__init__(model)

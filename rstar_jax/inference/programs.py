@@ -4,6 +4,7 @@ Letters: T slots, R rows of page tables, P pages of a path, K inner steps.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 
 from rstar_jax.inference import sampler
 from rstar_jax.inference.runs import Run
+from rstar_jax.models.layers import in_blocks
 from rstar_jax.models.paged_attention import PagedAttention
 from rstar_jax.models.pages import Slots
 from rstar_jax.models.sharding import row_shards
@@ -185,15 +187,11 @@ def decode(
       attention=options.attention,
       reads=reads,
     )
-    logits = model.logits(hidden)
-    chances = sampler.uniform_at(seeds, draws)
-    drawn = jnp.where(
-      greedy > 0,
-      sampler.Greedy()(logits, chances),
-      options.method(logits, chances),
+    drawn, logprobs = in_blocks(
+      functools.partial(_sample, options.method),
+      model.config.row_block,
+      *(model.logits(hidden), seeds, draws, greedy),
     )
-    chosen = jnp.take_along_axis(logits, drawn[:, None], -1)[:, 0]
-    logprobs = chosen - jax.nn.logsumexp(logits, axis=-1)
     return (pages, drawn), (drawn, logprobs)
 
   state = pages, jnp.zeros_like(seeds)
@@ -201,6 +199,22 @@ def decode(
     inner, state, (given, positions, draws)
   )
   return pages, tokens, logprobs
+
+
+def _sample(
+  method: sampler.Method,
+  logits: jax.Array,
+  seeds: jax.Array,
+  draws: jax.Array,
+  greedy: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns int32 [T] tokens of logits [T, V], and their log-probabilities."""
+  chances = sampler.uniform_at(seeds, draws)
+  drawn = jnp.where(
+    greedy > 0, sampler.Greedy()(logits, chances), method(logits, chances)
+  )
+  chosen = jnp.take_along_axis(logits, drawn[:, None], -1)[:, 0]
+  return drawn, chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
 def prefill(
@@ -234,4 +248,6 @@ def prefill(
     layers=options.layers,
     attention=options.attention,
   )
-  return pages, None if model.head == "lm" else model.values(hidden)
+  if model.head == "lm":
+    return pages, None
+  return pages, in_blocks(model.values, model.config.row_block, hidden)

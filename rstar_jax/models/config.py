@@ -86,7 +86,7 @@ class ModelConfig:
   remat: bool = False
   # Queries whose scores are in memory at once; 0 is all of a sequence.
   attention_block: int = 0
-  # Rows that are multiplied at once, so that the bits of a row do not depend on
+  # Rows that are computed at once, so that the bits of a row do not depend on
   # how many there are; 0 is all.
   row_block: int = 0
   # Whether the CPU kernels multiply; see `models/kernels/cpu.py`.

@@ -7,6 +7,7 @@ G = N / K, H head, F mlp, V vocab. Weights have `param_dtype` and are cast to
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -139,16 +140,56 @@ def products(
   """Returns rows [R, I] times each of weights [O, I], as [R, O] in `dtype`."""
   if by_kernel(x, config):
     return cpu.products(x, weights, dtype)
-  size = config.row_block
-  if not size:
-    return [product(x, each).astype(dtype) for each in weights]
-  blocks = jnp.pad(x, ((0, -x.shape[0] % size), (0, 0)))
-  blocks = blocks.reshape(-1, size, x.shape[1])
-  outs = jax.lax.map(
-    lambda block: [product(block, each).astype(dtype) for each in weights],
-    blocks,
+  return in_blocks(
+    lambda x: [product(x, each).astype(dtype) for each in weights],
+    config.row_block,
+    x,
   )
-  return [out.reshape(-1, out.shape[-1])[: x.shape[0]] for out in outs]
+
+
+def in_blocks(
+  function: Callable[..., Any], size: int, *arrays: jax.Array
+) -> Any:
+  """Calls a function of rows for `size` rows at a time.
+
+  How XLA on a CPU adds up a row depends on the number of rows, and so do the
+  bits of products, norms and sums, unless that number is always the same.
+
+  Args:
+    function: of arrays [R, ...]; returns arrays [R, ...], row by row.
+    size: rows of a block; 0 is all of them.
+    *arrays: its arguments.
+  """
+  if not size:
+    return function(*arrays)
+  rows = arrays[0].shape[0]
+  count = -(-rows // size)
+  arrays = [
+    jnp.pad(x, [(0, count * size - rows)] + [(0, 0)] * (x.ndim - 1))
+    for x in arrays
+  ]
+
+  def call(index):
+    return function(
+      *(jax.lax.dynamic_slice_in_dim(x, index * size, size) for x in arrays)
+    )
+
+  def put(index, outs):
+    return jax.tree.map(
+      lambda out, new: jax.lax.dynamic_update_slice_in_dim(
+        out, new, index * size, axis=0
+      ),
+      outs,
+      call(index),
+    )
+
+  outs = jax.tree.map(
+    lambda x: jnp.zeros((count * size, *x.shape[1:]), x.dtype),
+    jax.eval_shape(call, 0),
+  )
+  # A loop over a single block that the compiler knows of would be none.
+  outs = jax.lax.fori_loop(0, jax.lax.optimization_barrier(count), put, outs)
+  return jax.tree.map(lambda x: x[:rows], outs)
 
 
 def product(x: jax.Array, weights: jax.Array) -> jax.Array:
@@ -179,15 +220,17 @@ class RMSNorm(nnx.Module):
   """Normalises to unit root mean square, in float32."""
 
   def __init__(self, config: ModelConfig, dim: int, axis: str):
-    self.eps = config.rms_eps
+    self.eps, self.block = config.rms_eps, config.row_block
     self.scale = nnx.Param(jnp.ones((dim,), config.param_dtype), axes=(axis,))
 
   def __call__(self, x: jax.Array) -> jax.Array:
     wide = x.astype(jnp.float32)
-    square = jnp.mean(wide * wide, axis=-1, keepdims=True)
-    wide *= jax.lax.rsqrt(square + self.eps)
+    wide *= jax.lax.rsqrt(in_blocks(self._square, self.block, wide) + self.eps)
     # Cast before the scale, as `transformers` does.
     return wide.astype(x.dtype) * self.scale.get_value().astype(x.dtype)
+
+  def _square(self, x: jax.Array) -> jax.Array:
+    return jnp.mean(x * x, axis=-1, keepdims=True)
 
 
 def attend(
