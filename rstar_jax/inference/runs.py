@@ -101,7 +101,13 @@ class Shard:
     self.cache.pin(pinned)
     table = shared.indices()
     promised = pages_for(pages) - len(table)
-    if self.cache.available - self.reserved < promised + margin:
+    needed = self.reserved + promised + margin
+    if self.cache.available < needed and partial is not None:
+      # A page that waits to be copied may be the one that is missing.
+      self.cache.unpin(partial)
+      self.cache.pin(shared)
+      pinned, length = shared, len(table) * PAGE
+    if self.cache.available < needed:
       self.cache.unpin(pinned)
       return None
     self.reserved += promised

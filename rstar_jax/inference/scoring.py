@@ -25,7 +25,7 @@ class _Valuation(Request):
     values: float32 [n].
     left: paths without a value.
     common: number of first tokens that are computed once for all.
-    promised: pages that the paths will need after those.
+    promised: pages that each path will need after those.
   """
 
   def __init__(self, paths: list[list[int]]):
@@ -33,7 +33,8 @@ class _Valuation(Request):
     self.paths = paths
     self.values = np.zeros(len(paths), np.float32)
     self.left = len(paths)
-    self.common = self.promised = 0
+    self.common = 0
+    self.promised: list[int] = []
 
 
 class ScoringEngine(PagedModel):
@@ -96,10 +97,11 @@ class ScoringEngine(PagedModel):
       # The last token of a path is computed even if others have it.
       shared = len(os.path.commonprefix(paths))
       request.common = min(shared, min(map(len, paths)) - 1)
-    request.promised = sum(
+    request.promised = [
       pages_for(len(path)) - request.common // PAGE for path in paths
-    )
-    needed = pages_for(request.common) + request.promised
+    ]
+    promised = sum(request.promised)
+    needed = pages_for(request.common) + promised
     if (longest > self._longest or needed > self.count) and not self._grow(
       longest, needed
     ):
@@ -111,13 +113,13 @@ class ScoringEngine(PagedModel):
       pages=request.common,
       span=len(paths[0]),
       kind=self._kind(len(paths[0])),
-      margin=request.promised,
+      margin=promised,
       done=self._branch,
     )
     if run is None:
       return False
     # Promised to all paths at once, so that none waits for another.
-    shard.reserved += request.promised
+    shard.reserved += promised
     self._fill(shard, run)
     return True
 
@@ -126,8 +128,8 @@ class ScoringEngine(PagedModel):
     del value
     request, shard = run.request, run.request.shard
     shard.end(run)
-    shard.reserved -= request.promised
     for index, path in enumerate(request.paths):
+      shard.reserved -= request.promised[index]
       run = shard.start(
         request,
         path,
@@ -158,7 +160,7 @@ class ScoringEngine(PagedModel):
   def _forget(self, request: _Valuation) -> None:
     shared = any(len(run.ids) == request.common for run in request.runs)
     if shared:
-      request.shard.reserved -= request.promised
+      request.shard.reserved -= sum(request.promised)
     super()._forget(request)
 
   def _turn(self) -> None:
