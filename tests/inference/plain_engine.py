@@ -1,10 +1,11 @@
-"""An engine without a cache, whose calls any engine's must equal."""
+"""An engine without a cache, whose steps any engine's must equal."""
 
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 
+from rstar_jax.inference.engine import Stop
 from rstar_jax.models.transformer import Transformer
 from tests.models import plain
 
@@ -17,41 +18,44 @@ class PlainEngine:
 
   Args:
     model: with an LM head.
-    stop_ids: tokens that end a step.
-    max_new_tokens: of the longest step.
-    greedy: takes the likeliest tokens instead, whatever the seeds.
   """
 
-  def __init__(
-    self,
-    model: Transformer,
-    stop_ids: Sequence[int],
-    max_new_tokens: int,
-    greedy: bool = False,
-  ):
+  def __init__(self, model: Transformer):
     self._decoder = plain.Decoder(model)
-    self._stop_ids, self._most = stop_ids, max_new_tokens
-    self._greedy = greedy
     self._known: dict[tuple, plain.Step] = {}
 
   def expand(
-    self, prefixes: Sequence[np.ndarray], seeds: np.ndarray, *, group: int = 0
+    self,
+    prefixes: Sequence[Sequence[int]],
+    seeds: np.ndarray,
+    stop: Stop,
+    *,
+    greedy: bool = False,
   ) -> list[list[plain.Step]]:
-    """Returns a step for each seed [leaves, candidates] after its prefix."""
-    del group  # There is nothing to share.
+    """Returns a step for each seed [prefixes, candidates] after its prefix.
+
+    Args:
+      prefixes: sequences of at least one id.
+      seeds: of draws.
+      stop: without words.
+      greedy: takes the likeliest tokens, whatever the seeds.
+    """
     return [
-      [self._step(tuple(map(int, prefix)), int(seed)) for seed in row]
+      [self._step(tuple(prefix), int(seed), stop, greedy) for seed in row]
       for prefix, row in zip(prefixes, seeds, strict=True)
     ]
 
-  def _step(self, prefix: tuple[int, ...], seed: int) -> plain.Step:
-    key = prefix, 0 if self._greedy else seed
+  def _step(
+    self, prefix: tuple[int, ...], seed: int, stop: Stop, greedy: bool
+  ) -> plain.Step:
+    key = prefix, stop, None if greedy else seed
     if key not in self._known:
       uniforms = None
-      if not self._greedy:
-        drawn = jax.random.uniform(jax.random.key(seed), (self._most,))
+      if not greedy:
+        with jax.threefry_partitionable(True):
+          drawn = jax.random.uniform(jax.random.key(seed), (stop.limit,))
         uniforms = np.asarray(drawn, np.float64)
       self._known[key] = self._decoder.step(
-        prefix, self._most, self._stop_ids, uniforms
+        prefix, stop.limit, stop.ids, uniforms
       )
     return self._known[key]
