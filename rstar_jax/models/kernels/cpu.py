@@ -5,9 +5,8 @@ attention runs on one core, and products leave cores idle. Measurements are in
 docs/results/engine.md. The kernels need `build.load()`, run on one device, have
 no gradient, and give the same bits on every run on one kind of machine.
 
-Letters: R rows, I inputs, O outputs, B leaves, C candidates, N query heads, K
-key/value heads, H head, T path, S own tokens; of pages, T tokens, R rows of
-tables, P columns.
+Letters: R rows, I inputs, O outputs; of pages, T tokens, R rows of tables, P
+columns, N query heads, K key/value heads, H head.
 """
 
 from collections.abc import Sequence
@@ -18,9 +17,6 @@ import numpy as np
 
 from rstar_jax.models.config import ModelConfig
 
-# Query heads of a key/value head that fit in one product: three vectors of
-# sixteen lanes (`tiles.h`).
-_MOST_HEADS = 48
 # The width of a head is a multiple of this: two vectors.
 _HEAD = 32
 # Tokens of a page: one vector (`plan.h`).
@@ -35,13 +31,6 @@ def can_multiply(x: jax.Array) -> bool:
   return x.dtype == jnp.float32 or (
     x.dtype == jnp.bfloat16 and x.shape[-1] % 2 == 0
   )
-
-
-def can_attend(q: jax.Array, kv_heads: int) -> bool:
-  """Says whether `attend` supports queries [B, C, N, H]."""
-  heads, width = q.shape[-2:]
-  known = q.dtype in (jnp.float32, jnp.bfloat16)
-  return known and width % _HEAD == 0 and heads // kv_heads <= _MOST_HEADS
 
 
 def products(
@@ -92,55 +81,6 @@ def gated(x: jax.Array, gate: jax.Array, up: jax.Array) -> jax.Array:
   _check("up", up, x.dtype, gate.shape)
   out = jax.ShapeDtypeStruct((x.shape[0], gate.shape[0]), x.dtype)
   return jax.ffi.ffi_call("rstar_gated", out)(x, gate, up)
-
-
-def attend(
-  q: jax.Array,
-  new: tuple[jax.Array, jax.Array],
-  path: tuple[jax.Array, jax.Array],
-  lengths: jax.Array,
-  own: tuple[jax.Array, jax.Array],
-  index: jax.Array,
-  *,
-  window: int = 0,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  """Caches a token of each candidate, and attends to its path and its own.
-
-  Args:
-    q: float32 or bfloat16 [B, C, N, H].
-    new: the token's key and value, [B, C, K, H] in q's dtype.
-    path: keys and values, [B, K, T, H] in q's dtype.
-    lengths: int32 [B], tokens of each path; clipped to [0, T].
-    own: keys and values of candidates, [B, C, K, S, H] in q's dtype.
-    index: int32 scalar, the token's position in S; clipped to [0, S - 1].
-    window: tokens that a token attends to, itself included; 0 is no limit.
-
-  Returns:
-    [B, C, N, H], and `own` with the token, updated in place if the compiler
-    can reuse its memory.
-
-  Raises:
-    ValueError: shapes or dtypes do not fit.
-  """
-  leaves, candidates, _, width = q.shape
-  kv_heads, length, size = *path[0].shape[1:3], own[0].shape[3]
-  if not can_attend(q, kv_heads):
-    raise ValueError(f"no attention of {q.dtype}{q.shape} to {kv_heads} heads")
-  row = leaves, candidates, kv_heads
-  for name, pair, shape in (
-    ("new", new, (*row, width)),
-    ("path", path, (leaves, kv_heads, length, width)),
-    ("own", own, (*row, size, width)),
-  ):
-    for each in pair:
-      _check(name, each, q.dtype, shape)
-  _check("lengths", lengths, jnp.int32, (leaves,))
-  out = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, *own)]
-  index = jnp.reshape(index, (1,)).astype(jnp.int32)
-  mixed, *own = jax.ffi.ffi_call(
-    "rstar_attend", out, input_output_aliases={7: 1, 8: 2}
-  )(q, *new, *path, lengths, index, *own, window=np.int64(window))
-  return mixed, tuple(own)
 
 
 def supports(config: ModelConfig) -> bool:

@@ -1,8 +1,9 @@
 // The handlers that XLA calls; `cpu.py` checks their arguments.
 
+#include <algorithm>
+#include <cstring>
 #include <vector>
 
-#include "attend.h"
 #include "pages.h"
 #include "product.h"
 #include "xla/ffi/api/ffi.h"
@@ -74,46 +75,6 @@ ffi::Error Gated(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer gate,
   return ffi::Error::Success();
 }
 
-ffi::Error Attend(ffi::ThreadPool pool, int64_t window, ffi::AnyBuffer q,
-                  ffi::AnyBuffer key, ffi::AnyBuffer value,
-                  ffi::AnyBuffer path_keys, ffi::AnyBuffer path_values,
-                  ffi::Buffer<ffi::S32> lengths, ffi::Buffer<ffi::S32> index,
-                  ffi::AnyBuffer keys, ffi::AnyBuffer values,
-                  ffi::Result<ffi::AnyBuffer> out,
-                  ffi::Result<ffi::AnyBuffer> new_keys,
-                  ffi::Result<ffi::AnyBuffer> new_values) {
-  // Input and output share memory, unless the compiler has copied.
-  if (new_keys->untyped_data() != keys.untyped_data())
-    std::memcpy(new_keys->untyped_data(), keys.untyped_data(),
-                keys.size_bytes());
-  if (new_values->untyped_data() != values.untyped_data())
-    std::memcpy(new_values->untyped_data(), values.untyped_data(),
-                values.size_bytes());
-  // Clipped as XLA clips the position of an update.
-  int64_t place = std::clamp<int64_t>(index.typed_data()[0], 0,
-                                      keys.dimensions()[3] - 1);
-  auto rows = q.dimensions(), path = path_keys.dimensions();
-  auto run = [&](auto kind) {
-    using T = decltype(kind);
-    using Item = typename T::Item;
-    auto at = [](const auto& x) {
-      return static_cast<Item*>(x.untyped_data());
-    };
-    attend<T>(
-        pool,
-        Branches<Item>{
-            rows[0], rows[1], path[1], rows[2] / path[1], rows[3], path[2],
-            keys.dimensions()[3], place, window, at(q), at(key),
-            at(value), at(path_keys), at(path_values), lengths.typed_data(),
-            at(*new_keys), at(*new_values), at(*out)});
-  };
-  if (is_float32(q))
-    run(Float32());
-  else
-    run(BFloat16());
-  return ffi::Error::Success();
-}
-
 ffi::Error AttendPages(ffi::ThreadPool pool, int64_t count, int64_t window,
                        ffi::AnyBuffer q, ffi::AnyBuffer key,
                        ffi::AnyBuffer value, ffi::AnyBuffer pages,
@@ -169,23 +130,6 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(rstar_gated, rstar::Gated,
                                   .Arg<rstar::Any>()
                                   .Arg<rstar::Any>()
                                   .Arg<rstar::Any>()
-                                  .Ret<rstar::Any>());
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(rstar_attend, rstar::Attend,
-                              xla::ffi::Ffi::Bind()
-                                  .Ctx<xla::ffi::ThreadPool>()
-                                  .Attr<int64_t>("window")
-                                  .Arg<rstar::Any>()
-                                  .Arg<rstar::Any>()
-                                  .Arg<rstar::Any>()
-                                  .Arg<rstar::Any>()
-                                  .Arg<rstar::Any>()
-                                  .Arg<xla::ffi::Buffer<xla::ffi::S32>>()
-                                  .Arg<xla::ffi::Buffer<xla::ffi::S32>>()
-                                  .Arg<rstar::Any>()
-                                  .Arg<rstar::Any>()
-                                  .Ret<rstar::Any>()
-                                  .Ret<rstar::Any>()
                                   .Ret<rstar::Any>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(rstar_attend_pages, rstar::AttendPages,

@@ -24,7 +24,6 @@ constexpr float kLowest = -1e30f;
 typedef float Floats __attribute__((vector_size(64), may_alias));
 typedef uint32_t Words __attribute__((vector_size(64), may_alias));
 typedef int32_t Ints __attribute__((vector_size(64), may_alias));
-typedef uint16_t Pairs __attribute__((vector_size(64), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(32), may_alias));
 
 // Element types of rows, with the number of elements in a word.
@@ -124,11 +123,11 @@ inline Floats load_items(const uint16_t* from) {
   return bits<Floats>(wide << 16);
 }
 
-// Swaps blocks of D lanes between r[i] and r[i + D], in kCount vectors.
-template <int D, int kCount = kLanes>
+// Swaps blocks of D lanes between r[i] and r[i + D].
+template <int D>
 inline void exchange(Words* r) {
 #pragma GCC unroll 16
-  for (int i = 0; i < kCount; ++i) {
+  for (int i = 0; i < kLanes; ++i) {
     if (i & D) continue;
     Words a = r[i], b = r[i + D];
     if constexpr (D == 8) {
@@ -161,19 +160,6 @@ inline void transpose(Words* r) {
   exchange<4>(r);
   exchange<2>(r);
   exchange<1>(r);
-}
-
-// Returns the sum of all lanes of r[i] in lane i; overwrites r.
-inline Floats sums_of_each(Floats* r) {
-  Words* words = reinterpret_cast<Words*>(r);
-  exchange<8>(words);
-  for (int i = 0; i < 8; ++i) r[i] += r[i + 8];
-  exchange<4, 8>(words);
-  for (int i = 0; i < 4; ++i) r[i] += r[i + 4];
-  exchange<2, 4>(words);
-  for (int i = 0; i < 2; ++i) r[i] += r[i + 2];
-  exchange<1, 2>(words);
-  return r[0] + r[1];
 }
 
 inline Floats maximum(Floats a, Floats b) { return a > b ? a : b; }

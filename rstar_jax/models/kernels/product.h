@@ -42,11 +42,11 @@ class Rows {
                    Floats* sums) const {
     const Words* x = packed_ + chunk * words * vectors;
     if (vectors == 1)
-      multiply<T, 1>(w, words, 1, x, words, outs, sums);
+      multiply<T, 1>(w, words, x, words, outs, sums);
     else if (vectors == 2)
-      multiply<T, 2>(w, words, 1, x, words, outs, sums);
+      multiply<T, 2>(w, words, x, words, outs, sums);
     else
-      multiply<T, 3>(w, words, 1, x, words, outs, sums);
+      multiply<T, 3>(w, words, x, words, outs, sums);
   }
 
   int64_t words, chunks;

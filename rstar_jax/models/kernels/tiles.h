@@ -47,15 +47,14 @@ inline void pack(const uint32_t* const* rows, int64_t count, int64_t words,
 
 // Computes M outputs for N vectors of rows: out[m * N + n].
 //
-// Word k of output m is w[m * out_step + k * word_step]; that of the rows is
-// x[k * N + n].
+// Word k of output m is w[m * out_step + k]; that of the rows is x[k * N + n].
 template <typename T, int M, int N>
-inline void tile(const uint32_t* w, int64_t out_step, int64_t word_step,
-                 const Words* x, int64_t words, Floats* out) {
+inline void tile(const uint32_t* w, int64_t out_step, const Words* x,
+                 int64_t words, Floats* out) {
   Floats sum[M][N] = {};
   for (int64_t k = 0; k < words; ++k) {
     // Prefetch a line of each of the next tile's weights.
-    if (k % kLanes == 0 && word_step == 1)
+    if (k % kLanes == 0)
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) fetch(w + (M + m) * out_step + k);
     Words row[N];
@@ -63,7 +62,7 @@ inline void tile(const uint32_t* w, int64_t out_step, int64_t word_step,
     for (int n = 0; n < N; ++n) row[n] = x[k * N + n];
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) {
-      Words one = splat(w[m * out_step + k * word_step]);
+      Words one = splat(w[m * out_step + k]);
 #pragma GCC unroll 3
       for (int n = 0; n < N; ++n)
         sum[m][n] = multiply_add<T>(sum[m][n], one, row[n]);
@@ -135,25 +134,24 @@ inline void matrix_tile(const uint32_t* w, int64_t out_step, const Words* x,
 
 // Computes `outs` outputs for N vectors of rows; see `tile` for the arguments.
 template <typename T, int N>
-inline void multiply(const uint32_t* w, int64_t out_step, int64_t word_step,
-                     const Words* x, int64_t words, int64_t outs, Floats* out) {
+inline void multiply(const uint32_t* w, int64_t out_step, const Words* x,
+                     int64_t words, int64_t outs, Floats* out) {
   // As many sums as fit in registers beside the rows.
   constexpr int M = N == 1 ? 16 : N == 2 ? 12 : 8;
   int64_t o = 0;
 #ifdef __AMX_BF16__
-  if (T::kPerWord == 2 && word_step == 1 && words % kLanes == 0 &&
-      has_matrix_unit()) {
+  if (T::kPerWord == 2 && words % kLanes == 0 && has_matrix_unit()) {
     MatrixUnit unit;
     for (; o + kLanes <= outs; o += kLanes)
       matrix_tile<N>(w + o * out_step, out_step, x, N, words, out + o * N, N);
   }
 #endif
   for (; o + M <= outs; o += M)
-    tile<T, M, N>(w + o * out_step, out_step, word_step, x, words, out + o * N);
+    tile<T, M, N>(w + o * out_step, out_step, x, words, out + o * N);
   for (; o + 4 <= outs; o += 4)
-    tile<T, 4, N>(w + o * out_step, out_step, word_step, x, words, out + o * N);
+    tile<T, 4, N>(w + o * out_step, out_step, x, words, out + o * N);
   for (; o < outs; ++o)
-    tile<T, 1, N>(w + o * out_step, out_step, word_step, x, words, out + o * N);
+    tile<T, 1, N>(w + o * out_step, out_step, x, words, out + o * N);
 }
 
 // Calls f(i, M) for runs of M of `count` items, from i on, at most eight each.

@@ -6,7 +6,6 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax.models.kernels import build, cpu
-from tests.models.kernels.branch_test import brute, case
 
 needs_compiler = absltest.skipUnless(build.compiler(), "no C++ compiler")
 
@@ -68,44 +67,6 @@ class KernelsTest(parameterized.TestCase):
       wide(got) / size, want / size, atol=_CLOSE[dtype]
     )
 
-  @parameterized.product(
-    dtype=["float32", "bfloat16"],
-    # Leaves, candidates, tokens, key/value heads, query heads of each, head.
-    sizes=[
-      ((3, 8, 1, 3, 3, 64), dict(path=67, own=11, index=4)),
-      # Query heads in three vectors, in three chunks of candidates.
-      ((1, 13, 1, 2, 7, 32), dict(path=31, own=17, index=16)),
-      # More query heads than are taken together, and the first token.
-      ((2, 1, 1, 1, 11, 32), dict(path=5, own=1, index=0)),
-      # A window: inside the path, and inside a candidate's own tokens.
-      ((2, 5, 1, 2, 1, 96), dict(path=67, own=37, index=20, window=29)),
-      ((2, 5, 1, 2, 2, 32), dict(path=67, own=37, index=20, window=7)),
-    ],
-  )
-  def test_attend(self, dtype, sizes):
-    shape, rest = sizes
-    index, window = rest["index"], rest.get("window", 0)
-    args = case(5, shape=shape, path=rest["path"], own=rest["own"], dtype=dtype)
-    q, path, own = args["q"], args["path"], args["own"]
-    new = tuple(
-      normal(i, dtype, *shape[:2], shape[3], shape[5]) for i in (1, 2)
-    )
-    run = jax.jit(lambda *args: cpu.attend(*args, window=window))
-    before = [wide(x) for x in own]
-    mixed, kept = run(
-      q[:, :, 0], new, path, args["lengths"], own, jnp.int32(index)
-    )
-    args["own"] = tuple(
-      x.at[:, :, :, index].set(y) for x, y in zip(own, new, strict=True)
-    )
-    for got, want in zip(kept, args["own"], strict=True):
-      np.testing.assert_array_equal(wide(got), wide(want))
-    # What it was given is there still.
-    for got, want in zip(own, before, strict=True):
-      np.testing.assert_array_equal(wide(got), want)
-    want = brute(**args, index=index, window=window)[:, :, 0]
-    np.testing.assert_allclose(wide(mixed), want, atol=_CLOSE[dtype])
-
   @parameterized.parameters((0, 0), (2**-14, 1), (-(2**-14), -1))
   def test_products_are_rounded_to_the_nearest_and_ties_to_even(
     self, beside, where
@@ -122,25 +83,6 @@ class KernelsTest(parameterized.TestCase):
     up = {0: odd, 1: 1, -1: 0}[where]
     want = below + up / 128
     np.testing.assert_array_equal(wide(got[0]), [want, -want])
-
-  def test_attention_is_rounded_to_the_nearest_and_ties_to_even(self):
-    # Two tokens of equal score, whose values are neighbours or equal.
-    values = 1 + np.arange(64) / 128
-    even = values + (np.arange(64) % 2) / 128
-    shape = 1, 1, 1, 64
-    q = jnp.zeros(shape, "bfloat16")
-    new, path = (
-      (jnp.zeros(shape, "bfloat16"), jnp.asarray(each, "bfloat16"))
-      for each in (
-        (values + 1 / 128).reshape(shape),
-        values.reshape(shape),
-      )
-    )
-    own = (jnp.zeros((1, 1, 1, 3, 64), "bfloat16"),) * 2
-    mixed, _ = jax.jit(cpu.attend)(
-      q, new, path, jnp.ones(1, jnp.int32), own, jnp.int32(0)
-    )
-    np.testing.assert_array_equal(wide(mixed)[0, 0, 0], even)
 
   def test_is_the_same_to_the_bit_whoever_takes_which_part(self):
     x, weight = normal(1, "float32", 29, 512), normal(2, "float32", 997, 512)
@@ -173,18 +115,6 @@ class KernelsTest(parameterized.TestCase):
         for got, each in zip(found, want, strict=True):
           np.testing.assert_array_equal(wide(got), each[start : start + rows])
 
-  def test_places_are_cut_to_what_there_is(self):
-    args = case(5, shape=(2, 3, 1, 2, 3, 32), path=7, own=5)
-    q, path, own = args["q"][:, :, 0], args["path"], args["own"]
-    new = tuple(normal(i, "float32", 2, 3, 2, 32) for i in (1, 2))
-    run = jax.jit(cpu.attend)
-    for far, near in (((9, 70), (4, 7)), ((-3, -1), (0, 0))):
-      got, want = (
-        run(q, new, path, jnp.full(2, length, jnp.int32), own, jnp.int32(index))
-        for index, length in (far, near)
-      )
-      jax.tree.map(np.testing.assert_array_equal, got, want)
-
   def test_wants_shapes_that_fit(self):
     x, weight = normal(1, "float32", 3, 4), normal(2, "float32", 7, 4)
     with self.assertRaisesRegex(ValueError, r"weights is .*\(7, 3\) and must"):
@@ -193,23 +123,12 @@ class KernelsTest(parameterized.TestCase):
       cpu.products(x, [weight], "bfloat16")
     with self.assertRaisesRegex(ValueError, r"up is bfloat16\(7, 4\) and must"):
       cpu.gated(x, weight, weight.astype("bfloat16"))
-    args = case(5, shape=(2, 3, 1, 2, 3, 32), path=7, own=5)
-    q, path, own = args["q"][:, :, 0], args["path"], args["own"]
-    new = (own[0][:, :, :, 0],) * 2
-    rest = args["lengths"], own, jnp.int32(0)
-    with self.assertRaisesRegex(ValueError, "path is .* and must be float32"):
-      cpu.attend(q, new, (path[0], path[1][:, :, :5]), *rest)
-    with self.assertRaisesRegex(ValueError, "no attention of .* to 2 heads"):
-      cpu.attend(q[..., :16], new, path, *rest)
 
   def test_says_what_it_is_for(self):
     self.assertTrue(cpu.can_multiply(jnp.ones((2, 3))))
     self.assertTrue(cpu.can_multiply(jnp.ones((2, 4), jnp.bfloat16)))
     self.assertFalse(cpu.can_multiply(jnp.ones((2, 3), jnp.bfloat16)))
     self.assertFalse(cpu.can_multiply(jnp.ones((2, 4), jnp.float16)))
-    self.assertTrue(cpu.can_attend(jnp.ones((1, 1, 6, 64)), 2))
-    self.assertFalse(cpu.can_attend(jnp.ones((1, 1, 6, 48)), 2))
-    self.assertFalse(cpu.can_attend(jnp.ones((1, 1, 98, 64)), 2))
 
 
 if __name__ == "__main__":
