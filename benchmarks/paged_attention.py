@@ -105,7 +105,7 @@ def compiled(topology: str, kind: str, page: int, slots: int) -> dict:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--page", type=int, nargs="+", default=[16, 32])
-  parser.add_argument("--path", type=int, nargs="+", default=[200, 1000, 2000])
+  parser.add_argument("--path", type=int, nargs="*", default=[200, 1000, 2000])
   parser.add_argument("--of_leaf", type=int, nargs="+", default=[1, 4, 8, 32])
   parser.add_argument("--topology", nargs="*", default=[])
   parser.add_argument("--slots", type=int, nargs="+", default=[ROWS])
