@@ -50,6 +50,8 @@ TENSORBOARD = ["tensorboardX>=2.6"]
 EXTRAS = {
   # The TPU's compiler, which needs no TPU; see `tools/aot/`.
   "aot": ["libtpu"],
+  # NVIDIA's GPUs; docs/gpu.md.
+  "cuda": ["jax[cuda12]>=0.10"],
   "gcs": GCS,
   "gguf": GGUF,
   # Writes the API reference; `make docs`.

@@ -273,10 +273,35 @@ class PagedModel(Weights, abc.ABC):
   def _allocate(self) -> None:
     if not self._shards:
       self._shards = [Shard(self.count) for _ in range(self._parts)]
-    if self._pages is None:
+    if self._pages is not None:
+      return
+    try:
       self._pages = self._options.attention.empty(
         self._model_config, self._options.layers, self.count
       )
+    except jax.errors.JaxRuntimeError as error:
+      if "RESOURCE_EXHAUSTED" not in str(error):
+        raise
+      size = self._page_bytes()
+      stats = jax.local_devices()[0].memory_stats() or {}
+      free = stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)
+      raise ValueError(
+        f"{self.count} pages of keys and values take "
+        f"{self.count * size / 2**30:.2f} GiB of a device, of which "
+        f"{free / 2**30:.2f} GiB are free: set engine.pages to at most "
+        f"{max(free, 0) // size * self._parts}, or cut the model over more "
+        "devices (search_mesh.tensor)"
+      ) from error
+
+  def _page_bytes(self) -> int:
+    """Returns the bytes of a page in all layers, on one device."""
+    options, config = self._options, self._model_config
+    size = jax.eval_shape(
+      lambda: paged_attention.PagedAttention(options.attention.kind).empty(
+        config, options.layers, 1
+      )
+    )
+    return size.size * size.dtype.itemsize // options.attention.cuts(config)
 
   def _kind(self, span: int) -> int:
     """Returns the kind of positions of a path; see `rotary.rotary`."""

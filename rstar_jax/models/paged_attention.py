@@ -155,6 +155,11 @@ class PagedAttention:
     cut, by_row = self._pages(config.num_kv_heads), jax.P(RULES.batch)
     return self._cut(run, (cut, by_row, by_row), cut)(pages, sources, targets)
 
+  def cuts(self, config: ModelConfig) -> int:
+    """Returns the devices among which the heads of a page are cut."""
+    heads = self._heads(config.num_kv_heads)
+    return 1 if heads is None else self.mesh.shape[heads]
+
   def _cut(self, run: Callable, ins: Any, outs: Any) -> Callable:
     """Returns a function that each device runs on its own part."""
     if self.mesh is None:
