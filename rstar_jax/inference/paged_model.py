@@ -225,9 +225,9 @@ class PagedModel(Weights, abc.ABC):
           if not new and not self._open:
             self._thread = None
             return
+        self._open.update(new)
         self._allocate()
         for request in new:
-          self._open.add(request)
           request.shard = min(self._shards, key=lambda each: each.requests)
           request.shard.requests += 1
           request.shard.waiting.append(request)
