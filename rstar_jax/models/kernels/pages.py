@@ -465,7 +465,8 @@ def attend_shared(
   A page is read once for neighbours in a chunk which have it in the same place
   of their tables. Which tokens these are changes no bit of a result: blocks of
   keys are added from position 0 on, each row of a product is computed alone,
-  and a masked block adds nothing.
+  and a masked block adds nothing. Programs agree to the bit where their chunks
+  are equally long, as they are from 32 tokens on.
 
   Args:
     q: [T, N, H]; on a TPU H is a multiple of 128.
