@@ -124,27 +124,12 @@ class BitsTest(parameterized.TestCase):
         for index, steps in part.result():
           self.assertEqual(steps, asked[index][1], asked[index][0])
     self.assertEqual(engine.pages_dropped > 0, "pages" in SIZES[sizes])
-    self.assertEmpty(leaks(engine))
+    self.assertEmpty(small.leaks(engine))
 
   def test_requests_differ(self):
     steps = [each for _, row in expected("xla", "float32") for each in row]
     self.assertGreater(len({each.logprob for each in steps}), 100)
     self.assertGreater(len({len(each.token_ids) for each in steps}), 5)
-
-
-def leaks(engine):
-  """Returns what an engine without requests still holds."""
-  return [
-    shard
-    for shard in engine._shards
-    if shard.reserved
-    or shard.requests
-    or shard.waiting
-    or shard.prefills
-    or engine._ready[shard]
-    or engine._active[shard]
-    or shard.cache.available != shard.cache.count
-  ]
 
 
 if __name__ == "__main__":

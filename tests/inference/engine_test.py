@@ -72,21 +72,6 @@ def seeds(rows, columns, start=0):
   return count.reshape(rows, columns)
 
 
-def leaks(engine):
-  """Returns the shards of an idle engine that still hold something."""
-  return [
-    shard
-    for shard in engine._shards
-    if shard.reserved
-    or shard.requests
-    or shard.waiting
-    or shard.prefills
-    or engine._ready[shard]
-    or engine._active[shard]
-    or shard.cache.available != shard.cache.count
-  ]
-
-
 class EngineTest(parameterized.TestCase):
   def same(self, rows, others):
     for one, other in zip(sum(rows, []), sum(others, []), strict=True):
@@ -119,7 +104,7 @@ class EngineTest(parameterized.TestCase):
     ]
     got = engine.expand(children, seeds(7, 2, 50), STOP)
     self.same(got, plain(of).expand(children, seeds(7, 2, 50), STOP))
-    self.assertEmpty(leaks(engine))
+    self.assertEmpty(small.leaks(engine))
 
   def test_longrope_keeps_kinds_of_positions_apart(self):
     engine = make("longrope")
@@ -291,7 +276,7 @@ class EngineTest(parameterized.TestCase):
         with self.assertRaisesRegex(MemoryError, "no pages"):
           each.result(timeout=60)
     self.assertEqual(want, engine.expand([small.prefix(9)], seeds(1, 2), STOP))
-    self.assertEmpty(leaks(engine))
+    self.assertEmpty(small.leaks(engine))
 
   def test_a_cancelled_request_leaves_nothing(self):
     engine = empty()
@@ -308,7 +293,7 @@ class EngineTest(parameterized.TestCase):
       done += sum(not each.cancel() for each in waiting)
     self.assertEqual(want, engine.expand([small.prefix(33)], seeds(1, 2), STOP))
     self.assertLess(done, 70)
-    self.assertEmpty(leaks(engine))
+    self.assertEmpty(small.leaks(engine))
 
   @parameterized.parameters(1, 5)
   def test_the_fewest_pages_are_enough(self, limit):
@@ -326,7 +311,7 @@ class EngineTest(parameterized.TestCase):
       self.same([each.result(timeout=120)], want)
     concurrent.futures.wait([each for *_, each in waiting], timeout=120)
     self.assertGreater(engine.pages_dropped, 0)
-    self.assertEmpty(leaks(engine))
+    self.assertEmpty(small.leaks(engine))
 
 
 if __name__ == "__main__":

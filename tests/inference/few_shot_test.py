@@ -1,5 +1,6 @@
 """Tests of a model that is shown examples: where steps end, what is counted."""
 
+import concurrent.futures
 import math
 
 import numpy as np
@@ -26,19 +27,24 @@ class Plain:
 class ScriptedEngine:
   """Writes the same texts after whatever prefix."""
 
+  max_new_tokens = 99
+
   def __init__(self, *texts):
     self.texts = texts
-    self.prefixes = []
+    self.prefixes, self.asked = [], []
 
-  def expand(self, prefixes, seeds, *, group=0):
-    self.prefixes += [Plain().decode(ids.tolist()) for ids in prefixes]
-    rows = []
+  def submit(self, prefix, seeds, stop, *, greedy=False):
+    self.prefixes.append(Plain().decode(prefix))
+    self.asked.append((prefix, stop, greedy))
+    row = []
     for text in self.texts:
       stopped = Plain.eos_id if text.endswith("EOS") else -1
       ids = Plain().encode(text.removesuffix("EOS"))
       ids += [Plain.eos_id] * (stopped > 0)
-      rows.append(Generated(tuple(ids), -1.0 * len(ids), stopped))
-    return [rows[: seeds.shape[1]] for _ in prefixes]
+      row.append(Generated(tuple(ids), -1.0 * len(ids), stopped))
+    future = concurrent.futures.Future()
+    future.set_result(row[: len(seeds)])
+    return future
 
 
 class FewShotTest(parameterized.TestCase):
@@ -53,6 +59,24 @@ class FewShotTest(parameterized.TestCase):
     self.assertEqual(
       self.engine.prefixes,
       [prompts.bootstrap_prompt("Q?") + "<code>\na = 1\n<end_of_step>"],
+    )
+    ((ids, stop, greedy),) = self.engine.asked
+    self.assertEqual(ids[0], Plain.bos_ids[0])
+    self.assertEqual((stop.limit, stop.ids), (99, {Plain.eos_id}))
+    self.assertEqual(stop.words, tuple(stop_words(Plain(), grammar.FINISHES)))
+    self.assertFalse(greedy)
+
+  def test_options_of_a_request(self):
+    engine = ScriptedEngine("x")
+    policy = FewShot(
+      engine, Plain(), [grammar.END_OF_CODE], limit=5, greedy=True
+    )
+    (one,) = policy.submit("Q?", (), [3]).result()
+    self.assertEqual(one.text, "x")
+    ((_, stop, greedy),) = engine.asked
+    self.assertEqual((stop.limit, greedy), (5, True))
+    self.assertEqual(
+      [Plain().decode(word) for word in stop.words], ["end_of_code"]
     )
 
   def test_a_step_is_cut_after_its_marker(self):

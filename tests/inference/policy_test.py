@@ -1,33 +1,31 @@
 """Tests of the text side of expansion."""
 
+import concurrent.futures
+
 import numpy as np
 from absl.testing import absltest
-from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
-from rstar_jax.inference.engine import Generated
+from rstar_jax.inference.engine import Engine, Generated
 from rstar_jax.inference.policy import Policy, stop_finishes
-from rstar_jax.models.transformer import Transformer
 from rstar_jax.steps import grammar, prompts
-from rstar_jax.testing import ByteTokenizer, tiny_model
+from rstar_jax.testing import ByteTokenizer
+from tests.inference import small
 
 
 class ScriptedEngine:
   """Gives what it is told, and keeps what it was asked."""
 
-  def __init__(self, rows):
-    self.rows = rows
-    self.asked = []
-    self.groups = []
-    self.begun = []
+  max_new_tokens = 33
 
-  def expand(self, prefixes, seeds, *, group=0):
-    self.asked.append((prefixes, seeds))
-    self.groups.append(group)
-    return self.rows
+  def __init__(self, row):
+    self.row, self.asked = row, []
 
-  def forget(self, group):
-    self.begun.append(group)
+  def submit(self, prefix, seeds, stop, *, greedy=False):
+    self.asked.append((prefix, seeds, stop, greedy))
+    future = concurrent.futures.Future()
+    future.set_result(self.row)
+    return future
 
 
 def scripted():
@@ -45,7 +43,7 @@ def scripted():
     for text, stop in zip(texts, stops, strict=True)
   ]
   rows[-1] = Generated((*rows[-1].token_ids, tokenizer.eos_id), -1.5, stops[-1])
-  return texts, ScriptedEngine([rows])
+  return texts, ScriptedEngine(rows)
 
 
 class PolicyTest(absltest.TestCase):
@@ -61,32 +59,37 @@ class PolicyTest(absltest.TestCase):
     )
     self.assertEqual(row[0].token_ids[-1], tokenizer.id_of("<end_of_step>"))
     self.assertEqual(row[0].logprob, -1.5)
-    ((prefixes, asked),) = engine.asked
+    ((ids, asked, stop, greedy),) = engine.asked
     self.assertEqual(
-      tokenizer.decode(prefixes[0]), prompts.prompt("How many?") + prefix[0]
+      tokenizer.decode(ids), prompts.prompt("How many?") + prefix[0]
     )
-    self.assertEqual(prefixes[0].dtype, np.int32)
-    self.assertIs(asked, seeds)
+    self.assertEqual(list(asked), [0, 1, 2, 3, 4])
+    self.assertEqual((stop.limit, stop.words), (33, ()))
+    self.assertEqual(stop.ids, frozenset(stop_finishes(tokenizer)))
+    self.assertFalse(greedy)
 
-  def test_each_group_begins_with_an_empty_cache(self):
+  def test_a_block_goes_on_over_steps(self):
     _, engine = scripted()
-    policy = Policy(engine, ByteTokenizer())
-    seeds = np.arange(5, dtype=np.uint32)[None]
-    first, second = policy.begin(0), policy.begin(3)
-    for expand in (second, first, second, policy):
-      expand(["?"], [()], seeds)
-    self.assertEqual(engine.begun, [0, 3])
-    self.assertEqual(engine.groups, [3, 0, 3, 0])
+    tokenizer = ByteTokenizer()
+    policy = Policy(
+      engine, tokenizer, finishes=("code", "answer"), limit=7, greedy=True
+    )
+    policy.submit("?", (), [1]).result()
+    ((_, _, stop, greedy),) = engine.asked
+    ends = {"<end_of_code>", "<end_of_answer>"}
+    want = {tokenizer.eos_id, *map(tokenizer.id_of, ends)}
+    self.assertEqual((stop.limit, stop.ids, greedy), (7, want, True))
 
   def test_with_a_model(self):
     tokenizer = ByteTokenizer()
-    policy = Policy.of_model(
-      Transformer(tiny_model(), rngs=nnx.Rngs(0)),
-      tokenizer,
-      EngineConfig(max_step_tokens=5, leaf_buckets=(2,), prefix_buckets=(128,)),
+    config = EngineConfig(
+      max_step_tokens=5, max_prefix_tokens=128, prefill_tokens=64, kernels="xla"
     )
+    engine = Engine(small.model(), config, max_new_tokens=9)
+    policy = Policy(engine, tokenizer, limit=5)
     seeds = np.arange(6, dtype=np.uint32).reshape(2, 3)
-    out = policy(["How many?", "Why?"], [(), ("x<end_of_step>",)], seeds)
+    questions, prefixes = ["How many?", "Why?"], [(), ("x<end_of_step>",)]
+    out = policy(questions, prefixes, seeds)
     self.assertEqual([len(row) for row in out], [3, 3])
     stops = stop_finishes(tokenizer)
     for candidate in out[0] + out[1]:
@@ -95,8 +98,10 @@ class PolicyTest(absltest.TestCase):
         candidate.finish, stops.get(candidate.token_ids[-1], "length")
       )
       self.assertEqual(candidate.text, tokenizer.decode(candidate.token_ids))
-    # A prompt of 128 bytes or more does not fit: nothing was written.
-    ((long,),) = policy(["w" * 128], [()], seeds[:1, :1])
+    one = policy.submit(questions[1], prefixes[1], seeds[1]).result()
+    self.assertEqual(one, out[1])
+    # A prompt of more than 128 bytes does not fit: nothing was written.
+    ((long,),) = policy(["w" * 129], [()], seeds[:1, :1])
     self.assertEqual((long.text, long.finish), ("", "length"))
 
   def test_finishes_are_the_grammar_s(self):

@@ -5,8 +5,10 @@ import pathlib
 import numpy as np
 from absl.testing import absltest
 
+from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders
 from rstar_jax.inference.reward import RewardModel
+from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.testing import ByteTokenizer
 from tests.parity import compare
 
@@ -35,6 +37,8 @@ class RewardTest(absltest.TestCase):
     score = np.random.default_rng(0).normal(size=24).astype(np.float32)
     compare.write_classifier(GOLDEN / "llama_bias", score, folder)
     self.model = folders.load_reward_model(folder)
+    config = EngineConfig(prefill_tokens=64, max_prefix_tokens=150)
+    self.engine = ScoringEngine(self.model, config)
 
   def value(self, text):
     ids = Chat().encode(text)
@@ -44,7 +48,7 @@ class RewardTest(absltest.TestCase):
 
   def test_reads_the_dialogue_whole(self):
     tokenizer = Chat()
-    scorer = RewardModel(self.model, tokenizer)
+    scorer = RewardModel(self.engine, tokenizer)
     prefix = ("<code>\na = 3\n<end_of_step>",)
     values = scorer(
       ["one?", "two?", "three?"],
@@ -60,19 +64,18 @@ class RewardTest(absltest.TestCase):
     self.assertEqual(tokenizer.seen, texts)
     found = np.concatenate(values)
     np.testing.assert_allclose(found, [*map(self.value, texts)], atol=1e-6)
-    self.assertEqual(scorer.scored, 3)
+    self.assertEqual(self.engine.scored, 3)
 
-  def test_many_rows_in_several_calls(self):
-    scorer = RewardModel(self.model, Chat())
+  def test_many_rows(self):
+    scorer = RewardModel(self.engine, Chat())
     steps = [["x" * (7 * i % 61 + 1) for i in range(19)]]
     (values,) = scorer(["q"], [()], steps)
     want = [self.value(f"[q|{step}]") for step in steps[0]]
     np.testing.assert_allclose(values, want, atol=1e-6)
-    self.assertEqual(scorer.calls, 2)
 
   def test_ids_that_transformers_takes_for_padding(self):
     (pad,) = Chat().encode("]")
-    scorer = RewardModel(self.model, Chat(), unread_id=pad)
+    scorer = RewardModel(self.engine, Chat(), unread_id=pad)
     (values,) = scorer(["q"], [()], [["a", "b]]"]])
     # The template's own last token is one, and so is all that is before it.
     want = [self.value("[q|a"), self.value("[q|b")]
@@ -81,7 +84,7 @@ class RewardTest(absltest.TestCase):
 
   def test_without_a_template(self):
     tokenizer = Chat(template=False)
-    scorer = RewardModel(self.model, tokenizer)
+    scorer = RewardModel(self.engine, tokenizer)
     scorer(["q"], [()], [["a"]])
     self.assertEqual(tokenizer.seen, ["q\n\na"])
     self.assertEqual(scorer([], [], []), [])

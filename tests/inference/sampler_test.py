@@ -22,14 +22,15 @@ def softmax(x):
 
 def draw(method, x, count):
   """Returns `count` samples, each of a seed of its own."""
-  seeds = jnp.arange(count, dtype=jnp.uint32)[None]
+  seeds = jnp.arange(count, dtype=jnp.uint32)
 
   @jax.jit
   def run(seeds):
-    rows = jnp.broadcast_to(jnp.asarray(x), (1, count, len(x)))
-    return method(rows, sampler.uniforms(seeds, 1)[..., 0])
+    rows = jnp.broadcast_to(jnp.asarray(x), (count, len(x)))
+    zeros = jnp.zeros(count, jnp.int32)
+    return method(rows, sampler.uniform_at(seeds, zeros))
 
-  return np.asarray(run(seeds))[0]
+  return np.asarray(run(seeds))
 
 
 class SamplerTest(parameterized.TestCase):
@@ -97,14 +98,23 @@ class SamplerTest(parameterized.TestCase):
     )
     np.testing.assert_array_equal(index, expected)
 
-  def test_uniforms_depend_on_seed_and_index_only(self):
-    seeds = jnp.array([[5, 2**32 - 1, 5]], jnp.uint32)
-    first = np.asarray(sampler.uniforms(seeds, 7))
-    np.testing.assert_array_equal(first[0, 0], first[0, 2])
-    self.assertLen(set(first[0, :2].ravel().tolist()), 14)
-    alone = sampler.uniforms(seeds[:, 1:2], 61)
-    np.testing.assert_array_equal(alone[0, 0, :7], first[0, 1])
-    self.assertBetween(alone.mean(), 0.3, 0.7)
+  def test_uniforms_are_those_of_jax(self):
+    seeds = np.array([0, 5, 2**31, 2**32 - 1], np.uint32)
+    with jax.threefry_partitionable(True):
+      rows = [jax.random.uniform(jax.random.key(s), (300,)) for s in seeds]
+    for count in (1, 7, 300):
+      indices = np.arange(300 - count, 300, dtype=np.int32)
+      for seed, row in zip(seeds, rows, strict=True):
+        many = np.full(count, seed)
+        got = sampler.uniform_at(many, indices)
+        np.testing.assert_array_equal(got, row[indices])
+        # Seeds may come as the bits of a signed integer.
+        got = jax.jit(sampler.uniform_at)(many.view(np.int32), indices)
+        np.testing.assert_array_equal(got, row[indices])
+    everything = np.concatenate(rows)
+    self.assertBetween(everything.mean(), 0.45, 0.55)
+    self.assertBetween(everything.min(), 0, 0.01)
+    self.assertBetween(everything.max(), 0.99, 1 - 2**-24)
 
   def test_method_of_config(self):
     self.assertEqual(

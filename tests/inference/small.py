@@ -6,6 +6,8 @@ import jax
 import numpy as np
 from flax import nnx
 
+from rstar_jax.inference.paged_model import PagedModel
+from rstar_jax.inference.runs import Shard
 from rstar_jax.models.kernels import build
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
@@ -50,3 +52,21 @@ def prefix(length: int, seed: int = 0) -> list[int]:
   """
   drawn = np.random.default_rng(seed).integers(10, 260, 512)
   return drawn[:length].tolist()
+
+
+def leaks(engine: PagedModel) -> list[Shard]:
+  """Waits for an engine, and returns the shards that still hold something."""
+  thread = engine._thread
+  if thread is not None:
+    thread.join(120)
+  queues = [getattr(engine, name, {}) for name in ("_ready", "_active")]
+  return [
+    shard
+    for shard in engine._shards
+    if shard.reserved
+    or shard.requests
+    or shard.waiting
+    or shard.prefills
+    or any(each.get(shard) for each in queues)
+    or shard.cache.available != shard.cache.count
+  ]
