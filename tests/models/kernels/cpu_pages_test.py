@@ -186,6 +186,52 @@ class PagesTest(parameterized.TestCase):
         np.testing.assert_array_equal(got[token], want[token], str(token))
 
   @parameterized.parameters("float32", "bfloat16")
+  def test_neighbours_that_share_pages_have_the_bits_of_one_alone(self, dtype):
+    # More rows than tasks, on up to eight threads: all have one page in common,
+    # the halves of them another.
+    rows = np.arange(64)
+    tables = np.stack([0 * rows, 1 + rows // 32, 3 + rows], axis=1)
+    positions = 30 + rows % 18
+    q, k, v = (normal(i, dtype, 64, n, 32) for i, n in ((1, 6), (2, 2), (3, 2)))
+    pages = normal(4, dtype, 67, 2, 2, 16 * 32)
+    run = jax.jit(
+      lambda some: _attend(
+        *(q[some], k[some], v[some], pages),
+        jnp.asarray(tables, jnp.int32)[some],
+        jnp.arange(len(some)),
+        jnp.asarray(positions, jnp.int32)[some],
+        layer=0,
+        count=67,
+      )[0]
+    )
+    # Only what a row writes to its own page may be in the call.
+    rows = rows[positions >= 32]
+    want = {row: wide(run(np.array([row])))[0] for row in rows}
+    for order in (rows, rows[::-1], np.random.default_rng(1).permutation(rows)):
+      for row, got in zip(order, wide(run(order)), strict=True):
+        np.testing.assert_array_equal(got, want[row])
+
+  @parameterized.product(dtype=["float32", "bfloat16"], sign=[1, -1])
+  def test_scores_may_be_far_from_zero(self, dtype, sign):
+    # Of 40 tokens every fourth has the highest score, and e^71 times the
+    # weight of others.
+    best = np.arange(40) % 4 == 0
+    key = np.where(best, 1.0, 1.0 - 0.5 * sign)
+    k = jnp.zeros((40, 1, 32), dtype)
+    k = k.at[:, 0, 0].set(key.astype(k.dtype))
+    q, v = jnp.zeros_like(k).at[:, 0, 0].set(800 * sign), normal(1, dtype, 40)
+    v = jnp.broadcast_to(v[:, None, None], k.shape)
+    at = jnp.arange(40)
+    mixed, _ = _attend(
+      *(q, k, v, cpu.empty_pages(3, 1, 32, dtype)),
+      *(jnp.arange(3)[None], jnp.zeros_like(at), at),
+      layer=0,
+      count=3,
+    )
+    want = wide(v)[best].mean(axis=0)
+    np.testing.assert_allclose(wide(mixed)[-1], want, atol=_CLOSE[dtype])
+
+  @parameterized.parameters("float32", "bfloat16")
   def test_long_paths(self, dtype):
     columns, step = 256, 512
     q, k, v = (normal(i, dtype, columns * 16, 1, 32) for i in (1, 2, 3))
