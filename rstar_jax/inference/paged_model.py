@@ -61,7 +61,7 @@ def kernels_of(
         "engine.kernels='cpp' is for one CPU device and heads of a multiple of "
         f"32 in float32 or bfloat16; here are {backend}, a mesh of "
         f"{mesh.size if mesh else 1}, heads of {model.head_dim} in "
-        f"{model.dtype}: set it to 'auto'"
+        f"{model.dtype}: set it to 'auto' in another --workdir"
       )
   return config.kernels
 
@@ -289,8 +289,7 @@ class PagedModel(Weights, abc.ABC):
         f"{self.count} pages of keys and values take "
         f"{self.count * size / 2**30:.2f} GiB of a device, of which "
         f"{free / 2**30:.2f} GiB are free: set engine.pages to at most "
-        f"{max(free, 0) // size * self._parts}, or cut the model over more "
-        "devices (search_mesh.tensor)"
+        f"{max(free, 0) // size * self._parts}"
       ) from error
 
   def _page_bytes(self) -> int:

@@ -167,7 +167,7 @@ class ConfigFlagTest(parameterized.TestCase):
     config = self.parse(
       "--config.search.c=1.5",
       "--config.search.annotation=ppm",
-      "--config.engine.leaf_buckets=(3,5)",
+      "--config.rounds[0].extra_rollouts=(3,5)",
       "--config.sandbox.require=('net','read')",
       "--config.rounds[1].rollouts=11",
       "--config.extract.final_pairs=false",
@@ -175,7 +175,7 @@ class ConfigFlagTest(parameterized.TestCase):
     )
     self.assertEqual(config.search.c, 1.5)
     self.assertEqual(config.search.annotation, "ppm")
-    self.assertEqual(config.engine.leaf_buckets, (3, 5))
+    self.assertEqual(config.rounds[0].extra_rollouts, (3, 5))
     self.assertEqual(config.sandbox.require, ("net", "read"))
     self.assertEqual(config.rounds[1].rollouts, 11)
     self.assertIs(config.extract.final_pairs, False)

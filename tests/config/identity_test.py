@@ -17,6 +17,10 @@ from tests import docs_test, layering_test
 FREE = {
   "programs": "elsewhere",
   "engine.warm_up": True,
+  "engine.rows": 7,
+  "engine.inner_steps": 3,
+  "engine.prefill_tokens": 9,
+  "engine.pages": 5,
   "remote.api_key_env": "KEY",
   "remote.in_flight": 3,
   "remote.timeout_seconds": 1.0,

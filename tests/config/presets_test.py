@@ -34,7 +34,7 @@ class PresetsTest(absltest.TestCase):
         self.assertTrue(train.remat)
     # A prefix and its step, or a whole block, fit into that context.
     engine = config.engine
-    self.assertLessEqual(engine.prefix_buckets[-1] + 512, 4096)
+    self.assertLessEqual(engine.max_prefix_tokens + 512, 4096)
 
   def test_released_code(self):
     config, paper = presets.released_code("p"), presets.paper("p")

@@ -160,12 +160,11 @@ class LayersTest(parameterized.TestCase):
       return block(x, angles, lambda q, k, v: q)
 
     run = jax.jit(run, static_argnums=1)
-    for rows, few in ((32, True), (33, False)):
-      x = normal(1, rows, 4, config.embed_dim)
-      np.testing.assert_allclose(run(x, True), run(x, False), atol=1e-5)
-      text = run.lower(x, True).as_text()
-      self.assertEqual("rstar_products" in text, few)
-      self.assertEqual("rstar_gated" in text, few and not bias)
+    x = normal(1, 33, 4, config.embed_dim)
+    np.testing.assert_allclose(run(x, True), run(x, False), atol=1e-5)
+    text = run.lower(x, True).as_text()
+    self.assertIn("rstar_products", text)
+    self.assertEqual("rstar_gated" in text, not bias)
 
   def test_causal_mask(self):
     positions = jnp.array([[0, 1, 2, 1, 2]])

@@ -60,7 +60,7 @@ class DeviceTest(ContextCase):
     ends = {ids[grammar.END_OF_CODE], ids[grammar.END_OF_ANSWER]}
     ends.add(context.tokenizer.eos_id)
     stops = [
-      set(calls.expand.engine._options.stop_ids)
+      set(calls.expand._stop.ids)
       for calls in (backend.blocks(), backend.steps())
     ]
     self.assertEqual(stops, [ends, ends | {ids[grammar.END_OF_STEP]}])
@@ -117,7 +117,7 @@ class OwnTest(ContextCase):
     )
     self.config.engine.warm_up = True
     calls = backend.steps()
-    backend.warm_up(calls, 3)
+    backend.warm_up()
     self.assertIsNone(backend.parameters())
     problems = [Problem("p", "Make 3.", "3")]
     config = SearchConfig(rollouts=9, candidates=3, annotation="ppm")

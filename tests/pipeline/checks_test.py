@@ -50,7 +50,7 @@ class WorkdirTest(parameterized.TestCase):
     ("search.c", 1.5, "config.search.c was 2.0 and is 1.5"),
     ("eval.samples", 9, "config.eval.samples was 4 and is 9"),
     ("rounds", (), "config.rounds was .* and is \\[\\]"),
-    ("engine.native", True, "config.engine.native was False and is True"),
+    ("engine.kernels", "xla", "config.engine.kernels was 'auto' and is 'xla'"),
   )
   def test_another_is_refused_and_the_difference_named(
     self, name, value, message

@@ -34,7 +34,7 @@ class OtherModelCase(ContextCase):
     self.config.policy.path = str(self.base)
     self.config.policy.vocab_multiple = 32
     self.config.engine.max_step_tokens = 3
-    self.config.engine.prefix_buckets = (1024, 4096)
+    self.config.engine.max_prefix_tokens = 4096
     self.plain = HfTokenizer(self.base, add_markers=False)
 
   def other(self) -> session.Context:

@@ -86,7 +86,8 @@ def _command() -> list[str]:
   if found is None:
     raise ValueError(
       "engine.kernels='cpp' needs a C++ compiler, and there is neither $CXX "
-      f"nor {', '.join(_COMPILERS)}: install g++ or clang, or set it to 'auto'"
+      f"nor {', '.join(_COMPILERS)}: install g++ or clang, or set it to 'auto' "
+      "in another --workdir"
     )
   arm = platform.machine() in ("aarch64", "arm64")
   return [
@@ -128,7 +129,7 @@ def _compile(command: list[str], path: pathlib.Path) -> None:
       raise ValueError(
         f"{command[0]} could not compile {_FOLDER / 'handlers.cc'}: name "
         "another compiler by $CXX (GCC 12 and Clang 22 do), or set "
-        "engine.kernels='xla'. It said:\n"
+        "engine.kernels='xla' in another --workdir. It said:\n"
         f"{run.stderr[-2000:]}"
       )
     os.replace(made, path)
