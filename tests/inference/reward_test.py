@@ -63,7 +63,7 @@ class RewardTest(absltest.TestCase):
     ]
     self.assertEqual(tokenizer.seen, texts)
     found = np.concatenate(values)
-    np.testing.assert_allclose(found, [*map(self.value, texts)], atol=1e-6)
+    np.testing.assert_allclose(found, [*map(self.value, texts)], atol=3e-6)
     self.assertEqual(self.engine.scored, 3)
 
   def test_many_rows(self):
@@ -71,7 +71,7 @@ class RewardTest(absltest.TestCase):
     steps = [["x" * (7 * i % 61 + 1) for i in range(19)]]
     (values,) = scorer(["q"], [()], steps)
     want = [self.value(f"[q|{step}]") for step in steps[0]]
-    np.testing.assert_allclose(values, want, atol=1e-6)
+    np.testing.assert_allclose(values, want, atol=3e-6)
 
   def test_ids_that_transformers_takes_for_padding(self):
     (pad,) = Chat().encode("]")
@@ -79,7 +79,7 @@ class RewardTest(absltest.TestCase):
     (values,) = scorer(["q"], [()], [["a", "b]]"]])
     # The template's own last token is one, and so is all that is before it.
     want = [self.value("[q|a"), self.value("[q|b")]
-    np.testing.assert_allclose(values, want, atol=1e-6)
+    np.testing.assert_allclose(values, want, atol=3e-6)
     self.assertNotAlmostEqual(self.value("[q|a]"), want[0], places=3)
 
   def test_without_a_template(self):

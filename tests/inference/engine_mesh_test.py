@@ -1,0 +1,125 @@
+"""Tests of sampling and scoring on meshes of 8 devices, against one device."""
+
+import re
+
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+from flax import nnx
+
+from rstar_jax.config.schema import EngineConfig, MeshConfig
+from rstar_jax.inference import engine as engine_lib
+from rstar_jax.inference import paged_model
+from rstar_jax.inference.engine import Engine, Stop
+from rstar_jax.inference.scoring import ScoringEngine
+from rstar_jax.models import sharding
+from tests.inference import small
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+# 4 query heads and 2 key/value heads: a tensor axis of 4 cuts the former alone.
+MESHES = ((8, 1, 1), (2, 2, 2), (2, 1, 4), (1, 1, 8))
+STOP = Stop(6, frozenset(range(0, 265, 7)))
+COLLECTIVES = (
+  r"= \(?(\w+)\[([\d,]*)\]\S* (?:all-reduce|all-gather|all-to-all|"
+  r"collective-permute|reduce-scatter)(?:-start)?\("
+)
+
+
+def model_of(head, mesh):
+  graphdef, params = nnx.split(small.model(head))
+  if mesh is not None:
+    params = sharding.place(params, mesh)
+  return nnx.merge(graphdef, params)
+
+
+def mesh_of(data, fsdp, tensor):
+  return sharding.make_mesh(MeshConfig(data=data, fsdp=fsdp, tensor=tensor))
+
+
+def config():
+  return EngineConfig(
+    rows=32,
+    inner_steps=3,
+    prefill_tokens=64,
+    max_prefix_tokens=64,
+    max_step_tokens=6,
+    max_block_tokens=6,
+    kernels="xla",
+  )
+
+
+def engine(mesh=None):
+  return Engine(model_of("lm", mesh), config(), mesh=mesh)
+
+
+class EngineMeshTest(parameterized.TestCase):
+  @parameterized.parameters(*MESHES)
+  def test_steps_are_those_of_one_device(self, *sizes):
+    self.assertLen(jax.devices(), 8)
+    cut, one = engine(mesh_of(*sizes)), engine()
+    prefixes = [small.prefix(n, n % 3) for n in (1, 2, 15, 17, 33, 34, 35, 50)]
+    for turn in range(2):
+      seeds = np.arange(24, dtype=np.uint32).reshape(8, 3) + 100 * turn
+      rows = [each.expand(prefixes, seeds, STOP) for each in (one, cut)]
+      for first, second in zip(*(sum(each, []) for each in rows), strict=True):
+        self.assertEqual(first.token_ids, second.token_ids)
+        self.assertEqual(first.stopped, second.stopped)
+        self.assertAlmostEqual(first.logprob, second.logprob, delta=5e-4)
+      # Forks inside of pages are copied within their shards.
+      prefixes = [
+        [*ids, *row[2].token_ids]
+        for ids, row in zip(prefixes, rows[0], strict=True)
+      ]
+    self.assertEmpty(small.leaks(cut))
+    # Each data shard has its own pages, and some requests.
+    self.assertLen(cut._shards, sizes[0] * sizes[1])
+    self.assertTrue(all(each.cache.used for each in cut._shards))
+    pages, heads = cut._pages, sizes[2] if sizes[2] == 2 else 1
+    part = pages.sharding.shard_shape(pages.shape)
+    self.assertEqual(pages.shape[0], 2 * cut.count * len(cut._shards))
+    self.assertEqual(part, (2 * cut.count, 16, 4 // heads, 32))
+
+  @parameterized.parameters((8, 1, 1), (4, 1, 2))
+  def test_keys_and_values_stay_where_they_are(self, *sizes):
+    cut = engine(mesh_of(*sizes))
+    cut._allocate()
+    prefill = cut._prefill_plan()
+    fixed = {"graphdef": cut.graphdef, "options": cut._options}
+    for lowered in (
+      engine_lib._decode.lower(
+        cut.params, cut._pages, cut._put(cut._decode_plan().array, 1), **fixed
+      ),
+      paged_model._prefill.lower(
+        cut.params,
+        cut._pages,
+        cut._put(prefill.array, 1),
+        cut._put(prefill.both, 0),
+        **fixed,
+      ),
+    ):
+      moved = re.findall(COLLECTIVES, lowered.compile().as_text())
+      self.assertNotEmpty(moved)
+      # A page has 16 tokens of 4 heads of 32, or of 2: nothing so large goes
+      # but rows of activations, which have one axis less.
+      for dtype, shape in moved:
+        self.assertNotRegex(f"{dtype}[{shape}]", r"\[\d+,16,[24],32\]")
+
+  @parameterized.parameters((2, 2, 2), (1, 1, 8))
+  def test_values_are_those_of_one_device(self, *sizes):
+    mesh = mesh_of(*sizes)
+    scoring = [
+      ScoringEngine(model_of("tanh", each), config(), mesh=each)
+      for each in (None, mesh)
+    ]
+    requests = [
+      [[*small.prefix(n), *small.prefix(m, 5)] for m in (1, 3, 5)]
+      for n in (1, 16, 20, 40, 59)
+    ]
+    values = [[each.submit(paths) for paths in requests] for each in scoring]
+    for first, second in zip(*values, strict=True):
+      np.testing.assert_allclose(first.result(), second.result(), atol=5e-5)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,92 @@
+"""Tests of steps over pages, against whole sequences and `transformers`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+from flax import nnx
+
+from rstar_jax.models import pages as pages_lib
+from rstar_jax.models.pages import Slots
+from rstar_jax.models.step import stacked, step
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.testing import tiny_model
+from tests.models import plain
+from tests.models.transformer_real_sizes_test import EXPECTED, layer_of
+from tests.parity import real_sizes
+
+
+def walk(model, ids, parts, layers=None, span=None):
+  """Computes ids [T] in parts of so many tokens, in pages out of order."""
+  layers = layers or model.config.num_layers
+  count = 11
+  tables = jnp.asarray(np.random.default_rng(0).permutation(count)[None])
+  tables = tables.astype(jnp.int32)
+  pages = pages_lib.empty(model.config, layers * count)
+  hidden, start = [], 0
+  graphdef, params = nnx.split(model)
+
+  @jax.jit
+  def run(params, pages, slots):
+    return step(nnx.merge(graphdef, params), pages, slots, layers=layers)
+
+  most = max(parts)
+  for size in parts:
+    # Empty slots at the end.
+    tokens = np.zeros(most, np.int32)
+    positions = np.full(most, -1, np.int32)
+    tokens[:size] = ids[start : start + size]
+    positions[:size] = np.arange(start, start + size)
+    spans = np.full(most, span or len(ids), np.int32)
+    rows = np.zeros(most, np.int32)
+    out, pages = run(
+      params,
+      pages,
+      Slots(*map(jnp.asarray, (tokens, positions, spans, rows)), tables),
+    )
+    hidden.append(np.asarray(out[:size], np.float32))
+    start += size
+  return np.concatenate(hidden)
+
+
+class StepTest(parameterized.TestCase):
+  @parameterized.parameters(
+    dict(),
+    dict(sliding_window=5),
+    dict(qk_norm=True, qkv_bias=False, rotary_share=0.5),
+  )
+  def test_is_the_whole_sequence_in_parts(self, **changes):
+    model = Transformer(tiny_model(**changes), rngs=nnx.Rngs(3))
+    ids = np.random.default_rng(1).integers(0, 260, 41).tolist()
+    want = plain.Decoder(model).hidden(ids)
+    for parts in ((41,), (1, 2, 13, 1, 24), (17, 16, 8)):
+      got = walk(model, ids, parts)
+      np.testing.assert_allclose(got, want, atol=2e-5)
+
+  @parameterized.parameters(*real_sizes.LAYERS)
+  def test_outputs_of_transformers(self, kind, width, length):
+    model = layer_of(kind, width)
+    (ids,) = real_sizes.tokens(length)
+    got = walk(model, ids, (length - 20, 1, 19))
+    name = f"layer_{kind}_{width}_{length}"
+    want = EXPECTED[name]
+    np.testing.assert_allclose(
+      got[-real_sizes.KEPT :], want, atol=2e-4 * np.abs(want).max()
+    )
+
+  def test_layers_may_be_scanned(self):
+    model = Transformer(tiny_model(num_layers=3), rngs=nnx.Rngs(3))
+    one = stacked(model)
+    self.assertLen(one.layers, 1)
+    self.assertEqual(
+      one.layers[0].mlp.up.get_value().shape,
+      (3, *model.layers[0].mlp.up.get_value().shape),
+    )
+    ids = np.random.default_rng(1).integers(0, 260, 20).tolist()
+    got = walk(one, ids, (15, 5), layers=3)
+    want = plain.Decoder(model).hidden(ids)
+    np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+if __name__ == "__main__":
+  absltest.main()
