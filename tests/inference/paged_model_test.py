@@ -1,0 +1,95 @@
+"""Tests of sizes, of the choice of kernels, and of the thread of a model."""
+
+import threading
+from unittest import mock
+
+import jax
+from absl.testing import absltest, parameterized
+
+from rstar_jax.config.schema import EngineConfig
+from rstar_jax.inference import paged_model
+from rstar_jax.inference.engine import Engine, Stop
+from rstar_jax.inference.paged_model import kernels_of
+from rstar_jax.inference.weights import Busy
+from rstar_jax.models.kernels import build
+from tests.inference import small
+
+
+def make(**config):
+  sizes = dict(
+    kernels="xla",
+    rows=32,
+    prefill_tokens=64,
+    max_prefix_tokens=30,
+    max_step_tokens=9,
+    max_block_tokens=9,
+  )
+  return Engine(small.model(), EngineConfig(**sizes | config))
+
+
+class PagedModelTest(parameterized.TestCase):
+  def test_kernels_are_those_of_the_machine(self):
+    model, mesh = small.model().config, mock.Mock(size=2)
+    for backend, compiler, of, want in (
+      ("cpu", True, None, "cpp"),
+      ("cpu", False, None, "xla"),
+      ("cpu", True, mesh, "xla"),
+      ("tpu", True, None, "pallas"),
+      ("tpu", True, mesh, "pallas"),
+      ("gpu", True, None, "xla"),
+    ):
+      with (
+        mock.patch.object(jax, "default_backend", return_value=backend),
+        mock.patch.object(build, "available", return_value=compiler),
+      ):
+        for kernels, found in (("auto", want), ("xla", "xla")):
+          config = EngineConfig(kernels=kernels)
+          self.assertEqual(kernels_of(config, model, of), found)
+    config = EngineConfig(kernels="cpp")
+    with self.assertRaisesRegex(ValueError, "a mesh of 2, heads of 32"):
+      kernels_of(config, model, mesh)
+
+  @parameterized.parameters((1, 32), (32, 32), (33, 64), (100, 128))
+  def test_slots_are_whole_blocks(self, asked, slots):
+    engine = make(rows=asked, prefill_tokens=asked)
+    self.assertEqual((engine.rows, engine.prefill_tokens), (slots, slots))
+
+  def test_as_many_pages_as_rows_need(self):
+    engine = make()
+    # 39 tokens of a path, and a step over the border of a page.
+    self.assertEqual(engine.width, 3)
+    self.assertEqual(engine.count, 3 + 2 + 8 * 3 + 2 * 32 * 2)
+    self.assertEqual(make(pages=40).count, 40)
+    self.assertEqual(make(pages=1).count, 3 + 2)
+
+  def test_the_thread_ends_with_the_last_request(self):
+    engine = make()
+    before = set(threading.enumerate())
+    for turn in range(3):
+      engine.submit(small.prefix(5), [turn], Stop(3)).result()
+      self.assertEmpty(small.leaks(engine))
+      self.assertIsNone(engine._thread)
+    self.assertEqual(set(threading.enumerate()), before)
+    # The prefix, and how far each of three steps was computed.
+    self.assertEqual(engine.pages_used, 4)
+
+  def test_calls_take_the_lock_that_models_share(self):
+    lock, busy = mock.MagicMock(), Busy()
+    inside = []
+    lock.__enter__.side_effect = lambda: inside.append("lock")
+    lock.__exit__.side_effect = lambda *_: inside.append("free")
+    config = EngineConfig(kernels="xla", rows=32, prefill_tokens=64)
+    engine = Engine(small.model(), config, lock=lock, busy=busy)
+    self.assertIs(engine.busy, busy)
+    with mock.patch.object(
+      paged_model,
+      "_prefill",
+      side_effect=lambda *args, **options: inside.append("call") or 1 / 0,
+    ):
+      with self.assertRaises(ZeroDivisionError):
+        engine.submit(small.prefix(5), [1], Stop(3)).result()
+    self.assertEqual(inside, ["lock", "call", "free"])
+
+
+if __name__ == "__main__":
+  absltest.main()
