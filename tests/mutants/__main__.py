@@ -75,16 +75,20 @@ ROOMS = {
     ("tests/training/", "tests/models/losses_test.py"),
     0.7,
   ),
-  "cache": Room(
-    (
-      "rstar_jax/inference/prefix_cache.py",
-      "rstar_jax/inference/cached_model.py",
-      "rstar_jax/inference/slots.py",
+  "inference": Room(
+    tuple(
+      f"rstar_jax/inference/{name}.py"
+      for name in (
+        *("prefix_cache", "runs", "programs", "paged_model"),
+        *("engine", "scoring", "futures"),
+      )
     ),
-    (
-      *("inference/prefix_cache_test", "inference/cached_model_test"),
-      *("inference/slots_test", "inference/engine_test"),
-      "inference/engine_mesh_test",
+    tuple(
+      f"tests/inference/{name}_test"
+      for name in (
+        *("prefix_cache", "runs", "futures", "programs", "paged_model"),
+        *("engine", "scoring", "engine_bits", "engine_mesh"),
+      )
     ),
     0.85,
   ),
