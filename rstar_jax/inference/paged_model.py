@@ -29,8 +29,10 @@ from rstar_jax.models.kernels import build, cpu
 from rstar_jax.models.step import stacked
 from rstar_jax.models.transformer import Transformer, reconfigured
 
-# Rows that XLA on a CPU computes at once; see `ModelConfig.row_block`.
-_ROW_BLOCK = 32
+# Slots of a call are a multiple of this in each data shard: with fewer, programs
+# would not agree to the bit. XLA on a CPU computes so many rows at once; see
+# `ModelConfig.row_block`.
+BLOCK = 32
 
 
 @functools.partial(
@@ -119,13 +121,10 @@ class PagedModel(Weights, abc.ABC):
     """
     kind = kernels_of(config, model.config, mesh)
     layers = model.config.num_layers
-    self._block = 0
     if jax.default_backend() == "cpu":
       if kind == "cpp":
         build.load()
-      else:
-        self._block = _ROW_BLOCK
-      model = reconfigured(model, native=kind == "cpp", row_block=_ROW_BLOCK)
+      model = reconfigured(model, native=kind == "cpp", row_block=BLOCK)
     else:
       model = stacked(model)
     super().__init__(model)
@@ -164,7 +163,7 @@ class PagedModel(Weights, abc.ABC):
 
   def _rounded(self, slots: int) -> int:
     """Returns slots in whole blocks, in each data shard as many."""
-    block = self._parts * (self._block or 1)
+    block = self._parts * BLOCK
     return -(-slots // block) * block
 
   @property
