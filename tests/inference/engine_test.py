@@ -240,6 +240,19 @@ class EngineTest(parameterized.TestCase):
     # The prefix, and three calls of four inner steps.
     self.assertEqual(engine.slots, 64 + 3 * 4 * 32)
 
+  def test_a_short_prefix_is_computed_beside_steps(self):
+    engine = empty()
+    ids = small.prefix(6, 5)
+    with engine.lock:
+      # The thread waits with the first call, of one candidate.
+      first = engine.submit([9], [1], FREE)
+      second = engine.submit(ids, [2], FREE)
+    first.result()
+    self.same([second.result()], plain().expand([ids], [[2]], FREE))
+    # Steps take three calls each; the second begins after two.
+    self.assertLessEqual(engine.slots, 6 * 4 * 32)
+    self.assertEqual(engine.useful, 2 * STEP + 5)
+
   def test_load_changes_weights_without_compiling(self):
     engine, ids = empty(), [small.prefix(20)]
     before = engine.expand(ids, seeds(1, 3), STOP)
