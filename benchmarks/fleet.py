@@ -1,220 +1,441 @@
-"""Simulates hosts that share the shards of a stage, event by event.
+"""Simulates a TPU host that searches problems with the step engine.
 
-  python -m benchmarks.fleet --hosts=10,100 --problems=10000
+  python -m benchmarks.fleet --round=4 --topology=v5e:4x4
 
-prints how long the stage takes over an ideal in which no host is ever idle, by
-shard size, assignment and deaths. A shard is searched alone, so its time does
-not depend on who takes it, or when; a stage ends when its last shard does. The
-times are those of docs/results/fleet.md, or your own run's, from the
-log: --minutes=50:7,400:27.
+prints tokens per second and chip, the share of token slots that compute what is
+needed, and what else keeps the device waiting. Lengths, sandbox and grader are
+recorded (fleet_work.py); a call of a program takes what
+`rstar_jax/tools/aot/cost.py` says, at the efficiency that the plan assumes.
+Nothing here is measured on a TPU.
 """
 
 import collections
 import dataclasses
 import heapq
-import random
-import statistics
-from collections.abc import Sequence
-from typing import Literal, get_args
+import itertools
+import json
+from collections.abc import Iterable, Iterator
 
+import numpy as np
 from absl import app, flags
 
-_PROBLEMS = flags.DEFINE_integer("problems", 747_000, "Problems of the stage.")
-_HOSTS = flags.DEFINE_list("hosts", ["1", "10", "100", "1000"], "How many.")
-_MINUTES = flags.DEFINE_list(
-  "minutes",
-  ["50:6.9", "100:9.5", "200:14.6", "400:26.9", "800:52.1"],
-  "Mean minutes of a shard by its problems, on one host.",
-)
-_DEVIATION = flags.DEFINE_float(
-  "deviation", 0.04, "Standard deviation of a shard's time over its mean."
-)
-_HOURS = flags.DEFINE_float("hours", 24.0, "Mean between deaths of a host.")
-_REPAIR = flags.DEFINE_float("repair", 10.0, "Minutes until it is back.")
-# Runs of which the median is printed, where hosts die.
-_SEEDS = 5
+from benchmarks.fleet_work import ROUNDS, Source, Tick
+from configs import qwen2_5_math_7b
+from rstar_jax.models import sharding
+from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.pages import PAGE
+from rstar_jax.tools.aot import chips, cost, plan, programs
 
-# "static": shard i goes to host i modulo the hosts. "list": a free host takes
-# the first shard that nobody has. "steal": static, and a host that has finished
-# its own takes a random unfinished one, whether or not another is at it.
-Assignment = Literal["static", "list", "steal"]
+_ROUND = flags.DEFINE_enum("round", "4", [*ROUNDS], "Of the paper.")
+_TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "The slice.")
+_PROBLEMS = flags.DEFINE_integer("problems", 200, "That the host searches.")
+_SLOW = flags.DEFINE_float("slow", 0.0, "Share of programs that time out.")
+_LINKS = flags.DEFINE_bool(
+  "links", True, "Count all-reduces, which the simulation before did not."
+)
+_SIZES = (
+  ("rows", "prefill_tokens", "inner_steps", "pages"),
+  ("in_flight",),
+  ("workers",),
+)
+for _name in itertools.chain(*_SIZES):
+  flags.DEFINE_integer(_name, None, "In the place of the config's.")
 
 
 @dataclasses.dataclass(frozen=True)
-class Loss:
-  """How hosts die.
+class Host:
+  """A host's device, and what keeps it at work.
 
   Attributes:
-    between: mean seconds of work between failures of one host; 0 is never.
-    repair: seconds until a host is back.
-    notice: seconds until a shard that died with a host is on the list again.
+    model: of the policy and the PPM.
+    where: its chips, all of them one data shard.
+    rows, steps, slots, pages: `rows`, `inner_steps`, `prefill_tokens` and
+      `pages` of `EngineConfig`.
+    span: tokens of pages that a candidate is promised.
+    in_flight: trees at once.
+    workers, graders: processes, each with a core of its own.
+    controller: seconds of the search's process for each candidate.
+    efficiency, call_seconds: see `plan.Assumptions`.
   """
 
-  between: float = 0.0
-  repair: float = 0.0
-  notice: float = 0.0
+  model: ModelConfig
+  where: chips.Slice
+  rows: int = 256
+  steps: int = 8
+  slots: int = 512
+  pages: int = 8192
+  span: int = 256
+  in_flight: int = 64
+  workers: int = 32
+  graders: int = 4
+  controller: float = 0.0
+  efficiency: float = 0.5
+  call_seconds: float = 0.005
+
+  def decode(self, keys: float, read: float) -> float:
+    """Returns the seconds of a call that samples.
+
+    Args:
+      keys: tokens that all rows attend to in a step.
+      read: tokens whose keys and values a step reads.
+    """
+    work = cost.step(
+      self.model,
+      tokens=self.rows,
+      keys=keys,
+      read=read,
+      sampled=self.rows,
+      tensor=self.where.chips,
+    )
+    return self._call(self.steps * work.seconds(self.where))
+
+  def prefill(self, keys: float, read: float) -> float:
+    """Returns the seconds of a call that reads; see `decode`."""
+    work = cost.step(
+      self.model,
+      tokens=self.slots,
+      keys=keys,
+      read=read,
+      tensor=self.where.chips,
+    )
+    return self._call(work.seconds(self.where))
+
+  def _call(self, seconds: float) -> float:
+    return seconds / self.efficiency + self.call_seconds
 
 
 @dataclasses.dataclass
-class Stage:
-  """What a stage took.
+class Spent:
+  """What a search took.
 
   Attributes:
-    seconds: until its last shard was done.
-    useful: host seconds of shards that were done, each once.
-    lost: host seconds of work that died with a host.
-    twice: host seconds of work that another host had done already.
-    failures: how many.
+    seconds: from its start to its end.
+    sampling, reading, scoring: seconds of the device's calls.
+    tokens: sampled.
+    rows: slots of all steps that sampled.
+    prefilled: tokens of prefixes that the policy read.
+    scored: tokens that the PPM read.
+    again: of both, those whose pages had been dropped.
+    slots: slots of all calls that read.
   """
 
   seconds: float = 0.0
-  useful: float = 0.0
-  lost: float = 0.0
-  twice: float = 0.0
-  failures: int = 0
+  sampling: float = 0.0
+  reading: float = 0.0
+  scoring: float = 0.0
+  tokens: int = 0
+  rows: int = 0
+  prefilled: int = 0
+  scored: int = 0
+  again: int = 0
+  slots: int = 0
 
-  def idle(self, hosts: int) -> float:
-    """Returns the share of the hosts' time that made nothing of the result."""
-    return 1 - self.useful / (hosts * self.seconds)
+  @property
+  def idle(self) -> float:
+    """Share of the time in which the device waits."""
+    return 1 - (self.sampling + self.reading + self.scoring) / self.seconds
 
-
-def run(
-  shards: Sequence[float],
-  hosts: int,
-  *,
-  assignment: Assignment = "static",
-  loss: Loss = Loss(),
-  speeds: Sequence[float] | None = None,
-  seed: int = 0,
-) -> Stage:
-  """Runs a stage.
-
-  Args:
-    shards: seconds of each, on a host of speed 1.
-    hosts: how many there are.
-    assignment: who takes what.
-    loss: how hosts die.
-    speeds: of each host; None is 1 for all.
-    seed: of deaths, and of what is stolen.
-  """
-  rng = random.Random(seed)
-  stage, done = Stage(), [False] * len(shards)
-  left = len(shards)
-  own: list[collections.deque[int]] = [
-    collections.deque(range(host, len(shards), hosts)) for host in range(hosts)
-  ]
-  shared = collections.deque(range(len(shards)))
-  idle: list[int] = []
-  # What may be stolen: unfinished shards, in any order.
-  open_, places = list(range(len(shards))), list(range(len(shards)))
-  events: list[tuple[float, int, str, int, int]] = []
-  serial = 0
-
-  def push(at: float, kind: str, host: int, shard: int = -1) -> None:
-    nonlocal serial
-    serial += 1
-    heapq.heappush(events, (at, serial, kind, host, shard))
-
-  def take(host: int) -> int:
-    if assignment == "list":
-      return shared.popleft() if shared else -1
-    while own[host]:
-      if not done[own[host][0]]:
-        return own[host].popleft()
-      own[host].popleft()
-    if assignment == "steal" and open_:
-      return rng.choice(open_)
-    return -1
-
-  def start(now: float, host: int) -> None:
-    shard = take(host)
-    if shard < 0:
-      idle.append(host)
-      return
-    seconds = shards[shard] / (speeds[host] if speeds else 1.0)
-    dies = rng.expovariate(1 / loss.between) if loss.between else seconds
-    if dies < seconds:
-      stage.failures += 1
-      stage.lost += dies
-      push(now + dies, "dies", host, shard)
-    else:
-      push(now + seconds, "ends", host, shard)
-
-  for host in range(hosts):
-    start(0.0, host)
-  while left:
-    now, _, kind, host, shard = heapq.heappop(events)
-    if kind == "ends":
-      seconds = shards[shard] / (speeds[host] if speeds else 1.0)
-      if done[shard]:
-        stage.twice += seconds
-      else:
-        done[shard] = True
-        left -= 1
-        stage.useful += seconds
-        stage.seconds = now
-        last, at = open_[-1], places[shard]
-        open_[at], places[last] = last, at
-        open_.pop()
-      start(now, host)
-    elif kind == "dies":
-      if assignment == "list":
-        push(now + loss.notice, "listed", -1, shard)
-      else:
-        own[host].appendleft(shard)
-      push(now + loss.repair, "back", host)
-    elif kind == "back":
-      start(now, host)
-    else:
-      shared.appendleft(shard)
-      if idle:
-        start(now, idle.pop())
-  return stage
+  @property
+  def useful(self) -> float:
+    """Share of the slots that computed what was needed."""
+    done = self.tokens + self.prefilled + self.scored
+    return done / (self.rows + self.slots)
 
 
-def over_ideal(
-  shards: Sequence[float], hosts: int, ideal: float, loss: Loss
-) -> list[str]:
-  """Returns, by assignment, the time over the ideal and the share wasted."""
-  cells = []
-  for assignment in get_args(Assignment):
-    stages = [
-      run(shards, hosts, assignment=assignment, loss=loss, seed=seed)
-      for seed in range(_SEEDS if loss.between else 1)
-    ]
-    over = statistics.median(each.seconds for each in stages) / ideal
-    wasted = statistics.median(
-      (each.lost + each.twice) / (each.useful + each.lost + each.twice)
-      for each in stages
+class Pages:
+  """Pages of a model, by tick: those that were used longest ago are dropped."""
+
+  def __init__(self, count: int):
+    self._count, self._used = count, 0
+    self._blocks: collections.OrderedDict[tuple, int] = (
+      collections.OrderedDict()
     )
-    cells.append(f"{over:.2f} ({wasted:.1%})")
-  return cells
+
+  def missing(self, tree: int, ticks: list[Tick], index: int) -> int:
+    """Touches the path of a tick's leaf; returns its tokens without pages.
+
+    A prompt, which no tick made, counts as one of tick -1.
+    """
+    found, end = 0, ticks[index].path
+    while end:
+      before = ticks[index].after
+      start = ticks[before].path if before >= 0 else 0
+      if (tree, before) in self._blocks:
+        self._blocks.move_to_end((tree, before))
+      else:
+        found += end - start
+        self.put(tree, before, np.array([end - start]), start)
+      index, end = before, start
+    return found
+
+  def put(self, tree: int, index: int, lengths: np.ndarray, path: int) -> None:
+    """Adds what a tick computed after a path."""
+    pages = int(np.sum(-(-(path % PAGE + lengths) // PAGE)))
+    self._used += pages - self._blocks.pop((tree, index), 0)
+    self._blocks[tree, index] = pages
+    while self._used > self._count and len(self._blocks) > 1:
+      self._used -= self._blocks.popitem(last=False)[1]
+
+
+class Workers:
+  """Equal workers that take tasks first come, first served."""
+
+  def __init__(self, count: int):
+    self._free = [0.0] * count
+
+  def run(self, now: float, tasks: Iterable[float]) -> float:
+    """Returns when the last of tasks ends that arrive now, in time's order."""
+    last = now
+    for seconds in tasks:
+      end = max(now, self._free[0]) + seconds
+      heapq.heapreplace(self._free, end)
+      last = max(last, end)
+    return last
+
+
+@dataclasses.dataclass
+class _Read:
+  """Tokens of a path that are to be computed, and who waits for them."""
+
+  left: int
+  path: int
+  who: int
+
+
+class Simulation:
+  """Problems, one after the other on each of the trees in flight."""
+
+  def __init__(self, host: Host, source: Source, problems: int):
+    self.spent = Spent()
+    self._host, self._source, self._problems = host, source, problems
+    self._events: list[tuple[float, int, str, int]] = []
+    self._serial = itertools.count()
+    # Of each search in flight: its generator, and its tick at hand.
+    self._going: dict[int, Iterator[str]] = {}
+    self._ticks: dict[int, Tick] = {}
+    self._reads: collections.deque[_Read] = collections.deque()
+    self._scores: collections.deque[_Read] = collections.deque()
+    self._ready: collections.deque[tuple[int, int]] = collections.deque()
+    # Rows under way: tokens left, tokens so far, and whose they are.
+    self._left = np.zeros(0, int)
+    self._done = np.zeros(0, int)
+    self._owner = np.zeros(0, int)
+    self._open: dict[int, int] = {}
+    self._policy, self._value = Pages(host.pages), Pages(host.pages)
+    self._pools = {
+      "controller": Workers(1),
+      "sandbox": Workers(host.workers),
+      "grader": Workers(host.graders),
+    }
+    self._idle, self._turn = True, "policy"
+
+  def run(self) -> Spent:
+    """Searches all problems."""
+    for _ in range(min(self._host.in_flight, self._problems)):
+      self._begin(0.0)
+    self._call(0.0)
+    while self._events:
+      now, _, kind, who = heapq.heappop(self._events)
+      self.spent.seconds = now
+      if kind == "device":
+        self._idle = True
+        for each in self._ended:
+          self._move_on(now, each)
+      else:
+        self._move_on(now, who)
+      if self._idle:
+        self._call(now)
+    return self.spent
+
+  def _push(self, at: float, kind: str, who: int = -1) -> None:
+    heapq.heappush(self._events, (at, next(self._serial), kind, who))
+
+  def _begin(self, now: float) -> None:
+    if self._problems:
+      self._problems -= 1
+      who = next(self._serial)
+      self._going[who] = self._search(who)
+      self._move_on(now, who)
+
+  def _move_on(self, now: float, who: int) -> None:
+    """Gives a search its answer, and sends what it asks for next."""
+    kind = next(self._going[who], None)
+    if kind is None:
+      del self._going[who], self._ticks[who]
+      self._begin(now)
+    elif kind != "device":
+      tick = self._ticks[who]
+      tasks = {
+        "controller": [self._host.controller * len(tick.lengths)],
+        "sandbox": tick.programs,
+        "grader": tick.answers,
+      }[kind]
+      self._push(self._pools[kind].run(now, tasks), kind, who)
+
+  def _search(self, who: int) -> Iterator[str]:
+    """Yields what the search of a problem waits for next."""
+    for ticks in self._source.problem():
+      tree = next(self._serial)
+      for index, tick in enumerate(ticks):
+        self._ticks[who] = tick
+        missing = self._policy.missing(tree, ticks, index)
+        self.spent.again += missing * (index > 0)
+        if missing:
+          self._reads.append(_Read(missing, tick.path, who))
+          yield "device"
+        self._ready += [(who, n) for n in tick.lengths.tolist()]
+        self._open[who] = len(tick.lengths)
+        yield "device"
+        self._policy.put(tree, index, tick.lengths, tick.path)
+        yield "controller"
+        yield "sandbox"
+        if tick.scored:
+          missing = self._value.missing(tree, ticks, index)
+          self.spent.again += missing * (index > 0)
+          steps = tick.lengths[: tick.scored]
+          missing += int(steps.sum())
+          self._scores.append(_Read(missing, tick.path, who))
+          yield "device"
+          self._value.put(tree, index, steps, tick.path)
+        yield "grader"
+
+  def _call(self, now: float) -> None:
+    """Lets the policy and the PPM take turns at the device."""
+    for _ in range(2):
+      turn = self._turn
+      self._turn = "ppm" if turn == "policy" else "policy"
+      if turn == "ppm" and self._scores:
+        seconds, read = self._read(self._scores)
+        self.spent.scored += read
+        self.spent.scoring += seconds
+      elif turn == "policy" and (self._ready or self._reads or len(self._left)):
+        seconds = self._policy_call()
+      else:
+        continue
+      self._idle = False
+      self._push(now + seconds, "device")
+      return
+
+  def _policy_call(self) -> float:
+    """As `Engine._turn`: prefixes alone if they are many, else both."""
+    pending = sum(each.left for each in self._reads)
+    sampling = self._ready or len(self._left)
+    if pending and (not sampling or pending >= self._host.slots // 2):
+      seconds, read = self._read(self._reads)
+      self.spent.prefilled += read
+      self.spent.reading += seconds
+      return seconds
+    return self._decode()
+
+  def _read(self, waiting: collections.deque[_Read]) -> tuple[float, int]:
+    """Reads what a call has slots for; returns its seconds and tokens."""
+    room, keys, read, self._ended = self._host.slots, 0, 0, []
+    self.spent.slots += room
+    while waiting and room:
+      each = waiting[0]
+      some = min(each.left, room)
+      each.left -= some
+      room -= some
+      keys += some * each.path
+      read += each.path
+      if not each.left:
+        self._ended.append(waiting.popleft().who)
+    tokens = self._host.slots - room
+    return self._host.prefill(keys, read + tokens), tokens
+
+  def _decode(self) -> float:
+    """Samples K tokens of each row, after ended rows were refilled."""
+    host, steps = self._host, self._host.steps
+    self._ended = []
+    free = host.rows - len(self._left)
+    # Slots of prefixes, as `Engine._prefill_slots` has them.
+    most = free // 2 if self._ready else free
+    while self._reads and most:
+      each = self._reads[0]
+      wide = min(-(-each.left // steps), most)
+      some = min(each.left, wide * steps)
+      each.left -= some
+      most, free = most - wide, free - wide
+      self.spent.prefilled += some
+      if not each.left:
+        self._ended.append(self._reads.popleft().who)
+    # A candidate begins if the pages that it may need can be had.
+    free = min(free, host.pages // -(-host.span // PAGE) - len(self._left))
+    new = [self._ready.popleft() for _ in range(min(free, len(self._ready)))]
+    if new:
+      owners, lengths = np.array(new).T
+      self._owner = np.concatenate([self._owner, owners])
+      self._left = np.concatenate([self._left, lengths])
+      self._done = np.concatenate([self._done, np.zeros(len(new), int)])
+    paths = {who: self._ticks[who].path for who in set(self._owner.tolist())}
+    own = int(self._done.sum()) + len(self._done) * steps // 2
+    keys = own + sum(paths[who] for who in self._owner.tolist())
+    seconds = host.decode(keys, own + sum(paths.values()))
+    useful = np.minimum(self._left, steps)
+    self.spent.tokens += int(useful.sum())
+    self.spent.rows += host.rows * steps
+    self.spent.sampling += seconds
+    self._left = self._left - useful
+    self._done = self._done + useful
+    for who in self._owner[self._left == 0].tolist():
+      self._open[who] -= 1
+      if not self._open[who]:
+        self._ended.append(who)
+    going = self._left > 0
+    self._left, self._done = self._left[going], self._done[going]
+    self._owner = self._owner[going]
+    return seconds
+
+
+def host_of(where: chips.Slice, source: Source, **changes) -> Host:
+  """Returns the host of the 7B's config, with changes of `Host`."""
+  config = qwen2_5_math_7b.get_config()
+  engine, assumed = config.engine, plan.Assumptions()
+  sizes = sharding.mesh_sizes(config.search_mesh, where.host.chips)
+  assert sizes[:2] == (1, 1), "one data shard"
+  options = {
+    "rows": engine.rows,
+    "steps": engine.inner_steps,
+    "slots": engine.prefill_tokens,
+    "pages": engine.pages,
+    "span": engine.max_step_tokens,
+    "in_flight": config.search.in_flight,
+    "workers": config.sandbox.workers,
+    "graders": config.grader.workers,
+    "controller": source.controller,
+    "efficiency": assumed.efficiency,
+    "call_seconds": assumed.call_seconds,
+  }
+  model = programs.model_config(config.policy.path, config.policy.dtype)
+  return Host(model, where.host, **(options | changes))
 
 
 def main(_) -> None:
-  seconds = {}
-  for each in _MINUTES.value:
-    size, _, minutes = each.partition(":")
-    seconds[int(size)] = 60 * float(minutes)
-  best = min(mean / size for size, mean in seconds.items())
-  deaths = Loss(3600 * _HOURS.value, 60 * _REPAIR.value, 60 * _REPAIR.value)
-  names = get_args(Assignment)
-  head = ["hosts", "shard_size", *names, *(f"{n}, deaths" for n in names)]
-  print(f"| {' | '.join(head)} |\n|{' ---: |' * len(head)}")
-  for hosts in map(int, _HOSTS.value):
-    for size, mean in seconds.items():
-      rng = random.Random(size)
-      shards = [
-        max(0.0, rng.gauss(mean, _DEVIATION.value * mean))
-        for _ in range(-(-_PROBLEMS.value // size))
-      ]
-      ideal = best * _PROBLEMS.value / hosts
-      cells = [
-        cell
-        for loss in (Loss(), deaths)
-        for cell in over_ideal(shards, hosts, ideal, loss)
-      ]
-      print(f"| {hosts} | {size} | {' | '.join(cells)} |", flush=True)
+  source = Source(ROUNDS[_ROUND.value], slow=_SLOW.value)
+  where = chips.parse(_TOPOLOGY.value)
+  if not _LINKS.value:
+    chip = dataclasses.replace(where.chip, ici_rate=float("inf"))
+    where = dataclasses.replace(where, chip=chip)
+  named = {"inner_steps": "steps", "prefill_tokens": "slots"}
+  changes = {
+    named.get(name, name): flags.FLAGS[name].value
+    for name in itertools.chain(*_SIZES)
+    if flags.FLAGS[name].value is not None
+  }
+  host = host_of(where, source, **changes)
+  spent = Simulation(host, source, _PROBLEMS.value).run()
+  rate = spent.tokens / spent.seconds
+  row = {
+    "tokens_per_second_per_chip": round(rate / host.where.chips),
+    "problems_per_hour": round(3600 * _PROBLEMS.value / spent.seconds),
+    "rows_useful": round(spent.tokens / spent.rows, 3),
+    "slots_useful": round(spent.useful, 3),
+    "idle": round(spent.idle, 3),
+    "sampling": round(spent.sampling / spent.seconds, 3),
+    "scoring": round(spent.scoring / spent.seconds, 3),
+    "read_again": round(spent.again / spent.tokens, 3),
+  }
+  print(json.dumps(row))
 
 
 if __name__ == "__main__":

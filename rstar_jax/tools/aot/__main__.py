@@ -1,0 +1,91 @@
+r"""Compiles a run's device programs for TPUs, without a TPU.
+
+  pip install 'rstar_jax[aot]'
+  python -m rstar_jax.tools.aot --config=configs/qwen2_5_math_7b.py \
+    --topology=v5e:4x4
+
+prints a line of JSON for each program, with all its layers: its memory and its
+code on a chip, how long it took to compile, and what a step costs by the model
+of `cost.py`; and a line of what a search holds, and whether that fits. Without
+--programs it needs no compiler, and leaves out what only that knows. With
+--plan it prints one line that prices the config's rounds at the paper's number
+of problems.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+from absl import app, flags, logging
+
+from rstar_jax.config import flag as config_flag
+from rstar_jax.config.schema import Config
+from rstar_jax.tools.aot import chips, plan, programs, report
+
+_CONFIG = config_flag.define_config()
+_TOPOLOGY = flags.DEFINE_list(
+  "topology", ["v5e:4x4"], "Slices, such as v5e:4x4,v5p:2x2x4,v6e:4x4."
+)
+_PROGRAMS = flags.DEFINE_list(
+  "programs",
+  [*programs.SEARCH],
+  f"Which of {', '.join(programs.NAMES)} to compile. Those of training take "
+  "long: their layers are not scanned.",
+)
+_PLAN = flags.DEFINE_bool(
+  "plan", False, "Compile nothing: print the chip-hours of the rounds."
+)
+
+
+def rows(config: Config) -> Iterator[dict[str, Any]]:
+  """Compiles what the flags ask for, and yields a row for each program."""
+  model = programs.model_config(config.policy.path, config.policy.dtype)
+  named = _PROGRAMS.value
+  for where in [chips.parse(each) for each in _TOPOLOGY.value]:
+    common = {"model": config.policy.path, "slice": where.name}
+    search = [each for each in programs.SEARCH if each in named]
+    training = [each for each in programs.TRAINING if each in named]
+    logging.info("%s for %s", ", ".join(named), where.name)
+    try:
+      # Training alone says nothing of what a search holds.
+      if search or not training:
+        for row in report.search_rows(config, model, where, search):
+          yield common | row
+      for name in training:
+        yield common | report.training_row(config, model, where, name)
+    except ValueError as error:
+      raise ValueError(f"{where.name}: {error}") from error
+
+
+def price(config: Config) -> dict[str, Any]:
+  """Returns the plan of the config's rounds, on each topology of the flags."""
+  model = programs.model_config(config.policy.path, config.policy.dtype)
+  assumed, rates = plan.Assumptions(), {}
+  for where in [chips.parse(each) for each in _TOPOLOGY.value]:
+    try:
+      rates[where.name] = plan.rates(config, model, where, assumed)
+    except ValueError as error:
+      raise ValueError(f"{where.name}: {error}") from error
+  return plan.table(config.rounds, rates, assumed)
+
+
+def main(argv: Sequence[str]) -> None:
+  del argv
+  unknown = sorted(set(_PROGRAMS.value) - set(programs.NAMES))
+  if unknown:
+    raise app.UsageError(f"--programs: {unknown} are none of {programs.NAMES}")
+  # No device is used; libtpu would look for one.
+  jax.config.update("jax_platforms", "cpu")
+  try:
+    config = _CONFIG.value
+    for row in [price(config)] if _PLAN.value else rows(config):
+      print(json.dumps(row), flush=True)
+  except ValueError as error:
+    sys.exit(f"{error}")
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["config"])
+  sys.exit(app.run(main, flags_parser=config_flag.parse_flags))

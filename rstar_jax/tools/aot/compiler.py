@@ -1,0 +1,112 @@
+"""Compiles programs for TPUs, without a TPU, and counts what a chip holds."""
+
+import dataclasses
+import os
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from rstar_jax.tools.aot.chips import Slice
+
+# Without these libtpu asks for the machine that it is on, and refuses to be
+# loaded by two processes.
+_ENVIRONMENT = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+  """A compiled program, on one chip.
+
+  Attributes:
+    arguments: bytes of the arrays that it is given.
+    outputs: bytes of its results, those written into arguments left out.
+    temporaries: bytes that it needs besides.
+    code: bytes of its instructions.
+    seconds: wall time of the compiler.
+    cpu_seconds: of all its threads.
+    refused: HBM bytes of a program that the compiler refused because the chip
+      has fewer; all else is then 0.
+  """
+
+  arguments: float = 0.0
+  outputs: float = 0.0
+  temporaries: float = 0.0
+  code: float = 0.0
+  seconds: float = 0.0
+  cpu_seconds: float = 0.0
+  refused: float = 0.0
+
+  @property
+  def own(self) -> float:
+    """Bytes of HBM while it runs, beside its arguments and its code."""
+    return self.outputs + self.temporaries
+
+
+def devices(where: Slice) -> Sequence[Any]:
+  """Returns the devices of a slice that need not exist.
+
+  Raises:
+    ValueError: libtpu is not installed.
+  """
+  for name, value in _ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
+  from jax.experimental import topologies
+
+  # Without it, each TensorCore of a v4 or v5p is a device of its own.
+  options = {"chip_config_name": "megacore"} if where.chip.cores == 2 else {}
+  host = where.host.shape
+  try:
+    found = topologies.get_topology_desc(
+      platform="tpu",
+      topology_name=where.name,
+      chips_per_host_bounds=[*host, *[1] * (3 - len(host))],
+      **options,
+    )
+  except (RuntimeError, ImportError) as error:
+    raise ValueError(
+      f"there is no compiler: pip install 'rstar_jax[aot]' ({error})"
+    ) from None
+  return found.devices
+
+
+def compile_program(lowered: jax.stages.Lowered) -> Compiled:
+  """Compiles a program that was lowered for devices of `devices`."""
+  began, cpu = time.perf_counter(), time.process_time()
+  try:
+    compiled, refused = lowered.compile(), None
+  except jax.errors.JaxRuntimeError as error:
+    refused = needed_bytes(str(error))
+    if refused is None:
+      raise
+  took = {
+    "seconds": time.perf_counter() - began,
+    "cpu_seconds": time.process_time() - cpu,
+  }
+  if refused is not None:
+    return Compiled(refused=refused, **took)
+  memory = compiled.memory_analysis()
+  return Compiled(
+    arguments=memory.argument_size_in_bytes,
+    outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
+    temporaries=memory.temp_size_in_bytes,
+    code=memory.generated_code_size_in_bytes,
+    **took,
+  )
+
+
+def needed_bytes(message: str) -> float | None:
+  """Returns the HBM bytes that an error asks for, None for another error."""
+  if "RESOURCE_EXHAUSTED" not in message or "HBM" not in message:
+    return None
+  unit = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+  for pattern in (
+    r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm",
+    r"total memory required.*?\(([\d.]+)([KMGT])\)",
+  ):
+    found = re.search(pattern, message, re.IGNORECASE | re.DOTALL)
+    if found:
+      return float(found.group(1)) * unit[found.group(2).upper()]
+  return None

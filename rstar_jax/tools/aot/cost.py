@@ -1,0 +1,159 @@
+"""What a step costs a chip, from the model's sizes; and how long it takes.
+
+The one model of cost: the compile report, the plan and the simulator of a fleet
+(benchmarks/fleet.py) count with it. Letters: D model, N query heads, K
+key/value heads, H head, F MLP, V vocabulary, L layers, n chips that a product
+is cut over. Products count 2 FLOPs for each multiplication and addition.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from rstar_jax.models.config import ModelConfig
+from rstar_jax.tools.aot.chips import Slice
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """Work of one chip.
+
+  Attributes:
+    flops: of matrix products.
+    bytes: to and from HBM. Activations are not counted, as if they never left
+      the chip.
+    wire: bytes that it sends to other chips.
+  """
+
+  flops: float = 0.0
+  bytes: float = 0.0
+  wire: float = 0.0
+
+  def __add__(self, other: "Work") -> "Work":
+    return Work(
+      self.flops + other.flops,
+      self.bytes + other.bytes,
+      self.wire + other.wire,
+    )
+
+  def parts(self, where: Slice) -> dict[str, float]:
+    """Returns seconds at the published peaks, of each resource."""
+    return {
+      "compute": self.flops / where.chip.flops,
+      "hbm": self.bytes / where.chip.hbm_rate,
+      "ici": self.wire / where.ici_rate if self.wire else 0.0,
+    }
+
+  def seconds(self, where: Slice) -> float:
+    """Returns seconds at the published peaks.
+
+    Products go on while weights arrive, but a layer's all-reduces wait for its
+    products, and the next products for them.
+    """
+    parts = self.parts(where)
+    return max(parts["compute"], parts["hbm"]) + parts["ici"]
+
+
+def layer_parameters(model: ModelConfig) -> int:
+  """Counts the parameters of one layer's matrix products."""
+  d, h = model.embed_dim, model.head_dim
+  n, k, f = model.num_heads, model.num_kv_heads, model.mlp_dim
+  return d * (n + 2 * k) * h + n * h * d + 3 * d * f
+
+
+def head_parameters(model: ModelConfig) -> int:
+  """Counts the parameters of the LM head's product."""
+  return model.vocab_size * model.embed_dim
+
+
+def token_bytes(model: ModelConfig) -> int:
+  """Returns the bytes of one token's keys and values, in all layers."""
+  heads = model.num_kv_heads * model.head_dim
+  return 2 * model.num_layers * heads * _size(model.dtype)
+
+
+def step(
+  model: ModelConfig,
+  *,
+  tokens: int,
+  keys: float,
+  read: float,
+  sampled: int = 0,
+  tensor: int = 1,
+) -> Work:
+  """Counts one step of a data shard, on one of its chips.
+
+  Args:
+    model: with the dtypes that it is run with.
+    tokens: token slots; empty ones are multiplied too.
+    keys: tokens that are attended to, over all slots.
+    read: tokens whose keys and values are read, each page once for all slots
+      that share it.
+    sampled: slots that have logits.
+    tensor: n.
+  """
+  size, layers = _size(model.param_dtype), model.num_layers
+  matrices = layers * layer_parameters(model)
+  head = head_parameters(model) if sampled else 0
+  flops = 2 * (tokens * matrices + sampled * head)
+  flops += 4 * layers * model.num_heads * model.head_dim * keys
+  # Float32 logits are written and read once more.
+  logits = 2 * 4 * sampled * model.vocab_size
+  weights = size * (matrices + head)
+  cut = tensor if model.num_kv_heads % tensor == 0 else 1
+  held = token_bytes(model) * (read + tokens) / cut
+  # Sums of products in each layer, of attention and of the MLP; and of the
+  # rows of the embedding, which is cut by the vocabulary.
+  ring = 2 * (tensor - 1) / tensor
+  sums = (2 * layers + 1) * tokens * model.embed_dim * _size(model.dtype)
+  return Work(flops / tensor, (weights + logits) / tensor + held, ring * sums)
+
+
+def update(
+  model: ModelConfig,
+  *,
+  rows: int,
+  length: int,
+  head: bool,
+  chips: int,
+  tensor: int = 1,
+  accumulate: int = 1,
+) -> Work:
+  """Counts one update of a training, on one of the chips.
+
+  Args:
+    model: `remat` says whether layers are computed again; any dtypes: masters,
+      moments and gradients are float32.
+    rows: packed rows of the update.
+    length: tokens of each.
+    head: whether there are logits.
+    chips: that share the rows and the state.
+    tensor: n.
+    accumulate: micro-batches.
+  """
+  layers, size = model.num_layers, _size(model.dtype)
+  matrices, tokens = layers * layer_parameters(model), rows * length
+  embeddings = 2 if head and not model.tied_embeddings else 1
+  parameters = matrices + embeddings * head_parameters(model)
+  # Forwards, and twice as much backwards.
+  passes = 4 if model.remat else 3
+  keys = tokens * (length + 1) / 2
+  flops = passes * 2 * tokens * matrices
+  flops += passes * 4 * layers * model.num_heads * model.head_dim * keys
+  flops += 3 * 2 * tokens * head_parameters(model) if head else 0
+  # Masters, two moments and the gradient are read and written in float32. A
+  # micro-batch reads the weights in each pass, and adds to the gradient.
+  state = 8 * 4 * parameters / chips
+  part = parameters / tensor
+  reads = accumulate * (passes * size * part + 8 * parameters / chips)
+  # A micro-batch gathers the weights of the other parts, forwards and
+  # backwards, and scatters the gradient; sums of products as in `step`.
+  others = (chips - tensor) / chips
+  gathered = accumulate * others * part * ((passes - 1) * size + 4)
+  ring = 2 * (tensor - 1) / tensor
+  sums = 2 * layers * passes * tokens * tensor / chips * model.embed_dim * size
+  return Work(flops / chips, state + reads, gathered + ring * sums)
+
+
+def _size(dtype: str) -> int:
+  return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize

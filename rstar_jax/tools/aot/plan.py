@@ -1,0 +1,304 @@
+"""Prices a reproduction of the paper: tokens of each stage, and chip-hours.
+
+Tokens follow from a config's rounds, the paper's sizes (arXiv 2501.04519) and
+guesses, all in `Assumptions`. Seconds are those of `cost.py`, as in the
+simulation of a fleet (benchmarks/fleet.py). The result is an estimate, not a
+measurement.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rstar_jax.config.schema import Config, RoundConfig
+from rstar_jax.models import sharding
+from rstar_jax.models.config import ModelConfig
+from rstar_jax.tools.aot import cost, programs
+from rstar_jax.tools.aot.chips import Slice
+from rstar_jax.tools.aot.cost import Work
+
+# The paper's hours by round (appendix A.1): days of wall clock times GPUs, with
+# 14 days for "about two weeks". Training is not told apart.
+PAPER_GPU_HOURS = (
+  ("14 days x 80 H100-80G, a 236B model", 14 * 24 * 80),
+  ("3 days x 60 A100-40G", 3 * 24 * 60),
+  ("3 days x 60 A100-40G", 3 * 24 * 60),
+  ("7 days x 60 A100-40G", 7 * 24 * 60),
+)
+
+# Problems, and tokens generated for a trajectory (table 9), of MATH-500, AIME
+# 2024, AMC 2023, OlympiadBench, College Math, GSM8K and Gaokao 2023.
+TEST_SETS = (
+  (500, 5453),
+  (30, 15693),
+  (40, 14544),
+  (675, 7889),
+  (2818, 4503),
+  (1319, 3299),
+  (385, 6375),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Assumptions:
+  """What the plan assumes: the paper's numbers where it is cited, and guesses.
+
+  Attributes:
+    problems: training problems (section 3.4.1).
+    prompt_tokens: tokens of a question and its prompt.
+    steps: steps of a solution, with the answer.
+    step_tokens: tokens of a step, with its marker.
+    calls_terminal: expansions per rollout under terminal-guided Q-values: 28
+      for 16 rollouts, in the released code's tree with solutions of 6 steps.
+    calls_ppm: expansions per rollout under the PPM's Q-values: 71 for 16.
+    unsolved: share of the problems unsolved after the first rollouts of each
+      round; what the round before left unsolved (table 2), none for round 1.
+    later: share of those still unsolved after each attempt at extra rollouts.
+    kept: solutions per solved problem in the SFT data (section 3.4.1).
+    solved: share of the problems solved after each round (table 2).
+    sft_epochs: epochs of SFT (appendix A.1).
+    mixed: share of problems with right and wrong solutions, so with pairs.
+    paired_steps: steps of such a problem that have pairs.
+    pairs_per_step: pairs of each: 2 preferred x 2 others (section 3.3).
+    ppm_epochs: epochs of the PPM's training (appendix A.1).
+    test_trajectories: solutions per test problem after each round (table 6).
+    efficiency: share of the published peaks' speed that programs reach.
+    call_seconds: of the host, beyond that, for each call of a program.
+    useful: share of the token slots that compute what is needed.
+  """
+
+  problems: int = 747_000
+  prompt_tokens: int = 150
+  steps: int = 6
+  step_tokens: int = 58
+  calls_terminal: float = 28 / 16
+  calls_ppm: float = 71 / 16
+  unsolved: tuple[float, ...] = (0.0, 0.3983, 0.3340, 0.2214)
+  later: float = 0.7
+  kept: int = 2
+  solved: tuple[float, ...] = (0.6017, 0.6660, 0.7786, 0.9025)
+  sft_epochs: int = 2
+  mixed: float = 0.5
+  paired_steps: int = 3
+  pairs_per_step: int = 4
+  ppm_epochs: int = 1
+  test_trajectories: int = 8
+  efficiency: float = 0.5
+  call_seconds: float = 0.005
+  useful: float = 0.9
+
+  @property
+  def path(self) -> float:
+    """Tokens before a candidate, on average."""
+    return self.prompt_tokens + self.steps / 2 * self.step_tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """The tokens of one stage of a round.
+
+  Attributes:
+    stage: "search", "sft", "ppm" or "test".
+    round: from 1.
+    generated: tokens that the policy samples.
+    prefilled: tokens of prompts that the policy and the PPM read besides.
+    scored: tokens that the PPM scores.
+    trained: tokens of the training batches, all epochs.
+  """
+
+  stage: str
+  round: int
+  generated: float = 0
+  prefilled: float = 0
+  scored: float = 0
+  trained: float = 0
+
+
+def stages(rounds: Sequence[RoundConfig], a: Assumptions) -> list[Stage]:
+  """Counts the tokens of every stage.
+
+  Args:
+    rounds: of a config. Rounds beyond those of `a.unsolved` and `a.solved`
+      repeat their last values.
+    a: assumptions.
+  """
+  result = []
+  for number, one in enumerate(rounds, 1):
+    rollouts = a.problems * _rollouts(one, _of_round(a.unsolved, number), a)
+    guided = one.annotation == "ppm"
+    calls = rollouts * (a.calls_ppm if guided else a.calls_terminal)
+    generated = calls * one.candidates * a.step_tokens
+    # What was sampled or scored stays in pages: only prompts are read besides,
+    # by each of the models once for a tree.
+    prompts = a.problems * one.trees * a.prompt_tokens
+    rows = a.problems * _of_round(a.solved, number) * a.kept * a.sft_epochs
+    sft = rows * (a.prompt_tokens + a.steps * a.step_tokens)
+    pairs = a.problems * a.mixed * a.paired_steps * a.pairs_per_step
+    # A pair is its path, half a solution on average, and two steps.
+    ppm = pairs * (a.path + 2 * a.step_tokens) * a.ppm_epochs
+    test = a.test_trajectories * sum(count * each for count, each in TEST_SETS)
+    result += [
+      Stage(
+        "search", number, generated, prompts * (1 + guided), generated * guided
+      ),
+      Stage("sft", number, trained=sft),
+      Stage("ppm", number, trained=ppm),
+      Stage("test", number, generated=test, scored=test),
+    ]
+  return result
+
+
+def step_of(
+  name: str,
+  model: ModelConfig,
+  config: Config,
+  shape: Mapping[str, int],
+  a: Assumptions,
+) -> tuple[int, Work]:
+  """Returns the token slots of a step, and its work on one chip.
+
+  Args:
+    name: of `programs.NAMES`; an update is one step.
+    model: of the policy and the PPM.
+    config: of the run; candidates are those of its largest round.
+    shape: of the program's mesh, by axis.
+    a: assumptions, of the paths' lengths.
+  """
+  tensor = shape["tensor"]
+  shards = shape["data"] * shape["fsdp"]
+  if name in programs.TRAINING:
+    training = getattr(config, name)
+    rows, length = training.batch_size, training.length
+    work = cost.update(
+      dataclasses.replace(model, **training.of_model),
+      rows=rows,
+      length=length,
+      head=name == "sft",
+      chips=tensor * shards,
+      tensor=tensor,
+      accumulate=training.accumulate,
+    )
+    return rows * length, work
+  sizes = programs.sizes_of(config, shards)
+  candidates = max(each.candidates for each in config.rounds)
+  own = a.step_tokens / 2
+  if name == "decode":
+    tokens = sizes.rows // shards
+    # A path is read once for all candidates of a leaf.
+    read = tokens * (a.path / candidates + own)
+  else:
+    tokens = sizes.slots // shards
+    read = tokens / a.step_tokens * (a.path / candidates + a.step_tokens)
+  work = cost.step(
+    model,
+    tokens=tokens,
+    keys=tokens * (a.path + own),
+    read=read,
+    sampled=tokens if name == "decode" else 0,
+    tensor=tensor,
+  )
+  return tokens * shards, work
+
+
+def rates(
+  config: Config, model: ModelConfig, where: Slice, a: Assumptions
+) -> dict[str, float]:
+  """Returns useful tokens per second and chip of each program.
+
+  Args:
+    config: of the run.
+    model: of the policy and the PPM.
+    where: the slice.
+    a: assumptions.
+
+  Returns:
+    By name, of `programs.NAMES`.
+
+  Raises:
+    ValueError: a mesh that the slice or a host of it does not make.
+  """
+  result = {}
+  for name in programs.NAMES:
+    training = name in programs.TRAINING
+    chips = where if training else where.host
+    mesh = config.train_mesh if training else config.search_mesh
+    sizes = sharding.mesh_sizes(mesh, chips.chips)
+    shape = dict(zip(sharding.AXES, sizes, strict=True))
+    tokens, work = step_of(name, model, config, shape, a)
+    steps = config.engine.inner_steps if name == "decode" else 1
+    useful = 1 if training else a.useful
+    seconds = steps * work.seconds(chips) / a.efficiency + a.call_seconds
+    result[name] = useful * steps * tokens / seconds / chips.chips
+  return result
+
+
+def chip_hours(stage: Stage, rates: Mapping[str, float]) -> float:
+  """Returns the chip-hours of a stage, of `stages`, at rates of `rates`."""
+  seconds = stage.generated / rates["decode"]
+  seconds += stage.prefilled / rates["prefill"]
+  seconds += stage.scored / rates["score"]
+  if stage.trained:
+    seconds += stage.trained / rates[stage.stage]
+  return seconds / 3600
+
+
+def table(
+  rounds: Sequence[RoundConfig],
+  rates: Mapping[str, Mapping[str, float]],
+  a: Assumptions,
+) -> dict[str, Any]:
+  """Makes the whole plan, fit for JSON.
+
+  Args:
+    rounds: of a config.
+    rates: by topology, those of `rates`.
+    a: assumptions.
+  """
+  found = stages(rounds, a)
+  hours = [
+    {name: chip_hours(stage, each) for name, each in rates.items()}
+    for stage in found
+  ]
+  return {
+    "assumptions": dataclasses.asdict(a),
+    "tokens_per_second_per_chip": {
+      name: _rounded(each) for name, each in rates.items()
+    },
+    "stages": [
+      _rounded(dataclasses.asdict(stage)) | {"chip_hours": _rounded(each)}
+      for stage, each in zip(found, hours, strict=True)
+    ],
+    "chip_hours": _rounded(
+      {name: sum(each[name] for each in hours) for name in rates}
+    ),
+    "paper_gpu_hours": [
+      {"round": number, "hardware": hardware, "gpu_hours": total}
+      for number, (hardware, total) in enumerate(PAPER_GPU_HOURS, 1)
+    ],
+  }
+
+
+def significant(value: float) -> float:
+  """Keeps four significant digits of a number, so that a line can be read."""
+  return float(f"{value:.4g}")
+
+
+def _rollouts(one: RoundConfig, unsolved: float, a: Assumptions) -> float:
+  """Returns a problem's rollouts in a round, on average."""
+  total = one.rollouts * one.trees
+  for extra in one.extra_rollouts:
+    total += unsolved * extra
+    unsolved *= a.later
+  return total
+
+
+def _of_round(values: Sequence[float], number: int) -> float:
+  return values[min(number, len(values)) - 1]
+
+
+def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+  """Keeps four significant digits of the floats."""
+  return {
+    name: significant(value) if isinstance(value, float) else value
+    for name, value in values.items()
+  }

@@ -1,0 +1,323 @@
+"""The device programs of a run, on abstract arrays of the run's shapes.
+
+Each is the function that an engine or a trainer jits, not a copy, with all its
+layers.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rstar_jax.config.schema import Config, TrainConfig
+from rstar_jax.hf import model_config as hf_config
+from rstar_jax.hf import published
+from rstar_jax.inference import programs as engine
+from rstar_jax.inference import sampler
+from rstar_jax.inference.runs import pages_for
+from rstar_jax.models import pages as pages_lib
+from rstar_jax.models import sharding
+from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.paged_attention import PagedAttention
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.training import ppm, sft, state
+
+# Of a search: the policy samples, the policy reads prefixes, the PPM scores.
+SEARCH = ("decode", "prefill", "score")
+TRAINING = ("sft", "ppm")
+NAMES = (*SEARCH, *TRAINING)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """Sizes of a search's programs on one host; see `PagedModel`.
+
+  Attributes:
+    rows: token slots of a step that samples.
+    steps: steps of a call that samples.
+    slots: token slots of a call that reads.
+    paths: paths of such a call.
+    width: pages of the policy's longest path.
+    scored: pages of the PPM's longest path.
+    pages: pages of each model in each data shard.
+  """
+
+  rows: int
+  steps: int
+  slots: int
+  paths: int
+  width: int
+  scored: int
+  pages: int
+
+
+def model_config(path: str, dtype: str) -> ModelConfig:
+  """Returns a model's sizes, from its config.json or its published name.
+
+  Args:
+    path: `policy.path` of a config.
+    dtype: of parameters and activations.
+
+  Raises:
+    ValueError: neither is known.
+  """
+  file = pathlib.Path(path) / "config.json"
+  if file.is_file():
+    fields = json.loads(file.read_text())
+  elif path in published.MODELS:
+    fields = published.MODELS[path]
+  else:
+    raise ValueError(
+      f"policy.path={path!r} is no folder with a config.json, and its sizes "
+      f"are not in hf/published.py: known are {sorted(published.MODELS)}"
+    )
+  found = hf_config.from_fields(fields, path)
+  return dataclasses.replace(found, dtype=dtype, param_dtype=dtype)
+
+
+def sizes_of(config: Config, shards: int) -> Sizes:
+  """Returns the sizes that the engines of a TPU host take from a config.
+
+  Args:
+    config: of the run.
+    shards: data shards of the search's mesh.
+
+  Raises:
+    ValueError: the number of pages is left to the engines.
+  """
+  given = config.engine
+  if not given.pages:
+    raise ValueError("config.engine.pages is 0: say how many for a TPU")
+
+  def rounded(slots: int) -> int:
+    return -(-slots // shards) * shards
+
+  slots = rounded(given.prefill_tokens)
+  step = max(given.max_step_tokens, given.max_block_tokens)
+  return Sizes(
+    rows=rounded(given.rows),
+    steps=given.inner_steps,
+    slots=slots,
+    paths=max(slots // 4, shards),
+    width=pages_for(given.max_prefix_tokens + step),
+    scored=pages_for(given.max_prefix_tokens + given.max_step_tokens),
+    pages=given.pages // shards,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceProgram:
+  """One program, ready to be lowered.
+
+  Attributes:
+    name: of `NAMES`.
+    run: a pure function.
+    arguments: trees of ShapeDtypeStructs with shardings.
+    donated: which arguments it may write into.
+    mesh: mesh to trace in; the search has none.
+    results: shardings of its results; None leaves them to the compiler.
+  """
+
+  name: str
+  run: Callable[..., Any]
+  arguments: tuple[Any, ...]
+  donated: tuple[int, ...]
+  mesh: Mesh | None = None
+  results: Any = None
+
+  def lower(self) -> jax.stages.Lowered:
+    """Traces it for the devices of its arguments."""
+    places = {"out_shardings": self.results} if self.results else {}
+    run = jax.jit(self.run, donate_argnums=self.donated, **places)
+    with jax.set_mesh(self.mesh) if self.mesh else contextlib.nullcontext():
+      return run.lower(*self.arguments)
+
+
+def search_program(
+  name: str, model: ModelConfig, config: Config, mesh: Mesh
+) -> DeviceProgram:
+  """Returns a program of the search.
+
+  Args:
+    name: of `SEARCH`.
+    model: with the dtypes of the search.
+    config: of the run.
+    mesh: of one host's chips.
+  """
+  sizes = sizes_of(config, sharding.row_shards(mesh))
+  head = config.ppm_head if name == "score" else "lm"
+  graphdef, params = stacked_shapes(model, head, mesh)
+  kind = config.engine.kernels
+  attention = PagedAttention(
+    "pallas" if kind == "auto" else kind, mesh if mesh.size > 1 else None
+  )
+  options = engine.Options(layers=model.num_layers, attention=attention)
+  pages = pages_shapes(model, sizes, mesh)
+  ids = functools.partial(array, mesh)
+  if name == "decode":
+    options = dataclasses.replace(
+      options, method=sampler.method_of(config.engine), steps=sizes.steps
+    )
+    plan = engine.DecodePlan(sizes.rows, sizes.steps, sizes.width, sizes.pages)
+    arrays = [ids(plan.array.shape, jnp.int32, None, sharding.RULES.batch)]
+    run = engine.decode
+  else:
+    width = sizes.scored if name == "score" else sizes.width
+    shards = sharding.row_shards(mesh)
+    plan = engine.PrefillPlan(
+      sizes.slots, sizes.paths, width, sizes.pages, shards
+    )
+    arrays = [
+      ids(plan.array.shape, jnp.int32, None, sharding.RULES.batch),
+      ids(plan.both.shape, jnp.int32, sharding.RULES.batch),
+    ]
+    run = engine.prefill
+  return DeviceProgram(
+    name,
+    lambda params, pages, *arrays: run(
+      nnx.merge(graphdef, params), pages, *arrays, options
+    ),
+    (params, pages, *arrays),
+    (1,),
+  )
+
+
+def training_program(
+  name: str, model: ModelConfig, config: Config, mesh: Mesh
+) -> DeviceProgram:
+  """Returns the update of a training.
+
+  Args:
+    name: of `TRAINING`.
+    model: its dtype is that of the activations; masters are float32.
+    config: of the run.
+    mesh: of all chips.
+
+  Raises:
+    ValueError: the rows do not divide into the mesh and the micro-batches.
+  """
+  training: TrainConfig = getattr(config, name)
+  parts = sharding.row_shards(mesh)
+  if training.batch_size % (parts * training.accumulate):
+    raise ValueError(
+      f"{training.accumulate} micro-batches of config.{name}'s "
+      f"{training.batch_size} rows do not divide into the mesh's {parts} parts "
+      f"of rows: give an accumulate of at most {training.batch_size // parts}"
+    )
+  model = dataclasses.replace(model, param_dtype="float32", **training.of_model)
+  head = "lm" if name == "sft" else config.ppm_head
+  loss = {"sft": sft.sft_loss, "ppm": ppm.ppm_loss}[name]
+  graphdef, params = _shapes(model, head)
+  places = sharding.shardings(params, mesh)
+  params = jax.tree.map(placed, params, places)
+  tx = state.optimizer(training, num_steps=1000)
+  step = state.make_step(
+    lambda params, batch: loss(nnx.merge(graphdef, params), batch),
+    tx,
+    training.accumulate,
+  )
+  rows, length = training.batch_size, training.length
+  shapes = dict.fromkeys(("tokens", "segment_ids", "positions"), (rows, length))
+  if name == "sft":
+    shapes |= {"targets": (rows, length), "mask": (rows, length)}
+  else:
+    shapes |= {"last": (rows, 2), "weight": (rows,), "target": (rows,)}
+  batch = {
+    key: array(
+      mesh,
+      shape,
+      jnp.int32 if len(shape) > 1 else jnp.float32,
+      sharding.RULES.batch,
+    )
+    for key, shape in shapes.items()
+  }
+  begun = state.TrainState(
+    array(mesh, ()), params, _optimizer_state(tx, params, mesh)
+  )
+  options: dict[str, Any] = {}
+  if mesh.size > 1:
+    # As `training/loop.py` has it: the state stays where it is.
+    stay = jax.tree.map(lambda one: one.sharding, begun)
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    options = {"mesh": mesh, "results": (stay, everywhere)}
+  return DeviceProgram(name, step, (begun, batch), (0,), **options)
+
+
+def array(
+  mesh: Mesh, shape: tuple[int, ...], dtype: Any = jnp.int32, *axes: Any
+) -> jax.ShapeDtypeStruct:
+  """Returns an abstract array; without axes every device has all of it."""
+  place = NamedSharding(mesh, PartitionSpec(*axes))
+  return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+
+
+def placed(of: Any, place: NamedSharding) -> jax.ShapeDtypeStruct:
+  """Returns an abstract array like another, with a sharding."""
+  return jax.ShapeDtypeStruct(of.shape, of.dtype, sharding=place)
+
+
+def stacked_shapes(
+  model: ModelConfig, head: str, mesh: Mesh
+) -> tuple[nnx.GraphDef, Any]:
+  """Returns what `step.stacked` makes of a model: definition and shapes."""
+  graphdef, params = _shapes(dataclasses.replace(model, num_layers=1), head)
+  places = sharding.shardings(params, mesh)
+
+  def stack(path: Any, one: Any, place: NamedSharding) -> Any:
+    if "layers" not in jax.tree_util.keystr(path):
+      return placed(one, place)
+    shape = (model.num_layers, *one.shape)
+    place = NamedSharding(mesh, PartitionSpec(None, *place.spec))
+    return jax.ShapeDtypeStruct(shape, one.dtype, sharding=place)
+
+  return graphdef, jax.tree_util.tree_map_with_path(stack, params, places)
+
+
+def bytes_of(tree: Any) -> float:
+  """Returns the bytes of abstract arrays on one device, without padding."""
+
+  def size(one: jax.ShapeDtypeStruct) -> int:
+    shape = one.sharding.shard_shape(one.shape)
+    return math.prod(shape) * one.dtype.itemsize
+
+  return float(sum(map(size, jax.tree.leaves(tree))))
+
+
+def pages_shapes(model: ModelConfig, sizes: Sizes, mesh: Mesh) -> Any:
+  """Returns the abstract pages of a model, sharded as in the engine."""
+  count = model.num_layers * sizes.pages * sharding.row_shards(mesh)
+  pages = jax.eval_shape(functools.partial(pages_lib.empty, model, count))
+  heads = sharding.RULES.kv_heads
+  cut = heads if model.num_kv_heads % mesh.shape[heads] == 0 else None
+  return array(mesh, pages.shape, pages.dtype, sharding.RULES.batch, None, cut)
+
+
+@functools.lru_cache(maxsize=16)
+def _shapes(model: ModelConfig, head: str) -> tuple[nnx.GraphDef, Any]:
+  """Traces a module's constructor, which takes seconds for a deep one."""
+  return nnx.split(
+    nnx.eval_shape(lambda: Transformer(model, head=head, rngs=nnx.Rngs(0)))
+  )
+
+
+def _optimizer_state(
+  tx: optax.GradientTransformation, params: Any, mesh: Mesh
+) -> Any:
+  """Returns an abstract optimiser state, sharded as its parameters are."""
+  return optax.tree_map_params(
+    tx,
+    lambda one, param: placed(one, param.sharding),
+    jax.eval_shape(tx.init, params),
+    params,
+    transform_non_params=lambda one: array(mesh, one.shape, one.dtype),
+  )

@@ -1,0 +1,303 @@
+"""The command's rows: what programs take, against what the chips have."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jax.sharding import AbstractMesh, Mesh
+
+from rstar_jax.config.schema import Config, MeshConfig
+from rstar_jax.models import sharding
+from rstar_jax.models.config import ModelConfig
+from rstar_jax.tools.aot import compiler, plan, programs
+from rstar_jax.tools.aot.chips import Slice
+from rstar_jax.tools.aot.compiler import Compiled
+from rstar_jax.tools.aot.plan import significant
+from rstar_jax.tools.aot.programs import Sizes, bytes_of
+
+_MIB, _GIB = 2**20, 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+  """Bytes of a search on one chip.
+
+  Attributes:
+    policy, value: parameters.
+    pages: of both models.
+    temporaries: of the program that needs most of them.
+    code: of all programs.
+  """
+
+  policy: float
+  value: float
+  pages: float
+  temporaries: float = 0.0
+  code: float = 0.0
+
+  @property
+  def weights(self) -> float:
+    return self.policy + self.value
+
+  @property
+  def total(self) -> float:
+    return self.weights + self.pages + self.temporaries + self.code
+
+
+def search_rows(
+  config: Config, model: ModelConfig, where: Slice, names: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+  """Compiles programs of the search for a host; adds up what a chip holds.
+
+  Args:
+    config: of the run.
+    model: of the policy and the PPM.
+    where: the slice.
+    names: of `programs.SEARCH`; without any, no compiler is needed.
+
+  Yields:
+    A row for each program, then one of all together, named "search".
+  """
+  host = where.host
+  if names:
+    mesh = mesh_of(config.search_mesh, host, "search_mesh")
+  else:
+    mesh = AbstractMesh(
+      sharding.mesh_sizes(config.search_mesh, host.chips), sharding.AXES
+    )
+  sizes = programs.sizes_of(config, sharding.row_shards(mesh))
+  shared = {"mesh": dict(mesh.shape)} | dataclasses.asdict(sizes)
+  found: dict[str, Compiled] = {}
+  for name in names:
+    program = programs.search_program(name, model, config, mesh)
+    found[name] = compiler.compile_program(program.lower())
+    yield (
+      shared
+      | _row(name, host, found[name])
+      | _work(name, model, config, mesh, host)
+    )
+  held = held_by(model, config, mesh, found)
+  has = host.chip.usable_bytes
+  row = shared | {"program": "search", "topology": host.name}
+  row |= {"programs": len(found), "code_mib": _mib(held.code)}
+  row |= {
+    "cpu_seconds": significant(sum(e.cpu_seconds for e in found.values())),
+    "held_gib": {
+      name: _gib(getattr(held, name))
+      for name in ("weights", "pages", "temporaries", "code")
+    },
+  }
+  refused = max((each.refused for each in found.values()), default=0.0)
+  row |= _fit(max(held.total, refused), has)
+  if row["fits"]:
+    # How far `engine.pages` can go.
+    row["most_pages"] = _most_pages(held, config.engine.pages, has)
+  else:
+    row["knobs"] = search_knobs(held, found, config, sizes, has)
+  yield row
+
+
+def held_by(
+  model: ModelConfig,
+  config: Config,
+  mesh: Mesh | AbstractMesh,
+  found: Mapping[str, Compiled],
+) -> Held:
+  """Adds up what a chip holds in a search, both models and their programs.
+
+  Args:
+    model: of the policy and the PPM.
+    config: of the run.
+    mesh: of the host's chips.
+    found: the compiled programs.
+  """
+  sizes = programs.sizes_of(config, sharding.row_shards(mesh))
+  _, policy = programs.stacked_shapes(model, "lm", mesh)
+  _, value = programs.stacked_shapes(model, config.ppm_head, mesh)
+  return Held(
+    policy=bytes_of(policy),
+    value=bytes_of(value),
+    pages=2 * bytes_of(programs.pages_shapes(model, sizes, mesh)),
+    temporaries=max((each.own for each in found.values()), default=0.0),
+    code=sum(each.code for each in found.values()),
+  )
+
+
+def search_knobs(
+  held: Held,
+  found: Mapping[str, Compiled],
+  config: Config,
+  sizes: Sizes,
+  has: float,
+) -> dict[str, int]:
+  """Returns estimates of settings, each of which alone would fit.
+
+  Args:
+    held: what a chip holds.
+    found: the compiled programs; one that was refused has no temporaries here.
+    config: of the run.
+    sizes: of the programs.
+    has: bytes of a chip.
+
+  Returns:
+    "pages", and "rows" or "prefill_tokens" where a program's temporaries are
+    enough; where none does, "tensor", the factor on the mesh's tensor axis.
+  """
+  over, result = held.total - has, {}
+  pages = _most_pages(held, config.engine.pages, has)
+  # A path and a step of each candidate have to be there.
+  if pages >= 2 * sizes.width:
+    result["pages"] = pages
+  for name, each in found.items():
+    rest = max((e.own for n, e in found.items() if n != name), default=0.0)
+    if each.own > rest and each.own - rest >= over:
+      knob = "rows" if name == "decode" else "prefill_tokens"
+      now = config.engine.rows if knob == "rows" else sizes.slots
+      result[knob] = math.floor(now * (1 - over / each.own))
+  if not result:
+    result["tensor"] = math.ceil((held.total - held.pages) / has) + 1
+  return result
+
+
+def training_row(
+  config: Config, model: ModelConfig, where: Slice, name: str
+) -> dict[str, Any]:
+  """Compiles the update of a training, on a whole slice.
+
+  Args:
+    config: of the run.
+    model: of the policy and the PPM.
+    where: the slice.
+    name: of `programs.TRAINING`.
+  """
+  training = getattr(config, name)
+  mesh = mesh_of(config.train_mesh, where, "train_mesh")
+  program = programs.training_program(name, model, config, mesh)
+  found = compiler.compile_program(program.lower())
+  fields = "batch_size length accumulate remat attention_block".split()
+  needs = found.refused or found.arguments + found.own + found.code
+  has = where.chip.usable_bytes
+  result = (
+    {"mesh": dict(mesh.shape)}
+    | {key: getattr(training, key) for key in fields}
+    | _row(name, where, found)
+    | _fit(needs, has)
+    | _work(name, model, config, mesh, where)
+  )
+  if not result["fits"]:
+    begun, _ = program.arguments
+    result["knobs"] = training_knobs(
+      batch_size=training.batch_size,
+      accumulate=training.accumulate,
+      parts=sharding.row_shards(mesh),
+      fixed=bytes_of((program.arguments, begun.params)),
+      needs=needs,
+      has=has,
+    )
+  return result
+
+
+def training_knobs(
+  *,
+  batch_size: int,
+  accumulate: int,
+  parts: int,
+  fixed: float,
+  needs: float,
+  has: float,
+) -> dict[str, int]:
+  """Returns an estimate of the setting that makes a training fit.
+
+  Args:
+    batch_size: rows of an update.
+    accumulate: the present number of micro-batches.
+    parts: devices that hold different rows; each takes at least one at once.
+    fixed: bytes on a chip of the state, the batch and the gradients' sum.
+    needs: bytes on a chip, in all.
+    has: bytes of a chip.
+
+  Returns:
+    "accumulate", if that can help; else "times_chips", the factor on the chips
+    that share the state.
+  """
+  growing = (needs - fixed) * accumulate
+  for count in range(accumulate + 1, batch_size // parts + 1):
+    divides = batch_size % (count * parts) == 0
+    if divides and fixed + growing / count <= has:
+      return {"accumulate": count}
+  least = fixed + growing * parts / batch_size
+  return {"times_chips": math.ceil(least / has)}
+
+
+def mesh_of(config: MeshConfig, where: Slice, name: str) -> Mesh:
+  """Returns the mesh of a run on a slice.
+
+  Args:
+    config: `search_mesh`, for the chips of a host, or `train_mesh`, for all.
+    where: the slice, or its host.
+    name: of the field, for errors.
+
+  Raises:
+    ValueError: the mesh cannot be made of so many chips, or libtpu is not
+      installed.
+  """
+  devices = compiler.devices(where)
+  mesh = sharding.mesh_over(config, devices, f"config.{name}")
+  # A run on one device has no mesh, but arrays here must have a sharding.
+  return mesh or sharding.make_mesh(MeshConfig(data=1), devices)
+
+
+def _row(name: str, where: Slice, found: Compiled) -> dict[str, Any]:
+  row = {"program": name, "topology": where.name}
+  if found.refused:
+    return row | {"refused_gib": _gib(found.refused)}
+  return row | {
+    "arguments_gib": _gib(found.arguments),
+    "temporaries_gib": _gib(found.own),
+    "code_mib": _mib(found.code),
+    "compile_seconds": significant(found.seconds),
+    "cpu_seconds": significant(found.cpu_seconds),
+  }
+
+
+def _work(
+  name: str, model: ModelConfig, config: Config, mesh: Mesh, where: Slice
+) -> dict[str, Any]:
+  """Returns what a step costs a chip, of paths as long as the plan assumes."""
+  tokens, work = plan.step_of(
+    name, model, config, dict(mesh.shape), plan.Assumptions()
+  )
+  seconds = work.seconds(where)
+  return {
+    "tokens": tokens,
+    **{key: significant(each) for key, each in vars(work).items()},
+    "seconds": {
+      key: significant(each) for key, each in work.parts(where).items()
+    },
+    "step_seconds": significant(seconds),
+    "tokens_per_second_per_chip": significant(tokens / seconds / where.chips),
+  }
+
+
+def _fit(needs: float, has: float) -> dict[str, Any]:
+  return {
+    "hbm_needed_gib": _gib(needs),
+    "hbm_chip_gib": _gib(has),
+    "fits": needs <= has,
+    "over_gib": _gib(max(needs - has, 0.0)),
+  }
+
+
+def _most_pages(held: Held, pages: int, has: float) -> int:
+  """Returns how many pages fit."""
+  room = has - (held.total - held.pages)
+  return max(0, math.floor(pages * room / held.pages))
+
+
+def _gib(size: float) -> float:
+  return significant(size / _GIB)
+
+
+def _mib(size: float) -> float:
+  return significant(size / _MIB)
