@@ -33,12 +33,18 @@ _SLOW = flags.DEFINE_float("slow", 0.0, "Share of programs that time out.")
 _LINKS = flags.DEFINE_bool(
   "links", True, "Count all-reduces, which the simulation before did not."
 )
-_SIZES = (
-  ("rows", "prefill_tokens", "inner_steps", "pages"),
-  ("in_flight",),
-  ("workers",),
+_PATIENT = flags.DEFINE_bool(
+  "patient", False, "The PPM waits until its calls are full; see `Host`."
 )
-for _name in itertools.chain(*_SIZES):
+_SIZES = {
+  "rows": "rows",
+  "inner_steps": "steps",
+  "prefill_tokens": "slots",
+  "pages": "pages",
+  "in_flight": "in_flight",
+  "workers": "workers",
+}
+for _name in _SIZES:
   flags.DEFINE_integer(_name, None, "In the place of the config's.")
 
 
@@ -56,6 +62,8 @@ class Host:
     workers, graders: processes, each with a core of its own.
     controller: seconds of the search's process for each candidate.
     efficiency, call_seconds: see `plan.Assumptions`.
+    patient: whether the PPM lets the policy go first until a call of its own is
+      full, as long as all rows are taken; else they take turns.
   """
 
   model: ModelConfig
@@ -71,6 +79,7 @@ class Host:
   controller: float = 0.0
   efficiency: float = 0.5
   call_seconds: float = 0.005
+  patient: bool = False
 
   def decode(self, keys: float, read: float) -> float:
     """Returns the seconds of a call that samples.
@@ -143,37 +152,47 @@ class Spent:
 
 
 class Pages:
-  """Pages of a model, by tick: those that were used longest ago are dropped."""
+  """Pages of a model by candidate; those used longest ago are dropped."""
 
   def __init__(self, count: int):
     self._count, self._used = count, 0
-    self._blocks: collections.OrderedDict[tuple, int] = (
+    self._blocks: collections.OrderedDict[tuple[int, int, int], int] = (
       collections.OrderedDict()
     )
 
   def missing(self, tree: int, ticks: list[Tick], index: int) -> int:
-    """Touches the path of a tick's leaf; returns its tokens without pages.
-
-    A prompt, which no tick made, counts as one of tick -1.
-    """
+    """Touches the path of a tick's leaf; returns its tokens without pages."""
     found, end = 0, ticks[index].path
     while end:
-      before = ticks[index].after
-      start = ticks[before].path if before >= 0 else 0
-      if (tree, before) in self._blocks:
-        self._blocks.move_to_end((tree, before))
-      else:
+      tick = ticks[index]
+      index, key = tick.after, (tree, tick.after, tick.child)
+      # No tick made the prompt.
+      start = ticks[index].path if index >= 0 else 0
+      if key not in self._blocks:
         found += end - start
-        self.put(tree, before, np.array([end - start]), start)
-      index, end = before, start
+        self._add(key, start, end - start)
+      # What is before is used after all that follows it, and so outlives it.
+      self._blocks.move_to_end(key)
+      end = start
+    self._drop()
     return found
 
-  def put(self, tree: int, index: int, lengths: np.ndarray, path: int) -> None:
-    """Adds what a tick computed after a path."""
-    pages = int(np.sum(-(-(path % PAGE + lengths) // PAGE)))
-    self._used += pages - self._blocks.pop((tree, index), 0)
-    self._blocks[tree, index] = pages
-    while self._used > self._count and len(self._blocks) > 1:
+  def put(
+    self, tree: int, ticks: list[Tick], index: int, lengths: np.ndarray
+  ) -> None:
+    """Adds what was computed of a tick's candidates."""
+    for child, length in enumerate(lengths.tolist()):
+      self._add((tree, index, child), ticks[index].path, length)
+    self.missing(tree, ticks, index)
+
+  def _add(self, key: tuple[int, int, int], path: int, length: int) -> None:
+    # A page that is partly full is copied.
+    pages = -(-(path % PAGE + length) // PAGE)
+    self._used += pages - self._blocks.pop(key, 0)
+    self._blocks[key] = pages
+
+  def _drop(self) -> None:
+    while self._used > self._count:
       self._used -= self._blocks.popitem(last=False)[1]
 
 
@@ -253,6 +272,8 @@ class Simulation:
   def _begin(self, now: float) -> None:
     if self._problems:
       self._problems -= 1
+      if not self._problems:
+        self.steady = dataclasses.replace(self.spent)
       who = next(self._serial)
       self._going[who] = self._search(who)
       self._move_on(now, who)
@@ -286,7 +307,7 @@ class Simulation:
         self._ready += [(who, n) for n in tick.lengths.tolist()]
         self._open[who] = len(tick.lengths)
         yield "device"
-        self._policy.put(tree, index, tick.lengths, tick.path)
+        self._policy.put(tree, ticks, index, tick.lengths)
         yield "controller"
         yield "sandbox"
         if tick.scored:
@@ -296,11 +317,18 @@ class Simulation:
           missing += int(steps.sum())
           self._scores.append(_Read(missing, tick.path, who))
           yield "device"
-          self._value.put(tree, index, steps, tick.path)
+          self._value.put(tree, ticks, index, steps)
         yield "grader"
 
   def _call(self, now: float) -> None:
     """Lets the policy and the PPM take turns at the device."""
+    if self._host.patient:
+      waiting = sum(each.left for each in self._scores)
+      rows = len(self._left) + len(self._ready)
+      if waiting >= self._host.slots:
+        self._turn = "ppm"
+      elif rows >= self._host.rows:
+        self._turn = "policy"
     for _ in range(2):
       turn = self._turn
       self._turn = "ppm" if turn == "policy" else "policy"
@@ -391,7 +419,7 @@ def host_of(where: chips.Slice, source: Source, **changes) -> Host:
   """Returns the host of the 7B's config, with changes of `Host`."""
   config = qwen2_5_math_7b.get_config()
   engine, assumed = config.engine, plan.Assumptions()
-  sizes = sharding.mesh_sizes(config.search_mesh, where.host.chips)
+  sizes = sharding.mesh_sizes(config.search_mesh, where.chips)
   assert sizes[:2] == (1, 1), "one data shard"
   options = {
     "rows": engine.rows,
@@ -407,35 +435,42 @@ def host_of(where: chips.Slice, source: Source, **changes) -> Host:
     "call_seconds": assumed.call_seconds,
   }
   model = programs.model_config(config.policy.path, config.policy.dtype)
-  return Host(model, where.host, **(options | changes))
+  return Host(model, where, **(options | changes))
+
+
+def row_of(spent: Spent, host: Host) -> dict[str, float]:
+  """Returns what is printed of a search."""
+  rate = spent.tokens / spent.seconds
+  row = {
+    "tokens_per_second_per_chip": rate / host.where.chips,
+    "rows_useful": spent.tokens / spent.rows,
+    "slots_useful": spent.useful,
+    "idle": spent.idle,
+    "sampling": spent.sampling / spent.seconds,
+    "scoring": spent.scoring / spent.seconds,
+    "scored": spent.scored / spent.tokens,
+    "read_again": spent.again / spent.tokens,
+  }
+  return {name: plan.significant(value) for name, value in row.items()}
 
 
 def main(_) -> None:
   source = Source(ROUNDS[_ROUND.value], slow=_SLOW.value)
-  where = chips.parse(_TOPOLOGY.value)
+  where = chips.parse(_TOPOLOGY.value).host
   if not _LINKS.value:
     chip = dataclasses.replace(where.chip, ici_rate=float("inf"))
     where = dataclasses.replace(where, chip=chip)
-  named = {"inner_steps": "steps", "prefill_tokens": "slots"}
   changes = {
-    named.get(name, name): flags.FLAGS[name].value
-    for name in itertools.chain(*_SIZES)
-    if flags.FLAGS[name].value is not None
+    name: flags.FLAGS[flag].value
+    for flag, name in _SIZES.items()
+    if flags.FLAGS[flag].value is not None
   }
-  host = host_of(where, source, **changes)
-  spent = Simulation(host, source, _PROBLEMS.value).run()
-  rate = spent.tokens / spent.seconds
-  row = {
-    "tokens_per_second_per_chip": round(rate / host.where.chips),
-    "problems_per_hour": round(3600 * _PROBLEMS.value / spent.seconds),
-    "rows_useful": round(spent.tokens / spent.rows, 3),
-    "slots_useful": round(spent.useful, 3),
-    "idle": round(spent.idle, 3),
-    "sampling": round(spent.sampling / spent.seconds, 3),
-    "scoring": round(spent.scoring / spent.seconds, 3),
-    "read_again": round(spent.again / spent.tokens, 3),
-  }
-  print(json.dumps(row))
+  host = host_of(where, source, patient=_PATIENT.value, **changes)
+  simulation = Simulation(host, source, _PROBLEMS.value)
+  whole = simulation.run()
+  print(json.dumps(row_of(whole, host) | {"of": "all problems"}))
+  # Until the last problem begins all trees are in flight.
+  print(json.dumps(row_of(simulation.steady, host) | {"of": "the middle"}))
 
 
 if __name__ == "__main__":

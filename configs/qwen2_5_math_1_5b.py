@@ -19,5 +19,6 @@ def get_config() -> rj.Config:
   config.search_mesh.tensor = 1
   config.search.in_flight = config.eval.search.in_flight = 64
   config.engine.rows = 1024
+  config.engine.prefill_tokens = 4096
   config.engine.pages = 32768
   return config

@@ -39,13 +39,15 @@ def paper(policy: str) -> config_lib.Config:
     max_step_tokens=256,
     max_block_tokens=2048,
     max_prefix_tokens=3072,
-    # With these a step of a v5e host takes as long to compute as to read the
-    # weights.
+    # A step of so many takes a v5e host as long to compute as to read the
+    # weights; of the other two as much as the scores of what is sampled
+    # (docs/results/fleet.md). A TPU's scalar memory holds the tables of no more
+    # tokens.
     rows=256,
-    prefill_tokens=512,
+    prefill_tokens=1024,
     # What the four chips of a v5e host hold beside two 7B models
     # (docs/results/aot.md).
-    pages=8192,
+    pages=16384,
     # Programs take minutes to compile for a TPU; then one wants to see them.
     warm_up=True,
   )

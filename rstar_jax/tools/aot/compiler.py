@@ -73,11 +73,20 @@ def devices(where: Slice) -> Sequence[Any]:
 
 
 def compile_program(lowered: jax.stages.Lowered) -> Compiled:
-  """Compiles a program that was lowered for devices of `devices`."""
+  """Compiles a program that was lowered for devices of `devices`.
+
+  Raises:
+    ValueError: what its kernels plan is too much for the scalar memory.
+  """
   began, cpu = time.perf_counter(), time.process_time()
   try:
     compiled, refused = lowered.compile(), None
   except jax.errors.JaxRuntimeError as error:
+    if "memory space smem" in str(error):
+      raise ValueError(
+        "the scalar memory does not hold what a call reads: lower "
+        "config.engine.prefill_tokens, rows or max_prefix_tokens"
+      ) from error
     refused = needed_bytes(str(error))
     if refused is None:
       raise

@@ -65,6 +65,8 @@ class Assumptions:
     efficiency: share of the published peaks' speed that programs reach.
     call_seconds: of the host, beyond that, for each call of a program.
     useful: share of the token slots that compute what is needed.
+    scored: share of the sampled tokens that the PPM scores; programs that
+      failed, and steps that a node had before, are not.
   """
 
   problems: int = 747_000
@@ -86,6 +88,7 @@ class Assumptions:
   efficiency: float = 0.5
   call_seconds: float = 0.005
   useful: float = 0.9
+  scored: float = 0.75
 
   @property
   def path(self) -> float:
@@ -139,11 +142,15 @@ def stages(rounds: Sequence[RoundConfig], a: Assumptions) -> list[Stage]:
     test = a.test_trajectories * sum(count * each for count, each in TEST_SETS)
     result += [
       Stage(
-        "search", number, generated, prompts * (1 + guided), generated * guided
+        "search",
+        number,
+        generated,
+        prompts * (1 + guided),
+        generated * a.scored * guided,
       ),
       Stage("sft", number, trained=sft),
       Stage("ppm", number, trained=ppm),
-      Stage("test", number, generated=test, scored=test),
+      Stage("test", number, generated=test, scored=a.scored * test),
     ]
   return result
 

@@ -1,0 +1,108 @@
+"""Rows of the command as the tables of docs/results/aot.md.
+
+python -m rstar_jax.tools.aot.tables docs/results/aot.jsonl
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def searches(rows: Sequence[Row]) -> str:
+  """Returns a table of what a chip holds in a search, as Markdown."""
+  head = (
+    "model slice mesh rows prefill_tokens pages weights KV temporaries code "
+    "together chip fits programs code,_MiB CPU-s"
+  ).split()
+  lines = [
+    [
+      *_names(row),
+      _mesh(row),
+      f"{row['rows']}",
+      f"{row['slots']}",
+      f"{row['pages'] * row['mesh']['data'] * row['mesh']['fsdp']:,}",
+      *(
+        f"{row['held_gib'][key]:.2f}"
+        for key in ("weights", "pages", "temporaries", "code")
+      ),
+      f"{row['hbm_needed_gib']:.2f}",
+      f"{row['hbm_chip_gib']:.2f}",
+      _fits(row),
+      f"{row['programs']}",
+      f"{row['code_mib']:.1f}",
+      f"{row['cpu_seconds']:.0f}",
+    ]
+    for row in rows
+    if row["program"] == "search"
+  ]
+  return _table(head, lines, left=3)
+
+
+def steps(rows: Sequence[Row]) -> str:
+  """Returns a table of compiled programs and their steps, as Markdown."""
+  head = (
+    "model slice program tokens temporaries,_GiB code,_MiB CPU-s GFLOP "
+    "HBM,_GB sent,_MB compute,_ms HBM,_ms ICI,_ms tokens/s_a_chip"
+  ).split()
+  lines = [
+    [
+      *_names(row),
+      row["program"],
+      f"{row['tokens']:,}",
+      f"{row['temporaries_gib']:.2f}",
+      f"{row['code_mib']:.1f}",
+      f"{row['cpu_seconds']:.0f}",
+      f"{row['flops'] / 1e9:,.0f}",
+      f"{row['bytes'] / 1e9:,.2f}",
+      f"{row['wire'] / 1e6:,.0f}",
+      *(
+        f"{1e3 * row['seconds'][key]:,.2f}" for key in ("compute", "hbm", "ici")
+      ),
+      f"{row['tokens_per_second_per_chip']:,.0f}",
+    ]
+    for row in rows
+    if "temporaries_gib" in row
+  ]
+  return _table(head, lines, left=3)
+
+
+def _names(row: Row) -> list[str]:
+  return [row["model"].split("/")[-1], row["slice"]]
+
+
+def _mesh(row: Row) -> str:
+  return ", ".join(f"{k}={v}" for k, v in row["mesh"].items() if v > 1)
+
+
+def _fits(row: Row) -> str:
+  if row["fits"]:
+    return f"yes; up to {row['most_pages']:,} pages a shard"
+  knobs = " or ".join(f"{k}={v:,}" for k, v in row["knobs"].items())
+  return f"over by {row['over_gib']:.2f}: {knobs}"
+
+
+def _table(
+  head: Sequence[str], lines: Sequence[Sequence[str]], left: int
+) -> str:
+  rule = ["---"] * left + ["---:"] * (len(head) - left)
+  rows = [[each.replace("_", " ") for each in head], rule, *lines]
+  return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def main(paths: Sequence[str]) -> None:
+  """Prints the tables of files of rows, as the command printed them."""
+  rows = [
+    json.loads(line)
+    for path in paths
+    for line in pathlib.Path(path).read_text().splitlines()
+  ]
+  for make in (searches, steps):
+    print(make(rows), end="\n\n")
+
+
+if __name__ == "__main__":
+  main(sys.argv[1:])

@@ -1,0 +1,147 @@
+"""Compiles for TPUs without a TPU: what `make aot` runs.
+
+Needs libtpu. The tests of the default command compile for the CPU; here a TPU's
+compiler itself is asked.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+from absl.testing import absltest, parameterized
+
+from rstar_jax.config.schema import MeshConfig, TrainConfig
+from rstar_jax.models import sharding
+from rstar_jax.tools.aot import chips, compiler, cost, programs
+from tests.tools.aot import small
+
+# No device is used; libtpu would look for one.
+jax.config.update("jax_platforms", "cpu")
+
+_ROOT = pathlib.Path(__file__).resolve().parents[3]
+_MODEL = dataclasses.replace(
+  small.MODEL, head_dim=128, dtype="bfloat16", param_dtype="bfloat16"
+)
+
+
+@functools.cache
+def _mesh(name, tensor):
+  devices = compiler.devices(chips.parse(name))
+  return sharding.make_mesh(MeshConfig(data=1, fsdp=-1, tensor=tensor), devices)
+
+
+class ChipsTest(parameterized.TestCase):
+  @parameterized.parameters("v4:2x2x4", "v5e:4x4", "v5p:2x2x4", "v6e:4x4")
+  def test_devices_are_chips(self, name):
+    where = chips.parse(name)
+    found = compiler.devices(where)
+    self.assertLen(found, where.chips)
+    self.assertLen({each.process_index for each in found}, where.hosts)
+
+  def test_what_does_not_fit_says_what_it_needs(self):
+    place = jax.NamedSharding(_mesh("v5e:1x1", 1), jax.P())
+    array = jax.ShapeDtypeStruct((1 << 16, 1 << 17), "float32", sharding=place)
+    found = compiler.compile_program(jax.jit(lambda x: x + 1).lower(array))
+    # 2^33 numbers of 4 bytes.
+    self.assertGreaterEqual(found.refused, 32 * 2**30)
+
+
+class ProgramsTest(parameterized.TestCase):
+  @parameterized.product(
+    topology=("v5e:2x2", "v5p:2x2x1", "v6e:2x2"), kind=("pallas", "ragged")
+  )
+  def test_of_a_search(self, topology, kind):
+    config = small.config()
+    config.engine.kernels = kind
+    for name in programs.SEARCH:
+      program = programs.search_program(
+        name, _MODEL, config, _mesh(topology, 4)
+      )
+      found = compiler.compile_program(program.lower())
+      self.assertBetween(found.code, 1, 32 * 2**20)
+      # Pages are written where they are.
+      pages = programs.bytes_of(program.arguments[1])
+      self.assertLess(found.outputs, pages / 2)
+
+  def test_products_are_counted(self):
+    config = small.config()
+    program = programs.search_program(
+      "prefill", _MODEL, config, _mesh("v5e:2x2", 4)
+    )
+    compiled = program.lower().compile()
+    # The body of a scan counts once, with one block of keys.
+    least = cost.step(
+      dataclasses.replace(_MODEL, num_layers=1),
+      tokens=64,
+      keys=64 * 128,
+      read=0,
+      tensor=4,
+    )
+    ratio = compiled.cost_analysis()["flops"] / least.flops
+    self.assertBetween(ratio, 0.9, 1.2)
+
+  def test_layers_add_no_code(self):
+    sizes = []
+    for layers in (2, 8):
+      model = dataclasses.replace(_MODEL, num_layers=layers)
+      program = programs.search_program(
+        "decode", model, small.config(), _mesh("v5e:2x2", 4)
+      )
+      sizes.append(compiler.compile_program(program.lower()).code)
+    self.assertAlmostEqual(sizes[1] / sizes[0], 1, delta=0.05)
+
+  def test_of_training(self):
+    config = small.config()
+    config.sft = TrainConfig(batch_size=16, length=256, accumulate=2)
+    program = programs.training_program(
+      "sft", _MODEL, config, _mesh("v5e:2x2", 2)
+    )
+    found = compiler.compile_program(program.lower())
+    self.assertLess(found.outputs, 2**20)
+    self.assertGreater(found.temporaries, 0)
+
+
+class CommandTest(absltest.TestCase):
+  def test_prints_lines_of_json(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    fields = {
+      "model_type": "qwen2",
+      "vocab_size": 1024,
+      "hidden_size": 256,
+      "intermediate_size": 512,
+      "num_hidden_layers": 2,
+      "num_attention_heads": 4,
+      "num_key_value_heads": 4,
+      "max_position_embeddings": 4096,
+    }
+    (folder / "config.json").write_text(json.dumps(fields))
+    done = subprocess.run(
+      [
+        *(sys.executable, "-m", "rstar_jax.tools.aot"),
+        "--config=configs/qwen2_5_math_7b.py",
+        f"--config.policy.path={folder}",
+        "--config.engine.kernels=xla",
+        "--topology=v5e:4x4",
+        "--programs=prefill",
+      ],
+      cwd=_ROOT,
+      env=os.environ | {"PYTHONPATH": str(_ROOT)},
+      capture_output=True,
+      text=True,
+    )
+    self.assertEqual(done.returncode, 0, done.stderr)
+    row, search = map(json.loads, done.stdout.splitlines())
+    self.assertEqual((row["program"], search["programs"]), ("prefill", 1))
+    self.assertEqual(row["topology"], "v5e:2x2")
+    self.assertEqual(row["slice"], "v5e:4x4")
+    self.assertEqual(row["mesh"], {"data": 1, "fsdp": 1, "tensor": 4})
+    self.assertTrue(search["fits"])
+
+
+if __name__ == "__main__":
+  absltest.main()

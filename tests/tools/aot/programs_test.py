@@ -1,0 +1,159 @@
+"""Sizes and shapes, against those of the engines and of real models."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+from absl.testing import absltest, parameterized
+from flax import nnx
+
+from rstar_jax.config.schema import MeshConfig, TrainConfig
+from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.scoring import ScoringEngine
+from rstar_jax.models import sharding
+from rstar_jax.models.paged_attention import PagedAttention
+from rstar_jax.models.step import stacked
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.tools.aot import programs
+from tests.tools.aot import small
+
+jax.config.update("jax_num_cpu_devices", 4)
+
+
+def _mesh(data, tensor):
+  config = MeshConfig(data=data, tensor=tensor)
+  return sharding.make_mesh(config, jax.devices()[: data * tensor])
+
+
+def _tiny():
+  return dataclasses.replace(
+    small.MODEL, embed_dim=16, head_dim=4, mlp_dim=32, vocab_size=64
+  )
+
+
+class ModelTest(absltest.TestCase):
+  def test_published(self):
+    found = programs.model_config("Qwen/Qwen2.5-Math-1.5B", "bfloat16")
+    self.assertEqual(found.num_layers, 28)
+    self.assertEqual((found.dtype, found.param_dtype), ("bfloat16",) * 2)
+
+  def test_folder(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    fields = {
+      "model_type": "qwen2",
+      "vocab_size": 512,
+      "hidden_size": 64,
+      "intermediate_size": 96,
+      "num_hidden_layers": 3,
+      "num_attention_heads": 4,
+      "num_key_value_heads": 2,
+      "max_position_embeddings": 128,
+    }
+    (folder / "config.json").write_text(json.dumps(fields))
+    found = programs.model_config(str(folder), "float32")
+    self.assertEqual((found.num_layers, found.head_dim), (3, 16))
+
+  def test_neither(self):
+    with self.assertRaisesRegex(ValueError, "'nobody/nothing' is no folder"):
+      programs.model_config("nobody/nothing", "float32")
+
+
+class SizesTest(parameterized.TestCase):
+  def test_as_the_engines(self):
+    config, mesh = small.config(), _mesh(2, 2)
+    config.engine.rows, config.engine.prefill_tokens = 128, 64
+    config.engine.max_block_tokens = 80
+    sizes = programs.sizes_of(config, 2)
+    # Whole blocks of the rows that a CPU multiplies at once.
+    engine = Engine(
+      Transformer(_tiny(), rngs=nnx.Rngs(0)), config.engine, mesh=mesh
+    )
+    ppm = ScoringEngine(
+      Transformer(_tiny(), head="tanh", rngs=nnx.Rngs(0)),
+      config.engine,
+      mesh=mesh,
+    )
+    self.assertEqual(
+      (sizes.rows, sizes.slots, sizes.width, sizes.scored, sizes.pages),
+      (
+        engine.rows,
+        engine.prefill_tokens,
+        engine.width,
+        ppm.width,
+        engine.count,
+      ),
+    )
+
+  def test_pages_have_to_be_given(self):
+    config = small.config()
+    config.engine.pages = 0
+    with self.assertRaisesRegex(ValueError, "engine.pages"):
+      programs.sizes_of(config, 1)
+
+
+class ShapesTest(parameterized.TestCase):
+  @parameterized.parameters((1, 4), (4, 1))
+  def test_as_stacked_models(self, data, tensor):
+    mesh = _mesh(data, tensor)
+    model = Transformer(_tiny(), rngs=nnx.Rngs(0))
+    graphdef, params = nnx.split(model)
+    model = nnx.merge(graphdef, sharding.place(params, mesh))
+    graphdef, params = nnx.split(stacked(model))
+    found, shapes = programs.stacked_shapes(_tiny(), "lm", mesh)
+    self.assertEqual(found, graphdef)
+    jax.tree.map(
+      lambda a, b: self.assertEqual(
+        (a.shape, a.dtype, a.sharding.shard_shape(a.shape)),
+        (b.shape, b.dtype, b.sharding.shard_shape(b.shape)),
+      ),
+      shapes,
+      params,
+    )
+
+  @parameterized.parameters((1, 4), (2, 2))
+  def test_pages_as_of_the_engine(self, data, tensor):
+    mesh = _mesh(data, tensor)
+    sizes = programs.sizes_of(small.config(), data)
+    found = programs.pages_shapes(_tiny(), sizes, mesh)
+    pages = PagedAttention("xla", mesh).empty(_tiny(), 2, sizes.pages)
+    self.assertEqual((found.shape, found.dtype), (pages.shape, pages.dtype))
+    self.assertEqual(
+      found.sharding.shard_shape(found.shape),
+      pages.sharding.shard_shape(pages.shape),
+    )
+    self.assertEqual(programs.bytes_of(found), pages.nbytes / 4)
+
+
+class ProgramsTest(parameterized.TestCase):
+  @parameterized.parameters(*programs.SEARCH)
+  def test_of_a_search(self, name):
+    program = programs.search_program(
+      name, _tiny(), small.config(), _mesh(2, 2)
+    )
+    pages, *_ = jax.tree.leaves(program.lower().out_info)
+    self.assertEqual(pages.shape, program.arguments[1].shape)
+
+  @parameterized.parameters("sft", "ppm")
+  def test_of_training(self, name):
+    config = small.config()
+    mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=2, tensor=2))
+    setattr(config, name, TrainConfig(batch_size=8, length=32, accumulate=2))
+    program = programs.training_program(name, _tiny(), config, mesh)
+    compiled = program.lower().compile()
+    memory = compiled.memory_analysis()
+    # The state is written over, where each array stays.
+    self.assertEqual(
+      memory.alias_size_in_bytes, programs.bytes_of(program.arguments[0])
+    )
+
+  def test_rows_that_do_not_divide(self):
+    config = small.config()
+    config.sft = TrainConfig(batch_size=8, accumulate=4)
+    mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=4))
+    with self.assertRaisesRegex(ValueError, "accumulate of at most 2"):
+      programs.training_program("sft", _tiny(), config, mesh)
+
+
+if __name__ == "__main__":
+  absltest.main()
