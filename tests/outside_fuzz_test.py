@@ -20,7 +20,8 @@ NAMES = (
   *("a server's answer", "a server's bytes", "problems, JSON lines"),
   *("problems, a JSON list", "problems, CSV", "problems, a table"),
   *("released solutions", "released pairs", "labelled answers"),
-  *("a journal's line", "a journal's end", "metrics", "a manifest", "a shard"),
+  *("a journal's line", "a journal's end", "a begun shard", "metrics"),
+  *("a manifest", "a shard"),
   *("a run's config", "a program's output", "a policy's text"),
   *("a tokenizer's input", "a terminal"),
 )
