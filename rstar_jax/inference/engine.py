@@ -211,11 +211,18 @@ class Engine(PagedModel):
   def warm_up_calls(self) -> list[Callable[[], None]]:
     """Returns calls that each compile a program, on empty slots."""
 
-    def decode():
+    def decode(rows):
       self._allocate()
-      self._call_decode(self._decode_plan())
+      self._call_decode(self._decode_plan(rows))
 
-    return [*super().warm_up_calls(), decode]
+    return super().warm_up_calls() + [
+      functools.partial(decode, rows) for rows in self.sizes
+    ]
+
+  @property
+  def sizes(self) -> list[int]:
+    """Returns the token slots of steps: few, where few do, and all."""
+    return sorted({self._rounded(self.rows // 4), self.rows})
 
   def _allocate(self) -> None:
     super()._allocate()
@@ -282,15 +289,23 @@ class Engine(PagedModel):
     elif sampling:
       self._decode()
 
-  def _decode_plan(self) -> programs.DecodePlan:
+  def _decode_plan(self, rows: int) -> programs.DecodePlan:
     return programs.DecodePlan(
-      self.rows, self.config.inner_steps, self.width, self.count
+      rows, self.config.inner_steps, self.width, self.count
     )
+
+  def _wanted(self, shard: Shard) -> int:
+    """Returns the slots that a shard's work could fill."""
+    tokens = sum(run.left for run in shard.prefills)
+    prefills = -(-tokens // self.config.inner_steps)
+    return prefills + len(self._active[shard]) + len(self._ready[shard])
 
   def _decode(self) -> None:
     """Goes on with the steps under way, begins others, and prefills."""
-    plan = self._decode_plan()
-    slots = self.rows // self._parts
+    wanted = max(map(self._wanted, self._shards)) * self._parts
+    rows = next((size for size in self.sizes if size >= wanted), self.rows)
+    plan = self._decode_plan(rows)
+    slots = rows // self._parts
     places = []
     prefilled: list[Run] = []
     for number, shard in enumerate(self._shards):
