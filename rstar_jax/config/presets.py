@@ -44,6 +44,7 @@ def paper(policy: str) -> config_lib.Config:
     # (docs/results/fleet.md). A TPU's scalar memory holds the tables of no more
     # tokens.
     rows=256,
+    inner_steps=6,
     prefill_tokens=1024,
     # What the four chips of a v5e host hold beside two 7B models
     # (docs/results/aot.md).
