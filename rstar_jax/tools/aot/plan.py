@@ -189,8 +189,9 @@ def step_of(
   sizes = programs.sizes_of(config, shards)
   candidates = max(each.candidates for each in config.rounds)
   own = a.step_tokens / 2
-  if name == "decode":
-    tokens = sizes.rows // shards
+  samples = name in ("decode", "few")
+  if samples:
+    tokens = (sizes.rows if name == "decode" else sizes.few) // shards
     # A path is read once for all candidates of a leaf.
     read = tokens * (a.path / candidates + own)
   else:
@@ -201,7 +202,7 @@ def step_of(
     tokens=tokens,
     keys=tokens * (a.path + own),
     read=read,
-    sampled=tokens if name == "decode" else 0,
+    sampled=tokens if samples else 0,
     tensor=tensor,
   )
   return tokens * shards, work
@@ -232,7 +233,8 @@ def rates(
     sizes = sharding.mesh_sizes(mesh, chips.chips)
     shape = dict(zip(sharding.AXES, sizes, strict=True))
     tokens, work = step_of(name, model, config, shape, a)
-    steps = config.engine.inner_steps if name == "decode" else 1
+    samples = name in ("decode", "few")
+    steps = config.engine.inner_steps if samples else 1
     useful = 1 if training else a.useful
     seconds = steps * work.seconds(chips) / a.efficiency + a.call_seconds
     result[name] = useful * steps * tokens / seconds / chips.chips

@@ -32,8 +32,9 @@ from rstar_jax.models.paged_attention import PagedAttention
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.training import ppm, sft, state
 
-# Of a search: the policy samples, the policy reads prefixes, the PPM scores.
-SEARCH = ("decode", "prefill", "score")
+# Of a search: the policy samples, in all slots or where few have something to
+# do, and reads prefixes; the PPM scores.
+SEARCH = ("decode", "few", "prefill", "score")
 TRAINING = ("sft", "ppm")
 NAMES = (*SEARCH, *TRAINING)
 
@@ -44,6 +45,7 @@ class Sizes:
 
   Attributes:
     rows: token slots of a step that samples.
+    few: those where few have something to do.
     steps: steps of a call that samples.
     slots: token slots of a call that reads.
     paths: paths of such a call.
@@ -53,6 +55,7 @@ class Sizes:
   """
 
   rows: int
+  few: int
   steps: int
   slots: int
   paths: int
@@ -106,6 +109,7 @@ def sizes_of(config: Config, shards: int) -> Sizes:
   step = max(given.max_step_tokens, given.max_block_tokens)
   return Sizes(
     rows=rounded(given.rows),
+    few=rounded(rounded(given.rows) // 4),
     steps=given.inner_steps,
     slots=slots,
     paths=max(slots // 4, shards),
@@ -164,11 +168,12 @@ def search_program(
   options = engine.Options(layers=model.num_layers, attention=attention)
   pages = pages_shapes(model, sizes, mesh)
   ids = functools.partial(array, mesh)
-  if name == "decode":
+  if name in ("decode", "few"):
+    rows = sizes.rows if name == "decode" else sizes.few
     options = dataclasses.replace(
       options, method=sampler.method_of(config.engine), steps=sizes.steps
     )
-    plan = engine.DecodePlan(sizes.rows, sizes.steps, sizes.width, sizes.pages)
+    plan = engine.DecodePlan(rows, sizes.steps, sizes.width, sizes.pages)
     arrays = [ids(plan.array.shape, jnp.int32, None, sharding.RULES.batch)]
     run = engine.decode
   else:

@@ -152,7 +152,7 @@ def search_knobs(
   for name, each in found.items():
     rest = max((e.own for n, e in found.items() if n != name), default=0.0)
     if each.own > rest and each.own - rest >= over:
-      knob = "rows" if name == "decode" else "prefill_tokens"
+      knob = "rows" if name in ("decode", "few") else "prefill_tokens"
       now = config.engine.rows if knob == "rows" else sizes.slots
       result[knob] = math.floor(now * (1 - over / each.own))
   if not result:

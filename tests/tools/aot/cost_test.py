@@ -42,12 +42,13 @@ class StepTest(parameterized.TestCase):
     )
     compiled = program.lower().compile()
     # It counts the body of a scan once: one layer, and one block of keys.
+    tokens = 16 if name == "few" else 64
     least = cost.step(
       dataclasses.replace(small.MODEL, num_layers=1),
-      tokens=64,
-      keys=64 * 128,
+      tokens=tokens,
+      keys=tokens * 128,
       read=0,
-      sampled=64 if name == "decode" else 0,
+      sampled=tokens if name in ("decode", "few") else 0,
       tensor=tensor,
     )
     # It also counts sums and exponentials.
@@ -60,7 +61,7 @@ class StepTest(parameterized.TestCase):
         r" = \w+\[([\d,]+)\]\S* all-reduce\(", compiled.as_text()
       )
     ]
-    large = [each for each in sums if each == 64 * small.MODEL.embed_dim]
+    large = [each for each in sums if each == tokens * small.MODEL.embed_dim]
     self.assertLen(large, 3 if tensor > 1 else 0)
     ring = 2 * (tensor - 1) / tensor
     self.assertEqual(least.wire, ring * 4 * sum(large))

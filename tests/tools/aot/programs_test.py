@@ -75,9 +75,16 @@ class SizesTest(parameterized.TestCase):
       mesh=mesh,
     )
     self.assertEqual(
-      (sizes.rows, sizes.slots, sizes.width, sizes.scored, sizes.pages),
       (
-        engine.rows,
+        sizes.few,
+        sizes.rows,
+        sizes.slots,
+        sizes.width,
+        sizes.scored,
+        sizes.pages,
+      ),
+      (
+        *engine.sizes,
         engine.prefill_tokens,
         engine.width,
         ppm.width,

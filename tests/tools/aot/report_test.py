@@ -41,13 +41,14 @@ class SearchTest(absltest.TestCase):
       Compiled(temporaries=3 * _GIB, code=5 * 2**20, cpu_seconds=2),
       Compiled(temporaries=2 * _GIB, outputs=2 * _GIB, code=7 * 2**20),
       Compiled(temporaries=1 * _GIB, code=11 * 2**20, cpu_seconds=3),
+      Compiled(code=13 * 2**20),
     ]
     *rows, search = self.rows(found)
     self.assertEqual([row["program"] for row in rows], [*programs.SEARCH])
     self.assertEqual(rows[1]["temporaries_gib"], 4)
     self.assertEqual(
       (search["programs"], search["code_mib"], search["cpu_seconds"]),
-      (3, 23, 5),
+      (4, 36, 5),
     )
     self.assertEqual(search["held_gib"]["temporaries"], 4)
     self.assertTrue(search["fits"])
@@ -56,7 +57,7 @@ class SearchTest(absltest.TestCase):
     self.assertAlmostEqual(search["hbm_needed_gib"] / total, 1, delta=1e-3)
 
   def test_refused(self):
-    *rows, search = self.rows([Compiled(refused=40 * _GIB)] * 3)
+    *rows, search = self.rows([Compiled(refused=40 * _GIB)] * 4)
     self.assertEqual(rows[0]["refused_gib"], 40)
     self.assertFalse(search["fits"])
     self.assertAlmostEqual(search["over_gib"], 40 - 15.75)
