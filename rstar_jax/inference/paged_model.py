@@ -29,9 +29,9 @@ from rstar_jax.models.kernels import build, cpu
 from rstar_jax.models.step import stacked
 from rstar_jax.models.transformer import Transformer, reconfigured
 
-# Slots of a call are a multiple of this in each data shard: with fewer, programs
-# would not agree to the bit. XLA on a CPU computes so many rows at once; see
-# `ModelConfig.row_block`.
+# Slots of a call are a multiple of this in each data shard: with fewer,
+# programs would not agree to the bit. XLA on a CPU computes so many rows at
+# once; see `ModelConfig.row_block`.
 BLOCK = 32
 
 

@@ -11,7 +11,7 @@ bits, so that the cache changes no result.
 import dataclasses
 from collections.abc import Sequence
 
-from rstar_jax.models.pages import PAGE
+from rstar_jax.models.config import PAGE
 
 # Pages that are dropped at once, as a share of all: finding them costs a look
 # at every page.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rstar_jax.inference.prefix_cache import Page, PrefixCache
-from rstar_jax.models.pages import PAGE
+from rstar_jax.models.config import PAGE
 
 
 def pages_for(tokens: int) -> int:

@@ -13,7 +13,7 @@ from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference.paged_model import PagedModel, Request
 from rstar_jax.inference.prefix_cache import PrefixCache
 from rstar_jax.inference.runs import Run, Shard, pages_for
-from rstar_jax.models.pages import PAGE
+from rstar_jax.models.config import PAGE
 from rstar_jax.models.transformer import Transformer
 
 

@@ -3,6 +3,9 @@
 import dataclasses
 from typing import Literal
 
+# Tokens of a page of keys and values; `kernels/plan.h` has it too.
+PAGE = 16
+
 
 @dataclasses.dataclass(kw_only=True, frozen=True)
 class RopeScaling:

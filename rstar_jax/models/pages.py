@@ -13,11 +13,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.config import PAGE, ModelConfig
 from rstar_jax.models.layers import MASKED, move
 
-# Tokens of a page.
-PAGE = 16
 # Pages whose scores are in memory at once.
 _BLOCK = 8
 

@@ -88,7 +88,10 @@ class EngineMeshTest(parameterized.TestCase):
     fixed = {"graphdef": cut.graphdef, "options": cut._options}
     for lowered in (
       engine_lib._decode.lower(
-        cut.params, cut._pages, cut._put(cut._decode_plan(cut.rows).array, 1), **fixed
+        cut.params,
+        cut._pages,
+        cut._put(cut._decode_plan(cut.rows).array, 1),
+        **fixed,
       ),
       paged_model._prefill.lower(
         cut.params,

@@ -4,7 +4,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax.inference.prefix_cache import Page, PrefixCache
-from rstar_jax.models.pages import PAGE
+from rstar_jax.models.config import PAGE
 
 
 def store(cache, ids, kind=0):

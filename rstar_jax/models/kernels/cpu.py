@@ -15,12 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.config import PAGE, ModelConfig
 
 # The width of a head is a multiple of this: two vectors.
 _HEAD = 32
-# Tokens of a page: one vector (`plan.h`).
-PAGE = 16
 
 
 def can_multiply(x: jax.Array) -> bool:
