@@ -62,7 +62,7 @@ class ModelTest(absltest.TestCase):
 class SizesTest(parameterized.TestCase):
   def test_as_the_engines(self):
     config, mesh = small.config(), _mesh(2, 2)
-    config.engine.rows, config.engine.prefill_tokens = 128, 64
+    config.engine.rows, config.engine.prefill_tokens = 256, 64
     config.engine.max_block_tokens = 80
     sizes = programs.sizes_of(config, 2)
     # Whole blocks of the rows that a CPU multiplies at once.
