@@ -22,8 +22,7 @@ from absl import app, flags
 from benchmarks.fleet_work import ROUNDS, Source, Tick
 from configs import qwen2_5_math_7b
 from rstar_jax.models import sharding
-from rstar_jax.models.config import ModelConfig
-from rstar_jax.models.config import PAGE
+from rstar_jax.models.config import PAGE, ModelConfig
 from rstar_jax.tools.aot import chips, cost, plan, programs
 
 _ROUND = flags.DEFINE_enum("round", "4", [*ROUNDS], "Of the paper.")

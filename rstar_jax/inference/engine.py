@@ -83,7 +83,7 @@ class _Expansion(Request):
   def __init__(
     self, ids: list[int], seeds: list[int], stop: Stop, greedy: bool
   ):
-    super().__init__()
+    super().__init__(ids)
     self.ids, self.seeds, self.stop, self.greedy = ids, seeds, stop, greedy
     self.steps: list[Generated | None] = [None] * len(seeds)
     self.page: Page | None = None

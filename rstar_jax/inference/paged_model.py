@@ -33,6 +33,8 @@ from rstar_jax.models.transformer import Transformer, reconfigured
 # programs would not agree to the bit. XLA on a CPU computes so many rows at
 # once; see `ModelConfig.row_block`.
 BLOCK = 32
+# Requests by which a data shard may be ahead of twice the fewest of any.
+_AHEAD = 4
 
 
 @functools.partial(
@@ -72,12 +74,14 @@ class Request:
   """What a thread waits for.
 
   Attributes:
+    prefix: ids of its path, or of one of them.
     future: gets the result.
     shard: the data shard that has its paths.
     runs: its runs, as far as they have begun and not ended.
   """
 
-  def __init__(self):
+  def __init__(self, prefix: list[int]):
+    self.prefix = prefix
     self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
     self.shard: Shard | None = None
     self.runs: set[Run] = set()
@@ -227,7 +231,7 @@ class PagedModel(Weights, abc.ABC):
         self._open.update(new)
         self._allocate()
         for request in new:
-          request.shard = min(self._shards, key=lambda each: each.requests)
+          request.shard = self._shard_for(request)
           request.shard.requests += 1
           request.shard.waiting.append(request)
         for request in [each for each in self._open if each.future.cancelled()]:
@@ -244,6 +248,18 @@ class PagedModel(Weights, abc.ABC):
       for request in failed:
         with contextlib.suppress(concurrent.futures.InvalidStateError):
           request.future.set_exception(error)
+
+  def _shard_for(self, request: Any) -> Shard:
+    """Returns the data shard with most of a path, if not too much is there."""
+    most = 2 * min(each.requests for each in self._shards) + _AHEAD
+    near = [each for each in self._shards if each.requests <= most]
+    if len(near) == 1:
+      return near[0]
+
+    def worth(shard: Shard) -> tuple[int, int]:
+      return shard.cache.match(request.prefix)[2], -shard.requests
+
+    return max(near, key=worth)
 
   @abc.abstractmethod
   def _place(self, request: Any) -> bool:

@@ -29,7 +29,7 @@ class _Valuation(Request):
   """
 
   def __init__(self, paths: list[list[int]]):
-    super().__init__()
+    super().__init__(paths[0] if paths else [])
     self.paths = paths
     self.values = np.zeros(len(paths), np.float32)
     self.left = len(paths)
