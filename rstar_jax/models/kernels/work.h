@@ -4,6 +4,7 @@
 #define RSTAR_JAX_NATIVE_WORK_H_
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -63,7 +64,11 @@ void parallel(Pool& pool, int64_t count, const Run& run) {
 #if defined(__x86_64__)
     _mm_pause();
 #endif
-    if (tries > 1000) std::this_thread::yield();
+    // Where other programs want the cores, waiting must not take them.
+    if (tries > 1200)
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    else if (tries > 1000)
+      std::this_thread::yield();
   }
 }
 
