@@ -70,21 +70,24 @@ class ModelBackend:
     self._few_shot = (
       round_ == 0 and not policy and config.policy.prompt == "few_shot"
     )
-    self._model = None
+    model = None
     self._tokenizer = context.tokenizer
     if self._few_shot:
       self._tokenizer = load_tokenizer(self._folder, add_markers=False)
     if config.policy.backend:
       pass  # A backend of the user's loads its own model.
     elif self._few_shot:
-      self._model = folders.load_policy(self._folder, dtype, mesh=mesh)
+      model = folders.load_policy(self._folder, dtype, mesh=mesh)
     else:
-      self._model = models.load_policy(context, policy or round_, mesh=mesh)
+      model = models.load_policy(context, policy or round_, mesh=mesh)
     # Shared by all models on the devices.
     self._shared = {"mesh": mesh, "lock": threading.Lock(), "busy": Busy()}
     self._engine: Engine | None = None
-    if self._model is not None:
-      self._engine = Engine(self._model, config.engine, **self._shared)
+    # An engine may have copies of the parameters, so none are kept here.
+    self._parameters: int | None = None
+    if model is not None:
+      self._parameters = sum(each.size for each in arrays_of(model).values())
+      self._engine = Engine(model, config.engine, **self._shared)
     self._own: list[PluginPolicy] = []
     self._began = time.perf_counter()
     self._compiled = compiled.counter()
@@ -176,9 +179,7 @@ class ModelBackend:
 
   def parameters(self) -> int | None:
     """Returns the number of the policy's parameters; None for a plugin."""
-    if self._model is None:
-      return None
-    return sum(each.size for each in arrays_of(self._model).values())
+    return self._parameters
 
   def usage(self) -> dict[str, float]:
     """Returns the elapsed seconds, token counts and the device's idle share.
