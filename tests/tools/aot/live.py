@@ -93,7 +93,7 @@ class ProgramsTest(parameterized.TestCase):
         "decode", model, small.config(), _mesh("v5e:2x2", 4)
       )
       sizes.append(compiler.compile_program(program.lower()).code)
-    self.assertAlmostEqual(sizes[1] / sizes[0], 1, delta=0.05)
+    self.assertLess(sizes[1] / sizes[0], 1.1)
 
   def test_of_training(self):
     config = small.config()
