@@ -89,6 +89,8 @@ def stacked(model: Transformer) -> Transformer:
   with the number of layers. (XLA on a CPU copies each layer's part, so that
   there layers are better unrolled.)
   """
+  if len(model.layers) == 1:
+    return model
   one, parts = {}, {}
   for path, array in arrays_of(model).items():
     if path[0] == "layers":

@@ -27,7 +27,8 @@ void products(ffi::ThreadPool& pool, const ffi::AnyBuffer& x,
   int64_t end = 0;
   for (const auto& w : weights)
     ends.push_back(end += (w.dimensions()[0] + kBlock - 1) / kBlock);
-  parallel(pool, end, [&](int64_t i) {
+  int64_t cost = end * kBlock * x.dimensions()[0] * x.dimensions()[1];
+  parallel(pool, end, cost, [&](int64_t i) {
     size_t which = 0;
     while (i >= ends[which]) ++which;
     const auto& w = weights[which];
@@ -62,7 +63,8 @@ void gated(ffi::ThreadPool& pool, const ffi::AnyBuffer& x,
            const ffi::AnyBuffer& gate, const ffi::AnyBuffer& up, void* out) {
   Rows<T> rows(x.untyped_data(), x.dimensions()[0], x.dimensions()[1]);
   int64_t outs = gate.dimensions()[0];
-  parallel(pool, (outs + kBlock - 1) / kBlock, [&](int64_t i) {
+  int64_t cost = 2 * outs * x.dimensions()[0] * x.dimensions()[1];
+  parallel(pool, (outs + kBlock - 1) / kBlock, cost, [&](int64_t i) {
     gated_block<T>(rows, gate.untyped_data(), up.untyped_data(), outs, i,
                    static_cast<typename T::Item*>(out));
   });

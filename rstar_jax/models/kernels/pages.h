@@ -315,12 +315,15 @@ void attend_pages(Pool& pool, const Paged<T>& a) {
   std::vector<Chunk> chunks =
       chunks_of(tokens, a.columns, std::max<int64_t>(most, 1));
   int64_t all = chunks.size() * a.kv_heads;
-  parallel(pool, all, [&](int64_t i) {
+  int64_t width = a.kv_heads * a.dim, seen = 0;
+  for (const Token& token : tokens) seen += token.end - token.begin;
+  // An element that is written costs as much as several multiply-adds.
+  parallel(pool, all, 16 * tokens.size() * width, [&](int64_t i) {
     const Chunk& chunk = chunks[i / a.kv_heads];
     for (int64_t t = chunk.first; t < chunk.last; ++t)
       write_token(a, tokens[t], i % a.kv_heads);
   });
-  parallel(pool, all, [&](int64_t i) {
+  parallel(pool, all, 2 * seen * width * a.group, [&](int64_t i) {
     attend_chunk(a, tokens, chunks[i / a.kv_heads], i % a.kv_heads);
   });
 }

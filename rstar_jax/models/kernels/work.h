@@ -39,12 +39,20 @@ class Scratch {
   int64_t size_ = 0;
 };
 
+// Multiply-adds that one thread does before another has begun.
+constexpr int64_t kWorthThreads = 400'000;
+
 // Calls run(0) to run(count - 1), on this thread and on those of a pool.
 //
+// `cost` is about the multiply-adds of all; of few, this thread does all.
 // A free thread takes the next index. This thread never waits for the pool to
 // start: tasks that start late find nothing left to do.
 template <typename Pool, typename Run>
-void parallel(Pool& pool, int64_t count, const Run& run) {
+void parallel(Pool& pool, int64_t count, int64_t cost, const Run& run) {
+  if (cost < kWorthThreads) {
+    for (int64_t i = 0; i < count; ++i) run(i);
+    return;
+  }
   struct Progress {
     std::atomic<int64_t> next{0}, done{0};
   };
