@@ -24,7 +24,7 @@ from rstar_jax.inference import programs
 from rstar_jax.inference.runs import Run, Shard, pages_for
 from rstar_jax.inference.weights import Busy, Weights
 from rstar_jax.models import paged_attention, sharding
-from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.config import PAGE, ModelConfig
 from rstar_jax.models.kernels import build, cpu
 from rstar_jax.models.step import stacked
 from rstar_jax.models.transformer import Transformer, reconfigured
@@ -257,7 +257,8 @@ class PagedModel(Weights, abc.ABC):
       return near[0]
 
     def worth(shard: Shard) -> tuple[int, int]:
-      return shard.cache.match(request.prefix)[2], -shard.requests
+      pages = shard.cache.match(request.prefix)[2] // PAGE
+      return pages, -shard.requests
 
     return max(near, key=worth)
 
