@@ -26,8 +26,16 @@ class Checkpoints:
     if not store.is_remote(folder):
       self._folder = self._folder.absolute()
       self._folder.mkdir(parents=True, exist_ok=True)
+    try:
+      self._checkpointer = self._open()
+    except FileNotFoundError:
+      # In a bucket a folder is what is in it: it is gone where what a killed
+      # process left was removed between two looks of orbax's.
+      self._checkpointer = self._open()
+
+  def _open(self) -> ocp.training.Checkpointer:
     with _quiet():
-      self._checkpointer = ocp.training.Checkpointer(
+      return ocp.training.Checkpointer(
         self._folder,
         preservation_policy=ocp.training.preservation_policies.LatestN(_KEEP),
         cleanup_tmp_directories=True,
