@@ -270,11 +270,13 @@ class EngineTest(parameterized.TestCase):
   def test_nothing_compiles_after_the_warm_up(self):
     engine = make(rows=64)
     calls = engine.warm_up_calls()
-    self.assertLen(calls, 2)
+    # Prefixes; steps of few slots, and of all.
+    self.assertLen(calls, 3)
     for call in calls:
       call()
     with jax.log_compiles(), self.assertNoLogs("jax", "WARNING"):
       engine.expand([small.prefix(40)], seeds(1, 3), STOP)
+      engine.expand([small.prefix(41)], seeds(1, 33), STOP)
 
   def test_an_error_reaches_all_who_wait_and_the_engine_works_on(self):
     engine = empty()

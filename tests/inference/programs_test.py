@@ -6,11 +6,14 @@ import types
 import jax
 import numpy as np
 from absl.testing import absltest, parameterized
+from flax import nnx
+from jax import export
 
 from rstar_jax.inference import programs, sampler
 from rstar_jax.inference.programs import DecodePlan, Options, PrefillPlan
 from rstar_jax.inference.runs import Shard
 from rstar_jax.models import pages as pages_lib
+from rstar_jax.models.step import stacked
 from tests.inference import small
 from tests.models import plain
 
@@ -115,6 +118,21 @@ class ProgramsTest(parameterized.TestCase):
       self.assertEqual(tokens[i], exact[i].argmax() if greedy else want)
       # At temperature 1, whatever the method.
       self.assertAlmostEqual(logprobs[i], exact[i, tokens[i]], delta=1e-4)
+
+  @parameterized.parameters("cuda", "tpu")
+  def test_other_platforms_have_programs_too(self, platform):
+    model = stacked(small.model())
+    graphdef, params = nnx.split(model)
+    options = Options(layers=2, steps=2)
+
+    def run(params, pages, plan):
+      return programs.decode(nnx.merge(graphdef, params), pages, plan, options)
+
+    plan = DecodePlan(32, 2, WIDTH, COUNT).array
+    pages = pages_lib.empty(model.config, 2 * COUNT)
+    exported = export.export(jax.jit(run), platforms=[platform])
+    text = exported(params, pages, plan).mlir_module()
+    self.assertNotIn("stablehlo.custom_call", text)
 
   def test_values_of_a_scalar_head(self):
     model, ids = small.model("tanh"), small.prefix(21)
