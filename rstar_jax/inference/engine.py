@@ -13,7 +13,7 @@ from absl import logging
 from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
-from rstar_jax.inference import programs, sampler
+from rstar_jax.inference import futures, programs, sampler
 from rstar_jax.inference.paged_model import PagedModel, Request
 from rstar_jax.inference.prefix_cache import Page
 from rstar_jax.inference.runs import Run, Shard
@@ -202,11 +202,8 @@ class Engine(PagedModel):
       stop: see `submit`.
       **options: see `submit`.
     """
-    waiting = [
-      self.submit(prefix, row, stop, **options)
-      for prefix, row in zip(prefixes, seeds, strict=True)
-    ]
-    return [each.result() for each in waiting]
+    submit = functools.partial(self.submit, stop=stop, **options)
+    return futures.all_of(submit, prefixes, seeds)
 
   def warm_up_calls(self) -> list[Callable[[], None]]:
     """Returns calls that each compile a program, on empty slots."""

@@ -32,9 +32,13 @@ def then(future: Future[Any], change: Callable[[Any], Any]) -> Future[Any]:
 
 
 def all_of(submit: Callable[..., Future[Any]], *rows: Sequence[Any]) -> list:
-  """Submits each row and returns the results, in order."""
-  waiting = [submit(*row) for row in zip(*rows, strict=True)]
+  """Submits each row and returns the results, in order.
+
+  If a row is refused, or a result is an error, the others are cancelled.
+  """
+  waiting: list[Future[Any]] = []
   try:
+    waiting += (submit(*row) for row in zip(*rows, strict=True))
     return [each.result() for each in waiting]
   finally:
     for each in waiting:

@@ -8,7 +8,6 @@ pages of a table, L layers, N query heads, K key/value heads, G = N / K, H head.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +17,6 @@ from rstar_jax.models.layers import MASKED, move
 
 # Pages whose scores are in memory at once.
 _BLOCK = 8
-
-# (q, k, v, pages, tables, rows, positions, *, layer, count, window) ->
-# (mixed, pages); see `attend`.
-Attend = Callable[..., tuple[jax.Array, jax.Array]]
 
 
 @jax.tree_util.register_dataclass

@@ -188,9 +188,9 @@ class ModelBackend:
     those that were not in pages. `useful_slots` is the share of token slots
     that computed what was needed, `host_seconds` the CPU time of the threads
     that plan it. `pages_used` have tokens now, and `pages_dropped` were dropped
-    since no other was free. `too_long` counts
-    prefixes that got no candidates. `programs` counts programs compiled or
-    loaded from the compilation cache, in `compile_seconds`.
+    since no other was free. `too_long` counts prefixes that got no candidates.
+    `programs` counts programs compiled or loaded from the compilation cache, in
+    `compile_seconds`.
     """
     seconds = time.perf_counter() - self._began
     models = self._models()

@@ -79,6 +79,10 @@ class FuturesTest(absltest.TestCase):
     with self.assertRaisesRegex(OSError, "gone"):
       futures.all_of(lambda index: made[index], range(3))
     self.assertTrue(made[2].cancelled())
+    made = [Future(), Future()]
+    with self.assertRaises(IndexError):
+      futures.all_of(lambda index: made[index], range(3))
+    self.assertTrue(all(each.cancelled() for each in made))
     with self.assertRaisesRegex(ValueError, "argument 2"):
       futures.all_of(lambda *_: Future(), [1, 2], [1])
 
