@@ -89,7 +89,6 @@ def check(crew: crew_lib.Crew) -> None:
     prefixes=prompts(shape, 0),
     limits=[_CHECKED],
     seed=0,
-    trees=[0],
   )
   found = {name: each["tokens"][0][0] for name, each in steps.items()}
   equal = {
@@ -151,7 +150,6 @@ def run(
         prefixes=prompts(shape, 1, number),
         limits=[new] * leaves,
         seed=number,
-        trees=list(range(leaves)),
       )
       sampled = sum(len(s) for row in reply.value["tokens"] for s in row)
       if sampled != leaves * candidates * new:

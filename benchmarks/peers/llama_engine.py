@@ -2,18 +2,22 @@
 
 Runs in a Python that has llama-cpp-python, compiled for this machine; see
 `protocol`. A prefix is decoded once, and its cells are given to the sequences
-of its candidates without a copy. With reuse, each tree keeps its sequences
-until its next expansion, which takes over the one that has most in common with
-the new prefix, so that a candidate that was chosen is not run again.
+of its candidates without a copy. Each tree keeps its sequences until its next
+expansion, which takes over the one that has most in common with the new prefix,
+so that a candidate that was chosen is not run again. A batch has the next token
+of each candidate of all trees, and as much of new prefixes as there is room.
 """
 
 import ctypes
+import dataclasses
 import os
+import time
+from collections.abc import Iterator
 
 import llama_cpp as lib
 import numpy as np
 
-from benchmarks.peers import protocol
+from benchmarks.peers import protocol, replay
 
 _BATCH = 2048
 _FILE_TYPES = {"float32": 0, "bfloat16": 32}
@@ -22,6 +26,25 @@ _CACHE_TYPE = 1
 
 # Kept alive: the library calls it.
 _quiet = lib.llama_log_callback(lambda level, text, data: None)
+
+
+@dataclasses.dataclass
+class _Expansion:
+  """Candidates of a prefix, all of one length.
+
+  Attributes:
+    tree: its number.
+    prefix: ids.
+    limit: tokens of a candidate.
+    ran: tokens of the prefix that have cells.
+    tokens: ids of each candidate so far; empty before the prefix is done.
+  """
+
+  tree: int
+  prefix: list[int]
+  limit: int
+  ran: int
+  tokens: list[list[int]] = dataclasses.field(default_factory=list)
 
 
 class LlamaEngine:
@@ -54,7 +77,6 @@ class LlamaEngine:
     prefix: int,
     new: int,
     temperature: float,
-    reuse: bool = False,
     **_,
   ) -> None:
     if self._context is not None:
@@ -71,54 +93,91 @@ class LlamaEngine:
     params.kv_unified = True
     self._context = lib.llama_init_from_model(self._model, params)
     self._memory = lib.llama_get_memory(self._context)
-    self._candidates, self._reuse = candidates, reuse
+    self._candidates = candidates
     self._greedy = temperature == 0
+
+  def expand(self, prefixes, limits, seed):
+    going = replay.Replay(
+      prefixes, [[replay.Leaf((), limit, 0)] for limit in limits]
+    )
+    ended = {each.tree: each.tokens for each in self._run(going, seed)}
+    tokens = [ended[tree] for tree in range(len(prefixes))]
+    return {"tokens": tokens, "prefilled": self._prefilled}
+
+  def search(self, prompts, trees, seed, think):
+    """Replays trees; see `replay`."""
+    going = replay.Replay(prompts, replay.of_json(trees), think)
+    for _ in self._run(going, seed):
+      pass
+    return {"prefilled": self._prefilled, "decoded": going.decoded}
+
+  def _run(self, going: replay.Replay, seed: int) -> Iterator[_Expansion]:
+    """Yields expansions as they end, until all have."""
+    lib.llama_memory_clear(self._memory, True)
     # What each sequence holds, by tree.
     self._held: dict[int, list[list[int]]] = {}
-
-  def expand(self, prefixes, limits, seed, trees):
-    if not self._reuse:
-      lib.llama_memory_clear(self._memory, True)
-      self._held = {}
+    self._prefilled = 0
     rng = np.random.default_rng(seed)
-    counts = [
-      self._open(tree, prefix)
-      for tree, prefix in zip(trees, prefixes, strict=True)
+    open_: list[_Expansion] = []
+    while not going.over:
+      for tree, prefix, limit in going.ready():
+        shared = self._open(tree, prefix)
+        self._prefilled += len(prefix) - shared
+        open_.append(_Expansion(tree, prefix, limit, shared))
+      if not open_:
+        time.sleep(going.pause())
+        continue
+      self._step(open_, rng)
+      for each in [each for each in open_ if self._ended(each)]:
+        open_.remove(each)
+        # The last token of a candidate was never run.
+        own = [each.prefix + row[:-1] for row in each.tokens]
+        self._held[each.tree] = [each.prefix, *own]
+        going.add(each.tree, each.tokens)
+        yield each
+
+  def _ended(self, each: _Expansion) -> bool:
+    return bool(each.tokens) and len(each.tokens[0]) == each.limit
+
+  def _step(self, open_: list[_Expansion], rng: np.random.Generator) -> None:
+    """Runs a batch: a token of each candidate, then of prefixes."""
+    sampling = [each for each in open_ if each.tokens]
+    entries = [
+      (
+        row[-1],
+        len(each.prefix) + len(row) - 1,
+        self._sequence(each.tree, candidate),
+        True,
+      )
+      for each in sampling
+      for candidate, row in enumerate(each.tokens)
     ]
-    logits = [
-      self._prefill(self._sequence(tree), prefix, count)
-      for tree, prefix, count in zip(trees, prefixes, counts, strict=True)
-    ]
-    first = np.repeat(np.stack(logits), self._candidates, axis=0)
-    rows = [(b, c) for b in range(len(trees)) for c in range(self._candidates)]
-    tokens = [[[] for _ in range(self._candidates)] for _ in trees]
-    for b, c in rows:
-      source, target = self._sequence(trees[b]), self._sequence(trees[b], c)
-      lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
-    picked, index = self._sample(first, rng), 0
-    while True:
-      for (b, c), token in zip(rows, picked, strict=True):
-        tokens[b][c].append(int(token))
-      index += 1
-      rows = [(b, c) for b, c in rows if index < limits[b]]
-      if not rows:
-        break
-      entries = [
-        (
-          tokens[b][c][-1],
-          len(prefixes[b]) + index - 1,
-          self._sequence(trees[b], c),
-          True,
-        )
-        for b, c in rows
+    # Draws from each row of logits.
+    draws = [1] * len(entries)
+    begun = []
+    for each in open_:
+      if each.tokens:
+        continue
+      last = len(each.prefix) - 1
+      end = min(each.ran + _BATCH - len(entries), last + 1)
+      entries += [
+        (each.prefix[i], i, self._sequence(each.tree), i == last)
+        for i in range(each.ran, end)
       ]
-      picked = self._sample(self._decode(entries, len(entries)), rng)
-    for b, tree in enumerate(trees):
-      # The last token of a candidate was never run.
-      own = [prefixes[b] + row[:-1] for row in tokens[b]]
-      self._held[tree] = [list(prefixes[b]), *own]
-    missing = sum(map(len, prefixes)) - sum(counts)
-    return {"tokens": tokens, "prefilled": missing}
+      each.ran = end
+      if end > last:
+        begun.append(each)
+        draws.append(self._candidates)
+    picked = iter(self._sample(self._decode(entries, len(draws)), draws, rng))
+    for each in sampling:
+      for row in each.tokens:
+        row.append(next(picked))
+    for each in begun:
+      path = self._sequence(each.tree)
+      for candidate in range(self._candidates):
+        target = self._sequence(each.tree, candidate)
+        lib.llama_memory_seq_cp(self._memory, path, target, -1, -1)
+        each.tokens.append([next(picked)])
 
   def _sequence(self, tree: int, candidate: int = -1) -> int:
     return tree * self._width + candidate + 1
@@ -141,17 +200,6 @@ class LlamaEngine:
     lib.llama_memory_seq_rm(self._memory, path, count, -1)
     return count
 
-  def _prefill(self, sequence: int, prefix: list[int], start: int):
-    """Runs the rest of a prefix; returns the logits of its last token."""
-    last = len(prefix) - 1
-    for begin in range(start, len(prefix), _BATCH):
-      places = range(begin, min(begin + _BATCH, len(prefix)))
-      logits = self._decode(
-        [(prefix[i], i, sequence, i == last) for i in places],
-        int(last in places),
-      )
-    return logits[0].copy()
-
   def _decode(self, entries, outputs: int) -> np.ndarray:
     """Runs (token, position, sequence, wanted); returns the wanted logits."""
     batch = self._batch
@@ -167,13 +215,19 @@ class LlamaEngine:
     pointer = lib.llama_get_logits(self._context)
     return np.ctypeslib.as_array(pointer, (outputs, self._vocab))
 
-  def _sample(self, logits: np.ndarray, rng) -> np.ndarray:
+  def _sample(
+    self, logits: np.ndarray, draws: list[int], rng: np.random.Generator
+  ) -> list[int]:
+    """Returns so many ids from each row of logits, which are overwritten."""
     if self._greedy:
-      return logits.argmax(axis=1)
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    ends = np.cumsum(weights, axis=1)
-    draws = rng.random((len(ends), 1), np.float32) * ends[:, -1:]
-    return np.minimum((ends <= draws).sum(axis=1), self._vocab - 1)
+      return np.repeat(logits.argmax(axis=1), draws).tolist()
+    logits -= logits.max(axis=1, keepdims=True)
+    ends = np.cumsum(np.exp(logits, out=logits), axis=1, out=logits)
+    found: list[int] = []
+    for row, count in zip(ends, draws, strict=True):
+      places = rng.random(count, np.float32) * row[-1]
+      found += np.searchsorted(row, places, side="right").tolist()
+    return [min(each, self._vocab - 1) for each in found]
 
 
 def _common(left: list[int], right: list[int]) -> int:

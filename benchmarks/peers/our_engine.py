@@ -1,12 +1,14 @@
 """The step engine of this package, as a worker among the others."""
 
+import concurrent.futures
+import queue
 import time
 
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import parts
-from benchmarks.peers import protocol
+from benchmarks.peers import protocol, replay
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders
 from rstar_jax.inference.engine import Engine, Stop
@@ -28,8 +30,7 @@ class OurEngine:
     prefix: int,
     new: int,
     temperature: float,
-    reuse: bool = True,
-    **_,
+    rows: int | None = None,
   ) -> None:
     """Makes an engine.
 
@@ -39,35 +40,61 @@ class OurEngine:
       prefix: its most tokens.
       new: most tokens of a step.
       temperature: 0 is greedy.
-      reuse: whether what is on the device already is used.
+      rows: token slots; None is one for each candidate of a call.
     """
     config = EngineConfig(
       temperature=temperature,
       max_prefix_tokens=prefix,
       max_step_tokens=new,
       max_block_tokens=new,
-      rows=leaves * candidates,
+      rows=rows or leaves * candidates,
       kernels=self._kernels,
     )
-    self._candidates, self._reuse = candidates, reuse
+    self._candidates = candidates
     self._engine = Engine(self._model, config)
 
-  def expand(self, prefixes, limits, seed, **_):
+  def expand(self, prefixes, limits, seed):
     rng = np.random.default_rng(seed)
-    shape = (len(prefixes), self._candidates)
-    seeds = rng.integers(0, 2**32, shape, np.uint32)
-    if not self._reuse:
-      self._engine.load(self._engine.params)
     before = self._engine.prefilled_tokens
     waiting = [
-      self._engine.submit(prefix, row, Stop(limit))
-      for prefix, row, limit in zip(prefixes, seeds, limits, strict=True)
+      self._submit(prefix, limit, rng)
+      for prefix, limit in zip(prefixes, limits, strict=True)
     ]
-    rows = [each.result() for each in waiting]
     return {
-      "tokens": [[list(each.token_ids) for each in row] for row in rows],
+      "tokens": [_tokens(each) for each in waiting],
       "prefilled": self._engine.prefilled_tokens - before,
     }
+
+  def search(self, prompts, trees, seed, think, reuse=True):
+    """Replays trees; see `replay`.
+
+    Without reuse no two prefixes begin alike, so none is found in pages.
+    """
+    rng = np.random.default_rng(seed)
+    going = replay.Replay(prompts, replay.of_json(trees), think)
+    ended: queue.SimpleQueue = queue.SimpleQueue()
+    before, expansions = self._engine.prefilled_tokens, 0
+    while not going.over:
+      for tree, prefix, limit in going.ready():
+        expansions += 1
+        if not reuse:
+          prefix[0] = expansions
+        self._submit(prefix, limit, rng).add_done_callback(
+          lambda done, tree=tree: ended.put((tree, done))
+        )
+      try:
+        tree, done = ended.get(timeout=going.pause())
+      except queue.Empty:
+        continue
+      going.add(tree, _tokens(done))
+    return {
+      "prefilled": self._engine.prefilled_tokens - before,
+      "decoded": going.decoded,
+    }
+
+  def _submit(self, prefix, limit, rng) -> concurrent.futures.Future:
+    seeds = rng.integers(0, 2**32, self._candidates, np.uint32)
+    return self._engine.submit(prefix, seeds, Stop(limit))
 
   def parts(self, shape: list[int]) -> dict[str, float]:
     """Returns where the time of a prepared workload goes; see `parts`.
@@ -102,6 +129,10 @@ class OurEngine:
   def roofline(self) -> dict[str, float]:
     """Returns what large matrix products and copies reach."""
     return parts.roofline()
+
+
+def _tokens(done: concurrent.futures.Future) -> list[list[int]]:
+  return [list(each.token_ids) for each in done.result()]
 
 
 if __name__ == "__main__":

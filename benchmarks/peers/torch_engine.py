@@ -27,7 +27,7 @@ class TorchEngine:
     self._by_hand = options.get("loop", "generate") == "hand"
 
   @torch.inference_mode()
-  def expand(self, prefixes, limits, seed, **_):
+  def expand(self, prefixes, limits, seed):
     torch.manual_seed(seed)
     ids = torch.tensor(prefixes)
     new = limits[0]

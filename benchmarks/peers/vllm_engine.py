@@ -4,8 +4,9 @@ Runs in a Python that has a CPU build of vLLM; see `protocol`.
 """
 
 import os
+import time
 
-from benchmarks.peers import protocol
+from benchmarks.peers import protocol, replay
 
 # Before the import, which reads them. One process: less to wait for.
 _DEFAULTS = {
@@ -28,8 +29,11 @@ class VllmEngine:
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(cache_gib)
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = f"0-{threads - 1}"
     import vllm
+    from vllm.sampling_params import RequestOutputKind
 
     self._sampling = vllm.SamplingParams
+    # A request is answered once, when all its candidates have ended.
+    self._kind = RequestOutputKind.FINAL_ONLY
     self._llm = vllm.LLM(
       model=folder,
       dtype=dtype,
@@ -43,9 +47,7 @@ class VllmEngine:
       disable_log_stats=False,
     )
 
-  def prepare(
-    self, *, candidates: int, temperature: float, reuse: bool = True, **_
-  ) -> None:
+  def prepare(self, *, candidates: int, temperature: float, **_) -> None:
     self._options = {
       "n": candidates,
       "temperature": temperature,
@@ -54,23 +56,48 @@ class VllmEngine:
     }
     if temperature == 0:
       self._options["n"] = 1  # It refuses more: they would be equal.
-    self._candidates, self._reuse = candidates, reuse
+    self._candidates = candidates
 
-  def expand(self, prefixes, limits, seed, **_):
-    if not self._reuse:
-      self._llm.reset_prefix_cache()
-    # No seed a request: that would sample each row by itself, and slowly.
-    params = [
-      self._sampling(max_tokens=limit, min_tokens=limit, **self._options)
-      for limit in limits
-    ]
+  def expand(self, prefixes, limits, seed):
+    del seed  # See `_params`.
     before = self._uncached()
     prompts = [{"prompt_token_ids": each} for each in prefixes]
+    params = [self._params(limit) for limit in limits]
     answers = self._llm.generate(prompts, params, use_tqdm=False)
-    tokens = [[list(o.token_ids) for o in each.outputs] for each in answers]
-    if self._options["n"] == 1:
-      tokens = [rows * self._candidates for rows in tokens]
-    return {"tokens": tokens, "prefilled": self._uncached() - before}
+    return {
+      "tokens": [self._tokens(each) for each in answers],
+      "prefilled": self._uncached() - before,
+    }
+
+  def search(self, prompts, trees, seed, think):
+    """Replays trees by the engine's own steps; see `replay`."""
+    del seed
+    going = replay.Replay(prompts, replay.of_json(trees), think)
+    engine, before = self._llm.llm_engine, self._uncached()
+    while not going.over:
+      for tree, prefix, limit in going.ready():
+        prompt = {"prompt_token_ids": prefix}
+        engine.add_request(str(tree), prompt, self._params(limit))
+      if not engine.has_unfinished_requests():
+        time.sleep(going.pause())
+        continue
+      for answer in engine.step():
+        if answer.finished:
+          going.add(int(answer.request_id), self._tokens(answer))
+    return {"prefilled": self._uncached() - before, "decoded": going.decoded}
+
+  def _params(self, limit: int):
+    # No seed a request: that would sample each row by itself, and slowly.
+    return self._sampling(
+      max_tokens=limit,
+      min_tokens=limit,
+      output_kind=self._kind,
+      **self._options,
+    )
+
+  def _tokens(self, answer) -> list[list[int]]:
+    tokens = [list(each.token_ids) for each in answer.outputs]
+    return tokens * (self._candidates // len(tokens))
 
   def _uncached(self) -> int:
     """Returns how many tokens of prompts were not found in the cache."""
