@@ -7,15 +7,19 @@ each, the tokens of a path, which is new to the engine or is held by it since
 the call before, as in a search. The model is small and random, so that all of
 it takes minutes; the engine is the real one. Each size is compiled, then
 measured in rounds, all sizes of a kind in turn. Prints a JSON line for each
-kind: the sizes, the median seconds of a call, and the exponent of each segment,
-which is 0 where growth costs nothing and 1 where twice as much takes twice as
-long. The plot has the same lines.
+kind: the sizes, the median seconds of a call, and exponents, which are 0 where
+growth costs nothing and 1 where twice as much takes twice as long. "fitted" is
+the slope of the least-squares line through the larger half of the sizes, both
+axes logarithmic: at the smaller ones a call's fixed cost would make it less.
+"fitted_all" is through all of them; "exponents" are between neighbours. The plot
+has the same lines.
 """
 
 import math
 import pathlib
 import statistics
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from absl import app, flags
@@ -103,6 +107,11 @@ def exponents(sizes: tuple[int, ...], seconds: list[float]) -> list[float]:
   ]
 
 
+def fitted(sizes: Sequence[int], seconds: Sequence[float]) -> float:
+  """Returns the slope of the least-squares line, both axes logarithmic."""
+  return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+
+
 def main(_):
   config = ModelConfig(
     **{**vars(_MODEL), "dtype": _DTYPE.value, "param_dtype": _DTYPE.value}
@@ -119,8 +128,8 @@ def main(_):
       sizes=sizes,
       seconds=[round(each, 4) for each in seconds],
       exponents=[round(each, 2) for each in slopes],
-      over_all=math.log(seconds[-1] / seconds[0])
-      / math.log(sizes[-1] / sizes[0]),
+      fitted=fitted(*(each[len(sizes) // 2 :] for each in (sizes, seconds))),
+      fitted_all=fitted(sizes, seconds),
     )
     lines[kind] = list(zip(sizes, seconds, strict=True))
   if _PLOT.value:

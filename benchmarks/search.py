@@ -11,7 +11,7 @@ other tree. So its prefix cache finds what a real search would find, and its
 rows are refilled as a real search would refill them. No code is run and nothing
 is scored; --think gives each tree a pause in their place.
 
-Engines take turns, a search each; the first, of one rollout, is not counted.
+Engines take turns, a search each; before, a short one compiles.
 Ours has the rows of `configs/smollm2_135m.py` unless --rows says otherwise, and
 else the defaults of `EngineConfig`.
 
@@ -54,17 +54,6 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the search and of the prompts.")
 _APART = "ours_without_reuse"
 
 
-def record(seed: int, rollouts: int) -> list[list[Leaf]]:
-  return trace.record(
-    problems=_PROBLEMS.value,
-    rollouts=rollouts,
-    candidates=_CANDIDATES.value,
-    depth=_DEPTH.value,
-    lengths=(_SHORTEST.value, _LONGEST.value),
-    seed=seed,
-  )
-
-
 def replay(
   crew: crew_lib.Crew, trees: list[list[Leaf]], seed: int
 ) -> dict[str, protocol.Reply]:
@@ -86,7 +75,14 @@ def replay(
 
 
 def main(_):
-  trees = record(_SEED.value, _ROLLOUTS.value)
+  trees = trace.record(
+    problems=_PROBLEMS.value,
+    rollouts=_ROLLOUTS.value,
+    candidates=_CANDIDATES.value,
+    depth=_DEPTH.value,
+    lengths=(_SHORTEST.value, _LONGEST.value),
+    seed=_SEED.value,
+  )
   sizes = [trace.prefix_sizes(each, _PROMPT.value) for each in trees]
   unshared = sum(map(sum, sizes))
   repeated = unshared * _CANDIDATES.value
@@ -116,8 +112,8 @@ def main(_):
       temperature=1.0,
       rows=rows,
     )
-    # Another search, of one rollout, for all that is compiled at first use.
-    replay(crew, record(_SEED.value + 1, 1), 0)
+    # Of other questions, for all that is compiled at first use.
+    replay(crew, [tree[: _DEPTH.value] for tree in trees], 0)
     for number in range(1, _REPEATS.value + 1):
       for name, reply in replay(crew, trees, number).items():
         if reply.value["decoded"] != decoded:

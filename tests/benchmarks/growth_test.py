@@ -12,6 +12,11 @@ class GrowthTest(absltest.TestCase):
     found = growth.exponents((1, 2, 8), [3.0, 3.0, 48.0])
     self.assertSequenceAlmostEqual(found, [0.0, 2.0])
 
+  def test_a_fit_weighs_all_sizes(self):
+    self.assertAlmostEqual(growth.fitted((1, 2, 8), [5.0, 20.0, 320.0]), 2.0)
+    # By hand, in powers of 2: sizes 0, 1, 2 and seconds 0, 0, 3.
+    self.assertAlmostEqual(growth.fitted((1, 2, 4), [1.0, 1.0, 8.0]), 1.5)
+
   def test_plot_is_xml_with_a_line_for_each_name(self):
     lines = {"a": [(1, 0.1), (16, 0.2)], "b": [(2, 1.0), (4, 5.0)]}
     text = plot.svg(lines, x="size", y="seconds")
