@@ -210,8 +210,12 @@ def _sample(
 ) -> tuple[jax.Array, jax.Array]:
   """Returns int32 [T] tokens of logits [T, V], and their log-probabilities."""
   chances = sampler.uniform_at(seeds, draws)
-  drawn = jnp.where(
-    greedy > 0, sampler.Greedy()(logits, chances), method(logits, chances)
+  drawn = method(logits, chances)
+  # On a CPU the likeliest token takes longer to find than to draw one.
+  drawn = jax.lax.cond(
+    jnp.any(greedy > 0),
+    lambda: jnp.where(greedy > 0, sampler.Greedy()(logits, chances), drawn),
+    lambda: drawn,
   )
   chosen = jnp.take_along_axis(logits, drawn[:, None], -1)[:, 0]
   return drawn, chosen - jax.nn.logsumexp(logits, axis=-1)

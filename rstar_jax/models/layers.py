@@ -53,7 +53,8 @@ def move(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
   """Calls a function that moves elements of arrays without arithmetic.
 
   XLA on a CPU converts whole operands of 16-bit gathers and scatters to
-  float32. There the elements are moved as integers.
+  float32. There the elements are moved as integers, and the barrier keeps the
+  compiler from making an array of these, once for all turns of a loop.
 
   Args:
     function: returns an array of the first array's dtype.
@@ -65,6 +66,7 @@ def move(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
 
   def by_bits(*arrays):
     cast = jax.lax.bitcast_convert_type
+    arrays = jax.lax.optimization_barrier(arrays)
     moved = function(
       *(cast(x, jnp.uint16) if x.dtype == dtype else x for x in arrays)
     )

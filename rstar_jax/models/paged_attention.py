@@ -149,8 +149,10 @@ class PagedAttention:
   ) -> jax.Array:
     """Copies whole pages in every layer; see `pages.copy`."""
 
+    one = cpu.copy_pages if self.kind == "cpp" else pages_lib.copy
+
     def run(pages, sources, targets):
-      return pages_lib.copy(pages, sources, targets, layers)
+      return one(pages, sources, targets, layers)
 
     cut, by_row = self._pages(config.num_kv_heads), jax.P(RULES.batch)
     return self._cut(run, (cut, by_row, by_row), cut)(pages, sources, targets)

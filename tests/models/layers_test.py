@@ -97,6 +97,19 @@ class LayersTest(parameterized.TestCase):
     self.assertEqual("ui16" in program("cpu"), dtype == jnp.bfloat16)
     self.assertNotIn("ui16", program("tpu"))
 
+  def test_a_loop_of_lookups_makes_no_other_table(self):
+    table = jnp.ones((5000, 8), jnp.bfloat16)
+
+    def run(table, ids):
+      def turn(_, ids):
+        return layers.lookup(table, ids)[:, 0].astype(jnp.int32) + ids
+
+      return jax.lax.fori_loop(0, 9, turn, ids)
+
+    made = jax.jit(run).lower(table, jnp.arange(4)).compile()
+    temporaries = made.memory_analysis().temp_size_in_bytes
+    self.assertLess(temporaries, table.nbytes / 9)
+
   @parameterized.parameters("all", "blocks")
   def test_softmax_is_float32_inside_bfloat16(self, way):
     q, k, v, mask = near_scores(300)

@@ -24,7 +24,12 @@ from rstar_jax.storage import compiled
 _FOLDER = pathlib.Path(__file__).parent
 # Compilers to look for, after $CXX.
 _COMPILERS = ("c++", "g++", "clang++")
-_HANDLERS = ("rstar_products", "rstar_gated", "rstar_attend_pages")
+_HANDLERS = (
+  "rstar_products",
+  "rstar_gated",
+  "rstar_copy_pages",
+  "rstar_attend_pages",
+)
 _one_at_a_time = threading.Lock()
 
 

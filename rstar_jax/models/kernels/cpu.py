@@ -109,6 +109,27 @@ def empty_pages(count: int, kv_heads: int, width: int, dtype: str) -> jax.Array:
   return jnp.zeros((count, kv_heads, 2, PAGE * width), dtype)
 
 
+def copy_pages(
+  pages: jax.Array, sources: jax.Array, targets: jax.Array, layers: int
+) -> jax.Array:
+  """Copies whole pages in every layer, in place; see `pages.copy`.
+
+  Args:
+    pages: as `empty_pages` has them, [layers * count, ...].
+    sources: int32 [M], in [0, count).
+    targets: int32 [M]; outside of [0, count) there is nothing to copy.
+    layers: L.
+  """
+  if not layers or pages.shape[0] % layers or not pages.size:
+    raise ValueError(f"{pages.shape[0]} pages are not those of {layers} layers")
+  _check("sources", sources, jnp.int32, (sources.shape[0],))
+  _check("targets", targets, jnp.int32, sources.shape)
+  out = jax.ShapeDtypeStruct(pages.shape, pages.dtype)
+  return jax.ffi.ffi_call("rstar_copy_pages", out, input_output_aliases={0: 0})(
+    pages, sources, targets, count=np.int64(pages.shape[0] // layers)
+  )
+
+
 def attend_pages(
   q: jax.Array,
   k: jax.Array,

@@ -77,6 +77,37 @@ ffi::Error Gated(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer gate,
   return ffi::Error::Success();
 }
 
+// Returns the pages that a call may change.
+//
+// Input and output share memory, unless the compiler has copied.
+char* own(const ffi::AnyBuffer& pages, ffi::Result<ffi::AnyBuffer>& changed) {
+  if (changed->untyped_data() != pages.untyped_data())
+    std::memcpy(changed->untyped_data(), pages.untyped_data(),
+                pages.size_bytes());
+  return static_cast<char*>(changed->untyped_data());
+}
+
+ffi::Error CopyPages(ffi::ThreadPool pool, int64_t count, ffi::AnyBuffer pages,
+                     ffi::Buffer<ffi::S32> sources,
+                     ffi::Buffer<ffi::S32> targets,
+                     ffi::Result<ffi::AnyBuffer> new_pages) {
+  char* all = own(pages, new_pages);
+  int64_t size = pages.size_bytes() / pages.dimensions()[0];
+  std::vector<std::pair<int64_t, int64_t>> copies;
+  for (size_t i = 0; i < targets.element_count(); ++i) {
+    int64_t from = sources.typed_data()[i], to = targets.typed_data()[i];
+    if (0 <= to && to < count)
+      copies.emplace_back(std::clamp<int64_t>(from, 0, count - 1), to);
+  }
+  int64_t layers = pages.dimensions()[0] / count;
+  parallel(pool, layers, layers * copies.size() * size, [&](int64_t layer) {
+    char* first = all + layer * count * size;
+    for (auto [from, to] : copies)
+      std::memcpy(first + to * size, first + from * size, size);
+  });
+  return ffi::Error::Success();
+}
+
 ffi::Error AttendPages(ffi::ThreadPool pool, int64_t count, int64_t window,
                        ffi::AnyBuffer q, ffi::AnyBuffer key,
                        ffi::AnyBuffer value, ffi::AnyBuffer pages,
@@ -86,10 +117,7 @@ ffi::Error AttendPages(ffi::ThreadPool pool, int64_t count, int64_t window,
                        ffi::Buffer<ffi::S32> layer,
                        ffi::Result<ffi::AnyBuffer> out,
                        ffi::Result<ffi::AnyBuffer> new_pages) {
-  // Input and output share memory, unless the compiler has copied.
-  if (new_pages->untyped_data() != pages.untyped_data())
-    std::memcpy(new_pages->untyped_data(), pages.untyped_data(),
-                pages.size_bytes());
+  char* changed = own(pages, new_pages);
   auto all = pages.dimensions(), size = q.dimensions();
   int64_t first = count * std::clamp<int64_t>(layer.typed_data()[0], 0,
                                               all[0] / count - 1);
@@ -102,7 +130,8 @@ ffi::Error AttendPages(ffi::ThreadPool pool, int64_t count, int64_t window,
         pool, Paged<T>{size[0], all[1], size[1] / all[1], size[2],
                        tables.dimensions()[0], tables.dimensions()[1], count,
                        window, at(q), at(key), at(value),
-                       at(*new_pages) + first * all[1] * all[2] * all[3],
+                       reinterpret_cast<typename T::Item*>(changed) +
+                           first * all[1] * all[2] * all[3],
                        tables.typed_data(), rows.typed_data(),
                        positions.typed_data(), at(*out)});
   };
@@ -132,6 +161,15 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(rstar_gated, rstar::Gated,
                                   .Arg<rstar::Any>()
                                   .Arg<rstar::Any>()
                                   .Arg<rstar::Any>()
+                                  .Ret<rstar::Any>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(rstar_copy_pages, rstar::CopyPages,
+                              xla::ffi::Ffi::Bind()
+                                  .Ctx<xla::ffi::ThreadPool>()
+                                  .Attr<int64_t>("count")
+                                  .Arg<rstar::Any>()
+                                  .Arg<rstar::Ints32>()
+                                  .Arg<rstar::Ints32>()
                                   .Ret<rstar::Any>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(rstar_attend_pages, rstar::AttendPages,

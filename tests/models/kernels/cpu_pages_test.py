@@ -324,6 +324,27 @@ class PagesTest(parameterized.TestCase):
     shape = ",".join(map(str, pages.shape))
     self.assertNotRegex(made.as_text(), rf"f32\[{shape}\]\S* copy\(")
 
+  def test_copies_pages_in_all_layers(self):
+    rng = np.random.default_rng(0)
+    shape = cpu.empty_pages(3 * 5, 2, 32, "bfloat16").shape
+    before = rng.integers(0, 99, shape).astype("bfloat16")
+    sources = jnp.array([4, 1, 0, 4], jnp.int32)
+    targets = jnp.array([2, 5, -1, 0], jnp.int32)
+    call = jax.jit(
+      lambda pages, *where: cpu.copy_pages(pages, *where, 3), donate_argnums=0
+    )
+    made = call.lower(jnp.asarray(before), sources, targets).compile()
+    self.assertEqual(made.memory_analysis().temp_size_in_bytes, 0)
+    pages = made(jnp.asarray(before), sources, targets)
+    want = before.reshape(3, 5, -1).copy()
+    for layer in want:
+      layer[2] = layer[0] = layer[4]
+    np.testing.assert_array_equal(np.asarray(pages).reshape(want.shape), want)
+    with self.assertRaisesRegex(ValueError, "15 pages are not those of 4"):
+      cpu.copy_pages(jnp.asarray(before), sources, targets, 4)
+    with self.assertRaisesRegex(ValueError, "targets is"):
+      cpu.copy_pages(jnp.asarray(before), sources, targets[:2], 3)
+
   def test_has_the_same_bits_with_one_thread(self):
     if not hasattr(os, "sched_setaffinity"):
       self.skipTest("this system does not bind processes to a processor")
