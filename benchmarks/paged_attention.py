@@ -21,12 +21,12 @@ import numpy as np
 from jax.experimental import topologies
 
 from rstar_jax.models import sharding
-from rstar_jax.models.kernels import pages
+from rstar_jax.models.kernels import ragged_pages, shared_plan
 from rstar_jax.models.paged_attention import PagedAttention
 
 LAYERS, HEADS, KV_HEADS, DIM = 28, 28, 4, 128
 ROWS, TOKENS = 256, 3328
-KINDS = {"pallas": pages.plan_shared, "ragged": pages.plan_ragged}
+KINDS = "pallas", "ragged"
 
 
 def candidates(path: int, of_leaf: int, page: int) -> tuple[np.ndarray, ...]:
@@ -47,8 +47,11 @@ def candidates(path: int, of_leaf: int, page: int) -> tuple[np.ndarray, ...]:
 def megabytes(kind: str, where: tuple[np.ndarray, ...], page: int) -> float:
   """Returns what a chip's part of a layer reads."""
   like = jax.ShapeDtypeStruct((1, page, 2 * KV_HEADS // 4, DIM), jnp.bfloat16)
-  plan = functools.partial(KINDS[kind], like)
-  return pages.bytes_read(jax.jit(plan)(*where), like, TOKENS // page) / 1e6
+  if kind == "pallas":
+    plan = jax.jit(functools.partial(shared_plan.plan, like))(*where)
+    return shared_plan.bytes_read(plan.reads, like) / 1e6
+  plan = jax.jit(functools.partial(ragged_pages.plan, like))(*where)
+  return ragged_pages.bytes_read(plan.reads, like, TOKENS // page) / 1e6
 
 
 def compiled(topology: str, kind: str, page: int, slots: int) -> dict:

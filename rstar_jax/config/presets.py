@@ -41,8 +41,7 @@ def paper(policy: str) -> config_lib.Config:
     max_prefix_tokens=3072,
     # A step of so many takes a v5e host as long to compute as to read the
     # weights; of the other two as much as the scores of what is sampled
-    # (docs/results/fleet.md). A TPU's scalar memory holds the tables of no more
-    # tokens.
+    # (docs/results/fleet.md).
     rows=256,
     inner_steps=6,
     prefill_tokens=1024,

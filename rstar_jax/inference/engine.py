@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import futures, programs, sampler
@@ -61,10 +60,10 @@ class Stop:
 
 
 @functools.partial(
-  jax.jit, static_argnames=("graphdef", "options"), donate_argnames="pages"
+  jax.jit, static_argnames=("structure", "options"), donate_argnames="pages"
 )
-def _decode(params, pages, plan, *, graphdef, options):
-  model = nnx.merge(graphdef, params)
+def _decode(params, pages, plan, *, structure, options):
+  model = structure.merge(params)
   return programs.decode(model, pages, plan, options)
 
 
@@ -442,7 +441,7 @@ class Engine(PagedModel):
         self.params,
         self._pages,
         self._put(plan.array, 1),
-        graphdef=self.graphdef,
+        structure=self.structure,
         options=self._options,
       )
       return jax.device_get(out)

@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import programs
@@ -38,10 +37,10 @@ _AHEAD = 4
 
 
 @functools.partial(
-  jax.jit, static_argnames=("graphdef", "options"), donate_argnames="pages"
+  jax.jit, static_argnames=("structure", "options"), donate_argnames="pages"
 )
-def _prefill(params, pages, plan, both, *, graphdef, options):
-  model = nnx.merge(graphdef, params)
+def _prefill(params, pages, plan, both, *, structure, options):
+  model = structure.merge(params)
   return programs.prefill(model, pages, plan, both, options)
 
 
@@ -148,6 +147,8 @@ class PagedModel(Weights, abc.ABC):
     self._least = 0
     self._pages: jax.Array | None = None
     self._shards: list[Shard] = []
+    # Pages dropped by caches that are no more.
+    self._dropped = 0
     # Guards the next two; requests come from any thread.
     self._guard = threading.Lock()
     self._inbox: list[Any] = []
@@ -188,7 +189,7 @@ class PagedModel(Weights, abc.ABC):
   @property
   def pages_dropped(self) -> int:
     """Returns the pages dropped so far, for want of free ones."""
-    return sum(each.cache.dropped for each in self._shards)
+    return self._dropped + sum(each.cache.dropped for each in self._shards)
 
   @property
   def pages_used(self) -> int:
@@ -198,7 +199,7 @@ class PagedModel(Weights, abc.ABC):
   def load(self, params: Any) -> None:
     """Replaces the parameters; see `Weights.load`. No request may be open."""
     super().load(params)
-    self._shards, self._pages = [], None
+    self._free()
 
   def warm_up_calls(self) -> list[Callable[[], None]]:
     """Returns calls that each compile a program, on empty slots."""
@@ -243,8 +244,8 @@ class PagedModel(Weights, abc.ABC):
     except BaseException as error:  # Whoever waits must hear of it.
       with self._guard:
         failed = [*self._open, *self._inbox]
-        self._open, self._inbox = set(), []
-        self._shards, self._pages, self._thread = [], None, None
+        self._open, self._inbox, self._thread = set(), [], None
+        self._free()
       for request in failed:
         with contextlib.suppress(concurrent.futures.InvalidStateError):
           request.future.set_exception(error)
@@ -308,6 +309,11 @@ class PagedModel(Weights, abc.ABC):
         f"{max(free, 0) // size * self._parts}"
       ) from error
 
+  def _free(self) -> None:
+    """Gives up the pages and what is known of them."""
+    self._dropped = self.pages_dropped
+    self._shards, self._pages = [], None
+
   def _page_bytes(self) -> int:
     """Returns the bytes of a page in all layers, on one device."""
     options, config = self._options, self._model_config
@@ -362,7 +368,7 @@ class PagedModel(Weights, abc.ABC):
         self._pages,
         self._put(plan.array, 1),
         self._put(plan.both, 0),
-        graphdef=self.graphdef,
+        structure=self.structure,
         options=self._options,
       )
       # Without values the wait keeps calls from piling up.

@@ -176,6 +176,7 @@ class ScoringEngine(PagedModel):
     logging.info(
       "%d pages for paths of up to %d tokens", self.count, self._longest
     )
+    self._dropped = self.pages_dropped
     for shard in self._shards:
       shard.cache = PrefixCache(self.count)
     self._pages = None

@@ -1,5 +1,6 @@
 """Weights as an argument of compiled programs; device time."""
 
+import functools
 import threading
 import time
 from typing import Any
@@ -10,16 +11,38 @@ from flax import nnx
 from rstar_jax.models.transformer import Transformer
 
 
+class Structure:
+  """What a model is but for its parameters; a static argument of programs.
+
+  Equal ones are one object, made by `structure_of`: the hash of a graphdef
+  takes milliseconds, and each call of a program asks for it.
+  """
+
+  def __init__(self, graphdef: nnx.GraphDef):
+    self._graphdef = graphdef
+
+  def merge(self, params: Any) -> Transformer:
+    """Returns the model with parameters."""
+    return nnx.merge(self._graphdef, params)
+
+
+@functools.cache
+def structure_of(graphdef: nnx.GraphDef) -> Structure:
+  """Returns the structure of a graphdef."""
+  return Structure(graphdef)
+
+
 class Weights:
   """A module's parameters, as an argument of compiled programs.
 
   Attributes:
-    graphdef: hashable, a static argument.
+    structure: a static argument of the programs.
     params: the arrays; `load` replaces them without a recompilation.
   """
 
   def __init__(self, model: Transformer):
-    self.graphdef, self.params = nnx.split(model)
+    graphdef, self.params = nnx.split(model)
+    self.structure = structure_of(graphdef)
 
   def load(self, params: Any) -> None:
     """Replaces the parameters.

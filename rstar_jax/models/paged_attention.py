@@ -9,11 +9,18 @@ import jax.numpy as jnp
 
 from rstar_jax.models import pages as pages_lib
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.models.kernels import cpu
-from rstar_jax.models.kernels import pages as kernels
+from rstar_jax.models.kernels import (
+  cpu,
+  ragged_pages,
+  shared_pages,
+  shared_plan,
+)
 from rstar_jax.models.sharding import RULES, row_shards
 
 Kind = Literal["xla", "cpp", "pallas", "ragged"]
+# Numbers of a register of a TPU. Were a head of keys or values not a multiple,
+# XLA would copy all pages into such a form for the kernels.
+LANES = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +48,9 @@ class PagedAttention:
         return cpu.empty_pages(
           layers * count, config.num_kv_heads, config.head_dim, config.dtype
         )
-      return pages_lib.empty(config, layers * count * row_shards(self.mesh))
+      lanes = LANES if self.kind in ("pallas", "ragged") else 1
+      total = layers * count * row_shards(self.mesh)
+      return pages_lib.empty(config, total, lanes)
 
     if self.mesh is None:
       return make()
@@ -73,8 +82,8 @@ class PagedAttention:
     if self.kind not in ("pallas", "ragged"):
       return None
     of_kind = {
-      "pallas": kernels.plan_shared,
-      "ragged": kernels.plan_ragged,
+      "pallas": shared_plan.plan,
+      "ragged": ragged_pages.plan,
     }[self.kind]
 
     def run(reads, *arrays):
@@ -122,8 +131,8 @@ class PagedAttention:
     one = {
       "xla": pages_lib.attend,
       "cpp": cpu.attend_pages,
-      "pallas": kernels.attend_shared,
-      "ragged": kernels.attend_ragged,
+      "pallas": shared_pages.attend,
+      "ragged": ragged_pages.attend,
     }[self.kind]
 
     def run(layer, plan, *arrays):

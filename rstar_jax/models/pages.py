@@ -8,6 +8,7 @@ pages of a table, L layers, N query heads, K key/value heads, G = N / K, H head.
 """
 
 import dataclasses
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,12 +40,30 @@ class Slots:
   tables: jax.Array
 
 
-def empty(config: ModelConfig, count: int) -> jax.Array:
+class Plan(NamedTuple):
+  """What attention in all layers of a step has in common.
+
+  Attributes:
+    places: int32 [T]; see `places`.
+    reads: what a kernel reads.
+  """
+
+  places: jax.Array
+  reads: Any
+
+
+def empty(config: ModelConfig, count: int, lanes: int = 1) -> jax.Array:
   """Returns empty pages [count, PAGE, 2 K, H].
 
   Heads of keys and values take turns, as jax's ragged kernel wants them.
+
+  Args:
+    config: of the model.
+    count: number of pages.
+    lanes: H is the model's, rounded up to a multiple of this.
   """
-  shape = count, PAGE, 2 * config.num_kv_heads, config.head_dim
+  dim = -(-config.head_dim // lanes) * lanes
+  shape = count, PAGE, 2 * config.num_kv_heads, dim
   return jnp.zeros(shape, config.dtype)
 
 
@@ -104,7 +123,8 @@ def attend(
   Returns:
     [T, N, H], 0 for empty slots; and the pages with the new keys and values.
   """
-  pages = write(k, v, pages, tables, rows, positions, layer=layer, count=count)
+  at = places(tables, rows, positions, PAGE)
+  pages = write(k, v, pages, at, layer * count)
   slots, heads, dim = q.shape
   kv_heads = k.shape[1]
   q = q.reshape(slots, kv_heads, -1, dim) * dim**-0.5
@@ -157,23 +177,40 @@ def attend(
   return mixed.reshape(slots, heads, dim).astype(v.dtype), pages
 
 
+def places(
+  tables: jax.Array, rows: jax.Array, positions: jax.Array, page: int
+) -> jax.Array:
+  """Returns where tokens are in a layer, counted in tokens; -1 for nowhere."""
+  at = tables[rows, positions // page] * page + positions % page
+  return jnp.where(positions < 0, -1, at)
+
+
 def write(
   k: jax.Array,
   v: jax.Array,
   pages: jax.Array,
-  tables: jax.Array,
-  rows: jax.Array,
-  positions: jax.Array,
-  *,
-  layer: int | jax.Array,
-  count: int,
+  places: jax.Array,
+  first: int | jax.Array,
 ) -> jax.Array:
-  """Returns the pages with the keys and values of a step's tokens."""
-  both = jnp.stack([k, v], axis=2).reshape(k.shape[0], -1, k.shape[-1])
-  place = jnp.maximum(positions, 0)
-  ids = tables[rows, place // PAGE]
-  ids = jnp.where(positions < 0, len(pages), layer * count + ids)
-  put = lambda pages, both, ids, at: pages.at[ids, at].set(  # noqa: E731
-    both, mode="drop", unique_indices=True
-  )
-  return move(put, pages, both.astype(pages.dtype), ids, place % PAGE)
+  """Returns pages with new keys and values in their places.
+
+  Args:
+    k: [T, K, H].
+    v: [T, K, H].
+    pages: [L * count, page, 2 K, H], or with more numbers of a head.
+    places: int32 [T]; see `places`.
+    first: the layer's first page.
+  """
+  page, both, dim = pages.shape[1:]
+  new = jnp.stack([k, v], axis=2).reshape(-1, both, k.shape[-1])
+  new = jnp.pad(new, [(0, 0), (0, 0), (0, dim - k.shape[-1])])
+  # What goes nowhere has no two indices alike either.
+  nowhere = len(pages) * page + jnp.arange(len(places))
+  at = jnp.where(places < 0, nowhere, first * page + places)
+
+  def put(pages, new, at):
+    flat = pages.reshape(-1, both, dim)
+    flat = flat.at[at].set(new, mode="drop", unique_indices=True)
+    return flat.reshape(pages.shape)
+
+  return move(put, pages, new.astype(pages.dtype), at)

@@ -85,7 +85,7 @@ class EngineMeshTest(parameterized.TestCase):
     cut = engine(mesh_of(*sizes))
     cut._allocate()
     prefill = cut._prefill_plan()
-    fixed = {"graphdef": cut.graphdef, "options": cut._options}
+    fixed = {"structure": cut.structure, "options": cut._options}
     for lowered in (
       engine_lib._decode.lower(
         cut.params,

@@ -92,6 +92,11 @@ class PagedAttentionTest(parameterized.TestCase):
       want[shard, :, targets[shard]] = want[shard, :, int(sources[shard])]
     np.testing.assert_array_equal(np.asarray(pages).reshape(want.shape), want)
 
+  @parameterized.parameters("pallas", "ragged")
+  def test_a_head_of_a_tpu_has_whole_registers(self, kind):
+    pages = PagedAttention(kind).empty(CONFIG, LAYERS, COUNT)
+    self.assertEqual(pages.shape, (LAYERS * COUNT, 16, 4, 128))
+
   @absltest.skipUnless(build.available(), "no C++ compiler")
   def test_cpp_has_pages_of_its_own_layout(self):
     build.load()

@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 
 from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.paged_attention import LANES
 from rstar_jax.tools.aot.chips import Slice
 
 
@@ -68,7 +69,8 @@ def head_parameters(model: ModelConfig) -> int:
 
 def token_bytes(model: ModelConfig) -> int:
   """Returns the bytes of one token's keys and values, in all layers."""
-  heads = model.num_kv_heads * model.head_dim
+  dim = -(-model.head_dim // LANES) * LANES
+  heads = model.num_kv_heads * dim
   return 2 * model.num_layers * heads * _size(model.dtype)
 
 

@@ -25,10 +25,9 @@ from rstar_jax.hf import published
 from rstar_jax.inference import programs as engine
 from rstar_jax.inference import sampler
 from rstar_jax.inference.runs import pages_for
-from rstar_jax.models import pages as pages_lib
 from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.models.paged_attention import PagedAttention
+from rstar_jax.models.paged_attention import Kind, PagedAttention
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.training import ppm, sft, state
 
@@ -161,12 +160,9 @@ def search_program(
   sizes = sizes_of(config, sharding.row_shards(mesh))
   head = config.ppm_head if name == "score" else "lm"
   graphdef, params = stacked_shapes(model, head, mesh)
-  kind = config.engine.kernels
-  attention = PagedAttention(
-    "pallas" if kind == "auto" else kind, mesh if mesh.size > 1 else None
-  )
+  attention = PagedAttention(_kind(config), mesh if mesh.size > 1 else None)
   options = engine.Options(layers=model.num_layers, attention=attention)
-  pages = pages_shapes(model, sizes, mesh)
+  pages = pages_shapes(model, config, mesh)
   ids = functools.partial(array, mesh)
   if name in ("decode", "few"):
     rows = sizes.rows if name == "decode" else sizes.few
@@ -298,13 +294,22 @@ def bytes_of(tree: Any) -> float:
   return float(sum(map(size, jax.tree.leaves(tree))))
 
 
-def pages_shapes(model: ModelConfig, sizes: Sizes, mesh: Mesh) -> Any:
+def pages_shapes(model: ModelConfig, config: Config, mesh: Mesh) -> Any:
   """Returns the abstract pages of a model, sharded as in the engine."""
-  count = model.num_layers * sizes.pages * sharding.row_shards(mesh)
-  pages = jax.eval_shape(functools.partial(pages_lib.empty, model, count))
+  shards = sharding.row_shards(mesh)
+  count = sizes_of(config, shards).pages * shards
+  pages = jax.eval_shape(
+    lambda: PagedAttention(_kind(config)).empty(model, model.num_layers, count)
+  )
   heads = sharding.RULES.kv_heads
   cut = heads if model.num_kv_heads % mesh.shape[heads] == 0 else None
   return array(mesh, pages.shape, pages.dtype, sharding.RULES.batch, None, cut)
+
+
+def _kind(config: Config) -> Kind:
+  """Returns what computes attention on a TPU."""
+  kind = config.engine.kernels
+  return "pallas" if kind == "auto" else kind
 
 
 @functools.lru_cache(maxsize=16)

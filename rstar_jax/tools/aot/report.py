@@ -112,13 +112,12 @@ def held_by(
     mesh: of the host's chips.
     found: the compiled programs.
   """
-  sizes = programs.sizes_of(config, sharding.row_shards(mesh))
   _, policy = programs.stacked_shapes(model, "lm", mesh)
   _, value = programs.stacked_shapes(model, config.ppm_head, mesh)
   return Held(
     policy=bytes_of(policy),
     value=bytes_of(value),
-    pages=2 * bytes_of(programs.pages_shapes(model, sizes, mesh)),
+    pages=2 * bytes_of(programs.pages_shapes(model, config, mesh)),
     temporaries=max((each.own for each in found.values()), default=0.0),
     code=sum(each.code for each in found.values()),
   )

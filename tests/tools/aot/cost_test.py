@@ -87,8 +87,9 @@ class StepTest(parameterized.TestCase):
     self.assertEqual(
       found.flops, 2 * (7 * 3 * layer + 5 * 40) + 4 * 3 * 2 * 2 * 11
     )
-    keys_and_values = 2 * 3 * 2 * 4 * (13 + 7)
-    self.assertEqual(cost.token_bytes(_TINY), 2 * 3 * 2 * 4)
+    # A head of 2 takes 128 numbers of a page.
+    keys_and_values = 2 * 3 * 128 * 4 * (13 + 7)
+    self.assertEqual(cost.token_bytes(_TINY), 2 * 3 * 128 * 4)
     logits = 2 * 4 * 5 * 10
     self.assertEqual(
       found.bytes, 4 * (3 * layer + 40) + logits + keys_and_values

@@ -118,12 +118,13 @@ class ShapesTest(parameterized.TestCase):
       params,
     )
 
-  @parameterized.parameters((1, 4), (2, 2))
-  def test_pages_as_of_the_engine(self, data, tensor):
-    mesh = _mesh(data, tensor)
-    sizes = programs.sizes_of(small.config(), data)
-    found = programs.pages_shapes(_tiny(), sizes, mesh)
-    pages = PagedAttention("xla", mesh).empty(_tiny(), 2, sizes.pages)
+  @parameterized.product(sizes=[(1, 4), (2, 2)], kind=["xla", "pallas"])
+  def test_pages_as_of_the_engine(self, sizes, kind):
+    mesh, config = _mesh(*sizes), small.config()
+    config.engine.kernels = kind
+    found = programs.pages_shapes(_tiny(), config, mesh)
+    count = programs.sizes_of(config, sizes[0]).pages
+    pages = PagedAttention(kind, mesh).empty(_tiny(), 2, count)
     self.assertEqual((found.shape, found.dtype), (pages.shape, pages.dtype))
     self.assertEqual(
       found.sharding.shard_shape(found.shape),

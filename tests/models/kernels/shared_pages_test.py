@@ -1,0 +1,166 @@
+"""Tests of attention to pages: against a softmax a query, in numpy."""
+
+import functools
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+from jax.experimental.pallas import tpu as pltpu
+
+from rstar_jax.config.schema import MeshConfig
+from rstar_jax.models import sharding
+from rstar_jax.models.kernels import shared_pages, shared_plan
+from rstar_jax.models.paged_attention import PagedAttention
+from tests.models.kernels import paths
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+# Simulates a core's memory: what was not written is no number, and a copy that
+# is read before it was waited for is a race.
+SIMULATED = pltpu.InterpretParams(
+  uninitialized_memory="nan", out_of_bounds_reads="raise", detect_races=True
+)
+
+
+@functools.partial(jax.jit, static_argnames=("chunk", "window", "interpret"))
+def shared(args, *, chunk=8, window=0, interpret=True):
+  """Runs the kernel on layer 1."""
+  plan = shared_plan.plan(
+    *paths.where(args), window=window, block=paths.BLOCK, chunk=chunk
+  )
+  return shared_pages.attend(
+    **args,
+    layer=jnp.int32(1),
+    count=paths.count_of(args),
+    window=window,
+    plan=plan,
+    block=paths.BLOCK,
+    interpret=interpret,
+  )
+
+
+class SharedPagesTest(parameterized.TestCase):
+  @parameterized.parameters(
+    dict(heads=(1, 1)),
+    dict(heads=(2, 4)),
+    dict(heads=(1, 7)),
+    dict(heads=(2, 1), more=8),
+  )
+  def test_candidates_of_leaves(self, **options):
+    args = paths.leaves(**options)
+    paths.check(self, args, shared(args))
+
+  @parameterized.parameters(1, 13)
+  def test_window(self, window):
+    args = paths.leaves(1)
+    paths.check(self, args, shared(args, window=window), window=window)
+
+  def test_bfloat16(self):
+    args = paths.leaves(2, dtype=jnp.bfloat16)
+    # Shares are rounded to 8 bits before they weigh values of about 1.
+    paths.check(self, args, shared(args), atol=0.02)
+
+  def test_reads_nothing_that_has_not_arrived(self):
+    args = paths.leaves(3)
+    paths.check(
+      self, args, shared(args, window=6, interpret=SIMULATED), window=6
+    )
+
+  @parameterized.parameters(range(2))
+  def test_prefills_beside_candidates(self, seed):
+    rng = np.random.default_rng(seed)
+    rows, positions = [], []
+    for row in range(6):
+      first, more = rng.integers(0, 40), rng.integers(1, 14)
+      positions += list(range(first, first + more))
+      rows += [row] * more
+    args = paths.case(seed, [*positions, -1, -1], rows=[*rows, 5, 5])
+    paths.share(args, [2, 3, 4], 2)
+    window = int(rng.integers(0, 2) * rng.integers(1, 30))
+    paths.check(self, args, shared(args, window=window), window=window)
+
+  def test_nothing_but_empty_slots(self):
+    args = paths.case(0, [3] * 9)
+    args["positions"][:] = -1
+    paths.check(self, args, shared(args))
+
+  def test_neighbours_change_no_bit(self):
+    args = paths.leaves(4)
+    want, _ = shared(args)
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+      # The same rows elsewhere, some of them gone.
+      order = rng.permutation(len(args["rows"]))
+      by_token = ("q", "k", "v", "positions", "tables")
+      moved = args | {key: args[key][order] for key in by_token}
+      moved["positions"][:3] = -1
+      got, _ = shared(moved)
+      np.testing.assert_array_equal(got[3:], np.asarray(want)[order][3:])
+
+  def test_a_token_is_the_same_in_a_prefill(self):
+    tokens = 21
+    args = paths.case(5, range(tokens), rows=[0] * tokens)
+    want, kept = shared(args)
+    for at in (0, 3, 15, 16, 20):
+      one = {
+        key: args[key][at : at + 1] for key in ("q", "k", "v", "positions")
+      }
+      one |= dict(pages=kept, tables=args["tables"], rows=args["rows"][:1])
+      np.testing.assert_array_equal(shared(one)[0][0], want[at])
+
+  def test_reads_serve_lower_positions(self):
+    args = paths.leaves(6)
+    plan = functools.partial(shared_plan.plan, block=paths.BLOCK, chunk=8)
+    reads = plan(*paths.where(args)).reads
+    args["positions"] = args["positions"] - 5 * (args["positions"] >= 0)
+    got = shared_pages.attend(
+      **args,
+      layer=1,
+      count=paths.count_of(args),
+      plan=plan(*paths.where(args), reads=reads),
+      block=paths.BLOCK,
+      interpret=True,
+    )
+    paths.check(self, args, got)
+
+  @parameterized.parameters(2, 3)
+  def test_on_a_mesh(self, kv_heads):
+    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    parts = [
+      paths.case(seed, [9, 21, 30, -1], heads=(kv_heads, 2))
+      for seed in range(4)
+    ]
+    for part in parts:
+      paths.share(part, [1, 2], 4)
+    args = {
+      key: jnp.concatenate([part[key] for part in parts]) for key in parts[0]
+    }
+    attention = PagedAttention("pallas", mesh)
+    plan = functools.partial(shared_plan.plan, block=paths.BLOCK)
+    attend = functools.partial(
+      shared_pages.attend, block=paths.BLOCK, interpret=True
+    )
+
+    @jax.jit
+    def run(*args):
+      return attention.attend(
+        *args,
+        layer=1,
+        count=paths.count_of(parts[0]),
+        plan=attention.plan(*args[3:]),
+      )
+
+    with (
+      mock.patch.object(shared_plan, "plan", plan),
+      mock.patch.object(shared_pages, "attend", attend),
+    ):
+      mixed, kept = run(*args.values())
+    each = [np.split(np.asarray(x), 4) for x in (mixed, kept)]
+    for part, *got in zip(parts, *each, strict=True):
+      paths.check(self, part, got)
+
+
+if __name__ == "__main__":
+  absltest.main()
