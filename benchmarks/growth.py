@@ -11,8 +11,8 @@ kind: the sizes, the median seconds of a call, and exponents, which are 0 where
 growth costs nothing and 1 where twice as much takes twice as long. "fitted" is
 the slope of the least-squares line through the larger half of the sizes, both
 axes logarithmic: at the smaller ones a call's fixed cost would make it less.
-"fitted_all" is through all of them; "exponents" are between neighbours. The plot
-has the same lines.
+"fitted_all" is through all of them; "exponents" are between neighbours. The
+plot has the same lines.
 """
 
 import math
