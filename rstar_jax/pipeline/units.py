@@ -12,7 +12,7 @@ import contextlib
 import re
 import threading
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from absl import logging
@@ -22,8 +22,9 @@ from rstar_jax.config import identity as identity_lib
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.pipeline.shards import Shard, Unit
-from rstar_jax.search import driver
-from rstar_jax.search.requests import Calls, Search
+from rstar_jax.search import driver, queues
+from rstar_jax.search.queues import Usage
+from rstar_jax.search.requests import Calls, Kind, Search
 from rstar_jax.storage import layout, metrics, records, stopping, store
 from rstar_jax.storage.journal import Journal
 
@@ -68,9 +69,9 @@ def of_stage(
   bound = identity_lib.identity(context.config)
   del bound["rounds"]
 
-  def written(bar: metrics.Progress) -> None:
+  def written(bar: metrics.Progress, asked: Mapping[Kind, Usage]) -> None:
     usage = backend.usage()
-    context.writer.write(round_, usage, stage)
+    context.writer.write(round_, usage | queues.shares(asked), stage)
     if programs := usage.get("programs"):
       taken = f"{programs:.0f} programs in {usage['compile_seconds']:.0f} s"
       bar.update(0, compiled=taken)
@@ -97,7 +98,9 @@ class Units:
     shards: Sequence[Shard],
     identity: Any,
     description: str,
-    written: Callable[[metrics.Progress], None] = lambda _: None,
+    written: Callable[
+      [metrics.Progress, Mapping[Kind, Usage]], None
+    ] = lambda *_: None,
   ):
     """Reads the journals of this host's shards, whichever host wrote them.
 
@@ -106,7 +109,8 @@ class Units:
       shards: the shards of all hosts.
       identity: JSON-able; units are taken from journals of this one alone.
       description: label of the progress bar.
-      written: called with the bar after each shard.
+      written: called after each shard with the bar and with what searches
+        asked so far.
     """
     own = [each for n, each in enumerate(shards) if host.owns(n)]
     journals: dict[tuple[store.Path, str], set[str]] = {}
@@ -127,6 +131,7 @@ class Units:
     self._over = threading.Event()
     self._thread = threading.Thread(target=self._run, daemon=True)
     self._written = written
+    self._asked: dict[Kind, Usage] = {}
     total, left = (
       sum(len({unit.problem.id for unit in each.units}) for each in own),
       sum(len(each.problems_left) for each in self._parts),
@@ -173,7 +178,10 @@ class Units:
       self._put(*wanted[index], rows)
 
     driver.run(
-      (make(part.shard.units[place]) for part, place in wanted), in_flight, done
+      (make(part.shard.units[place]) for part, place in wanted),
+      in_flight,
+      done,
+      self._asked,
     )
 
   def search_shards(
@@ -204,7 +212,7 @@ class Units:
   def _write_if_whole(self, part: "_Part") -> None:
     if not part.left:
       part.write()
-      self._written(self._bar)
+      self._written(self._bar, self._asked)
 
   def _run(self) -> None:
     while not self._over.wait(_SECONDS):

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,32 +30,49 @@ class Usage:
   Attributes:
     requests: number of requests.
     calls: number of calls that answered them.
-    seconds: time in which at least one request waited for its answer.
+    waited: seconds that requests waited for their answers, all of them added.
     waiting: requests that wait for their answer now.
     most_waiting: most requests that waited at once.
-    since: when the first of those that wait began to.
   """
 
   requests: int = 0
   calls: int = 0
-  seconds: float = 0.0
+  waited: float = 0.0
   waiting: int = 0
   most_waiting: int = 0
-  since: float = dataclasses.field(init=False)
+  _since: float = dataclasses.field(default=0.0, init=False, repr=False)
 
   def begin(self) -> None:
     """Counts a request."""
-    if not self.waiting:
-      self.since = time.perf_counter()
+    self._count(1)
     self.requests += 1
-    self.waiting += 1
     self.most_waiting = max(self.waiting, self.most_waiting)
 
   def end(self) -> None:
     """Counts an answer."""
-    self.waiting -= 1
-    if not self.waiting:
-      self.seconds += time.perf_counter() - self.since
+    self._count(-1)
+
+  def _count(self, change: int) -> None:
+    now = time.perf_counter()
+    self.waited += self.waiting * (now - self._since)
+    self.waiting, self._since = self.waiting + change, now
+
+
+def shares(usage: Mapping[Kind, Usage]) -> dict[str, float]:
+  """Returns how the time that searches waited divides among the kinds.
+
+  Args:
+    usage: of a run.
+
+  Returns:
+    By name of a metric, such as "waited_expand"; together 1.
+  """
+  total = sum(each.waited for each in usage.values())
+  return {
+    f"waited_{kind}": each.waited / total
+    for kind, each in usage.items()
+    if total
+  }
 
 
 class Queues:

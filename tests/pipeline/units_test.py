@@ -8,6 +8,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
+from rstar_jax.config.schema import Config
 from rstar_jax.pipeline import hosts, shards, units
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.pipeline.shards import Unit
@@ -101,6 +102,22 @@ class UnitsCase(parameterized.TestCase):
 
 
 class UnitsTest(UnitsCase):
+  def test_metrics_say_what_searches_waited_for(self):
+    def search(unit):
+      yield requests.verify([])
+      return rows_of(unit)
+
+    context = mock.Mock(config=Config(), host=ALONE)
+    backend = mock.Mock(**{"usage.return_value": {"seconds": 2.0}})
+    cut = self.shards(self.folder / "run")
+    with units.of_stage(context, 3, "rollout", backend, cut, "x") as stage:
+      stage.search(lambda unit: (search(unit), CALLS), 2)
+    numbers = {"seconds": 2.0, "waited_verify": 1.0}
+    self.assertEqual(
+      context.writer.write.mock_calls,
+      [mock.call(3, numbers, "rollout")] * len(cut),
+    )
+
   @parameterized.parameters(1, 2, 16)
   def test_the_files_do_not_show_how_many_were_in_flight(self, in_flight):
     shuffled = random.Random(in_flight)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -74,13 +75,32 @@ class QueuesTest(parameterized.TestCase):
     ):  # fmt: skip
       each = usage[kind]
       self.assertEqual((each.requests, each.waiting), (asked * count, 0))
-      # Some of the time of the run.
-      self.assertBetween(each.seconds, 1e-9, time.perf_counter() - began)
-      self.assertBetween(each.most_waiting, 1, 4)
+      # Some of the time of the run, for each that waited.
+      most = each.most_waiting
+      self.assertBetween(most, 1, 4)
+      took = time.perf_counter() - began
+      self.assertBetween(each.waited, 1e-9, most * took)
     self.assertEqual(usage["expand"].most_waiting, 4)
     self.assertBetween(usage["expand"].calls, 3, 3 * count - 1)
     for kind in ("verify", "score", "judge"):
       self.assertEqual(usage[kind].calls, usage[kind].requests)
+
+  def test_waited_is_of_each_request(self):
+    times = iter([10.0, 13.0, 14.0, 19.0, 30.0, 31.0, 40.0, 42.0])
+    with mock.patch.object(time, "perf_counter", lambda: next(times)):
+      # From 10 to 14, from 13 to 19 and from 30 to 31; from 40 to 42.
+      expand, score = queues.Usage(), queues.Usage()
+      for event in "begin begin end end begin end".split():
+        getattr(expand, event)()
+      score.begin()
+      score.end()
+    self.assertEqual((expand.waited, score.waited), (4 + 6 + 1, 2))
+    self.assertEqual((expand.most_waiting, expand.requests), (2, 3))
+    self.assertEqual(
+      queues.shares({"expand": expand, "score": score}),
+      {"waited_expand": 11 / 13, "waited_score": 2 / 13},
+    )
+    self.assertEqual(queues.shares({"expand": queues.Usage()}), {})
 
   def test_a_callable_that_is_not_there(self):
     def search():
