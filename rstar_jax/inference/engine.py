@@ -13,7 +13,7 @@ from absl import logging
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import futures, programs, sampler
-from rstar_jax.inference.paged_model import PagedModel, Request
+from rstar_jax.inference.paged_model import Call, PagedModel, Request
 from rstar_jax.inference.prefix_cache import Page
 from rstar_jax.inference.runs import Run, Shard
 from rstar_jax.models.transformer import Transformer
@@ -209,7 +209,8 @@ class Engine(PagedModel):
 
     def decode(rows):
       self._allocate()
-      self._call_decode(self._decode_plan(rows))
+      with self.lock:
+        self._call_decode(self._decode_plan(rows))
 
     return super().warm_up_calls() + [
       functools.partial(decode, rows) for rows in self.sizes
@@ -277,13 +278,16 @@ class Engine(PagedModel):
       (request, column) for column in range(len(request.seeds))
     ]
 
-  def _turn(self) -> None:
+  def _full(self) -> bool:
+    rows = self.rows // self._parts
+    return all(self._wanted(shard) >= rows for shard in self._shards)
+
+  def _turn(self) -> Call | None:
     pending = sum(run.left for each in self._shards for run in each.prefills)
     sampling = any(self._ready.values()) or any(self._active.values())
     if pending and (not sampling or pending >= self.prefill_tokens // 2):
-      self._prefill()
-    elif sampling:
-      self._decode()
+      return self._prefill()
+    return self._decode() if sampling else None
 
   def _decode_plan(self, rows: int) -> programs.DecodePlan:
     return programs.DecodePlan(
@@ -296,8 +300,8 @@ class Engine(PagedModel):
     prefills = -(-tokens // self.config.inner_steps)
     return prefills + len(self._active[shard]) + len(self._ready[shard])
 
-  def _decode(self) -> None:
-    """Goes on with the steps under way, begins others, and prefills."""
+  def _decode(self) -> Call:
+    """Plans to go on with the steps under way, begin others, and prefill."""
     wanted = max(map(self._wanted, self._shards)) * self._parts
     rows = next((size for size in self.sizes if size >= wanted), self.rows)
     plan = self._decode_plan(rows)
@@ -315,24 +319,28 @@ class Engine(PagedModel):
       self._begin(shard, free - taken)
       self._plan(plan, shard, first + taken)
       places.append((shard, first + taken))
-    tokens, logprobs = self._call_decode(plan)
-    for shard, first in places:
-      active = self._active[shard]
-      last = first + len(active)
-      ends = [
-        self._take(each, *both)
-        for each, *both in zip(
-          active,
-          tokens[:, first:last].T.tolist(),
-          logprobs[:, first:last].T.tolist(),
-          strict=True,
-        )
-      ]
-      self._active[shard] = [
-        each for each, end in zip(active, ends, strict=True) if not end
-      ]
-    for run in prefilled:
-      run.done(run)
+
+    def then(found: tuple[np.ndarray, np.ndarray]) -> None:
+      tokens, logprobs = found
+      for shard, first in places:
+        active = self._active[shard]
+        last = first + len(active)
+        ends = [
+          self._take(each, *both)
+          for each, *both in zip(
+            active,
+            tokens[:, first:last].T.tolist(),
+            logprobs[:, first:last].T.tolist(),
+            strict=True,
+          )
+        ]
+        self._active[shard] = [
+          each for each, end in zip(active, ends, strict=True) if not end
+        ]
+      for run in prefilled:
+        run.done(run)
+
+    return Call(functools.partial(self._call_decode, plan), then)
 
   def _prefill_slots(
     self, plan: programs.DecodePlan, shard: Shard, first: int, most: int
@@ -436,7 +444,7 @@ class Engine(PagedModel):
     self, plan: programs.DecodePlan
   ) -> tuple[np.ndarray, np.ndarray]:
     self.slots += plan.tokens.size
-    with self.lock, self.busy:
+    with self.busy:
       self._pages, *out = _decode(
         self.params,
         self._pages,

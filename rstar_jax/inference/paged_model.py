@@ -9,6 +9,7 @@ there to compute, of any request; no result depends on that.
 import abc
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import threading
 import time
@@ -67,6 +68,19 @@ def kernels_of(
         f"{model.dtype}: set it to 'auto' in another --workdir"
       )
   return config.kernels
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+  """A call of a program that is planned.
+
+  Attributes:
+    run: calls it; for one that has the device.
+    then: does what follows from its results.
+  """
+
+  run: Callable[[], Any]
+  then: Callable[[Any], None]
 
 
 class Request:
@@ -206,7 +220,8 @@ class PagedModel(Weights, abc.ABC):
 
     def prefill():
       self._allocate()
-      self._call_prefill(self._prefill_plan())
+      with self.lock:
+        self._call_prefill(self._prefill_plan())
 
     return [prefill]
 
@@ -222,25 +237,19 @@ class PagedModel(Weights, abc.ABC):
     """Works until no request is left."""
     before = self.host_seconds
     try:
-      while True:
+      while self._left():
+        self._take_in()
+        # A call that will be full is planned while another model computes. To
+        # one that would not be, all is added that arrives until then.
+        call = self._turn() if self._full() else None
+        with self.lock:
+          if call is None:
+            self._take_in()
+            call = self._turn()
+          found = call.run() if call else None
+        if call:
+          call.then(found)
         self.host_seconds = before + time.thread_time()
-        with self._guard:
-          new, self._inbox = self._inbox, []
-          if not new and not self._open:
-            self._thread = None
-            return
-        self._open.update(new)
-        self._allocate()
-        for request in new:
-          request.shard = self._shard_for(request)
-          request.shard.requests += 1
-          request.shard.waiting.append(request)
-        for request in [each for each in self._open if each.future.cancelled()]:
-          self._forget(request)
-        for shard in self._shards:
-          while shard.waiting and self._place(shard.waiting[0]):
-            shard.waiting.popleft()
-        self._turn()
     except BaseException as error:  # Whoever waits must hear of it.
       with self._guard:
         failed = [*self._open, *self._inbox]
@@ -249,6 +258,29 @@ class PagedModel(Weights, abc.ABC):
       for request in failed:
         with contextlib.suppress(concurrent.futures.InvalidStateError):
           request.future.set_exception(error)
+
+  def _left(self) -> bool:
+    """Says whether any request is left; else the thread ends."""
+    with self._guard:
+      if not self._inbox and not self._open:
+        self._thread = None
+      return self._thread is not None
+
+  def _take_in(self) -> None:
+    """Takes in the requests that have come, and begins those that can."""
+    with self._guard:
+      new, self._inbox = self._inbox, []
+    self._open.update(new)
+    self._allocate()
+    for request in new:
+      request.shard = self._shard_for(request)
+      request.shard.requests += 1
+      request.shard.waiting.append(request)
+    for request in [each for each in self._open if each.future.cancelled()]:
+      self._forget(request)
+    for shard in self._shards:
+      while shard.waiting and self._place(shard.waiting[0]):
+        shard.waiting.popleft()
 
   def _shard_for(self, request: Any) -> Shard:
     """Returns the data shard with most of a path, if not too much is there."""
@@ -268,8 +300,12 @@ class PagedModel(Weights, abc.ABC):
     """Begins a request's runs; False if there are too few pages."""
 
   @abc.abstractmethod
-  def _turn(self) -> None:
-    """Calls a program once, if there is anything to compute."""
+  def _full(self) -> bool:
+    """Says whether what there is to compute fills the next call."""
+
+  @abc.abstractmethod
+  def _turn(self) -> Call | None:
+    """Plans the next call of a program; None if there is nothing to compute."""
 
   def _close(self, request: Any, result: Any) -> None:
     """Gives a request its result."""
@@ -335,8 +371,8 @@ class PagedModel(Weights, abc.ABC):
       slots, max(slots // 4, self._parts), self.width, self.count, self._parts
     )
 
-  def _prefill(self) -> None:
-    """Computes as many tokens of runs as a call has slots for."""
+  def _prefill(self) -> Call:
+    """Plans to compute as many tokens of runs as a call has slots for."""
     plan = self._prefill_plan()
     slots = len(plan.tokens) // self._parts
     rows = len(plan.tables) // self._parts
@@ -354,15 +390,18 @@ class PagedModel(Weights, abc.ABC):
         self.useful += some
         if not run.left:
           ended.append((run, at - 1))
-    values = self._call_prefill(plan)
     for shard in self._shards:
       shard.prefills = [run for run in shard.prefills if run.left]
-    for run, at in ended:
-      run.done(run, 0.0 if values is None else float(values[at]))
+
+    def then(values: np.ndarray | None) -> None:
+      for run, at in ended:
+        run.done(run, 0.0 if values is None else float(values[at]))
+
+    return Call(functools.partial(self._call_prefill, plan), then)
 
   def _call_prefill(self, plan: programs.PrefillPlan) -> np.ndarray | None:
     self.slots += len(plan.tokens)
-    with self.lock, self.busy:
+    with self.busy:
       self._pages, values = _prefill(
         self.params,
         self._pages,

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from rstar_jax.config.schema import EngineConfig
-from rstar_jax.inference.paged_model import PagedModel, Request
+from rstar_jax.inference.paged_model import Call, PagedModel, Request
 from rstar_jax.inference.prefix_cache import PrefixCache
 from rstar_jax.inference.runs import Run, Shard, pages_for
 from rstar_jax.models.config import PAGE
@@ -163,9 +163,15 @@ class ScoringEngine(PagedModel):
       request.shard.reserved -= sum(request.promised)
     super()._forget(request)
 
-  def _turn(self) -> None:
-    if any(shard.prefills for shard in self._shards):
-      self._prefill()
+  def _full(self) -> bool:
+    slots = self.prefill_tokens // self._parts
+    return all(
+      sum(run.left for run in shard.prefills) >= slots for shard in self._shards
+    )
+
+  def _turn(self) -> Call | None:
+    some = any(shard.prefills for shard in self._shards)
+    return self._prefill() if some else None
 
   def _grow(self, longest: int, needed: int) -> bool:
     """Makes the pages anew for a longer path; False while some are in use."""

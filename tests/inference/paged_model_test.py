@@ -7,9 +7,11 @@ import jax
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import EngineConfig
+from rstar_jax.inference import engine as engine_lib
 from rstar_jax.inference import paged_model
 from rstar_jax.inference.engine import Engine, Stop
 from rstar_jax.inference.paged_model import kernels_of
+from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.inference.weights import Busy
 from rstar_jax.models.kernels import build
 from tests.inference import small
@@ -89,6 +91,45 @@ class PagedModelTest(parameterized.TestCase):
       with self.assertRaises(ZeroDivisionError):
         engine.submit(small.prefix(5), [1], Stop(3)).result()
     self.assertEqual(inside, ["lock", "call", "free"])
+
+  @parameterized.parameters(
+    # What arrives is added to a call with room, and not to a full one, which
+    # is planned meanwhile. A path's last token has a call of its own.
+    dict(first=9, planned=False, calls=2),
+    dict(first=65, planned=True, calls=3),
+  )
+  def test_what_comes_while_another_model_computes(self, first, planned, calls):
+    lock, waits = threading.Lock(), threading.Semaphore(0)
+    shared = mock.MagicMock()
+
+    def enter():
+      waits.release()
+      lock.acquire()
+
+    shared.__enter__.side_effect = enter
+    shared.__exit__.side_effect = lambda *_: lock.release()
+    config = EngineConfig(kernels="xla", rows=32, prefill_tokens=64)
+    policy = Engine(small.model(), config, lock=shared)
+    ppm = ScoringEngine(small.model("tanh"), config, lock=shared)
+    decode, values = engine_lib._decode, []
+
+    def while_it_computes(*args, **options):
+      if not values:
+        waits.acquire()
+        values.append(ppm.submit([small.prefix(first)]))
+        # The PPM's thread has done what it does before it has the device.
+        waits.acquire()
+        self.assertEqual(ppm._shards[0].prefills == [], planned)
+        values.extend(ppm.submit([small.prefix(9, n)]) for n in (1, 2))
+      return decode(*args, **options)
+
+    with mock.patch.object(engine_lib, "_decode", while_it_computes):
+      policy.submit([9], [1], Stop(3)).result()
+    alone = ScoringEngine(small.model("tanh"), config)
+    paths = [small.prefix(first), small.prefix(9, 1), small.prefix(9, 2)]
+    for path, value in zip(paths, values, strict=True):
+      self.assertEqual(value.result(), alone.submit([path]).result())
+    self.assertEqual(ppm.slots, calls * 64)
 
 
 if __name__ == "__main__":
