@@ -56,7 +56,7 @@ class CompileTest(absltest.TestCase):
     message = "RESOURCE_EXHAUSTED: Ran out of memory in memory space smem."
     with (
       self.failing(message),
-      self.assertRaisesRegex(ValueError, "prefill_tokens"),
+      self.assertRaisesRegex(ValueError, "max_prefix_tokens"),
     ):
       compiler.compile_program(self.lowered())
 
