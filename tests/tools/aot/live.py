@@ -68,6 +68,20 @@ class ProgramsTest(parameterized.TestCase):
       pages = programs.bytes_of(program.arguments[1])
       self.assertLess(found.outputs, pages / 2)
 
+  @parameterized.parameters("pallas", "ragged")
+  def test_heads_that_are_no_registers_have_no_pages_copied(self, kind):
+    config = small.config()
+    config.engine.kernels, config.engine.pages = kind, 4096
+    program = programs.search_program(
+      "decode",
+      dataclasses.replace(_MODEL, head_dim=96),
+      config,
+      _mesh("v5e:2x2", 4),
+    )
+    found = compiler.compile_program(program.lower())
+    pages = programs.bytes_of(program.arguments[1])
+    self.assertLess(found.temporaries, pages / 8)
+
   def test_products_are_counted(self):
     config = small.config()
     program = programs.search_program(
