@@ -107,6 +107,10 @@ class EngineConfig(Closed):
   # compiler makes for this CPU, "pallas" a kernel for TPUs, "xla" anywhere;
   # "auto" is the first that there is. "ragged" is jax's kernel for TPUs.
   kernels: Literal["auto", "cpp", "pallas", "ragged", "xla"] = "auto"
+  # Matrices of the policy and of the PPM in a search: "float", as they are, or
+  # "int8", rounded to 255 steps, with a scale for each output. That is half of
+  # bfloat16's memory, and faster where rows are few; on a CPU it is slower.
+  weights: Literal["float", "int8"] = "float"
   # Whether a stage compiles its programs before it begins, with a progress bar,
   # and not each at its first call.
   warm_up: bool = field(False, binds=False)

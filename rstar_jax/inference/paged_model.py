@@ -23,7 +23,7 @@ from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import programs
 from rstar_jax.inference.runs import Run, Shard, pages_for
 from rstar_jax.inference.weights import Busy, Weights
-from rstar_jax.models import paged_attention, sharding
+from rstar_jax.models import int8, paged_attention, sharding
 from rstar_jax.models.config import PAGE, ModelConfig
 from rstar_jax.models.kernels import build, cpu
 from rstar_jax.models.step import stacked
@@ -138,6 +138,10 @@ class PagedModel(Weights, abc.ABC):
     """
     kind = kernels_of(config, model.config, mesh)
     layers = model.config.num_layers
+    if config.weights == "int8":
+      # Before they are stacked, so that no copy of the floats is made.
+      graphdef, params = nnx.split(model)
+      model = nnx.merge(graphdef, int8.quantized(params))
     if jax.default_backend() == "cpu":
       if kind == "cpp":
         build.load()
@@ -211,7 +215,12 @@ class PagedModel(Weights, abc.ABC):
     return sum(each.cache.used for each in self._shards)
 
   def load(self, params: Any) -> None:
-    """Replaces the parameters; see `Weights.load`. No request may be open."""
+    """Replaces the parameters; see `Weights.load`. No request may be open.
+
+    Those of a model of floats are rounded anew if `config.weights` says so.
+    """
+    if self.config.weights == "int8":
+      params = int8.quantized(params)
     super().load(params)
     self._free()
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.int8 import Int8
 from rstar_jax.models.kernels import cpu
 from rstar_jax.models.rotary import Angles, rotate
 
@@ -124,11 +125,16 @@ def project(
   shapes = [
     (*x.shape[: x.ndim - axes], *p.shape[: p.ndim - axes]) for p in params
   ]
-  weights = [
-    p.get_value().astype(config.dtype).reshape(-1, size) for p in params
-  ]
+  weights = [matrix(p.get_value(), size, config.dtype) for p in params]
   outs = products(rows, weights, config, config.dtype)
   return [out.reshape(shape) for out, shape in zip(outs, shapes, strict=True)]
+
+
+def matrix(weight: jax.Array | Int8, size: int, dtype: str) -> jax.Array | Int8:
+  """Returns a weight [*O, *I] as [O, I] for `products`, for the size of I."""
+  if isinstance(weight, Int8):
+    return Int8(weight.values.reshape(-1, size), weight.scales.reshape(-1))
+  return weight.astype(dtype).reshape(-1, size)
 
 
 def by_kernel(x: jax.Array, config: ModelConfig) -> bool:
@@ -137,9 +143,22 @@ def by_kernel(x: jax.Array, config: ModelConfig) -> bool:
 
 
 def products(
-  x: jax.Array, weights: Sequence[jax.Array], config: ModelConfig, dtype: str
+  x: jax.Array,
+  weights: Sequence[jax.Array] | Sequence[Int8],
+  config: ModelConfig,
+  dtype: str,
 ) -> list[jax.Array]:
   """Returns rows [R, I] times each of weights [O, I], as [R, O] in `dtype`."""
+  if isinstance(weights[0], Int8):
+    # Exact in x's dtype; a TPU converts tiles on their way to the product. Sums
+    # are rounded before they are scaled, since devices add them up as they are.
+    plain = [each.values.astype(x.dtype) for each in weights]
+    return [
+      (out.astype(jnp.float32) * each.scales).astype(dtype)
+      for out, each in zip(
+        products(x, plain, config, dtype), weights, strict=True
+      )
+    ]
   if by_kernel(x, config):
     return cpu.products(x, weights, dtype)
   return in_blocks(
@@ -372,10 +391,10 @@ class Mlp(nnx.Module):
   def _hidden(self, x: jax.Array) -> jax.Array:
     """Returns [..., F] of [..., D]."""
     rows = x.reshape(-1, x.shape[-1])
-    if not self.has_bias and by_kernel(rows, self.config):
-      gate, up = (
-        each.get_value().astype(x.dtype) for each in (self.gate, self.up)
-      )
+    gate = self.gate.get_value()
+    plain = not self.has_bias and not isinstance(gate, Int8)
+    if plain and by_kernel(rows, self.config):
+      gate, up = (each.astype(x.dtype) for each in (gate, self.up.get_value()))
       return cpu.gated(rows, gate, up).reshape(*x.shape[:-1], -1)
     gate, up = project(x, (self.gate, self.up), self.config)
     if self.has_bias:

@@ -98,13 +98,14 @@ def stacked(model: Transformer) -> Transformer:
     else:
       one[path] = array
   for path, arrays in parts.items():
-    one["layers", 0, *path] = _stack(arrays)
+    # A weight may be of two arrays; see `int8.Int8`.
+    one["layers", 0, *path] = jax.tree.map(_stack, *arrays)
   config = model.config
   config = type(config)(**vars(config) | {"num_layers": 1})
   return from_arrays(config, model.head, one)
 
 
-def _stack(arrays: list[jax.Array]) -> jax.Array:
+def _stack(*arrays: jax.Array) -> jax.Array:
   place = getattr(arrays[0], "sharding", None)
   if not isinstance(place, jax.sharding.NamedSharding):
     return jnp.stack(arrays)

@@ -11,6 +11,7 @@ from flax import nnx
 
 from rstar_jax.models import layers, rotary, sharding
 from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.int8 import Int8
 
 Head = Literal["lm", "tanh", "logit"]
 # The path of a parameter in its model: ("layers", 0, "attention", "q").
@@ -62,9 +63,16 @@ class Transformer(nnx.Module):
   def embed(self, tokens: jax.Array) -> jax.Array:
     """Returns the embeddings [..., D] of int32 tokens [...]."""
     # On a mesh: gather whole columns first, then look up the rows.
-    table = sharding.constrain(self.embedding.get_value(), "vocab")
-    x = layers.lookup(table, tokens).astype(self.config.dtype)
-    return sharding.constrain(x, "batch")
+    table = jax.tree.map(
+      lambda table: sharding.constrain(table, "vocab"),
+      self.embedding.get_value(),
+    )
+    if isinstance(table, Int8):
+      x = layers.lookup(table.values, tokens)
+      x *= layers.lookup(table.scales, tokens)[..., None]
+    else:
+      x = layers.lookup(table, tokens)
+    return sharding.constrain(x.astype(self.config.dtype), "batch")
 
   def trunk(
     self,
@@ -145,7 +153,7 @@ class Transformer(nnx.Module):
     tied = self.config.tied_embeddings
     kernel = (self.embedding if tied else self.lm_head).get_value()
     rows = hidden.reshape(-1, hidden.shape[-1])
-    kernel = kernel.astype(hidden.dtype)
+    kernel = layers.matrix(kernel, rows.shape[-1], hidden.dtype)
     (out,) = layers.products(rows, [kernel], self.config, "float32")
     return out.reshape(*hidden.shape[:-1], -1)
 

@@ -268,6 +268,54 @@ class EngineTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "new parameters"):
       engine.load(nnx.split(small.model(mlp_dim=41))[1])
 
+  @parameterized.parameters(
+    *(("xla", True), ("cpp", False))[: len(small.KINDS) // 2]
+  )
+  def test_int8_is_a_decoder_of_the_rounded_weights(self, kernels, tied):
+    model = functools.partial(small.model, tied_embeddings=tied)
+    fields = {"kernels": kernels, "weights": "int8", "max_prefix_tokens": 64}
+    fields |= {"max_step_tokens": STEP, "max_block_tokens": STEP}
+    prefixes = [small.prefix(length, length % 2) for length in (1, 16, 17, 40)]
+    engine = Engine(model(), EngineConfig(rows=96, inner_steps=5, **fields))
+    got = engine.expand(prefixes, seeds(4, 3), STOP)
+    want = PlainEngine(small.rounded(model())).expand(
+      prefixes, seeds(4, 3), STOP
+    )
+    self.same(got, want)
+    floats = PlainEngine(model()).expand(prefixes[:1], seeds(1, 3), STOP)
+    off = [
+      abs(one.logprob - other.logprob)
+      for one, other in zip(*got[:1], *floats, strict=True)
+      if one.token_ids == other.token_ids
+    ]
+    self.assertBetween(max(off), 2e-3, 1)
+    # To the bit, whatever is beside a row.
+    alone = Engine(model(), EngineConfig(rows=32, inner_steps=3, **fields))
+    for ids, row, steps in zip(prefixes, seeds(4, 3), got, strict=True):
+      alone.load(nnx.split(model())[1])
+      for seed, step in zip(row, steps, strict=True):
+        self.assertEqual(alone.expand([ids], seed[None, None], STOP), [[step]])
+
+  def test_load_rounds_to_int8_anew(self):
+    engine, ids = make(weights="int8"), [small.prefix(20)]
+    before = engine.expand(ids, seeds(1, 3), STOP)
+    with jax.log_compiles(), self.assertNoLogs("jax", "WARNING"):
+      engine.load(nnx.split(small.model(seed=8))[1])
+      after = engine.expand(ids, seeds(1, 3), STOP)
+    self.same(
+      after,
+      PlainEngine(small.rounded(small.model(seed=8))).expand(
+        ids, seeds(1, 3), STOP
+      ),
+    )
+    engine.load(nnx.split(small.model())[1])
+    self.assertEqual(before, engine.expand(ids, seeds(1, 3), STOP))
+    # What was rounded stays so.
+    engine.load(engine.params)
+    self.assertEqual(before, engine.expand(ids, seeds(1, 3), STOP))
+    with self.assertRaisesRegex(ValueError, "new parameters"):
+      engine.load(nnx.split(small.model(mlp_dim=41))[1])
+
   def test_nothing_compiles_after_the_warm_up(self):
     engine = make(rows=64)
     calls = engine.warm_up_calls()

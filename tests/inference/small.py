@@ -8,6 +8,7 @@ from flax import nnx
 
 from rstar_jax.inference.paged_model import PagedModel
 from rstar_jax.inference.runs import Shard
+from rstar_jax.models import int8
 from rstar_jax.models.kernels import build
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
@@ -41,6 +42,18 @@ def model(
   # Not the norms: what they scale up are the last bits as well.
   params = jax.tree.map(lambda x: x * 10 if x.ndim > 1 else x, params)
   return nnx.merge(graphdef, params)
+
+
+def rounded(model: Transformer) -> Transformer:
+  """Returns a model of floats that are what `int8` makes of a model's."""
+  graphdef, params = nnx.split(model)
+  is_int8 = lambda x: isinstance(x, int8.Int8)  # noqa: E731
+  floats = jax.tree.map(
+    lambda x: x.dequantized() if is_int8(x) else x,
+    int8.quantized(params),
+    is_leaf=is_int8,
+  )
+  return nnx.merge(graphdef, floats)
 
 
 def prefix(length: int, seed: int = 0) -> list[int]:

@@ -82,6 +82,7 @@ def step(
   read: float,
   sampled: int = 0,
   tensor: int = 1,
+  int8: bool = False,
 ) -> Work:
   """Counts one step of a data shard, on one of its chips.
 
@@ -93,8 +94,11 @@ def step(
       that share it.
     sampled: slots that have logits.
     tensor: n.
+    int8: whether matrices have 8 bits. Products are of the model's dtype all
+      the same, and what converts the weights is not counted.
   """
-  size, layers = _size(model.param_dtype), model.num_layers
+  size = 1 if int8 else _size(model.param_dtype)
+  layers = model.num_layers
   matrices = layers * layer_parameters(model)
   head = head_parameters(model) if sampled else 0
   flops = 2 * (tokens * matrices + sampled * head)

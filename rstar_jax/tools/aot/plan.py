@@ -204,6 +204,7 @@ def step_of(
     read=read,
     sampled=tokens if samples else 0,
     tensor=tensor,
+    int8=config.engine.weights == "int8",
   )
   return tokens * shards, work
 

@@ -25,7 +25,7 @@ from rstar_jax.hf import published
 from rstar_jax.inference import programs as engine
 from rstar_jax.inference import sampler
 from rstar_jax.inference.runs import pages_for
-from rstar_jax.models import sharding
+from rstar_jax.models import int8, sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.paged_attention import Kind, PagedAttention
 from rstar_jax.models.transformer import Transformer
@@ -159,7 +159,7 @@ def search_program(
   """
   sizes = sizes_of(config, sharding.row_shards(mesh))
   head = config.ppm_head if name == "score" else "lm"
-  graphdef, params = stacked_shapes(model, head, mesh)
+  graphdef, params = stacked_shapes(model, head, mesh, config.engine.weights)
   attention = PagedAttention(_kind(config), mesh if mesh.size > 1 else None)
   options = engine.Options(layers=model.num_layers, attention=attention)
   pages = pages_shapes(model, config, mesh)
@@ -268,20 +268,27 @@ def placed(of: Any, place: NamedSharding) -> jax.ShapeDtypeStruct:
 
 
 def stacked_shapes(
-  model: ModelConfig, head: str, mesh: Mesh
+  model: ModelConfig, head: str, mesh: Mesh, weights: str = "float"
 ) -> tuple[nnx.GraphDef, Any]:
-  """Returns what `step.stacked` makes of a model: definition and shapes."""
+  """Returns what a `PagedModel` makes of a model: definition and shapes."""
   graphdef, params = _shapes(dataclasses.replace(model, num_layers=1), head)
   places = sharding.shardings(params, mesh)
+  if weights == "int8":
+    params = jax.eval_shape(int8.quantized, params)
 
-  def stack(path: Any, one: Any, place: NamedSharding) -> Any:
-    if "layers" not in jax.tree_util.keystr(path):
-      return placed(one, place)
-    shape = (model.num_layers, *one.shape)
-    place = NamedSharding(mesh, PartitionSpec(None, *place.spec))
-    return jax.ShapeDtypeStruct(shape, one.dtype, sharding=place)
+  def stack(path: Any, place: NamedSharding, weight: Any) -> Any:
+    lead = "layers" in jax.tree_util.keystr(path)
 
-  return graphdef, jax.tree_util.tree_map_with_path(stack, params, places)
+    def one(of: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+      # Scales have the first axes of their weight.
+      shape, spec = of.shape, place.spec[: len(of.shape)]
+      if lead:
+        shape, spec = (model.num_layers, *shape), (None, *spec)
+      return array(mesh, shape, of.dtype, *spec)
+
+    return jax.tree.map(one, weight)
+
+  return graphdef, jax.tree_util.tree_map_with_path(stack, places, params)
 
 
 def bytes_of(tree: Any) -> float:

@@ -112,11 +112,15 @@ def held_by(
     mesh: of the host's chips.
     found: the compiled programs.
   """
-  _, policy = programs.stacked_shapes(model, "lm", mesh)
-  _, value = programs.stacked_shapes(model, config.ppm_head, mesh)
+  policy, value = (
+    bytes_of(
+      programs.stacked_shapes(model, head, mesh, config.engine.weights)[1]
+    )
+    for head in ("lm", config.ppm_head)
+  )
   return Held(
-    policy=bytes_of(policy),
-    value=bytes_of(value),
+    policy=policy,
+    value=value,
     pages=2 * bytes_of(programs.pages_shapes(model, config, mesh)),
     temporaries=max((each.own for each in found.values()), default=0.0),
     code=sum(each.code for each in found.values()),
