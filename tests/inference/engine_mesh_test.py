@@ -37,8 +37,9 @@ def mesh_of(data, fsdp, tensor):
   return sharding.make_mesh(MeshConfig(data=data, fsdp=fsdp, tensor=tensor))
 
 
-def config():
+def config(weights="float"):
   return EngineConfig(
+    weights=weights,
     rows=32,
     inner_steps=3,
     prefill_tokens=64,
@@ -108,11 +109,11 @@ class EngineMeshTest(parameterized.TestCase):
       for dtype, shape in moved:
         self.assertNotRegex(f"{dtype}[{shape}]", r"\[\d+,16,[24],32\]")
 
-  @parameterized.parameters((2, 2, 2), (1, 1, 8))
-  def test_values_are_those_of_one_device(self, *sizes):
-    mesh = mesh_of(*sizes)
+  @parameterized.parameters((2, 2, 2), (1, 1, 8), (2, 2, 2, "int8"))
+  def test_values_are_those_of_one_device(self, data, fsdp, tensor, *weights):
+    mesh = mesh_of(data, fsdp, tensor)
     scoring = [
-      ScoringEngine(model_of("tanh", each), config(), mesh=each)
+      ScoringEngine(model_of("tanh", each), config(*weights), mesh=each)
       for each in (None, mesh)
     ]
     requests = [

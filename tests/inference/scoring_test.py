@@ -74,6 +74,7 @@ class ScoringEngineTest(parameterized.TestCase):
     dict(head="logit"),
     dict(changes=(("sliding_window", 11),)),
     dict(changes=(("rope", ROPE),)),
+    dict(weights="int8"),
     *(dict(kernels=kind) for kind, _ in small.KINDS[2::2]),
   )
   def test_values_are_those_of_whole_sequences(self, **options):
@@ -215,10 +216,11 @@ class ScoringEngineTest(parameterized.TestCase):
 
 
 def engine_model(options):
-  """Returns the model that `make` gives an engine."""
-  return small.model(
+  """Returns the model that an engine of `make` computes."""
+  model = small.model(
     options.get("head", "tanh"), **dict(options.get("changes", ()))
   )
+  return small.rounded(model) if "weights" in options else model
 
 
 if __name__ == "__main__":

@@ -66,18 +66,19 @@ class StepTest(parameterized.TestCase):
     ring = 2 * (tensor - 1) / tensor
     self.assertEqual(least.wire, ring * 4 * sum(large))
 
-  def test_weights_are_those_of_the_program(self):
-    program = programs.search_program(
-      "decode", small.MODEL, small.config(), _mesh(4)
-    )
+  @parameterized.parameters((False, 1.01), (True, 1.04))
+  def test_weights_are_those_of_the_program(self, int8, most):
+    config = small.config()
+    config.engine.weights = "int8" if int8 else "float"
+    program = programs.search_program("decode", small.MODEL, config, _mesh(4))
     held = programs.bytes_of(program.arguments[0])
     least = cost.step(
-      small.MODEL, tokens=0, keys=0, read=0, sampled=1, tensor=4
+      small.MODEL, tokens=0, keys=0, read=0, sampled=1, tensor=4, int8=int8
     )
-    # The embedding is not read whole; what is left are biases and norms.
+    # The embedding is not read whole; what is left are biases, norms, scales.
     embedding = 4 * cost.head_parameters(small.MODEL) / 4
     logits = 2 * 4 * small.MODEL.vocab_size / 4
-    self.assertBetween(held / (least.bytes - logits + embedding), 1, 1.01)
+    self.assertBetween(held / (least.bytes - logits + embedding), 1, most)
 
   def test_by_hand(self):
     found = cost.step(_TINY, tokens=7, keys=11, read=13, sampled=5)

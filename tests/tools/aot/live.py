@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -98,6 +99,32 @@ class ProgramsTest(parameterized.TestCase):
     )
     ratio = compiled.cost_analysis()["flops"] / least.flops
     self.assertBetween(ratio, 0.9, 1.2)
+
+  def test_int8_adds_no_arrays_and_no_traffic(self):
+    # Layers and a head whose copies would be seen.
+    model = dataclasses.replace(
+      _MODEL, vocab_size=1 << 17, embed_dim=2048, mlp_dim=8192
+    )
+    config, found, sums = small.config(), {}, {}
+    for weights in ("float", "int8"):
+      config.engine.weights = weights
+      program = programs.search_program(
+        "decode", model, config, _mesh("v5e:2x2", 4)
+      )
+      compiled = program.lower().compile()
+      found[weights] = compiled.memory_analysis()
+      sums[weights] = sorted(
+        re.findall(r" = (\w+\[[\d,]+\])\S* all-reduce\(", compiled.as_text())
+      )
+    floats, ints = found["float"], found["int8"]
+    # The head alone would be 128 MiB of a chip in bfloat16.
+    self.assertLess(ints.temp_size_in_bytes, floats.temp_size_in_bytes + 2**24)
+    self.assertLess(
+      ints.argument_size_in_bytes, 0.76 * floats.argument_size_in_bytes
+    )
+    # Sums of 16 bits, whatever multiplies them after.
+    self.assertIn("bf16[64,2048]", sums["float"])
+    self.assertEqual(sums["int8"], sums["float"])
 
   def test_layers_add_no_code(self):
     sizes = []

@@ -11,7 +11,7 @@ from flax import nnx
 from rstar_jax.config.schema import MeshConfig, TrainConfig
 from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.models import sharding
+from rstar_jax.models import int8, sharding
 from rstar_jax.models.paged_attention import PagedAttention
 from rstar_jax.models.step import stacked
 from rstar_jax.models.transformer import Transformer
@@ -100,14 +100,16 @@ class SizesTest(parameterized.TestCase):
 
 
 class ShapesTest(parameterized.TestCase):
-  @parameterized.parameters((1, 4), (4, 1))
-  def test_as_stacked_models(self, data, tensor):
+  @parameterized.parameters((1, 4, "float"), (4, 1, "float"), (2, 2, "int8"))
+  def test_as_stacked_models(self, data, tensor, weights):
     mesh = _mesh(data, tensor)
     model = Transformer(_tiny(), rngs=nnx.Rngs(0))
     graphdef, params = nnx.split(model)
-    model = nnx.merge(graphdef, sharding.place(params, mesh))
-    graphdef, params = nnx.split(stacked(model))
-    found, shapes = programs.stacked_shapes(_tiny(), "lm", mesh)
+    params = sharding.place(params, mesh)
+    if weights == "int8":
+      params = int8.quantized(params)
+    graphdef, params = nnx.split(stacked(nnx.merge(graphdef, params)))
+    found, shapes = programs.stacked_shapes(_tiny(), "lm", mesh, weights)
     self.assertEqual(found, graphdef)
     jax.tree.map(
       lambda a, b: self.assertEqual(
