@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import programs
