@@ -157,7 +157,7 @@ def main(_):
     with session.open_context(config, pathlib.Path(folder)) as context:
       backend = backends.ModelBackend(context, 0)
       calls = backend.steps()
-      for call in calls.expand.engine.warm_up_calls(_CANDIDATES.value):
+      for call in calls.expand.engine.warm_up_calls():
         call()
       for repeat in range(_REPEATS.value):
         # The sandbox remembers programs, so each turn has seeds of its own.

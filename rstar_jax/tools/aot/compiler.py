@@ -85,7 +85,7 @@ def compile_program(lowered: jax.stages.Lowered) -> Compiled:
     if "memory space smem" in str(error):
       raise ValueError(
         "the scalar memory does not hold what a call reads: lower "
-        "config.engine.max_prefix_tokens"
+        "config.engine.max_prefix_tokens in another --workdir"
       ) from error
     refused = needed_bytes(str(error))
     if refused is None:
