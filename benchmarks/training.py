@@ -54,7 +54,7 @@ def batch_of(kind: str, number: int) -> tuple[dict, int]:
     return {"pairs": pairs}, tokens
   first = 3 * _LENGTH.value // 7
   rows = [
-    (draw(size), np.ones(size, np.int32))
+    [(draw(size), np.ones(size, np.int32))]
     for _ in range(_ROWS.value)
     for size in (first, _LENGTH.value - first)
   ]

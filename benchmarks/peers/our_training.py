@@ -48,9 +48,9 @@ class OurTraining:
 
   def sft(self, **batch: list) -> float:
     """Makes one update on packed rows; returns the loss before it."""
-    return self._update(
-      {name: np.asarray(each, np.int32) for name, each in batch.items()}
-    )
+    weights = np.asarray(batch.pop("weights"), np.float32)
+    rest = {name: np.asarray(each, np.int32) for name, each in batch.items()}
+    return self._update(rest | {"weights": weights})
 
   def ppm(self, pairs: list) -> float:
     """Makes one update on pairs of ids, the preferred side first."""
@@ -58,9 +58,13 @@ class OurTraining:
       ids=[tuple(np.asarray(ids, np.int32) for ids in pair) for pair in pairs],
       weight=np.ones(len(pairs), np.float32),
       target=np.zeros(len(pairs), np.float32),
+      questions=[str(number) for number in range(len(pairs))],
       dropped=0,
     )
-    batch_at, _ = batches.side_batches(sides, len(pairs), 1, None)
+    length = sum(len(ids) for ids in sides.ids[0])
+    batch_at, _ = batches.side_batches(
+      sides, len(pairs), 1, None, length=length
+    )
     return self._update(batch_at(0))
 
   def _update(self, batch: batches.Batch) -> float:

@@ -28,13 +28,13 @@ class TorchTraining:
       parameters, lr=rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True
     )
 
-  def sft(self, tokens, targets, mask, segment_ids, positions) -> float:
+  def sft(self, tokens, positions, parents, ends, weights) -> float:
     """Makes one update on packed rows; returns the loss before it."""
-    tokens, targets, mask, segments, positions = map(
-      torch.tensor, (tokens, targets, mask, segment_ids, positions)
+    tokens, positions, parents, ends, weights = map(
+      torch.tensor, (tokens, positions, parents, ends, weights)
     )
     size = tokens.shape[1]
-    seen = segments[:, None, :, None] == segments[:, None, None, :]
+    seen = torch.arange(size)[:, None] < ends[:, None, None, :]
     seen &= torch.ones(size, size, dtype=torch.bool).tril()
     with self._precision() as dtype:
       logits = self._model(
@@ -43,10 +43,11 @@ class TorchTraining:
         position_ids=positions,
         use_cache=False,
       ).logits
+      logits = logits[torch.arange(len(tokens))[:, None], parents]
       losses = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), reduction="none"
+        logits.flatten(0, 1).float(), tokens.flatten(), reduction="none"
       )
-      loss = (losses * mask.flatten()).sum() / mask.sum()
+      loss = (losses * weights.flatten()).sum() / weights.sum()
     return self._update(loss)
 
   def ppm(self, pairs: list) -> float:

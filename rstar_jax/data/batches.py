@@ -3,8 +3,8 @@
 Everything is numpy on the host. Batch k is a pure function of (seed, k), so
 that a resumed run continues with batch k.
 
-Sizes: N packed rows, B rows per batch, T tokens, P pairs, G sides (1 for a
-scored prefix, 2 for a preference pair).
+Sizes: N packed rows, B rows per batch, T tokens, P pairs, M pairs of a packed
+row, G sides (1 for a scored prefix, 2 for a preference pair).
 """
 
 import dataclasses
@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rstar_jax.data import prefix_trees
+from rstar_jax.data.prefix_trees import PrefixTree
 from rstar_jax.steps import grammar
 from rstar_jax.steps import tokenizer as tokenizer_lib
 from rstar_jax.types import PreferencePair, Prefix
@@ -59,12 +61,13 @@ def encode_row(
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-  """Rows packed into equal lengths.
+  """Prefix trees packed into equal lengths.
 
   Attributes:
-    arrays: int32 [N, T] each: `tokens`; `targets` (the next token of the same
-      segment), `mask` (1 if the target counts), `segment_ids` (from 1; 0 is
-      padding), `positions` (from 0 in each segment).
+    arrays: [N, T] each, int32 but for the last: `tokens`, `positions` (in the
+      rows), `parents` (the column of the token before), `ends` (see
+      `prefix_trees.PrefixTree`; 0 is padding), and `weights` float32, how many
+      rows have the token where it counts.
     dropped: number of rows left out because they are longer than T.
   """
 
@@ -72,49 +75,75 @@ class Packed:
   dropped: int
 
 
-def pack(rows: Sequence[Row], length: int) -> Packed:
-  """Packs rows greedily: each goes into the first open row with room for it.
+def pack(groups: Sequence[Sequence[Row]], length: int) -> Packed:
+  """Packs rows, each prefix that rows of a group share once.
 
   Args:
-    rows: (ids, mask) as `encode_row` returns them.
+    groups: rows that may share prefixes, such as those of a question: (ids,
+      mask) as `encode_row` returns them.
     length: T; longer rows are dropped and counted.
 
   Returns:
     The packed arrays. N is 0 if no row fits.
   """
-  bins: list[list[int]] = []
-  open_bins: list[list[int]] = []  # [index of the bin, room left]
-  dropped = 0
-  for index, (ids, _) in enumerate(rows):
-    size = len(ids)
-    if size > length:
-      dropped += 1
-      continue
-    for slot in open_bins:
+  trees, weights, dropped = [], [], 0
+  for group in groups:
+    rows = [row for row in group if len(row[0]) <= length]
+    dropped += len(group) - len(rows)
+    units = [(ids,) for ids, _ in rows]
+    for numbers, tree in prefix_trees.divide(units, length):
+      weight = np.zeros(len(tree.tokens), np.float32)
+      for number, places in zip(numbers, tree.places, strict=True):
+        weight[places] += rows[number][1]
+      # Nothing predicts a first token.
+      weight[tree.parents < 0] = 0
+      trees.append(tree)
+      weights.append(weight)
+  arrays, places = _laid(trees, length)
+  arrays["weights"] = np.zeros(arrays["tokens"].shape, np.float32)
+  for weight, (n, start) in zip(weights, places, strict=True):
+    arrays["weights"][n, start : start + len(weight)] = weight
+  return Packed(arrays, dropped)
+
+
+def _laid(
+  trees: Sequence[PrefixTree], length: int, rows: int = 0
+) -> tuple[Batch, list[tuple[int, int]]]:
+  """Lays trees into rows: each into the first open one with room for it.
+
+  Args:
+    trees: of at most `length` tokens each.
+    length: T.
+    rows: the least N.
+
+  Returns:
+    The arrays of `Packed` but for the weights; row and column of each tree.
+  """
+  places: list[tuple[int, int]] = []
+  open_rows: list[list[int]] = []  # [row, room left]
+  count = 0
+  for tree in trees:
+    size = len(tree.tokens)
+    for slot in open_rows:
       if slot[1] >= size:
         break
     else:
-      slot = [len(bins), length]
-      bins.append([])
-      open_bins.append(slot)
-      if len(open_bins) > _OPEN_ROWS:
-        open_bins.remove(min(open_bins[:-1], key=lambda each: each[1]))
-    bins[slot[0]].append(index)
+      slot = [count, length]
+      count += 1
+      open_rows.append(slot)
+      if len(open_rows) > _OPEN_ROWS:
+        open_rows.remove(min(open_rows[:-1], key=lambda each: each[1]))
+    places.append((slot[0], length - slot[1]))
     slot[1] -= size
-  names = ("tokens", "targets", "mask", "segment_ids", "positions")
-  arrays = {n: np.zeros((len(bins), length), np.int32) for n in names}
-  for n, members in enumerate(bins):
-    start = 0
-    for segment, index in enumerate(members, 1):
-      ids, mask = rows[index]
-      end = start + len(ids)
-      arrays["tokens"][n, start:end] = ids
-      arrays["targets"][n, start : end - 1] = ids[1:]
-      arrays["mask"][n, start : end - 1] = mask[1:]
-      arrays["segment_ids"][n, start:end] = segment
-      arrays["positions"][n, start:end] = np.arange(len(ids))
-      start = end
-  return Packed(arrays, dropped)
+  names = ("tokens", "positions", "parents", "ends")
+  arrays = {n: np.zeros((max(count, rows), length), np.int32) for n in names}
+  for tree, (n, start) in zip(trees, places, strict=True):
+    here = n, slice(start, start + len(tree.tokens))
+    arrays["tokens"][here] = tree.tokens
+    arrays["positions"][here] = tree.positions
+    arrays["parents"][here] = np.maximum(tree.parents, 0) + start
+    arrays["ends"][here] = tree.ends + start
+  return arrays, places
 
 
 def row_batches(
@@ -151,12 +180,14 @@ class Sides:
       preferred side is the first.
     weight: float32 [P], above 0.
     target: float32 [P], the target of the value; 0 for pairs.
+    questions: P, of the pairs; those of one question share prefixes.
     dropped: number of items left out because a side is too long.
   """
 
   ids: list[tuple[np.ndarray, ...]]
   weight: np.ndarray
   target: np.ndarray
+  questions: list[str]
   dropped: int
 
 
@@ -203,81 +234,92 @@ def side_batches(
   epochs: int,
   seed: int | None,
   *,
-  pad_id: int = 0,
+  length: int,
+  parts: int = 1,
   multiple: int = 128,
 ) -> tuple[BatchAt, int]:
-  """Makes batches of pairs; each batch is padded to its own length.
+  """Makes batches of pairs, with each prefix that those of a question share.
 
-  The common prefix of a pair's sides is segment 1, and each side's own tokens
-  are a segment after it, 2 to G + 1. Steps are short and prefixes long, so that
-  computing the prefix once saves most of the work. A row needs
-  `Transformer.hidden(shared_segment=1)`.
+  The pairs of a question come one after the other, so that most tokens are
+  shared: steps are short and prefixes long.
 
   Args:
     sides: P pairs, P at least 1.
     batch_size: pairs per batch.
-    epochs: passes over the pairs.
-    seed: seed of the shuffling; None keeps the given order.
-    pad_id: the id of padding.
-    multiple: T is the smallest multiple of it that fits, so that few shapes
-      are compiled.
+    epochs: passes over the questions, each shuffled differently.
+    seed: seed of the shuffling; None keeps the order of the questions.
+    length: tokens of a packed row, if no pair is longer.
+    parts: N is a multiple of it.
+    multiple: T is a multiple of it.
 
   Returns:
-    `batch_at(k)` and the number of batches. With P = batch_size a batch holds
-    `tokens`, `segment_ids` (0 on padding) and `positions` int32 [P, T], `last`
-    int32 [P, G] (column of each side's last token), `weight` and `target`
-    float32 [P]. Padding pairs have weight 0.
+    `batch_at(k)` and the number of batches. A batch holds `tokens`,
+    `positions` and `ends` int32 [N, T] (see `Packed`), `last` int32 [N, M, G]
+    (the column of each side's last token), `weight` and `target` float32
+    [N, M]. What is no pair has weight 0. T and M are those of all
+    batches, and N is one of at most four, so that few programs are compiled.
   """
-  order, num_batches = _orders(len(sides.ids), batch_size, epochs, seed)
-  group = len(sides.ids[0])
+  groups: dict[str, list[int]] = {}
+  for number, question in enumerate(sides.questions):
+    groups.setdefault(question, []).append(number)
+  members = [np.asarray(each) for each in groups.values()]
+  order, turns = _orders(len(members), 1, epochs, seed)
+  numbers = np.concatenate([members[order(turn)[0]] for turn in range(turns)])
+  chosen = [
+    numbers[start : start + batch_size]
+    for start in range(0, len(numbers), batch_size)
+  ]
+  longest = max(len(prefix_trees.join(pair).tokens) for pair in sides.ids)
+  length = -(-max(length, longest) // multiple) * multiple
+
+  def pieces(k: int) -> list[tuple[np.ndarray, PrefixTree]]:
+    """Returns the trees of a batch, each with the numbers of its pairs."""
+    groups: dict[str, list[int]] = {}
+    for p in chosen[k].tolist():
+      groups.setdefault(sides.questions[p], []).append(p)
+    return [
+      (np.asarray(pairs)[some], tree)
+      for pairs in groups.values()
+      for some, tree in prefix_trees.divide(
+        [sides.ids[p] for p in pairs], length
+      )
+    ]
+
+  def sizes(k: int) -> tuple[int, int]:
+    """Returns N and M of a batch."""
+    found = pieces(k)
+    arrays, places = _laid([tree for _, tree in found], length)
+    pairs = np.zeros(len(arrays["tokens"]), int)
+    for (some, _), (n, _) in zip(found, places, strict=True):
+      pairs[n] += len(some)
+    return len(pairs), pairs.max()
+
+  rows, most = np.max([sizes(k) for k in range(len(chosen))], axis=0)
+  step = -(-rows // (4 * parts)) * parts
 
   def batch_at(k: int) -> Batch:
-    chosen = order(k)
-    shared = [_shared(sides.ids[p]) for p in chosen]
-    longest = max(
-      start + sum(len(ids) - start for ids in sides.ids[p])
-      for start, p in zip(shared, chosen, strict=True)
-    )
-    length = -(-longest // multiple) * multiple
-    tokens = np.full((batch_size, length), pad_id, np.int32)
-    segment_ids = np.zeros((batch_size, length), np.int32)
-    positions = np.zeros((batch_size, length), np.int32)
-    last = np.zeros((batch_size, group), np.int32)
-    for row, (start, p) in enumerate(zip(shared, chosen, strict=True)):
-      tokens[row, :start] = sides.ids[p][0][:start]
-      segment_ids[row, :start] = 1
-      positions[row, :start] = np.arange(start)
-      end = start
-      for g, ids in enumerate(sides.ids[p]):
-        own = slice(end, end + len(ids) - start)
-        tokens[row, own] = ids[start:]
-        segment_ids[row, own] = g + 2
-        positions[row, own] = np.arange(start, len(ids))
-        end = own.stop
-        last[row, g] = end - 1
-    return {
-      "tokens": tokens,
-      "segment_ids": segment_ids,
-      "positions": positions,
-      "last": last,
-      "weight": _fill(sides.weight[chosen], batch_size),
-      "target": _fill(sides.target[chosen], batch_size),
-    }
+    found = pieces(k)
+    trees = [tree for _, tree in found]
+    count = len(_laid(trees, length)[0]["tokens"])
+    count = -(-count // step) * step
+    arrays, places = _laid(trees, length, count)
+    del arrays["parents"]
+    last = np.zeros((count, most, len(sides.ids[0])), np.int32)
+    weight, target = np.zeros((2, count, most), np.float32)
+    taken = np.zeros(count, int)
+    for (some, tree), (n, start) in zip(found, places, strict=True):
+      here = n, slice(taken[n], taken[n] + len(some))
+      ends = [start + each[-1] for each in tree.places]
+      last[here] = np.reshape(ends, (len(some), -1))
+      weight[here], target[here] = sides.weight[some], sides.target[some]
+      taken[n] += len(some)
+    return arrays | {"last": last, "weight": weight, "target": target}
 
-  return batch_at, num_batches
-
-
-def _shared(sides: tuple[np.ndarray, ...]) -> int:
-  """Returns the length of the common prefix, less than any side's length."""
-  size = min(map(len, sides)) - 1
-  differing = np.zeros(size, bool)
-  for ids in sides[1:]:
-    differing |= ids[:size] != sides[0][:size]
-  return int(np.argmax(differing)) if differing.any() else size
+  return batch_at, len(chosen)
 
 
 def _encode(tokenizer, items, length: int) -> Sides:
-  kept, weights, targets = [], [], []
+  kept, weights, targets, questions = [], [], [], []
   for question, prefixes, weight, target in items:
     prompt = tokenizer.prompt(question)
     sides = tuple(
@@ -291,10 +333,12 @@ def _encode(tokenizer, items, length: int) -> Sides:
     kept.append(sides)
     weights.append(weight)
     targets.append(target)
+    questions.append(question)
   return Sides(
     kept,
     np.asarray(weights, np.float32),
     np.asarray(targets, np.float32),
+    questions,
     len(items) - len(kept),
   )
 

@@ -4,7 +4,7 @@ Each returns (sum, count), both float32 scalars, and never a mean: gradient
 accumulation and padding rows stay exact, because sums of micro-batches add
 up to the sums of the whole batch. The loss of a batch is sum / count.
 
-Letters: B sequences, T tokens, V vocabulary, P pairs or scored prefixes.
+Letters: B sequences, T tokens, V vocabulary.
 """
 
 import jax
@@ -44,9 +44,9 @@ def bradley_terry(
   weights, so a group with many pairs does not outvote one with few.
 
   Args:
-    chosen: values of the preferred sides, [P].
-    rejected: values of the other sides, [P].
-    weight: [P], above 0; 0 marks a padding pair.
+    chosen: values of the preferred sides, [...].
+    rejected: values of the other sides, [...].
+    weight: [...], above 0; 0 marks a padding pair.
 
   Returns:
     The weighted sum, in nats, and the number of pairs of weight above 0.
@@ -63,9 +63,9 @@ def orm(
   """Sums the binary cross entropy of an outcome reward model.
 
   Args:
-    raw: values before tanh, [P], read as logits of "this solution is correct".
-    outcome: [P] in [0, 1]; 1 is correct.
-    weight: [P]; 0 marks padding.
+    raw: values before tanh, [...], logits of "this solution is correct".
+    outcome: [...] in [0, 1]; 1 is correct.
+    weight: [...]; 0 marks padding.
 
   Returns:
     The weighted sum, in nats, and the number of terms of weight above 0.
@@ -83,9 +83,9 @@ def pqm(
   """Sums the squared error against Q-values (paper's PQM ablation, Table 8).
 
   Args:
-    values: [P] in [-1, 1].
-    q_values: targets, [P] in [-1, 1].
-    weight: [P]; 0 marks padding.
+    values: [...] in [-1, 1].
+    q_values: targets, [...] in [-1, 1].
+    weight: [...]; 0 marks padding.
 
   Returns:
     The weighted sum of squares and the number of terms of weight above 0.

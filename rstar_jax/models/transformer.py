@@ -111,18 +111,16 @@ class Transformer(nnx.Module):
     tokens: jax.Array,
     *,
     positions: jax.Array | None = None,
-    segment_ids: jax.Array | None = None,
-    shared_segment: int | None = None,
+    ends: jax.Array | None = None,
   ) -> jax.Array:
-    """Runs whole sequences.
+    """Runs whole sequences, or trees of sequences that share prefixes.
 
     Args:
       tokens: int32 [B, T].
-      positions: int32 [B, T]; None is 0 to T - 1.
-      segment_ids: int32 [B, T]; a token attends only within its own segment
-        (0 is padding). None is one segment a row.
-      shared_segment: a segment that all later segments of its row attend to as
-        well, such as a common prefix.
+      positions: int32 [B, T], in the sequences; None is 0 to T - 1.
+      ends: int32 [B, T]; a token attends to itself and to the tokens before it
+        whose end it does not reach (0 is padding). None is one sequence a row.
+        See `data/prefix_trees.py`.
 
     Returns:
       [B, T, D] after the final norm, in config.dtype.
@@ -130,11 +128,9 @@ class Transformer(nnx.Module):
     if positions is None:
       positions = jnp.arange(tokens.shape[1])[None]
     mask = layers.causal_mask(positions, self.config.sliding_window)
-    if segment_ids is not None:
-      seen = segment_ids[:, :, None] == segment_ids[:, None, :]
-      if shared_segment is not None:
-        seen |= (segment_ids == shared_segment)[:, None, :]
-      mask = mask & seen
+    if ends is not None:
+      columns = jnp.arange(tokens.shape[1])
+      mask = mask & (columns[:, None] < ends[:, None, :])
     return self.trunk(
       tokens,
       positions,
@@ -177,18 +173,16 @@ class Transformer(nnx.Module):
     tokens: jax.Array,
     *,
     positions: jax.Array | None = None,
-    segment_ids: jax.Array | None = None,
+    ends: jax.Array | None = None,
   ) -> jax.Array:
     """Returns float32 logits [B, T, V], or values [B, T] of a scalar head.
 
     Args:
       tokens: int32 [B, T].
       positions: see `hidden`.
-      segment_ids: see `hidden`.
+      ends: see `hidden`.
     """
-    hidden = self.hidden(
-      jnp.asarray(tokens), positions=positions, segment_ids=segment_ids
-    )
+    hidden = self.hidden(jnp.asarray(tokens), positions=positions, ends=ends)
     return self.logits(hidden) if self.head == "lm" else self.values(hidden)
 
 

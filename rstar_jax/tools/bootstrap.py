@@ -74,7 +74,7 @@ def worked_batches(
     split: names the generator's split.
 
   Returns:
-    Batch k as a function of k alone, int32 arrays [B, T] (`batches.pack`).
+    Batch k as a function of k alone, arrays [B, T] (`batches.Packed`).
   """
   # A worked problem has about 150 tokens.
   per_batch = batch_size * length // 160
@@ -88,7 +88,7 @@ def worked_batches(
       )
     # The longest first: they pack well, and what does not fit is short.
     rows.sort(key=lambda row: -len(row[0]))
-    packed = batches.pack(rows, length).arrays
+    packed = batches.pack([[row] for row in rows], length).arrays
     return {
       name: np.concatenate(
         [array[:batch_size], np.zeros_like(array, shape=(batch_size, length))]

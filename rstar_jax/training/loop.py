@@ -266,11 +266,11 @@ class _Log:
 
 
 def _tokens(batch: Any) -> int:
-  """Counts a batch's tokens, without padding if there are segment ids."""
+  """Counts a batch's tokens, without padding if they have ends."""
   if not isinstance(batch, dict):
     return 0
-  if "segment_ids" in batch:
-    return int(np.count_nonzero(batch["segment_ids"]))
+  if "ends" in batch:
+    return int(np.count_nonzero(batch["ends"]))
   return int(np.size(batch.get("tokens", ())))
 
 

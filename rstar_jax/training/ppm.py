@@ -73,7 +73,12 @@ def train_ppm(
     "%s: %d items, %d dropped as too long", name, len(sides.ids), sides.dropped
   )
   batch_at, num_steps = batches.side_batches(
-    sides, config.batch_size, config.epochs, seed, pad_id=tokenizer.pad_id
+    sides,
+    config.batch_size,
+    config.epochs,
+    seed,
+    length=config.length,
+    parts=config.accumulate * sharding.row_shards(options.get("mesh")),
   )
   return loop.fit_model(
     model, _LOSSES[kind], batch_at, num_steps, config, name=name, **options
@@ -96,8 +101,7 @@ def pair_accuracy(
     pairs: held-out pairs; those with a side over `length` are left out.
     tokenizer: encodes the texts.
     length: longest side, in tokens.
-    batch_size: pairs of a device call, rounded up to a multiple of the data
-      shards.
+    batch_size: pairs of a device call.
     mesh: the mesh of the model; all its processes call this.
 
   Returns:
@@ -111,22 +115,26 @@ def pair_accuracy(
   _check_some("pair_accuracy", sides, length)
   parts = sharding.row_shards(mesh)
   batch_at, num_batches = batches.side_batches(
-    sides, -(-batch_size // parts) * parts, 1, None, pad_id=tokenizer.pad_id
+    sides, batch_size, 1, None, length=length, parts=parts
   )
   graphdef, params = nnx.split(model)
 
   @jax.jit
   def margins(params, batch):
     values = side_values(nnx.merge(graphdef, params), batch)[1]
-    return values[:, 0] - values[:, 1]
+    return values[..., 0] - values[..., 1]
 
-  found = []
+  found, pairs = [], []
   for k in range(num_batches):
     batch = batch_at(k)
+    pairs.append(batch["weight"] > 0)
     if mesh is not None:
       batch = sharding.to_global(batch, mesh)
     found.append(margins(params, batch))
-  margin = np.concatenate(sharding.to_host(found))[: len(sides.ids)]
+  found = sharding.to_host(found)
+  margin = np.concatenate(
+    [each[real] for each, real in zip(found, pairs, strict=True)]
+  )
   wins = np.mean(margin > 0) + 0.5 * np.mean(margin == 0)
   return {
     "accuracy": float(wins),
@@ -156,19 +164,19 @@ def side_values(
 
   Args:
     model: with a scalar head.
-    batch: `tokens`, `segment_ids` and `positions` int32 [P, T], `last` int32
-      [P, G]; see `batches.side_batches`.
+    batch: `tokens`, `positions` and `ends` int32 [N, T], `last` int32
+      [N, M, G]; see `batches.side_batches`.
 
   Returns:
-    Raw values and values in [-1, 1], float32 [P, G] each.
+    Raw values and values in [-1, 1], float32 [N, M, G] each.
   """
   hidden = model.hidden(
-    batch["tokens"],
-    positions=batch["positions"],
-    segment_ids=batch["segment_ids"],
-    shared_segment=1,
+    batch["tokens"], positions=batch["positions"], ends=batch["ends"]
   )
-  hidden = jnp.take_along_axis(hidden, batch["last"][..., None], axis=1)
+  # Several pairs may read one token.
+  last = batch["last"].reshape(len(hidden), -1)
+  hidden = jnp.take_along_axis(hidden, last[..., None], axis=1)
+  hidden = hidden.reshape(*batch["last"].shape, -1)
   return model.raw_values(hidden), model.values(hidden)
 
 
@@ -191,10 +199,10 @@ def ppm_loss(
   raw, values = side_values(model, batch)
   trained = raw if model.head == "logit" else values
   total, count = losses.bradley_terry(
-    trained[:, 0], trained[:, 1], batch["weight"]
+    trained[..., 0], trained[..., 1], batch["weight"]
   )
   real = batch["weight"] > 0
-  margin = jnp.where(real, values[:, 0] - values[:, 1], 0.0)
+  margin = jnp.where(real, values[..., 0] - values[..., 1], 0.0)
   return total, {
     "count": count,
     "accuracy": jnp.sum(margin > 0, dtype=jnp.float32),
@@ -206,7 +214,7 @@ def orm_loss(
   model: Transformer, batch: dict[str, jax.Array]
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Sums the cross entropy of outcomes; "accuracy" is at the threshold 0."""
-  raw = side_values(model, batch)[0][:, 0]
+  raw = side_values(model, batch)[0][..., 0]
   total, count = losses.orm(raw, batch["target"], batch["weight"])
   hit = (raw > 0) == (batch["target"] > 0.5)
   hits = jnp.where(batch["weight"] > 0, hit, False)
@@ -217,7 +225,7 @@ def pqm_loss(
   model: Transformer, batch: dict[str, jax.Array]
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Sums the squared error of values against Q-values."""
-  values = side_values(model, batch)[1][:, 0]
+  values = side_values(model, batch)[1][..., 0]
   total, count = losses.pqm(values, batch["target"], batch["weight"])
   return total, {"count": count}
 

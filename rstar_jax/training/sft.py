@@ -31,6 +31,8 @@ def train_sft(
 ) -> Transformer:
   """Fine-tunes a policy on solutions, packed.
 
+  What solutions of a question have in common is computed once.
+
   Args:
     model: the base model with its LM head; trained in place.
     rows: (question, node texts) of each solution; rows longer than
@@ -47,8 +49,11 @@ def train_sft(
   Raises:
     ValueError: no row fits into `config.length` tokens.
   """
-  encoded = [batches.encode_row(tokenizer, q, nodes) for q, nodes in rows]
-  packed = batches.pack(encoded, config.length)
+  groups: dict[str, list[batches.Row]] = {}
+  for question, nodes in rows:
+    row = batches.encode_row(tokenizer, question, nodes)
+    groups.setdefault(question, []).append(row)
+  packed = batches.pack(list(groups.values()), config.length)
   count = len(packed.arrays["tokens"])
   if count == 0:
     raise ValueError(
@@ -83,8 +88,8 @@ def fit_policy(
   Args:
     model: trained in place.
     batch_at: returns batch k, as a function of k alone: int32 arrays [B, T]
-      `tokens`, `targets`, `mask`, `segment_ids`, `positions` (see
-      `batches.pack`).
+      `tokens`, `positions`, `parents` and `ends`, and float32 `weights` (see
+      `batches.Packed`).
     num_steps: updates of the whole run.
     config: optimiser; its epochs, batch size and length are not used here.
     name: names the training in metrics and messages.
@@ -113,20 +118,20 @@ def sft_loss(
       pass: 4096 tokens of a 152k vocabulary would take 2.5 GB a row.
 
   Returns:
-    The sum over the masked tokens, in nats, and the sums "count" (masked
-    tokens) and "token_accuracy" (greedy hits among them).
+    The sum over the tokens by their weights, in nats, and the sums "count" (of
+    weights) and "token_accuracy" (greedy hits among them).
   """
   hidden = model.hidden(
-    batch["tokens"],
-    positions=batch["positions"],
-    segment_ids=batch["segment_ids"],
+    batch["tokens"], positions=batch["positions"], ends=batch["ends"]
   )
-  inputs = hidden, batch["targets"], batch["mask"]
+  # A token that several tokens follow predicts each of them.
+  before = jnp.take_along_axis(hidden, batch["parents"][..., None], axis=1)
+  inputs = before, batch["tokens"], batch["weights"]
 
-  def sums_of(hidden, targets, mask):
+  def sums_of(hidden, targets, weights):
     logits = model.logits(hidden)
-    total, count = losses.masked_nll(logits, targets, mask)
-    hits = (jnp.argmax(logits, axis=-1) == targets) * mask
+    total, count = losses.masked_nll(logits, targets, weights)
+    hits = (jnp.argmax(logits, axis=-1) == targets) * weights
     return total, count, jnp.sum(hits, dtype=jnp.float32)
 
   parts = _parts(hidden.shape[1], model.config.vocab_size, max_logits)

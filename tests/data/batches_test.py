@@ -1,3 +1,5 @@
+import dataclasses
+
 import hypothesis
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -53,47 +55,62 @@ class PackTest(parameterized.TestCase):
   )
   def test_invariants(self, lengths, length):
     rows = _rows(lengths)
-    packed = batches.pack(rows, length)
+    packed = batches.pack([[row] for row in rows], length)
     a = packed.arrays
     kept = [row for row in rows if len(row[0]) <= length]
     self.assertEqual(packed.dropped, len(rows) - len(kept))
     # Every token once, and padding is empty everywhere.
-    real = a["segment_ids"] > 0
+    real = a["ends"] > 0
     expected = sorted(np.concatenate([r[0] for r in kept] or [[]]).tolist())
     self.assertEqual(sorted(a["tokens"][real].tolist()), expected)
     for name in a:
       self.assertTrue((a[name][~real] == 0).all(), name)
-    # Each segment is one whole row.
+    # Each row is whole, and its tokens see no other's.
     masks = {int(ids[0]): (ids, mask) for ids, mask in kept}
     for n in range(len(a["tokens"])):
-      for segment in range(1, a["segment_ids"][n].max() + 1):
-        (at,) = np.nonzero(a["segment_ids"][n] == segment)
-        self.assertEqual(at.tolist(), list(range(at[0], at[-1] + 1)))
+      for end in set(a["ends"][n].tolist()) - {0}:
+        (at,) = np.nonzero(a["ends"][n] == end)
+        self.assertEqual(at.tolist(), list(range(at[0], end)))
         tokens = a["tokens"][n, at]
         ids, mask = masks.pop(int(tokens[0]))
         np.testing.assert_array_equal(tokens, ids)
         np.testing.assert_array_equal(a["positions"][n, at], np.arange(len(at)))
-        # No target and no loss across the end of a segment.
-        np.testing.assert_array_equal(
-          a["targets"][n, at], np.append(ids[1:], 0)
-        )
-        np.testing.assert_array_equal(a["mask"][n, at], np.append(mask[1:], 0))
+        # Nothing is predicted across the end of a row.
+        np.testing.assert_array_equal(a["parents"][n, at[1:]], at[:-1])
+        np.testing.assert_array_equal(a["weights"][n, at], [0, *mask[1:]])
     self.assertEmpty(masks)
 
   def test_first_fit_by_hand(self):
-    packed = batches.pack(_rows([5, 4, 3, 2, 11]), 7)
+    groups = [[row] for row in _rows([5, 4, 3, 2, 11])]
+    packed = batches.pack(groups, 7)
     self.assertEqual(packed.dropped, 1)
     # 5 + 2 and 4 + 3.
     np.testing.assert_array_equal(
-      packed.arrays["segment_ids"],
-      [[1, 1, 1, 1, 1, 2, 2], [1, 1, 1, 1, 2, 2, 2]],
+      packed.arrays["ends"],
+      [[5, 5, 5, 5, 5, 7, 7], [4, 4, 4, 4, 7, 7, 7]],
     )
+
+  def test_rows_of_a_group_share_what_they_can(self):
+    ids = [[5, 6, 7], [1, 2, 3, 4], [1, 2, 8], [1, 2, 3, 9, 9, 9]]
+    groups = [[0], [1, 2, 3]]
+    rows = [
+      (np.asarray(each), np.array([0, 1, 1, 1])[: len(each)])
+      for each in ids[:3]
+    ]
+    rows.append((np.asarray(ids[3]), np.ones(6, int)))
+    packed = batches.pack([[rows[i] for i in each] for each in groups], 5)
+    self.assertEqual(packed.dropped, 1)
+    np.testing.assert_array_equal(
+      packed.arrays["tokens"], [[5, 6, 7, 0, 0], [1, 2, 3, 4, 8]]
+    )
+    np.testing.assert_array_equal(packed.arrays["ends"][1], [5, 5, 4, 4, 5])
+    np.testing.assert_array_equal(packed.arrays["parents"][1], [0, 0, 1, 2, 1])
+    np.testing.assert_array_equal(packed.arrays["weights"][1], [0, 2, 1, 1, 1])
 
   def test_many_open_rows(self):
     # More half-full rows than are kept open: still all there, and full.
-    packed = batches.pack(_rows([4] * 101 + [3] * 101), 7)
-    sizes = (packed.arrays["segment_ids"] > 0).sum()
-    self.assertEqual(sizes, 101 * 7)
+    packed = batches.pack([[row] for row in _rows([4] * 101 + [3] * 101)], 7)
+    self.assertEqual((packed.arrays["ends"] > 0).sum(), 101 * 7)
     self.assertLess(len(packed.arrays["tokens"]), 140)
 
 
@@ -137,44 +154,89 @@ class SidesTest(absltest.TestCase):
       TOKENIZER, [self._pair(0.25), self._pair(0.5, FIRST * 40)], 500
     )
     self.assertEqual(sides.dropped, 1)
-    batch_at, count = batches.side_batches(sides, 3, 1, None)
+    batch_at, count = batches.side_batches(sides, 3, 1, None, length=200)
     self.assertEqual(count, 1)
     batch = batch_at(0)
-    self.assertEqual(batch["tokens"].shape[0], 3)
-    length = batch["tokens"].shape[1]
-    self.assertEqual(length % 128, 0)
-    self.assertEqual(batch["weight"].tolist(), [0.25, 0.0, 0.0])
-    segment_ids = batch["segment_ids"][0]
+    self.assertEqual(batch["tokens"].shape, (1, 256))
+    self.assertEqual(batch["weight"].tolist(), [[0.25]])
     for side, nodes in enumerate((NODES[:2], ("<code>\ny<end_of_step>",))):
       text = prompts.prompt(QUESTION) + "".join(nodes)
-      seen = np.isin(segment_ids, (1, side + 2))
+      last = batch["last"][0, 0, side]
+      seen = (np.arange(256) <= last) & (last < batch["ends"][0])
       self.assertEqual(
         TOKENIZER.decode(batch["tokens"][0, seen].tolist()), text
       )
       np.testing.assert_array_equal(
         batch["positions"][0, seen], np.arange(seen.sum())
       )
-      self.assertEqual(batch["last"][0, side], np.flatnonzero(seen)[-1])
     # The sides have the prompt and the code marker in common, run once.
-    shared = prompts.prompt(QUESTION) + "<code>\n"
-    self.assertEqual((segment_ids == 1).sum(), len(TOKENIZER.encode(shared)))
-    self.assertBetween((segment_ids == 0).sum(), 0, 127)
+    tokens = [
+      len(TOKENIZER.encode(prompts.prompt(QUESTION) + "".join(nodes)))
+      for nodes in (NODES[:2], ("<code>\ny<end_of_step>",))
+    ]
+    shared = len(TOKENIZER.encode(prompts.prompt(QUESTION) + "<code>\n"))
+    self.assertEqual((batch["ends"] > 0).sum(), sum(tokens) - shared)
 
-  def test_equal_sides_keep_a_token_each(self):
+  def test_pairs_of_a_question_share_a_tree_and_come_together(self):
+    pairs = [
+      dataclasses.replace(
+        self._pair(1.0 + i, (FIRST, f"{i}"), (FIRST, f"{i}x")),
+        question=f"q{i % 3}",
+      )
+      for i in range(9)
+    ]
+    sides = batches.encode_pairs(TOKENIZER, pairs, 500)
+    batch_at, count = batches.side_batches(sides, 3, 2, 7, length=256, parts=2)
+    self.assertEqual(count, 6)
+    found = []
+    for k in range(count):
+      batch = batch_at(k)
+      self.assertEqual(batch["tokens"].shape, (2, 256))
+      self.assertEqual(batch["last"].shape, (2, 3, 2))
+      real = batch["weight"] > 0
+      weights = batch["weight"][real].tolist()
+      self.assertLen({(round(each) - 1) % 3 for each in weights}, 1)
+      for weight, ends in zip(weights, batch["last"][real], strict=True):
+        read = batch["tokens"][0, ends].tolist()
+        text = str(round(weight) - 1)
+        self.assertEqual(TOKENIZER.decode(read), text + "x")
+      found.append(sorted(weights))
+    self.assertCountEqual(found[:3], found[3:])
+    self.assertNotEqual(found[:3], found[3:])
+
+  def test_a_batch_of_more_than_fits_has_more_rows(self):
+    pairs = [
+      self._pair(1.0 + i, (f"{i}" * 60,), (f"{i}" * 60 + "x",))
+      for i in range(8)
+    ]
+    sides = batches.encode_pairs(TOKENIZER, pairs, 500)
+    batch_at, count = batches.side_batches(sides, 5, 1, None, length=256)
+    self.assertEqual(count, 2)
+    shapes = [batch_at(k)["tokens"].shape for k in range(2)]
+    self.assertGreater(shapes[0][0], shapes[1][0])
+    weights = [batch_at(k)["weight"] for k in range(2)]
+    self.assertEqual(
+      sorted(sum((each[each > 0].tolist() for each in weights), [])),
+      [*range(1, 9)],
+    )
+
+  def test_equal_sides_are_read_at_one_token(self):
     sides = batches.encode_pairs(
       TOKENIZER, [self._pair(1.0, NODES[:1], NODES[:1])], 500
     )
-    batch = batches.side_batches(sides, 1, 1, None)[0](0)
-    for side in (2, 3):
-      self.assertEqual((batch["segment_ids"] == side).sum(), 1)
+    batch = batches.side_batches(sides, 1, 1, None, length=128)[0](0)
+    self.assertEqual(*batch["last"][0, 0])
 
   def test_scored(self):
     items = [(QUESTION, NODES[:1], 0.75), (QUESTION, NODES, -1.0)]
     sides = batches.encode_scored(TOKENIZER, items, 1000)
-    batch = batches.side_batches(sides, 2, 1, None)[0](0)
-    self.assertEqual(batch["last"].shape, (2, 1))
-    self.assertEqual(batch["target"].tolist(), [0.75, -1.0])
-    self.assertEqual(batch["weight"].tolist(), [1.0, 1.0])
+    batch = batches.side_batches(sides, 2, 1, None, length=128)[0](0)
+    # One is a prefix of the other.
+    longest = max(len(each[0]) for each in sides.ids)
+    self.assertEqual((batch["ends"] > 0).sum(), longest)
+    self.assertEqual(batch["last"].shape, (1, 2, 1))
+    self.assertEqual(batch["target"].tolist(), [[0.75, -1.0]])
+    self.assertEqual(batch["weight"].tolist(), [[1.0, 1.0]])
 
 
 if __name__ == "__main__":

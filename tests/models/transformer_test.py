@@ -6,6 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from flax import nnx
 
+from rstar_jax.data import prefix_trees
 from rstar_jax.models.kernels import build
 from rstar_jax.models.transformer import (
   Transformer,
@@ -52,14 +53,26 @@ class TransformerTest(parameterized.TestCase):
     model = make()
     first, second = tokens(1, 5), tokens(1, 7) + 1
     packed = np.concatenate([first, second, np.zeros((1, 1), np.int32)], 1)
-    segments = np.array([[1] * 5 + [2] * 7 + [0]])
-    out = run(model, packed, segment_ids=segments)
+    ends = np.array([[5] * 5 + [12] * 7 + [0]])
+    out = run(model, packed, ends=ends)
     np.testing.assert_allclose(out[:, :5], run(model, first), atol=1e-5)
     np.testing.assert_allclose(out[:, 5:12], run(model, second), atol=1e-5)
     self.assertTrue(np.isfinite(out).all())
     restarted = np.array([[*range(5), *range(7), 0]])
-    again = run(model, packed, segment_ids=segments, positions=restarted)
+    again = run(model, packed, ends=ends, positions=restarted)
     np.testing.assert_allclose(again[:, :12], out[:, :12], atol=1e-5)
+
+  @parameterized.parameters(0, 3)
+  def test_a_tree_equals_its_rows(self, window):
+    model = make(sliding_window=window)
+    rows = [[4, 9, 2, 7, 7, 1], [4, 9, 2, 5], [4, 3, 3, 3], [8, 4]]
+    tree = prefix_trees.join([np.asarray(row, np.int32) for row in rows])
+    self.assertLen(tree.tokens, 12)
+    where = {"positions": tree.positions[None], "ends": tree.ends[None]}
+    out = run(model, tree.tokens[None], **where)
+    for row, places in zip(rows, tree.places, strict=True):
+      alone = run(model, np.array([row]))
+      np.testing.assert_allclose(out[:, places], alone, atol=1e-5)
 
   def test_positions_matter(self):
     model, ids = make(), tokens(1, 5)
@@ -78,14 +91,14 @@ class TransformerTest(parameterized.TestCase):
   @parameterized.parameters((True, 0), (False, 1), (True, 3))
   def test_remat_and_blocks_give_the_same_gradient(self, remat, block):
     ids = tokens(2, 11)
-    segments = np.array([[1] * 11, [1] * 4 + [2] * 5 + [0] * 2])
+    ends = np.array([[11] * 11, [4] * 4 + [9] * 5 + [0] * 2])
     gradients = []
     for changes in ({}, {"remat": remat, "attention_block": block}):
       graphdef, params = nnx.split(make(qkv_bias=False, **changes))
 
       def loss(params, graphdef=graphdef):
         model = nnx.merge(graphdef, params)
-        return jnp.mean(model(ids, segment_ids=segments) ** 2)
+        return jnp.mean(model(ids, ends=ends) ** 2)
 
       gradients.append(jax.tree.leaves(jax.jit(jax.grad(loss))(params)))
     for first, second in zip(*gradients, strict=True):

@@ -43,7 +43,7 @@ def right_batch(seed: int) -> batches.Batch:
     for worked in drawn
     if worked.problem.level <= 4
   ]
-  packed = batches.pack(rows, LENGTH).arrays
+  packed = batches.pack([[row] for row in rows], LENGTH).arrays
   return {name: array[:ROWS] for name, array in packed.items()}
 
 
@@ -65,13 +65,14 @@ class WorkedBatchesTest(absltest.TestCase):
       batch = worked_batches()(k)
       self.assertSetEqual(
         set(batch),
-        {"tokens", "targets", "mask", "segment_ids", "positions"},
+        {"tokens", "positions", "parents", "ends", "weights"},
       )
-      for array in batch.values():
+      for name, array in batch.items():
         self.assertEqual(array.shape, (ROWS, LENGTH))
-        self.assertEqual(array.dtype, np.int32)
+        kind = np.float32 if name == "weights" else np.int32
+        self.assertEqual(array.dtype, kind)
       # Padding is a waste of time.
-      self.assertGreater((batch["segment_ids"] > 0).mean(), 0.6)
+      self.assertGreater((batch["ends"] > 0).mean(), 0.6)
 
   def test_the_mask_covers_what_the_policy_writes(self):
     # The same problems from the generator, their output cut by hand.
@@ -92,21 +93,22 @@ class WorkedBatchesTest(absltest.TestCase):
     self.assertGreater(len(flat), 0.8 * (flat[-1] + 1))
 
   def policy_texts(self, batch) -> list[str]:
-    """Checks a batch's segments; returns the text of their masked targets."""
+    """Checks a batch's rows; returns the text of their weighted tokens."""
     found = []
     for row in range(ROWS):
-      segments = batch["segment_ids"][row]
-      for segment in range(1, segments.max() + 1):
-        where = np.flatnonzero(segments == segment)
-        tokens, targets, mask, positions = (
+      for end in set(batch["ends"][row].tolist()) - {0}:
+        where = np.flatnonzero(batch["ends"][row] == end)
+        tokens, parents, weights, positions = (
           batch[name][row, where]
-          for name in ("tokens", "targets", "mask", "positions")
+          for name in ("tokens", "parents", "weights", "positions")
         )
-        np.testing.assert_array_equal(targets[:-1], tokens[1:])
+        self.assertEqual(where[-1], end - 1)
+        np.testing.assert_array_equal(parents[1:], where[:-1])
         np.testing.assert_array_equal(positions, np.arange(len(where)))
-        self.assertEqual(targets[mask == 1][-1], tokenizer().eos_id)
-        found.append(tokenizer().decode(targets[mask == 1].tolist()))
-    self.assertEqual(batch["mask"][batch["segment_ids"] == 0].sum(), 0)
+        self.assertContainsSubset(weights, (0, 1))
+        self.assertEqual(tokens[weights == 1][-1], tokenizer().eos_id)
+        found.append(tokenizer().decode(tokens[weights == 1].tolist()))
+    self.assertEqual(batch["weights"][batch["ends"] == 0].sum(), 0)
     return found
 
 

@@ -125,7 +125,7 @@ class MeshTest(parameterized.TestCase):
     shape = 16, SFT.length
     batch = {
       name: np.ones(shape, np.int32)
-      for name in ("tokens", "targets", "mask", "segment_ids", "positions")
+      for name in ("tokens", "positions", "parents", "ends", "weights")
     }
 
     def loss(params, batch):
@@ -178,7 +178,7 @@ class DtypeTest(absltest.TestCase):
     ones = np.ones((2, 67), np.int32)
     batch = {
       name: ones
-      for name in ("tokens", "targets", "mask", "segment_ids", "positions")
+      for name in ("tokens", "positions", "parents", "ends", "weights")
     }
 
     def loss(params, batch):

@@ -15,6 +15,7 @@ from flax import nnx
 
 from rstar_jax import testing
 from rstar_jax.config.schema import MeshConfig, TrainConfig
+from rstar_jax.data import batches
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.training import loop, sft, state
@@ -227,11 +228,9 @@ class FitTest(absltest.TestCase):
 
   def test_tokens_of_a_batch(self):
     tokens = np.ones((2, 3))
-    segments = np.array([[1, 2, 0], [1, 0, 0]])
+    ends = np.array([[1, 2, 0], [1, 0, 0]])
     self.assertEqual(loop._tokens({"tokens": tokens}), 6)
-    self.assertEqual(
-      loop._tokens({"tokens": tokens, "segment_ids": segments}), 3
-    )
+    self.assertEqual(loop._tokens({"tokens": tokens, "ends": ends}), 3)
     self.assertEqual(loop._tokens({"x": tokens}), 0)
     self.assertEqual(loop._tokens([tokens]), 0)
 
@@ -348,11 +347,9 @@ class FitModelTest(absltest.TestCase):
     model = Transformer(testing.tiny_model(num_layers=1), rngs=nnx.Rngs(3))
     shared = jax.tree.leaves(nnx.split(model)[1])
     before = [np.array(each) for each in shared]
-    tokens = np.ones((2, 5), np.int32)
-    names = ("tokens", "targets", "mask", "segment_ids", "positions")
-    trained = sft.fit_policy(
-      model, lambda k: dict.fromkeys(names, tokens), 1, CONFIG, progress=False
-    )
+    rows = [[(np.arange(1, 6), np.ones(5, int))] for _ in range(2)]
+    arrays = batches.pack(rows, 5).arrays
+    trained = sft.fit_policy(model, lambda k: arrays, 1, CONFIG, progress=False)
     self.assertIs(trained, model)
     _assert_same(shared, before)
     after = jax.tree.leaves(nnx.split(model)[1])
@@ -368,14 +365,8 @@ class FitModelTest(absltest.TestCase):
         raise KeyboardInterrupt
       rng = np.random.default_rng(k)
       tokens = rng.integers(1, 200, (2, 13), dtype=np.int32)
-      ones = np.ones_like(tokens)
-      return {
-        "tokens": tokens,
-        "targets": np.roll(tokens, -1, axis=1),
-        "mask": ones,
-        "segment_ids": ones,
-        "positions": np.cumsum(ones, axis=1, dtype=np.int32) - 1,
-      }
+      rows = [[(ids, np.ones(13, np.int32))] for ids in tokens]
+      return batches.pack(rows, 13).arrays
 
     def run(folder=None, stop=-1):
       return sft.fit_policy(

@@ -60,7 +60,9 @@ def _value(model, question, nodes) -> float:
 
 def _batch(pairs, batch_size):
   sides = batches.encode_pairs(TOKENIZER, pairs, CONFIG.length)
-  return batches.side_batches(sides, batch_size, 1, None)[0](0)
+  return batches.side_batches(sides, batch_size, 1, None, length=CONFIG.length)[
+    0
+  ](0)
 
 
 class LossTest(parameterized.TestCase):
@@ -90,7 +92,8 @@ class LossTest(parameterized.TestCase):
     model = _model()
     items = [("q?", (_step("2"),), 1.0), ("q?", (_step("3"),), 0.0)]
     sides = batches.encode_scored(TOKENIZER, items, CONFIG.length)
-    batch = batches.side_batches(sides, 3, 1, None)[0](0)
+    batch_at, _ = batches.side_batches(sides, 3, 1, None, length=150)
+    batch = batch_at(0)
     good, bad = (_value(model, q, nodes) for q, nodes, _ in items)
     total, sums = ppm.pqm_loss(model, batch)
     np.testing.assert_allclose(total, (good - 1) ** 2 + bad**2, rtol=1e-5)
@@ -100,6 +103,50 @@ class LossTest(parameterized.TestCase):
     expected = np.log1p(np.exp(-raw[0])) + np.log1p(np.exp(raw[1]))
     np.testing.assert_allclose(total, expected, rtol=1e-5)
     self.assertEqual(float(sums["accuracy"]), (raw[0] > 0) + (raw[1] <= 0))
+
+  @parameterized.parameters("ppm", "pqm")
+  def test_a_tree_has_the_gradient_of_its_rows(self, kind):
+    graphdef, params = nnx.split(_model())
+    first, steps = _step("1"), [_step(value) for value in "2345"]
+    if kind == "ppm":
+      items = [
+        PreferencePair("p", "q?", (first, a), (first, b), weight, "step")
+        for a, b, weight in (
+          (steps[0], steps[1], 1.0),
+          (steps[0], steps[2], 0.5),
+          (steps[3], steps[1], 0.25),
+        )
+      ]
+      sides = batches.encode_pairs(TOKENIZER, items, CONFIG.length)
+      loss_of = ppm.ppm_loss
+    else:
+      path = (first, *steps)
+      items = [("q?", path[:depth], 0.1 * depth) for depth in range(1, 5)]
+      sides = batches.encode_scored(TOKENIZER, items, CONFIG.length)
+      loss_of = ppm.pqm_loss
+
+    @jax.jit
+    def grad(batch):
+      def loss(params):
+        return loss_of(nnx.merge(graphdef, params), batch)[0]
+
+      return jax.value_and_grad(loss)(params)
+
+    def batch(batch_size, k=0):
+      return batches.side_batches(
+        sides, batch_size, 1, None, length=256, multiple=1
+      )[0](k)
+
+    tree = batch(len(items))
+    apart = [batch(1, k) for k in range(len(items))]
+    tokens = [(each["ends"] > 0).sum() for each in (tree, *apart)]
+    self.assertLess(2 * tokens[0], sum(tokens[1:]) + 1)
+    wanted = jax.tree.map(lambda *each: sum(each), *map(grad, apart))
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+      grad(tree),
+      wanted,
+    )
 
   @parameterized.parameters(
     # Raw values above 0 mean "right"; an outcome of 0.5 is none.

@@ -71,7 +71,8 @@ class SftTest(absltest.TestCase):
   def test_packed_loss_equals_unpacked_loss(self):
     model = _model(3)
     rows = [batches.encode_row(TOKENIZER, q, nodes) for q, nodes in ROWS]
-    arrays = batches.pack(rows, 2 * max(len(r[0]) for r in rows)).arrays
+    length = 2 * max(len(r[0]) for r in rows)
+    arrays = batches.pack([[row] for row in rows], length).arrays
     self.assertLess(len(arrays["tokens"]), len(rows))
     packed, sums = sft.sft_loss(model, arrays)
     total = count = hits = 0.0
@@ -97,8 +98,8 @@ class SftTest(absltest.TestCase):
 
     rows = [batches.encode_row(TOKENIZER, q, nodes) for q, nodes in ROWS[:2]]
     length = sum(len(r[0]) for r in rows)
-    packed = grad(batches.pack(rows, length).arrays)
-    alone = [grad(batches.pack([row], length).arrays) for row in rows]
+    packed = grad(batches.pack([[row] for row in rows], length).arrays)
+    alone = [grad(batches.pack([[row]], length).arrays) for row in rows]
     jax.tree.map(
       lambda p, a, b: np.testing.assert_allclose(
         p, a + b, rtol=1e-3, atol=1e-4
@@ -107,10 +108,38 @@ class SftTest(absltest.TestCase):
       *alone,
     )
 
+  def test_a_tree_has_the_gradient_of_its_rows(self):
+    graphdef, params = nnx.split(_model(3))
+
+    @jax.jit
+    def grad(arrays):
+      def loss(params):
+        return sft.sft_loss(nnx.merge(graphdef, params), arrays)
+
+      return jax.grad(loss, has_aux=True)(params)
+
+    # Of the first and the last solution all but the answer is the same.
+    solutions = [_solution(2), _solution(5), (*_solution(2)[:1], "<answer>3")]
+    rows = [batches.encode_row(TOKENIZER, "two?", each) for each in solutions]
+    length = max(len(ids) for ids, _ in rows)
+    alone = batches.pack([[row] for row in rows], length).arrays
+    tree = batches.pack([rows], 2 * length).arrays
+    self.assertEqual(len(tree["tokens"]), 1)
+    saved = (alone["ends"] > 0).sum() - (tree["ends"] > 0).sum()
+    self.assertGreater(saved, length)
+    self.assertEqual(set(tree["weights"].flat), {0, 1, 2, 3})
+    found, wanted = grad(tree), grad(alone)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+      found,
+      wanted,
+    )
+    self.assertEqual(found[1]["count"], sum(mask.sum() for _, mask in rows))
+
   def test_logits_in_parts_give_the_same_gradient(self):
     graphdef, params = nnx.split(_model(3))
     rows = [batches.encode_row(TOKENIZER, q, nodes) for q, nodes in ROWS]
-    arrays = batches.pack(rows, 174).arrays
+    arrays = batches.pack([[row] for row in rows], 174).arrays
     vocabulary = TOKENIZER.vocab_size
 
     @jax.jit

@@ -228,18 +228,17 @@ def training_program(
     training.accumulate,
   )
   rows, length = training.batch_size, training.length
-  shapes = dict.fromkeys(("tokens", "segment_ids", "positions"), (rows, length))
+  ints = dict.fromkeys(("tokens", "positions", "ends"), (length,))
   if name == "sft":
-    shapes |= {"targets": (rows, length), "mask": (rows, length)}
+    ints |= {"parents": (length,)}
+    floats = {"weights": (length,)}
   else:
-    shapes |= {"last": (rows, 2), "weight": (rows,), "target": (rows,)}
+    # Pairs that share no prefix with each other: as many rows as there can be.
+    ints |= {"last": (1, 2)}
+    floats = {"weight": (1,), "target": (1,)}
   batch = {
-    key: array(
-      mesh,
-      shape,
-      jnp.int32 if len(shape) > 1 else jnp.float32,
-      sharding.RULES.batch,
-    )
+    key: array(mesh, (rows, *shape), dtype, sharding.RULES.batch)
+    for shapes, dtype in ((ints, jnp.int32), (floats, jnp.float32))
     for key, shape in shapes.items()
   }
   begun = state.TrainState(
