@@ -37,6 +37,9 @@ from rstar_jax.models.config import ModelConfig
 _DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Precisions.")
 _WORKLOADS = flags.DEFINE_list("workloads", ["W1", "W2", "W1x16"], "Which.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Rounds.", 1)
+_XLA = flags.DEFINE_bool(
+  "xla", True, "Whether to measure ours without kernels."
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of prompts and of what is sampled.")
 
 # Leaves, candidates, tokens of a prefix, tokens of a step.
@@ -188,7 +191,8 @@ def run(
 
 def main(_):
   for dtype in _DTYPES.value:
-    with crew_lib.start(dtype, also=(crew_lib.XLA,)) as crew:
+    also = (crew_lib.XLA,) if _XLA.value else ()
+    with crew_lib.start(dtype, also=also) as crew:
       check(crew)
       peaks = machine(crew)
       config, _ = folders.read_config(crew.folder)

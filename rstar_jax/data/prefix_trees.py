@@ -67,7 +67,8 @@ def divide(
   Yields:
     The numbers of a tree's units, and the tree of their rows in that order.
   """
-  waiting = [sorted(range(len(units)), key=lambda i: _key(units[i][0]))]
+  order = sorted(range(len(units)), key=lambda i: _key(units[i][0]))
+  waiting = [order] if order else []
   while waiting:
     numbers = waiting.pop()
     tree = join([row for number in numbers for row in units[number]])

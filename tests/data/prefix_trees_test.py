@@ -73,6 +73,7 @@ class DivideTest(absltest.TestCase):
     self.assertEqual([numbers for numbers, _ in trees], [[0, 1, 2]])
     trees = [*prefix_trees.divide([[row] for row in rows], 4)]
     self.assertEqual([numbers for numbers, _ in trees], [[0], [1, 2]])
+    self.assertEmpty([*prefix_trees.divide([], 4)])
 
   def test_common(self):
     a, b = arrays([[1, 2, 3], [1, 2]])
