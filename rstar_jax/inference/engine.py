@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from absl import logging
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import futures, programs, sampler
+from rstar_jax.inference.pace import Pace
 from rstar_jax.inference.paged_model import Call, PagedModel, Request
 from rstar_jax.inference.prefix_cache import Page
 from rstar_jax.inference.runs import Run, Shard
@@ -147,6 +149,10 @@ class Engine(PagedModel):
     self._ready: dict[Shard, collections.deque[tuple[_Expansion, int]]] = {}
     self._active: dict[Shard, list[_Candidate]] = {}
     self.generated_tokens = self.too_long = 0
+    self._pace = Pace(config.inner_steps)
+    self._ended = 0
+    # CPU time of the thread when its last call ended.
+    self._since = 0.0
 
   def submit(
     self,
@@ -291,13 +297,17 @@ class Engine(PagedModel):
 
   def _decode_plan(self, rows: int) -> programs.DecodePlan:
     return programs.DecodePlan(
-      rows, self.config.inner_steps, self.width, self.count
+      *(rows, self.config.inner_steps, self.width, self.count), self._steps()
     )
+
+  def _steps(self) -> int:
+    """Returns the inner steps of the next call."""
+    return self._pace.steps(self.generated_tokens / max(self._ended, 1))
 
   def _wanted(self, shard: Shard) -> int:
     """Returns the slots that a shard's work could fill."""
     tokens = sum(run.left for run in shard.prefills)
-    prefills = -(-tokens // self.config.inner_steps)
+    prefills = -(-tokens // self._steps())
     return prefills + len(self._active[shard]) + len(self._ready[shard])
 
   def _decode(self) -> Call:
@@ -428,6 +438,7 @@ class Engine(PagedModel):
       self.generated_tokens += 1
       if not stop.ends(run.ids, start):
         continue
+      self._ended += 1
       request.shard.end(run)
       request.steps[each.column] = Generated(
         tuple(run.ids[start:]),
@@ -443,7 +454,9 @@ class Engine(PagedModel):
   def _call_decode(
     self, plan: programs.DecodePlan
   ) -> tuple[np.ndarray, np.ndarray]:
-    self.slots += plan.tokens.size
+    steps = plan.live
+    self.slots += steps * plan.tokens.shape[1]
+    host, began = time.thread_time() - self._since, time.perf_counter()
     with self.busy:
       self._pages, *out = _decode(
         self.params,
@@ -452,4 +465,10 @@ class Engine(PagedModel):
         structure=self.structure,
         options=self._options,
       )
-      return jax.device_get(out)
+      # What follows was not run.
+      found = [each[: len(plan.tokens)] for each in jax.device_get(out)]
+    if steps:
+      # Another thread may have made the last call.
+      self._pace.add(max(host, 0.0), time.perf_counter() - began, steps)
+    self._since = time.thread_time()
+    return found

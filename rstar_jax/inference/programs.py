@@ -30,9 +30,9 @@ class DecodePlan:
 
   Attributes:
     array: [3 K + 5 + P, T].
-    tokens: [K, T]; -1 is the slot's last sample.
-    positions: [K, T]; -1 is an empty slot.
-    draws: [K, T], how many tokens of its step the slot sampled before.
+    tokens: [k, T] of the steps that are used; -1 is the slot's last sample.
+    positions: [k, T]; -1 is an empty slot.
+    draws: [k, T], how many tokens of its step the slot sampled before.
     seeds: [T], uint32 bits.
     spans: [T].
     greedy: [T], whether to take the likeliest token.
@@ -41,7 +41,9 @@ class DecodePlan:
     tables: [P, T].
   """
 
-  def __init__(self, slots: int, steps: int, width: int, count: int):
+  def __init__(
+    self, slots: int, steps: int, width: int, count: int, used: int = 0
+  ):
     """Makes a plan of empty slots.
 
     Args:
@@ -49,17 +51,24 @@ class DecodePlan:
       steps: K.
       width: P.
       count: pages of a layer.
+      used: k, at most K; 0 is K. Other steps are not run.
     """
     self.array = np.zeros((3 * steps + _FIXED + width, slots), np.int32)
+    self.array[: 2 * steps] = -1
     self.tokens, self.positions, self.draws = (
-      self.array[i * steps : (i + 1) * steps] for i in range(3)
+      self.array[i * steps : i * steps + (used or steps)] for i in range(3)
     )
     rest = self.array[3 * steps :]
     self.seeds, self.spans, self.greedy = rest[:3]
     self.copies, self.tables = rest[3:_FIXED], rest[_FIXED:]
-    self.tokens[:] = self.positions[:] = -1
     self.spans[:] = 1
     self.copies[1] = count
+
+  @property
+  def live(self) -> int:
+    """Returns the steps that are run: up to the last that has any slot."""
+    (live,) = np.nonzero((self.positions >= 0).any(axis=1))
+    return int(live[-1]) + 1 if len(live) else 0
 
   def put(self, slot: int, run: Run) -> None:
     """Gives a slot to a run, without its tokens."""
@@ -143,9 +152,10 @@ class Options:
 def decode(
   model: Transformer, pages: jax.Array, plan: jax.Array, options: Options
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Runs K inner steps: each samples the next token of every slot.
+  """Runs inner steps: each samples the next token of every slot.
 
-  A slot that computes a prefix samples too, and the host ignores it.
+  A slot that computes a prefix samples too, and the host ignores it. After the
+  last step that has any slot, none is run.
 
   Args:
     model: with an LM head.
@@ -155,7 +165,8 @@ def decode(
 
   Returns:
     The pages; int32 [K, T] tokens; and float32 [K, T], their log-probabilities
-    (nats) under softmax(logits), for every sampling method.
+    (nats) under softmax(logits), for every sampling method. Both are 0 for
+    steps that were not run.
   """
   steps = options.steps
   given, positions, draws = (
@@ -175,28 +186,30 @@ def decode(
     *(pages, tables, rows, positions), window=model.config.sliding_window
   )
 
-  def inner(state, each):
-    pages, last = state
-    given, positions, draws = each
-    tokens = jnp.where(given < 0, last, given)
+  def inner(index, state):
+    pages, last, drawn, logprobs = state
+    tokens = jnp.where(given[index] < 0, last, given[index])
     hidden, pages = step(
       model,
       pages,
-      Slots(tokens, positions, spans, rows, tables),
+      Slots(tokens, positions[index], spans, rows, tables),
       layers=options.layers,
       attention=options.attention,
       reads=reads,
     )
-    drawn, logprobs = in_blocks(
+    last, logprob = in_blocks(
       functools.partial(_sample, options.method),
       model.config.row_block,
-      *(model.logits(hidden), seeds, draws, greedy),
+      *(model.logits(hidden), seeds, draws[index], greedy),
     )
-    return (pages, drawn), (drawn, logprobs)
+    drawn, logprobs = drawn.at[index].set(last), logprobs.at[index].set(logprob)
+    return pages, last, drawn, logprobs
 
-  state = pages, jnp.zeros_like(seeds)
-  (pages, _), (tokens, logprobs) = jax.lax.scan(
-    inner, state, (given, positions, draws)
+  live = jnp.any(positions >= 0, axis=1)
+  count = jnp.max(jnp.where(live, jnp.arange(1, steps + 1), 0))
+  found = jnp.zeros_like(given), jnp.zeros(given.shape, jnp.float32)
+  pages, _, tokens, logprobs = jax.lax.fori_loop(
+    0, count, inner, (pages, jnp.zeros_like(seeds), *found)
   )
   return pages, tokens, logprobs
 

@@ -12,48 +12,58 @@ namespace rstar {
 constexpr int64_t kBlock = 48;
 
 // Rows packed into vectors, in chunks that are multiplied at once.
+//
+// Chunks are as few as can be, and differ by one vector at most: nothing is
+// computed for vectors without rows.
 template <typename T>
 class Rows {
  public:
   Rows(const void* x, int64_t rows, int64_t inner)
-      : words(inner / T::kPerWord), rows_(rows) {
+      : words(inner / T::kPerWord),
+        rows_(rows),
+        all_((rows + kLanes - 1) / kLanes) {
     static thread_local Scratch scratch;
-    int64_t all = (rows + kLanes - 1) / kLanes;
-    chunks = (all + kMostVectors - 1) / kMostVectors;
-    vectors = (all + chunks - 1) / chunks;
-    packed_ = scratch.get(chunks * words * vectors);
+    chunks = (all_ + kMostVectors - 1) / kMostVectors;
+    packed_ = scratch.get(all_ * words);
     for (int64_t c = 0; c < chunks; ++c) {
       const uint32_t* pointers[kMostVectors * kLanes];
       for (int64_t i = 0; i < count(c); ++i)
         pointers[i] =
             static_cast<const uint32_t*>(x) + (first(c) + i) * words;
-      pack(pointers, count(c), words, vectors, packed_ + c * words * vectors);
+      pack(pointers, count(c), words, vectors(c), packed(c));
     }
   }
 
-  int64_t first(int64_t chunk) const { return chunk * vectors * kLanes; }
+  int vectors(int64_t chunk) const {
+    return all_ / chunks + (chunk < all_ % chunks);
+  }
+  int64_t first(int64_t chunk) const {
+    return kLanes * (chunk * (all_ / chunks) + std::min(chunk, all_ % chunks));
+  }
   int64_t count(int64_t chunk) const {
-    return std::max<int64_t>(
-        0, std::min<int64_t>(rows_ - first(chunk), vectors * kLanes));
+    return std::min<int64_t>(rows_ - first(chunk), vectors(chunk) * kLanes);
   }
 
   // Multiplies a chunk by up to kBlock outputs: sums[o * vectors + n].
   void multiply_by(const uint32_t* w, int64_t outs, int64_t chunk,
                    Floats* sums) const {
-    const Words* x = packed_ + chunk * words * vectors;
-    if (vectors == 1)
+    const Words* x = packed(chunk);
+    if (vectors(chunk) == 1)
       multiply<T, 1>(w, words, x, words, outs, sums);
-    else if (vectors == 2)
+    else if (vectors(chunk) == 2)
       multiply<T, 2>(w, words, x, words, outs, sums);
     else
       multiply<T, 3>(w, words, x, words, outs, sums);
   }
 
   int64_t words, chunks;
-  int vectors;
 
  private:
-  int64_t rows_;
+  Words* packed(int64_t chunk) const {
+    return packed_ + first(chunk) / kLanes * words;
+  }
+
+  int64_t rows_, all_;
   Words* packed_;
 };
 
@@ -90,7 +100,7 @@ void product_block(const Rows<T>& x, const void* w, int64_t outs, int64_t block,
   Floats sums[kBlock * kMostVectors];
   for (int64_t c = 0; c < x.chunks; ++c) {
     x.multiply_by(weights, some, c, sums);
-    store_rows(sums, x.vectors, x.count(c), some, outs,
+    store_rows(sums, x.vectors(c), x.count(c), some, outs,
                out + x.first(c) * outs + start);
   }
 }
@@ -106,9 +116,9 @@ void gated_block(const Rows<T>& x, const void* gate, const void* up,
   for (int64_t c = 0; c < x.chunks; ++c) {
     x.multiply_by(gates, some, c, sums);
     x.multiply_by(ups, some, c, others);
-    for (int64_t i = 0; i < some * x.vectors; ++i)
+    for (int64_t i = 0; i < some * x.vectors(c); ++i)
       sums[i] *= others[i] / (1.0f + exponential(-sums[i]));
-    store_rows(sums, x.vectors, x.count(c), some, outs,
+    store_rows(sums, x.vectors(c), x.count(c), some, outs,
                out + x.first(c) * outs + start);
   }
 }
