@@ -238,8 +238,8 @@ class EngineTest(parameterized.TestCase):
     """Steps of one token leave their slots to others at once."""
     engine = empty()
     engine.expand([small.prefix(3)], seeds(1, 96), Stop(1))
-    # The prefix, and three calls of four inner steps.
-    self.assertEqual(engine.slots, 64 + 3 * 4 * 32)
+    # The prefix, and three calls, each of the one step that is needed.
+    self.assertEqual(engine.slots, 64 + 3 * 32)
 
   def test_a_short_prefix_is_computed_beside_steps(self):
     engine = empty()
