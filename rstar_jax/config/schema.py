@@ -96,7 +96,7 @@ class EngineConfig(Closed):
   max_prefix_tokens: int = field(384, above=0)
   # Token slots of a step: candidates that are sampled at once.
   rows: int = field(64, above=0, binds=False)
-  # Most tokens that a slot samples in one call of a program. The engine makes it
+  # Most tokens that a slot samples in one call of a program. The engine takes
   # fewer where the host is quick beside a step.
   inner_steps: int = field(8, above=0, binds=False)
   # Token slots of a call that computes prefixes, or steps to be scored.
