@@ -456,7 +456,7 @@ class Engine(PagedModel):
   ) -> tuple[np.ndarray, np.ndarray]:
     steps = plan.live
     self.slots += steps * plan.tokens.shape[1]
-    host, began = time.thread_time() - self._since, time.perf_counter()
+    began = time.perf_counter()
     with self.busy:
       self._pages, *out = _decode(
         self.params,
@@ -467,8 +467,9 @@ class Engine(PagedModel):
       )
       # What follows was not run.
       found = [each[: len(plan.tokens)] for each in jax.device_get(out)]
+    before, self._since = self._since, time.thread_time()
     if steps:
       # Another thread may have made the last call.
-      self._pace.add(max(host, 0.0), time.perf_counter() - began, steps)
-    self._since = time.thread_time()
+      host = max(self._since - before, 0.0)
+      self._pace.add(host, time.perf_counter() - began, steps)
     return found
