@@ -54,12 +54,16 @@ def main(_):
     if not (folder / "policy").exists():
       continue
     tokenizer = load_tokenizer(folder / "policy")
-    groups: dict[str, list[batches.Row]] = {}
-    for row in read_rows(folder / "sft"):
-      ids = batches.encode_row(tokenizer, row["question"], row["steps"])
-      groups.setdefault(row["question"], []).append(ids)
-    rows = [row for group in groups.values() for row in group]
-    packed = batches.pack(list(groups.values()), config.sft.length)
+    solutions = read_rows(folder / "sft")
+    rows = [
+      batches.encode_row(tokenizer, each["question"], each["steps"])
+      for each in solutions
+    ]
+    groups = batches.by_question(each["question"] for each in solutions)
+    packed = batches.pack(
+      [[rows[number] for number in group] for group in groups],
+      config.sft.length,
+    )
     separate = sum(len(ids) for ids, _ in rows)
     show(f"{folder.name}/sft", separate, None, [packed.arrays])
     sides = batches.encode_pairs(

@@ -8,7 +8,7 @@ row, G sides (1 for a scored prefix, 2 for a preference pair).
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -99,25 +99,33 @@ def pack(groups: Sequence[Sequence[Row]], length: int) -> Packed:
       weight[tree.parents < 0] = 0
       trees.append(tree)
       weights.append(weight)
-  arrays, places = _laid(trees, length)
+  places, count = _places(trees, length)
+  arrays = _laid(trees, places, count, length)
   arrays["weights"] = np.zeros(arrays["tokens"].shape, np.float32)
   for weight, (n, start) in zip(weights, places, strict=True):
     arrays["weights"][n, start : start + len(weight)] = weight
   return Packed(arrays, dropped)
 
 
-def _laid(
-  trees: Sequence[PrefixTree], length: int, rows: int = 0
-) -> tuple[Batch, list[tuple[int, int]]]:
-  """Lays trees into rows: each into the first open one with room for it.
+def by_question(questions: Iterable[str]) -> list[list[int]]:
+  """Returns the indices of each question, in the order of its first one."""
+  groups: dict[str, list[int]] = {}
+  for number, question in enumerate(questions):
+    groups.setdefault(question, []).append(number)
+  return list(groups.values())
+
+
+def _places(
+  trees: Sequence[PrefixTree], length: int
+) -> tuple[list[tuple[int, int]], int]:
+  """Finds each tree a place: the first open row that has room for it.
 
   Args:
     trees: of at most `length` tokens each.
     length: T.
-    rows: the least N.
 
   Returns:
-    The arrays of `Packed` but for the weights; row and column of each tree.
+    Row and column of each tree, and the number of rows.
   """
   places: list[tuple[int, int]] = []
   open_rows: list[list[int]] = []  # [row, room left]
@@ -135,15 +143,25 @@ def _laid(
         open_rows.remove(min(open_rows[:-1], key=lambda each: each[1]))
     places.append((slot[0], length - slot[1]))
     slot[1] -= size
+  return places, count
+
+
+def _laid(
+  trees: Sequence[PrefixTree],
+  places: Sequence[tuple[int, int]],
+  rows: int,
+  length: int,
+) -> Batch:
+  """Returns the arrays of `Packed` but for the weights, [rows, length]."""
   names = ("tokens", "positions", "parents", "ends")
-  arrays = {n: np.zeros((max(count, rows), length), np.int32) for n in names}
+  arrays = {name: np.zeros((rows, length), np.int32) for name in names}
   for tree, (n, start) in zip(trees, places, strict=True):
     here = n, slice(start, start + len(tree.tokens))
     arrays["tokens"][here] = tree.tokens
     arrays["positions"][here] = tree.positions
     arrays["parents"][here] = np.maximum(tree.parents, 0) + start
     arrays["ends"][here] = tree.ends + start
-  return arrays, places
+  return arrays
 
 
 def row_batches(
@@ -256,13 +274,11 @@ def side_batches(
     `batch_at(k)` and the number of batches. A batch holds `tokens`,
     `positions` and `ends` int32 [N, T] (see `Packed`), `last` int32 [N, M, G]
     (the column of each side's last token), `weight` and `target` float32
-    [N, M]. What is no pair has weight 0. T and M are those of all
-    batches, and N is one of at most four, so that few programs are compiled.
+    [N, M]. What is no pair has weight 0. T and M are those of all batches, and
+    N is one of at most four, so that few programs are compiled: all batches are
+    looked through for this at the start.
   """
-  groups: dict[str, list[int]] = {}
-  for number, question in enumerate(sides.questions):
-    groups.setdefault(question, []).append(number)
-  members = [np.asarray(each) for each in groups.values()]
+  members = by_question(sides.questions)
   order, turns = _orders(len(members), 1, epochs, seed)
   numbers = np.concatenate([members[order(turn)[0]] for turn in range(turns)])
   chosen = [
@@ -274,12 +290,10 @@ def side_batches(
 
   def pieces(k: int) -> list[tuple[np.ndarray, PrefixTree]]:
     """Returns the trees of a batch, each with the numbers of its pairs."""
-    groups: dict[str, list[int]] = {}
-    for p in chosen[k].tolist():
-      groups.setdefault(sides.questions[p], []).append(p)
+    groups = by_question(sides.questions[p] for p in chosen[k])
     return [
-      (np.asarray(pairs)[some], tree)
-      for pairs in groups.values()
+      (pairs[some], tree)
+      for pairs in (chosen[k][group] for group in groups)
       for some, tree in prefix_trees.divide(
         [sides.ids[p] for p in pairs], length
       )
@@ -288,11 +302,9 @@ def side_batches(
   def sizes(k: int) -> tuple[int, int]:
     """Returns N and M of a batch."""
     found = pieces(k)
-    arrays, places = _laid([tree for _, tree in found], length)
-    pairs = np.zeros(len(arrays["tokens"]), int)
-    for (some, _), (n, _) in zip(found, places, strict=True):
-      pairs[n] += len(some)
-    return len(pairs), pairs.max()
+    places, count = _places([tree for _, tree in found], length)
+    pairs = [len(some) for some, _ in found]
+    return count, int(np.bincount([n for n, _ in places], pairs).max())
 
   rows, most = np.max([sizes(k) for k in range(len(chosen))], axis=0)
   step = -(-rows // (4 * parts)) * parts
@@ -300,9 +312,9 @@ def side_batches(
   def batch_at(k: int) -> Batch:
     found = pieces(k)
     trees = [tree for _, tree in found]
-    count = len(_laid(trees, length)[0]["tokens"])
+    places, count = _places(trees, length)
     count = -(-count // step) * step
-    arrays, places = _laid(trees, length, count)
+    arrays = _laid(trees, places, count, length)
     del arrays["parents"]
     last = np.zeros((count, most, len(sides.ids[0])), np.int32)
     weight, target = np.zeros((2, count, most), np.float32)

@@ -224,7 +224,7 @@ def _sample(
   """Returns int32 [T] tokens of logits [T, V], and their log-probabilities."""
   chances = sampler.uniform_at(seeds, draws)
   drawn = method(logits, chances)
-  # On a CPU the likeliest token takes longer to find than to draw one.
+  # On a CPU it takes longer to find the likeliest token than to draw one.
   drawn = jax.lax.cond(
     jnp.any(greedy > 0),
     lambda: jnp.where(greedy > 0, sampler.Greedy()(logits, chances), drawn),

@@ -49,11 +49,11 @@ def train_sft(
   Raises:
     ValueError: no row fits into `config.length` tokens.
   """
-  groups: dict[str, list[batches.Row]] = {}
-  for question, nodes in rows:
-    row = batches.encode_row(tokenizer, question, nodes)
-    groups.setdefault(question, []).append(row)
-  packed = batches.pack(list(groups.values()), config.length)
+  encoded = [batches.encode_row(tokenizer, q, nodes) for q, nodes in rows]
+  groups = batches.by_question(question for question, _ in rows)
+  packed = batches.pack(
+    [[encoded[number] for number in group] for group in groups], config.length
+  )
   count = len(packed.arrays["tokens"])
   if count == 0:
     raise ValueError(

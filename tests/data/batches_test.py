@@ -107,6 +107,10 @@ class PackTest(parameterized.TestCase):
     np.testing.assert_array_equal(packed.arrays["parents"][1], [0, 0, 1, 2, 1])
     np.testing.assert_array_equal(packed.arrays["weights"][1], [0, 2, 1, 1, 1])
 
+  def test_by_question(self):
+    groups = batches.by_question(iter("abacba"))
+    self.assertEqual(groups, [[0, 2, 5], [1, 4], [3]])
+
   def test_many_open_rows(self):
     # More half-full rows than are kept open: still all there, and full.
     packed = batches.pack([[row] for row in _rows([4] * 101 + [3] * 101)], 7)

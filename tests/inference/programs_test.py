@@ -43,6 +43,15 @@ class PlansTest(absltest.TestCase):
     np.testing.assert_array_equal(plan.spans, [1] * 5)
     np.testing.assert_array_equal(plan.copies, [[0] * 5, [COUNT] * 5])
     self.assertFalse(plan.draws.any() or plan.greedy.any() or plan.seeds.any())
+    self.assertEqual(plan.live, 0)
+    plan.positions[0, 3] = 0
+    self.assertEqual(plan.live, 1)
+    # Of three steps, one that is not used.
+    plan = DecodePlan(slots=5, steps=3, width=WIDTH, count=COUNT, used=2)
+    self.assertEqual(plan.array.shape, (9 + 5 + WIDTH, 5))
+    plan.positions[:], plan.tokens[:], plan.draws[:] = 7, 8, 9
+    self.assertEqual(plan.array[:9, 0].tolist(), [8, 8, -1, 7, 7, -1, 9, 9, 0])
+    self.assertEqual(plan.live, 2)
     plan = PrefillPlan(slots=8, rows=4, width=WIDTH, count=COUNT, shards=2)
     np.testing.assert_array_equal(plan.positions, [-1] * 8)
     np.testing.assert_array_equal(plan.spans, [1] * 8)
@@ -85,7 +94,9 @@ class ProgramsTest(parameterized.TestCase):
   def test_a_call_of_each(self, greedy):
     """A prefix by one program, and what follows it by the other."""
     model, ids, steps = small.model(), small.prefix(21), 4
-    options = Options(layers=2, method=sampler.Temperature(0.5), steps=steps)
+    options = Options(
+      layers=2, method=sampler.Temperature(0.5), steps=steps + 2
+    )
     pages = pages_lib.empty(model.config, 2 * COUNT)
     run = run_of(ids, 40)
     plan = PrefillPlan(slots=32, rows=2, width=WIDTH, count=COUNT)
@@ -96,7 +107,7 @@ class ProgramsTest(parameterized.TestCase):
     )(model, pages, plan.array, plan.both)
     self.assertIsNone(values)
     run.next = 20
-    decode = DecodePlan(slots=6, steps=steps, width=WIDTH, count=COUNT)
+    decode = DecodePlan(6, steps + 2, WIDTH, COUNT, used=steps)
     decode.put(2, run)
     # All four sample, and the third token is known.
     decode.tokens[0, 2], decode.tokens[2, 2] = ids[20], 99
@@ -106,6 +117,9 @@ class ProgramsTest(parameterized.TestCase):
     _, tokens, logprobs = jax.jit(
       functools.partial(programs.decode, options=options)
     )(model, pages, decode.array)
+    # Steps without slots are not run.
+    self.assertTrue(np.all(logprobs[:steps] < 0))
+    self.assertFalse(np.any(logprobs[steps:]))
     tokens, logprobs = (np.asarray(each)[:, 2] for each in (tokens, logprobs))
     path = [*ids, tokens[0], 99, tokens[2]]
     exact = plain.Decoder(model).logprobs(path, span=40)[20:24]
