@@ -84,12 +84,14 @@ class Candidate(_Texts):
       policy at temperature 1.
     finish: the marker that closed the step; "length" at the token limit, "lost"
       where a server gave nothing that can be read.
+    logprobs: those of each token; () where they are not known.
   """
 
   text: str
   token_ids: tuple[int, ...]
   logprob: float
   finish: Finish
+  logprobs: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

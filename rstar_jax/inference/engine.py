@@ -27,13 +27,18 @@ class Generated:
 
   Attributes:
     token_ids: sampled ids, with the stop id.
-    logprob: sum of the tokens' log-probabilities at temperature 1, in nats.
+    logprobs: their log-probabilities at temperature 1, in nats.
     stopped: the stop id that ended the step, -1 if its length did.
   """
 
   token_ids: tuple[int, ...]
-  logprob: float
+  logprobs: tuple[float, ...]
   stopped: int
+
+  @property
+  def logprob(self) -> float:
+    """Returns the log-probability of the whole step."""
+    return sum(self.logprobs, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +106,7 @@ class _Candidate:
 
   run: Run
   column: int
-  logprob: float = 0.0
+  logprobs: list[float] = dataclasses.field(default_factory=list)
 
 
 class Engine(PagedModel):
@@ -187,7 +192,7 @@ class Engine(PagedModel):
       self.prefix_tokens += len(ids)
       self.too_long += len(ids) > self.config.max_prefix_tokens
     if len(ids) > self.config.max_prefix_tokens or not seeds:
-      request.future.set_result([Generated((), 0.0, -1)] * len(seeds))
+      request.future.set_result([Generated((), (), -1)] * len(seeds))
     else:
       self._add([request])
     return request.future
@@ -433,7 +438,7 @@ class Engine(PagedModel):
     for token, logprob in zip(tokens, logprobs, strict=True):
       run.ids.append(token)
       run.next += 1
-      each.logprob += logprob
+      each.logprobs.append(logprob)
       self.useful += 1
       self.generated_tokens += 1
       if not stop.ends(run.ids, start):
@@ -442,7 +447,7 @@ class Engine(PagedModel):
       request.shard.end(run)
       request.steps[each.column] = Generated(
         tuple(run.ids[start:]),
-        each.logprob,
+        tuple(each.logprobs),
         token if token in stop.ids else -1,
       )
       if all(request.steps):

@@ -99,4 +99,5 @@ class Policy:
       token_ids=generated.token_ids,
       logprob=generated.logprob,
       finish=self._finishes.get(generated.stopped, "length"),
+      logprobs=generated.logprobs,
     )

@@ -173,9 +173,17 @@ def read_rows(folder: store.Path) -> list[dict]:
   ]
 
 
-def read_trees(folder: store.Path | str) -> list[Tree]:
-  """Returns the trees of a finished folder, `round_k/trees`."""
-  return [tree_lib.from_record(row) for row in read_rows(store.path(folder))]
+def read_trees(folder: store.Path | str, *, draws: bool = False) -> list[Tree]:
+  """Returns the trees of a finished folder, `round_k/trees`.
+
+  Args:
+    folder: the folder.
+    draws: whether they keep what the policy wrote; see `tree.Draw`.
+  """
+  return [
+    tree_lib.from_record(row, draws=draws)
+    for row in read_rows(store.path(folder))
+  ]
 
 
 def read_pairs(folder: store.Path | str) -> list[PreferencePair]:

@@ -15,7 +15,7 @@ from rstar_jax.grading import answers
 from rstar_jax.search import requests
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls, Search
-from rstar_jax.search.tree import Child, Tree
+from rstar_jax.search.tree import Child, Draw, Tree
 from rstar_jax.steps import grammar
 from rstar_jax.types import Candidate, Finish, Prefix
 
@@ -107,10 +107,36 @@ def grow_all(
   for draft in drafts:
     child = _child(draft, before[draft.leaf], config)
     children[draft.leaf].append(child)
-  for node, each in zip(nodes, children, strict=True):
+  for leaf, (node, each) in enumerate(zip(nodes, children, strict=True)):
     if each:
       tree.add_children(node, each)
+    if tree.draws is not None:
+      kept = [draft for draft in drafts if draft.leaf == leaf]
+      _keep_draws(tree, node, kept, sampled[leaf])
   return [len(each) for each in children]
+
+
+def _keep_draws(
+  tree: Tree,
+  node: int,
+  drafts: Sequence[_Draft],
+  candidates: Sequence[Candidate],
+) -> None:
+  """Records all that was sampled after a node, dropped or not."""
+  children = {
+    draft.candidate.text: child
+    for draft, child in zip(drafts, tree.children(node), strict=True)
+  }
+  tree.draws += [
+    Draw(
+      node,
+      children.get(each.text, tree_lib.NO_NODE),
+      each.token_ids,
+      each.logprobs,
+    )
+    for each in candidates
+    if each.token_ids
+  ]
 
 
 def valid_candidates(

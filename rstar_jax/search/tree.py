@@ -16,6 +16,7 @@ Record schema (`to_record`; `to_json` is its canonical text):
     parent (-1 at the root), kind, terminal, correct, visits: int
     value_sum: float; ppm, reward, logprob: float, null if there is none
     text, answer: str, answer null if there is none
+  draws: [[parent, node, token ids, logprobs]], if the tree keeps them
 
 Other fields are derived. Schema 2 had no ends; they are read as -1.
 """
@@ -39,6 +40,7 @@ ROOT_INDEX = 0
 NO_PARENT = -1
 NO_CHILD = -1
 NO_END = -1
+NO_NODE = -1
 
 # `kind` of a node.
 ROOT, STEP, CODE, ANSWER = 0, 1, 2, 3
@@ -105,6 +107,29 @@ class Child:
   reward: float = math.nan
 
 
+@dataclasses.dataclass(frozen=True)
+class Draw:
+  """What the policy wrote once.
+
+  Attributes:
+    parent: the node that it follows.
+    node: the last node that it became, equal ones together; NO_NODE if it was
+      dropped.
+    token_ids: the sampled ids.
+    logprobs: their log-probabilities at temperature 1, in nats, as float32.
+  """
+
+  parent: int
+  node: int
+  token_ids: tuple[int, ...]
+  logprobs: tuple[float, ...]
+
+  def to_record(self) -> list[Any]:
+    """Returns plain JSON types, with the fewest digits that say a float32."""
+    shortest = [float(str(np.float32(each))) for each in self.logprobs]
+    return [self.parent, self.node, list(self.token_ids), shortest]
+
+
 class Tree:
   """A tree of steps for one problem. Arrays have one entry per node, [N].
 
@@ -124,6 +149,7 @@ class Tree:
     tokens: number of tokens generated.
     undecided: number of answers without a verdict of the grader.
     dropped: candidates that did not become nodes, counted by reason.
+    draws: what the policy wrote, oldest first; None if it is not kept.
   """
 
   parent: np.ndarray
@@ -140,8 +166,9 @@ class Tree:
   num_children: np.ndarray
   exhausted: np.ndarray
 
-  def __init__(self, problem: Problem):
+  def __init__(self, problem: Problem, *, keeps_draws: bool = False):
     self.problem = problem
+    self.draws: list[Draw] | None = [] if keeps_draws else None
     self.texts = [""]
     self.answers: list[str | None] = [None]
     self.growth: list[tuple[int, int, int]] = []
@@ -285,7 +312,7 @@ class Tree:
     """Returns the tree as plain JSON types; see the module's schema."""
     nodes = {name: _plain(getattr(self, name)) for name in _STORED}
     nodes |= {"text": list(self.texts), "answer": list(self.answers)}
-    return {
+    record = {
       "schema": SCHEMA,
       "problem": self.problem.to_record(),
       "growth": [list(each) for each in self.growth],
@@ -293,6 +320,9 @@ class Tree:
       "dropped": dict(self.dropped),
       "nodes": nodes,
     }
+    if self.draws is not None:
+      record["draws"] = [each.to_record() for each in self.draws]
+    return record
 
   def to_json(self) -> str:
     """Returns one line of canonical JSON: equal trees give equal text."""
@@ -307,8 +337,12 @@ def check_schema(record: dict[str, Any]) -> None:
     raise ValueError(f"tree has schema {schema!r}, this code reads {_READABLE}")
 
 
-def from_record(record: dict[str, Any]) -> Tree:
+def from_record(record: dict[str, Any], *, draws: bool = False) -> Tree:
   """Builds a tree from `Tree.to_record`.
+
+  Args:
+    record: of a tree.
+    draws: whether the tree keeps its draws, if it has any.
 
   Raises:
     ValueError: for another schema, or columns that do not form a tree.
@@ -319,6 +353,11 @@ def from_record(record: dict[str, Any]) -> Tree:
     setattr(tree, name, record[name])
   tree.growth = [(*each, NO_END)[:3] for each in record["growth"]]
   tree.dropped = dict(record["dropped"])
+  if draws and "draws" in record:
+    tree.draws = [
+      Draw(parent, node, tuple(ids), tuple(logprobs))
+      for parent, node, ids, logprobs in record["draws"]
+    ]
   nodes = record["nodes"]
   size = len(nodes["text"])
   for name in (*_STORED, "answer"):
