@@ -34,6 +34,9 @@ class Sample:
     status: "ok"; or why there is no answer: "length", "malformed", "no_answer",
       or the sandbox's status.
     value: the PPM's score of the whole trajectory, None without a PPM.
+    reward: what the answer is worth, from -1 to 1; None like the verdict.
+    written: what the policy wrote: the code block, and the answer if the block
+      ran.
   """
 
   steps: Prefix
@@ -42,6 +45,8 @@ class Sample:
   tokens: int
   status: str
   value: float | None = None
+  reward: float | None = None
+  written: tuple[Candidate, ...] = ()
 
 
 def sample(
@@ -181,7 +186,9 @@ def _blocks(
       status = "malformed"
     else:
       nodes = grammar.split_block(each.text)
-    drafts.append(Sample(nodes, None, None, len(each.token_ids), status))
+    drafts.append(
+      Sample(nodes, None, None, len(each.token_ids), status, written=(each,))
+    )
   return drafts
 
 
@@ -231,7 +238,8 @@ def _answers(
     for i in group:
       # Equal texts may have different numbers of tokens.
       tokens = drafts[i].tokens + answered.tokens - draft.tokens
-      drafts[i] = dataclasses.replace(answered, tokens=tokens)
+      written = (*drafts[i].written, candidate)
+      drafts[i] = dataclasses.replace(answered, tokens=tokens, written=written)
   return drafts
 
 
@@ -271,7 +279,7 @@ def _scored(
 
 
 def _judged(problem: Problem, drafts: list[Sample]) -> Search[list[Sample]]:
-  """Sets the verdicts of answered drafts."""
+  """Sets the verdicts and rewards of answered drafts."""
   ready = [i for i, each in enumerate(drafts) if each.answer is not None]
   if not ready:
     return drafts
@@ -279,5 +287,6 @@ def _judged(problem: Problem, drafts: list[Sample]) -> Search[list[Sample]]:
   drafts = list(drafts)
   for i, found in zip(ready, judged, strict=True):
     if found is not None:
-      drafts[i] = dataclasses.replace(drafts[i], verdict=found[0])
+      verdict, reward = found
+      drafts[i] = dataclasses.replace(drafts[i], verdict=verdict, reward=reward)
   return drafts

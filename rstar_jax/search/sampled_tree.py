@@ -1,0 +1,125 @@
+"""A tree of independently sampled solutions: what a search is compared with.
+
+Each solution is a rollout. Solutions that begin alike share nodes, as the
+candidates of a search do, so that all that is made of a search's trees is made
+of these too.
+"""
+
+import math
+from collections.abc import Sequence
+
+from rstar_jax.search import sampling, uct
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.requests import Search
+from rstar_jax.search.sampling import Sample
+from rstar_jax.search.tree import NO_NODE, ROOT_INDEX, Child, Draw, Tree
+from rstar_jax.types import Prefix
+
+
+def sample_tree(
+  tree: Tree,
+  n: int,
+  seed: int = 0,
+  name: Sequence[int | str] = (),
+) -> Search[Tree]:
+  """Samples n solutions of a tree's problem, and adds them to it.
+
+  A solution without an answer is a failed rollout, and backs nothing up.
+
+  Args:
+    tree: a new tree.
+    n: number of solutions.
+    seed: the run's seed.
+    name: identities of this sampling; seeds derive from them.
+
+  Returns:
+    The tree. All nodes are added at once: each entry of `growth` has them all.
+  """
+  samples = yield from sampling.solutions(tree.problem, n, seed, name=name)
+  places = _add_nodes(tree, samples)
+  tree.expansions += n
+  for each in samples:
+    tree.tokens += each.tokens
+    if each.answer is None:
+      end = tree_lib.NO_END
+      tree.drop(each.status)
+      tree.failed_rollouts += 1
+    else:
+      end = places[each.steps]
+      tree.undecided += each.verdict == "undecided"
+      uct.backup(tree, end, float(tree.reward[end]))
+      tree.close(end)
+    tree.end_rollout(end)
+    if tree.draws is not None:
+      tree.draws += _draws(each, places)
+  return tree
+
+
+def _add_nodes(tree: Tree, samples: Sequence[Sample]) -> dict[Prefix, int]:
+  """Adds the solutions whose code ran; returns the node of each prefix."""
+  ran = [each for each in samples if _ran(each)]
+  places: dict[Prefix, int] = {(): ROOT_INDEX}
+  for depth in range(max((len(each.steps) for each in ran), default=0)):
+    # Siblings are added together, in the order of their first samples.
+    families: dict[Prefix, dict[str, Child]] = {}
+    for each in ran:
+      if depth < len(each.steps):
+        family = families.setdefault(each.steps[:depth], {})
+        family.setdefault(each.steps[depth], _child(each, depth))
+    for prefix, family in families.items():
+      nodes = tree.add_children(places[prefix], list(family.values()))
+      for text, node in zip(family, nodes, strict=True):
+        places[*prefix, text] = node
+  for each in ran:
+    end = places[each.steps]
+    if tree.terminal[end] == tree_lib.OPEN:
+      tree.give_up(end)
+  return places
+
+
+def _ran(sample: Sample) -> bool:
+  """Says whether a sample's code ran, so that an answer was asked for."""
+  return len(sample.written) > 1
+
+
+def _child(sample: Sample, depth: int) -> Child:
+  """Returns a node of a sample whose code ran."""
+  text = sample.steps[depth]
+  code = len(sample.steps) - 1 - (sample.answer is not None)
+  if depth > code:
+    right = sample.verdict == "equal"
+    return Child(
+      text,
+      tree_lib.ANSWER,
+      logprob=sample.written[1].logprob,
+      answer=sample.answer,
+      correct=(
+        tree_lib.UNKNOWN
+        if sample.verdict is None
+        else tree_lib.RIGHT
+        if right
+        else tree_lib.WRONG
+      ),
+      reward=-1.0 if sample.reward is None else sample.reward,
+    )
+  # The policy wrote all steps of the code in one text.
+  logprob = math.nan if code else sample.written[0].logprob
+  kind = tree_lib.CODE if depth == code else tree_lib.STEP
+  return Child(text, kind, logprob=logprob)
+
+
+def _draws(sample: Sample, places: dict[Prefix, int]) -> list[Draw]:
+  """Returns what was written: the code, and the answer if the code ran."""
+  if not _ran(sample):
+    ends = [NO_NODE]
+  elif sample.answer is None:
+    ends = [places[sample.steps], NO_NODE]
+  else:
+    ends = [places[sample.steps[:-1]], places[sample.steps]]
+  return [
+    Draw(parent, node, each.token_ids, each.logprobs)
+    for parent, node, each in zip(
+      [ROOT_INDEX, *ends], ends, sample.written, strict=False
+    )
+    if each.token_ids
+  ]
