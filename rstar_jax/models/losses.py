@@ -11,26 +11,33 @@ import jax
 import jax.numpy as jnp
 
 
-def masked_nll(
-  logits: jax.Array, targets: jax.Array, mask: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """Sums the negative log-likelihood of the targets under the mask.
+def logprobs(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """Returns log softmax(logits)[target], float32 [...], in nats.
 
   Args:
-    logits: [B, T, V], any float dtype; the softmax runs in float32.
-    targets: int [B, T] in [0, V); ignored where the mask is 0.
-    mask: [B, T], 1 where the target counts. Its values weight the terms.
-
-  Returns:
-    The sum over B and T of mask * -log softmax(logits)[target], in nats, and
-    the sum of the mask.
+    logits: [..., V], any float dtype; the softmax runs in float32.
+    targets: int [...] in [0, V).
   """
   logits = logits.astype(jnp.float32)
-  mask = mask.astype(jnp.float32)
   picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-  nll = jax.nn.logsumexp(logits, axis=-1) - picked
+  return picked - jax.nn.logsumexp(logits, axis=-1)
+
+
+def masked_nll(
+  logprobs: jax.Array, mask: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Sums the negative log-likelihood under the mask.
+
+  Args:
+    logprobs: [B, T]; anything where the mask is 0.
+    mask: [B, T], 1 where the token counts. Its values weight the terms.
+
+  Returns:
+    The sum over B and T of mask * -logprobs, in nats, and the sum of the mask.
+  """
+  mask = mask.astype(jnp.float32)
   # `where` and not a product: a padding row's logits may be anything.
-  return jnp.sum(jnp.where(mask > 0, mask * nll, 0.0)), jnp.sum(mask)
+  return jnp.sum(jnp.where(mask > 0, mask * -logprobs, 0.0)), jnp.sum(mask)
 
 
 def bradley_terry(

@@ -12,11 +12,8 @@ from rstar_jax.data import batches
 from rstar_jax.models import losses
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.steps.tokenizer import Tokenizer
-from rstar_jax.training import loop
+from rstar_jax.training import loop, next_token
 from rstar_jax.types import Prefix
-
-# 0.5 GB of float32.
-_MAX_LOGITS = 1 << 27
 
 
 def train_sft(
@@ -104,52 +101,20 @@ def fit_policy(
 
 
 def sft_loss(
-  model: Transformer,
-  batch: dict[str, jax.Array],
-  max_logits: int = _MAX_LOGITS,
+  model: Transformer, batch: dict[str, jax.Array], **options: Any
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Sums the next-token loss over the tokens that the policy writes.
 
   Args:
     model: a policy.
     batch: see `fit_policy`.
-    max_logits: most logits of a row in memory at once, T' x V. A longer row is
-      split into T / T' equal parts, whose logits are recomputed in the backward
-      pass: 4096 tokens of a 152k vocabulary would take 2.5 GB a row.
+    **options: max_logits of `next_token.logprobs`.
 
   Returns:
     The sum over the tokens by their weights, in nats, and the sums "count" (of
     weights) and "token_accuracy" (greedy hits among them).
   """
-  hidden = model.hidden(
-    batch["tokens"], positions=batch["positions"], ends=batch["ends"]
-  )
-  # A token that several tokens follow predicts each of them.
-  before = jnp.take_along_axis(hidden, batch["parents"][..., None], axis=1)
-  inputs = before, batch["tokens"], batch["weights"]
-
-  def sums_of(hidden, targets, weights):
-    logits = model.logits(hidden)
-    total, count = losses.masked_nll(logits, targets, weights)
-    hits = (jnp.argmax(logits, axis=-1) == targets) * weights
-    return total, count, jnp.sum(hits, dtype=jnp.float32)
-
-  parts = _parts(hidden.shape[1], model.config.vocab_size, max_logits)
-  if parts == 1:
-    total, count, hits = sums_of(*inputs)
-  else:
-    split = jax.tree.map(
-      lambda x: jnp.stack(jnp.split(x, parts, axis=1)), inputs
-    )
-    add = lambda sums, part: (  # noqa: E731
-      jax.tree.map(jnp.add, sums, jax.checkpoint(sums_of)(*part)),
-      None,
-    )
-    total, count, hits = jax.lax.scan(add, (jnp.zeros(()),) * 3, split)[0]
+  logprobs, hits = next_token.logprobs(model, batch, **options)
+  total, count = losses.masked_nll(logprobs, batch["weights"])
+  hits = jnp.sum(hits * batch["weights"])
   return total, {"count": count, "token_accuracy": hits}
-
-
-def _parts(length: int, vocab_size: int, max_logits: int) -> int:
-  """Returns the fewest equal parts that each fit into `max_logits`."""
-  wanted = -(-length * vocab_size // max_logits)
-  return next((n for n in range(wanted, length) if length % n == 0), length)

@@ -17,14 +17,16 @@ class LossesTest(absltest.TestCase):
     # Odds 1:2:5 and 3:1:4, so the probabilities are 1/4 and 4/8.
     logits = jnp.log(jnp.array([[[1.0, 2, 5], [3, 1, 4], [7, 7, 7]]]))
     targets = jnp.array([[1, 2, 0]])
-    total, count = losses.masked_nll(logits, targets, jnp.array([[1, 1, 0]]))
+    total, count = losses.masked_nll(
+      losses.logprobs(logits, targets), jnp.array([[1, 1, 0]])
+    )
     self.assertAlmostEqual(float(total), math.log(4) + math.log(2), places=6)
     self.assertEqual(float(count), 2.0)
 
   def test_masked_nll_is_float32_and_ignores_what_is_masked(self):
     logits = jnp.array([[[1e4, 0.0], [jnp.nan, jnp.inf]]], jnp.bfloat16)
     targets, mask = jnp.array([[1, 0]]), jnp.array([[1, 0]])
-    total, count = losses.masked_nll(logits, targets, mask)
+    total, count = losses.masked_nll(losses.logprobs(logits, targets), mask)
     self.assertEqual(total.dtype, jnp.float32)
     np.testing.assert_allclose(total, 1e4, rtol=0.01)
     self.assertEqual(float(count), 1.0)
@@ -65,7 +67,8 @@ class LossesTest(absltest.TestCase):
     targets = rng.integers(0, 11, (2, 5))
     mask = np.array([[1, 0, 0.3, 0, 1], [0, 0.7, 1, 1, 0]], np.float32)
     total, count = losses.masked_nll(
-      jnp.asarray(logits), jnp.asarray(targets), jnp.asarray(mask)
+      losses.logprobs(jnp.asarray(logits), jnp.asarray(targets)),
+      jnp.asarray(mask),
     )
     wide = logits.astype(np.float64)
     nll = np.log(np.exp(wide).sum(-1)) - np.take_along_axis(
@@ -83,7 +86,9 @@ class LossesTest(absltest.TestCase):
     wide = np.asarray(logits, np.float64)
     picked = np.take_along_axis(wide, targets[..., None], -1)[..., 0]
     expected = np.log(np.exp(wide).sum(-1)) - picked
-    total, _ = losses.masked_nll(logits, jnp.asarray(targets), mask)
+    total, _ = losses.masked_nll(
+      losses.logprobs(logits, jnp.asarray(targets)), jnp.asarray(mask)
+    )
     np.testing.assert_allclose(total, (mask * expected).sum(), rtol=1e-6)
 
   def test_bradley_terry_by_hand(self):

@@ -1,0 +1,55 @@
+"""Log-probabilities of the tokens that are there, which the losses weigh."""
+
+import jax
+import jax.numpy as jnp
+
+from rstar_jax.models import losses
+from rstar_jax.models.transformer import Transformer
+
+# 0.5 GB of float32.
+_MAX_LOGITS = 1 << 27
+
+
+def logprobs(
+  model: Transformer,
+  batch: dict[str, jax.Array],
+  max_logits: int = _MAX_LOGITS,
+) -> tuple[jax.Array, jax.Array]:
+  """Computes each token's log-probability after the tokens before it.
+
+  Args:
+    model: a policy.
+    batch: int32 [B, T] `tokens`, `positions`, `parents` and `ends`; see
+      `batches.Packed`.
+    max_logits: most logits of a row in memory at once, T' x V. A longer row is
+      split into T / T' equal parts, whose logits are recomputed in the backward
+      pass: 4096 tokens of a 152k vocabulary would take 2.5 GB a row.
+
+  Returns:
+    float32 [B, T], in nats; and bool [B, T], whether the token is the likeliest
+    one. They mean nothing at a first token, and in padding.
+  """
+  hidden = model.hidden(
+    batch["tokens"], positions=batch["positions"], ends=batch["ends"]
+  )
+  # A token that several tokens follow predicts each of them.
+  before = jnp.take_along_axis(hidden, batch["parents"][..., None], axis=1)
+
+  def of(hidden: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+    logits = model.logits(hidden)
+    likeliest = jnp.argmax(logits, axis=-1)
+    return losses.logprobs(logits, tokens), likeliest == tokens
+
+  tokens = batch["tokens"]
+  parts = _parts(tokens.shape[1], model.config.vocab_size, max_logits)
+  if parts == 1:
+    return of(before, tokens)
+  split = [jnp.stack(jnp.split(x, parts, axis=1)) for x in (before, tokens)]
+  found = jax.lax.map(lambda each: jax.checkpoint(of)(*each), tuple(split))
+  return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(tokens.shape), found)
+
+
+def _parts(length: int, vocab_size: int, max_logits: int) -> int:
+  """Returns the fewest equal parts that each fit into `max_logits`."""
+  wanted = -(-length * vocab_size // max_logits)
+  return next((n for n in range(wanted, length) if length % n == 0), length)
