@@ -71,6 +71,19 @@ def kernels_of(
   return config.kernels
 
 
+def _prepared(
+  model: Transformer, config: EngineConfig, kind: paged_attention.Kind
+) -> Transformer:
+  """Returns a model as the programs take it."""
+  if config.weights == "int8":
+    # Before they are stacked, so that no copy of the floats is made.
+    graphdef, params = nnx.split(model)
+    model = nnx.merge(graphdef, int8.quantized(params))
+  if jax.default_backend() == "cpu":
+    return reconfigured(model, native=kind == "cpp", row_block=BLOCK)
+  return stacked(model)
+
+
 @dataclasses.dataclass(frozen=True)
 class Call:
   """A call of a program that is planned.
@@ -139,16 +152,9 @@ class PagedModel(Weights, abc.ABC):
     """
     kind = kernels_of(config, model.config, mesh)
     layers = model.config.num_layers
-    if config.weights == "int8":
-      # Before they are stacked, so that no copy of the floats is made.
-      graphdef, params = nnx.split(model)
-      model = nnx.merge(graphdef, int8.quantized(params))
-    if jax.default_backend() == "cpu":
-      if kind == "cpp":
-        build.load()
-      model = reconfigured(model, native=kind == "cpp", row_block=BLOCK)
-    else:
-      model = stacked(model)
+    if kind == "cpp":
+      build.load()
+    model = _prepared(model, config, kind)
     super().__init__(model)
     self.config = config
     self.busy = busy or Busy()
@@ -215,14 +221,16 @@ class PagedModel(Weights, abc.ABC):
     """Returns the pages that have tokens now."""
     return sum(each.cache.used for each in self._shards)
 
-  def load(self, params: Any) -> None:
-    """Replaces the parameters; see `Weights.load`. No request may be open.
+  def load(self, model: Transformer) -> None:
+    """Takes the parameters of a model; see `Weights.load`.
 
-    Those of a model of floats are rounded anew if `config.weights` says so.
+    Nothing is compiled, and no request may be open.
+
+    Args:
+      model: of the same config as the first one. Its arrays are not copied.
     """
-    if self.config.weights == "int8":
-      params = int8.quantized(params)
-    super().load(params)
+    kind = self._options.attention.kind
+    super().load(_prepared(model, self.config, kind))
     self._free()
 
   def warm_up_calls(self) -> list[Callable[[], None]]:

@@ -44,15 +44,13 @@ class Weights:
     graphdef, self.params = nnx.split(model)
     self.structure = structure_of(graphdef)
 
-  def load(self, params: Any) -> None:
-    """Replaces the parameters.
-
-    Args:
-      params: from `nnx.split` of a model of the same config.
+  def load(self, model: Transformer) -> None:
+    """Replaces the parameters by those of another model.
 
     Raises:
       ValueError: the structure, a shape or a dtype differs.
     """
+    params = nnx.split(model)[1]
     old, new = (
       jax.tree.map(lambda x: (x.shape, x.dtype), tree)
       for tree in (self.params, params)

@@ -149,6 +149,28 @@ def place(params: Any, mesh: Mesh) -> Any:
   return jax.device_put(params, shardings(params, mesh))
 
 
+def copied(params: Any, mesh: Mesh | None, dtype: Any) -> Any:
+  """Returns a copy of parameters on a mesh of this process.
+
+  Args:
+    params: on any mesh; every process of it calls this.
+    mesh: the mesh of the copy; None is one device.
+    dtype: of the copy.
+  """
+
+  def copy(variable: nnx.Variable) -> nnx.Variable:
+    # Each in its turn: one array at a time is whole on the host.
+    array = variable.get_value().astype(dtype, copy=True)
+    if not array.is_fully_addressable:
+      array = to_host(array)
+    place = jax.local_devices()[0]
+    if mesh is not None:
+      place = _sharding(variable, mesh)
+    return variable.replace(jax.device_put(array, place))
+
+  return jax.tree.map(copy, params, is_leaf=_is_variable)
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   """Constrains the sharding of an activation, under `jax.set_mesh`.
 

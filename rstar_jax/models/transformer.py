@@ -188,9 +188,13 @@ class Transformer(nnx.Module):
 
 def arrays_of(model: Transformer) -> dict[Path, jax.Array]:
   """Returns a model's parameters by their paths."""
+  return arrays_in(nnx.split(model)[1])
+
+
+def arrays_in(params: Any) -> dict[Path, jax.Array]:
+  """Returns the parameters of a state of `nnx.split` by their paths."""
   return {
-    path: variable.get_value()
-    for path, variable in nnx.to_flat_state(nnx.split(model)[1])
+    path: variable.get_value() for path, variable in nnx.to_flat_state(params)
   }
 
 
