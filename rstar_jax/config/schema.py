@@ -283,6 +283,46 @@ class TrainConfig(Closed):
 
 
 @dataclasses.dataclass(kw_only=True)
+class ReinforceConfig(Closed):
+  """Reinforcement learning, in rounds whose `algorithm` is one of its kinds.
+
+  A round makes `iterations` turns: some problems are rolled out by the policy
+  of that moment, and it is updated on all that it wrote, right and wrong. A
+  round's `rollouts` are the size of a group.
+  """
+
+  # Turns of a round.
+  iterations: int = field(100, above=0)
+  # Problems of a turn.
+  problems: int = field(32, above=0)
+  # Updates of a turn, each with its part of the problems; with more than one
+  # the policy is no longer the one that wrote.
+  updates: int = field(1, above=0)
+  # What a step is worth in "tree", by the mean reward V of what ends below a
+  # node: "siblings" V(node) - V(parent) (SPO); "treerl" the sum of that and
+  # V(node) - V(root), less for nodes above many ends; "treepo" the mean of
+  # V(node) - V(ancestor) over all ancestors.
+  advantage: Literal["siblings", "treerl", "treepo"] = "treerl"
+  # Whether advantages are divided by the deviation of a problem's rewards.
+  normalize: bool = True
+  # The ratio of the new probability of a token to the old one counts down to
+  # 1 - clip_low and up to 1 + clip_high.
+  clip_low: float = field(0.2, above=0, most=1)
+  clip_high: float = field(0.28, above=0)
+  # A token of negative advantage whose ratio is above this has no gradient.
+  ratio_limit: float = field(10.0, above=1)
+  # Weight of the divergence from the round's first policy; 0 leaves it out.
+  kl: float = field(0.0, least=0)
+  # The optimiser; `batch_size` counts packed rows that are computed at once,
+  # and there are as many of them in an update as its tokens need.
+  train: TrainConfig = field(
+    factory=lambda: TrainConfig(
+      batch_size=16, learning_rate=1e-6, schedule="constant", weight_decay=0.0
+    )
+  )
+
+
+@dataclasses.dataclass(kw_only=True)
 class ExtractConfig(Closed):
   """Trees -> SFT rows and preference pairs."""
 
@@ -402,6 +442,13 @@ class DecontaminateConfig(Closed):
 class RoundConfig(Closed):
   """What one round of self-evolution does differently from `search`."""
 
+  # Where a round's trees come from: a "search", or independent "samples", as
+  # many solutions of a problem as there would be rollouts (expert iteration).
+  rollout: Literal["search", "samples"] = "search"
+  # How a round's policy is trained: by "sft" on the solutions in its trees
+  # (paper); or from the policy of the round before, by reinforcement: "grpo"
+  # rewards whole solutions, "tree" each step, by `reinforce.advantage`.
+  algorithm: Literal["sft", "grpo", "tree"] = "sft"
   # Root-to-leaf descents per tree.
   rollouts: int = field(16, above=0)
   # Candidates sampled at each expansion.
@@ -463,6 +510,8 @@ class Config(Closed):
   ppm: TrainConfig = field(
     factory=lambda: TrainConfig(epochs=1, batch_size=512)
   )
+  # Reinforcement learning, in rounds that do it.
+  reinforce: ReinforceConfig = field(factory=ReinforceConfig)
   # What each round's policy is trained from: the "base" model (paper section
   # 3.4), the policy of the round before ("last"), or a Hugging Face folder or
   # name of a model with the base model's tokenizer.

@@ -155,6 +155,54 @@ def _check_rounds(config: config_lib.Config) -> None:
       f"{name}.ppm={each.ppm!r} would not be asked: {name}.annotation is "
       f"{each.annotation!r}, not 'ppm'",
     )
+    if each.rollout == "samples":
+      _check(
+        each.annotation == "terminal",
+        f"{name}.annotation='ppm' is for a search, and {name}.rollout is "
+        "'samples'",
+      )
+      _check(
+        index > 0 or not config.remote.url,
+        f"{name}.rollout='samples' is for our own engine: a server is asked "
+        "for steps; leave config.remote.url empty",
+      )
+    if each.algorithm != "sft":
+      _check_reinforcement(name, each, config, first=index == 0)
+
+
+def _check_reinforcement(
+  name: str,
+  spec: config_lib.RoundConfig,
+  config: config_lib.Config,
+  *,
+  first: bool,
+) -> None:
+  why = f"{name}.algorithm={spec.algorithm!r}"
+  _check(
+    spec.algorithm != "tree" or spec.rollout == "search",
+    f"{why} needs a tree of steps: set {name}.rollout='search', or 'grpo'",
+  )
+  rules = {
+    "trees=1": spec.trees == 1,
+    "extra_rollouts=()": not spec.extra_rollouts,
+  }
+  for rule, holds in rules.items():
+    _check(holds, f"{why} takes one tree a problem and turn: set {name}.{rule}")
+  rules = {
+    "extract.sft_source='' and extract.pairs_source=''": (
+      not config.extract.sft_source and not config.extract.pairs_source
+    ),
+    "policy.backend=''": not config.policy.backend,
+    "search.method='mcts'": config.search.method == "mcts",
+    "search.answer_dedup='merge'": config.search.answer_dedup == "merge",
+    "reinforce.train.accumulate=1": config.reinforce.train.accumulate == 1,
+    "remote.url=''": not (first and config.remote.url),
+    "policy.prompt='trained', or give a round of 'sft' before": not (
+      first and config.policy.prompt == "few_shot"
+    ),
+  }
+  for rule, holds in rules.items():
+    _check(holds, f"{why} trains on what our engine writes: set config.{rule}")
 
 
 def _check_pattern(name: str, pattern: str) -> None:

@@ -8,7 +8,7 @@ row, G sides (1 for a scored prefix, 2 for a preference pair).
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,7 +18,10 @@ from rstar_jax.steps import grammar
 from rstar_jax.steps import tokenizer as tokenizer_lib
 from rstar_jax.types import PreferencePair, Prefix
 
+# Ids, int32 [L], and how much each counts, [L].
 Row = tuple[np.ndarray, np.ndarray]
+# Numbers of each id, by their name, float32 [L].
+Columns = Mapping[str, np.ndarray]
 Batch = dict[str, np.ndarray]
 BatchAt = Callable[[int], Batch]
 
@@ -66,8 +69,8 @@ class Packed:
   Attributes:
     arrays: [N, T] each, int32 but for the last: `tokens`, `positions` (in the
       rows), `parents` (the column of the token before), `ends` (see
-      `prefix_trees.PrefixTree`; 0 is padding), and `weights` float32, how many
-      rows have the token where it counts.
+      `prefix_trees.PrefixTree`; 0 is padding), and float32 sums of what the
+      rows that have the token say of it: `weights`, how many it counts in.
     dropped: number of rows left out because they are longer than T.
   """
 
@@ -86,24 +89,46 @@ def pack(groups: Sequence[Sequence[Row]], length: int) -> Packed:
   Returns:
     The packed arrays. N is 0 if no row fits.
   """
-  trees, weights, dropped = [], [], 0
+  return pack_columns(
+    [[(ids, {"weights": mask}) for ids, mask in group] for group in groups],
+    length,
+    ("weights",),
+  )
+
+
+def pack_columns(
+  groups: Sequence[Sequence[tuple[np.ndarray, Columns]]],
+  length: int,
+  names: Sequence[str],
+) -> Packed:
+  """Packs rows with more numbers than one for each token; see `pack`.
+
+  Args:
+    groups: rows of ids and their columns.
+    length: T.
+    names: of the columns.
+  """
+  trees, sums, dropped = [], [], 0
   for group in groups:
     rows = [row for row in group if len(row[0]) <= length]
     dropped += len(group) - len(rows)
     units = [(ids,) for ids, _ in rows]
     for numbers, tree in prefix_trees.divide(units, length):
-      weight = np.zeros(len(tree.tokens), np.float32)
+      added = {name: np.zeros(len(tree.tokens), np.float32) for name in names}
       for number, places in zip(numbers, tree.places, strict=True):
-        weight[places] += rows[number][1]
-      # Nothing predicts a first token.
-      weight[tree.parents < 0] = 0
+        for name, total in added.items():
+          total[places] += rows[number][1][name]
+      for total in added.values():
+        # Nothing predicts a first token.
+        total[tree.parents < 0] = 0
       trees.append(tree)
-      weights.append(weight)
+      sums.append(added)
   places, count = _places(trees, length)
   arrays = _laid(trees, places, count, length)
-  arrays["weights"] = np.zeros(arrays["tokens"].shape, np.float32)
-  for weight, (n, start) in zip(weights, places, strict=True):
-    arrays["weights"][n, start : start + len(weight)] = weight
+  for name in names:
+    arrays[name] = np.zeros(arrays["tokens"].shape, np.float32)
+    for added, (n, start) in zip(sums, places, strict=True):
+      arrays[name][n, start : start + len(added[name])] = added[name]
   return Packed(arrays, dropped)
 
 

@@ -7,10 +7,12 @@ here, as plain callables.
 import dataclasses
 import threading
 import time
+from typing import Any
 
 import jax.numpy as jnp
 
 from rstar_jax.config import plugins
+from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference import remote
@@ -27,7 +29,14 @@ from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.reward import RewardModel
 from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.inference.weights import Busy
-from rstar_jax.models.transformer import Transformer, arrays_of
+from rstar_jax.models import sharding
+from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.transformer import (
+  Transformer,
+  arrays_in,
+  arrays_of,
+  from_arrays,
+)
 from rstar_jax.pipeline import models
 from rstar_jax.pipeline.context import Context
 from rstar_jax.search.mcts import Calls
@@ -48,6 +57,7 @@ class ModelBackend:
     reward_model: str = "",
     policy: str = "",
     ppm: str = "",
+    engine: EngineConfig | None = None,
   ):
     """Loads the models.
 
@@ -60,6 +70,7 @@ class ModelBackend:
       policy: folder or name of a policy that replaces the round's.
       ppm: folder, name or "module:function" of a PPM that replaces the one that
         `score` names.
+      engine: sampling of the policy; None is the run's.
     """
     self._context = context
     self._folder = str(models.policy_of(context, policy or round_))
@@ -85,9 +96,11 @@ class ModelBackend:
     self._engine: Engine | None = None
     # An engine may have copies of the parameters, so none are kept here.
     self._parameters: int | None = None
+    self._model_config: ModelConfig | None = None
     if model is not None:
+      self._model_config = model.config
       self._parameters = sum(each.size for each in arrays_of(model).values())
-      self._engine = Engine(model, config.engine, **self._shared)
+      self._engine = Engine(model, engine or config.engine, **self._shared)
     self._own: list[PluginPolicy] = []
     self._began = time.perf_counter()
     self._compiled = compiled.counter()
@@ -115,6 +128,19 @@ class ModelBackend:
         ),
         context.tokenizer,
       )
+
+  def load_policy(self, params: Any) -> None:
+    """Copies the parameters of a policy in training into the engine.
+
+    Nothing is compiled. Every process of the training's mesh calls this.
+
+    Args:
+      params: of a model of the same config, in float32, on any mesh.
+    """
+    config = self._context.config.policy
+    assert self._engine is not None and self._model_config is not None
+    copies = sharding.copied(params, self._mesh, jnp.dtype(config.dtype))
+    self._engine.load(from_arrays(self._model_config, "lm", arrays_in(copies)))
 
   def _scoring(self, model: Transformer) -> ScoringEngine:
     return ScoringEngine(model, self._context.config.engine, **self._shared)

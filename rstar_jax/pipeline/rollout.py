@@ -7,6 +7,7 @@ round k - 1 (paper section 3.4, A.1).
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from rstar_jax.config import identity
 from rstar_jax.config.schema import Config, SearchConfig
@@ -17,11 +18,11 @@ from rstar_jax.pipeline import backends
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import cut, finish, read_trees
-from rstar_jax.search import mcts, named
+from rstar_jax.search import mcts, named, sampled_tree
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import ROOT_INDEX, Tree
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import layout, records, store
 from rstar_jax.types import Problem
 
 
@@ -34,17 +35,54 @@ def rollout(context: Context, round_: int) -> None:
   folder = context.folder(round_, "trees")
   if records.read_manifest(folder) is not None:
     return
+  samples = spec.rollout == "samples"
   backend: backends.ModelBackend | backends.RemoteBackend
   if round_ == 1 and config.remote.url:
     backend = backends.RemoteBackend(
       context, context.workdir / layout.round_name(round_)
     )
+    calls = backend.steps()
   else:
     guide = "ppm" if spec.annotation == "ppm" else ""
     backend = backends.ModelBackend(
       context, round_ - 1, score=guide, policy=spec.policy, ppm=spec.ppm
     )
-  problems, report = training.load(config)
+    calls = backend.blocks() if samples else backend.steps()
+  problems, retired = problems_of(context, round_)
+  search_config = _search_config(config, round_)
+  backend.warm_up()
+  shards = cut(problems, config.shard_size, folder)
+  made_with = identity.identity(spec)
+  with units_lib.of_stage(
+    context, round_, "rollout", backend, shards, "rollout", made_with
+  ) as units:
+    if samples or search_config.method == "mcts":
+      if not samples:
+        mcts.check(problems, search_config, calls)
+      units.search(
+        lambda unit: (_trees(unit.problem, config, round_), calls),
+        search_config.in_flight,
+      )
+    else:
+      units.search_shards(
+        lambda part: _own_trees(
+          [unit.problem for unit in part], search_config, calls, config, round_
+        )
+      )
+  finish(
+    context.host, folder, lambda: info(context, round_, folder, retired), shards
+  )
+
+
+def problems_of(
+  context: Context, round_: int
+) -> tuple[list[Problem], list[Problem]]:
+  """Returns the problems that a round rolls out, and those it leaves out.
+
+  Raises:
+    ValueError: no problem is left.
+  """
+  problems, report = training.load(context.config)
   if report and context.host.leads:
     records.write_json(context.workdir / layout.DECONTAMINATION, report)
   mastered = _mastered(context, round_)
@@ -55,62 +93,44 @@ def rollout(context: Context, round_: int) -> None:
       f"round {round_} has no problem left: all were mastered before; in "
       "another --workdir give harder ones, or leave rounds.retire off"
     )
-  search_config = dataclasses.replace(
-    config.search,
-    rollouts=spec.rollouts,
-    candidates=spec.candidates,
-    annotation=spec.annotation,
-    terminal_reward="truth",
-  )
-  calls = backend.steps()
-  backend.warm_up()
-  shards = cut(problems, config.shard_size, folder)
-  made_with = identity.identity(spec)
-  with units_lib.of_stage(
-    context, round_, "rollout", backend, shards, "rollout", made_with
-  ) as units:
-    if search_config.method == "mcts":
-      mcts.check(problems, search_config, calls)
-      units.search(
-        lambda unit: (
-          _trees(unit.problem, search_config, config, round_),
-          calls,
-        ),
-        search_config.in_flight,
-      )
-    else:
-      units.search_shards(
-        lambda part: _own_trees(
-          [unit.problem for unit in part], search_config, calls, config, round_
-        )
-      )
+  return problems, retired
 
-  def info() -> dict:
-    trees = read_trees(folder)
-    stats = trajectories_lib.sft_rows(trees, config.extract)[1]
-    levels = stats["levels"]
-    for problem in retired:
-      level = levels.setdefault(
-        str(problem.level), {"problems": 0, "solved": 0}
-      )
-      level["problems"] += 1
-      level["solved"] += 1
-    known = stats["problems"] + len(retired)
-    solved = (stats["solved"] + len(retired)) / known
-    context.writer.write(round_, {"solved": solved}, "rollout")
-    return {
-      "problems": stats["problems"],
-      "retired": len(retired),
-      "solved": solved,
-      "levels": levels,
-      # Paper section 3.4: how its rollouts ended sorts a problem.
-      "easy": stats["easy"] + len(retired),
-      "medium": stats["medium"],
-      "hard": stats["hard"],
-      "generated_tokens": sum(tree.tokens for tree in trees),
-    }
 
-  finish(context.host, folder, info, shards)
+def info(
+  context: Context,
+  round_: int,
+  folder: store.Path,
+  retired: Sequence[Problem],
+) -> dict[str, Any]:
+  """Returns what the manifest of a round's trees says of them.
+
+  Args:
+    context: the run.
+    round_: the round.
+    folder: of the trees, all there.
+    retired: problems that were left out, and count as solved.
+  """
+  trees = read_trees(folder)
+  stats = trajectories_lib.sft_rows(trees, context.config.extract)[1]
+  levels = stats["levels"]
+  for problem in retired:
+    level = levels.setdefault(str(problem.level), {"problems": 0, "solved": 0})
+    level["problems"] += 1
+    level["solved"] += 1
+  known = stats["problems"] + len(retired)
+  solved = (stats["solved"] + len(retired)) / known
+  context.writer.write(round_, {"solved": solved}, "rollout")
+  return {
+    "problems": stats["problems"],
+    "retired": len(retired),
+    "solved": solved,
+    "levels": levels,
+    # Paper section 3.4: how its rollouts ended sorts a problem.
+    "easy": stats["easy"] + len(retired),
+    "medium": stats["medium"],
+    "hard": stats["hard"],
+    "generated_tokens": sum(tree.tokens for tree in trees),
+  }
 
 
 def _mastered(context: Context, round_: int) -> set[str]:
@@ -134,33 +154,68 @@ def _mastered(context: Context, round_: int) -> set[str]:
   return found
 
 
-def _trees(
-  problem: Problem, search_config: SearchConfig, config: Config, round_: int
-) -> Search[units_lib.Rows]:
-  """Searches a problem, and goes on while it is unsolved.
+def grow(
+  tree: Tree,
+  config: Config,
+  round_: int,
+  name: Sequence[int | str],
+  rollouts: int | None = None,
+) -> Search[Tree]:
+  """Rolls out a tree's problem in it, as the round does.
 
-  Extra rollouts continue the newest tree; where nothing is left in it to
-  select, they go into a new one with seeds of its own.
+  Args:
+    tree: a new tree, or one that is searched on.
+    config: the run's.
+    round_: from 1.
+    name: identities of this rollout.
+    rollouts: their number; None is the round's.
   """
   spec = config.rounds[round_ - 1]
+  count = spec.rollouts if rollouts is None else rollouts
+  if spec.rollout == "samples":
+    return sampled_tree.sample_tree(tree, count, config.seed, name)
+  search_config = _search_config(config, round_)
+  return mcts.search_tree(tree, search_config, config.seed, name, count)
+
+
+def _search_config(config: Config, round_: int) -> SearchConfig:
+  """Returns the search of a round."""
+  spec = config.rounds[round_ - 1]
+  return dataclasses.replace(
+    config.search,
+    rollouts=spec.rollouts,
+    candidates=spec.candidates,
+    annotation=spec.annotation,
+    terminal_reward="truth",
+  )
+
+
+def _trees(
+  problem: Problem, config: Config, round_: int
+) -> Search[units_lib.Rows]:
+  """Rolls out a problem, and goes on while it is unsolved.
+
+  Extra rollouts continue the newest tree; where nothing is left in it to
+  select, or where it is one of samples, they go into a new one.
+  """
+  spec = config.rounds[round_ - 1]
+  samples = spec.rollout == "samples"
   trees: list[Tree] = []
 
-  def search(rollouts: int) -> Search[Tree]:
+  def more(rollouts: int) -> Search[Tree]:
     # Trees continue under the name that they began with.
     name = ("rollout", round_, len(trees) - 1)
-    return mcts.search_tree(
-      trees[-1], search_config, config.seed, name, rollouts
-    )
+    return grow(trees[-1], config, round_, name, rollouts)
 
   for _ in range(spec.trees):
     trees.append(Tree(problem))
-    yield from search(spec.rollouts)
+    yield from more(spec.rollouts)
   for extra in spec.extra_rollouts:
     if any(map(tree_lib.solved, trees)):
       break
-    if trees[-1].exhausted[ROOT_INDEX]:
+    if samples or trees[-1].exhausted[ROOT_INDEX]:
       trees.append(Tree(problem))
-    yield from search(extra)
+    yield from more(extra)
   return {"": [tree.to_record() for tree in trees]}
 
 

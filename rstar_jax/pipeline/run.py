@@ -23,6 +23,7 @@ from rstar_jax.pipeline import (
   evaluate,
   extract,
   ppm,
+  reinforce,
   results,
   rollout,
   sft,
@@ -33,9 +34,17 @@ from rstar_jax.storage import compiled, layout, records, stopping, store
 
 _ALONE = Host()
 
+
+def _roll_out(context: Context, round_: int) -> None:
+  """Runs the stage that makes a round's trees, and its policy with them."""
+  algorithm = context.config.rounds[round_ - 1].algorithm
+  stage = rollout.rollout if algorithm == "sft" else reinforce.reinforce
+  stage(context, round_)
+
+
 # The stages of a round, in order, by the name of `--stage`.
 STAGES = {
-  "rollout": rollout.rollout,  # problems -> trees
+  "rollout": _roll_out,  # problems -> trees, and policy by reinforcement
   "extract": extract.extract,  # trees -> solutions and preference pairs
   "sft": sft.train_policy,  # solutions -> policy
   "ppm": ppm.train_ppm,  # pairs -> PPM

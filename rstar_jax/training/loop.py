@@ -61,6 +61,7 @@ def fit(
   name: str = "train",
   progress: bool = True,
   mesh: jax.sharding.Mesh | None = None,
+  before: Callable[[int, state_lib.Params], None] | None = None,
 ) -> TrainState:
   """Trains until `num_steps` updates have been made in all.
 
@@ -80,6 +81,8 @@ def fit(
     name: names the training in metrics and messages.
     progress: whether to show progress.
     mesh: the mesh of the state; None for one device.
+    before: called with k and the parameters before batch k is asked for, which
+      may so depend on them. They are donated to the update that follows.
 
   Returns:
     The state after the last update.
@@ -119,6 +122,8 @@ def fit(
     )
     log = _Log(writer, name, bar, num_steps)
     for k in range(start, num_steps):
+      if before is not None:
+        before(k, state.params)
       batch = batch_at(k)
       tokens = _tokens(batch)
       if mesh is not None:
@@ -146,6 +151,7 @@ def fit_model(
   num_steps: int,
   config: TrainConfig,
   mesh: jax.sharding.Mesh | None = None,
+  at_once: int | None = None,
   **options: Any,
 ) -> Any:
   """Trains a module in place, with the config's optimiser.
@@ -159,7 +165,9 @@ def fit_model(
     config: hyperparameters of the training.
     mesh: shards parameters and optimiser state by the rules of
       `models/sharding.py`; None trains on one device.
-    **options: folder, writer, name, progress; see `fit`.
+    at_once: rows of a micro-batch, where batches differ in size; None divides
+      each into `config.accumulate`.
+    **options: folder, writer, name, progress, before; see `fit`.
 
   Returns:
     The same model; its parameters are on the mesh.
@@ -178,7 +186,7 @@ def fit_model(
 
   state = fit(
     state_lib.init(params, tx, mesh),
-    state_lib.make_step(on_params, tx, config.accumulate),
+    state_lib.make_step(on_params, tx, config.accumulate, at_once),
     batch_at,
     num_steps,
     config=config,

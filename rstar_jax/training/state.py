@@ -121,7 +121,10 @@ def init(
 
 
 def make_step(
-  loss_fn: LossFn, tx: optax.GradientTransformation, accumulate: int = 1
+  loss_fn: LossFn,
+  tx: optax.GradientTransformation,
+  accumulate: int = 1,
+  at_once: int | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
   """Builds one update, a pure function to be jitted.
 
@@ -130,6 +133,7 @@ def make_step(
     tx: the optimiser.
     accumulate: number of micro-batches; divides the first axis of the batch.
       Sums are divided once, so the update is that of the whole batch.
+    at_once: rows of a micro-batch, in the place of their number.
 
   Returns:
     A function (state, batch) -> (next state, metrics): "loss" and the other
@@ -138,10 +142,12 @@ def make_step(
   grad_fn = jax.grad(_summed(loss_fn), has_aux=True)
 
   def step(state: TrainState, batch: Batch):
-    if accumulate == 1:
+    rows = len(jax.tree.leaves(batch)[0])
+    parts = rows // at_once if at_once else accumulate
+    if parts == 1:
       grads, sums = grad_fn(state.params, batch)
     else:
-      grads, sums = _accumulate(grad_fn, state.params, batch, accumulate)
+      grads, sums = _accumulate(grad_fn, state.params, batch, parts)
     count = jnp.maximum(sums["count"], 1.0)
     grads = jax.tree.map(lambda g: (g / count).astype(g.dtype), grads)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -177,7 +183,12 @@ def _accumulate(grad_fn, params: Params, batch: Batch, parts: int):
   )
 
   def add(total, part):
-    return jax.tree.map(jnp.add, total, grad_fn(params, part)), None
+    # One of padding alone is not computed.
+    return jax.lax.cond(
+      jnp.any(part["ends"] > 0) if "ends" in part else True,
+      lambda: jax.tree.map(jnp.add, total, grad_fn(params, part)),
+      lambda: total,
+    ), None
 
   return jax.lax.scan(add, zeros, micro)[0]
 

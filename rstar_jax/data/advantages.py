@@ -1,0 +1,99 @@
+"""Advantages of what a policy wrote, from the tree that it wrote.
+
+V of a node is the mean reward of all that ends below it: answers have theirs,
+and a candidate that was dropped ends with -1. What ends twice counts twice.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+from rstar_jax.search.tree import ANSWER, NO_NODE, ROOT_INDEX, Tree
+
+Kind = Literal["grpo", "siblings", "treerl", "treepo"]
+
+# What a candidate is worth that became no node.
+DROPPED = -1.0
+
+
+def of_tree(tree: Tree, kind: Kind, normalize: bool = True) -> np.ndarray:
+  """Returns the advantage of each draw of a tree.
+
+  With n the draw's node, p its parent and r the root:
+
+    grpo      V(n) - V(r): of independent samples, a solution's reward less the
+              mean of its group (arXiv 2402.03300)
+    siblings  V(n) - V(p) (SPO-tree, arXiv 2505.23564)
+    treerl    (V(n) - V(r) + V(n) - V(p)) / sqrt(number of ends below n)
+              (arXiv 2506.11902)
+    treepo    the mean of V(n) - V(a) over the ancestors a of n, the root to p
+              (arXiv 2508.17445)
+
+  Args:
+    tree: a tree that keeps draws.
+    kind: the formula.
+    normalize: whether to divide by the standard deviation of all rewards.
+
+  Returns:
+    float64 [D]; nan where nothing ended below the node yet. All are 0 where all
+    rewards are equal.
+
+  Raises:
+    ValueError: the tree keeps no draws.
+  """
+  if tree.draws is None:
+    raise ValueError(
+      f"tree of {tree.problem.id} has no draws, which advantages are made of"
+    )
+  ends, sums, rewards = _ended(tree)
+  if not rewards or np.ptp(rewards) == 0:
+    return np.zeros(len(tree.draws))
+  with np.errstate(invalid="ignore"):
+    values = sums / ends
+  # The mean over a node and its ancestors.
+  above = values.copy()
+  for node in range(1, len(tree)):
+    depth = int(tree.depth[node])
+    above[node] = (above[tree.parent[node]] * depth + values[node]) / (
+      depth + 1
+    )
+  parents, nodes = (
+    np.array([getattr(draw, name) for draw in tree.draws], int)
+    for name in ("parent", "node")
+  )
+  dropped = nodes == NO_NODE
+  value = np.where(dropped, DROPPED, values[nodes])
+  match kind:
+    case "grpo":
+      found = value - values[ROOT_INDEX]
+    case "siblings":
+      found = value - values[parents]
+    case "treerl":
+      below = np.where(dropped, 1, np.maximum(ends[nodes], 1))
+      found = 2 * value - values[ROOT_INDEX] - values[parents]
+      found /= np.sqrt(below)
+    case "treepo":
+      found = value - above[parents]
+    case other:
+      raise ValueError(f"no advantage is called {other!r}")
+  return found / np.std(rewards) if normalize else found
+
+
+def _ended(tree: Tree) -> tuple[np.ndarray, np.ndarray, list[float]]:
+  """Returns how much ended below each node, its sum, and all rewards."""
+  ends, sums = np.zeros((2, len(tree)))
+  rewards = []
+  for draw in tree.draws or ():
+    if draw.node == NO_NODE:
+      at, reward = draw.parent, DROPPED
+    elif tree.kind[draw.node] == ANSWER:
+      at, reward = draw.node, float(tree.reward[draw.node])
+    else:
+      continue
+    ends[at] += 1
+    sums[at] += reward
+    rewards.append(reward)
+  for node in range(len(tree) - 1, 0, -1):
+    ends[tree.parent[node]] += ends[node]
+    sums[tree.parent[node]] += sums[node]
+  return ends, sums, rewards

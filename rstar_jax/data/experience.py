@@ -1,0 +1,96 @@
+"""What a policy wrote, as the batches that reinforcement learns from."""
+
+import collections
+from collections.abc import Sequence
+
+import numpy as np
+
+from rstar_jax.data import advantages, batches
+from rstar_jax.search.tree import Tree
+from rstar_jax.steps import tokenizer as tokenizer_lib
+
+# Sums over the rows that have a token; see `training/reinforce.py`.
+COLUMNS = ("weights", "gain", "cost", "old")
+
+Row = tuple[np.ndarray, batches.Columns]
+
+
+def batch(
+  trees: Sequence[Tree],
+  tokenizer: tokenizer_lib.Tokenizer,
+  kind: advantages.Kind,
+  *,
+  normalize: bool,
+  length: int,
+) -> tuple[batches.Batch, dict[str, int]]:
+  """Makes a batch of all that was written in trees, each prefix once.
+
+  Args:
+    trees: trees that keep draws.
+    tokenizer: of the policy that wrote.
+    kind: the advantage.
+    normalize: see `advantages.of_tree`.
+    length: T; what ends further from its question is dropped and counted.
+
+  Returns:
+    Arrays [N, T]: those of `batches.Packed`, and float32 `gain` and `cost`, the
+    sums of advantages above and below 0 of the rows that have the token where
+    it was written, and `old`, the mean of its log-probabilities then. N may be
+    0. And counts: "rows", those "too_long", and "open", below which nothing has
+    ended; and the trees whose rewards are all "equal", which are left out.
+  """
+  counts = collections.Counter({"equal": 0, "open": 0})
+  groups: dict[str, list[Row]] = {}
+  for tree in trees:
+    worth = advantages.of_tree(tree, kind, normalize)
+    if not worth.any():
+      counts["equal"] += 1
+      continue
+    known = ~np.isnan(worth)
+    counts["open"] += int(np.sum(~known))
+    groups.setdefault(tree.problem.question, []).extend(
+      _rows(tree, tokenizer, np.flatnonzero(known), worth)
+    )
+  packed = batches.pack_columns(list(groups.values()), length, COLUMNS)
+  arrays = packed.arrays
+  # Rows that share a token sampled it after the same tokens, and so with the
+  # same probability, to the bit.
+  arrays["old"] /= np.maximum(arrays["weights"], 1)
+  total = sum(map(len, groups.values()))
+  return arrays, {
+    "rows": total - packed.dropped,
+    "too_long": packed.dropped,
+    **counts,
+  }
+
+
+def _rows(tree: Tree, tokenizer, numbers, worth: np.ndarray) -> list[Row]:
+  """Returns a row for each of some draws: its prefix, and what was written."""
+  prompt = tokenizer.prompt(tree.problem.question)
+  before: dict[int, np.ndarray] = {}
+  rows = []
+  for number in numbers:
+    draw, advantage = tree.draws[number], worth[number]
+    if draw.parent not in before:
+      before[draw.parent] = np.asarray(
+        tokenizer_lib.encode_solution(
+          tokenizer, prompt, tree.prefix(draw.parent)
+        ),
+        np.int32,
+      )
+    prefix = before[draw.parent]
+    written = np.asarray(draw.token_ids, np.int32)
+    numbers_of = np.zeros((len(COLUMNS), len(prefix) + len(written)))
+    numbers_of[:, len(prefix) :] = [
+      np.ones(len(written)),
+      np.full(len(written), max(advantage, 0.0)),
+      np.full(len(written), min(advantage, 0.0)),
+      draw.logprobs,
+    ]
+    rows.append(
+      (
+        np.concatenate([prefix, written]),
+        dict(zip(COLUMNS, numbers_of.astype(np.float32), strict=True)),
+      )
+    )
+  return rows

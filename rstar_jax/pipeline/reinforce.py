@@ -1,0 +1,229 @@
+"""The stage of reinforcement: problems to trees and a policy, turn by turn.
+
+In each turn the policy of that moment rolls out some problems, and is updated
+on all that it wrote. The trees of a turn are kept before it is trained on. A
+run that is killed goes on from its last checkpoint with the trees that are
+there, and so rolls out nothing twice.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from rstar_jax import rng
+from rstar_jax.config import identity
+from rstar_jax.data import batches, experience
+from rstar_jax.hf import folders
+from rstar_jax.models import sharding
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.pipeline import backends, models, rollout
+from rstar_jax.pipeline import units as units_lib
+from rstar_jax.pipeline.context import Context
+from rstar_jax.pipeline.shards import (
+  cut,
+  finish,
+  finish_model,
+  read_trees,
+)
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.requests import Search
+from rstar_jax.search.tree import Tree
+from rstar_jax.storage import layout, records, stopping
+from rstar_jax.training import loop
+from rstar_jax.training import reinforce as reinforce_lib
+from rstar_jax.types import Problem
+
+# Files that hosts divide, of a turn.
+_SHARDS = 8
+
+
+def reinforce(context: Context, round_: int) -> None:
+  """Trains the policy of a round from that of the one before: trees, policy.
+
+  The trees of each turn are in a folder of their own below `trees`. What comes
+  after, the preference pairs and the PPM, is made of them as in other rounds.
+  """
+  trees, policy = (context.folder(round_, each) for each in ("trees", "policy"))
+  written = records.read_manifest(trees), records.read_manifest(policy)
+  if context.host.agree(None not in written):
+    return
+  config, settings = context.config, context.config.reinforce
+  problems, retired = rollout.problems_of(context, round_)
+  mesh = models.train_mesh(config)
+  turns = _Turns(context, round_, problems, mesh)
+  model = loop.fit_model(
+    models.load_policy(context, turns.start, train=settings.train, mesh=mesh),
+    reinforce_lib.Loss(settings),
+    turns.batch_at,
+    settings.iterations * settings.updates,
+    settings.train,
+    mesh=mesh,
+    at_once=turns.at_once,
+    before=turns.before,
+    progress=False,
+    name=layout.training_name(round_, "reinforce"),
+    folder=policy / layout.CHECKPOINTS,
+    writer=context.writer,
+  )
+  with stopping.deferred():
+    folders.save_policy(model, policy, tokenizer=context.tokenizer)
+    finish_model(context.host, policy, {"turns": settings.iterations})
+  finish(
+    context.host, trees, lambda: rollout.info(context, round_, trees, retired)
+  )
+
+
+class _Turns:
+  """The batches of all updates; those of a turn are rolled out together.
+
+  Attributes:
+    start: the policy that the round begins with; see `models.load_policy`.
+    at_once: packed rows of a micro-batch.
+  """
+
+  def __init__(
+    self,
+    context: Context,
+    round_: int,
+    problems: Sequence[Problem],
+    mesh: jax.sharding.Mesh | None,
+  ):
+    self._context, self._round, self._mesh = context, round_, mesh
+    self._problems = list(problems)
+    self._spec = context.config.rounds[round_ - 1]
+    self._settings = context.config.reinforce
+    self.start = self._spec.policy or round_ - 1
+    self.at_once = reinforce_lib.rows_of_update(
+      0, self._settings.train.batch_size, sharding.row_shards(mesh)
+    )
+    self._turn, self._batches = -1, []
+    # What is sampled from is what is trained: the policy as it is.
+    engine = dataclasses.replace(
+      context.config.engine, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0
+    )
+    self._backend = backends.ModelBackend(
+      context,
+      round_ - 1,
+      score="ppm" if self._spec.annotation == "ppm" else "",
+      policy=self._spec.policy,
+      ppm=self._spec.ppm,
+      engine=engine,
+    )
+    self._backend.warm_up()
+    samples = self._spec.rollout == "samples"
+    self._calls = self._backend.blocks() if samples else self._backend.steps()
+    self._first: Transformer | None = None
+    if self._settings.kl:
+      self._first = models.load_policy(context, self.start, mesh=mesh)
+
+  def before(self, k: int, params: Any) -> None:
+    """Makes the batch of update k, and those of its turn.
+
+    Args:
+      k: number of the update.
+      params: of the policy before it.
+    """
+    turn = k // self._settings.updates
+    if turn == self._turn:
+      return
+    found = self._rolled_out(turn, params)
+    self._turn = turn
+    made = [self._batch(part) for part in self._parts(found)]
+    self._batches = [batch for batch, _ in made]
+    ends = [
+      float(tree.reward[node])
+      for tree in found
+      for _, _, node in tree.growth
+      if node != tree_lib.NO_END
+    ]
+    failed = sum(tree.failed_rollouts for tree in found)
+    metrics = {
+      "reward": (sum(ends) - failed) / max(len(ends) + failed, 1),
+      "solved": sum(map(tree_lib.solved, found)) / len(found),
+      "generated_tokens": sum(tree.tokens for tree in found),
+    }
+    for name in made[0][1]:
+      metrics[name] = sum(counts[name] for _, counts in made)
+    self._context.writer.write(
+      turn + 1, metrics, layout.training_name(self._round, "rollout")
+    )
+
+  def batch_at(self, k: int) -> batches.Batch:
+    """Returns the batch of update k, after `before` was called for it."""
+    return self._batches[k % self._settings.updates]
+
+  def _rolled_out(self, turn: int, params: Any) -> list[Tree]:
+    """Returns the trees of a turn, on every process."""
+    context, host = self._context, self._context.host
+    trees = context.folder(self._round, "trees")
+    folder = trees / f"turn-{turn:05d}"
+    if not host.agree(records.read_manifest(folder) is not None):
+      self._backend.load_policy(params)
+      problems = self._problems_of(turn)
+      shards = cut(problems, -(-len(problems) // _SHARDS), folder)
+      name = ("reinforce", self._round, turn)
+      with units_lib.of_stage(
+        context,
+        self._round,
+        "rollout",
+        self._backend,
+        shards,
+        f"turn {turn + 1} of {self._settings.iterations}",
+        identity.identity(self._spec),
+        turn,
+      ) as units:
+        units.search(
+          lambda unit: (self._search(unit.problem, name), self._calls),
+          context.config.search.in_flight,
+        )
+      finish(host, folder, dict, shards)
+    return read_trees(folder, draws=True)
+
+  def _search(
+    self, problem: Problem, name: Sequence[int | str]
+  ) -> Search[units_lib.Rows]:
+    """Rolls out a problem."""
+    tree = Tree(problem, keeps_draws=True)
+    yield from rollout.grow(tree, self._context.config, self._round, name)
+    return {"": [tree.to_record()]}
+
+  def _problems_of(self, turn: int) -> list[Problem]:
+    """Returns the problems of a turn: each once before any comes again."""
+    size = min(self._settings.problems, len(self._problems))
+    turns = len(self._problems) // size
+    seed = rng.seed_for(
+      self._context.config.seed, "reinforce", self._round, turn // turns
+    )
+    order = np.random.default_rng(seed).permutation(len(self._problems))
+    at = turn % turns * size
+    return [self._problems[n] for n in order[at : at + size]]
+
+  def _parts(self, trees: Sequence[Tree]) -> list[Sequence[Tree]]:
+    """Divides trees among the updates of a turn."""
+    count = self._settings.updates
+    return [trees[n::count] for n in range(count)]
+
+  def _batch(self, trees: Sequence[Tree]) -> tuple[batches.Batch, dict]:
+    """Returns the batch of some trees, and counts."""
+    settings = self._settings
+    kind = settings.advantage if self._spec.algorithm == "tree" else "grpo"
+    arrays, counts = experience.batch(
+      trees,
+      self._context.tokenizer,
+      kind,
+      normalize=settings.normalize,
+      length=settings.train.length,
+    )
+    parts = sharding.row_shards(self._mesh)
+    rows = reinforce_lib.rows_of_update(
+      len(arrays["tokens"]), settings.train.batch_size, parts
+    )
+    arrays = reinforce_lib.spread(arrays, rows, self.at_once)
+    if self._first is not None:
+      arrays["reference"] = reinforce_lib.reference(
+        self._first, arrays, self.at_once, self._mesh
+      )
+    return arrays, counts

@@ -1,0 +1,153 @@
+"""Reinforcement: the clipped policy gradient over what the policy wrote."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from rstar_jax.config.schema import ReinforceConfig
+from rstar_jax.data import batches
+from rstar_jax.models import sharding
+from rstar_jax.models.transformer import Transformer
+from rstar_jax.training import next_token
+
+# Largest logarithm of a ratio that is computed with.
+_FURTHEST = 20.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+  """The loss of an update, as a function of a policy and a batch.
+
+  For a token of ratio r (its probability now by that when it was sampled) and
+  advantage A it is -min(r A, clip(r, 1 - low, 1 + high) A), as in PPO and GRPO;
+  where A < 0, r counts up to `limit` only (dual clip, arXiv 1912.09729). Rows
+  that share a token may differ in A: what they are worth is summed by sign,
+  since each side has one bound.
+
+  Attributes:
+    config: the bounds, and the weight of the divergence.
+  """
+
+  config: ReinforceConfig
+
+  def __call__(
+    self, model: Transformer, batch: dict[str, jax.Array]
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Sums the loss over the tokens that the policy wrote.
+
+    Args:
+      model: the policy.
+      batch: as of `next_token.logprobs`; and float32 [B, T]: `weights`, how
+        many rows have the token where the policy wrote it; `gain` and `cost`,
+        the sums of their advantages above and below 0; `old`, the
+        log-probability when it was sampled; and `reference`, by the round's
+        first policy, if the divergence counts.
+
+    Returns:
+      The sum, and the sums "count" (of weights), "ratio", "clipped" (tokens
+      whose gradient a bound took away), "far" (ratios beyond exp(20) or its
+      inverse) and "kl".
+    """
+    config, weights = self.config, batch["weights"]
+    there = weights > 0
+    logprobs = next_token.logprobs(model, batch)[0]
+    # Before any arithmetic: padding may hold anything.
+    change = jnp.where(there, logprobs - batch["old"], 0.0)
+    ratio = jnp.exp(jnp.clip(change, -_FURTHEST, _FURTHEST))
+    up = jnp.minimum(ratio, 1 + config.clip_high)
+    down = jnp.clip(ratio, 1 - config.clip_low, config.ratio_limit)
+    gain, cost = batch["gain"], batch["cost"]
+    total = -jnp.sum(gain * up + cost * down)
+    clipped = jnp.where(
+      gain + cost > 0, ratio > 1 + config.clip_high, ratio != down
+    )
+    sums = {
+      "count": jnp.sum(weights),
+      "ratio": jnp.sum(weights * ratio),
+      "clipped": jnp.sum(weights * clipped),
+      "far": jnp.sum(weights * (jnp.abs(change) > _FURTHEST)),
+    }
+    if config.kl:
+      # Always positive, with the right gradient (Schulman's k3).
+      apart = jnp.where(there, batch["reference"] - logprobs, 0.0)
+      apart = jnp.clip(apart, -_FURTHEST, _FURTHEST)
+      sums["kl"] = jnp.sum(weights * (jnp.expm1(apart) - apart))
+      total += config.kl * sums["kl"]
+    return total, sums
+
+
+def rows_of_update(rows: int, batch_size: int, parts: int = 1) -> int:
+  """Returns a number of packed rows that few programs serve.
+
+  Args:
+    rows: those that there are.
+    batch_size: rows that are computed at once.
+    parts: data shards, of which each takes as many.
+
+  Returns:
+    `batch_size`, in whole data shards, times a power of two.
+  """
+  size = -(-batch_size // parts) * parts
+  return size << (-(-max(rows, 1) // size) - 1).bit_length()
+
+
+def spread(arrays: batches.Batch, rows: int, at_once: int) -> batches.Batch:
+  """Adds rows of zeros, in micro-batches of their own as far as can be.
+
+  Args:
+    arrays: [N, ...] each.
+    rows: what N becomes, a multiple of `at_once`.
+    at_once: rows of a micro-batch; `state.make_step` takes every (rows /
+      at_once)th.
+  """
+
+  def one(array: np.ndarray) -> np.ndarray:
+    filled = np.zeros((rows, *array.shape[1:]), array.dtype)
+    filled[: len(array)] = array
+    micro = filled.reshape(-1, at_once, *array.shape[1:])
+    return micro.swapaxes(0, 1).reshape(filled.shape)
+
+  return {name: one(array) for name, array in arrays.items()}
+
+
+def reference(
+  model: Transformer,
+  arrays: batches.Batch,
+  at_once: int,
+  mesh: jax.sharding.Mesh | None = None,
+) -> np.ndarray:
+  """Returns the log-probabilities of a batch's tokens by another policy.
+
+  Args:
+    model: on `mesh`.
+    arrays: of `spread`.
+    at_once: rows of a micro-batch.
+    mesh: the mesh of the training.
+
+  Returns:
+    float32 [N, T].
+  """
+  structure, params = nnx.split(model)
+  found = np.zeros(arrays["tokens"].shape, np.float32)
+  parts = len(found) // at_once
+  for part in range(parts):
+    micro = {
+      name: arrays[name][part::parts]
+      for name in ("tokens", "positions", "parents", "ends")
+    }
+    if not micro["ends"].any():
+      continue
+    if mesh is not None:
+      micro = sharding.to_global(micro, mesh)
+    values = _logprobs(params, micro, structure)
+    found[part::parts] = sharding.to_host(values)
+  return found
+
+
+@functools.partial(jax.jit, static_argnames="structure")
+def _logprobs(params, batch, structure):
+  return next_token.logprobs(nnx.merge(structure, params), batch)[0]
