@@ -256,9 +256,16 @@ class Engine(PagedModel):
     Each candidate computes that one itself, and so has its logits.
     """
     shard, before = request.shard, len(request.ids) - 1
+    rows, active = self.rows // self._parts, len(self._active[shard])
+    lined = len(self._ready[shard])
+    lined += sum(len(run.request.seeds) for run in shard.prefills)
     # More candidates than slots need not have their prefixes yet.
-    if len(self._ready[shard]) > self.rows:
+    if lined > rows:
       return False
+    # Nor may prefixes take the pages that candidates before them wait for.
+    steps = 1
+    if lined or active:
+      steps = max(1, min(lined + len(request.seeds), rows - active))
     run = shard.start(
       request,
       request.ids[:before],
@@ -266,7 +273,7 @@ class Engine(PagedModel):
       pages=before,
       span=request.span,
       kind=self._kind(request.span),
-      margin=self._margin,
+      margin=steps * self._margin,
       done=self._prefilled,
     )
     if run is None:

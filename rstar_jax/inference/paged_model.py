@@ -71,17 +71,13 @@ def kernels_of(
   return config.kernels
 
 
-def _prepared(
-  model: Transformer, config: EngineConfig, kind: paged_attention.Kind
-) -> Transformer:
-  """Returns a model as the programs take it."""
+def _arranged(model: Transformer, config: EngineConfig) -> Transformer:
+  """Returns a model with its parameters as the programs take them."""
   if config.weights == "int8":
     # Before they are stacked, so that no copy of the floats is made.
     graphdef, params = nnx.split(model)
     model = nnx.merge(graphdef, int8.quantized(params))
-  if jax.default_backend() == "cpu":
-    return reconfigured(model, native=kind == "cpp", row_block=BLOCK)
-  return stacked(model)
+  return model if jax.default_backend() == "cpu" else stacked(model)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +150,9 @@ class PagedModel(Weights, abc.ABC):
     layers = model.config.num_layers
     if kind == "cpp":
       build.load()
-    model = _prepared(model, config, kind)
+    model = _arranged(model, config)
+    if jax.default_backend() == "cpu":
+      model = reconfigured(model, native=kind == "cpp", row_block=BLOCK)
     super().__init__(model)
     self.config = config
     self.busy = busy or Busy()
@@ -229,8 +227,7 @@ class PagedModel(Weights, abc.ABC):
     Args:
       model: of the same config as the first one. Its arrays are not copied.
     """
-    kind = self._options.attention.kind
-    super().load(_prepared(model, self.config, kind))
+    super().load(_arranged(model, self.config))
     self._free()
 
   def warm_up_calls(self) -> list[Callable[[], None]]:

@@ -240,6 +240,18 @@ class EngineTest(parameterized.TestCase):
     # The prefix, and three calls, each of the one step that is needed.
     self.assertEqual(engine.slots, 64 + 3 * 32)
 
+  def test_prefixes_in_line_take_no_pages_from_steps(self):
+    """More of them than there are pages for leave no slot empty."""
+    engine = empty()
+    prefixes = [small.prefix(64, seed) for seed in range(60)]
+    self.assertGreater(60 * 4, engine.count)
+    with engine.lock:
+      # All are there when the thread begins.
+      steps = [engine.submit(ids, range(5), FREE) for ids in prefixes]
+    for each in steps:
+      each.result()
+    self.assertGreater(engine.useful / engine.slots, 0.8)
+
   def test_a_short_prefix_is_computed_beside_steps(self):
     engine = empty()
     ids = small.prefix(6, 5)
