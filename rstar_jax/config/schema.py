@@ -300,7 +300,7 @@ class ReinforceConfig(Closed):
   updates: int = field(1, above=0)
   # What a step is worth in "tree", by the mean reward V of what ends below a
   # node: "siblings" V(node) - V(parent) (SPO); "treerl" the sum of that and
-  # V(node) - V(root), less for nodes above many ends; "treepo" the mean of
+  # V(node) - V(root), more for nodes above many ends; "treepo" the mean of
   # V(node) - V(ancestor) over all ancestors.
   advantage: Literal["siblings", "treerl", "treepo"] = "treerl"
   # Whether advantages are divided by the deviation of a problem's rewards.
@@ -317,7 +317,12 @@ class ReinforceConfig(Closed):
   # and there are as many of them in an update as its tokens need.
   train: TrainConfig = field(
     factory=lambda: TrainConfig(
-      batch_size=16, learning_rate=1e-6, schedule="constant", weight_decay=0.0
+      batch_size=16,
+      learning_rate=1e-6,
+      schedule="constant",
+      weight_decay=0.0,
+      checkpoint_every=10,
+      log_every=1,
     )
   )
 

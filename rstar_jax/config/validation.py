@@ -198,7 +198,7 @@ def _check_reinforcement(
     "reinforce.train.accumulate=1": config.reinforce.train.accumulate == 1,
     "remote.url=''": not (first and config.remote.url),
     "policy.prompt='trained', or give a round of 'sft' before": not (
-      first and config.policy.prompt == "few_shot"
+      first and config.policy.prompt == "few_shot" and not spec.policy
     ),
   }
   for rule, holds in rules.items():

@@ -1,7 +1,7 @@
 """Advantages of what a policy wrote, from the tree that it wrote.
 
 V of a node is the mean reward of all that ends below it: answers have theirs,
-and a candidate that was dropped ends with -1. What ends twice counts twice.
+and what was dropped ends with -1. What was drawn twice counts twice.
 """
 
 from typing import Literal
@@ -23,11 +23,13 @@ def of_tree(tree: Tree, kind: Kind, normalize: bool = True) -> np.ndarray:
 
     grpo      V(n) - V(r): of independent samples, a solution's reward less the
               mean of its group (arXiv 2402.03300)
-    siblings  V(n) - V(p) (SPO-tree, arXiv 2505.23564)
-    treerl    (V(n) - V(r) + V(n) - V(p)) / sqrt(number of ends below n)
-              (arXiv 2506.11902)
-    treepo    the mean of V(n) - V(a) over the ancestors a of n, the root to p
-              (arXiv 2508.17445)
+    siblings  V(n) - V(p). SPO-tree (arXiv 2505.23564) has the mean of the
+              children for V, which is the same in its full trees.
+    treerl    (V(n) - V(r) + V(n) - V(p)) * sqrt(number of ends below the draw).
+              TreeRL (arXiv 2506.11902) divides by that root, and trains on n
+              once for each end below; here a draw is trained on once.
+    treepo    the mean of V(n) - V(a) over the ancestors a of n, the root to p.
+              TreePO (arXiv 2508.17445) has a whole solution's reward for V(n).
 
   Args:
     tree: a tree that keeps draws.
@@ -69,9 +71,11 @@ def of_tree(tree: Tree, kind: Kind, normalize: bool = True) -> np.ndarray:
     case "siblings":
       found = value - values[parents]
     case "treerl":
-      below = np.where(dropped, 1, np.maximum(ends[nodes], 1))
+      # Equal draws share a node, and so what ends below it.
+      drawn = np.bincount(nodes[~dropped], minlength=len(tree))
+      below = np.where(dropped, 1, ends[nodes] / np.maximum(drawn[nodes], 1))
       found = 2 * value - values[ROOT_INDEX] - values[parents]
-      found /= np.sqrt(below)
+      found *= np.sqrt(below)
     case "treepo":
       found = value - above[parents]
     case other:

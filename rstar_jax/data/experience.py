@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rstar_jax.data import advantages, batches
+from rstar_jax.data import advantages, batches, prefix_trees
 from rstar_jax.search.tree import Tree
 from rstar_jax.steps import tokenizer as tokenizer_lib
 
@@ -13,6 +13,9 @@ from rstar_jax.steps import tokenizer as tokenizer_lib
 COLUMNS = ("weights", "gain", "cost", "old")
 
 Row = tuple[np.ndarray, batches.Columns]
+
+# Nats by which the same token after the same ones may differ in probability.
+_EVEN = 0.01
 
 
 def batch(
@@ -37,9 +40,10 @@ def batch(
     sums of advantages above and below 0 of the rows that have the token where
     it was written, and `old`, the mean of its log-probabilities then. N may be
     0. And counts: "rows", those "too_long", and "open", below which nothing has
-    ended; and the trees whose rewards are all "equal", which are left out.
+    ended; tokens "uneven", whose rows disagree on how likely they were; and the
+    trees whose rewards are all "equal", which are left out.
   """
-  counts = collections.Counter({"equal": 0, "open": 0})
+  counts = collections.Counter({"equal": 0, "open": 0, "uneven": 0})
   groups: dict[str, list[Row]] = {}
   for tree in trees:
     worth = advantages.of_tree(tree, kind, normalize)
@@ -48,13 +52,13 @@ def batch(
       continue
     known = ~np.isnan(worth)
     counts["open"] += int(np.sum(~known))
-    groups.setdefault(tree.problem.question, []).extend(
-      _rows(tree, tokenizer, np.flatnonzero(known), worth)
-    )
+    rows = _rows(tree, tokenizer, np.flatnonzero(known), worth)
+    counts["uneven"] += _uneven(rows)
+    groups.setdefault(tree.problem.question, []).extend(rows)
   packed = batches.pack_columns(list(groups.values()), length, COLUMNS)
   arrays = packed.arrays
   # Rows that share a token sampled it after the same tokens, and so with the
-  # same probability, to the bit.
+  # same probability; those that disagree were counted.
   arrays["old"] /= np.maximum(arrays["weights"], 1)
   total = sum(map(len, groups.values()))
   return arrays, {
@@ -71,6 +75,8 @@ def _rows(tree: Tree, tokenizer, numbers, worth: np.ndarray) -> list[Row]:
   rows = []
   for number in numbers:
     draw, advantage = tree.draws[number], worth[number]
+    if not draw.token_ids:
+      continue  # It ended, but there is nothing to learn.
     if draw.parent not in before:
       before[draw.parent] = np.asarray(
         tokenizer_lib.encode_solution(
@@ -94,3 +100,17 @@ def _rows(tree: Tree, tokenizer, numbers, worth: np.ndarray) -> list[Row]:
       )
     )
   return rows
+
+
+def _uneven(rows: Sequence[Row]) -> int:
+  """Counts tokens that rows share, and sampled at different probabilities."""
+  if not rows:
+    return 0
+  tree = prefix_trees.join([ids for ids, _ in rows])
+  least, most = np.full((2, len(tree.tokens)), [[np.inf], [-np.inf]])
+  for places, (_, columns) in zip(tree.places, rows, strict=True):
+    written = columns["weights"] > 0
+    here, old = places[written], columns["old"][written]
+    least[here] = np.minimum(least[here], old)
+    most[here] = np.maximum(most[here], old)
+  return int(np.sum(most - least > _EVEN))

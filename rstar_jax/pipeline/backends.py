@@ -120,12 +120,16 @@ class ModelBackend:
     elif score and plugins.names_one(ppm):
       self.score = PluginScore(config, ppm, "rounds.ppm")
     elif score:
-      self.score = Scorer(
-        self._scoring(
-          folders.load_ppm(
-            ppm or context.finished(round_, score), dtype, mesh=mesh
+      folder = ppm or context.finished(round_, score)
+      if score == "ppm" and not ppm:
+        folder = models.ppm_of(context, round_)
+        if folder is None:
+          raise ValueError(
+            f"no round up to {round_} made preference pairs, so there is no "
+            "PPM yet: in another --workdir set rounds.annotation='terminal'"
           )
-        ),
+      self.score = Scorer(
+        self._scoring(folders.load_ppm(folder, dtype, mesh=mesh)),
         context.tokenizer,
       )
 
@@ -299,14 +303,15 @@ def _with_host(
 def trained(context: Context, round_: int) -> ModelBackend:
   """Loads a round's policy and reward model.
 
-  The reward model is `eval.reward_model`, or else the round's PPM; round 0 has
-  no PPM.
+  The reward model is `eval.reward_model`, or else the round's PPM, if there is
+  one yet; see `models.ppm_of`.
   """
+  named = context.config.eval.reward_model
   return ModelBackend(
     context,
     round_,
-    score="ppm" if round_ else "",
-    reward_model=context.config.eval.reward_model,
+    score="ppm" if not named and models.ppm_of(context, round_) else "",
+    reward_model=named,
   )
 
 

@@ -1,9 +1,10 @@
 """Branches a run off another: one setting changes, the work so far is shared.
 
 A branch takes over all earlier rounds, and the trees of the round that it
-branches at. It takes over evaluations only if both configs evaluate alike.
-Weights and records are replaced, never modified, and so are hard-linked on
-one disk; all other files are copied. Neither run can change the other.
+branches at, with the policy if that was trained on them turn by turn. It takes
+over evaluations only if both configs evaluate alike. Weights and records are
+replaced, never modified, and so are hard-linked on one disk; all other files
+are copied. Neither run can change the other.
 """
 
 import contextlib
@@ -34,8 +35,8 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
 
   Raises:
     ValueError: there is no other run, or it lacks a finished stage; or this run
-      has rounds of its own, or began as another branch. Repeating the same
-      branch resumes it.
+      has rounds of its own, began as another branch, or reinforces its policy
+      otherwise. Repeating the same branch resumes it.
   """
   workdir = context.workdir
   theirs, ours = checks.find_run(other), context.config
@@ -48,7 +49,20 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
     if (alike or name != "eval")
     and (layout.stage_folder(other, number, name) / records.MANIFEST).exists()
   ]
-  folders.append(f"{layout.round_name(round_)}/trees")
+  of_round = "sft"
+  if context.reinforces(round_):
+    of_round = ours.rounds[round_ - 1].algorithm
+    before = [each.algorithm for each in theirs.rounds[round_ - 1 : round_]]
+    if of_round not in before:
+      raise ValueError(
+        f"config.rounds[{round_ - 1}].algorithm={of_round!r} makes its policy "
+        f"with its trees, and those of {other} are made otherwise: branch at "
+        "an earlier round"
+      )
+  folders += [
+    f"{layout.round_name(round_)}/{name}"
+    for name in layout.folders_of("rollout", of_round)
+  ]
   differing = identity.differences(theirs, ours)
   note = {
     "of": str(other),

@@ -57,11 +57,20 @@ class Context:
     """
     folder = self.folder(round_, name)
     if records.read_manifest(folder) is None:
+      stage = layout.WRITERS[name]
+      if name == "policy" and self.reinforces(round_):
+        stage = "rollout"
       raise ValueError(
-        f"{folder} is not finished: run --stage={layout.WRITERS[name]} "
-        f"--round={round_} first"
+        f"{folder} is not finished: run --stage={stage} --round={round_} first"
       )
     return folder
+
+  def reinforces(self, round_: int) -> bool:
+    """Says whether a round trains its policy by reinforcement."""
+    return any(
+      each.algorithm != "sft"
+      for each in self.config.rounds[round_ - 1 : round_]
+    )
 
 
 @contextlib.contextmanager

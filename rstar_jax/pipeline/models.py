@@ -11,7 +11,7 @@ from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models import sharding, vocabulary
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.pipeline.context import Context
-from rstar_jax.storage import store
+from rstar_jax.storage import records, store
 
 
 def base(config: Config) -> store.Path | str:
@@ -30,6 +30,19 @@ def policy_of(context: Context, start: int | str) -> store.Path | str:
   if isinstance(start, str):
     return start
   return context.finished(start, "policy") if start else base(context.config)
+
+
+def ppm_of(context: Context, round_: int) -> store.Path | None:
+  """Returns the folder of a round's PPM; None if there is none yet.
+
+  A round without preference pairs trains none: that of a round before stays.
+  """
+  for number in range(round_, 0, -1):
+    folder = context.finished(number, "ppm")
+    manifest = records.read_json(folder / records.MANIFEST)
+    if manifest.get("pairs") != 0:
+      return folder
+  return None
 
 
 def search_mesh(config: Config) -> jax.sharding.Mesh | None:

@@ -5,6 +5,7 @@ All start from the round's policy and use the same trees and trainer.
 
 from typing import Any, Literal
 
+from absl import logging
 from flax import nnx
 
 from rstar_jax import rng
@@ -32,9 +33,21 @@ def held_out(seed: int, problem_id: str) -> bool:
   return rng.seed_for(seed, "held out", problem_id) % _HELD_OUT == 0
 
 
+class NothingToLearn(ValueError):
+  """A round made nothing to train a reward model on."""
+
+
 def train_ppm(context: Context, round_: int) -> None:
-  """Trains the round's reward model, of kind `config.reward`: ppm."""
-  train(context, round_, "ppm", context.config.reward)
+  """Trains the round's reward model, of kind `config.reward`: ppm.
+
+  A round that made nothing to train it on has none; see `models.ppm_of`.
+  """
+  try:
+    train(context, round_, "ppm", context.config.reward)
+  except NothingToLearn as error:
+    logging.warning("%s: that of the round before is used, if any", error)
+    info = {"kind": context.config.reward, "pairs": 0}
+    finish_model(context.host, context.folder(round_, "ppm"), info)
 
 
 def train(
@@ -50,6 +63,9 @@ def train(
     round_: from 1.
     name: name of the model's folder in the round.
     kind: the kind of model; see `config.reward`.
+
+  Raises:
+    NothingToLearn: there are no pairs, or no graded answers.
   """
   folder = context.folder(round_, name)
   if context.host.agree(records.read_manifest(folder) is not None):
@@ -105,7 +121,7 @@ def _items(context: Context, round_: int, kind: str) -> tuple[list, list]:
     apart = set(map(id, kept))
     training = [pair for pair in pairs if id(pair) not in apart]
     if not training:
-      raise ValueError(
+      raise NothingToLearn(
         f"round {round_} made no preference pairs, so there is nothing to "
         "train the PPM on: no problem had both right and wrong answers"
       )
@@ -129,7 +145,7 @@ def _items(context: Context, round_: int, kind: str) -> tuple[list, list]:
   made = ppm_lib.outcomes if kind == "orm" else ppm_lib.q_values
   items = made(solutions)
   if not items:
-    raise ValueError(
+    raise NothingToLearn(
       f"round {round_} has no graded answer, so there is nothing to train a "
       "reward model on: in another --workdir give easier problems, or more "
       "rollouts"

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 
 from rstar_jax import rng
 from rstar_jax.config import identity
@@ -150,6 +151,13 @@ class _Turns:
     self._context.writer.write(
       turn + 1, metrics, layout.training_name(self._round, "rollout")
     )
+    if not metrics["rows"]:
+      logging.warning(
+        "round %d turn %d: nothing to learn: all rollouts of each problem were "
+        "worth the same",
+        self._round,
+        turn + 1,
+      )
 
   def batch_at(self, k: int) -> batches.Batch:
     """Returns the batch of update k, after `before` was called for it."""
@@ -158,8 +166,7 @@ class _Turns:
   def _rolled_out(self, turn: int, params: Any) -> list[Tree]:
     """Returns the trees of a turn, on every process."""
     context, host = self._context, self._context.host
-    trees = context.folder(self._round, "trees")
-    folder = trees / f"turn-{turn:05d}"
+    folder = context.folder(self._round, "trees") / layout.turn_name(turn)
     if not host.agree(records.read_manifest(folder) is not None):
       self._backend.load_policy(params)
       problems = self._problems_of(turn)

@@ -37,8 +37,8 @@ _ALONE = Host()
 
 def _roll_out(context: Context, round_: int) -> None:
   """Runs the stage that makes a round's trees, and its policy with them."""
-  algorithm = context.config.rounds[round_ - 1].algorithm
-  stage = rollout.rollout if algorithm == "sft" else reinforce.reinforce
+  reinforces = context.reinforces(round_)
+  stage = reinforce.reinforce if reinforces else rollout.rollout
   stage(context, round_)
 
 

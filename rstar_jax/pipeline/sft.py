@@ -14,7 +14,13 @@ from rstar_jax.training import sft
 
 
 def train_policy(context: Context, round_: int) -> None:
-  """Fine-tunes on the round's solutions, from `config.sft_from`: policy."""
+  """Fine-tunes on the round's solutions, from `config.sft_from`: policy.
+
+  By reinforcement the policy is there, made with the round's trees.
+  """
+  if context.reinforces(round_):
+    context.finished(round_, "policy")
+    return
   folder = context.folder(round_, "policy")
   if context.host.agree(records.read_manifest(folder) is not None):
     return

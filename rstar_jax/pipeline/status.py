@@ -32,6 +32,8 @@ _BY_ROUND = {
   "ppm": "ppm",
   "eval": "evaluate",
 }
+# In turns with the search, and so a part of its stage.
+_REINFORCE = "reinforce"
 _OF_TRAINING = re.compile(r"^round_(\d+)_(\w+)$")
 
 
@@ -43,10 +45,11 @@ class Stage:
     round: from 0, which is the base model.
     name: a value of `--stage`.
     state: "done", "begun" or "left".
-    done: number of finished shards, or of updates of a training.
-    of: total number of shards or updates, None if not yet known.
-    unit: "shards" or "updates", "" if the stage has no parts.
-    begun: number of shards of which some problems are finished.
+    done: number of finished shards, of updates of a training, or of turns of
+      reinforcement.
+    of: their total number, None if not yet known.
+    unit: "shards", "updates" or "turns", "" if the stage has no parts.
+    begun: number of shards or turns of which some problems are finished.
     seconds: time spent so far, lost work included; None without metrics.
     left: estimated seconds until the stage is done; None without an estimate.
   """
@@ -132,18 +135,33 @@ def _plan(config: dict) -> Iterator[tuple[int, str]]:
   given = extract["sft_source"] and extract["pairs_source"]
   for number in range(1, len(config["rounds"]) + 1):
     for name in layout.STAGES:
-      if name != "rollout" or not given:
+      made = layout.folders_of(name, _algorithm(config, number))
+      if made and (name != "rollout" or not given):
         yield number, name
+
+
+def _algorithm(config: dict, number: int) -> str:
+  """Returns that of a round, from 0."""
+  # Configs of older runs lack it.
+  return number and config["rounds"][number - 1].get("algorithm") or "sft"
 
 
 def _stage(
   files: Snapshot, config: dict, number: int, name: str, lines, spent
 ) -> Stage:
   stage = Stage(number, name, seconds=spent.get((number, name)))
+  algorithm = _algorithm(config, number)
   folders = [
-    f"{layout.round_name(number)}/{each}" for each in layout.STAGES[name]
+    f"{layout.round_name(number)}/{each}"
+    for each in layout.folders_of(name, algorithm)
   ]
-  if name in ("sft", "ppm"):
+  if name == "rollout" and algorithm != "sft":
+    stage.unit, stage.of = "turns", config["reinforce"]["iterations"]
+    turns = files.folders(folders[0])
+    stage.done = sum(files.whole(f"{folders[0]}/{turn}") for turn in turns)
+    stage.begun = len(turns) - stage.done
+    begun = bool(turns)
+  elif name in ("sft", "ppm"):
     stage.unit = "updates"
     key = layout.training_name(number, name)
     for line in lines:
@@ -222,7 +240,8 @@ def _owner(line: dict) -> tuple[int, str] | None:
   for name in line:
     prefix = name.partition("/")[0]
     if match := _OF_TRAINING.match(prefix):
-      return int(match[1]), match[2]
+      stage = match[2]
+      return int(match[1]), "rollout" if stage == _REINFORCE else stage
     if prefix in _BY_ROUND and prefix != name:
       return line["step"], _BY_ROUND[prefix]
   return None
@@ -234,17 +253,17 @@ def _estimate(
   """Estimates the remaining time of each stage, where that is possible."""
   # Seconds and work of the latest finished stage of each name; the evaluation
   # of round 0 differs from the others.
-  known: dict[str, tuple[float, float | None]] = {}
+  known: dict[tuple[str, str], tuple[float, float | None]] = {}
   for stage in found.stages:
     work = work_of[stage.round, stage.name]
     if stage.state == "done":
       stage.left = 0.0
       if stage.round and stage.seconds:
-        known[stage.name] = stage.seconds, work
+        known[stage.name, stage.unit] = stage.seconds, work
     elif stage.of and stage.done and stage.seconds:
       stage.left = stage.seconds * (stage.of - stage.done) / stage.done
-    elif stage.name in known:
-      seconds, before = known[stage.name]
+    elif (stage.name, stage.unit) in known:
+      seconds, before = known[stage.name, stage.unit]
       if work and before:
         seconds *= work / before
       stage.left = max(seconds - (stage.seconds or 0.0), 0.0)
@@ -258,6 +277,12 @@ def _work(
   """Returns the amount of work of a stage, if known, to compare rounds."""
   if name == "rollout":
     spec = config["rounds"][number - 1]
+    if _algorithm(config, number) != "sft":
+      turns = config["reinforce"]
+      each = spec["rollouts"]
+      if spec["rollout"] == "search":
+        each *= spec["candidates"]
+      return float(turns["iterations"] * turns["problems"] * each)
     # Only unsolved problems get extra rollouts: half of them, as a guess.
     extra = sum(spec["extra_rollouts"]) / 2
     return (spec["rollouts"] * spec["trees"] + extra) * spec["candidates"]

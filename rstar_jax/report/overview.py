@@ -169,6 +169,8 @@ def time_spent(metrics: Iterable[Mapping[str, Any]]) -> Rows:
       if what != "seconds" or seconds is None:
         continue
       match = _TRAINING.fullmatch(name)
+      if match and match[2] == "reinforce":
+        continue  # In turns with the search, whose seconds have these.
       place = (int(match[1]), match[2]) if match else (row["step"], name)
       of_place = parts.setdefault(place, [])
       if not of_place or seconds < of_place[-1].seconds:

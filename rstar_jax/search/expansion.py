@@ -135,7 +135,6 @@ def _keep_draws(
       each.logprobs,
     )
     for each in candidates
-    if each.token_ids
   ]
 
 

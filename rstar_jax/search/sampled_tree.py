@@ -121,5 +121,4 @@ def _draws(sample: Sample, places: dict[Prefix, int]) -> list[Draw]:
     for parent, node, each in zip(
       [ROOT_INDEX, *ends], ends, sample.written, strict=False
     )
-    if each.token_ids
   ]

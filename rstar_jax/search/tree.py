@@ -115,7 +115,7 @@ class Draw:
     parent: the node that it follows.
     node: the last node that it became, equal ones together; NO_NODE if it was
       dropped.
-    token_ids: the sampled ids.
+    token_ids: the sampled ids; () if the prefix was too long to go on from.
     logprobs: their log-probabilities at temperature 1, in nats, as float32.
   """
 

@@ -2,6 +2,7 @@
 
 config.json results.json metrics.jsonl log.txt report.html programs/
 round_k/{trees,sft,pairs,policy,ppm,eval}/   each with its MANIFEST.json
+round_k/trees/turn-00000/                    with its own: by reinforcement
 round_k/study/MODEL/METHOD/SPLIT/            a comparison; tables.md
 host_k/                                      metrics and logs of host k
 """
@@ -54,6 +55,18 @@ _ROUND = re.compile(r"round_(\d+)")
 _HOST = re.compile(r"host_(\d+)")
 
 
+def folders_of(stage: str, algorithm: str = "sft") -> tuple[str, ...]:
+  """Returns the folders that a stage of a round writes.
+
+  Args:
+    stage: a key of `STAGES`.
+    algorithm: of the round's policy; reinforcement makes it with the trees.
+  """
+  if algorithm != "sft" and stage in ("rollout", "sft"):
+    return ("trees", "policy") if stage == "rollout" else ()
+  return STAGES[stage]
+
+
 def round_name(round_: int) -> str:
   """Returns the name of a round's folder."""
   return f"round_{round_}"
@@ -62,6 +75,11 @@ def round_name(round_: int) -> str:
 def stage_folder(workdir: store.Path, round_: int, name: str) -> store.Path:
   """Returns the folder of a round that a stage writes; see `WRITERS`."""
   return workdir / round_name(round_) / name
+
+
+def turn_name(turn: int) -> str:
+  """Returns the name of a turn's folder in `trees`, where a round has turns."""
+  return f"turn-{turn:05d}"
 
 
 def host_folder(workdir: store.Path, index: int) -> store.Path:

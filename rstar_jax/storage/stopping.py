@@ -79,6 +79,25 @@ def deferred() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+  """Defers no signals in a block, though it may be within `deferred`.
+
+  Raises:
+    Stopped: in the block, or before it.
+  """
+  global _deferred
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  before, _deferred = _deferred, 0
+  try:
+    check()
+    yield
+  finally:
+    _deferred = before
+
+
+@contextlib.contextmanager
 def listening(
   grace: float | None = None,
   signals: Sequence[signal.Signals] = (signal.SIGTERM,),

@@ -82,7 +82,9 @@ def fit(
     progress: whether to show progress.
     mesh: the mesh of the state; None for one device.
     before: called with k and the parameters before batch k is asked for, which
-      may so depend on them. They are donated to the update that follows.
+      may so depend on them. They are donated to the update that follows. It
+      may be stopped at any time; updates since the last checkpoint are then
+      made again.
 
   Returns:
     The state after the last update.
@@ -123,7 +125,8 @@ def fit(
     log = _Log(writer, name, bar, num_steps)
     for k in range(start, num_steps):
       if before is not None:
-        before(k, state.params)
+        with stopping.interruptible():
+          before(k, state.params)
       batch = batch_at(k)
       tokens = _tokens(batch)
       if mesh is not None:
