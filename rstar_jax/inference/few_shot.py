@@ -6,7 +6,6 @@ and not by an id.
 """
 
 import concurrent.futures
-import math
 import re
 from collections.abc import Collection, Sequence
 
@@ -99,7 +98,9 @@ class FewShot:
     end, finish = self._end(text)
     if finish is None:
       finish = "length" if generated.stopped < 0 else "eos"
-      return Candidate(text, ids, generated.logprob, finish)
+      return Candidate(
+        text, ids, generated.logprob, finish, generated.logprobs
+      )
     # The fewest tokens that cover the step; the last may reach beyond it.
     size = next(
       n
@@ -112,8 +113,9 @@ class FewShot:
     return Candidate(
       text=grammar.without_margin(text),
       token_ids=ids[:size],
-      logprob=generated.logprob if size == len(ids) else math.nan,
+      logprob=sum(generated.logprobs[:size]),
       finish=finish,
+      logprobs=generated.logprobs[:size],
     )
 
   def _end(self, text: str) -> tuple[int, Finish | None]:

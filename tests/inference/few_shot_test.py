@@ -41,7 +41,7 @@ class ScriptedEngine:
       stopped = Plain.eos_id if text.endswith("EOS") else -1
       ids = Plain().encode(text.removesuffix("EOS"))
       ids += [Plain.eos_id] * (stopped > 0)
-      row.append(Generated(tuple(ids), -1.0 * len(ids), stopped))
+      row.append(Generated(tuple(ids), (-1.0,) * len(ids), stopped))
     future = concurrent.futures.Future()
     future.set_result(row[: len(seeds)])
     return future
@@ -87,9 +87,9 @@ class FewShotTest(parameterized.TestCase):
     )
     text = "<code>\na = 1\n<end_of_step>"
     self.assertEqual((first.text, first.finish), (text, "step"))
-    # What was cut off is neither counted nor part of a known probability.
+    # What was cut off is not counted.
     self.assertEqual(Plain().decode(first.token_ids), text)
-    self.assertTrue(math.isnan(first.logprob))
+    self.assertEqual(first.logprob, -len(first.token_ids))
     # White space before the opening is no part of the step, though paid for.
     self.assertEqual(second.text, "<code>\nprint(1)\n<end_of_code>")
     self.assertEqual(second.finish, "code")

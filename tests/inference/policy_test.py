@@ -39,10 +39,11 @@ def scripted():
   ]
   stops.append(tokenizer.eos_id)
   rows = [
-    Generated(tuple(tokenizer.encode(text)), -1.5, stop)
+    Generated(tuple(tokenizer.encode(text)), (-1.0, -0.5), stop)
     for text, stop in zip(texts, stops, strict=True)
   ]
-  rows[-1] = Generated((*rows[-1].token_ids, tokenizer.eos_id), -1.5, stops[-1])
+  ids = (*rows[-1].token_ids, tokenizer.eos_id)
+  rows[-1] = Generated(ids, (-1.0, -0.5), stops[-1])
   return texts, ScriptedEngine(rows)
 
 
