@@ -23,7 +23,6 @@ first; and "less paper", the paired difference. Points that are there are not
 made again.
 """
 
-import dataclasses
 import json
 import math
 import pathlib
@@ -57,6 +56,7 @@ def config_of(algorithm: str, seed: int) -> rj.Config:
   """Returns the config of a run of four rounds."""
   config = tiny.get_config()
   config.seed = seed
+  config.eval.data.count = _PROBLEMS.value
   reinforce = config.reinforce
   reinforce.problems, reinforce.advantage = 16, _ADVANTAGE.value
   reinforce.train = rj.TrainConfig(
@@ -119,8 +119,6 @@ def train(config: rj.Config, folder: pathlib.Path, round_: int) -> dict:
 
 def measure(config: rj.Config, folder: pathlib.Path, round_: int) -> dict:
   """Returns how often a policy is right: greedily, and of its samples."""
-  data = dataclasses.replace(config.eval.data, count=_PROBLEMS.value)
-  config.eval.data = data
   ((_, problems),) = shards.splits(config)
 
   def right(context: Context, greedy: bool, count: int) -> list[int]:
@@ -167,7 +165,7 @@ def main(_):
         path = folder / f"point-{round_}.json"
         if not path.exists():
           cost = train(config, folder, round_) if round_ else total
-          found = cost | measure(config_of(algorithm, seed), folder, round_)
+          found = cost | measure(config, folder, round_)
           path.write_text(json.dumps(found))
         found = json.loads(path.read_text())
         total = {
