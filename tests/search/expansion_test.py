@@ -132,6 +132,48 @@ class GrowTest(absltest.TestCase):
     seeds = self.recorder.log[0][3]
     self.assertLen(set(seeds.ravel().tolist()), 4)
 
+  def test_all_that_was_sampled_is_kept_dropped_or_not(self):
+    written = [
+      ("\nx = 1\n<end_of_step>", "step"),
+      ("\nx = nope\n<end_of_step>", "step"),
+      ("malformed", "eos"),
+      ("\nx = 1\n<end_of_step>", "step"),
+      ("\nx = 2\n<end_of_step>", "step"),
+      ("", "length"),
+    ]
+    sampled = [
+      Candidate(text, (i, 7)[: len(text)], -1.5, finish)
+      for i, (text, finish) in enumerate(written)
+    ]
+
+    def policy(questions, prefixes, seeds):
+      return [
+        [dataclasses.replace(each, logprobs=(-row,)) for each in sampled]
+        for row in range(len(questions))
+      ]
+
+    tree = Tree(Problem("p", "q", "1"), keeps_draws=True)
+    tree.add_children(0, [tree_lib.Child(f"{STEP}{i}", 1) for i in range(2)])
+    growing = expansion.grow_all(tree, [2, 1], SearchConfig(candidates=6))
+    driver.run_searches([growing], self.recorder.calls(policy), 1)
+    self.assertEqual(
+      [(each.parent, each.node, each.logprobs) for each in tree.draws],
+      [
+        (parent, first + child if child >= 0 else tree_lib.NO_NODE, (-row,))
+        for row, (parent, first) in enumerate(((2, 3), (1, 5)))
+        for child in (0, -1, -1, 0, 1, -1)
+      ],
+    )
+    self.assertEqual(
+      [each.token_ids for each in tree.draws],
+      [each.token_ids for each in sampled] * 2,
+    )
+    self.assertEqual(tree.draws[5].token_ids, ())
+    plain = Tree(Problem("p", "q", "1"))
+    growing = expansion.grow(plain, 0, SearchConfig(candidates=6))
+    driver.run_searches([growing], self.recorder.calls(policy), 1)
+    self.assertIsNone(plain.draws)
+
   def test_an_answer_that_nobody_can_judge_is_worth_as_much_as_a_wrong_one(
     self,
   ):
