@@ -245,9 +245,9 @@ class TrainConfig(Closed):
   batch_size: int = field(128, above=0)
   # Micro-batches that make one update; divides batch_size.
   accumulate: int = field(1, above=0)
-  # Recompute each layer in the backward pass: a third more work, and of a layer
-  # only what it is given is kept in memory.
-  remat: bool = False
+  # What of a layer the backward pass computes again, for less memory: "layer"
+  # all of it, "mlp" the products of the MLP, "elementwise" no product.
+  remat: Literal["none", "elementwise", "mlp", "layer"] = "none"
   # Tokens of a row whose attention is computed at once, and again in the
   # backward pass; 0 is all. Scores of few stay in fast memory: quicker, but on
   # a TPU it needs more HBM (docs/results/aot.md).
@@ -277,7 +277,7 @@ class TrainConfig(Closed):
   log_every: int = field(20, above=0, binds=False)
 
   @property
-  def of_model(self) -> dict[str, bool | int]:
+  def of_model(self) -> dict[str, str | int]:
     """What of this is said to the model, by the fields of its config."""
     return {"remat": self.remat, "attention_block": self.attention_block}
 

@@ -170,6 +170,8 @@ _NOT_WRITTEN = (
   "dtype",
   "param_dtype",
   "remat",
+  "attention",
+  "scan",
   "attention_block",
   "row_block",
   "native",

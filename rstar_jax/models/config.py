@@ -85,9 +85,15 @@ class ModelConfig:
   dtype: str = "float32"
   # dtype of parameters in memory.
   param_dtype: str = "float32"
-  # Recompute each layer in the backward pass (saves memory, costs time).
-  remat: bool = False
-  # Queries whose scores are in memory at once; 0 is all of a sequence.
+  # What of a layer is computed again in the backward pass; see `TrainConfig`.
+  remat: Literal["none", "elementwise", "mlp", "layer"] = "none"
+  # What computes attention in whole rows: "pallas" is a TPU's kernel, which
+  # "auto" takes there.
+  attention: Literal["auto", "xla", "pallas"] = "auto"
+  # Whether whole rows are run by a loop over layers, whose code does not grow
+  # with them; None is on a TPU only.
+  scan: bool | None = None
+  # XLA: queries whose scores are in memory at once; 0 is all of a sequence.
   attention_block: int = 0
   # Rows that are computed at once, so that the bits of a row do not depend on
   # how many there are; 0 is all.

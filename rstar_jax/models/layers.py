@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.int8 import Int8
@@ -20,6 +21,10 @@ from rstar_jax.models.rotary import Angles, rotate
 
 # Finite, so that a row with every key masked is not NaN.
 MASKED = -1e30
+
+# What a layer may keep for its backward pass, as checkpoint policies know it:
+# what attention is called with, the sum after it, and the MLP's two products.
+QKV, MIXED, GATED = "qkv", "mixed", "gated"
 
 # Up to this many rows, XLA on a CPU mostly multiplies faster with the weights
 # on the left (docs/results/engine.md).
@@ -354,7 +359,8 @@ class Attention(nnx.Module):
       v += self.v_bias.get_value().astype(v.dtype)
     if self.has_norm:
       q, k = self.q_norm(q), self.k_norm(k)
-    mixed = attend(rotate(q, angles), rotate(k, angles), v)
+    q, k = rotate(q, angles), rotate(k, angles)
+    mixed = attend(*checkpoint_name((q, k, v), QKV))
     (out,) = project(mixed, (self.o,), self.config, axes=2)
     if self.has_o_bias:
       out += self.o_bias.get_value().astype(out.dtype)
@@ -400,6 +406,7 @@ class Mlp(nnx.Module):
     if self.has_bias:
       gate += self.gate_bias.get_value().astype(gate.dtype)
       up += self.up_bias.get_value().astype(up.dtype)
+    gate, up = checkpoint_name((gate, up), GATED)
     return jax.nn.silu(gate) * up
 
 
@@ -419,4 +426,5 @@ class Block(nnx.Module):
     attend: Attend,
   ) -> jax.Array:
     x = x + self.attention(self.attention_norm(x), angles, attend)
+    x = checkpoint_name(x, MIXED)
     return x + self.mlp(self.mlp_norm(x))

@@ -189,11 +189,20 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return x
-  spec = [
+  return jax.lax.with_sharding_constraint(x, spec(x.shape, axes, mesh))
+
+
+def spec(
+  shape: Sequence[int],
+  axes: Sequence[str | None],
+  mesh: Mesh | AbstractMesh,
+) -> PartitionSpec:
+  """Returns how an array is cut; see `constrain`."""
+  names = (
     _divides(getattr(RULES, axis) if axis else None, size, mesh)
-    for axis, size in zip(axes, x.shape, strict=False)
-  ]
-  return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+    for axis, size in zip(axes, shape, strict=False)
+  )
+  return PartitionSpec(*names)
 
 
 def _divides(name, size: int, mesh: Mesh | AbstractMesh):

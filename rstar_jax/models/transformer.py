@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -12,13 +12,20 @@ from flax import nnx
 from rstar_jax.models import layers, rotary, sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.int8 import Int8
+from rstar_jax.models.kernels import tree_attention
 
 Head = Literal["lm", "tanh", "logit"]
 # The path of a parameter in its model: ("layers", 0, "attention", "q").
 Path = tuple[str | int, ...]
 
-# (layer, q, k, v) -> mixed values; see layers.Attend.
-AttendLayer = Callable[[int, jax.Array, jax.Array, jax.Array], jax.Array]
+# What each kind of recomputation keeps, beside what a layer is given.
+_OUTSIDE = layers.QKV, tree_attention.KEPT, layers.MIXED
+_KEEP = jax.checkpoint_policies.save_only_these_names
+_KEPT = {
+  "elementwise": _KEEP(*_OUTSIDE, layers.GATED),
+  "mlp": _KEEP(*_OUTSIDE),
+  "layer": None,
+}
 
 
 def score_weight(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
@@ -78,32 +85,47 @@ class Transformer(nnx.Module):
     self,
     tokens: jax.Array,
     positions: jax.Array,
-    attend: AttendLayer,
+    attend: layers.Attend,
     *,
     spans: jax.Array | None = None,
-    remat: bool = False,
   ) -> jax.Array:
     """Runs the layers with the caller's attention.
 
     Args:
       tokens: int32 [...].
       positions: int32, broadcastable to tokens.
-      attend: called once a layer with (layer, q [..., N, H], k and v
-        [..., K, H]), q and k rotated; returns [..., N, H].
+      attend: of each layer, called with q [..., N, H] and k and v [..., K, H],
+        q and k rotated; returns [..., N, H].
       spans: length of each token's sequence; see `rotary.rotary`.
-      remat: recomputes each layer in the backward pass.
 
     Returns:
       [..., D] after the final norm, in config.dtype.
     """
     x = self.embed(tokens)
     angles = rotary.rotary(positions, self.config, spans)
-    for index, block in enumerate(self.layers):
-      run = functools.partial(
-        block, angles=angles, attend=functools.partial(attend, index)
+    parts = [nnx.split(block) for block in self.layers]
+
+    def run(x: jax.Array, params: Any) -> jax.Array:
+      x = nnx.merge(parts[0][0], params)(x, angles, attend)
+      return sharding.constrain(x, "batch")
+
+    scans = self.config.scan
+    if scans is None:
+      scans = jax.default_backend() == "tpu"
+    if self.config.remat != "none":
+      # A loop needs no barrier against common-subexpression elimination.
+      run = jax.checkpoint(
+        run, policy=_KEPT[self.config.remat], prevent_cse=not scans
       )
-      x = jax.checkpoint(run)(x) if remat else run(x)
-      x = sharding.constrain(x, "batch")
+    if scans:
+      stacked = jax.tree.map(
+        lambda *each: jnp.stack([x.astype(self.config.dtype) for x in each]),
+        *(params for _, params in parts),
+      )
+      x, _ = jax.lax.scan(lambda x, each: (run(x, each), None), x, stacked)
+    else:
+      for _, params in parts:
+        x = run(x, params)
     return self.norm(x)
 
   def hidden(
@@ -127,27 +149,53 @@ class Transformer(nnx.Module):
     """
     if positions is None:
       positions = jnp.arange(tokens.shape[1])[None]
-    mask = layers.causal_mask(positions, self.config.sliding_window)
-    if ends is not None:
-      columns = jnp.arange(tokens.shape[1])
-      mask = mask & (columns[:, None] < ends[:, None, :])
     return self.trunk(
       tokens,
       positions,
-      lambda _, q, k, v: layers.attend(
-        q, k, v, mask, self.config.attention_block
-      ),
+      self._attend(positions, ends),
       # As in `transformers`, the longest sequence of a row counts for all.
       spans=jnp.max(positions, axis=-1, keepdims=True) + 1,
-      remat=self.config.remat,
     )
 
-  def logits(self, hidden: jax.Array) -> jax.Array:
-    """Returns float32 logits [..., V] of hidden [..., D]."""
+  def _attend(
+    self, positions: jax.Array, ends: jax.Array | None
+  ) -> layers.Attend:
+    """Returns the attention of whole rows; see `hidden`."""
+    config = self.config
+    window, kind = config.sliding_window, config.attention
+    if kind == "auto":
+      kind = "pallas" if jax.default_backend() == "tpu" else "xla"
+    if kind == "pallas":
+      return functools.partial(
+        tree_attention.attend_on_mesh,
+        ends=ends,
+        positions=positions,
+        window=window,
+      )
+    mask = layers.causal_mask(positions, window)
+    if ends is not None:
+      columns = jnp.arange(positions.shape[1])
+      mask = mask & (columns[:, None] < ends[:, None, :])
+    block = config.attention_block
+    return lambda q, k, v: layers.attend(q, k, v, mask, block)
+
+  def unembedding(self) -> jax.Array | Int8:
+    """Returns the LM head [V, D]."""
     if self.head != "lm":
       raise ValueError(f"a model with head={self.head!r} has no LM head")
     tied = self.config.tied_embeddings
-    kernel = (self.embedding if tied else self.lm_head).get_value()
+    return (self.embedding if tied else self.lm_head).get_value()
+
+  def logits(
+    self, hidden: jax.Array, kernel: jax.Array | Int8 | None = None
+  ) -> jax.Array:
+    """Returns float32 logits [..., V].
+
+    Args:
+      hidden: [..., D].
+      kernel: [V, D], in the place of `unembedding`.
+    """
+    kernel = self.unembedding() if kernel is None else kernel
     rows = hidden.reshape(-1, hidden.shape[-1])
     kernel = layers.matrix(kernel, rows.shape[-1], hidden.dtype)
     (out,) = layers.products(rows, [kernel], self.config, "float32")

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from rstar_jax.models import losses
+from rstar_jax.models import losses, sharding
 from rstar_jax.models.transformer import Transformer
 
 # 0.5 GB of float32.
@@ -35,8 +35,14 @@ def logprobs(
   # A token that several tokens follow predicts each of them.
   before = jnp.take_along_axis(hidden, batch["parents"][..., None], axis=1)
 
+  # On a mesh: gathered once, in few bits, and not for each part; but gradients
+  # of the parts are added up in many.
+  kernel = model.unembedding()
+  whole = sharding.constrain(kernel.astype(hidden.dtype), "vocab")
+  whole = whole.astype(kernel.dtype)
+
   def of(hidden: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-    logits = model.logits(hidden)
+    logits = model.logits(hidden, whole)
     likeliest = jnp.argmax(logits, axis=-1)
     return losses.logprobs(logits, tokens), likeliest == tokens
 

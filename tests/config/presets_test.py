@@ -31,7 +31,7 @@ class PresetsTest(absltest.TestCase):
       parts = chips // config.train_mesh.tensor
       for train in (config.sft, config.ppm):
         self.assertEqual(train.batch_size // train.accumulate % parts, 0)
-        self.assertTrue(train.remat)
+        self.assertEqual(train.remat, "layer")
     # A prefix and its step, or a whole block, fit into that context.
     engine = config.engine
     self.assertLessEqual(engine.max_prefix_tokens + 512, 4096)

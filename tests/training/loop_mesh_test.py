@@ -58,10 +58,10 @@ class MeshTest(parameterized.TestCase):
     self.assert_as_on_one_device(kind, train(kind, make_mesh(sizes)))
 
   @parameterized.parameters(
-    ("sft", dict(accumulate=4)), ("ppm", dict(accumulate=2, remat=True))
+    ("sft", dict(accumulate=4)), ("ppm", dict(accumulate=2, remat="layer"))
   )
   def test_accumulated_and_recomputed(self, kind, changes):
-    model = policy(remat=changes.get("remat", False))
+    model = policy(remat=changes.get("remat", "none"))
     found = train(kind, make_mesh((2, 2, 2)), model=model, **changes)
     self.assert_as_on_one_device(kind, found)
 

@@ -154,9 +154,9 @@ class OwnDataTest(parameterized.TestCase):
       self.assertEqual(ppm.call_args.args[1][0].weight, 1.0)
 
   def test_the_model_to_train(self):
-    config = TrainConfig(remat=True, attention_block=64)
+    config = TrainConfig(remat="layer", attention_block=64)
     model, tokenizer = own_data._load(self.base, config, "bfloat16")
-    self.assertTrue(model.config.remat)
+    self.assertEqual(model.config.remat, "layer")
     self.assertEqual(model.config.attention_block, 64)
     self.assertEqual(model.config.dtype, "bfloat16")
     params = nnx.split(model)[1]

@@ -142,7 +142,7 @@ def update(
   embeddings = 2 if head and not model.tied_embeddings else 1
   parameters = matrices + embeddings * head_parameters(model)
   # Forwards, and twice as much backwards.
-  passes = 4 if model.remat else 3
+  passes = 4 if model.remat == "layer" else 3
   keys = tokens * (length + 1) / 2
   flops = passes * 2 * tokens * matrices
   flops += passes * 4 * layers * model.num_heads * model.head_dim * keys

@@ -215,7 +215,13 @@ def training_program(
       f"{training.batch_size} rows do not divide into the mesh's {parts} parts "
       f"of rows: give an accumulate of at most {training.batch_size // parts}"
     )
-  model = dataclasses.replace(model, param_dtype="float32", **training.of_model)
+  model = dataclasses.replace(
+    model,
+    param_dtype="float32",
+    scan=True,
+    attention="pallas",
+    **training.of_model,
+  )
   head = "lm" if name == "sft" else config.ppm_head
   loss = {"sft": sft.sft_loss, "ppm": ppm.ppm_loss}[name]
   graphdef, params = _shapes(model, head)

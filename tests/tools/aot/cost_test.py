@@ -124,7 +124,7 @@ class UpdateTest(absltest.TestCase):
     forward = 2 * 18 * layers + 4 * 3 * 2 * 2 * 36
     self.assertEqual(found.flops, 3 * forward)
     self.assertEqual(found.wire, 0)
-    again = dataclasses.replace(_TINY, remat=True)
+    again = dataclasses.replace(_TINY, remat="layer")
     self.assertEqual(cost.update(again, **sizes, chips=1).flops, 4 * forward)
     many = cost.update(_TINY, **sizes, chips=4, tensor=2)
     self.assertEqual(many.flops, found.flops / 4)

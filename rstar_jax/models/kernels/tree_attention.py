@@ -1,0 +1,352 @@
+"""Attention in rows of packed prefix trees on a TPU, for training.
+
+A Pallas kernel that makes the mask of `ends` on the fly, and skips blocks of
+which no query sees a key; scores never leave the chip's fast memory. Letters: B
+rows, T tokens, N query heads, K key/value heads, G = N / K, H head.
+
+Scores are [keys, queries], so that a query's maximum, sum and gradient are
+numbers of one row, and a key's end one of a column. One pass backwards makes
+all three gradients: it has the keys and values of a row, and the sums of their
+gradients over a group of heads, in fast memory. That bounds T, at about 8,000
+for bfloat16.
+
+FlashAttention-2: Dao, 2023, arXiv:2307.08691.
+"""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from rstar_jax.models import sharding
+from rstar_jax.models.layers import MASKED
+
+# What the backward pass wants of the forward pass, as checkpoint policies know
+# it: the result, and the logarithms of the sums of weights.
+KEPT = "attended"
+
+# Queries, and keys, of a block.
+_BLOCK = 512
+_LANES = 128
+# The running maximum at first: exp(MASKED - _START) is 0, so that a query that
+# sees no key has weights of 0.
+_START = MASKED / 2
+_VMEM = 64 * 2**20
+
+
+def attend(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  ends: jax.Array,
+  positions: jax.Array,
+  *,
+  window: int = 0,
+  block: int = _BLOCK,
+  interpret: bool = False,
+) -> jax.Array:
+  """Attends along the paths of prefix trees; see `Transformer.hidden`.
+
+  Args:
+    q: [B, T, N, H].
+    k: [B, T, K, H].
+    v: [B, T, K, H].
+    ends: int32 [B, T]; token i sees itself and tokens j < i with i < ends[j].
+    positions: int32 [B, T], used if there is a window.
+    window: tokens that a token attends to, itself included; 0 is no limit.
+    block: queries and keys that are computed at once, a multiple of 128.
+    interpret: runs on any device, slowly; see `pl.pallas_call`.
+
+  Returns:
+    [B, T, N, H] in q's dtype; 0 for a token that sees none, as in padding.
+  """
+  length, dim = q.shape[1], q.shape[3]
+  block = min(block, pl.cdiv(length, _LANES) * _LANES)
+  more = -length % block
+
+  def filled(x):
+    return jnp.pad(x, [(0, 0), (0, more)] + [(0, 0)] * (x.ndim - 2))
+
+  ends, positions = filled(ends), filled(positions)
+  # The last query, and one more, that sees a key of each block.
+  latest = jnp.max(ends.reshape(len(ends), -1, block), axis=2)
+  rows = [latest.reshape(-1), ends[..., None]]
+  if window:
+    rows += [positions[..., None], positions[:, None]]
+  by_head = (jnp.swapaxes(filled(x), 1, 2) for x in (q * dim**-0.5, k, v))
+  mixed = _attend(*by_head, rows, _Options(window, block, interpret))
+  return jnp.swapaxes(mixed, 1, 2)[:, :length]
+
+
+def attend_on_mesh(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  *,
+  ends: jax.Array | None,
+  positions: jax.Array,
+  window: int = 0,
+  interpret: bool = False,
+) -> jax.Array:
+  """Calls `attend`, under `jax.set_mesh` with each device's rows and heads.
+
+  Args:
+    q: [B, T, N, H].
+    k: [B, T, K, H].
+    v: [B, T, K, H].
+    ends: int32 [B, T]; None is one sequence a row.
+    positions: int32 [B or 1, T].
+    window: see `attend`.
+    interpret: see `attend`.
+  """
+  length = q.shape[1]
+  if ends is None:
+    ends = jnp.full(q.shape[:2], length, jnp.int32)
+  positions = jnp.broadcast_to(positions, q.shape[:2])
+  run = functools.partial(attend, window=window, interpret=interpret)
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return run(q, k, v, ends, positions)
+  by_head = sharding.spec(q.shape, ("batch", None, "heads"), mesh)
+  if len(by_head) > 2 and by_head[2] is not None:
+    # Each device has the keys and values of its queries.
+    heads, parts = k.shape[2], mesh.shape[by_head[2]]
+    copies = math.lcm(heads, parts) // heads
+    if q.shape[2] % (copies * heads):
+      copies = q.shape[2] // heads
+    k, v = (jnp.repeat(x, copies, axis=2) for x in (k, v))
+  by_row = jax.P(by_head[0])
+  # Kernels do not declare the mesh axes over which their results vary.
+  return jax.shard_map(
+    run,
+    mesh=mesh,
+    in_specs=(by_head, by_head, by_head, by_row, by_row),
+    out_specs=by_head,
+    check_vma=False,
+  )(q, k, v, ends, positions)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+  """Arguments of `attend` that are static."""
+
+  window: int
+  block: int
+  interpret: bool
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attend(q, k, v, rows, options):
+  """Returns [B, N, T, H], of q [B, N, T, H] and k and v [B, K, T, H]."""
+  return _forward(q, k, v, rows, options)[0]
+
+
+def _keep(q, k, v, rows, options):
+  out, sums = _forward(q, k, v, rows, options)
+  out, sums = checkpoint_name(out, KEPT), checkpoint_name(sums, KEPT)
+  return out, (q, k, v, rows, out, sums)
+
+
+def _back(options, kept, grad):
+  q, k, v, rows, out, sums = kept
+  return *_backward(q, k, v, rows, out, sums, grad, options), None
+
+
+_attend.defvjp(_keep, _back)
+
+
+def _forward(q, k, v, rows, options):
+  """Returns [B, N, T, H], and the logarithms of sums, float32 [B, N, 1, T]."""
+  batch, heads, length, dim = q.shape
+  group, block = heads // k.shape[1], options.block
+  of_query = pl.BlockSpec(
+    (None, None, block, dim), lambda b, n, i, _: (b, n, i, 0)
+  )
+  of_sums = pl.BlockSpec(
+    (None, None, 1, block), lambda b, n, i, _: (b, n, 0, i)
+  )
+  of_keys = pl.BlockSpec(
+    (None, None, length, dim), lambda b, n, i, _: (b, n // group, 0, 0)
+  )
+  return pl.pallas_call(
+    functools.partial(_forward_kernel, options),
+    out_shape=(
+      jax.ShapeDtypeStruct(q.shape, q.dtype),
+      jax.ShapeDtypeStruct((batch, heads, 1, length), jnp.float32),
+    ),
+    grid_spec=pltpu.PrefetchScalarGridSpec(
+      num_scalar_prefetch=1,
+      grid=(batch, heads, length // block),
+      in_specs=[of_query, of_keys, of_keys, *_of_rows(rows, block, 2)],
+      out_specs=(of_query, of_sums),
+      scratch_shapes=[
+        *[pltpu.VMEM((1, block), jnp.float32)] * 2,
+        pltpu.VMEM((dim, block), jnp.float32),
+      ],
+    ),
+    compiler_params=pltpu.CompilerParams(
+      dimension_semantics=("parallel", "parallel", "arbitrary"),
+      vmem_limit_bytes=_VMEM,
+    ),
+    interpret=options.interpret,
+    name="tree_attention",
+  )(rows[0], q, k, v, *rows[1:])
+
+
+def _backward(q, k, v, rows, out, sums, grad, options):
+  """Returns the gradients of q, k and v."""
+  batch, heads, length, dim = q.shape
+  kv_heads, block = k.shape[1], options.block
+  group = heads // kv_heads
+  wide = grad.astype(jnp.float32) * out.astype(jnp.float32)
+  change = jnp.sum(wide, axis=-1)[:, :, None]
+
+  def of_head(b, head, member, *rest):
+    return (b, head * group + member, *rest)
+
+  of_query = pl.BlockSpec(
+    (None, None, block, dim), lambda b, k, g, i, _: of_head(b, k, g, i, 0)
+  )
+  of_sums = pl.BlockSpec(
+    (None, None, 1, block), lambda b, k, g, i, _: of_head(b, k, g, 0, i)
+  )
+  of_keys = pl.BlockSpec(
+    (None, None, length, dim), lambda b, k, g, i, _: (b, k, 0, 0)
+  )
+  return pl.pallas_call(
+    functools.partial(_backward_kernel, options),
+    out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, k, v)],
+    grid_spec=pltpu.PrefetchScalarGridSpec(
+      num_scalar_prefetch=1,
+      grid=(batch, kv_heads, group, length // block),
+      in_specs=[
+        *(of_query, of_keys, of_keys, of_query, of_sums, of_sums),
+        *_of_rows(rows, block, 3),
+      ],
+      out_specs=[of_query, of_keys, of_keys],
+      scratch_shapes=[
+        pltpu.VMEM((block, dim), jnp.float32),
+        *[pltpu.VMEM((length, dim), jnp.float32)] * 2,
+      ],
+    ),
+    compiler_params=pltpu.CompilerParams(
+      dimension_semantics=("parallel", "parallel", "arbitrary", "arbitrary"),
+      vmem_limit_bytes=_VMEM,
+    ),
+    interpret=options.interpret,
+    name="tree_attention_gradient",
+  )(rows[0], q, k, v, grad, sums, change, *rows[1:])
+
+
+def _of_rows(rows, block, axis):
+  """Returns the blocks of ends and, with a window, of positions."""
+  length = rows[1].shape[1]
+  of_keys = pl.BlockSpec((None, length, 1), lambda b, *_: (b, 0, 0))
+  of_query = pl.BlockSpec((None, 1, block), lambda b, *at: (b, 0, at[axis - 1]))
+  return [of_keys, of_keys, of_query][: len(rows) - 1]
+
+
+def _forward_kernel(options, latest, q, k, v, *refs):
+  *rows, out, sums, peak, total, mixed = refs
+  number = pl.program_id(2)
+  peak[...] = jnp.full_like(peak, _START)
+  total[...] = jnp.zeros_like(total)
+  mixed[...] = jnp.zeros_like(mixed)
+
+  def add(keys, scores):
+    old = peak[...]
+    now = jnp.maximum(old, jnp.max(scores, axis=0, keepdims=True))
+    shares, faded = jnp.exp(scores - now), jnp.exp(old - now)
+    peak[...] = now
+    total[...] = faded * total[...] + jnp.sum(shares, axis=0, keepdims=True)
+    some = _dot(v[keys], shares.astype(v.dtype), 0, 0)
+    mixed[...] = faded * mixed[...] + some
+
+  _each_block(options, latest, number, q[...], k, rows, add)
+  weights = total[...]
+  there = weights > 0
+  found = mixed[...] / jnp.where(there, weights, 1)
+  out[...] = found.T.astype(out.dtype)
+  sums[...] = jnp.where(there, peak[...] + jnp.log(weights), 0)
+
+
+def _backward_kernel(options, latest, q, k, v, grad, sums, change, *refs):
+  *rows, to_q, to_k, to_v, sum_q, sum_k, sum_v = refs
+  member, number = pl.program_id(2), pl.program_id(3)
+  queries, grads, rates = q[...], grad[...], change[...]
+  logs = sums[...]
+  sum_q[...] = jnp.zeros_like(sum_q)
+
+  @pl.when((member == 0) & (number == 0))
+  def _():
+    sum_k[...] = jnp.zeros_like(sum_k)
+    sum_v[...] = jnp.zeros_like(sum_v)
+
+  def add(keys, scores):
+    shares = jnp.exp(scores - logs)
+    sum_v[keys] += _dot(shares.astype(grads.dtype), grads, 1, 0)
+    slopes = shares * (_dot(v[keys], grads, 1, 1) - rates)
+    slopes = slopes.astype(queries.dtype)
+    sum_k[keys] += _dot(slopes, queries, 1, 0)
+    sum_q[...] += _dot(slopes, k[keys], 0, 0)
+
+  _each_block(options, latest, number, queries, k, rows, add)
+  to_q[...] = sum_q[...].astype(to_q.dtype)
+  last = (pl.num_programs(2) - 1, pl.num_programs(3) - 1)
+
+  @pl.when((member == last[0]) & (number == last[1]))
+  def _():
+    to_k[...] = sum_k[...].astype(to_k.dtype)
+    to_v[...] = sum_v[...].astype(to_v.dtype)
+
+
+def _each_block(options, latest, number, queries, k, rows, add):
+  """Calls `add` with each block of keys that queries see, and the scores.
+
+  Args:
+    options: of the call.
+    latest: for each block of keys of all rows, the first query that sees none.
+    number: of the block of queries.
+    queries: [block, H].
+    k: reference to the keys of a row, [T, H].
+    rows: references to ends [T, 1] and, with a window, to positions of keys
+      [T, 1] and of queries [1, block].
+    add: (slice of keys, scores [block, block] with MASKED where not seen).
+  """
+  block, window = options.block, options.window
+  ends, *positions = rows
+  before = pl.program_id(0) * (k.shape[0] // block)
+
+  def one(at, _):
+    @pl.when(latest[before + at] > number * block)
+    def _():
+      keys = pl.ds(pl.multiple_of(at * block, block), block)
+      scores = _dot(k[keys], queries, 1, 1)
+      key, query = (
+        start * block + jax.lax.broadcasted_iota(jnp.int32, scores.shape, axis)
+        for axis, start in enumerate((at, number))
+      )
+      seen = (key <= query) & (query < ends[keys])
+      if window:
+        of_keys, of_queries = positions
+        seen &= of_queries[...] - of_keys[keys] < window
+      add(keys, jnp.where(seen, scores, MASKED))
+
+  jax.lax.fori_loop(0, number + 1, one, None)
+
+
+def _dot(x: jax.Array, y: jax.Array, of_x: int, of_y: int) -> jax.Array:
+  """Contracts an axis of x with one of y; float32 products in float32."""
+  exact = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
+  return jax.lax.dot_general(
+    x,
+    y,
+    (((of_x,), (of_y,)), ((), ())),
+    precision=exact,
+    preferred_element_type=jnp.float32,
+  )
