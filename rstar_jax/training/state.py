@@ -176,21 +176,24 @@ def _accumulate(grad_fn, params: Params, batch: Batch, parts: int):
     return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
 
   micro = jax.tree.map(split, batch)
-  first = jax.tree.map(lambda x: x[0], micro)
+
+  def at(number):
+    return jax.tree.map(lambda x: x[number], micro)
+
+  def add(number, total):
+    return jax.tree.map(jnp.add, total, grad_fn(params, at(number)))
+
   zeros = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype),
-    jax.eval_shape(grad_fn, params, first),
+    jax.eval_shape(grad_fn, params, at(0)),
   )
-
-  def add(total, part):
-    # One of padding alone is not computed.
-    return jax.lax.cond(
-      jnp.any(part["ends"] > 0) if "ends" in part else True,
-      lambda: jax.tree.map(jnp.add, total, grad_fn(params, part)),
-      lambda: total,
-    ), None
-
-  return jax.lax.scan(add, zeros, micro)[0]
+  used = parts
+  if "ends" in micro:
+    # The last ones are not computed if they are of padding alone. (With a
+    # branch for each, sums would be copied and not added to in place.)
+    there = jnp.any(micro["ends"] > 0, axis=range(1, micro["ends"].ndim))
+    used = jnp.max(jnp.where(there, 1 + jnp.arange(parts), 0))
+  return jax.lax.fori_loop(0, used, add, zeros)
 
 
 def _decayed(params: Params):
