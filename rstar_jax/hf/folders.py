@@ -19,7 +19,13 @@ import numpy as np
 from flax import nnx
 
 from rstar_jax import outside
-from rstar_jax.hf import families, model_card, model_config, tensors
+from rstar_jax.hf import (
+  adapters,
+  families,
+  model_card,
+  model_config,
+  tensors,
+)
 from rstar_jax.hf.gguf import GgufFile
 from rstar_jax.models import llama_form, sharding
 from rstar_jax.models.config import ModelConfig
@@ -52,7 +58,8 @@ def load_policy(
 
   Args:
     name_or_folder: a folder with config.json and safetensors, a GGUF file, a
-      folder with one, or a name on the hub. From a bucket (gs://) a temporary
+      folder with one, an adapter of PEFT (`adapters.py`), which is merged into
+      its base model, or a name on the hub. From a bucket (gs://) a temporary
       copy is made.
     dtype: dtype of parameters and activations; None is the file's own.
     **options: `compute_dtype`, the dtype of activations; `mesh`, which
@@ -143,11 +150,16 @@ def read_config(
 ) -> tuple[ModelConfig, Mapping[str, Any]]:
   """Returns a model's config, and the fields of its file.
 
+  Those of an adapter are its base model's.
+
   Raises:
     ValueError: the decoder does not compute the model.
   """
   with store.local(name_or_folder, WEIGHTS) as place:
-    fields, _, where = _describe(_find(place))
+    path = _find(place)
+    if adapters.is_adapter(path):
+      return read_config(adapters.base_of(path))
+    fields, _, where = _describe(path)
     return model_config.from_fields(fields, str(where)), fields
 
 
@@ -165,7 +177,8 @@ def gguf_file(name_or_folder: str | pathlib.Path) -> pathlib.Path | None:
   path = pathlib.Path(name_or_folder)
   if path.is_file():
     return path
-  if path.is_dir() and not (path / "config.json").exists():
+  described = ("config.json", adapters.CONFIG)
+  if path.is_dir() and not any((path / name).exists() for name in described):
     found = sorted(path.glob("*.gguf"))
     if len(found) != 1:
       raise FileNotFoundError(
@@ -175,15 +188,52 @@ def gguf_file(name_or_folder: str | pathlib.Path) -> pathlib.Path | None:
   return None
 
 
+def base_of_adapter(name_or_folder: str | store.Path) -> str | None:
+  """Returns the base model that an adapter names, None for another model."""
+  with store.local(name_or_folder, WEIGHTS) as place:
+    path = _find(place)
+    return adapters.base_of(path) if adapters.is_adapter(path) else None
+
+
 @contextlib.contextmanager
-def _open(name_or_folder: str | store.Path) -> Iterator[_Source]:
+def _open(
+  name_or_folder: str | store.Path, adapted: bool = False
+) -> Iterator[_Source]:
+  """Opens a model.
+
+  Args:
+    name_or_folder: see `load_policy`.
+    adapted: whether it is the base model of an adapter.
+  """
   with store.local(name_or_folder) as place:
     path = _find(place)
+    if adapters.is_adapter(path):
+      if adapted:
+        raise ValueError(
+          f"{name_or_folder} is the base model of an adapter, and an adapter "
+          "itself: save it merged, and name that folder as the base"
+        )
+      with _open(adapters.base_of(path), adapted=True) as base:
+        yield _merged(base, path)
+      return
     fields, weights, file = _describe(path)
     where = f"{name_or_folder}/{file.name}" if place != name_or_folder else file
     yield _Source(
       fields, weights or tensors.SafetensorsFolder(path), str(where)
     )
+
+
+def _merged(base: _Source, folder: pathlib.Path) -> _Source:
+  """Returns a base model with an adapter."""
+  config = model_config.from_fields(base.fields, base.where)
+  merged = adapters.Merged(base.tensors, folder, config.tied_embeddings)
+  fields = dict(base.fields)
+  if (rows := merged.replaced("model.embed_tokens.weight")) is not None:
+    fields["vocab_size"] = rows
+  if (labels := merged.replaced("score.weight")) is not None:
+    fields["architectures"] = [model_config.classifier(config.family)]
+    fields["num_labels"] = labels
+  return _Source(fields, merged, str(folder))
 
 
 def _find(name_or_folder: str | pathlib.Path) -> pathlib.Path:

@@ -142,7 +142,7 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
     fields["sliding_window"] = config.sliding_window or None
   if head != "lm":
     fields |= {
-      "architectures": [f"{name}ForSequenceClassification"],
+      "architectures": [classifier(family)],
       "num_labels": 1,
       "id2label": {"0": "LABEL_0"},
       "label2id": {"LABEL_0": 0},
@@ -151,6 +151,11 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
     }
   _check_said(config, fields)
   return fields
+
+
+def classifier(family: str) -> str:
+  """Returns the name of a family's class with a scalar head."""
+  return f"{_FAMILIES[family].name}ForSequenceClassification"
 
 
 def is_reward_model(fields: Mapping[str, Any]) -> bool:

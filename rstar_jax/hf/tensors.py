@@ -117,12 +117,7 @@ def write(
     names = [_SINGLE]
   values = iter(parts)
   for file, shard in zip(names, shards, strict=True):
-    partial = _partial(folder / file)
-    with partial.open("wb") as stream:
-      stream.write(_header({name: specs[name] for name in shard}))
-      for name in shard:
-        _copy(values, stream, name, specs[name])
-    _settle(partial, folder / file)
+    write_file(folder / file, {name: specs[name] for name in shard}, values)
   stale = {each.name for each in folder.glob("*.safetensors")} - set(names)
   if total > 1:
     index = {
@@ -139,6 +134,18 @@ def write(
     stale.add(INDEX)
   for name in stale:
     (folder / name).unlink()
+
+
+def write_file(
+  file: pathlib.Path, specs: Mapping[str, Spec], parts: Iterator[np.ndarray]
+) -> None:
+  """Writes tensors as one file; see `write`."""
+  partial = _partial(file)
+  with partial.open("wb") as stream:
+    stream.write(_header(specs))
+    for name, spec in specs.items():
+      _copy(parts, stream, name, spec)
+  _settle(partial, file)
 
 
 def _header(specs: Mapping[str, Spec]) -> bytes:

@@ -1,6 +1,7 @@
 """The tokenizer of a model, wherever its files are."""
 
 import tempfile
+from typing import Any
 
 from rstar_jax.hf import folders, gguf_tokenizer
 from rstar_jax.hf.gguf import GgufFile
@@ -18,14 +19,22 @@ def load_tokenizer(
   """Loads a model's tokenizer; see `HfTokenizer`.
 
   Args:
-    base: a Hugging Face folder or name, or a GGUF file.
+    base: a Hugging Face folder or name, or a GGUF file. An adapter without a
+      tokenizer has its base model's.
     add_markers: whether tokens of the step grammar that it lacks are added.
     prompt: what precedes the first step; `policy.prompt` of a run.
   """
+  options: dict[str, Any] = {"add_markers": add_markers, "prompt": prompt}
   with store.local(base, folders.WEIGHTS) as base:
     file = folders.gguf_file(base)
     if file is None:
-      return HfTokenizer(base, add_markers=add_markers, prompt=prompt)
+      try:
+        return HfTokenizer(base, **options)
+      except (OSError, ValueError):
+        named = folders.base_of_adapter(base)
+        if named is None:
+          raise
+        return load_tokenizer(named, **options)
     with tempfile.TemporaryDirectory() as folder:
       gguf_tokenizer.save(GgufFile(file).metadata, folder)
-      return HfTokenizer(folder, add_markers=add_markers, prompt=prompt)
+      return HfTokenizer(folder, **options)

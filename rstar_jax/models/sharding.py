@@ -36,6 +36,8 @@ class Rules:
   kv_heads: str | None = "tensor"
   head_dim: str | None = None
   mlp: str | None = "tensor"
+  # Of an update of low rank; see `training/lora.py`.
+  rank: str | None = None
   # Rows of a batch.
   batch: tuple[str, ...] = ("data", "fsdp")
 

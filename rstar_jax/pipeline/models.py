@@ -4,12 +4,13 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from rstar_jax.config.schema import Config, TrainConfig
-from rstar_jax.hf import folders
+from rstar_jax.hf import adapters, folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models import sharding, vocabulary
-from rstar_jax.models.transformer import Transformer
+from rstar_jax.models.transformer import Transformer, arrays_in
 from rstar_jax.pipeline.context import Context
 from rstar_jax.storage import records, store
 
@@ -71,8 +72,9 @@ def load_policy(
   Args:
     context: the run.
     start: a round, or a Hugging Face folder or name.
-    train: config of the training that the model is loaded for. Parameters are
-      then float32; activations keep `policy.dtype`.
+    train: config of the training that the model is loaded for. Parameters that
+      are trained are then float32; activations keep `policy.dtype`, and so do
+      the parameters that LoRA leaves.
     mesh: devices that the parameters are sharded over; None is one device.
 
   Returns:
@@ -92,7 +94,7 @@ def load_policy(
   dtype = jnp.dtype(config.dtype)
   model = folders.load_policy(
     policy_of(context, start),
-    jnp.float32 if train else dtype,
+    jnp.float32 if train and not train.lora_rank else dtype,
     compute_dtype=dtype,
     mesh=mesh,
   )
@@ -105,4 +107,35 @@ def load_policy(
     known=tokenizer.known,
     used=tokenizer.vocab_size,
     multiple=config.vocab_multiple,
+  )
+
+
+def save_adapter(
+  context: Context,
+  folder: store.Path,
+  trained: nnx.State,
+  model: Transformer,
+  start: int | str,
+  train: TrainConfig,
+) -> None:
+  """Writes what LoRA trained into a folder of its own, `adapter`.
+
+  Args:
+    context: the run.
+    folder: of the model, into which the adapter is merged.
+    trained: of `training/lora.py`.
+    model: the model.
+    start: what it was trained from; see `load_policy`.
+    train: config of the training.
+  """
+  tokenizer = context.tokenizer
+  untrained = isinstance(start, str) or start == 0
+  adapters.save(
+    folder / adapters.FOLDER,
+    arrays_in(trained),
+    model,
+    base=str(policy_of(context, start)),
+    alpha=train.lora_alpha,
+    new_rows=untrained and tokenizer.vocab_size > tokenizer.known,
+    tokenizer=tokenizer,
   )

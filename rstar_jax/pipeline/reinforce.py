@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
+from flax import nnx
 
 from rstar_jax import rng
 from rstar_jax.config import identity
@@ -55,6 +56,7 @@ def reinforce(context: Context, round_: int) -> None:
   problems, retired = rollout.problems_of(context, round_)
   mesh = models.train_mesh(config)
   turns = _Turns(context, round_, problems, mesh)
+  added: list[nnx.State] = []
   model = loop.fit_model(
     models.load_policy(context, turns.start, train=settings.train, mesh=mesh),
     reinforce_lib.Loss(settings),
@@ -68,9 +70,15 @@ def reinforce(context: Context, round_: int) -> None:
     name=layout.training_name(round_, "reinforce"),
     folder=policy / layout.CHECKPOINTS,
     writer=context.writer,
+    seed=rng.seed_for(config.seed, "reinforce", round_),
+    adapter=added.append,
   )
   with stopping.deferred():
     folders.save_policy(model, policy, tokenizer=context.tokenizer)
+    for each in added:
+      models.save_adapter(
+        context, policy, each, model, turns.start, settings.train
+      )
     finish_model(context.host, policy, {"turns": settings.iterations})
   finish(
     context.host, trees, lambda: rollout.info(context, round_, trees, retired)

@@ -3,6 +3,8 @@
 (Paper section 3.4.)
 """
 
+from flax import nnx
+
 from rstar_jax import rng
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.hf import folders
@@ -37,6 +39,7 @@ def train_policy(context: Context, round_: int) -> None:
   config, mesh = context.config.sft, models.train_mesh(context.config)
   named = context.config.sft_from
   start = {"base": 0, "last": round_ - 1}.get(named, named)
+  added: list[nnx.State] = []
   model = sft.train_sft(
     models.load_policy(context, start, train=config, mesh=mesh),
     [(row.question, row.steps) for row in rows],
@@ -47,7 +50,10 @@ def train_policy(context: Context, round_: int) -> None:
     name=layout.training_name(round_, "sft"),
     folder=folder / layout.CHECKPOINTS,
     writer=context.writer,
+    adapter=added.append,
   )
   with stopping.deferred():
     folders.save_policy(model, folder, tokenizer=context.tokenizer)
+    for each in added:
+      models.save_adapter(context, folder, each, model, start, config)
     finish_model(context.host, folder, {"solutions": len(rows)})

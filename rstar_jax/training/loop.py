@@ -19,9 +19,11 @@ from flax import nnx
 
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.models import sharding
+from rstar_jax.models.transformer import Transformer
 from rstar_jax.storage import checkpoints as checkpoints_lib
 from rstar_jax.storage import metrics as metrics_lib
 from rstar_jax.storage import stopping
+from rstar_jax.training import lora
 from rstar_jax.training import state as state_lib
 from rstar_jax.training.state import TrainState
 
@@ -62,6 +64,7 @@ def fit(
   progress: bool = True,
   mesh: jax.sharding.Mesh | None = None,
   before: Callable[[int, state_lib.Params], None] | None = None,
+  frozen: Any = None,
 ) -> TrainState:
   """Trains until `num_steps` updates have been made in all.
 
@@ -72,6 +75,7 @@ def fit(
     state: the start, unless `folder` has a checkpoint. Its arrays are donated
       to the first update.
     step_fn: pure update, jitted here; returns metrics with "loss" and "count".
+      It is also given `frozen`, if there is any.
     batch_at: returns batch k, as a function of k alone; the whole batch on
       every process.
     num_steps: updates of the whole run, with those before a restart.
@@ -85,6 +89,7 @@ def fit(
       may so depend on them. They are donated to the update that follows. It
       may be stopped at any time; updates since the last checkpoint are then
       made again.
+    frozen: arrays on the devices that updates read.
 
   Returns:
     The state after the last update.
@@ -99,6 +104,7 @@ def fit(
   leads = jax.process_index() == 0
   writer = (leads and writer) or metrics_lib.NullWriter()
   step_fn = _jit(step_fn, state, mesh)
+  more = () if frozen is None else (frozen,)
   with contextlib.ExitStack() as stack:
     if mesh is not None:
       stack.enter_context(jax.set_mesh(mesh))
@@ -132,7 +138,7 @@ def fit(
       if mesh is not None:
         _check_rows(name, batch, config.accumulate, mesh)
         batch = sharding.to_global(batch, mesh)
-      state, metrics = step_fn(state, batch)
+      state, metrics = step_fn(state, batch, *more)
       log.add(k + 1, metrics, tokens)
       done, last = k + 1, k + 1 == num_steps
       # All processes agree on a request that comes after the last update too.
@@ -148,16 +154,19 @@ def fit(
 
 
 def fit_model(
-  model: nnx.Module,
+  model: Transformer,
   loss_fn: Callable[..., tuple[jax.Array, dict[str, jax.Array]]],
   batch_at: Callable[[int], dict[str, np.ndarray]],
   num_steps: int,
   config: TrainConfig,
   mesh: jax.sharding.Mesh | None = None,
   at_once: int | None = None,
+  seed: int = 0,
+  before: Callable[[int, nnx.State], None] | None = None,
+  adapter: Callable[[nnx.State], None] | None = None,
   **options: Any,
-) -> Any:
-  """Trains a module in place, with the config's optimiser.
+) -> Transformer:
+  """Trains a model in place, with the config's optimiser.
 
   Args:
     model: its parameters are trained. If this raises, they are lost, since they
@@ -170,22 +179,42 @@ def fit_model(
       `models/sharding.py`; None trains on one device.
     at_once: rows of a micro-batch, where batches differ in size; None divides
       each into `config.accumulate`.
-    **options: folder, writer, name, progress, before; see `fit`.
+    seed: seeds what is added to the model (`training/lora.py`).
+    before: called with k and the model's parameters before batch k is asked
+      for; see `fit`.
+    adapter: called at the end with what was trained, if that is LoRA's.
+    **options: folder, writer, name, progress; see `fit`.
 
   Returns:
     The same model; its parameters are on the mesh.
   """
   tx = state_lib.optimizer(config, num_steps)
   graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+  places = None if mesh is None else sharding.shardings(params, mesh)
+  frozen = None
+  if config.lora_rank:
+    params, frozen = lora.begin(params, config, seed)
+    frozen = jax.tree.map(lambda x: x.astype(model.config.dtype), frozen)
   # A copy: the arrays are donated, and another module may share them (a PPM and
   # its policy). The model drops its own arrays at once.
   params = jax.tree.map(jnp.copy, params)
   if mesh is not None:
     params = sharding.place(params, mesh)
-  nnx.update(model, params)
+    frozen = None if frozen is None else sharding.place(frozen, mesh)
 
-  def on_params(params, batch):
-    return loss_fn(nnx.merge(graphdef, params, rest), batch)
+  def whole(params, frozen=None):
+    """Returns all parameters of the model."""
+    return params if frozen is None else lora.merge(params, frozen, config)
+
+  nnx.update(model, params if frozen is None else frozen)
+  merged = jax.jit(whole, out_shardings=places)
+
+  def on_params(params, batch, frozen=None):
+    return loss_fn(nnx.merge(graphdef, whole(params, frozen), rest), batch)
+
+  def before_whole(k: int, params: nnx.State) -> None:
+    assert before is not None
+    before(k, params if frozen is None else merged(params, frozen))
 
   state = fit(
     state_lib.init(params, tx, mesh),
@@ -194,9 +223,16 @@ def fit_model(
     num_steps,
     config=config,
     mesh=mesh,
+    before=before and before_whole,
+    frozen=frozen,
     **options,
   )
-  nnx.update(model, state.params)
+  if frozen is None:
+    nnx.update(model, state.params)
+    return model
+  nnx.update(model, merged(state.params, frozen))
+  if adapter is not None:
+    adapter(state.params)
   return model
 
 

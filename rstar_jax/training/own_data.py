@@ -12,10 +12,14 @@ from flax import nnx
 
 from rstar_jax import rng
 from rstar_jax.config.schema import Config, PolicyConfig, TrainConfig
-from rstar_jax.hf import folders
+from rstar_jax.hf import adapters, folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models import vocabulary
-from rstar_jax.models.transformer import Transformer, ppm_from_policy
+from rstar_jax.models.transformer import (
+  Transformer,
+  arrays_in,
+  ppm_from_policy,
+)
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import store
 from rstar_jax.training import ppm as ppm_lib
@@ -43,7 +47,8 @@ def train_policy(
       nothing.
     config: `Config().sft` if None, the paper's numbers. A batch is never larger
       than the data.
-    dtype: dtype of activations; parameters are trained in float32.
+    dtype: dtype of activations, and of what LoRA leaves as it is; parameters
+      are trained in float32.
     seed: seeds the order of the rows.
 
   Returns:
@@ -58,9 +63,16 @@ def train_policy(
   ]
   config = _fitted(config or Config().sft, len(rows), "solutions")
   model, tokenizer = _load(policy, config, dtype)
-  sft.train_sft(model, rows, config, seed=seed, tokenizer=tokenizer)
+  added: list[nnx.State] = []
+  sft.train_sft(
+    *(model, rows, config),
+    seed=seed,
+    tokenizer=tokenizer,
+    adapter=added.append,
+  )
   if folder is not None:
     folders.save_policy(model, folder, tokenizer=tokenizer)
+    _save_adapter(added, folder, model, policy, config, tokenizer)
   return model
 
 
@@ -87,7 +99,8 @@ def train_ppm(
     config: `Config().ppm` if None, the paper's numbers. A batch is never larger
       than the data.
     head: what its values are; see `Config.ppm_head`.
-    dtype: dtype of activations; parameters are trained in float32.
+    dtype: dtype of activations, and of what LoRA leaves as it is; parameters
+      are trained in float32.
     seed: seeds the head and the order of the pairs.
 
   Returns:
@@ -102,9 +115,16 @@ def train_ppm(
   model = ppm_from_policy(
     model, head, rngs=nnx.Rngs(rng.seed_for(seed, "ppm head"))
   )
-  ppm_lib.train_ppm(model, items, config, seed=seed, tokenizer=tokenizer)
+  added: list[nnx.State] = []
+  ppm_lib.train_ppm(
+    *(model, items, config),
+    seed=seed,
+    tokenizer=tokenizer,
+    adapter=added.append,
+  )
   if folder is not None:
     folders.save_ppm(model, folder, tokenizer=tokenizer)
+    _save_adapter(added, folder, model, policy, config, tokenizer)
   return model
 
 
@@ -114,7 +134,8 @@ def _load(
   """Returns a model to train, with a row for each token, and its tokenizer."""
   name = policy or folders.BASE_MODEL
   tokenizer = load_tokenizer(name)
-  model = folders.load_policy(name, jnp.float32, compute_dtype=jnp.dtype(dtype))
+  kept = jnp.dtype(dtype) if config.lora_rank else jnp.float32
+  model = folders.load_policy(name, kept, compute_dtype=jnp.dtype(dtype))
   model.config = dataclasses.replace(model.config, **config.of_model)
   model = vocabulary.resize(
     model,
@@ -123,6 +144,27 @@ def _load(
     multiple=PolicyConfig().vocab_multiple,
   )
   return model, tokenizer
+
+
+def _save_adapter(
+  added: Sequence[nnx.State],
+  folder: str | store.Path,
+  model: Transformer,
+  policy: str | store.Path,
+  config: TrainConfig,
+  tokenizer: HfTokenizer,
+) -> None:
+  """Writes what LoRA trained, if it did, into a folder of its own."""
+  for each in added:
+    adapters.save(
+      store.path(folder) / adapters.FOLDER,
+      arrays_in(each),
+      model,
+      base=str(policy or folders.BASE_MODEL),
+      alpha=config.lora_alpha,
+      new_rows=tokenizer.vocab_size > tokenizer.known,
+      tokenizer=tokenizer,
+    )
 
 
 def _fitted(config: TrainConfig, count: int, what: str) -> TrainConfig:

@@ -46,12 +46,12 @@ def train_ppm(
       `outcomes` and `q_values`). Items longer than `config.length` tokens are
       dropped, and counted in a log line.
     config: optimiser; the batch size counts items (pairs in the paper).
-    seed: decides the order of the items.
+    seed: decides the order of the items, and what LoRA starts from.
     tokenizer: encodes the texts.
     kind: the loss: Bradley-Terry on values ("ppm"), cross entropy on raw values
       ("orm"), or squared error on values ("pqm").
     name: names the training in metrics and messages; "" is the kind.
-    **options: mesh, folder, writer, progress; see `loop.fit_model`.
+    **options: mesh, folder, writer, progress, adapter; see `loop.fit_model`.
 
   Returns:
     The same model, trained.
@@ -81,7 +81,14 @@ def train_ppm(
     parts=config.accumulate * sharding.row_shards(options.get("mesh")),
   )
   return loop.fit_model(
-    model, _LOSSES[kind], batch_at, num_steps, config, name=name, **options
+    model,
+    _LOSSES[kind],
+    batch_at,
+    num_steps,
+    config,
+    name=name,
+    seed=seed,
+    **options,
   )
 
 

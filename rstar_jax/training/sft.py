@@ -35,10 +35,10 @@ def train_sft(
     rows: (question, node texts) of each solution; rows longer than
       `config.length` tokens are dropped and counted in a log line.
     config: optimiser, batch size in packed rows, epochs.
-    seed: decides the order of the rows.
+    seed: decides the order of the rows, and what LoRA starts from.
     tokenizer: encodes the texts.
     name: names the training in metrics and messages.
-    **options: mesh, folder, writer, progress; see `loop.fit_model`.
+    **options: mesh, folder, writer, progress, adapter; see `loop.fit_model`.
 
   Returns:
     The same model, trained.
@@ -68,7 +68,9 @@ def train_sft(
   batch_at, num_steps = batches.row_batches(
     packed.arrays, config.batch_size, config.epochs, seed
   )
-  return fit_policy(model, batch_at, num_steps, config, name=name, **options)
+  return fit_policy(
+    model, batch_at, num_steps, config, name=name, seed=seed, **options
+  )
 
 
 def fit_policy(
@@ -90,7 +92,7 @@ def fit_policy(
     num_steps: updates of the whole run.
     config: optimiser; its epochs, batch size and length are not used here.
     name: names the training in metrics and messages.
-    **options: mesh, folder, writer, progress; see `loop.fit_model`.
+    **options: mesh, folder, writer, progress, adapter; see `loop.fit_model`.
 
   Returns:
     The same model, trained.

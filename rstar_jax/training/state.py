@@ -14,9 +14,9 @@ from rstar_jax.models import sharding
 
 Params = Any
 Batch = dict[str, jax.Array]
-# (params, batch) -> sum of losses, and sums of metrics. One metric is "count",
-# the common denominator, which has no gradient.
-LossFn = Callable[[Params, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+# (params, batch, *frozen) -> sum of losses, and sums of metrics. One metric is
+# "count", the common denominator, which has no gradient.
+LossFn = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
 # RMS of an orthogonalised update, so that AdamW's learning rates suit Muon too
 # (Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2).
@@ -125,7 +125,7 @@ def make_step(
   tx: optax.GradientTransformation,
   accumulate: int = 1,
   at_once: int | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
   """Builds one update, a pure function to be jitted.
 
   Args:
@@ -136,18 +136,23 @@ def make_step(
     at_once: rows of a micro-batch, in the place of their number.
 
   Returns:
-    A function (state, batch) -> (next state, metrics): "loss" and the other
-    means, and "grad_norm" before clipping, all float32 scalars.
+    A function (state, batch, *frozen) -> (next state, metrics): "loss" and the
+    other means, and "grad_norm" before clipping, all float32 scalars. What is
+    frozen goes to the loss.
   """
   grad_fn = jax.grad(_summed(loss_fn), has_aux=True)
 
-  def step(state: TrainState, batch: Batch):
+  def step(state: TrainState, batch: Batch, *frozen: Params):
     rows = len(jax.tree.leaves(batch)[0])
     parts = rows // at_once if at_once else accumulate
+
+    def grads_of(params, part):
+      return grad_fn(params, part, *frozen)
+
     if parts == 1:
-      grads, sums = grad_fn(state.params, batch)
+      grads, sums = grads_of(state.params, batch)
     else:
-      grads, sums = _accumulate(grad_fn, state.params, batch, parts)
+      grads, sums = _accumulate(grads_of, state.params, batch, parts)
     count = jnp.maximum(sums["count"], 1.0)
     grads = jax.tree.map(lambda g: (g / count).astype(g.dtype), grads)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -161,8 +166,8 @@ def make_step(
 
 
 def _summed(loss_fn: LossFn):
-  def with_loss(params, batch):
-    total, sums = loss_fn(params, batch)
+  def with_loss(params, batch, *frozen):
+    total, sums = loss_fn(params, batch, *frozen)
     return total, {"loss": total, **sums}
 
   return with_loss

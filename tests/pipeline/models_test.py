@@ -1,21 +1,25 @@
 """Which policy a round loads, and with which tokens."""
 
+import dataclasses
+import json
 from unittest import mock
 
+import jax
 import numpy as np
 from absl.testing import absltest
 from flax import nnx
 
 from rstar_jax import testing
-from rstar_jax.hf import folders
+from rstar_jax.hf import adapters, folders
 from rstar_jax.hf.tokenizers import load_tokenizer
-from rstar_jax.models.transformer import Transformer
+from rstar_jax.models.transformer import Transformer, arrays_of
 from rstar_jax.pipeline import context as session
 from rstar_jax.pipeline import models
 from rstar_jax.steps import grammar
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import records
 from rstar_jax.tools import train_tokenizer
+from rstar_jax.training import lora
 from tests import tiny_gguf
 from tests.pipeline.context_test import ContextCase
 
@@ -75,6 +79,23 @@ class OtherModelTest(OtherModelCase):
     self.assertEqual(again.known, again.vocab_size)
     self.assertEqual(again.encode(text), context.tokenizer.encode(text))
     self.assertEqual(models.load_policy(context, 1).config, model.config)
+
+  def test_what_lora_trained_is_a_folder_of_its_own(self):
+    context = self.other()
+    train = dataclasses.replace(self.config.sft, lora_rank=2, lora_alpha=6.0)
+    model = models.load_policy(context, 0, train=train)
+    params, frozen = lora.begin(nnx.split(model)[1], train, 3)
+    params = jax.tree.map(lambda x: x + 0.1, params)
+    nnx.update(model, lora.merge(params, frozen, train))
+    folder = context.folder(1, "policy")
+    models.save_adapter(context, folder, params, model, 0, train)
+    # It names the base model, and has the rows of the markers too.
+    found = models.load_policy(context, str(folder / "adapter"))
+    for path, array in arrays_of(found).items():
+      wanted = arrays_of(model)[path]
+      np.testing.assert_allclose(array, wanted, atol=1e-6, err_msg=path)
+    said = json.loads((folder / "adapter" / adapters.CONFIG).read_text())
+    self.assertEqual(said["base_model_name_or_path"], str(self.base))
 
   def test_any_checkpoint_of_the_same_tokens(self):
     context = self.other()

@@ -1,5 +1,6 @@
 """Training on plain lists: what is learnt, what is saved, what is refused."""
 
+import dataclasses
 import pathlib
 from unittest import mock
 
@@ -12,6 +13,7 @@ from rstar_jax.config.schema import Config, PolicyConfig, TrainConfig
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.step_values import step_values
+from rstar_jax.models.transformer import arrays_of
 from rstar_jax.rng import seed_for
 from rstar_jax.steps import prompts
 from rstar_jax.training import own_data
@@ -90,6 +92,28 @@ class OwnDataTest(parameterized.TestCase):
       likelihood(folders.load_policy(self.base)) + 1,
     )
 
+  def test_what_lora_trained_is_saved_beside_the_model(self):
+    folder = self.folder / "lora"
+    config = dataclasses.replace(CONFIG, epochs=1, lora_rank=2, lora_alpha=8.0)
+    base = folders.load_policy(self.base)
+    trained = own_data.train_policy(
+      [{"question": "q?", "steps": ["<answer>\\boxed{4}<end_of_answer>"]}],
+      policy=self.base,
+      folder=folder,
+      config=config,
+    )
+    adapted = folders.load_policy(folder / "adapter")
+    moved = 0
+    for path, array in arrays_of(adapted).items():
+      saved = arrays_of(trained)[path]
+      np.testing.assert_allclose(array, saved, atol=1e-6, err_msg=path)
+      moved += bool(np.any(saved != arrays_of(base)[path]))
+    # Seven matrices a layer.
+    self.assertEqual(moved, 7 * base.config.num_layers)
+    self.assertTrue(
+      load_tokenizer(folder / "adapter").has_ids_of(load_tokenizer(self.base))
+    )
+
   @parameterized.parameters(
     ([], "no pairs"),
     ([{"question": "q?", "chosen": ["a"]}], "row 0: 'rejected'"),
@@ -138,7 +162,7 @@ class OwnDataTest(parameterized.TestCase):
       self.assertIs(policy, loaded[0])
       sft.assert_called_once_with(
         *(loaded[0], [("q?", ("a", "b"))], one),
-        **{"seed": seed, "tokenizer": loaded[1]},
+        **{"seed": seed, "tokenizer": loaded[1], "adapter": mock.ANY},
       )
       ((base, head), options) = with_head.call_args
       self.assertIs(base, loaded[0])
@@ -149,7 +173,7 @@ class OwnDataTest(parameterized.TestCase):
       self.assertIs(trained, with_head.return_value)
       ppm.assert_called_once_with(
         *(trained, [own_data._pair(row, 0) for row in pairs()], four),
-        **{"seed": seed, "tokenizer": loaded[1]},
+        **{"seed": seed, "tokenizer": loaded[1], "adapter": mock.ANY},
       )
       self.assertEqual(ppm.call_args.args[1][0].weight, 1.0)
 
@@ -162,6 +186,13 @@ class OwnDataTest(parameterized.TestCase):
     params = nnx.split(model)[1]
     self.assertEqual(
       {str(x.dtype) for x in jax.tree.leaves(params)}, {"float32"}
+    )
+    frozen, _ = own_data._load(
+      self.base, dataclasses.replace(config, lora_rank=2), "bfloat16"
+    )
+    self.assertEqual(
+      {str(x.dtype) for x in jax.tree.leaves(nnx.split(frozen)[1])},
+      {"bfloat16"},
     )
     rows = model.config.vocab_size
     self.assertEqual(rows % PolicyConfig().vocab_multiple, 0)

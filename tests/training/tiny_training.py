@@ -86,7 +86,9 @@ def make_mesh(sizes):
   return sharding.make_mesh(MeshConfig(**axes))
 
 
-def train(kind: str, mesh=None, model=None, folder=None, **changes):
+def train(
+  kind: str, mesh=None, model=None, folder=None, adapter=None, **changes
+):
   """Trains; returns the model, and loss and gradient norm of each update."""
   recorder = Recorder()
   options = dict(
@@ -95,6 +97,7 @@ def train(kind: str, mesh=None, model=None, folder=None, **changes):
     writer=recorder,
     folder=folder,
     mesh=mesh,
+    adapter=adapter,
     progress=False,
   )
   model = model or policy()

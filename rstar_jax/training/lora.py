@@ -1,0 +1,99 @@
+"""LoRA (Hu et al. 2021): a low-rank update is trained in each matrix's place.
+
+A matrix W [O, I] becomes W + alpha / rank x B A, with A [rank, I] at random and
+B [O, rank] zero. W is frozen, in the dtype of activations; only A and B have
+gradients that are kept and an optimiser's state. The sum is made in the loss,
+so that the model computes as ever: its matrices' own gradients are computed on
+the way to those of A and B, and dropped.
+"""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from rstar_jax import rng
+from rstar_jax.config.schema import TrainConfig
+from rstar_jax.models.transformer import Path
+
+# Output axes of a layer's matrices, which come first; the others are inputs.
+_OUTPUTS = {"q": 2, "k": 2, "v": 2, "o": 1, "gate": 1, "up": 1, "down": 1}
+
+
+def begin(
+  params: nnx.State, config: TrainConfig, seed: int
+) -> tuple[nnx.State, nnx.State]:
+  """Divides a model's parameters into what is trained and what is not.
+
+  Args:
+    params: of `nnx.split`, on any devices.
+    config: its `lora_rank`, above 0, and `lora_matrices`.
+    seed: seeds A, by the names of parameters.
+
+  Returns:
+    What is trained, in float32 and not on a mesh yet: "a" [rank, *I] and "b"
+    [*O, rank] below the path of each matrix, and a scalar head as it is. And
+    the other parameters, unchanged.
+
+  Raises:
+    ValueError: the rank is above the smaller side of a matrix.
+  """
+  trained, frozen = {}, {}
+  for path, param in nnx.to_flat_state(params):
+    if path == ("score",):
+      value = param.get_value().astype(jnp.float32)
+      trained[path] = param.replace(value)
+      continue
+    frozen[path] = param
+    if path[0] == "layers" and path[-1] in config.lora_matrices:
+      a, b = _pair(path, param, config.lora_rank, seed)
+      trained[*path, "a"], trained[*path, "b"] = a, b
+  return nnx.from_flat_state(trained), nnx.from_flat_state(frozen)
+
+
+def merge(
+  trained: nnx.State, frozen: nnx.State, config: TrainConfig
+) -> nnx.State:
+  """Returns the parameters of the model: W + alpha / rank x B A, in W's dtype.
+
+  Args:
+    trained: of `begin`.
+    frozen: the others, in any dtype.
+    config: its `lora_alpha` and `lora_rank`.
+  """
+  added = dict(nnx.to_flat_state(trained))
+  merged: dict[Path, Any] = {}
+  for path, param in nnx.to_flat_state(frozen):
+    if (*path, "a") in added:
+      a, b = (added.pop((*path, each)).get_value() for each in "ab")
+      value = param.get_value()
+      update = config.lora_alpha / config.lora_rank * jnp.tensordot(b, a, 1)
+      param = param.replace((value + update).astype(value.dtype))
+    merged[path] = param
+  return nnx.from_flat_state(merged | added)
+
+
+def _pair(
+  path: Path, param: nnx.Param, rank: int, seed: int
+) -> tuple[nnx.Param, nnx.Param]:
+  """Returns A and B of a matrix."""
+  shape, axes = param.get_value().shape, param.get_metadata()["axes"]
+  cut = _OUTPUTS[path[-1]]
+  sides = math.prod(shape[:cut]), math.prod(shape[cut:])
+  if rank > min(sides):
+    raise ValueError(
+      f"lora_rank={rank} is above {min(sides)}, the smaller side of "
+      f"{'.'.join(map(str, path))}: give a smaller one in another --workdir"
+    )
+  # As PEFT does: Kaiming's uniform distribution, with a slope of sqrt(5).
+  bound = sides[1] ** -0.5
+  random = np.random.default_rng(rng.seed_for(seed, "lora", *path))
+  a = random.uniform(-bound, bound, (rank, *shape[cut:]))
+  return (
+    nnx.Param(jnp.asarray(a, jnp.float32), axes=("rank", *axes[cut:])),
+    nnx.Param(
+      jnp.zeros((*shape[:cut], rank), jnp.float32), axes=(*axes[:cut], "rank")
+    ),
+  )
