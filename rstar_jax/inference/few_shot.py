@@ -98,9 +98,7 @@ class FewShot:
     end, finish = self._end(text)
     if finish is None:
       finish = "length" if generated.stopped < 0 else "eos"
-      return Candidate(
-        text, ids, generated.logprob, finish, generated.logprobs
-      )
+      return Candidate(text, ids, generated.logprob, finish, generated.logprobs)
     # The fewest tokens that cover the step; the last may reach beyond it.
     size = next(
       n

@@ -1,7 +1,6 @@
 """Tests of a model that is shown examples: where steps end, what is counted."""
 
 import concurrent.futures
-import math
 
 import numpy as np
 from absl.testing import absltest, parameterized

@@ -12,7 +12,7 @@ from flax import nnx
 
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.models import sharding
-from rstar_jax.models.transformer import arrays_in, arrays_of
+from rstar_jax.models.transformer import arrays_in, arrays_of, reconfigured
 from rstar_jax.training import loop, lora, sft, state
 from tests.training import tiny_training
 from tests.training.tiny_training import make_mesh, policy
@@ -23,15 +23,20 @@ CONFIG = TrainConfig(lora_rank=3, lora_alpha=6.0)
 CHANGES = dict(lora_rank=3, lora_alpha=6.0, learning_rate=1e-2)
 
 
+@functools.cache
+def base():
+  return policy()
+
+
 def begun(config=CONFIG, seed=5):
-  return lora.begin(nnx.split(policy())[1], config, seed)
+  return lora.begin(nnx.split(base())[1], config, seed)
 
 
 def trained(mesh=None, model=None, **changes):
   """Trains a PPM; returns it, losses, and what LoRA trained."""
   found = []
   model, losses = tiny_training.train(
-    "ppm", mesh, model, adapter=found.append, **CHANGES | changes
+    "ppm", mesh, model or base(), adapter=found.append, **CHANGES | changes
   )
   return model, losses, sharding.to_host(arrays_in(found[0]))
 
@@ -51,7 +56,7 @@ def on_one_device():
 
 class BeginTest(absltest.TestCase):
   def test_the_model_begins_as_it_was(self):
-    params = nnx.split(policy())[1]
+    params = nnx.split(base())[1]
     merged = lora.merge(*lora.begin(params, CONFIG, 5), CONFIG)
     self.assertEqual(jax.tree.structure(merged), jax.tree.structure(params))
     jax.tree.map(np.testing.assert_array_equal, merged, params)
@@ -101,7 +106,7 @@ class BeginTest(absltest.TestCase):
     self.assertEqual(found, {"v", "down"})
 
   def test_a_scalar_head_is_trained_itself(self):
-    params = nnx.split(tiny_training.reward_model())[1]
+    params = nnx.split(tiny_training.reward_model(base()))[1]
     found, frozen = lora.begin(params, CONFIG, 5)
     self.assertIn(("score",), arrays_in(found))
     self.assertNotIn(("score",), arrays_in(frozen))
@@ -117,7 +122,7 @@ class BeginTest(absltest.TestCase):
 
 class TrainingTest(absltest.TestCase):
   def test_the_model_is_the_base_and_the_update(self):
-    before = on_host(policy())
+    before = on_host(base())
     arrays, losses, added, _ = on_one_device()
     added = dict(added)
     self.assertLess(losses[-1][0], losses[0][0])
@@ -139,7 +144,7 @@ class TrainingTest(absltest.TestCase):
 
   def test_the_gradient_is_that_of_the_whole_model_by_the_chain_rule(self):
     """dA = s B^T dW and dB = s dW A^T, of the gradient of plain training."""
-    graphdef, params = nnx.split(policy())
+    graphdef, params = nnx.split(base())
     batch = _batch()
 
     def loss(params):
@@ -180,13 +185,15 @@ class TrainingTest(absltest.TestCase):
     fresh = state.init(params, state.optimizer(CONFIG, 3))
     moments = sum(x.size for x in jax.tree.leaves(fresh.opt_state))
     self.assertBetween(moments, 2 * count, 2 * count + 3)
-    whole = sum(x.size for x in jax.tree.leaves(nnx.split(policy())[1]))
+    whole = sum(x.size for x in jax.tree.leaves(nnx.split(base())[1]))
     self.assertLess(4 * count, whole)
 
   def test_on_a_mesh_accumulated_and_recomputed(self):
     wanted, losses, *_ = on_one_device()
     mesh = make_mesh((2, 2, 2))
-    model, others, added = trained(mesh, policy(remat=True), accumulate=2)
+    model, others, added = trained(
+      mesh, reconfigured(base(), remat=True), accumulate=2
+    )
     np.testing.assert_allclose(others, losses, rtol=1e-3)
     for path, array in on_host(model).items():
       np.testing.assert_allclose(array, wanted[path], atol=2e-4, err_msg=path)
@@ -219,7 +226,7 @@ class TrainingTest(absltest.TestCase):
   def test_who_looks_before_an_update_sees_the_whole_model(self):
     """And what is not trained has the dtype of activations."""
     seen, added = [], []
-    model = policy(dtype="bfloat16")
+    model = reconfigured(base(), dtype="bfloat16")
     before = on_host(model)
 
     def look(k, params):
