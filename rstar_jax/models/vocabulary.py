@@ -4,12 +4,15 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer, arrays_of, from_arrays
 
 _NAMES = ("embedding", "lm_head")
+# Size of a new row's offset, as a share of the deviation of the known rows.
+_OFFSET = 0.1
 
 
 def resize(
@@ -17,7 +20,9 @@ def resize(
 ) -> Transformer:
   """Gives tokens that were added to a tokenizer rows of their own.
 
-  A new row is the mean of the known rows, which disturbs the model least.
+  A new row is the mean of the known rows, which disturbs the model least, and a
+  small offset of its own, so that the model can tell new tokens apart before it
+  is trained. The offsets are always the same.
 
   Args:
     model: with any head.
@@ -57,10 +62,14 @@ def resize(
 
 
 def _grow(matrix: jax.Array, known: int, used: int, size: int) -> jax.Array:
-  """Returns [size, D]: rows from `known` on are the mean, or spare rows."""
-  mean = jnp.mean(matrix[:known].astype(jnp.float32), axis=0, keepdims=True)
+  """Returns [size, D]: rows from `known` on are near the mean, or spare."""
+  rows = matrix[:known].astype(jnp.float32)
+  mean = jnp.mean(rows, axis=0, keepdims=True)
+  deviation = jnp.sqrt(jnp.mean(jnp.square(rows - mean)))
+  random = np.random.default_rng(0)
+  offsets = random.standard_normal((used - known, matrix.shape[1]), np.float32)
+  added = (mean + _OFFSET * deviation * offsets).astype(matrix.dtype)
   mean = mean.astype(matrix.dtype)
-  added = jnp.broadcast_to(mean, (used - known, mean.shape[1]))
   # Spare rows are unchanged; rows of padding are the mean too.
   spare = matrix[used:size]
   filling = jnp.broadcast_to(

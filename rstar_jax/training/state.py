@@ -22,6 +22,16 @@ LossFn = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 # (Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2).
 _MUON_RMS = 0.2
 
+# Groups of parameters, by what is in their path; the first one counts.
+_GROUPS = (
+  ("norms", "norm"),
+  ("embedding", "'embedding'"),
+  ("attention", "'attention'"),
+  ("mlp", "'mlp'"),
+  ("head", "'score'"),
+  ("head", "'lm_head'"),
+)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +147,8 @@ def make_step(
 
   Returns:
     A function (state, batch, *frozen) -> (next state, metrics): "loss" and the
-    other means, and "grad_norm" before clipping, all float32 scalars. What is
-    frozen goes to the loss.
+    other means, and "grad_norm" before clipping, in all and of each group of a
+    model's parameters, all float32 scalars. What is frozen goes to the loss.
   """
   grad_fn = jax.grad(_summed(loss_fn), has_aux=True)
 
@@ -160,6 +170,7 @@ def make_step(
     metrics = {k: v / count for k, v in sums.items() if k != "count"}
     metrics["count"] = sums["count"]
     metrics["grad_norm"] = optax.global_norm(grads)
+    metrics |= _norms(grads)
     return TrainState(state.step + 1, params, opt_state), metrics
 
   return step
@@ -199,6 +210,18 @@ def _accumulate(grad_fn, params: Params, batch: Batch, parts: int):
     there = jnp.any(micro["ends"] > 0, axis=range(1, micro["ends"].ndim))
     used = jnp.max(jnp.where(there, 1 + jnp.arange(parts), 0))
   return jax.lax.fori_loop(0, used, add, zeros)
+
+
+def _norms(grads: Params) -> dict[str, jax.Array]:
+  """Returns the norm of each group of a model's gradients, by its name."""
+  groups: dict[str, list[jax.Array]] = {}
+  for path, grad in jax.tree_util.tree_flatten_with_path(grads)[0]:
+    name = jax.tree_util.keystr(path)
+    for group, part in _GROUPS:
+      if part in name:
+        groups.setdefault(f"grad_norm_{group}", []).append(grad)
+        break
+  return {name: optax.global_norm(some) for name, some in groups.items()}
 
 
 def _decayed(params: Params):

@@ -1,4 +1,4 @@
-"""Tests of added rows: what is kept, what is a mean, where it is."""
+"""Tests of added rows: what is kept, what is near a mean, where it is."""
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ def rows(variable):
 
 class ResizeTest(parameterized.TestCase):
   @parameterized.parameters(True, False)
-  def test_new_rows_are_the_mean_of_the_known(self, tied):
+  def test_new_rows_are_near_the_mean_of_the_known(self, tied):
     model = make(tied_embeddings=tied)
     larger = vocabulary.resize(model, known=19, used=26, multiple=8)
     self.assertEqual(larger.config.vocab_size, 32)
@@ -35,8 +35,15 @@ class ResizeTest(parameterized.TestCase):
       old, new = rows(old), rows(new)
       self.assertEqual(new.shape, (32, 24))
       np.testing.assert_array_equal(new[:19], old[:19])
-      mean = old[:19].astype(np.float64).mean(0)
-      np.testing.assert_allclose(new[19:], [mean] * 13, atol=1e-8)
+      known = old[:19].astype(np.float64)
+      mean = known.mean(0)
+      np.testing.assert_allclose(new[26:], [mean] * 6, atol=1e-8)
+      # The seven new ones are near it, and each is another.
+      offsets = (new[19:26] - mean) / (known - mean).std()
+      self.assertBetween(offsets.std(), 0.07, 0.13)
+      self.assertBetween(np.abs(offsets.mean()), 0, 0.03)
+      apart = np.linalg.norm(offsets[:, None] - offsets, axis=-1)
+      self.assertGreater(apart[~np.eye(7, dtype=bool)].min(), 0.3)
     ids = np.arange(1, 12)[None]
     np.testing.assert_allclose(
       larger(ids)[..., :19], model(ids)[..., :19], atol=1e-6
@@ -48,7 +55,18 @@ class ResizeTest(parameterized.TestCase):
     self.assertEqual(larger.config.vocab_size, 23)
     old, new = rows(model.embedding), rows(larger.embedding)
     np.testing.assert_array_equal(new[20:], old[20:])
-    np.testing.assert_allclose(new[17:20], [old[:17].mean(0)] * 3, atol=1e-8)
+    for row in new[17:20]:
+      self.assertLess(np.abs(row - old[:17].mean(0)).max(), old.std())
+
+  def test_new_tokens_differ_before_training_and_are_the_same_each_time(self):
+    model = vocabulary.resize(make(), known=19, used=26)
+    again = vocabulary.resize(make(), known=19, used=26)
+    np.testing.assert_array_equal(rows(model.embedding), rows(again.embedding))
+    logits = np.asarray(model(np.arange(19, 26)[:, None]))
+    self.assertTrue(np.isfinite(logits).all())
+    # What follows a new token, and how likely one is after another.
+    self.assertLen(np.unique(logits[..., 3].round(6)), 7)
+    self.assertLen(np.unique(logits[0, 0, 19:].round(6)), 7)
 
   def test_nothing_to_add(self):
     model = make()

@@ -8,7 +8,7 @@ from flax import nnx
 
 from rstar_jax import testing
 from rstar_jax.config.schema import TrainConfig
-from rstar_jax.models.transformer import Transformer
+from rstar_jax.models.transformer import Transformer, arrays_in
 from rstar_jax.training import state
 
 
@@ -260,6 +260,41 @@ class StepTest(parameterized.TestCase):
     self.assertAlmostEqual(float(metrics["grad_norm"]), 2.0)
     self.assertEqual(int(after.step), 1)
     self.assertAlmostEqual(float(after.params["b"]), 0.25 + 0.5, places=5)
+
+  def test_the_norms_of_groups_make_up_the_whole(self):
+    model = Transformer(
+      testing.tiny_model(num_layers=2, tied_embeddings=False, qk_norm=True),
+      rngs=nnx.Rngs(0),
+    )
+    graphdef, params = nnx.split(model)
+
+    def loss(params, batch):
+      out = nnx.merge(graphdef, params)(batch["ids"])
+      return jnp.sum(out * jnp.sin(out)), {"count": jnp.float32(2)}
+
+    batch = {"ids": jnp.arange(8).reshape(2, 4)}
+    tx = state.optimizer(_config(), 10)
+    metrics = jax.jit(state.make_step(loss, tx))(state.init(params, tx), batch)[
+      1
+    ]
+    plain = jax.grad(lambda params: loss(params, batch)[0] / 2)(params)
+    squares: dict[str, float] = {}
+    for path, grad in arrays_in(plain).items():
+      group = {"layers": path[2:3], "norm": ("norms",), "lm_head": ("head",)}
+      (group,) = group.get(path[0], path)
+      if "norm" in str(path):
+        group = "norms"
+      squares[group] = squares.get(group, 0.0) + float(np.sum(grad**2))
+    self.assertEqual(
+      set(squares), {"embedding", "attention", "mlp", "norms", "head"}
+    )
+    for group, square in squares.items():
+      np.testing.assert_allclose(
+        metrics[f"grad_norm_{group}"], np.sqrt(square), rtol=1e-4
+      )
+    np.testing.assert_allclose(
+      metrics["grad_norm"], np.sqrt(sum(squares.values())), rtol=1e-4
+    )
 
   def test_a_count_below_one_divides_by_one(self):
     tx = state.optimizer(_config(), 10)
