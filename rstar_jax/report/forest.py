@@ -116,8 +116,9 @@ class Forest:
     spec = specs[round_ - 1] if 0 < round_ <= len(specs) else {}
     counted = _counted(spec, self._config.get("search", {}))
     seen: collections.Counter[str] = collections.Counter()
+    trees = folder / "trees"
     # Turns of reinforcement have folders of their own.
-    for path in sorted((folder / "trees").glob("**/shard-*")):
+    for path in sorted([*trees.glob("shard-*"), *trees.glob("*/shard-*")]):
       if self._rows_of_set <= 0:
         self.sets[-1]["problems"] += _count(path)
         continue

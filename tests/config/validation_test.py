@@ -1,5 +1,6 @@
 import dataclasses
 import operator
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
@@ -34,6 +35,13 @@ class ValidateTest(parameterized.TestCase):
     ("engine.inner_steps", 0),
     ("engine.prefill_tokens", 0),
     ("engine.pages", -1),
+    ("reinforce.iterations", 0),
+    ("reinforce.updates", 0),
+    ("reinforce.clip_low", 1.5),
+    ("reinforce.clip_high", 0.0),
+    ("reinforce.ratio_limit", 1.0),
+    ("reinforce.kl", -0.1),
+    ("reinforce.train.learning_rate", 0.0),
     ("remote.url", "localhost:8000/v1"),
     ("remote.in_flight", 0),
     ("remote.samples_per_request", 0),
@@ -91,6 +99,51 @@ class ValidateTest(parameterized.TestCase):
     config.sft.lora_rank = 2
     with self.assertRaisesRegex(ValueError, "sft.lora_matrices is empty: give"):
       validation.validate(config)
+
+  @parameterized.parameters(
+    ({"rollout": "samples", "annotation": "ppm", "ppm": "a"}, {}, "annotation"),
+    ({"rollout": "samples"}, {"remote.url": "http://a"}, "remote.url empty"),
+    ({"algorithm": "tree", "rollout": "samples"}, {}, "rollout='search'"),
+    ({"algorithm": "grpo", "trees": 2}, {}, "trees=1"),
+    ({"algorithm": "tree", "extra_rollouts": (4,)}, {}, r"extra_rollouts=\(\)"),
+    *(
+      ({"algorithm": "tree"}, {name: value}, f"set config.{name}=")
+      for name, value in (
+        ("policy.backend", "os:getcwd"),
+        ("search.method", "os:getcwd"),
+        ("search.answer_dedup", "keep_first"),
+        ("reinforce.train.accumulate", 2),
+        ("remote.url", "http://a"),
+        ("policy.prompt", "few_shot"),
+      )
+    ),
+    *(
+      ({"algorithm": "grpo"}, {f"extract.{name}_source": "a"}, "sft_source=''")
+      for name in ("sft", "pairs")
+    ),
+  )
+  def test_where_a_policy_comes_from(self, fields, changes, expected):
+    # A round by the paper, and then one of this kind.
+    for later in (False, True):
+      config = valid()
+      spec = config_lib.RoundConfig(**fields)
+      config.rounds = (config_lib.RoundConfig(),) * later + (spec,)
+      if changes:
+        validation.validate(config)
+      for name, value in changes.items():
+        where, _, field = name.rpartition(".")
+        setattr(operator.attrgetter(where)(config), field, value)
+      config.remote.model = "a"
+      if later and set(changes) & {"remote.url", "policy.prompt"}:
+        # Of the first round alone.
+        validation.validate(config)
+        continue
+      with (
+        self.subTest(later),
+        mock.patch.object(validation.plugins, "load"),
+        self.assertRaisesRegex(ValueError, expected),
+      ):
+        validation.validate(config)
 
   def test_more_splits(self):
     config = valid()

@@ -46,6 +46,7 @@ NOT_RUN = (
   (r"^gcloud ", "needs an account of Google Cloud"),
   (r"--workdir=gs://", "needs a bucket; tests/pipeline/resume_bucket_test.py"),
   (r"configs/smollm2_135m\.py", "needs the weights of `make smollm2`"),
+  (r"configs/tiny_rl\.py", "some minutes; tests/pipeline/reinforce_test.py"),
   (r"configs/released\.py", "needs the authors' data and a model for it"),
   (
     r"^launch/\w+\.sh (?!--dry-run)|^gcloud |--workdir=gs:",

@@ -51,6 +51,34 @@ class ShardingTest(parameterized.TestCase):
     held = 2 if mesh.shape["tensor"] == 4 else 2 // mesh.shape["tensor"]
     self.assertEqual(key.addressable_shards[0].data.shape[0], held)
 
+  @parameterized.product(
+    source=(None, (2, 2, 2)),
+    target=(None, (4, 1, 2)),
+    dtype=("float32", "bfloat16"),
+  )
+  def test_a_copy_on_another_mesh(self, source, target, dtype):
+    def mesh(sizes):
+      names = dict(zip(sharding.AXES, sizes, strict=True))
+      return sharding.make_mesh(MeshConfig(**names))
+
+    source, target = (sizes and mesh(sizes) for sizes in (source, target))
+    params = nnx.split(build())[1]
+    expected = jax.tree.map(lambda x: np.asarray(x.astype(dtype)), params)
+    if source:
+      params = sharding.place(params, source)
+    copies = sharding.copied(params, target, dtype)
+    # What a training donates is no part of it.
+    jax.tree.map(lambda x: x.delete(), params)
+    wanted = jax.tree.map(jax.numpy.asarray, expected)
+    if target:
+      wanted = sharding.place(wanted, target)
+    for found, each in zip(
+      jax.tree.leaves(copies), jax.tree.leaves(wanted), strict=True
+    ):
+      np.testing.assert_array_equal(sharding.to_host(found), each)
+      self.assertEqual(found.dtype, each.dtype)
+      self.assertEqual(found.sharding, each.sharding)
+
   def test_the_host_keeps_no_copy(self):
     mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     value = np.random.default_rng(0).normal(size=(1024, 256)).astype(np.float32)

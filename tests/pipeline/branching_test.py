@@ -90,6 +90,35 @@ class BranchingTest(absltest.TestCase):
       ],
     )
 
+  def test_a_policy_that_was_trained_with_the_trees_comes_with_them(self):
+    first = self.first()
+    records.write_manifest(first.folder(2, "policy"), {}, [])
+    grpo = config_lib.RoundConfig(rollout="samples", algorithm="grpo")
+
+    def rounds(name, *specs):
+      context = self.context(name)
+      context.config.rounds = specs
+      (context.workdir / "config.json").unlink()
+      checks.check_workdir(context.config, context.workdir)
+      return context
+
+    theirs, spec = first.config.rounds[:1], first.config.rounds[0]
+    first.config.rounds = (*theirs, grpo)
+    (first.workdir / "config.json").unlink()
+    checks.check_workdir(first.config, first.workdir)
+    second = rounds("second", spec, grpo)
+    branching.branch(second, first.workdir, 2)
+    for name in ("trees", "policy"):
+      self.assertIsNotNone(records.read_manifest(second.folder(2, name)))
+    # Trees alone are enough to fine-tune on.
+    third = rounds("third", spec, spec)
+    branching.branch(third, first.workdir, 2)
+    self.assertFalse(third.folder(2, "policy").exists())
+    tree = rounds("tree", spec, config_lib.RoundConfig(algorithm="tree"))
+    with self.assertRaisesRegex(ValueError, "are made otherwise: branch at"):
+      branching.branch(tree, first.workdir, 2)
+    self.assertFalse(tree.folder(2, "trees").exists())
+
   def test_an_evaluation_of_another_kind_is_not_shared(self):
     first = self.first()
     records.write_manifest(first.folder(1, "eval"), {}, [])

@@ -104,6 +104,43 @@ class StatusTest(parameterized.TestCase):
     names = [each.name for each in status.look(self.workdir).stages]
     self.assertNotIn("rollout", names)
 
+  def test_turns_of_reinforcement(self):
+    first = config_lib.RoundConfig(algorithm="grpo", rollout="samples")
+    self.begin(rounds=(config_lib.RoundConfig(), first, first))
+    names = [
+      each.name for each in status.look(self.workdir).stages if each.round == 2
+    ]
+    # The policy is trained with the trees.
+    self.assertEqual(names, ["rollout", "extract", "ppm", "evaluate"])
+    self.finish_round(1)
+    rollout = self.of(2, "rollout")
+    self.assertEqual(
+      (rollout.state, rollout.done, rollout.of), ("left", 0, 100)
+    )
+    for turn in range(3):
+      self.shards(f"round_2/trees/turn-{turn:05d}", 1, 2)
+      if turn < 2:
+        self.finish(f"round_2/trees/turn-{turn:05d}")
+    self.measure(
+      (10.0, 1, "round_1_sft"),
+      (30.0, 1, "round_2_rollout"),
+      (10.0, 2, "round_2_reinforce"),
+    )
+    rollout = self.of(2, "rollout")
+    self.assertEqual(
+      (rollout.state, rollout.done, rollout.begun), ("begun", 2, 1)
+    )
+    self.assertEqual(rollout.seconds, 40.0)
+    self.assertAlmostEqual(rollout.left, 40.0 * 98 / 2)
+    text = status.render(status.look(self.workdir))
+    self.assertIn("| 2/100 turns (1 begun) |", text)
+    # Its shards are counted in turns, so that a search tells nothing of it.
+    self.finish("round_2/trees")
+    self.assertEqual(self.of(2, "rollout").state, "begun")
+    self.finish("round_2/policy")
+    self.assertEqual(self.of(2, "rollout").state, "done")
+    self.assertEqual(self.of(3, "rollout").left, 40.0)
+
   def test_counts_of_what_is_begun(self):
     self.begin()
     self.shards("round_1/trees", 3, 8)

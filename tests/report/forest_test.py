@@ -49,6 +49,26 @@ class ForestTest(absltest.TestCase):
     found = records.read(self.folder)["problems"]
     self.assertEqual([row["tree"] for row in found], [0, 1])
 
+  def test_trees_of_turns_are_those_of_their_round(self):
+    some = [workdirs.apples(f"p{i}") for i in range(4)]
+    workdirs.write_round(self.folder, 1, some)
+    expected = records.read(self.folder)
+    folder = self.folder / "round_1" / "trees"
+    for path in folder.iterdir():
+      path.unlink()
+    for turn in range(2):
+      trees_of = [each.to_record() for each in some[2 * turn : 2 * turn + 2]]
+      # What a policy wrote is left out.
+      for record in trees_of:
+        record["draws"] = [[0, 1, [5, 6], [-0.5, -0.25]]]
+      records_lib.write_shard(
+        folder / f"turn-{turn:05d}" / "shard-00000-of-00001.jsonl", trees_of
+      )
+    found = records.read(self.folder)
+    self.assertLen(found["trees"], 4)
+    for name in ("problems", "trees"):
+      self.assertEqual(found[name], expected[name])
+
   def test_a_budget_of_bytes_is_kept_and_told(self):
     some = [workdirs.apples(f"p{i}") for i in range(7)]
     for number in (1, 2):

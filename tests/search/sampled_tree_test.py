@@ -135,7 +135,9 @@ class SampledTreeTest(parameterized.TestCase):
     ]
     self.assertEqual(
       tree.growth,
-      [(*both, end) for *both, end in zip(tokens, [len(tree)] * COUNT, ends)],
+      [
+        (count, len(tree), end) for count, end in zip(tokens, ends, strict=True)
+      ],
     )
 
   def test_draws_are_all_that_was_written(self):

@@ -1,0 +1,272 @@
+"""Rounds of reinforcement with the shipped base model, and killed ones."""
+
+import collections
+import dataclasses
+import pathlib
+import pkgutil
+import tempfile
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from rstar_jax import testing
+from rstar_jax.config import schema as config_lib
+from rstar_jax.data import experience
+from rstar_jax.pipeline import (
+  backends,
+  extract,
+  models,
+  ppm,
+  reinforce,
+  sft,
+  shards,
+)
+from rstar_jax.pipeline import run as run_lib
+from rstar_jax.search import driver
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.tree import Tree
+from rstar_jax.storage import compiled, layout, records
+from rstar_jax.training import next_token
+from tests import tiny_run
+from tests.pipeline import cases
+from tests.pipeline.resume_test import problems
+
+GRPO = config_lib.RoundConfig(rollout="samples", algorithm="grpo", rollouts=6)
+TREE = config_lib.RoundConfig(algorithm="tree", rollouts=2, candidates=3)
+
+
+class Killed(BaseException):
+  """Raised where a process would be killed."""
+
+
+class Writer:
+  """Keeps what is written."""
+
+  def __init__(self):
+    self.lines = []
+
+  def write(self, step, values, prefix=""):
+    self.lines.append((step, prefix, dict(values)))
+
+  def of(self, prefix):
+    return [values for _, each, values in self.lines if each == prefix]
+
+
+class Case(parameterized.TestCase):
+  """A folder of runs, whose programs are compiled once."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+    cls.folder = pathlib.Path(folder)
+    compiled.keep(cls.folder / "programs")
+    cls.source = tiny_run.write_problems(
+      cls.folder / "train.jsonl", problems("train", (1, 2, 2, 3))
+    )
+
+  @classmethod
+  def context(cls, name, spec=GRPO, source="", **changes):
+    """Returns a run of one round of two turns, two updates each."""
+    config = tiny_run.make_config(
+      source or cls.source, source or cls.source, rounds=(spec,), seed=4
+    )
+    train = config_lib.TrainConfig(
+      batch_size=2,
+      length=256,
+      learning_rate=3e-4,
+      schedule="constant",
+      weight_decay=0.0,
+      checkpoint_every=1,
+      log_every=1,
+    )
+    fields = {"iterations": 2, "problems": 2, "updates": 2, "train": train}
+    config.reinforce = config_lib.ReinforceConfig(**fields | changes)
+    context = tiny_run.make_context(config, cls.folder / name)
+    return dataclasses.replace(
+      context,
+      writer=Writer(),
+      sandbox=mock.Mock(run=testing.run_trusted),
+      grader=mock.Mock(grade=testing.grade_equal),
+    )
+
+
+class ReinforceTest(Case):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.straight = cls.context("straight")
+    reinforce.reinforce(cls.straight, 1)
+    cls.bytes = cases.contents(cls.straight.workdir)
+    cls.trees = [
+      shards.read_trees(
+        cls.straight.folder(1, "trees") / layout.turn_name(turn), draws=True
+      )
+      for turn in range(2)
+    ]
+
+  def test_what_is_there(self):
+    context = self.straight
+    found = shards.read_trees(context.folder(1, "trees"))
+    self.assertEqual(
+      [tree.problem for tree in found],
+      [tree.problem for turn in self.trees for tree in turn],
+    )
+    # Each problem once before any comes again.
+    names = collections.Counter(tree.problem.id for tree in found)
+    self.assertEqual(names, {f"p{n}": 1 for n in range(4)})
+    manifest = records.read_manifest(context.folder(1, "trees"))
+    self.assertEqual(manifest["problems"], 4)
+    self.assertEqual(manifest["solved"], sum(map(tree_lib.solved, found)) / 4)
+    for tree in self.trees[0]:
+      self.assertEqual(
+        tree.tokens, sum(len(draw.token_ids) for draw in tree.draws)
+      )
+    policy = records.read_manifest(context.folder(1, "policy"))
+    self.assertEqual(policy["turns"], 2)
+
+  def test_what_is_measured(self):
+    writer = self.straight.writer
+    for turn, (trees, found) in enumerate(
+      zip(self.trees, writer.of("round_1_rollout"), strict=True)
+    ):
+      rewards = [
+        -1.0 if end == tree_lib.NO_END else tree.reward[end]
+        for tree in trees
+        for _, _, end in tree.growth
+      ]
+      self.assertLen(rewards, 12)
+      self.assertAlmostEqual(found["reward"], np.mean(rewards), msg=turn)
+      self.assertEqual(found["solved"], np.mean([*map(tree_lib.solved, trees)]))
+      self.assertEqual(found["uneven"], 0)
+    updates = writer.of("round_1_reinforce")
+    self.assertLen(updates, 4)
+    # The first update of a turn is by the policy that wrote.
+    learned = [each for each in updates if each["ratio"]]
+    self.assertNotEmpty(learned)
+    for each in learned:
+      self.assertAlmostEqual(each["ratio"], 1, delta=1e-2)
+    self.assertAlmostEqual(learned[0]["ratio"], 1, delta=1e-4)
+
+  def test_the_engine_and_the_training_agree_on_each_token(self):
+    arrays, counts = experience.batch(
+      self.trees[0],
+      self.straight.tokenizer,
+      "grpo",
+      normalize=True,
+      length=256,
+    )
+    self.assertGreater(counts["rows"], 0)
+    model = models.load_policy(self.straight, 0)
+    found = np.asarray(next_token.logprobs(model, arrays)[0])
+    there = arrays["weights"] > 0
+    np.testing.assert_allclose(found[there], arrays["old"][there], atol=1e-3)
+
+  def test_a_turn_is_sampled_from_the_policy_that_was_trained_before(self):
+    once = self.context("once", iterations=1)
+    reinforce.reinforce(once, 1)
+    self.assertEqual(
+      shards.read_rows(once.folder(1, "trees")),
+      shards.read_rows(self.straight.folder(1, "trees") / layout.turn_name(0)),
+    )
+    # An engine of its own, that reads that policy's folder.
+    engine = dataclasses.replace(once.config.engine, temperature=1.0)
+    backend = backends.ModelBackend(once, 1, engine=engine)
+    for tree in self.trees[1]:
+      again = Tree(tree.problem, keeps_draws=True)
+      (again,) = driver.run_searches(
+        [reinforce.rollout.grow(again, once.config, 1, ("reinforce", 1, 1))],
+        backend.blocks(),
+        1,
+      )
+      self.assertEqual(again.to_record(), tree.to_record())
+
+  def test_the_next_stages_go_on_from_there(self):
+    context = self.context("straight")
+    sft.train_policy(context, 1)
+    extract.extract(context, 1)
+    ppm.train_ppm(context, 1)
+    self.assertNotEmpty(shards.read_rows(context.folder(1, "pairs")))
+    model = models.load_policy(context, 1)
+    self.assertEqual(model.config.dtype, "float32")
+    self.assertIsNotNone(models.ppm_of(context, 1))
+    self.assertEqual(
+      self.bytes.items() & cases.contents(context.workdir).items(),
+      self.bytes.items(),
+    )
+
+  @parameterized.parameters(
+    # In a search of the second turn, when some problem is there.
+    ("rstar_jax.pipeline.units:_Part.put", 3),
+    # When the trees of a turn are there, and nothing is trained on them.
+    ("rstar_jax.pipeline.reinforce:_Turns._batch", 2),
+    # Within a turn, between its updates.
+    ("rstar_jax.pipeline.reinforce:_Turns.batch_at", 1),
+    ("rstar_jax.pipeline.reinforce:_Turns.batch_at", 3),
+    # When the policy is there, but for its manifest; and then the trees'.
+    ("rstar_jax.pipeline.reinforce.finish_model", 0),
+    ("rstar_jax.pipeline.rollout.info", 0),
+  )
+  def test_a_killed_run_ends_in_the_same_bytes(self, where, calls):
+    context = self.context(f"{where.rpartition('.')[2]} {calls}")
+    *_, name = where.split(".")
+    place = pkgutil.resolve_name(where.rpartition(".")[0])
+    real, left = getattr(place, name), [None] * calls
+
+    def kill(*args, **options):
+      if not left:
+        raise Killed
+      left.pop()
+      return real(*args, **options)
+
+    with mock.patch.object(place, name, kill), self.assertRaises(Killed):
+      reinforce.reinforce(context, 1)
+    self.assertNotEqual(cases.contents(context.workdir), self.bytes)
+    reinforce.reinforce(context, 1)
+    self.assertEqual(cases.contents(context.workdir), self.bytes)
+    # Nothing is done again.
+    with mock.patch.object(backends, "ModelBackend", None):
+      reinforce.reinforce(context, 1)
+
+
+class OtherRoundsTest(Case):
+  def test_a_tree_of_steps_with_the_divergence(self):
+    context = self.context("tree", TREE, iterations=1, kl=0.1)
+    run_lib.STAGES["rollout"](context, 1)
+    trees = shards.read_trees(context.folder(1, "trees"), draws=True)
+    self.assertLen(trees, 2)
+    for tree in trees:
+      self.assertEqual(tree.rollouts, 2)
+      self.assertLen(tree.draws, 3 * tree.expansions)
+    first, second = context.writer.of("round_1_reinforce")
+    self.assertLess(first["kl"], 1e-6)
+    self.assertGreater(second["kl"], first["kl"])
+
+  def test_where_all_rewards_are_equal_the_run_goes_on_and_says_so(self):
+    context = self.context("equal")
+    context.grader.grade = lambda pairs: ["different"] * len(pairs)
+    with self.assertLogs(level="WARNING") as said:
+      reinforce.reinforce(context, 1)
+    said = [line for line in said.output if "nothing to learn" in line]
+    self.assertLen(said, 2)
+    self.assertIn("round 1 turn 1: nothing to learn", said[0])
+    for each in context.writer.of("round_1_reinforce"):
+      self.assertEqual((each["loss"], each["grad_norm"]), (0, 0))
+    base = models.load_policy(context, 0)
+    found = models.load_policy(context, 1)
+    for name, array in backends.arrays_of(base).items():
+      np.testing.assert_array_equal(array, backends.arrays_of(found)[name])
+
+  def test_a_policy_that_is_not_there_is_not_trained_by_sft(self):
+    context = self.context("none")
+    for stage in (sft.train_policy, ppm.train_ppm):
+      with self.assertRaisesRegex(
+        ValueError,
+        "policy is not finished: run --stage=rollout --round=1|--stage=extract",
+      ):
+        stage(context, 1)
+
+
+if __name__ == "__main__":
+  absltest.main()
