@@ -31,12 +31,12 @@ def get_config():
     {train!r},
     {test!r},
     shard_size=2,
-    rounds=(config_lib.RoundConfig(rollouts=4, candidates=8),),
+    rounds=(config_lib.RoundConfig(rollouts=2, candidates=6),),
     # What one process has compiled the next ones need not.
     programs={programs!r},
   )
   config.engine.temperature = 1.2
-  config.eval.search.candidates = 8
+  config.eval.search.candidates = 4
   config.eval.samples = 2
   for each in (config.sft, config.ppm):
     # As many rows as there are devices.
