@@ -315,9 +315,10 @@ class ReinforceConfig(Closed):
   advantage: Literal["siblings", "treerl", "treepo"] = "treerl"
   # Whether advantages are divided by the deviation of a problem's rewards.
   normalize: bool = True
-  # The ratio of the new probability of a token to the old one counts down to
-  # 1 - clip_low and up to 1 + clip_high.
+  # The ratio of a token's new probability to its old one counts down to 1 less
+  # this, where the advantage is negative.
   clip_low: float = field(0.2, above=0, most=1)
+  # It counts up to 1 and this, where the advantage is positive.
   clip_high: float = field(0.28, above=0)
   # A token of negative advantage whose ratio is above this has no gradient.
   ratio_limit: float = field(10.0, above=1)

@@ -33,6 +33,8 @@ FREE = {
   "sft.log_every": 7,
   "ppm.checkpoint_every": 7,
   "ppm.log_every": 7,
+  "reinforce.train.checkpoint_every": 7,
+  "reinforce.train.log_every": 7,
   "search.in_flight": 7,
   "eval.search.in_flight": 7,
   "study.trajectories": 7,

@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 import pkgutil
 import tempfile
+import unittest
 from unittest import mock
 
 import numpy as np
@@ -36,6 +37,12 @@ GRPO = config_lib.RoundConfig(rollout="samples", algorithm="grpo", rollouts=6)
 TREE = config_lib.RoundConfig(algorithm="tree", rollouts=2, candidates=3)
 
 
+def setUpModule():
+  # Programs are compiled once, though each training is a function of its own.
+  folder = unittest.enterModuleContext(tempfile.TemporaryDirectory())
+  compiled.keep(pathlib.Path(folder))
+
+
 class Killed(BaseException):
   """Raised where a process would be killed."""
 
@@ -54,14 +61,13 @@ class Writer:
 
 
 class Case(parameterized.TestCase):
-  """A folder of runs, whose programs are compiled once."""
+  """A folder of runs."""
 
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     folder = cls.enterClassContext(tempfile.TemporaryDirectory())
     cls.folder = pathlib.Path(folder)
-    compiled.keep(cls.folder / "programs")
     cls.source = tiny_run.write_problems(
       cls.folder / "train.jsonl", problems("train", (1, 2, 2, 3))
     )
@@ -237,7 +243,8 @@ class OtherRoundsTest(Case):
     trees = shards.read_trees(context.folder(1, "trees"), draws=True)
     self.assertLen(trees, 2)
     for tree in trees:
-      self.assertEqual(tree.rollouts, 2)
+      # One whose steps all fail has no second.
+      self.assertBetween(tree.rollouts, 1, 2)
       self.assertLen(tree.draws, 3 * tree.expansions)
     first, second = context.writer.of("round_1_reinforce")
     self.assertLess(first["kl"], 1e-6)
