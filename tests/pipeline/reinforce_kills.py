@@ -31,7 +31,7 @@ _ALGORITHM = flags.DEFINE_enum("algorithm", "grpo", ("grpo", "tree"), "Which.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
 
 # Seconds from the first file of a process to its end, at most.
-_LONGEST = 30.0
+_LONGEST = 6.0
 _CONFIG = """
 from rstar_jax.config import schema as config_lib
 from tests import tiny_run

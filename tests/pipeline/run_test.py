@@ -9,9 +9,10 @@ from unittest import mock
 
 from absl.testing import absltest
 
+from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import accuracy as evaluate
-from rstar_jax.pipeline import backends, results, run, shards
+from rstar_jax.pipeline import backends, models, results, run, shards
 from rstar_jax.storage import layout, records
 from tests import tiny_run
 
@@ -157,6 +158,64 @@ class RunTest(absltest.TestCase):
     self.assertEqual(path.read_bytes(), before)
     written = self.context.workdir / layout.RESULTS
     self.assertEqual(written.read_bytes(), self.bytes)
+
+
+class ExpertIterationTest(absltest.TestCase):
+  """Rounds of samples, fine-tuned on; with pairs, and with none."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    self.base = tiny_run.make_base(self.folder / "base")
+
+  def run_of(self, name, train, policy=None):
+    """Runs one round; returns its context and results."""
+    spec = config_lib.RoundConfig(rollout="samples", rollouts=12)
+    config = tiny_run.make_config(
+      tiny_run.write_problems(self.folder / f"{name}.jsonl", train),
+      tiny_run.write_problems(self.folder / "test.jsonl", TEST),
+      rounds=(spec,),
+      sft_from="last",
+      policy=config_lib.PolicyConfig(path=self.base),
+    )
+    context = tiny_run.make_context(config, self.folder / name)
+    device = tiny_run.ScriptedBackend.scripted(policy)
+    with mock.patch.object(backends, "ModelBackend", device):
+      return context, run.evolve(context)
+
+  def methods(self, found, round_):
+    return {row["method"] for row in found["rows"] if row["round"] == round_}
+
+  def test_samples_are_what_all_stages_need(self):
+    context, found = self.run_of("samples", TRAIN)
+    for name in FOLDERS:
+      manifest = records.read_manifest(context.folder(1, name))
+      self.assertNotEmpty(manifest["files"], name)
+    for tree in shards.read_trees(context.folder(1, "trees")):
+      self.assertEqual(tree.rollouts, 12)
+      self.assertIsNone(tree.draws)
+    kinds = {
+      pair.kind for pair in shards.read_pairs(context.folder(1, "pairs"))
+    }
+    self.assertContainsSubset({"final"}, kinds)
+    self.assertIn("mcts", self.methods(found, 1))
+
+  def test_a_round_without_pairs_has_no_ppm_and_goes_on(self):
+    always = testing.ToySum(("x += 2",))
+    with self.assertLogs(level="WARNING") as said:
+      context, found = self.run_of("sure", {"four": "4"}, always)
+    self.assertIn("made no preference pairs", "\n".join(said.output))
+    self.assertEqual(found["ppm"], [{"round": 1, "kind": "ppm", "pairs": 0}])
+    self.assertEqual(self.methods(found, 1), {"policy", "pass@k", "majority"})
+    self.assertIsNone(models.ppm_of(context, 1))
+    self.assertEqual(run.newest_round(context), 1)
+    context.config.rounds *= 2
+    with self.assertRaisesRegex(ValueError, "no round up to 1 made preference"):
+      backends.ModelBackend(context, 1, score="ppm")
+    # What an earlier round trained is used where a later one trained none.
+    records.write_manifest(context.folder(1, "ppm"), {"pairs": 7}, [])
+    records.write_manifest(context.folder(2, "ppm"), {"pairs": 0}, [])
+    self.assertEqual(models.ppm_of(context, 2), context.folder(1, "ppm"))
 
 
 if __name__ == "__main__":
