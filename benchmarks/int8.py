@@ -30,6 +30,7 @@ from absl import app, flags
 from flax import nnx
 
 from configs import tiny
+from rstar_jax.data import held_out
 from rstar_jax.data.synthetic import generator
 from rstar_jax.evaluation import intervals
 from rstar_jax.hf import folders
@@ -145,7 +146,9 @@ def of_run() -> None:
       kept = [
         each
         for each in shards.read_pairs(context.finished(_ROUND.value, "pairs"))
-        if ppm.held_out(config.seed, each.problem_id)
+        if held_out.is_held_out(
+          config.seed, each.problem_id, ppm.one_in(config)
+        )
       ]
       model = folders.load_ppm(context.finished(_ROUND.value, "ppm"))
       pairs[weights] = pair_accuracy(

@@ -42,6 +42,7 @@ def field(
   above: float | None = None,
   least: float | None = None,
   most: float | None = None,
+  below: float | None = None,
   binds: bool | Callable[[Any], Any] = True,
   takes: Sequence[str] | None = None,
   words: Sequence[str] | None = None,
@@ -54,6 +55,7 @@ def field(
     above: values are greater than this; of a tuple, each element.
     least: values are not less than this.
     most: values are not greater than this.
+    below: values are less than this.
     binds: whether the value decides the bytes of a run, so that a workdir is
       kept to it; False if it only says how the work is done, and may differ
       each time. A function returns what of the value binds.
@@ -65,7 +67,7 @@ def field(
     default=default,
     default_factory=factory,
     metadata={
-      "range": (above, least, most),
+      "range": (above, least, most, below),
       "binds": binds,
       "plugin": (takes, words),
     },
@@ -155,8 +157,8 @@ def check_type(name: str, value: Any, declared: Any) -> None:
 
 
 def range_of(declared: dataclasses.Field) -> tuple[float | None, ...]:
-  """Returns (above, least, most) of a field; None is no bound."""
-  return declared.metadata.get("range", (None, None, None))
+  """Returns (above, least, most, below) of a field; None is no bound."""
+  return declared.metadata.get("range", (None, None, None, None))
 
 
 def plugin_of(

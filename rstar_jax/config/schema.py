@@ -281,6 +281,16 @@ class TrainConfig(Closed):
   b2: float = 0.95
   # Largest global norm of the gradient.
   clip: float = 1.0
+  # One problem in so many is kept out of training, and the model measured on
+  # it; 0 keeps none out. None is 0 for a policy, and 10 for a reward model.
+  held_out: int | None = field(None, least=0)
+  # Updates between measurements of what is held out. 0 measures a policy at its
+  # end; of a reward model the accuracy there is always measured.
+  eval_every: int = field(0, least=0, binds=False)
+  # Decay of the moving average of the parameters that the trained model is; 0
+  # takes the last ones. It is less at first: at most (1 + k) / (10 + k) at
+  # update k.
+  ema: float = field(0.0, least=0, below=1)
   # Updates between checkpoints.
   checkpoint_every: int = field(200, above=0, binds=False)
   # Updates between metrics.

@@ -61,6 +61,16 @@ def validate(config: config_lib.Config) -> None:
 
 
 def _check_train(name: str, train: config_lib.TrainConfig) -> None:
+  _check(
+    train.held_out != 1,
+    f"config.{name}.held_out=1 would leave no problem to train on: give at "
+    "least 2, or 0 for none",
+  )
+  _check(
+    not train.eval_every or train.held_out or name == "ppm",
+    f"config.{name}.eval_every={train.eval_every} would measure nothing: set "
+    f"config.{name}.held_out too, or leave it 0",
+  )
   matrices = train.lora_matrices
   _check(
     len(set(matrices)) == len(matrices),
@@ -95,11 +105,12 @@ def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     yield f"{name}[{index}]", each
 
 
-def _check_range(name: str, value: Any, above, least, most) -> None:
+def _check_range(name: str, value: Any, above, least, most, below) -> None:
   bounds = {
     "above": (above, operator.gt),
     "at least": (least, operator.ge),
     "at most": (most, operator.le),
+    "below": (below, operator.lt),
   }
   given = {k: v for k, v in bounds.items() if v[0] is not None}
   right = " and ".join(f"{word} {bound}" for word, (bound, _) in given.items())
@@ -211,6 +222,7 @@ def _check_reinforcement(
     "search.method='mcts'": config.search.method == "mcts",
     "search.answer_dedup='merge'": config.search.answer_dedup == "merge",
     "reinforce.train.accumulate=1": config.reinforce.train.accumulate == 1,
+    "reinforce.train.held_out=0": not config.reinforce.train.held_out,
     "remote.url=''": not (first and config.remote.url),
     "policy.prompt='trained', or give a round of 'sft' before": not (
       first and config.policy.prompt == "few_shot" and not spec.policy

@@ -3,12 +3,15 @@
 All start from the round's policy and use the same trees and trainer.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from absl import logging
 from flax import nnx
 
 from rstar_jax import rng
+from rstar_jax.config.schema import Config
+from rstar_jax.data import held_out
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.hf import folders
 from rstar_jax.models.transformer import ppm_from_policy
@@ -18,19 +21,16 @@ from rstar_jax.pipeline.shards import finish_model, read_pairs, read_trees
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage import layout, records, stopping
 from rstar_jax.training import ppm as ppm_lib
+from rstar_jax.types import PreferencePair
 
-# One problem in `_HELD_OUT` is kept out of training, to measure the models.
+# One problem in so many is held out, if the config says nothing.
 _HELD_OUT = 10
 
 
-def held_out(seed: int, problem_id: str) -> bool:
-  """Says whether a problem is held out from the training of reward models.
-
-  Args:
-    seed: the run's root seed.
-    problem_id: id of the problem.
-  """
-  return rng.seed_for(seed, "held out", problem_id) % _HELD_OUT == 0
+def one_in(config: Config) -> int:
+  """Says how many problems there are to one that is held out; 0 is none."""
+  said = config.ppm.held_out
+  return _HELD_OUT if said is None else said
 
 
 class NothingToLearn(ValueError):
@@ -71,7 +71,7 @@ def train(
   if context.host.agree(records.read_manifest(folder) is not None):
     return
   config, seed = context.config, context.config.seed
-  items, kept = _items(context, round_, kind)
+  items, kept, pairs = _items(context, round_, kind)
   mesh = models.train_mesh(context.config)
   model = ppm_from_policy(
     models.load_policy(context, round_, train=config.ppm, mesh=mesh),
@@ -87,6 +87,7 @@ def train(
     seed=rng.seed_for(seed, "ppm", round_),
     tokenizer=context.tokenizer,
     kind=kind,
+    held_out=kept if config.ppm.eval_every else (),
     name=layout.training_name(round_, name),
     folder=folder / layout.CHECKPOINTS,
     writer=context.writer,
@@ -97,7 +98,7 @@ def train(
     "pairs" if kind == "ppm" else "items": len(items),
   }
   for each in ("step", "final"):
-    chosen = [pair for pair in kept if pair.kind == each]
+    chosen = [pair for pair in pairs if pair.kind == each]
     if chosen:
       measured = ppm_lib.pair_accuracy(
         model,
@@ -116,42 +117,52 @@ def train(
     finish_model(context.host, folder, info)
 
 
-def _items(context: Context, round_: int, kind: str) -> tuple[list, list]:
-  """Returns the training items of a kind of model, and the held-out pairs."""
-  seed = context.config.seed
-  pairs = read_pairs(context.finished(round_, "pairs"))
-  kept = [pair for pair in pairs if held_out(seed, pair.problem_id)]
+def _items(
+  context: Context, round_: int, kind: str
+) -> tuple[list, list, list[PreferencePair]]:
+  """Returns a kind's items to train on and held out, and the held-out pairs."""
+  seed, one = context.config.seed, one_in(context.config)
+  pairs, kept = held_out.divide(
+    read_pairs(context.finished(round_, "pairs")),
+    lambda pair: pair.problem_id,
+    *(seed, one),
+  )
   if kind == "ppm":
-    apart = set(map(id, kept))
-    training = [pair for pair in pairs if id(pair) not in apart]
-    if not training:
+    if not pairs:
       raise NothingToLearn(
         f"round {round_} made no preference pairs, so there is nothing to "
         "train the PPM on: no problem had both right and wrong answers"
       )
-    return training, kept
+    return pairs, kept, kept
   if not context.config.extract.needs_trees:
     raise ValueError(
       f"a reward model of kind {kind!r} learns from trees, and this run has "
       "none: leave extract.sft_source or extract.pairs_source empty in another "
       "--workdir"
     )
-  trees: list[Tree] = [
+  trees = [
     tree
     for folder in extract.tree_folders(context, round_)
     for tree in read_trees(folder)
-    if not held_out(seed, tree.problem.id)
   ]
-  solutions = []
-  for group in trajectories_lib.by_problem(trees):
-    right, wrong, _ = trajectories_lib.graded(group)
-    solutions += trajectories_lib.distinct([*right, *wrong])
-  made = ppm_lib.outcomes if kind == "orm" else ppm_lib.q_values
-  items = made(solutions)
+  items, others = (
+    _scored(part, kind)
+    for part in held_out.divide(trees, lambda tree: tree.problem.id, seed, one)
+  )
   if not items:
     raise NothingToLearn(
       f"round {round_} has no graded answer, so there is nothing to train a "
       "reward model on: in another --workdir give easier problems, or more "
       "rollouts"
     )
-  return items, kept
+  return items, others, kept
+
+
+def _scored(trees: Sequence[Tree], kind: str) -> list[ppm_lib.Scored]:
+  """Returns the items of an ORM or a PQM."""
+  solutions = []
+  for group in trajectories_lib.by_problem(trees):
+    right, wrong, _ = trajectories_lib.graded(group)
+    solutions += trajectories_lib.distinct([*right, *wrong])
+  made = ppm_lib.outcomes if kind == "orm" else ppm_lib.q_values
+  return made(solutions)

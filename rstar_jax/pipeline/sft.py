@@ -6,6 +6,7 @@
 from flax import nnx
 
 from rstar_jax import rng
+from rstar_jax.data import held_out
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import models
@@ -40,10 +41,20 @@ def train_policy(context: Context, round_: int) -> None:
   named = context.config.sft_from
   start = {"base": 0, "last": round_ - 1}.get(named, named)
   added: list[nnx.State] = []
+  training, kept = (
+    [(row.question, row.steps) for row in part]
+    for part in held_out.divide(
+      rows,
+      lambda row: row.problem_id,
+      context.config.seed,
+      config.held_out or 0,
+    )
+  )
   model = sft.train_sft(
     models.load_policy(context, start, train=config, mesh=mesh),
-    [(row.question, row.steps) for row in rows],
+    training,
     config,
+    held_out=kept,
     mesh=mesh,
     seed=rng.seed_for(context.config.seed, "sft", round_),
     tokenizer=context.tokenizer,
@@ -56,4 +67,4 @@ def train_policy(context: Context, round_: int) -> None:
     folders.save_policy(model, folder, tokenizer=context.tokenizer)
     for each in added:
       models.save_adapter(context, folder, each, model, start, config)
-    finish_model(context.host, folder, {"solutions": len(rows)})
+    finish_model(context.host, folder, {"solutions": len(training)})

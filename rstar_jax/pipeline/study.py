@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rstar_jax.config.schema import StudyConfig
+from rstar_jax.data import held_out
 from rstar_jax.evaluation import compare as compare_lib
 from rstar_jax.evaluation import markdown, quality, solvers
 from rstar_jax.pipeline import backends, extract, ppm
@@ -301,12 +302,12 @@ def _measure(
   if _done(context, folder):
     return
   if context.host.leads:
-    seed = context.config.seed
+    seed, one_in = context.config.seed, ppm.one_in(context.config)
     trees = [
       tree
       for each in extract.tree_folders(context, round_)
       for tree in read_trees(each)
-      if ppm.held_out(seed, tree.problem.id)
+      if held_out.is_held_out(seed, tree.problem.id, one_in)
     ]
     found = quality.measure(trees, backend.score, context.config.extract)
     found["reward"] = reward

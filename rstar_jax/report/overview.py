@@ -88,17 +88,23 @@ def accuracy(rows: Iterable[Mapping[str, Any]]) -> Rows:
 
 
 def losses(metrics: Iterable[Mapping[str, Any]]) -> Rows:
-  """Returns the curve of each training: {"name", "round", "kind", "points"}.
+  """Returns the curve of each training.
+
+  {"name", "round", "kind", "points", "held_out"} each: points are (update,
+  loss), and held_out those of the loss on held-out problems, if it was
+  measured.
 
   A resumed run may have recorded an update twice: the later row counts. Long
   curves are reduced to some `_POINTS` evenly spaced points.
   """
   curves: dict[str, dict[int, float]] = {}
+  measured: dict[str, dict[int, float]] = {}
   for row in metrics:
     for key, value in row.items():
       name, _, what = key.rpartition("/")
-      if what == "loss" and _TRAINING.fullmatch(name):
-        curves.setdefault(name, {})[row["step"]] = value
+      kinds = {"loss": curves, "held_out_loss": measured}
+      if what in kinds and _TRAINING.fullmatch(name):
+        kinds[what].setdefault(name, {})[row["step"]] = value
   found = []
   for name, points in curves.items():
     match = _TRAINING.fullmatch(name)
@@ -112,6 +118,9 @@ def losses(metrics: Iterable[Mapping[str, Any]]) -> Rows:
         "round": int(match[1]),
         "kind": match[2],
         "points": [[step, points[step]] for step in kept],
+        "held_out": [
+          list(each) for each in sorted(measured.get(name, {}).items())
+        ],
       }
     )
   return found

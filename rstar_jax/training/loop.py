@@ -8,7 +8,7 @@ import contextlib
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -65,6 +65,7 @@ def fit(
   mesh: jax.sharding.Mesh | None = None,
   before: Callable[[int, state_lib.Params], None] | None = None,
   frozen: Any = None,
+  measure: Callable[[state_lib.Params], dict[str, float]] | None = None,
 ) -> TrainState:
   """Trains until `num_steps` updates have been made in all.
 
@@ -79,7 +80,7 @@ def fit(
     batch_at: returns batch k, as a function of k alone; the whole batch on
       every process.
     num_steps: updates of the whole run, with those before a restart.
-    config: `checkpoint_every`, `log_every` and `accumulate`.
+    config: `checkpoint_every`, `log_every`, `eval_every` and `accumulate`.
     folder: the folder of checkpoints; None writes none.
     writer: the destination of metrics; None writes none.
     name: names the training in metrics and messages.
@@ -90,6 +91,9 @@ def fit(
       may be stopped at any time; updates since the last checkpoint are then
       made again.
     frozen: arrays on the devices that updates read.
+    measure: called with the parameters of the trained model (an average, where
+      there is one) every `config.eval_every` updates and after the last;
+      returns more metrics.
 
   Returns:
     The state after the last update.
@@ -146,6 +150,12 @@ def fit(
       save = last or stop or done % config.checkpoint_every == 0
       if save or done % config.log_every == 0 or done == start + 1:
         log.flush()  # Before a save: it refuses a state that is not finite.
+      every = config.eval_every
+      if measure is not None and (last or (every and done % every == 0)):
+        log.flush()
+        measured = measure(state.trained)
+        writer.write(done, measured, name)
+        log.show(measured)
       if saver is not None and save:
         saver.save(done, state)
       if stop:
@@ -164,6 +174,7 @@ def fit_model(
   seed: int = 0,
   before: Callable[[int, nnx.State], None] | None = None,
   adapter: Callable[[nnx.State], None] | None = None,
+  held_out: tuple[Callable[[int], dict[str, np.ndarray]], int] | None = None,
   **options: Any,
 ) -> Transformer:
   """Trains a model in place, with the config's optimiser.
@@ -183,6 +194,9 @@ def fit_model(
     before: called with k and the model's parameters before batch k is asked
       for; see `fit`.
     adapter: called at the end with what was trained, if that is LoRA's.
+    held_out: batches as `batch_at` has them, and their number, on which the
+      model is measured every `config.eval_every` updates and at the end. Their
+      metrics are called "held_out_loss" and so on.
     **options: folder, writer, name, progress; see `fit`.
 
   Returns:
@@ -216,24 +230,46 @@ def fit_model(
     assert before is not None
     before(k, params if frozen is None else merged(params, frozen))
 
+  sums = jax.jit(state_lib.summed(on_params))
+
+  def measure(params: nnx.State) -> dict[str, float]:
+    assert held_out is not None
+    batches, count = held_out
+    found = []
+    for k in range(count):
+      batch = batches(k)
+      if mesh is not None:
+        batch = sharding.to_global(batch, mesh)
+      more = () if frozen is None else (frozen,)
+      found.append(sums(params, batch, *more)[1])
+    return _means(jax.device_get(found))
+
   state = fit(
-    state_lib.init(params, tx, mesh),
-    state_lib.make_step(on_params, tx, config.accumulate, at_once),
+    state_lib.init(params, tx, mesh, averages=config.ema > 0),
+    state_lib.make_step(on_params, tx, config.accumulate, at_once, config.ema),
     batch_at,
     num_steps,
     config=config,
     mesh=mesh,
     before=before and before_whole,
     frozen=frozen,
+    measure=measure if held_out else None,
     **options,
   )
   if frozen is None:
-    nnx.update(model, state.params)
+    nnx.update(model, state.trained)
     return model
-  nnx.update(model, merged(state.params, frozen))
+  nnx.update(model, merged(state.trained, frozen))
   if adapter is not None:
-    adapter(state.params)
+    adapter(state.trained)
   return model
+
+
+def _means(sums: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
+  """Returns the means of what batches add up to."""
+  totals = {name: sum(float(each[name]) for each in sums) for name in sums[0]}
+  count = max(totals.pop("count"), 1.0)
+  return {f"held_out_{name}": value / count for name, value in totals.items()}
 
 
 def _jit(step_fn: StepFn, state: TrainState, mesh) -> StepFn:
@@ -275,6 +311,12 @@ class _Log:
       self._pending[-1 - _QUEUED][1]["loss"].block_until_ready()
     if self._bar is not None:
       self._bar.update()
+
+  def show(self, measured: dict[str, float]) -> None:
+    """Shows what was measured; the time that it took is not training's."""
+    if self._bar is not None:
+      self._bar.update(0, **measured)
+    self._began = time.monotonic()
 
   def flush(self) -> None:
     """Checks metrics, and writes their means since the last call."""

@@ -12,6 +12,7 @@ from flax import nnx
 
 from rstar_jax import rng
 from rstar_jax.config.schema import Config, PolicyConfig, TrainConfig
+from rstar_jax.data import held_out
 from rstar_jax.hf import adapters, folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models import vocabulary
@@ -46,7 +47,8 @@ def train_policy(
     folder: where the trained policy and its tokenizer are saved; None saves
       nothing.
     config: `Config().sft` if None, the paper's numbers. A batch is never larger
-      than the data.
+      than the data. With `held_out`, progress shows the loss on the questions
+      that are not trained on.
     dtype: dtype of activations, and of what LoRA leaves as it is; parameters
       are trained in float32.
     seed: seeds the order of the rows.
@@ -63,9 +65,13 @@ def train_policy(
   ]
   config = _fitted(config or Config().sft, len(rows), "solutions")
   model, tokenizer = _load(policy, config, dtype)
+  training, kept = held_out.divide(
+    rows, lambda row: row[0], seed, config.held_out or 0
+  )
   added: list[nnx.State] = []
   sft.train_sft(
-    *(model, rows, config),
+    *(model, training, config),
+    held_out=kept,
     seed=seed,
     tokenizer=tokenizer,
     adapter=added.append,
@@ -97,7 +103,8 @@ def train_ppm(
       Empty: the base model of the package.
     folder: where the PPM and its tokenizer are saved; None saves nothing.
     config: `Config().ppm` if None, the paper's numbers. A batch is never larger
-      than the data.
+      than the data. With `held_out`, progress shows loss and accuracy on the
+      questions that are not trained on.
     head: what its values are; see `Config.ppm_head`.
     dtype: dtype of activations, and of what LoRA leaves as it is; parameters
       are trained in float32.
@@ -115,9 +122,13 @@ def train_ppm(
   model = ppm_from_policy(
     model, head, rngs=nnx.Rngs(rng.seed_for(seed, "ppm head"))
   )
+  training, kept = held_out.divide(
+    items, lambda pair: pair.question, seed, config.held_out or 0
+  )
   added: list[nnx.State] = []
   ppm_lib.train_ppm(
-    *(model, items, config),
+    *(model, training, config),
+    held_out=kept,
     seed=seed,
     tokenizer=tokenizer,
     adapter=added.append,

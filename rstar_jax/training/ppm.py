@@ -35,6 +35,7 @@ def train_ppm(
   seed: int,
   tokenizer: Tokenizer,
   kind: Kind = "ppm",
+  held_out: Sequence[PreferencePair] | Sequence[Scored] = (),
   name: str = "",
   **options: Any,
 ) -> Transformer:
@@ -50,6 +51,7 @@ def train_ppm(
     tokenizer: encodes the texts.
     kind: the loss: Bradley-Terry on values ("ppm"), cross entropy on raw values
       ("orm"), or squared error on values ("pqm").
+    held_out: items that the loss is measured on; see `loop.fit_model`.
     name: names the training in metrics and messages; "" is the kind.
     **options: mesh, folder, writer, progress, adapter; see `loop.fit_model`.
 
@@ -72,14 +74,24 @@ def train_ppm(
   logging.info(
     "%s: %d items, %d dropped as too long", name, len(sides.ids), sides.dropped
   )
+  parts = sharding.row_shards(options.get("mesh"))
   batch_at, num_steps = batches.side_batches(
     sides,
     config.batch_size,
     config.epochs,
     seed,
     length=config.length,
-    parts=config.accumulate * sharding.row_shards(options.get("mesh")),
+    parts=config.accumulate * parts,
   )
+  kept, measured = encode(tokenizer, held_out, config.length), None
+  if kept.ids:
+    measured = batches.side_batches(
+      kept,
+      config.batch_size // config.accumulate,
+      *(1, None),
+      length=config.length,
+      parts=parts,
+    )
   return loop.fit_model(
     model,
     _LOSSES[kind],
@@ -88,6 +100,7 @@ def train_ppm(
     config,
     name=name,
     seed=seed,
+    held_out=measured,
     **options,
   )
 

@@ -9,7 +9,7 @@ from absl import logging
 
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.data import batches
-from rstar_jax.models import losses
+from rstar_jax.models import losses, sharding
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.steps.tokenizer import Tokenizer
 from rstar_jax.training import loop, next_token
@@ -23,6 +23,7 @@ def train_sft(
   *,
   seed: int,
   tokenizer: Tokenizer,
+  held_out: Sequence[tuple[str, Prefix]] = (),
   name: str = "sft",
   **options: Any,
 ) -> Transformer:
@@ -37,6 +38,7 @@ def train_sft(
     config: optimiser, batch size in packed rows, epochs.
     seed: decides the order of the rows, and what LoRA starts from.
     tokenizer: encodes the texts.
+    held_out: rows that the loss is measured on; see `loop.fit_model`.
     name: names the training in metrics and messages.
     **options: mesh, folder, writer, progress, adapter; see `loop.fit_model`.
 
@@ -46,11 +48,7 @@ def train_sft(
   Raises:
     ValueError: no row fits into `config.length` tokens.
   """
-  encoded = [batches.encode_row(tokenizer, q, nodes) for q, nodes in rows]
-  groups = batches.by_question(question for question, _ in rows)
-  packed = batches.pack(
-    [[encoded[number] for number in group] for group in groups], config.length
-  )
+  packed = _pack(rows, tokenizer, config.length)
   count = len(packed.arrays["tokens"])
   if count == 0:
     raise ValueError(
@@ -68,8 +66,31 @@ def train_sft(
   batch_at, num_steps = batches.row_batches(
     packed.arrays, config.batch_size, config.epochs, seed
   )
+  kept = _pack(held_out, tokenizer, config.length).arrays
+  measured = None
+  if rows_kept := len(kept["tokens"]):
+    # As many as an update has in memory at once.
+    most = config.batch_size // config.accumulate
+    parts = sharding.row_shards(options.get("mesh"))
+    size = min(most, -(-rows_kept // parts) * parts)
+    measured = batches.row_batches(kept, size, 1, seed)
   return fit_policy(
-    model, batch_at, num_steps, config, name=name, seed=seed, **options
+    *(model, batch_at, num_steps, config),
+    name=name,
+    seed=seed,
+    held_out=measured,
+    **options,
+  )
+
+
+def _pack(
+  rows: Sequence[tuple[str, Prefix]], tokenizer: Tokenizer, length: int
+) -> batches.Packed:
+  """Encodes and packs rows, those of a question together."""
+  encoded = [batches.encode_row(tokenizer, q, nodes) for q, nodes in rows]
+  groups = batches.by_question(question for question, _ in rows)
+  return batches.pack(
+    [[encoded[number] for number in group] for group in groups], length
   )
 
 

@@ -42,11 +42,18 @@ class TrainState:
     step: updates so far, int32 scalar.
     params: a pytree of arrays.
     opt_state: the optimiser's state.
+    average: the moving average of the parameters, None without one.
   """
 
   step: jax.Array
   params: Params
   opt_state: Any
+  average: Params | None = None
+
+  @property
+  def trained(self) -> Params:
+    """The parameters of the trained model."""
+    return self.params if self.average is None else self.average
 
 
 def learning_rate(config: TrainConfig, num_steps: int) -> optax.Schedule:
@@ -117,6 +124,8 @@ def init(
   params: Params,
   tx: optax.GradientTransformation,
   mesh: jax.sharding.Mesh | None = None,
+  *,
+  averages: bool = False,
 ) -> TrainState:
   """Returns the state before the first update.
 
@@ -124,9 +133,15 @@ def init(
     params: the parameters, on their devices.
     tx: the optimiser. Its arrays have the shardings of their parameters.
     mesh: the mesh of the parameters; counters are replicated over it.
+    averages: whether an average of the parameters is kept.
   """
   # Eager, not jitted: zeros_like then keeps each parameter's sharding.
-  state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+  state = TrainState(
+    jnp.zeros((), jnp.int32),
+    params,
+    tx.init(params),
+    jax.tree.map(jnp.copy, params) if averages else None,
+  )
   return state if mesh is None else sharding.spread(state, mesh)
 
 
@@ -135,6 +150,7 @@ def make_step(
   tx: optax.GradientTransformation,
   accumulate: int = 1,
   at_once: int | None = None,
+  ema: float = 0.0,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
   """Builds one update, a pure function to be jitted.
 
@@ -144,13 +160,14 @@ def make_step(
     accumulate: number of micro-batches; divides the first axis of the batch.
       Sums are divided once, so the update is that of the whole batch.
     at_once: rows of a micro-batch, in the place of their number.
+    ema: decay of the average of a state that has one.
 
   Returns:
     A function (state, batch, *frozen) -> (next state, metrics): "loss" and the
     other means, and "grad_norm" before clipping, in all and of each group of a
     model's parameters, all float32 scalars. What is frozen goes to the loss.
   """
-  grad_fn = jax.grad(_summed(loss_fn), has_aux=True)
+  grad_fn = jax.grad(summed(loss_fn), has_aux=True)
 
   def step(state: TrainState, batch: Batch, *frozen: Params):
     rows = len(jax.tree.leaves(batch)[0])
@@ -171,12 +188,30 @@ def make_step(
     metrics["count"] = sums["count"]
     metrics["grad_norm"] = optax.global_norm(grads)
     metrics |= _norms(grads)
-    return TrainState(state.step + 1, params, opt_state), metrics
+    average = state.average
+    if average is not None:
+      average = _averaged(average, params, state.step, ema)
+    return TrainState(state.step + 1, params, opt_state, average), metrics
 
   return step
 
 
-def _summed(loss_fn: LossFn):
+def _averaged(
+  average: Params, params: Params, step: jax.Array, decay: float
+) -> Params:
+  """Returns the average after an update; `step` counts those before it."""
+  # Where updates are few, the start would otherwise be most of it.
+  decay = jnp.minimum(decay, (2.0 + step) / (11.0 + step))
+  return jax.tree.map(
+    lambda old, new: (old + (1 - decay) * (new - old)).astype(old.dtype),
+    average,
+    params,
+  )
+
+
+def summed(loss_fn: LossFn) -> LossFn:
+  """Returns a loss whose sums have the loss itself, as "loss"."""
+
   def with_loss(params, batch, *frozen):
     total, sums = loss_fn(params, batch, *frozen)
     return total, {"loss": total, **sums}

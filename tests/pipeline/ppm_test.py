@@ -6,6 +6,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config import schema as config_lib
+from rstar_jax.data.held_out import is_held_out
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import backends, extract, models, ppm, rollout, shards
 from rstar_jax.search import tree as tree_lib
@@ -59,7 +60,7 @@ class RewardsTest(parameterized.TestCase):
     return [
       each
       for tree in self.trees
-      if ppm.held_out(self.context.config.seed, tree.problem.id) == held_out
+      if is_held_out(self.context.config.seed, tree.problem.id, 10) == held_out
       for each in tree_lib.trajectories(tree)
     ]
 
@@ -80,7 +81,7 @@ class RewardsTest(parameterized.TestCase):
     items = self.learn("pqm", "pqm")
     expected = {}
     for tree in self.trees:
-      if ppm.held_out(self.context.config.seed, tree.problem.id):
+      if is_held_out(self.context.config.seed, tree.problem.id, 10):
         continue
       for end in range(1, len(tree)):
         if tree.terminal[end] == tree_lib.ANSWERED:

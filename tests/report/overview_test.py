@@ -36,6 +36,19 @@ class OverviewTest(absltest.TestCase):
     self.assertEqual((curve["round"], curve["kind"]), (2, "ppm"))
     self.assertEqual(curve["points"], [[1, 3.0], [2, 2.0], [3, 1.0]])
 
+  def test_losses_on_held_out_problems(self):
+    rows = [
+      {"step": 1, "round_1_sft/loss": 3.0},
+      {"step": 4, "round_1_sft/held_out_loss": 2.5},
+      {"step": 2, "round_1_sft/held_out_loss": 9.0},
+      {"step": 2, "round_1_sft/held_out_loss": 3.5},
+      {"step": 2, "round_1_ppm/loss": 1.0},
+    ]
+    sft, ppm = overview.losses(rows)
+    self.assertEqual(sft["points"], [[1, 3.0]])
+    self.assertEqual(sft["held_out"], [[2, 3.5], [4, 2.5]])
+    self.assertEqual(ppm["held_out"], [])
+
   def test_a_long_curve_is_thinned_and_keeps_its_end(self):
     rows = [{"step": i, "round_1_sft/loss": float(i)} for i in range(1001)]
     (curve,) = overview.losses(rows)

@@ -293,6 +293,67 @@ class FitTest(absltest.TestCase):
       log.add(k, {"loss": Loss(k), "count": 1.0}, 0)
     self.assertEqual(waited, [1.0, 2.0, 3.0])
 
+  def test_what_is_held_out_is_measured_every_so_often_and_at_the_end(self):
+    recorder, seen = Recorder(), []
+
+    def measure(params):
+      seen.append(np.array(params["w"]))
+      return {"held_out_loss": float(len(seen))}
+
+    tx = state.optimizer(CONFIG, STEPS)
+    end = loop.fit(
+      state.init({"w": jnp.zeros(3)}, tx),
+      state.make_step(_loss, tx),
+      *(_batch_at, STEPS),
+      config=dataclasses.replace(CONFIG, eval_every=4),
+      writer=recorder,
+      name="sft",
+      progress=False,
+      measure=measure,
+    )
+    rows = [(k, v) for k, _, v in recorder.rows if "held_out_loss" in v]
+    self.assertEqual(
+      rows,
+      [(k, {"held_out_loss": n}) for k, n in ((4, 1.0), (8, 2.0), (11, 3.0))],
+    )
+    np.testing.assert_array_equal(seen[-1], end.params["w"])
+    self.assertTrue(np.any(seen[0] != seen[1]))
+
+  def test_an_average_is_kept_saved_and_resumed(self):
+    tx = state.optimizer(CONFIG, STEPS)
+    measured = []
+
+    def run(folder=None, stop=-1):
+      def batch_at(k: int):
+        if k == stop:
+          raise KeyboardInterrupt
+        return _batch_at(k)
+
+      return loop.fit(
+        state.init({"w": jnp.zeros(3)}, tx, averages=True),
+        state.make_step(_loss, tx, ema=0.5),
+        *(batch_at, STEPS),
+        config=CONFIG,
+        folder=folder,
+        progress=False,
+        measure=lambda params: measured.append(params) or {},
+      )
+
+    straight = run()
+    # The average by hand, of the parameters that plain training goes through.
+    average = np.zeros(3)
+    for k in range(1, STEPS + 1):
+      decay = min(0.5, (1 + k) / (10 + k))
+      weights = np.asarray(_run(steps=k).params["w"], np.float64)
+      average = decay * average + (1 - decay) * weights
+    np.testing.assert_allclose(straight.average["w"], average, rtol=1e-5)
+    np.testing.assert_array_equal(straight.trained["w"], straight.average["w"])
+    np.testing.assert_array_equal(measured[0]["w"], straight.average["w"])
+    _assert_same(straight.params, _run().params)
+    with self.assertRaises(KeyboardInterrupt):
+      run(self.folder, stop=7)
+    _assert_same(run(self.folder), straight)
+
   def test_checkpoints_of_another_model(self):
     _run(self.folder)
     tx = state.optimizer(CONFIG, STEPS)

@@ -159,6 +159,37 @@ class SftTest(absltest.TestCase):
       parts,
     )
 
+  def test_the_loss_of_what_is_held_out(self):
+    rows = []
+
+    class Writer:
+      def write(self, step, values, prefix=""):
+        rows.append((step, values))
+
+    config = dataclasses.replace(
+      CONFIG, epochs=2, batch_size=2, accumulate=2, eval_every=2
+    )
+    model = sft.train_sft(
+      _model(),
+      ROWS[:2],
+      config,
+      held_out=[ROWS[2], ROWS[0]],
+      **dict(seed=1, tokenizer=TOKENIZER, writer=Writer(), progress=False),
+    )
+    measured = [(k, v) for k, v in rows if "held_out_loss" in v]
+    self.assertEqual([k for k, _ in measured], [2])
+    # By the trained model, of each row alone.
+    total = count = 0.0
+    for question, nodes in (ROWS[2], ROWS[0]):
+      row = batches.encode_row(TOKENIZER, question, nodes)
+      loss, sums = sft.sft_loss(model, batches.pack([[row]], 173).arrays)
+      total, count = total + float(loss), count + float(sums["count"])
+    _, values = measured[0]
+    np.testing.assert_allclose(
+      values["held_out_loss"], total / count, rtol=1e-4
+    )
+    self.assertBetween(values["held_out_token_accuracy"], 0, 1)
+
   def test_nothing_fits(self):
     config = dataclasses.replace(CONFIG, length=7)
     with self.assertRaisesRegex(ValueError, "none of 3 solutions fits into 7"):

@@ -191,8 +191,22 @@ Report.overview = (() => {
             height: 220, markers: false, floor: 0, xName: "update",
             format: (v) => v.toPrecision(2).replace(/\.?0+$/, "") }),
           el("p", { class: "note" }, `Last values: ${own.map((e) =>
-            e.points[e.points.length - 1][1].toPrecision(3)).join(", ")}.`));
+            last(e.points)).join(", ")}.`),
+          heldOut(own));
       })));
+  }
+
+  function last(points) {
+    return points[points.length - 1][1].toPrecision(3);
+  }
+
+  function heldOut(curves) {
+    const own = curves.filter((each) => each.held_out.length);
+    return own.length > 0 && more("On held-out problems",
+      table(["Round", "Update", "Loss"], own.flatMap((each) =>
+        each.held_out.map(([step, loss]) =>
+          [each.round, number(step), loss.toPrecision(3)])),
+      "Loss on held-out problems"));
   }
 
   function study(each) {
