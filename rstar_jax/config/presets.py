@@ -66,7 +66,9 @@ def paper(policy: str) -> config_lib.Config:
   # State is shared by all chips; micro-batches are of 8 rows, two on a chip of
   # 16: with four, a v5e's memory does not do. More than 32 chips want fewer.
   config.train_mesh = config_lib.MeshConfig(data=1, fsdp=-1, tensor=4)
-  config.sft.remat = config.ppm.remat = "layer"
+  for train in (config.sft, config.ppm, config.reinforce.train):
+    train.remat = "layer"
+  config.reinforce.train.batch_size = 8
   config.sft.accumulate, config.ppm.accumulate = 16, 64
   return config
 

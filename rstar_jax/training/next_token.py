@@ -50,15 +50,15 @@ def logprobs(
     return values, picked == jnp.max(logits, axis=-1)
 
   tokens = batch["tokens"]
-  parts = _parts(tokens.shape[1], model.config.vocab_size, max_logits)
-  if parts == 1:
+  count = parts(tokens.shape[1], model.config.vocab_size, max_logits)
+  if count == 1:
     return of(before, tokens)
-  split = [jnp.stack(jnp.split(x, parts, axis=1)) for x in (before, tokens)]
+  split = [jnp.stack(jnp.split(x, count, axis=1)) for x in (before, tokens)]
   found = jax.lax.map(lambda each: jax.checkpoint(of)(*each), tuple(split))
   return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(tokens.shape), found)
 
 
-def _parts(length: int, vocab_size: int, max_logits: int) -> int:
-  """Returns the fewest equal parts that each fit into `max_logits`."""
+def parts(length: int, vocab_size: int, max_logits: int = _MAX_LOGITS) -> int:
+  """Returns the fewest equal parts of a row that fit into `max_logits`."""
   wanted = -(-length * vocab_size // max_logits)
   return next((n for n in range(wanted, length) if length % n == 0), length)

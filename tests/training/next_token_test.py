@@ -54,7 +54,7 @@ class NextTokenTest(absltest.TestCase):
         with self.subTest(f"{length} {most}"):
           # A token a part, if even that is too much.
           self.assertEqual(
-            next_token._parts(length, 7, most), (*fits, length)[0]
+            next_token.parts(length, 7, most), (*fits, length)[0]
           )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from rstar_jax.tools.aot.chips import Slice
+from rstar_jax.tools.aot.traffic import Moved, moved
 
 # Without these libtpu asks for the machine that it is on, and refuses to be
 # loaded by two processes.
@@ -24,20 +25,25 @@ class Compiled:
     arguments: bytes of the arrays that it is given.
     outputs: bytes of its results, those written into arguments left out.
     temporaries: bytes that it needs besides.
+    peak: bytes of arguments, outputs and temporaries at the time that most
+      are held. (Temporaries alone count what lies unused between them.)
     code: bytes of its instructions.
     seconds: wall time of the compiler.
     cpu_seconds: of all its threads.
     refused: HBM bytes of a program that the compiler refused because the chip
       has fewer; all else is then 0.
+    moved: bytes that a run moves; None where they were not counted.
   """
 
   arguments: float = 0.0
   outputs: float = 0.0
   temporaries: float = 0.0
+  peak: float = 0.0
   code: float = 0.0
   seconds: float = 0.0
   cpu_seconds: float = 0.0
   refused: float = 0.0
+  moved: Moved | None = None
 
   @property
   def own(self) -> float:
@@ -72,8 +78,14 @@ def devices(where: Slice) -> Sequence[Any]:
   return found.devices
 
 
-def compile_program(lowered: jax.stages.Lowered) -> Compiled:
+def compile_program(
+  lowered: jax.stages.Lowered, turns: int | None = None
+) -> Compiled:
   """Compiles a program that was lowered for devices of `devices`.
+
+  Args:
+    lowered: the program.
+    turns: of its loop whose number it computes; None counts no bytes.
 
   Raises:
     ValueError: what its kernels plan is too much for the scalar memory.
@@ -101,7 +113,9 @@ def compile_program(lowered: jax.stages.Lowered) -> Compiled:
     arguments=memory.argument_size_in_bytes,
     outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
     temporaries=memory.temp_size_in_bytes,
+    peak=memory.peak_memory_in_bytes,
     code=memory.generated_code_size_in_bytes,
+    moved=None if turns is None else moved(compiled.as_text(), turns),
     **took,
   )
 

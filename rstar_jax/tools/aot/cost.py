@@ -13,6 +13,7 @@ import numpy as np
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.paged_attention import LANES
 from rstar_jax.tools.aot.chips import Slice
+from rstar_jax.training import next_token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,8 +129,8 @@ def update(
   """Counts one update of a training, on one of the chips.
 
   Args:
-    model: `remat` says whether layers are computed again; any dtypes: masters,
-      moments and gradients are float32.
+    model: `remat` says what is computed again; any dtypes: masters, moments
+      and gradients are float32.
     rows: packed rows of the update.
     length: tokens of each.
     head: whether there are logits.
@@ -141,12 +142,20 @@ def update(
   matrices, tokens = layers * layer_parameters(model), rows * length
   embeddings = 2 if head and not model.tied_embeddings else 1
   parameters = matrices + embeddings * head_parameters(model)
+  flops = useful(model, rows=rows, length=length, head=head)
   # Forwards, and twice as much backwards.
   passes = 4 if model.remat == "layer" else 3
-  keys = tokens * (length + 1) / 2
-  flops = passes * 2 * tokens * matrices
-  flops += passes * 4 * layers * model.num_heads * model.head_dim * keys
-  flops += 3 * 2 * tokens * head_parameters(model) if head else 0
+  mlp = model.embed_dim * model.mlp_dim
+  again = {
+    # The MLP's result has no part in a gradient.
+    "layer": layer_parameters(model) - mlp,
+    "mlp": 2 * mlp,
+  }.get(model.remat, 0)
+  flops += 2 * tokens * layers * again
+  if model.remat == "layer":
+    flops += _attention(model, rows, length)
+  if head and next_token.parts(length, model.vocab_size) > 1:
+    flops += 2 * tokens * head_parameters(model)
   # Masters, two moments and the gradient are read and written in float32. A
   # micro-batch reads the weights in each pass, and adds to the gradient.
   state = 8 * 4 * parameters / chips
@@ -159,6 +168,21 @@ def update(
   ring = 2 * (tensor - 1) / tensor
   sums = 2 * layers * passes * tokens * tensor / chips * model.embed_dim * size
   return Work(flops / chips, state + reads, gathered + ring * sums)
+
+
+def useful(model: ModelConfig, *, rows: int, length: int, head: bool) -> float:
+  """Counts the FLOPs of an update without those of what is computed again.
+
+  Of attention, those of one sequence a row: less where rows have several.
+  """
+  matrices = model.num_layers * layer_parameters(model)
+  matrices += head_parameters(model) if head else 0
+  return 3 * (2 * rows * length * matrices + _attention(model, rows, length))
+
+
+def _attention(model: ModelConfig, rows: int, length: int) -> float:
+  keys = rows * length * (length + 1) / 2
+  return 4 * model.num_layers * model.num_heads * model.head_dim * keys
 
 
 def _size(dtype: str) -> int:

@@ -174,13 +174,13 @@ def step_of(
   tensor = shape["tensor"]
   shards = shape["data"] * shape["fsdp"]
   if name in programs.TRAINING:
-    training = getattr(config, name)
+    training = programs.training_of(name, config)
     rows, length = training.batch_size, training.length
     work = cost.update(
       dataclasses.replace(model, **training.of_model),
       rows=rows,
       length=length,
-      head=name == "sft",
+      head=name != "ppm",
       chips=tensor * shards,
       tensor=tensor,
       accumulate=training.accumulate,
@@ -221,13 +221,14 @@ def rates(
     a: assumptions.
 
   Returns:
-    By name, of `programs.NAMES`.
+    By name, of `programs.NAMES`, without reinforcement, which the paper has
+    not.
 
   Raises:
     ValueError: a mesh that the slice or a host of it does not make.
   """
   result = {}
-  for name in programs.NAMES:
+  for name in (*programs.SEARCH, "sft", "ppm"):
     training = name in programs.TRAINING
     chips = where if training else where.host
     mesh = config.train_mesh if training else config.search_mesh

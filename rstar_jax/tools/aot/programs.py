@@ -29,12 +29,14 @@ from rstar_jax.models import int8, sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.paged_attention import Kind, PagedAttention
 from rstar_jax.models.transformer import Transformer
-from rstar_jax.training import ppm, sft, state
+from rstar_jax.training import ppm, reinforce, sft, state
 
 # Of a search: the policy samples, in all slots or where few have something to
 # do, and reads prefixes; the PPM scores.
 SEARCH = ("decode", "few", "prefill", "score")
-TRAINING = ("sft", "ppm")
+TRAINING = ("sft", "ppm", "reinforce")
+# Micro-batches of an update of reinforcement, which has as many as it needs.
+_PARTS = 4
 NAMES = (*SEARCH, *TRAINING)
 
 
@@ -207,7 +209,7 @@ def training_program(
   Raises:
     ValueError: the rows do not divide into the mesh and the micro-batches.
   """
-  training: TrainConfig = getattr(config, name)
+  training = training_of(name, config)
   parts = sharding.row_shards(mesh)
   if training.batch_size % (parts * training.accumulate):
     raise ValueError(
@@ -215,15 +217,20 @@ def training_program(
       f"{training.batch_size} rows do not divide into the mesh's {parts} parts "
       f"of rows: give an accumulate of at most {training.batch_size // parts}"
     )
+  tpu = mesh.devices.flat[0].platform == "tpu"
   model = dataclasses.replace(
     model,
     param_dtype="float32",
-    scan=True,
-    attention="pallas",
+    scan=tpu,
+    attention="pallas" if tpu else "xla",
     **training.of_model,
   )
-  head = "lm" if name == "sft" else config.ppm_head
-  loss = {"sft": sft.sft_loss, "ppm": ppm.ppm_loss}[name]
+  head = config.ppm_head if name == "ppm" else "lm"
+  loss = {
+    "sft": sft.sft_loss,
+    "ppm": ppm.ppm_loss,
+    "reinforce": reinforce.Loss(config.reinforce),
+  }[name]
   graphdef, params = _shapes(model, head)
   places = sharding.shardings(params, mesh)
   params = jax.tree.map(placed, params, places)
@@ -235,9 +242,13 @@ def training_program(
   )
   rows, length = training.batch_size, training.length
   ints = dict.fromkeys(("tokens", "positions", "ends"), (length,))
-  if name == "sft":
+  if head == "lm":
     ints |= {"parents": (length,)}
     floats = {"weights": (length,)}
+    if name == "reinforce":
+      floats |= dict.fromkeys(("gain", "cost", "old"), (length,))
+    if name == "reinforce" and config.reinforce.kl:
+      floats |= {"reference": (length,)}
   else:
     # Pairs that share no prefix with each other: as many rows as there can be.
     ints |= {"last": (1, 2)}
@@ -257,6 +268,20 @@ def training_program(
     everywhere = NamedSharding(mesh, PartitionSpec())
     options = {"mesh": mesh, "results": (stay, everywhere)}
   return DeviceProgram(name, step, (begun, batch), (0,), **options)
+
+
+def training_of(name: str, config: Config) -> TrainConfig:
+  """Returns the config of a training, by its name of `TRAINING`.
+
+  Its `batch_size` and `accumulate` are those of one update. (Reinforcement has
+  a batch's rows at once, and as many micro-batches as there are tokens.)
+  """
+  if name != "reinforce":
+    return getattr(config, name)
+  training = config.reinforce.train
+  return dataclasses.replace(
+    training, batch_size=_PARTS * training.batch_size, accumulate=_PARTS
+  )
 
 
 def array(

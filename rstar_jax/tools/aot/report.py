@@ -10,11 +10,12 @@ from jax.sharding import AbstractMesh, Mesh
 from rstar_jax.config.schema import Config, MeshConfig
 from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.tools.aot import compiler, plan, programs
+from rstar_jax.tools.aot import compiler, cost, plan, programs
 from rstar_jax.tools.aot.chips import Slice
 from rstar_jax.tools.aot.compiler import Compiled
 from rstar_jax.tools.aot.plan import significant
 from rstar_jax.tools.aot.programs import Sizes, bytes_of
+from rstar_jax.tools.aot.traffic import Moved
 
 _MIB, _GIB = 2**20, 2**30
 
@@ -174,20 +175,32 @@ def training_row(
     where: the slice.
     name: of `programs.TRAINING`.
   """
-  training = getattr(config, name)
+  training = programs.training_of(name, config)
   mesh = mesh_of(config.train_mesh, where, "train_mesh")
   program = programs.training_program(name, model, config, mesh)
-  found = compiler.compile_program(program.lower())
-  fields = "batch_size length accumulate remat attention_block".split()
-  needs = found.refused or found.arguments + found.own + found.code
+  found = compiler.compile_program(program.lower(), training.accumulate)
+  fields = "batch_size length accumulate remat".split()
+  needs = found.refused or found.peak + found.code
   has = where.chip.usable_bytes
   result = (
     {"mesh": dict(mesh.shape)}
     | {key: getattr(training, key) for key in fields}
     | _row(name, where, found)
     | _fit(needs, has)
-    | _work(name, model, config, mesh, where)
+    | _work(name, model, config, mesh, where, found.moved)
   )
+  if found.moved is not None:
+    # Of the peak, were nothing to take time but the slowest resource.
+    needed = cost.useful(
+      model,
+      rows=training.batch_size,
+      length=training.length,
+      head=name != "ppm",
+    )
+    seconds = needed / where.chips / where.chip.flops
+    result["share_of_peak"] = significant(
+      seconds / max(result["seconds"].values())
+    )
   if not result["fits"]:
     begun, _ = program.arguments
     result["knobs"] = training_knobs(
@@ -265,12 +278,22 @@ def _row(name: str, where: Slice, found: Compiled) -> dict[str, Any]:
 
 
 def _work(
-  name: str, model: ModelConfig, config: Config, mesh: Mesh, where: Slice
+  name: str,
+  model: ModelConfig,
+  config: Config,
+  mesh: Mesh,
+  where: Slice,
+  moved: Moved | None = None,
 ) -> dict[str, Any]:
-  """Returns what a step costs a chip, of paths as long as the plan assumes."""
+  """Returns what a step costs a chip, of paths as long as the plan assumes.
+
+  Bytes are those of `moved`, if they were counted.
+  """
   tokens, work = plan.step_of(
     name, model, config, dict(mesh.shape), plan.Assumptions()
   )
+  if moved is not None:
+    work = dataclasses.replace(work, bytes=moved.hbm, wire=moved.wire)
   seconds = work.seconds(where)
   return {
     "tokens": tokens,

@@ -125,7 +125,14 @@ class UpdateTest(absltest.TestCase):
     self.assertEqual(found.flops, 3 * forward)
     self.assertEqual(found.wire, 0)
     again = dataclasses.replace(_TINY, remat="layer")
-    self.assertEqual(cost.update(again, **sizes, chips=1).flops, 4 * forward)
+    # All but the last product of the MLP.
+    more = 2 * 18 * (layers - 3 * 20) + 4 * 3 * 2 * 2 * 36
+    flops = cost.update(again, **sizes, chips=1).flops
+    self.assertEqual(flops, 3 * forward + more)
+    again = dataclasses.replace(_TINY, remat="mlp")
+    flops = cost.update(again, **sizes, chips=1).flops
+    self.assertEqual(flops, 3 * forward + 2 * 18 * 3 * 40)
+    self.assertEqual(cost.useful(again, **sizes), 3 * forward)
     many = cost.update(_TINY, **sizes, chips=4, tensor=2)
     self.assertEqual(many.flops, found.flops / 4)
     # Half of the weights' half comes from the other shard, twice, and as much

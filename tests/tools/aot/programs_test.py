@@ -144,11 +144,13 @@ class ProgramsTest(parameterized.TestCase):
     pages, *_ = jax.tree.leaves(program.lower().out_info)
     self.assertEqual(pages.shape, program.arguments[1].shape)
 
-  @parameterized.parameters("sft", "ppm")
+  @parameterized.parameters(*programs.TRAINING)
   def test_of_training(self, name):
     config = small.config()
     mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=2, tensor=2))
-    setattr(config, name, TrainConfig(batch_size=8, length=32, accumulate=2))
+    of = config.reinforce if name == "reinforce" else config
+    training = TrainConfig(batch_size=8, length=32, accumulate=2)
+    setattr(of, "train" if name == "reinforce" else name, training)
     program = programs.training_program(name, _tiny(), config, mesh)
     compiled = program.lower().compile()
     memory = compiled.memory_analysis()

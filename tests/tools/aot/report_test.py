@@ -8,9 +8,10 @@ from absl.testing import absltest
 
 from rstar_jax.config.schema import MeshConfig, TrainConfig
 from rstar_jax.models import sharding
-from rstar_jax.tools.aot import chips, compiler, programs, report
+from rstar_jax.tools.aot import chips, compiler, cost, programs, report
 from rstar_jax.tools.aot.compiler import Compiled
 from rstar_jax.tools.aot.report import Held
+from rstar_jax.tools.aot.traffic import Moved
 from tests.tools.aot import small
 
 jax.config.update("jax_num_cpu_devices", 4)
@@ -128,13 +129,20 @@ class TrainingTest(absltest.TestCase):
       mock.patch.object(
         compiler,
         "compile_program",
-        lambda _: Compiled(arguments=20 * _GIB, temporaries=_GIB),
+        lambda _, turns: Compiled(
+          peak=20 * _GIB, code=_GIB, moved=Moved(turns * 819e9, 8e9)
+        ),
       ),
     ):
       row = report.training_row(config, _MODEL, chips.parse("v5e:2x2"), "sft")
     self.assertEqual((row["hbm_needed_gib"], row["fits"]), (21, False))
     self.assertEqual(row["tokens"], 8 * 32)
     self.assertIn("knobs", row)
+    # HBM is the slowest: 2 s. A chip of v5e:2x2 has two links of 50 GB/s.
+    self.assertEqual((row["seconds"]["hbm"], row["seconds"]["ici"]), (2, 0.08))
+    flops = cost.useful(_MODEL, rows=8, length=32, head=True)
+    share = flops / 4 / 197e12 / 2
+    self.assertAlmostEqual(row["share_of_peak"] / share, 1, delta=1e-3)
 
 
 if __name__ == "__main__":
