@@ -174,7 +174,7 @@ def step_of(
   tensor = shape["tensor"]
   shards = shape["data"] * shape["fsdp"]
   if name in programs.TRAINING:
-    training = programs.training_of(name, config)
+    training = programs.training_of(name, config, shards)
     rows, length = training.batch_size, training.length
     work = cost.update(
       dataclasses.replace(model, **training.of_model),
@@ -221,14 +221,13 @@ def rates(
     a: assumptions.
 
   Returns:
-    By name, of `programs.NAMES`, without reinforcement, which the paper has
-    not.
+    By name, of `programs.NAMES`.
 
   Raises:
     ValueError: a mesh that the slice or a host of it does not make.
   """
   result = {}
-  for name in (*programs.SEARCH, "sft", "ppm"):
+  for name in programs.NAMES:
     training = name in programs.TRAINING
     chips = where if training else where.host
     mesh = config.train_mesh if training else config.search_mesh

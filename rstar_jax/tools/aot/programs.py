@@ -209,8 +209,8 @@ def training_program(
   Raises:
     ValueError: the rows do not divide into the mesh and the micro-batches.
   """
-  training = training_of(name, config)
   parts = sharding.row_shards(mesh)
+  training = training_of(name, config, parts)
   if training.batch_size % (parts * training.accumulate):
     raise ValueError(
       f"{training.accumulate} micro-batches of config.{name}'s "
@@ -270,17 +270,23 @@ def training_program(
   return DeviceProgram(name, step, (begun, batch), (0,), **options)
 
 
-def training_of(name: str, config: Config) -> TrainConfig:
-  """Returns the config of a training, by its name of `TRAINING`.
+def training_of(name: str, config: Config, shards: int) -> TrainConfig:
+  """Returns the config of a training.
 
-  Its `batch_size` and `accumulate` are those of one update. (Reinforcement has
-  a batch's rows at once, and as many micro-batches as there are tokens.)
+  Reinforcement has its batch's rows at once, and as many micro-batches as its
+  tokens need: here it has four.
+
+  Args:
+    name: of `TRAINING`.
+    config: of the run.
+    shards: data shards of the training's mesh.
   """
   if name != "reinforce":
     return getattr(config, name)
   training = config.reinforce.train
+  rows = reinforce.rows_of_update(0, training.batch_size, shards)
   return dataclasses.replace(
-    training, batch_size=_PARTS * training.batch_size, accumulate=_PARTS
+    training, batch_size=_PARTS * rows, accumulate=_PARTS
   )
 
 

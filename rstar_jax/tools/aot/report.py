@@ -175,8 +175,8 @@ def training_row(
     where: the slice.
     name: of `programs.TRAINING`.
   """
-  training = programs.training_of(name, config)
   mesh = mesh_of(config.train_mesh, where, "train_mesh")
+  training = programs.training_of(name, config, sharding.row_shards(mesh))
   program = programs.training_program(name, model, config, mesh)
   found = compiler.compile_program(program.lower(), training.accumulate)
   fields = "batch_size length accumulate remat".split()
