@@ -33,6 +33,10 @@ RENAMED: dict[str, str] = {
   "SearchConfig.slots": "in_flight",
   "SearchConfig.groups": "",
 }
+# Values that are said otherwise now, as JSON has them, by "Class.field".
+RESAID: dict[str, dict[Any, Any]] = {
+  "TrainConfig.remat": {False: "none", True: "layer"},
+}
 
 
 def field(

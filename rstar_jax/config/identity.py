@@ -84,8 +84,8 @@ def from_json(text: str | bytes, name: str = "config.json") -> Config:
 
   Args:
     text: of the file, as this version or an earlier one wrote it. A field that
-      was not there yet has its default; one of another name is found by
-      `closed.RENAMED`.
+      was not there yet has its default; one of another name, or a value that
+      is said otherwise now, is found by `closed.RENAMED` and `closed.RESAID`.
     name: of the file, for errors.
 
   Raises:
@@ -109,9 +109,12 @@ def _fill(part: Any, found: dict[str, Any], whole: Config) -> Any:
   """Assigns the fields of a part of a config; returns the part."""
   for name, value in found.items():
     owner, field = part, name
-    new = closed.RENAMED.get(f"{type(part).__name__}.{name}", name)
+    key = f"{type(part).__name__}.{name}"
+    new = closed.RENAMED.get(key, name)
     if not new:
       continue
+    if key in closed.RESAID:
+      value = closed.RESAID[key].get(value, value)
     *path, field = new.split(".")
     if path:
       owner = functools.reduce(getattr, path, whole)

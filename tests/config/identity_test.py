@@ -206,6 +206,12 @@ class JsonTest(absltest.TestCase):
     self.assertEqual(found.eval.search.in_flight, 5)
     self.assertEqual(identity.continues(found, Config()), [])
 
+  def test_values_that_are_said_otherwise_now(self):
+    fields = identity.to_json(Config())
+    fields["sft"]["remat"], fields["ppm"]["remat"] = True, False
+    found = self.read(fields)
+    self.assertEqual((found.sft.remat, found.ppm.remat), ("layer", "none"))
+
   def test_every_row_leads_to_a_field(self):
     for old, new in closed.RENAMED.items():
       with self.subTest(old):
