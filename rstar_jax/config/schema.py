@@ -246,11 +246,13 @@ class TrainConfig(Closed):
   # Micro-batches that make one update; divides batch_size.
   accumulate: int = field(1, above=0)
   # What of a layer the backward pass computes again, for less memory: "layer"
-  # all of it, "mlp" the products of the MLP, "elementwise" no product.
+  # all of it, "mlp" the MLP, "elementwise" nothing that is a product. "none"
+  # leaves it to the compiler, and keeps more than "elementwise"
+  # (docs/results/training_aot.md).
   remat: Literal["none", "elementwise", "mlp", "layer"] = "none"
   # Tokens of a row whose attention is computed at once, and again in the
-  # backward pass; 0 is all. Scores of few stay in fast memory: quicker, but on
-  # a TPU it needs more HBM (docs/results/aot.md).
+  # backward pass; 0 is all. Scores of few stay in a CPU's fast memory. A TPU's
+  # kernel has blocks of its own.
   attention_block: int = field(0, least=0)
   # Tokens per row; a longer sample is dropped and counted.
   length: int = field(4096, above=0)

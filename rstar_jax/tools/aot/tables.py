@@ -1,6 +1,7 @@
-"""Rows of the command as the tables of docs/results/aot.md.
+"""Rows of the command as the tables of docs/results.
 
 python -m rstar_jax.tools.aot.tables docs/results/aot.jsonl
+python -m rstar_jax.tools.aot.tables docs/results/training_aot.jsonl
 """
 
 import json
@@ -65,9 +66,37 @@ def steps(rows: Sequence[Row]) -> str:
       f"{row['tokens_per_second_per_chip']:,.0f}",
     ]
     for row in rows
-    if "temporaries_gib" in row
+    if "temporaries_gib" in row and "share_of_peak" not in row
   ]
   return _table(head, lines, left=3)
+
+
+def trainings(rows: Sequence[Row]) -> str:
+  """Returns a table of updates: what a chip holds, and what bounds it."""
+  head = (
+    "model slice program remat micro-batches HBM,_GiB chip,_GiB code,_MiB "
+    "CPU-s PFLOP HBM,_TB sent,_TB compute,_s HBM,_s ICI,_s share_of_peak"
+  ).split()
+  lines = [
+    [
+      *_names(row),
+      row["program"],
+      row["remat"],
+      f"{row['accumulate']} x {row['batch_size'] // row['accumulate']} rows",
+      f"{row['hbm_needed_gib']:.2f}",
+      f"{row['hbm_chip_gib']:.2f}",
+      f"{row['code_mib']:.0f}",
+      f"{row['cpu_seconds']:.0f}",
+      f"{row['flops'] / 1e15:.3f}",
+      f"{row['bytes'] / 1e12:.3f}",
+      f"{row['wire'] / 1e12:.3f}",
+      *(f"{row['seconds'][key]:.2f}" for key in ("compute", "hbm", "ici")),
+      f"{row['share_of_peak']:.0%}",
+    ]
+    for row in rows
+    if "share_of_peak" in row
+  ]
+  return _table(head, lines, left=5)
 
 
 def _names(row: Row) -> list[str]:
@@ -100,8 +129,10 @@ def main(paths: Sequence[str]) -> None:
     for path in paths
     for line in pathlib.Path(path).read_text().splitlines()
   ]
-  for make in (searches, steps):
-    print(make(rows), end="\n\n")
+  for make in (searches, steps, trainings):
+    table = make(rows)
+    if table.count("\n") > 1:
+      print(table, end="\n\n")
 
 
 if __name__ == "__main__":

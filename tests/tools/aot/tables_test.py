@@ -65,12 +65,40 @@ class TablesTest(absltest.TestCase):
       "150 | 4.64 | 4.60 | 1.57 | 10,312 |",
     )
 
-  def test_of_the_page(self):
-    page = (_RESULTS / "aot.md").read_text()
-    lines = (_RESULTS / "aot.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    for make in (tables.searches, tables.steps):
-      self.assertIn(make(rows), page)
+  def test_trainings(self):
+    training = _STEP | {
+      "program": "sft",
+      "remat": "mlp",
+      "batch_size": 128,
+      "accumulate": 16,
+      "hbm_needed_gib": 12.081,
+      "hbm_chip_gib": 15.75,
+      "flops": 1.8366e15,
+      "bytes": 4.87e12,
+      "wire": 5.307e11,
+      "seconds": {"compute": 9.323, "hbm": 5.946, "ici": 2.653},
+      "share_of_peak": 0.8009,
+    }
+    rows = [_STEP, _SEARCH, training]
+    head, rule, row = tables.trainings(rows).splitlines()
+    self.assertEqual(len({each.count("|") for each in (head, rule, row)}), 1)
+    self.assertEqual(
+      row,
+      "| Model-7B | v5e:4x4 | sft | mlp | 16 x 8 rows | 12.08 | 15.75 | 9 | 20 "
+      "| 1.837 | 4.870 | 0.531 | 9.32 | 5.95 | 2.65 | 80% |",
+    )
+    self.assertEqual(tables.steps(rows), tables.steps([_STEP]))
+
+  def test_of_the_pages(self):
+    for name, makes in (
+      ("aot", (tables.searches, tables.steps)),
+      ("training_aot", (tables.trainings,)),
+    ):
+      page = (_RESULTS / f"{name}.md").read_text()
+      lines = (_RESULTS / f"{name}.jsonl").read_text().splitlines()
+      rows = [json.loads(line) for line in lines]
+      for make in makes:
+        self.assertIn(make(rows), page)
 
 
 if __name__ == "__main__":
