@@ -264,7 +264,9 @@ class TrainConfig(Closed):
   warmup: float = field(0.0, least=0, most=1)
   # "muon" orthogonalises the updates of the matrices inside the layers and
   # leaves the rest to AdamW (quicker for a small model, e.g. the bootstrap's).
-  optimizer: Literal["adamw", "muon"] = "adamw"
+  # For less memory: "adamw_8bit" rounds both moments, 2 bytes a parameter and
+  # not 8; "adafactor" keeps sums of rows and columns, and no first moment.
+  optimizer: Literal["adamw", "adamw_8bit", "adafactor", "muon"] = "adamw"
   # LoRA: rank of the updates that are trained in the place of the layers'
   # matrices, which stay as they are; 0 trains all parameters. It wants a larger
   # learning rate, such as 1e-4. The scalar head is trained as it is.

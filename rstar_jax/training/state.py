@@ -11,6 +11,7 @@ from optax import contrib
 
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.models import sharding
+from rstar_jax.training import moments
 
 Params = Any
 Batch = dict[str, jax.Array]
@@ -87,7 +88,7 @@ def learning_rate(config: TrainConfig, num_steps: int) -> optax.Schedule:
 def optimizer(
   config: TrainConfig, num_steps: int
 ) -> optax.GradientTransformation:
-  """Builds gradient clipping, then AdamW or Muon.
+  """Builds gradient clipping, then the config's optimiser.
 
   Args:
     config: the optimiser's hyperparameters.
@@ -115,8 +116,26 @@ def optimizer(
         muon_weight_dimension_numbers=_muon_dimensions,
         consistent_rms=_MUON_RMS,
       )
+    case "adamw_8bit":
+      update = optax.chain(
+        moments.scale_by_adam(config.b1, config.b2),
+        optax.add_decayed_weights(config.weight_decay, _decayed),
+        optax.scale_by_learning_rate(rate),
+      )
+    case "adafactor":
+      # Without its scaling by the size of parameters, so that AdamW's learning
+      # rates suit it too. A head's width is factored as the model's is.
+      update = optax.chain(
+        optax.scale_by_factored_rms(min_dim_size_to_factor=16),
+        optax.clip_by_block_rms(1.0),
+        optax.add_decayed_weights(config.weight_decay, _decayed),
+        optax.scale_by_learning_rate(rate),
+      )
     case other:
-      raise ValueError(f"optimizer={other!r}: must be 'adamw' or 'muon'")
+      raise ValueError(
+        f"optimizer={other!r}: must be 'adamw', 'adamw_8bit', 'adafactor' or "
+        "'muon'"
+      )
   return optax.chain(optax.clip_by_global_norm(config.clip), update)
 
 

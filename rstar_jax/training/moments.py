@@ -1,0 +1,103 @@
+"""Adam with moments of 8 bits: 2 bytes a parameter in the place of 8.
+
+After Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization". Here
+a block is a row, along the last axis, with one float32 scale; so the integers
+have the shape of their parameter, and are sharded as it is. Codes are denser
+near 0: an integer q of n stands for scale x (q / n)^4 in the first moment and
+for scale x (q / n)^8, whose square root Adam divides by, in the second. They
+are rounded at random, so that changes of less than a code add up.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+# Largest integers, and the powers that they count by.
+_FIRST, _SECOND = (127, 4), (255, 8)
+
+
+class Moment(NamedTuple):
+  """A moment of one parameter.
+
+  Attributes:
+    codes: int8 or uint8, in the parameter's shape.
+    scales: float32, the largest size in each row; the last axis is 1.
+  """
+
+  codes: jax.Array
+  scales: jax.Array
+
+
+class State(NamedTuple):
+  """The optimiser's state: updates so far, and both moments."""
+
+  count: jax.Array
+  first: Any
+  second: Any
+
+
+def scale_by_adam(
+  b1: float, b2: float, eps: float = 1e-8
+) -> optax.GradientTransformation:
+  """Returns `optax.scale_by_adam` with rounded moments.
+
+  A parameter of one axis, such as the scale of a norm, has a single block.
+  """
+
+  def init(params):
+    def zeros(dtype):
+      return jax.tree.map(
+        lambda x: Moment(
+          jnp.zeros_like(x, dtype), jnp.zeros((*x.shape[:-1], 1), jnp.float32)
+        ),
+        params,
+      )
+
+    return State(jnp.zeros((), jnp.int32), zeros(jnp.int8), zeros(jnp.uint8))
+
+  def update(grads, state, params=None):
+    del params
+    count = state.count + 1
+    leaves, tree = jax.tree.flatten(grads)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(0), count), 2)
+    moments = zip(
+      tree.flatten_up_to(state.first),
+      tree.flatten_up_to(state.second),
+      strict=True,
+    )
+    updates, first, second = [], [], []
+    for number, (grad, (m, v)) in enumerate(zip(leaves, moments, strict=True)):
+      grad = grad.astype(jnp.float32)
+      mean = b1 * _decode(m, *_FIRST) + (1 - b1) * grad
+      square = b2 * _decode(v, *_SECOND) + (1 - b2) * jnp.square(grad)
+      updates.append(
+        (mean / (1 - b1**count)) / (jnp.sqrt(square / (1 - b2**count)) + eps)
+      )
+      ones = [jax.random.fold_in(key, number) for key in keys]
+      first.append(_encode(mean, ones[0], jnp.int8, *_FIRST))
+      second.append(_encode(square, ones[1], jnp.uint8, *_SECOND))
+    state = State(count, tree.unflatten(first), tree.unflatten(second))
+    return tree.unflatten(updates), state
+
+  return optax.GradientTransformation(init, update)
+
+
+def _decode(moment: Moment, most: int, power: int) -> jax.Array:
+  share = moment.codes.astype(jnp.float32) / most
+  return jnp.sign(share) * jnp.abs(share) ** power * moment.scales
+
+
+def _encode(
+  values: jax.Array, key: jax.Array, dtype: Any, most: int, power: int
+) -> Moment:
+  sizes = jnp.abs(values)
+  scales = jnp.max(sizes, axis=-1, keepdims=True)
+  exact = most * (sizes / jnp.maximum(scales, 1e-38)) ** (1 / power)
+  codes = jnp.floor(exact + jax.random.uniform(key, values.shape))
+  if dtype == jnp.uint8:
+    # What is divided by is not rounded to nothing.
+    codes = jnp.where(sizes > 0, jnp.maximum(codes, 1), 0)
+  codes = jnp.minimum(codes, most) * jnp.sign(values)
+  return Moment(codes.astype(dtype), scales)
