@@ -34,7 +34,7 @@ from tests.pipeline import cases
 from tests.pipeline.resume_test import problems
 
 GRPO = config_lib.RoundConfig(rollout="samples", algorithm="grpo", rollouts=6)
-TREE = config_lib.RoundConfig(algorithm="tree", rollouts=2, candidates=3)
+TREE = config_lib.RoundConfig(algorithm="tree", rollouts=2, candidates=4)
 
 
 def setUpModule():
@@ -202,22 +202,32 @@ class ReinforceTest(Case):
       self.bytes.items(),
     )
 
-  @parameterized.parameters(
-    # In a search of the second turn, when some problem is there.
-    ("rstar_jax.pipeline.units:_Part.put", 3),
-    # When the trees of a turn are there, and nothing is trained on them.
-    ("rstar_jax.pipeline.reinforce:_Turns._batch", 2),
-    # Within a turn, between its updates.
-    ("rstar_jax.pipeline.reinforce:_Turns.batch_at", 1),
-    ("rstar_jax.pipeline.reinforce:_Turns.batch_at", 3),
-    # When the policy is there, but for its manifest; and then the trees'.
-    ("rstar_jax.pipeline.reinforce.finish_model", 0),
-    ("rstar_jax.pipeline.rollout.info", 0),
-  )
-  def test_a_killed_run_ends_in_the_same_bytes(self, where, calls):
-    context = self.context(f"{where.rpartition('.')[2]} {calls}")
-    *_, name = where.split(".")
-    place = pkgutil.resolve_name(where.rpartition(".")[0])
+  def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(self):
+    context = self.context("killed")
+    for where, calls in (
+      # In a search of the second turn, when a problem of it is there.
+      ("rstar_jax.pipeline.units:_Part.put", 3),
+      # When the trees of that turn are there, and nothing is trained on them.
+      ("rstar_jax.pipeline.reinforce:_Turns._batch", 0),
+      # Within the turn, between its updates.
+      ("rstar_jax.pipeline.reinforce:_Turns.batch_at", 1),
+      # When the policy is there, but for its manifest; and then the trees'.
+      ("rstar_jax.pipeline.reinforce:finish_model", 0),
+      ("rstar_jax.pipeline.rollout:info", 0),
+    ):
+      self.kill(context, where, calls)
+      self.assertNotEqual(cases.contents(context.workdir), self.bytes)
+    reinforce.reinforce(context, 1)
+    self.assertEqual(cases.contents(context.workdir), self.bytes)
+    # Nothing is done again.
+    with mock.patch.object(backends, "ModelBackend", None):
+      reinforce.reinforce(context, 1)
+
+  def kill(self, context, where, calls):
+    """Reinforces until a function was called so often, and once more."""
+    module, _, path = where.partition(":")
+    *owner, name = path.split(".")
+    place = pkgutil.resolve_name(":".join([module, *owner]))
     real, left = getattr(place, name), [None] * calls
 
     def kill(*args, **options):
@@ -228,24 +238,18 @@ class ReinforceTest(Case):
 
     with mock.patch.object(place, name, kill), self.assertRaises(Killed):
       reinforce.reinforce(context, 1)
-    self.assertNotEqual(cases.contents(context.workdir), self.bytes)
-    reinforce.reinforce(context, 1)
-    self.assertEqual(cases.contents(context.workdir), self.bytes)
-    # Nothing is done again.
-    with mock.patch.object(backends, "ModelBackend", None):
-      reinforce.reinforce(context, 1)
 
 
 class OtherRoundsTest(Case):
   def test_a_tree_of_steps_with_the_divergence(self):
-    context = self.context("tree", TREE, iterations=1, kl=0.1)
+    context = self.context("tree", TREE, problems=4, updates=1, kl=0.1)
     run_lib.STAGES["rollout"](context, 1)
     trees = shards.read_trees(context.folder(1, "trees"), draws=True)
-    self.assertLen(trees, 2)
+    self.assertLen(trees, 2 * 4)
     for tree in trees:
       # One whose steps all fail has no second.
       self.assertBetween(tree.rollouts, 1, 2)
-      self.assertLen(tree.draws, 3 * tree.expansions)
+      self.assertLen(tree.draws, 4 * tree.expansions)
     first, second = context.writer.of("round_1_reinforce")
     self.assertLess(first["kl"], 1e-6)
     self.assertGreater(second["kl"], first["kl"])
