@@ -87,9 +87,9 @@ def fit(
     progress: whether to show progress.
     mesh: the mesh of the state; None for one device.
     before: called with k and the parameters before batch k is asked for, which
-      may so depend on them. They are donated to the update that follows. It
-      may be stopped at any time; updates since the last checkpoint are then
-      made again.
+      may so depend on them. They are donated to the update that follows. A
+      process that is alone may be told to end within it; the updates since the
+      last checkpoint are then made again.
     frozen: arrays on the devices that updates read.
     measure: called with the parameters of the trained model (an average, where
       there is one) every `config.eval_every` updates and after the last;
@@ -124,7 +124,7 @@ def fit(
       return state
     stack.enter_context(stopping.listening())
     stack.enter_context(stopping.deferred())
-    stops = _Stop(mesh)
+    stops, alone = _Stop(mesh), jax.process_count() == 1
     bar = (
       stack.enter_context(
         metrics_lib.progress(num_steps, name, start=start, unit="update")
@@ -135,7 +135,8 @@ def fit(
     log = _Log(writer, name, bar, num_steps)
     for k in range(start, num_steps):
       if before is not None:
-        with stopping.interruptible():
+        # Of several processes none ends alone.
+        with stopping.interruptible() if alone else contextlib.nullcontext():
           before(k, state.params)
       batch = batch_at(k)
       tokens = _tokens(batch)

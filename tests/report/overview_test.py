@@ -127,6 +127,15 @@ class OverviewTest(absltest.TestCase):
     )
     self.assertEqual(found[-1]["name"], "Training the ORM")
 
+  def test_reinforcement_is_in_turns_with_its_search(self):
+    rows = [
+      {"step": 1, "rollout/seconds": 9.0},
+      {"step": 1, "round_1_reinforce/seconds": 8.0},
+      {"step": 1, "rollout/seconds": 20.0},
+    ]
+    (row,) = overview.time_spent(rows)
+    self.assertEqual((row["stage"], row["seconds"]), ("rollout", 20.0))
+
   def test_held_out_pairs(self):
     rows = [
       {"round": 1, "pairs": 7, "held_out_step": {"accuracy": 0.5, "pairs": 2}}

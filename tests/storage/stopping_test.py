@@ -71,6 +71,34 @@ with stopping.listening(50.0):
     )
     self.assertEqual((code, out), (0, "inner True\nouter\n"))
 
+  def test_a_part_of_a_deferred_block_that_may_be_left(self):
+    code, out, _ = run(
+      """
+with stopping.listening(50.0):
+  with stopping.deferred():
+    with stopping.interruptible():
+      print("a")
+    with stopping.interruptible():
+      with stopping.deferred():
+        tell()
+        print("b")
+      print("never")
+    print("never")
+"""
+    )
+    self.assertEqual((code, out), (0, "a\nb\n"))
+    code, out, _ = run(
+      """
+with stopping.listening(50.0):
+  with stopping.deferred():
+    tell()
+    print("c")
+    with stopping.interruptible():
+      print("never")
+"""
+    )
+    self.assertEqual((code, out), (0, "c\n"))
+
   def test_the_deadline_holds_where_no_signal_is_heard(self):
     # A thread is waited for at the end of a program, and hears nothing.
     code, out, err = run(

@@ -18,6 +18,7 @@ from rstar_jax.config.schema import MeshConfig, TrainConfig
 from rstar_jax.data import batches
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer
+from rstar_jax.storage import stopping
 from rstar_jax.training import loop, sft, state
 
 CONFIG = TrainConfig(
@@ -54,6 +55,7 @@ def _run(
   writer=None,
   steps=STEPS,
   progress=False,
+  before=None,
   **changes,
 ):
   config = dataclasses.replace(CONFIG, **changes)
@@ -68,6 +70,7 @@ def _run(
     writer=writer,
     name="sft",
     progress=progress,
+    before=before,
   )
 
 
@@ -138,6 +141,24 @@ class FitTest(absltest.TestCase):
     self.assertIn(5, _saved(self.folder))
     self.assertEqual(signal.getsignal(signal.SIGTERM), before)
     _assert_same(_run(self.folder), straight)
+
+  def test_what_comes_before_a_batch_may_be_stopped(self):
+    straight = _run()
+    told = []
+
+    def before(k: int, params):
+      told.append((k, jax.device_get(params)))
+      if k == 4 and len(told) == 5:
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.fail("it went on")
+
+    with self.assertRaises(stopping.Stopped):
+      _run(self.folder, before=before)
+    self.assertEqual(_saved(self.folder), [3])
+    _assert_same(_run(self.folder, before=before), straight)
+    # Each batch after its parameters, and those since the checkpoint again.
+    self.assertEqual([k for k, _ in told], [*range(5), *range(3, STEPS)])
+    jax.tree.map(np.testing.assert_array_equal, told[3][1], told[5][1])
 
   def test_nan_stops_and_is_not_saved(self):
     def batch_at(k: int):
