@@ -29,7 +29,7 @@ from rstar_jax.models import int8, sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.paged_attention import Kind, PagedAttention
 from rstar_jax.models.transformer import Transformer
-from rstar_jax.training import ppm, reinforce, sft, state
+from rstar_jax.training import lora, ppm, reinforce, sft, state
 
 # Of a search: the policy samples, in all slots or where few have something to
 # do, and reads prefixes; the PPM scores.
@@ -232,14 +232,24 @@ def training_program(
     "reinforce": reinforce.Loss(config.reinforce),
   }[name]
   graphdef, params = _shapes(model, head)
-  places = sharding.shardings(params, mesh)
-  params = jax.tree.map(placed, params, places)
+  frozen: tuple[Any, ...] = ()
+  if training.lora_rank:
+    params, kept = jax.eval_shape(
+      lambda params: lora.begin(params, training, seed=0), params
+    )
+    # As `training/loop.py` has it.
+    kept = jax.eval_shape(
+      lambda kept: jax.tree.map(lambda x: x.astype(model.dtype), kept), kept
+    )
+    frozen = (_placed(kept, mesh),)
+  params = _placed(params, mesh)
   tx = state.optimizer(training, num_steps=1000)
-  step = state.make_step(
-    lambda params, batch: loss(nnx.merge(graphdef, params), batch),
-    tx,
-    training.accumulate,
-  )
+
+  def of_all(params, batch, *frozen):
+    whole = lora.merge(params, *frozen, training) if frozen else params
+    return loss(nnx.merge(graphdef, whole), batch)
+
+  step = state.make_step(of_all, tx, training.accumulate, ema=training.ema)
   rows, length = training.batch_size, training.length
   ints = dict.fromkeys(("tokens", "positions", "ends"), (length,))
   if head == "lm":
@@ -259,7 +269,10 @@ def training_program(
     for key, shape in shapes.items()
   }
   begun = state.TrainState(
-    array(mesh, ()), params, _optimizer_state(tx, params, mesh)
+    array(mesh, ()),
+    params,
+    _optimizer_state(tx, params, mesh),
+    params if training.ema else None,
   )
   options: dict[str, Any] = {}
   if mesh.size > 1:
@@ -267,7 +280,7 @@ def training_program(
     stay = jax.tree.map(lambda one: one.sharding, begun)
     everywhere = NamedSharding(mesh, PartitionSpec())
     options = {"mesh": mesh, "results": (stay, everywhere)}
-  return DeviceProgram(name, step, (begun, batch), (0,), **options)
+  return DeviceProgram(name, step, (begun, batch, *frozen), (0,), **options)
 
 
 def training_of(name: str, config: Config, shards: int) -> TrainConfig:
@@ -363,14 +376,27 @@ def _shapes(model: ModelConfig, head: str) -> tuple[nnx.GraphDef, Any]:
   )
 
 
+def _placed(params: Any, mesh: Mesh) -> Any:
+  """Returns abstract parameters on their devices."""
+  return jax.tree.map(placed, params, sharding.shardings(params, mesh))
+
+
 def _optimizer_state(
   tx: optax.GradientTransformation, params: Any, mesh: Mesh
 ) -> Any:
   """Returns an abstract optimiser state, sharded as its parameters are."""
-  return optax.tree_map_params(
-    tx,
-    lambda one, param: placed(one, param.sharding),
-    jax.eval_shape(tx.init, params),
-    params,
-    transform_non_params=lambda one: array(mesh, one.shape, one.dtype),
+  named = [
+    (jax.tree_util.keystr(path), param)
+    for path, param in jax.tree_util.tree_flatten_with_path(params)[0]
+  ]
+
+  def place(path, one):
+    name = jax.tree_util.keystr(path)
+    for of_param, param in named:
+      if of_param in name and param.shape == one.shape:
+        return placed(one, param.sharding)
+    return array(mesh, one.shape, one.dtype)
+
+  return jax.tree_util.tree_map_with_path(
+    place, jax.eval_shape(tx.init, params)
   )

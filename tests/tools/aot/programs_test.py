@@ -159,6 +159,32 @@ class ProgramsTest(parameterized.TestCase):
       memory.alias_size_in_bytes, programs.bytes_of(program.arguments[0])
     )
 
+  def test_of_training_of_low_rank_with_rounded_moments(self):
+    config = small.config()
+    mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=2, tensor=2))
+    options = dict(batch_size=8, length=32, accumulate=2)
+    model = dataclasses.replace(_tiny(), dtype="bfloat16")
+    found = {}
+    for rank in (0, 2):
+      config.sft = TrainConfig(
+        lora_rank=rank, ema=0.9, optimizer="adamw_8bit", **options
+      )
+      found[rank] = programs.training_program("sft", model, config, mesh)
+    (whole, _), (begun, _, frozen) = (each.arguments for each in found.values())
+    for one in (whole, begun):
+      # Both moments have 2 bytes, and scales, which are many in so narrow a
+      # model; as floats they would have 8.
+      size = programs.bytes_of(one.params)
+      self.assertEqual(programs.bytes_of(one.average), size)
+      share = programs.bytes_of(one.opt_state) / size
+      self.assertBetween(share, 0.5, 1.5)
+    self.assertLess(programs.bytes_of(begun.params), programs.bytes_of(frozen))
+    self.assertEqual(
+      2 * programs.bytes_of(frozen), programs.bytes_of(whole.params)
+    )
+    memory = found[2].lower().compile().memory_analysis()
+    self.assertEqual(memory.alias_size_in_bytes, programs.bytes_of(begun))
+
   def test_rows_that_do_not_divide(self):
     config = small.config()
     config.sft = TrainConfig(batch_size=8, accumulate=4)
