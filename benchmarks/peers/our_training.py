@@ -11,6 +11,7 @@ from benchmarks.peers import protocol
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.data import batches
 from rstar_jax.hf import folders
+from rstar_jax.models import host_memory
 from rstar_jax.models.transformer import ppm_from_policy
 from rstar_jax.training import ppm, sft, state
 
@@ -19,6 +20,7 @@ class OurTraining:
   """SFT and PPM updates by `rstar_jax.train`, jitted as `loop.fit` does."""
 
   def __init__(self, folder: str, dtype: str, **_):
+    host_memory.keep_freed()
     # Float32 masters, whatever is computed in.
     self._policy = folders.load_policy(
       folder, jnp.float32, compute_dtype=jnp.dtype(dtype)
@@ -61,9 +63,9 @@ class OurTraining:
       questions=[str(number) for number in range(len(pairs))],
       dropped=0,
     )
-    length = sum(len(ids) for ids in sides.ids[0])
+    longest = max(len(ids) for pair in pairs for ids in pair)
     batch_at, _ = batches.side_batches(
-      sides, len(pairs), 1, None, length=length
+      sides, len(pairs), 1, None, length=longest
     )
     return self._update(batch_at(0))
 

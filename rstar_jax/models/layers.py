@@ -30,6 +30,10 @@ QKV, MIXED, GATED = "qkv", "mixed", "gated"
 # on the left (docs/results/engine.md).
 _FEW_ROWS = 128
 
+# Parts of a sequence whose queries share keys, on a CPU: with four, 5/8 of all
+# scores are computed. Shorter sequences than `_PARTED` are one part.
+_PARTS, _PARTED = 4, 128
+
 # (q [..., N, H], k [..., K, H], v [..., K, H]) -> [..., N, H].
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -302,7 +306,8 @@ def attend(
     q: [B, T, N, H].
     k: [B, S, K, H].
     v: [B, S, K, H].
-    mask: bool [B or 1, T, S], True where attention is allowed.
+    mask: bool [B or 1, T, S], True where attention is allowed. If T is S, no
+      query may attend to a later key.
     block: queries whose scores [B, N, block, S] are in memory at once, and
       recomputed in the backward pass; 0 is all.
 
@@ -311,7 +316,11 @@ def attend(
   """
   length = q.shape[1]
   if not 0 < block < length:
-    return _attend(q, k, v, mask)
+    if length < _PARTED or k.shape[1] != length:
+      return _attend(q, k, v, mask)
+    return jax.lax.platform_dependent(
+      q, k, v, mask, cpu=_attend_in_parts, default=_attend
+    )
   count = -(-length // block)
   # Rows of padding, dropped at the end.
   more = (0, count * block - length)
@@ -329,6 +338,20 @@ def attend(
   parts = jnp.moveaxis(rows, 1, 0), block * jnp.arange(count)
   mixed = jnp.moveaxis(jax.lax.map(some, parts), 0, 1)
   return mixed.reshape(q.shape[0], -1, *q.shape[2:])[:, :length]
+
+
+def _attend_in_parts(
+  q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array
+) -> jax.Array:
+  """Calls `_attend` for parts of the queries, with the keys up to their end."""
+  length = q.shape[1]
+  step = -(-length // _PARTS)
+  mixed = []
+  for start in range(0, length, step):
+    end = min(start + step, length)
+    seen = mask[:, start:end, :end]
+    mixed.append(_attend(q[:, start:end], k[:, :end], v[:, :end], seen))
+  return jnp.concatenate(mixed, axis=1)
 
 
 def _attend(

@@ -18,6 +18,7 @@ from absl import logging
 
 from rstar_jax.config import validation
 from rstar_jax.config.schema import Config
+from rstar_jax.models import host_memory
 from rstar_jax.pipeline import (
   checks,
   evaluate,
@@ -80,6 +81,7 @@ def open_run(
   """
   folder = store.path(workdir)
   validation.validate(config)
+  host_memory.keep_freed()
   compiled.keep(config.programs or folder / layout.PROGRAMS)
   # A device's runtime, which is up by now, may have its own idea of SIGTERM.
   stopping.listen_again()

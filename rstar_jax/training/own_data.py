@@ -15,7 +15,7 @@ from rstar_jax.config.schema import Config, PolicyConfig, TrainConfig
 from rstar_jax.data import held_out
 from rstar_jax.hf import adapters, folders
 from rstar_jax.hf.tokenizers import load_tokenizer
-from rstar_jax.models import vocabulary
+from rstar_jax.models import host_memory, vocabulary
 from rstar_jax.models.transformer import (
   Transformer,
   arrays_in,
@@ -143,6 +143,7 @@ def _load(
   policy: str | store.Path, config: TrainConfig, dtype: str
 ) -> tuple[Transformer, HfTokenizer]:
   """Returns a model to train, with a row for each token, and its tokenizer."""
+  host_memory.keep_freed()
   name = policy or folders.BASE_MODEL
   tokenizer = load_tokenizer(name)
   kept = jnp.dtype(dtype) if config.lora_rank else jnp.float32

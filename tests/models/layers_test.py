@@ -65,6 +65,37 @@ class LayersTest(parameterized.TestCase):
         out[b], naive_attention(q[b], k[b], v[b], mask[b]), atol=2e-6
       )
 
+  def test_attention_in_parts_matches_loops(self):
+    # Longer than one part, and no multiple of the parts.
+    length = layers._PARTED + 3
+    q, k, v = (normal(i, 1, length, n, 4) for i, n in enumerate((4, 2, 2)))
+    mask = np.random.default_rng(3).random((1, length, length)) < 0.6
+    mask = np.tril(mask | np.eye(length, dtype=bool))
+    out = layers.attend(*map(jnp.asarray, (q, k, v, mask)))
+    np.testing.assert_allclose(
+      out[0], naive_attention(q[0], k[0], v[0], mask[0]), atol=2e-6
+    )
+
+  @parameterized.product(
+    dtype=(jnp.float32, jnp.bfloat16), rows=(3, layers._FEW_ROWS + 5)
+  )
+  def test_gradients_of_a_product(self, dtype, rows):
+    x, w, g = normal(0, rows, 7), normal(1, 11, 7), normal(2, rows, 11)
+    # What bfloat16 holds, so that float64 has nothing to round.
+    x, w, g = (jnp.asarray(each, jnp.bfloat16) for each in (x, w, g))
+    out, back = jax.vjp(layers.product, x.astype(dtype), w.astype(dtype))
+    self.assertEqual(out.dtype, jnp.float32)
+    of_x, of_w = jax.jit(back)(g.astype(jnp.float32))
+    self.assertEqual((of_x.dtype, of_w.dtype), (dtype, dtype))
+    x, w, g = (np.asarray(each, np.float64) for each in (x, w, g))
+    near = (
+      {"rtol": 2**-8, "atol": 1e-2}
+      if dtype == jnp.bfloat16
+      else {"rtol": 1e-5, "atol": 1e-5}
+    )
+    for found, right in ((out, x @ w.T), (of_x, g @ w), (of_w, g.T @ x)):
+      np.testing.assert_allclose(np.asarray(found, np.float64), right, **near)
+
   @parameterized.parameters(jnp.float32, jnp.bfloat16, jnp.float16)
   def test_lookup_moves_bits_and_has_a_derivative(self, dtype):
     table = jnp.asarray(normal(0, 7, 5), dtype)

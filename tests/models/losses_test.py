@@ -91,6 +91,19 @@ class LossesTest(absltest.TestCase):
     )
     np.testing.assert_allclose(total, (mask * expected).sum(), rtol=1e-6)
 
+  def test_gradient_of_logprobs(self):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3, 2, 5)).astype(np.float32)
+    targets, weights = rng.integers(0, 5, (3, 2)), rng.normal(size=(3, 2))
+    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    right = weights[..., None] * (np.eye(5)[targets] - shares)
+    for dtype, near in ((jnp.float32, 1e-6), (jnp.bfloat16, 2e-2)):
+      found = jax.grad(
+        lambda x: jnp.sum(losses.logprobs(x, jnp.asarray(targets)) * weights)
+      )(jnp.asarray(logits, dtype))
+      self.assertEqual(found.dtype, dtype)
+      np.testing.assert_allclose(found.astype(np.float32), right, atol=near)
+
   def test_bradley_terry_by_hand(self):
     chosen = jnp.array([0.5, -0.25, 0.9, 3.0])
     rejected = jnp.array([-0.5, 0.25, 0.9, -4.0])

@@ -1,0 +1,46 @@
+"""Freed memory is kept: a repeated call touches no new pages."""
+
+import platform
+import subprocess
+import sys
+import unittest
+
+from absl.testing import absltest
+
+# Prints the page faults of a call that needs 64 MB, 16,384 pages, once more.
+_PROGRAM = """
+import resource, sys
+from rstar_jax.models import host_memory
+if sys.argv[1] == "kept":
+  assert host_memory.keep_freed()
+import jax, jax.numpy as jnp
+call = jax.jit(lambda x: jnp.sum(jax.lax.optimization_barrier(x + 1)))
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+x = jnp.zeros((1 << 24,))
+for _ in range(3):
+  before = faults()
+  call(x).block_until_ready()
+print(faults() - before)
+"""
+
+
+@unittest.skipIf(platform.libc_ver()[0] != "glibc", "another C library")
+class HostMemoryTest(absltest.TestCase):
+  def test_a_call_reuses_what_the_last_one_freed(self):
+    faults = {
+      how: int(
+        subprocess.run(
+          [sys.executable, "-c", _PROGRAM, how],
+          capture_output=True,
+          text=True,
+          check=True,
+        ).stdout
+      )
+      for how in ("kept", "given back")
+    }
+    self.assertLess(faults["kept"], 1000)
+    self.assertGreater(faults["given back"], 10_000)
+
+
+if __name__ == "__main__":
+  absltest.main()
