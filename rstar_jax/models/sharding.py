@@ -4,6 +4,7 @@ Model code names logical axes (`nnx.Param(value, axes=("embed", "mlp"))`); only
 `RULES` maps them to mesh axes.
 """
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -110,6 +111,15 @@ def mesh_over(
   except ValueError as error:
     raise ValueError(f"{name}: {error}") from None
   return mesh if mesh.size > 1 else None
+
+
+def on(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+  """Returns a context whose computations are cut over a mesh, if there is one.
+
+  A model that runs whole rows needs it: `constrain` and a TPU's attention ask
+  for the mesh.
+  """
+  return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
 
 def _is_variable(leaf: Any) -> bool:

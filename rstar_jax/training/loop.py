@@ -110,8 +110,7 @@ def fit(
   step_fn = _jit(step_fn, state, mesh)
   more = () if frozen is None else (frozen,)
   with contextlib.ExitStack() as stack:
-    if mesh is not None:
-      stack.enter_context(jax.set_mesh(mesh))
+    stack.enter_context(sharding.on(mesh))
     saver = None
     if folder is not None:
       saver = stack.enter_context(checkpoints_lib.Checkpoints(folder))

@@ -150,7 +150,8 @@ def pair_accuracy(
     pairs.append(batch["weight"] > 0)
     if mesh is not None:
       batch = sharding.to_global(batch, mesh)
-    found.append(margins(params, batch))
+    with sharding.on(mesh):
+      found.append(margins(params, batch))
   found = sharding.to_host(found)
   margin = np.concatenate(
     [each[real] for each, real in zip(found, pairs, strict=True)]

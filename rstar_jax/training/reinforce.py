@@ -143,7 +143,8 @@ def reference(
       continue
     if mesh is not None:
       micro = sharding.to_global(micro, mesh)
-    values = _logprobs(params, micro, structure)
+    with sharding.on(mesh):
+      values = _logprobs(params, micro, structure)
     found[part::parts] = sharding.to_host(values)
   return found
 

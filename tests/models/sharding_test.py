@@ -130,11 +130,15 @@ class ShardingTest(parameterized.TestCase):
     x = np.zeros((8, 6, 4), np.float32)
     hold = jax.jit(lambda x: sharding.constrain(x, "batch", "mlp"))
     self.assertLen(hold(x).sharding.device_set, 1)
-    with jax.set_mesh(sharding.make_mesh(MeshConfig(fsdp=2, tensor=4))):
+    with sharding.on(sharding.make_mesh(MeshConfig(fsdp=2, tensor=4))):
       held = hold(x).addressable_shards
       # Cut in 2 by rows; 6 is no multiple of 4.
       self.assertEqual({s.data.shape for s in held}, {(4, 6, 4)})
       self.assertLen(held, 8)
+
+  def test_on_no_mesh(self):
+    with sharding.on(None):
+      self.assertTrue(jax.sharding.get_abstract_mesh().empty)
 
   def test_mesh_of_a_field(self):
     devices = jax.devices()

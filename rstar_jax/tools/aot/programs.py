@@ -4,7 +4,6 @@ Each is the function that an engine or a trainer jits, not a copy, with all its
 layers.
 """
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -144,7 +143,7 @@ class DeviceProgram:
     """Traces it for the devices of its arguments."""
     places = {"out_shardings": self.results} if self.results else {}
     run = jax.jit(self.run, donate_argnums=self.donated, **places)
-    with jax.set_mesh(self.mesh) if self.mesh else contextlib.nullcontext():
+    with sharding.on(self.mesh):
       return run.lower(*self.arguments)
 
 
