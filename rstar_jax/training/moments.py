@@ -61,7 +61,6 @@ def scale_by_adam(
     del params
     count = state.count + 1
     leaves, tree = jax.tree.flatten(grads)
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(0), count), 2)
     moments = zip(
       tree.flatten_up_to(state.first),
       tree.flatten_up_to(state.second),
@@ -75,9 +74,10 @@ def scale_by_adam(
       updates.append(
         (mean / (1 - b1**count)) / (jnp.sqrt(square / (1 - b2**count)) + eps)
       )
-      ones = [jax.random.fold_in(key, number) for key in keys]
-      first.append(_encode(mean, ones[0], jnp.int8, *_FIRST))
-      second.append(_encode(square, ones[1], jnp.uint8, *_SECOND))
+      # One salt for each array and update.
+      salt = (count * len(leaves) + number) * 2
+      first.append(_encode(mean, salt, jnp.int8, *_FIRST))
+      second.append(_encode(square, salt + 1, jnp.uint8, *_SECOND))
     state = State(count, tree.unflatten(first), tree.unflatten(second))
     return tree.unflatten(updates), state
 
@@ -90,14 +90,34 @@ def _decode(moment: Moment, most: int, power: int) -> jax.Array:
 
 
 def _encode(
-  values: jax.Array, key: jax.Array, dtype: Any, most: int, power: int
+  values: jax.Array, salt: jax.Array | int, dtype: Any, most: int, power: int
 ) -> Moment:
   sizes = jnp.abs(values)
   scales = jnp.max(sizes, axis=-1, keepdims=True)
   exact = most * (sizes / jnp.maximum(scales, 1e-38)) ** (1 / power)
-  codes = jnp.floor(exact + jax.random.uniform(key, values.shape))
+  codes = jnp.floor(exact + _uniform(values.shape, salt))
   if dtype == jnp.uint8:
     # What is divided by is not rounded to nothing.
     codes = jnp.where(sizes > 0, jnp.maximum(codes, 1), 0)
   codes = jnp.minimum(codes, most) * jnp.sign(values)
   return Moment(codes.astype(dtype), scales)
+
+
+def _uniform(shape: tuple[int, ...], salt: jax.Array | int) -> jax.Array:
+  """Returns float32 numbers in [0, 1) that depend on their place and the salt.
+
+  A hash of the index (the finaliser of MurmurHash3): a few operations that
+  compile into what uses them, and on a mesh need nothing of another device.
+  """
+  index = jnp.zeros(shape, jnp.uint32)
+  for axis, size in enumerate(shape):
+    index = index * size + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+  # The salt is spread over all bits before it meets the index.
+  x = _mixed(index ^ _mixed(jnp.asarray(salt).astype(jnp.uint32)))
+  return (x >> 8).astype(jnp.float32) * 2.0**-24
+
+
+def _mixed(x: jax.Array) -> jax.Array:
+  x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+  x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+  return x ^ (x >> 16)

@@ -72,7 +72,7 @@ class MomentsTest(parameterized.TestCase):
     found = np.mean(
       [
         moments._decode(
-          moments._encode(values, jax.random.key(n), jnp.int8, *moments._FIRST),
+          moments._encode(values, n, jnp.int8, *moments._FIRST),
           *moments._FIRST,
         )
         for n in range(400)
@@ -80,6 +80,17 @@ class MomentsTest(parameterized.TestCase):
       axis=0,
     )
     np.testing.assert_allclose(found, values, rtol=0.03, atol=1e-8)
+
+  def test_random_numbers_are_even_and_unlike_their_neighbours(self):
+    found = np.stack([moments._uniform((64, 128), n) for n in range(8)])
+    self.assertBetween(found.min(), 0, 1e-3)
+    self.assertBetween(found.max(), 1 - 1e-3, 1 - 1e-8)
+    counts = np.histogram(found, 16, (0, 1))[0] / found.size
+    np.testing.assert_allclose(counts, 1 / 16, rtol=0.05)
+    # Of the next update, row and column.
+    for axis in range(3):
+      pairs = np.delete(found, 0, axis), np.delete(found, -1, axis)
+      self.assertLess(abs(np.corrcoef(*map(np.ravel, pairs))[0, 1]), 0.02)
 
   def test_the_same_each_time(self):
     (first, _), (again, _) = (
@@ -89,7 +100,7 @@ class MomentsTest(parameterized.TestCase):
 
   def test_what_is_divided_by_is_never_rounded_to_nothing(self):
     values = jnp.asarray([[1.0, 1e-30, 0.0]])
-    code = moments._encode(values, jax.random.key(0), jnp.uint8, 255, 8).codes
+    code = moments._encode(values, 0, jnp.uint8, 255, 8).codes
     np.testing.assert_array_equal(code, [[255, 1, 0]])
 
 
