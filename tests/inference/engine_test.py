@@ -7,11 +7,14 @@ from unittest import mock
 import jax
 import numpy as np
 from absl.testing import absltest, parameterized
+from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import engine as engine_lib
 from rstar_jax.inference.engine import Engine, Generated, Stop
+from rstar_jax.models import sharding
 from rstar_jax.models.config import RopeScaling
+from rstar_jax.models.transformer import arrays_in, arrays_of, from_arrays
 from tests.inference import small
 from tests.inference.plain_engine import PlainEngine
 
@@ -323,6 +326,28 @@ class EngineTest(parameterized.TestCase):
     self.assertEqual(before, engine.expand(ids, seeds(1, 3), STOP))
     with self.assertRaisesRegex(ValueError, "new parameters"):
       engine.load(small.model(mlp_dim=41))
+
+  @parameterized.product(
+    backend=("cpu", "an accelerator"), weights=("float", "int8")
+  )
+  def test_a_policy_in_training_is_that_of_a_new_engine(self, backend, weights):
+    training = small.model(seed=8)
+    first = small.model(dtype="bfloat16")
+    rounded = {k: x.astype("bfloat16") for k, x in arrays_of(training).items()}
+    policy = from_arrays(first.config, "lm", rounded)
+    config = EngineConfig(kernels="xla", weights=weights)
+    with mock.patch.object(jax, "default_backend", return_value=backend):
+      engine = Engine(first, config)
+      # As `ModelBackend.load_policy` does.
+      copies = sharding.copied(nnx.split(training)[1], None, "bfloat16")
+      engine.load(from_arrays(policy.config, "lm", arrays_in(copies)))
+      new = Engine(policy, config)
+    self.assertEqual(engine.structure, new.structure)
+    for one, other in zip(
+      jax.tree.leaves(engine.params), jax.tree.leaves(new.params), strict=True
+    ):
+      np.testing.assert_array_equal(one, other)
+      self.assertEqual(one.dtype, other.dtype)
 
   def test_nothing_compiles_after_the_warm_up(self):
     engine = make(rows=64)
