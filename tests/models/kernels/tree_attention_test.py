@@ -89,7 +89,7 @@ class TreeAttentionTest(parameterized.TestCase):
     near = 1e-5 if dtype == "float32" else 0.03
     for one, other in zip(got, wanted, strict=True):
       self.assertGreater(np.abs(other).max(), 0.5)
-      np.testing.assert_allclose(one, other, atol=near)
+      np.testing.assert_allclose(one, other, atol=near, rtol=near)
 
   def test_padding_is_zero(self):
     q, k, v, _ = _arrays((2, 1), 64, "float32")
