@@ -307,6 +307,7 @@ def trained(context: Context, round_: int) -> ModelBackend:
   one yet; see `models.ppm_of`.
   """
   named = context.config.eval.reward_model
+  models.policy_of(context, round_)  # What is missing first is said first.
   return ModelBackend(
     context,
     round_,
