@@ -32,7 +32,7 @@ _PROGRAMS = flags.DEFINE_list(
   "programs",
   [*programs.SEARCH],
   f"Which of {', '.join(programs.NAMES)} to compile. Those of training take "
-  "long: their layers are not scanned.",
+  "minutes of a core each.",
 )
 _PLAN = flags.DEFINE_bool(
   "plan", False, "Compile nothing: print the chip-hours of the rounds."
