@@ -44,6 +44,7 @@ class RewardsTest(parameterized.TestCase):
 
     def train(model, items, *args, **options):
       given.extend(items)
+      self.measured = options["held_out"]
       self.assertEqual(options["kind"], kind)
       return model
 
@@ -53,6 +54,8 @@ class RewardsTest(parameterized.TestCase):
       mock.patch.object(models, "policy_of", lambda *_: policy),
     ):
       ppm.train(self.context, 1, name, kind)
+    # So that it can be asked again.
+    (self.context.folder(1, name) / records.MANIFEST).unlink()
     return given
 
   def known(self, held_out: bool) -> list:
@@ -90,6 +93,25 @@ class RewardsTest(parameterized.TestCase):
             expected[key] = tree.q(node)
     self.assertEqual({(q, nodes): t for q, nodes, t in items}, expected)
     self.assertLen(items, len(expected))
+
+  @parameterized.parameters("ppm", "orm", "pqm")
+  def test_what_is_measured_while_it_is_trained(self, kind):
+    self.learn(kind, kind)
+    self.assertEmpty(self.measured)
+    self.context.config.ppm.eval_every = 5
+    items = self.learn(kind, kind)
+    self.assertNotEmpty(self.measured)
+    held_out = {t.question for t in self.known(True)}
+    questions = [
+      {each.question if kind == "ppm" else each[0] for each in some}
+      for some in (items, self.measured)
+    ]
+    self.assertNoCommonElements(questions[0], held_out)
+    self.assertContainsSubset(questions[1], held_out)
+    # Or none, or more of them.
+    self.context.config.ppm.held_out = 0
+    self.assertGreater(len(self.learn(kind, kind)), len(items))
+    self.assertEmpty(self.measured)
 
   def test_pairs(self):
     items = self.learn("ppm", "ppm")

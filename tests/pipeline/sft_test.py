@@ -38,6 +38,49 @@ class TrainingTest(StagesCase):
     expected = {"base": 0, "last": 1, "named": other}[start]
     self.assertEqual(load.call_args.args, (context, expected))
 
+  def test_what_is_held_out_and_what_lora_trained(self):
+    base = tiny_run.make_base(self.folder / "base")
+    context = self.context(
+      rounds=(config_lib.RoundConfig(rollouts=3, candidates=4),),
+      policy=config_lib.PolicyConfig(path=base),
+    )
+    rollout.rollout(context, 1)
+    extract.extract(context, 1)
+    rows = shards.read_rows(context.folder(1, "sft"))
+    trained, kept, saved = [], [], []
+
+    def train(model, rows, config, *, held_out, adapter, **_):
+      trained.append(rows)
+      kept.append(held_out)
+      adapter("what was trained")
+      return model
+
+    self.enter_context(mock.patch.object(sft.sft, "train_sft", train))
+    self.enter_context(
+      mock.patch.object(
+        models, "save_adapter", lambda *arguments: saved.append(arguments)
+      )
+    )
+    for one_in in (None, 2):
+      context.config.sft.held_out = one_in
+      sft.train_policy(context, 1)
+      manifest = context.folder(1, "policy") / records.MANIFEST
+      found = records.read_manifest(manifest.parent)["solutions"]
+      self.assertEqual(found, len(trained[-1]))
+      self.assertEqual(bool(kept[-1]), one_in is not None)
+      manifest.unlink()
+    self.assertLen(trained[0], len(rows))
+    self.assertCountEqual(trained[1] + kept[1], trained[0])
+    self.assertNoCommonElements(
+      {question for question, _ in trained[1]},
+      {question for question, _ in kept[1]},
+    )
+    context_, folder, added, _, start, config = saved[0]
+    self.assertIs(context_, context)
+    self.assertEqual(folder, context.folder(1, "policy"))
+    self.assertEqual((added, start), ("what was trained", 0))
+    self.assertIs(config, context.config.sft)
+
   def test_each_round_starts_from_the_base_model(self):
     base = tiny_run.make_base(self.folder / "base")
     spec = config_lib.RoundConfig(rollouts=3, candidates=4)
