@@ -8,8 +8,10 @@ import tempfile
 import unittest
 from unittest import mock
 
+import jax
 import numpy as np
 from absl.testing import absltest, parameterized
+from flax import nnx
 
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
@@ -164,10 +166,14 @@ class ReinforceTest(Case):
       length=256,
     )
     self.assertGreater(counts["rows"], 0)
-    model = models.load_policy(self.straight, 0)
-    found = np.asarray(next_token.logprobs(model, arrays)[0])
+    graphdef, params = nnx.split(models.load_policy(self.straight, 0))
+    found = jax.jit(
+      lambda params: next_token.logprobs(nnx.merge(graphdef, params), arrays)[0]
+    )(params)
     there = arrays["weights"] > 0
-    np.testing.assert_allclose(found[there], arrays["old"][there], atol=1e-3)
+    np.testing.assert_allclose(
+      np.asarray(found)[there], arrays["old"][there], atol=1e-3
+    )
 
   def test_a_turn_is_sampled_from_the_policy_that_was_trained_before(self):
     once = self.context("once", iterations=1)
