@@ -286,8 +286,8 @@ class TrainConfig(Closed):
   # Largest global norm of the gradient.
   clip: float = 1.0
   # One problem in so many is kept out of training, and the model measured on
-  # it; 0 keeps none out. None is 0 for a policy, and 10 for a reward model.
-  held_out: int | None = field(None, least=0)
+  # it; 0 keeps none out. -1 is 0 for a policy, and 10 for a reward model.
+  held_out: int = field(-1, least=-1)
   # Updates between measurements of what is held out. 0 measures a policy at its
   # end; of a reward model the accuracy there is always measured.
   eval_every: int = field(0, least=0, binds=False)

@@ -67,7 +67,7 @@ def _check_train(name: str, train: config_lib.TrainConfig) -> None:
     "least 2, or 0 for none",
   )
   _check(
-    not train.eval_every or train.held_out or name == "ppm",
+    not train.eval_every or train.held_out > 0 or name == "ppm",
     f"config.{name}.eval_every={train.eval_every} would measure nothing: set "
     f"config.{name}.held_out too, or leave it 0",
   )
@@ -222,7 +222,7 @@ def _check_reinforcement(
     "search.method='mcts'": config.search.method == "mcts",
     "search.answer_dedup='merge'": config.search.answer_dedup == "merge",
     "reinforce.train.accumulate=1": config.reinforce.train.accumulate == 1,
-    "reinforce.train.held_out=0": not config.reinforce.train.held_out,
+    "reinforce.train.held_out=0": config.reinforce.train.held_out <= 0,
     "remote.url=''": not (first and config.remote.url),
     "policy.prompt='trained', or give a round of 'sft' before": not (
       first and config.policy.prompt == "few_shot" and not spec.policy

@@ -12,7 +12,7 @@ def is_held_out(seed: int, problem_id: str, one_in: int) -> bool:
   Args:
     seed: the run's root seed.
     problem_id: id of the problem.
-    one_in: one problem in so many is; 0 is none.
+    one_in: one problem in so many is; 0 and less are none.
   """
   return one_in > 0 and not rng.seed_for(seed, "held out", problem_id) % one_in
 

@@ -30,7 +30,7 @@ _HELD_OUT = 10
 def one_in(config: Config) -> int:
   """Says how many problems there are to one that is held out; 0 is none."""
   said = config.ppm.held_out
-  return _HELD_OUT if said is None else said
+  return _HELD_OUT if said < 0 else said
 
 
 class NothingToLearn(ValueError):

@@ -47,7 +47,7 @@ def train_policy(context: Context, round_: int) -> None:
       rows,
       lambda row: row.problem_id,
       context.config.seed,
-      config.held_out or 0,
+      config.held_out,
     )
   )
   model = sft.train_sft(

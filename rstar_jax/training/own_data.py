@@ -66,7 +66,7 @@ def train_policy(
   config = _fitted(config or Config().sft, len(rows), "solutions")
   model, tokenizer = _load(policy, config, dtype)
   training, kept = held_out.divide(
-    rows, lambda row: row[0], seed, config.held_out or 0
+    rows, lambda row: row[0], seed, config.held_out
   )
   added: list[nnx.State] = []
   sft.train_sft(
@@ -123,7 +123,7 @@ def train_ppm(
     model, head, rngs=nnx.Rngs(rng.seed_for(seed, "ppm head"))
   )
   training, kept = held_out.divide(
-    items, lambda pair: pair.question, seed, config.held_out or 0
+    items, lambda pair: pair.question, seed, config.held_out
   )
   added: list[nnx.State] = []
   ppm_lib.train_ppm(

@@ -59,7 +59,7 @@ class ValidateTest(parameterized.TestCase):
     ("sft.lora_rank", -1),
     ("sft.ema", 1.0),
     ("sft.ema", -0.1),
-    ("sft.held_out", -1),
+    ("sft.held_out", -2),
     ("ppm.held_out", 1),
     ("sft.eval_every", 3),
     ("ppm.lora_alpha", 0.0),

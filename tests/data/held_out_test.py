@@ -31,6 +31,7 @@ class HeldOutTest(absltest.TestCase):
 
   def test_none(self):
     self.assertEqual(divide(IDS, 0), (IDS, []))
+    self.assertEqual(divide(IDS, -1), (IDS, []))
     self.assertEqual(divide([], 10), ([], []))
 
   def test_the_only_ones_stay(self):

@@ -61,13 +61,13 @@ class TrainingTest(StagesCase):
         models, "save_adapter", lambda *arguments: saved.append(arguments)
       )
     )
-    for one_in in (None, 2):
+    for one_in in (-1, 2):
       context.config.sft.held_out = one_in
       sft.train_policy(context, 1)
       manifest = context.folder(1, "policy") / records.MANIFEST
       found = records.read_manifest(manifest.parent)["solutions"]
       self.assertEqual(found, len(trained[-1]))
-      self.assertEqual(bool(kept[-1]), one_in is not None)
+      self.assertEqual(bool(kept[-1]), one_in > 0)
       manifest.unlink()
     self.assertLen(trained[0], len(rows))
     self.assertCountEqual(trained[1] + kept[1], trained[0])
