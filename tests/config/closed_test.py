@@ -112,8 +112,8 @@ class ClosedTest(parameterized.TestCase):
 
   def test_ranges_stand_beside_their_fields(self):
     fields = {each.name: each for each in dataclasses.fields(Part)}
-    self.assertEqual(closed.range_of(fields["size"]), (0, None, None))
-    self.assertEqual(closed.range_of(fields["rate"]), (None, None, None))
+    self.assertEqual(closed.range_of(fields["size"]), (0, None, None, None))
+    self.assertEqual(closed.range_of(fields["rate"]), (None,) * 4)
 
 
 if __name__ == "__main__":

@@ -172,7 +172,9 @@ class ShapesTest(parameterized.TestCase):
       "object": "text_completion",
       "usage": {"completion_tokens": 3, "prompt_tokens": 9, "total_tokens": 12},
     }
-    ((text, ids, _, finish),) = map(dataclasses.astuple, candidates(answer, ()))
+    ((text, ids, _, finish, _),) = map(
+      dataclasses.astuple, candidates(answer, ())
+    )
     self.assertEqual(text, "<code>\nx = 4\n<end_of_step>")
     self.assertEqual((ids, finish), ((-1, -1, -1), "step"))
 

@@ -181,7 +181,7 @@ class TrainTest(parameterized.TestCase):
         name=name,
       )
     ((_, loss, _, updates, _), options) = fit.call_args
-    self.assertEqual(options, {"name": name or kind})
+    self.assertEqual(options["name"], name or kind)
     self.assertIs(loss, getattr(ppm, f"{kind}_loss"))
     self.assertEqual(updates, 2)  # Ten epochs of one item, seven a batch.
 
