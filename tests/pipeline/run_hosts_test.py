@@ -179,8 +179,8 @@ class HostsTest(absltest.TestCase):
       )
       self.assertEqual(old.keys(), new.keys())
       for tensor in old:
-        # Half of a learning rate: AdamW makes much of what gradients near 0 are.
-      np.testing.assert_allclose(new[tensor], old[tensor], atol=5e-6)
+        # Half of a learning rate: AdamW divides gradients near 0 by themselves.
+        np.testing.assert_allclose(new[tensor], old[tensor], atol=5e-6)
 
 
 if __name__ == "__main__":
