@@ -1,4 +1,4 @@
-"""A round on two processes of two devices: the bytes of one process's search.
+"""A round on two processes, a device each: the bytes of one process's search.
 
 With the shipped base model, as programs of their own, on a disk, where one is
 killed in training and the same commands go on, and in a bucket (a server that
@@ -39,7 +39,7 @@ def get_config():
   config.eval.search.candidates = 4
   config.eval.samples = 2
   for each in (config.sft, config.ppm):
-    # As many rows as there are devices.
+    # Two rows of each device.
     each.batch_size, each.learning_rate = 4, 1e-5
     each.checkpoint_every = 1
   config.train_mesh.data, config.train_mesh.fsdp = 1, -1
@@ -80,8 +80,6 @@ class HostsTest(absltest.TestCase):
       **self.environment,
       "JAX_PLATFORMS": "cpu",
       "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
-      "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")
-      + " --xla_force_host_platform_device_count=2",
     }
     port, started = free_port(), []
     for index in range(count):
@@ -169,7 +167,7 @@ class HostsTest(absltest.TestCase):
           self.assertIn("rollout/seconds", text)
 
   def same_models(self, alone: store.Path, together: store.Path) -> None:
-    """Two devices trained the one, four the other."""
+    """One device trained the one, two the other."""
     for name in ("policy", "ppm"):
       old, new = (
         safetensors.load(
