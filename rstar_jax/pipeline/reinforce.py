@@ -206,7 +206,11 @@ class _Turns:
     return {"": [tree.to_record()]}
 
   def _problems_of(self, turn: int) -> list[Problem]:
-    """Returns the problems of a turn: each once before any comes again."""
+    """Returns the problems of a turn.
+
+    All are shuffled; whole turns take each at most once, then all are shuffled
+    anew.
+    """
     size = min(self._settings.problems, len(self._problems))
     turns = len(self._problems) // size
     seed = rng.seed_for(
