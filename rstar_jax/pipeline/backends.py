@@ -120,14 +120,13 @@ class ModelBackend:
     elif score and plugins.names_one(ppm):
       self.score = PluginScore(config, ppm, "rounds.ppm")
     elif score:
-      folder = ppm or context.finished(round_, score)
-      if score == "ppm" and not ppm:
-        folder = models.ppm_of(context, round_)
-        if folder is None:
-          raise ValueError(
-            f"no round up to {round_} made preference pairs, so there is no "
-            "PPM yet: in another --workdir set rounds.annotation='terminal'"
-          )
+      made = models.ppm_round(context, round_) if score == "ppm" else round_
+      if not (ppm or made):
+        raise ValueError(
+          f"no round up to {round_} made preference pairs, so there is no "
+          "PPM yet: in another --workdir set rounds.annotation='terminal'"
+        )
+      folder = ppm or context.finished(made, score)
       self.score = Scorer(
         self._scoring(folders.load_ppm(folder, dtype, mesh=mesh)),
         context.tokenizer,
@@ -304,14 +303,13 @@ def trained(context: Context, round_: int) -> ModelBackend:
   """Loads a round's policy and reward model.
 
   The reward model is `eval.reward_model`, or else the round's PPM, if there is
-  one yet; see `models.ppm_of`.
+  one yet; see `models.ppm_round`.
   """
   named = context.config.eval.reward_model
-  models.policy_of(context, round_)  # What is missing first is said first.
   return ModelBackend(
     context,
     round_,
-    score="ppm" if not named and models.ppm_of(context, round_) else "",
+    score="ppm" if not named and models.ppm_round(context, round_) else "",
     reward_model=named,
   )
 

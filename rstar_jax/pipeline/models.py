@@ -33,17 +33,19 @@ def policy_of(context: Context, start: int | str) -> store.Path | str:
   return context.finished(start, "policy") if start else base(context.config)
 
 
-def ppm_of(context: Context, round_: int) -> store.Path | None:
-  """Returns the folder of a round's PPM; None if there is none yet.
+def ppm_round(context: Context, round_: int) -> int:
+  """Returns the round whose PPM a round has; 0 if there is none yet.
 
   A round without preference pairs trains none: that of a round before stays.
+  Nothing but manifests is read, and a round without one counts as if it had a
+  PPM: whoever opens that folder says what is missing.
   """
   for number in range(round_, 0, -1):
-    folder = context.finished(number, "ppm")
+    folder = context.folder(number, "ppm")
     manifest = records.read_json(folder / records.MANIFEST)
-    if manifest.get("pairs") != 0:
-      return folder
-  return None
+    if manifest is None or manifest.get("pairs") != 0:
+      return number
+  return 0
 
 
 def search_mesh(config: Config) -> jax.sharding.Mesh | None:

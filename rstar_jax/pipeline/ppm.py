@@ -40,7 +40,7 @@ class NothingToLearn(ValueError):
 def train_ppm(context: Context, round_: int) -> None:
   """Trains the round's reward model, of kind `config.reward`: ppm.
 
-  A round that made nothing to train it on has none; see `models.ppm_of`.
+  A round that made nothing to train it on has none; see `models.ppm_round`.
   """
   try:
     train(context, round_, "ppm", context.config.reward)

@@ -140,7 +140,9 @@ class _Turns:
       return
     found = self._rolled_out(turn, params)
     self._turn = turn
-    made = [self._batch(part) for part in self._parts(found)]
+    # Each update has its part of the problems.
+    count = self._settings.updates
+    made = [self._batch(found[n::count]) for n in range(count)]
     self._batches = [batch for batch, _ in made]
     ends = [
       float(tree.reward[node])
@@ -219,11 +221,6 @@ class _Turns:
     order = np.random.default_rng(seed).permutation(len(self._problems))
     at = turn % turns * size
     return [self._problems[n] for n in order[at : at + size]]
-
-  def _parts(self, trees: Sequence[Tree]) -> list[Sequence[Tree]]:
-    """Divides trees among the updates of a turn."""
-    count = self._settings.updates
-    return [trees[n::count] for n in range(count)]
 
   def _batch(self, trees: Sequence[Tree]) -> tuple[batches.Batch, dict]:
     """Returns the batch of some trees, and counts."""

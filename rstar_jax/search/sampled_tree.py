@@ -15,6 +15,9 @@ from rstar_jax.search.sampling import Sample
 from rstar_jax.search.tree import NO_NODE, ROOT_INDEX, Child, Draw, Tree
 from rstar_jax.types import Prefix
 
+# Of verdicts; others are wrong.
+_CORRECT = {None: tree_lib.UNKNOWN, "equal": tree_lib.RIGHT}
+
 
 def sample_tree(
   tree: Tree,
@@ -87,19 +90,12 @@ def _child(sample: Sample, depth: int) -> Child:
   text = sample.steps[depth]
   code = len(sample.steps) - 1 - (sample.answer is not None)
   if depth > code:
-    right = sample.verdict == "equal"
     return Child(
       text,
       tree_lib.ANSWER,
       logprob=sample.written[1].logprob,
       answer=sample.answer,
-      correct=(
-        tree_lib.UNKNOWN
-        if sample.verdict is None
-        else tree_lib.RIGHT
-        if right
-        else tree_lib.WRONG
-      ),
+      correct=_CORRECT.get(sample.verdict, tree_lib.WRONG),
       reward=-1.0 if sample.reward is None else sample.reward,
     )
   # The policy wrote all steps of the code in one text.

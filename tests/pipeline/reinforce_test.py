@@ -202,7 +202,7 @@ class ReinforceTest(Case):
     self.assertNotEmpty(shards.read_rows(context.folder(1, "pairs")))
     model = models.load_policy(context, 1)
     self.assertEqual(model.config.dtype, "float32")
-    self.assertIsNotNone(models.ppm_of(context, 1))
+    self.assertEqual(models.ppm_round(context, 1), 1)
     self.assertEqual(
       self.bytes.items() & cases.contents(context.workdir).items(),
       self.bytes.items(),

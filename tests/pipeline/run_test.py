@@ -207,7 +207,7 @@ class ExpertIterationTest(absltest.TestCase):
     self.assertIn("made no preference pairs", "\n".join(said.output))
     self.assertEqual(found["ppm"], [{"round": 1, "kind": "ppm", "pairs": 0}])
     self.assertEqual(self.methods(found, 1), {"policy", "pass@k", "majority"})
-    self.assertIsNone(models.ppm_of(context, 1))
+    self.assertEqual(models.ppm_round(context, 1), 0)
     self.assertEqual(run.newest_round(context), 1)
     context.config.rounds *= 2
     with self.assertRaisesRegex(ValueError, "no round up to 1 made preference"):
@@ -215,7 +215,7 @@ class ExpertIterationTest(absltest.TestCase):
     # What an earlier round trained is used where a later one trained none.
     records.write_manifest(context.folder(1, "ppm"), {"pairs": 7}, [])
     records.write_manifest(context.folder(2, "ppm"), {"pairs": 0}, [])
-    self.assertEqual(models.ppm_of(context, 2), context.folder(1, "ppm"))
+    self.assertEqual(models.ppm_round(context, 2), 1)
 
 
 if __name__ == "__main__":
