@@ -291,7 +291,10 @@ def _attempt(
   )
   printed = "answer" if question.kind != "one" else question.names[0]
   return SolvedProblem(
-    problem, solutions.solution(bodies, printed, str(result))
+    problem,
+    solutions.solution(bodies, printed, str(result)),
+    tuple(facts),
+    question,
   )
 
 
@@ -324,6 +327,21 @@ def generate(split: str, index: int, seed: int = 0) -> SolvedProblem:
       name = f"{split}-{seed}-{index}"
       problem = dataclasses.replace(drawn.problem, id=name)
       return dataclasses.replace(drawn, problem=problem)
+
+
+def again(problem: Problem) -> SolvedProblem:
+  """Generates a problem again, by its id.
+
+  Raises:
+    ValueError: the problem is not one of the generator's.
+  """
+  split, *numbers = problem.id.rsplit("-", 2)
+  if split in LEVELS and len(numbers) == 2 and all(map(str.isdigit, numbers)):
+    seed, index = map(int, numbers)
+    solved = generate(split, index, seed)
+    if solved.problem == problem:
+      return solved
+  raise ValueError(f"problem {problem.id!r} is not one of the generator's")
 
 
 def problems(split: str, count: int, seed: int = 0) -> list[Problem]:

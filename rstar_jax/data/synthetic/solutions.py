@@ -15,18 +15,6 @@ from rstar_jax.types import Prefix, Problem
 
 
 @dataclasses.dataclass(frozen=True)
-class SolvedProblem:
-  """A problem and its solution, as node texts (`steps/grammar.py`).
-
-  The problem's answer is right; the solution may be wrong in the splits that
-  the bootstrap model trains on.
-  """
-
-  problem: Problem
-  steps: Prefix
-
-
-@dataclasses.dataclass(frozen=True)
 class Fact:
   """One quantity.
 
@@ -62,6 +50,26 @@ class Question:
   kind: str
   values: Mapping[str, object]
   names: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SolvedProblem:
+  """A problem and its solution, as node texts (`steps/grammar.py`).
+
+  The problem's answer is right; the solution may be wrong in the splits that
+  the bootstrap model trains on.
+
+  Attributes:
+    problem: the problem.
+    steps: the solution.
+    facts: all quantities, each after those that it refers to.
+    question: what is asked of them.
+  """
+
+  problem: Problem
+  steps: Prefix
+  facts: tuple[Fact, ...]
+  question: Question
 
 
 def numbers(values: Mapping[str, object]) -> list[int]:

@@ -1,0 +1,96 @@
+"""Executes straight-line arithmetic exactly, without running any code.
+
+What the generator's solutions consist of, and what a model that learnt from
+them writes: assignments of sums, differences, products, quotients and
+Fractions, and prints. The sandbox runs anything; this only says what such a
+step computes, some microseconds a step.
+"""
+
+import ast
+import functools
+from collections.abc import Mapping
+from fractions import Fraction
+
+Values = Mapping[str, Fraction]
+# Statements of a step: (name that is assigned, None: printed; expression).
+_Statements = tuple[tuple[str | None, ast.expr], ...]
+
+_OPERATORS = {
+  ast.Add: Fraction.__add__,
+  ast.Sub: Fraction.__sub__,
+  ast.Mult: Fraction.__mul__,
+  ast.Div: Fraction.__truediv__,
+}
+# Longest step that is read, in characters.
+_LENGTH = 2000
+
+
+class Unclear(ValueError):
+  """A step is no straight-line arithmetic."""
+
+
+def execute(step: str, values: Values) -> tuple[Values, str]:
+  """Executes a step.
+
+  Args:
+    step: Python code. Fraction counts as imported.
+    values: quantities by name; not changed.
+
+  Returns:
+    The quantities after it, and what it prints: exact values, a line each.
+
+  Raises:
+    Unclear: the step is no straight-line arithmetic.
+    KeyError: it names an unknown quantity.
+    ZeroDivisionError: it divides by zero.
+  """
+  after = dict(values)
+  printed = []
+  for name, expression in _statements(step):
+    value = _value(expression, after)
+    if name is None:
+      printed.append(str(value))
+    else:
+      after[name] = value
+  return after, "\n".join(printed)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _statements(step: str) -> _Statements:
+  """Parses a step, cached."""
+  if len(step) > _LENGTH:
+    raise Unclear("a long step")
+  try:
+    body = ast.parse(step).body
+  except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    raise Unclear(str(error)) from None
+  found = []
+  for each in body:
+    match each:
+      case ast.ImportFrom("fractions", [ast.alias("Fraction", None)], 0):
+        pass
+      case ast.Assign([ast.Name(name)], value) if name != "Fraction":
+        found.append((name, value))
+      case ast.Expr(ast.Call(ast.Name("print"), [value], [])):
+        found.append((None, value))
+      case _:
+        raise Unclear(ast.unparse(each))
+  return tuple(found)
+
+
+def _value(node: ast.expr, values: Values) -> Fraction:
+  match node:
+    case ast.Name(name):
+      return values[name]
+    case ast.Constant(int(number)) if not isinstance(number, bool):
+      return Fraction(number)
+    case ast.BinOp(left, operator, right) if type(operator) in _OPERATORS:
+      operate = _OPERATORS[type(operator)]
+      return operate(_value(left, values), _value(right, values))
+    case ast.UnaryOp(ast.USub(), operand):
+      return -_value(operand, values)
+    case ast.Call(ast.Name("Fraction"), [numerator], []):
+      return _value(numerator, values)
+    case ast.Call(ast.Name("Fraction"), [numerator, denominator], []):
+      return _value(numerator, values) / _value(denominator, values)
+  raise Unclear(ast.unparse(node))

@@ -1,0 +1,127 @@
+"""Says which steps of a solution are right, from a problem's own quantities.
+
+A path is *right so far* if going on rightly gives the right answer: computing
+each quantity that is not there yet as the problem says, from the values that
+are there, and printing the answer. So a step that computes a quantity as it is
+not is wrong if the answer needs it, and so are all after it until the quantity
+is computed anew; a wrong value that the answer does not need, or no longer
+needs, is harmless. Names that the problem does not have are notes, but for
+`answer`, which is printed where there is one.
+
+From the end of the code on the text says it all: what it shows, and what it
+boxes, is the right answer or not.
+
+Values are exact; see `arithmetic.py`. A path is UNKNOWN from a step on that is
+no straight-line arithmetic, until its code ends. Verdicts are those of answers
+(`search/tree.py`): RIGHT, WRONG and UNKNOWN.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+
+from rstar_jax.data.synthetic import arithmetic, generator, relations, solutions
+from rstar_jax.data.synthetic.arithmetic import Values
+from rstar_jax.data.synthetic.solutions import SolvedProblem
+from rstar_jax.grading import answers
+from rstar_jax.grading.voting import vote_key
+from rstar_jax.search.tree import RIGHT, ROOT_INDEX, UNKNOWN, WRONG, Tree
+from rstar_jax.steps import grammar
+from rstar_jax.types import Prefix
+
+# Quantities after a path; None where a step was unclear.
+State = Values | None
+START: State = {}
+
+
+def verdicts(solved: SolvedProblem, steps: Prefix) -> list[int]:
+  """Returns whether a path is right so far, at each of its steps.
+
+  Args:
+    solved: the problem.
+    steps: node texts of the path, whose code ran without an error.
+  """
+  found, state = [], START
+  for text in steps:
+    state, verdict = judge(solved, state, text)
+    found.append(verdict)
+  return found
+
+
+def labels(tree: Tree) -> np.ndarray:
+  """Returns whether the path to each node is right so far, int8 [N].
+
+  Raises:
+    ValueError: the tree's problem is not one of the generator's.
+  """
+  solved = generator.again(tree.problem)
+  found = np.full(len(tree), UNKNOWN, np.int8)
+  found[ROOT_INDEX] = RIGHT
+  states: list[State] = [START]
+  for node in range(1, len(tree)):
+    before = states[int(tree.parent[node])]
+    state, found[node] = judge(solved, before, tree.texts[node])
+    states.append(state)
+  return found
+
+
+def judge(solved: SolvedProblem, state: State, text: str) -> tuple[State, int]:
+  """Judges the next node of a path.
+
+  Args:
+    solved: the problem.
+    state: the quantities before it; `START` for the first node.
+    text: the node's text.
+
+  Returns:
+    The quantities after it, and whether the path is right so far.
+  """
+  gold = solved.problem.answer
+  if grammar.ANSWER in text:
+    boxed = answers.final_answer(text)
+    return state, RIGHT if _equal(boxed, gold) else WRONG
+  if shown := grammar.output_spans(text):
+    output = grammar.MARKER.sub("", text[slice(*shown[-1])])
+    # What was printed last is what an answer repeats.
+    last = output.strip().rpartition("\n")[2]
+    return state, RIGHT if _equal(last, gold) else WRONG
+  if state is None:
+    return None, UNKNOWN
+  try:
+    state, _ = arithmetic.execute(grammar.code_of(text), state)
+  except (arithmetic.Unclear, KeyError):
+    return None, UNKNOWN
+  except ZeroDivisionError:
+    return state, WRONG
+  right = result(solved, state) == Fraction(gold)
+  return state, RIGHT if right else WRONG
+
+
+def result(solved: SolvedProblem, values: Values) -> Fraction | None:
+  """Returns the answer that right steps give from here; None without one.
+
+  Args:
+    solved: the problem.
+    values: quantities that were computed already, rightly or not.
+  """
+  if "answer" in values:
+    return values["answer"]
+  known = dict(values)
+  for fact in solved.facts:
+    if fact.x not in known:
+      meaning = relations.RELATIONS[fact.relation]
+      needed = [known[name] for name in fact.needs]
+      known[fact.x] = meaning.value(needed, solutions.numbers(fact.values))
+  question = solved.question
+  asked = [known[name] for name in question.names]
+  if question.kind == "one":
+    return asked[0]
+  meaning = relations.QUESTIONS[question.kind]
+  try:
+    return meaning.value(asked, solutions.numbers(question.values))
+  except ZeroDivisionError:
+    return None
+
+
+def _equal(answer: str | None, gold: str) -> bool:
+  return answer is not None and vote_key(answer) == vote_key(gold)
