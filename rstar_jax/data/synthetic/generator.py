@@ -155,18 +155,6 @@ def _fact(
   return Fact(relation, x, values, value)
 
 
-def _ancestors(facts: list[Fact], targets: tuple[str, ...]) -> set[str]:
-  """Returns the quantities that the targets need, with the targets."""
-  by_name = {fact.x: fact for fact in facts}
-  needed, queue = set(), list(targets)
-  while queue:
-    name = queue.pop()
-    if name not in needed:
-      needed.add(name)
-      queue += by_name[name].needs
-  return needed
-
-
 def _question(
   random_: random.Random, family: templates.Family, facts: list[Fact]
 ) -> Question | None:
@@ -253,7 +241,7 @@ def _attempt(
   if question is None:
     return None
   answer = _answer(question, {fact.x: fact.value for fact in facts})
-  needed = _ancestors(facts, question.names)
+  needed = solutions.needed(facts, question.names)
   if answer is None or answer <= 0:
     return None
   if len(needed) + (question.kind != "one") != level:
@@ -277,9 +265,7 @@ def _attempt(
     if random_.random() < _MADE_UP:
       text = _with_made_up_words(random_, text)
   try:
-    bodies, result = solutions.solve(
-      [fact for fact in facts if fact.x in needed], question, error_source
-    )
+    bodies, result = solutions.solve(needed, question, error_source)
   except ZeroDivisionError:
     return None
   problem = Problem(

@@ -20,7 +20,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from rstar_jax.data.synthetic import arithmetic, generator, relations, solutions
+from rstar_jax.data.synthetic import arithmetic, generator, solutions
 from rstar_jax.data.synthetic.arithmetic import Values
 from rstar_jax.data.synthetic.solutions import SolvedProblem
 from rstar_jax.grading import answers
@@ -104,23 +104,16 @@ def result(solved: SolvedProblem, values: Values) -> Fraction | None:
     solved: the problem.
     values: quantities that were computed already, rightly or not.
   """
-  if "answer" in values:
-    return values["answer"]
   known = dict(values)
-  for fact in solved.facts:
-    if fact.x not in known:
-      meaning = relations.RELATIONS[fact.relation]
-      needed = [known[name] for name in fact.needs]
-      known[fact.x] = meaning.value(needed, solutions.numbers(fact.values))
-  question = solved.question
-  asked = [known[name] for name in question.names]
-  if question.kind == "one":
-    return asked[0]
-  meaning = relations.QUESTIONS[question.kind]
   try:
-    return meaning.value(asked, solutions.numbers(question.values))
+    for each in solved.plan:
+      if each.x not in known:
+        needed = [known[name] for name in each.needs]
+        numbers = solutions.numbers(each.values)
+        known[each.x] = each.relation.value(needed, numbers)
   except ZeroDivisionError:
     return None
+  return known.get("answer", known[solved.plan[-1].x])
 
 
 def _equal(answer: str | None, gold: str) -> bool:

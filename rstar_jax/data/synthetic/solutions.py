@@ -5,8 +5,9 @@ earlier ones, and then the answer.
 """
 
 import dataclasses
+import functools
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from rstar_jax.data.synthetic import relations
@@ -52,6 +53,66 @@ class Question:
   names: tuple[str, ...]
 
 
+def needed(facts: Sequence[Fact], names: Sequence[str]) -> list[Fact]:
+  """Returns the facts that named quantities need, theirs too, in order."""
+  wanted = set(names)
+  for fact in reversed(facts):
+    if fact.x in wanted:
+      wanted.update(fact.needs)
+  return [fact for fact in facts if fact.x in wanted]
+
+
+def numbers(values: Mapping[str, object]) -> list[int]:
+  """Returns the numbers n and m, as far as they are given."""
+  return [int(values[key]) for key in ("n", "m") if key in values]
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+  """A quantity to compute, `answer` among them.
+
+  Attributes:
+    relation: how.
+    x: its name.
+    needs: the quantities that it refers to.
+    values: fields of the relation's templates.
+  """
+
+  relation: relations.Relation
+  x: str
+  needs: tuple[str, ...]
+  values: Mapping[str, object]
+
+  def body(self, code: str) -> str:
+    """Returns the body of its node: a comment, its import if any, the code.
+
+    Args:
+      code: template of the code.
+    """
+    values = {"x": self.x, **self.values}
+    lines = [f"# {self.relation.comment.format(**values)}"]
+    if "Fraction" in code:
+      lines.append("from fractions import Fraction")
+    return "\n".join([*lines, code.format(**values), ""])
+
+
+def plan(facts: Sequence[Fact], question: Question) -> list[Planned]:
+  """Returns what is to be computed, in order.
+
+  Args:
+    facts: the facts that the answer needs.
+    question: the question; asked for one quantity, that is the last one.
+  """
+  found = [
+    Planned(relations.RELATIONS[each.relation], each.x, each.needs, each.values)
+    for each in facts
+  ]
+  if question.kind != "one":
+    relation = relations.QUESTIONS[question.kind]
+    found.append(Planned(relation, "answer", question.names, question.values))
+  return found
+
+
 @dataclasses.dataclass(frozen=True)
 class SolvedProblem:
   """A problem and its solution, as node texts (`steps/grammar.py`).
@@ -71,10 +132,10 @@ class SolvedProblem:
   facts: tuple[Fact, ...]
   question: Question
 
-
-def numbers(values: Mapping[str, object]) -> list[int]:
-  """Returns the numbers n and m, as far as they are given."""
-  return [int(values[key]) for key in ("n", "m") if key in values]
+  @functools.cached_property
+  def plan(self) -> list[Planned]:
+    """What the answer needs to be computed, in order."""
+    return plan(needed(self.facts, self.question.names), self.question)
 
 
 def solve(
@@ -93,44 +154,46 @@ def solve(
   Raises:
     ZeroDivisionError: if an injected error leads to a division by zero.
   """
-  todo = [
-    (relations.RELATIONS[fact.relation], fact.x, fact.needs, fact.values)
-    for fact in facts
-  ]
-  asked = question.names[0]
-  if question.kind != "one":
-    asked = "answer"
-    relation = relations.QUESTIONS[question.kind]
-    todo.append((relation, asked, question.names, question.values))
+  todo = plan(facts, question)
+  asked = todo[-1].x
   known: dict[str, Fraction] = {}
   bodies = []
-  for index, (relation, x, names, values) in enumerate(todo):
+  for index, planned in enumerate(todo):
+    relation = planned.relation
     code, value = relation.code, relation.value
     if random_ is not None and relation.wrong_value is not None:
       share = relation.error_rate + relations.ERROR_RATE_GROWTH * index
       if random_.random() < share:
         code, value = relation.wrong_code, relation.wrong_value
-    known[x] = value([known[name] for name in names], numbers(values))
-    bodies.append(_step(relation.comment, code, {"x": x, **values}))
+    quantities = [known[name] for name in planned.needs]
+    known[planned.x] = value(quantities, numbers(planned.values))
+    bodies.append(planned.body(code))
   return bodies, known[asked]
-
-
-def _step(comment: str, code: str, values: Mapping[str, object]) -> str:
-  """Returns the body of one node: a comment, its import if any, the code."""
-  lines = [f"# {comment.format(**values)}"]
-  if "Fraction" in code:
-    lines.append("from fractions import Fraction")
-  return "\n".join([*lines, code.format(**values), ""])
 
 
 def solution(bodies: list[str], printed: str, answer: str) -> Prefix:
   """Assembles node texts from the bodies of the steps."""
-  opened = [f"{grammar.CODE}\n{bodies[0]}"]
-  opened += [f"\n\n{body}" for body in bodies[1:]]
-  final = f"\n\n# Now print the final answer\nprint({printed})\n"
-  boxed = f"The answer is \\boxed{{{answer}}}."
   return (
-    *(text + grammar.END_OF_STEP for text in opened),
-    grammar.with_output(final + grammar.END_OF_CODE, answer),
-    f"{grammar.ANSWER}{boxed}{grammar.END_OF_ANSWER}",
+    *(step(each, not index) for index, each in enumerate(bodies)),
+    grammar.with_output(printing(printed), answer),
+    boxing(answer),
   )
+
+
+def step(body_: str, first: bool) -> str:
+  """Returns the node of a body; the first one opens the code."""
+  opening = f"{grammar.CODE}\n" if first else "\n\n"
+  return opening + body_ + grammar.END_OF_STEP
+
+
+def printing(name: str) -> str:
+  """Returns what ends the code: it prints a quantity."""
+  return (
+    f"\n\n# Now print the final answer\nprint({name})\n{grammar.END_OF_CODE}"
+  )
+
+
+def boxing(answer: str) -> str:
+  """Returns the node that boxes an answer."""
+  text = f"The answer is \\boxed{{{answer}}}."
+  return f"{grammar.ANSWER}{text}{grammar.END_OF_ANSWER}"

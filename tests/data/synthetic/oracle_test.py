@@ -52,15 +52,11 @@ def run(steps) -> str | None:
 
 def without_errors(solved: SolvedProblem) -> tuple[str, ...]:
   """Returns the right solution of a problem of the bootstrap's."""
-  assigned = [
-    line.partition(" = ")[0]
-    for code in grammar.program(solved.steps)
-    for line in code.splitlines()
-    if " = " in line
-  ]
-  facts = [each for each in solved.facts if each.x in assigned]
+  facts = solutions.needed(solved.facts, solved.question.names)
   bodies, result = solutions.solve(facts, solved.question, None)
-  return solutions.solution(bodies, assigned[-1], str(result))
+  asked = solved.question.names[0]
+  printed = asked if solved.question.kind == "one" else "answer"
+  return solutions.solution(bodies, printed, str(result))
 
 
 class VerdictsTest(parameterized.TestCase):
