@@ -12,7 +12,10 @@ from typing import Literal
 from rstar_jax.config.closed import Closed, field
 
 # Ways to solve a problem; `evaluation/solvers.py` says what each one is.
-METHODS = ("greedy", "samples", "beam", "diverse_beam", "mcts", "searches")
+METHODS = (
+  *("greedy", "samples", "beam", "diverse_beam", "rebase", "mcts", "searches"),
+  "ab_mcts",
+)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -441,12 +444,15 @@ class StudyConfig(Closed):
   # trained on its trees; "ppm:FOLDER" is that of another round or run; else as
   # in `eval.reward_model`.
   rewards: tuple[str, ...] = field(("ppm",), takes=("config",))
-  # Most solutions of a problem: samples, rollouts of one search, searches.
+  # Most solutions of a problem: samples (of "rebase" too, at each depth),
+  # rollouts of one search, searches.
   trajectories: int = field(16, above=0)
   # Beams of a step beam search (released code: 8).
   beam_width: int = field(8, above=0)
   # Parts that diverse beam search has its beams in; divides beam_width.
   beam_groups: int = field(4, above=0)
+  # Of the softmax that "rebase" divides its samples by (released code: 0.2).
+  rebase_temperature: float = field(0.2, above=0)
   # Rollouts of each of the searches of "searches".
   rollouts_each: int = field(1, above=0)
   # How many solutions of highest value vote in a top-k majority (released code:

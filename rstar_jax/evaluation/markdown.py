@@ -23,8 +23,10 @@ _NAMES = {
   "samples": "Samples",
   "beam": "Step beams",
   "diverse_beam": "Diverse beams",
+  "rebase": "REBASE",
   "mcts": "One search",
   "searches": "Searches",
+  "ab_mcts": "AB-MCTS",
 }
 
 

@@ -70,6 +70,9 @@ def of_tree(
 ) -> dict[str, Any]:
   """Makes the record of one search; each of its rollouts is a unit.
 
+  An answer belongs to the rollout that sampled it; with `visited`, to the first
+  that ended there.
+
   Args:
     tree: a finished search.
     source: one of `solvers.METHODS`.
@@ -81,12 +84,20 @@ def of_tree(
   spent = [tokens for tokens, _, _ in tree.growth]
   if not spent:  # No beam of a beam search was finished.
     ends, spent = [len(tree)], [tree.tokens]
-  found = _found(tree, how, visited)
-  for node, each in found:
-    each["unit"] = int(np.searchsorted(ends, node, side="right"))
   # Nodes sampled after the last rollout belong to that rollout.
   last = len(ends) - 1
-  trajectories = [each | {"unit": min(each["unit"], last)} for _, each in found]
+  ended: dict[int, int] = {}
+  for unit, (_, _, end) in enumerate(tree.growth):
+    ended.setdefault(end, unit)
+
+  def unit_of(node: int) -> int:
+    if visited:
+      return ended[node]
+    return min(int(np.searchsorted(ends, node, side="right")), last)
+
+  trajectories = [
+    each | {"unit": unit_of(node)} for node, each in _found(tree, how, visited)
+  ]
   spent[-1] = tree.tokens
   return _record(tree.problem, source, split, trajectories, spent)
 

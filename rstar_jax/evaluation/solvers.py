@@ -4,8 +4,10 @@
   samples       independent solutions; a unit is a solution
   beam          step beam search; the whole search is one unit
   diverse_beam  step beam search in groups that differ in their first steps
+  rebase        a budget of samples, divided again at each depth; one unit
   mcts          one search; a unit is a rollout
   searches      independent searches; a unit is one
+  ab_mcts       one search that goes wider or deeper at each node; as mcts
   module:function  a search of the user's (`SearchConfig.method`); a unit is a
                 rollout, where it records them
 
@@ -19,7 +21,16 @@ from typing import Any
 
 from rstar_jax.config.schema import Config
 from rstar_jax.evaluation import choices, solutions
-from rstar_jax.search import beam, driver, mcts, named, sampling, values
+from rstar_jax.search import (
+  ab_mcts,
+  beam,
+  driver,
+  mcts,
+  named,
+  rebase,
+  sampling,
+  values,
+)
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import TrajectoryValue, Tree
 from rstar_jax.types import Problem, Score
@@ -173,8 +184,26 @@ def _beams(
     name=(*task.name, "beam"),
     groups=groups,
   )
-  how = config.eval.search.trajectory_value
-  # Only finished beams are answers, known once all beams are finished.
+  return _one_unit(tree, source, task)
+
+
+def _rebase(problem: Problem, task: Task) -> Search[Record]:
+  study = task.config.study
+  tree = yield from rebase.rebase(
+    Tree(problem),
+    study.trajectories,
+    study.rebase_temperature,
+    task.config.eval.search,
+    task.config.seed,
+    name=(*task.name, "rebase"),
+  )
+  return _one_unit(tree, "rebase", task)
+
+
+def _one_unit(tree: Tree, source: str, task: Task) -> Record:
+  """Makes the record of a search whose answers are known at its end alone."""
+  how = task.config.eval.search.trajectory_value
+  # Only finished beams are answers.
   record = solutions.of_tree(tree, source, task.split, how, visited=True)
   trajectories = [each | {"unit": 0} for each in record["trajectories"]]
   return record | {"trajectories": trajectories, "spent": [record["tokens"]]}
@@ -184,6 +213,25 @@ def _mcts(problem: Problem, task: Task) -> Search[Record]:
   tree = yield from _tree(problem, task, task.config.study.trajectories, "mcts")
   how = task.config.eval.search.trajectory_value
   return solutions.of_tree(tree, "mcts", task.split, how)
+
+
+def _ab_mcts(problem: Problem, task: Task) -> Search[Record]:
+  config = task.config
+  tree = yield from ab_mcts.search_tree(
+    Tree(problem),
+    config.eval.search,
+    config.seed,
+    (*task.name, "ab_mcts"),
+    config.study.trajectories,
+  )
+  how = config.eval.search.trajectory_value
+  record = solutions.of_tree(tree, "ab_mcts", task.split, how, visited=True)
+  # In the order in which they were found, and not that of the tree.
+  return record | {
+    "trajectories": sorted(
+      record["trajectories"], key=lambda each: each["unit"]
+    )
+  }
 
 
 def _searches(problem: Problem, task: Task) -> Search[Record]:
@@ -218,6 +266,8 @@ METHODS: dict[str, Callable[[Problem, Task], Search[Record]]] = {
   "samples": _samples,
   "beam": _beam,
   "diverse_beam": _diverse_beam,
+  "rebase": _rebase,
   "mcts": _mcts,
   "searches": _searches,
+  "ab_mcts": _ab_mcts,
 }

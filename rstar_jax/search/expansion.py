@@ -72,6 +72,7 @@ def grow_all(
   config: SearchConfig,
   seed: int = 0,
   name: Sequence[int | str] = (),
+  counts: Sequence[int] | None = None,
 ) -> Search[list[int]]:
   """Expands leaves of one tree at once, as a part of a search.
 
@@ -81,17 +82,79 @@ def grow_all(
   Args:
     tree, config, seed, name: as of `grow`.
     nodes: L open leaves, each once.
+    counts: number of candidates of each leaf, at least 1; `config.candidates`
+      if None.
 
   Returns:
     The number of children of each leaf, L ints.
   """
+  if counts is None:
+    counts = [config.candidates] * len(nodes)
+  leaves = [
+    (tree.prefix(node), tree.ppm[tree.path(node)[1:]].tolist())
+    for node in nodes
+  ]
+  found = yield from _sample(tree, leaves, counts, config, seed, name)
+  for node, (kept, sampled) in zip(nodes, found, strict=True):
+    if kept:
+      tree.add_children(node, [child for _, child in kept])
+    if tree.draws is not None:
+      _keep_draws(tree, node, kept, sampled)
+  return [len(kept) for kept, _ in found]
+
+
+def sample_child(
+  tree: Tree,
+  prefix: Prefix,
+  before: Sequence[float],
+  config: SearchConfig,
+  seed: int = 0,
+  name: Sequence[int | str] = (),
+) -> Search[Child | None]:
+  """Samples one node without adding it, as a part of a search.
+
+  Args:
+    tree: counts what is sampled and dropped.
+    prefix: the steps before the node.
+    before: the PPM's values of these.
+    config, seed, name: as of `grow`.
+
+  Returns:
+    The node; None if the candidate is dropped.
+  """
+  ((kept, _),) = yield from _sample(
+    tree, [(prefix, before)], [1], config, seed, name
+  )
+  return kept[0][1] if kept else None
+
+
+# What was sampled after a leaf: the candidates that became nodes, and all.
+_Sampled = tuple[list[tuple[Candidate, Child]], Sequence[Candidate]]
+
+
+def _sample(
+  tree: Tree,
+  leaves: Sequence[tuple[Prefix, Sequence[float]]],
+  counts: Sequence[int],
+  config: SearchConfig,
+  seed: int,
+  name: Sequence[int | str],
+) -> Search[list[_Sampled]]:
+  """Samples, runs, scores and judges the next nodes of leaves.
+
+  Args:
+    tree: counts expansions, tokens and what is dropped.
+    leaves: prefix of each leaf, and the PPM's values of its steps.
+    counts: number of candidates of each leaf.
+    config, seed, name: as of `grow`.
+  """
   question = tree.problem.question
-  prefixes = [tree.prefix(node) for node in nodes]
+  prefixes = [prefix for prefix, _ in leaves]
   asked = []
-  for prefix in prefixes:
+  for prefix, count in zip(prefixes, counts, strict=True):
     event = (*name, tree.problem.id, "expand", tree.expansions)
     tree.expansions += 1
-    seeds = [rng.seed_for(seed, *event, i) for i in range(config.candidates)]
+    seeds = [rng.seed_for(seed, *event, i) for i in range(count)]
     asked.append(requests.expand(question, prefix, np.array(seeds, np.uint32)))
   sampled = yield asked
   drafts = []
@@ -102,30 +165,23 @@ def grow_all(
   drafts = _extract(tree, (yield from _run(tree, prefixes, drafts)))
   yield from _score(question, prefixes, drafts, config)
   yield from _judge(tree, drafts)
-  children: list[list[Child]] = [[] for _ in nodes]
-  before = [tree.ppm[tree.path(node)[1:]] for node in nodes]
+  found: list[_Sampled] = [([], candidates) for candidates in sampled]
   for draft in drafts:
-    child = _child(draft, before[draft.leaf], config)
-    children[draft.leaf].append(child)
-  for leaf, (node, each) in enumerate(zip(nodes, children, strict=True)):
-    if each:
-      tree.add_children(node, each)
-    if tree.draws is not None:
-      kept = [draft for draft in drafts if draft.leaf == leaf]
-      _keep_draws(tree, node, kept, sampled[leaf])
-  return [len(each) for each in children]
+    child = _child(draft, leaves[draft.leaf][1], config)
+    found[draft.leaf][0].append((draft.candidate, child))
+  return found
 
 
 def _keep_draws(
   tree: Tree,
   node: int,
-  drafts: Sequence[_Draft],
+  kept: Sequence[tuple[Candidate, Child]],
   candidates: Sequence[Candidate],
 ) -> None:
   """Records all that was sampled after a node, dropped or not."""
   children = {
-    draft.candidate.text: child
-    for draft, child in zip(drafts, tree.children(node), strict=True)
+    candidate.text: child
+    for (candidate, _), child in zip(kept, tree.children(node), strict=True)
   }
   tree.draws += [
     Draw(

@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import choices, solvers
-from rstar_jax.search import beam, mcts
+from rstar_jax.search import ab_mcts, beam, driver, mcts, rebase
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls
 from tests.search.toys import PROBLEMS
@@ -46,7 +46,8 @@ class SolversTest(parameterized.TestCase):
     self.assertEqual(
       [r["problem_id"] for r in records], [p.id for p in PROBLEMS]
     )
-    units = {"samples": 5, "mcts": 5, "searches": 5}.get(method, 1)
+    many = ("samples", "mcts", "searches", "ab_mcts")
+    units = 5 if method in many else 1
     for record in records:
       self.assertEqual((record["source"], record["split"]), (method, "toys"))
       self.assertLen(record["spent"], units)
@@ -86,6 +87,53 @@ class SolversTest(parameterized.TestCase):
       self.assertEqual(record["spent"], [tree.tokens])
       left_out += len(tree_lib.trajectories(tree)) - len(expected)
     self.assertGreater(left_out, 0)
+
+  def test_rebase_has_the_run_s_seed_budget_and_temperature(self):
+    given = task()
+    given.config.seed = 11
+    given.config.study.rebase_temperature = 0.3
+    given.config.eval.search.trajectory_value = "min"
+    found = solve("rebase", given)
+    search = given.config.eval.search
+    searches = [
+      rebase.rebase(
+        tree_lib.Tree(each), 5, 0.3, search, 11, ("study", "rebase")
+      )
+      for each in PROBLEMS
+    ]
+    trees = driver.run_searches(searches, calls(), 3)
+    for record, tree in zip(found, trees, strict=True):
+      expected = tree_lib.trajectories(tree, how="min")
+      self.assertEqual(
+        [(tuple(t["steps"]), t["value"]) for t in record["trajectories"]],
+        [(each.steps, each.value) for each in expected],
+      )
+      self.assertEqual(record["spent"], [tree.tokens])
+
+  def test_a_unit_of_ab_mcts_is_the_rollout_that_found_it(self):
+    given = task()
+    given.config.seed = 11
+    given.config.study.trajectories = 9
+    found = solve("ab_mcts", given)
+    searches = [
+      ab_mcts.search_tree(
+        *(tree_lib.Tree(each), given.config.eval.search, 11),
+        *(("study", "ab_mcts"), 9),
+      )
+      for each in PROBLEMS
+    ]
+    trees = driver.run_searches(searches, calls(), 3)
+    again = 0
+    for record, tree in zip(found, trees, strict=True):
+      self.assertEqual(record["spent"], [each for each, _, _ in tree.growth])
+      ends = [tree.prefix(end) for _, _, end in tree.growth]
+      firsts = list(dict.fromkeys(ends))
+      again += len(ends) - len(firsts)
+      self.assertEqual(
+        [(tuple(t["steps"]), t["unit"]) for t in record["trajectories"]],
+        [(each, ends.index(each)) for each in firsts],
+      )
+    self.assertGreater(again, 0)
 
   @parameterized.parameters(("mcts", ("study", "mcts")), ("searches", None))
   def test_searches_have_the_run_s_seed_and_a_name_each(self, method, name):

@@ -120,8 +120,8 @@ class StudyTest(StudyingCase):
       found.append(self.files(context))
     self.assertEqual(*found)
     # Two shards and a manifest, of two methods alone, and with two models of
-    # five methods and of how good each is, in one shard.
-    self.assertLen(found[0], 3 * 2 + 2 * (3 * 5 + 2))
+    # seven methods and of how good each is, in one shard.
+    self.assertLen(found[0], 3 * 2 + 2 * (3 * 7 + 2))
 
   def test_a_search_of_the_user_s_gets_whole_shards(self):
     asked = []
