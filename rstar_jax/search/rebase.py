@@ -78,7 +78,7 @@ def shares(
   Returns:
     The share of each node.
   """
-  found = [0] * len(values)
+  found: dict[int, int] = {}
   order = sorted(range(len(values)), key=lambda index: -values[index])
   # Relative to the highest, so that none overflows.
   weights = [
@@ -90,4 +90,4 @@ def shares(
     # A share that is whole but for rounding is not rounded up.
     found[index] = math.ceil(budget * share - 1e-9)
     budget -= found[index]
-  return found
+  return [found[index] for index in range(len(values))]

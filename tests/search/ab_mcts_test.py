@@ -1,6 +1,7 @@
 """AB-MCTS: posteriors by hand, choices by their chances, and brute force."""
 
 import random
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -124,28 +125,58 @@ class SearchTest(parameterized.TestCase):
       self.assertEqual(again.to_json(), tree.to_json())
       np.testing.assert_array_equal(again.exhausted, tree.exhausted)
 
-  def test_enough_rollouts_find_all_and_go_to_the_best(self):
-    best = ("x += 3", "x += 2")
+  def test_what_is_known_of_a_node_is_what_rollouts_did_there(self):
+    seen, choose = [], ab_mcts.choose
 
+    def spy(node, draws):
+      known = [
+        (each.count, round(each.total, 4)) for each in (node.new, node.known)
+      ]
+      chosen = choose(node, draws)
+      seen.append((node.prefix, chosen is None, known))
+      return chosen
+
+    with mock.patch.object(ab_mcts, "choose", spy):
+      (tree,) = search(rollouts=40, problems=PROBLEMS[:1])
+    rewards_of, number = [float(tree.reward[e]) for _, _, e in tree.growth], -1
+    did = {}
+    for prefix, wrote, known in seen:
+      number += prefix == ()
+      expected = []
+      for arm in (True, False):
+        given = [rewards_of[i] for i, w in did.get(prefix, []) if w == arm]
+        expected.append((len(given), round(sum(given), 4)))
+      self.assertEqual(known, expected)
+      did.setdefault(prefix, []).append((number, wrote))
+    self.assertEqual(number, 39)
+    self.assertLen({wrote for _, wrote in did[()]}, 2)
+
+  def test_the_values_of_steps_are_not_asked_for(self):
+    self.assertEqual(texts_of(search()), texts_of(search(annotation="ppm")))
+    self.assertTrue(np.isnan(search()[0].ppm[1]))
+
+  def test_enough_rollouts_find_all_and_go_to_the_best(self):
     def score(questions, prefixes, rows):
       del questions
+      paths = [
+        [(*prefix, each) for each in row]
+        for prefix, row in zip(prefixes, rows, strict=True)
+      ]
       return [
         np.array(
           [
-            1.0
-            if all(s in t for s, t in zip(best, (*p, each), strict=False))
-            else -0.8
-            for each in row
+            1.0 if "x += 3" in path[0] and "x += 2" in path[1] else -0.8
+            for path in row
           ]
         )
-        for p, row in zip(prefixes, rows, strict=True)
+        for row in paths
       ]
 
     policy = testing.ToySum(levels=2)
     (tree,) = search(calls_of(policy, score=score), 200, [PROBLEMS[0]], seed=2)
     found = {each.steps[:2] for each in tree_lib.trajectories(tree)}
     self.assertLen(found, 9)
-    (three,) = (n for n in tree.children(0) if best[0] in tree.texts[n])
+    (three,) = (n for n in tree.children(0) if "x += 3" in tree.texts[n])
     # A new child is as good by chance in one of nine; going on in one of three.
     self.assertGreater(tree.visits[three], 200 / 3)
 

@@ -17,7 +17,16 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
-from rstar_jax.search import beam, driver, expansion, mcts, requests, sampling
+from rstar_jax.search import (
+  ab_mcts,
+  beam,
+  driver,
+  expansion,
+  mcts,
+  rebase,
+  requests,
+  sampling,
+)
 from rstar_jax.search.requests import Calls
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage import stopping
@@ -120,6 +129,12 @@ class SeedTest(parameterized.TestCase):
       "all",
       lambda *seed: expansion.grow_all(Tree(PROBLEMS[0]), [0], _C, *seed),
     ),
+    (
+      "child",
+      lambda *s: expansion.sample_child(Tree(PROBLEMS[0]), (), (), _C, *s),
+    ),
+    ("rebase", lambda *s: rebase.rebase(Tree(PROBLEMS[0]), 3, 0.2, _C, *s)),
+    ("ab_mcts", lambda *s: ab_mcts.search_tree(Tree(PROBLEMS[0]), _C, *s)),
     ("sample", lambda *seed: sampling.solutions(PROBLEMS[0], 2, *seed)),
     ("until", lambda *seed: sampling.solutions_until(PROBLEMS[0], 2, *seed)),
   )

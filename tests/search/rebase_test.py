@@ -32,6 +32,7 @@ class SharesTest(parameterized.TestCase):
     ((-1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0), 49, 0.2, (7,) * 7),
     # What is left is nothing.
     ((1.0, -1.0), 3, 0.01, (3, 0)),
+    ((0.9, 1.0), 3, 0.0005, (0, 3)),
     ((-1.0, 1.0, 0.9), 1, 0.2, (0, 1, 0)),
     ((0.1, 0.2), 0, 0.2, (0, 0)),
     ((), 4, 0.2, ()),
@@ -107,6 +108,13 @@ class RebaseTest(parameterized.TestCase):
       self.assertEqual(tree.rollouts, len(expected))
       self.assertEqual(tree.expansions, sum(map(len, given)))
       wide += max(map(len, given))
+      ends = np.flatnonzero(tree.terminal == tree_lib.ANSWERED)
+      for node in range(len(tree)):
+        below = [end for end in ends if node in tree.path(int(end))]
+        self.assertEqual(tree.visits[node], len(below))
+        self.assertAlmostEqual(
+          tree.value_sum[node], tree.ppm[below].sum(), places=6
+        )
     self.assertEqual(wide > len(PROBLEMS), budget > 1)
 
   def test_an_answer_costs_a_sample(self):
