@@ -18,6 +18,11 @@ Splits differ in names, numbers and families:
   test        levels 1-6, a quarter of it from four families of its own
   test_long   levels 7-8, longer than any training problem
 
+  long_worked, long_train, long_validation, long_test
+              levels 6-14 (the first of them from 2 on), where a policy slips
+              at every fourth step or so (`relations.habit`): a search has
+              something to decide at each of them
+
 Answers are computed by exact arithmetic on the relations. Tests compare them
 with a solver that reads the text alone, and run the solutions in the
 sandbox; nothing here runs code.
@@ -25,6 +30,7 @@ sandbox; nothing here runs code.
 
 import dataclasses
 import fractions
+import functools
 import random
 import re
 
@@ -34,6 +40,7 @@ from rstar_jax.data.synthetic.solutions import Fact, Question, SolvedProblem
 from rstar_jax.types import Problem
 
 _EVEN = tuple((level, 1) for level in range(1, 7))
+_LONG = tuple((level, 1) for level in range(6, 15))
 LEVELS = {
   "train": _EVEN,
   "worked": ((1, 12), (2, 20), (3, 28), (4, 30), (5, 7), (6, 3)),
@@ -41,10 +48,18 @@ LEVELS = {
   "validation": _EVEN,
   "test": _EVEN,
   "test_long": ((7, 1), (8, 1)),
+  "long_worked": tuple((level, 1) for level in range(2, 15)),
+  "long_train": _LONG,
+  "long_validation": _LONG,
+  "long_test": _LONG,
 }
 SPLITS = tuple(LEVELS)
 # The splits with injected errors, on which the bootstrap model trains.
-_WITH_ERRORS = ("worked", "stretch")
+_SLIPS = {
+  "worked": relations.carelessness,
+  "stretch": relations.carelessness,
+  "long_worked": relations.habit,
+}
 
 # Names consist of two halves, so that names of the test splits are new while
 # their halves are not.
@@ -72,15 +87,19 @@ _EXTRA_FROM = 3
 _SHUFFLED_FROM = 5
 # Share of the bootstrap's problems with made-up nouns and verbs.
 _MADE_UP = 0.3
+# How often each quantity of a long problem is drawn until its value is allowed,
+# and how it begins: few attempts at so many would succeed otherwise.
+_TRIES = 20
 _SYLLABLES = "bli dra fe go hup jin kle mo ne plo qua ri sta tu vex wug".split()
 _WORD = re.compile(r"(?<![A-Za-z])[a-z]{3,}")
 
 
 def _group(split: str) -> str:
   """Returns the group whose names and numbers a split uses."""
-  if split in ("train", *_WITH_ERRORS):
-    return "train"
-  return "validation" if split == "validation" else "test"
+  for group in ("validation", "test"):
+    if group in split:
+      return group
+  return "train"
 
 
 def _names(who: str, group: str) -> list[str]:
@@ -109,8 +128,20 @@ def _fact(
   x: str,
   known: list[Fact],
   first: bool,
+  loose: frozenset[str],
 ) -> Fact | None:
-  """Draws one quantity; None if its value is not allowed."""
+  """Draws one quantity; None if its value is not allowed.
+
+  Args:
+    random_: the source of randomness.
+    family: the situation.
+    group: whose numbers are used.
+    x: the name of the quantity.
+    known: the quantities before it.
+    first: whether it refers to none of them.
+    loose: names to prefer where it refers to more than the newest; may be
+      empty.
+  """
   if first:
     options = [r for r in ("given", "product") if r in family.says]
   else:
@@ -125,7 +156,7 @@ def _fact(
     if family.chain or random_.random() < 0.6:
       y = known[-1]
     else:
-      y = random_.choice(known)
+      y = random_.choice([f for f in known if f.x in loose] or known)
     values["y"] = y.x
     refers.append(y.value)
   if relation == "given":
@@ -144,7 +175,8 @@ def _fact(
   elif relation == "percent":
     values["n"] = random_.choice(_PERCENTS)
   elif relation == "both":
-    z = random_.choice([fact for fact in known if fact.x != values["y"]])
+    others = [fact for fact in known if fact.x != values["y"]]
+    z = random_.choice([f for f in others if f.x in loose] or others)
     values["z"] = z.x
     refers.append(z.value)
   meaning = relations.RELATIONS[relation]
@@ -153,6 +185,12 @@ def _fact(
   if value <= 0 or value > _LARGEST or (whole and value.denominator != 1):
     return None
   return Fact(relation, x, values, value)
+
+
+def _loose(facts: list[Fact]) -> frozenset[str]:
+  """Returns the quantities that nothing refers to."""
+  used = {name for fact in facts for name in fact.needs}
+  return frozenset(fact.x for fact in facts) - used
 
 
 def _question(
@@ -223,6 +261,7 @@ def _attempt(
 ) -> SolvedProblem | None:
   """Draws one problem; None if it does not fit the level."""
   group = _group(split)
+  long = split.startswith("long_")
   pool = _names(family.who, group)
   extra = random_.choice((0, 0, 1, 2)) if level >= _EXTRA_FROM else 0
   names = random_.sample(pool, level + extra)
@@ -231,8 +270,12 @@ def _attempt(
     fresh = index == 0 or (
       not family.chain and index < 4 and random_.random() < 0.15
     )
-    fact = _fact(random_, family, group, name, facts, fresh)
-    if fact is None:
+    loose = _loose(facts) if long and index < level else frozenset()
+    for _ in range(_TRIES if long else 1):
+      fact = _fact(random_, family, group, name, facts, fresh, loose)
+      if fact is not None:
+        break
+    else:
       return None
     facts.append(fact)
   # The question asks for the deepest quantity; a chain ends with it.
@@ -259,13 +302,13 @@ def _attempt(
   asks = random_.choice(family.asks[question.kind])
   sentences.append(asks.format(**question.values))
   text = " ".join(sentences)
-  error_source = None
-  if split in _WITH_ERRORS:
-    error_source = random_
+  slips = None
+  if split in _SLIPS:
+    slips = functools.partial(_SLIPS[split], random_)
     if random_.random() < _MADE_UP:
       text = _with_made_up_words(random_, text)
   try:
-    bodies, result = solutions.solve(needed, question, error_source)
+    bodies, result = solutions.solve(needed, question, slips)
   except ZeroDivisionError:
     return None
   problem = Problem(

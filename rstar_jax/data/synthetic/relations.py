@@ -10,8 +10,10 @@ for the bootstrap have injected errors; their problems and answers are right.
 """
 
 import dataclasses
+import random
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import Literal
 
 # (quantities, numbers) -> quantity. The quantities are (y, z) of a relation, or
 # those that a question names, in order; the numbers are (n, m).
@@ -151,3 +153,69 @@ QUESTIONS = {
     0.45,
   ),
 }
+
+ALL = RELATIONS | QUESTIONS
+
+# What goes wrong at a step: its operation, or the quantity that it refers to
+# (the newest other one is taken instead); None: nothing.
+Slip = Literal["operation", "operand"] | None
+
+# Last digits of n with which people mostly go wrong, in long problems; of m for
+# parts. Three of ten, so that nobody can do without a look at the text.
+_HARD = {
+  "product": (3, 6, 8),
+  "more": (2, 5, 9),
+  "fewer": (1, 4, 8),
+  "times": (4, 7),
+  "rate": (3, 6, 8),
+}
+_HARD_PARTS = ((2, 3), (3, 4), (2, 5))
+_HARD_PERCENTS = (25, 40, 75)
+# Probability of a wrong operation and of a wrong operand, by how hard it is.
+_HABITS = {True: (0.5, 0.12), False: (0.05, 0.05)}
+_HABITS_WITHOUT_NUMBER = (0.2, 0.05)
+
+
+def carelessness(
+  random_: random.Random, name: str, index: int, numbers: Sequence[int]
+) -> Slip:
+  """Draws the errors of the short problems: by relation, ever more of them."""
+  del numbers
+  relation = ALL[name]
+  if relation.wrong_value is None:
+    return None
+  share = relation.error_rate + ERROR_RATE_GROWTH * index
+  return "operation" if random_.random() < share else None
+
+
+def habit(
+  random_: random.Random, name: str, index: int, numbers: Sequence[int]
+) -> Slip:
+  """Draws the errors of the long problems: a quarter of the steps has one.
+
+  With some numbers the wrong operation is likelier than the right one, with the
+  others it is rare. So neither the likeliest solution nor the vote of many is
+  right, while the right step is among a few samples.
+
+  Args:
+    random_: the source of randomness.
+    name: key of `ALL`.
+    index: number of steps before, which changes nothing.
+    numbers: the relation's numbers.
+  """
+  del index
+  if ALL[name].wrong_value is None:
+    return None
+  operation, operand = _HABITS_WITHOUT_NUMBER
+  if name == "part":
+    operation, operand = _HABITS[tuple(numbers) in _HARD_PARTS]
+  elif name == "percent":
+    operation, operand = _HABITS[numbers[0] in _HARD_PERCENTS]
+  elif name in _HARD:
+    operation, operand = _HABITS[numbers[0] % 10 in _HARD[name]]
+  if name not in RELATIONS or name == "product":
+    operand = 0.0
+  draw = random_.random()
+  if draw < operation:
+    return "operation"
+  return "operand" if draw < operation + operand else None

@@ -6,8 +6,7 @@ earlier ones, and then the answer.
 
 import dataclasses
 import functools
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 from rstar_jax.data.synthetic import relations
@@ -72,28 +71,33 @@ class Planned:
   """A quantity to compute, `answer` among them.
 
   Attributes:
-    relation: how.
+    kind: how; key of `relations.ALL`.
     x: its name.
     needs: the quantities that it refers to.
     values: fields of the relation's templates.
   """
 
-  relation: relations.Relation
+  kind: str
   x: str
   needs: tuple[str, ...]
   values: Mapping[str, object]
 
-  def body(self, code: str) -> str:
+  @property
+  def relation(self) -> relations.Relation:
+    return relations.ALL[self.kind]
+
+  def body(self, code: str, **wrong: str) -> str:
     """Returns the body of its node: a comment, its import if any, the code.
 
     Args:
       code: template of the code.
+      **wrong: values of the code's fields that are not those of the comment.
     """
     values = {"x": self.x, **self.values}
     lines = [f"# {self.relation.comment.format(**values)}"]
     if "Fraction" in code:
       lines.append("from fractions import Fraction")
-    return "\n".join([*lines, code.format(**values), ""])
+    return "\n".join([*lines, code.format(**values | wrong), ""])
 
 
 def plan(facts: Sequence[Fact], question: Question) -> list[Planned]:
@@ -104,12 +108,12 @@ def plan(facts: Sequence[Fact], question: Question) -> list[Planned]:
     question: the question; asked for one quantity, that is the last one.
   """
   found = [
-    Planned(relations.RELATIONS[each.relation], each.x, each.needs, each.values)
-    for each in facts
+    Planned(each.relation, each.x, each.needs, each.values) for each in facts
   ]
   if question.kind != "one":
-    relation = relations.QUESTIONS[question.kind]
-    found.append(Planned(relation, "answer", question.names, question.values))
+    found.append(
+      Planned(question.kind, "answer", question.names, question.values)
+    )
   return found
 
 
@@ -139,14 +143,17 @@ class SolvedProblem:
 
 
 def solve(
-  facts: list[Fact], question: Question, random_: random.Random | None
+  facts: list[Fact],
+  question: Question,
+  slips: Callable[[str, int, Sequence[int]], relations.Slip] | None,
 ) -> tuple[list[str], Fraction]:
   """Writes the bodies of the steps and computes their result.
 
   Args:
     facts: the facts that the answer needs, in order.
     question: the question.
-    random_: draws the injected errors; None injects none.
+    slips: draws the error of a step, by the key of its relation, the number of
+      steps before and the relation's numbers; None injects none.
 
   Returns:
     The bodies, and the answer that the code prints.
@@ -159,15 +166,19 @@ def solve(
   known: dict[str, Fraction] = {}
   bodies = []
   for index, planned in enumerate(todo):
-    relation = planned.relation
+    relation, needs = planned.relation, planned.needs
     code, value = relation.code, relation.value
-    if random_ is not None and relation.wrong_value is not None:
-      share = relation.error_rate + relations.ERROR_RATE_GROWTH * index
-      if random_.random() < share:
-        code, value = relation.wrong_code, relation.wrong_value
-    quantities = [known[name] for name in planned.needs]
-    known[planned.x] = value(quantities, numbers(planned.values))
-    bodies.append(planned.body(code))
+    wrong: dict[str, str] = {}
+    given = numbers(planned.values)
+    slip = slips(planned.kind, index, given) if slips is not None else None
+    others = [name for name in known if name not in needs]
+    if slip == "operation":
+      code, value = relation.wrong_code, relation.wrong_value
+    elif slip == "operand" and others:
+      wrong["y"] = others[-1]
+      needs = (others[-1], *needs[1:])
+    known[planned.x] = value([known[name] for name in needs], given)
+    bodies.append(planned.body(code, **wrong))
   return bodies, known[asked]
 
 
