@@ -13,7 +13,11 @@ from tests.data.synthetic import reading
 
 COUNT = 400
 # The splits with injected errors, on which the bootstrap model trains.
-WITH_ERRORS = ("worked", "stretch")
+WITH_ERRORS = ("worked", "stretch", "long_worked")
+TRAIN = ("train", "long_train", *WITH_ERRORS)
+VALIDATION = ("validation", "long_validation")
+TEST = ("test", "test_long", "long_test")
+HELD_OUT = (*VALIDATION, *TEST)
 GROUPS = {each.name: each.group for each in templates.FAMILIES}
 # Groups of the families that a split uses.
 GROUPS_OF = {
@@ -23,6 +27,19 @@ GROUPS_OF = {
   "validation": {"train", "validation"},
   "test": {"train", "test"},
   "test_long": {"train", "test"},
+  "long_worked": {"train"},
+  "long_train": {"train"},
+  "long_validation": {"train", "validation"},
+  "long_test": {"train", "test"},
+}
+# What comments say, and the code for it.
+COMMENTS = {
+  r"(\w+): (\d+) more than (\w+)": r"\1 = \3 + \2",
+  r"(\w+): (\d+) less than (\w+)": r"\1 = \3 - \2",
+  r"(\w+): (\d+) times ([A-Z]\w+)": r"\1 = \2 * \3",
+  r"(\w+): (\d+)/(\d+) of (\w+)": r"\1 = \4 * Fraction(\2, \3)",
+  r"(\w+): (\d+)% of (\w+)": r"\1 = \3 * Fraction(\2, 100)",
+  r"(\w+): (\w+) and (\w+) together": r"\1 = \2 + \3",
 }
 # SHA-256 of the first problems and solutions of each split. The base model and
 # its tokenizer, which ship with the package, learnt from exactly such texts: a
@@ -41,6 +58,18 @@ PINNED = {
   "test": ("70299e316fff9cbb717333580b81e8505b72430cfd12542b8580b6ea06e22a96"),
   "test_long": (
     "f2ee444d39fce2d2c137ca327e5a8bf6c959a9d16b65578134da158f31b58be3"
+  ),
+  "long_worked": (
+    "dd3ce27af6a726a0b192d802fcfd837b253965f60b2dcd404aadede43c95b1cc"
+  ),
+  "long_train": (
+    "dbe7a4e94afa40cc44c2e5574a18eb2bc19defbfe280c840c46408eeb293747e"
+  ),
+  "long_validation": (
+    "bd34973f2ecff7ce258de60e9a0e6f624ee095051ec915c291485ff6296b6ca1"
+  ),
+  "long_test": (
+    "cb8f876466d76103a470dab51062fbfdfac3d58e035c61af8e55bd869d079b41"
   ),
 }
 
@@ -154,6 +183,20 @@ class AnswersTest(parameterized.TestCase):
     self.assertLess(shares[0], 1)
     self.assertGreater(shares[-1], 0)
 
+  def test_one_long_worked_step_in_four_is_wrong(self):
+    right = wrong = 0
+    for solved in texts("long_worked"):
+      for step in solved.steps[1:-2]:
+        said, code = step.splitlines()[2], step.splitlines()[-2]
+        for comment, meaning in COMMENTS.items():
+          if match := re.fullmatch(f"# {comment}", said):
+            right += match.expand(meaning) == code
+            wrong += match.expand(meaning) != code
+    self.assertGreater(right + wrong, 5 * COUNT)
+    self.assertBetween(wrong / (right + wrong), 0.2, 0.3)
+    # One in four of 2 to 14 steps: the mean of .75 ** n is .22.
+    self.assertBetween(right_share(texts("long_worked")), 0.12, 0.32)
+
   @parameterized.parameters(*generator.SPLITS)
   def test_worked_solutions_follow_the_grammar(self, split):
     for solved in texts(split)[:60]:
@@ -175,6 +218,10 @@ class LevelsTest(parameterized.TestCase):
     ("validation", "validation", range(1, 7)),
     ("test", "test", range(1, 7)),
     ("test_long", "test_long", range(7, 9)),
+    ("long_worked", "long_worked", range(2, 15)),
+    ("long_train", "long_train", range(6, 15)),
+    ("long_validation", "long_validation", range(6, 15)),
+    ("long_test", "long_test", range(6, 15)),
   )
   def test_a_level_is_a_number_of_steps(self, split, levels):
     self.assertEqual({w.problem.level for w in texts(split)}, set(levels))
@@ -197,7 +244,7 @@ class LevelsTest(parameterized.TestCase):
     self.assertBetween(easy, 0.84, 0.96)
 
   def test_facts_that_nobody_needs(self):
-    with_distractors = dict.fromkeys(range(1, 9), 0)
+    with_distractors = dict.fromkeys(range(1, 15), 0)
     for split in generator.SPLITS:
       for solved in texts(split):
         made = assigned(solved)
@@ -212,7 +259,7 @@ class LevelsTest(parameterized.TestCase):
     self.assertGreater(min(with_distractors.values()), 20)
 
   def test_sentences_are_shuffled(self):
-    shuffled = dict.fromkeys(range(1, 9), 0)
+    shuffled = dict.fromkeys(range(1, 15), 0)
     for split in generator.SPLITS:
       for solved in texts(split):
         told = " ".join(sentences(solved))
@@ -249,26 +296,26 @@ class SplitsTest(parameterized.TestCase):
     for split, groups in GROUPS_OF.items():
       self.assertEqual({GROUPS[name] for name in seen[split]}, groups, split)
 
-  @parameterized.parameters("validation", "test", "test_long")
+  @parameterized.parameters(*HELD_OUT)
   def test_a_quarter_is_from_families_held_out(self, split):
     held_out = [GROUPS[family(w)] != "train" for w in texts(split)]
     self.assertEqual(held_out, [i % 4 == 3 for i in range(COUNT)])
 
   def test_names_of_tests_are_new_but_their_halves_are_not(self):
-    trained = names("train", *WITH_ERRORS)
-    held_out = names("validation"), names("test", "test_long")
+    trained = names(*TRAIN)
+    held_out = names(*VALIDATION), names(*TEST)
     self.assertEmpty(held_out[0] & held_out[1])
     for new in held_out:
       self.assertGreater(len(new), 60)
-      for split in ("train", *WITH_ERRORS):
+      for split in TRAIN:
         self.assertEmpty(new & words(split))
       self.assertLessEqual({n[:2] for n in new}, {n[:2] for n in trained})
       self.assertLessEqual({n[2:] for n in new}, {n[2:] for n in trained})
 
   def test_two_digit_numbers_are_told_apart(self):
-    trained = numbers("train") | numbers("worked") | numbers("stretch")
-    validation = numbers("validation")
-    test = numbers("test") | numbers("test_long")
+    trained, validation, test = (
+      set.union(*map(numbers, splits)) for splits in (TRAIN, VALIDATION, TEST)
+    )
     self.assertEmpty(trained & validation)
     self.assertEmpty(trained & test)
     self.assertEmpty(validation & test)
@@ -281,7 +328,7 @@ class SplitsTest(parameterized.TestCase):
     ]
     self.assertGreater(len(set(questions)), 0.97 * len(questions))
     easy = {w.problem.question for w in texts("worked")}
-    for split in ("validation", "test", "test_long"):
+    for split in HELD_OUT:
       self.assertEmpty(easy & {w.problem.question for w in texts(split)})
 
   def test_some_worked_problems_have_made_up_words(self):

@@ -1,6 +1,8 @@
 """Values and injected errors of relations, by hand and by their templates."""
 
+import collections
 import itertools
+import random
 import string
 from fractions import Fraction
 
@@ -118,6 +120,47 @@ class ValuesTest(parameterized.TestCase):
               self.assertNotEqual(wrong, right)
           cases += 1
     self.assertGreaterEqual(cases, 4)
+
+
+class SlipsTest(parameterized.TestCase):
+  def share(self, name, numbers, count=4000):
+    """Returns how often each slip is drawn."""
+    random_ = random.Random(0)
+    found = collections.Counter(
+      relations.habit(random_, name, 5, numbers) for _ in range(count)
+    )
+    return [found[slip] / count for slip in (None, "operation", "operand")]
+
+  @parameterized.named_parameters(
+    ("given", "given", [12], (1, 0, 0)),
+    ("easy", "more", [13], (0.9, 0.05, 0.05)),
+    ("hard", "more", [15], (0.38, 0.5, 0.12)),
+    ("hard_by_the_last_digit", "fewer", [41], (0.38, 0.5, 0.12)),
+    ("easy_part", "part", [1, 3], (0.9, 0.05, 0.05)),
+    ("hard_part", "part", [2, 3], (0.38, 0.5, 0.12)),
+    ("hard_percent", "percent", [75], (0.38, 0.5, 0.12)),
+    ("easy_percent", "percent", [50], (0.9, 0.05, 0.05)),
+    ("product_refers_to_none", "product", [3, 14], (0.5, 0.5, 0)),
+    ("no_number", "both", [], (0.75, 0.2, 0.05)),
+    ("question_without_number", "total", [], (0.8, 0.2, 0)),
+    ("question", "rate", [6], (0.5, 0.5, 0)),
+  )
+  def test_habits(self, name, numbers, expected):
+    for found, share in zip(self.share(name, numbers), expected, strict=True):
+      # Five standard errors.
+      self.assertAlmostEqual(found, share, delta=0.04)
+
+  def test_the_likeliest_is_wrong_at_a_fifth_to_two_fifths_of_numbers(self):
+    numbers = {
+      "more": [[n] for n in range(2, 100)],
+      "fewer": [[n] for n in range(2, 60)],
+      "times": [[n] for n in range(2, 8)],
+      "part": [[1, 2], [1, 3], [1, 4], [2, 3], [3, 4], [1, 5], [2, 5]],
+      "percent": [[n] for n in (10, 20, 25, 30, 40, 50, 60, 75, 80)],
+    }
+    for name, each in numbers.items():
+      wrong = [self.share(name, given, 300)[0] < 0.5 for given in each]
+      self.assertBetween(sum(wrong) / len(wrong), 0.2, 0.45, name)
 
 
 class TemplatesTest(parameterized.TestCase):

@@ -1,5 +1,6 @@
 """Solutions, right and with injected errors, against ones made by hand."""
 
+import functools
 import random
 from fractions import Fraction
 
@@ -17,6 +18,7 @@ FACTS = [
 ]
 FRACTION = Question("fraction", {"x": "Beren", "y": "Mila"}, ("Beren", "Mila"))
 ONE = Question("one", {"x": "Beren"}, ("Beren",))
+ONE_OF_TWO = Question("one", {"x": "Kara"}, ("Kara",))
 
 
 class Script(random.Random):
@@ -35,6 +37,10 @@ class Always(random.Random):
 
   def random(self) -> float:
     return 0.0
+
+
+def careless(random_: random.Random):
+  return functools.partial(relations.carelessness, random_)
 
 
 def run(bodies: list[str], asked: str) -> Fraction:
@@ -112,7 +118,7 @@ class RightTest(parameterized.TestCase):
 class SlipsTest(parameterized.TestCase):
   def test_every_possible_error_is_made_and_the_rest_follows(self):
     # Kara 30 - 2/3 = 88/3, Beren 88/3 - 7 = 67/3, and (67/3) / 30 = 67/90.
-    bodies, result = solutions.solve(FACTS, FRACTION, Always())
+    bodies, result = solutions.solve(FACTS, FRACTION, careless(Always()))
     self.assertEqual(
       bodies,
       [
@@ -137,7 +143,7 @@ class SlipsTest(parameterized.TestCase):
   )
   def test_one_draw_for_each_step_that_can_go_wrong(self, draws, expected):
     script = Script(*draws)
-    bodies, result = solutions.solve(FACTS, FRACTION, script)
+    bodies, result = solutions.solve(FACTS, FRACTION, careless(script))
     self.assertEqual(result, expected)
     self.assertEqual(run(bodies, "answer"), expected)
     self.assertEmpty(script.draws)
@@ -151,13 +157,54 @@ class SlipsTest(parameterized.TestCase):
     for difference in (-0.001, 0.001):
       draws = [0.99] * 3
       draws[step - 1] = share + difference
-      bodies, _ = solutions.solve(FACTS, FRACTION, Script(*draws))
+      bodies, _ = solutions.solve(FACTS, FRACTION, careless(Script(*draws)))
       changed = [i for i in range(4) if bodies[i] != right[i]]
       self.assertEqual(changed, [step] if difference < 0 else [])
 
+  def test_a_wrong_operand_is_the_newest_other_quantity(self):
+    # The first fact refers to nothing, and Kara's to all that there is; so
+    # Beren alone is 7 more than Mila, not Kara: 37, and 37 of 67.
+    bodies, result = solutions.solve(
+      FACTS, FRACTION, lambda name, *_: "operand" if name == "more" else None
+    )
+    self.assertEqual(bodies[2], "# Beren: 7 more than Kara\nBeren = Mila + 7\n")
+    self.assertEqual(result, Fraction(37, 67))
+    self.assertEqual(run(bodies, "answer"), result)
+    both = [*FACTS, Fact("both", "Noly", {"y": "Mila", "z": "Kara"}, 50)]
+    asks = Question("one", {"x": "Noly"}, ("Noly",))
+    bodies, result = solutions.solve(
+      both, asks, lambda name, *_: "operand" if name == "both" else None
+    )
+    self.assertIn("Noly = Beren + Kara", bodies[-1])
+    self.assertEqual(result, 47)
+
+  def test_a_slip_without_another_quantity_is_none(self):
+    bodies, result = solutions.solve(
+      FACTS[:2], ONE_OF_TWO, lambda *_: "operand"
+    )
+    self.assertEqual(result, 20)
+    self.assertEqual(bodies, solutions.solve(FACTS[:2], ONE_OF_TWO, None)[0])
+
+  def test_slips_are_drawn_by_name_number_of_steps_and_numbers(self):
+    seen = []
+
+    def slips(*args):
+      seen.append(args)
+
+    solutions.solve(FACTS, FRACTION, slips)
+    self.assertEqual(
+      seen,
+      [
+        ("given", 0, [30]),
+        ("part", 1, [2, 3]),
+        ("more", 2, [7]),
+        ("fraction", 3, []),
+      ],
+    )
+
   def test_comments_stay_true(self):
     right, _ = solutions.solve(FACTS, FRACTION, None)
-    wrong, _ = solutions.solve(FACTS, FRACTION, Always())
+    wrong, _ = solutions.solve(FACTS, FRACTION, careless(Always()))
     for one, two in zip(right, wrong, strict=True):
       self.assertEqual(one.splitlines()[0], two.splitlines()[0])
 
@@ -165,14 +212,14 @@ class SlipsTest(parameterized.TestCase):
     rate = Question("rate", {"x": "Beren", "n": 3}, ("Beren",))
     right, _ = solutions.solve(FACTS, rate, None)
     self.assertIn("import Fraction\nanswer = Fraction(Beren, 3)", right[-1])
-    wrong, result = solutions.solve(FACTS, rate, Always())
+    wrong, result = solutions.solve(FACTS, rate, careless(Always()))
     expected = "# answer: Beren divided by 3\nanswer = Beren * 3\n"
     self.assertEqual(wrong[-1], expected)
     self.assertEqual(result, 67)
 
   def test_the_answer_itself_may_be_given(self):
     given = Question("one", {"x": "Mila"}, ("Mila",))
-    bodies, result = solutions.solve(FACTS[:1], given, Always())
+    bodies, result = solutions.solve(FACTS[:1], given, careless(Always()))
     self.assertEqual((len(bodies), result), (1, 30))
 
   def test_errors_may_divide_by_zero(self):
@@ -186,7 +233,7 @@ class SlipsTest(parameterized.TestCase):
     self.assertEqual(solutions.solve(facts, question, None)[1], 200)
     # The error gives 30 - 30 for Kara, and for the question 100 * Mila / Kara.
     with self.assertRaises(ZeroDivisionError):
-      solutions.solve(facts, question, Always())
+      solutions.solve(facts, question, careless(Always()))
 
 
 class SolutionTest(absltest.TestCase):
@@ -207,7 +254,7 @@ class SolutionTest(absltest.TestCase):
     )
 
   def test_keeps_the_order_and_the_grammar(self):
-    bodies, result = solutions.solve(FACTS, FRACTION, Always())
+    bodies, result = solutions.solve(FACTS, FRACTION, careless(Always()))
     nodes = solutions.solution(bodies, "answer", str(result))
     self.assertEqual(
       [code.strip() for code in grammar.program(nodes)],
