@@ -3,12 +3,11 @@
   python -m rstar_jax.main --config=configs/tiny_long.py --workdir=runs/long \
     --config.policy.path=FOLDER
 
-The problems are the generator's "long" splits. The base model is one that has
-read long problems: `python -m rstar_jax.tools.bootstrap --long`, on from the
-model that ships. A policy slips at every fourth step or so, so that one sample
-in ten or fewer is right, and a search has something to decide; see
-docs/results/tiny_long.md. "pilot" (the default) has 240 training and 120 test
-problems, "full" 2,000 and 600.
+The problems are the generator's "long" splits, the base model one that has read
+long problems (`tools/bootstrap.py`, --base). A policy slips at a quarter of the
+steps, so that few of its samples are right and a search has something to
+decide. "pilot" (the default) has 240 training and 120 test problems, "full"
+2,000 and 600.
 """
 
 import rstar_jax as rj

@@ -13,6 +13,11 @@ splits "worked", then "stretch") of which, as on the web, many contain a mistake
 Nothing tells it, or any later stage, which is which, but for the answers of the
 training problems. The weights are part of the package, since a demo cannot
 spare the hour that they take.
+
+A model for long problems, of `configs/tiny_long.py`, goes on from it:
+
+  python -m rstar_jax.tools.bootstrap --workdir=DIR --output=runs/long_model \
+    --base=rstar_jax/base_model
 """
 
 import dataclasses
@@ -54,6 +59,19 @@ PHASES = (
   ("worked", 1500, TRAIN),
   ("stretch", 2400, TRAIN),
 )
+# What follows with --base.
+LONG_PHASES = (
+  (
+    "long_worked",
+    400,
+    dataclasses.replace(
+      TRAIN, batch_size=6, length=704, learning_rate=2.5e-3, warmup=0.05
+    ),
+  ),
+)
+# Tokens of a worked problem, about; more of them than fit are drawn for a
+# batch.
+_TOKENS = {"worked": 160, "stretch": 160, "long_worked": 300}
 MODEL = ModelConfig(vocab_size=768, max_length=1024)
 
 
@@ -76,8 +94,7 @@ def worked_batches(
   Returns:
     Batch k as a function of k alone, arrays [B, T] (`batches.Packed`).
   """
-  # A worked problem has about 150 tokens.
-  per_batch = batch_size * length // 160
+  per_batch = batch_size * length // _TOKENS[split]
 
   def batch_at(k: int) -> batches.Batch:
     rows = []
@@ -113,21 +130,28 @@ def make_tokenizer(folder: store.Path, vocab_size: int, seed: int):
     return HfTokenizer(local)
 
 
-def train(workdir: store.Path, output: store.Path, *, seed: int) -> Transformer:
+def train(
+  workdir: store.Path, output: store.Path, *, seed: int, base: str = ""
+) -> Transformer:
   """Trains the base model and writes it as a Hugging Face folder.
 
   Args:
     workdir: holds checkpoints and metrics; the same folder resumes.
     output: gets config.json, model.safetensors and the tokenizer's files.
     seed: seeds weights and problems.
+    base: folder of a model that goes on with long problems; "" begins anew.
 
   Returns:
     The model.
   """
-  tokenizer = make_tokenizer(output, MODEL.vocab_size, seed)
-  model = Transformer(dataclasses.replace(MODEL), rngs=nnx.Rngs(seed))
+  if base:
+    tokenizer = HfTokenizer(base)
+    model = folders.load_policy(base)
+  else:
+    tokenizer = make_tokenizer(output, MODEL.vocab_size, seed)
+    model = Transformer(dataclasses.replace(MODEL), rngs=nnx.Rngs(seed))
   writer = metrics.MetricsWriter(workdir)
-  for split, steps, config in PHASES:
+  for split, steps, config in LONG_PHASES if base else PHASES:
     sft.fit_policy(
       model,
       worked_batches(tokenizer, config.batch_size, config.length, seed, split),
@@ -146,7 +170,12 @@ def train(workdir: store.Path, output: store.Path, *, seed: int) -> Transformer:
 def main(argv: list[str]) -> None:
   del argv
   given = flags.FLAGS
-  train(store.path(given.workdir), store.path(given.output), seed=given.seed)
+  train(
+    store.path(given.workdir),
+    store.path(given.output),
+    seed=given.seed,
+    base=given.base,
+  )
 
 
 def define_flags() -> None:
@@ -156,6 +185,9 @@ def define_flags() -> None:
   )
   flags.DEFINE_string(
     "output", None, "Where the model's and the tokenizer's files go."
+  )
+  flags.DEFINE_string(
+    "base", "", "Folder of a model that goes on, with long problems."
   )
   flags.DEFINE_integer("seed", 0, "Seed of weights and of problems.")
   flags.mark_flags_as_required(["workdir", "output"])

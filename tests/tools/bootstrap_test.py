@@ -143,7 +143,9 @@ class FlagsTest(absltest.TestCase):
 
 
 class TrainTest(absltest.TestCase):
-  def run_tiny(self, folder: pathlib.Path, num_steps: int) -> Transformer:
+  def run_tiny(
+    self, folder: pathlib.Path, num_steps: int, **options
+  ) -> Transformer:
     model = dataclasses.replace(
       bootstrap.MODEL,
       vocab_size=600,
@@ -166,11 +168,18 @@ class TrainTest(absltest.TestCase):
       mock.patch.object(
         bootstrap,
         "PHASES",
-        (("worked", num_steps, config), ("stretch", 1, config)),
+        (("worked", num_steps, config),),
+      ),
+      mock.patch.object(
+        bootstrap,
+        "LONG_PHASES",
+        (("long_worked", 1, dataclasses.replace(config, length=900)),),
       ),
       mock.patch.object(bootstrap, "_TOKENIZER_PROBLEMS", 60),
     ):
-      return bootstrap.train(folder / "workdir", folder / "model", seed=3)
+      return bootstrap.train(
+        folder / "workdir", folder / "model", seed=3, **options
+      )
 
   def test_writes_a_folder_that_loads(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
@@ -197,6 +206,31 @@ class TrainTest(absltest.TestCase):
     self.run_tiny(folder, 2)
     after = (folder / "model" / "model.safetensors").read_bytes()
     self.assertEqual(before, after)
+    self.goes_on(folder)
+
+  def goes_on(self, folder: pathlib.Path):
+    """Trains the model further, on long problems."""
+    on = pathlib.Path(self.create_tempdir().full_path)
+    self.run_tiny(on, 0, base=str(folder / "model"))
+    first, second = (
+      nnx.to_flat_state(
+        nnx.state(folders.load_policy(each / "model"), nnx.Param)
+      )
+      for each in (folder, on)
+    )
+    moved = [
+      np.abs(one.get_value() - two.get_value()).max()
+      for (_, one), (_, two) in zip(first, second, strict=True)
+    ]
+    # One update of AdamW moves a parameter by the learning rate, or not at all.
+    self.assertBetween(max(moved), 1e-4, 2 * bootstrap.TRAIN.learning_rate)
+    lines = (on / "workdir" / "metrics.jsonl").read_text()
+    self.assertIn("bootstrap_long_worked", lines)
+    self.assertNotIn("bootstrap_worked", lines)
+    self.assertEqual(
+      (on / "model" / "tokenizer.json").read_bytes(),
+      (folder / "model" / "tokenizer.json").read_bytes(),
+    )
 
 
 if __name__ == "__main__":
