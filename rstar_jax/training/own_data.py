@@ -1,10 +1,8 @@
-"""Trains a policy or a PPM on data of one's own, outside a run.
+"""Trains a policy or a PPM on data of one's own, outside a run."""
 
-A run keeps checkpoints and goes on from them; these functions begin anew.
-"""
-
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -22,7 +20,7 @@ from rstar_jax.models.transformer import (
   ppm_from_policy,
 )
 from rstar_jax.steps.tokenizer import HfTokenizer
-from rstar_jax.storage import store
+from rstar_jax.storage import metrics, store
 from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.training import sft
 from rstar_jax.types import PreferencePair, Prefix
@@ -33,6 +31,7 @@ def train_policy(
   *,
   policy: str | store.Path = "",
   folder: str | store.Path | None = None,
+  checkpoints: str | store.Path | None = None,
   config: TrainConfig | None = None,
   dtype: Literal["float32", "bfloat16"] = "float32",
   seed: int = 0,
@@ -46,6 +45,8 @@ def train_policy(
       the base model of the package.
     folder: where the trained policy and its tokenizer are saved; None saves
       nothing.
+    checkpoints: a folder where the training is kept as it goes, so that the
+      same call goes on after a kill; None begins anew. Metrics are there too.
     config: `Config().sft` if None, the paper's numbers. A batch is never larger
       than the data. With `held_out`, progress shows the loss on the questions
       that are not trained on.
@@ -69,13 +70,15 @@ def train_policy(
     rows, lambda row: row[0], seed, config.held_out
   )
   added: list[nnx.State] = []
-  sft.train_sft(
-    *(model, training, config),
-    held_out=kept,
-    seed=seed,
-    tokenizer=tokenizer,
-    adapter=added.append,
-  )
+  with _kept(checkpoints) as kept_in:
+    sft.train_sft(
+      *(model, training, config),
+      held_out=kept,
+      seed=seed,
+      tokenizer=tokenizer,
+      adapter=added.append,
+      **kept_in,
+    )
   if folder is not None:
     folders.save_policy(model, folder, tokenizer=tokenizer)
     _save_adapter(added, folder, model, policy, config, tokenizer)
@@ -87,6 +90,7 @@ def train_ppm(
   *,
   policy: str | store.Path = "",
   folder: str | store.Path | None = None,
+  checkpoints: str | store.Path | None = None,
   config: TrainConfig | None = None,
   head: Literal["tanh", "logit"] = "tanh",
   dtype: Literal["float32", "bfloat16"] = "float32",
@@ -102,6 +106,7 @@ def train_ppm(
     policy: folder or name of the model that it begins as, or a GGUF file.
       Empty: the base model of the package.
     folder: where the PPM and its tokenizer are saved; None saves nothing.
+    checkpoints: as in `train_policy`.
     config: `Config().ppm` if None, the paper's numbers. A batch is never larger
       than the data. With `held_out`, progress shows loss and accuracy on the
       questions that are not trained on.
@@ -126,17 +131,29 @@ def train_ppm(
     items, lambda pair: pair.question, seed, config.held_out
   )
   added: list[nnx.State] = []
-  ppm_lib.train_ppm(
-    *(model, training, config),
-    held_out=kept,
-    seed=seed,
-    tokenizer=tokenizer,
-    adapter=added.append,
-  )
+  with _kept(checkpoints) as kept_in:
+    ppm_lib.train_ppm(
+      *(model, training, config),
+      held_out=kept,
+      seed=seed,
+      tokenizer=tokenizer,
+      adapter=added.append,
+      **kept_in,
+    )
   if folder is not None:
     folders.save_ppm(model, folder, tokenizer=tokenizer)
     _save_adapter(added, folder, model, policy, config, tokenizer)
   return model
+
+
+@contextlib.contextmanager
+def _kept(folder: str | store.Path | None) -> Iterator[dict[str, Any]]:
+  """Yields the options of a training that is kept in a folder, if any."""
+  if folder is None:
+    yield {}
+    return
+  with contextlib.closing(metrics.MetricsWriter(folder)) as writer:
+    yield {"folder": folder, "writer": writer}
 
 
 def _load(

@@ -1,6 +1,8 @@
 """Training on plain lists: what is learnt, what is saved, what is refused."""
 
 import dataclasses
+import functools
+import json
 import pathlib
 from unittest import mock
 
@@ -16,7 +18,7 @@ from rstar_jax.inference.step_values import step_values
 from rstar_jax.models.transformer import arrays_of
 from rstar_jax.rng import seed_for
 from rstar_jax.steps import prompts
-from rstar_jax.training import own_data
+from rstar_jax.training import loop, own_data
 from rstar_jax.types import PreferencePair
 from tests import tiny_run
 
@@ -64,6 +66,38 @@ class OwnDataTest(parameterized.TestCase):
       )
     # The model that it began as is left as it was.
     self.assertEqual(folders.load_policy(self.base).head, "lm")
+
+  def test_a_training_goes_on_where_it_was_killed(self):
+    config = dataclasses.replace(CONFIG, checkpoint_every=1)
+    straight = own_data.train_ppm(pairs(), policy=self.base, config=config)
+    kept = self.folder / "kept"
+    count = loop._tokens
+
+    def killed(batch, calls=[]):  # noqa: B006, a counter.
+      calls.append(1)
+      if len(calls) == 4:
+        raise KeyboardInterrupt
+      return count(batch)
+
+    train = functools.partial(
+      own_data.train_ppm,
+      pairs(),
+      policy=self.base,
+      config=config,
+      checkpoints=kept,
+    )
+    with mock.patch.object(loop, "_tokens", killed):
+      with self.assertRaises(KeyboardInterrupt):
+        train()
+    resumed = train()
+    jax.tree.map(
+      np.testing.assert_array_equal, arrays_of(resumed), arrays_of(straight)
+    )
+    steps = [
+      json.loads(line)["step"]
+      for line in (kept / "metrics.jsonl").read_text().splitlines()
+    ]
+    self.assertEqual(steps, sorted(steps))
 
   def test_a_policy_learns_its_solutions(self):
     solutions = [

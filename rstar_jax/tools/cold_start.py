@@ -1,0 +1,159 @@
+r"""Trains a first policy on GSM8K's solutions, rewritten as code steps.
+
+  python -m rstar_jax.tools.cold_start --gsm8k=train.jsonl --output=DIR \
+    --policy=HuggingFaceTB/SmolLM2-135M-Instruct
+
+The paper's first solutions come from a model of 236B parameters; here they are
+made from those that people wrote (`data/gsm8k.py`). The problems are divided by
+their texts: 7 of 10 are learnt from, 1 is for choosing settings, and 2 are left
+to a search that has not seen how they are solved. In DIR:
+
+  cold_start.jsonl   {"question", "steps"}, each of whose programs ran and
+                     printed the right answer
+  search.jsonl, validation.jsonl  problems, with answers
+  left_out.json      why solutions are not among them, by number
+  policy/            the policy, for `config.policy.path`
+
+The same command goes on where it was stopped.
+"""
+
+import collections
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from absl import app, flags, logging
+
+from rstar_jax import rng
+from rstar_jax.config.schema import TrainConfig
+from rstar_jax.data import gsm8k
+from rstar_jax.data.sources import open_source
+from rstar_jax.grading.grader import Grader
+from rstar_jax.sandbox.pool import Sandbox
+from rstar_jax.storage import store
+from rstar_jax.training import own_data
+
+# Problems of ten, by what they are for.
+_PARTS = ("validation", "search", "search", *["cold_start"] * 7)
+
+# 4,096 tokens an update are about 18 solutions.
+TRAIN = TrainConfig(
+  epochs=3,
+  batch_size=8,
+  length=512,
+  attention_block=128,
+  learning_rate=3e-4,
+  schedule="cosine",
+  warmup=0.05,
+  weight_decay=0.01,
+  held_out=40,
+  eval_every=100,
+  checkpoint_every=20,
+  log_every=5,
+)
+
+
+def part_of(question: str) -> str:
+  """Returns what a problem is for, by its text alone."""
+  return _PARTS[rng.seed_for(0, "gsm8k", question) % len(_PARTS)]
+
+
+def divide(rows: Iterable[Mapping[str, str]]) -> dict[str, list]:
+  """Divides rows of GSM8K by what they are for."""
+  parts: dict[str, list] = {name: [] for name in dict.fromkeys(_PARTS)}
+  for row in rows:
+    parts[part_of(row["question"])].append(row)
+  return parts
+
+
+def rewrite(
+  rows: Iterable[Mapping[str, str]], sandbox: Sandbox, grader: Grader
+) -> tuple[list[dict[str, Any]], collections.Counter[str]]:
+  """Rewrites solutions as code steps, and keeps those that are right.
+
+  Args:
+    rows: "question" and "answer", as GSM8K has them.
+    sandbox: runs each program.
+    grader: compares what it prints with the row's answer.
+
+  Returns:
+    Rows of "question" and "steps", and how many are left out, by the reason.
+  """
+  left_out: collections.Counter[str] = collections.Counter()
+  found = []
+  for row in rows:
+    try:
+      found.append((row, *gsm8k.steps_of(row["question"], row["answer"])))
+    except gsm8k.Unreadable as error:
+      left_out[str(error)] += 1
+  ran = sandbox.run([bodies for _, bodies, _ in found])
+  printed = [
+    (str(value), result.stdout if result.status == "ok" else "")
+    for (*_, value), result in zip(found, ran, strict=True)
+  ]
+  verdicts = grader.grade(printed)
+  kept = []
+  for (row, *_), (_, stdout), verdict in zip(
+    found, printed, verdicts, strict=True
+  ):
+    if verdict != "equal":
+      left_out["what the code prints is not the answer"] += 1
+      continue
+    kept.append(
+      {
+        "question": row["question"],
+        "steps": gsm8k.solution_of(row, stdout),
+      }
+    )
+  return kept, left_out
+
+
+def _write(path: store.Path, rows: Iterable[Mapping[str, Any]]) -> None:
+  lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+  store.write(path, lines.encode())
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  given = flags.FLAGS
+  output = store.path(given.output)
+  rows = [row.value for row in open_source(given.gsm8k)[1]]
+  parts = divide(rows)
+  with Sandbox() as sandbox, Grader() as grader:
+    solutions, left_out = rewrite(parts.pop("cold_start"), sandbox, grader)
+  for name, part in parts.items():
+    _write(output / f"{name}.jsonl", part)
+  _write(output / "cold_start.jsonl", solutions)
+  store.write(output / "left_out.json", json.dumps(left_out).encode())
+  logging.info(
+    "%d solutions to learn from, %d left out (%s)",
+    len(solutions),
+    left_out.total(),
+    "; ".join(f"{n}: {why}" for why, n in left_out.most_common()),
+  )
+  own_data.train_policy(
+    solutions,
+    policy=given.policy,
+    folder=output / "policy",
+    checkpoints=output / "checkpoints",
+    config=TRAIN,
+    dtype=given.dtype,
+  )
+
+
+def define_flags() -> None:
+  """Defines the flags; not on import, since `main.py` has flags of its own."""
+  flags.DEFINE_string(
+    "gsm8k", "hf:openai/gsm8k/main/train", "Where its training rows are."
+  )
+  flags.DEFINE_string("policy", None, "The model to begin with.")
+  flags.DEFINE_string("output", None, "The folder that all of it goes to.")
+  flags.DEFINE_enum(
+    "dtype", "bfloat16", ["bfloat16", "float32"], "Of activations."
+  )
+  flags.mark_flags_as_required(["policy", "output"])
+
+
+if __name__ == "__main__":
+  define_flags()
+  app.run(main)

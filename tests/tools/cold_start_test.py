@@ -1,0 +1,61 @@
+"""The cold start: who learns from what, and which solutions are kept."""
+
+from absl.testing import absltest
+
+from rstar_jax.grading.grader import Grader
+from rstar_jax.sandbox.pool import Sandbox
+from rstar_jax.tools import cold_start
+
+
+def row(question: str, answer: str) -> dict[str, str]:
+  return {"question": question, "answer": answer}
+
+
+RIGHT = row("What is 1 and 2?", "It is 1+2=<<1+2=3>>3 in all.\n#### 3")
+
+
+class ColdStartTest(absltest.TestCase):
+  def test_a_problem_has_one_part_wherever_it_stands(self):
+    rows = [row(f"What is 1 and {n}?", "") for n in range(2000)]
+    parts = cold_start.divide(rows)
+    self.assertCountEqual(
+      [each["question"] for part in parts.values() for each in part],
+      [each["question"] for each in rows],
+    )
+    again = cold_start.divide(rows[::-1])
+    for name, share in (
+      ("cold_start", 0.7),
+      ("search", 0.2),
+      ("validation", 0.1),
+    ):
+      self.assertCountEqual(parts[name], again[name])
+      # Four standard deviations of a share of 2,000.
+      self.assertAlmostEqual(len(parts[name]) / 2000, share, delta=0.04)
+
+  def test_solutions_are_run_and_what_is_left_out_is_counted(self):
+    rows = [
+      RIGHT,
+      row("What is 1 and 2?", "It is 3.\n#### 3"),
+      row("What is 1 and 2?", "It is 1+2=<<1+2=3>>3.\n#### 4"),
+      # Exactly it is 0, and Python's floats leave -2.8e-17.
+      row(
+        "What is 1 and 2?",
+        "It is 1-.9-.1=<<1-.9-.1=0>>0, so 0*2=<<0*2=0>>0.\n#### 0",
+      ),
+    ]
+    with Sandbox() as sandbox, Grader() as grader:
+      kept, left_out = cold_start.rewrite(rows, sandbox, grader)
+    self.assertEqual([each["question"] for each in kept], [RIGHT["question"]])
+    self.assertIn("<output>3<end_of_output>", kept[0]["steps"][1])
+    self.assertEqual(
+      left_out,
+      {
+        "no calculator note": 1,
+        "the last result is not the answer": 1,
+        "what the code prints is not the answer": 1,
+      },
+    )
+
+
+if __name__ == "__main__":
+  absltest.main()
