@@ -77,11 +77,11 @@ def released_code(policy: str) -> config_lib.Config:
   """Returns the config of the authors' released code, where it differs.
 
   Its yaml files have 48 rollouts of 12 candidates for every round, and 12 of 32
-  at test time; an unvisited child scores 0; of candidates that answer the first
-  alone is kept; the PPM is trained on raw values, twice, on pairs with a margin
-  of 0.5; SFT rows have 2048 tokens. It has neither extra rollouts, nor second
-  trees, nor pairs for the final step, and answers by a vote among the best
-  solutions of its searches, those `study.top_k` of highest value.
+  at test time; of candidates that answer the first alone is kept; the PPM is
+  trained on raw values, twice, on pairs with a margin of 0.5; SFT rows have
+  2048 tokens. It has neither extra rollouts, nor second trees, nor pairs for
+  the final step, and answers by a vote among the best solutions of its
+  searches, those `study.top_k` of highest value.
 
   Args:
     policy: a Hugging Face folder or name.
@@ -94,7 +94,6 @@ def released_code(policy: str) -> config_lib.Config:
     for each in config.rounds
   )
   for search in (config.search, config.eval.search):
-    search.uct_unvisited = "zero"
     search.answer_dedup = "keep_first"
   config.eval.search.rollouts = 12
   config.remote.samples_per_request = 12

@@ -212,9 +212,11 @@ class SearchConfig(Closed):
   max_depth: int = field(16, above=0)
   # Exploration constant c of UCT (paper Eq. 1: 2).
   c: float = field(2.0, least=0)
-  # Score of an unvisited child: "inf" is standard UCT, "zero" the released
-  # code, in which unvisited children have Q = 0 and no exploration bonus.
-  uct_unvisited: Literal["inf", "zero"] = "inf"
+  # Score of an unvisited child: "zero", as the paper's authors mean it, its
+  # initial Q without an exploration bonus, so that a branch that pays is
+  # followed to its end; "inf" is standard UCT, which tries every child first
+  # (docs/results/pairs.md).
+  uct_unvisited: Literal["zero", "inf"] = "zero"
   # "terminal": Q only from terminals (rounds 1-2, Eq. 2). "ppm": the PPM's
   # value starts a new node's Q (rounds 3-4, Eq. 3).
   annotation: Literal["terminal", "ppm"] = "terminal"

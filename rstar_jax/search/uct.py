@@ -28,7 +28,7 @@ def q_values(tree: Tree, node: int) -> np.ndarray:
 
 
 def uct_scores(
-  tree: Tree, node: int, c: float, unvisited: Literal["inf", "zero"] = "inf"
+  tree: Tree, node: int, c: float, unvisited: Literal["zero", "inf"] = "zero"
 ) -> np.ndarray:
   """Returns UCT(s) = Q(s) + c sqrt(ln N_parent(s) / N(s)) (paper Eq. 1).
 
@@ -36,8 +36,8 @@ def uct_scores(
     tree: the tree.
     node: the parent.
     c: exploration constant.
-    unvisited: the score of an unvisited child: +inf, or ("zero", as in the
-      released code) its initial value without a bonus.
+    unvisited: the score of an unvisited child: its initial value without a
+      bonus ("zero", as in the released code), or +inf.
 
   Returns:
     float64 [C]. The bonus is 0 if the parent is unvisited (the root before its
@@ -51,7 +51,7 @@ def uct_scores(
 
 
 def select_child(
-  tree: Tree, node: int, c: float, unvisited: Literal["inf", "zero"] = "inf"
+  tree: Tree, node: int, c: float, unvisited: Literal["zero", "inf"] = "zero"
 ) -> int:
   """Returns the best child that is not exhausted.
 

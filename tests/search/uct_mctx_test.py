@@ -59,7 +59,7 @@ def to_mctx(tree: Tree) -> mctx.Tree:
   )
 
 
-def uct_action(c: float):
+def uct_action(c: float, unvisited: float):
   """Paper Eq. 1 as an mctx action selection."""
 
   def select(key, tree, node, depth):
@@ -69,21 +69,24 @@ def uct_action(c: float):
       jnp.log(jnp.maximum(tree.node_visits[node], 1)) / jnp.maximum(visits, 1)
     )
     scores = tree.qvalues(node) + bonus
-    return jnp.argmax(jnp.where(visits > 0, scores, jnp.inf)).astype(jnp.int32)
+    return jnp.argmax(jnp.where(visits > 0, scores, unvisited)).astype(
+      jnp.int32
+    )
 
   return select
 
 
 class MctxTest(parameterized.TestCase):
-  @parameterized.parameters(0, 1, 2)
-  def test_backward_and_simulate_agree(self, seed):
+  @parameterized.product(seed=(0, 1), unvisited=("zero", "inf"))
+  def test_backward_and_simulate_agree(self, seed, unvisited):
     with jax.enable_x64(True):
       tree = random_tree(seed, expansions=7)
       other = to_mctx(tree)
-      config = SearchConfig(c=math.sqrt(2))
+      config = SearchConfig(c=math.sqrt(2), uct_unvisited=unvisited)
+      first = {"zero": 0.0, "inf": math.inf}[unvisited]
       select = jax.jit(
         lambda t: mctx_search.simulate(
-          jax.random.key(0)[None], t, uct_action(config.c), 99
+          jax.random.key(0)[None], t, uct_action(config.c, first), 99
         )
       )
       backward = jax.jit(mctx_search.backward)

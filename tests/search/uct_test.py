@@ -74,6 +74,13 @@ class UctTest(parameterized.TestCase):
     uct.backup(tree, 2, -1.0)
     np.testing.assert_array_equal(uct.q_values(tree, 0), [-0.5, -1.0, 0.25])
 
+  def test_a_wrong_branch_is_left_at_once_and_later_when_it_is_old(self):
+    # -1 + 2 sqrt(ln n / n): -1 for n = 1, and below 0 again from n = 9 on.
+    for visits in range(1, 12):
+      tree = fan((visits, -visits), (0, 0.0), root=visits)
+      chosen = 1 if 2 <= visits <= 8 else 2
+      self.assertEqual(uct.select_child(tree, 0, 2.0), chosen, visits)
+
   def test_exhausted_children_are_skipped(self):
     tree = fan((1, 1.0), (1, 0.0), root=2)
     tree.close(1)
@@ -92,8 +99,8 @@ class UctTest(parameterized.TestCase):
 
   @parameterized.parameters(
     # Q + c sqrt(ln 4 / N): -1 + 0.6798 c, and 0.5 + 1.1774 c once c is there.
-    ({"c": 2.0}, 2),
-    ({"c": 2.0, "uct_unvisited": "zero"}, 3),
+    ({"c": 2.0}, 3),
+    ({"c": 2.0, "uct_unvisited": "inf"}, 2),
     ({"c": 0.0, "uct_unvisited": "zero"}, 3),
     ({"c": 0.0, "uct_unvisited": "inf"}, 2),
   )
