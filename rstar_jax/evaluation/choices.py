@@ -68,11 +68,7 @@ def choose(
   """
   if choice not in CHOICES:
     raise ValueError(f"choice={choice!r} must be one of {', '.join(CHOICES)}")
-  found = record["trajectories"]
-  if units is not None:
-    found = [each for each in found if each["unit"] < units]
-  if record["source"] == "searches" and choice != "pass":
-    found = _best_of_each(found)
+  found = voters(record, choice, units)
   if choice == "first":
     verdict = found[0]["verdict"] if found else "failed"
   elif choice == "pass":
@@ -89,6 +85,18 @@ def choose(
   return Outcome(
     record["problem_id"], record["level"], verdict, cost.tokens(record, units)
   )
+
+
+def voters(
+  record: Record, choice: str, units: int | None = None
+) -> Sequence[Mapping[str, Any]]:
+  """Returns the solutions that a choice is made among, in their order."""
+  found = record["trajectories"]
+  if units is not None:
+    found = [each for each in found if each["unit"] < units]
+  if record["source"] == "searches" and choice != "pass":
+    found = _best_of_each(found)
+  return found
 
 
 def settled(
@@ -117,9 +125,7 @@ def settled(
     return None
   if choice not in ("majority", "weighted"):
     return None
-  found = record["trajectories"]
-  if record["source"] == "searches":
-    found = _best_of_each(found)
+  found = voters(record, choice)
   weighted = choice == "weighted" and any(
     each["value"] is not None for each in found
   )

@@ -5,7 +5,7 @@ is a sample, a rollout of a search, or a search. Tokens of prompts and of scored
 steps are not counted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,15 +29,22 @@ def mean_tokens(records: Sequence[Record], units: int | None = None) -> float:
   return float(np.mean([tokens(record, units) for record in records]))
 
 
-def units_within(records: Sequence[Record], budget: float) -> int:
+def units_within(
+  records: Sequence[Record],
+  budget: float,
+  tokens_of: Callable[[Record, int], float] = tokens,
+) -> int:
   """Returns the largest number of units that a budget pays for, from 0.
 
   Args:
     records: at least one.
     budget: tokens per problem, averaged over the records.
+    tokens_of: the cost of so many units of a record.
   """
   units = 0
-  while units < units_of(records) and mean_tokens(records, units + 1) <= budget:
+  while units < units_of(records):
+    if np.mean([tokens_of(each, units + 1) for each in records]) > budget:
+      break
     units += 1
   return units
 

@@ -18,6 +18,8 @@ from rstar_jax.storage.formatting import grid
 
 # The choice that the paper answers with, which the curves show.
 _CHOICE = {"greedy": "first", "samples": "best"}
+# Those that the curves show beside it.
+_CURVES = ("majority", "best", "weighted")
 _NAMES = {
   "greedy": "Greedy",
   "samples": "Samples",
@@ -98,7 +100,7 @@ def _methods(
 
 def _curve(rows: Sequence[Mapping[str, Any]]) -> list[str]:
   """Returns the table of accuracy by number of units (paper Figure 3)."""
-  rows = [row for row in rows if _usual(row)]
+  rows = [row for row in rows if _usual(row) or row["choice"] in _CURVES]
   sizes = sorted({row["units"] for row in rows})
   lines: dict[tuple, dict[int, str]] = {}
   for row in rows:
@@ -107,7 +109,8 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines.setdefault(key, {})[row["units"]] = cell
   return [
     "By the number of samples, rollouts or searches; generated tokens a "
-    "problem in parentheses.",
+    "problem in parentheses. Of samples and searches it is the mean over all "
+    "subsets of so many; of rollouts the first ones.",
     "",
     *grid(
       ["Method", "Guided by", "Choice", *map(str, sizes)],

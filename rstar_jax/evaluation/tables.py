@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from rstar_jax import rng
-from rstar_jax.evaluation import choices, cost
+from rstar_jax.evaluation import choices, cost, subsets
 from rstar_jax.evaluation.choices import Normalise, Record
 from rstar_jax.evaluation.intervals import bootstrap
 from rstar_jax.grading.voting import vote_key
@@ -68,9 +68,12 @@ def table(
 ) -> list[dict[str, Any]]:
   """Computes one row for each method, choice and number of units.
 
+  Of samples and of independent searches a number of units stands for all
+  subsets of so many (`subsets.py`), of others for the first ones.
+
   Args:
     records: see `solutions.py`.
-    seed: root seed of the bootstrap.
+    seed: root seed of the bootstrap and of subsets.
     k: number of solutions that vote in "top_k", at least 1.
     parameters: number of the policy's parameters; None leaves FLOPs out.
     normalise: answers with the same normal form vote together.
@@ -113,7 +116,7 @@ def at_budget(
   """
   rows = []
   for group in grouped(records).values():
-    units = cost.units_within(group, budget)
+    units = cost.units_within(group, budget, subsets.tokens)
     if units:
       rows += [
         _row(group, choice, units, seed, k, parameters, normalise)
@@ -151,20 +154,21 @@ def _row(
   parameters: int | None,
   normalise: Normalise,
 ) -> dict[str, Any]:
-  """Computes the row of a choice among the first units."""
+  """Computes the row of a choice among so many units."""
   split, reward, source = (
     group[0][name] for name in ("split", "reward", "source")
   )
-  chosen = [
-    choices.choose(each, choice, units, k=k, normalise=normalise)
-    for each in group
-  ]
-  right = np.array([each.right for each in chosen], np.float64)
+  right = np.array(
+    [
+      subsets.right(each, choice, units, seed=seed, k=k, normalise=normalise)
+      for each in group
+    ]
+  )
   low, high = bootstrap(
     right,
     rng.seed_for(seed, "study", split, str(reward), source, choice, units),
   )
-  tokens = float(np.mean([each.tokens for each in chosen]))
+  tokens = float(np.mean([subsets.tokens(each, units) for each in group]))
   return {
     "split": split,
     "reward": reward,
@@ -174,7 +178,7 @@ def _row(
     "accuracy": float(right.mean()),
     "low": low,
     "high": high,
-    "n": len(chosen),
+    "n": len(group),
     "tokens": tokens,
     "tokens_settled": _settled(group, choice, units, normalise),
     "flops": None if parameters is None else cost.flops(parameters, tokens),

@@ -43,11 +43,11 @@ class MarkdownTest(absltest.TestCase):
       "| One search | ppm | best | 100.0 [100.0, 100.0] | 9 | - | 18 | - |",
       "| Samples | ppm | best | 100.0 [100.0, 100.0] | 8 | - | 16 | +0.0 "
       "[+0.0, +0.0], not distinguishable |",
-      # By units: one sample is wrong, two have a right one.
+      # By units: one of two samples is right, two have a right one.
       "| Greedy | - | first | 25.0 (4) | - |",
-      "| Samples | - | majority | 0.0 (4) | 0.0 (8) |",
+      "| Samples | - | majority | 50.0 (4) | 0.0 (8) |",
       "| One search | ppm | best | 0.0 (5) | 100.0 (9) |",
-      "| Samples | ppm | best | 0.0 (4) | 100.0 (8) |",
+      "| Samples | ppm | best | 50.0 (4) | 100.0 (8) |",
       "For at most 9 generated tokens a problem, what one search takes.",
       "| ppm | 80.0 (5) | - | 0.750 | 0.625 | 0.125 | 0.500 | - | 0.375 | 31 |",
     ):

@@ -53,7 +53,10 @@ class TableTest(parameterized.TestCase):
     self.assertEqual(rows["samples", "pass", 3]["accuracy"], 1.0)
     # Of b's three answers, all different, the first wins.
     self.assertEqual(rows["samples", "majority", 3]["accuracy"], 1.0)
-    self.assertEqual(rows["samples", "majority", 2]["accuracy"], 0.5)
+    # Of pairs two are ties in a, and one is right; in b two are ties.
+    two = rows["samples", "majority", 2]
+    self.assertAlmostEqual(two["accuracy"], (2 / 3 + 1 / 3) / 2)
+    self.assertAlmostEqual(two["tokens"], 25 * 2 / 3)
     last = rows["samples", "majority", 3]
     self.assertEqual((last["n"], last["tokens"]), (2, 25.0))
     self.assertEqual(last["flops"], 2 * 7 * 25.0)
@@ -100,9 +103,10 @@ class TableTest(parameterized.TestCase):
     self.assertEqual(tables.sizes(units), expected)
 
   @parameterized.parameters(
-    # Mean costs of 1, 2 and 3 samples: 7.5, 15 and 25.
-    (7.4, None),
-    (7.5, 1),
+    # Mean costs of 1, 2 and 3 of the samples, of 30 and 20 tokens in all.
+    (8.3, None),
+    (8.4, 1),
+    (16.6, 1),
     (24.9, 2),
     (25.0, 3),
     (1e9, 3),

@@ -1,0 +1,191 @@
+"""How often a choice among k of n units is right, over all subsets of k.
+
+Samples of a problem are exchangeable, as independent searches are: any k of
+them might have come first. The mean over all subsets says the same as the first
+k do on average, with less noise (as pass@k, Chen et al. 2021). A rollout of one
+search depends on those before it, and a problem that ended early on what was
+found: of these the first k are taken.
+"""
+
+import functools
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from rstar_jax import rng
+from rstar_jax.evaluation import choices, cost
+from rstar_jax.evaluation.choices import Normalise, Record
+from rstar_jax.grading import choose as choose_lib
+from rstar_jax.grading.voting import vote_key
+
+# Most subsets that are tried one by one; of more so many are drawn.
+_TRIED = 128
+
+
+def exchangeable(record: Record) -> bool:
+  """Says whether any units of a record might have come first."""
+  return record["source"] in ("samples", "searches") and not record.get("stop")
+
+
+def tokens(record: Record, units: int | None) -> float:
+  """Returns the mean tokens of so many units; None is all."""
+  count = len(record["spent"])
+  if units is None or units >= count or not exchangeable(record):
+    return float(cost.tokens(record, units))
+  return record["spent"][-1] * units / count
+
+
+def right(
+  record: Record,
+  choice: str,
+  units: int,
+  *,
+  seed: int,
+  k: int = 4,
+  normalise: Normalise = vote_key,
+) -> float:
+  """Returns the probability that the choice among random units is right.
+
+  It is exact for "pass", "best" and "majority"; equal values, and answers with
+  as many votes, win as often as each other. Others are tried on all subsets, or
+  on 128 that are drawn where there are more.
+
+  Args:
+    record: see `solutions.py`.
+    choice: one of `choices.CHOICES`; "first" only of all units.
+    units: number of units; of all, there is one subset, in their order.
+    seed: root seed of what is drawn.
+    k: number of solutions that vote in "top_k", at least 1.
+    normalise: answers with the same normal form vote together.
+
+  Returns:
+    In [0, 1]; 0 or 1 where the first units are taken.
+  """
+  count = len(record["spent"])
+  if units >= count or not exchangeable(record):
+    chosen = choices.choose(record, choice, units, k=k, normalise=normalise)
+    return float(chosen.right)
+  found = [
+    each
+    for each in choices.voters(record, choice)
+    if each["verdict"] != "failed"
+  ]
+  if choice == "pass":
+    solved = {each["unit"] for each in found if each["verdict"] == "equal"}
+    return _some(len(solved), count, units)
+  good = sum(each["verdict"] == "equal" for each in found)
+  if good in (0, len(found)):
+    return _some(good, count, units)
+  valued = [each["value"] is not None for each in found]
+  if choice == "majority" or not any(valued):
+    return _majority(found, count, units, normalise)
+  if choice == "best" and all(valued):
+    return _best(found, count, units)
+  name = record["split"], record["problem_id"], units
+  drawn = _subsets(count, units, rng.seed_for(seed, "subsets", *name))
+  return _tried(found, choice, drawn, k, normalise)
+
+
+def _some(good: int, count: int, units: int) -> float:
+  """Returns the probability that a subset has any of the good ones."""
+  return 1 - math.comb(count - good, units) / math.comb(count, units)
+
+
+def _best(found: Sequence[Record], count: int, units: int) -> float:
+  """Sums over values: that a subset has one such, and none that is higher."""
+  total, higher = 0.0, 0
+  for value in sorted({each["value"] for each in found}, reverse=True):
+    equal = [each for each in found if each["value"] == value]
+    good = sum(each["verdict"] == "equal" for each in equal)
+    before = _some(higher, count, units)
+    higher += len(equal)
+    total += (_some(higher, count, units) - before) * good / len(equal)
+  return total
+
+
+def _majority(
+  found: Sequence[Record], count: int, units: int, normalise: Normalise
+) -> float:
+  """Sums over answers the probability that one has most votes."""
+  groups: dict = {}
+  for each in found:
+    groups.setdefault(normalise(each["answer"]), []).append(
+      each["verdict"] == "equal"
+    )
+  sizes = sorted(map(len, groups.values()))
+  total = 0.0
+  for verdicts in groups.values():
+    if any(verdicts):
+      others = list(sizes)
+      others.remove(len(verdicts))
+      chance = _wins(len(verdicts), tuple(others), count - len(found), units)
+      # Any of the group may come first, which is the one that is given.
+      total += chance * sum(verdicts) / len(verdicts)
+  return total
+
+
+@functools.lru_cache(maxsize=4096)
+def _wins(own: int, others: tuple[int, ...], silent: int, units: int) -> float:
+  """Returns the probability that a group has most votes of a random subset.
+
+  Of t groups with as many votes, each comes first with probability 1 / t.
+
+  Args:
+    own: size of the group.
+    others: sizes of the other groups.
+    silent: number of units without a vote.
+    units: size of the subset.
+  """
+  ways = 0.0
+  for votes in range(1, min(own, units) + 1):
+    # (votes left, groups with as many) -> ways to choose of the others.
+    states = Counter({(units - votes, 0): math.comb(own, votes)})
+    for size in others:
+      after: Counter = Counter()
+      for (left, tied), way in states.items():
+        for given in range(min(size, votes, left) + 1):
+          state = left - given, tied + (given == votes)
+          after[state] += way * math.comb(size, given)
+      states = after
+    ways += sum(
+      way * math.comb(silent, left) / (1 + tied)
+      for (left, tied), way in states.items()
+    )
+  return ways / math.comb(sum(others) + own + silent, units)
+
+
+def _tried(
+  found: Sequence[Record],
+  choice: str,
+  drawn: Iterable[Sequence[int]],
+  k: int,
+  normalise: Normalise,
+) -> float:
+  """Chooses in each of the subsets of units."""
+  by_unit = {each["unit"]: each for each in found}
+  keys = {each["answer"]: normalise(each["answer"]) for each in found}
+  verdicts = []
+  for subset in drawn:
+    part = [by_unit[unit] for unit in subset if unit in by_unit]
+    index = choose_lib.choose(
+      choice,
+      [each["answer"] for each in part],
+      [each["value"] for each in part],
+      keys.__getitem__,
+      k=k,
+    )
+    verdicts.append(index is not None and part[index]["verdict"] == "equal")
+  return sum(verdicts) / len(verdicts)
+
+
+def _subsets(count: int, units: int, seed: int) -> Iterator[Sequence[int]]:
+  """Yields all subsets in order, or random ones in random order."""
+  if math.comb(count, units) <= _TRIED:
+    yield from itertools.combinations(range(count), units)
+    return
+  draws = np.random.default_rng(seed)
+  for _ in range(_TRIED):
+    yield draws.permutation(count)[:units].tolist()
