@@ -47,6 +47,11 @@ NOT_RUN = (
   (r"--workdir=gs://", "needs a bucket; tests/pipeline/resume_bucket_test.py"),
   (r"configs/smollm2_135m\.py", "needs the weights of `make smollm2`"),
   (r"configs/tiny_rl\.py", "some minutes; tests/pipeline/reinforce_test.py"),
+  (r"configs/tiny_long\.py", "an hour or more, and the model of the next line"),
+  (
+    r"-m rstar_jax\.tools\.bootstrap ",
+    "minutes to an hour; tests/tools/bootstrap_test.py",
+  ),
   (r"configs/released\.py", "needs the authors' data and a model for it"),
   (
     r"^launch/\w+\.sh (?!--dry-run)|^gcloud |--workdir=gs:",

@@ -18,10 +18,13 @@ Splits differ in names, numbers and families:
   test        levels 1-6, a quarter of it from four families of its own
   test_long   levels 7-8, longer than any training problem
 
-  long_worked, long_train, long_validation, long_test
-              levels 6-14 (the first of them from 2 on), where a policy slips
-              at every fourth step or so (`relations.habit`): a search has
-              something to decide at each of them
+  long_validation, long_test
+              levels 6-14: a policy that has read long_worked slips at a quarter
+              of the steps, so that a search has something to decide
+  long_train  the same, and levels 3-5; half of it is of levels 3-6, of which
+              an untrained policy solves enough to learn from
+  long_worked for the bootstrap model, levels 2-14; a quarter of the steps is
+              wrong (`relations.habit`)
 
 Answers are computed by exact arithmetic on the relations. Tests compare them
 with a solver that reads the text alone, and run the solutions in the
@@ -49,7 +52,7 @@ LEVELS = {
   "test": _EVEN,
   "test_long": ((7, 1), (8, 1)),
   "long_worked": tuple((level, 1) for level in range(2, 15)),
-  "long_train": _LONG,
+  "long_train": tuple((level, 2 if level < 7 else 1) for level in range(3, 15)),
   "long_validation": _LONG,
   "long_test": _LONG,
 }

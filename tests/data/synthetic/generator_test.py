@@ -63,7 +63,7 @@ PINNED = {
     "dd3ce27af6a726a0b192d802fcfd837b253965f60b2dcd404aadede43c95b1cc"
   ),
   "long_train": (
-    "dbe7a4e94afa40cc44c2e5574a18eb2bc19defbfe280c840c46408eeb293747e"
+    "141bf6492cda7757ce6807c8bc4b63621bd3122251bd8b85e3a0d15718333568"
   ),
   "long_validation": (
     "bd34973f2ecff7ce258de60e9a0e6f624ee095051ec915c291485ff6296b6ca1"
@@ -219,7 +219,7 @@ class LevelsTest(parameterized.TestCase):
     ("test", "test", range(1, 7)),
     ("test_long", "test_long", range(7, 9)),
     ("long_worked", "long_worked", range(2, 15)),
-    ("long_train", "long_train", range(6, 15)),
+    ("long_train", "long_train", range(3, 15)),
     ("long_validation", "long_validation", range(6, 15)),
     ("long_test", "long_test", range(6, 15)),
   )
