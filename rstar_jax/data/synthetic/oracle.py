@@ -16,6 +16,7 @@ no straight-line arithmetic, until its code ends. Verdicts are those of answers
 (`search/tree.py`): RIGHT, WRONG and UNKNOWN.
 """
 
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -32,6 +33,8 @@ from rstar_jax.types import Prefix
 # Quantities after a path; None where a step was unclear.
 State = Values | None
 START: State = {}
+# Answers that need no reading, which takes long; the denominator is not 0.
+_RATIONAL = re.compile(r"-?\d{1,99}(/[1-9]\d{0,98})?", re.ASCII)
 
 
 def verdicts(solved: SolvedProblem, steps: Prefix) -> list[int]:
@@ -117,4 +120,8 @@ def result(solved: SolvedProblem, values: Values) -> Fraction | None:
 
 
 def _equal(answer: str | None, gold: str) -> bool:
-  return answer is not None and vote_key(answer) == vote_key(gold)
+  if answer is None or answer == gold:
+    return answer == gold
+  if _RATIONAL.fullmatch(answer):
+    return Fraction(answer) == Fraction(gold)
+  return vote_key(answer) == vote_key(gold)

@@ -87,6 +87,9 @@ class VerdictsTest(parameterized.TestCase):
     (("43", "43"), [RIGHT, RIGHT]),
     (("43", "\\frac{86}{2}"), [RIGHT, RIGHT]),
     (("43", "34"), [RIGHT, WRONG]),
+    (("43", "86/2"), [RIGHT, RIGHT]),
+    (("43", "-43"), [RIGHT, WRONG]),
+    (("43", "43/0"), [RIGHT, WRONG]),
     (("34", "43"), [WRONG, RIGHT]),
   )
   def test_ends(self, texts, expected):

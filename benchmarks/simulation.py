@@ -1,0 +1,450 @@
+"""When search wins: accuracy by difficulty, quality of the PPM and budget.
+
+  nice -n 10 python -m benchmarks.simulation --plot=simulation.svg
+
+A scripted policy that slips at each step, and a PPM that is wrong about some
+paths (`benchmarks/scripted.py`), solve generated problems of a given number of
+steps, by the project's own searches:
+
+  mcts       as at test time: the PPM's value counts as a first visit, by which
+             both values of `uct_unvisited` are the same
+  mcts_zero, mcts_inf  without that visit, by both values of `uct_unvisited`
+  beam_W     step beam search of width W
+
+A search gives the solution of highest last value; "NAME, mean" is that of
+highest mean value over its steps, and "NAME, weighted" a vote weighted by mean
+values. Of N samples there are "majority", "best" and "weighted", by last
+values, and "best, mean" and "weighted, mean".
+
+The PPM prefers a right sibling to a wrong one with probability 1 - flip, and is
+wrong about different paths independently. --problems are drawn for each number
+of steps and seed.
+
+Prints JSON lines: "siblings" for each cell, in trees of the first MCTS: how
+often the highest-valued child of a node that is right so far is right, where
+there are right and wrong ones ("picked"); how often any is right ("found"); how
+many there are ("children"). "point" for each cell and method, of searches after
+1, 2, 3, 4, 6, ... rollouts: accuracy, generated tokens per problem, and those
+that the PPM reads, each node once. "gap" for each search at its whole budget:
+its accuracy less that of each way to choose among samples, interpolated at the
+search's tokens, with 95% bootstrap intervals over problems; "pooled" is that of
+all cells of some kind. "beyond" says that all samples cost less than a search.
+"""
+
+import collections
+import dataclasses
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from absl import app, flags
+
+from benchmarks import scripted, siblings
+from rstar_jax import rng
+from rstar_jax.config.schema import SearchConfig
+from rstar_jax.data.synthetic import generator
+from rstar_jax.data.synthetic.solutions import SolvedProblem
+from rstar_jax.evaluation import choices, intervals, solutions
+from rstar_jax.hf.folders import BASE_MODEL
+from rstar_jax.hf.tokenizers import load_tokenizer
+from rstar_jax.search import beam, mcts, sampling
+from rstar_jax.search.tree import (
+  OPEN,
+  RIGHT,
+  TrajectoryValue,
+  Tree,
+  trajectory_value,
+)
+from rstar_jax.steps import grammar
+from rstar_jax.steps.tokenizer import encode_piece
+from rstar_jax.types import Prefix
+
+_LEVELS = flags.DEFINE_list("levels", ["2", "4", "6", "8"], "Steps.")
+_SLIPS = flags.DEFINE_list("slips", ["0.1", "0.2", "0.3"], "Of the policy.")
+_FLIPS = flags.DEFINE_list(
+  "flips", ["0", "0.05", "0.1", "0.2", "0.3", "0.4"], "Of the PPM."
+)
+_PROBLEMS = flags.DEFINE_integer("problems", 12, "Of a level and seed.", 1)
+_SEEDS = flags.DEFINE_integer("seeds", 5, "Number of seeds.", 1)
+_SPREAD = flags.DEFINE_float(
+  "spread", 0.0, "Of slips over steps; see `scripted.Policy`.", 0, 1
+)
+_SAMPLES = flags.DEFINE_integer("samples", 128, "Most of a problem.", 1)
+_ROLLOUTS = flags.DEFINE_integer("rollouts", 8, "Of an MCTS.", 1)
+_CANDIDATES = flags.DEFINE_integer("candidates", 8, "Of an expansion.", 1)
+_BEAMS = flags.DEFINE_list("beams", ["1", "4"], "Widths of beams.")
+_MCTS = flags.DEFINE_list("mcts", ["mcts"], "Kinds of MCTS.")
+_PLOT = flags.DEFINE_string("plot", "", "SVG of accuracy by steps, or none.")
+
+# Splits without errors, the shortest problems first.
+_SPLITS = ("test", "test_long")
+Tokens = Callable[[str], int]
+# How a search's answer is chosen: choice, value of a solution, suffix.
+_OF_SEARCHES: tuple[tuple[str, TrajectoryValue, str], ...] = (
+  ("best", "last", ""),
+  ("best", "mean", ", mean"),
+  ("weighted", "mean", ", weighted"),
+)
+_SAMPLED = ("majority", "best", "weighted", "best, mean", "weighted, mean")
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+  """A method on one problem, at growing budgets; all of equal length.
+
+  Attributes:
+    tokens: generated.
+    right: whether the answer is right.
+    read: tokens that the PPM reads, each node once.
+  """
+
+  tokens: tuple[int, ...]
+  right: tuple[bool, ...]
+  read: tuple[int, ...]
+
+
+Cell = tuple[int, float, float]
+# (cell, method) -> curves, a problem each.
+Curves = dict[tuple[Cell, str], list[Curve]]
+
+
+def drawn(levels: Iterable[int], count: int, seed: int) -> list[SolvedProblem]:
+  """Draws problems of the generator, `count` of each level."""
+  missing = dict.fromkeys(levels, count)
+  found: list[SolvedProblem] = []
+  for split in _SPLITS:
+    offered = {level for level, _ in generator.LEVELS[split]}
+    for index in itertools.count():
+      if not any(missing.get(level, 0) for level in offered):
+        break
+      solved = generator.generate(split, index, seed)
+      if missing.get(solved.problem.level, 0):
+        missing[solved.problem.level] -= 1
+        found.append(solved)
+  if any(missing.values()):
+    raise ValueError(f"--levels: no split has problems of {missing}")
+  return found
+
+
+def steps_of(most: int) -> list[int]:
+  """Returns numbers of units: 1, 2, 3, 4, 6, 8, 12, ... and the most."""
+  powers = [2**i for i in range(most.bit_length())]
+  numbers = {*powers, *(3 * each for each in powers), most}
+  return sorted(each for each in numbers if each <= most)
+
+
+def search_configs() -> dict[str, SearchConfig]:
+  """Returns the kinds of MCTS that there are."""
+  usual = SearchConfig(
+    rollouts=_ROLLOUTS.value,
+    candidates=_CANDIDATES.value,
+    annotation="ppm",
+    terminal_reward="ppm",
+    max_depth=2 * max(map(int, _LEVELS.value)) + 2,
+  )
+  bare = dataclasses.replace(usual, ppm_counts_visit=False)
+  return {
+    "mcts": usual,
+    "mcts_zero": dataclasses.replace(bare, uct_unvisited="zero"),
+    "mcts_inf": dataclasses.replace(bare, uct_unvisited="inf"),
+  }
+
+
+class Problem:
+  """Solves one problem by all methods."""
+
+  def __init__(
+    self,
+    solved: SolvedProblem,
+    slip: float,
+    seed: int,
+    tokens: Tokens,
+  ):
+    self.siblings: dict[float, list[list[float]]] = {}
+    self._problem = solved.problem
+    self._seed = seed
+    self._tokens = tokens
+    self._checker = scripted.Checker(solved)
+    self._policy = scripted.Policy(
+      solved, slip, tokens, seed, spread=_SPREAD.value
+    )
+    self._chances = scripted.Chances(
+      rng.seed_for(seed, "ppm", solved.problem.id)
+    )
+
+  def searches(self, flip: float) -> dict[str, Curve]:
+    """Returns the curves of all searches."""
+    ppm = scripted.Ppm(self._checker, flip, self._chances)
+    world = scripted.World(self._policy, self._checker, ppm)
+    configs = search_configs()
+    found = {}
+    for name in _MCTS.value:
+      search = mcts.search_tree(
+        Tree(self._problem), configs[name], self._seed, ("mcts",)
+      )
+      tree = world.run(search)
+      found |= self._of_tree(tree, name, False)
+      self.siblings.setdefault(flip, self._decided(tree))
+    for width in map(int, _BEAMS.value):
+      search = beam.beams(
+        Tree(self._problem), width, configs["mcts"], self._seed, name=("beam",)
+      )
+      tree = world.run(search)
+      found |= self._of_tree(tree, f"beam_{width}", True)
+    return found
+
+  def _of_tree(self, tree: Tree, name: str, beams: bool) -> dict[str, Curve]:
+    found = {}
+    nodes = [each for _, each, _ in tree.growth] or [len(tree)]
+    nodes[-1] = len(tree)
+    sizes = [self._tokens(_written(text)) for text in tree.texts]
+    read = np.cumsum(sizes)
+    for choice, how, suffix in _OF_SEARCHES:
+      record = solutions.of_tree(tree, name, "", how, visited=beams)
+      units = [len(record["spent"])] if beams else steps_of(_ROLLOUTS.value)
+      last = len(nodes) - 1
+      found[name + suffix] = Curve(
+        *_right(record, choice, units),
+        read=tuple(int(read[nodes[min(u - 1, last)] - 1]) for u in units),
+      )
+    return found
+
+  def _decided(self, tree: Tree) -> list[list[float]]:
+    """Returns what there was to pick, for each node that is right so far.
+
+    Returns:
+      picked (nan where there was nothing to pick), found, and children of each.
+    """
+    labels = np.array(
+      [
+        int(self._checker.right(tree.prefix(node))) for node in range(len(tree))
+      ],
+      np.int8,
+    )
+    found = []
+    for node in np.flatnonzero((labels == RIGHT) & (tree.num_children > 0)):
+      span = tree.span(node)
+      right = labels[span] == RIGHT
+      picked = siblings.picked(tree.ppm[span], right)
+      decided = right.any() and not right.all()
+      if tree.terminal[span.start] == OPEN:
+        found.append(
+          [picked if decided else np.nan, float(right.any()), len(right)]
+        )
+    return found
+
+  def samples(self, flips: Sequence[float]) -> dict[tuple[float, str], Curve]:
+    """Returns the curves of all ways to choose among samples, by flip."""
+    world = scripted.World(self._policy, self._checker)
+    found = world.run(
+      sampling.solutions(
+        self._problem, _SAMPLES.value, self._seed, name=("samples",)
+      ),
+      blocks=True,
+    )
+    record = solutions.of_samples(self._problem, "samples", "", found)
+    units = steps_of(_SAMPLES.value)
+    read = self._read([each.steps for each in found], units)
+    curves = {}
+    for flip in flips:
+      ppm = scripted.Ppm(self._checker, flip, self._chances)
+      for how, suffix in (("last", ""), ("mean", ", mean")):
+        valued = record | {
+          "trajectories": [
+            each | {"value": _value(ppm, each, how)}
+            for each in record["trajectories"]
+          ]
+        }
+        for choice in ("best", "weighted"):
+          curves[flip, choice + suffix] = Curve(
+            *_right(valued, choice, units), read=read
+          )
+      curves[flip, "majority"] = Curve(
+        *_right(record, "majority", units), read=(0,) * len(units)
+      )
+    return curves
+
+  def _read(
+    self, paths: Sequence[Prefix], units: Sequence[int]
+  ) -> tuple[int, ...]:
+    """Returns the tokens of all nodes of the first paths, equal ones once."""
+    seen: set[Prefix] = set()
+    totals, total = [], 0
+    for path in paths:
+      for end in range(1, len(path) + 1):
+        if path[:end] not in seen:
+          seen.add(path[:end])
+          total += self._tokens(_written(path[end - 1]))
+      totals.append(total)
+    return tuple(totals[each - 1] for each in units)
+
+
+def _right(
+  record: choices.Record, choice: str, units: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+  """Returns tokens and verdicts of a record's first units."""
+  outcomes = [
+    choices.choose(record, choice, each, normalise=str) for each in units
+  ]
+  return (
+    tuple(each.tokens for each in outcomes),
+    tuple(each.right for each in outcomes),
+  )
+
+
+def _value(
+  ppm: scripted.Ppm, trajectory: choices.Record, how: TrajectoryValue
+) -> float | None:
+  """Returns the PPM's value of a solution, None without an answer."""
+  if trajectory["answer"] is None:
+    return None
+  path = tuple(trajectory["steps"])
+  first = 1 if how == "mean" else len(path)
+  values = [ppm(path[:end]) for end in range(first, len(path) + 1)]
+  return trajectory_value(values, how)
+
+
+def _written(text: str) -> str:
+  """Returns what the policy wrote of a node's text."""
+  return text.partition(f"\n{grammar.OUTPUT}")[0]
+
+
+def solved_by_all(tokens: Tokens) -> tuple[Curves, dict[Cell, list]]:
+  """Solves all problems by all methods; returns curves, and `siblings`."""
+  flips = list(map(float, _FLIPS.value))
+  levels = list(map(int, _LEVELS.value))
+  found: Curves = collections.defaultdict(list)
+  decided: dict[Cell, list] = collections.defaultdict(list)
+  for seed in range(_SEEDS.value):
+    for solved in drawn(levels, _PROBLEMS.value, seed):
+      for slip in map(float, _SLIPS.value):
+        problem = Problem(solved, slip, seed, tokens)
+        cell = solved.problem.level, slip
+        for (flip, name), curve in problem.samples(flips).items():
+          found[(*cell, flip), name].append(curve)
+        for flip in flips:
+          for name, curve in problem.searches(flip).items():
+            found[(*cell, flip), name].append(curve)
+          decided[*cell, flip] += problem.siblings[flip]
+  return found, decided
+
+
+def at_tokens(
+  curves: Sequence[Curve], tokens: float
+) -> tuple[np.ndarray, bool]:
+  """Returns how often each problem is right at a mean number of tokens.
+
+  Args:
+    curves: of samples, a problem each.
+    tokens: per problem.
+
+  Returns:
+    float64 [P], between the numbers of samples that cost less and more; and
+    whether all samples cost less.
+  """
+  means = np.mean([each.tokens for each in curves], axis=0)
+  right = np.array([each.right for each in curves], np.float64)
+  rows = [np.interp(tokens, means, row) for row in right]
+  return np.array(rows), bool(tokens > means[-1])
+
+
+def gaps(found: Curves, cells: Sequence[Cell], search: str) -> dict:
+  """Returns a search's accuracy less that of samples at its tokens.
+
+  Args:
+    found: all curves.
+    cells: of which the problems are taken together; tokens are made equal in
+      each.
+    search: its name.
+
+  Returns:
+    n, right, beyond; and for each way to choose among samples, and "any", the
+    best of them in each cell, [difference, low, high].
+  """
+  apart: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+  own, beyond = [], False
+  for cell in cells:
+    curves = found[cell, search]
+    tokens = float(np.mean([each.tokens[-1] for each in curves]))
+    right = np.array([each.right[-1] for each in curves], np.float64)
+    own.append(right)
+    for name in _SAMPLED:
+      other, less = at_tokens(found[cell, name], tokens)
+      beyond |= less
+      apart[name].append(right - other)
+  line = {
+    "n": sum(map(len, own)),
+    "right": float(np.mean(np.concatenate(own))),
+    "beyond": beyond,
+  }
+  for name, parts in apart.items():
+    both = np.concatenate(parts)
+    line[f"less {name}"] = [
+      float(both.mean()),
+      *intervals.bootstrap(both, 0),
+    ]
+  return line
+
+
+def _named(cell: Cell) -> dict[str, float]:
+  return dict(zip(("level", "slip", "flip"), cell, strict=True))
+
+
+def show(kind: str, **fields) -> None:
+  """Prints a JSON line."""
+  print(json.dumps({"line": kind} | fields), flush=True)
+
+
+def main(_):
+  began = time.process_time()
+  tokenizer = load_tokenizer(BASE_MODEL)
+  found, decided = solved_by_all(
+    lambda text: len(encode_piece(tokenizer, text))
+  )
+  cells = sorted({cell for cell, _ in found})
+  for cell in cells:
+    picked, right, children = np.array(decided[cell]).T
+    show(
+      "siblings",
+      **_named(cell),
+      decisions=int((~np.isnan(picked)).sum()),
+      picked=float(np.nanmean(picked)),
+      found=float(right.mean()),
+      children=float(children.mean()),
+    )
+  for cell, name in sorted(found):
+    curves = found[cell, name]
+    show(
+      "point",
+      **_named(cell),
+      method=name,
+      n=len(curves),
+      tokens=np.mean([each.tokens for each in curves], axis=0).tolist(),
+      right=np.mean([each.right for each in curves], axis=0).tolist(),
+      read=np.mean([each.read for each in curves], axis=0).tolist(),
+    )
+  searches = sorted({name for _, name in found} - set(_SAMPLED))
+  for cell in cells:
+    for name in searches:
+      line = gaps(found, [cell], name)
+      show("gap", **_named(cell), method=name, **line)
+  for flip in map(float, _FLIPS.value):
+    for name, levels in (("2-4", range(2, 6)), ("6-14", range(6, 15))):
+      for slips in ((0.1,), (0.2, 0.3)):
+        part = [
+          cell
+          for cell in cells
+          if cell[0] in levels and cell[1] in slips and cell[2] == flip
+        ]
+        for search in searches if part else ():
+          line = gaps(found, part, search)
+          show(
+            "pooled", levels=name, slips=slips, flip=flip, method=search, **line
+          )
+  show("done", seconds=time.process_time() - began)
+
+
+if __name__ == "__main__":
+  app.run(main)

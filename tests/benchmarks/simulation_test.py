@@ -1,0 +1,115 @@
+"""Curves and gaps by hand, and methods against each other."""
+
+import numpy as np
+from absl.testing import absltest, flagsaver
+
+from benchmarks import simulation
+from benchmarks.simulation import Curve
+
+CELL = (6, 0.2, 0.1)
+
+
+def curve(tokens, right) -> Curve:
+  return Curve(tokens, tuple(map(bool, right)), (0,) * len(tokens))
+
+
+class GapsTest(absltest.TestCase):
+  def test_numbers_of_units(self):
+    self.assertEqual(simulation.steps_of(1), [1])
+    self.assertEqual(simulation.steps_of(5), [1, 2, 3, 4, 5])
+    self.assertEqual(simulation.steps_of(16), [1, 2, 3, 4, 6, 8, 12, 16])
+
+  def test_accuracy_between_two_numbers_of_samples(self):
+    curves = [curve((8, 18), (0, 1)), curve((12, 22), (1, 1))]
+    for tokens, expected, beyond in (
+      (10, [0, 1], False),
+      (12.5, [0.25, 1], False),
+      (20, [1, 1], False),
+      (25, [1, 1], True),
+    ):
+      right, less = simulation.at_tokens(curves, tokens)
+      self.assertEqual((right.tolist(), less), (expected, beyond))
+
+  def test_a_search_less_samples(self):
+    found = {
+      (CELL, name): [curve((10, 20), (0, 0)), curve((10, 20), (0, 1))]
+      for name in simulation._SAMPLED
+    }
+    found[CELL, "best"] = [curve((10, 20), (0, 1))] * 2
+    found[CELL, "mcts"] = [curve((5, 10), (1, 0)), curve((9, 20), (0, 1))]
+    line = simulation.gaps(found, [CELL], "mcts")
+    self.assertEqual(
+      (line["n"], line["right"], line["beyond"]), (2, 0.5, False)
+    )
+    # At 15 tokens: the search is right on the second; half of the samples'
+    # second point counts.
+    self.assertEqual(line["less best"], [0.0, -0.5, 0.5])
+    self.assertEqual(line["less majority"], [0.25, 0.0, 0.5])
+
+  def test_cells_are_pooled_at_their_own_tokens(self):
+    other = (8, 0.2, 0.1)
+    found = {
+      (cell, name): [curve((size, 3 * size), (0, 1))]
+      for cell, size in ((CELL, 10), (other, 100))
+      for name in simulation._SAMPLED
+    }
+    found[CELL, "mcts"] = [curve((10,), (1,))]
+    found[other, "mcts"] = [curve((200,), (1,))]
+    line = simulation.gaps(found, [CELL, other], "mcts")
+    self.assertEqual(line["less best"][0], (1 + 0.5) / 2)
+
+
+class ProblemTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    values = {"levels": ["3"], "samples": 24, "rollouts": 4}
+    self.enter_context(
+      flagsaver.flagsaver(
+        mcts=["mcts", "mcts_zero"], beams=["2"], spread=0.0, **values
+      )
+    )
+    self.solved = simulation.drawn([1, 3], 6, 1)
+
+  def test_draws_so_many_of_each_level(self):
+    levels = [each.problem.level for each in self.solved]
+    self.assertEqual(sorted(levels), [1] * 6 + [3] * 6)
+    with self.assertRaisesRegex(ValueError, "no split"):
+      simulation.drawn([99], 1, 0)
+
+  def test_a_perfect_ppm_finds_what_there_is(self):
+    read = {}
+    for solved in self.solved:
+      problem = simulation.Problem(solved, 0.3, 1, len)
+      curves = {
+        name: each for (_, name), each in problem.samples([0.0]).items()
+      }
+      best = curves["best"]
+      # Once one is right, the perfect PPM chooses it.
+      self.assertEqual(sorted(best.right), list(best.right))
+      self.assertEqual(curves["best, mean"].right[-1], best.right[-1])
+      self.assertEqual(list(best.tokens), sorted(best.tokens))
+      self.assertEqual(curves["majority"].tokens, best.tokens)
+      # Equal steps are read once.
+      self.assertLess(best.read[-1], best.tokens[-1])
+      self.assertGreater(best.read[-1], 0)
+      searches = problem.searches(0.0)
+      for name, each in searches.items():
+        self.assertTrue(each.right[-1], name)
+        self.assertLessEqual(each.read[-1], each.tokens[-1])
+      self.assertEqual(searches["mcts"].tokens, searches["mcts, mean"].tokens)
+      read[solved.problem.id] = problem.siblings[0.0]
+    picked, found, children = np.array(sum(read.values(), [])).T
+    self.assertEqual(np.nanmin(picked), 1.0)
+    self.assertBetween(found.mean(), 0.95, 1.0)
+    self.assertBetween(children.mean(), 1.5, 4.0)
+
+  def test_a_useless_ppm_does_not(self):
+    right = []
+    for solved in self.solved:
+      problem = simulation.Problem(solved, 0.3, 1, len)
+      right.append(problem.searches(1.0)["beam_2"].right[-1])
+    self.assertLess(np.mean(right), 0.5)
+
+
+if __name__ == "__main__":
+  absltest.main()
