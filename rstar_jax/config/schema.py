@@ -463,6 +463,10 @@ class StudyConfig(Closed):
   # Whether samples and searches of a problem end once their majority can no
   # longer change. It is then the only choice among them that is shown.
   early_stop: bool = False
+  # With early_stop: they end, too, once their most frequent answer is so in
+  # truth with this probability (adaptive consistency: 0.95), so that more is
+  # spent on problems that are hard; 1 asks for certainty.
+  confidence: float = field(1.0, above=0.5, most=1)
 
 
 @dataclasses.dataclass(kw_only=True)

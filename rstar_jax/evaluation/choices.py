@@ -105,27 +105,33 @@ def settled(
   units: int,
   *,
   normalise: Normalise = vote_key,
+  confidence: float = 1.0,
 ) -> int | None:
   """Returns the number of units after which no later one changes the choice.
 
   A unit has at most one vote, of weight at most 1. An answer therefore keeps
   its lead if it leads by more than the number of remaining units, or by exactly
-  that number if it came first.
+  that number if it came first. The best keeps its lead if its value is the
+  highest that there is, 1.
 
   Args:
     record: of "samples" or "searches", whose units have one vote each.
-    choice: "majority" or "weighted"; other choices are open until the end.
+    choice: "majority", "weighted" or "best"; others are open until the end.
     units: number of units without early stopping.
     normalise: answers with the same normal form vote together.
+    confidence: of the majority, that it is so in truth; see `choose.sure`.
 
   Returns:
     A number in [1, `units`]; None for another choice or source.
   """
   if record["source"] not in ("samples", "searches"):
     return None
-  if choice not in ("majority", "weighted"):
+  if choice not in ("majority", "weighted", "best"):
     return None
   found = voters(record, choice)
+  if choice == "best" and valued([record]):
+    tops = (each["unit"] + 1 for each in found if each["value"] == 1)
+    return min(min(tops, default=units), units)
   weighted = choice == "weighted" and any(
     each["value"] is not None for each in found
   )
@@ -138,7 +144,7 @@ def settled(
       name = normalise(each["answer"])
       weight = (1 + each["value"]) / 2 if weighted else 1.0
       weights[name] = weights.get(name, 0.0) + weight
-    if choose_lib.leads(weights, units - unit - 1):
+    if choose_lib.sure(weights, units - unit - 1, confidence):
       return unit + 1
   return units
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rstar_jax import rng
-from rstar_jax.evaluation import cost, intervals
+from rstar_jax.evaluation import adaptive, cost, intervals
 from rstar_jax.evaluation.accuracy import interval
 from rstar_jax.evaluation.tables import (
   Group,
@@ -50,6 +50,7 @@ def render(
     rows = table(part, **options)
     lines += [f"### {split}", "", *_methods(part, rows, options)]
     lines += ["", *_curve(rows), "", *_budget(part, options), ""]
+    lines += [*_adaptive(part, options), ""]
   return "\n".join([*lines, *_quality(quality)]).rstrip() + "\n"
 
 
@@ -148,6 +149,37 @@ def _budget(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
           f"{row['tokens']:.0f}",
         ]
         for row in rows
+      ],
+    ),
+  ]
+
+
+def _adaptive(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
+  """Returns the table of samples by difficulty."""
+  records = [
+    each
+    for each in part
+    if each["source"] == "samples" and each["reward"] is None
+  ]
+  if not records or records[0].get("stop"):
+    return []
+  return [
+    "Where a problem is sampled until its majority is so in truth with a "
+    "probability, so that the hard get more; beside it as many tokens spent "
+    "alike on all.",
+    "",
+    *grid(
+      ["Probability", "Samples", "Fewest-most", "Right, %", "Tokens", "Alike"],
+      [
+        [
+          f"{row['confidence']:g}",
+          f"{row['units']:.1f}",
+          f"{row['fewest']}-{row['most']}",
+          interval(row),
+          f"{row['tokens']:.0f}",
+          f"{100 * row['alike']:.1f}",
+        ]
+        for row in adaptive.table(records, seed=options["seed"])
       ],
     ),
   ]

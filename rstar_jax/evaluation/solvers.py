@@ -151,10 +151,13 @@ def _samples(problem: Problem, task: Task) -> Search[Record]:
 def _sampled(
   source: str, count: int, problem: Problem, task: Task
 ) -> Search[Record]:
-  early = task.config.study.early_stop
-  found = yield from (
-    sampling.solutions_until if early else sampling.solutions
-  )(problem, count, task.config.seed, name=(*task.name, source))
+  study = task.config.study
+  options = {"name": (*task.name, source)}
+  sample = sampling.solutions
+  if study.early_stop:
+    sample = sampling.solutions_until
+    options["confidence"] = study.confidence
+  found = yield from sample(problem, count, task.config.seed, **options)
   return solutions.of_samples(problem, source, task.split, found)
 
 
@@ -243,7 +246,8 @@ def _searches(problem: Problem, task: Task) -> Search[Record]:
     trees.append(tree)
     record = solutions.of_trees(trees, "searches", task.split, how)
     settled = study.early_stop and (
-      choices.settled(record, "majority", units) <= len(trees)
+      choices.settled(record, "majority", units, confidence=study.confidence)
+      <= len(trees)
     )
     if settled or len(trees) == units:
       return record | _stop(task)

@@ -8,7 +8,7 @@ form and no grader, since voting must not ask the gold answer.
 """
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 from rstar_jax.grading.voting import vote_key
@@ -128,21 +128,71 @@ def choose(
 
 
 def settled(
-  answers: Sequence[str | None], left: int, key: Key = vote_key
+  answers: Sequence[str | None],
+  left: int,
+  key: Key = vote_key,
+  confidence: float = 1.0,
 ) -> bool:
-  """Says whether no more answers can change the majority.
+  """Says whether no more answers can change the majority, or are likely to.
 
   Args:
     answers: so far, in order; None has no vote.
     left: how many are to come, each with a vote or without.
     key: equal answers have equal keys.
+    confidence: see `sure`.
   """
-  weights: dict[Hashable, float] = {}
-  for answer in answers:
-    if answer is not None:
-      group = key(answer)
-      weights[group] = weights.get(group, 0.0) + 1.0
-  return leads(weights, left)
+  return sure(_votes(answers, key), left, confidence)
+
+
+def fewest(
+  answers: Sequence[str | None],
+  left: int,
+  key: Key = vote_key,
+  confidence: float = 1.0,
+) -> int:
+  """Returns after how many more answers the majority may be settled, from 1.
+
+  Args:
+    answers, key, confidence: as of `settled`.
+    left: how many are to come at most, at least 1.
+  """
+  weights = _votes(answers, key)
+  # At the earliest if all of them are what leads, or what no one gave yet.
+  leader = max(weights, key=weights.__getitem__, default=object())
+  for count in range(1, left):
+    weights[leader] = weights.get(leader, 0.0) + 1.0
+    if sure(weights, left - count, confidence):
+      return count
+  return left
+
+
+def sure(
+  weights: Mapping[Hashable, float], left: float, confidence: float
+) -> bool:
+  """Says whether the heaviest group stays so, or is likely to.
+
+  Args:
+    weights, left: as of `leads`; of a confidence below 1, numbers of votes.
+    confidence: least value of `ahead`, if it is below 1.
+  """
+  if leads(weights, left):
+    return True
+  return confidence < 1 and ahead(weights.values()) >= confidence
+
+
+def ahead(votes: Iterable[float]) -> float:
+  """Returns the probability that the most frequent answer is so in truth.
+
+  That is P(p > 1/2) of a Beta(a + 1, b + 1) variable, of the two largest
+  numbers of votes a and b (adaptive consistency, Aggarwal et al. 2023, arXiv
+  2305.11860): as likely as at most a heads of a + b + 1 fair coins.
+
+  Args:
+    votes: whole numbers, of any number of answers.
+  """
+  first, second, *_ = (*sorted(map(int, votes), reverse=True), 0, 0)
+  coins = first + second + 1
+  return sum(math.comb(coins, i) for i in range(first + 1)) / 2**coins
 
 
 def leads(weights: Mapping[Hashable, float], left: float) -> bool:
@@ -166,6 +216,16 @@ def leads(weights: Mapping[Hashable, float], left: float) -> bool:
     elif not before and weight + left > weights[leader]:
       return False
   return True
+
+
+def _votes(answers: Sequence[str | None], key: Key) -> dict[Hashable, float]:
+  """Returns the votes of each group, in the order of first votes."""
+  weights: dict[Hashable, float] = {}
+  for answer in answers:
+    if answer is not None:
+      group = key(answer)
+      weights[group] = weights.get(group, 0.0) + 1.0
+  return weights
 
 
 def _heaviest(

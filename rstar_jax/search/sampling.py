@@ -85,11 +85,11 @@ def sample_until(
   in_flight: int = 32,
   **options: Any,
 ) -> list[list[Sample]]:
-  """Samples until the majority cannot change; see `solutions_until`.
+  """Samples until the majority is settled; see `solutions_until`.
 
   Args:
     problems, n, calls, seed, in_flight: as of `sample`.
-    **options: name and trajectory_value of `solutions`.
+    **options: name and trajectory_value of `solutions`, and confidence.
 
   Returns:
     1 to n samples for each problem, in order.
@@ -144,15 +144,22 @@ def solutions(
 
 
 def solutions_until(
-  problem: Problem, n: int, seed: int = 0, **options: Any
+  problem: Problem,
+  n: int,
+  seed: int = 0,
+  *,
+  confidence: float = 1.0,
+  **options: Any,
 ) -> Search[list[Sample]]:
-  """Samples until the majority cannot change, at most n solutions.
+  """Samples until the majority is settled, at most n solutions.
 
-  Each turn samples half of the remaining number, so that a majority that is
+  Each turn samples the fewest that may settle it, so that a majority that is
   clear early costs few samples. The samples are the first ones of `solutions`.
 
   Args:
     problem, n, seed: as of `solutions`.
+    confidence: 1 where no more samples may change the majority; see
+      `choose.ahead`.
     **options: name, scored and trajectory_value of `solutions`.
 
   Returns:
@@ -160,11 +167,13 @@ def solutions_until(
   """
   found: list[Sample] = []
   while len(found) < n:
-    left = n - len(found)
+    answered = [each.answer for each in found]
+    count = choose.fewest(answered, n - len(found), confidence=confidence)
     found += yield from solutions(
-      problem, (left + 1) // 2, seed, first=len(found), **options
+      problem, count, seed, first=len(found), **options
     )
-    if choose.settled([each.answer for each in found], n - len(found)):
+    answered = [each.answer for each in found]
+    if choose.settled(answered, n - len(found), confidence=confidence):
       break
   return found
 

@@ -137,8 +137,31 @@ class ChoicesTest(parameterized.TestCase):
     record = SAMPLES | {"trajectories": failed}
     self.assertEqual(choices.settled(record, "majority", 3), 3)
 
+  def test_the_best_is_settled_by_the_highest_value_that_there_is(self):
+    self.assertEqual(choices.settled(SAMPLES, "best", 4), 4)
+    for value, needed in ((1.0, 3), (0.999, 4)):
+      found = record(
+        solution(0, "7", WRONG, 0.1),
+        solution(2, "4", RIGHT, value),
+        solution(3, "5", WRONG, 1.0),
+      )
+      self.assertEqual(choices.settled(found, "best", 4), needed)
+    # Without values the majority is chosen.
+    two = record(*(solution(unit, "7", WRONG) for unit in range(3)))
+    self.assertEqual(choices.settled(two, "best", 4), 2)
+
+  def test_a_majority_that_is_likely_enough(self):
+    # 0.9375 after three that agree, 0.96875 after four.
+    found = record(
+      *(solution(unit, "7", WRONG) for unit in range(9)), spent=range(9, 99)
+    )
+    for confidence, needed in ((0.93, 3), (0.95, 4), (0.97, 5), (1.0, 9)):
+      self.assertEqual(
+        choices.settled(found, "majority", 17, confidence=confidence), needed
+      )
+
   def test_of_what_is_not_known_before_the_end(self):
-    self.assertIsNone(choices.settled(SAMPLES, "best", 4))
+    self.assertIsNone(choices.settled(SAMPLES, "top_k", 4))
     tree = record(source="mcts")
     self.assertIsNone(choices.settled(tree, "majority", 4))
 

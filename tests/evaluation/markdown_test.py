@@ -41,7 +41,7 @@ class MarkdownTest(absltest.TestCase):
       # A quarter right, against all: 30 problems that only the search has.
       "| Greedy | - | first | 25.0 [12.5, 37.5] | 4 | - | 8 | -75.0",
       "| One search | ppm | best | 100.0 [100.0, 100.0] | 9 | - | 18 | - |",
-      "| Samples | ppm | best | 100.0 [100.0, 100.0] | 8 | - | 16 | +0.0 "
+      "| Samples | ppm | best | 100.0 [100.0, 100.0] | 8 | 8 | 16 | +0.0 "
       "[+0.0, +0.0], not distinguishable |",
       # By units: one of two samples is right, two have a right one.
       "| Greedy | - | first | 25.0 (4) | - |",
@@ -49,6 +49,8 @@ class MarkdownTest(absltest.TestCase):
       "| One search | ppm | best | 0.0 (5) | 100.0 (9) |",
       "| Samples | ppm | best | 50.0 (4) | 100.0 (8) |",
       "For at most 9 generated tokens a problem, what one search takes.",
+      # The first of two different answers is the majority at once.
+      "| 0.95 | 1.0 | 1-1 | 0.0 [0.0, 0.0] | 4 | 50.0 |",
       "| ppm | 80.0 (5) | - | 0.750 | 0.625 | 0.125 | 0.500 | - | 0.375 | 31 |",
     ):
       with self.subTest(expected):

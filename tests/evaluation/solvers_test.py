@@ -216,6 +216,22 @@ class SolversTest(parameterized.TestCase):
       saved += 7 - count
     self.assertGreater(saved, 0)
 
+  @parameterized.parameters("samples", "searches")
+  def test_a_majority_that_is_likely_enough_ends_a_problem(self, method):
+    own = calls(POLICY.block, None) if method == "samples" else calls()
+    counts = []
+    for confidence in (1.0, 0.8):
+      given = task()
+      given.config.study.trajectories = 9
+      given.config.study.early_stop = True
+      given.config.study.confidence = confidence
+      records = solve(method, given, own)
+      counts.append(sum(len(each["spent"]) for each in records))
+      for each in records:
+        needed = choices.settled(each, "majority", 9, confidence=confidence)
+        self.assertLen(each["spent"], needed)
+    self.assertGreater(*counts)
+
   def test_every_method_of_the_config_is_there(self):
     self.assertCountEqual(solvers.METHODS, config_lib.StudyConfig().methods)
 

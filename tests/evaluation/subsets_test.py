@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from rstar_jax.evaluation import choices, subsets
+from rstar_jax.evaluation import choices, subsets, tables
 from tests.evaluation.tables_test import RIGHT, WRONG, record
 
 UNITS = 5
@@ -81,6 +81,35 @@ class SubsetsTest(parameterized.TestCase):
         subsets.right(made, choice, units, seed=0),
         subsets.right(made, "majority", units, seed=0),
       )
+
+  @parameterized.parameters("best", "weighted", "top_k")
+  def test_where_some_answers_have_no_value(self, choice):
+    for seed in range(6):
+      made = drawn(seed)
+      for each in made["trajectories"][::2]:
+        each["value"] = None
+      for units in range(1, UNITS):
+        self.assertAlmostEqual(
+          subsets.right(made, choice, units, seed=0),
+          brute(made, choice, units, orders=itertools.combinations),
+        )
+
+  def test_answers_that_vote_together(self):
+    made = record("a", "samples", [RIGHT, WRONG, WRONG], [1, 2, 3])
+
+    def one(answer):
+      del answer
+
+    # All are one answer, of which any may be given; of all units the first.
+    for units, expected in ((1, 1 / 3), (2, 1 / 3), (3, 1.0)):
+      found = subsets.right(made, "majority", units, seed=0, normalise=one)
+      self.assertAlmostEqual(found, expected)
+      (row,) = (
+        each
+        for each in tables.table([made], seed=0, normalise=one)
+        if (each["choice"], each["units"]) == ("majority", units)
+      )
+      self.assertAlmostEqual(row["accuracy"], expected)
 
   @parameterized.parameters(*choices.CHOICES)
   def test_of_searches_each_gives_its_best(self, choice):

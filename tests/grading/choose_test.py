@@ -4,6 +4,7 @@ import collections
 import itertools
 
 import hypothesis
+import numpy as np
 from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
@@ -93,6 +94,51 @@ class ChooseTest(parameterized.TestCase):
       of(rest) for rest in itertools.product(["a", "b", "c", None], repeat=left)
     }
     self.assertEqual(choose.settled(answers, left, same), len(outcomes) == 1)
+
+  def test_how_far_the_first_is_ahead(self):
+    # P(p > 1/2) of Beta(a + 1, b + 1), by hand: the integral of p^a (1 - p)^b.
+    for votes, expected in (
+      ((), 0.5),
+      ((1,), 0.75),
+      ((3,), 0.9375),
+      ((2, 2), 0.5),
+      # 12 p^2 (1 - p) from 1/2 to 1.
+      ((1, 2), 0.6875),
+      ((1, 2, 1), 0.6875),
+    ):
+      self.assertAlmostEqual(choose.ahead(votes), expected)
+    p = (np.arange(10**5) + 0.5) / 10**5
+    for a, b in ((5, 1), (7, 4)):
+      density = p**a * (1 - p) ** b
+      expected = density[p > 0.5].sum() / density.sum()
+      self.assertAlmostEqual(choose.ahead((b, a)), expected, places=4)
+
+  def test_certainty_wants_no_probability(self):
+    votes = {"a": 60.0}
+    self.assertEqual(choose.ahead(votes.values()), 1.0)
+    self.assertFalse(choose.sure(votes, 100, 1.0))
+    self.assertTrue(choose.sure(votes, 100, 0.9999))
+
+  @hypothesis.settings(max_examples=31, deadline=None)
+  @hypothesis.given(
+    st.lists(st.sampled_from(["a", "b", None]), max_size=5),
+    st.integers(1, 5),
+    st.sampled_from([0.7, 0.9, 1.0]),
+  )
+  def test_the_fewest_that_may_settle_it(self, answers, left, confidence):
+    def settles(count):
+      return any(
+        choose.settled([*answers, *rest], left - count, same, confidence)
+        for rest in itertools.product(["a", "b", "c", None], repeat=count)
+      )
+
+    found = choose.fewest(answers, left, same, confidence)
+    # What is settled already may be lost again.
+    if not choose.settled(answers, left, same, confidence):
+      self.assertEqual(
+        [settles(n) for n in range(1, found)], [False] * (found - 1)
+      )
+      self.assertTrue(settles(found))
 
   def test_dispatch(self):
     answers, values = [None, "3", "5", "5"], [1.0, 0.9, 0.1, 0.2]

@@ -107,10 +107,10 @@ class SampleTest(parameterized.TestCase):
     counts = []
     for row, every in zip(found, whole, strict=True):
       answers = [each.answer for each in every]
-      # Halves of what is left: 6, 3, 1, 1.
+      # No turn is so large that it may be too large.
       needed = next(
         n
-        for n in (6, 9, 10, 11)
+        for n in range(1, 12)
         # Whatever the others say: here, all of them what is second.
         if all(
           choose.majority(answers[:n])
@@ -121,6 +121,25 @@ class SampleTest(parameterized.TestCase):
       self.assertEqual(row, every[:needed])
       counts.append(needed)
     self.assertGreater(len(set(counts)), 1)
+
+  @parameterized.parameters(0.8, 0.95)
+  def test_what_is_likely_enough_is_sampled_no_further(self, confidence):
+    policy = testing.ToySum(("x += 1", "x += 1", "x += 2"))
+    whole = sampling.sample(PROBLEMS, 12, calls_of(policy), seed=0)
+    found = sampling.sample_until(
+      PROBLEMS, 12, calls_of(policy), seed=0, confidence=confidence
+    )
+    certain = sampling.sample_until(PROBLEMS, 12, calls_of(policy), seed=0)
+    for row, every in zip(found, whole, strict=True):
+      self.assertEqual(row, every[: len(row)])
+      for n in range(1, len(row) + 1):
+        self.assertEqual(
+          choose.settled(
+            [each.answer for each in row[:n]], 12 - n, confidence=confidence
+          ),
+          n == len(row),
+        )
+    self.assertLess(sum(map(len, found)), sum(map(len, certain)))
 
   @parameterized.parameters(
     (5, 4, 3, 6), (5, 4, 20, 1), (5, 4, 21, 1), (5, 4, 10, 2), (3, 5, 2, 7)

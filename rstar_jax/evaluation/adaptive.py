@@ -1,0 +1,118 @@
+"""Budgets by difficulty: a problem is sampled until its majority is sure.
+
+Adaptive consistency (Aggarwal et al. 2023, arXiv 2305.11860; Beta criterion):
+easy problems agree early, and what these leave is there for others. From the
+records of all samples it is known what the rule would have spent, and what it
+gains over spending as much on every problem.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rstar_jax import rng
+from rstar_jax.evaluation import choices, cost, subsets
+from rstar_jax.evaluation.choices import Normalise, Record
+from rstar_jax.evaluation.intervals import bootstrap
+from rstar_jax.grading.voting import vote_key
+
+# Their threshold is 0.95; with 1 no later vote may change the majority.
+CONFIDENCES = (0.75, 0.9, 0.95, 0.99, 1.0)
+
+
+def table(
+  records: Sequence[Record], *, seed: int, normalise: Normalise = vote_key
+) -> list[dict[str, Any]]:
+  """Computes a row for each confidence.
+
+  Args:
+    records: of one method whose units have a vote each, of all units.
+    seed: root seed of the bootstrap.
+    normalise: answers with the same normal form vote together.
+
+  Returns:
+    Rows with confidence; units, the mean number; fewest and most; accuracy,
+    low, high of the majority; tokens, the mean; and alike, the accuracy at the
+    same mean tokens where all problems get equally many units.
+  """
+  return [_row(records, each, seed, normalise) for each in CONFIDENCES]
+
+
+def _row(
+  records: Sequence[Record],
+  confidence: float,
+  seed: int,
+  normalise: Normalise,
+) -> dict[str, Any]:
+  needed = [
+    choices.settled(
+      each,
+      "majority",
+      len(each["spent"]),
+      normalise=normalise,
+      confidence=confidence,
+    )
+    for each in records
+  ]
+  pairs = list(zip(records, needed, strict=True))
+  right = np.array(
+    [
+      choices.choose(each, "majority", units, normalise=normalise).right
+      for each, units in pairs
+    ],
+    np.float64,
+  )
+  split, source = records[0]["split"], records[0]["source"]
+  name = rng.seed_for(seed, "adaptive", split, source, repr(confidence))
+  low, high = bootstrap(right, name)
+  tokens = float(np.mean([cost.tokens(*pair) for pair in pairs]))
+  return {
+    "confidence": confidence,
+    "units": float(np.mean(needed)),
+    "fewest": min(needed),
+    "most": max(needed),
+    "accuracy": float(right.mean()),
+    "low": low,
+    "high": high,
+    "tokens": tokens,
+    "alike": alike(records, tokens, seed=seed, normalise=normalise),
+  }
+
+
+def alike(
+  records: Sequence[Record],
+  budget: float,
+  *,
+  seed: int,
+  normalise: Normalise = vote_key,
+) -> float:
+  """Returns the majority's accuracy where every problem gets equally many.
+
+  What does not pay for one more unit of all problems pays for one of some, of
+  which is not known: accuracies are interpolated.
+
+  Args:
+    records: as of `table`.
+    budget: mean tokens of a problem; at least one unit is sampled.
+    seed, normalise: as of `table`.
+  """
+
+  def mean(units: int) -> tuple[float, float]:
+    return tuple(
+      float(np.mean(each))
+      for each in (
+        [
+          subsets.right(each, "majority", units, seed=seed, normalise=normalise)
+          for each in records
+        ],
+        [subsets.tokens(each, units) for each in records],
+      )
+    )
+
+  units = max(cost.units_within(records, budget, subsets.tokens), 1)
+  accuracy, tokens = mean(units)
+  if units == cost.units_of(records) or budget <= tokens:
+    return accuracy
+  better, more = mean(units + 1)
+  return accuracy + (better - accuracy) * (budget - tokens) / (more - tokens)
