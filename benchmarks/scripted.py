@@ -255,6 +255,13 @@ class Checker:
     """Says whether a path is right so far."""
     return self._judged(path)[1] == RIGHT
 
+  def first_wrong(self, path: Prefix) -> Prefix:
+    """Returns a path up to its first step that is wrong; all if none is."""
+    for end in range(1, len(path)):
+      if not self.right(path[:end]):
+        return path[:end]
+    return path
+
   def _after(self, program: tuple[str, ...]) -> arithmetic.Values:
     if program not in self._values:
       before = self._after(program[:-1])
@@ -294,17 +301,23 @@ class Ppm:
       then has a higher value than a wrong one with probability 1 - flip.
     chances: draw the flips; of the same chances, a higher flip has those of a
       lower one, and more.
+    blind: whether a wrong step that it takes for right stays so: all paths that
+      go on from there have the sign of that step. Else each path has its own.
   """
 
   checker: Checker
   flip: float
   chances: Chances
+  blind: bool = False
 
   def __call__(self, path: Prefix) -> float:
     """Returns the value of a path of at least one node."""
     first, second, _ = self.chances(path)
-    right = self.checker.right(path) != (first < self.flip)
-    return (1 if right else -1) * (1 - 0.1 * second)
+    right = self.checker.right(path)
+    if self.blind and not right:
+      first, *_ = self.chances(self.checker.first_wrong(path))
+    sign = 1 if right != (first < self.flip) else -1
+    return sign * (1 - 0.1 * second)
 
 
 @dataclasses.dataclass(frozen=True)

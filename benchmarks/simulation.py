@@ -17,8 +17,8 @@ values. Of N samples there are "majority", "best" and "weighted", by last
 values, and "best, mean" and "weighted, mean".
 
 The PPM prefers a right sibling to a wrong one with probability 1 - flip, and is
-wrong about different paths independently. --problems are drawn for each number
-of steps and seed.
+wrong about different paths independently, unless it is --blind. --problems are
+drawn for each number of steps and seed.
 
 Prints JSON lines: "siblings" for each cell, in trees of the first MCTS: how
 often the highest-valued child of a node that is right so far is right, where
@@ -35,13 +35,14 @@ import collections
 import dataclasses
 import itertools
 import json
+import pathlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from absl import app, flags
 
-from benchmarks import scripted, siblings
+from benchmarks import plot, scripted, siblings
 from rstar_jax import rng
 from rstar_jax.config.schema import SearchConfig
 from rstar_jax.data.synthetic import generator
@@ -61,25 +62,32 @@ from rstar_jax.steps import grammar
 from rstar_jax.steps.tokenizer import encode_piece
 from rstar_jax.types import Prefix
 
-_LEVELS = flags.DEFINE_list("levels", ["2", "4", "6", "8"], "Steps.")
+_LEVELS = flags.DEFINE_list(
+  "levels", ["2", "4", "6", "8", "10", "12", "14"], "Steps."
+)
 _SLIPS = flags.DEFINE_list("slips", ["0.1", "0.2", "0.3"], "Of the policy.")
 _FLIPS = flags.DEFINE_list(
   "flips", ["0", "0.05", "0.1", "0.2", "0.3", "0.4"], "Of the PPM."
 )
-_PROBLEMS = flags.DEFINE_integer("problems", 12, "Of a level and seed.", 1)
+_PROBLEMS = flags.DEFINE_integer("problems", 8, "Of a level and seed.", 1)
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Number of seeds.", 1)
 _SPREAD = flags.DEFINE_float(
   "spread", 0.0, "Of slips over steps; see `scripted.Policy`.", 0, 1
+)
+_BLIND = flags.DEFINE_bool(
+  "blind", False, "Whether the PPM's mistakes stay; see `scripted.Ppm`."
 )
 _SAMPLES = flags.DEFINE_integer("samples", 128, "Most of a problem.", 1)
 _ROLLOUTS = flags.DEFINE_integer("rollouts", 8, "Of an MCTS.", 1)
 _CANDIDATES = flags.DEFINE_integer("candidates", 8, "Of an expansion.", 1)
 _BEAMS = flags.DEFINE_list("beams", ["1", "4"], "Widths of beams.")
-_MCTS = flags.DEFINE_list("mcts", ["mcts"], "Kinds of MCTS.")
+_MCTS = flags.DEFINE_list(
+  "mcts", ["mcts", "mcts_zero", "mcts_inf"], "Kinds of MCTS."
+)
 _PLOT = flags.DEFINE_string("plot", "", "SVG of accuracy by steps, or none.")
 
 # Splits without errors, the shortest problems first.
-_SPLITS = ("test", "test_long")
+_SPLITS = ("test", "long_test")
 Tokens = Callable[[str], int]
 # How a search's answer is chosen: choice, value of a solution, suffix.
 _OF_SEARCHES: tuple[tuple[str, TrajectoryValue, str], ...] = (
@@ -174,9 +182,12 @@ class Problem:
       rng.seed_for(seed, "ppm", solved.problem.id)
     )
 
+  def _ppm(self, flip: float) -> scripted.Ppm:
+    return scripted.Ppm(self._checker, flip, self._chances, _BLIND.value)
+
   def searches(self, flip: float) -> dict[str, Curve]:
     """Returns the curves of all searches."""
-    ppm = scripted.Ppm(self._checker, flip, self._chances)
+    ppm = self._ppm(flip)
     world = scripted.World(self._policy, self._checker, ppm)
     configs = search_configs()
     found = {}
@@ -249,7 +260,7 @@ class Problem:
     read = self._read([each.steps for each in found], units)
     curves = {}
     for flip in flips:
-      ppm = scripted.Ppm(self._checker, flip, self._chances)
+      ppm = self._ppm(flip)
       for how, suffix in (("last", ""), ("mean", ", mean")):
         valued = record | {
           "trajectories": [
@@ -355,37 +366,59 @@ def gaps(found: Curves, cells: Sequence[Cell], search: str) -> dict:
 
   Args:
     found: all curves.
-    cells: of which the problems are taken together; tokens are made equal in
-      each.
+    cells: tokens are made equal in each of them. A problem in several cells
+      counts by its mean.
     search: its name.
 
   Returns:
-    n, right, beyond; and for each way to choose among samples, and "any", the
-    best of them in each cell, [difference, low, high].
+    n problems, right and beyond; and [difference, low, high] for each way to
+    choose among samples.
   """
-  apart: dict[str, list[np.ndarray]] = collections.defaultdict(list)
-  own, beyond = [], False
+  own: dict[int, list[np.ndarray]] = collections.defaultdict(list)
+  apart: dict[str, dict[int, list[np.ndarray]]] = {
+    name: collections.defaultdict(list) for name in _SAMPLED
+  }
+  beyond = False
   for cell in cells:
-    curves = found[cell, search]
+    curves, level = found[cell, search], cell[0]
     tokens = float(np.mean([each.tokens[-1] for each in curves]))
     right = np.array([each.right[-1] for each in curves], np.float64)
-    own.append(right)
+    own[level].append(right)
     for name in _SAMPLED:
       other, less = at_tokens(found[cell, name], tokens)
       beyond |= less
-      apart[name].append(right - other)
-  line = {
-    "n": sum(map(len, own)),
-    "right": float(np.mean(np.concatenate(own))),
-    "beyond": beyond,
-  }
+      apart[name][level].append(right - other)
+  rights = _by_problem(own)
+  line = {"n": len(rights), "right": float(rights.mean()), "beyond": beyond}
   for name, parts in apart.items():
-    both = np.concatenate(parts)
-    line[f"less {name}"] = [
-      float(both.mean()),
-      *intervals.bootstrap(both, 0),
-    ]
+    both = _by_problem(parts)
+    line[f"less {name}"] = [float(both.mean()), *intervals.bootstrap(both, 0)]
   return line
+
+
+def _by_problem(parts: dict[int, list[np.ndarray]]) -> np.ndarray:
+  """Returns the mean of each problem, of cells of the same problems."""
+  return np.concatenate([np.mean(each, axis=0) for each in parts.values()])
+
+
+def figure(found: Curves, flip: float) -> dict[str, plot.Points]:
+  """Returns accuracy in % by steps at the MCTS's tokens, by method.
+
+  Args:
+    found: all curves.
+    flip: of the PPM; slips are taken together.
+  """
+  lines: dict[str, plot.Points] = {}
+  for level in sorted({cell[0] for cell, _ in found}):
+    cells = [c for c in {cell for cell, _ in found} if c[::2] == (level, flip)]
+    for search in ("mcts, mean", "beam_4, mean"):
+      line = gaps(found, cells, search)
+      lines.setdefault(search, []).append((level, 100 * line["right"]))
+      if search == "mcts, mean":
+        for name in ("weighted", "best", "majority"):
+          right = line["right"] - line[f"less {name}"][0]
+          lines.setdefault(name, []).append((level, 100 * right))
+  return lines
 
 
 def _named(cell: Cell) -> dict[str, float]:
@@ -443,6 +476,11 @@ def main(_):
           show(
             "pooled", levels=name, slips=slips, flip=flip, method=search, **line
           )
+  if _PLOT.value:
+    picture = plot.svg(
+      figure(found, 0.1), x="steps of a problem", y="right, in %", linear=True
+    )
+    pathlib.Path(_PLOT.value).write_text(picture)
   show("done", seconds=time.process_time() - began)
 
 

@@ -1,6 +1,7 @@
 """The scripted policy and PPM: shares, values, and the sandbox's word."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -151,6 +152,23 @@ class PpmTest(parameterized.TestCase):
         self.assertEqual(more(path), one.ppm(path))
         flipped += 1
     self.assertGreater(flipped, 3)
+
+  def test_a_blind_one_never_sees_what_it_has_missed(self):
+    solved, one = world(13)
+    blind = dataclasses.replace(one.ppm, blind=True)
+    signs, later = {}, 0
+    every = paths(one.policy, one.checker)
+    for path, _, _ in itertools.islice(every, 3000):
+      right = [each == RIGHT for each in oracle.verdicts(solved, path)]
+      if right[-1]:
+        self.assertEqual(blind(path), one.ppm(path))
+        continue
+      first = path[: 1 + right.index(False)]
+      sign = signs.setdefault(first, one.ppm(first) > 0)
+      self.assertEqual(blind(path) > 0, sign)
+      later += len(path) > len(first)
+    self.assertGreater(later, 9)
+    self.assertLen(set(signs.values()), 2)
 
 
 class WorldTest(parameterized.TestCase):
