@@ -4,15 +4,15 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from rstar_jax.config.schema import Config, TrainConfig
-from rstar_jax.hf import adapters, folders
+from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models import sharding, vocabulary
-from rstar_jax.models.transformer import Transformer, arrays_in
+from rstar_jax.models.transformer import Transformer
 from rstar_jax.pipeline.context import Context
 from rstar_jax.storage import records, store
+from rstar_jax.training import lora
 
 
 def base(config: Config) -> store.Path | str:
@@ -112,32 +112,15 @@ def load_policy(
   )
 
 
-def save_adapter(
-  context: Context,
-  folder: store.Path,
-  trained: nnx.State,
-  model: Transformer,
-  start: int | str,
-  train: TrainConfig,
-) -> None:
-  """Writes what LoRA trained into a folder of its own, `adapter`.
+def adapter_saver(
+  context: Context, folder: store.Path, start: int | str, train: TrainConfig
+) -> lora.Saver:
+  """Returns `lora.saver` for a model of the run.
 
   Args:
     context: the run.
     folder: of the model, into which the adapter is merged.
-    trained: of `training/lora.py`.
-    model: the model.
-    start: what it was trained from; see `load_policy`.
+    start: what it is trained from; see `load_policy`.
     train: config of the training.
   """
-  tokenizer = context.tokenizer
-  untrained = isinstance(start, str) or start == 0
-  adapters.save(
-    folder / adapters.FOLDER,
-    arrays_in(trained),
-    model,
-    base=str(policy_of(context, start)),
-    alpha=train.lora_alpha,
-    new_rows=untrained and tokenizer.vocab_size > tokenizer.known,
-    tokenizer=tokenizer,
-  )
+  return lora.saver(folder, policy_of(context, start), train, context.tokenizer)

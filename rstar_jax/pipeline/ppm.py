@@ -78,7 +78,6 @@ def train(
     config.ppm_head,
     rngs=nnx.Rngs(rng.seed_for(seed, "ppm head", round_)),
   )
-  added: list[nnx.State] = []
   model = ppm_lib.train_ppm(
     model,
     items,
@@ -91,7 +90,7 @@ def train(
     name=layout.training_name(round_, name),
     folder=folder / layout.CHECKPOINTS,
     writer=context.writer,
-    adapter=added.append,
+    adapter=models.adapter_saver(context, folder, round_, config.ppm),
   )
   info: dict[str, Any] = {
     "kind": kind,
@@ -112,8 +111,6 @@ def train(
         context.writer.write(round_, measured, f"{name}/held_out_{each}")
   with stopping.deferred():
     folders.save_ppm(model, folder, tokenizer=context.tokenizer)
-    for each in added:
-      models.save_adapter(context, folder, each, model, round_, config.ppm)
     finish_model(context.host, folder, info)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from flax import nnx
 
 from rstar_jax import rng
 from rstar_jax.config import identity
@@ -56,7 +55,6 @@ def reinforce(context: Context, round_: int) -> None:
   problems, retired = rollout.problems_of(context, round_)
   mesh = models.train_mesh(config)
   turns = _Turns(context, round_, problems, mesh)
-  added: list[nnx.State] = []
   model = loop.fit_model(
     models.load_policy(context, turns.start, train=settings.train, mesh=mesh),
     reinforce_lib.Loss(settings),
@@ -71,14 +69,10 @@ def reinforce(context: Context, round_: int) -> None:
     folder=policy / layout.CHECKPOINTS,
     writer=context.writer,
     seed=rng.seed_for(config.seed, "reinforce", round_),
-    adapter=added.append,
+    adapter=models.adapter_saver(context, policy, turns.start, settings.train),
   )
   with stopping.deferred():
     folders.save_policy(model, policy, tokenizer=context.tokenizer)
-    for each in added:
-      models.save_adapter(
-        context, policy, each, model, turns.start, settings.train
-      )
     finish_model(context.host, policy, {"turns": settings.iterations})
   finish(
     context.host, trees, lambda: rollout.info(context, round_, trees, retired)

@@ -3,8 +3,6 @@
 (Paper section 3.4.)
 """
 
-from flax import nnx
-
 from rstar_jax import rng
 from rstar_jax.data import held_out
 from rstar_jax.data import trajectories as trajectories_lib
@@ -40,7 +38,6 @@ def train_policy(context: Context, round_: int) -> None:
   config, mesh = context.config.sft, models.train_mesh(context.config)
   named = context.config.sft_from
   start = {"base": 0, "last": round_ - 1}.get(named, named)
-  added: list[nnx.State] = []
   training, kept = (
     [(row.question, row.steps) for row in part]
     for part in held_out.divide(
@@ -61,10 +58,8 @@ def train_policy(context: Context, round_: int) -> None:
     name=layout.training_name(round_, "sft"),
     folder=folder / layout.CHECKPOINTS,
     writer=context.writer,
-    adapter=added.append,
+    adapter=models.adapter_saver(context, folder, start, config),
   )
   with stopping.deferred():
     folders.save_policy(model, folder, tokenizer=context.tokenizer)
-    for each in added:
-      models.save_adapter(context, folder, each, model, start, config)
     finish_model(context.host, folder, {"solutions": len(training)})

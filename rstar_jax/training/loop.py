@@ -5,6 +5,7 @@ newest checkpoint, and ends with the same bytes as an uninterrupted run.
 """
 
 import contextlib
+import dataclasses
 import math
 import pathlib
 import time
@@ -19,7 +20,7 @@ from flax import nnx
 
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.models import sharding
-from rstar_jax.models.transformer import Transformer
+from rstar_jax.models.transformer import Transformer, arrays_in
 from rstar_jax.storage import checkpoints as checkpoints_lib
 from rstar_jax.storage import metrics as metrics_lib
 from rstar_jax.storage import stopping
@@ -64,19 +65,20 @@ def fit(
   progress: bool = True,
   mesh: jax.sharding.Mesh | None = None,
   before: Callable[[int, state_lib.Params], None] | None = None,
-  frozen: Any = None,
+  frozen: Sequence[Any] = (),
   measure: Callable[[state_lib.Params], dict[str, float]] | None = None,
 ) -> TrainState:
   """Trains until `num_steps` updates have been made in all.
 
   On a mesh of several processes, all of them call this; the first one writes
-  the metrics.
+  the metrics. An update whose batch is padding alone is counted, and changes
+  nothing else: no parameter, moment, average or learning rate.
 
   Args:
     state: the start, unless `folder` has a checkpoint. Its arrays are donated
       to the first update.
     step_fn: pure update, jitted here; returns metrics with "loss" and "count".
-      It is also given `frozen`, if there is any.
+      It is also given what is `frozen`.
     batch_at: returns batch k, as a function of k alone; the whole batch on
       every process.
     num_steps: updates of the whole run, with those before a restart.
@@ -107,30 +109,24 @@ def fit(
   """
   leads = jax.process_index() == 0
   writer = (leads and writer) or metrics_lib.NullWriter()
-  step_fn = _jit(step_fn, state, mesh)
-  more = () if frozen is None else (frozen,)
+  update = _updates(step_fn, state, name, config, mesh, frozen)
   with contextlib.ExitStack() as stack:
     stack.enter_context(sharding.on(mesh))
     saver = None
     if folder is not None:
       saver = stack.enter_context(checkpoints_lib.Checkpoints(folder))
-      restored = saver.restore_latest(state)
-      if restored is not None:
-        state = restored[1]
-        logging.info("%s: resumes after update %d", name, restored[0])
+      state = _newest(saver, state, name)
     start = int(state.step)
     if start >= num_steps:
       return state
     stack.enter_context(stopping.listening())
     stack.enter_context(stopping.deferred())
     stops, alone = _Stop(mesh), jax.process_count() == 1
-    bar = (
-      stack.enter_context(
+    bar = None
+    if progress and leads:
+      bar = stack.enter_context(
         metrics_lib.progress(num_steps, name, start=start, unit="update")
       )
-      if progress and leads
-      else None
-    )
     log = _Log(writer, name, bar, num_steps)
     for k in range(start, num_steps):
       if before is not None:
@@ -138,12 +134,8 @@ def fit(
         with stopping.interruptible() if alone else contextlib.nullcontext():
           before(k, state.params)
       batch = batch_at(k)
-      tokens = _tokens(batch)
-      if mesh is not None:
-        _check_rows(name, batch, config.accumulate, mesh)
-        batch = sharding.to_global(batch, mesh)
-      state, metrics = step_fn(state, batch, *more)
-      log.add(k + 1, metrics, tokens)
+      state, metrics = update(state, batch)
+      log.add(k + 1, metrics, _tokens(batch))
       done, last = k + 1, k + 1 == num_steps
       # All processes agree on a request that comes after the last update too.
       stop = stops.wait() if last else stops()
@@ -153,9 +145,7 @@ def fit(
       every = config.eval_every
       if measure is not None and (last or (every and done % every == 0)):
         log.flush()
-        measured = measure(state.trained)
-        writer.write(done, measured, name)
-        log.show(measured)
+        log.measured(done, measure(state.trained))
       if saver is not None and save:
         saver.save(done, state)
       if stop:
@@ -173,7 +163,7 @@ def fit_model(
   at_once: int | None = None,
   seed: int = 0,
   before: Callable[[int, nnx.State], None] | None = None,
-  adapter: Callable[[nnx.State], None] | None = None,
+  adapter: lora.Saver | None = None,
   held_out: tuple[Callable[[int], dict[str, np.ndarray]], int] | None = None,
   **options: Any,
 ) -> Transformer:
@@ -193,7 +183,8 @@ def fit_model(
     seed: seeds what is added to the model (`training/lora.py`).
     before: called with k and the model's parameters before batch k is asked
       for; see `fit`.
-    adapter: called at the end with what was trained, if that is LoRA's.
+    adapter: called at the end with what was trained, if that is LoRA's, and
+      the model; see `lora.saver`.
     held_out: batches as `batch_at` has them, and their number, on which the
       model is measured every `config.eval_every` updates and at the end. Their
       metrics are called "held_out_loss" and so on.
@@ -205,45 +196,18 @@ def fit_model(
   tx = state_lib.optimizer(config, num_steps)
   graphdef, params, rest = nnx.split(model, nnx.Param, ...)
   places = None if mesh is None else sharding.shardings(params, mesh)
-  frozen = None
-  if config.lora_rank:
-    params, frozen = lora.begin(params, config, seed)
-    frozen = jax.tree.map(lambda x: x.astype(model.config.dtype), frozen)
-  # A copy: the arrays are donated, and another module may share them (a PPM and
-  # its policy). The model drops its own arrays at once.
-  params = jax.tree.map(jnp.copy, params)
-  if mesh is not None:
-    params = sharding.place(params, mesh)
-    frozen = None if frozen is None else sharding.place(frozen, mesh)
+  params, *frozen = _trained(params, config, model.config.dtype, seed, mesh)
+  # The model drops its own arrays at once.
+  nnx.update(model, *(frozen or [params]))
 
-  def whole(params, frozen=None):
+  def whole(params, *frozen):
     """Returns all parameters of the model."""
-    return params if frozen is None else lora.merge(params, frozen, config)
+    return lora.merge(params, *frozen, config) if frozen else params
 
-  nnx.update(model, params if frozen is None else frozen)
-  merged = jax.jit(whole, out_shardings=places)
+  def on_params(params, batch, *frozen):
+    return loss_fn(nnx.merge(graphdef, whole(params, *frozen), rest), batch)
 
-  def on_params(params, batch, frozen=None):
-    return loss_fn(nnx.merge(graphdef, whole(params, frozen), rest), batch)
-
-  def before_whole(k: int, params: nnx.State) -> None:
-    assert before is not None
-    before(k, params if frozen is None else merged(params, frozen))
-
-  sums = jax.jit(state_lib.summed(on_params))
-
-  def measure(params: nnx.State) -> dict[str, float]:
-    assert held_out is not None
-    batches, count = held_out
-    found = []
-    for k in range(count):
-      batch = batches(k)
-      if mesh is not None:
-        batch = sharding.to_global(batch, mesh)
-      more = () if frozen is None else (frozen,)
-      found.append(sums(params, batch, *more)[1])
-    return _means(jax.device_get(found))
-
+  merged = jax.jit(whole, out_shardings=places) if frozen else whole
   state = fit(
     state_lib.init(params, tx, mesh, averages=config.ema > 0),
     state_lib.make_step(on_params, tx, config.accumulate, at_once, config.ema),
@@ -251,18 +215,47 @@ def fit_model(
     num_steps,
     config=config,
     mesh=mesh,
-    before=before and before_whole,
+    before=before and (lambda k, params: before(k, merged(params, *frozen))),
     frozen=frozen,
-    measure=measure if held_out else None,
+    measure=held_out and _measure(on_params, *held_out, mesh, frozen),
     **options,
   )
-  if frozen is None:
-    nnx.update(model, state.trained)
-    return model
-  nnx.update(model, merged(state.trained, frozen))
-  if adapter is not None:
-    adapter(state.trained)
+  nnx.update(model, merged(state.trained, *frozen))
+  if frozen and adapter is not None:
+    adapter(arrays_in(state.trained), model)
   return model
+
+
+def _trained(
+  params: nnx.State, config: TrainConfig, dtype: str, seed: int, mesh
+) -> list[nnx.State]:
+  """Returns what is trained, and what LoRA leaves in `dtype`, on the mesh."""
+  parts = [params]
+  if config.lora_rank:
+    params, frozen = lora.begin(params, config, seed)
+    parts = [params, jax.tree.map(lambda x: x.astype(dtype), frozen)]
+  # A copy: the arrays are donated, and another module may share them (a PPM and
+  # its policy).
+  parts[0] = jax.tree.map(jnp.copy, parts[0])
+  return parts if mesh is None else [sharding.place(x, mesh) for x in parts]
+
+
+def _measure(
+  loss_fn: Callable, batch_at: Callable, count: int, mesh, frozen
+) -> Callable[[nnx.State], dict[str, float]]:
+  """Returns a function of parameters: means over the batches held out."""
+  sums = jax.jit(state_lib.summed(loss_fn))
+
+  def measure(params: nnx.State) -> dict[str, float]:
+    found = []
+    for k in range(count):
+      batch = batch_at(k)
+      if mesh is not None:
+        batch = sharding.to_global(batch, mesh)
+      found.append(sums(params, batch, *frozen)[1])
+    return _means(jax.device_get(found))
+
+  return measure
 
 
 def _means(sums: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
@@ -272,13 +265,51 @@ def _means(sums: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
   return {f"held_out_{name}": value / count for name, value in totals.items()}
 
 
-def _jit(step_fn: StepFn, state: TrainState, mesh) -> StepFn:
+def _updates(
+  step_fn: StepFn,
+  state: TrainState,
+  name: str,
+  config: TrainConfig,
+  mesh: jax.sharding.Mesh | None,
+  frozen: Sequence[Any],
+) -> StepFn:
+  """Returns the update of a state like `state` by a batch on the host."""
+  step_fn, skip = (_jit(each, state, mesh) for each in (step_fn, _skip))
+
+  def update(state: TrainState, batch: Any):
+    if _is_padding(batch):
+      return skip(state)
+    if mesh is not None:
+      _check_rows(name, batch, config.accumulate, mesh)
+      batch = sharding.to_global(batch, mesh)
+    return step_fn(state, batch, *frozen)
+
+  return update
+
+
+def _jit(step_fn: Callable, state: TrainState, mesh) -> Callable:
   if mesh is None:
     return jax.jit(step_fn, donate_argnums=0)
   # Explicit, so that the compiler does not move the state.
   places = jax.tree.map(lambda x: x.sharding, state)
   everywhere = jax.NamedSharding(mesh, jax.P())
   return jax.jit(step_fn, donate_argnums=0, out_shardings=(places, everywhere))
+
+
+def _skip(state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
+  """Returns the state after an update without rows."""
+  return dataclasses.replace(state, step=state.step + 1), {}
+
+
+def _newest(
+  saver: checkpoints_lib.Checkpoints, state: TrainState, name: str
+) -> TrainState:
+  """Returns the state of the newest checkpoint, or `state` without one."""
+  restored = saver.restore_latest(state)
+  if restored is None:
+    return state
+  logging.info("%s: resumes after update %d", name, restored[0])
+  return restored[1]
 
 
 def _check_rows(name: str, batch: Any, accumulate: int, mesh) -> None:
@@ -308,50 +339,59 @@ class _Log:
     self._tokens += tokens
     if len(self._pending) > _QUEUED:
       # A short queue stops quickly, and shows true progress.
-      self._pending[-1 - _QUEUED][1]["loss"].block_until_ready()
+      jax.block_until_ready(self._pending[-1 - _QUEUED])
     if self._bar is not None:
       self._bar.update()
 
-  def show(self, measured: dict[str, float]) -> None:
-    """Shows what was measured; the time that it took is not training's."""
+  def measured(self, step: int, values: dict[str, float]) -> None:
+    """Writes what was measured; the time that it took is not training's."""
+    self._writer.write(step, values, self._name)
     if self._bar is not None:
-      self._bar.update(0, **measured)
+      self._bar.update(0, **values)
     self._began = time.monotonic()
 
   def flush(self) -> None:
     """Checks metrics, and writes their means since the last call."""
-    pending = jax.device_get(self._pending)
-    if not pending:
+    if not self._pending:
       return
-    for step, metrics in pending:
+    step = self._pending[-1][0]
+    learned = [each for each in jax.device_get(self._pending) if each[1]]
+    # Without rows there is nothing to take a mean of.
+    means = self._means(learned) if learned else {"rows": 0.0}
+    now = time.monotonic()
+    means["tokens_per_second"] = self._tokens / max(now - self._began, 1e-9)
+    # Since this process began to train, as in other stages.
+    means["seconds"] = now - self._started
+    means["updates"] = float(self._num_steps)
+    self._writer.write(step, means, self._name)
+    if self._bar is not None:
+      loss = {"loss": means["loss"]} if learned else {}
+      speed = {"tokens/s": round(means["tokens_per_second"])}
+      self._bar.update(0, **loss, **speed)
+    self._pending, self._tokens, self._began = [], 0, time.monotonic()
+
+  def _means(self, updates: list) -> dict[str, float]:
+    """Returns the means of metrics by count; refuses a loss that is NaN."""
+    for step, metrics in updates:
       if not math.isfinite(metrics["loss"]):
         raise NonFiniteLoss(
           f"{self._name}: the loss of update {step} is {metrics['loss']} "
           f"(gradient norm {metrics.get('grad_norm', 'unknown')}); lower "
           "learning_rate or clip in another --workdir, or look at that batch"
         )
-    weights = np.array([m["count"] for _, m in pending], np.float64)
+    weights = np.array([m["count"] for _, m in updates], np.float64)
     weights /= max(weights.sum(), 1e-9)
-    means = {
+    return {
       key: float(
-        sum(w * m[key] for w, (_, m) in zip(weights, pending, strict=True))
+        sum(w * m[key] for w, (_, m) in zip(weights, updates, strict=True))
       )
-      for key in pending[0][1]
+      for key in updates[0][1]
       if key != "count"
     }
-    now = time.monotonic()
-    means["tokens_per_second"] = self._tokens / max(now - self._began, 1e-9)
-    # Since this process began to train, as in other stages.
-    means["seconds"] = now - self._started
-    means["updates"] = float(self._num_steps)
-    self._writer.write(pending[-1][0], means, self._name)
-    if self._bar is not None:
-      self._bar.update(
-        0,
-        loss=means["loss"],
-        **{"tokens/s": round(means["tokens_per_second"])},
-      )
-    self._pending, self._tokens, self._began = [], 0, time.monotonic()
+
+
+def _is_padding(batch: Any) -> bool:
+  return isinstance(batch, dict) and "ends" in batch and not batch["ends"].any()
 
 
 def _tokens(batch: Any) -> int:

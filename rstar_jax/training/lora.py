@@ -8,15 +8,24 @@ the way to those of A and B, and dropped.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from rstar_jax import rng
 from rstar_jax.config.schema import TrainConfig
-from rstar_jax.models.transformer import Path
+from rstar_jax.hf import adapters
+from rstar_jax.hf.tokenizers import load_tokenizer
+from rstar_jax.models.transformer import Path, Transformer
+from rstar_jax.steps.tokenizer import Tokenizer
+from rstar_jax.storage import store
+
+# What was trained, by path, and the model that it is merged into.
+Saver = Callable[[Mapping[Path, jax.Array], Transformer], None]
 
 # Output axes of a layer's matrices, which come first; the others are inputs.
 _OUTPUTS = {"q": 2, "k": 2, "v": 2, "o": 1, "gate": 1, "up": 1, "down": 1}
@@ -73,6 +82,36 @@ def merge(
       param = param.replace((value + update).astype(value.dtype))
     merged[path] = param
   return nnx.from_flat_state(merged | added)
+
+
+def saver(
+  folder: str | store.Path,
+  base: str | store.Path,
+  config: TrainConfig,
+  tokenizer: Tokenizer,
+) -> Saver:
+  """Returns a function that writes what was trained as an adapter.
+
+  Args:
+    folder: of the trained model; the adapter's own is `adapter` in it.
+    base: folder or name of the model that the training begins with. If its
+      tokenizer lacks tokens, the adapter has the embedding too.
+    config: its `lora_alpha`.
+    tokenizer: of the trained model, saved beside the adapter.
+  """
+
+  def save(trained: Mapping[Path, jax.Array], model: Transformer) -> None:
+    known = load_tokenizer(base, add_markers=False).vocab_size
+    adapters.save(
+      store.path(folder) / adapters.FOLDER,
+      *(trained, model),
+      base=str(base),
+      alpha=config.lora_alpha,
+      new_rows=tokenizer.vocab_size > known,
+      tokenizer=tokenizer,
+    )
+
+  return save
 
 
 def _pair(

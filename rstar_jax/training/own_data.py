@@ -11,18 +11,17 @@ from flax import nnx
 from rstar_jax import rng
 from rstar_jax.config.schema import Config, PolicyConfig, TrainConfig
 from rstar_jax.data import held_out
-from rstar_jax.hf import adapters, folders
+from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models import host_memory, vocabulary
 from rstar_jax.models.transformer import (
   Transformer,
-  arrays_in,
   ppm_from_policy,
 )
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import metrics, store
+from rstar_jax.training import lora, sft
 from rstar_jax.training import ppm as ppm_lib
-from rstar_jax.training import sft
 from rstar_jax.types import PreferencePair, Prefix
 
 
@@ -65,23 +64,22 @@ def train_policy(
     for number, row in enumerate(solutions)
   ]
   config = _fitted(config or Config().sft, len(rows), "solutions")
+  policy = policy or folders.BASE_MODEL
   model, tokenizer = _load(policy, config, dtype)
   training, kept = held_out.divide(
     rows, lambda row: row[0], seed, config.held_out
   )
-  added: list[nnx.State] = []
   with _kept(checkpoints) as kept_in:
     sft.train_sft(
       *(model, training, config),
       held_out=kept,
       seed=seed,
       tokenizer=tokenizer,
-      adapter=added.append,
+      adapter=folder and lora.saver(folder, policy, config, tokenizer),
       **kept_in,
     )
   if folder is not None:
     folders.save_policy(model, folder, tokenizer=tokenizer)
-    _save_adapter(added, folder, model, policy, config, tokenizer)
   return model
 
 
@@ -123,6 +121,7 @@ def train_ppm(
   """
   items = [_pair(row, number) for number, row in enumerate(pairs)]
   config = _fitted(config or Config().ppm, len(items), "pairs")
+  policy = policy or folders.BASE_MODEL
   model, tokenizer = _load(policy, config, dtype)
   model = ppm_from_policy(
     model, head, rngs=nnx.Rngs(rng.seed_for(seed, "ppm head"))
@@ -130,19 +129,17 @@ def train_ppm(
   training, kept = held_out.divide(
     items, lambda pair: pair.question, seed, config.held_out
   )
-  added: list[nnx.State] = []
   with _kept(checkpoints) as kept_in:
     ppm_lib.train_ppm(
       *(model, training, config),
       held_out=kept,
       seed=seed,
       tokenizer=tokenizer,
-      adapter=added.append,
+      adapter=folder and lora.saver(folder, policy, config, tokenizer),
       **kept_in,
     )
   if folder is not None:
     folders.save_ppm(model, folder, tokenizer=tokenizer)
-    _save_adapter(added, folder, model, policy, config, tokenizer)
   return model
 
 
@@ -161,10 +158,9 @@ def _load(
 ) -> tuple[Transformer, HfTokenizer]:
   """Returns a model to train, with a row for each token, and its tokenizer."""
   host_memory.keep_freed()
-  name = policy or folders.BASE_MODEL
-  tokenizer = load_tokenizer(name)
+  tokenizer = load_tokenizer(policy)
   kept = jnp.dtype(dtype) if config.lora_rank else jnp.float32
-  model = folders.load_policy(name, kept, compute_dtype=jnp.dtype(dtype))
+  model = folders.load_policy(policy, kept, compute_dtype=jnp.dtype(dtype))
   model.config = dataclasses.replace(model.config, **config.of_model)
   model = vocabulary.resize(
     model,
@@ -173,27 +169,6 @@ def _load(
     multiple=PolicyConfig().vocab_multiple,
   )
   return model, tokenizer
-
-
-def _save_adapter(
-  added: Sequence[nnx.State],
-  folder: str | store.Path,
-  model: Transformer,
-  policy: str | store.Path,
-  config: TrainConfig,
-  tokenizer: HfTokenizer,
-) -> None:
-  """Writes what LoRA trained, if it did, into a folder of its own."""
-  for each in added:
-    adapters.save(
-      store.path(folder) / adapters.FOLDER,
-      arrays_in(each),
-      model,
-      base=str(policy or folders.BASE_MODEL),
-      alpha=config.lora_alpha,
-      new_rows=tokenizer.vocab_size > tokenizer.known,
-      tokenizer=tokenizer,
-    )
 
 
 def _fitted(config: TrainConfig, count: int, what: str) -> TrainConfig:

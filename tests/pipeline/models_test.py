@@ -12,7 +12,7 @@ from flax import nnx
 from rstar_jax import testing
 from rstar_jax.hf import adapters, folders
 from rstar_jax.hf.tokenizers import load_tokenizer
-from rstar_jax.models.transformer import Transformer, arrays_of
+from rstar_jax.models.transformer import Transformer, arrays_in, arrays_of
 from rstar_jax.pipeline import context as session
 from rstar_jax.pipeline import models
 from rstar_jax.steps import grammar
@@ -88,7 +88,8 @@ class OtherModelTest(OtherModelCase):
     params = jax.tree.map(lambda x: x + 0.1, params)
     nnx.update(model, lora.merge(params, frozen, train))
     folder = context.folder(1, "policy")
-    models.save_adapter(context, folder, params, model, 0, train)
+    save = models.adapter_saver(context, folder, 0, train)
+    save(arrays_in(params), model)
     # It names the base model, and has the rows of the markers too.
     found = models.load_policy(context, str(folder / "adapter"))
     for path, array in arrays_of(found).items():

@@ -52,13 +52,15 @@ class TrainingTest(StagesCase):
     def train(model, rows, config, *, held_out, adapter, **_):
       trained.append(rows)
       kept.append(held_out)
-      adapter("what was trained")
+      adapter("what was trained", "the model")
       return model
 
     self.enter_context(mock.patch.object(sft.sft, "train_sft", train))
     self.enter_context(
       mock.patch.object(
-        models, "save_adapter", lambda *arguments: saved.append(arguments)
+        models,
+        "adapter_saver",
+        lambda *of: lambda *args: saved.append(of + args),
       )
     )
     for one_in in (-1, 2):
@@ -75,11 +77,13 @@ class TrainingTest(StagesCase):
       {question for question, _ in trained[1]},
       {question for question, _ in kept[1]},
     )
-    context_, folder, added, _, start, config = saved[0]
-    self.assertIs(context_, context)
-    self.assertEqual(folder, context.folder(1, "policy"))
-    self.assertEqual((added, start), ("what was trained", 0))
-    self.assertIs(config, context.config.sft)
+    self.assertEqual(
+      saved[0],
+      (
+        *(context, context.folder(1, "policy"), 0, context.config.sft),
+        *("what was trained", "the model"),
+      ),
+    )
 
   def test_each_round_starts_from_the_base_model(self):
     base = tiny_run.make_base(self.folder / "base")

@@ -10,7 +10,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax import testing
@@ -79,7 +79,7 @@ def _assert_same(a, b):
     np.testing.assert_array_equal(x, y)
 
 
-class FitTest(absltest.TestCase):
+class FitTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.folder = pathlib.Path(self.create_tempdir().full_path)
@@ -233,19 +233,63 @@ class FitTest(absltest.TestCase):
     )
     self.assertTrue(begin.params["w"].is_deleted())
 
-  def test_updates_of_padding_alone_have_a_loss_of_0(self):
-    def loss(params, batch):
-      total, sums = _loss(params, batch)
-      return 0.0 * total, {"count": 0.0 * sums["count"]}
+  @parameterized.parameters(False, True)
+  def test_updates_of_padding_alone_change_nothing(self, on_mesh):
+    """Not even by momentum, weight decay, an average or the schedule."""
+    mesh = sharding.make_mesh(MeshConfig(data=1)) if on_mesh else None
+    config = dataclasses.replace(CONFIG, weight_decay=0.5, checkpoint_every=2)
+    tx = state.optimizer(config, STEPS)
+    recorder, padding = Recorder(), {0, 3, 4, 5, 9}
+    full = [k for k in range(STEPS) if k not in padding]
 
-    tx, recorder = state.optimizer(CONFIG, STEPS), Recorder()
-    loop.fit(
-      state.init({"w": jnp.zeros(3)}, tx),
-      state.make_step(loss, tx),
-      *(_batch_at, 2),
-      **{"config": CONFIG, "writer": recorder},
-    )
-    self.assertEqual([row[2]["loss"] for row in recorder.rows], [0.0, 0.0])
+    def loss(params, batch):
+      return _loss({"w": params["w"][:, 0]}, batch)
+
+    def batch_at(k: int):
+      rows = len(_batch_at(0)["y"])
+      there = 0 if k in padding else 1
+      # What padding holds is not looked at.
+      return _batch_at(k) | {"ends": np.full(rows, there, np.int32)}
+
+    def run(batch_at, steps, folder=None):
+      return loop.fit(
+        state.init({"w": jnp.full((3, 1), 2.0)}, tx, mesh, averages=True),
+        state.make_step(loss, tx, ema=0.1),
+        *(batch_at, steps),
+        **{"config": config, "writer": recorder, "name": "", "mesh": mesh},
+        folder=folder,
+        progress=False,
+      )
+
+    found = run(batch_at, STEPS)
+    self.assertEqual(found.step, STEPS)
+    rows = {step: values for step, _, values in recorder.rows}
+    # As if those updates did not exist.
+    wanted = run(lambda k: _batch_at(full[k]), len(full))
+    self.assertEqual(wanted.step, len(full))
+    for part in ("params", "opt_state", "average"):
+      _assert_same(getattr(found, part), getattr(wanted, part))
+    # The first row, and one every two updates; the mean is of those with rows.
+    self.assertEqual(list(rows), [1, 2, 4, 6, 8, 10, 11])
+    for step in (1, 6):
+      self.assertEqual(rows[step]["rows"], 0)
+      self.assertNoCommonElements(rows[step], {"loss", "grad_norm"})
+    for step in (2, 4, 10):
+      self.assertGreater(rows[step]["loss"], 0)
+      self.assertNotIn("rows", rows[step])
+
+    def killed_at(k: int):
+      def killed(number: int):
+        if number == k:
+          raise KeyboardInterrupt
+        return batch_at(number)
+
+      return killed
+
+    for k in (1, 4, 9):
+      with self.assertRaises(KeyboardInterrupt):
+        run(killed_at(k), STEPS, self.folder)
+    _assert_same(run(batch_at, STEPS, self.folder), found)
 
   def test_tokens_of_a_batch(self):
     tokens = np.ones((2, 3))

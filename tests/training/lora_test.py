@@ -36,9 +36,11 @@ def trained(mesh=None, model=None, **changes):
   """Trains a PPM; returns it, losses, and what LoRA trained."""
   found = []
   model, losses = tiny_training.train(
-    "ppm", mesh, model or base(), adapter=found.append, **CHANGES | changes
+    *("ppm", mesh, model or base()),
+    adapter=lambda arrays, _: found.append(arrays),
+    **CHANGES | changes,
   )
-  return model, losses, sharding.to_host(arrays_in(found[0]))
+  return model, losses, sharding.to_host(found[0])
 
 
 def on_host(model):
@@ -236,7 +238,7 @@ class TrainingTest(absltest.TestCase):
       *(model, sft.sft_loss, lambda k: _batch(), 2),
       dataclasses.replace(CONFIG, learning_rate=1e-2, schedule="constant"),
       before=look,
-      adapter=added.append,
+      adapter=lambda arrays, _: added.append(arrays),
       progress=False,
     )
     q = ("layers", 0, "attention", "q")
@@ -245,7 +247,7 @@ class TrainingTest(absltest.TestCase):
     self.assertTrue(np.any(seen[1][q] != seen[0][q]))
     for found in (seen[1], on_host(model)):
       self.assertEqual({x.dtype.name for x in found.values()}, {"bfloat16"})
-    dtypes = {x.dtype.name for x in arrays_in(added[0]).values()}
+    dtypes = {x.dtype.name for x in added[0].values()}
     self.assertEqual(dtypes, {"float32"})
 
 

@@ -191,7 +191,10 @@ class OwnDataTest(parameterized.TestCase):
       self.assertEqual(four.epochs, Config().ppm.epochs)
       self.assertEqual(
         load.call_args_list,
-        [mock.call("x", one, "float32"), mock.call("", four, "bfloat16")],
+        [
+          mock.call("x", one, "float32"),
+          mock.call(folders.BASE_MODEL, four, "bfloat16"),
+        ],
       )
       self.assertIs(policy, loaded[0])
       sft.assert_called_once_with(
