@@ -86,7 +86,8 @@ def load_ppm(
     head = source.fields.get("rstar_head")
     if head is None:
       raise ValueError(
-        f"{source.where} lacks rstar_head: it is not a PPM of `save_ppm`"
+        f"{source.where} lacks rstar_head: it is not a PPM of `save_ppm`; in "
+        "the place of an adapter name the folder that it is merged into"
       )
     return _load(source, head, dtype, **options)
 

@@ -227,6 +227,10 @@ class SaveTest(AdapterCase):
     self.assert_same(folders.load_reward_model(self.folder), model)
     with self.assertRaisesRegex(ValueError, "lm_head.weight is missing"):
       folders.load_policy(self.folder)
+    with self.assertRaisesRegex(
+      ValueError, f"{self.folder} lacks .* in the place of an adapter name"
+    ):
+      folders.load_ppm(self.folder)
 
 
 class TokenizerTest(AdapterCase):

@@ -10,12 +10,14 @@ from unittest import mock
 
 import jax
 import numpy as np
+import safetensors.numpy
 from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.data import experience
+from rstar_jax.hf import adapters
 from rstar_jax.pipeline import (
   backends,
   extract,
@@ -99,6 +101,42 @@ class Case(parameterized.TestCase):
       grader=mock.Mock(grade=testing.grade_equal),
     )
 
+  def assert_sampled_by(self, once, trees):
+    """Asserts that a run of one turn ended with who sampled the second."""
+    # An engine of its own, that reads that policy's folder.
+    engine = dataclasses.replace(once.config.engine, temperature=1.0)
+    backend = backends.ModelBackend(once, 1, engine=engine)
+    for tree in trees:
+      again = Tree(tree.problem, keeps_draws=True)
+      (again,) = driver.run_searches(
+        [reinforce.rollout.grow(again, once.config, 1, ("reinforce", 1, 1))],
+        backend.blocks(),
+        1,
+      )
+      self.assertEqual(again.to_record(), tree.to_record())
+
+  def kill(self, context, where, calls):
+    """Reinforces until a function was called so often, and once more."""
+    module, _, path = where.partition(":")
+    *owner, name = path.split(".")
+    place = pkgutil.resolve_name(":".join([module, *owner]))
+    real, left = getattr(place, name), [None] * calls
+
+    def kill(*args, **options):
+      if not left:
+        raise Killed
+      left.pop()
+      return real(*args, **options)
+
+    with mock.patch.object(place, name, kill), self.assertRaises(Killed):
+      reinforce.reinforce(context, 1)
+
+
+def trees_of(context, turn):
+  return shards.read_trees(
+    context.folder(1, "trees") / layout.turn_name(turn), draws=True
+  )
+
 
 class ReinforceTest(Case):
   @classmethod
@@ -107,12 +145,7 @@ class ReinforceTest(Case):
     cls.straight = cls.context("straight")
     reinforce.reinforce(cls.straight, 1)
     cls.bytes = cases.contents(cls.straight.workdir)
-    cls.trees = [
-      shards.read_trees(
-        cls.straight.folder(1, "trees") / layout.turn_name(turn), draws=True
-      )
-      for turn in range(2)
-    ]
+    cls.trees = [trees_of(cls.straight, turn) for turn in range(2)]
 
   def test_what_is_there(self):
     context = self.straight
@@ -182,17 +215,7 @@ class ReinforceTest(Case):
       shards.read_rows(once.folder(1, "trees")),
       shards.read_rows(self.straight.folder(1, "trees") / layout.turn_name(0)),
     )
-    # An engine of its own, that reads that policy's folder.
-    engine = dataclasses.replace(once.config.engine, temperature=1.0)
-    backend = backends.ModelBackend(once, 1, engine=engine)
-    for tree in self.trees[1]:
-      again = Tree(tree.problem, keeps_draws=True)
-      (again,) = driver.run_searches(
-        [reinforce.rollout.grow(again, once.config, 1, ("reinforce", 1, 1))],
-        backend.blocks(),
-        1,
-      )
-      self.assertEqual(again.to_record(), tree.to_record())
+    self.assert_sampled_by(once, self.trees[1])
 
   def test_the_next_stages_go_on_from_there(self):
     context = self.context("straight")
@@ -229,21 +252,92 @@ class ReinforceTest(Case):
     with mock.patch.object(backends, "ModelBackend", None):
       reinforce.reinforce(context, 1)
 
-  def kill(self, context, where, calls):
-    """Reinforces until a function was called so often, and once more."""
-    module, _, path = where.partition(":")
-    *owner, name = path.split(".")
-    place = pkgutil.resolve_name(":".join([module, *owner]))
-    real, left = getattr(place, name), [None] * calls
 
-    def kill(*args, **options):
-      if not left:
-        raise Killed
-      left.pop()
-      return real(*args, **options)
+class LoraTest(Case):
+  """Reinforcement of which only updates of low rank are trained."""
 
-    with mock.patch.object(place, name, kill), self.assertRaises(Killed):
+  @classmethod
+  def context(cls, name, **changes):
+    context = super().context(name, updates=1, **changes)
+    train = context.config.reinforce.train
+    train.lora_rank, train.lora_alpha, train.learning_rate = 4, 8.0, 1e-2
+    return context
+
+  def test_from_the_first_turn_to_the_adapter(self):
+    straight, once = (
+      self.context("straight"),
+      self.context("once", iterations=1),
+    )
+    for context in (straight, once):
       reinforce.reinforce(context, 1)
+    # The engine of the second turn has what is merged.
+    trees = [trees_of(straight, turn) for turn in range(2)]
+    self.assertEqual(
+      *(
+        [tree.to_record() for tree in each]
+        for each in (trees[0], trees_of(once, 0))
+      )
+    )
+    self.assert_sampled_by(once, trees[1])
+    learned = [
+      each
+      for each in straight.writer.of("round_1_reinforce")
+      if "ratio" in each
+    ]
+    self.assertNotEmpty(learned)
+    for each in learned:
+      # The policy that wrote is the one that is trained.
+      self.assertAlmostEqual(each["ratio"], 1, delta=1e-4)
+
+    with self.subTest("what is trained"):
+      self.assert_adapted(once)
+    with self.subTest("killed and resumed"):
+      self.assert_the_same_if_killed(straight)
+
+  def assert_adapted(self, context):
+    """Asserts that the policy is the base model with its adapter."""
+    folder = context.folder(1, "policy")
+    base, policy = (
+      backends.arrays_of(models.load_policy(context, n)) for n in (0, 1)
+    )
+    adapter = safetensors.numpy.load_file(
+      folder / adapters.FOLDER / adapters.WEIGHTS
+    )
+    moved = 0
+    for path, array in policy.items():
+      if (
+        path[0] == "layers"
+        and path[-1] in config_lib.TrainConfig().lora_matrices
+      ):
+        moved += np.any(array != base[path])
+      else:
+        np.testing.assert_array_equal(array, base[path], err_msg=path)
+    self.assertEqual(2 * moved, len(adapter))
+    # An MLP's matrix is on the disk as it is here; alpha / rank is 2.
+    name = "base_model.model.model.layers.0.mlp.down_proj.lora_"
+    a, b = (adapter[f"{name}{each}.weight"] for each in "AB")
+    path = ("layers", 0, "mlp", "down")
+    np.testing.assert_allclose(
+      policy[path], base[path] + 2 * b @ a, rtol=1e-5, atol=1e-6
+    )
+    found = models.load_policy(context, str(folder / adapters.FOLDER))
+    for path, array in backends.arrays_of(found).items():
+      np.testing.assert_allclose(array, policy[path], atol=1e-6, err_msg=path)
+
+  def assert_the_same_if_killed(self, straight):
+    context = self.context("killed")
+    for where in (
+      # When the trees of the second turn are there.
+      "rstar_jax.pipeline.reinforce:_Turns._batch",
+      # When all updates are made, and when the adapter is there.
+      "rstar_jax.hf.adapters:save",
+      "rstar_jax.pipeline.reinforce:finish_model",
+    ):
+      self.kill(context, where, 1 if where.endswith("_batch") else 0)
+    reinforce.reinforce(context, 1)
+    found = cases.contents(context.workdir)
+    self.assertEqual(found, cases.contents(straight.workdir))
+    self.assertIn("round_1/policy/adapter/adapter_model.safetensors", found)
 
 
 class OtherRoundsTest(Case):
@@ -262,14 +356,18 @@ class OtherRoundsTest(Case):
 
   def test_where_all_rewards_are_equal_the_run_goes_on_and_says_so(self):
     context = self.context("equal")
+    context.config.reinforce.train.weight_decay = 0.5
     context.grader.grade = lambda pairs: ["different"] * len(pairs)
     with self.assertLogs(level="WARNING") as said:
       reinforce.reinforce(context, 1)
     said = [line for line in said.output if "nothing to learn" in line]
     self.assertLen(said, 2)
     self.assertIn("round 1 turn 1: nothing to learn", said[0])
-    for each in context.writer.of("round_1_reinforce"):
-      self.assertEqual((each["loss"], each["grad_norm"]), (0, 0))
+    found = context.writer.of("round_1_reinforce")
+    self.assertLen(found, 4)
+    for each in found:
+      self.assertEqual(each["rows"], 0)
+      self.assertNoCommonElements(each, {"loss", "ratio", "grad_norm"})
     base = models.load_policy(context, 0)
     found = models.load_policy(context, 1)
     for name, array in backends.arrays_of(base).items():
