@@ -184,7 +184,7 @@ class ReinforceTest(Case):
     updates = writer.of("round_1_reinforce")
     self.assertLen(updates, 4)
     # The first update of a turn is by the policy that wrote.
-    learned = [each for each in updates if each["ratio"]]
+    learned = [each for each in updates if "ratio" in each]
     self.assertNotEmpty(learned)
     for each in learned:
       self.assertAlmostEqual(each["ratio"], 1, delta=1e-2)
