@@ -42,12 +42,13 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from absl import app, flags
 
-from benchmarks import plot, scripted, siblings
+from benchmarks import equal_tokens, plot, scripted, siblings
+from benchmarks.equal_tokens import Cell, Curve, Curves
 from rstar_jax import rng
 from rstar_jax.config.schema import SearchConfig
 from rstar_jax.data.synthetic import generator
 from rstar_jax.data.synthetic.solutions import SolvedProblem
-from rstar_jax.evaluation import choices, intervals, solutions
+from rstar_jax.evaluation import choices, solutions
 from rstar_jax.hf.folders import BASE_MODEL
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.search import beam, mcts, sampling
@@ -84,6 +85,7 @@ _BEAMS = flags.DEFINE_list("beams", ["1", "4"], "Widths of beams.")
 _MCTS = flags.DEFINE_list(
   "mcts", ["mcts", "mcts_zero", "mcts_inf"], "Kinds of MCTS."
 )
+_TABLES = flags.DEFINE_string("tables", "", "Markdown of 6 to 14 steps.")
 _PLOT = flags.DEFINE_string("plot", "", "SVG of accuracy by steps, or none.")
 
 # Splits without errors, the shortest problems first.
@@ -95,27 +97,6 @@ _OF_SEARCHES: tuple[tuple[str, TrajectoryValue, str], ...] = (
   ("best", "mean", ", mean"),
   ("weighted", "mean", ", weighted"),
 )
-_SAMPLED = ("majority", "best", "weighted", "best, mean", "weighted, mean")
-
-
-@dataclasses.dataclass(frozen=True)
-class Curve:
-  """A method on one problem, at growing budgets; all of equal length.
-
-  Attributes:
-    tokens: generated.
-    right: whether the answer is right.
-    read: tokens that the PPM reads, each node once.
-  """
-
-  tokens: tuple[int, ...]
-  right: tuple[bool, ...]
-  read: tuple[int, ...]
-
-
-Cell = tuple[int, float, float]
-# (cell, method) -> curves, a problem each.
-Curves = dict[tuple[Cell, str], list[Curve]]
 
 
 def drawn(levels: Iterable[int], count: int, seed: int) -> list[SolvedProblem]:
@@ -342,96 +323,24 @@ def solved_by_all(tokens: Tokens) -> tuple[Curves, dict[Cell, list]]:
   return found, decided
 
 
-def at_tokens(
-  curves: Sequence[Curve], tokens: float
-) -> tuple[np.ndarray, bool]:
-  """Returns how often each problem is right at a mean number of tokens.
-
-  Args:
-    curves: of samples, a problem each.
-    tokens: per problem.
-
-  Returns:
-    float64 [P], between the numbers of samples that cost less and more; and
-    whether all samples cost less.
-  """
-  means = np.mean([each.tokens for each in curves], axis=0)
-  right = np.array([each.right for each in curves], np.float64)
-  rows = [np.interp(tokens, means, row) for row in right]
-  return np.array(rows), bool(tokens > means[-1])
-
-
-def gaps(found: Curves, cells: Sequence[Cell], search: str) -> dict:
-  """Returns a search's accuracy less that of samples at its tokens.
-
-  Args:
-    found: all curves.
-    cells: tokens are made equal in each of them. A problem in several cells
-      counts by its mean.
-    search: its name.
-
-  Returns:
-    n problems, right and beyond; and [difference, low, high] for each way to
-    choose among samples.
-  """
-  own: dict[int, list[np.ndarray]] = collections.defaultdict(list)
-  apart: dict[str, dict[int, list[np.ndarray]]] = {
-    name: collections.defaultdict(list) for name in _SAMPLED
-  }
-  beyond = False
-  for cell in cells:
-    curves, level = found[cell, search], cell[0]
-    tokens = float(np.mean([each.tokens[-1] for each in curves]))
-    right = np.array([each.right[-1] for each in curves], np.float64)
-    own[level].append(right)
-    for name in _SAMPLED:
-      other, less = at_tokens(found[cell, name], tokens)
-      beyond |= less
-      apart[name][level].append(right - other)
-  rights = _by_problem(own)
-  line = {"n": len(rights), "right": float(rights.mean()), "beyond": beyond}
-  for name, parts in apart.items():
-    both = _by_problem(parts)
-    line[f"less {name}"] = [float(both.mean()), *intervals.bootstrap(both, 0)]
-  return line
-
-
-def _by_problem(parts: dict[int, list[np.ndarray]]) -> np.ndarray:
-  """Returns the mean of each problem, of cells of the same problems."""
-  return np.concatenate([np.mean(each, axis=0) for each in parts.values()])
-
-
-def figure(found: Curves, flip: float) -> dict[str, plot.Points]:
-  """Returns accuracy in % by steps at the MCTS's tokens, by method.
-
-  Args:
-    found: all curves.
-    flip: of the PPM; slips are taken together.
-  """
-  lines: dict[str, plot.Points] = {}
-  for level in sorted({cell[0] for cell, _ in found}):
-    cells = [c for c in {cell for cell, _ in found} if c[::2] == (level, flip)]
-    for search in ("mcts, mean", "beam_4, mean"):
-      line = gaps(found, cells, search)
-      lines.setdefault(search, []).append((level, 100 * line["right"]))
-      if search == "mcts, mean":
-        for name in ("weighted", "best", "majority"):
-          right = line["right"] - line[f"less {name}"][0]
-          lines.setdefault(name, []).append((level, 100 * right))
-  return lines
-
-
 def _named(cell: Cell) -> dict[str, float]:
   return dict(zip(("level", "slip", "flip"), cell, strict=True))
 
 
-def show(kind: str, **fields) -> None:
-  """Prints a JSON line."""
-  print(json.dumps({"line": kind} | fields), flush=True)
+class Lines:
+  """Prints JSON lines, and keeps them."""
+
+  def __init__(self):
+    self.found: list[dict] = []
+
+  def show(self, kind: str, **fields) -> None:
+    self.found.append({"line": kind} | fields)
+    print(json.dumps(self.found[-1]), flush=True)
 
 
 def main(_):
   began = time.process_time()
+  lines = Lines()
   tokenizer = load_tokenizer(BASE_MODEL)
   found, decided = solved_by_all(
     lambda text: len(encode_piece(tokenizer, text))
@@ -439,7 +348,7 @@ def main(_):
   cells = sorted({cell for cell, _ in found})
   for cell in cells:
     picked, right, children = np.array(decided[cell]).T
-    show(
+    lines.show(
       "siblings",
       **_named(cell),
       decisions=int((~np.isnan(picked)).sum()),
@@ -449,7 +358,7 @@ def main(_):
     )
   for cell, name in sorted(found):
     curves = found[cell, name]
-    show(
+    lines.show(
       "point",
       **_named(cell),
       method=name,
@@ -458,11 +367,11 @@ def main(_):
       right=np.mean([each.right for each in curves], axis=0).tolist(),
       read=np.mean([each.read for each in curves], axis=0).tolist(),
     )
-  searches = sorted({name for _, name in found} - set(_SAMPLED))
+  searches = sorted({name for _, name in found} - set(equal_tokens.SAMPLED))
   for cell in cells:
     for name in searches:
-      line = gaps(found, [cell], name)
-      show("gap", **_named(cell), method=name, **line)
+      line = equal_tokens.gaps(found, [cell], name)
+      lines.show("gap", **_named(cell), method=name, **line)
   for flip in map(float, _FLIPS.value):
     for name, levels in (("2-4", range(2, 6)), ("6-14", range(6, 15))):
       for slips in ((0.1,), (0.2, 0.3)):
@@ -472,16 +381,21 @@ def main(_):
           if cell[0] in levels and cell[1] in slips and cell[2] == flip
         ]
         for search in searches if part else ():
-          line = gaps(found, part, search)
-          show(
+          line = equal_tokens.gaps(found, part, search)
+          lines.show(
             "pooled", levels=name, slips=slips, flip=flip, method=search, **line
           )
+  if _TABLES.value:
+    pathlib.Path(_TABLES.value).write_text(equal_tokens.tables(lines.found))
   if _PLOT.value:
     picture = plot.svg(
-      figure(found, 0.1), x="steps of a problem", y="right, in %", linear=True
+      equal_tokens.figure(found, 0.1),
+      x="steps of a problem",
+      y="right, in %",
+      linear=True,
     )
     pathlib.Path(_PLOT.value).write_text(picture)
-  show("done", seconds=time.process_time() - began)
+  lines.show("done", seconds=time.process_time() - began)
 
 
 if __name__ == "__main__":

@@ -1,62 +1,16 @@
-"""Curves and gaps by hand, and methods against each other."""
+"""Methods against each other, on problems of the generator."""
 
 import numpy as np
 from absl.testing import absltest, flagsaver
 
 from benchmarks import simulation
-from benchmarks.simulation import Curve
-
-CELL = (6, 0.2, 0.1)
 
 
-def curve(tokens, right) -> Curve:
-  return Curve(tokens, tuple(map(bool, right)), (0,) * len(tokens))
-
-
-class GapsTest(absltest.TestCase):
+class UnitsTest(absltest.TestCase):
   def test_numbers_of_units(self):
     self.assertEqual(simulation.steps_of(1), [1])
     self.assertEqual(simulation.steps_of(5), [1, 2, 3, 4, 5])
     self.assertEqual(simulation.steps_of(16), [1, 2, 3, 4, 6, 8, 12, 16])
-
-  def test_accuracy_between_two_numbers_of_samples(self):
-    curves = [curve((8, 18), (0, 1)), curve((12, 22), (1, 1))]
-    for tokens, expected, beyond in (
-      (10, [0, 1], False),
-      (12.5, [0.25, 1], False),
-      (20, [1, 1], False),
-      (25, [1, 1], True),
-    ):
-      right, less = simulation.at_tokens(curves, tokens)
-      self.assertEqual((right.tolist(), less), (expected, beyond))
-
-  def test_a_search_less_samples(self):
-    found = {
-      (CELL, name): [curve((10, 20), (0, 0)), curve((10, 20), (0, 1))]
-      for name in simulation._SAMPLED
-    }
-    found[CELL, "best"] = [curve((10, 20), (0, 1))] * 2
-    found[CELL, "mcts"] = [curve((5, 10), (1, 0)), curve((9, 20), (0, 1))]
-    line = simulation.gaps(found, [CELL], "mcts")
-    self.assertEqual(
-      (line["n"], line["right"], line["beyond"]), (2, 0.5, False)
-    )
-    # At 15 tokens: the search is right on the second; half of the samples'
-    # second point counts.
-    self.assertEqual(line["less best"], [0.0, -0.5, 0.5])
-    self.assertEqual(line["less majority"], [0.25, 0.0, 0.5])
-
-  def test_cells_are_pooled_at_their_own_tokens(self):
-    other = (8, 0.2, 0.1)
-    found = {
-      (cell, name): [curve((size, 3 * size), (0, 1))]
-      for cell, size in ((CELL, 10), (other, 100))
-      for name in simulation._SAMPLED
-    }
-    found[CELL, "mcts"] = [curve((10,), (1,))]
-    found[other, "mcts"] = [curve((200,), (1,))]
-    line = simulation.gaps(found, [CELL, other], "mcts")
-    self.assertEqual(line["less best"][0], (1 + 0.5) / 2)
 
 
 class ProblemTest(absltest.TestCase):

@@ -1,0 +1,114 @@
+"""Curves and gaps by hand."""
+
+from absl.testing import absltest
+
+from benchmarks import equal_tokens
+from benchmarks.equal_tokens import Curve
+
+CELL = (6, 0.2, 0.1)
+
+
+def curve(tokens, right) -> Curve:
+  return Curve(tokens, tuple(map(bool, right)), (0,) * len(tokens))
+
+
+class GapsTest(absltest.TestCase):
+  def test_accuracy_between_two_numbers_of_samples(self):
+    curves = [curve((8, 18), (0, 1)), curve((12, 22), (1, 1))]
+    for tokens, expected, beyond in (
+      (10, [0, 1], False),
+      (12.5, [0.25, 1], False),
+      (20, [1, 1], False),
+      (25, [1, 1], True),
+    ):
+      right, less = equal_tokens.at_tokens(curves, tokens)
+      self.assertEqual((right.tolist(), less), (expected, beyond))
+
+  def test_a_search_less_samples(self):
+    found = {
+      (CELL, name): [curve((10, 20), (0, 0)), curve((10, 20), (0, 1))]
+      for name in equal_tokens.SAMPLED
+    }
+    found[CELL, "best"] = [curve((10, 20), (0, 1))] * 2
+    found[CELL, "mcts"] = [curve((5, 10), (1, 0)), curve((9, 20), (0, 1))]
+    line = equal_tokens.gaps(found, [CELL], "mcts")
+    self.assertEqual(
+      (line["n"], line["right"], line["beyond"]), (2, 0.5, False)
+    )
+    # At 15 tokens: the search is right on the second; half of the samples'
+    # second point counts.
+    self.assertEqual(line["less best"], [0.0, -0.5, 0.5])
+    self.assertEqual(line["less majority"], [0.25, 0.0, 0.5])
+
+  def test_cells_are_pooled_at_their_own_tokens(self):
+    other = (8, 0.2, 0.1)
+    found = {
+      (cell, name): [curve((size, 3 * size), (0, 1))]
+      for cell, size in ((CELL, 10), (other, 100))
+      for name in equal_tokens.SAMPLED
+    }
+    found[CELL, "mcts"] = [curve((10,), (1,))]
+    found[other, "mcts"] = [curve((200,), (1,))]
+    line = equal_tokens.gaps(found, [CELL, other], "mcts")
+    self.assertEqual(line["less best"][0], (1 + 0.5) / 2)
+
+  def test_a_problem_in_several_cells_counts_once(self):
+    other = (6, 0.3, 0.1)
+    found = {
+      (cell, name): [curve((10,), (0,)), curve((10,), (0,))]
+      for cell in (CELL, other)
+      for name in equal_tokens.SAMPLED
+    }
+    found[CELL, "mcts"] = [curve((10,), (1,)), curve((10,), (0,))]
+    found[other, "mcts"] = [curve((10,), (0,)), curve((10,), (1,))]
+    line = equal_tokens.gaps(found, [CELL, other], "mcts")
+    self.assertEqual((line["n"], line["right"]), (2, 0.5))
+    # Each problem has 0.5, so that there is nothing to resample.
+    self.assertEqual(line["less best"], [0.5, 0.5, 0.5])
+
+  def test_the_figure_has_samples_at_the_tokens_of_the_search(self):
+    found = {
+      (CELL, name): [curve((10, 20), (0, 1))] for name in equal_tokens.SAMPLED
+    }
+    found[CELL, "mcts, mean"] = [curve((15,), (1,))]
+    found[CELL, "beam_4, mean"] = [curve((15,), (0,))]
+    lines = equal_tokens.figure(found, 0.1)
+    self.assertEqual(lines["mcts, mean"], [(6, 100.0)])
+    self.assertEqual(lines["beam_4, mean"], [(6, 0.0)])
+    self.assertEqual(lines["weighted"], [(6, 50.0)])
+
+
+class TablesTest(absltest.TestCase):
+  def test_by_hand(self):
+    pooled = {
+      "line": "pooled",
+      "levels": "6-14",
+      "slips": [0.2, 0.3],
+      "flip": 0.1,
+      "method": "mcts",
+      "right": 0.6,
+    }
+    pooled |= {
+      f"less {name}": [0.2, 0.15, 0.25] for name in equal_tokens.SAMPLED
+    }
+    cells = {"line": "siblings", "flip": 0.1, "slip": 0.2}
+    lines = [
+      pooled,
+      pooled | {"slips": [0.1]},
+      cells | {"level": 6, "picked": 0.8, "decisions": 30},
+      cells | {"level": 8, "picked": 0.9, "decisions": 10},
+      cells | {"level": 4, "picked": 0.1, "decisions": 99},
+    ]
+    text = equal_tokens.tables(lines)
+    rows = [
+      [cell.strip() for cell in line.split("|")[1:-1]]
+      for line in text.splitlines()
+    ]
+    # The mean of 0.8 and 0.9 by decisions is 0.825.
+    self.assertEqual(rows[2], ["0.1", "82", *["40"] * 5, "60"])
+    self.assertEqual(rows[6], ["0.1", "mcts", *["+20 [+15, +25]"] * 5])
+    self.assertLen(rows, 7)
+
+
+if __name__ == "__main__":
+  absltest.main()
