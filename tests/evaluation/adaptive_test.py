@@ -49,11 +49,12 @@ class AdaptiveTest(parameterized.TestCase):
     def one(answer):
       return answer == ""
 
-    rows = adaptive.table(RECORDS, seed=0, normalise=one)
+    records = [RECORDS[0], answered("hard", *"94444")]
+    rows = adaptive.table(records, seed=0, normalise=one)
     self.assertEqual([row["most"] for row in rows], [1, 3, 3, 3, 3])
     # The first of the group is given.
     self.assertEqual([row["accuracy"] for row in rows], [0.5] * 5)
-    self.assertAlmostEqual(rows[1]["alike"], 0.8)
+    self.assertAlmostEqual(rows[1]["alike"], 0.9)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ class SampleTest(parameterized.TestCase):
 
   @parameterized.parameters(0.8, 0.95)
   def test_what_is_likely_enough_is_sampled_no_further(self, confidence):
-    policy = testing.ToySum(("x += 1", "x += 1", "x += 2"))
+    policy = testing.ToySum(("x += 1",) * 9 + ("x += 2",))
     whole = sampling.sample(PROBLEMS, 12, calls_of(policy), seed=0)
     found = sampling.sample_until(
       PROBLEMS, 12, calls_of(policy), seed=0, confidence=confidence
