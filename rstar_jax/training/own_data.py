@@ -149,7 +149,7 @@ def _kept(folder: str | store.Path | None) -> Iterator[dict[str, Any]]:
   if folder is None:
     yield {}
     return
-  with contextlib.closing(metrics.MetricsWriter(folder)) as writer:
+  with metrics.MetricsWriter(folder) as writer:
     yield {"folder": folder, "writer": writer}
 
 

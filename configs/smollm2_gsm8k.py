@@ -1,0 +1,86 @@
+r"""SmolLM2-135M teaches itself word problems, on a CPU, over many sittings.
+
+  make smollm2
+  python -m rstar_jax.tools.cold_start --policy=MODEL --output=cold
+  python -m rstar_jax.main --config=configs/smollm2_gsm8k.py:cold \
+    --workdir=runs/gsm8k
+
+"cold" is what the cold start made: a policy that knows the step grammar from
+solutions of seven tenths of GSM8K's training problems, and two tenths that it
+has not seen, which are searched. GSM8K's test set is measured, and two easier
+sets that nothing here trains on.
+"""
+
+import pathlib
+
+import rstar_jax as rj
+
+
+def get_config(arg: str = "cold") -> rj.Config:
+  """Returns the config of a run.
+
+  Args:
+    arg: the folder of `rstar_jax.tools.cold_start`.
+  """
+  cold = pathlib.Path(arg)
+  config = rj.Config(shard_size=25)
+  config.policy = rj.PolicyConfig(path=str(cold / "policy"), dtype="bfloat16")
+  config.train = rj.DataConfig(source=str(cold / "search.jsonl"))
+  config.eval.data = rj.DataConfig(
+    source="hf:openai/gsm8k/main/test", count=300
+  )
+  config.eval.more = (
+    rj.DataConfig(
+      source="hf:ChilleD/SVAMP/test",
+      question_field="{Body} {Question}",
+      answer_field="Answer",
+      count=300,
+    ),
+    rj.DataConfig(
+      source="hf:EleutherAI/asdiv/validation",
+      question_field="{body} {question}",
+      answer_field="answer",
+      # Without the unit after it: "9 (apples)".
+      answer_pattern=r"^([^(]*[^( ])",
+      count=300,
+    ),
+  )
+  config.engine = rj.EngineConfig(
+    temperature=0.6,
+    max_step_tokens=96,
+    max_block_tokens=384,
+    max_prefix_tokens=640,
+    rows=128,
+  )
+  config.search.max_depth = config.eval.search.max_depth = 12
+  config.search.in_flight = config.eval.search.in_flight = 16
+  config.eval.early_problems = 50
+  config.eval.samples = 16
+  config.eval.search.rollouts = 4
+  config.eval.search.candidates = 8
+  config.eval.search.trajectory_value = "min"
+  config.extract.rounds = 4
+  common = {
+    "length": 512,
+    "attention_block": 128,
+    "schedule": "cosine",
+    "warmup": 0.05,
+    "weight_decay": 0.01,
+    "checkpoint_every": 20,
+    "log_every": 5,
+  }
+  config.sft = rj.TrainConfig(
+    batch_size=8, epochs=2, learning_rate=1e-4, **common
+  )
+  config.ppm = rj.TrainConfig(
+    batch_size=16, epochs=1, learning_rate=5e-5, **common
+  )
+  config.rounds = (
+    rj.RoundConfig(rollouts=8, candidates=4),
+    rj.RoundConfig(rollouts=8, candidates=4),
+    rj.RoundConfig(rollouts=8, candidates=4, annotation="ppm"),
+    rj.RoundConfig(
+      rollouts=8, candidates=4, annotation="ppm", extra_rollouts=(8,)
+    ),
+  )
+  return config
