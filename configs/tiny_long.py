@@ -35,9 +35,6 @@ def get_config(arg: str = "pilot") -> rj.Config:
   config.eval.early_problems = early
   # 14 steps, one that prints, and the answer.
   config.search.max_depth = config.eval.search.max_depth = 16
-  # As in the released code. By "inf" the first rollouts go through different
-  # children of the root, and with few of them nothing else is searched.
-  config.search.uct_unvisited = config.eval.search.uct_unvisited = "zero"
   config.engine.max_block_tokens = 576
   config.engine.max_prefix_tokens = 704
   # Gentle: the policy that is searched is one of an early round, which still

@@ -5,8 +5,10 @@ self-evolution finds out which are right from final answers alone. The small
 model that stands in for it (`tools/bootstrap.py`) therefore trains on solutions
 with injected errors. Each relation has a typical error (adding for "times as
 many", a part compared with the other part instead of the whole, a percentage
-subtracted as a number) and the rate at which it is injected. Only the splits
-for the bootstrap have injected errors; their problems and answers are right.
+subtracted as a number) and the rate at which it is injected: in short problems
+one of its own (`carelessness`), in long ones a rate that depends on the numbers
+(`habit`). Only the splits for the bootstrap have injected errors; their
+problems and answers are right.
 """
 
 import dataclasses
@@ -160,8 +162,7 @@ ALL = RELATIONS | QUESTIONS
 # (the newest other one is taken instead); None: nothing.
 Slip = Literal["operation", "operand"] | None
 
-# Last digits of n with which people mostly go wrong, in long problems; of m for
-# parts. Three of ten, so that nobody can do without a look at the text.
+# Last digits of n with which people mostly go wrong in long problems.
 _HARD = {
   "product": (3, 6, 8),
   "more": (2, 5, 9),
@@ -193,9 +194,11 @@ def habit(
 ) -> Slip:
   """Draws the errors of the long problems: a quarter of the steps has one.
 
-  With some numbers the wrong operation is likelier than the right one, with the
-  others it is rare. So neither the likeliest solution nor the vote of many is
-  right, while the right step is among a few samples.
+  With three numbers in ten the wrong operation is likelier than the right one,
+  with the others it is rare: what a model gets wrong is mostly the same each
+  time, and follows no rule that has to do with the meaning. So neither the
+  likeliest solution nor the vote of many is right, while the right step is
+  among a few samples, and can be told by a look at the comment above it.
 
   Args:
     random_: the source of randomness.
