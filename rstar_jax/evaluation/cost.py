@@ -1,16 +1,96 @@
-"""Counts the cost of solutions, in generated tokens.
+"""Counts the cost of solutions, in generated tokens and in time.
 
 `spent` of a record holds the tokens generated after each of its units; a unit
 is a sample, a rollout of a search, or a search. Tokens of prompts and of scored
-steps are not counted.
+steps are not counted there. Time is no part of a record, whose bytes do not
+depend on a machine: it is measured as `Work` and kept with the metrics.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 Record = Mapping[str, Any]
+
+
+@dataclasses.dataclass
+class Work:
+  """What a method took on a machine, for all problems together.
+
+  Attributes:
+    problems: number of problems.
+    wall_seconds: with as many problems in flight as there are, without
+      compiling.
+    device_seconds: of these, those in which a model computed.
+    compile_seconds: of compiling, beside both.
+    generated_tokens: written by the policy.
+    scored_tokens: computed by the reward model.
+  """
+
+  problems: float = 0.0
+  wall_seconds: float = 0.0
+  device_seconds: float = 0.0
+  compile_seconds: float = 0.0
+  generated_tokens: float = 0.0
+  scored_tokens: float = 0.0
+
+  def of_problem(self) -> "Work":
+    """Returns the mean of a problem."""
+    fields = dataclasses.asdict(self)
+    return Work(**{k: v / self.problems for k, v in fields.items()})
+
+
+def work(
+  before: Mapping[str, float], after: Mapping[str, float], problems: int
+) -> Work:
+  """Returns what was done between two readings of a backend's usage.
+
+  Args:
+    before: what `ModelBackend.usage` returned at first.
+    after: what it returned at last.
+    problems: number of problems that were solved between them.
+  """
+  taken = {name: after[name] - before.get(name, 0.0) for name in after}
+  compiling = taken.get("compile_seconds", 0.0)
+  return Work(
+    problems=problems,
+    # A program is compiled where it is first called.
+    wall_seconds=max(taken["seconds"] - compiling, 0.0),
+    device_seconds=max(taken.get("device_seconds", 0.0) - compiling, 0.0),
+    compile_seconds=compiling,
+    generated_tokens=taken.get("generated_tokens", 0.0),
+    scored_tokens=taken.get("scored_tokens", 0.0),
+  )
+
+
+def measured(
+  lines: Iterable[Mapping[str, float]], prefix: str, round_: int
+) -> dict[str, Work]:
+  """Adds up the work of each method from lines of metrics.
+
+  Args:
+    lines: of metrics.jsonl; a method that was killed and resumed has several.
+    prefix: of the names, such as "study/".
+    round_: the lines' step.
+
+  Returns:
+    Work by what stands between the prefix and the name of a field.
+  """
+  names = [each.name for each in dataclasses.fields(Work)]
+  found: dict[str, Work] = {}
+  for line in lines:
+    for key, problems in line.items():
+      name, _, field = key.rpartition("/")
+      if field != "problems" or not name.startswith(prefix):
+        continue
+      if line.get("step") == round_ and problems:
+        total = found.setdefault(name.removeprefix(prefix), Work())
+        for each in names:
+          done = line.get(f"{name}/{each}") or 0.0
+          setattr(total, each, getattr(total, each) + done)
+  return found
 
 
 def tokens(record: Record, units: int | None = None) -> int:

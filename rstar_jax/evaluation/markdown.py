@@ -54,6 +54,46 @@ def render(
   return "\n".join([*lines, *_quality(quality)]).rstrip() + "\n"
 
 
+def time(work: Mapping[str, cost.Work]) -> list[str]:
+  """Returns the table of what methods took on this machine.
+
+  Args:
+    work: of all problems, by the folders of a model and a method: "ppm/mcts".
+  """
+  cells = []
+  for name, total in work.items():
+    model, _, method = name.partition("/")
+    each = total.of_problem()
+    cells.append(
+      [
+        _NAMES.get(method, method),
+        "-" if model == "policy" else model,
+        f"{total.problems:.0f}",
+        f"{each.wall_seconds:.3g}",
+        f"{each.device_seconds:.3g}",
+        f"{each.generated_tokens:.0f}",
+        f"{each.scored_tokens:.0f}",
+        f"{total.compile_seconds:.0f}",
+      ]
+    )
+  head = [
+    *("Method", "Guided by", "Problems", "Seconds", "On the device"),
+    *("Generated", "Scored", "Compiling, s"),
+  ]
+  return [
+    "### Time",
+    "",
+    "What a problem took on this machine, with as many in flight as the config "
+    "says and one method after another: seconds, those in which a model "
+    "computed, tokens that the policy generated and that the reward model "
+    "computed. Compiling is not among them. Another run takes another time, so "
+    "that this table is in no file.",
+    "",
+    *grid(head, cells),
+    "",
+  ]
+
+
 def _methods(
   part: Sequence[Record],
   rows: Sequence[Mapping[str, Any]],

@@ -213,6 +213,9 @@ class ModelBackend:
   def usage(self) -> dict[str, float]:
     """Returns the elapsed seconds, token counts and the device's idle share.
 
+    `device_seconds` are those in which any model computed or was compiled,
+    `generated_tokens` what the policy wrote and `scored_tokens` what the reward
+    model computed.
     `prefix_tokens` counts the tokens of all prefixes, and `prefilled_tokens`
     those that were not in pages. `useful_slots` is the share of token slots
     that computed what was needed, `host_seconds` the CPU time of the threads
@@ -225,10 +228,15 @@ class ModelBackend:
     models = self._models()
     engines = [self._engine] if self._engine else []
     generated = sum(each.generated_tokens for each in (*engines, *self._own))
+    scored = sum(e.prefilled_tokens for e in models if e is not self._engine)
     slots = sum(each.slots for each in models)
+    busy = self._shared["busy"].seconds
     return {
       "seconds": seconds,
-      "device_idle_share": 1 - self._shared["busy"].seconds / seconds,
+      "device_seconds": busy,
+      "device_idle_share": 1 - busy / seconds,
+      "generated_tokens": generated,
+      "scored_tokens": scored,
       "generated_tokens_per_second": generated / seconds,
       "prefix_tokens": sum(each.prefix_tokens for each in models),
       "prefilled_tokens": sum(each.prefilled_tokens for each in models),

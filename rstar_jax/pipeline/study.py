@@ -12,7 +12,7 @@ from typing import Any
 from rstar_jax.config.schema import StudyConfig
 from rstar_jax.data import held_out
 from rstar_jax.evaluation import compare as compare_lib
-from rstar_jax.evaluation import markdown, quality, solvers
+from rstar_jax.evaluation import cost, markdown, quality, solvers
 from rstar_jax.pipeline import backends, extract, ppm
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
@@ -29,6 +29,8 @@ from rstar_jax.search.requests import Calls, Search
 from rstar_jax.storage import layout, records, store
 
 _POLICY = "policy"
+# Names of metrics begin so: a model and a method follow.
+_WORK = "study"
 # Before the folder or name of a PPM that was made here.
 _OTHER = "ppm:"
 
@@ -146,7 +148,8 @@ def _rank(folder: store.Path) -> tuple[bool, bool, str]:
 def render(context: Context, round_: int) -> str:
   """Returns the tables of all that is finished of a round's study.
 
-  They are written to round_k/study/tables.md too.
+  They are written to round_k/study/tables.md too, but for the one of time:
+  two runs of a config end with the same files.
 
   Raises:
     ValueError: nothing is finished.
@@ -174,7 +177,9 @@ def render(context: Context, round_: int) -> str:
     parameters=sizes[0] if sizes else None,
   )
   store.write(folder / layout.TABLES, text.encode())
-  return text
+  lines = records.each_row(context.workdir / layout.METRICS)
+  work = cost.measured(lines, f"{_WORK}/", round_)
+  return "\n".join([text, *markdown.time(work)]) if work else text
 
 
 def compare(context: Context, other: store.Path, round_: int | None) -> str:
@@ -376,12 +381,17 @@ def _write(
   shards = _shards(context, folder)
   name = folder.parent.name, folder.name
   info: dict[str, Any] = {"made_with": _settings(context)}
+  before = backend.usage()
   with units_lib.of_stage(
     *(context, round_, "study", backend, shards),
     f"study, {' '.join(name)}",
     *(*name, info["made_with"]),
   ) as units:
     find(units)
+  work = cost.work(before, backend.usage(), units.missing)
+  context.writer.write(
+    round_, dataclasses.asdict(work), "/".join((_WORK, *name))
+  )
   if (count := backend.parameters()) is not None:
     info["parameters"] = count
   finish(context.host, folder, lambda: info, shards)

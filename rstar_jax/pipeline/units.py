@@ -89,6 +89,7 @@ class Units:
   """The units of a stage that this host finds; a context manager.
 
   Attributes:
+    missing: number of units that journals and shards lacked at first.
     passed_over: damaged or cut lines of the journals.
   """
 
@@ -127,6 +128,7 @@ class Units:
     self._missing = [
       (part, place) for part in self._parts for place in part.in_order()
     ]
+    self.missing = len(self._missing)
     self._remote = any(store.is_remote(each.path) for each in own)
     self._over = threading.Event()
     self._thread = threading.Thread(target=self._run, daemon=True)

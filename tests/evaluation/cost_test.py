@@ -1,5 +1,7 @@
 """What solutions cost, by hand."""
 
+import dataclasses
+
 from absl.testing import absltest, parameterized
 
 from rstar_jax.evaluation import cost
@@ -51,6 +53,59 @@ class BudgetTest(parameterized.TestCase):
     for units, mean in means.items():
       self.assertEqual(cost.mean_tokens(records, units), mean)
     self.assertEqual(cost.mean_tokens(records), 50)
+
+  def test_work_is_what_was_done_between_two_readings(self):
+    before = {
+      "seconds": 100.0,
+      "device_seconds": 60.0,
+      "compile_seconds": 7.0,
+      "generated_tokens": 1000,
+      "scored_tokens": 300,
+      "pages_used": 4,
+    }
+    after = {
+      "seconds": 130.0,
+      "device_seconds": 82.0,
+      "compile_seconds": 12.0,
+      "generated_tokens": 1500,
+      "scored_tokens": 420,
+      "pages_used": 2,
+    }
+    found = cost.work(before, after, 10)
+    self.assertEqual(found, cost.Work(10, 25.0, 17.0, 5.0, 500, 120))
+    each = found.of_problem()
+    self.assertEqual(each, cost.Work(1, 2.5, 1.7, 0.5, 50, 12))
+    # A server's backend counts fewer things, and has no count at first.
+    found = cost.work({"seconds": 1.0}, {"seconds": 3.0}, 2)
+    self.assertEqual(found, cost.Work(2, 2.0))
+    found = cost.work(
+      {"seconds": 1.0}, {"seconds": 3.0, "compile_seconds": 9.0}, 2
+    )
+    self.assertEqual(found, cost.Work(2, 0.0, 0.0, 9.0))
+
+  def test_work_of_a_method_that_was_resumed_adds_up(self):
+    def line(step, name, *values):
+      names = [each.name for each in dataclasses.fields(cost.Work)]
+      pairs = zip(names, values, strict=True)
+      return {"step": step, **{f"study/{name}/{k}": v for k, v in pairs}}
+
+    lines = [
+      {"step": 4, "study/seconds": 9.0, "eval/problems": 3},
+      line(4, "ppm/mcts", 3, 1.0, 2.0, 3.0, 4.0, 5.0),
+      line(4, "policy/greedy", 5, 1.0, 1.0, 1.0, 1.0, 1.0),
+      line(3, "ppm/mcts", 9, 9.0, 9.0, 9.0, 9.0, 9.0),
+      line(4, "ppm/mcts", 2, 10.0, 20.0, 30.0, 40.0, 50.0),
+      line(4, "orm/mcts", 0, 1.0, 1.0, 1.0, 1.0, 1.0),
+      {"step": 4, "study/ppm/beam/problems": 2, "study/ppm/beam/nan": None},
+    ]
+    self.assertEqual(
+      cost.measured(lines, "study/", 4),
+      {
+        "ppm/mcts": cost.Work(5, 11.0, 22.0, 33.0, 44.0, 55.0),
+        "policy/greedy": cost.Work(5, 1.0, 1.0, 1.0, 1.0, 1.0),
+        "ppm/beam": cost.Work(2),
+      },
+    )
 
   def test_flops_are_two_a_parameter_and_token(self):
     self.assertEqual(cost.flops(7, 3.5), 49.0)

@@ -2,7 +2,7 @@
 
 from absl.testing import absltest
 
-from rstar_jax.evaluation import markdown
+from rstar_jax.evaluation import cost, markdown
 from tests.evaluation.tables_test import RIGHT, WRONG, record
 
 
@@ -56,6 +56,18 @@ class MarkdownTest(absltest.TestCase):
       with self.subTest(expected):
         self.assertTrue(any(each.startswith(expected) for each in lines), text)
     self.assertIn(", worse", text)
+
+  def test_time(self):
+    found = {
+      "policy/greedy": cost.Work(4, 2.0, 1.0, 7.0, 400, 0),
+      "ppm/ab_mcts": cost.Work(2, 5.0, 3.0, 0.0, 600, 90),
+    }
+    lines = [" ".join(line.split()) for line in markdown.time(found)]
+    for expected in (
+      "| Greedy | - | 4 | 0.5 | 0.25 | 100 | 0 | 7 |",
+      "| AB-MCTS | ppm | 2 | 2.5 | 1.5 | 300 | 45 | 0 |",
+    ):
+      self.assertIn(expected, lines)
 
   def test_without_a_search_nothing_is_compared(self):
     alone = [r for r in records(3) if r["source"] != "mcts"]

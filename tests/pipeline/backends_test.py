@@ -48,6 +48,10 @@ class DeviceTest(ContextCase):
     usage = backend.usage()
     self.assertBetween(usage["device_idle_share"], 0, 1)
     self.assertGreater(usage["generated_tokens_per_second"], 0)
+    self.assertBetween(usage["device_seconds"], 1e-6, usage["seconds"])
+    # Six steps of 5 tokens, and as many blocks of 11.
+    self.assertEqual(usage["generated_tokens"], 6 * (5 + 11))
+    self.assertEqual(usage["scored_tokens"], 0)
 
   def test_what_ends_a_step_and_a_block(self):
     self.config.policy.path = str(tiny_run.make_base(self.folder / "base"))

@@ -1,5 +1,7 @@
 """The stage of a study, with a scripted policy and reward models."""
 
+import dataclasses
+import itertools
 import pathlib
 import sys
 from unittest import mock
@@ -10,7 +12,7 @@ from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import solvers
 from rstar_jax.pipeline import backends, ppm, rollout, study
 from rstar_jax.search import mcts
-from rstar_jax.storage import records
+from rstar_jax.storage import metrics, records
 from tests import tiny_run
 
 ANSWERS = {"four": "4", "five": "5", "never": "99", "six": "6", "two": "2"}
@@ -122,6 +124,38 @@ class StudyTest(StudyingCase):
     # Two shards and a manifest, of two methods alone, and with two models of
     # seven methods and of how good each is, in one shard.
     self.assertLen(found[0], 3 * 2 + 2 * (3 * 7 + 2))
+
+  def test_time_is_shown_and_in_no_file_of_the_study(self):
+    self.config.study.methods = ("greedy", "mcts")
+    self.config.study.rewards = ("ppm",)
+    texts, clock = [], itertools.count(step=10)
+    for name, pace in (("slow", 7), ("quick", 1)):
+
+      def usage(backend, pace=pace):
+        # Ten problems' worth between two calls.
+        now = next(clock)
+        return {"seconds": pace * now, "generated_tokens": 3.0 * now}
+
+      with mock.patch.object(self.device, "usage", usage):
+        context = self.context(name)
+        with metrics.MetricsWriter(context.workdir) as writer:
+          context = dataclasses.replace(context, writer=writer)
+          study.study(context, 1)
+        said = study.render(context, 1)
+      texts.append((context.folder(1, "study") / "tables.md").read_text())
+      table, time = said.split("### Time")
+      self.assertEqual(table, texts[-1] + "\n")
+      rows = [line.replace(" ", "") for line in time.splitlines()]
+      # Readings at the beginning, after each shard, and at the end.
+      shards = {"Greedy": 2, "Onesearch": 2}
+      for method, count in shards.items():
+        seconds = 10 * (count + 1) / 5
+        guide = "-" if method == "Greedy" else "ppm"
+        self.assertIn(
+          f"|{method}|{guide}|5|{pace * seconds:.3g}|0|{3 * seconds:.0f}|0|0|",
+          rows,
+        )
+    self.assertEqual(*texts)
 
   def test_a_search_of_the_user_s_gets_whole_shards(self):
     asked = []
