@@ -229,6 +229,16 @@ class SearchConfig(Closed):
   trajectory_value: Literal["last", "mean", "min"] = "last"
   # Whether the PPM's initial value counts as a visit (released code: yes).
   ppm_counts_visit: bool = True
+  # MCTS: share of rollouts that begin not at the root, but beside a step that
+  # led to wrong answers alone: more pairs where the PPM is wrong, fewer in all
+  # (search/corrective.py, docs/results/pairs.md).
+  corrective: float = field(0.0, least=0, most=1)
+  # Above 0, candidates are sampled `portion` at a time, and no more of a leaf
+  # once the estimated probability that the next is a new well-formed step is at
+  # most this: the share that was sampled once (Good-Turing). Saves tokens.
+  unseen_mass: float = field(0.0, least=0, below=1)
+  # Candidates of a leaf that are sampled at once, if unseen_mass is above 0.
+  portion: int = field(4, above=0)
   # Candidates of equal text are merged. "keep_first" also drops all but the
   # first answer and everything beside it, as the released code does.
   answer_dedup: Literal["merge", "keep_first"] = "merge"

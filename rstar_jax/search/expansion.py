@@ -12,7 +12,7 @@ import numpy as np
 from rstar_jax import rng
 from rstar_jax.config.schema import SearchConfig
 from rstar_jax.grading import answers
-from rstar_jax.search import requests
+from rstar_jax.search import portions, requests
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import Child, Draw, Tree
@@ -145,18 +145,18 @@ def _sample(
   Args:
     tree: counts expansions, tokens and what is dropped.
     leaves: prefix of each leaf, and the PPM's values of its steps.
-    counts: number of candidates of each leaf.
+    counts: most candidates of each leaf.
     config, seed, name: as of `grow`.
   """
   question = tree.problem.question
   prefixes = [prefix for prefix, _ in leaves]
-  asked = []
-  for prefix, count in zip(prefixes, counts, strict=True):
+  rows = []
+  for count in counts:
     event = (*name, tree.problem.id, "expand", tree.expansions)
     tree.expansions += 1
     seeds = [rng.seed_for(seed, *event, i) for i in range(count)]
-    asked.append(requests.expand(question, prefix, np.array(seeds, np.uint32)))
-  sampled = yield asked
+    rows.append(np.array(seeds, np.uint32))
+  sampled = yield from portions.sample(question, prefixes, rows, config)
   drafts = []
   for leaf, candidates in enumerate(sampled):
     tree.tokens += sum(len(each.token_ids) for each in candidates)

@@ -8,7 +8,7 @@ and the name alone.
 from collections.abc import Callable, Sequence
 
 from rstar_jax.config.schema import SearchConfig
-from rstar_jax.search import driver, expansion, uct
+from rstar_jax.search import corrective, driver, expansion, uct
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import ANSWERED, NO_END, ROOT_INDEX, Tree
 from rstar_jax.types import Problem
@@ -93,12 +93,12 @@ def search_tree(
 ) -> Search[Tree]:
   """Searches one tree.
 
-  A rollout descends by UCT from the root, expands every unexpanded node on its
-  path and ends at an answer, whose reward is backed up (paper section 3.2). If
-  an expansion gives no valid candidate `max_consecutive_errors` times in a row,
-  the rollout fails: nothing is backed up, and the leaf becomes a dead end. The
-  root never does; the next rollout samples it again. A tree with nothing left
-  to select stops early.
+  A rollout descends by UCT from the root (`config.corrective`: or elsewhere),
+  expands every unexpanded node on its path and ends at an answer, whose reward
+  is backed up (paper section 3.2). If an expansion gives no valid candidate
+  `max_consecutive_errors` times in a row, the rollout fails: nothing is backed
+  up, and the leaf becomes a dead end. The root never does; the next rollout
+  samples it again. A tree with nothing left to select stops early.
 
   Args:
     tree: a new tree, or one that is continued in place.
@@ -122,7 +122,10 @@ def _rollout(
   tree: Tree, config: SearchConfig, seed: int, name: Sequence[int | str]
 ) -> Search[int]:
   """Does one rollout; returns the answer where it ends, NO_END if it fails."""
-  node, errors = ROOT_INDEX, 0
+  node = ROOT_INDEX
+  if config.corrective:
+    node = corrective.start(tree, config.corrective, seed, name)
+  errors = 0
   while True:
     node = uct.select_leaf(tree, config, node)
     if tree.terminal[node] == ANSWERED:

@@ -11,13 +11,20 @@ from rstar_jax.search import tree as tree_lib
 from rstar_jax.types import Problem
 from tests.search.toys import PROBLEMS, calls_of, config_of, texts_of
 
+OPTIONS = (
+  {},
+  {"annotation": "ppm"},
+  {"corrective": 0.5},
+  {"unseen_mass": 0.3, "portion": 2},
+)
+
 
 class IdentityTest(parameterized.TestCase):
-  @parameterized.parameters("terminal", "ppm")
-  def test_trees_do_not_depend_on_how_many_are_in_flight(self, annotation):
+  @parameterized.parameters(*OPTIONS)
+  def test_trees_do_not_depend_on_how_many_are_in_flight(self, **options):
     texts = set()
     for in_flight in (1, 2, 3, 64):
-      config = config_of(in_flight=in_flight, annotation=annotation)
+      config = config_of(in_flight=in_flight, **options)
       trees = mcts.search(PROBLEMS, config, calls_of(), seed=9)
       texts.add("\n".join(texts_of(trees)))
     self.assertLen(texts, 1)
@@ -57,10 +64,10 @@ class IdentityTest(parameterized.TestCase):
     mcts.search(PROBLEMS, config_of(), calls_of(expand), seed=3)
     self.assertLen(set(seen), len(seen))
 
-  @parameterized.parameters("terminal", "ppm")
-  def test_continued_trees_are_those_of_a_longer_search(self, annotation):
+  @parameterized.parameters(*OPTIONS)
+  def test_continued_trees_are_those_of_a_longer_search(self, **options):
     policy = testing.ToySum(("x += 1", "x += 2", "x += nope"), levels=3)
-    config = config_of(annotation=annotation, rollouts=13)
+    config = config_of(rollouts=13, **options)
     straight = mcts.search(PROBLEMS, config, calls_of(policy), seed=4)
     trees = mcts.search(PROBLEMS, config, calls_of(policy), seed=4, rollouts=5)
     trees = [tree_lib.from_record(json.loads(text)) for text in texts_of(trees)]

@@ -296,7 +296,9 @@ class RewardTest(parameterized.TestCase):
         self.assertAlmostEqual(tree.reward[node], expected(values))
 
   def test_truth_is_recorded_at_test_time_but_changes_nothing(self):
-    config = config_of(annotation="ppm", terminal_reward="ppm", rollouts=9)
+    config = config_of(
+      annotation="ppm", terminal_reward="ppm", rollouts=9, corrective=0.5
+    )
     policy = testing.ToySum(offsets=(0, 1))
     records = []
     for gold in ("4", "5", None):

@@ -1,0 +1,55 @@
+"""Where a corrective rollout begins: beside a step that led to wrong answers.
+
+A pair needs siblings with a right and a wrong answer below them. A search that
+a PPM guides goes where its values are high. Where they are wrong it meets wrong
+answers alone and goes elsewhere, so that no pair of that place tells the PPM
+(`SearchConfig.corrective`; this is not in the paper).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rstar_jax import rng
+from rstar_jax.search.tree import ANSWER, NO_END, ROOT_INDEX, Tree
+
+
+def start(
+  tree: Tree, share: float, seed: int = 0, name: Sequence[int | str] = ()
+) -> int:
+  """Returns the node where the next rollout begins.
+
+  Args:
+    tree: the tree.
+    share: of rollouts that are corrective, in [0, 1].
+    seed, name: as of `mcts.search_tree`. They, the problem and the number of
+      earlier rollouts decide, and nothing else.
+
+  Returns:
+    The root; or in a corrective rollout the step of highest Q among those of a
+    place that no rollout has passed, if there is a place where all rollouts
+    that passed it ended at a reward of at most 0.
+  """
+  event = (*name, tree.problem.id, "corrective", tree.rollouts)
+  if rng.seed_for(seed, *event) >= share * 2**32:
+    return ROOT_INDEX
+  nodes = _passed_over(tree)
+  if not len(nodes):
+    return ROOT_INDEX
+  parents = np.unique(tree.parent[nodes])
+  place = parents[rng.seed_for(seed, *event, "place") % len(parents)]
+  return max(nodes[tree.parent[nodes] == place].tolist(), key=tree.q)
+
+
+def _passed_over(tree: Tree) -> np.ndarray:
+  """Returns the steps that a corrective rollout may begin at."""
+  reached, pays = np.zeros((2, len(tree)), bool)
+  for _, _, end in tree.growth:
+    if end != NO_END:
+      path = tree.path(end)
+      reached[path] = True
+      pays[path] |= tree.reward[end] > 0
+  # Answers are left out: a pair may have one that no rollout has reached.
+  open_ = ~reached & ~tree.exhausted & (tree.kind != ANSWER)
+  open_[ROOT_INDEX] = False
+  return np.flatnonzero(open_ & (reached & ~pays)[tree.parent])
