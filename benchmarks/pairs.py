@@ -20,9 +20,11 @@ the corrections. Of step pairs: the share at each step ("step_4" is the fourth
 step and later ones); the share whose chosen step is right so far and whose
 rejected one is not ("true"), those the other way round ("reversed"), and the
 true ones that the PPM has the wrong way round ("corrections"). Of all pairs:
-the share of three steps or more. Of the nodes on right paths that have right
-and wrong children: the share that has a true pair, apart for nodes of which the
-PPM likes a right child best ("paired_right") and the others ("paired_wrong").
+the share of three steps or more. Of the steps that rollouts passed: how many
+passed each ("passes_2" is of second steps). Of the nodes on right paths that
+have right and wrong children: the share that has a true pair, apart for nodes
+of which the PPM likes a right child best ("paired_right") and the others
+("paired_wrong").
 """
 
 import dataclasses
@@ -48,7 +50,7 @@ from rstar_jax.evaluation import intervals
 from rstar_jax.search import driver, mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls
-from rstar_jax.search.tree import Tree
+from rstar_jax.search.tree import NO_END, Tree
 from rstar_jax.steps import grammar
 from rstar_jax.types import Candidate, ExecResult, Prefix
 
@@ -87,6 +89,7 @@ _FIGURES = (
   ("final_pairs", "final", "trees"),
   *((f"step_{i}", f"step_{i}", "step") for i in range(1, _DEEPEST + 1)),
   ("three_steps_or_more", "long", "all"),
+  *((f"passes_{i}", f"passes_{i}", f"passed_{i}") for i in range(1, _DEEPEST)),
   ("true", "true", "step"),
   ("reversed", "reversed", "step"),
   ("corrections", "corrections", "step"),
@@ -228,6 +231,12 @@ def count(tree: Tree, ppm: Ppm) -> Counter:
     solved=tree_lib.solved(tree),
     wasted=wasted(tree),
   )
+  passes = Counter(
+    node for *_, end in tree.growth if end != NO_END for node in tree.path(end)
+  )
+  for node, times in passes.items():
+    depth = tree.depth[node]
+    found.update({f"passes_{depth}": times, f"passed_{depth}": 1})
   with_true = set()
   for pair in pairs_lib.pairs([tree], ExtractConfig())[0]:
     found.update(["all", pair.kind], long=len(pair.chosen) > 2)
