@@ -57,6 +57,16 @@ class MarkdownTest(absltest.TestCase):
         self.assertTrue(any(each.startswith(expected) for each in lines), text)
     self.assertIn(", worse", text)
 
+  def test_of_what_ended_early_budgets_are_not_compared(self):
+    stopped = [
+      each | {"stop": "majority"}
+      for each in records(3)
+      if each["source"] == "samples"
+    ]
+    greedy = [each for each in records(3) if each["source"] == "greedy"]
+    for given in (greedy, stopped, [*greedy, *stopped]):
+      self.assertNotIn("Alike", markdown.render(given, {}, seed=0))
+
   def test_time(self):
     found = {
       "policy/greedy": cost.Work(4, 2.0, 1.0, 7.0, 400, 0),
