@@ -144,7 +144,9 @@ def settled(
       name = normalise(each["answer"])
       weight = (1 + each["value"]) / 2 if weighted else 1.0
       weights[name] = weights.get(name, 0.0) + weight
-    if choose_lib.sure(weights, units - unit - 1, confidence):
+    # Weights are no numbers of votes.
+    enough = 1.0 if weighted else confidence
+    if choose_lib.sure(weights, units - unit - 1, enough):
       return unit + 1
   return units
 

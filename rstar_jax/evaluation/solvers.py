@@ -19,7 +19,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rstar_jax.config.schema import Config
+from rstar_jax.config.schema import Config, StudyConfig
 from rstar_jax.evaluation import choices, solutions
 from rstar_jax.search import (
   ab_mcts,
@@ -101,6 +101,11 @@ def is_guided(method: str) -> bool:
   return method not in ("greedy", "samples")
 
 
+def stops_samples(study: StudyConfig) -> bool:
+  """Says whether samples may end early, on which no model has a say."""
+  return study.early_stop and study.early_choice == "majority"
+
+
 def rescore(
   records: Sequence[dict[str, Any]],
   questions: Sequence[str],
@@ -145,7 +150,7 @@ def _greedy(problem: Problem, task: Task) -> Search[Record]:
 def _samples(problem: Problem, task: Task) -> Search[Record]:
   study = task.config.study
   record = yield from _sampled("samples", study.trajectories, problem, task)
-  return record | _stop(task)
+  return record | {"stop": "majority" if stops_samples(study) else None}
 
 
 def _sampled(
@@ -154,16 +159,11 @@ def _sampled(
   study = task.config.study
   options = {"name": (*task.name, source)}
   sample = sampling.solutions
-  if study.early_stop:
+  if source == "samples" and stops_samples(study):
     sample = sampling.solutions_until
     options["confidence"] = study.confidence
   found = yield from sample(problem, count, task.config.seed, **options)
   return solutions.of_samples(problem, source, task.split, found)
-
-
-def _stop(task: Task) -> Record:
-  """Returns the choice that may have ended a record early."""
-  return {"stop": "majority" if task.config.study.early_stop else None}
 
 
 def _beam(problem: Problem, task: Task) -> Search[Record]:
@@ -240,17 +240,18 @@ def _ab_mcts(problem: Problem, task: Task) -> Search[Record]:
 def _searches(problem: Problem, task: Task) -> Search[Record]:
   study, how = task.config.study, task.config.eval.search.trajectory_value
   units, trees = study.trajectories, []
+  stop = study.early_choice if study.early_stop else None
   while True:
     name = ("search", len(trees))
     tree = yield from _tree(problem, task, study.rollouts_each, *name)
     trees.append(tree)
     record = solutions.of_trees(trees, "searches", task.split, how)
-    settled = study.early_stop and (
-      choices.settled(record, "majority", units, confidence=study.confidence)
+    settled = stop and (
+      choices.settled(record, stop, units, confidence=study.confidence)
       <= len(trees)
     )
     if settled or len(trees) == units:
-      return record | _stop(task)
+      return record | {"stop": stop}
 
 
 def _tree(

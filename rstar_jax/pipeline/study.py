@@ -250,7 +250,7 @@ def _solve_guided(context: Context, round_: int, reward: str) -> None:
   top = folder_of(context, round_, reward)
   guided = [each for each in config.methods if solvers.is_guided(each)]
   # Of samples that ended early nothing but the majority is known.
-  valued = [] if config.early_stop else ["samples"]
+  valued = [] if solvers.stops_samples(config) else ["samples"]
   valued = [each for each in valued if each in config.methods]
   if all(
     [

@@ -160,6 +160,15 @@ class ChoicesTest(parameterized.TestCase):
         choices.settled(found, "majority", 17, confidence=confidence), needed
       )
 
+  def test_weights_are_no_numbers_of_votes(self):
+    found = record(
+      *(solution(unit, "7", WRONG, 1.0) for unit in range(9)),
+      spent=range(9, 99),
+    )
+    for confidence in (0.6, 1.0):
+      settled = choices.settled(found, "weighted", 17, confidence=confidence)
+      self.assertEqual(settled, 9)
+
   def test_of_what_is_not_known_before_the_end(self):
     self.assertIsNone(choices.settled(SAMPLES, "top_k", 4))
     tree = record(source="mcts")

@@ -216,6 +216,35 @@ class SolversTest(parameterized.TestCase):
       saved += 7 - count
     self.assertGreater(saved, 0)
 
+  @parameterized.parameters("weighted", "best")
+  def test_searches_end_when_another_choice_is_settled(self, choice):
+    # One answer in three has the highest value that there is.
+    def score(questions, prefixes, rows):
+      values = testing.score_by_hash(questions, prefixes, rows)
+      return [np.where(each > 0.3, np.float32(1), each) for each in values]
+
+    whole, early = task(), task()
+    for each, stop in ((whole, False), (early, True)):
+      each.config.study.trajectories = 7
+      each.config.study.early_stop = stop
+      each.config.study.early_choice = choice
+      each.config.study.confidence = 0.6
+    every, found = (
+      solve("searches", each, calls(score=score)) for each in (whole, early)
+    )
+    saved = 0
+    for a, b in zip(every, found, strict=True):
+      self.assertEqual((a["stop"], b["stop"]), (None, choice))
+      self.assertLen(b["spent"], choices.settled(a, choice, 7))
+      chosen = [choices.choose(each, choice, 7) for each in (a, b)]
+      self.assertEqual(chosen[0].verdict, chosen[1].verdict)
+      saved += 7 - len(b["spent"])
+    self.assertGreater(saved, 0)
+    # What a model will say of samples is not known: all are taken.
+    for record in solve("samples", early, calls(POLICY.block, None)):
+      self.assertIsNone(record["stop"])
+      self.assertLen(record["spent"], 7)
+
   @parameterized.parameters("samples", "searches")
   def test_a_majority_that_is_likely_enough_ends_a_problem(self, method):
     own = calls(POLICY.block, None) if method == "samples" else calls()
