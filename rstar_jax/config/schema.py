@@ -473,8 +473,8 @@ class StudyConfig(Closed):
   # Whether samples and searches of a problem end once their majority can no
   # longer change. It is then the only choice among them that is shown.
   early_stop: bool = False
-  # The choice that has to be settled in its place. "weighted" and "best" are for
-  # searches: of samples all are taken then, which models value afterwards.
+  # The choice that has to be settled in its place. "weighted" and "best" are of
+  # searches: samples are all taken then, since models value them afterwards.
   early_choice: Literal["majority", "weighted", "best"] = "majority"
   # With early_stop: they end, too, once their most frequent answer is so in
   # truth with this probability (adaptive consistency: 0.95), so that more is
