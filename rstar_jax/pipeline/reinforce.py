@@ -37,8 +37,8 @@ from rstar_jax.training import loop
 from rstar_jax.training import reinforce as reinforce_lib
 from rstar_jax.types import Problem
 
-# Files that hosts divide, of a turn.
-_SHARDS = 8
+# A turn's files, which hosts divide: the fewest, and the most problems of each.
+_FILES, _MOST = 8, 4
 
 
 def reinforce(context: Context, round_: int) -> None:
@@ -77,6 +77,14 @@ def reinforce(context: Context, round_: int) -> None:
   finish(
     context.host, trees, lambda: rollout.info(context, round_, trees, retired)
   )
+
+
+def shard_size(problems: int) -> int:
+  """Returns how many problems of a turn are in a file.
+
+  It does not depend on the number of hosts, which may change.
+  """
+  return min(-(-problems // _FILES), _MOST)
 
 
 class _Turns:
@@ -174,7 +182,7 @@ class _Turns:
     if not host.agree(records.read_manifest(folder) is not None):
       self._backend.load_policy(params)
       problems = self._problems_of(turn)
-      shards = cut(problems, -(-len(problems) // _SHARDS), folder)
+      shards = cut(problems, shard_size(len(problems)), folder)
       name = ("reinforce", self._round, turn)
       with units_lib.of_stage(
         context,

@@ -137,8 +137,9 @@ def fit(
       state, metrics = update(state, batch)
       log.add(k + 1, metrics, _tokens(batch))
       done, last = k + 1, k + 1 == num_steps
-      # All processes agree on a request that comes after the last update too.
-      stop = stops.wait() if last else stops()
+      # All processes agree on a request that comes after the last update too,
+      # and before what may take long.
+      stop = stops.wait() if last or before is not None else stops()
       save = last or stop or done % config.checkpoint_every == 0
       if save or done % config.log_every == 0 or done == start + 1:
         log.flush()  # Before a save: it refuses a state that is not finite.
@@ -426,6 +427,6 @@ class _Stop:
     return len(self._asked) > _QUEUED and bool(self._asked.pop(0))
 
   def wait(self) -> bool:
-    """Returns whether to stop, after the last update: waits for all results."""
+    """Returns whether to stop at once: waits for all results."""
     answer = self()
     return any([answer, *map(bool, self._asked)])

@@ -340,6 +340,14 @@ class LoraTest(Case):
     self.assertIn("round_1/policy/adapter/adapter_model.safetensors", found)
 
 
+class ShardSizeTest(absltest.TestCase):
+  def test_few_problems_are_eight_files_and_many_leave_no_host_idle(self):
+    for count, size in ((2, 1), (8, 1), (9, 2), (32, 4), (33, 4), (512, 4)):
+      self.assertEqual(reinforce.shard_size(count), size)
+    # 64 hosts, as of 256 chips.
+    self.assertGreaterEqual(512 // reinforce.shard_size(512), 64)
+
+
 class OtherRoundsTest(Case):
   def test_a_tree_of_steps_with_the_divergence(self):
     context = self.context("tree", TREE, problems=4, updates=1, kl=0.1)

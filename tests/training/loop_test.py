@@ -462,6 +462,17 @@ class StopTest(absltest.TestCase):
     self.assertFalse(stops())
     self.assertFalse(stops.wait())
 
+  def test_before_what_may_take_long_nobody_goes_on(self):
+    """Such as a turn of reinforcement, after which each would end anyway."""
+    with mock.patch.object(loop, "_Stop") as made:
+      made.return_value.return_value = False
+      made.return_value.wait.side_effect = [False, True]
+      with self.assertRaisesRegex(loop.Preempted, "after update 2"):
+        _run(before=lambda k, params: None)
+      made.return_value.wait.side_effect = [False]
+      _run()
+      self.assertEqual(made.return_value.call_count, STEPS - 1)
+
   def test_one_process_asks_itself(self):
     for mesh in (None, sharding.make_mesh(MeshConfig(data=1))):
       with mock.patch.object(loop.stopping, "asked", return_value=True):
