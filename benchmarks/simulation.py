@@ -193,7 +193,8 @@ class Problem:
     nodes[-1] = len(tree)
     sizes = [self._tokens(_written(text)) for text in tree.texts]
     read = np.cumsum(sizes)
-    for choice, how, suffix in _OF_SEARCHES:
+    # A single beam has a single answer.
+    for choice, how, suffix in _OF_SEARCHES[: 1 if name == "beam_1" else None]:
       record = solutions.of_tree(tree, name, "", how, visited=beams)
       units = [len(record["spent"])] if beams else steps_of(_ROLLOUTS.value)
       last = len(nodes) - 1
