@@ -100,7 +100,7 @@ class Policy:
     return [self._block(prefix, int(seed)) for seed in seeds]
 
   def options(self, prefix: Prefix) -> _Options:
-    """Returns what may follow a prefix, cached."""
+    """Returns what may follow a prefix that the policy wrote, cached."""
     if prefix not in self._options:
       self._options[prefix] = self._made(prefix)
     return self._options[prefix]
@@ -135,6 +135,8 @@ class Policy:
       (shown,) = grammar.output_spans(prefix[-1])
       output = grammar.MARKER.sub("", prefix[-1][slice(*shown)]).strip()
       return self._of([(1.0, solutions.boxing(output), "answer")])
+    if prefix not in self._places:
+      self.options(prefix[:-1])  # Finds the places after it.
     place, plan = self._places[prefix], self._solved.plan
     if place.step == len(plan):
       printing = solutions.printing(plan[-1].x)

@@ -7,8 +7,9 @@ from fractions import Fraction
 from absl.testing import absltest, parameterized
 
 from rstar_jax.data.synthetic import relations, solutions
-from rstar_jax.data.synthetic.solutions import Fact, Question
+from rstar_jax.data.synthetic.solutions import Fact, Question, SolvedProblem
 from rstar_jax.steps import grammar
+from rstar_jax.types import Problem
 
 # Mila 30; Kara two thirds of it, 20; Beren 7 more than Kara, 27; so 27 of 57.
 FACTS = [
@@ -61,6 +62,30 @@ class RecordsTest(absltest.TestCase):
     self.assertEqual(solutions.numbers({"y": "Mila"}), [])
     self.assertEqual(solutions.numbers({"y": "Mila", "n": 7}), [7])
     self.assertEqual(solutions.numbers({"m": 3, "n": 2, "x": "Kara"}), [2, 3])
+
+
+class PlanTest(absltest.TestCase):
+  # Kara needs Mila, Beren needs Kara; nobody needs Noly.
+  facts = (*FACTS, Fact("more", "Noly", {"y": "Mila", "n": 3}, Fraction(33)))
+
+  def test_needed(self):
+    for names, expected in (
+      (("Beren",), ["Mila", "Kara", "Beren"]),
+      (("Kara", "Noly"), ["Mila", "Kara", "Noly"]),
+      (("Mila",), ["Mila"]),
+    ):
+      found = solutions.needed(self.facts, names)
+      self.assertEqual([each.x for each in found], expected)
+
+  def test_an_answer_that_is_no_quantity_comes_last(self):
+    problem = Problem("", "")
+    for question, expected in (
+      (ONE_OF_TWO, ["Mila", "Kara"]),
+      (FRACTION, ["Mila", "Kara", "Beren", "answer"]),
+    ):
+      solved = SolvedProblem(problem, (), self.facts, question)
+      self.assertEqual([each.x for each in solved.plan], expected)
+    self.assertEqual(solved.plan[-1].needs, FRACTION.names)
 
 
 class RightTest(parameterized.TestCase):
