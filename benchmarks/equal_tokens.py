@@ -10,6 +10,8 @@ from benchmarks import plot
 from rstar_jax.evaluation import intervals
 from rstar_jax.storage.formatting import grid
 
+# The search of the figure.
+_DRAWN = "mcts, mean"
 # Ways to choose among samples.
 SAMPLED = ("majority", "best", "weighted", "best, mean", "weighted, mean")
 
@@ -93,24 +95,25 @@ def _by_problem(parts: dict[int, list[np.ndarray]]) -> np.ndarray:
   return np.concatenate([np.mean(each, axis=0) for each in parts.values()])
 
 
-def figure(found: Curves, flip: float) -> dict[str, plot.Points]:
-  """Returns accuracy in % by steps at the MCTS's tokens, by method.
+def figure(
+  lines: Sequence[dict], slip: float, flip: float
+) -> dict[str, plot.Points]:
+  """Returns accuracy in % by steps at the tokens of an MCTS, by method.
 
   Args:
-    found: all curves.
-    flip: of the PPM; slips are taken together.
+    lines: all lines, as printed.
+    slip, flip: of the policy and of the PPM.
   """
-  lines: dict[str, plot.Points] = {}
-  for level in sorted({cell[0] for cell, _ in found}):
-    cells = [c for c in {cell for cell, _ in found} if c[::2] == (level, flip)]
-    for search in ("mcts, mean", "beam_4, mean"):
-      line = gaps(found, cells, search)
-      lines.setdefault(search, []).append((level, 100 * line["right"]))
-      if search == "mcts, mean":
-        for name in ("weighted", "best", "majority"):
-          right = line["right"] - line[f"less {name}"][0]
-          lines.setdefault(name, []).append((level, 100 * right))
-  return lines
+  found: dict[str, list[tuple[float, float]]] = {}
+  for each in lines:
+    wanted = each["line"] == "gap" and each["method"] == _DRAWN
+    if wanted and (each["slip"], each["flip"]) == (slip, flip):
+      right = {_DRAWN: each["right"]}
+      for name in ("best, mean", "weighted", "best"):
+        right[name] = each["right"] - each[f"less {name}"][0]
+      for name, rate in right.items():
+        found.setdefault(name, []).append((each["level"], 100 * rate))
+  return found
 
 
 def tables(lines: Sequence[dict], slips: Sequence[float] = (0.2, 0.3)) -> str:

@@ -66,19 +66,29 @@ class GapsTest(absltest.TestCase):
     # Each problem has 0.5, so that there is nothing to resample.
     self.assertEqual(line["less best"], [0.5, 0.5, 0.5])
 
-  def test_the_figure_has_samples_at_the_tokens_of_the_search(self):
-    found = {
-      (CELL, name): [curve((10, 20), (0, 1))] for name in equal_tokens.SAMPLED
-    }
-    found[CELL, "mcts, mean"] = [curve((15,), (1,))]
-    found[CELL, "beam_4, mean"] = [curve((15,), (0,))]
-    lines = equal_tokens.figure(found, 0.1)
-    self.assertEqual(lines["mcts, mean"], [(6, 100.0)])
-    self.assertEqual(lines["beam_4, mean"], [(6, 0.0)])
-    self.assertEqual(lines["weighted"], [(6, 50.0)])
-
 
 class TablesTest(absltest.TestCase):
+  def test_the_figure_has_samples_at_the_tokens_of_the_search(self):
+    gap = {"line": "gap", "slip": 0.3, "flip": 0.1, "method": "mcts, mean"}
+    names = ("best", "best, mean", "weighted")
+    lines = [
+      gap
+      | {"level": level, "right": right}
+      | {f"less {name}": [i / 4, 0, 0] for i, name in enumerate(names)}
+      for level, right in ((2, 1.0), (4, 0.75))
+    ]
+    others = ({"slip": 0.2}, {"flip": 0.2}, {"method": "mcts"})
+    lines += [lines[0] | other for other in others]
+    self.assertEqual(
+      equal_tokens.figure(lines, 0.3, 0.1),
+      {
+        "mcts, mean": [(2, 100), (4, 75)],
+        "best": [(2, 100), (4, 75)],
+        "best, mean": [(2, 75), (4, 50)],
+        "weighted": [(2, 50), (4, 25)],
+      },
+    )
+
   def test_by_hand(self):
     pooled = {
       "line": "pooled",
