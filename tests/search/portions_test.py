@@ -54,8 +54,8 @@ class PortionsTest(parameterized.TestCase):
     # The first leaf repeats itself; the second one has something new until
     # its last portion, which is a smaller one.
     (0.1, 2, [[[0, 1], [5, 6]], [[7, 8]], [[9]]]),
-    # The share that came once is 1, 3/4 and 3/5 there.
-    (0.75, 2, [[[0, 1], [5, 6]], [[7, 8]]]),
+    # Of b, c, d, b half came once, which is not above the threshold.
+    (0.5, 2, [[[0, 1], [5, 6]], [[7, 8]]]),
     (0.1, 3, [[[0, 1, 2], [5, 6, 7]], [[8, 9]]]),
   )
   def test_asks_for_more_while_there_is_more(self, threshold, portion, turns):
