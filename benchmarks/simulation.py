@@ -8,6 +8,7 @@ steps, by the project's own searches:
 
   mcts       as at test time: the PPM's value counts as a first visit, by which
              both values of `uct_unvisited` are the same
+  mcts_mean  the same, in which an answer backs up the mean value of its steps
   mcts_zero, mcts_inf  without that visit, by both values of `uct_unvisited`
   beam_W     step beam search of width W
 
@@ -136,6 +137,7 @@ def search_configs() -> dict[str, SearchConfig]:
   bare = dataclasses.replace(usual, ppm_counts_visit=False)
   return {
     "mcts": usual,
+    "mcts_mean": dataclasses.replace(usual, trajectory_value="mean"),
     "mcts_zero": dataclasses.replace(bare, uct_unvisited="zero"),
     "mcts_inf": dataclasses.replace(bare, uct_unvisited="inf"),
   }
