@@ -4,7 +4,7 @@ A problem is a set of quantities and a question. Each quantity is defined from
 earlier ones by a relation, in the words of a family (`templates.py`). The level
 is the number of reasoning steps: the quantities that the answer needs, plus one
 if the question combines them. From level 3 on there are irrelevant facts; from
-level 5 on the sentences are shuffled.
+level 5 on the sentences are shuffled; in long problems, by few places.
 
 Splits differ in names, numbers and families:
 
@@ -93,6 +93,9 @@ _MADE_UP = 0.3
 # How often each quantity of a long problem is drawn until its value is allowed,
 # and how it begins: few attempts at so many would succeed otherwise.
 _TRIES = 20
+# By how many places the sentences of a long problem are moved, at most. A small
+# model does not find what can be computed next among a dozen in any order.
+_REACH = 3
 _SYLLABLES = "bli dra fe go hup jin kle mo ne plo qua ri sta tu vex wug".split()
 _WORD = re.compile(r"(?<![A-Za-z])[a-z]{3,}")
 
@@ -259,6 +262,18 @@ def _with_made_up_words(random_: random.Random, question: str) -> str:
   return _WORD.sub(replace, question)
 
 
+def _shuffled_near(
+  random_: random.Random, sentences: list[str], spare: list[bool]
+) -> list[str]:
+  """Moves each sentence by few places, and those to spare anywhere."""
+  places = [
+    (random_.uniform(0, len(spare)) if each else i) + random_.uniform(0, _REACH)
+    for i, each in enumerate(spare)
+  ]
+  order = sorted(range(len(sentences)), key=places.__getitem__)
+  return [sentences[i] for i in order]
+
+
 def _attempt(
   random_: random.Random, split: str, family: templates.Family, level: int
 ) -> SolvedProblem | None:
@@ -301,7 +316,11 @@ def _attempt(
     for fact in facts
   ]
   if level >= _SHUFFLED_FROM and not family.chain:
-    random_.shuffle(sentences)
+    if long:
+      spare = [fact not in needed for fact in facts]
+      sentences = _shuffled_near(random_, sentences, spare)
+    else:
+      random_.shuffle(sentences)
   asks = random_.choice(family.asks[question.kind])
   sentences.append(asks.format(**question.values))
   text = " ".join(sentences)
