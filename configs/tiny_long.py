@@ -6,14 +6,15 @@
 The problems are the generator's "long" splits, the base model one that has read
 long problems (`tools/bootstrap.py`, --base). A policy slips at a quarter of the
 steps, so that few of its samples are right and a search has something to
-decide. "pilot" (the default) has one round, of 160 training problems; "full"
+decide. "pilot" (the default) has one round, of 260 training problems; "full"
 is the study of docs/results/tiny_long.md.
 """
 
 import rstar_jax as rj
 
-# Training and test problems, of these sampled early on, and rounds.
-_SIZES = {"pilot": (160, 100, 12, 1), "full": (1000, 300, 20, 2)}
+# Training and test problems, of these sampled early on, rounds, and the learning
+# rate of SFT: more solutions make more updates, and smaller ones.
+_SIZES = {"pilot": (260, 100, 4, 1, 2e-4), "full": (2500, 300, 20, 2, 3e-5)}
 
 
 def get_config(arg: str = "pilot") -> rj.Config:
@@ -24,7 +25,7 @@ def get_config(arg: str = "pilot") -> rj.Config:
   """
   if arg not in _SIZES:
     raise ValueError(f"tiny_long.py:{arg}: must be one of {', '.join(_SIZES)}")
-  train_problems, test_problems, early, rounds = _SIZES[arg]
+  train_problems, test_problems, early, rounds, sft_rate = _SIZES[arg]
   config = rj.load_config("configs/tiny.py")
   config.train = rj.DataConfig(
     source="synthetic:long_train", count=train_problems
@@ -41,11 +42,12 @@ def get_config(arg: str = "pilot") -> rj.Config:
   # makes the errors that it has read.
   config.sft.length = 704
   config.sft.epochs = 1
-  config.sft.learning_rate = 2e-4
+  config.sft.learning_rate = sft_rate
   config.ppm.length = 1024
-  config.eval.search.rollouts = 4
+  config.ppm.epochs = 3
+  config.eval.search.rollouts = 3
   # As many as cost at least what the search costs.
-  config.eval.samples = 32
+  config.eval.samples = 24
   config.rounds = (
     rj.RoundConfig(rollouts=8, candidates=4),
     rj.RoundConfig(rollouts=8, candidates=4, annotation="ppm"),

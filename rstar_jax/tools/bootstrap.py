@@ -63,7 +63,7 @@ PHASES = (
 LONG_PHASES = (
   (
     "long_worked",
-    400,
+    800,
     dataclasses.replace(
       TRAIN, batch_size=6, length=704, learning_rate=2.5e-3, warmup=0.05
     ),
