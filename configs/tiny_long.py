@@ -12,8 +12,8 @@ is the study of docs/results/tiny_long.md.
 
 import rstar_jax as rj
 
-# Training and test problems, of these sampled early on, rounds, and the learning
-# rate of SFT: more solutions make more updates, and smaller ones.
+# Training and test problems, of these sampled early on, rounds, and the rate of
+# SFT: more solutions make more updates, and smaller ones.
 _SIZES = {"pilot": (260, 100, 4, 1, 2e-4), "full": (2500, 300, 20, 2, 3e-5)}
 
 
