@@ -18,6 +18,7 @@ The same command goes on where it was stopped.
 """
 
 import collections
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -36,9 +37,8 @@ from rstar_jax.training import own_data
 # Problems of ten, by what they are for.
 _PARTS = ("validation", "search", "search", *["cold_start"] * 7)
 
-# 4,096 tokens an update are about 18 solutions.
+# 4,096 tokens an update are about 17 solutions.
 TRAIN = TrainConfig(
-  epochs=3,
   batch_size=8,
   length=512,
   attention_block=128,
@@ -136,7 +136,7 @@ def main(argv: list[str]) -> None:
     policy=given.policy,
     folder=output / "policy",
     checkpoints=output / "checkpoints",
-    config=TRAIN,
+    config=dataclasses.replace(TRAIN, epochs=given.epochs),
     dtype=given.dtype,
   )
 
@@ -148,6 +148,7 @@ def define_flags() -> None:
   )
   flags.DEFINE_string("policy", None, "The model to begin with.")
   flags.DEFINE_string("output", None, "The folder that all of it goes to.")
+  flags.DEFINE_integer("epochs", 3, "Over the solutions.", 1)
   flags.DEFINE_enum(
     "dtype", "bfloat16", ["bfloat16", "float32"], "Of activations."
   )
