@@ -72,11 +72,8 @@ class Child:
       self.pidfd = -1
 
   def send(self, message: object) -> None:
-    """Sends a message; raises Lost if the process ended."""
-    try:
-      self.channel.sendall(wire.frame(message))
-    except OSError as error:
-      raise Lost from error
+    """Sends a message; raises OSError if the process has ended."""
+    self.channel.sendall(wire.frame(message))
 
   def take(self) -> object | None:
     """Returns a complete message, or None; raises Lost if it is not JSON."""

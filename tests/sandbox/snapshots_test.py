@@ -209,6 +209,22 @@ while True: pass
     found = forks.as_worker(lambda: self.tree.run_whole(whole))
     self.assertEqual(found[:3], expected)
 
+  @parameterized.parameters("run", "run_whole")
+  def test_a_program_killed_before_it_is_told_runs_again(self, run):
+    limit, killed = confinement.limit_cpu, []
+
+    def kill_first(pid, seconds):
+      limit(pid, seconds)
+      if not killed:
+        killed.append(pid)
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+    with mock.patch.object(confinement, "limit_cpu", kill_first):
+      found = forks.as_worker(lambda: getattr(self.tree, run)(["print(5)"]))
+    self.assertEqual(found[:3], ["ok", "5\n", ""])
+    self.assertLen(killed, 1)
+
   def test_a_program_that_was_killed_runs_again(self):
     killed = ["crashed", "", "killed by signal 9", 0, 0.0]
     fine = ["ok", "", "", 0, 0.0]
