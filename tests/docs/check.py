@@ -46,6 +46,11 @@ NOT_RUN = (
   (r"^gcloud ", "needs an account of Google Cloud"),
   (r"--workdir=gs://", "needs a bucket; tests/pipeline/resume_bucket_test.py"),
   (r"configs/smollm2_135m\.py", "needs the weights of `make smollm2`"),
+  (
+    r"-m rstar_jax\.tools\.cold_start ",
+    "an hour; tests/tools/cold_start_test.py",
+  ),
+  (r"configs/smollm2_gsm8k\.py", "days, and what the line before makes"),
   (r"configs/tiny_rl\.py", "some minutes; tests/pipeline/reinforce_test.py"),
   (r"configs/tiny_long\.py", "an hour or more, and the model of the next line"),
   (
