@@ -40,8 +40,9 @@ _PARTS = ("validation", "search", "search", *["cold_start"] * 7)
 # 4,096 tokens an update are about 17 solutions.
 TRAIN = TrainConfig(
   batch_size=8,
+  # Two rows at once: less memory, and what is computed stays in caches.
+  accumulate=4,
   length=512,
-  attention_block=128,
   learning_rate=3e-4,
   schedule="cosine",
   warmup=0.05,
@@ -67,7 +68,10 @@ def divide(rows: Iterable[Mapping[str, str]]) -> dict[str, list]:
 
 
 def rewrite(
-  rows: Iterable[Mapping[str, str]], sandbox: Sandbox, grader: Grader
+  rows: Iterable[Mapping[str, str]],
+  sandbox: Sandbox,
+  grader: Grader,
+  most_steps: int = 0,
 ) -> tuple[list[dict[str, Any]], collections.Counter[str]]:
   """Rewrites solutions as code steps, and keeps those that are right.
 
@@ -75,6 +79,7 @@ def rewrite(
     rows: "question" and "answer", as GSM8K has them.
     sandbox: runs each program.
     grader: compares what it prints with the row's answer.
+    most_steps: solutions with more notes are left out; 0 leaves out none.
 
   Returns:
     Rows of "question" and "steps", and how many are left out, by the reason.
@@ -83,9 +88,15 @@ def rewrite(
   found = []
   for row in rows:
     try:
-      found.append((row, *gsm8k.steps_of(row["question"], row["answer"])))
+      bodies, value = gsm8k.steps_of(row["question"], row["answer"])
     except gsm8k.Unreadable as error:
       left_out[str(error)] += 1
+      continue
+    # The last one prints.
+    if most_steps and len(bodies) - 1 > most_steps:
+      left_out["it has more steps than asked for"] += 1
+    else:
+      found.append((row, bodies, value))
   ran = sandbox.run([bodies for _, bodies, _ in found])
   printed = [
     (str(value), result.stdout if result.status == "ok" else "")
@@ -120,7 +131,9 @@ def main(argv: list[str]) -> None:
   rows = [row.value for row in open_source(given.gsm8k)[1]]
   parts = divide(rows)
   with Sandbox() as sandbox, Grader() as grader:
-    solutions, left_out = rewrite(parts.pop("cold_start"), sandbox, grader)
+    solutions, left_out = rewrite(
+      parts.pop("cold_start"), sandbox, grader, given.most_steps
+    )
   for name, part in parts.items():
     _write(output / f"{name}.jsonl", part)
   _write(output / "cold_start.jsonl", solutions)
@@ -149,6 +162,9 @@ def define_flags() -> None:
   flags.DEFINE_string("policy", None, "The model to begin with.")
   flags.DEFINE_string("output", None, "The folder that all of it goes to.")
   flags.DEFINE_integer("epochs", 3, "Over the solutions.", 1)
+  flags.DEFINE_integer(
+    "most_steps", 0, "Of a solution, by notes; 0 takes all.", 0
+  )
   flags.DEFINE_enum(
     "dtype", "bfloat16", ["bfloat16", "float32"], "Of activations."
   )

@@ -56,6 +56,15 @@ class ColdStartTest(absltest.TestCase):
       },
     )
 
+  def test_long_solutions_are_left_out_if_asked(self):
+    two = "It is 1+2=<<1+2=3>>3, and 3+2=<<3+2=5>>5 in all.\n#### 5"
+    rows = [RIGHT, row("What is 1 and 2 and 2?", two)]
+    with Sandbox() as sandbox, Grader() as grader:
+      for most, wanted in ((0, 2), (2, 2), (1, 1)):
+        kept, left_out = cold_start.rewrite(rows, sandbox, grader, most)
+        self.assertLen(kept, wanted)
+        self.assertEqual(left_out.total(), 2 - wanted)
+
 
 if __name__ == "__main__":
   absltest.main()
