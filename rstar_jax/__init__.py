@@ -54,6 +54,8 @@ if TYPE_CHECKING:
   from rstar_jax.search.sampling import sample as sample
   from rstar_jax.search.tree import Tree as Tree
   from rstar_jax.search.tree import trajectories as trajectories
+  from rstar_jax.tasks.named import load_task as load_task
+  from rstar_jax.tasks.task import Task as Task
   from rstar_jax.training.own_data import train_policy as train_policy
   from rstar_jax.training.own_data import train_ppm as train_ppm
   from rstar_jax.types import Candidate as Candidate
@@ -78,7 +80,9 @@ _NAMES = {
   "TrainConfig": "config.schema:TrainConfig",
   "load_config": "config.flag:load_config",
   "presets": "config.presets",
-  # Problems.
+  # Tasks and problems.
+  "Task": "tasks.task:Task",
+  "load_task": "tasks.named:load_task",
   "load_problems": "data.problems:load_problems",
   "copy_rows": "data.sources:copy_rows",
   # Search.

@@ -37,7 +37,7 @@ class _Texts:
 
 @dataclasses.dataclass(frozen=True)
 class Problem(_Texts):
-  """A question and, where it is known, its gold answer.
+  """A question and what its answers are judged by, where that is known.
 
   Attributes:
     id: unique within a data set; seeds and records are keyed by it.
@@ -46,6 +46,8 @@ class Problem(_Texts):
     source: where it came from, e.g. "synthetic/orchard" or a file name.
     level: difficulty, 1 the easiest; None where unknown.
     alternatives: further right answers; any one of them is accepted.
+    tests: code that fails unless it runs after a right program, for a problem
+      whose answer is the program itself; "" for one whose answer is boxed.
   """
 
   id: str
@@ -54,15 +56,23 @@ class Problem(_Texts):
   source: str = ""
   level: int | None = None
   alternatives: tuple[str, ...] = ()
+  tests: str = ""
 
   def __post_init__(self):
     super().__post_init__()
     texts = (outside.valid(each) for each in self.alternatives)
     object.__setattr__(self, "alternatives", tuple(texts))
 
+  @property
+  def judged(self) -> bool:
+    """Whether an answer can be judged: there is a gold one, or tests."""
+    return self.answer is not None or bool(self.tests)
+
   def to_record(self) -> dict[str, Any]:
     """Returns plain JSON types; `alternatives` is the list "also" there."""
     record = dataclasses.asdict(self)
+    if not self.tests:
+      del record["tests"]
     return record | {"also": list(record.pop("alternatives"))}
 
   @classmethod

@@ -26,6 +26,25 @@ def problems():
   for number in range(5):
     yield {"body": f"Make {number}.", "question": "What is it?"}
 
+def own_task():
+  return rj.Task(problems=own_problems, prompt=prompt, reward=reward)
+
+def own_problems(split):
+  assert split in ("train", "test")
+  return problems()
+
+def wrong_reward():
+  return rj.Task(reward=wrong)
+
+def wrong_prompt():
+  return rj.Task(prompt=wrong)
+
+def failing_reward():
+  return rj.Task(reward=fails)
+
+def failing_prompt():
+  return rj.Task(prompt=fails)
+
 def reward(problem, answer):
   asked.append(problem.question)
   number = int(problem.question.split()[1].strip("."))
@@ -104,7 +123,7 @@ class WrongTest(PluginsCase):
 
   @parameterized.product(
     field=(
-      *("grader.function", "answer_reward", "train.source", "policy.prompt"),
+      *("grader.function", "task", "train.source"),
       *("search.method", "eval.search.method", "policy.backend"),
       *("eval.reward_model", "rounds[1].ppm"),
     ),
@@ -122,9 +141,8 @@ class WrongTest(PluginsCase):
 
   @parameterized.parameters(
     ("grader.function", "must return True or False, or 'equal'.* not 7"),
-    ("answer_reward", "must return a number from -1 to 1, not 7"),
+    ("task", "must return an rstar_jax.Task, not 7"),
     ("train.source", "must return a list of problems or of rows .* not 7"),
-    ("policy.prompt", "must return a text that holds the question 'q', not 7"),
   )
   def test_what_is_quick_is_tried_before_anything_is_made(self, field, reason):
     line = self.assert_refused(f"--config.{field}=own_plugins:wrong")
@@ -135,6 +153,21 @@ class WrongTest(PluginsCase):
       line,
       f"{field.split('.')[-1]}='own_plugins:fails' raised RuntimeError: out of "
       r"order \(own_plugins.py:\d+\)$",
+    )
+    self.assertFalse(pathlib.Path("run/config.json").exists())
+
+  @parameterized.parameters(
+    ("reward", "must return a number from -1 to 1, not 7"),
+    ("prompt", "must return a text that holds the question 'q', not 7"),
+  )
+  def test_what_a_task_does_is_tried_before_anything_is_made(self, part, why):
+    line = self.assert_refused(f"--config.task=own_plugins:wrong_{part}")
+    self.assertIn(f"task.{part}='wrong' {why}", line)
+    line = self.assert_refused(f"--config.task=own_plugins:failing_{part}")
+    self.assertRegex(
+      line,
+      f"task.{part}='fails' raised RuntimeError: out of order "
+      r"\(own_plugins.py:\d+\)$",
     )
     self.assertFalse(pathlib.Path("run/config.json").exists())
 
@@ -169,13 +202,13 @@ class RunTest(PluginsCase):
   def test_all_of_them_in_a_run(self):
     base = tiny_run.make_base(self.folder / "base")
     fields = {
-      "train.source": "own_plugins:problems",
-      "eval.data.source": "own_plugins:problems",
+      "train.source": "task:train",
+      "eval.data.source": "task:test",
+      "decontaminate.ngram": 0,
       "train.question_field": "{body} {question}",
       "eval.data.question_field": "{body} {question}",
-      "answer_reward": "own_plugins:reward",
+      "task": "own_plugins:own_task",
       "policy.path": base,
-      "policy.prompt": "own_plugins:prompt",
       "policy.backend": "own_plugins:policy",
       "search.method": "own_plugins:widest",
       "eval.search.method": "own_plugins:widest",
@@ -191,7 +224,7 @@ class RunTest(PluginsCase):
     overrides = [f"--config.{name}={value}" for name, value in fields.items()]
     code, out, err = self.run_main(*overrides)
     self.assertEqual(code, 0, err)
-    self.assertIn("### own_plugins:problems", out)
+    self.assertIn("### task:test", out)
     self.assertRegex(out, r"\| Best-of-N +\| own_plugins:widest +\|")
     results = json.loads(pathlib.Path("run/results.json").read_text())
     self.assertEqual(

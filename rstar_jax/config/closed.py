@@ -32,10 +32,12 @@ RENAMED: dict[str, str] = {
   "EngineConfig.score_rows": "",
   "SearchConfig.slots": "in_flight",
   "SearchConfig.groups": "",
+  "Config.answer_reward": "task",
 }
 # Values that are said otherwise now, as JSON has them, by "Class.field".
 RESAID: dict[str, dict[Any, Any]] = {
   "TrainConfig.remat": {False: "none", True: "layer"},
+  "Config.answer_reward": {"": "math"},
 }
 
 
@@ -65,7 +67,8 @@ def field(
       each time. A function returns what of the value binds.
     takes: the value may name a plugin (`config/plugins.py`), which is called
       with these arguments; keywords end in "=". None: it names none.
-    words: what else it may be; None is any text.
+    words: what else it may be, or begin with if a word ends in ":"; None is
+      any text.
   """
   return dataclasses.field(
     default=default,

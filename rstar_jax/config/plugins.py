@@ -22,7 +22,7 @@ from typing import Any
 FORM = "module:function"
 _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 # What fields may hold that looks like the name of a plugin, and is none.
-_OTHERS = ("synthetic", "tfds", "hf", "ppm")
+_OTHERS = ("synthetic", "tfds", "hf", "ppm", "task", "reasoning_gym")
 _LONGEST = 300
 
 

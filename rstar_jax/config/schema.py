@@ -38,12 +38,9 @@ class PolicyConfig(Closed):
   # a bucket (gs://). Empty: the bootstrap checkpoint that ships with the
   # package.
   path: str = ""
-  # The text before the first step: "trained" as the released code has it;
-  # "few_shot", for the base model alone, two solved examples, as any model can
-  # be asked; or "module:function" (question) -> text, in training too.
-  prompt: str = field(
-    "trained", takes=("question",), words=("trained", "few_shot")
-  )
+  # How a model is asked: "trained", by the task's prompt; or "few_shot", for
+  # the base model alone, by solved examples, as any model can be asked.
+  prompt: Literal["trained", "few_shot"] = "trained"
   # Who writes the steps in our engine's place: "module:function"
   # (config, folder) -> an Expand (types.py); the folder is the round's policy.
   backend: str = field("", takes=("config", "folder"), words=("",))
@@ -59,8 +56,9 @@ class DataConfig(Closed):
   """Problems of one split."""
 
   # "synthetic:SPLIT", a .jsonl, .json or .csv file, "tfds:NAME/SPLIT",
-  # "hf:OWNER/NAME[/CONFIG]/SPLIT" of the Hugging Face Hub (data/hub.py), or
-  # "module:function" () -> problems, or rows as dicts.
+  # "hf:OWNER/NAME[/CONFIG]/SPLIT" of the Hugging Face Hub (data/hub.py),
+  # "task:SPLIT" of the task's own problems, or "module:function" () ->
+  # problems, or rows as dicts.
   source: str = field("synthetic:train", takes=())
   # How many problems; 0 takes all (not for synthetic, which has no end).
   count: int = field(0, least=0)
@@ -220,9 +218,9 @@ class SearchConfig(Closed):
   # "terminal": Q only from terminals (rounds 1-2, Eq. 2). "ppm": the PPM's
   # value starts a new node's Q (rounds 3-4, Eq. 3).
   annotation: Literal["terminal", "ppm"] = "terminal"
-  # What a terminal backs up: "truth" is +1/-1 by the grader, or what
-  # `answer_reward` gives; "ppm" the PPM's score of the full trajectory (test
-  # time).
+  # What a terminal backs up: "truth" is +1/-1 by the grader or by
+  # tests, or what the task's reward gives; "ppm" the PPM's score of the full
+  # trajectory (test time).
   terminal_reward: Literal["truth", "ppm"] = "truth"
   # The PPM's score of a full trajectory, used at test time: its value at the
   # last step (paper), or the mean or the least of its values at all steps.
@@ -537,6 +535,10 @@ class Config(Closed):
   # Where compiled programs are kept for the next process. Empty: in the run's
   # folder, programs/.
   programs: str = field("", binds=False)
+  # What is learnt: "math"; "code", functions that tests judge;
+  # "reasoning_gym:NAME" of that library; or "module:function" () -> a Task
+  # (tasks/task.py).
+  task: str = field("math", takes=(), words=("math", "code", "reasoning_gym:"))
   # The base model.
   policy: PolicyConfig = field(factory=PolicyConfig)
   # Training problems.
@@ -571,10 +573,6 @@ class Config(Closed):
   # 3.4), the policy of the round before ("last"), or a Hugging Face folder or
   # name of a model with the base model's tokenizer.
   sft_from: str = "base"
-  # What an answer is worth, in the grader's place: "module:function"
-  # (problem, answer) -> a number from -1 to 1, which a terminal backs up; right
-  # is above 0. Problems need no gold answer then.
-  answer_reward: str = field("", takes=("problem", "answer"), words=("",))
   # What the reward model learns from: "ppm" preference pairs (paper Eq. 4),
   # "pqm" the Q-values themselves, "orm" whether a whole solution is right.
   reward: Literal["ppm", "pqm", "orm"] = "ppm"

@@ -126,6 +126,8 @@ def _check_plugin(name: str, value: Any, takes, words) -> None:
     return
   if words is None and not plugins.names_one(value):
     return  # A file, or the name of a model.
+  if any(each.endswith(":") and value.startswith(each) for each in words or ()):
+    return
   if ":" not in value:
     others = ", ".join(map(repr, filter(None, words)))
     raise ValueError(

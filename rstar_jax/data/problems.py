@@ -17,6 +17,7 @@ from rstar_jax.data import shapes
 from rstar_jax.data.files import ProblemError, Row
 from rstar_jax.data.sources import open_source
 from rstar_jax.data.synthetic import generator
+from rstar_jax.tasks.task import MATH, Task
 from rstar_jax.types import Problem
 
 
@@ -41,25 +42,25 @@ def load_problems(
   config: DataConfig,
   data_dir: epath.PathLike | None = None,
   *,
-  needs_answer: bool = True,
+  task: Task = MATH,
 ) -> list[Problem]:
   """Returns the problems of a source; arguments and errors as in `read`."""
-  return read(config, data_dir, needs_answer=needs_answer).problems
+  return read(config, data_dir, task=task).problems
 
 
 def read(
   config: DataConfig,
   data_dir: epath.PathLike | None = None,
   *,
-  needs_answer: bool = True,
+  task: Task = MATH,
 ) -> Loaded:
   """Reads the problems that a config names.
 
   Args:
     config: source, count and field names.
     data_dir: folder of TFDS data sets; None is TFDS's default.
-    needs_answer: whether a problem without an answer that can be graded is left
-      out. If not (`Config.answer_reward`), its answer is None.
+    task: the run's. A problem without an answer that can be graded, and without
+      tests, is left out unless the task has a reward; its answer is None then.
 
   Returns:
     The problems, and the counts of rows left out, which are also logged.
@@ -82,8 +83,8 @@ def read(
       )
     made = generator.problems(split=name, count=config.count, seed=config.seed)
     return Loaded(made, len(made))
-  name, rows = open_source(config.source, data_dir)
-  return _collect(rows, name, config, needs_answer)
+  name, rows = open_source(config.source, data_dir, task)
+  return _collect(rows, name, config, task.reward is None)
 
 
 def _collect(

@@ -95,6 +95,9 @@ SHAPES = (
   Shape("problem", "solution", final_answer),
   Shape("query", "response", _concluded),
 )
+# Fields of a row of HumanEval's form: the head of a function, the code of
+# `check(function)`, and the function's name.
+_TESTED = frozenset({"prompt", "test", "entry_point"})
 _CHAT = Shape("user", "assistant", _replied)
 
 # Parts of a problem that may stand in fields beside its question.
@@ -137,6 +140,8 @@ def problem_of(
     return _checked(value, needs_answer)
   if not isinstance(value, Mapping):
     raise ProblemError(f"is {_kind(value)}, want an object")
+  if value.keys() >= _TESTED and not config.question_field:
+    return _tested(row, value, source)
   shape, value = _shape_of(value, config, needs_answer)
   question = _question(value, shape.question)
   if not config.question_field:
@@ -266,6 +271,20 @@ def _check_rivals(row: Mapping, field: str, answer: str | None) -> None:
         )
 
 
+def _tested(row: Row, value: Mapping, source: str) -> Problem:
+  """Returns a problem of HumanEval's form."""
+  name = _text(value, "entry_point")
+  if not name.isidentifier():
+    raise ProblemError(f"'entry_point' is {name!r:.80}, want a function's name")
+  named = _text(value, "task_id") if "task_id" in value else ""
+  return Problem(
+    id=named or f"{source}/{row.index}",
+    question=_text(value, "prompt", numbers=False),
+    source=source,
+    tests=f"{_text(value, 'test', numbers=False)}\n\ncheck({name})\n",
+  )
+
+
 def _checked(problem: Problem, needs_answer: bool) -> Problem:
   """Returns a problem that a function of the user's made."""
   for name in ("id", "question"):
@@ -274,11 +293,12 @@ def _checked(problem: Problem, needs_answer: bool) -> Problem:
       raise ProblemError(
         f"is a Problem whose {name} is {value!r:.80}, want text"
       )
+  needs_answer = needs_answer and not problem.tests
   for value in (problem.answer, *problem.alternatives):
     if not isinstance(value, str) and (needs_answer or value is not None):
       raise ProblemError(
         f"is a Problem whose answer is {value!r:.80}, want text; None is for "
-        "runs with an answer_reward"
+        "tasks with a reward, and beside tests"
       )
   return problem
 

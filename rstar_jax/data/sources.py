@@ -1,8 +1,9 @@
-"""Opens sources of rows: a file, TFDS, the Hugging Face Hub, or a function."""
+"""Opens sources of rows: a file, TFDS, the Hub, a function, or the task."""
 
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from etils import epath
 
@@ -10,23 +11,25 @@ from rstar_jax.config import plugins
 from rstar_jax.data import hub
 from rstar_jax.data.files import ProblemError, Row, file_rows, table_row
 from rstar_jax.storage import store
+from rstar_jax.tasks.task import MATH, Task
 from rstar_jax.types import Problem
 
 # The accepted sources, for error messages.
 FORMS = (
   f"a .jsonl, .json or .csv file, 'tfds:NAME/SPLIT', {hub.FORM!r}, a function "
-  f"{plugins.FORM!r} or, for problems, 'synthetic:SPLIT'"
+  f"{plugins.FORM!r} or, for problems, 'task:SPLIT' or 'synthetic:SPLIT'"
 )
 
 
 def open_source(
-  source: str, data_dir: epath.PathLike | None = None
+  source: str, data_dir: epath.PathLike | None = None, task: Task = MATH
 ) -> tuple[str, Iterator[Row]]:
   """Opens a source of rows.
 
   Args:
     source: one of `FORMS`.
     data_dir: folder of TFDS data sets; None is TFDS's default.
+    task: whose problems the source "task:SPLIT" is.
 
   Returns:
     A short name, the prefix of the ids of its problems, and an iterator over
@@ -37,7 +40,16 @@ def open_source(
   """
   kind, _, name = source.partition(":")
   if plugins.names_one(source):
-    return kind, _own_rows(source)
+    plugin = plugins.load(source, "source")
+    return kind, _own_rows(source, plugin, ())
+  if kind == "task":
+    if task.problems is None:
+      raise ProblemError(
+        f"source {source!r}: the task has no problems of its own, so name "
+        "another source"
+      )
+    plugin = plugins.wrap(task.problems, "task.problems")
+    return name, _own_rows(source, plugin, (name,))
   if kind == "tfds":
     try:
       from rstar_jax.data import tfds
@@ -57,10 +69,11 @@ def open_source(
   raise ProblemError(f"source {source!r} is none of {FORMS}")
 
 
-def _own_rows(source: str) -> Iterator[Row]:
+def _own_rows(
+  source: str, plugin: plugins.Plugin, args: tuple[Any, ...]
+) -> Iterator[Row]:
   """Yields what a function of the user's gives: problems, or rows."""
-  plugin = plugins.load(source, "source")
-  found = plugin()
+  found = plugin(*args)
   if isinstance(found, Mapping | str) or not isinstance(found, Iterable):
     raise plugin.wrong(
       "a list of problems or of rows (dicts)", plugins.shown(found)

@@ -8,6 +8,7 @@ from rstar_jax.config.schema import Config
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.data.decontaminate import decontaminate
 from rstar_jax.data.files import ProblemError
+from rstar_jax.tasks.named import load_task
 from rstar_jax.types import Problem
 
 
@@ -15,7 +16,7 @@ def load(config: Config) -> tuple[list[Problem], dict[str, Any]]:
   """Loads the training problems that are in no evaluation set.
 
   Args:
-    config: `train`, `eval` and `decontaminate` are used.
+    config: `task`, `train`, `eval` and `decontaminate` are used.
 
   Returns:
     The problems, at least one, and the report of `decontaminate`, whose summary
@@ -25,8 +26,8 @@ def load(config: Config) -> tuple[list[Problem], dict[str, Any]]:
   Raises:
     ProblemError: as in `problems.read`, or if no problem is left.
   """
-  needs_answer = not config.answer_reward
-  problems = problems_lib.load_problems(config.train, needs_answer=needs_answer)
+  task = load_task(config.task)
+  problems = problems_lib.load_problems(config.train, task=task)
   held_out: dict[str, list[Problem]] = {}
   for data in (
     config.eval.data,
@@ -35,7 +36,7 @@ def load(config: Config) -> tuple[list[Problem], dict[str, Any]]:
   ):
     # A source may occur twice with different counts.
     held_out.setdefault(data.source, []).extend(
-      problems_lib.load_problems(data, needs_answer=needs_answer)
+      problems_lib.load_problems(data, task=task)
     )
   if not config.decontaminate.ngram:
     return problems, {}

@@ -1,45 +1,120 @@
-"""Judges answers to problems: by the grader, or by a reward of one's own."""
+"""Judges answers: by the grader, by tests, or by a reward of one's own.
 
+The problem says what its answer is and what judges it: it is boxed, and is
+compared with a gold one; or it is the program, which runs before the problem's
+tests.
+"""
+
+import hashlib
 import numbers
+import secrets
 from collections.abc import Callable, Sequence
 
 from rstar_jax.config import plugins
-from rstar_jax.types import Grade, Problem, Verdict
+from rstar_jax.grading import answers
+from rstar_jax.steps import grammar
+from rstar_jax.types import Grade, Prefix, Problem, Verdict, Verify
 
 # What an answer is worth, from -1 to 1; it is right above 0.
 Reward = Callable[[Problem, str], float]
+
+# Runs after the program: the tests, in a namespace of their own. It has what
+# the program defined, but not what hides a builtin: `assert abs(...) < 1e-6`
+# asks Python's `abs`. `import` is a statement and cannot be hidden so.
+_TESTS = """\
+import builtins
+builtins.exec({text!r}, {{
+  **{{k: v for k, v in builtins.globals().items()
+     if k[:2] != "__" and not builtins.hasattr(builtins, k)}},
+  "__name__": "__main__",
+}})
+"""
+_SECRET = secrets.token_bytes(16)
+
+
+def answer_of(problem: Problem, steps: Prefix) -> str | None:
+  """Returns the answer of a whole solution; None if it boxes none.
+
+  Args:
+    problem: where it has tests, the answer is the solution's program.
+    steps: node texts, oldest first; the last one boxes an answer.
+  """
+  boxed = answers.final_answer(steps[-1])
+  if boxed is None or not problem.tests:
+    return boxed
+  return "\n".join(grammar.program(steps))
 
 
 def judge(
   answered: Sequence[tuple[Problem, str]],
   grade: Grade,
   reward: Reward | None = None,
+  verify: Verify | None = None,
 ) -> list[tuple[Verdict, float] | None]:
-  """Judges answers; see `verdicts` and `rewards`.
+  """Judges answers; see `verdicts`, `passes` and `rewards`.
 
   Args:
     answered: (problem, answer) pairs.
     grade: compares two answers.
-    reward: judges in its place; None is the grader.
+    reward: judges in the place of the grader and of tests, if given.
+    verify: runs programs; needed where a problem has tests.
 
   Returns:
-    For each pair its verdict and its reward: 1 or -1 of the grader, for which
-    an undecided answer is not right. None where there is neither a gold answer
-    nor a reward.
+    For each pair its verdict and its reward: 1 or -1 of the grader or of tests;
+    an undecided answer is not right. None where there is nothing to judge by.
   """
   if reward is not None:
     return [
       ("equal" if worth > 0 else "different", worth)
       for worth in rewards(reward, answered)
     ]
-  gold = [each for each in answered if each[0].answer is not None]
+  tested = [each for each in answered if each[0].tests]
+  if tested and verify is None:
+    raise ValueError(f"problem {tested[0][0].id} has tests, and nothing to run")
+  ran = iter(passes(verify, tested) if tested else ())
+  gold = [each for each in answered if each[0].judged and not each[0].tests]
   graded = iter(verdicts(grade, gold) if gold else ())
   found: list[tuple[Verdict, float] | None] = []
   for problem, _ in answered:
-    verdict = None if problem.answer is None else next(graded)
-    worth = 1.0 if verdict == "equal" else -1.0
-    found.append(None if verdict is None else (verdict, worth))
+    if not problem.judged:
+      found.append(None)
+      continue
+    verdict = next(ran if problem.tests else graded)
+    found.append((verdict, 1.0 if verdict == "equal" else -1.0))
   return found
+
+
+def passes(
+  verify: Verify, answered: Sequence[tuple[Problem, str]]
+) -> list[Verdict]:
+  """Runs the tests of each problem after its answer, a program.
+
+  The tests share the program's interpreter, so that its own report that they
+  ran is not enough: they end by printing a key, which differs in each process
+  of ours and is not known to the program before. What still cheats: code that
+  looks for the key while the tests call it, or returns objects that are equal
+  to everything (docs/security.md).
+
+  Args:
+    verify: runs programs.
+    answered: (problem, program) pairs; each problem has tests.
+
+  Returns:
+    For each "equal" if the tests ran to their end, else "different".
+  """
+  keys, programs = [], []
+  for problem, program in answered:
+    # Equal pairs are equal programs, which a sandbox may run once.
+    text = f"{program}\0{problem.tests}".encode()
+    keys.append(hashlib.blake2b(text, digest_size=16, key=_SECRET).hexdigest())
+    tests = f"{problem.tests}\nprint({keys[-1]!r})\n"
+    programs.append([program, _TESTS.format(text=tests)])
+  return [
+    "equal"
+    if result.status == "ok" and result.stdout.rstrip().endswith(key)
+    else "different"
+    for key, result in zip(keys, verify(programs), strict=True)
+  ]
 
 
 def rewards(

@@ -22,7 +22,7 @@ def load_tokenizer(
     base: a Hugging Face folder or name, or a GGUF file. An adapter without a
       tokenizer has its base model's.
     add_markers: whether tokens of the step grammar that it lacks are added.
-    prompt: what precedes the first step; `policy.prompt` of a run.
+    prompt: what precedes the first step; that of a run's task.
   """
   options: dict[str, Any] = {"add_markers": add_markers, "prompt": prompt}
   with store.local(base, folders.WEIGHTS) as base:

@@ -1,6 +1,6 @@
 """An untrained model as the search's `Expand`: the grammar by examples.
 
-`prompts.bootstrap_prompt` shows the model the step grammar. The markers are
+`prompts.few_shot` shows the model the step grammar. The markers are
 plain text of several tokens to it, so the end of a step is found in the text
 and not by an id.
 """
@@ -50,6 +50,7 @@ class FewShot:
     *,
     limit: int | None = None,
     greedy: bool = False,
+    prompt: prompts.Prompt = prompts.few_shot,
   ):
     """Makes the callable.
 
@@ -59,6 +60,7 @@ class FewShot:
       markers: the closing markers that end a step, of `grammar.FINISHES`.
       limit: longest step, in tokens; None is the engine's longest.
       greedy: takes the likeliest tokens.
+      prompt: shows the grammar, and asks a question.
     """
     self.engine = engine
     self._tokenizer = tokenizer
@@ -69,6 +71,7 @@ class FewShot:
       tuple(stop_words(tokenizer, markers)),
     )
     self._greedy = greedy
+    self._prompt = prompt
 
   def submit(
     self, question: str, prefix: Prefix, seeds: Sequence[int]
@@ -78,7 +81,7 @@ class FewShot:
     The `logprob` of a candidate that was cut is nan: the engine knows the sum
     over all its tokens alone.
     """
-    text = prompts.bootstrap_prompt(question) + "".join(prefix)
+    text = self._prompt(question) + "".join(prefix)
     ids = [*self._tokenizer.bos_ids, *self._tokenizer.encode(text)]
     steps = self.engine.submit(ids, seeds, self._stop, greedy=self._greedy)
     return futures.then(steps, lambda row: list(map(self._candidate, row)))

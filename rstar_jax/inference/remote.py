@@ -62,12 +62,18 @@ class Remote:
     set_aside: requests without candidates, those from the journal included.
   """
 
-  def __init__(self, config: RemoteConfig, journal: Journal):
+  def __init__(
+    self,
+    config: RemoteConfig,
+    journal: Journal,
+    prompt: prompts.Prompt = prompts.few_shot,
+  ):
     """Makes the client, without a request.
 
     Args:
       config: the server, and what it is asked for.
       journal: opened with `readable`.
+      prompt: shows the grammar, and asks a question.
 
     Raises:
       ValueError: the environment lacks the API key.
@@ -75,6 +81,7 @@ class Remote:
     self.generated_tokens = self.set_aside = 0
     self._in_a_row = 0
     self._config = config
+    self._prompt = prompt
     self._extra = outside.parse(config.extra or "{}")
     self._most_tokens = most_tokens(config)
     self._journal = journal
@@ -191,7 +198,7 @@ class Remote:
     config = self._config
     request = {
       "model": config.model,
-      "prompt": prompts.bootstrap_prompt(question) + "".join(prefix),
+      "prompt": self._prompt(question) + "".join(prefix),
       "n": n,
       "seed": seed,
       "temperature": config.temperature,

@@ -204,6 +204,7 @@ class ModelBackend:
       for marker, finish in grammar.FINISHES.items()
       if finish in finishes
     ]
+    options["prompt"] = self._context.task.few_shot
     return FewShot(self._engine, self._tokenizer, markers, **options)
 
   def parameters(self) -> int | None:
@@ -265,7 +266,7 @@ class RemoteBackend:
     answers = journal.of_host(
       folder, context.host.index, remote.readable(config)
     )
-    self._remote = remote.Remote(config, answers)
+    self._remote = remote.Remote(config, answers, context.task.few_shot)
     self._passed_over = answers.passed_over
     self._began = time.perf_counter()
 
@@ -301,9 +302,7 @@ def _with_host(
     score=score,
     verify=context.sandbox.run,
     grade=context.grader.grade,
-    reward=plugins.optional(
-      context.config.answer_reward, "config.answer_reward"
-    ),
+    reward=context.task.reward,
   )
 
 

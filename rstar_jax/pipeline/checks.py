@@ -13,8 +13,8 @@ from rstar_jax.data import released, training
 from rstar_jax.grading import judging
 from rstar_jax.grading.grader import Grader
 from rstar_jax.pipeline.hosts import Host, wait_until
-from rstar_jax.steps import prompts
 from rstar_jax.storage import layout, records, store
+from rstar_jax.tasks.named import load_task
 from rstar_jax.types import Problem
 
 _ALONE = Host()
@@ -38,9 +38,8 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
     try_plugins(config, training.load(config)[0][0])
   else:
     for data in (config.eval.data, *config.eval.more):
-      found = problems_lib.load_problems(
-        data, needs_answer=not config.answer_reward
-      )
+      task = load_task(config.task)
+      found = problems_lib.load_problems(data, task=task)
       try_plugins(config, found[0])
   if evaluation:
     return
@@ -53,7 +52,7 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
 
 
 def try_plugins(config: Config, problem: Problem) -> None:
-  """Calls the prompt, grader and reward plugins on one problem.
+  """Calls the task's functions and the grader's on one problem.
 
   The other plugins may be slow, and are first called where they are used.
 
@@ -64,15 +63,16 @@ def try_plugins(config: Config, problem: Problem) -> None:
   Raises:
     PluginError: a plugin raises, or returns a value of the wrong form.
   """
-  prompts.own(config.policy.prompt)(problem.question)
+  task = load_task(config.task)
+  task.prompt(problem.question)
+  task.few_shot(problem.question)
   answer = problem.answer or "0"
   function = plugins.optional(config.grader.function, "config.grader.function")
   if function:
     with Grader(workers=1, function=function) as grader:
       grader.grade([(answer, answer)])
-  reward = plugins.optional(config.answer_reward, "config.answer_reward")
-  if reward:
-    judging.rewards(reward, [(problem, answer)])
+  if task.reward:
+    judging.rewards(task.reward, [(problem, answer)])
 
 
 def has_run(workdir: store.Path) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 from absl import logging
@@ -13,9 +14,10 @@ from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.sandbox.pool import Limits, Sandbox
-from rstar_jax.steps import prompts
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import layout, metrics, records, store
+from rstar_jax.tasks.named import load_task
+from rstar_jax.tasks.task import Task
 
 _ALONE = Host()
 
@@ -40,6 +42,11 @@ class Context:
   grader: Grader
   tokenizer: HfTokenizer
   host: Host = _ALONE
+
+  @functools.cached_property
+  def task(self) -> Task:
+    """The task that the config names."""
+    return load_task(self.config.task)
 
   def folder(self, round_: int, stage: str) -> store.Path:
     """Returns where a stage of a round writes."""
@@ -108,6 +115,6 @@ def open_context(
     writer = stack.enter_context(metrics.MetricsWriter(folder))
     tokenizer = load_tokenizer(
       config.policy.path or folders.BASE_MODEL,
-      prompt=prompts.own(config.policy.prompt),
+      prompt=load_task(config.task).prompt,
     )
     yield Context(config, workdir, writer, sandbox, grader, tokenizer, host)

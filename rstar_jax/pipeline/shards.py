@@ -16,6 +16,7 @@ from rstar_jax.pipeline.hosts import Host, wait_until
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage import metrics, records, store
+from rstar_jax.tasks.named import load_task
 from rstar_jax.types import PreferencePair, Problem
 
 
@@ -95,11 +96,9 @@ def cut(
 
 def splits(config: Config) -> Iterator[tuple[str, list[Problem]]]:
   """Yields the names and problems of all evaluation sets."""
+  task = load_task(config.task)
   for data in (config.eval.data, *config.eval.more):
-    yield (
-      data.source,
-      problems_lib.load_problems(data, needs_answer=not config.answer_reward),
-    )
+    yield data.source, problems_lib.load_problems(data, task=task)
 
 
 def finish(

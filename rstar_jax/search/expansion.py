@@ -11,7 +11,7 @@ import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.config.schema import SearchConfig
-from rstar_jax.grading import answers
+from rstar_jax.grading import judging
 from rstar_jax.search import portions, requests
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls, Search
@@ -162,7 +162,8 @@ def _sample(
     tree.tokens += sum(len(each.token_ids) for each in candidates)
     kept = valid_candidates(tree, prefixes[leaf], candidates, config)
     drafts += [_Draft(leaf, each, each.text) for each in kept]
-  drafts = _extract(tree, (yield from _run(tree, prefixes, drafts)))
+  drafts = yield from _run(tree, prefixes, drafts)
+  drafts = _extract(tree, prefixes, drafts)
   yield from _score(question, prefixes, drafts, config)
   yield from _judge(tree, drafts)
   found: list[_Sampled] = [([], candidates) for candidates in sampled]
@@ -255,12 +256,16 @@ def _run(
   return [each for each in drafts if id(each) not in failed]
 
 
-def _extract(tree: Tree, drafts: list[_Draft]) -> list[_Draft]:
-  """Extracts the boxed answers and drops answers without one."""
+def _extract(
+  tree: Tree, prefixes: Sequence[Prefix], drafts: list[_Draft]
+) -> list[_Draft]:
+  """Extracts the answers and drops answer steps that box none."""
   kept = []
   for each in drafts:
     if each.candidate.finish == "answer":
-      each.answer = answers.final_answer(each.text)
+      each.answer = judging.answer_of(
+        tree.problem, (*prefixes[each.leaf], each.text)
+      )
       if each.answer is None:
         tree.drop("malformed")
         continue

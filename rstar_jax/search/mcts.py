@@ -77,9 +77,9 @@ def check(
   if config.terminal_reward != "truth" or calls.reward is not None:
     return
   for problem in problems:
-    if problem.answer is None:
+    if not problem.judged:
       raise ValueError(
-        f"problem {problem.id} has no gold answer, which "
+        f"problem {problem.id} has no gold answer and no tests, which "
         "terminal_reward='truth' needs; use 'ppm', or give calls.reward"
       )
 

@@ -123,7 +123,10 @@ class Queues:
     """Returns what sends a request of a kind."""
     if kind == "judge":
       call = functools.partial(
-        judging.judge, grade=calls.grade, reward=calls.reward
+        judging.judge,
+        grade=calls.grade,
+        reward=calls.reward,
+        verify=calls.verify,
       )
     else:
       call = getattr(calls, kind)

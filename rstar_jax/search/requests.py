@@ -24,7 +24,8 @@ class Request:
   """A request to one of the callables.
 
   Attributes:
-    to: which one; "judge" is `Calls.grade`, or `Calls.reward` in its place.
+    to: which one; "judge" is `Calls.grade`, or `Calls.verify` for problems with
+      tests, or `Calls.reward` in the place of both.
     args: the arguments, of one row where the callable takes a batch.
   """
 
@@ -68,11 +69,11 @@ class Calls:
 
   Attributes:
     expand: samples next steps.
-    verify: runs programs.
+    verify: runs programs, and after them the tests of problems that have some.
     grade: compares answers.
     score: scores steps with the PPM; None if the search uses no PPM.
-    reward: says what an answer is worth, in the place of `grade`; problems need
-      no gold answer then.
+    reward: says what an answer is worth, in the place of `grade` and of tests;
+      problems need neither then.
   """
 
   expand: Expand

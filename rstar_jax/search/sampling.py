@@ -14,7 +14,7 @@ import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.config.schema import SearchConfig
-from rstar_jax.grading import answers, choose
+from rstar_jax.grading import choose, judging
 from rstar_jax.search import driver, requests, values
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import TrajectoryValue
@@ -28,7 +28,7 @@ class Sample:
 
   Attributes:
     steps: node texts, oldest first, as far as they are well-formed.
-    answer: the boxed answer, None if there is none.
+    answer: see `judging.answer_of`; None if there is none.
     verdict: None without an answer, or with nothing to judge it by.
     tokens: number of tokens generated for it.
     status: "ok"; or why there is no answer: "length", "malformed", "no_answer",
@@ -243,7 +243,7 @@ def _answers(
   drafts = list(drafts)
   for group, (candidate,) in zip(equal.values(), written, strict=True):
     draft = drafts[group[0]]
-    answered = _answered(draft, candidate)
+    answered = _answered(problem, draft, candidate)
     for i in group:
       # Equal texts may have different numbers of tokens.
       tokens = drafts[i].tokens + answered.tokens - draft.tokens
@@ -252,13 +252,15 @@ def _answers(
   return drafts
 
 
-def _answered(draft: Sample, candidate: Candidate) -> Sample:
+def _answered(problem: Problem, draft: Sample, candidate: Candidate) -> Sample:
   """Adds the text that follows the output."""
   tokens = draft.tokens + len(candidate.token_ids)
   if candidate.finish == "length":
     return dataclasses.replace(draft, tokens=tokens, status="length")
   reason = grammar.problem_with(draft.steps, candidate.text, candidate.finish)
-  answer = None if reason else answers.final_answer(candidate.text)
+  answer = None
+  if not reason:
+    answer = judging.answer_of(problem, (*draft.steps, candidate.text))
   if candidate.finish != "answer" or (reason and "boxed" not in reason):
     return dataclasses.replace(draft, tokens=tokens, status="malformed")
   if answer is None:

@@ -1,10 +1,10 @@
 r"""Renders prompts, for training and inference alike.
 
-`bootstrap_prompt` shows the step grammar to a model that was not trained on it.
+`few_shot` shows the step grammar to a model that was not trained on it.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rstar_jax.config import plugins
 from rstar_jax.steps import grammar
@@ -14,7 +14,7 @@ from rstar_jax.types import Prefix
 # Comment of the step that closes the code.
 LAST_STEP = "# Now print the final answer"
 
-_INSTRUCTION = f"""\
+INSTRUCTION = f"""\
 You are an agent skilled in mathematics and in Python. Solve the question step \
 by step, in three parts: the code, its output, and the answer.
 Do all calculation in Python, not in your head. A step is a short comment that \
@@ -27,8 +27,10 @@ the final answer in one sentence, between {grammar.ANSWER} and \
 {grammar.END_OF_ANSWER}, with its value, and no unit, in \\boxed{{}}.
 Two questions are solved below. Solve the third in the same way."""
 
-# (question, node texts): a word problem and an algebra problem.
-DEMONSTRATIONS: tuple[tuple[str, Prefix], ...] = (
+# A question, and the node texts of its solution.
+Example = tuple[str, Prefix]
+# A word problem and an algebra problem.
+DEMONSTRATIONS: tuple[Example, ...] = (
   (
     "A baker fills 3 trays with 12 rolls each. She sells 20 rolls in the "
     "morning, and half of the rest after lunch. How many rolls are left?",
@@ -78,16 +80,11 @@ def prompt(question: str) -> str:
   )
 
 
-def own(name: str) -> Prompt:
-  """Loads the prompt that `policy.prompt` names; see `Prompt`.
+def checked(plugin: plugins.Plugin) -> Prompt:
+  """Returns a prompt of the user's that is checked when it is called.
 
-  Raises:
-    PluginError: there is no such function, or it does not return a text that
-      holds the question.
+  It raises PluginError unless the text holds the question.
   """
-  if not plugins.names_one(name):
-    return prompt
-  plugin = plugins.load(name, "config.policy.prompt")
 
   def render(question: str) -> str:
     text = plugin(question)
@@ -137,17 +134,19 @@ def _literal(text: str) -> str:
   return f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}"
 
 
-def bootstrap_prompt(question: str) -> str:
-  """Returns a few-shot prompt for a model not trained on the step grammar.
+def few_shot(
+  question: str,
+  instruction: str = INSTRUCTION,
+  examples: Sequence[Example] = DEMONSTRATIONS,
+) -> str:
+  """Returns a prompt for a model not trained on the step grammar.
 
-  It holds an instruction, two fixed demonstrations and the question; `<code>`
-  follows. Solutions have the same form as those after `prompt`, so that one
-  model's solutions can train another.
+  It holds an instruction, solved examples and the question; `<code>` follows.
+  Solutions have the same form as those after `prompt`, so that one model's
+  solutions can train another.
   """
-  examples = "\n\n".join(
-    _ask(each) + "".join(nodes) for each, nodes in DEMONSTRATIONS
-  )
-  return f"{_INSTRUCTION}\n\n{examples}\n\n{_ask(question)}"
+  shown = "\n\n".join(_ask(each) + "".join(nodes) for each, nodes in examples)
+  return f"{instruction}\n\n{shown}\n\n{_ask(question)}"
 
 
 def _ask(question: str) -> str:

@@ -105,14 +105,14 @@ class PluginsTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-    ("policy.prompt", "few_shots", "one of 'trained', 'few_shot', or a func"),
-    ("policy.prompt", "no_such:f", "no module 'no_such'"),
+    ("task", "maths", "one of 'math', 'code', 'reasoning_gym:', or a function"),
+    ("task", "no_such:f", "no module 'no_such'"),
+    ("task", "own_plugin:twice", r"must take \(\), and takes \(x\)"),
     ("policy.backend", "own_plugin:twice", r"must take \(config, folder\)"),
     ("search.method", "beam", "one of 'mcts', or a function of yours as 'mod"),
     ("eval.search.method", "own_plugin:twise", "did you mean twice"),
     ("grader.function", "own_plugin", "must be a function of yours as 'modul"),
     ("grader.function", "own_plugin:twice", r"must take \(gold, predicted\)"),
-    ("answer_reward", "own_plugin:twice", r"must take \(problem, answer\)"),
     ("train.source", "own_plugin:twice", r"must take \(\), and takes \(x\)"),
     ("eval.reward_model", "own_plugin:items", r"must take \(config\)"),
     ("study.methods", ("mcts", "best"), r"study.methods\[1\]='best' must be"),

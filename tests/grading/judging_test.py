@@ -1,9 +1,10 @@
 """Problems with several right answers: any of them is accepted."""
 
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from rstar_jax.grading import judging
+from rstar_jax.sandbox.pool import Limits, Sandbox
 from rstar_jax.types import Problem
 
 ONE = Problem("a", "q", "3")
@@ -62,6 +63,100 @@ class GradingTest(absltest.TestCase):
         ):
           judging.judge([(ONE, "3")], grade, lambda *_, worth=worth: worth)
     judging.judge([(ONE, "3")], grade, lambda *_: np.float32(0.5))
+
+
+ROOT = Problem(
+  "root",
+  "def root(x):",
+  tests="def check(f):\n"
+  "  for x in (0, 4, 9):\n"
+  "    assert abs(f(x) ** 2 - x) < 1e-6\n\n"
+  "check(root)\n",
+)
+RIGHT = "def root(x):\n  return x ** 0.5"
+WRONG = "def root(x):\n  return x / 2"
+
+
+class AnswerTest(absltest.TestCase):
+  STEPS = (
+    "<code>\nx = 1\n<end_of_step>",
+    "\nprint(x)\n<end_of_code>\n<output>1<end_of_output>\n",
+    "<answer>It is \\boxed{root}.<end_of_answer>",
+  )
+
+  def test_the_box_or_where_there_are_tests_the_program(self):
+    self.assertEqual(judging.answer_of(ONE, self.STEPS), "root")
+    program = judging.answer_of(ROOT, self.STEPS)
+    self.assertEqual(program.split(), ["x", "=", "1", "print(x)"])
+    bare = (*self.STEPS[:2], "<answer>It is root.<end_of_answer>")
+    self.assertIsNone(judging.answer_of(ONE, bare))
+    self.assertIsNone(judging.answer_of(ROOT, bare))
+
+
+class PassesTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.sandbox = Sandbox(workers=1, limits=Limits(wall_seconds=1.0))
+    cls.addClassCleanup(cls.sandbox.close)
+
+  def passes(self, program, problem=ROOT):
+    (found,) = judging.passes(self.sandbox.run, [(problem, program)])
+    return found
+
+  def test_a_right_program_and_a_wrong_one(self):
+    asked = [(ROOT, RIGHT), (ONE, "3"), (ROOT, WRONG)]
+    self.assertEqual(
+      judging.judge(asked, grade, verify=self.sandbox.run),
+      [("equal", 1.0), ("equal", 1.0), ("different", -1.0)],
+    )
+    # A reward takes the place of tests, too.
+    self.assertEqual(
+      judging.judge(asked[2:], grade, lambda problem, answer: 0.5),
+      [("equal", 0.5)],
+    )
+    with self.assertRaisesRegex(ValueError, "root has tests"):
+      judging.judge(asked[:1], grade)
+
+  @parameterized.parameters(
+    "",
+    "raise SystemExit(0)",
+    "import os\nos._exit(0)",
+    "while True: pass",
+    f"{WRONG}\nprint('ok')",
+    "def root(x):\n  raise SystemExit(0)",
+    "def root(x):\n  import os\n  os._exit(0)",
+    "def root(x):\n  quit()",
+    # What the tests use, or what runs them, is hidden by a name.
+    f"{WRONG}\ndef abs(x): return 0",
+    f"{WRONG}\ndef check(f): pass",
+    f"{WRONG}\ndef exec(*args): pass\ndef compile(*args): pass",
+    f"{WRONG}\nclass AssertionError(Exception): pass",
+    f"{WRONG}\ndef print(*args): pass",
+    # What judges is told that all is well, by another way than the tests.
+    f"{WRONG}\nimport atexit, os\natexit.register(os._exit, 0)",
+    "def root(x):\n"
+    "  import json, os, struct\n"
+    "  text = json.dumps(['ok', 'done', '', 0, 0.1, False]).encode()\n"
+    "  os.write(60, struct.pack('>I', len(text)) + text)\n"
+    "  os._exit(0)",
+    "def root(x):\n"
+    "  import sys\n"
+    "  sys.settrace(None)\n"
+    "  sys.stdout.close()\n"
+    "  raise SystemExit",
+  )
+  def test_a_program_that_would_not_pass(self, program):
+    self.assertEqual(self.passes(program), "different")
+
+  @parameterized.parameters(
+    # An honest program may name things as Python does, or print.
+    f"{RIGHT}\nsum = 3\ndef max(x): return x\nprint(max(sum))",
+    "def abs(x): return x ** 0.5\ndef root(x):\n  return abs(x)",
+    f"from __future__ import annotations\n{RIGHT}",
+  )
+  def test_a_program_that_passes(self, program):
+    self.assertEqual(self.passes(program), "equal")
 
 
 if __name__ == "__main__":

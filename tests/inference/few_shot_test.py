@@ -57,7 +57,7 @@ class FewShotTest(parameterized.TestCase):
     self.expand("x", prefix=("<code>\na = 1\n<end_of_step>",))
     self.assertEqual(
       self.engine.prefixes,
-      [prompts.bootstrap_prompt("Q?") + "<code>\na = 1\n<end_of_step>"],
+      [prompts.few_shot("Q?") + "<code>\na = 1\n<end_of_step>"],
     )
     ((ids, stop, greedy),) = self.engine.asked
     self.assertEqual(ids[0], Plain.bos_ids[0])

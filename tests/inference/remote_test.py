@@ -76,7 +76,7 @@ class AnswersTest(RemoteCase):
     self.assertCountEqual(
       [(each["prompt"], each["seed"]) for each in bodies],
       [
-        (prompts.bootstrap_prompt(question) + "".join(prefix), int(seed))
+        (prompts.few_shot(question) + "".join(prefix), int(seed))
         for question, prefix, row in zip(
           QUESTIONS, PREFIXES, SEEDS, strict=True
         )

@@ -106,7 +106,7 @@ class Script:
 def prefix_of(prompt: str) -> tuple[str, ...]:
   """Returns the nodes that follow a bootstrap prompt."""
   question = prompt.rpartition("Question: ")[2].partition("\n")[0]
-  begun = prompts.bootstrap_prompt(question)
+  begun = prompts.few_shot(question)
   assert prompt.startswith(begun), prompt
   code, closed, shown = prompt.removeprefix(begun).partition(
     grammar.END_OF_CODE

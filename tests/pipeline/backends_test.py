@@ -16,6 +16,7 @@ from rstar_jax.pipeline import backends, models
 from rstar_jax.search import mcts
 from rstar_jax.search.requests import Calls
 from rstar_jax.steps import grammar
+from rstar_jax.tasks.task import Task
 from rstar_jax.types import Problem
 from tests import tiny_run
 from tests.pipeline.context_test import ContextCase
@@ -153,8 +154,8 @@ class OwnTest(ContextCase):
     np.testing.assert_array_equal(values, expected)
 
   def test_an_answer_s_reward_goes_to_the_search(self):
-    self.main.own_reward = lambda problem, answer: 0.25
-    self.config.answer_reward = "__main__:own_reward"
+    self.main.own_task = lambda: Task(reward=lambda problem, answer: 0.25)
+    self.config.task = "__main__:own_task"
     context = self.context()
     context.sandbox = context.grader = mock.Mock()
     calls = backends.ModelBackend(context, 0).steps()

@@ -1,10 +1,9 @@
 """Tests of the prompts; the demonstrations are run."""
 
-import sys
-
 import jinja2
 from absl.testing import absltest
 
+from rstar_jax.config import plugins
 from rstar_jax.grading import answers
 from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.steps import grammar, prompts
@@ -26,31 +25,22 @@ def with_braces(question):
 
 
 class OwnPromptTest(absltest.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.main = sys.modules["__main__"]
-    self.addCleanup(delattr, self.main, "own_prompt")
-
   def test_is_checked(self):
-    self.main.own_prompt = with_braces
-    render = prompts.own("__main__:own_prompt")
+    render = prompts.checked(plugins.wrap(with_braces, "task.prompt"))
     self.assertEqual(render("How?"), with_braces("How?"))
     for wrong in (None, "no question", b"How?"):
-      self.main.own_prompt = lambda question, wrong=wrong: wrong
-      with self.assertRaisesRegex(
-        ValueError,
-        "^config.policy.prompt='__main__:own_prompt' must return a text that "
-        "holds the question 'How\\?', not",
-      ):
-        prompts.own("__main__:own_prompt")("How?")
 
-  def test_words_are_the_usual_one(self):
-    self.main.own_prompt = None
-    for name in ("trained", "few_shot"):
-      self.assertIs(prompts.own(name), prompts.prompt)
+      def own(question, wrong=wrong):
+        return wrong
+
+      with self.assertRaisesRegex(
+        plugins.PluginError,
+        "^task.prompt='.*own' must return a text that holds the question "
+        "'How\\?', not",
+      ):
+        prompts.checked(plugins.wrap(own, "task.prompt"))("How?")
 
   def test_the_chat_template_renders_it(self):
-    self.main.own_prompt = with_braces
     template = jinja2.Environment(
       trim_blocks=True, lstrip_blocks=True
     ).from_string(prompts.chat_template(with_braces))
@@ -66,7 +56,7 @@ class OwnPromptTest(absltest.TestCase):
     )
 
 
-class BootstrapPromptTest(absltest.TestCase):
+class FewShotTest(absltest.TestCase):
   def test_demonstrations_are_solutions_in_the_grammar(self):
     self.assertLen(prompts.DEMONSTRATIONS, 2)
     for _, nodes in prompts.DEMONSTRATIONS:
@@ -102,8 +92,8 @@ class BootstrapPromptTest(absltest.TestCase):
       self.assertTrue(answers.equal(gold, answers.final_answer(nodes[-1])))
 
   def test_parts_and_their_order(self):
-    text = prompts.bootstrap_prompt(QUESTION)
-    self.assertEqual(text, prompts.bootstrap_prompt(QUESTION))
+    text = prompts.few_shot(QUESTION)
+    self.assertEqual(text, prompts.few_shot(QUESTION))
     (first, nodes_1), (second, nodes_2) = prompts.DEMONSTRATIONS
     parts = (first, *nodes_1, second, *nodes_2, QUESTION)
     places = [text.index(part) for part in parts]
@@ -114,7 +104,7 @@ class BootstrapPromptTest(absltest.TestCase):
     self.assertEqual(text.count("Solution:\n<code>\n"), 2)
 
   def test_names_every_marker_that_is_written(self):
-    instruction = prompts.bootstrap_prompt("").partition("Question: ")[0]
+    instruction = prompts.few_shot("").partition("Question: ")[0]
     for marker in (*grammar.FINISHES, grammar.OUTPUT, grammar.ANSWER):
       self.assertIn(marker, instruction)
     for word in ("math, sympy and numpy", "\\boxed{}", prompts.LAST_STEP):

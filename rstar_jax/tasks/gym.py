@@ -1,0 +1,68 @@
+"""Tasks of reasoning-gym: generated problems with a score for any answer.
+
+The library makes each problem from its number, offline, and scores an answer
+from 0 to 1: a countdown, say, has many right answers.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+from rstar_jax.config.plugins import PluginError
+from rstar_jax.tasks.task import Task
+from rstar_jax.types import Problem
+
+PREFIX = "reasoning_gym:"
+# Problems of a split, and the seed of each split's first problem. The library
+# seeds a problem by the sum of seed and number, so that splits share none.
+SIZE = 1_000_000
+SEEDS = {"train": 0, "test": SIZE}
+
+
+def task(name: str) -> Task:
+  """Returns the task of a data set, e.g. "countdown" or "gsm_symbolic".
+
+  Raises:
+    PluginError: the library is not installed, or has no such data set.
+  """
+  label = f"config.task={PREFIX + name!r}"
+  try:
+    import reasoning_gym
+  except ImportError as error:
+    raise PluginError(
+      f"{label} needs the library reasoning_gym ({error}): pip install "
+      "'rstar_jax[reasoning_gym]'"
+    ) from error
+
+  @functools.cache
+  def data(split: str) -> Any:
+    if split not in SEEDS:
+      raise PluginError(
+        f"{label} has no split {split!r}, only {', '.join(SEEDS)}"
+      )
+    return reasoning_gym.create_dataset(name, size=SIZE, seed=SEEDS[split])
+
+  def problems(split: str) -> Iterator[Problem]:
+    found = data(split)
+    for number in range(SIZE):
+      entry = found[number]
+      yield Problem(
+        id=f"{name}/{split}/{number}",
+        question=entry["question"],
+        answer=entry["answer"],
+        source=PREFIX + name,
+      )
+
+  def reward(problem: Problem, answer: str) -> float:
+    # What is asked in `solve` is no problem of the data set.
+    if problem.source != PREFIX + name:
+      return -1.0
+    _, split, number = problem.id.split("/")
+    entry = data(split)[int(number)]
+    return 2.0 * data(split).score_answer(answer, entry) - 1.0
+
+  try:
+    data("train")
+  except ValueError as error:
+    raise PluginError(f"{label}: {error}") from error
+  return Task(problems=problems, reward=reward)

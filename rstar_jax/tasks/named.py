@@ -1,0 +1,46 @@
+"""The task that `Config.task` names."""
+
+import dataclasses
+
+from rstar_jax.config import plugins
+from rstar_jax.steps import prompts
+from rstar_jax.tasks import code, gym
+from rstar_jax.tasks.task import MATH, Task
+
+
+def load_task(name: str = "math") -> Task:
+  """Returns a task.
+
+  Args:
+    name: "math", "code", "reasoning_gym:NAME", or "module:function" () -> Task.
+
+  Raises:
+    PluginError: there is no such task, or it is no `Task`. What its functions
+      raise or return that is of another form is one, too, when they are called.
+  """
+  if name == "math":
+    return MATH
+  if name == "code":
+    return code.CODE
+  if name.startswith(gym.PREFIX):
+    found = gym.task(name.removeprefix(gym.PREFIX))
+  else:
+    plugin = plugins.load(name, "config.task", ())
+    found = plugin()
+    if not isinstance(found, Task):
+      raise plugin.wrong("an rstar_jax.Task", plugins.shown(found))
+  return _guarded(found)
+
+
+def _guarded(task: Task) -> Task:
+  """Returns a task whose functions say in one line what is wrong."""
+  changes = {
+    field: plugins.wrap(function, f"task.{field}")
+    for field in ("problems", "reward")
+    if (function := getattr(task, field)) is not None
+  }
+  if task.prompt is not prompts.prompt:
+    changes["prompt"] = prompts.checked(
+      plugins.wrap(task.prompt, "task.prompt")
+    )
+  return dataclasses.replace(task, **changes)
