@@ -1,6 +1,9 @@
 """Small substitutes for tests and colabs. Nothing here imports jax."""
 
+import contextlib
 import dataclasses
+import io
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +11,9 @@ import numpy as np
 from rstar_jax import rng, types
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.steps import grammar, prompts
+
+# A process has one standard output.
+_STDOUT = threading.Lock()
 
 
 class ByteTokenizer:
@@ -140,20 +146,17 @@ def run_trusted(programs: Sequence[Sequence[str]]) -> list[types.ExecResult]:
   """Runs trusted programs by `exec`, without a sandbox."""
   results = []
   for program in programs:
-    scope, lines = {}, []
-    # Each step has its own print, since only the last step's output counts.
+    scope, out = {"__name__": "__main__"}, io.StringIO()
     try:
       for step in program:
-        lines = []
-        scope["print"] = lambda *args, into=lines: into.append(
-          " ".join(map(str, args))
-        )
-        exec(step, scope)
+        out = io.StringIO()  # Only the last step's output counts.
+        with _STDOUT, contextlib.redirect_stdout(out):
+          exec(step, scope)
     except Exception as error:
       message = f"{type(error).__name__}: {error}"
       results.append(types.ExecResult("error", "", message))
     else:
-      results.append(types.ExecResult("ok", "\n".join(lines)))
+      results.append(types.ExecResult("ok", out.getvalue().removesuffix("\n")))
   return results
 
 

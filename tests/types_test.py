@@ -35,6 +35,15 @@ class RecordsTest(parameterized.TestCase):
     }
     self.assertEqual(problem.to_record(), record)
     self.assertEqual(types.Problem.from_record(record), problem)
+    self.assertTrue(problem.judged)
+
+  def test_a_problem_with_tests(self):
+    problem = types.Problem("p", "q", tests="assert f(1) == 2")
+    self.assertTrue(problem.judged)
+    self.assertFalse(types.Problem("p", "q").judged)
+    record = problem.to_record()
+    self.assertEqual(record["tests"], "assert f(1) == 2")
+    self.assertEqual(types.Problem.from_record(record), problem)
 
   def test_texts_are_valid_unicode(self):
     texts = "a\ud800", "\udfff"

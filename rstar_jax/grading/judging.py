@@ -26,7 +26,7 @@ import builtins
 builtins.exec({text!r}, {{
   **{{k: v for k, v in builtins.globals().items()
      if k[:2] != "__" and not builtins.hasattr(builtins, k)}},
-  "__name__": "__main__",
+  "__name__": "__main__", "__builtins__": builtins,
 }})
 """
 _SECRET = secrets.token_bytes(16)

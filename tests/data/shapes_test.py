@@ -230,6 +230,31 @@ class ShapesTest(parameterized.TestCase):
     found = shapes.problem_of(Row("f:1", 4, row), "set", DataConfig(), False)
     self.assertEqual(found, Problem("set/4", "Q", None, "set"))
 
+  def test_a_function_with_tests(self):
+    row = {
+      "task_id": "Some/7",
+      "prompt": "def half(x):\n  ...",
+      "canonical_solution": "  return x / 2\n",
+      "test": "def check(candidate):\n  assert candidate(4) == 2",
+      "entry_point": "half",
+    }
+    found = read(row)
+    self.assertEqual(
+      (found.id, found.question, found.answer, found.source),
+      ("Some/7", "def half(x):\n  ...", None, "set"),
+    )
+    exec("def half(x): return x / 2\n" + found.tests)
+    with self.assertRaises(AssertionError):
+      exec("def half(x): return x / 3\n" + found.tests)
+    del row["task_id"]
+    self.assertEqual(read(row).id, "set/4")
+    with self.assertRaisesRegex(ProblemError, "want a function's name"):
+      read(row | {"entry_point": "half) or check(len"})
+    # Tests are as good as an answer; a problem may be given with some.
+    self.assertEqual(read(found), found)
+    with self.assertRaisesRegex(ProblemError, "whose answer is None"):
+      read(Problem("p", "Q"))
+
   def test_the_question_alone(self):
     row = {"question": " Q", "answer": "7"}
     self.assertEqual(shapes.question_of(row), "Q")

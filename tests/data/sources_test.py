@@ -9,8 +9,11 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from rstar_jax import data
+from rstar_jax.config.plugins import PluginError
 from rstar_jax.data import hub, sources
 from rstar_jax.data.files import ProblemError
+from rstar_jax.tasks.task import Task
+from rstar_jax.types import Problem
 
 
 class OpenSourceTest(parameterized.TestCase):
@@ -32,6 +35,18 @@ class OpenSourceTest(parameterized.TestCase):
     with mock.patch.object(hub, "hub_rows", asked.append):
       short, _ = sources.open_source(source)
     self.assertEqual((short, asked), (expected, [source[len("hf:") :]]))
+
+  def test_a_task_s_own_problems(self):
+    made = {"train": [Problem("a", "q")], "test": [{"question": "r"}]}
+    task = Task(problems=made.__getitem__)
+    for split, (value,) in made.items():
+      short, rows = sources.open_source(f"task:{split}", task=task)
+      self.assertEqual(short, split)
+      self.assertEqual([row.value for row in rows], [value])
+    with self.assertRaisesRegex(ProblemError, "task has no problems of its o"):
+      sources.open_source("task:train")
+    with self.assertRaisesRegex(PluginError, "^task.problems=.* KeyError: 'x'"):
+      list(sources.open_source("task:x", task=task)[1])
 
   @parameterized.parameters("", "name", "synthetic:train", "a.txt", "http://x")
   def test_other_forms(self, source):

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax import testing
 from rstar_jax.config.schema import SearchConfig
 from rstar_jax.rng import seed_for
-from rstar_jax.search import driver, expansion
+from rstar_jax.search import driver, expansion, mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls
 from rstar_jax.search.tree import Tree
@@ -44,6 +44,25 @@ class Recorder:
       grade=recorded("grade", testing.grade_equal),
       score=recorded("score", testing.score_by_hash),
     )
+
+
+class TestedProblemTest(absltest.TestCase):
+  def test_tests_judge_the_program_as_a_gold_answer_its_number(self):
+    calls = Recorder().calls(testing.ToySum(levels=2, covers=True))
+    config = SearchConfig(rollouts=12, candidates=3)
+    # The same policy, asked for a number and for a program that makes it.
+    (gold,) = mcts.search([Problem("p", "Make 4.", "4")], config, calls)
+    tested = Problem("p", "Make 4.", tests="assert x == 4")
+    (tree,) = mcts.search([tested], config, calls)
+    self.assertEqual(tree.texts, gold.texts)
+    np.testing.assert_array_equal(tree.correct, gold.correct)
+    np.testing.assert_array_equal(tree.visits, gold.visits)
+    self.assertContainsSubset((tree_lib.RIGHT, tree_lib.WRONG), tree.correct)
+    for node, program in enumerate(tree.answers):
+      if program is not None:
+        scope = {"print": str}
+        exec(program, scope)
+        self.assertEqual(str(scope["x"]), gold.answers[node])
 
 
 class GrowTest(absltest.TestCase):

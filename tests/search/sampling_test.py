@@ -46,6 +46,20 @@ def scripted(block, answer):
 
 
 class SampleTest(parameterized.TestCase):
+  def test_tests_judge_programs(self):
+    policy = testing.ToySum()
+    gold = sampling.sample(PROBLEMS, 5, calls_of(policy), seed=0)
+    tested = [
+      Problem(each.id, each.question, tests=f"assert x == {each.answer}")
+      for each in PROBLEMS
+    ]
+    found = sampling.sample(tested, 5, calls_of(policy), seed=0)
+    for row, same in zip(found, gold, strict=True):
+      self.assertEqual([s.verdict for s in row], [s.verdict for s in same])
+      self.assertEqual([s.reward for s in row], [s.reward for s in same])
+      for each in row:
+        self.assertEqual(each.answer, "\n".join(grammar.program(each.steps)))
+
   def test_solutions_are_well_formed_run_and_graded(self):
     rows = sampling.sample(PROBLEMS, 11, calls_of(), seed=0)
     self.assertLen(rows, len(PROBLEMS))
