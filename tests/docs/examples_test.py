@@ -20,7 +20,7 @@ _NEEDS_A_RUN = "runs/tiny"
 # Programs that are a page of their own, and a pattern that each prints.
 FOLDER = reading.ROOT / "docs" / "examples"
 PROGRAMS = {
-  "own_problems.py": r"(?m)3 pens of 14 .* The best answer is 42$",
+  "own_task.py": r"(?m)3 pens of 14 .* The best answer is 42$",
   "own_search.py": r"(?m)^best_first p5 14 nodes \['2', '4', '5', '6'\]$",
   "train_a_ppm.py": r"(?m)^The better step: pens = 21 \+ 7$",
 }
@@ -71,6 +71,7 @@ class ExamplesTest(parameterized.TestCase):
         "your_model",
         "your_reward",
         "your_search",
+        "your_task",
         "sandbox_and_grader",
       )
     }
