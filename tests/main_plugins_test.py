@@ -33,6 +33,11 @@ def own_problems(split):
   assert split in ("train", "test")
   return problems()
 
+def tested():
+  for number in (4, 5):
+    test = f"def check(x):\\n  assert x == {number}"
+    yield {"prompt": f"Make {number}.", "test": test, "entry_point": "x"}
+
 def wrong_reward():
   return rj.Task(reward=wrong)
 
@@ -199,6 +204,32 @@ class WrongTest(PluginsCase):
 
 
 class RunTest(PluginsCase):
+  def test_a_rollout_on_programs_that_tests_judge(self):
+    fields = {
+      "task": "code",
+      "train.source": "own_plugins:tested",
+      "policy.backend": "own_plugins:policy",
+      "rounds[0].rollouts": 15,
+    }
+    overrides = [f"--config.{name}={value}" for name, value in fields.items()]
+    stage = ("--stage=rollout", "--round=1")
+    code, _, err = self.run_main(*overrides, *stage)
+    self.assertEqual(code, 0, err)
+    trees = shards.read_trees("run/round_1/trees")
+    self.assertLen(trees, 2)
+    for number, tree in zip((4, 5), trees, strict=True):
+      self.assertIn(f"assert x == {number}", tree.problem.tests)
+      found = [
+        (program, right)
+        for program, right in zip(tree.answers, tree.correct, strict=True)
+        if program is not None
+      ]
+      self.assertLen({right for _, right in found}, 2)
+      for program, right in found:
+        scope = {"print": str}
+        exec(program, scope)
+        self.assertEqual(right == 1, scope["x"] == number)
+
   def test_all_of_them_in_a_run(self):
     base = tiny_run.make_base(self.folder / "base")
     fields = {

@@ -133,7 +133,7 @@ class PassesTest(parameterized.TestCase):
     f"{WRONG}\ndef exec(*args): pass\ndef compile(*args): pass",
     f"{WRONG}\nclass AssertionError(Exception): pass",
     f"{WRONG}\ndef print(*args): pass",
-    f"{WRONG}\n__builtins__ = dict(vars(__builtins__), abs=lambda x: 0)",
+    f"{WRONG}\n__builtins__ = dict(__builtins__, abs=lambda x: 0)",
     # What judges is told that all is well, by another way than the tests.
     f"{WRONG}\nimport atexit, os\natexit.register(os._exit, 0)",
     "def root(x):\n"
