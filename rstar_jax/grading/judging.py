@@ -42,7 +42,7 @@ def answer_of(problem: Problem, steps: Prefix) -> str | None:
   boxed = answers.final_answer(steps[-1])
   if boxed is None or not problem.tests:
     return boxed
-  return "\n".join(grammar.program(steps))
+  return "\n".join(each.strip("\n") for each in grammar.program(steps))
 
 
 def judge(

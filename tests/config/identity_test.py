@@ -212,6 +212,12 @@ class JsonTest(absltest.TestCase):
     found = self.read(fields)
     self.assertEqual((found.sft.remat, found.ppm.remat), ("layer", "none"))
 
+  def test_a_run_without_a_reward_of_its_own_was_of_mathematics(self):
+    fields = identity.to_json(Config())
+    del fields["task"]
+    fields["answer_reward"] = ""
+    self.assertEqual(self.read(fields).task, "math")
+
   def test_every_row_leads_to_a_field(self):
     for old, new in closed.RENAMED.items():
       with self.subTest(old):

@@ -86,8 +86,7 @@ class AnswerTest(absltest.TestCase):
 
   def test_the_box_or_where_there_are_tests_the_program(self):
     self.assertEqual(judging.answer_of(ONE, self.STEPS), "root")
-    program = judging.answer_of(ROOT, self.STEPS)
-    self.assertEqual(program.split(), ["x", "=", "1", "print(x)"])
+    self.assertEqual(judging.answer_of(ROOT, self.STEPS), "x = 1\nprint(x)")
     bare = (*self.STEPS[:2], "<answer>It is root.<end_of_answer>")
     self.assertIsNone(judging.answer_of(ONE, bare))
     self.assertIsNone(judging.answer_of(ROOT, bare))

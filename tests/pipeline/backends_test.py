@@ -16,6 +16,7 @@ from rstar_jax.pipeline import backends, models
 from rstar_jax.search import mcts
 from rstar_jax.search.requests import Calls
 from rstar_jax.steps import grammar
+from rstar_jax.tasks.code import CODE
 from rstar_jax.tasks.task import Task
 from rstar_jax.types import Problem
 from tests import tiny_run
@@ -74,9 +75,11 @@ class DeviceTest(ContextCase):
 class OtherModelTest(OtherModelCase):
   def test_shown_examples_it_sees_no_new_token(self):
     self.config.policy.prompt = "few_shot"
+    self.config.task = "code"
     backend = backends.ModelBackend(self.other(), 0)
     calls = backend.steps()
     self.assertIsInstance(calls.expand, FewShot)
+    self.assertEqual(calls.expand._prompt("q"), CODE.few_shot("q"))
     rows = calls.expand(["how many?"], [()], np.array([[3, 5]], np.uint32))
     self.assertEqual([len(row) for row in rows], [2])
     self.assertLess(backend.usage()["device_idle_share"], 1)
