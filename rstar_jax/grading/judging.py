@@ -91,9 +91,8 @@ def passes(
 
   The tests share the program's interpreter, so that its own report that they
   ran is not enough: they end by printing a key, which differs in each process
-  of ours and is not known to the program before. What still cheats: code that
-  looks for the key while the tests call it, or returns objects that are equal
-  to everything (docs/security.md).
+  of ours. What still cheats: code that looks for the key in the interpreter,
+  changes a module, or returns what is equal to all (docs/security.md).
 
   Args:
     verify: runs programs.
