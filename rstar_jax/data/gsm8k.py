@@ -23,13 +23,13 @@ Such solutions are the first a small policy learns from, where the paper has
 those of a large model.
 """
 
-import ast
 import builtins
 import keyword
 import re
 from collections.abc import Mapping
 from fractions import Fraction
 
+from rstar_jax.data.synthetic import arithmetic
 from rstar_jax.steps import grammar
 from rstar_jax.steps.prompts import LAST_STEP
 from rstar_jax.types import Prefix
@@ -89,7 +89,7 @@ def steps_of(question: str, solution: str) -> tuple[list[str], Fraction]:
   if not found:
     raise Unreadable("no answer after ####")
   given = {_fraction(n) for n in re.findall(_NUMBER, question)}
-  names: dict[str, Fraction] = {}
+  names: arithmetic.Values = {}
   bodies = []
   for line in text.strip().splitlines():
     at = 0
@@ -98,19 +98,22 @@ def steps_of(question: str, solution: str) -> tuple[list[str], Fraction]:
       if at:
         before = _RESULT.sub("", before)
       at = note.end()
-      code = _code(note.group(1), names, given)
-      value = _value(code, names)
+      earlier, code = names, _code(note.group(1), names, given)
+      comment = _comment(before, _NOTE.split(after)[0])
+      name = _name(comment, names)
+      try:
+        names, _ = arithmetic.execute(f"{name} = {code}", names)
+      except (arithmetic.Unclear, ZeroDivisionError):
+        raise Unreadable("a note is no arithmetic") from None
+      value = names[name]
       try:
         noted = _fraction(note.group(2).strip().lstrip("$").rstrip("%"))
       except ValueError:
         raise Unreadable("a note's result is no number") from None
       if abs(value - noted) > Fraction(1, 100) * max(1, abs(noted)) / 2:
         raise Unreadable("a note is wrong")
-      comment = _comment(before, _NOTE.split(after)[0])
-      name = _name(comment, names)
-      comment = _without_results(comment, names, given, value) or name
+      comment = _without_results(comment, earlier, given, value) or name
       bodies.append(f"# {comment}\n{name} = {code}\n")
-      names[name] = value
   if not names:
     raise Unreadable("no calculator note")
   last = list(names.values())[-1]
@@ -183,33 +186,6 @@ def _code(
   code = "".join(pieces)
   code = re.sub(r"(^|\() ([-+]) ", r"\1\2", code)
   return code
-
-
-def _value(code: str, names: Mapping[str, Fraction]) -> Fraction:
-  """Computes what `_code` wrote, exactly."""
-  operations = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.Div: lambda a, b: a / b,
-  }
-
-  def walk(node: ast.expr) -> Fraction:
-    match node:
-      case ast.Name():
-        return names[node.id]
-      case ast.Constant():
-        return Fraction(str(node.value))
-      case ast.BinOp() if type(node.op) in operations:
-        return operations[type(node.op)](walk(node.left), walk(node.right))
-      case ast.UnaryOp(op=ast.USub()):
-        return -walk(node.operand)
-    raise Unreadable("a note is no arithmetic")
-
-  try:
-    return walk(ast.parse(code.strip(), mode="eval").body)
-  except (SyntaxError, ZeroDivisionError, RecursionError, ValueError):
-    raise Unreadable("a note is no arithmetic") from None
 
 
 def _comment(before: str, after: str) -> str:

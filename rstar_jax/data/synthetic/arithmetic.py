@@ -8,6 +8,7 @@ step computes, some microseconds a step.
 
 import ast
 import functools
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -84,6 +85,8 @@ def _value(node: ast.expr, values: Values) -> Fraction:
       return values[name]
     case ast.Constant(int(number)) if not isinstance(number, bool):
       return Fraction(number)
+    case ast.Constant(float(number)) if math.isfinite(number):
+      return Fraction(str(number))  # As it is written, not as it is rounded.
     case ast.BinOp(left, operator, right) if type(operator) in _OPERATORS:
       operate = _OPERATORS[type(operator)]
       return operate(_value(left, values), _value(right, values))

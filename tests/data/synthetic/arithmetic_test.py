@@ -16,6 +16,7 @@ class ExecuteTest(parameterized.TestCase):
     ("a = -x / 4\nprint(a)\nprint(x)", {"a": Fraction(-5, 4)}, "-5/4\n5"),
     ("from fractions import Fraction\nx = Fraction(x, 10)", {"x": 0.5}, ""),
     ("print(Fraction(3) - x)", {}, "-2"),
+    ("a = 0.1 + 0.2", {"a": Fraction(3, 10)}, ""),
     ("# nothing\n", {}, ""),
   )
   def test_by_hand(self, step, new, printed):
@@ -30,7 +31,7 @@ class ExecuteTest(parameterized.TestCase):
     "a = b = 1",
     "a += 1",
     "a = 2 ** 9",
-    "a = 1.5",
+    "a = 1e999",
     "a = True",
     "a = int(3)",
     "a = x if x else 1",
