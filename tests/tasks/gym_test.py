@@ -1,12 +1,14 @@
-"""reasoning-gym as a task: a stand-in, and itself where it is installed."""
+"""reasoning-gym as a task: a stand-in for it.
 
-import importlib.util
+`tests/parity/gym.py` tries the library.
+"""
+
 import itertools
 import sys
 import types
 from unittest import mock
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
 
 from rstar_jax.config.plugins import PluginError
 from rstar_jax.grading import judging
@@ -75,21 +77,6 @@ class StandInTest(absltest.TestCase):
     with mock.patch.dict(sys.modules, {"reasoning_gym": None}):
       with self.assertRaisesRegex(PluginError, r"pip install 'rstar_jax\[reas"):
         load_task("reasoning_gym:squares")
-
-
-@absltest.skipUnless(
-  importlib.util.find_spec("reasoning_gym"), "needs reasoning_gym"
-)
-class LibraryTest(parameterized.TestCase):
-  @parameterized.parameters("countdown", "gsm_symbolic", "chain_sum")
-  def test_its_own_answers_are_right_and_others_are_not(self, name):
-    task = load_task(f"reasoning_gym:{name}")
-    problems = first(task, "train", 3) + first(task, "test", 2)
-    self.assertEqual(problems[:3], first(task, "train", 3))
-    right = judging.rewards(task.reward, [(p, p.answer) for p in problems])
-    self.assertEqual(right, [1.0] * 5)
-    wrong = judging.rewards(task.reward, [(p, "-12345") for p in problems])
-    self.assertLess(max(wrong), 0)
 
 
 if __name__ == "__main__":
