@@ -13,6 +13,7 @@ from rstar_jax.grading.grader import Grader
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.pipeline.hosts import Host
+from rstar_jax.pipeline.work import Local, Work
 from rstar_jax.sandbox.pool import Limits, Sandbox
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import layout, metrics, records, store
@@ -20,6 +21,7 @@ from rstar_jax.tasks.named import load_task
 from rstar_jax.tasks.task import Task
 
 _ALONE = Host()
+_HERE = Local()
 
 
 @dataclasses.dataclass
@@ -33,6 +35,7 @@ class Context:
     grader: compares answers.
     tokenizer: the base model's, which all policies and PPMs share.
     host: this process, where the run has several.
+    work: computes what can be divided.
   """
 
   config: Config
@@ -42,6 +45,7 @@ class Context:
   grader: Grader
   tokenizer: HfTokenizer
   host: Host = _ALONE
+  work: Work = _HERE
 
   @functools.cached_property
   def task(self) -> Task:
