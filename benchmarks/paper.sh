@@ -24,7 +24,7 @@ for seed in "${seeds[@]}"; do
   main "$run" "$seed" # Tables 2, 3 and 6
   # Table 8 and Figure 3.
   main "$run" "$seed" --stage=study --round=4 \
-    --config.study.trajectories="$most" \
+    --config.study.trajectories="$most" --config.study.samples="$most" \
     --config.study.rewards='("ppm", "orm", "pqm")' \
     --config.study.methods='("greedy","samples","mcts","beam","diverse_beam")'
   # Table 4: the policy of round 1 with each round's PPM.

@@ -69,6 +69,8 @@ def get_config(arg: str = "demo") -> rj.Config:
   config.eval.early_problems = early
   # As many as cost at least what the search costs.
   config.eval.samples = 20
+  # Those of a study take no longer than its greedy solutions and searches.
+  config.study.samples = 16
   config.eval.search.rollouts = 5
   config.eval.search.candidates = 8
   # They choose better than the highest last value; see docs/results/tiny.md.

@@ -248,6 +248,7 @@ class RunTest(PluginsCase):
       "study.methods": '("own_plugins:widest", "samples")',
       "study.rewards": '("own_plugins:score",)',
       "study.trajectories": "15",
+      "study.samples": "15",
       "eval.search.rollouts": 15,
       "rounds[0].rollouts": 15,
       "rounds[1].rollouts": 15,

@@ -8,6 +8,12 @@ dtypes, and data by their names.
 
 from rstar_jax.config import schema as config_lib
 
+# NuminaMath-CoT's names of what it is put together from. The paper takes its
+# competitions, and problems that GPT-4 made from seeds of MATH, AMC and AIME
+# (section 3.4.1); these here were made from such seeds too.
+_COMPETITIONS = ("olympiads", "amc_aime")
+_SYNTHETIC = ("synthetic_math", "synthetic_amc")
+
 # Of the paper's sets, those that have a usual name on the hub.
 _MORE = (
   "hf:openai/gsm8k/main/test",
@@ -18,9 +24,9 @@ _MORE = (
 def paper(policy: str) -> config_lib.Config:
   """Returns the config of four rounds with a policy of the paper.
 
-  The paper's 747k problems were not released; NuminaMath-CoT is where most of
-  them are from. Its first round is made by a larger model: set `remote.url` and
-  `remote.model`.
+  The paper's 747k problems were not released. What NuminaMath-CoT has of their
+  kind takes their place, some 385k with synthetic ones, without MetaMath's. The
+  first round is made by a larger model: set `remote.url` and `remote.model`.
 
   Args:
     policy: a Hugging Face folder or name.
@@ -28,6 +34,10 @@ def paper(policy: str) -> config_lib.Config:
   config = config_lib.Config()
   config.policy = config_lib.PolicyConfig(path=policy, dtype="bfloat16")
   config.train.source = "hf:AI-MO/NuminaMath-CoT/train"
+  config.train.where = ("source=" + ",".join((*_COMPETITIONS, *_SYNTHETIC)),)
+  # Answers of synthetic problems may be wrong: where most solutions disagree.
+  config.extract.min_correct_share = 0.5
+  config.extract.min_correct_of = _SYNTHETIC
   config.eval.data.source = "hf:HuggingFaceH4/MATH-500/test"
   config.eval.data.count = 0
   config.eval.more = tuple(
@@ -101,6 +111,7 @@ def released_code(policy: str) -> config_lib.Config:
   config.ppm.epochs = 2
   config.ppm.length = config.sft.length = 2048
   config.extract.min_margin = 0.5
+  config.extract.min_correct_share, config.extract.min_correct_of = 0.0, ()
   config.extract.final_pairs = False
   # 64 searches of their own, of which the best 4 vote.
   config.study = config_lib.StudyConfig(

@@ -60,6 +60,9 @@ class DataConfig(Closed):
   # "task:SPLIT" of the task's own problems, or "module:function" () ->
   # problems, or rows as dicts.
   source: str = field("synthetic:train", takes=())
+  # Rows that are taken, by a field and its values: "source=olympiads,amc_aime".
+  # Of several such conditions all have to hold.
+  where: tuple[str, ...] = ()
   # How many problems; 0 takes all (not for synthetic, which has no end).
   count: int = field(0, least=0)
   # Seed of the generator of synthetic problems.
@@ -385,9 +388,11 @@ class ExtractConfig(Closed):
   sft_choice: Literal["q", "random", "reward", "all"] = "q"
   # How many of them, in all but "all" (paper: 2).
   sft_per_problem: int = field(2, above=0)
-  # Problems whose trajectories are correct less often than this are left out
-  # (the paper drops synthetic problems under 0.5; 0 keeps all).
+  # Problems whose trajectories are correct less often than this are left out;
+  # 0 keeps all (paper: synthetic problems under 0.5).
   min_correct_share: float = field(0.0, least=0, most=1)
+  # Sources of the problems that this is for, as rows name them; empty: all.
+  min_correct_of: tuple[str, ...] = ()
   # Positives per step, the siblings of highest Q (paper: 2).
   positives: int = field(2, above=0)
   # Negatives per step, the siblings of lowest Q (paper: 2).
@@ -419,8 +424,9 @@ class EvalConfig(Closed):
   # by sampling and by search too, not just greedily; 0 is all.
   early_problems: int = field(0, least=0)
   # Solutions sampled per problem for majority vote and best-of-N, of which as
-  # many count as cost what the search costs.
-  samples: int = field(16, above=0)
+  # many count as cost what the search costs. 0 is the most that it can cost,
+  # its rollouts x candidates: 128, of which some 113 count.
+  samples: int = field(0, least=0)
   # Search at test time (paper: 4 rollouts x 32 candidates).
   search: SearchConfig = field(
     factory=lambda: SearchConfig(
@@ -454,9 +460,11 @@ class StudyConfig(Closed):
   # trained on its trees; "ppm:FOLDER" is that of another round or run; else as
   # in `eval.reward_model`.
   rewards: tuple[str, ...] = field(("ppm",), takes=("config",))
-  # Most solutions of a problem: samples (of "rebase" too, at each depth),
-  # rollouts of one search, searches.
+  # Most rollouts of one search, and most searches.
   trajectories: int = field(16, above=0)
+  # Most samples, of "rebase" too, at each depth. 0 is the most that so many
+  # rollouts can cost, as in `eval.samples`.
+  samples: int = field(0, least=0)
   # Beams of a step beam search (released code: 8).
   beam_width: int = field(8, above=0)
   # Parts that diverse beam search has its beams in; divides beam_width.
@@ -520,7 +528,7 @@ class RoundConfig(Closed):
   # that searched them; they count as solved.
   retire: bool = False
   # Extra rollouts, one value an attempt, for problems still unsolved (paper:
-  # 16 in rounds 2-3; 64, then 128 in round 4).
+  # 16 in rounds 2-3; 64 in round 4, then up to 128, so 64 more).
   extra_rollouts: tuple[int, ...] = field((), above=0)
 
 
@@ -591,7 +599,7 @@ class Config(Closed):
       RoundConfig(extra_rollouts=(16,)),
       RoundConfig(annotation="ppm", extra_rollouts=(16,)),
       RoundConfig(
-        candidates=16, annotation="ppm", trees=2, extra_rollouts=(64, 128)
+        candidates=16, annotation="ppm", trees=2, extra_rollouts=(64, 64)
       ),
     )
   )

@@ -54,6 +54,7 @@ def validate(config: config_lib.Config) -> None:
     )
   for name, data in splits.items():
     _check_pattern(name, data.answer_pattern)
+    _check_where(name, data)
     _check(
       data.count > 0 or not data.source.startswith("synthetic:"),
       f"config.{name}.count must be above 0: {data.source} has no end",
@@ -242,6 +243,20 @@ def _check_pattern(name: str, pattern: str) -> None:
       f"config.{name}.answer_pattern={pattern!r} is no regular expression: "
       f"{error}"
     ) from error
+
+
+def _check_where(name: str, data: config_lib.DataConfig) -> None:
+  for index, each in enumerate(data.where):
+    field, equals, values = each.partition("=")
+    _check(
+      bool(field and equals and all(values.split(","))),
+      f"config.{name}.where[{index}]={each!r} must be FIELD=VALUE,VALUE as in "
+      "'source=olympiads,amc_aime'",
+    )
+  _check(
+    not data.where or not data.source.startswith("synthetic:"),
+    f"config.{name}.where is for rows that have fields: {data.source} has none",
+  )
 
 
 def _check_study(study: config_lib.StudyConfig) -> None:

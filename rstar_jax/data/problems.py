@@ -7,7 +7,8 @@ cannot be graded is left out and counted by reason.
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from absl import logging
 from etils import epath
@@ -27,7 +28,7 @@ class Loaded:
 
   Attributes:
     problems: at least one, with unique ids, in the source's order.
-    rows: number of rows read.
+    rows: number of rows read, without those that `where` leaves out.
     skipped: number of malformed rows, under `on_error="skip"`.
     ungraded: reason -> number of valid rows whose answer cannot be graded.
   """
@@ -92,9 +93,16 @@ def _collect(
 ) -> Loaded:
   problems, places, skipped, total = [], {}, [], 0
   ungraded: collections.Counter[str] = collections.Counter()
+  wanted, others = _wanted(config.where), 0
   for row in rows:
     if config.count and len(problems) == config.count:
       break
+    try:
+      if not wanted(row.value):
+        others += 1
+        continue
+    except ProblemError as error:
+      raise ProblemError(f"{row.place}: {error}") from None
     total += 1
     try:
       problem = shapes.problem_of(row, source, config, needs_answer)
@@ -114,6 +122,8 @@ def _collect(
     places[problem.id] = row.place
     problems.append(problem)
   notes = []
+  if others:
+    notes.append(f"where={config.where} left out {others} rows")
   if skipped:
     notes.append(
       f"skipped {len(skipped)} of {total} problems; the first: {skipped[0]}"
@@ -124,9 +134,38 @@ def _collect(
       f"left out {ungraded.total()} of {total} problems that cannot be graded: "
       f"{reasons}"
     )
-  if notes:
+  if skipped or ungraded:
     logging.warning("%s: %s", config.source, "; ".join(notes))
   if not problems:
     why = f" ({'; '.join(notes)})" if notes else ""
     raise ProblemError(f"{config.source} holds no problems{why}")
   return Loaded(problems, total, len(skipped), dict(sorted(ungraded.items())))
+
+
+def _wanted(where: tuple[str, ...]) -> Callable[[Any], bool]:
+  """Returns whether a row, or a problem, is one of those that are wanted.
+
+  Args:
+    where: conditions "FIELD=VALUE,VALUE", which `config/validation.py` checked.
+  """
+  conditions = [
+    (name, set(values.split(",")))
+    for name, _, values in (each.partition("=") for each in where)
+  ]
+
+  def wanted(value: Any) -> bool:
+    if isinstance(value, Problem):
+      value = value.to_record()
+    if not isinstance(value, Mapping):
+      return True  # It is reported as malformed.
+    for name, values in conditions:
+      if name not in value:
+        raise ProblemError(
+          f"has no field {name!r} for where={where}, only "
+          f"{', '.join(sorted(map(str, value)))}"
+        )
+      if str(value[name]) not in values:
+        return False
+    return True
+
+  return wanted

@@ -8,7 +8,7 @@ from rstar_jax import rng
 from rstar_jax.config.schema import ExtractConfig
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
-from rstar_jax.types import Trajectory
+from rstar_jax.types import Problem, Trajectory
 
 
 def sft_rows(
@@ -22,9 +22,9 @@ def sft_rows(
 
   Args:
     trees: searched trees with graded answers; several may share a problem.
-    config: `sft_choice`, `sft_per_problem` and `min_correct_share` are used.
-      The share is that of right answers among those graded right or wrong;
-      undecided answers count as neither.
+    config: `sft_choice`, `sft_per_problem`, `min_correct_share` and
+      `min_correct_of` are used. The share is that of right answers among
+      those graded right or wrong; undecided answers count as neither.
     seed: the run's seed, for the choice "random".
 
   Returns:
@@ -59,7 +59,7 @@ def sft_rows(
     stats["right"] += len(right)
     stats["wrong"] += len(wrong)
     stats["undecided"] += len(undecided)
-    if right and len(right) < config.min_correct_share * answers:
+    if right and len(right) < _least(group[0].problem, config) * answers:
       stats["low_share"] += 1
       continue
     candidates = _ordered(config.sft_choice, right, wrong, seed)
@@ -69,6 +69,12 @@ def sft_rows(
     rows += different[: None if everything else config.sft_per_problem]
   stats["rows"] = len(rows)
   return rows, stats
+
+
+def _least(problem: Problem, config: ExtractConfig) -> float:
+  """Returns the share of right answers that a problem wants to be kept."""
+  sources = config.min_correct_of
+  return config.min_correct_share * (not sources or problem.source in sources)
 
 
 def _ordered(

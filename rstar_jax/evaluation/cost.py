@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from rstar_jax.config.schema import Config
+
 Record = Mapping[str, Any]
 
 
@@ -148,6 +150,22 @@ def equal_samples(samples: Sequence[Record], searches: Sequence[Record]) -> int:
     return max((len(record["trajectories"]) for record in samples), default=1)
   budget = mean_tokens([searched[each] for each in shared])
   return max(units_within([sampled[each] for each in shared], budget), 1)
+
+
+def samples_of_evaluation(config: Config) -> int:
+  """Returns how many solutions of a problem an evaluation samples.
+
+  A rollout expands a leaf of each depth at the most, so that a search costs no
+  more than rollouts x candidates solutions.
+  """
+  search = config.eval.search
+  return config.eval.samples or search.rollouts * search.candidates
+
+
+def samples_of_study(config: Config) -> int:
+  """Returns how many solutions of a problem a study samples, likewise."""
+  study = config.study
+  return study.samples or study.trajectories * config.eval.search.candidates
 
 
 def flops(parameters: int, tokens: float) -> float:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rstar_jax.config.schema import Config, StudyConfig
-from rstar_jax.evaluation import choices, solutions
+from rstar_jax.evaluation import choices, cost, solutions
 from rstar_jax.search import (
   ab_mcts,
   beam,
@@ -89,7 +89,7 @@ def solve(
 
 def in_flight(method: str, config: Config) -> int:
   """Returns how many problems are solved at once by one of `METHODS`."""
-  counts = {"greedy": 1, "samples": config.study.trajectories}
+  counts = {"greedy": 1, "samples": cost.samples_of_study(config)}
   search = config.eval.search
   if method in counts:
     return sampling.in_flight_of(search, counts[method])
@@ -148,9 +148,10 @@ def _greedy(problem: Problem, task: Task) -> Search[Record]:
 
 
 def _samples(problem: Problem, task: Task) -> Search[Record]:
-  study = task.config.study
-  record = yield from _sampled("samples", study.trajectories, problem, task)
-  return record | {"stop": "majority" if stops_samples(study) else None}
+  count = cost.samples_of_study(task.config)
+  record = yield from _sampled("samples", count, problem, task)
+  stops = stops_samples(task.config.study)
+  return record | {"stop": "majority" if stops else None}
 
 
 def _sampled(
@@ -194,7 +195,7 @@ def _rebase(problem: Problem, task: Task) -> Search[Record]:
   study = task.config.study
   tree = yield from rebase.rebase(
     Tree(problem),
-    study.trajectories,
+    cost.samples_of_study(task.config),
     study.rebase_temperature,
     task.config.eval.search,
     task.config.seed,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rstar_jax.config.schema import Config
-from rstar_jax.evaluation import solutions
+from rstar_jax.evaluation import cost, solutions
 from rstar_jax.pipeline import backends
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
@@ -87,7 +87,7 @@ def _solve(
     return _of_tree(tree, unit, config)
   found = yield from sampling.solutions(
     unit.problem,
-    1 if unit.method == "greedy" else config.eval.samples,
+    1 if unit.method == "greedy" else cost.samples_of_evaluation(config),
     config.seed,
     name=name,
     scored=scored,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rstar_jax.config.schema import Config, EvalConfig
+from rstar_jax.evaluation import cost
 from rstar_jax.grading import choose
 from rstar_jax.pipeline import backends
 from rstar_jax.pipeline.context import Context
@@ -76,11 +77,12 @@ def solve_all(
   options = {"seed": config.seed, "name": ("solve",)}
   calls, search = backend.steps(), config.eval.search
   if backend.score is None and _samples(config):
+    count = cost.samples_of_evaluation(config)
     sampled = sampling.sample_until(
       problems,
-      config.eval.samples,
+      count,
       backend.blocks(),
-      in_flight=sampling.in_flight_of(search, config.eval.samples),
+      in_flight=sampling.in_flight_of(search, count),
       **options,
     )
     return list(map(_agreed, sampled))

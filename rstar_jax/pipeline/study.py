@@ -79,8 +79,11 @@ def _done(context: Context, folder: store.Path) -> bool:
   info = records.read_manifest(folder)
   if info is None:
     return False
-  # A setting that was not there yet had its default.
-  found = dataclasses.asdict(StudyConfig()) | info["made_with"]
+  # A setting that was not there yet had its default; there were as many samples
+  # as rollouts.
+  made_with = info["made_with"]
+  found = dataclasses.asdict(StudyConfig()) | made_with
+  found["samples"] = made_with.get("samples", found["trajectories"])
   differing = ", ".join(
     f"{name}={found[name]!r} and not {value!r}"
     for name, value in _settings(context).items()

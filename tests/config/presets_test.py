@@ -19,11 +19,20 @@ class PresetsTest(absltest.TestCase):
       [each.annotation for each in config.rounds],
       ["terminal", "terminal", "ppm", "ppm"],
     )
-    self.assertEqual(config.rounds[3].extra_rollouts, (64, 128))
+    # Round 4: 64 more, and up to 128 in all.
+    self.assertEqual(sum(config.rounds[3].extra_rollouts), 128)
+    self.assertEqual(config.rounds[3].extra_rollouts[0], 64)
     search = config.eval.search
     self.assertEqual((search.rollouts, search.candidates), (4, 32))
     self.assertEqual((search.max_depth, search.c), (16, 2.0))
     self.assertEqual(config.sft.length, 4096)
+    # Competitions, and what is held to half of its solutions: all the rest.
+    (where,) = config.train.where
+    self.assertEqual(
+      set(where.removeprefix("source=").split(",")),
+      {"olympiads", "amc_aime", *config.extract.min_correct_of},
+    )
+    self.assertEqual(config.extract.min_correct_share, 0.5)
     # A shard is several times what is in flight; see docs/results/fleet.md.
     self.assertGreaterEqual(config.shard_size, 4 * config.search.in_flight)
     # 2 hosts of 4 chips each, and 8 of them.
@@ -55,6 +64,7 @@ class PresetsTest(absltest.TestCase):
       (config.extract.min_margin, config.sft.length), (0.5, 2048)
     )
     self.assertFalse(config.extract.final_pairs)
+    self.assertEqual(config.extract.min_correct_share, 0.0)
     self.assertEqual((config.study.trajectories, config.study.top_k), (64, 4))
     # What it does not say is as in the paper.
     self.assertEqual(config.sft.batch_size, paper.sft.batch_size)

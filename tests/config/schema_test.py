@@ -97,7 +97,7 @@ class PaperTest(absltest.TestCase):
       [each.annotation for each in rounds],
       ["terminal", "terminal", "ppm", "ppm"],
     )
-    self.assertEqual(rounds[-1].extra_rollouts, (64, 128))
+    self.assertEqual(rounds[-1].extra_rollouts, (64, 64))
 
   def test_round_1_by_a_larger_model(self):
     remote, first = config_lib.Config().remote, config_lib.Config().rounds[0]

@@ -24,7 +24,8 @@ class ValidateTest(parameterized.TestCase):
     ("search.rollouts", 0),
     ("search.c", -0.5),
     ("eval.search.candidates", -3),
-    ("eval.samples", 0),
+    ("eval.samples", -1),
+    ("study.samples", -1),
     ("engine.temperature", -1.0),
     ("engine.top_p", 0.0),
     ("engine.top_p", 1.5),
@@ -157,6 +158,27 @@ class ValidateTest(parameterized.TestCase):
     validation.validate(config)
     more.count = 0
     with self.assertRaisesRegex(ValueError, r"^config\.eval\.more\[0\]\.count"):
+      validation.validate(config)
+
+  @parameterized.parameters(
+    "source", "=a", "source=", "source=a,,b", "source=a,"
+  )
+  def test_conditions_on_rows(self, condition):
+    config = valid()
+    config.eval.data = config_lib.DataConfig(
+      source="x.json", where=("source=a,b", "level=3")
+    )
+    validation.validate(config)
+    config.eval.data.where = ("level=3", condition)
+    with self.assertRaisesRegex(
+      ValueError, r"^config\.eval\.data\.where\[1\]=.* must be FIELD=VALUE"
+    ):
+      validation.validate(config)
+
+  def test_conditions_on_rows_that_have_no_fields(self):
+    config = valid()
+    config.train.where = ("source=a",)
+    with self.assertRaisesRegex(ValueError, "^config.train.where is for rows"):
       validation.validate(config)
 
   def test_sets_to_look_in(self):

@@ -101,6 +101,37 @@ class FileTest(Base):
       [p.question for p in self.load(text, count=3)], ["Q0", "Q1", "Q2"]
     )
 
+  def test_rows_of_some_sources_alone(self):
+    text = "\n".join(
+      f'{{"question": "Q{i}", "answer": 1, "source": "{source}", "level": {i}}}'
+      for i, source in enumerate("abcab")
+    )
+    for where, count, expected in (
+      (("source=a,c",), 0, [0, 2, 3]),
+      (("source=b", "level=4,5"), 0, [4]),
+      # The first two of those that are taken.
+      (("source=a,c",), 2, [0, 2]),
+    ):
+      found = self.load(text, where=where, count=count)
+      # Ids are of places in the file, whatever is left out.
+      self.assertEqual(
+        [each.id for each in found], [f"set/{i}" for i in expected]
+      )
+    with self.assertRaisesRegex(
+      problems.ProblemError,
+      r"no problems \(where=.*'source=d'.* left out 5 rows",
+    ):
+      self.load(text, where=("source=d",))
+    with self.assertRaisesRegex(
+      problems.ProblemError, r"set.jsonl:1: has no field 'kind' for where"
+    ):
+      self.load(text, where=("kind=a",))
+    # What is malformed is said, and not left out in silence.
+    with self.assertRaisesRegex(
+      problems.ProblemError, "set.jsonl:2: is not JSON"
+    ):
+      self.load(text.replace("\n", "\n!\n"), where=("source=a",))
+
   def test_byte_order_mark(self):
     text = b'\xef\xbb\xbf{"question": "Q", "answer": 1}'
     self.assertLen(self.load(text), 1)

@@ -12,7 +12,7 @@ from rstar_jax.search.tree import RIGHT, UNKNOWN, WRONG
 from rstar_jax.types import Problem, Trajectory
 
 
-def make_tree(*paths, name="p", level=None):
+def make_tree(*paths, name="p", level=None, source=""):
   """Makes a tree of two-step solutions.
 
   Args:
@@ -20,8 +20,10 @@ def make_tree(*paths, name="p", level=None):
       verdict); a None answer text leaves the path open.
     name: the problem's id.
     level: the problem's level.
+    source: where the problem is from.
   """
-  tree = tree_lib.Tree(Problem(name, f"question {name}", "1", level=level))
+  problem = Problem(name, f"question {name}", "1", source, level)
+  tree = tree_lib.Tree(problem)
   firsts = tree.add_children(
     tree_lib.ROOT_INDEX,
     [
@@ -149,6 +151,23 @@ class SftRowsTest(parameterized.TestCase):
     self.assertLen(rows, rows_expected)
     self.assertEqual(stats["low_share"], 1 - rows_expected)
     self.assertEqual(stats["solved"], 1)
+
+  def test_the_share_is_asked_of_some_sources_alone(self):
+    trees = [
+      make_tree(
+        ("a", 0.0, "1", 1.0, RIGHT),
+        *[(wrong, 0.0, "2", -1.0, WRONG) for wrong in ("b", "c")],
+        name=source,
+        source=source,
+      )
+      for source in ("made", "contest")
+    ]
+    for sources, kept in (((), []), (("made",), ["contest"])):
+      rows, stats = trajectories.sft_rows(
+        trees, ExtractConfig(min_correct_share=0.5, min_correct_of=sources)
+      )
+      self.assertEqual([row.problem_id for row in rows], kept)
+      self.assertEqual(stats["low_share"], 2 - len(kept))
 
   def test_unsolved_problems_and_levels(self):
     trees = [

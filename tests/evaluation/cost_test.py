@@ -4,7 +4,13 @@ import dataclasses
 
 from absl.testing import absltest, parameterized
 
+from rstar_jax import testing
+from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import cost
+from rstar_jax.search import driver, mcts
+from rstar_jax.search.requests import Calls
+from rstar_jax.search.tree import Tree
+from rstar_jax.types import Problem
 from tests.evaluation.methods_test import record, trajectory
 
 
@@ -53,6 +59,42 @@ class BudgetTest(parameterized.TestCase):
     for units, mean in means.items():
       self.assertEqual(cost.mean_tokens(records, units), mean)
     self.assertEqual(cost.mean_tokens(records), 50)
+
+  def test_samples_are_as_many_steps_as_a_search_or_a_few_more(self):
+    config = config_lib.Config()
+    config.eval.search.candidates = 11
+    self.assertEqual(cost.samples_of_evaluation(config), 44)
+    # Four code steps and the answer, in more ways than are sampled.
+    policy = testing.ToySum(tuple(f"x += {i}" for i in range(997)), levels=4)
+    found = []
+
+    def expand(questions, prefixes, seeds):
+      found.extend(each for row in seeds for each in row)
+      return policy(questions, prefixes, seeds)
+
+    calls = Calls(
+      expand=expand,
+      verify=testing.run_trusted,
+      grade=testing.grade_equal,
+      score=testing.score_by_hash,
+    )
+    problems = [Problem(str(i), f"{i}?", "0") for i in range(10)]
+    driver.run_searches(
+      [
+        mcts.search_tree(Tree(each), config.eval.search, 0, ())
+        for each in problems
+      ],
+      calls,
+      1,
+    )
+    solutions = len(found) / len(problems) / (policy.levels + 1)
+    self.assertBetween(solutions, 0.8 * 44, 44)
+    # A study's rollouts are another number, and either may be said.
+    config.study.trajectories = 3
+    self.assertEqual(cost.samples_of_study(config), 33)
+    config.study.samples, config.eval.samples = 5, 6
+    self.assertEqual(cost.samples_of_study(config), 5)
+    self.assertEqual(cost.samples_of_evaluation(config), 6)
 
   def test_work_is_what_was_done_between_two_readings(self):
     before = {

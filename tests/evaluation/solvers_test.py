@@ -27,7 +27,7 @@ def calls(expand=POLICY, score=testing.score_by_hash) -> Calls:
 
 def task() -> solvers.Task:
   config = config_lib.Config()
-  config.study.trajectories = 5
+  config.study.trajectories = config.study.samples = 5
   config.study.beam_width, config.study.beam_groups = 4, 2
   config.eval.search.candidates = 6
   return solvers.Task("toys", config, ("study",))
@@ -113,7 +113,7 @@ class SolversTest(parameterized.TestCase):
   def test_a_unit_of_ab_mcts_is_the_rollout_that_found_it(self):
     given = task()
     given.config.seed = 11
-    given.config.study.trajectories = 9
+    given.config.study.trajectories = given.config.study.samples = 9
     found = solve("ab_mcts", given)
     searches = [
       ab_mcts.search_tree(
@@ -202,7 +202,7 @@ class SolversTest(parameterized.TestCase):
     own = calls(POLICY.block, None) if method == "samples" else calls()
     whole, early = task(), task()
     for each, stop in ((whole, False), (early, True)):
-      each.config.study.trajectories = 7
+      each.config.study.trajectories = each.config.study.samples = 7
       each.config.study.early_stop = stop
     every, found = (solve(method, each, own) for each in (whole, early))
     saved = 0
@@ -225,7 +225,7 @@ class SolversTest(parameterized.TestCase):
 
     whole, early = task(), task()
     for each, stop in ((whole, False), (early, True)):
-      each.config.study.trajectories = 7
+      each.config.study.trajectories = each.config.study.samples = 7
       each.config.study.early_stop = stop
       each.config.study.early_choice = choice
       each.config.study.confidence = 0.6
@@ -251,7 +251,7 @@ class SolversTest(parameterized.TestCase):
     counts = []
     for confidence in (1.0, 0.8):
       given = task()
-      given.config.study.trajectories = 9
+      given.config.study.trajectories = given.config.study.samples = 9
       given.config.study.early_stop = True
       given.config.study.confidence = confidence
       records = solve(method, given, own)
@@ -292,6 +292,13 @@ class SolversTest(parameterized.TestCase):
     # Twelve candidates: five solutions each of two problems.
     found = {each: solvers.in_flight(each, config) for each in solvers.METHODS}
     self.assertEqual(found, dict.fromkeys(solvers.METHODS, 2) | {"greedy": 12})
+
+  def test_samples_that_cost_what_the_rollouts_cost(self):
+    given = task()
+    given.config.study.trajectories, given.config.study.samples = 2, 0
+    # Two rollouts, each of six candidates a step.
+    for record in solve("samples", given, calls(POLICY.block, None)):
+      self.assertLen(record["trajectories"], 12)
 
   def test_what_has_no_answer_has_no_value(self):
     asked = []

@@ -28,7 +28,11 @@ class StudyingCase(absltest.TestCase):
     train = tiny_run.write_problems(self.folder / "train.jsonl", MORE)
     self.config = tiny_run.make_config(train, test)
     self.config.study = config_lib.StudyConfig(
-      rewards=("ppm", "orm"), trajectories=3, beam_width=4, beam_groups=2
+      rewards=("ppm", "orm"),
+      trajectories=3,
+      samples=3,
+      beam_width=4,
+      beam_groups=2,
     )
     self.device = tiny_run.ScriptedBackend.scripted()
     self.enter_context(mock.patch.object(backends, "ModelBackend", self.device))
@@ -207,6 +211,14 @@ class StudyTest(StudyingCase):
     study.study(context, 1)
     context.config.study.early_stop = True
     with self.assertRaisesRegex(ValueError, "early_stop=False and not True"):
+      study.study(context, 1)
+    # Once there were as many samples as rollouts.
+    context.config.study.early_stop = False
+    del info["made_with"]["samples"]
+    records.write_manifest(folder, info, files)
+    study.study(context, 1)
+    context.config.study.samples = 4
+    with self.assertRaisesRegex(ValueError, "samples=3 and not 4"):
       study.study(context, 1)
 
   def test_the_ppm_of_another_round_or_run(self):

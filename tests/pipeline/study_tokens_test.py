@@ -21,7 +21,7 @@ class TokensTest(absltest.TestCase):
     config.engine.temperature = 0.7
     config.engine.max_block_tokens = 96
     config.study = config_lib.StudyConfig(
-      trajectories=2, beam_width=2, beam_groups=2
+      trajectories=2, samples=2, beam_width=2, beam_groups=2
     )
     context = tiny_run.make_context(config, folder)
     context.sandbox = types.SimpleNamespace(run=testing.run_trusted)

@@ -61,7 +61,8 @@ class Assumptions:
     paired_steps: steps of such a problem that have pairs.
     pairs_per_step: pairs of each: 2 preferred x 2 others (section 3.3).
     ppm_epochs: epochs of the PPM's training (appendix A.1).
-    test_trajectories: solutions per test problem after each round (table 6).
+    test_trajectories: of a search per test problem after each round (table 6);
+      samples for as many tokens stand beside them.
     efficiency: share of the published peaks' speed that programs reach.
     call_seconds: of the host, beyond that, for each call of a program.
     useful: share of the token slots that compute what is needed.
@@ -139,7 +140,8 @@ def stages(rounds: Sequence[RoundConfig], a: Assumptions) -> list[Stage]:
     pairs = a.problems * a.mixed * a.paired_steps * a.pairs_per_step
     # A pair is its path, half a solution on average, and two steps.
     ppm = pairs * (a.path + 2 * a.step_tokens) * a.ppm_epochs
-    test = a.test_trajectories * sum(count * each for count, each in TEST_SETS)
+    test = sum(count * each for count, each in TEST_SETS)
+    test *= 2 * a.test_trajectories
     result += [
       Stage(
         "search",

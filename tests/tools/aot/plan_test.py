@@ -85,7 +85,8 @@ class PlanTest(absltest.TestCase):
   def test_tests(self):
     total = 500 * 5453 + 30 * 15693 + 40 * 14544 + 675 * 7889
     total += 2818 * 4503 + 1319 * 3299 + 385 * 6375
-    self.assertEqual(self.stages[2, "test"].generated, 2 * total)
+    # Two trajectories of the search, and as much in samples.
+    self.assertEqual(self.stages[2, "test"].generated, 4 * total)
 
   def test_chip_hours(self):
     rates = dict(decode=1000, prefill=4000, score=2000, sft=100, ppm=50)
