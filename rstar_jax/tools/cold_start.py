@@ -60,10 +60,16 @@ def part_of(question: str) -> str:
 
 
 def divide(rows: Iterable[Mapping[str, str]]) -> dict[str, list]:
-  """Divides rows of GSM8K by what they are for."""
+  """Divides rows of GSM8K by what they are for.
+
+  Returns:
+    The rows, each with its number of calculator notes as "level" if it has any.
+  """
   parts: dict[str, list] = {name: [] for name in dict.fromkeys(_PARTS)}
   for row in rows:
-    parts[part_of(row["question"])].append(row)
+    notes = row["answer"].count("<<")
+    level = {"level": notes} if notes else {}
+    parts[part_of(row["question"])].append({**row, **level})
   return parts
 
 

@@ -32,6 +32,16 @@ class ColdStartTest(absltest.TestCase):
       # Four standard deviations of a share of 2,000.
       self.assertAlmostEqual(len(parts[name]) / 2000, share, delta=0.04)
 
+  def test_a_level_is_the_number_of_notes(self):
+    rows = [RIGHT, row("What is 2 and 2?", "It is 4.\n#### 4")]
+    parts = cold_start.divide(rows)
+    levels = {
+      each["question"]: each.get("level")
+      for part in parts.values()
+      for each in part
+    }
+    self.assertEqual(levels, {"What is 1 and 2?": 1, "What is 2 and 2?": None})
+
   def test_solutions_are_run_and_what_is_left_out_is_counted(self):
     rows = [
       RIGHT,

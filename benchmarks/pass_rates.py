@@ -1,0 +1,107 @@
+"""How often a policy solves problems, by their level.
+
+  python -m benchmarks.pass_rates --config=configs/smollm2_gsm8k.py:cold \\
+    --data=cold/validation.jsonl
+
+Prints a JSON line for each level and for all: "greedy", the share solved at
+temperature 0; "pass@1", the mean over --samples that are drawn as the config
+says, and "pass@k", whether any of them is right; "majority", of their vote;
+"tokens" of a sample; and what becomes of samples, by their status. "low" and
+"high" are the 95% bootstrap interval of pass@1 over problems.
+"""
+
+import collections
+import pathlib
+import tempfile
+
+import numpy as np
+from absl import app, flags
+
+import rstar_jax as rj
+from benchmarks.peers import crew as crew_lib
+from rstar_jax.data import problems as problems_lib
+from rstar_jax.evaluation import intervals
+from rstar_jax.grading import choose
+from rstar_jax.pipeline import backends
+from rstar_jax.search import sampling
+
+_CONFIG = flags.DEFINE_string("config", "configs/tiny.py", "Of the run.")
+_POLICY = flags.DEFINE_string("policy", "", "Folder; empty: the config's.")
+_DATA = flags.DEFINE_string("data", "", "Problems; empty: the evaluation's.")
+_PROBLEMS = flags.DEFINE_integer("problems", 60, "How many of a level.", 1)
+_LEVELS = flags.DEFINE_list("levels", [], "Which; empty: all.")
+_SAMPLES = flags.DEFINE_integer("samples", 8, "Of each problem.", 1)
+_SEED = flags.DEFINE_integer("seed", 0, "Of sampling.")
+
+
+def describe(found: list[tuple[sampling.Sample, list[sampling.Sample]]]):
+  """Returns the figures of problems: each one's greedy solution and samples."""
+  greedy = [one.verdict == "equal" for one, _ in found]
+  right = np.array(
+    [[each.verdict == "equal" for each in samples] for _, samples in found]
+  )
+  voted = []
+  for row, (_, samples) in zip(right, found, strict=True):
+    chosen = choose.majority([each.answer for each in samples])
+    voted.append(chosen is not None and bool(row[chosen]))
+  every = [each for _, samples in found for each in samples]
+  low, high = intervals.bootstrap(right.mean(axis=1), 0)
+  statuses = collections.Counter(each.status for each in every)
+  return {
+    "greedy": float(np.mean(greedy)),
+    "pass@1": float(right.mean()),
+    "low": low,
+    "high": high,
+    "majority": float(np.mean(voted)),
+    f"pass@{right.shape[1]}": float(right.any(axis=1).mean()),
+    "tokens": float(np.mean([each.tokens for each in every])),
+    "statuses": {
+      name: round(count / len(every), 3)
+      for name, count in statuses.most_common()
+    },
+  }
+
+
+def main(_):
+  config = rj.load_config(_CONFIG.value)
+  config.policy.path = _POLICY.value or config.policy.path
+  if _DATA.value:
+    config.eval.data = rj.DataConfig(source=_DATA.value)
+  groups: dict[str, list] = {}
+  for problem in problems_lib.load_problems(config.eval.data):
+    level = str(problem.level)
+    if not _LEVELS.value or level in _LEVELS.value:
+      groups.setdefault(level, []).append(problem)
+  groups = {
+    level: group[: _PROBLEMS.value] for level, group in sorted(groups.items())
+  }
+  asked = [problem for group in groups.values() for problem in group]
+  with (
+    tempfile.TemporaryDirectory() as folder,
+    rj.open_run(config, pathlib.Path(folder)) as context,
+  ):
+    backend = backends.ModelBackend(context, 0)
+
+    def solve(count: int, *, greedy: bool) -> list[list[sampling.Sample]]:
+      calls = backend.blocks(greedy=greedy)
+      return sampling.sample(
+        asked, count, calls, _SEED.value, name=("pass_rates",)
+      )
+
+    greedy = [one for (one,) in solve(1, greedy=True)]
+    samples = solve(_SAMPLES.value, greedy=False)
+  found = list(zip(greedy, samples, strict=True))
+  levels = [str(problem.level) for problem in asked]
+  for level in [*groups, "all"]:
+    here = [
+      one
+      for one, its in zip(found, levels, strict=True)
+      if level in (its, "all")
+    ]
+    crew_lib.show(
+      "pass_rates", level=level, problems=len(here), **describe(here)
+    )
+
+
+if __name__ == "__main__":
+  app.run(main)
