@@ -13,7 +13,14 @@ from collections.abc import Callable, Sequence
 from rstar_jax.config import plugins
 from rstar_jax.grading import answers
 from rstar_jax.steps import grammar
-from rstar_jax.types import Grade, Prefix, Problem, Verdict, Verify
+from rstar_jax.types import (
+  ExecResult,
+  Grade,
+  Prefix,
+  Problem,
+  Verdict,
+  Verify,
+)
 
 # What an answer is worth, from -1 to 1; it is right above 0.
 Reward = Callable[[Problem, str], float]
@@ -99,7 +106,8 @@ def passes(
     answered: (problem, program) pairs; each problem has tests.
 
   Returns:
-    For each "equal" if the tests ran to their end, else "different".
+    For each "equal" if the tests ran to their end, "undecided" if they had no
+    time to, which another machine might have given them, else "different".
   """
   keys, programs = [], []
   for problem, program in answered:
@@ -109,11 +117,16 @@ def passes(
     tests = f"{problem.tests}\nprint({keys[-1]!r})\n"
     programs.append([program, _TESTS.format(text=tests)])
   return [
-    "equal"
-    if result.status == "ok" and result.stdout.rstrip().endswith(key)
-    else "different"
+    _passed(key, result)
     for key, result in zip(keys, verify(programs), strict=True)
   ]
+
+
+def _passed(key: str, result: ExecResult) -> Verdict:
+  if result.status == "timeout":
+    return "undecided"
+  ended = result.status == "ok" and result.stdout.rstrip().endswith(key)
+  return "equal" if ended else "different"
 
 
 def rewards(

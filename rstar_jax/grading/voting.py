@@ -1,5 +1,7 @@
 """Says which answers vote together."""
 
+import io
+import tokenize
 from collections.abc import Hashable
 
 from rstar_jax.grading import notation, parsing
@@ -11,10 +13,27 @@ def vote_key(answer: str) -> Hashable:
   That is what an answer is, with plain numbers by value. Units and the name in
   "x=5" are left out, as a grader lets them be, so that "18" and "18 dollars"
   are one answer. A long answer is compared as it is, since reading it could
-  take long.
+  take long. One of several lines is a program, as of a problem with tests, and
+  is compared without its comments and layout.
   """
+  if "\n" in answer:
+    return _code(answer)
   return (
     answer if len(answer) > notation.AT_ONCE else _key(parsing.read(answer))
+  )
+
+
+def _code(program: str) -> Hashable:
+  """Returns the tokens of a program; the text, if it is none."""
+  try:
+    found = [*tokenize.generate_tokens(io.StringIO(program).readline)]
+  except (SyntaxError, ValueError, tokenize.TokenError):
+    return program
+  return "program", tuple(
+    # How far a line is indented, and how it ends, is layout.
+    each.string if each.string.strip() else each.type
+    for each in found
+    if each.type not in (tokenize.COMMENT, tokenize.NL)
   )
 
 

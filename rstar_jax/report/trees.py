@@ -5,7 +5,7 @@ here, by the functions that the run used.
 
 A tree of the page (`compact`):
 
-  id, question, gold, level: fields of the problem
+  id, question, gold, level, tests: fields of the problem
   parent, kind, terminal, correct, visits, q, ppm, logprob, text: a list each,
     root first, with the meaning of `search/tree.py`; q is Q(s)
   answer: {node: text} of the nodes with an answer
@@ -52,6 +52,7 @@ def compact(
     "question": problem.question,
     "gold": problem.answer,
     "level": problem.level,
+    "tests": problem.tests,
     "parent": tree.parent.tolist(),
     "kind": tree.kind.tolist(),
     "terminal": tree.terminal.tolist(),

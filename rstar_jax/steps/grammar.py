@@ -118,6 +118,26 @@ def problem_with_block(text: str, finish: Finish) -> str | None:
   return None
 
 
+def problem_with_solution(nodes: Prefix) -> str | None:
+  """Returns why node texts are not a whole solution, None if they are.
+
+  Args:
+    nodes: with the interpreter's output after the code.
+  """
+  finish: Finish = "step"
+  for index, text in enumerate(nodes):
+    spans = output_spans(text)
+    written = text[: spans[0][0]] if spans else text
+    marked = (f for marker, f in FINISHES.items() if written.endswith(marker))
+    finish = next(marked, "length")
+    reason = problem_with(nodes[:index], written, finish)
+    if not reason and bool(spans) != (finish == "code"):
+      reason = "code without its output" if not spans else "output too early"
+    if reason:
+      return f"step {index + 1}: {reason}"
+  return None if finish == "answer" else f"does not end with {END_OF_ANSWER}"
+
+
 def code_of(text: str) -> str:
   """Returns the Python code of a node's text, without markers and output."""
   pieces, at = [], 0

@@ -3,7 +3,8 @@
 import dataclasses
 
 from rstar_jax.config import plugins
-from rstar_jax.steps import prompts
+from rstar_jax.config.plugins import PluginError
+from rstar_jax.steps import grammar, prompts
 from rstar_jax.tasks import code, gym
 from rstar_jax.tasks.task import MATH, Task
 
@@ -29,7 +30,34 @@ def load_task(name: str = "math") -> Task:
     found = plugin()
     if not isinstance(found, Task):
       raise plugin.wrong("an rstar_jax.Task", plugins.shown(found))
+    _check_shown(found, f"config.task={name!r}")
   return _guarded(found)
+
+
+def _check_shown(task: Task, label: str) -> None:
+  """Raises PluginError where what a model is shown first is malformed."""
+  if not isinstance(task.instruction, str):
+    raise PluginError(
+      f"{label}: instruction must be a text, not "
+      f"{plugins.shown(task.instruction)}"
+    )
+  if not isinstance(task.examples, list | tuple):
+    raise PluginError(
+      f"{label}: examples must be a tuple, not {plugins.shown(task.examples)}"
+    )
+  for number, each in enumerate(task.examples):
+    match each:
+      case (str(), (list() | tuple()) as nodes) if all(
+        isinstance(node, str) for node in nodes
+      ):
+        reason = grammar.problem_with_solution(tuple(nodes))
+      case _:
+        reason = f"must be (question, (step, ...)), not {plugins.shown(each)}"
+    if reason:
+      raise PluginError(
+        f"{label}: examples[{number}] {reason}; write it as those of rj.Task() "
+        "are"
+      )
 
 
 def _guarded(task: Task) -> Task:

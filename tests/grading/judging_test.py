@@ -121,7 +121,6 @@ class PassesTest(parameterized.TestCase):
     "",
     "raise SystemExit(0)",
     "import os\nos._exit(0)",
-    "while True: pass",
     f"{WRONG}\nprint('ok')",
     "def root(x):\n  raise SystemExit(0)",
     "def root(x):\n  import os\n  os._exit(0)",
@@ -148,6 +147,17 @@ class PassesTest(parameterized.TestCase):
   )
   def test_a_program_that_would_not_pass(self, program):
     self.assertEqual(self.passes(program), "different")
+
+  @parameterized.parameters(
+    "while True: pass",
+    "def root(x):\n  while True: pass",
+  )
+  def test_what_takes_too_long_is_undecided_and_not_right(self, program):
+    self.assertEqual(self.passes(program), "undecided")
+    self.assertEqual(
+      judging.judge([(ROOT, program)], grade, verify=self.sandbox.run),
+      [("undecided", -1.0)],
+    )
 
   @parameterized.parameters(
     # An honest program may name things as Python does, or print.

@@ -21,6 +21,13 @@ class VotingTest(parameterized.TestCase):
     ("(1, 0.5)", "(1, 1/2)", True),
     ("x > 1", "(1, \\infty)", True),
     ("x" * 2000, " " + "x" * 2000, False),
+    # Programs.
+    ("# a\nx = 1\nif x:\n  y = 2", "x = 1  # b\n\nif x:\n    y=2\n", True),
+    ("x = 1\nif x:\n  y = 2\nz = 3", "x = 1\nif x:\n  y = 2\n  z = 3", False),
+    ("def f():\n  return 1, 2", "def f():\n  return 2, 1", False),
+    ("# a\nx = 5", "# a\ny = 5", False),
+    ("x = '# a'\ny = 1", "x = '# b'\ny = 1", False),
+    ("x = (1,\n2", "x = (1,\n 2", False),
   )
   def test_vote_keys(self, first, second, same):
     keys = voting.vote_key(first), voting.vote_key(second)

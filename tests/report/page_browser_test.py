@@ -137,6 +137,8 @@ class HostileTest(opened.BrowserTest):
       " each.textContent.includes('hacked')).click()"
     )
     self.page.wait("document.querySelector('.tree')")
+    self.assertIn("Judged bytests", self.page.text(".outcome"))
+    self.assertIn("a right program passes", self.page.text(".detail"))
     self.page.run("document.querySelector('.tree').focus()")
     for key in (
       "ARROW_RIGHT",

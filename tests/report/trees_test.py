@@ -3,6 +3,7 @@
 import numpy as np
 from absl.testing import absltest
 
+from rstar_jax import outside
 from rstar_jax.report import trees
 from rstar_jax.search.tree import Tree
 from tests.report import workdirs
@@ -28,6 +29,9 @@ class CompactTest(absltest.TestCase):
     self.assertEqual(packed["pairs"], [["step", 1, 2, 0.5]])
     self.assertEqual(packed["text"], tree.texts)
     self.assertEqual((packed["gold"], packed["level"]), ("14", 2))
+    self.assertEqual(packed["tests"], "")
+    packed = trees.compact(workdirs.hostile())
+    self.assertEqual(packed["tests"], outside.valid(workdirs.HOSTILE))
 
   def test_a_first_visit_of_the_ppm_is_no_rollout(self):
     tree = Tree(workdirs.apples().problem)

@@ -92,7 +92,8 @@ def small(name: str) -> Tree:
 
 def hostile() -> Tree:
   """Returns a tree in which every text is `HOSTILE`."""
-  tree = Tree(Problem(f"bad{HOSTILE}", HOSTILE, HOSTILE, HOSTILE, 3))
+  texts = (f"bad{HOSTILE}", HOSTILE, HOSTILE, HOSTILE)
+  tree = Tree(Problem(*texts, level=3, tests=HOSTILE))
   tree.add_children(
     0, [step(HOSTILE, 1, -1.0), step(f"# {HOSTILE}"), step(f"{HOSTILE}2")]
   )

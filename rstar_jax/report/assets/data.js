@@ -64,6 +64,12 @@ Report.data = (() => {
     return nodes.reverse();
   }
 
+  // Returns what answers of a tree are judged by: a name and a text.
+  function judgedBy(tree) {
+    return tree.tests ? ["Judged by", "tests"] :
+      ["Given answer", tree.gold ?? "none"];
+  }
+
   // Returns the rollout, from 1, in which a node was added; 0 for the root.
   function rolloutOf(tree, node) {
     if (!node) return 0;
@@ -99,5 +105,6 @@ Report.data = (() => {
     return { ...tree, visits, q, tried };
   }
 
-  return { overview, problems, tree, path, rolloutOf, after };
+  return { overview, problems, tree, path, judgedBy, rolloutOf,
+    after };
 })();

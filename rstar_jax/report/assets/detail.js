@@ -41,7 +41,7 @@ Report.detail = (() => {
     const mark = { right: "✓ right", wrong: "✗ wrong" }[verdict] || verdict;
     const rows = [
       verdict && ["Verdict", el("span", { class: look }, mark)],
-      verdict && ["Given answer", tree.gold ?? "none"],
+      verdict && Report.data.judgedBy(tree),
       ["Q", signed(tree.q[node], 3), tree.visits[node] ?
         "mean outcome of visits" : "what a visit would bring"],
       ["Visits", number(tree.visits[node])],
@@ -96,6 +96,8 @@ Report.detail = (() => {
         `wrote ${number(tree.tokens)} tokens; ${number(tree.failed)} of them ` +
         "reached no answer."),
       answers(tree, choose),
+      tree.tests && more("The tests that a right program passes",
+        code(tree.tests)),
       dropped.length > 0 && el("div", {},
         el("h3", {}, "Steps that became no node"),
         el("ul", {}, dropped.map(([reason, count]) =>

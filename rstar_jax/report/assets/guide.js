@@ -28,10 +28,10 @@ Report.guide = (() => {
   const WORDS = { equal: "✓ right", different: "✗ wrong",
     undecided: "? undecided", failed: "✗ no answer" };
 
-  // Returns a list of facts: the gold answer, and the result of each method.
+  // Returns a list of facts: what answers are judged by, and the result of each method.
   function outcome(tree, row) {
     const given = tree.chosen.length ? tree.answer[tree.chosen[0]] : null;
-    const facts = [["Given answer", row.gold ?? "none"]];
+    const facts = [Report.data.judgedBy(tree)];
     if (row.set === "test") {
       facts.push(["Search answers", given === null ? "nothing" :
         `${given} ${WORDS[row.search] || ""}`]);
