@@ -121,6 +121,7 @@ class ScriptedBackend:
     guide = ppm or (context.finished(round_, score) if score else None)
     self.made.append((searches, guide))
     self.score = testing.score_by_hash if score or reward_model else None
+    self.reward = context.task.reward
 
   def warm_up(self) -> None:
     pass
@@ -151,4 +152,5 @@ class ScriptedBackend:
       verify=testing.run_trusted,
       grade=testing.grade_equal,
       score=self.score,
+      reward=self.reward,
     )

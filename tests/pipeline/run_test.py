@@ -4,15 +4,19 @@ import collections
 import dataclasses
 import json
 import pathlib
+import sys
 import tempfile
+import types
 from unittest import mock
 
+import numpy as np
 from absl.testing import absltest
 
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import accuracy as evaluate
 from rstar_jax.pipeline import backends, models, results, run, shards
+from rstar_jax.search import tree as tree_lib
 from rstar_jax.storage import layout, records
 from tests import tiny_run
 
@@ -216,6 +220,82 @@ class ExpertIterationTest(absltest.TestCase):
     records.write_manifest(context.folder(1, "ppm"), {"pairs": 7}, [])
     records.write_manifest(context.folder(2, "ppm"), {"pairs": 0}, [])
     self.assertEqual(models.ppm_round(context, 2), 1)
+
+
+class Sums:
+  """In the place of a data set of reasoning-gym: answers are 2 to 6."""
+
+  def __init__(self, size, seed):
+    self.size, self.seed = size, seed
+
+  def __getitem__(self, index):
+    number = self.seed + index
+    question = f"Number {number}: how much is it?"
+    return {"question": question, "answer": str(2 + number % 5)}
+
+  def score_answer(self, answer, entry):
+    """Gives a quarter of a point to what is 1 off."""
+    off = abs(int(answer) - int(entry["answer"]))
+    return {0: 1.0, 1: 0.25}.get(off, 0.0)
+
+
+class GeneratedTaskTest(absltest.TestCase):
+  """Self-evolution on a task whose own scores are the rewards."""
+
+  def setUp(self):
+    super().setUp()
+    sums = lambda name, **options: {"sums": Sums}[name](**options)
+    gym = types.SimpleNamespace(create_dataset=sums)
+    self.enter_context(mock.patch.dict(sys.modules, {"reasoning_gym": gym}))
+    self.enter_context(
+      mock.patch.object(
+        backends, "ModelBackend", tiny_run.ScriptedBackend.scripted()
+      )
+    )
+
+  def test_all_stages_go_by_the_scores_of_the_task(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    config = tiny_run.make_config(
+      "task:train",
+      "task:test",
+      task="reasoning_gym:sums",
+      rounds=(config_lib.RoundConfig(rollouts=8, candidates=4),),
+      policy=config_lib.PolicyConfig(path=tiny_run.make_base(folder / "base")),
+    )
+    config.train.count, config.eval.data.count = 5, 3
+    context = tiny_run.make_context(config, folder / "run")
+    found = run.evolve(context)
+    trees = shards.read_trees(context.folder(1, "trees"))
+    self.assertEqual(
+      [tree.problem.id for tree in trees], [f"sums/train/{i}" for i in range(5)]
+    )
+    # A score s is the reward 2s - 1, which is backed up.
+    worths = set()
+    for tree in trees:
+      for node in np.flatnonzero(tree.terminal == tree_lib.ANSWERED):
+        off = abs(int(tree.answers[node]) - int(tree.problem.answer))
+        right = tree.correct[node] == tree_lib.RIGHT
+        self.assertEqual(right, off == 0)
+        if tree.visits[node]:
+          worths.add((off, tree.q(int(node))))
+    self.assertContainsSubset({(0, 1.0), (1, -0.5), (2, -1.0)}, worths)
+    self.assertContainsSubset(
+      worths, {(0, 1.0), (1, -0.5)} | {(off, -1.0) for off in (2, 3, 4)}
+    )
+    # Only right solutions are learnt; pairs have right ones first.
+    answers = {tree.problem.id: tree.problem.answer for tree in trees}
+    rows = shards.read_rows(context.folder(1, "sft"))
+    self.assertNotEmpty(rows)
+    for row in rows:
+      self.assertEqual(row["answer"], answers[row["problem_id"]])
+    self.assertGreater(found["ppm"][0]["pairs"], 0)
+    for row in shards.read_rows(context.folder(1, "eval")):
+      self.assertStartsWith(row["problem_id"], "sums/test/")
+      for each in row["trajectories"]:
+        right = each["answer"] == row["gold"]
+        self.assertEqual(each["verdict"] == "equal", right)
+    methods = {each["method"] for each in found["rows"] if each["round"] == 1}
+    self.assertContainsSubset({"policy", "best_of_n", "mcts"}, methods)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from rstar_jax.tasks.named import load_task
 from rstar_jax.tasks.task import MATH, Task
 from rstar_jax.types import Problem
 
-
 CODE = "<code>\n# Add\nprint(2 + 3)\n<end_of_code>"
 ANSWER = "<answer>It is \\boxed{5}.<end_of_answer>"
 GOOD = ("Add 2 and 3.", (grammar.with_output(CODE, "5"), ANSWER))
