@@ -28,7 +28,7 @@ from rstar_jax.data.problems import load_problems
 from rstar_jax.evaluation import choices, intervals, solutions, solvers
 from rstar_jax.pipeline import backends, run
 from rstar_jax.search import driver, mcts, sampling
-from rstar_jax.search.tree import Tree, TrajectoryValue
+from rstar_jax.search.tree import TrajectoryValue, Tree
 from rstar_jax.storage import layout, store
 from rstar_jax.types import Problem
 
@@ -58,7 +58,9 @@ def solved(
 
   samples = driver.run_searches(
     [
-      sampling.solutions(each, config.eval.samples, config.seed, name=("values",))
+      sampling.solutions(
+        each, config.eval.samples, config.seed, name=("values",)
+      )
       for each in problems
     ],
     backend.blocks(),
@@ -126,9 +128,7 @@ def report(round_: int, verdicts: Verdicts, tokens: dict[str, float]) -> None:
 def main(_):
   folder = store.path(_WORKDIR.value)
   config = identity.from_json((folder / layout.CONFIG).read_text())
-  source = DataConfig(
-    source=f"synthetic:{_SPLIT.value}", count=_PROBLEMS.value
-  )
+  source = DataConfig(source=f"synthetic:{_SPLIT.value}", count=_PROBLEMS.value)
   problems = load_problems(source)
   with run.open_run(config, folder, reads=True) as context:
     for round_ in map(int, _ROUNDS.value):

@@ -222,6 +222,10 @@ class ExpertIterationTest(absltest.TestCase):
     self.assertEqual(models.ppm_round(context, 2), 1)
 
 
+def create_dataset(name, **options):
+  return {"sums": Sums}[name](**options)
+
+
 class Sums:
   """In the place of a data set of reasoning-gym: answers are 2 to 6."""
 
@@ -244,8 +248,7 @@ class GeneratedTaskTest(absltest.TestCase):
 
   def setUp(self):
     super().setUp()
-    sums = lambda name, **options: {"sums": Sums}[name](**options)
-    gym = types.SimpleNamespace(create_dataset=sums)
+    gym = types.SimpleNamespace(create_dataset=create_dataset)
     self.enter_context(mock.patch.dict(sys.modules, {"reasoning_gym": gym}))
     self.enter_context(
       mock.patch.object(
