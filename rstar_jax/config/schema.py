@@ -18,6 +18,11 @@ METHODS = (
 )
 
 
+def urls_of(text: str) -> list[str]:
+  """Returns the bases of the servers that a field names, with commas."""
+  return [url.strip().rstrip("/") for url in text.split(",")] if text else []
+
+
 @dataclasses.dataclass(kw_only=True)
 class MeshConfig(Closed):
   """Devices along each mesh axis; -1 takes what is left."""
@@ -122,29 +127,37 @@ class EngineConfig(Closed):
 
 
 @dataclasses.dataclass(kw_only=True)
-class RemoteConfig(Closed):
-  """A larger model behind a server, to make the first round's data with.
+class ClientConfig(Closed):
+  """How servers are asked."""
+
+  # Name of the environment variable that holds the API key; empty: no key.
+  api_key_env: str = field("", binds=False)
+  # Most requests that wait for an answer at once, of all servers together.
+  in_flight: int = field(64, above=0, binds=False)
+  # A request without an answer for this many seconds is asked again.
+  timeout_seconds: float = field(600.0, above=0, binds=False)
+  # A request that keeps failing, wherever it is sent, is asked again for this
+  # many seconds.
+  patience_seconds: float = field(900.0, least=0, binds=False)
+
+
+@dataclasses.dataclass(kw_only=True)
+class RemoteConfig(ClientConfig):
+  """A larger model behind servers, to make the first round's data with.
 
   Round 1 of the paper: a 236B model, 8 rollouts of 5 candidates at 0.7.
   """
 
-  # Base of an OpenAI-compatible server, e.g. "http://localhost:8000/v1"; what
-  # is asked is URL/completions. Empty: the base model makes round 1 too. Which
-  # server it is may change at any time, not whether there is one.
+  # Base of an OpenAI-compatible server, e.g. "http://localhost:8000/v1", or of
+  # several of one model, with commas; what is asked is URL/completions. Empty:
+  # the base model makes round 1 too. Which servers they are may change at any
+  # time, not whether there are some.
   url: str = field("", binds=bool)
   # The model's name on that server.
   model: str = ""
-  # Name of the environment variable that holds the API key; empty: no key.
-  api_key_env: str = field("", binds=False)
   # Samples of one request; 1 where the server gives one only (llama.cpp's and
   # transformers' do).
   samples_per_request: int = field(5, above=0)
-  # Most requests that wait for an answer at once.
-  in_flight: int = field(64, above=0, binds=False)
-  # A request without an answer for this many seconds is asked again.
-  timeout_seconds: float = field(600.0, above=0, binds=False)
-  # A request that keeps failing is asked again for this many seconds.
-  patience_seconds: float = field(900.0, least=0, binds=False)
   # Softmax temperature; 0 is greedy.
   temperature: float = field(0.7, least=0)
   # Keep the likeliest tokens that sum to p; 1 keeps all.
@@ -155,6 +168,44 @@ class RemoteConfig(Closed):
   # the text (vLLM: return_token_ids), or wants to be told (transformers takes
   # do_sample from generation_config, a string that is JSON itself).
   extra: str = '{"logprobs": 0}'
+
+
+@dataclasses.dataclass(kw_only=True)
+class ServersConfig(ClientConfig):
+  """Servers in our engine's place, with the run's own policies and PPMs.
+
+  They take and give token ids; how steps are sampled is `engine`'s.
+  """
+
+  # Bases of servers of the policy, with commas, e.g.
+  # "http://a:8000/v1,http://b:8000/v1"; each tree stays with one of them.
+  # Empty: our engine. Which they are may change at any time, not whether.
+  policy: str = field("", binds=bool)
+  # Bases of servers of the PPM, likewise.
+  ppm: str = field("", binds=bool)
+  # What they speak: "openai" is /v1/completions and /pooling with token ids
+  # (vLLM, `rstar_jax.tools.serve`), "sglang" is /generate and /classify
+  # (SGLang); "sglang_jax" is the same without seeds, which SGLang-JAX lacks.
+  protocol: Literal["openai", "sglang", "sglang_jax"] = field(
+    "openai", binds=False
+  )
+  # The model's name on them; empty: the only one that they have.
+  model: str = field("", binds=False)
+  # Who puts a round's model there before it is asked: "vllm" and "sglang" by a
+  # request that these servers take, or "module:function" (config, role, folder,
+  # urls); the role is "policy" or "ppm". Empty: whoever starts the servers.
+  load: str = field(
+    "",
+    binds=False,
+    takes=("config", "role", "folder", "urls"),
+    words=("", "vllm", "sglang"),
+  )
+  # Whether what servers compute is compared with the model, which is loaded
+  # here once for that; otherwise only the form of their answers is looked at.
+  compare: bool = field(True, binds=False)
+  # Most differences of log-probabilities and values by which they may be off:
+  # a server computes in other numbers.
+  tolerance: float = field(0.1, above=0, binds=False)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -563,6 +614,8 @@ class Config(Closed):
   engine: EngineConfig = field(factory=EngineConfig)
   # Who searches in round 1 in the base model's place, if anyone.
   remote: RemoteConfig = field(factory=RemoteConfig)
+  # Servers in our engine's place, if there are any.
+  servers: ServersConfig = field(factory=ServersConfig)
   # Execution of the policy's code.
   sandbox: SandboxConfig = field(factory=SandboxConfig)
   # Comparison of answers with the gold ones.

@@ -30,6 +30,7 @@ def validate(config: config_lib.Config) -> None:
   _check_rounds(config)
   _check_study(config.study)
   _check_remote(config.remote)
+  _check_servers(config)
   for name in ("sft", "ppm"):
     train = getattr(config, name)
     _check(
@@ -222,6 +223,7 @@ def _check_reinforcement(
       not config.extract.sft_source and not config.extract.pairs_source
     ),
     "policy.backend=''": not config.policy.backend,
+    "servers.policy=''": not config.servers.policy,
     "search.method='mcts'": config.search.method == "mcts",
     "search.answer_dedup='merge'": config.search.answer_dedup == "merge",
     "reinforce.train.accumulate=1": config.reinforce.train.accumulate == 1,
@@ -284,14 +286,39 @@ def _check_remote(remote: config_lib.RemoteConfig) -> None:
   )
   if not remote.url:
     return
-  _check(
-    remote.url.startswith(("http://", "https://")),
-    f"config.remote.url={remote.url!r} must start with http:// or https://",
-  )
+  _check_urls("config.remote.url", remote.url)
   _check(
     remote.model != "",
-    f"config.remote.model is empty: name one that {remote.url}/models lists",
+    "config.remote.model is empty: name one that "
+    f"{config_lib.urls_of(remote.url)[0]}/models lists",
   )
+
+
+def _check_servers(config: config_lib.Config) -> None:
+  servers = config.servers
+  for role in ("policy", "ppm"):
+    if given := getattr(servers, role):
+      _check_urls(f"config.servers.{role}", given)
+  _check(
+    not (servers.policy and config.policy.backend),
+    f"config.servers.policy={servers.policy!r} and config.policy.backend="
+    f"{config.policy.backend!r} would both write the steps: give one",
+  )
+  _check(
+    not servers.load or bool(servers.policy or servers.ppm),
+    f"config.servers.load={servers.load!r} has no server to load a model: "
+    "give config.servers.policy or config.servers.ppm",
+  )
+
+
+def _check_urls(name: str, text: str) -> None:
+  urls = config_lib.urls_of(text)
+  _check(
+    all(re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", url) for url in urls),
+    f"{name}={text!r} must be a server, http://... or https://..., or several "
+    "with commas",
+  )
+  _check(len(set(urls)) == len(urls), f"{name}={text!r} names a server twice")
 
 
 def _check(condition: bool, message: str) -> None:

@@ -1,4 +1,4 @@
-"""A large model behind a completions server as the search's `Expand`.
+"""A large model behind completions servers as the search's `Expand`.
 
 The paper makes round 1 with a model of 236B parameters (section 3.4). Here it
 is any model behind OpenAI's `POST /completions`; vLLM, SGLang, llama.cpp and
@@ -18,12 +18,9 @@ import numpy as np
 from absl import logging
 
 from rstar_jax import outside
-from rstar_jax.config.schema import RemoteConfig
-from rstar_jax.inference.completions import (
-  BadAnswer,
-  Completions,
-  PromptTooLong,
-)
+from rstar_jax.config.schema import RemoteConfig, urls_of
+from rstar_jax.inference.posting import BadAnswer, PromptTooLong
+from rstar_jax.inference.servers import Servers
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.storage.journal import Journal
 from rstar_jax.types import Candidate, Finish, Prefix
@@ -31,9 +28,6 @@ from rstar_jax.types import Candidate, Finish, Prefix
 # Stands for an id that the server did not give.
 UNKNOWN_ID = -1
 
-# Requests in a row without an answer that can be read, after which the server
-# is at fault and not they.
-_IN_A_ROW = 16
 # No token is longer than this on average, and no server counts more tokens than
 # so many times what was asked for.
 _CHARACTERS, _TIMES = 256, 2
@@ -79,13 +73,17 @@ class Remote:
       ValueError: the environment lacks the API key.
     """
     self.generated_tokens = self.set_aside = 0
-    self._in_a_row = 0
     self._config = config
     self._prompt = prompt
     self._extra = outside.parse(config.extra or "{}")
     self._most_tokens = most_tokens(config)
     self._journal = journal
-    self._completions = Completions(config, proven=len(journal) > 0)
+    self._servers = Servers(
+      [f"{url}/completions" for url in urls_of(config.url)],
+      config,
+      "remote",
+      proven=len(journal) > 0,
+    )
     self._lock = threading.Lock()
     self._pool = concurrent.futures.ThreadPoolExecutor(config.in_flight)
 
@@ -149,7 +147,8 @@ class Remote:
     key = hashlib.sha256(body).hexdigest()
     answer = self._journal.get(key)
     if answer is None:
-      answer = self._journal.put(key, self._ask(body, prefix, len(seeds), stop))
+      answer = self._ask(body, question, prefix, len(seeds), stop)
+      answer = self._journal.put(key, answer)
     if "choices" not in answer:
       with self._lock:
         self.set_aside += 1
@@ -157,7 +156,12 @@ class Remote:
     return candidates(answer, prefix, self._most_tokens)
 
   def _ask(
-    self, body: bytes, prefix: Prefix, count: int, stop: threading.Event
+    self,
+    body: bytes,
+    question: str,
+    prefix: Prefix,
+    count: int,
+    stop: threading.Event,
   ) -> dict[str, Any]:
     """Returns the server's answer, or why there is none."""
 
@@ -172,25 +176,16 @@ class Remote:
 
     finish: Finish
     try:
-      answer, found = self._completions.ask(body, stop, read)
+      answer, found = self._servers.ask(body, stop, read, question)
     except PromptTooLong as error:
       finish, why = "length", str(error)
     except BadAnswer as error:
       finish, why = "lost", str(error)
     else:
       with self._lock:
-        self._in_a_row = 0
         self.generated_tokens += sum(len(each.token_ids) for each in found)
       return answer
     logging.log_every_n_seconds(logging.WARNING, "a step is lost: %s", 10, why)
-    with self._lock:
-      self._in_a_row += finish == "lost"
-      if self._in_a_row >= _IN_A_ROW:
-        raise ConnectionError(
-          f"{why}; {_IN_A_ROW} requests in a row had no answer that can be "
-          "read: repair the server, then run the same command again; earlier "
-          "answers are kept"
-        )
     return {"finish": finish, "why": why}
 
   def _body(self, question: str, prefix: Prefix, seed: int, n: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import inspect
 import json
 import pathlib
 import sys
@@ -42,7 +43,7 @@ class FieldsTest(absltest.TestCase):
             self.assertStartsWith(above, "# ")
     # The walk did see the fields.
     declared = sum(
-      len(dataclasses.fields(each))
+      len(inspect.get_annotations(each))
       for each in vars(config_lib).values()
       if dataclasses.is_dataclass(each)
     )

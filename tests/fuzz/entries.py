@@ -34,7 +34,7 @@ from rstar_jax.config import identity
 from rstar_jax.config.schema import Config, DataConfig, RemoteConfig
 from rstar_jax.data import files, problems, released
 from rstar_jax.grading import labelled
-from rstar_jax.inference import completions
+from rstar_jax.inference import servers as servers_lib
 from rstar_jax.inference.remote import Remote, readable
 from rstar_jax.pipeline import shards, status, units
 from rstar_jax.pipeline.hosts import Host
@@ -177,7 +177,7 @@ class Servers:
     """
     self._seeds += 2 - back
     seeds = np.array([[self._seeds - 1, self._seeds]], np.uint32)
-    with mock.patch.object(completions, "FIRST_WAIT", 0.0):
+    with mock.patch.object(servers_lib, "FIRST_WAIT", 0.0):
       (row,) = remote(["q"], [()], seeds)
     return row
 

@@ -16,7 +16,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
 from rstar_jax.config.schema import RemoteConfig
-from rstar_jax.inference import completions
+from rstar_jax.inference import servers
 from rstar_jax.inference.remote import Remote
 from rstar_jax.search import mcts
 from rstar_jax.steps import grammar, prompts
@@ -47,7 +47,7 @@ class RemoteCase(parameterized.TestCase):
     super().setUp()
     self.folder = pathlib.Path(self.create_tempdir().full_path)
     self.server.reset()
-    self.enter_context(mock.patch.object(completions, "FIRST_WAIT", 0.01))
+    self.enter_context(mock.patch.object(servers, "FIRST_WAIT", 0.01))
 
   def remote(self, journal="requests.jsonl", **overrides) -> Remote:
     config = {"url": self.server.url, "model": scripted_server.MODEL}

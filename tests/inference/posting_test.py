@@ -1,7 +1,6 @@
-"""The client against a real server that fails in every way."""
+"""What is posted to a real server that fails in every way."""
 
 import json
-import threading
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -44,18 +43,6 @@ class FaultsTest(RemoteCase):
     )
     self.assertGreaterEqual(len(self.server.seen()["bodies"]), SEEDS.size + 2)
 
-  def test_waits_for_as_long_as_it_is_told(self):
-    fault = {"status": 429, "answer": {}, "headers": {"Retry-After": "7"}}
-    self.server.tell(faults=[fault])
-    waits = []
-    with mock.patch.object(
-      threading.Event, "wait", lambda self, seconds=None: waits.append(seconds)
-    ):
-      remote = self.remote()
-      body = remote._body("make 4", (), 7, 1)
-      remote._completions.ask(body, threading.Event(), lambda answer: None)
-    self.assertEqual(waits, [7.0])
-
   def test_is_asked_again_when_it_drips(self):
     # Each byte comes in time, all of them never would.
     self.server.tell(faults=[{"drip": 0.05}] * 2)
@@ -92,7 +79,7 @@ class FaultsTest(RemoteCase):
     ({"model": "tov"}, "answered 404: The model `tov` does not exist.; check "),
     (
       {"url": "/v2"},
-      "answered 404: Not Found; check that config.remote.url ends",
+      "answered 404: Not Found; check that the server's URL in the config ends",
     ),
   )
   def test_a_refusal_is_final(self, wrong, message):

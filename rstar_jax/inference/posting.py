@@ -1,8 +1,10 @@
-"""A client of an OpenAI-compatible completions server.
+"""JSON posted to a URL, and what may come back.
 
-A request is repeated until it is answered or refused, or patience ends. What a
-server sends is bounded in size and time, however its bytes drip, and read by
-the caller before it counts as an answer.
+What a server sends is bounded in size and time, however its bytes drip, and
+read by the caller before it counts as an answer. The standard library does it,
+a connection a request: a client library would be used for its connections
+alone, since half of what is asked is no call of OpenAI's, and retries go to
+another server (`servers.py`).
 """
 
 import http.client
@@ -10,29 +12,26 @@ import io
 import json
 import os
 import re
-import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from typing import Any, TypeVar
-
-from absl import logging
+from typing import Any, Literal, TypeVar
 
 from rstar_jax import outside
-from rstar_jax.config.schema import RemoteConfig
+from rstar_jax.config.schema import ClientConfig
 
 _Read = TypeVar("_Read")
 
-# Waits between attempts, in seconds; each is twice the one before.
-FIRST_WAIT = 1.0
-LONGEST_WAIT = 60.0
-
-# Statuses to try again: request timeout, too early, too many requests.
-_LATER = (408, 425, 429)
+# Statuses of a server that cannot take more now: too many requests, and what a
+# proxy says of a server behind it.
+_BUSY = (429, 502, 503, 504)
+# Other statuses to try again: request timeout, too early.
+_LATER = (408, 425)
 # Statuses that are about one request: bad, too large, not processable.
 _OF_REQUEST = (400, 413, 422)
-_TOO_LONG = re.compile(r"context[ _](length|size|window)", re.IGNORECASE)
+_TOO_LONG = re.compile(
+  r"context[ _](length|size|window)|max_model_len", re.IGNORECASE
+)
 # Finish reasons of a server that shuts down before a sample is complete.
 _BROKEN_OFF = ("abort", "error")
 # Bytes of an error's body that are read, and of one look at any body.
@@ -47,19 +46,26 @@ class BadAnswer(ValueError):
   """The server works, but has no answer to this request that can be read."""
 
 
-class _Later(Exception):
+class Later(Exception):
   """No answer this time.
 
   Attributes:
+    server: "gone" if nothing answers there, "busy" if it takes no more now;
+      "well" if it may answer another request.
     seconds: what `Retry-After` says, or None.
-    answered: whether the server did answer, but not well.
+    answered: whether it did answer, but not well.
   """
 
   def __init__(
-    self, message: str, seconds: float | None = None, answered: bool = False
+    self,
+    message: str,
+    server: Literal["gone", "busy", "well"] = "well",
+    *,
+    seconds: float | None = None,
+    answered: bool = False,
   ):
     super().__init__(message)
-    self.seconds, self.answered = seconds, answered
+    self.server, self.seconds, self.answered = server, seconds, answered
 
 
 class _Response(http.client.HTTPResponse):
@@ -98,127 +104,88 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
     return None
 
 
-class Completions:
-  """A client of a server's `/completions`; threads may share it.
+class Url:
+  """A URL that JSON is posted to; threads may share it.
 
   Attributes:
-    proven: whether the server has ever given an answer that could be read.
+    url: the URL.
   """
 
-  def __init__(self, config: RemoteConfig, proven: bool = False):
+  def __init__(self, url: str, config: ClientConfig, part: str):
     """Reads the API key.
 
     Args:
-      config: what server, and how long to wait for it.
-      proven: whether an earlier process had an answer of it.
+      url: what is posted to.
+      config: the key, and how long to wait.
+      part: the part of the config, for messages: "remote" or "servers".
 
     Raises:
       ValueError: the environment lacks the variable of the key.
     """
-    self.proven = proven
-    self._config = config
+    self.url = url
+    self._seconds = config.timeout_seconds
+    self._part = part
+    self._key_env = config.api_key_env
     self._opener = urllib.request.build_opener(
       _HttpHandler, _HttpsHandler, _NoRedirect
     )
-    self._url = config.url.rstrip("/") + "/completions"
-    self._key = os.environ.get(config.api_key_env, "")
-    if config.api_key_env and not self._key:
+    self._key = os.environ.get(self._key_env, "")
+    if self._key_env and not self._key:
       raise ValueError(
-        f"config.remote.api_key_env={config.api_key_env}: the environment has "
-        "no such variable, or an empty one; export the key under that name"
+        f"config.{part}.api_key_env={self._key_env}: the environment has no "
+        "such variable, or an empty one; export the key under that name"
       )
 
-  def ask(
-    self, body: bytes, stop: threading.Event, read: Callable[[Any], _Read]
+  def post(
+    self, body: bytes, read: Callable[[Any], _Read], proven: bool = False
   ) -> tuple[Any, _Read]:
-    """Returns the server's answer.
-
-    It tries again after a failed connection, a late, incomplete or bad answer,
-    429 and 5xx. The wait doubles each time, unless `Retry-After` gives one.
+    """Posts once, and returns the answer and what `read` made of it.
 
     Args:
-      body: the request, JSON.
-      stop: when set, ends the waiting early.
+      body: JSON.
       read: makes of a JSON document what the caller wants; raises `outside.Bad`
         if it is not what was asked for.
-
-    Returns:
-      The answer, and what `read` made of it.
+      proven: whether the server is known to answer such requests.
 
     Raises:
+      Later: no answer this time; or one that cannot be read, if `proven`.
       PromptTooLong: the server says that the prompt is too long.
-      BadAnswer: the last answer was bad, `patience_seconds` after the first
-        failure; or a `proven` server refuses this one request.
-      ValueError: any other refusal, with the server's message; or `read`
-        refuses an answer of a server that is not `proven`.
-      ConnectionError: no answer for `patience_seconds` since the first failure,
-        or `stop` was set.
+      BadAnswer: it refuses this one request, if `proven`.
+      ValueError: any other refusal, with the server's message; or an answer
+        that cannot be read.
     """
-    patience, wait, until = self._config.patience_seconds, FIRST_WAIT, None
-    while True:
-      try:
-        found = self._post(body, read)
-        self.proven = True
-        return found
-      except _Later as error:
-        now = time.monotonic()
-        until = now + patience if until is None else until
-        if now >= until or stop.is_set():
-          if error.answered and self.proven and not stop.is_set():
-            raise BadAnswer(f"{self._url} {error}") from error
-          raise ConnectionError(
-            f"{self._url} {error}, and no better for {patience:g} s "
-            "(config.remote.patience_seconds): repair the server, then run the "
-            "same command again; earlier answers are kept"
-          ) from error
-        pause = min(error.seconds or wait, until - now)
-        logging.log_every_n_seconds(
-          logging.WARNING,
-          "%s %s; asking again in %.3g s",
-          10,
-          self._url,
-          error,
-          pause,
-        )
-        stop.wait(pause)
-        wait = min(2 * wait, LONGEST_WAIT)
-
-  def _post(
-    self, body: bytes, read: Callable[[Any], _Read]
-  ) -> tuple[Any, _Read]:
     request = urllib.request.Request(
-      self._url, body, {"Content-Type": "application/json"}
+      self.url, body, {"Content-Type": "application/json"}
     )
     if self._key:
       request.add_unredirected_header("Authorization", f"Bearer {self._key}")
     answered = False
     try:
-      with self._opener.open(
-        request, timeout=self._config.timeout_seconds
-      ) as response:
+      with self._opener.open(request, timeout=self._seconds) as response:
         answered = True
         answer = outside.parse(_body(response))
     except urllib.error.HTTPError as error:
-      raise self._refusal(error) from None
+      raise self._refusal(error, proven) from None
     except outside.Bad as error:
-      raise _Later(f"gave an answer that {error}", answered=answered) from error
+      raise Later(f"gave an answer that {error}", answered=answered) from error
     # URLError and timeouts are OSErrors.
     except (OSError, http.client.HTTPException) as error:
       reason = getattr(error, "reason", None) or error
-      raise _Later(
+      raise Later(
         f"gave no complete answer ({outside.line(repr(reason))})",
+        "well" if answered else "gone",
         answered=answered,
       ) from error
     if _broken_off(answer):
-      raise _Later("broke off a sample", answered=True)
+      raise Later("broke off a sample", answered=True)
     try:
       return answer, read(answer)
     except outside.Bad as error:
-      if not self.proven:
-        raise ValueError(f"{self._url} gave an answer that {error}") from None
-      raise _Later(f"gave an answer that {error}", answered=True) from error
+      if not proven:
+        raise ValueError(f"{self.url} gave an answer that {error}") from None
+      raise Later(f"gave an answer that {error}", answered=True) from error
 
-  def _refusal(self, error: urllib.error.HTTPError) -> Exception:
+  def _refusal(self, error: urllib.error.HTTPError, proven: bool) -> Exception:
     """Returns the exception for an HTTP status other than 200."""
     try:
       text = _body(error, _PIECE).decode(errors="replace")
@@ -231,27 +198,28 @@ class Completions:
       words = words.replace(self._key, "***")
     words = outside.line(words)
     said = f"answered {error.code}: {words}"
-    if error.code in _LATER or error.code >= 500:
-      return _Later(said, _seconds(error.headers.get("Retry-After", "")))
+    if error.code in (*_BUSY, *_LATER) or error.code >= 500:
+      return Later(
+        said,
+        "busy" if error.code in _BUSY else "well",
+        seconds=_seconds(error.headers.get("Retry-After", "")),
+      )
     if _TOO_LONG.search(text):
-      return PromptTooLong(f"{self._url} {said}")
-    if error.code in _OF_REQUEST and self.proven:
-      return BadAnswer(f"{self._url} {said}")
-    config = self._config
+      return PromptTooLong(f"{self.url} {said}")
+    if error.code in _OF_REQUEST and proven:
+      return BadAnswer(f"{self.url} {said}")
+    part = self._part
     advice = (
-      "in another --workdir change config.remote so that the server takes it"
+      f"in another --workdir change config.{part} so that the server takes it"
     )
     if error.code in (401, 403):
-      advice = (
-        f"check the key of config.remote.api_key_env={config.api_key_env}"
-      )
+      advice = f"check the key of config.{part}.api_key_env={self._key_env}"
     elif error.code == 404:
       advice = (
-        "check that config.remote.url ends as the server's does, e.g. in /v1; "
-        f"another config.remote.model than {config.model} needs another "
-        "--workdir"
+        "check that the server's URL in the config ends as it does there, e.g. "
+        f"in /v1, and that config.{part}.model is a model that it has"
       )
-    return ValueError(f"{self._url} {said}; {advice}")
+    return ValueError(f"{self.url} {said}; {advice}")
 
 
 def _body(response: Any, most: int | None = None) -> bytes:

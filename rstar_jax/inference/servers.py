@@ -1,0 +1,313 @@
+"""Several servers that answer alike, as one.
+
+A request is repeated until it is answered or refused, or patience ends: at
+another server at once, then after a wait. Requests of one tree go to one
+server, which has their prefix in its cache; where that one has much more to do
+than the others, or does not answer, they go to the next. A server that did not
+answer rests, for longer each time, and is looked at again before it gets work:
+it may be another one now.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from absl import logging
+
+from rstar_jax.config.schema import ClientConfig
+from rstar_jax.inference.posting import BadAnswer, Later, Url
+
+_Read = TypeVar("_Read")
+# Looks at one server; see `Servers`.
+Check = Callable[[Url], None]
+
+# Waits between attempts, in seconds; each is twice the one before.
+FIRST_WAIT = 1.0
+LONGEST_WAIT = 60.0
+
+# A server may have so many times the requests of the mean: more, and a tree
+# goes to its next one (consistent hashing with bounded loads, arXiv
+# 1608.01350).
+_LOAD = 1.25
+# Requests in a row without an answer that can be read, after which the servers
+# are at fault and not they.
+_IN_A_ROW = 16
+
+
+@dataclasses.dataclass(eq=False)
+class _Server:
+  """A server and what is known of it.
+
+  Attributes:
+    in_flight: requests that wait for its answers.
+    rests_until: it is asked for nothing before.
+    rest: seconds of its last rest.
+    checked: whether it was looked at since it was gone.
+    in_check: whether a thread looks at it now.
+    wrong: why it is asked no more; "" if it may be.
+  """
+
+  url: Url
+  in_flight: int = 0
+  rests_until: float = -math.inf
+  rest: float = 0.0
+  checked: bool = False
+  in_check: bool = False
+  wrong: str = ""
+
+  def preference(self, tree: str) -> bytes:
+    """Returns by what a tree ranks its servers (rendezvous hashing)."""
+    return hashlib.sha256(f"{self.url.url} {tree}".encode()).digest()
+
+
+class Servers:
+  """A client of servers; threads may share it.
+
+  Attributes:
+    proven: whether any has ever given an answer that could be read.
+  """
+
+  def __init__(
+    self,
+    urls: Sequence[str],
+    config: ClientConfig,
+    part: str,
+    *,
+    proven: bool = False,
+    check: Check | None = None,
+  ):
+    """Makes the client, without a request.
+
+    Args:
+      urls: what is posted to, one for each server.
+      config: the API key, and how long to wait.
+      part: the part of the config, for messages.
+      proven: whether an earlier process had an answer of them.
+      check: looks at a server before it gets work, by requests of its own;
+        raises ValueError if it is no server for this.
+
+    Raises:
+      ValueError: the environment lacks the variable of the key.
+    """
+    self.proven = proven
+    self._part, self._patience = part, config.patience_seconds
+    self._check = check
+    self._servers = [
+      _Server(Url(url, config, part), checked=check is None) for url in urls
+    ]
+    self._in_a_row = 0
+    self._lock = threading.Lock()
+
+  def check(self) -> None:
+    """Looks at all servers; those that do not answer are left for later.
+
+    Raises:
+      ValueError: one of them is no server for this.
+      ConnectionError: none answered for `patience_seconds`.
+    """
+    until = time.monotonic() + self._patience
+    wait = FIRST_WAIT
+    with concurrent.futures.ThreadPoolExecutor(len(self._servers)) as pool:
+      while True:
+        errors = list(pool.map(self._look, self._servers))
+        if not all(errors):
+          break
+        if time.monotonic() >= until:
+          raise self._given_up(self._servers[0], errors[0])
+        time.sleep(min(wait, until - time.monotonic()))
+        wait = min(2 * wait, LONGEST_WAIT)
+    for server, error in zip(self._servers, errors, strict=True):
+      if error:
+        self._note(server, error)
+        logging.warning("%s %s; going on without it", server.url.url, error)
+
+  def _look(self, server: _Server) -> Later | None:
+    try:
+      self._see(server)
+    except Later as error:
+      return error
+    return None
+
+  def ask(
+    self,
+    body: bytes,
+    stop: threading.Event,
+    read: Callable[[Any], _Read],
+    tree: str = "",
+  ) -> tuple[Any, _Read]:
+    """Returns the answer of one of the servers.
+
+    It tries again after a failed connection, a late, incomplete or bad answer,
+    429 and 5xx: at each other server at once, then after a wait. The wait
+    doubles each time, unless `Retry-After` gives one.
+
+    Args:
+      body: the request, JSON.
+      stop: when set, ends the waiting early.
+      read: see `Url.post`.
+      tree: requests of the same go to the same server, if it answers.
+
+    Returns:
+      The answer, and what `read` made of it.
+
+    Raises:
+      PromptTooLong: a server says that the prompt is too long.
+      BadAnswer: the last answer was bad, `patience_seconds` after the first
+        failure; or a `proven` server refuses this one request.
+      ValueError: any other refusal, with the server's message; `read` refuses
+        an answer before any was read; or no server is one for this.
+      ConnectionError: no answer for `patience_seconds` since the first failure,
+        or nothing that can be read to many requests in a row; or `stop` was
+        set.
+    """
+    wait, until = FIRST_WAIT, None
+    tried: set[_Server] = set()
+    error, last = None, self._servers[0]
+    while True:
+      server, unseen = self._take(tree, tried)
+      if server is not None:
+        try:
+          return self._ask(server, unseen, body, read)
+        except Later as failure:
+          error, last = failure, server
+          tried.add(server)
+        finally:
+          with self._lock:
+            server.in_flight -= 1
+            server.in_check &= not unseen
+        if not stop.is_set():
+          continue
+      now = time.monotonic()
+      until = now + self._patience if until is None else until
+      if now >= until or stop.is_set():
+        raise self._given_up(last, error, stop)
+      pause = wait if tried else self._rest(now)
+      if tried and error is not None:
+        pause = error.seconds or wait
+        wait = min(2 * wait, LONGEST_WAIT)
+        logging.log_every_n_seconds(
+          logging.WARNING,
+          "%s %s; asking again in %.3g s",
+          10,
+          last.url.url,
+          error,
+          pause,
+        )
+      stop.wait(min(pause, until - now))
+      tried = set()
+
+  def _ask(
+    self,
+    server: _Server,
+    unseen: bool,
+    body: bytes,
+    read: Callable[[Any], _Read],
+  ) -> tuple[Any, _Read]:
+    """Asks one server; raises Later if others may be asked."""
+    try:
+      if unseen:
+        self._see(server)
+      found = server.url.post(body, read, self.proven)
+    except Later as error:
+      self._note(server, error)
+      raise
+    except BadAnswer as error:
+      raise self._lost(str(error)) from error
+    with self._lock:
+      self.proven, self._in_a_row, server.rest = True, 0, 0.0
+    return found
+
+  def _see(self, server: _Server) -> None:
+    """Looks at a server; raises Later if it does not answer."""
+    try:
+      if self._check is not None:
+        self._check(server.url)
+    except ValueError as error:
+      server.wrong = str(error)
+      others = [each for each in self._servers if not each.wrong]
+      if not others or not self.proven:
+        raise
+      logging.error("%s; going on without it", error)
+      raise Later(f"is no server for this: {error}") from error
+    server.checked = True
+
+  def _take(
+    self, tree: str, tried: set[_Server]
+  ) -> tuple[_Server | None, bool]:
+    """Chooses a server that is not resting, and counts a request there.
+
+    Returns:
+      The server, None if there is none; and whether it is to be looked at.
+    """
+    with self._lock:
+      now = time.monotonic()
+      awake = [
+        each
+        for each in self._servers
+        if each not in tried
+        and each.rests_until <= now
+        and not each.in_check
+        and not each.wrong
+      ]
+      if not awake:
+        return None, False
+      asked = sum(each.in_flight for each in awake)
+      most = math.ceil(_LOAD * (asked + 1) / len(awake))
+      awake.sort(key=lambda each: each.preference(tree), reverse=True)
+      server = next(each for each in awake if each.in_flight < most)
+      server.in_flight += 1
+      server.in_check = not server.checked
+      return server, server.in_check
+
+  def _note(self, server: _Server, error: Later) -> None:
+    """Lets a server rest that did not answer."""
+    if error.server == "well":
+      return
+    with self._lock:
+      server.rest = min(max(2 * server.rest, FIRST_WAIT), LONGEST_WAIT)
+      rest = server.rest if error.seconds is None else error.seconds
+      server.rests_until = time.monotonic() + rest
+      if error.server == "gone":
+        server.checked = self._check is None
+
+  def _rest(self, now: float) -> float:
+    """Returns the seconds until a server may be asked."""
+    waits = [each.rests_until - now for each in self._servers if not each.wrong]
+    if not waits:
+      raise ValueError(self._servers[0].wrong)
+    # One that is being looked at does not rest.
+    return max(min(waits), FIRST_WAIT / 10)
+
+  def _lost(self, why: str) -> Exception:
+    """Counts a request that has no answer; returns what to raise."""
+    with self._lock:
+      self._in_a_row += 1
+      if self._in_a_row < _IN_A_ROW:
+        return BadAnswer(why)
+    return ConnectionError(
+      f"{why}; {_IN_A_ROW} requests in a row had no answer that can be "
+      "read: repair the server, then run the same command again; earlier "
+      "answers are kept"
+    )
+
+  def _given_up(
+    self,
+    server: _Server,
+    error: Later | None,
+    stop: threading.Event | None = None,
+  ) -> Exception:
+    """Returns what to raise where patience has ended."""
+    said = f"{server.url.url} {error or 'did not answer'}"
+    going = stop is None or not stop.is_set()
+    if error is not None and error.answered and self.proven and going:
+      return self._lost(said)
+    return ConnectionError(
+      f"{said}, and no better for {self._patience:g} s "
+      f"(config.{self._part}.patience_seconds): repair the server, then run "
+      "the same command again; earlier answers are kept"
+    )
