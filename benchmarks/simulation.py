@@ -64,14 +64,14 @@ from rstar_jax.steps import grammar
 from rstar_jax.steps.tokenizer import encode_piece
 from rstar_jax.types import Prefix
 
-_LEVELS = flags.DEFINE_list(
+LEVELS = flags.DEFINE_list(
   "levels", ["2", "4", "6", "8", "10", "12", "14"], "Steps."
 )
 _SLIPS = flags.DEFINE_list("slips", ["0.1", "0.2", "0.3"], "Of the policy.")
 _FLIPS = flags.DEFINE_list(
   "flips", ["0", "0.05", "0.1", "0.2", "0.3", "0.4"], "Of the PPM."
 )
-_PROBLEMS = flags.DEFINE_integer("problems", 8, "Of a level and seed.", 1)
+PROBLEMS = flags.DEFINE_integer("problems", 8, "Of a level and seed.", 1)
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Number of seeds.", 1)
 _SPREAD = flags.DEFINE_float(
   "spread", 0.0, "Of slips over steps; see `scripted.Policy`.", 0, 1
@@ -79,10 +79,10 @@ _SPREAD = flags.DEFINE_float(
 _BLIND = flags.DEFINE_bool(
   "blind", False, "Whether the PPM's mistakes stay; see `scripted.Ppm`."
 )
-_SAMPLES = flags.DEFINE_integer("samples", 128, "Most of a problem.", 1)
+SAMPLES = flags.DEFINE_integer("samples", 128, "Most of a problem.", 1)
 _ROLLOUTS = flags.DEFINE_integer("rollouts", 8, "Of an MCTS.", 1)
 _CANDIDATES = flags.DEFINE_integer("candidates", 8, "Of an expansion.", 1)
-_BEAMS = flags.DEFINE_list("beams", ["1", "4"], "Widths of beams.")
+BEAMS = flags.DEFINE_list("beams", ["1", "4"], "Widths of beams.")
 _MCTS = flags.DEFINE_list(
   "mcts", ["mcts", "mcts_zero", "mcts_inf"], "Kinds of MCTS."
 )
@@ -132,7 +132,7 @@ def search_configs() -> dict[str, SearchConfig]:
     candidates=_CANDIDATES.value,
     annotation="ppm",
     terminal_reward="ppm",
-    max_depth=2 * max(map(int, _LEVELS.value)) + 2,
+    max_depth=2 * max(map(int, LEVELS.value)) + 2,
   )
   bare = dataclasses.replace(usual, ppm_counts_visit=False)
   return {
@@ -181,7 +181,7 @@ class Problem:
       tree = world.run(search)
       found |= self._of_tree(tree, name, False)
       self.siblings.setdefault(flip, self._decided(tree))
-    for width in map(int, _BEAMS.value):
+    for width in map(int, BEAMS.value):
       search = beam.beams(
         Tree(self._problem), width, configs["mcts"], self._seed, name=("beam",)
       )
@@ -235,12 +235,12 @@ class Problem:
     world = scripted.World(self._policy, self._checker)
     found = world.run(
       sampling.solutions(
-        self._problem, _SAMPLES.value, self._seed, name=("samples",)
+        self._problem, SAMPLES.value, self._seed, name=("samples",)
       ),
       blocks=True,
     )
     record = solutions.of_samples(self._problem, "samples", "", found)
-    units = steps_of(_SAMPLES.value)
+    units = steps_of(SAMPLES.value)
     read = self._read([each.steps for each in found], units)
     curves = {}
     for flip in flips:
@@ -309,11 +309,11 @@ def _written(text: str) -> str:
 def solved_by_all(tokens: Tokens) -> tuple[Curves, dict[Cell, list]]:
   """Solves all problems by all methods; returns curves, and `siblings`."""
   flips = list(map(float, _FLIPS.value))
-  levels = list(map(int, _LEVELS.value))
+  levels = list(map(int, LEVELS.value))
   found: Curves = collections.defaultdict(list)
   decided: dict[Cell, list] = collections.defaultdict(list)
   for seed in range(_SEEDS.value):
-    for solved in drawn(levels, _PROBLEMS.value, seed):
+    for solved in drawn(levels, PROBLEMS.value, seed):
       for slip in map(float, _SLIPS.value):
         problem = Problem(solved, slip, seed, tokens)
         cell = solved.problem.level, slip

@@ -1,7 +1,12 @@
-"""Values partial solutions with a reward model, each of them once."""
+"""Values partial solutions with a reward model, each of them once.
 
-import math
-from collections.abc import Iterable, Mapping
+A solution's steps are valued in order, and steps after the same ones together:
+what is before them has been read by then, and is in the pages of an engine.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
 
 from rstar_jax.search import requests
 from rstar_jax.search import tree as tree_lib
@@ -21,11 +26,11 @@ def wanted(question: str, nodes: Prefix, how: TrajectoryValue) -> list[Partial]:
 
 def found(partials: Iterable[Partial]) -> Search[dict[Partial, float]]:
   """Has partial solutions scored, as a part of a search; see `values_of`."""
-  keys = list(dict.fromkeys(partials))
-  scored = yield [
-    requests.score(question, nodes[:-1], nodes[-1:]) for question, nodes in keys
-  ]
-  return {key: float(v[0]) for key, v in zip(keys, scored, strict=True)}
+  values: dict[Partial, float] = {}
+  for turn in _turns(partials):
+    rows = yield [requests.score(*before, steps) for before, steps in turn]
+    values |= _named(turn, rows)
+  return values
 
 
 def values_of(
@@ -37,16 +42,37 @@ def values_of(
     score: the reward model.
     partials: partial solutions of at least one node.
   """
-  # Solutions of a problem share prefixes.
-  found = dict.fromkeys(partials, math.nan)
-  values = score(
-    [question for question, _ in found],
-    [nodes[:-1] for _, nodes in found],
-    [nodes[-1:] for _, nodes in found],
-  )
-  for key, value in zip(found, values, strict=True):
-    found[key] = float(value[0])
-  return found
+  values: dict[Partial, float] = {}
+  for turn in _turns(partials):
+    rows = score(
+      [question for (question, _), _ in turn],
+      [prefix for (_, prefix), _ in turn],
+      [steps for _, steps in turn],
+    )
+    values |= _named(turn, rows)
+  return values
+
+
+# What steps come after, and these steps; of one number of nodes.
+_Turn = list[tuple[Partial, list[str]]]
+
+
+def _turns(partials: Iterable[Partial]) -> Iterator[_Turn]:
+  """Yields what can be scored at once, the shortest prefixes first."""
+  after: dict[Partial, list[str]] = {}
+  for question, nodes in dict.fromkeys(partials):
+    after.setdefault((question, nodes[:-1]), []).append(nodes[-1])
+  for length in sorted({len(prefix) for _, prefix in after}):
+    yield [each for each in after.items() if len(each[0][1]) == length]
+
+
+def _named(turn: _Turn, rows: Iterable[np.ndarray]) -> dict[Partial, float]:
+  """Returns the values of a turn, by partial solution."""
+  return {
+    (question, (*prefix, step)): float(value)
+    for ((question, prefix), steps), row in zip(turn, rows, strict=True)
+    for step, value in zip(steps, row, strict=True)
+  }
 
 
 def trajectory_value(

@@ -11,19 +11,28 @@ A, B, C = ("a", "b"), ("a", "c"), ("a",)
 
 class ValuesTest(absltest.TestCase):
   def test_asks_once_and_gives_to_all(self):
-    asked = []
+    turns = []
 
     def score(questions, prefixes, steps):
-      asked.extend(zip(questions, prefixes, map(tuple, steps), strict=True))
+      turns.append([*zip(questions, prefixes, map(tuple, steps), strict=True)])
       return testing.score_by_hash(questions, prefixes, steps)
 
     wanted = [
       each for nodes in (A, B) for each in values.wanted("q", nodes, "mean")
     ]
     found = values.values_of(score, wanted)
-    self.assertCountEqual(
-      asked, [("q", (), ("a",)), ("q", ("a",), ("b",)), ("q", ("a",), ("c",))]
-    )
+    # What a step comes after has been read; siblings come together.
+    expected = [[("q", (), ("a",))], [("q", ("a",), ("b", "c"))]]
+    self.assertEqual(turns, expected)
+    # The same in a search.
+    searched = values.found(wanted)
+    answer, turns = None, []
+    with self.assertRaises(StopIteration) as end:
+      while True:
+        requests = searched.send(answer)
+        answer = score(*zip(*(each.args for each in requests), strict=True))
+    self.assertEqual(turns, expected)
+    self.assertEqual(end.exception.value, found)
     alone = [
       testing.score_by_hash(["q"], [nodes[:-1]], [nodes[-1:]])[0][0]
       for nodes in (C, A)
