@@ -6,6 +6,7 @@ v5e", "TPU v5p" and "TPU v6e".
 
 import dataclasses
 import math
+import re
 
 _GIB = 2**30
 
@@ -24,7 +25,9 @@ class Chip:
     ici_rate: bytes/s that all links of a chip send together, one way.
     links: that a chip has: two for each axis of its torus.
     host: the shape of the chips of one host, as a topology.
-    cores: TensorCores. Where they are two, one program runs on both.
+    cores: TensorCores. Where they are two, one program runs on both, and names
+      such as v5p-8 count them and not chips.
+    most: chips of the largest slice.
   """
 
   name: str
@@ -36,6 +39,7 @@ class Chip:
   links: int
   host: str
   cores: int
+  most: int
 
   @property
   def link_rate(self) -> float:
@@ -46,13 +50,17 @@ class Chip:
 CHIPS = {
   name: Chip(name, flops, hbm * _GIB, usable * _GIB, *rest)
   for name, flops, hbm, usable, *rest in (
-    ("v4", 275e12, 32, 30.75, 1200e9, 2400e9 / 8, 6, "2x2x1", 2),
-    ("v5e", 197e12, 16, 15.75, 819e9, 1600e9 / 8, 4, "2x2", 1),
-    ("v5p", 459e12, 95, 95.73, 2765e9, 4800e9 / 8, 6, "2x2x1", 2),
+    ("v4", 275e12, 32, 30.75, 1200e9, 2400e9 / 8, 6, "2x2x1", 2, 2048),
+    ("v5e", 197e12, 16, 15.75, 819e9, 1600e9 / 8, 4, "2x2", 1, 256),
+    ("v5p", 459e12, 95, 95.73, 2765e9, 4800e9 / 8, 6, "2x2x1", 2, 4096),
     # ICI is published for both ways together: 800 GB/s.
-    ("v6e", 918e12, 32, 31.24, 1638e9, 400e9, 4, "2x2", 1),
+    ("v6e", 918e12, 32, 31.24, 1638e9, 400e9, 4, "2x2", 1, 256),
   )
 }
+
+
+# As Cloud calls a kind of chip in an accelerator's type.
+_KINDS = {"v5litepod": "v5e"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,29 +70,39 @@ class Slice:
   Attributes:
     chip: their kind.
     shape: of the grid that they are.
+    slices: grids of that shape. Those of several send to each other over the
+      data centre's network.
   """
 
   chip: Chip
   shape: tuple[int, ...]
+  slices: int = 1
 
   @property
-  def name(self) -> str:
-    """The topology's name, as libtpu knows it: "v5e:4x4"."""
+  def topology(self) -> str:
+    """The name of one of the slices, as libtpu knows it: "v5e:4x4"."""
     return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
 
   @property
+  def name(self) -> str:
+    """What `parse` reads: "v5e:4x4", or "2x v5e:4x4"."""
+    times = f"{self.slices}x " if self.slices > 1 else ""
+    return times + self.topology
+
+  @property
   def chips(self) -> int:
-    return math.prod(self.shape)
+    return math.prod(self.shape) * self.slices
 
   @property
   def hosts(self) -> int:
-    return max(self.chips // self.host.chips, 1) if self.chips > 1 else 1
+    return self.chips // self.host.chips
 
   @property
   def host(self) -> "Slice":
     """The chips of one host: of a smaller slice, all of them."""
+    one = dataclasses.replace(self, slices=1)
     host = parse(f"{self.chip.name}:{self.chip.host}")
-    return self if self.chips <= host.chips else host
+    return one if one.chips <= host.chips else host
 
   @property
   def ici_rate(self) -> float:
@@ -101,24 +119,54 @@ def parse(name: str) -> Slice:
   """Reads a topology's name.
 
   Args:
-    name: "v5e:4x4", "v5p:2x2x4".
+    name: a grid as libtpu calls it, "v5e:4x4" or "v5p:2x2x4"; or as Cloud calls
+      a slice, "v5e-16", "v5litepod-16" or "v5p-32", which is 16 chips: names of
+      v4 and v5p count cores. Before it may stand a number of slices, "2x v5e-16".
 
   Raises:
     ValueError: an unknown chip, or a grid that the chip does not make.
   """
-  kind, _, grid = name.partition(":")
-  if kind not in CHIPS:
+  slices, one = re.fullmatch(r"(?:(\d+) ?x ?)?(.*)", name).groups()
+  kind, mark, size = re.fullmatch(r"([^:-]*)([:-]?)(.*)", one).groups()
+  kind = _KINDS.get(kind, kind)
+  if kind not in CHIPS or not mark:
     raise ValueError(
-      f"topology {name!r}: want one of {', '.join(CHIPS)} before the colon"
+      f"topology {name!r}: want one of {', '.join(CHIPS)}, and its size: v5e-16 "
+      "or v5e:4x4, 2x v5e-16 for two slices"
     )
+  if slices is not None and int(slices) < 1:
+    raise ValueError(f"topology {name!r}: want at least one slice")
   chip = CHIPS[kind]
-  try:
-    shape = tuple(int(size) for size in grid.split("x"))
-  except ValueError:
-    shape = ()
-  if len(shape) != chip.links // 2 or min(shape, default=0) < 1:
+  shape = (_grid if mark == ":" else _usual_grid)(size, chip)
+  if shape is None:
+    axes, largest = chip.links // 2, chip.most * chip.cores
     raise ValueError(
-      f"topology {name!r}: {kind} wants a grid of {chip.links // 2} sizes, "
-      f"such as {kind}:{chip.host}"
+      f"topology {name!r}: {kind} wants a grid of {axes} sizes, such as "
+      f"{kind}:{chip.host}, or a power of two from {kind}-{4 * chip.cores} to "
+      f"{kind}-{largest}"
     )
-  return Slice(chip, shape)
+  return Slice(chip, shape, int(slices or 1))
+
+
+def _grid(size: str, chip: Chip) -> tuple[int, ...] | None:
+  """Reads "4x4"; None if that is no grid of this chip."""
+  sizes = size.split("x")
+  if len(sizes) != chip.links // 2 or not all(map(str.isdecimal, sizes)):
+    return None
+  shape = tuple(map(int, sizes))
+  return shape if 0 < math.prod(shape) <= chip.most else None
+
+
+def _usual_grid(size: str, chip: Chip) -> tuple[int, ...] | None:
+  """Returns the grid that Cloud makes of so many: as square as can be."""
+  chips, rest = divmod(int(size) if size.isdecimal() else 0, chip.cores)
+  bits = chips.bit_length() - 1
+  if rest or chips < 1 or chips > chip.most or chips != 1 << bits:
+    return None
+  # One chip alone is a machine of v5e and v6e; none has two.
+  if chips < 4 and (chips == 2 or chip.cores == 2):
+    return None
+  axes = chip.links // 2
+  shape = [1 << (bits + axis) // axes for axis in range(axes)]
+  # A host's four chips are 2x2x1.
+  return tuple(sorted(shape, reverse=1 in shape))

@@ -67,7 +67,8 @@ def devices(where: Slice) -> Sequence[Any]:
   try:
     found = topologies.get_topology_desc(
       platform="tpu",
-      topology_name=where.name,
+      topology_name=where.topology,
+      num_slices=where.slices,
       chips_per_host_bounds=[*host, *[1] * (3 - len(host))],
       **options,
     )

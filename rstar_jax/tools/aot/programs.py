@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from rstar_jax.config.schema import Config, TrainConfig
 from rstar_jax.hf import model_config as hf_config
@@ -224,25 +224,15 @@ def training_program(
     attention="pallas" if tpu else "xla",
     **training.of_model,
   )
-  head = config.ppm_head if name == "ppm" else "lm"
+  head = head_of(name, config)
   loss = {
     "sft": sft.sft_loss,
     "ppm": ppm.ppm_loss,
     "reinforce": reinforce.Loss(config.reinforce),
   }[name]
-  graphdef, params = _shapes(model, head)
-  frozen: tuple[Any, ...] = ()
-  if training.lora_rank:
-    params, kept = jax.eval_shape(
-      lambda params: lora.begin(params, training, seed=0), params
-    )
-    # As `training/loop.py` has it.
-    kept = jax.eval_shape(
-      lambda kept: jax.tree.map(lambda x: x.astype(model.dtype), kept), kept
-    )
-    frozen = (_placed(kept, mesh),)
-  params = _placed(params, mesh)
+  graphdef, _ = _shapes(model, head)
   tx = state.optimizer(training, num_steps=1000)
+  begun, frozen = training_state(model, head, training, tx, mesh)
 
   def of_all(params, batch, *frozen):
     whole = lora.merge(params, *frozen, training) if frozen else params
@@ -267,12 +257,6 @@ def training_program(
     for shapes, dtype in ((ints, jnp.int32), (floats, jnp.float32))
     for key, shape in shapes.items()
   }
-  begun = state.TrainState(
-    array(mesh, ()),
-    params,
-    _optimizer_state(tx, params, mesh),
-    params if training.ema else None,
-  )
   options: dict[str, Any] = {}
   if mesh.size > 1:
     # As `training/loop.py` has it: the state stays where it is.
@@ -280,6 +264,48 @@ def training_program(
     everywhere = NamedSharding(mesh, PartitionSpec())
     options = {"mesh": mesh, "results": (stay, everywhere)}
   return DeviceProgram(name, step, (begun, batch, *frozen), (0,), **options)
+
+
+def head_of(name: str, config: Config) -> str:
+  """Returns the head of the model that a training is of."""
+  return config.ppm_head if name == "ppm" else "lm"
+
+
+def training_state(
+  model: ModelConfig,
+  head: str,
+  training: TrainConfig,
+  tx: optax.GradientTransformation,
+  mesh: Mesh | AbstractMesh,
+) -> tuple[state.TrainState, tuple[Any, ...]]:
+  """Returns the abstract state of a training, and what LoRA leaves as it is.
+
+  Args:
+    model: its parameters' dtype is that of the masters.
+    head: of the model.
+    training: LoRA, and whether there is an average.
+    tx: the optimiser.
+    mesh: of all chips.
+  """
+  _, params = _shapes(model, head)
+  frozen: tuple[Any, ...] = ()
+  if training.lora_rank:
+    params, kept = jax.eval_shape(
+      lambda params: lora.begin(params, training, seed=0), params
+    )
+    # As `training/loop.py` has it.
+    kept = jax.eval_shape(
+      lambda kept: jax.tree.map(lambda x: x.astype(model.dtype), kept), kept
+    )
+    frozen = (_placed(kept, mesh),)
+  params = _placed(params, mesh)
+  begun = state.TrainState(
+    array(mesh, ()),
+    params,
+    _optimizer_state(tx, params, mesh),
+    params if training.ema else None,
+  )
+  return begun, frozen
 
 
 def training_of(name: str, config: Config, shards: int) -> TrainConfig:
@@ -303,7 +329,10 @@ def training_of(name: str, config: Config, shards: int) -> TrainConfig:
 
 
 def array(
-  mesh: Mesh, shape: tuple[int, ...], dtype: Any = jnp.int32, *axes: Any
+  mesh: Mesh | AbstractMesh,
+  shape: tuple[int, ...],
+  dtype: Any = jnp.int32,
+  *axes: Any,
 ) -> jax.ShapeDtypeStruct:
   """Returns an abstract array; without axes every device has all of it."""
   place = NamedSharding(mesh, PartitionSpec(*axes))
@@ -375,13 +404,13 @@ def _shapes(model: ModelConfig, head: str) -> tuple[nnx.GraphDef, Any]:
   )
 
 
-def _placed(params: Any, mesh: Mesh) -> Any:
+def _placed(params: Any, mesh: Mesh | AbstractMesh) -> Any:
   """Returns abstract parameters on their devices."""
   return jax.tree.map(placed, params, sharding.shardings(params, mesh))
 
 
 def _optimizer_state(
-  tx: optax.GradientTransformation, params: Any, mesh: Mesh
+  tx: optax.GradientTransformation, params: Any, mesh: Mesh | AbstractMesh
 ) -> Any:
   """Returns an abstract optimiser state, sharded as its parameters are."""
   named = [

@@ -33,7 +33,7 @@ class SliceTest(parameterized.TestCase):
   )
   def test_hosts(self, name, count, hosts, host):
     where = chips.parse(name)
-    self.assertEqual(where.name, name)
+    self.assertEqual((where.name, where.topology), (name, name))
     self.assertEqual(where.chips, count)
     self.assertEqual(where.hosts, hosts)
     self.assertEqual(where.host.name, host)
@@ -47,7 +47,41 @@ class SliceTest(parameterized.TestCase):
       chips.parse("v5p:4x4x4").ici_rate, chips.CHIPS["v5p"].ici_rate
     )
 
-  @parameterized.parameters("v5e", "v5e:4", "v5e:4xa", "v5p:4x4", "h100:2x2")
+  @parameterized.parameters(
+    ("v5e-1", "v5e:1x1"),
+    ("v5e-4", "v5e:2x2"),
+    ("v5e-8", "v5e:2x4"),
+    ("v5litepod-16", "v5e:4x4"),
+    ("v6e-256", "v6e:16x16"),
+    # They count two cores a chip.
+    ("v4-8", "v4:2x2x1"),
+    ("v5p-16", "v5p:2x2x2"),
+    ("v5p-32", "v5p:2x2x4"),
+    ("v5p-64", "v5p:2x4x4"),
+    ("v5p-128", "v5p:4x4x4"),
+    ("v5p-8192", "v5p:16x16x16"),
+    ("2x v5e-16", "2x v5e:4x4"),
+    ("2xv5e-16", "2x v5e:4x4"),
+    ("1x v5e-16", "v5e:4x4"),
+    ("4x v5p:2x2x2", "4x v5p:2x2x2"),
+  )
+  def test_names(self, name, grid):
+    self.assertEqual(chips.parse(name), chips.parse(grid))
+    self.assertEqual(chips.parse(name).name, grid)
+
+  def test_several_slices(self):
+    where = chips.parse("2x v5e-16")
+    self.assertEqual((where.chips, where.hosts), (32, 8))
+    self.assertEqual(where.host, chips.parse("v5e-4"))
+    self.assertEqual(where.topology, "v5e:4x4")
+    small = chips.parse("3x v5e-1")
+    self.assertEqual((small.chips, small.hosts, small.host.chips), (3, 3, 1))
+
+  @parameterized.parameters(
+    *("v5e", "v5e:4", "v5e:4xa", "v5p:4x4", "h100:2x2", "", "v5e-", "v5e-2"),
+    *("v5e-12", "v5e-512", "v5p-4", "v5p-9", "v5e:32x32", "v5e:0x4", "v7-8"),
+    *("0x v5e-16", "v5e--16", "v5e:4x-4", "2x", "x v5e-16"),
+  )
   def test_wrong_names(self, name):
     with self.assertRaisesRegex(ValueError, f"topology '{name}'"):
       chips.parse(name)

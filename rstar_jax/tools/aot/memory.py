@@ -1,0 +1,120 @@
+"""What a chip holds, by sizes alone: seconds, and no compiler.
+
+Of a search, weights and pages are exact, and the temporaries an estimate. Of a
+training the state is exact, and the rest counted from what a backward pass
+keeps; `tests/tools/aot/memory_test.py` holds the sum to what libtpu's compiler
+said of whole programs (docs/results/training_aot.jsonl). Letters as in
+`cost.py`.
+"""
+
+import dataclasses
+
+from jax.sharding import AbstractMesh
+
+from rstar_jax.config.schema import Config
+from rstar_jax.models import sharding
+from rstar_jax.models.config import ModelConfig
+from rstar_jax.tools.aot import programs, report
+from rstar_jax.tools.aot.programs import bytes_of
+from rstar_jax.training import next_token, state
+
+# How far the sums are from the compiler's, as a share of them.
+MARGIN = 0.1
+# Logits of float32 that a step which samples holds at once, as compiled.
+_LOGITS = 4
+# Code of a run's search; of a training.
+_SEARCH_CODE, _TRAINING_CODE = 40 * 2**20, 110 * 2**20
+# What XLA keeps beyond `elementwise`, where nothing says what to compute again.
+_NONE = 1.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """Bytes of a training.
+
+  Attributes:
+    chip: that a chip holds at the peak.
+    state: of a checkpoint, over all chips once.
+  """
+
+  chip: float
+  state: float
+
+
+def search(
+  model: ModelConfig, config: Config, mesh: AbstractMesh
+) -> report.Held:
+  """Returns what a chip holds in a search.
+
+  Args:
+    model: of the policy and the PPM, with the dtypes of the search.
+    config: of the run.
+    mesh: of one host's chips.
+
+  Raises:
+    ValueError: the number of pages is left to the engines.
+  """
+  sizes = programs.sizes_of(config, sharding.row_shards(mesh))
+  rows = sizes.rows / sharding.row_shards(mesh)
+  logits = 4 * rows * model.vocab_size / mesh.shape["tensor"]
+  held = report.held_by(model, config, mesh, {})
+  return dataclasses.replace(
+    held, temporaries=_LOGITS * logits, code=_SEARCH_CODE
+  )
+
+
+def training(
+  name: str, model: ModelConfig, config: Config, mesh: AbstractMesh
+) -> Training:
+  """Returns what a training holds.
+
+  Args:
+    name: of `programs.TRAINING`.
+    model: its dtype is that of the activations; masters are float32.
+    config: of the run.
+    mesh: of all chips.
+  """
+  shards = sharding.row_shards(mesh)
+  of = programs.training_of(name, config, shards)
+  head = programs.head_of(name, config)
+  tx = state.optimizer(of, num_steps=1000)
+  masters = dataclasses.replace(model, param_dtype="float32")
+  begun, frozen = programs.training_state(masters, head, of, tx, mesh)
+  one = AbstractMesh((1,) * len(sharding.AXES), sharding.AXES)
+  whole, _ = programs.training_state(masters, head, of, tx, one)
+  trained = bytes_of(begun.params)
+  size = 2 if model.dtype == "bfloat16" else 4
+  # The gradients' sum; and of the weights, as they are multiplied with.
+  held = bytes_of(begun) + trained + bytes_of(frozen)
+  held += size / 4 * (0 if of.lora_rank else trained)
+  tensor = mesh.shape["tensor"]
+  tokens = of.batch_size / (shards * of.accumulate) * of.length
+  kept = tokens * size * _kept(model, of.remat, tensor)
+  # While it is computed, all of a layer is there.
+  layer = tokens * size * _kept(model, "elementwise", tensor)
+  vocabulary = model.vocab_size * model.embed_dim / tensor
+  # The embedding is gathered in float32 for lookups.
+  ends = 4 * vocabulary
+  if head == "lm":
+    parts = next_token.parts(of.length, model.vocab_size)
+    # The head too, with its gradient; and logits of a part, with theirs.
+    ends += (size + 4) * vocabulary
+    ends += 3 * 4 * tokens / parts * model.vocab_size / tensor
+  return Training(
+    held + model.num_layers * kept + layer + ends + _TRAINING_CODE,
+    bytes_of(whole),
+  )
+
+
+def _kept(model: ModelConfig, remat: str, tensor: int) -> float:
+  """Counts the numbers that a layer keeps of a token for the backward pass."""
+  residual = model.embed_dim
+  n, k, h = model.num_heads, model.num_kv_heads, model.head_dim
+  attention = residual + (2 * n + 2 * k) * h / tensor
+  mlp = 2 * model.mlp_dim / tensor
+  return {
+    "layer": residual,
+    "mlp": residual + attention,
+    "elementwise": residual + attention + mlp,
+    "none": _NONE * (residual + attention + mlp),
+  }[remat]
