@@ -119,9 +119,9 @@ def parse(name: str) -> Slice:
   """Reads a topology's name.
 
   Args:
-    name: a grid as libtpu calls it, "v5e:4x4" or "v5p:2x2x4"; or as Cloud calls
-      a slice, "v5e-16", "v5litepod-16" or "v5p-32", which is 16 chips: names of
-      v4 and v5p count cores. Before it may stand a number of slices, "2x v5e-16".
+    name: a grid as libtpu calls it, "v5e:4x4" or "v5p:2x2x4"; or a slice as
+      Cloud calls it, "v5e-16", "v5litepod-16" or "v5p-32", which is 16 chips:
+      names of v4 and v5p count cores. Several are "2x v5e-16".
 
   Raises:
     ValueError: an unknown chip, or a grid that the chip does not make.
@@ -131,8 +131,8 @@ def parse(name: str) -> Slice:
   kind = _KINDS.get(kind, kind)
   if kind not in CHIPS or not mark:
     raise ValueError(
-      f"topology {name!r}: want one of {', '.join(CHIPS)}, and its size: v5e-16 "
-      "or v5e:4x4, 2x v5e-16 for two slices"
+      f"topology {name!r}: want one of {', '.join(CHIPS)}, and a size: v5e-16, "
+      "or v5e:4x4; 2x v5e-16 are two slices"
     )
   if slices is not None and int(slices) < 1:
     raise ValueError(f"topology {name!r}: want at least one slice")

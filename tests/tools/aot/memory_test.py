@@ -61,9 +61,9 @@ class CompiledTest(parameterized.TestCase):
 class TrainingTest(absltest.TestCase):
   def test_a_checkpoint_is_masters_and_moments_whatever_the_mesh(self):
     config = Config()
-    # Of a layer: 512 x (8 + 2 x 4 + 8) x 64, 3 x 512 x 1536, two norms; and
-    # embeddings, an LM head, and the last norm.
-    layer = 512 * 24 * 64 + 3 * 512 * 1536 + 2 * 512
+    # Of a layer: 512 x (8 + 2 x 4 + 8) x 64 with biases of queries, keys and
+    # values, 3 x 512 x 1536, two norms; embeddings, an LM head, a last norm.
+    layer = 512 * 24 * 64 + 16 * 64 + 3 * 512 * 1536 + 2 * 512
     count = 2 * layer + 2 * 2048 * 512 + 512
     for sizes in ((1, 1, 1), (1, 4, 4), (2, 2, 1)):
       found = memory.training("sft", small.MODEL, config, mesh(*sizes))
