@@ -147,7 +147,7 @@ class Paid:
   ) -> Future[np.ndarray]:
     values = [self._ppm((*prefix, each)) for each in steps]
     paid = self._devices.scorer.submit(question, prefix, steps)
-    return futures.then(paid, lambda _: np.array(values, np.float32))
+    return futures.then(paid, lambda _: np.array(values))
 
   def _written(
     self, prefix: Prefix, candidates: list[Candidate]

@@ -30,6 +30,11 @@ that the PPM reads, each node once. "gap" for each search at its whole budget:
 its accuracy less that of each way to choose among samples, interpolated at the
 search's tokens, with 95% bootstrap intervals over problems; "pooled" is that of
 all cells of some kind. "beyond" says that all samples cost less than a search.
+
+With --seconds, lines of `benchmarks.seconds`, gaps are given once more for each
+number of problems in flight there, with samples that take the search's time
+("by"). --budgets=FOLDER draws accuracy by tokens and by seconds, of 6 steps or
+more, the largest slip and a flip of 0.1.
 """
 
 import collections
@@ -38,13 +43,13 @@ import itertools
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from absl import app, flags
 
-from benchmarks import equal_tokens, plot, scripted, siblings
-from benchmarks.equal_tokens import Cell, Curve, Curves
+from benchmarks import equal_cost, plot, scripted, siblings
+from benchmarks.equal_cost import Cell, Curve, Curves
 from rstar_jax import rng
 from rstar_jax.config.schema import SearchConfig
 from rstar_jax.data.synthetic import generator
@@ -88,6 +93,13 @@ _MCTS = flags.DEFINE_list(
 )
 _TABLES = flags.DEFINE_string("tables", "", "Markdown of 6 to 14 steps.")
 _PLOT = flags.DEFINE_string("plot", "", "SVG: the largest slip, flip 0.1.")
+_SECONDS = flags.DEFINE_string("seconds", "", "Lines of benchmarks.seconds.")
+_BUDGETS = flags.DEFINE_string("budgets", "", "Folder of SVGs, by cost.")
+# What these draw, of what there is.
+_DRAWN = (
+  *("majority", "weighted", "best, mean", "mcts, mean", "mcts_mean, mean"),
+  "beam_4, mean",
+)
 
 # Splits without errors, the shortest problems first.
 _SPLITS = ("test", "long_test")
@@ -326,6 +338,24 @@ def solved_by_all(tokens: Tokens) -> tuple[Curves, dict[Cell, list]]:
   return found, decided
 
 
+def by_cost(found: Curves, lines: Iterable[Mapping]) -> dict[str, Curves]:
+  """Returns curves by each kind of cost, tokens first.
+
+  Args:
+    found: curves by tokens.
+    lines: of `benchmarks.seconds`.
+  """
+  rates: dict[int, dict[str, float]] = {}
+  for each in lines:
+    if each["line"] == "rate":
+      of_flight = rates.setdefault(each["in_flight"], {})
+      of_flight[each["method"]] = each["seconds"]
+  return {"tokens": found} | {
+    f"seconds, {number} in flight": equal_cost.in_seconds(found, each)
+    for number, each in rates.items()
+  }
+
+
 def _named(cell: Cell) -> dict[str, float]:
   return dict(zip(("level", "slip", "flip"), cell, strict=True))
 
@@ -366,16 +396,21 @@ def main(_):
       **_named(cell),
       method=name,
       n=len(curves),
-      tokens=np.mean([each.tokens for each in curves], axis=0).tolist(),
+      tokens=np.mean([each.cost for each in curves], axis=0).tolist(),
       right=np.mean([each.right for each in curves], axis=0).tolist(),
       read=np.mean([each.read for each in curves], axis=0).tolist(),
     )
-  searches = sorted({name for _, name in found} - set(equal_tokens.SAMPLED))
-  for cell in cells:
+  searches = sorted({name for _, name in found} - set(equal_cost.SAMPLED))
+  path = pathlib.Path(_SECONDS.value)
+  timed = path.read_text().splitlines() if _SECONDS.value else []
+  costs = by_cost(found, map(json.loads, timed))
+  for (by, curves), cell in itertools.product(costs.items(), cells):
     for name in searches:
-      line = equal_tokens.gaps(found, [cell], name)
-      lines.show("gap", **_named(cell), method=name, **line)
-  for flip in map(float, _FLIPS.value):
+      line = equal_cost.gaps(curves, [cell], name)
+      lines.show("gap", by=by, **_named(cell), method=name, **line)
+  for (by, curves), flip in itertools.product(
+    costs.items(), map(float, _FLIPS.value)
+  ):
     for name, levels in (("2-4", range(2, 6)), ("6-14", range(6, 15))):
       for slips in ((0.1,), (0.2, 0.3)):
         part = [
@@ -384,17 +419,25 @@ def main(_):
           if cell[0] in levels and cell[1] in slips and cell[2] == flip
         ]
         for search in searches if part else ():
-          line = equal_tokens.gaps(found, part, search)
-          lines.show(
-            "pooled", levels=name, slips=slips, flip=flip, method=search, **line
-          )
+          line = equal_cost.gaps(curves, part, search)
+          line = dict(flip=flip, method=search) | line
+          lines.show("pooled", by=by, levels=name, slips=slips, **line)
   if _TABLES.value:
-    pathlib.Path(_TABLES.value).write_text(equal_tokens.tables(lines.found))
+    pathlib.Path(_TABLES.value).write_text(equal_cost.tables(lines.found))
+  slip = max(map(float, _SLIPS.value))
   if _PLOT.value:
-    slip = max(map(float, _SLIPS.value))
-    curves = equal_tokens.figure(lines.found, slip, 0.1)
+    curves = equal_cost.figure(lines.found, slip, 0.1)
     picture = plot.svg(curves, x="steps", y="right, in %", linear=True)
     pathlib.Path(_PLOT.value).write_text(picture)
+  hard = [cell for cell in cells if cell[0] >= 6 and cell[1:] == (slip, 0.1)]
+  for by, curves in costs.items() if _BUDGETS.value else ():
+    there = [each for each in _DRAWN if (hard[0], each) in curves]
+    picture = plot.svg(
+      equal_cost.budgets(curves, hard, there),
+      **dict(x=by, y="right, in %", linear=True),
+    )
+    name = by.replace(",", "").replace(" ", "-")
+    (pathlib.Path(_BUDGETS.value) / f"oracle-{name}.svg").write_text(picture)
   lines.show("done", seconds=time.process_time() - began)
 
 

@@ -1,8 +1,8 @@
-"""Compares searches with samples at equal numbers of generated tokens."""
+"""Compares searches with samples at equal cost, in tokens or in seconds."""
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,12 +21,12 @@ class Curve:
   """A method on one problem, at growing budgets; all of equal length.
 
   Attributes:
-    tokens: generated.
+    cost: generated tokens, or seconds; see `in_seconds`.
     right: whether the answer is right.
     read: tokens that the PPM reads, each node once.
   """
 
-  tokens: tuple[int, ...]
+  cost: tuple[float, ...]
   right: tuple[bool, ...]
   read: tuple[int, ...]
 
@@ -36,31 +36,81 @@ Cell = tuple[int, float, float]
 Curves = dict[tuple[Cell, str], list[Curve]]
 
 
-def at_tokens(
-  curves: Sequence[Curve], tokens: float
-) -> tuple[np.ndarray, bool]:
-  """Returns how often each problem is right at a mean number of tokens.
+def in_seconds(found: Curves, rates: Mapping[str, float]) -> Curves:
+  """Returns curves whose costs are seconds.
+
+  Args:
+    found: curves by generated tokens.
+    rates: seconds for a thousand generated tokens, by "majority", "mcts" and
+      "beam_W"; of "read", for a thousand that the PPM reads after samples.
+
+  Raises:
+    ValueError: a method has no rate.
+  """
+  seconds: Curves = {}
+  for (cell, name), curves in found.items():
+    kind, reads = name.partition(",")[0], 0.0
+    if name in SAMPLED:
+      kind, reads = "majority", rates["read"]
+    elif kind.startswith("mcts"):
+      kind = "mcts"
+    if kind not in rates:
+      raise ValueError(f"no rate of {kind!r}, only of {', '.join(rates)}")
+    # Nothing is read for a majority.
+    seconds[cell, name] = [
+      dataclasses.replace(
+        each,
+        cost=tuple(
+          (rates[kind] * tokens + reads * read) / 1e3
+          for tokens, read in zip(each.cost, each.read, strict=True)
+        ),
+      )
+      for each in curves
+    ]
+  return seconds
+
+
+def budgets(
+  found: Curves, cells: Sequence[Cell], names: Sequence[str]
+) -> dict[str, plot.Points]:
+  """Returns accuracy in % by cost, means over cells, by method."""
+  lines: dict[str, plot.Points] = {}
+  for name in names:
+    parts = [found[cell, name] for cell in cells]
+    costs = [np.mean([each.cost for each in part], axis=0) for part in parts]
+    right = [np.mean([each.right for each in part], axis=0) for part in parts]
+    lines[name] = [
+      (float(cost), 100 * float(rate))
+      for cost, rate in zip(
+        np.mean(costs, axis=0), np.mean(right, axis=0), strict=True
+      )
+    ]
+  return lines
+
+
+def at_cost(curves: Sequence[Curve], cost: float) -> tuple[np.ndarray, bool]:
+  """Returns how often each problem is right at a mean cost.
 
   Args:
     curves: of samples, a problem each.
-    tokens: per problem.
+    cost: of a problem.
 
   Returns:
     float64 [P], between the numbers of samples that cost less and more; and
     whether all samples cost less.
   """
-  means = np.mean([each.tokens for each in curves], axis=0)
+  means = np.mean([each.cost for each in curves], axis=0)
   right = np.array([each.right for each in curves], np.float64)
-  rows = [np.interp(tokens, means, row) for row in right]
-  return np.array(rows), bool(tokens > means[-1])
+  rows = [np.interp(cost, means, row) for row in right]
+  return np.array(rows), bool(cost > means[-1])
 
 
 def gaps(found: Curves, cells: Sequence[Cell], search: str) -> dict:
-  """Returns a search's accuracy less that of samples at its tokens.
+  """Returns a search's accuracy less that of samples at its cost.
 
   Args:
     found: all curves.
-    cells: tokens are made equal in each of them. A problem in several cells
+    cells: costs are made equal in each of them. A problem in several cells
       counts by its mean.
     search: its name.
 
@@ -75,11 +125,11 @@ def gaps(found: Curves, cells: Sequence[Cell], search: str) -> dict:
   beyond = False
   for cell in cells:
     curves, level = found[cell, search], cell[0]
-    tokens = float(np.mean([each.tokens[-1] for each in curves]))
+    cost = float(np.mean([each.cost[-1] for each in curves]))
     right = np.array([each.right[-1] for each in curves], np.float64)
     own[level].append(right)
     for name in SAMPLED:
-      other, less = at_tokens(found[cell, name], tokens)
+      other, less = at_cost(found[cell, name], cost)
       beyond |= less
       apart[name][level].append(right - other)
   rights = _by_problem(own)
@@ -107,6 +157,7 @@ def figure(
   found: dict[str, list[tuple[float, float]]] = {}
   for each in lines:
     wanted = each["line"] == "gap" and each["method"] == _DRAWN
+    wanted = wanted and each["by"] == "tokens"
     if wanted and (each["slip"], each["flip"]) == (slip, flip):
       right = {_DRAWN: each["right"]}
       for name in ("best, mean", "weighted", "best"):
@@ -120,9 +171,18 @@ def tables(lines: Sequence[dict], slips: Sequence[float] = (0.2, 0.3)) -> str:
   """Returns Markdown: who is right how often, and what a search gains.
 
   Args:
-    lines: all lines, as printed.
+    lines: all lines, as printed: by tokens, and by whatever else there is.
     slips: of the problems of 6 to 14 steps that are taken together.
   """
+  units = dict.fromkeys(e["by"] for e in lines if e["line"] == "pooled")
+  parts = []
+  for by in units:
+    part = [each for each in lines if each.get("by", by) == by]
+    parts += [f"By {by}", "", *_tables(part, slips)]
+  return "\n".join(parts)
+
+
+def _tables(lines: Sequence[dict], slips: Sequence[float]) -> list[str]:
   pooled = {
     (each["flip"], each["method"]): each
     for each in lines
@@ -160,14 +220,12 @@ def tables(lines: Sequence[dict], slips: Sequence[float] = (0.2, 0.3)) -> str:
     for flip in flips
     for search in searches
   ]
-  return "\n".join(
-    [
-      *grid(["flip", "picked", *SAMPLED, *searches], right),
-      "",
-      *grid(["flip", "less", *SAMPLED], gains),
-      "",
-    ]
-  )
+  return [
+    *grid(["flip", "picked", *SAMPLED, *searches], right),
+    "",
+    *grid(["flip", "less", *SAMPLED], gains),
+    "",
+  ]
 
 
 def _picked(
