@@ -48,13 +48,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from absl import app, flags
 
-from benchmarks import equal_cost, plot, scripted, siblings
+from benchmarks import equal_cost, plot, scripted
 from benchmarks.equal_cost import Cell, Curve, Curves
 from rstar_jax import rng
 from rstar_jax.config.schema import SearchConfig
 from rstar_jax.data.synthetic import generator
 from rstar_jax.data.synthetic.solutions import SolvedProblem
-from rstar_jax.evaluation import choices, solutions
+from rstar_jax.evaluation import choices, decisions, solutions
 from rstar_jax.hf.folders import BASE_MODEL
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.search import beam, mcts, sampling
@@ -234,7 +234,7 @@ class Problem:
     for node in np.flatnonzero((labels == RIGHT) & (tree.num_children > 0)):
       span = tree.span(node)
       right = labels[span] == RIGHT
-      picked = siblings.picked(tree.ppm[span], right)
+      picked = decisions.picked(tree.ppm[span], right)
       decided = right.any() and not right.all()
       if tree.terminal[span.start] == OPEN:
         found.append(

@@ -5,11 +5,10 @@ import io
 import json
 import pathlib
 
-import numpy as np
 from absl.testing import absltest, flagsaver
 
 import rstar_jax as rj
-from benchmarks import oracle, scripted, siblings
+from benchmarks import oracle, scripted
 from rstar_jax.config import identity
 from rstar_jax.data.synthetic import generator
 from rstar_jax.search import mcts
@@ -29,29 +28,6 @@ def searched(index: int, flip: float) -> Tree:
   config = rj.Config().eval.search
   config.rollouts, config.candidates = 2, 4
   return world.run(mcts.search_tree(Tree(solved.problem), config))
-
-
-class RatesTest(absltest.TestCase):
-  def test_means_over_problems(self):
-    def decision(right, ppm, logprob):
-      return siblings.Siblings(
-        1, np.array(right, bool), np.array(ppm), np.array(logprob)
-      )
-
-    one, other = Tree(rj.Problem("a", "")), Tree(rj.Problem("b", ""))
-    line = oracle.rates(
-      [
-        (one, decision([1, 0], [0.5, 0.2], [-1.0, -2.0])),
-        (one, decision([0, 1], [0.5, 0.2], [-2.0, -1.0])),
-        (other, decision([0, 1, 0, 0], [0.1, 0.2, 0, 0], [0.0, 0, -1, -1])),
-      ]
-    )
-    self.assertEqual((line["n"], line["decisions"]), (2, 3))
-    means = {name: line[name][0] for name in oracle._PICKS}
-    self.assertEqual(
-      means, {"chance": 0.375, "policy": 0.75, "ppm": 0.75, "pairs": 0.75}
-    )
-    self.assertEqual(line["ppm"][1:], [0.5, 1.0])
 
 
 class MainTest(absltest.TestCase):
@@ -76,8 +52,10 @@ class MainTest(absltest.TestCase):
     right = by_name["round_1/trees", "all"]
     self.assertEqual(right["ppm"], [1.0, 1.0, 1.0])
     self.assertEqual(right["pairs"], [1.0, 1.0, 1.0])
+    self.assertEqual(right["across"], [1.0, 1.0, 1.0])
     name = "round_2/eval/synthetic_test"
     self.assertEqual(by_name[name, "all"]["ppm"][0], 0.0)
+    self.assertEqual(by_name[name, "all"]["across"][0], 0.0)
     self.assertGreater(by_name[name, "all"]["policy"][0], 0.5)
     failures = by_name[name, None]
     self.assertEqual(failures["n"], 8)
