@@ -23,6 +23,7 @@ Status = Literal[
   "ok", "error", "timeout", "memory", "blocked", "output_limit", "crashed"
 ]
 Verdict = Literal["equal", "different", "undecided"]
+PairKind = Literal["step", "across", "final"]
 
 
 class _Texts:
@@ -156,8 +157,8 @@ class PreferencePair:
     chosen: node texts from the first step to the preferred step.
     rejected: the same for the other step.
     weight: 1 / (positives x negatives) of its group (paper Eq. 4).
-    kind: "step": the two share all texts but the last; "final": full
-      trajectories, which need not share any.
+    kind: "step": the two share all texts but the last; "across": steps after
+      different prefixes; "final": full trajectories, which need not share any.
   """
 
   problem_id: str
@@ -165,7 +166,7 @@ class PreferencePair:
   chosen: Prefix
   rejected: Prefix
   weight: float
-  kind: Literal["step", "final"]
+  kind: PairKind
 
 
 class Expand(Protocol):

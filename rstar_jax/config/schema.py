@@ -308,6 +308,9 @@ class TrainConfig(Closed):
 
   # Passes over the data (paper: 2 for SFT, 1 for the PPM).
   epochs: int = field(2, above=0)
+  # Updates, in the place of `epochs`: as many for any amount of data, such as a
+  # PPM's pairs and a PQM's prefixes. 0 takes `epochs`.
+  updates: int = field(0, least=0)
   # Packed rows (SFT) or pairs (PPM) per update (paper: 128 and 512).
   batch_size: int = field(128, above=0)
   # Micro-batches that make one update; divides batch_size.
@@ -371,6 +374,14 @@ class TrainConfig(Closed):
   def of_model(self) -> dict[str, str | int]:
     """What of this is said to the model, by the fields of its config."""
     return {"remat": self.remat, "attention_block": self.attention_block}
+
+  def passes(self, items: int) -> int:
+    """Returns how often so many items are gone through, the last time in part.
+
+    Args:
+      items: what `batch_size` counts, at least 1.
+    """
+    return -(-self.updates * self.batch_size // items) or self.epochs
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -452,6 +463,10 @@ class ExtractConfig(Closed):
   min_margin: float = field(0.0, least=0)
   # Whether full-trajectory pairs are made for the final step (paper: yes).
   final_pairs: bool = True
+  # Whether each step pair comes with one of nodes after different prefixes, so
+  # that values compare across prefixes and not between siblings alone (paper:
+  # no; docs/results/oracle.md).
+  pairs_across: bool = False
   # Most pairs taken from one problem; 0 is no limit.
   max_pairs_per_problem: int = field(0, least=0)
 
@@ -637,6 +652,9 @@ class Config(Closed):
   # What the reward model learns from: "ppm" preference pairs (paper Eq. 4),
   # "pqm" the Q-values themselves, "orm" whether a whole solution is right.
   reward: Literal["ppm", "pqm", "orm"] = "ppm"
+  # Whether in "pqm" and "orm" what is right (Q above 0) and what is not weigh
+  # the same in sum. Pairs have one of each.
+  reward_balanced: bool = False
   # What the PPM is: the paper trains through tanh; the released code trains
   # raw values and applies tanh(x / 5) at inference.
   ppm_head: Literal["tanh", "logit"] = "tanh"

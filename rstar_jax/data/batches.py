@@ -271,6 +271,20 @@ def encode_scored(
   )
 
 
+def balanced(sides: Sides) -> Sides:
+  """Weighs scored prefixes so that both classes weigh the same in sum.
+
+  Those of a target above 0 are one class: right solutions of an ORM, and
+  prefixes of a PQM that come to more right answers than wrong ones. The mean
+  weight stays 1, and where there is one class alone all weights do.
+  """
+  _, classes, sizes = np.unique(
+    sides.target > 0, return_inverse=True, return_counts=True
+  )
+  weight = (len(classes) / len(sizes) / sizes)[classes]
+  return dataclasses.replace(sides, weight=weight.astype(np.float32))
+
+
 def side_batches(
   sides: Sides,
   batch_size: int,

@@ -3,19 +3,24 @@
 Q-values are too noisy as regression targets but good enough for ranking. At
 each node, the best and worst children give pairs that share a prefix. For the
 final answer, full trajectories are paired, which share only the question.
+
+Pairs of siblings fix differences between siblings alone, while a search also
+compares steps after different prefixes: `extract.pairs_across` pairs such ones.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from rstar_jax import rng
 from rstar_jax.config.schema import ExtractConfig
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
-from rstar_jax.types import PreferencePair, Prefix
+from rstar_jax.types import PairKind, PreferencePair, Prefix
 
 
 class _Side(NamedTuple):
@@ -41,24 +46,31 @@ def pairs(
   A pair that another tree of the problem has given is left out and does not
   count in p and n.
 
+  With `config.pairs_across` there is a further pair for each step pair of a
+  problem, of its weight: a node with a right answer at or below it, and one
+  with wrong answers alone that has another parent. Both are drawn from all
+  such nodes of the problem's trees, each once before any comes again; the pair
+  stays if its Q differs as in the others.
+
   A child counts only if a rollout visited it or it is an answer; a child
   without a graded answer below it is neither positive nor negative. Steps whose
   code failed are not nodes and hence not negatives.
 
   Args:
     trees: searched trees with graded answers; several may share a problem.
-    config: `positives`, `negatives`, `min_margin`, `final_pairs` and
-      `max_pairs_per_problem` are used.
+    config: `positives`, `negatives`, `min_margin`, `final_pairs`,
+      `pairs_across` and `max_pairs_per_problem` are used.
 
   Returns:
     The pairs, by problem in order of first appearance, for each the step pairs
-    in order of nodes, then the final pairs; and counts: problems, with_pairs,
-    step, final (pairs kept), low_margin, repeated, over_cap (pairs left out).
+    in order of nodes, then those across prefixes, then the final pairs; and
+    counts: problems, with_pairs, step, across, final (pairs kept), low_margin,
+    repeated, over_cap (pairs left out).
   """
   found: list[PreferencePair] = []
   stats = dict.fromkeys(
     (
-      *("problems", "with_pairs", "step", "final"),
+      *("problems", "with_pairs", "step", "across", "final"),
       *("low_margin", "repeated", "over_cap"),
     ),
     0,
@@ -101,12 +113,13 @@ def _of_problem(
 ) -> list[PreferencePair]:
   problem = trees[0].problem
   seen: set[tuple[str, Prefix, Prefix]] = set()
-  made = []
+  made: list[PreferencePair] = []
 
   def add(
-    kind: Literal["step", "final"],
+    kind: PairKind,
     positives: list[_Side],
     negatives: list[_Side],
+    weight: float = 1.0,
   ) -> None:
     decided = []
     for chosen in positives:
@@ -129,12 +142,14 @@ def _of_problem(
         question=problem.question,
         chosen=chosen,
         rejected=rejected,
-        weight=1 / (sides[0] * sides[1]),
+        weight=weight / (sides[0] * sides[1]),
         kind=kind,
       )
       for chosen, rejected in decided
     )
 
+  to_right: list[_Side] = []
+  to_wrong: list[_Side] = []
   for tree in trees:
     right = _below(tree, tree_lib.RIGHT)
     wrong = _below(tree, tree_lib.WRONG)
@@ -142,11 +157,22 @@ def _of_problem(
     for node in np.flatnonzero(tree.num_children):
       children = [c for c in tree.children(int(node)) if known[c]]
       sides = {c: _Side(tree.prefix(c), tree.q(c)) for c in children}
+      good = [sides[c] for c in children if right[c]]
+      bad = [sides[c] for c in children if wrong[c]]
       add(
-        "step",
-        _best([sides[c] for c in children if right[c]], config.positives),
-        _worst([sides[c] for c in children if wrong[c]], config.negatives),
+        *("step", _best(good, config.positives)),
+        _worst(bad, config.negatives),
       )
+      to_right += good
+      to_wrong += bad
+  if config.pairs_across:
+    random = np.random.default_rng(rng.seed_for(0, "across", problem.id))
+    both = {each.prefix for each in to_right}
+    to_wrong = [each for each in to_wrong if each.prefix not in both]
+    turns = (_in_turn(each, random) for each in (to_right, to_wrong))
+    for step, one, other in zip(tuple(made), *turns, strict=False):
+      if one.prefix[:-1] != other.prefix[:-1]:
+        add("across", [one], [other], step.weight)
   if config.final_pairs:
     right, wrong, _ = (
       [_Side(t.steps, t.mean_q) for t in side]
@@ -175,6 +201,15 @@ def _best(sides: list[_Side], count: int) -> list[_Side]:
 
 def _worst(sides: list[_Side], count: int) -> list[_Side]:
   return _distinct(sorted(sides, key=lambda side: side.q))[:count]
+
+
+def _in_turn(
+  sides: list[_Side], random: np.random.Generator
+) -> Iterator[_Side]:
+  """Yields the sides in random order, again and again."""
+  different = _distinct(sides)
+  order = random.permutation(len(different))
+  return itertools.cycle([different[index] for index in order])
 
 
 def _distinct(sides: list[_Side]) -> list[_Side]:

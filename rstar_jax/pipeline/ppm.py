@@ -3,6 +3,7 @@
 All start from the round's policy and use the same trees and trainer.
 """
 
+import typing
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from rstar_jax.pipeline.shards import finish_model, read_pairs, read_trees
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage import layout, records, stopping
 from rstar_jax.training import ppm as ppm_lib
-from rstar_jax.types import PreferencePair
+from rstar_jax.types import PairKind, PreferencePair
 
 # One problem in so many is held out, if the config says nothing.
 _HELD_OUT = 10
@@ -86,6 +87,7 @@ def train(
     seed=rng.seed_for(seed, "ppm", round_),
     tokenizer=context.tokenizer,
     kind=kind,
+    balanced=config.reward_balanced,
     held_out=kept if config.ppm.eval_every else (),
     name=layout.training_name(round_, name),
     folder=folder / layout.CHECKPOINTS,
@@ -96,7 +98,7 @@ def train(
     "kind": kind,
     "pairs" if kind == "ppm" else "items": len(items),
   }
-  for each in ("step", "final"):
+  for each in typing.get_args(PairKind):
     chosen = [pair for pair in pairs if pair.kind == each]
     if chosen:
       measured = ppm_lib.pair_accuracy(
@@ -143,7 +145,7 @@ def _items(
     for tree in read_trees(folder)
   ]
   items, others = (
-    _scored(part, kind)
+    scored(part, kind)
     for part in held_out.divide(trees, lambda tree: tree.problem.id, seed, one)
   )
   if not items:
@@ -155,8 +157,8 @@ def _items(
   return items, others, kept
 
 
-def _scored(trees: Sequence[Tree], kind: str) -> list[ppm_lib.Scored]:
-  """Returns the items of an ORM or a PQM."""
+def scored(trees: Sequence[Tree], kind: str) -> list[ppm_lib.Scored]:
+  """Returns what an ORM or a PQM learns from trees with graded answers."""
   solutions = []
   for group in trajectories_lib.by_problem(trees):
     right, wrong, _ = trajectories_lib.graded(group)

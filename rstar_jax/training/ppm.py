@@ -35,6 +35,7 @@ def train_ppm(
   seed: int,
   tokenizer: Tokenizer,
   kind: Kind = "ppm",
+  balanced: bool = False,
   held_out: Sequence[PreferencePair] | Sequence[Scored] = (),
   name: str = "",
   **options: Any,
@@ -46,11 +47,13 @@ def train_ppm(
     items: preference pairs ("ppm"), or scored prefixes ("orm", "pqm": see
       `outcomes` and `q_values`). Items longer than `config.length` tokens are
       dropped, and counted in a log line.
-    config: optimiser; the batch size counts items (pairs in the paper).
+    config: optimiser, and epochs or updates; the batch size counts items (pairs
+      in the paper).
     seed: decides the order of the items, and what LoRA starts from.
     tokenizer: encodes the texts.
     kind: the loss: Bradley-Terry on values ("ppm"), cross entropy on raw values
       ("orm"), or squared error on values ("pqm").
+    balanced: whether scored items are weighed by `batches.balanced`.
     held_out: items that the loss is measured on; see `loop.fit_model`.
     name: names the training in metrics and messages; "" is the kind.
     **options: mesh, folder, writer, progress, adapter; see `loop.fit_model`.
@@ -71,6 +74,8 @@ def train_ppm(
   encode = batches.encode_pairs if kind == "ppm" else batches.encode_scored
   sides = encode(tokenizer, items, config.length)
   _check_some(name, sides, config.length)
+  if balanced and kind != "ppm":
+    sides = batches.balanced(sides)
   logging.info(
     "%s: %d items, %d dropped as too long", name, len(sides.ids), sides.dropped
   )
@@ -78,7 +83,7 @@ def train_ppm(
   batch_at, num_steps = batches.side_batches(
     sides,
     config.batch_size,
-    config.epochs,
+    config.passes(len(sides.ids)),
     seed,
     length=config.length,
     parts=config.accumulate * parts,
@@ -96,7 +101,7 @@ def train_ppm(
     model,
     _LOSSES[kind],
     batch_at,
-    num_steps,
+    config.updates or num_steps,
     config,
     name=name,
     seed=seed,

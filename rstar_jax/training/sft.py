@@ -35,7 +35,7 @@ def train_sft(
     model: the base model with its LM head; trained in place.
     rows: (question, node texts) of each solution; rows longer than
       `config.length` tokens are dropped and counted in a log line.
-    config: optimiser, batch size in packed rows, epochs.
+    config: optimiser, batch size in packed rows, epochs or updates.
     seed: decides the order of the rows, and what LoRA starts from.
     tokenizer: encodes the texts.
     held_out: rows that the loss is measured on; see `loop.fit_model`.
@@ -64,7 +64,7 @@ def train_sft(
     packed.dropped,
   )
   batch_at, num_steps = batches.row_batches(
-    packed.arrays, config.batch_size, config.epochs, seed
+    packed.arrays, config.batch_size, config.passes(count), seed
   )
   kept = _pack(held_out, tokenizer, config.length).arrays
   measured = None
@@ -75,7 +75,7 @@ def train_sft(
     size = min(most, -(-rows_kept // parts) * parts)
     measured = batches.row_batches(kept, size, 1, seed)
   return fit_policy(
-    *(model, batch_at, num_steps, config),
+    *(model, batch_at, config.updates or num_steps, config),
     name=name,
     seed=seed,
     held_out=measured,
@@ -111,7 +111,8 @@ def fit_policy(
       `tokens`, `positions`, `parents` and `ends`, and float32 `weights` (see
       `batches.Packed`).
     num_steps: updates of the whole run.
-    config: optimiser; its epochs, batch size and length are not used here.
+    config: optimiser; its epochs, updates, batch size and length are not
+      used here.
     name: names the training in metrics and messages.
     **options: mesh, folder, writer, progress, adapter; see `loop.fit_model`.
 

@@ -242,6 +242,24 @@ class SidesTest(absltest.TestCase):
     self.assertEqual(batch["target"].tolist(), [[0.75, -1.0]])
     self.assertEqual(batch["weight"].tolist(), [[1.0, 1.0]])
 
+  def test_balanced_by_hand(self):
+    def weights(*targets):
+      items = [(f"q{i}", NODES[:1], t) for i, t in enumerate(targets)]
+      sides = batches.encode_scored(TOKENIZER, items, 1000)
+      found = batches.balanced(sides)
+      self.assertEqual(found.ids, sides.ids)
+      self.assertEqual(found.weight.dtype, np.float32)
+      return found.weight.tolist()
+
+    # Of an ORM: each of the three wrong ones weighs a third of the right one.
+    np.testing.assert_allclose(weights(0, 1, 0, 0), [2 / 3, 2, 2 / 3, 2 / 3])
+    # Of a PQM: a Q of 0 is not right.
+    np.testing.assert_allclose(
+      weights(-1, 0.0, 0.25, 1, 0.5), [*(1.25, 1.25, 5 / 6, 5 / 6, 5 / 6)]
+    )
+    self.assertEqual(weights(1, 1), [1, 1])
+    self.assertEqual(weights(-0.5), [1])
+
 
 if __name__ == "__main__":
   absltest.main()

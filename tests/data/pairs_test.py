@@ -1,5 +1,6 @@
 """Tests of rstar_jax.data.pairs."""
 
+import dataclasses
 import json
 
 from absl.testing import absltest, parameterized
@@ -83,6 +84,7 @@ class StepPairsTest(parameterized.TestCase):
         "problems": 1,
         "with_pairs": 1,
         "step": 4,
+        "across": 0,
         "final": 0,
         "low_margin": 0,
         "repeated": 0,
@@ -177,6 +179,94 @@ class StepPairsTest(parameterized.TestCase):
       sides(pairs.pairs([tree], config)[0]),
       [("a", "c", 0.5), ("a", "d", 0.5)],
     )
+
+
+class AcrossTest(absltest.TestCase):
+  CONFIG = ExtractConfig(final_pairs=False, pairs_across=True)
+
+  def grown(self, name="p"):
+    """0 -> a b; a -> right, c; c -> wrong; b -> d; d -> wrong."""
+    tree = new_tree(name)
+    a, b = tree.add_children(0, [step("a", 0.5), step("b", -1.0)])
+    _, c = tree.add_children(a, [answer("1", RIGHT), step("c", -1.0)])
+    tree.add_children(c, [answer("2", WRONG)])
+    [d] = tree.add_children(b, [step("d", -1.0)])
+    tree.add_children(d, [answer("3", WRONG)])
+    return tree
+
+  def across(self, trees, **fields):
+    config = dataclasses.replace(self.CONFIG, **fields)
+    made, stats = pairs.pairs(trees, config)
+    found = [each for each in made if each.kind == "across"]
+    self.assertEqual(stats["across"], len(found))
+    return found, [each for each in made if each.kind == "step"]
+
+  def test_a_pair_beside_each_step_pair(self):
+    weights = set()
+    for index in range(20):
+      found, steps = self.across([self.grown(f"p{index}")])
+      self.assertLen(steps, 2)
+      self.assertNotEmpty(found)
+      self.assertLessEqual(len(found), len(steps))
+      for pair in found:
+        self.assertIn("".join(pair.chosen), ("a", "a1"))
+        self.assertIn("".join(pair.rejected), ("b", "ac", "ac2", "bd", "bd3"))
+        self.assertNotEqual(pair.chosen[:-1], pair.rejected[:-1])
+        weights.add(pair.weight)
+      # Each once before any comes again.
+      for side in ("chosen", "rejected"):
+        self.assertLen({getattr(each, side) for each in found}, len(found))
+    self.assertEqual(weights, {1.0})
+
+  def test_the_weight_of_the_step_pair(self):
+    tree = fan(
+      [step("a", 0.9), step("b", 0.8), step("c", -0.8), step("d", -0.9)],
+      [[RIGHT], [RIGHT], [WRONG], [WRONG]],
+    )
+    found, steps = self.across([tree])
+    self.assertEqual({each.weight for each in steps}, {0.25})
+    self.assertNotEmpty(found)
+    self.assertEqual({each.weight for each in found}, {0.25})
+
+  def test_what_leads_to_both_is_never_the_worse(self):
+    # By the other tree "b" leads to a right answer as well.
+    other = fan([step("b", 0.0), step("x", -0.5)], [[RIGHT], [WRONG]], "p0")
+    names = set()
+    for index in range(20):
+      trees = [self.grown("p0"), other]
+      for tree in trees:
+        tree.problem = Problem(f"p{index}", "q", "1")
+      found, _ = self.across(trees)
+      names |= {"".join(each.rejected) for each in found}
+      self.assertNotIn("a", {"".join(each.rejected) for each in found})
+    self.assertIn("bd", names)
+    self.assertNotIn("b", names)
+
+  def test_by_q_and_by_the_margin(self):
+    tree = self.grown()
+    tree.value_sum[:] = -tree.value_sum
+    self.assertEmpty(self.across([tree])[0])
+    names = set()
+    for index in range(20):
+      # Of a, whose Q is 0.5, no wrong one is that far.
+      found, steps = self.across([self.grown(f"p{index}")], min_margin=1.75)
+      self.assertLen(steps, 1)
+      names |= {"".join(each.chosen) for each in found}
+    self.assertEqual(names, {"a1"})
+
+  def test_the_same_each_time_and_off_by_default(self):
+    trees = [self.grown("p"), self.grown("q")]
+    self.assertEqual(
+      pairs.pairs(trees, self.CONFIG), pairs.pairs(trees, self.CONFIG)
+    )
+    made, _ = pairs.pairs(trees, STEPS_ONLY)
+    self.assertEqual({each.kind for each in made}, {"step"})
+    apart, _ = pairs.pairs(trees, self.CONFIG)
+    self.assertEqual([each for each in apart if each.kind == "step"], made)
+
+  def test_no_step_pair_no_other(self):
+    tree = fan([step("a", 0.5)], [[WRONG]])
+    self.assertEqual(self.across([tree]), ([], []))
 
 
 class FinalPairsTest(absltest.TestCase):

@@ -185,6 +185,55 @@ class TrainTest(parameterized.TestCase):
     self.assertIs(loss, getattr(ppm, f"{kind}_loss"))
     self.assertEqual(updates, 2)  # Ten epochs of one item, seven a batch.
 
+  @parameterized.parameters(
+    ("ppm", 5), ("pqm", 5), ("ppm", 11), ("orm", 1), ("ppm", 0)
+  )
+  def test_as_many_updates_as_are_asked_for(self, kind, updates):
+    items = _pairs(1, 15)
+    if kind != "ppm":
+      items = [(p.question, p.chosen, 1.0) for p in items]
+    config = dataclasses.replace(CONFIG, epochs=2, updates=updates)
+    with mock.patch.object(ppm.loop, "fit_model") as fit:
+      ppm.train_ppm(
+        _model(), items, config, seed=1, tokenizer=TOKENIZER, kind=kind
+      )
+    ((_, _, batch_at, found, _), _) = fit.call_args
+    # Two epochs of 15 items, 7 a batch.
+    self.assertEqual(found, updates or 5)
+    counts = [int((batch_at(k)["weight"] > 0).sum()) for k in range(found)]
+    self.assertEqual(counts, [7] * updates or [7, 7, 7, 7, 2])
+
+  @parameterized.parameters("ppm", "pqm", "orm")
+  def test_balanced_items(self, kind):
+    items = _pairs(1, 4)
+    if kind != "ppm":
+      items = [
+        (p.question, p.chosen, float(i == 0)) for i, p in enumerate(items)
+      ]
+    with mock.patch.object(ppm.loop, "fit_model") as fit:
+      ppm.train_ppm(
+        *(_model(), items, dataclasses.replace(CONFIG, batch_size=4)),
+        seed=1,
+        tokenizer=TOKENIZER,
+        kind=kind,
+        balanced=True,
+        held_out=items,
+      )
+    ((_, _, batch_at, _, _), options) = fit.call_args
+    batch, measured = batch_at(0), options["held_out"][0](0)
+    real = batch["weight"] > 0
+    if kind == "ppm":
+      self.assertEqual(set(batch["weight"][real]), {np.float32(0.25)})
+      return
+    totals = [
+      float(batch["weight"][real & (batch["target"] == side)].sum())
+      for side in (0, 1)
+    ]
+    self.assertAlmostEqual(totals[0], totals[1], places=5)
+    self.assertEqual(
+      set(measured["weight"][measured["weight"] > 0]), {np.float32(1)}
+    )
+
   def test_learns_a_trivial_preference(self):
     model, held_out = _model(), _pairs(5, 53)
     measure = dict(tokenizer=TOKENIZER, length=CONFIG.length, batch_size=53)

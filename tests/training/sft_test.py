@@ -1,4 +1,5 @@
 import dataclasses
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -189,6 +190,19 @@ class SftTest(absltest.TestCase):
       values["held_out_loss"], total / count, rtol=1e-4
     )
     self.assertBetween(values["held_out_token_accuracy"], 0, 1)
+
+  def test_as_many_updates_as_are_asked_for(self):
+    # The rows are one packed row, and two epochs of it two updates.
+    for updates, expected in ((0, 2), (1, 1), (5, 5)):
+      config = dataclasses.replace(
+        CONFIG, epochs=2, batch_size=1, updates=updates
+      )
+      with mock.patch.object(sft.loop, "fit_model") as fit:
+        sft.train_sft(_model(), ROWS[:1], config, seed=1, tokenizer=TOKENIZER)
+      ((_, _, batch_at, found, _), _) = fit.call_args
+      self.assertEqual(found, expected)
+      for k in range(found):
+        self.assertGreater(batch_at(k)["weights"].sum(), 0)
 
   def test_nothing_fits(self):
     config = dataclasses.replace(CONFIG, length=7)

@@ -1,0 +1,267 @@
+"""Ways to train a reward model on a run's trees, judged by the oracle.
+
+  make demo
+  python -m benchmarks.rewards --workdir=runs/tiny --updates=540
+
+A way is "ppm", "pqm" or "orm" (`reward` in the config), with "_across" for
+`extract.pairs_across` or "_balanced" for `reward_balanced`. Each model begins
+as the policy of the run's last round, learns from the trees that this round's
+PPM learnt from, and makes as many updates as every other. Models that are in
+--folder already are not trained again.
+
+They value the solutions that the round's policy sampled in the evaluation: none
+of them had a part in these, as a PPM has in the trees that it guides. What the
+solutions of a problem share makes them a tree.
+
+Prints a JSON line for each way and seed, with the figures of
+`evaluation/decisions.py`, and "best" and "best_min", how often the sample of
+highest value at the last step, or of the highest least value, is right. Then
+one for each way with the means over seeds, and "less FIRST", their difference
+to the first way's, paired by problem: [mean, low, high], 95% bootstrap
+intervals over problems, whose results are averaged over seeds first.
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+from flax import nnx
+
+import rstar_jax as rj
+from rstar_jax import rng
+from rstar_jax.config import identity
+from rstar_jax.data import pairs as pairs_lib
+from rstar_jax.data.synthetic import oracle
+from rstar_jax.evaluation import decisions, intervals
+from rstar_jax.hf import folders
+from rstar_jax.inference.ppm import Scorer
+from rstar_jax.inference.scoring import ScoringEngine
+from rstar_jax.models.transformer import ppm_from_policy
+from rstar_jax.pipeline import extract, models, shards
+from rstar_jax.pipeline import ppm as ppm_stage
+from rstar_jax.pipeline.context import Context
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.tree import ROOT_INDEX, STEP, Child, Tree
+from rstar_jax.storage import layout, records
+from rstar_jax.training import ppm as ppm_lib
+from rstar_jax.types import Prefix, Score
+
+_WORKDIR = flags.DEFINE_string("workdir", "runs/tiny", "Of a finished run.")
+_FOLDER = flags.DEFINE_string("folder", "runs/rewards", "Where models are.")
+_WAYS = flags.DEFINE_list(
+  "ways",
+  ["ppm", "ppm_across", "pqm", "pqm_balanced", "orm", "orm_balanced"],
+  "Which.",
+)
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the trainings.")
+_UPDATES = flags.DEFINE_integer("updates", 540, "Of each training.", 1)
+
+# What is shown of a model.
+_FIGURES = ("ppm", "pairs", "across", "saturated", "best", "best_min")
+Figures = dict[str, dict[str, float]]
+
+
+class Samples:
+  """Sampled solutions of a problem as a tree.
+
+  Attributes:
+    tree: its nodes are the steps, each prefix once.
+    ends: the node of each solution's answer.
+    right: whether each solution's answer is; bool [n].
+  """
+
+  def __init__(self, problem: rj.Problem, rows: Sequence[dict[str, Any]]):
+    """Makes the tree of solutions that have an answer.
+
+    Args:
+      problem: the problem.
+      rows: solutions, as `evaluation/solutions.py` records them.
+    """
+    kept = [each for each in rows if each["answer"] is not None]
+    paths = [tuple(each["steps"]) for each in kept]
+    self.tree = Tree(problem)
+    places: dict[Prefix, int] = {(): ROOT_INDEX}
+    for depth in range(max(map(len, paths), default=0)):
+      families: dict[Prefix, dict[str, None]] = {}
+      for path in paths:
+        if depth < len(path):
+          families.setdefault(path[:depth], {})[path[depth]] = None
+      for prefix, texts in families.items():
+        nodes = self.tree.add_children(
+          places[prefix], [Child(text, STEP) for text in texts]
+        )
+        places |= {(*prefix, t): n for t, n in zip(texts, nodes, strict=True)}
+    self.ends = [places[path] for path in paths]
+    self.right = np.array([each["verdict"] == "equal" for each in kept], bool)
+
+  def value(self, score: Score) -> None:
+    """Gives each node its value."""
+    tree = self.tree
+    parents = np.flatnonzero(tree.num_children).tolist()
+    found = score(
+      [tree.problem.question] * len(parents),
+      [tree.prefix(node) for node in parents],
+      [[tree.texts[c] for c in tree.children(node)] for node in parents],
+    )
+    for node, values in zip(parents, found, strict=True):
+      tree.ppm[tree.children(node)] = values
+
+  def best(self, how: tree_lib.TrajectoryValue) -> float:
+    """Returns how often a solution of highest value is right."""
+    if not self.ends:
+      return 0.0
+    values = [
+      tree_lib.trajectory_value(
+        self.tree.ppm[self.tree.path(end)[1:]].tolist(), how
+      )
+      for end in self.ends
+    ]
+    return decisions.picked(np.array(values), self.right) or 0.0
+
+
+def samples_of(context: Context, round_: int) -> list[Samples]:
+  """Returns what was sampled for the problems of a round's evaluation."""
+  folder = context.finished(round_, "eval")
+  rows = {
+    row["problem_id"]: row["trajectories"]
+    for path in sorted(folder.glob("*/shard-*"))
+    for row in records.read_shard(path)
+    if row["source"] == "samples"
+  }
+  return [
+    Samples(problem, rows[problem.id])
+    for _, problems in shards.splits(context.config)
+    for problem in problems
+    if problem.id in rows
+  ]
+
+
+def figures(samples: Sequence[Samples]) -> Figures:
+  """Returns each figure by problem; see above."""
+  judged = [
+    decisions.judge(each.tree, oracle.labels(each.tree)) for each in samples
+  ]
+  found = {
+    name: decisions.by_problem(judged, name)
+    for name in _FIGURES
+    if not name.startswith("best")
+  }
+  for name, how in (("best", "last"), ("best_min", "min")):
+    found[name] = {each.tree.problem.id: each.best(how) for each in samples}
+  return found
+
+
+def mean(seeds: Sequence[Figures]) -> Figures:
+  """Returns the mean over seeds of each figure and problem."""
+  return {
+    name: {id_: float(np.mean([s[name][id_] for s in seeds])) for id_ in first}
+    for name, first in seeds[0].items()
+  }
+
+
+def line(found: Figures) -> dict[str, list[float]]:
+  """Returns the mean over problems of each figure, with its interval."""
+  return {
+    name: _interval(list(each.values())) for name, each in found.items() if each
+  }
+
+
+def less(one: Figures, other: Figures) -> dict[str, list[float]]:
+  """Returns the differences of two models, paired by problem."""
+  return {
+    name: _interval([each[id_] - other[name][id_] for id_ in each])
+    for name, each in one.items()
+    if each
+  }
+
+
+def _interval(values: Sequence[float]) -> list[float]:
+  array = np.array(values)
+  return [
+    round(each, 3) for each in (array.mean(), *intervals.bootstrap(array, 0))
+  ]
+
+
+def config_of(config: rj.Config, way: str, updates: int) -> rj.Config:
+  """Changes a config to train in a way; returns it.
+
+  Raises:
+    ValueError: there is no such way.
+  """
+  kind, *more = way.split("_")
+  if kind not in ("ppm", "pqm", "orm") or set(more) - {"across", "balanced"}:
+    raise ValueError(f"{way}: no such way")
+  config.reward = kind
+  config.extract.pairs_across = "across" in more
+  config.reward_balanced = "balanced" in more
+  config.ppm.updates = updates
+  return config
+
+
+def train(
+  context: Context, round_: int, trees: Sequence[Tree], seed: int, folder
+) -> int:
+  """Trains and saves a reward model as the config says; returns its items."""
+  config = context.config
+  if config.reward == "ppm":
+    items = pairs_lib.pairs(trees, config.extract)[0]
+  else:
+    items = ppm_stage.scored(trees, config.reward)
+  model = ppm_from_policy(
+    models.load_policy(context, round_, train=config.ppm),
+    config.ppm_head,
+    rngs=nnx.Rngs(rng.seed_for(seed, "ppm head", round_)),
+  )
+  model = ppm_lib.train_ppm(
+    *(model, items, config.ppm),
+    seed=rng.seed_for(seed, "ppm", round_),
+    tokenizer=context.tokenizer,
+    kind=config.reward,
+    balanced=config.reward_balanced,
+    progress=False,
+  )
+  folders.save_ppm(model, folder, tokenizer=context.tokenizer)
+  return len(items)
+
+
+def main(_):
+  root = pathlib.Path(_WORKDIR.value)
+  text = (root / layout.CONFIG).read_text()
+  round_ = max(layout.rounds(each.name for each in root.iterdir()))
+  of_ways: dict[str, Figures] = {}
+  with rj.open_run(identity.from_json(text), root, reads=True) as context:
+    samples = samples_of(context, round_)
+    trees = [
+      tree
+      for folder in extract.tree_folders(context, round_)
+      for tree in shards.read_trees(folder)
+    ]
+    for way in _WAYS.value:
+      seeds = []
+      for seed in map(int, _SEEDS.value):
+        folder = pathlib.Path(_FOLDER.value) / f"{way}-{seed}"
+        config = config_of(context.config, way, _UPDATES.value)
+        if not folder.exists():
+          count = train(context, round_, trees, seed, folder)
+          print(json.dumps({"line": "trained", "way": way, "items": count}))
+        engine = ScoringEngine(folders.load_ppm(folder), config.engine)
+        score = Scorer(engine, context.tokenizer)
+        for each in samples:
+          each.value(score)
+        seeds.append(figures(samples))
+        row = {"line": "seed", "way": way, "seed": seed} | line(seeds[-1])
+        print(json.dumps(row), flush=True)
+      of_ways[way] = mean(seeds)
+      row = {"line": "way", "way": way, "n": len(samples)}
+      row |= line(of_ways[way])
+      first = _WAYS.value[0]
+      if way != first:
+        row[f"less {first}"] = less(of_ways[way], of_ways[first])
+      print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+  app.run(main)
