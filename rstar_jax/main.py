@@ -36,6 +36,9 @@ _READ = ("solve", "compare", "export")
 # Stages that work on one round, those that may be told one, and the lowest.
 _OF_ROUND = (*status.STAGES, "study", "export", "branch")
 _ROUND_OR_NEWEST = ("solve", "compare")
+# Stages of which each process does its share alone: none waits for an answer of
+# another. A rollout does not where it trains too, by reinforcement.
+_APART = ("rollout", "extract", "evaluate")
 _FROM_ZERO = ("evaluate", "solve", "compare")
 # Where a flag means something.
 _TAKEN_BY = {
@@ -68,11 +71,14 @@ _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   False,
   "Run as one of several processes, each started with the same command. Cloud "
-  "TPU, Slurm and Open MPI say which process it is; elsewhere --coordinator, "
-  "--processes and --process do.",
+  "TPU, Slurm and Open MPI say which process it is; elsewhere --processes and "
+  "--process do, with --coordinator where they train together. A stage that "
+  "trains nothing joins no other process: one that died is started again.",
 )
 _COORDINATOR = flags.DEFINE_string(
-  "coordinator", None, "With --distributed: HOST:PORT of process 0."
+  "coordinator",
+  None,
+  "With --distributed, where processes train: HOST:PORT of process 0.",
 )
 _PROCESSES = flags.DEFINE_integer(
   "processes", None, "With --distributed: how many there are."
@@ -209,8 +215,10 @@ def run() -> None:
     check_round(len(checks.find_run(workdir).rounds))
   host = hosts.Host()
   placed = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
+  algorithm = config.rounds[round_ - 1].algorithm if round_ else "sft"
   if _DISTRIBUTED.value:
-    host = hosts.join(*placed)
+    apart = stage in _APART and (stage != "rollout" or algorithm == "sft")
+    host = hosts.place(*placed[1:]) if apart else hosts.join(*placed)
   elif any(each is not None for each in placed):
     raise ValueError(
       "--coordinator, --processes and --process are for --distributed"

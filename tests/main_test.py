@@ -300,6 +300,17 @@ class MainTest(parameterized.TestCase):
   @parameterized.parameters(
     (["--processes=2"], "are for --distributed"),
     (["--distributed", "--process=0"], "go together"),
+    (
+      ["--distributed", "--process=0", "--stage=rollout", "--round=1"],
+      "--processes and --process go together",
+    ),
+    (
+      [
+        *("--distributed", "--process=2", "--processes=2"),
+        *("--stage=evaluate", "--round=0"),
+      ],
+      "--process=2 is none of --processes=2",
+    ),
   )
   def test_which_process_this_is(self, arguments, message):
     self.assert_one_line(self.run_main(*arguments), message)

@@ -313,12 +313,19 @@ def trained(context: Context, round_: int) -> ModelBackend:
   one yet; see `models.ppm_round`.
   """
   named = context.config.eval.reward_model
+  scored = scores(context, round_)
   return ModelBackend(
     context,
     round_,
-    score="ppm" if not named and models.ppm_round(context, round_) else "",
+    score="ppm" if scored and not named else "",
     reward_model=named,
   )
+
+
+def scores(context: Context, round_: int) -> bool:
+  """Says whether `trained` has a reward model; loads none."""
+  named = context.config.eval.reward_model
+  return bool(named or models.ppm_round(context, round_))
 
 
 def load_calls(context: Context, round_: int) -> Calls:

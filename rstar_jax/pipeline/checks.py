@@ -137,12 +137,29 @@ def check_identity(config: Config, workdir: store.Path) -> None:
   """
   if not has_run(workdir) or not _begun(workdir):
     return
-  differing = identity.continues(find_run(workdir), config)
+  _check_continues(find_run(workdir), config, workdir)
+
+
+def _check_continues(found: Config, config: Config, workdir: store.Path):
+  differing = identity.continues(found, config)
   if differing:
     raise ValueError(
       f"{workdir} holds a run of another config ({', '.join(differing)}): set "
       "what differs as it was, or give another --workdir"
     )
+
+
+def check_bound(config: Config, workdir: store.Path) -> None:
+  """Checks that a folder is still bound to the config that a stage began with.
+
+  Two runs of two configs that begin at once in a new folder both find it free;
+  the one that was bound first stops here, before it writes records.
+
+  Raises:
+    ValueError: it is bound to another one; names the fields that differ.
+  """
+  if has_run(workdir):
+    _check_continues(find_run(workdir), config, workdir)
 
 
 def check_models(config: Config, workdir: store.Path) -> None:

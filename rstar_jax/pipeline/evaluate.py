@@ -1,6 +1,7 @@
 """Evaluates a round on held-out problems."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 
 from rstar_jax.config.schema import Config
 from rstar_jax.evaluation import cost, solutions
@@ -21,40 +22,60 @@ def evaluate(context: Context, round_: int) -> None:
   Round 0 has no PPM: without an `eval.reward_model` only the greedy policy and
   the majority vote are evaluated.
   """
-  config, search = context.config, context.config.eval.search
   folder = context.folder(round_, "eval")
   if records.read_manifest(folder) is not None:
     return
-  backend = backends.trained(context, round_)
-  calls = {"greedy": backend.blocks(greedy=True), "samples": backend.blocks()}
-  if backend.score is not None:
-    calls["mcts"] = backend.steps()
-  backend.warm_up()
-  shards = list(_shards(context, round_, calls))
-  with units_lib.of_stage(
-    context, round_, "eval", backend, shards, "evaluation"
-  ) as units:
-    own = search.method != "mcts"
-    units.search(
-      lambda unit: (
-        _solve(unit, config, round_, backend.score is not None),
-        calls[unit.method],
-      ),
-      search.in_flight,
-      calls.keys() - {"mcts"} if own else None,
-    )
-    if own and "mcts" in calls:
-      units.search_shards(
-        lambda part: _own_search(part, config, round_, calls["mcts"]), "mcts"
-      )
+  shards = list(_shards(context, round_))
+  context.work.search(
+    context, functools.partial(Searcher, round_=round_), shards
+  )
   finish(context.host, folder, lambda: {"round": round_}, shards)
 
 
-def _shards(
-  context: Context, round_: int, methods: dict[str, Calls]
-) -> Iterator[Shard]:
+class Searcher:
+  """The models of a round on one host; see `work.py`."""
+
+  def __init__(self, context: Context, round_: int):
+    self._context, self._round = context, round_
+    search = context.config.eval.search
+    self._backend = backend = backends.trained(context, round_)
+    self._calls = {
+      "greedy": backend.blocks(greedy=True),
+      "samples": backend.blocks(),
+    }
+    self._own = False
+    if backend.score is not None:
+      self._calls["mcts"] = backend.steps()
+      self._own = search.method != "mcts"
+    self.at_once = 1
+    if not self._own:
+      self.at_once = units_lib.at_once(context.config.shard_size, search)
+    backend.warm_up()
+
+  def __call__(self, shards: Sequence[Shard]) -> None:
+    """Writes records, and trees."""
+    config, round_, calls = self._context.config, self._round, self._calls
+    scored = self._backend.score is not None
+    with units_lib.of_stage(
+      self._context, round_, "eval", self._backend, shards, "evaluation"
+    ) as units:
+      units.search(
+        lambda unit: (_solve(unit, config, round_, scored), calls[unit.method]),
+        config.eval.search.in_flight,
+        calls.keys() - {"mcts"} if self._own else None,
+      )
+      if self._own:
+        units.search_shards(
+          lambda part: _own_search(part, config, round_, calls["mcts"]), "mcts"
+        )
+
+
+def _shards(context: Context, round_: int) -> Iterator[Shard]:
   """Yields the shards of all splits."""
   config = context.config
+  methods = ["greedy", "samples"]
+  if backends.scores(context, round_):
+    methods.append("mcts")
   early = config.eval.early_problems if round_ < len(config.rounds) else 0
   for split, problems in splits(config):
     chosen = {problem.id for problem in problems[: early or len(problems)]}

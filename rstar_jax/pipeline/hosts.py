@@ -1,16 +1,20 @@
 """The processes (hosts) of a run, and how they wait for each other.
 
-All hosts run the same program. In search each host is a replica: it makes its
-own shards on its own devices, and waits for a file in the workdir where it
-needs the work of others. Unlike a barrier, a file also shows that the result is
-complete and visible to this host. Only training runs on all hosts together.
+In search each host is a replica: it makes its share of the shards on its own
+devices, and waits for a file in the workdir where it needs the work of others.
+Unlike a barrier, a file also shows that the result is complete and visible to
+this host. Nothing else joins them, so that one may die and come back by itself.
+Only training runs on all hosts together, joined by `jax.distributed`.
 """
 
 import dataclasses
 import os
+import re
 import sys
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -22,6 +26,19 @@ from rstar_jax import outside
 # Seconds between two looks at the folder.
 _POLL_SECONDS = 1.0
 _SECONDS_BETWEEN_LINES = 300.0
+# What says which process this is, and how many there are: by Slurm, Open MPI,
+# and on Kubernetes for a TPU (the second one has their names, with commas).
+_PLACES = (
+  ("SLURM_PROCID", "SLURM_NTASKS"),
+  ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+  ("TPU_WORKER_ID", "TPU_WORKER_HOSTNAMES"),
+)
+# The same of a Cloud TPU VM.
+_METADATA = (
+  "http://metadata.google.internal/computeMetadata/v1/instance/attributes"
+)
+
+Item = TypeVar("Item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +58,9 @@ class Host:
     """Whether this host does the work of a single host, e.g. manifests."""
     return self.index == 0
 
-  def owns(self, number: int) -> bool:
-    """Says whether this host makes a shard.
-
-    Args:
-      number: number of the shard in its stage, from 0.
-    """
-    return number % self.count == self.index
+  def share(self, shards: Sequence[Item]) -> list[Item]:
+    """Returns those of all shards of a stage that this host makes."""
+    return list(shards[self.index :: self.count])
 
   def agree(self, value: bool) -> bool:
     """Returns the first host's value; all hosts call this at the same point.
@@ -57,6 +70,68 @@ class Host:
     if self.count == 1:
       return value
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+def place(
+  count: int | None = None,
+  index: int | None = None,
+  environment: Mapping[str, str] = os.environ,
+) -> Host:
+  """Returns which process this is, and joins no other.
+
+  Args:
+    count: number of processes, at least 1.
+    index: number of this process, from 0. Both are None where the environment
+      gives them, as in `join`.
+    environment: variables.
+
+  Raises:
+    ValueError: only one of the two is given, the index is none of the count, or
+      neither is given and the environment does not give them.
+  """
+  if (count is None) != (index is None):
+    raise ValueError("--processes and --process go together: give both")
+  if count is None or index is None:
+    index, count = _placed_by(environment)
+  if not 0 <= index < count:
+    raise ValueError(
+      f"--process={index} is none of --processes={count}: the first is 0"
+    )
+  return Host(index, count)
+
+
+def _placed_by(environment: Mapping[str, str]) -> tuple[int, int]:
+  """Returns the index and the count that the environment gives.
+
+  Of several slices the second one's first process follows the first one's last.
+  """
+  for number, all_ in _PLACES:
+    if number in environment and all_ in environment:
+      index, names = int(environment[number]), environment[all_].split(",")
+      count = int(names[0]) if names[0].isdigit() else len(names)
+      break
+  else:
+    try:
+      index = int(_metadata("agent-worker-number"))
+      count = len(_metadata("worker-network-endpoints").split(","))
+      lines = re.findall(r"^(\w+): '(.*)'$", _metadata("tpu-env"), re.M)
+    except (OSError, ValueError):
+      raise ValueError(
+        "give --processes=COUNT and --process=INDEX, since the environment "
+        "does not say them"
+      ) from None
+    environment = dict(lines)
+  slices = int(environment.get("MEGASCALE_NUM_SLICES", 1))
+  slice_ = int(environment.get("MEGASCALE_SLICE_ID", 0))
+  return slice_ * count + index, slices * count
+
+
+def _metadata(name: str) -> str:
+  asked = urllib.request.Request(
+    f"{_METADATA}/{name}", headers={"Metadata-Flavor": "Google"}
+  )
+  with urllib.request.urlopen(asked, timeout=5) as answer:
+    return answer.read(1 << 20).decode()
 
 
 def join(
@@ -113,9 +188,10 @@ def leave_if_joined(code: int = 1) -> None:
 
 
 def wait_until(done: Callable[[], bool], what: str) -> None:
-  """Waits for files of other hosts.
+  """Waits for files of other hosts, for as long as it takes.
 
-  If another host dies, jax ends this process too.
+  If another host dies that is joined with this one, jax ends this process too;
+  in search it may be started again, and what it lacks is made then.
 
   Args:
     done: says whether the files are there.

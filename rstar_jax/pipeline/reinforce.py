@@ -189,7 +189,7 @@ class _Turns:
         self._round,
         "rollout",
         self._backend,
-        shards,
+        host.share(shards),
         f"turn {turn + 1} of {self._settings.iterations}",
         identity.identity(self._spec),
         turn,

@@ -6,6 +6,7 @@ round k - 1 (paper section 3.4, A.1).
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from rstar_jax.data import unsolved as unsolved_lib
 from rstar_jax.pipeline import backends
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import cut, finish, read_trees
+from rstar_jax.pipeline.shards import Shard, cut, finish, read_trees
 from rstar_jax.search import mcts, named, sampled_tree
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls, Search
@@ -31,47 +32,67 @@ def rollout(context: Context, round_: int) -> None:
 
   Problems of an evaluation set are left out and listed in decontamination.json.
   """
-  config, spec = context.config, context.config.rounds[round_ - 1]
   folder = context.folder(round_, "trees")
   if records.read_manifest(folder) is not None:
     return
-  samples = spec.rollout == "samples"
-  backend: backends.ModelBackend | backends.RemoteBackend
-  if round_ == 1 and config.remote.url:
-    backend = backends.RemoteBackend(
-      context, context.workdir / layout.round_name(round_)
-    )
-    calls = backend.steps()
-  else:
-    guide = "ppm" if spec.annotation == "ppm" else ""
-    backend = backends.ModelBackend(
-      context, round_ - 1, score=guide, policy=spec.policy, ppm=spec.ppm
-    )
-    calls = backend.blocks() if samples else backend.steps()
   problems, retired = problems_of(context, round_)
-  search_config = _search_config(config, round_)
-  backend.warm_up()
-  shards = cut(problems, config.shard_size, folder)
-  made_with = identity.identity(spec)
-  with units_lib.of_stage(
-    context, round_, "rollout", backend, shards, "rollout", made_with
-  ) as units:
-    if samples or search_config.method == "mcts":
-      if not samples:
-        mcts.check(problems, search_config, calls)
-      units.search(
-        lambda unit: (_trees(unit.problem, config, round_), calls),
-        search_config.in_flight,
-      )
-    else:
-      units.search_shards(
-        lambda part: _own_trees(
-          [unit.problem for unit in part], search_config, calls, config, round_
-        )
-      )
+  shards = cut(problems, context.config.shard_size, folder)
+  make = functools.partial(Searcher, round_=round_)
+  context.work.search(context, make, shards)
   finish(
     context.host, folder, lambda: info(context, round_, folder, retired), shards
   )
+
+
+class Searcher:
+  """The models that search a round's problems on one host; see `work.py`."""
+
+  def __init__(self, context: Context, round_: int):
+    config, spec = context.config, context.config.rounds[round_ - 1]
+    self._context, self._round = context, round_
+    self._samples = spec.rollout == "samples"
+    self._backend: backends.ModelBackend | backends.RemoteBackend
+    if round_ == 1 and config.remote.url:
+      self._backend = backends.RemoteBackend(
+        context, context.workdir / layout.round_name(round_)
+      )
+      self._calls = self._backend.steps()
+    else:
+      guide = "ppm" if spec.annotation == "ppm" else ""
+      self._backend = backends.ModelBackend(
+        context, round_ - 1, score=guide, policy=spec.policy, ppm=spec.ppm
+      )
+      blocks = self._samples
+      self._calls = self._backend.blocks() if blocks else self._backend.steps()
+    self._search = _search_config(config, round_)
+    self._own = not self._samples and self._search.method != "mcts"
+    self.at_once = 1
+    if not self._own:
+      self.at_once = units_lib.at_once(config.shard_size, self._search)
+    self._backend.warm_up()
+
+  def __call__(self, shards: Sequence[Shard]) -> None:
+    """Writes trees."""
+    config, round_ = self._context.config, self._round
+    if not (self._samples or self._own):
+      problems = [unit.problem for shard in shards for unit in shard.units]
+      mcts.check(problems, self._search, self._calls)
+    with units_lib.of_stage(
+      *(self._context, round_, "rollout", self._backend, shards, "rollout"),
+      identity.identity(config.rounds[round_ - 1]),
+    ) as units:
+      if self._own:
+        units.search_shards(
+          lambda part: _own_trees(
+            [unit.problem for unit in part],
+            *(self._search, self._calls, config, round_),
+          )
+        )
+      else:
+        units.search(
+          lambda unit: (_trees(unit.problem, config, round_), self._calls),
+          self._search.in_flight,
+        )
 
 
 def problems_of(

@@ -386,7 +386,7 @@ def _write(
   info: dict[str, Any] = {"made_with": _settings(context)}
   before = backend.usage()
   with units_lib.of_stage(
-    *(context, round_, "study", backend, shards),
+    *(context, round_, "study", backend, context.host.share(shards)),
     f"study, {' '.join(name)}",
     *(*name, info["made_with"]),
   ) as units:

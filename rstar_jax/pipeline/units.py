@@ -1,10 +1,14 @@
 """Finds the units of a stage, and keeps each as soon as it is found.
 
 The bytes of a unit do not depend on the other units, their order, the host or
-the number in flight. So one run of the driver finds all that this host has yet
-to find. What is found goes into a journal beside the shard that will hold it.
-A shard whose units are all there is written, and its journals are removed. A
-process that is killed loses the units in flight and no others.
+the number in flight. So one run of the driver finds all that is yet to be found
+of some shards. What is found goes into a journal beside the shard that will
+hold it. A shard whose units are all there is written, and its journals are
+removed. A process that is killed loses the units in flight and no others.
+
+Two processes may find the same shard, where one was thought dead. Each has a
+journal of its own; whichever ends first writes the shard, and the other one,
+which would write the same bytes, may find that it is there.
 """
 
 import collections
@@ -19,8 +23,9 @@ from absl import logging
 
 from rstar_jax import outside
 from rstar_jax.config import identity as identity_lib
+from rstar_jax.config.schema import SearchConfig
+from rstar_jax.pipeline import checks
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.hosts import Host
 from rstar_jax.pipeline.shards import Shard, Unit
 from rstar_jax.search import driver, queues
 from rstar_jax.search.queues import Usage
@@ -33,7 +38,7 @@ Rows = dict[str, list[dict[str, Any]]]
 
 # A journal, or one of its objects in a bucket.
 _JOURNAL = re.compile(
-  rf"({layout.BEGUN}(shard-\d+-of-\d+)-[0-9a-f]+\.jsonl)(?:\.\d+)?"
+  rf"({layout.BEGUN}(shard-\d+-of-\d+)(?:-\d+)?-[0-9a-f]+\.jsonl)(?:\.\d+)?"
 )
 # Between two sendings of journals to a bucket.
 _SECONDS = 1.0
@@ -61,10 +66,11 @@ def of_stage(
     round_: from 0; the step of the metrics.
     stage: prefix of the metrics' names.
     backend: the models.
-    shards: the shards of all hosts.
+    shards: those that this process finds.
     description: what the stage does, for people.
     *more: what decides the bytes of units, beside stage, round and config.
   """
+  checks.check_bound(context.config, context.workdir)
   # A run may get more rounds at the end.
   bound = identity_lib.identity(context.config)
   del bound["rounds"]
@@ -77,16 +83,29 @@ def of_stage(
       bar.update(0, compiled=taken)
 
   return Units(
-    context.host,
     shards,
     [bound, stage, round_, *more],
     f"round {round_} {description}",
     written,
+    context.host.index,
   )
 
 
+def at_once(problems: int, search: SearchConfig) -> int:
+  """Returns how many shards keep models busy that are searched one by one.
+
+  One more than fill `in_flight`: trees of the others go on where one has but a
+  few left.
+
+  Args:
+    problems: of a shard.
+    search: what is done with each.
+  """
+  return -(-search.in_flight // problems) + 1
+
+
 class Units:
-  """The units of a stage that this host finds; a context manager.
+  """Units of a stage that this process finds; a context manager.
 
   Attributes:
     missing: number of units that journals and shards lacked at first.
@@ -95,47 +114,47 @@ class Units:
 
   def __init__(
     self,
-    host: Host,
     shards: Sequence[Shard],
     identity: Any,
     description: str,
     written: Callable[
       [metrics.Progress, Mapping[Kind, Usage]], None
     ] = lambda *_: None,
+    host: int = 0,
   ):
-    """Reads the journals of this host's shards, whichever host wrote them.
+    """Reads the journals of shards, whichever host wrote them.
 
     Args:
-      host: this process.
-      shards: the shards of all hosts.
+      shards: the shards.
       identity: JSON-able; units are taken from journals of this one alone.
       description: label of the progress bar.
       written: called after each shard with the bar and with what searches
         asked so far.
+      host: number of this process, for who looks at the folder.
     """
-    own = [each for n, each in enumerate(shards) if host.owns(n)]
     journals: dict[tuple[store.Path, str], set[str]] = {}
-    for folder in {each.path.parent for each in own}:
+    for folder in {each.path.parent for each in shards}:
       for name in store.children(folder):
         if match := _JOURNAL.fullmatch(name):
           journals.setdefault((folder, match[2]), set()).add(match[1])
     self._parts = []
-    for shard, done in zip(own, _done(own), strict=True):
+    for shard, done in zip(shards, _done(shards), strict=True):
       if not done:
         key = shard.path.parent, shard.path.stem
-        self._parts.append(_Part(shard, identity, journals.get(key, ())))
+        others = journals.get(key, ())
+        self._parts.append(_Part(shard, identity, others, host))
     self.passed_over = sum(each.passed_over for each in self._parts)
     self._missing = [
       (part, place) for part in self._parts for place in part.in_order()
     ]
     self.missing = len(self._missing)
-    self._remote = any(store.is_remote(each.path) for each in own)
+    self._remote = any(store.is_remote(each.path) for each in shards)
     self._over = threading.Event()
     self._thread = threading.Thread(target=self._run, daemon=True)
     self._written = written
     self._asked: dict[Kind, Usage] = {}
     total, left = (
-      sum(len({unit.problem.id for unit in each.units}) for each in own),
+      sum(len({unit.problem.id for unit in each.units}) for each in shards),
       sum(len(each.problems_left) for each in self._parts),
     )
     self._bar = metrics.progress(
@@ -249,8 +268,14 @@ class _Part:
     passed_over: damaged or cut lines of the journals.
   """
 
-  def __init__(self, shard: Shard, identity: Any, journals: Collection[str]):
-    self.shard, self.path = shard, shard.path
+  def __init__(
+    self,
+    shard: Shard,
+    identity: Any,
+    journals: Collection[str],
+    host: int = 0,
+  ):
+    self.shard, self.path, self._host = shard, shard.path, host
     self._folder, self._stem = shard.path.parent, shard.path.stem
     known = records.digest(identity)
     self._keys = [
@@ -300,14 +325,15 @@ class _Part:
     """Writes the files of the shard, then removes the journals."""
     with self._lock:
       self._over = True
-    assert self._journal is not None
-    files: Rows = {prefix: [] for prefix in self.shard.prefixes}
-    for key in self._keys:
-      # As a later process would read it, so that its bytes are the same.
-      for prefix, rows in self._journal.get(key)["rows"].items():
-        files[prefix] += rows
-    for path, rows in zip(self.shard.files, files.values(), strict=True):
-      records.write_shard(path, rows)
+    try:
+      files = self._files()
+    except (OSError, ValueError):
+      # Another process has written it meanwhile, and removed our journal.
+      if not self.shard.done():
+        raise
+    else:
+      for path, rows in zip(self.shard.files, files.values(), strict=True):
+        records.write_shard(path, rows)
     self._journal = None
     for name in store.children(self._folder):
       match = _JOURNAL.fullmatch(name)
@@ -315,8 +341,18 @@ class _Part:
         with contextlib.suppress(FileNotFoundError):
           store.remove(self._folder / name)
 
+  def _files(self) -> Rows:
+    """Returns the rows of each file, as a later process would read them."""
+    assert self._journal is not None
+    files: Rows = {prefix: [] for prefix in self.shard.prefixes}
+    for key in self._keys:
+      for prefix, rows in self._journal.get(key)["rows"].items():
+        files[prefix] += rows
+    return files
+
   def _open(self, others: Sequence[str] = ()) -> Journal:
-    own = f"{layout.BEGUN}{self._stem}-{uuid.uuid4().hex}.jsonl"
+    unique = f"{self._host}-{uuid.uuid4().hex}"
+    own = f"{layout.BEGUN}{self._stem}-{unique}.jsonl"
     return Journal(
       self._folder / own,
       [self._folder / each for each in others],

@@ -1,8 +1,11 @@
-"""Work that is divided: a function, items, and results as they finish.
+"""Work that is divided: items to results, and shards to files.
 
 Who computes an item is not said, and changes nothing: a function's result, or
 the file that it writes, depends on the item alone. What is done and what is
-left is in the workdir, and nowhere else.
+left is in the workdir, and nowhere else. So a backend may give an item to a
+second process when the first one seems to be dead.
+
+`Local` is the backend that a run has by itself; `on_ray.py` has another one.
 """
 
 import concurrent.futures
@@ -10,11 +13,39 @@ import concurrent.futures.process
 import itertools
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+from rstar_jax.config.schema import Config
+from rstar_jax.pipeline.hosts import Host
+from rstar_jax.pipeline.shards import Shard
+from rstar_jax.storage import store
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Run(Protocol):
+  """An open run; see `context.Context`."""
+
+  config: Config
+  workdir: store.Path
+  host: Host
+
+
+class Searcher(Protocol):
+  """The models of a stage on one host, which search its problems.
+
+  Attributes:
+    at_once: calls that may go on at once, in threads, since a single shard
+      does not keep the models busy; 1 if a call shares something with others.
+  """
+
+  at_once: int
+
+  def __call__(self, shards: Sequence[Shard]) -> None:
+    """Writes the files of shards; what is there of them is not made again."""
+    ...
 
 
 class Work(Protocol):
@@ -38,9 +69,30 @@ class Work(Protocol):
     """
     ...
 
+  def search(
+    self, run: Run, make: Callable[[Any], Searcher], shards: Sequence[Shard]
+  ) -> None:
+    """Writes the files of shards, by searchers that hold models.
+
+    Args:
+      run: the run, as this process has opened it.
+      make: makes a searcher of an open run, once on each host. A class, or
+        a `functools.partial` of one: it may be sent to other processes.
+      shards: of the whole stage. When this returns, other hosts may still be
+        at theirs; `shards.finish` waits for them.
+
+    Raises:
+      Exception: what a searcher raised.
+    """
+    ...
+
 
 class Local:
-  """Processes of this machine; the caller alone, where it has one core."""
+  """This machine: processes of it for functions, this one for a search.
+
+  A run on several hosts has no more than its files in common: host i of N makes
+  every Nth shard.
+  """
 
   def __init__(self, processes: int | None = None):
     """Starts nothing yet.
@@ -70,6 +122,12 @@ class Local:
       ) from None
     finally:
       pool.shutdown(cancel_futures=True)
+
+  def search(
+    self, run: Run, make: Callable[[Any], Searcher], shards: Sequence[Shard]
+  ) -> None:
+    """See `Work`; all shards of this host are searched together."""
+    make(run)(run.host.share(shards))
 
 
 def _as_completed(

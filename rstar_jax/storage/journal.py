@@ -89,9 +89,11 @@ class Journal:
   def _read(self, path: pathlib.Path) -> int:
     """Reads the keys of a file; returns the end of its last complete line."""
     end, bad = 0, []
-    if not path.exists():
+    try:
+      file = path.open("rb")
+    except FileNotFoundError:
       return end
-    with path.open("rb") as file:
+    with file:
       for number, line in enumerate(outside.lines(file, _LINE), 1):
         if not line.endswith(b"\n"):
           bad.append(f"line {number} is cut short")

@@ -37,7 +37,6 @@ from rstar_jax.grading import labelled
 from rstar_jax.inference import servers as servers_lib
 from rstar_jax.inference.remote import Remote, readable
 from rstar_jax.pipeline import shards, status, units
-from rstar_jax.pipeline.hosts import Host
 from rstar_jax.report import trees as report_trees
 from rstar_jax.search import driver, expansion
 from rstar_jax.search import tree as tree_lib
@@ -364,7 +363,7 @@ class Files:
 
     with (
       contextlib.redirect_stderr(io.StringIO()),
-      units.Units(Host(), cut, "a", "fuzz") as stage,
+      units.Units(cut, "a", "fuzz") as stage,
     ):
       stage.search(lambda unit: (search(unit), None), 1)
     (shard,) = folder.iterdir()

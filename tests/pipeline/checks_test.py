@@ -141,6 +141,17 @@ class WorkdirTest(parameterized.TestCase):
       checks.find_run(self.workdir / "nothing")
     self.assertFalse((self.workdir / "tny").exists())
 
+  def test_a_folder_that_another_run_has_bound_meanwhile(self):
+    # Neither has begun a round, so that both may bind it.
+    other = tiny_run.make_config("train.jsonl", "test.jsonl", seed=9)
+    folder = self.workdir / "new"
+    checks.check_workdir(self.config, folder)
+    checks.check_bound(self.config, folder)
+    checks.check_workdir(other, folder)
+    checks.check_bound(other, folder)
+    with self.assertRaisesRegex(ValueError, "^.*another config.*seed.*$"):
+      checks.check_bound(self.config, folder)
+
   def test_a_run_is_opened_in_its_folder(self):
     self.config.programs = str(self.workdir / "kept")
     folder = self.workdir / "run"

@@ -119,11 +119,10 @@ class TrainingTest(parameterized.TestCase):
 class HostTest(parameterized.TestCase):
   def test_each_shard_is_one_host_s(self):
     for count in (1, 2, 7):
-      owners = [
-        [host for host in range(count) if hosts.Host(host, count).owns(number)]
-        for number in range(23)
-      ]
-      self.assertEqual(owners, [[number % count] for number in range(23)])
+      shares = [hosts.Host(n, count).share(range(23)) for n in range(count)]
+      self.assertCountEqual(sum(shares, []), range(23))
+      for index, share in enumerate(shares):
+        self.assertEqual({number % count for number in share}, {index})
 
   def test_who_leads(self):
     self.assertTrue(hosts.Host().leads)
@@ -134,6 +133,49 @@ class HostTest(parameterized.TestCase):
   def test_some_of_three(self, *arguments):
     with self.assertRaisesRegex(ValueError, "go together: give all three"):
       hosts.join(*arguments)
+
+  @parameterized.parameters(
+    ({"SLURM_PROCID": "5", "SLURM_NTASKS": "8"}, 5, 8),
+    ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}, 0, 2),
+    ({"TPU_WORKER_ID": "1", "TPU_WORKER_HOSTNAMES": "a,b,c"}, 1, 3),
+    # The second of two slices with three workers each.
+    (
+      {
+        "TPU_WORKER_ID": "1",
+        "TPU_WORKER_HOSTNAMES": "a,b,c",
+        "MEGASCALE_NUM_SLICES": "2",
+        "MEGASCALE_SLICE_ID": "1",
+      },
+      4,
+      6,
+    ),
+  )
+  def test_placed_by_the_environment(self, environment, index, count):
+    found = hosts.place(environment=environment)
+    self.assertEqual(found, hosts.Host(index, count))
+    self.assertEqual(hosts.place(9, 7, environment), hosts.Host(7, 9))
+
+  def test_placed_by_a_tpu_s_metadata(self):
+    said = {
+      "agent-worker-number": "3",
+      "worker-network-endpoints": "a:1:10.0.0.1,b:1:10.0.0.2,c,d",
+      "tpu-env": "ZONE: 'x'\nMEGASCALE_NUM_SLICES: '2'\n"
+      "MEGASCALE_SLICE_ID: '1'\n",
+    }
+    with mock.patch.object(hosts, "_metadata", said.__getitem__):
+      self.assertEqual(hosts.place(environment={}), hosts.Host(7, 8))
+
+  def test_placed_by_nothing(self):
+    with (
+      mock.patch.object(hosts, "_metadata", side_effect=OSError),
+      self.assertRaisesRegex(ValueError, "^give --processes=COUNT and"),
+    ):
+      hosts.place(environment={})
+
+  @parameterized.parameters((4, None), (None, 3), (4, 4), (4, -1))
+  def test_no_place(self, count, index):
+    with self.assertRaisesRegex(ValueError, "--process"):
+      hosts.place(count, index, {})
 
   def test_waits_until_it_is_there(self):
     event = threading.Event()

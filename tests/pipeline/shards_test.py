@@ -72,11 +72,10 @@ class ShardsTest(parameterized.TestCase):
   def run_host(self, index: int, folder: pathlib.Path, count: int = 3) -> None:
     host = Host(index, count)
     cut = shards.cut(PROBLEMS, 2, folder)
-    for number, shard in enumerate(cut):
-      if host.owns(number):
-        records.write_shard(
-          shard.path, [{"id": each.problem.id} for each in shard.units]
-        )
+    for shard in host.share(cut):
+      records.write_shard(
+        shard.path, [{"id": each.problem.id} for each in shard.units]
+      )
 
     def info():
       rows = [row for each in cut for row in records.read_shard(each.path)]

@@ -80,7 +80,7 @@ class UnitsCase(parameterized.TestCase):
       return rows_of(unit)
 
     cut = cut or self.shards(folder)
-    with units.Units(host, cut, identity, "test") as stage:
+    with units.Units(host.share(cut), identity, "test") as stage:
       stage.search(lambda unit: (search(unit), CALLS), in_flight)
     shards.finish(host, folder, lambda: {"made": True}, cut)
     return stage
@@ -107,7 +107,7 @@ class UnitsTest(UnitsCase):
       yield requests.verify([])
       return rows_of(unit)
 
-    context = mock.Mock(config=Config(), host=ALONE)
+    context = mock.Mock(config=Config(), host=ALONE, workdir=self.folder)
     backend = mock.Mock(**{"usage.return_value": {"seconds": 2.0}})
     cut = self.shards(self.folder / "run")
     with units.of_stage(context, 3, "rollout", backend, cut, "x") as stage:
@@ -256,7 +256,7 @@ class UnitsTest(UnitsCase):
 
     def stage(dies=False):
       cut = self.shards(folder)
-      with units.Units(ALONE, cut, "one", "test") as each:
+      with units.Units(cut, "one", "test") as each:
         each.search(
           lambda unit: (iter_rows(unit), CALLS), 2, methods=("short",)
         )
@@ -320,6 +320,32 @@ class HostsTest(UnitsCase):
       self.found, [unit for each in PROBLEMS for unit in methods(each)]
     )
 
+  @parameterized.parameters((0, 1), (1, 0))
+  def test_one_that_was_thought_dead(self, *ends):
+    """Two processes search the same shards; one follows the other's end."""
+    folder = self.folder / "run"
+    cut = self.shards(folder)
+    with self.assertRaises(Killed):
+      self.run_stage(folder, killed_after=9)
+    both = [units.Units(cut, "one", "test", host=n) for n in range(2)]
+
+    def search(unit):
+      yield requests.verify([])
+      return rows_of(unit)
+
+    with both[0], both[1]:
+      # Some of each shard is in the journals of both.
+      for each in both:
+        for part, place in each._missing[::2]:
+          each._put(part, place, rows_of(part.shard.units[place]))
+      for number in ends:
+        each = both[number]
+        each._missing = each._missing[1::2]
+        each.search(lambda unit: (search(unit), CALLS), 2)
+        self.assertTrue(all(shard.done() for shard in cut))
+    shards.finish(ALONE, folder, lambda: {"made": True}, cut)
+    self.assertEqual(self.contents(folder), self.straight())
+
   def test_other_hosts_go_on(self):
     folder = self.folder / "run"
     for index in range(3):
@@ -353,7 +379,9 @@ class BucketTest(UnitsCase):
       self.run_stage(self.folder_there, killed_after=8)
     begun = list(self.contents(self.folder_there))
     self.assertLen(begun, 1)
-    self.assertRegex(begun[0], r"^begun-shard-00000-of-00003-\w+\.jsonl\.00000")
+    self.assertRegex(
+      begun[0], r"^begun-shard-00000-of-00003-0-\w+\.jsonl\.00000"
+    )
     self.run_stage(self.folder_there)
     self.assertEqual(self.contents(self.folder_there), self.straight())
     self.assertBetween(len(self.found), 13, 14)

@@ -7,8 +7,6 @@ import pathlib
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.pipeline import work
-
 
 def shifted(by: int, item: int) -> tuple[int, int]:
   """Returns an item plus `by`, and the process that computed it."""
@@ -27,11 +25,18 @@ def dies(item: int) -> int:
   return item
 
 
+def local(processes: int):
+  # Not above: processes import this file, and would load jax with it.
+  from rstar_jax.pipeline import work
+
+  return work.Local(processes)
+
+
 class LocalTest(parameterized.TestCase):
   @parameterized.parameters(1, 2)
   def test_every_item_once_with_its_result(self, processes):
     function = functools.partial(shifted, 100)
-    found = list(work.Local(processes).map(function, range(9)))
+    found = list(local(processes).map(function, range(9)))
     self.assertCountEqual(
       [(item, result) for item, (result, _) in found],
       [(n, 100 + n) for n in range(9)],
@@ -43,7 +48,7 @@ class LocalTest(parameterized.TestCase):
   def test_items_are_taken_as_there_is_room(self, processes):
     taken = itertools.count()
     items = (next(taken) for _ in range(1000))
-    results = work.Local(processes).map(fails, items)
+    results = local(processes).map(fails, items)
     self.assertEqual(next(results)[0] // 3, 0)
     results.close()
     self.assertLess(next(taken), 10)
@@ -51,19 +56,19 @@ class LocalTest(parameterized.TestCase):
   @parameterized.parameters(1, 2)
   def test_what_the_function_raises(self, processes):
     with self.assertRaisesRegex(ValueError, "three"):
-      list(work.Local(processes).map(fails, range(9)))
+      list(local(processes).map(fails, range(9)))
 
   def test_a_process_that_dies(self):
     with self.assertRaisesRegex(OSError, "was killed"):
-      list(work.Local(2).map(dies, range(9)))
+      list(local(2).map(dies, range(9)))
 
   def test_no_items(self):
-    self.assertEmpty(list(work.Local(2).map(fails, [])))
+    self.assertEmpty(list(local(2).map(fails, [])))
 
   def test_a_file_of_each_item(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
     paths = [folder / str(n) for n in range(4)]
-    self.assertLen(list(work.Local(2).map(pathlib.Path.touch, paths)), 4)
+    self.assertLen(list(local(2).map(pathlib.Path.touch, paths)), 4)
     self.assertCountEqual(folder.iterdir(), paths)
 
 
