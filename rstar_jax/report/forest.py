@@ -7,15 +7,13 @@ record, and a tree is built and packed only while the budget has room for it.
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from etils import epath
 
 from rstar_jax.evaluation import choices
-from rstar_jax.grading.choose import Select
 from rstar_jax.report import trees as trees_lib
-from rstar_jax.search import answer
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.storage import layout
 from rstar_jax.storage.records import each_row
@@ -76,9 +74,6 @@ class Forest:
     self._begin("test", round_, last)
     config = self._config.get("eval", {})
     search = config.get("search", {})
-    select = config.get("answer_select", "best")
-    k = config.get("top_k", 4)
-    how = search.get("trajectory_value", "last")
     counted = _counted(search, search)
     for path in sorted((folder / "eval").glob("*/shard-*")):
       found: dict[str, dict[str, Record]] = {}
@@ -86,7 +81,9 @@ class Forest:
         found.setdefault(row["problem_id"], {})[row["source"]] = row
       by_id = {
         record["problem"]["id"]: record
-        for record in _trees(path.with_name(layout.TREES_OF + path.name))
+        for record in trees_lib.records(
+          path.with_name(layout.TREES_OF + path.name)
+        )
       }
       for name, sources in found.items():
         first, record = next(iter(sources.values())), by_id.get(name)
@@ -94,11 +91,11 @@ class Forest:
         if row is None:
           continue
         row |= {"level": first.get("level"), "gold": first.get("gold")}
-        row |= _answers(sources, select, k)
+        row |= _answers(sources, config)
         row["solved"] = row.get("search", row.get("greedy")) == "equal"
         if record is not None and self._bytes_of_set > 0:
           tree = tree_lib.from_record(record)
-          node = answer.answer_node(tree, select, how, k)
+          node = trees_lib.given(tree, config)
           chosen = [] if node is None else [node]
           self._draw(row, trees_lib.compact(tree, chosen, (), counted))
 
@@ -122,7 +119,7 @@ class Forest:
       if self._rows_of_set <= 0:
         self.sets[-1]["problems"] += _count(path)
         continue
-      records = list(_trees(path))
+      records = list(trees_lib.records(path))
       names = {record["problem"]["id"] for record in records}
       sft = _of(folder / "sft", names) if self._bytes_of_set > 0 else {}
       pairs = _of(folder / "pairs", names) if self._bytes_of_set > 0 else {}
@@ -193,16 +190,6 @@ class Forest:
     self.sets[-1]["drawn"] += 1
 
 
-def _trees(path: epath.Path) -> Iterator[Record]:
-  """Yields records of trees; raises ValueError for an unknown schema."""
-  for record in each_row(path):
-    try:
-      tree_lib.check_schema(record)
-    except ValueError as error:
-      raise ValueError(f"{path}: {error}") from None
-    yield record
-
-
 _NO_TREE = {"question": "", "nodes": 0, "rollouts": 0}
 
 
@@ -228,12 +215,14 @@ def _measures(record: Record) -> Record:
   }
 
 
-def _answers(sources: Mapping[str, Record], select: Select, k: int) -> Record:
+def _answers(
+  sources: Mapping[str, Record], evaluation: Mapping[str, Any]
+) -> Record:
   """Returns the verdicts on the search, the greedy solution and samples."""
   found: Record = {}
   if "mcts" in sources:
-    outcome = choices.choose(sources["mcts"], select, k=k)
-    found["search"] = outcome.verdict
+    select, k = trees_lib.choice(evaluation)
+    found["search"] = choices.choose(sources["mcts"], select, k=k).verdict
   for row in sources.get("greedy", {}).get("trajectories", ())[:1]:
     found["greedy"] = row["verdict"]
   samples = sources.get("samples", {}).get("trajectories")

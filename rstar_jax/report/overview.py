@@ -40,6 +40,7 @@ def overview(records: Mapping[str, Any]) -> dict[str, Any]:
     "losses": losses(metrics),
     "ppm": ppm(results["ppm"]),
     "quality": quality(records["rounds"]),
+    "decisions": decisions(records["rounds"]),
     "time": time_spent(metrics),
     "sets": records["sets"],
     "grader": grader(records["rounds"]),
@@ -154,6 +155,23 @@ def quality(rounds: Iterable[Mapping[str, Any]]) -> Rows:
     for each in rounds
     for row in each["quality"]
   ]
+
+
+def decisions(rounds: Iterable[Mapping[str, Any]]) -> Rows:
+  """Returns what an oracle says of each split of generated problems.
+
+  Returns:
+    {"split", "rounds", "levels"} each: the figures of each round and, of the
+    newest, those by level; see `report/decisions.py`.
+  """
+  splits: dict[str, dict[str, Any]] = {}
+  for each in rounds:
+    for row in each["decisions"]:
+      part = splits.setdefault(row["split"], {"rounds": []})
+      part["levels"] = row["levels"]
+      shown = {k: v for k, v in row.items() if k not in ("split", "levels")}
+      part["rounds"].append({"round": each["round"], **shown})
+  return [{"split": split, **part} for split, part in splits.items()]
 
 
 def time_spent(metrics: Iterable[Mapping[str, Any]]) -> Rows:

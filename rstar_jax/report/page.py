@@ -33,6 +33,7 @@ SCRIPTS = (
   "charts.js",
   "tables.js",
   "costs.js",
+  "decisions.js",
   "overview.js",
   "problems.js",
   "layout.js",

@@ -4,10 +4,12 @@ It needs no model, config file or finished run: it reads the files that exist.
 `forest.py` chooses the trees that fit.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
+from rstar_jax.report import decisions
 from rstar_jax.report.forest import Budget, Forest
 from rstar_jax.storage import layout
 from rstar_jax.storage.records import MANIFEST, each_row, read_json
@@ -32,8 +34,8 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
   Returns:
     {"name", "results", "metrics", "rounds", "problems", "trees", "sets"}:
     results.json, empty if there is none; the rows of metrics.jsonl; for each
-    round its manifests, unsolved problems and study; and the fields of
-    `Forest`.
+    round its manifests, unsolved problems, study, and what an oracle says of
+    its evaluation; and the fields of `Forest`.
 
   Raises:
     ValueError: if there is no such folder, or a record has an unknown schema.
@@ -45,16 +47,18 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
   results = {"config": {}, "rows": [], "solved": [], "ppm": []} | results
   numbers = layout.rounds(each.name for each in workdir.iterdir())
   folders = {each: workdir / layout.round_name(each) for each in numbers}
-  rounds = [_round(folders[number], number) for number in numbers]
+  config = _object(workdir / layout.CONFIG) or results["config"]
+  rounds = [
+    _round(folders[number], number, config.get("eval", {}))
+    for number in numbers
+  ]
   sets = [
     (name, each)
     for each in reversed(rounds)
     for name in ("eval", "trees")
     if (folders[each["round"]] / name).is_dir()
   ]
-  forest = Forest(
-    budget or Budget(), _object(workdir / layout.CONFIG) or results["config"]
-  )
+  forest = Forest(budget or Budget(), config)
   for index, (name, each) in enumerate(sets):
     number, last = each["round"], index == len(sets) - 1
     if name == "eval":
@@ -73,8 +77,10 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
   }
 
 
-def _round(folder: epath.Path, number: int) -> dict[str, Any]:
-  """Reads the records of a round other than its trees."""
+def _round(
+  folder: epath.Path, number: int, evaluation: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Reads the records of a round, other than the trees that are shown."""
   found: dict[str, Any] = {"round": number}
   for name in ("trees", "sft", "pairs", "policy", "ppm", "eval"):
     manifest = _object(folder / name / MANIFEST)
@@ -89,6 +95,7 @@ def _round(folder: epath.Path, number: int) -> dict[str, Any]:
     if unsolved["count"] <= _UNSOLVED:
       unsolved["rows"].append(row)
   found["unsolved"] = unsolved
+  found["decisions"] = decisions.of_round(folder, evaluation)
   study = folder / layout.STUDY
   tables = study / layout.TABLES
   found["study"] = (

@@ -20,16 +20,46 @@ A tree of the page (`compact`):
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
 
+from rstar_jax.grading.choose import Select
+from rstar_jax.search import answer
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
+from rstar_jax.storage.records import each_row
 
 # Decimals of Q and of values.
 _DECIMALS = 3
+
+
+def records(path: epath.Path) -> Iterator[dict[str, Any]]:
+  """Yields records of trees; raises ValueError for an unknown schema."""
+  for record in each_row(path):
+    try:
+      tree_lib.check_schema(record)
+    except ValueError as error:
+      raise ValueError(f"{path}: {error}") from None
+    yield record
+
+
+def choice(evaluation: Mapping[str, Any]) -> tuple[Select, int]:
+  """Returns how an evaluation chooses answers, and how many vote in "top_k".
+
+  Args:
+    evaluation: `eval` of a config as JSON; any field may be missing.
+  """
+  return evaluation.get("answer_select", "best"), evaluation.get("top_k", 4)
+
+
+def given(tree: Tree, evaluation: Mapping[str, Any]) -> int | None:
+  """Returns the node of the answer that an evaluation gave; see `choice`."""
+  select, k = choice(evaluation)
+  how = evaluation.get("search", {}).get("trajectory_value", "last")
+  return answer.answer_node(tree, select, how, k)
 
 
 def compact(

@@ -136,6 +136,26 @@ class OverviewTest(absltest.TestCase):
     (row,) = overview.time_spent(rows)
     self.assertEqual((row["stage"], row["seconds"]), ("rollout", 20.0))
 
+  def test_decisions_by_split_and_the_levels_of_the_newest(self):
+    def row(split, ppm, levels):
+      return {"split": split, "ppm": ppm, "levels": levels, "failures": {}}
+
+    rounds = [
+      {"round": 1, "decisions": [row("a", 0.5, ["old"]), row("b", 0.25, [])]},
+      {"round": 2, "decisions": []},
+      {"round": 3, "decisions": [row("a", 0.75, ["new"])]},
+    ]
+    a, b = overview.decisions(rounds)
+    self.assertEqual((a["split"], a["levels"]), ("a", ["new"]))
+    self.assertEqual(
+      a["rounds"],
+      [
+        {"round": 1, "ppm": 0.5, "failures": {}},
+        {"round": 3, "ppm": 0.75, "failures": {}},
+      ],
+    )
+    self.assertEqual((b["split"], len(b["rounds"])), ("b", 1))
+
   def test_held_out_pairs(self):
     rows = [
       {"round": 1, "pairs": 7, "held_out_step": {"accuracy": 0.5, "pairs": 2}}

@@ -3,7 +3,7 @@
 from absl.testing import absltest
 
 from rstar_jax.report import page
-from tests.report import opened
+from tests.report import opened, workdirs
 
 setUpModule = opened.open_all
 
@@ -60,6 +60,27 @@ class OverviewTest(opened.BrowserTest):
     self.open("#view=problems")
     self.assert_no_sideways_scroll()
     self.picture("problems-phone")
+
+
+class GeneratedTest(opened.BrowserTest):
+  def test_shows_who_picks_right_steps_and_why_searches_fail(self):
+    folder = opened.shared["file"].parent / "generated"
+    folder.mkdir()
+    trees = [workdirs.generated(i, right=i < 3) for i in range(4)]
+    rows = [
+      workdirs.record(each.problem.id, "mcts", "equal", split="synthetic:test")
+      for each in trees
+    ]
+    workdirs.write_round(folder, 1, tests=trees, rows=rows)
+    self.page.open(page.write(folder).resolve())
+    text = self.page.text("[aria-labelledby=decisions-0]")
+    self.assertIn("Who picks right steps, synthetic:test", text)
+    self.assertIn("RoundDecisionsChancePolicyPPMPairsAcross", text)
+    self.assertIn("14 (4 problems)50 [50, 50]100 [100, 100]75 [25, 100]", text)
+    self.assertIn("RoundSearchesRightPolicySearchChoice", text)
+    self.assertIn("143 (75%)0 (0%)1 (25%)0 (0%)", text)
+    self.assert_no_sideways_scroll()
+    self.assert_quiet()
 
 
 class EmptyTest(opened.BrowserTest):

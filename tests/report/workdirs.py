@@ -1,10 +1,12 @@
 """Small hand-made workdirs, for tests of the report."""
 
+import dataclasses
 import json
 import pathlib
 
 import numpy as np
 
+from rstar_jax.data.synthetic import generator
 from rstar_jax.search.tree import ANSWER, CODE, RIGHT, STEP, WRONG, Child, Tree
 from rstar_jax.storage import records
 from rstar_jax.types import Problem
@@ -79,6 +81,33 @@ def apples(name: str = "apples", source: str = "toy/fruit") -> Tree:
   tree.drop("duplicate")
   tree.drop("duplicate")
   tree.drop("error")
+  return tree
+
+
+def generated(index: int, right: bool) -> Tree:
+  """Returns a tree of a generated problem, with one decision at its root.
+
+  The first of two steps is right, and the PPM says so if `right`; a rollout
+  went on from the one that it prefers, to the answer that follows from it.
+  """
+  solved = generator.generate("test", index)
+  tree = Tree(solved.problem)
+  first = solved.steps[0]
+  other = first.replace("\n<end_of_step>", " + 1\n<end_of_step>")
+  value = 0.5 if right else -0.5
+  good, bad = tree.add_children(
+    0,
+    [
+      Child(first, STEP, ppm=value, logprob=-1.0, visits=1),
+      Child(other, STEP, ppm=-value, logprob=-2.0, visits=1),
+    ],
+  )
+  # What follows from the wrong step is of no interest here.
+  node = good if right else bad
+  for text in solved.steps[1:-1] if right else ():
+    (node,) = tree.add_children(node, [Child(text, STEP, ppm=value, visits=1)])
+  said = solved.problem.answer if right else "no number"
+  tree.add_children(node, [dataclasses.replace(answer(said, right), ppm=0.9)])
   return tree
 
 

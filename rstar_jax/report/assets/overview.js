@@ -13,6 +13,7 @@ Report.overview = (() => {
       solved(data.solved),
       unsolved(data.unsolved),
       models(data),
+      ...data.decisions.map(Report.decisions.of),
       losses(data.losses),
       Report.costs.time(data.time),
       Report.costs.candidates(data.sets, data.grader),
