@@ -28,7 +28,7 @@ Report.guide = (() => {
   const WORDS = { equal: "✓ right", different: "✗ wrong",
     undecided: "? undecided", failed: "✗ no answer" };
 
-  // Returns a list of facts: what judges answers, and the result of each method.
+  // Returns a list of facts: what judges answers, and each method's result.
   function outcome(tree, row) {
     const given = tree.chosen.length ? tree.answer[tree.chosen[0]] : null;
     const facts = [Report.data.judgedBy(tree)];
