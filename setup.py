@@ -11,6 +11,8 @@ ROOT = pathlib.Path(__file__).parent
 # ones. Both are supported, hence floors and, but for orbax, no ceilings.
 REQUIRED = [
   "absl-py>=2.1",
+  # In the standard library since 3.14.
+  "backports.zstd>=1; python_version < '3.14'",
   "etils[epath]>=1.9",
   "flax>=0.12.8",
   "fsspec>=2024.6",

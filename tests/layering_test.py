@@ -32,6 +32,7 @@ DEVICE = "models hf inference training".split()
 ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "mctx", "chex")
 # What only these modules import, so that a library's change is one file's.
 ONLY_IN = {
+  "backports": ("storage.records",),
   "gguf": ("hf.gguf",),
   "datasets": ("data.hub",),
   "tensorflow_datasets": ("data.tfds",),

@@ -18,7 +18,7 @@ from rstar_jax.storage import layout, records, store
 # Fields of the config that an evaluation depends on, beside the models.
 _EVALUATION = ("seed", "shard_size", "policy", "engine", "eval")
 # Files that are replaced by renaming, and can therefore be hard-linked.
-_RENAMED = (".safetensors", ".jsonl")
+_RENAMED = (".safetensors", ".jsonl", ".jsonl.zst")
 
 
 def branch(context: Context, other: store.Path, round_: int) -> str:

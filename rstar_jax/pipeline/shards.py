@@ -50,6 +50,11 @@ class Shard:
   prefixes: tuple[str, ...] = ("",)
 
   @property
+  def name(self) -> str:
+    """The name of `path` without its ending."""
+    return self.path.name.partition(".")[0]
+
+  @property
   def files(self) -> list[store.Path]:
     """All files of the shard, in the order of `prefixes`."""
     return [

@@ -19,7 +19,8 @@ from rstar_jax.storage.records import MANIFEST
 from rstar_jax.storage.snapshot import Snapshot
 
 STAGES = tuple(layout.STAGES)
-_SHARD = re.compile(r"^(?:(.*)/)?shard-(\d+)-of-(\d+)\.jsonl$")
+# Shards of earlier versions have no second ending.
+_SHARD = re.compile(r"^(?:(.*)/)?shard-(\d+)-of-(\d+)\.jsonl(?:\.zst)?$")
 # A journal of a shard, or a part of one.
 _BEGUN = re.compile(
   rf"^(?:(.*)/)?{layout.BEGUN}shard-(\d+)-of-(\d+)-\w+\.jsonl(?:\.\d+)?$"

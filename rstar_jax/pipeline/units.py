@@ -140,7 +140,7 @@ class Units:
     self._parts = []
     for shard, done in zip(shards, _done(shards), strict=True):
       if not done:
-        key = shard.path.parent, shard.path.stem
+        key = shard.path.parent, shard.name
         others = journals.get(key, ())
         self._parts.append(_Part(shard, identity, others, host))
     self.passed_over = sum(each.passed_over for each in self._parts)
@@ -276,7 +276,7 @@ class _Part:
     host: int = 0,
   ):
     self.shard, self.path, self._host = shard, shard.path, host
-    self._folder, self._stem = shard.path.parent, shard.path.stem
+    self._folder, self._stem = shard.path.parent, shard.name
     known = records.digest(identity)
     self._keys = [
       records.digest([known, unit.method, unit.split, unit.problem.to_record()])

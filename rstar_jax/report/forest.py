@@ -16,7 +16,7 @@ from rstar_jax.evaluation import choices
 from rstar_jax.report import trees as trees_lib
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.storage import layout
-from rstar_jax.storage.records import each_row
+from rstar_jax.storage.records import CorruptShard, each_row, header
 
 Record = dict[str, Any]
 
@@ -254,6 +254,8 @@ def _shards(folder: epath.Path) -> Iterable[epath.Path]:
 
 
 def _count(path: epath.Path) -> int:
-  """Counts the rows of a shard without parsing them."""
-  with path.open("rb") as file:
-    return max(sum(1 for _ in file) - 1, 0)
+  """Counts the rows of a shard; 0 if it is damaged."""
+  try:
+    return header(path)["rows"]
+  except CorruptShard:
+    return 0

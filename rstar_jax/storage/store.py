@@ -16,6 +16,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -49,8 +50,8 @@ _THREADS = 16
 _CHUNK, _PART = 1 << 20, 1 << 25
 # Errors at which a listing leaves a folder out.
 _PASSED_OVER = (FileNotFoundError, NotADirectoryError, PermissionError)
-# Digests of objects by name and version; each is computed once a process.
-_digests: dict[tuple[str, "Version | None"], str] = {}
+# Nanoseconds after which a file that is written again has another time.
+_SETTLED = 2_000_000_000
 
 
 def path(where: str | Path) -> Path:
@@ -107,13 +108,19 @@ def check(folder: Path) -> None:
     ) from error
 
 
-def read(file: Path) -> bytes | None:
-  """Returns the content of a file, None if there is none."""
+def read(file: Path, most: int | None = None) -> bytes | None:
+  """Returns the content of a file, or its start; None if there is no file.
+
+  Args:
+    file: the file.
+    most: how many bytes are wanted; None is all.
+  """
   with contextlib.suppress(FileNotFoundError, NotADirectoryError):
     if not is_remote(file):
-      return file.read_bytes()
+      with open(file, "rb") as stream:
+        return stream.read(-1 if most is None else most)
     with _bucket(file) as bucket:
-      return bucket.cat_file(str(file))
+      return bucket.cat_file(str(file), end=most)
   return None
 
 
@@ -147,11 +154,11 @@ def write(file: Path, data: bytes) -> None:
     os.close(descriptor)
 
 
-def _walk(folder: Path) -> Iterator[pathlib.Path]:
-  """Yields the files below a folder on the disk.
+def _walk(folder: Path) -> Iterator[tuple[str, "Version"]]:
+  """Yields the files below a folder on the disk, as `files` names them.
 
-  Folders that vanish meanwhile are left out, such as an incomplete checkpoint
-  that a run removes; `rglob` would raise.
+  What vanishes meanwhile is left out, such as an incomplete checkpoint that a
+  run removes; `rglob` would raise.
   """
 
   def check(error: OSError) -> None:
@@ -160,7 +167,10 @@ def _walk(folder: Path) -> Iterator[pathlib.Path]:
 
   for top, _, names in os.walk(folder, onerror=check):
     for name in names:
-      yield pathlib.Path(top, name)
+      file = pathlib.Path(top, name)
+      with contextlib.suppress(FileNotFoundError):
+        found = _version_of(file.stat())
+        yield file.relative_to(folder).as_posix(), found
 
 
 def matches(name: str, *patterns: str) -> bool:
@@ -178,28 +188,61 @@ def sweep(folder: Path, *patterns: str) -> None:
 
 
 class Version(NamedTuple):
-  """The version of an object: it changes whenever the object is written."""
+  """The version of a file: it changes whenever the file is written.
+
+  Attributes:
+    size: in bytes.
+    generation: of an object; of a file on the disk, when it was last written,
+      in nanoseconds.
+  """
 
   size: int
   generation: str
 
 
-def files(folder: Path) -> dict[str, Version | None]:
+def version(file: Path) -> Version | None:
+  """Returns the version of a file, None if there is none."""
+  with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    if not is_remote(file):
+      return _version_of(file.stat())
+    with _bucket(file) as bucket:
+      return _version_in(bucket.info(str(file)))
+  return None
+
+
+def _version_of(found: os.stat_result) -> Version:
+  return Version(found.st_size, str(found.st_mtime_ns))
+
+
+def _version_in(info: dict[str, Any]) -> Version:
+  return Version(info["size"], str(info.get("generation", "")))
+
+
+def is_settled(where: Path, version: Version) -> bool:
+  """Says whether whoever writes the file now gives it another version.
+
+  A clock has ticks: a file on the disk that was written a moment ago could be
+  written again within the same one.
+  """
+  if is_remote(where):
+    return bool(version.generation)
+  return abs(time.time_ns() - int(version.generation)) > _SETTLED
+
+
+def files(folder: Path) -> dict[str, Version]:
   """Lists the files below a folder, in one request.
 
   Returns:
-    Versions (None on the disk) by name, relative to the folder, with slashes.
-    {} if there is no such folder.
+    Versions by name, relative to the folder, with slashes. {} if there is no
+    such folder.
   """
   if not is_remote(folder):
-    return {each.relative_to(folder).as_posix(): None for each in _walk(folder)}
+    return dict(_walk(folder))
   start = f"{str(folder).removeprefix(_SCHEME)}/"
   with _bucket(folder) as bucket:
     found = bucket.find(str(folder), detail=True)
   return {
-    name.removeprefix(start): Version(
-      info["size"], str(info.get("generation", ""))
-    )
+    name.removeprefix(start): _version_in(info)
     for name, info in found.items()
     # Some tools make objects whose names stand for folders.
     if name.startswith(start) and not name.endswith("/")
@@ -218,27 +261,22 @@ def children(folder: Path) -> list[str]:
   return sorted({each.rstrip("/").rpartition("/")[2] for each in names} - {""})
 
 
-def digest(file: Path, version: Version | None) -> tuple[int, str]:
-  """Returns the size and the SHA-256 of a file.
+def digest(file: Path, version: Version) -> tuple[int, str]:
+  """Returns the size and the SHA-256 of a file, which is read for it.
 
   Args:
-    file: the file to read.
-    version: from `files`; a process reads each version of an object once.
+    file: the file.
+    version: from `files`.
   """
-  key = str(file), version
-  if version is not None and key in _digests:
-    return version.size, _digests[key]
   size, sums = 0, hashlib.sha256()
   for chunk in _chunks(file, version):
     size += len(chunk)
     sums.update(chunk)
-  if version is not None and version.generation:
-    _digests[key] = sums.hexdigest()
   return size, sums.hexdigest()
 
 
-def _chunks(file: Path, version: Version | None) -> Iterator[bytes]:
-  if version is None:
+def _chunks(file: Path, version: Version) -> Iterator[bytes]:
+  if not is_remote(file):
     with file.open("rb") as stream:
       while chunk := stream.read(_CHUNK):
         yield chunk

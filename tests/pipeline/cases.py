@@ -45,10 +45,13 @@ class StagesCase(parameterized.TestCase):
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
+  """Returns all files but checkpoints and caches of what was verified."""
   return {
     str(path.relative_to(folder)): path.read_bytes()
     for path in folder.rglob("*")
-    if path.is_file() and "checkpoints" not in path.parts
+    if path.is_file()
+    and "checkpoints" not in path.parts
+    and not path.name.startswith(".verified-")
   }
 
 

@@ -28,12 +28,12 @@ class ContextTest(ContextCase):
     with self.assertRaisesRegex(ValueError, message):
       context.finished(2, name)
     folder = context.workdir / "round_2" / name
-    records.write_shard(folder / "shard-00000-of-00001.jsonl", [{"a": 1}])
+    records.write_shard(folder / "shard-00000-of-00001.jsonl.zst", [{"a": 1}])
     with self.assertRaisesRegex(ValueError, message):
       context.finished(2, name)
     records.write_manifest(folder, {})
     self.assertEqual(context.finished(2, name), folder)
-    (folder / "shard-00000-of-00001.jsonl").write_text("changed")
+    (folder / "shard-00000-of-00001.jsonl.zst").write_text("changed")
     with self.assertRaisesRegex(ValueError, message):
       context.finished(2, name)
 

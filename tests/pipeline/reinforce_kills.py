@@ -90,7 +90,9 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
     str(path.relative_to(folder)): path.read_bytes()
     for name in ("trees", "policy")
     for path in (folder / "round_1" / name).rglob("*")
-    if path.is_file() and "checkpoints" not in path.parts
+    if path.is_file()
+    and "checkpoints" not in path.parts
+    and not path.name.startswith(".verified-")
   }
 
 

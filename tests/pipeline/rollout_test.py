@@ -39,7 +39,10 @@ class RolloutTest(StagesCase):
     folder = context.folder(1, "trees")
     self.assertSameElements(
       contents(folder),
-      [*(f"shard-0000{i}-of-00003.jsonl" for i in range(3)), "MANIFEST.json"],
+      [
+        *(f"shard-0000{i}-of-00003.jsonl.zst" for i in range(3)),
+        "MANIFEST.json",
+      ],
     )
     trees = shards.read_trees(folder)
     self.assertEqual([tree.problem.question for tree in trees], list(ANSWERS))
@@ -222,7 +225,7 @@ class LargerModelTest(StagesCase):
     folder = context.folder(1, "trees")
     before = contents(folder)
     asked = len(self.server.seen()["bodies"])
-    flip(folder / "shard-00001-of-00003.jsonl")
+    flip(folder / "shard-00001-of-00003.jsonl.zst")
     rollout.rollout(context, 1)
     self.assertEqual(contents(folder), before)
     self.assertLen(self.server.seen()["bodies"], asked)
@@ -361,7 +364,7 @@ class RemakeTest(StagesCase):
     rollout.rollout(context, 1)
     folder = context.folder(1, "trees")
     before = contents(folder)
-    flip(folder / "shard-00001-of-00003.jsonl")
+    flip(folder / "shard-00001-of-00003.jsonl.zst")
     self.assertIsNone(records.read_manifest(folder))
     self.device.expanded.clear()
     rollout.rollout(context, 1)
@@ -403,7 +406,7 @@ class RemakeTest(StagesCase):
       with self.assertRaises(KeyboardInterrupt):
         rollout.rollout(context, 1)
     first, second = sorted(contents(context.folder(1, "trees")), reverse=True)
-    self.assertEqual(first, "shard-00000-of-00003.jsonl")
+    self.assertEqual(first, "shard-00000-of-00003.jsonl.zst")
     self.assertStartsWith(second, "begun-shard-00001-of-00003-")
     rollout.rollout(context, 1)
     self.assertEqual(

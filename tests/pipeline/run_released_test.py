@@ -112,7 +112,7 @@ class ReleasedRunTest(absltest.TestCase):
     )
     self.assertEqual(
       list(manifest["files"]),
-      ["shard-00000-of-00002.jsonl", "shard-00001-of-00002.jsonl"],
+      ["shard-00000-of-00002.jsonl.zst", "shard-00001-of-00002.jsonl"],
     )
     rows = shards.read_rows(self.context.folder(1, "sft"))
     given = solutions()
@@ -153,7 +153,7 @@ class ReleasedRunTest(absltest.TestCase):
     before = {each.name: each.read_bytes() for each in folder.iterdir()}
     self.assertLen(before, 24 // 4 + 1)
     (folder / records.MANIFEST).unlink()
-    (folder / "shard-00001-of-00006.jsonl").rename(folder / "part-00001.jsonl")
+    (folder / records.shard_name(1, 6)).rename(folder / "part-00001")
     extract.extract(self.context, 1)
     after = {each.name: each.read_bytes() for each in folder.iterdir()}
     self.assertEqual(after, before)

@@ -26,9 +26,9 @@ class ShardsTest(parameterized.TestCase):
     self.assertEqual(
       [(each.path.name, [u.problem.id for u in each.units]) for each in cut],
       [
-        ("shard-00000-of-00003.jsonl", ["p0", "p1", "p2"]),
-        ("shard-00001-of-00003.jsonl", ["p3", "p4", "p5"]),
-        ("shard-00002-of-00003.jsonl", ["p6", "p7"]),
+        ("shard-00000-of-00003.jsonl.zst", ["p0", "p1", "p2"]),
+        ("shard-00001-of-00003.jsonl.zst", ["p3", "p4", "p5"]),
+        ("shard-00002-of-00003.jsonl.zst", ["p6", "p7"]),
       ],
     )
 
@@ -50,7 +50,7 @@ class ShardsTest(parameterized.TestCase):
 
   def test_done_if_all_files_are_whole(self):
     _, shard, _ = shards.cut(PROBLEMS, 3, self.folder, ("trees-", ""))
-    path = self.folder / "shard-00001-of-00003.jsonl"
+    path = self.folder / "shard-00001-of-00003.jsonl.zst"
     self.assertEqual(shard.files[-1], shard.path)
     self.assertFalse(shard.done())
     records.write_shard(path, [{"row": 1}])

@@ -352,7 +352,9 @@ class StatusTest(parameterized.TestCase):
         del line["age"]
     self.assertEqual(found, wanted)
     # An object of another size.
-    bucket.put("bucket", "run/round_1/eval/shard-00000-of-00002.jsonl", b"{")
+    bucket.put(
+      "bucket", "run/round_1/eval/shard-00000-of-00002.jsonl.zst", b"{"
+    )
     found = status.look(store.path("gs://bucket/run"))
     self.assertIn("round 1 rollout, extract, sft, ppm", status.kept(found))
 

@@ -53,7 +53,7 @@ class StudyingCase(absltest.TestCase):
     return {
       str(path.relative_to(context.workdir)): path.read_bytes()
       for path in context.folder(1, "study").rglob("*")
-      if path.is_file()
+      if path.is_file() and not path.name.startswith(".verified-")
     }
 
 

@@ -407,7 +407,8 @@ class BucketTest(UnitsCase):
     ):
       self.run_stage(self.folder_there, in_flight=1)
     written = [name for kind, name in self.bucket.calls if kind == "write"]
-    self.assertLen(written, 2 * 3 + 1)
+    # The shards, the manifest, and the versions that were hashed.
+    self.assertLen(written, 2 * 3 + 2)
     self.assertEqual(self.contents(self.folder_there), self.straight())
 
   def test_what_is_found_is_sent_while_others_are_searched(self):

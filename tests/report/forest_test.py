@@ -62,7 +62,7 @@ class ForestTest(absltest.TestCase):
       for record in trees_of:
         record["draws"] = [[0, 1, [5, 6], [-0.5, -0.25]]]
       records_lib.write_shard(
-        folder / f"turn-{turn:05d}" / "shard-00000-of-00001.jsonl", trees_of
+        folder / f"turn-{turn:05d}" / "shard-00000-of-00001.jsonl.zst", trees_of
       )
     found = records.read(self.folder)
     self.assertLen(found["trees"], 4)

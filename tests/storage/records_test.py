@@ -1,12 +1,16 @@
 """Tests of rstar_jax.storage.records."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
+import time
+import tracemalloc
 from unittest import mock
 
 import numpy as np
@@ -38,16 +42,72 @@ class ShardTest(parameterized.TestCase):
     self.folder = epath.Path(self.create_tempdir().full_path)
     self.path = self.folder / "shard.jsonl"
 
-  def test_bytes_are_exactly_these(self):
-    records.write_shard(self.path, [{"b": 1, "a": "é\u2028"}, {}])
-    body = b'{"a":"\\u00e9\\u2028","b":1}\n{}\n'
-    digest = subprocess.run(
-      ["sha256sum"], input=body, capture_output=True, check=True
-    ).stdout.split()[0]
-    self.assertEqual(
-      self.path.read_bytes(),
-      body + b'{"footer":{"rows":2,"sha256":"' + digest + b'"}}\n',
+  def sha256(self, data: bytes) -> bytes:
+    done = subprocess.run(["sha256sum"], input=data, capture_output=True)
+    return done.stdout.split()[0]
+
+  def test_bytes_are_a_header_and_these_rows(self):
+    rows = [{"b": 1, "a": "é\u2028"}, {}]
+    records.write_shard(self.path, rows, {"right": 2})
+    data = self.path.read_bytes()
+    # A skippable frame of RFC 8878: mark and size, little-endian.
+    mark, size = struct.unpack("<II", data[:8])
+    self.assertEqual(mark, 0x184D2A5A)
+    header, packed = data[8 : 8 + size], data[8 + size :]
+    said = b'{"bytes":%d,"info":{"right":2},"rows":2,"sha256":"%s"}\n' % (
+      len(packed),
+      self.sha256(packed),
     )
+    check = b'{"bytes"', b'{"check":"%s","bytes"' % self.sha256(said)
+    self.assertEqual(json.loads(header), json.loads(said.replace(*check)))
+    body = b'{"a":"\\u00e9\\u2028","b":1}\n{}\n'
+    self.assertEqual(records.zstd.decompress(packed), body)
+    # Any reader of zstd passes over the header.
+    self.assertEqual(records.zstd.decompress(data), body)
+    records.write_shard(self.path, iter(rows), {"right": 2})
+    self.assertEqual(self.path.read_bytes(), data)
+
+  def test_what_the_header_says_may_be_counted_on_the_way(self):
+    counts = {"n": 0}
+
+    def rows():
+      for n in range(5):
+        counts["n"] += n
+        yield {"n": n}
+
+    records.write_shard(self.path, rows(), counts)
+    found = records.header(self.path)
+    self.assertEqual((found["rows"], found["info"]), (5, {"n": 10}))
+
+  def test_a_header_of_any_size(self):
+    for size in (0, 1 << 16, 1 << 18):
+      info = {"ids": ["x" * size]}
+      records.write_shard(self.path, [{"a": 1}], info)
+      self.assertEqual(records.header(self.path)["info"], info)
+      self.assertEqual(records.read_shard(self.path), [{"a": 1}])
+
+  def test_rows_are_written_and_read_one_by_one(self):
+    def rows():
+      for n in range(40):
+        yield {"n": n, "x": "abc" * 100_000}
+
+    tracemalloc.start()
+    self.addCleanup(tracemalloc.stop)
+    records.write_shard(self.path, rows())
+    for n, row in enumerate(records.rows_of(self.path)):
+      self.assertEqual(row["n"], n)
+    # All rows have 12 MB.
+    self.assertLess(tracemalloc.get_traced_memory()[1], 4_000_000)
+
+  def test_shards_of_earlier_versions_are_read(self):
+    body = b'{"a":1}\n{"b":[2]}\n'
+    digest = hashlib.sha256(body).hexdigest()
+    footer = json.dumps({"footer": {"rows": 2, "sha256": digest}}).encode()
+    self.path.write_bytes(body + footer + b"\n")
+    rows = [{"a": 1}, {"b": [2]}]
+    self.assertEqual(records.read_shard(self.path), rows)
+    self.assertEqual(list(records.each_row(self.path)), rows)
+    self.assertEqual(records.header(self.path), {"rows": 2, "sha256": digest})
 
   @settings(max_examples=50, deadline=None)
   @given(_ROWS)
@@ -99,6 +159,8 @@ class ShardTest(parameterized.TestCase):
       self.path.write_bytes(bad)
       with self.assertRaisesRegex(records.CorruptShard, str(self.path)):
         records.read_shard(self.path)
+      if len(bad) < len(data):
+        self.assertFalse(records.is_complete(self.path))
     self.path.write_bytes(data)
     self.assertTrue(records.is_complete(self.path))
 
@@ -106,7 +168,7 @@ class ShardTest(parameterized.TestCase):
     (b"", "cut short"),
     (b'{"a":1}\n', "not a footer"),
     (b"\xff\n", "not a footer"),
-    (b'{"footer":{"rows":1,"sha256":""}}\n', "counts 1 rows, the file has 0"),
+    (b'{"footer":{"rows":1,"sha256":""}}\n', "says 1 rows, and has 0"),
     (b'{"footer":{"rows":0,"sha256":""}}\n', "do not match"),
   )
   def test_says_what_is_wrong(self, data, reason):
@@ -121,18 +183,32 @@ class ShardTest(parameterized.TestCase):
       records.read_shard(self.path)
 
   def test_names(self):
-    self.assertEqual(records.shard_name(2, 13), "shard-00002-of-00013.jsonl")
+    self.assertEqual(
+      records.shard_name(2, 13), "shard-00002-of-00013.jsonl.zst"
+    )
     with self.assertRaisesRegex(ValueError, "13"):
       records.shard_name(13, 13)
 
 
 class EachRowTest(absltest.TestCase):
-  def test_rows_without_the_footer(self):
+  def test_rows_of_a_shard(self):
     path = epath.Path(self.create_tempdir().full_path) / "shard.jsonl"
     self.assertEqual(list(records.each_row(path)), [])
     rows = [{"a": "\u2028"}, {"a": [1]}]
     records.write_shard(path, rows)
     self.assertEqual(list(records.each_row(path)), rows)
+
+  def test_a_shard_that_is_cut_is_read_as_far_as_it_goes(self):
+    path = epath.Path(self.create_tempdir().full_path) / "shard"
+    rows = [{"x": os.urandom(999).hex()} for _ in range(999)]
+    records.write_shard(path, rows)
+    path.write_bytes(path.read_bytes()[:-99_999])
+    with self.assertLogs(level="WARNING") as logs:
+      found = list(records.each_row(path))
+    self.assertStartsWith(logs.output[0], "WARNING:absl:")
+    self.assertIn("the rest", logs.output[0])
+    self.assertEqual(found, rows[: len(found)])
+    self.assertBetween(len(found), 500, 950)
 
   def test_what_is_being_written_is_read_as_far_as_it_goes(self):
     path = epath.Path(self.create_tempdir().full_path) / "metrics.jsonl"
@@ -213,7 +289,7 @@ class ShardsTest(parameterized.TestCase):
 
     def rows():
       for n in range(5):
-        seen.append(len(list(self.folder.glob("*.jsonl"))))
+        seen.append(len(list(self.folder.glob("part-*"))))
         yield {"n": n}
 
     records.write_shards(self.folder, rows(), 2)
@@ -284,7 +360,7 @@ class ManifestTest(parameterized.TestCase):
     super().setUp()
     # AtomicTest sees to fsync; hundreds of them are slow on a busy disk.
     self.enter_context(mock.patch.object(os, "fsync"))
-    self.folder = epath.Path(self.create_tempdir().full_path)
+    self.folder = epath.Path(self.create_tempdir().full_path) / "made"
     for index in range(3):
       name = records.shard_name(index, 3)
       records.write_shard(self.folder / "deep" / name, [{"index": index}])
@@ -361,6 +437,61 @@ class ManifestTest(parameterized.TestCase):
     with self.assertLogs(level="WARNING") as logs:
       self.assertIsNone(records.read_manifest(self.folder))
     self.assertIn(name, logs.output[0])
+
+  def hashed(self) -> list[str]:
+    """Reads the manifest; returns the names of the files that are read."""
+    names = []
+
+    def digest(file, version):
+      names.append(file.name)
+      return digest_of(file, version)
+
+    digest_of = store.digest
+    with mock.patch.object(store, "digest", digest):
+      found = records.read_manifest(self.folder)
+    self.assertIsNotNone(found)
+    return names
+
+  def age(self, seconds: int) -> None:
+    """Makes all files as old as that."""
+    then = time.time_ns() - seconds * 10**9
+    for name in store.files(store.path(self.folder)):
+      os.utime(self.folder / name, ns=(then, then))
+
+  def test_what_was_hashed_is_not_hashed_again(self):
+    self.age(60)
+    self.assertLen(self.hashed(), 4)
+    self.assertEmpty(self.hashed())
+    # It is no part of the folder, and may be lost.
+    verified = self.folder.parent / f".verified-{self.folder.name}.json"
+    self.assertTrue(verified.exists())
+    before = (self.folder / records.MANIFEST).read_bytes()
+    records.write_manifest(self.folder, {"rows": 3, "round": 2})
+    self.assertEqual((self.folder / records.MANIFEST).read_bytes(), before)
+    for damage in (b"", b"[", b"[]", b'{"empty.txt": [0]}', b"\xff"):
+      verified.write_bytes(damage)
+      self.assertNotEmpty(self.hashed())
+    verified.unlink()
+    self.assertLen(self.hashed(), 4)
+
+  def test_what_is_written_again_is_hashed_again(self):
+    self.age(60)
+    self.hashed()
+    name = f"deep/{records.shard_name(1, 3)}"
+    data = (self.folder / name).read_bytes()
+    (self.folder / name).write_bytes(data)
+    self.assertEqual(self.hashed(), [records.shard_name(1, 3)])
+    # Another write within the same tick of the clock would not be seen.
+    self.assertEqual(self.hashed(), [records.shard_name(1, 3)])
+    self.age(30)
+    (self.folder / name).write_bytes(data.replace(b"1", b"2", 1))
+    with self.assertLogs(level="WARNING"):
+      self.assertIsNone(records.read_manifest(self.folder))
+
+  def test_a_folder_that_cannot_be_written_is_read(self):
+    self.age(60)
+    with mock.patch.object(store, "write", side_effect=PermissionError):
+      self.assertLen(self.hashed(), 4)
 
   @parameterized.parameters(b"", b"{}", b"[]", b"\xff", b'{"sha256": 1}')
   def test_a_damaged_manifest(self, data):
