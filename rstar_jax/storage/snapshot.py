@@ -93,13 +93,7 @@ class Snapshot:
     return self._texts[name]
 
   def _size(self, name: str) -> int | None:
-    if name not in self:
-      return None
-    version = self._files[name]
-    try:
-      return version.size if version else (self._folder / name).stat().st_size
-    except FileNotFoundError:
-      return None
+    return self._files[name].size if name in self else None
 
 
 def _parsed(text: str) -> Any:

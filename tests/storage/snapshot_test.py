@@ -70,7 +70,8 @@ class SnapshotTest(parameterized.TestCase):
     records.write_manifest(top / "trees", {})
     files, unread = Snapshot(top), Snapshot(top)
     store.remove(top / "trees" / records.shard_name(0, 1))
-    self.assertFalse(files.whole("trees"))
+    self.assertTrue(files.whole("trees"))
+    self.assertFalse(Snapshot(top).whole("trees"))
     store.remove(top / "trees" / records.MANIFEST)
     # What was read stays as it was.
     self.assertIn("files", files.read(f"trees/{records.MANIFEST}"))
