@@ -2,25 +2,28 @@
 
   python -m benchmarks.algorithms --workdir=runs/algorithms
 
-Runs `configs/tiny.py` by each algorithm with each seed:
+Runs a config by each algorithm with each seed:
 
-  paper   self-evolution: solutions of a search, by the PPM in rounds 3 and 4
+  paper   its rounds, which are self-evolution: solutions of a search
   expert  expert iteration: the same, but solutions are independent samples
   grpo    reinforcement on samples
   tree    reinforcement on trees, by `reinforce.advantage`
 
-An algorithm has four rounds, of sizes that make about as many tokens in all.
-After each of them the policy answers held-out problems: once at temperature 0,
-and --samples times as the config samples.
+An algorithm has as many rounds as the config; --expert, --grpo and --tree give
+them sizes, and have to be such that all make about as many tokens. After each
+round the policy answers held-out problems of each set of the config: once at
+temperature 0, and --samples times as the config samples.
 
-Prints a JSON line for each point: tokens generated in training so far; the
-processor seconds of all processes and wall seconds of training so far (the
+Prints a JSON line for each point and set: tokens generated in training so far;
+the processor seconds of all processes and wall seconds of training so far (the
 policy's alone, and the PPM's where the next round's search needs it);
 "pass@1", the mean over samples, "pass@k", and "greedy". At the end a line for
-each algorithm and round has their means over seeds, with 95% bootstrap
+each algorithm, round and set has their means over seeds, with 95% bootstrap
 intervals over problems, of which each one's results are averaged over seeds
 first; and "less paper", the paired difference. Points that are there are not
 made again.
+
+The defaults are for configs/tiny.py.
 """
 
 import json
@@ -34,31 +37,44 @@ from absl import app, flags
 
 import rstar_jax as rj
 from benchmarks.peers import crew as crew_lib
-from configs import tiny
 from rstar_jax.evaluation import intervals
 from rstar_jax.pipeline import backends, shards
-from rstar_jax.pipeline.context import Context
 from rstar_jax.search import sampling
 from rstar_jax.storage import records
 
+_CONFIG = flags.DEFINE_string("config", "configs/tiny.py", "Of the runs.")
 _WORKDIR = flags.DEFINE_string("workdir", "runs/algorithms", "Where to run.")
 _ALGORITHMS = flags.DEFINE_list(
   "algorithms", ["paper", "expert", "grpo", "tree"], "Which."
 )
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the runs.")
-_PROBLEMS = flags.DEFINE_integer("problems", 200, "Held-out problems.", 1)
+_EXPERT = flags.DEFINE_list(
+  "expert",
+  ["6", "8", "7", "9"],
+  "Samples of a problem in rounds of expert.",
+)
+_GRPO = flags.DEFINE_list(
+  "grpo", ["12", "8"], "Turns of a round of grpo, and samples of a problem."
+)
+_TREE = flags.DEFINE_list(
+  "tree", ["10", "4", "4"], "Turns of a round of tree, rollouts, candidates."
+)
+_TURN = flags.DEFINE_integer("turn", 16, "Problems of a turn.", 1)
+_PROBLEMS = flags.DEFINE_integer("problems", 200, "Held-out, of a set.", 1)
 _SAMPLES = flags.DEFINE_integer("samples", 8, "Of each of them.", 1)
 _RATE = flags.DEFINE_float("rate", 3e-4, "Of reinforcement.", 0)
 _ADVANTAGE = flags.DEFINE_string("advantage", "treerl", "Of tree.")
 
 
 def config_of(algorithm: str, seed: int) -> rj.Config:
-  """Returns the config of a run of four rounds."""
-  config = tiny.get_config()
+  """Returns the config of a run by an algorithm."""
+  config = rj.load_config(_CONFIG.value)
   config.seed = seed
-  config.eval.data.count = _PROBLEMS.value
+  for each in (config.eval.data, *config.eval.more):
+    each.count = _PROBLEMS.value
+  rounds = len(config.rounds)
   reinforce = config.reinforce
-  reinforce.problems, reinforce.advantage = 16, _ADVANTAGE.value
+  reinforce.problems, reinforce.advantage = _TURN.value, _ADVANTAGE.value
   reinforce.train = rj.TrainConfig(
     batch_size=8,
     length=512,
@@ -68,21 +84,28 @@ def config_of(algorithm: str, seed: int) -> rj.Config:
     checkpoint_every=50,
   )
   match algorithm:
+    case "paper":
+      pass
     case "expert":
-      counts = (6, 8, 7, 9)
+      counts = [int(each) for each in _EXPERT.value]
+      if len(counts) != rounds:
+        raise ValueError(
+          f"--expert={','.join(_EXPERT.value)}: {_CONFIG.value} has {rounds} "
+          "rounds"
+        )
       config.rounds = tuple(
         rj.RoundConfig(rollout="samples", rollouts=count) for count in counts
       )
     case "grpo":
-      reinforce.iterations = 12
-      one = rj.RoundConfig(rollout="samples", algorithm="grpo", rollouts=8)
-      config.rounds = (one,) * 4
+      reinforce.iterations, group = map(int, _GRPO.value)
+      one = rj.RoundConfig(rollout="samples", algorithm="grpo", rollouts=group)
+      config.rounds = (one,) * rounds
     case "tree":
-      reinforce.iterations = 10
-      one = rj.RoundConfig(algorithm="tree", rollouts=4, candidates=4)
-      config.rounds = (one,) * 4
-    case "paper":
-      pass
+      reinforce.iterations, rollouts, candidates = map(int, _TREE.value)
+      one = rj.RoundConfig(
+        algorithm="tree", rollouts=rollouts, candidates=candidates
+      )
+      config.rounds = (one,) * rounds
     case other:
       raise ValueError(f"--algorithms={other}: no such algorithm")
   return config
@@ -118,31 +141,30 @@ def train(config: rj.Config, folder: pathlib.Path, round_: int) -> dict:
 
 
 def measure(config: rj.Config, folder: pathlib.Path, round_: int) -> dict:
-  """Returns how often a policy is right: greedily, and of its samples."""
-  ((_, problems),) = shards.splits(config)
-
-  def right(context: Context, greedy: bool, count: int) -> list[int]:
-    backend = backends.ModelBackend(context, round_)
-    found = sampling.sample(
-      problems,
-      count,
-      backend.blocks(greedy=greedy),
-      config.seed,
-      name=("algorithms", round_),
-    )
-    return [sum(e.verdict == "equal" for e in each) for each in found]
-
+  """Returns how often a policy is right, greedily and sampling, by set."""
+  found: dict[str, dict[str, list[int]]] = {}
   with rj.open_run(config, folder) as context:
-    return {
-      "greedy": right(context, True, 1),
-      "right": right(context, False, _SAMPLES.value),
-    }
+    backend = backends.ModelBackend(context, round_)
+    kinds = (("greedy", True, 1), ("right", False, _SAMPLES.value))
+    for split, problems in shards.splits(config):
+      for name, greedy, count in kinds:
+        solved = sampling.sample(
+          problems,
+          count,
+          backend.blocks(greedy=greedy),
+          config.seed,
+          name=("algorithms", round_),
+        )
+        found.setdefault(split, {})[name] = [
+          sum(one.verdict == "equal" for one in each) for each in solved
+        ]
+  return found
 
 
-def rates(point: dict) -> dict[str, np.ndarray]:
+def rates(found: dict[str, list[int]]) -> dict[str, np.ndarray]:
   """Returns each problem's rates, float64 [P] by name."""
   n = _SAMPLES.value
-  right = np.array(point["right"])
+  right = np.array(found["right"])
   # Whether any of half of the samples is right, whichever half it is: the
   # unbiased estimate of arXiv 2107.03374.
   k = max(n // 2, 1)
@@ -150,8 +172,48 @@ def rates(point: dict) -> dict[str, np.ndarray]:
   return {
     "pass@1": right / n,
     f"pass@{k}": 1 - np.array(missed),
-    "greedy": np.array(point["greedy"], float),
+    "greedy": np.array(found["greedy"], float),
   }
+
+
+def compare(points: dict[tuple[str, int], list[dict]]) -> None:
+  """Prints what each algorithm comes to over seeds, and less the paper's.
+
+  Args:
+    points: of each seed, by algorithm and round.
+  """
+  for (algorithm, round_), found in points.items():
+    costs = {
+      key: float(np.mean([each["cost"][key] for each in found]))
+      for key in found[0]["cost"]
+    }
+    base = points.get(("paper", round_))
+    for split in found[0]["sets"]:
+      line: dict[str, list[float]] = {}
+      for name in rates(found[0]["sets"][split]):
+        mean = _mean(found, split, name)
+        line[name] = [float(mean.mean()), *intervals.bootstrap(mean, 0)]
+        if base and algorithm != "paper":
+          apart = mean - _mean(base, split, name)
+          line[f"{name} less paper"] = [
+            float(apart.mean()),
+            *intervals.bootstrap(apart, 0),
+          ]
+      crew_lib.show(
+        "algorithm",
+        algorithm=algorithm,
+        set=split,
+        round=round_,
+        seeds=len(found),
+        **costs,
+        **line,
+      )
+
+
+def _mean(points: list[dict], split: str, name: str) -> np.ndarray:
+  """Returns the rate of each problem of a set, as a mean over seeds."""
+  each_seed = [rates(each["sets"][split])[name] for each in points]
+  return np.mean(each_seed, axis=0)
 
 
 def main(_):
@@ -165,48 +227,27 @@ def main(_):
         path = folder / f"point-{round_}.json"
         if not path.exists():
           cost = train(config, folder, round_) if round_ else total
-          found = cost | measure(config, folder, round_)
+          found = {"cost": cost, "sets": measure(config, folder, round_)}
           path.write_text(json.dumps(found))
         found = json.loads(path.read_text())
         total = {
-          key: total[key] + (found[key] if round_ else 0) for key in total
+          key: total[key] + (found["cost"][key] if round_ else 0)
+          for key in total
         }
-        point = found | total
+        point = {"cost": total, "sets": found["sets"]}
         points.setdefault((algorithm, round_), []).append(point)
-        means = {key: float(np.mean(v)) for key, v in rates(point).items()}
-        crew_lib.show(
-          "point",
-          algorithm=algorithm,
-          seed=seed,
-          round=round_,
-          **total,
-          **means,
-        )
-  for (algorithm, round_), found in points.items():
-    costs = {
-      key: float(np.mean([each[key] for each in found]))
-      for key in ("tokens", "cpu_seconds", "seconds")
-    }
-    line = {}
-    for name in rates(found[0]):
-      mean = np.mean([rates(each)[name] for each in found], axis=0)
-      line[name] = [float(mean.mean()), *intervals.bootstrap(mean, 0)]
-      base = points.get(("paper", round_))
-      if base and algorithm != "paper":
-        other = np.mean([rates(each)[name] for each in base], axis=0)
-        apart = mean - other
-        line[f"{name} less paper"] = [
-          float(apart.mean()),
-          *intervals.bootstrap(apart, 0),
-        ]
-    crew_lib.show(
-      "mean",
-      algorithm=algorithm,
-      round=round_,
-      seeds=len(found),
-      **costs,
-      **line,
-    )
+        for split, counts in found["sets"].items():
+          means = {k: float(np.mean(v)) for k, v in rates(counts).items()}
+          crew_lib.show(
+            "point",
+            algorithm=algorithm,
+            seed=seed,
+            round=round_,
+            set=split,
+            **total,
+            **means,
+          )
+  compare(points)
 
 
 if __name__ == "__main__":
