@@ -4,7 +4,8 @@
   python -m benchmarks.rewards --workdir=runs/tiny --updates=540
 
 A way is "ppm", "pqm" or "orm" (`reward` in the config), with "_across" for
-`extract.pairs_across` or "_balanced" for `reward_balanced`. Each model begins
+`extract.pairs_across`, "_balanced" for `reward_balanced` or "_logit" for
+`ppm_head="logit"`. Each model begins
 as the policy of the run's last round, learns from the trees that this round's
 PPM learnt from, and makes as many updates as every other. Models that are in
 --folder already are not trained again.
@@ -192,11 +193,12 @@ def config_of(config: rj.Config, way: str, updates: int) -> rj.Config:
     ValueError: there is no such way.
   """
   kind, *more = way.split("_")
-  if kind not in ("ppm", "pqm", "orm") or set(more) - {"across", "balanced"}:
+  if set(more) - {"across", "balanced", "logit"}:
     raise ValueError(f"{way}: no such way")
   config.reward = kind
   config.extract.pairs_across = "across" in more
   config.reward_balanced = "balanced" in more
+  config.ppm_head = "logit" if "logit" in more else "tanh"
   config.ppm.updates = updates
   return config
 

@@ -46,6 +46,7 @@ class RewardsTest(parameterized.TestCase):
       given.extend(items)
       self.measured = options["held_out"]
       self.assertEqual(options["kind"], kind)
+      self.assertIs(options["balanced"], self.context.config.reward_balanced)
       return model
 
     policy = self.context.config.policy.path
@@ -99,6 +100,7 @@ class RewardsTest(parameterized.TestCase):
     self.learn(kind, kind)
     self.assertEmpty(self.measured)
     self.context.config.ppm.eval_every = 5
+    self.context.config.reward_balanced = True
     items = self.learn(kind, kind)
     self.assertNotEmpty(self.measured)
     held_out = {t.question for t in self.known(True)}

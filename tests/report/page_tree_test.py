@@ -47,6 +47,7 @@ class TreeTest(opened.BrowserTest):
     self.assertIn("+0.500", detail)
     self.assertIn("Preference pairs", detail)
     self.assertIn("As a step it is better than", detail)
+    self.assertIn("After another prefix it is better than", detail)
     self.assertIn("Tom = 10", self.page.text(".detail .pairs + ul"))
     self.assertEqual(self.page.count(".siblings tbody tr"), 4)
     # The other side of the pair is a click away.

@@ -45,7 +45,10 @@ class ReadTest(absltest.TestCase):
     self.assertEqual(bad["question"], outside.valid(workdirs.HOSTILE))
     tree = trees.decode(found["trees"][1])
     self.assertEqual(tree["chosen"], [7])
-    self.assertEqual(tree["pairs"], [["step", 1, 2, 0.5], ["final", 7, 9, 0.5]])
+    self.assertEqual(
+      tree["pairs"],
+      [["step", 1, 2, 0.5], ["across", 1, 8, 0.5], ["final", 7, 9, 0.5]],
+    )
     test = trees.decode(found["trees"][0])
     self.assertEqual((test["chosen"], test["pairs"]), ([7], []))
     self.assertEqual([each["problems"] for each in found["sets"]], [2, 2, 1])

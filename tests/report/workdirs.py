@@ -251,6 +251,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
   records.write_manifest(folder / "sft", counts)
   pairs = [
     {"kind": "step", "chosen": tree.prefix(1), "rejected": tree.prefix(2)},
+    {"kind": "across", "chosen": tree.prefix(1), "rejected": tree.prefix(8)},
     {"kind": "final", "chosen": tree.prefix(7), "rejected": tree.prefix(9)},
     {"kind": "step", "chosen": ["of another tree"], "rejected": ["too"]},
   ]

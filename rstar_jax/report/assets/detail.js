@@ -161,6 +161,8 @@ Report.detail = (() => {
     const lists = [
       ["step", 1, "As a step it is better than"],
       ["step", 2, "As a step it is worse than"],
+      ["across", 1, "After another prefix it is better than"],
+      ["across", 2, "After another prefix it is worse than"],
       ["final", 1, "As a solution it is better than"],
       ["final", 2, "As a solution it is worse than"],
     ];
