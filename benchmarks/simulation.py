@@ -32,9 +32,9 @@ search's tokens, with 95% bootstrap intervals over problems; "pooled" is that of
 all cells of some kind. "beyond" says that all samples cost less than a search.
 
 With --seconds, lines of `benchmarks.seconds`, gaps are given once more for each
-number of problems in flight there, with samples that take the search's time
-("by"). --budgets=FOLDER draws accuracy by tokens and by seconds, of 6 steps or
-more, the largest slip and a flip of 0.1.
+number of problems in flight there, with samples that take the search's time by
+--clock ("by"). --budgets=FOLDER draws accuracy by tokens and by seconds, of 6
+steps or more, the largest slip and a flip of 0.1.
 """
 
 import collections
@@ -94,6 +94,9 @@ _MCTS = flags.DEFINE_list(
 _TABLES = flags.DEFINE_string("tables", "", "Markdown of 6 to 14 steps.")
 _PLOT = flags.DEFINE_string("plot", "", "SVG: the largest slip, flip 0.1.")
 _SECONDS = flags.DEFINE_string("seconds", "", "Lines of benchmarks.seconds.")
+_CLOCK = flags.DEFINE_enum(
+  "clock", "seconds", ["seconds", "device", "cpu"], "Of these lines."
+)
 _BUDGETS = flags.DEFINE_string("budgets", "", "Folder of SVGs, by cost.")
 # What these draw, of what there is.
 _DRAWN = (
@@ -349,9 +352,9 @@ def by_cost(found: Curves, lines: Iterable[Mapping]) -> dict[str, Curves]:
   for each in lines:
     if each["line"] == "rate":
       of_flight = rates.setdefault(each["in_flight"], {})
-      of_flight[each["method"]] = each["seconds"]
+      of_flight[each["method"]] = each[_CLOCK.value]
   return {"tokens": found} | {
-    f"seconds, {number} in flight": equal_cost.in_seconds(found, each)
+    f"{_CLOCK.value}, {number} in flight": equal_cost.in_seconds(found, each)
     for number, each in rates.items()
   }
 

@@ -106,7 +106,7 @@ class PaidTest(absltest.TestCase):
 
 class RatesTest(absltest.TestCase):
   def test_by_hand(self):
-    turn = {"in_flight": 16, "device": 0.5, "read": 0.0}
+    turn = {"in_flight": 16, "device": 0.5, "cpu": 1.0, "read": 0.0}
     turns = [
       turn | {"method": "majority", "seconds": 2.0, "generated": 4000.0},
       turn | {"method": "majority", "seconds": 4.0, "generated": 4000.0},
@@ -126,6 +126,7 @@ class RatesTest(absltest.TestCase):
     self.assertEqual(found["read"]["seconds"], 1e3 * 4 / 2000)
     self.assertEqual(found["read"]["device"], 0.0)
     self.assertEqual(found["mcts"]["seconds"], 2.0)
+    self.assertEqual(found["mcts"]["cpu"], 1e3 * 1 / 3000)
 
 
 if __name__ == "__main__":

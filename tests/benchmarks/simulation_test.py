@@ -74,6 +74,7 @@ class CostsTest(absltest.TestCase):
       for each, rate in ((16, 2.0), (1, 7.0))
       for name in ("majority", "read")
     ]
+    self.enter_context(flagsaver.flagsaver(clock="seconds"))
     lines.insert(0, {"line": "turn", "in_flight": 16, "seconds": 99.0})
     costs = simulation.by_cost(made, lines)
     self.assertEqual(
