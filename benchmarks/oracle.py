@@ -11,14 +11,19 @@ log-probability, and chance any of them.
 Prints JSON lines for the trees of each round, those of training and those of
 evaluation: "rates", in all, by depth, by level, and by whether the family was
 trained on, as `evaluation/decisions.py` says; "failures", of evaluation: how
-many searches gave a right answer, and why the others did not.
+many searches gave a right answer, and why the others did not; "mistakes", of
+evaluation: [share, nodes], how often the sign of the PPM's value is wrong at a
+right node ("right"), at the first wrong one of a path ("wrong"), and at one
+after it, if that first one was taken for right ("missed") or not ("noticed").
 """
 
 import collections
 import json
+import math
 import pathlib
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from absl import app, flags
 
 from rstar_jax.config import identity
@@ -27,7 +32,7 @@ from rstar_jax.evaluation import decisions
 from rstar_jax.evaluation.decisions import Judged
 from rstar_jax.search import answer
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.search.tree import Tree
+from rstar_jax.search.tree import RIGHT, WRONG, Tree
 from rstar_jax.storage import layout, records
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/tiny", "Of a run.")
@@ -69,6 +74,36 @@ def parts(trees: Sequence[Judged]) -> dict[str, list[Judged]]:
   return found
 
 
+def mistakes(
+  both: Sequence[tuple[Tree, np.ndarray]],
+) -> dict[str, tuple[float, int]]:
+  """Returns how often the PPM is wrong, and of how many nodes; see above.
+
+  Args:
+    both: trees with a PPM's values, and their labels.
+  """
+  wrong: dict[str, list[bool]] = {
+    name: [] for name in ("right", "wrong", "missed", "noticed")
+  }
+  for tree, labels in both:
+    # Whether the first wrong node on the path to each was taken for right.
+    missed: dict[int, bool] = {}
+    for node in range(1, len(tree)):
+      parent, liked = int(tree.parent[node]), bool(tree.ppm[node] > 0)
+      if labels[node] == RIGHT:
+        wrong["right"].append(not liked)
+      elif parent in missed:
+        missed[node] = missed[parent]
+        wrong["missed" if missed[node] else "noticed"].append(liked)
+      elif labels[node] == WRONG:
+        missed[node] = liked
+        wrong["wrong"].append(liked)
+  return {
+    name: (float(np.mean(found)) if found else math.nan, len(found))
+    for name, found in wrong.items()
+  }
+
+
 def main(_):
   root = pathlib.Path(_WORKDIR.value)
   config = identity.from_json((root / layout.CONFIG).read_text()).eval
@@ -90,6 +125,8 @@ def main(_):
       line = {"line": "failures", "trees": name, "n": len(trees)}
       counts = collections.Counter(each or "right" for each in why)
       print(json.dumps(line | dict(sorted(counts.items()))), flush=True)
+      line = {"line": "mistakes", "trees": name}
+      print(json.dumps(line | mistakes(both)), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,11 @@ Prints JSON lines: "right" for each round, search (or "samples"), choice and way
 to make values: how often the answer is right, and generated tokens. "gap": that
 less the same by the last value, in points, with 95% bootstrap intervals over
 problems, paired; for searches by the same values backed up, and, in "whole",
-with the way both backed up and chosen by. "mistakes", of the searches' trees,
-by the sign of values and what is known of steps (`data/synthetic/oracle.py`):
-how often the PPM takes a right node for wrong ("right"), the first wrong one of
-a path for right ("wrong"), and one after it, where it took that first one for
-right ("missed") or did not ("noticed"); [share, number of nodes].
+with the way both backed up and chosen by.
 """
 
 import dataclasses
 import json
-import math
-from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
@@ -31,12 +25,11 @@ from absl import app, flags
 from rstar_jax.config import identity
 from rstar_jax.config.schema import DataConfig
 from rstar_jax.data.problems import load_problems
-from rstar_jax.data.synthetic import oracle
 from rstar_jax.evaluation import choices, intervals, solutions, solvers
 from rstar_jax.pipeline import backends, run
 from rstar_jax.pipeline.context import Context
 from rstar_jax.search import driver, mcts, sampling
-from rstar_jax.search.tree import RIGHT, WRONG, TrajectoryValue, Tree
+from rstar_jax.search.tree import TrajectoryValue, Tree
 from rstar_jax.storage import layout, store
 from rstar_jax.types import Problem
 
@@ -53,8 +46,8 @@ Verdicts = dict[tuple[str, str, str], np.ndarray]
 
 def solved(
   context: Context, backend: backends.ModelBackend, problems: list[Problem]
-) -> tuple[Verdicts, dict[str, float], list[Tree]]:
-  """Solves problems; returns what was right, tokens by what was made, trees."""
+) -> tuple[Verdicts, dict[str, float]]:
+  """Solves problems; returns what was right, and tokens by what was made."""
   config, verdicts, tokens = context.config, {}, {}
   settings = config.eval.search
 
@@ -81,7 +74,6 @@ def solved(
   questions = [each.question for each in problems]
   for how in _WAYS:
     keep("samples", solvers.rescore(rows, questions, backend.score, how), how)
-  every: list[Tree] = []
   for backup in _BACKUPS.value:
     search = dataclasses.replace(settings, trajectory_value=backup)
     trees = driver.run_searches(
@@ -92,38 +84,12 @@ def solved(
       backend.steps(),
       settings.in_flight,
     )
-    every += trees
     for how in _WAYS:
       rows = [
         solutions.of_tree(each, "mcts", _SPLIT.value, how) for each in trees
       ]
       keep(f"search, {backup}", rows, how)
-  return verdicts, tokens, every
-
-
-def mistakes(trees: Sequence[Tree]) -> dict[str, tuple[float, int]]:
-  """Returns how often the PPM is wrong, and of how many nodes; see above."""
-  wrong: dict[str, list[bool]] = {
-    name: [] for name in ("right", "wrong", "missed", "noticed")
-  }
-  for tree in trees:
-    labels = oracle.labels(tree)
-    # Whether the first wrong node on the path to each was taken for right.
-    missed: dict[int, bool] = {}
-    for node in range(1, len(tree)):
-      parent, liked = int(tree.parent[node]), bool(tree.ppm[node] > 0)
-      if labels[node] == RIGHT:
-        wrong["right"].append(not liked)
-      elif parent in missed:
-        missed[node] = missed[parent]
-        wrong["missed" if missed[node] else "noticed"].append(liked)
-      elif labels[node] == WRONG:
-        missed[node] = liked
-        wrong["wrong"].append(liked)
-  return {
-    name: (float(np.mean(found)) if found else math.nan, len(found))
-    for name, found in wrong.items()
-  }
+  return verdicts, tokens
 
 
 def show(line: str, **fields) -> None:
@@ -168,9 +134,7 @@ def main(_):
   with run.open_run(config, folder, reads=True) as context:
     for round_ in map(int, _ROUNDS.value):
       backend = backends.trained(context, round_)
-      verdicts, tokens, trees = solved(context, backend, problems)
-      report(round_, verdicts, tokens)
-      show("mistakes", round=round_, **mistakes(trees))
+      report(round_, *solved(context, backend, problems))
 
 
 if __name__ == "__main__":
