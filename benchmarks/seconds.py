@@ -16,12 +16,13 @@ compiles.
 
 Prints JSON lines: "turn" of each method and number in flight: seconds, those in
 which a model computed ("device"), CPU seconds of this process; tokens that were
-generated, computed as prefixes, and read by the PPM, and expansions; of a
-problem each. "rate", over turns: seconds for a thousand generated tokens, what
-searches need for the PPM included; of "read", for a thousand tokens that the
-PPM reads after samples: what "best" takes more than "majority". Beside other
-programs the CPU seconds of two turns differ by some percent, the others by
-half.
+generated, computed as prefixes, and read by the PPM; expansions; and tokens
+that had to be written one after the other ("serial"), which is what counts
+where a step of few rows takes as long as one of many; of a problem each.
+"rate", over turns: seconds for a thousand generated tokens, what searches need
+for the PPM included; of "read", for a thousand tokens that the PPM reads after
+samples: what "best" takes more than "majority". Beside other programs the CPU
+seconds of two turns differ by some percent, the others by half.
 """
 
 import collections
@@ -100,11 +101,7 @@ class Devices:
 
 
 class Paid:
-  """A scripted policy and PPM of one problem, paid for on the devices.
-
-  Attributes:
-    expansions: requests to the policy so far.
-  """
+  """A scripted policy and PPM of one problem, paid for on the devices."""
 
   def __init__(self, solved: SolvedProblem, devices: Devices, seed: int):
     tokenizer = devices.tokenizer
@@ -119,7 +116,6 @@ class Paid:
     # next step finds it in pages, as it would find its own.
     question = tokenizer.encode(tokenizer.prompt(solved.problem.question))
     self._ids: dict[str, list[int]] = {"": question}
-    self.expansions = 0
 
   def calls(self, blocks: bool) -> Calls:
     """Returns the callables of a search.
@@ -157,7 +153,6 @@ class Paid:
     self, prefix: Prefix, candidates: list[Candidate]
   ) -> Future[list[Candidate]]:
     """Has the engine write as much as each candidate."""
-    self.expansions += 1
     before, ids = "".join(prefix), self._read(prefix)
     found: Future[list[Candidate]] = Future()
     left = [len(candidates)]
@@ -215,6 +210,36 @@ def searches_of(
   return beam.beams(Tree(problem), width, config, seed, name=("beam",))
 
 
+def counted(search: Search, totals: collections.Counter) -> Search:
+  """Counts the expansions of a search, and tokens one after the other.
+
+  Args:
+    search: the search.
+    totals: its "expansions" and "serial" are added to.
+  """
+  answer = None
+  while True:
+    try:
+      asked = search.send(answer)
+    except StopIteration as end:
+      return end.value
+    answer = yield asked
+    many = isinstance(asked, list)
+    lengths = [
+      len(each.token_ids)
+      for request, row in zip(
+        asked if many else [asked], answer if many else [answer], strict=True
+      )
+      if request.to == "expand"
+      for each in row
+    ]
+    # What is asked for at once is written side by side.
+    totals["serial"] += max(lengths, default=0)
+    totals["expansions"] += sum(
+      each.to == "expand" for each in (asked if many else [asked])
+    )
+
+
 def turn(
   method: str,
   problems: Sequence[SolvedProblem],
@@ -224,18 +249,18 @@ def turn(
   seed: int,
 ) -> dict[str, float]:
   """Solves problems by a method; returns what one of them took."""
-  made: list[Paid] = []
+  totals: collections.Counter = collections.Counter()
 
   def searches() -> Iterator[tuple[Search, Calls]]:
     for solved in problems:
-      made.append(Paid(solved, devices, seed))
-      search = searches_of(method, solved, samples, seed)
-      yield search, made[-1].calls(blocks=method in _SAMPLED)
+      search = counted(searches_of(method, solved, samples, seed), totals)
+      paid = Paid(solved, devices, seed)
+      yield search, paid.calls(blocks=method in _SAMPLED)
 
   before = devices.usage()
   driver.run(searches(), in_flight, lambda index, result: None)
   taken = {k: v - before[k] for k, v in devices.usage().items()}
-  taken["expansions"] = sum(each.expansions for each in made)
+  taken |= totals
   return {name: value / len(problems) for name, value in taken.items()}
 
 

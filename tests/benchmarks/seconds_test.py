@@ -1,5 +1,6 @@
 """Scripted searches that are paid for, on engines that only count."""
 
+import collections
 import types
 from concurrent.futures import Future
 
@@ -54,6 +55,7 @@ class PaidTest(absltest.TestCase):
     self.enter_context(
       flagsaver.flagsaver(levels=["4"], rollouts=3, slip=0.3, flip=0.1)
     )
+    self.totals = collections.Counter()
     (self.solved,) = simulation.drawn([4], 1, 0)
 
   def solve(self, method):
@@ -61,8 +63,9 @@ class PaidTest(absltest.TestCase):
     devices, world = Devices(), worlds.of(self.solved)
     devices.checker = world.checker
     paid = seconds.Paid(self.solved, devices, 1)
+    search = seconds.searches_of(method, self.solved, 6, 1)
     (found,) = driver.run_searches(
-      [seconds.searches_of(method, self.solved, 6, 1)],
+      [seconds.counted(search, self.totals)],
       paid.calls(method in ("majority", "best")),
       1,
     )
@@ -70,21 +73,31 @@ class PaidTest(absltest.TestCase):
       seconds.searches_of(method, self.solved, 6, 1),
       blocks=method in ("majority", "best"),
     )
-    return devices, paid, found, expected
+    return devices, found, expected
 
   def test_searches_find_what_the_simulation_s_find(self):
     for method in ("mcts", "beam_2"):
-      devices, paid, found, expected = self.solve(method)
+      self.totals.clear()
+      devices, found, expected = self.solve(method)
       self.assertEqual(found.to_record(), expected.to_record(), method)
       # All tokens of the tree were written, and all values read.
       self.assertEqual(devices.written, found.tokens)
       self.assertGreaterEqual(devices.read, len(found) - 1)
-      self.assertGreater(paid.expansions, 3)
-      self.assertLen(devices.asked, 8 * paid.expansions)
+      self.assertLen(devices.asked, 8 * self.totals["expansions"])
+      # Each expansion's longest candidate, where none waits for another.
+      longest = [
+        max(size for _, size in devices.asked[i : i + 8])
+        for i in range(0, len(devices.asked), 8)
+      ]
+      serial = self.totals["serial"]
+      if method == "mcts":
+        self.assertEqual(serial, sum(longest))
+      else:
+        self.assertBetween(serial, max(longest) + 1, sum(longest) - 1)
 
   def test_samples_are_those_of_the_simulation(self):
     for method in ("majority", "best"):
-      devices, _, found, expected = self.solve(method)
+      devices, found, expected = self.solve(method)
       self.assertEqual(found, expected)
       self.assertEqual(devices.read > 0, method == "best")
 
