@@ -417,7 +417,8 @@ class ReinforceConfig(Closed):
   # Weight of the divergence from the round's first policy; 0 leaves it out.
   kl: float = field(0.0, least=0)
   # The optimiser; `batch_size` counts packed rows that are computed at once,
-  # and there are as many of them in an update as its tokens need.
+  # and there are as many of them in an update as its tokens need. Its `epochs`
+  # and `updates` are not used.
   train: TrainConfig = field(
     factory=lambda: TrainConfig(
       batch_size=16,

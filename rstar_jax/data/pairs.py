@@ -160,15 +160,17 @@ def _of_problem(
       good = [sides[c] for c in children if right[c]]
       bad = [sides[c] for c in children if wrong[c]]
       add(
-        *("step", _best(good, config.positives)),
+        "step",
+        _best(good, config.positives),
         _worst(bad, config.negatives),
       )
       to_right += good
       to_wrong += bad
   if config.pairs_across:
     random = np.random.default_rng(rng.seed_for(0, "across", problem.id))
-    both = {each.prefix for each in to_right}
-    to_wrong = [each for each in to_wrong if each.prefix not in both]
+    # A step leads to wrong answers alone if it does so in all trees.
+    rightly = {each.prefix for each in to_right}
+    to_wrong = [each for each in to_wrong if each.prefix not in rightly]
     turns = (_in_turn(each, random) for each in (to_right, to_wrong))
     for step, one, other in zip(tuple(made), *turns, strict=False):
       if one.prefix[:-1] != other.prefix[:-1]:

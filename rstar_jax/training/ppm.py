@@ -54,7 +54,8 @@ def train_ppm(
     kind: the loss: Bradley-Terry on values ("ppm"), cross entropy on raw values
       ("orm"), or squared error on values ("pqm").
     balanced: whether scored items are weighed by `batches.balanced`.
-    held_out: items that the loss is measured on; see `loop.fit_model`.
+    held_out: items that the loss is measured on, not weighed so; see
+      `loop.fit_model`.
     name: names the training in metrics and messages; "" is the kind.
     **options: mesh, folder, writer, progress, adapter; see `loop.fit_model`.
 
