@@ -94,9 +94,13 @@ _MCTS = flags.DEFINE_list(
 _TABLES = flags.DEFINE_string("tables", "", "Markdown of 6 to 14 steps.")
 _PLOT = flags.DEFINE_string("plot", "", "SVG: the largest slip, flip 0.1.")
 _SECONDS = flags.DEFINE_string("seconds", "", "Lines of benchmarks.seconds.")
-_CLOCK = flags.DEFINE_enum(
-  "clock", "seconds", ["seconds", "device", "cpu"], "Of these lines."
-)
+# What these lines measure time by, and how it is called.
+_CLOCKS = {
+  "seconds": "seconds",
+  "device": "device seconds",
+  "cpu": "CPU seconds",
+}
+_CLOCK = flags.DEFINE_enum("clock", "seconds", list(_CLOCKS), "Time.")
 _BUDGETS = flags.DEFINE_string("budgets", "", "Folder of SVGs, by cost.")
 # What these draw, of what there is.
 _DRAWN = (
@@ -353,8 +357,9 @@ def by_cost(found: Curves, lines: Iterable[Mapping]) -> dict[str, Curves]:
     if each["line"] == "rate":
       of_flight = rates.setdefault(each["in_flight"], {})
       of_flight[each["method"]] = each[_CLOCK.value]
+  name = _CLOCKS[_CLOCK.value]
   return {"tokens": found} | {
-    f"{_CLOCK.value}, {number} in flight": equal_cost.in_seconds(found, each)
+    f"{name}, {number} in flight": equal_cost.in_seconds(found, each)
     for number, each in rates.items()
   }
 
@@ -439,7 +444,7 @@ def main(_):
       equal_cost.budgets(curves, hard, there),
       **dict(x=by, y="right, in %", linear=True),
     )
-    name = by.replace(",", "").replace(" ", "-")
+    name = by.lower().replace(",", "").replace(" ", "-")
     (pathlib.Path(_BUDGETS.value) / f"oracle-{name}.svg").write_text(picture)
   lines.show("done", seconds=time.process_time() - began)
 
