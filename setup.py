@@ -49,6 +49,9 @@ TFDS = ["array_record>=0.6", "tensorflow-datasets>=4.9.10"]
 # Scalars for TensorBoard beside metrics.jsonl.
 TENSORBOARD = ["tensorboardX>=2.6"]
 
+# Searchers on the hosts of a cluster; see docs/ray.md.
+RAY = ["ray>=2.40"]
+
 # Generated tasks; see docs/your_task.md. It needs packages without wheels.
 REASONING_GYM = ["reasoning-gym>=0.1.20"]
 
@@ -64,6 +67,7 @@ EXTRAS = {
   # EleutherAI's lm-evaluation-harness; see `tools/harness.py`.
   "harness": ["lm-eval>=0.4.10"],
   "hub": HUB,
+  "ray": RAY,
   "reasoning_gym": REASONING_GYM,
   # What `make parity` compares with.
   "parity": [*GGUF, *REASONING_GYM, "peft", "torch"],

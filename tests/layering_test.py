@@ -37,6 +37,7 @@ ONLY_IN = {
   "datasets": ("data.hub",),
   "tensorflow_datasets": ("data.tfds",),
   "tensorboardX": ("storage.metrics",),
+  "ray": ("pipeline.on_ray",),
   "orbax": ("storage.checkpoints",),
   "transformers": ("steps.tokenizer", "hf.folders"),
 }

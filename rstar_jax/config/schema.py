@@ -209,6 +209,20 @@ class ServersConfig(ClientConfig):
 
 
 @dataclasses.dataclass(kw_only=True)
+class RayConfig(Closed):
+  """Hosts of a Ray cluster, which search and evaluate; see docs/ray.md."""
+
+  # The cluster: "auto" for the one that this machine belongs to, HOST:PORT of
+  # its head, or "local" for one on this machine alone. Empty: without Ray.
+  address: str = field("", binds=False)
+  # Most searchers, each with models of its own. Those for which there is no
+  # room wait until a host joins.
+  searchers: int = field(1, above=0, binds=False)
+  # What a searcher takes of its host, in Ray's names: ("TPU=4",), ("GPU=1",).
+  needs: tuple[str, ...] = field(("CPU=1",), binds=False)
+
+
+@dataclasses.dataclass(kw_only=True)
 class SandboxConfig(Closed):
   """Code execution; see `sandbox/pool.py`."""
 
@@ -632,6 +646,8 @@ class Config(Closed):
   remote: RemoteConfig = field(factory=RemoteConfig)
   # Servers in our engine's place, if there are any.
   servers: ServersConfig = field(factory=ServersConfig)
+  # Who searches for all rounds, and evaluates, if not this process.
+  ray: RayConfig = field(factory=RayConfig)
   # Execution of the policy's code.
   sandbox: SandboxConfig = field(factory=SandboxConfig)
   # Comparison of answers with the gold ones.

@@ -30,6 +30,7 @@ def validate(config: config_lib.Config) -> None:
   _check_rounds(config)
   _check_study(config.study)
   _check_remote(config.remote)
+  _check_ray(config.ray)
   _check_servers(config)
   for name in ("sft", "ppm"):
     train = getattr(config, name)
@@ -319,6 +320,15 @@ def _check_urls(name: str, text: str) -> None:
     "with commas",
   )
   _check(len(set(urls)) == len(urls), f"{name}={text!r} names a server twice")
+
+
+def _check_ray(ray: config_lib.RayConfig) -> None:
+  for each in ray.needs:
+    _check(
+      bool(re.fullmatch(r"[^=\s]+=\d+(\.\d+)?", each)),
+      f"config.ray.needs={ray.needs}: {each!r} must be a name and an amount, "
+      "such as 'TPU=4'",
+    )
 
 
 def _check(condition: bool, message: str) -> None:

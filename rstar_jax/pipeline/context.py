@@ -86,7 +86,10 @@ class Context:
 
 @contextlib.contextmanager
 def open_context(
-  config: Config, workdir: store.Path, host: Host = _ALONE
+  config: Config,
+  workdir: store.Path,
+  host: Host = _ALONE,
+  work: Work = _HERE,
 ) -> Iterator[Context]:
   """Starts the sandbox, grader and metrics writer, and closes them at exit."""
   with contextlib.ExitStack() as stack:
@@ -121,4 +124,6 @@ def open_context(
       config.policy.path or folders.BASE_MODEL,
       prompt=load_task(config.task).prompt,
     )
-    yield Context(config, workdir, writer, sandbox, grader, tokenizer, host)
+    yield Context(
+      config, workdir, writer, sandbox, grader, tokenizer, host, work
+    )

@@ -9,6 +9,7 @@ from rstar_jax.pipeline import backends
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import Shard, Unit, cut, finish, splits
+from rstar_jax.pipeline.work import Load
 from rstar_jax.search import mcts, named, sampling
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import Tree
@@ -47,26 +48,25 @@ class Searcher:
     if backend.score is not None:
       self._calls["mcts"] = backend.steps()
       self._own = search.method != "mcts"
-    self.at_once = 1
-    if not self._own:
-      self.at_once = units_lib.at_once(context.config.shard_size, search)
+    self.load = Load(1 if self._own else search.in_flight)
     backend.warm_up()
 
   def __call__(self, shards: Sequence[Shard]) -> None:
     """Writes records, and trees."""
-    config, round_, calls = self._context.config, self._round, self._calls
+    config, round_, asked = self._context.config, self._round, self._calls
     scored = self._backend.score is not None
     with units_lib.of_stage(
-      self._context, round_, "eval", self._backend, shards, "evaluation"
+      *(self._context, round_, "eval", self._backend, shards, "evaluation"),
+      load=self.load,
     ) as units:
       units.search(
-        lambda unit: (_solve(unit, config, round_, scored), calls[unit.method]),
+        lambda unit: (_solve(unit, config, round_, scored), asked[unit.method]),
         config.eval.search.in_flight,
-        calls.keys() - {"mcts"} if self._own else None,
+        asked.keys() - {"mcts"} if self._own else None,
       )
       if self._own:
         units.search_shards(
-          lambda part: _own_search(part, config, round_, calls["mcts"]), "mcts"
+          lambda part: _own_search(part, config, round_, asked["mcts"]), "mcts"
         )
 
 

@@ -19,6 +19,7 @@ from rstar_jax.pipeline import backends
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import Shard, cut, finish, read_trees
+from rstar_jax.pipeline.work import Load
 from rstar_jax.search import mcts, named, sampled_tree
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls, Search
@@ -66,9 +67,7 @@ class Searcher:
       self._calls = self._backend.blocks() if blocks else self._backend.steps()
     self._search = _search_config(config, round_)
     self._own = not self._samples and self._search.method != "mcts"
-    self.at_once = 1
-    if not self._own:
-      self.at_once = units_lib.at_once(config.shard_size, self._search)
+    self.load = Load(1 if self._own else self._search.in_flight)
     self._backend.warm_up()
 
   def __call__(self, shards: Sequence[Shard]) -> None:
@@ -80,6 +79,7 @@ class Searcher:
     with units_lib.of_stage(
       *(self._context, round_, "rollout", self._backend, shards, "rollout"),
       identity.identity(config.rounds[round_ - 1]),
+      load=self.load,
     ) as units:
       if self._own:
         units.search_shards(

@@ -31,6 +31,8 @@ from rstar_jax.pipeline import (
 )
 from rstar_jax.pipeline.context import Context, open_context
 from rstar_jax.pipeline.hosts import Host
+from rstar_jax.pipeline.on_ray import Ray
+from rstar_jax.pipeline.work import Local, Work
 from rstar_jax.storage import compiled, layout, records, stopping, store
 
 _ALONE = Host()
@@ -90,7 +92,10 @@ def open_run(
   elif checks.has_run(folder):
     checks.check_models(config, folder)
     config = dataclasses.replace(config, rounds=checks.find_run(folder).rounds)
-  with open_context(config, folder, host) as context:
+  work: Work = Local()
+  if config.ray.address and not reads:
+    work = Ray(config.ray, open_run)
+  with open_context(config, folder, host, work) as context:
     yield context
 
 

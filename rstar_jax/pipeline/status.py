@@ -2,7 +2,7 @@
 
 A report loads no models and reads only small files, so that it is quick at any
 time. The folder does not show whether a process is running, but when one last
-wrote.
+wrote: metrics, or what it found for a problem.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import math
 import pathlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rstar_jax.storage import layout, store
@@ -23,7 +23,8 @@ STAGES = tuple(layout.STAGES)
 _SHARD = re.compile(r"^(?:(.*)/)?shard-(\d+)-of-(\d+)\.jsonl(?:\.zst)?$")
 # A journal of a shard, or a part of one.
 _BEGUN = re.compile(
-  rf"^(?:(.*)/)?{layout.BEGUN}shard-(\d+)-of-(\d+)-\w+\.jsonl(?:\.\d+)?$"
+  rf"^(?:(.*)/)?{layout.BEGUN}shard-(\d+)-of-(\d+)(?:-(\d+))?-\w+\.jsonl"
+  r"(?:\.\d+)?$"
 )
 # Prefixes of metrics whose step is the round -> the stage.
 _BY_ROUND = {
@@ -35,6 +36,10 @@ _BY_ROUND = {
 }
 # In turns with the search, and so a part of its stage.
 _REINFORCE = "reinforce"
+# Seconds without a finished problem after which a host is named.
+_SILENT = 600.0
+# Most hosts that are named.
+_NAMED = 5
 _OF_TRAINING = re.compile(r"^round_(\d+)_(\w+)$")
 
 
@@ -67,6 +72,21 @@ class Stage:
 
 
 @dataclasses.dataclass
+class AtWork:
+  """A host that searches.
+
+  Attributes:
+    host: its number.
+    shards: how many it has begun.
+    age: seconds since it last finished a problem of these.
+  """
+
+  host: int
+  shards: int
+  age: float
+
+
+@dataclasses.dataclass
 class Status:
   """The progress of a run.
 
@@ -75,6 +95,7 @@ class Status:
     stages: all stages, in order; empty if no run was begun.
     studies: begun methods of studies, by "round_k/MODEL/METHOD".
     last: host -> the last line of its metrics, and "age", the seconds since.
+    at_work: hosts that have begun shards which are not whole.
     left: estimated seconds until the run is done; None if any stage has none.
   """
 
@@ -82,6 +103,7 @@ class Status:
   stages: list[Stage]
   studies: dict[str, Stage]
   last: dict[int, dict[str, Any]]
+  at_work: list[AtWork] = dataclasses.field(default_factory=list)
   left: float | None = None
 
 
@@ -122,6 +144,7 @@ def look(workdir: store.Path) -> Status:
         folder = f"{study}/{model}/{method}"
         found.studies[stage.name] = _shards(stage, files, [folder])
   _estimate(found, work)
+  found.at_work = _at_work(files)
   for index, lines in sorted(hosts.items()):
     if lines:
       age = max(time.time() - lines[-1]["time"], 0.0)
@@ -205,6 +228,27 @@ def _shards(stage: Stage, files: Snapshot, folders: list[str]) -> Stage:
   elif stage.done or stage.begun:
     stage.state = "begun"
   return stage
+
+
+def _at_work(files: Snapshot) -> list[AtWork]:
+  """Returns the hosts that have journals of shards that are not whole."""
+  names = [
+    f"{top}/{each}" for top in files.folders() for each in files.below(top)
+  ]
+  whole = {(m[1], m[2]) for each in names if (m := _SHARD.match(each))}
+  journals = {
+    each: (m[1], m[2], int(m[4] or 0))
+    for each in names
+    if (m := _BEGUN.match(each)) and (m[1], m[2]) not in whole
+  }
+  shards: dict[int, set[tuple[str, str]]] = {}
+  ages: dict[int, float] = {}
+  for (folder, number, host), age in zip(
+    journals.values(), files.ages(list(journals)), strict=True
+  ):
+    shards.setdefault(host, set()).add((folder, number))
+    ages[host] = min(age, ages.get(host, age))
+  return [AtWork(n, len(shards[n]), ages[n]) for n in sorted(shards)]
 
 
 def _lines(files: Snapshot, name: str) -> list[dict[str, Any]]:
@@ -327,7 +371,9 @@ def render(found: Status) -> str:
     ]
     done = len(found.studies) - len(begun)
     lines.append(f"studies: {', '.join([f'{done} methods done', *begun])}")
-  for index, line in found.last.items():
+  if found.at_work:
+    lines.append(_searching(found.at_work))
+  for index, line in list(found.last.items())[: _NAMED + 1]:
     who = f"host {index}" if len(found.last) > 1 else "a process"
     said = [
       f"{name} {value:.4g}"
@@ -339,6 +385,23 @@ def render(found: Status) -> str:
     )
   lines.append(f"time left: {_time_left(found)}")
   return "\n".join(lines)
+
+
+def _searching(hosts: Sequence[AtWork]) -> str:
+  """Says who is at work, and who is silent."""
+  silent = [each for each in hosts if each.age > _SILENT]
+  shards = sum(each.shards for each in hosts)
+  last = duration(min(each.age for each in hosts))
+  said = (
+    f"searching: {len(hosts)} hosts, on {shards} shards, the last problem was "
+    f"done {last} ago"
+  )
+  if silent:
+    silent.sort(key=lambda each: -each.age)
+    named = [f"host {n.host} {duration(n.age)}" for n in silent[:_NAMED]]
+    more = ["..."] if len(silent) > _NAMED else []
+    said += f"; silent since long: {', '.join([*named, *more])}"
+  return said
 
 
 def kept(found: Status) -> str:

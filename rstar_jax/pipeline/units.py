@@ -23,10 +23,10 @@ from absl import logging
 
 from rstar_jax import outside
 from rstar_jax.config import identity as identity_lib
-from rstar_jax.config.schema import SearchConfig
 from rstar_jax.pipeline import checks
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import Shard, Unit
+from rstar_jax.pipeline.work import Load
 from rstar_jax.search import driver, queues
 from rstar_jax.search.queues import Usage
 from rstar_jax.search.requests import Calls, Kind, Search
@@ -58,6 +58,7 @@ def of_stage(
   shards: Sequence[Shard],
   description: str,
   *more: Any,
+  load: Load | None = None,
 ) -> "Units":
   """Returns the units of a stage, which writes metrics after each shard.
 
@@ -69,6 +70,7 @@ def of_stage(
     shards: those that this process finds.
     description: what the stage does, for people.
     *more: what decides the bytes of units, beside stage, round and config.
+    load: counts the units that are left, with those of other threads.
   """
   checks.check_bound(context.config, context.workdir)
   # A run may get more rounds at the end.
@@ -88,20 +90,8 @@ def of_stage(
     f"round {round_} {description}",
     written,
     context.host.index,
+    load,
   )
-
-
-def at_once(problems: int, search: SearchConfig) -> int:
-  """Returns how many shards keep models busy that are searched one by one.
-
-  One more than fill `in_flight`: trees of the others go on where one has but a
-  few left.
-
-  Args:
-    problems: of a shard.
-    search: what is done with each.
-  """
-  return -(-search.in_flight // problems) + 1
 
 
 class Units:
@@ -121,6 +111,7 @@ class Units:
       [metrics.Progress, Mapping[Kind, Usage]], None
     ] = lambda *_: None,
     host: int = 0,
+    load: Load | None = None,
   ):
     """Reads the journals of shards, whichever host wrote them.
 
@@ -131,7 +122,9 @@ class Units:
       written: called after each shard with the bar and with what searches
         asked so far.
       host: number of this process, for who looks at the folder.
+      load: see `of_stage`.
     """
+    self._load = load or Load(1)
     journals: dict[tuple[store.Path, str], set[str]] = {}
     for folder in {each.path.parent for each in shards}:
       for name in store.children(folder):
@@ -162,6 +155,7 @@ class Units:
     )
 
   def __enter__(self) -> "Units":
+    self._load.begin(self.missing)
     self._bar.__enter__()
     if self._remote:
       self._thread.start()
@@ -170,6 +164,7 @@ class Units:
     return self
 
   def __exit__(self, *error: Any) -> None:
+    self._load.end(sum(len(part.left) for part in self._parts))
     self._over.set()
     if self._remote:
       self._thread.join()
@@ -229,6 +224,7 @@ class Units:
     with stopping.deferred():
       self._bar.update(part.put(place, rows))
       self._write_if_whole(part)
+      self._load.end(1)
 
   def _write_if_whole(self, part: "_Part") -> None:
     if not part.left:

@@ -13,6 +13,7 @@ import concurrent.futures.process
 import itertools
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -33,15 +34,53 @@ class Run(Protocol):
   host: Host
 
 
+class Load:
+  """How many problems the models of a host are at; threads share it."""
+
+  def __init__(self, full: int):
+    """Starts with none.
+
+    Args:
+      full: so many keep the models busy, at least 1.
+    """
+    self._full = full
+    self._calls = self._left = 0
+    self._changed = threading.Condition()
+
+  def begin(self, count: int) -> None:
+    """Adds the problems of a call."""
+    with self._changed:
+      self._calls += 1
+      self._left += count
+      self._changed.notify_all()
+
+  def end(self, count: int) -> None:
+    """Takes away problems that were done, or are given up."""
+    with self._changed:
+      self._left -= count
+      self._changed.notify_all()
+
+  def wait(self, calls: int) -> None:
+    """Returns when fewer problems are left than keep the models busy.
+
+    Args:
+      calls: that were made so far; those that have not begun are waited for.
+    """
+    with self._changed:
+      self._changed.wait_for(
+        lambda: self._calls >= calls and self._left < self._full
+      )
+
+
 class Searcher(Protocol):
   """The models of a stage on one host, which search its problems.
 
   Attributes:
-    at_once: calls that may go on at once, in threads, since a single shard
-      does not keep the models busy; 1 if a call shares something with others.
+    load: what all calls are at. A shard that has but a few problems left does
+      not keep the models busy, and then another call may begin in a thread.
   """
 
-  at_once: int
+  load: Load
 
   def __call__(self, shards: Sequence[Shard]) -> None:
     """Writes the files of shards; what is there of them is not made again."""

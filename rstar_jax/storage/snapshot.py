@@ -3,6 +3,8 @@
 The folder is listed once, and a file is read when it is first asked for.
 """
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from rstar_jax import outside
@@ -60,6 +62,14 @@ class Snapshot:
       if isinstance(line, dict):
         found.append(line)
     return found
+
+  def ages(self, names: Sequence[str]) -> list[float]:
+    """Returns the seconds since files were last written, 0 for one gone."""
+    paths, now = [self._folder / each for each in names], time.time()
+    return [
+      max(now - written, 0.0) if written else 0.0
+      for written in store.prefetch(store.modified, paths, self._folder)
+    ]
 
   def whole(self, folder: str) -> bool:
     """Says whether a folder has a manifest and all its files, by size.

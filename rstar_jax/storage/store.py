@@ -9,6 +9,7 @@ listed once and objects are read in parallel.
 import collections
 import concurrent.futures
 import contextlib
+import datetime
 import fnmatch
 import hashlib
 import itertools
@@ -259,6 +260,20 @@ def children(folder: Path) -> list[str]:
   except (FileNotFoundError, NotADirectoryError):
     return []
   return sorted({each.rstrip("/").rpartition("/")[2] for each in names} - {""})
+
+
+def modified(file: Path) -> float | None:
+  """Returns when a file was last written, in seconds since 1970; None without.
+
+  The clock is that of the machine that has the disk, or of the bucket.
+  """
+  with contextlib.suppress(FileNotFoundError):
+    if not is_remote(file):
+      return file.stat().st_mtime
+    with _bucket(file) as bucket:
+      found = bucket.modified(str(file))
+      return found.replace(tzinfo=datetime.UTC).timestamp()
+  return None
 
 
 def digest(file: Path, version: Version) -> tuple[int, str]:

@@ -179,6 +179,37 @@ class StatusTest(parameterized.TestCase):
       status.kept(found), "round 1 1/8 shards (2 begun) of rollout"
     )
 
+  def test_who_is_at_work(self):
+    self.begin()
+    self.shards("round_1/trees", 1, 4000)
+    now = time.time()
+    # Host 0 has two journals of a shard, since it was started again; that of
+    # host 7 was not removed. One is of a version that did not name its host.
+    for name, age in (
+      ("round_1/trees/begun-shard-00001-of-04000-0-ab12.jsonl", 4000),
+      ("round_1/trees/begun-shard-00001-of-04000-0-cd34.jsonl", 50),
+      ("round_1/trees/begun-shard-00002-of-04000-3-ef.jsonl", 7200),
+      ("round_1/trees/begun-shard-00003-of-04000-3-ab.jsonl", 8000),
+      ("round_1/trees/begun-shard-00000-of-04000-7-ab.jsonl", 1),
+      ("round_1/eval/a/begun-shard-00000-of-00002-ab.jsonl", 20),
+      # A clock may be late.
+      ("round_1/eval/a/begun-shard-00001-of-00002-12-ab.jsonl.00003", -30),
+    ):
+      path = self.workdir / name
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.touch()
+      os.utime(path, (now - age, now - age))
+    found = status.look(self.workdir)
+    self.assertEqual(
+      [(each.host, each.shards, round(each.age, -1)) for each in found.at_work],
+      [(0, 2, 20), (3, 2, 7200), (12, 1, 0)],
+    )
+    self.assertRegex(
+      status.render(found),
+      r"\nsearching: 3 hosts, on 5 shards, the last problem was done 0 s ago; "
+      r"silent since long: host 3 2 h.*\n",
+    )
+
   def test_a_training_is_at_what_it_saved(self):
     self.begin()
     self.assertEqual(self.of(1, "sft").state, "left")

@@ -4,6 +4,7 @@ import functools
 import itertools
 import os
 import pathlib
+import threading
 
 from absl.testing import absltest, parameterized
 
@@ -70,6 +71,26 @@ class LocalTest(parameterized.TestCase):
     paths = [folder / str(n) for n in range(4)]
     self.assertLen(list(local(2).map(pathlib.Path.touch, paths)), 4)
     self.assertCountEqual(folder.iterdir(), paths)
+
+
+class LoadTest(absltest.TestCase):
+  def test_waits_until_few_are_left_of_all_calls(self):
+    from rstar_jax.pipeline import work
+
+    load, waited = work.Load(3), []
+    waits = threading.Thread(target=lambda: waited.append(load.wait(2)))
+    load.begin(2)
+    waits.start()
+    load.begin(4)
+    for _ in range(3):
+      # There is room for no more than the second call has brought.
+      waits.join(0.02)
+      self.assertEmpty(waited)
+      load.end(1)
+    load.end(1)
+    waits.join(10)
+    self.assertLen(waited, 1)
+    load.wait(1)
 
 
 if __name__ == "__main__":

@@ -206,6 +206,16 @@ class BucketTest(StoreTest):
     del self.bucket.objects["b", "some/run/mine"]
     self.assertFalse((folder / "mine").exists())
 
+  def test_when_a_file_was_written(self):
+    for name, when in (("disk", 1e9), ("gs", 1767225600.0)):
+      file = self.folder(name) / "x"
+      self.assertIsNone(store.modified(file))
+      store.write(file, b"1")
+      if name == "disk":
+        os.utime(file, (0, when))
+      # Every object of the server is of 2026.
+      self.assertEqual(store.modified(file), when)
+
   def test_a_server_that_is_busy_is_asked_again(self):
     left = [503, 429]
 

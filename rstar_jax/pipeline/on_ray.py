@@ -1,0 +1,353 @@
+"""Work on the hosts of a Ray cluster, which come and go.
+
+Ray starts processes where there is room, notices when one dies, and brings back
+what was returned. Here is only what it is told: a searcher is an actor, which
+holds models and is kept; a shard is a call of one; what was called of an actor
+that died is called of another one. The actor that follows it is asked for at
+once, and starts when a host has room.
+
+An actor that is thought dead may still be at work. It does no harm: what it
+writes has the bytes that its follower writes (`units.py`).
+"""
+
+import collections
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+from absl import logging
+
+from rstar_jax import outside
+from rstar_jax.config.schema import Config, RayConfig
+from rstar_jax.pipeline.hosts import Host
+from rstar_jax.pipeline.shards import Shard
+from rstar_jax.pipeline.work import Run, Searcher
+from rstar_jax.storage import layout, logs, metrics, stopping, store
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Deaths of an item's processes after which the item is taken for their cause,
+# and of searchers in a row before any has opened.
+_MOST_DEATHS = 20
+# Calls of a searcher at once, each a thread of it.
+_MOST_AT_ONCE = 256
+# Seconds that searchers have to close their files.
+_GRACE = 30.0
+# Seconds without an answer after which it is said who is at work.
+_SILENCE = 300.0
+
+
+class Opens(Protocol):
+  """Opens a run in another process; see `run.open_run`."""
+
+  def __call__(
+    self, config: Config, workdir: store.Path, host: Host
+  ) -> contextlib.AbstractContextManager[Any]: ...
+
+
+class Ray:
+  """The backend of a cluster; see `work.Work`."""
+
+  def __init__(self, config: RayConfig, opens: Opens):
+    """Looks for the package; the cluster is joined when it is first needed.
+
+    Args:
+      config: says which cluster, and what searchers need.
+      opens: opens the run on a searcher's host; it is sent there by its name.
+
+    Raises:
+      ValueError: the package is not installed.
+    """
+    self._config, self._opens = config, opens
+    try:
+      self._ray = importlib.import_module("ray")
+    except ImportError:
+      raise ValueError(
+        f"config.ray.address={config.address!r} needs Ray: "
+        "pip install 'rstar_jax[ray]', or leave it empty"
+      ) from None
+
+  def map(
+    self, function: Callable[[Item], Result], items: Iterable[Item]
+  ) -> Iterator[tuple[Item, Result]]:
+    """See `work.Work`; Ray calls again what was on a host that died."""
+    ray = self._join()
+    task = ray.remote(max_retries=_MOST_DEATHS)(_called)
+    left = iter(items)
+    calls: dict[Any, Item] = {}
+    while True:
+      # The cluster may have grown.
+      ahead = 2 * max(int(ray.cluster_resources().get("CPU", 1)), 1)
+      while len(calls) < ahead and (found := next(left, None)) is not None:
+        calls[task.remote(function, found)] = found
+      if not calls:
+        return
+      for call in ray.wait(list(calls), num_returns=1)[0]:
+        yield calls.pop(call), self._result(call)
+
+  def search(
+    self, run: Run, make: Callable[[Any], Searcher], shards: Sequence[Shard]
+  ) -> None:
+    """See `work.Work`; of several joined hosts only the first asks."""
+    if not run.host.leads or not shards:
+      return
+    folder = shards[0].path.parent
+    whole = store.prefetch(Shard.done, shards, folder)
+    left = [each for each, done in zip(shards, whole, strict=True) if not done]
+    if not left:
+      return
+    ray = self._join()
+    needs = _options(self._config.needs)
+    actor = ray.remote(max_concurrency=_MOST_AT_ONCE, **needs)(_Searcher)
+    count = min(self._config.searchers, len(left))
+
+    def begin(number: int) -> Any:
+      host = Host(number + 1, count + 1)
+      return actor.remote(self._opens, run.config, run.workdir, host, make)
+
+    crew = _Crew(ray, begin, count)
+    try:
+      with metrics.progress(
+        sum(map(_problems, shards)),
+        f"{folder.name} by searchers of Ray",
+        start=sum(map(_problems, shards)) - sum(map(_problems, left)),
+        unit="problem",
+      ) as bar:
+        for shard in crew.search(left):
+          bar.update(_problems(shard), searchers=crew.open)
+      crew.close()
+    finally:
+      crew.end()
+
+  def _join(self) -> Any:
+    """Joins the cluster, unless this process has; returns the package."""
+    ray, address = self._ray, self._config.address
+    if not ray.is_initialized():
+      try:
+        # What searchers say is in their logs.
+        ray.init(address, log_to_driver=False, logging_level="WARNING")
+      except Exception as error:
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise ValueError(
+          f"config.ray.address={address!r} cannot be joined "
+          f"({type(error).__name__}: {reason}): start a cluster by `ray start "
+          "--head`, or leave it empty"
+        ) from error
+      # Ray has its own idea of SIGTERM.
+      stopping.listen_again()
+    return ray
+
+  def _result(self, call: Any) -> Any:
+    ray = self._ray
+    try:
+      return ray.get(call)
+    except ray.exceptions.RayTaskError as error:
+      raise error.cause from None
+    except ray.exceptions.RayError as error:
+      raise OSError(f"Ray gave up: {_first_line(error)}") from error
+
+
+class _Crew:
+  """The searchers of a stage.
+
+  Attributes:
+    open: how many have loaded their models.
+  """
+
+  def __init__(self, ray: Any, begin: Callable[[int], Any], count: int):
+    """Asks for all searchers.
+
+    Args:
+      ray: the package, joined to a cluster.
+      begin: makes the actor of a number; Ray starts it when there is room.
+      count: of searchers.
+    """
+    self._ray, self._begin = ray, begin
+    errors = ray.exceptions
+    # Of a process that died, or seems to have.
+    self._deaths = (
+      errors.RayActorError,
+      errors.NodeDiedError,
+      errors.ObjectLostError,
+      errors.OutOfMemoryError,
+      errors.WorkerCrashedError,
+    )
+    # What was called: of which actor, and the shard; None for `open` and
+    # `wait`, after which an actor has room for another shard.
+    self._calls: dict[Any, tuple[int, Any, Shard | None]] = {}
+    self._actors: list[Any] = [None] * count
+    # Shards that each one was given, None until it is open.
+    self._given: list[int | None] = [None] * count
+    self._room: list[int] = []
+    self._died_in_a_row = 0
+    for number in range(count):
+      self._replace(number)
+
+  @property
+  def open(self) -> int:
+    return sum(each is not None for each in self._given)
+
+  def search(self, shards: Iterable[Shard]) -> Iterator[Shard]:
+    """Yields shards once their files are there.
+
+    Raises:
+      Exception: what a searcher raised.
+      OSError: searchers die of a shard, or of the models.
+    """
+    left = collections.deque(shards)
+    died: collections.Counter[store.Path] = collections.Counter()
+    while left or self._busy():
+      self._give(left)
+      calls = list(self._calls)
+      done, _ = self._ray.wait(calls, num_returns=1, timeout=_SILENCE)
+      if not done:
+        outside.say(
+          f"waiting for searchers: {self.open} of {len(self._actors)} are at "
+          "work, the others wait for hosts, or load their models",
+          sys.stderr,
+        )
+        continue
+      (call,) = done
+      number, actor, shard = self._calls.pop(call)
+      try:
+        self._ray.get(call)
+      except self._ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+      except self._deaths as error:
+        if shard is not None:
+          left.appendleft(shard)
+          died[shard.path] += 1
+        opening = shard is None and self._given[number] is None
+        self._died_in_a_row += opening
+        if max([self._died_in_a_row, *died.values()]) > _MOST_DEATHS:
+          what = shard.path if shard else "the models"
+          raise OSError(
+            f"more than {_MOST_DEATHS} searchers died at {what}; the last one: "
+            f"{_first_line(error)}"
+          ) from error
+        if actor is self._actors[number]:
+          logging.warning(
+            "searcher %d seems to be dead, and its shards go to others: %s",
+            number + 1,
+            _first_line(error),
+          )
+          self._replace(number)
+        continue
+      if shard is not None:
+        yield shard
+      elif actor is self._actors[number]:
+        self._given[number] = self._given[number] or 0
+        self._room.append(number)
+        self._died_in_a_row = 0
+
+  def _busy(self) -> bool:
+    return any(shard is not None for *_, shard in self._calls.values())
+
+  def _give(self, left: collections.deque[Shard]) -> None:
+    """Gives shards to searchers that have room."""
+    while left and self._room:
+      number, shard = self._room.pop(0), left.popleft()
+      actor = self._actors[number]
+      self._given[number] += 1
+      self._calls[actor.search.remote(shard)] = number, actor, shard
+      waits = actor.wait.remote(self._given[number])
+      self._calls[waits] = number, actor, None
+
+  def _replace(self, number: int) -> None:
+    """Ends a searcher, should it live, and asks for the one that follows."""
+    self._kill(self._actors[number])
+    self._given[number] = None
+    self._room = [each for each in self._room if each != number]
+    self._actors[number] = actor = self._begin(number)
+    self._calls[actor.open.remote()] = number, actor, None
+
+  def close(self) -> None:
+    """Lets searchers that are open write what they have in hand."""
+    closing = [
+      actor.close.remote()
+      for actor, given in zip(self._actors, self._given, strict=True)
+      if given is not None
+    ]
+    if closing:
+      self._ray.wait(closing, num_returns=len(closing), timeout=_GRACE)
+
+  def end(self) -> None:
+    """Ends all searchers; those that wait first, so that none begins now."""
+    for is_open in (False, True):
+      for actor, given in zip(self._actors, self._given, strict=True):
+        if (given is not None) == is_open:
+          self._kill(actor)
+
+  def _kill(self, actor: Any) -> None:
+    if actor is not None:
+      with contextlib.suppress(Exception):
+        self._ray.kill(actor)
+
+
+class _Searcher:
+  """An actor: a run that is open on a host, and the models of a stage."""
+
+  def __init__(
+    self,
+    opens: Opens,
+    config: Config,
+    workdir: store.Path,
+    host: Host,
+    make: Callable[[Any], Searcher],
+  ):
+    self._run = opens, config, workdir, host
+    self._make = make
+    self._stack = contextlib.ExitStack()
+    self._searcher: Searcher | None = None
+
+  def open(self) -> None:
+    """Loads the models."""
+    opens, config, workdir, host = self._run
+    own = layout.host_folder(workdir, host.index)
+    self._stack.enter_context(logs.to_file(own / layout.LOG))
+    logging.info("process %d on %s", os.getpid(), os.uname().nodename)
+    context = self._stack.enter_context(opens(config, workdir, host))
+    self._searcher = self._make(context)
+
+  def search(self, shard: Shard) -> None:
+    """Writes the files of a shard."""
+    assert self._searcher is not None
+    self._searcher([shard])
+
+  def wait(self, given: int) -> None:
+    """Returns when there is room for a shard beside those that were given."""
+    assert self._searcher is not None
+    self._searcher.load.wait(given)
+
+  def close(self) -> None:
+    """Closes logs, metrics and the sandbox."""
+    self._stack.close()
+
+
+def _called(function: Callable[[Item], Result], item: Item) -> Result:
+  return function(item)
+
+
+def _problems(shard: Shard) -> int:
+  return len({unit.problem.id for unit in shard.units})
+
+
+def _options(needs: Collection[str]) -> dict[str, Any]:
+  """Returns Ray's options for what a searcher takes."""
+  amounts = {
+    name: float(amount) for name, _, amount in (n.partition("=") for n in needs)
+  }
+  options: dict[str, Any] = {
+    f"num_{name.lower()}s": amounts.pop(name)
+    for name in ("CPU", "GPU")
+    if name in amounts
+  }
+  return options | {"resources": amounts}
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).strip().partition("\n")[0][:300]

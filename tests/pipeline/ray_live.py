@@ -1,0 +1,236 @@
+"""A round on a Ray cluster whose processes and nodes come and go.
+
+  make ray
+  python -m tests.pipeline.ray_live --searchers=20 --seconds=3
+
+Several nodes of a real cluster are started on this machine. A driver searches a
+round on them and evaluates the base model, by a scripted policy with the real
+sandbox and grader. Every few seconds a searcher is killed, a node joins, or one
+is lost; the driver is killed midway, and started again. In the end all files
+have to be those of one process, and no tree may be there twice.
+"""
+
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl import app, flags
+
+from rstar_jax import testing
+from rstar_jax.storage import records, store
+from tests import tiny_run
+
+_SEARCHERS = flags.DEFINE_integer("searchers", 6, "Searchers.")
+_PROBLEMS = flags.DEFINE_integer("problems", 150, "Problems of the round.")
+_SECONDS = flags.DEFINE_float("seconds", 4.0, "Seconds between two deaths.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of what dies.")
+_KEEP = flags.DEFINE_string("keep", "", "A new folder that is kept.")
+
+ROOT = pathlib.Path(__file__).parents[2]
+# Seconds of a call of the policy.
+_CALL = 0.05
+_CPUS = 3  # Searchers of a node.
+
+CONFIG = """
+from rstar_jax.config import schema as config_lib
+from tests import tiny_run
+
+def get_config():
+  search = config_lib.SearchConfig(in_flight=4)
+  config = tiny_run.make_config(
+    {train!r},
+    {test!r},
+    search=search,
+    rounds=(config_lib.RoundConfig(rollouts=4, candidates=4, trees=2),),
+    policy=config_lib.PolicyConfig(backend="tests.pipeline.ray_live:policy"),
+  )
+  config.eval.search.in_flight = 4
+  return config
+"""
+
+
+def policy(config, folder):
+  """Returns a scripted policy that takes its time; see `policy.backend`."""
+  del config, folder
+  toy = testing.ToySum()
+
+  def expand(questions, prefixes, seeds):
+    time.sleep(_CALL)
+    return toy(questions, prefixes, seeds)
+
+  return expand
+
+
+class Run:
+  """A run by the command line; the stages that search, one after the other."""
+
+  def __init__(self, folder: pathlib.Path, name: str, *arguments: str):
+    self.workdir = folder / name
+    self._log = folder / f"{name}.log"
+    self._command = [
+      *(sys.executable, "-u", "-m", "rstar_jax.main"),
+      *(f"--config={folder / 'config.py'}", f"--workdir={self.workdir}"),
+      *arguments,
+    ]
+
+  def start(self, stage: str, round_: int) -> subprocess.Popen:
+    with self._log.open("a") as log:
+      return subprocess.Popen(
+        [*self._command, f"--stage={stage}", f"--round={round_}"],
+        cwd=ROOT,
+        stdout=log,
+        stderr=log,
+      )
+
+  def check(self, process: subprocess.Popen) -> None:
+    if process.wait():
+      raise RuntimeError(self._log.read_text()[-3000:])
+
+  def searchers(self) -> list[int]:
+    """Returns the pids of all searchers that there were, the last ones last."""
+    return [
+      int(pid)
+      for log in self.workdir.glob("host_*/log.txt")
+      for pid in re.findall(r"process (\d+) on ", log.read_text())
+    ]
+
+  def contents(self) -> dict[str, bytes]:
+    """Returns the files of all records."""
+    return {
+      name: store.read(self.workdir / name)
+      for name in store.files(self.workdir)
+      if re.match(r"round_\d+/(trees|eval)/", name)
+    }
+
+
+class Weather:
+  """What happens to a cluster."""
+
+  def __init__(self, cluster, run: Run, drawn: random.Random):
+    self._cluster, self._run, self._drawn = cluster, run, drawn
+    self.nodes = [self._node() for _ in range(-(-_SEARCHERS.value // _CPUS))]
+    self.seen = {"searchers killed": 0, "nodes lost": 0, "nodes added": 0}
+
+  def _node(self):
+    # Searchers hold no objects to speak of.
+    return self._cluster.add_node(
+      num_cpus=_CPUS, object_store_memory=80 << 20, wait=False
+    )
+
+  def strikes(self) -> None:
+    """Kills a searcher; sometimes a node is lost, or added."""
+    living = [each for each in self._run.searchers() if _is_searcher(each)]
+    if living:
+      os.kill(self._drawn.choice(living), signal.SIGKILL)
+      self.seen["searchers killed"] += 1
+    if self._drawn.random() < 0.15 and len(self.nodes) > 1:
+      node = self.nodes.pop(self._drawn.randrange(len(self.nodes)))
+      self._cluster.remove_node(node, allow_graceful=False)
+      self.seen["nodes lost"] += 1
+    elif self._drawn.random() < 0.25 or len(self.nodes) < 2:
+      self.nodes.append(self._node())
+      self.seen["nodes added"] += 1
+
+
+def _is_searcher(pid: int) -> bool:
+  try:
+    return b"ray::" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+  except OSError:
+    return False
+
+
+def check(folder: pathlib.Path) -> dict[str, int]:
+  """Runs all of it in a new folder; returns what was counted."""
+  answers = {f"make {i}": str(1 + i % 7) for i in range(_PROBLEMS.value)}
+  some = dict(list(answers.items())[: _PROBLEMS.value // 3])
+  train = tiny_run.write_problems(folder / "train.jsonl", answers)
+  test = tiny_run.write_problems(folder / "test.jsonl", some)
+  (folder / "config.py").write_text(CONFIG.format(train=train, test=test))
+  stages = (("evaluate", 0), ("rollout", 1))
+
+  alone = Run(folder, "alone")
+  began = time.monotonic()
+  for stage in stages:
+    alone.check(alone.start(*stage))
+  print(f"one process: {time.monotonic() - began:.0f} s", flush=True)
+  wanted = alone.contents()
+
+  # All of it is on this machine, so that a node has what the driver has; and it
+  # may be slow.
+  os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+  os.environ["RAY_raylet_start_wait_time_s"] = "300"
+  from ray.cluster_utils import Cluster
+
+  cluster = Cluster(
+    initialize_head=True,
+    head_node_args={
+      "num_cpus": 0,
+      "object_store_memory": 80 << 20,
+      "include_dashboard": False,
+    },
+  )
+  try:
+    run = Run(
+      folder,
+      "together",
+      f"--config.ray.address={cluster.address}",
+      f"--config.ray.searchers={_SEARCHERS.value}",
+    )
+    drawn = random.Random(_SEED.value)
+    weather, drivers = Weather(cluster, run, drawn), 0
+    for stage in stages:
+      process = run.start(*stage)
+      began, killed = time.monotonic(), False
+      while process.poll() is None:
+        time.sleep(_SECONDS.value)
+        weather.strikes()
+        begun = sum("shard" in name for name in run.contents())
+        if stage == ("rollout", 1) and not killed and begun > len(wanted) // 3:
+          process.kill()
+          process.wait()
+          drivers, killed = drivers + 1, True
+          process = run.start(*stage)
+        print(
+          f"{stage[0]}: {time.monotonic() - began:.0f} s, {weather.seen}",
+          f"{len(weather.nodes)} nodes, {len(set(run.searchers()))} searchers",
+          f"so far, {len(run.contents())} files of {len(wanted)}",
+          flush=True,
+        )
+      run.check(process)
+  finally:
+    cluster.shutdown()
+  found = run.contents()
+  assert found.keys() == wanted.keys(), found.keys() ^ wanted.keys()
+  differing = [name for name in wanted if found[name] != wanted[name]]
+  assert not differing, differing
+  ids = [
+    (row["problem"]["id"], n % 2)
+    for name in sorted(found)
+    if re.match(r"round_1/trees/shard", name)
+    for n, row in enumerate(records.read_shard(run.workdir / name))
+  ]
+  assert len(ids) == len(set(ids)) == 2 * _PROBLEMS.value, len(ids)
+  assert drivers == 1 and weather.seen["searchers killed"], weather.seen
+  return weather.seen | {
+    "drivers killed": drivers,
+    "files": len(found),
+    "trees": len(ids),
+  }
+
+
+def main(_) -> None:
+  with tempfile.TemporaryDirectory() as temporary:
+    folder = pathlib.Path(_KEEP.value or temporary)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = check(folder)
+  print(", ".join(f"{name} {value}" for name, value in found.items()))
+
+
+if __name__ == "__main__":
+  sys.exit(app.run(main))
