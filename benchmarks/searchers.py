@@ -34,8 +34,8 @@ _SPEED = flags.DEFINE_float(
 _FULL = flags.DEFINE_integer(
   "full",
   24,
-  "Problems at once of a full host; with fewer it is as much slower. With 24 it "
-  "does 400 problems at 88% of its speed, which fleet.md has.",
+  "Problems at once of a full host; with fewer it is as much slower. With 24 "
+  "it does 400 problems at 88% of its speed, which fleet.md has.",
 )
 _DEATHS = flags.DEFINE_list("deaths", ["0", "1", "24"], "Of a host, a day.")
 _AWAY = flags.DEFINE_float("away", 600.0, "Seconds until a dead host is back.")
