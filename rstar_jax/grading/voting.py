@@ -16,19 +16,23 @@ def vote_key(answer: str) -> Hashable:
   take long. One of several lines is a program, as of a problem with tests, and
   is compared without its comments and layout.
   """
-  if "\n" in answer:
-    return _code(answer)
+  code = _code(answer) if "\n" in answer else None
+  if code is not None:
+    return code
   return (
     answer if len(answer) > notation.AT_ONCE else _key(parsing.read(answer))
   )
 
 
-def _code(program: str) -> Hashable:
-  """Returns the tokens of a program; the text, if it is none."""
+def _code(program: str) -> Hashable | None:
+  """Returns the tokens of a program, None if it is none."""
   try:
     found = [*tokenize.generate_tokens(io.StringIO(program).readline)]
   except (SyntaxError, ValueError, tokenize.TokenError):
-    return program
+    return None
+  # What is no Python is an error, or before Python 3.12 such a token.
+  if any(each.type == tokenize.ERRORTOKEN for each in found):
+    return None
   return "program", tuple(
     # How far a line is indented, and how it ends, is layout.
     each.string if each.string.strip() else each.type

@@ -27,7 +27,9 @@ class VotingTest(parameterized.TestCase):
     ("def f():\n  return 1, 2", "def f():\n  return 2, 1", False),
     ("# a\nx = 5", "# a\ny = 5", False),
     ("x = '# a'\ny = 1", "x = '# b'\ny = 1", False),
-    ("x = (1,\n2", "x = (1,\n 2", False),
+    # Of several lines, and no program.
+    ("\\frac{1}\n{2}", "0.5", True),
+    ("a\\\nb", "a\\\nc", False),
   )
   def test_vote_keys(self, first, second, same):
     keys = voting.vote_key(first), voting.vote_key(second)

@@ -10,8 +10,13 @@ from unittest import mock
 
 from absl.testing import absltest
 
+from configs import tiny_gym
+from rstar_jax import testing
+from rstar_jax.config import validation
 from rstar_jax.config.plugins import PluginError
-from rstar_jax.grading import judging
+from rstar_jax.data import released
+from rstar_jax.grading import answers, judging
+from rstar_jax.steps import grammar
 from rstar_jax.tasks.named import load_task
 from rstar_jax.types import Problem
 
@@ -77,6 +82,28 @@ class StandInTest(absltest.TestCase):
     with mock.patch.dict(sys.modules, {"reasoning_gym": None}):
       with self.assertRaisesRegex(PluginError, r"pip install 'rstar_jax\[reas"):
         load_task("reasoning_gym:squares")
+
+
+class ColdStartTest(absltest.TestCase):
+  """The solutions that `configs/tiny_gym.py` begins with."""
+
+  def test_a_solution_runs_to_the_answer(self):
+    question = "State the final answer to the following arithmetic problem:"
+    for sum_, answer in (("4 - 1 - 70 + 205 =", "138"), ("8 =", "8")):
+      problem = Problem("p", f"{question} {sum_}", answer)
+      nodes = released.split_nodes(tiny_gym.written(problem))
+      self.assertIsNone(grammar.problem_with_solution(nodes))
+      # A step for each number, one that prints, and the answer.
+      self.assertLen(nodes, len(sum_.split()) // 2 + 2)
+      (ran,) = testing.run_trusted([grammar.program(nodes)])
+      self.assertEqual((ran.status, ran.stdout), ("ok", answer))
+      self.assertEqual(answers.final_answer(nodes[-1]), answer)
+
+  def test_configs(self):
+    for arg in ("cold", "run"):
+      validation.validate(tiny_gym.get_config(arg))
+    with self.assertRaisesRegex(ValueError, "tiny_gym.py:hot: must be cold or"):
+      tiny_gym.get_config("hot")
 
 
 if __name__ == "__main__":
