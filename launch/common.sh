@@ -97,6 +97,22 @@ accelerator() {
   ' "$ROOT/launch/accelerators.tsv"
 }
 
+# Says what would fail on the TPU, and what the run costs, before one is asked
+# for. The arguments are those of the run.
+check() {
+  require TPU_TYPE CONFIG WORKDIR
+  if [[ "${CHECK:-yes}" == no ]]; then return; fi
+  if ! "$DRY_RUN" && ! command -v rstar_jax >/dev/null; then
+    say "nothing is checked before the TPU is asked for: pip install -e $ROOT"
+    return
+  fi
+  # From there, as a worker has it, so that CONFIG is found.
+  (cd "$ROOT" && act rstar_jax check "--config=$CONFIG" \
+    "--topology=$TPU_TYPE" "--workdir=$WORKDIR" "$@") && return
+  say "see the errors above; CHECK=no asks for the TPU all the same"
+  exit 1
+}
+
 # Calls the command that was given as words, one of those of the first argument,
 # after --dry-run or --help.
 dispatch() {

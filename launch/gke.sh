@@ -3,6 +3,7 @@
 #
 #   launch/gke.sh [--dry-run] COMMAND [ARGS]
 #
+# check   says what would fail on the TPU, and what the run costs
 # create  makes the cluster with one slice of TPU_TYPE, or repairs it
 # run     starts the same command on every worker of the slice; ARGS go to
 #         rstar_jax.main. What is interrupted is started again by itself
@@ -16,14 +17,15 @@
 # --dry-run prints the commands instead.
 #
 #   CLUSTER TPU_ZONE TPU_PROJECT  every command
-#   TPU_TYPE                      create, run: see launch/accelerators.tsv
+#   TPU_TYPE                      check, create, run: see accelerators.tsv
 #   WORKLOAD                      run, wait, logs, stop: the run's name
-#   CONFIG WORKDIR                run: WORKDIR is gs://BUCKET/NAME
+#   CONFIG WORKDIR                check, run: WORKDIR is gs://BUCKET/NAME
 # Optional:
 #   TIER           on-demand (if not set), spot, or reserved with RESERVATION
 #   BASE_IMAGE     an image with Python that the commit is added to: python:3.12
 #   DOCKER_IMAGE   an image of your own instead, whose working directory holds
 #                  the repository; what it lacks is installed at the start
+#   CHECK          no: run does not check first
 #   EXTRAS         what a worker installs beside the package: tpu,hub,gcs
 #   MAX_RESTARTS   how often a run is started again: 20
 #
@@ -65,6 +67,7 @@ run() {
     exit 2
   fi
   local command folder status=0 image
+  check "$@"
   command="exec $(printf '%q ' bash launch/pod.sh "${EXTRAS:-tpu,hub,gcs}" \
     "--config=$CONFIG" "--workdir=$WORKDIR" "$@")"
   folder="$(mktemp -d)"
@@ -117,4 +120,4 @@ delete() {
   xpk_ cluster delete --force
 }
 
-dispatch "create run wait logs status stop delete" "$@"
+dispatch "check create run wait logs status stop delete" "$@"

@@ -4,6 +4,7 @@
 #   launch/tpu_vm.sh [--dry-run] COMMAND [ARGS]
 #
 # bucket   makes the bucket of WORKDIR beside the TPU, unless it is there
+# check    says what would fail on it, and what the run costs
 # create   asks for the TPU (a queued resource) and waits until it is there
 # setup    puts the commit at HEAD on every worker and installs it, unless it
 #          is there
@@ -19,14 +20,15 @@
 # --dry-run prints the commands instead, as if no TPU were there yet.
 #
 #   TPU_NAME TPU_ZONE  every command
-#   TPU_TYPE           create, resume, keep: see launch/accelerators.tsv
-#   CONFIG WORKDIR     run, resume, keep: WORKDIR is gs://BUCKET/NAME, or a
-#                      folder that every worker sees
+#   TPU_TYPE           check, create, resume, keep: see launch/accelerators.tsv
+#   CONFIG WORKDIR     check, run, resume, keep: WORKDIR is gs://BUCKET/NAME,
+#                      or a folder that every worker sees
 # Optional:
 #   TIER               on-demand (if not set), spot or reserved
 #   TPU_IMAGE          the runtime version; that of TPU_TYPE if not set
 #   TPU_PROJECT        gcloud's own default if not set
 #   TPU_WORKER         whose log to follow: 0, or 0,3, or all (if not set)
+#   CHECK              no: resume and keep ask for the TPU without `check`
 #   EXTRAS             what setup installs beside the package: tpu,hub,gcs
 #   CREATE_FLAGS       more words for gcloud's create
 #   SSH_FLAGS          more words for gcloud's ssh and scp: --internal-ip
@@ -186,12 +188,14 @@ see_through() { bring_up "$@" && watch "$@"; }
 resume() {
   place
   require TPU_TYPE CONFIG WORKDIR
+  check "$@"
   bring_up "$@" || exit 1
 }
 
 keep() {
   place
   require TPU_TYPE CONFIG WORKDIR
+  check "$@"
   local times failures=0 status state
   for ((times = 1; times <= KEEP_TIMES; times++)); do
     note "start $times of $KEEP_TIMES"
@@ -234,4 +238,5 @@ delete() {
   queued delete "$TPU_NAME" --force --quiet
 }
 
-dispatch "bucket create setup run logs status stop resume keep delete" "$@"
+dispatch \
+  "bucket check create setup run logs status stop resume keep delete" "$@"

@@ -27,7 +27,10 @@ _WORKDIR = flags.DEFINE_string(
   None,
   "The run's folder, or gs://BUCKET/NAME; the same folder resumes.",
 )
-_OTHERS = ("status", "report", "solve", "study", "compare", "export", "branch")
+_OTHERS = (
+  *("status", "report", "solve", "study", "compare", "export", "branch"),
+  "check",
+)
 # Stages, with their rounds, that can be the first of a run, as a branch can.
 # All others need a folder that holds a run.
 _FIRST = (("evolve", None), ("evaluate", 0), ("rollout", 1), ("extract", 1))
@@ -46,6 +49,7 @@ _TAKEN_BY = {
   "question": ("solve",),
   "other": ("compare", "branch"),
   "json": ("status",),
+  "topology": ("check",),
 }
 _STAGE = flags.DEFINE_enum(
   "stage",
@@ -56,7 +60,8 @@ _STAGE = flags.DEFINE_enum(
   "solve, the answer to --question; study or compare, a comparison of methods "
   "with the models of --round, or of this run with --other; export, the "
   "training data of --round as a data set; branch, what --other made before "
-  "the data of --round, taken over.",
+  "the data of --round, taken over; check, whether a run could end well, and "
+  "what it costs (`rstar_jax check` is the same).",
 )
 _ROUND = flags.DEFINE_integer(
   "round",
@@ -87,6 +92,11 @@ _PROCESS = flags.DEFINE_integer(
   "process", None, "With --distributed: which this is, from 0."
 )
 
+_TOPOLOGY = flags.DEFINE_string(
+  "topology",
+  None,
+  "For check: the TPU to come, such as v5e-64, v5p-128 or '2x v5e-16'.",
+)
 _JSON = flags.DEFINE_bool("json", False, "With --stage=status: as JSON.")
 _GRACE = flags.DEFINE_float(
   "grace",
@@ -103,6 +113,8 @@ def main(argv: list[str]) -> None:
     if _STAGE.value == "status":
       tell()
       return
+    if _STAGE.value == "check":
+      raise SystemExit(0 if foresee() else 1)
   except (ValueError, OSError) as error:
     refuse(error)
   # All but a status needs much that takes seconds to import.
@@ -146,7 +158,7 @@ def check_flags(argv: list[str]) -> None:
       f"{argv[1]!r} is no flag; the run's folder is given as "
       f"--workdir={argv[1]}"
     )
-  if not _WORKDIR.value:
+  if not _WORKDIR.value and stage != "check":
     raise ValueError("the run's folder is missing: give --workdir=FOLDER")
   if stage != "status" and _CONFIG.value is None:
     raise ValueError("the config is missing: give --config=configs/tiny.py")
@@ -182,6 +194,19 @@ def tell() -> None:
   found = status.look(workdir)
   as_json = json.dumps(dataclasses.asdict(found), indent=2)
   outside.say(as_json if _JSON.value else status.render(found))
+
+
+def foresee() -> bool:
+  """Says what would fail, and what a run costs; returns whether none would."""
+  from rstar_jax.tools.preflight import check, findings
+
+  found = check.check(
+    _CONFIG.value,
+    _TOPOLOGY.value,
+    workdir=_WORKDIR.value or "",
+    grace=_GRACE.value,
+  )
+  return findings.render(found, outside.say)
 
 
 def run() -> None:
@@ -265,6 +290,8 @@ def run() -> None:
 
 def console() -> None:
   """Runs the command `rstar_jax`; `python -m rstar_jax` is the same."""
+  if sys.argv[1:2] == ["check"]:
+    sys.argv[1] = "--stage=check"
   # So that --help is of this module, whichever way it was started.
   sys.modules["__main__"].__doc__ = __doc__
   for each in flags.FLAGS.get_flags_for_module(__name__):

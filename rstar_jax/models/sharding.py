@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jax.experimental import multihost_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import (
   AbstractMesh,
   AxisType,
@@ -62,17 +62,32 @@ def make_mesh(
     ValueError: the sizes do not multiply to the number of devices.
   """
   devices = jax.devices() if devices is None else list(devices)
-  sizes = mesh_sizes(config, len(devices))
-  return jax.make_mesh(
-    sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
-  )
+  slices = len({getattr(each, "slice_index", 0) for each in devices})
+  sizes = mesh_sizes(config, len(devices), slices)
+  types = (AxisType.Auto,) * len(AXES)
+  if slices == 1:
+    return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+  # Only data goes between slices: a sum of gradients an update, where the other
+  # axes move weights and activations in each layer.
+  between = (slices, *(1 for _ in AXES[1:]))
+  within = (sizes[0] // slices, *sizes[1:])
+  grid = mesh_utils.create_hybrid_device_mesh(within, between, devices)
+  return Mesh(grid, AXES, axis_types=types)
 
 
-def mesh_sizes(config: MeshConfig, devices: int) -> tuple[int, ...]:
+def mesh_sizes(
+  config: MeshConfig, devices: int, slices: int = 1
+) -> tuple[int, ...]:
   """Returns the number of devices along each of `AXES`.
 
+  Args:
+    config: sizes; at most one is -1, and takes the remaining devices.
+    devices: how many there are.
+    slices: of TPUs that these are; the data axis goes over all of them.
+
   Raises:
-    ValueError: the sizes do not multiply to the number of devices.
+    ValueError: the sizes do not multiply to the number of devices, or the data
+      axis does not divide into the slices.
   """
   sizes = [getattr(config, axis) for axis in AXES]
   fixed = math.prod(size for size in sizes if size != -1)
@@ -86,6 +101,11 @@ def mesh_sizes(config: MeshConfig, devices: int) -> tuple[int, ...]:
     raise ValueError(
       f"mesh {dict(zip(AXES, sizes, strict=True))} needs {math.prod(sizes)} "
       f"devices (or a multiple of {fixed}) but there are {devices}"
+    )
+  if sizes[0] % slices:
+    raise ValueError(
+      f"mesh {dict(zip(AXES, sizes, strict=True))}: data must be a multiple of "
+      f"the {slices} slices, between which it alone goes: set data={slices}"
     )
   return tuple(sizes)
 
@@ -225,11 +245,37 @@ def _divides(name, size: int, mesh: Mesh | AbstractMesh):
   return None if size % math.prod(mesh.shape[n] for n in names) else name
 
 
-def row_shards(mesh: Mesh | None) -> int:
+def row_shards(mesh: Mesh | AbstractMesh | None) -> int:
   """Returns the number of data shards: parts of the rows of a batch."""
   if mesh is None:
     return 1
   return math.prod(mesh.shape[axis] for axis in RULES.batch)
+
+
+def check_rows(
+  name: str, rows: int, accumulate: int, mesh: Mesh | AbstractMesh
+) -> None:
+  """Checks that the rows of a batch can be cut over a mesh.
+
+  Args:
+    name: the training's, for errors.
+    rows: of a batch.
+    accumulate: its micro-batches.
+    mesh: of the training.
+
+  Raises:
+    ValueError: they cannot be; says what would do.
+  """
+  parts = row_shards(mesh)
+  if rows % (accumulate * parts):
+    fewer = [n for n in range(1, accumulate) if rows % (n * parts) == 0]
+    raise ValueError(
+      f"{name}: a batch of {rows} rows in {accumulate} micro-batches cannot be "
+      f"cut into {parts} parts, the data x fsdp of {dict(mesh.shape)}: in "
+      "another --workdir give a batch_size that is a multiple of "
+      f"{accumulate * parts}"
+      f"{f', or accumulate={fewer[-1]}' if fewer else ''}"
+    )
 
 
 def cache_sharding(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:

@@ -13,6 +13,7 @@ from rstar_jax.data import released, training
 from rstar_jax.grading import judging
 from rstar_jax.grading.grader import Grader
 from rstar_jax.pipeline.hosts import Host, wait_until
+from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import layout, records, store
 from rstar_jax.tasks.named import load_task
 from rstar_jax.types import Problem
@@ -73,6 +74,43 @@ def try_plugins(config: Config, problem: Problem) -> None:
       grader.grade([(answer, answer)])
   if task.reward:
     judging.rewards(task.reward, [(problem, answer)])
+
+
+def knows_grammar(tokenizer: HfTokenizer) -> bool:
+  """Says whether a model came with the markers of steps as tokens."""
+  return tokenizer.known == tokenizer.vocab_size
+
+
+def first_writer(config: Config, knows: bool) -> str:
+  """Returns who writes the steps of round 1.
+
+  Args:
+    config: the run's config.
+    knows: whether the base model `knows_grammar`. One that does not cannot be
+      asked by the trained prompt: its rows for the markers are new.
+
+  Raises:
+    ValueError: nobody can; says who could.
+  """
+  policy, first = config.policy, config.rounds[0]
+  base = policy.path or "the base model of the package"
+  if not config.extract.needs_trees:
+    return "nobody, since solutions and pairs are given,"
+  for given, writer in (
+    (config.remote.url, f"{config.remote.model} at {config.remote.url}"),
+    (first.policy, first.policy),
+    (policy.backend, policy.backend),
+    (policy.prompt == "few_shot", f"{base}, shown solved examples,"),
+    (knows, base),
+  ):
+    if given:
+      return writer
+  raise ValueError(
+    f"nobody can write a step in round 1: {base} has never seen the step "
+    "grammar; in another --workdir name a server in config.remote.url and its "
+    "config.remote.model, or a policy that has in config.rounds[0].policy, or "
+    "set config.policy.prompt=few_shot"
+  )
 
 
 def has_run(workdir: store.Path) -> bool:

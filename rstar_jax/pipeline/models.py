@@ -62,6 +62,24 @@ def train_mesh(config: Config) -> jax.sharding.Mesh | None:
   )
 
 
+def check_trainings(config: Config) -> None:
+  """Checks that this run's devices can train, before a search is paid for.
+
+  Raises:
+    ValueError: a batch cannot be cut over `train_mesh`; says what would do.
+  """
+  mesh = train_mesh(config)
+  if mesh is None:
+    return
+  kinds = {each.algorithm for each in config.rounds}
+  names = [*(["sft"] if "sft" in kinds else []), "ppm"]
+  for name in names:
+    train = getattr(config, name)
+    sharding.check_rows(
+      f"config.{name}", train.batch_size, train.accumulate, mesh
+    )
+
+
 def load_policy(
   context: Context,
   start: int | str,

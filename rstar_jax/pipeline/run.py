@@ -23,6 +23,7 @@ from rstar_jax.pipeline import (
   checks,
   evaluate,
   extract,
+  models,
   ppm,
   reinforce,
   results,
@@ -103,7 +104,11 @@ def evolve(context: Context) -> dict[str, Any]:
   """Runs all rounds, and returns what results.json holds.
 
   The same call resumes: a finished stage is not run again.
+
+  Raises:
+    ValueError: what a later stage would be refused for; see `_check_stages`.
   """
+  _check_stages(context)
   evaluate.evaluate(context, 0)
   found = results.write(context)
   for round_ in range(1, len(context.config.rounds) + 1):
@@ -113,6 +118,18 @@ def evolve(context: Context) -> dict[str, Any]:
     logging.info("Round %d is done", round_)
     found = results.write(context)
   return found
+
+
+def _check_stages(context: Context) -> None:
+  """Refuses, before anything is spent, what a later stage could not do.
+
+  Raises:
+    ValueError: the devices cannot train, or nobody can write a step in round 1;
+      one line that says what to do.
+  """
+  models.check_trainings(context.config)
+  if records.read_manifest(context.folder(1, "trees")) is None:
+    checks.first_writer(context.config, checks.knows_grammar(context.tokenizer))
 
 
 def newest_round(context: Context) -> int:

@@ -281,7 +281,8 @@ def _updates(
     if _is_padding(batch):
       return skip(state)
     if mesh is not None:
-      _check_rows(name, batch, config.accumulate, mesh)
+      rows = len(jax.tree.leaves(batch)[0])
+      sharding.check_rows(name, rows, config.accumulate, mesh)
       batch = sharding.to_global(batch, mesh)
     return step_fn(state, batch, *frozen)
 
@@ -311,18 +312,6 @@ def _newest(
     return state
   logging.info("%s: resumes after update %d", name, restored[0])
   return restored[1]
-
-
-def _check_rows(name: str, batch: Any, accumulate: int, mesh) -> None:
-  rows = len(jax.tree.leaves(batch)[0])
-  parts = sharding.row_shards(mesh)
-  if rows % (accumulate * parts):
-    raise ValueError(
-      f"{name}: a batch of {rows} rows in {accumulate} micro-batches cannot be "
-      f"cut into {parts} parts, the data x fsdp of {dict(mesh.shape)}: in "
-      "another --workdir give a batch_size that is a multiple of "
-      f"{accumulate * parts}, or an accumulate of at most {rows // parts}"
-    )
 
 
 class _Log:

@@ -144,7 +144,7 @@ class AdviceTest(absltest.TestCase):
   """A message that advises another value advises one that is accepted."""
 
   # What is said before a workdir is bound, so that any value is accepted.
-  BEFORE = ("/config/", "/data/")
+  BEFORE = ("/config/", "/data/", "/preflight/")
   VERB = re.compile(r"\b(set|give|leave|lower|make|change|more|larger)\b")
   FIELD = re.compile(r"\b((?:[a-z_]+\.)?[a-z_]+\.[a-z_]+)\b")
 

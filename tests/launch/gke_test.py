@@ -70,6 +70,23 @@ class GkeTest(parameterized.TestCase):
       + ["--workdir=gs://bucket/a b", "--config.seed=1"],
     )
 
+  def test_nothing_runs_that_was_checked_and_is_wrong(self):
+    self.cloud.checks(1)
+    self.addCleanup((self.cloud.folder / "bin" / "rstar_jax").unlink)
+    self.gke("run", status=1, says="CHECK=no asks for the TPU all the same")
+    self.assertEmpty(self.cloud.calls())
+    self.gke("run", CHECK="no")
+    self.assertLen(self.cloud.calls(), 1)
+    self.cloud.checks(0)
+    self.gke("run", "--config.seed=1")
+    self.assertLen(self.cloud.calls(), 2)
+    asked = "check --config=configs/tiny.py --topology=v5litepod-16"
+    self.assertEqual(
+      self.cloud.checked(),
+      [f"{asked} --workdir=gs://bucket/a b"]
+      + [f"{asked} --workdir=gs://bucket/a b --config.seed=1"],
+    )
+
   def test_run_with_an_image_of_ones_own(self):
     self.gke("run", DOCKER_IMAGE="gcr.io/mine/image:1", MAX_RESTARTS="2")
     (words,) = self.cloud.calls()
@@ -121,7 +138,7 @@ class GkeTest(parameterized.TestCase):
     self.assertEmpty(self.cloud.calls())
 
   @parameterized.parameters(
-    ("create", 1), ("run", 3), ("wait", 1), ("logs", 2), ("stop", 1)
+    ("create", 1), ("run", 4), ("wait", 1), ("logs", 2), ("stop", 1)
   )  # fmt: skip
   def test_dry_run(self, verb, lines):
     done = self.gke("--dry-run", verb)

@@ -39,6 +39,18 @@ class TpuTest(cloud_lib.TpuCase):
     self.tpu("create", says="rstar is there")
     self.assertEqual(self.cloud.verbs().count("create"), 1)
 
+  def test_a_tpu_is_asked_for_once_the_check_finds_nothing_wrong(self):
+    self.cloud.checks(1)
+    for verb in ("resume", "keep", "check"):
+      self.tpu(verb, status=1, says="see the errors above")
+    self.assertEmpty(self.cloud.calls())
+    self.assertLen(self.cloud.checked(), 3)
+    self.cloud.checks(0)
+    self.tpu("resume", "--config.seed=1")
+    self.assertEndsWith(self.cloud.checked()[-1], "--config.seed=1")
+    self.assertIn("--topology=v4-16", self.cloud.checked()[-1])
+    self.assertIn("create", self.cloud.verbs())
+
   def test_a_quota_refused(self):
     self.cloud.plan(create=["quota"])
     done = self.tpu("create", status=1, says="RESOURCE_EXHAUSTED")

@@ -140,6 +140,49 @@ class ShardingTest(parameterized.TestCase):
     with sharding.on(None):
       self.assertTrue(jax.sharding.get_abstract_mesh().empty)
 
+  def test_slices_are_parts_of_the_data_axis(self):
+    sizes = sharding.mesh_sizes(MeshConfig(data=2, fsdp=-1, tensor=2), 16, 2)
+    self.assertEqual(sizes, (2, 4, 2))
+    for data in (1, 3):
+      with self.assertRaisesRegex(ValueError, "the 2 slices.* set data=2"):
+        sharding.mesh_sizes(MeshConfig(data=data, fsdp=-1), 6, 2)
+
+    class Chip:
+      """A chip of a slice, as far as a mesh asks for it."""
+
+      platform = device_kind = "fake"
+      process_index = 0
+
+      def __init__(self, number: int):
+        self.id, self.slice_index = number, number % 2
+
+      def __repr__(self):
+        return f"{self.id}"
+
+    devices = [Chip(number) for number in range(8)]
+    mesh = sharding.make_mesh(MeshConfig(data=4, fsdp=2, tensor=1), devices)
+    self.assertEqual(dict(mesh.shape), {"data": 4, "fsdp": 2, "tensor": 1})
+    slices = [[each.slice_index for each in row.flat] for row in mesh.devices]
+    # No row of fsdp and tensor has chips of both, and the first half of data is
+    # one slice.
+    self.assertEqual(slices, [[0, 0], [0, 0], [1, 1], [1, 1]])
+    self.assertLen({each.id for each in mesh.devices.flat}, 8)
+
+  @parameterized.parameters(
+    # Parts of rows, rows, micro-batches, and what the message proposes.
+    (4, 128, 16, None),
+    (16, 128, 16, "multiple of 256, or accumulate=8$"),
+    (8, 12, 1, "multiple of 8$"),
+    (6, 36, 4, "multiple of 24, or accumulate=3$"),
+  )
+  def test_rows_of_a_batch(self, parts, rows, accumulate, expected):
+    mesh = jax.sharding.AbstractMesh((1, parts, 2), sharding.AXES)
+    if expected is None:
+      sharding.check_rows("sft", rows, accumulate, mesh)
+      return
+    with self.assertRaisesRegex(ValueError, expected):
+      sharding.check_rows("sft", rows, accumulate, mesh)
+
   def test_mesh_of_a_field(self):
     devices = jax.devices()
     self.assertIsNone(sharding.mesh_over(MeshConfig(), devices[:1], "x"))

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import types
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -168,6 +169,24 @@ class WorkdirTest(parameterized.TestCase):
     self.assertEqual(
       kept, [str(self.workdir / "kept"), str(folder / "programs")]
     )
+
+  def test_who_writes_first(self):
+    config = config_lib.Config()
+    config.policy.path = "some/model"
+    self.assertEqual(checks.first_writer(config, knows=True), "some/model")
+    with self.assertRaisesRegex(
+      ValueError, "^nobody can write a step in round 1: some/model has never"
+    ):
+      checks.first_writer(config, knows=False)
+    config.remote.url, config.remote.model = "http://a/v1", "large"
+    self.assertEqual(
+      checks.first_writer(config, knows=False), "large at http://a/v1"
+    )
+
+  def test_a_model_knows_the_grammar_if_its_tokens_are_there(self):
+    for known, expected in ((13, True), (5, False)):
+      tokenizer = types.SimpleNamespace(known=known, vocab_size=13)
+      self.assertEqual(checks.knows_grammar(tokenizer), expected)
 
   def test_data_is_read_at_once(self):
     with self.assertRaisesRegex(ValueError, "there is no file train.jsonl"):

@@ -9,6 +9,7 @@ import tempfile
 import types
 from unittest import mock
 
+import jax
 import numpy as np
 from absl.testing import absltest
 
@@ -299,6 +300,38 @@ class GeneratedTaskTest(absltest.TestCase):
         self.assertEqual(each["verdict"] == "equal", right)
     methods = {each["method"] for each in found["rows"] if each["round"] == 1}
     self.assertContainsSubset({"policy", "best_of_n", "mcts"}, methods)
+
+
+class RefusedTest(absltest.TestCase):
+  """What a later stage would be refused for is said before the first."""
+
+  def setUp(self):
+    super().setUp()
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    files = [
+      tiny_run.write_problems(folder / f"{name}.jsonl", rows)
+      for name, rows in (("train", TRAIN), ("test", TEST))
+    ]
+    self.context = tiny_run.make_context(
+      tiny_run.make_config(*files), folder / "run"
+    )
+    self.device = tiny_run.ScriptedBackend.scripted()
+    self.enter_context(mock.patch.object(backends, "ModelBackend", self.device))
+
+  def assert_refused(self, message: str):
+    with self.assertRaisesRegex(ValueError, message):
+      run.evolve(self.context)
+    self.assertEmpty(self.device.made)
+    self.assertFalse((self.context.workdir / "round_0").exists())
+
+  def test_a_mesh_that_does_not_cut_the_batches(self):
+    mesh = jax.sharding.AbstractMesh((1, 3, 1), ("data", "fsdp", "tensor"))
+    with mock.patch.object(models, "train_mesh", lambda config: mesh):
+      self.assert_refused("^config.sft: a batch of .* into 3 parts")
+
+  def test_nobody_who_writes(self):
+    self.context.tokenizer = types.SimpleNamespace(known=5, vocab_size=13)
+    self.assert_refused("^nobody can write a step in round 1")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import dataclasses
 
 from jax.sharding import AbstractMesh
 
-from rstar_jax.config.schema import Config
+from rstar_jax.config.schema import Config, TrainConfig
 from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.tools.aot import programs, report
@@ -77,15 +77,11 @@ def training(
   shards = sharding.row_shards(mesh)
   of = programs.training_of(name, config, shards)
   head = programs.head_of(name, config)
-  tx = state.optimizer(of, num_steps=1000)
-  masters = dataclasses.replace(model, param_dtype="float32")
-  begun, frozen = programs.training_state(masters, head, of, tx, mesh)
+  begun, trained, frozen = _state(model, head, of, mesh)
   one = AbstractMesh((1,) * len(sharding.AXES), sharding.AXES)
-  whole, _ = programs.training_state(masters, head, of, tx, one)
-  trained = bytes_of(begun.params)
   size = 2 if model.dtype == "bfloat16" else 4
   # The gradients' sum; and of the weights, as they are multiplied with.
-  held = bytes_of(begun) + trained + bytes_of(frozen)
+  held = begun + trained + frozen
   held += size / 4 * (0 if of.lora_rank else trained)
   tensor = mesh.shape["tensor"]
   tokens = of.batch_size / (shards * of.accumulate) * of.length
@@ -102,8 +98,29 @@ def training(
     ends += 3 * 4 * tokens / parts * model.vocab_size / tensor
   return Training(
     held + model.num_layers * kept + layer + ends + _TRAINING_CODE,
-    bytes_of(whole),
+    _state(model, head, of, one)[0],
   )
+
+
+def _state(
+  model: ModelConfig, head: str, of: TrainConfig, mesh: AbstractMesh
+) -> tuple[float, float, float]:
+  """Returns bytes on a chip of the state, of what is trained, and what is not.
+
+  Layers are alike, so that one and two say what all have: to trace a deep model
+  takes seconds.
+  """
+  tx = state.optimizer(of, num_steps=1000)
+  found = []
+  for layers in (1, 2):
+    masters = dataclasses.replace(
+      model, param_dtype="float32", num_layers=layers
+    )
+    begun, frozen = programs.training_state(masters, head, of, tx, mesh)
+    parts = begun, begun.params, frozen
+    found.append([bytes_of(each) for each in parts])
+  more = model.num_layers - 1
+  return tuple(a + more * (b - a) for a, b in zip(*found, strict=True))
 
 
 def _kept(model: ModelConfig, remat: str, tensor: int) -> float:

@@ -210,12 +210,9 @@ def training_program(
   """
   parts = sharding.row_shards(mesh)
   training = training_of(name, config, parts)
-  if training.batch_size % (parts * training.accumulate):
-    raise ValueError(
-      f"{training.accumulate} micro-batches of config.{name}'s "
-      f"{training.batch_size} rows do not divide into the mesh's {parts} parts "
-      f"of rows: give an accumulate of at most {training.batch_size // parts}"
-    )
+  sharding.check_rows(
+    f"config.{name}", training.batch_size, training.accumulate, mesh
+  )
   tpu = mesh.devices.flat[0].platform == "tpu"
   model = dataclasses.replace(
     model,

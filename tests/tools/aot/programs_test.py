@@ -187,7 +187,7 @@ class ProgramsTest(parameterized.TestCase):
     config = small.config()
     config.sft = TrainConfig(batch_size=8, accumulate=4)
     mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=4))
-    with self.assertRaisesRegex(ValueError, "accumulate of at most 2"):
+    with self.assertRaisesRegex(ValueError, "or accumulate=2"):
       programs.training_program("sft", _tiny(), config, mesh)
 
 

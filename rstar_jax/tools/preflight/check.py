@@ -1,0 +1,91 @@
+"""Says, before a TPU is asked for, what would fail on it, and what it costs.
+
+  rstar_jax check --config=configs/qwen2_5_math_7b.py --topology=v5e-16
+
+A line a finding: ok, a warning or an error, and what to do. Meshes, memory,
+checkpoints and the price follow from sizes; data and answers are tried on first
+rows; the sandbox, servers and the workdir are tried from this machine, which
+need not be the TPU's. Nothing is compiled, and it takes less than a minute.
+"""
+
+from rstar_jax.config.schema import Config
+from rstar_jax.evaluation import cost
+from rstar_jax.hf import published
+from rstar_jax.hf.tokenizers import load_tokenizer
+from rstar_jax.pipeline import checks, models
+from rstar_jax.tools.aot import chips
+from rstar_jax.tools.preflight import sizes, trials
+from rstar_jax.tools.preflight.findings import Finding, Findings, one_line
+
+
+def check(
+  config: Config,
+  topology: str | None = None,
+  *,
+  workdir: str = "",
+  grace: float,
+) -> Findings:
+  """Yields findings, as they are made.
+
+  Args:
+    config: of the run; its fields and their rules are checked already.
+    topology: the chips to come; see `chips.parse`. None: this machine is the
+      one, and what needs sizes of chips is left out.
+    workdir: the run's folder, to be written to; "" looks at none.
+    grace: seconds between SIGTERM and the end of a machine.
+
+  Raises:
+    ValueError: the topology's name is unknown; one line.
+  """
+  where = chips.parse(topology) if topology else None
+  yield _writer(config)
+  yield from _equal_cost(config)
+  if where is not None:
+    yield from sizes.of_chips(config, where, grace)
+  else:
+    yield Finding(
+      "warning",
+      "chips",
+      "meshes, memory and price are not counted: give --topology=v5e-16",
+    )
+  yield from trials.data(config)
+  yield from trials.servers(config)
+  yield trials.sandbox(config, away=where is not None)
+  if workdir:
+    yield trials.workdir(config, workdir)
+
+
+def _writer(config: Config) -> Finding:
+  """Says whether anybody can write a step in round 1."""
+  base = str(models.base(config))
+  try:
+    knows = False
+    # None of the published models does, and they need not be here.
+    if base not in published.MODELS:
+      knows = checks.knows_grammar(load_tokenizer(base))
+  except (OSError, ValueError) as error:
+    return Finding("warning", "round 1", one_line(error))
+  try:
+    writer = checks.first_writer(config, knows)
+  except ValueError as error:
+    return Finding("error", "round 1", one_line(error))
+  return Finding("ok", "round 1", f"{writer} writes the steps")
+
+
+def _equal_cost(config: Config) -> Findings:
+  """Compares what is sampled with what the search can cost."""
+  search, study = config.eval.search, config.study
+  for name, rollouts, count in (
+    ("eval", search.rollouts, cost.samples_of_evaluation(config)),
+    ("study", study.trajectories, cost.samples_of_study(config)),
+  ):
+    most = rollouts * search.candidates
+    # A search ends before its most where its solutions are few.
+    if 2 * count < most:
+      yield Finding(
+        "warning",
+        "equal cost",
+        f"config.{name}.samples={count} beside a search that costs up to "
+        f"{rollouts} x {search.candidates} = {most} solutions: majority and "
+        f"best-of-N get less than the search; 0 gives as many as it can cost",
+      )

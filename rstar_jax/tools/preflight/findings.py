@@ -1,0 +1,54 @@
+"""What a check of a run found, as lines."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
+
+from rstar_jax import outside
+
+Level = Literal["ok", "warning", "error"]
+# Characters of a line.
+_LONGEST = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+  """What one check found.
+
+  Attributes:
+    about: what was looked at, a word or two.
+    said: what was found and, unless it is well, what to do.
+  """
+
+  level: Level
+  about: str
+  said: str
+
+  def __str__(self) -> str:
+    return (
+      f"{self.level:<8}{outside.line(f'{self.about}: {self.said}', _LONGEST)}"
+    )
+
+
+Findings = Iterator[Finding]
+
+
+def render(findings: Iterable[Finding], say: Callable[[str], None]) -> bool:
+  """Says each finding as it comes, and then how many there were.
+
+  Returns:
+    Whether there was no error.
+  """
+  counts = dict.fromkeys(("ok", "warning", "error"), 0)
+  for each in findings:
+    counts[each.level] += 1
+    say(str(each))
+  say(
+    f"{counts['error']} errors, {counts['warning']} warnings, {counts['ok']} ok"
+  )
+  return not counts["error"]
+
+
+def one_line(error: Exception) -> str:
+  """Returns what an error says."""
+  return " ".join(str(error).split()) or type(error).__name__

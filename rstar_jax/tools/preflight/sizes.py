@@ -1,0 +1,227 @@
+"""What follows from the number and the kind of chips: no TPU, no compiler.
+
+Meshes, memory, checkpoints and the price, by the arithmetic of `tools/aot/`.
+"""
+
+import dataclasses
+import math
+
+from jax.sharding import AbstractMesh
+
+from rstar_jax.config.schema import Config, MeshConfig
+from rstar_jax.models import sharding
+from rstar_jax.models.config import ModelConfig
+from rstar_jax.pipeline import models
+from rstar_jax.tools.aot import memory, plan, programs
+from rstar_jax.tools.aot.chips import Slice
+from rstar_jax.tools.preflight.findings import Finding, Findings, one_line
+
+# Bytes a second that a host writes to a bucket: an assumption.
+WRITE_RATE = 0.5e9
+_GIB = 2**30
+
+
+def of_chips(config: Config, where: Slice, grace: float) -> Findings:
+  """Checks what follows from the number and the kind of chips."""
+  yield Finding(
+    "ok",
+    "chips",
+    f"{where.name}: {where.chips} chips of {where.chip.usable_bytes / _GIB:g} "
+    f"GiB on {_hosts(where)}",
+  )
+  try:
+    model = programs.model_config(str(models.base(config)), config.policy.dtype)
+  except (OSError, ValueError) as error:
+    yield Finding("warning", "model", one_line(error))
+    return
+  meshes = {}
+  for name, chip in (("search_mesh", where.host), ("train_mesh", where)):
+    try:
+      mesh = _mesh(getattr(config, name), chip)
+    except ValueError as error:
+      yield Finding("error", name, f"config.{name}: {error}")
+      continue
+    meshes[name] = mesh
+    yield _divides(name, model, mesh)
+  if "search_mesh" in meshes:
+    yield _search_memory(config, model, where, meshes["search_mesh"])
+  if "train_mesh" in meshes:
+    mesh = meshes["train_mesh"]
+    for name in _trainings(config):
+      yield from _training(config, model, where, mesh, name, grace)
+    yield from _price(config, model, where, meshes)
+
+
+def _mesh(config: MeshConfig, where: Slice) -> AbstractMesh:
+  """Returns the mesh of a field; raises ValueError if there is none."""
+  sizes = sharding.mesh_sizes(config, where.chips, where.slices)
+  return AbstractMesh(sizes, sharding.AXES)
+
+
+def _divides(name: str, model: ModelConfig, mesh: AbstractMesh) -> Finding:
+  """Says what of a model a mesh does not cut."""
+  shape, rules = dict(mesh.shape), sharding.RULES
+  whole = [
+    f"{word} ({size}) over {axis}={shape[axis]}"
+    for word, size, axis in (
+      ("heads", model.num_heads, rules.heads),
+      ("key/value heads", model.num_kv_heads, rules.kv_heads),
+      ("the MLP", model.mlp_dim, rules.mlp),
+      ("the vocabulary", model.vocab_size, rules.vocab),
+      ("the width", model.embed_dim, rules.embed),
+    )
+    if axis and size % shape[axis]
+  ]
+  made = " x ".join(f"{axis}={size}" for axis, size in shape.items())
+  if whole:
+    return Finding(
+      "warning",
+      name,
+      f"{made} does not cut {', '.join(whole)}: each chip has all of it; "
+      "choose a divisor",
+    )
+  return Finding("ok", name, made)
+
+
+def _search_memory(
+  config: Config, model: ModelConfig, where: Slice, mesh: AbstractMesh
+) -> Finding:
+  """Says whether weights, pages and programs fit."""
+  about, has = "search memory", where.chip.usable_bytes
+  if not config.engine.pages:
+    return Finding(
+      "warning",
+      about,
+      "config.engine.pages=0 leaves their number to the engine, and it is not "
+      "counted: give one for a TPU",
+    )
+  held = memory.search(model, config, mesh)
+  parts = (
+    f"{held.weights / _GIB:.1f} GiB of weights, {held.pages / _GIB:.1f} of "
+    f"pages, {(held.temporaries + held.code) / _GIB:.1f} of programs on a chip"
+  )
+  room = has - (held.total - held.pages)
+  pages = math.floor(config.engine.pages * room / held.pages)
+  advice = f"set config.engine.pages={max(pages, 0)}"
+  if pages < 2 * programs.sizes_of(config, sharding.row_shards(mesh)).width:
+    advice = (
+      "two models leave no room for pages: raise config.search_mesh.tensor, or "
+      "set config.engine.weights=int8"
+    )
+  return _fit(about, held.total, has, parts, advice)
+
+
+def _trainings(config: Config) -> list[str]:
+  """Returns which of `programs.TRAINING` the rounds have."""
+  kinds = {each.algorithm for each in config.rounds}
+  reinforces = ["reinforce"] * (kinds != {"sft"})
+  return ["sft"] * ("sft" in kinds) + ["ppm"] + reinforces
+
+
+def _training(
+  config: Config,
+  model: ModelConfig,
+  where: Slice,
+  mesh: AbstractMesh,
+  name: str,
+  grace: float,
+) -> Findings:
+  """Says whether an update divides and fits, and its checkpoint in time."""
+  field = f"config.{'reinforce.train' if name == 'reinforce' else name}"
+  of = programs.training_of(name, config, sharding.row_shards(mesh))
+  try:
+    sharding.check_rows(field, of.batch_size, of.accumulate, mesh)
+  except ValueError as error:
+    yield Finding("error", f"{name} rows", one_line(error))
+    return
+  found = memory.training(name, model, config, mesh)
+  has = where.chip.usable_bytes
+  rows = of.batch_size // of.accumulate
+  parts = f"{of.accumulate} micro-batches of {rows} rows"
+  advice = "more chips share the state, or config.sft.lora_rank trains less"
+  if rows > sharding.row_shards(mesh) and name != "reinforce":
+    advice = f"set {field}.accumulate={2 * of.accumulate}"
+  elif of.remat != "layer":
+    advice = f"set {field}.remat=layer"
+  yield _fit(f"{name} memory", found.chip, has, parts, advice)
+  seconds = found.state / (where.hosts * WRITE_RATE)
+  about = f"{name} checkpoint"
+  said = (
+    f"{found.state / 1e9:.3g} GB, which {_hosts(where)} can write in "
+    f"{seconds:.3g} s at {WRITE_RATE / 1e9:g} GB/s each (assumed)"
+  )
+  if seconds < grace:
+    yield Finding("ok", about, f"{said}, within the grace of {grace:g} s")
+    return
+  rate = _rates(config, model, where)
+  lost = f"{of.checkpoint_every} updates"
+  if rate:
+    tokens = of.batch_size * of.length / (rate[name] * where.chips)
+    lost += f" or {of.checkpoint_every * tokens / 60:.0f} minutes"
+  yield Finding(
+    "warning",
+    about,
+    f"{said}, more than the grace of {grace:g} s: what a preemption loses is "
+    f"the updates since the last one, at most {lost}; a smaller "
+    f"{field}.checkpoint_every loses less, and checkpoints are written while "
+    "updates go on",
+  )
+
+
+def _hosts(where: Slice) -> str:
+  return f"{where.hosts} hosts" if where.hosts > 1 else "1 host"
+
+
+def _fit(
+  about: str, needs: float, has: float, parts: str, advice: str
+) -> Finding:
+  said = f"{needs / _GIB:.1f} of {has / _GIB:.1f} GiB ({parts})"
+  if needs > has:
+    return Finding("error", about, f"{said}: {advice}")
+  if needs * (1 + memory.MARGIN) > has:
+    return Finding(
+      "warning",
+      about,
+      f"{said}, as near as this estimate is: compile it with `python -m "
+      f"rstar_jax.tools.aot`, or {advice}",
+    )
+  return Finding("ok", about, said)
+
+
+def _rates(
+  config: Config, model: ModelConfig, where: Slice
+) -> dict[str, float] | None:
+  """Returns tokens a second and chip; None where they cannot be told."""
+  try:
+    return plan.rates(config, model, where, plan.Assumptions())
+  except ValueError:
+    return None
+
+
+def _price(
+  config: Config, model: ModelConfig, where: Slice, meshes: dict
+) -> Findings:
+  """Prices the rounds by the plan."""
+  rates = _rates(config, model, where) if len(meshes) == 2 else None
+  if rates is None:
+    yield Finding("warning", "price", "not counted, for want of the above")
+    return
+  known = config.train.count
+  assumed = plan.Assumptions()
+  if known:
+    assumed = dataclasses.replace(assumed, problems=known)
+  totals: dict[str, float] = {}
+  for stage in plan.stages(config.rounds, assumed):
+    hours = plan.chip_hours(stage, rates)
+    totals[stage.stage] = totals.get(stage.stage, 0.0) + hours
+  total = sum(totals.values())
+  parts = ", ".join(f"{name} {hours:,.0f}" for name, hours in totals.items())
+  yield Finding(
+    "ok",
+    "price",
+    f"about {total:,.0f} chip-hours, {total / where.chips:,.0f} hours of "
+    f"{where.name}: {parts}; for {assumed.problems:,} problems"
+    f"{'' if known else ', as the paper has (config.train.count is 0)'}, the "
+    "paper's tests, half of the chips' peaks: an estimate, in proportion to "
+    "the problems (docs/results/aot.md)",
+  )

@@ -1,0 +1,164 @@
+"""What is tried from this machine: data, grader, servers, sandbox, workdir."""
+
+import dataclasses
+import os
+import urllib.error
+import urllib.request
+import uuid
+
+from rstar_jax import outside
+from rstar_jax.config.schema import Config, DataConfig, urls_of
+from rstar_jax.data import problems as problems_lib
+from rstar_jax.grading.grader import Grader
+from rstar_jax.pipeline import checks
+from rstar_jax.sandbox.pool import Sandbox
+from rstar_jax.storage import store
+from rstar_jax.tasks.named import load_task
+from rstar_jax.tools.preflight.findings import Finding, Findings, one_line
+
+# Problems of a source that are read, and seconds that a server may take.
+_ROWS, _SECONDS = 8, 10.0
+
+
+def data(config: Config) -> Findings:
+  """Reads first problems of each source, and grades their answers."""
+  task = load_task(config.task)
+  sources: dict[str, DataConfig] = {"eval.data": config.eval.data}
+  if config.extract.needs_trees:
+    sources = {"train": config.train} | sources
+  sources |= {f"eval.more[{i}]": e for i, e in enumerate(config.eval.more)}
+  tried, unreached = False, ""
+  for name, data in sources.items():
+    if unreached and data.source.startswith("hf:"):
+      yield Finding("error", f"data {name}", f"not tried: {unreached}")
+      continue
+    count = min(data.count or _ROWS, _ROWS)
+    few = dataclasses.replace(data, count=count)
+    try:
+      found = problems_lib.load_problems(few, task=task)
+      if not tried:
+        checks.try_plugins(config, found[0])
+      tried = True
+    except (OSError, ValueError) as error:
+      # What a worker installs need not be here: launch/ gives it `hub`.
+      level = "warning" if "pip install" in str(error) else "error"
+      yield Finding(level, f"data {name}", one_line(error))
+      if "Couldn't reach" in str(error):  # It tries for half a minute.
+        unreached = "the Hub is not reached from here"
+      continue
+    said = f"{len(found)} problems of {data.source} read"
+    golds = [each.answer for each in found if each.answer is not None]
+    if golds and not task.reward and not config.grader.function:
+      with Grader(workers=1, seconds=config.grader.seconds) as grader:
+        verdicts = grader.grade([(gold, gold) for gold in golds])
+      wrong = [
+        gold
+        for gold, verdict in zip(golds, verdicts, strict=True)
+        if verdict != "equal"
+      ]
+      if wrong:
+        yield Finding(
+          "error",
+          f"data {name}",
+          f"{said}; the grader does not find {wrong[0]!r:.80} equal to itself: "
+          "see answer_field and answer_pattern in docs/your_data.md",
+        )
+        continue
+      said += ", their answers graded"
+    yield Finding("ok", f"data {name}", said)
+
+
+def servers(config: Config) -> Findings:
+  """Asks each server that the config names whether it is there."""
+  for name, text, client, wanted in (
+    ("remote.url", config.remote.url, config.remote, config.remote.model),
+    ("servers.policy", config.servers.policy, config.servers, ""),
+    ("servers.ppm", config.servers.ppm, config.servers, ""),
+  ):
+    for url in urls_of(text):
+      try:
+        found = _listed(url, client.api_key_env)
+      except (OSError, ValueError) as error:
+        yield Finding(
+          "error",
+          f"server {url}",
+          f"config.{name} does not answer from here ({one_line(error)}): "
+          "start it, or correct the address",
+        )
+        continue
+      if wanted and found and wanted not in found:
+        yield Finding(
+          "error",
+          f"server {url}",
+          f"has {', '.join(found)}, not config.remote.model={wanted!r}",
+        )
+      else:
+        yield Finding("ok", f"server {url}", "answers")
+
+
+def _listed(url: str, key_env: str) -> list[str]:
+  """Returns the models that a server lists, none where it has no list."""
+  request = urllib.request.Request(f"{url}/models")
+  if key_env:
+    key = os.environ.get(key_env, "")
+    request.add_unredirected_header("Authorization", f"Bearer {key}")
+  try:
+    with urllib.request.urlopen(request, timeout=_SECONDS) as response:
+      found = outside.parse(response.read(1 << 20))
+  except urllib.error.HTTPError as error:
+    if error.code in (404, 405):
+      return []
+    raise
+  rows = found.get("data") if isinstance(found, dict) else None
+  return [
+    str(each["id"])
+    for each in (rows if isinstance(rows, list) else [])
+    if isinstance(each, dict) and "id" in each
+  ]
+
+
+def sandbox(config: Config, *, away: bool) -> Finding:
+  """Runs a program in the sandbox of this machine.
+
+  Args:
+    config: of the run.
+    away: whether the run is to be on another machine.
+  """
+  wrong = "warning" if away else "error"
+  here = " on this machine, which need not be the run's" if away else ""
+  try:
+    with Sandbox(workers=1, require=config.sandbox.require) as tried:
+      (result,) = tried.run([["print(6 * 7)"]])
+      degraded = tried.isolation["degraded"]
+  except (OSError, RuntimeError, ValueError) as error:
+    return Finding(wrong, "sandbox", f"{one_line(error)}{here}")
+  if (result.status, result.stdout.strip()) != ("ok", "42"):
+    return Finding(
+      wrong,
+      "sandbox",
+      f"a program that prints 42 ended with {result.status}{here}: "
+      f"{result.error or result.stdout!r:.80}",
+    )
+  if degraded:
+    return Finding(
+      "warning",
+      "sandbox",
+      f"nothing enforces {', '.join(map(str, degraded))}{here}: "
+      "docs/security.md says what would, and config.sandbox.require refuses to "
+      "run without",
+    )
+  return Finding("ok", "sandbox", f"isolates programs{here}")
+
+
+def workdir(config: Config, folder: str) -> Finding:
+  """Writes a file to the workdir, and removes it."""
+  try:
+    path = store.path(folder)
+    store.check(path)
+    checks.check_identity(config, path)
+    probe = path / f".check-{uuid.uuid4().hex}"
+    store.write(probe, b"ok")
+    store.remove(probe)
+  except Exception as error:  # noqa: BLE001, each library has its own kinds.
+    return Finding("error", "workdir", f"{folder}: {one_line(error)}")
+  return Finding("ok", "workdir", f"{folder} can be written")

@@ -1,0 +1,188 @@
+"""What is tried from this machine: rows, servers, a sandbox, a folder."""
+
+import http.server
+import json
+import os
+import pathlib
+import threading
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.config.schema import Config, DataConfig
+from rstar_jax.sandbox.pool import Sandbox
+from rstar_jax.storage import layout, records
+from rstar_jax.tools.preflight import trials
+from rstar_jax.types import ExecResult
+
+
+def levels(findings) -> dict[str, str]:
+  return {each.about: each.level for each in findings}
+
+
+class DataTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.file = pathlib.Path(self.create_tempdir().full_path) / "set.jsonl"
+    self.config = Config(train=DataConfig(source=str(self.file)))
+
+  def found(self, *rows: dict):
+    self.file.write_text("\n".join(map(json.dumps, rows)))
+    return {each.about: each for each in trials.data(self.config)}
+
+  def test_first_rows(self):
+    rows = [{"question": f"Q{i}", "answer": "1/2"} for i in range(20)]
+    found = self.found(*rows, {"question": "past them"})
+    self.assertEqual(found["data train"].level, "ok")
+    self.assertIn("8 problems of", found["data train"].said)
+    self.assertEqual(found["data eval.data"].level, "ok")
+
+  def test_a_row_that_cannot_be_read(self):
+    found = self.found({"question": "Q"})
+    self.assertEqual(found["data train"].level, "error")
+    self.assertIn("set.jsonl:1", found["data train"].said)
+    self.assertEqual(found["data eval.data"].level, "ok")
+
+  def test_an_answer_that_the_grader_cannot_read(self):
+    with mock.patch.object(trials.Grader, "grade") as grade:
+      grade.side_effect = lambda pairs: (
+        ["equal", "undecided"][: len(pairs)] + ["equal" for _ in pairs[2:]]
+      )
+      found = self.found(
+        *({"question": each, "answer": each} for each in ("7", "words"))
+      )
+    self.assertEqual(found["data train"].level, "error")
+    self.assertIn("'words' equal to itself", found["data train"].said)
+
+  def test_the_hub_is_tried_once_if_it_is_not_there(self):
+    self.config.eval.data.source = "hf:a/b/test"
+    self.config.eval.more = (DataConfig(source="hf:c/d/test"),)
+    asked = []
+
+    def load(data, task):
+      asked.append(data.source)
+      raise trials.problems_lib.ProblemError("Couldn't reach 'a/b' on the Hub")
+
+    self.config.train.source = "hf:e/f/train"
+    with mock.patch.object(trials.problems_lib, "load_problems", load):
+      found = levels(trials.data(self.config))
+    self.assertEqual(asked, ["hf:e/f/train"])
+    self.assertEqual(set(found.values()), {"error"})
+    self.assertLen(found, 3)
+
+  def test_a_library_that_a_worker_has(self):
+    self.config.train.source = "hf:a/b/train"
+    with mock.patch.dict("sys.modules", datasets=None):
+      (found,) = (
+        each for each in trials.data(self.config) if "train" in each.about
+      )
+    self.assertEqual(found.level, "warning")
+    self.assertIn("pip install", found.said)
+
+
+class _Answers(http.server.BaseHTTPRequestHandler):
+  def do_GET(self):
+    said = json.dumps({"data": [{"id": "large"}]}).encode()
+    known = self.path == "/v1/models"
+    allowed = self.headers.get("Authorization") == "Bearer s3cret"
+    self.send_response(404 if not known else 200 if allowed else 401)
+    self.send_header("Content-Length", str(len(said)))
+    self.end_headers()
+    self.wfile.write(said)
+
+  def log_message(self, *_):
+    pass
+
+
+class ServersTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    server = http.server.ThreadingHTTPServer(("localhost", 0), _Answers)
+    self.addCleanup(server.server_close)
+    self.addCleanup(server.shutdown)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    self.url = f"http://localhost:{server.server_port}/v1"
+    self.enter_context(mock.patch.dict(os.environ, KEY="s3cret"))
+
+  def found(self, url: str, model="large", key="KEY"):
+    config = Config()
+    config.remote.url, config.remote.model = url, model
+    config.remote.api_key_env = key
+    return list(trials.servers(config))
+
+  def test_none(self):
+    self.assertEmpty(list(trials.servers(Config())))
+
+  def test_that_answers(self):
+    (found,) = self.found(self.url)
+    self.assertEqual(found.level, "ok")
+
+  def test_that_has_another_model(self):
+    (found,) = self.found(self.url, model="small")
+    self.assertEqual(found.level, "error")
+    self.assertIn("has large, not config.remote.model='small'", found.said)
+
+  def test_that_does_not_answer(self):
+    first, second = self.found(f"{self.url},http://localhost:9/v1")
+    self.assertEqual((first.level, second.level), ("ok", "error"))
+    self.assertIn("start it", second.said)
+
+  def test_that_refuses_the_key(self):
+    (found,) = self.found(self.url, key="")
+    self.assertEqual(found.level, "error")
+    self.assertIn("401", found.said)
+
+  def test_that_has_no_list(self):
+    (found,) = self.found(self.url.replace("/v1", "/v2"))
+    self.assertEqual(found.level, "ok")
+
+
+class SandboxTest(parameterized.TestCase):
+  def test_isolates_or_says_what_it_does_not(self):
+    found = trials.sandbox(Config(), away=False)
+    self.assertIn(found.level, ("ok", "warning"), found.said)
+
+  @parameterized.parameters((False, "error"), (True, "warning"))
+  def test_a_program_that_does_not_run(self, away, level):
+    with mock.patch.object(Sandbox, "run") as run:
+      run.return_value = [ExecResult("error", "", "OSError: no")]
+      found = trials.sandbox(Config(), away=away)
+    self.assertEqual(found.level, level)
+    self.assertIn("OSError: no", found.said)
+
+  def test_what_is_required_and_not_there(self):
+    config = Config()
+    config.sandbox.require = ("nothing like it",)
+    found = trials.sandbox(config, away=False)
+    self.assertEqual(found.level, "error")
+
+
+class WorkdirTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+
+  def test_leaves_nothing(self):
+    found = trials.workdir(Config(), str(self.folder))
+    self.assertEqual(found.level, "ok")
+    self.assertEmpty(list(self.folder.iterdir()))
+
+  def test_a_file_in_its_place(self):
+    (self.folder / "run").write_text("")
+    found = trials.workdir(Config(), str(self.folder / "run"))
+    self.assertEqual(found.level, "error")
+
+  def test_a_run_of_another_config(self):
+    from rstar_jax.config import identity
+
+    records.write_json(
+      self.folder / layout.CONFIG, identity.to_json(Config(seed=1))
+    )
+    (self.folder / "round_1").mkdir()
+    found = trials.workdir(Config(), str(self.folder))
+    self.assertEqual(found.level, "error")
+    self.assertIn("config.seed was 1 and is 0", found.said)
+
+
+if __name__ == "__main__":
+  absltest.main()
