@@ -177,6 +177,9 @@ class ServersConfig(ClientConfig):
   They take and give token ids; how steps are sampled is `engine`'s.
   """
 
+  # More than of a larger model: a candidate is a request here.
+  in_flight: int = field(256, above=0, binds=False)
+
   # Bases of servers of the policy, with commas, e.g.
   # "http://a:8000/v1,http://b:8000/v1"; each tree stays with one of them.
   # Empty: our engine. Which they are may change at any time, not whether.
@@ -203,9 +206,9 @@ class ServersConfig(ClientConfig):
   # Whether what servers compute is compared with the model, which is loaded
   # here once for that; otherwise only the form of their answers is looked at.
   compare: bool = field(True, binds=False)
-  # Most differences of log-probabilities and values by which they may be off:
-  # a server computes in other numbers.
-  tolerance: float = field(0.1, above=0, binds=False)
+  # By how much log-probabilities and values may be off then, on average: a
+  # server computes in other numbers.
+  tolerance: float = field(0.05, above=0, binds=False)
 
 
 @dataclasses.dataclass(kw_only=True)

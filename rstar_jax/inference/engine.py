@@ -20,6 +20,9 @@ from rstar_jax.inference.prefix_cache import Page
 from rstar_jax.inference.runs import Run, Shard
 from rstar_jax.models.transformer import Transformer
 
+# Stands for the stop id of a step that nothing was had of: a server's.
+LOST = -2
+
 
 @dataclasses.dataclass(frozen=True)
 class Generated:
@@ -28,7 +31,7 @@ class Generated:
   Attributes:
     token_ids: sampled ids, with the stop id.
     logprobs: their log-probabilities at temperature 1, in nats.
-    stopped: the stop id that ended the step, -1 if its length did.
+    stopped: the stop id that ended the step, -1 if its length did; `LOST`.
   """
 
   token_ids: tuple[int, ...]
@@ -49,11 +52,13 @@ class Stop:
     limit: most tokens, at least 1.
     ids: ids that end a step, and belong to it.
     words: sequences of ids; a step ends with the token after one.
+    texts: texts that end a step where servers look for texts; not for us.
   """
 
   limit: int
   ids: frozenset[int] = frozenset()
   words: tuple[tuple[int, ...], ...] = ()
+  texts: tuple[str, ...] = ()
 
   def ends(self, ids: Sequence[int], start: int) -> bool:
     """Says whether the step that begins at ids[start] ends with the last."""
@@ -166,6 +171,7 @@ class Engine(PagedModel):
     stop: Stop,
     *,
     greedy: bool = False,
+    tree: str = "",
   ) -> concurrent.futures.Future[list[Generated]]:
     """Asks for C next steps of a prefix.
 
@@ -177,10 +183,12 @@ class Engine(PagedModel):
       seeds: C numbers below 2**32.
       stop: when a step ends; its limit is at most `max_new_tokens`.
       greedy: takes the likeliest tokens.
+      tree: what the prefix belongs to; it matters where there are servers.
 
     Raises:
       ValueError: an empty prefix, or a limit out of range.
     """
+    del tree
     if len(prefix) == 0:
       raise ValueError("the prefix is empty: give at least one token")
     if not 1 <= stop.limit <= self.max_new_tokens:

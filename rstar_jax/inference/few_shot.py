@@ -12,7 +12,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from rstar_jax.inference import futures
-from rstar_jax.inference.engine import Engine, Generated, Stop
+from rstar_jax.inference.engine import LOST, Engine, Generated, Stop
+from rstar_jax.inference.served import ServedEngine
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.steps.tokenizer import Tokenizer
 from rstar_jax.types import Candidate, Finish, Prefix
@@ -44,7 +45,7 @@ class FewShot:
 
   def __init__(
     self,
-    engine: Engine,
+    engine: Engine | ServedEngine,
     tokenizer: Tokenizer,
     markers: Collection[str],
     *,
@@ -69,6 +70,7 @@ class FewShot:
       limit or engine.max_new_tokens,
       frozenset([tokenizer.eos_id]),
       tuple(stop_words(tokenizer, markers)),
+      tuple(markers),
     )
     self._greedy = greedy
     self._prompt = prompt
@@ -83,7 +85,9 @@ class FewShot:
     """
     text = self._prompt(question) + "".join(prefix)
     ids = [*self._tokenizer.bos_ids, *self._tokenizer.encode(text)]
-    steps = self.engine.submit(ids, seeds, self._stop, greedy=self._greedy)
+    steps = self.engine.submit(
+      ids, seeds, self._stop, greedy=self._greedy, tree=question
+    )
     return futures.then(steps, lambda row: list(map(self._candidate, row)))
 
   def __call__(
@@ -100,7 +104,7 @@ class FewShot:
     text = self._tokenizer.decode(ids)
     end, finish = self._end(text)
     if finish is None:
-      finish = "length" if generated.stopped < 0 else "eos"
+      finish = {-1: "length", LOST: "lost"}.get(generated.stopped, "eos")
       return Candidate(text, ids, generated.logprob, finish, generated.logprobs)
     # The fewest tokens that cover the step; the last may reach beyond it.
     size = next(

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +30,41 @@ def then(future: Future[Any], change: Callable[[Any], Any]) -> Future[Any]:
   changed.add_done_callback(cancel)
   future.add_done_callback(move)
   return changed
+
+
+def together(waiting: Sequence[Future[Any]]) -> Future[list]:
+  """Returns a future of all results, in order.
+
+  The first error is its own, and cancels the others; so does cancelling it.
+  """
+  joined: Future[list] = Future()
+  missing, lock = len(waiting), threading.Lock()
+
+  def one(done: Future[Any]) -> None:
+    nonlocal missing
+    with lock:
+      missing -= 1
+      last = not missing
+    # The one who asked may have gone, or an error come first.
+    with contextlib.suppress(concurrent.futures.InvalidStateError):
+      if done.cancelled():
+        joined.cancel()
+      elif error := done.exception():
+        joined.set_exception(error)
+      elif last:
+        joined.set_result([each.result() for each in waiting])
+
+  def end(done: Future[Any]) -> None:
+    if done.cancelled() or done.exception():
+      for each in waiting:
+        each.cancel()
+
+  joined.add_done_callback(end)
+  if not waiting:
+    joined.set_result([])
+  for each in waiting:
+    each.add_done_callback(one)
+  return joined
 
 
 def all_of(submit: Callable[..., Future[Any]], *rows: Sequence[Any]) -> list:

@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from rstar_jax.inference import futures
-from rstar_jax.inference.engine import Engine, Generated, Stop
+from rstar_jax.inference.engine import LOST, Engine, Generated, Stop
+from rstar_jax.inference.served import ServedEngine
 from rstar_jax.steps import grammar
 from rstar_jax.steps.tokenizer import Tokenizer, encode_solution
 from rstar_jax.types import Candidate, Finish, Prefix
@@ -30,7 +31,7 @@ class Policy:
 
   def __init__(
     self,
-    engine: Engine,
+    engine: Engine | ServedEngine,
     tokenizer: Tokenizer,
     *,
     finishes: Collection[Finish] = ("step", "code", "answer"),
@@ -72,7 +73,9 @@ class Policy:
     ids = encode_solution(
       self._tokenizer, self._tokenizer.prompt(question), prefix
     )
-    steps = self.engine.submit(ids, seeds, self._stop, greedy=self._greedy)
+    steps = self.engine.submit(
+      ids, seeds, self._stop, greedy=self._greedy, tree=question
+    )
     return futures.then(steps, lambda row: list(map(self._candidate, row)))
 
   def __call__(
@@ -98,6 +101,11 @@ class Policy:
       text=self._tokenizer.decode(generated.token_ids),
       token_ids=generated.token_ids,
       logprob=generated.logprob,
-      finish=self._finishes.get(generated.stopped, "length"),
+      finish=self._finish(generated.stopped),
       logprobs=generated.logprobs,
     )
+
+  def _finish(self, stopped: int) -> Finish:
+    if stopped == LOST:
+      return "lost"
+    return self._finishes.get(stopped, "length")

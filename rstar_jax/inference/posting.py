@@ -137,7 +137,12 @@ class Url:
       )
 
   def post(
-    self, body: bytes, read: Callable[[Any], _Read], proven: bool = False
+    self,
+    body: bytes,
+    read: Callable[[Any], _Read],
+    proven: bool = False,
+    *,
+    empty: bool = False,
   ) -> tuple[Any, _Read]:
     """Posts once, and returns the answer and what `read` made of it.
 
@@ -146,6 +151,7 @@ class Url:
       read: makes of a JSON document what the caller wants; raises `outside.Bad`
         if it is not what was asked for.
       proven: whether the server is known to answer such requests.
+      empty: whether an empty body is an answer, None.
 
     Raises:
       Later: no answer this time; or one that cannot be read, if `proven`.
@@ -163,7 +169,8 @@ class Url:
     try:
       with self._opener.open(request, timeout=self._seconds) as response:
         answered = True
-        answer = outside.parse(_body(response))
+        data = _body(response)
+        answer = outside.parse(data) if data or not empty else None
     except urllib.error.HTTPError as error:
       raise self._refusal(error, proven) from None
     except outside.Bad as error:

@@ -7,6 +7,7 @@ import numpy as np
 
 from rstar_jax.inference import futures
 from rstar_jax.inference.scoring import ScoringEngine
+from rstar_jax.inference.served import ServedScores
 from rstar_jax.steps.tokenizer import Tokenizer, encode_piece, encode_solution
 from rstar_jax.types import Prefix
 
@@ -21,7 +22,9 @@ class Scorer:
     engine: values ids.
   """
 
-  def __init__(self, engine: ScoringEngine, tokenizer: Tokenizer):
+  def __init__(
+    self, engine: ScoringEngine | ServedScores, tokenizer: Tokenizer
+  ):
     """Makes the callable.
 
     Args:
@@ -49,7 +52,8 @@ class Scorer:
     after = [encode_piece(tokenizer, step) for step in steps]
     if not all(after):
       raise ValueError("a step has no tokens: nothing to score")
-    return self.engine.submit([[*before, *each] for each in after])
+    paths = [[*before, *each] for each in after]
+    return self.engine.submit(paths, tree=question)
 
   def __call__(
     self,

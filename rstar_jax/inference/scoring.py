@@ -62,7 +62,7 @@ class ScoringEngine(PagedModel):
     self.scored = 0
 
   def submit(
-    self, paths: Sequence[Sequence[int]]
+    self, paths: Sequence[Sequence[int]], *, tree: str = ""
   ) -> concurrent.futures.Future[np.ndarray]:
     """Asks for the values of paths; what all of them share is computed once.
 
@@ -71,6 +71,7 @@ class ScoringEngine(PagedModel):
     Args:
       paths: n sequences of at least one id, of any length: if one is longer
         than the pages allow, there will be more of them.
+      tree: what they belong to; it matters where there are servers.
 
     Returns:
       float32 [n] in [-1, 1].
@@ -78,6 +79,7 @@ class ScoringEngine(PagedModel):
     Raises:
       ValueError: a path is empty.
     """
+    del tree
     if not all(map(len, paths)):
       raise ValueError("a path has no tokens: nothing to score")
     request = _Valuation([np.asarray(path).tolist() for path in paths])

@@ -30,6 +30,9 @@ Check = Callable[[Url], None]
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 60.0
 
+# The least wait, as a share of the first: for a server that is looked at.
+_LOOK = 0.05
+
 # A server may have so many times the requests of the mean: more, and a tree
 # goes to its next one (consistent hashing with bounded loads, arXiv
 # 1608.01350).
@@ -103,14 +106,20 @@ class Servers:
     self._in_a_row = 0
     self._lock = threading.Lock()
 
-  def check(self) -> None:
+  def check(self, patience: float | None = None) -> None:
     """Looks at all servers; those that do not answer are left for later.
+
+    Args:
+      patience: seconds until one has to answer; None is `patience_seconds`.
 
     Raises:
       ValueError: one of them is no server for this.
-      ConnectionError: none answered for `patience_seconds`.
+      ConnectionError: none answered for so long.
     """
-    until = time.monotonic() + self._patience
+    for server in self._servers:
+      server.wrong, server.rests_until = "", -math.inf
+    patience = self._patience if patience is None else patience
+    until = time.monotonic() + patience
     wait = FIRST_WAIT
     with concurrent.futures.ThreadPoolExecutor(len(self._servers)) as pool:
       while True:
@@ -128,7 +137,7 @@ class Servers:
 
   def _look(self, server: _Server) -> Later | None:
     try:
-      self._see(server)
+      self._see(server, first=True)
     except Later as error:
       return error
     return None
@@ -182,6 +191,9 @@ class Servers:
             server.in_check &= not unseen
         if not stop.is_set():
           continue
+      if not tried and not stop.is_set() and self._looking():
+        stop.wait(_LOOK * FIRST_WAIT)
+        continue
       now = time.monotonic()
       until = now + self._patience if until is None else until
       if now >= until or stop.is_set():
@@ -222,18 +234,27 @@ class Servers:
       self.proven, self._in_a_row, server.rest = True, 0, 0.0
     return found
 
-  def _see(self, server: _Server) -> None:
-    """Looks at a server; raises Later if it does not answer."""
-    try:
-      if self._check is not None:
+  def _see(self, server: _Server, *, first: bool = False) -> None:
+    """Looks at a server.
+
+    Args:
+      server: any of them.
+      first: whether a wrong one ends the run; later it is left out.
+
+    Raises:
+      Later: it does not answer; or it is left out.
+      ValueError: it is no server for this, and ends the run.
+    """
+    if self._check is not None:
+      try:
         self._check(server.url)
-    except ValueError as error:
-      server.wrong = str(error)
-      others = [each for each in self._servers if not each.wrong]
-      if not others or not self.proven:
-        raise
-      logging.error("%s; going on without it", error)
-      raise Later(f"is no server for this: {error}") from error
+      except ValueError as error:
+        server.wrong = str(error)
+        if first or all(each.wrong for each in self._servers):
+          raise
+        logging.error("%s; going on without it", error)
+        raise Later(f"is no server for this: {error}") from error
+      self.proven = True
     server.checked = True
 
   def _take(
@@ -280,8 +301,12 @@ class Servers:
     waits = [each.rests_until - now for each in self._servers if not each.wrong]
     if not waits:
       raise ValueError(self._servers[0].wrong)
-    # One that is being looked at does not rest.
-    return max(min(waits), FIRST_WAIT / 10)
+    return max(min(waits), _LOOK * FIRST_WAIT)
+
+  def _looking(self) -> bool:
+    """Says whether another thread looks at a server now."""
+    with self._lock:
+      return any(each.in_check for each in self._servers)
 
   def _lost(self, why: str) -> Exception:
     """Counts a request that has no answer; returns what to raise."""

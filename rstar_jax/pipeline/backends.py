@@ -1,4 +1,4 @@
-"""Model backends: the callables of a search, on local devices or a server.
+"""Model backends: the callables of a search, on local devices or servers.
 
 Host rooms (search, sandbox, grading) meet device rooms (models, inference)
 here, as plain callables.
@@ -28,6 +28,7 @@ from rstar_jax.inference.policy import Policy
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.reward import RewardModel
 from rstar_jax.inference.scoring import ScoringEngine
+from rstar_jax.inference.served import ServedEngine
 from rstar_jax.inference.weights import Busy
 from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
@@ -37,7 +38,7 @@ from rstar_jax.models.transformer import (
   arrays_of,
   from_arrays,
 )
-from rstar_jax.pipeline import models
+from rstar_jax.pipeline import models, served
 from rstar_jax.pipeline.context import Context
 from rstar_jax.search.mcts import Calls
 from rstar_jax.steps import grammar
@@ -85,15 +86,15 @@ class ModelBackend:
     self._tokenizer = context.tokenizer
     if self._few_shot:
       self._tokenizer = load_tokenizer(self._folder, add_markers=False)
-    if config.policy.backend:
-      pass  # A backend of the user's loads its own model.
+    if config.policy.backend or config.servers.policy:
+      pass  # A backend of the user's, or a server, loads its own model.
     elif self._few_shot:
       model = folders.load_policy(self._folder, dtype, mesh=mesh)
     else:
       model = models.load_policy(context, policy or round_, mesh=mesh)
     # Shared by all models on the devices.
     self._shared = {"mesh": mesh, "lock": threading.Lock(), "busy": Busy()}
-    self._engine: Engine | None = None
+    self._engine: Engine | ServedEngine | None = None
     # An engine may have copies of the parameters, so none are kept here.
     self._parameters: int | None = None
     self._model_config: ModelConfig | None = None
@@ -101,6 +102,8 @@ class ModelBackend:
       self._model_config = model.config
       self._parameters = sum(each.size for each in arrays_of(model).values())
       self._engine = Engine(model, engine or config.engine, **self._shared)
+    elif config.servers.policy:
+      self._engine = served.policy(context, policy or round_, self._few_shot)
     self._own: list[PluginPolicy] = []
     self._began = time.perf_counter()
     self._compiled = compiled.counter()
@@ -127,10 +130,11 @@ class ModelBackend:
           "PPM yet: in another --workdir set rounds.annotation='terminal'"
         )
       folder = ppm or context.finished(made, score)
-      self.score = Scorer(
-        self._scoring(folders.load_ppm(folder, dtype, mesh=mesh)),
-        context.tokenizer,
-      )
+      if config.servers.ppm:
+        scores = served.ppm(context, folder)
+      else:
+        scores = self._scoring(folders.load_ppm(folder, dtype, mesh=mesh))
+      self.score = Scorer(scores, context.tokenizer)
 
   def load_policy(self, params: Any) -> None:
     """Copies the parameters of a policy in training into the engine.
@@ -141,7 +145,7 @@ class ModelBackend:
       params: of a model of the same config, in float32, on any mesh.
     """
     config = self._context.config.policy
-    assert self._engine is not None and self._model_config is not None
+    assert isinstance(self._engine, Engine) and self._model_config is not None
     copies = sharding.copied(params, self._mesh, jnp.dtype(config.dtype))
     self._engine.load(from_arrays(self._model_config, "lm", arrays_in(copies)))
 
@@ -152,7 +156,7 @@ class ModelBackend:
     """Returns the models on the devices."""
     scores = isinstance(self.score, Scorer | RewardModel)
     both = self._engine, self.score.engine if scores else None
-    return [each for each in both if each is not None]
+    return [each for each in both if isinstance(each, PagedModel)]
 
   def warm_up(self) -> None:
     """Compiles the models' programs, if `engine.warm_up` is set."""
@@ -208,7 +212,7 @@ class ModelBackend:
     return FewShot(self._engine, self._tokenizer, markers, **options)
 
   def parameters(self) -> int | None:
-    """Returns the number of the policy's parameters; None for a plugin."""
+    """Returns the number of the policy's parameters, None if it is not here."""
     return self._parameters
 
   def usage(self) -> dict[str, float]:
@@ -221,7 +225,9 @@ class ModelBackend:
     those that were not in pages. `useful_slots` is the share of token slots
     that computed what was needed, `host_seconds` the CPU time of the threads
     that plan it. `pages_used` have tokens now, and `pages_dropped` were dropped
-    since no other was free. `too_long` counts prefixes that got no candidates.
+    since no other was free. `too_long` counts prefixes that got no candidates,
+    `set_aside` requests to servers that got none. What servers compute is in
+    `generated_tokens` alone.
     `programs` counts programs compiled or loaded from the compilation cache, in
     `compile_seconds`.
     """
@@ -246,6 +252,7 @@ class ModelBackend:
       "pages_used": sum(each.pages_used for each in models),
       "pages_dropped": sum(each.pages_dropped for each in models),
       "too_long": sum(each.too_long for each in engines),
+      "set_aside": sum(getattr(each, "set_aside", 0) for each in engines),
       "programs": self._compiled.programs - self._before[0],
       "compile_seconds": self._compiled.seconds - self._before[1],
     }

@@ -1,0 +1,301 @@
+"""Models behind servers in the place of our engines: ids in, ids out.
+
+`ServedEngine` has the `submit` of `engine.Engine`, `ServedScores` that of
+`scoring.ScoringEngine`, so that whoever asks them asks these alike. Before a
+server gets work, what it computes is compared with the model.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from absl import logging
+
+from rstar_jax.config.schema import EngineConfig, ServersConfig, urls_of
+from rstar_jax.inference import futures, protocols
+from rstar_jax.inference.engine import LOST, Generated, Stop
+from rstar_jax.inference.posting import BadAnswer, PromptTooLong, Url
+from rstar_jax.inference.servers import Servers
+
+# Samples of no tokens, by why.
+_TOO_LONG, _LOST = Generated((), (), -1), Generated((), (), LOST)
+# A token that is not among the likeliest ones counts as so far off.
+_FAR = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+  """What a model says to some prompts.
+
+  Attributes:
+    folder: the model's, for messages.
+    prompts: ids.
+    tokens: of a policy, the log-probabilities of the likeliest next tokens of
+      each prompt, in nats.
+    values: of a PPM, the value of each prompt.
+  """
+
+  folder: str
+  prompts: Sequence[Sequence[int]]
+  tokens: Sequence[Mapping[int, float]] = ()
+  values: Sequence[float] = ()
+
+
+class _Served:
+  """What both have: servers, threads that ask them, and counts.
+
+  Attributes:
+    servers: the client.
+    set_aside: requests without an answer that can be read.
+  """
+
+  def __init__(
+    self,
+    urls: Sequence[str],
+    config: ServersConfig,
+    expected: Expected | None,
+    check: Callable[[Url], None],
+  ):
+    self.set_aside = 0
+    self._config, self._expected = config, expected
+    self._speaks = protocols.of(config)
+    self.servers = Servers(urls, config, "servers", check=check)
+    self._lock = threading.Lock()
+    self._pool = concurrent.futures.ThreadPoolExecutor(config.in_flight)
+
+  def _send(
+    self, call: Callable[[threading.Event], Any]
+  ) -> concurrent.futures.Future[Any]:
+    """Has a thread make a call, with what says that it is wanted no more."""
+    stop = threading.Event()
+    future = self._pool.submit(call, stop)
+    future.add_done_callback(lambda done: done.cancelled() and stop.set())
+    sent = futures.then(future, lambda found: found)
+    # A call that has begun cannot be cancelled, but need not wait.
+    sent.add_done_callback(lambda done: done.cancelled() and stop.set())
+    return sent
+
+  def _compare(self, url: Url, differences: Sequence[float], what: str) -> None:
+    """Raises ValueError if a server is off by too much."""
+    off, most = float(np.mean(differences)), self._config.tolerance
+    if not off <= most:
+      raise ValueError(
+        f"{url.url} answers as another model than {self._expected.folder}: "
+        f"{what} are off by {off:.3g}, more than config.servers.tolerance="
+        f"{most:g}: put the model there (config.servers.load), or start the "
+        "server with it"
+      )
+
+
+class ServedEngine(_Served):
+  """Samples next steps; any thread may ask.
+
+  Attributes:
+    max_new_tokens: longest step.
+    generated_tokens: tokens sampled so far.
+    too_long: prefixes so far that were too long to be expanded.
+  """
+
+  def __init__(
+    self,
+    config: ServersConfig,
+    engine: EngineConfig,
+    expected: Expected | None = None,
+  ):
+    """Makes the client, without a request.
+
+    Args:
+      config: the servers, `config.policy`.
+      engine: sampling, and the longest prefix and step.
+      expected: what the model says; None is not compared.
+
+    Raises:
+      ValueError: the environment lacks the API key.
+    """
+    self._engine = engine
+    self.max_new_tokens = max(engine.max_step_tokens, engine.max_block_tokens)
+    self.generated_tokens = self.too_long = 0
+    speaks = protocols.of(config)
+    urls = [speaks.sampling_url(base) for base in urls_of(config.policy)]
+    super().__init__(urls, config, expected, self._check)
+
+  def submit(
+    self,
+    prefix: Sequence[int],
+    seeds: Sequence[int],
+    stop: Stop,
+    *,
+    greedy: bool = False,
+    tree: str = "",
+  ) -> concurrent.futures.Future[list[Generated]]:
+    """Asks for C next steps of a prefix, a request each; see `Engine.submit`.
+
+    A step depends on its prefix, its seed and the weights alone as far as it
+    does on the servers. One that no server has an answer to is empty, and
+    `stopped` is `LOST`.
+    """
+    if len(prefix) == 0:
+      raise ValueError("the prefix is empty: give at least one token")
+    if not 1 <= stop.limit <= self.max_new_tokens:
+      raise ValueError(f"limit={stop.limit} is not in 1..{self.max_new_tokens}")
+    if len(prefix) > self._engine.max_prefix_tokens:
+      with self._lock:
+        self.too_long += 1
+      done: concurrent.futures.Future = concurrent.futures.Future()
+      done.set_result([_TOO_LONG] * len(seeds))
+      return done
+    engine = self._engine
+    if greedy:
+      engine = dataclasses.replace(engine, temperature=0.0)
+    asked = [
+      protocols.Asked(
+        ids=np.asarray(prefix).tolist(),
+        seed=int(seed),
+        most=stop.limit,
+        stop_ids=tuple(stop.ids),
+        stop_texts=stop.texts,
+      )
+      for seed in seeds
+    ]
+    return futures.together(
+      [
+        self._send(functools.partial(self._step, each, engine, stop, tree))
+        for each in asked
+      ]
+    )
+
+  def _step(
+    self,
+    asked: protocols.Asked,
+    engine: EngineConfig,
+    stop: Stop,
+    tree: str,
+    over: threading.Event,
+  ) -> Generated:
+    body = self._speaks.sampling(asked, engine)
+    read = functools.partial(self._speaks.sample, most=asked.most)
+    try:
+      _, (ids, logprobs) = self.servers.ask(body, over, read, tree)
+    except PromptTooLong:
+      with self._lock:
+        self.too_long += 1
+      return _TOO_LONG
+    except BadAnswer as error:
+      logging.log_every_n_seconds(
+        logging.WARNING, "a step is lost: %s", 10, error
+      )
+      with self._lock:
+        self.set_aside += 1
+      return _LOST
+    with self._lock:
+      self.generated_tokens += len(ids)
+    return Generated(ids, logprobs, ids[-1] if ids[-1] in stop.ids else -1)
+
+  def _check(self, url: Url) -> None:
+    """Looks at a server: its form of answers, and what it computes."""
+    prompts = self._expected.prompts if self._expected else [[1, 2, 3]]
+    found = []
+    for prompt in prompts:
+      asked = protocols.Asked(prompt, seed=0, most=1, likeliest=True)
+      read = functools.partial(self._speaks.sample, most=1)
+      found.append(
+        url.post(self._speaks.sampling(asked, self._engine), read)[1]
+      )
+    if self._expected:
+      differences = [
+        min(abs(known.get(token, -np.inf) - logprob), _FAR)
+        for known, ((token,), (logprob,)) in zip(
+          self._expected.tokens, found, strict=True
+        )
+      ]
+      self._compare(url, differences, "log-probabilities")
+
+
+class ServedScores(_Served):
+  """Values paths at their last tokens; any thread may ask.
+
+  Attributes:
+    scored: paths valued so far.
+  """
+
+  def __init__(
+    self,
+    config: ServersConfig,
+    head: Literal["tanh", "logit"],
+    expected: Expected | None = None,
+  ):
+    """Makes the client, without a request.
+
+    Args:
+      config: the servers, `config.ppm`.
+      head: what makes values of the raw ones that servers give; see
+        `Transformer`.
+      expected: what the model says; None is not compared.
+
+    Raises:
+      ValueError: the environment lacks the API key.
+    """
+    self.scored = 0
+    self._scale = 1.0 if head == "tanh" else 0.2
+    speaks = protocols.of(config)
+    urls = [speaks.scoring_url(base) for base in urls_of(config.ppm)]
+    super().__init__(urls, config, expected, self._check)
+
+  def submit(
+    self, paths: Sequence[Sequence[int]], *, tree: str = ""
+  ) -> concurrent.futures.Future[np.ndarray]:
+    """Asks for the values of paths, in one request.
+
+    Args:
+      paths: n sequences of at least one id.
+      tree: what they belong to.
+
+    Returns:
+      float32 [n] in [-1, 1].
+
+    Raises:
+      ValueError: a path is empty. The future's: a path is too long for the
+        server, or it has no answer to the request that can be read.
+    """
+    if not all(map(len, paths)):
+      raise ValueError("a path has no tokens: nothing to score")
+    paths = [np.asarray(path).tolist() for path in paths]
+    return self._send(functools.partial(self._score, paths, tree))
+
+  def _score(
+    self, paths: list[list[int]], tree: str, over: threading.Event
+  ) -> np.ndarray:
+    if not paths:
+      return np.zeros(0, np.float32)
+    body = self._speaks.scoring(paths)
+    try:
+      _, values = self.servers.ask(
+        body, over, functools.partial(self._values, count=len(paths)), tree
+      )
+    except PromptTooLong as error:
+      raise ValueError(
+        f"{error}: the PPM's server has to take longer paths, as all of "
+        "engine.max_prefix_tokens and engine.max_step_tokens"
+      ) from error
+    with self._lock:
+      self.scored += len(paths)
+    return values
+
+  def _values(self, answer: Any, count: int) -> np.ndarray:
+    raw = np.array(self._speaks.values(answer, count), np.float64)
+    return np.tanh(raw * self._scale).astype(np.float32)
+
+  def _check(self, url: Url) -> None:
+    """Looks at a server: its form of answers, and what it computes."""
+    prompts = self._expected.prompts if self._expected else [[1, 2, 3]]
+    _, values = url.post(
+      self._speaks.scoring(prompts),
+      functools.partial(self._values, count=len(prompts)),
+    )
+    if self._expected:
+      differences = np.abs(values - np.array(self._expected.values))
+      self._compare(url, differences, "values")

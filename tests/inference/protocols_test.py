@@ -1,0 +1,208 @@
+"""Requests in token ids, and answers as vLLM and SGLang write them."""
+
+import dataclasses
+import json
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax import outside
+from rstar_jax.config.schema import EngineConfig, ServersConfig
+from rstar_jax.inference import protocols
+from rstar_jax.inference.protocols import Asked, OpenAi, SgLang
+
+ENGINE = EngineConfig(temperature=0.7, top_p=0.9, top_k=40, min_p=0.05)
+ASKED = Asked([4, 5], seed=9, most=3, stop_ids=(7, 2))
+# What vLLM and SGLang answer, without what is not read.
+OPENAI = {
+  "object": "text_completion",
+  "choices": [
+    {
+      "index": 0,
+      "text": " so",
+      "logprobs": {"token_logprobs": [-0.5, -1.25], "tokens": [" so", ""]},
+      "finish_reason": "stop",
+      "stop_reason": 7,
+      "token_ids": [11, 7],
+    }
+  ],
+  "usage": {"completion_tokens": 2},
+}
+SGLANG = {
+  "text": " so",
+  "output_ids": [11, 7],
+  "meta_info": {
+    "finish_reason": {"type": "stop", "matched": 7},
+    "output_token_logprobs": [[-0.5, 11, None], [-1.25, 7, None]],
+    "completion_tokens": 2,
+  },
+}
+
+
+def replaced(answer, path, value):
+  """Returns a copy with another value at a path of names; `...` drops it."""
+  answer = json.loads(json.dumps(answer))
+  *first, last = path
+  part = answer
+  for name in first:
+    part = part[name]
+  if value is ...:
+    del part[last]
+  else:
+    part[last] = value
+  return answer
+
+
+class RequestsTest(parameterized.TestCase):
+  def test_openai(self):
+    body = json.loads(OpenAi("its name").sampling(ASKED, ENGINE))
+    self.assertEqual(
+      body,
+      {
+        **{"model": "its name", "prompt": [4, 5], "seed": 9, "max_tokens": 3},
+        **{"stop_token_ids": [2, 7], "ignore_eos": True, "logprobs": 0},
+        **{"return_token_ids": True, "skip_special_tokens": False},
+        **{"temperature": 0.7, "top_p": 0.9, "top_k": 40, "min_p": 0.05},
+      },
+    )
+    body = json.loads(OpenAi().scoring([[1, 2], [3]]))
+    expected = {"input": [[1, 2], [3]], "task": "classify"}
+    self.assertEqual(body, expected | {"use_activation": False})
+
+  def test_sglang(self):
+    for seeds in (True, False):
+      body = json.loads(SgLang(seeds).sampling(ASKED, ENGINE))
+      fields = body.pop("sampling_params")
+      self.assertEqual(body, {"input_ids": [4, 5], "return_logprob": True})
+      self.assertEqual(fields.pop("sampling_seed", None), 9 if seeds else None)
+      self.assertEqual(
+        fields,
+        {
+          **{"max_new_tokens": 3, "stop_token_ids": [2, 7]},
+          **{"skip_special_tokens": False, "temperature": 0.7},
+          **{"top_p": 0.9, "top_k": 40, "min_p": 0.05},
+        },
+      )
+    body = json.loads(SgLang().scoring([[1, 2], [3]]))
+    self.assertEqual(body, {"input_ids": [[1, 2], [3]]})
+
+  def test_what_is_not_restricted_is_not_said(self):
+    body = json.loads(OpenAi().sampling(ASKED, EngineConfig(temperature=1.5)))
+    self.assertEqual(body["temperature"], 1.5)
+    for name in ("top_k", "min_p", "stop", "model"):
+      self.assertNotIn(name, body)
+    # Greedy: neither is anything else.
+    body = json.loads(
+      OpenAi().sampling(ASKED, dataclasses.replace(ENGINE, temperature=0.0))
+    )
+    self.assertEqual(body["temperature"], 0.0)
+    self.assertNotIn("top_p", body)
+
+  def test_the_likeliest_token_keeps_the_temperature(self):
+    asked = dataclasses.replace(ASKED, likeliest=True)
+    for speaks in (OpenAi(), SgLang()):
+      body = json.loads(speaks.sampling(asked, ENGINE))
+      fields = body.get("sampling_params", body)
+      self.assertEqual((fields["temperature"], fields["top_k"]), (0.7, 1))
+
+  def test_texts_that_end_a_step(self):
+    asked = dataclasses.replace(ASKED, stop_texts=("<end>",))
+    body = json.loads(OpenAi().sampling(asked, ENGINE))
+    self.assertEqual(body["stop"], ["<end>"])
+    body = json.loads(SgLang().sampling(asked, ENGINE))
+    self.assertEqual(body["sampling_params"]["stop"], ["<end>"])
+
+  def test_equal_requests_are_equal_bytes(self):
+    again = dataclasses.replace(ASKED, stop_ids=(2, 7))
+    for speaks in (OpenAi(), SgLang()):
+      self.assertEqual(
+        speaks.sampling(ASKED, ENGINE), speaks.sampling(again, ENGINE)
+      )
+
+  @parameterized.parameters("http://a:1/v1", "http://a:1")
+  def test_where(self, base):
+    speaks = protocols.of(ServersConfig(protocol="sglang"))
+    self.assertEqual(speaks.sampling_url(base), "http://a:1/generate")
+    self.assertEqual(speaks.scoring_url(base), "http://a:1/classify")
+    speaks = protocols.of(ServersConfig())
+    self.assertEqual(speaks.sampling_url(base), f"{base}/completions")
+    self.assertEqual(speaks.scoring_url(base), "http://a:1/pooling")
+
+
+TOKENS = ("choices", 0, "token_ids")
+LOGPROBS = ("choices", 0, "logprobs")
+META = ("meta_info", "output_token_logprobs")
+
+
+class AnswersTest(parameterized.TestCase):
+  @parameterized.parameters((OpenAi(), OPENAI), (SgLang(), SGLANG))
+  def test_a_sample(self, speaks, answer):
+    self.assertEqual(speaks.sample(answer, 2), ((11, 7), (-0.5, -1.25)))
+    with self.assertRaisesRegex(outside.Bad, "2 tokens .*want 1 to 1"):
+      speaks.sample(answer, 1)
+
+  @parameterized.parameters(
+    (TOKENS, ..., "has no token_ids: the server has to know return_token_ids"),
+    (TOKENS, None, "has no token_ids"),
+    (TOKENS, "11", 'has "11" as token_ids'),
+    (TOKENS, [11, -1], "has -1 as id of a token"),
+    (TOKENS, [11, 1 << 40], "as id of a token"),
+    (TOKENS, [11, 7.0], "has 7.0 in token_ids"),
+    (TOKENS, [11], "has 1 tokens and 2 log-probabilities"),
+    (LOGPROBS, None, "has no log-probabilities"),
+    (LOGPROBS, {}, "has no log-probabilities"),
+    (LOGPROBS, {"token_logprobs": [-0.5, None]}, "has null as log-prob"),
+    (LOGPROBS, {"token_logprobs": [-0.5, 1e300]}, "as log-probability"),
+    (("choices",), [], "is without choices"),
+    (("choices",), [1], "has 1 in choices"),
+    (("choices",), OPENAI["choices"] * 2, "has 2 choices, want 1"),
+  )
+  def test_no_sample_of_openai(self, path, value, words):
+    with self.assertRaisesRegex(outside.Bad, words):
+      OpenAi().sample(replaced(OPENAI, path, value), 9)
+
+  @parameterized.parameters(
+    (META, ..., "is it an SGLang server"),
+    (META, [], "has 0 tokens"),
+    (META, [[-0.5]], "has a token without an id"),
+    (META, [-0.5], "has -0.5 in output_token_logprobs"),
+    (META, [[None, 11, None]], "has null as log-probability"),
+    (META, [[-1, "11", None]], 'has "11" in token_ids'),
+    (("meta_info",), 3, "is it an SGLang server"),
+  )
+  def test_no_sample_of_sglang(self, path, value, words):
+    with self.assertRaisesRegex(outside.Bad, words):
+      SgLang().sample(replaced(SGLANG, path, value), 9)
+
+  def test_values(self):
+    data = [{"index": 1, "data": [0.5]}, {"index": 0, "data": [-3]}]
+    self.assertEqual(OpenAi().values({"data": data}, 2), [-3.0, 0.5])
+    rows = [{"embedding": [-3.0]}, {"embedding": [0.5]}]
+    self.assertEqual(SgLang().values(rows, 2), [-3.0, 0.5])
+
+  @parameterized.parameters(
+    ([[0.5]], "has 1 values of 2 paths"),
+    ([[0.5, 0.1], [0.2, 0.1]], "2 numbers for a path, want 1"),
+    ([[[0.5]], [[0.2]]], "has a list as value"),
+    (["a", "b"], 'has "a" as values, want a list'),
+    ([[None], [1]], "has null as value"),
+    ([[True], [1]], "has true as value"),
+    ([[1e9], [1]], "as value, want a number"),
+  )
+  def test_no_values(self, rows, words):
+    data = [{"index": n, "data": row} for n, row in enumerate(rows)]
+    with self.assertRaisesRegex(outside.Bad, words):
+      OpenAi().values({"data": data}, 2)
+    with self.assertRaisesRegex(outside.Bad, words):
+      SgLang().values([{"embedding": row} for row in rows], 2)
+
+  def test_other_documents(self):
+    for answer in (None, 3, "x", [], {}, {"data": 3}, {"data": ["x"]}):
+      for speaks in (OpenAi(), SgLang()):
+        with self.assertRaises(outside.Bad):
+          speaks.values(answer, 1)
+        with self.assertRaises(outside.Bad):
+          speaks.sample(answer, 1)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,131 @@
+"""Servers with models over real sockets, that fail on demand.
+
+What answers is `rstar_jax.tools.serve`, whose samples are our engine's to the
+bit; as SGLang it is translated from the form that SGLang documents.
+"""
+
+import json
+import socket
+import threading
+import time
+from typing import Any
+
+from rstar_jax.tools import serve
+
+
+class StandIn:
+  """A server; `close` kills it, with the requests that it has.
+
+  Attributes:
+    url: its base.
+    served: its models.
+    asked: the path and the body of each request.
+    faults: what befalls the next requests, one each; {} is none.
+    answers_left: after so many answers it dies; None: never.
+  """
+
+  def __init__(self, served: serve.Served, protocol: str = "openai"):
+    self.served = served
+    self.asked: list[tuple[str, dict]] = []
+    self.faults: list[dict[str, Any]] = []
+    self.answers_left: int | None = None
+    self._protocol = protocol
+    self._port = 0
+    self._sockets: set[socket.socket] = set()
+    self._lock = threading.Lock()
+    self.start()
+
+  def start(self) -> None:
+    """Listens, again at the same port if it had one."""
+    self._server = serve.make(self, port=self._port)
+    self._port = self._server.server_port
+    self.url = f"http://127.0.0.1:{self._port}/v1"
+    handler = self._server.RequestHandlerClass
+    outer = self
+
+    class Handler(handler):
+      def setup(self):
+        super().setup()
+        outer._sockets.add(self.request)
+
+      def finish(self):
+        outer._sockets.discard(self.request)
+        super().finish()
+
+      def _reply(self, status, answer):
+        raw = answer.pop("raw", None) if isinstance(answer, dict) else None
+        if raw is None:
+          return super()._reply(status, answer)
+        self.wfile.write(raw)
+        self.close_connection = True
+
+    self._server.RequestHandlerClass = Handler
+    threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+  def close(self) -> None:
+    self._server.shutdown()
+    self._server.server_close()
+    for each in list(self._sockets):
+      try:
+        each.shutdown(socket.SHUT_RDWR)
+      except OSError:
+        pass
+
+  # What the handler asks of `serve.Served`.
+
+  @property
+  def folders(self):
+    return self.served.folders
+
+  def answer(self, path: str, body: dict[str, Any]) -> Any:
+    with self._lock:
+      self.asked.append((path, json.loads(json.dumps(body))))
+      fault = self.faults.pop(0) if self.faults else {}
+      dies = self.answers_left == 0
+      if self.answers_left:
+        self.answers_left -= 1
+    if dies:
+      threading.Thread(target=self.close).start()
+      time.sleep(60)
+    time.sleep(fault.get("late", 0))
+    if "status" in fault:
+      raise serve.Refused(fault.get("said", "a fault"), fault["status"])
+    if "raw" in fault:
+      return {"raw": fault["raw"]}
+    if self._protocol == "openai":
+      found = self.served.answer(path, body)
+    else:
+      found = self._as_sglang(path, body)
+    if "change" in fault:
+      found = fault["change"](found)
+    return found
+
+  def _as_sglang(self, path: str, body: dict[str, Any]) -> Any:
+    if path == "/classify":
+      asked = {"input": body["input_ids"]}
+      found = self.served.answer("/pooling", asked)["data"]
+      return [{"embedding": each["data"], "meta_info": {}} for each in found]
+    if path != "/generate":
+      return self.served.answer(path, body)
+    fields = dict(body["sampling_params"])
+    assert fields.pop("skip_special_tokens") is False
+    asked = {
+      "prompt": body["input_ids"],
+      "max_tokens": fields.pop("max_new_tokens"),
+      "seed": fields.pop("sampling_seed", 0),
+      **fields,
+    }
+    (choice,) = self.served.answer("/v1/completions", asked)["choices"]
+    logprobs = choice["logprobs"]["token_logprobs"]
+    stopped = choice["stop_reason"] is not None
+    return {
+      "text": choice["text"],
+      "output_ids": choice["token_ids"],
+      "meta_info": {
+        "finish_reason": {"type": "stop" if stopped else "length"},
+        "output_token_logprobs": [
+          [value, token, None]
+          for value, token in zip(logprobs, choice["token_ids"], strict=True)
+        ],
+      },
+    }

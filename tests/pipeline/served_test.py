@@ -1,0 +1,162 @@
+"""The run's models behind servers over real sockets, and not behind any."""
+
+import shutil
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest
+from flax import nnx
+
+from rstar_jax.hf import folders
+from rstar_jax.models.transformer import Transformer, ppm_from_policy
+from rstar_jax.pipeline import backends, models
+from rstar_jax.pipeline import served as served_lib
+from rstar_jax.steps.tokenizer import HfTokenizer
+from rstar_jax.storage import records
+from rstar_jax.tools import serve
+from tests import tiny_run
+from tests.inference import stand_in
+from tests.pipeline.context_test import ContextCase
+
+QUESTIONS = ["one?", "two?", "and three?"]
+SEEDS = np.array([[3, 5], [7, 11], [13, 17]], np.uint32)
+# What `load` below was called with.
+CALLS: list = []
+SERVERS: list[stand_in.StandIn] = []
+
+
+def load(config, role, folder, urls):
+  """Puts a model on our stand-ins."""
+  del config
+  CALLS.append((role, folder, tuple(urls)))
+  for each in SERVERS:
+    each.served.answer("/update_weights_from_disk", {"model_path": folder})
+
+
+class ServedCase(ContextCase):
+  """A base policy, one of round 1 with a PPM, and servers of the base."""
+
+  def setUp(self):
+    super().setUp()
+    self.config.engine.max_step_tokens = 5
+    self.config.engine.max_block_tokens = 9
+    self.config.policy.path = str(tiny_run.make_base(self.folder / "base"))
+    policy = folders.load_policy(self.config.policy.path)
+    tokenizer = HfTokenizer(self.config.policy.path)
+    trained = Transformer(policy.config, rngs=nnx.Rngs(5))
+    ppm = ppm_from_policy(trained, "tanh", rngs=nnx.Rngs(7))
+    context = self.context()
+    for name, model in (("policy", trained), ("ppm", ppm)):
+      folder = context.folder(1, name)
+      save = folders.save_ppm if name == "ppm" else folders.save_policy
+      save(model, folder, tokenizer=tokenizer)
+      records.write_manifest(folder, {})
+    self.begin()
+
+  def begin(self):
+    """Starts two servers of the base policy and of the PPM."""
+    ppm = self.context().folder(1, "ppm")
+    path = self.config.policy.path
+    SERVERS[:] = [
+      stand_in.StandIn(serve.Served(self.config, policy=path, ppm=str(ppm)))
+      for _ in range(2)
+    ]
+    for each in SERVERS:
+      self.addCleanup(each.close)
+    CALLS.clear()
+
+  def use(self, **options):
+    urls = ",".join(each.url for each in SERVERS)
+    fields = {"policy": urls, "ppm": urls, "patience_seconds": 0.0} | options
+    for name, value in fields.items():
+      setattr(self.config.servers, name, value)
+
+  def context(self):
+    context = super().context()
+    context.sandbox = context.grader = mock.Mock()
+    return context
+
+  def backend(self, round_, **options):
+    return backends.ModelBackend(self.context(), round_, **options)
+
+
+class BackendTest(ServedCase):
+  def test_the_same_steps_and_values_as_here(self):
+    prefixes = [()] * 3
+
+    def ask(backend):
+      calls = backend.steps()
+      steps = [["a = 1"], ["b", "c"], ["x"]]
+      return (
+        calls.expand(QUESTIONS, prefixes, SEEDS),
+        backend.blocks(greedy=True).expand(QUESTIONS, prefixes, SEEDS),
+        calls.score(QUESTIONS, prefixes, steps),
+      )
+
+    here = ask(self.backend(1, score="ppm"))
+    self.use(load=f"{__name__}:load")
+    backend = self.backend(1, score="ppm")
+    there = ask(backend)
+    self.assertEqual(there[:2], here[:2])
+    for found, expected in zip(there[2], here[2], strict=True):
+      np.testing.assert_allclose(found, expected, atol=1e-6)
+    usage = backend.usage()
+    self.assertGreater(usage["generated_tokens"], 20)
+    self.assertEqual(usage["set_aside"], 0)
+    self.assertIsNone(backend.parameters())
+    # The PPM was there before.
+    policy = str(models.policy_of(self.context(), 1))
+    urls = tuple(each.url for each in SERVERS)
+    self.assertEqual(CALLS, [("policy", policy, urls)])
+
+  def test_another_round_s_model(self):
+    self.use(ppm="")
+    self.backend(0)
+    with self.assertRaisesRegex(
+      ValueError, "another model than .*round_1/policy: log-prob.*servers.load"
+    ):
+      self.backend(1)
+    self.assertEqual(CALLS, [])
+    self.use(ppm="", load=f"{__name__}:load")
+    self.backend(1)
+    self.backend(1)
+    self.assertLen(CALLS, 1)
+    with self.assertRaisesRegex(ValueError, "another model"):
+      self.use(ppm="", load="")
+      self.backend(0)
+
+  def test_without_a_comparison_it_is_put_there_always(self):
+    self.use(ppm="", compare=False, load=f"{__name__}:load")
+    self.backend(0)
+    self.backend(0)
+    self.assertLen(CALLS, 2)
+
+  def test_another_ppm(self):
+    self.use(policy="")
+    folder = self.context().folder(1, "ppm")
+    policy = folders.load_policy(self.config.policy.path)
+    shutil.rmtree(folder)
+    other = ppm_from_policy(policy, "tanh", rngs=nnx.Rngs(8))
+    folders.save_ppm(
+      other, folder, tokenizer=HfTokenizer(self.config.policy.path)
+    )
+    with self.assertRaisesRegex(ValueError, "another model.*values are off"):
+      served_lib.ppm(self.context(), folder)
+
+  def test_nobody_is_there(self):
+    self.use(ppm="")
+    for each in SERVERS:
+      each.close()
+    with self.assertRaisesRegex(ConnectionError, "gave no complete answer"):
+      self.backend(0)
+
+  def test_a_base_model_without_the_markers(self):
+    self.use(ppm="")
+    context = self.context()
+    context.tokenizer.known -= 1
+    with self.assertRaisesRegex(ValueError, "no tokens for the step markers"):
+      backends.ModelBackend(context, 0)
+
+
+if __name__ == "__main__":
+  absltest.main()
