@@ -67,6 +67,10 @@ NOT_RUN = (
     "needs several processes; tests/pipeline/run_hosts_test.py",
   ),
   (r"remote\.url=", "needs a server with a large model"),
+  (
+    r"-m rstar_jax\.tools\.serve |servers\.policy=",
+    "serves until it is stopped; tests/pipeline/served_test.py",
+  ),
   (r"-m rstar_jax\.tools\.aot ", "needs libtpu; `make aot`"),
   (r"-m rstar_jax\.tools\.harness ", "needs lm-eval; `make harness`"),
   (r"^benchmarks/paper\.sh", "an evening; tests/benchmarks/paper_test.py"),
