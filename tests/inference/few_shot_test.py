@@ -30,9 +30,10 @@ class ScriptedEngine:
 
   def __init__(self, *texts):
     self.texts = texts
-    self.prefixes, self.asked = [], []
+    self.prefixes, self.asked, self.trees = [], [], []
 
-  def submit(self, prefix, seeds, stop, *, greedy=False):
+  def submit(self, prefix, seeds, stop, *, greedy=False, tree=""):
+    self.trees.append(tree)
     self.prefixes.append(Plain().decode(prefix))
     self.asked.append((prefix, stop, greedy))
     row = []
@@ -63,6 +64,8 @@ class FewShotTest(parameterized.TestCase):
     self.assertEqual(ids[0], Plain.bos_ids[0])
     self.assertEqual((stop.limit, stop.ids), (99, {Plain.eos_id}))
     self.assertEqual(stop.words, tuple(stop_words(Plain(), grammar.FINISHES)))
+    self.assertEqual(stop.texts, tuple(grammar.FINISHES))
+    self.assertEqual(self.engine.trees, ["Q?"])
     self.assertFalse(greedy)
 
   def test_options_of_a_request(self):

@@ -58,6 +58,34 @@ class FuturesTest(absltest.TestCase):
     first.set_result(1)
     self.assertTrue(changed.cancelled())
 
+  def test_together(self):
+    waiting = [Future() for _ in range(3)]
+    joined = futures.together(waiting)
+    for number in (2, 0, 1):
+      self.assertFalse(joined.done())
+      waiting[number].set_result(number)
+    self.assertEqual(joined.result(timeout=0), [0, 1, 2])
+    self.assertEqual(futures.together([]).result(timeout=0), [])
+
+  def test_together_fails_with_the_first_error(self):
+    waiting = [Future() for _ in range(3)]
+    joined = futures.together(waiting)
+    waiting[0].set_result(0)
+    waiting[2].set_exception(OSError("gone"))
+    with self.assertRaisesRegex(OSError, "gone"):
+      joined.result(timeout=0)
+    self.assertTrue(waiting[1].cancelled())
+
+  def test_together_is_cancelled_with_all(self):
+    waiting = [Future() for _ in range(2)]
+    self.assertTrue(futures.together(waiting).cancel())
+    self.assertTrue(all(each.cancelled() for each in waiting))
+    waiting = [Future() for _ in range(2)]
+    joined = futures.together(waiting)
+    waiting[1].cancel()
+    self.assertTrue(joined.cancelled())
+    self.assertTrue(waiting[0].cancelled())
+
   def test_all_are_asked_before_any_is_waited_for(self):
     asked = []
 

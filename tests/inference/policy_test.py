@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest
 
 from rstar_jax.config.schema import EngineConfig
-from rstar_jax.inference.engine import Engine, Generated
+from rstar_jax.inference.engine import LOST, Engine, Generated
 from rstar_jax.inference.policy import Policy, stop_finishes
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.testing import ByteTokenizer
@@ -19,9 +19,10 @@ class ScriptedEngine:
   max_new_tokens = 33
 
   def __init__(self, row):
-    self.row, self.asked = row, []
+    self.row, self.asked, self.trees = row, [], []
 
-  def submit(self, prefix, seeds, stop, *, greedy=False):
+  def submit(self, prefix, seeds, stop, *, greedy=False, tree=""):
+    self.trees.append(tree)
     self.asked.append((prefix, seeds, stop, greedy))
     future = concurrent.futures.Future()
     future.set_result(self.row)
@@ -68,6 +69,16 @@ class PolicyTest(absltest.TestCase):
     self.assertEqual((stop.limit, stop.words), (33, ()))
     self.assertEqual(stop.ids, frozenset(stop_finishes(tokenizer)))
     self.assertFalse(greedy)
+    self.assertEqual(engine.trees, ["How many?"])
+
+  def test_nothing_was_had(self):
+    policy, engine = scripted()
+    del policy
+    engine.row = [Generated((), (), stopped) for stopped in (LOST, -1)]
+    found = Policy(engine, ByteTokenizer(), limit=3).submit("?", (), [1, 2])
+    self.assertEqual(
+      [each.finish for each in found.result()], ["lost", "length"]
+    )
 
   def test_a_block_goes_on_over_steps(self):
     _, engine = scripted()
