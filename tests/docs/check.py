@@ -39,6 +39,7 @@ NOT_RUN = (
     "these are the tests; CI runs them",
   ),
   (r"^make (parity|harness|aot)\b", "needs torch, lm-eval or libtpu"),
+  (r"^ray |config\.ray\.", "needs a Ray cluster; `make ray`"),
   (r"^make mutants\b", "minutes to an hour; tests/mutants"),
   (r"^make smollm2\b", "downloads 93 MB"),
   (r"^pip install ", "downloads"),
