@@ -84,6 +84,9 @@ def open_run(
   """
   folder = store.path(workdir)
   validation.validate(config)
+  work: Work = Local()
+  if config.ray.address and not reads:
+    work = Ray(config.ray, open_run)
   host_memory.keep_freed()
   compiled.keep(config.programs or folder / layout.PROGRAMS)
   # A device's runtime, which is up by now, may have its own idea of SIGTERM.
@@ -93,9 +96,6 @@ def open_run(
   elif checks.has_run(folder):
     checks.check_models(config, folder)
     config = dataclasses.replace(config, rounds=checks.find_run(folder).rounds)
-  work: Work = Local()
-  if config.ray.address and not reads:
-    work = Ray(config.ray, open_run)
   with open_context(config, folder, host, work) as context:
     yield context
 

@@ -11,6 +11,7 @@ import json
 import pathlib
 import re
 import threading
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,9 +22,7 @@ from rstar_jax.storage import records, store
 from rstar_jax.storage.append_only import Blocks
 
 # The file of a host, or one of its objects in a bucket.
-_NAME = re.compile(r"(requests(?:-\d+)?\.jsonl)(?:\.\d+)?")
-
-
+_NAME = re.compile(r"(requests(?:-\d+(?:-\w+)?)?\.jsonl)(?:\.\d+)?")
 # Bytes of a line: written as ASCII, an answer is up to six times as long.
 _LINE = 8 * outside.LONGEST
 # Raises `outside.Bad` for an answer that cannot be used.
@@ -35,12 +34,16 @@ def of_host(
 ) -> "Journal":
   """Opens the journal of a host, with the answers of all other hosts.
 
+  Beside the first host, each process appends to a file of its own: one that was
+  thought dead may still do so.
+
   Args:
     folder: the folder of all journals.
     index: the host's process index, from 0.
     check: see `Journal`.
   """
-  own = f"requests-{index}.jsonl" if index else "requests.jsonl"
+  unique = f"-{index}-{uuid.uuid4().hex}" if index else ""
+  own = f"requests{unique}.jsonl"
   found = map(_NAME.fullmatch, store.children(folder))
   others = sorted({each[1] for each in found if each} - {own})
   return Journal(folder / own, [folder / each for each in others], check)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 import types
 from unittest import mock
 
@@ -9,8 +10,9 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.config import closed
 from rstar_jax.config import schema as config_lib
-from rstar_jax.pipeline import checks, run
+from rstar_jax.pipeline import checks, on_ray, run, work
 from tests import tiny_run
+from tests.pipeline import fake_ray
 
 # Two additions of 1, 2 or 3 give 2 to 6.
 TRAIN = {"four": "4", "five": "5", "never": "99", "six": "6"}
@@ -169,6 +171,25 @@ class WorkdirTest(parameterized.TestCase):
     self.assertEqual(
       kept, [str(self.workdir / "kept"), str(folder / "programs")]
     )
+
+  def test_who_searches(self):
+    self.config.ray.address = "auto"
+    folder = self.workdir / "run"
+    with (
+      mock.patch.dict(sys.modules, ray=None),
+      self.assertRaisesRegex(ValueError, "^config.ray.address='auto' needs "),
+      run.open_run(self.config, folder),
+    ):
+      self.fail("opened")
+    self.assertFalse(folder.exists())
+    ray = fake_ray.Ray(0)
+    with mock.patch.dict(sys.modules, ray=ray):
+      with run.open_run(self.config, folder) as context:
+        self.assertIsInstance(context.work, on_ray.Ray)
+      # Whoever asks a question does so here.
+      with run.open_run(self.config, folder, reads=True) as context:
+        self.assertIsInstance(context.work, work.Local)
+    self.assertEmpty(ray.joined)
 
   def test_who_writes_first(self):
     config = config_lib.Config()

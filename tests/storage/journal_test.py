@@ -150,13 +150,20 @@ class JournalInABucketTest(absltest.TestCase):
     self.assertEqual(first.put("a", 2), {"text": "é"})
     second.put("a", 3)
     second.put("b", 4)
-    own, other = (journal.of_host(self.folder, i) for i in range(2))
-    self.assertEqual([own.get(key) for key in "abc"], [{"text": "é"}, 4, None])
-    self.assertEqual([other.get(key) for key in "ab"], [3, 4])
-    self.assertEqual(
-      store.children(self.folder),
-      ["requests-1.jsonl.00000", "requests.jsonl.00000"],
-    )
+    # One of these two follows `second`, which may be alive.
+    third, own, other = (journal.of_host(self.folder, i) for i in (1, 0, 1))
+    second.put("c", 5)
+    third.put("d", 6)
+    for each in own, other:
+      found = [each.get(key) for key in "abe"]
+      self.assertEqual(found, [{"text": "é"}, 4, None])
+    fourth = journal.of_host(self.folder, 1)
+    self.assertEqual([fourth.get(key) for key in "bcd"], [4, 5, 6])
+    names = store.children(self.folder)
+    self.assertLen(names, 3)
+    for name in names[:2]:
+      self.assertRegex(name, r"^requests-1-\w{32}\.jsonl\.00000$")
+    self.assertEqual(names[2], "requests.jsonl.00000")
 
   def test_the_blocks_hold_the_bytes_of_a_file(self):
     file = pathlib.Path(self.create_tempdir().full_path) / "requests.jsonl"
