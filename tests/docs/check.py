@@ -52,6 +52,7 @@ NOT_RUN = (
     "an hour; tests/tools/cold_start_test.py",
   ),
   (r"configs/smollm2_gsm8k\.py", "days, and what the line before makes"),
+  (r"configs/tiny_gym\.py", "needs reasoning-gym; tests/pipeline/run_test.py"),
   (r"configs/tiny_rl\.py", "some minutes; tests/pipeline/reinforce_test.py"),
   (r"configs/tiny_long\.py", "an hour or more, and the model of the next line"),
   (
