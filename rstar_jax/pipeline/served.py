@@ -93,7 +93,7 @@ def ppm(context: Context, folder: store.Path | str) -> ServedScores:
 
 
 def _ready(context: Context, role: str, folder: str, servers: Servers) -> None:
-  """Sees that all servers have a model; one host puts it there."""
+  """Sees that all servers have a model; the first searcher puts it there."""
   config = context.config.servers
   if not config.load:
     servers.check()
@@ -104,7 +104,8 @@ def _ready(context: Context, role: str, folder: str, servers: Servers) -> None:
       return
     except (ValueError, ConnectionError) as error:
       logging.info("%s; %s has the %s put there", error, config.load, role)
-  if context.host.leads:
+  # Searchers on Ray are counted from 1.
+  if context.host.index <= bool(context.config.ray.address):
     load = loading.LOADS.get(config.load) or plugins.load(
       config.load, "config.servers.load"
     )

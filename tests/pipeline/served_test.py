@@ -11,6 +11,7 @@ from rstar_jax.hf import folders
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.pipeline import backends, models
 from rstar_jax.pipeline import served as served_lib
+from rstar_jax.pipeline.hosts import Host
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import records
 from rstar_jax.tools import serve
@@ -124,6 +125,24 @@ class BackendTest(ServedCase):
     with self.assertRaisesRegex(ValueError, "another model"):
       self.use(ppm="", load="")
       self.backend(0)
+
+  def test_the_first_searcher_puts_it_there(self):
+    def backend(index):
+      context = self.context()
+      context.host = Host(index, 3)
+      return backends.ModelBackend(context, 1)
+
+    self.use(ppm="", load=f"{__name__}:load")
+    for index in (1, 2):
+      with self.assertRaisesRegex(ValueError, "another model"):
+        backend(index)
+    self.config.ray.address = "auto"
+    with self.assertRaisesRegex(ValueError, "another model"):
+      backend(2)
+    self.assertEqual(CALLS, [])
+    backend(1)
+    backend(2)
+    self.assertLen(CALLS, 1)
 
   def test_without_a_comparison_it_is_put_there_always(self):
     self.use(ppm="", compare=False, load=f"{__name__}:load")
