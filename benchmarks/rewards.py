@@ -5,21 +5,22 @@
 
 A way is "ppm", "pqm" or "orm" (`reward` in the config), with "_across" for
 `extract.pairs_across`, "_balanced" for `reward_balanced` or "_logit" for
-`ppm_head="logit"`. Each model begins
-as the policy of the run's last round, learns from the trees that this round's
-PPM learnt from, and makes as many updates as every other. Models that are in
---folder already are not trained again.
+`ppm_head="logit"`. Each model begins as the policy of the run's last round,
+learns from the trees that this round's PPM learnt from, and makes as many
+updates as every other. Models that are in --folder already are not trained
+again.
 
 They value the solutions that the round's policy sampled in the evaluation: none
 of them had a part in these, as a PPM has in the trees that it guides. What the
 solutions of a problem share makes them a tree.
 
 Prints a JSON line for each way and seed, with the figures of
-`evaluation/decisions.py`, and "best" and "best_min", how often the sample of
-highest value at the last step, or of the highest least value, is right. Then
-one for each way with the means over seeds, and "less FIRST", their difference
-to the first way's, paired by problem: [mean, low, high], 95% bootstrap
-intervals over problems, whose results are averaged over seeds first.
+`evaluation/decisions.py`; "answers", how often a right answer has a higher
+value than a wrong one; "best" and "best_min", how often the sample of highest
+value at the last step, or of the highest least value, is right. Then one for
+each way with the means over seeds, and "less FIRST", their difference to the
+first way's, paired by problem: [mean, low, high], 95% bootstrap intervals over
+problems, whose results are averaged over seeds first.
 """
 
 import json
@@ -36,7 +37,7 @@ from rstar_jax import rng
 from rstar_jax.config import identity
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data.synthetic import oracle
-from rstar_jax.evaluation import decisions, intervals
+from rstar_jax.evaluation import decisions, intervals, quality
 from rstar_jax.hf import folders
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.scoring import ScoringEngine
@@ -60,8 +61,8 @@ _WAYS = flags.DEFINE_list(
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the trainings.")
 _UPDATES = flags.DEFINE_integer("updates", 540, "Of each training.", 1)
 
-# What is shown of a model.
-_FIGURES = ("ppm", "pairs", "across", "saturated", "best", "best_min")
+# What is shown of a model, beside answers.
+_RATES = ("ppm", "pairs", "across", "saturated")
 Figures = dict[str, dict[str, float]]
 
 
@@ -110,6 +111,13 @@ class Samples:
     for node, values in zip(parents, found, strict=True):
       tree.ppm[tree.children(node)] = values
 
+  def answers(self) -> float | None:
+    """Returns how often a right answer is above a wrong one; ties are half."""
+    ends, first = np.unique(self.ends, return_index=True)
+    if not len(ends):
+      return None
+    return quality.auc(self.tree.ppm[ends], self.right[first])
+
   def best(self, how: tree_lib.TrajectoryValue) -> float:
     """Returns how often a solution of highest value is right."""
     if not self.ends:
@@ -145,14 +153,14 @@ def figures(samples: Sequence[Samples]) -> Figures:
   judged = [
     decisions.judge(each.tree, oracle.labels(each.tree)) for each in samples
   ]
-  found = {
-    name: decisions.by_problem(judged, name)
-    for name in _FIGURES
-    if not name.startswith("best")
+  found = {name: decisions.by_problem(judged, name) for name in _RATES}
+  of = {each.tree.problem.id: each for each in samples}
+  answers = {id_: each.answers() for id_, each in of.items()}
+  return found | {
+    "answers": {k: v for k, v in answers.items() if v is not None},
+    "best": {id_: each.best("last") for id_, each in of.items()},
+    "best_min": {id_: each.best("min") for id_, each in of.items()},
   }
-  for name, how in (("best", "last"), ("best_min", "min")):
-    found[name] = {each.tree.problem.id: each.best(how) for each in samples}
-  return found
 
 
 def mean(seeds: Sequence[Figures]) -> Figures:
@@ -182,7 +190,8 @@ def less(one: Figures, other: Figures) -> dict[str, list[float]]:
 def _interval(values: Sequence[float]) -> list[float]:
   array = np.array(values)
   return [
-    round(each, 3) for each in (array.mean(), *intervals.bootstrap(array, 0))
+    round(float(each), 3)
+    for each in (array.mean(), *intervals.bootstrap(array, 0))
   ]
 
 

@@ -63,7 +63,10 @@ class SamplesTest(absltest.TestCase):
         found.tree.ppm[node], len(path) / 10 - (SLIP in path)
       )
     self.assertEqual((found.best("last"), found.best("min")), (1.0, 1.0))
+    self.assertEqual(found.answers(), 1.0)
     found.tree.ppm[found.ends[1]] = 0.99
+    # One right answer, which was given twice, and two wrong ones.
+    self.assertEqual(found.answers(), 0.5)
     self.assertEqual((found.best("last"), found.best("min")), (0.0, 1.0))
     # Three of highest value, of which two are right.
     found.tree.ppm[found.ends[0]] = 0.99
@@ -74,6 +77,7 @@ class SamplesTest(absltest.TestCase):
     self.assertLen(found.tree, 1)
     found.value(score)
     self.assertEqual(found.best("last"), 0.0)
+    self.assertIsNone(found.answers())
 
 
 class FiguresTest(parameterized.TestCase):
@@ -83,7 +87,7 @@ class FiguresTest(parameterized.TestCase):
     figures = rewards.figures([found])
     (id_,) = figures["across"]
     self.assertEqual(id_, SOLVED.problem.id)
-    for name in ("ppm", "pairs", "across", "best"):
+    for name in ("ppm", "pairs", "across", "answers", "best"):
       self.assertEqual(figures[name], {id_: 1.0}, name)
     self.assertEqual(figures["saturated"], {id_: 0.0})
 
