@@ -1,10 +1,11 @@
-"""Checkpoints of a training state, by orbax.
+"""Checkpoints of a training state, by orbax, written while training goes on.
 
 A checkpoint is written under a temporary name and renamed when complete (in a
-bucket: marked as complete), so a killed run leaves a complete one or none. No
-other module imports orbax.
+bucket: marked as complete), so a killed run leaves a complete one or none, and
+those before it. No other module imports orbax.
 """
 
+import logging as std_logging
 import warnings
 from typing import Any
 
@@ -22,6 +23,10 @@ class Checkpoints:
 
   def __init__(self, folder: str | store.Path):
     """Opens a folder, which has one folder a step; makes it if need be."""
+    # The step that is being written, or was last; and the one before.
+    self._begun: int | None = None
+    self._before: int | None = None
+    self._writing: Any = None
     self._folder = store.path(folder)
     if not store.is_remote(folder):
       self._folder = self._folder.absolute()
@@ -34,12 +39,11 @@ class Checkpoints:
       self._checkpointer = self._open()
 
   def _open(self) -> ocp.training.Checkpointer:
-    with _quiet():
-      return ocp.training.Checkpointer(
-        self._folder,
-        preservation_policy=ocp.training.preservation_policies.LatestN(_KEEP),
-        cleanup_tmp_directories=True,
-      )
+    return ocp.training.Checkpointer(
+      self._folder,
+      preservation_policy=ocp.training.preservation_policies.LatestN(_KEEP),
+      cleanup_tmp_directories=True,
+    )
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -48,25 +52,44 @@ class Checkpoints:
     self.close()
 
   def close(self) -> None:
-    """Waits for checkpoints that are being written."""
-    with _quiet():
+    """Waits for the checkpoint that is being written."""
+    try:
+      self.wait()
+    finally:
       self._checkpointer.close()
 
   def save(self, step: int, state: Any) -> None:
-    """Writes a state; it replaces an older checkpoint of the same step.
+    """Begins to write a state; it replaces a checkpoint of the same step.
+
+    The state is copied to the host, and written by threads. One checkpoint is
+    written at a time: this waits for the one before, and raises what that
+    failed with.
 
     Args:
       step: updates made so far.
       state: a pytree of arrays, which may be donated after this returns.
     """
-    with _quiet():
-      self._checkpointer.save_checkpointables(
-        step,
-        {"state": _flatten(state)},
-        force=True,
-        overwrite=step in self.steps(),
-        custom_metadata={"shapes": _shapes(state)},
-      )
+    self.wait()
+    self._writing = self._checkpointer.save_checkpointables_async(
+      step,
+      {"state": _flatten(state)},
+      force=True,
+      overwrite=step in self.steps(),
+      custom_metadata={"shapes": _shapes(state)},
+    )
+    self._before, self._begun = self._begun, step
+
+  def wait(self) -> None:
+    """Waits until what was begun is complete; raises what it failed with."""
+    writing, self._writing = self._writing, None
+    if writing is not None:
+      writing.result()
+
+  @property
+  def whole(self) -> int | None:
+    """The newest step that is complete, of those this process has seen."""
+    writing = self._checkpointer.is_saving_in_progress()
+    return self._before if writing else self._begun
 
   def steps(self) -> list[int]:
     """Returns the steps of the complete checkpoints, newest first."""
@@ -90,23 +113,20 @@ class Checkpoints:
     """
     for step in self.steps():
       try:
-        with _quiet():
-          saved = self._checkpointer.checkpointables_metadata(
-            step
-          ).custom_metadata
-          shapes = saved["shapes"]
+        found = self._checkpointer.checkpointables_metadata(step)
+        shapes = found.custom_metadata["shapes"]
       except Exception as error:  # noqa: BLE001, orbax raises many kinds.
         _skip(self._folder, step, error)
         continue
       _check_shapes(self._folder, step, shapes, _shapes(abstract))
       try:
-        with _quiet():
-          loaded = self._checkpointer.load_checkpointables(
-            step, {"state": _flatten(_abstract(abstract))}
-          )
+        loaded = self._checkpointer.load_checkpointables(
+          step, {"state": _flatten(_abstract(abstract))}
+        )
       except Exception as error:  # noqa: BLE001, orbax raises many kinds.
         _skip(self._folder, step, error)
         continue
+      self._begun = step
       return step, _unflatten(loaded["state"], abstract)
     return None
 
@@ -167,12 +187,10 @@ def _shapes(tree: Any) -> dict[str, str]:
   }
 
 
-class _quiet:
-  """Suppresses orbax's progress messages; warnings still pass."""
+def _tells(record: std_logging.LogRecord) -> bool:
+  """Says whether a record is none of orbax's reports of its progress."""
+  return record.levelno >= std_logging.WARNING or "orbax" not in record.pathname
 
-  def __enter__(self):
-    self._level = logging.get_verbosity()
-    logging.set_verbosity(logging.WARNING)
 
-  def __exit__(self, *_):
-    logging.set_verbosity(self._level)
+# Of all threads, since checkpoints are written by some of orbax's own.
+logging.get_absl_logger().addFilter(_tells)

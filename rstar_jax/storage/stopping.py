@@ -22,7 +22,7 @@ import socket
 import sys
 import threading
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rstar_jax import outside
 
@@ -33,6 +33,8 @@ _asked = threading.Event()
 _JAX = ("jax", "jaxlib")
 # Depth of nested `deferred` blocks in the main thread.
 _deferred = 0
+# Says what is lost if the process ends now; see `losing`.
+_lost: Callable[[], str] | None = None
 # The handled signals, with their previous handlers.
 _before: dict[signal.Signals, object] = {}
 
@@ -95,6 +97,21 @@ def interruptible() -> Iterator[None]:
     yield
   finally:
     _deferred = before
+
+
+@contextlib.contextmanager
+def losing(lost: Callable[[], str]) -> Iterator[None]:
+  """Says at the deadline what is lost, where that comes within a block.
+
+  Args:
+    lost: returns a line; it is called by another thread.
+  """
+  global _lost
+  _lost = lost
+  try:
+    yield
+  finally:
+    _lost = None
 
 
 @contextlib.contextmanager
@@ -208,7 +225,8 @@ class _Watch:
     try:
       again = self._next()
     except TimeoutError:
-      _say(f"not done {deadline:g} s after {first.name}: ending now")
+      lost = f"; {_lost()}" if _lost else ""
+      _say(f"not done {deadline:g} s after {first.name}: ending now{lost}")
       _end(0)
     if again is not None:
       _end(128 + again)

@@ -103,7 +103,8 @@ def fit(
   Raises:
     NonFiniteLoss: a loss is NaN or infinite; no later state is saved.
     Preempted: SIGTERM, or another signal of `stopping`, came; the current
-      update is completed and saved.
+      update is completed and saved. If that takes longer than the deadline, the
+      process ends, and the checkpoint before it stays.
     ValueError: `folder` has checkpoints of another model or optimiser, or the
       rows of a batch do not divide by the mesh.
   """
@@ -128,6 +129,11 @@ def fit(
         metrics_lib.progress(num_steps, name, start=start, unit="update")
       )
     log = _Log(writer, name, bar, num_steps)
+    done = start
+    if saver is not None:
+      stack.enter_context(
+        stopping.losing(lambda: _lost(name, done, saver.whole or 0))
+      )
     for k in range(start, num_steps):
       if before is not None:
         # Of several processes none ends alone.
@@ -149,6 +155,8 @@ def fit(
         log.measured(done, measure(state.trained))
       if saver is not None and save:
         saver.save(done, state)
+        if last or stop:
+          saver.wait()
       if stop:
         raise Preempted(name, done)
   return state
@@ -301,6 +309,14 @@ def _jit(step_fn: Callable, state: TrainState, mesh) -> Callable:
 def _skip(state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
   """Returns the state after an update without rows."""
   return dataclasses.replace(state, step=state.step + 1), {}
+
+
+def _lost(name: str, done: int, whole: int) -> str:
+  """Says what is lost if a process ends now."""
+  return (
+    f"{name}: the newest whole checkpoint is of update {whole}, and "
+    f"{done - whole} of {done} updates are made again"
+  )
 
 
 def _newest(

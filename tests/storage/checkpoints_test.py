@@ -1,6 +1,7 @@
 import pathlib
 import shutil
 import warnings
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,49 @@ class CheckpointsTest(parameterized.TestCase):
     jax.tree.map(np.testing.assert_array_equal, state, _state(11.0))
     self.assertEqual(state["w"].dtype, jnp.bfloat16)
     self.assertEqual(jax.tree.structure(state), jax.tree.structure(_state(0.0)))
+
+  def test_what_is_donated_meanwhile_is_saved_as_it_was(self):
+    size = 1 << 20
+
+    def add(state):
+      return jax.tree.map(lambda each: each + 1, state)
+
+    update = jax.jit(add, donate_argnums=0)
+    state = {"a": jnp.zeros(size), "b": jnp.zeros(3, jnp.int32)}
+    with checkpoints.Checkpoints(self.folder) as saver:
+      for step in (1, 5):
+        state = update(state)
+        saver.save(step, state)
+        for _ in range(3):
+          state = update(state)
+    step, found = self._restore({"a": jnp.ones(size), "b": jnp.ones(3, int)})
+    self.assertEqual(step, 5)
+    np.testing.assert_array_equal(found["a"], np.full(size, 5.0))
+    np.testing.assert_array_equal(found["b"], np.full(3, 5))
+
+  def test_what_is_whole(self):
+    self._save(3)
+    with checkpoints.Checkpoints(self.folder) as saver:
+      self.assertIsNone(saver.whole)
+      saver.restore_latest(_state(0.0))
+      self.assertEqual(saver.whole, 3)
+      saver.save(7, _state(7.0))
+      with mock.patch.object(
+        checkpoints.ocp.training.Checkpointer,
+        "is_saving_in_progress",
+        return_value=True,
+      ):
+        self.assertEqual(saver.whole, 3)
+      saver.wait()
+      self.assertEqual(saver.whole, 7)
+      self.assertEqual(saver.steps(), [7, 3])
+
+  def test_a_write_that_fails_is_said_by_the_next_call(self):
+    with checkpoints.Checkpoints(self.folder) as saver:
+      with mock.patch.object(saver, "_writing") as writing:
+        writing.result.side_effect = OSError("no space")
+        with self.assertRaisesRegex(OSError, "no space"):
+          saver.save(7, _state(7.0))
 
   def test_nothing_there(self):
     self.assertIsNone(self._restore())

@@ -99,6 +99,21 @@ with stopping.listening(50.0):
     )
     self.assertEqual((code, out), (0, "c\n"))
 
+  def test_what_is_lost_is_said_at_the_deadline(self):
+    program = """
+with stopping.listening(0.2), stopping.deferred():
+  with stopping.losing(lambda: "two updates"):
+    if {inside}:
+      tell()
+      wait()
+  tell()
+  wait()
+"""
+    for inside, said in ((True, "ending now; two updates\n"), (False, "now\n")):
+      code, out, err = run(program.format(inside=inside))
+      self.assertEqual((code, out), (0, ""))
+      self.assertEndsWith(err, said)
+
   def test_the_deadline_holds_where_no_signal_is_heard(self):
     # A thread is waited for at the end of a program, and hears nothing.
     code, out, err = run(

@@ -4,6 +4,8 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
+import sys
 import types
 from unittest import mock
 
@@ -36,6 +38,32 @@ class Recorder:
 
   def close(self):
     pass
+
+
+# A process that is told to end, and whose bucket is slow then.
+SLOW = """
+import os, pathlib, signal, sys, time
+from unittest import mock
+from rstar_jax.storage import checkpoints, stopping
+from tests.training import loop_test
+
+save = checkpoints.Checkpoints.save
+
+def slow(self, step, state):
+  if step == 5:
+    time.sleep(100)
+  save(self, step, state)
+
+def batch_at(k):
+  if k == 4:
+    os.kill(os.getpid(), signal.SIGTERM)
+  return loop_test._batch_at(k)
+
+with mock.patch.object(checkpoints.Checkpoints, "save", slow):
+  with stopping.listening(5.0):
+    loop_test._run(pathlib.Path(sys.argv[1]), batch_at)
+print("went on")
+"""
 
 
 def _batch_at(k: int):
@@ -140,6 +168,24 @@ class FitTest(parameterized.TestCase):
     self.assertEqual(caught.exception.code, 0)
     self.assertIn(5, _saved(self.folder))
     self.assertEqual(signal.getsignal(signal.SIGTERM), before)
+    _assert_same(_run(self.folder), straight)
+
+  def test_a_save_that_takes_longer_than_the_grace(self):
+    straight = _run()
+    done = subprocess.run(
+      [sys.executable, "-c", SLOW, str(self.folder)],
+      capture_output=True,
+      text=True,
+      check=False,
+      timeout=200,
+    )
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertIn(
+      "SIGTERM: ending now; sft: the newest whole checkpoint is of update 3, "
+      "and 2 of 5 updates are made again",
+      done.stderr,
+    )
+    self.assertEqual(_saved(self.folder), [3])
     _assert_same(_run(self.folder), straight)
 
   def test_what_comes_before_a_batch_may_be_stopped(self):
