@@ -1,7 +1,7 @@
-"""Finds mastered, unsolved and possibly mislabelled problems from trees."""
+"""Finds unsolved and possibly mislabelled problems from trees."""
 
 import collections
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 from rstar_jax.data import trajectories as trajectories_lib
@@ -12,16 +12,6 @@ from rstar_jax.types import Trajectory
 # A gold answer is suspect if so many solutions, and so large a share of them,
 # agree on another answer: different errors seldom give the same number.
 _VOTES, _SHARE = 4, 0.6
-
-
-def mastered(trees: Iterable[Tree]) -> set[str]:
-  """Returns the ids of problems whose graded answers are all right."""
-  found = set()
-  for group in trajectories_lib.by_problem(trees):
-    right, wrong, undecided = trajectories_lib.graded(group)
-    if right and not wrong and not undecided:
-      found.add(group[0].problem.id)
-  return found
 
 
 def report(trees: Iterable[Tree]) -> list[dict[str, Any]]:
@@ -64,4 +54,9 @@ def report(trees: Iterable[Tree]) -> list[dict[str, Any]]:
         "suspect": len(most) >= max(_VOTES, _SHARE * total),
       }
     )
-  return sorted(rows, key=lambda row: (not row["suspect"], -row["votes"]))
+  return sorted(rows, key=rank)
+
+
+def rank(row: Mapping[str, Any]) -> tuple[bool, int]:
+  """Returns a sort key of rows of `report`: the most suspicious come first."""
+  return not row["suspect"], -row["votes"]

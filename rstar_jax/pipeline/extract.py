@@ -1,17 +1,27 @@
-"""The stage that makes training data: trees to solutions and pairs."""
+"""The stage that makes training data: trees to solutions and pairs.
+
+It is a map over files of trees: what is made of a file is written beside
+nothing else, and its counts are in the headers. So a run that is killed goes on
+with the files that are left, and the counts of all are added up at the end.
+"""
 
 import collections
+import functools
+from typing import Any
 
+from rstar_jax.data import counts as counts_lib
+from rstar_jax.data import extraction, pools, released
 from rstar_jax.data import pairs as pairs_lib
-from rstar_jax.data import released
 from rstar_jax.data import trajectories as trajectories_lib
-from rstar_jax.data import unsolved as unsolved_lib
+from rstar_jax.pipeline import work
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import finish, pool_trees
-from rstar_jax.storage import layout, records, store
+from rstar_jax.pipeline.shards import finish
+from rstar_jax.storage import metrics, records, store
 
 # Rows per shard of training data that do not come from trees.
 _SHARD_ROWS = 10_000
+# Bytes of trees for which it is not worth while to start processes.
+_FEW = 1 << 26
 
 
 def tree_folders(context: Context, round_: int) -> list[store.Path]:
@@ -30,41 +40,76 @@ def extract(context: Context, round_: int) -> None:
   """
   config = context.config.extract
   # All hosts look, so that all report a missing folder.
-  folders = tree_folders(context, round_) if config.needs_trees else []
-  trees = None
-  for name, source in (
-    ("sft", config.sft_source),
-    ("pairs", config.pairs_source),
-  ):
-    folder = context.folder(round_, name)
-    if records.read_manifest(folder) is not None:
-      continue
-    if not context.host.leads:
-      finish(context.host, folder, dict)
-      continue
-    if source:
-      stats = _copy(source, name, folder)
-    else:
-      if trees is None:
-        trees = pool_trees(folders, f"round {round_} extract, reading trees")
-      if name == "sft":
-        found, stats = trajectories_lib.sft_rows(
-          trees, config, context.config.seed
-        )
-        rows = [trajectories_lib.to_dict(each) for each in found]
-        left = unsolved_lib.report(trees)
-        stats["suspects"] = sum(each["suspect"] for each in left)
-        records.write_shard(folder / layout.UNSOLVED, left)
-      else:
-        found, stats = pairs_lib.pairs(trees, config)
-        rows = [pairs_lib.to_dict(each) for each in found]
-      records.write_shard(folder / records.shard_name(0, 1), rows)
-    records.write_manifest(folder, stats)
-    numbers = {k: v for k, v in stats.items() if not isinstance(v, dict)}
-    context.writer.write(round_, numbers, name)
+  trees = tree_folders(context, round_) if config.needs_trees else []
+  sources = {"sft": config.sft_source, "pairs": config.pairs_source}
+  left = {
+    name: folder
+    for name in sources
+    if records.read_manifest(folder := context.folder(round_, name)) is None
+  }
+  made = [name for name in left if not sources[name]]
+  if made and context.host.leads:
+    _from_trees(context, round_, trees, {name: left[name] for name in made})
+  for name, folder in left.items():
+
+    def info(name=name, folder=folder) -> dict[str, Any]:
+      source = sources[name]
+      stats = _copy(source, name, folder) if source else _counts(folder)
+      numbers = {k: v for k, v in stats.items() if not isinstance(v, dict)}
+      context.writer.write(round_, numbers, name)
+      return stats
+
+    finish(context.host, folder, info)
 
 
-def _copy(source: str, name: str, folder: store.Path) -> dict:
+def _from_trees(
+  context: Context,
+  round_: int,
+  folders: list[store.Path],
+  made: dict[str, store.Path],
+) -> None:
+  """Writes the shards of training data, as many as there are files of trees.
+
+  Args:
+    context: the run.
+    round_: from 1.
+    folders: the folders of trees.
+    made: the folders of "sft" and "pairs", or one of them.
+  """
+  parts = pools.parts(folders)
+  tasks = []
+  for index, part in enumerate(parts):
+    name = records.shard_name(index, len(parts))
+    files = {key: folder / name for key, folder in made.items()}
+    task = extraction.Task(part, files.get("sft"), files.get("pairs")).left()
+    if task.sft or task.pairs:
+      tasks.append(task)
+  size = sum(
+    version.size
+    for folder in folders
+    for version in store.files(folder).values()
+  )
+  divided = context.work if size > _FEW else work.Local(1)
+  function = functools.partial(
+    extraction.write, config=context.config.extract, seed=context.config.seed
+  )
+  label = f"round {round_} extract"
+  start = len(parts) - len(tasks)
+  with metrics.progress(len(parts), label, start=start, unit="file") as bar:
+    for _ in divided.map(function, tasks):
+      bar.update()
+
+
+def _counts(folder: store.Path) -> dict[str, Any]:
+  """Adds up what the headers of a folder's shards say."""
+  total: dict[str, Any] = {}
+  files = pools.paths_of(folder)
+  for header in store.prefetch(records.header, files, folder):
+    counts_lib.add(total, header["info"])
+  return total
+
+
+def _copy(source: str, name: str, folder: store.Path) -> dict[str, Any]:
   """Writes what others made as shards; returns how much it was, by reason."""
   skipped: released.Skipped = collections.Counter()
   if name == "sft":

@@ -16,7 +16,7 @@ from absl import logging
 
 from rstar_jax import rng
 from rstar_jax.config import identity
-from rstar_jax.data import batches, experience
+from rstar_jax.data import batches, experience, outcomes
 from rstar_jax.hf import folders
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer
@@ -182,7 +182,12 @@ class _Turns:
     if not host.agree(records.read_manifest(folder) is not None):
       self._backend.load_policy(params)
       problems = self._problems_of(turn)
-      shards = cut(problems, shard_size(len(problems)), folder)
+      shards = cut(
+        problems,
+        shard_size(len(problems)),
+        folder,
+        info=outcomes.header_of,
+      )
       name = ("reinforce", self._round, turn)
       with units_lib.of_stage(
         context,

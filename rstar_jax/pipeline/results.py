@@ -5,7 +5,7 @@ from typing import Any
 
 from rstar_jax.evaluation import accuracy
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import read_rows
+from rstar_jax.pipeline.shards import read_solutions
 from rstar_jax.storage import layout, records
 
 
@@ -26,7 +26,7 @@ def write(context: Context) -> dict[str, Any]:
     folder = context.folder(round_, "eval")
     if records.read_manifest(folder) is not None:
       rows += accuracy.table(
-        read_rows(folder),
+        read_solutions(folder),
         round_=round_,
         seed=config.seed,
         select=config.eval.answer_select,

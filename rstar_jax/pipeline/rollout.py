@@ -12,13 +12,12 @@ from typing import Any
 
 from rstar_jax.config import identity
 from rstar_jax.config.schema import Config, SearchConfig
-from rstar_jax.data import training
-from rstar_jax.data import trajectories as trajectories_lib
-from rstar_jax.data import unsolved as unsolved_lib
+from rstar_jax.data import counts as counts_lib
+from rstar_jax.data import outcomes, pools, training
 from rstar_jax.pipeline import backends
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import Shard, cut, finish, read_trees
+from rstar_jax.pipeline.shards import Shard, cut, finish
 from rstar_jax.pipeline.work import Load
 from rstar_jax.search import mcts, named, sampled_tree
 from rstar_jax.search import tree as tree_lib
@@ -37,7 +36,9 @@ def rollout(context: Context, round_: int) -> None:
   if records.read_manifest(folder) is not None:
     return
   problems, retired = problems_of(context, round_)
-  shards = cut(problems, context.config.shard_size, folder)
+  shards = cut(
+    problems, context.config.shard_size, folder, info=outcomes.header_of
+  )
   make = functools.partial(Searcher, round_=round_)
   context.work.search(context, make, shards)
   finish(
@@ -131,13 +132,11 @@ def info(
     folder: of the trees, all there.
     retired: problems that were left out, and count as solved.
   """
-  trees = read_trees(folder)
-  stats = trajectories_lib.sft_rows(trees, context.config.extract)[1]
+  stats = outcomes.counts(pools.outcomes_of([folder]))
   levels = stats["levels"]
   for problem in retired:
-    level = levels.setdefault(str(problem.level), {"problems": 0, "solved": 0})
-    level["problems"] += 1
-    level["solved"] += 1
+    one = {"problems": 1, "solved": 1}
+    counts_lib.add(levels, {str(problem.level): one})
   known = stats["problems"] + len(retired)
   solved = (stats["solved"] + len(retired)) / known
   context.writer.write(round_, {"solved": solved}, "rollout")
@@ -150,7 +149,7 @@ def info(
     "easy": stats["easy"] + len(retired),
     "medium": stats["medium"],
     "hard": stats["hard"],
-    "generated_tokens": sum(tree.tokens for tree in trees),
+    "generated_tokens": stats["tokens"],
   }
 
 
@@ -165,13 +164,10 @@ def _mastered(context: Context, round_: int) -> set[str]:
   number = round_
   while number > 1 and context.config.rounds[number - 1].retire:
     number -= 1
-    trees = [
-      tree
-      for tree in read_trees(context.finished(number, "trees"))
-      if tree.problem.id not in seen
-    ]
-    found |= unsolved_lib.mastered(trees)
-    seen.update(tree.problem.id for tree in trees)
+    searched = pools.outcomes_of([context.finished(number, "trees")])
+    new = [each for each in searched if each.problem_id not in seen]
+    found.update(each.problem_id for each in new if each.mastered)
+    seen.update(each.problem_id for each in new)
   return found
 
 

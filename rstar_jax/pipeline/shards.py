@@ -11,13 +11,17 @@ from typing import Any
 
 from rstar_jax.config.schema import Config
 from rstar_jax.data import pairs as pairs_lib
+from rstar_jax.data import pools
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.pipeline.hosts import Host, wait_until
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import metrics, records, store
+from rstar_jax.storage import records, store
 from rstar_jax.tasks.named import load_task
 from rstar_jax.types import PreferencePair, Problem
+
+# Returns what a header says of rows.
+Info = Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +47,13 @@ class Shard:
     units: the units, in the order of their rows.
     path: the file that is written last.
     prefixes: of the names of all its files, "" for `path`, which is the last.
+    info: says of the rows of `path` what its header shall; None says nothing.
   """
 
   units: list[Unit]
   path: store.Path
   prefixes: tuple[str, ...] = ("",)
+  info: Info | None = None
 
   @property
   def name(self) -> str:
@@ -72,6 +78,7 @@ def cut(
   folder: store.Path,
   prefixes: Sequence[str] = ("",),
   units: Callable[[Problem], Sequence[Unit]] = lambda each: [Unit(each)],
+  info: Info | None = None,
 ) -> list[Shard]:
   """Cuts problems into shards.
 
@@ -82,6 +89,7 @@ def cut(
     prefixes: see `Shard`.
     units: the units of a problem, in the order of their methods; the rows of a
       shard are those of all its problems by the first method, and so on.
+    info: see `Shard`.
   """
   total = -(-len(problems) // size)
   shards = []
@@ -95,7 +103,7 @@ def cut(
       if place < len(row)
     ]
     path = folder / records.shard_name(index, total)
-    shards.append(Shard(ordered, path, tuple(prefixes)))
+    shards.append(Shard(ordered, path, tuple(prefixes), info))
   return shards
 
 
@@ -167,59 +175,51 @@ def finish_model(
   finish(host, folder, lambda: info, files=files)
 
 
-def read_rows(folder: store.Path) -> list[dict]:
+def each_row(folder: store.Path) -> Iterator[dict[str, Any]]:
+  """Yields the rows of all shards below a finished folder, in order.
+
+  Raises:
+    CorruptShard: see `records.rows_of`.
+  """
+  for path in pools.paths_of(folder):
+    yield from records.rows_of(path)
+
+
+def read_rows(folder: store.Path) -> list[dict[str, Any]]:
   """Returns the rows of all shards below a finished folder, in order."""
-  paths = _paths(folder)
   return [
     row
-    for rows in store.prefetch(records.read_shard, paths, folder)
+    for rows in store.prefetch(
+      records.read_shard, pools.paths_of(folder), folder
+    )
     for row in rows
   ]
+
+
+def read_solutions(folder: store.Path) -> Iterator[dict[str, Any]]:
+  """Yields the records of a finished evaluation or study, without texts.
+
+  What chooses and counts needs answers, verdicts and values; the steps are most
+  of a record. See `evaluation/solutions.py`.
+  """
+  for row in each_row(folder):
+    for each in row["trajectories"]:
+      del each["steps"]
+    yield row
 
 
 def read_trees(folder: store.Path | str, *, draws: bool = False) -> list[Tree]:
   """Returns the trees of a finished folder, `round_k/trees`.
 
   Args:
-    folder: the folder.
+    folder: the folder; all of its trees are held in memory, about 350 bytes a
+      node.
     draws: whether they keep what the policy wrote; see `tree.Draw`.
   """
-  folder = store.path(folder)
-  # Shard by shard: records with draws are much larger than trees without.
-  return [
-    tree_lib.from_record(row, draws=draws)
-    for rows in store.prefetch(records.read_shard, _paths(folder), folder)
-    for row in rows
-  ]
+  rows = each_row(store.path(folder))
+  return [tree_lib.from_record(row, draws=draws) for row in rows]
 
 
 def read_pairs(folder: store.Path | str) -> list[PreferencePair]:
   """Returns the preference pairs of a finished folder, `round_k/pairs`."""
   return [pairs_lib.from_dict(row) for row in read_rows(store.path(folder))]
-
-
-def pool_trees(folders: Sequence[store.Path], description: str) -> list[Tree]:
-  """Returns the trees of finished folders, with a progress bar.
-
-  Args:
-    folders: folders of trees, one per round.
-    description: label of the progress bar.
-  """
-  shards = [(each, _paths(each)) for each in folders]
-  total = sum(len(paths) for _, paths in shards)
-  trees: list[Tree] = []
-  with metrics.progress(total, description, unit="shard") as bar:
-    for folder, paths in shards:
-      for rows in store.prefetch(records.read_shard, paths, folder):
-        trees += map(tree_lib.from_record, rows)
-        bar.update()
-  return trees
-
-
-def _paths(folder: store.Path) -> list[store.Path]:
-  """Returns the shards of a folder, however deep, in order."""
-  return sorted(
-    folder / name
-    for name in store.files(folder)
-    if name.rpartition("/")[2].startswith("shard-")
-  )

@@ -22,6 +22,7 @@ from rstar_jax.pipeline.shards import (
   cut,
   finish,
   read_rows,
+  read_solutions,
   read_trees,
   splits,
 )
@@ -116,7 +117,7 @@ def read(folder: store.Path) -> list[dict[str, Any]]:
     for method in _methods(folder)
     for each in sorted(_models(folder, method), key=_rank)
     if records.read_manifest(each) is not None
-    for row in read_rows(each)
+    for row in read_solutions(each)
   ]
 
 
@@ -222,7 +223,7 @@ def compare(context: Context, other: store.Path, round_: int | None) -> str:
       taken = {(row["split"], row["source"]) for row in rows}
       rows += [
         each
-        for row in read_rows(top / "eval")
+        for row in read_solutions(top / "eval")
         if (row["split"], row["source"]) not in taken
         for each in compare_lib.of_evaluation(row)
       ]

@@ -329,7 +329,8 @@ class _Part:
         raise
     else:
       for path, rows in zip(self.shard.files, files.values(), strict=True):
-        records.write_shard(path, rows)
+        info = self.shard.info if path == self.path else None
+        records.write_shard(path, rows, info and info(rows))
     self._journal = None
     for name in store.children(self._folder):
       match = _JOURNAL.fullmatch(name)

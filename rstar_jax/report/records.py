@@ -4,11 +4,12 @@ It needs no model, config file or finished run: it reads the files that exist.
 `forest.py` chooses the trees that fit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
 
+from rstar_jax.data import unsolved as unsolved_lib
 from rstar_jax.report import decisions
 from rstar_jax.report.forest import Budget, Forest
 from rstar_jax.storage import layout
@@ -88,12 +89,14 @@ def _round(
       manifest = {k: v for k, v in manifest.items() if k not in _OF_FILES}
     found[name] = manifest
   unsolved: dict[str, Any] = {"count": 0, "suspects": [], "rows": []}
-  for row in each_row(folder / "sft" / layout.UNSOLVED):
+  for row in _unsolved(folder / "sft"):
     unsolved["count"] += 1
     if row["suspect"]:
       unsolved["suspects"].append(row["problem_id"])
-    if unsolved["count"] <= _UNSOLVED:
-      unsolved["rows"].append(row)
+    unsolved["rows"].append(row)
+    if len(unsolved["rows"]) > 2 * _UNSOLVED:
+      unsolved["rows"] = _first(unsolved["rows"])
+  unsolved["rows"] = _first(unsolved["rows"])
   found["unsolved"] = unsolved
   found["decisions"] = decisions.of_round(folder, evaluation)
   study = folder / layout.STUDY
@@ -104,6 +107,19 @@ def _round(
   shards = study.glob(f"*/{layout.QUALITY}/shard-*") if study.is_dir() else []
   found["quality"] = [row for path in sorted(shards) for row in each_row(path)]
   return found
+
+
+def _unsolved(folder: epath.Path) -> Iterator[dict[str, Any]]:
+  """Yields the problems that no tree solved, file by file."""
+  # Earlier versions wrote one file, "unsolved.jsonl".
+  shards = folder.glob("unsolved*") if folder.is_dir() else []
+  for path in sorted(shards):
+    yield from each_row(path)
+
+
+def _first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+  """Returns the most suspicious rows, in order."""
+  return sorted(rows, key=unsolved_lib.rank)[:_UNSOLVED]
 
 
 def _object(path: epath.Path) -> dict[str, Any] | None:

@@ -41,8 +41,9 @@ WRITERS = {
 }
 # Below the folder of a model that is being trained.
 CHECKPOINTS = "checkpoints"
-# Problems that no tree solved, in the folder "sft".
-UNSOLVED = "unsolved.jsonl"
+# In the folder "sft", before the name of the shard of the same problems: those
+# that no tree solved.
+UNSOLVED = "unsolved-"
 # In the folder "eval", before the name of the shard of the same problems.
 TREES_OF = "trees-"
 # Before the name of a shard: a journal of what is there of it.

@@ -77,41 +77,58 @@ def shard_name(index: int, total: int) -> str:
   return f"shard-{index:05d}-of-{total:05d}.jsonl.zst"
 
 
+class ShardWriter:
+  """A shard that is being made; its compressed rows are held in memory."""
+
+  def __init__(self, path: epath.PathLike):
+    """Begins a shard.
+
+    Args:
+      path: the file, which has one writer; its folder is made if need be.
+    """
+    self._path = store.path(path)
+    self._count, self._packed = 0, io.BytesIO()
+    self._compressor = zstd.ZstdCompressor(_LEVEL)
+
+  def put(self, row: Mapping[str, Any]) -> None:
+    """Adds a JSON-able row; numpy values and dataclasses are converted.
+
+    Raises:
+      ValueError: the row has NaN or infinity, which JSON does not have.
+    """
+    self._packed.write(self._compressor.compress(line(row)))
+    self._count += 1
+
+  def write(self, info: Mapping[str, Any] | None = None) -> None:
+    """Writes the file, atomically.
+
+    Args:
+      info: what the header says of the rows; JSON-able.
+    """
+    self._packed.write(self._compressor.flush())
+    packed = self._packed.getbuffer()
+    said = {
+      "rows": self._count,
+      "bytes": len(packed),
+      "sha256": hashlib.sha256(packed).hexdigest(),
+      "info": info or {},
+    }
+    text = line({**said, "check": digest(said)})
+    size = len(text).to_bytes(4, "little")
+    with stopping.deferred():
+      store.write(self._path, b"".join([_MARK, size, text, packed]))
+
+
 def write_shard(
   path: epath.PathLike,
   rows: Iterable[Mapping],
   info: Mapping[str, Any] | None = None,
 ) -> None:
-  """Writes rows and a header, atomically.
-
-  Args:
-    path: the file, which has one writer; its folder is made if need be.
-    rows: JSON-able mappings; numpy values and dataclasses are converted. Their
-      compressed form alone is held in memory.
-    info: what the header says of the rows, JSON-able; it is looked at after the
-      last row, so that it may be counted while they are made.
-
-  Raises:
-    ValueError: a row has NaN or infinity, which JSON does not have.
-  """
-  count, packed = 0, io.BytesIO()
-  compressor = zstd.ZstdCompressor(_LEVEL)
+  """Writes rows that are made one by one; see `ShardWriter`."""
+  writer = ShardWriter(path)
   for row in rows:
-    packed.write(compressor.compress(line(row)))
-    count += 1
-  packed.write(compressor.flush())
-  said = {
-    "rows": count,
-    "bytes": packed.tell(),
-    "sha256": hashlib.sha256(packed.getbuffer()).hexdigest(),
-    "info": info or {},
-  }
-  text = line({**said, "check": digest(said)})
-  size = len(text).to_bytes(4, "little")
-  with stopping.deferred():
-    store.write(
-      store.path(path), b"".join([_MARK, size, text, packed.getbuffer()])
-    )
+    writer.put(row)
+  writer.write(info)
 
 
 def write_shards(

@@ -1,4 +1,4 @@
-"""Mastered, unsolved and suspect problems, by hand."""
+"""Unsolved and suspect problems, by hand."""
 
 from absl.testing import absltest
 
@@ -18,16 +18,6 @@ def wrong(name, *answers):
 
 
 class UnsolvedTest(absltest.TestCase):
-  def test_mastered_is_right_in_every_tree(self):
-    right = ("a", 1.0, "1", 1.0, RIGHT)
-    trees = [
-      make_tree(right, name="all"),
-      make_tree(right, name="some"),
-      make_tree(("b", 0.0, "2", -1.0, WRONG), name="some"),
-      make_tree(("c", 0.0, None, 0.0, WRONG), name="no answer"),
-    ]
-    self.assertEqual(unsolved.mastered(trees), {"all"})
-
   def test_the_most_suspicious_first(self):
     trees = [
       wrong("spread", "2", "3", "4", "5"),

@@ -1,16 +1,22 @@
 """The stage that makes training data; and inputs that are not there."""
 
+import dataclasses
+import pickle
+import shutil
+from unittest import mock
+
 from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
+from rstar_jax.data import pairs, trajectories
 from rstar_jax.grading import answers
 from rstar_jax.pipeline import export, extract, ppm, rollout, sft, shards
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.steps import grammar
 from rstar_jax.storage import layout, records
 from tests import tiny_run
-from tests.pipeline.cases import ANSWERS, StagesCase, finish
+from tests.pipeline.cases import ANSWERS, StagesCase, contents, finish
 
 
 class ExtractTest(StagesCase):
@@ -26,8 +32,8 @@ class ExtractTest(StagesCase):
       # The program says what the answer says.
       (result,) = testing.run_trusted([grammar.program(row["steps"])])
       self.assertEqual(result.stdout, gold)
-    pairs = shards.read_rows(context.folder(1, "pairs"))
-    final = [pair for pair in pairs if pair["kind"] == "final"]
+    ranked = shards.read_rows(context.folder(1, "pairs"))
+    final = [pair for pair in ranked if pair["kind"] == "final"]
     self.assertNotEmpty(final)
     for pair in final:
       gold = ANSWERS[pair["question"]]
@@ -73,12 +79,82 @@ class ExtractTest(StagesCase):
     rollout.rollout(context, 1)
     extract.extract(context, 1)
     folder = context.folder(1, "sft")
-    rows = records.read_shard(folder / layout.UNSOLVED)
+    files = sorted(folder.glob(f"{layout.UNSOLVED}*"))
+    rows = [row for each in files for row in records.read_shard(each)]
     trees = shards.read_trees(context.folder(1, "trees"))
     left = [t.problem.question for t in trees if not tree_lib.solved(t)]
     self.assertIn("never", left)
     self.assertCountEqual([row["question"] for row in rows], left)
-    self.assertIn(layout.UNSOLVED, records.read_manifest(folder)["files"])
+    self.assertLen(files, 3)
+    listed = records.read_manifest(folder)["files"]
+    self.assertContainsSubset([each.name for each in files], listed)
+
+  def test_files_and_rounds_change_no_row(self):
+    # As of all trees together, in memory.
+    spec = config_lib.RoundConfig(rollouts=2, candidates=4)
+    context = self.context(
+      rounds=(spec, spec), extract=config_lib.ExtractConfig(rounds=2)
+    )
+    finish(context, 1, "policy")
+    trees = []
+    for round_ in (1, 2):
+      rollout.rollout(context, round_)
+      trees += shards.read_trees(context.folder(round_, "trees"))
+    extract.extract(context, 2)
+    config, seed = context.config.extract, context.config.seed
+    for name, (found, stats), to_dict in (
+      ("sft", trajectories.sft_rows(trees, config, seed), trajectories.to_dict),
+      ("pairs", pairs.pairs(trees, config), pairs.to_dict),
+    ):
+      folder = context.folder(2, name)
+      self.assertEqual(shards.read_rows(folder), list(map(to_dict, found)))
+      manifest = records.read_manifest(folder)
+      self.assertEqual(manifest, manifest | stats)
+    self.assertNotEmpty(found)
+
+  @parameterized.parameters("sft", "pairs", "unsolved-")
+  def test_a_killed_extraction_goes_on(self, name):
+    context = self.context()
+    rollout.rollout(context, 1)
+    extract.extract(context, 1)
+    before = contents(context.workdir / "round_1")
+    folder = context.folder(1, "pairs" if name == "pairs" else "sft")
+    for each in ("sft", "pairs"):
+      (context.folder(1, each) / records.MANIFEST).unlink()
+    start = name if name == "unsolved-" else ""
+    (folder / (start + records.shard_name(1, 3))).unlink()
+    written, writer = set(), records.ShardWriter
+
+    def wrapped(path):
+      written.add(path.name)
+      return writer(path)
+
+    with mock.patch.object(records, "ShardWriter", wrapped):
+      extract.extract(context, 1)
+    self.assertEqual(contents(context.workdir / "round_1"), before)
+    shard = records.shard_name(1, 3)
+    also = [] if name == "pairs" else [f"unsolved-{shard}"]
+    self.assertEqual(written, {shard, *also})
+
+  def test_the_same_by_others_in_any_order(self):
+    alone = self.context()
+    rollout.rollout(alone, 1)
+    extract.extract(alone, 1)
+    before = contents(alone.workdir / "round_1")
+    for each in ("sft", "pairs"):
+      shutil.rmtree(alone.folder(1, each))
+
+    class Others:
+      def map(self, function, items):
+        # As other processes get it.
+        sent = pickle.loads(pickle.dumps((function, list(items))))
+        for item in reversed(sent[1]):
+          yield item, sent[0](item)
+
+    divided = dataclasses.replace(alone, work=Others())
+    with mock.patch.object(extract, "_FEW", 0):
+      extract.extract(divided, 1)
+    self.assertEqual(contents(alone.workdir / "round_1"), before)
 
 
 class InputsTest(StagesCase):

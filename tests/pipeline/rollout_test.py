@@ -11,7 +11,7 @@ from absl.testing import absltest
 
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
-from rstar_jax.data import unsolved
+from rstar_jax.data import outcomes
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import context as session
 from rstar_jax.pipeline import extract, rollout, shards
@@ -149,7 +149,12 @@ class RolloutTest(StagesCase):
       if (tree.correct == tree_lib.RIGHT).any()
       and not (tree.correct == tree_lib.WRONG).any()
     }
-    with mock.patch.object(unsolved, "mastered", lambda _: mastered | {"p0"}):
+
+    def as_mastered(ids):
+      found = property(lambda each: each.problem_id in ids)
+      return mock.patch.object(outcomes.Outcome, "mastered", found)
+
+    with as_mastered(mastered | {"p0"}):
       rollout.rollout(context, 2)
     trees = shards.read_trees(context.folder(2, "trees"))
     left = {tree.problem.id for tree in trees}
@@ -162,11 +167,7 @@ class RolloutTest(StagesCase):
       spec = context.config.rounds[1]
       context.config.rounds = (*context.config.rounds, spec)
       finish(context, 2, "policy")
-      with mock.patch.object(
-        unsolved,
-        "mastered",
-        lambda trees: {"p0"} & {tree.problem.id for tree in trees},
-      ):
+      with as_mastered({"p0"}):
         rollout.rollout(context, 3)
       trees = shards.read_trees(context.folder(3, "trees"))
       self.assertNotIn("p0", {tree.problem.id for tree in trees})
@@ -176,7 +177,7 @@ class RolloutTest(StagesCase):
       self.assertEqual(sum(counts), len(ANSWERS))
     everything = {f"p{i}" for i in range(len(ANSWERS))}
     (context.folder(2, "trees") / records.MANIFEST).unlink()
-    with mock.patch.object(unsolved, "mastered", lambda _: everything):
+    with as_mastered(everything):
       with self.assertRaisesRegex(ValueError, "all were mastered"):
         rollout.rollout(context, 2)
 
@@ -397,10 +398,10 @@ class RemakeTest(StagesCase):
     context = self.context("broken")
     write = records.write_shard
 
-    def break_off(path, rows):
+    def break_off(path, rows, info):
       if "00001" in path.name:
         raise KeyboardInterrupt
-      write(path, rows)
+      write(path, rows, info)
 
     with mock.patch.object(records, "write_shard", break_off):
       with self.assertRaises(KeyboardInterrupt):

@@ -60,14 +60,27 @@ class ShardsTest(parameterized.TestCase):
     path.write_bytes(path.read_bytes()[:-3])
     self.assertFalse(shard.done())
 
-  def test_pools_trees_of_several_folders(self):
-    trees = [Tree(each) for each in PROBLEMS]
-    for folder, part in (("b", trees[:3]), ("a", trees[3:])):
-      for index, tree in enumerate(part):
-        path = self.folder / folder / records.shard_name(index, len(part))
-        records.write_shard(path, [tree.to_record()])
-    found = shards.pool_trees([self.folder / "b", self.folder / "a"], "test")
+  def test_what_a_header_says_of_the_rows(self):
+    def info(rows):
+      return {"ids": [row["id"] for row in rows]}
+
+    shard = shards.cut(PROBLEMS, 3, self.folder, info=info)[1]
+    self.assertEqual(shard.info([{"id": 4}]), {"ids": [4]})
+
+  def test_reads_trees_in_order(self):
+    for index, problem in enumerate(PROBLEMS):
+      path = self.folder / "trees" / records.shard_name(index, len(PROBLEMS))
+      records.write_shard(path, [Tree(problem).to_record()])
+    found = shards.read_trees(self.folder / "trees")
     self.assertEqual([each.problem for each in found], PROBLEMS)
+
+  def test_solutions_are_read_without_their_steps(self):
+    row = {"problem_id": "p", "trajectories": [{"steps": ["a"], "answer": "1"}]}
+    records.write_shard(self.folder / records.shard_name(0, 1), [row])
+    (found,) = shards.read_solutions(self.folder)
+    self.assertEqual(
+      found, {"problem_id": "p", "trajectories": [{"answer": "1"}]}
+    )
 
   def run_host(self, index: int, folder: pathlib.Path, count: int = 3) -> None:
     host = Host(index, count)

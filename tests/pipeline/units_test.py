@@ -396,9 +396,9 @@ class BucketTest(UnitsCase):
 
     write = records.write_shard
 
-    def slow_write(path, rows):
+    def slow_write(path, rows, info):
       stages[0]._save()
-      write(path, rows)
+      write(path, rows, info)
 
     with (
       mock.patch.object(units, "_SECONDS", 1e6),

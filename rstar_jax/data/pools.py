@@ -1,0 +1,121 @@
+"""The trees of one or more rounds, problem by problem, a file at a time.
+
+What is made of trees is made of those of one problem, so that it is a map over
+files. Nobody holds more than the trees of a problem, or where
+several folders have them, those of the problems of a file.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rstar_jax.data import outcomes
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.search.tree import Tree
+from rstar_jax.storage import records, store
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """The problems whose first tree is in a file, and where all their trees are.
+
+  Attributes:
+    path: the file.
+    others: later files that have trees of these problems too.
+    skipped: ids of problems of the file whose first tree is in an earlier one.
+  """
+
+  path: store.Path
+  others: tuple[store.Path, ...] = ()
+  skipped: frozenset[str] = frozenset()
+
+
+def paths_of(folder: store.Path) -> list[store.Path]:
+  """Returns the shards of a folder, however deep, in order."""
+  return sorted(
+    folder / name
+    for name in store.files(folder)
+    if name.rpartition("/")[2].startswith("shard-")
+  )
+
+
+def parts(folders: Sequence[store.Path]) -> list[Part]:
+  """Returns the parts of finished folders of trees, in order.
+
+  The headers of all files are read, if a problem may be in two of them.
+
+  Args:
+    folders: one a round, oldest first.
+  """
+  paths = [path for folder in folders for path in paths_of(folder)]
+  # Within a folder each problem is in one file; each turn of reinforcement has
+  # a folder.
+  if len({path.parent for path in paths}) < 2:
+    return [Part(path) for path in paths]
+  first: dict[str, int] = {}
+  others: list[list[store.Path]] = [[] for _ in paths]
+  skipped: list[set[str]] = [set() for _ in paths]
+  found = store.prefetch(outcomes.of_file, paths, paths[0])
+  for number, (path, file) in enumerate(zip(paths, found, strict=True)):
+    homes = [first.setdefault(each.problem_id, number) for each in file]
+    for home, each in zip(homes, file, strict=True):
+      if home != number:
+        skipped[number].add(each.problem_id)
+        others[home].append(path)
+  return [
+    Part(path, tuple(dict.fromkeys(more)), frozenset(ids))
+    for path, more, ids in zip(paths, others, skipped, strict=True)
+  ]
+
+
+def outcomes_of(folders: Sequence[store.Path]) -> Iterator[outcomes.Outcome]:
+  """Yields how the search of each problem ended, over all files.
+
+  Args:
+    folders: finished folders of trees.
+  """
+  paths = [path for folder in folders for path in paths_of(folder)]
+  if not paths:
+    return
+  files = store.prefetch(outcomes.of_file, paths, paths[0])
+  if len({path.parent for path in paths}) == 1:
+    for file in files:
+      yield from file
+    return
+  total: dict[str, outcomes.Outcome] = {}
+  for file in files:
+    for each in file:
+      if each.problem_id in total:
+        total[each.problem_id].add(each)
+      else:
+        total[each.problem_id] = each
+  yield from total.values()
+
+
+def problems(part: Part) -> Iterator[list[Tree]]:
+  """Yields the trees of each problem of a part, oldest first.
+
+  Raises:
+    CorruptShard: a file is missing, cut short or changed; see
+      `records.rows_of`.
+  """
+  elsewhere: dict[str, list[Tree]] = {}
+  if part.others:
+    wanted = {each.problem_id for each in outcomes.of_file(part.path)}
+    wanted -= part.skipped
+    for path in part.others:
+      for name, trees in _by_problem(records.rows_of(path), wanted):
+        elsewhere.setdefault(name, []).extend(trees)
+  for name, trees in _by_problem(records.rows_of(part.path)):
+    if name not in part.skipped:
+      yield [*trees, *elsewhere.pop(name, [])]
+
+
+def _by_problem(
+  rows: Iterable[Mapping[str, Any]], wanted: set[str] | None = None
+) -> Iterator[tuple[str, list[Tree]]]:
+  """Yields the trees of each problem; those of one lie side by side."""
+  for name, group in itertools.groupby(rows, lambda row: row["problem"]["id"]):
+    if wanted is None or name in wanted:
+      yield name, [tree_lib.from_record(dict(row)) for row in group]
