@@ -290,11 +290,14 @@ class Servers:
     if error.server == "well":
       return
     with self._lock:
-      server.rest = min(max(2 * server.rest, FIRST_WAIT), LONGEST_WAIT)
-      rest = server.rest if error.seconds is None else error.seconds
-      server.rests_until = time.monotonic() + rest
       if error.server == "gone":
         server.checked = self._check is None
+      now = time.monotonic()
+      if server.rests_until > now:
+        return  # All that it was at fails at once, and counts once.
+      server.rest = min(max(2 * server.rest, FIRST_WAIT), LONGEST_WAIT)
+      rest = server.rest if error.seconds is None else error.seconds
+      server.rests_until = now + rest
 
   def _rest(self, now: float) -> float:
     """Returns the seconds until a server may be asked."""

@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import random
 
+import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax import outside
 from rstar_jax.config.schema import EngineConfig, ServersConfig
 from rstar_jax.inference import protocols
 from rstar_jax.inference.protocols import Asked, OpenAi, SgLang
+from tests.fuzz import hostile
 
 ENGINE = EngineConfig(temperature=0.7, top_p=0.9, top_k=40, min_p=0.05)
 ASKED = Asked([4, 5], seed=9, most=3, stop_ids=(7, 2))
@@ -202,6 +205,35 @@ class AnswersTest(parameterized.TestCase):
           speaks.values(answer, 1)
         with self.assertRaises(outside.Bad):
           speaks.sample(answer, 1)
+
+  def test_hostile_documents(self):
+    """Whatever comes is refused, or is what it should be."""
+    values = {"data": [{"index": 0, "data": [0.5]}]}
+    rows = [{"embedding": [0.5]}]
+    used = 0
+    for seed in range(600):
+      source = random.Random(seed)
+      for speaks, sample, scored in (
+        (OpenAi(), OPENAI, values),
+        (SgLang(), SGLANG, rows),
+      ):
+        try:
+          answer = outside.parse(hostile.document(source, sample))
+          ids, logprobs = speaks.sample(answer, 9)
+          self.assertLen(ids, len(logprobs))
+          self.assertBetween(len(ids), 1, 9)
+          self.assertTrue(all(type(each) is int for each in ids))
+          self.assertTrue(np.isfinite(logprobs).all())
+          used += 1
+        except outside.Bad as error:
+          self.assertNotIn("\n", str(error))
+        try:
+          answer = outside.parse(hostile.document(source, scored))
+          (value,) = speaks.values(answer, 1)
+          self.assertTrue(np.isfinite(value))
+        except outside.Bad as error:
+          self.assertNotIn("\n", str(error))
+    self.assertBetween(used, 50, 1150)
 
 
 if __name__ == "__main__":

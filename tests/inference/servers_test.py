@@ -100,6 +100,13 @@ class ClockTest(absltest.TestCase):
     self.assertEqual(found, "a")
     self.assertEqual(self.urls["a"].asked, asked + 4)
 
+  def test_all_that_it_was_at_fails_and_counts_once(self):
+    client = self.make("a", "b")
+    (server, _), _ = (client._take("t", set()) for _ in range(2))
+    for _ in range(64):
+      client._note(server, GONE)
+    self.assertEqual(server.rests_until, self.now + 1)
+
   def test_waits_for_as_long_as_it_is_told(self):
     client = self.make("a")
     self.urls["a"].script = [BUSY]
