@@ -3,7 +3,7 @@
   python -m benchmarks.served --vllm_python=PYTHON --folder=runs/served
 
 Two rounds of a small run. Two servers have the policy and one the PPM, each a
-`vllm serve` of its own; the weights of each round are put there by requests.
+process of vLLM; the weights of each round are put there by requests.
 One of the policy's is killed in the middle of each search, and started again
 with the model that it was started with first, so that it has to be found out.
 What is printed is what the run measured, and what the servers were asked.
@@ -64,8 +64,9 @@ class Server:
 
   def start(self, folder: str) -> None:
     """Starts it with a model, and waits until it answers."""
-    command = [_PYTHON.value, "-m", "vllm.entrypoints.cli.main", "serve"]
-    command += [folder, f"--port={self._port}", "--dtype=float32"]
+    # As `vllm serve` does, which the CPU build's package has no name for.
+    command = [_PYTHON.value, "-m", "vllm.entrypoints.openai.api_server"]
+    command += [f"--model={folder}", f"--port={self._port}", "--dtype=float32"]
     command += ["--max-model-len=1024", "--max-num-seqs=64"]
     command += ["--block-size=32", "--enforce-eager"]
     if self._role == "ppm":
