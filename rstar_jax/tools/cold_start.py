@@ -63,13 +63,12 @@ def divide(rows: Iterable[Mapping[str, str]]) -> dict[str, list]:
   """Divides rows of GSM8K by what they are for.
 
   Returns:
-    The rows, each with its number of calculator notes as "level" if it has any.
+    The rows, with their number of calculator notes as "level", None if none.
   """
   parts: dict[str, list] = {name: [] for name in dict.fromkeys(_PARTS)}
   for row in rows:
-    notes = row["answer"].count("<<")
-    level = {"level": notes} if notes else {}
-    parts[part_of(row["question"])].append({**row, **level})
+    level = row["answer"].count("<<") or None
+    parts[part_of(row["question"])].append({**row, "level": level})
   return parts
 
 

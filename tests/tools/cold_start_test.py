@@ -36,7 +36,7 @@ class ColdStartTest(absltest.TestCase):
     rows = [RIGHT, row("What is 2 and 2?", "It is 4.\n#### 4")]
     parts = cold_start.divide(rows)
     levels = {
-      each["question"]: each.get("level")
+      each["question"]: each["level"]
       for part in parts.values()
       for each in part
     }
