@@ -8,7 +8,8 @@ searcher died is the next one that another gets. Of what a searcher had in
 flight everything is lost, what it had finished is not. A host that died comes
 back after `--away` seconds and loads models for `--load`. Lengths of problems
 are those of `fleet_work.py`; speed is what `docs/results/fleet.md` has for a
-host.
+host. *The middle* is the time from when models are loaded for the first time
+until the last shard is begun.
 """
 
 import collections
@@ -77,12 +78,16 @@ class Found:
     lost: work that was done and lost.
     deaths: of hosts.
     up: seconds that hosts were there and had their models, all together.
+    begun: seconds until the last shard was begun for the first time.
+    middle: work that was done until then and not lost.
   """
 
   seconds: float = 0.0
   lost: float = 0.0
   deaths: int = 0
   up: float = 0.0
+  begun: float = 0.0
+  middle: float = 0.0
 
 
 class _Host:
@@ -93,6 +98,7 @@ class _Host:
     left: problems of all of these.
     version: changes whenever what it does next changes.
     since: when it had its models, None without.
+    done: work so far.
   """
 
   def __init__(self, fleet: Fleet):
@@ -100,6 +106,7 @@ class _Host:
     self.calls: dict[int, list] = {}
     self.version = self.left = 0
     self.since: float | None = None
+    self.done = 0.0
     # Work that each problem in flight has got, since the host began; and what
     # it had then at the beginning and will have at the end of each problem.
     self._got, self._at = 0.0, 0.0
@@ -110,8 +117,9 @@ class _Host:
     return fleet.speed * min(1.0, count / fleet.full) / count if count else 0.0
 
   def pass_until(self, now: float) -> None:
-    self._got += self._rate() * (now - self._at)
-    self._at = now
+    got = self._rate() * (now - self._at)
+    self._got, self._at = self._got + got, now
+    self.done += got * len(self._ends)
 
   def next(self) -> float | None:
     """Returns when the next problem is done."""
@@ -201,6 +209,11 @@ def simulate(fleet: Fleet, shards: Sequence[Sequence[float]], seed: int = 0):
         room.append(number)
     for number in changed:
       plan(number)
+    if not (left or found.begun):
+      for each in hosts:
+        each.pass_until(now)
+      found.begun = now
+      found.middle = sum(each.done for each in hosts) - found.lost
 
   for number in range(fleet.count):
     note(fleet.load, number, -1)
@@ -254,14 +267,13 @@ def main(_) -> None:
   print(
     f"round {_ROUND.value}: {len(work)} problems of {mean:.0f} tokens "
     f"({min(known):.0f} to {max(known):.0f})\n\n"
-    "| hosts | problems a shard | deaths a day | hours | lost | of all hosts' "
-    "time | of the time that they are there | as fast as the first row |\n"
-    "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    "| hosts | problems a shard | deaths a day | hours | lost "
+    "| of what hosts could do that never die | the middle of it |\n"
+    "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
   )
   for count in map(int, _HOSTS.value):
     for size in map(int, _SIZE.value):
       shards = [work[n : n + size] for n in range(0, len(work), size)]
-      first = None
       for deaths in map(float, _DEATHS.value):
         fleet = Fleet(
           count,
@@ -273,13 +285,12 @@ def main(_) -> None:
           _LOAD.value,
         )
         found = simulate(fleet, shards, _SEED.value)
-        could = count * fleet.speed * found.seconds
-        there = fleet.speed * found.up
-        first = first or found.seconds
+        could = count * fleet.speed
         print(
           f"| {count} | {size} | {deaths:g} | {found.seconds / 3600:.2f} "
-          f"| {found.lost / sum(work):.2%} | {sum(work) / could:.1%} "
-          f"| {sum(work) / there:.1%} | {first / found.seconds:.1%} |",
+          f"| {found.lost / sum(work):.2%} "
+          f"| {sum(work) / could / found.seconds:.1%} "
+          f"| {found.middle / could / (found.begun - fleet.load):.1%} |",
           flush=True,
         )
 

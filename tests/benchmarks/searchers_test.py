@@ -28,6 +28,14 @@ class SimulateTest(parameterized.TestCase):
     found = simulate(Fleet(3, in_flight=1, load=7.0), [[2.0]] * 3)
     self.assertAlmostEqual(found.seconds, 9.0)
     self.assertAlmostEqual(found.up, 6.0)
+    self.assertAlmostEqual(found.begun, 7.0)
+
+  def test_the_middle_ends_when_the_last_shard_begins(self):
+    # One host is free at 2 s; until then the other did 2 of 5.
+    found = simulate(Fleet(2, in_flight=1), [[2.0], [5.0], [1.0]])
+    self.assertAlmostEqual(found.seconds, 5.0)
+    self.assertAlmostEqual(found.begun, 2.0)
+    self.assertAlmostEqual(found.middle, 4.0)
 
   @parameterized.parameters(range(5))
   def test_nothing_is_done_twice_but_what_was_lost(self, seed):

@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 
 from absl import app, flags
 
@@ -36,6 +38,15 @@ ROOT = pathlib.Path(__file__).parents[2]
 # Seconds of a call of the policy.
 _CALL = 0.05
 _CPUS = 3  # Searchers of a node.
+
+# Names of Ray's settings: how long it waits for its own processes.
+PATIENCE = {
+  "agent_register_timeout_ms": "600000",
+  "gcs_rpc_server_connect_timeout_s": "600",
+  "health_check_failure_threshold": "30",
+  "raylet_start_wait_time_s": "600",
+  "worker_register_timeout_seconds": "600",
+}
 
 CONFIG = """
 from rstar_jax.config import schema as config_lib
@@ -138,6 +149,17 @@ class Weather:
       self.seen["nodes added"] += 1
 
 
+def _patiently(call: Callable[[], Any], seconds: float = 600.0) -> Any:
+  end = time.monotonic() + seconds
+  while True:
+    try:
+      return call()
+    except RuntimeError:
+      if time.monotonic() > end:
+        raise
+      time.sleep(1.0)
+
+
 def _is_searcher(pid: int) -> bool:
   try:
     return b"ray::" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -164,9 +186,13 @@ def check(folder: pathlib.Path) -> dict[str, int]:
   # All of it is on this machine, so that a node has what the driver has; and it
   # may be slow.
   os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-  os.environ["RAY_raylet_start_wait_time_s"] = "300"
+  os.environ.update({f"RAY_{name}": value for name, value in PATIENCE.items()})
+  from ray._private import services
   from ray.cluster_utils import Cluster
 
+  # Ray has half a minute for it.
+  get = services.get_node
+  services.get_node = lambda *args: _patiently(lambda: get(*args))
   cluster = Cluster(
     initialize_head=True,
     head_node_args={
