@@ -129,10 +129,16 @@ class Weather:
     self.seen = {"searchers killed": 0, "nodes lost": 0, "nodes added": 0}
 
   def _node(self):
-    # Searchers hold no objects to speak of.
-    return self._cluster.add_node(
-      num_cpus=_CPUS, object_store_memory=80 << 20, wait=False
-    )
+    # Searchers hold no objects to speak of. On a busy machine some of a node's
+    # processes give up on each other.
+    for _ in range(10):
+      try:
+        return self._cluster.add_node(
+          num_cpus=_CPUS, object_store_memory=80 << 20, wait=False
+        )
+      except Exception as error:
+        print("a node did not start:", error, flush=True)
+    raise RuntimeError("no node starts")
 
   def strikes(self) -> None:
     """Kills a searcher; sometimes a node is lost, or added."""
@@ -149,7 +155,7 @@ class Weather:
       self.seen["nodes added"] += 1
 
 
-def _patiently(call: Callable[[], Any], seconds: float = 600.0) -> Any:
+def _patiently(call: Callable[[], Any], seconds: float = 60.0) -> Any:
   end = time.monotonic() + seconds
   while True:
     try:
