@@ -4,9 +4,12 @@ The folder has to be one that the servers see. A server keeps the shapes that it
 was started with.
 """
 
+import concurrent.futures
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from absl import logging
 
 from rstar_jax import outside
 from rstar_jax.config.schema import Config
@@ -24,42 +27,51 @@ def vllm(config: Config, role: str, folder: str, urls: Sequence[str]) -> None:
   """
   del role
   fields = {"weights_path": folder}
-  for base in urls:
-    root = base.removesuffix("/v1")
-    _post(
-      config,
-      f"{root}/collective_rpc",
-      {"method": "reload_weights", "kwargs": fields},
-    )
-    _post(config, f"{root}/reset_prefix_cache", {})
+  reload = {"method": "reload_weights", "kwargs": fields}
+  posts = (("/collective_rpc", reload), ("/reset_prefix_cache", {}))
+  _post_all(config, urls, posts)
 
 
 def sglang(config: Config, role: str, folder: str, urls: Sequence[str]) -> None:
   """Has SGLang, or `rstar_jax.tools.serve`, read new weights."""
   del role
-  for base in urls:
-    root = base.removesuffix("/v1")
-    _post(config, f"{root}/update_weights_from_disk", {"model_path": folder})
+  posts = (("/update_weights_from_disk", {"model_path": folder}),)
+  _post_all(config, urls, posts)
 
 
 LOADS: dict[str, Load] = {"vllm": vllm, "sglang": sglang}
 
 
-def _post(config: Config, url: str, fields: dict[str, Any]) -> None:
-  """Posts; a server that cannot be asked now is left as it is.
+def _post_all(
+  config: Config,
+  urls: Sequence[str],
+  posts: Sequence[tuple[str, dict[str, Any]]],
+) -> None:
+  """Posts to all servers at once; one that is gone is left as it is.
 
   Raises:
-    ValueError: the server refuses.
+    ValueError: a server refuses.
+    ConnectionError: none could be asked.
   """
 
-  def read(answer: Any) -> None:
-    if isinstance(answer, dict) and answer.get("success") is False:
-      raise outside.Bad(f"says {json.dumps(answer)[:200]}")
+  def one(base: str) -> str:
+    """Returns why a server could not be asked."""
+    for path, fields in posts:
+      url = Url(base.removesuffix("/v1") + path, config.servers, "servers")
+      try:
+        url.post(json.dumps(fields).encode(), _read, empty=True)
+      except Later as error:
+        return f"{url.url} {error}: the model was not put there"
+    return ""
 
-  body = json.dumps(fields).encode()
-  try:
-    Url(url, config.servers, "servers").post(body, read, empty=True)
-  except Later as error:
-    raise ConnectionError(
-      f"{url} {error}: the model was not put there"
-    ) from error
+  with concurrent.futures.ThreadPoolExecutor(len(urls)) as pool:
+    failed = list(pool.map(one, urls))
+  if all(failed):
+    raise ConnectionError(failed[0])
+  for why in filter(None, failed):
+    logging.warning("%s", why)
+
+
+def _read(answer: Any) -> None:
+  if isinstance(answer, dict) and answer.get("success") is False:
+    raise outside.Bad(f"says {json.dumps(answer)[:200]}")

@@ -39,7 +39,8 @@ class LoadingTest(absltest.TestCase):
     self.url = f"http://127.0.0.1:{server.server_port}"
 
   def load(self, name):
-    loading.LOADS[name](Config(), "policy", "a/folder", [f"{self.url}/v1"] * 2)
+    urls = [f"{self.url}/v1", self.url]
+    loading.LOADS[name](Config(), "policy", "a/folder", urls)
 
   def test_vllm(self):
     # As vLLM answers: results of its workers, and nothing.
@@ -51,13 +52,22 @@ class LoadingTest(absltest.TestCase):
       "kwargs": {"weights_path": "a/folder"},
     }
     both = [("/collective_rpc", reload), ("/reset_prefix_cache", {})]
-    self.assertEqual(self.asked, both * 2)
+    self.assertCountEqual(self.asked, both * 2)
+    self.assertEqual(self.asked[0], both[0])
+    self.assertEqual(self.asked[-1], both[1])
 
   def test_sglang(self):
     self.answers["/update_weights_from_disk"] = 200, {"success": True}
     self.load("sglang")
     path = "/update_weights_from_disk"
     self.assertEqual(self.asked, [(path, {"model_path": "a/folder"})] * 2)
+
+  def test_one_that_is_gone_is_left(self):
+    urls = ["http://127.0.0.1:9/v1", f"{self.url}/v1"]
+    loading.sglang(Config(), "policy", "a/folder", urls)
+    self.assertLen(self.asked, 1)
+    with self.assertRaisesRegex(ConnectionError, "was not put there"):
+      loading.sglang(Config(), "policy", "a/folder", urls[:1])
 
   def test_it_did_not(self):
     path = "/update_weights_from_disk"
