@@ -109,11 +109,12 @@ class Ray:
       host = Host(number + 1, count + 1)
       return actor.remote(self._opens, run.config, run.workdir, host, make)
 
+    what = "/".join(folder.relative_to(run.workdir).parts[:2])
     crew = _Crew(ray, begin, count)
     try:
       with metrics.progress(
         sum(map(_problems, shards)),
-        f"{folder.name} by searchers of Ray",
+        f"{what} by searchers of Ray",
         start=sum(map(_problems, shards)) - sum(map(_problems, left)),
         unit="problem",
       ) as bar:
