@@ -12,7 +12,9 @@ What is printed is what the run measured, and what the servers were asked.
 import contextlib
 import os
 import pathlib
+import signal
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -75,8 +77,10 @@ class Server:
     log = pathlib.Path(_FOLDER.value) / f"vllm-{self._port}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
+      # A group of its own: what it starts is killed with it.
       self._process = subprocess.Popen(
         command,
+        start_new_session=True,
         stdout=file,
         stderr=file,
         env=os.environ
@@ -100,7 +104,8 @@ class Server:
 
   def kill(self) -> None:
     if self._process is not None:
-      self._process.kill()
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(self._process.pid, signal.SIGKILL)
       self._process.wait()
 
 
@@ -176,6 +181,8 @@ def make_config(fleet: Fleet) -> rj.Config:
 
 
 def main(_) -> None:
+  # So that servers end with this, however it is ended.
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
   base = str(folders.BASE_MODEL)
   fleet = Fleet(base)
   _FLEET.append(fleet)
