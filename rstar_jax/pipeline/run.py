@@ -41,6 +41,8 @@ _ALONE = Host()
 
 def _roll_out(context: Context, round_: int) -> None:
   """Runs the stage that makes a round's trees, and its policy with them."""
+  if round_ == 1:
+    _check_writer(context)
   reinforces = context.reinforces(round_)
   stage = reinforce.reinforce if reinforces else rollout.rollout
   stage(context, round_)
@@ -128,6 +130,11 @@ def _check_stages(context: Context) -> None:
       one line that says what to do.
   """
   models.check_trainings(context.config)
+  _check_writer(context)
+
+
+def _check_writer(context: Context) -> None:
+  """Refuses round 1 if it has no trees yet, and nobody can write a step."""
   if records.read_manifest(context.folder(1, "trees")) is None:
     checks.first_writer(context.config, checks.knows_grammar(context.tokenizer))
 

@@ -332,6 +332,8 @@ class RefusedTest(absltest.TestCase):
   def test_nobody_who_writes(self):
     self.context.tokenizer = types.SimpleNamespace(known=5, vocab_size=13)
     self.assert_refused("^nobody can write a step in round 1")
+    with self.assertRaisesRegex(ValueError, "^nobody can write a step"):
+      run.STAGES["rollout"](self.context, 1)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,9 @@ _MODEL = dataclasses.replace(
 
 @functools.cache
 def _mesh(name, tensor):
-  devices = compiler.devices(chips.parse(name))
-  return sharding.make_mesh(MeshConfig(data=1, fsdp=-1, tensor=tensor), devices)
+  where = chips.parse(name)
+  config = MeshConfig(data=where.slices, fsdp=-1, tensor=tensor)
+  return sharding.make_mesh(config, compiler.devices(where))
 
 
 class ChipsTest(parameterized.TestCase):
@@ -44,6 +45,23 @@ class ChipsTest(parameterized.TestCase):
     found = compiler.devices(where)
     self.assertLen(found, where.chips)
     self.assertLen({each.process_index for each in found}, where.hosts)
+
+  def test_two_slices_share_data_alone(self):
+    config = small.config()
+    config.sft = TrainConfig(batch_size=16, length=256, remat="layer")
+    texts, held = [], []
+    for name in ("v5e-16", "2x v5e-16"):
+      mesh = _mesh(name, 4)
+      for slice_, part in enumerate(mesh.devices):
+        found = {getattr(each, "slice_index", 0) for each in part.flat}
+        self.assertEqual(found, {slice_})
+      program = programs.training_program("sft", _MODEL, config, mesh)
+      held.append(programs.bytes_of(program.arguments[0]))
+      texts.append(program.lower().compile().as_text())
+    # Each slice has all of the state, and sends to the other one.
+    self.assertEqual(*held)
+    self.assertNotRegex(texts[0], r" send\(")
+    self.assertRegex(texts[1], r" send\(")
 
   def test_what_does_not_fit_says_what_it_needs(self):
     place = jax.NamedSharding(_mesh("v5e:1x1", 1), jax.P())
