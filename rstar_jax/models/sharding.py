@@ -67,8 +67,8 @@ def make_mesh(
   types = (AxisType.Auto,) * len(AXES)
   if slices == 1:
     return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
-  # Only data goes between slices: a sum of gradients an update, where the other
-  # axes move weights and activations in each layer.
+  # Only data goes between slices: a sum of gradients a micro-batch, where the
+  # other axes move weights and activations in each layer.
   between = (slices, *(1 for _ in AXES[1:]))
   within = (sizes[0] // slices, *sizes[1:])
   grid = mesh_utils.create_hybrid_device_mesh(within, between, devices)

@@ -45,6 +45,7 @@ NOT_RUN = (
   (r"^pip install ", "downloads"),
   (r"^vllm serve ", "needs a server with a large model"),
   (r"^gcloud ", "needs an account of Google Cloud"),
+  (r"^(docker|kubectl) ", "needs Docker, or a cluster with TPUs"),
   (r"--workdir=gs://", "needs a bucket; tests/pipeline/resume_bucket_test.py"),
   (r"configs/smollm2_135m\.py", "needs the weights of `make smollm2`"),
   (

@@ -222,6 +222,7 @@ def _price(
     f"about {total:,.0f} chip-hours, {total / where.chips:,.0f} hours of "
     f"{where.name}: {parts}; for {assumed.problems:,} problems"
     f"{'' if known else ', as the paper has (config.train.count is 0)'}, the "
-    "paper's tests, half of the chips' peaks: an estimate, in proportion to "
-    "the problems (docs/results/aot.md)",
+    "paper's tests, half of the chips' peaks"
+    f"{', as if slices were one' if where.slices > 1 else ''}: an estimate, in "
+    "proportion to the problems (docs/results/aot.md)",
   )

@@ -62,6 +62,7 @@ class SizesTest(parameterized.TestCase):
       findings["train_mesh"], ("ok", "data=2 x fsdp=4 x tensor=4")
     )
     self.assertEmpty(self.levels(findings, "error"))
+    self.assertIn("as if slices were one", findings["price"][1])
 
   def test_a_mesh_of_more_chips_than_there_are(self):
     config = qwen2_5_math_7b.get_config()

@@ -1,0 +1,26 @@
+# The package, as it is in this folder, and what it needs.
+#
+#   docker build --tag=rstar_jax .
+#   docker run --rm --volume="$PWD/runs:/runs" rstar_jax      # the demo
+#   docker build --tag=IMAGE --build-arg=EXTRAS=tpu,hub,gcs,ray .  # for TPUs
+#
+# launch/README.md says how pods of Kubernetes run it.
+FROM python:3.12-slim
+
+# g++ makes the kernels for CPUs where they are first used; KubeRay's probes
+# call wget.
+RUN apt-get update \
+  && apt-get install --yes --no-install-recommends g++ wget \
+  && rm -rf /var/lib/apt/lists/*
+
+ARG EXTRAS=hub,gcs
+WORKDIR /rstar_jax
+COPY . .
+RUN python -m pip install --no-cache-dir --editable ".[${EXTRAS}]"
+
+# What the policy writes is run here: not by root.
+RUN useradd --create-home rstar \
+  && mkdir /runs \
+  && chown -R rstar /rstar_jax /runs
+USER rstar
+CMD ["rstar_jax", "--config=configs/tiny.py", "--workdir=/runs/tiny"]
