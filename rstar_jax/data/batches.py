@@ -8,7 +8,8 @@ row, G sides (1 for a scored prefix, 2 for a preference pair).
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -62,6 +63,22 @@ def encode_row(
   return np.asarray(ids, np.int32), np.asarray(mask, np.int32)
 
 
+class Rows(Protocol):
+  """Packed rows, in memory (`Packed`) or on the disk (`stored_rows.py`).
+
+  Attributes:
+    dropped: number of rows left out because they are longer than T.
+  """
+
+  dropped: int
+
+  def __len__(self) -> int: ...
+
+  def take(self, numbers: np.ndarray) -> Batch:
+    """Returns the arrays of some rows, in this order."""
+    ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Packed:
   """Prefix trees packed into equal lengths.
@@ -76,6 +93,13 @@ class Packed:
 
   arrays: Batch
   dropped: int
+
+  def __len__(self) -> int:
+    return len(next(iter(self.arrays.values())))
+
+  def take(self, numbers: np.ndarray) -> Batch:
+    """See `Rows`."""
+    return {name: each[numbers] for name, each in self.arrays.items()}
 
 
 def pack(groups: Sequence[Sequence[Row]], length: int) -> Packed:
@@ -112,24 +136,40 @@ def pack_columns(
   for group in groups:
     rows = [row for row in group if len(row[0]) <= length]
     dropped += len(group) - len(rows)
-    units = [(ids,) for ids, _ in rows]
-    for numbers, tree in prefix_trees.divide(units, length):
-      added = {name: np.zeros(len(tree.tokens), np.float32) for name in names}
-      for number, places in zip(numbers, tree.places, strict=True):
-        for name, total in added.items():
-          total[places] += rows[number][1][name]
-      for total in added.values():
-        # Nothing predicts a first token.
-        total[tree.parents < 0] = 0
+    for tree, added in joined(rows, length, names):
       trees.append(tree)
       sums.append(added)
   places, count = _places(trees, length)
-  arrays = _laid(trees, places, count, length)
+  arrays = laid(trees, places, count, length)
   for name in names:
     arrays[name] = np.zeros(arrays["tokens"].shape, np.float32)
     for added, (n, start) in zip(sums, places, strict=True):
       arrays[name][n, start : start + len(added[name])] = added[name]
   return Packed(arrays, dropped)
+
+
+def joined(
+  rows: Sequence[tuple[np.ndarray, Columns]],
+  length: int,
+  names: Sequence[str],
+) -> Iterator[tuple[PrefixTree, dict[str, np.ndarray]]]:
+  """Yields the prefix trees of rows, and the sums of their columns; see `pack`.
+
+  Args:
+    rows: of at most `length` ids each; they may share prefixes.
+    length: of a tree, at most.
+    names: of the columns.
+  """
+  units = [(ids,) for ids, _ in rows]
+  for numbers, tree in prefix_trees.divide(units, length):
+    added = {name: np.zeros(len(tree.tokens), np.float32) for name in names}
+    for number, places in zip(numbers, tree.places, strict=True):
+      for name, total in added.items():
+        total[places] += rows[number][1][name]
+    for total in added.values():
+      # Nothing predicts a first token.
+      total[tree.parents < 0] = 0
+    yield tree, added
 
 
 def by_question(questions: Iterable[str]) -> list[list[int]]:
@@ -152,26 +192,49 @@ def _places(
   Returns:
     Row and column of each tree, and the number of rows.
   """
-  places: list[tuple[int, int]] = []
-  open_rows: list[list[int]] = []  # [row, room left]
-  count = 0
-  for tree in trees:
-    size = len(tree.tokens)
-    for slot in open_rows:
+  shelf = Shelf(length)
+  return [shelf.place(len(tree.tokens))[:2] for tree in trees], shelf.count
+
+
+class Shelf:
+  """Rows that are being filled, some of them open.
+
+  Attributes:
+    count: number of rows so far.
+  """
+
+  def __init__(self, length: int):
+    """Begins with no row; each will have `length` columns."""
+    self._length, self._open = length, []  # Of [row, room left].
+    self.count = 0
+
+  def place(self, size: int) -> tuple[int, int, int | None]:
+    """Finds a place: the first open row that has room.
+
+    Args:
+      size: columns that are wanted, at most the row's.
+
+    Returns:
+      Row and column; and a row that is full for good, None if none is.
+    """
+    full = None
+    for slot in self._open:
       if slot[1] >= size:
         break
     else:
-      slot = [count, length]
-      count += 1
-      open_rows.append(slot)
-      if len(open_rows) > _OPEN_ROWS:
-        open_rows.remove(min(open_rows[:-1], key=lambda each: each[1]))
-    places.append((slot[0], length - slot[1]))
+      slot = [self.count, self._length]
+      self.count += 1
+      self._open.append(slot)
+      if len(self._open) > _OPEN_ROWS:
+        least = min(self._open[:-1], key=lambda each: each[1])
+        self._open.remove(least)
+        full = least[0]
+    column = self._length - slot[1]
     slot[1] -= size
-  return places, count
+    return slot[0], column, full
 
 
-def _laid(
+def laid(
   trees: Sequence[PrefixTree],
   places: Sequence[tuple[int, int]],
   rows: int,
@@ -190,12 +253,12 @@ def _laid(
 
 
 def row_batches(
-  arrays: Batch, batch_size: int, epochs: int, seed: int
+  packed: Rows, batch_size: int, epochs: int, seed: int
 ) -> tuple[BatchAt, int]:
   """Makes shuffled batches of packed rows.
 
   Args:
-    arrays: [N, ...] each, N at least 1.
+    packed: N rows, N at least 1.
     batch_size: B.
     epochs: passes over the rows, each shuffled differently.
     seed: seed of the shuffling.
@@ -204,12 +267,11 @@ def row_batches(
     `batch_at(k)`, which returns arrays [B, ...], and the number of batches. The
     last batch is padded with rows of zeros, whose loss mask is 0.
   """
-  count = len(next(iter(arrays.values())))
-  order, num_batches = _orders(count, batch_size, epochs, seed)
+  order, num_batches = _orders(len(packed), batch_size, epochs, seed)
 
   def batch_at(k: int) -> Batch:
-    rows = order(k)
-    return {name: _fill(a[rows], batch_size) for name, a in arrays.items()}
+    rows = packed.take(order(k))
+    return {name: _fill(each, batch_size) for name, each in rows.items()}
 
   return batch_at, num_batches
 
@@ -353,7 +415,7 @@ def side_batches(
     trees = [tree for _, tree in found]
     places, count = _places(trees, length)
     count = -(-count // step) * step
-    arrays = _laid(trees, places, count, length)
+    arrays = laid(trees, places, count, length)
     del arrays["parents"]
     last = np.zeros((count, most, len(sides.ids[0])), np.int32)
     weight, target = np.zeros((2, count, most), np.float32)

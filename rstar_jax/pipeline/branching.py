@@ -98,11 +98,11 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
 
 
 def _copy_folder(source: store.Path, target: store.Path) -> None:
-  """Links or copies a folder without checkpoints; its manifest comes last."""
+  """Links or copies a folder without what trained it, the manifest last."""
   names = [
     name
     for name in sorted(store.files(source), key=records.MANIFEST.__eq__)
-    if layout.CHECKPOINTS not in name.split("/")[:-1]
+    if not {layout.CHECKPOINTS, layout.ROWS} & set(name.split("/")[:-1])
   ]
 
   def take(name: str) -> None:

@@ -12,13 +12,13 @@ from flax import nnx
 
 from rstar_jax import rng
 from rstar_jax.config.schema import Config
-from rstar_jax.data import held_out
+from rstar_jax.data import held_out, pools
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.hf import folders
 from rstar_jax.models.transformer import ppm_from_policy
 from rstar_jax.pipeline import extract, models
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import finish_model, read_pairs, read_trees
+from rstar_jax.pipeline.shards import finish_model, read_pairs
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage import layout, records, stopping
 from rstar_jax.training import ppm as ppm_lib
@@ -139,14 +139,15 @@ def _items(
       "none: leave extract.sft_source or extract.pairs_source empty in another "
       "--workdir"
     )
-  trees = [
-    tree
-    for folder in extract.tree_folders(context, round_)
-    for tree in read_trees(folder)
+  # Of trees what is learnt from is held, and they are read a problem at a time.
+  found = [
+    (trees[0].problem.id, scored(trees, kind))
+    for part in pools.parts(extract.tree_folders(context, round_))
+    for trees in pools.problems(part)
   ]
   items, others = (
-    scored(part, kind)
-    for part in held_out.divide(trees, lambda tree: tree.problem.id, seed, one)
+    [item for _, group in part for item in group]
+    for part in held_out.divide(found, lambda each: each[0], seed, one)
   )
   if not items:
     raise NothingToLearn(

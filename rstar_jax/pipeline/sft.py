@@ -3,15 +3,22 @@
 (Paper section 3.4.)
 """
 
+import contextlib
+import itertools
+
 from rstar_jax import rng
-from rstar_jax.data import held_out
+from rstar_jax.data import batches, held_out, stored_rows
 from rstar_jax.data import trajectories as trajectories_lib
+from rstar_jax.data.stored_rows import StoredRows
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import models
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import finish_model, read_rows
-from rstar_jax.storage import layout, records, stopping
+from rstar_jax.pipeline.shards import each_row, finish, finish_model
+from rstar_jax.storage import layout, records, stopping, store
 from rstar_jax.training import sft
+
+# Folders of packed rows: those that are trained on, and those held out.
+_PARTS = ("training", "held_out")
 
 
 def train_policy(context: Context, round_: int) -> None:
@@ -25,11 +32,10 @@ def train_policy(context: Context, round_: int) -> None:
   folder = context.folder(round_, "policy")
   if context.host.agree(records.read_manifest(folder) is not None):
     return
-  rows = [
-    trajectories_lib.from_dict(row)
-    for row in read_rows(context.finished(round_, "sft"))
-  ]
-  if not rows:
+  rows = folder / layout.ROWS
+  if records.read_manifest(rows) is None:
+    finish(context.host, rows, lambda: _pack(context, round_, rows))
+  if not (records.read_manifest(rows) or {}).get("solutions"):
     raise ValueError(
       f"round {round_} solved no problem, so there is nothing to train the "
       "policy on: in another --workdir give easier problems, more rollouts or "
@@ -38,28 +44,53 @@ def train_policy(context: Context, round_: int) -> None:
   config, mesh = context.config.sft, models.train_mesh(context.config)
   named = context.config.sft_from
   start = {"base": 0, "last": round_ - 1}.get(named, named)
-  training, kept = (
-    [(row.question, row.steps) for row in part]
-    for part in held_out.divide(
-      rows,
-      lambda row: row.problem_id,
-      context.config.seed,
-      config.held_out,
+  with contextlib.ExitStack() as stack:
+    training, kept = (
+      StoredRows(stack.enter_context(store.local(rows / name)))
+      for name in _PARTS
     )
-  )
-  model = sft.train_sft(
-    models.load_policy(context, start, train=config, mesh=mesh),
-    training,
-    config,
-    held_out=kept,
-    mesh=mesh,
-    seed=rng.seed_for(context.config.seed, "sft", round_),
-    tokenizer=context.tokenizer,
-    name=layout.training_name(round_, "sft"),
-    folder=folder / layout.CHECKPOINTS,
-    writer=context.writer,
-    adapter=models.adapter_saver(context, folder, start, config),
-  )
+    if not training.solutions:
+      # Nothing is held out where that would be all.
+      training, kept = kept, training
+    model = sft.train_packed(
+      models.load_policy(context, start, train=config, mesh=mesh),
+      training,
+      config,
+      solutions=training.solutions,
+      held_out=kept,
+      mesh=mesh,
+      seed=rng.seed_for(context.config.seed, "sft", round_),
+      name=layout.training_name(round_, "sft"),
+      folder=folder / layout.CHECKPOINTS,
+      writer=context.writer,
+      adapter=models.adapter_saver(context, folder, start, config),
+    )
   with stopping.deferred():
     folders.save_policy(model, folder, tokenizer=context.tokenizer)
-    finish_model(context.host, folder, {"solutions": len(training)})
+    finish_model(context.host, folder, {"solutions": training.solutions})
+
+
+def _pack(context: Context, round_: int, folder: store.Path) -> dict[str, int]:
+  """Writes the rows of a round's solutions; returns how many those are."""
+  config, seed = context.config.sft, context.config.seed
+  solutions = map(
+    trajectories_lib.from_dict, each_row(context.finished(round_, "sft"))
+  )
+  count = 0
+  with store.staged(folder) as local, contextlib.ExitStack() as stack:
+    training, kept = (
+      stack.enter_context(stored_rows.Writer(local / name, config.length))
+      for name in _PARTS
+    )
+    # The solutions of a problem lie side by side.
+    for (name, question), group in itertools.groupby(
+      solutions, lambda each: (each.problem_id, each.question)
+    ):
+      rows = [
+        batches.encode_row(context.tokenizer, question, each.steps)
+        for each in group
+      ]
+      out = held_out.is_held_out(seed, name, config.held_out)
+      (kept if out else training).put(rows)
+      count += len(rows)
+  return {"solutions": count}

@@ -2,6 +2,7 @@
 
 config.json results.json metrics.jsonl log.txt report.html programs/
 round_k/{trees,sft,pairs,policy,ppm,eval}/   each with its MANIFEST.json
+round_k/policy/rows/                         what SFT reads; with its own
 round_k/trees/turn-00000/                    with its own: by reinforcement
 round_k/study/MODEL/METHOD/SPLIT/            a comparison; tables.md
 host_k/                                      metrics and logs of host k
@@ -41,6 +42,8 @@ WRITERS = {
 }
 # Below the folder of a model that is being trained.
 CHECKPOINTS = "checkpoints"
+# Likewise: packed rows that it reads.
+ROWS = "rows"
 # In the folder "sft", before the name of the shard of the same problems: those
 # that no tree solved.
 UNSOLVED = "unsolved-"

@@ -48,32 +48,71 @@ def train_sft(
   Raises:
     ValueError: no row fits into `config.length` tokens.
   """
-  packed = _pack(rows, tokenizer, config.length)
-  count = len(packed.arrays["tokens"])
+  return train_packed(
+    model,
+    _pack(rows, tokenizer, config.length),
+    config,
+    solutions=len(rows),
+    seed=seed,
+    held_out=_pack(held_out, tokenizer, config.length),
+    name=name,
+    **options,
+  )
+
+
+def train_packed(
+  model: Transformer,
+  packed: batches.Rows,
+  config: TrainConfig,
+  *,
+  solutions: int,
+  seed: int,
+  held_out: batches.Rows,
+  name: str = "sft",
+  **options: Any,
+) -> Transformer:
+  """Fine-tunes a policy on packed rows, which may be on the disk.
+
+  Args:
+    model: the base model with its LM head; trained in place.
+    packed: rows of `config.length` tokens.
+    config: optimiser, batch size in packed rows, epochs or updates.
+    solutions: how many were to be packed.
+    seed: decides the order of the rows, and what LoRA starts from.
+    held_out: rows that the loss is measured on; see `loop.fit_model`.
+    name: names the training in metrics and messages.
+    **options: mesh, folder, writer, progress, adapter; see `loop.fit_model`.
+
+  Returns:
+    The same model, trained.
+
+  Raises:
+    ValueError: there are no rows: no solution fits into `config.length` tokens.
+  """
+  count = len(packed)
   if count == 0:
     raise ValueError(
-      f"{name}: none of {len(rows)} solutions fits into {config.length} "
+      f"{name}: none of {solutions} solutions fits into {config.length} "
       "tokens; give solutions, or a larger length in another --workdir"
     )
   logging.info(
     "%s: %d solutions in %d rows of %d tokens, %d dropped as too long",
     name,
-    len(rows) - packed.dropped,
+    solutions - packed.dropped,
     count,
     config.length,
     packed.dropped,
   )
   batch_at, num_steps = batches.row_batches(
-    packed.arrays, config.batch_size, config.passes(count), seed
+    packed, config.batch_size, config.passes(count), seed
   )
-  kept = _pack(held_out, tokenizer, config.length).arrays
   measured = None
-  if rows_kept := len(kept["tokens"]):
+  if rows_kept := len(held_out):
     # As many as an update has in memory at once.
     most = config.batch_size // config.accumulate
     parts = sharding.row_shards(options.get("mesh"))
     size = min(most, -(-rows_kept // parts) * parts)
-    measured = batches.row_batches(kept, size, 1, seed)
+    measured = batches.row_batches(held_out, size, 1, seed)
   return fit_policy(
     *(model, batch_at, config.updates or num_steps, config),
     name=name,

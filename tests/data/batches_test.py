@@ -121,7 +121,9 @@ class PackTest(parameterized.TestCase):
 class RowBatchesTest(absltest.TestCase):
   def test_each_epoch_has_each_row_once(self):
     arrays = {"tokens": np.arange(1, 12)[:, None], "mask": np.ones((11, 1))}
-    batch_at, count = batches.row_batches(arrays, 3, 2, seed=5)
+    batch_at, count = batches.row_batches(
+      batches.Packed(arrays, 0), 3, 2, seed=5
+    )
     self.assertEqual(count, 8)  # ceil(2 x 11 / 3)
     all_rows = np.concatenate([batch_at(k)["tokens"][:, 0] for k in range(8)])
     self.assertEqual(sorted(all_rows[:11]), list(range(1, 12)))
@@ -134,9 +136,9 @@ class RowBatchesTest(absltest.TestCase):
 
   def test_batch_is_a_function_of_seed_and_number(self):
     arrays = {"tokens": np.arange(101)}
-    first, _ = batches.row_batches(arrays, 7, 3, seed=5)
-    again, _ = batches.row_batches(arrays, 7, 3, seed=5)
-    other, _ = batches.row_batches(arrays, 7, 3, seed=6)
+    first, _ = batches.row_batches(batches.Packed(arrays, 0), 7, 3, seed=5)
+    again, _ = batches.row_batches(batches.Packed(arrays, 0), 7, 3, seed=5)
+    other, _ = batches.row_batches(batches.Packed(arrays, 0), 7, 3, seed=6)
     straight = [first(k)["tokens"].tolist() for k in range(20)]
     backwards = [again(k)["tokens"].tolist() for k in reversed(range(20))]
     self.assertEqual(straight, backwards[::-1])
@@ -144,7 +146,9 @@ class RowBatchesTest(absltest.TestCase):
 
   def test_no_rows(self):
     with self.assertRaisesRegex(ValueError, "no rows"):
-      batches.row_batches({"tokens": np.zeros((0, 3))}, 2, 1, seed=0)
+      batches.row_batches(
+        batches.Packed({"tokens": np.zeros((0, 3))}, 0), 2, 1, seed=0
+      )
 
 
 class SidesTest(absltest.TestCase):

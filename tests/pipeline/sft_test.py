@@ -9,7 +9,8 @@ from safetensors import numpy as safetensors
 from rstar_jax.config import schema as config_lib
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import extract, models, ppm, rollout, sft, shards
-from rstar_jax.storage import records
+from rstar_jax.storage import layout, records
+from rstar_jax.training import sft as training_sft
 from tests import tiny_run
 from tests.pipeline.cases import StagesCase, contents, flip
 
@@ -49,13 +50,17 @@ class TrainingTest(StagesCase):
     rows = shards.read_rows(context.folder(1, "sft"))
     trained, kept, saved = [], [], []
 
-    def train(model, rows, config, *, held_out, adapter, **_):
-      trained.append(rows)
-      kept.append(held_out)
+    def arrays(stored):
+      return stored.take(np.arange(len(stored)))
+
+    def train(model, packed, config, *, solutions, held_out, adapter, **_):
+      self.assertEqual(solutions, packed.solutions)
+      trained.append((solutions, arrays(packed)))
+      kept.append((held_out.solutions, held_out and arrays(held_out)))
       adapter("what was trained", "the model")
       return model
 
-    self.enter_context(mock.patch.object(sft.sft, "train_sft", train))
+    self.enter_context(mock.patch.object(sft.sft, "train_packed", train))
     self.enter_context(
       mock.patch.object(
         models,
@@ -68,15 +73,23 @@ class TrainingTest(StagesCase):
       sft.train_policy(context, 1)
       manifest = context.folder(1, "policy") / records.MANIFEST
       found = records.read_manifest(manifest.parent)["solutions"]
-      self.assertEqual(found, len(trained[-1]))
-      self.assertEqual(bool(kept[-1]), one_in > 0)
+      self.assertEqual(found, trained[-1][0])
+      self.assertEqual(kept[-1][0] > 0, one_in > 0)
       manifest.unlink()
-    self.assertLen(trained[0], len(rows))
-    self.assertCountEqual(trained[1] + kept[1], trained[0])
-    self.assertNoCommonElements(
-      {question for question, _ in trained[1]},
-      {question for question, _ in kept[1]},
+      # The run is bound to what is held out: this is another one.
+      (manifest.parent / layout.ROWS / records.MANIFEST).unlink()
+    self.assertEqual(trained[0][0], len(rows))
+    self.assertEqual(trained[1][0] + kept[1][0], len(rows))
+    # As all rows packed in memory.
+    packed = training_sft._pack(
+      [(row["question"], row["steps"]) for row in rows],
+      context.tokenizer,
+      context.config.sft.length,
     )
+    for name, array in packed.arrays.items():
+      np.testing.assert_array_equal(trained[0][1][name], array)
+    weights = [each["weights"].sum() for each in (trained[1][1], kept[1][1])]
+    self.assertEqual(sum(weights), packed.arrays["weights"].sum())
     self.assertEqual(
       saved[0],
       (
@@ -149,7 +162,7 @@ class TrainingTest(StagesCase):
         (context.folder(2, "policy") / "MANIFEST.json").rename(
           context.folder(2, "kept")
         )
-        with mock.patch.object(sft.sft, "train_sft") as train:
+        with mock.patch.object(sft.sft, "train_packed") as train:
           train.side_effect = InterruptedError
           with self.assertRaises(InterruptedError):
             sft.train_policy(context, 2)
