@@ -258,8 +258,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       assert boundary
       _, about, content, _ = body.split(b"--" + boundary[1].encode())
       name = json.loads(re.split(rb"\r?\n\r?\n", about, maxsplit=1)[1])["name"]
-      body = re.split(rb"\r?\n\r?\n", content, maxsplit=1)[1]
-      body = re.sub(rb"\r?\n\Z", b"", body)
+      # Lines end as the first one does: what is uploaded may end with "\r".
+      end = b"\r\n" if content.startswith(b"\r\n") else b"\n"
+      body = content.split(2 * end, maxsplit=1)[1].removesuffix(end)
     else:
       name = query.get("name") or json.loads(body)["name"]
     if kind == "resumable":

@@ -50,6 +50,12 @@ class RecordsInABucketTest(parameterized.TestCase):
       if name.startswith("run/trees/")
     }
 
+  @parameterized.parameters(b"\r", b"\r\n", b"\n", b"\r\n\r\n\r")
+  def test_bytes_come_back_whatever_they_end_with(self, end):
+    path = self.folder / "object"
+    store.write(path, end + b"bytes" + end)
+    self.assertEqual(store.read(path), end + b"bytes" + end)
+
   def die(self, point: int) -> bool:
     """Runs the stage up to a point; returns whether it got there."""
     crash = fake_gcs.Crash(point)
