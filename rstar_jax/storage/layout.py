@@ -49,6 +49,8 @@ ROWS = "rows"
 UNSOLVED = "unsolved-"
 # In the folder "eval", before the name of the shard of the same problems.
 TREES_OF = "trees-"
+# Beside a folder, before its name: which of its files were hashed; a cache.
+VERIFIED = ".verified-"
 # Before the name of a shard: a journal of what is there of it.
 BEGUN = "begun-"
 # In the folder of a study: its tables, and how good a reward model is.

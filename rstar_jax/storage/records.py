@@ -53,8 +53,7 @@ _LEVEL = 3
 _FOOTER = "footer"
 # Names of files that a finished folder has no use for.
 _LEFTOVERS = (store.TEMPORARY, f"{layout.BEGUN}*")
-_VERIFIED = ".verified-{}.json"
-_UNLISTED = (MANIFEST, _VERIFIED.format("*"), *_LEFTOVERS)
+_UNLISTED = (MANIFEST, f"{layout.VERIFIED}*", *_LEFTOVERS)
 # Files that a manifest of their folder, read by this process, says were other
 # ones, with their versions: whoever makes them again is not to keep them.
 _changed: dict[str, store.Version] = {}
@@ -515,7 +514,7 @@ def _digests(
 
   A file is read only if its version is none that was hashed before.
   """
-  cache = folder.parent / _VERIFIED.format(folder.name)
+  cache = folder.parent / f"{layout.VERIFIED}{folder.name}.json"
   known = _verified(cache)
 
   def digest(name: str) -> tuple[int, str]:

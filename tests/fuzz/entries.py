@@ -13,6 +13,7 @@ input is lost, or if what came out is not valid.
 
 import contextlib
 import functools
+import hashlib
 import http.server
 import io
 import json
@@ -403,17 +404,38 @@ class Files:
 
   def shard(self, source: random.Random) -> Outcome:
     """A shard of records, which is made again if it is bad."""
-    path = self._folder / "shard"
-    records.write_shard(path, [{"a": "\ud800"}, {"b": [1, None, 0.5]}])
+    path, rows = (
+      self._folder / "shard",
+      [{"a": "\ud800"}, {"b": [1, None, 0.5]}],
+    )
+    records.write_shard(path, rows)
     whole = path.read_bytes()
-    lines = whole.split(b"\n")
-    at = source.randrange(3)
-    lines[at] = hostile.document(source, json.loads(lines[at]), most=1)
-    data = b"\n".join(lines)
+    start = 8 + int.from_bytes(whole[4:8], "little")
+    header, packed = whole[8:start], bytearray(whole[start:])
+    match source.choice(("header", "rows", "earlier version")):
+      case "header":
+        header = hostile.document(source, json.loads(header), most=1)
+        size = len(header).to_bytes(4, "little")
+        data = b"".join([whole[:4], size, header, packed])
+      case "rows":
+        packed[source.randrange(len(packed))] ^= source.randrange(256)
+        data = whole[:start] + packed[: source.randrange(2 * len(packed))]
+      case _:
+        lines = [records.line(row) for row in rows]
+        sha256 = hashlib.sha256(b"".join(lines)).hexdigest()
+        lines.append(records.line({"footer": {"rows": 2, "sha256": sha256}}))
+        at = source.randrange(3)
+        line = hostile.document(source, json.loads(lines[at]), most=1)
+        data = b"".join([*lines[:at], line, b"\n", *lines[at + 1 :]])
     path.write_bytes(data)
     if not records.is_complete(path):
       return "set aside"
-    assert records.read_shard(path) == [{"a": "\ud800"}, {"b": [1, None, 0.5]}]
+    try:
+      found = records.read_shard(path)
+    except records.CorruptShard as error:
+      assert "\n" not in str(error), error
+      return "refused"
+    assert found == rows
     return "used"
 
   def config(self, source: random.Random) -> Outcome:

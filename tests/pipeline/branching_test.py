@@ -25,7 +25,7 @@ def files(folder):
   return {
     str(path.relative_to(folder)): path.read_bytes()
     for path in folder.rglob("*")
-    if path.is_file() and not path.name.startswith(".verified-")
+    if path.is_file() and not path.name.startswith(layout.VERIFIED)
   }
 
 

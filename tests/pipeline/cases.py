@@ -9,7 +9,7 @@ from rstar_jax.pipeline import (
   backends,
 )
 from rstar_jax.pipeline import context as session
-from rstar_jax.storage import records
+from rstar_jax.storage import layout, records
 from tests import tiny_run
 
 # Two additions of 1, 2 or 3 give 2 to 6: all but "never" can be solved.
@@ -51,7 +51,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
     for path in folder.rglob("*")
     if path.is_file()
     and "checkpoints" not in path.parts
-    and not path.name.startswith(".verified-")
+    and not path.name.startswith(layout.VERIFIED)
   }
 
 

@@ -19,7 +19,7 @@ import time
 
 from absl import app, flags
 
-from rstar_jax.storage import records
+from rstar_jax.storage import layout, records
 from tests import tiny_run
 from tests.pipeline.hosts_test import ROOT, free_port
 from tests.pipeline.resume_test import problems
@@ -92,7 +92,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
     for path in (folder / "round_1" / name).rglob("*")
     if path.is_file()
     and "checkpoints" not in path.parts
-    and not path.name.startswith(".verified-")
+    and not path.name.startswith(layout.VERIFIED)
   }
 
 

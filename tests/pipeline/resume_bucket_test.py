@@ -13,7 +13,7 @@ import threading
 
 from absl.testing import absltest
 
-from rstar_jax.storage import records
+from rstar_jax.storage import layout, records
 from tests import fake_gcs, tiny_run
 from tests.pipeline import resume_test
 
@@ -141,13 +141,17 @@ class ResumeInABucketTest(absltest.TestCase):
     wanted = {
       path.relative_to(straight).as_posix(): path.read_bytes()
       for path in straight.glob("round_*/**/*")
-      if path.is_file() and "checkpoints" not in path.parts
+      if path.is_file()
+      and "checkpoints" not in path.parts
+      and not path.name.startswith(layout.VERIFIED)
     }
     self.assertGreater(len(wanted), 20)
     found = {
       name.removeprefix("run/"): data
       for (_, name), (data, _) in self.bucket.objects.items()
-      if name.startswith("run/round_") and "/checkpoints/" not in name
+      if name.startswith("run/round_")
+      and "/checkpoints/" not in name
+      and layout.VERIFIED not in name
     }
     self.assertCountEqual(found, wanted)
     for name, data in wanted.items():

@@ -17,7 +17,7 @@ from absl.testing import absltest
 from safetensors import numpy as safetensors
 
 from rstar_jax.data.synthetic import generator
-from rstar_jax.storage import records, store
+from rstar_jax.storage import layout, records, store
 from rstar_jax.storage.snapshot import Snapshot
 from tests import fake_gcs, tiny_run
 from tests.pipeline.hosts_test import ROOT, SECONDS, free_port
@@ -140,7 +140,7 @@ class HostsTest(absltest.TestCase):
     names = [
       name
       for name in store.files(alone)
-      if name.startswith(tuple(searched)) and ".verified-" not in name
+      if name.startswith(tuple(searched)) and layout.VERIFIED not in name
     ]
     self.assertGreater(len(names), 8)
     for together in (self.folder / "disk", store.path("gs://bucket/cloud")):

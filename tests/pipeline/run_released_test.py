@@ -112,7 +112,7 @@ class ReleasedRunTest(absltest.TestCase):
     )
     self.assertEqual(
       list(manifest["files"]),
-      ["shard-00000-of-00002.jsonl.zst", "shard-00001-of-00002.jsonl"],
+      ["shard-00000-of-00002.jsonl.zst", "shard-00001-of-00002.jsonl.zst"],
     )
     rows = shards.read_rows(self.context.folder(1, "sft"))
     given = solutions()

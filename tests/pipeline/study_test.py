@@ -12,7 +12,7 @@ from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import solvers
 from rstar_jax.pipeline import backends, ppm, rollout, study
 from rstar_jax.search import mcts
-from rstar_jax.storage import metrics, records
+from rstar_jax.storage import layout, metrics, records
 from tests import tiny_run
 
 ANSWERS = {"four": "4", "five": "5", "never": "99", "six": "6", "two": "2"}
@@ -53,7 +53,7 @@ class StudyingCase(absltest.TestCase):
     return {
       str(path.relative_to(context.workdir)): path.read_bytes()
       for path in context.folder(1, "study").rglob("*")
-      if path.is_file() and not path.name.startswith(".verified-")
+      if path.is_file() and not path.name.startswith(layout.VERIFIED)
     }
 
 
@@ -100,12 +100,12 @@ class StudyTest(StudyingCase):
     killed = self.context("killed")
     write, count = records.write_shard, 0
 
-    def dies(path, rows):
+    def dies(path, rows, *info):
       nonlocal count
       count += 1
       if count == 7:
         raise KeyboardInterrupt
-      write(path, rows)
+      write(path, rows, *info)
 
     with mock.patch.object(records, "write_shard", dies):
       with self.assertRaises(KeyboardInterrupt):

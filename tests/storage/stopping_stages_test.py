@@ -20,7 +20,7 @@ from rstar_jax import main
 from rstar_jax.config import flag
 from rstar_jax.pipeline import status
 from rstar_jax.sandbox import process as process_lib
-from rstar_jax.storage import stopping
+from rstar_jax.storage import layout, stopping
 from rstar_jax.training import loop
 from tests import tiny_run
 
@@ -205,7 +205,7 @@ class ToldTest(absltest.TestCase):
       for path in straight.glob("round_*/**/*")
       if path.is_file()
       and "checkpoints" not in path.parts
-      and not path.name.startswith(".verified-")
+      and not path.name.startswith(layout.VERIFIED)
     )
     self.assertGreater(len(names), 15)
     for name in (*names, "config.json", "results.json"):
