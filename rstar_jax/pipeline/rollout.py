@@ -64,8 +64,9 @@ class Searcher:
       self._backend = backends.ModelBackend(
         context, round_ - 1, score=guide, policy=spec.policy, ppm=spec.ppm
       )
-      blocks = self._samples
-      self._calls = self._backend.blocks() if blocks else self._backend.steps()
+      self._calls = (
+        self._backend.blocks() if self._samples else self._backend.steps()
+      )
     self._search = _search_config(config, round_)
     self._own = not self._samples and self._search.method != "mcts"
     self.load = Load(1 if self._own else self._search.in_flight)
