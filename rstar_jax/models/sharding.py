@@ -278,23 +278,6 @@ def check_rows(
     )
 
 
-def cache_sharding(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
-  """Returns the sharding of keys and values, or of hidden states.
-
-  Args:
-    mesh: from `make_mesh`.
-    shape: [B, ..., K, T, H], or [B, D]; B is sharded as the rows of a batch, K
-      as the heads if they divide.
-  """
-  spec: list[Any] = [None] * len(shape)
-  spec[0] = RULES.batch
-  if len(shape) > 2:
-    heads = RULES.kv_heads
-    divides = heads is not None and shape[-3] % mesh.shape[heads] == 0
-    spec[-3] = heads if divides else None
-  return NamedSharding(mesh, PartitionSpec(*spec))
-
-
 def to_global(batch: Any, mesh: Mesh) -> Any:
   """Puts the rows of a batch onto their devices.
 
