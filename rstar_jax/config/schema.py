@@ -60,10 +60,10 @@ class PolicyConfig(Closed):
 class DataConfig(Closed):
   """Problems of one split."""
 
-  # "synthetic:SPLIT", a .jsonl, .json or .csv file, "tfds:NAME/SPLIT",
-  # "hf:OWNER/NAME[/CONFIG]/SPLIT" of the Hugging Face Hub (data/hub.py),
-  # "task:SPLIT" of the task's own problems, or "module:function" () ->
-  # problems, or rows as dicts.
+  # "synthetic:SPLIT", a .jsonl, .json, .csv (also .gz, .zst) or .parquet file,
+  # "tfds:NAME/SPLIT", "hf:OWNER/NAME[/CONFIG]/SPLIT" of the Hugging Face Hub
+  # (data/hub.py), "task:SPLIT" of the task's own problems, or "module:function"
+  # () -> problems, or rows as dicts.
   source: str = field("synthetic:train", takes=())
   # Rows that are taken, by a field and its values: "source=olympiads,amc_aime".
   # Of several such conditions all have to hold.
@@ -74,8 +74,8 @@ class DataConfig(Closed):
   seed: int = 0
   # What a line that cannot be read does: "skip" it with a warning, or "raise".
   on_error: Literal["skip", "raise"] = "raise"
-  # Name of the question's field, or a template of several: "{body} {question}".
-  # Empty: found by shape (data/shapes.py).
+  # Name of the question's field, "a.b" for one within another, or a template
+  # of several: "{body} {question}". Empty: found by shape (data/shapes.py).
   question_field: str = ""
   # Name of the answer's field, likewise. Named, it is taken as it is.
   answer_field: str = ""

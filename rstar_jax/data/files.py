@@ -1,5 +1,7 @@
 """Reads JSON, JSONL and CSV files row by row, each with its line for messages.
 
+They may be compressed; see `compressed.py`.
+
 A malformed row is returned with the reason, so that the caller decides whether
 to skip it or to stop. Files are read in chunks: memory is bounded by
 `outside.LONGEST`, the longest row, and not by the file.
@@ -19,6 +21,7 @@ import numpy as np
 from etils import epath
 
 from rstar_jax import outside
+from rstar_jax.data import compressed
 
 _CHUNK = 1 << 20  # Bytes.
 _MESSAGE = 1000  # Characters: messages quote what they refuse.
@@ -67,10 +70,27 @@ def file_rows(path: epath.Path) -> Iterator[Row]:
   if not path.exists():
     raise ProblemError(f"there is no file {path}")
   if path.is_dir():
-    raise ProblemError(f"{path} is a folder, want a .jsonl, .json or .csv file")
-  if path.suffix == ".csv":
-    return _csv_rows(path)
-  return _list_rows(path) if _first(path) == b"[" else _line_rows(path)
+    raise ProblemError(
+      f"{path} is a folder, want a .jsonl, .json, .csv or .parquet file; a "
+      f"folder of such is named 'hf:FOLDER/SPLIT'"
+    )
+  return _whole(_rows(path))
+
+
+def _rows(path: epath.Path) -> Iterator[Row]:
+  if compressed.bare(path.name).endswith(".csv"):
+    yield from _csv_rows(path)
+  else:
+    read = _list_rows if _first(path) == b"[" else _line_rows
+    yield from read(path)
+
+
+def _whole(rows: Iterator[Row]) -> Iterator[Row]:
+  """Yields the rows; a file that cannot be unpacked is a ProblemError."""
+  try:
+    yield from rows
+  except compressed.Damaged as error:
+    raise ProblemError(str(error)) from None
 
 
 def table_row(place: str, index: int, row: Mapping[Any, Any]) -> Row:
@@ -91,8 +111,9 @@ def plain(value: Any) -> Any:
     value: a Python object, bytes, or a numpy scalar or array.
 
   Returns:
-    Text for bytes, a `Number` for a number, a list for a list or an array (its
-    items are converted too), and any other value unchanged.
+    Text for bytes, a `Number` for a number, a list for a list or an array, a
+    dict for a mapping (their items are converted too), and any other value
+    unchanged.
   """
   if isinstance(value, bytes):
     return value.decode(errors="replace")
@@ -102,12 +123,14 @@ def plain(value: Any) -> Any:
     return Number(value)
   if isinstance(value, list | np.ndarray):
     return [plain(each) for each in value]
+  if isinstance(value, Mapping):
+    return {name: plain(each) for name, each in value.items()}
   return value
 
 
 def _first(path: epath.Path) -> bytes:
   """Returns the first byte that is not white space, b"" if there is none."""
-  with path.open("rb") as file:
+  with compressed.opened(path) as file:
     data = file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
     while not data.strip() and (more := file.read(_CHUNK)):
       data = more
@@ -116,7 +139,7 @@ def _first(path: epath.Path) -> bytes:
 
 def _line_rows(path: epath.Path) -> Iterator[Row]:
   index = 0
-  with path.open("rb") as file:
+  with compressed.opened(path) as file:
     for number, line in enumerate(outside.lines(file), 1):
       if number == 1:
         line = line.removeprefix(codecs.BOM_UTF8)
@@ -133,7 +156,7 @@ def _line_rows(path: epath.Path) -> Iterator[Row]:
 
 def _csv_rows(path: epath.Path) -> Iterator[Row]:
   """Yields a row for each line after the first, which names the columns."""
-  with path.open("rb") as file:
+  with compressed.opened(path) as file:
     text = io.TextIOWrapper(file, "utf-8-sig", newline="")
     reader = csv.reader(_short_lines(text), strict=True)
     index = 0
@@ -181,7 +204,7 @@ def _list_rows(path: epath.Path) -> Iterator[Row]:
   Nothing can be read past a syntax error in a list, so that raises, whatever
   `on_error` says.
   """
-  with path.open("rb") as file:
+  with compressed.opened(path) as file:
     window = _Window(path, file)
     window.peek()
     window.at += len("[")

@@ -2,7 +2,8 @@
 
 `sources.py` opens a source, `shapes.py` turns its rows into problems. A row
 that cannot be read is reported with file, line and reason. A row whose answer
-cannot be graded is left out and counted by reason.
+cannot be graded is left out and counted by reason, and so is one that repeats
+another, id and all.
 """
 
 import collections
@@ -91,7 +92,8 @@ def read(
 def _collect(
   rows: Iterator[Row], source: str, config: DataConfig, needs_answer: bool
 ) -> Loaded:
-  problems, places, skipped, total = [], {}, [], 0
+  problems, skipped, total, repeats = [], [], 0, 0
+  places: dict[str, tuple[str, Problem]] = {}
   ungraded: collections.Counter[str] = collections.Counter()
   wanted, others = _wanted(config.where), 0
   for row in rows:
@@ -107,9 +109,11 @@ def _collect(
     try:
       problem = shapes.problem_of(row, source, config, needs_answer)
       if problem.id in places:
-        raise ProblemError(
-          f"id {problem.id!r} is taken by {places[problem.id]}"
-        )
+        place, first = places[problem.id]
+        if problem == first:
+          repeats += 1
+          continue
+        raise ProblemError(f"id {problem.id!r} is taken by {place}")
     except shapes.Ungraded as reason:
       ungraded[str(reason)] += 1
       continue
@@ -119,7 +123,7 @@ def _collect(
         raise ProblemError(f"{reason}; fix it or set on_error='skip'") from None
       skipped.append(reason)
       continue
-    places[problem.id] = row.place
+    places[problem.id] = row.place, problem
     problems.append(problem)
   notes = []
   if others:
@@ -134,7 +138,9 @@ def _collect(
       f"left out {ungraded.total()} of {total} problems that cannot be graded: "
       f"{reasons}"
     )
-  if skipped or ungraded:
+  if repeats:
+    notes.append(f"left out {repeats} repeats of problems")
+  if skipped or ungraded or repeats:
     logging.warning("%s: %s", config.source, "; ".join(notes))
   if not problems:
     why = f" ({'; '.join(notes)})" if notes else ""

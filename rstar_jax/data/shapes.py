@@ -7,14 +7,22 @@ The fields of a row tell its shape:
 | index, question, answer | the paper's test sets | the text, or any of a list |
 | question, answer | ours; GSM8K | the text, or what follows "####" |
 | question, final_answer | OlympiadBench | the text, or all texts of a list |
-| problem, answer | MATH-500, Omni-MATH, NuminaMath-1.5 | the text |
+| problem, answer | MATH-500, NuminaMath-1.5, OpenR1-Math | the text |
+| likewise | Omni-MATH, Big-Math, DeepScaleR | the text |
+| problem, expected_answer | OpenMathInstruct-2, OpenMathReasoning | the text |
 | problem, solution | MATH, NuminaMath-CoT | the last \boxed{} of the solution |
 | query, response | MetaMathQA, rstar_sft | after "The answer is:", or boxed |
+| instruction, output | MathInstruct | likewise |
+| prompt, reward_model | verl, DAPO-Math-17k, Skywork-OR1 | its ground_truth |
 | messages | chats: one question, one reply | likewise, or all of the reply |
+| conversations | ShareGPT's | likewise |
 
-An "answer" beside a "question" is taken as it is. The other shapes need an
-answer that can be graded: a row without one is `Ungraded`, not an error. A row
-that would be misread is an error that says which field of the config reads it.
+A question is a "question", "problem", "prompt" or the user's message, and an
+answer also a "ground_truth", "gold_answer" or "correct_answer"; the case of
+names does not matter. An "answer" beside a "question" is taken as it is, unless
+it is a whole solution. The other shapes need an answer that can be graded: a
+row without one is `Ungraded`, not an error. A row that would be misread is an
+error that says which field of the config reads it.
 """
 
 import dataclasses
@@ -22,9 +30,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rstar_jax import outside
 from rstar_jax.config.schema import DataConfig
-from rstar_jax.data.files import Number, ProblemError, Row
+from rstar_jax.data import chats, fields
+from rstar_jax.data.files import ProblemError, Row
 from rstar_jax.grading import checkable
 from rstar_jax.grading.answers import final_answer
 from rstar_jax.types import Problem
@@ -85,30 +93,40 @@ def _replied(text: str) -> str | None:
   return _concluded(text) or _stated(text)
 
 
+# Fields that are messages in some data sets; see `chats.py`.
+_SAID = ("prompt", "user")
+# Names that a field with the answer has in one data set or another.
+_ANSWERS = (
+  *("answer", "final_answer", "expected_answer", "ground_truth"),
+  *("gold_answer", "correct_answer"),
+)
 _OURS = Shape("question", "answer", _stated, checked=False, strict=True)
 # The first that fits a row is used.
 SHAPES = (
   dataclasses.replace(_OURS, required=frozenset({"index"}), strict=False),
   _OURS,
   Shape("question", "final_answer", _stated, joined=True),
-  Shape("problem", "answer", _stated),
+  *(
+    Shape(question, answer, _stated)
+    for question in ("question", "problem", *_SAID)
+    for answer in _ANSWERS
+  ),
   Shape("problem", "solution", final_answer),
+  Shape("question", "solution", _concluded),
   Shape("query", "response", _concluded),
+  Shape("instruction", "output", _concluded),
+  Shape("prompt", "solution", _replied),
+  Shape("prompt", "completion", _replied),
+  Shape("user", "assistant", _replied),
 )
 # Fields of a row of HumanEval's form: the head of a function, the code of
 # `check(function)`, and the function's name.
 _TESTED = frozenset({"prompt", "test", "entry_point"})
-_CHAT = Shape("user", "assistant", _replied)
 
 # Parts of a problem that may stand in fields beside its question.
-_BESIDE = ("body", "context", "passage", "options", "choices")
-# Names that a field with the answer has in one data set or another.
-_ANSWERS = (
-  *("answer", "final_answer", "gold_answer", "correct_answer"),
-  *("expected_answer", "ground_truth"),
-)
-# Digits of a level; characters of a text: the longest context has fewer.
-_LEVEL_DIGITS, _LONGEST = 9, 1 << 20
+_BESIDE = ("body", "context", "passage", "options", "choices", "input")
+# Characters of what may be a whole solution: answers are shorter.
+_SOLUTION = 200
 # A field within a template: "{body} {question}".
 _PART = re.compile(r"\{([^{}]+)\}")
 # A number with its unit after it, as in SVAMP and ASDiv: "9 (apples)".
@@ -139,7 +157,7 @@ def problem_of(
   if isinstance(value, Problem):
     return _checked(value, needs_answer)
   if not isinstance(value, Mapping):
-    raise ProblemError(f"is {_kind(value)}, want an object")
+    raise ProblemError(f"is {fields.kind_of(value)}, want an object")
   if value.keys() >= _TESTED and not config.question_field:
     return _tested(row, value, source)
   shape, value = _shape_of(value, config, needs_answer)
@@ -148,6 +166,8 @@ def problem_of(
     _check_beside(value, shape.question)
   try:
     answers = _read(value, shape, config)
+    if needs_answer and not config.answer_pattern:
+      answers = [_short(each, shape.answer) for each in answers]
   except Ungraded:
     if needs_answer:
       raise
@@ -157,7 +177,7 @@ def problem_of(
       raise
     answers = [None]
   if "id" in value:
-    name = _text(value, "id")
+    name = fields.text_of(value, "id")
   else:
     index = value.get("index")
     name = f"{source}/{index if isinstance(index, str) else row.index}"
@@ -166,21 +186,33 @@ def problem_of(
     question=question,
     answer=answers[0],
     source=str(value.get("source") or source),
-    level=_level(value.get("level")),
+    level=fields.level_of(value.get("level")),
     alternatives=tuple(answers[1:]),
   )
 
 
 def question_of(row: Mapping[str, Any]) -> str | None:
   """Returns the question of a row; None if no shape fits, or not all of it."""
-  shape = next((shape for shape in SHAPES if shape.fits(row)), None)
-  if shape is None:
-    return None
   try:
+    shape, row = _shape_of(row, DataConfig(), needs_answer=True)
     _check_beside(row, shape.question)
+    return _question(row, shape.question) if shape.fits(row) else None
   except ProblemError:
     return None
-  return str(row[shape.question]).strip()
+
+
+def _short(answer: str, field: str) -> str:
+  """Returns an answer, or that of a whole solution, as Orca-Math has it."""
+  why = len(answer) > _SOLUTION and checkable.why_not(answer)
+  if why not in ("prose", "several paragraphs"):
+    return answer
+  if concluded := _concluded(answer):
+    return concluded
+  raise ProblemError(
+    f"{field!r} is a text of {len(answer)} characters, which no answer would "
+    r"equal: set answer_pattern='(?s).*?(-?\d[\d,./]*)\D*$' to take its last "
+    "number, or answer_pattern='(?s).+' to keep it"
+  )
 
 
 def _read(row: Mapping, shape: Shape, config: DataConfig) -> list[str]:
@@ -230,14 +262,16 @@ def _question(row: Mapping, field: str) -> str:
   """Returns the text of a field, or of all fields of a template."""
   parts = _PART.findall(field)
   if not parts:
-    return _text(row, field, numbers=False)
+    return fields.text_of(row, field, numbers=False)
   found = {}
   for part in parts:
-    value = _value(row, part)
+    value = fields.value_of(row, part)
     values = value if isinstance(value, list) else [value]
     # What a row has none of is left empty: not all have, say, a context.
     values = [] if value in (None, "") else values
-    found[part] = ", ".join(_text({part: each}, part) for each in values)
+    found[part] = ", ".join(
+      fields.text_of({part: each}, part) for each in values
+    )
   question = _PART.sub(lambda each: found[each[1]], field).strip()
   if not question:
     raise ProblemError(f"all of {', '.join(map(repr, parts))} are empty")
@@ -273,15 +307,15 @@ def _check_rivals(row: Mapping, field: str, answer: str | None) -> None:
 
 def _tested(row: Row, value: Mapping, source: str) -> Problem:
   """Returns a problem of HumanEval's form."""
-  name = _text(value, "entry_point")
+  name = fields.text_of(value, "entry_point")
   if not name.isidentifier():
     raise ProblemError(f"'entry_point' is {name!r:.80}, want a function's name")
-  named = _text(value, "task_id") if "task_id" in value else ""
+  named = fields.text_of(value, "task_id") if "task_id" in value else ""
   return Problem(
     id=named or f"{source}/{row.index}",
-    question=_text(value, "prompt", numbers=False),
+    question=fields.text_of(value, "prompt", numbers=False),
     source=source,
-    tests=f"{_text(value, 'test', numbers=False)}\n\ncheck({name})\n",
+    tests=f"{fields.text_of(value, 'test', numbers=False)}\n\ncheck({name})\n",
   )
 
 
@@ -303,43 +337,25 @@ def _checked(problem: Problem, needs_answer: bool) -> Problem:
   return problem
 
 
-def _chat(row: Mapping) -> dict[str, Any]:
-  """Returns a chat of one question and one reply as a row of two fields."""
-  said: dict[str, list[str]] = {"user": [], "assistant": []}
-  messages = row["messages"]
-  for each in messages if isinstance(messages, list) else [messages]:
-    if not isinstance(each, Mapping) or not {"role", "content"} <= each.keys():
-      raise ProblemError(
-        f"'messages' holds {each!r:.60}, want objects with role and content"
-      )
-    said.setdefault(str(each["role"]), []).append(_text(each, "content"))
-  for role, texts in said.items():
-    if role in ("user", "assistant") and len(texts) > 1:
-      raise ProblemError(
-        f"'messages' has {len(texts)} of the {role}, want a question and a "
-        "reply alone"
-      )
-  if not said["user"]:
-    raise ProblemError("'messages' has none of the user, want a question")
-  return {
-    **row,
-    "user": said["user"][0],
-    "assistant": "".join(said["assistant"]),
-  }
-
-
 def _answers(row: Mapping, shape: Shape) -> list[str]:
   """Returns the texts of all right answers."""
-  found = row[shape.answer] if shape.answer in row else None
+  found = row.get(shape.answer)
   if shape.joined and isinstance(found, list):
     # The problem asks for all parts.
-    return [", ".join(_text({"": each}, "") for each in found)]
+    return [", ".join(fields.text_of({"": each}, "") for each in found)]
   if not shape.strict and isinstance(found, list):
-    return [_text({shape.answer: each}, shape.answer) for each in found]
+    return [
+      fields.text_of({shape.answer: each}, shape.answer) for each in found
+    ]
   more = row.get("also") or []
   if not isinstance(more, list):
-    raise ProblemError(f"'also' is {_kind(more)}, want a list of answers")
-  return [_text(row, shape.answer), *(_text({"also": m}, "also") for m in more)]
+    raise ProblemError(
+      f"'also' is {fields.kind_of(more)}, want a list of answers"
+    )
+  return [
+    fields.text_of(row, shape.answer),
+    *(fields.text_of({"also": m}, "also") for m in more),
+  ]
 
 
 def _shape_of(
@@ -347,66 +363,40 @@ def _shape_of(
 ) -> tuple[Shape, Mapping]:
   """Returns the shape that the config names, else the first that fits.
 
-  The row is returned too, with the texts of a chat as fields.
+  The row is returned too, with the texts of its messages as fields.
   """
   if config.question_field or config.answer_field:
-    return dataclasses.replace(
+    shape = dataclasses.replace(
       _OURS,
       question=config.question_field or _OURS.question,
       answer=config.answer_field or _OURS.answer,
-    ), row
+    )
+    chat = isinstance(row.get(shape.question), list)
+    return shape, chats.flat(row) if chat else row
+  shape = _fitting(row)
+  if shape is None or shape.question in _SAID:
+    row = chats.flat(row)
+    shape = _fitting(row)
+  if shape is not None:
+    return shape, row
+  # A question alone; if none fits, the error names a field of our own shape.
+  asked = (
+    each
+    for each in reversed(SHAPES)
+    if each.question in row and (not needs_answer or each.question == "user")
+  )
+  return next(asked, _OURS), row
+
+
+def _fitting(row: Mapping) -> Shape | None:
+  """Returns the first shape that fits a row, whatever the case of its names."""
+  names = {str(name).lower(): name for name in row}
   for shape in SHAPES:
     if shape.fits(row):
-      return shape, row
-  if "messages" in row:
-    return _CHAT, _chat(row)
-  # If none fits, the error names the missing field of our own shape.
-  asked = (shape for shape in SHAPES if not needs_answer)
-  return next((each for each in asked if each.question in row), _OURS), row
-
-
-def _value(row: Mapping, field: str) -> Any:
-  if field not in row:
-    names = outside.line(", ".join(sorted(map(str, row))))
-    raise ProblemError(
-      f"has no field {field!r}, only {names}; question_field and answer_field "
-      "name others"
-    )
-  return row[field]
-
-
-def _text(row: Mapping, field: str, numbers: bool = True) -> str:
-  value = _value(row, field)
-  if not isinstance(value, str) or (isinstance(value, Number) and not numbers):
-    want = "text or a number" if numbers else "text"
-    raise ProblemError(f"{field!r} is {_kind(value)}, want {want}")
-  if not value.strip():
-    raise ProblemError(f"{field!r} is empty")
-  if len(value) > _LONGEST:
-    raise ProblemError(f"{field!r} has {len(value)} characters")
-  # `str` also turns a Number into plain text.
-  return str(value).strip()
-
-
-def _level(value: Any) -> int | None:
-  """Returns the number of a level such as 3 or "Level 3", None without one."""
-  digits = "".join(c for c in str(value) if c.isascii() and c.isdigit())
-  if isinstance(value, bool) or not isinstance(value, str) or not digits:
-    return None
-  if len(digits) > _LEVEL_DIGITS:
-    return None
-  return None if value.startswith("-") else int(digits)
-
-
-def _kind(value: Any) -> str:
-  if value is None:
-    return "null"
-  if isinstance(value, Number):
-    return f"the number {value}"
-  names = {
-    bool: "a truth value",
-    str: "text",
-    list: "a list",
-    dict: "an object",
-  }
-  return names.get(type(value), f"of type {type(value).__name__}")
+      return shape
+  for shape in SHAPES:
+    if shape.fits(names):
+      return dataclasses.replace(
+        shape, question=names[shape.question], answer=names[shape.answer]
+      )
+  return None

@@ -8,7 +8,7 @@ from typing import Any
 from etils import epath
 
 from rstar_jax.config import plugins
-from rstar_jax.data import hub
+from rstar_jax.data import compressed, hub, parquet
 from rstar_jax.data.files import ProblemError, Row, file_rows, table_row
 from rstar_jax.storage import store
 from rstar_jax.tasks.task import MATH, Task
@@ -16,8 +16,9 @@ from rstar_jax.types import Problem
 
 # The accepted sources, for error messages.
 FORMS = (
-  f"a .jsonl, .json or .csv file, 'tfds:NAME/SPLIT', {hub.FORM!r}, a function "
-  f"{plugins.FORM!r} or, for problems, 'task:SPLIT' or 'synthetic:SPLIT'"
+  "a .jsonl, .json or .csv file, also with .gz or .zst, a .parquet file, "
+  f"'tfds:NAME/SPLIT', {hub.FORM!r}, a function {plugins.FORM!r} or, for "
+  "problems, 'task:SPLIT' or 'synthetic:SPLIT'"
 )
 
 
@@ -63,9 +64,11 @@ def open_source(
     parts = hub.parse(name)
     short = epath.Path(parts.path).name
     return f"{short}/{parts.config}".rstrip("/"), hub.hub_rows(name)
-  if source.endswith((".json", ".jsonl", ".csv")):
-    path = epath.Path(store.path(source))
-    return path.stem, file_rows(path)
+  name, _, ending = compressed.bare(source).rpartition(".")
+  if ending in ("json", "jsonl", "csv"):
+    return name, file_rows(epath.Path(store.path(source)))
+  if source.endswith(".parquet"):
+    return name, parquet.rows(epath.Path(store.path(source)))
   raise ProblemError(f"source {source!r} is none of {FORMS}")
 
 

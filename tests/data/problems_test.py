@@ -101,6 +101,17 @@ class FileTest(Base):
       [p.question for p in self.load(text, count=3)], ["Q0", "Q1", "Q2"]
     )
 
+  def test_a_row_that_repeats_another_is_left_out(self):
+    rows = [("a", 1), ("b", 1), ("a", 1)]
+    text = "\n".join(
+      f'{{"id": "{name}", "question": "Q", "answer": {answer}}}'
+      for name, answer in rows
+    )
+    with self.assertLogs(level="WARNING") as logs:
+      found = self.load(text)
+    self.assertEqual([each.id for each in found], ["a", "b"])
+    self.assertIn("left out 1 repeats of problems", logs.output[0])
+
   def test_rows_of_some_sources_alone(self):
     text = "\n".join(
       f'{{"question": "Q{i}", "answer": 1, "source": "{source}", "level": {i}}}'
@@ -154,7 +165,7 @@ class FileTest(Base):
     ('{"question": "", "answer": 1}', "'question' is empty"),
     ('{"question": 7, "answer": 1}', "'question' is the number 7, want text"),
     ('{"id": [], "question": "Q", "answer": 1}', "'id' is a list"),
-    ('{"id": "good", "question": "Q", "answer": 1}', "'good' is taken by .*:1"),
+    ('{"id": "good", "question": "Q", "answer": 2}', "'good' is taken by .*:1"),
   )
   def test_a_bad_line(self, bad, reason):
     good = '{"id": "good", "question": "Q", "answer": 1}\n\n'

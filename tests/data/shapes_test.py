@@ -4,7 +4,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import DataConfig
 from rstar_jax.data import shapes
-from rstar_jax.data.files import ProblemError, Row
+from rstar_jax.data.files import Number, ProblemError, Row
 from rstar_jax.types import Problem
 
 BOXED = "Adding, $x = \\boxed{1}$, so the sum is $\\boxed{\\frac{1}{2}}$."
@@ -23,7 +23,7 @@ class ShapesTest(parameterized.TestCase):
     ),
     (
       "paper_s_test_sets",
-      {"index": shapes.Number("12"), "question": "Q", "answer": "(1, 2)"},
+      {"index": Number("12"), "question": "Q", "answer": "(1, 2)"},
       Problem("set/12", "Q", "(1, 2)", "set"),
     ),
     (
@@ -38,7 +38,7 @@ class ShapesTest(parameterized.TestCase):
         "solution": BOXED,
         "answer": "0.5",
         "subject": "A",
-        "level": shapes.Number("2"),
+        "level": Number("2"),
         "unique_id": "test/a.json",
       },
       Problem("set/4", "Q", "0.5", "set", 2),
@@ -63,9 +63,124 @@ class ShapesTest(parameterized.TestCase):
       {"query": "Q", "response": "<answer>\\boxed{3}<end_of_answer>"},
       Problem("set/4", "Q", "3", "set"),
     ),
+    (
+      "open_r1_math",
+      {
+        "problem": "Q",
+        "solution": BOXED,
+        "answer": "\\frac{1}{2}",
+        "problem_type": "Algebra",
+        "source": "olympiads",
+        "uuid": "5c2",
+        "generations": ["so $\\boxed{7}$"],
+        "messages": [{"role": "user", "content": "Q, step by step"}],
+      },
+      Problem("set/4", "Q", "\\frac{1}{2}", "olympiads"),
+    ),
+    (
+      "big_math",
+      {
+        "problem": "Q",
+        "answer": "6",
+        "source": "orca_math",
+        "domain": ["Mathematics -> Algebra"],
+        "llama8b_solve_rate": Number("0.9"),
+      },
+      Problem("set/4", "Q", "6", "orca_math"),
+    ),
+    (
+      "open_math_instruct_2",
+      {
+        "problem": "Q",
+        "generated_solution": "so $\\boxed{8}$",
+        "expected_answer": "8.5",
+        "problem_source": "augmented_math",
+      },
+      Problem("set/4", "Q", "8.5", "set"),
+    ),
+    (
+      "open_math_instruct_1",
+      {
+        "question": "Q",
+        "expected_answer": "9",
+        "predicted_answer": "8",
+        "is_correct": False,
+      },
+      Problem("set/4", "Q", "9", "set"),
+    ),
+    (
+      "math_instruct",
+      {"source": "cot", "instruction": "Q", "output": "The answer is: 4"},
+      Problem("set/4", "Q", "4", "cot"),
+    ),
+    (
+      "aime_with_capitals",
+      {"ID": "2024-I-1", "Problem": "Q", "Solution": BOXED, "Answer": "204"},
+      Problem("set/4", "Q", "204", "set"),
+    ),
+    (
+      "dapo_processed",
+      {
+        "prompt": "Q",
+        "solution": "34",
+        "data_source": "math_dapo",
+        "reward_model": {"ground_truth": "34", "style": "rule"},
+        "extra_info": {"index": "9a9b"},
+      },
+      Problem("set/9a9b", "Q", "34", "math_dapo"),
+    ),
+    (
+      "trl_rewards",
+      {"prompt": [{"role": "user", "content": "Q"}], "solution": "$\\frac12$"},
+      Problem("set/4", "Q", "$\\frac12$", "set"),
+    ),
+    (
+      "trl_sft",
+      {"prompt": "Q", "completion": "so\n#### 6"},
+      Problem("set/4", "Q", "6", "set"),
+    ),
+    (
+      "open_instruct",
+      {
+        "messages": [{"role": "user", "content": "Q"}],
+        "ground_truth": "7",
+        "dataset": "math",
+      },
+      Problem("set/4", "Q", "7", "set"),
+    ),
   )
   def test_a_row_of_each(self, row, expected):
     self.assertEqual(read(row), expected)
+
+  def test_a_whole_solution_is_no_answer(self):
+    solution = (
+      "Let us denote the smaller number by x and the larger one by y, so that "
+      "we have y = 2 x. The sum of both of them is 27, and thus 3 x = 27. If "
+      "we now divide both sides of it by 3, we get x = 9. So the smaller is 9."
+    )
+    row = {"question": "Q", "answer": solution}
+    with self.assertRaisesRegex(ProblemError, "set answer_pattern='") as e:
+      read(row)
+    pattern = (
+      str(e.exception).split("answer_pattern='")[1].split("' to take")[0]
+    )
+    self.assertEqual(read(row, answer_pattern=pattern).answer, "9.")
+    boxed = row | {"answer": f"{solution}\n$\\boxed{{9}}$"}
+    self.assertEqual(read(boxed).answer, "9")
+    self.assertEqual(read(row, answer_pattern="(?s).+").answer, solution)
+    # A reward judges it in its own way.
+    kept = shapes.problem_of(Row("f:1", 4, row), "set", DataConfig(), False)
+    self.assertEqual(kept.answer, solution)
+
+  def test_fields_within_others(self):
+    row = {"extra_info": {"question": "Q", "n": {"gold": "7"}}, "prompt": "P"}
+    names = {"question_field": "{prompt}: {extra_info.question}"}
+    found = read(row, **names, answer_field="extra_info.n.gold")
+    self.assertEqual((found.question, found.answer), ("P: Q", "7"))
+    with self.assertRaisesRegex(
+      ProblemError, "no field 'extra_info.m', only e"
+    ):
+      read(row, **names, answer_field="extra_info.m")
 
   def test_several_right_answers(self):
     row = {"index": "1", "question": "Q", "answer": ["3", "-3"]}
@@ -160,6 +275,7 @@ class ShapesTest(parameterized.TestCase):
     ({"body": "Ann has 3."}, r"question_field='\{body\} \{question\}'"),
     ({"Context": "Ann."}, r"question_field='\{Context\} \{question\}'"),
     ({"options": ["A", "B"]}, r"question_field='question' if"),
+    ({"Input": "3"}, r"question_field='\{Input\} \{question\}'"),
     ({"answer": "9 (apples)"}, r"set answer_pattern='\(\.\+\?\) \*\\\\?\('"),
     ({"answer": "4:5 (km)"}, "says 4:5 would not equal"),
     ({"final_answer": "8"}, "another in 'final_answer': set answer_field="),
@@ -260,6 +376,8 @@ class ShapesTest(parameterized.TestCase):
     self.assertEqual(shapes.question_of(row), "Q")
     self.assertIsNone(shapes.question_of(row | {"body": "B"}))
     self.assertIsNone(shapes.question_of({"q": "Q"}))
+    said = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "#### 1"}]
+    self.assertEqual(shapes.question_of({"conversations": said}), "Q")
 
   def test_an_answer_that_a_person_states_is_taken_as_it_is(self):
     words = "it depends on what you mean by that, does it not"

@@ -1,16 +1,20 @@
 """Tests of rstar_jax.data.sources; TFDS splits are in tfds_test.py."""
 
+import gzip
 import itertools
 import json
 import pathlib
 import sys
 from unittest import mock
 
+import pyarrow as pa
+import pyarrow.parquet
 from absl.testing import absltest, parameterized
 
 from rstar_jax import data
 from rstar_jax.config.plugins import PluginError
-from rstar_jax.data import hub, sources
+from rstar_jax.config.schema import DataConfig
+from rstar_jax.data import hub, problems, sources
 from rstar_jax.data.files import ProblemError
 from rstar_jax.tasks.task import Task
 from rstar_jax.types import Problem
@@ -47,6 +51,37 @@ class OpenSourceTest(parameterized.TestCase):
       sources.open_source("task:train")
     with self.assertRaisesRegex(PluginError, "^task.problems=.* KeyError: 'x'"):
       list(sources.open_source("task:x", task=task)[1])
+
+  @parameterized.parameters(
+    "set.jsonl", "set.json", "set.csv", "set.csv.gz", "set.parquet", "hf", "own"
+  )
+  def test_a_template_of_two_fields_of_any_source(self, form):
+    row = {"Body": "Ann has 3 pens.", "Question": "How many?", "Answer": "3"}
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    source = str(folder / form)
+    if form == "hf":
+      (folder / "train.jsonl").write_text(json.dumps(row))
+      source = f"hf:{folder}/train"
+    elif form == "own":
+      sys.modules["template_rows"] = mock.Mock(rows=lambda: [row])
+      self.addCleanup(sys.modules.pop, "template_rows")
+      source = "template_rows:rows"
+    elif form == "set.parquet":
+      pa.parquet.write_table(pa.Table.from_pylist([row]), source)
+    else:
+      text = f"{','.join(row)}\n{','.join(row.values())}"
+      text = json.dumps([row]) if "json" in form else text
+      packed = gzip.compress if form.endswith(".gz") else bytes
+      pathlib.Path(source).write_bytes(packed(text.encode()))
+    # Read so, it would say the question alone.
+    with self.assertRaisesRegex(ProblemError, "has a 'Body' beside the 'Quest"):
+      problems.load_problems(DataConfig(source=source))
+    config = DataConfig(
+      source=source, question_field="{Body} {Question}", answer_field="Answer"
+    )
+    (found,) = problems.load_problems(config)
+    self.assertEqual(found.question, "Ann has 3 pens. How many?")
+    self.assertEqual(found.answer, "3")
 
   @parameterized.parameters("", "name", "synthetic:train", "a.txt", "http://x")
   def test_other_forms(self, source):

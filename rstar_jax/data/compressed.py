@@ -1,0 +1,45 @@
+"""Opens files as they are, or compressed by gzip (.gz) or zstd (.zst)."""
+
+import contextlib
+import gzip
+import pathlib
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from etils import epath
+
+from rstar_jax.storage.records import zstd
+
+_OPENERS = {".gz": gzip.open, ".zst": zstd.open}
+
+
+class Damaged(ValueError):
+  """A compressed file cannot be unpacked; one line says what to do."""
+
+
+def bare(name: str) -> str:
+  """Returns a file's name without the ending that says it is compressed."""
+  path = pathlib.PurePosixPath(name)
+  return path.stem if path.suffix in _OPENERS else path.name
+
+
+@contextlib.contextmanager
+def opened(path: epath.Path) -> Iterator[BinaryIO]:
+  """Opens a file for reading, unpacked piece by piece as it is read.
+
+  Raises:
+    Damaged: during the reading, if the file is cut short or no such file.
+  """
+  with path.open("rb") as file:
+    if path.suffix not in _OPENERS:
+      yield file
+      return
+    try:
+      with _OPENERS[path.suffix](file) as unpacked:
+        yield unpacked
+    except (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
+      reason = " ".join(str(error).split()).rstrip(".")
+      raise Damaged(
+        f"{path} cannot be unpacked ({reason}): copy it again"
+      ) from None

@@ -1,0 +1,79 @@
+"""Reads fields of a row: texts, numbers, levels."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rstar_jax import outside
+from rstar_jax.data.files import Number, ProblemError
+
+# Digits of a level; characters of a text: the longest context has fewer.
+_LEVEL_DIGITS, _LONGEST = 9, 1 << 20
+
+
+def value_of(row: Mapping, field: str) -> Any:
+  """Returns the value of a field, or of one within another: "a.b".
+
+  Raises:
+    ProblemError: there is none; the message names those that there are.
+  """
+  if field in row:
+    return row[field]
+  value: Any = row
+  for name in field.split("."):
+    if not isinstance(value, Mapping) or name not in value:
+      names = outside.line(", ".join(sorted(map(str, row))))
+      raise ProblemError(
+        f"has no field {field!r}, only {names}; question_field and "
+        "answer_field name others"
+      )
+    value = value[name]
+  return value
+
+
+def text_of(row: Mapping, field: str, numbers: bool = True) -> str:
+  """Returns a field's text without white space around it.
+
+  Args:
+    row: its fields.
+    field: see `value_of`.
+    numbers: whether a number is taken, as it is written.
+
+  Raises:
+    ProblemError: there is no such field, or it is not a text, empty or of more
+      than a million characters.
+  """
+  value = value_of(row, field)
+  if not isinstance(value, str) or (isinstance(value, Number) and not numbers):
+    want = "text or a number" if numbers else "text"
+    raise ProblemError(f"{field!r} is {kind_of(value)}, want {want}")
+  if not value.strip():
+    raise ProblemError(f"{field!r} is empty")
+  if len(value) > _LONGEST:
+    raise ProblemError(f"{field!r} has {len(value)} characters")
+  # `str` also turns a Number into plain text.
+  return str(value).strip()
+
+
+def level_of(value: Any) -> int | None:
+  """Returns the number of a level such as 3 or "Level 3", None without one."""
+  digits = "".join(c for c in str(value) if c.isascii() and c.isdigit())
+  if isinstance(value, bool) or not isinstance(value, str) or not digits:
+    return None
+  if len(digits) > _LEVEL_DIGITS:
+    return None
+  return None if value.startswith("-") else int(digits)
+
+
+def kind_of(value: Any) -> str:
+  """Says what a value is, for messages."""
+  if value is None:
+    return "null"
+  if isinstance(value, Number):
+    return f"the number {value}"
+  names = {
+    bool: "a truth value",
+    str: "text",
+    list: "a list",
+    dict: "an object",
+  }
+  return names.get(type(value), f"of type {type(value).__name__}")
