@@ -61,7 +61,7 @@ def of_step(model: Transformer, leaves: int, candidates: int, place: int):
     hidden = model.trunk(
       tokens[..., None],
       jnp.full((*shape, 1), place),
-      lambda q, k, v: q + spread(k) + spread(v),
+      lambda _: lambda q, k, v: q + spread(k) + spread(v),
       spans=jnp.full((*shape, 1), place + 1),
     )
     return jnp.argmax(hidden[:, :, 0], axis=-1).astype(jnp.int32)

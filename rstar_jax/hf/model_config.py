@@ -88,7 +88,7 @@ def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
     qkv_bias=family == "qwen2" or biased,
     o_bias=biased,
     mlp_bias=family == "llama" and file.flag("mlp_bias", False),
-    qk_norm=family == "qwen3",
+    qk_norm="head" if family == "qwen3" else "none",
     tied_embeddings=file.flag("tie_word_embeddings", False),
     max_length=file.whole("max_position_embeddings"),
   )

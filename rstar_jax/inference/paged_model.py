@@ -64,9 +64,16 @@ def kernels_of(
     case "cpp" if not on_cpu:
       raise ValueError(
         "engine.kernels='cpp' is for one CPU device and heads of a multiple of "
-        f"32 in float32 or bfloat16; here are {backend}, a mesh of "
-        f"{mesh.size if mesh else 1}, heads of {model.head_dim} in "
-        f"{model.dtype}: set it to 'auto' in another --workdir"
+        "32 in float32 or bfloat16, without softcap and sinks; here are "
+        f"{backend}, a mesh of {mesh.size if mesh else 1}, heads of "
+        f"{model.head_dim} in {model.dtype}, "
+        f"softcap={model.attention_softcap}, sinks={model.sinks}: set it to "
+        "'auto' in another --workdir"
+      )
+    case "ragged" if model.sinks:
+      raise ValueError(
+        "engine.kernels='ragged' has no sinks, which the model's attention "
+        "has: set it to 'auto' in another --workdir"
       )
   return config.kernels
 
@@ -377,8 +384,10 @@ class PagedModel(Weights, abc.ABC):
 
   def _kind(self, span: int) -> int:
     """Returns the kind of positions of a path; see `rotary.rotary`."""
-    rope = self._model_config.rope
-    return int(rope.kind == "longrope" and span > rope.original_length)
+    ropes = {each.rope for each in self._model_config.layers()}
+    return sum(
+      each.kind == "longrope" and span > each.original_length for each in ropes
+    )
 
   def _prefill_plan(self) -> programs.PrefillPlan:
     slots = self.prefill_tokens

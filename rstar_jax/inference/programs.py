@@ -182,9 +182,9 @@ def decode(
   shards = row_shards(options.attention.mesh)
   rows = jnp.arange(plan.shape[1] // shards, dtype=jnp.int32)
   rows = jnp.tile(rows, shards)
-  reads = options.attention.reads(
-    *(pages, tables, rows, positions), window=model.config.sliding_window
-  )
+  reads = None
+  if 0 in model.config.windows():
+    reads = options.attention.reads(pages, tables, rows, positions)
 
   def inner(index, state):
     pages, last, drawn, logprobs = state

@@ -1,7 +1,8 @@
-"""The configuration of a decoder: sizes and switches."""
+"""The configuration of a decoder: sizes and switches, of each layer its own."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 # Tokens of a page of keys and values; `kernels/plan.h` has it too.
 PAGE = 16
@@ -37,9 +38,10 @@ class RopeScaling:
 
 @dataclasses.dataclass(kw_only=True, unsafe_hash=True)
 class ModelConfig:
-  """A decoder of the Qwen2, Qwen3, Llama or Phi-3 family.
+  """A decoder: what all its layers have in common, and how they differ.
 
-  It is hashable, since modules with a config are static in `jax.jit`.
+  It is hashable, since modules with a config are static in `jax.jit`. A layer
+  is made by the config of `layer`, which knows of no other layer.
   """
 
   # Selects tensor names and file formats; see `hf/families.py`. The computation
@@ -63,22 +65,50 @@ class ModelConfig:
   rope_theta: float = 10_000.0
   # Scaling of the frequencies, for longer contexts.
   rope: RopeScaling = RopeScaling()
-  # Share of a head's width that is rotated, in (0, 1].
+  # Share of a head's width that is rotated, in [0, 1]; 0 is a layer without
+  # positions.
   rotary_share: float = 1.0
   # Tokens that a token attends to, itself included; 0 is no limit.
   sliding_window: int = 0
+  # Factor of attention's scores; 0 is 1 / sqrt(H).
+  attention_scale: float = 0.0
+  # Most that a score of attention can be: cap x tanh(score / cap); 0 is no cap.
+  attention_softcap: float = 0.0
+  # Whether each head has a sink: a learned score of no key, whose weight is
+  # lost (GPT-OSS).
+  sinks: bool = False
   # Epsilon of RMSNorm.
   rms_eps: float = 1e-6
+  # How RMSNorm multiplies by its weight: after the cast to `dtype` (Llama),
+  # before it ("wide": OLMo), or before it by weight + 1 ("offset": Gemma).
+  norm_form: Literal["cast", "wide", "offset"] = "cast"
+  # Where attention and the MLP are normalised: what goes in, what comes out
+  # (OLMo 2) or both (Gemma).
+  norms: Literal["pre", "post", "both"] = "pre"
   # Whether the q, k, v projections have a bias (Qwen2 does).
   qkv_bias: bool = True
   # Whether the projection after attention has a bias.
   o_bias: bool = False
   # Whether the three projections of the MLP have a bias.
   mlp_bias: bool = False
-  # Whether each head's query and key are normalised (Qwen3 does).
-  qk_norm: bool = False
+  # Whether queries and keys are normalised: each head's (Qwen3), or those of
+  # all heads as one vector (OLMo 2).
+  qk_norm: Literal["none", "head", "all"] = "none"
+  # What the MLP's gate goes through, by the name that `transformers` gives it.
+  activation: Literal["silu", "gelu_pytorch_tanh"] = "silu"
+  # Factor of what attention and the MLP add to the residual stream.
+  residual_multiplier: float = 1.0
+  # Factor of embeddings, rounded to `dtype`.
+  embedding_multiplier: float = 1.0
+  # Divisor of logits.
+  logits_scaling: float = 1.0
+  # Most that a logit can be, as with `attention_softcap`; 0 is no cap.
+  logits_softcap: float = 0.0
   # Whether the LM head is the transposed embedding.
   tied_embeddings: bool = True
+  # What differs between layers: layer i has the fields of kinds[i % len(kinds)]
+  # in the place of those here. Empty: all layers are alike. See `in_turns`.
+  kinds: tuple[tuple[tuple[str, Any], ...], ...] = ()
   # Longest sequence, in tokens.
   max_length: int = 512
   # dtype of activations.
@@ -100,3 +130,50 @@ class ModelConfig:
   row_block: int = 0
   # Whether the CPU kernels multiply; see `models/kernels/cpu.py`.
   native: bool = False
+
+  @property
+  def period(self) -> int:
+    """Returns the number of layers after which their kinds begin again."""
+    return max(1, len(self.kinds))
+
+  def layer(self, index: int) -> "ModelConfig":
+    """Returns a layer's config: of a model whose layers are all alike."""
+    if not self.kinds:
+      return self
+    fields = dict(self.kinds[index % self.period])
+    return dataclasses.replace(self, kinds=(), **fields)
+
+  def layers(self) -> "list[ModelConfig]":
+    """Returns the config of each layer of a period."""
+    return [self.layer(index) for index in range(self.period)]
+
+  def windows(self) -> list[int]:
+    """Returns the different windows of layers."""
+    return sorted({each.sliding_window for each in self.layers()})
+
+
+def in_turns(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """Returns the fields of a model's config that say what its layers are.
+
+  Args:
+    layers: for each layer values of the same fields, such as sliding_window.
+
+  Returns:
+    The fields that all layers have in common; and "kinds", the others of as few
+    layers as say those of all. Equal layers have one form.
+  """
+  first = layers[0]
+  alike = {
+    name: value
+    for name, value in first.items()
+    if all(each[name] == value for each in layers)
+  }
+  kinds = [
+    tuple((name, each[name]) for name in sorted(first.keys() - alike.keys()))
+    for each in layers
+  ]
+  count = len(kinds)
+  period = next(
+    size for size in range(1, count + 1) if kinds[size:] == kinds[:-size]
+  )
+  return alike | {"kinds": tuple(kinds[:period]) if any(kinds) else ()}

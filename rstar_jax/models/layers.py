@@ -1,10 +1,11 @@
-"""The parts of a decoder layer: RMSNorm, attention, SwiGLU.
+"""The parts of a decoder layer: RMSNorm, attention, the gated MLP.
 
 Letters: B batch, T queries, S keys, D model, N query heads, K key/value heads,
 G = N / K, H head, F mlp, V vocab. Weights have `param_dtype` and are cast to
 `dtype` where they are used; norms and softmax are computed in float32.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,8 +35,9 @@ _FEW_ROWS = 128
 # scores are computed. Shorter sequences than `_PARTED` are one part.
 _PARTS, _PARTED = 4, 128
 
-# (q [..., N, H], k [..., K, H], v [..., K, H]) -> [..., N, H].
-Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+# (q [..., N, H], k [..., K, H], v [..., K, H]) -> [..., N, H]; a layer with
+# sinks gives its own [N] as a fourth.
+Attend = Callable[..., jax.Array]
 
 
 def weight(
@@ -281,24 +283,48 @@ def _dot(x: jax.Array, y: jax.Array, of_x: int, of_y: int) -> jax.Array:
 
 
 class RMSNorm(nnx.Module):
-  """Normalises to unit root mean square, in float32."""
+  """Normalises the last axes to unit root mean square, in float32."""
 
-  def __init__(self, config: ModelConfig, dim: int, axis: str):
+  def __init__(self, config: ModelConfig, shape: Sequence[int], *axes: str):
     self.eps, self.block = config.rms_eps, config.row_block
-    self.scale = nnx.Param(jnp.ones((dim,), config.param_dtype), axes=(axis,))
+    self.form = config.norm_form
+    make = jnp.zeros if self.form == "offset" else jnp.ones
+    self.scale = nnx.Param(make(tuple(shape), config.param_dtype), axes=axes)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     wide = x.astype(jnp.float32)
     wide *= jax.lax.rsqrt(in_blocks(self._square, self.block, wide) + self.eps)
-    # Cast before the scale, as `transformers` does.
-    return wide.astype(x.dtype) * self.scale.get_value().astype(x.dtype)
+    # Cast before the scale or after it, as `transformers` does.
+    scale = self.scale.get_value()
+    if self.form == "cast":
+      return wide.astype(x.dtype) * scale.astype(x.dtype)
+    scale = scale.astype(jnp.float32)
+    return (wide * (scale + (self.form == "offset"))).astype(x.dtype)
 
   def _square(self, x: jax.Array) -> jax.Array:
-    return jnp.mean(x * x, axis=-1, keepdims=True)
+    axes = tuple(range(-self.scale.get_value().ndim, 0))
+    return jnp.mean(x * x, axis=axes, keepdims=True)
+
+
+def scaled(x: jax.Array, factor: float) -> jax.Array:
+  """Returns x times a factor that is not rounded, in x's dtype."""
+  return (x.astype(jnp.float32) * factor).astype(x.dtype)
+
+
+def capped(x: jax.Array, cap: float) -> jax.Array:
+  """Returns float32 x, of which none is beyond the cap; 0 is no cap."""
+  return cap * jnp.tanh(x / cap) if cap else x
 
 
 def attend(
-  q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, block: int = 0
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  mask: jax.Array,
+  block: int = 0,
+  *,
+  softcap: float = 0.0,
+  sinks: jax.Array | None = None,
 ) -> jax.Array:
   """Grouped-query attention.
 
@@ -310,16 +336,21 @@ def attend(
       query may attend to a later key.
     block: queries whose scores [B, N, block, S] are in memory at once, and
       recomputed in the backward pass; 0 is all.
+    softcap: see `ModelConfig.attention_softcap`.
+    sinks: [N], scores of no key; None is none.
 
   Returns:
     [B, T, N, H] in q's dtype.
   """
   length = q.shape[1]
+  one = functools.partial(_attend, softcap=softcap, sinks=sinks)
   if not 0 < block < length:
     if length < _PARTED or k.shape[1] != length:
-      return _attend(q, k, v, mask)
+      return one(q, k, v, mask)
     return jax.lax.platform_dependent(
-      q, k, v, mask, cpu=_attend_in_parts, default=_attend
+      *(q, k, v, mask),
+      cpu=functools.partial(_attend_in_parts, one),
+      default=one,
     )
   count = -(-length // block)
   # Rows of padding, dropped at the end.
@@ -331,7 +362,7 @@ def attend(
   def some(part):
     queries, start = part
     seen = jax.lax.dynamic_slice_in_dim(mask, start, block, 1)
-    return _attend(queries, k, v, seen)
+    return one(queries, k, v, seen)
 
   # A loop needs no barrier against common-subexpression elimination.
   some = jax.checkpoint(some, prevent_cse=False)
@@ -341,21 +372,27 @@ def attend(
 
 
 def _attend_in_parts(
-  q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array
+  attend: Attend, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array
 ) -> jax.Array:
-  """Calls `_attend` for parts of the queries, with the keys up to their end."""
+  """Attends with parts of the queries, to the keys up to their end."""
   length = q.shape[1]
   step = -(-length // _PARTS)
   mixed = []
   for start in range(0, length, step):
     end = min(start + step, length)
     seen = mask[:, start:end, :end]
-    mixed.append(_attend(q[:, start:end], k[:, :end], v[:, :end], seen))
+    mixed.append(attend(q[:, start:end], k[:, :end], v[:, :end], seen))
   return jnp.concatenate(mixed, axis=1)
 
 
 def _attend(
-  q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  mask: jax.Array,
+  *,
+  softcap: float,
+  sinks: jax.Array | None,
 ) -> jax.Array:
   batch, length, heads, dim = q.shape
   kv_heads = k.shape[2]
@@ -365,8 +402,12 @@ def _attend(
   scores = jnp.einsum(
     "bkgth,bskh->bkgts", q, k, preferred_element_type=jnp.float32
   )
-  scores = jnp.where(mask[:, None, None], scores, MASKED)
-  shares = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+  scores = jnp.where(mask[:, None, None], capped(scores, softcap), MASKED)
+  if sinks is not None:
+    sink = sinks.astype(jnp.float32).reshape(kv_heads, -1, 1, 1)
+    sink = jnp.broadcast_to(sink, (*scores.shape[:-1], 1))
+    scores = jnp.concatenate([scores, sink], axis=-1)
+  shares = jax.nn.softmax(scores, axis=-1)[..., : k.shape[1]].astype(v.dtype)
   mixed = jnp.einsum(
     "bkgts,bskh->bkgth", shares, v, preferred_element_type=jnp.float32
   ).astype(v.dtype)
@@ -392,16 +433,21 @@ class Attention(nnx.Module):
       scale=0.02 / (2 * config.num_layers) ** 0.5,
     )
     self.has_bias, self.has_o_bias = config.qkv_bias, config.o_bias
-    self.has_norm = config.qk_norm
     if config.qkv_bias:
       self.q_bias = bias((n, h), ("heads", "head_dim"), config)
       self.k_bias = bias((k, h), ("kv_heads", "head_dim"), config)
       self.v_bias = bias((k, h), ("kv_heads", "head_dim"), config)
     if config.o_bias:
       self.o_bias = bias((d,), ("embed",), config)
-    if config.qk_norm:
-      self.q_norm = RMSNorm(config, h, "head_dim")
-      self.k_norm = RMSNorm(config, h, "head_dim")
+    match config.qk_norm:
+      case "head":
+        self.q_norm = RMSNorm(config, (h,), "head_dim")
+        self.k_norm = RMSNorm(config, (h,), "head_dim")
+      case "all":
+        self.q_norm = RMSNorm(config, (n, h), "heads", "head_dim")
+        self.k_norm = RMSNorm(config, (k, h), "kv_heads", "head_dim")
+    if config.sinks:
+      self.sinks = bias((n,), ("heads",), config)
 
   def __call__(
     self,
@@ -414,10 +460,15 @@ class Attention(nnx.Module):
       q += self.q_bias.get_value().astype(q.dtype)
       k += self.k_bias.get_value().astype(k.dtype)
       v += self.v_bias.get_value().astype(v.dtype)
-    if self.has_norm:
+    if self.config.qk_norm != "none":
       q, k = self.q_norm(q), self.k_norm(k)
-    q, k = rotate(q, angles), rotate(k, angles)
-    mixed = attend(*checkpoint_name((q, k, v), QKV))
+    if self.config.rotary_share:
+      q, k = rotate(q, angles), rotate(k, angles)
+    if scale := self.config.attention_scale:
+      # What attends divides by sqrt(H).
+      q = scaled(q, scale * math.sqrt(self.config.head_dim))
+    sinks = (self.sinks.get_value(),) if self.config.sinks else ()
+    mixed = attend(*checkpoint_name((q, k, v), QKV), *sinks)
     (out,) = project(mixed, (self.o,), self.config, axes=2)
     if self.has_o_bias:
       out += self.o_bias.get_value().astype(out.dtype)
@@ -425,7 +476,7 @@ class Attention(nnx.Module):
 
 
 class Mlp(nnx.Module):
-  """SwiGLU: down(silu(gate(x)) * up(x))."""
+  """The gated MLP: down(activation(gate(x)) * up(x))."""
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     d, f = config.embed_dim, config.mlp_dim
@@ -456,6 +507,7 @@ class Mlp(nnx.Module):
     rows = x.reshape(-1, x.shape[-1])
     gate = self.gate.get_value()
     plain = not self.has_bias and not isinstance(gate, Int8)
+    plain &= self.config.activation == "silu"
     if plain and by_kernel(rows, self.config):
       gate, up = (each.astype(x.dtype) for each in (gate, self.up.get_value()))
       return cpu.gated(rows, gate, up).reshape(*x.shape[:-1], -1)
@@ -464,17 +516,32 @@ class Mlp(nnx.Module):
       gate += self.gate_bias.get_value().astype(gate.dtype)
       up += self.up_bias.get_value().astype(up.dtype)
     gate, up = checkpoint_name((gate, up), GATED)
-    return jax.nn.silu(gate) * up
+    return _ACTIVATIONS[self.config.activation](gate) * up
+
+
+_ACTIVATIONS = {"silu": jax.nn.silu, "gelu_pytorch_tanh": jax.nn.gelu}
 
 
 class Block(nnx.Module):
-  """A pre-norm layer: attention, then the MLP, each with a residual."""
+  """A layer: attention, then the MLP, each with a residual.
+
+  Where a norm is not (see `ModelConfig.norms`), its place is empty.
+  """
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-    self.attention_norm = RMSNorm(config, config.embed_dim, "embed")
+    """Makes a layer by `ModelConfig.layer`."""
+    self.config = config
+
+    def norm(place: str) -> RMSNorm | None:
+      there = config.norms in (place, "both")
+      return RMSNorm(config, (config.embed_dim,), "embed") if there else None
+
+    self.attention_norm = norm("pre")
     self.attention = Attention(config, rngs)
-    self.mlp_norm = RMSNorm(config, config.embed_dim, "embed")
+    self.attention_post_norm = norm("post")
+    self.mlp_norm = norm("pre")
     self.mlp = Mlp(config, rngs)
+    self.mlp_post_norm = norm("post")
 
   def __call__(
     self,
@@ -482,6 +549,16 @@ class Block(nnx.Module):
     angles: Angles,
     attend: Attend,
   ) -> jax.Array:
-    x = x + self.attention(self.attention_norm(x), angles, attend)
+    out = self.attention(_through(self.attention_norm, x), angles, attend)
+    x = self._added(x, _through(self.attention_post_norm, out))
     x = checkpoint_name(x, MIXED)
-    return x + self.mlp(self.mlp_norm(x))
+    out = self.mlp(_through(self.mlp_norm, x))
+    return self._added(x, _through(self.mlp_post_norm, out))
+
+  def _added(self, x: jax.Array, out: jax.Array) -> jax.Array:
+    factor = self.config.residual_multiplier
+    return x + (out if factor == 1 else scaled(out, factor))
+
+
+def _through(norm: RMSNorm | None, x: jax.Array) -> jax.Array:
+  return x if norm is None else norm(x)

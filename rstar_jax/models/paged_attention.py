@@ -100,11 +100,12 @@ class PagedAttention:
     tables: jax.Array,
     rows: jax.Array,
     positions: jax.Array,
-    *,
-    window: int = 0,
   ) -> Any:
-    """Returns reads for the plans of several steps, of positions [K, T]."""
-    if self.kind != "pallas" or window:
+    """Returns reads for plans of several steps, of positions [K, T].
+
+    They are for layers without a window.
+    """
+    if self.kind != "pallas":
       return None
     last = jnp.max(positions, axis=0)
     return self.plan(pages, tables, rows, last).reads
@@ -122,11 +123,13 @@ class PagedAttention:
     layer: int | jax.Array,
     count: int,
     window: int = 0,
+    softcap: float = 0.0,
+    sinks: jax.Array | None = None,
     plan: Any = None,
   ) -> tuple[jax.Array, jax.Array]:
     """Writes a step's tokens and attends to their paths; see `pages.attend`.
 
-    `plan` is from `plan`, of the same tokens.
+    `plan` is from `plan`, of the same tokens and window.
     """
     one = {
       "xla": pages_lib.attend,
@@ -135,17 +138,22 @@ class PagedAttention:
       "ragged": ragged_pages.attend,
     }[self.kind]
 
-    def run(layer, plan, *arrays):
+    def run(layer, plan, sinks, *arrays):
       options = {} if plan is None else {"plan": plan}
+      if softcap:
+        options["softcap"] = softcap
+      if sinks is not None:
+        options["sinks"] = sinks
       return one(*arrays, layer=layer, count=count, window=window, **options)
 
     by_row = jax.P(RULES.batch)
     by_head = jax.P(RULES.batch, self._heads(k.shape[1]))
     cut = self._pages(k.shape[1])
-    specs = jax.P(), by_row, *[by_head] * 3, cut, *[by_row] * 3
+    of_heads = jax.P(self._heads(k.shape[1]))
+    specs = jax.P(), by_row, of_heads, *[by_head] * 3, cut, *[by_row] * 3
     layer = jnp.asarray(layer, jnp.int32)
     return self._cut(run, specs, (by_head, cut))(
-      layer, plan, q, k, v, pages, tables, rows, positions
+      layer, plan, sinks, q, k, v, pages, tables, rows, positions
     )
 
   def copy(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rstar_jax.models.config import PAGE, ModelConfig
-from rstar_jax.models.layers import MASKED, move
+from rstar_jax.models.layers import MASKED, capped, move
 
 # Pages whose scores are in memory at once.
 _BLOCK = 8
@@ -102,6 +102,8 @@ def attend(
   layer: int | jax.Array,
   count: int,
   window: int = 0,
+  softcap: float = 0.0,
+  sinks: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Writes tokens to their pages and attends to their paths, by XLA.
 
@@ -119,6 +121,8 @@ def attend(
     layer: from 0.
     count: pages of a layer.
     window: tokens that a token attends to, itself included; 0 is no limit.
+    softcap: see `ModelConfig.attention_softcap`.
+    sinks: [N], scores of no key; None is none.
 
   Returns:
     [T, N, H], 0 for empty slots; and the pages with the new keys and values.
@@ -148,6 +152,7 @@ def attend(
       both[:, :, :, 0],
       preferred_element_type=jnp.float32,
     )
+    scores = capped(scores, softcap)
     scores = jnp.where(seen[:, None, None], scores, MASKED)
     high = jnp.maximum(peak, jnp.max(scores, axis=-1))
     # Where nothing was seen yet, MASKED - MASKED must not count.
@@ -172,7 +177,9 @@ def attend(
   )
   # Positions of empty slots are -1: no block at all if all are empty.
   needed = jnp.max(positions) // (_BLOCK * PAGE) + 1
-  _, total, mixed = jax.lax.fori_loop(0, needed, add, state)
+  peak, total, mixed = jax.lax.fori_loop(0, needed, add, state)
+  if sinks is not None:
+    total += jnp.exp(sinks.astype(jnp.float32).reshape(kv_heads, -1) - peak)
   mixed = mixed / jnp.maximum(total, 1e-30)[..., None]
   return mixed.reshape(slots, heads, dim).astype(v.dtype), pages
 

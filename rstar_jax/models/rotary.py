@@ -29,7 +29,7 @@ def rotary(
       `original_length` and another above.
 
   Returns:
-    Two float32 arrays [..., 1, R / 2], shared by all layers.
+    Two float32 arrays [..., 1, R / 2], shared by all layers that are alike.
 
   Raises:
     ValueError: the scaling is LongRoPE, and there are no spans.
@@ -59,6 +59,20 @@ def rotary(
   if rope.attention_factor != 1:
     cos, sin = cos * rope.attention_factor, sin * rope.attention_factor
   return cos, sin
+
+
+def of_layers(
+  positions: jax.Array, config: ModelConfig, spans: jax.Array | None = None
+) -> list[Angles]:
+  """Returns the angles of each layer of a period; see `rotary`."""
+  made: dict[tuple, Angles] = {}
+  found = []
+  for layer in config.layers():
+    key = layer.rope_theta, layer.rope, layer.rotary_share
+    if key not in made:
+      made[key] = rotary(positions, layer, spans)
+    found.append(made[key])
+  return found
 
 
 def rotate(x: jax.Array, angles: Angles) -> jax.Array:

@@ -1,5 +1,6 @@
 """One step of a decoder: a token of each slot, its keys and values in pages."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -40,68 +41,86 @@ def step(
   Returns:
     [T, D] after the final norm, of no meaning in empty slots; and the pages.
   """
-  angles = rotary.rotary(
-    jnp.maximum(slots.positions, 0), model.config, slots.spans
+  config = model.config
+  angles = rotary.of_layers(
+    jnp.maximum(slots.positions, 0), config, slots.spans
   )
   where = slots.tables, slots.rows, slots.positions
-  window = model.config.sliding_window
-  plan = attention.plan(pages, *where, window=window, reads=reads)
+  plans = {
+    window: attention.plan(
+      pages, *where, window=window, reads=None if window else reads
+    )
+    for window in config.windows()
+  }
   count = pages.shape[0] // (layers * row_shards(attention.mesh))
 
-  def run(block, state, layer):
+  def run(block, state, layer, kind):
     x, pages = state
+    window = block.config.sliding_window
 
-    def mix(q, k, v):
+    def mix(q, k, v, sinks=None):
       nonlocal pages
       mixed, pages = attention.attend(
         *(q, k, v, pages, *where),
         layer=layer,
         count=count,
         window=window,
-        plan=plan,
+        softcap=block.config.attention_softcap,
+        sinks=sinks,
+        plan=plans[window],
       )
       return mixed
 
-    x = block(x, angles, mix)
+    x = block(x, angles[kind], mix)
     return sharding.constrain(x, "batch"), pages
 
   state = model.embed(slots.tokens), pages
-  if len(model.layers) == layers:
-    for index, block in enumerate(model.layers):
-      state = run(block, state, index)
-  else:
-    graphdef, params = nnx.split(model.layers[0])
-    state, _ = jax.lax.scan(
-      lambda state, each: (
-        run(nnx.merge(graphdef, each[0]), state, each[1]),
-        None,
-      ),
-      state,
-      (params, jnp.arange(layers)),
-    )
+  blocks, period = list(model.layers), config.period
+  scanned = layers // period * period if len(blocks) < layers else 0
+  if scanned:
+    parts = [nnx.split(block) for block in blocks[:period]]
+
+    def turn(state, each):
+      first, *params = each
+      for kind, (graphdef, _) in enumerate(parts):
+        block = nnx.merge(graphdef, params[kind])
+        state = run(block, state, first + kind, kind)
+      return state, None
+
+    firsts = jnp.arange(0, scanned, period)
+    state, _ = jax.lax.scan(turn, state, (firsts, *(p for _, p in parts)))
+    blocks = blocks[period:]
+  for index, block in enumerate(blocks, scanned):
+    state = run(block, state, index, index % period)
   return model.norm(state[0]), state[1]
 
 
 def stacked(model: Transformer) -> Transformer:
-  """Returns a model whose one layer has the parameters of all, [L, ...] each.
+  """Returns a model of one period, whose layers have the parameters of all.
 
-  A program scans over them: its code and the time to compile it do not grow
-  with the number of layers. (XLA on a CPU copies each layer's part, so that
-  there layers are better unrolled.)
+  Layer i has those of layers i, i + P, i + 2 P, ..., [L / P, ...] each, where P
+  is the period. What is left of L comes behind, as it is. A program scans over
+  periods: its code and the time to compile it do not grow with their number.
+  (XLA on a CPU copies each layer's part, so that there layers are better
+  unrolled.) A model with less than two periods is returned as it is.
   """
-  if len(model.layers) == 1:
+  config = model.config
+  turns, rest = divmod(config.num_layers, config.period)
+  if turns < 2:
     return model
   one, parts = {}, {}
   for path, array in arrays_of(model).items():
-    if path[0] == "layers":
-      parts.setdefault(path[2:], []).append(array)
-    else:
+    if path[0] != "layers":
       one[path] = array
+    elif path[1] < turns * config.period:
+      place = "layers", path[1] % config.period, *path[2:]
+      parts.setdefault(place, []).append(array)
+    else:
+      one["layers", path[1] - (turns - 1) * config.period, *path[2:]] = array
   for path, arrays in parts.items():
     # A weight may be of two arrays; see `int8.Int8`.
-    one["layers", 0, *path] = jax.tree.map(_stack, *arrays)
-  config = model.config
-  config = type(config)(**vars(config) | {"num_layers": 1})
+    one[path] = jax.tree.map(_stack, *arrays)
+  config = dataclasses.replace(config, num_layers=config.period + rest)
   return from_arrays(config, model.head, one)
 
 

@@ -1,8 +1,7 @@
 """The decoder, with an LM head (the policy) or a scalar head (the PPM)."""
 
 import dataclasses
-import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -35,7 +34,7 @@ def score_weight(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
 
 
 class Transformer(nnx.Module):
-  """A causal decoder: Qwen2, Qwen3, Llama or Phi-3, as its config says.
+  """A causal decoder of one of the families, as its config says.
 
   Attributes:
     config: a copy of the given config.
@@ -59,9 +58,9 @@ class Transformer(nnx.Module):
     v, d = config.vocab_size, config.embed_dim
     self.embedding = layers.weight(rngs, (v, d), ("vocab", "embed"), config)
     self.layers = nnx.List(
-      [layers.Block(config, rngs) for _ in range(config.num_layers)]
+      [layers.Block(config.layer(i), rngs) for i in range(config.num_layers)]
     )
-    self.norm = layers.RMSNorm(config, d, "embed")
+    self.norm = layers.RMSNorm(config, (d,), "embed")
     if head != "lm":
       self.score = score_weight(config, rngs)
     elif not config.tied_embeddings:
@@ -79,13 +78,16 @@ class Transformer(nnx.Module):
       x *= layers.lookup(table.scales, tokens)[..., None]
     else:
       x = layers.lookup(table, tokens)
-    return sharding.constrain(x.astype(self.config.dtype), "batch")
+    x = x.astype(self.config.dtype)
+    if self.config.embedding_multiplier != 1:
+      x *= self.config.embedding_multiplier
+    return sharding.constrain(x, "batch")
 
   def trunk(
     self,
     tokens: jax.Array,
     positions: jax.Array,
-    attend: layers.Attend,
+    attend: Callable[[ModelConfig], layers.Attend],
     *,
     spans: jax.Array | None = None,
   ) -> jax.Array:
@@ -94,38 +96,60 @@ class Transformer(nnx.Module):
     Args:
       tokens: int32 [...].
       positions: int32, broadcastable to tokens.
-      attend: of each layer, called with q [..., N, H] and k and v [..., K, H],
-        q and k rotated; returns [..., N, H].
+      attend: returns the attention of a layer by its config. That is called
+        with q [..., N, H] and k and v [..., K, H], q and k rotated, and with
+        the layer's sinks [N] if it has any; returns [..., N, H].
       spans: length of each token's sequence; see `rotary.rotary`.
 
     Returns:
       [..., D] after the final norm, in config.dtype.
     """
     x = self.embed(tokens)
-    angles = rotary.rotary(positions, self.config, spans)
+    config, period = self.config, self.config.period
+    angles = rotary.of_layers(positions, config, spans)
+    attends = [attend(layer) for layer in config.layers()]
     parts = [nnx.split(block) for block in self.layers]
-
-    def run(x: jax.Array, params: Any) -> jax.Array:
-      x = nnx.merge(parts[0][0], params)(x, angles, attend)
-      return sharding.constrain(x, "batch")
-
-    scans = self.config.scan
+    scans = config.scan
     if scans is None:
       scans = jax.default_backend() == "tpu"
-    if self.config.remat != "none":
+    # Layers that are scanned: whole periods, if there are several.
+    turns = len(parts) // period
+    scanned = turns * period if scans and turns > 1 else 0
+
+    def of_kind(kind: int, *, looped: bool) -> Callable[..., jax.Array]:
+      """Returns the function of layers of a kind, which is traced once."""
+
+      def run(x: jax.Array, params: Any) -> jax.Array:
+        block = nnx.merge(parts[kind][0], params)
+        x = block(x, angles[kind], attends[kind])
+        return sharding.constrain(x, "batch")
+
+      if config.remat == "none":
+        return run
       # A loop needs no barrier against common-subexpression elimination.
-      run = jax.checkpoint(
-        run, policy=_KEPT[self.config.remat], prevent_cse=not scans
+      return jax.checkpoint(
+        run, policy=_KEPT[config.remat], prevent_cse=not looped
       )
-    if scans:
-      stacked = jax.tree.map(
-        lambda *each: jnp.stack([x.astype(self.config.dtype) for x in each]),
-        *(params for _, params in parts),
-      )
-      x, _ = jax.lax.scan(lambda x, each: (run(x, each), None), x, stacked)
-    else:
-      for _, params in parts:
-        x = run(x, params)
+
+    if scanned:
+      stacked = [
+        jax.tree.map(
+          lambda *each: jnp.stack([x.astype(config.dtype) for x in each]),
+          *(params for _, params in parts[kind:scanned:period]),
+        )
+        for kind in range(period)
+      ]
+      runs = [of_kind(kind, looped=True) for kind in range(period)]
+
+      def turn(x: jax.Array, params: Sequence[Any]) -> tuple[jax.Array, None]:
+        for run, each in zip(runs, params, strict=True):
+          x = run(x, each)
+        return x, None
+
+      x, _ = jax.lax.scan(turn, x, stacked)
+    runs = [of_kind(kind, looped=False) for kind in range(period)]
+    for index, (_, params) in enumerate(parts[scanned:], scanned):
+      x = runs[index % period](x, params)
     return self.norm(x)
 
   def hidden(
@@ -152,32 +176,10 @@ class Transformer(nnx.Module):
     return self.trunk(
       tokens,
       positions,
-      self._attend(positions, ends),
+      lambda layer: _attention(layer, positions, ends),
       # As in `transformers`, the longest sequence of a row counts for all.
       spans=jnp.max(positions, axis=-1, keepdims=True) + 1,
     )
-
-  def _attend(
-    self, positions: jax.Array, ends: jax.Array | None
-  ) -> layers.Attend:
-    """Returns the attention of whole rows; see `hidden`."""
-    config = self.config
-    window, kind = config.sliding_window, config.attention
-    if kind == "auto":
-      kind = "pallas" if jax.default_backend() == "tpu" else "xla"
-    if kind == "pallas":
-      return functools.partial(
-        tree_attention.attend_on_mesh,
-        ends=ends,
-        positions=positions,
-        window=window,
-      )
-    mask = layers.causal_mask(positions, window)
-    if ends is not None:
-      columns = jnp.arange(positions.shape[1])
-      mask = mask & (columns[:, None] < ends[:, None, :])
-    block = config.attention_block
-    return lambda q, k, v: layers.attend(q, k, v, mask, block)
 
   def unembedding(self) -> jax.Array | Int8:
     """Returns the LM head [V, D]."""
@@ -199,7 +201,10 @@ class Transformer(nnx.Module):
     rows = hidden.reshape(-1, hidden.shape[-1])
     kernel = layers.matrix(kernel, rows.shape[-1], hidden.dtype)
     (out,) = layers.products(rows, [kernel], self.config, "float32")
-    return out.reshape(*hidden.shape[:-1], -1)
+    out = out.reshape(*hidden.shape[:-1], -1)
+    if self.config.logits_scaling != 1:
+      out /= self.config.logits_scaling
+    return layers.capped(out, self.config.logits_softcap)
 
   def raw_values(self, hidden: jax.Array) -> jax.Array:
     """Returns float32 values [...], before tanh, of hidden [..., D]."""
@@ -232,6 +237,33 @@ class Transformer(nnx.Module):
     """
     hidden = self.hidden(jnp.asarray(tokens), positions=positions, ends=ends)
     return self.logits(hidden) if self.head == "lm" else self.values(hidden)
+
+
+def _attention(
+  layer: ModelConfig, positions: jax.Array, ends: jax.Array | None
+) -> layers.Attend:
+  """Returns a layer's attention of whole rows; see `Transformer.hidden`."""
+  window, kind = layer.sliding_window, layer.attention
+  softcap = layer.attention_softcap
+  if kind == "auto":
+    kind = "pallas" if jax.default_backend() == "tpu" else "xla"
+  if kind == "pallas":
+    return lambda q, k, v, sinks=None: tree_attention.attend_on_mesh(
+      *(q, k, v),
+      ends=ends,
+      positions=positions,
+      window=window,
+      softcap=softcap,
+      sinks=sinks,
+    )
+  mask = layers.causal_mask(positions, window)
+  if ends is not None:
+    columns = jnp.arange(positions.shape[1])
+    mask = mask & (columns[:, None] < ends[:, None, :])
+  block = layer.attention_block
+  return lambda q, k, v, sinks=None: layers.attend(
+    q, k, v, mask, block, softcap=softcap, sinks=sinks
+  )
 
 
 def arrays_of(model: Transformer) -> dict[Path, jax.Array]:

@@ -235,7 +235,7 @@ class HfConfigTest(parameterized.TestCase):
       (tiny_model(family="phi3"), "Phi3 model has qkv_bias=False"),
       (tiny_model(family="llama", o_bias=False), "Llama model has o_bias=True"),
       (tiny_model(mlp_bias=True), "has mlp_bias=False"),
-      (tiny_model(family="llama", o_bias=True, qk_norm=True), "has qk_norm"),
+      (tiny_model(family="llama", o_bias=True, qk_norm="head"), "has qk_norm"),
     ):
       with self.assertRaisesRegex(ValueError, message):
         model_config.to_fields(config, "lm")

@@ -95,7 +95,7 @@ class QuantizedTest(parameterized.TestCase):
   )
   def test_what_a_step_reads_whole(self, head, tied, outside):
     config = tiny_model(
-      tied_embeddings=tied, o_bias=True, mlp_bias=True, qk_norm=True
+      tied_embeddings=tied, o_bias=True, mlp_bias=True, qk_norm="head"
     )
     found = arrays_of(
       quantized(Transformer(config, head=head, rngs=nnx.Rngs(0)))

@@ -230,7 +230,7 @@ class LayersTest(parameterized.TestCase):
   def test_norm_and_mlp(self):
     config = tiny_model()
     x = normal(0, 5, config.embed_dim) * 3
-    norm = layers.RMSNorm(config, config.embed_dim, "embed")
+    norm = layers.RMSNorm(config, (config.embed_dim,), "embed")
     expected = x / np.sqrt((x**2).mean(-1, keepdims=True) + config.rms_eps)
     np.testing.assert_allclose(norm(jnp.asarray(x)), expected, rtol=1e-5)
     mlp = layers.Mlp(config, nnx.Rngs(0))
@@ -243,7 +243,7 @@ class LayersTest(parameterized.TestCase):
 
   def test_norm_is_float32_inside_bfloat16(self):
     x = jnp.full((1, 24), 300.0, jnp.bfloat16)
-    out = layers.RMSNorm(tiny_model(), 24, "embed")(x)
+    out = layers.RMSNorm(tiny_model(), (24,), "embed")(x)
     self.assertEqual(out.dtype, jnp.bfloat16)
     np.testing.assert_array_equal(out, jnp.ones_like(x))
 

@@ -136,7 +136,7 @@ class Decoder:
       self._linear(x, f"{name}.{each}").reshape(len(x), -1, config.head_dim)
       for each in "qkv"
     )
-    if config.qk_norm:
+    if config.qk_norm != "none":
       q = _norm(q, self._arrays[f"{name}.q_norm.scale"], config)
       k = _norm(k, self._arrays[f"{name}.k_norm.scale"], config)
     factor = config.rope.attention_factor

@@ -53,7 +53,7 @@ class StepTest(parameterized.TestCase):
   @parameterized.parameters(
     dict(),
     dict(sliding_window=5),
-    dict(qk_norm=True, qkv_bias=False, rotary_share=0.5),
+    dict(qk_norm="head", qkv_bias=False, rotary_share=0.5),
   )
   def test_is_the_whole_sequence_in_parts(self, **changes):
     model = Transformer(tiny_model(**changes), rngs=nnx.Rngs(3))

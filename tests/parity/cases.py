@@ -120,7 +120,7 @@ def drawn(seed: int) -> ModelConfig:
     qkv_bias=family == "qwen2" or biased,
     o_bias=biased,
     mlp_bias=family == "llama" and rng.random() < 0.5,
-    qk_norm=family == "qwen3",
+    qk_norm="head" if family == "qwen3" else "none",
     tied_embeddings=rng.random() < 0.5,
     max_length=128,
   )

@@ -263,7 +263,7 @@ class StepTest(parameterized.TestCase):
 
   def test_the_norms_of_groups_make_up_the_whole(self):
     model = Transformer(
-      testing.tiny_model(num_layers=2, tied_embeddings=False, qk_norm=True),
+      testing.tiny_model(num_layers=2, tied_embeddings=False, qk_norm="head"),
       rngs=nnx.Rngs(0),
     )
     graphdef, params = nnx.split(model)

@@ -84,7 +84,8 @@ def gated(x: jax.Array, gate: jax.Array, up: jax.Array) -> jax.Array:
 def supports(config: ModelConfig) -> bool:
   """Says whether the kernels compute a model."""
   known = config.dtype in ("float32", "bfloat16")
-  return known and config.head_dim % _HEAD == 0
+  plain = not config.attention_softcap and not config.sinks
+  return known and plain and config.head_dim % _HEAD == 0
 
 
 def can_attend_pages(q: jax.Array) -> bool:

@@ -76,6 +76,7 @@ def attend(
   layer: int | jax.Array,
   count: int,
   window: int = 0,
+  softcap: float = 0.0,
   plan: Plan,
 ) -> tuple[jax.Array, jax.Array]:
   """Computes the same as `shared_pages.attend`.
@@ -96,6 +97,7 @@ def attend(
     sequences.count,
     sm_scale=q.shape[-1] ** -0.5,
     sliding_window=window or None,
+    soft_cap=softcap or None,
     num_kv_pages_per_block=_pages_at_once(pages.shape[1], tables.shape[1]),
     num_queries_per_block=_queries_at_once(q.shape[0], tables.shape[0]),
     vmem_limit_bytes=_VMEM,

@@ -28,7 +28,7 @@ from rstar_jax.models.kernels.shared_plan import (
   RUNS,
   filled,
 )
-from rstar_jax.models.layers import MASKED
+from rstar_jax.models.layers import MASKED, capped
 from rstar_jax.models.pages import Plan, write
 
 # The running maximum at first. It is above a masked score, so that a block of
@@ -50,19 +50,15 @@ def _kernel(
   holders,
   q,
   pages,
-  out,
-  buffers,
-  arrived,
-  peak,
-  total,
-  mixed,
-  *,
+  *refs,
   count: int,
   of_block: int,
   scale: float,
   window: int,
+  softcap: float,
 ):
   """Attends with one chunk of tokens, block after block of keys."""
+  *sinks, out, buffers, arrived, peak, total, mixed = refs
   kv_heads, page = peak.shape[0], buffers.shape[2]
   chunk, block = buffers.shape[1] // of_block, of_block * page
   at_part, of_part = pl.program_id(1), pl.num_programs(1)
@@ -116,7 +112,7 @@ def _kernel(
       if window:
         each &= column > position - window
       seen.append(each)
-    scores = product(q[head], 0) * scale
+    scores = capped(product(q[head], 0) * scale, softcap)
     scores = jnp.where(jnp.concatenate(seen), scores, MASKED)
     old = peak[head][:, :1]
     now = jnp.maximum(old, jnp.max(scores, axis=1, keepdims=True))
@@ -199,6 +195,8 @@ def _kernel(
 
   jax.lax.fori_loop(first, last, step, None)
   weights = total[...][:, :, :1]
+  for sink in sinks:
+    weights += jnp.exp(sink[...][:, :, :1] - peak[...][:, :, :1])
   # An empty slot has no weights at all.
   out[...] = (mixed[...] / jnp.where(weights > 0, weights, 1)).astype(out.dtype)
 
@@ -232,7 +230,7 @@ def _dot(x: jax.Array, y: jax.Array, half: int) -> jax.Array:
 
 # Traced once, and not again for every layer.
 @functools.partial(
-  jax.jit, static_argnames=("count", "window", "block", "interpret")
+  jax.jit, static_argnames=("count", "window", "softcap", "block", "interpret")
 )
 def attend(
   q: jax.Array,
@@ -246,6 +244,8 @@ def attend(
   layer: int | jax.Array,
   count: int,
   window: int = 0,
+  softcap: float = 0.0,
+  sinks: jax.Array | None = None,
   plan: Plan,
   block: int = BLOCK,
   interpret=False,
@@ -272,6 +272,8 @@ def attend(
     layer: the layer whose pages these are.
     count: NP, pages of a layer.
     window: tokens that a token attends to, itself included; 0 is no limit.
+    softcap: see `ModelConfig.attention_softcap`.
+    sinks: [N], scores of no key; None is none.
     plan: from `shared_plan.plan`.
     block: keys of a block, of the plan too.
     interpret: runs on any device, slowly; see `pl.pallas_call`.
@@ -315,10 +317,23 @@ def attend(
 
     return pl.BlockSpec((None, 1, count), index, memory_space=pltpu.SMEM)
 
+  of_sinks = []
+  if sinks is not None:
+    # A number of each row of queries, of which the kernel wants whole lanes.
+    sinks = sinks.astype(jnp.float32).reshape(kv_heads, group)
+    sinks = jnp.pad(sinks, [(0, 0), (0, rows_of - group)])
+    sinks = jnp.tile(sinks, (1, chunk))[:, :, None]
+    of_sinks.append(jnp.broadcast_to(sinks, (*sinks.shape[:2], _LANES)))
+
   first = min(most, pl.cdiv(chunk * of_block, _LANES) * _LANES)
   mixed = pl.pallas_call(
     functools.partial(
-      _kernel, count=count, of_block=of_block, scale=dim**-0.5, window=window
+      _kernel,
+      count=count,
+      of_block=of_block,
+      scale=dim**-0.5,
+      window=window,
+      softcap=softcap,
     ),
     out_shape=jax.ShapeDtypeStruct(queries.shape, q.dtype),
     grid_spec=pltpu.PrefetchScalarGridSpec(
@@ -330,6 +345,7 @@ def attend(
         words(reads.holders.shape[-1]),
         of_chunk,
         pl.BlockSpec(memory_space=pltpu.HBM),
+        *(pl.BlockSpec(each.shape, lambda *_: (0, 0, 0)) for each in of_sinks),
       ],
       out_specs=of_chunk,
       scratch_shapes=[
@@ -358,6 +374,7 @@ def attend(
     reads.holders,
     queries,
     pages,
+    *of_sinks,
   )
   mixed = mixed.reshape(kv_heads, -1, rows_of, wide)[:, :tokens, :group, :dim]
   return jnp.swapaxes(mixed, 0, 1).reshape(q.shape), pages

@@ -24,7 +24,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from rstar_jax.models import sharding
-from rstar_jax.models.layers import MASKED
+from rstar_jax.models.layers import MASKED, capped
 
 # What the backward pass wants of the forward pass, as checkpoint policies know
 # it: the result, and the logarithms of the sums of weights.
@@ -47,6 +47,8 @@ def attend(
   positions: jax.Array,
   *,
   window: int = 0,
+  softcap: float = 0.0,
+  sinks: jax.Array | None = None,
   block: int = _BLOCK,
   interpret: bool = False,
 ) -> jax.Array:
@@ -59,6 +61,8 @@ def attend(
     ends: int32 [B, T]; token i sees itself and tokens j < i with i < ends[j].
     positions: int32 [B, T], used if there is a window.
     window: tokens that a token attends to, itself included; 0 is no limit.
+    softcap: see `ModelConfig.attention_softcap`.
+    sinks: [N], scores of no key; None is none.
     block: queries and keys that are computed at once, a multiple of 128.
     interpret: runs on any device, slowly; see `pl.pallas_call`.
 
@@ -79,7 +83,10 @@ def attend(
   if window:
     rows += [positions[:, None], positions[:, None]]
   by_head = (jnp.swapaxes(filled(x), 1, 2) for x in (q * dim**-0.5, k, v))
-  mixed = _attend(*by_head, rows, _Options(window, block, interpret))
+  if sinks is not None:
+    sinks = sinks.astype(jnp.float32)[:, None, None]
+  options = _Options(window, softcap, block, interpret)
+  mixed = _attend(*by_head, sinks, rows, options)
   return jnp.swapaxes(mixed, 1, 2)[:, :length]
 
 
@@ -91,6 +98,8 @@ def attend_on_mesh(
   ends: jax.Array | None,
   positions: jax.Array,
   window: int = 0,
+  softcap: float = 0.0,
+  sinks: jax.Array | None = None,
   interpret: bool = False,
 ) -> jax.Array:
   """Calls `attend`, under `jax.set_mesh` with each device's rows and heads.
@@ -102,16 +111,27 @@ def attend_on_mesh(
     ends: int32 [B, T]; None is one sequence a row.
     positions: int32 [B or 1, T].
     window: see `attend`.
+    softcap: see `attend`.
+    sinks: see `attend`.
     interpret: see `attend`.
   """
   length = q.shape[1]
   if ends is None:
     ends = jnp.full(q.shape[:2], length, jnp.int32)
   positions = jnp.broadcast_to(positions, q.shape[:2])
-  run = functools.partial(attend, window=window, interpret=interpret)
+
+  def run(q, k, v, sinks, ends, positions):
+    return attend(
+      *(q, k, v, ends, positions),
+      window=window,
+      softcap=softcap,
+      sinks=sinks,
+      interpret=interpret,
+    )
+
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
-    return run(q, k, v, ends, positions)
+    return run(q, k, v, sinks, ends, positions)
   by_head = sharding.spec(q.shape, ("batch", None, "heads"), mesh)
   if len(by_head) > 2 and by_head[2] is not None:
     # Each device has the keys and values of its queries.
@@ -120,15 +140,15 @@ def attend_on_mesh(
     if q.shape[2] % (copies * heads):
       copies = q.shape[2] // heads
     k, v = (jnp.repeat(x, copies, axis=2) for x in (k, v))
-  by_row = jax.P(by_head[0])
+  by_row, of_heads = jax.P(by_head[0]), jax.P(*by_head[2:3])
   # Kernels do not declare the mesh axes over which their results vary.
   return jax.shard_map(
     run,
     mesh=mesh,
-    in_specs=(by_head, by_head, by_head, by_row, by_row),
+    in_specs=(by_head, by_head, by_head, of_heads, by_row, by_row),
     out_specs=by_head,
     check_vma=False,
-  )(q, k, v, ends, positions)
+  )(q, k, v, sinks, ends, positions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,25 +156,45 @@ class _Options:
   """Arguments of `attend` that are static."""
 
   window: int
+  softcap: float
   block: int
   interpret: bool
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _attend(q, k, v, rows, options):
-  """Returns [B, N, T, H], of q [B, N, T, H] and k and v [B, K, T, H]."""
-  return _forward(q, k, v, rows, options)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _attend(q, k, v, sinks, rows, options):
+  """Returns [B, N, T, H], of q [B, N, T, H] and k and v [B, K, T, H].
+
+  A sink is a key whose value is 0, so that only the sums know of it.
+  """
+  return _with_sinks(sinks, *_forward(q, k, v, rows, options))[0]
 
 
-def _keep(q, k, v, rows, options):
-  out, sums = _forward(q, k, v, rows, options)
+def _with_sinks(sinks, out, sums):
+  """Returns what `_forward` does, with sinks [N, 1, 1] or None."""
+  if sinks is None:
+    return out, sums
+  more = jnp.logaddexp(sums, sinks)
+  kept = jnp.exp(sums - more).swapaxes(2, 3)
+  return (out * kept).astype(out.dtype), more
+
+
+def _keep(q, k, v, sinks, rows, options):
+  out, sums = _with_sinks(sinks, *_forward(q, k, v, rows, options))
   out, sums = checkpoint_name(out, KEPT), checkpoint_name(sums, KEPT)
-  return out, (q, k, v, rows, out, sums)
+  return out, (q, k, v, sinks, rows, out, sums)
 
 
 def _back(options, kept, grad):
-  q, k, v, rows, out, sums = kept
-  return *_backward(q, k, v, rows, out, sums, grad, options), None
+  q, k, v, sinks, rows, out, sums = kept
+  wide = grad.astype(jnp.float32) * out.astype(jnp.float32)
+  change = jnp.sum(wide, axis=-1)[:, :, None]
+  of_sinks = None
+  if sinks is not None:
+    shares = jnp.exp(sinks - sums)
+    of_sinks = -jnp.sum(shares * change, axis=(0, 3))[..., None]
+  found = _backward(q, k, v, rows, sums, grad, change, options)
+  return *found, of_sinks, None
 
 
 _attend.defvjp(_keep, _back)
@@ -198,13 +238,11 @@ def _forward(q, k, v, rows, options):
   )(rows[0], q, k, v, *rows[1:])
 
 
-def _backward(q, k, v, rows, out, sums, grad, options):
+def _backward(q, k, v, rows, sums, grad, change, options):
   """Returns the gradients of q, k and v."""
   batch, heads, length, dim = q.shape
   kv_heads, block = k.shape[1], options.block
   group = heads // kv_heads
-  wide = grad.astype(jnp.float32) * out.astype(jnp.float32)
-  change = jnp.sum(wide, axis=-1)[:, :, None]
 
   def of_head(b, head, member, *rest):
     return (b, head * group + member, *rest)
@@ -291,6 +329,9 @@ def _backward_kernel(options, latest, q, k, v, grad, sums, change, *refs):
     shares = jnp.exp(scores - logs)
     sum_v[keys] += _dot(shares.astype(grads.dtype), grads, 1, 0)
     slopes = shares * (_dot(v[keys], grads, 1, 1) - rates)
+    if cap := options.softcap:
+      # Of what is masked, nothing is left.
+      slopes *= 1 - jnp.square(jnp.clip(scores / cap, -1, 1))
     slopes = slopes.astype(queries.dtype)
     sum_k[keys] += _dot(slopes, queries, 1, 0)
     sum_q[...] += _dot(slopes, k[keys], 0, 0)
@@ -326,7 +367,7 @@ def _each_block(options, latest, number, queries, k, rows, add):
     @pl.when(latest[before + at] > number * block)
     def _():
       keys = pl.ds(pl.multiple_of(at * block, block), block)
-      scores = _dot(k[keys], queries, 1, 1)
+      scores = capped(_dot(k[keys], queries, 1, 1), options.softcap)
       key, query = (
         start * block + jax.lax.broadcasted_iota(jnp.int32, scores.shape, axis)
         for axis, start in enumerate((at, number))
