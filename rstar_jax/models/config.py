@@ -36,6 +36,24 @@ class RopeScaling:
   long_factor: tuple[float, ...] = ()
 
 
+@dataclasses.dataclass(kw_only=True, frozen=True)
+class Mixture:
+  """Experts in the place of a layer's MLP; see `models/experts.py`."""
+
+  # Experts of a layer.
+  experts: int
+  # Experts of each token.
+  chosen: int
+  # Width of an expert (F).
+  dim: int
+  # Whether a token's shares are of its experts alone, and sum to 1, or of all.
+  normalised: bool = True
+  # Whether the router and the experts have biases.
+  bias: bool = False
+  # GPT-OSS's activation, with gates and products clipped to this; 0 is SwiGLU.
+  limit: float = 0.0
+
+
 @dataclasses.dataclass(kw_only=True, unsafe_hash=True)
 class ModelConfig:
   """A decoder: what all its layers have in common, and how they differ.
@@ -61,6 +79,8 @@ class ModelConfig:
   head_dim: int = 32
   # Width of the gated MLP (F).
   mlp_dim: int = 384
+  # Experts in the place of the MLP; None is the MLP.
+  mixture: Mixture | None = None
   # Base of the rotary frequencies.
   rope_theta: float = 10_000.0
   # Scaling of the frequencies, for longer contexts.

@@ -82,6 +82,9 @@ def quantized(params: Any) -> Any:
   Args:
     params: from `nnx.split` of a model; layers may be stacked, and what is
       `Int8` stays.
+
+  Raises:
+    ValueError: the model has experts.
   """
   flat = nnx.to_flat_state(params)
   names = {path[0] for path, _ in flat}
@@ -97,6 +100,11 @@ def quantized(params: Any) -> Any:
 
 def _quantized(variable: nnx.Variable) -> nnx.Variable:
   axes, weight = variable.get_metadata()["axes"], variable.get_value()
+  if "experts" in axes:
+    raise ValueError(
+      "engine.weights='int8' is of dense models, and this one has experts: "
+      "set it to 'float'"
+    )
   if "embed" not in axes or len(axes) == 1 or isinstance(weight, Int8):
     return variable
   # Of a matrix, the model's width is all of the outputs or all of the inputs.

@@ -37,6 +37,10 @@ class Rules:
   kv_heads: str | None = "tensor"
   head_dim: str | None = None
   mlp: str | None = "tensor"
+  # Of a mixture: whole experts, since the width of one is small.
+  experts: str | None = "tensor"
+  width: str | None = None
+  router: str | None = None
   # Of an update of low rank; see `training/lora.py`.
   rank: str | None = None
   # Rows of a batch.

@@ -47,7 +47,8 @@ def begin(
     the other parameters, unchanged.
 
   Raises:
-    ValueError: the rank is above the smaller side of a matrix.
+    ValueError: the rank is above the smaller side of a matrix, or a matrix is
+      one of experts.
   """
   trained, frozen = {}, {}
   for path, param in nnx.to_flat_state(params):
@@ -119,6 +120,11 @@ def _pair(
 ) -> tuple[nnx.Param, nnx.Param]:
   """Returns A and B of a matrix."""
   shape, axes = param.get_value().shape, param.get_metadata()["axes"]
+  if "experts" in axes:
+    raise ValueError(
+      "lora_matrices: experts have no updates of low rank: set it to "
+      "('q', 'k', 'v', 'o') in another --workdir"
+    )
   cut = _OUTPUTS[path[-1]]
   sides = math.prod(shape[:cut]), math.prod(shape[cut:])
   if rank > min(sides):

@@ -294,6 +294,9 @@ def _muon_dimensions(params: Params):
     name = jax.tree_util.keystr(path)
     if "layers" not in name or "bias" in name or x.ndim < 2:
       return None
+    if "'mlp'" in name and x.ndim == 3:
+      # Experts are [E, I, O].
+      return contrib.MuonDimensionNumbers(1, 2)
     if x.ndim == 2:
       return contrib.MuonDimensionNumbers(1, 0)
     # Attention: q, k, v are [N, H, D], o is [D, N, H].

@@ -1,0 +1,367 @@
+"""A mixture of experts in an MLP's place: each token goes through a few.
+
+Pairs of a token and one of its experts are sorted by expert, so that each
+expert's are rows that lie together: a product of grouped rows. No expert is
+ever full, and no token is dropped.
+
+On a mesh, experts lie along the axis that cuts heads and the MLP (see
+`sharding.Rules`). There every device has the tokens of its rows already: it
+computes the pairs of its own experts, and the sums of all devices are the
+result, as with a dense MLP that is cut. No token moves.
+
+Letters: R rows (tokens), D model, E experts, A experts of a token, P = R * A
+pairs, F width of an expert, I inputs, O outputs.
+"""
+
+import functools
+import importlib
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+from rstar_jax.models import sharding
+from rstar_jax.models.config import Mixture, ModelConfig
+from rstar_jax.models.layers import (
+  GATED,
+  bias,
+  in_blocks,
+  lookup,
+  move,
+  products,
+  weight,
+)
+
+# Pairs that a CPU multiplies at once. It is always the same number, so that the
+# bits of a pair do not depend on how many its expert has.
+_TILE = 32
+# Most pairs, inputs and outputs of a tile of the gradients' kernels on a TPU.
+_TILING = 512, 1024, 1024
+# Of the sigmoid in GPT-OSS's activation.
+_STEEPNESS = 1.702
+
+
+class Experts(nnx.Module):
+  """Sums a token's experts by their shares; see `ModelConfig.mixture`."""
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    self.config = config
+    mixture = config.mixture
+    e, d, f = mixture.experts, config.embed_dim, mixture.dim
+    if not 0 < mixture.chosen <= e:
+      raise ValueError(f"chosen={mixture.chosen} must be of {e} experts")
+    self.router = weight(rngs, (e, d), ("router", "embed"), config)
+    # [E, I, O], as kernels of grouped rows want it.
+    inner, outer = ("experts", "embed", "width"), ("experts", "width", "embed")
+    self.gate = weight(rngs, (e, d, f), inner, config)
+    self.up = weight(rngs, (e, d, f), inner, config)
+    scale = 0.02 / (2 * config.num_layers) ** 0.5
+    self.down = weight(rngs, (e, f, d), outer, config, scale=scale)
+    if mixture.bias:
+      self.router_bias = bias((e,), ("router",), config)
+      self.gate_bias = bias((e, f), ("experts", "width"), config)
+      self.up_bias = bias((e, f), ("experts", "width"), config)
+      self.down_bias = bias((e, d), ("experts", "embed"), config)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns [..., D] of [..., D], in config.dtype."""
+    config, mixture = self.config, self.config.mixture
+    rows = x.reshape(-1, x.shape[-1])
+    chosen, shares = in_blocks(
+      functools.partial(choose, mixture=mixture),
+      config.row_block,
+      self.logits(rows),
+    )
+    arrays = {
+      name: getattr(self, name).get_value().astype(config.dtype)
+      for name in ("gate", "up", "down")
+    }
+    if mixture.bias:
+      for name in ("gate_bias", "up_bias", "down_bias"):
+        arrays[name] = getattr(self, name).get_value().astype(config.dtype)
+    run = functools.partial(_mix, mixture=mixture)
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+      out = run(rows, chosen, shares, arrays)
+    else:
+      by_row = sharding.spec(rows.shape, ("batch",), mesh)
+      cut = sharding.spec((mixture.experts,), ("experts",), mesh)
+      # Kernels do not declare the mesh axes over which their results vary.
+      out = jax.shard_map(
+        functools.partial(run, axis=cut[0]),
+        mesh=mesh,
+        in_specs=(by_row, by_row, by_row, cut),
+        out_specs=by_row,
+        check_vma=False,
+      )(rows, chosen, shares, arrays)
+    return out.astype(x.dtype).reshape(x.shape)
+
+  def logits(self, rows: jax.Array) -> jax.Array:
+    """Returns the router's float32 logits [R, E] of rows [R, D]."""
+    router = self.router.get_value().astype(rows.dtype)
+    (logits,) = products(rows, [router], self.config, "float32")
+    if self.config.mixture.bias:
+      logits += self.router_bias.get_value().astype(jnp.float32)
+    return logits
+
+
+def choose(logits: jax.Array, mixture: Mixture) -> tuple[jax.Array, jax.Array]:
+  """Returns a token's experts and their shares.
+
+  Args:
+    logits: float32 [R, E].
+    mixture: its `chosen`, and whether shares are `normalised`.
+
+  Returns:
+    int32 [R, A], the greatest logits first, and float32 [R, A]: the softmax of
+    all logits, or of the chosen ones alone.
+  """
+  top, chosen = jax.lax.top_k(logits, mixture.chosen)
+  of = top if mixture.normalised else logits
+  total = jax.nn.logsumexp(of, axis=-1, keepdims=True)
+  return chosen, jnp.exp(top - total)
+
+
+def _mix(
+  rows: jax.Array,
+  chosen: jax.Array,
+  shares: jax.Array,
+  arrays: dict[str, jax.Array],
+  *,
+  mixture: Mixture,
+  axis: str | None = None,
+) -> jax.Array:
+  """Returns float32 [R, D], the sums of rows' experts.
+
+  Args:
+    rows: [R, D].
+    chosen: int32 [R, A].
+    shares: float32 [R, A].
+    arrays: weights [E, I, O] and biases [E, O] of this device's experts.
+    mixture: the activation.
+    axis: of the mesh, along which experts lie.
+  """
+  count, most = len(arrays["gate"]), chosen.shape[1]
+  first = 0 if axis is None else jax.lax.axis_index(axis) * count
+  own = (chosen >= first) & (chosen < first + count)
+  # Pairs of other devices come last.
+  keys = jnp.where(own, chosen - first, count).reshape(-1)
+  sizes = jnp.sum(keys[:, None] == jnp.arange(count), axis=0, dtype=jnp.int32)
+  keys, order = jax.lax.sort_key_val(keys, jnp.arange(keys.size))
+  back = jnp.argsort(order)
+  keys = jnp.minimum(keys, count - 1)
+
+  def through(x, name):
+    out = grouped(x, arrays[name], sizes)
+    if mixture.bias:
+      out += lookup(arrays[f"{name}_bias"], keys)
+    return out
+
+  x = _rearranged(rows, order, back, most)
+  gate, up = checkpoint_name((through(x, "gate"), through(x, "up")), GATED)
+  out = through(_activated(gate, up, mixture.limit), "down")
+  out = _rearranged(out, back, order, 1).reshape(*chosen.shape, -1)
+  shares = jnp.where(own, shares, 0)
+  # One by one: how XLA on a CPU adds up an axis depends on the number of rows.
+  total = sum(
+    shares[:, i, None] * out[:, i].astype(jnp.float32) for i in range(most)
+  )
+  return total if axis is None else jax.lax.psum(total, axis)
+
+
+def _activated(gate: jax.Array, up: jax.Array, limit: float) -> jax.Array:
+  if not limit:
+    return jax.nn.silu(gate) * up
+  gate, up = jnp.minimum(gate, limit), jnp.clip(up, -limit, limit)
+  return (up + 1) * gate * jax.nn.sigmoid(_STEEPNESS * gate)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _rearranged(
+  x: jax.Array, there: jax.Array, back: jax.Array, copies: int
+) -> jax.Array:
+  """Returns rows of x, each of which is there several times, in an order.
+
+  Args:
+    x: [R, O].
+    there: int32 [R * copies], an order of all copies, those of a row together.
+    back: its inverse, by which gradients are gathered and not scattered.
+    copies: of each row.
+
+  Returns:
+    [R * copies, O]: row i is x[there[i] // copies].
+  """
+  return move(lambda x, index: x[index], x, there // copies)
+
+
+def _rearranged_forward(x, there, back, copies):
+  return _rearranged(x, there, back, copies), back
+
+
+def _rearranged_backward(copies, back, grad):
+  grad = move(lambda x, index: x[index], grad, back)
+  if copies > 1:
+    wide = grad.reshape(-1, copies, grad.shape[-1]).astype(jnp.float32)
+    grad = jnp.sum(wide, axis=1).astype(grad.dtype)
+  return grad, None, None
+
+
+_rearranged.defvjp(_rearranged_forward, _rearranged_backward)
+
+
+@jax.custom_vjp
+def grouped(x: jax.Array, weights: jax.Array, sizes: jax.Array) -> jax.Array:
+  """Multiplies each group of rows by a matrix of its own.
+
+  A CPU goes through tiles of a group's rows, since XLA there would multiply
+  every row by every matrix. Elsewhere it is `jax.lax.ragged_dot`, which on a
+  TPU is a kernel that reads the matrices of groups with rows, and only those.
+
+  Args:
+    x: [P, I], group by group.
+    weights: [E, I, O], in x's dtype.
+    sizes: int32 [E], rows of each group; their sum is at most P.
+
+  Returns:
+    [P, O] in x's dtype, accumulated in float32; 0 in rows of no group.
+  """
+  return _of_groups(
+    jax.lax.platform_dependent(
+      *(x, weights, sizes), cpu=_by_tiles, default=_ragged
+    ),
+    sizes,
+  )
+
+
+def _grouped_forward(x, weights, sizes):
+  return grouped(x, weights, sizes), (x, weights, sizes)
+
+
+def _grouped_backward(saved, grad):
+  x, weights, sizes = saved
+  of_x, of_weights = jax.lax.platform_dependent(
+    *(x, weights, sizes, grad),
+    cpu=_gradients_by_tiles,
+    tpu=gradients_by_kernel,
+    default=lambda x, weights, sizes, grad: jax.vjp(
+      lambda x, weights: _ragged(x, weights, sizes), x, weights
+    )[1](grad),
+  )
+  return _of_groups(of_x, sizes), of_weights, None
+
+
+grouped.defvjp(_grouped_forward, _grouped_backward)
+
+
+def _of_groups(out: jax.Array, sizes: jax.Array) -> jax.Array:
+  """Makes rows of no group 0: kernels leave there what they found."""
+  return jnp.where(jnp.arange(len(out))[:, None] < jnp.sum(sizes), out, 0)
+
+
+def _ragged(x: jax.Array, weights: jax.Array, sizes: jax.Array) -> jax.Array:
+  out = jax.lax.ragged_dot(
+    x, weights, sizes, preferred_element_type=jnp.float32
+  )
+  return out.astype(x.dtype)
+
+
+def gradients_by_kernel(
+  x: jax.Array,
+  weights: jax.Array,
+  sizes: jax.Array,
+  grad: jax.Array,
+  *,
+  interpret: bool = False,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the gradients of x and weights of `grouped`, by TPU kernels.
+
+  Those of `ragged_dot` copy the weights to transpose them, and multiply every
+  row by every group's (docs/results/aot.md).
+
+  Args:
+    x: [P, I].
+    weights: [E, I, O].
+    sizes: int32 [E].
+    grad: [P, O].
+    interpret: runs on any device, slowly; see `pl.pallas_call`.
+  """
+  # The package has a function of the module's name.
+  kernels = importlib.import_module(
+    "jax.experimental.pallas.ops.tpu.megablox.gmm"
+  )
+  rows, inputs, outputs = _TILING
+  more = -len(x) % rows
+  x, grad = (jnp.pad(each, ((0, more), (0, 0))) for each in (x, grad))
+  of_x = kernels.gmm(
+    *(grad, weights, sizes, x.dtype, (rows, outputs, inputs)),
+    transpose_rhs=True,
+    interpret=interpret,
+  )
+  of_weights = kernels.tgmm(
+    *(x.T, grad, sizes, weights.dtype, (rows, inputs, outputs)),
+    interpret=interpret,
+  )
+  return of_x[: len(of_x) - more], of_weights
+
+
+def _by_tiles(x: jax.Array, weights: jax.Array, sizes: jax.Array) -> jax.Array:
+  wide = jnp.pad(x, ((0, _TILE), (0, 0)))
+
+  def put(tile, out):
+    group, start, _ = tile
+    rows = jax.lax.dynamic_slice_in_dim(wide, start, _TILE)
+    new = _dot(rows, _one(weights, group), (1, 0)).astype(x.dtype)
+    # Rows of the next groups, which are written after this one's.
+    return jax.lax.dynamic_update_slice_in_dim(out, new, start, 0)
+
+  out = jnp.zeros((len(wide), weights.shape[2]), x.dtype)
+  return _over_tiles(sizes, put, out)[: len(x)]
+
+
+def _gradients_by_tiles(
+  x: jax.Array, weights: jax.Array, sizes: jax.Array, grad: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the gradients of `_by_tiles`: of x, and of weights."""
+  wide, wide_grad = (jnp.pad(each, ((0, _TILE), (0, 0))) for each in (x, grad))
+
+  def put(tile, outs):
+    of_x, of_weights = outs
+    group, start, count = tile
+    rows, its = (
+      jax.lax.dynamic_slice_in_dim(each, start, _TILE)
+      for each in (wide, wide_grad)
+    )
+    new = _dot(its, _one(weights, group), (1, 1)).astype(x.dtype)
+    of_x = jax.lax.dynamic_update_slice_in_dim(of_x, new, start, 0)
+    its = jnp.where(jnp.arange(_TILE)[:, None] < count, its, 0)
+    return of_x, of_weights.at[group].add(_dot(rows, its, (0, 0)))
+
+  outs = jnp.zeros_like(wide), jnp.zeros(weights.shape, jnp.float32)
+  of_x, of_weights = _over_tiles(sizes, put, outs)
+  return of_x[: len(x)], of_weights.astype(weights.dtype)
+
+
+def _over_tiles(sizes, put, outs):
+  """Calls put((group, first row, rows left of the group), outs) for tiles."""
+  tiles = -(-sizes // _TILE)
+  last, starts = jnp.cumsum(tiles), jnp.cumsum(sizes) - sizes
+
+  def call(tile, outs):
+    group = jnp.sum(last <= tile)
+    done = (tile - (last - tiles)[group]) * _TILE
+    return put((group, starts[group] + done, sizes[group] - done), outs)
+
+  return jax.lax.fori_loop(0, last[-1], call, outs)
+
+
+def _one(weights: jax.Array, group: jax.Array) -> jax.Array:
+  return move(lambda all_, group: all_[group], weights, group)
+
+
+def _dot(x: jax.Array, y: jax.Array, axes: tuple[int, int]) -> jax.Array:
+  """Contracts an axis of each matrix, accumulating in float32."""
+  of_x, of_y = axes
+  return jax.lax.dot_general(
+    x, y, (((of_x,), (of_y,)), ((), ())), preferred_element_type=jnp.float32
+  )

@@ -1,0 +1,243 @@
+"""Tests of a mixture of experts, against a loop over tokens and experts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+from flax import nnx
+
+from rstar_jax.config.schema import MeshConfig
+from rstar_jax.models import experts, sharding
+from rstar_jax.models.config import Mixture
+from rstar_jax.models.experts import Experts
+from rstar_jax.testing import tiny_model
+
+jax.config.update("jax_num_cpu_devices", 4)
+
+MIXTURES = {
+  "of_all": Mixture(experts=8, chosen=3, dim=7, normalised=False),
+  "gpt_oss": Mixture(experts=8, chosen=2, dim=5, bias=True, limit=0.8),
+  "one": Mixture(experts=8, chosen=1, dim=7),
+}
+
+
+def build(mixture, dtype="float32", **fields):
+  config = tiny_model(
+    embed_dim=12, mixture=mixture, dtype=dtype, num_layers=2, **fields
+  )
+  model = Experts(config, nnx.Rngs(0))
+  rng = np.random.default_rng(1)
+  for path, variable in nnx.to_flat_state(nnx.state(model)):
+    scale = 1.0 if "router" in path[-1] else 0.5
+    shape = variable.get_value().shape
+    variable.set_value(
+      jnp.asarray(scale * rng.standard_normal(shape), "float32")
+    )
+  return model
+
+
+def normal(*shape):
+  return np.random.default_rng(len(shape)).standard_normal(shape, np.float32)
+
+
+def by_loops(model, rows):
+  """Returns [R, D] in float64: one token and one expert after the other."""
+  mixture = model.config.mixture
+  get = lambda name: np.asarray(  # noqa: E731
+    getattr(model, name).get_value(), np.float64
+  )
+
+  def bias(name, *index):
+    return get(f"{name}_bias")[index] if mixture.bias else 0.0
+
+  out = np.zeros(rows.shape)
+  for i, row in enumerate(rows.astype(np.float64)):
+    logits = get("router") @ row + bias("router")
+    best = sorted(range(mixture.experts), key=lambda e: -logits[e])
+    best = best[: mixture.chosen]
+    shares = np.exp(logits - logits.max())
+    shares /= shares[best].sum() if mixture.normalised else shares.sum()
+    for e in best:
+      gate = row @ get("gate")[e] + bias("gate", e)
+      up = row @ get("up")[e] + bias("up", e)
+      if limit := mixture.limit:
+        gate, up = np.minimum(gate, limit), np.clip(up, -limit, limit)
+        hidden = gate / (1 + np.exp(-1.702 * gate)) * (up + 1)
+      else:
+        hidden = gate / (1 + np.exp(-gate)) * up
+      out[i] += shares[e] * (hidden @ get("down")[e] + bias("down", e))
+  return out
+
+
+def dense(params, rows, mixture):
+  """Returns [R, D] by every expert for every token: what is differentiated."""
+  with_bias = lambda x, name: (  # noqa: E731
+    x + params[f"{name}_bias"] if mixture.bias else x
+  )
+  logits = with_bias(rows @ params["router"].T, "router")
+  best = jnp.argsort(-logits, axis=-1)[:, : mixture.chosen]
+  seen = jax.nn.one_hot(best, mixture.experts).sum(1)
+  shares = jax.nn.softmax(
+    jnp.where(seen > 0, logits, -jnp.inf) if mixture.normalised else logits
+  )
+
+  def each(x, name):
+    return with_bias(jnp.einsum("rei,eio->reo", x, params[name]), name)
+
+  rows = jnp.broadcast_to(rows[:, None], (len(rows), mixture.experts, 12))
+  gate, up = each(rows, "gate"), each(rows, "up")
+  if limit := mixture.limit:
+    gate, up = jnp.minimum(gate, limit), jnp.clip(up, -limit, limit)
+    hidden = gate * jax.nn.sigmoid(1.702 * gate) * (up + 1)
+  else:
+    hidden = jax.nn.silu(gate) * up
+  return jnp.einsum("re,reo->ro", shares * seen, each(hidden, "down"))
+
+
+def params_of(model):
+  return {
+    path[-1]: each.get_value()
+    for path, each in nnx.to_flat_state(nnx.state(model, nnx.Param))
+  }
+
+
+def gradients(model, rows, weights, mesh=None):
+  """Returns the gradients of a weighted sum: of parameters, and of rows."""
+  graphdef, params = nnx.split(model)
+  if mesh is not None:
+    params = sharding.place(params, mesh)
+
+  def loss(params, rows):
+    return jnp.sum(nnx.merge(graphdef, params)(rows) * weights)
+
+  with sharding.on(mesh):
+    of_params, of_rows = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, rows)
+  found = {p[-1]: x.get_value() for p, x in nnx.to_flat_state(of_params)}
+  return jax.tree.map(np.asarray, found | {"rows": of_rows})
+
+
+class ExpertsTest(parameterized.TestCase):
+  @parameterized.parameters(*MIXTURES)
+  def test_as_by_loops(self, name):
+    model = build(MIXTURES[name])
+    # More pairs than a tile, and experts without any.
+    rows = normal(5, 17, 12)
+    out = jax.jit(model)(rows)
+    wanted = by_loops(model, rows.reshape(-1, 12)).reshape(rows.shape)
+    np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-5)
+    out = build(MIXTURES[name], "bfloat16")(jnp.asarray(rows, "bfloat16"))
+    self.assertEqual(out.dtype, "bfloat16")
+    error = np.asarray(out, np.float32) - wanted
+    # A token whose logits are close may go to another expert.
+    self.assertLess(np.median(np.abs(error)), 0.02 * wanted.std())
+
+  @parameterized.parameters("of_all", "gpt_oss")
+  def test_gradients_are_those_of_every_expert_for_every_token(self, name):
+    model, mixture = build(MIXTURES[name]), MIXTURES[name]
+    rows, weights = normal(50, 12), normal(50, 12)[::-1]
+    found = gradients(model, rows, weights)
+    wanted = jax.grad(
+      lambda params, rows: jnp.sum(dense(params, rows, mixture) * weights),
+      argnums=(0, 1),
+    )(params_of(model), rows)
+    wanted = wanted[0] | {"rows": wanted[1]}
+    self.assertEqual(found.keys(), wanted.keys())
+    for key, each in wanted.items():
+      self.assertGreater(np.abs(each).max(), 0.01, key)
+      np.testing.assert_allclose(
+        found[key], each, rtol=1e-4, atol=1e-4, err_msg=key
+      )
+
+  @parameterized.parameters(("of_all", 1, 4), ("gpt_oss", 2, 2))
+  def test_a_mesh_gives_the_same(self, name, fsdp, tensor):
+    mesh = sharding.make_mesh(MeshConfig(fsdp=fsdp, tensor=tensor))
+    model, rows = build(MIXTURES[name]), normal(52, 12)
+    graphdef, params = nnx.split(model)
+    placed = sharding.place(params, mesh)
+    held = placed["up"].get_value().addressable_shards[0].data.shape
+    self.assertEqual(held[:2], (8 // tensor, 12 // fsdp))
+    with sharding.on(mesh):
+      out = jax.jit(lambda p, x: nnx.merge(graphdef, p)(x))(placed, rows)
+    np.testing.assert_allclose(out, model(rows), rtol=1e-5, atol=1e-5)
+    weights = normal(52, 12)[::-1]
+    wanted = gradients(model, rows, weights)
+    for key, each in gradients(model, rows, weights, mesh).items():
+      np.testing.assert_allclose(
+        each, wanted[key], rtol=1e-4, atol=1e-4, err_msg=key
+      )
+
+  def test_experts_that_do_not_divide_stay_whole(self):
+    mesh = sharding.make_mesh(MeshConfig(tensor=4))
+    model = build(Mixture(experts=6, chosen=2, dim=7, bias=True))
+    graphdef, params = nnx.split(model)
+    with sharding.on(mesh):
+      run = jax.jit(lambda p, x: nnx.merge(graphdef, p)(x))
+      out = run(sharding.place(params, mesh), normal(8, 12))
+    np.testing.assert_allclose(out, model(normal(8, 12)), rtol=1e-5, atol=1e-5)
+
+  @parameterized.parameters(("float32", "gpt_oss"), ("bfloat16", "of_all"))
+  def test_bits_of_a_row_do_not_depend_on_others(self, dtype, name):
+    model = build(MIXTURES[name], dtype, row_block=32)
+    run = jax.jit(lambda rows: model(rows))
+    rows = jnp.asarray(normal(96, 12), dtype)
+    whole = np.asarray(run(rows))
+    for size in (32, 64):
+      np.testing.assert_array_equal(run(rows[:size]), whole[:size])
+    mixed = np.random.default_rng(0).permutation(96)
+    np.testing.assert_array_equal(run(rows[mixed]), whole[mixed])
+    # All tokens want the same experts.
+    same = jnp.concatenate([rows[:1]] * 31 + [rows[1:2]])
+    np.testing.assert_array_equal(run(same)[-1], whole[1])
+
+  def test_no_such_number_of_experts(self):
+    with self.assertRaisesRegex(ValueError, "chosen=9 must be of 8 experts"):
+      build(Mixture(experts=8, chosen=9, dim=7))
+
+
+class GroupedTest(parameterized.TestCase):
+  SIZES = (
+    (5, 0, 40, 1),
+    (0, 0, 0, 0),
+    (0, 64, 0, 0),
+    (13, 17, 0, 34),
+  )
+
+  def arrays(self, sizes):
+    arrays = normal(64, 6), normal(4, 6, 10), np.int32(sizes), normal(64, 10)
+    return tuple(map(jnp.asarray, arrays))
+
+  def by_loops(self, x, weights, sizes, grad):
+    out, of_x = np.zeros((64, 10)), np.zeros((64, 6))
+    of_weights, row = np.zeros(weights.shape), 0
+    for group, size in enumerate(sizes):
+      for i in range(row, row + size):
+        out[i] = x[i] @ weights[group]
+        of_x[i] = weights[group] @ grad[i]
+        of_weights[group] += np.outer(x[i], grad[i])
+      row += size
+    return out, of_x, of_weights
+
+  @parameterized.parameters(*SIZES)
+  def test_as_by_loops(self, *sizes):
+    x, weights, counts, grad = self.arrays(sizes)
+    wanted = self.by_loops(x, weights, sizes, grad)
+    out, back = jax.vjp(lambda x, w: experts.grouped(x, w, counts), x, weights)
+    for found, each in zip((out, *back(grad)), wanted, strict=True):
+      np.testing.assert_allclose(found, each, rtol=0, atol=1e-5)
+
+  @parameterized.parameters(*SIZES)
+  def test_kernels_of_a_tpu(self, *sizes):
+    x, weights, counts, grad = self.arrays(sizes)
+    out, of_x, of_weights = self.by_loops(x, weights, sizes, grad)
+    used = sum(sizes)
+    found = experts.gradients_by_kernel(
+      x, weights, counts, grad, interpret=True
+    )
+    np.testing.assert_allclose(found[0][:used], of_x[:used], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found[1], of_weights, rtol=0, atol=1e-5)
+    ragged = jax.lax.ragged_dot(x, weights, counts)
+    np.testing.assert_allclose(ragged[:used], out[:used], rtol=0, atol=1e-5)
+
+
+if __name__ == "__main__":
+  absltest.main()
