@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rstar_jax.models import layers, rotary, sharding
+from rstar_jax.models.block import Block
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.int8 import Int8
 from rstar_jax.models.kernels import tree_attention
@@ -58,7 +59,7 @@ class Transformer(nnx.Module):
     v, d = config.vocab_size, config.embed_dim
     self.embedding = layers.weight(rngs, (v, d), ("vocab", "embed"), config)
     self.layers = nnx.List(
-      [layers.Block(config.layer(i), rngs) for i in range(config.num_layers)]
+      [Block(config.layer(i), rngs) for i in range(config.num_layers)]
     )
     self.norm = layers.RMSNorm(config, (d,), "embed")
     if head != "lm":

@@ -1,7 +1,5 @@
 """Tests of the decoder's parts, against plain numpy."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +7,8 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 from jax import export
 
-from rstar_jax.models import layers, rotary
-from rstar_jax.models.kernels import build
+from rstar_jax.models import layers
 from rstar_jax.testing import tiny_model
-from tests.models.kernels.cpu_test import needs_compiler
 
 
 def naive_attention(q, k, v, allowed):
@@ -190,25 +186,6 @@ class LayersTest(parameterized.TestCase):
     self.assertIn("tensor<7x128xf32>", program("cpu", 128))
     for platform, rows in (("cpu", 129), ("tpu", 128), ("tpu", 129)):
       self.assertNotIn(f"tensor<7x{rows}xf32>", program(platform, rows))
-
-  @needs_compiler
-  @parameterized.parameters(False, True)
-  def test_layers_are_the_same_by_kernels(self, bias):
-    build.load()
-    config = tiny_model(mlp_bias=bias, o_bias=bias)
-
-    def run(x, native):
-      changed = dataclasses.replace(config, native=native)
-      block = layers.Block(changed, nnx.Rngs(3))
-      angles = rotary.rotary(jnp.arange(4)[None], config)
-      return block(x, angles, lambda q, k, v: q)
-
-    run = jax.jit(run, static_argnums=1)
-    x = normal(1, 33, 4, config.embed_dim)
-    np.testing.assert_allclose(run(x, True), run(x, False), atol=1e-5)
-    text = run.lower(x, True).as_text()
-    self.assertIn("rstar_products", text)
-    self.assertEqual("rstar_gated" in text, not bias)
 
   def test_causal_mask(self):
     positions = jnp.array([[0, 1, 2, 1, 2]])
