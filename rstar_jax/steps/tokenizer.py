@@ -1,14 +1,16 @@
 """The tokenizer protocol, and its implementation with `transformers`."""
 
 import functools
+import importlib.util
+import itertools
 import json
 import os
 import pathlib
-from collections.abc import Collection, Sequence
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 from rstar_jax import outside
-from rstar_jax.steps import grammar, prompts
+from rstar_jax.steps import as_written, grammar, prompts
 
 
 class Tokenizer(Protocol):
@@ -46,7 +48,12 @@ def encode_solution(
 
   Nodes are encoded one by one, so that a search encodes each node once and not
   once per descendant. They end in a marker (or an output span), at which
-  tokenizers split their input, so the ids equal those of the whole text.
+  tokenizers split their input, so the ids equal those of the whole text, which
+  `HfTokenizer` tries when it is loaded.
+
+  Search, rewards and training all encode the text here. A policy that samples
+  other ids of the same text goes on from the text's, as it is trained to; only
+  reinforcement trains what was sampled.
   """
   pieces = (question_prompt, *prefix)
   ids = [i for piece in pieces for i in encode_piece(tokenizer, piece)]
@@ -68,7 +75,7 @@ class HfTokenizer:
       in the order of `grammar.MARKERS`.
     pad_id: id of padding; that of end-of-text if there is none.
     eos_id: id of end-of-text.
-    bos_ids: id of begin-of-text, if the tokenizer adds it.
+    bos_ids: what the tokenizer adds before a text: begin-of-text, or nothing.
     prompt: returns the text that precedes a question's first step.
     misread_in: "qwen2" unless it splits words as Qwen2's: for this model type
       `AutoTokenizer` overrides tokenizer.json.
@@ -84,30 +91,40 @@ class HfTokenizer:
     """Loads a tokenizer.
 
     Args:
-      name_or_folder: a folder with tokenizer.json, or a Hugging Face name.
-      add_markers: whether to add missing markers as special tokens. Without,
-        they are plain text, as for a model not trained on the step grammar.
+      name_or_folder: a folder with tokenizer.json or what `transformers` makes
+        it from, or a Hugging Face name.
+      add_markers: whether to add missing markers as special tokens, and to
+        encode texts as they are written. Without, markers are plain text, as
+        for a model not trained on the step grammar, and a text may get the
+        space before it that the model knows.
       prompt: what precedes the first step.
-    """
-    # It would advise to install torch, which is not needed.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    import transformers
 
-    # AutoTokenizer does not always follow tokenizer.json.
-    self._tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(
-      str(name_or_folder)
-    )
+    Raises:
+      ValueError: there is no tokenizer; or, with markers, it changes texts or
+        has no end-of-text.
+    """
+    self._tokenizer = _load(str(name_or_folder))
     self.prompt = prompt
     self.known = len(self._tokenizer)
-    bos = self._tokenizer.bos_token_id
-    begun = self._tokenizer.encode("") == [bos]
-    self.bos_ids: tuple[int, ...] = (bos,) if begun else ()
-    self.misread_in = () if self._splits_as_qwen2() else ("qwen2",)
+    backend = self._tokenizer.backend_tokenizer
+    around = backend.encode("0")
+    before = itertools.takewhile(
+      lambda each: each[1],
+      zip(around.ids, around.special_tokens_mask, strict=True),
+    )
+    self.bos_ids: tuple[int, ...] = tuple(token for token, _ in before)
+    written = json.loads(backend.to_str())
+    self.misread_in = () if _splits_as_qwen2(written) else ("qwen2",)
+    as_written.keep_in_decoding(backend, written)
     if add_markers:
-      present = self._tokenizer.get_vocab()
-      missing = [m for m in grammar.MARKERS if m not in present]
+      as_written.keep_in_encoding(backend, written)
+      # One that is a token already may not be one that texts are split at.
+      split_at = {each["content"] for each in written["added_tokens"]}
+      missing = [m for m in grammar.MARKERS if m not in split_at]
       self._tokenizer.add_tokens(missing, special_tokens=True)
-      self._tokenizer.chat_template = prompts.chat_template(prompt, bos=begun)
+      self._tokenizer.chat_template = prompts.chat_template(
+        prompt, bos=self.bos_ids == (self._tokenizer.bos_token_id,)
+      )
     vocabulary = self._tokenizer.get_vocab()
     self._ids = {m: vocabulary[m] for m in grammar.MARKERS if m in vocabulary}
     self.vocab_size = len(self._tokenizer)
@@ -116,6 +133,17 @@ class HfTokenizer:
     if self.pad_id is None:
       self.pad_id = self.eos_id
     self._dropped = {self.pad_id, self.eos_id, *self.bos_ids}
+    if add_markers:
+      if self.eos_id is None:
+        raise ValueError(
+          f"{name_or_folder}: the tokenizer has no end-of-text: name one as "
+          "eos_token in tokenizer_config.json"
+        )
+      if problem := as_written.problem(self.encode, self.decode):
+        raise ValueError(
+          f"{name_or_folder}: the tokenizer changes texts, {problem}: take a "
+          "model whose tokenizer keeps them"
+        )
 
   def encode(self, text: str) -> list[int]:
     # The library takes valid Unicode alone; a user's own text may be another.
@@ -151,22 +179,65 @@ class HfTokenizer:
       tokenize=False,
     )
 
-  def _splits_as_qwen2(self) -> bool:
-    from transformers.models.qwen2 import tokenization_qwen2
-
-    written = json.loads(self._tokenizer.backend_tokenizer.to_str())
-    first = written["pre_tokenizer"] or {}
-    regex = {"Regex": tokenization_qwen2.PRETOKENIZE_REGEX}
-    parts = first.get("pretokenizers", [first])
-    return any(part.get("pattern") == regex for part in parts)
-
   def save(self, folder: str | pathlib.Path) -> None:
     """Writes tokenizer.json, tokenizer_config.json and chat_template.jinja."""
     self._tokenizer.save_pretrained(str(folder))
     file = pathlib.Path(folder) / "tokenizer_config.json"
     fields = json.loads(file.read_text())
-    # A class that transformers 4 knows too; and no fields of the loading.
+    # A class that transformers 4 knows too; and no fields of the loading, nor
+    # those by which some versions put a space before a text.
     fields["tokenizer_class"] = "PreTrainedTokenizerFast"
-    for name in ("backend", "is_local", "local_files_only"):
+    loading = ("backend", "is_local", "local_files_only")
+    for name in (*loading, "add_prefix_space", "legacy"):
       fields.pop(name, None)
     file.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
+
+
+def _splits_as_qwen2(written: Mapping[str, Any]) -> bool:
+  from transformers.models.qwen2 import tokenization_qwen2
+
+  regex = {"Regex": tokenization_qwen2.PRETOKENIZE_REGEX}
+  parts = as_written.parts(written, "pre_tokenizer")
+  return any(part.get("pattern") == regex for part in parts)
+
+
+def _load(name_or_folder: str):
+  """Returns a fast tokenizer of `transformers`."""
+  # It would advise to install torch, which is not needed.
+  os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+  import transformers
+
+  folder = pathlib.Path(name_or_folder)
+  written = (folder / "tokenizer.json").exists()
+  if (folder / "tokenizer.model").exists() and not written:
+    if importlib.util.find_spec("sentencepiece") is None:
+      raise ValueError(
+        f"{folder} has a tokenizer.model and no tokenizer.json: pip install "
+        "sentencepiece protobuf, by which it is converted, or take a folder "
+        "that has one"
+      )
+  kind = transformers.PreTrainedTokenizerFast
+  try:
+    # AutoTokenizer does not always follow tokenizer.json.
+    return kind.from_pretrained(name_or_folder)
+  except (OSError, ValueError) as error:
+    reason = error
+  if not written:
+    # It may make one of vocab.json and merges.txt, if it knows their class.
+    try:
+      found = transformers.AutoTokenizer.from_pretrained(
+        name_or_folder, trust_remote_code=False
+      )
+    except Exception as error:  # Of any kind.
+      reason = error
+    else:
+      # Without any file it makes an empty one.
+      if isinstance(found, kind) and found.encode("0"):
+        return found
+  said = str(reason).strip().partition("\n")[0]
+  if folder.is_dir() and not written:
+    said = (
+      "it has no tokenizer.json, nor vocab.json and merges.txt with a class in "
+      "tokenizer_config.json or config.json that transformers knows"
+    )
+  raise ValueError(f"{name_or_folder}: no tokenizer can be read: {said}")

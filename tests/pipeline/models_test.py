@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from absl.testing import absltest
 from flax import nnx
+from tokenizers import pre_tokenizers
 
 from rstar_jax import testing
 from rstar_jax.hf import adapters, folders
@@ -128,31 +129,34 @@ class OtherModelTest(OtherModelCase):
     with self.assertRaisesRegex(ValueError, "another tokenizer than"):
       models.load_policy(context, str(foreign))
 
+  @mock.patch.object(tiny_gguf, "VOCAB", 259)
   def test_a_gguf_file_has_both(self):
     file = self.folder / "tiny.gguf"
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "ab", "<e>", "<p>"]
     metadata = {
       "tokenizer.ggml.model": "gpt2",
       "tokenizer.ggml.pre": "smollm",
-      "tokenizer.ggml.tokens": [*"abcdefghijklmnopqrstu", "ab", "<e>", "<p>"],
+      "tokenizer.ggml.tokens": tokens,
       "tokenizer.ggml.merges": ["a b"],
-      "tokenizer.ggml.token_type": [1] * 22 + [3] * 2,
-      "tokenizer.ggml.eos_token_id": 22,
+      "tokenizer.ggml.token_type": [1] * 257 + [3] * 2,
+      "tokenizer.ggml.eos_token_id": 257,
     }
     tiny_gguf.write(file, "llama", "Q8_0", metadata=metadata)
     self.base, self.config.policy.path = file, str(file)
     context = self.other()
-    # 24 tokens and rows; 9 markers make 33, rounded up to a multiple of 32.
-    self.assertEqual(context.tokenizer.known, 24)
-    self.assertEqual(context.tokenizer.encode("cab<code>"), [2, 21, 24])
+    # 259 tokens and rows; 9 markers make 268, rounded up to a multiple of 32.
+    self.assertEqual(context.tokenizer.known, 259)
+    expected = [tokens.index("c"), 256, 259]
+    self.assertEqual(context.tokenizer.encode("cab<code>"), expected)
     model = models.load_policy(context, 0)
-    self.assertEqual(model.config.vocab_size, 64)
+    self.assertEqual(model.config.vocab_size, 288)
     folder = context.folder(1, "policy")
     folders.save_policy(model, folder, tokenizer=context.tokenizer)
     records.write_manifest(folder, {}, [])
     again = models.load_policy(context, 1)
-    ids = np.array([[2, 21, 24, 32]])
+    ids = np.array([[*expected, 267]])
     np.testing.assert_allclose(again(ids), model(ids), atol=1e-6)
-    self.assertEqual(HfTokenizer(folder).encode("cab<code>"), [2, 21, 24])
+    self.assertEqual(HfTokenizer(folder).encode("cab<code>"), expected)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """The tokenizer that ships: markers, digits, names, and round trips."""
 
 import functools
+import json
 import pathlib
 import re
+import sys
 from unittest import mock
 
 import tokenizers
@@ -14,6 +16,7 @@ from rstar_jax.data.synthetic import generator
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.steps import tokenizer as tokenizer_lib
 from rstar_jax.tools import train_tokenizer
+from tests.steps import alike
 
 FOLDER = pathlib.Path(rstar_jax.__file__).parent / "base_model"
 
@@ -144,36 +147,124 @@ class HfTokenizerTest(parameterized.TestCase):
     self.assertEqual(again.known, again.vocab_size)
     self.assertEqual(again.encode(text), first.encode(text))
 
-  def test_begin_of_text_where_a_model_expects_it(self):
-    self.assertEqual(shipped().bos_ids, ())
+  @parameterized.parameters(
+    *((name, ()) for name in ("qwen2", "smollm", "spaced", "phi3")),
+    ("llama3", (0,)),
+    *((name, (1,)) for name in ("llama2", "mistral", "metaspace", "gemma")),
+  )
+  def test_begin_of_text_where_a_model_expects_it(self, name, expected):
     folder = self.create_tempdir().full_path
-    vocabulary = {"<s>": 0, "</s>": 1, "a": 2, "b": 3, "c": 4}
-    plain = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
-    plain.decoder = tokenizers.decoders.ByteLevel()
-    plain.add_special_tokens(["<s>", "</s>"])
-    plain.post_processor = tokenizers.processors.TemplateProcessing(
-      single="<s> $A", special_tokens=[("<s>", 0)]
-    )
-    transformers.PreTrainedTokenizerFast(
-      tokenizer_object=plain, bos_token="<s>", eos_token="</s>"
-    ).save_pretrained(folder)
+    alike.write(name, folder)
+    self.assertEqual(shipped().bos_ids, ())
     loaded = tokenizer_lib.HfTokenizer(folder)
-    self.assertEqual(loaded.bos_ids, (0,))
+    self.assertEqual(loaded.bos_ids, expected)
     # One for the whole text, none for its pieces; and none in what is read.
-    self.assertEqual(loaded.encode("ab"), [2, 3])
-    ids = tokenizer_lib.encode_solution(loaded, "a", ("b", "c"))
-    self.assertEqual(ids, [0, 2, 3, 4])
-    self.assertEqual(loaded.decode(ids), "abc")
+    nodes = ("<code>x = 3<end_of_step>", "\n\ny = x<end_of_step>")
+    ids = tokenizer_lib.encode_solution(loaded, "Tom has 3.", nodes)
+    text = "Tom has 3." + "".join(nodes)
+    self.assertEqual(ids, [*expected, *loaded.encode(text)])
+    self.assertFalse(set(expected) & set(loaded.encode(text)))
+    self.assertEqual(loaded.decode(ids), text)
     other = self.create_tempdir().full_path
     loaded.save(other)
-    self.assertEqual(tokenizer_lib.HfTokenizer(other).bos_ids, (0,))
+    self.assertEqual(tokenizer_lib.HfTokenizer(other).bos_ids, expected)
     served = transformers.PreTrainedTokenizerFast.from_pretrained(other)
     asked = served.apply_chat_template(
       [{"role": "user", "content": "a"}],
       tokenize=False,
       add_generation_prompt=True,
     )
-    self.assertEqual(asked, "<s>" + prompts.prompt("a"))
+    begin = served.bos_token if expected else ""
+    self.assertEqual(asked, begin + prompts.prompt("a"))
+
+  @parameterized.parameters(*alike.ALL)
+  def test_others_read_what_is_saved_alike(self, name):
+    folder = self.create_tempdir().full_path
+    alike.write(name, folder)
+    loaded = tokenizer_lib.HfTokenizer(folder)
+    other = self.create_tempdir().full_path
+    loaded.save(other)
+    text = "<code>x = 3 <end_of_step> \n\n# é<|assistant|> a"
+    for kind in ("PreTrainedTokenizerFast", "AutoTokenizer"):
+      theirs = getattr(transformers, kind).from_pretrained(other)
+      ids = theirs.encode(text, add_special_tokens=False)
+      self.assertEqual(ids, loaded.encode(text))
+
+  @parameterized.parameters(*alike.ALL)
+  def test_without_markers_texts_begin_as_the_model_knows_them(self, name):
+    folder = self.create_tempdir().full_path
+    model = alike.write(name, folder)
+    loaded = tokenizer_lib.HfTokenizer(folder, add_markers=False)
+    for text in ("Tom's 12 apples", " x\n  y", "<code>x", "a<|end|> b"):
+      ids = model.encode(text, add_special_tokens=False).ids
+      self.assertEqual(loaded.encode(text), ids)
+    # What goes on from a text keeps its spaces.
+    ids = loaded.encode("Tom's 12 apples")
+    texts = [loaded.decode(ids[:size]) for size in range(len(ids) + 1)]
+    for size, text in enumerate(texts):
+      self.assertEqual(text + loaded.decode(ids[size:]), texts[-1])
+    self.assertEqual(texts[-1].removeprefix(" "), "Tom's 12 apples")
+
+  def test_a_marker_that_is_a_common_token(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    model = alike.smollm()
+    written = json.loads(model.to_str())
+    first = len(written["model"]["vocab"])
+    written["model"]["vocab"][grammar.CODE] = first
+    (folder / "tokenizer.json").write_text(json.dumps(written))
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|end|>"}')
+    loaded = tokenizer_lib.HfTokenizer(folder)
+    self.assertEqual(loaded.id_of(grammar.CODE), first)
+    self.assertEqual(loaded.known, first + 1)
+    self.assertEqual(loaded.vocab_size, first + len(grammar.MARKERS))
+    self.assertEqual(loaded.encode("<code>"), [first])
+
+  @parameterized.parameters("Qwen2Tokenizer", "GPT2Tokenizer")
+  def test_vocab_and_merges_in_files_of_their_own(self, kind):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    model = alike.qwen2() if kind == "Qwen2Tokenizer" else alike.smollm()
+    end = "<|endoftext|>" if kind == "Qwen2Tokenizer" else "<|end|>"
+    if kind == "GPT2Tokenizer":
+      split = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+      model.pre_tokenizer = split
+    model.model.save(str(folder))
+    fields = {"tokenizer_class": kind, "eos_token": end}
+    (folder / "tokenizer_config.json").write_text(json.dumps(fields))
+    loaded = tokenizer_lib.HfTokenizer(folder)
+    for text in alike.TEXTS[:3]:
+      self.assertEqual(loaded.encode(text), model.encode(text).ids)
+      self.assertEqual(loaded.decode(loaded.encode(text)), text)
+
+  # Whether or not it is there.
+  @mock.patch.dict(sys.modules, {"sentencepiece": None})
+  def test_folders_without_a_tokenizer(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    for name, text, message in (
+      # transformers makes one without tokens of this.
+      (
+        "config.json",
+        '{"model_type": "qwen2"}',
+        "no tokenizer.json, nor vocab",
+      ),
+      ("merges.txt", "", "no tokenizer.json, nor vocab"),
+      ("tokenizer.model", "", "pip install sentencepiece"),
+      ("tokenizer.json", "{broken", "can be read: .*line 1"),
+    ):
+      (folder / name).write_text(text)
+      for markers in (True, False):
+        with (
+          self.subTest(name),
+          self.assertRaisesRegex(ValueError, f"{folder}.*{message}") as caught,
+        ):
+          tokenizer_lib.HfTokenizer(folder, add_markers=markers)
+        self.assertNotIn("\n", str(caught.exception))
+
+  def test_a_tokenizer_without_end_of_text(self):
+    folder = self.create_tempdir().full_path
+    alike.smollm().save(f"{folder}/tokenizer.json")
+    tokenizer_lib.HfTokenizer(folder, add_markers=False)
+    with self.assertRaisesRegex(ValueError, "no end-of-text: name one as eos"):
+      tokenizer_lib.HfTokenizer(folder)
 
   def test_chat_template_is_the_prompt(self):
     folder = self.create_tempdir().full_path
