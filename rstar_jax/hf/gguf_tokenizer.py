@@ -1,13 +1,16 @@
 """Writes the tokenizer of a GGUF file as Hugging Face files.
 
-A GGUF file has the vocabulary, the merges and the kinds of tokens, but only a
-name for the way in which text is split into words. The splits here are those in
-the tokenizer.json of the models with that name; "default" is llama.cpp's.
+Of a byte-level BPE ("gpt2") a GGUF file has the vocabulary, the merges and the
+kinds of tokens, but only a name for the way in which text is split into words.
+The splits here are those in the tokenizer.json of the models with that name;
+"default" is llama.cpp's. Of a SentencePiece BPE ("llama", which Phi-3 has too)
+it has scores, from which the merges follow.
 """
 
 import collections
 import json
 import pathlib
+from typing import Any
 
 from rstar_jax.hf.gguf_metadata import Metadata
 
@@ -24,22 +27,28 @@ _CL100K = (
 _LLAMA3 = _CL100K.replace("DIGITS", r"\p{N}{1,3}")
 
 # By `tokenizer.ggml.pre`: the expressions to split by, one after the other.
+_QWEN2 = _CL100K.replace("DIGITS", r"\p{N}")
 SPLITS = {
+  "deepseek-r1-qwen": (_QWEN2,),
   "default": (r"[\p{P}$+<=>^~|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]"),
   "gpt-2": (_GPT2,),
   "llama-bpe": (_LLAMA3,),
   "llama-v3": (_LLAMA3,),
   "llama3": (_LLAMA3,),
-  "qwen2": (_CL100K.replace("DIGITS", r"\p{N}"),),
+  "qwen2": (_QWEN2,),
   "smollm": (r"\p{N}", _GPT2),
 }
 _LLAMA3_NAMES = ("llama-bpe", "llama-v3", "llama3")
 
-# Values of `tokenizer.ggml.token_type`: unknown and control, user-defined, and
-# padding up to the rows of the embedding.
+# Values of `tokenizer.ggml.token_type`: pieces of text, unknown and control,
+# user-defined, padding up to the rows of the embedding, and bytes.
+_NORMAL = 1
 _SPECIAL = (2, 3)
 _USER_DEFINED = 4
 _UNUSED = 5
+_BYTE = 6
+# SentencePiece's space.
+_SPACE = "\u2581"
 
 # Fields of tokenizer_config.json, by GGUF's names of the tokens.
 _NAMED = {
@@ -62,30 +71,23 @@ def save(metadata: Metadata, folder: str | pathlib.Path) -> None:
     folder: the destination of the two files; made if need be.
 
   Raises:
-    ValueError: the vocabulary is not a byte-level BPE or has a token twice, or
-      the split is not one of `SPLITS`.
+    ValueError: the vocabulary is not a BPE or has a token twice, the split is
+      not one of `SPLITS`, or there are no scores.
   """
-  if (kind := metadata.need("tokenizer.ggml.model")) != "gpt2":
+  make = {"gpt2": _byte_level, "llama": _sentence_piece}
+  if (kind := metadata.need("tokenizer.ggml.model")) not in make:
     raise ValueError(
-      f"{metadata.path}: tokenizer.ggml.model={kind!r}; only 'gpt2', the "
-      "byte-level BPE, is read: give a folder with tokenizer.json instead"
-    )
-  pre = metadata.need("tokenizer.ggml.pre")
-  if pre not in SPLITS:
-    raise ValueError(
-      f"{metadata.path}: tokenizer.ggml.pre={pre!r}; known are {sorted(SPLITS)}"
+      f"{metadata.path}: tokenizer.ggml.model={kind!r}; only 'gpt2' and "
+      "'llama' are read: give a folder with tokenizer.json instead"
     )
   tokens, kinds = _vocabulary(metadata)
+  tokenizer, begins = make[kind](metadata, tokens, kinds)
+  _finish(metadata, tokenizer, tokens, kinds, begins)
   named = {
     name: tokens[i]
     for name, key in _NAMED.items()
     if (i := metadata.value(f"tokenizer.ggml.{key}_token_id")) is not None
   }
-  merges = metadata.value("tokenizer.ggml.merges", [])
-  # Without the key, llama.cpp adds the token only for Llama 3.
-  begins = metadata.value("tokenizer.ggml.add_bos_token", pre in _LLAMA3_NAMES)
-  begin = metadata.need("tokenizer.ggml.bos_token_id") if begins else None
-  tokenizer = _build(tokens, kinds, merges, pre, begin)
   config = named | {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "clean_up_tokenization_spaces": False,
@@ -110,31 +112,32 @@ def _vocabulary(metadata: Metadata) -> tuple[list[str], list[int]]:
   counts = collections.Counter(tokens)
   if twice := sorted(token for token, count in counts.items() if count > 1):
     raise ValueError(f"{metadata.path}: tokens that are there twice: {twice}")
-  used = max(i for i, kind in enumerate(kinds) if kind != _UNUSED) + 1
+  # Older converters wrote padding as unknown tokens, of this name.
+  used = max(
+    i + 1
+    for i, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
+    if kind != _UNUSED and token != f"[PAD{i}]"
+  )
   return tokens[:used], kinds[:used]
 
 
-def _build(
-  tokens: list[str],
-  kinds: list[int],
-  merges: list[str],
-  pre: str,
-  begin: int | None,
-):
-  """Returns a `tokenizers.Tokenizer`; the id `begin` starts each text."""
+def _byte_level(
+  metadata: Metadata, tokens: list[str], kinds: list[int]
+) -> tuple[Any, bool]:
+  """Returns a `tokenizers.Tokenizer`, and whether begin-of-text is usual."""
   import tokenizers
-  from tokenizers import (
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-  )
+  from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+  del kinds
+  pre = metadata.need("tokenizer.ggml.pre")
+  if pre not in SPLITS:
+    raise ValueError(
+      f"{metadata.path}: tokenizer.ggml.pre={pre!r}; known are {sorted(SPLITS)}"
+    )
   tokenizer = tokenizers.Tokenizer(
     models.BPE(
       vocab={token: i for i, token in enumerate(tokens)},
-      merges=[tuple(merge.split(" ")) for merge in merges],
+      merges=_written_merges(metadata),
       # A word that is in the vocabulary is one token, whatever the merges.
       ignore_merges=pre in _LLAMA3_NAMES,
     )
@@ -151,6 +154,93 @@ def _build(
     ]
   )
   tokenizer.decoder = decoders.ByteLevel()
+  # Without the key, llama.cpp adds the token only for Llama 3.
+  return tokenizer, pre in _LLAMA3_NAMES
+
+
+def _sentence_piece(
+  metadata: Metadata, tokens: list[str], kinds: list[int]
+) -> tuple[Any, bool]:
+  """Returns a `tokenizers.Tokenizer`, and whether begin-of-text is usual."""
+  import tokenizers
+  from tokenizers import decoders, models, normalizers
+
+  unknown = metadata.value("tokenizer.ggml.unknown_token_id")
+  tokenizer = tokenizers.Tokenizer(
+    models.BPE(
+      vocab={token: i for i, token in enumerate(tokens)},
+      merges=_written_merges(metadata) or _merges(metadata, tokens, kinds),
+      unk_token=None if unknown is None else tokens[unknown],
+      fuse_unk=True,
+      byte_fallback=_BYTE in kinds,
+    )
+  )
+  spaces = [normalizers.Replace(" ", _SPACE)]
+  decoder = [
+    decoders.Replace(_SPACE, " "),
+    decoders.ByteFallback(),
+    decoders.Fuse(),
+  ]
+  if metadata.value("tokenizer.ggml.add_space_prefix", True):
+    spaces.insert(0, normalizers.Prepend(_SPACE))
+    decoder.append(decoders.Strip(" ", 1, 0))
+  tokenizer.normalizer = normalizers.Sequence(spaces)
+  tokenizer.decoder = decoders.Sequence(decoder)
+  return tokenizer, True
+
+
+def _written_merges(metadata: Metadata) -> list[tuple[str, ...]]:
+  merges = metadata.value("tokenizer.ggml.merges", [])
+  return [tuple(merge.split(" ")) for merge in merges]
+
+
+def _merges(
+  metadata: Metadata, tokens: list[str], kinds: list[int]
+) -> list[tuple[str, str]]:
+  """Returns the merges of a SentencePiece BPE: by score, the best first.
+
+  A piece is made of any two pieces of which it consists; of these pairs the one
+  whose left part is the longest comes first, as in tokenizer.json.
+  """
+  scores = metadata.value("tokenizer.ggml.scores", [])
+  normal = {
+    token: score
+    for token, score, kind in zip(tokens, scores, kinds, strict=False)
+    if kind == _NORMAL
+  }
+  if len(set(normal.values())) < 2:
+    raise ValueError(
+      f"{metadata.path}: its tokens have no scores that differ, and it has no "
+      "merges: give a folder with tokenizer.json instead"
+    )
+  pairs = [
+    (-score, -cut, token)
+    for token, score in normal.items()
+    for cut in range(1, len(token))
+    if token[:cut] in normal and token[cut:] in normal
+  ]
+  return [(token[:-less], token[-less:]) for _, less, token in sorted(pairs)]
+
+
+def _finish(
+  metadata: Metadata,
+  tokenizer,
+  tokens: list[str],
+  kinds: list[int],
+  begins: bool,
+) -> None:
+  """Adds the special tokens; begin-of-text starts each text if wanted.
+
+  Args:
+    metadata: the file's metadata.
+    tokenizer: a `tokenizers.Tokenizer`, changed in place.
+    tokens: by id.
+    kinds: of the tokens.
+    begins: whether begin-of-text is wanted if the file does not say it.
+  """
+  import tokenizers
+  from tokenizers import processors
+
   tokenizer.add_tokens(
     [
       tokenizers.AddedToken(token, special=kind in _SPECIAL, normalized=False)
@@ -158,11 +248,11 @@ def _build(
       if kind in _SPECIAL or kind == _USER_DEFINED
     ]
   )
-  if begin is not None:
+  if metadata.value("tokenizer.ggml.add_bos_token", begins):
+    begin = metadata.need("tokenizer.ggml.bos_token_id")
     token = tokens[begin]
     tokenizer.post_processor = processors.TemplateProcessing(
       single=[token, "$A"],
       pair=[token, "$A", token, "$B:1"],
       special_tokens=[(token, begin)],
     )
-  return tokenizer

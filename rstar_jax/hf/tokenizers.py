@@ -23,6 +23,10 @@ def load_tokenizer(
       tokenizer has its base model's.
     add_markers: whether tokens of the step grammar that it lacks are added.
     prompt: what precedes the first step; that of a run's task.
+
+  Raises:
+    ValueError: there is no tokenizer that can be read, or, with markers, it
+      changes texts.
   """
   options: dict[str, Any] = {"add_markers": add_markers, "prompt": prompt}
   with store.local(base, folders.WEIGHTS) as base:
@@ -37,4 +41,8 @@ def load_tokenizer(
         return load_tokenizer(named, **options)
     with tempfile.TemporaryDirectory() as folder:
       gguf_tokenizer.save(GgufFile(file).metadata, folder)
-      return HfTokenizer(folder, **options)
+      try:
+        return HfTokenizer(folder, **options)
+      except ValueError as error:
+        reason = str(error).replace(folder, str(file))
+        raise ValueError(reason) from None

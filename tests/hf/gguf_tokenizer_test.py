@@ -11,6 +11,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from rstar_jax.hf import gguf_tokenizer
 from rstar_jax.hf.gguf_metadata import Metadata
+from rstar_jax.steps.tokenizer import HfTokenizer
+from tests.steps import alike
 
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEXTS = [
@@ -68,6 +70,32 @@ def train(pre: str) -> tokenizers.Tokenizer:
   return tokenizer
 
 
+def join(text: str, tokens: list[str], scores: list[float]) -> list[int]:
+  """Returns the ids of a text, as SentencePiece finds them.
+
+  Of all pairs of neighbours that are a token, the one with the best score is
+  joined, the first of equal ones, until there is none.
+  """
+  number = {token: i for i, token in enumerate(tokens) if not 0 <= i < 259}
+  parts = list(text.replace(" ", "\u2581"))
+  while True:
+    joined = ["".join(pair) for pair in zip(parts, parts[1:], strict=False)]
+    found = [
+      (-scores[number[each]], i)
+      for i, each in enumerate(joined)
+      if each in number
+    ]
+    if not found:
+      break
+    _, i = min(found)
+    parts[i : i + 2] = [joined[i]]
+  ids = []
+  for part in parts:
+    codes = [tokens.index(f"<0x{each:02X}>") for each in part.encode()]
+    ids += [number[part]] if part in number else codes
+  return ids
+
+
 class GgufTokenizerTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
@@ -83,17 +111,50 @@ class GgufTokenizerTest(parameterized.TestCase):
     tokens = tokens or self.tokens(pre)
     if types is None:
       types = [3 if each in SPECIALS else 1 for each in tokens]
+    return self.write(
+      tokenizer_model=values.pop("model", "gpt2"),
+      tokenizer_pre=values.pop("pre_name", pre),
+      token_list=tokens,
+      token_types=types,
+      token_merges=[" ".join(each) for each in model["merges"]],
+      bos_token_id=1,
+      eos_token_id=2,
+      pad_token_id=0,
+      **values,
+    )
+
+  def pieces(self, *, last=(), **values):
+    """Writes a file with pieces of SentencePiece, as of Phi-3.
+
+    Args:
+      last: further tokens and their types.
+      **values: replace those of the file.
+    """
+    tokens, merges = alike.pieces()
+    ranks = {left + right: i for i, (left, right) in enumerate(merges)}
+    types = [2, 3, 3, *[6] * 256, *[1] * (len(tokens) - 259)]
+    scores = [-float(ranks.get(each, 1000)) for each in tokens]
+    tokens = [*tokens, *(token for token, _ in last)]
+    types += [kind for _, kind in last]
+    scores += [0.0] * len(last)
+    return self.write(
+      **{
+        "tokenizer_model": "llama",
+        "tokenizer_pre": "default",
+        "token_list": tokens,
+        "token_scores": scores,
+        "token_types": types,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "unk_token_id": 0,
+      }
+      | values
+    )
+
+  def write(self, **values):
     path = self.folder / "tiny.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(2048)
-    writer.add_tokenizer_model(values.pop("model", "gpt2"))
-    writer.add_tokenizer_pre(values.pop("pre_name", pre))
-    writer.add_token_list(tokens)
-    writer.add_token_types(types)
-    writer.add_token_merges([" ".join(each) for each in model["merges"]])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_pad_token_id(0)
     for key, value in values.items():
       getattr(writer, f"add_{key}")(value)
     writer.write_header_to_file()
@@ -102,7 +163,9 @@ class GgufTokenizerTest(parameterized.TestCase):
     return Metadata(gguf.GGUFReader(path), path)
 
   def save(self, *args, **kwargs):
-    metadata = self.metadata(*args, **kwargs)
+    return self.load(self.metadata(*args, **kwargs))
+
+  def load(self, metadata):
     gguf_tokenizer.save(metadata, self.folder / "new")
     return transformers.PreTrainedTokenizerFast.from_pretrained(
       self.folder / "new"
@@ -135,6 +198,16 @@ class GgufTokenizerTest(parameterized.TestCase):
       tokenizer = self.save("llama-bpe", pre_name=name)
       self.assertEqual(self.encode(tokenizer, TEXTS[0]), ids)
 
+  def test_r1_distilled_into_qwen_splits_as_qwen2(self):
+    # "deepseek-r1-qwen" is what llama.cpp calls it; it composes no characters.
+    original = train("qwen2")
+    original.normalizer = normalizers.Sequence([])
+    tokenizer = self.save("qwen2", pre_name="deepseek-r1-qwen")
+    for text in (*TEXTS, "e\u0301"):
+      ids = original.encode(text, add_special_tokens=False).ids
+      self.assertEqual(self.encode(tokenizer, text), ids)
+      self.assertEqual(self.decode(tokenizer, ids), text)
+
   @parameterized.parameters(
     ("default", ["a", " ", " ", "123", "4", " x"]),
     ("gpt-2", ["a", " ", " 1234", " x"]),
@@ -157,6 +230,50 @@ class GgufTokenizerTest(parameterized.TestCase):
     for pre, count in (("llama-bpe", 1), ("gpt-2", 4)):
       tokenizer = self.save("llama-bpe", tokens=tokens, pre_name=pre)
       self.assertLen(self.encode(tokenizer, "zqzq"), count)
+
+  @parameterized.parameters(True, False)
+  def test_pieces_join_by_their_scores(self, prefix):
+    tokens, _ = alike.pieces()
+    metadata = self.pieces(add_space_prefix=prefix)
+    tokenizer = self.load(metadata)
+    scores = metadata.value("tokenizer.ggml.scores")
+    for text in alike.TEXTS[:3] + TEXTS[:4]:
+      for start in range(0, len(text), 5):
+        part = text[start : start + 31]
+        given = " " * prefix + part
+        ids = join(given, tokens, scores)
+        self.assertEqual(self.encode(tokenizer, part), ids)
+        self.assertEqual(self.decode(tokenizer, ids), part)
+
+  def test_a_model_of_pieces_in_a_run(self):
+    # Phi-3's, whose end of a text is another token, and padding as older
+    # converters wrote it.
+    last = [("<|endoftext|>", 3), ("<|assistant|>", 3), ("<|end|>", 3)]
+    count = len(alike.pieces()[0]) + len(last)
+    last += [(f"[PAD{count}]", 2), (f"[PAD{count + 1}]", 2)]
+    metadata = self.pieces(last=last, add_bos_token=False)
+    tokens = metadata.value("tokenizer.ggml.tokens")
+    gguf_tokenizer.save(metadata, self.folder / "new")
+    tokenizer = HfTokenizer(self.folder / "new")
+    self.assertEqual([tokenizer.known, tokenizer.bos_ids], [count, ()])
+    code = "<code>x = 3\nif x:\n  y = 4\n<end_of_step> z<|assistant|>: t"
+    ids = tokenizer.encode(code)
+    self.assertEqual(tokenizer.decode(ids), code)
+    self.assertEqual(ids[-3], tokens.index("<|assistant|>"))
+
+  @parameterized.parameters((None, True), (True, True), (False, False))
+  def test_begin_of_text_of_pieces(self, said, added):
+    values = {} if said is None else {"add_bos_token": said}
+    tokenizer = self.load(self.pieces(**values))
+    ids = self.encode(tokenizer, "Tom")
+    self.assertEqual(tokenizer.encode("Tom"), [1] * added + ids)
+
+  def test_pieces_that_are_refused(self):
+    count = len(alike.pieces()[0])
+    for scores in ([-1000.0] * count, [-1.0]):
+      metadata = self.pieces(token_scores=scores)
+      with self.assertRaisesRegex(ValueError, "tiny.gguf: its tokens have no"):
+        gguf_tokenizer.save(metadata, self.folder / "new")
 
   def test_kinds_of_tokens(self):
     tokens = self.tokens("gpt-2")
@@ -210,7 +327,7 @@ class GgufTokenizerTest(parameterized.TestCase):
     tokens = [*SPECIALS, "a", "b", "a"]
     for values, message in (
       ({"pre_name": "tekken"}, "pre='tekken'; known are .*'qwen2', 'smollm'"),
-      ({"model": "llama"}, "model='llama'; only 'gpt2'"),
+      ({"model": "bert"}, "model='bert'; only 'gpt2' and 'llama'"),
       ({"tokens": tokens}, r"twice: \['a'\]"),
       ({"tokens": tokens, "types": [1]}, "6 tokens have 1 types"),
     ):
