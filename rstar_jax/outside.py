@@ -93,7 +93,8 @@ def parse(
   except RecursionError:
     raise Bad("is nested too deeply") from None
   except json.JSONDecodeError as error:
-    raise Bad(f"is not JSON ({error.msg})") from None
+    where = f" in line {error.lineno}" if error.lineno > 1 else ""
+    raise Bad(f"is not JSON ({error.msg}{where})") from None
   # Most documents are not deep and have no escapes: no second look is needed.
   whole = text is not data or text.isascii()
   if brackets <= depth and whole and not _ESCAPED_HALF.search(text):

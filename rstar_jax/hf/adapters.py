@@ -16,9 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from rstar_jax import outside
 from rstar_jax.hf import families, tensors
-from rstar_jax.hf.fields import Fields
+from rstar_jax.hf.fields import Fields, read_json
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Path, Transformer, arrays_of
 from rstar_jax.steps.tokenizer import Tokenizer
@@ -190,9 +189,7 @@ class _Config:
   """
 
   def __init__(self, file: pathlib.Path):
-    values = outside.parse(file.read_bytes())
-    if not isinstance(values, Mapping):
-      raise ValueError(f"{file} is no JSON object")
+    values = read_json(file)
     fields = Fields(values, str(file))
     if fields.value("peft_type") != "LORA":
       fields.refuse("peft_type", "'LORA', the one kind that is merged here")

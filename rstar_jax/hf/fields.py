@@ -3,16 +3,38 @@
 An error names the file, the field, its value and what would be right.
 """
 
+import pathlib
 import reprlib
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
+
+from rstar_jax import outside
 
 # The default of a required field.
 NEEDED = object()
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
+
+
+def read_json(file: pathlib.Path, **options: Any) -> dict[str, Any]:
+  """Returns the object that a JSON file holds.
+
+  Args:
+    file: of a model.
+    **options: see `outside.parse`.
+
+  Raises:
+    ValueError: it is damaged; one line with the file and the reason.
+  """
+  try:
+    found = outside.parse(file.read_bytes(), **options)
+  except outside.Bad as error:
+    raise ValueError(f"{file} {error}: copy it again") from None
+  if not isinstance(found, dict):
+    raise ValueError(f"{file} holds no JSON object: copy it again")
+  return found
 
 
 class Fields:

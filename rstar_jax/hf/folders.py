@@ -18,14 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from rstar_jax import outside
 from rstar_jax.hf import (
   adapters,
   families,
   model_card,
   model_config,
+  pickles,
   tensors,
 )
+from rstar_jax.hf.fields import read_json
 from rstar_jax.hf.gguf import GgufFile
 from rstar_jax.models import llama_form, sharding
 from rstar_jax.models.config import ModelConfig
@@ -40,8 +41,8 @@ BASE_MODEL = pathlib.Path(__file__).parents[1] / "base_model"
 SHARD_BYTES = 5_000_000_000
 
 # Files of weights, which only `load_*` needs.
-WEIGHTS = ("*.safetensors",)
-# Files to download from the hub.
+WEIGHTS = ("*.safetensors", pickles.FILES.pattern)
+# Files to download from the hub; the older form of weights only without these.
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 # The field with the original family of a model that was written as a Llama.
 _FORM_OF = "rstar_family"
@@ -57,10 +58,10 @@ def load_policy(
   """Loads a causal LM.
 
   Args:
-    name_or_folder: a folder with config.json and safetensors, a GGUF file, a
-      folder with one, an adapter of PEFT (`adapters.py`), which is merged into
-      its base model, or a name on the hub. From a bucket (gs://) a temporary
-      copy is made.
+    name_or_folder: a folder with config.json and safetensors, or .bin files
+      (`pickles.py`), a GGUF file, a folder with one, an adapter of PEFT
+      (`adapters.py`), which is merged into its base model, or a name on the
+      hub. From a bucket (gs://) a temporary copy is made.
     dtype: dtype of parameters and activations; None is the file's own.
     **options: `compute_dtype`, the dtype of activations; `mesh`, which
       shards the parameters.
@@ -74,6 +75,17 @@ def load_policy(
   """
   with _open(name_or_folder) as source:
     return _load(source, "lm", dtype, **options)
+
+
+def check_policy(name_or_folder: str | store.Path) -> None:
+  """Checks all of a causal LM but the values of its tensors.
+
+  Raises:
+    ValueError: see `load_policy`; so before a run, and not when it gets there.
+  """
+  with _open(name_or_folder) as source:
+    config = model_config.from_fields(source.fields, source.where)
+    _planned(source, config, "lm")
 
 
 def load_ppm(
@@ -219,9 +231,15 @@ def _open(
       return
     fields, weights, file = _describe(path)
     where = f"{name_or_folder}/{file.name}" if place != name_or_folder else file
-    yield _Source(
-      fields, weights or tensors.SafetensorsFolder(path), str(where)
-    )
+    yield _Source(fields, weights or _weights(path), str(where))
+
+
+def _weights(folder: pathlib.Path) -> tensors.Tensors:
+  """Opens the weights of a folder: safetensors, else pickled ones."""
+  older = any(folder.glob(pickles.FILES.pattern))
+  if older and not any(folder.glob(tensors.FILES.pattern)):
+    return pickles.PickledFolder(folder)
+  return tensors.SafetensorsFolder(folder)
 
 
 def _merged(base: _Source, folder: pathlib.Path) -> _Source:
@@ -251,16 +269,21 @@ def _describe(
     return opened.fields, opened, file
   file = path / "config.json"
   # Some models have an infinite limit in fields that are not read here.
-  return outside.parse(file.read_bytes(), constant=float), None, file
+  return read_json(file, constant=float), None, file
 
 
 def _download(name: str) -> pathlib.Path:
   import huggingface_hub
 
   try:
-    return pathlib.Path(
-      huggingface_hub.snapshot_download(name, allow_patterns=list(_WANTED))
+    wanted = list(_WANTED)
+    folder = pathlib.Path(
+      huggingface_hub.snapshot_download(name, allow_patterns=wanted)
     )
+    if not any(folder.glob("*.safetensors")):
+      wanted.append(pickles.FILES.pattern)
+      huggingface_hub.snapshot_download(name, allow_patterns=wanted)
+    return folder
   except (OSError, ValueError) as error:
     reason = str(error).strip().partition("\n")[0]
     raise ValueError(
@@ -294,9 +317,7 @@ def _load(
   config = dataclasses.replace(
     config, param_dtype=name, dtype=jnp.dtype(compute_dtype or name).name
   )
-  graphdef, params = nnx.split(
-    nnx.eval_shape(lambda: Transformer(config, head=head, rngs=nnx.Rngs(0)))
-  )
+  graphdef, params, entries = _planned(source, config, head)
   variables = dict(nnx.to_flat_state(params))
   places = {}
   if mesh is not None:
@@ -304,9 +325,7 @@ def _load(
     places = {
       path: variable.get_value() for path, variable in nnx.to_flat_state(wanted)
     }
-  entries = families.entries(config, set(variables))
   sizes = families.sizes_of(config)
-  _check(source, families.disk_shapes(entries, sizes), config)
   # The largest come first, while there is memory for copies of them.
   for entry in sorted(
     entries, key=lambda each: -variables[each.path].get_value().size
@@ -325,6 +344,24 @@ def _load(
   if source.fields.get(_FORM_OF) == "qwen2":
     return llama_form.to_qwen2(model)
   return model
+
+
+def _planned(
+  source: _Source, config: ModelConfig, head: str
+) -> tuple[nnx.GraphDef, nnx.State, list[families.Entry]]:
+  """Returns a model without values, and where on disk each of them is.
+
+  Raises:
+    ValueError: the tensors are not those of the model.
+  """
+  graphdef, params = nnx.split(
+    nnx.eval_shape(lambda: Transformer(config, head=head, rngs=nnx.Rngs(0)))
+  )
+  paths = {path for path, _ in nnx.to_flat_state(params)}
+  entries = families.entries(config, paths)
+  sizes = families.sizes_of(config)
+  _check(source, families.disk_shapes(entries, sizes), config)
+  return graphdef, params, entries
 
 
 class _Reader:

@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from rstar_jax.hf import gguf_metadata
+from rstar_jax.hf import gguf_metadata, tensors
 
 _OUTER = ("model.embed_tokens", "model.norm", "lm_head")
 _INNER = (
@@ -121,7 +121,9 @@ class GgufFile:
         f"{self.path}: {name} is of the type {tensor.tensor_type.name}, which "
         "the gguf package does not dequantise"
       ) from error
-    return np.asarray(values[..., index[-1]])
+    values = np.asarray(values[..., index[-1]])
+    tensors.check_finite(values, self.path, name)
+    return values
 
   def _tensor(self, name: str):
     if name not in self._tensors:

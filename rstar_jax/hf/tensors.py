@@ -1,4 +1,7 @@
-"""Reads blocks of tensors from safetensors files, and writes such files."""
+"""Reads blocks of tensors from safetensors files, and writes such files.
+
+What no model computes with is refused: integers, and values that are no number.
+"""
 
 import dataclasses
 import json
@@ -6,19 +9,48 @@ import math
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, NoReturn, Protocol
 
+import ml_dtypes
 import numpy as np
 import safetensors
 
-from rstar_jax import outside
+from rstar_jax.hf.fields import read_json
 
 INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 
 
+class Files(NamedTuple):
+  """The names of a folder's files of weights.
+
+  Attributes:
+    single: of a model in one file.
+    pattern: of all of them.
+    index: of the file that says which tensor is where.
+  """
+
+  single: str
+  pattern: str
+  index: str
+
+
+FILES = Files(_SINGLE, "*.safetensors", INDEX)
+
+
 # Names of dtypes in a file.
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+# Those that are read.
+_READ = (*_DTYPES.values(), "F64")
+# The bits of the exponent: all are set in NaN and infinity, and only there.
+_EXPONENTS = {
+  np.dtype(np.float16): (np.uint16, 0x7C00),
+  np.dtype(ml_dtypes.bfloat16): (np.uint16, 0x7F80),
+  np.dtype(np.float32): (np.uint32, 0x7F800000),
+  np.dtype(np.float64): (np.uint64, 0x7FF0000000000000),
+}
+# Elements that are looked at together, while they are in a processor's cache.
+_LOOK = 1 << 18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,19 +72,21 @@ class Tensors(Protocol):
     """Returns the names, sorted."""
     ...
 
-  def shape(self, name: str) -> tuple[int, ...]: ...
+  def shape(self, name: str) -> tuple[int, ...]:
+    """Returns a shape; raises ValueError for what is no floating point."""
+    ...
 
   def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-    """Returns a block of a tensor, in its stored dtype."""
+    """Returns a block of a tensor, in its stored dtype.
+
+    Raises:
+      ValueError: a value is NaN or infinite.
+    """
     ...
 
 
 class SafetensorsFolder:
-  """The safetensors files of a folder, as `Tensors`.
-
-  It reads the files of the index if there is one, else model.safetensors, else
-  all files.
-  """
+  """The safetensors files of a folder, as `Tensors`."""
 
   def __init__(self, folder: str | pathlib.Path):
     """Reads the files' headers.
@@ -63,7 +97,7 @@ class SafetensorsFolder:
     """
     folder = pathlib.Path(folder)
     self._files: dict[str, pathlib.Path] = {}
-    for file in _files(folder):
+    for file in files_of(folder, FILES):
       try:
         with safetensors.safe_open(file, framework="np") as opened:
           names = list(opened.keys())
@@ -79,14 +113,50 @@ class SafetensorsFolder:
     return sorted(self._files)
 
   def shape(self, name: str) -> tuple[int, ...]:
-    with safetensors.safe_open(self._files[name], framework="np") as opened:
-      return tuple(opened.get_slice(name).get_shape())
+    file = self._files[name]
+    with safetensors.safe_open(file, framework="np") as opened:
+      found = opened.get_slice(name)
+      if found.get_dtype() not in _READ:
+        refuse_kind(file, name, found.get_dtype())
+      return tuple(found.get_shape())
 
   def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
     # Opened each time: a mapped file keeps everything in memory that was read
     # from it, which would be the whole model at the end.
-    with safetensors.safe_open(self._files[name], framework="np") as opened:
-      return opened.get_slice(name)[index]
+    file = self._files[name]
+    with safetensors.safe_open(file, framework="np") as opened:
+      block = opened.get_slice(name)[index]
+    check_finite(block, file, name)
+    return block
+
+
+def refuse_kind(file: pathlib.Path, name: str, kind: str) -> NoReturn:
+  """Raises ValueError for a weight that is no floating-point number."""
+  raise ValueError(
+    f"{file}: the tensor {name} is of the type {kind}: the weights are "
+    "quantised, in a way that config.json does not say; give the model in "
+    "bfloat16 or float32, or as a GGUF file"
+  )
+
+
+def check_finite(block: np.ndarray, file: pathlib.Path, name: str) -> None:
+  """Raises ValueError if a value is NaN or infinite.
+
+  Args:
+    block: of a tensor, of any floating-point type.
+    file: where it is from, for the message.
+    name: the tensor's.
+  """
+  unsigned, exponent = _EXPONENTS[block.dtype]
+  bits = block.view(unsigned).reshape(-1)
+  for start in range(0, bits.size, _LOOK):
+    some = bits[start : start + _LOOK] & unsigned(exponent)
+    if some.max() == exponent:
+      raise ValueError(
+        f"{file}: the tensor {name} has values that are NaN or infinite: the "
+        "file is damaged, or the training that wrote it diverged; take another "
+        "copy, or an earlier checkpoint"
+      )
 
 
 def write(
@@ -196,21 +266,38 @@ def _settle(partial: pathlib.Path, file: pathlib.Path) -> None:
   partial.rename(file)
 
 
-def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-  if (folder / INDEX).exists():
-    index = outside.parse((folder / INDEX).read_bytes())
-    files = [
-      folder / name for name in sorted(set(index["weight_map"].values()))
-    ]
-  elif (folder / _SINGLE).exists():
-    files = [folder / _SINGLE]
+def files_of(folder: pathlib.Path, names: Files) -> list[pathlib.Path]:
+  """Returns a folder's files of weights.
+
+  They are those of the index if there is one, else the single file, else all.
+
+  Raises:
+    FileNotFoundError: there is none, or one of the index is missing.
+    ValueError: the index cannot be read.
+  """
+  index = folder / names.index
+  if index.exists():
+    placed = read_json(index).get("weight_map")
+    if not isinstance(placed, Mapping) or not all(
+      isinstance(name, str) and pathlib.PurePath(name).name == name
+      for name in placed.values()
+    ):
+      raise ValueError(
+        f"{index} has no weight_map of names of files: copy it again"
+      )
+    files = [folder / name for name in sorted(set(placed.values()))]
+  elif (folder / names.single).exists():
+    files = [folder / names.single]
   else:
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(folder.glob(names.pattern))
   if not files:
-    raise FileNotFoundError(f"{folder} has no .safetensors file")
-  for file in files:
-    if not file.exists():
-      raise FileNotFoundError(f"{folder / INDEX} names {file.name}: not there")
+    raise FileNotFoundError(f"{folder} has no {names.pattern[1:]} file")
+  if missing := [file.name for file in files if not file.exists()]:
+    raise FileNotFoundError(
+      f"{index} names {missing[0]}, which is not there"
+      + (f", and {len(missing) - 1} more" if missing[1:] else "")
+      + ": copy it to the folder, or the whole model again"
+    )
   return files
 
 

@@ -1,8 +1,10 @@
 """Tests of typed reading: what fits, and what an error says of the rest."""
 
+import pathlib
+
 from absl.testing import absltest, parameterized
 
-from rstar_jax.hf.fields import Fields
+from rstar_jax.hf.fields import Fields, read_json
 
 
 def of(value):
@@ -75,6 +77,26 @@ class FieldsTest(parameterized.TestCase):
   def test_long_values_are_cut(self):
     with self.assertRaisesRegex(ValueError, r"a=\[0, 0, .*\.\.\.\] must"):
       of([0] * 1000).numbers("a", 48)
+
+
+class ReadTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (b'{"a": 1,\n "b": }', "is not JSON .Expecting value in line 2.: copy it"),
+    (b"", "is not JSON .Expecting value.: copy it again"),
+    (b'{"a": "\xff"}', "is not UTF-8 .*: copy it again"),
+    (b'{"a": Infinity}', "is not JSON .Infinity is not a JSON number.: copy"),
+    (b"[1]", "holds no JSON object: copy it again"),
+  )
+  def test_a_damaged_file_is_named(self, data, reason):
+    file = pathlib.Path(self.create_tempdir().full_path) / "config.json"
+    file.write_bytes(data)
+    with self.assertRaisesRegex(ValueError, f"^{file} {reason}"):
+      read_json(file)
+
+  def test_what_it_holds(self):
+    file = pathlib.Path(self.create_tempdir().full_path) / "config.json"
+    file.write_text('{"a": Infinity}')
+    self.assertEqual(read_json(file, constant=float), {"a": float("inf")})
 
 
 if __name__ == "__main__":

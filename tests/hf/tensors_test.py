@@ -7,7 +7,7 @@ import tracemalloc
 import ml_dtypes
 import numpy as np
 import safetensors.numpy
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from rstar_jax.hf import tensors
 
@@ -26,7 +26,7 @@ def specs_of(values):
   }
 
 
-class TensorsTest(absltest.TestCase):
+class TensorsTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.folder = pathlib.Path(self.create_tempdir().full_path)
@@ -117,11 +117,84 @@ class TensorsTest(absltest.TestCase):
     )
     self.assertLen(tensors.SafetensorsFolder(self.folder).names(), 4)
     (self.folder / "model-00002-of-00003.safetensors").unlink()
-    with self.assertRaisesRegex(FileNotFoundError, "names model-00002"):
+    with self.assertRaisesRegex(
+      FileNotFoundError, "json names model-00002.* not there: copy it to"
+    ):
       tensors.SafetensorsFolder(self.folder)
+    (self.folder / "model-00001-of-00003.safetensors").unlink()
+    with self.assertRaisesRegex(FileNotFoundError, "00001.*, and 1 more: copy"):
+      tensors.SafetensorsFolder(self.folder)
+    self.write(110)
+    safetensors.numpy.save_file(
+      {"a": VALUES["a"]}, self.folder / "stray.safetensors"
+    )
     (self.folder / tensors.INDEX).unlink()
     with self.assertRaisesRegex(ValueError, r"\['a'\] are in another file"):
       tensors.SafetensorsFolder(self.folder)
+
+  @parameterized.parameters(
+    (
+      '{"weight_map": {\n"a": }',
+      "is not JSON .Expecting value in line 2.: copy",
+    ),
+    ("[]", "holds no JSON object: copy it again"),
+    ("{}", "has no weight_map of names of files: copy it again"),
+    ('{"weight_map": {"a": 1}}', "has no weight_map"),
+    ('{"weight_map": {"a": "../b.safetensors"}}', "has no weight_map"),
+  )
+  def test_a_broken_index_is_named(self, text, reason):
+    self.write(110)
+    file = self.folder / tensors.INDEX
+    file.write_text(text)
+    with self.assertRaisesRegex(ValueError, f"^{file} {reason}"):
+      tensors.SafetensorsFolder(self.folder)
+
+  @parameterized.parameters(
+    ("int8", "I8"), ("uint8", "U8"), ("int32", "I32"), ("float8_e4m3fn", "F8_")
+  )
+  def test_weights_that_are_quantised_are_refused(self, dtype, kind):
+    values = {"a": VALUES["a"].astype(dtype), "b": VALUES["b"]}
+    file = self.folder / "model.safetensors"
+    safetensors.numpy.save_file(values, file)
+    opened = tensors.SafetensorsFolder(self.folder)
+    self.assertEqual(opened.shape("b"), (5,))
+    with self.assertRaisesRegex(
+      ValueError, f"^{file}: the tensor a is of the type {kind}.*: the weights"
+    ):
+      opened.shape("a")
+
+  @parameterized.product(
+    dtype=["float16", "bfloat16", "float32", "float64"],
+    value=[np.nan, -np.nan, np.inf, -np.inf],
+  )
+  def test_values_that_are_no_numbers_are_refused(self, dtype, value):
+    values = np.zeros((700, 801), dtype)
+    # The largest and the smallest that are numbers.
+    info = ml_dtypes.finfo(dtype)
+    values[0, :3] = info.max, info.min, info.smallest_subnormal
+    file = pathlib.Path("f")
+    tensors.check_finite(values, file, "a")
+    tensors.check_finite(values[:, :0], file, "a")
+    tensors.check_finite(values[0, 0], file, "a")
+    for place in ((0, 0), (650, 800)):
+      changed = values.copy()
+      changed[place] = value
+      for block in (changed, changed.T):
+        with self.assertRaisesRegex(ValueError, "^f: the tensor a has values"):
+          tensors.check_finite(block, file, "a")
+
+  def test_a_read_looks_for_them(self):
+    values = {"a": VALUES["a"].copy(), "b": VALUES["b"]}
+    values["a"][5, 1] = np.nan
+    file = self.folder / "model.safetensors"
+    safetensors.numpy.save_file(values, file)
+    opened = tensors.SafetensorsFolder(self.folder)
+    opened.read("b", (slice(None),))
+    opened.read("a", (slice(0, 5), slice(None)))
+    with self.assertRaisesRegex(
+      ValueError, f"^{file}: the tensor a has .*or an"
+    ):
+      opened.read("a", (slice(5, 7), slice(None)))
 
   def test_a_cut_file_is_named(self):
     self.write(10_000)
