@@ -18,6 +18,7 @@ from absl import logging
 
 from rstar_jax.config import validation
 from rstar_jax.config.schema import Config
+from rstar_jax.hf import folders
 from rstar_jax.models import host_memory
 from rstar_jax.pipeline import (
   checks,
@@ -126,10 +127,12 @@ def _check_stages(context: Context) -> None:
   """Refuses, before anything is spent, what a later stage could not do.
 
   Raises:
-    ValueError: the devices cannot train, or nobody can write a step in round 1;
-      one line that says what to do.
+    ValueError: the devices cannot train, a policy that a round names is none,
+      or nobody can write a step in round 1; one line that says what to do.
   """
   models.check_trainings(context.config)
+  for name in {each.policy for each in context.config.rounds} - {""}:
+    folders.check_policy(name)
   _check_writer(context)
 
 

@@ -4,6 +4,8 @@ import contextlib
 import json
 import pathlib
 import tracemalloc
+import types
+from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +13,11 @@ import safetensors.numpy
 from absl.testing import absltest, parameterized
 from flax import nnx
 
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, generation, tensors
+from rstar_jax.inference.policy import stop_finishes
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
-from rstar_jax.steps.tokenizer import HfTokenizer
+from rstar_jax.steps import prompts
+from rstar_jax.steps.tokenizer import HfTokenizer, encode_solution
 from rstar_jax.testing import tiny_model
 from tests.parity import cases, compare
 
@@ -102,6 +106,47 @@ class HfTest(parameterized.TestCase):
     self.assertEqual(loaded.config, model.config)
     self.assertEqual(loaded.config.family, "qwen2")
 
+  def test_others_end_a_step_where_the_engine_does(self):
+    import transformers
+
+    tokenizer = HfTokenizer(BASE_MODEL)
+    model = make(vocab_size=tokenizer.vocab_size)
+    folders.save_policy(model, self.folder, tokenizer=tokenizer)
+    read = transformers.GenerationConfig.from_pretrained(self.folder)
+    self.assertEqual(set(read.eos_token_id), stop_finishes(tokenizer).keys())
+    self.assertEqual(read.eos_token_id[0], tokenizer.eos_id)
+    self.assertEqual(read.pad_token_id, tokenizer.pad_id)
+    self.assertIsNone(read.bos_token_id)
+    # One that knows no step, and a model that writes none.
+    plain = types.SimpleNamespace(
+      eos_id=5, pad_id=5, bos_ids=(3,), id_of={}.__getitem__
+    )
+    self.assertEqual(
+      generation.fields_of(plain),
+      {"bos_token_id": 3, "eos_token_id": [5], "pad_token_id": 5},
+    )
+    ppm = ppm_from_policy(model, rngs=nnx.Rngs(0))
+    other = self.folder.parent / "ppm"
+    folders.save_ppm(ppm, other, tokenizer=tokenizer)
+    self.assertFalse((other / generation.FILE).exists())
+
+  @parameterized.parameters("Is it {{ 3 }}?", "<code>x</code>\n\n  y \u00e9")
+  def test_a_chat_of_others_is_the_prompt_of_training(self, question):
+    import transformers
+
+    tokenizer = HfTokenizer(BASE_MODEL)
+    model = make(vocab_size=tokenizer.vocab_size)
+    folders.save_policy(model, self.folder, tokenizer=tokenizer)
+    read = transformers.AutoTokenizer.from_pretrained(self.folder)
+    ids = read.apply_chat_template(
+      [{"role": "user", "content": question}],
+      add_generation_prompt=True,
+      return_dict=False,
+    )
+    asked = prompts.prompt(question)
+    self.assertEqual(ids, encode_solution(tokenizer, asked, ()))
+    self.assertEqual(read.decode(ids), asked)
+
   def test_qwen2_with_a_window_stays_one(self):
     tokenizer = HfTokenizer(BASE_MODEL)
     model = make(vocab_size=tokenizer.vocab_size, sliding_window=7)
@@ -159,6 +204,30 @@ class HfTest(parameterized.TestCase):
     safetensors.numpy.save_file(good | {name: turned}, file)
     with self.assertRaisesRegex(ValueError, "shape"):
       folders.load_policy(self.folder)
+
+  def test_a_check_reads_no_values(self):
+    folders.save_policy(make(), self.folder)
+    file = self.folder / "model.safetensors"
+    values = self.tensors()
+    name = "model.layers.0.mlp.up_proj.weight"
+    with mock.patch.object(tensors.SafetensorsFolder, "read") as read:
+      folders.check_policy(self.folder)
+      for changed, reason in (
+        (values[name].astype(np.int8), "the tensor model.*of the type I8"),
+        (values[name].T.copy(), "shape"),
+      ):
+        safetensors.numpy.save_file(values | {name: changed}, file)
+        with self.assertRaisesRegex(ValueError, reason):
+          folders.check_policy(self.folder)
+      file.write_bytes(file.read_bytes()[:-5])
+      with self.assertRaisesRegex(ValueError, "cannot be read .*copy it again"):
+        folders.check_policy(self.folder)
+      (self.folder / "config.json").write_text('{"a": 1,\n"b": x}')
+      with self.assertRaisesRegex(
+        ValueError, "config.json is not .* in line 2"
+      ):
+        folders.check_policy(self.folder)
+    read.assert_not_called()
 
   def test_shards_are_written_and_read(self):
     model = make(tied_embeddings=False)

@@ -329,6 +329,16 @@ class RefusedTest(absltest.TestCase):
     with mock.patch.object(models, "train_mesh", lambda config: mesh):
       self.assert_refused("^config.sft: a batch of .* into 3 parts")
 
+  def test_a_policy_of_a_later_round_that_is_none(self):
+    folder = self.context.workdir.parent / "named"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type":')
+    second = dataclasses.replace(
+      self.context.config.rounds[1], policy=str(folder)
+    )
+    self.context.config.rounds = (self.context.config.rounds[0], second)
+    self.assert_refused(f"^{folder}/config.json is not JSON .*: copy it again")
+
   def test_nobody_who_writes(self):
     self.context.tokenizer = types.SimpleNamespace(known=5, vocab_size=13)
     self.assert_refused("^nobody can write a step in round 1")
