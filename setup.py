@@ -49,8 +49,9 @@ TFDS = ["array_record>=0.6", "tensorflow-datasets>=4.9.10"]
 # Scalars for TensorBoard beside metrics.jsonl.
 TENSORBOARD = ["tensorboardX>=2.6"]
 
-# Searchers on the hosts of a cluster; see docs/ray.md.
-RAY = ["ray>=2.40"]
+# Searchers on the hosts of a cluster; see docs/ray.md. "default" brings what
+# answers the probes of KubeRay, and the dashboard.
+RAY = ["ray[default]>=2.40"]
 
 # Generated tasks; see docs/your_task.md. It needs packages without wheels.
 REASONING_GYM = ["reasoning-gym>=0.1.20"]

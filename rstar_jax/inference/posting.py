@@ -243,11 +243,19 @@ def _body(response: Any, most: int | None = None) -> bytes:
 
 
 def _broken_off(answer: Any) -> bool:
-  choices = answer.get("choices") if isinstance(answer, dict) else None
-  return isinstance(choices, list) and any(
-    isinstance(each, dict) and each.get("finish_reason") in _BROKEN_OFF
-    for each in choices
-  )
+  """Says whether a server ended a sample, and not the sample itself."""
+  found = []
+  for each in answer if isinstance(answer, list) else [answer]:
+    # vLLM has a word for each choice; SGLang, a type in what is about all.
+    choices, meta = (_get(each, name) for name in ("choices", "meta_info"))
+    found.append(_get(_get(meta, "finish_reason"), "type"))
+    if isinstance(choices, list):
+      found += [_get(one, "finish_reason") for one in choices]
+  return any(each in _BROKEN_OFF for each in found)
+
+
+def _get(found: Any, name: str) -> Any:
+  return found.get(name) if isinstance(found, dict) else None
 
 
 def _message(text: str) -> str:

@@ -17,6 +17,9 @@ from rstar_jax.config.schema import EngineConfig, ServersConfig
 # The ids of a sample and their log-probabilities, in nats.
 Sample = tuple[tuple[int, ...], tuple[float, ...]]
 
+# So little of the probability that only the likeliest token is left.
+_LEAST_P = 1e-6
+
 # A log-probability, a raw value and an id of a token are smaller.
 _MOST_REAL, _MOST_ID = 1e6, 1 << 31
 
@@ -106,7 +109,7 @@ class OpenAi:
       return_token_ids=True,
       skip_special_tokens=False,
       **({"stop": list(asked.stop_texts)} if asked.stop_texts else {}),
-      **_sampling(engine, asked.likeliest),
+      **_sampling(engine, {"top_k": 1} if asked.likeliest else {}),
     )
 
   def scoring(self, paths: Sequence[Sequence[int]]) -> bytes:
@@ -146,6 +149,9 @@ class OpenAi:
 class SgLang:
   """`/generate` and `/classify`.
 
+  The end of the text ends a sample, too: `ignore_eos` would have it pass by
+  `stop_token_ids` as well.
+
   Attributes:
     seeds: whether the server takes them.
   """
@@ -159,11 +165,14 @@ class SgLang:
     return f"{base.removesuffix('/v1')}/classify"
 
   def sampling(self, asked: Asked, engine: EngineConfig) -> bytes:
+    # Not `top_k=1`: what is greedy has log-probabilities at temperature 1, and
+    # what is sampled need not have them.
+    only = {"top_p": _LEAST_P} if asked.likeliest else {}
     fields = {
       "max_new_tokens": asked.most,
       "stop_token_ids": sorted(asked.stop_ids),
       "skip_special_tokens": False,
-      **_sampling(engine, asked.likeliest),
+      **_sampling(engine, only),
     }
     if asked.stop_texts:
       fields["stop"] = list(asked.stop_texts)
@@ -200,12 +209,17 @@ def _json(**fields: Any) -> bytes:
   return json.dumps(fields, sort_keys=True).encode()
 
 
-def _sampling(engine: EngineConfig, likeliest: bool) -> dict[str, Any]:
-  """Returns how tokens are drawn, but for what is not restricted."""
-  if likeliest:
+def _sampling(engine: EngineConfig, only: dict[str, Any]) -> dict[str, Any]:
+  """Returns how tokens are drawn, but for what is not restricted.
+
+  Args:
+    engine: the run's.
+    only: what leaves the likeliest token alone; empty for a sample.
+  """
+  if only:
     # Not at temperature 0: an answer tells whether log-probabilities are those
     # at temperature 1, whatever the temperature.
-    return {"temperature": engine.temperature or 1.0, "top_k": 1}
+    return {"temperature": engine.temperature or 1.0, **only}
   found: dict[str, Any] = {"temperature": engine.temperature}
   if engine.temperature:
     found["top_p"] = engine.top_p

@@ -15,7 +15,8 @@ from tests.fuzz import hostile
 
 ENGINE = EngineConfig(temperature=0.7, top_p=0.9, top_k=40, min_p=0.05)
 ASKED = Asked([4, 5], seed=9, most=3, stop_ids=(7, 2))
-# What vLLM and SGLang answer, without what is not read.
+# What vLLM answers, without what is not read; and SGLang, as the encoder of its
+# version 0.5.23 (`sglang.api.v1`) writes it.
 OPENAI = {
   "object": "text_completion",
   "choices": [
@@ -32,12 +33,19 @@ OPENAI = {
 }
 SGLANG = {
   "text": " so",
-  "output_ids": [11, 7],
   "meta_info": {
+    "id": "6c0a",
+    "prompt_tokens": 2,
+    "completion_tokens": 2,
     "finish_reason": {"type": "stop", "matched": 7},
     "output_token_logprobs": [[-0.5, 11, None], [-1.25, 7, None]],
-    "completion_tokens": 2,
+    "e2e_latency": 0.25,
+    "cached_tokens": 0,
+    "reasoning_tokens": 0,
+    "output_token_logprobs_length": 2,
+    "weight_version": "default",
   },
+  "output_ids": [11, 7],
 }
 
 
@@ -102,10 +110,12 @@ class RequestsTest(parameterized.TestCase):
 
   def test_the_likeliest_token_keeps_the_temperature(self):
     asked = dataclasses.replace(ASKED, likeliest=True)
-    for speaks in (OpenAi(), SgLang()):
-      body = json.loads(speaks.sampling(asked, ENGINE))
-      fields = body.get("sampling_params", body)
-      self.assertEqual((fields["temperature"], fields["top_k"]), (0.7, 1))
+    body = json.loads(OpenAi().sampling(asked, ENGINE))
+    self.assertEqual((body["temperature"], body["top_k"]), (0.7, 1))
+    # SGLang's log-probabilities of `top_k=1` are always at temperature 1.
+    fields = json.loads(SgLang().sampling(asked, ENGINE))["sampling_params"]
+    self.assertEqual((fields["temperature"], fields["top_p"]), (0.7, 1e-6))
+    self.assertNotIn("top_k", fields)
 
   def test_texts_that_end_a_step(self):
     asked = dataclasses.replace(ASKED, stop_texts=("<end>",))

@@ -96,6 +96,23 @@ class StepsTest(TwoCase):
     asked = [len(each.asked) for each in self.both]
     self.assertGreater(min(asked), 3)
 
+  def test_a_sample_that_sglang_aborts_is_asked_for_again(self):
+    self.begin("sglang")
+
+    def aborted(answer):
+      meta = answer["meta_info"]
+      # As it is when models are put there, or the server is paused.
+      meta["finish_reason"] = {
+        **{"type": "abort", "message": "Aborted"},
+        **{"status_code": None, "err_type": None},
+      }
+      del meta["output_token_logprobs"][1:]
+      return answer
+
+    for each in self.both:
+      each.faults = [{}, {"change": aborted}, {"change": aborted}]
+    self.assertEqual(self.ask(self.engine()), self.expected())
+
   def test_without_seeds(self):
     self.begin("sglang_jax")
     self.assertLen(self.ask(self.engine()), len(LEAVES))
@@ -266,6 +283,13 @@ class OtherModelTest(TwoCase):
 
     for each in self.both:
       each.faults = [{"change": scaled}] * 99
+    with self.assertRaisesRegex(ValueError, "log-probabilities are off"):
+      self.make().servers.check()
+    # A request that is greedy there would not have shown it.
+    self.begin("sglang")
+    self.make().servers.check()
+    for each in self.both:
+      each.scales = True
     with self.assertRaisesRegex(ValueError, "log-probabilities are off"):
       self.make().servers.check()
 

@@ -22,6 +22,8 @@ class StandIn:
     asked: the path and the body of each request.
     faults: what befalls the next requests, one each; {} is none.
     answers_left: after so many answers it dies; None: never.
+    scales: whether log-probabilities are not those at temperature 1, but where
+      all is greedy, as SGLang has it.
   """
 
   def __init__(self, served: serve.Served, protocol: str = "openai"):
@@ -29,6 +31,7 @@ class StandIn:
     self.asked: list[tuple[str, dict]] = []
     self.faults: list[dict[str, Any]] = []
     self.answers_left: int | None = None
+    self.scales = False
     self._protocol = protocol
     self._port = 0
     self._sockets: set[socket.socket] = set()
@@ -109,6 +112,11 @@ class StandIn:
       return self.served.answer(path, body)
     fields = dict(body["sampling_params"])
     assert fields.pop("skip_special_tokens") is False
+    greedy = fields.get("top_k") == 1 or not fields["temperature"]
+    if fields.get("top_p", 1) <= 1e-6:
+      # Of the likeliest token alone, though sampled.
+      del fields["top_p"]
+      fields["top_k"] = 1
     asked = {
       "prompt": body["input_ids"],
       "max_tokens": fields.pop("max_new_tokens"),
@@ -117,6 +125,8 @@ class StandIn:
     }
     (choice,) = self.served.answer("/v1/completions", asked)["choices"]
     logprobs = choice["logprobs"]["token_logprobs"]
+    if self.scales and not greedy:
+      logprobs = [value / 2 for value in logprobs]
     stopped = choice["stop_reason"] is not None
     return {
       "text": choice["text"],

@@ -13,6 +13,7 @@ from rstar_jax.config import flag
 from rstar_jax.pipeline import status
 from rstar_jax.storage import stopping
 from rstar_jax.tools.aot import chips
+from tests.launch import bare_root
 from tests.launch import cloud as cloud_lib
 
 ROOT = cloud_lib.ROOT
@@ -105,7 +106,13 @@ class ManifestTest(parameterized.TestCase):
   def test_ray_has_workers_that_can_come_and_go(self):
     spec = manifest("ray")["spec"]
     self.assertTrue(spec["enableInTreeAutoscaling"])
+    # Kueue's webhook refuses it otherwise.
+    annotations = manifest("ray")["metadata"]["annotations"]
+    self.assertEqual(annotations["kueue.x-k8s.io/elastic-job"], "true")
     (group,) = spec["workerGroupSpecs"]
+    # Ray's autoscaler ends where it cannot tell them.
+    (worker,) = group["template"]["spec"]["containers"]
+    self.assertIn("cpu", worker["resources"]["limits"])
     self.assertEqual(group["numOfHosts"], slice_of(pods("ray")[0]).hosts)
     self.assertBetween(
       group["replicas"], group["minReplicas"], group["maxReplicas"]
@@ -142,12 +149,7 @@ class DockerfileTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    text = (ROOT / "Dockerfile").read_text()
-    lines = re.sub(r"\\\n", " ", re.sub(r"(?m)^#.*\n", "", text)).splitlines()
-    cls.steps = [
-      (word, rest.strip())
-      for word, _, rest in (line.partition(" ") for line in lines if line)
-    ]
+    cls.steps = bare_root.steps((ROOT / "Dockerfile").read_text())
 
   def of(self, word: str) -> list[str]:
     return [rest for found, rest in self.steps if found == word]

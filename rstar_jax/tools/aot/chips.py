@@ -1,7 +1,8 @@
 """TPU chips and slices: published peaks, and what a topology's name means.
 
 Peaks are those of https://cloud.google.com/tpu/docs, the pages "TPU v4", "TPU
-v5e", "TPU v5p" and "TPU v6e".
+v5e", "TPU v5p" and "TPU v6e". Where they give the network of a pod, a chip has
+its share.
 """
 
 import dataclasses
@@ -24,6 +25,8 @@ class Chip:
     hbm_rate: bytes/s to and from HBM.
     ici_rate: bytes/s that all links of a chip send together, one way.
     links: that a chip has: two for each axis of its torus.
+    dcn_rate: bytes/s that it sends to other slices over the data centre's
+      network; 0 where none is published.
     host: the shape of the chips of one host, as a topology.
     cores: TensorCores. Where they are two, one program runs on both, and names
       such as v5p-8 count them and not chips.
@@ -37,6 +40,7 @@ class Chip:
   hbm_rate: float
   ici_rate: float
   links: int
+  dcn_rate: float
   host: str
   cores: int
   most: int
@@ -50,11 +54,23 @@ class Chip:
 CHIPS = {
   name: Chip(name, flops, hbm * _GIB, usable * _GIB, *rest)
   for name, flops, hbm, usable, *rest in (
-    ("v4", 275e12, 32, 30.75, 1200e9, 2400e9 / 8, 6, "2x2x1", 2, 2048),
-    ("v5e", 197e12, 16, 15.75, 819e9, 1600e9 / 8, 4, "2x2", 1, 256),
-    ("v5p", 459e12, 95, 95.73, 2765e9, 4800e9 / 8, 6, "2x2x1", 2, 4096),
+    ("v4", 275e12, 32, 30.75, 1200e9, 2400e9 / 8, 6, 0, "2x2x1", 2, 2048),
+    ("v5e", 197e12, 16, 15.75, 819e9, 1600e9 / 8, 4, 25e9 / 8, "2x2", 1, 256),
+    (
+      "v5p",
+      459e12,
+      95,
+      95.73,
+      2765e9,
+      4800e9 / 8,
+      6,
+      50e9 / 8,
+      "2x2x1",
+      2,
+      4096,
+    ),
     # ICI is published for both ways together: 800 GB/s.
-    ("v6e", 918e12, 32, 31.24, 1638e9, 400e9, 4, "2x2", 1, 256),
+    ("v6e", 918e12, 32, 31.24, 1638e9, 400e9, 4, 100e9 / 8, "2x2", 1, 256),
   )
 }
 

@@ -24,36 +24,44 @@ class Work:
     flops: of matrix products.
     bytes: to and from HBM. Activations are not counted, as if they never left
       the chip.
-    wire: bytes that it sends to other chips.
+    wire: bytes that it sends to other chips of its slice.
+    between: bytes that it sends to other slices.
   """
 
   flops: float = 0.0
   bytes: float = 0.0
   wire: float = 0.0
+  between: float = 0.0
 
   def __add__(self, other: "Work") -> "Work":
     return Work(
       self.flops + other.flops,
       self.bytes + other.bytes,
       self.wire + other.wire,
+      self.between + other.between,
     )
 
   def parts(self, where: Slice) -> dict[str, float]:
     """Returns seconds at the published peaks, of each resource."""
-    return {
+    found = {
       "compute": self.flops / where.chip.flops,
       "hbm": self.bytes / where.chip.hbm_rate,
       "ici": self.wire / where.ici_rate if self.wire else 0.0,
     }
+    if self.between and where.chip.dcn_rate:
+      found["dcn"] = self.between / where.chip.dcn_rate
+    return found
 
   def seconds(self, where: Slice) -> float:
     """Returns seconds at the published peaks.
 
     Products go on while weights arrive, but a layer's all-reduces wait for its
-    products, and the next products for them.
+    products, and the next products for them; and sums between slices come last.
     """
     parts = self.parts(where)
-    return max(parts["compute"], parts["hbm"]) + parts["ici"]
+    return (
+      max(parts["compute"], parts["hbm"]) + parts["ici"] + parts.get("dcn", 0.0)
+    )
 
 
 def layer_parameters(model: ModelConfig) -> int:

@@ -293,7 +293,9 @@ def _work(
     name, model, config, dict(mesh.shape), plan.Assumptions()
   )
   if moved is not None:
-    work = dataclasses.replace(work, bytes=moved.hbm, wire=moved.wire)
+    work = dataclasses.replace(
+      work, bytes=moved.hbm, wire=moved.wire, between=moved.between
+    )
   seconds = work.seconds(where)
   return {
     "tokens": tokens,

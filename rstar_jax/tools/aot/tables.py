@@ -75,7 +75,8 @@ def trainings(rows: Sequence[Row]) -> str:
   """Returns a table of updates: what a chip holds, and what bounds it."""
   head = (
     "model slice program remat micro-batches HBM,_GiB chip,_GiB code,_MiB "
-    "CPU-s PFLOP HBM,_TB sent,_TB compute,_s HBM,_s ICI,_s share_of_peak"
+    "CPU-s PFLOP HBM,_TB sent,_TB compute,_s HBM,_s ICI,_s DCN,_s "
+    "share_of_peak"
   ).split()
   lines = [
     [
@@ -91,6 +92,7 @@ def trainings(rows: Sequence[Row]) -> str:
       f"{row['bytes'] / 1e12:.3f}",
       f"{row['wire'] / 1e12:.3f}",
       *(f"{row['seconds'][key]:.2f}" for key in ("compute", "hbm", "ici")),
+      f"{row['seconds']['dcn']:.2f}" if "dcn" in row["seconds"] else "",
       f"{row['share_of_peak']:.0%}",
     ]
     for row in rows

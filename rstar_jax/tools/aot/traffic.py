@@ -22,7 +22,8 @@ _HEAD = re.compile(r"(?:ENTRY )?%([\w.\-]+) \(.*\{$")
 _FREE = set(
   "parameter constant tuple get-tuple-element bitcast iota after-all "
   "partition-id replica-id copy-done slice-done optimization-barrier "
-  "collective-permute-done all-gather-done all-reduce-done async-done".split()
+  "collective-permute-done all-gather-done all-reduce-done async-done "
+  "send-done recv-done".split()
 )
 _SLICES = ("dynamic-slice", "slice", "gather")
 _SENT = {
@@ -40,17 +41,23 @@ class Moved:
 
   Attributes:
     hbm: to and from HBM.
-    wire: sent to other chips.
+    wire: sent to other chips of the slice.
+    between: sent to other slices, over the data centre's network.
   """
 
   hbm: float = 0.0
   wire: float = 0.0
+  between: float = 0.0
 
   def __add__(self, other: "Moved") -> "Moved":
-    return Moved(self.hbm + other.hbm, self.wire + other.wire)
+    return Moved(
+      self.hbm + other.hbm,
+      self.wire + other.wire,
+      self.between + other.between,
+    )
 
   def __mul__(self, times: float) -> "Moved":
-    return Moved(self.hbm * times, self.wire * times)
+    return Moved(self.hbm * times, self.wire * times, self.between * times)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,8 +166,11 @@ class _Counter:
       elif each.kind == "call":
         total += self.of(each.calls("to_apply"))
       elif each.kind not in _FREE:
-        total += Moved(self._hbm(each, body))
-        total += Moved(0, self._wire(each, seen, scattered=False))
+        total += Moved(
+          self._hbm(each, body),
+          self._wire(each, seen, scattered=False),
+          self._between(each),
+        )
     return total
 
   def _trips(self, loop: _Instruction) -> int:
@@ -201,6 +211,13 @@ class _Counter:
     sent = _SENT[kind](size, _group(each.rest))
     return sent / 2 if kind == "all-reduce" and scattered else sent
 
+  def _between(self, each: _Instruction) -> float:
+    """Returns the bytes that an instruction gives to the host to send."""
+    if each.kind != "send" or "is_host_transfer=true" not in each.rest:
+      return 0.0
+    # (what is sent, context, token).
+    return _arrays(each.shape, everywhere=True)[0]
+
   def _hbm(self, each: _Instruction, body: dict[str, _Instruction]) -> float:
     given = [body[one].shape if one in body else "" for one in each.operands]
     reads = [sum(_arrays(shape)) for shape in given]
@@ -210,6 +227,8 @@ class _Counter:
       place = each.kind == "slice-start"
       size = _arrays(each.shape, everywhere=True)[place]
       return size * (bool(writes[place]) + bool(writes[1 - place]))
+    if each.kind in ("send", "recv"):
+      return _arrays(each.shape)[0]
     if each.kind.startswith("async") or "AllocateBuffer" in each.rest:
       return 0.0
     if each.kind in _SLICES:

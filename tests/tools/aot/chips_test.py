@@ -14,6 +14,7 @@ class ChipsTest(parameterized.TestCase):
     # sends to others as much as it reads.
     self.assertBetween(chip.flops / chip.hbm_rate, 100, 1000)
     self.assertLess(chip.ici_rate, chip.hbm_rate)
+    self.assertLess(chip.dcn_rate, chip.link_rate)
     self.assertEqual(chips.parse(f"{chip.name}:{chip.host}").chips, 4)
 
   def test_v5e_as_published(self):

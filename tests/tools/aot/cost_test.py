@@ -149,6 +149,14 @@ class SecondsTest(absltest.TestCase):
     self.assertAlmostEqual(work.seconds(where), 1.25)
     self.assertAlmostEqual((work + work).seconds(where), 2.5)
 
+  def test_so_do_other_slices(self):
+    where = chips.parse("2x v5e:2x2")
+    # 25 Gbit/s of a chip.
+    work = Work(flops=197e12, between=25e9 / 8)
+    self.assertEqual(work.parts(where)["dcn"], 1.0)
+    self.assertAlmostEqual((work + work).seconds(where), 4.0)
+    self.assertNotIn("dcn", Work(flops=1).parts(where))
+
 
 if __name__ == "__main__":
   absltest.main()

@@ -85,7 +85,7 @@ class TablesTest(absltest.TestCase):
     self.assertEqual(
       row,
       "| Model-7B | v5e:4x4 | sft | mlp | 16 x 8 rows | 12.08 | 15.75 | 9 | 20 "
-      "| 1.837 | 4.870 | 0.531 | 9.32 | 5.95 | 2.65 | 80% |",
+      "| 1.837 | 4.870 | 0.531 | 9.32 | 5.95 | 2.65 |  | 80% |",
     )
     self.assertEqual(tables.steps(rows), tables.steps([_STEP]))
 

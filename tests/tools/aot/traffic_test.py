@@ -10,7 +10,8 @@ from rstar_jax.tools.aot import traffic
 jax.config.update("jax_num_cpu_devices", 4)
 
 # As a TPU's compiler writes: a loop within a loop, a product with a part of an
-# array, results in fast memory (S(1)), and sums in two kinds.
+# array, results in fast memory (S(1)), sums in two kinds, and one with another
+# slice.
 _TEXT = """
 HloModule jit_step, is_scheduled=true
 
@@ -57,6 +58,12 @@ HloModule jit_step, is_scheduled=true
 
 %outer (state: (s32[], f32[8,64])) -> (s32[], f32[8,64]) {
   %held = (s32[], f32[8,64]) parameter(0)
+  %mine = f32[8,64]{1,0} get-tuple-element(%held), index=1
+  %then = token[] after-all()
+  %go = (f32[8,64], u32[], token[]) send(%mine, %then), is_host_transfer=true
+  %gone = token[] send-done(%go), is_host_transfer=true
+  %come = (f32[8,64], u32[], token[]) recv(%then), is_host_transfer=true
+  %theirs = (f32[8,64]{1,0}, token[]) recv-done(%come), is_host_transfer=true
   ROOT %loop = (s32[], f32[8,64]) while(%held), condition=%until, body=%inner
 }
 
@@ -82,7 +89,12 @@ class TrafficTest(absltest.TestCase):
     found = traffic.moved(_TEXT, turns=3)
     # In each of 3 x 8 turns a row of 64 numbers and its index are read, and a
     # row is written, at an index again. Before, two rows are fetched and put.
-    self.assertEqual(found.hbm, 24 * (256 + 4 + 256 + 4) + 2 * 512)
+    # In each of 3 turns all rows go to another slice, and others come.
+    rows = 8 * 64 * 4
+    self.assertEqual(
+      found.hbm, 24 * (256 + 4 + 256 + 4) + 2 * 512 + 3 * 2 * rows
+    )
+    self.assertEqual(found.between, 3 * rows)
     # 3 of 4 parts of 1024 bytes, gathered once, and summed and cut.
     self.assertEqual(found.wire, 24 * (768 + 768))
 
