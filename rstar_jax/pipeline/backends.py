@@ -38,7 +38,7 @@ from rstar_jax.models.transformer import (
   arrays_of,
   from_arrays,
 )
-from rstar_jax.pipeline import models, served
+from rstar_jax.pipeline import deploy, models
 from rstar_jax.pipeline.context import Context
 from rstar_jax.search.mcts import Calls
 from rstar_jax.steps import grammar
@@ -103,7 +103,7 @@ class ModelBackend:
       self._parameters = sum(each.size for each in arrays_of(model).values())
       self._engine = Engine(model, engine or config.engine, **self._shared)
     elif config.servers.policy:
-      self._engine = served.policy(context, policy or round_, self._few_shot)
+      self._engine = deploy.policy(context, policy or round_, self._few_shot)
     self._own: list[PluginPolicy] = []
     self._began = time.perf_counter()
     self._compiled = compiled.counter()
@@ -131,7 +131,7 @@ class ModelBackend:
         )
       folder = ppm or context.finished(made, score)
       if config.servers.ppm:
-        scores = served.ppm(context, folder)
+        scores = deploy.ppm(context, folder)
       else:
         scores = self._scoring(folders.load_ppm(folder, dtype, mesh=mesh))
       self.score = Scorer(scores, context.tokenizer)

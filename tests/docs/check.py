@@ -72,7 +72,7 @@ NOT_RUN = (
   (r"remote\.url=", "needs a server with a large model"),
   (
     r"-m rstar_jax\.tools\.serve |servers\.policy=",
-    "serves until it is stopped; tests/pipeline/served_test.py",
+    "serves until it is stopped; tests/pipeline/deploy_test.py",
   ),
   (r"-m rstar_jax\.tools\.aot ", "needs libtpu; `make aot`"),
   (r"-m rstar_jax\.tools\.harness ", "needs lm-eval; `make harness`"),

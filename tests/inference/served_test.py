@@ -11,7 +11,7 @@ from rstar_jax.inference import served, servers
 from rstar_jax.inference.engine import LOST, Generated, Stop
 from rstar_jax.inference.policy import Policy
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.pipeline import served as pipeline_served
+from rstar_jax.pipeline import deploy
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.tools import serve
 from tests.inference import stand_in
@@ -233,7 +233,7 @@ class OtherModelTest(TwoCase):
 
   def expected_of(self, policy):
     model = folders.load_policy(policy)
-    tokens = pipeline_served._tokens(model, PROMPTS)
+    tokens = deploy._tokens(model, PROMPTS)
     return served.Expected(str(policy), PROMPTS, tokens=tokens)
 
   def make(self, **options):

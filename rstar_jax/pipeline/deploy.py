@@ -1,4 +1,4 @@
-"""The run's models behind servers: put there, looked at, and asked.
+"""Deploys the run's models: puts them on servers, and sees that they are there.
 
 Which model a server has is not told by its name: what it computes is compared
 with the model itself, which is loaded here once for a few prompts.

@@ -9,8 +9,7 @@ from flax import nnx
 
 from rstar_jax.hf import folders
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
-from rstar_jax.pipeline import backends, models
-from rstar_jax.pipeline import served as served_lib
+from rstar_jax.pipeline import backends, deploy, models
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import records
@@ -160,7 +159,7 @@ class BackendTest(ServedCase):
       other, folder, tokenizer=HfTokenizer(self.config.policy.path)
     )
     with self.assertRaisesRegex(ValueError, "another model.*values are off"):
-      served_lib.ppm(self.context(), folder)
+      deploy.ppm(self.context(), folder)
 
   def test_nobody_is_there(self):
     self.use(ppm="")
