@@ -7,7 +7,8 @@ record, and a tree is built and packed only while the budget has room for it.
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
@@ -113,7 +114,10 @@ class Forest:
     spec = specs[round_ - 1] if 0 < round_ <= len(specs) else {}
     counted = _counted(spec, self._config.get("search", {}))
     seen: collections.Counter[str] = collections.Counter()
-    trees = folder / "trees"
+    trees, both = (
+      folder / "trees",
+      [_Made(folder / n) for n in ("sft", "pairs")],
+    )
     # Turns of reinforcement have folders of their own.
     for path in sorted([*trees.glob("shard-*"), *trees.glob("*/shard-*")]):
       if self._rows_of_set <= 0:
@@ -121,8 +125,8 @@ class Forest:
         continue
       records = list(trees_lib.records(path))
       names = {record["problem"]["id"] for record in records}
-      sft = _of(folder / "sft", names) if self._bytes_of_set > 0 else {}
-      pairs = _of(folder / "pairs", names) if self._bytes_of_set > 0 else {}
+      draws = self._bytes_of_set > 0
+      sft, pairs = (made.of(path, names) if draws else {} for made in both)
       for record in records:
         problem = record["problem"]
         name = problem["id"]
@@ -239,18 +243,43 @@ def _counted(spec: Mapping[str, Any], search: Mapping[str, Any]) -> bool:
   )
 
 
-def _of(folder: epath.Path, names: set[str]) -> dict[str, list[Record]]:
-  """Returns the rows of the named problems, by problem id."""
-  found: dict[str, list[Record]] = {}
-  for path in _shards(folder):
-    for row in each_row(path):
-      if row["problem_id"] in names:
-        found.setdefault(row["problem_id"], []).append(row)
-  return found
+class _Made:
+  """The rows of a folder that were made of trees."""
 
+  def __init__(self, folder: epath.Path):
+    self._folder = folder
 
-def _shards(folder: epath.Path) -> Iterable[epath.Path]:
-  return sorted(folder.glob("shard-*")) if folder.is_dir() else ()
+  def of(self, trees: epath.Path, names: set[str]) -> dict[str, list[Record]]:
+    """Returns the rows of problems, by their ids.
+
+    Args:
+      trees: a file of trees.
+      names: ids of its problems.
+    """
+    # A file has the name of the trees that it is made of, unless these are of
+    # several rounds or turns.
+    same = self._folder / trees.name
+    paths = (
+      {same}
+      if same.exists()
+      else {path for name in names for path in self._files.get(name, ())}
+    )
+    found: dict[str, list[Record]] = {}
+    for path in sorted(paths):
+      for row in each_row(path):
+        if row["problem_id"] in names:
+          found.setdefault(row["problem_id"], []).append(row)
+    return found
+
+  @functools.cached_property
+  def _files(self) -> dict[str, set[epath.Path]]:
+    """The files that have rows of a problem, by its id; all are read."""
+    found: dict[str, set[epath.Path]] = {}
+    if self._folder.is_dir():
+      for path in self._folder.glob("shard-*"):
+        for row in each_row(path):
+          found.setdefault(row["problem_id"], set()).add(path)
+    return found
 
 
 def _count(path: epath.Path) -> int:

@@ -2,15 +2,18 @@
 
 import dataclasses
 import pathlib
+from unittest import mock
 
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
+from rstar_jax.config.schema import ExtractConfig
+from rstar_jax.data import pairs, trajectories
 from rstar_jax.report import forest, records, trees
 from rstar_jax.storage import records as records_lib
 from tests.report import workdirs
 
 
-class ForestTest(absltest.TestCase):
+class ForestTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.folder = pathlib.Path(self.create_tempdir().full_path)
@@ -106,6 +109,43 @@ class ForestTest(absltest.TestCase):
       {name: found["sets"][0][name] for name in ("problems", "listed", "read")},
       {"problems": 2, "listed": 1, "read": 1},
     )
+
+  @parameterized.parameters(
+    # Of one round: what is made of a file of trees has its name.
+    ("shard-00000-of-00003", ("sft/shard-00000", "pairs/shard-00000")),
+    # Of several: which file a problem is in is looked up, once.
+    ("shard-00006-of-00009", ()),
+  )
+  def test_training_data_is_read_file_by_file(self, first, once):
+    tree = workdirs.apples()
+    (row,), _ = trajectories.sft_rows([tree], ExtractConfig(sft_per_problem=1))
+    pair, *_ = pairs.pairs([tree], ExtractConfig())[0]
+    folder, number = self.folder / "round_1", int(first[6:11])
+    for index in range(3):
+      ids = {"problem_id": f"p{index}"}
+      for name, place, each in (
+        ("trees", index, workdirs.apples(f"p{index}").to_record()),
+        ("sft", number + index, trajectories.to_dict(row) | ids),
+        ("pairs", number + index, pairs.to_dict(pair) | ids),
+      ):
+        total = 3 if name == "trees" else int(first[-5:])
+        path = folder / name / records_lib.shard_name(place, total)
+        records_lib.write_shard(path, [each])
+    opened = []
+
+    def each_row(path):
+      opened.append(path)
+      return records_lib.each_row(path)
+
+    with mock.patch.object(forest, "each_row", each_row):
+      found = records.read(self.folder)
+    self.assertLen(found["trees"], 3)
+    for packed in found["trees"]:
+      drawn = trees.decode(packed)
+      self.assertNotEmpty(drawn["chosen"])
+      self.assertNotEmpty(drawn["pairs"])
+    # Two files for each of three: read as they are, or after a look at all.
+    self.assertLen(opened, 6 if once else 12)
 
   def test_a_tree_that_is_not_drawn_is_not_built(self):
     record = workdirs.apples().to_record()
