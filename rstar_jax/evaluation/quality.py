@@ -1,6 +1,6 @@
 """Measures a reward model by its values on trees that it has not seen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,13 @@ _BINS = 10
 
 
 def measure(
-  trees: Sequence[Tree], score: Score, config: ExtractConfig
+  groups: Iterable[Sequence[Tree]], score: Score, config: ExtractConfig
 ) -> dict[str, Any]:
   """Measures a reward model on trees whose problems it was not trained on.
 
   Args:
-    trees: searched trees with graded answers.
+    groups: searched trees with graded answers, all of a problem in one group;
+      those of a group are held and valued together.
     score: the reward model.
     config: how preference pairs are made from the trees.
 
@@ -30,33 +31,35 @@ def measure(
     {kind: {"accuracy", "n"}}, the share of pairs whose preferred side has the
     higher value; a tie counts as half.
   """
-  right, wrong, _ = trajectories_lib.graded(trees)
-  pairs, _ = pairs_lib.pairs(trees, config)
-  partials = [
-    each
-    for t in (*right, *wrong)
-    for each in values_lib.wanted(t.question, t.steps, "mean")
-  ]
-  partials += [(p.question, p.chosen) for p in pairs]
-  partials += [(p.question, p.rejected) for p in pairs]
-  found = values_lib.values_of(score, partials)
-  level = {tree.problem.id: tree.problem.level for tree in trees}
-  rows = [
-    {
-      "values": [
-        found[each] for each in values_lib.wanted(t.question, t.steps, "mean")
-      ],
-      "right": t.correct,
-      "problem": t.problem_id,
-      "level": level[t.problem_id],
-    }
-    for t in (*right, *wrong)
-  ]
+  rows: list[dict[str, Any]] = []
   wins: dict[str, list[float]] = {}
-  for pair in pairs:
-    margin = found[pair.question, pair.chosen]
-    margin -= found[pair.question, pair.rejected]
-    wins.setdefault(pair.kind, []).append((np.sign(margin) + 1) / 2)
+  for trees in groups:
+    right, wrong, _ = trajectories_lib.graded(trees)
+    pairs, _ = pairs_lib.pairs(trees, config)
+    partials = [
+      each
+      for t in (*right, *wrong)
+      for each in values_lib.wanted(t.question, t.steps, "mean")
+    ]
+    partials += [(p.question, p.chosen) for p in pairs]
+    partials += [(p.question, p.rejected) for p in pairs]
+    found = values_lib.values_of(score, partials)
+    level = {tree.problem.id: tree.problem.level for tree in trees}
+    rows += [
+      {
+        "values": [
+          found[each] for each in values_lib.wanted(t.question, t.steps, "mean")
+        ],
+        "right": t.correct,
+        "problem": t.problem_id,
+        "level": level[t.problem_id],
+      }
+      for t in (*right, *wrong)
+    ]
+    for pair in pairs:
+      margin = found[pair.question, pair.chosen]
+      margin -= found[pair.question, pair.rejected]
+      wins.setdefault(pair.kind, []).append((np.sign(margin) + 1) / 2)
   return (report(rows) if rows else {}) | {
     "pairs": {
       kind: {"accuracy": float(np.mean(each)), "n": len(each)}

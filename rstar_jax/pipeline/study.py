@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rstar_jax.config.schema import StudyConfig
-from rstar_jax.data import held_out
+from rstar_jax.data import held_out, pools
 from rstar_jax.evaluation import compare as compare_lib
 from rstar_jax.evaluation import cost, markdown, quality, solvers
 from rstar_jax.pipeline import backends, extract, ppm
@@ -23,7 +23,6 @@ from rstar_jax.pipeline.shards import (
   finish,
   read_rows,
   read_solutions,
-  read_trees,
   splits,
 )
 from rstar_jax.search.requests import Calls, Search
@@ -312,13 +311,17 @@ def _measure(
     return
   if context.host.leads:
     seed, one_in = context.config.seed, ppm.one_in(context.config)
-    trees = [
-      tree
-      for each in extract.tree_folders(context, round_)
-      for tree in read_trees(each)
-      if held_out.is_held_out(seed, tree.problem.id, one_in)
-    ]
-    found = quality.measure(trees, backend.score, context.config.extract)
+    # The trees of a file are held, and of a problem's the values.
+    groups = (
+      [
+        tree
+        for trees in pools.problems(part)
+        if held_out.is_held_out(seed, trees[0].problem.id, one_in)
+        for tree in trees
+      ]
+      for part in pools.parts(extract.tree_folders(context, round_))
+    )
+    found = quality.measure(groups, backend.score, context.config.extract)
     found["reward"] = reward
     records.write_shard(folder / records.shard_name(0, 1), [found])
   finish(context.host, folder, lambda: {"made_with": _settings(context)})

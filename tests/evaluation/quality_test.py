@@ -77,7 +77,7 @@ class QualityTest(parameterized.TestCase):
   def test_measures_trees(self):
     config = config_of(rollouts=9, candidates=5)
     trees = mcts.search(PROBLEMS, config, calls_of(), seed=2)
-    found = quality.measure(trees, testing.score_by_hash, ExtractConfig())
+    found = quality.measure([trees], testing.score_by_hash, ExtractConfig())
     pairs, stats = pairs_lib.pairs(trees, ExtractConfig())
     self.assertEqual(found["pairs"]["step"]["n"], stats["step"])
 
@@ -115,7 +115,7 @@ class QualityTest(parameterized.TestCase):
         for q, p, row in zip(questions, prefixes, steps, strict=True)
       ]
 
-    found = quality.measure(trees, score, ExtractConfig())
+    found = quality.measure([[tree] for tree in trees], score, ExtractConfig())
     self.assertEqual(found["auc"], 1.0)
     self.assertEqual(found["pairs"]["final"]["accuracy"], 1.0)
 
