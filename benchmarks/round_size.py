@@ -30,7 +30,7 @@ from absl import app, flags
 
 from rstar_jax.data import outcomes, pools
 from rstar_jax.search.tree import ANSWER, RIGHT, STEP, WRONG, Child, Tree
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import layout, records, store
 from rstar_jax.types import Problem
 
 _PROBLEMS = flags.DEFINE_list("problems", ["500"], "Sizes of rounds.")
@@ -42,6 +42,8 @@ _FORMATS = flags.DEFINE_bool("formats", False, "Compare formats instead.")
 _TREES, _PER_FILE = 100, 50
 _ROLLOUTS, _CANDIDATES, _DEPTH = 16, 8, 16
 _WORDS = 3000
+# Batches of pairs that are made.
+_BATCHES = 10
 
 
 @functools.cache
@@ -123,23 +125,88 @@ def _finish(workdir: pathlib.Path, problems: int, processes: int) -> None:
   records.write_manifest(folder, stats)
 
 
-def _extract(workdir: pathlib.Path, problems: int, processes: int) -> None:
-  """Makes solutions and pairs, or finds that they are there."""
+def _context(workdir: pathlib.Path, processes: int) -> Any:
   from rstar_jax.config.schema import Config
-  from rstar_jax.pipeline import extract, work
+  from rstar_jax.hf import folders, tokenizers
+  from rstar_jax.pipeline import work
   from rstar_jax.pipeline.context import Context
   from rstar_jax.storage import metrics
 
-  context = Context(
+  return Context(
     Config(),
     workdir,
     metrics.NullWriter(),
-    *(None, None, None),
+    *(None, None),
+    tokenizer=tokenizers.load_tokenizer(folders.BASE_MODEL),
     work=work.Local(processes),
   )
+
+
+def _extract(workdir: pathlib.Path, problems: int, processes: int) -> None:
+  """Makes solutions and pairs, or finds that they are there."""
+  from rstar_jax.pipeline import extract
+
+  context = _context(workdir, processes)
   extract.extract(context, 1)
   info = records.read_manifest(context.folder(1, "sft"))
   assert info["problems"] == problems
+
+
+def _pack_solutions(
+  workdir: pathlib.Path, problems: int, processes: int
+) -> None:
+  """Writes the rows that SFT reads."""
+  from rstar_jax.pipeline import sft
+
+  rows = layout.stage_folder(workdir, 1, "policy") / layout.ROWS
+  info = sft.pack(_context(workdir, processes), 1, rows)
+  records.write_manifest(rows, info)
+
+
+def _pack_pairs(workdir: pathlib.Path, problems: int, processes: int) -> None:
+  """Writes what the PPM reads."""
+  from rstar_jax.pipeline import ppm
+
+  rows = layout.stage_folder(workdir, 1, "ppm") / layout.ROWS
+  info = ppm.pack(_context(workdir, processes), 1, "ppm", rows)
+  records.write_manifest(rows, info)
+
+
+def _batches(workdir: pathlib.Path, problems: int, processes: int) -> None:
+  """Starts again with what is packed, and makes some batches of pairs."""
+  from rstar_jax import rng
+  from rstar_jax.data import sides, stored_sides
+
+  rows = layout.stage_folder(workdir, 1, "ppm") / layout.ROWS
+  info = records.read_manifest(rows)
+  config = _context(workdir, processes).config.ppm
+  pairs = stored_sides.StoredSides(rows / info["training"])
+  batch_at, count = sides.make_batches(
+    *(pairs, config.batch_size, 1, rng.seed_for(0, "ppm", 1)),
+    length=config.length,
+    size=info["sizes"][0],
+  )
+  for k in range(0, count, -(-count // _BATCHES)):
+    assert batch_at(k)["weight"].any()
+
+
+def _report(workdir: pathlib.Path, problems: int, processes: int) -> None:
+  """Writes the page."""
+  from rstar_jax.report import page
+
+  page.write(workdir)
+
+
+def _status(workdir: pathlib.Path, problems: int, processes: int) -> None:
+  """Looks at the run's progress."""
+  from rstar_jax.config import identity
+  from rstar_jax.pipeline import status
+
+  config = _context(workdir, processes).config
+  store.write(
+    workdir / layout.CONFIG, json.dumps(identity.to_json(config)).encode()
+  )
+  assert status.render(status.look(workdir))
 
 
 def _mastered(workdir: pathlib.Path, problems: int, processes: int) -> None:
@@ -157,6 +224,11 @@ _STAGES = {
   "extract": _extract,
   "extract, started again": _extract,
   "mastered problems": _mastered,
+  "pack solutions": _pack_solutions,
+  "pack pairs": _pack_pairs,
+  "batches of pairs": _batches,
+  "report": _report,
+  "status": _status,
 }
 
 
@@ -186,9 +258,9 @@ def _round(workdir: pathlib.Path, problems: int, processes: int) -> None:
     found = _measured(stage, workdir, problems, processes)
     line = {"stage": name, "problems": problems, **found}
     print(json.dumps(line), flush=True)
-  for name in ("trees", "sft", "pairs"):
+  for name in ("trees", "sft", "pairs", "policy", "ppm"):
     folder = layout.stage_folder(workdir, 1, name)
-    size = sum(path.stat().st_size for path in folder.iterdir())
+    size = sum(version.size for version in store.files(folder).values())
     print(json.dumps({"folder": name, "mb": round(size / 1e6, 1)}))
 
 
