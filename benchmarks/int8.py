@@ -30,7 +30,7 @@ from absl import app, flags
 from flax import nnx
 
 from configs import tiny
-from rstar_jax.data import held_out
+from rstar_jax.data import held_out, sides
 from rstar_jax.data.synthetic import generator
 from rstar_jax.evaluation import intervals
 from rstar_jax.hf import folders
@@ -153,8 +153,7 @@ def of_run() -> None:
       model = folders.load_ppm(context.finished(_ROUND.value, "ppm"))
       pairs[weights] = pair_accuracy(
         in_int8(model) if weights == "int8" else model,
-        kept,
-        tokenizer=context.tokenizer,
+        sides.encode_pairs(context.tokenizer, kept, config.ppm.length),
         length=config.ppm.length,
       )
     solved[weights] = {

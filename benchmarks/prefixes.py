@@ -33,7 +33,13 @@ from absl import app, flags
 from rstar_jax import testing
 from rstar_jax.config import identity
 from rstar_jax.config.schema import Config, SearchConfig, TrainConfig
-from rstar_jax.data import advantages, batches, experience, prefix_trees
+from rstar_jax.data import (
+  advantages,
+  batches,
+  experience,
+  prefix_trees,
+  sides,
+)
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.hf.tokenizers import load_tokenizer
@@ -138,13 +144,12 @@ def show_sft(
   show(name, _grouped(groups, [ids for ids, _ in rows]), [packed.arrays])
 
 
-def show_sides(name: str, sides: batches.Sides, config: TrainConfig) -> None:
-  batch_at, count = batches.side_batches(
-    sides, config.batch_size, 1, 0, length=config.length
+def show_sides(name: str, encoded: sides.Encoded, config: TrainConfig) -> None:
+  batch_at, count = sides.make_batches(
+    encoded, config.batch_size, 1, 0, length=config.length
   )
   groups = [
-    [ids for pair in group for ids in pair]
-    for group in _grouped(batches.by_question(sides.questions), sides.ids)
+    [ids for item in group.ids for ids in item] for group in encoded.groups
   ]
   show(name, groups, [batch_at(k) for k in range(count)])
 
@@ -231,10 +236,10 @@ def show_run(root: pathlib.Path) -> None:
       (each["question"], each["steps"]) for each in read_rows(folder / "sft")
     ]
     show_sft(f"{folder.name}/sft", tokenizer, solutions, config.sft)
-    sides = batches.encode_pairs(
+    encoded = sides.encode_pairs(
       tokenizer, read_pairs(folder / "pairs"), config.ppm.length
     )
-    show_sides(f"{folder.name}/ppm", sides, config.ppm)
+    show_sides(f"{folder.name}/ppm", encoded, config.ppm)
 
 
 def show_made_up(kind: str, count: int, seed: int) -> None:
@@ -258,11 +263,11 @@ def show_made_up(kind: str, count: int, seed: int) -> None:
   show_sft(f"{kind}/sft", TOKENIZER, solutions, config.sft)
   pairs, _ = pairs_lib.pairs(trees, config.extract)
   length = config.ppm.length
-  sides = batches.encode_pairs(TOKENIZER, pairs, length)
-  show_sides(f"{kind}/ppm", sides, config.ppm)
+  encoded = sides.encode_pairs(TOKENIZER, pairs, length)
+  show_sides(f"{kind}/ppm", encoded, config.ppm)
   items = ppm.q_values(trajectories_lib.distinct(ended))
-  sides = batches.encode_scored(TOKENIZER, items, length)
-  show_sides(f"{kind}/pqm", sides, config.ppm)
+  encoded = sides.encode_scored(TOKENIZER, items, length)
+  show_sides(f"{kind}/pqm", encoded, config.ppm)
   show_draws(f"{kind}/reinforce", trees, config)
 
 

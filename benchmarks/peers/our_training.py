@@ -9,7 +9,7 @@ from flax import nnx
 
 from benchmarks.peers import protocol
 from rstar_jax.config.schema import TrainConfig
-from rstar_jax.data import batches
+from rstar_jax.data import batches, sides
 from rstar_jax.hf import folders
 from rstar_jax.models import host_memory
 from rstar_jax.models.transformer import ppm_from_policy
@@ -56,16 +56,18 @@ class OurTraining:
 
   def ppm(self, pairs: list) -> float:
     """Makes one update on pairs of ids, the preferred side first."""
-    sides = batches.Sides(
-      ids=[tuple(np.asarray(ids, np.int32) for ids in pair) for pair in pairs],
-      weight=np.ones(len(pairs), np.float32),
-      target=np.zeros(len(pairs), np.float32),
-      questions=[str(number) for number in range(len(pairs))],
-      dropped=0,
+    one, none = np.ones(1, np.float32), np.zeros(1, np.float32)
+    encoded = sides.Encoded(
+      [
+        sides.Group(
+          [tuple(np.asarray(ids, np.int32) for ids in pair)], one, none
+        )
+        for pair in pairs
+      ]
     )
     longest = max(len(ids) for pair in pairs for ids in pair)
-    batch_at, _ = batches.side_batches(
-      sides, len(pairs), 1, None, length=longest
+    batch_at, _ = sides.make_batches(
+      encoded, len(pairs), 1, None, length=longest
     )
     return self._update(batch_at(0))
 

@@ -3,8 +3,7 @@
 Everything is numpy on the host. Batch k is a pure function of (seed, k), so
 that a resumed run continues with batch k.
 
-Sizes: N packed rows, B rows per batch, T tokens, P pairs, M pairs of a packed
-row, G sides (1 for a scored prefix, 2 for a preference pair).
+Sizes: N packed rows, B rows per batch, T tokens.
 """
 
 import dataclasses
@@ -17,7 +16,7 @@ from rstar_jax.data import prefix_trees
 from rstar_jax.data.prefix_trees import PrefixTree
 from rstar_jax.steps import grammar
 from rstar_jax.steps import tokenizer as tokenizer_lib
-from rstar_jax.types import PreferencePair, Prefix
+from rstar_jax.types import Prefix
 
 # Ids, int32 [L], and how much each counts, [L].
 Row = tuple[np.ndarray, np.ndarray]
@@ -139,7 +138,7 @@ def pack_columns(
     for tree, added in joined(rows, length, names):
       trees.append(tree)
       sums.append(added)
-  places, count = _places(trees, length)
+  places, count = placed(trees, length)
   arrays = laid(trees, places, count, length)
   for name in names:
     arrays[name] = np.zeros(arrays["tokens"].shape, np.float32)
@@ -180,7 +179,7 @@ def by_question(questions: Iterable[str]) -> list[list[int]]:
   return list(groups.values())
 
 
-def _places(
+def placed(
   trees: Sequence[PrefixTree], length: int
 ) -> tuple[list[tuple[int, int]], int]:
   """Finds each tree a place: the first open row that has room for it.
@@ -267,7 +266,7 @@ def row_batches(
     `batch_at(k)`, which returns arrays [B, ...], and the number of batches. The
     last batch is padded with rows of zeros, whose loss mask is 0.
   """
-  order, num_batches = _orders(len(packed), batch_size, epochs, seed)
+  order, num_batches = orders(len(packed), batch_size, epochs, seed)
 
   def batch_at(k: int) -> Batch:
     rows = packed.take(order(k))
@@ -276,188 +275,17 @@ def row_batches(
   return batch_at, num_batches
 
 
-@dataclasses.dataclass(frozen=True)
-class Sides:
-  """Encoded preference pairs (G = 2) or scored prefixes (G = 1).
-
-  Attributes:
-    ids: P tuples of G int32 arrays: prompt and nodes, no end-of-text. The
-      preferred side is the first.
-    weight: float32 [P], above 0.
-    target: float32 [P], the target of the value; 0 for pairs.
-    questions: P, of the pairs; those of one question share prefixes.
-    dropped: number of items left out because a side is too long.
-  """
-
-  ids: list[tuple[np.ndarray, ...]]
-  weight: np.ndarray
-  target: np.ndarray
-  questions: list[str]
-  dropped: int
-
-
-def encode_pairs(
-  tokenizer: tokenizer_lib.Tokenizer,
-  pairs: Sequence[PreferencePair],
-  length: int,
-) -> Sides:
-  """Encodes preference pairs; drops pairs with a side over `length` tokens.
-
-  Returns:
-    The encoded pairs in order. The PPM reads the value at a side's last token,
-    the last one of its newest step.
-  """
-  return _encode(
-    tokenizer,
-    [(p.question, (p.chosen, p.rejected), p.weight, 0.0) for p in pairs],
-    length,
-  )
-
-
-def encode_scored(
-  tokenizer: tokenizer_lib.Tokenizer,
-  items: Sequence[tuple[str, Prefix, float]],
-  length: int,
-) -> Sides:
-  """Encodes (question, nodes, target) items, for the ORM and PQM losses.
+def orders(
+  count: int, batch_size: int, epochs: int, seed: int | None
+) -> tuple[Callable[[int], np.ndarray], int]:
+  """Returns k -> the numbers of batch k, shuffled, and the number of batches.
 
   Args:
-    tokenizer: the tokenizer.
-    items: question, node texts, and the target: 0 or 1 (ORM), or a Q-value.
-    length: longest item, in tokens; longer ones are dropped and counted.
+    count: numbers are from 0 to count - 1; at least 1.
+    batch_size: of them in a batch.
+    epochs: passes over them, each shuffled differently.
+    seed: seed of the shuffling; None keeps their order.
   """
-  return _encode(
-    tokenizer,
-    [(q, (nodes,), 1.0, target) for q, nodes, target in items],
-    length,
-  )
-
-
-def balanced(sides: Sides) -> Sides:
-  """Weighs scored prefixes so that both classes weigh the same in sum.
-
-  Those of a target above 0 are one class: right solutions of an ORM, and
-  prefixes of a PQM that come to more right answers than wrong ones. The mean
-  weight stays 1, and where there is one class alone all weights do.
-  """
-  _, classes, sizes = np.unique(
-    sides.target > 0, return_inverse=True, return_counts=True
-  )
-  weight = (len(classes) / len(sizes) / sizes)[classes]
-  return dataclasses.replace(sides, weight=weight.astype(np.float32))
-
-
-def side_batches(
-  sides: Sides,
-  batch_size: int,
-  epochs: int,
-  seed: int | None,
-  *,
-  length: int,
-  parts: int = 1,
-  multiple: int = 128,
-) -> tuple[BatchAt, int]:
-  """Makes batches of pairs, with each prefix that those of a question share.
-
-  The pairs of a question come one after the other, so that most tokens are
-  shared: steps are short and prefixes long.
-
-  Args:
-    sides: P pairs, P at least 1.
-    batch_size: pairs per batch.
-    epochs: passes over the questions, each shuffled differently.
-    seed: seed of the shuffling; None keeps the order of the questions.
-    length: tokens of a packed row, if no pair is longer.
-    parts: N is a multiple of it.
-    multiple: T is a multiple of it.
-
-  Returns:
-    `batch_at(k)` and the number of batches. A batch holds `tokens`,
-    `positions` and `ends` int32 [N, T] (see `Packed`), `last` int32 [N, M, G]
-    (the column of each side's last token), `weight` and `target` float32
-    [N, M]. What is no pair has weight 0. T and M are those of all batches, and
-    N is one of at most four, so that few programs are compiled: all batches are
-    looked through for this at the start.
-  """
-  members = by_question(sides.questions)
-  order, turns = _orders(len(members), 1, epochs, seed)
-  numbers = np.concatenate([members[order(turn)[0]] for turn in range(turns)])
-  chosen = [
-    numbers[start : start + batch_size]
-    for start in range(0, len(numbers), batch_size)
-  ]
-  longest = max(len(prefix_trees.join(pair).tokens) for pair in sides.ids)
-  length = -(-max(length, longest) // multiple) * multiple
-
-  def pieces(k: int) -> list[tuple[np.ndarray, PrefixTree]]:
-    """Returns the trees of a batch, each with the numbers of its pairs."""
-    groups = by_question(sides.questions[p] for p in chosen[k])
-    return [
-      (pairs[some], tree)
-      for pairs in (chosen[k][group] for group in groups)
-      for some, tree in prefix_trees.divide(
-        [sides.ids[p] for p in pairs], length
-      )
-    ]
-
-  def sizes(k: int) -> tuple[int, int]:
-    """Returns N and M of a batch."""
-    found = pieces(k)
-    places, count = _places([tree for _, tree in found], length)
-    pairs = [len(some) for some, _ in found]
-    return count, int(np.bincount([n for n, _ in places], pairs).max())
-
-  rows, most = np.max([sizes(k) for k in range(len(chosen))], axis=0)
-  step = -(-rows // (4 * parts)) * parts
-
-  def batch_at(k: int) -> Batch:
-    found = pieces(k)
-    trees = [tree for _, tree in found]
-    places, count = _places(trees, length)
-    count = -(-count // step) * step
-    arrays = laid(trees, places, count, length)
-    del arrays["parents"]
-    last = np.zeros((count, most, len(sides.ids[0])), np.int32)
-    weight, target = np.zeros((2, count, most), np.float32)
-    taken = np.zeros(count, int)
-    for (some, tree), (n, start) in zip(found, places, strict=True):
-      here = n, slice(taken[n], taken[n] + len(some))
-      ends = [start + each[-1] for each in tree.places]
-      last[here] = np.reshape(ends, (len(some), -1))
-      weight[here], target[here] = sides.weight[some], sides.target[some]
-      taken[n] += len(some)
-    return arrays | {"last": last, "weight": weight, "target": target}
-
-  return batch_at, len(chosen)
-
-
-def _encode(tokenizer, items, length: int) -> Sides:
-  kept, weights, targets, questions = [], [], [], []
-  for question, prefixes, weight, target in items:
-    prompt = tokenizer.prompt(question)
-    sides = tuple(
-      np.asarray(
-        tokenizer_lib.encode_solution(tokenizer, prompt, nodes), np.int32
-      )
-      for nodes in prefixes
-    )
-    if max(map(len, sides)) > length:
-      continue
-    kept.append(sides)
-    weights.append(weight)
-    targets.append(target)
-    questions.append(question)
-  return Sides(
-    kept,
-    np.asarray(weights, np.float32),
-    np.asarray(targets, np.float32),
-    questions,
-    len(items) - len(kept),
-  )
-
-
-def _orders(count: int, batch_size: int, epochs: int, seed: int | None):
-  """Returns k -> row numbers of batch k, and the number of batches."""
   if count < 1:
     raise ValueError(
       "no rows to make batches of: all were dropped, or none given"

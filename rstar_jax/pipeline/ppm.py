@@ -3,8 +3,11 @@
 All start from the round's policy and use the same trees and trainer.
 """
 
+import collections
+import contextlib
+import itertools
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from absl import logging
@@ -12,20 +15,26 @@ from flax import nnx
 
 from rstar_jax import rng
 from rstar_jax.config.schema import Config
-from rstar_jax.data import held_out, pools
+from rstar_jax.data import held_out, pools, sides, stored_sides
+from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
+from rstar_jax.data.stored_sides import StoredSides
 from rstar_jax.hf import folders
 from rstar_jax.models.transformer import ppm_from_policy
 from rstar_jax.pipeline import extract, models
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import finish_model, read_pairs
+from rstar_jax.pipeline.shards import each_row, finish, finish_model
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import layout, records, stopping
+from rstar_jax.storage import layout, records, stopping, store
 from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.types import PairKind, PreferencePair
 
 # One problem in so many is held out, if the config says nothing.
 _HELD_OUT = 10
+# Folders of encoded items: those that are trained on, and those held out; and
+# of the held-out pairs by their kind.
+_PARTS = ("training", "held_out")
+_KINDS: tuple[str, ...] = typing.get_args(PairKind)
 
 
 def one_in(config: Config) -> int:
@@ -72,41 +81,54 @@ def train(
   if context.host.agree(records.read_manifest(folder) is not None):
     return
   config, seed = context.config, context.config.seed
-  items, kept, pairs = _items(context, round_, kind)
-  mesh = models.train_mesh(context.config)
+  if kind != "ppm" and not config.extract.needs_trees:
+    raise ValueError(
+      f"a reward model of kind {kind!r} learns from trees, and this run has "
+      "none: leave extract.sft_source or extract.pairs_source empty in another "
+      "--workdir"
+    )
+  rows = folder / layout.ROWS
+  if records.read_manifest(rows) is None:
+    context.finished(round_, "pairs")  # Each host says so if it is not.
+    finish(context.host, rows, lambda: pack(context, round_, kind, rows))
+  packed = records.read_manifest(rows) or {}
+  if not packed.get("items"):
+    raise _nothing(round_, kind)
+  mesh = models.train_mesh(config)
   model = ppm_from_policy(
     models.load_policy(context, round_, train=config.ppm, mesh=mesh),
     config.ppm_head,
     rngs=nnx.Rngs(rng.seed_for(seed, "ppm head", round_)),
   )
-  model = ppm_lib.train_ppm(
-    model,
-    items,
-    config.ppm,
-    mesh=mesh,
-    seed=rng.seed_for(seed, "ppm", round_),
-    tokenizer=context.tokenizer,
-    kind=kind,
-    balanced=config.reward_balanced,
-    held_out=kept if config.ppm.eval_every else (),
-    name=layout.training_name(round_, name),
-    folder=folder / layout.CHECKPOINTS,
-    writer=context.writer,
-    adapter=models.adapter_saver(context, folder, round_, config.ppm),
-  )
   info: dict[str, Any] = {
     "kind": kind,
-    "pairs" if kind == "ppm" else "items": len(items),
+    "pairs" if kind == "ppm" else "items": packed["items"],
   }
-  for each in typing.get_args(PairKind):
-    chosen = [pair for pair in pairs if pair.kind == each]
-    if chosen:
+  with contextlib.ExitStack() as stack:
+
+    def opened(name: str) -> StoredSides:
+      return StoredSides(stack.enter_context(store.local(rows / name)))
+
+    model = ppm_lib.train_sides(
+      model,
+      opened(packed["training"]),
+      config.ppm,
+      mesh=mesh,
+      seed=_seed(context, round_),
+      kind=kind,
+      balanced=config.reward_balanced,
+      held_out=opened(packed["held_out"])
+      if config.ppm.eval_every
+      else sides.Encoded([]),
+      sizes=packed["sizes"],
+      name=layout.training_name(round_, name),
+      folder=folder / layout.CHECKPOINTS,
+      writer=context.writer,
+      adapter=models.adapter_saver(context, folder, round_, config.ppm),
+    )
+    for each in packed["measured"]:
       measured = ppm_lib.pair_accuracy(
-        model,
-        chosen,
-        tokenizer=context.tokenizer,
-        length=config.ppm.length,
-        mesh=mesh,
+        model, opened(each), length=config.ppm.length, mesh=mesh
       )
       info[f"held_out_{each}"] = measured
       if context.host.leads:
@@ -116,46 +138,103 @@ def train(
     finish_model(context.host, folder, info)
 
 
-def _items(
-  context: Context, round_: int, kind: str
-) -> tuple[list, list, list[PreferencePair]]:
-  """Returns a kind's items to train on and held out, and the held-out pairs."""
-  seed, one = context.config.seed, one_in(context.config)
-  pairs, kept = held_out.divide(
-    read_pairs(context.finished(round_, "pairs")),
-    lambda pair: pair.problem_id,
-    *(seed, one),
-  )
+def _nothing(round_: int, kind: str) -> NothingToLearn:
+  """Returns what says what there is not, and what may help."""
   if kind == "ppm":
-    if not pairs:
-      raise NothingToLearn(
-        f"round {round_} made no preference pairs, so there is nothing to "
-        "train the PPM on: no problem had both right and wrong answers"
-      )
-    return pairs, kept, kept
-  if not context.config.extract.needs_trees:
-    raise ValueError(
-      f"a reward model of kind {kind!r} learns from trees, and this run has "
-      "none: leave extract.sft_source or extract.pairs_source empty in another "
-      "--workdir"
+    return NothingToLearn(
+      f"round {round_} made no preference pairs, so there is nothing to "
+      "train the PPM on: no problem had both right and wrong answers"
     )
-  # Of trees what is learnt from is held, and they are read a problem at a time.
-  found = [
-    (trees[0].problem.id, scored(trees, kind))
-    for part in pools.parts(extract.tree_folders(context, round_))
-    for trees in pools.problems(part)
-  ]
-  items, others = (
-    [item for _, group in part for item in group]
-    for part in held_out.divide(found, lambda each: each[0], seed, one)
+  return NothingToLearn(
+    f"round {round_} has no graded answer, so there is nothing to train a "
+    "reward model on: in another --workdir give easier problems, or more "
+    "rollouts"
   )
-  if not items:
-    raise NothingToLearn(
-      f"round {round_} has no graded answer, so there is nothing to train a "
-      "reward model on: in another --workdir give easier problems, or more "
-      "rollouts"
-    )
-  return items, others, kept
+
+
+def _seed(context: Context, round_: int) -> int:
+  return rng.seed_for(context.config.seed, "ppm", round_)
+
+
+def pack(
+  context: Context, round_: int, kind: str, folder: store.Path
+) -> dict[str, Any]:
+  """Encodes what a model learns from, and the held-out pairs by their kind.
+
+  Returns:
+    The names of the folders that are "training" and "held_out", and of those of
+    pairs that are "measured"; "items", how many were to be trained on; and
+    "sizes", what `training.ppm.largest` says of both.
+  """
+  config, tokenizer = context.config, context.tokenizer
+  length = config.ppm.length
+  items: collections.Counter[bool] = collections.Counter()
+  pairs: collections.Counter[bool] = collections.Counter()
+  with store.staged(folder) as local:
+    with contextlib.ExitStack() as stack:
+      files = {
+        name: stack.enter_context(stored_sides.Writer(local / name))
+        for name in (*_PARTS, *_KINDS)
+      }
+
+      def put(name: str, encoded: sides.Encoded, count: int) -> None:
+        out = _is_held_out(context, name)
+        files[_PARTS[out]].put(encoded)
+        items[out] += count
+
+      for name, group in _pairs_of(context, round_):
+        out = _is_held_out(context, name)
+        pairs[out] += len(group)
+        if kind == "ppm":
+          put(name, sides.encode_pairs(tokenizer, group, length), len(group))
+        for each in _KINDS if out else ():
+          chosen = [pair for pair in group if pair.kind == each]
+          files[each].put(sides.encode_pairs(tokenizer, chosen, length))
+      if kind != "ppm":
+        # Trees are read a problem at a time.
+        for part in pools.parts(extract.tree_folders(context, round_)):
+          for trees in pools.problems(part):
+            found = scored(trees, kind)
+            encoded = sides.encode_scored(tokenizer, found, length)
+            put(trees[0].problem.id, encoded, len(found))
+    # Nothing is held out where that would be all.
+    training, kept = _PARTS if items[False] else _PARTS[::-1]
+    measured = [
+      each
+      for each in _KINDS
+      if pairs[False] and len(StoredSides(local / each).counts)
+    ]
+    sizes = [
+      ppm_lib.largest(
+        StoredSides(local / training), config.ppm, _seed(context, round_)
+      ),
+      ppm_lib.largest(StoredSides(local / kept), config.ppm, None)
+      if config.ppm.eval_every
+      else None,
+    ]
+  return {
+    "training": training,
+    "held_out": kept,
+    "measured": measured,
+    "items": items[False] or items[True],
+    "sizes": sizes,
+  }
+
+
+def _is_held_out(context: Context, problem_id: str) -> bool:
+  config = context.config
+  return held_out.is_held_out(config.seed, problem_id, one_in(config))
+
+
+def _pairs_of(
+  context: Context, round_: int
+) -> Iterator[tuple[str, list[PreferencePair]]]:
+  """Yields a round's pairs by problem; those of one lie side by side."""
+  pairs = map(pairs_lib.from_dict, each_row(context.finished(round_, "pairs")))
+  for (name, _), group in itertools.groupby(
+    pairs, lambda each: (each.problem_id, each.question)
+  ):
+    yield name, list(group)
 
 
 def scored(trees: Sequence[Tree], kind: str) -> list[ppm_lib.Scored]:

@@ -34,7 +34,8 @@ def train_policy(context: Context, round_: int) -> None:
     return
   rows = folder / layout.ROWS
   if records.read_manifest(rows) is None:
-    finish(context.host, rows, lambda: _pack(context, round_, rows))
+    context.finished(round_, "sft")  # Each host says so if it is not.
+    finish(context.host, rows, lambda: pack(context, round_, rows))
   if not (records.read_manifest(rows) or {}).get("solutions"):
     raise ValueError(
       f"round {round_} solved no problem, so there is nothing to train the "
@@ -70,7 +71,7 @@ def train_policy(context: Context, round_: int) -> None:
     finish_model(context.host, folder, {"solutions": training.solutions})
 
 
-def _pack(context: Context, round_: int, folder: store.Path) -> dict[str, int]:
+def pack(context: Context, round_: int, folder: store.Path) -> dict[str, int]:
   """Writes the rows of a round's solutions; returns how many those are."""
   config, seed = context.config.sft, context.config.seed
   solutions = map(

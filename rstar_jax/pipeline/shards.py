@@ -16,7 +16,7 @@ from rstar_jax.data import problems as problems_lib
 from rstar_jax.pipeline.hosts import Host, wait_until
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import records, store
+from rstar_jax.storage import layout, records, store
 from rstar_jax.tasks.named import load_task
 from rstar_jax.types import PreferencePair, Problem
 
@@ -159,7 +159,13 @@ def finish(
 def finish_model(
   host: Host, folder: store.Path, info: Mapping[str, Any]
 ) -> None:
-  """Ends a stage that trains a model: writes the manifest of its folder."""
+  """Ends a stage that trains a model: writes the manifest of its folder.
+
+  What was packed for the training is removed; a run that is killed before the
+  manifest is there packs it again.
+  """
+  if host.leads:
+    records.remove(folder / layout.ROWS)
 
   def files() -> list[str]:
     # The manifest names the files that later stages read: no checkpoints, which

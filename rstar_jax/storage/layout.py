@@ -2,7 +2,7 @@
 
 config.json results.json metrics.jsonl log.txt report.html programs/
 round_k/{trees,sft,pairs,policy,ppm,eval}/   each with its MANIFEST.json
-round_k/policy/rows/                         what SFT reads; with its own
+round_k/{policy,ppm}/rows/                   what a training reads, till it ends
 round_k/trees/turn-00000/                    with its own: by reinforcement
 round_k/study/MODEL/METHOD/SPLIT/            a comparison; tables.md
 host_k/                                      metrics and logs of host k

@@ -385,6 +385,18 @@ def read_manifest(folder: epath.PathLike) -> dict | None:
   return manifest
 
 
+def remove(folder: epath.PathLike) -> None:
+  """Removes a folder with a manifest, if there is one.
+
+  The manifest goes first, so that nobody takes what is left for whole.
+  """
+  folder = store.path(folder)
+  for path in (folder / MANIFEST, _cache_of(folder)):
+    with contextlib.suppress(FileNotFoundError):
+      store.remove(path)
+  store.remove_all(folder)
+
+
 def digest(value: Any) -> str:
   """Returns the SHA-256 of a JSON-able value, in any order of its keys."""
   return hashlib.sha256(line(value)).hexdigest()
@@ -514,7 +526,7 @@ def _digests(
 
   A file is read only if its version is none that was hashed before.
   """
-  cache = folder.parent / f"{layout.VERIFIED}{folder.name}.json"
+  cache = _cache_of(folder)
   known = _verified(cache)
 
   def digest(name: str) -> tuple[int, str]:
@@ -534,6 +546,15 @@ def _digests(
     with contextlib.suppress(OSError):
       write_json(cache, fresh)
   return found
+
+
+def _cache_of(folder: store.Path) -> store.Path:
+  """Returns where it is listed which files of a folder were hashed.
+
+  It is beside the folder: what a folder holds is handed on, such as a model,
+  and folders have different writers.
+  """
+  return folder.parent / f"{layout.VERIFIED}{folder.name}.json"
 
 
 def _verified(cache: store.Path) -> dict[str, list]:

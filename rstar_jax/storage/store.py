@@ -408,6 +408,18 @@ def remove(file: Path) -> None:
     file.unlink()
 
 
+def remove_all(folder: Path) -> None:
+  """Removes a folder and what is below it, if it is there."""
+  if not is_remote(folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    return
+
+  def remove_one(name: str) -> None:
+    remove(folder / name)
+
+  collections.deque(prefetch(remove_one, files(folder), folder), maxlen=0)
+
+
 def copy(source: Path, target: Path) -> None:
   """Copies a file between any two places; objects appear atomically."""
   if not is_remote(target):

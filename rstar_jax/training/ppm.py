@@ -15,7 +15,8 @@ from absl import logging
 from flax import nnx
 
 from rstar_jax.config.schema import TrainConfig
-from rstar_jax.data import batches
+from rstar_jax.data import sides as sides_lib
+from rstar_jax.data.sides import Sides
 from rstar_jax.models import losses, sharding
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.steps.tokenizer import Tokenizer
@@ -32,32 +33,23 @@ def train_ppm(
   items: Sequence[PreferencePair] | Sequence[Scored],
   config: TrainConfig,
   *,
-  seed: int,
   tokenizer: Tokenizer,
   kind: Kind = "ppm",
-  balanced: bool = False,
   held_out: Sequence[PreferencePair] | Sequence[Scored] = (),
-  name: str = "",
   **options: Any,
 ) -> Transformer:
-  """Trains a reward model.
+  """Trains a reward model on texts; see `train_sides`.
 
   Args:
     model: with a scalar head (`ppm_from_policy`); trained in place.
     items: preference pairs ("ppm"), or scored prefixes ("orm", "pqm": see
       `outcomes` and `q_values`). Items longer than `config.length` tokens are
       dropped, and counted in a log line.
-    config: optimiser, and epochs or updates; the batch size counts items (pairs
-      in the paper).
-    seed: decides the order of the items, and what LoRA starts from.
+    config: of the training.
     tokenizer: encodes the texts.
-    kind: the loss: Bradley-Terry on values ("ppm"), cross entropy on raw values
-      ("orm"), or squared error on values ("pqm").
-    balanced: whether scored items are weighed by `batches.balanced`.
-    held_out: items that the loss is measured on, not weighed so; see
-      `loop.fit_model`.
-    name: names the training in metrics and messages; "" is the kind.
-    **options: mesh, folder, writer, progress, adapter; see `loop.fit_model`.
+    kind: the kind of model.
+    held_out: items that the loss is measured on.
+    **options: seed, balanced, name, and those of `loop.fit_model`.
 
   Returns:
     The same model, trained.
@@ -65,38 +57,82 @@ def train_ppm(
   Raises:
     ValueError: an LM head, an unknown kind, or no item that fits.
   """
-  name = name or kind
   if kind not in _LOSSES:
     raise ValueError(f"kind={kind!r} must be one of {sorted(_LOSSES)}")
   if model.head == "lm":
     raise ValueError(
-      f"{name}: the model has an LM head; make a PPM of it with ppm_from_policy"
+      f"{kind}: the model has an LM head; make a PPM of it with ppm_from_policy"
     )
-  encode = batches.encode_pairs if kind == "ppm" else batches.encode_scored
-  sides = encode(tokenizer, items, config.length)
+  encode = sides_lib.encode_pairs if kind == "ppm" else sides_lib.encode_scored
+  return train_sides(
+    model,
+    encode(tokenizer, items, config.length),
+    config,
+    held_out=encode(tokenizer, held_out, config.length),
+    kind=kind,
+    **options,
+  )
+
+
+def train_sides(
+  model: Transformer,
+  sides: Sides,
+  config: TrainConfig,
+  *,
+  seed: int,
+  held_out: Sides,
+  kind: Kind = "ppm",
+  balanced: bool = False,
+  sizes: Sequence[tuple[int, int] | None] = (None, None),
+  name: str = "",
+  **options: Any,
+) -> Transformer:
+  """Trains a reward model on encoded items, which may be on the disk.
+
+  Args:
+    model: with a scalar head (`ppm_from_policy`); trained in place.
+    sides: items of at most `config.length` tokens.
+    config: optimiser, and epochs or updates; the batch size counts items (pairs
+      in the paper).
+    seed: decides the order of the items, and what LoRA starts from.
+    held_out: items that the loss is measured on, not weighed by `balanced`; see
+      `loop.fit_model`.
+    kind: the loss: Bradley-Terry on values ("ppm"), cross entropy on raw values
+      ("orm"), or squared error on values ("pqm").
+    balanced: whether scored items are weighed by `sides.balance`.
+    sizes: what `largest` says of both; None has it look.
+    name: names the training in metrics and messages; "" is the kind.
+    **options: mesh, folder, writer, progress, adapter; see `loop.fit_model`.
+
+  Returns:
+    The same model, trained.
+
+  Raises:
+    ValueError: there is no item.
+  """
+  name = name or kind
   _check_some(name, sides, config.length)
-  if balanced and kind != "ppm":
-    sides = batches.balanced(sides)
   logging.info(
-    "%s: %d items, %d dropped as too long", name, len(sides.ids), sides.dropped
+    "%s: %d items, %d dropped as too long",
+    name,
+    sides.counts.sum(),
+    sides.dropped,
   )
   parts = sharding.row_shards(options.get("mesh"))
-  batch_at, num_steps = batches.side_batches(
-    sides,
-    config.batch_size,
-    config.passes(len(sides.ids)),
-    seed,
+  batch_at, num_steps = sides_lib.make_batches(
+    *_order(sides, config, seed),
     length=config.length,
     parts=config.accumulate * parts,
+    balanced=balanced and kind != "ppm",
+    size=sizes[0],
   )
-  kept, measured = encode(tokenizer, held_out, config.length), None
-  if kept.ids:
-    measured = batches.side_batches(
-      kept,
-      config.batch_size // config.accumulate,
-      *(1, None),
+  measured = None
+  if len(held_out.counts):
+    measured = sides_lib.make_batches(
+      *_order(held_out, config, None),
       length=config.length,
       parts=parts,
+      size=sizes[1],
     )
   return loop.fit_model(
     model,
@@ -111,11 +147,39 @@ def train_ppm(
   )
 
 
+def largest(
+  sides: Sides, config: TrainConfig, seed: int | None
+) -> tuple[int, int] | None:
+  """Looks through the batches of a training; see `sides.largest`.
+
+  Args:
+    sides: what is trained on, or held out.
+    config: of the training.
+    seed: the training's; None for what is held out.
+
+  Returns:
+    What `sides.largest` says; None without an item.
+  """
+  if not len(sides.counts):
+    return None
+  return sides_lib.largest(*_order(sides, config, seed), length=config.length)
+
+
+def _order(
+  sides: Sides, config: TrainConfig, seed: int | None
+) -> tuple[Sides, int, int, int | None]:
+  """Returns what says which items are in which batch; see `largest`."""
+  if seed is None:
+    # As many as an update has in memory at once.
+    return sides, config.batch_size // config.accumulate, 1, None
+  passes = config.passes(int(sides.counts.sum()))
+  return sides, config.batch_size, passes, seed
+
+
 def pair_accuracy(
   model: Transformer,
-  pairs: Sequence[PreferencePair],
+  pairs: Sides,
   *,
-  tokenizer: Tokenizer,
   length: int,
   batch_size: int = 32,
   mesh: jax.sharding.Mesh | None = None,
@@ -124,8 +188,7 @@ def pair_accuracy(
 
   Args:
     model: a PPM.
-    pairs: held-out pairs; those with a side over `length` are left out.
-    tokenizer: encodes the texts.
+    pairs: held-out pairs.
     length: longest side, in tokens.
     batch_size: pairs of a device call.
     mesh: the mesh of the model; all its processes call this.
@@ -135,13 +198,12 @@ def pair_accuracy(
     chosen minus rejected value; "pairs", their number.
 
   Raises:
-    ValueError: no pair fits.
+    ValueError: there is no pair.
   """
-  sides = batches.encode_pairs(tokenizer, pairs, length)
-  _check_some("pair_accuracy", sides, length)
+  _check_some("pair_accuracy", pairs, length)
   parts = sharding.row_shards(mesh)
-  batch_at, num_batches = batches.side_batches(
-    sides, batch_size, 1, None, length=length, parts=parts
+  batch_at, num_batches = sides_lib.make_batches(
+    pairs, batch_size, 1, None, length=length, parts=parts
   )
   graphdef, params = nnx.split(model)
 
@@ -150,17 +212,17 @@ def pair_accuracy(
     values = side_values(nnx.merge(graphdef, params), batch)[1]
     return values[..., 0] - values[..., 1]
 
-  found, pairs = [], []
+  found, real = [], []
   for k in range(num_batches):
     batch = batch_at(k)
-    pairs.append(batch["weight"] > 0)
+    real.append(batch["weight"] > 0)
     if mesh is not None:
       batch = sharding.to_global(batch, mesh)
     with sharding.on(mesh):
       found.append(margins(params, batch))
   found = sharding.to_host(found)
   margin = np.concatenate(
-    [each[real] for each, real in zip(found, pairs, strict=True)]
+    [each[some] for each, some in zip(found, real, strict=True)]
   )
   wins = np.mean(margin > 0) + 0.5 * np.mean(margin == 0)
   return {
@@ -192,7 +254,7 @@ def side_values(
   Args:
     model: with a scalar head.
     batch: `tokens`, `positions` and `ends` int32 [N, T], `last` int32
-      [N, M, G]; see `batches.side_batches`.
+      [N, M, G]; see `sides.make_batches`.
 
   Returns:
     Raw values and values in [-1, 1], float32 [N, M, G] each.
@@ -217,7 +279,7 @@ def ppm_loss(
 
   Args:
     model: a PPM.
-    batch: from `batches.side_batches`, with G = 2 and the preferred side first.
+    batch: from `sides.make_batches`, with G = 2 and the preferred side first.
 
   Returns:
     The weighted sum, in nats, and the sums "count" (pairs), "accuracy" and
@@ -264,8 +326,8 @@ _LOSSES: dict[str, Callable] = {
 }
 
 
-def _check_some(name: str, sides: batches.Sides, length: int) -> None:
-  if not sides.ids:
+def _check_some(name: str, sides: Sides, length: int) -> None:
+  if not len(sides.counts):
     raise ValueError(
       f"{name}: none of {sides.dropped} items fits into "
       f"{length} tokens; give items, or a larger length in another --workdir"

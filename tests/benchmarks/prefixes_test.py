@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 
 from benchmarks import prefixes
 from rstar_jax.config.schema import Config, SearchConfig, TrainConfig
-from rstar_jax.data import batches
+from rstar_jax.data import sides
 from rstar_jax.search.tree import ANSWERED, RIGHT, WRONG
 
 TOKENIZER = prefixes.TOKENIZER
@@ -90,8 +90,8 @@ class PrefixesTest(parameterized.TestCase):
       )
     # One batch, and one row for each tree.
     config = TrainConfig(length=1 << 14, batch_size=len(items))
-    sides = batches.encode_scored(TOKENIZER, items, config.length)
-    found = shown(prefixes.show_sides, sides, config)
+    encoded = sides.encode_scored(TOKENIZER, items, config.length)
+    found = shown(prefixes.show_sides, encoded, config)
     self.assertEqual(found, found | counted(groups))
     self.assertLess(found["trees"], found["paths"])
 

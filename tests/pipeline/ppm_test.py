@@ -3,14 +3,17 @@
 import pathlib
 from unittest import mock
 
+import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config import schema as config_lib
+from rstar_jax.data import sides
 from rstar_jax.data.held_out import is_held_out
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import backends, extract, models, ppm, rollout, shards
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.storage import records
+from rstar_jax.steps.tokenizer import encode_solution
+from rstar_jax.storage import layout, records
 from rstar_jax.training import ppm as ppm_lib
 from tests import tiny_run
 
@@ -39,25 +42,45 @@ class RewardsTest(parameterized.TestCase):
     self.trees = shards.read_trees(self.context.folder(1, "trees"))
 
   def learn(self, name: str, kind: str) -> list:
-    """Returns what a model of a kind would be trained on."""
+    """Returns what a model of a kind would be trained on, as texts."""
     given = []
 
     def train(model, items, *args, **options):
-      given.extend(items)
-      self.measured = options["held_out"]
+      given.extend(self.texts(items))
+      self.measured = self.texts(options["held_out"])
       self.assertEqual(options["kind"], kind)
       self.assertIs(options["balanced"], self.context.config.reward_balanced)
       return model
 
     policy = self.context.config.policy.path
     with (
-      mock.patch.object(ppm_lib, "train_ppm", train),
+      mock.patch.object(ppm_lib, "train_sides", train),
       mock.patch.object(models, "policy_of", lambda *_: policy),
     ):
       ppm.train(self.context, 1, name, kind)
+    folder = self.context.folder(1, name)
+    self.assertFalse((folder / layout.ROWS).exists())
     # So that it can be asked again.
-    (self.context.folder(1, name) / records.MANIFEST).unlink()
+    (folder / records.MANIFEST).unlink()
     return given
+
+  def texts(self, items: sides.Sides) -> list[tuple]:
+    """Returns the question, the nodes of each side, and the target of items."""
+    tokenizer = self.context.tokenizer
+    known = {}
+    for tree in self.trees:
+      question = tree.problem.question
+      for node in range(1, len(tree)):
+        nodes = tree.prefix(node)
+        ids = encode_solution(tokenizer, tokenizer.prompt(question), nodes)
+        known[tuple(ids)] = question, nodes
+    found = []
+    for number in range(len(items.counts)):
+      group = items.group(number)
+      for ids, target in zip(group.ids, group.target.tolist(), strict=True):
+        read = [known[tuple(each.tolist())] for each in ids]
+        found.append((read[0][0], *(nodes for _, nodes in read), target))
+    return found
 
   def known(self, held_out: bool) -> list:
     """Returns the solutions in the trees of one part of the problems."""
@@ -91,7 +114,7 @@ class RewardsTest(parameterized.TestCase):
         if tree.terminal[end] == tree_lib.ANSWERED:
           for node in tree.path(end)[1:]:
             key = tree.problem.question, tree.prefix(node)
-            expected[key] = tree.q(node)
+            expected[key] = float(np.float32(tree.q(node)))
     self.assertEqual({(q, nodes): t for q, nodes, t in items}, expected)
     self.assertLen(items, len(expected))
 
@@ -105,8 +128,7 @@ class RewardsTest(parameterized.TestCase):
     self.assertNotEmpty(self.measured)
     held_out = {t.question for t in self.known(True)}
     questions = [
-      {each.question if kind == "ppm" else each[0] for each in some}
-      for some in (items, self.measured)
+      {question for question, *_ in some} for some in (items, self.measured)
     ]
     self.assertNoCommonElements(questions[0], held_out)
     self.assertContainsSubset(questions[1], held_out)
@@ -119,7 +141,13 @@ class RewardsTest(parameterized.TestCase):
     items = self.learn("ppm", "ppm")
     held_out = {t.question for t in self.known(True)}
     self.assertNotEmpty(items)
-    self.assertNoCommonElements({p.question for p in items}, held_out)
+    self.assertNoCommonElements({question for question, *_ in items}, held_out)
+    expected = [
+      (pair.question, pair.chosen, pair.rejected, 0.0)
+      for pair in shards.read_pairs(self.context.folder(1, "pairs"))
+      if pair.question not in held_out
+    ]
+    self.assertCountEqual(items, expected)
 
   def test_the_main_model_is_what_the_config_says(self):
     self.context.config.reward = "orm"
@@ -147,7 +175,7 @@ class RewardsTest(parameterized.TestCase):
     moved = trained.embedding.get_value() - base.embedding.get_value()
     self.assertGreater(float(abs(moved).max()), 0)
     # What is there is not trained again.
-    with mock.patch.object(ppm_lib, "train_ppm") as train:
+    with mock.patch.object(ppm_lib, "train_sides") as train:
       ppm.train(self.context, 1, kind, kind)
     train.assert_not_called()
 

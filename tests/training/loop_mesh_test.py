@@ -11,6 +11,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from flax import nnx
 
+from rstar_jax.data import sides
 from rstar_jax.hf import folders as hf
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import arrays_of
@@ -150,12 +151,13 @@ class MeshTest(parameterized.TestCase):
 
   def test_pairs_are_measured_each_once(self):
     model = tiny_training.reward_model()
-    options = dict(tokenizer=TOKENIZER, length=128, batch_size=5)
-    expected = ppm.pair_accuracy(model, PAIRS, **options)
+    pairs = sides.encode_pairs(TOKENIZER, PAIRS, 128)
+    options = dict(length=128, batch_size=5)
+    expected = ppm.pair_accuracy(model, pairs, **options)
     mesh = make_mesh((4, 1, 2))
     graphdef, params = nnx.split(model)
     placed = nnx.merge(graphdef, sharding.place(params, mesh))
-    found = ppm.pair_accuracy(placed, PAIRS, mesh=mesh, **options)
+    found = ppm.pair_accuracy(placed, pairs, mesh=mesh, **options)
     self.assertEqual(found["pairs"], 27)
     self.assertEqual(found["accuracy"], expected["accuracy"])
     self.assertAlmostEqual(found["margin"], expected["margin"], places=6)

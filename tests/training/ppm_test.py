@@ -9,7 +9,7 @@ from flax import nnx
 
 from rstar_jax import testing
 from rstar_jax.config.schema import TrainConfig
-from rstar_jax.data import batches
+from rstar_jax.data import sides as sides_lib
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.steps import prompts
 from rstar_jax.training import ppm
@@ -59,10 +59,10 @@ def _value(model, question, nodes) -> float:
 
 
 def _batch(pairs, batch_size):
-  sides = batches.encode_pairs(TOKENIZER, pairs, CONFIG.length)
-  return batches.side_batches(sides, batch_size, 1, None, length=CONFIG.length)[
-    0
-  ](0)
+  sides = sides_lib.encode_pairs(TOKENIZER, pairs, CONFIG.length)
+  return sides_lib.make_batches(
+    sides, batch_size, 1, None, length=CONFIG.length
+  )[0](0)
 
 
 class LossTest(parameterized.TestCase):
@@ -91,8 +91,8 @@ class LossTest(parameterized.TestCase):
   def test_rival_losses_by_hand(self):
     model = _model()
     items = [("q?", (_step("2"),), 1.0), ("q?", (_step("3"),), 0.0)]
-    sides = batches.encode_scored(TOKENIZER, items, CONFIG.length)
-    batch_at, _ = batches.side_batches(sides, 3, 1, None, length=150)
+    sides = sides_lib.encode_scored(TOKENIZER, items, CONFIG.length)
+    batch_at, _ = sides_lib.make_batches(sides, 3, 1, None, length=150)
     batch = batch_at(0)
     good, bad = (_value(model, q, nodes) for q, nodes, _ in items)
     total, sums = ppm.pqm_loss(model, batch)
@@ -117,12 +117,12 @@ class LossTest(parameterized.TestCase):
           (steps[3], steps[1], 0.25),
         )
       ]
-      sides = batches.encode_pairs(TOKENIZER, items, CONFIG.length)
+      sides = sides_lib.encode_pairs(TOKENIZER, items, CONFIG.length)
       loss_of = ppm.ppm_loss
     else:
       path = (first, *steps)
       items = [("q?", path[:depth], 0.1 * depth) for depth in range(1, 5)]
-      sides = batches.encode_scored(TOKENIZER, items, CONFIG.length)
+      sides = sides_lib.encode_scored(TOKENIZER, items, CONFIG.length)
       loss_of = ppm.pqm_loss
 
     @jax.jit
@@ -133,7 +133,7 @@ class LossTest(parameterized.TestCase):
       return jax.value_and_grad(loss)(params)
 
     def batch(batch_size, k=0):
-      return batches.side_batches(
+      return sides_lib.make_batches(
         sides, batch_size, 1, None, length=256, multiple=1
       )[0](k)
 
@@ -236,7 +236,8 @@ class TrainTest(parameterized.TestCase):
 
   def test_learns_a_trivial_preference(self):
     model, held_out = _model(), _pairs(5, 53)
-    measure = dict(tokenizer=TOKENIZER, length=CONFIG.length, batch_size=53)
+    measure = dict(length=CONFIG.length, batch_size=53)
+    held_out = sides_lib.encode_pairs(TOKENIZER, held_out, CONFIG.length)
     before = ppm.pair_accuracy(model, held_out, **measure)
     self.assertBetween(before["accuracy"], 0.1, 0.9)
     policy_like = nnx.split(_model())[1]
@@ -271,8 +272,7 @@ class TrainTest(parameterized.TestCase):
     )
     found = ppm.pair_accuracy(
       model,
-      _pairs(5, 53),
-      tokenizer=TOKENIZER,
+      sides_lib.encode_pairs(TOKENIZER, _pairs(5, 53), CONFIG.length),
       length=CONFIG.length,
       batch_size=53,
     )
@@ -303,7 +303,10 @@ class PairAccuracyTest(absltest.TestCase):
     )
     margins[2] = 0.0
     found = ppm.pair_accuracy(
-      model, pairs, tokenizer=TOKENIZER, length=CONFIG.length, batch_size=5
+      model,
+      sides_lib.encode_pairs(TOKENIZER, pairs, CONFIG.length),
+      length=CONFIG.length,
+      batch_size=5,
     )
     wins = (margins > 0).sum() + 0.5
     self.assertAlmostEqual(found["accuracy"], wins / 7)

@@ -1,0 +1,77 @@
+"""Records of bytes on the disk, which are read by their numbers.
+
+A folder has a file of array_record, and an index that is written at the end.
+"""
+
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from rstar_jax.storage import records
+
+_RECORDS, _INDEX = "rows.array_record", "index.json"
+# A record a group, so that any is read for itself.
+_OPTIONS = "group_size:1,zstd:3"
+
+
+class Writer:
+  """Writes records; a context manager, whose end writes the index."""
+
+  def __init__(self, folder: pathlib.Path):
+    """Begins a folder on the disk; what is there is overwritten."""
+    # It comes with grain.
+    from array_record.python import array_record_module
+
+    folder.mkdir(parents=True, exist_ok=True)
+    self._folder = folder
+    self._file = array_record_module.ArrayRecordWriter(
+      str(folder / _RECORDS), _OPTIONS
+    )
+
+  def write(self, record: np.ndarray) -> None:
+    """Adds a record."""
+    self._file.write(record.tobytes())
+
+  def index(self) -> dict[str, Any]:
+    """Writes what is left, and returns what the index says; JSON-able."""
+    raise NotImplementedError
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind: Any, *_: Any) -> None:
+    index = None if kind else self.index()
+    self._file.close()
+    if index is not None:
+      records.write_json(self._folder / _INDEX, index)
+
+
+class Reader:
+  """Reads records.
+
+  Attributes:
+    index: what the writer said.
+  """
+
+  def __init__(self, folder: pathlib.Path):
+    """Opens a folder on the disk.
+
+    Raises:
+      ValueError: it has no index.
+    """
+    self.index = records.read_json(folder / _INDEX)
+    if self.index is None:
+      raise ValueError(f"{folder} has nothing to train on: delete it")
+    self._path, self._source = str(folder / _RECORDS), None
+
+  def read(self, numbers: Iterable[int]) -> list[np.ndarray]:
+    """Returns some records, one at least, in this order; int32 [...] each."""
+    if self._source is None:
+      # Grain imports jax, which this module does not need otherwise.
+      import grain
+
+      self._source = grain.sources.ArrayRecordDataSource(self._path)
+    found = self._source.__getitems__(list(numbers))
+    return [np.frombuffer(each, np.int32) for each in found]
