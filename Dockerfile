@@ -18,9 +18,10 @@ WORKDIR /rstar_jax
 COPY . .
 RUN python -m pip install --no-cache-dir --editable ".[${EXTRAS}]"
 
-# What the policy writes is run here: not by root.
-RUN useradd --create-home rstar \
+# What the policy writes is run here: not by root. A number, since Kubernetes
+# asks for one where root is forbidden (runAsNonRoot).
+RUN useradd --create-home --uid=1000 rstar \
   && mkdir /runs \
-  && chown -R rstar /rstar_jax /runs
-USER rstar
+  && chown -R 1000 /rstar_jax /runs
+USER 1000
 CMD ["rstar_jax", "--config=configs/tiny.py", "--workdir=/runs/tiny"]

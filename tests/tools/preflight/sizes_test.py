@@ -1,5 +1,7 @@
 """What follows from chips, on the paper's 7B and numbers made by hand."""
 
+import functools
+import pathlib
 import re
 
 from absl.testing import absltest, parameterized
@@ -8,6 +10,8 @@ from configs import qwen2_5_math_7b, tiny
 from rstar_jax.config.schema import Config
 from rstar_jax.tools.aot import chips
 from rstar_jax.tools.preflight import sizes
+
+_ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
 def found(config: Config, topology: str, grace: float = 25.0) -> dict:
@@ -47,6 +51,21 @@ class SizesTest(parameterized.TestCase):
     findings = found(config, "v5e-64")
     self.assertEmpty(self.levels(findings, "error"))
     self.assertIn("8 micro-batches of 16 rows", findings["sft memory"][1])
+
+  def test_the_slices_of_the_page(self):
+    """What docs/reproducing.md says to give."""
+    page = (_ROOT / "docs" / "reproducing.md").read_text()
+    table = re.findall(r"^\| ([^|]*v5[^|]*) \| (`--.*`)? *\|$", page, re.M)
+    self.assertGreater(len(table), 4)
+    for name, flags in table:
+      config = qwen2_5_math_7b.get_config()
+      for each in flags.strip("`").split():
+        field, value = each.removeprefix("--config.").split("=")
+        *parts, last = field.split(".")
+        part = functools.reduce(getattr, parts, config)
+        setattr(part, last, type(getattr(part, last))(value))
+      with self.subTest(name):
+        self.assertEmpty(self.levels(found(config, name), "error"))
 
   def test_slices_are_data(self):
     config = qwen2_5_math_7b.get_config()
