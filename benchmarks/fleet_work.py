@@ -49,7 +49,7 @@ class Round:
 ROUNDS = {
   "2": Round(16, 8, extra=((0.334, 16),)),
   "3": Round(16, 8, extra=((0.334, 16),), ppm=True),
-  "4": Round(16, 16, trees=2, extra=((0.221, 64), (0.0975, 128)), ppm=True),
+  "4": Round(16, 16, trees=2, extra=((0.221, 64), (0.0975, 64)), ppm=True),
 }
 
 

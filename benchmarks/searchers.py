@@ -2,25 +2,28 @@
 
   python -m benchmarks.searchers --hosts=512 --problems=747000
 
-Simulated is what `pipeline/on_ray.py` does: a searcher gets a shard more when
-fewer problems are left to it than it may have in flight, and a shard whose
-searcher died is the next one that another gets. Of what a searcher had in
-flight everything is lost, what it had finished is not. A host that died comes
-back after `--away` seconds and loads models for `--load`. Lengths of problems
-are those of `fleet_work.py`; speed is what `docs/results/fleet.md` has for a
-host. *The middle* is the time from when models are loaded for the first time
-until the last shard is begun.
+Problems are put in order, and shards given to searchers, by what does it in a
+run: `outcomes.hardest_first`, `work.Turns` and `work.Load`. When a host dies,
+the attempts that it had in flight are lost, and what it had finished is not. It
+comes back after `--away` seconds and loads models for `--load`. Lengths of
+problems are those of `fleet_work.py`; speed is what `docs/results/fleet.md` has
+for a host. Printed is where the time of hosts goes, of which *the end* is what
+is left: hosts that have nothing to do, or too little to be at full speed.
 """
 
 import collections
 import dataclasses
 import heapq
+import itertools
 import random
 from collections.abc import Sequence
 
 from absl import app, flags
 
 from benchmarks import fleet_work
+from rstar_jax.data import outcomes
+from rstar_jax.data.outcomes import Outcome
+from rstar_jax.pipeline.work import Load, Turns
 
 _HOSTS = flags.DEFINE_list("hosts", ["512"], "Hosts.")
 _PROBLEMS = flags.DEFINE_integer("problems", 747_000, "Problems of the round.")
@@ -43,8 +46,20 @@ _AWAY = flags.DEFINE_float("away", 600.0, "Seconds until a dead host is back.")
 _LOAD = flags.DEFINE_float("load", 300.0, "Seconds to load and compile models.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of lengths and deaths.")
 _DRAWN = flags.DEFINE_integer("drawn", 2000, "Problems whose length is drawn.")
+_ORDERED = flags.DEFINE_bool("ordered", True, "Whether hard ones come first.")
+_KEEPS = flags.DEFINE_bool("keeps", True, "Whether done attempts are kept.")
+_SURPRISES = flags.DEFINE_float(
+  "surprises",
+  0.0,
+  "Share of the problems with extra rollouts that the last round had solved.",
+)
 
 _DAY = 86_400.0
+# Sigma of a problem's tokens from a round to the next, in logarithms.
+_SPREAD = 0.3
+
+# The work of each attempt of a problem, in turn.
+Attempts = Sequence[float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +73,7 @@ class Fleet:
     speed: work a second of a full host.
     deaths: of a host, a second.
     away, load: seconds until a host that died is back, and has its models.
+    keeps: whether attempts that are done outlive a host.
   """
 
   count: int
@@ -67,6 +83,7 @@ class Fleet:
   deaths: float = 0.0
   away: float = 0.0
   load: float = 0.0
+  keeps: bool = True
 
 
 @dataclasses.dataclass
@@ -78,16 +95,29 @@ class Found:
     lost: work that was done and lost.
     deaths: of hosts.
     up: seconds that hosts were there and had their models, all together.
-    begun: seconds until the last shard was begun for the first time.
-    middle: work that was done until then and not lost.
   """
 
   seconds: float = 0.0
   lost: float = 0.0
   deaths: int = 0
   up: float = 0.0
-  begun: float = 0.0
-  middle: float = 0.0
+
+
+@dataclasses.dataclass(eq=False)
+class _Problem:
+  """A problem in flight.
+
+  Attributes:
+    shard: number of its shard.
+    attempts: the work of each.
+    done: how many attempts are.
+    since: work that it had got when the one in flight began.
+  """
+
+  shard: int
+  attempts: Attempts
+  done: int = 0
+  since: float = 0.0
 
 
 class _Host:
@@ -95,55 +125,63 @@ class _Host:
 
   Attributes:
     calls: its shards: problems that wait, and how many are in flight.
-    left: problems of all of these.
+    load: counts the problems of all of these.
     version: changes whenever what it does next changes.
     since: when it had its models, None without.
-    done: work so far.
   """
 
   def __init__(self, fleet: Fleet):
     self._fleet = fleet
     self.calls: dict[int, list] = {}
-    self.version = self.left = 0
+    self.load = Load(fleet.in_flight)
+    self.version = 0
     self.since: float | None = None
-    self.done = 0.0
-    # Work that each problem in flight has got, since the host began; and what
-    # it had then at the beginning and will have at the end of each problem.
+    # Work that each problem in flight has got since the host began; and what it
+    # will have at the end of each one's attempt, with a number.
     self._got, self._at = 0.0, 0.0
-    self._ends: list[tuple[float, float, int]] = []
+    self._ends: list[tuple[float, int, _Problem]] = []
+    self._numbers = itertools.count()
 
   def _rate(self) -> float:
     fleet, count = self._fleet, len(self._ends)
     return fleet.speed * min(1.0, count / fleet.full) / count if count else 0.0
 
   def pass_until(self, now: float) -> None:
-    got = self._rate() * (now - self._at)
-    self._got, self._at = self._got + got, now
-    self.done += got * len(self._ends)
+    self._got += self._rate() * (now - self._at)
+    self._at = now
 
   def next(self) -> float | None:
-    """Returns when the next problem is done."""
+    """Returns when the next attempt is done."""
     if not self._ends:
       return None
     return self._at + max(self._ends[0][0] - self._got, 0.0) / self._rate()
 
-  def begin(self, number: int, problems: Sequence[float]) -> None:
+  def begin(self, number: int, problems: Sequence[Attempts]) -> None:
     self.calls[number] = [collections.deque(problems), 0]
-    self.left += len(problems)
+    self.load.begin(len(problems))
     self._fill(number)
 
   def _fill(self, number: int) -> None:
     waiting, going = self.calls[number]
     while waiting and going < self._fleet.in_flight:
-      work = waiting.popleft()
-      heapq.heappush(self._ends, (self._got + work, self._got, number))
+      self._attempt(_Problem(number, waiting.popleft()))
       going += 1
     self.calls[number][1] = going
 
+  def _attempt(self, problem: _Problem) -> None:
+    problem.since = self._got
+    end = self._got + problem.attempts[problem.done]
+    heapq.heappush(self._ends, (end, next(self._numbers), problem))
+
   def finish(self) -> bool:
-    """Ends the next problem; says whether it was the last of its shard."""
-    _, _, number = heapq.heappop(self._ends)
-    self.left -= 1
+    """Ends the next attempt; says whether it was the last of its shard."""
+    _, _, problem = heapq.heappop(self._ends)
+    problem.done += 1
+    if problem.done < len(problem.attempts):
+      self._attempt(problem)
+      return False
+    number = problem.shard
+    self.load.end(1)
     self.calls[number][1] -= 1
     self._fill(number)
     if self.calls[number][1]:
@@ -151,23 +189,28 @@ class _Host:
     del self.calls[number]
     return True
 
-  def die(self) -> tuple[dict[int, list[float]], float]:
+  def die(self) -> tuple[dict[int, list[Attempts]], float]:
     """Returns what is left of its shards, and the work that is lost."""
     left = {n: list(waiting) for n, (waiting, _) in self.calls.items()}
     lost = 0.0
-    for end, start, number in self._ends:
-      left[number].append(end - start)
-      lost += self._got - start
-    self.calls, self._ends, self.left = {}, [], 0
+    for _, _, problem in self._ends:
+      kept = problem.done if self._fleet.keeps else 0
+      left[problem.shard].append(problem.attempts[kept:])
+      lost += self._got - problem.since
+      lost += sum(problem.attempts[kept : problem.done])
+    self.calls, self._ends = {}, []
+    self.load = Load(self._fleet.in_flight)
     return left, lost
 
 
-def simulate(fleet: Fleet, shards: Sequence[Sequence[float]], seed: int = 0):
+def simulate(
+  fleet: Fleet, shards: Sequence[Sequence[Attempts]], seed: int = 0
+) -> Found:
   """Searches shards.
 
   Args:
     fleet: the hosts.
-    shards: the work of each problem of each.
+    shards: the problems of each.
     seed: of the deaths.
 
   Returns:
@@ -175,8 +218,7 @@ def simulate(fleet: Fleet, shards: Sequence[Sequence[float]], seed: int = 0):
   """
   drawn, found = random.Random(seed), Found()
   hosts = [_Host(fleet) for _ in range(fleet.count)]
-  left = collections.deque(enumerate(shards))
-  room: collections.deque[int] = collections.deque()
+  turns = Turns(enumerate(shards))
   undone = len(shards)
   # (when, order, host, version); the version of a host that dies or opens: its
   # life, below 0, since those events hold whatever it does.
@@ -197,23 +239,15 @@ def simulate(fleet: Fleet, shards: Sequence[Sequence[float]], seed: int = 0):
   def give() -> None:
     """Gives shards to those that have room, as `on_ray.py` does."""
     changed = set()
-    while left and room:
-      number = room.popleft()
+    for number, shard in turns.take():
       host = hosts[number]
-      if host.since is None:
-        continue
       host.pass_until(now)
-      host.begin(*left.popleft())
+      host.begin(*shard)
       changed.add(number)
-      if host.left < fleet.in_flight:
-        room.append(number)
+      if host.load.room:
+        turns.has_room(number)
     for number in changed:
       plan(number)
-    if not (left or found.begun):
-      for each in hosts:
-        each.pass_until(now)
-      found.begun = now
-      found.middle = sum(each.done for each in hosts) - found.lost
 
   for number in range(fleet.count):
     note(fleet.load, number, -1)
@@ -225,7 +259,7 @@ def simulate(fleet: Fleet, shards: Sequence[Sequence[float]], seed: int = 0):
     host.pass_until(now)
     if version == -1:  # It has its models.
       host.since = now
-      room.append(number)
+      turns.has_room(number)
       if fleet.deaths:
         note(now + drawn.expovariate(fleet.deaths), number, -2)
       give()
@@ -236,40 +270,71 @@ def simulate(fleet: Fleet, shards: Sequence[Sequence[float]], seed: int = 0):
       rest, lost = host.die()
       host.version += 1
       found.lost += lost
-      left.extendleft(rest.items())
+      turns.gone(number)
+      for shard in rest.items():
+        turns.lost(shard)
       note(now + fleet.away + fleet.load, number, -1)
       give()
     else:
+      had_room = host.load.room
       undone -= host.finish()
       plan(number)
-      if host.left == fleet.in_flight - 1:
-        room.append(number)
+      if host.load.room and not had_room:
+        turns.has_room(number)
         give()
   found.seconds = now
   found.up += sum(now - each.since for each in hosts if each.since is not None)
   return found
 
 
-def lengths(round_: str, drawn: int, seed: int) -> list[float]:
-  """Returns the tokens of so many problems of a round of the paper."""
-  source = fleet_work.Source(fleet_work.ROUNDS[round_], seed=seed)
-  return [
-    float(sum(sum(tick.lengths) for tree in source.problem() for tick in tree))
-    for _ in range(drawn)
-  ]
+def problems(
+  round_: str, drawn: int, seed: int
+) -> list[tuple[Attempts, Outcome]]:
+  """Returns so many problems, and what the round before knows of each.
+
+  Args:
+    round_: of the paper; problems that get extra rollouts are those that the
+      round before has not solved.
+    drawn: how many.
+    seed: of the draws.
+  """
+  spec, luck = fleet_work.ROUNDS[round_], random.Random(seed)
+  source, found = fleet_work.Source(spec, seed=seed), []
+  for number in range(drawn):
+    trees = [
+      float(sum(sum(tick.lengths) for tick in tree))
+      for tree in source.problem()
+    ]
+    first, extra = sum(trees[: spec.trees]), trees[spec.trees :]
+    before = Outcome(str(number), None, right=not extra)
+    before.tokens = round(first * luck.lognormvariate(0.0, _SPREAD))
+    found.append(((first, *extra), before))
+  return found
 
 
 def main(_) -> None:
-  known = lengths(_ROUND.value, _DRAWN.value, _SEED.value)
-  drawn = random.Random(_SEED.value)
-  work = drawn.choices(known, k=_PROBLEMS.value)
-  mean = sum(work) / len(work)
+  known = problems(_ROUND.value, _DRAWN.value, _SEED.value)
+  luck = random.Random(_SEED.value)
+  drawn = luck.choices(known, k=_PROBLEMS.value)
+  if _ORDERED.value:
+    ids = list(map(str, range(len(drawn))))
+    before = {}
+    for name, (attempts, outcome) in zip(ids, drawn, strict=True):
+      surprise = len(attempts) > 1 and luck.random() < _SURPRISES.value
+      before[name] = (
+        dataclasses.replace(outcome, right=1) if surprise else outcome
+      )
+    drawn = [drawn[place] for place in outcomes.hardest_first(ids, before)]
+    del ids, before
+  work = [attempts for attempts, _ in drawn]
+  total = sum(map(sum, work))
   print(
-    f"round {_ROUND.value}: {len(work)} problems of {mean:.0f} tokens "
-    f"({min(known):.0f} to {max(known):.0f})\n\n"
-    "| hosts | problems a shard | deaths a day | hours | lost "
-    "| of what hosts could do that never die | the middle of it |\n"
-    "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    f"round {_ROUND.value}: {len(work)} problems of {total / len(work):.0f} "
+    f"tokens, at most {max(map(sum, work)):.0f}\n\n"
+    "| hosts | problems a shard | deaths a day | hours "
+    "| of what hosts could do that never die | loading | away | lost "
+    "| the end |\n"
+    "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
   )
   for count in map(int, _HOSTS.value):
     for size in map(int, _SIZE.value):
@@ -283,14 +348,20 @@ def main(_) -> None:
           deaths / _DAY,
           _AWAY.value,
           _LOAD.value,
+          _KEEPS.value,
         )
         found = simulate(fleet, shards, _SEED.value)
-        could = count * fleet.speed
+        could = count * found.seconds
+        shares = [
+          total / fleet.speed / could,
+          fleet.load * count / could,
+          1 - (found.up + fleet.load * count) / could,
+          found.lost / fleet.speed / could,
+        ]
+        cells = [f"{each:.1%}" for each in (*shares, 1 - sum(shares))]
         print(
           f"| {count} | {size} | {deaths:g} | {found.seconds / 3600:.2f} "
-          f"| {found.lost / sum(work):.2%} "
-          f"| {sum(work) / could / found.seconds:.1%} "
-          f"| {found.middle / could / (found.begun - fleet.load):.1%} |",
+          f"| {' | '.join(cells)} |",
           flush=True,
         )
 

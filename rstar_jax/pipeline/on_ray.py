@@ -24,7 +24,7 @@ from rstar_jax import outside
 from rstar_jax.config.schema import Config, RayConfig
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.pipeline.shards import Shard
-from rstar_jax.pipeline.work import Run, Searcher
+from rstar_jax.pipeline.work import Run, Searcher, Turns
 from rstar_jax.storage import layout, logs, metrics, stopping, store
 
 Item = TypeVar("Item")
@@ -183,7 +183,7 @@ class _Crew:
     self._actors: list[Any] = [None] * count
     # Shards that each one was given, None until it is open.
     self._given: list[int | None] = [None] * count
-    self._room: list[int] = []
+    self._turns: Turns[Shard] = Turns([])
     self._died_in_a_row = 0
     for number in range(count):
       self._replace(number)
@@ -199,10 +199,10 @@ class _Crew:
       Exception: what a searcher raised.
       OSError: searchers die of a shard, or of the models.
     """
-    left = collections.deque(shards)
+    self._turns.left.extend(shards)
     died: collections.Counter[store.Path] = collections.Counter()
-    while left or self._busy():
-      self._give(left)
+    while self._turns.left or self._busy():
+      self._give()
       calls = list(self._calls)
       done, _ = self._ray.wait(calls, num_returns=1, timeout=_SILENCE)
       if not done:
@@ -220,7 +220,7 @@ class _Crew:
         raise error.cause from None
       except self._deaths as error:
         if shard is not None:
-          left.appendleft(shard)
+          self._turns.lost(shard)
           died[shard.path] += 1
         opening = shard is None and self._given[number] is None
         self._died_in_a_row += opening
@@ -242,16 +242,15 @@ class _Crew:
         yield shard
       elif actor is self._actors[number]:
         self._given[number] = self._given[number] or 0
-        self._room.append(number)
+        self._turns.has_room(number)
         self._died_in_a_row = 0
 
   def _busy(self) -> bool:
     return any(shard is not None for *_, shard in self._calls.values())
 
-  def _give(self, left: collections.deque[Shard]) -> None:
+  def _give(self) -> None:
     """Gives shards to searchers that have room."""
-    while left and self._room:
-      number, shard = self._room.pop(0), left.popleft()
+    for number, shard in self._turns.take():
       actor = self._actors[number]
       self._given[number] += 1
       self._calls[actor.search.remote(shard)] = number, actor, shard
@@ -262,7 +261,7 @@ class _Crew:
     """Ends a searcher, should it live, and asks for the one that follows."""
     self._kill(self._actors[number])
     self._given[number] = None
-    self._room = [each for each in self._room if each != number]
+    self._turns.gone(number)
     self._actors[number] = actor = self._begin(number)
     self._calls[actor.open.remote()] = number, actor, None
 

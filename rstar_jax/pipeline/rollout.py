@@ -37,8 +37,12 @@ def rollout(context: Context, round_: int) -> None:
     return
   problems, retired = problems_of(context, round_)
   shards = cut(
-    problems, context.config.shard_size, folder, info=outcomes.header_of
+    _hardest_first(context, round_, problems),
+    context.config.shard_size,
+    folder,
+    info=outcomes.header_of,
   )
+  _check_order(shards)
   make = functools.partial(Searcher, round_=round_)
   context.work.search(context, make, shards)
   finish(
@@ -92,7 +96,10 @@ class Searcher:
         )
       else:
         units.search(
-          lambda unit: (_trees(unit.problem, config, round_), self._calls),
+          lambda unit: (
+            _trees(unit.problem, config, round_, units.kept(unit)),
+            self._calls,
+          ),
           self._search.in_flight,
         )
 
@@ -154,6 +161,38 @@ def info(
   }
 
 
+def _hardest_first(
+  context: Context, round_: int, problems: list[Problem]
+) -> list[Problem]:
+  """Orders problems by what the last round's trees say of them, if any."""
+  before = context.folder(round_ - 1, "trees")
+  if round_ == 1 or records.read_manifest(before) is None:
+    return problems
+  known = {each.problem_id: each for each in pools.outcomes_of([before])}
+  ids = [each.id for each in problems]
+  return [problems[place] for place in outcomes.hardest_first(ids, known)]
+
+
+def _check_order(shards: Sequence[Shard]) -> None:
+  """Refuses shards that have other problems than they should.
+
+  Raises:
+    ValueError: an earlier version, or other trees of the last round, have
+      ordered the problems otherwise.
+  """
+  there = set(store.children(shards[0].path.parent))
+  for shard in shards:
+    if shard.path.name in there and shard.done():
+      found = {each.problem_id for each in outcomes.of_file(shard.path)}
+      if found != {unit.problem.id for unit in shard.units}:
+        raise ValueError(
+          f"{shard.path} has other problems than it should: another version of "
+          "rstar_jax has written it, or it followed other trees: go on with "
+          f"these, or delete {shard.path.parent}"
+        )
+      return
+
+
 def _mastered(context: Context, round_: int) -> set[str]:
   """Returns the ids of the problems that a round leaves out.
 
@@ -209,32 +248,40 @@ def _search_config(config: Config, round_: int) -> SearchConfig:
 
 
 def _trees(
-  problem: Problem, config: Config, round_: int
+  problem: Problem, config: Config, round_: int, kept: units_lib.Kept
 ) -> Search[units_lib.Rows]:
   """Rolls out a problem, and goes on while it is unsolved.
 
   Extra rollouts continue the newest tree; where nothing is left in it to
-  select, or where it is one of samples, they go into a new one.
+  select, or where it is one of samples, they go into a new one. They may take
+  an hour, so that the trees are kept before each attempt.
   """
   spec = config.rounds[round_ - 1]
   samples = spec.rollout == "samples"
-  trees: list[Tree] = []
+  trees = [tree_lib.from_record(row) for row in kept.rows().get("", ())]
 
   def more(rollouts: int) -> Search[Tree]:
     # Trees continue under the name that they began with.
     name = ("rollout", round_, len(trees) - 1)
     return grow(trees[-1], config, round_, name, rollouts)
 
-  for _ in range(spec.trees):
+  def rows() -> units_lib.Rows:
+    return {"": [tree.to_record() for tree in trees]}
+
+  for _ in range(0 if trees else spec.trees):
     trees.append(Tree(problem))
     yield from more(spec.rollouts)
-  for extra in spec.extra_rollouts:
+  for number, extra in enumerate(spec.extra_rollouts, 1):
+    if number < kept.times:
+      continue
     if any(map(tree_lib.solved, trees)):
       break
+    if number > kept.times:
+      kept.keep(rows())
     if samples or trees[-1].exhausted[ROOT_INDEX]:
       trees.append(Tree(problem))
     yield from more(extra)
-  return {"": [tree.to_record() for tree in trees]}
+  return rows()
 
 
 def _own_trees(

@@ -4,7 +4,8 @@ The bytes of a unit do not depend on the other units, their order, the host or
 the number in flight. So one run of the driver finds all that is yet to be found
 of some shards. What is found goes into a journal beside the shard that will
 hold it. A shard whose units are all there is written, and its journals are
-removed. A process that is killed loses the units in flight and no others.
+removed. A process that is killed loses the units in flight and no others; of
+long ones what is there so far may be kept, too.
 
 Two processes may find the same shard, where one was thought dead. Each has a
 journal of its own; whichever ends first writes the shard, and the other one,
@@ -141,6 +142,10 @@ class Units:
       (part, place) for part in self._parts for place in part.in_order()
     ]
     self.missing = len(self._missing)
+    self._places = {
+      _name(part.shard.units[place]): (part, place)
+      for part, place in self._missing
+    }
     self._remote = any(store.is_remote(each.path) for each in shards)
     self._over = threading.Event()
     self._thread = threading.Thread(target=self._run, daemon=True)
@@ -153,6 +158,10 @@ class Units:
     self._bar = metrics.progress(
       total, description, start=total - left, unit="problem"
     )
+
+  def kept(self, unit: Unit) -> "Kept":
+    """Returns what is there of a unit that is still to be found."""
+    return Kept(*self._places[_name(unit)])
 
   def __enter__(self) -> "Units":
     self._load.begin(self.missing)
@@ -244,6 +253,37 @@ class Units:
         logging.warning("%s: a journal was not sent: %s", part.path, error)
 
 
+class Kept:
+  """What is there of a unit that is not done.
+
+  Attributes:
+    times: how often something was kept of it, by whichever process.
+  """
+
+  def __init__(self, part: "_Part", place: int):
+    self._part, self._place, self.times = part, place, 0
+    while part.has(place, self.times + 1):
+      self.times += 1
+
+  def rows(self) -> Rows:
+    """Returns what was kept last; {} if nothing was."""
+    return self._part.rows(self._place, self.times) if self.times else {}
+
+  def keep(self, rows: Rows) -> None:
+    """Keeps what a process that is killed shall not lose.
+
+    Args:
+      rows: all that there is of the unit so far; no file has them.
+    """
+    with stopping.deferred():
+      self._part.keep(self._place, rows, self.times + 1)
+      self.times += 1
+
+
+def _name(unit: Unit) -> tuple[str, str, str]:
+  return unit.method, unit.split, unit.problem.id
+
+
 def _done(shards: Sequence[Shard]) -> list[bool]:
   if not shards:
     return []
@@ -284,7 +324,7 @@ class _Part:
     if journals:
       self._journal = self._open(sorted(journals))
       self.passed_over = self._journal.passed_over
-      self.left = {n for n in self.left if self._keys[n] not in self._journal}
+      self.left = {n for n in self.left if not self.has(n)}
     self.problems_left = collections.Counter(
       shard.units[place].problem.id for place in self.left
     )
@@ -300,12 +340,37 @@ class _Part:
       first.setdefault(unit.problem.id, place)
     return sorted(self.left, key=lambda n: (first[units[n].problem.id], n))
 
-  def put(self, place: int, rows: Rows) -> int:
-    """Keeps what was found; returns how many problems this finished, 0 or 1."""
+  def _key(self, place: int, time: int) -> str:
+    key = self._keys[place]
+    return records.digest([key, time]) if time else key
+
+  def has(self, place: int, time: int = 0) -> bool:
+    """Says whether a journal has a unit; see `keep`."""
+    return self._journal is not None and (
+      self._key(place, time) in self._journal
+    )
+
+  def rows(self, place: int, time: int = 0) -> Rows:
+    """Returns the rows of a unit that a journal has."""
+    assert self._journal is not None
+    return self._journal.get(self._key(place, time))["rows"]
+
+  def keep(self, place: int, rows: Rows, time: int = 0) -> None:
+    """Puts rows into the journal.
+
+    Args:
+      place: of the unit.
+      rows: of the unit, or what there is of them.
+      time: 0 if the unit is done, else how often something was kept before.
+    """
     if self._journal is None:
       self._journal = self._open()
     entry = {"rows": rows, "sha256": records.digest(rows)}
-    self._journal.put(self._keys[place], entry)
+    self._journal.put(self._key(place, time), entry)
+
+  def put(self, place: int, rows: Rows) -> int:
+    """Keeps what was found; returns how many problems this finished, 0 or 1."""
+    self.keep(place, rows)
     self.left.remove(place)
     problem = self.shard.units[place].problem.id
     self.problems_left[problem] -= 1
@@ -340,10 +405,9 @@ class _Part:
 
   def _files(self) -> Rows:
     """Returns the rows of each file, as a later process would read them."""
-    assert self._journal is not None
     files: Rows = {prefix: [] for prefix in self.shard.prefixes}
-    for key in self._keys:
-      for prefix, rows in self._journal.get(key)["rows"].items():
+    for place in range(len(self._keys)):
+      for prefix, rows in self.rows(place).items():
         files[prefix] += rows
     return files
 

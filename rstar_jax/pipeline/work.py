@@ -8,6 +8,7 @@ second process when the first one seems to be dead.
 `Local` is the backend that a run has by itself; `on_ray.py` has another one.
 """
 
+import collections
 import concurrent.futures
 import concurrent.futures.process
 import itertools
@@ -15,7 +16,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from rstar_jax.config.schema import Config
 from rstar_jax.pipeline.hosts import Host
@@ -32,6 +33,39 @@ class Run(Protocol):
   config: Config
   workdir: store.Path
   host: Host
+
+
+class Turns(Generic[Item]):
+  """Whose turn it is: which searcher gets which shard.
+
+  Shards go in their order, those that were lost before all others. A searcher
+  has a turn as soon as it has room, in the order in which they had.
+
+  Attributes:
+    left: what nobody has.
+  """
+
+  def __init__(self, shards: Iterable[Item]):
+    self.left = collections.deque(shards)
+    self._room: collections.deque[int] = collections.deque()
+
+  def has_room(self, searcher: int) -> None:
+    """Notes that a searcher may have a shard more."""
+    self._room.append(searcher)
+
+  def gone(self, searcher: int) -> None:
+    """Notes that a searcher has no room any more."""
+    while searcher in self._room:
+      self._room.remove(searcher)
+
+  def lost(self, shard: Item) -> None:
+    """Takes back a shard whose searcher died."""
+    self.left.appendleft(shard)
+
+  def take(self) -> Iterator[tuple[int, Item]]:
+    """Yields turns while there are searchers with room, and shards."""
+    while self.left and self._room:
+      yield self._room.popleft(), self.left.popleft()
 
 
 class Load:
@@ -60,6 +94,11 @@ class Load:
       self._left -= count
       self._changed.notify_all()
 
+  @property
+  def room(self) -> bool:
+    """Whether fewer problems are left than keep the models busy."""
+    return self._left < self._full
+
   def wait(self, calls: int) -> None:
     """Returns when fewer problems are left than keep the models busy.
 
@@ -67,9 +106,7 @@ class Load:
       calls: that were made so far; those that have not begun are waited for.
     """
     with self._changed:
-      self._changed.wait_for(
-        lambda: self._calls >= calls and self._left < self._full
-      )
+      self._changed.wait_for(lambda: self._calls >= calls and self.room)
 
 
 class Searcher(Protocol):

@@ -52,6 +52,26 @@ class OutcomesTest(absltest.TestCase):
     first.add(some)
     self.assertEqual(first, Outcome("all", 3, 2, 1, 1, 1110))
 
+  def test_hardest_first(self):
+    before = {
+      "quick": Outcome("quick", 1, right=3, tokens=40),
+      "alike": Outcome("alike", 1, right=1, tokens=44),
+      "long": Outcome("long", 1, right=1, wrong=5, tokens=900),
+      "unsolved": Outcome("unsolved", 1, wrong=1, tokens=30),
+      "none": Outcome("none", 1, tokens=500),
+      "elsewhere": Outcome("elsewhere", 1, tokens=9000),
+    }
+    ids = ["alike", "unsolved", "quick", "new", "none", "long", "newer"]
+    found = outcomes.hardest_first(ids, before)
+    self.assertEqual(
+      [ids[place] for place in found],
+      ["new", "newer", "none", "unsolved", "long", "alike", "quick"],
+    )
+    # Problems alike stay as they are.
+    found = outcomes.hardest_first(["quick", "alike"], before)
+    self.assertEqual(found, [0, 1])
+    self.assertEqual(outcomes.hardest_first(ids, {}), list(range(7)))
+
   def test_counts_are_those_of_the_trees_themselves(self):
     found = trees()
     header = outcomes.header_of([tree.to_record() for tree in found])

@@ -2,19 +2,20 @@
 
 import collections
 import dataclasses
+import itertools
 import json
 import sys
 from unittest import mock
 
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.data import outcomes
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import context as session
-from rstar_jax.pipeline import extract, rollout, shards
+from rstar_jax.pipeline import extract, rollout, shards, units
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.storage import layout, records
@@ -125,6 +126,29 @@ class RolloutTest(StagesCase):
     self.assertEqual(
       self.device.made, [(context.workdir / "round_1" / "policy", None)]
     )
+
+  def test_what_the_last_round_did_not_solve_comes_first(self):
+    spec = config_lib.RoundConfig(rollouts=2, candidates=3)
+    context = self.context(rounds=(spec, spec))
+    rollout.rollout(context, 1)
+    finish(context, 1, "policy")
+    first = shards.read_trees(context.folder(1, "trees"))
+    hard = {tree.problem.id for tree in first if not tree_lib.solved(tree)}
+    self.assertBetween(len(hard), 1, len(ANSWERS) - 1)
+    rollout.rollout(context, 2)
+    folder = context.folder(2, "trees")
+    second = [tree.problem.id for tree in shards.read_trees(folder)]
+    self.assertEqual(set(second[: len(hard)]), hard)
+    self.assertCountEqual(second, [tree.problem.id for tree in first])
+    with self.subTest("and none is searched twice, or not at all"):
+      # As if another order had been begun.
+      (folder / records.MANIFEST).unlink()
+      names = sorted(contents(folder))
+      self.assertLen(names, 3)
+      (folder / names[1]).rename(folder / names[0])
+      with self.assertRaisesRegex(ValueError, "00000.*has other problems than"):
+        rollout.rollout(context, 2)
+      self.assertEqual(sorted(contents(folder)), [names[0], names[2]])
 
   def test_several_trees_have_seeds_of_their_own(self):
     spec = config_lib.RoundConfig(rollouts=2, candidates=2, trees=2)
@@ -286,6 +310,45 @@ class HardProblemsTest(StagesCase):
     trees = found["never"]
     self.assertLen(trees, 3)
     self.assertLen({tree.prefix(len(tree) - 1) for tree in trees}, 3)
+
+  @parameterized.parameters(3, 1)
+  def test_attempts_that_were_done_outlive_a_process(self, levels):
+    """Trees go on, or are exhausted; the process dies before each attempt."""
+    options = tuple(f"x += {i}" for i in range(100, 201))
+    self.script(testing.ToySum(options, levels=levels))
+    spec = config_lib.RoundConfig(
+      rollouts=1, candidates=2, trees=2, extra_rollouts=(2, 3, 4)
+    )
+    straight = self.context("straight", rounds=(spec,))
+    rollout.rollout(straight, 1)
+    killed = self.context("killed", rounds=(spec,))
+    keep, grow, log = units.Kept.keep, rollout.grow, []
+
+    def dies(kept, rows):
+      keep(kept, rows)
+      log.append((rows[""][0]["problem"]["id"], "killed"))
+      raise KeyboardInterrupt
+
+    def logged(tree, config, round_, name, rollouts):
+      log.append((tree.problem.id, rollouts))
+      return grow(tree, config, round_, name, rollouts)
+
+    with (
+      mock.patch.object(rollout, "grow", logged),
+      mock.patch.object(units.Kept, "keep", dies),
+    ):
+      for _ in range(3 * len(ANSWERS)):
+        with self.assertRaises(KeyboardInterrupt):
+          rollout.rollout(killed, 1)
+      rollout.rollout(killed, 1)
+    self.assertEqual(
+      contents(killed.folder(1, "trees")), contents(straight.folder(1, "trees"))
+    )
+    for i in range(len(ANSWERS)):
+      found = [what for name, what in log if name == f"p{i}"]
+      # Nothing that was done before a death is done after it.
+      runs = [what for what, _ in itertools.groupby(found)]
+      self.assertEqual(runs, [1, "killed", 2, "killed", 3, "killed", 4])
 
   def test_an_attempt_searches_each_problem_once(self):
     # One of the two is exhausted after a rollout, the other after two.

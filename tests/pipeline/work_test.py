@@ -73,6 +73,29 @@ class LocalTest(parameterized.TestCase):
     self.assertCountEqual(folder.iterdir(), paths)
 
 
+class TurnsTest(absltest.TestCase):
+  def test_whose_turn_it_is(self):
+    from rstar_jax.pipeline import work
+
+    turns = work.Turns("abcd")
+    self.assertEmpty(list(turns.take()))
+    for searcher in (7, 5, 7, 3):
+      turns.has_room(searcher)
+    turns.gone(7)
+    self.assertEqual(list(turns.take()), [(5, "a"), (3, "b")])
+    # What was lost comes first, and the last one of it before the others.
+    turns.lost("a")
+    turns.lost("b")
+    given = []
+    turns.has_room(1)
+    for searcher, shard in turns.take():
+      given.append((searcher, shard))
+      # One that has room even then has a turn at once.
+      turns.has_room(searcher + 1)
+    self.assertEqual(given, [(1, "b"), (2, "a"), (3, "c"), (4, "d")])
+    self.assertEmpty(turns.left)
+
+
 class LoadTest(absltest.TestCase):
   def test_waits_until_few_are_left_of_all_calls(self):
     from rstar_jax.pipeline import work
