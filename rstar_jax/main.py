@@ -50,6 +50,8 @@ _TAKEN_BY = {
   "other": ("compare", "branch"),
   "json": ("status",),
   "topology": ("check",),
+  "artifact": ("export",),
+  "push_to": ("export",),
 }
 _STAGE = flags.DEFINE_enum(
   "stage",
@@ -59,9 +61,9 @@ _STAGE = flags.DEFINE_enum(
   "done and what is left; report, the table and the page of what was measured; "
   "solve, the answer to --question; study or compare, a comparison of methods "
   "with the models of --round, or of this run with --other; export, the "
-  "training data of --round as a data set; branch, what --other made before "
-  "the data of --round, taken over; check, whether a run could end well, and "
-  "what it costs (`rstar_jax check` is the same).",
+  "training data or a model of --round for others; branch, what --other made "
+  "before the data of --round, taken over; check, whether a run could end "
+  "well, and what it costs (`rstar_jax check` is the same).",
 )
 _ROUND = flags.DEFINE_integer(
   "round",
@@ -71,6 +73,18 @@ _ROUND = flags.DEFINE_integer(
 _QUESTION = flags.DEFINE_string("question", None, "For --stage=solve.")
 _OTHER = flags.DEFINE_string(
   "other", None, "For compare and branch: the folder of another run."
+)
+_ARTIFACT = flags.DEFINE_enum(
+  "artifact",
+  "data",
+  ["data", "policy", "ppm", "policy/adapter", "ppm/adapter"],
+  "For export: the round's training data, a model, or what LoRA trained alone.",
+)
+_PUSH_TO = flags.DEFINE_string(
+  "push_to",
+  None,
+  "For export: USER/NAME, a repository on the Hugging Face Hub; it is made, "
+  "private, unless it is there. Without it, files and sizes are listed.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
@@ -275,7 +289,9 @@ def run() -> None:
       study.study(context, round_)
       said = study.render(context, round_) if host.leads else ""
     elif stage == "export":
-      said = export.export(context, round_) if host.leads else ""
+      if host.leads:
+        what, push_to = _ARTIFACT.value, _PUSH_TO.value or ""
+        said = export.export(context, round_, what, push_to)
     elif stage == "branch":
       said = branching.branch(context, other, round_) if host.leads else ""
     elif stage == "compare":

@@ -35,6 +35,7 @@ ONLY_IN = {
   "backports": ("storage.records",),
   "gguf": ("hf.gguf",),
   "datasets": ("data.hub",),
+  "huggingface_hub": ("hf.folders", "hf.upload"),
   "pyarrow": ("data.parquet",),
   "tensorflow_datasets": ("data.tfds",),
   "tensorboardX": ("storage.metrics",),

@@ -150,6 +150,8 @@ class MainTest(parameterized.TestCase):
     (["--other=x"], "--other means nothing", "--stage=compare|branch"),
     (["--stage=study", "--round=1", "--other=x"], "--other means nothing"),
     (["--json"], "--json means nothing", "--stage=status"),
+    (["--push_to=a/b"], "--push_to means nothing", "--stage=export"),
+    (["--artifact=ppm"], "--artifact means nothing", "--stage=export"),
     (["--topology=v5e-4"], "--topology means nothing", "--stage=check"),
     (["--stage=check", "--topology=v9-8"], "topology 'v9-8': want one of v4"),
     (["--stage=nothing"], "evolve|rollout"),

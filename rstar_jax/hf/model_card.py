@@ -67,6 +67,32 @@ marker (with the `{output}...{end_of_output}` that follows the last code):
 ```
 """
 
+_ADAPTER = """\
+---
+library_name: peft
+tags: [rstar-math, code-augmented-reasoning, lora]
+---
+# An update of rstar_jax
+
+What LoRA trained, alone, as PEFT reads it; the model with it merged is the one
+to use where there is room for it. Its tokenizer is here. Where that has more
+tokens than the base model, resize the base first
+(`model.resize_token_embeddings(len(tokenizer))`).
+
+```python
+import peft, transformers
+
+tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER)
+model = peft.{loader}.from_pretrained(FOLDER)
+```
+"""
+
+
+def adapter(head: str) -> str:
+  """Returns the card of an adapter of a model with such a head."""
+  kind = "CausalLM" if head == "lm" else "SequenceClassification"
+  return _ADAPTER.format(loader=f"AutoPeftModelFor{kind}")
+
 
 def render(
   config: ModelConfig,

@@ -1,23 +1,146 @@
-"""A round's training data as a data set for others."""
+"""A round's models and training data for others, on the disk or on the Hub."""
+
+import contextlib
+import dataclasses
+import functools
+import pathlib
 
 from rstar_jax.data import export as export_lib
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
+from rstar_jax.hf import adapters, model_card, upload
+from rstar_jax.pipeline import cards, checks, results
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import each_row
-from rstar_jax.storage import layout, store
+from rstar_jax.storage import layout, records, store
+from rstar_jax.storage.formatting import grid
+
+# What can be exported: the training data, models, and what LoRA trained alone.
+WHAT = ("data", "policy", "ppm", "policy/adapter", "ppm/adapter")
 
 
-def export(context: Context, round_: int) -> str:
-  """Writes the round's training data as a data set: export. Returns a line."""
-  folder = context.folder(round_, layout.EXPORT)
-  solutions = each_row(context.finished(round_, "sft"))
-  pairs = each_row(context.finished(round_, "pairs"))
-  with store.staged(folder) as local:
-    counts = export_lib.write(
-      local,
-      map(trajectories_lib.from_dict, solutions),
-      map(pairs_lib.from_dict, pairs),
-      context.tokenizer.prompt,
+def export(
+  context: Context,
+  round_: int,
+  what: str = "data",
+  push_to: str = "",
+  endpoint: str | None = None,
+) -> str:
+  """Writes a data set, or a model's card; lists the files, and pushes them.
+
+  Args:
+    context: the run.
+    round_: from 1.
+    what: one of `WHAT`.
+    push_to: "USER/NAME" of a repository on the Hub, which is made, private,
+      unless it is there. "" pushes nothing: the list is what would be pushed.
+    endpoint: the Hub's address; None is the usual one.
+
+  Returns:
+    What there is, a line a file, and where it is.
+
+  Raises:
+    ValueError: the round is not finished, has no such adapter, or the Hub
+      refuses.
+  """
+  # What made the round, whatever this program was started with.
+  config = checks.find_run(context.workdir)
+  context = dataclasses.replace(context, config=config)
+  kind: upload.Kind = "dataset" if what == "data" else "model"
+  if what == "data":
+    for name in ("sft", "pairs"):
+      context.finished(round_, name)
+  else:
+    source, names = _model(context, round_, what, bool(push_to))
+  if push_to:
+    # At once, since what follows may take long.
+    upload.prepare(push_to, kind, endpoint)
+  licence = functools.cache(
+    functools.partial(upload.licence, endpoint=endpoint)
+  )
+  text = cards.made(config, round_, licence)
+  folder = context.folder(round_, layout.EXPORT) / what
+  with contextlib.ExitStack() as stack:
+    local = stack.enter_context(store.staged(folder))
+    if what == "data":
+      said = _write_data(context, round_, local)
+      card = (local / cards.CARD).read_text()
+      files = {name: local / name for name in store.files(local)}
+    else:
+      said = f"round {round_}, {what}"
+      card = _card(source, what)
+      if not what.endswith(adapters.FOLDER):
+        found = results.collect(context)
+        text += "\n" + cards.measured(found, round_, what, licence)
+      files = {name: source / name for name in names}
+    files[cards.CARD] = local / cards.CARD
+    (local / cards.CARD).write_text(cards.add(card, cards.fields(config), text))
+    lines = [f"{folder}: {said}", "", *_listed(files), ""]
+    if not push_to:
+      return "\n".join([*lines, "--push_to=USER/NAME pushes them to the Hub."])
+    if what != "data":
+      place = stack.enter_context(store.local(source, [cards.CARD]))
+      files |= {name: place / name for name in names}
+    message = f"Add {what} of round {round_}"
+    address = upload.push(files, push_to, kind, message, endpoint)
+  return "\n".join([*lines, f"pushed to {address}"])
+
+
+def _write_data(context: Context, round_: int, folder: pathlib.Path) -> str:
+  """Writes the round's training data as a data set; returns how much it is."""
+  counts = export_lib.write(
+    folder,
+    map(trajectories_lib.from_dict, each_row(context.finished(round_, "sft"))),
+    map(pairs_lib.from_dict, each_row(context.finished(round_, "pairs"))),
+    context.tokenizer.prompt,
+  )
+  return f"{counts['sft']} solutions, {counts['pairs']} pairs"
+
+
+def _model(
+  context: Context, round_: int, what: str, pushed: bool
+) -> tuple[store.Path, list[str]]:
+  """Returns a model's folder, and the names of its files but the card.
+
+  Args:
+    context: the run.
+    round_: from 1.
+    what: one of `WHAT` but "data".
+    pushed: whether others get it, who have no folders of this machine.
+  """
+  model, _, adapter = what.partition("/")
+  folder = context.finished(round_, model)
+  if not adapter:
+    files = records.read_manifest(folder)["files"]
+    return folder, sorted(set(files) - {cards.CARD})
+  field = "sft" if model == "policy" else model
+  names = sorted(set(store.files(folder / adapter)) - {cards.CARD})
+  if adapters.CONFIG not in names:
+    raise ValueError(
+      f"{folder} has no {adapter}: it is there where config.{field}.lora_rank "
+      f"is set; leave out /{adapter} to export the whole model"
     )
-  return f"{folder}: {counts['sft']} solutions, {counts['pairs']} pairs"
+  with store.local(folder / adapter, [adapters.WEIGHTS]) as local:
+    base = adapters.base_of(local)
+  if pushed and not cards.is_on_hub(base):
+    raise ValueError(
+      f"{folder / adapter} is an update of {base}, which others do not have: "
+      f"push {model}, into which it is merged"
+    )
+  return folder / adapter, names
+
+
+def _card(folder: store.Path, what: str) -> str:
+  """Returns the card of a model as it was saved, or that of an adapter."""
+  if what.endswith(adapters.FOLDER):
+    return model_card.adapter("lm" if what.startswith("policy") else "tanh")
+  return (store.read(folder / cards.CARD) or b"").decode()
+
+
+def _listed(files: dict[str, store.Path]) -> list[str]:
+  """Returns a table of files and their sizes."""
+  sizes = {name: store.version(file).size for name, file in files.items()}
+  sizes = dict(sorted(sizes.items())) | {"all": sum(sizes.values())}
+  return grid(
+    ["File", "Bytes"], [[name, f"{size:,}"] for name, size in sizes.items()]
+  )

@@ -10,16 +10,26 @@ from rstar_jax.storage import layout, records
 
 
 def write(context: Context) -> dict[str, Any]:
-  """Writes results.json from the records of the finished stages.
+  """Writes results.json, and returns what it holds; see `collect`.
+
+  Only the first host writes the file; the others return {}.
+  """
+  if not context.host.leads:
+    return {}
+  found = collect(context)
+  records.write_json(context.workdir / layout.RESULTS, found)
+  return found
+
+
+def collect(context: Context) -> dict[str, Any]:
+  """Collects what was measured from the records of the finished stages.
 
   Returns:
     {"config", "rows", "solved", "ppm"}: rows of `accuracy.table`; for each
     round the share of training problems solved in its own trees, by level too,
     and how many are easy, medium and hard; and the PPM's accuracy on held-out
-    pairs. Only the first host writes the file; the others return {}.
+    pairs.
   """
-  if not context.host.leads:
-    return {}
   config = context.config
   rows, solved, ppm = [], [], []
   for round_ in range(len(config.rounds) + 1):
@@ -52,11 +62,9 @@ def write(context: Context) -> dict[str, Any]:
     if measured is not None:
       measured.pop("files")
       ppm.append({"round": round_, **measured})
-  found = {
+  return {
     "config": dataclasses.asdict(config),
     "rows": rows,
     "solved": solved,
     "ppm": ppm,
   }
-  records.write_json(context.workdir / layout.RESULTS, found)
-  return found

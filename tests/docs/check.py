@@ -43,6 +43,7 @@ NOT_RUN = (
   (r"^make mutants\b", "minutes to an hour; tests/mutants"),
   (r"^make smollm2\b", "downloads 93 MB"),
   (r"^pip install ", "downloads"),
+  (r"--push_to=|^hf auth ", "needs an account; tests/pipeline/export_test.py"),
   (r"^vllm serve ", "needs a server with a large model"),
   (r"^gcloud ", "needs an account of Google Cloud"),
   (r"^(docker|kubectl) ", "needs Docker, or a cluster with TPUs"),

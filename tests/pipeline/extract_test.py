@@ -11,7 +11,7 @@ from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.data import pairs, trajectories
 from rstar_jax.grading import answers
-from rstar_jax.pipeline import export, extract, ppm, rollout, sft, shards
+from rstar_jax.pipeline import extract, ppm, rollout, sft, shards
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.steps import grammar
 from rstar_jax.storage import layout, records
@@ -59,20 +59,6 @@ class ExtractTest(StagesCase):
     extract.extract(context, 2)
     manifest = records.read_manifest(context.folder(2, "sft"))
     self.assertEqual(manifest["answers"], found[1] + pooled * found[0])
-
-  def test_is_exported_as_a_data_set(self):
-    context = self.context()
-    rollout.rollout(context, 1)
-    with self.assertRaisesRegex(ValueError, "--stage=extract --round=1"):
-      export.export(context, 1)
-    extract.extract(context, 1)
-    said = export.export(context, 1)
-    folder = context.folder(1, "export")
-    for name, what in (("sft", "solutions"), ("pairs", "pairs")):
-      rows = len(shards.read_rows(context.folder(1, name)))
-      lines = (folder / name / "train.jsonl").read_text().splitlines()
-      self.assertLen(lines, rows)
-      self.assertIn(f"{rows} {what}", said)
 
   def test_what_is_not_solved_is_listed(self):
     context = self.context()
