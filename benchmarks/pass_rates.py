@@ -8,11 +8,18 @@ temperature 0; "pass@1", the mean over --samples that are drawn as the config
 says, and "pass@k", whether any of them is right; "majority", of their vote;
 "tokens" of a sample; and what becomes of samples, by their status. "low" and
 "high" are the 95% bootstrap interval of pass@1 over problems.
+
+With --out=FILE each problem's rates go there, as a row {"id", "pass@1",
+"greedy"}; with --less=FILE "less" is the mean difference of pass@1 to those of
+an earlier run, paired by problem, with its interval.
 """
 
 import collections
+import json
 import pathlib
 import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from absl import app, flags
@@ -32,9 +39,44 @@ _PROBLEMS = flags.DEFINE_integer("problems", 60, "How many of a level.", 1)
 _LEVELS = flags.DEFINE_list("levels", [], "Which; empty: all.")
 _SAMPLES = flags.DEFINE_integer("samples", 8, "Of each problem.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of sampling.")
+_OUT = flags.DEFINE_string("out", "", "Where each problem's rates go.")
+_LESS = flags.DEFINE_string("less", "", "Rates that these are compared with.")
+
+Found = tuple[sampling.Sample, list[sampling.Sample]]
 
 
-def describe(found: list[tuple[sampling.Sample, list[sampling.Sample]]]):
+def rates(problem_id: str, found: Found) -> dict[str, Any]:
+  """Returns the row of a problem."""
+  greedy, samples = found
+  return {
+    "id": problem_id,
+    "pass@1": float(np.mean([each.verdict == "equal" for each in samples])),
+    "greedy": greedy.verdict == "equal",
+  }
+
+
+def less(
+  rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+  """Returns how much more often problems are solved than they were.
+
+  Args:
+    rows: of `rates`.
+    others: likewise, of the same problems and perhaps more.
+
+  Raises:
+    ValueError: a problem is not among the others.
+  """
+  before = {each["id"]: each["pass@1"] for each in others}
+  missing = [each["id"] for each in rows if each["id"] not in before]
+  if missing:
+    raise ValueError(f"--less: there are no rates of {missing[0]}")
+  apart = np.array([each["pass@1"] - before[each["id"]] for each in rows])
+  low, high = intervals.bootstrap(apart, 0)
+  return {"less": [float(apart.mean()), low, high]}
+
+
+def describe(found: Sequence[Found]):
   """Returns the figures of problems: each one's greedy solution and samples."""
   greedy = [one.verdict == "equal" for one, _ in found]
   right = np.array(
@@ -63,6 +105,10 @@ def describe(found: list[tuple[sampling.Sample, list[sampling.Sample]]]):
 
 
 def main(_):
+  before = []
+  if _LESS.value:
+    lines = pathlib.Path(_LESS.value).read_text().splitlines()
+    before = [json.loads(line) for line in lines]
   config = rj.load_config(_CONFIG.value)
   config.policy.path = _POLICY.value or config.policy.path
   if _DATA.value:
@@ -91,16 +137,22 @@ def main(_):
     greedy = [one for (one,) in solve(1, greedy=True)]
     samples = solve(_SAMPLES.value, greedy=False)
   found = list(zip(greedy, samples, strict=True))
-  levels = [str(problem.level) for problem in asked]
+  rows = [
+    rates(problem.id, one) for problem, one in zip(asked, found, strict=True)
+  ]
+  if _OUT.value:
+    lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+    pathlib.Path(_OUT.value).write_text(lines)
   for level in [*groups, "all"]:
     here = [
-      one
-      for one, its in zip(found, levels, strict=True)
-      if level in (its, "all")
+      n
+      for n, problem in enumerate(asked)
+      if level in (str(problem.level), "all")
     ]
-    crew_lib.show(
-      "pass_rates", level=level, problems=len(here), **describe(here)
-    )
+    figures = describe([found[n] for n in here])
+    if before:
+      figures |= less([rows[n] for n in here], before)
+    crew_lib.show("pass_rates", level=level, problems=len(here), **figures)
 
 
 if __name__ == "__main__":
