@@ -10,6 +10,7 @@ from rstar_jax import outside
 from rstar_jax.config.schema import Config, DataConfig, urls_of
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.grading.grader import Grader
+from rstar_jax.inference.served import ServedEngine, ServedScores
 from rstar_jax.pipeline import checks
 from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.storage import store
@@ -18,6 +19,8 @@ from rstar_jax.tools.preflight.findings import Finding, Findings, one_line
 
 # Problems of a source that are read, and seconds that a server may take.
 _ROWS, _SECONDS = 8, 10.0
+# Who asks a server for that long, and once.
+_SOON = {"timeout_seconds": _SECONDS, "patience_seconds": 0.0}
 
 
 def data(config: Config) -> Findings:
@@ -69,31 +72,48 @@ def data(config: Config) -> Findings:
 
 
 def servers(config: Config) -> Findings:
-  """Asks each server that the config names whether it is there."""
-  for name, text, client, wanted in (
-    ("remote.url", config.remote.url, config.remote, config.remote.model),
-    ("servers.policy", config.servers.policy, config.servers, ""),
-    ("servers.ppm", config.servers.ppm, config.servers, ""),
-  ):
+  """Asks each server that the config names whether it is there.
+
+  A policy's and a PPM's are asked as the run looks at them before they get
+  work, but for what their model computes: that would have to be loaded here.
+  """
+  tries = {
+    "remote.url": (config.remote.url, _try_remote),
+    "servers.policy": (config.servers.policy, _try_policy),
+    "servers.ppm": (config.servers.ppm, _try_ppm),
+  }
+  for name, (text, attempt) in tries.items():
     for url in urls_of(text):
       try:
-        found = _listed(url, client.api_key_env)
+        attempt(config, url)
       except (OSError, ValueError) as error:
         yield Finding(
           "error",
           f"server {url}",
-          f"config.{name} does not answer from here ({one_line(error)}): "
-          "start it, or correct the address",
-        )
-        continue
-      if wanted and found and wanted not in found:
-        yield Finding(
-          "error",
-          f"server {url}",
-          f"has {', '.join(found)}, not config.remote.model={wanted!r}",
+          f"config.{name} does not answer from here as it should "
+          f"({one_line(error)}): start it, or correct the address",
         )
       else:
         yield Finding("ok", f"server {url}", "answers")
+
+
+def _try_remote(config: Config, url: str) -> None:
+  wanted = config.remote.model
+  found = _listed(url, config.remote.api_key_env)
+  if wanted and found and wanted not in found:
+    raise ValueError(
+      f"it has {', '.join(found)}, not config.remote.model={wanted!r}"
+    )
+
+
+def _try_policy(config: Config, url: str) -> None:
+  asked = dataclasses.replace(config.servers, policy=url, **_SOON)
+  ServedEngine(asked, config.engine).servers.check()
+
+
+def _try_ppm(config: Config, url: str) -> None:
+  asked = dataclasses.replace(config.servers, ppm=url, **_SOON)
+  ServedScores(asked, config.ppm_head).servers.check()
 
 
 def _listed(url: str, key_env: str) -> list[str]:

@@ -81,9 +81,22 @@ class DataTest(parameterized.TestCase):
 
 
 class _Answers(http.server.BaseHTTPRequestHandler):
+  # What is answered to a request of a sample, and of a value.
+  said = {
+    "choices": [{"token_ids": [5], "logprobs": {"token_logprobs": [-0.5]}}],
+    "data": [{"index": 0, "data": [0.25]}],
+  }
+
   def do_GET(self):
-    said = json.dumps({"data": [{"id": "large"}]}).encode()
     known = self.path == "/v1/models"
+    self.answer(known, {"data": [{"id": "large"}]})
+
+  def do_POST(self):
+    self.rfile.read(int(self.headers["Content-Length"]))
+    self.answer(self.path in ("/v1/completions", "/pooling"), self.said)
+
+  def answer(self, known, said):
+    said = json.dumps(said).encode()
     allowed = self.headers.get("Authorization") == "Bearer s3cret"
     self.send_response(404 if not known else 200 if allowed else 401)
     self.send_header("Content-Length", str(len(said)))
@@ -135,6 +148,20 @@ class ServersTest(absltest.TestCase):
   def test_that_has_no_list(self):
     (found,) = self.found(self.url.replace("/v1", "/v2"))
     self.assertEqual(found.level, "ok")
+
+  def test_of_a_policy_and_a_ppm(self):
+    config = Config()
+    config.servers.policy = f"{self.url},{self.url}/no"
+    config.servers.ppm = self.url
+    config.servers.api_key_env = "KEY"
+    policy, away, ppm = trials.servers(config)
+    self.assertEqual((policy.level, ppm.level), ("ok", "ok"))
+    self.assertEqual(away.level, "error")
+    self.assertIn("config.servers.policy does not answer", away.said)
+    # One that answers, but not with the tokens that it was asked for.
+    with mock.patch.object(_Answers, "said", {"choices": [{"text": "a"}]}):
+      policy, _, ppm = trials.servers(config)
+    self.assertEqual((policy.level, ppm.level), ("error", "error"))
 
 
 class SandboxTest(parameterized.TestCase):
