@@ -19,7 +19,7 @@ from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rstar_jax.storage import records, store
+from rstar_jax.storage import layout, records, store
 
 _JSON = st.recursive(
   st.none()
@@ -411,6 +411,19 @@ class ManifestTest(parameterized.TestCase):
     # The folder is as finished without it.
     late.unlink()
     self.assertIsNotNone(records.read_manifest(self.folder))
+
+  def test_a_folder_that_is_removed_is_not_taken_for_whole(self):
+    with mock.patch.object(store, "is_settled", return_value=True):
+      self.assertIsNotNone(records.read_manifest(self.folder))
+    cache = self.folder.with_name(f"{layout.VERIFIED}{self.folder.name}.json")
+    self.assertTrue(cache.exists())
+    with mock.patch.object(store, "remove_all", side_effect=InterruptedError):
+      with self.assertRaises(InterruptedError):
+        records.remove(self.folder)
+    self.assertIsNone(records.read_manifest(self.folder))
+    records.remove(self.folder)
+    self.assertFalse(self.folder.exists() or cache.exists())
+    records.remove(self.folder)
 
   def test_named_files_only(self):
     records.write_manifest(self.folder, {}, files=["empty.txt"])

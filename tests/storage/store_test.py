@@ -81,6 +81,10 @@ class FilesTest(StoreTest):
     store.remove(folder / "a.txt")
     self.assertIsNone(store.read(folder / "a.txt"))
     self.assertEqual(store.children(folder), ["b.txt", "deep"])
+    for _ in range(2):  # The second time there is none.
+      store.remove_all(folder)
+      self.assertEmpty(store.files(folder))
+    self.assertLen(store.files(folder.with_name("runaway")), 1)
 
   def test_a_file_is_no_folder(self, where):
     folder = self.folder(where)
