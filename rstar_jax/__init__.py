@@ -34,6 +34,7 @@ if TYPE_CHECKING:
   from rstar_jax.hf.folders import save_policy as save_policy
   from rstar_jax.hf.folders import save_ppm as save_ppm
   from rstar_jax.hf.tokenizers import load_tokenizer as load_tokenizer
+  from rstar_jax.inference.reward import load_reward as load_reward
   from rstar_jax.inference.step_values import step_values as step_values
   from rstar_jax.pipeline.backends import load_calls as load_calls
   from rstar_jax.pipeline.run import STAGES as STAGES
@@ -107,6 +108,7 @@ _NAMES = {
   "load_tokenizer": "hf.tokenizers:load_tokenizer",
   "train_policy": "training.own_data:train_policy",
   "train_ppm": "training.own_data:train_ppm",
+  "load_reward": "inference.reward:load_reward",
   "step_values": "inference.step_values:step_values",
   # Runs.
   "open_run": "pipeline.run:open_run",

@@ -22,7 +22,11 @@ from typing import Any
 FORM = "module:function"
 _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 # What fields may hold that looks like the name of a plugin, and is none.
-_OTHERS = ("synthetic", "tfds", "hf", "ppm", "task", "reasoning_gym")
+_OTHERS = (
+  *("synthetic", "tfds", "hf", "ppm", "task", "reasoning_gym"),
+  # Forms of reward models (inference/reward_forms.py).
+  *("outcome", "qwen", "trl", "skywork", "math_shepherd", "rlhflow"),
+)
 _LONGEST = 300
 
 

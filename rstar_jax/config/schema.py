@@ -525,7 +525,8 @@ class EvalConfig(Closed):
   # How many vote in "top_k" (released code: 4).
   top_k: int = field(4, above=0)
   # Values solutions in the place of the round's PPM: a Hugging Face folder or
-  # name of a sequence classifier with one label, or "module:function"
+  # name of a reward model, or FORM:NAME where the folder does not tell how it
+  # is asked, "math_shepherd:NAME" (docs/your_reward.md); or "module:function"
   # (config) -> a Score (types.py).
   reward_model: str = field("", takes=("config",))
 
@@ -603,8 +604,8 @@ class RoundConfig(Closed):
   # Who searches in the place of the last round's policy: a Hugging Face folder
   # or name of a model with the base model's tokenizer.
   policy: str = ""
-  # Who guides in the place of the last round's PPM, likewise, or a plugin as in
-  # `eval.reward_model`.
+  # Who guides in the place of the last round's PPM, likewise, or another's
+  # reward model or a plugin as in `eval.reward_model`.
   ppm: str = field("", takes=("config",))
   # Trees per problem, each with seeds of its own (paper: 2 in round 4).
   trees: int = field(1, above=0)

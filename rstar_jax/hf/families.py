@@ -1,7 +1,8 @@
 """Names and layouts of weights on disk: one table a family, for both ways.
 
 Letters are axes: D embed, N heads, K key/value heads, H head, F mlp, V vocab,
-1 one. On disk, letters written together are one axis.
+O outputs of a head's hidden layer, 1 one. On disk, letters written together are
+one axis.
 """
 
 import dataclasses
@@ -43,6 +44,9 @@ _COMMON = (
   Row("model.norm.weight", "D", "norm.scale", "D"),
   Row("lm_head.weight", "V D", "lm_head", "V D"),
   Row("score.weight", "1 D", "score", "D"),
+  Row("score.bias", "1", "score_bias", ""),
+  Row("score.0.weight", "O D", "score_hidden", "O D"),
+  Row("score.0.bias", "O", "score_hidden_bias", "O"),
 )
 _SPLIT = (
   _layer("self_attn.q_proj.weight", "NH D", "attention.q", "N H D"),
@@ -110,6 +114,7 @@ def sizes_of(config: ModelConfig) -> dict[str, int]:
     "K": config.num_kv_heads,
     "H": config.head_dim,
     "F": config.mlp_dim,
+    "O": config.embed_dim,
     "1": 1,
   }
 

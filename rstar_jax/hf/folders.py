@@ -25,6 +25,7 @@ from rstar_jax.hf import (
   model_card,
   model_config,
   pickles,
+  reward_heads,
   tensors,
 )
 from rstar_jax.hf.fields import read_json
@@ -108,23 +109,29 @@ def load_ppm(
 def load_reward_model(
   name_or_folder: str | store.Path,
   dtype: jnp.dtype | None = jnp.float32,
+  *,
+  answers: tuple[int, int] | None = None,
   **options: Any,
 ) -> Transformer:
-  """Loads a published reward model: a sequence classifier with one label.
+  """Loads a published reward model; see `reward_heads.py` for which.
 
-  See `load_policy` for the arguments.
+  Args:
+    name_or_folder: see `load_policy`.
+    dtype: see `load_policy`; a head of two classes stays float32.
+    answers: ids of the tokens with which a causal model answers that a step is
+      good, and bad.
+    **options: see `load_policy`.
 
   Returns:
-    A model with values tanh(raw / 5) in (-1, 1), in the order of the raw
-    values. A PPM of `save_ppm` has its own head.
+    A model with values 2 p - 1 in [-1, 1], p being the probability that what it
+    reads is good; of one label, tanh(raw / 5) in (-1, 1), in the order of the
+    raw values. A PPM of `save_ppm` has its own head.
   """
   with _open(name_or_folder) as source:
-    if not model_config.is_reward_model(source.fields):
-      raise ValueError(
-        f"{source.where}: architectures={source.fields.get('architectures')} "
-        "and its labels are not those of a sequence classifier with one label"
-      )
-    head = source.fields.get("rstar_head", "logit")
+    head, weights = reward_heads.read(
+      source.fields, source.tensors, source.where, answers
+    )
+    source = dataclasses.replace(source, tensors=weights)
     return _load(source, head, dtype, **options)
 
 
@@ -154,8 +161,8 @@ def save_ppm(
     folder: made if need be.
     **options: see `save_policy`.
   """
-  if ppm.head == "lm":
-    raise ValueError("a model with an LM head is not a PPM")
+  if ppm.head not in ("tanh", "logit"):
+    raise ValueError(f"a model with head={ppm.head!r} is not a PPM")
   _save(ppm, folder, **options)
 
 
@@ -333,7 +340,8 @@ def _load(
   ):
     variable = variables[entry.path]
     shape = variable.get_value().shape
-    read = _Reader(source.tensors, entry, sizes, shape, name)
+    dtype = variable.get_value().dtype
+    read = _Reader(source.tensors, entry, sizes, shape, dtype)
     if mesh is None:
       value = jax.device_put(read((slice(None),) * len(shape)))
     else:

@@ -13,6 +13,16 @@ from rstar_jax.hf.families import FAMILIES
 from rstar_jax.hf.fields import Fields
 from rstar_jax.models.config import ModelConfig
 
+# What a class's name may end in: a decoder with one head or another.
+CLASSES = (
+  "ForCausalLM",
+  "ForSequenceClassification",
+  "ForTokenClassification",
+  "ForProcessRewardModel",
+  "ForRewardModel",
+  "ForPrmModel",
+)
+
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
@@ -158,16 +168,13 @@ def classifier(family: str) -> str:
   return f"{_FAMILIES[family].name}ForSequenceClassification"
 
 
-def is_reward_model(fields: Mapping[str, Any]) -> bool:
-  """Says whether the model is a sequence classifier with one label."""
-  names, labels = fields.get("architectures"), fields.get("id2label")
+def labels(fields: Mapping[str, Any]) -> int:
+  """Returns the number of a classifier's labels."""
+  named = fields.get("id2label")
   # The number of labels takes precedence over their names.
-  named = len(labels) if isinstance(labels, Mapping) else 2
-  count = fields.get("num_labels", named)
-  classifies = isinstance(names, list) and any(
-    str(name).endswith("ForSequenceClassification") for name in names
+  return fields.get(
+    "num_labels", len(named) if isinstance(named, Mapping) else 2
   )
-  return classifies and count == 1
 
 
 # Fields that say how the model is computed here.
@@ -212,7 +219,7 @@ def _check_plain(file: Fields, family: str) -> None:
   if file.value("per_layer_config", None) is not None:
     file.refuse("per_layer_config", "left out: all layers must be alike")
   name = _FAMILIES[family].name
-  classes = [f"{name}ForCausalLM", f"{name}ForSequenceClassification"]
+  classes = [f"{name}{each}" for each in CLASSES]
   names = file.value("architectures", None)
   if names is not None and not (
     isinstance(names, list) and all(each in classes for each in names)

@@ -1,24 +1,80 @@
-"""A published reward model as the search's `Score`: a baseline for the PPM."""
+"""A published reward model as the search's `Score`, in the PPM's place."""
 
 import concurrent.futures
 from collections.abc import Sequence
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from rstar_jax.inference import futures
+from rstar_jax.config.schema import EngineConfig
+from rstar_jax.hf import folders, reward_heads
+from rstar_jax.hf.tokenizers import load_tokenizer
+from rstar_jax.inference import futures, reward_forms
+from rstar_jax.inference.reward_forms import Form
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.steps import grammar as steps_lib
+from rstar_jax.inference.served import ServedScores
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.types import Prefix
 
 
-class RewardModel:
-  """Scores partial solutions, each as a dialogue; any thread may ask.
+def load_reward(
+  name: str,
+  config: EngineConfig | None = None,
+  dtype: jnp.dtype = jnp.float32,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  **options: Any,
+) -> "RewardModel":
+  """Loads a published reward model as a `Score`.
 
-  The model sees a dialogue in its own chat template: the question, and the
-  solution so far without the markers. (Without a template it sees the two with
-  a blank line between them.) A template may add text at the end, so that a step
-  shares only the dialogue before it with the next one.
+  Args:
+    name: a folder or a name on the hub; or FORM:FOLDER with one of
+      `reward_forms.FORMS`, where the folder does not tell how it is asked.
+    config: sizes of the program; None is the default.
+    dtype: of parameters and activations.
+    mesh: shards the parameters; None is one device.
+    **options: of the engine: busy, lock; see `PagedModel`.
+
+  Raises:
+    ValueError: it is no reward model that is read here, or its form is missing.
+  """
+  named, folder = reward_forms.split(name)
+  _, fields = folders.read_config(folder)
+  kind = reward_heads.kind_of(fields, folder)
+  form = reward_forms.FORMS.get(named) or reward_forms.of(kind)
+  if form is None:
+    raise ValueError(
+      f"{folder} is a causal model: say how it is asked, as in rlhflow:NAME or "
+      f"math_shepherd:NAME; known are {', '.join(reward_forms.FORMS)}"
+    )
+  tokenizer = load_tokenizer(folder, add_markers=False)
+  answers = form.answers(tokenizer) if form.answers else None
+  model = folders.load_reward_model(folder, dtype, answers=answers, mesh=mesh)
+  return RewardModel(
+    ScoringEngine(model, config or EngineConfig(), mesh=mesh, **options),
+    tokenizer,
+    form,
+    unread_id=fields.get("pad_token_id") if form.whole else None,
+  )
+
+
+def is_of_others(name: str) -> bool:
+  """Says whether a name is one for `load_reward`, and no PPM of ours."""
+  form, folder = reward_forms.split(name)
+  if form:
+    return True
+  _, fields = folders.read_config(folder)
+  # An adapter is one of ours until it is merged; `load_ppm` says so.
+  return "rstar_head" not in fields and not folders.base_of_adapter(folder)
+
+
+class RewardModel:
+  """Scores partial solutions in a form of the model's own; any thread may ask.
+
+  Its tokenizer is not the policy's, so that steps go in as text. What paths
+  share is computed once: mostly all but the newest step.
 
   Attributes:
     engine: values ids.
@@ -26,8 +82,9 @@ class RewardModel:
 
   def __init__(
     self,
-    engine: ScoringEngine,
+    engine: ScoringEngine | ServedScores,
     tokenizer: HfTokenizer,
+    form: Form,
     *,
     unread_id: int | None = None,
   ):
@@ -36,12 +93,13 @@ class RewardModel:
     Args:
       engine: of a model with a scalar head.
       tokenizer: the model's own, without added markers.
-      unread_id: the pad_token_id of the model's config.json, if it has one.
-        `transformers` takes the value at the last token that is another, even
-        where the template ends with that id.
+      form: how it reads, and where its value is.
+      unread_id: of a model that reads a dialogue to its end, the pad_token_id
+        of its config.json, if it has one. `transformers` takes the value at the
+        last token that is another, even where the template ends with that id.
     """
     self.engine = engine
-    self._tokenizer = tokenizer
+    self._tokenizer, self._form = tokenizer, form
     self._unread_id = unread_id
 
   def submit(
@@ -55,11 +113,13 @@ class RewardModel:
       steps: node texts, of any length.
 
     Returns:
-      float32 [C] in [-1, 1], the value at the dialogue's last token.
+      float32 [C] in [-1, 1], at the path's last token: 2 p - 1 for a model that
+      gives the probability p of a good step.
     """
-    return self.engine.submit(
-      [self._read(self._dialogue(question, (*prefix, step))) for step in steps]
-    )
+    before = reward_forms.texts_of(prefix)
+    after = reward_forms.texts_of(steps)
+    paths = [self._path(question, [*before, each]) for each in after]
+    return self.engine.submit(paths, tree=question)
 
   def __call__(
     self,
@@ -70,14 +130,8 @@ class RewardModel:
     """Scores prefix + step for each step; see `types.Score`."""
     return futures.all_of(self.submit, questions, prefixes, steps)
 
-  def _dialogue(self, question: str, nodes: Prefix) -> str:
-    solution = steps_lib.MARKER.sub("", "".join(nodes)).strip()
-    chat = self._tokenizer.chat(question, solution)
-    return chat or f"{question}\n\n{solution}"
-
-  def _read(self, dialogue: str) -> list[int]:
-    """Returns the ids up to the token whose value is read."""
-    ids = list(self._tokenizer.encode(dialogue))
+  def _path(self, question: str, steps: Sequence[str]) -> list[int]:
+    ids = list(self._form.read(self._tokenizer, question, steps))
     while ids and ids[-1] == self._unread_id:
       ids.pop()
     return ids

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,10 @@ from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.int8 import Int8
 from rstar_jax.models.kernels import tree_attention
 
-Head = Literal["lm", "tanh", "logit"]
+Head = Literal["lm", "tanh", "logit", "odds", "odds_mlp"]
+# By what a raw value is divided before the tanh; tanh(x / 2) of log-odds x is
+# 2 p - 1.
+SCALES: Mapping[str, float] = {"tanh": 1, "logit": 5, "odds": 2, "odds_mlp": 2}
 # The path of a parameter in its model: ("layers", 0, "attention", "q").
 Path = tuple[str | int, ...]
 
@@ -41,7 +44,9 @@ class Transformer(nnx.Module):
     config: a copy of the given config.
     head: "lm" gives logits; "tanh" gives values tanh(raw) (paper section 3.3);
       "logit" gives values tanh(raw / 5) and is trained on raw values, as in the
-      released code (microsoft/rStar).
+      released code (microsoft/rStar); "odds" gives 2 p - 1 of a probability p
+      whose log-odds is raw, "odds_mlp" after a hidden layer: the heads of
+      others' reward models (`hf/reward_heads.py`), in float32 and not trained.
   """
 
   def __init__(self, config: ModelConfig, *, head: Head = "lm", rngs: nnx.Rngs):
@@ -50,8 +55,8 @@ class Transformer(nnx.Module):
         f"num_kv_heads={config.num_kv_heads} must divide "
         f"num_heads={config.num_heads}"
       )
-    if head not in ("lm", "tanh", "logit"):
-      raise ValueError(f"head={head!r} must be 'lm', 'tanh' or 'logit'")
+    if head not in get_args(Head):
+      raise ValueError(f"head={head!r} must be one of {get_args(Head)}")
     # A copy, since the caller may change his config later, and this one is part
     # of the graph definition's hash.
     config = self.config = dataclasses.replace(config)
@@ -62,7 +67,15 @@ class Transformer(nnx.Module):
       [Block(config.layer(i), rngs) for i in range(config.num_layers)]
     )
     self.norm = layers.RMSNorm(config, (d,), "embed")
-    if head != "lm":
+    if head in ("odds", "odds_mlp"):
+      wide = dataclasses.replace(config, param_dtype="float32")
+      self.score = score_weight(wide, rngs)
+      self.score_bias = layers.bias((), (), wide)
+      if head == "odds_mlp":
+        axes = ("mlp", "embed")
+        self.score_hidden = layers.weight(rngs, (d, d), axes, wide)
+        self.score_hidden_bias = layers.bias((d,), axes[:1], wide)
+    elif head != "lm":
       self.score = score_weight(config, rngs)
     elif not config.tied_embeddings:
       self.lm_head = layers.weight(rngs, (v, d), ("vocab", "embed"), config)
@@ -211,16 +224,18 @@ class Transformer(nnx.Module):
     """Returns float32 values [...], before tanh, of hidden [..., D]."""
     if self.head == "lm":
       raise ValueError("a model with head='lm' has no scalar head")
-    return jnp.einsum(
-      "...d,d->...",
-      hidden.astype(jnp.float32),
-      self.score.get_value().astype(jnp.float32),
+    x = hidden.astype(jnp.float32)
+    if self.head == "odds_mlp":
+      x = jnp.einsum("...d,od->...o", x, self.score_hidden.get_value())
+      x = jax.nn.relu(x + self.score_hidden_bias.get_value())
+    raw = jnp.einsum(
+      "...d,d->...", x, self.score.get_value().astype(jnp.float32)
     )
+    return raw + self.score_bias.get_value() if "odds" in self.head else raw
 
   def values(self, hidden: jax.Array) -> jax.Array:
     """Returns float32 values [...] in [-1, 1] of hidden [..., D]."""
-    raw = self.raw_values(hidden)
-    return jnp.tanh(raw if self.head == "tanh" else raw / 5)
+    return jnp.tanh(self.raw_values(hidden) / SCALES[self.head])
 
   def __call__(
     self,

@@ -15,7 +15,7 @@ from rstar_jax.config import plugins
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
-from rstar_jax.inference import remote
+from rstar_jax.inference import remote, reward
 from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.few_shot import FewShot
 from rstar_jax.inference.paged_model import PagedModel
@@ -67,10 +67,10 @@ class ModelBackend:
       round_: the round that trained the policy; 0 is the base model.
       score: folder of the round's reward model, e.g. "ppm"; "" for none.
       reward_model: folder, name or "module:function" of a reward model that
-        replaces the round's; "" for none.
+        replaces the round's, see `reward.load_reward`; "" for none.
       policy: folder or name of a policy that replaces the round's.
-      ppm: folder, name or "module:function" of a PPM that replaces the one that
-        `score` names.
+      ppm: folder, name or "module:function" of a PPM, or of another's reward
+        model, that replaces the one that `score` names.
       engine: sampling of the policy; None is the run's.
     """
     self._context = context
@@ -112,16 +112,11 @@ class ModelBackend:
     if plugins.names_one(reward_model):
       self.score = PluginScore(config, reward_model, "reward_model")
     elif reward_model:
-      _, fields = folders.read_config(reward_model)
-      self.score = RewardModel(
-        self._scoring(
-          folders.load_reward_model(reward_model, dtype, mesh=mesh)
-        ),
-        load_tokenizer(reward_model, add_markers=False),
-        unread_id=fields.get("pad_token_id"),
-      )
+      self.score = self._reward(reward_model)
     elif score and plugins.names_one(ppm):
       self.score = PluginScore(config, ppm, "rounds.ppm")
+    elif score and ppm and reward.is_of_others(ppm):
+      self.score = self._reward(ppm)
     elif score:
       made = models.ppm_round(context, round_) if score == "ppm" else round_
       if not (ppm or made):
@@ -148,6 +143,12 @@ class ModelBackend:
     assert isinstance(self._engine, Engine) and self._model_config is not None
     copies = sharding.copied(params, self._mesh, jnp.dtype(config.dtype))
     self._engine.load(from_arrays(self._model_config, "lm", arrays_in(copies)))
+
+  def _reward(self, name: str) -> RewardModel:
+    """Loads another's reward model."""
+    config = self._context.config
+    dtype = jnp.dtype(config.policy.dtype)
+    return reward.load_reward(name, config.engine, dtype, **self._shared)
 
   def _scoring(self, model: Transformer) -> ScoringEngine:
     return ScoringEngine(model, self._context.config.engine, **self._shared)

@@ -76,6 +76,7 @@ class HfTokenizer:
     pad_id: id of padding; that of end-of-text if there is none.
     eos_id: id of end-of-text.
     bos_ids: what the tokenizer adds before a text: begin-of-text, or nothing.
+    bos_id: id of begin-of-text, whether it adds it or not; None without one.
     prompt: returns the text that precedes a question's first step.
     misread_in: "qwen2" unless it splits words as Qwen2's: for this model type
       `AutoTokenizer` overrides tokenizer.json.
@@ -106,6 +107,7 @@ class HfTokenizer:
     self._tokenizer = _load(str(name_or_folder))
     self.prompt = prompt
     self.known = len(self._tokenizer)
+    self.bos_id: int | None = self._tokenizer.bos_token_id
     backend = self._tokenizer.backend_tokenizer
     around = backend.encode("0")
     before = itertools.takewhile(
@@ -164,19 +166,23 @@ class HfTokenizer:
     """Returns whether both have the same tokens with the same ids."""
     return self._tokenizer.get_vocab() == other._tokenizer.get_vocab()
 
-  def chat(self, question: str, answer: str) -> str | None:
-    """Renders a dialogue of one turn; None without a chat template.
+  def chat(
+    self, turns: Sequence[tuple[str, str]], *, asks: bool = False
+  ) -> str | None:
+    """Renders a dialogue; None without a chat template.
 
     With `add_markers` the template is `prompts.chat_template`.
+
+    Args:
+      turns: (role, text): "system", "user" or "assistant".
+      asks: whether the assistant's turn begins after it.
     """
     if not self._tokenizer.chat_template:
       return None
     return self._tokenizer.apply_chat_template(
-      [
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": answer},
-      ],
+      [{"role": role, "content": text} for role, text in turns],
       tokenize=False,
+      add_generation_prompt=asks,
     )
 
   def save(self, folder: str | pathlib.Path) -> None:

@@ -297,13 +297,18 @@ class HfTest(parameterized.TestCase):
     ids = np.arange(3, 17, dtype=np.int32)[None]
     want = np.tanh(np.asarray(policy.hidden(ids)) @ score / 5)
     np.testing.assert_allclose(model(ids), want, atol=1e-6)
-    with self.assertRaisesRegex(ValueError, "one label"):
+    with self.assertRaisesRegex(ValueError, "is a causal model"):
       folders.load_reward_model(GOLDEN / "llama_bias")
     file = self.folder / "config.json"
     fields = json.loads(file.read_text()) | {"id2label": {"0": "a", "1": "b"}}
     file.write_text(json.dumps(fields))
-    with self.assertRaisesRegex(ValueError, "one label"):
+    with self.assertRaisesRegex(ValueError, "a bad and a good class"):
       folders.load_reward_model(self.folder)
+    with self.assertRaisesRegex(ValueError, "head='odds' is not a PPM"):
+      folders.save_ppm(
+        folders.load_reward_model(GOLDEN / "llama_bias", answers=(3, 5)),
+        self.folder,
+      )
 
   def test_names_that_lead_nowhere(self):
     empty = pathlib.Path(self.create_tempdir().full_path)

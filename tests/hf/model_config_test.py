@@ -89,8 +89,7 @@ class HfConfigTest(parameterized.TestCase):
   @parameterized.parameters(
     ["LlamaForCausalLM"],
     ["Qwen2Model"],
-    ["Qwen2ForProcessRewardModel"],
-    ["Qwen2ForTokenClassification"],
+    ["Qwen2ForQuestionAnswering"],
     [7],
   )
   def test_architectures_of_other_models(self, name):
@@ -275,30 +274,21 @@ class HfConfigTest(parameterized.TestCase):
     self.assertEqual(
       fields["architectures"], ["Qwen2ForSequenceClassification"]
     )
-    self.assertTrue(model_config.is_reward_model(fields))
-    self.assertFalse(
-      model_config.is_reward_model(model_config.to_fields(tiny_model(), "lm"))
-    )
+    self.assertEqual(model_config.labels(fields), 1)
 
   @parameterized.parameters(
-    ({}, False),
-    ({"num_labels": 1}, True),
-    ({"id2label": {"0": "a"}}, True),
-    ({"id2label": {}}, False),
-    ({"id2label": None, "num_labels": 1}, True),
+    ({}, 2),
+    ({"num_labels": 1}, 1),
+    ({"id2label": {"0": "a"}}, 1),
+    ({"id2label": {}}, 0),
+    ({"id2label": None, "num_labels": 1}, 1),
     # The number comes before the names, as `transformers` sets it last.
-    ({"id2label": {"0": "a", "1": "b"}, "num_labels": 1}, True),
-    ({"id2label": {"0": "a"}, "num_labels": 2}, False),
-    ({"id2label": ["a"], "num_labels": None}, False),
-    ({"id2label": 1}, False),
-    ({"num_labels": 1, "architectures": ["LlamaForCausalLM"]}, False),
-    ({"num_labels": 1, "architectures": []}, False),
-    ({"num_labels": 1, "architectures": None}, False),
-    ({"num_labels": 1, "architectures": [1]}, False),
+    ({"id2label": {"0": "a", "1": "b"}, "num_labels": 1}, 1),
+    ({"id2label": {"0": "a"}, "num_labels": 2}, 2),
+    ({"id2label": 1}, 2),
   )
-  def test_reward_models(self, fields, expected):
-    fields = {"architectures": ["LlamaForSequenceClassification"]} | fields
-    self.assertEqual(model_config.is_reward_model(fields), expected)
+  def test_labels(self, fields, expected):
+    self.assertEqual(model_config.labels(fields), expected)
 
 
 if __name__ == "__main__":

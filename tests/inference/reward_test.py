@@ -1,18 +1,26 @@
-"""Tests of others' reward models as a scorer, on a golden model's trunk."""
+"""Tests of others' reward models: each form against its authors' recipe."""
 
+import functools
+import json
 import pathlib
 
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
-from rstar_jax.config.schema import EngineConfig
+from rstar_jax import testing
+from rstar_jax.config.schema import EngineConfig, SearchConfig
 from rstar_jax.hf import folders
+from rstar_jax.inference import reward, reward_forms
 from rstar_jax.inference.reward import RewardModel
 from rstar_jax.inference.scoring import ScoringEngine
+from rstar_jax.search import mcts
+from rstar_jax.search.requests import Calls
 from rstar_jax.testing import ByteTokenizer
-from tests.parity import compare
+from rstar_jax.types import Problem
+from tests.parity import compare, reward_cases
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+CONFIG = EngineConfig(prefill_tokens=256, max_prefix_tokens=512)
 
 
 class Chat(ByteTokenizer):
@@ -26,19 +34,24 @@ class Chat(ByteTokenizer):
     self.seen.append(text)
     return [2 + i % 95 for i in text.encode()]
 
-  def chat(self, question, answer):
+  def chat(self, turns):
+    (_, question), (_, answer) = turns
     return f"[{question}|{answer}]" if self.template else None
 
 
-class RewardTest(absltest.TestCase):
+class DialogueTest(absltest.TestCase):
+  """A classifier with one label, on a golden model's trunk."""
+
   def setUp(self):
-    super().setUp()
     folder = pathlib.Path(self.create_tempdir().full_path)
     score = np.random.default_rng(0).normal(size=24).astype(np.float32)
     compare.write_classifier(GOLDEN / "llama_bias", score, folder)
     self.model = folders.load_reward_model(folder)
     config = EngineConfig(prefill_tokens=64, max_prefix_tokens=150)
     self.engine = ScoringEngine(self.model, config)
+    self.make = functools.partial(
+      RewardModel, self.engine, form=reward_forms.FORMS["outcome"]
+    )
 
   def value(self, text):
     ids = Chat().encode(text)
@@ -48,9 +61,8 @@ class RewardTest(absltest.TestCase):
 
   def test_reads_the_dialogue_whole(self):
     tokenizer = Chat()
-    scorer = RewardModel(self.engine, tokenizer)
     prefix = ("<code>\na = 3\n<end_of_step>",)
-    values = scorer(
+    values = self.make(tokenizer)(
       ["one?", "two?", "three?"],
       [prefix, (), prefix],
       [["\nprint(a)\n<end_of_code>", "\nb"], [], ["\n" + "c" * 131]],
@@ -67,15 +79,14 @@ class RewardTest(absltest.TestCase):
     self.assertEqual(self.engine.scored, 3)
 
   def test_many_rows(self):
-    scorer = RewardModel(self.engine, Chat())
     steps = [["x" * (7 * i % 61 + 1) for i in range(19)]]
-    (values,) = scorer(["q"], [()], steps)
+    (values,) = self.make(Chat())(["q"], [()], steps)
     want = [self.value(f"[q|{step}]") for step in steps[0]]
     np.testing.assert_allclose(values, want, atol=3e-6)
 
   def test_ids_that_transformers_takes_for_padding(self):
     (pad,) = Chat().encode("]")
-    scorer = RewardModel(self.engine, Chat(), unread_id=pad)
+    scorer = self.make(Chat(), unread_id=pad)
     (values,) = scorer(["q"], [()], [["a", "b]]"]])
     # The template's own last token is one, and so is all that is before it.
     want = [self.value("[q|a"), self.value("[q|b")]
@@ -84,10 +95,57 @@ class RewardTest(absltest.TestCase):
 
   def test_without_a_template(self):
     tokenizer = Chat(template=False)
-    scorer = RewardModel(self.engine, tokenizer)
+    scorer = self.make(tokenizer)
     scorer(["q"], [()], [["a"]])
     self.assertEqual(tokenizer.seen, ["q\n\na"])
     self.assertEqual(scorer([], [], []), [])
+
+
+class FormsTest(parameterized.TestCase):
+  """Random weights, against what torch and the authors' recipes give."""
+
+  def load(self, name):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    return reward.load_reward(reward_cases.write(folder, name), CONFIG)
+
+  @parameterized.parameters(*reward_cases.CASES)
+  def test_a_search_has_the_values_of_the_authors_recipe(self, name):
+    golden = json.loads((GOLDEN / "rewards.json").read_text())[name]
+    want = dict(zip(reward_cases.paths(), golden, strict=True))
+    calls = Calls(
+      expand=reward_cases.POLICY,
+      verify=testing.run_trusted,
+      grade=testing.grade_equal,
+      score=self.load(name),
+    )
+    config = SearchConfig(
+      rollouts=5, candidates=3, annotation="ppm", terminal_reward="ppm"
+    )
+    problem = Problem("p", reward_cases.QUESTION)
+    (tree,) = mcts.search([problem], config, calls)
+    nodes = np.flatnonzero(~np.isnan(tree.ppm))
+    self.assertGreater(len(nodes), 6)
+    found = {tree.prefix(node): float(tree.ppm[node]) for node in nodes}
+    for path, value in found.items():
+      self.assertAlmostEqual(value, want[path], delta=2e-5)
+    # A model of random weights tells steps apart, and so would a mistake.
+    self.assertGreater(np.std(list(found.values())), 1e-4)
+
+  def test_what_steps_share_is_computed_once(self):
+    model = self.load("qwen")
+    steps = ["<code>\nx = 1\n<end_of_step>", "<code>\nx = 2\n<end_of_step>"]
+    model(["q" * 300], [()], [steps])
+    self.assertLess(
+      model.engine.prefilled_tokens, 0.7 * model.engine.prefix_tokens
+    )
+
+  def test_a_causal_model_needs_its_form(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    reward_cases.write(folder, "rlhflow")
+    with self.assertRaisesRegex(ValueError, "say how it is asked, as in rlhf"):
+      reward.load_reward(str(folder))
+    self.assertTrue(reward.is_of_others(str(folder)))
+    self.assertTrue(reward.is_of_others(f"rlhflow:{folder}"))
 
 
 if __name__ == "__main__":

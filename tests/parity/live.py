@@ -32,7 +32,14 @@ from rstar_jax.models.transformer import (
 )
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.training import lora
-from tests.parity import adapters, cases, compare, reference
+from tests.parity import (
+  adapters,
+  cases,
+  compare,
+  reference,
+  reward_cases,
+  rewards,
+)
 
 # Models that the golden files do not hold.
 SEED = 1000
@@ -199,6 +206,19 @@ class AdaptersTest(parameterized.TestCase):
     if kind == "ppm":
       found, wanted = np.tanh(found[:, 0] / 5), wanted[:, -1]
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
+
+
+class RewardsTest(parameterized.TestCase):
+  """Reward models of others' forms; the golden test searches with them."""
+
+  @parameterized.parameters(*reward_cases.CASES)
+  def test_golden_values_still_hold(self, name):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    reward_cases.write(folder, name)
+    golden = json.loads(rewards.FILE.read_text())[name]
+    np.testing.assert_allclose(
+      rewards.values(folder, name), golden, rtol=0, atol=1e-5
+    )
 
 
 class BaseModelTest(absltest.TestCase):

@@ -280,7 +280,9 @@ class HfTokenizerTest(parameterized.TestCase):
     self.assertEqual(
       loaded.apply_chat_template(messages, tokenize=False), answered
     )
-    self.assertEqual(shipped().chat("How many?", "<code>"), answered)
+    turns = [("user", "How many?"), ("assistant", "<code>")]
+    self.assertEqual(shipped().chat(turns), answered)
+    self.assertEqual(shipped().chat(turns[:1], asks=True), asked)
 
 
 class EncodeSolutionTest(parameterized.TestCase):

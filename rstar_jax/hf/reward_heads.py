@@ -1,0 +1,178 @@
+"""The heads of others' reward models, read as one scalar head.
+
+Of two classes the softmax gives the good one sigmoid(x), where x is the
+difference of the two logits. So a head of two classes is a scalar head whose
+weight is the difference of two rows, and so is the LM head of a model that
+answers with one of two tokens. x is the *log-odds* of a good step.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from rstar_jax.hf import model_config
+from rstar_jax.hf.tensors import Tensors
+
+# Who wrote the head: how it is stored, and what its one or two outputs mean.
+#   outcome     *ForSequenceClassification, read at the end of a dialogue
+#   steps       *ForTokenClassification (TRL), read at each step's separator
+#   qwen        Qwen2.5-Math-PRM, a hidden layer and two classes
+#   qwen_rm     Qwen2.5-Math-RM, a hidden layer and one value
+#   skywork     Skywork-o1-Open-PRM, a value head beside the LM head
+#   answers     a causal model that answers with a good or a bad token
+Kind = Literal["outcome", "steps", "qwen", "qwen_rm", "skywork", "answers"]
+
+_BY_CLASS: Mapping[str, Kind] = {
+  "ForSequenceClassification": "outcome",
+  "ForTokenClassification": "steps",
+  "ForProcessRewardModel": "qwen",
+  "ForRewardModel": "qwen_rm",
+  "ForPrmModel": "skywork",
+  "ForCausalLM": "answers",
+}
+assert set(_BY_CLASS) == set(model_config.CLASSES)
+
+# Words for classes, in any case. Other names are refused: a reward whose sign
+# is guessed is worse than none.
+_GOOD = ("label_1", "good", "correct", "positive", "right", "true", "1", "+")
+_BAD = ("label_0", "bad", "incorrect", "negative", "wrong", "false", "0", "-")
+_VALUE = "v_head.summary"
+
+
+def kind_of(fields: Mapping[str, Any], where: str) -> Kind:
+  """Returns the kind of a reward model by its config.json.
+
+  Args:
+    fields: the file's.
+    where: names the file in errors.
+
+  Raises:
+    ValueError: it names no class that is read here.
+  """
+  names = fields.get("architectures")
+  kinds = {
+    kind
+    for name in (names if isinstance(names, list) else [])
+    for end, kind in _BY_CLASS.items()
+    if str(name).endswith(end)
+  }
+  if len(kinds) != 1:
+    raise ValueError(
+      f"{where}: architectures={names} is none of a reward model; known are "
+      f"{', '.join('*' + each for each in _BY_CLASS)}"
+    )
+  return kinds.pop()
+
+
+def classes(fields: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+  """Returns the indices of the good and of the bad class, None for one label.
+
+  Raises:
+    ValueError: there are more than two, or their names do not say which is
+      which.
+  """
+  count, named = model_config.labels(fields), fields.get("id2label") or {}
+  if count == 1:
+    return None
+  if count == 2 and isinstance(named, Mapping):
+    names = [str(named.get(str(i), f"LABEL_{i}")).lower() for i in range(2)]
+    for good, bad in ((1, 0), (0, 1)):
+      if names[good] in _GOOD and names[bad] in _BAD:
+        return good, bad
+  raise ValueError(
+    f"{where}: num_labels={count} and id2label={named} are not one value, nor "
+    'a bad and a good class; of two classes write id2label={"0": "bad", "1": '
+    '"good"}, or the other way round'
+  )
+
+
+def read(
+  fields: Mapping[str, Any],
+  weights: Tensors,
+  where: str,
+  answers: tuple[int, int] | None = None,
+) -> tuple[str, Tensors]:
+  """Returns the head of a reward model, and its tensors with that head.
+
+  Args:
+    fields: of config.json.
+    weights: as they are on disk.
+    where: names the file in errors.
+    answers: ids of the tokens of a good and of a bad step, for a causal model.
+
+  Returns:
+    The head, see `Transformer`; and tensors that `families.py` has rows for.
+
+  Raises:
+    ValueError: the file has no head that is read here.
+  """
+  kind = kind_of(fields, where)
+  names = weights.names()
+  if kind == "outcome" and model_config.labels(fields) == 1:
+    return fields.get("rstar_head", "logit"), weights
+  if kind == "skywork" or f"{_VALUE}.weight" in names:
+    weight, pair = f"{_VALUE}.weight", None
+  elif kind == "answers":
+    if answers is None:
+      raise ValueError(
+        f"{where} is a causal model, which is a reward model if it answers "
+        "with one of two tokens: say how it is asked, as in rlhflow:NAME or "
+        "math_shepherd:NAME"
+      )
+    tied = "lm_head.weight" not in names
+    weight = "model.embed_tokens.weight" if tied else "lm_head.weight"
+    pair = answers
+  elif kind in ("qwen", "qwen_rm"):
+    weight = "score.2.weight"
+    # Its config.json is silent on the number of classes.
+    pair = (1, 0) if kind == "qwen" else None
+  else:
+    weight, pair = "score.weight", classes(fields, where)
+  bias = f"{weight.removesuffix('weight')}bias"
+  made = {"score.weight": _row(weights, weight, pair)[None]}
+  made["score.bias"] = np.zeros(1, np.float32)
+  if bias in names:
+    made["score.bias"] = _row(weights, bias, pair)[None]
+  hidden = {"lm_head.weight", weight, bias} - {"model.embed_tokens.weight"}
+  head = "odds_mlp" if "score.0.weight" in names else "odds"
+  return head, _WithHead(weights, made, hidden)
+
+
+def _row(
+  weights: Tensors, name: str, pair: tuple[int, int] | None
+) -> np.ndarray:
+  """Returns the one row of a tensor, or a good row less a bad one, float32."""
+  if name not in weights.names():
+    raise ValueError(f"the tensor {name} of the reward model's head is missing")
+  shape = weights.shape(name)
+  if pair is None and shape[0] != 1:
+    raise ValueError(f"{name}: shape {shape}, want one row")
+  if pair is not None and max(pair) >= shape[0]:
+    raise ValueError(f"{name}: shape {shape} has no row {max(pair)}")
+  rest = (slice(None),) * (len(shape) - 1)
+  rows = [
+    weights.read(name, (slice(each, each + 1), *rest))[0].astype(np.float32)
+    for each in pair or (0,)
+  ]
+  return rows[0] if pair is None else rows[0] - rows[1]
+
+
+class _WithHead:
+  """Tensors with a head of ours in the place of theirs; see `Tensors`."""
+
+  def __init__(self, weights: Tensors, made, hidden):
+    self._weights, self._made = weights, made
+    kept = [name for name in weights.names() if name not in hidden]
+    self._names = sorted({*kept, *made})
+
+  def names(self) -> list[str]:
+    return self._names
+
+  def shape(self, name: str) -> tuple[int, ...]:
+    made = self._made.get(name)
+    return self._weights.shape(name) if made is None else made.shape
+
+  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+    made = self._made.get(name)
+    return self._weights.read(name, index) if made is None else made[index]
