@@ -13,6 +13,7 @@ import numpy as np
 
 from rstar_jax.evaluation import intervals
 from rstar_jax.evaluation.quality import auc
+from rstar_jax.search import values as values_lib
 from rstar_jax.search.tree import (
   ANSWERED,
   OPEN,
@@ -22,7 +23,7 @@ from rstar_jax.search.tree import (
   WRONG,
   Tree,
 )
-from rstar_jax.types import Problem
+from rstar_jax.types import Problem, Score
 
 Failure = Literal["policy", "search", "choice", "unclear"]
 
@@ -99,6 +100,17 @@ def judge(tree: Tree, labels: np.ndarray) -> Judged:
     across(tree, labels),
     float(np.mean(np.abs(values) > _SATURATED)) if len(values) else None,
   )
+
+
+def revalue(trees: Sequence[Tree], score: Score) -> None:
+  """Gives nodes the values of another reward model, in the PPM's place."""
+  paths = [
+    [(tree.problem.question, tree.prefix(node)) for node in range(1, len(tree))]
+    for tree in trees
+  ]
+  found = values_lib.values_of(score, [each for path in paths for each in path])
+  for tree, path in zip(trees, paths, strict=True):
+    tree.ppm[1:] = [found[each] for each in path]
 
 
 def rates(trees: Sequence[Judged]) -> dict[str, Any]:

@@ -77,6 +77,10 @@ NOT_RUN = (
   ),
   (r"-m rstar_jax\.tools\.aot ", "needs libtpu; `make aot`"),
   (r"-m rstar_jax\.tools\.harness ", "needs lm-eval; `make harness`"),
+  (
+    r"-m rstar_jax\.tools\.judge_rewards ",
+    "needs the Hub and 15 GB; tests/tools/judge_rewards_test.py",
+  ),
   (r"^benchmarks/paper\.sh", "an evening; tests/benchmarks/paper_test.py"),
   (r"-m benchmarks\.", "measures for minutes to hours; tests/benchmarks"),
   (

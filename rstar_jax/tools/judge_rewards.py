@@ -1,0 +1,240 @@
+"""Judges reward models as the field does: do they know wrong steps?
+
+  python -m rstar_jax.tools.judge_rewards --config=configs/tiny.py \
+    --reward=ppm:runs/tiny/round_4/ppm --reward=Qwen/Qwen2.5-Math-PRM-7B \
+    --processbench=hf:Qwen/ProcessBench \
+    --prmbench=hf:hitsmy/PRMBench_Preview/train --trees=runs/tiny/round_4/trees
+
+A reward is named as in `config.study.rewards`, but for the round's own.
+--processbench is a folder with a file for each subset (gsm8k.jsonl, .json,
+.parquet ...), or of the Hub; --prmbench a file or a split; --trees those of a
+finished round on generated problems, whose every step is known to be right or
+wrong (`data/synthetic/oracle.py`). Prints a table for each; --output keeps the
+figures as JSON.
+"""
+
+import functools
+import gc
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from absl import app, flags
+from etils import epath
+
+from rstar_jax import outside
+from rstar_jax.config import flag, plugins
+from rstar_jax.config.schema import Config
+from rstar_jax.data import compressed
+from rstar_jax.data.files import ProblemError
+from rstar_jax.data.sources import open_source
+from rstar_jax.data.synthetic import oracle
+from rstar_jax.evaluation import decisions, prmbench, processbench, step_errors
+from rstar_jax.evaluation.step_errors import Marked
+from rstar_jax.hf import folders
+from rstar_jax.hf.tokenizers import load_tokenizer
+from rstar_jax.inference import reward
+from rstar_jax.inference.plugin_backends import PluginScore
+from rstar_jax.inference.ppm import Scorer
+from rstar_jax.inference.scoring import ScoringEngine
+from rstar_jax.pipeline import models, shards
+from rstar_jax.search.tree import Tree
+from rstar_jax.storage.formatting import grid
+from rstar_jax.types import Score
+
+# Before the folder of a PPM, as in config.study.rewards.
+_PPM = "ppm:"
+_FILES = (".jsonl", ".json", ".parquet", ".csv")
+
+
+def score_of(name: str, config: Config) -> Score:
+  """Loads a reward model.
+
+  Args:
+    name: a folder or name, FORM:NAME, ppm:FOLDER, or a plugin.
+    config: dtype, devices, and sizes of the programs.
+  """
+  if plugins.names_one(name):
+    return PluginScore(config, name, "--reward")
+  mesh = models.search_mesh(config)
+  dtype = jnp.dtype(config.policy.dtype)
+  if not name.startswith(_PPM):
+    return reward.load_reward(name, config.engine, dtype, mesh=mesh)
+  folder = name.removeprefix(_PPM)
+  ppm = folders.load_ppm(folder, dtype, mesh=mesh)
+  engine = ScoringEngine(ppm, config.engine, mesh=mesh)
+  return Scorer(engine, load_tokenizer(folder))
+
+
+def subsets(source: str) -> dict[str, list[Marked]]:
+  """Reads those subsets of ProcessBench that a folder or the Hub has."""
+  names = list(processbench.SUBSETS)
+  if source.startswith("hf:"):
+    sources = {name: f"{source}/{name}" for name in names}
+  else:
+    sources = {
+      name: str(path)
+      for name in names
+      for path in sorted(epath.Path(source).glob(f"{name}.*"))
+      if compressed.bare(path.name).endswith(_FILES)
+    }
+  if names[0] not in sources:
+    raise ProblemError(
+      f"--processbench={source} has no {names[0]}.jsonl, on which the "
+      "threshold is chosen"
+    )
+  return {
+    name: processbench.read(open_source(each)[1], name)
+    for name, each in sources.items()
+  }
+
+
+def on_processbench(
+  score: Score, marked: Mapping[str, Sequence[Marked]]
+) -> dict[str, Any]:
+  """Measures a reward model on subsets; the first gives the threshold."""
+  chances = {
+    name: step_errors.chances(score, each) for name, each in marked.items()
+  }
+  first = processbench.SUBSETS[0]
+  threshold = processbench.best_threshold(marked[first], chances[first])
+  found = {
+    name: processbench.measure(each, chances[name], threshold)
+    for name, each in marked.items()
+  }
+  mean = sum(each["f1"] for each in found.values()) / len(found)
+  return {"threshold": threshold, "subsets": found, "mean_f1": mean}
+
+
+def on_trees(score: Score, trees: Sequence[Tree]) -> dict[str, Any]:
+  """Measures a reward model on searched trees of generated problems."""
+  decisions.revalue(trees, score)
+  return decisions.rates(
+    [decisions.judge(tree, oracle.labels(tree)) for tree in trees]
+  )
+
+
+def tables(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+  """Yields a table for each of the measures; a row is a reward model."""
+  for title, columns in _COLUMNS.items():
+    rows = {
+      name: columns(each[title])
+      for name, each in found.items()
+      if title in each
+    }
+    if rows:
+      head = [title, *next(iter(rows.values()))]
+      cells = [[name, *row.values()] for name, row in rows.items()]
+      yield "\n".join(grid(head, cells))
+
+
+def _percent(value: float) -> str:
+  return f"{100 * value:.1f}"
+
+
+# The columns of each measure, in percent.
+_COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, str]]] = {
+  "processbench": lambda found: {
+    **{name: _percent(each["f1"]) for name, each in found["subsets"].items()},
+    "mean": _percent(found["mean_f1"]),
+    "threshold": f"{found['threshold']:.3g}",
+  },
+  "prmbench": lambda found: {
+    **{name: _percent(each) for name, each in found["groups"].items()},
+    "overall": _percent(found["overall"]["prm_score"]),
+  },
+  "trees": lambda found: {
+    head: _percent(found[name][0]) if name in found else "-"
+    for name, head in (
+      ("ppm", "right sibling"),
+      ("chance", "by chance"),
+      ("pairs", "pairs"),
+      ("across", "across"),
+    )
+  },
+}
+
+
+def judge(
+  config: Config,
+  rewards: Sequence[str],
+  *,
+  by_subset: Mapping[str, Sequence[Marked]] | None = None,
+  by_kind: Sequence[Marked] = (),
+  trees: Sequence[Tree] = (),
+) -> dict[str, dict[str, Any]]:
+  """Measures reward models, one after another.
+
+  Args:
+    config: see `score_of`.
+    rewards: their names.
+    by_subset: solutions of ProcessBench.
+    by_kind: solutions of PRMBench.
+    trees: of generated problems; their values are replaced.
+
+  Returns:
+    By the reward's name, what is measured: "processbench", "prmbench", "trees".
+  """
+  found: dict[str, dict[str, Any]] = {}
+  for name in rewards:
+    score = score_of(name, config)
+    each = found[name] = {}
+    if by_subset:
+      each["processbench"] = on_processbench(score, by_subset)
+    if by_kind:
+      chances = step_errors.chances(score, by_kind)
+      each["prmbench"] = prmbench.measure(by_kind, chances)
+    if trees:
+      each["trees"] = on_trees(score, trees)
+    # The next one needs its memory.
+    del score
+    gc.collect()
+  return found
+
+
+def _flags() -> dict[str, flags.FlagHolder]:
+  text = flags.DEFINE_string
+  return {
+    "config": flag.define_config(),
+    "reward": flags.DEFINE_multi_string(
+      "reward", [], "A reward model; may be given several times."
+    ),
+    "processbench": text("processbench", "", "A folder, or hf:OWNER/NAME."),
+    "prmbench": text("prmbench", "", "A file, or hf:OWNER/NAME/SPLIT."),
+    "trees": text("trees", "", "round_k/trees of a run."),
+    "output": text("output", "", "A JSON file for the figures."),
+  }
+
+
+def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"{argv[1]!r} is no flag")
+  config, rewards, bench, kinds, trees, output = (
+    each.value for each in given.values()
+  )
+  if config is None or not rewards or not (bench or kinds or trees):
+    raise app.UsageError(
+      "give --config, --reward, and --processbench, --prmbench or --trees"
+    )
+  try:
+    found = judge(
+      config,
+      rewards,
+      by_subset=subsets(bench) if bench else None,
+      by_kind=prmbench.read(open_source(kinds)[1]) if kinds else (),
+      trees=shards.read_trees(trees) if trees else (),
+    )
+  except (ValueError, OSError) as error:
+    raise SystemExit(outside.line(f"judge_rewards: {error}")) from None
+  for each in tables(found):
+    outside.say(f"{each}\n")
+  if output:
+    pathlib.Path(output).write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+  app.run(
+    functools.partial(main, given=_flags()), flags_parser=flag.parse_flags
+  )

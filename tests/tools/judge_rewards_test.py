@@ -1,0 +1,145 @@
+"""The command line: reward models and marked solutions in, tables out."""
+
+import contextlib
+import io
+import json
+import pathlib
+import sys
+
+import numpy as np
+from absl.testing import absltest
+from flax import nnx
+
+from rstar_jax.config.schema import Config
+from rstar_jax.data.files import ProblemError
+from rstar_jax.data.synthetic import generator, oracle
+from rstar_jax.evaluation import prmbench
+from rstar_jax.hf import folders
+from rstar_jax.hf.tokenizers import load_tokenizer
+from rstar_jax.models.transformer import ppm_from_policy
+from rstar_jax.search.tree import RIGHT, Child, Tree
+from rstar_jax.tools import judge_rewards as program
+from tests import tiny_run
+from tests.parity import reward_cases
+
+
+def knowing(config):
+  """A reward model that reads "(wrong)"."""
+  del config
+
+  def score(questions, prefixes, rows):
+    del questions
+    return [
+      [-0.5 if "(wrong)" in "".join((*prefix, step)) else 0.25 for step in row]
+      for prefix, row in zip(prefixes, rows, strict=True)
+    ]
+
+  return score
+
+
+def row(label, **more):
+  steps = ["One.", "Two.", "Three."]
+  if label >= 0:
+    steps[label] += " (wrong)"
+  return {"problem": "How many?", "steps": steps, "label": label} | more
+
+
+class JudgeRewardsTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    sys.modules["__main__"].knowing = knowing
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+
+  def write(self, name, rows):
+    text = "".join(json.dumps(each) + "\n" for each in rows)
+    (self.folder / name).write_text(text)
+
+  def test_a_model_that_knows(self):
+    self.write("gsm8k.jsonl", [row(1), row(-1), row(0)])
+    # A label that it does not know.
+    self.write("math.json", [row(2), row(-1), row(0) | {"label": 2}])
+    by_subset = program.subsets(str(self.folder))
+    self.assertEqual(list(by_subset), ["gsm8k", "math"])
+    errors = [
+      {
+        "modified_question": "q",
+        "modified_process": row(1)["steps"],
+        # What comes after it is not said to be wrong.
+        "error_steps": [2],
+        "classification": kind,
+      }
+      for kind in prmbench.GROUPS["simplicity"]
+    ]
+    self.write("errors.jsonl", errors)
+    output = self.folder / "figures.json"
+    given = {
+      name: type("Holder", (), {"value": value})
+      for name, value in {
+        "config": Config(),
+        "reward": ["__main__:knowing"],
+        "processbench": str(self.folder),
+        "prmbench": str(self.folder / "errors.jsonl"),
+        "trees": "",
+        "output": str(output),
+      }.items()
+    }
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+      program.main(["judge_rewards"], given)
+    found = json.loads(output.read_text())["__main__:knowing"]
+    self.assertEqual(found["processbench"]["threshold"], 0.5)
+    self.assertEqual(found["processbench"]["subsets"]["gsm8k"]["f1"], 1)
+    self.assertAlmostEqual(
+      found["processbench"]["subsets"]["math"]["f1"], 2 / (1 / 0.5 + 1)
+    )
+    # Of steps good, wrong, good it says good, wrong, wrong.
+    self.assertAlmostEqual(
+      found["prmbench"]["groups"]["simplicity"], (2 / 3 + 2 / 3) / 2
+    )
+    self.assertIn("| 100.0 | 66.7 | 83.3 | 0.5", printed.getvalue())
+    self.assertIn("| 66.7", printed.getvalue().partition("prmbench")[2])
+
+  def test_a_published_one_and_a_ppm(self):
+    """Of random weights: the figures mean nothing, and all are there."""
+    self.write("gsm8k.jsonl", [row(1), row(-1)])
+    base = tiny_run.make_base(self.folder / "base")
+    ppm = ppm_from_policy(folders.load_policy(base), rngs=nnx.Rngs(0))
+    folders.save_ppm(ppm, self.folder / "ppm", tokenizer=load_tokenizer(base))
+    names = [
+      reward_cases.write(self.folder / "reward", "qwen"),
+      f"ppm:{self.folder / 'ppm'}",
+    ]
+    by_subset = program.subsets(str(self.folder))
+    found = program.judge(Config(), names, by_subset=by_subset)
+    self.assertEqual(list(found), names)
+    for each in found.values():
+      self.assertEqual(each["processbench"]["subsets"]["gsm8k"]["n"], [1, 1])
+    (table,) = program.tables(found)
+    self.assertLen(table.splitlines(), 4)
+
+  def test_trees(self):
+    (problem,) = generator.problems(split="train", count=1, seed=0)
+    solved = generator.again(problem)
+    right = oracle.verdicts(solved, ("<code>\nx_y_z = 1\n<end_of_step>",))
+    self.assertEqual(right, [RIGHT])
+    wrong = f"<code>\n{solved.plan[0].x} = 10 ** 9 + 7 # (wrong)\n<end_of_step>"
+    tree = Tree(problem)
+    tree.add_children(
+      0,
+      [
+        Child(kind=1, text="<code>\nx_y_z = 1\n<end_of_step>"),
+        Child(kind=1, text=wrong),
+      ],
+    )
+    self.assertTrue(np.isnan(tree.ppm).all())
+    found = program.on_trees(knowing(None), [tree])
+    np.testing.assert_array_equal(tree.ppm[1:], [0.25, -0.5])
+    self.assertEqual(found["ppm"][0], 1)
+    self.assertEqual(found["chance"][0], 0.5)
+
+  def test_what_is_missing(self):
+    with self.assertRaisesRegex(ProblemError, "has no gsm8k.jsonl, on which"):
+      program.subsets(str(self.folder))
+
+
+if __name__ == "__main__":
+  absltest.main()
