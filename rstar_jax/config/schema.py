@@ -186,6 +186,9 @@ class ServersConfig(ClientConfig):
   policy: str = field("", binds=bool)
   # Bases of servers of the PPM, likewise.
   ppm: str = field("", binds=bool)
+  # Bases of servers of a published reward model, `eval.reward_model` and the
+  # like, likewise. They stay as they were started: `load` puts nothing there.
+  reward: str = field("", binds=bool)
   # What they speak: "openai" is /v1/completions and /pooling with token ids
   # (vLLM, `rstar_jax.tools.serve`), "sglang" is /generate and /classify
   # (SGLang); "sglang_jax" is the same without seeds, which SGLang-JAX lacks.

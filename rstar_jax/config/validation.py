@@ -297,7 +297,7 @@ def _check_remote(remote: config_lib.RemoteConfig) -> None:
 
 def _check_servers(config: config_lib.Config) -> None:
   servers = config.servers
-  for role in ("policy", "ppm"):
+  for role in ("policy", "ppm", "reward"):
     if given := getattr(servers, role):
       _check_urls(f"config.servers.{role}", given)
   _check(

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from rstar_jax import outside
 from rstar_jax.config.schema import EngineConfig, ServersConfig
@@ -46,6 +46,27 @@ class Asked:
   likeliest: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """What of a server's answer is the raw value of a path.
+
+  Attributes:
+    of: "classify", a number for each label, at the path's last token;
+      "token_classify", such numbers at each token, or each that ends a step, of
+      which the last count; "answers", the log-probabilities of next tokens.
+    pair: the labels or the tokens of a good and of a bad step, whose difference
+      it is. None: the only label. A server that gives one number for a pair has
+      made the difference itself.
+  """
+
+  of: Literal["classify", "token_classify", "answers"] = "classify"
+  pair: tuple[int, int] | None = None
+
+
+# Of a PPM, and of any classifier with one label.
+ONE_LABEL = Reading()
+
+
 class Speaks(Protocol):
   """A protocol."""
 
@@ -53,7 +74,7 @@ class Speaks(Protocol):
     """Returns where samples are asked for, by the base of a server."""
     ...
 
-  def scoring_url(self, base: str) -> str:
+  def scoring_url(self, base: str, reading: Reading = ONE_LABEL) -> str:
     """Returns where values are asked for."""
     ...
 
@@ -61,15 +82,19 @@ class Speaks(Protocol):
     """Returns the request of a sample."""
     ...
 
-  def scoring(self, paths: Sequence[Sequence[int]]) -> bytes:
-    """Returns the request of raw values, those of a classifier's one label."""
+  def scoring(
+    self, paths: Sequence[Sequence[int]], reading: Reading = ONE_LABEL
+  ) -> bytes:
+    """Returns the request of raw values."""
     ...
 
   def sample(self, answer: Any, most: int) -> Sample:
     """Reads a sample of at most so many tokens; raises `outside.Bad`."""
     ...
 
-  def values(self, answer: Any, count: int) -> list[float]:
+  def values(
+    self, answer: Any, count: int, reading: Reading = ONE_LABEL
+  ) -> list[float]:
     """Reads raw values; raises `outside.Bad`."""
     ...
 
@@ -94,7 +119,9 @@ class OpenAi:
   def sampling_url(self, base: str) -> str:
     return f"{base}/completions"
 
-  def scoring_url(self, base: str) -> str:
+  def scoring_url(self, base: str, reading: Reading = ONE_LABEL) -> str:
+    if reading.of == "answers":
+      return self.sampling_url(base)
     return f"{base.removesuffix('/v1')}/pooling"
 
   def sampling(self, asked: Asked, engine: EngineConfig) -> bytes:
@@ -112,12 +139,20 @@ class OpenAi:
       **_sampling(engine, {"top_k": 1} if asked.likeliest else {}),
     )
 
-  def scoring(self, paths: Sequence[Sequence[int]]) -> bytes:
-    return self._body(
-      input=[list(path) for path in paths],
-      task="classify",
-      use_activation=False,
-    )
+  def scoring(
+    self, paths: Sequence[Sequence[int]], reading: Reading = ONE_LABEL
+  ) -> bytes:
+    given = [list(path) for path in paths]
+    if reading.of == "answers":
+      return self._body(
+        prompt=given,
+        max_tokens=1,
+        temperature=0.0,
+        logprobs=1,
+        logprob_token_ids=list(reading.pair or ()),
+        return_tokens_as_token_ids=True,
+      )
+    return self._body(input=given, task=reading.of, use_activation=False)
 
   def sample(self, answer: Any, most: int) -> Sample:
     choices = _items(answer, "choices")
@@ -133,12 +168,18 @@ class OpenAi:
       logprobs = logprobs.get("token_logprobs")
     return _sample(ids, logprobs, most)
 
-  def values(self, answer: Any, count: int) -> list[float]:
+  def values(
+    self, answer: Any, count: int, reading: Reading = ONE_LABEL
+  ) -> list[float]:
+    answers = reading.of == "answers"
     rows = sorted(
-      _items(answer, "data"),
+      _items(answer, "choices" if answers else "data"),
       key=lambda row: outside.integer(row.get("index"), "index", 0, count),
     )
-    return _values([row.get("data") for row in rows], count)
+    if answers:
+      found = [_named(row.get("logprobs"), reading) for row in rows]
+      return _values(found, count, dataclasses.replace(reading, pair=(0, 1)))
+    return _values([row.get("data") for row in rows], count, reading)
 
   def _body(self, **fields: Any) -> bytes:
     named = {"model": self.model} if self.model else {}
@@ -161,7 +202,9 @@ class SgLang:
   def sampling_url(self, base: str) -> str:
     return f"{base.removesuffix('/v1')}/generate"
 
-  def scoring_url(self, base: str) -> str:
+  def scoring_url(self, base: str, reading: Reading = ONE_LABEL) -> str:
+    if reading.of == "answers":
+      return self.sampling_url(base)
     return f"{base.removesuffix('/v1')}/classify"
 
   def sampling(self, asked: Asked, engine: EngineConfig) -> bytes:
@@ -182,8 +225,18 @@ class SgLang:
       input_ids=list(asked.ids), sampling_params=fields, return_logprob=True
     )
 
-  def scoring(self, paths: Sequence[Sequence[int]]) -> bytes:
-    return _json(input_ids=[list(path) for path in paths])
+  def scoring(
+    self, paths: Sequence[Sequence[int]], reading: Reading = ONE_LABEL
+  ) -> bytes:
+    given = [list(path) for path in paths]
+    if reading.of == "answers":
+      return _json(
+        input_ids=given,
+        sampling_params={"max_new_tokens": 1, "temperature": 0.0},
+        return_logprob=True,
+        token_ids_logprob=[list(reading.pair or ())] * len(given),
+      )
+    return _json(input_ids=given)
 
   def sample(self, answer: Any, most: int) -> Sample:
     meta = answer.get("meta_info") if isinstance(answer, dict) else None
@@ -200,9 +253,16 @@ class SgLang:
         raise outside.Bad("has a token without an id")
     return _sample([e[1] for e in found], [e[0] for e in found], most)
 
-  def values(self, answer: Any, count: int) -> list[float]:
+  def values(
+    self, answer: Any, count: int, reading: Reading = ONE_LABEL
+  ) -> list[float]:
     rows = outside.sequence(answer, "answer", dict)
-    return _values([row.get("embedding") for row in rows], count)
+    if reading.of == "answers":
+      found = [_listed(row.get("meta_info"), reading) for row in rows]
+      return _values(found, count, dataclasses.replace(reading, pair=(0, 1)))
+    # It pools the last token of any classifier.
+    reading = dataclasses.replace(reading, of="classify")
+    return _values([row.get("embedding") for row in rows], count, reading)
 
 
 def _json(**fields: Any) -> bytes:
@@ -254,19 +314,58 @@ def _sample(ids: Any, logprobs: Any, most: int) -> Sample:
   return tuple(ids), tuple(found)
 
 
-def _values(rows: list[Any], count: int) -> list[float]:
+def _named(logprobs: Any, reading: Reading) -> list[Any]:
+  """Returns the log-probabilities of the answers, of a dict by their names."""
+  tops = logprobs.get("top_logprobs") if isinstance(logprobs, dict) else None
+  first = tops[0] if isinstance(tops, list) and tops else None
+  if not isinstance(first, dict):
+    raise outside.Bad("has no top_logprobs")
+  return _both(
+    {key: first.get(f"token_id:{key}") for key in reading.pair or ()}
+  )
+
+
+def _listed(meta: Any, reading: Reading) -> list[Any]:
+  """Returns the log-probabilities of the answers, of [logprob, id, text]s."""
+  rows = meta.get("output_token_ids_logprobs") if isinstance(meta, dict) else []
+  first = rows[0] if isinstance(rows, list) and rows else None
+  known = {}
+  for each in outside.sequence(first, "output_token_ids_logprobs", list):
+    if len(each) > 1 and isinstance(each[1], int):
+      known[each[1]] = each[0]
+  return _both({key: known.get(key) for key in reading.pair or ()})
+
+
+def _both(found: dict[int, Any]) -> list[Any]:
+  for key, value in found.items():
+    if value is None:
+      raise outside.Bad(
+        f"has no log-probability of token {key}: the server has to know "
+        "logprob_token_ids, as vLLM does, or token_ids_logprob, as SGLang"
+      )
+  return list(found.values())
+
+
+def _values(rows: list[Any], count: int, reading: Reading) -> list[float]:
   if len(rows) != count:
     raise outside.Bad(f"has {len(rows)} values of {count} paths")
+  wanted = (1,) if reading.pair is None else (1, 2)
+  most = "2 labels" if reading.pair else "one label"
   found = []
   for row in rows:
     numbers = outside.sequence(row, "values", object)
-    if len(numbers) != 1:
+    if reading.of == "token_classify" and numbers:
+      numbers = outside.sequence(numbers[-1], "values", object)
+    if len(numbers) not in wanted:
       raise outside.Bad(
-        f"has {len(numbers)} numbers for a path, want 1: it has to be a "
-        "classifier with one label, read at the last token"
+        f"has {len(numbers)} numbers for a path, want {wanted[-1]}: it has to "
+        f"be a classifier with {most}, read at the last token"
       )
-    value = outside.real(numbers[0], "value", _MOST_REAL)
-    if not math.isfinite(value):
+    values = [outside.real(each, "value", _MOST_REAL) for each in numbers]
+    if not all(map(math.isfinite, values)):
       raise outside.Bad("has a value that is no number")
-    found.append(value)
+    if len(values) == 2 and reading.pair is not None:
+      good, bad = reading.pair
+      values = [values[good] - values[bad]]
+    found.append(values[0])
   return found

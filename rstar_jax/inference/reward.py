@@ -1,7 +1,8 @@
 """A published reward model as the search's `Score`, in the PPM's place."""
 
 import concurrent.futures
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,13 +11,98 @@ import numpy as np
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders, reward_heads
+from rstar_jax.hf.reward_heads import Kind
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference import futures, reward_forms
+from rstar_jax.inference.protocols import ONE_LABEL, Reading
 from rstar_jax.inference.reward_forms import Form
 from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.inference.served import ServedScores
+from rstar_jax.models.transformer import Head, Transformer
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.types import Prefix
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+  """What is known of a published reward model without its weights.
+
+  Attributes:
+    folder: its folder, or name on the hub.
+    form: how it reads.
+    tokenizer: its own, without added markers.
+    answers: ids of the tokens of a good and of a bad step, of a causal model.
+    head: the form of its values; see `Transformer`.
+    reading: how a server gives its raw values.
+    unread_id: of a model that reads a dialogue to its end, the pad_token_id of
+      its config.json, if it has one. `transformers` takes the value at the last
+      token that is another, even where the template ends with that id.
+  """
+
+  folder: str
+  form: Form
+  tokenizer: HfTokenizer
+  answers: tuple[int, int] | None = None
+  head: Head = "odds"
+  reading: Reading = ONE_LABEL
+  unread_id: int | None = None
+
+  def path(self, question: str, nodes: Prefix) -> list[int]:
+    """Returns the ids up to where the last of nodes is valued."""
+    steps = reward_forms.texts_of(nodes)
+    ids = list(self.form.read(self.tokenizer, question, steps))
+    while ids and ids[-1] == self.unread_id:
+      ids.pop()
+    return ids
+
+  def model(self, dtype: jnp.dtype, **options: Any) -> Transformer:
+    """Loads the model; see `folders.load_policy` for the options."""
+    return folders.load_reward_model(
+      self.folder, dtype, answers=self.answers, **options
+    )
+
+
+def described(name: str) -> Published:
+  """Describes a published reward model; see `load_reward`."""
+  named, folder = reward_forms.split(name)
+  _, fields = folders.read_config(folder)
+  kind = reward_heads.kind_of(fields, folder)
+  form = reward_forms.FORMS.get(named) or reward_forms.of(kind)
+  if form is None:
+    raise ValueError(
+      f"{folder} is a causal model: say how it is asked, as in rlhflow:NAME or "
+      f"math_shepherd:NAME; known are {', '.join(reward_forms.FORMS)}"
+    )
+  tokenizer = load_tokenizer(folder, add_markers=False)
+  answers = form.answers(tokenizer) if form.answers else None
+  one = kind == "outcome" and reward_heads.classes(fields, folder) is None
+  return Published(
+    folder=folder,
+    form=form,
+    tokenizer=tokenizer,
+    answers=answers,
+    head=fields.get("rstar_head", "logit") if one else "odds",
+    reading=_reading(kind, fields, folder, answers),
+    unread_id=fields.get("pad_token_id") if form.whole else None,
+  )
+
+
+def _reading(
+  kind: Kind,
+  fields: Mapping[str, Any],
+  folder: str,
+  answers: tuple[int, int] | None,
+) -> Reading:
+  match kind:
+    case "answers" if answers:
+      return Reading("answers", answers)
+    case "outcome":
+      return Reading("classify", reward_heads.classes(fields, folder))
+    case "steps":
+      return Reading("token_classify", reward_heads.classes(fields, folder))
+    case "qwen":
+      return Reading("token_classify", (1, 0))
+  return Reading("token_classify")
 
 
 def load_reward(
@@ -40,24 +126,10 @@ def load_reward(
   Raises:
     ValueError: it is no reward model that is read here, or its form is missing.
   """
-  named, folder = reward_forms.split(name)
-  _, fields = folders.read_config(folder)
-  kind = reward_heads.kind_of(fields, folder)
-  form = reward_forms.FORMS.get(named) or reward_forms.of(kind)
-  if form is None:
-    raise ValueError(
-      f"{folder} is a causal model: say how it is asked, as in rlhflow:NAME or "
-      f"math_shepherd:NAME; known are {', '.join(reward_forms.FORMS)}"
-    )
-  tokenizer = load_tokenizer(folder, add_markers=False)
-  answers = form.answers(tokenizer) if form.answers else None
-  model = folders.load_reward_model(folder, dtype, answers=answers, mesh=mesh)
-  return RewardModel(
-    ScoringEngine(model, config or EngineConfig(), mesh=mesh, **options),
-    tokenizer,
-    form,
-    unread_id=fields.get("pad_token_id") if form.whole else None,
-  )
+  found = described(name)
+  model = found.model(dtype, mesh=mesh)
+  engine = ScoringEngine(model, config or EngineConfig(), mesh=mesh, **options)
+  return RewardModel(engine, found)
 
 
 def is_of_others(name: str) -> bool:
@@ -80,27 +152,15 @@ class RewardModel:
     engine: values ids.
   """
 
-  def __init__(
-    self,
-    engine: ScoringEngine | ServedScores,
-    tokenizer: HfTokenizer,
-    form: Form,
-    *,
-    unread_id: int | None = None,
-  ):
+  def __init__(self, engine: ScoringEngine | ServedScores, model: Published):
     """Makes the callable.
 
     Args:
-      engine: of a model with a scalar head.
-      tokenizer: the model's own, without added markers.
-      form: how it reads, and where its value is.
-      unread_id: of a model that reads a dialogue to its end, the pad_token_id
-        of its config.json, if it has one. `transformers` takes the value at the
-        last token that is another, even where the template ends with that id.
+      engine: of the model.
+      model: how it reads.
     """
     self.engine = engine
-    self._tokenizer, self._form = tokenizer, form
-    self._unread_id = unread_id
+    self._model = model
 
   def submit(
     self, question: str, prefix: Prefix, steps: Sequence[str]
@@ -116,9 +176,7 @@ class RewardModel:
       float32 [C] in [-1, 1], at the path's last token: 2 p - 1 for a model that
       gives the probability p of a good step.
     """
-    before = reward_forms.texts_of(prefix)
-    after = reward_forms.texts_of(steps)
-    paths = [self._path(question, [*before, each]) for each in after]
+    paths = [self._model.path(question, (*prefix, each)) for each in steps]
     return self.engine.submit(paths, tree=question)
 
   def __call__(
@@ -129,9 +187,3 @@ class RewardModel:
   ) -> list[np.ndarray]:
     """Scores prefix + step for each step; see `types.Score`."""
     return futures.all_of(self.submit, questions, prefixes, steps)
-
-  def _path(self, question: str, steps: Sequence[str]) -> list[int]:
-    ids = list(self._form.read(self._tokenizer, question, steps))
-    while ids and ids[-1] == self._unread_id:
-      ids.pop()
-    return ids

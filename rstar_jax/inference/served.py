@@ -20,6 +20,7 @@ from rstar_jax.inference import futures, protocols
 from rstar_jax.inference.engine import LOST, Generated, Stop
 from rstar_jax.inference.posting import BadAnswer, PromptTooLong, Url
 from rstar_jax.inference.servers import Servers
+from rstar_jax.models.transformer import SCALES, Head
 
 # Samples of no tokens, by why.
 _TOO_LONG, _LOST = Generated((), (), -1), Generated((), (), LOST)
@@ -225,24 +226,31 @@ class ServedScores(_Served):
   def __init__(
     self,
     config: ServersConfig,
-    head: Literal["tanh", "logit"],
+    head: Head,
     expected: Expected | None = None,
+    *,
+    role: Literal["ppm", "reward"] = "ppm",
+    reading: protocols.Reading = protocols.ONE_LABEL,
   ):
     """Makes the client, without a request.
 
     Args:
-      config: the servers, `config.ppm`.
+      config: the servers, `config.ppm` or `config.reward`.
       head: what makes values of the raw ones that servers give; see
         `Transformer`.
-      expected: what the model says; None is not compared.
+      expected: what the model says; None, or one without values, is not
+        compared.
+      role: which of the servers.
+      reading: how a raw value is made of what they give.
 
     Raises:
       ValueError: the environment lacks the API key.
     """
     self.scored = 0
-    self._scale = 1.0 if head == "tanh" else 0.2
+    self._scale, self._reading = SCALES[head], reading
     speaks = protocols.of(config)
-    urls = [speaks.scoring_url(base) for base in urls_of(config.ppm)]
+    bases = urls_of(getattr(config, role))
+    urls = [speaks.scoring_url(base, reading) for base in bases]
     super().__init__(urls, config, expected, self._check)
 
   def submit(
@@ -271,14 +279,14 @@ class ServedScores(_Served):
   ) -> np.ndarray:
     if not paths:
       return np.zeros(0, np.float32)
-    body = self._speaks.scoring(paths)
+    body = self._speaks.scoring(paths, self._reading)
     try:
       _, values = self.servers.ask(
         body, over, functools.partial(self._values, count=len(paths)), tree
       )
     except PromptTooLong as error:
       raise ValueError(
-        f"{error}: the PPM's server has to take longer paths, as all of "
+        f"{error}: the server of values has to take longer paths, as all of "
         "engine.max_prefix_tokens and engine.max_step_tokens"
       ) from error
     with self._lock:
@@ -286,16 +294,16 @@ class ServedScores(_Served):
     return values
 
   def _values(self, answer: Any, count: int) -> np.ndarray:
-    raw = np.array(self._speaks.values(answer, count), np.float64)
-    return np.tanh(raw * self._scale).astype(np.float32)
+    raw = self._speaks.values(answer, count, self._reading)
+    return np.tanh(np.array(raw, np.float64) / self._scale).astype(np.float32)
 
   def _check(self, url: Url) -> None:
     """Looks at a server: its form of answers, and what it computes."""
     prompts = self._expected.prompts if self._expected else [[1, 2, 3]]
     _, values = url.post(
-      self._speaks.scoring(prompts),
+      self._speaks.scoring(prompts, self._reading),
       functools.partial(self._values, count=len(prompts)),
     )
-    if self._expected:
+    if self._expected and len(self._expected.values):
       differences = np.abs(values - np.array(self._expected.values))
       self._compare(url, differences, "values")

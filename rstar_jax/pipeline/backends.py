@@ -145,8 +145,10 @@ class ModelBackend:
     self._engine.load(from_arrays(self._model_config, "lm", arrays_in(copies)))
 
   def _reward(self, name: str) -> RewardModel:
-    """Loads another's reward model."""
+    """Loads another's reward model, or finds it behind its servers."""
     config = self._context.config
+    if config.servers.reward:
+      return served.reward(self._context, name)
     dtype = jnp.dtype(config.policy.dtype)
     return reward.load_reward(name, config.engine, dtype, **self._shared)
 

@@ -18,6 +18,8 @@ from rstar_jax.config import plugins
 from rstar_jax.config.schema import urls_of
 from rstar_jax.hf import folders
 from rstar_jax.inference import loading
+from rstar_jax.inference import reward as reward_lib
+from rstar_jax.inference.reward import RewardModel
 from rstar_jax.inference.served import Expected, ServedEngine, ServedScores
 from rstar_jax.inference.servers import FIRST_WAIT, Servers
 from rstar_jax.models.transformer import Transformer
@@ -90,6 +92,39 @@ def ppm(context: Context, folder: store.Path | str) -> ServedScores:
   found = ServedScores(config.servers, head, expected)
   _ready(context, "ppm", str(folder), found.servers)
   return found
+
+
+def reward(context: Context, name: str) -> RewardModel:
+  """Returns a published reward model behind `servers.reward`.
+
+  Args:
+    context: the run.
+    name: see `reward.load_reward`; its tokenizer and config.json are read here.
+
+  Raises:
+    ValueError: a server has another model, or is none for this.
+    ConnectionError: none answers.
+  """
+  config = context.config
+  found = reward_lib.described(name)
+  asked = [
+    found.path(question, steps[:count])
+    for question, steps in prompts.DEMONSTRATIONS
+    for count in range(1, len(steps) + 1)
+  ]
+  values: list[float] = []
+  if config.servers.compare:
+    model = found.model(jnp.dtype(config.policy.dtype))
+    values = [float(each) for each in _last(model, asked)]
+  scores = ServedScores(
+    config.servers,
+    found.head,
+    Expected(found.folder, asked, values=values),
+    role="reward",
+    reading=found.reading,
+  )
+  scores.servers.check()
+  return RewardModel(scores, found)
 
 
 def _ready(context: Context, role: str, folder: str, servers: Servers) -> None:

@@ -1,6 +1,5 @@
 """Tests of others' reward models: each form against its authors' recipe."""
 
-import functools
 import json
 import pathlib
 
@@ -49,8 +48,11 @@ class DialogueTest(absltest.TestCase):
     self.model = folders.load_reward_model(folder)
     config = EngineConfig(prefill_tokens=64, max_prefix_tokens=150)
     self.engine = ScoringEngine(self.model, config)
-    self.make = functools.partial(
-      RewardModel, self.engine, form=reward_forms.FORMS["outcome"]
+
+  def make(self, tokenizer, **options):
+    form = reward_forms.FORMS["outcome"]
+    return RewardModel(
+      self.engine, reward.Published("", form, tokenizer, **options)
     )
 
   def value(self, text):

@@ -121,7 +121,7 @@ class JudgeRewardsTest(absltest.TestCase):
     solved = generator.again(problem)
     right = oracle.verdicts(solved, ("<code>\nx_y_z = 1\n<end_of_step>",))
     self.assertEqual(right, [RIGHT])
-    wrong = f"<code>\n{solved.plan[0].x} = 10 ** 9 + 7 # (wrong)\n<end_of_step>"
+    wrong = f"<code>\n{solved.plan[-1].x} = 12345 # (wrong)\n<end_of_step>"
     tree = Tree(problem)
     tree.add_children(
       0,
