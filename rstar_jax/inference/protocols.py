@@ -349,17 +349,16 @@ def _both(found: dict[int, Any]) -> list[Any]:
 def _values(rows: list[Any], count: int, reading: Reading) -> list[float]:
   if len(rows) != count:
     raise outside.Bad(f"has {len(rows)} values of {count} paths")
-  wanted = (1,) if reading.pair is None else (1, 2)
-  most = "2 labels" if reading.pair else "one label"
+  most = 1 if reading.pair is None else 2
   found = []
   for row in rows:
     numbers = outside.sequence(row, "values", object)
     if reading.of == "token_classify" and numbers:
       numbers = outside.sequence(numbers[-1], "values", object)
-    if len(numbers) not in wanted:
+    if not 1 <= len(numbers) <= most:
       raise outside.Bad(
-        f"has {len(numbers)} numbers for a path, want {wanted[-1]}: it has to "
-        f"be a classifier with {most}, read at the last token"
+        f"has {len(numbers)} numbers for a path, want {most}: it has to be a "
+        "classifier with as many labels, read at the last token"
       )
     values = [outside.real(each, "value", _MOST_REAL) for each in numbers]
     if not all(map(math.isfinite, values)):

@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax import outside
 from rstar_jax.config.schema import EngineConfig, ServersConfig
 from rstar_jax.inference import protocols
-from rstar_jax.inference.protocols import Asked, OpenAi, SgLang
+from rstar_jax.inference.protocols import Asked, OpenAi, Reading, SgLang
 from tests.fuzz import hostile
 
 ENGINE = EngineConfig(temperature=0.7, top_p=0.9, top_k=40, min_p=0.05)
@@ -207,6 +207,52 @@ class AnswersTest(parameterized.TestCase):
       OpenAi().values({"data": data}, 2)
     with self.assertRaisesRegex(outside.Bad, words):
       SgLang().values([{"embedding": row} for row in rows], 2)
+
+  def test_values_of_two_classes(self):
+    pair = Reading("classify", (1, 0))
+    data = [{"index": 0, "data": [0.5, 3]}, {"index": 1, "data": [-3]}]
+    # One number for a pair is the difference already.
+    self.assertEqual(OpenAi().values({"data": data}, 2, pair), [2.5, -3])
+    each = Reading("token_classify", (0, 1))
+    data = [{"index": 0, "data": [[7, 8], [0.5, 3]]}]
+    self.assertEqual(OpenAi().values({"data": data}, 1, each), [-2.5])
+    for rows in ([], [[]], [[1, 2, 3]], [[1, None]], [1, 2]):
+      with self.assertRaises(outside.Bad):
+        OpenAi().values({"data": [{"index": 0, "data": rows}]}, 1, each)
+    with self.assertRaisesRegex(outside.Bad, "3 numbers for a path, want 2"):
+      OpenAi().values({"data": [{"index": 0, "data": [1, 2, 3]}]}, 1, pair)
+
+  def test_values_of_two_answers(self):
+    asked = Reading("answers", (11, 13))
+    body = json.loads(OpenAi("m").scoring([[1, 2], [3]], asked))
+    self.assertEqual(
+      body,
+      {
+        **{"model": "m", "prompt": [[1, 2], [3]], "max_tokens": 1},
+        **{"temperature": 0.0, "logprobs": 1, "logprob_token_ids": [11, 13]},
+        "return_tokens_as_token_ids": True,
+      },
+    )
+    body = json.loads(SgLang().scoring([[1, 2], [3]], asked))
+    self.assertEqual(
+      body,
+      {
+        **{"input_ids": [[1, 2], [3]], "return_logprob": True},
+        "sampling_params": {"max_new_tokens": 1, "temperature": 0.0},
+        "token_ids_logprob": [[11, 13]] * 2,
+      },
+    )
+    for base, url in (("a/v1", "a/v1/completions"), ("a", "a/completions")):
+      self.assertEqual(OpenAi().scoring_url(base, asked), url)
+    self.assertEqual(SgLang().scoring_url("a/v1", asked), "a/generate")
+    for tops in (None, [], [None], [{"token_id:11": -1}], [{" +": -1}]):
+      choices = [{"index": 0, "logprobs": {"top_logprobs": tops}}]
+      with self.assertRaisesRegex(outside.Bad, "has no (top|log-prob)"):
+        OpenAi().values({"choices": choices}, 1, asked)
+    for rows in (None, [], [None], [[[-1, 11, None]]], [[[-1]]], [[3]]):
+      meta = {"meta_info": {"output_token_ids_logprobs": rows}}
+      with self.assertRaises(outside.Bad):
+        SgLang().values([meta], 1, asked)
 
   def test_other_documents(self):
     for answer in (None, 3, "x", [], {}, {"data": 3}, {"data": ["x"]}):

@@ -1,15 +1,20 @@
 """Engines behind servers that fail, against engines that are here."""
 
 import dataclasses
+import http.server
+import json
+import threading
 from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from rstar_jax.config.schema import ServersConfig
 from rstar_jax.hf import folders
 from rstar_jax.inference import served, servers
 from rstar_jax.inference.engine import LOST, Generated, Stop
 from rstar_jax.inference.policy import Policy
+from rstar_jax.inference.protocols import Reading
 from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.pipeline import deploy
 from rstar_jax.steps.tokenizer import HfTokenizer
@@ -226,6 +231,123 @@ class ScoresTest(TwoCase):
     self.assertEqual(engine.submit([]).result().shape, (0,))
     with self.assertRaisesRegex(ValueError, "has no tokens"):
       engine.submit([[1], []])
+
+
+def logits_of(path):
+  """Returns what a made-up reward model gives: of a bad and a good step."""
+  return [len(path) % 5 / 2, sum(path) % 7 / 3]
+
+
+# An answer to `paths`, as each server writes it, by what is asked for.
+REWARDS = {
+  "/pooling token_classify": lambda paths, body: {
+    "data": [
+      {"index": i, "data": [[9.0, -9.0], logits_of(path)]}
+      for i, path in reversed(list(enumerate(paths)))
+    ]
+  },
+  "/pooling classify": lambda paths, body: {
+    "data": [
+      {"index": i, "data": logits_of(path)} for i, path in enumerate(paths)
+    ]
+  },
+  "/v1/completions None": lambda paths, body: {
+    "choices": [
+      {
+        "index": i,
+        "logprobs": {
+          "top_logprobs": [
+            {"token_id:3": 0.0}
+            | dict(
+              zip(
+                [f"token_id:{key}" for key in body["logprob_token_ids"]],
+                logits_of(path)[::-1],
+                strict=True,
+              )
+            )
+          ]
+        },
+      }
+      for i, path in enumerate(paths)
+    ]
+  },
+  "/classify None": lambda paths, body: [
+    {"embedding": logits_of(path)} for path in paths
+  ],
+  "/generate None": lambda paths, body: [
+    {
+      "meta_info": {
+        "output_token_ids_logprobs": [
+          [
+            [number, key, None]
+            for number, key in zip(logits_of(path)[::-1], keys, strict=True)
+          ]
+        ]
+      }
+    }
+    for path, keys in zip(paths, body["token_ids_logprob"], strict=True)
+  ],
+}
+
+
+class RewardHandler(http.server.BaseHTTPRequestHandler):
+  """A server of a published reward model."""
+
+  def do_POST(self):
+    body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+    (paths,) = (body[n] for n in ("input", "prompt", "input_ids") if n in body)
+    answer = REWARDS[f"{self.path} {body.get('task')}"](paths, body)
+    text = json.dumps(answer).encode()
+    self.send_response(200)
+    self.send_header("Content-Length", str(len(text)))
+    self.end_headers()
+    self.wfile.write(text)
+
+  def log_message(self, *args):
+    del args
+
+
+class RewardsTest(parameterized.TestCase):
+  """Published reward models, as vLLM and SGLang answer for them."""
+
+  def setUp(self):
+    super().setUp()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), RewardHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    self.addCleanup(server.server_close)
+    self.addCleanup(server.shutdown)
+    self.url = f"http://127.0.0.1:{server.server_port}/v1"
+
+  @parameterized.product(
+    protocol=("openai", "sglang"),
+    reading=(
+      Reading("token_classify", (1, 0)),
+      Reading("classify", (1, 0)),
+      Reading("answers", (11, 13)),
+    ),
+  )
+  def test_values(self, protocol, reading):
+    paths = [[4, 5, 6, 7], [4, 9], [13]]
+    expected = []
+    for path in paths:
+      bad, good = np.exp(logits_of(path))
+      expected.append(2 * good / (good + bad) - 1)
+    config = ServersConfig(reward=self.url, protocol=protocol)
+    for off in (0.0, 0.3):
+      scores = served.ServedScores(
+        config,
+        "odds",
+        served.Expected("its name", paths, values=np.array(expected) + off),
+        role="reward",
+        reading=reading,
+      )
+      if off:
+        with self.assertRaisesRegex(ValueError, "than its name: values are of"):
+          scores.servers.check()
+      else:
+        scores.servers.check()
+        found = scores.submit(paths).result()
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 class OtherModelTest(TwoCase):
