@@ -148,7 +148,7 @@ class ModelBackend:
     """Loads another's reward model, or finds it behind its servers."""
     config = self._context.config
     if config.servers.reward:
-      return served.reward(self._context, name)
+      return deploy.reward(self._context, name)
     dtype = jnp.dtype(config.policy.dtype)
     return reward.load_reward(name, config.engine, dtype, **self._shared)
 
