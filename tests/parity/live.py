@@ -8,6 +8,7 @@ ours are handed to `transformers` too, and a real one is read.
 import importlib.util
 import json
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +22,14 @@ from flax import nnx
 from configs import smollm2_135m
 from rstar_jax.config.schema import EngineConfig, TrainConfig
 from rstar_jax.hf import adapters as our_adapters
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, pickles
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.engine import Engine, Stop
 from rstar_jax.models import vocabulary
 from rstar_jax.models.transformer import (
   Transformer,
   arrays_in,
+  arrays_of,
   ppm_from_policy,
 )
 from rstar_jax.steps import grammar, prompts
@@ -36,6 +38,7 @@ from tests.parity import (
   adapters,
   cases,
   compare,
+  pickled,
   reference,
   reward_cases,
   rewards,
@@ -78,6 +81,29 @@ class CasesTest(parameterized.TestCase):
     compare.bfloat16(folder, expected, name)
     compare.greedy(folder, expected, name)
     compare.values(folder, expected, name, self.folder / "ppm")
+
+  def test_pickled(self):
+    """What torch pickles is read as what it saved before, and now."""
+    name = "llama3_tied"
+    theirs, older = self.folder / "theirs", self.folder / "older"
+    reference.write_checkpoint(theirs, name, SEED)
+    older.mkdir()
+    shutil.copy(theirs / "config.json", older)
+    model = auto(theirs).to(torch.bfloat16)
+    torch.save(model.state_dict(), older / pickles.FILES.single)
+    model.save_pretrained(theirs)
+    found, expected = (
+      arrays_of(folders.load_policy(each)) for each in (older, theirs)
+    )
+    self.assertEqual(found.keys(), expected.keys())
+    for path, value in expected.items():
+      np.testing.assert_array_equal(found[path], value)
+    now = self.folder / "now"
+    now.mkdir()
+    torch.save(pickled.tensors(), now / pickles.FILES.single)
+    self.assertEqual(
+      *(pickles.PickledFolder(each).names() for each in (now, pickled.GOLDEN))
+    )
 
   @parameterized.parameters(*cases.CASES)
   def test_golden_files_still_hold(self, name):
