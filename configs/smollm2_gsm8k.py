@@ -72,11 +72,12 @@ def get_config(arg: str = "cold") -> rj.Config:
     "checkpoint_every": 20,
     "log_every": 5,
   }
+  # Two rows at once take 8 GB; all of an update would take 23.
   config.sft = rj.TrainConfig(
-    batch_size=8, epochs=2, learning_rate=1e-4, **common
+    batch_size=8, accumulate=4, epochs=2, learning_rate=1e-4, **common
   )
   config.ppm = rj.TrainConfig(
-    batch_size=16, epochs=1, learning_rate=5e-5, **common
+    batch_size=16, accumulate=8, epochs=1, learning_rate=5e-5, **common
   )
   config.rounds = (
     rj.RoundConfig(rollouts=8, candidates=4),
