@@ -126,7 +126,9 @@ class RoundsTest(parameterized.TestCase):
   def test_four_rounds(self, name):
     self.rounds(name)
 
-  @parameterized.parameters("spaced", "phi3", "llama2", "mistral", "metaspace")
+  @parameterized.parameters(
+    *("spaced", "phi3", "llama2", "mistral", "metaspace", "converted")
+  )
   def test_rounds_drift_without_what_is_done_for_it(self, name):
     with (
       mock.patch.object(as_written, "keep_in_encoding"),

@@ -198,6 +198,22 @@ def metaspace() -> tokenizers.Tokenizer:
   return tokenizer
 
 
+def converted() -> tokenizers.Tokenizer:
+  """What transformers makes of a tokenizer.model: Phi-3's in other parts."""
+  tokenizer = _sentence_piece([_END])
+  tokenizer.normalizer = normalizers.Sequence(
+    [
+      normalizers.Replace(" ", "\u2581"),
+      normalizers.Replace(tokenizers.Regex("\\A\u2581"), "\u2581\u2581"),
+    ]
+  )
+  tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    [pre_tokenizers.Metaspace(prepend_scheme="always", split=False)]
+  )
+  tokenizer.decoder = _STRIPPED
+  return tokenizer
+
+
 def gemma() -> tokenizers.Tokenizer:
   """Gemma's: no space before a text; line breaks and <code> are tokens."""
   added = [AddedToken("\n" * n, normalized=False) for n in (1, 2, 3)]
@@ -254,6 +270,7 @@ ALL = {
     },
   ),
   "metaspace": (metaspace, {"bos_token": "<s>", "eos_token": "</s>"}),
+  "converted": (converted, {"bos_token": "<s>", "eos_token": "</s>"}),
   "gemma": (gemma, {"bos_token": "<s>", "eos_token": "</s>"}),
 }
 

@@ -22,7 +22,7 @@ TEXTS = (
   "<|assistant|> :\n<|user|>",
 )
 # Those whose models' own tokenizer changes such texts.
-CHANGING = ("spaced", "phi3", "llama2", "mistral", "metaspace")
+CHANGING = ("spaced", "phi3", "llama2", "mistral", "metaspace", "converted")
 
 
 def begins(folder) -> transformers.PreTrainedTokenizerFast:

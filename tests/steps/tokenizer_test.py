@@ -148,7 +148,9 @@ class HfTokenizerTest(parameterized.TestCase):
     self.assertEqual(again.encode(text), first.encode(text))
 
   @parameterized.parameters(
-    *((name, ()) for name in ("qwen2", "smollm", "spaced", "phi3")),
+    *(
+      (name, ()) for name in ("qwen2", "smollm", "spaced", "phi3", "converted")
+    ),
     ("llama3", (0,)),
     *((name, (1,)) for name in ("llama2", "mistral", "metaspace", "gemma")),
   )
