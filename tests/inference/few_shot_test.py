@@ -1,6 +1,7 @@
 """Tests of a model that is shown examples: where steps end, what is counted."""
 
 import concurrent.futures
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -8,6 +9,8 @@ from absl.testing import absltest, parameterized
 from rstar_jax.inference.engine import Generated
 from rstar_jax.inference.few_shot import FewShot, stop_words
 from rstar_jax.steps import grammar, prompts
+from rstar_jax.steps.tokenizer import HfTokenizer
+from tests.steps import alike
 
 
 class Plain:
@@ -67,6 +70,30 @@ class FewShotTest(parameterized.TestCase):
     self.assertEqual(stop.texts, tuple(grammar.FINISHES))
     self.assertEqual(self.engine.trees, ["Q?"])
     self.assertFalse(greedy)
+
+  @parameterized.parameters("phi3", "mistral", "metaspace", "qwen2")
+  def test_spaces_at_the_beginning_of_a_step(self, name):
+    folder = self.create_tempdir().full_path
+    alike.write(name, folder)
+    tokenizer = HfTokenizer(folder, add_markers=False)
+    steps = ("<code>\nif 1:\n<end_of_step>", "  x = 'é'\n <end_of_step>")
+    whole = tokenizer.encode(prompts.few_shot("Q?") + "".join(steps))
+    engine = mock.Mock(max_new_tokens=99)
+
+    def submit(prefix, seeds, stop, **_):
+      del seeds, stop
+      given = [*tokenizer.bos_ids, *whole][: len(prefix)]
+      self.assertEqual(prefix, given)
+      rest = tuple(whole[len(prefix) - len(tokenizer.bos_ids) :])
+      future = concurrent.futures.Future()
+      future.set_result([Generated(rest, (-1.0,) * len(rest), -1)])
+      return future
+
+    engine.submit = submit
+    expand = FewShot(engine, tokenizer, tuple(grammar.FINISHES))
+    for count, step in enumerate(steps):
+      ((found,),) = expand(["Q?"], [steps[:count]], np.zeros((1, 1), np.uint32))
+      self.assertEqual([found.text, found.finish], [step, "step"])
 
   def test_options_of_a_request(self):
     engine = ScriptedEngine("x")
