@@ -19,7 +19,9 @@ from tests.fuzz import entries
 NAMES = (
   *("a server's answer", "a server's bytes", "problems, JSON lines"),
   *("problems, a JSON list", "problems, CSV", "problems, a table"),
+  *("problems, compressed",),
   *("released solutions", "released pairs", "labelled answers"),
+  *("a model's JSON", "a pickle of weights"),
   *("a journal's line", "a journal's end", "a begun shard", "metrics"),
   *("a manifest", "a shard"),
   *("a run's config", "a program's output", "a policy's text"),

@@ -6,9 +6,13 @@ All of them derive from a `random.Random`, so that an input has a number.
 import copy
 import json
 import random
-from typing import Any
+import unicodedata
+from typing import Any, Literal
 
 from rstar_jax.steps import grammar
+
+# What becomes of an input; see `entries.py`.
+Outcome = Literal["used", "set aside", "refused"]
 
 
 class Raw(str):
@@ -184,3 +188,15 @@ def _bytes_of(source: random.Random, written: str) -> bytes:
   if change == 5:
     return written.encode("utf-16", "surrogatepass")
   return data[:at] + b"\0" * source.randrange(1, 99) + data[at:]
+
+
+def check_text(text: str) -> None:
+  """Checks that a text is text, and valid Unicode."""
+  assert isinstance(text, str)
+  text.encode()
+
+
+def check_shown(text: str) -> None:
+  """Checks that a terminal obeys nothing in a text."""
+  for each in set(text) - set("\n\t"):
+    assert unicodedata.category(each) not in ("Cc", "Cs", "Zl", "Zp"), text
