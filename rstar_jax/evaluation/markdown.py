@@ -41,7 +41,7 @@ def render(
 
   Args:
     records: see `solutions.py`.
-    quality: reward model -> what `quality.measure` returns for it.
+    quality: reward model -> what `quality.summary` says of it.
     **options: `seed`, `k` and `parameters` of `tables.table`.
   """
   lines = []

@@ -15,16 +15,58 @@ from rstar_jax.types import Score
 _BINS = 10
 
 
-def measure(
-  groups: Iterable[Sequence[Tree]], score: Score, config: ExtractConfig
+def of_problem(
+  trees: Sequence[Tree], score: Score, config: ExtractConfig
 ) -> dict[str, Any]:
-  """Measures a reward model on trees whose problems it was not trained on.
+  """Values what the trees of a problem have, which no model was trained on.
 
   Args:
-    groups: searched trees with graded answers, all of a problem in one group;
-      those of a group are held and valued together.
+    trees: all of the problem, with graded answers.
     score: the reward model.
     config: how preference pairs are made from the trees.
+
+  Returns:
+    JSON-able: "problem", its id; "level"; "solutions", of each that is graded
+    "values", one a step, and "right"; "wins" {kind of pair: [1 where the
+    preferred side has the higher value, 0 where the other has, else 0.5]}.
+  """
+  right, wrong, _ = trajectories_lib.graded(trees)
+  pairs, _ = pairs_lib.pairs(trees, config)
+  partials = [
+    each
+    for t in (*right, *wrong)
+    for each in values_lib.wanted(t.question, t.steps, "mean")
+  ]
+  partials += [(p.question, p.chosen) for p in pairs]
+  partials += [(p.question, p.rejected) for p in pairs]
+  found = values_lib.values_of(score, partials)
+  wins: dict[str, list[float]] = {}
+  for pair in pairs:
+    margin = found[pair.question, pair.chosen]
+    margin -= found[pair.question, pair.rejected]
+    wins.setdefault(pair.kind, []).append(float(np.sign(margin) + 1) / 2)
+  return {
+    "problem": trees[0].problem.id,
+    "level": trees[0].problem.level,
+    "solutions": [
+      {
+        "values": [
+          float(found[each])
+          for each in values_lib.wanted(t.question, t.steps, "mean")
+        ],
+        "right": bool(t.correct),
+      }
+      for t in (*right, *wrong)
+    ],
+    "wins": wins,
+  }
+
+
+def summary(problems: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+  """Says how good a reward model is.
+
+  Args:
+    problems: what `of_problem` returned for each.
 
   Returns:
     The fields of `report`, left out where no solution is graded; and "pairs"
@@ -33,33 +75,11 @@ def measure(
   """
   rows: list[dict[str, Any]] = []
   wins: dict[str, list[float]] = {}
-  for trees in groups:
-    right, wrong, _ = trajectories_lib.graded(trees)
-    pairs, _ = pairs_lib.pairs(trees, config)
-    partials = [
-      each
-      for t in (*right, *wrong)
-      for each in values_lib.wanted(t.question, t.steps, "mean")
-    ]
-    partials += [(p.question, p.chosen) for p in pairs]
-    partials += [(p.question, p.rejected) for p in pairs]
-    found = values_lib.values_of(score, partials)
-    level = {tree.problem.id: tree.problem.level for tree in trees}
-    rows += [
-      {
-        "values": [
-          found[each] for each in values_lib.wanted(t.question, t.steps, "mean")
-        ],
-        "right": t.correct,
-        "problem": t.problem_id,
-        "level": level[t.problem_id],
-      }
-      for t in (*right, *wrong)
-    ]
-    for pair in pairs:
-      margin = found[pair.question, pair.chosen]
-      margin -= found[pair.question, pair.rejected]
-      wins.setdefault(pair.kind, []).append((np.sign(margin) + 1) / 2)
+  for each in problems:
+    of = {"problem": each["problem"], "level": each["level"]}
+    rows += [solution | of for solution in each["solutions"]]
+    for kind, won in each["wins"].items():
+      wins.setdefault(kind, []).extend(won)
   return (report(rows) if rows else {}) | {
     "pairs": {
       kind: {"accuracy": float(np.mean(each)), "n": len(each)}

@@ -6,11 +6,13 @@ say. Tables are made of these records alone.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from rstar_jax.config.schema import StudyConfig
-from rstar_jax.data import held_out, pools
+from rstar_jax.data import held_out, outcomes, pools
 from rstar_jax.evaluation import compare as compare_lib
 from rstar_jax.evaluation import cost, markdown, quality, solvers
 from rstar_jax.pipeline import backends, extract, ppm
@@ -20,13 +22,16 @@ from rstar_jax.pipeline.shards import (
   Shard,
   Unit,
   cut,
+  each_row,
   finish,
   read_rows,
   read_solutions,
   splits,
 )
+from rstar_jax.pipeline.work import Load
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.storage import layout, records, store
+from rstar_jax.types import Problem
 
 _POLICY = "policy"
 # Names of metrics begin so: a model and a method follow.
@@ -56,12 +61,18 @@ def study(context: Context, round_: int) -> None:
         "with another; give one of them another name, e.g. by a link"
       )
   alone = [each for each in config.methods if not solvers.is_guided(each)]
-  if alone:
-    _solve_alone(context, round_, alone)
+  guided = [each for each in config.methods if solvers.is_guided(each)]
+  _search(context, round_, "", alone)
+  # Each reward model values the same samples. Of those that ended early nothing
+  # but the majority is known.
+  if "samples" in config.methods and not solvers.stops_samples(config):
+    guided.insert(0, "samples")
   for reward in config.rewards:
     if reward in ("orm", "pqm"):
       ppm.train(context, round_, reward, reward)
-    _solve_guided(context, round_, reward)
+    _search(context, round_, reward, guided)
+    if context.config.extract.needs_trees:
+      _measure(context, round_, reward)
 
 
 def folder_of(context: Context, round_: int, model: str) -> store.Path:
@@ -128,7 +139,7 @@ def _methods(folder: store.Path) -> list[str]:
     if model != layout.TABLES
     for name in store.children(folder / model)
   }
-  own = found - {*solvers.METHODS, layout.QUALITY}
+  own = found - {*solvers.METHODS, layout.HELD_OUT, layout.QUALITY}
   return [*solvers.METHODS, *sorted(own)]
 
 
@@ -180,7 +191,11 @@ def render(context: Context, round_: int) -> str:
     parameters=sizes[0] if sizes else None,
   )
   store.write(folder / layout.TABLES, text.encode())
-  lines = records.each_row(context.workdir / layout.METRICS)
+  hosts = {0, *layout.hosts(store.children(context.workdir))}
+  lines = itertools.chain.from_iterable(
+    records.each_row(layout.host_folder(context.workdir, host) / layout.METRICS)
+    for host in sorted(hosts)
+  )
   work = cost.measured(lines, f"{_WORK}/", round_)
   return "\n".join([text, *markdown.time(work)]) if work else text
 
@@ -236,182 +251,219 @@ def compare(context: Context, other: store.Path, round_: int | None) -> str:
   )
 
 
-def _solve_alone(context: Context, round_: int, methods: Sequence[str]) -> None:
-  top = folder_of(context, round_, _POLICY)
-  if all([_done(context, _at(top, each)) for each in methods]):
-    return
-  backend = backends.ModelBackend(context, round_)
-  for method in methods:
-    calls = backend.blocks(greedy=method == "greedy")
-    backend.warm_up()
-    _solve(context, round_, _at(top, method), method, calls, backend)
-
-
-def _solve_guided(context: Context, round_: int, reward: str) -> None:
-  """Solves with a reward model, values the samples, and measures the model."""
-  config = context.config.study
-  top = folder_of(context, round_, reward)
-  guided = [each for each in config.methods if solvers.is_guided(each)]
-  # Of samples that ended early nothing but the majority is known.
-  valued = [] if solvers.stops_samples(config) else ["samples"]
-  valued = [each for each in valued if each in config.methods]
-  if all(
-    [
-      _done(context, _at(top, each))
-      for each in (*guided, *valued, layout.QUALITY)
-    ]
-  ):
-    return
-  own = reward in ("ppm", "orm", "pqm")
-  other = reward.removeprefix(_OTHER) if reward.startswith(_OTHER) else ""
-  backend = backends.ModelBackend(
-    context,
-    round_,
-    score="ppm" if other else reward if own else "",
-    reward_model="" if own or other else reward,
-    ppm=other,
-  )
-  how = context.config.eval.search.trajectory_value
-  for method in valued:
-    sampled = {
-      (row["split"], row["problem_id"]): row
-      for row in read_rows(folder_of(context, round_, _POLICY) / method)
-    }
-
-    def value(part: list[Unit], sampled=sampled) -> list[dict[str, Any]]:
-      rows = [sampled[unit.split, unit.problem.id] for unit in part]
-      questions = [unit.problem.question for unit in part]
-      return solvers.rescore(rows, questions, backend.score, how)
-
-    def value_all(units: units_lib.Units, value=value) -> None:
-      units.search_shards(lambda part: _rows(value(part), reward))
-
-    _write(context, round_, _at(top, method), value_all, backend)
-  if guided:
-    calls = backend.steps()
-    backend.warm_up()
-  for method in guided:
-    _solve(context, round_, _at(top, method), method, calls, backend, reward)
-  if context.config.extract.needs_trees:
-    _measure(context, round_, top / layout.QUALITY, backend, reward)
-
-
-def _measure(
-  context: Context,
-  round_: int,
-  folder: store.Path,
-  backend: backends.ModelBackend,
-  reward: str,
+def _search(
+  context: Context, round_: int, reward: str, methods: Sequence[str]
 ) -> None:
-  """Measures a reward model on trees whose problems none was trained on.
-
-  They are of the rounds whose trees the round's models learn from.
-  """
-  if _done(context, folder):
-    return
-  if context.host.leads:
-    seed, one_in = context.config.seed, ppm.one_in(context.config)
-    # The trees of a file are held, and of a problem's the values.
-    groups = (
-      [
-        tree
-        for trees in pools.problems(part)
-        if held_out.is_held_out(seed, trees[0].problem.id, one_in)
-        for tree in trees
-      ]
-      for part in pools.parts(extract.tree_folders(context, round_))
-    )
-    found = quality.measure(groups, backend.score, context.config.extract)
-    found["reward"] = reward
-    records.write_shard(folder / records.shard_name(0, 1), [found])
-  finish(context.host, folder, lambda: {"made_with": _settings(context)})
-
-
-def _solve(
-  context: Context,
-  round_: int,
-  folder: store.Path,
-  method: str,
-  calls: Calls,
-  backend: backends.ModelBackend,
-  reward: str | None = None,
-) -> None:
-  """Solves the problems of all splits by one method."""
-  config = context.config
-
-  def task(split: str) -> solvers.Task:
-    return solvers.Task(split, config, ("study", split))
-
-  def search(unit: Unit) -> Search[units_lib.Rows]:
-    row = yield from solvers.METHODS[method](unit.problem, task(unit.split))
-    return {"": [row | {"reward": reward}]}
-
-  def solve(part: list[Unit]) -> list[units_lib.Rows]:
-    problems = [unit.problem for unit in part]
-    found = solvers.solve(method, problems, calls, task(part[0].split))
-    return _rows(found, reward)
-
-  def solve_all(units: units_lib.Units) -> None:
-    if method in solvers.METHODS:
-      in_flight = solvers.in_flight(method, config)
-      units.search(lambda unit: (search(unit), calls), in_flight)
-    else:
-      units.search_shards(solve)
-
-  _write(context, round_, folder, solve_all, backend)
-
-
-def _rows(
-  found: Sequence[dict[str, Any]], reward: str | None
-) -> list[units_lib.Rows]:
-  return [{"": [row | {"reward": reward}]} for row in found]
-
-
-def _write(
-  context: Context,
-  round_: int,
-  folder: store.Path,
-  find: Callable[[units_lib.Units], None],
-  backend: backends.ModelBackend,
-) -> None:
-  """Writes the folder of a method.
+  """Writes the records of methods, and the values of held-out trees.
 
   Args:
     context: the run.
     round_: from 1.
-    folder: the method's.
-    find: finds all units.
-    backend: the models.
+    reward: the reward model; "" is none.
+    methods: by which problems are solved.
   """
-  if _done(context, folder):
-    return
-  shards = _shards(context, folder)
-  name = folder.parent.name, folder.name
-  info: dict[str, Any] = {"made_with": _settings(context)}
-  before = backend.usage()
-  with units_lib.of_stage(
-    *(context, round_, "study", backend, context.host.share(shards)),
-    f"study, {' '.join(name)}",
-    *(*name, info["made_with"]),
-  ) as units:
-    find(units)
-  work = cost.work(before, backend.usage(), units.missing)
-  context.writer.write(
-    round_, dataclasses.asdict(work), "/".join((_WORK, *name))
-  )
-  if (count := backend.parameters()) is not None:
-    info["parameters"] = count
-  finish(context.host, folder, lambda: info, shards)
+  top = folder_of(context, round_, reward or _POLICY)
+  left = {
+    folder: _shards(context, method, folder)
+    for method in methods
+    if not _done(context, folder := _at(top, method))
+  }
+  if reward and context.config.extract.needs_trees:
+    folder = top / layout.HELD_OUT
+    if not _done(context, folder):
+      left[folder] = _held_out(context, round_, folder)
+  make = functools.partial(Searcher, round_=round_, reward=reward)
+  shards = [shard for each in left.values() for shard in each]
+  if shards:
+    context.work.search(context, make, shards)
+  for folder, shards in left.items():
+
+    def info(shards=shards) -> dict[str, Any]:
+      # What searchers know of the policy.
+      first = records.header(shards[0].path) if shards else {}
+      return {"made_with": _settings(context), **first.get("info", {})}
+
+    finish(context.host, folder, info, shards)
 
 
-def _shards(context: Context, folder: store.Path) -> list[Shard]:
-  """Returns the shards of all splits."""
+class Searcher:
+  """The models of a round and a reward model, on one host; see `work.py`."""
+
+  def __init__(self, context: Context, round_: int, reward: str = ""):
+    own = reward in ("ppm", "orm", "pqm")
+    other = reward.removeprefix(_OTHER) if reward.startswith(_OTHER) else ""
+    self._context, self._round, self._reward = context, round_, reward
+    self._top = folder_of(context, round_, reward or _POLICY)
+    self._backend = backends.ModelBackend(
+      context,
+      round_,
+      score="ppm" if other else reward if own else "",
+      reward_model="" if own or other else reward,
+      ppm=other,
+    )
+    self._calls: dict[str, Calls] = {}
+    # What a method took is measured while no other shard is searched.
+    self.load = Load(1)
+    self._backend.warm_up()
+
+  def __call__(self, shards: Sequence[Shard]) -> None:
+    """Writes records, method by method."""
+    folders: dict[str, list[Shard]] = {}
+    for shard in shards:
+      folders.setdefault(shard.units[0].method, []).append(shard)
+    for method, part in folders.items():
+      self._write(method, part)
+
+  def _write(self, method: str, shards: Sequence[Shard]) -> None:
+    context, backend = self._context, self._backend
+    folder = _at(self._top, method)
+    name = folder.parent.name, folder.name
+    count = backend.parameters()
+    known = {} if count is None else {"parameters": count}
+    before = backend.usage()
+    with units_lib.of_stage(
+      *(context, self._round, "study", backend),
+      [dataclasses.replace(each, info=lambda _: known) for each in shards],
+      f"study, {' '.join(name)}",
+      *(*name, _settings(context)),
+      load=self.load,
+    ) as units:
+      self._find(method, folder, shards, units)
+    work = cost.work(before, backend.usage(), units.missing)
+    context.writer.write(
+      self._round, dataclasses.asdict(work), "/".join((_WORK, *name))
+    )
+
+  def _find(
+    self,
+    method: str,
+    folder: store.Path,
+    shards: Sequence[Shard],
+    units: units_lib.Units,
+  ) -> None:
+    """Finds the units of a method's shards."""
+    config = self._context.config
+    files = {
+      _key(unit): shard.path.relative_to(folder)
+      for shard in shards
+      for unit in shard.units
+    }
+
+    def task(unit: Unit) -> solvers.Task:
+      return solvers.Task(unit.split, config, ("study", unit.split))
+
+    def search(unit: Unit) -> Search[units_lib.Rows]:
+      row = yield from solvers.METHODS[method](unit.problem, task(unit))
+      return self._rows([row])[0]
+
+    def solve(part: list[Unit]) -> list[units_lib.Rows]:
+      problems = [unit.problem for unit in part]
+      calls = self._calls_of(method)
+      return self._rows(solvers.solve(method, problems, calls, task(part[0])))
+
+    def rescore(part: list[Unit]) -> list[units_lib.Rows]:
+      top = folder_of(self._context, self._round, _POLICY)
+      sampled = records.read_shard(_at(top, method) / files[_key(part[0])])
+      return self._rows(
+        solvers.rescore(
+          sampled,
+          [unit.problem.question for unit in part],
+          self._backend.score,
+          config.eval.search.trajectory_value,
+        )
+      )
+
+    if method == layout.HELD_OUT:
+      units.search_shards(
+        lambda part: self._value(part, files[_key(part[0])]), method
+      )
+    elif method == "samples" and self._reward:
+      units.search_shards(rescore, method)
+    elif method in solvers.METHODS:
+      calls = self._calls_of(method)
+      in_flight = solvers.in_flight(method, config)
+      units.search(lambda unit: (search(unit), calls), in_flight)
+    else:
+      units.search_shards(solve, method)
+
+  def _rows(self, found: Sequence[dict[str, Any]]) -> list[units_lib.Rows]:
+    return [{"": [row | {"reward": self._reward or None}]} for row in found]
+
+  def _calls_of(self, method: str) -> Calls:
+    if method not in self._calls:
+      guided = solvers.is_guided(method)
+      self._calls[method] = (
+        self._backend.steps()
+        if guided
+        else self._backend.blocks(greedy=method == "greedy")
+      )
+    return self._calls[method]
+
+  def _value(self, part: list[Unit], name: store.Path) -> list[units_lib.Rows]:
+    """Values the trees of held-out problems, whose first ones are in a file."""
+    context = self._context
+    wanted = {unit.problem.id for unit in part}
+    (file,) = (
+      each
+      for each in pools.parts(extract.tree_folders(context, self._round))
+      if each.path == context.workdir / name
+    )
+    found = {
+      trees[0].problem.id: quality.of_problem(
+        trees, self._backend.score, context.config.extract
+      )
+      for trees in pools.problems(file)
+      if trees[0].problem.id in wanted
+    }
+    return [{"": [found[unit.problem.id]]} for unit in part]
+
+
+def _key(unit: Unit) -> tuple[str, str]:
+  return unit.split, unit.problem.id
+
+
+def _shards(context: Context, method: str, folder: store.Path) -> list[Shard]:
+  """Returns the shards of a method, of all splits."""
   shards: list[Shard] = []
   for split, problems in splits(context.config):
     shards += cut(
       problems,
       context.config.shard_size,
       folder / layout.split_name(split),
-      units=lambda each, split=split: [Unit(each, split=split)],
+      units=lambda each, split=split: [Unit(each, method, split)],
     )
   return shards
+
+
+def _held_out(context: Context, round_: int, folder: store.Path) -> list[Shard]:
+  """Returns shards of the problems that no model was trained on.
+
+  They are of the rounds whose trees the round's models learn from, a shard for
+  each file of trees that has any, under its name. Questions are with the trees.
+  """
+  seed, one_in = context.config.seed, ppm.one_in(context.config)
+  shards = []
+  for part in pools.parts(extract.tree_folders(context, round_)):
+    units = [
+      Unit(Problem(each.problem_id, ""), layout.HELD_OUT)
+      for each in outcomes.of_file(part.path)
+      if held_out.is_held_out(seed, each.problem_id, one_in)
+      and each.problem_id not in part.skipped
+    ]
+    if units:
+      name = part.path.relative_to(context.workdir)
+      shards.append(Shard(units, folder / name))
+  return shards
+
+
+def _measure(context: Context, round_: int, reward: str) -> None:
+  """Says how good a reward model is, by its values on held-out trees."""
+  top = folder_of(context, round_, reward)
+  folder = top / layout.QUALITY
+  if _done(context, folder):
+    return
+  if context.host.leads:
+    found = quality.summary(each_row(top / layout.HELD_OUT))
+    found["reward"] = reward
+    records.write_shard(folder / records.shard_name(0, 1), [found])
+  finish(context.host, folder, lambda: {"made_with": _settings(context)})

@@ -53,8 +53,10 @@ TREES_OF = "trees-"
 VERIFIED = ".verified-"
 # Before the name of a shard: a journal of what is there of it.
 BEGUN = "begun-"
-# In the folder of a study: its tables, and how good a reward model is.
+# In the folder of a study: its tables. In that of a reward model there: its
+# values on held-out trees, and how good it is.
 TABLES = "tables.md"
+HELD_OUT = "held_out"
 QUALITY = "quality"
 
 _ROUND = re.compile(r"round_(\d+)")

@@ -1,6 +1,7 @@
 """Quality of reward models against brute force and known answers."""
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -9,10 +10,19 @@ from absl.testing import absltest, parameterized
 from rstar_jax import testing
 from rstar_jax.config.schema import ExtractConfig
 from rstar_jax.data import pairs as pairs_lib
+from rstar_jax.data import trajectories
 from rstar_jax.evaluation import quality
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from tests.search.toys import PROBLEMS, calls_of, config_of
+
+
+def measure(trees, score):
+  rows = [
+    quality.of_problem(group, score, ExtractConfig())
+    for group in trajectories.by_problem(trees)
+  ]
+  return quality.summary(json.loads(json.dumps(rows)))
 
 
 class QualityTest(parameterized.TestCase):
@@ -77,7 +87,7 @@ class QualityTest(parameterized.TestCase):
   def test_measures_trees(self):
     config = config_of(rollouts=9, candidates=5)
     trees = mcts.search(PROBLEMS, config, calls_of(), seed=2)
-    found = quality.measure([trees], testing.score_by_hash, ExtractConfig())
+    found = measure(trees, testing.score_by_hash)
     pairs, stats = pairs_lib.pairs(trees, ExtractConfig())
     self.assertEqual(found["pairs"]["step"]["n"], stats["step"])
 
@@ -115,7 +125,7 @@ class QualityTest(parameterized.TestCase):
         for q, p, row in zip(questions, prefixes, steps, strict=True)
       ]
 
-    found = quality.measure([[tree] for tree in trees], score, ExtractConfig())
+    found = measure(trees, score)
     self.assertEqual(found["auc"], 1.0)
     self.assertEqual(found["pairs"]["final"]["accuracy"], 1.0)
 

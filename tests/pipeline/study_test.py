@@ -1,23 +1,34 @@
 """The stage of a study, with a scripted policy and reward models."""
 
+import contextlib
 import dataclasses
 import itertools
 import pathlib
 import sys
+import threading
 from unittest import mock
 
 from absl.testing import absltest
 
+from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
-from rstar_jax.evaluation import solvers
-from rstar_jax.pipeline import backends, ppm, rollout, study
+from rstar_jax.data import held_out, outcomes, pools, trajectories
+from rstar_jax.evaluation import quality, solvers
+from rstar_jax.pipeline import backends, on_ray, ppm, rollout, shards, study
 from rstar_jax.search import mcts
 from rstar_jax.storage import layout, metrics, records
 from tests import tiny_run
+from tests.pipeline import fake_ray
 
 ANSWERS = {"four": "4", "five": "5", "never": "99", "six": "6", "two": "2"}
 # One problem of ten is held out; of twenty some are.
 MORE = {f"make {i}": str(2 + i % 5) for i in range(20)}
+
+
+@contextlib.contextmanager
+def opens(config, workdir, host):
+  context = tiny_run.make_context(config, workdir)
+  yield dataclasses.replace(context, host=host)
 
 
 class StudyingCase(absltest.TestCase):
@@ -126,8 +137,71 @@ class StudyTest(StudyingCase):
       found.append(self.files(context))
     self.assertEqual(*found)
     # Two shards and a manifest, of two methods alone, and with two models of
-    # seven methods and of how good each is, in one shard.
-    self.assertLen(found[0], 3 * 2 + 2 * (3 * 7 + 2))
+    # seven methods, of how good each is, in one shard, and of held-out trees,
+    # of which there are none.
+    self.assertLen(found[0], 3 * 2 + 2 * (3 * 7 + 2 + 1))
+
+  def test_held_out_trees_are_valued_file_by_file(self):
+    self.config.study.methods, self.config.study.rewards = (), ("ppm",)
+    self.config.ppm.held_out = 3
+    context = self.context()
+    trees = shards.read_trees(context.folder(1, "trees"))
+    groups = [
+      group
+      for group in trajectories.by_problem(trees)
+      if held_out.is_held_out(self.config.seed, group[0].problem.id, 3)
+    ]
+    self.assertBetween(len(groups), 3, 12)
+    study.study(context, 1)
+    wanted = [
+      quality.of_problem(each, testing.score_by_hash, self.config.extract)
+      for each in groups
+    ]
+    folder = context.folder(1, "study") / "ppm"
+    self.assertEqual(list(shards.each_row(folder / "held_out")), wanted)
+    # Under the names of their files.
+    for path in pools.paths_of(folder / "held_out"):
+      name = path.relative_to(folder / "held_out")
+      of_trees = outcomes.of_file(context.workdir / name)
+      of_values = {row["problem"] for row in records.read_shard(path)}
+      self.assertContainsSubset(of_values, {o.problem_id for o in of_trees})
+    (found,) = records.read_shard(folder / "quality" / records.shard_name(0, 1))
+    self.assertEqual(found, quality.summary(wanted) | {"reward": "ppm"})
+    self.assertGreater(found["solutions"], 10)
+
+  def test_searchers_that_die(self):
+    """The files of one process, by searchers on a cluster."""
+    self.config.study.methods = ("greedy", "samples", "mcts")
+    self.config.ppm.held_out = 3
+    self.enter_context(
+      mock.patch.object(on_ray.logs, "to_file", contextlib.nullcontext)
+    )
+    alone = self.context("alone")
+    study.study(alone, 1)
+    context = self.context("together")
+    loaded = len(self.device.made)
+    ray, counted = fake_ray.Ray(2), []
+
+    def strikes(actor, name, _):
+      with ray.lock:
+        counted.append(name)
+        dies = name == "search" and counted.count("search") % 3 == 0
+      if dies:
+        actor.die()
+
+    ray.strikes = strikes
+    config = config_lib.RayConfig(address="auto", searchers=2)
+    with mock.patch.dict(sys.modules, ray=ray):
+      context.work = on_ray.Ray(config, opens)
+    study.study(context, 1)
+    for thread in threading.enumerate():
+      if thread.name.endswith("(_work)"):
+        thread.join()
+    self.assertEqual(self.files(alone), self.files(context))
+    # By the policy alone, and with each reward model.
+    self.assertGreater(len(ray.actors), 3 * 2)
+    self.assertGreaterEqual(len(self.device.made), loaded + 3)
+    self.assertEqual(study.render(alone, 1), study.render(context, 1))
 
   def test_time_is_shown_and_in_no_file_of_the_study(self):
     self.config.study.methods = ("greedy", "mcts")
