@@ -207,20 +207,19 @@ def make_batches(
     filled = -(-filled // step) * step
     arrays = batches.laid(trees, places, filled, length)
     del arrays["parents"]
-    sides_of = len(found[0][0].ids[0])
-    last = np.zeros((filled, items, sides_of), np.int32)
+    last = np.zeros((filled, items, len(found[0][0].ids[0])), np.int32)
     weight, target = np.zeros((2, filled, items), np.float32)
     taken = np.zeros(filled, int)
     for (group, tree), (n, start) in zip(found, places, strict=True):
-      size = len(group.ids)
-      here = n, slice(taken[n], taken[n] + size)
+      own = len(group.ids)
+      here = n, slice(taken[n], taken[n] + own)
       ends = [start + each[-1] for each in tree.places]
-      last[here] = np.reshape(ends, (size, -1))
+      last[here] = np.reshape(ends, (own, -1))
       target[here] = group.target
       weight[here] = group.weight
       if weights is not None:
         weight[here] = weights[(group.target > 0).astype(int)]
-      taken[n] += size
+      taken[n] += own
     return arrays | {"last": last, "weight": weight, "target": target}
 
   return batch_at, count
@@ -300,15 +299,16 @@ def _largest(
 
 
 def _encode(tokenizer, items, length: int) -> Encoded:
+  # Most sides are of several pairs.
+  @functools.cache
+  def encoded(question: str, nodes: Prefix) -> np.ndarray:
+    prompt = tokenizer.prompt(question)
+    ids = tokenizer_lib.encode_solution(tokenizer, prompt, nodes)
+    return np.asarray(ids, np.int32)
+
   kept, dropped = [], 0
   for question, prefixes, weight, target in items:
-    prompt = tokenizer.prompt(question)
-    ids = tuple(
-      np.asarray(
-        tokenizer_lib.encode_solution(tokenizer, prompt, nodes), np.int32
-      )
-      for nodes in prefixes
-    )
+    ids = tuple(encoded(question, tuple(nodes)) for nodes in prefixes)
     if max(map(len, ids)) > length:
       dropped += 1
     else:
