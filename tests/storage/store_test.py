@@ -80,6 +80,8 @@ class FilesTest(StoreTest):
     self.assertEqual(store.read(folder / "a.txt"), b"new")
     store.remove(folder / "a.txt")
     self.assertIsNone(store.read(folder / "a.txt"))
+    with self.assertRaises(FileNotFoundError):
+      store.remove(folder / "a.txt")
     self.assertEqual(store.children(folder), ["b.txt", "deep"])
     for _ in range(2):  # The second time there is none.
       store.remove_all(folder)
