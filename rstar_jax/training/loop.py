@@ -303,7 +303,12 @@ def _jit(step_fn: Callable, state: TrainState, mesh) -> Callable:
   # Explicit, so that the compiler does not move the state.
   places = jax.tree.map(lambda x: x.sharding, state)
   everywhere = jax.NamedSharding(mesh, jax.P())
-  return jax.jit(step_fn, donate_argnums=0, out_shardings=(places, everywhere))
+  return jax.jit(
+    step_fn,
+    donate_argnums=0,
+    out_shardings=(places, everywhere),
+    compiler_options=state_lib.compiler_options(mesh),
+  )
 
 
 def _skip(state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:

@@ -215,6 +215,23 @@ def make_step(
   return step
 
 
+def compiler_options(mesh: jax.sharding.Mesh | None) -> dict[str, str]:
+  """Returns what the compiler is told of the updates on a mesh.
+
+  A TPU's compiler may multiply with a weight while its parts arrive, one from
+  each device of fsdp in turn. Each turn then adds to the whole result in HBM,
+  which with 16 turns is several times the traffic of all else
+  (docs/results/training_aot.md): it is to gather weights first.
+
+  Args:
+    mesh: of the training; None is one device.
+  """
+  if mesh is None or mesh.devices.flat[0].platform != "tpu":
+    return {}
+  # MiB of a result from which on it may: never.
+  return {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
+
+
 def _averaged(
   average: Params, params: Params, step: jax.Array, decay: float
 ) -> Params:

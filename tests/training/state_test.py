@@ -1,4 +1,5 @@
 import dataclasses
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -227,6 +228,18 @@ class OptimizerTest(absltest.TestCase):
       {"w": jnp.ones((2, 3)), "q_bias": jnp.ones((2, 3)), "norm": jnp.ones(3)}
     )
     self.assertEqual(found, {"w": True, "q_bias": False, "norm": False})
+
+
+class CompilerTest(absltest.TestCase):
+  def test_a_tpu_gathers_weights_before_it_multiplies(self):
+    meshes = {
+      name: mock.Mock(devices=np.array([[mock.Mock(platform=name)]]))
+      for name in ("tpu", "cpu")
+    }
+    self.assertLen(state.compiler_options(meshes["tpu"]), 1)
+    # No other compiler knows its options.
+    self.assertEmpty(state.compiler_options(meshes["cpu"]))
+    self.assertEmpty(state.compiler_options(None))
 
 
 class StepTest(parameterized.TestCase):

@@ -130,6 +130,7 @@ class DeviceProgram:
     donated: which arguments it may write into.
     mesh: mesh to trace in; the search has none.
     results: shardings of its results; None leaves them to the compiler.
+    options: of the compiler.
   """
 
   name: str
@@ -138,11 +139,17 @@ class DeviceProgram:
   donated: tuple[int, ...]
   mesh: Mesh | None = None
   results: Any = None
+  options: dict[str, str] = dataclasses.field(default_factory=dict)
 
   def lower(self) -> jax.stages.Lowered:
     """Traces it for the devices of its arguments."""
     places = {"out_shardings": self.results} if self.results else {}
-    run = jax.jit(self.run, donate_argnums=self.donated, **places)
+    run = jax.jit(
+      self.run,
+      donate_argnums=self.donated,
+      compiler_options=self.options,
+      **places,
+    )
     with sharding.on(self.mesh):
       return run.lower(*self.arguments)
 
@@ -260,6 +267,7 @@ def training_program(
     stay = jax.tree.map(lambda one: one.sharding, begun)
     everywhere = NamedSharding(mesh, PartitionSpec())
     options = {"mesh": mesh, "results": (stay, everywhere)}
+    options["options"] = state.compiler_options(mesh)
   return DeviceProgram(name, step, (begun, batch, *frozen), (0,), **options)
 
 
