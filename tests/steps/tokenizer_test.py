@@ -191,6 +191,11 @@ class HfTokenizerTest(parameterized.TestCase):
       theirs = getattr(transformers, kind).from_pretrained(other)
       ids = theirs.encode(text, add_special_tokens=False)
       self.assertEqual(ids, loaded.encode(text))
+    # By these, transformers 4 puts a space before a text again.
+    written = pathlib.Path(other, "tokenizer_config.json").read_text()
+    self.assertNoCommonElements(
+      json.loads(written), ["add_prefix_space", "legacy"]
+    )
 
   @parameterized.parameters(*alike.ALL)
   def test_without_markers_texts_begin_as_the_model_knows_them(self, name):
