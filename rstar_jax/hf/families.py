@@ -37,9 +37,7 @@ def _layer(name: str, disk: str, path: str, here: str) -> Row:
 
 _COMMON = (
   Row("model.embed_tokens.weight", "V D", "embedding", "V D"),
-  _layer("input_layernorm.weight", "D", "attention_norm.scale", "D"),
   _layer("self_attn.o_proj.weight", "D NH", "attention.o", "D N H"),
-  _layer("post_attention_layernorm.weight", "D", "mlp_norm.scale", "D"),
   _layer("mlp.down_proj.weight", "D F", "mlp.down", "D F"),
   Row("model.norm.weight", "D", "norm.scale", "D"),
   Row("lm_head.weight", "V D", "lm_head", "V D"),
@@ -47,6 +45,22 @@ _COMMON = (
   Row("score.bias", "1", "score_bias", ""),
   Row("score.0.weight", "O D", "score_hidden", "O D"),
   Row("score.0.bias", "O", "score_hidden_bias", "O"),
+)
+# Norms before attention and the MLP, after them, and both.
+_PRE = (
+  _layer("input_layernorm.weight", "D", "attention_norm.scale", "D"),
+  _layer("post_attention_layernorm.weight", "D", "mlp_norm.scale", "D"),
+)
+_POST = (
+  _layer(
+    "post_attention_layernorm.weight", "D", "attention_post_norm.scale", "D"
+  ),
+  _layer("post_feedforward_layernorm.weight", "D", "mlp_post_norm.scale", "D"),
+)
+_BOTH = (
+  *_POST,
+  _layer("input_layernorm.weight", "D", "attention_norm.scale", "D"),
+  _layer("pre_feedforward_layernorm.weight", "D", "mlp_norm.scale", "D"),
 )
 _SPLIT = (
   _layer("self_attn.q_proj.weight", "NH D", "attention.q", "N H D"),
@@ -72,6 +86,10 @@ _QK_NORM = (
   _layer("self_attn.q_norm.weight", "H", "attention.q_norm.scale", "H"),
   _layer("self_attn.k_norm.weight", "H", "attention.k_norm.scale", "H"),
 )
+_QK_NORM_OF_ALL = (
+  _layer("self_attn.q_norm.weight", "NH", "attention.q_norm.scale", "N H"),
+  _layer("self_attn.k_norm.weight", "KH", "attention.k_norm.scale", "K H"),
+)
 _MLP_BIAS = (
   _layer("mlp.gate_proj.bias", "F", "mlp.gate_bias", "F"),
   _layer("mlp.up_proj.bias", "F", "mlp.up_bias", "F"),
@@ -80,11 +98,23 @@ _MLP_BIAS = (
 
 # By the `model_type` of config.json. A model uses the rows of its family whose
 # parameters it has.
+_QWEN2 = (*_COMMON, *_PRE, *_SPLIT, *_QKV_BIAS)
+_LLAMA = (*_QWEN2, *_O_BIAS, *_MLP_BIAS)
+_OLMO = (*_COMMON, *_POST, *_SPLIT, *_QKV_BIAS, *_O_BIAS, *_QK_NORM_OF_ALL)
+_GEMMA2 = (*_COMMON, *_BOTH, *_SPLIT, *_QKV_BIAS, *_O_BIAS)
 FAMILIES = {
-  "qwen2": (*_COMMON, *_SPLIT, *_QKV_BIAS),
-  "qwen3": (*_COMMON, *_SPLIT, *_QKV_BIAS, *_O_BIAS, *_QK_NORM),
-  "llama": (*_COMMON, *_SPLIT, *_QKV_BIAS, *_O_BIAS, *_MLP_BIAS),
-  "phi3": (*_COMMON, *_FUSED),
+  "qwen2": _QWEN2,
+  "qwen3": (*_QWEN2, *_O_BIAS, *_QK_NORM),
+  "llama": _LLAMA,
+  "phi3": (*_COMMON, *_PRE, *_FUSED),
+  "mistral": (*_COMMON, *_PRE, *_SPLIT),
+  "ministral": (*_COMMON, *_PRE, *_SPLIT),
+  "granite": _LLAMA,
+  "smollm3": _LLAMA,
+  "olmo2": _OLMO,
+  "olmo3": _OLMO,
+  "gemma2": _GEMMA2,
+  "gemma3_text": (*_GEMMA2, *_QK_NORM),
 }
 
 

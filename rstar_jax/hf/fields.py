@@ -61,6 +61,9 @@ class Fields:
   def __contains__(self, name: str) -> bool:
     return name in self._values
 
+  def __bool__(self) -> bool:
+    return bool(self._values)
+
   def __iter__(self) -> Iterator[str]:
     return iter(self._values)
 

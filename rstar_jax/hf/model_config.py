@@ -5,13 +5,14 @@ refused, with the reason.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rstar_jax.hf import rope_config
 from rstar_jax.hf.families import FAMILIES
 from rstar_jax.hf.fields import Fields
-from rstar_jax.models.config import ModelConfig
+from rstar_jax.hf.rope_config import FULL, SLIDING
+from rstar_jax.models.config import ModelConfig, in_turns
 
 # What a class's name may end in: a decoder with one head or another.
 CLASSES = (
@@ -22,8 +23,6 @@ CLASSES = (
   "ForRewardModel",
   "ForPrmModel",
 )
-
-_FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +37,61 @@ class _Family:
   head_dim: int | None = None
   eps: float = 1e-6
   window: int | None = None
+  tied: bool = False
+  # Of silent files, layers (i + 1) % every == 0 have no window; 0 is none.
+  every: int = 0
+  # The name of the activation, and of its field.
+  activation: tuple[str, str] = ("silu", "hidden_act")
+  # Which of "attention_bias" and "mlp_bias" the file may say.
+  biases: tuple[str, ...] = ()
+  # What the file does not say: fields of the ModelConfig.
+  fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+_NO_BIAS = {"qkv_bias": False}
+_GEMMA = {
+  "kv_heads": 4,
+  "head_dim": 256,
+  "window": 4096,
+  "tied": True,
+  "activation": ("gelu_pytorch_tanh", "hidden_activation"),
+  "biases": ("attention_bias",),
+}
+_GEMMA_FIXED = {"norm_form": "offset", "norms": "both"}
+_OLMO: dict[str, Any] = {
+  "eps": 1e-5,
+  "biases": ("attention_bias",),
+  "fixed": {"norm_form": "wide", "norms": "post", "qk_norm": "all"},
+}
+_BOTH_BIASES = ("attention_bias", "mlp_bias")
 _FAMILIES = {
   "qwen2": _Family("Qwen2", kv_heads=32, window=4096),
-  "qwen3": _Family("Qwen3", kv_heads=32, head_dim=128, window=4096),
-  "llama": _Family("Llama"),
-  "phi3": _Family("Phi3", eps=1e-5),
+  "qwen3": _Family(
+    "Qwen3",
+    kv_heads=32,
+    head_dim=128,
+    window=4096,
+    biases=("attention_bias",),
+    fixed={"qk_norm": "head"},
+  ),
+  "llama": _Family("Llama", biases=_BOTH_BIASES),
+  "phi3": _Family("Phi3", eps=1e-5, fixed=_NO_BIAS),
+  "mistral": _Family("Mistral", kv_heads=8, window=4096, fixed=_NO_BIAS),
+  "ministral": _Family("Ministral", kv_heads=8, window=4096, fixed=_NO_BIAS),
+  "granite": _Family("Granite", biases=_BOTH_BIASES),
+  "smollm3": _Family("SmolLM3", kv_heads=4, tied=True, biases=_BOTH_BIASES),
+  "olmo2": _Family("Olmo2", **_OLMO),
+  "olmo3": _Family("Olmo3", window=4096, every=4, **_OLMO),
+  "gemma2": _Family("Gemma2", every=2, fixed=_GEMMA_FIXED, **_GEMMA),
+  "gemma3_text": _Family(
+    "Gemma3", every=6, fixed=_GEMMA_FIXED | {"qk_norm": "head"}, **_GEMMA
+  ),
 }
+# Families whose files say for each layer whether it has a window.
+_LAYERED = {"qwen2", "qwen3", "ministral", "smollm3", "olmo3", "gemma2"}
+_LAYERED |= {"gemma3_text"}
+_SWITCHED = {"qwen2", "qwen3", "smollm3"}
+_GEMMAS = {"gemma2", "gemma3_text"}
 
 
 def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
@@ -70,7 +116,7 @@ def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
   _check_plain(file, family)
   silent = _FAMILIES[family]
   heads, width = file.whole("num_attention_heads"), file.whole("hidden_size")
-  if family == "llama" and width % heads:
+  if family in {"llama"} | _GEMMAS and width % heads:
     file.refuse("hidden_size", f"a multiple of num_attention_heads={heads}")
   kv_heads = file.whole("num_key_value_heads", silent.kv_heads, null=True)
   kv_heads = heads if kv_heads is None else kv_heads
@@ -82,7 +128,17 @@ def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
     )
   head_dim = file.whole("head_dim", silent.head_dim)
   head_dim = width // heads if head_dim is None else head_dim
-  biased = family in ("qwen3", "llama") and file.flag("attention_bias", False)
+  biased, mlp_biased = (
+    name in silent.biases and file.flag(name, False) for name in _BOTH_BIASES
+  )
+  fields = {
+    "qkv_bias": family == "qwen2" or biased,
+    "o_bias": biased,
+    "mlp_bias": mlp_biased,
+    **silent.fixed,
+    **_scales(file, family, head_dim),
+    **in_turns(_layers(file, family, head_dim)),
+  }
   return ModelConfig(
     family=family,
     vocab_size=file.whole("vocab_size"),
@@ -92,15 +148,11 @@ def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
     num_kv_heads=kv_heads,
     head_dim=head_dim,
     mlp_dim=file.whole("intermediate_size"),
-    **rope_config.from_fields(file, family, head_dim),
-    sliding_window=_window(file, family),
     rms_eps=file.number("rms_norm_eps", silent.eps),
-    qkv_bias=family == "qwen2" or biased,
-    o_bias=biased,
-    mlp_bias=family == "llama" and file.flag("mlp_bias", False),
-    qk_norm="head" if family == "qwen3" else "none",
-    tied_embeddings=file.flag("tie_word_embeddings", False),
+    activation=_activation(file, family),
+    tied_embeddings=file.flag("tie_word_embeddings", silent.tied),
     max_length=file.whole("max_position_embeddings"),
+    **fields,
   )
 
 
@@ -115,7 +167,8 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
     ValueError: the family's config.json cannot express the config.
   """
   family = config.family
-  name = _FAMILIES[family].name
+  about = _FAMILIES[family]
+  name = about.name
   fields = {
     "architectures": [f"{name}ForCausalLM"],
     "model_type": family,
@@ -126,7 +179,7 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
     "num_key_value_heads": config.num_kv_heads,
     "head_dim": config.head_dim,
     "intermediate_size": config.mlp_dim,
-    "hidden_act": "silu",
+    about.activation[1]: config.activation,
     **rope_config.to_fields(config),
     "rms_norm_eps": float(config.rms_eps),
     "tie_word_embeddings": config.tied_embeddings,
@@ -137,19 +190,9 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
     "eos_token_id": None,
     "pad_token_id": None,
   }
-  if family in ("qwen3", "llama"):
-    fields["attention_bias"] = config.qkv_bias
-  if family == "llama":
-    fields["mlp_bias"] = config.mlp_bias
-  if family in ("qwen2", "qwen3"):
-    fields["use_sliding_window"] = bool(config.sliding_window)
-    if config.sliding_window:
-      fields |= {
-        "sliding_window": config.sliding_window,
-        "max_window_layers": 0,
-      }
-  if family == "phi3":
-    fields["sliding_window"] = config.sliding_window or None
+  biases = {"attention_bias": config.qkv_bias, "mlp_bias": config.mlp_bias}
+  fields |= {each: biases[each] for each in about.biases}
+  fields |= _window_fields(config) | _scale_fields(config)
   if head != "lm":
     fields |= {
       "architectures": [classifier(family)],
@@ -165,7 +208,8 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
 
 def classifier(family: str) -> str:
   """Returns the name of a family's class with a scalar head."""
-  return f"{_FAMILIES[family].name}ForSequenceClassification"
+  name = "Gemma3Text" if family == "gemma3_text" else _FAMILIES[family].name
+  return f"{name}ForSequenceClassification"
 
 
 def labels(fields: Mapping[str, Any]) -> int:
@@ -212,14 +256,14 @@ def _check_plain(file: Fields, family: str) -> None:
       "left out: the weights are quantised; give the model in bfloat16 or "
       "float32, or as a GGUF file",
     )
-  if file.value("hidden_act", "silu") != "silu":
-    file.refuse("hidden_act", "'silu'")
   if file.value("is_causal", True) is not True:
     file.refuse("is_causal", "true: the decoder does not look ahead")
   if file.value("per_layer_config", None) is not None:
     file.refuse("per_layer_config", "left out: all layers must be alike")
-  name = _FAMILIES[family].name
-  classes = [f"{name}{each}" for each in CLASSES]
+  if file.value("use_bidirectional_attention", None):
+    file.refuse("use_bidirectional_attention", "false or null")
+  classes = [f"{_FAMILIES[family].name}{each}" for each in CLASSES]
+  classes.append(classifier(family))
   names = file.value("architectures", None)
   if names is not None and not (
     isinstance(names, list) and all(each in classes for each in names)
@@ -227,46 +271,154 @@ def _check_plain(file: Fields, family: str) -> None:
     file.refuse("architectures", f"of {classes}")
 
 
-def _window(file: Fields, family: str) -> int:
-  """Returns the sliding window of all layers, 0 if there is no limit.
+def _activation(file: Fields, family: str) -> str:
+  silent, name = _FAMILIES[family].activation
+  value, known = file.value(name, silent), ("silu", "gelu_pytorch_tanh")
+  if value not in known:
+    file.refuse(name, " or ".join(map(repr, known)))
+  return value
 
-  In Qwen models `layer_types` says which layers have a window. All layers of
-  Phi-3 and none of Llama have one; there `layer_types` configures only the
-  cache of `transformers`, and must agree.
+
+def _scales(file: Fields, family: str, head_dim: int) -> dict[str, Any]:
+  """Returns the multipliers and caps of a family that has some."""
+  if family == "granite":
+    scale = file.number("attention_multiplier", 1.0)
+    names = "embedding_multiplier", "residual_multiplier", "logits_scaling"
+    found = {name: file.number(name, 1.0) for name in names}
+  elif family in _GEMMAS:
+    scale = file.whole("query_pre_attn_scalar", 256) ** -0.5
+    found = {"embedding_multiplier": file.whole("hidden_size") ** 0.5}
+    for name, ours, silent in (
+      ("attn_logit_softcapping", "attention_softcap", 50.0),
+      ("final_logit_softcapping", "logits_softcap", 30.0),
+    ):
+      silent = silent if family == "gemma2" else None
+      found[ours] = file.number(name, silent, null=True) or 0.0
+    if family == "gemma3_text" and found["attention_softcap"]:
+      file.refuse("attn_logit_softcapping", "null: transformers ignores it")
+  else:
+    return {}
+  return found | {"attention_scale": 0 if scale == head_dim**-0.5 else scale}
+
+
+def _scale_fields(config: ModelConfig) -> dict[str, Any]:
+  """Returns the fields that `_scales` reads."""
+  scale = config.attention_scale or config.head_dim**-0.5
+  if config.family == "granite":
+    return {
+      "attention_multiplier": scale,
+      "embedding_multiplier": config.embedding_multiplier,
+      "residual_multiplier": config.residual_multiplier,
+      "logits_scaling": config.logits_scaling,
+    }
+  if config.family in _GEMMAS:
+    return {
+      "query_pre_attn_scalar": round(scale**-2),
+      "attn_logit_softcapping": config.attention_softcap or None,
+      "final_logit_softcapping": config.logits_softcap or None,
+    }
+  return {}
+
+
+def _layers(file: Fields, family: str, head_dim: int) -> list[dict[str, Any]]:
+  """Returns what is each layer's own: its window and its rotary fields."""
+  count = file.whole("num_hidden_layers")
+  rotated = [True] * count
+  if family == "smollm3":
+    every = file.whole("no_rope_layer_interval", 4)
+    silent = [int((i + 1) % every != 0) for i in range(count)]
+    rotated = file.value("no_rope_layers", None)
+    rotated = silent if rotated is None else rotated
+    if not (
+      isinstance(rotated, list)
+      and len(rotated) == count
+      and all(each in (0, 1) for each in rotated)
+    ):
+      file.refuse("no_rope_layers", f"a list of {count} times 0 or 1")
+  window, kinds = _windows(file, family, rotated)
+  ropes = {
+    kind: rope_config.from_fields(file, family, head_dim, kind)
+    for kind in set(kinds)
+  }
+  return [
+    ropes[kind]
+    | {"sliding_window": window if kind == SLIDING else 0}
+    | ({} if turned else {"rotary_share": 0.0})
+    for kind, turned in zip(kinds, rotated, strict=True)
+  ]
+
+
+def _windows(
+  file: Fields, family: str, rotated: Sequence[Any]
+) -> tuple[int, list[str]]:
+  """Returns the window, 0 if there is no limit, and the kind of each layer.
+
+  In files of layered families `layer_types` says which layers have a window.
+  All layers of Phi-3 and Mistral and none of the others have one; there
+  `layer_types` configures only the cache of `transformers`, and must agree.
   """
-  layers = file.whole("num_hidden_layers")
+  layers, silent = len(rotated), _FAMILIES[family]
   longest = file.whole("max_position_embeddings")
   window, start = None, 0
-  qwen = family in ("qwen2", "qwen3")
-  if not qwen or file.flag("use_sliding_window", False):
-    window = file.whole("sliding_window", _FAMILIES[family].window, null=True)
-  if qwen:
+  if family not in _SWITCHED or file.flag("use_sliding_window", False):
+    window = file.whole("sliding_window", silent.window, null=True)
+  if family in ("qwen2", "qwen3"):
     start = file.whole("max_window_layers", 28, least=None)
+  every = silent.every
+  if family == "gemma3_text":
+    every = file.whole("sliding_window_pattern", every)
   kinds = file.value("layer_types", None)
   if kinds is None:
-    kinds = [
-      _FULL if window is None or i < start else _SLIDING for i in range(layers)
+    full = [
+      i < start or (every and (i + 1) % every == 0) for i in range(layers)
     ]
+    if family == "smollm3":
+      full = [bool(each) for each in rotated]
+    kinds = [FULL if window is None or each else SLIDING for each in full]
   if not (
     isinstance(kinds, list)
     and len(kinds) == layers
-    and all(kind in (_FULL, _SLIDING) for kind in kinds)
+    and all(kind in (FULL, SLIDING) for kind in kinds)
   ):
     file.refuse(
-      "layer_types", f"a list of {layers} kinds, {_FULL!r} or {_SLIDING!r}"
+      "layer_types", f"a list of {layers} kinds, {FULL!r} or {SLIDING!r}"
     )
-  sliding = kinds.count(_SLIDING)
+  sliding = kinds.count(SLIDING)
   if window is None and sliding:
-    file.refuse("layer_types", f"without {_SLIDING!r}: there is no window")
-  if window is None or window >= longest:
-    return 0
-  allowed = {"llama": (0,), "phi3": (layers,)}.get(family, (0, layers))
-  if sliding not in allowed:
-    file.refuse(
-      "sliding_window",
-      f"null, or at least max_position_embeddings={longest}: {sliding} of "
-      f"{layers} layers have it, and of a {family} model "
-      f"{' or '.join(map(str, allowed))} may",
-      window,
-    )
-  return window if sliding else 0
+    file.refuse("layer_types", f"without {SLIDING!r}: there is no window")
+  if window is not None and window >= longest:
+    # The kind may still say how a layer is rotated.
+    window = longest if family in rope_config.BY_KIND else None
+  if window is None:
+    return 0, [FULL] * layers
+  if family not in _LAYERED:
+    right = layers if family in ("phi3", "mistral") else 0
+    if sliding != right:
+      file.refuse(
+        "sliding_window",
+        f"null, or at least max_position_embeddings={longest}: {sliding} of "
+        f"{layers} layers have it, and of a {family} model {right} may",
+        window,
+      )
+  return window, kinds
+
+
+def _window_fields(config: ModelConfig) -> dict[str, Any]:
+  """Returns the fields that say which layers have a window or are rotated."""
+  family, count = config.family, config.num_layers
+  layers = [config.layer(index) for index in range(count)]
+  window = max(each.sliding_window for each in layers)
+  fields: dict[str, Any] = {}
+  if window or family not in ("llama", "granite", "olmo2", "qwen2", "qwen3"):
+    fields["sliding_window"] = window or None
+  if family in _SWITCHED:
+    fields["use_sliding_window"] = bool(window)
+  if family in ("qwen2", "qwen3") and window:
+    fields["max_window_layers"] = 0
+  if family in _LAYERED and (window or family not in ("qwen2", "qwen3")):
+    fields["layer_types"] = [
+      SLIDING if each.sliding_window else FULL for each in layers
+    ]
+  if family == "smollm3":
+    fields["no_rope_layers"] = [int(each.rotary_share != 0) for each in layers]
+  return fields

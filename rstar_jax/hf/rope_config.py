@@ -1,9 +1,12 @@
 """Converts between rotary fields of config.json and `RopeScaling`.
 
 `transformers` reads "rope_scaling" first, else "rope_parameters" (version 5),
-which has the base as well. Missing fields may be at the top level.
+which has the base as well. Missing fields may be at the top level. In families
+of `BY_KIND` "rope_parameters" has fields for each kind of layers; there
+"rope_scaling" is for layers without a window.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -17,15 +20,27 @@ _PHI3_KINDS = ("default", "longrope")
 # Names of longrope in the first files of Phi-3.
 _PHI3_OLD_KINDS = ("su", "yarn")
 _PHI3_ORIGINAL = 4096
+# Kinds of layers: without a window, and with one.
+FULL, SLIDING = "full_attention", "sliding_attention"
+# Bases of both kinds, in families where they are rotated differently.
+BY_KIND = {
+  "gemma3_text": {FULL: 1_000_000.0, SLIDING: 10_000.0},
+  "olmo3": {FULL: 500_000.0, SLIDING: 500_000.0},
+}
+# Bases of silent files.
+_BASES = {"smollm3": 2_000_000.0}
 
 
-def from_fields(fields: Fields, family: str, head_dim: int) -> dict[str, Any]:
+def from_fields(
+  fields: Fields, family: str, head_dim: int, kind: str = FULL
+) -> dict[str, Any]:
   """Reads the rotary fields of a config.json.
 
   Args:
     fields: the file's fields.
     family: its `model_type`.
     head_dim: H.
+    kind: of a layer; counts in families of `BY_KIND` alone.
 
   Returns:
     `rope_theta`, `rope` and `rotary_share` of the ModelConfig.
@@ -34,23 +49,60 @@ def from_fields(fields: Fields, family: str, head_dim: int) -> dict[str, Any]:
     ValueError: `models/rotary.py` does not compute the scaling, or
       `transformers` does not for this family.
   """
-  name = "rope_scaling"
-  if not fields.value(name, None):
-    name = "rope_parameters"
-  rope = fields.part(name)
-  for each in ("full_attention", "sliding_attention"):
-    if each in rope:
-      rope.refuse(each, "left out: all layers must have one rotary embedding")
-  base = rope if "rope_theta" in rope else fields
+  if family in BY_KIND:
+    rope, theta = _of_kind(fields, family, kind)
+  else:
+    name = "rope_scaling"
+    if not fields.value(name, None):
+      name = "rope_parameters"
+    rope = fields.part(name)
+    for each in (FULL, SLIDING):
+      if each in rope:
+        rope.refuse(each, f"left out: a {family} model has one for all layers")
+    base = rope if "rope_theta" in rope else fields
+    theta = base.number("rope_theta", _BASES.get(family, 10_000.0), above=1)
   return {
-    "rope_theta": base.number("rope_theta", 10_000.0, above=1),
+    "rope_theta": theta,
     "rotary_share": _share(rope, fields, family, head_dim),
     "rope": _scaling(rope, fields, family, head_dim),
   }
 
 
+def _of_kind(fields: Fields, family: str, kind: str) -> tuple[Fields, float]:
+  """Returns the fields of a kind of layers, and their base."""
+  kinds = fields.part("rope_parameters")
+  for each in kinds:
+    if each not in (FULL, SLIDING):
+      kinds.refuse(each, f"in {FULL!r} or {SLIDING!r}, which have their own")
+  rope, top = kinds.part(kind), "rope_theta"
+  if kind == SLIDING and family == "gemma3_text":
+    top = "rope_local_base_freq"
+  if kind == FULL and fields.value("rope_scaling", None):
+    if rope:
+      fields.refuse("rope_scaling", "left out: rope_parameters has it")
+    rope = fields.part("rope_scaling")
+    if "rope_type" not in rope:
+      # Of a "type" alone `transformers` makes no scaling in these families.
+      rope.value("rope_type")
+  if "rope_theta" in rope:
+    return rope, rope.number("rope_theta", above=1)
+  if kind == SLIDING and top == "rope_theta":
+    if "rope_theta" not in kinds.part(FULL):
+      # `transformers` gives the base of the top to the other kind alone.
+      return rope, BY_KIND[family][kind]
+  return rope, fields.number(top, BY_KIND[family][kind], above=1)
+
+
 def to_fields(config: ModelConfig) -> dict[str, Any]:
   """Returns the rotary fields; the caller reads them back to check them."""
+  if config.family in BY_KIND:
+    kinds = {
+      SLIDING if each.sliding_window else FULL: to_fields(
+        dataclasses.replace(each, family="")
+      )["rope_parameters"]
+      for each in config.layers()
+    }
+    return {"rope_parameters": kinds}
   rope = config.rope
   inside: dict[str, Any] = {
     "rope_theta": config.rope_theta,
@@ -109,6 +161,8 @@ def _scaling(
   rope: Fields, fields: Fields, family: str, head_dim: int
 ) -> RopeScaling:
   known = _PHI3_KINDS if family == "phi3" else _KINDS
+  if family in BY_KIND:
+    known = _KINDS[:-1]
   name = "rope_type" if "rope_type" in rope else "type"
   kind = rope.value(name, "default")
   if family == "phi3" and kind in _PHI3_OLD_KINDS:
@@ -172,7 +226,8 @@ def _original(rope: Fields, fields: Fields, family: str) -> int:
   if family == "phi3":
     return fields.whole(_ORIGINAL, _PHI3_ORIGINAL, least=2)
   longest = fields.whole("max_position_embeddings")
-  place = fields if _ORIGINAL in fields else rope
+  above = _ORIGINAL in fields and family not in BY_KIND
+  place = fields if above else rope
   return place.whole(_ORIGINAL, longest, least=2)
 
 

@@ -64,7 +64,7 @@ class ModelConfig:
 
   # Selects tensor names and file formats; see `hf/families.py`. The computation
   # depends on the fields below alone.
-  family: Literal["qwen2", "qwen3", "llama", "phi3"] = "qwen2"
+  family: str = "qwen2"
   # Rows of the embedding, padding included.
   vocab_size: int = 512
   # Decoder layers.

@@ -38,7 +38,10 @@ class HfConfigTest(parameterized.TestCase):
     want, got = (kind(**each).to_dict() for each in (fields, ours))
     rope, said = want.pop("rope_parameters"), got.pop("rope_parameters")
     for key, value in rope.items():
-      if (key, value) != ("partial_rotary_factor", 1.0):
+      if isinstance(value, dict):
+        # Of a kind of layers; what the file leaves out is said all the same.
+        self.assertEqual(said[key] | value, said[key])
+      elif (key, value) != ("partial_rotary_factor", 1.0):
         self.assertEqual(said[key], value)
     for key in (
       "pad_token_id",
@@ -46,8 +49,9 @@ class HfConfigTest(parameterized.TestCase):
       "dtype",
       "architectures",
       "rope_theta",
-      "layer_types",
       "max_window_layers",
+      "no_rope_layer_interval",
+      *(() if len(set(fields.get("layer_types", ()))) > 1 else ["layer_types"]),
     ):
       want.pop(key, None), got.pop(key, None)
     self.assertEqual(
@@ -66,15 +70,6 @@ class HfConfigTest(parameterized.TestCase):
     ({"is_causal": None}, "is_causal=None must be true"),
     ({"per_layer_config": {"0": {}}}, "all layers must be alike"),
     ({"rope_parameters": {"rope_type": "dynamic"}}, "rope_type='dynamic'"),
-    (
-      {
-        "use_sliding_window": True,
-        "sliding_window": 7,
-        "layer_types": None,
-        "max_window_layers": 1,
-      },
-      "sliding_window=7 must be null.*: 1 of 2 layers have it",
-    ),
   )
   def test_what_is_not_ours_is_refused(self, changes, message):
     with self.assertRaisesRegex(ValueError, f"some/config.json.*{message}"):
@@ -136,6 +131,93 @@ class HfConfigTest(parameterized.TestCase):
     self.assertEqual(read(qwen2).head_dim, 6)
 
   @parameterized.parameters(
+    # By the config classes of `transformers` 5.24: windows and bases of six
+    # layers, and what else they are.
+    ("mistral", [4096] * 6, [1e4] * 6, {"num_kv_heads": 8, "qkv_bias": False}),
+    ("ministral", [4096] * 6, [1e4] * 6, {"num_kv_heads": 8}),
+    ("granite", [0] * 6, [1e4] * 6, {"attention_scale": 1.0}),
+    ("smollm3", [0] * 6, [2e6] * 6, {"num_kv_heads": 4}),
+    ("olmo2", [0] * 6, [1e4] * 6, {"rms_eps": 1e-5, "norms": "post"}),
+    ("olmo3", [4096] * 3 + [0, 4096, 4096], [5e5] * 6, {"qk_norm": "all"}),
+    (
+      "gemma2",
+      [4096, 0] * 3,
+      [1e4] * 6,
+      {
+        "attention_softcap": 50.0,
+        "logits_softcap": 30.0,
+        "attention_scale": 256**-0.5,
+        "embedding_multiplier": 16.0,
+      },
+    ),
+    (
+      "gemma3_text",
+      [4096] * 5 + [0],
+      [1e4] * 5 + [1e6],
+      {"attention_softcap": 0.0, "logits_softcap": 0.0, "qk_norm": "head"},
+    ),
+  )
+  def test_silent_files_of_kinds(self, family, windows, bases, also):
+    config = read(
+      {
+        "model_type": family,
+        "vocab_size": 97,
+        "hidden_size": 256,
+        "intermediate_size": 37,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 16,
+        "head_dim": 16,
+        "max_position_embeddings": 8192,
+      }
+    )
+    layers = [config.layer(i) for i in range(6)]
+    self.assertEqual([each.sliding_window for each in layers], windows)
+    self.assertEqual([each.rope_theta for each in layers], bases)
+    shares = [1, 1, 1, 0, 1, 1] if family == "smollm3" else [1] * 6
+    self.assertEqual([each.rotary_share for each in layers], shares)
+    self.assertEqual({name: vars(config)[name] for name in also}, also)
+    tied = family in ("smollm3", "gemma2", "gemma3_text")
+    self.assertEqual(config.tied_embeddings, tied)
+
+  @parameterized.parameters(
+    ("gemma3", {"use_bidirectional_attention": True}, "must be false or null"),
+    ("gemma3", {"attn_logit_softcapping": 30.0}, "transformers ignores it"),
+    ("gemma3", {"hidden_activation": "gelu"}, "'silu' or 'gelu_pytorch_tanh'"),
+    ("gemma3", {"rope_scaling": {"factor": 2.0}}, "rope_parameters has it"),
+    (
+      "gemma3",
+      {"rope_parameters": {"rope_type": "linear", "factor": 2.0}},
+      "rope_type='linear' must be in 'full_attention' or",
+    ),
+    (
+      "gemma3",
+      {"rope_parameters": None, "rope_scaling": {"type": "linear"}},
+      "lacks the field 'rope_scaling.rope_type'",
+    ),
+    ("smollm3", {"no_rope_layers": [1, 2, 1]}, "a list of 3 times 0 or 1"),
+    ("granite", {"sliding_window": 7}, "2 of 2 layers have it"),
+    ("mistral", {"layer_types": ["full_attention"] * 2}, "0 of 2 layers"),
+  )
+  def test_what_new_families_are_refused_for(self, name, changes, message):
+    with self.assertRaisesRegex(ValueError, f"some/config.json.*{message}"):
+      read(fields_of(name, **changes))
+
+  def test_bases_of_old_files(self):
+    """Gemma 3's and OLMo 3's first files have them at the top."""
+    old = {"rope_parameters": None, "rope_theta": 3e5}
+    linear = {"rope_type": "linear", "factor": 8.0}
+    config = read(
+      fields_of("gemma3", **old, rope_local_base_freq=2e4, rope_scaling=linear)
+    )
+    first, last = config.layer(0), config.layer(5)
+    self.assertEqual((first.rope_theta, last.rope_theta), (2e4, 3e5))
+    self.assertEqual((first.rope.factor, last.rope.factor), (1.0, 8.0))
+    config = read(fields_of("olmo3", **old))
+    # `transformers` gives the base to layers without a window alone.
+    self.assertEqual(config.layer(0).rope_theta, 5e5)
+    self.assertEqual(config.layer(3).rope_theta, 3e5)
+
+  @parameterized.parameters(
     # Those that the config classes of `transformers` 5.24 declare.
     ("qwen2", 32, 4, 1e-6),
     ("qwen3", 32, 128, 1e-6),
@@ -160,7 +242,7 @@ class HfConfigTest(parameterized.TestCase):
     self.assertEqual((config.sliding_window, config.rope_theta), (0, 10_000))
     self.assertEqual(
       (config.qkv_bias, config.qk_norm, config.tied_embeddings),
-      (family == "qwen2", family == "qwen3", False),
+      (family == "qwen2", "head" if family == "qwen3" else "none", False),
     )
     # Null is no silence: as many as there are heads.
     config = read(sizes | {"num_key_value_heads": None})

@@ -53,29 +53,34 @@ class Decoder:
       span: length that LongRoPE goes by, where the sequence is to become
         longer; 0 is T.
     """
-    get, config = self._arrays.get, self.config
+    config = self.config
     x = self._arrays["embedding"][np.asarray(ids)]
-    angles = np.outer(
-      np.arange(len(ids)), frequencies(config, span or len(ids))
-    )
+    x = x * config.embedding_multiplier
     for index in range(config.num_layers):
-      name = f"layers.{index}"
-      x = x + self._attention(
-        _norm(x, get(f"{name}.attention_norm.scale"), config),
-        f"{name}.attention",
-        angles,
+      name, layer = f"layers.{index}", config.layer(index)
+      angles = np.outer(
+        np.arange(len(ids)), frequencies(layer, span or len(ids))
       )
-      normed = _norm(x, get(f"{name}.mlp_norm.scale"), config)
-      gate = self._linear(normed, f"{name}.mlp.gate")
-      up = self._linear(normed, f"{name}.mlp.up")
-      x = x + self._linear(gate / (1 + np.exp(-gate)) * up, f"{name}.mlp.down")
-    return _norm(x, get("norm.scale"), config)
+      out = self._norm(x, f"{name}.attention_norm", layer)
+      out = self._attention(out, f"{name}.attention", angles, layer)
+      out = self._norm(out, f"{name}.attention_post_norm", layer)
+      x = x + layer.residual_multiplier * out
+      out = self._norm(x, f"{name}.mlp_norm", layer)
+      gate = self._linear(out, f"{name}.mlp.gate")
+      up = self._linear(out, f"{name}.mlp.up")
+      out = self._linear(
+        _ACTIVATIONS[layer.activation](gate) * up, f"{name}.mlp.down"
+      )
+      out = self._norm(out, f"{name}.mlp_post_norm", layer)
+      x = x + layer.residual_multiplier * out
+    return self._norm(x, "norm", config)
 
   def logits(self, ids: Sequence[int], span: int = 0) -> np.ndarray:
     """Returns [T, V]; see `hidden`."""
     tied = self.config.tied_embeddings
     kernel = self._arrays["embedding" if tied else "lm_head"]
-    return self.hidden(ids, span) @ kernel.T
+    logits = self.hidden(ids, span) @ kernel.T / self.config.logits_scaling
+    return _capped(logits, self.config.logits_softcap)
 
   def logprobs(self, ids: Sequence[int], span: int = 0) -> np.ndarray:
     """Returns [T, V], the log-softmax of `logits`."""
@@ -129,29 +134,48 @@ class Decoder:
     return Step(tuple(ids[len(prefix) :]), -1, total)
 
   def _attention(
-    self, x: np.ndarray, name: str, angles: np.ndarray
+    self, x: np.ndarray, name: str, angles: np.ndarray, config: ModelConfig
   ) -> np.ndarray:
-    config = self.config
-    q, k, v = (
-      self._linear(x, f"{name}.{each}").reshape(len(x), -1, config.head_dim)
-      for each in "qkv"
-    )
-    if config.qk_norm != "none":
-      q = _norm(q, self._arrays[f"{name}.q_norm.scale"], config)
-      k = _norm(k, self._arrays[f"{name}.k_norm.scale"], config)
+    projected = []
+    for each, heads in zip(
+      "qkv",
+      (config.num_heads, config.num_kv_heads, config.num_kv_heads),
+      strict=True,
+    ):
+      out = self._linear(x, f"{name}.{each}")
+      if config.qk_norm == "head":
+        out = out.reshape(len(x), heads, -1)
+      # Values have no norm.
+      out = self._norm(out, f"{name}.{each}_norm", config)
+      projected.append(out.reshape(len(x), heads, config.head_dim))
+    q, k, v = projected
     factor = config.rope.attention_factor
-    q, k = (_rotate(each, angles, factor) for each in (q, k))
+    if config.rotary_share:
+      q, k = (_rotate(each, angles, factor) for each in (q, k))
     # How many tokens ago each key was, for each query.
     ago = np.subtract.outer(np.arange(len(x)), np.arange(len(x)))
     seen = (ago >= 0) & (ago < (config.sliding_window or len(x)))
+    scale = config.attention_scale or 1 / math.sqrt(config.head_dim)
     mixed = np.zeros_like(q)
     for head in range(config.num_heads):
       group = head // (config.num_heads // config.num_kv_heads)
-      scores = q[:, head] @ k[:, group].T / math.sqrt(config.head_dim)
-      scores = np.where(seen, scores, -np.inf)
-      shares = np.exp(scores - scores.max(-1, keepdims=True))
-      mixed[:, head] = shares @ v[:, group] / shares.sum(-1, keepdims=True)
+      scores = scale * q[:, head] @ k[:, group].T
+      scores = _capped(scores, config.attention_softcap)
+      weights = np.where(seen, np.exp(scores), 0)
+      total = weights.sum(-1, keepdims=True)
+      if config.sinks:
+        total = total + np.exp(self._arrays[f"{name}.sinks"][head])
+      mixed[:, head] = weights @ v[:, group] / total
     return self._linear(mixed.reshape(len(x), -1), f"{name}.o")
+
+  def _norm(self, x: np.ndarray, name: str, config: ModelConfig) -> np.ndarray:
+    """Normalises the last axis, if there is such a norm."""
+    scale = self._arrays.get(f"{name}.scale")
+    if scale is None:
+      return x
+    square = np.mean(x * x, -1, keepdims=True)
+    more = 1 if config.norm_form == "offset" else 0
+    return x / np.sqrt(square + config.rms_eps) * (scale.reshape(-1) + more)
 
   def _linear(self, x: np.ndarray, name: str) -> np.ndarray:
     """Returns [T, O] of [T, I]: times a weight, plus its bias."""
@@ -218,6 +242,15 @@ def _rotate(x: np.ndarray, angles: np.ndarray, factor: float) -> np.ndarray:
   return np.concatenate([turned.real, turned.imag, rest], -1)
 
 
-def _norm(x: np.ndarray, scale: np.ndarray, config: ModelConfig) -> np.ndarray:
-  square = np.mean(x * x, -1, keepdims=True)
-  return x / np.sqrt(square + config.rms_eps) * scale
+def _capped(x: np.ndarray, cap: float) -> np.ndarray:
+  return cap * np.tanh(x / cap) if cap else x
+
+
+def _gelu(x: np.ndarray) -> np.ndarray:
+  return x / (1 + np.exp(-math.sqrt(8 / math.pi) * (x + 0.044715 * x**3)))
+
+
+_ACTIVATIONS = {
+  "silu": lambda x: x / (1 + np.exp(-x)),
+  "gelu_pytorch_tanh": _gelu,
+}

@@ -24,6 +24,9 @@ _COMMON = {
 }
 
 
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+
+
 def _rope(kind: str, **options: Any) -> dict[str, Any]:
   return {"rope_parameters": {"rope_type": kind, "rope_theta": 1e4, **options}}
 
@@ -81,6 +84,82 @@ CASES: dict[str, dict[str, Any]] = {
       "model_type": "phi3",
       "original_max_position_embeddings": 32,
       **_rope("longrope", short_factor=[1.0, 1.3], long_factor=[1.7, 2.9]),
+    },
+    # Layers of kinds: a period, and what is left of the next one.
+    "qwen2_windows": {
+      "model_type": "qwen2",
+      "use_sliding_window": True,
+      "sliding_window": 7,
+      "max_window_layers": 1,
+    },
+    "mistral": {
+      "model_type": "mistral",
+      "head_dim": 6,
+      "sliding_window": 11,
+    },
+    "ministral": {
+      "model_type": "ministral",
+      "num_hidden_layers": 3,
+      "head_dim": 4,
+      "sliding_window": 11,
+      "layer_types": [_FULL, _SLIDING, _FULL],
+    },
+    "granite": {
+      "model_type": "granite",
+      "attention_bias": True,
+      "mlp_bias": True,
+      "tie_word_embeddings": True,
+      "attention_multiplier": 0.31,
+      "embedding_multiplier": 3.0,
+      "residual_multiplier": 0.47,
+      "logits_scaling": 1.7,
+    },
+    "smollm3": {
+      "model_type": "smollm3",
+      "num_hidden_layers": 3,
+      "no_rope_layer_interval": 2,
+      "tie_word_embeddings": False,
+    },
+    "smollm3_windows": {
+      "model_type": "smollm3",
+      "use_sliding_window": True,
+      "sliding_window": 7,
+      "no_rope_layers": [0, 1],
+    },
+    "olmo2": {"model_type": "olmo2", "attention_bias": True},
+    "olmo3": {
+      "model_type": "olmo3",
+      "num_hidden_layers": 5,
+      "sliding_window": 7,
+      "rope_parameters": {
+        _SLIDING: {"rope_type": "default", "rope_theta": 1e4},
+        _FULL: {
+          "rope_type": "yarn",
+          "rope_theta": 1e4,
+          "factor": 4.0,
+          "original_max_position_embeddings": 16,
+        },
+      },
+    },
+    "gemma2": {
+      "model_type": "gemma2",
+      "num_hidden_layers": 3,
+      "head_dim": 6,
+      "sliding_window": 7,
+      "query_pre_attn_scalar": 5,
+      "attn_logit_softcapping": 3.0,
+      "final_logit_softcapping": 9.0,
+    },
+    "gemma3": {
+      "model_type": "gemma3_text",
+      "num_hidden_layers": 7,
+      "head_dim": 10,
+      "sliding_window": 7,
+      "query_pre_attn_scalar": 10,
+      "rope_parameters": {
+        _SLIDING: {"rope_type": "default", "rope_theta": 1e2},
+        _FULL: {"rope_type": "linear", "rope_theta": 1e4, "factor": 3.0},
+      },
     },
   }.items()
 }

@@ -14,7 +14,7 @@ import safetensors.numpy
 from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, model_config
 from rstar_jax.inference.engine import Engine, Stop
 from rstar_jax.inference.scoring import ScoringEngine
 from tests.parity import cases
@@ -97,8 +97,7 @@ def write_classifier(
   tensors["score.weight"] = score[None]
   safetensors.numpy.save_file(tensors, output / "model.safetensors")
   fields = json.loads((folder / "config.json").read_text())
-  kind = fields["architectures"][0].removesuffix("ForCausalLM")
-  fields["architectures"] = [f"{kind}ForSequenceClassification"]
+  fields["architectures"] = [model_config.classifier(fields["model_type"])]
   fields["id2label"] = {"0": "LABEL_0"}
   (output / "config.json").write_text(json.dumps(fields))
 

@@ -25,7 +25,9 @@ def write_checkpoint(folder: pathlib.Path, name: str, seed: int) -> None:
     for key, value in model.named_parameters():
       if value.ndim == 1:
         # Biases of 0 and scales of 1 would hide a swap of two.
-        value.copy_(0.3 * torch.randn_like(value) + ("norm" in key))
+        # Gemma adds 1 to the scales itself.
+        at = "norm" in key and "gemma" not in name
+        value.copy_(0.3 * torch.randn_like(value) + at)
   model.save_pretrained(folder)
   # It says which version of the library wrote it, and how a model is sampled.
   for file in folder.glob("generation_config.json"):
@@ -53,21 +55,18 @@ def expected(
   options = {"attn_implementation": "eager"}
   model = auto.from_pretrained(folder, **options).eval()
   rounded = auto.from_pretrained(folder, dtype=torch.bfloat16, **options).eval()
-  scored = transformers.AutoModelForSequenceClassification.from_pretrained(
-    folder, num_labels=1, **options
-  ).eval()
   config = model.config
+  score_of = _scorer(folder, model, options)
   score = 0.2 * rng.standard_normal(config.hidden_size, np.float32)
   found["score"] = score
   with torch.no_grad():
-    scored.score.weight.copy_(torch.tensor(score)[None])
     for length in cases.lengths(name):
       ids = rng.integers(1, config.vocab_size, (2, length), np.int32)
       batch = torch.tensor(ids, dtype=torch.long)
       found[f"ids_{length}"] = ids
       found[f"logits_{length}"] = model(batch).logits.numpy()
       found[f"bfloat16_{length}"] = rounded(batch).logits.float().numpy()
-      found[f"raw_{length}"] = scored(batch).logits[:, 0].numpy()
+      found[f"raw_{length}"] = score_of(batch, torch.tensor(score)).numpy()
     for i, (length, new) in enumerate(cases.greedy_sizes(name)):
       prompt = rng.integers(1, config.vocab_size, length, np.int32)
       out = model.generate(
@@ -79,6 +78,23 @@ def expected(
       found[f"prompt_{i}"] = prompt
       found[f"greedy_{i}"] = out[0, length:].numpy().astype(np.int32)
   return found
+
+
+def _scorer(folder: pathlib.Path, model, options):
+  """Returns (ids [B, T], score [D]) -> float32 [B], of a classifier.
+
+  Of Granite `transformers` has none.
+  """
+  auto = transformers.AutoModelForSequenceClassification
+  if type(model.config) not in auto._model_mapping:
+    return lambda ids, score: model.model(ids)[0][:, -1] @ score
+  scored = auto.from_pretrained(folder, num_labels=1, **options).eval()
+
+  def score_of(ids, score):
+    scored.score.weight.copy_(score[None])
+    return scored(ids).logits[:, 0]
+
+  return score_of
 
 
 def main() -> None:
