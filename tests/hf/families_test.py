@@ -10,7 +10,7 @@ from rstar_jax.hf import families
 from rstar_jax.hf.families import Entry, Row
 from rstar_jax.testing import tiny_model
 
-SIZES = {"V": 7, "D": 5, "N": 6, "K": 2, "H": 4, "F": 3, "1": 1}
+SIZES = {"V": 7, "D": 5, "N": 6, "K": 2, "H": 4, "F": 3, "O": 8, "1": 1}
 
 
 def whole(rank):

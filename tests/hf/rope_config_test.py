@@ -146,7 +146,7 @@ class RopeConfigTest(parameterized.TestCase):
     ([1], "must be an object"),
     ({"rope_theta": None}, "rope_parameters.rope_theta=None must be a number"),
     ({"rope_theta": 1}, "rope_theta=1 must be a number above 1"),
-    ({"full_attention": {}}, "all layers must have one rotary embedding"),
+    ({"full_attention": {}}, "model has one for all layers"),
     ({"rope_type": None}, "rope_type=None must be one of 'default', 'linear'"),
     ({"rope_type": ["yarn"]}, "must be one of"),
     ({"rope_type": "su"}, "rope_type='su' must be one of"),

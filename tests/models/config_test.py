@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax.hf import model_config
-from rstar_jax.models.config import ModelConfig, RopeScaling
+from rstar_jax.models.config import ModelConfig, RopeScaling, in_turns
 from rstar_jax.models.transformer import Transformer
 from tests.models import published
 
@@ -21,6 +21,25 @@ class ConfigTest(parameterized.TestCase):
     model = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
     shapes = jax.tree.leaves(nnx.split(model)[1])
     self.assertEqual(sum(math.prod(x.shape) for x in shapes), count)
+
+  def test_layers_in_turns(self):
+    layers = [
+      {"sliding_window": window, "rope_theta": 1e4} for window in (7, 7, 0)
+    ]
+    said = in_turns([*layers, *layers, layers[0]])
+    seven, none = (("sliding_window", 7),), (("sliding_window", 0),)
+    self.assertEqual(said, {"rope_theta": 1e4, "kinds": (seven, seven, none)})
+    config = ModelConfig(num_layers=7, **said)
+    self.assertEqual(config.period, 3)
+    self.assertEqual(
+      [config.layer(i).sliding_window for i in range(7)], [7, 7, 0, 7, 7, 0, 7]
+    )
+    self.assertEqual(config.layer(5), ModelConfig(num_layers=7))
+    self.assertEqual(config.windows(), [0, 7])
+    # Neither alike nor in turns: all of them are said.
+    self.assertLen(in_turns([layers[2], layers[0], layers[0]])["kinds"], 3)
+    alike = in_turns(layers[:2])
+    self.assertEqual(alike, layers[0] | {"kinds": ()})
 
   def test_equal_configs_have_one_hash(self):
     first, second = (

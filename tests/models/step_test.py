@@ -49,6 +49,39 @@ def walk(model, ids, parts, layers=None, span=None):
   return np.concatenate(hidden)
 
 
+# Two periods of layers and one more, which differ in all that a layer may.
+KINDS = dict(
+  num_layers=5,
+  kinds=(
+    (("rope_theta", 1e2), ("sliding_window", 5)),
+    (("rotary_share", 0.0), ("sliding_window", 0)),
+  ),
+  norms="both",
+  norm_form="offset",
+  qk_norm="all",
+  activation="gelu_pytorch_tanh",
+  attention_scale=0.9,
+  attention_softcap=2.0,
+  sinks=True,
+  embedding_multiplier=3.0,
+  residual_multiplier=0.4,
+  logits_scaling=1.7,
+  logits_softcap=3.0,
+)
+
+
+def model_of_kinds():
+  """Returns a model whose norms and sinks are not as they begin."""
+  model = Transformer(tiny_model(**KINDS), rngs=nnx.Rngs(3))
+  rng = np.random.default_rng(0)
+  for path, variable in nnx.to_flat_state(nnx.state(model)):
+    value = variable.get_value()
+    scale = 0.3 if value.ndim == 1 or path[-1] == "scale" else 0.1
+    noise = scale * rng.standard_normal(value.shape, np.float32)
+    variable.set_value(value + noise)
+  return model
+
+
 class StepTest(parameterized.TestCase):
   @parameterized.parameters(
     dict(),
@@ -73,6 +106,21 @@ class StepTest(parameterized.TestCase):
     np.testing.assert_allclose(
       got[-real_sizes.KEPT :], want, atol=2e-4 * np.abs(want).max()
     )
+
+  def test_kinds_of_layers_in_parts_and_scanned(self):
+    model = model_of_kinds()
+    ids = np.random.default_rng(1).integers(0, 260, 41).tolist()
+    want = plain.Decoder(model)
+    got = walk(model, ids, (1, 2, 13, 1, 24))
+    np.testing.assert_allclose(got, want.hidden(ids), atol=2e-5)
+    np.testing.assert_allclose(model.logits(got), want.logits(ids), atol=2e-5)
+    periods = stacked(model)
+    # Two layers twice, and the fifth.
+    self.assertLen(periods.layers, 3)
+    shapes = [x.attention.sinks.get_value().shape for x in periods.layers]
+    self.assertEqual(shapes, [(2, 6), (2, 6), (6,)])
+    got = walk(periods, ids, (24, 17), layers=5)
+    np.testing.assert_allclose(got, want.hidden(ids), atol=2e-5)
 
   def test_layers_may_be_scanned(self):
     model = Transformer(tiny_model(num_layers=3), rngs=nnx.Rngs(3))

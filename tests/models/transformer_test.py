@@ -17,7 +17,9 @@ from rstar_jax.models.transformer import (
   reconfigured,
 )
 from rstar_jax.testing import tiny_model
+from tests.models import plain
 from tests.models.kernels.cpu_test import needs_compiler
+from tests.models.step_test import model_of_kinds
 
 
 def make(head="lm", **overrides):
@@ -122,6 +124,32 @@ class TransformerTest(parameterized.TestCase):
         gradients.append(jax.tree.leaves(jax.jit(jax.grad(loss))(params)))
     for first, second in zip(*gradients, strict=True):
       np.testing.assert_allclose(first, second, atol=1e-7)
+
+  @parameterized.parameters(
+    dict(scan=True, remat="mlp"), dict(scan=True, attention="pallas")
+  )
+  def test_kinds_of_layers_by_loops_and_kernels(self, **options):
+    ids, model = tokens(2, 11), model_of_kinds()
+    want = np.stack([plain.Decoder(model).logits(each) for each in ids])
+    found = []
+    for changes in ({}, options):
+      graphdef, params = nnx.split(reconfigured(model, **changes))
+
+      def loss(params, graphdef=graphdef):
+        logits = nnx.merge(graphdef, params)(ids)
+        return jnp.mean(logits**2), logits
+
+      with interpreted():
+        run = jax.jit(jax.grad(loss, has_aux=True))
+        grads, logits = run(params)
+        if changes:
+          # Five layers are a loop over two kinds, and one behind.
+          text = str(jax.make_jaxpr(loss)(params))
+          self.assertEqual(text.count("length=2"), 1)
+      np.testing.assert_allclose(logits, want, atol=2e-5)
+      found.append(jax.tree.leaves(grads))
+    for first, second in zip(*found, strict=True):
+      np.testing.assert_allclose(first, second, atol=1e-6)
 
   def test_bfloat16_stays_near_float32(self):
     ids = tokens(2, 11)

@@ -107,19 +107,19 @@ def _state(
 ) -> tuple[float, float, float]:
   """Returns bytes on a chip of the state, of what is trained, and what is not.
 
-  Layers are alike, so that one and two say what all have: to trace a deep model
-  takes seconds.
+  Periods are alike, so that one and two say what all have: to trace a deep
+  model takes seconds.
   """
   tx = state.optimizer(of, num_steps=1000)
   found = []
-  for layers in (1, 2):
+  for periods in (1, 2):
     masters = dataclasses.replace(
-      model, param_dtype="float32", num_layers=layers
+      model, param_dtype="float32", num_layers=periods * model.period
     )
     begun, frozen = programs.training_state(masters, head, of, tx, mesh)
     parts = begun, begun.params, frozen
     found.append([bytes_of(each) for each in parts])
-  more = model.num_layers - 1
+  more = model.num_layers / model.period - 1
   return tuple(a + more * (b - a) for a, b in zip(*found, strict=True))
 
 

@@ -353,19 +353,25 @@ def stacked_shapes(
   model: ModelConfig, head: str, mesh: Mesh, weights: str = "float"
 ) -> tuple[nnx.GraphDef, Any]:
   """Returns what a `PagedModel` makes of a model: definition and shapes."""
-  graphdef, params = _shapes(dataclasses.replace(model, num_layers=1), head)
+  turns, rest = divmod(model.num_layers, model.period)
+  # As `step.stacked` does: whole periods, if there are several.
+  count = model.period + rest if turns > 1 else model.num_layers
+  scanned = {
+    f"['layers'][{i}]" for i in range(model.period if turns > 1 else 0)
+  }
+  graphdef, params = _shapes(dataclasses.replace(model, num_layers=count), head)
   places = sharding.shardings(params, mesh)
   if weights == "int8":
     params = jax.eval_shape(int8.quantized, params)
 
   def stack(path: Any, place: NamedSharding, weight: Any) -> Any:
-    lead = "layers" in jax.tree_util.keystr(path)
+    lead = jax.tree_util.keystr(path[:2]) in scanned
 
     def one(of: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
       # Scales have the first axes of their weight.
       shape, spec = of.shape, place.spec[: len(of.shape)]
       if lead:
-        shape, spec = (model.num_layers, *shape), (None, *spec)
+        shape, spec = (turns, *shape), (None, *spec)
       return array(mesh, shape, of.dtype, *spec)
 
     return jax.tree.map(one, weight)

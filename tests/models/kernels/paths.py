@@ -34,7 +34,21 @@ def case(seed, positions, *, heads=(1, 3), rows=None, dtype=np.float32, more=0):
   )
 
 
-def brute(q, k, v, pages, tables, rows, positions, *, layer, count, window=0):
+def brute(
+  q,
+  k,
+  v,
+  pages,
+  tables,
+  rows,
+  positions,
+  *,
+  layer,
+  count,
+  window=0,
+  softcap=0.0,
+  sinks=None,
+):
   """Writes a token and attends a query at a time, in float64."""
   q, k, v, pages = (np.array(each, np.float64) for each in (q, k, v, pages))
   where = [(row, at) for row, at in zip(rows, positions, strict=True)]
@@ -52,8 +66,11 @@ def brute(q, k, v, pages, tables, rows, positions, *, layer, count, window=0):
       both = path[:, 2 * (head // group) :][:, :2, :dim]
       keys, values = both[:, 0], both[:, 1]
       scores = keys @ q[token, head] / np.sqrt(dim)
-      weights = np.exp(scores - scores.max())
-      out[token, head] = weights @ values / weights.sum()
+      if softcap:
+        scores = softcap * np.tanh(scores / softcap)
+      weights = np.exp(scores)
+      lost = 0 if sinks is None else np.exp(np.float64(sinks[head]))
+      out[token, head] = weights @ values / (weights.sum() + lost)
   return out, pages
 
 

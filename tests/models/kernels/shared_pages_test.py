@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from jax.experimental.pallas import tpu as pltpu
 
 from rstar_jax.config.schema import MeshConfig
-from rstar_jax.models import sharding
+from rstar_jax.models import pages, sharding
 from rstar_jax.models.kernels import shared_pages, shared_plan
 from rstar_jax.models.paged_attention import PagedAttention
 from tests.models.kernels import paths
@@ -24,8 +24,8 @@ SIMULATED = pltpu.InterpretParams(
 )
 
 
-@functools.partial(jax.jit, static_argnames=("window", "interpret"))
-def shared(args, reads=None, *, window=0, interpret=True):
+@functools.partial(jax.jit, static_argnames=("window", "softcap", "interpret"))
+def shared(args, reads=None, *, window=0, interpret=True, **more):
   """Runs the kernel on layer 1, with chunks of 8 tokens."""
   options = {"window": window, "reads": reads, "block": paths.BLOCK, "chunk": 8}
   plan = shared_plan.plan(*paths.where(args), **options)
@@ -37,6 +37,7 @@ def shared(args, reads=None, *, window=0, interpret=True):
     plan=plan,
     block=paths.BLOCK,
     interpret=interpret,
+    **more,
   )
 
 
@@ -53,6 +54,14 @@ class SharedPagesTest(parameterized.TestCase):
   def test_window(self):
     args = paths.leaves(1)
     paths.check(self, args, shared(args, window=13), window=13)
+
+  def test_softcap_and_sinks(self):
+    args = paths.leaves(1, heads=(2, 3))
+    sinks = jnp.array([-3.0, 0.5, 2.0, 9.0, 0.0, -1.0])
+    options = {"softcap": 0.7, "sinks": sinks}
+    paths.check(self, args, shared(args, **options), **options)
+    got = pages.attend(**args, layer=1, count=paths.count_of(args), **options)
+    np.testing.assert_allclose(got[0], shared(args, **options)[0], atol=2e-6)
 
   def test_bfloat16(self):
     args = paths.leaves(2, dtype=jnp.bfloat16)

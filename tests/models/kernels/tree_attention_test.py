@@ -91,6 +91,36 @@ class TreeAttentionTest(parameterized.TestCase):
       self.assertGreater(np.abs(other).max(), 0.5)
       np.testing.assert_allclose(one, other, atol=near, rtol=near)
 
+  @parameterized.parameters(dict(softcap=0.9), dict(sinks=True))
+  def test_softcap_and_sinks(self, softcap=0.0, sinks=False):
+    """Against XLA's, with the gradient of the sinks."""
+    ends, positions = map(jnp.asarray, _rows())
+    real = (ends > 0)[:, :, None, None]
+    column = jnp.arange(_LENGTH)
+    seen = (column <= column[:, None]) & (column[:, None] < ends[:, None])
+    q, k, v, grad = _arrays((4, 2), 64, "float32")
+    given = q, k, v, jnp.array([-2.0, 0.5, 1.0, 3.0])
+
+    def dense(q, k, v, sink):
+      sink = sink if sinks else None
+      return layers.attend(q, k, v, seen, softcap=softcap, sinks=sink)
+
+    def ours(q, k, v, sink):
+      return tree_attention.attend(
+        *(q, k, v, ends, positions),
+        softcap=softcap,
+        sinks=sink if sinks else None,
+        block=128,
+        interpret=True,
+      )
+
+    wanted, got = (
+      _both(attend, [*given, grad], real) for attend in (dense, ours)
+    )
+    for one, other in zip(got, wanted, strict=True):
+      np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-5)
+    self.assertEqual(bool(np.abs(wanted[-1]).max() > 0.5), sinks)
+
   def test_padding_is_zero(self):
     q, k, v, _ = _arrays((2, 1), 64, "float32")
     ends, positions = map(jnp.asarray, _rows())
