@@ -463,7 +463,7 @@ def _save(
   """
   form = {}
   misread = () if tokenizer is None else tokenizer.misread_in
-  if model.config.family in misread and not model.config.sliding_window:
+  if model.config.family in misread and not any(model.config.windows()):
     model, form = llama_form.from_qwen2(model), {_FORM_OF: "qwen2"}
   config = model.config
   fields = model_config.to_fields(config, model.head) | form
