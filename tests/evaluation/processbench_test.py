@@ -1,13 +1,17 @@
 """Tests of ProcessBench's figures, by hand and by brute force."""
 
+import contextlib
 import itertools
+import random
 
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from rstar_jax import outside
 from rstar_jax.data.files import Number, ProblemError, Row
 from rstar_jax.evaluation import processbench
 from rstar_jax.evaluation.step_errors import Marked
+from tests.fuzz import hostile
 
 
 def marked(label, steps=3):
@@ -44,12 +48,12 @@ class ProcessBenchTest(parameterized.TestCase):
 
   @parameterized.parameters(*range(5))
   def test_the_best_threshold_of_all(self, seed):
-    random = np.random.default_rng(seed)
+    draw = np.random.default_rng(seed)
     solutions, chances = [], []
     for _ in range(13):
-      steps = int(random.integers(1, 6))
-      solutions.append(marked(int(random.integers(-1, steps)), steps))
-      chances.append(random.integers(0, 12, steps) / 11)
+      steps = int(draw.integers(1, 6))
+      solutions.append(marked(int(draw.integers(-1, steps)), steps))
+      chances.append(draw.integers(0, 12, steps) / 11)
     found = processbench.best_threshold(solutions, chances)
 
     def f1(threshold):
@@ -77,6 +81,12 @@ class ProcessBenchTest(parameterized.TestCase):
       row = Row("f:1", 0, fields | {"label": 0} | {name: value})
       with self.assertRaisesRegex(ProblemError, f"f:1 has .*{name}"):
         processbench.read([row], "math")
+    for seed in range(300):
+      document = hostile.document(random.Random(seed), fields | {"label": 1})
+      with contextlib.suppress(ProblemError, outside.Bad):
+        row = Row("f:1", 0, outside.parse(document))
+        (found,) = processbench.read([row], "math")
+        self.assertBetween(min(found.wrong, default=0), 0, len(found.steps) - 1)
     with self.assertRaisesRegex(ProblemError, "math of ProcessBench has no"):
       processbench.read([], "math")
 

@@ -262,6 +262,31 @@ class AnswersTest(parameterized.TestCase):
         with self.assertRaises(outside.Bad):
           speaks.sample(answer, 1)
 
+  def test_hostile_documents_of_reward_models(self):
+    tops = {"top_logprobs": [{"token_id:1": -1.0, "token_id:2": -2.0}]}
+    lists = {"output_token_ids_logprobs": [[[-1.0, 1, None], [-2.0, 2, None]]]}
+    answers = Reading("answers", (1, 2))
+    used = 0
+    for seed in range(300):
+      source = random.Random(seed)
+      for speaks, reading, sample in (
+        (OpenAi(), answers, {"choices": [{"index": 0, "logprobs": tops}]}),
+        (SgLang(), answers, [{"meta_info": lists}]),
+        (
+          OpenAi(),
+          Reading("token_classify", (1, 0)),
+          {"data": [{"index": 0, "data": [[0.5, 1.5], [1.0, 2.0]]}]},
+        ),
+      ):
+        try:
+          answer = outside.parse(hostile.document(source, sample))
+          (value,) = speaks.values(answer, 1, reading)
+          self.assertTrue(np.isfinite(value))
+          used += 1
+        except outside.Bad as error:
+          self.assertNotIn("\n", str(error))
+    self.assertBetween(used, 50, 850)
+
   def test_hostile_documents(self):
     """Whatever comes is refused, or is what it should be."""
     values = {"data": [{"index": 0, "data": [0.5]}]}

@@ -233,90 +233,71 @@ class ScoresTest(TwoCase):
       engine.submit([[1], []])
 
 
-def logits_of(path):
+def made_up(path):
   """Returns what a made-up reward model gives: of a bad and a good step."""
   return [len(path) % 5 / 2, sum(path) % 7 / 3]
 
 
-# An answer to `paths`, as each server writes it, by what is asked for.
-REWARDS = {
-  "/pooling token_classify": lambda paths, body: {
-    "data": [
-      {"index": i, "data": [[9.0, -9.0], logits_of(path)]}
-      for i, path in reversed(list(enumerate(paths)))
-    ]
-  },
-  "/pooling classify": lambda paths, body: {
-    "data": [
-      {"index": i, "data": logits_of(path)} for i, path in enumerate(paths)
-    ]
-  },
-  "/v1/completions None": lambda paths, body: {
-    "choices": [
-      {
-        "index": i,
-        "logprobs": {
-          "top_logprobs": [
-            {"token_id:3": 0.0}
-            | dict(
-              zip(
-                [f"token_id:{key}" for key in body["logprob_token_ids"]],
-                logits_of(path)[::-1],
-                strict=True,
-              )
-            )
-          ]
-        },
-      }
-      for i, path in enumerate(paths)
-    ]
-  },
-  "/classify None": lambda paths, body: [
-    {"embedding": logits_of(path)} for path in paths
-  ],
-  "/generate None": lambda paths, body: [
-    {
-      "meta_info": {
-        "output_token_ids_logprobs": [
-          [
-            [number, key, None]
-            for number, key in zip(logits_of(path)[::-1], keys, strict=True)
-          ]
+def reward_answer(path, body, logits_of):
+  """Answers as vLLM and SGLang do for a reward model, and as they are asked."""
+  (given,) = (body[n] for n in ("input", "prompt", "input_ids") if n in body)
+  both = [logits_of(each) for each in given]
+  match path, body.get("task"):
+    case "/pooling", "classify":
+      data = [{"index": i, "data": each} for i, each in enumerate(both)]
+      return {"data": data}
+    case "/pooling", "token_classify":
+      data = [
+        {"index": i, "data": [[9.0, -9.0], each]} for i, each in enumerate(both)
+      ]
+      return {"data": data[::-1]}
+    case "/v1/completions", None:
+      good, bad = (f"token_id:{key}" for key in body["logprob_token_ids"])
+      tops = [{"token_id:3": 0.0, good: each[1], bad: each[0]} for each in both]
+      return {
+        "choices": [
+          {"index": i, "logprobs": {"top_logprobs": [each]}}
+          for i, each in enumerate(tops)
         ]
       }
-    }
-    for path, keys in zip(paths, body["token_ids_logprob"], strict=True)
-  ],
-}
+    case "/classify", None:
+      return [{"embedding": each} for each in both]
+    case "/generate", None:
+      answers = [
+        [[each[1], good, None], [each[0], bad, None]]
+        for each, (good, bad) in zip(
+          both, body["token_ids_logprob"], strict=True
+        )
+      ]
+      return [
+        {"meta_info": {"output_token_ids_logprobs": [each]}} for each in answers
+      ]
 
 
-class RewardHandler(http.server.BaseHTTPRequestHandler):
-  """A server of a published reward model."""
+def reward_server(test, logits_of=made_up) -> str:
+  """Starts a server of a reward model, for a test; returns its base."""
 
-  def do_POST(self):
-    body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-    (paths,) = (body[n] for n in ("input", "prompt", "input_ids") if n in body)
-    answer = REWARDS[f"{self.path} {body.get('task')}"](paths, body)
-    text = json.dumps(answer).encode()
-    self.send_response(200)
-    self.send_header("Content-Length", str(len(text)))
-    self.end_headers()
-    self.wfile.write(text)
+  class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+      body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+      text = json.dumps(reward_answer(self.path, body, logits_of)).encode()
+      self.send_response(200)
+      self.send_header("Content-Length", str(len(text)))
+      self.end_headers()
+      self.wfile.write(text)
 
-  def log_message(self, *args):
-    del args
+    def log_message(self, *args):
+      del args
+
+  server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+  threading.Thread(target=server.serve_forever, daemon=True).start()
+  test.addCleanup(server.server_close)
+  test.addCleanup(server.shutdown)
+  return f"http://127.0.0.1:{server.server_port}/v1"
 
 
 class RewardsTest(parameterized.TestCase):
   """Published reward models, as vLLM and SGLang answer for them."""
-
-  def setUp(self):
-    super().setUp()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), RewardHandler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    self.addCleanup(server.server_close)
-    self.addCleanup(server.shutdown)
-    self.url = f"http://127.0.0.1:{server.server_port}/v1"
 
   @parameterized.product(
     protocol=("openai", "sglang"),
@@ -330,9 +311,10 @@ class RewardsTest(parameterized.TestCase):
     paths = [[4, 5, 6, 7], [4, 9], [13]]
     expected = []
     for path in paths:
-      bad, good = np.exp(logits_of(path))
+      bad, good = np.exp(made_up(path))
       expected.append(2 * good / (good + bad) - 1)
-    config = ServersConfig(reward=self.url, protocol=protocol)
+    url = reward_server(self)
+    config = ServersConfig(reward=url, protocol=protocol)
     for off in (0.0, 0.3):
       scores = served.ServedScores(
         config,

@@ -156,6 +156,14 @@ class OwnTest(ContextCase):
     (expected,) = testing.score_by_hash(["a"], [()], [["b", "c"]])
     np.testing.assert_array_equal(values, expected)
 
+  def test_another_s_reward_model_as_a_round_s_ppm(self):
+    with mock.patch.object(backends.reward, "load_reward") as load:
+      backend = backends.ModelBackend(
+        self.context(), 0, score="ppm", ppm="rlhflow:a/b"
+      )
+    self.assertIs(backend.score, load.return_value)
+    self.assertEqual(load.call_args.args[0], "rlhflow:a/b")
+
   def test_an_answer_s_reward_goes_to_the_search(self):
     self.main.own_task = lambda: Task(reward=lambda problem, answer: 0.25)
     self.config.task = "__main__:own_task"

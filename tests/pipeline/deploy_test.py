@@ -1,6 +1,7 @@
 """The run's models behind servers over real sockets, and not behind any."""
 
 import shutil
+import sys
 from unittest import mock
 
 import numpy as np
@@ -8,6 +9,7 @@ from absl.testing import absltest
 from flax import nnx
 
 from rstar_jax.hf import folders
+from rstar_jax.inference import reward
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.pipeline import backends, deploy, models
 from rstar_jax.pipeline.hosts import Host
@@ -16,6 +18,8 @@ from rstar_jax.storage import records
 from rstar_jax.tools import serve
 from tests import tiny_run
 from tests.inference import stand_in
+from tests.inference.served_test import reward_server
+from tests.parity import reward_cases
 from tests.pipeline.context_test import ContextCase
 
 QUESTIONS = ["one?", "two?", "and three?"]
@@ -31,6 +35,40 @@ def load(config, role, folder, urls):
   CALLS.append((role, folder, tuple(urls)))
   for each in SERVERS:
     each.served.answer("/update_weights_from_disk", {"model_path": folder})
+
+
+class RewardTest(ContextCase):
+  """A published reward model behind a server."""
+
+  def test_the_same_values_as_here(self):
+    name = reward_cases.write(self.folder / "reward", "rlhflow")
+    self.config.engine.max_prefix_tokens = 512
+    here = reward.load_reward(name, self.config.engine)
+    asked = [("q?", (), ["a", "b c"]), ("p?", ("a",), ["<code>\nd"])]
+    expected = [here.submit(*each).result() for each in asked]
+    off = 0.0
+
+    def logits_of(path):
+      (value,) = here.engine.submit([path]).result()
+      return [off, 2 * float(np.arctanh(value))]
+
+    self.config.servers.reward = reward_server(self, logits_of)
+    self.config.servers.patience_seconds = 0.0
+    # The run's own PPM would be elsewhere.
+    self.config.servers.ppm = "http://127.0.0.1:9/v1"
+    self.config.policy.backend = "__main__:own"
+    sys.modules["__main__"].own = lambda config, folder: None
+    context = self.context()
+    backend = backends.ModelBackend(context, 0, reward_model=name)
+    for each, want in zip(asked, expected, strict=True):
+      found = backend.score.submit(*each).result()
+      np.testing.assert_allclose(found, want, atol=1e-6)
+    off = 0.5
+    with self.assertRaisesRegex(ValueError, "reward: values are off by 0.1"):
+      deploy.reward(context, name)
+    # Not compared, it is believed.
+    self.config.servers.compare = False
+    deploy.reward(context, name)
 
 
 class ServedCase(ContextCase):
