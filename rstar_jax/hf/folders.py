@@ -128,8 +128,9 @@ def load_reward_model(
     raw values. A PPM of `save_ppm` has its own head.
   """
   with _open(name_or_folder) as source:
+    config = model_config.from_fields(source.fields, source.where)
     head, weights = reward_heads.read(
-      source.fields, source.tensors, source.where, answers
+      source.fields, config, source.tensors, source.where, answers
     )
     source = dataclasses.replace(source, tensors=weights)
     return _load(source, head, dtype, **options)

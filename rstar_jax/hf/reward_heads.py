@@ -13,6 +13,7 @@ import numpy as np
 
 from rstar_jax.hf import model_config
 from rstar_jax.hf.tensors import Tensors
+from rstar_jax.models.config import ModelConfig
 
 # Who wrote the head: how it is stored, and what its one or two outputs mean.
 #   outcome     *ForSequenceClassification, read at the end of a dialogue
@@ -89,6 +90,7 @@ def classes(fields: Mapping[str, Any], where: str) -> tuple[int, int] | None:
 
 def read(
   fields: Mapping[str, Any],
+  config: ModelConfig,
   weights: Tensors,
   where: str,
   answers: tuple[int, int] | None = None,
@@ -97,6 +99,7 @@ def read(
 
   Args:
     fields: of config.json.
+    config: what they say of the decoder.
     weights: as they are on disk.
     where: names the file in errors.
     answers: ids of the tokens of a good and of a bad step, for a causal model.
@@ -108,7 +111,7 @@ def read(
     ValueError: the file has no head that is read here.
   """
   kind = kind_of(fields, where)
-  names = weights.names()
+  names, scale = weights.names(), 1.0
   if kind == "outcome" and model_config.labels(fields) == 1:
     return fields.get("rstar_head", "logit"), weights
   if kind == "skywork" or f"{_VALUE}.weight" in names:
@@ -120,6 +123,13 @@ def read(
         "with one of two tokens: say how it is asked, as in rlhflow:NAME or "
         "math_shepherd:NAME"
       )
+    if config.logits_softcap:
+      raise ValueError(
+        f"{where}: final_logit_softcapping={config.logits_softcap:g} bends the "
+        "logits, so that two answers are not one head: ask the model behind a "
+        "server (config.servers.reward)"
+      )
+    scale = config.logits_scaling
     tied = "lm_head.weight" not in names
     weight = "model.embed_tokens.weight" if tied else "lm_head.weight"
     pair = answers
@@ -130,7 +140,7 @@ def read(
   else:
     weight, pair = "score.weight", classes(fields, where)
   bias = f"{weight.removesuffix('weight')}bias"
-  made = {"score.weight": _row(weights, weight, pair)[None]}
+  made = {"score.weight": _row(weights, weight, pair)[None] / scale}
   made["score.bias"] = np.zeros(1, np.float32)
   if bias in names:
     made["score.bias"] = _row(weights, bias, pair)[None]

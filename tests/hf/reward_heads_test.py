@@ -3,6 +3,7 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from rstar_jax import testing
 from rstar_jax.hf import reward_heads
 
 
@@ -23,7 +24,7 @@ def fields_of(kind, **more):
   return {"architectures": [f"Qwen2{kind}"]} | more
 
 
-def read(kind, answers=None, more=None, **arrays):
+def read(kind, answers=None, more=None, config=None, **arrays):
   arrays = Arrays(
     {
       name.replace("_at_", "."): np.array(each, np.float16)
@@ -31,7 +32,11 @@ def read(kind, answers=None, more=None, **arrays):
     }
   )
   return reward_heads.read(
-    fields_of(kind, **(more or {})), arrays, "here", answers
+    fields_of(kind, **(more or {})),
+    config or testing.tiny_model(),
+    arrays,
+    "here",
+    answers,
   )
 
 
@@ -69,6 +74,12 @@ class HeadsTest(parameterized.TestCase):
     found = read("ForCausalLM", (2, 1), **rows)
     _, names = self.assert_head(found, [0, 4], 0)
     self.assertIn("model.embed_tokens.weight", names)
+    config = testing.tiny_model(logits_scaling=4.0)
+    found = read("ForCausalLM", (2, 1), config=config, **rows)
+    self.assert_head(found, [0, 1], 0)
+    config = testing.tiny_model(logits_softcap=30.0)
+    with self.assertRaisesRegex(ValueError, "softcapping=30 bends"):
+      read("ForCausalLM", (2, 1), config=config, **rows)
     with self.assertRaisesRegex(ValueError, "has no row 3"):
       read("ForCausalLM", (3, 1), **rows)
     with self.assertRaisesRegex(ValueError, "say how it is asked"):
@@ -106,6 +117,7 @@ class HeadsTest(parameterized.TestCase):
     for more, head in (({}, "logit"), ({"rstar_head": "tanh"}, "tanh")):
       found = reward_heads.read(
         fields_of("ForSequenceClassification", num_labels=1, **more),
+        testing.tiny_model(),
         weights,
         "here",
       )
