@@ -285,13 +285,12 @@ def _download(name: str) -> pathlib.Path:
   import huggingface_hub
 
   try:
-    wanted = list(_WANTED)
     folder = pathlib.Path(
-      huggingface_hub.snapshot_download(name, allow_patterns=wanted)
+      huggingface_hub.snapshot_download(name, allow_patterns=list(_WANTED))
     )
-    if not any(folder.glob("*.safetensors")):
-      wanted.append(pickles.FILES.pattern)
-      huggingface_hub.snapshot_download(name, allow_patterns=wanted)
+    if not any(folder.glob(tensors.FILES.pattern)):
+      older = [*_WANTED, pickles.FILES.pattern]
+      huggingface_hub.snapshot_download(name, allow_patterns=older)
     return folder
   except (OSError, ValueError) as error:
     reason = str(error).strip().partition("\n")[0]

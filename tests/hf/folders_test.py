@@ -1,12 +1,14 @@
 """Tests of Hugging Face folders: exact both ways, and loud when they differ."""
 
 import contextlib
+import fnmatch
 import json
 import pathlib
 import tracemalloc
 import types
 from unittest import mock
 
+import huggingface_hub
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
@@ -309,6 +311,23 @@ class HfTest(parameterized.TestCase):
         folders.load_reward_model(GOLDEN / "llama_bias", answers=(3, 5)),
         self.folder,
       )
+
+  @parameterized.parameters(("model.safetensors", 1), ("pytorch_model.bin", 2))
+  def test_the_older_form_is_downloaded_only_where_it_is_all(self, name, times):
+    self.folder.mkdir()
+    asked = []
+
+    def download(repo, allow_patterns):
+      asked.append(allow_patterns)
+      if any(fnmatch.fnmatch(name, each) for each in allow_patterns):
+        (self.folder / name).touch()
+      return str(self.folder)
+
+    with mock.patch.object(huggingface_hub, "snapshot_download", download):
+      self.assertEqual(folders._find("org/model"), self.folder)
+    self.assertTrue((self.folder / name).exists())
+    self.assertLen(asked, times)
+    self.assertNotIn("pytorch_model*.bin", asked[0])
 
   def test_names_that_lead_nowhere(self):
     empty = pathlib.Path(self.create_tempdir().full_path)
