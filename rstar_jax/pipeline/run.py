@@ -16,9 +16,10 @@ from typing import Any
 
 from absl import logging
 
-from rstar_jax.config import validation
+from rstar_jax.config import plugins, validation
 from rstar_jax.config.schema import Config
 from rstar_jax.hf import folders
+from rstar_jax.inference import reward
 from rstar_jax.models import host_memory
 from rstar_jax.pipeline import (
   checks,
@@ -127,12 +128,18 @@ def _check_stages(context: Context) -> None:
   """Refuses, before anything is spent, what a later stage could not do.
 
   Raises:
-    ValueError: the devices cannot train, a policy that a round names is none,
-      or nobody can write a step in round 1; one line that says what to do.
+    ValueError: the devices cannot train, a policy or a reward model that is
+      named is none, or nobody can write a step in round 1; one line that says
+      what to do.
   """
-  models.check_trainings(context.config)
-  for name in {each.policy for each in context.config.rounds} - {""}:
+  config = context.config
+  models.check_trainings(config)
+  for name in {each.policy for each in config.rounds} - {""}:
     folders.check_policy(name)
+  rewards = {each.ppm for each in config.rounds} | {config.eval.reward_model}
+  for name in rewards - {""}:
+    if not plugins.names_one(name) and reward.is_of_others(name):
+      reward.described(name)
   _check_writer(context)
 
 

@@ -59,7 +59,7 @@ class ProcessBenchTest(parameterized.TestCase):
     def f1(threshold):
       return processbench.measure(solutions, chances, threshold)["f1"]
 
-    every = [f1(threshold) for threshold in np.linspace(0, 1, 1001)]
+    every = [f1(threshold) for threshold in np.linspace(0, 1, 101)]
     self.assertAlmostEqual(f1(found), max(every))
 
   def test_equal_thresholds_are_near_half(self):

@@ -20,6 +20,7 @@ from rstar_jax.pipeline import backends, models, results, run, shards
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.storage import layout, records
 from tests import tiny_run
+from tests.parity import reward_cases
 
 # Two additions of 1, 2 or 3 give 2 to 6.
 TRAIN = {"four": "4", "five": "5", "never": "99", "six": "6"}
@@ -338,6 +339,12 @@ class RefusedTest(absltest.TestCase):
     )
     self.context.config.rounds = (self.context.config.rounds[0], second)
     self.assert_refused(f"^{folder}/config.json is not JSON .*: copy it again")
+
+  def test_a_reward_model_of_unknown_form(self):
+    name = str(self.context.workdir.parent / "reward")
+    reward_cases.write(pathlib.Path(name), "rlhflow")
+    self.context.config.eval.reward_model = name
+    self.assert_refused(f"^{name} is a causal model: say how it is asked")
 
   def test_nobody_who_writes(self):
     self.context.tokenizer = types.SimpleNamespace(known=5, vocab_size=13)
