@@ -126,8 +126,8 @@ def read(
     if config.logits_softcap:
       raise ValueError(
         f"{where}: final_logit_softcapping={config.logits_softcap:g} bends the "
-        "logits, so that two answers are not one head: ask the model behind a "
-        "server (config.servers.reward)"
+        "logits, so that two answers are not one head: put it behind a server, "
+        "config.servers.reward, with config.servers.compare=False"
       )
     scale = config.logits_scaling
     tied = "lm_head.weight" not in names
