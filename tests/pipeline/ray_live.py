@@ -1,15 +1,19 @@
 """A round on a Ray cluster whose processes and nodes come and go.
 
   make ray
+  make ray ARGS="--bucket --searchers=4 --problems=30"
   python -m tests.pipeline.ray_live --searchers=20 --seconds=3
 
 Several nodes of a real cluster are started on this machine. A driver searches a
 round on them and evaluates the base model, by a scripted policy with the real
 sandbox and grader. Every few seconds a searcher is killed, a node joins, or one
 is lost; the driver is killed midway, and started again. In the end all files
-have to be those of one process, and no tree may be there twice.
+have to be those of one process, and no tree may be there twice. With --bucket
+the run is in a bucket (`tests/fake_gcs.py`) that is slow, and refuses calls.
 """
 
+import collections
+import contextlib
 import os
 import pathlib
 import random
@@ -18,26 +22,30 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import app, flags
 
 from rstar_jax import testing
 from rstar_jax.storage import records, store
-from tests import tiny_run
+from tests import fake_gcs, tiny_run
 
 _SEARCHERS = flags.DEFINE_integer("searchers", 6, "Searchers.")
 _PROBLEMS = flags.DEFINE_integer("problems", 150, "Problems of the round.")
 _SECONDS = flags.DEFINE_float("seconds", 4.0, "Seconds between two deaths.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of what dies.")
+_BUCKET = flags.DEFINE_bool("bucket", False, "Whether the run is in a bucket.")
 _KEEP = flags.DEFINE_string("keep", "", "A new folder that is kept.")
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Seconds of a call of the policy.
 _CALL = 0.05
 _CPUS = 3  # Searchers of a node.
+# A variable that our processes have.
+_MARK = "RAY_LIVE"
 
 # Names of Ray's settings: how long it waits for its own processes.
 PATIENCE = {
@@ -81,8 +89,10 @@ def policy(config, folder):
 class Run:
   """A run by the command line; the stages that search, one after the other."""
 
-  def __init__(self, folder: pathlib.Path, name: str, *arguments: str):
-    self.workdir = folder / name
+  def __init__(
+    self, folder: pathlib.Path, workdir: store.Path, *arguments: str
+  ):
+    self.workdir, name = workdir, workdir.name
     self._log = folder / f"{name}.log"
     self._command = [
       *(sys.executable, "-u", "-m", "rstar_jax.main"),
@@ -104,20 +114,60 @@ class Run:
       raise RuntimeError(self._log.read_text()[-3000:])
 
   def searchers(self) -> list[int]:
-    """Returns the pids of all searchers that there were, the last ones last."""
+    """Returns the pids of the searchers that live."""
     return [
-      int(pid)
-      for log in self.workdir.glob("host_*/log.txt")
-      for pid in re.findall(r"process (\d+) on ", log.read_text())
+      int(each.name)
+      for each in pathlib.Path("/proc").iterdir()
+      if each.name.isdecimal() and _is_searcher(each)
+    ]
+
+  def names(self) -> list[str]:
+    """Returns the names of the files of all records."""
+    return [
+      name
+      for name in store.files(self.workdir)
+      if re.match(r"round_\d+/(trees|eval)/", name)
     ]
 
   def contents(self) -> dict[str, bytes]:
     """Returns the files of all records."""
-    return {
-      name: store.read(self.workdir / name)
-      for name in store.files(self.workdir)
-      if re.match(r"round_\d+/(trees|eval)/", name)
-    }
+    return {name: store.read(self.workdir / name) for name in self.names()}
+
+
+class Bucket:
+  """A hook of a bucket that is slow now and then, and refuses calls.
+
+  Attributes:
+    refused: calls by status, those that were late as 0.
+  """
+
+  def __init__(self, drawn: random.Random):
+    self._drawn, self._lock = drawn, threading.Lock()
+    self.refused: collections.Counter[int] = collections.Counter()
+
+  def __call__(self, operation: str, name: str) -> None:
+    with self._lock:
+      luck = self._drawn.random()
+      # What has changed something may be refused too, which is then done.
+      status = 503 if luck < 0.02 else 429 if luck < 0.04 else 0
+      late = status or luck < 0.06
+      self.refused[status] += bool(late)
+    if status:
+      raise fake_gcs.Refused(status)
+    time.sleep(1.0 if late else 0.02)
+
+
+@contextlib.contextmanager
+def place(
+  folder: pathlib.Path, drawn: random.Random
+) -> Iterator[tuple[store.Path, dict[int, int]]]:
+  """Yields where a run may be, and how often it was refused or late there."""
+  if not _BUCKET.value:
+    yield folder, {}
+    return
+  with fake_gcs.serve("bucket") as (bucket, _):
+    bucket.hook = weather = Bucket(drawn)
+    yield store.path("gs://bucket"), weather.refused
 
 
 class Weather:
@@ -125,6 +175,7 @@ class Weather:
 
   def __init__(self, cluster, run: Run, drawn: random.Random):
     self._cluster, self._run, self._drawn = cluster, run, drawn
+    self.pids: set[int] = set()
     self.nodes = [self._node() for _ in range(-(-_SEARCHERS.value // _CPUS))]
     self.seen = {"searchers killed": 0, "nodes lost": 0, "nodes added": 0}
 
@@ -142,7 +193,8 @@ class Weather:
 
   def strikes(self) -> None:
     """Kills a searcher; sometimes a node is lost, or added."""
-    living = [each for each in self._run.searchers() if _is_searcher(each)]
+    living = self._run.searchers()
+    self.pids.update(living)
     if living:
       os.kill(self._drawn.choice(living), signal.SIGKILL)
       self.seen["searchers killed"] += 1
@@ -166,9 +218,14 @@ def _patiently(call: Callable[[], Any], seconds: float = 60.0) -> Any:
       time.sleep(1.0)
 
 
-def _is_searcher(pid: int) -> bool:
+def _is_searcher(process: pathlib.Path) -> bool:
+  """Says whether a process is a searcher of ours, by its folder in /proc."""
   try:
-    return b"ray::" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    title = (process / "cmdline").read_bytes()
+    ours = f"{_MARK}={os.getpid()}".encode()
+    return title.startswith(b"ray::_Searcher") and ours in (
+      process / "environ"
+    ).read_bytes().split(b"\0")
   except OSError:
     return False
 
@@ -182,7 +239,7 @@ def check(folder: pathlib.Path) -> dict[str, int]:
   (folder / "config.py").write_text(CONFIG.format(train=train, test=test))
   stages = (("evaluate", 0), ("rollout", 1))
 
-  alone = Run(folder, "alone")
+  alone = Run(folder, folder / "alone")
   began = time.monotonic()
   for stage in stages:
     alone.check(alone.start(*stage))
@@ -192,6 +249,7 @@ def check(folder: pathlib.Path) -> dict[str, int]:
   # All of it is on this machine, so that a node has what the driver has; and it
   # may be slow.
   os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+  os.environ[_MARK] = str(os.getpid())
   os.environ.update({f"RAY_{name}": value for name, value in PATIENCE.items()})
   from ray._private import services
   from ray.cluster_utils import Cluster
@@ -199,22 +257,25 @@ def check(folder: pathlib.Path) -> dict[str, int]:
   # Ray has half a minute for it.
   get = services.get_node
   services.get_node = lambda *args: _patiently(lambda: get(*args))
-  cluster = Cluster(
-    initialize_head=True,
-    head_node_args={
-      "num_cpus": 0,
-      "object_store_memory": 80 << 20,
-      "include_dashboard": False,
-    },
-  )
-  try:
+  drawn = random.Random(_SEED.value)
+  with contextlib.ExitStack() as stack:
+    # Its processes find the bucket by their environment.
+    top, refused = stack.enter_context(place(folder, drawn))
+    cluster = Cluster(
+      initialize_head=True,
+      head_node_args={
+        "num_cpus": 0,
+        "object_store_memory": 80 << 20,
+        "include_dashboard": False,
+      },
+    )
+    stack.callback(cluster.shutdown)
     run = Run(
       folder,
-      "together",
+      top / "together",
       f"--config.ray.address={cluster.address}",
       f"--config.ray.searchers={_SEARCHERS.value}",
     )
-    drawn = random.Random(_SEED.value)
     weather, drivers = Weather(cluster, run, drawn), 0
     for stage in stages:
       process = run.start(*stage)
@@ -222,7 +283,7 @@ def check(folder: pathlib.Path) -> dict[str, int]:
       while process.poll() is None:
         time.sleep(_SECONDS.value)
         weather.strikes()
-        begun = sum("shard" in name for name in run.contents())
+        begun = sum("shard" in name for name in run.names())
         if stage == ("rollout", 1) and not killed and begun > len(wanted) // 3:
           process.kill()
           process.wait()
@@ -230,29 +291,29 @@ def check(folder: pathlib.Path) -> dict[str, int]:
           process = run.start(*stage)
         print(
           f"{stage[0]}: {time.monotonic() - began:.0f} s, {weather.seen}",
-          f"{len(weather.nodes)} nodes, {len(set(run.searchers()))} searchers",
-          f"so far, {len(run.contents())} files of {len(wanted)}",
+          f"{len(weather.nodes)} nodes, {len(weather.pids)} searchers so far,",
+          f"{len(run.names())} files of {len(wanted)}",
+          *([f"calls refused or late: {dict(refused)}"] if refused else []),
           flush=True,
         )
       run.check(process)
-  finally:
-    cluster.shutdown()
-  found = run.contents()
-  assert found.keys() == wanted.keys(), found.keys() ^ wanted.keys()
-  differing = [name for name in wanted if found[name] != wanted[name]]
-  assert not differing, differing
-  ids = [
-    (row["problem"]["id"], n % 2)
-    for name in sorted(found)
-    if re.match(r"round_1/trees/shard", name)
-    for n, row in enumerate(records.read_shard(run.workdir / name))
-  ]
+    found = run.contents()
+    assert found.keys() == wanted.keys(), found.keys() ^ wanted.keys()
+    differing = [name for name in wanted if found[name] != wanted[name]]
+    assert not differing, differing
+    ids = [
+      (row["problem"]["id"], n % 2)
+      for name in sorted(found)
+      if re.match(r"round_1/trees/shard", name)
+      for n, row in enumerate(records.read_shard(run.workdir / name))
+    ]
   assert len(ids) == len(set(ids)) == 2 * _PROBLEMS.value, len(ids)
   assert drivers == 1 and weather.seen["searchers killed"], weather.seen
   return weather.seen | {
     "drivers killed": drivers,
     "files": len(found),
     "trees": len(ids),
+    **{f"calls with {status or 'delay'}": n for status, n in refused.items()},
   }
 
 

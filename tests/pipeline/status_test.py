@@ -194,6 +194,11 @@ class StatusTest(parameterized.TestCase):
       ("round_1/eval/a/begun-shard-00000-of-00002-ab.jsonl", 20),
       # A clock may be late.
       ("round_1/eval/a/begun-shard-00001-of-00002-12-ab.jsonl.00003", -30),
+      (
+        "round_1/study/ppm/held_out/round_1/trees/"
+        "begun-shard-00002-of-00009-15-ab.jsonl",
+        40,
+      ),
     ):
       path = self.workdir / name
       path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,11 +207,11 @@ class StatusTest(parameterized.TestCase):
     found = status.look(self.workdir)
     self.assertEqual(
       [(each.host, each.shards, round(each.age, -1)) for each in found.at_work],
-      [(0, 2, 20), (3, 2, 7200), (12, 1, 0)],
+      [(0, 2, 20), (3, 2, 7200), (12, 1, 0), (15, 1, 40)],
     )
     self.assertRegex(
       status.render(found),
-      r"\nsearching: 3 hosts, on 5 shards, the last problem was done 0 s ago; "
+      r"\nsearching: 4 hosts, on 6 shards, the last problem was done 0 s ago; "
       r"silent since long: host 3 2 h.*\n",
     )
 
