@@ -269,8 +269,9 @@ def _search(
     if not _done(context, folder := _at(top, method))
   }
   if reward and context.config.extract.needs_trees:
+    # Earlier versions have kept no values.
     folder = top / layout.HELD_OUT
-    if not _done(context, folder):
+    if not any(_done(context, each) for each in (top / layout.QUALITY, folder)):
       left[folder] = _held_out(context, round_, folder)
   make = functools.partial(Searcher, round_=round_, reward=reward)
   shards = [shard for each in left.values() for shard in each]
@@ -399,20 +400,21 @@ class Searcher:
       )
     return self._calls[method]
 
+  @functools.cached_property
+  def _parts(self) -> dict[store.Path, pools.Part]:
+    """The files of trees, by path."""
+    folders = extract.tree_folders(self._context, self._round)
+    return {each.path: each for each in pools.parts(folders)}
+
   def _value(self, part: list[Unit], name: store.Path) -> list[units_lib.Rows]:
     """Values the trees of held-out problems, whose first ones are in a file."""
     context = self._context
     wanted = {unit.problem.id for unit in part}
-    (file,) = (
-      each
-      for each in pools.parts(extract.tree_folders(context, self._round))
-      if each.path == context.workdir / name
-    )
     found = {
       trees[0].problem.id: quality.of_problem(
         trees, self._backend.score, context.config.extract
       )
-      for trees in pools.problems(file)
+      for trees in pools.problems(self._parts[context.workdir / name])
       if trees[0].problem.id in wanted
     }
     return [{"": [found[unit.problem.id]]} for unit in part]

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import pathlib
+import shutil
 import sys
 import threading
 from unittest import mock
@@ -168,6 +169,11 @@ class StudyTest(StudyingCase):
     (found,) = records.read_shard(folder / "quality" / records.shard_name(0, 1))
     self.assertEqual(found, quality.summary(wanted) | {"reward": "ppm"})
     self.assertGreater(found["solutions"], 10)
+    # One that an earlier version has finished has no such folder.
+    shutil.rmtree(folder / "held_out")
+    self.device.made.clear()
+    study.study(context, 1)
+    self.assertEmpty(self.device.made)
 
   def test_searchers_that_die(self):
     """The files of one process, by searchers on a cluster."""
