@@ -19,6 +19,7 @@ import pathlib
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -185,7 +186,7 @@ class Weather:
     for _ in range(10):
       try:
         return self._cluster.add_node(
-          num_cpus=_CPUS, object_store_memory=80 << 20, wait=False
+          num_cpus=_CPUS, object_store_memory=80 << 20, wait=False, **_ports()
         )
       except Exception as error:
         print("a node did not start:", error, flush=True)
@@ -205,6 +206,22 @@ class Weather:
     elif self._drawn.random() < 0.25 or len(self.nodes) < 2:
       self.nodes.append(self._node())
       self.seen["nodes added"] += 1
+
+
+def _ports() -> dict[str, int]:
+  """Returns free ports for those of a node, which it waits 15 s for otherwise.
+
+  Its agent takes longer to start on a busy machine, and then the node ends.
+  """
+  names = ("metrics_agent", "dashboard_agent_listen", "runtime_env_agent")
+  with contextlib.ExitStack() as stack:
+    found = [stack.enter_context(socket.socket()) for _ in names]
+    for each in found:
+      each.bind(("", 0))
+    return {
+      f"{name}_port": each.getsockname()[1]
+      for name, each in zip(names, found, strict=True)
+    }
 
 
 def _patiently(call: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -267,6 +284,7 @@ def check(folder: pathlib.Path) -> dict[str, int]:
         "num_cpus": 0,
         "object_store_memory": 80 << 20,
         "include_dashboard": False,
+        **_ports(),
       },
     )
     stack.callback(cluster.shutdown)
