@@ -185,6 +185,14 @@ def read_config(
     return model_config.from_fields(fields, str(where)), fields
 
 
+def merged_fields(name_or_folder: str | store.Path) -> Mapping[str, Any]:
+  """Returns the fields of a model's config.json; an adapter's, once merged."""
+  if base_of_adapter(name_or_folder) is None:
+    return read_config(name_or_folder)[1]
+  with _open(name_or_folder) as source:
+    return source.fields
+
+
 @dataclasses.dataclass(frozen=True)
 class _Source:
   """A model on disk: fields of its config, weights, and name for errors."""

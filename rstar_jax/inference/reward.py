@@ -65,7 +65,7 @@ class Published:
 def described(name: str) -> Published:
   """Describes a published reward model; see `load_reward`."""
   named, folder = reward_forms.split(name)
-  _, fields = folders.read_config(folder)
+  fields = folders.merged_fields(folder)
   kind = reward_heads.kind_of(fields, folder)
   form = reward_forms.FORMS.get(named) or reward_forms.of(kind)
   if form is None:

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -140,6 +141,21 @@ class FormsTest(parameterized.TestCase):
     self.assertLess(
       model.engine.prefilled_tokens, 0.7 * model.engine.prefix_tokens
     )
+
+  def test_an_adapter_that_makes_a_classifier(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    adapter = GOLDEN / "llama_bias" / "adapter"
+    for file in adapter.iterdir():
+      (folder / file.name).write_bytes(file.read_bytes())
+    file = folder / "adapter_config.json"
+    said = json.loads(file.read_text())
+    said |= {"base_model_name_or_path": str(adapter.parent)}
+    file.write_text(json.dumps(said))
+    with mock.patch.object(reward, "load_tokenizer"):
+      found = reward.described(str(folder))
+    self.assertIs(found.form, reward_forms.FORMS["outcome"])
+    self.assertEqual(found.head, "logit")
+    self.assertFalse(reward.is_of_others(str(folder)))
 
   def test_a_causal_model_needs_its_form(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
