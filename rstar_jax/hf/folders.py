@@ -21,7 +21,6 @@ from flax import nnx
 from rstar_jax.hf import (
   adapters,
   families,
-  generation,
   model_card,
   model_config,
   pickles,
@@ -460,7 +459,7 @@ def _save(
   tokenizer: Tokenizer | None = None,
   shard_bytes: int = SHARD_BYTES,
 ) -> None:
-  """Writes weights, config, model card and, if given, tokenizer and its stops.
+  """Writes weights, config, model card and, if given, tokenizer.
 
   Args:
     model: with any head, on any mesh; every process of a cluster calls this.
@@ -499,19 +498,13 @@ def _save(
     name: tensors.Spec(dtypes[name], shape)
     for name, shape in families.disk_shapes(entries, sizes).items()
   }
+  text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
   count = sum(array.size for array in arrays.values())
   prompt = {} if tokenizer is None else {"prompt": tokenizer.prompt}
   card = model_card.render(config, model.head, count, **prompt)
   with store.staged(folder, stale="*.safetensors*") as local:
     tensors.write(local, specs, parts, shard_bytes)
-    tensors.write_text(local / "config.json", _text(fields))
+    tensors.write_text(local / "config.json", text)
     tensors.write_text(local / "README.md", card)
-    if tokenizer is not None and model.head == "lm":
-      stops = _text(generation.fields_of(tokenizer))
-      tensors.write_text(local / generation.FILE, stops)
     if tokenizer is not None:
       tokenizer.save(local)
-
-
-def _text(fields: Mapping[str, Any]) -> str:
-  return json.dumps(fields, indent=2, sort_keys=True) + "\n"

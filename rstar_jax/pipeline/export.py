@@ -8,7 +8,7 @@ import pathlib
 from rstar_jax.data import export as export_lib
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
-from rstar_jax.hf import adapters, model_card, upload
+from rstar_jax.hf import adapters, generation, model_card, upload
 from rstar_jax.pipeline import cards, checks, results
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import each_row
@@ -26,7 +26,7 @@ def export(
   push_to: str = "",
   endpoint: str | None = None,
 ) -> str:
-  """Writes a data set, or a model's card; lists the files, and pushes them.
+  """Writes a data set, or a model's card and stops; lists and pushes files.
 
   Args:
     context: the run.
@@ -73,6 +73,9 @@ def export(
         found = results.collect(context)
         text += "\n" + cards.measured(found, round_, what, licence)
       files = {name: source / name for name in names}
+    if what == "policy":
+      files[generation.FILE] = local / generation.FILE
+      files[generation.FILE].write_text(generation.render(context.tokenizer))
     files[cards.CARD] = local / cards.CARD
     (local / cards.CARD).write_text(cards.add(card, cards.fields(config), text))
     lines = [f"{folder}: {said}", "", *_listed(files), ""]

@@ -5,7 +5,6 @@ import fnmatch
 import json
 import pathlib
 import tracemalloc
-import types
 from unittest import mock
 
 import huggingface_hub
@@ -15,8 +14,7 @@ import safetensors.numpy
 from absl.testing import absltest, parameterized
 from flax import nnx
 
-from rstar_jax.hf import folders, generation, tensors
-from rstar_jax.inference.policy import stop_finishes
+from rstar_jax.hf import folders, tensors
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.steps import prompts
 from rstar_jax.steps.tokenizer import HfTokenizer, encode_solution
@@ -107,30 +105,6 @@ class HfTest(parameterized.TestCase):
     self.assert_same(model, loaded)
     self.assertEqual(loaded.config, model.config)
     self.assertEqual(loaded.config.family, "qwen2")
-
-  def test_others_end_a_step_where_the_engine_does(self):
-    import transformers
-
-    tokenizer = HfTokenizer(BASE_MODEL)
-    model = make(vocab_size=tokenizer.vocab_size)
-    folders.save_policy(model, self.folder, tokenizer=tokenizer)
-    read = transformers.GenerationConfig.from_pretrained(self.folder)
-    self.assertEqual(set(read.eos_token_id), stop_finishes(tokenizer).keys())
-    self.assertEqual(read.eos_token_id[0], tokenizer.eos_id)
-    self.assertEqual(read.pad_token_id, tokenizer.pad_id)
-    self.assertIsNone(read.bos_token_id)
-    # One that knows no step, and a model that writes none.
-    plain = types.SimpleNamespace(
-      eos_id=5, pad_id=5, bos_ids=(3,), id_of={}.__getitem__
-    )
-    self.assertEqual(
-      generation.fields_of(plain),
-      {"bos_token_id": 3, "eos_token_id": [5], "pad_token_id": 5},
-    )
-    ppm = ppm_from_policy(model, rngs=nnx.Rngs(0))
-    other = self.folder.parent / "ppm"
-    folders.save_ppm(ppm, other, tokenizer=tokenizer)
-    self.assertFalse((other / generation.FILE).exists())
 
   @parameterized.parameters("Is it {{ 3 }}?", "<code>x</code>\n\n  y \u00e9")
   def test_a_chat_of_others_is_the_prompt_of_training(self, question):

@@ -12,7 +12,7 @@ from rstar_jax import main, testing
 from rstar_jax.config import identity
 from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import accuracy
-from rstar_jax.hf import adapters, folders
+from rstar_jax.hf import adapters, folders, generation
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.pipeline import export, extract, results, rollout, shards
 from rstar_jax.storage import records
@@ -125,8 +125,12 @@ class ExportTest(ExportCase):
     pushed = hub.repos["models/me/policy"]["files"]
     folder = context.folder(1, "policy")
     names = {each.name for each in folder.iterdir() if each.is_file()}
-    self.assertEqual(pushed.keys(), names - {"MANIFEST.json"})
-    for name in pushed.keys() - {"README.md"}:
+    stops = "generation_config.json"
+    self.assertNotIn(stops, names)
+    self.assertEqual(pushed.keys(), names - {"MANIFEST.json"} | {stops})
+    text = generation.render(context.tokenizer)
+    self.assertEqual(pushed[stops].decode(), text)
+    for name in pushed.keys() - {"README.md", stops}:
       self.assertEqual(pushed[name], (folder / name).read_bytes())
     # In the run nothing has changed.
     self.assertEqual((folder / "README.md").read_text(), before)
