@@ -109,12 +109,11 @@ class HfTokenizer:
     self.known = len(self._tokenizer)
     self.bos_id: int | None = self._tokenizer.bos_token_id
     backend = self._tokenizer.backend_tokenizer
-    around = backend.encode("0")
-    before = itertools.takewhile(
-      lambda each: each[1],
-      zip(around.ids, around.special_tokens_mask, strict=True),
-    )
-    self.bos_ids: tuple[int, ...] = tuple(token for token, _ in before)
+    self.bos_ids = _before(backend)
+    if not self.bos_ids and _begins(str(name_or_folder)):
+      # By its config alone; transformers 5 goes by tokenizer.json.
+      self._tokenizer.add_bos_token = True
+      self.bos_ids = _before(backend)
     written = json.loads(backend.to_str())
     self.misread_in = () if _splits_as_qwen2(written) else ("qwen2",)
     as_written.keep_in_decoding(backend, written)
@@ -197,6 +196,22 @@ class HfTokenizer:
     for name in (*loading, "add_prefix_space", "legacy"):
       fields.pop(name, None)
     file.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
+
+
+def _before(backend) -> tuple[int, ...]:
+  """Returns the special tokens that a `tokenizers.Tokenizer` begins with."""
+  found = backend.encode("0")
+  tokens = zip(found.ids, found.special_tokens_mask, strict=True)
+  begun = itertools.takewhile(lambda each: each[1], tokens)
+  return tuple(token for token, _ in begun)
+
+
+def _begins(name_or_folder: str) -> bool:
+  """Says whether tokenizer_config.json wants begin-of-text."""
+  from transformers.models.auto import tokenization_auto
+
+  fields = tokenization_auto.get_tokenizer_config(name_or_folder)
+  return bool(fields.get("add_bos_token") and fields.get("bos_token"))
 
 
 def _splits_as_qwen2(written: Mapping[str, Any]) -> bool:

@@ -33,6 +33,12 @@ _QWEN2 = (
 )
 
 
+_R1 = (
+  "<\uff5cbegin\u2581of\u2581sentence\uff5c>",
+  "<\uff5cend\u2581of\u2581sentence\uff5c>",
+)
+
+
 def _split(expression: str):
   return pre_tokenizers.Sequence(
     [
@@ -121,6 +127,11 @@ def qwen2() -> tokenizers.Tokenizer:
   tokenizer = _byte_level(_split(_QWEN2), specials)
   tokenizer.normalizer = normalizers.NFC()
   return tokenizer
+
+
+def r1() -> tokenizers.Tokenizer:
+  """R1's distilled into Qwen: its config has begin-of-text, not its file."""
+  return _byte_level(_split(_QWEN2), list(_R1))
 
 
 def llama3() -> tokenizers.Tokenizer:
@@ -235,6 +246,16 @@ def gemma() -> tokenizers.Tokenizer:
 # By name: the tokenizer, and fields of its tokenizer_config.json.
 ALL = {
   "qwen2": (qwen2, {"eos_token": "<|endoftext|>"}),
+  "r1": (
+    r1,
+    {
+      "tokenizer_class": "LlamaTokenizerFast",
+      "add_bos_token": True,
+      "bos_token": _R1[0],
+      "eos_token": _R1[1],
+      "legacy": True,
+    },
+  ),
   "llama3": (
     llama3,
     {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"},

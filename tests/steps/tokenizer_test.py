@@ -152,6 +152,7 @@ class HfTokenizerTest(parameterized.TestCase):
       (name, ()) for name in ("qwen2", "smollm", "spaced", "phi3", "converted")
     ),
     ("llama3", (0,)),
+    ("r1", (0,)),
     *((name, (1,)) for name in ("llama2", "mistral", "metaspace", "gemma")),
   )
   def test_begin_of_text_where_a_model_expects_it(self, name, expected):
