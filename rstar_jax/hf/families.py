@@ -1,8 +1,9 @@
 """Names and layouts of weights on disk: one table a family, for both ways.
 
 Letters are axes: D embed, N heads, K key/value heads, H head, F mlp, V vocab,
-O outputs of a head's hidden layer, 1 one. On disk, letters written together are
-one axis.
+O outputs of a head's hidden layer, E experts, W width of one, 1 one. On disk,
+letters written together are one axis; in Wg and Wu, elements of two parameters
+take turns.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.config import Mixture, ModelConfig
 
 Path = tuple[str | int, ...]
 Index = tuple[slice, ...]
@@ -22,7 +23,8 @@ class Row:
   """A parameter of the model, and its tensor on disk.
 
   Rows with the same name are parts of one tensor, concatenated on its first
-  axis. `{i}` is the layer.
+  axis, or take turns on its last. `{i}` is the layer. With `{e}` each expert
+  has a tensor of its own, without the parameter's first axis.
   """
 
   name: str
@@ -96,6 +98,29 @@ _MLP_BIAS = (
   _layer("mlp.down_proj.bias", "D", "mlp.down_bias", "D"),
 )
 
+_EXPERTS = (
+  _layer("mlp.gate.weight", "E D", "mlp.router", "E D"),
+  *(
+    _layer(f"mlp.experts.{{e}}.{name}_proj.weight", disk, f"mlp.{name}", here)
+    for name, disk, here in (
+      ("gate", "W D", "E D W"),
+      ("up", "W D", "E D W"),
+      ("down", "D W", "E W D"),
+    )
+  ),
+)
+_GPT_OSS = (
+  _layer("self_attn.sinks", "N", "attention.sinks", "N"),
+  _layer("mlp.router.weight", "E D", "mlp.router", "E D"),
+  _layer("mlp.router.bias", "E", "mlp.router_bias", "E"),
+  _layer("mlp.experts.gate_up_proj", "E D Wg", "mlp.gate", "E D W"),
+  _layer("mlp.experts.gate_up_proj", "E D Wu", "mlp.up", "E D W"),
+  _layer("mlp.experts.gate_up_proj_bias", "E Wg", "mlp.gate_bias", "E W"),
+  _layer("mlp.experts.gate_up_proj_bias", "E Wu", "mlp.up_bias", "E W"),
+  _layer("mlp.experts.down_proj", "E W D", "mlp.down", "E W D"),
+  _layer("mlp.experts.down_proj_bias", "E D", "mlp.down_bias", "E D"),
+)
+
 # By the `model_type` of config.json. A model uses the rows of its family whose
 # parameters it has.
 _QWEN2 = (*_COMMON, *_PRE, *_SPLIT, *_QKV_BIAS)
@@ -127,16 +152,21 @@ class Entry:
     path: the parameter's path.
     row: the layouts of both.
     start: the parameter's offset on the tensor's first axis.
+    expert: the index on the parameter's first axis that the tensor is of; None
+      is all.
   """
 
   name: str
   path: Path
   row: Row
   start: int
+  expert: int | None = None
 
 
 def sizes_of(config: ModelConfig) -> dict[str, int]:
   """Returns the size of each axis, by its letter."""
+  mixtures = [each.mixture for each in config.layers() if each.mixture]
+  experts = mixtures[0] if mixtures else Mixture(experts=0, chosen=0, dim=0)
   return {
     "V": config.vocab_size,
     "D": config.embed_dim,
@@ -145,6 +175,10 @@ def sizes_of(config: ModelConfig) -> dict[str, int]:
     "H": config.head_dim,
     "F": config.mlp_dim,
     "O": config.embed_dim,
+    "E": experts.experts,
+    "W": experts.dim,
+    "g": 2,
+    "u": 2,
     "1": 1,
   }
 
@@ -157,7 +191,8 @@ def entries(config: ModelConfig, paths: Collection[Path]) -> list[Entry]:
     paths: paths of the model's parameters.
 
   Returns:
-    One entry for each parameter; parts of a tensor are in order.
+    The entries of each parameter: one, or one for each expert; parts of a
+    tensor are in order.
 
   Raises:
     ValueError: a parameter has no row, or more than one.
@@ -174,13 +209,14 @@ def entries(config: ModelConfig, paths: Collection[Path]) -> list[Entry]:
       )
       if path not in paths:
         continue
-      name = row.name.format(i=i)
       if path in seen:
-        raise ValueError(f"{path} is both {seen[path]} and {name}")
-      seen[path] = name
-      start = ends.get(name, 0)
-      ends[name] = start + _size(row.disk.split()[0], sizes)
-      found.append(Entry(name, path, row, start))
+        raise ValueError(f"{path} is both {seen[path]} and {row.name}")
+      seen[path] = row.name
+      for expert in range(sizes["E"]) if "{e}" in row.name else (None,):
+        name = row.name.format(i=i, e=expert)
+        start = 0 if take_turns(row) else ends.get(name, 0)
+        ends[name] = start + _size(row.disk.split()[0], sizes)
+        found.append(Entry(name, path, row, start, expert))
   if missing := sorted(map(str, set(paths) - set(seen))):
     raise ValueError(
       f"family {config.family!r} has no tensor for the parameters {missing}"
@@ -236,7 +272,7 @@ def from_disk(
       shape.append(sizes[letter] if place else high - low)
       cuts.append(slice(low, high) if place else slice(None))
   block = block.reshape(shape)[tuple(cuts)]
-  kept = row.here.split()
+  kept = _axes(row)
   ones = tuple(i for i, letter in enumerate(letters) if letter not in kept)
   letters = [letter for letter in letters if letter in kept]
   return block.squeeze(ones).transpose([letters.index(x) for x in kept])
@@ -245,11 +281,25 @@ def from_disk(
 def to_disk(
   value: np.ndarray, row: Row, sizes: Mapping[str, int]
 ) -> np.ndarray:
-  """Returns a parameter in the tensor's layout; the inverse of `from_disk`."""
-  letters = row.disk.replace(" ", "").replace("1", "")
-  order = [row.here.split().index(letter) for letter in letters]
-  shape = [_size(axis, sizes) for axis in row.disk.split()]
+  """Returns a parameter in the tensor's layout; the inverse of `from_disk`.
+
+  Of parameters whose elements take turns, the last axis has its own alone; of
+  an expert's tensor, the value is of this expert.
+  """
+  here = _axes(row)
+  order = [here.index(letter) for letter in row.disk if letter in here]
+  shape = [_size(axis.strip("gu"), sizes) for axis in row.disk.split()]
   return np.ascontiguousarray(value.transpose(order).reshape(shape))
+
+
+def take_turns(row: Row) -> bool:
+  """Says whether elements of this and the next row of its tensor take turns."""
+  return row.disk[-1] in "gu"
+
+
+def _axes(row: Row) -> list[str]:
+  """Returns the parameter's axes that a tensor has."""
+  return [letter for letter in row.here.split() if letter in row.disk]
 
 
 def _size(letters: str, sizes: Mapping[str, int]) -> int:
@@ -259,7 +309,7 @@ def _size(letters: str, sizes: Mapping[str, int]) -> int:
 def _bounds(
   row: Row, index: Index, sizes: Mapping[str, int]
 ) -> dict[str, tuple[int, int]]:
-  bounds = {"1": (0, 1)}
+  bounds = {"1": (0, 1), "g": (0, 1), "u": (1, 2)}
   for letter, part in zip(row.here.split(), index, strict=True):
     low, high, _ = part.indices(sizes[letter])
     bounds[letter] = low, high

@@ -7,10 +7,11 @@ devices.
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -341,18 +342,21 @@ def _load(
       path: variable.get_value() for path, variable in nnx.to_flat_state(wanted)
     }
   sizes = families.sizes_of(config)
+  by_path: dict[families.Path, list[families.Entry]] = {}
+  for entry in entries:
+    by_path.setdefault(entry.path, []).append(entry)
   # The largest come first, while there is memory for copies of them.
-  for entry in sorted(
-    entries, key=lambda each: -variables[each.path].get_value().size
+  for path in sorted(
+    by_path, key=lambda path: -variables[path].get_value().size
   ):
-    variable = variables[entry.path]
+    variable = variables[path]
     shape = variable.get_value().shape
     dtype = variable.get_value().dtype
-    read = _Reader(source.tensors, entry, sizes, shape, dtype)
+    read = _Reader(source.tensors, by_path[path], sizes, shape, dtype)
     if mesh is None:
       value = jax.device_put(read((slice(None),) * len(shape)))
     else:
-      value = jax.make_array_from_callback(shape, places[entry.path], read)
+      value = jax.make_array_from_callback(shape, places[path], read)
     # jax keeps the block that was read until the transfer is done.
     variable.set_value(value.block_until_ready())
     del read
@@ -383,8 +387,8 @@ def _planned(
 class _Reader:
   """Reads blocks of a parameter; devices with the same block share it."""
 
-  def __init__(self, source, entry, sizes, shape, dtype: str):
-    self._source, self._entry, self._sizes = source, entry, sizes
+  def __init__(self, source, entries, sizes, shape, dtype: str):
+    self._source, self._entries, self._sizes = source, entries, sizes
     self._shape, self._dtype = shape, jnp.dtype(dtype)
     self._blocks: dict[tuple, np.ndarray] = {}
 
@@ -393,15 +397,22 @@ class _Reader:
       part.indices(size) for part, size in zip(index, self._shape, strict=True)
     )
     if key not in self._blocks:
-      where = families.disk_index(self._entry, index, self._sizes)
-      block = self._source.read(self._entry.name, where)
-      block = families.from_disk(block, self._entry, index, self._sizes)
-      self._blocks[key] = _empty(block.shape, self._dtype)
-      self._blocks[key][...] = block
+      block = _empty([len(range(*part)) for part in key], self._dtype)
+      if self._entries[0].expert is None:
+        block[...] = self._read(self._entries[0], index)
+      else:
+        for own, entry in zip(block, self._entries[index[0]], strict=True):
+          own[...] = self._read(entry, index)
+      self._blocks[key] = block
     return self._blocks[key]
 
+  def _read(self, entry, index: families.Index) -> np.ndarray:
+    where = families.disk_index(entry, index, self._sizes)
+    block = self._source.read(entry.name, where)
+    return families.from_disk(block, entry, index, self._sizes)
 
-def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+
+def _empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
   """Returns an aligned array, which jax on a CPU uses without a copy."""
   alignment = 64
   size = math.prod(shape) * dtype.itemsize
@@ -452,6 +463,27 @@ def _some(names: list[str]) -> str:
   return ", ".join(names[:5]) + more
 
 
+def _parts(
+  entries: Sequence[families.Entry],
+  arrays: Mapping[families.Path, jax.Array],
+  sizes: Mapping[str, int],
+) -> Iterator[np.ndarray]:
+  """Makes what is written of tensors, one after the other."""
+  for _, own in itertools.groupby(entries, key=lambda entry: entry.name):
+    turns = []
+    for entry in own:
+      array = arrays[entry.path]
+      if entry.expert is not None:
+        array = array[entry.expert]
+      part = families.to_disk(sharding.to_host(array), entry.row, sizes)
+      if families.take_turns(entry.row):
+        turns.append(part)
+      else:
+        yield part
+    if turns:
+      yield np.stack(turns, axis=-1)
+
+
 def _save(
   model: Transformer,
   folder: str | store.Path,
@@ -485,10 +517,7 @@ def _save(
   # The sort is stable, so the parts of a tensor stay in order.
   entries.sort(key=lambda entry: entry.name)
   # One at a time; all processes take part in gathering each.
-  parts = (
-    families.to_disk(sharding.to_host(arrays[entry.path]), entry.row, sizes)
-    for entry in entries
-  )
+  parts = _parts(entries, arrays, sizes)
   if jax.process_index() != 0:
     for _ in parts:
       pass

@@ -11,6 +11,7 @@ from rstar_jax.hf.families import Entry, Row
 from rstar_jax.testing import tiny_model
 
 SIZES = {"V": 7, "D": 5, "N": 6, "K": 2, "H": 4, "F": 3, "O": 8, "1": 1}
+SIZES |= {"E": 4, "W": 8, "g": 2, "u": 2}
 
 
 def whole(rank):
@@ -36,7 +37,15 @@ class FamiliesTest(parameterized.TestCase):
     letters = here.split()
     shape = [SIZES[x] for x in letters]
     value = np.random.default_rng(0).normal(size=shape)
-    part = families.to_disk(value, entry.row, SIZES)
+    if own := "E" in letters and "E" not in disk:
+      # A tensor of one expert, the third.
+      part = families.to_disk(value[2], entry.row, SIZES)
+    else:
+      part = families.to_disk(value, entry.row, SIZES)
+    if families.take_turns(entry.row):
+      turns = [part, np.full(part.shape, np.nan)]
+      part = np.stack(turns if disk[-1] == "g" else turns[::-1], -1)
+      part = part.reshape(*part.shape[:-2], -1)
     padding = np.full((11, *part.shape[1:]), np.nan)
     tensor = np.concatenate([padding, part])
     ranges = [
@@ -46,7 +55,8 @@ class FamiliesTest(parameterized.TestCase):
     for index in itertools.product(*ranges):
       where = families.disk_index(entry, index, SIZES)
       block = families.from_disk(tensor[where], entry, index, SIZES)
-      np.testing.assert_array_equal(block, value[index])
+      wanted = value[2][index[1:]] if own else value[index]
+      np.testing.assert_array_equal(block, wanted)
 
   def test_parts_follow_one_another(self):
     paths = {("layers", 0, "attention", name) for name in ("q", "k", "v")} | {

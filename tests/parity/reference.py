@@ -52,7 +52,9 @@ def expected(
   found: dict[str, np.ndarray] = {}
   auto = transformers.AutoModelForCausalLM
   # Eager attention: the plainest of the library's own.
-  options = {"attn_implementation": "eager"}
+  options = dict.fromkeys(
+    ("attn_implementation", "experts_implementation"), "eager"
+  )
   model = auto.from_pretrained(folder, **options).eval()
   rounded = auto.from_pretrained(folder, dtype=torch.bfloat16, **options).eval()
   config = model.config
