@@ -99,26 +99,21 @@ _MLP_BIAS = (
 )
 
 _EXPERTS = (
-  _layer("mlp.gate.weight", "E D", "mlp.router", "E D"),
-  *(
-    _layer(f"mlp.experts.{{e}}.{name}_proj.weight", disk, f"mlp.{name}", here)
-    for name, disk, here in (
-      ("gate", "W D", "E D W"),
-      ("up", "W D", "E D W"),
-      ("down", "D W", "E W D"),
-    )
-  ),
+  _layer("mlp.gate.weight", "E D", "experts.router", "E D"),
+  _layer("mlp.experts.{e}.gate_proj.weight", "W D", "experts.gate", "E D W"),
+  _layer("mlp.experts.{e}.up_proj.weight", "W D", "experts.up", "E D W"),
+  _layer("mlp.experts.{e}.down_proj.weight", "D W", "experts.down", "E W D"),
 )
 _GPT_OSS = (
   _layer("self_attn.sinks", "N", "attention.sinks", "N"),
-  _layer("mlp.router.weight", "E D", "mlp.router", "E D"),
-  _layer("mlp.router.bias", "E", "mlp.router_bias", "E"),
-  _layer("mlp.experts.gate_up_proj", "E D Wg", "mlp.gate", "E D W"),
-  _layer("mlp.experts.gate_up_proj", "E D Wu", "mlp.up", "E D W"),
-  _layer("mlp.experts.gate_up_proj_bias", "E Wg", "mlp.gate_bias", "E W"),
-  _layer("mlp.experts.gate_up_proj_bias", "E Wu", "mlp.up_bias", "E W"),
-  _layer("mlp.experts.down_proj", "E W D", "mlp.down", "E W D"),
-  _layer("mlp.experts.down_proj_bias", "E D", "mlp.down_bias", "E D"),
+  _layer("mlp.router.weight", "E D", "experts.router", "E D"),
+  _layer("mlp.router.bias", "E", "experts.router_bias", "E"),
+  _layer("mlp.experts.gate_up_proj", "E D Wg", "experts.gate", "E D W"),
+  _layer("mlp.experts.gate_up_proj", "E D Wu", "experts.up", "E D W"),
+  _layer("mlp.experts.gate_up_proj_bias", "E Wg", "experts.gate_bias", "E W"),
+  _layer("mlp.experts.gate_up_proj_bias", "E Wu", "experts.up_bias", "E W"),
+  _layer("mlp.experts.down_proj", "E W D", "experts.down", "E W D"),
+  _layer("mlp.experts.down_proj_bias", "E D", "experts.down_bias", "E D"),
 )
 
 # By the `model_type` of config.json. A model uses the rows of its family whose
@@ -130,6 +125,8 @@ _GEMMA2 = (*_COMMON, *_BOTH, *_SPLIT, *_QKV_BIAS, *_O_BIAS)
 FAMILIES = {
   "qwen2": _QWEN2,
   "qwen3": (*_QWEN2, *_O_BIAS, *_QK_NORM),
+  "qwen3_moe": (*_QWEN2, *_O_BIAS, *_QK_NORM, *_EXPERTS),
+  "gpt_oss": (*_QWEN2, *_O_BIAS, *_GPT_OSS),
   "llama": _LLAMA,
   "phi3": (*_COMMON, *_PRE, *_FUSED),
   "mistral": (*_COMMON, *_PRE, *_SPLIT),

@@ -24,6 +24,7 @@ from rstar_jax.hf import (
   families,
   model_card,
   model_config,
+  mxfp4,
   pickles,
   reward_heads,
   tensors,
@@ -248,7 +249,10 @@ def _open(
       return
     fields, weights, file = _describe(path)
     where = f"{name_or_folder}/{file.name}" if place != name_or_folder else file
-    yield _Source(fields, weights or _weights(path), str(where))
+    opened = weights or _weights(path)
+    if "quantization_config" in fields:
+      opened = mxfp4.Dequantized(opened)
+    yield _Source(fields, opened, str(where))
 
 
 def _weights(folder: pathlib.Path) -> tensors.Tensors:

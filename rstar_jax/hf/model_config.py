@@ -12,7 +12,10 @@ from rstar_jax.hf import rope_config
 from rstar_jax.hf.families import FAMILIES
 from rstar_jax.hf.fields import Fields
 from rstar_jax.hf.rope_config import FULL, SLIDING
-from rstar_jax.models.config import ModelConfig, in_turns
+from rstar_jax.models.config import STEEPNESS, Mixture, ModelConfig, in_turns
+
+# A family, and the way in which its weights may be quantised.
+MXFP4 = "gpt_oss", "mxfp4"
 
 # What a class's name may end in: a decoder with one head or another.
 CLASSES = (
@@ -42,8 +45,10 @@ class _Family:
   every: int = 0
   # The name of the activation, and of its field.
   activation: tuple[str, str] = ("silu", "hidden_act")
-  # Which of "attention_bias" and "mlp_bias" the file may say.
+  # Which of "attention_bias" and "mlp_bias" the file may say, and what silence
+  # says.
   biases: tuple[str, ...] = ()
+  biased: bool = False
   # What the file does not say: fields of the ModelConfig.
   fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -74,6 +79,24 @@ _FAMILIES = {
     biases=("attention_bias",),
     fixed={"qk_norm": "head"},
   ),
+  "qwen3_moe": _Family(
+    "Qwen3Moe",
+    kv_heads=4,
+    window=4096,
+    biases=("attention_bias",),
+    fixed={"qk_norm": "head"},
+  ),
+  "gpt_oss": _Family(
+    "GptOss",
+    kv_heads=8,
+    head_dim=64,
+    eps=1e-5,
+    window=128,
+    every=2,
+    biases=("attention_bias",),
+    biased=True,
+    fixed={"norm_form": "wide", "sinks": True},
+  ),
   "llama": _Family("Llama", biases=_BOTH_BIASES),
   "phi3": _Family("Phi3", eps=1e-5, fixed=_NO_BIAS),
   "mistral": _Family("Mistral", kv_heads=8, window=4096, fixed=_NO_BIAS),
@@ -89,8 +112,8 @@ _FAMILIES = {
 }
 # Families whose files say for each layer whether it has a window.
 _LAYERED = {"qwen2", "qwen3", "ministral", "smollm3", "olmo3", "gemma2"}
-_LAYERED |= {"gemma3_text"}
-_SWITCHED = {"qwen2", "qwen3", "smollm3"}
+_LAYERED |= {"gemma3_text", "gpt_oss"}
+_SWITCHED = {"qwen2", "qwen3", "qwen3_moe", "smollm3"}
 _GEMMAS = {"gemma2", "gemma3_text"}
 
 
@@ -129,7 +152,8 @@ def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
   head_dim = file.whole("head_dim", silent.head_dim)
   head_dim = width // heads if head_dim is None else head_dim
   biased, mlp_biased = (
-    name in silent.biases and file.flag(name, False) for name in _BOTH_BIASES
+    name in silent.biases and file.flag(name, silent.biased)
+    for name in _BOTH_BIASES
   )
   fields = {
     "qkv_bias": family == "qwen2" or biased,
@@ -193,6 +217,7 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
   biases = {"attention_bias": config.qkv_bias, "mlp_bias": config.mlp_bias}
   fields |= {each: biases[each] for each in about.biases}
   fields |= _window_fields(config) | _scale_fields(config)
+  fields |= _mixture_fields(config)
   if head != "lm":
     fields |= {
       "architectures": [classifier(family)],
@@ -250,7 +275,8 @@ def _check_said(config: ModelConfig, fields: Mapping[str, Any]) -> None:
 
 def _check_plain(file: Fields, family: str) -> None:
   """Refuses fields with which the decoder is not the family's."""
-  if "quantization_config" in file:
+  packed = file.part("quantization_config").value("quant_method", None)
+  if "quantization_config" in file and (family, packed) != MXFP4:
     file.refuse(
       "quantization_config",
       "left out: the weights are quantised; give the model in bfloat16 or "
@@ -321,7 +347,7 @@ def _scale_fields(config: ModelConfig) -> dict[str, Any]:
 
 
 def _layers(file: Fields, family: str, head_dim: int) -> list[dict[str, Any]]:
-  """Returns what is each layer's own: its window and its rotary fields."""
+  """Returns what is each layer's own: window, rotary fields and experts."""
   count = file.whole("num_hidden_layers")
   rotated = [True] * count
   if family == "smollm3":
@@ -344,8 +370,71 @@ def _layers(file: Fields, family: str, head_dim: int) -> list[dict[str, Any]]:
     ropes[kind]
     | {"sliding_window": window if kind == SLIDING else 0}
     | ({} if turned else {"rotary_share": 0.0})
-    for kind, turned in zip(kinds, rotated, strict=True)
+    | {"mixture": mixture}
+    for kind, turned, mixture in zip(
+      kinds, rotated, _mixtures(file, family, count), strict=True
+    )
   ]
+
+
+def _mixtures(file: Fields, family: str, count: int) -> list[Mixture | None]:
+  """Returns the experts of each layer, None for a layer with an MLP."""
+  if family not in ("qwen3_moe", "gpt_oss"):
+    return [None] * count
+  oss = family == "gpt_oss"
+  # The first is what `transformers` writes since version 5.
+  names = "num_local_experts", "num_experts"
+  experts = file.whole(next((x for x in names if x in file), names[0]), 128)
+  chosen = file.whole("num_experts_per_tok", 4 if oss else 8)
+  if chosen > experts:
+    file.refuse("num_experts_per_tok", f"at most the {experts} experts")
+  if oss:
+    if file.number("swiglu_alpha", STEEPNESS) != STEEPNESS:
+      file.refuse("swiglu_alpha", f"{STEEPNESS}")
+    width, limit = "intermediate_size", file.number("swiglu_limit", 7.0)
+    one = Mixture(
+      experts=experts,
+      chosen=chosen,
+      dim=file.whole(width),
+      bias=True,
+      limit=limit,
+    )
+    return [one] * count
+  one = Mixture(
+    experts=experts,
+    chosen=chosen,
+    dim=file.whole("moe_intermediate_size", 768),
+    normalised=file.flag("norm_topk_prob", False),
+  )
+  every = file.whole("decoder_sparse_step", 1)
+  plain = file.value("mlp_only_layers", None) or []
+  if not isinstance(plain, list):
+    file.refuse("mlp_only_layers", "a list of layers")
+  return [
+    one if i not in plain and (i + 1) % every == 0 else None
+    for i in range(count)
+  ]
+
+
+def _mixture_fields(config: ModelConfig) -> dict[str, Any]:
+  """Returns the fields that `_mixtures` reads."""
+  layers = [config.layer(index) for index in range(config.num_layers)]
+  one = next((each.mixture for each in layers if each.mixture), None)
+  if one is None:
+    return {}
+  fields: dict[str, Any] = {"num_experts_per_tok": one.chosen}
+  if config.family == "gpt_oss":
+    return fields | {
+      "num_local_experts": one.experts,
+      "swiglu_limit": one.limit,
+    }
+  return fields | {
+    "num_experts": one.experts,
+    "moe_intermediate_size": one.dim,
+    "norm_topk_prob": one.normalised,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [i for i, x in enumerate(layers) if not x.mixture],
+  }
 
 
 def _windows(
@@ -354,8 +443,9 @@ def _windows(
   """Returns the window, 0 if there is no limit, and the kind of each layer.
 
   In files of layered families `layer_types` says which layers have a window.
-  All layers of Phi-3 and Mistral and none of the others have one; there
-  `layer_types` configures only the cache of `transformers`, and must agree.
+  All layers of Phi-3, Mistral and Qwen3-MoE and none of the others have one;
+  there `layer_types` configures only the cache of `transformers`, and must
+  agree.
   """
   layers, silent = len(rotated), _FAMILIES[family]
   longest = file.whole("max_position_embeddings")
@@ -392,7 +482,7 @@ def _windows(
   if window is None:
     return 0, [FULL] * layers
   if family not in _LAYERED:
-    right = layers if family in ("phi3", "mistral") else 0
+    right = layers if family in ("phi3", "mistral", "qwen3_moe") else 0
     if sliding != right:
       file.refuse(
         "sliding_window",

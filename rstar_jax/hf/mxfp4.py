@@ -7,10 +7,10 @@ first in the low bits; and a scale in e8m0, the power of two 2^(byte - 127)
 
 import numpy as np
 
-from rstar_jax.hf.tensors import Tensors
+from rstar_jax.hf.tensors import PACKED, Tensors
 
 BLOCK = 32
-_BLOCKS, _SCALES = "_blocks", "_scales"
+_BLOCKS, _SCALES = PACKED
 # Of e2m1, by the bits: a sign, two of the exponent and one of the fraction.
 _HALF = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _VALUES = np.array([*_HALF, *(-each for each in _HALF)], np.float32)
@@ -45,7 +45,11 @@ class Dequantized:
     return experts, blocks * BLOCK, outputs
 
   def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-    """Returns a block of a tensor; of a packed one as float32."""
+    """Returns a block of a tensor; of a packed one as float32.
+
+    Raises:
+      ValueError: a value is NaN.
+    """
     if name not in self._packed:
       return self._tensors.read(name, index)
     shape = self.shape(name)
@@ -61,9 +65,11 @@ class Dequantized:
     scales = self._tensors.read(name + _SCALES, (experts, outputs, blocks))
     values = np.stack([_VALUES[packed & 15], _VALUES[packed >> 4]], -1)
     values = values.reshape(*scales.shape, BLOCK)
-    # 255 is no number.
-    powers = np.where(scales == 255, np.nan, np.exp2(scales - 127.0))
-    values *= powers[..., None].astype(np.float32)
+    if np.any(scales == 255):
+      raise ValueError(
+        f"the tensor {name}{_SCALES} has a scale that is NaN: take another copy"
+      )
+    values *= np.exp2(scales - 127.0).astype(np.float32)[..., None]
     values = np.swapaxes(values.reshape(*scales.shape[:2], -1), 1, 2)
     skipped = first * BLOCK
     return values[:, inputs.start - skipped : inputs.stop - skipped]

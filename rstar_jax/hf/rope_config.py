@@ -28,7 +28,7 @@ BY_KIND = {
   "olmo3": {FULL: 500_000.0, SLIDING: 500_000.0},
 }
 # Bases of silent files.
-_BASES = {"smollm3": 2_000_000.0}
+_BASES = {"smollm3": 2_000_000.0, "gpt_oss": 150_000.0}
 
 
 def from_fields(
@@ -56,6 +56,8 @@ def from_fields(
     if not fields.value(name, None):
       name = "rope_parameters"
     rope = fields.part(name)
+    if family == "gpt_oss" and not rope:
+      fields.refuse(name, "given: silent files are scaled by YaRN")
     for each in (FULL, SLIDING):
       if each in rope:
         rope.refuse(each, f"left out: a {family} model has one for all layers")

@@ -40,6 +40,8 @@ FILES = Files(_SINGLE, "*.safetensors", INDEX)
 
 # Names of dtypes in a file.
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+# Ends of the names of what `mxfp4.py` reads: elements, and their scales.
+PACKED = "_blocks", "_scales"
 # Those that are read.
 _READ = (*_DTYPES.values(), "F64")
 # The bits of the exponent: all are set in NaN and infinity, and only there.
@@ -116,7 +118,8 @@ class SafetensorsFolder:
     file = self._files[name]
     with safetensors.safe_open(file, framework="np") as opened:
       found = opened.get_slice(name)
-      if found.get_dtype() not in _READ:
+      packed = found.get_dtype() == "U8" and name.endswith(PACKED)
+      if found.get_dtype() not in _READ and not packed:
         refuse_kind(file, name, found.get_dtype())
       return tuple(found.get_shape())
 
@@ -126,7 +129,8 @@ class SafetensorsFolder:
     file = self._files[name]
     with safetensors.safe_open(file, framework="np") as opened:
       block = opened.get_slice(name)[index]
-    check_finite(block, file, name)
+    if block.dtype != np.uint8:
+      check_finite(block, file, name)
     return block
 
 

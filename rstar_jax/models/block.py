@@ -13,7 +13,8 @@ from rstar_jax.models.rotary import Angles
 class Block(nnx.Module):
   """Attention, then the MLP or experts, each with a residual.
 
-  Where a norm is not (see `ModelConfig.norms`), its place is empty.
+  What a layer does not have, of norms (see `ModelConfig.norms`) and of MLP and
+  experts, is None.
   """
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
@@ -30,8 +31,8 @@ class Block(nnx.Module):
     self.attention = layers.Attention(config, rngs)
     self.attention_post_norm = norm("post")
     self.mlp_norm = norm("pre")
-    mlp = Experts if config.mixture else layers.Mlp
-    self.mlp = mlp(config, rngs)
+    self.mlp = None if config.mixture else layers.Mlp(config, rngs)
+    self.experts = Experts(config, rngs) if config.mixture else None
     self.mlp_post_norm = norm("post")
 
   def __call__(
@@ -43,7 +44,7 @@ class Block(nnx.Module):
     out = self.attention(_through(self.attention_norm, x), angles, attend)
     x = self._added(x, _through(self.attention_post_norm, out))
     x = checkpoint_name(x, layers.MIXED)
-    out = self.mlp(_through(self.mlp_norm, x))
+    out = (self.mlp or self.experts)(_through(self.mlp_norm, x))
     return self._added(x, _through(self.mlp_post_norm, out))
 
   def _added(self, x: jax.Array, out: jax.Array) -> jax.Array:

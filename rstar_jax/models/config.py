@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 # Tokens of a page of keys and values; `kernels/plan.h` has it too.
 PAGE = 16
+# Of the sigmoid in GPT-OSS's activation.
+STEEPNESS = 1.702
 
 
 @dataclasses.dataclass(kw_only=True, frozen=True)

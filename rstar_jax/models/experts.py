@@ -22,7 +22,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from rstar_jax.models import sharding
-from rstar_jax.models.config import Mixture, ModelConfig
+from rstar_jax.models.config import STEEPNESS, Mixture, ModelConfig
 from rstar_jax.models.layers import (
   GATED,
   bias,
@@ -38,8 +38,6 @@ from rstar_jax.models.layers import (
 _TILE = 32
 # Most pairs, inputs and outputs of a tile of the gradients' kernels on a TPU.
 _TILING = 512, 1024, 1024
-# Of the sigmoid in GPT-OSS's activation.
-_STEEPNESS = 1.702
 
 
 class Experts(nnx.Module):
@@ -174,7 +172,7 @@ def _activated(gate: jax.Array, up: jax.Array, limit: float) -> jax.Array:
   if not limit:
     return jax.nn.silu(gate) * up
   gate, up = jnp.minimum(gate, limit), jnp.clip(up, -limit, limit)
-  return (up + 1) * gate * jax.nn.sigmoid(_STEEPNESS * gate)
+  return (up + 1) * gate * jax.nn.sigmoid(STEEPNESS * gate)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

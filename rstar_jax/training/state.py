@@ -29,6 +29,7 @@ _GROUPS = (
   ("embedding", "'embedding'"),
   ("attention", "'attention'"),
   ("mlp", "'mlp'"),
+  ("experts", "'experts'"),
   ("head", "'score'"),
   ("head", "'lm_head'"),
 )
@@ -311,8 +312,8 @@ def _muon_dimensions(params: Params):
     name = jax.tree_util.keystr(path)
     if "layers" not in name or "bias" in name or x.ndim < 2:
       return None
-    if "'mlp'" in name and x.ndim == 3:
-      # Experts are [E, I, O].
+    if "'experts'" in name and x.ndim == 3:
+      # Of each expert, [E, I, O].
       return contrib.MuonDimensionNumbers(1, 2)
     if x.ndim == 2:
       return contrib.MuonDimensionNumbers(1, 0)

@@ -11,6 +11,7 @@ from rstar_jax.models import experts, sharding
 from rstar_jax.models.config import Mixture
 from rstar_jax.models.experts import Experts
 from rstar_jax.testing import tiny_model
+from tests.models import plain
 
 jax.config.update("jax_num_cpu_devices", 4)
 
@@ -41,32 +42,8 @@ def normal(*shape):
 
 
 def by_loops(model, rows):
-  """Returns [R, D] in float64: one token and one expert after the other."""
-  mixture = model.config.mixture
-  get = lambda name: np.asarray(  # noqa: E731
-    getattr(model, name).get_value(), np.float64
-  )
-
-  def bias(name, *index):
-    return get(f"{name}_bias")[index] if mixture.bias else 0.0
-
-  out = np.zeros(rows.shape)
-  for i, row in enumerate(rows.astype(np.float64)):
-    logits = get("router") @ row + bias("router")
-    best = sorted(range(mixture.experts), key=lambda e: -logits[e])
-    best = best[: mixture.chosen]
-    shares = np.exp(logits - logits.max())
-    shares /= shares[best].sum() if mixture.normalised else shares.sum()
-    for e in best:
-      gate = row @ get("gate")[e] + bias("gate", e)
-      up = row @ get("up")[e] + bias("up", e)
-      if limit := mixture.limit:
-        gate, up = np.minimum(gate, limit), np.clip(up, -limit, limit)
-        hidden = gate / (1 + np.exp(-1.702 * gate)) * (up + 1)
-      else:
-        hidden = gate / (1 + np.exp(-gate)) * up
-      out[i] += shares[e] * (hidden @ get("down")[e] + bias("down", e))
-  return out
+  arrays = jax.tree.map(lambda x: np.asarray(x, np.float64), params_of(model))
+  return plain.experts(rows.astype(np.float64), arrays, model.config.mixture)
 
 
 def dense(params, rows, mixture):

@@ -8,11 +8,11 @@ these. `transformer_plain_test` holds it to `transformers`.
 
 import dataclasses
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.config import Mixture, ModelConfig
 from rstar_jax.models.transformer import Transformer, arrays_of
 
 
@@ -66,11 +66,7 @@ class Decoder:
       out = self._norm(out, f"{name}.attention_post_norm", layer)
       x = x + layer.residual_multiplier * out
       out = self._norm(x, f"{name}.mlp_norm", layer)
-      gate = self._linear(out, f"{name}.mlp.gate")
-      up = self._linear(out, f"{name}.mlp.up")
-      out = self._linear(
-        _ACTIVATIONS[layer.activation](gate) * up, f"{name}.mlp.down"
-      )
+      out = self._mlp(out, name, layer)
       out = self._norm(out, f"{name}.mlp_post_norm", layer)
       x = x + layer.residual_multiplier * out
     return self._norm(x, "norm", config)
@@ -168,6 +164,21 @@ class Decoder:
       mixed[:, head] = weights @ v[:, group] / total
     return self._linear(mixed.reshape(len(x), -1), f"{name}.o")
 
+  def _mlp(self, x: np.ndarray, name: str, config: ModelConfig) -> np.ndarray:
+    if config.mixture:
+      inside = f"{name}.experts."
+      own = {
+        path.removeprefix(inside): array
+        for path, array in self._arrays.items()
+        if path.startswith(inside)
+      }
+      return experts(x, own, config.mixture)
+    gate, up = (
+      self._linear(x, f"{name}.mlp.{each}") for each in ("gate", "up")
+    )
+    gate = _ACTIVATIONS[config.activation](gate)
+    return self._linear(gate * up, f"{name}.mlp.down")
+
   def _norm(self, x: np.ndarray, name: str, config: ModelConfig) -> np.ndarray:
     """Normalises the last axis, if there is such a norm."""
     scale = self._arrays.get(f"{name}.scale")
@@ -182,6 +193,40 @@ class Decoder:
     out = x @ self._arrays[name].reshape(-1, x.shape[-1]).T
     bias = self._arrays.get(f"{name}_bias")
     return out if bias is None else out + bias.reshape(-1)
+
+
+def experts(
+  x: np.ndarray, arrays: Mapping[str, np.ndarray], mixture: Mixture
+) -> np.ndarray:
+  """Returns [T, D] of [T, D]: one token and one expert after the other.
+
+  Args:
+    x: float64.
+    arrays: of `models.experts.Experts`, by their names.
+    mixture: sizes, the shares and the activation.
+  """
+
+  def linear(x, name, expert):
+    bias = arrays[f"{name}_bias"][expert] if mixture.bias else 0
+    return x @ arrays[name][expert] + bias
+
+  out = np.zeros_like(x)
+  for token, row in enumerate(x):
+    logits = arrays["router"] @ row
+    if mixture.bias:
+      logits = logits + arrays["router_bias"]
+    ranks = sorted(range(mixture.experts), key=lambda expert: -logits[expert])
+    weights = np.exp(logits)
+    best = ranks[: mixture.chosen]
+    total = sum(weights[best if mixture.normalised else ranks])
+    for expert in best:
+      gate, up = (linear(row, name, expert) for name in ("gate", "up"))
+      if limit := mixture.limit:
+        gate, up = np.minimum(gate, limit), np.clip(up, -limit, limit) + 1
+      sharp = 1.702 if limit else 1
+      hidden = gate / (1 + np.exp(-sharp * gate)) * up
+      out[token] += weights[expert] / total * linear(hidden, "down", expert)
+  return out
 
 
 def frequencies(config: ModelConfig, span: int) -> np.ndarray:

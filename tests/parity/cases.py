@@ -161,6 +161,35 @@ CASES: dict[str, dict[str, Any]] = {
         _FULL: {"rope_type": "linear", "rope_theta": 1e4, "factor": 3.0},
       },
     },
+    "qwen3_moe": {
+      "model_type": "qwen3_moe",
+      "num_hidden_layers": 3,
+      "head_dim": 6,
+      "moe_intermediate_size": 11,
+      "num_experts": 7,
+      "num_experts_per_tok": 3,
+      "norm_topk_prob": True,
+      "mlp_only_layers": [1],
+    },
+    "qwen3_moe_bias_tied": {
+      "model_type": "qwen3_moe",
+      "head_dim": 4,
+      "attention_bias": True,
+      "tie_word_embeddings": True,
+      "moe_intermediate_size": 11,
+      "num_experts": 5,
+      "num_experts_per_tok": 2,
+    },
+    "gpt_oss": {
+      "model_type": "gpt_oss",
+      "num_hidden_layers": 3,
+      "head_dim": 10,
+      "sliding_window": 7,
+      "intermediate_size": 13,
+      "num_local_experts": 5,
+      "num_experts_per_tok": 2,
+      "swiglu_limit": 0.9,
+    },
   }.items()
 }
 
