@@ -1,4 +1,4 @@
-"""Fields of config.json of the paper's policies, as on the hub.
+"""Fields of config.json of published models, the paper's policies first.
 
 Their programs can thus be compiled, and their memory planned, offline.
 """
@@ -46,6 +46,24 @@ _PHI3_MINI = {
   "sliding_window": 2047,
   "tie_word_embeddings": False,
 }
+_QWEN3_30B_A3B = {
+  "model_type": "qwen3_moe",
+  "vocab_size": 151_936,
+  "hidden_size": 2048,
+  "intermediate_size": 6144,
+  "moe_intermediate_size": 768,
+  "num_hidden_layers": 48,
+  "num_attention_heads": 32,
+  "num_key_value_heads": 4,
+  "head_dim": 128,
+  "num_experts": 128,
+  "num_experts_per_tok": 8,
+  "norm_topk_prob": True,
+  "max_position_embeddings": 40_960,
+  "rms_norm_eps": 1e-06,
+  "rope_theta": 1_000_000.0,
+  "tie_word_embeddings": False,
+}
 
 # The fields of config.json by the model's name.
 MODELS: dict[str, dict[str, Any]] = {
@@ -53,4 +71,5 @@ MODELS: dict[str, dict[str, Any]] = {
   "Qwen/Qwen2-Math-7B": _QWEN2_7B,
   "Qwen/Qwen2.5-Math-1.5B": _QWEN2_1_5B,
   "microsoft/Phi-3-mini-4k-instruct": _PHI3_MINI,
+  "Qwen/Qwen3-30B-A3B": _QWEN3_30B_A3B,
 }

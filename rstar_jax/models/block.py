@@ -40,11 +40,21 @@ class Block(nnx.Module):
     x: jax.Array,
     angles: Angles,
     attend: layers.Attend,
+    mesh: jax.sharding.Mesh | None = None,
   ) -> jax.Array:
+    """Returns [..., D] of [..., D].
+
+    Args:
+      x: the residual stream.
+      angles: of positions.
+      attend: see `layers.Attend`.
+      mesh: None is that of `jax.set_mesh`, if there is one.
+    """
     out = self.attention(_through(self.attention_norm, x), angles, attend)
     x = self._added(x, _through(self.attention_post_norm, out))
     x = checkpoint_name(x, layers.MIXED)
-    out = (self.mlp or self.experts)(_through(self.mlp_norm, x))
+    out = _through(self.mlp_norm, x)
+    out = self.experts(out, mesh) if self.mlp is None else self.mlp(out)
     return self._added(x, _through(self.mlp_post_norm, out))
 
   def _added(self, x: jax.Array, out: jax.Array) -> jax.Array:

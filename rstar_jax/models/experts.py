@@ -62,8 +62,10 @@ class Experts(nnx.Module):
       self.up_bias = bias((e, f), ("experts", "width"), config)
       self.down_bias = bias((e, d), ("experts", "embed"), config)
 
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Returns [..., D] of [..., D], in config.dtype."""
+  def __call__(
+    self, x: jax.Array, mesh: jax.sharding.Mesh | None = None
+  ) -> jax.Array:
+    """Returns [..., D] of [..., D]; `mesh` is as in `Block`."""
     config, mixture = self.config, self.config.mixture
     rows = x.reshape(-1, x.shape[-1])
     chosen, shares = in_blocks(
@@ -79,7 +81,7 @@ class Experts(nnx.Module):
       for name in ("gate_bias", "up_bias", "down_bias"):
         arrays[name] = getattr(self, name).get_value().astype(config.dtype)
     run = functools.partial(_mix, mixture=mixture)
-    mesh = jax.sharding.get_abstract_mesh()
+    mesh = mesh or jax.sharding.get_abstract_mesh()
     if mesh.empty:
       out = run(rows, chosen, shares, arrays)
     else:

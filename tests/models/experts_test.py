@@ -7,14 +7,16 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax.config.schema import MeshConfig
-from rstar_jax.models import experts, sharding
-from rstar_jax.models.config import Mixture
+from rstar_jax.models import experts, int8, sharding
+from rstar_jax.models.config import Mixture, in_turns
 from rstar_jax.models.experts import Experts
+from rstar_jax.models.transformer import Transformer, arrays_in, reconfigured
 from rstar_jax.testing import tiny_model
 from tests.models import plain
 
 jax.config.update("jax_num_cpu_devices", 4)
 
+PLAIN = Mixture(experts=8, chosen=3, dim=7)
 MIXTURES = {
   "of_all": Mixture(experts=8, chosen=3, dim=7, normalised=False),
   "gpt_oss": Mixture(experts=8, chosen=2, dim=5, bias=True, limit=0.8),
@@ -133,8 +135,8 @@ class ExpertsTest(parameterized.TestCase):
     placed = sharding.place(params, mesh)
     held = placed["up"].get_value().addressable_shards[0].data.shape
     self.assertEqual(held[:2], (8 // tensor, 12 // fsdp))
-    with sharding.on(mesh):
-      out = jax.jit(lambda p, x: nnx.merge(graphdef, p)(x))(placed, rows)
+    # A search has no mesh of `jax.set_mesh`, and gives its own.
+    out = jax.jit(lambda p, x: nnx.merge(graphdef, p)(x, mesh))(placed, rows)
     np.testing.assert_allclose(out, model(rows), rtol=1e-5, atol=1e-5)
     weights = normal(52, 12)[::-1]
     wanted = gradients(model, rows, weights)
@@ -169,6 +171,50 @@ class ExpertsTest(parameterized.TestCase):
   def test_no_such_number_of_experts(self):
     with self.assertRaisesRegex(ValueError, "chosen=9 must be of 8 experts"):
       build(Mixture(experts=8, chosen=9, dim=7))
+
+
+class ModelTest(absltest.TestCase):
+  """A decoder of which every other layer has experts."""
+
+  def test_scanned_recomputed_and_on_a_mesh(self):
+    config = tiny_model(
+      num_layers=5,
+      num_heads=4,
+      num_kv_heads=2,
+      **in_turns([{"mixture": each} for each in (PLAIN, None, PLAIN)]),
+    )
+    model = Transformer(config, rngs=nnx.Rngs(0))
+    self.assertEqual(
+      [layer.mlp is None for layer in model.layers],
+      [True, False, True, False, True],
+    )
+    ids = np.random.default_rng(0).integers(0, 200, (4, 9), np.int32)
+
+    def loss(model, ids):
+      return jnp.mean(model(ids) ** 2)
+
+    want = nnx.value_and_grad(loss)(model, ids)
+    other = reconfigured(model, scan=True, remat="elementwise")
+    mesh = sharding.make_mesh(MeshConfig(fsdp=2, tensor=2))
+    graphdef, params = nnx.split(other)
+    with sharding.on(mesh):
+      run = jax.jit(
+        jax.value_and_grad(lambda p, x: loss(nnx.merge(graphdef, p), x))
+      )
+      found = run(sharding.place(params, mesh), ids)
+    np.testing.assert_allclose(found[0], want[0], rtol=1e-5)
+    wanted = arrays_in(want[1])
+    for path, each in arrays_in(found[1]).items():
+      np.testing.assert_allclose(
+        each, wanted[path], rtol=1e-3, atol=1e-6, err_msg=str(path)
+      )
+
+  def test_is_not_rounded_to_int8(self):
+    model = Transformer(tiny_model(mixture=PLAIN), rngs=nnx.Rngs(0))
+    with self.assertRaisesRegex(
+      ValueError, "engine.weights='int8' is of dense"
+    ):
+      int8.quantized(nnx.split(model)[1])
 
 
 class GroupedTest(parameterized.TestCase):

@@ -12,7 +12,14 @@ from flax import nnx
 
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.models import sharding
-from rstar_jax.models.transformer import arrays_in, arrays_of, reconfigured
+from rstar_jax.models.config import Mixture
+from rstar_jax.models.transformer import (
+  Transformer,
+  arrays_in,
+  arrays_of,
+  reconfigured,
+)
+from rstar_jax.testing import tiny_model
 from rstar_jax.training import loop, lora, sft, state
 from tests.training import tiny_training
 from tests.training.tiny_training import make_mesh, policy
@@ -120,6 +127,19 @@ class BeginTest(absltest.TestCase):
       ValueError, r"lora_rank=9 is above 8, .* layers\.0\.attention\.k: give"
     ):
       begun(config)
+
+  def test_experts_have_none(self):
+    mixture = Mixture(experts=3, chosen=1, dim=5)
+    model = Transformer(tiny_model(mixture=mixture), rngs=nnx.Rngs(0))
+    params = nnx.split(model)[1]
+    with self.assertRaisesRegex(
+      ValueError, r"lora_matrices: .*'q', 'k', 'v', 'o'"
+    ):
+      lora.begin(params, CONFIG, 5)
+    config = dataclasses.replace(CONFIG, lora_matrices=("q", "k", "v", "o"))
+    found, frozen = lora.begin(params, config, 5)
+    self.assertEqual({path[2] for path in arrays_in(found)}, {"attention"})
+    self.assertIn(("layers", 0, "experts", "up"), arrays_in(frozen))
 
 
 class TrainingTest(absltest.TestCase):

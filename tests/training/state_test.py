@@ -207,17 +207,20 @@ class OptimizerTest(absltest.TestCase):
         "q": jnp.ones((2, 4, 3)),
         "o": jnp.ones((3, 2, 4)),
         "q_bias": jnp.ones((2, 4)),
+        "experts": {"up": jnp.ones((5, 3, 7))},
       },
     }
     found = state._muon_dimensions(params)
     self.assertIsNone(found["embedding"])
     layers = found["layers"]
+    layers |= layers.pop("experts")
     self.assertIsNone(layers["norm"])
     self.assertIsNone(layers["q_bias"])
     for name, inner, outer in (
       ("down", 1, 0),
       ("q", 2, (0, 1)),
       ("o", (1, 2), 0),
+      ("up", 1, 2),
     ):
       with self.subTest(name):
         self.assertEqual(layers[name].reduction_axis, inner)

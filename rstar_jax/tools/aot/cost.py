@@ -64,11 +64,27 @@ class Work:
     )
 
 
-def layer_parameters(model: ModelConfig) -> int:
-  """Counts the parameters of one layer's matrix products."""
+def layer_parameters(model: ModelConfig, *, held: bool = False) -> float:
+  """Counts the parameters of one layer's matrix products, of layers' mean.
+
+  Args:
+    model: its layers.
+    held: whether all experts count, or those alone that a token goes through.
+  """
   d, h = model.embed_dim, model.head_dim
-  n, k, f = model.num_heads, model.num_kv_heads, model.mlp_dim
-  return d * (n + 2 * k) * h + n * h * d + 3 * d * f
+  n, k = model.num_heads, model.num_kv_heads
+  return d * (n + 2 * k) * h + n * h * d + 3 * d * mlp_width(model, held=held)
+
+
+def mlp_width(model: ModelConfig, *, held: bool = False) -> float:
+  """Returns F, or that of the experts together; see `layer_parameters`."""
+  widths = []
+  for layer in model.layers():
+    if of := layer.mixture:
+      widths.append((of.experts if held else of.chosen) * of.dim)
+    else:
+      widths.append(layer.mlp_dim)
+  return sum(widths) / len(widths)
 
 
 def head_parameters(model: ModelConfig) -> int:
@@ -114,7 +130,7 @@ def step(
   flops += 4 * layers * model.num_heads * model.head_dim * keys
   # Float32 logits are written and read once more.
   logits = 2 * 4 * sampled * model.vocab_size
-  weights = size * (matrices + head)
+  weights = size * (layers * layer_parameters(model, held=True) + head)
   cut = tensor if model.num_kv_heads % tensor == 0 else 1
   held = token_bytes(model) * (read + tokens) / cut
   # Sums of products in each layer, of attention and of the MLP; and of the
@@ -147,13 +163,14 @@ def update(
     accumulate: micro-batches.
   """
   layers, size = model.num_layers, _size(model.dtype)
-  matrices, tokens = layers * layer_parameters(model), rows * length
+  matrices = layers * layer_parameters(model, held=True)
+  tokens = rows * length
   embeddings = 2 if head and not model.tied_embeddings else 1
   parameters = matrices + embeddings * head_parameters(model)
   flops = useful(model, rows=rows, length=length, head=head)
   # Forwards, and twice as much backwards.
   passes = 4 if model.remat == "layer" else 3
-  mlp = model.embed_dim * model.mlp_dim
+  mlp = model.embed_dim * mlp_width(model)
   again = {
     # The MLP's result has no part in a gradient.
     "layer": layer_parameters(model) - mlp,

@@ -14,7 +14,7 @@ from jax.sharding import AbstractMesh
 from rstar_jax.config.schema import Config, TrainConfig
 from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.tools.aot import programs, report
+from rstar_jax.tools.aot import cost, programs, report
 from rstar_jax.tools.aot.programs import bytes_of
 from rstar_jax.training import next_token, state
 
@@ -128,7 +128,9 @@ def _kept(model: ModelConfig, remat: str, tensor: int) -> float:
   residual = model.embed_dim
   n, k, h = model.num_heads, model.num_kv_heads, model.head_dim
   attention = residual + (2 * n + 2 * k) * h / tensor
-  mlp = 2 * model.mlp_dim / tensor
+  # Each part of the tensor axis has room for all pairs of tokens and experts.
+  cut = 1 if any(each.mixture for each in model.layers()) else tensor
+  mlp = 2 * cost.mlp_width(model) / cut
   return {
     "layer": residual,
     "mlp": residual + attention,

@@ -17,7 +17,7 @@ import jax
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import MeshConfig, TrainConfig
-from rstar_jax.models import sharding
+from rstar_jax.models import experts, sharding
 from rstar_jax.models.kernels import tree_attention
 from rstar_jax.tools.aot import chips, compiler, cost, programs
 from tests.tools.aot import small
@@ -190,6 +190,30 @@ class ProgramsTest(parameterized.TestCase):
     found = compiler.compile_program(lowered)
     # Two of the rows and four of the heads of a chip.
     self.assertLess(found.temporaries, 2 * 4 * 1024 * 1024 * 4)
+
+  def test_experts_are_multiplied_group_by_group(self):
+    """No copy of the weights, and not every expert for every pair."""
+    place = jax.NamedSharding(_mesh("v5e:1x1", 1), jax.P())
+    pairs, count, inputs, outputs = 2048, 32, 512, 256
+    x, weights, sizes = (
+      jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+      for shape, dtype in (
+        ((pairs, inputs), "bfloat16"),
+        ((count, inputs, outputs), "bfloat16"),
+        ((count,), "int32"),
+      )
+    )
+
+    def loss(x, weights, sizes):
+      return experts.grouped(x, weights, sizes).astype("float32").sum()
+
+    useful = 2 * pairs * inputs * outputs
+    for run, products in ((experts.grouped, 1), (jax.grad(loss, (0, 1)), 2)):
+      compiled = jax.jit(run).lower(x, weights, sizes).compile()
+      flops = compiled.cost_analysis()["flops"]
+      self.assertBetween(flops, products * useful, 1.5 * products * useful)
+      temporaries = compiled.memory_analysis().temp_size_in_bytes
+      self.assertLess(temporaries, programs.bytes_of(weights) / 2)
 
 
 class CommandTest(absltest.TestCase):
