@@ -84,7 +84,7 @@ def gated(x: jax.Array, gate: jax.Array, up: jax.Array) -> jax.Array:
 def supports(config: ModelConfig) -> bool:
   """Says whether the kernels compute a model."""
   known = config.dtype in ("float32", "bfloat16")
-  plain = not config.attention_softcap and not config.sinks
+  plain = not any(x.attention_softcap or x.sinks for x in config.layers())
   return known and plain and config.head_dim % _HEAD == 0
 
 

@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from jax.experimental.pallas import tpu as pltpu
 
 from rstar_jax.config.schema import MeshConfig
-from rstar_jax.models import pages, sharding
+from rstar_jax.models import sharding
 from rstar_jax.models.kernels import shared_pages, shared_plan
 from rstar_jax.models.paged_attention import PagedAttention
 from tests.models.kernels import paths
@@ -60,8 +60,6 @@ class SharedPagesTest(parameterized.TestCase):
     sinks = jnp.array([-3.0, 0.5, 2.0, 9.0, 0.0, -1.0])
     options = {"softcap": 0.7, "sinks": sinks}
     paths.check(self, args, shared(args, **options), **options)
-    got = pages.attend(**args, layer=1, count=paths.count_of(args), **options)
-    np.testing.assert_allclose(got[0], shared(args, **options)[0], atol=2e-6)
 
   def test_bfloat16(self):
     args = paths.leaves(2, dtype=jnp.bfloat16)
