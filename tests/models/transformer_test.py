@@ -125,10 +125,8 @@ class TransformerTest(parameterized.TestCase):
     for first, second in zip(*gradients, strict=True):
       np.testing.assert_allclose(first, second, atol=1e-7)
 
-  @parameterized.parameters(
-    dict(scan=True, remat="mlp"), dict(scan=True, attention="pallas")
-  )
-  def test_kinds_of_layers_by_loops_and_kernels(self, **options):
+  def test_kinds_of_layers_by_loops_and_kernels(self):
+    options = {"scan": True, "remat": "mlp", "attention": "pallas"}
     ids, model = tokens(2, 11), model_of_kinds()
     want = np.stack([plain.Decoder(model).logits(each) for each in ids])
     found = []
