@@ -231,10 +231,11 @@ class GgufTokenizerTest(parameterized.TestCase):
       tokenizer = self.save("llama-bpe", tokens=tokens, pre_name=pre)
       self.assertLen(self.encode(tokenizer, "zqzq"), count)
 
-  @parameterized.parameters(True, False)
-  def test_pieces_join_by_their_scores(self, prefix):
+  @parameterized.parameters((None, True), (True, True), (False, False))
+  def test_pieces_join_by_their_scores(self, said, prefix):
     tokens, _ = alike.pieces()
-    metadata = self.pieces(add_space_prefix=prefix)
+    values = {} if said is None else {"add_space_prefix": said}
+    metadata = self.pieces(**values)
     tokenizer = self.load(metadata)
     scores = metadata.value("tokenizer.ggml.scores")
     for text in alike.TEXTS[:3] + TEXTS[:4]:
@@ -244,6 +245,17 @@ class GgufTokenizerTest(parameterized.TestCase):
         ids = join(given, tokens, scores)
         self.assertEqual(self.encode(tokenizer, part), ids)
         self.assertEqual(self.decode(tokenizer, ids), part)
+
+  def test_pieces_do_not_join_to_a_byte(self):
+    tokens, _ = alike.pieces()
+    more = ["<", ">", "<0", "<0x", "<0x4", "<0x41"]
+    more = [each for each in more if each not in tokens]
+    metadata = self.pieces(last=[(each, 1) for each in more])
+    tokenizer, text = self.load(metadata), "a <0x41>"
+    ids = self.encode(tokenizer, text)
+    scores = metadata.value("tokenizer.ggml.scores")
+    self.assertEqual(ids, join(f" {text}", [*tokens, *more], scores))
+    self.assertEqual(self.decode(tokenizer, ids), text)
 
   def test_a_model_of_pieces_in_a_run(self):
     # Phi-3's, whose end of a text is another token, and padding as older
