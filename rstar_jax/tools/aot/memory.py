@@ -96,8 +96,10 @@ def training(
     # The head too, with its gradient; and logits of a part, with theirs.
     ends += (size + 4) * vocabulary
     ends += 3 * 4 * tokens / parts * model.vocab_size / tensor
+  # Sums between slices are as much code again.
+  code = _TRAINING_CODE * (2 if mesh.shape["data"] > 1 else 1)
   return Training(
-    held + model.num_layers * kept + layer + ends + _TRAINING_CODE,
+    held + model.num_layers * kept + layer + ends + code,
     _state(model, head, of, one)[0],
   )
 
