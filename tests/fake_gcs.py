@@ -6,6 +6,7 @@ was written is seen by the next call, and nothing is renamed.
 """
 
 import base64
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -13,9 +14,11 @@ import http.server
 import itertools
 import json
 import os
+import random
 import re
 import sys
 import threading
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -119,6 +122,32 @@ class Crash:
         self._left -= 1
     if self.over:
       raise Refused(400)
+
+
+class Unsteady:
+  """A hook: calls are slow, a few of them are refused, and a few are late.
+
+  What has changed something may be refused too: it is done, and the client does
+  not know.
+
+  Attributes:
+    refused: numbers of calls by status, of those that were late by 0.
+  """
+
+  def __init__(self, drawn: random.Random, slow: float = 0.02):
+    """Makes each call take so many seconds more."""
+    self._drawn, self._slow, self._lock = drawn, slow, threading.Lock()
+    self.refused: collections.Counter[int] = collections.Counter()
+
+  def __call__(self, operation: str, name: str) -> None:
+    with self._lock:
+      luck = self._drawn.random()
+      status = 503 if luck < 0.02 else 429 if luck < 0.04 else 0
+      late = luck < 0.06
+      self.refused[status] += late
+    if status:
+      raise Refused(status)
+    time.sleep(50 * self._slow if late else self._slow)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

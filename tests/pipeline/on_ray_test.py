@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import pathlib
+import random
 import sys
 import threading
 import types
@@ -18,6 +19,7 @@ from rstar_jax.search import requests
 from rstar_jax.search.requests import Calls
 from rstar_jax.storage import records, store
 from rstar_jax.types import Problem
+from tests import fake_gcs
 from tests.pipeline import fake_ray
 
 CALLS = Calls(expand=None, verify=list, grade=None)
@@ -166,6 +168,31 @@ class SearchTest(RayCase):
         thread.join()
     self.assertEqual(self.contents(), self.straight())
     self.assertGreater(len(ray.actors), 3)
+
+  def test_in_a_bucket_that_is_slow_and_refuses_calls(self):
+    ray, straight = fake_ray.Ray(3), self.straight()
+    bucket, _ = self.enter_context(fake_gcs.serve("bucket"))
+    self.folder = self.run_.workdir = store.path("gs://bucket/run")
+    self.cut = shards.cut(PROBLEMS, 3, self.folder / "trees")
+    counted = []
+
+    def strikes(actor, name, _):
+      with ray.lock:
+        counted.append(name)
+        dies = name == "search" and counted.count(name) % 4 == 0
+      if dies:
+        actor.die()
+
+    ray.strikes = strikes
+    bucket.hook = weather = fake_gcs.Unsteady(random.Random(1), 0.002)
+    self.search(ray)
+    for thread in threading.enumerate():
+      if thread.name.endswith("(_work)"):
+        thread.join()
+    bucket.hook = lambda *_: None
+    self.assertEqual(self.contents(), straight)
+    self.assertGreater(len(ray.actors), 3)
+    self.assertGreater(min(weather.refused[n] for n in (0, 429, 503)), 0)
 
   def test_a_host_joins_while_others_work(self):
     ray = fake_ray.Ray(0)

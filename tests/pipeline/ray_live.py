@@ -12,18 +12,15 @@ have to be those of one process, and no tree may be there twice. With --bucket
 the run is in a bucket (`tests/fake_gcs.py`) that is slow, and refuses calls.
 """
 
-import collections
 import contextlib
 import os
 import pathlib
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -135,29 +132,6 @@ class Run:
     return {name: store.read(self.workdir / name) for name in self.names()}
 
 
-class Bucket:
-  """A hook of a bucket that is slow now and then, and refuses calls.
-
-  Attributes:
-    refused: calls by status, those that were late as 0.
-  """
-
-  def __init__(self, drawn: random.Random):
-    self._drawn, self._lock = drawn, threading.Lock()
-    self.refused: collections.Counter[int] = collections.Counter()
-
-  def __call__(self, operation: str, name: str) -> None:
-    with self._lock:
-      luck = self._drawn.random()
-      # What has changed something may be refused too, which is then done.
-      status = 503 if luck < 0.02 else 429 if luck < 0.04 else 0
-      late = status or luck < 0.06
-      self.refused[status] += bool(late)
-    if status:
-      raise fake_gcs.Refused(status)
-    time.sleep(1.0 if late else 0.02)
-
-
 @contextlib.contextmanager
 def place(
   folder: pathlib.Path, drawn: random.Random
@@ -167,7 +141,7 @@ def place(
     yield folder, {}
     return
   with fake_gcs.serve("bucket") as (bucket, _):
-    bucket.hook = weather = Bucket(drawn)
+    bucket.hook = weather = fake_gcs.Unsteady(drawn)
     yield store.path("gs://bucket"), weather.refused
 
 
@@ -186,7 +160,7 @@ class Weather:
     for _ in range(10):
       try:
         return self._cluster.add_node(
-          num_cpus=_CPUS, object_store_memory=80 << 20, wait=False, **_ports()
+          num_cpus=_CPUS, object_store_memory=80 << 20, wait=False
         )
       except Exception as error:
         print("a node did not start:", error, flush=True)
@@ -206,22 +180,6 @@ class Weather:
     elif self._drawn.random() < 0.25 or len(self.nodes) < 2:
       self.nodes.append(self._node())
       self.seen["nodes added"] += 1
-
-
-def _ports() -> dict[str, int]:
-  """Returns free ports for those of a node, which it waits 15 s for otherwise.
-
-  Its agent takes longer to start on a busy machine, and then the node ends.
-  """
-  names = ("metrics_agent", "dashboard_agent_listen", "runtime_env_agent")
-  with contextlib.ExitStack() as stack:
-    found = [stack.enter_context(socket.socket()) for _ in names]
-    for each in found:
-      each.bind(("", 0))
-    return {
-      f"{name}_port": each.getsockname()[1]
-      for name, each in zip(names, found, strict=True)
-    }
 
 
 def _patiently(call: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -284,7 +242,6 @@ def check(folder: pathlib.Path) -> dict[str, int]:
         "num_cpus": 0,
         "object_store_memory": 80 << 20,
         "include_dashboard": False,
-        **_ports(),
       },
     )
     stack.callback(cluster.shutdown)
