@@ -103,7 +103,7 @@ def _quantized(variable: nnx.Variable) -> nnx.Variable:
   if "experts" in axes:
     raise ValueError(
       "engine.weights='int8' is of dense models, and this one has experts: "
-      "set it to 'float'"
+      "set it to 'float' in another --workdir"
     )
   if "embed" not in axes or len(axes) == 1 or isinstance(weight, Int8):
     return variable
