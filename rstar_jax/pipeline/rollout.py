@@ -187,8 +187,8 @@ def _check_order(shards: Sequence[Shard]) -> None:
       if found != {unit.problem.id for unit in shard.units}:
         raise ValueError(
           f"{shard.path} has other problems than it should: another version of "
-          "rstar_jax has written it, or the last round's trees are others: go on "
-          f"with that version, or delete {shard.path.parent}"
+          "rstar_jax has written it, or it followed other trees of the last "
+          f"round: go on with that version, or delete {shard.path.parent}"
         )
       return
 
