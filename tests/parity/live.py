@@ -52,10 +52,16 @@ transformers.logging.disable_progress_bar()
 
 
 def auto(folder: pathlib.Path, kind: str = "CausalLM", **options):
-  """Loads a folder with the class that it names, in eager attention."""
+  """Loads a folder with the class that it names, in eager attention.
+
+  Experts are eager too: torch's grouped products take widths of 4 alone.
+  """
   loader = getattr(transformers, f"AutoModelFor{kind}")
   return loader.from_pretrained(
-    folder, attn_implementation="eager", **options
+    folder,
+    attn_implementation="eager",
+    experts_implementation="eager",
+    **options,
   ).eval()
 
 
