@@ -13,7 +13,7 @@ import numpy as np
 
 from rstar_jax import outside
 from rstar_jax.data.files import ProblemError, Row
-from rstar_jax.evaluation import processbench, step_errors
+from rstar_jax.evaluation import step_errors
 from rstar_jax.evaluation.step_errors import Marked
 
 # On the hub at hitsmy/PRMBench_Preview.
@@ -122,4 +122,4 @@ def _f1(hits: int, called: int, are: int) -> float:
   """Returns the F1 of a class, 0 where nothing is or is called it."""
   if not called or not are:
     return 0.0
-  return processbench.harmonic(float(hits / called), float(hits / are))
+  return step_errors.harmonic(float(hits / called), float(hits / are))

@@ -74,7 +74,7 @@ def measure(
     hits[not each.wrong].append(first_wrong(found, threshold) == label)
   error, correct = (float(np.mean(each)) if each else 0.0 for each in hits)
   return {
-    "f1": harmonic(error, correct),
+    "f1": step_errors.harmonic(error, correct),
     "error": error,
     "correct": correct,
     "n": [len(each) for each in hits],
@@ -105,12 +105,8 @@ def best_threshold(
     first = np.where(below.any(axis=1), below.argmax(axis=1), NOWHERE)
     hits = first == label
     parts = hits[label != NOWHERE], hits[label == NOWHERE]
-    f1 = harmonic(*(each.mean() if len(each) else 0.0 for each in parts))
+    f1 = step_errors.harmonic(
+      *(each.mean() if len(each) else 0.0 for each in parts)
+    )
     best = max(best, (float(f1), -abs(threshold - 0.5), float(threshold)))
   return best[2]
-
-
-def harmonic(first: float, second: float) -> float:
-  """Returns the harmonic mean of two shares; 0 if both are."""
-  both = first + second
-  return 2 * first * second / both if both else 0.0

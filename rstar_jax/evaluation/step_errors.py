@@ -99,3 +99,9 @@ def chances(score: Score, marked: Sequence[Marked]) -> list[np.ndarray]:
       for path in part
     ]
   return found
+
+
+def harmonic(first: float, second: float) -> float:
+  """Returns the harmonic mean of two shares; 0 if both are."""
+  both = first + second
+  return 2 * first * second / both if both else 0.0
