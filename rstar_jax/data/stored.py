@@ -3,6 +3,7 @@
 A folder has a file of array_record, and an index that is written at the end.
 """
 
+import abc
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +17,7 @@ _RECORDS, _INDEX = "rows.array_record", "index.json"
 _OPTIONS = "group_size:1,zstd:3"
 
 
-class Writer:
+class Writer(abc.ABC):
   """Writes records; a context manager, whose end writes the index."""
 
   def __init__(self, folder: pathlib.Path):
@@ -34,9 +35,9 @@ class Writer:
     """Adds a record."""
     self._file.write(record.tobytes())
 
+  @abc.abstractmethod
   def index(self) -> dict[str, Any]:
     """Writes what is left, and returns what the index says; JSON-able."""
-    raise NotImplementedError
 
   def __enter__(self):
     return self

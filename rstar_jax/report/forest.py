@@ -114,10 +114,8 @@ class Forest:
     spec = specs[round_ - 1] if 0 < round_ <= len(specs) else {}
     counted = _counted(spec, self._config.get("search", {}))
     seen: collections.Counter[str] = collections.Counter()
-    trees, both = (
-      folder / "trees",
-      [_Made(folder / n) for n in ("sft", "pairs")],
-    )
+    trees = folder / "trees"
+    both = [_Made(folder / name) for name in ("sft", "pairs")]
     # Turns of reinforcement have folders of their own.
     for path in sorted([*trees.glob("shard-*"), *trees.glob("*/shard-*")]):
       if self._rows_of_set <= 0:
