@@ -4,15 +4,15 @@ Every number and table of results.json is made from the records of
 `solutions.py` by the methods of `methods.py`; no model is needed.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rstar_jax import rng
-from rstar_jax.evaluation import choices, cost
+from rstar_jax.evaluation import choices, cost, intervals
 from rstar_jax.evaluation.choices import Normalise, Outcome, Record
-from rstar_jax.evaluation.intervals import bootstrap
 from rstar_jax.evaluation.methods import METHODS, by_split, solve
 from rstar_jax.grading.choose import Select
 from rstar_jax.grading.voting import vote_key
@@ -56,15 +56,18 @@ def table(
     count = samples or cost.equal_samples(
       by_source.get("samples", []), by_source.get("mcts", [])
     )
+    found: dict[str, list[Outcome]] = {}
     for method, (source, choice) in METHODS.items():
       group = by_source.get(source, [])
       values = choices.valued(group)
       if not group or (method == "best_of_n" and not values):
         continue
-      outcomes = solve(group, method, count, select, normalise, k)
+      found[method] = outcomes = solve(
+        group, method, count, select, normalise, k
+      )
       right = np.array([outcome.right for outcome in outcomes], np.float64)
       name = rng.seed_for(seed, "bootstrap", round_, split, method)
-      low, high = bootstrap(right, name)
+      low, high = intervals.bootstrap(right, name)
       verdicts = [outcome.verdict for outcome in outcomes]
       rows.append(
         {
@@ -86,7 +89,53 @@ def table(
           "levels": _levels(outcomes),
         }
       )
+    if "mcts" in found:
+      name = rng.seed_for(seed, "less", round_, split)
+      rows[-1]["less"] = _less(found, name)
+      if "pass@k" in found:
+        rows[-1]["missed"] = _missed(found, by_source["mcts"])
   return rows
+
+
+def _less(
+  found: Mapping[str, Sequence[Outcome]], seed: int
+) -> dict[str, dict[str, Any]]:
+  right = {
+    method: {each.problem_id: each.right for each in outcomes}
+    for method, outcomes in found.items()
+  }
+  pairs = {
+    method: intervals.compare(right["mcts"], right[method], seed)
+    for method in _COMPARED
+    if method in right
+  }
+  return {
+    method: dataclasses.asdict(each)
+    for method, each in pairs.items()
+    if each is not None
+  }
+
+
+def _missed(
+  found: Mapping[str, Sequence[Outcome]], searches: Sequence[Record]
+) -> dict[str, int]:
+  """Counts problems that the search did not solve, by what was missed.
+
+  Returns:
+    "choice": its tree holds a right answer, and another was chosen; "search":
+    it holds none, and one of the samples of equal cost is right; "policy": none
+    of these is. Problems without samples do not count.
+  """
+  sampled = {each.problem_id: each.right for each in found["pass@k"]}
+  missed = {"choice": 0, "search": 0, "policy": 0}
+  for outcome, record in zip(found["mcts"], searches, strict=True):
+    if outcome.right or outcome.problem_id not in sampled:
+      continue
+    if choices.choose(record, "pass").right:
+      missed["choice"] += 1
+    else:
+      missed["search" if sampled[outcome.problem_id] else "policy"] += 1
+  return missed
 
 
 def _levels(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
@@ -101,6 +150,9 @@ def _levels(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
   }
 
 
+# What a search is compared with.
+_COMPARED = ("policy", "majority", "best_of_n")
+_MISSED = ("choice", "search", "policy")
 _COLUMNS = {
   "policy": "Policy pass@1",
   "majority": "Majority",
@@ -164,8 +216,56 @@ def markdown(results: Mapping[str, Any]) -> str:
         ],
       ),
       "",
+      *_compared(rows, columns),
     ]
   return "\n".join(lines)
+
+
+def _compared(
+  rows: Mapping[tuple[int, str], Mapping[str, Any]],
+  columns: Mapping[str, str],
+) -> list[str]:
+  """Returns a table of what the search of each round gains, [] without one."""
+  searches = {
+    number: row
+    for (number, method), row in sorted(rows.items())
+    # Results of older runs lack it.
+    if method == "mcts" and row.get("less")
+  }
+  if not searches:
+    return []
+  return [
+    f"{columns['mcts']} less each of the others, in points, paired by problem, "
+    "with 95% intervals and McNemar's verdict; and why it does not solve the "
+    "rest, in %: its tree holds a right answer and another is chosen (choice); "
+    "one of the samples is right (search); none is (policy).",
+    "",
+    *grid(
+      ["Round", *(columns[method] for method in _COMPARED), *_MISSED],
+      [
+        [
+          str(number),
+          *(_points(row["less"].get(method)) for method in _COMPARED),
+          *_shares(row),
+        ]
+        for number, row in searches.items()
+      ],
+    ),
+    "",
+  ]
+
+
+def _points(less: Mapping[str, Any] | None) -> str:
+  if less is None:
+    return "-"
+  return intervals.Difference(**less).points
+
+
+def _shares(row: Mapping[str, Any]) -> list[str]:
+  missed = row.get("missed")
+  if missed is None:
+    return ["-"] * len(_MISSED)
+  return [f"{100 * missed[each] / row['n']:.1f}" for each in _MISSED]
 
 
 def interval(row: Mapping[str, Any] | None) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rstar_jax import rng
-from rstar_jax.evaluation import choices, cost, intervals, markdown
+from rstar_jax.evaluation import choices, cost, intervals
 from rstar_jax.evaluation.tables import (
   Record,
   choices_for,
@@ -86,7 +86,7 @@ def render(compared: Sequence[Mapping[str, Any]]) -> str:
       str(row["found"].n),
       f"{100 * row['found'].first:.1f}",
       f"{100 * row['found'].second:.1f}",
-      markdown.difference(row["found"]),
+      row["found"].points,
       f"{row['found'].only_first}:{row['found'].only_second}",
       f"{row['found'].p:.3f}",
     ]

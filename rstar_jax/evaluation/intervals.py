@@ -69,6 +69,14 @@ class Difference:
       return "not distinguishable"
     return "first is better" if self.difference > 0 else "second is better"
 
+  @property
+  def points(self) -> str:
+    """Writes the difference in percentage points, with its verdict."""
+    points = (100 * each for each in (self.difference, self.low, self.high))
+    text = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points)
+    words = {"first is better": "better", "second is better": "worse"}
+    return f"{text}, {words.get(self.verdict, self.verdict)}"
+
 
 def compare(
   first: Mapping[str, bool], second: Mapping[str, bool], seed: int

@@ -309,18 +309,7 @@ def _against(
     right(reference),
     rng.seed_for(options["seed"], "against", _name(row), row["choice"]),
   )
-  return "-" if found is None else difference(found)
-
-
-def difference(found: intervals.Difference) -> str:
-  """Formats a difference in percentage points, with its verdict."""
-  points = (100 * each for each in (found.difference, found.low, found.high))
-  text = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points)
-  words = {
-    "first is better": "better",
-    "second is better": "worse",
-  }.get(found.verdict, found.verdict)
-  return f"{text}, {words}"
+  return "-" if found is None else found.points
 
 
 def _name(row: Mapping[str, Any]) -> str:

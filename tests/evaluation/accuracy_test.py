@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest
 
 from rstar_jax import rng
-from rstar_jax.evaluation import accuracy
+from rstar_jax.evaluation import accuracy, intervals
 from tests.evaluation.methods_test import record, trajectory
 
 
@@ -71,6 +71,23 @@ class TableTest(absltest.TestCase):
         "mcts": (0.5, 0, 0, 1, 38.0, None, "best"),
       },
     )
+    less = {
+      method: (each["difference"], each["only_first"], each["only_second"])
+      for method, each in rows["mcts"]["less"].items()
+    }
+    # The search solves p, as the policy does; the choices solve one each.
+    self.assertEqual(
+      less,
+      {
+        "policy": (0.0, 0, 0),
+        "majority": (0.0, 0, 0),
+        "best_of_n": (0.0, 1, 1),
+      },
+    )
+    # No answer is in q's tree, and two samples have the right one.
+    self.assertEqual(
+      rows["mcts"]["missed"], {"choice": 0, "search": 1, "policy": 0}
+    )
     row = rows["policy"]
     self.assertEqual((row["round"], row["split"], row["n"]), (3, "test", 2))
     self.assertEqual((row["low"], row["high"]), (0.0, 1.0))
@@ -79,6 +96,31 @@ class TableTest(absltest.TestCase):
       {"1": {"accuracy": 0.0, "n": 1}, "2": {"accuracy": 1.0, "n": 1}},
     )
     json.dumps(list(rows.values()))
+
+  def test_why_a_search_misses(self):
+    def both(name, searched, sampled):
+      return (
+        record("mcts", *searched, name=name),
+        record("samples", *sampled, name=name),
+      )
+
+    right, wrong = trajectory("1", value=0.1), trajectory("2", value=0.9)
+    records = [
+      *both("solved", [right], [wrong]),
+      *both("chosen wrong", [right, wrong], [right]),
+      *both("not searched", [wrong], [right]),
+      *both("not sampled", [wrong], [wrong]),
+      *both("not sampled either", [], [wrong]),
+      # Without samples nothing is known.
+      record("mcts", wrong, name="alone"),
+    ]
+    row = accuracy.table(records, round_=1)[-1]
+    self.assertEqual(row["missed"], {"choice": 1, "search": 1, "policy": 2})
+    self.assertEqual(row["less"]["best_of_n"]["n"], 5)
+    self.assertEqual(row["less"]["best_of_n"]["only_second"], 2)
+    [alone] = accuracy.table(records[-1:], round_=1)
+    self.assertEqual(alone["less"], {})
+    self.assertNotIn("missed", alone)
 
   def test_levels_in_order_and_thirds_to_the_last_digit(self):
     rows = accuracy.table(
@@ -158,7 +200,7 @@ class TableTest(absltest.TestCase):
     right = [r["trajectories"][0]["answer"] == "1" for r in records]
     self.assertEqual(
       (row["low"], row["high"]),
-      accuracy.bootstrap(
+      intervals.bootstrap(
         np.array(right), rng.seed_for(5, "bootstrap", 2, "test", "policy")
       ),
     )
@@ -255,6 +297,11 @@ class MarkdownTest(absltest.TestCase):
     rows = accuracy.table(two_problems(), round_=1)
     text = accuracy.markdown({"rows": rows, "solved": []})
     self.assertIn("50.0 [0.0, 100.0]", text)
+    self.assertIn(
+      "| 1     | +0.0 [+0.0, +0.0], not distinguishable |",
+      text.split("MCTS+PPM less")[1],
+    )
+    self.assertRegex(text, r"\| 0\.0 +\| 50\.0 +\| 0\.0 +\|")
 
 
 if __name__ == "__main__":
