@@ -4,8 +4,8 @@ r"""The paper's tables and Figure 3 in miniature, of runs that differ in seed.
     --learnt='any=runs/0-any,runs/1-any,runs/2-any' --figure=figure3
 
 Made of records alone: the evaluations of all rounds, the study of the last
-round (`--stage=study --round=4`), one of round 1 with the PPMs of later rounds,
-and branches of each run for what its policy learnt from. What is not there is
+round (`rstar_jax study --round=4`), one of round 1 with later rounds' PPMs, and
+branches of each run for what its policy learnt from. What is not there is
 left out.
 
 An accuracy is the mean over seeds, with a 95% interval from a bootstrap that

@@ -1,6 +1,6 @@
 """rStar-Math with Phi-3-mini (3.8B), with the paper's numbers.
 
-  python -m rstar_jax.main --config=configs/phi3_mini.py \
+  rstar_jax evolve --config=configs/phi3_mini.py \
     --workdir=runs/phi3_mini \
     --config.remote.url=http://localhost:8000/v1 --config.remote.model=NAME
 

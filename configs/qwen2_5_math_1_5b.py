@@ -1,6 +1,6 @@
 """rStar-Math with Qwen2.5-Math-1.5B, with the paper's numbers.
 
-  python -m rstar_jax.main --config=configs/qwen2_5_math_1_5b.py \
+  rstar_jax evolve --config=configs/qwen2_5_math_1_5b.py \
     --workdir=runs/qwen2_5_math_1_5b \
     --config.remote.url=http://localhost:8000/v1 --config.remote.model=NAME
 

@@ -3,7 +3,7 @@
 The two data sets, rstar_sft (solutions) and rstar_ppm (preference pairs), take
 the place of search: one round of extract, SFT and PPM, and its evaluation.
 
-  python -m rstar_jax.main --config=configs/released.py \
+  rstar_jax evolve --config=configs/released.py \
     --config.policy.path=FOLDER_OF_A_QWEN2_MODEL \
     --config.extract.sft_source=rstar_sft.json \
     --config.extract.pairs_source=rstar_ppm.json --workdir=runs/released

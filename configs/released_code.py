@@ -1,11 +1,11 @@
 """Qwen2.5-Math-7B with the numbers of the paper's released code.
 
-  python -m rstar_jax.main --config=configs/released_code.py \
+  rstar_jax evolve --config=configs/released_code.py \
     --workdir=runs/released_code \
     --config.remote.url=http://localhost:8000/v1 --config.remote.model=NAME
 
 To be compared with configs/qwen2_5_math_7b.py, which has the paper's:
-`--stage=compare --other=runs/qwen2_5_math_7b`. What differs is said in
+`rstar_jax compare --other=runs/qwen2_5_math_7b`. What differs is said in
 `presets.released_code`.
 """
 

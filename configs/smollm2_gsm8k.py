@@ -2,7 +2,7 @@ r"""SmolLM2-135M teaches itself word problems, on a CPU, over many sittings.
 
   make smollm2
   python -m rstar_jax.tools.cold_start --policy=MODEL --output=cold
-  python -m rstar_jax.main --config=configs/smollm2_gsm8k.py:cold \
+  rstar_jax evolve --config=configs/smollm2_gsm8k.py:cold \
     --workdir=runs/gsm8k
 
 "cold" is what the cold start made: a policy that knows the step grammar from

@@ -1,11 +1,11 @@
 """Self-evolution of a tiny transformer on two CPU cores.
 
-  python -m rstar_jax.main --config=configs/tiny.py --workdir=runs/tiny
+  rstar_jax evolve --config=configs/tiny.py --workdir=runs/tiny
 
 "demo" (the default) is a run to watch; "full" has more problems: the run of
 docs/results/tiny.md.
 
-  python -m rstar_jax.main --config=configs/tiny.py:full --workdir=runs/full
+  rstar_jax evolve --config=configs/tiny.py:full --workdir=runs/full
 """
 
 import rstar_jax as rj

@@ -1,9 +1,9 @@
 """Self-evolution of a tiny model on a task of reasoning-gym: sums of numbers.
 
   pip install 'rstar_jax[reasoning_gym]'
-  python -m rstar_jax.main --config=configs/tiny_gym.py:cold \
+  rstar_jax evolve --config=configs/tiny_gym.py:cold \
     --workdir=runs/gym_cold
-  python -m rstar_jax.main --config=configs/tiny_gym.py --workdir=runs/gym
+  rstar_jax evolve --config=configs/tiny_gym.py --workdir=runs/gym
 
 "cold" teaches the shipped base model, which reads other problems, how a sum is
 written in steps, from solutions made by a rule. "run" (the default) goes on

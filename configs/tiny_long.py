@@ -1,6 +1,6 @@
 """Self-evolution on problems of 6 to 14 steps, each of which may go wrong.
 
-  python -m rstar_jax.main --config=configs/tiny_long.py --workdir=runs/long \
+  rstar_jax evolve --config=configs/tiny_long.py --workdir=runs/long \
     --config.policy.path=FOLDER
 
 The problems are the generator's "long" splits, the base model one that has read

@@ -1,11 +1,11 @@
 """Reinforcement of a tiny transformer on two CPU cores, some minutes.
 
-  python -m rstar_jax.main --config=configs/tiny_rl.py --workdir=runs/tiny_rl
+  rstar_jax evolve --config=configs/tiny_rl.py --workdir=runs/tiny_rl
 
 "grpo" (the default) learns from whole solutions, "tree" from steps of a search
 by MCTS of about as many tokens; docs/reinforcement.md.
 
-  python -m rstar_jax.main --config=configs/tiny_rl.py:tree --workdir=runs/tree
+  rstar_jax evolve --config=configs/tiny_rl.py:tree --workdir=runs/tree
 """
 
 import rstar_jax as rj

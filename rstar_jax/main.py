@@ -1,12 +1,14 @@
 """Runs self-evolution, or one stage of it.
 
-  rstar_jax --config=configs/tiny.py --workdir=runs/tiny
+  rstar_jax evolve --config=configs/tiny.py --workdir=runs/tiny
 
-`python -m rstar_jax` is the same. The same command again resumes.
+`python -m rstar_jax` is the same, and so is --stage=evolve among the flags. The
+same command again resumes. `commands.py` has all commands.
 """
 
 import contextlib
 import dataclasses
+import importlib
 import json
 import signal
 import sys
@@ -16,7 +18,7 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-from rstar_jax import outside
+from rstar_jax import commands, outside
 from rstar_jax.config import flag
 from rstar_jax.pipeline import status
 from rstar_jax.storage import layout, logs, stopping, store
@@ -26,10 +28,6 @@ _WORKDIR = flags.DEFINE_string(
   "workdir",
   None,
   "The run's folder, or gs://BUCKET/NAME; the same folder resumes.",
-)
-_OTHERS = (
-  *("status", "report", "solve", "study", "compare", "export", "branch"),
-  "check",
 )
 # Stages, with their rounds, that can be the first of a run, as a branch can.
 # All others need a folder that holds a run.
@@ -43,47 +41,30 @@ _ROUND_OR_NEWEST = ("solve", "compare")
 # another. A rollout does not where it trains too, by reinforcement.
 _APART = ("rollout", "extract", "evaluate")
 _FROM_ZERO = ("evaluate", "solve", "compare")
-# Where a flag means something.
-_TAKEN_BY = {
-  "round": (*_OF_ROUND, *_ROUND_OR_NEWEST),
-  "question": ("solve",),
-  "other": ("compare", "branch"),
-  "json": ("status",),
-  "topology": ("check",),
-  "artifact": ("export",),
-  "push_to": ("export",),
-}
 _STAGE = flags.DEFINE_enum(
   "stage",
   "evolve",
-  ["evolve", *status.STAGES, *_OTHERS],
-  "What to run: all rounds, or one stage of --round; status, what of a run is "
-  "done and what is left; report, the table and the page of what was measured; "
-  "solve, the answer to --question; study or compare, a comparison of methods "
-  "with the models of --round, or of this run with --other; export, the "
-  "training data or a model of --round for others; branch, what --other made "
-  "before the data of --round, taken over; check, whether a run could end "
-  "well, and what it costs (`rstar_jax check` is the same).",
+  [name for name, each in commands.COMMANDS.items() if not each.module],
+  "The command, where it is not the first word.",
 )
 _ROUND = flags.DEFINE_integer(
   "round",
   None,
-  "Round of the stage; for solve and compare, the newest if not given.",
+  "The round, from 1; 0, the base model, where that has a meaning. For solve "
+  "and compare, the newest if not given.",
 )
-_QUESTION = flags.DEFINE_string("question", None, "For --stage=solve.")
-_OTHER = flags.DEFINE_string(
-  "other", None, "For compare and branch: the folder of another run."
-)
+_QUESTION = flags.DEFINE_string("question", None, "What is to be solved.")
+_OTHER = flags.DEFINE_string("other", None, "The folder of another run.")
 _ARTIFACT = flags.DEFINE_enum(
   "artifact",
   "data",
   ["data", "policy", "ppm", "policy/adapter", "ppm/adapter"],
-  "For export: the round's training data, a model, or what LoRA trained alone.",
+  "The round's training data, a model, or what LoRA trained alone.",
 )
 _PUSH_TO = flags.DEFINE_string(
   "push_to",
   None,
-  "For export: USER/NAME, a repository on the Hugging Face Hub; it is made, "
+  "USER/NAME, a repository on the Hugging Face Hub; it is made, "
   "private, unless it is there. Without it, files and sizes are listed.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -109,9 +90,9 @@ _PROCESS = flags.DEFINE_integer(
 _TOPOLOGY = flags.DEFINE_string(
   "topology",
   None,
-  "For check: the TPU to come, such as v5e-64, v5p-128 or '2x v5e-16'.",
+  "The TPU to come, such as v5e-64, v5p-128 or '2x v5e-16'.",
 )
-_JSON = flags.DEFINE_bool("json", False, "With --stage=status: as JSON.")
+_JSON = flags.DEFINE_bool("json", False, "As JSON.")
 _GRACE = flags.DEFINE_float(
   "grace",
   stopping.GRACE_SECONDS,
@@ -176,16 +157,17 @@ def check_flags(argv: list[str]) -> None:
     raise ValueError("the run's folder is missing: give --workdir=FOLDER")
   if stage != "status" and _CONFIG.value is None:
     raise ValueError("the config is missing: give --config=configs/tiny.py")
-  for name, stages in _TAKEN_BY.items():
-    if flags.FLAGS[name].present and stage not in stages:
+  taken = {name for each in commands.COMMANDS.values() for name in each.takes}
+  for name in sorted(taken - set(commands.COMMANDS[stage].takes)):
+    if flags.FLAGS[name].present:
       raise ValueError(
-        f"--{name} means nothing to --stage={stage}: leave it out, or give "
-        f"--stage={'|'.join(stages)}"
+        f"--{name} means nothing to {stage}: leave it out, or give the command "
+        f"{'|'.join(commands.takers(name))}"
       )
   if stage == "solve" and not _QUESTION.value:
-    raise ValueError("--stage=solve needs --question='...'")
-  if stage in _TAKEN_BY["other"] and not _OTHER.value:
-    raise ValueError(f"--stage={stage} needs --other=FOLDER")
+    raise ValueError("solve needs --question='...'")
+  if "other" in commands.COMMANDS[stage].takes and not _OTHER.value:
+    raise ValueError(f"{stage} needs --other=FOLDER")
 
 
 def check_round(rounds: int) -> None:
@@ -198,7 +180,7 @@ def check_round(rounds: int) -> None:
   if _ROUND.value is None and stage not in _OF_ROUND:
     return
   if _ROUND.value is None or not lowest <= _ROUND.value <= rounds:
-    raise ValueError(f"--stage={stage} needs --round={lowest}..{rounds}")
+    raise ValueError(f"{stage} needs --round={lowest}..{rounds}")
 
 
 def tell() -> None:
@@ -306,12 +288,25 @@ def run() -> None:
 
 def console() -> None:
   """Runs the command `rstar_jax`; `python -m rstar_jax` is the same."""
-  if sys.argv[1:2] == ["check"]:
-    sys.argv[1] = "--stage=check"
-  # So that --help is of this module, whichever way it was started.
-  sys.modules["__main__"].__doc__ = __doc__
-  for each in flags.FLAGS.get_flags_for_module(__name__):
-    flags.FLAGS.register_key_flag_for_module(sys.argv[0], each)
+  words = sys.argv[1:]
+  name = words[0] if words and not words[0].startswith("-") else ""
+  try:
+    command = commands.find(name) if name else None
+  except ValueError as error:
+    outside.say(f"rstar_jax: {error}", sys.stderr)
+    raise SystemExit(1) from None
+  if command and command.module:
+    # `ml_collections` looks for overrides in sys.argv.
+    sys.argv = [f"{sys.argv[0]} {name}", *words[1:]]
+    raise SystemExit(importlib.import_module(command.module).main(words[1:]))
+  if not words or set(words) & set(commands.HELP):
+    told = commands.overview()
+    if name:
+      told = commands.usage(name, lambda each: flags.FLAGS[each].help)
+    outside.say(told)
+    return
+  if name:
+    sys.argv[1] = f"--stage={name}"
   app.run(main, flags_parser=flag.parse_flags)
 
 

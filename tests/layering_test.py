@@ -19,13 +19,14 @@ PACKAGE = "rstar_jax"
 # From the bottom up: a room imports only what stands before it.
 ROOMS = """
   outside types rng config storage steps sandbox grading tasks search models hf
-  inference data training evaluation report pipeline tools main __main__ testing
+  inference data training evaluation report pipeline tools commands main
+  __main__ testing
 """.split()
 # These load no jax: they are numpy, text and processes. `storage` and `data`
 # name no accelerator library but in the modules of ONLY_IN.
 HOST = """
   outside types rng config steps sandbox grading tasks search data evaluation
-  report
+  report commands
 """.split()
 # These know no search and no sandbox: they are tokens and arrays.
 DEVICE = "models hf inference training".split()

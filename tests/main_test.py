@@ -7,11 +7,12 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 from unittest import mock
 
 from absl.testing import absltest, flagsaver, parameterized
 
-from rstar_jax import main
+from rstar_jax import commands, main
 from rstar_jax.config import flag as config_flag
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import checks, solve
@@ -31,6 +32,12 @@ QUESTION = (
   "A bus leaves Rofield with 47 people. How many people are on the bus after "
   "Rofield?"
 )
+
+
+def others(command: commands.Command) -> set[str]:
+  """Returns the flags that only other commands take."""
+  every = {flag for each in commands.COMMANDS.values() for flag in each.takes}
+  return every - set(command.takes)
 
 
 class MainTest(parameterized.TestCase):
@@ -129,30 +136,31 @@ class MainTest(parameterized.TestCase):
     self.assert_one_line(
       self.run_main("--stage=study", "--round=1"),
       "round_1/policy is not finished",
-      "--stage=sft --round=1",
+      "rstar_jax sft --round=1",
     )
     self.assert_one_line(
       self.run_main("--stage=compare", f"--other={self.workdir}"),
       "no evaluated round in common",
     )
     self.assert_one_line(
-      self.run_main("--stage=export", "--round=1"), "--stage=extract --round=1"
+      self.run_main("--stage=export", "--round=1"),
+      "rstar_jax extract --round=1",
     )
 
   @parameterized.parameters(
     (["runs/tiny"], "'runs/tiny' is no flag", "--workdir=runs/tiny"),
     (["--workdir="], "give --workdir=FOLDER"),
     (["--workdir=", "--stage=status"], "give --workdir=FOLDER"),
-    (["--round=1"], "--round means nothing to --stage=evolve", "leave it out"),
+    (["--round=1"], "--round means nothing to evolve", "leave it out"),
     (["--stage=report", "--round=1"], "--round means nothing"),
     (["--stage=status", "--round=1"], "--round means nothing"),
-    (["--question=x"], "--question means nothing", "--stage=solve"),
-    (["--other=x"], "--other means nothing", "--stage=compare|branch"),
+    (["--question=x"], "--question means nothing", "the command solve"),
+    (["--other=x"], "--other means nothing", "compare|branch"),
     (["--stage=study", "--round=1", "--other=x"], "--other means nothing"),
-    (["--json"], "--json means nothing", "--stage=status"),
-    (["--push_to=a/b"], "--push_to means nothing", "--stage=export"),
-    (["--artifact=ppm"], "--artifact means nothing", "--stage=export"),
-    (["--topology=v5e-4"], "--topology means nothing", "--stage=check"),
+    (["--json"], "--json means nothing", "the command status"),
+    (["--push_to=a/b"], "--push_to means nothing", "the command export"),
+    (["--artifact=ppm"], "--artifact means nothing", "the command export"),
+    (["--topology=v5e-4"], "--topology means nothing", "the command check"),
     (["--stage=check", "--topology=v9-8"], "topology 'v9-8': want one of v4"),
     (["--stage=nothing"], "evolve|rollout"),
     (["--config="], "there is no file ''", "configs/tiny.py"),
@@ -286,14 +294,14 @@ class MainTest(parameterized.TestCase):
     arguments = [] if round_ is None else [f"--round={round_}"]
     self.assert_one_line(
       self.run_main(f"--stage={stage}", *arguments),
-      f"--stage={stage} needs --round={message}",
+      f"{stage} needs --round={message}",
     )
 
   def test_a_stage_before_its_time(self):
     self.bind()
     self.assert_one_line(
       self.run_main("--stage=sft", "--round=1"),
-      "run --stage=extract --round=1 first",
+      "run rstar_jax extract --round=1 first",
     )
 
   def test_another_config(self):
@@ -353,25 +361,81 @@ class MainTest(parameterized.TestCase):
     results = json.loads((self.workdir / "results.json").read_text())
     self.assertEqual((results["rows"], results["solved"]), ([], []))
 
+  def run_console(self, *args: str):
+    """Runs the whole command in this process; returns (code, out, err)."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+      flagsaver.flagsaver(),
+      mock.patch.object(sys, "argv", ["rstar_jax", *args]),
+      mock.patch.object(main.app, "run") as run,
+      contextlib.redirect_stdout(out),
+      contextlib.redirect_stderr(err),
+    ):
+      run.side_effect = lambda main, flags_parser: main(flags_parser(sys.argv))
+      try:
+        main.console()
+      except SystemExit as end:
+        code = end.code
+    return code, out.getvalue(), err.getvalue()
+
+  def test_a_command_is_a_stage(self):
+    workdir = f"--workdir={self.workdir}"
+    for first in ("status", "--stage=status"):
+      self.assert_one_line(
+        self.run_console(first, workdir, "--round=1"),
+        "--round means nothing to status",
+      )
+    self.bind("round_0")
+    told = self.run_console("status", workdir, "--json")
+    self.assertEqual(
+      (told[0], json.loads(told[1])["workdir"]), (0, str(self.workdir))
+    )
+
+  @parameterized.parameters(
+    (["sovle"], "no command 'sovle'; did you mean solve?"),
+    (["status", "--jsn"], "flag 'jsn'. Did you mean: json"),
+    (["runs/tiny"], "given as --workdir=runs/tiny"),
+    (["status", "runs/tiny"], "given as --workdir=runs/tiny"),
+  )
+  def test_a_mistyped_command(self, arguments, message):
+    self.assert_one_line(self.run_console(*arguments), message)
+
+  @parameterized.parameters([[]], [["--help"]], [["-h"]], [["--stage=x", "-h"]])
+  def test_help_lists_commands(self, arguments):
+    code, out, err = self.run_console(*arguments)
+    self.assertEqual((code, out, err), (0, commands.overview() + "\n", ""))
+
+  def test_help_of_a_command_lists_its_flags(self):
+    for name, each in commands.COMMANDS.items():
+      if each.module:
+        continue
+      code, out, _ = self.run_console(name, "--help")
+      self.assertEqual(code, 0)
+      told = re.findall(r"(?m)^  --(\w+)  \S", out)
+      self.assertContainsSubset((*each.takes, "config", "workdir"), told)
+      self.assertNoCommonElements(told, {"verbosity", *others(each)})
+
+  def test_a_command_of_another_module(self):
+    asked = []
+    served = types.SimpleNamespace(main=lambda given: asked.append(given) or 3)
+    name = commands.COMMANDS["serve"].module
+    with mock.patch.dict(sys.modules, {name: served}):
+      code, _, _ = self.run_console("serve", "--port=1", "--help")
+    self.assertEqual((code, asked), (3, [["--port=1", "--help"]]))
+
   def test_one_command_by_three_names(self):
     (script,) = ROOT.glob("setup.py")
     self.assertIn('"rstar_jax = rstar_jax.main:console"', script.read_text())
-    console = "from rstar_jax import main; main.console()"
-    started = (["-m", "rstar_jax.main"], ["-m", "rstar_jax"], ["-c", console])
-    told = [
-      subprocess.run(
-        [sys.executable, *each, "--help"],
+    for started in (["-m", "rstar_jax.main"], ["-m", "rstar_jax"]):
+      done = subprocess.run(
+        [sys.executable, *started, "sovle"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
-      ).stdout
-      for each in started
-    ]
-    # The line that names the file differs.
-    told = [re.sub(r"(?m)^\S*:$", "", each) for each in told]
-    self.assertIn("--workdir", told[0])
-    self.assertEqual(told, [told[0]] * 3)
+      )
+      self.assertEqual((done.returncode, done.stdout), (1, ""))
+      self.assertIn("did you mean solve?", done.stderr)
 
   def test_help_loads_no_jax(self):
     text = (
@@ -398,12 +462,7 @@ class MainTest(parameterized.TestCase):
         check=False,
       )
 
-    told = run("--help")
-    for flag in ("config", "workdir", "stage", "round", "question"):
-      self.assertRegex(told.stdout, rf"--(\[no\])?{flag}\b")
-    wrong = run(
-      f"--config={self.config}", f"--workdir={self.workdir}", "--stage=solve"
-    )
+    wrong = run("solve", f"--config={self.config}", f"--workdir={self.workdir}")
     self.assertEqual((wrong.returncode, wrong.stdout), (1, ""))
     lines = [each for each in wrong.stderr.splitlines() if "rstar_jax" in each]
     self.assertLen(lines, 1)

@@ -1,6 +1,6 @@
 """The `--config` flag: a file, overrides of its fields, and clear errors.
 
-  python -m rstar_jax.main --config=configs/tiny.py --config.search.c=1
+  rstar_jax evolve --config=configs/tiny.py --config.search.c=1
 
 `ml_collections` assigns the overrides. This loads the file, adds fields of a
 `Literal` type, and turns exceptions into one line for a person.

@@ -536,7 +536,7 @@ class EvalConfig(Closed):
 
 @dataclasses.dataclass(kw_only=True)
 class StudyConfig(Closed):
-  """What `--stage=study` compares, on the problems of `eval`."""
+  """What `rstar_jax study` compares, on the problems of `eval`."""
 
   # Ways to solve a problem; a search of one's own as in `search.method`.
   methods: tuple[str, ...] = field(

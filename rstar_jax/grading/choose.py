@@ -1,6 +1,6 @@
 """Which answer to give when a problem has several: the one place that chooses.
 
-`choose` serves the evaluation, the report, `--stage=solve`, studies and the
+`choose` serves the evaluation, the report, `rstar_jax solve`, studies and the
 evaluation harness alike. It returns the index of the chosen answer, so that the
 caller finds its verdict and its trajectory: the answer that is counted is the
 answer that is given. Equal answers are grouped by a key; the key is a normal

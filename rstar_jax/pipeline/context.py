@@ -72,7 +72,8 @@ class Context:
       if name == "policy" and self.reinforces(round_):
         stage = "rollout"
       raise ValueError(
-        f"{folder} is not finished: run --stage={stage} --round={round_} first"
+        f"{folder} is not finished: run rstar_jax {stage} --round={round_} "
+        "first"
       )
     return folder
 

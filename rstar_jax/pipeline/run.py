@@ -50,7 +50,7 @@ def _roll_out(context: Context, round_: int) -> None:
   stage(context, round_)
 
 
-# The stages of a round, in order, by the name of `--stage`.
+# The stages of a round, in order, by the name of their commands.
 STAGES = {
   "rollout": _roll_out,  # problems -> trees, and policy by reinforcement
   "extract": extract.extract,  # trees -> solutions and preference pairs

@@ -49,7 +49,7 @@ class Stage:
 
   Attributes:
     round: from 0, which is the base model.
-    name: a value of `--stage`.
+    name: a stage.
     state: "done", "begun" or "left".
     done: number of finished shards, of updates of a training, or of turns of
       reinforcement.

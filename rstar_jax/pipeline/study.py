@@ -172,7 +172,7 @@ def render(context: Context, round_: int) -> str:
   rows = read(folder)
   if not rows:
     raise ValueError(
-      f"{folder} has no finished method: run --stage=study --round={round_}"
+      f"{folder} has no finished method: run rstar_jax study --round={round_}"
     )
   qualities, sizes = {}, []
   names = (*_methods(folder), layout.QUALITY)

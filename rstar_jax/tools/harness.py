@@ -5,7 +5,7 @@ r"""The models of a run as a model of EleutherAI's lm-evaluation-harness.
     --tasks gsm8k_cot_zeroshot \
     --model_args config=configs/tiny.py,workdir=runs/tiny
 
-Tasks in which text is generated are solved as `--stage=solve` does. The
+Tasks in which text is generated are solved as `rstar_jax solve` does. The
 question is taken from the task's row: the policy was trained on one prompt, and
 knows nothing of examples. Tasks that compare the likelihood of given texts say
 nothing of a search, and are refused.

@@ -84,14 +84,17 @@ NOT_RUN = (
   (r"^benchmarks/paper\.sh", "an evening; tests/benchmarks/paper_test.py"),
   (r"-m benchmarks\.", "measures for minutes to hours; tests/benchmarks"),
   (
-    r"--stage=study .*\borm\b",
+    r"rstar_jax study .*\borm\b",
     "trains reward models; tests/pipeline/study_test.py",
   ),
-  (r"--stage=evolve", "trains a round; tests/pipeline/run_test.py"),
-  (r"--stage=compare", "needs a second run; tests/pipeline/study_test.py"),
+  (r"rstar_jax evolve \$OPTIONS", "trains a round; tests/pipeline/run_test.py"),
+  (r"rstar_jax compare ", "needs a second run; tests/pipeline/study_test.py"),
 )
 # A program of ours, its module and its flags.
-_PYTHON = re.compile(r"^(?:\w+=\S+ )*(?:\S*/)?python -m (\S+)(.*)", re.DOTALL)
+_PYTHON = re.compile(
+  r"^(?:\w+=\S+ )*(?:\S*/)?(?:python -m (\S+)|rstar_jax (?P<command>\w+))(.*)",
+  re.DOTALL,
+)
 _ASSIGNMENT = re.compile(r"""^(export )?(\w+=([^\s'"]*|'[^']*'|"[^"]*") ?)+$""")
 _FLAG = re.compile(r"^--(?:no)?([\w-]+)")
 _PARSE = (
@@ -139,8 +142,9 @@ def without_running(command: str, before: list[str]) -> list[list[str]]:
     return [["grep", "-q", f'^  "{found[1]}": ', "setup.py"]]
   if not (found := _PYTHON.match(plain)):
     return []
-  module, flags = found[1], found[2]
-  if module == "rstar_jax.main":
+  module, flags = found[1], found[3]
+  if found["command"]:
+    flags = f"--stage={found['command']} {flags}"
     script = "\n".join([*before, f"{sys.executable} -c '{_PARSE}' {flags}"])
     return [["bash", "-euc", script]]
   if module == "rstar_jax.tools.harness":  # Its flags are lm-eval's.
@@ -166,8 +170,10 @@ class Clone:
     binaries = folder / ".venv" / "bin"
     binaries.mkdir(parents=True)
     # Not a link: Python looks for its packages beside the name it is run by.
-    (binaries / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    (binaries / "python").chmod(0o755)
+    for name, module in (("python", ""), ("rstar_jax", " -m rstar_jax")):
+      text = f'#!/bin/sh\nexec {sys.executable}{module} "$@"\n'
+      (binaries / name).write_text(text)
+      (binaries / name).chmod(0o755)
     (folder / ".venv" / ".stamp").touch()
     (folder / "runs").mkdir()
     if run:

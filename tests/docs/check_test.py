@@ -10,6 +10,7 @@ from tests.docs import check, reading
 # What may be run, by how a command begins: a new kind wants a thought.
 _KNOWN = (
   r"(\.venv/bin/)?python -m rstar_jax\.",
+  r"(\.venv/bin/)?rstar_jax [a-z]+ ",
   r"(\.venv/bin/)?python -m tests\.search\.uct_test$",
   r"(printf|echo) ",
   r"launch/\w+\.sh --dry-run ",
@@ -67,7 +68,7 @@ class ListTest(parameterized.TestCase):
     self.assertIn("benchmarks.growth --help", command[-1])
     self.assertIn("?plot\\b", command[-1])
     (command,) = check.without_running(
-      "python -m rstar_jax.main $O --round=1", ["O=--config=a"]
+      "rstar_jax sft $O --round=1", ["O=--config=a"]
     )
     self.assertTrue(command[-1].startswith("O=--config=a\n"))
 

@@ -24,7 +24,7 @@ class ContextTest(ContextCase):
   @parameterized.parameters(*layout.WRITERS.items())
   def test_finished(self, name, stage):
     context = self.context()
-    message = f"{name} is not finished: run --stage={stage} --round=2 first"
+    message = f"{name} is not finished: run rstar_jax {stage} --round=2 first"
     with self.assertRaisesRegex(ValueError, message):
       context.finished(2, name)
     folder = context.workdir / "round_2" / name

@@ -76,7 +76,7 @@ class ExportTest(ExportCase):
   def test_data(self):
     context = self.run_of()
     rollout.rollout(context, 1)
-    with self.assertRaisesRegex(ValueError, "--stage=extract --round=1"):
+    with self.assertRaisesRegex(ValueError, "rstar_jax extract --round=1"):
       export.export(context, 1)
     extract.extract(context, 1)
     hub = fake_hub.started(self)

@@ -145,10 +145,10 @@ class ExtractTest(StagesCase):
 
 class InputsTest(StagesCase):
   @parameterized.parameters(
-    (rollout.rollout, 2, "policy", "--stage=sft --round=1"),
-    (extract.extract, 2, "trees", "--stage=rollout --round=2"),
-    (sft.train_policy, 1, "sft", "--stage=extract --round=1"),
-    (ppm.train_ppm, 1, "pairs", "--stage=extract --round=1"),
+    (rollout.rollout, 2, "policy", "rstar_jax sft --round=1"),
+    (extract.extract, 2, "trees", "rstar_jax rollout --round=2"),
+    (sft.train_policy, 1, "sft", "rstar_jax extract --round=1"),
+    (ppm.train_ppm, 1, "pairs", "rstar_jax extract --round=1"),
   )
   def test_an_unfinished_input_is_named(self, stage, round_, name, command):
     context = self.context()

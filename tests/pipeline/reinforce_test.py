@@ -386,7 +386,8 @@ class OtherRoundsTest(Case):
     for stage in (sft.train_policy, ppm.train_ppm):
       with self.assertRaisesRegex(
         ValueError,
-        "policy is not finished: run --stage=rollout --round=1|--stage=extract",
+        "policy is not finished: run rstar_jax rollout --round=1|"
+        "rstar_jax extract",
       ):
         stage(context, 1)
 

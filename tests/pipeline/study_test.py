@@ -324,7 +324,7 @@ class StudyTest(StudyingCase):
         study.study(context, 1)
 
   def test_tables_of_nothing(self):
-    with self.assertRaisesRegex(ValueError, "--stage=study --round=1"):
+    with self.assertRaisesRegex(ValueError, "rstar_jax study --round=1"):
       study.render(self.context(), 1)
 
 

@@ -1,0 +1,137 @@
+"""The commands of `rstar_jax COMMAND`, their flags, and what --help says.
+
+A command is a word before all flags; `main.py` runs it, or the module that it
+names here does.
+"""
+
+import dataclasses
+import difflib
+import textwrap
+from collections.abc import Callable
+
+_WIDTH = 80
+HELP = ("--help", "-h", "--helpshort")
+# Flags that all commands of `main.py` take.
+_COMMON = (
+  *("config", "workdir", "grace", "distributed"),
+  *("coordinator", "processes", "process"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """One command.
+
+  Attributes:
+    does: what it does, half a line.
+    takes: flags that only some commands take.
+    module: whose `main(arguments)` runs it, with flags of its own; "" for
+      those of `main.py`. It returns the exit status.
+  """
+
+  does: str
+  takes: tuple[str, ...] = ()
+  module: str = ""
+
+
+_ROUND = ("round",)
+COMMANDS = {
+  "evolve": Command("runs all rounds of self-evolution; again, it resumes"),
+  "rollout": Command(
+    "searches the training problems; of --round, as the next four", _ROUND
+  ),
+  "extract": Command(
+    "chooses solutions and preference pairs in the trees", _ROUND
+  ),
+  "sft": Command("trains the policy on the solutions", _ROUND),
+  "ppm": Command("trains the process preference model on the pairs", _ROUND),
+  "evaluate": Command("answers the held-out problems, by each method", _ROUND),
+  "solve": Command(
+    "answers a question, with the models of a round", ("question", *_ROUND)
+  ),
+  "serve": Command(
+    "answers over HTTP, by OpenAI's API and on a page",
+    module="rstar_jax.serve.command",
+  ),
+  "status": Command("says what of a run is done, and what is left", ("json",)),
+  "watch": Command(
+    "shows a run in a browser while it goes",
+    module="rstar_jax.report.live",
+  ),
+  "report": Command("writes the table and the page of what was measured"),
+  "study": Command("compares methods, with the models of --round", _ROUND),
+  "compare": Command("compares this run with another one", ("other", *_ROUND)),
+  "branch": Command(
+    "takes over what another run made before --round's data",
+    ("other", *_ROUND),
+  ),
+  "export": Command(
+    "gives others the training data or a model of --round",
+    ("artifact", "push_to", *_ROUND),
+  ),
+  "check": Command(
+    "says whether a run could end well, and what it costs", ("topology",)
+  ),
+}
+
+
+def find(name: str) -> Command:
+  """Returns a command.
+
+  Raises:
+    ValueError: there is none of this name; names the nearest.
+  """
+  if name in COMMANDS:
+    return COMMANDS[name]
+  near = difflib.get_close_matches(name, COMMANDS, n=1)
+  hint = f"did you mean {near[0]}? " if near else ""
+  if "/" in name:
+    hint = f"a run's folder is given as --workdir={name}; "
+  raise ValueError(
+    f"there is no command {name!r}; {hint}`rstar_jax --help` lists them"
+  )
+
+
+def takers(flag: str) -> tuple[str, ...]:
+  """Returns the commands that take a flag which only some take."""
+  return tuple(name for name, each in COMMANDS.items() if flag in each.takes)
+
+
+def overview() -> str:
+  """Returns what `rstar_jax --help` says."""
+  lines = [
+    "rstar_jax: small language models teach themselves to reason.",
+    "",
+    "usage: rstar_jax COMMAND --config=FILE --workdir=FOLDER [flags]",
+    "",
+  ]
+  lines += [f"  {name:9} {each.does}" for name, each in COMMANDS.items()]
+  lines += [
+    "",
+    "To begin: rstar_jax evolve --config=configs/tiny.py --workdir=runs/tiny",
+    "rstar_jax COMMAND --help has the flags of a command.",
+  ]
+  return "\n".join(lines)
+
+
+def usage(name: str, describe: Callable[[str], str]) -> str:
+  """Returns what `rstar_jax COMMAND --help` says.
+
+  Args:
+    name: the command.
+    describe: returns what a flag means.
+  """
+  command = COMMANDS[name]
+  lines = [f"rstar_jax {name}: {command.does}."]
+  for flags in (command.takes, _COMMON):
+    lines += [""] if flags else []
+    for each in flags:
+      lines += textwrap.wrap(
+        f"--{each}  {describe(each)}",
+        _WIDTH,
+        initial_indent="  ",
+        subsequent_indent="      ",
+        break_long_words=False,
+        break_on_hyphens=False,
+      )
+  return "\n".join(lines)
