@@ -1,18 +1,78 @@
-"""Questions answered with the models of a round."""
+"""Questions answered with the models of a round.
 
+`Solver` holds the models. Whoever asks (the command line, a batch, a server)
+asks it, so that equal questions have equal answers.
+"""
+
+import concurrent.futures
 import dataclasses
-from collections.abc import Sequence
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from rstar_jax.config.schema import Config, EvalConfig
+from rstar_jax.config.schema import Config
 from rstar_jax.evaluation import cost
 from rstar_jax.grading import choose
 from rstar_jax.pipeline import backends
 from rstar_jax.pipeline.context import Context
-from rstar_jax.search import answer, named, sampling
-from rstar_jax.search import tree as tree_lib
+from rstar_jax.search import answer, driver, mcts, named, requests, sampling
+from rstar_jax.search.queues import Batched
+from rstar_jax.search.requests import Calls, Search
+from rstar_jax.search.tree import Tree
+from rstar_jax.steps import grammar
 from rstar_jax.types import Prefix, Problem
+
+Method = Literal["greedy", "majority", "best_of_n", "search"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Budget:
+  """What is spent on a question.
+
+  Attributes:
+    method: "greedy" takes the likeliest solution; "majority" votes among
+      sampled ones, and ends when the vote is settled; of "best_of_n" the reward
+      model chooses; "search" is `eval.search`.
+    samples: most solutions that are sampled.
+    rollouts: of a search.
+    candidates: of each expansion of a search.
+  """
+
+  method: Method
+  samples: int
+  rollouts: int
+  candidates: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+  """A question.
+
+  Attributes:
+    question: plain text.
+    budget: what is spent on it.
+    seed: below 2**32; equal ones give equal solutions.
+    number: tells solutions of one question, budget and seed apart.
+  """
+
+  question: str
+  budget: Budget
+  seed: int
+  number: int = 0
+
+  @property
+  def name(self) -> tuple[int | str, ...]:
+    """Returns the identities that seeds derive from."""
+    return ("solve", self.number) if self.number else ("solve",)
+
+  @property
+  def problem(self) -> Problem:
+    """Returns the question as a problem, of which nothing else is known."""
+    return Problem(id=self.question, question=self.question)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,14 +80,23 @@ class Solution:
   """The chosen trajectory of one question.
 
   Attributes:
-    steps: its node texts.
-    answer: its boxed answer.
-    values: the PPM's value after each step, None without a PPM.
+    steps: its node texts; () without an answer.
+    answer: its boxed answer; None where no candidate reached one.
+    values: the reward model's value after each step, None without one.
+    tokens: all that was generated for the question.
+    tree: what was searched, None of samples.
   """
 
   steps: Prefix
-  answer: str
+  answer: str | None
   values: list[float] | None
+  tokens: int = 0
+  tree: Tree | None = None
+
+  @property
+  def outputs(self) -> list[str | None]:
+    """Returns what each step's program printed, None where none ran."""
+    return [grammar.output_of(each) for each in self.steps]
 
   def render(self) -> str:
     """Returns the steps as text, each with its value."""
@@ -39,7 +108,7 @@ class Solution:
 
 
 def solve(context: Context, round_: int, question: str) -> Solution:
-  """Searches one question with the models of a round; see `solve_all`.
+  """Answers one question with the models of a round; see `solve_all`.
 
   Raises:
     ValueError: no candidate of the search reached an answer.
@@ -56,80 +125,266 @@ def solve(context: Context, round_: int, question: str) -> Solution:
 def solve_all(
   context: Context, round_: int, questions: Sequence[str]
 ) -> list[Solution | None]:
-  """Searches questions with the models of a round.
+  """Answers questions with the models of a round, by `Solver.budget`.
 
   Args:
     context: the run.
-    round_: selects the policy and the PPM. Round 0 is the base model without a
-      PPM: unless `eval.reward_model` is set, it samples solutions, and their
-      majority answers. A few-shot base model (`policy.prompt`) seldom writes a
-      whole solution that runs, so its steps are searched, and the majority of
-      the answers found is given; a search of the user's does the same.
+    round_: selects the models; 0 is the base model.
     questions: plain text. Equal questions get equal answers.
 
   Returns:
-    For each question the chosen trajectory with the PPM's value after each
-    step; None where no candidate reached an answer.
+    For each question its solution; None where no candidate reached an answer.
   """
-  config = context.config
-  problems = [Problem(id=each, question=each) for each in questions]
-  backend = backends.trained(context, round_)
-  options = {"seed": config.seed, "name": ("solve",)}
-  calls, search = backend.steps(), config.eval.search
-  if backend.score is None and _samples(config):
-    count = cost.samples_of_evaluation(config)
-    sampled = sampling.sample_until(
-      problems,
-      count,
-      backend.blocks(),
-      in_flight=sampling.in_flight_of(search, count),
-      **options,
+  solver = Solver(context, round_)
+  seed, budget = context.config.seed, solver.budget()
+  asked = [Asked(each, budget, seed) for each in questions]
+  found: list[Solution | None] = [None] * len(asked)
+
+  def done(index: int, solution: Solution) -> None:
+    found[index] = solution if solution.answer is not None else None
+
+  solver.solve(asked, done, solver.in_flight(budget))
+  return found
+
+
+class Solver:
+  """The models of a round, which answer questions; any thread may ask.
+
+  Attributes:
+    backend: the models.
+  """
+
+  def __init__(self, context: Context, round_: int):
+    """Loads the models.
+
+    Args:
+      context: the run.
+      round_: selects the policy and the PPM. Round 0 is the base model, without
+        a PPM unless `eval.reward_model` is set.
+    """
+    self._config: Config = context.config
+    self.backend = backends.trained(context, round_)
+    self._lock = threading.Lock()
+    self._shared: dict[int, Any] = {}
+
+  @property
+  def methods(self) -> tuple[Method, ...]:
+    """Returns the methods that can be asked for, the default one first."""
+    able = [each for each in METHODS if self._valued or each != "best_of_n"]
+    # Without a reward model the majority answers. A few-shot base model seldom
+    # writes a whole solution that runs, so its steps are searched; a search of
+    # the user's does the same.
+    samples = not (self._valued or self._own or self._few_shot)
+    first: Method = "majority" if samples else "search"
+    return tuple(sorted(able, key=lambda each: each != first))
+
+  @property
+  def _valued(self) -> bool:
+    return self.backend.score is not None
+
+  @property
+  def _own(self) -> bool:
+    return self._config.eval.search.method != "mcts"
+
+  @property
+  def _few_shot(self) -> bool:
+    return self._config.policy.prompt == "few_shot"
+
+  def budget(self, method: Method | None = None, **given: int) -> Budget:
+    """Returns a budget.
+
+    Args:
+      method: None is the first of `methods`.
+      **given: fields of `Budget`; others are as in an evaluation.
+
+    Raises:
+      ValueError: there is no reward model, which the method needs.
+    """
+    if method == "best_of_n" and not self._valued:
+      raise ValueError("method='best_of_n' needs a reward model: there is none")
+    search = self._config.eval.search
+    usual = {
+      "samples": cost.samples_of_evaluation(self._config),
+      "rollouts": search.rollouts,
+      "candidates": search.candidates,
+    }
+    return Budget(method=method or self.methods[0], **usual | given)
+
+  def in_flight(self, budget: Budget) -> int:
+    """Returns how many questions of a budget are worth a batch."""
+    search = self._config.eval.search
+    if budget.method == "search":
+      return search.in_flight
+    samples = 1 if budget.method == "greedy" else budget.samples
+    return sampling.in_flight_of(search, samples)
+
+  def solve(
+    self,
+    asked: Sequence[Asked],
+    done: Callable[[int, Solution], None],
+    in_flight: int,
+    *,
+    watch: Callable[[int, Tree], None] | None = None,
+    stop: concurrent.futures.Future | None = None,
+  ) -> None:
+    """Answers questions; others may do so at the same time.
+
+    A solution depends on what is asked alone, whatever else is in flight.
+
+    Args:
+      asked: the questions.
+      done: called with the number of a question and its solution, as each is
+        there, in this thread.
+      in_flight: most questions at once.
+      watch: called with the number of a question and its tree as the tree
+        grows, in this thread, which alone changes it.
+      stop: ends this when it is done; see `driver.run`.
+    """
+    together: dict[tuple, list[int]] = {}
+    for index, each in enumerate(asked):
+      if each.budget.method == "search" and self._own:
+        key = each.budget, each.seed, each.number
+        together.setdefault(key, []).append(index)
+    own = {index for group in together.values() for index in group}
+    rest = [index for index in range(len(asked)) if index not in own]
+
+    def searches() -> Iterator[tuple[Search, Calls]]:
+      for index in rest:
+        each, heard = asked[index], None
+        if watch is not None:
+          heard = functools.partial(watch, index)
+        yield self._search(each, heard), self._calls(each.budget.method)
+
+    driver.run(
+      searches(),
+      in_flight,
+      lambda number, solution: done(rest[number], solution),
+      stop=stop,
     )
-    return list(map(_agreed, sampled))
-  if search.terminal_reward == "ppm":
-    # Nothing is known of the questions but their text.
-    calls = calls.replace(reward=None)
-  if backend.score is None:
-    calls = calls.replace(score=_no_opinion)
-    search = dataclasses.replace(search, annotation="terminal")
-  trees = named.search(problems, search, calls, **options)
-  valued = backend.score is not None
-  return [_solution(tree, config.eval, valued) for tree in trees]
+    for (budget, seed, _), group in together.items():
+      trees = named.search(
+        [asked[index].problem for index in group],
+        self._search_config(budget),
+        self._calls("search"),
+        seed=seed,
+        name=asked[group[0]].name,
+      )
+      for index, tree in zip(group, trees, strict=True):
+        done(index, self._of_tree(tree))
+
+  def _calls(self, method: Method) -> Calls:
+    """Returns the callables of a method, which searches of all threads share.
+
+    What takes batches gets rows of all of them, in one thread.
+    """
+    kind = method if method in ("greedy", "search") else "samples"
+    with self._lock:
+      if kind not in self._shared:
+        if kind == "search":
+          calls = self.backend.steps()
+        else:
+          calls = self.backend.blocks(greedy=kind == "greedy")
+        if kind != "search" or self._terminal_is_valued:
+          # Nothing is known of the questions but their text.
+          calls = calls.replace(reward=None)
+        if calls.score is None:
+          calls = calls.replace(score=_no_opinion)
+        self._shared[kind] = calls.replace(
+          expand=_streamed(calls.expand), score=_streamed(calls.score)
+        )
+      return self._shared[kind]
+
+  @property
+  def _terminal_is_valued(self) -> bool:
+    return self._config.eval.search.terminal_reward == "ppm"
+
+  def _search_config(self, budget: Budget) -> Any:
+    config = dataclasses.replace(
+      self._config.eval.search,
+      rollouts=budget.rollouts,
+      candidates=budget.candidates,
+    )
+    if not self._valued:
+      config = dataclasses.replace(config, annotation="terminal")
+    return config
+
+  def _search(
+    self, each: Asked, heard: Callable[[Tree], None] | None
+  ) -> Search[Solution]:
+    """Searches for one question's solution."""
+    problem, budget = each.problem, each.budget
+    if budget.method == "search":
+      config, tree = self._search_config(budget), Tree(problem)
+      mcts.check([problem], config, self._calls("search"))
+      search = mcts.search_tree(tree, config, each.seed, each.name)
+      if heard is not None:
+        search = _heard(search, functools.partial(heard, tree))
+      return self._of_tree((yield from search))
+    return (yield from self._sampled(problem, each))
+
+  def _sampled(self, problem: Problem, each: Asked) -> Search[Solution]:
+    """Chooses among sampled solutions."""
+    method, count = each.budget.method, each.budget.samples
+    options: dict[str, Any] = {"name": each.name}
+    sample = sampling.solutions
+    if method == "majority":
+      sample = sampling.solutions_until
+    elif method == "greedy":
+      count = 1
+    else:
+      options["scored"] = True
+      how = self._config.eval.search.trajectory_value
+      options["trajectory_value"] = how
+    found = yield from sample(problem, count, each.seed, **options)
+    answers = [one.answer for one in found]
+    if method == "best_of_n":
+      chosen = choose.best([one.value for one in found])
+    else:
+      chosen = choose.majority(answers)
+    tokens = sum(one.tokens for one in found)
+    if chosen is None:
+      return Solution((), None, None, tokens)
+    steps, values = found[chosen].steps, None
+    if self._valued:
+      valued = yield [
+        requests.score(problem.question, steps[:at], [text])
+        for at, text in enumerate(steps)
+      ]
+      values = [float(value) for (value,) in valued]
+    return Solution(steps, answers[chosen], values, tokens)
+
+  def _of_tree(self, tree: Tree) -> Solution:
+    """Returns the trajectory that a search answers with."""
+    config = self._config.eval
+    select = config.answer_select if self._valued else "majority"
+    how = config.search.trajectory_value
+    node = answer.answer_node(tree, select, how, config.top_k)
+    if node is None:
+      return Solution((), None, None, tree.tokens, tree)
+    values = None
+    if self._valued:
+      values = [float(tree.ppm[each]) for each in tree.path(node)[1:]]
+    return Solution(
+      tree.prefix(node), tree.answers[node], values, tree.tokens, tree
+    )
 
 
-def _samples(config: Config) -> bool:
-  """Says whether a policy without a reward model answers by samples."""
-  own_search = config.eval.search.method != "mcts"
-  return config.policy.prompt != "few_shot" and not own_search
+def _streamed(call: Any) -> Any:
+  """Returns a callable with `submit`."""
+  return call if hasattr(call, "submit") else Batched(call)
 
 
-def _agreed(samples: Sequence[sampling.Sample]) -> Solution | None:
-  """Returns the first sample of the majority's answer."""
-  chosen = choose.majority([each.answer for each in samples])
-  if chosen is None:
-    return None
-  return Solution(samples[chosen].steps, samples[chosen].answer or "", None)
-
-
-def _solution(
-  tree: tree_lib.Tree, config: EvalConfig, valued: bool
-) -> Solution | None:
-  """Returns the trajectory that a search answers with.
-
-  Args:
-    tree: a finished search.
-    config: says how the answer is chosen.
-    valued: whether a reward model guided the search; else the majority answers.
-  """
-  select = config.answer_select if valued else "majority"
-  how = config.search.trajectory_value
-  node = answer.answer_node(tree, select, how, config.top_k)
-  if node is None:
-    return None
-  values = [float(tree.ppm[each]) for each in tree.path(node)[1:]]
-  return Solution(
-    tree.prefix(node), tree.answers[node] or "", values if valued else None
-  )
+def _heard(search: Search[Tree], heard: Callable[[], None]) -> Search[Tree]:
+  """Searches, and calls `heard` whenever the tree may have grown."""
+  found = None
+  while True:
+    try:
+      asked = search.send(found)
+    except StopIteration as end:
+      heard()
+      return end.value
+    heard()
+    found = yield asked
 
 
 def _no_opinion(questions, prefixes, rows) -> list[np.ndarray]:

@@ -21,6 +21,7 @@ def run(
   in_flight: int,
   done: Callable[[int, Any], None],
   usage: dict[Kind, Usage] | None = None,
+  stop: concurrent.futures.Future | None = None,
 ) -> None:
   """Runs searches to their ends.
 
@@ -36,14 +37,19 @@ def run(
       in this thread.
     usage: updated while searches run; an entry for each kind of request that
       was made.
+    stop: ends all of it when it is done, at once and from any thread.
 
   Raises:
     ValueError: in_flight < 1, or a search asks for a callable that is None.
+    CancelledError: `stop` is done.
   """
   if in_flight < 1:
     raise ValueError(f"in_flight={in_flight} must be at least 1")
   with Queues(in_flight, {} if usage is None else usage) as queues:
-    _Driver(enumerate(searches), in_flight, done, queues).run()
+    driver = _Driver(enumerate(searches), in_flight, done, queues)
+    if stop is not None:
+      stop.add_done_callback(lambda _: driver.stop())
+    driver.run()
 
 
 def run_searches(
@@ -106,8 +112,14 @@ class _Driver:
     self._done = done
     self._queues = queues
     self._going: set[_Going] = set()
-    # The search of each answer, and what counts it.
+    # The search of each answer, and what counts it; None is the end.
     self._answered: queue.SimpleQueue = queue.SimpleQueue()
+    self._stopped = False
+
+  def stop(self) -> None:
+    """Ends the run; from any thread."""
+    self._stopped = True
+    self._answered.put(None)
 
   def run(self) -> None:
     """Runs all searches; if that fails, cancels what they wait for."""
@@ -116,7 +128,10 @@ class _Driver:
         # What can be asked for has been: a call has as many rows as can be.
         if self._answered.empty():
           self._queues.flush()
-        going, usage, answer = self._answered.get()
+        answered = self._answered.get()
+        if self._stopped:
+          raise concurrent.futures.CancelledError
+        going, usage, answer = answered
         usage.end()
         found = answer.result()  # Raises what the callable raised.
         going.missing -= 1

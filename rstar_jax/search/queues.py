@@ -151,13 +151,42 @@ class Queues:
 _Row = tuple[tuple[Any, ...], concurrent.futures.Future]
 
 
+class Batched:
+  """An `Expand` or a `Score` of batches, for runs of the driver at once.
+
+  One thread calls it, with rows of all of them. An error is theirs whose rows
+  the call had.
+  """
+
+  def __init__(self, call: Callable):
+    self._batches = _Batches(call, Usage(), threading.Lock(), goes_on=True)
+
+  def submit(self, *row: Any) -> concurrent.futures.Future:
+    """Asks for one row."""
+    future = self._batches.submit(*row)
+    self._batches.flush()
+    return future
+
+  def __call__(self, *columns: Sequence[Any]) -> list[Any]:
+    """Asks for rows, and waits for all of them."""
+    asked = [self.submit(*row) for row in zip(*columns, strict=True)]
+    return [each.result() for each in asked]
+
+
 class _Batches:
   """Calls an `Expand` or a `Score` with all rows that wait, in one thread."""
 
-  def __init__(self, call: Callable, usage: Usage, lock: threading.Lock):
+  def __init__(
+    self,
+    call: Callable,
+    usage: Usage,
+    lock: threading.Lock,
+    goes_on: bool = False,
+  ):
     self._call = call
     self._usage = usage
     self._lock = lock
+    self._goes_on = goes_on
     self._thread = concurrent.futures.ThreadPoolExecutor(1)
     self._waiting: list[_Row] = []
     self._working = False
@@ -187,16 +216,19 @@ class _Batches:
     while rows := self._take():
       rows = [each for each in rows if each[1].set_running_or_notify_cancel()]
       if not rows:
+        if self._goes_on:
+          continue
         return  # The run is over.
       futures = [future for _, future in rows]
       try:
         answers = self._answers([args for args, _ in rows])
         pairs = list(zip(futures, answers, strict=True))
       except BaseException as error:
-        # Nothing more is answered: the run ends.
         for future in futures:
           future.set_exception(error)
-        return
+        if self._goes_on:
+          continue
+        return  # Nothing more is answered: the run ends.
       for future, answer in pairs:
         future.set_result(answer)
 

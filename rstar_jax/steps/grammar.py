@@ -187,6 +187,15 @@ def _closed_outputs(text: str) -> Iterator[tuple[int, int]]:
     yield start, at
 
 
+def output_of(text: str) -> str | None:
+  """Returns what a node's program printed, None if none has run."""
+  spans = list(_closed_outputs(text))
+  if not spans:
+    return None
+  start, end = spans[-1]
+  return text[start + len(OUTPUT) : end - len(END_OF_OUTPUT)]
+
+
 def output_spans(text: str) -> list[tuple[int, int]]:
   """Returns [start, end) of the output spans, which the interpreter wrote."""
   spans = []

@@ -1,15 +1,19 @@
 """Questions answered with a round, with a scripted policy."""
 
+import collections
+import concurrent.futures
+import threading
 from unittest import mock
 
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import evaluate, solve
-from rstar_jax.search import mcts
+from rstar_jax.search import mcts, sampling
 from rstar_jax.steps import grammar
+from rstar_jax.types import Problem
 from tests.pipeline.evaluate_test import SolvingCase, never_done
 
 
@@ -25,7 +29,7 @@ class SolveTest(SolvingCase):
   def test_a_base_model_that_is_shown_examples_is_searched(self):
     self.context.config.policy.prompt = "few_shot"
     with mock.patch.object(
-      mcts, "search", side_effect=mcts.search, autospec=True
+      mcts, "search_tree", side_effect=mcts.search_tree, autospec=True
     ) as search:
       solution = solve.solve(self.context, 0, "four")
     self.assertEqual(search.call_args.args[1].annotation, "terminal")
@@ -69,6 +73,130 @@ class SolveTest(SolvingCase):
       "--- step 1, PPM +0.50\na = 1\n--- step 2, PPM -0.25\nprint(a)\n\n"
       "Answer: 1",
     )
+
+
+class SolverTest(SolvingCase, parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.finish(1)
+    self.solver = solve.Solver(self.context, 1)
+
+  def ask(self, *asked, **options) -> list[solve.Solution]:
+    found = [None] * len(asked)
+    self.solver.solve(asked, found.__setitem__, 2, **options)
+    return found
+
+  def asked(self, method, question="four", seed=7, number=0, **budget):
+    budget = self.solver.budget(method, **budget)
+    return solve.Asked(question, budget, seed, number)
+
+  def samples(self, count, **options):
+    """Returns the samples that a budget is spent on."""
+    problem = Problem(id="four", question="four")
+    calls = self.solver.backend.blocks(**options)
+    (found,) = sampling.sample([problem], count, calls, 7, name=("solve",))
+    return found
+
+  def test_greedy_takes_the_one_solution(self):
+    (found,) = self.ask(self.asked("greedy"))
+    (sample,) = self.samples(1, greedy=True)
+    self.assertEqual((found.steps, found.answer), (sample.steps, sample.answer))
+    self.assertEqual(found.tokens, sample.tokens)
+    self.assertEqual(found.outputs, [None, sample.answer, None])
+
+  def test_majority_is_the_most_frequent_answer(self):
+    (found,) = self.ask(self.asked("majority", samples=9))
+    counts = collections.Counter(each.answer for each in self.samples(9))
+    self.assertEqual(counts[found.answer], max(counts.values()))
+
+  def test_best_of_n_is_what_the_reward_model_prefers(self):
+    (found,) = self.ask(self.asked("best_of_n", samples=5))
+    samples = self.samples(5)
+    best = max(samples, key=lambda each: each.value)
+    self.assertEqual(found.steps, best.steps)
+    self.assertLess(min(each.value for each in samples), best.value)
+    # The last value is that of the whole solution.
+    self.assertAlmostEqual(found.values[-1], best.value)
+    self.assertLen(found.values, len(found.steps))
+    self.assertEqual(found.tokens, sum(each.tokens for each in samples))
+
+  def test_a_search_is_as_large_as_its_budget(self):
+    small, large = self.ask(
+      self.asked("search", rollouts=1, candidates=2),
+      self.asked("search", rollouts=3, candidates=3),
+    )
+    self.assertEqual((small.tree.rollouts, large.tree.rollouts), (1, 3))
+    self.assertEqual(small.tree.num_children.max(), 2)
+    self.assertEqual(large.tree.num_children.max(), 3)
+    self.assertEqual(small.tokens, small.tree.tokens)
+
+  def test_the_default_is_what_solve_does(self):
+    asked = self.asked(None, seed=self.config.seed)
+    self.assertEqual(asked.budget.method, self.solver.methods[0])
+    wanted = solve.solve(self.context, 1, "four")
+    (found,) = self.ask(asked)
+    self.assertEqual(found.steps, wanted.steps)
+    self.assertEqual(found.tree.to_json(), wanted.tree.to_json())
+
+  def test_without_a_reward_model_nothing_is_best(self):
+    solver = solve.Solver(self.context, 0)
+    self.assertEqual(solver.methods, ("majority", "greedy", "search"))
+    with self.assertRaisesRegex(ValueError, "needs a reward model"):
+      solver.budget("best_of_n")
+
+  @parameterized.parameters("majority", "best_of_n", "search")
+  def test_seeds_and_numbers_decide_whoever_else_asks(self, method):
+    asked = [
+      self.asked(method, question, seed, number)
+      for question in ("four", "five")
+      for seed in (1, 2)
+      for number in (0, 1)
+    ]
+    alone = [self.ask(each)[0] for each in asked]
+    self.assertGreater(len({each.steps for each in alone}), 2)
+    # Each in a thread of its own, as a server asks.
+    with concurrent.futures.ThreadPoolExecutor(len(asked)) as pool:
+      at_once = [found for (found,) in pool.map(self.ask, asked)]
+    for one, other in zip(alone, at_once, strict=True):
+      self.assertEqual(one.steps, other.steps)
+      self.assertEqual(one.tokens, other.tokens)
+
+  def test_a_tree_is_seen_to_grow(self):
+    sizes = []
+    asked = self.asked("search", rollouts=3)
+    (found,) = self.ask(asked, watch=lambda _, tree: sizes.append(len(tree)))
+    self.assertEqual(sizes, sorted(sizes))
+    self.assertEqual(sizes[-1], len(found.tree))
+    self.assertGreater(len(set(sizes)), 2)
+
+  def test_an_error_is_of_the_questions_that_had_it(self):
+    policy = self.device.policy
+
+    def expand(questions, prefixes, seeds):
+      if "bad" in questions:
+        raise RuntimeError("no such word")
+      return policy(questions, prefixes, seeds)
+
+    self.device.policy = mock.Mock(side_effect=expand)
+    with self.assertRaisesRegex(RuntimeError, "no such word"):
+      self.ask(self.asked("search", "bad"))
+    (found,) = self.ask(self.asked("search"))
+    self.assertIsNotNone(found.answer)
+
+  def test_what_is_stopped_ends_at_once(self):
+    stop: concurrent.futures.Future = concurrent.futures.Future()
+    threads, trees = threading.active_count(), []
+
+    def watch(_, tree):
+      trees.append(len(tree))
+      if len(trees) == 2:
+        stop.cancel()
+
+    with self.assertRaises(concurrent.futures.CancelledError):
+      self.ask(self.asked("search", rollouts=99), watch=watch, stop=stop)
+    self.assertLen(trees, 2)
+    # But those that call for all.
+    self.assertLessEqual(threading.active_count(), threads + 2)
 
 
 if __name__ == "__main__":

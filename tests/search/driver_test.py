@@ -466,6 +466,20 @@ class EndTest(parameterized.TestCase):
       )
     self.assertEqual(found, [(i, i) for i in range(4)])
 
+  def test_a_stop_ends_what_waits_for_an_answer(self):
+    waiting: concurrent.futures.Future = concurrent.futures.Future()
+    stop: concurrent.futures.Future = concurrent.futures.Future()
+
+    class Policy:
+      def submit(self, *row):
+        threading.Timer(0.01, stop.cancel).start()
+        return waiting
+
+    search = mcts.search_tree(Tree(PROBLEMS[0]), _C)
+    with self.assertRaises(concurrent.futures.CancelledError):
+      driver.run([(search, calls_of(Policy()))], 1, self.fail, stop=stop)
+    self.assertTrue(waiting.cancelled())
+
 
 if __name__ == "__main__":
   absltest.main()

@@ -127,6 +127,29 @@ class QueuesTest(parameterized.TestCase):
     self.assertFalse(second.done())
     self.assertEqual(ran, [["q"]])
 
+  def test_rows_of_several_runs_share_a_call_and_no_error(self):
+    began, go, sizes = threading.Event(), threading.Event(), []
+
+    def expand(questions, prefixes, seeds):
+      began.set()
+      go.wait(60)
+      sizes.append(len(questions))
+      if "bad" in questions:
+        raise RuntimeError("the policy broke")
+      return testing.ToySum()(questions, prefixes, seeds)
+
+    batched, seeds = queues.Batched(expand), np.zeros(2, np.uint32)
+    first = batched.submit("bad", (), seeds)
+    began.wait(60)
+    rest = [batched.submit("q", (), seeds) for _ in range(5)]
+    rest[0].cancel()
+    go.set()
+    self.assertIn("broke", str(first.exception()))
+    self.assertEqual([len(each.result()) for each in rest[1:]], [2] * 4)
+    self.assertEqual(sizes, [1, 4])
+    both = batched(["q", "q"], [(), ()], np.stack([seeds, seeds]))
+    self.assertEqual(list(map(len, both)), [2, 2])
+
   def test_programs_that_wait_at_the_end_are_dropped(self):
     over, ran = threading.Event(), []
 

@@ -163,6 +163,11 @@ class OutputTest(absltest.TestCase):
     self.assertEqual(grammar.output_spans(text), [(0, 24), (25, 49)])
     self.assertEqual(grammar.output_spans(FIRST), [])
 
+  def test_output_of(self):
+    self.assertIsNone(grammar.output_of("print(1)\n<end_of_code>"))
+    text = grammar.with_output("print(1)\n<end_of_code>", "1\n<output>2\n")
+    self.assertEqual(grammar.output_of(text), "1\n< output>2")
+
 
 if __name__ == "__main__":
   absltest.main()
