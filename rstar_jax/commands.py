@@ -47,7 +47,8 @@ COMMANDS = {
   "ppm": Command("trains the process preference model on the pairs", _ROUND),
   "evaluate": Command("answers the held-out problems, by each method", _ROUND),
   "solve": Command(
-    "answers a question, with the models of a round", ("question", *_ROUND)
+    "answers a question, a file of them, or a person's in turn",
+    ("question", "questions", "out", "method", *_ROUND),
   ),
   "serve": Command(
     "answers over HTTP, by OpenAI's API and on a page",

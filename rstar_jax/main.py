@@ -15,6 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from absl import app, flags
 
@@ -22,6 +23,9 @@ from rstar_jax import commands, outside
 from rstar_jax.config import flag
 from rstar_jax.pipeline import status
 from rstar_jax.storage import layout, logs, stopping, store
+
+if TYPE_CHECKING:
+  from rstar_jax.pipeline.context import Context
 
 _CONFIG = flag.define_config()
 _WORKDIR = flags.DEFINE_string(
@@ -54,6 +58,26 @@ _ROUND = flags.DEFINE_integer(
   "and compare, the newest if not given.",
 )
 _QUESTION = flags.DEFINE_string("question", None, "What is to be solved.")
+_QUESTIONS = flags.DEFINE_string(
+  "questions",
+  None,
+  "A file of questions, .jsonl or any that problems are read from, or - for "
+  "lines of JSON on standard input.",
+)
+_OUT = flags.DEFINE_string(
+  "out",
+  None,
+  "For --questions, the file of answers, one JSON object a line; what it has "
+  "is not done again. Without it, standard output.",
+)
+_METHOD = flags.DEFINE_enum(
+  "method",
+  None,
+  ["greedy", "majority", "best_of_n", "search"],
+  "How an answer is found: the likeliest solution, a vote or the reward "
+  "model's choice among config.eval.samples, or config.eval.search. Without "
+  "it, the search where there is a reward model, and else the majority.",
+)
 _OTHER = flags.DEFINE_string("other", None, "The folder of another run.")
 _ARTIFACT = flags.DEFINE_enum(
   "artifact",
@@ -156,7 +180,10 @@ def check_flags(argv: list[str]) -> None:
   if not _WORKDIR.value and stage != "check":
     raise ValueError("the run's folder is missing: give --workdir=FOLDER")
   if stage != "status" and _CONFIG.value is None:
-    raise ValueError("the config is missing: give --config=configs/tiny.py")
+    raise ValueError(
+      "the config is missing: give --config=configs/tiny.py, or the --workdir "
+      "of a run"
+    )
   taken = {name for each in commands.COMMANDS.values() for name in each.takes}
   for name in sorted(taken - set(commands.COMMANDS[stage].takes)):
     if flags.FLAGS[name].present:
@@ -164,10 +191,28 @@ def check_flags(argv: list[str]) -> None:
         f"--{name} means nothing to {stage}: leave it out, or give the command "
         f"{'|'.join(commands.takers(name))}"
       )
-  if stage == "solve" and not _QUESTION.value:
-    raise ValueError("solve needs --question='...'")
+  if stage == "solve":
+    check_asked()
   if "other" in commands.COMMANDS[stage].takes and not _OTHER.value:
     raise ValueError(f"{stage} needs --other=FOLDER")
+
+
+def check_asked() -> None:
+  """Checks what is to be solved.
+
+  Raises:
+    ValueError: there is nothing, or two things.
+  """
+  if _QUESTION.value is not None and _QUESTIONS.value is not None:
+    raise ValueError("--question and --questions exclude each other")
+  if _OUT.value is not None and _QUESTIONS.value is None:
+    raise ValueError("--out is for --questions=FILE")
+  if _QUESTIONS.value is None and not (_QUESTION.value or "").strip():
+    if _QUESTION.value is not None or not sys.stdin.isatty():
+      raise ValueError(
+        "solve needs --question='...' or --questions=FILE; on a terminal it "
+        "asks for questions without them"
+      )
 
 
 def check_round(rounds: int) -> None:
@@ -214,7 +259,6 @@ def run() -> None:
     export,
     hosts,
     results,
-    solve,
     study,
   )
   from rstar_jax.pipeline import run as evolve
@@ -264,9 +308,7 @@ def run() -> None:
       made = make(context)  # On every host; only the first says what came.
       said = accuracy.markdown(made) if host.leads else ""
     elif stage == "solve":
-      if round_ is None:
-        round_ = evolve.newest_round(context)
-      said = solve.solve(context, round_, _QUESTION.value).render()
+      said = answer(context, round_)
     elif stage == "study":
       study.study(context, round_)
       said = study.render(context, round_) if host.leads else ""
@@ -284,6 +326,38 @@ def run() -> None:
       outside.say(said)
     if stage in ("evolve", "report") and host.leads:
       outside.say(page.try_write(workdir))
+
+
+def answer(context: "Context", round_: int | None) -> str:
+  """Answers what is asked; returns what is left to say.
+
+  Args:
+    context: an open run.
+    round_: whose models; None is the newest.
+
+  Raises:
+    ValueError: the only question has no answer, or a file cannot be used.
+  """
+  from rstar_jax.pipeline import questions
+  from rstar_jax.pipeline import run as evolve
+
+  if round_ is None:
+    round_ = evolve.newest_round(context)
+  rows = []
+  if _QUESTIONS.value is not None:
+    # Models take long to load.
+    rows = questions.read(_QUESTIONS.value, context.config.eval.data)
+  asking = questions.Asking.of(context, round_, _METHOD.value)
+  outside.say(asking.describe(), sys.stderr)
+  if _QUESTIONS.value is not None:
+    target = _OUT.value or questions.STANDARD
+    said = questions.answer_file(asking, rows, target)
+    outside.say(said, sys.stderr)
+    return ""
+  if _QUESTION.value is None:
+    questions.converse(asking)
+    return ""
+  return questions.answer_one(asking, _QUESTION.value)
 
 
 def console() -> None:
@@ -307,7 +381,16 @@ def console() -> None:
     return
   if name:
     sys.argv[1] = f"--stage={name}"
-  app.run(main, flags_parser=flag.parse_flags)
+  app.run(main, flags_parser=parse)
+
+
+def parse(argv: list[str]) -> list[str]:
+  """Parses flags; a run's own config stands for one that is not given."""
+  try:
+    flag.with_run(argv, layout.CONFIG)
+  except Exception as error:  # Of a bucket, by any library.
+    refuse(error)
+  return flag.parse_flags(argv)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ import sys
 import types
 from unittest import mock
 
+from absl import flags
 from absl.testing import absltest, flagsaver, parameterized
 
 from rstar_jax import commands, main
 from rstar_jax.config import flag as config_flag
 from rstar_jax.hf import folders
-from rstar_jax.pipeline import checks, solve
+from rstar_jax.pipeline import checks, questions, solve
 from tests import tiny_run
 
 ROOT = pathlib.Path(main.__file__).parent.parent
@@ -218,12 +219,16 @@ class MainTest(parameterized.TestCase):
     before = (self.workdir / "config.json").read_bytes()
     ask = ["--stage=solve", "--question=x", "--config.seed=7"]
     changes = ["--config.search.rollouts=99", "--config.eval.samples=1"]
-    with mock.patch.object(solve, "solve") as asked:
-      asked.return_value.render.return_value = "said"
+    with (
+      mock.patch.object(questions.Asking, "of") as opened,
+      mock.patch.object(questions, "answer_one", return_value="said") as asked,
+    ):
+      opened.return_value.describe.return_value = "who"
       code, out, _ = self.run_main(*ask, *changes)
     self.assertEqual((code, out), (0, "said\n"))
-    context, round_, question = asked.call_args.args
-    self.assertEqual((context.config.seed, round_, question), (7, 0, "x"))
+    context, round_, method = opened.call_args.args
+    self.assertEqual((context.config.seed, round_, method), (7, 0, None))
+    self.assertEqual(asked.call_args.args[1], "x")
     self.assertEqual(context.config.search.rollouts, 99)
     self.assert_one_line(
       self.run_main(*ask, "--config.policy.path=elsewhere"),
@@ -277,10 +282,43 @@ class MainTest(parameterized.TestCase):
     # Once it is mended the same folder can be used with any config.
     self.assertFalse((self.workdir / "config.json").exists())
 
-  @parameterized.parameters("", "--question=")
-  def test_solve_without_a_question(self, argument):
-    arguments = ["--stage=solve", *([argument] if argument else [])]
-    self.assert_one_line(self.run_main(*arguments), "--question=")
+  @parameterized.parameters(
+    ([], "--question="),
+    (["--question="], "--question="),
+    (["--question=x", "--questions=y"], "exclude each other"),
+    (["--question=x", "--out=y"], "--out is for --questions"),
+    (["--method=guess"], "greedy|majority|best_of_n|search"),
+  )
+  def test_solve_without_a_question(self, arguments, message):
+    self.assert_one_line(self.run_main("--stage=solve", *arguments), message)
+
+  def test_methods_are_those_of_the_solver(self):
+    flag = flags.FLAGS["method"]
+    self.assertEqual(tuple(flag.parser.enum_values), solve.METHODS)
+
+  def test_a_run_has_its_config(self):
+    workdir = f"--workdir={self.workdir}"
+    ask = ["solve", workdir, "--question=x"]
+    self.assert_one_line(
+      self.run_console(*ask), "the config is missing", "--workdir of a run"
+    )
+    self.assert_untouched()
+    self.bind("round_0")
+    with (
+      mock.patch.object(questions.Asking, "of") as opened,
+      mock.patch.object(questions, "answer_one", return_value="said"),
+    ):
+      opened.return_value.describe.return_value = "who"
+      code, out, _ = self.run_console(*ask, "--config.eval.search.rollouts=7")
+    self.assertEqual((code, out), (0, "said\n"))
+    found = opened.call_args.args[0].config
+    wanted = checks.find_run(self.workdir)
+    wanted.eval.search.rollouts = 7
+    self.assertEqual(found, wanted)
+    self.assert_one_line(
+      self.run_console("sft", workdir, "--round=1", "--config.seed=9"),
+      "config.seed was 0 and is 9",
+    )
 
   @parameterized.parameters(
     ("sft", None, "1..2"),

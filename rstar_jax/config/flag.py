@@ -16,10 +16,11 @@ import typing
 from typing import Any
 
 from absl import flags
+from etils import epath
 from ml_collections import config_flags
 
 from rstar_jax import outside
-from rstar_jax.config import closed, validation
+from rstar_jax.config import closed, identity, validation
 from rstar_jax.config import schema as config_lib
 
 # The flag is its caller's, and so is in the caller's --help.
@@ -31,6 +32,8 @@ _FOLDER = "configs"
 
 def load_config(name: str) -> config_lib.Config:
   """Returns the config of a file as of `--config`, "FILE" or "FILE:ARGUMENT".
+
+  FILE may be the config.json of a run.
 
   A file that is not found from the current folder may be one of those that ship
   with the package: configs/tiny.py.
@@ -50,6 +53,29 @@ def shipped() -> pathlib.Path:
   return installed if installed.is_dir() else _PACKAGE.parent / _FOLDER
 
 
+def with_run(argv: list[str], name: str) -> None:
+  """Adds the config of a run to a command line that names none.
+
+  Args:
+    argv: changed in place, since `ml_collections` looks in `sys.argv`.
+    name: of the file in the run's folder.
+  """
+  if _given(argv, "config") is not None:
+    return
+  workdir = _given(argv, "workdir")
+  if workdir and (found := epath.Path(workdir) / name).exists():
+    argv.insert(1, f"--config={found}")
+
+
+def _given(argv: list[str], flag: str) -> str | None:
+  """Returns the value of a flag on a command line, None without one."""
+  for word, after in zip(argv[1:], [*argv[2:], ""], strict=True):
+    name, equals, value = word.partition("=")
+    if name in (f"--{flag}", f"-{flag}"):
+      return value if equals else after
+  return None
+
+
 def _find(file: str) -> pathlib.Path:
   path = pathlib.Path(file)
   if file and path.is_file():
@@ -65,7 +91,9 @@ def _find(file: str) -> pathlib.Path:
 
 
 def _read(name: str) -> config_lib.Config:
-  """Runs a file's get_config(); see `load_config`."""
+  """Runs a file's get_config(), or reads that of a run; see `load_config`."""
+  if name.endswith(".json"):
+    return identity.from_json(epath.Path(name).read_text(), name)
   file, colon, argument = name.partition(":")
   arguments = [argument] if colon else []
   path = _find(file)
@@ -144,8 +172,9 @@ def define_config(flag_values: flags.FlagValues = flags.FLAGS):
   holder = config_flags.DEFINE_config_file(
     "config",
     help_string=(
-      "A file with get_config(), such as configs/tiny.py. Any field of it can "
-      "be overridden: --config.search.c=1, --config.rounds[0].rollouts=4; "
+      "A file with get_config(), such as configs/tiny.py; without it, that of "
+      "the run in --workdir. Any field can be overridden: --config.search.c=1, "
+      "--config.rounds[0].rollouts=4; "
       "rstar_jax/config/schema.py says what each one means."
     ),
     flag_values=flag_values,

@@ -138,20 +138,25 @@ def _first(path: epath.Path) -> bytes:
 
 
 def _line_rows(path: epath.Path) -> Iterator[Row]:
-  index = 0
   with compressed.opened(path) as file:
-    for number, line in enumerate(outside.lines(file), 1):
-      if number == 1:
-        line = line.removeprefix(codecs.BOM_UTF8)
-      if not line.strip():
-        continue
-      place = f"{path}:{number}"
-      try:
-        value = outside.parse(line, strict=True, number=Number)
-        yield Row(place, index, value)
-      except outside.Bad as error:
-        yield Row(place, index, error=str(error))
-      index += 1
+    yield from line_rows(file, str(path))
+
+
+def line_rows(file: BinaryIO, name: str) -> Iterator[Row]:
+  """Yields the rows of JSON lines; the name is for places."""
+  index = 0
+  for number, line in enumerate(outside.lines(file), 1):
+    if number == 1:
+      line = line.removeprefix(codecs.BOM_UTF8)
+    if not line.strip():
+      continue
+    place = f"{name}:{number}"
+    try:
+      value = outside.parse(line, strict=True, number=Number)
+      yield Row(place, index, value)
+    except outside.Bad as error:
+      yield Row(place, index, error=str(error))
+    index += 1
 
 
 def _csv_rows(path: epath.Path) -> Iterator[Row]:

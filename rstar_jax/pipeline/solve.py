@@ -8,6 +8,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
@@ -27,6 +28,12 @@ from rstar_jax.types import Prefix, Problem
 
 Method = Literal["greedy", "majority", "best_of_n", "search"]
 METHODS: tuple[Method, ...] = get_args(Method)
+
+
+NO_ANSWER = (
+  "no candidate reached an answer: ask in the words of the training problems, "
+  "or give the search more rollouts or candidates"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,6 +92,8 @@ class Solution:
     values: the reward model's value after each step, None without one.
     tokens: all that was generated for the question.
     tree: what was searched, None of samples.
+    seconds: from the beginning to the end, while others were in flight; not
+      known of a search of the user's.
   """
 
   steps: Prefix
@@ -92,6 +101,7 @@ class Solution:
   values: list[float] | None
   tokens: int = 0
   tree: Tree | None = None
+  seconds: float | None = dataclasses.field(default=None, compare=False)
 
   @property
   def outputs(self) -> list[str | None]:
@@ -115,10 +125,7 @@ def solve(context: Context, round_: int, question: str) -> Solution:
   """
   (found,) = solve_all(context, round_, [question])
   if found is None:
-    raise ValueError(
-      "no candidate reached an answer: ask in the words of the training "
-      "problems, or give the search more rollouts or candidates"
-    )
+    raise ValueError(NO_ANSWER)
   return found
 
 
@@ -253,7 +260,8 @@ class Solver:
         each, heard = asked[index], None
         if watch is not None:
           heard = functools.partial(watch, index)
-        yield self._search(each, heard), self._calls(each.budget.method)
+        search = _timed(self._search(each, heard))
+        yield search, self._calls(each.budget.method)
 
     driver.run(
       searches(),
@@ -372,6 +380,13 @@ class Solver:
 def _streamed(call: Any) -> Any:
   """Returns a callable with `submit`."""
   return call if hasattr(call, "submit") else Batched(call)
+
+
+def _timed(search: Search[Solution]) -> Search[Solution]:
+  """Adds the seconds that it took."""
+  began = time.monotonic()
+  solution = yield from search
+  return dataclasses.replace(solution, seconds=time.monotonic() - began)
 
 
 def _heard(search: Search[Tree], heard: Callable[[], None]) -> Search[Tree]:

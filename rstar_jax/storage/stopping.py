@@ -147,6 +147,38 @@ def listening(
         _asked.clear()
 
 
+@contextlib.contextmanager
+def interrupted() -> Iterator[Callable[[], bool]]:
+  """Lets Ctrl-C end a block, and not the program.
+
+  SIGTERM ends the program still.
+
+  Yields:
+    A function that says, after the block, whether it was ended.
+  """
+  found = False
+
+  def stop(number: int, frame: types.FrameType | None) -> None:
+    nonlocal found
+    found = True
+    _stop(number, frame)
+
+  # `listening`, if this is within it, is not to hear of it.
+  before = _before.pop(signal.SIGINT, None)
+  previous = signal.signal(signal.SIGINT, stop)
+  try:
+    yield lambda: found
+    check()
+  except Stopped:
+    if not found:
+      raise
+    _asked.clear()
+  finally:
+    signal.signal(signal.SIGINT, previous)
+    if before is not None:
+      _before[signal.SIGINT] = before
+
+
 def listen_again() -> None:
   """Installs the handlers again, after a library has replaced them."""
   for each in _before:

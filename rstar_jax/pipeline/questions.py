@@ -1,0 +1,416 @@
+"""Questions of a file, answered to a file; and of a person, one after another.
+
+A file of answers has a JSON object a line, in the order in which they were
+found:
+
+  id, question: of the question; a row that could not be read has none, and its
+    place as the id
+  answer: boxed, null where no candidate reached one
+  right: whether it equals the row's answer; null where the row has none, or the
+    grader gave up
+  steps: node texts
+  outputs: what each step's program printed, null where none ran
+  values: the reward model's value after each step, or null
+  tokens, seconds: generated for it, and from its beginning to its end while
+    others were in flight
+  error: only where there is no answer: why
+  round, method: what answered
+  asked: a hash of all that an answer depends on but its question
+
+A line is written at once and whole, so that a file whose process was killed
+goes on where it was.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+from rstar_jax import outside
+from rstar_jax.config import identity
+from rstar_jax.config.schema import DataConfig
+from rstar_jax.data import files, shapes, sources
+from rstar_jax.data.files import ProblemError
+from rstar_jax.grading import judging
+from rstar_jax.pipeline import models
+from rstar_jax.pipeline.context import Context
+from rstar_jax.pipeline.solve import (
+  NO_ANSWER,
+  Asked,
+  Budget,
+  Method,
+  Solution,
+  Solver,
+)
+from rstar_jax.storage import metrics, records, stopping, store
+from rstar_jax.types import Problem
+
+STANDARD = "-"  # In the place of a file: standard input, or output.
+_GRADERS = 2
+_PROMPT = "question> "
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking:
+  """The models of a round and what is spent on each question.
+
+  Attributes:
+    solver: the models.
+    budget: of each question.
+  """
+
+  context: Context
+  round: int
+  solver: Solver
+  budget: Budget
+
+  @classmethod
+  def of(
+    cls, context: Context, round_: int, method: Method | None = None
+  ) -> "Asking":
+    """Loads the models of a round; a method of None is the usual one.
+
+    Raises:
+      ValueError: there are none, or the method needs a reward model.
+    """
+    solver = Solver(context, round_)
+    return cls(context, round_, solver, solver.budget(method))
+
+  def asked(self, question: str) -> Asked:
+    return Asked(question, self.budget, self.context.config.seed)
+
+  def describe(self) -> str:
+    """Says who answers, in one line."""
+    context, budget = self.context, self.budget
+    who = "the base model"
+    if self.round:
+      who = f"round {self.round} of {context.workdir}"
+    named = context.config.eval.reward_model
+    made = models.ppm_round(context, self.round)
+    reward = named or (made and f"the PPM of round {made}") or "no reward model"
+    how = {
+      "greedy": "its likeliest solution",
+      "majority": f"the majority of at most {budget.samples} solutions",
+      "best_of_n": f"the best of {budget.samples} solutions",
+      "search": (
+        f"a search of {budget.rollouts} rollouts x {budget.candidates} "
+        "candidates"
+      ),
+    }
+    policy = models.policy_of(context, self.round)
+    return f"{who} answers by {how[budget.method]}; policy {policy}, {reward}"
+
+  def identity(self) -> str:
+    """Returns a hash of all that an answer depends on but its question."""
+    context, config = self.context, self.context.config
+    made = models.ppm_round(context, self.round)
+    folders = [(self.round, "policy")] if self.round else []
+    folders += [(made, "ppm")] if made else []
+    return records.digest(
+      [
+        config.seed,
+        config.task,
+        dataclasses.asdict(self.budget),
+        *(
+          identity.identity(each)
+          for each in (config.policy, config.engine, config.eval.search)
+        ),
+        [
+          getattr(config.eval, name)
+          for name in ("answer_select", "top_k", "reward_model")
+        ],
+        *(records.read_manifest(context.folder(*each)) for each in folders),
+      ]
+    )[:16]
+
+
+def answer_one(asking: Asking, question: str) -> str:
+  """Returns the solution of a question as text.
+
+  Raises:
+    ValueError: no candidate reached an answer.
+  """
+  solution = _solve(asking, question)
+  if solution.answer is None:
+    raise ValueError(NO_ANSWER)
+  return solution.render()
+
+
+# The id of a row, and its problem or why there is none.
+Row = tuple[str, Problem | str]
+
+
+def answer_file(asking: Asking, rows: Sequence[Row], target: str) -> str:
+  """Answers the questions of a file; those that are answered stay so.
+
+  Args:
+    asking: who answers.
+    rows: see `read`.
+    target: the file of answers, or "-", standard output.
+
+  Returns:
+    How many are answered and right, in one line.
+
+  Raises:
+    ValueError: the target has something else, or answers that depend on
+      something else; one line.
+  """
+  with _Answers.opened(target, asking) as answers:
+    left: list[Problem] = []
+    for name, row in rows:
+      question = row.question if isinstance(row, Problem) else None
+      if (name, question) in answers.begun:
+        continue
+      answers.begun.add((name, question))
+      if isinstance(row, Problem):
+        left.append(row)
+      else:
+        answers.write({"id": name, "question": None, "error": row})
+    _answer(asking, left, answers, len(rows))
+    return answers.summary()
+
+
+def _answer(
+  asking: Asking, problems: list[Problem], answers: "_Answers", total: int
+) -> None:
+  """Answers questions, many in flight, and writes each as it is found."""
+  done = total - len(problems)
+  solver, context = asking.solver, asking.context
+  with (
+    metrics.progress(total, "solving", start=done, unit="question") as bar,
+    # The search goes on while an answer is graded.
+    concurrent.futures.ThreadPoolExecutor(_GRADERS) as graders,
+  ):
+    graded: collections.deque[concurrent.futures.Future] = collections.deque()
+
+    def grade(problem: Problem, solution: Solution) -> None:
+      answers.write(_row(problem, solution, _right(context, problem, solution)))
+
+    def found(index: int, solution: Solution) -> None:
+      graded.append(graders.submit(grade, problems[index], solution))
+      while graded and graded[0].done():
+        graded.popleft().result()  # Raises what the grader raised.
+      bar.update()
+
+    solver.solve(
+      [asking.asked(each.question) for each in problems],
+      found,
+      solver.in_flight(asking.budget),
+    )
+    for each in graded:
+      each.result()
+
+
+def _right(
+  context: Context, problem: Problem, solution: Solution
+) -> bool | None:
+  """Says whether a solution is right, None where that is not known."""
+  if not problem.judged:
+    return None
+  if solution.answer is None:
+    return False
+  given = judging.answer_of(problem, solution.steps)
+  (judged,) = judging.judge(
+    [(problem, given or solution.answer)],
+    context.grader.grade,
+    context.task.reward,
+    context.sandbox.run,
+  )
+  verdict = judged[0] if judged else "undecided"
+  return None if verdict == "undecided" else verdict == "equal"
+
+
+def _row(
+  problem: Problem, solution: Solution, right: bool | None
+) -> dict[str, Any]:
+  row = {
+    "id": problem.id,
+    "question": problem.question,
+    "answer": solution.answer,
+    "right": right,
+    "steps": list(solution.steps),
+    "outputs": solution.outputs,
+    "values": solution.values,
+    "tokens": solution.tokens,
+    "seconds": solution.seconds and round(solution.seconds, 3),
+  }
+  return row | ({"error": NO_ANSWER} if solution.answer is None else {})
+
+
+def read(source: str, config: DataConfig) -> list[Row]:
+  """Reads a file of questions.
+
+  Args:
+    source: rows as of any data source (`data/shapes.py`) with or without an
+      answer, or "-", lines of JSON on standard input.
+    config: the names of their fields.
+
+  Raises:
+    ProblemError: nothing can be read.
+  """
+  if source == STANDARD:
+    name, rows = "stdin", files.line_rows(sys.stdin.buffer, "stdin")
+  else:
+    name, rows = sources.open_source(source)
+  own = DataConfig(
+    question_field=config.question_field,
+    answer_field=config.answer_field,
+    answer_pattern=config.answer_pattern,
+  )
+  found: list[Row] = []
+  for row in rows:
+    try:
+      problem = shapes.problem_of(row, name, own, needs_answer=False)
+    except (ProblemError, shapes.Ungraded) as error:
+      found.append((row.place, str(error)))
+    else:
+      found.append((problem.id, problem))
+  if not found:
+    raise ProblemError(f"{source} holds no questions")
+  return found
+
+
+class _Answers:
+  """A file of answers, or standard output.
+
+  Attributes:
+    begun: (id, question) of the lines that are there.
+  """
+
+  def __init__(self, file: BinaryIO, asking: Asking):
+    self.begun: set[tuple[str, str | None]] = set()
+    self._file = file
+    self._by = {
+      "round": asking.round,
+      "method": asking.budget.method,
+      "asked": asking.identity(),
+    }
+    self._counts: collections.Counter[str] = collections.Counter()
+    self._lock = threading.Lock()
+
+  @classmethod
+  @contextlib.contextmanager
+  def opened(cls, target: str, asking: Asking) -> Iterator["_Answers"]:
+    """Opens a file, and reads what is there.
+
+    Raises:
+      ValueError: see `answer_file`; or another process writes it.
+    """
+    if target == STANDARD:
+      yield cls(sys.stdout.buffer, asking)
+      return
+    if store.is_remote(target):
+      raise ValueError(f"{target} is in a bucket: --out is a file on the disk")
+    path = pathlib.Path(target)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        raise ValueError(f"another process writes {path} now") from None
+      answers = cls(file, asking)
+      answers._resume(str(path))
+      yield answers
+
+  def _resume(self, name: str) -> None:
+    end = 0
+    for number, line in enumerate(outside.lines(self._file), 1):
+      if not line.endswith(b"\n"):
+        break  # The process was killed in the middle of it.
+      try:
+        row = outside.parse(line)
+      except outside.Bad as error:
+        raise ValueError(
+          f"{name}:{number} {error}: give another --out"
+        ) from None
+      if not isinstance(row, dict) or "asked" not in row:
+        raise ValueError(
+          f"{name}:{number} is no answer of a question: give another --out"
+        )
+      if row["asked"] != self._by["asked"]:
+        was, own = _said(row), _said(self._by)
+        what = f"{was}, not {own}" if was != own else "another model or config"
+        raise ValueError(f"{name}:{number} is of {what}: give another --out")
+      self.begun.add((row["id"], row["question"]))
+      self._count(row)
+      end += len(line)
+    self._file.seek(end)
+    self._file.truncate()
+
+  def write(self, row: dict[str, Any]) -> None:
+    """Appends a line; from any thread."""
+    text = json.dumps(row | self._by, ensure_ascii=False, allow_nan=False)
+    with self._lock:
+      self._file.write(text.encode() + b"\n")
+      self._file.flush()
+      self._count(row)
+
+  def _count(self, row: dict[str, Any]) -> None:
+    self._counts["questions"] += 1
+    self._counts["answered"] += row.get("answer") is not None
+    self._counts["unread"] += row["question"] is None
+    self._counts["right"] += row.get("right") is True
+    self._counts["wrong"] += row.get("right") is False
+
+  def summary(self) -> str:
+    """Returns how many are answered, and how many of these are right."""
+    found = self._counts
+    said = f"{found['answered']} of {found['questions']} questions answered"
+    if judged := found["right"] + found["wrong"]:
+      share = 100 * found["right"] / judged
+      said += f"; {found['right']} of {judged} right ({share:.1f}%)"
+    if found["unread"]:
+      said += f"; {found['unread']} rows could not be read"
+    return said
+
+
+def _said(row: dict[str, Any]) -> str:
+  return f"round {row.get('round')} by {row.get('method')}"
+
+
+def converse(asking: Asking) -> None:
+  """Answers a person's questions in turn, until Ctrl-D.
+
+  Ctrl-C ends the question that is being answered.
+  """
+  with contextlib.suppress(ImportError):
+    # Lines can be edited, and come again.
+    import readline  # noqa: F401
+  outside.say("Ctrl-C stops a question, Ctrl-D ends")
+  while True:
+    with stopping.interrupted() as stopped:
+      try:
+        question = input(_PROMPT).strip()
+      except EOFError:
+        outside.say("")
+        return
+      if question:
+        outside.say(_turn(asking, question))
+    if stopped():
+      outside.say("")
+
+
+def _turn(asking: Asking, question: str) -> str:
+  solution = _solve(asking, question)
+  if solution.answer is None:
+    return NO_ANSWER
+  took = f" in {solution.seconds:.1f} s" if solution.seconds else ""
+  return f"{solution.render()} ({solution.tokens} tokens{took})"
+
+
+def _solve(asking: Asking, question: str) -> Solution:
+  found: list[Solution] = []
+  asking.solver.solve(
+    [asking.asked(outside.valid(question))],
+    lambda _, solution: found.append(solution),
+    1,
+  )
+  return found[0]
