@@ -5,7 +5,8 @@ The golden test asks with committed results, `make parity` with fresh ones.
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,14 @@ from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders, model_config
 from rstar_jax.inference.engine import Engine, Stop
 from rstar_jax.inference.scoring import ScoringEngine
+from rstar_jax.models import experts
 from tests.parity import cases
 
 Expected = Mapping[str, np.ndarray]
+
+# Most tokens and layers at which two libraries choose other experts in
+# bfloat16: those whose last expert is hardly better than the next.
+_APART = 0.1
 
 
 def logits(folder: pathlib.Path, expected: Expected, name: str) -> None:
@@ -33,12 +39,24 @@ def logits(folder: pathlib.Path, expected: Expected, name: str) -> None:
 
 
 def bfloat16(folder: pathlib.Path, expected: Expected, name: str) -> None:
-  """In bfloat16 we are as near to the float32 logits as `transformers` is."""
+  """In bfloat16 we are as near to the float32 logits as `transformers` is.
+
+  Rounding decides between experts that are nearly as good, and then a token
+  goes through other weights. So we have their choice here, and ours must
+  mostly be the same.
+  """
   model = folders.load_policy(folder, jnp.bfloat16)
   for length in cases.lengths(name):
     exact = expected[f"logits_{length}"]
     theirs = expected[f"bfloat16_{length}"] - exact
-    ours = _run(model, expected[f"ids_{length}"]) - exact
+    chosen = expected.get(f"chosen_{length}", ())
+    logits, ours = _chosen(model, expected[f"ids_{length}"], chosen)
+    apart = [
+      np.any(np.sort(one, -1) != np.sort(other, -1), -1)
+      for one, other in zip(ours, chosen, strict=True)
+    ]
+    assert not apart or np.mean(apart) < _APART, np.mean(apart)
+    ours = logits - exact
     bound = 1.5 * np.sqrt(np.mean(theirs**2))
     assert 0 < np.sqrt(np.mean(ours**2)) < bound, (ours.std(), theirs.std())
 
@@ -106,6 +124,39 @@ def _run(model, ids: np.ndarray) -> np.ndarray:
   graphdef, params = nnx.split(model)
   run = jax.jit(lambda p, ids: nnx.merge(graphdef, p)(ids))
   return np.asarray(run(params, ids))
+
+
+def _chosen(
+  model, ids: np.ndarray, chosen: Sequence[np.ndarray]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+  """Runs a model with the choice of others.
+
+  Args:
+    model: a policy.
+    ids: int32 [B, T].
+    chosen: int32 [B T, A] of each layer with experts.
+
+  Returns:
+    The logits, and what each layer would have chosen.
+  """
+  graphdef, params = nnx.split(model)
+  choose = experts.choose
+
+  def run(params, ids):
+    given, own = iter(chosen), []
+
+    def forced(logits, mixture):
+      own.append(choose(logits, mixture)[0])
+      theirs = jnp.asarray(next(given))
+      top = jnp.take_along_axis(logits, theirs, axis=-1)
+      of = top if mixture.normalised else logits
+      total = jnp.sum(jnp.exp(of), axis=-1, keepdims=True)
+      return theirs, jnp.exp(top) / total
+
+    with mock.patch.object(experts, "choose", forced):
+      return nnx.merge(graphdef, params)(ids), own
+
+  return jax.tree.map(np.asarray, jax.jit(run)(params, ids))
 
 
 def _extended(model, ids: np.ndarray, length: int) -> np.ndarray:

@@ -45,8 +45,10 @@ def expected(
 
   Returns:
     "ids_T" int32 [2, T], "logits_T" and "bfloat16_T" float32 [2, T, V] for each
-    length T; "prompt_i" and "greedy_i" int32; and, with the scalar head
-    "score" [D] in the place of the LM head, "raw_T" float32 [2].
+    length T, and of a mixture "chosen_T" int32 [L, 2 T, A], the experts in
+    bfloat16 of each layer that has some; "prompt_i" and "greedy_i" int32; and,
+    with the scalar head "score" [D] in the place of the LM head, "raw_T"
+    float32 [2].
   """
   rng = np.random.default_rng(seed)
   found: dict[str, np.ndarray] = {}
@@ -57,6 +59,7 @@ def expected(
   )
   model = auto.from_pretrained(folder, **options).eval()
   rounded = auto.from_pretrained(folder, dtype=torch.bfloat16, **options).eval()
+  chosen = _chosen(rounded)
   config = model.config
   score_of = _scorer(folder, model, options)
   score = 0.2 * rng.standard_normal(config.hidden_size, np.float32)
@@ -68,6 +71,9 @@ def expected(
       found[f"ids_{length}"] = ids
       found[f"logits_{length}"] = model(batch).logits.numpy()
       found[f"bfloat16_{length}"] = rounded(batch).logits.float().numpy()
+      if chosen:
+        found[f"chosen_{length}"] = np.stack(chosen)
+        chosen.clear()
       found[f"raw_{length}"] = score_of(batch, torch.tensor(score)).numpy()
     for i, (length, new) in enumerate(cases.greedy_sizes(name)):
       prompt = rng.integers(1, config.vocab_size, length, np.int32)
@@ -79,6 +85,17 @@ def expected(
       )
       found[f"prompt_{i}"] = prompt
       found[f"greedy_{i}"] = out[0, length:].numpy().astype(np.int32)
+  return found
+
+
+def _chosen(model) -> list[np.ndarray]:
+  """Returns a list to which each router adds the experts that it chooses."""
+  found: list[np.ndarray] = []
+  for module in model.modules():
+    if type(module).__name__.endswith("TopKRouter"):
+      module.register_forward_hook(
+        lambda module, given, out: found.append(out[2].int().numpy())
+      )
   return found
 
 
