@@ -58,7 +58,7 @@ def of_step(model: Transformer, leaves: int, candidates: int, place: int):
   def layers(model, tokens):
     # Keys and values take part, or their products would be left out.
     spread = lambda x: jnp.repeat(x, width, axis=-2)  # noqa: E731
-    hidden = model.trunk(
+    hidden, _ = model.trunk(
       tokens[..., None],
       jnp.full((*shape, 1), place),
       lambda _: lambda q, k, v: q + spread(k) + spread(v),

@@ -340,6 +340,10 @@ class TrainConfig(Closed):
   # leaves it to the compiler, and keeps more than "elementwise"
   # (docs/results/training_aot.md).
   remat: Literal["none", "elementwise", "mlp", "layer"] = "none"
+  # Weight of the auxiliary loss that spreads tokens over the experts of a
+  # mixture, as `router_aux_loss_coef` (Qwen3-MoE was trained with 0.001). 0
+  # leaves it out, as `transformers` does unless it is asked.
+  balance: float = field(0.0, least=0)
   # Tokens of a row whose attention is computed at once, and again in the
   # backward pass; 0 is all. Scores of few stay in a CPU's fast memory. A TPU's
   # kernel has blocks of its own.
@@ -391,9 +395,10 @@ class TrainConfig(Closed):
   log_every: int = field(20, above=0, binds=False)
 
   @property
-  def of_model(self) -> dict[str, str | int]:
+  def of_model(self) -> dict[str, str | int | float]:
     """What of this is said to the model, by the fields of its config."""
-    return {"remat": self.remat, "attention_block": self.attention_block}
+    names = "remat", "attention_block", "balance"
+    return {name: getattr(self, name) for name in names}
 
   def passes(self, items: int) -> int:
     """Returns how often so many items are gone through, the last time in part.

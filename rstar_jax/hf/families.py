@@ -162,8 +162,7 @@ class Entry:
 
 def sizes_of(config: ModelConfig) -> dict[str, int]:
   """Returns the size of each axis, by its letter."""
-  mixtures = [each.mixture for each in config.layers() if each.mixture]
-  experts = mixtures[0] if mixtures else Mixture(experts=0, chosen=0, dim=0)
+  experts = config.experts() or Mixture(experts=0, chosen=0, dim=0)
   return {
     "V": config.vocab_size,
     "D": config.embed_dim,

@@ -113,6 +113,8 @@ _FAMILIES = {
 # Families whose files say for each layer whether it has a window.
 _LAYERED = {"qwen2", "qwen3", "ministral", "smollm3", "olmo3", "gemma2"}
 _LAYERED |= {"gemma3_text", "gpt_oss"}
+# Families all of whose layers may have one.
+_WINDOWED = {"phi3", "mistral", "qwen3_moe"}
 _SWITCHED = {"qwen2", "qwen3", "qwen3_moe", "smollm3"}
 _GEMMAS = {"gemma2", "gemma3_text"}
 
@@ -251,6 +253,7 @@ _NOT_WRITTEN = (
   "dtype",
   "param_dtype",
   "remat",
+  "balance",
   "attention",
   "scan",
   "attention_block",
@@ -419,7 +422,7 @@ def _mixtures(file: Fields, family: str, count: int) -> list[Mixture | None]:
 def _mixture_fields(config: ModelConfig) -> dict[str, Any]:
   """Returns the fields that `_mixtures` reads."""
   layers = [config.layer(index) for index in range(config.num_layers)]
-  one = next((each.mixture for each in layers if each.mixture), None)
+  one = config.experts()
   if one is None:
     return {}
   fields: dict[str, Any] = {"num_experts_per_tok": one.chosen}
@@ -443,9 +446,8 @@ def _windows(
   """Returns the window, 0 if there is no limit, and the kind of each layer.
 
   In files of layered families `layer_types` says which layers have a window.
-  All layers of Phi-3, Mistral and Qwen3-MoE and none of the others have one;
-  there `layer_types` configures only the cache of `transformers`, and must
-  agree.
+  All layers of `_WINDOWED` families and none of the others have one; there
+  `layer_types` configures only the cache of `transformers`, and must agree.
   """
   layers, silent = len(rotated), _FAMILIES[family]
   longest = file.whole("max_position_embeddings")
@@ -482,7 +484,7 @@ def _windows(
   if window is None:
     return 0, [FULL] * layers
   if family not in _LAYERED:
-    right = layers if family in ("phi3", "mistral", "qwen3_moe") else 0
+    right = layers if family in _WINDOWED else 0
     if sliding != right:
       file.refuse(
         "sliding_window",

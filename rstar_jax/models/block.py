@@ -41,21 +41,28 @@ class Block(nnx.Module):
     angles: Angles,
     attend: layers.Attend,
     mesh: jax.sharding.Mesh | None = None,
-  ) -> jax.Array:
-    """Returns [..., D] of [..., D].
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """Runs a layer.
 
     Args:
-      x: the residual stream.
+      x: [..., D], the residual stream.
       angles: of positions.
       attend: see `layers.Attend`.
       mesh: None is that of `jax.set_mesh`, if there is one.
+
+    Returns:
+      [..., D], and the router's float32 logits [..., E], None without experts.
     """
     out = self.attention(_through(self.attention_norm, x), angles, attend)
     x = self._added(x, _through(self.attention_post_norm, out))
     x = checkpoint_name(x, layers.MIXED)
-    out = _through(self.mlp_norm, x)
-    out = self.experts(out, mesh) if self.mlp is None else self.mlp(out)
-    return self._added(x, _through(self.mlp_post_norm, out))
+    out, logits = _through(self.mlp_norm, x), None
+    if self.mlp is None:
+      logits = self.experts.logits(out)
+      out = self.experts(out, logits, mesh)
+    else:
+      out = self.mlp(out)
+    return self._added(x, _through(self.mlp_post_norm, out)), logits
 
   def _added(self, x: jax.Array, out: jax.Array) -> jax.Array:
     factor = self.config.residual_multiplier

@@ -147,6 +147,8 @@ class ModelConfig:
   scan: bool | None = None
   # XLA: queries whose scores are in memory at once; 0 is all of a sequence.
   attention_block: int = 0
+  # Weight of the experts' auxiliary loss in training; see `TrainConfig`.
+  balance: float = 0.0
   # Rows that are computed at once, so that the bits of a row do not depend on
   # how many there are; 0 is all.
   row_block: int = 0
@@ -168,6 +170,10 @@ class ModelConfig:
   def layers(self) -> "list[ModelConfig]":
     """Returns the config of each layer of a period."""
     return [self.layer(index) for index in range(self.period)]
+
+  def experts(self) -> Mixture | None:
+    """Returns the experts of layers that have some; they are all alike."""
+    return next((x.mixture for x in self.layers() if x.mixture), None)
 
   def windows(self) -> list[int]:
     """Returns the different windows of layers."""

@@ -15,6 +15,7 @@ pairs, F width of an expert, I inputs, O outputs.
 
 import functools
 import importlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,15 +64,27 @@ class Experts(nnx.Module):
       self.down_bias = bias((e, d), ("experts", "embed"), config)
 
   def __call__(
-    self, x: jax.Array, mesh: jax.sharding.Mesh | None = None
+    self,
+    x: jax.Array,
+    logits: jax.Array,
+    mesh: jax.sharding.Mesh | None = None,
   ) -> jax.Array:
-    """Returns [..., D] of [..., D]; `mesh` is as in `Block`."""
+    """Sums each token's experts by their shares.
+
+    Args:
+      x: [..., D].
+      logits: float32 [..., E], of `logits`.
+      mesh: as in `Block`.
+
+    Returns:
+      [..., D].
+    """
     config, mixture = self.config, self.config.mixture
     rows = x.reshape(-1, x.shape[-1])
     chosen, shares = in_blocks(
       functools.partial(choose, mixture=mixture),
       config.row_block,
-      self.logits(rows),
+      logits.reshape(-1, mixture.experts),
     )
     arrays = {
       name: getattr(self, name).get_value().astype(config.dtype)
@@ -97,13 +110,14 @@ class Experts(nnx.Module):
       )(rows, chosen, shares, arrays)
     return out.astype(x.dtype).reshape(x.shape)
 
-  def logits(self, rows: jax.Array) -> jax.Array:
-    """Returns the router's float32 logits [R, E] of rows [R, D]."""
+  def logits(self, x: jax.Array) -> jax.Array:
+    """Returns the router's float32 logits [..., E] of [..., D]."""
+    rows = x.reshape(-1, x.shape[-1])
     router = self.router.get_value().astype(rows.dtype)
     (logits,) = products(rows, [router], self.config, "float32")
     if self.config.mixture.bias:
       logits += self.router_bias.get_value().astype(jnp.float32)
-    return logits
+    return logits.reshape(*x.shape[:-1], -1)
 
 
 def choose(logits: jax.Array, mixture: Mixture) -> tuple[jax.Array, jax.Array]:
@@ -121,6 +135,75 @@ def choose(logits: jax.Array, mixture: Mixture) -> tuple[jax.Array, jax.Array]:
   of = top if mixture.normalised else logits
   total = jax.nn.logsumexp(of, axis=-1, keepdims=True)
   return chosen, jnp.exp(top - total)
+
+
+class Load(NamedTuple):
+  """What routers did with the tokens that count; layers add up.
+
+  Attributes:
+    tokens: float32 [E], how many have an expert among theirs.
+    shares: float32 [E], the sum of its shares in the softmax of all logits.
+    peak: tokens of a layer's busiest expert, as a multiple of the mean.
+    entropy: of the shares of a layer's experts in its tokens: 1 where all have
+      as many, 0 where one has all.
+    layers: how many have experts.
+  """
+
+  tokens: jax.Array
+  shares: jax.Array
+  peak: jax.Array
+  entropy: jax.Array
+  layers: jax.Array
+
+
+def no_load(config: ModelConfig) -> Load | None:
+  """Returns the load of no layer; None if a model's layers have no experts."""
+  mixture = config.experts()
+  if mixture is None:
+    return None
+  none = jnp.zeros(mixture.experts)
+  return Load(none, none, *jnp.zeros(3))
+
+
+def load(logits: jax.Array, counts: jax.Array, mixture: Mixture) -> Load:
+  """Returns the load of a layer.
+
+  Args:
+    logits: float32 [..., E].
+    counts: bool [...], whether a token counts.
+    mixture: its `chosen`.
+  """
+  _, chosen = jax.lax.top_k(logits, mixture.chosen)
+  # Tokens that do not count have no expert.
+  chosen = jnp.where(counts[..., None], chosen, -1).reshape(-1, 1)
+  own = chosen == jnp.arange(mixture.experts)
+  tokens = jnp.sum(own, axis=0, dtype=jnp.float32)
+  shares = jnp.where(counts[..., None], jax.nn.softmax(logits), 0)
+  shares = jnp.sum(shares, axis=range(counts.ndim))
+  of = tokens / jnp.maximum(jnp.sum(tokens), 1)
+  entropy = jnp.sum(jax.scipy.special.entr(of)) / jnp.log(mixture.experts)
+  return Load(
+    tokens,
+    shares,
+    mixture.experts * jnp.max(of),
+    entropy,
+    jnp.ones(()),
+  )
+
+
+def imbalance(load: Load, chosen: int) -> jax.Array:
+  """Returns the auxiliary loss of Switch Transformers (Fedus et al. 2021).
+
+  It is that of `transformers` (`load_balancing_loss_func`), which takes the
+  tokens of all layers together: A where all experts have as many tokens and as
+  large shares, and more where those with many tokens have large shares too.
+
+  Args:
+    load: of the layers.
+    chosen: A, experts of a token.
+  """
+  total = jnp.maximum(jnp.sum(load.tokens), 1) / chosen
+  return load.tokens.size * jnp.sum(load.tokens * load.shares) / total**2
 
 
 def _mix(

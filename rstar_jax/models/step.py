@@ -71,7 +71,7 @@ def step(
       )
       return mixed
 
-    x = block(x, angles[kind], mix, attention.mesh)
+    x, _ = block(x, angles[kind], mix, attention.mesh)
     return sharding.constrain(x, "batch"), pages
 
   state = model.embed(slots.tokens), pages

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rstar_jax.models import layers, rotary, sharding
+from rstar_jax.models import experts, layers, rotary, sharding
 from rstar_jax.models.block import Block
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.int8 import Int8
@@ -104,7 +104,8 @@ class Transformer(nnx.Module):
     attend: Callable[[ModelConfig], layers.Attend],
     *,
     spans: jax.Array | None = None,
-  ) -> jax.Array:
+    counts: jax.Array | None = None,
+  ) -> tuple[jax.Array, experts.Load | None]:
     """Runs the layers with the caller's attention.
 
     Args:
@@ -114,9 +115,11 @@ class Transformer(nnx.Module):
         with q [..., N, H] and k and v [..., K, H], q and k rotated, and with
         the layer's sinks [N] if it has any; returns [..., N, H].
       spans: length of each token's sequence; see `rotary.rotary`.
+      counts: bool [...], the tokens that the load is of; None is all.
 
     Returns:
-      [..., D] after the final norm, in config.dtype.
+      [..., D] after the final norm, in config.dtype; and the load of all
+      layers' experts, None where there are none.
     """
     x = self.embed(tokens)
     config, period = self.config, self.config.period
@@ -126,17 +129,25 @@ class Transformer(nnx.Module):
     scans = config.scan
     if scans is None:
       scans = jax.default_backend() == "tpu"
+    load = experts.no_load(config)
+    if counts is None:
+      counts = jnp.ones(tokens.shape, bool)
     # Layers that are scanned: whole periods, if there are several.
     turns = len(parts) // period
     scanned = turns * period if scans and turns > 1 else 0
 
-    def of_kind(kind: int, *, looped: bool) -> Callable[..., jax.Array]:
+    def of_kind(kind: int, *, looped: bool) -> Callable[..., Any]:
       """Returns the function of layers of a kind, which is traced once."""
 
-      def run(x: jax.Array, params: Any) -> jax.Array:
+      def run(x: jax.Array, load: Any, params: Any) -> tuple[jax.Array, Any]:
         block = nnx.merge(parts[kind][0], params)
-        x = block(x, angles[kind], attends[kind])
-        return sharding.constrain(x, "batch")
+        x, logits = block(x, angles[kind], attends[kind])
+        if logits is not None:
+          if not config.balance:
+            logits = jax.lax.stop_gradient(logits)
+          more = experts.load(logits, counts, block.config.mixture)
+          load = jax.tree.map(jnp.add, load, more)
+        return sharding.constrain(x, "batch"), load
 
       if config.remat == "none":
         return run
@@ -155,24 +166,28 @@ class Transformer(nnx.Module):
       ]
       runs = [of_kind(kind, looped=True) for kind in range(period)]
 
-      def turn(x: jax.Array, params: Sequence[Any]) -> tuple[jax.Array, None]:
+      def turn(state: Any, params: Sequence[Any]) -> tuple[Any, None]:
         for run, each in zip(runs, params, strict=True):
-          x = run(x, each)
-        return x, None
+          state = run(*state, each)
+        return state, None
 
-      x, _ = jax.lax.scan(turn, x, stacked)
+      (x, load), _ = jax.lax.scan(turn, (x, load), stacked)
     runs = [of_kind(kind, looped=False) for kind in range(period)]
     for index, (_, params) in enumerate(parts[scanned:], scanned):
-      x = runs[index % period](x, params)
-    return self.norm(x)
+      x, load = runs[index % period](x, load, params)
+    return self.norm(x), load
 
-  def hidden(
+  def hidden(self, *args: Any, **options: Any) -> jax.Array:
+    """Returns the first result of `hidden_and_load`."""
+    return self.hidden_and_load(*args, **options)[0]
+
+  def hidden_and_load(
     self,
     tokens: jax.Array,
     *,
     positions: jax.Array | None = None,
     ends: jax.Array | None = None,
-  ) -> jax.Array:
+  ) -> tuple[jax.Array, experts.Load | None]:
     """Runs whole sequences, or trees of sequences that share prefixes.
 
     Args:
@@ -183,7 +198,8 @@ class Transformer(nnx.Module):
         See `data/prefix_trees.py`.
 
     Returns:
-      [B, T, D] after the final norm, in config.dtype.
+      [B, T, D] after the final norm, in config.dtype; and the load of the
+      experts by what is no padding, None where there are none.
     """
     if positions is None:
       positions = jnp.arange(tokens.shape[1])[None]
@@ -193,6 +209,7 @@ class Transformer(nnx.Module):
       lambda layer: _attention(layer, positions, ends),
       # As in `transformers`, the longest sequence of a row counts for all.
       spans=jnp.max(positions, axis=-1, keepdims=True) + 1,
+      counts=None if ends is None else ends > 0,
     )
 
   def unembedding(self) -> jax.Array | Int8:

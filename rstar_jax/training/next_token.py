@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from rstar_jax.models import losses, sharding
+from rstar_jax.models.experts import Load
 from rstar_jax.models.transformer import Transformer
 
 # 0.5 GB of float32.
@@ -14,7 +15,7 @@ def logprobs(
   model: Transformer,
   batch: dict[str, jax.Array],
   max_logits: int = _MAX_LOGITS,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, Load | None]:
   """Computes each token's log-probability after the tokens before it.
 
   Args:
@@ -27,9 +28,10 @@ def logprobs(
 
   Returns:
     float32 [B, T], in nats; and bool [B, T], whether no token is likelier. They
-    mean nothing at a first token, and in padding.
+    mean nothing at a first token, and in padding. The load of the experts; see
+    `Transformer.hidden_and_load`.
   """
-  hidden = model.hidden(
+  hidden, load = model.hidden_and_load(
     batch["tokens"], positions=batch["positions"], ends=batch["ends"]
   )
   # A token that several tokens follow predicts each of them.
@@ -52,10 +54,11 @@ def logprobs(
   tokens = batch["tokens"]
   count = parts(tokens.shape[1], model.config.vocab_size, max_logits)
   if count == 1:
-    return of(before, tokens)
+    return *of(before, tokens), load
   split = [jnp.stack(jnp.split(x, count, axis=1)) for x in (before, tokens)]
   found = jax.lax.map(lambda each: jax.checkpoint(of)(*each), tuple(split))
-  return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(tokens.shape), found)
+  values, hits = (x.swapaxes(0, 1).reshape(tokens.shape) for x in found)
+  return values, hits, load
 
 
 def parts(length: int, vocab_size: int, max_logits: int = _MAX_LOGITS) -> int:

@@ -18,9 +18,10 @@ from rstar_jax.config.schema import TrainConfig
 from rstar_jax.data import sides as sides_lib
 from rstar_jax.data.sides import Sides
 from rstar_jax.models import losses, sharding
+from rstar_jax.models.experts import Load
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.steps.tokenizer import Tokenizer
-from rstar_jax.training import loop
+from rstar_jax.training import balance, loop
 from rstar_jax.types import PreferencePair, Prefix, Trajectory
 
 Kind = Literal["ppm", "orm", "pqm"]
@@ -209,7 +210,7 @@ def pair_accuracy(
 
   @jax.jit
   def margins(params, batch):
-    values = side_values(nnx.merge(graphdef, params), batch)[1]
+    _, values, _ = side_values(nnx.merge(graphdef, params), batch)
     return values[..., 0] - values[..., 1]
 
   found, real = [], []
@@ -248,7 +249,7 @@ def q_values(trajectories: Sequence[Trajectory]) -> list[Scored]:
 
 def side_values(
   model: Transformer, batch: dict[str, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, Load | None]:
   """Reads the value at the last token of each side.
 
   Args:
@@ -257,16 +258,17 @@ def side_values(
       [N, M, G]; see `sides.make_batches`.
 
   Returns:
-    Raw values and values in [-1, 1], float32 [N, M, G] each.
+    Raw values and values in [-1, 1], float32 [N, M, G] each; and the load of
+    the experts, see `Transformer.hidden_and_load`.
   """
-  hidden = model.hidden(
+  hidden, load = model.hidden_and_load(
     batch["tokens"], positions=batch["positions"], ends=batch["ends"]
   )
   # Several pairs may read one token.
   last = batch["last"].reshape(len(hidden), -1)
   hidden = jnp.take_along_axis(hidden, last[..., None], axis=1)
   hidden = hidden.reshape(*batch["last"].shape, -1)
-  return model.raw_values(hidden), model.values(hidden)
+  return model.raw_values(hidden), model.values(hidden), load
 
 
 def ppm_loss(
@@ -283,40 +285,44 @@ def ppm_loss(
 
   Returns:
     The weighted sum, in nats, and the sums "count" (pairs), "accuracy" and
-    "margin" (of values in [-1, 1]).
+    "margin" (of values in [-1, 1]), with those of `balance.added`.
   """
-  raw, values = side_values(model, batch)
+  raw, values, load = side_values(model, batch)
   trained = raw if model.head == "logit" else values
   total, count = losses.bradley_terry(
     trained[..., 0], trained[..., 1], batch["weight"]
   )
   real = batch["weight"] > 0
   margin = jnp.where(real, values[..., 0] - values[..., 1], 0.0)
-  return total, {
+  sums = {
     "count": count,
     "accuracy": jnp.sum(margin > 0, dtype=jnp.float32),
     "margin": jnp.sum(margin),
   }
+  return balance.added(total, sums, load, model.config)
 
 
 def orm_loss(
   model: Transformer, batch: dict[str, jax.Array]
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Sums the cross entropy of outcomes; "accuracy" is at the threshold 0."""
-  raw = side_values(model, batch)[0][..., 0]
+  raw, _, load = side_values(model, batch)
+  raw = raw[..., 0]
   total, count = losses.orm(raw, batch["target"], batch["weight"])
   hit = (raw > 0) == (batch["target"] > 0.5)
   hits = jnp.where(batch["weight"] > 0, hit, False)
-  return total, {"count": count, "accuracy": jnp.sum(hits, dtype=jnp.float32)}
+  sums = {"count": count, "accuracy": jnp.sum(hits, dtype=jnp.float32)}
+  return balance.added(total, sums, load, model.config)
 
 
 def pqm_loss(
   model: Transformer, batch: dict[str, jax.Array]
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Sums the squared error of values against Q-values."""
-  values = side_values(model, batch)[1][..., 0]
+  _, values, load = side_values(model, batch)
+  values = values[..., 0]
   total, count = losses.pqm(values, batch["target"], batch["weight"])
-  return total, {"count": count}
+  return balance.added(total, {"count": count}, load, model.config)
 
 
 _LOSSES: dict[str, Callable] = {

@@ -12,7 +12,7 @@ from rstar_jax.config.schema import ReinforceConfig
 from rstar_jax.data import batches
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer
-from rstar_jax.training import next_token
+from rstar_jax.training import balance, next_token
 
 # Largest logarithm of a ratio that is computed with.
 _FURTHEST = 20.0
@@ -50,11 +50,11 @@ class Loss:
     Returns:
       The sum, and the sums "count" (of weights), "ratio", "clipped" (tokens
       whose gradient a bound took away), "far" (ratios beyond exp(20) or its
-      inverse) and "kl".
+      inverse) and "kl", with those of `balance.added`.
     """
     config, weights = self.config, batch["weights"]
     there = weights > 0
-    logprobs = next_token.logprobs(model, batch)[0]
+    logprobs, _, load = next_token.logprobs(model, batch)
     # Before any arithmetic: padding may hold anything.
     change = jnp.where(there, logprobs - batch["old"], 0.0)
     ratio = jnp.exp(jnp.clip(change, -_FURTHEST, _FURTHEST))
@@ -77,7 +77,7 @@ class Loss:
       apart = jnp.clip(apart, -_FURTHEST, _FURTHEST)
       sums["kl"] = jnp.sum(weights * (jnp.expm1(apart) - apart))
       total += config.kl * sums["kl"]
-    return total, sums
+    return balance.added(total, sums, load, model.config)
 
 
 def rows_of_update(rows: int, batch_size: int, parts: int = 1) -> int:

@@ -12,7 +12,7 @@ from rstar_jax.data import batches
 from rstar_jax.models import losses, sharding
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.steps.tokenizer import Tokenizer
-from rstar_jax.training import loop, next_token
+from rstar_jax.training import balance, loop, next_token
 from rstar_jax.types import Prefix
 
 
@@ -175,9 +175,11 @@ def sft_loss(
 
   Returns:
     The sum over the tokens by their weights, in nats, and the sums "count" (of
-    weights) and "token_accuracy" (greedy hits among them).
+    weights) and "token_accuracy" (greedy hits among them), with those of
+    `balance.added`.
   """
-  logprobs, hits = next_token.logprobs(model, batch, **options)
+  logprobs, hits, load = next_token.logprobs(model, batch, **options)
   total, count = losses.masked_nll(logprobs, batch["weights"])
   hits = jnp.sum(hits * batch["weights"])
-  return total, {"count": count, "token_accuracy": hits}
+  sums = {"count": count, "token_accuracy": hits}
+  return balance.added(total, sums, load, model.config)

@@ -1,5 +1,7 @@
 """Tests of a mixture of experts, against a loop over tokens and experts."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,6 +75,10 @@ def dense(params, rows, mixture):
   return jnp.einsum("re,reo->ro", shares * seen, each(hidden, "down"))
 
 
+def run(model, rows, mesh=None):
+  return model(rows, model.logits(rows), mesh)
+
+
 def params_of(model):
   return {
     path[-1]: each.get_value()
@@ -87,7 +93,7 @@ def gradients(model, rows, weights, mesh=None):
     params = sharding.place(params, mesh)
 
   def loss(params, rows):
-    return jnp.sum(nnx.merge(graphdef, params)(rows) * weights)
+    return jnp.sum(run(nnx.merge(graphdef, params), rows) * weights)
 
   with sharding.on(mesh):
     of_params, of_rows = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, rows)
@@ -101,10 +107,10 @@ class ExpertsTest(parameterized.TestCase):
     model = build(MIXTURES[name])
     # More pairs than a tile, and experts without any.
     rows = normal(5, 17, 12)
-    out = jax.jit(model)(rows)
+    out = jax.jit(functools.partial(run, model))(rows)
     wanted = by_loops(model, rows.reshape(-1, 12)).reshape(rows.shape)
     np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-5)
-    out = build(MIXTURES[name], "bfloat16")(jnp.asarray(rows, "bfloat16"))
+    out = run(build(MIXTURES[name], "bfloat16"), jnp.asarray(rows, "bfloat16"))
     self.assertEqual(out.dtype, "bfloat16")
     error = np.asarray(out, np.float32) - wanted
     # A token whose logits are close may go to another expert.
@@ -135,8 +141,10 @@ class ExpertsTest(parameterized.TestCase):
     held = placed["up"].get_value().addressable_shards[0].data.shape
     self.assertEqual(held[:2], (4, 6))
     # A search has no mesh of `jax.set_mesh`, and gives its own.
-    out = jax.jit(lambda p, x: nnx.merge(graphdef, p)(x, mesh))(placed, rows)
-    np.testing.assert_allclose(out, model(rows), rtol=1e-5, atol=1e-5)
+    out = jax.jit(lambda p, x: run(nnx.merge(graphdef, p), x, mesh))(
+      placed, rows
+    )
+    np.testing.assert_allclose(out, run(model, rows), rtol=1e-5, atol=1e-5)
     weights = normal(52, 12)[::-1]
     wanted = gradients(model, rows, weights)
     for key, each in gradients(model, rows, weights, mesh).items():
@@ -149,23 +157,24 @@ class ExpertsTest(parameterized.TestCase):
     model = build(Mixture(experts=6, chosen=2, dim=7, bias=True))
     graphdef, params = nnx.split(model)
     with sharding.on(mesh):
-      run = jax.jit(lambda p, x: nnx.merge(graphdef, p)(x))
-      out = run(sharding.place(params, mesh), normal(8, 12))
-    np.testing.assert_allclose(out, model(normal(8, 12)), rtol=1e-5, atol=1e-5)
+      compiled = jax.jit(lambda p, x: run(nnx.merge(graphdef, p), x))
+      out = compiled(sharding.place(params, mesh), normal(8, 12))
+    wanted = run(model, normal(8, 12))
+    np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-5)
 
   @parameterized.parameters(("float32", "gpt_oss"), ("bfloat16", "of_all"))
   def test_bits_of_a_row_do_not_depend_on_others(self, dtype, name):
     model = build(MIXTURES[name], dtype, row_block=32)
-    run = jax.jit(lambda rows: model(rows))
+    compiled = jax.jit(functools.partial(run, model))
     rows = jnp.asarray(normal(96, 12), dtype)
-    whole = np.asarray(run(rows))
+    whole = np.asarray(compiled(rows))
     for size in (32, 64):
-      np.testing.assert_array_equal(run(rows[:size]), whole[:size])
+      np.testing.assert_array_equal(compiled(rows[:size]), whole[:size])
     mixed = np.random.default_rng(0).permutation(96)
-    np.testing.assert_array_equal(run(rows[mixed]), whole[mixed])
+    np.testing.assert_array_equal(compiled(rows[mixed]), whole[mixed])
     # All tokens want the same experts.
     same = jnp.concatenate([rows[:1]] * 31 + [rows[1:2]])
-    np.testing.assert_array_equal(run(same)[-1], whole[1])
+    np.testing.assert_array_equal(compiled(same)[-1], whole[1])
 
   def test_no_such_number_of_experts(self):
     with self.assertRaisesRegex(ValueError, "chosen=9 must be of 8 experts"):
@@ -214,6 +223,39 @@ class ModelTest(absltest.TestCase):
       ValueError, "engine.weights='int8' is of dense"
     ):
       int8.quantized(nnx.split(model)[1])
+
+
+class LoadTest(absltest.TestCase):
+  def test_by_hand(self):
+    """Four tokens, one of which is padding; experts with 2 of 3 each."""
+    shares = np.array(
+      [[[6, 3, 1], [6, 3, 1]], [[1, 3, 6], [3, 6, 1]]], np.float32
+    )
+    counts = np.array([[True, False], [True, True]])
+    mixture = Mixture(experts=3, chosen=2, dim=7)
+    found = experts.load(jnp.log(shares / 10), counts, mixture)
+    np.testing.assert_array_equal(found.tokens, [2, 3, 1])
+    np.testing.assert_allclose(found.shares, [1.0, 1.2, 0.8], rtol=1e-6)
+    # 3 of 6 pairs, where the mean is 2.
+    self.assertAlmostEqual(float(found.peak), 1.5, places=6)
+    parts = np.array([2, 3, 1]) / 6
+    entropy = -np.sum(parts * np.log(parts)) / np.log(3)
+    self.assertAlmostEqual(float(found.entropy), entropy, places=6)
+    # Of two layers: the sums of both.
+    both = jax.tree.map(jnp.add, found, found)
+    wanted = 3 * (2 / 3 * 1.0 + 3 / 3 * 1.2 + 1 / 3 * 0.8) / 3
+    for each in (found, both):
+      value = float(experts.imbalance(each, 2))
+      self.assertAlmostEqual(value, wanted, places=6)
+
+  def test_no_token_and_no_experts(self):
+    mixture = Mixture(experts=3, chosen=2, dim=7)
+    found = experts.load(jnp.ones((4, 3)), np.zeros(4, bool), mixture)
+    values = *found, experts.imbalance(found, 2)
+    self.assertEqual(
+      [float(np.sum(each)) for each in values], [0, 0, 0, 0, 1, 0]
+    )
+    self.assertIsNone(experts.no_load(tiny_model()))
 
 
 class GroupedTest(parameterized.TestCase):

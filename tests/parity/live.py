@@ -25,7 +25,7 @@ from rstar_jax.hf import adapters as our_adapters
 from rstar_jax.hf import folders, pickles
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.engine import Engine, Stop
-from rstar_jax.models import vocabulary
+from rstar_jax.models import experts, vocabulary
 from rstar_jax.models.transformer import (
   Transformer,
   arrays_in,
@@ -158,6 +158,24 @@ class CasesTest(parameterized.TestCase):
       raw = logits_of(scored, ids)[0, 0]
       value = np.asarray(ppm(ids))[0, -1]
       np.testing.assert_allclose(np.tanh(raw / 5), value, rtol=0, atol=1e-5)
+
+  @parameterized.parameters("qwen3_moe", "gpt_oss")
+  def test_balance(self, name):
+    """The auxiliary loss of experts, of rows with padding."""
+    folder = self.folder / "theirs"
+    reference.write_checkpoint(folder, name, SEED)
+    ids = np.random.default_rng(SEED).integers(1, 97, (2, 23), np.int32)
+    ends = np.where(np.arange(23) < [[23], [15]], [[23], [15]], 0)
+    with torch.no_grad():
+      theirs = auto(folder)(
+        torch.tensor(ids, dtype=torch.long),
+        attention_mask=torch.tensor(ends > 0),
+        output_router_logits=True,
+      )
+    model = folders.load_policy(folder)
+    _, load = model.hidden_and_load(ids, ends=ends)
+    ours = experts.imbalance(load, model.config.experts().chosen)
+    self.assertAlmostEqual(float(ours), float(theirs.aux_loss), places=5)
 
   @parameterized.parameters(*range(12))
   def test_drawn(self, seed):

@@ -21,8 +21,8 @@ class NextTokenTest(absltest.TestCase):
     arrays = batches.pack(
       [[(row, np.ones(len(row), np.int32)) for row in rows]], 48
     ).arrays
-    whole, hits = next_token.logprobs(model, arrays)
-    parts, _ = next_token.logprobs(
+    whole, hits, _ = next_token.logprobs(model, arrays)
+    parts, _, _ = next_token.logprobs(
       model, arrays, max_logits=7 * model.config.vocab_size
     )
     np.testing.assert_allclose(whole, parts, rtol=1e-5, atol=1e-5)

@@ -131,7 +131,7 @@ def _kept(model: ModelConfig, remat: str, tensor: int) -> float:
   n, k, h = model.num_heads, model.num_kv_heads, model.head_dim
   attention = residual + (2 * n + 2 * k) * h / tensor
   # Each part of the tensor axis has room for all pairs of tokens and experts.
-  cut = 1 if any(each.mixture for each in model.layers()) else tensor
+  cut = 1 if model.experts() else tensor
   mlp = 2 * cost.mlp_width(model) / cut
   return {
     "layer": residual,
