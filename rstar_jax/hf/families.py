@@ -131,6 +131,7 @@ FAMILIES = {
   "phi3": (*_COMMON, *_PRE, *_FUSED),
   "mistral": (*_COMMON, *_PRE, *_SPLIT),
   "ministral": (*_COMMON, *_PRE, *_SPLIT),
+  "ministral3": (*_COMMON, *_PRE, *_SPLIT),
   "granite": _LLAMA,
   "smollm3": _LLAMA,
   "olmo2": _OLMO,

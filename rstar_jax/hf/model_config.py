@@ -101,6 +101,9 @@ _FAMILIES = {
   "phi3": _Family("Phi3", eps=1e-5, fixed=_NO_BIAS),
   "mistral": _Family("Mistral", kv_heads=8, window=4096, fixed=_NO_BIAS),
   "ministral": _Family("Ministral", kv_heads=8, window=4096, fixed=_NO_BIAS),
+  "ministral3": _Family(
+    "Ministral3", kv_heads=8, head_dim=128, eps=1e-5, fixed=_NO_BIAS
+  ),
   "granite": _Family("Granite", biases=_BOTH_BIASES),
   "smollm3": _Family("SmolLM3", kv_heads=4, tied=True, biases=_BOTH_BIASES),
   "olmo2": _Family("Olmo2", **_OLMO),
@@ -114,7 +117,7 @@ _FAMILIES = {
 _LAYERED = {"qwen2", "qwen3", "ministral", "smollm3", "olmo3", "gemma2"}
 _LAYERED |= {"gemma3_text", "gpt_oss"}
 # Families all of whose layers may have one.
-_WINDOWED = {"phi3", "mistral", "qwen3_moe"}
+_WINDOWED = {"phi3", "mistral", "ministral3", "qwen3_moe"}
 _SWITCHED = {"qwen2", "qwen3", "qwen3_moe", "smollm3"}
 _GEMMAS = {"gemma2", "gemma3_text"}
 

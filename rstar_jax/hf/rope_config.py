@@ -15,6 +15,7 @@ from rstar_jax.models.config import ModelConfig, RopeScaling
 
 _ORIGINAL = "original_max_position_embeddings"
 _SHARE = "partial_rotary_factor"
+_GROWTH = "llama_4_scaling_beta"
 _KINDS = ("default", "linear", "llama3", "yarn", "longrope")
 _PHI3_KINDS = ("default", "longrope")
 # Names of longrope in the first files of Phi-3.
@@ -27,6 +28,8 @@ BY_KIND = {
   "gemma3_text": {FULL: 1_000_000.0, SLIDING: 10_000.0},
   "olmo3": {FULL: 500_000.0, SLIDING: 500_000.0},
 }
+# Families whose silent files are scaled.
+_SCALED = {"gpt_oss", "ministral3"}
 # Bases of silent files.
 _BASES = {"smollm3": 2_000_000.0, "gpt_oss": 150_000.0}
 
@@ -56,17 +59,24 @@ def from_fields(
     if not fields.value(name, None):
       name = "rope_parameters"
     rope = fields.part(name)
-    if family == "gpt_oss" and not rope:
+    if family in _SCALED and not rope:
       fields.refuse(name, "given: silent files are scaled by YaRN")
     for each in (FULL, SLIDING):
       if each in rope:
         rope.refuse(each, f"left out: a {family} model has one for all layers")
     base = rope if "rope_theta" in rope else fields
     theta = base.number("rope_theta", _BASES.get(family, 10_000.0), above=1)
+  scaling = _scaling(rope, fields, family, head_dim)
+  if family == "ministral3":
+    scaling = dataclasses.replace(
+      scaling,
+      query_growth=rope.number(_GROWTH),
+      original_length=rope.whole(_ORIGINAL, least=2),
+    )
   return {
     "rope_theta": theta,
     "rotary_share": _share(rope, fields, family, head_dim),
-    "rope": _scaling(rope, fields, family, head_dim),
+    "rope": scaling,
   }
 
 
@@ -132,7 +142,9 @@ def to_fields(config: ModelConfig) -> dict[str, Any]:
   for name in names:
     value = getattr(rope, name)
     inside[name] = list(value) if isinstance(value, tuple) else value
-  if rope.kind not in ("default", "linear"):
+  if rope.query_growth:
+    inside[_GROWTH] = rope.query_growth
+  if rope.original_length:
     inside[_ORIGINAL] = rope.original_length
     if config.family == "phi3":
       # Phi3Config has a field of that name, which takes precedence.

@@ -36,6 +36,9 @@ class RopeScaling:
   short_factor: tuple[float, ...] = ()
   # longrope: divisors for longer sequences.
   long_factor: tuple[float, ...] = ()
+  # Any: a query at position p counts 1 + query_growth x ln(1 + floor(p /
+  # original_length)) times (Llama 4, Ministral 3); 0 leaves it as it is.
+  query_growth: float = 0.0
 
 
 @dataclasses.dataclass(kw_only=True, frozen=True)

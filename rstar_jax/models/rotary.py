@@ -1,8 +1,8 @@
 """Rotary position embeddings, and scalings of their frequencies.
 
 Su et al. 2021 (RoFormer); Chen et al. 2023 (linear); Peng et al. 2023 (YaRN);
-Ding et al. 2024 (LongRoPE, Phi-3); Llama 3.1's. Tests compare them with
-`transformers` by golden files.
+Ding et al. 2024 (LongRoPE, Phi-3); Llama 3.1's; and Llama 4's queries. Tests
+compare them with `transformers` by golden files.
 """
 
 import math
@@ -83,6 +83,21 @@ def rotate(x: jax.Array, angles: Angles) -> jax.Array:
   first, second = wide[..., :half], wide[..., half : 2 * half]
   rotated = (first * cos - second * sin, second * cos + first * sin)
   return jnp.concatenate([*rotated, wide[..., 2 * half :]], -1).astype(x.dtype)
+
+
+def grown(q: jax.Array, positions: jax.Array, rope: RopeScaling) -> jax.Array:
+  """Scales queries by their position; see `RopeScaling.query_growth`.
+
+  Args:
+    q: [..., N, H].
+    positions: int32 [...]; below 0 it is as at 0.
+    rope: of their layer.
+  """
+  if not rope.query_growth:
+    return q
+  contexts = jnp.maximum(positions, 0) // rope.original_length
+  factors = 1 + rope.query_growth * jnp.log1p(contexts.astype(jnp.float32))
+  return (q.astype(jnp.float32) * factors[..., None, None]).astype(q.dtype)
 
 
 def _cos_and_sin(angles: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -60,6 +60,7 @@ def step(
 
     def mix(q, k, v, sinks=None):
       nonlocal pages
+      q = rotary.grown(q, slots.positions, block.config.rope)
       mixed, pages = attention.attend(
         *(q, k, v, pages, *where),
         layer=layer,

@@ -1,6 +1,7 @@
 """The decoder, with an LM head (the policy) or a scalar head (the PPM)."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -278,11 +279,12 @@ def _attention(
   """Returns a layer's attention of whole rows; see `Transformer.hidden`."""
   window, kind = layer.sliding_window, layer.attention
   softcap = layer.attention_softcap
+  grown = functools.partial(rotary.grown, positions=positions, rope=layer.rope)
   if kind == "auto":
     kind = "pallas" if jax.default_backend() == "tpu" else "xla"
   if kind == "pallas":
     return lambda q, k, v, sinks=None: tree_attention.attend_on_mesh(
-      *(q, k, v),
+      *(grown(q), k, v),
       ends=ends,
       positions=positions,
       window=window,
@@ -295,7 +297,7 @@ def _attention(
     mask = mask & (columns[:, None] < ends[:, None, :])
   block = layer.attention_block
   return lambda q, k, v, sinks=None: layers.attend(
-    q, k, v, mask, block, softcap=softcap, sinks=sinks
+    grown(q), k, v, mask, block, softcap=softcap, sinks=sinks
   )
 
 

@@ -197,6 +197,12 @@ class HfConfigTest(parameterized.TestCase):
     ("smollm3", {"no_rope_layers": [1, 2, 1]}, "a list of 3 times 0 or 1"),
     ("granite", {"sliding_window": 7}, "2 of 2 layers have it"),
     ("mistral", {"layer_types": ["full_attention"] * 2}, "0 of 2 layers"),
+    ("ministral3", {"rope_parameters": None}, "silent files are scaled"),
+    (
+      "ministral3",
+      {"rope_parameters": {"rope_theta": 1e4}},
+      "lacks the field 'rope_parameters.llama_4_scaling_beta'",
+    ),
   )
   def test_what_new_families_are_refused_for(self, name, changes, message):
     with self.assertRaisesRegex(ValueError, f"some/config.json.*{message}"):

@@ -148,6 +148,9 @@ class Decoder:
     factor = config.rope.attention_factor
     if config.rotary_share:
       q, k = (_rotate(each, angles, factor) for each in (q, k))
+    if growth := config.rope.query_growth:
+      contexts = np.arange(len(x)) // config.rope.original_length
+      q = q * (1 + growth * np.log(1 + contexts))[:, None, None]
     # How many tokens ago each key was, for each query.
     ago = np.subtract.outer(np.arange(len(x)), np.arange(len(x)))
     seen = (ago >= 0) & (ago < (config.sliding_window or len(x)))

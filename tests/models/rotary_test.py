@@ -110,6 +110,17 @@ class RotaryTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "length of each sequence"):
       frequencies(rope=scaling)
 
+  def test_queries_grow_with_each_context(self):
+    rope = RopeScaling(original_length=10, query_growth=0.5)
+    q = normal(0, 4, 2, 6)
+    positions = jnp.array([-1, 9, 10, 25])
+    factors = [1, 1, 1 + 0.5 * math.log(2), 1 + 0.5 * math.log(3)]
+    np.testing.assert_allclose(
+      rotary.grown(jnp.asarray(q), positions, rope),
+      q * np.array(factors)[:, None, None],
+      rtol=1e-6,
+    )
+
   def test_a_cpu_computes_angles_once_for_all_layers(self):
     config = tiny_model(num_layers=3)
     model = Transformer(config, rngs=nnx.Rngs(0))

@@ -181,6 +181,18 @@ CASES: dict[str, dict[str, Any]] = {
       "num_experts_per_tok": 2,
       "swiglu_limit": 0.9,
     },
+    "ministral3": {
+      "model_type": "ministral3",
+      "head_dim": 6,
+      **_rope(
+        "yarn",
+        factor=4.0,
+        original_max_position_embeddings=16,
+        mscale=1.0,
+        mscale_all_dim=1.0,
+        llama_4_scaling_beta=0.3,
+      ),
+    },
   }.items()
 }
 
