@@ -20,6 +20,8 @@ class PublishedTest(absltest.TestCase):
       "Qwen/Qwen2.5-Math-1.5B": (2, True),
       "microsoft/Phi-3-mini-4k-instruct": (32, False),
       "Qwen/Qwen3-30B-A3B": (4, False),
+      "openai/gpt-oss-20b": (8, False),
+      "google/gemma-3-12b-it": (8, True),
     }
     for name, fields in published.MODELS.items():
       model = model_config.from_fields(fields, name)
