@@ -33,6 +33,22 @@ require() {
   done
 }
 
+# Stops unless CONFIG is in the commit, which is what a worker gets; a name
+# alone is one of those that come with the package.
+require_config() {
+  require CONFIG WORKDIR
+  local file="${CONFIG%%:*}" names
+  # The config.json of a run, which only workers may see.
+  if [[ "$CONFIG" == *.json || -n "${DOCKER_IMAGE:-}" ]]; then return; fi
+  if [[ "$file" != */* ]]; then file="configs/$file"; fi
+  if ! git -C "$ROOT" cat-file -e "HEAD:$file" 2>/dev/null; then
+    names="$(git -C "$ROOT" ls-tree --name-only HEAD configs/ | tr '\n' ' ')"
+    say "CONFIG=$CONFIG: the commit has no $file, so no worker will have it;" \
+      "commit it, or take one of $names"
+    exit 2
+  fi
+}
+
 # Says what a variable wants.
 meaning() {
   case "$1" in

@@ -61,7 +61,8 @@ create() {
 }
 
 run() {
-  require CLUSTER TPU_TYPE WORKLOAD CONFIG WORKDIR
+  require CLUSTER TPU_TYPE WORKLOAD
+  require_config
   if [[ "$WORKDIR" != gs://* ]]; then
     say "WORKDIR=$WORKDIR: pods share no folder; set gs://BUCKET/NAME"
     exit 2

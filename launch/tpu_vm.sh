@@ -155,7 +155,7 @@ setup() {
 
 run() {
   place
-  require CONFIG WORKDIR
+  require_config
   start "$@"
 }
 
@@ -187,14 +187,16 @@ see_through() { bring_up "$@" && watch "$@"; }
 
 resume() {
   place
-  require TPU_TYPE CONFIG WORKDIR
+  require TPU_TYPE
+  require_config
   check "$@"
   bring_up "$@" || exit 1
 }
 
 keep() {
   place
-  require TPU_TYPE CONFIG WORKDIR
+  require TPU_TYPE
+  require_config
   check "$@"
   local times failures=0 status state
   for ((times = 1; times <= KEEP_TIMES; times++)); do

@@ -57,6 +57,8 @@ class Cloud:
     self._program("worker_bin/hostname", 'echo "t1v-n-cafe-w-$WORKER"')
     self.runs("well")
     shutil.copytree(LAUNCH, self.repository / "launch")
+    (self.repository / "configs").mkdir()
+    (self.repository / "configs" / "tiny.py").touch()
     self._git("init", "--quiet")
     self.commit("a first one")
 

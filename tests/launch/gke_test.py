@@ -127,6 +127,7 @@ class GkeTest(parameterized.TestCase):
     ("create", {"TPU_TYPE": ""}, "set TPU_TYPE first: "),
     ("run", {"WORKDIR": "/mnt/a"}, "pods share no folder"),
     ("run", {"WORKLOAD": ""}, "set WORKLOAD first: "),
+    ("run", {"CONFIG": "tinny.py"}, "the commit has no configs/tinny.py"),
     ("wait", {"WORKLOAD": ""}, "set WORKLOAD first: "),
     ("logs", {"TPU_PROJECT": ""}, "set TPU_PROJECT first: "),
     ("status", {"TPU_ZONE": ""}, "set TPU_ZONE first: "),

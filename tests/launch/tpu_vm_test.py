@@ -202,6 +202,21 @@ class NothingIsDoneTest(cloud_lib.TpuCase):
     self.assertEmpty(self.cloud.calls())
     self.assertEmpty(done.stdout)
 
+  @parameterized.product(
+    verb=("run", "resume", "keep"),
+    config=("configs/tinny.py", "tinny.py:full", "../tiny.py"),
+  )
+  def test_a_config_that_no_worker_has(self, verb, config):
+    file = config.partition(":")[0]
+    file = file if "/" in file else f"configs/{file}"
+    says = f"CONFIG={config}: the commit has no {file}, so no worker will"
+    self.tpu(verb, CONFIG=config, status=2, says=says)
+    self.assertEmpty(self.cloud.calls())
+
+  def test_a_config_by_its_name_and_that_of_a_run(self):
+    for config in ("tiny.py", "configs/tiny.py:full", "gs://b/run/config.json"):
+      self.tpu("--dry-run", "run", CONFIG=config)
+
 
 if __name__ == "__main__":
   absltest.main()
