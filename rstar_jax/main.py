@@ -288,8 +288,10 @@ def run() -> None:
     raise ValueError(
       "--coordinator, --processes and --process are for --distributed"
     )
+  hosts.check_devices()
+  # Before the folder is made, or bound to a config that cannot run.
+  checks.check_base(config)
   if stage not in ("report", *_READ):
-    # Before the folder is bound to a config that cannot run.
     evaluation = stage in ("evaluate", "study")
     checks.check_data(config, evaluation=evaluation)
   with contextlib.ExitStack() as stack:

@@ -16,7 +16,7 @@ from absl.testing import absltest, flagsaver, parameterized
 from rstar_jax import commands, main
 from rstar_jax.config import flag as config_flag
 from rstar_jax.hf import folders
-from rstar_jax.pipeline import checks, questions, solve
+from rstar_jax.pipeline import checks, hosts, questions, solve
 from tests import tiny_run
 
 ROOT = pathlib.Path(main.__file__).parent.parent
@@ -364,6 +364,24 @@ class MainTest(parameterized.TestCase):
   )
   def test_which_process_this_is(self, arguments, message):
     self.assert_one_line(self.run_main(*arguments), message)
+
+  def test_a_base_model_that_is_not_there(self):
+    self.assert_one_line(
+      self.run_main(f"--config.policy.path={self.folder}/modle"),
+      f"there is no folder {self.folder}/modle, and the hub does not give",
+    )
+    self.assert_untouched()
+
+  @parameterized.parameters(
+    (AssertionError(), "no such platform"),
+    (RuntimeError("no\ntpu"), "(no tpu)"),
+  )
+  def test_a_platform_that_is_not_there(self, error, message):
+    with mock.patch.object(hosts.jax, "devices", side_effect=error):
+      self.assert_one_line(
+        self.run_main(), "jax cannot use this machine's devices", message
+      )
+    self.assert_untouched()
 
   def test_a_workdir_that_is_no_folder(self):
     self.workdir = "s3://bucket/run"

@@ -7,6 +7,7 @@ devices.
 
 import contextlib
 import dataclasses
+import difflib
 import itertools
 import json
 import math
@@ -179,7 +180,7 @@ def read_config(
     ValueError: the decoder does not compute the model.
   """
   with store.local(name_or_folder, WEIGHTS) as place:
-    path = _find(place)
+    path = find(place, weights=False)
     if adapters.is_adapter(path):
       return read_config(adapters.base_of(path))
     fields, _, where = _describe(path)
@@ -222,7 +223,7 @@ def gguf_file(name_or_folder: str | pathlib.Path) -> pathlib.Path | None:
 def base_of_adapter(name_or_folder: str | store.Path) -> str | None:
   """Returns the base model that an adapter names, None for another model."""
   with store.local(name_or_folder, WEIGHTS) as place:
-    path = _find(place)
+    path = find(place, weights=False)
     return adapters.base_of(path) if adapters.is_adapter(path) else None
 
 
@@ -237,7 +238,7 @@ def _open(
     adapted: whether it is the base model of an adapter.
   """
   with store.local(name_or_folder) as place:
-    path = _find(place)
+    path = find(place)
     if adapters.is_adapter(path):
       if adapted:
         raise ValueError(
@@ -276,9 +277,20 @@ def _merged(base: _Source, folder: pathlib.Path) -> _Source:
   return _Source(fields, merged, str(folder))
 
 
-def _find(name_or_folder: str | pathlib.Path) -> pathlib.Path:
+def find(
+  name_or_folder: str | pathlib.Path, *, weights: bool = True
+) -> pathlib.Path:
+  """Returns a model's folder on the disk, downloaded if it is a name.
+
+  Args:
+    name_or_folder: a path on the disk, or a name on the hub.
+    weights: whether they are downloaded too.
+
+  Raises:
+    ValueError: there is none; one line.
+  """
   path = pathlib.Path(name_or_folder)
-  return path if path.exists() else _download(str(name_or_folder))
+  return path if path.exists() else _download(str(name_or_folder), weights)
 
 
 def _describe(
@@ -293,23 +305,32 @@ def _describe(
   return read_json(file, constant=float), None, file
 
 
-def _download(name: str) -> pathlib.Path:
+def _download(name: str, weights: bool) -> pathlib.Path:
   import huggingface_hub
 
+  wanted = [each for each in _WANTED if weights or each not in WEIGHTS]
   try:
     folder = pathlib.Path(
-      huggingface_hub.snapshot_download(name, allow_patterns=list(_WANTED))
+      huggingface_hub.snapshot_download(name, allow_patterns=wanted)
     )
-    if not any(folder.glob(tensors.FILES.pattern)):
+    if weights and not any(folder.glob(tensors.FILES.pattern)):
       older = [*_WANTED, pickles.FILES.pattern]
       huggingface_hub.snapshot_download(name, allow_patterns=older)
     return folder
   except (OSError, ValueError) as error:
     reason = str(error).strip().partition("\n")[0]
     raise ValueError(
-      f"there is no folder {name}, and the hub does not give a model of that "
-      f"name: {reason}"
+      f"there is no folder {name}{_near(name)}, and the hub does not give a "
+      f"model of that name: {reason}"
     ) from None
+
+
+def _near(name: str) -> str:
+  """Returns a hint at a folder that may have been meant, "" without one."""
+  path = pathlib.Path(name)
+  names = [each.parent.name for each in path.parent.glob("*/config.json")]
+  near = difflib.get_close_matches(path.name, names, n=1)
+  return f" (did you mean {path.parent / near[0]}?)" if near else ""
 
 
 def _load(

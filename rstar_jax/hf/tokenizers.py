@@ -30,6 +30,9 @@ def load_tokenizer(
   """
   options: dict[str, Any] = {"add_markers": add_markers, "prompt": prompt}
   with store.local(base, folders.WEIGHTS) as base:
+    # A library that is given a name asks the hub for each file, again and again
+    # if there is no network.
+    base = folders.find(base, weights=False)
     file = folders.gguf_file(base)
     if file is None:
       try:

@@ -12,6 +12,7 @@ from rstar_jax.data import problems as problems_lib
 from rstar_jax.data import released, training
 from rstar_jax.grading import judging
 from rstar_jax.grading.grader import Grader
+from rstar_jax.hf import folders
 from rstar_jax.pipeline.hosts import Host, wait_until
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import layout, records, store
@@ -50,6 +51,17 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
   ):
     if source:
       next(read(source, collections.Counter()))
+
+
+def check_base(config: Config) -> None:
+  """Finds the base model, which every run needs, if by its tokenizer alone.
+
+  Raises:
+    ValueError: there is none; one line.
+  """
+  base = config.policy.path
+  if base and not store.is_remote(base):
+    folders.find(base, weights=False)
 
 
 def try_plugins(config: Config, problem: Problem) -> None:

@@ -175,6 +175,24 @@ def join(
   return host
 
 
+def check_devices(environment: Mapping[str, str] = os.environ) -> None:
+  """Checks that jax has the platform that it is told to use.
+
+  Raises:
+    ValueError: it has not; one line.
+  """
+  try:
+    jax.devices()
+  except (AssertionError, RuntimeError) as error:
+    asked = environment.get("JAX_PLATFORMS", "")
+    said = outside.line(str(error)) or "no such platform"
+    told = f"JAX_PLATFORMS={asked}: " if asked else ""
+    raise ValueError(
+      f"{told}jax cannot use this machine's devices ({said}): install jax for "
+      "them, as docs/gpu.md says, or set JAX_PLATFORMS=cpu"
+    ) from None
+
+
 def leave_if_joined(code: int = 1) -> None:
   """Ends a failed process at once, if it is one of several.
 

@@ -298,10 +298,28 @@ class HfTest(parameterized.TestCase):
       return str(self.folder)
 
     with mock.patch.object(huggingface_hub, "snapshot_download", download):
-      self.assertEqual(folders._find("org/model"), self.folder)
+      self.assertEqual(folders.find("org/model"), self.folder)
     self.assertTrue((self.folder / name).exists())
     self.assertLen(asked, times)
     self.assertNotIn("pytorch_model*.bin", asked[0])
+
+  def test_a_tokenizer_alone_needs_no_weights(self):
+    self.folder.mkdir()
+    download = mock.Mock(return_value=str(self.folder))
+    with mock.patch.object(huggingface_hub, "snapshot_download", download):
+      folders.find("org/model", weights=False)
+    download.assert_called_once()
+    patterns = download.call_args.kwargs["allow_patterns"]
+    self.assertIn("*.json", patterns)
+    self.assertNoCommonElements(patterns, folders.WEIGHTS)
+
+  def test_a_misspelt_folder(self):
+    (self.folder / "tiny").mkdir(parents=True)
+    (self.folder / "tiny" / "config.json").touch()
+    with self.assertRaisesRegex(
+      ValueError, f"no folder {self.folder}/tinny .did you mean .*/tiny"
+    ):
+      folders.find(self.folder / "tinny")
 
   def test_names_that_lead_nowhere(self):
     empty = pathlib.Path(self.create_tempdir().full_path)

@@ -1,7 +1,9 @@
 """The tokenizer of a file that has a whole model."""
 
 import pathlib
+from unittest import mock
 
+import huggingface_hub
 from absl.testing import absltest, parameterized
 
 from rstar_jax.hf.tokenizers import load_tokenizer
@@ -35,6 +37,15 @@ class LoadTokenizerTest(parameterized.TestCase):
     else:
       with self.assertRaisesRegex(ValueError, f"^{file}: .* comes back as"):
         load_tokenizer(file)
+
+  def test_a_name_is_asked_for_once(self):
+    failing = mock.Mock(side_effect=OSError("no network\nmore"))
+    with (
+      mock.patch.object(huggingface_hub, "snapshot_download", failing),
+      self.assertRaisesRegex(ValueError, "^there is no folder a/b, .*network$"),
+    ):
+      load_tokenizer("a/b")
+    failing.assert_called_once()
 
 
 if __name__ == "__main__":
