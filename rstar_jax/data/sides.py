@@ -191,12 +191,14 @@ def make_batches(
     `batch_at(k)` and the number of batches. A batch holds `tokens`,
     `positions` and `ends` int32 [N, T] (see `batches.Packed`), `last` int32
     [N, M, G] (the column of each side's last token), `weight` and `target`
-    float32 [N, M]. What is no item has weight 0. T and M are those of all
-    batches, and N is one of at most four, so that few programs are compiled.
+    float32 [N, M]. What is no item has weight 0. So that few programs are
+    compiled, T and M are those of all batches, M is a power of two, and N is
+    one of at most four.
   """
   length = _length(sides, length, multiple)
   pieces, count = _pieces(sides, batch_size, epochs, seed, length)
   rows, items = size or _largest(pieces, count, length)
+  items = 1 << (items - 1).bit_length()
   step = -(-rows // (4 * parts)) * parts
   weights = balance(sides) if balanced else None
 

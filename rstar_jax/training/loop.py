@@ -92,7 +92,7 @@ def fit(
       may so depend on them. They are donated to the update that follows. A
       process that is alone may be told to end within it; the updates since the
       last checkpoint are then made again.
-    frozen: arrays on the devices that updates read.
+    frozen: further arguments of the update, which it only reads.
     measure: called with the parameters of the trained model (an average, where
       there is one) every `config.eval_every` updates and after the last;
       returns more metrics.
@@ -216,16 +216,22 @@ def fit_model(
   def on_params(params, batch, *frozen):
     return loss_fn(nnx.merge(graphdef, whole(params, *frozen), rest), batch)
 
+  def update(state, batch, num_steps, *frozen):
+    """Takes their number as a value: rounds of any length share a program."""
+    tx = state_lib.optimizer(config, num_steps)
+    options = config.accumulate, at_once, config.ema
+    return state_lib.make_step(on_params, tx, *options)(state, batch, *frozen)
+
   merged = jax.jit(whole, out_shardings=places) if frozen else whole
   state = fit(
     state_lib.init(params, tx, mesh, averages=config.ema > 0),
-    state_lib.make_step(on_params, tx, config.accumulate, at_once, config.ema),
+    update,
     batch_at,
     num_steps,
     config=config,
     mesh=mesh,
     before=before and (lambda k, params: before(k, merged(params, *frozen))),
-    frozen=frozen,
+    frozen=[np.int32(num_steps), *frozen],
     measure=held_out and _measure(on_params, *held_out, mesh, frozen),
     **options,
   )

@@ -23,6 +23,13 @@ LossFn = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 # (Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2).
 _MUON_RMS = 0.2
 
+# The share of the peak after a share of the updates that follow the warm-up.
+_SHAPES = {
+  "linear": lambda done: 1 - done,
+  "cosine": lambda done: (1 + jnp.cos(jnp.pi * done)) / 2,
+  "constant": jnp.ones_like,
+}
+
 # Groups of parameters, by what is in their path; the first one counts.
 _GROUPS = (
   ("norms", "norm"),
@@ -58,42 +65,40 @@ class TrainState:
     return self.params if self.average is None else self.average
 
 
-def learning_rate(config: TrainConfig, num_steps: int) -> optax.Schedule:
+def learning_rate(
+  config: TrainConfig, num_steps: int | jax.Array
+) -> optax.Schedule:
   """Returns a schedule: linear warm-up, then the config's shape.
 
   Args:
     config: peak, shape, and warm-up as a share of all updates.
     num_steps: updates of the whole run.
   """
-  warmup = round(config.warmup * num_steps)
-  rest = max(num_steps - warmup, 1)
-  peak = config.learning_rate
-  match config.schedule:
-    case "linear":
-      shape = optax.linear_schedule(peak, 0.0, rest)
-    case "cosine":
-      shape = optax.cosine_decay_schedule(peak, rest)
-    case "constant":
-      shape = optax.constant_schedule(peak)
-    case other:
-      raise ValueError(
-        f"schedule={other!r}: must be 'linear', 'cosine' or 'constant'"
-      )
-  if warmup == 0:
-    return shape
-  # From peak / warmup and not from 0, so that the first update counts.
-  rise = optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1))
-  return optax.join_schedules([rise, shape], [warmup])
+  if config.schedule not in _SHAPES:
+    raise ValueError(
+      f"schedule={config.schedule!r}: must be one of {', '.join(_SHAPES)}"
+    )
+  warmup = jnp.round(config.warmup * num_steps)
+  rest = jnp.maximum(num_steps - warmup, 1)
+
+  def rate(count):
+    # From peak / warmup and not from 0, so that the first update counts.
+    rise = (count + 1) / jnp.maximum(warmup, 1)
+    fall = _SHAPES[config.schedule](jnp.clip((count - warmup) / rest, 0, 1))
+    return config.learning_rate * jnp.where(count < warmup, rise, fall)
+
+  return rate
 
 
 def optimizer(
-  config: TrainConfig, num_steps: int
+  config: TrainConfig, num_steps: int | jax.Array
 ) -> optax.GradientTransformation:
   """Builds gradient clipping, then the config's optimiser.
 
   Args:
     config: the optimiser's hyperparameters.
-    num_steps: updates of the whole run, for the schedule.
+    num_steps: updates of the whole run, for the schedule; where it is traced,
+      one program does for trainings of any length.
 
   Raises:
     ValueError: an unknown optimiser or schedule.

@@ -22,6 +22,7 @@ from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.storage import stopping
 from rstar_jax.training import loop, sft, state
+from tests.training import tiny_training
 
 CONFIG = TrainConfig(
   learning_rate=1e-2, checkpoint_every=3, log_every=2, warmup=0.2
@@ -571,6 +572,20 @@ class FitModelTest(absltest.TestCase):
       lambda a, b: bool((a != b).any()), untrained, nnx.split(straight)[1]
     )
     self.assertTrue(any(jax.tree.leaves(changed)))
+
+  def test_trainings_of_any_length_share_a_program(self):
+    programs = []
+
+    def lowered(begin, update, batch_at, num_steps, *, frozen, **options):
+      del num_steps, options
+      given = begin, batch_at(0), *frozen
+      programs.append(jax.jit(update).lower(*given).as_text())
+      return begin
+
+    with mock.patch.object(loop, "fit", lowered):
+      for epochs in (1, 3):
+        tiny_training.train("sft", epochs=epochs)
+    self.assertEqual(*programs)
 
 
 def _saved(folder: pathlib.Path) -> list[int]:

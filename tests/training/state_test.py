@@ -71,6 +71,16 @@ class ScheduleTest(parameterized.TestCase):
     for k, value in expected.items():
       self.assertAlmostEqual(float(rate(k)), value, places=6)
 
+  def test_the_number_of_updates_may_be_a_value_of_the_program(self):
+    config = _config(warmup=0.26, schedule="cosine", learning_rate=1.0)
+    traced = jax.jit(lambda steps, k: state.learning_rate(config, steps)(k))
+    for steps in (7, 10):
+      rate = state.learning_rate(config, steps)
+      for k in range(steps):
+        self.assertAlmostEqual(
+          float(traced(steps, k)), float(rate(k)), places=6
+        )
+
   def test_unknown(self):
     with self.assertRaisesRegex(ValueError, "schedule='cubic'"):
       state.learning_rate(_config(schedule="cubic"), 10)
