@@ -1,3 +1,4 @@
+# make quick  searches one problem, and shows the tree
 # make demo   four rounds of self-evolution with a small model, on a CPU
 # make test   lint, then every test
 # make test-fast  the tests that end within a minute or two
@@ -34,13 +35,19 @@ PINNED := transformers==5.24.0
 JAX_PLATFORMS ?= cpu
 export JAX_PLATFORMS
 
-.PHONY: demo test test-fast lint parity ray harness docs docs-check aot mutants \
+.PHONY: quick demo test test-fast lint parity ray harness docs docs-check aot mutants \
   smollm2 clean \
   ci-full ci-docs-check ci-optimised ci-lowest ci-newest ci-newer-python \
   ci-fresh ci-parity ci-newest-parity
 
+# ARGS: e.g. --problem=6 --rollouts=32.
+quick: $(VENV)/.stamp
+	@$(RUN) -m rstar_jax.tools.quick $(ARGS)
+
 demo: $(VENV)/.stamp
 	$(RUN) -m rstar_jax.main --config=$(CONFIG) --workdir=$(WORKDIR)
+	@echo "Go on with $(VENV)/bin/rstar_jax watch, solve or serve" \
+	  "--workdir=$(WORKDIR): look at it, ask it one question, answer many."
 
 test: lint
 	$(RUN) tests/run.py $(ARGS) $(TESTS)

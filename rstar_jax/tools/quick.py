@@ -1,0 +1,94 @@
+"""Searches one problem with the base model, and writes the tree as a page.
+
+  python -m rstar_jax.tools.quick
+
+`make quick` is the same. No training comes before it: this is what the first
+round of `make demo` does with each of its problems.
+"""
+
+import argparse
+import collections
+import dataclasses
+import pathlib
+import textwrap
+from collections.abc import Callable
+
+from rstar_jax import outside
+from rstar_jax.config import flag
+from rstar_jax.data import problems
+from rstar_jax.grading import choose
+from rstar_jax.pipeline import backends, run
+from rstar_jax.report import inline
+from rstar_jax.search import mcts
+from rstar_jax.search.tree import Tree, trajectories
+
+PAGE = "tree.html"
+# Of the generator's problems one with several right and several wrong answers.
+PROBLEM, ROLLOUTS, CANDIDATES = 2, 16, 6
+
+
+def main(arguments: list[str] | None = None) -> None:
+  """Searches, writes the page, and says what there is to see."""
+  parser = argparse.ArgumentParser(
+    prog="python -m rstar_jax.tools.quick",
+    description="Searches one generated problem with the base model.",
+  )
+  parser.add_argument("--workdir", default="runs/quick", help="where to write")
+  for name, value, text in (
+    ("--problem", PROBLEM, "number of the generated problem"),
+    ("--rollouts", ROLLOUTS, "descents into the tree"),
+    ("--candidates", CANDIDATES, "next steps that are sampled at a place"),
+  ):
+    text += " (default: %(default)s)"
+    parser.add_argument(name, type=int, default=value, help=text)
+  given = parser.parse_args(arguments)
+  config = flag.load_config("configs/tiny.py")
+  config.train.count = max(config.train.count, given.problem + 1)
+  problem = problems.load_problems(config.train)[given.problem]
+  outside.say(f"The problem:\n{_indented(problem.question)}")
+  outside.say("Loading the base model, compiling, searching ...")
+  search = dataclasses.replace(
+    config.search, rollouts=given.rollouts, candidates=given.candidates
+  )
+  with run.open_run(config, given.workdir, reads=True) as context:
+    calls = backends.load_calls(context, 0)
+    [tree] = mcts.search([problem], search, calls, config.seed)
+  frame = inline.show_trees([tree])
+  page = pathlib.Path(given.workdir).absolute() / PAGE
+  page.parent.mkdir(parents=True, exist_ok=True)
+  page.write_text(frame.page)
+  tell(tree, f"{page.as_uri()}{frame.address}", outside.say)
+
+
+def tell(tree: Tree, page: str, say: Callable[[str], None]) -> None:
+  """Says what was searched, what came of it, and what to do next."""
+  found = trajectories(tree)
+  right = sum(bool(each.correct) for each in found)
+  dropped = ", ".join(f"{n} {why}" for why, n in sorted(tree.dropped.items()))
+  say(
+    f"{tree.rollouts} rollouts, {tree.tokens} tokens: a tree of {len(tree)} "
+    f"nodes, each a step whose code ran (not in it: {dropped or 'none'})."
+  )
+  say(f"{right} of its {len(found)} solutions are right.")
+  chosen = choose.majority([each.answer for each in found])
+  if chosen is None:
+    say("No solution has an answer: try --rollouts=32, or another --problem.")
+  else:
+    answer = found[chosen].answer
+    count = collections.Counter(each.answer for each in found)[answer]
+    verdict = "right" if found[chosen].correct else "wrong"
+    say(f"The answer of most, {count} of them: {answer}, which is {verdict}.")
+  say(
+    "The number of a node is its Q: how rollouts through it ended on average, "
+    "from -1 (wrong) to +1 (right)."
+  )
+  say(f"Open {page}")
+  say("Next: `make demo` trains on such trees, in four rounds.")
+
+
+def _indented(text: str) -> str:
+  return textwrap.fill(text, 76, initial_indent="  ", subsequent_indent="  ")
+
+
+if __name__ == "__main__":
+  main()
