@@ -18,6 +18,9 @@ from rstar_jax.grading.choose import Select
 from rstar_jax.grading.voting import vote_key
 from rstar_jax.storage.formatting import grid
 
+# Split -> problem -> whether it is solved.
+Right = Mapping[str, Mapping[str, bool]]
+
 
 def table(
   records: Iterable[Record],
@@ -28,6 +31,7 @@ def table(
   select: Select = "best",
   k: int = 4,
   normalise: Normalise = vote_key,
+  base: Right | None = None,
 ) -> list[dict[str, Any]]:
   """Computes one row for each split and method that has records.
 
@@ -41,6 +45,7 @@ def table(
       majority is chosen, and the row says so.
     k: number of solutions that vote in "top_k", at least 1.
     normalise: answers with the same normal form vote together.
+    base: what the policy of round 0 solves; see `alone`.
 
   Returns:
     Rows with round, method, split; accuracy, low, high in [0, 1] (95%
@@ -89,6 +94,12 @@ def table(
           "levels": _levels(outcomes),
         }
       )
+    if base and "policy" in found:
+      name = rng.seed_for(seed, "base", round_, split)
+      solved = _right(found["policy"])
+      grown = intervals.compare(solved, base.get(split, {}), name)
+      if grown is not None:
+        rows[-len(found)]["less"] = {"base": dataclasses.asdict(grown)}
     if "mcts" in found:
       name = rng.seed_for(seed, "less", round_, split)
       rows[-1]["less"] = _less(found, name)
@@ -97,13 +108,22 @@ def table(
   return rows
 
 
+def alone(records: Iterable[Record]) -> Right:
+  """Returns what greedy solutions solve: split -> problem -> whether right."""
+  return {
+    split: _right(solve(by_source.get("greedy", []), "policy", 1))
+    for split, by_source in by_split(records).items()
+  }
+
+
+def _right(outcomes: Sequence[Outcome]) -> dict[str, bool]:
+  return {each.problem_id: each.right for each in outcomes}
+
+
 def _less(
   found: Mapping[str, Sequence[Outcome]], seed: int
 ) -> dict[str, dict[str, Any]]:
-  right = {
-    method: {each.problem_id: each.right for each in outcomes}
-    for method, outcomes in found.items()
-  }
+  right = {method: _right(outcomes) for method, outcomes in found.items()}
   pairs = {
     method: intervals.compare(right["mcts"], right[method], seed)
     for method in _COMPARED
@@ -217,6 +237,7 @@ def markdown(results: Mapping[str, Any]) -> str:
       ),
       "",
       *_compared(rows, columns),
+      *_grown(rows, results),
     ]
   return "\n".join(lines)
 
@@ -253,6 +274,32 @@ def _compared(
     ),
     "",
   ]
+
+
+def _grown(
+  rows: Mapping[tuple[int, str], Mapping[str, Any]], results: Mapping[str, Any]
+) -> list[str]:
+  """Says what the newest policy gains over round 0, and what it learnt from."""
+  last = max(number for number, _ in rows)
+  found = rows.get((last, "policy"), {}).get("less")
+  # Results of older runs lack it.
+  if not found:
+    return []
+  text = (
+    f"The policy alone, round {last} less round 0, paired by problem: "
+    f"{_points(found['base'])}."
+  )
+  solved = [each for each in results["solved"] if each["round"] <= last]
+  if solved:
+    first, newest = (
+      f"{100 * each['share']:.1f}% of the training problems in round "
+      f"{each['round']}"
+      for each in (solved[0], solved[-1])
+    )
+    text += f" It learnt from what searches solved: {first}, {newest}"
+    pairs = [each.get("pairs") for each in results.get("ppm", [])]
+    text += f"; the PPM from {pairs[-1]} pairs." if any(pairs[-1:]) else "."
+  return [text, ""]
 
 
 def _points(less: Mapping[str, Any] | None) -> str:

@@ -32,15 +32,19 @@ def collect(context: Context) -> dict[str, Any]:
   """
   config = context.config
   rows, solved, ppm = [], [], []
+  base: accuracy.Right = {}
   for round_ in range(len(config.rounds) + 1):
     folder = context.folder(round_, "eval")
     if records.read_manifest(folder) is not None:
+      if not round_:
+        base = accuracy.alone(read_solutions(folder))
       rows += accuracy.table(
         read_solutions(folder),
         round_=round_,
         seed=config.seed,
         select=config.eval.answer_select,
         k=config.eval.top_k,
+        base=base if round_ else None,
       )
     trees = records.read_manifest(context.folder(round_, "trees"))
     if trees is not None:

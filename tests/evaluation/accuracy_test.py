@@ -97,6 +97,40 @@ class TableTest(absltest.TestCase):
     )
     json.dumps(list(rows.values()))
 
+  def test_what_the_policy_gains_over_round_0(self):
+    def greedy(**right):
+      return [
+        record("greedy", trajectory("1" if each else "2"), name=name)
+        for name, each in right.items()
+      ]
+
+    base = accuracy.alone(greedy(p=False, q=False, r=True, s=True))
+    self.assertEqual(
+      base, {"test": {"p": False, "q": False, "r": True, "s": True}}
+    )
+    now = greedy(p=True, q=True, r=True, s=False)
+    [row] = accuracy.table(now, round_=3, base=base)
+    less = row["less"]["base"]
+    self.assertEqual((less["difference"], less["n"]), (0.25, 4))
+    self.assertEqual((less["only_first"], less["only_second"]), (2, 1))
+    results = {
+      "rows": [row],
+      "solved": [{"round": 1, "share": 0.4}, {"round": 3, "share": 0.8}],
+      "ppm": [{"round": 3, "pairs": 535}],
+    }
+    said = accuracy.markdown(results)
+    self.assertIn(
+      "The policy alone, round 3 less round 0, paired by problem: +25.0 [", said
+    )
+    self.assertIn(
+      "40.0% of the training problems in round 1, 80.0% of the training "
+      "problems in round 3; the PPM from 535 pairs.",
+      said,
+    )
+    # A split that round 0 was not asked.
+    [row] = accuracy.table(now, round_=3, base={"other": {"p": True}})
+    self.assertNotIn("less", row)
+
   def test_why_a_search_misses(self):
     def both(name, searched, sampled):
       return (
