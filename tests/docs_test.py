@@ -160,7 +160,7 @@ class TroubleshootingTest(absltest.TestCase):
 class ReadmeTest(absltest.TestCase):
   def test_has_its_parts(self):
     headings = re.findall("^## (.*)$", README, re.MULTILINE)
-    for heading in ("What they print", "How the pieces fit", "Citation"):
+    for heading in ("What the demo shows", "How the pieces fit", "Citation"):
       self.assertIn(heading, headings)
 
 

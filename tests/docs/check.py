@@ -33,7 +33,7 @@ _FINISHED = "results.json"
 # (what a command begins with or holds, as a regular expression; why it is not
 # run). The first that fits counts.
 NOT_RUN = (
-  (r"^make demo\b", "a quarter of an hour; run where no --run is given"),
+  (r"^make demo\b", "minutes; run where no --run is given"),
   (
     r"^make (test|lint|docs-check|ci-full)\b",
     "these are the tests; CI runs them",

@@ -12,6 +12,7 @@ _KNOWN = (
   r"(\.venv/bin/)?python -m rstar_jax\.",
   r"(\.venv/bin/)?rstar_jax [a-z]+ ",
   r"(\.venv/bin/)?python -m tests\.search\.uct_test$",
+  r"make quick$",
   r"(printf|echo) ",
   r"launch/\w+\.sh --dry-run ",
 )
