@@ -21,7 +21,7 @@ from absl import app, flags
 
 from rstar_jax import commands, outside
 from rstar_jax.config import flag
-from rstar_jax.pipeline import status
+from rstar_jax.report import status
 from rstar_jax.storage import layout, logs, stopping, store
 
 if TYPE_CHECKING:

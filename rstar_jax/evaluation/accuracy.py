@@ -173,6 +173,24 @@ def _levels(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
 # What a search is compared with.
 _COMPARED = ("policy", "majority", "best_of_n")
 _MISSED = ("choice", "search", "policy")
+
+
+def solved(round_: int, trees: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the share of training problems that a round solved.
+
+  Args:
+    round_: the round.
+    trees: what the manifest of its trees says.
+  """
+  # Manifests of older runs lack some of these.
+  names = ("levels", "easy", "medium", "hard", "generated_tokens")
+  return {
+    "round": round_,
+    "share": trees["solved"],
+    **{name: trees[name] for name in names if name in trees},
+  }
+
+
 _COLUMNS = {
   "policy": "Policy pass@1",
   "majority": "Majority",

@@ -48,20 +48,7 @@ def collect(context: Context) -> dict[str, Any]:
       )
     trees = records.read_manifest(context.folder(round_, "trees"))
     if trees is not None:
-      solved.append(
-        {
-          "round": round_,
-          "share": trees["solved"],
-          "levels": trees["levels"],
-          # Manifests of older runs lack these counts.
-          **{
-            name: trees[name]
-            for name in ("easy", "medium", "hard")
-            if name in trees
-          },
-          "generated_tokens": trees["generated_tokens"],
-        }
-      )
+      solved.append(accuracy.solved(round_, trees))
     measured = records.read_manifest(context.folder(round_, "ppm"))
     if measured is not None:
       measured.pop("files")

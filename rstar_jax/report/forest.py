@@ -8,7 +8,7 @@ record, and a tree is built and packed only while the budget has room for it.
 import collections
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from etils import epath
@@ -73,9 +73,6 @@ class Forest:
         the remaining budget.
     """
     self._begin("test", round_, last)
-    config = self._config.get("eval", {})
-    search = config.get("search", {})
-    counted = _counted(search, search)
     for path in sorted((folder / "eval").glob("*/shard-*")):
       found: dict[str, dict[str, Record]] = {}
       for row in each_row(path):
@@ -87,18 +84,13 @@ class Forest:
         )
       }
       for name, sources in found.items():
-        first, record = next(iter(sources.values())), by_id.get(name)
-        row = self._list(name, first["split"], record)
-        if row is None:
+        record = by_id.get(name)
+        if not self._count(record):
           continue
-        row |= {"level": first.get("level"), "gold": first.get("gold")}
-        row |= _answers(sources, config)
-        row["solved"] = row.get("search", row.get("greedy")) == "equal"
+        row = evaluation_row(round_, sources, record, self._config)
+        self._list(row)
         if record is not None and self._bytes_of_set > 0:
-          tree = tree_lib.from_record(record)
-          node = trees_lib.given(tree, config)
-          chosen = [] if node is None else [node]
-          self._draw(row, trees_lib.compact(tree, chosen, (), counted))
+          self._draw(row, evaluation_tree(record, self._config))
 
   def training(
     self, folder: epath.Path, round_: int, last: bool, suspects: set[str]
@@ -110,9 +102,6 @@ class Forest:
       suspects: ids of problems whose gold answer may be wrong.
     """
     self._begin("training", round_, last)
-    specs = self._config.get("rounds") or []
-    spec = specs[round_ - 1] if 0 < round_ <= len(specs) else {}
-    counted = _counted(spec, self._config.get("search", {}))
     seen: collections.Counter[str] = collections.Counter()
     trees = folder / "trees"
     both = [_Made(folder / name) for name in ("sft", "pairs")]
@@ -126,25 +115,15 @@ class Forest:
       draws = self._bytes_of_set > 0
       sft, pairs = (made.of(path, names) if draws else {} for made in both)
       for record in records:
-        problem = record["problem"]
-        name = problem["id"]
-        row = self._list(name, problem["source"], record)
+        name = record["problem"]["id"]
         seen[name] += 1
-        if row is None:
+        if not self._count(record):
           continue
-        row |= {
-          "tree": seen[name] - 1,
-          "level": problem["level"],
-          "gold": problem["answer"],
-          "solved": row["right"] > 0,
-          "suspect": name in suspects,
-        }
+        row = training_row(round_, record, seen[name] - 1, name in suspects)
+        self._list(row)
         if self._bytes_of_set > 0:
-          tree = tree_lib.from_record(record)
-          nodes = trees_lib.by_prefix(tree)
-          chosen = trees_lib.taken(nodes, sft.get(name, ()))
-          own = trees_lib.pairs_within(nodes, pairs.get(name, ()))
-          self._draw(row, trees_lib.compact(tree, chosen, own, counted))
+          made_of = sft.get(name, ()), pairs.get(name, ())
+          self._draw(row, training_tree(round_, record, self._config, *made_of))
 
   def _begin(self, name: str, round_: int, last: bool) -> None:
     share = 1 if last else 2
@@ -153,10 +132,8 @@ class Forest:
     counts = dict.fromkeys(("problems", "listed", "read", "drawn", "nodes"), 0)
     self.sets.append({"set": name, "round": round_, **counts, "dropped": {}})
 
-  def _list(
-    self, name: str, split: str, record: Record | None
-  ) -> Record | None:
-    """Counts a problem and adds a row to the list; None if it is full."""
+  def _count(self, record: Record | None) -> bool:
+    """Counts a problem; returns whether the list has room for it."""
     counts = self.sets[-1]
     counts["problems"] += 1
     if record is not None:
@@ -165,22 +142,16 @@ class Forest:
       dropped = counts["dropped"]
       for reason, number in record["dropped"].items():
         dropped[reason] = dropped.get(reason, 0) + number
-    if self._rows_of_set <= 0:
-      return None
+    return self._rows_of_set > 0
+
+  def _list(self, row: Record) -> None:
     self._rows -= 1
     self._rows_of_set -= 1
-    counts["listed"] += 1
-    row = {
-      **{"set": counts["set"], "round": counts["round"], "split": split},
-      **{"id": name, "tree": 0, "block": -1},
-      **(_measures(record) if record is not None else _NO_TREE),
-    }
+    self.sets[-1]["listed"] += 1
     self.problems.append(row)
-    return row
 
-  def _draw(self, row: Record, tree: Record) -> None:
-    """Packs a tree if it fits into the remaining budget of its set."""
-    packed = trees_lib.encode(tree)
+  def _draw(self, row: Record, packed: str) -> None:
+    """Adds a packed tree if it fits into the remaining budget of its set."""
     if len(packed) > self._bytes_of_set:
       # No later tree is drawn, so that the page can say "the first ones".
       self._bytes_of_set = 0
@@ -190,6 +161,100 @@ class Forest:
     row["block"] = len(self.trees)
     self.trees.append(packed)
     self.sets[-1]["drawn"] += 1
+
+
+def evaluation_row(
+  round_: int,
+  sources: Mapping[str, Record],
+  record: Record | None,
+  config: Mapping[str, Any],
+) -> Record:
+  """Returns a row of the list for a problem of an evaluation.
+
+  Args:
+    round_: the round.
+    sources: records of the problem by their source, at least one; see
+      `evaluation/solutions.py`.
+    record: its tree, None without a search.
+    config: as in `Forest`.
+  """
+  first = next(iter(sources.values()))
+  row = _row("test", round_, first["split"], first["problem_id"], record)
+  row |= {"level": first.get("level"), "gold": first.get("gold")}
+  row |= _answers(sources, config.get("eval", {}))
+  row["solved"] = row.get("search", row.get("greedy")) == "equal"
+  return row
+
+
+def evaluation_tree(record: Record, config: Mapping[str, Any]) -> str:
+  """Returns the packed tree of a problem of an evaluation."""
+  evaluation = config.get("eval", {})
+  search = evaluation.get("search", {})
+  tree = tree_lib.from_record(record)
+  node = trees_lib.given(tree, evaluation)
+  chosen = [] if node is None else [node]
+  counted = _counted(search, search)
+  return trees_lib.encode(trees_lib.compact(tree, chosen, (), counted))
+
+
+def training_row(
+  round_: int, record: Record, number: int, suspect: bool
+) -> Record:
+  """Returns a row of the list for a tree of a training problem.
+
+  Args:
+    round_: the round.
+    record: the tree.
+    number: of the tree among those of its problem, from 0.
+    suspect: whether the problem's gold answer may be wrong.
+  """
+  problem = record["problem"]
+  row = _row("training", round_, problem["source"], problem["id"], record)
+  return row | {
+    "tree": number,
+    "level": problem["level"],
+    "gold": problem["answer"],
+    "solved": row["right"] > 0,
+    "suspect": suspect,
+  }
+
+
+def training_tree(
+  round_: int,
+  record: Record,
+  config: Mapping[str, Any],
+  sft: Iterable[Record] = (),
+  pairs: Iterable[Record] = (),
+) -> str:
+  """Returns the packed tree of a training problem.
+
+  Args:
+    round_: the round.
+    record: the tree.
+    config: as in `Forest`.
+    sft: the problem's SFT rows.
+    pairs: its preference pairs.
+  """
+  specs = config.get("rounds") or []
+  spec = specs[round_ - 1] if 0 < round_ <= len(specs) else {}
+  counted = _counted(spec, config.get("search", {}))
+  tree = tree_lib.from_record(record)
+  nodes = trees_lib.by_prefix(tree)
+  chosen = trees_lib.taken(nodes, sft)
+  own = trees_lib.pairs_within(nodes, pairs)
+  return trees_lib.encode(trees_lib.compact(tree, chosen, own, counted))
+
+
+def _row(
+  set_: str, round_: int, split: str, name: str, record: Record | None
+) -> Record:
+  """Returns what every row has; it names no tree yet."""
+  measures = _measures(record) if record is not None else _NO_TREE
+  return {
+    **{"set": set_, "round": round_, "split": split},
+    **{"id": name, "tree": 0, "block": -1},
+    **measures,
+  }
 
 
 _NO_TREE = {"question": "", "nodes": 0, "rollouts": 0}

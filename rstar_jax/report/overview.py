@@ -104,6 +104,8 @@ def losses(metrics: Iterable[Mapping[str, Any]]) -> Rows:
     for key, value in row.items():
       name, _, what = key.rpartition("/")
       kinds = {"loss": curves, "held_out_loss": measured}
+      if value is None:
+        continue  # Not a number: a training that went astray.
       if what in kinds and _TRAINING.fullmatch(name):
         kinds[what].setdefault(name, {})[row["step"]] = value
   found = []

@@ -11,7 +11,7 @@ import hashlib
 import html
 import importlib.resources
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -44,6 +44,8 @@ SCRIPTS = (
   "tree.js",
   "app.js",
 )
+# Likewise, of a page that asks for its data.
+LIVE_SCRIPTS = (*SCRIPTS[:-1], "renew.js", "live.js", SCRIPTS[-1])
 # The part of the policy that keeps text from becoming markup or a script.
 TRUSTED_TYPES = "; require-trusted-types-for 'script'; trusted-types 'none'"
 
@@ -97,22 +99,48 @@ def render(records: Mapping[str, Any]) -> str:
   Args:
     records: the result of `records.read`.
   """
+  return _page(
+    str(records["name"]),
+    SCRIPTS,
+    [
+      _block("overview", _json(overview_lib.overview(records))),
+      _block("problems", trees_lib.encode(records["problems"])),
+      *(
+        _block(f"tree-{number}", packed)
+        for number, packed in enumerate(records["trees"])
+      ),
+    ],
+  )
+
+
+def live(name: str) -> str:
+  """Returns the page of a run that goes on; see `live.py`.
+
+  Args:
+    name: of the run.
+  """
+  return _page(outside.valid(name), LIVE_SCRIPTS, [], "; connect-src 'self'")
+
+
+def _page(
+  name: str, scripts: Sequence[str], blocks: Sequence[str], allowed: str = ""
+) -> str:
+  """Returns a page of scripts and blocks of data.
+
+  Args:
+    name: of the run.
+    scripts: names of assets, in order.
+    blocks: elements.
+    allowed: what else its policy allows.
+  """
   style = _asset(_STYLE)
-  scripts = [_asset(name) for name in SCRIPTS]
-  blocks = [
-    _block("overview", _json(overview_lib.overview(records))),
-    _block("problems", trees_lib.encode(records["problems"])),
-    *(
-      _block(f"tree-{number}", packed)
-      for number, packed in enumerate(records["trees"])
-    ),
-  ]
+  texts = [_asset(each) for each in scripts]
   parts = {
-    "policy": html.escape(policy(scripts, style)),
-    "title": html.escape(str(records["name"])),
+    "policy": html.escape(policy(texts, style) + allowed),
+    "title": html.escape(name),
     "style": style,
     "blocks": "\n".join(blocks),
-    "scripts": "\n".join(f"<script>{each}</script>" for each in scripts),
+    "scripts": "\n".join(f"<script>{each}</script>" for each in texts),
   }
   page = _asset(_PAGE)
   pieces = page.split("{{")

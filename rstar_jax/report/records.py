@@ -4,19 +4,23 @@ It needs no model, config file or finished run: it reads the files that exist.
 `forest.py` chooses the trees that fit.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
 
 from rstar_jax.data import unsolved as unsolved_lib
+from rstar_jax.evaluation import accuracy
 from rstar_jax.report import decisions
 from rstar_jax.report.forest import Budget, Forest
 from rstar_jax.storage import layout
 from rstar_jax.storage.records import MANIFEST, each_row, read_json
+from rstar_jax.storage.snapshot import Snapshot
 
 # Fields of a manifest that describe its files and not the stage.
 _OF_FILES = ("files", "sha256")
+_FOLDERS = ("trees", "sft", "pairs", "policy", "ppm", "eval")
 # Number of unsolved problems shown, the most suspicious first.
 _UNSOLVED = 30
 
@@ -78,16 +82,81 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
   }
 
 
+def now(name: str, files: Snapshot) -> dict[str, Any]:
+  """Reads what the report shows of a run that goes on, from small files alone.
+
+  Args:
+    name: of the run.
+    files: its folder.
+
+  Returns:
+    The same as `read`, without problems and trees, and "config". What a round
+    measured is there as soon as its stage is done: results.json may be older.
+  """
+  results = {"config": {}, "rows": [], "solved": [], "ppm": []}
+  results |= files.read(layout.RESULTS)
+  config = files.read(layout.CONFIG) or results["config"]
+  rounds = []
+  for number in layout.rounds(files.folders()):
+    folder = layout.round_name(number)
+    manifests = {
+      each: _said(files.read(f"{folder}/{each}/{MANIFEST}") or None)
+      for each in _FOLDERS
+    }
+    unsolved = {"count": 0, "suspects": [], "rows": []}
+    rounds.append(
+      {
+        **{"round": number, "unsolved": unsolved, "decisions": []},
+        **{"study": "", "quality": []},
+        **manifests,
+      }
+    )
+  return {
+    "name": name,
+    "config": config,
+    "results": results
+    | {
+      "config": config,
+      "solved": [
+        accuracy.solved(each["round"], each["trees"])
+        for each in rounds
+        if each["trees"] and "solved" in each["trees"]
+      ],
+      "ppm": [
+        {"round": each["round"], **each["ppm"]}
+        for each in rounds
+        if each["ppm"]
+      ],
+    },
+    "metrics": [
+      {k: v if _is_finite(v) else None for k, v in line.items()}
+      for line in files.lines(layout.METRICS)
+    ],
+    "rounds": rounds,
+    "problems": [],
+    "trees": [],
+    "sets": [],
+  }
+
+
+def _is_finite(value: Any) -> bool:
+  return type(value) is int or type(value) is float and math.isfinite(value)
+
+
+def _said(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
+  """Returns what a manifest says of its stage, and not of its files."""
+  if manifest is None:
+    return None
+  return {k: v for k, v in manifest.items() if k not in _OF_FILES}
+
+
 def _round(
   folder: epath.Path, number: int, evaluation: Mapping[str, Any]
 ) -> dict[str, Any]:
   """Reads the records of a round, other than the trees that are shown."""
   found: dict[str, Any] = {"round": number}
-  for name in ("trees", "sft", "pairs", "policy", "ppm", "eval"):
-    manifest = _object(folder / name / MANIFEST)
-    if manifest is not None:
-      manifest = {k: v for k, v in manifest.items() if k not in _OF_FILES}
-    found[name] = manifest
+  for name in _FOLDERS:
+    found[name] = _said(_object(folder / name / MANIFEST))
   unsolved: dict[str, Any] = {"count": 0, "suspects": [], "rows": []}
   for row in _unsolved(folder / "sft"):
     unsolved["count"] += 1

@@ -1,11 +1,13 @@
 """A read-only view of a run's folder at one moment.
 
-The folder is listed once, and a file is read when it is first asked for.
+The folder is listed once, and a file is read when it is first asked for. Who
+looks again and again has each view begin from the one before: then folders that
+are finished are not listed again, and of a file only what is new is read.
 """
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from rstar_jax import outside
 from rstar_jax.storage import store
@@ -15,18 +17,66 @@ from rstar_jax.storage.records import MANIFEST
 _COMMITTED = "commit_success.txt"
 
 
+class _Lines(NamedTuple):
+  """Lines of a file.
+
+  Attributes:
+    version: that of the file.
+    end: how many bytes the lines take.
+    found: their objects.
+  """
+
+  version: store.Version
+  end: int
+  found: list[dict[str, Any]]
+
+
 class Snapshot:
   """The files below a folder, by names relative to it, with slashes."""
 
-  def __init__(self, folder: store.Path):
+  def __init__(self, folder: store.Path, before: "Snapshot | None" = None):
     """Lists a folder, which need not exist.
+
+    Args:
+      folder: on a disk or in a bucket.
+      before: an earlier view of it. A folder that was finished then is taken to
+        be as it was, if its manifest is.
 
     Raises:
       OSError: the bucket cannot be read.
     """
     self._folder = folder
-    self._files = store.files(folder)
-    self._texts: dict[str, str] = {}
+    self._objects: dict[str, dict[str, Any]] = {}
+    self._lines: dict[str, _Lines] = {}
+    self._finished = before._unchanged() if before else set()
+    self._files = store.files(folder, self._finished)
+    if before:
+      for name, version in before._files.items():
+        if not self._finished.isdisjoint(store.above(name)):
+          self._files[name] = version
+      for name, found in before._objects.items():
+        if self._files.get(name) == before._files[name]:
+          self._objects[name] = found
+      self._lines = dict(before._lines)
+
+  def _unchanged(self) -> set[str]:
+    """Returns the finished folders whose manifests are still as they were."""
+    names = [each for each in self._files if store.matches(each, MANIFEST)]
+    names = [each for each in names if self.whole(each.rpartition("/")[0])]
+    paths = [self._folder / each for each in names]
+    now = store.prefetch(store.version, paths, self._folder)
+    return {
+      name.rpartition("/")[0]
+      for name, version in zip(names, now, strict=True)
+      if version == self._files[name]
+    } - {""}
+
+  def changed(self, before: "Snapshot | None") -> list[str]:
+    """Returns the files that were written since another view, sorted."""
+    old = before._files if before else {}
+    return sorted(
+      name for name, version in self._files.items() if version != old.get(name)
+    )
 
   def __contains__(self, name: str) -> bool:
     return name in self._files
@@ -45,23 +95,35 @@ class Snapshot:
 
   def read(self, name: str) -> dict[str, Any]:
     """Returns the JSON object in a file, {} if there is none."""
-    try:
-      found = _parsed(self._text(name))
-    except outside.Bad:
+    if name not in self:
       return {}
-    return found if isinstance(found, dict) else {}
+    if name not in self._objects:
+      data = store.read(self._folder / name) or b""
+      self._objects[name] = _object(data.decode(errors="replace")) or {}
+    return self._objects[name]
 
   def lines(self, name: str) -> list[dict[str, Any]]:
-    """Returns the JSON objects of a file's lines; other lines are left out."""
-    found = []
-    for text in self._text(name).splitlines():
-      try:
-        line = _parsed(text)
-      except outside.Bad:
-        continue
-      if isinstance(line, dict):
-        found.append(line)
-    return found
+    """Returns the JSON objects of a file's lines; other lines are left out.
+
+    The file only grows; a last line that is not whole counts later.
+    """
+    version = self._files.get(name)
+    if version is None:
+      return []
+    known = self._lines.get(name)
+    if known is None or version.size < known.end:
+      known = _Lines(store.Version(0, ""), 0, [])
+    if known.version != version:
+      data = b""
+      if version.size > known.end:
+        data = store.read(self._folder / name, start=known.end) or b""
+      whole = data[: data.rfind(b"\n") + 1]
+      text = whole.decode(errors="replace")
+      new = map(_object, text.splitlines())
+      found = [*known.found, *(each for each in new if each is not None)]
+      known = _Lines(version, known.end + len(whole), found)
+      self._lines[name] = known
+    return known.found
 
   def ages(self, names: Sequence[str]) -> list[float]:
     """Returns the seconds since files were last written, 0 for one gone."""
@@ -76,10 +138,12 @@ class Snapshot:
 
     `records.read_manifest` compares their contents too.
     """
+    if folder in self._finished:
+      return True
     files = self.read(f"{folder}/{MANIFEST}").get("files")
     return isinstance(files, dict) and all(
       isinstance(each, dict)
-      and self._size(f"{folder}/{name}") == each.get("size", -1)
+      and self.size(f"{folder}/{name}") == each.get("size", -1)
       for name, each in files.items()
     )
 
@@ -93,19 +157,24 @@ class Snapshot:
       or f"{folder}/{step}/{_COMMITTED}" in self
     )
 
-  def _text(self, name: str) -> str:
-    """Returns the text of a file, "" if there is none."""
-    if name not in self:
-      return ""
-    if name not in self._texts:
-      data = store.read(self._folder / name) or b""
-      self._texts[name] = data.decode(errors="replace")
-    return self._texts[name]
+  def newest(self, names: Iterable[str]) -> list[str]:
+    """Sorts files by when they were written, as far as it is known."""
+    return sorted(
+      names,
+      key=lambda each: int(self._files[each].generation or 0),
+      reverse=True,
+    )
 
-  def _size(self, name: str) -> int | None:
+  def size(self, name: str) -> int | None:
+    """Returns the bytes of a file, None if there is none."""
     return self._files[name].size if name in self else None
 
 
-def _parsed(text: str) -> Any:
-  # Metrics may be NaN.
-  return outside.parse(text, most=1 << 28, constant=float)
+def _object(text: str) -> dict[str, Any] | None:
+  """Returns a JSON object, None if a text is none."""
+  try:
+    # Metrics may be NaN.
+    found = outside.parse(text, most=1 << 28, constant=float)
+  except outside.Bad:
+    return None
+  return found if isinstance(found, dict) else None

@@ -19,7 +19,13 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+  Callable,
+  Collection,
+  Iterable,
+  Iterator,
+  Sequence,
+)
 from typing import Any, NamedTuple, TypeVar
 
 # The same access to every bucket, whatever is installed: no TensorFlow, and not
@@ -109,19 +115,22 @@ def check(folder: Path) -> None:
     ) from error
 
 
-def read(file: Path, most: int | None = None) -> bytes | None:
-  """Returns the content of a file, or its start; None if there is no file.
+def read(file: Path, most: int | None = None, start: int = 0) -> bytes | None:
+  """Returns the content of a file, or a part; None if there is no file.
 
   Args:
     file: the file.
     most: how many bytes are wanted; None is all.
+    start: how many bytes come before; less than there are.
   """
   with contextlib.suppress(FileNotFoundError, NotADirectoryError):
     if not is_remote(file):
       with open(file, "rb") as stream:
+        stream.seek(start)
         return stream.read(-1 if most is None else most)
+    end = None if most is None else start + most
     with _bucket(file) as bucket:
-      return bucket.cat_file(str(file), end=most)
+      return bucket.cat_file(str(file), start=start or None, end=end)
   return None
 
 
@@ -155,7 +164,9 @@ def write(file: Path, data: bytes) -> None:
     os.close(descriptor)
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, "Version"]]:
+def _walk(
+  folder: Path, skip: Collection[str]
+) -> Iterator[tuple[str, "Version"]]:
   """Yields the files below a folder on the disk, as `files` names them.
 
   What vanishes meanwhile is left out, such as an incomplete checkpoint that a
@@ -166,7 +177,10 @@ def _walk(folder: Path) -> Iterator[tuple[str, "Version"]]:
     if not isinstance(error, _PASSED_OVER):
       raise error
 
-  for top, _, names in os.walk(folder, onerror=check):
+  for top, folders, names in os.walk(folder, onerror=check):
+    if skip:
+      at = pathlib.Path(top).relative_to(folder)
+      folders[:] = [n for n in folders if (at / n).as_posix() not in skip]
     for name in names:
       file = pathlib.Path(top, name)
       with contextlib.suppress(FileNotFoundError):
@@ -230,24 +244,49 @@ def is_settled(where: Path, version: Version) -> bool:
   return abs(time.time_ns() - int(version.generation)) > _SETTLED
 
 
-def files(folder: Path) -> dict[str, Version]:
-  """Lists the files below a folder, in one request.
+def files(folder: Path, skip: Collection[str] = ()) -> dict[str, Version]:
+  """Lists the files below a folder: in one request, if none is skipped.
+
+  Args:
+    folder: on a disk or in a bucket.
+    skip: folders, relative to it, that are left out and not looked into.
 
   Returns:
     Versions by name, relative to the folder, with slashes. {} if there is no
     such folder.
   """
   if not is_remote(folder):
-    return dict(_walk(folder))
+    return dict(_walk(folder, skip))
   start = f"{str(folder).removeprefix(_SCHEME)}/"
-  with _bucket(folder) as bucket:
-    found = bucket.find(str(folder), detail=True)
+  found: dict[str, dict[str, Any]] = {}
+  # Folders above one that is skipped are listed for themselves.
+  parents = {parent for name in skip for parent in above(name)}
+  left = [""]
+  while left:
+    at = left.pop()
+    where = (start + at).rstrip("/")
+    with contextlib.suppress(FileNotFoundError), _bucket(folder) as bucket:
+      if at not in parents:
+        found |= bucket.find(where, detail=True)
+        continue
+      for each in bucket.ls(where, detail=True):
+        name = each["name"].removeprefix(start).rstrip("/")
+        if each["type"] != "directory":
+          found[each["name"]] = each
+        elif name != at and name not in skip:
+          left.append(name)
   return {
     name.removeprefix(start): _version_in(info)
     for name, info in found.items()
     # Some tools make objects whose names stand for folders.
     if name.startswith(start) and not name.endswith("/")
   }
+
+
+def above(name: str) -> list[str]:
+  """Returns the folders above a folder, from "" on."""
+  parts = name.split("/")
+  return ["/".join(parts[:count]) for count in range(len(parts))]
 
 
 def children(folder: Path) -> list[str]:

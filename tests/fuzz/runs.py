@@ -12,7 +12,8 @@ from rstar_jax import outside
 from rstar_jax.config import identity
 from rstar_jax.config.schema import Config, RemoteConfig
 from rstar_jax.inference.remote import readable
-from rstar_jax.pipeline import shards, status, units
+from rstar_jax.pipeline import shards, units
+from rstar_jax.report import status
 from rstar_jax.storage import records
 from rstar_jax.storage.journal import Journal
 from rstar_jax.types import Problem

@@ -10,7 +10,7 @@ import yaml
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config import flag
-from rstar_jax.pipeline import status
+from rstar_jax.report import status
 from rstar_jax.storage import stopping
 from rstar_jax.tools.aot import chips
 from tests.launch import bare_root

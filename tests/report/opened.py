@@ -22,17 +22,9 @@ shared = {}
 
 def open_all() -> None:
   """Starts the browser and writes the page; for `setUpModule`."""
-  temporary = pathlib.Path(tempfile.mkdtemp())
-  unittest.addModuleCleanup(shutil.rmtree, temporary, ignore_errors=True)
-  try:
-    shared["driver"] = browser.start(temporary / "profile")
-  except unittest.SkipTest as reason:
-    # Each test skips: a file without tests would look as if it had passed.
-    shared["missing"] = str(reason)
+  temporary = open_browser()
+  if temporary is None:
     return
-  unittest.addModuleCleanup(shared["driver"].quit)
-  shared["pictures"] = browser.pictures()
-  print(f"pictures: {shared['pictures']}")
   folder = temporary / "toy-run"
   folder.mkdir()
   workdirs.write(folder)
@@ -41,6 +33,22 @@ def open_all() -> None:
   early = [workdirs.apples(), workdirs.hostile(), workdirs.small("large")]
   workdirs.write_round(folder, 1, early)
   shared["file"] = pathlib.Path(page.write(folder)).resolve()
+
+
+def open_browser() -> pathlib.Path | None:
+  """Starts the browser; returns a temporary folder, None without a browser."""
+  temporary = pathlib.Path(tempfile.mkdtemp())
+  unittest.addModuleCleanup(shutil.rmtree, temporary, ignore_errors=True)
+  try:
+    shared["driver"] = browser.start(temporary / "profile")
+  except unittest.SkipTest as reason:
+    # Each test skips: a file without tests would look as if it had passed.
+    shared["missing"] = str(reason)
+    return None
+  unittest.addModuleCleanup(shared["driver"].quit)
+  shared["pictures"] = browser.pictures()
+  print(f"pictures: {shared['pictures']}")
+  return temporary
 
 
 class BrowserTest(absltest.TestCase):

@@ -18,7 +18,7 @@ from absl.testing import absltest, flagsaver
 
 from rstar_jax import main
 from rstar_jax.config import flag
-from rstar_jax.pipeline import status
+from rstar_jax.report import status
 from rstar_jax.sandbox import process as process_lib
 from rstar_jax.storage import layout, stopping
 from rstar_jax.training import loop

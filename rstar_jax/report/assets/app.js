@@ -58,7 +58,7 @@ Report.app = (() => {
     const view = fields.view || "overview";
     const page = view === "tree" ? await problem(fields) :
       view === "problems" ? Report.problems.render(rows, fields) :
-        Report.overview.render(Report.data.overview());
+        Report.overview.render(await Report.data.overview());
     if (shown !== fields) return; // The address has changed meanwhile.
     main.replaceChildren(page);
     main.dataset.view = view;
@@ -71,6 +71,17 @@ Report.app = (() => {
     document.title = `${title} · ${name}`;
     Report.dom.say(title);
     scrollTo(0, 0);
+  }
+
+  // Shows what is new of the same page. A tree does not change.
+  async function renew() {
+    rows = await Report.data.problems();
+    const { view } = main.dataset;
+    if (view === "problems") Report.problems.renew(rows);
+    if (view !== "overview") return;
+    const data = await Report.data.overview();
+    if (main.dataset.view !== view) return; // The reader has gone on.
+    Report.renew.into(main.firstChild, Report.overview.render(data));
   }
 
   async function start() {
@@ -92,5 +103,5 @@ Report.app = (() => {
   }
 
   start();
-  return { find };
+  return { find, renew };
 })();

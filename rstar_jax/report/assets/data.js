@@ -1,15 +1,18 @@
 "use strict";
 
-// The data of the page: JSON in elements that the browser does not execute.
-// Trees are packed one by one, and unpacked when they are shown.
+// The data of the page: JSON in elements that the browser does not execute, or
+// what `from` is given. Trees are packed one by one, and unpacked when they are
+// shown.
 Report.data = (() => {
   const KEPT = 6; // Number of unpacked trees in the cache.
   const ANSWER = 3;
   const held = new Map();
 
-  function text(id) {
-    const block = document.getElementById(id);
-    return block ? block.textContent : "";
+  let text = async (id) => document.getElementById(id).textContent;
+
+  // Takes the data from a function that returns the promise of a text.
+  function from(source) {
+    text = source;
   }
 
   async function unpack(packed) {
@@ -20,11 +23,11 @@ Report.data = (() => {
     return JSON.parse(await new Response(stream).text());
   }
 
-  const overview = () => JSON.parse(text("overview"));
+  const overview = async () => JSON.parse(await text("overview"));
 
   // Returns a name as it appears in an address, without lone surrogates.
   async function problems() {
-    const rows = await unpack(text("problems"));
+    const rows = await unpack(await text("problems"));
     for (const row of rows) {
       row.id = row.id.toWellFormed();
       row.split = row.split.toWellFormed();
@@ -34,7 +37,7 @@ Report.data = (() => {
 
   async function tree(block) {
     if (!held.has(block)) {
-      held.set(block, withShape(await unpack(text(`tree-${block}`))));
+      held.set(block, withShape(await unpack(await text(`tree-${block}`))));
       if (held.size > KEPT) held.delete(held.keys().next().value);
     }
     return held.get(block);
@@ -105,6 +108,6 @@ Report.data = (() => {
     return { ...tree, visits, q, tried };
   }
 
-  return { overview, problems, tree, path, judgedBy, rolloutOf,
+  return { from, overview, problems, tree, path, judgedBy, rolloutOf,
     after };
 })();

@@ -8,7 +8,10 @@ Report.overview = (() => {
 
   function render(data) {
     const parts = [
+      data.live && Report.live.progress(data.live),
       figures(data),
+      data.live && Report.live.hosts(data.live.hosts),
+      data.live && Report.live.samples(data.live.samples),
       ...data.accuracy.map(accuracy),
       solved(data.solved),
       unsolved(data.unsolved),
@@ -22,7 +25,7 @@ Report.overview = (() => {
       settings(data.config),
     ].filter(Boolean);
     return el("div", { class: "overview" },
-      el("h1", {}, "How the run went"), parts);
+      el("h1", {}, `How the run ${data.live ? "goes" : "went"}`), parts);
   }
 
   // Returns the four most important numbers.

@@ -58,11 +58,28 @@ Report.problems = (() => {
       found = chosen(rows, wanted);
       shown = 0;
       body.replaceChildren();
+      tell();
+      show();
+    }
+
+    function tell() {
       count.textContent = `${number(found.length)} of ` +
         plural(rows.length, "problem");
-      show();
       Report.problems.shown = found;
     }
+
+    // Shows as many of other rows, and leaves the rest of the page as it is.
+    Report.problems.renew = (now) => {
+      rows = now;
+      found = chosen(rows, wanted);
+      const next = el("tbody", {}, found.slice(0, Math.max(shown, PAGE))
+        .map(line));
+      shown = next.children.length;
+      further.hidden = shown >= found.length;
+      Report.renew.into(body, next);
+      Report.renew.into(form, filters(rows, wanted, change));
+      tell();
+    };
 
     function change(name, value) {
       wanted[name] = value;
@@ -76,13 +93,14 @@ Report.problems = (() => {
       body.children[before]?.querySelector("a")?.focus();
       say(`${number(shown)} problems are shown`);
     });
+    const form = filters(rows, wanted, change);
     update();
     return el("div", { class: "problems" },
       el("h1", {}, "Problems"),
       el("p", { class: "meaning" }, "One line for each search of a problem. " +
         "“Right” counts the right ones among all answers in its tree. Choose " +
         "one to see how the search went."),
-      filters(rows, wanted, change), count,
+      form, count,
       el("table", { class: "list" },
         el("thead", {}, el("tr", {}, ["Result", "Problem", "Set", "Round",
           "Level", "Right", "Nodes", "Rollouts"].map((name) =>
@@ -132,7 +150,7 @@ Report.problems = (() => {
     const name = row.question ? [el("span", { class: "question" },
       row.question), el("span", { class: "id" }, row.id)] :
       el("span", { class: "question" }, row.id);
-    return el("tr", {},
+    return el("tr", { "data-key": Report.route.problem(row) },
       cell("Result", verdict(row)),
       el("th", { scope: "row" },
         el("a", { href: Report.route.problem(row) }, name)),
@@ -145,5 +163,5 @@ Report.problems = (() => {
       cell("Rollouts", row.rollouts ? number(row.rollouts) : "–", "number"));
   }
 
-  return { render, chosen, verdict, shown: null };
+  return { render, chosen, verdict, shown: null, renew: null };
 })();

@@ -107,25 +107,30 @@ class Status:
   left: float | None = None
 
 
-def look(workdir: store.Path) -> Status:
+def look(workdir: store.Path, files: Snapshot | None = None) -> Status:
   """Reads the progress of the run in a folder, which may have none.
 
   Args:
     workdir: a folder on a disk or in a bucket.
+    files: a view of it; None looks now.
 
   Raises:
     OSError: the bucket cannot be read.
     ValueError: config.json is no config of a run.
   """
   found = Status(str(workdir), [], {}, {})
-  files = Snapshot(workdir)
+  files = files or Snapshot(workdir)
   config = files.read(layout.CONFIG)
   if not config and layout.CONFIG not in files:
     return found
-  hosts = {0: _lines(files, layout.METRICS)}
-  for index in layout.hosts(files.folders()):
-    name = layout.host_folder(pathlib.PurePath(), index) / layout.METRICS
-    hosts[index] = _lines(files, str(name))
+  indices = [0, *layout.hosts(files.folders())]
+  hosts = dict(
+    zip(
+      indices,
+      store.prefetch(lambda each: metrics_of(files, each), indices, workdir),
+      strict=True,
+    )
+  )
   spent = _spent(hosts[0])
   try:
     plan = list(_plan(config))
@@ -251,11 +256,12 @@ def _at_work(files: Snapshot) -> list[AtWork]:
   return [AtWork(n, len(shards[n]), ages[n]) for n in sorted(shards)]
 
 
-def _lines(files: Snapshot, name: str) -> list[dict[str, Any]]:
-  """Returns the lines of a metrics file that have a step and a time."""
+def metrics_of(files: Snapshot, host: int = 0) -> list[dict[str, Any]]:
+  """Returns the lines of a host's metrics that have a step and a time."""
+  name = layout.host_folder(pathlib.PurePath(), host) / layout.METRICS
   return [
     line
-    for line in files.lines(name)
+    for line in files.lines(str(name))
     if all(_is_number(line.get(each)) for each in ("step", "time", "elapsed"))
     and all(map(_is_number, line.values()))
   ]
@@ -348,31 +354,14 @@ def render(found: Status) -> str:
   """Renders a status as text."""
   if not found.stages:
     return f"{found.workdir}: no run was begun here"
-  rounds = sorted({stage.round for stage in found.stages})
-  by_key = {(stage.round, stage.name): stage for stage in found.stages}
-  names = [n for n in layout.STAGES if any(s.name == n for s in found.stages)]
   lines = [
-    f"{found.workdir}: {_summary(found)}",
+    f"{found.workdir}: {summary(found)}",
     "",
-    *grid(
-      ["Round", *names],
-      [
-        [str(number), *(_cell(by_key.get((number, name))) for name in names)]
-        for number in rounds
-      ],
-    ),
+    *grid(*table(found)),
     "",
+    *studies(found),
+    *([_searching(found.at_work)] if found.at_work else []),
   ]
-  if found.studies:
-    begun = [
-      f"{_cell(each)} of {name}"
-      for name, each in found.studies.items()
-      if each.state != "done"
-    ]
-    done = len(found.studies) - len(begun)
-    lines.append(f"studies: {', '.join([f'{done} methods done', *begun])}")
-  if found.at_work:
-    lines.append(_searching(found.at_work))
   for index, line in list(found.last.items())[: _NAMED + 1]:
     who = f"host {index}" if len(found.last) > 1 else "a process"
     said = [
@@ -383,8 +372,31 @@ def render(found: Status) -> str:
     lines.append(
       f"{who} last wrote {duration(line['age'])} ago: {', '.join(said[:4])}"
     )
-  lines.append(f"time left: {_time_left(found)}")
+  lines.append(f"time left: {time_left(found)}")
   return "\n".join(lines)
+
+
+def table(found: Status) -> tuple[list[str], list[list[str]]]:
+  """Returns the head and the rows of a table of stages, a round each."""
+  rounds = sorted({stage.round for stage in found.stages})
+  by_key = {(stage.round, stage.name): stage for stage in found.stages}
+  names = [n for n in layout.STAGES if any(s.name == n for s in found.stages)]
+  return ["Round", *names], [
+    [str(number), *(_cell(by_key.get((number, name))) for name in names)]
+    for number in rounds
+  ]
+
+
+def studies(found: Status) -> list[str]:
+  """Returns a line on the studies, none if there are none."""
+  begun = [
+    f"{_cell(each)} of {name}"
+    for name, each in found.studies.items()
+    if each.state != "done"
+  ]
+  done = len(found.studies) - len(begun)
+  parts = [f"{done} methods done", *begun]
+  return [f"studies: {', '.join(parts)}"] if found.studies else []
 
 
 def _searching(hosts: Sequence[AtWork]) -> str:
@@ -428,7 +440,8 @@ def kept(found: Status) -> str:
   return "; ".join([*parts, *begun]) or "nothing yet"
 
 
-def _summary(found: Status) -> str:
+def summary(found: Status) -> str:
+  """Says how many stages are done, and which is next."""
   left = [stage for stage in found.stages if stage.state != "done"]
   if not left:
     return "all is done"
@@ -451,7 +464,8 @@ def _cell(stage: Stage | None) -> str:
   return "begun" if stage.state == "begun" else "-"
 
 
-def _time_left(found: Status) -> str:
+def time_left(found: Status) -> str:
+  """Says how long the run will take, as far as that can be estimated."""
   unknown = [stage for stage in found.stages if stage.left is None]
   if not unknown:
     return f"about {duration(found.left)}" if found.left else "none"

@@ -12,8 +12,9 @@ import time
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config import schema as config_lib
-from rstar_jax.pipeline import checks, status
+from rstar_jax.pipeline import checks
 from rstar_jax.pipeline import run as evolve
+from rstar_jax.report import status
 from rstar_jax.storage import metrics, records, store
 from tests import fake_gcs
 

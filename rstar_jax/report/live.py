@@ -1,0 +1,358 @@
+"""Serves the report of a run while the run goes: rstar_jax watch runs/tiny
+
+The page is that of `page.py`, whose data come from this process instead of from
+elements of the page. It asks every other second whether there is anything new.
+Only then, and no more often than a look at the folder is worth, the folder is
+looked at: what is finished is not listed again, and of files only the new part
+is read. Nothing is ever written.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import errno
+import http.server
+import json
+import math
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rstar_jax import outside
+from rstar_jax.report import overview as overview_lib
+from rstar_jax.report import page, records, status
+from rstar_jax.report import trees as trees_lib
+from rstar_jax.report.newest import Newest
+from rstar_jax.storage import layout, store
+from rstar_jax.storage.snapshot import Snapshot
+
+_HOST, _PORT = "127.0.0.1", 6007
+# Seconds between two looks; a longer one has nine times its own time off.
+_SECONDS, _SHARE = 2.0, 9.0
+# What a run's folder has at its top, beside rounds.
+_OF_A_RUN = {layout.CONFIG, layout.LOG, layout.METRICS, layout.RESULTS}
+_TEXT, _JSON = "text/plain; charset=utf-8", "application/json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+  """What the page shows.
+
+  Attributes:
+    version: changes with the rest.
+    done: whether no stage is left.
+    overview: the first page's numbers, as JSON.
+    problems: the rows of the list, packed.
+    at: when it was read, on this process's clock.
+  """
+
+  version: int
+  done: bool
+  overview: str
+  problems: str
+  at: float
+
+
+class Watch:
+  """What is known of a run's folder; for several threads."""
+
+  def __init__(self, workdir: store.Path):
+    """Looks at a folder for the first time.
+
+    Raises:
+      ValueError: there is no such folder, or it is of something else.
+      OSError: it cannot be read.
+    """
+    _check(workdir)
+    self.workdir = workdir
+    self._newest = Newest(workdir)
+    self._lock = threading.Lock()
+    self._files: Snapshot | None = None
+    self._life: float | None = None
+    self._next = 0.0
+    self._error = ""
+    self.shown = Shown(0, False, "{}", trees_lib.encode([]), 0.0)
+    self._look()
+
+  def now(self) -> dict[str, Any]:
+    """Looks again if it is time to, and says how things are.
+
+    Returns:
+      "version" and "done" of `shown`; "age", the seconds since the run wrote
+      anything, null if it never did; "read", the seconds since `shown` was
+      read; "error", why the folder cannot be read, or "".
+    """
+    # Who comes while another thread looks is told what is known.
+    if self._lock.acquire(blocking=False):
+      try:
+        if time.monotonic() >= self._next:
+          self._look()
+          self._error = ""
+      except (OSError, ValueError) as error:
+        self._error = f"{self.workdir}: {error}".strip()
+      finally:
+        self._lock.release()
+    now = time.monotonic()
+    return {
+      "version": self.shown.version,
+      "done": self.shown.done,
+      "age": None if self._life is None else now - self._life,
+      "read": now - self.shown.at,
+      "error": self._error,
+    }
+
+  def tree(self, block: int) -> str | None:
+    """Returns a packed tree, None if there is none any more."""
+    return self._newest.tree(block)
+
+  def _look(self) -> None:
+    """Reads what is new in the folder."""
+    began = time.monotonic()
+    try:
+      before, files = self._files, Snapshot(self.workdir, self._files)
+      changed = files.changed(before)
+      if before is None or changed:
+        self._live(files, changed, began, first=before is None)
+        self._read(files, changed)
+      self._files = files
+    finally:
+      took = time.monotonic() - began
+      self._next = time.monotonic() + max(_SECONDS, _SHARE * took)
+
+  def _live(
+    self, files: Snapshot, changed: list[str], now: float, first: bool
+  ) -> None:
+    """Notes when the run wrote last."""
+    if first and changed:
+      # On the clock of whoever has the files; later, when it was seen.
+      now -= min(files.ages(files.newest(changed)[:1]))
+    if changed:
+      self._life = now
+
+  def _read(self, files: Snapshot, changed: list[str]) -> None:
+    found, said = status.Status(str(self.workdir), [], {}, {}), ""
+    try:
+      found = status.look(self.workdir, files)
+    except ValueError as error:
+      said = str(error)
+    read = records.now(self.workdir.name, files)
+    self._newest.read(files, changed, read["config"])
+    overview = overview_lib.overview(read)
+    overview["live"] = _of_status(found)
+    overview["live"]["said"] = said
+    overview["live"]["samples"] = list(self._newest.samples)
+    self.shown = Shown(
+      self.shown.version + 1,
+      bool(found.stages) and all(e.state == "done" for e in found.stages),
+      outside.valid(json.dumps(overview, allow_nan=False)),
+      trees_lib.encode(self._newest.problems),
+      time.monotonic(),
+    )
+
+
+def _check(workdir: store.Path) -> None:
+  """Refuses a folder that is not there, or has nothing of a run.
+
+  Raises:
+    ValueError: one line.
+  """
+  store.check(workdir)
+  if store.is_remote(workdir):
+    there, near = bool(store.children(workdir)), []
+  else:
+    there = workdir.is_dir()
+    names = store.children(workdir.parent)
+    near = difflib.get_close_matches(workdir.name, names, 1)
+  if not there:
+    hint = f"; did you mean {workdir.parent / near[0]}?" if near else ""
+    raise ValueError(
+      f"{workdir} is not there{hint or ': give the --workdir of a run'}"
+    )
+  names = store.children(workdir)
+  if names and not (_OF_A_RUN & set(names) or layout.rounds(names)):
+    raise ValueError(f"{workdir} has nothing of a run")
+
+
+def _of_status(found: status.Status) -> dict[str, Any]:
+  """Returns what the page says of the progress."""
+  head, rows = status.table(found) if found.stages else ([], [])
+  hosts = {host: _doing(line) for host, line in found.last.items()}
+  for each in found.at_work:
+    known = hosts.setdefault(each.host, {"stage": "", "age": each.age})
+    known |= {"shards": each.shards, "age": min(each.age, known["age"])}
+  return {
+    "begun": bool(found.stages),
+    "summary": status.summary(found) if found.stages else "",
+    "left": status.time_left(found) if found.stages else "",
+    "head": head,
+    "rows": rows,
+    "studies": status.studies(found),
+    "hosts": [{"host": host, **hosts[host]} for host in sorted(hosts)],
+  }
+
+
+def _doing(line: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what a line of metrics says of a host's work."""
+  found = {"stage": "", "step": line["step"], "age": line["age"]}
+  names = {
+    "rate": ("generated_tokens_per_second", "tokens_per_second"),
+    "full": ("useful_slots",),
+    "loss": ("loss",),
+  }
+  for key, value in line.items():
+    prefix, _, what = key.rpartition("/")
+    if not prefix or not math.isfinite(value):
+      continue
+    found["stage"] = prefix
+    for name, whats in names.items():
+      if what in whats:
+        found[name] = value
+  return found
+
+
+class _Server(http.server.ThreadingHTTPServer):
+  """Answers questions of pages.
+
+  Attributes:
+    watch: what they are told.
+  """
+
+  daemon_threads = True
+
+  def __init__(self, address: tuple[str, int], watch: Watch):
+    super().__init__(address, _Handler)
+    self.watch = watch
+    self.page = page.live(watch.workdir.name).encode()
+
+  def handle_error(self, request: Any, client_address: Any) -> None:
+    """Says nothing: a browser that went away is no error."""
+    if not isinstance(sys.exception(), OSError):
+      super().handle_error(request, client_address)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+  """Answers GET, and nothing else, once a connection: none stays open."""
+
+  server_version, sys_version = "rstar_jax", ""
+  # A connection that says nothing for so many seconds is closed.
+  timeout = 60.0
+  server: _Server
+
+  def do_GET(self) -> None:  # noqa: N802
+    if not self._is_for_us():
+      self._answer(403, _TEXT, b"ask by the address that was printed")
+      return
+    watch, name = self.server.watch, self.path.partition("?")[0].lstrip("/")
+    block = name.removeprefix("tree-")
+    if not name:
+      self._answer(200, "text/html; charset=utf-8", self.server.page)
+    elif name == "now":
+      self._answer(200, _JSON, json.dumps(watch.now()).encode())
+    elif name == "overview":
+      self._answer(200, _JSON, watch.shown.overview.encode())
+    elif name == "problems":
+      self._answer(200, _TEXT, watch.shown.problems.encode())
+    elif block.isdecimal() and len(block) < 20:
+      found = watch.tree(int(block))
+      if found is None:
+        self._answer(404, _TEXT, b"this tree is not kept here any more")
+      else:
+        self._answer(200, _TEXT, found.encode())
+    else:
+      self._answer(404, _TEXT, b"there is no such page")
+
+  do_HEAD = do_GET  # noqa: N815
+
+  def _is_for_us(self) -> bool:
+    """Says whether the browser knows whom it asks.
+
+    A page from elsewhere can have its own name lead to this machine. It may not
+    read what only this machine is served.
+    """
+    if self.server.server_address[0] != _HOST:
+      return True
+    name = self.headers.get("Host", "").rpartition(":")[0]
+    return name in ("", "localhost", _HOST)
+
+  def _answer(self, code: int, kind: str, body: bytes) -> None:
+    self.send_response(code)
+    self.send_header("Content-Type", kind)
+    self.send_header("Content-Length", str(len(body)))
+    self.send_header("Cache-Control", "no-store")
+    self.send_header("X-Content-Type-Options", "nosniff")
+    self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+    self.send_header("X-Frame-Options", "DENY")
+    self.end_headers()
+    if self.command != "HEAD":
+      self.wfile.write(body)
+
+  def log_message(self, *_: Any) -> None:
+    """Writes no log: every page asks every other second."""
+
+
+def serve(watch: Watch, host: str = _HOST, port: int | None = None) -> _Server:
+  """Returns a server that is bound; `serve_forever` runs it.
+
+  Args:
+    watch: what it serves.
+    host: the address that it listens at.
+    port: 0 takes any that is free; so does None where the usual one is taken.
+
+  Raises:
+    OSError: the address cannot be had.
+  """
+  try:
+    return _Server((host, _PORT if port is None else port), watch)
+  except OSError as error:
+    if port is None and error.errno == errno.EADDRINUSE:
+      return _Server((host, 0), watch)
+    raise OSError(f"{host}:{port} cannot be had: {error.strerror}") from None
+
+
+def main(arguments: list[str] | None = None) -> int:
+  """Serves until Ctrl-C; returns the exit status."""
+  parser = argparse.ArgumentParser(
+    prog="rstar_jax watch",
+    description="Serves a page that shows a run as it goes. It writes nothing.",
+  )
+  parser.add_argument(
+    "workdir", nargs="?", help="the run's folder, or gs://BUCKET/NAME"
+  )
+  parser.add_argument("--workdir", dest="named", help="the same")
+  parser.add_argument(
+    "--host",
+    default=_HOST,
+    help="0.0.0.0 serves whoever reaches this machine (default: %(default)s)",
+  )
+  parser.add_argument(
+    "--port", type=int, help=f"default: {_PORT}, or one that is free"
+  )
+  options = parser.parse_args(arguments)
+  workdir = options.workdir or options.named
+  if not workdir:
+    parser.error("the run's folder is missing: rstar_jax watch FOLDER")
+  try:
+    watch = Watch(store.path(workdir))
+    server = serve(watch, options.host, options.port)
+  except (ValueError, OSError, OverflowError) as error:
+    outside.say(f"rstar_jax watch: {error}", sys.stderr)
+    return 1
+  with server:
+    host, port = server.server_address[:2]
+    outside.say(
+      f"watching {workdir}: http://{host}:{port} (Ctrl-C ends this page, "
+      "not the run)"
+    )
+    if host != _HOST:
+      outside.say("whoever reaches this port can read the run", sys.stderr)
+    try:
+      server.serve_forever()
+    except KeyboardInterrupt:
+      pass
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

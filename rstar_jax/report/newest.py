@@ -1,0 +1,233 @@
+"""The newest problems of a run that goes on, with their trees.
+
+A large run has more of them than anybody looks at. So of what is new only the
+end is read: a part of some journals, and the newest whole shard of a set. What
+is older than the newest few hundred is forgotten; the records hold it.
+"""
+
+import collections
+import itertools
+import re
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from etils import epath
+
+from rstar_jax import outside
+from rstar_jax.report import forest
+from rstar_jax.search import tree as tree_lib
+from rstar_jax.storage import layout, store
+from rstar_jax.storage.records import each_row
+from rstar_jax.storage.snapshot import Snapshot
+
+Record = dict[str, Any]
+
+# Problems that are kept, the bytes of their packed trees, and samples.
+_PROBLEMS, _BYTES, _SAMPLES = 300, 8_000_000, 6
+# Journals that are read at a look, and how much of what is new in one.
+_JOURNALS, _PART = 4, 1 << 22
+# Rows of a shard that are read.
+_ROWS = 300
+# A journal or a shard of a round's trees or evaluation, not its trees alone.
+_OF_ROUND = re.compile(
+  rf"round_(\d+)/(trees|eval)/(?:.*/)?({layout.BEGUN})?shard-[^/]*"
+)
+_VERDICTS = {
+  tree_lib.RIGHT: "equal",
+  tree_lib.WRONG: "different",
+  tree_lib.UNKNOWN: "undecided",
+}
+
+
+class Newest:
+  """The newest problems; see the module's docstring.
+
+  Attributes:
+    samples: what the model wrote last, the newest first: "set", "round", "id",
+      "question", "" if it is not known, "by", which is a method, "steps" and
+      "verdict".
+  """
+
+  def __init__(self, workdir: store.Path):
+    """Creates an empty list of a run's folder."""
+    self.samples: collections.deque[Record] = collections.deque(maxlen=_SAMPLES)
+    self._workdir = workdir
+    # The oldest first: rows of the list, and their packed trees by block.
+    self._rows: dict[tuple, Record] = {}
+    self._trees: dict[int, str] = {}
+    # Records of an evaluated problem by source.
+    self._sources: dict[tuple, dict[str, Record]] = {}
+    self._ends: dict[str, int] = {}
+    # Blocks of another process have other numbers: a browser may hold some.
+    self._numbers = itertools.count(int(1000 * time.time()))
+    self._config: Mapping[str, Any] = {}
+
+  @property
+  def problems(self) -> list[Record]:
+    """The rows of the list, the newest first; see `Forest`."""
+    return list(self._rows.values())[::-1]
+
+  def tree(self, block: int) -> str | None:
+    """Returns a packed tree, None if it is forgotten."""
+    return self._trees.get(block)
+
+  def read(
+    self,
+    files: Snapshot,
+    changed: Iterable[str],
+    config: Mapping[str, Any],
+  ) -> None:
+    """Reads what is new.
+
+    Args:
+      files: the run's folder.
+      changed: files that were written since the last call.
+      config: the run's, as JSON; any field may be missing.
+    """
+    self._config = config
+    journals, shards = [], {}
+    for name in files.newest(each for each in changed):
+      match = _OF_ROUND.fullmatch(name)
+      if match and match[3]:
+        journals.append((name, int(match[1]), match[2]))
+      elif match:
+        shards.setdefault(match[2], (name, int(match[1])))
+    for set_, (name, round_) in shards.items():
+      self._shard(name, round_, set_)
+    # The newest last, since the newest of all is shown first.
+    for name, round_, set_ in reversed(journals[:_JOURNALS]):
+      for entry in self._new_of(name, files.size(name) or 0):
+        self._put(round_, set_, entry)
+    self._ends = {n: end for n, end in self._ends.items() if n in files}
+
+  def _shard(self, name: str, round_: int, set_: str) -> None:
+    path = epath.Path(self._workdir / name)
+    rows = itertools.islice(each_row(path), _ROWS)
+    if set_ == "trees":
+      for row in rows:
+        self._put(round_, set_, {"": [row]})
+      return
+    trees = path.with_name(layout.TREES_OF + path.name)
+    for row in rows:
+      self._put(round_, set_, {"": [row]})
+    for tree in itertools.islice(each_row(trees), _ROWS):
+      self._put(round_, set_, {layout.TREES_OF: [tree]})
+
+  def _new_of(self, name: str, size: int) -> Iterable[Mapping[str, Any]]:
+    """Yields rows of the new entries of a journal, or of the last of these."""
+    start = self._ends.get(name, 0)
+    if start > size:
+      start = 0
+    skips = size - start > _PART
+    start = size - _PART if skips else start
+    data = b""
+    if size > start:
+      data = store.read(self._workdir / name, size - start, start) or b""
+    end = data.rfind(b"\n") + 1
+    self._ends[name] = start + end
+    for line in data[:end].splitlines()[skips:]:
+      try:
+        entry = outside.parse(line, most=_PART, depth=outside.DEPTH + 1)
+        rows = entry["answer"]["rows"]
+      except (outside.Bad, LookupError, TypeError):
+        continue
+      if isinstance(rows, dict):
+        yield rows
+
+  def _put(
+    self, round_: int, set_: str, entry: Mapping[str, list[Record]]
+  ) -> None:
+    """Adds what a unit found; what cannot be read is left out."""
+    try:
+      if set_ == "trees":
+        for number, record in enumerate(entry[""]):
+          self._searched(round_, number, record)
+      else:
+        self._evaluated(round_, entry)
+    except (LookupError, TypeError, ValueError):
+      # Of another version, or of another run's hand.
+      return
+
+  def _searched(self, round_: int, number: int, record: Record) -> None:
+    tree_lib.check_schema(record)
+    packed = forest.training_tree(round_, record, self._config)
+    row = forest.training_row(round_, record, number, False)
+    self._add(("training", round_, row["id"], number), row, packed)
+    self._sample("training", round_, record)
+
+  def _evaluated(self, round_: int, entry: Mapping[str, list[Record]]) -> None:
+    record = next(iter(entry.get(layout.TREES_OF, ())), None)
+    row = next(iter(entry.get("", ())), None)
+    if record is not None:
+      tree_lib.check_schema(record)
+    name = record["problem"]["id"] if row is None else row["problem_id"]
+    key = "test", round_, name
+    known = self._sources.setdefault(key, {})
+    packed = ""
+    if row is not None:
+      known[row["source"]] = row
+    if record is not None:
+      packed = forest.evaluation_tree(record, self._config)
+    if not known:
+      return  # A tree without what was made of it.
+    shown = forest.evaluation_row(round_, known, record, self._config)
+    self._add(key, shown, packed)
+    if record is not None:
+      self._sample("test", round_, record)
+    elif row is not None and row["source"] != "mcts":
+      self._solution(round_, row)
+
+  def _add(self, key: tuple, row: Record, packed: str) -> None:
+    before = self._rows.pop(key, None)
+    if packed:
+      row["block"] = next(self._numbers)
+      self._trees[row["block"]] = packed
+      if before:
+        self._trees.pop(before["block"], None)
+    elif before:
+      # What else is known of it came from its tree.
+      kept = ("block", "question", "nodes", "rollouts", "answers", "right")
+      row |= {each: before[each] for each in kept if each in before}
+    self._rows[key] = row
+    while (
+      len(self._rows) > _PROBLEMS
+      or sum(map(len, self._trees.values())) > _BYTES
+    ):
+      oldest = next(iter(self._rows))
+      self._trees.pop(self._rows.pop(oldest)["block"], None)
+      self._sources.pop(oldest, None)
+
+  def _sample(self, set_: str, round_: int, record: Record) -> None:
+    """Keeps the path of a tree's last rollout that was not given up."""
+    tree = tree_lib.from_record(record)
+    ends = [end for *_, end in tree.growth if end != tree_lib.NO_END]
+    if not ends:
+      return
+    verdict = _VERDICTS[int(tree.correct[ends[-1]])]
+    self._write(
+      *(set_, round_, tree.problem.id, tree.problem.question, "search"),
+      *(list(tree.prefix(ends[-1])), verdict),
+    )
+
+  def _solution(self, round_: int, row: Record) -> None:
+    """Keeps the first solution of a method that has no tree."""
+    for each in row["trajectories"][:1]:
+      self._write(
+        *("test", round_, row["problem_id"], "", row["source"]),
+        *(each["steps"], each["verdict"]),
+      )
+
+  def _write(
+    self,
+    set_: str,
+    round_: int,
+    name: str,
+    question: str,
+    by: str,
+    steps: list[str],
+    verdict: str,
+  ) -> None:
+    sample = {"set": set_, "round": round_, "id": name, "question": question}
+    sample |= {"by": by, "steps": steps, "verdict": verdict}
+    self.samples.appendleft(sample)
