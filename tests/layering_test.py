@@ -19,7 +19,7 @@ PACKAGE = "rstar_jax"
 # From the bottom up: a room imports only what stands before it.
 ROOMS = """
   outside types rng config storage steps sandbox grading tasks search models hf
-  inference data training evaluation report pipeline tools commands main
+  inference data training evaluation report pipeline serve tools commands main
   __main__ testing
 """.split()
 # These load no jax: they are numpy, text and processes. `storage` and `data`
@@ -42,6 +42,9 @@ ONLY_IN = {
   "tensorboardX": ("storage.metrics",),
   "ray": ("pipeline.on_ray",),
   "orbax": ("storage.checkpoints",),
+  "prometheus_client": ("serve.metrics",),
+  "starlette": ("serve.app",),
+  "uvicorn": ("serve.command",),
   "transformers": ("steps.tokenizer", "hf.folders"),
 }
 # A module longer than this has a test file of its name.

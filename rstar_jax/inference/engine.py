@@ -236,6 +236,11 @@ class Engine(PagedModel):
     ]
 
   @property
+  def rows_used(self) -> int:
+    """Returns the candidates that are being sampled now."""
+    return sum(map(len, list(self._active.values())))
+
+  @property
   def sizes(self) -> list[int]:
     """Returns the token slots of steps: few, where few do, and all."""
     return sorted({self._rounded(self.rows // 4), self.rows})

@@ -227,7 +227,8 @@ class ModelBackend:
     `prefix_tokens` counts the tokens of all prefixes, and `prefilled_tokens`
     those that were not in pages. `useful_slots` is the share of token slots
     that computed what was needed, `host_seconds` the CPU time of the threads
-    that plan it. `pages_used` have tokens now, and `pages_dropped` were dropped
+    that plan it. `rows_used` are candidates that are being sampled now.
+    `pages_used` have tokens now, and `pages_dropped` were dropped
     since no other was free. `too_long` counts prefixes that got no candidates,
     `set_aside` requests to servers that got none. What servers compute is in
     `generated_tokens` alone.
@@ -252,6 +253,7 @@ class ModelBackend:
       "prefilled_tokens": sum(each.prefilled_tokens for each in models),
       "useful_slots": sum(each.useful for each in models) / max(slots, 1),
       "host_seconds": sum(each.host_seconds for each in models),
+      "rows_used": sum(getattr(each, "rows_used", 0) for each in models),
       "pages_used": sum(each.pages_used for each in models),
       "pages_dropped": sum(each.pages_dropped for each in models),
       "too_long": sum(each.too_long for each in engines),

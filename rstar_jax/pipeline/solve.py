@@ -24,6 +24,7 @@ from rstar_jax.search.queues import Batched
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import Tree
 from rstar_jax.steps import grammar
+from rstar_jax.steps.tokenizer import encode_solution
 from rstar_jax.types import Prefix, Problem
 
 Method = Literal["greedy", "majority", "best_of_n", "search"]
@@ -92,6 +93,7 @@ class Solution:
     values: the reward model's value after each step, None without one.
     tokens: all that was generated for the question.
     tree: what was searched, None of samples.
+    node: of the answer in the tree.
     seconds: from the beginning to the end, while others were in flight; not
       known of a search of the user's.
   """
@@ -101,6 +103,7 @@ class Solution:
   values: list[float] | None
   tokens: int = 0
   tree: Tree | None = None
+  node: int | None = None
   seconds: float | None = dataclasses.field(default=None, compare=False)
 
   @property
@@ -169,6 +172,7 @@ class Solver:
       round_: selects the policy and the PPM. Round 0 is the base model, without
         a PPM unless `eval.reward_model` is set.
     """
+    self._context, self._round = context, round_
     self._config: Config = context.config
     self.backend = backends.trained(context, round_)
     self._lock = threading.Lock()
@@ -184,6 +188,29 @@ class Solver:
     samples = not (self._valued or self._own or self._few_shot)
     first: Method = "majority" if samples else "search"
     return tuple(sorted(able, key=lambda each: each != first))
+
+  @property
+  def longest_prompt(self) -> int:
+    """Returns the most tokens of a question that can be answered."""
+    return self._config.engine.max_prefix_tokens
+
+  def prompt_tokens(self, question: str) -> int:
+    """Returns the tokens of a question, as the policy is asked."""
+    tokenizer, text = self._context.tokenizer, question
+    few_shot = self._few_shot and not self._round
+    text = self._context.task.few_shot(text) if few_shot else text
+    return len(encode_solution(tokenizer, tokenizer.prompt(text), ()))
+
+  def cut(self, text: str, tokens: int) -> int:
+    """Returns how many characters of a text have that many tokens."""
+    tokenizer = self._context.tokenizer
+    return len(tokenizer.decode(tokenizer.encode(text)[:tokens]))
+
+  @property
+  def counted(self) -> bool:
+    """Returns whether the PPM's value counts as a node's first visit."""
+    search = self._search_config(self.budget("search"))
+    return search.annotation == "ppm" and search.ppm_counts_visit
 
   @property
   def _valued(self) -> bool:
@@ -372,9 +399,8 @@ class Solver:
     values = None
     if self._valued:
       values = [float(tree.ppm[each]) for each in tree.path(node)[1:]]
-    return Solution(
-      tree.prefix(node), tree.answers[node], values, tree.tokens, tree
-    )
+    found = tree.prefix(node), tree.answers[node]
+    return Solution(*found, values, tree.tokens, tree, node)
 
 
 def _streamed(call: Any) -> Any:

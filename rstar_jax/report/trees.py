@@ -83,28 +83,45 @@ def compact(
     "gold": problem.answer,
     "level": problem.level,
     "tests": problem.tests,
-    "parent": tree.parent.tolist(),
-    "kind": tree.kind.tolist(),
+    **grown(tree),
     "terminal": tree.terminal.tolist(),
-    "correct": tree.correct.tolist(),
     "visits": tree.visits.tolist(),
-    "q": [round(tree.q(node), _DECIMALS) for node in range(len(tree))],
-    "ppm": _rounded(tree.ppm),
-    "logprob": _rounded(tree.logprob),
-    "text": list(tree.texts),
-    "answer": {
-      str(node): answer
-      for node, answer in enumerate(tree.answers)
-      if answer is not None
-    },
     "tried": tried(tree, counted).astype(int).tolist(),
-    "growth": [list(each) for each in tree.growth],
     "counted": counted,
+    "chosen": list(chosen),
+    "pairs": [list(each) for each in pairs],
+  }
+
+
+def grown(tree: Tree, nodes: int = 0, rollouts: int = 0) -> dict[str, Any]:
+  """Returns what a tree has gained, in the page's format.
+
+  Q is that of an answer, which every rollout that ends there backs up; what
+  visits make of the other nodes follows from the ends of the rollouts.
+
+  Args:
+    tree: a tree that grows.
+    nodes: so many are known already.
+    rollouts: so many are known already.
+  """
+  new = range(nodes, len(tree))
+  return {
+    "parent": tree.parent[nodes:].tolist(),
+    "kind": tree.kind[nodes:].tolist(),
+    "correct": tree.correct[nodes:].tolist(),
+    "q": [round(tree.q(node), _DECIMALS) for node in new],
+    "ppm": _rounded(tree.ppm[nodes:]),
+    "logprob": _rounded(tree.logprob[nodes:]),
+    "text": tree.texts[nodes:],
+    "answer": {
+      str(node): tree.answers[node]
+      for node in new
+      if tree.answers[node] is not None
+    },
+    "growth": [list(each) for each in tree.growth[rollouts:]],
     "tokens": tree.tokens,
     "failed": tree.failed_rollouts,
     "dropped": dict(sorted(tree.dropped.items())),
-    "chosen": list(chosen),
-    "pairs": [list(each) for each in pairs],
   }
 
 

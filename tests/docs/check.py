@@ -75,6 +75,7 @@ NOT_RUN = (
     r"-m rstar_jax\.tools\.serve |servers\.policy=",
     "serves until it is stopped; tests/pipeline/deploy_test.py",
   ),
+  (r"rstar_jax serve |^curl ", "serves until it is stopped; tests/serve"),
   (r"-m rstar_jax\.tools\.aot ", "needs libtpu; `make aot`"),
   (r"-m rstar_jax\.tools\.harness ", "needs lm-eval; `make harness`"),
   (

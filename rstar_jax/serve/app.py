@@ -1,0 +1,345 @@
+"""The server's paths: who may ask, what is read and what is answered."""
+
+import asyncio
+import contextlib
+import hmac
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from rstar_jax import outside
+from rstar_jax.pipeline.solve import Asked, Solution
+from rstar_jax.report import trees
+from rstar_jax.serve import page, wire
+from rstar_jax.serve.metrics import Metrics
+from rstar_jax.serve.service import Service
+from rstar_jax.serve.wire import Refused, Served
+
+# Bytes of the largest request, and seconds for a client to send it.
+BODY, BODY_SECONDS = 1 << 20, 30.0
+
+_Handler = Callable[[Request], Awaitable[Response]]
+
+
+def make(
+  service: Service,
+  served: Served,
+  metrics: Metrics,
+  *,
+  token: str = "",
+  hosts: tuple[str, ...] = (),
+) -> Starlette:
+  """Returns the application.
+
+  Args:
+    service: answers requests.
+    served: what there is.
+    metrics: counts.
+    token: what clients have to send, as "Authorization: Bearer TOKEN"; "" lets
+      all in.
+    hosts: names that the server is called by, (): any. A page of another site
+      may have a name of its own lead here, and then read the answers.
+  """
+  return _App(service, served, metrics, token, hosts).made
+
+
+class _App:
+  def __init__(
+    self,
+    service: Service,
+    served: Served,
+    metrics: Metrics,
+    token: str,
+    hosts: tuple[str, ...],
+  ):
+    self._service, self._served = service, served
+    self._metrics = metrics
+    self._token, self._hosts = token.encode(), hosts
+    self._began = int(time.time())
+
+    def route(path: str, call: _Handler, *methods: str, free=False) -> Route:
+      return Route(path, self._guarded(call, free), methods=list(methods))
+
+    self.made = Starlette(
+      routes=[
+        route("/", self._page, "GET", free=True),
+        route("/assets/{name}", self._asset, "GET", free=True),
+        route("/health", self._health, "GET", free=True),
+        route("/metrics", self._measures, "GET"),
+        route("/v1/models", self._models, "GET"),
+        route("/v1/chat/completions", self._chat, "POST"),
+        route("/v1/completions", self._complete, "POST"),
+      ],
+      exception_handlers={404: _missing, 405: _missing},
+    )
+
+  def _guarded(self, call: _Handler, free: bool) -> _Handler:
+    """Returns a handler behind all checks, whose errors have OpenAI's form."""
+
+    async def guarded(request: Request) -> Response:
+      try:
+        self._check(request, free)
+        return await call(request)
+      except Refused as error:
+        self._metrics.refused(error.status)
+        return refusal(error)
+      except ClientDisconnect:
+        return Response(status_code=499)  # Nobody reads it.
+
+    return guarded
+
+  def _check(self, request: Request, free: bool) -> None:
+    """Refuses who may not ask."""
+    host = request.headers.get("host", "").rpartition(":")
+    name = (host[0] if host[1] and host[2].isdecimal() else host[2]) or host[2]
+    if self._hosts and name.lower() not in self._hosts:
+      raise Refused(f"this server is not called {name!r:.80}", 421)
+    if free or not self._token:
+      return
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(
+      given.strip().encode(), self._token
+    ):
+      raise Refused(
+        "the token is missing, or another: send Authorization: Bearer TOKEN",
+        401,
+        code="invalid_api_key",
+        headers={"WWW-Authenticate": "Bearer"},
+      )
+
+  async def _page(self, request: Request) -> Response:
+    del request
+    return Response(page.html(), media_type="text/html", headers=page.HEADERS)
+
+  async def _asset(self, request: Request) -> Response:
+    found = page.asset(request.path_params["name"])
+    if found is None:
+      raise Refused("Not Found", 404)
+    text, kind = found
+    return Response(text, media_type=kind, headers=page.HEADERS)
+
+  async def _health(self, request: Request) -> Response:
+    del request
+    if self._service.stopping:
+      return JSONResponse({"status": "stopping"}, 503)
+    return JSONResponse({"status": "ok"})
+
+  async def _measures(self, request: Request) -> Response:
+    del request
+    text, kind = self._metrics.text()
+    return Response(text, headers={"Content-Type": kind})
+
+  async def _models(self, request: Request) -> Response:
+    del request
+    return JSONResponse(wire.models(self._served, self._began))
+
+  async def _chat(self, request: Request) -> Response:
+    return await self._answer(request, chat=True)
+
+  async def _complete(self, request: Request) -> Response:
+    return await self._answer(request, chat=False)
+
+  async def _answer(self, request: Request, chat: bool) -> Response:
+    """Answers a question, at once or as a stream."""
+    if self._service.stopping:
+      raise Refused("the server is stopping", 503)
+    body = await _body(request)
+    asked = wire.read(body, self._served, chat=chat)
+    prompt = self._service.solver.prompt_tokens(asked.question)
+    most = self._service.solver.longest_prompt
+    if prompt > most:
+      raise Refused(
+        f"the question has {prompt} tokens; {most} are the most",
+        param="messages" if chat else "prompt",
+        code="context_length_exceeded",
+      )
+    writer = _Writer(self._service, asked, prompt)
+    events = self._counted(writer.events(), asked.budget.method)
+    if not asked.stream:
+      return JSONResponse(await _unless_gone(request, writer.whole(events)))
+    await anext(events)  # Where there is no room, that is a status.
+    return _Stream(writer.stream(events), self._service.limits.seconds)
+
+  async def _counted(
+    self, events: AsyncIterator[Any], method: str
+  ) -> AsyncIterator[Any]:
+    """Yields the events of a request, and counts how it ends."""
+    with self._metrics.request(method) as outcome:
+      async with contextlib.aclosing(events):
+        async for event in events:
+          if event is not None and event.solution is not None:
+            outcome.solved(event.solution)
+          yield event
+
+
+class _Writer:
+  """Writes the answer to one request."""
+
+  def __init__(self, service: Service, request: wire.Request, prompt: int):
+    self._service, self._request, self._prompt = service, request, prompt
+    self._answer = wire.Answer(request, secrets.token_hex(12))
+    self._tokens = 0
+
+  def events(self) -> AsyncIterator[Any]:
+    """Returns what is new of the request; None where nothing is, yet."""
+    request = self._request
+    asked = [
+      Asked(request.question, request.budget, request.seed, number)
+      for number in range(request.choices)
+    ]
+    watch = request.tree and request.stream
+    return self._service.answer(asked, watch=watch)
+
+  async def whole(self, events: AsyncIterator[Any]) -> dict[str, Any]:
+    """Returns the answer at once."""
+    choices: dict[int, dict[str, Any]] = {}
+    async with contextlib.aclosing(events):
+      async for event in events:
+        if event is None or event.solution is None:
+          continue
+        parts, reason = self._said(event.solution)
+        choices[event.index] = self._answer.choice(
+          event.index, "".join(parts), reason, self._more(event.solution)
+        )
+    ordered = [choices[index] for index in sorted(choices)]
+    return self._answer.whole(ordered, self._usage())
+
+  async def stream(self, events: AsyncIterator[Any]) -> AsyncIterator[str]:
+    """Yields the answer as a stream."""
+    async with contextlib.aclosing(events):
+      for index in range(self._request.choices):
+        yield self._answer.opening(index)
+      try:
+        async for event in events:
+          for line in self._lines(event):
+            yield line
+      except Refused as error:
+        yield wire.event(error.body)
+        return
+    if self._request.usage:
+      yield self._answer.spent(self._usage())
+    yield "data: [DONE]\n\n"
+
+  def _lines(self, event: Any) -> list[str]:
+    if event is None:
+      return [": the search goes on\n\n"]
+    part = self._answer.part
+    if event.solution is None:
+      return [part(event.index, more={"grown": event.grown})]
+    parts, reason = self._said(event.solution)
+    more = self._more(event.solution)
+    return [
+      *(part(event.index, text) for text in parts),
+      part(event.index, reason=reason, more=more),
+    ]
+
+  def _said(self, solution: Solution) -> tuple[list[str], str]:
+    self._tokens += solution.tokens
+    return wire.cut(
+      list(wire.pieces(solution)),
+      self._request.stop,
+      self._request.limit,
+      self._service.solver.cut,
+    )
+
+  def _more(self, solution: Solution) -> dict[str, Any]:
+    tree = None
+    if self._request.tree and solution.tree is not None:
+      chosen = [] if solution.node is None else [solution.node]
+      counted = self._service.solver.counted
+      tree = trees.compact(solution.tree, chosen, counted=counted)
+    return wire.report(solution, self._request.budget, tree)
+
+  def _usage(self) -> dict[str, int]:
+    return wire.usage(self._prompt, self._tokens)
+
+
+class _Stream(StreamingResponse):
+  """A stream of events, which a client that does not read cannot hold."""
+
+  def __init__(self, lines: AsyncIterator[str], seconds: float):
+    super().__init__(
+      lines,
+      media_type="text/event-stream",
+      headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+    self._lines, self._seconds = lines, seconds
+
+  async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+      # Past the deadline of the request, which is told as an event.
+      async with asyncio.timeout(self._seconds + BODY_SECONDS):
+        await super().__call__(scope, receive, send)
+    except TimeoutError:
+      scope["state"]["abort"]()
+      await asyncio.sleep(0)  # The connection is lost now.
+    finally:
+      await self._lines.aclose()
+
+
+async def _body(request: Request) -> bytes:
+  """Reads a request."""
+  kind = request.headers.get("content-type", "").partition(";")[0].strip()
+  if kind.lower() != "application/json":
+    # Which a page of another site cannot send without being asked first.
+    raise Refused("send Content-Type: application/json", 415)
+  found = bytearray()
+  try:
+    async with asyncio.timeout(BODY_SECONDS):
+      async for part in request.stream():
+        found += part
+        if len(found) > BODY:
+          raise Refused(
+            f"the request is longer than {BODY} bytes",
+            413,
+            headers={"Connection": "close"},
+          )
+  except TimeoutError:
+    raise Refused(
+      f"the request was not sent within {BODY_SECONDS:g} s",
+      408,
+      headers={"Connection": "close"},
+    ) from None
+  return bytes(found)
+
+
+async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any:
+  """Returns an answer; cancels it if the client goes before."""
+
+  async def gone() -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+      pass
+
+  answering = asyncio.ensure_future(answer)
+  leaving = asyncio.ensure_future(gone())
+  try:
+    await asyncio.wait(
+      (answering, leaving), return_when=asyncio.FIRST_COMPLETED
+    )
+    if not answering.done():
+      raise ClientDisconnect
+    return answering.result()
+  finally:
+    leaving.cancel()
+    answering.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+      await answering
+
+
+def refusal(error: Refused) -> Response:
+  """Returns an error in OpenAI's form."""
+  return JSONResponse(error.body, error.status, error.headers)
+
+
+async def _missing(request: Request, error: Exception) -> Response:
+  status = getattr(error, "status_code", 404)
+  words = "Not Found" if status == 404 else "Method Not Allowed"
+  path = outside.line(request.url.path, 80)
+  return refusal(Refused(f"{words}: {request.method} {path}", status))

@@ -1,0 +1,339 @@
+"""`rstar_jax serve`: a round's models behind OpenAI's API, and a page.
+
+  rstar_jax serve --workdir=runs/tiny
+  rstar_jax serve --config=configs/smollm2_135m.py --round=0
+
+It answers what `rstar_jax solve` answers, many at once; docs/serving.md.
+"""
+
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+
+import uvicorn
+from absl import flags
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from rstar_jax import outside
+from rstar_jax.config import flag
+from rstar_jax.config.schema import Config
+from rstar_jax.pipeline import checks, run
+from rstar_jax.pipeline.context import Context
+from rstar_jax.pipeline.solve import Solver
+from rstar_jax.serve import app
+from rstar_jax.serve.metrics import Metrics
+from rstar_jax.serve.service import Limits, Service
+from rstar_jax.serve.wire import Served
+from rstar_jax.storage import logs, stopping, store
+
+TOKEN = "RSTAR_JAX_TOKEN"
+# Seconds for a client to begin a request, and to take what it was sent.
+_HEAD_SECONDS, _UNREAD_SECONDS = 30.0, 120
+# Most connections at once; a process may often have 1,024 files open.
+_CONNECTIONS = 512
+# Seconds between the end of all requests and that of the process.
+_LAST_SECONDS = 5
+
+
+def _flags() -> flags.FlagValues:
+  """Returns the command's flags, apart from those of other commands."""
+  own = flags.FlagValues()
+  flag.define_config(own)
+  add = {"flag_values": own}
+  flags.DEFINE_string(
+    "workdir", "", "The folder of the run whose models answer.", **add
+  )
+  flags.DEFINE_integer(
+    "round", None, "Whose models; the newest if not given, 0 the base.", **add
+  )
+  flags.DEFINE_string(
+    "name", "", "The model's name; the folder's if not given.", **add
+  )
+  flags.DEFINE_string(
+    "host", "127.0.0.1", "Where it listens; 0.0.0.0 is everywhere.", **add
+  )
+  flags.DEFINE_integer("port", 8000, "Where it listens; 0 is any.", **add)
+  flags.DEFINE_string(
+    "token_env",
+    TOKEN,
+    "The environment variable of the token that clients have to send.",
+    **add,
+  )
+  flags.DEFINE_bool(
+    "open", False, "Whether anyone on the network may ask.", **add
+  )
+  limits = Limits()
+  flags.DEFINE_integer(
+    "places", limits.places, "Requests that are answered at once.", 1, **add
+  )
+  flags.DEFINE_integer(
+    "line", limits.line, "Requests that wait for a place.", 0, **add
+  )
+  flags.DEFINE_float(
+    "seconds", limits.seconds, "The longest that a request takes.", 0.1, **add
+  )
+  flags.DEFINE_integer(
+    "solutions",
+    512,
+    "Most of a request: n x samples, or n x rollouts x candidates.",
+    1,
+    **add,
+  )
+  flags.DEFINE_integer(
+    "question_characters", 8000, "The longest question.", 1, **add
+  )
+  flags.DEFINE_float(
+    "grace",
+    stopping.GRACE_SECONDS,
+    "Seconds after SIGTERM in which requests may end.",
+    0.0,
+    **add,
+  )
+  return own
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Serves until it is told to end; returns the exit status."""
+  logs.to_terminal()
+  given = _flags()
+  rest = flag.parse_flags(["rstar_jax serve", *arguments], given)
+  try:
+    if len(rest) > 1:
+      raise ValueError(f"{rest[1]!r} is no flag")
+    token = _token(given)
+    with contextlib.ExitStack() as stack:
+      place = stack.enter_context(listening(given.host, given.port))
+      stack.enter_context(
+        stopping.listening(given.grace, (signal.SIGTERM, signal.SIGINT))
+      )
+      context, round_ = stack.enter_context(_opened(given))
+      serve(context, round_, place, given, token)
+  except (ValueError, OSError) as error:
+    outside.say(f"rstar_jax: {outside.line(str(error), 2000)}", sys.stderr)
+    return 1
+  return 0
+
+
+def _token(given: flags.FlagValues) -> str:
+  """Returns the token.
+
+  Raises:
+    ValueError: it is missing where others can reach the server.
+  """
+  token = os.environ.get(given.token_env, "")
+  if not token and given["token_env"].present:
+    raise ValueError(f"--token_env={given.token_env}: the environment lacks it")
+  if token and not (token.isascii() and token.isprintable()):
+    raise ValueError(f"{given.token_env} is not printable ASCII")
+  if not token and not given.open and not is_local(given.host):
+    raise ValueError(
+      f"--host={given.host} can be reached by others: set the environment "
+      f"variable {given.token_env} to what they have to send, or let anyone "
+      "in by --open"
+    )
+  return token
+
+
+def is_local(host: str) -> bool:
+  """Says whether only this machine reaches an address."""
+  try:
+    return ipaddress.ip_address(host).is_loopback
+  except ValueError:
+    return host == "localhost"
+
+
+@contextlib.contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+  """Takes a port, which nobody is answered at before all is loaded."""
+  family = socket.AF_INET6 if ":" in host else socket.AF_INET
+  with socket.socket(family) as place:
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+      # Of all connections: one whose client does not read ends.
+      place.setsockopt(
+        socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _UNREAD_SECONDS
+      )
+    try:
+      place.bind((host, port))
+    except OSError as error:
+      raise OSError(
+        f"cannot listen at {host}, port {port}: {error.strerror}; give "
+        "another --port"
+      ) from None
+    yield place
+
+
+@contextlib.contextmanager
+def _opened(given: flags.FlagValues) -> Iterator[tuple[Context, int]]:
+  """Opens the run, or the base model alone; yields it and its round."""
+  config: Config | None = given.config
+  with contextlib.ExitStack() as stack:
+    if given.workdir:
+      workdir = store.path(given.workdir)
+      store.check(workdir)
+      found = checks.find_run(workdir)
+      config = config or found
+      rounds = len(found.rounds)
+    elif config is None:
+      raise ValueError("whose models? give --workdir=FOLDER, or --config=FILE")
+    else:
+      # The base model belongs to no run: what asks it leaves nothing behind.
+      workdir = store.path(stack.enter_context(tempfile.TemporaryDirectory()))
+      rounds = 0
+    if given.round is not None and not 0 <= given.round <= rounds:
+      raise ValueError(f"--round={given.round} is not in 0..{rounds}")
+    # Nobody waits for a compiler.
+    config.engine.warm_up = True
+    context = stack.enter_context(run.open_run(config, workdir, reads=True))
+    round_ = given.round
+    if round_ is None:
+      round_ = run.newest_round(context)
+    yield context, round_
+
+
+def serve(
+  context: Context,
+  round_: int,
+  place: socket.socket,
+  given: flags.FlagValues,
+  token: str,
+) -> None:
+  """Loads the models, and serves until a signal comes."""
+  solver = Solver(context, round_)
+  solver.backend.warm_up()
+  stopping.check()
+  limits = Limits(places=given.places, line=given.line, seconds=given.seconds)
+  service = Service(solver, limits)
+  name = given.name or (
+    store.path(given.workdir).name if given.workdir else "base"
+  )
+  config = context.config
+  served = Served(
+    name=name,
+    methods=solver.methods,
+    usual=solver.budget(),
+    temperature=config.engine.temperature,
+    top_p=config.engine.top_p,
+    seed=config.seed,
+    question_characters=given.question_characters,
+    solutions=given.solutions,
+  )
+  local = is_local(given.host) and not token
+  made = app.make(
+    service,
+    served,
+    Metrics(service, lambda: len(context.sandbox.pids)),
+    token=token,
+    hosts=("localhost", "127.0.0.1", "[::1]", given.host) if local else (),
+  )
+  port = place.getsockname()[1]
+  shown = f"[{given.host}]" if ":" in given.host else given.host
+  outside.say(
+    f"{name}, round {round_}, at http://{shown}:{port}/ and /v1; "
+    f"{', '.join(solver.methods)}"
+  )
+  if not token and not is_local(given.host):
+    outside.say("anyone who reaches this machine may ask: --open")
+  server = Server(made, service, given.grace)
+  try:
+    server.run([place])
+  finally:
+    service.close()
+
+
+class Server(uvicorn.Server):
+  """A server that lets requests end before it does.
+
+  After the first signal new requests are refused; it ends when no request is
+  left, or after its grace. A second signal ends it at once.
+  """
+
+  def __init__(self, made, service: Service, grace: float):
+    super().__init__(
+      uvicorn.Config(
+        made,
+        http=_Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=int(_HEAD_SECONDS),
+        timeout_graceful_shutdown=_LAST_SECONDS,
+      )
+    )
+    self._service, self._grace = service, grace
+    self._until: float | None = None
+
+  def stop(self) -> None:
+    """Begins to end."""
+    self._service.stopping = True
+    self._until = time.monotonic() + self._grace
+
+  def handle_exit(self, sig, frame) -> None:
+    del frame
+    if self._until is not None:
+      self.should_exit = self.force_exit = True
+      return
+    outside.say(
+      f"rstar_jax: {signal.Signals(sig).name}: requests may end within "
+      f"{self._grace:g} s; a second signal ends them at once",
+      sys.stderr,
+    )
+    self.stop()
+
+  async def on_tick(self, counter: int) -> bool:
+    if self._until is not None and (
+      self._service.idle or time.monotonic() >= self._until
+    ):
+      self._service.end_all()
+      self.should_exit = True
+    return await super().on_tick(counter)
+
+
+class _Connection(H11Protocol):
+  """A connection whose client has to begin a request in time."""
+
+  def __init__(self, *args, **options):
+    super().__init__(*args, **options)
+    self._late = None
+
+  def connection_made(self, transport) -> None:
+    super().connection_made(transport)
+    self.app_state = {**self.app_state, "abort": transport.abort}
+    self._watch()
+
+  def data_received(self, data: bytes) -> None:
+    super().data_received(data)
+    self._watch()
+
+  def connection_lost(self, exc) -> None:
+    super().connection_lost(exc)
+    if self._late is not None:
+      self._late.cancel()
+
+  def _watch(self) -> None:
+    """Starts the clock of a request that has not begun, or stops it."""
+    begun = self.cycle is not None and not self.cycle.response_complete
+    if begun and self._late is not None:
+      self._late.cancel()
+      self._late = None
+    elif not begun and self._late is None:
+      self._late = self.loop.call_later(_HEAD_SECONDS, self._end)
+
+  def _end(self) -> None:
+    self._late = None
+    if self.cycle is None or self.cycle.response_complete:
+      self.transport.abort()
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv[1:]))

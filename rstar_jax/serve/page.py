@@ -1,0 +1,54 @@
+"""The page at `/`: its files, which nothing in them may leave.
+
+The drawing of trees is the report's, file by file; what is new is in `assets`.
+All text of models arrives as JSON and is shown as text: browsers with trusted
+types refuse to convert any string to HTML.
+"""
+
+import functools
+import importlib.resources
+
+from rstar_jax.report import page as report
+
+# In the order of execution; each uses those before it.
+SCRIPTS = (
+  *("d3-hierarchy.min.js", "base.js", "dom.js", "data.js", "charts.js"),
+  *("tables.js", "costs.js", "layout.js", "draw.js", "detail.js"),
+  *("replay.js", "guide.js", "tree.js", "ask.js"),
+)
+_STYLES = ("style.css", "ask.css")
+_KINDS = {"js": "text/javascript", "css": "text/css"}
+_POLICY = (
+  "default-src 'none'; script-src 'self'; style-src 'self'; connect-src "
+  "'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+  f"{report.TRUSTED_TYPES}"
+)
+HEADERS = {
+  "Content-Security-Policy": _POLICY,
+  "X-Content-Type-Options": "nosniff",
+  "Referrer-Policy": "no-referrer",
+  "Cache-Control": "no-cache",
+}
+
+
+@functools.cache
+def html() -> str:
+  """Returns the page."""
+  links = [f'<link rel="stylesheet" href="assets/{each}">' for each in _STYLES]
+  links += [f'<script defer src="assets/{each}"></script>' for each in SCRIPTS]
+  return _text("serve", "page.html").replace("{{files}}", "\n".join(links))
+
+
+@functools.cache
+def asset(name: str) -> tuple[str, str] | None:
+  """Returns a file of the page and its type, None if there is none."""
+  kind = _KINDS.get(name.rpartition(".")[2])
+  if name not in (*SCRIPTS, *_STYLES) or kind is None:
+    return None
+  own = name.startswith("ask.")
+  return _text("serve" if own else "report", name), kind
+
+
+def _text(room: str, name: str) -> str:
+  folder = importlib.resources.files(f"rstar_jax.{room}") / "assets"
+  return (folder / name).read_text("utf-8")

@@ -1,0 +1,242 @@
+"""Requests that are being answered: how many, for how long, and who waits.
+
+The search of a request is a run of the driver in a thread of its own. All share
+the engine, which fills its rows with whatever any of them asks for, so that a
+request joins by asking, and leaves by cancelling what it has asked for.
+"""
+
+import asyncio
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import math
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from absl import logging
+
+from rstar_jax.pipeline.solve import Asked, Solution, Solver
+from rstar_jax.report import trees
+from rstar_jax.search.tree import Tree
+from rstar_jax.serve.wire import Refused
+
+# The longest that a client is told to wait before it asks again, in seconds.
+_RETRY = 60
+# Seconds without news after which that is said.
+_QUIET = 15.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+  """How much there is at once.
+
+  Attributes:
+    places: requests that are answered at once.
+    line: requests that wait for a place.
+    seconds: the longest that a request takes, its wait included.
+  """
+
+  places: int = 64
+  line: int = 64
+  seconds: float = 600.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+  """News of a request.
+
+  Attributes:
+    index: of the question.
+    solution: its solution; None while its tree grows.
+    grown: nodes that were added, in the page's format; None without a watch.
+  """
+
+  index: int
+  solution: Solution | None = None
+  grown: dict[str, Any] | None = None
+
+
+_END = Event(-1)
+
+
+class Growth:
+  """What of a tree has been told; see `trees.compact` for the format."""
+
+  def __init__(self):
+    self._nodes = self._rollouts = 0
+
+  def news(self, tree: Tree) -> dict[str, Any] | None:
+    """Returns what is new of a tree, None if nothing is."""
+    nodes, rollouts = len(tree), tree.rollouts
+    if (nodes, rollouts) == (self._nodes, self._rollouts):
+      return None
+    found = trees.grown(tree, self._nodes, self._rollouts)
+    self._nodes, self._rollouts = nodes, rollouts
+    return found
+
+
+class Service:
+  """Answers requests with a solver; asked from one event loop.
+
+  Attributes:
+    solver: the models.
+    limits: how much there is at once.
+    stopping: whether new requests are refused.
+  """
+
+  def __init__(self, solver: Solver, limits: Limits):
+    self.solver, self.limits = solver, limits
+    self.stopping = False
+    self._threads = concurrent.futures.ThreadPoolExecutor(
+      limits.places, thread_name_prefix="request"
+    )
+    self._lock = threading.Lock()
+    self._open: set[concurrent.futures.Future] = set()
+    self._running = 0
+    # Seconds of the last requests.
+    self._took: collections.deque[float] = collections.deque([1.0], 32)
+
+  @property
+  def running(self) -> int:
+    """Returns the requests that are being answered."""
+    return self._running
+
+  @property
+  def waiting(self) -> int:
+    """Returns the requests that wait for a place."""
+    return max(len(self._open) - self._running, 0)
+
+  @property
+  def idle(self) -> bool:
+    """Whether no request is left."""
+    return not self._open
+
+  def close(self) -> None:
+    """Ends what is left, and waits for it."""
+    self.end_all()
+    self._threads.shutdown()
+
+  def end_all(self) -> None:
+    """Ends all requests, whose clients are told so."""
+    self.stopping = True
+    with self._lock:
+      left = list(self._open)
+    for each in left:
+      each.cancel()
+
+  async def answer(
+    self, asked: Sequence[Asked], *, watch: bool = False
+  ) -> AsyncIterator[Event | None]:
+    """Yields news of a request; whoever leaves ends the search.
+
+    The first is None, when there is room for it, and so are some while there is
+    nothing new.
+
+    Args:
+      asked: its questions.
+      watch: whether news of trees are wanted.
+
+    Raises:
+      Refused: there is no room, no time, or an error; or the server stops.
+    """
+    if self.stopping:
+      raise _stopping()
+    if len(self._open) >= self.limits.places + self.limits.line:
+      seconds = sum(self._took) / len(self._took)
+      after = math.ceil(seconds * (1 + len(self._open) / self.limits.places))
+      raise Refused(
+        "too many requests are being answered: try again later",
+        429,
+        code="rate_limit_exceeded",
+        headers={"Retry-After": str(min(after, _RETRY))},
+      )
+    loop = asyncio.get_running_loop()
+    news: asyncio.Queue[Event] = asyncio.Queue()
+
+    def tell(event: Event) -> None:
+      # The loop may have ended before a search that it had asked for.
+      with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(news.put_nowait, event)
+
+    stop: concurrent.futures.Future = concurrent.futures.Future()
+    with self._lock:
+      self._open.add(stop)
+    job = self._threads.submit(self._run, asked, stop, tell, watch)
+
+    def ended(_: concurrent.futures.Future) -> None:
+      with self._lock:
+        self._open.discard(stop)
+      tell(_END)
+
+    def stopped(_: concurrent.futures.Future) -> None:
+      job.cancel()
+      tell(_END)  # A call that cannot be cancelled may go on for a while.
+
+    job.add_done_callback(ended)
+    stop.add_done_callback(stopped)
+    # It runs out even while the client does not read.
+    clock = loop.call_later(self.limits.seconds, stop.cancel)
+    until = loop.time() + self.limits.seconds
+    try:
+      event: Event | None = None
+      while event is not _END:
+        yield event
+        try:
+          event = await asyncio.wait_for(news.get(), _QUIET)
+        except TimeoutError:
+          event = None
+      if stop.cancelled():
+        raise _stopping() if loop.time() < until else _late(self.limits.seconds)
+      if error := job.exception():
+        logging.error("a request failed", exc_info=error)
+        raise Refused(
+          f"the search failed with {type(error).__name__}; the server's log "
+          "has the rest",
+          500,
+        )
+    finally:
+      clock.cancel()
+      stop.cancel()
+
+  def _run(self, asked, stop, tell, watch) -> None:
+    """Answers a request, in a thread of its own."""
+    growth = [Growth() for _ in asked]
+
+    def grown(index: int, tree: Tree) -> None:
+      if (news := growth[index].news(tree)) is not None:
+        tell(Event(index, grown=news))
+
+    with self._lock:
+      self._running += 1
+    began = time.monotonic()
+    try:
+      self.solver.solve(
+        asked,
+        lambda index, solution: tell(Event(index, solution)),
+        len(asked),
+        watch=grown if watch else None,
+        stop=stop,
+      )
+      self._took.append(time.monotonic() - began)
+    except concurrent.futures.CancelledError:
+      pass  # Whoever cancelled it knows.
+    finally:
+      with self._lock:
+        self._running -= 1
+
+
+def _late(seconds: float) -> Refused:
+  return Refused(
+    f"no answer within {seconds:g} s: ask for less, or try again later",
+    504,
+    code="timeout",
+  )
+
+
+def _stopping() -> Refused:
+  return Refused(
+    "the server is stopping", 503, headers={"Retry-After": str(_RETRY)}
+  )

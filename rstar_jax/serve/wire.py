@@ -1,0 +1,488 @@
+"""OpenAI's forms of requests, answers and errors; no HTTP.
+
+A request is read field by field: what this server means by a field, what it may
+ignore, and what it refuses, as OpenAI's API does with a field that it does not
+know. Fields of our own stand beside OpenAI's (`extra_body` of its clients):
+
+  method      one of `solve.METHODS`; else the model's name or temperature says
+  samples     of "majority" and "best_of_n"
+  rollouts, candidates   of "search"
+  tree        whether the answer has the searched tree, and a stream its growth
+
+An answer has a field `rstar_jax` in each choice; see `report`.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rstar_jax import outside
+from rstar_jax.pipeline.solve import METHODS, Budget, Method, Solution
+from rstar_jax.steps import grammar
+
+# Seeds of OpenAI's API are 64 bits.
+_SEED = 2**63
+_OURS = ("method", "samples", "rollouts", "candidates", "tree")
+_MEANT = (
+  *("model", "n", "seed", "temperature", "top_p", "stop", "max_tokens"),
+  *("max_completion_tokens", "stream", "stream_options"),
+)
+# Fields of OpenAI's that change no answer.
+_IGNORED = (
+  *("user", "metadata", "store", "service_tier", "safety_identifier"),
+  *("prompt_cache_key", "prompt_cache_retention", "parallel_tool_calls"),
+)
+# Fields of OpenAI's that may be there if they ask for nothing.
+_NOTHING: dict[str, tuple[Any, ...]] = {
+  "frequency_penalty": (0,),
+  "presence_penalty": (0,),
+  "logit_bias": ({},),
+  "logprobs": (False, 0),
+  "top_logprobs": (0,),
+  "tools": ([],),
+  "tool_choice": ("none", "auto"),
+  "response_format": ({"type": "text"},),
+  "modalities": (["text"],),
+  "echo": (False,),
+  "suffix": ("",),
+  "best_of": (1,),
+}
+NO_ANSWER = "No candidate reached an answer."
+
+
+class Refused(Exception):
+  """A request that is not answered.
+
+  Attributes:
+    status: the HTTP status.
+    body: the error in OpenAI's form.
+    headers: more of the answer's.
+  """
+
+  def __init__(
+    self,
+    message: str,
+    status: int = 400,
+    *,
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+  ):
+    super().__init__(message)
+    self.status = status
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    self.body = {
+      "error": {
+        "message": outside.line(message),
+        "type": kind,
+        "param": param,
+        "code": code,
+      }
+    }
+    self.headers = dict(headers or {})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Served:
+  """What a server has, and how much of it a request may take.
+
+  Attributes:
+    name: the model's. NAME:METHOD is the same model with another default.
+    methods: those that can be asked for, the default one first.
+    usual: the budget of a request that names none.
+    temperature, top_p: of all samples.
+    seed: of a request without one.
+    question_characters: of the longest question.
+    solutions: most of a request: choices x samples, or choices x rollouts x
+      candidates.
+  """
+
+  name: str
+  methods: Sequence[Method]
+  usual: Budget
+  temperature: float
+  top_p: float
+  seed: int
+  question_characters: int
+  solutions: int
+
+  @property
+  def names(self) -> list[str]:
+    """Returns the names of models."""
+    return [self.name, *(f"{self.name}:{each}" for each in self.methods)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+  """What a client asks.
+
+  Attributes:
+    model: as the client names it.
+    choices: number of solutions.
+    stop: texts at which the answer is cut.
+    limit: most tokens of the answer, None for all.
+    usage: whether a stream ends with the tokens that were spent.
+    tree: whether the tree is asked for.
+    chat: whether it came as a chat.
+  """
+
+  model: str
+  question: str
+  budget: Budget
+  seed: int
+  choices: int
+  stop: tuple[str, ...]
+  limit: int | None
+  stream: bool
+  usage: bool
+  tree: bool
+  chat: bool
+
+
+def read(body: bytes, served: Served, *, chat: bool) -> Request:
+  """Reads a request.
+
+  Args:
+    body: JSON.
+    served: what there is.
+    chat: whether it has messages, not a prompt.
+
+  Raises:
+    Refused: one line that says which field is wrong.
+  """
+  try:
+    fields = outside.parse(body)
+    if not isinstance(fields, dict):
+      raise Refused("the request is no JSON object")
+    return _read(fields, served, chat)
+  except outside.Bad as error:
+    raise Refused(f"the request {error}") from None
+
+
+def _read(fields: dict[str, Any], served: Served, chat: bool) -> Request:
+  asked = "messages" if chat else "prompt"
+  # An absent field and null are the same.
+  given = {name: value for name, value in fields.items() if value is not None}
+  for name, value in given.items():
+    if name in (*_OURS, *_MEANT, *_IGNORED, asked):
+      continue
+    if name not in _NOTHING:
+      raise Refused(
+        f"Unrecognized request argument supplied: {name}", param=name
+      )
+    if value not in _NOTHING[name]:
+      raise Refused(f"{name} is not supported here: leave it out", param=name)
+  question = _chat(given) if chat else _prompt(given.get("prompt"))
+  if not question.strip():
+    raise Refused("the question is empty", param=asked)
+  if len(question) > served.question_characters:
+    raise Refused(
+      f"the question has {len(question)} characters; "
+      f"{served.question_characters} are the most",
+      param=asked,
+      code="context_length_exceeded",
+    )
+  model = outside.string(given.get("model", served.name), "model", 200)
+  if model not in served.names:
+    raise Refused(
+      f"The model {model!r} does not exist; there are "
+      f"{', '.join(served.names)}",
+      404,
+      param="model",
+      code="model_not_found",
+    )
+  choices = outside.integer(given.get("n", 1), "n", 1, 128)
+  budget = _budget(given, model, choices, served)
+  limits = [
+    outside.integer(given[name], name, 1, 1 << 31)
+    for name in ("max_tokens", "max_completion_tokens")
+    if name in given
+  ]
+  options = given.get("stream_options", {})
+  if not isinstance(options, dict):
+    raise Refused("stream_options is no object", param="stream_options")
+  return Request(
+    model=model,
+    question=question,
+    budget=budget,
+    seed=outside.integer(
+      given.get("seed", served.seed), "seed", -_SEED, _SEED - 1
+    ),
+    choices=choices,
+    stop=_stops(given.get("stop", [])),
+    limit=min(limits, default=None),
+    stream=_truth(given, "stream"),
+    usage=_truth(options, "include_usage"),
+    tree=_truth(given, "tree"),
+    chat=chat,
+  )
+
+
+def _chat(fields: Mapping[str, Any]) -> str:
+  """Returns the text of the last message, which is the user's."""
+  messages = outside.sequence(fields.get("messages"), "messages", dict)
+  if not messages or messages[-1].get("role") != "user":
+    raise Refused("the last message is not the user's", param="messages")
+  content = messages[-1].get("content")
+  if isinstance(content, list):
+    parts = outside.sequence(content, "content", dict)
+    if any(each.get("type") != "text" for each in parts):
+      raise Refused("content has a part that is no text", param="messages")
+    content = "\n".join(
+      outside.string(each.get("text"), "text", outside.LONGEST)
+      for each in parts
+    )
+  return outside.string(content, "content", outside.LONGEST)
+
+
+def _prompt(prompt: Any) -> str:
+  if isinstance(prompt, list) and len(prompt) == 1:
+    prompt = prompt[0]
+  if not isinstance(prompt, str):
+    raise Refused("prompt is not one text", param="prompt")
+  return prompt
+
+
+def _budget(
+  fields: Mapping[str, Any], model: str, choices: int, served: Served
+) -> Budget:
+  usual = served.usual
+  method = fields.get("method")
+  if method is None and ":" in model.removeprefix(served.name):
+    method = model.removeprefix(served.name)[1:]
+  temperature = fields.get("temperature", served.temperature)
+  if method is None and temperature == 0:
+    method = "greedy"
+  method = method or usual.method
+  if method not in served.methods:
+    known = "is none of" if method not in METHODS else "cannot be asked of"
+    raise Refused(
+      f"method={method!r} {known} {', '.join(served.methods)}", param="method"
+    )
+  if method != "greedy":
+    for name, here in (
+      ("temperature", served.temperature),
+      ("top_p", served.top_p),
+    ):
+      if fields.get(name, here) != here:
+        raise Refused(
+          f"{name}={fields[name]!r} is asked for, and {here} served: leave it "
+          "out, or give temperature=0 for the likeliest solution",
+          param=name,
+        )
+  sizes = {
+    name: outside.integer(
+      fields.get(name, getattr(usual, name)), name, 1, 1 << 20
+    )
+    for name in ("samples", "rollouts", "candidates")
+  }
+  budget = Budget(method=method, **sizes)
+  count = choices * {
+    "greedy": 1,
+    "search": budget.rollouts * budget.candidates,
+  }.get(method, budget.samples)
+  if count > served.solutions:
+    means = "rollouts x candidates" if method == "search" else "samples"
+    raise Refused(
+      f"n x {means} is {count}; {served.solutions} is the most",
+      param="rollouts" if method == "search" else "samples",
+    )
+  return budget
+
+
+def _stops(value: Any) -> tuple[str, ...]:
+  found = [value] if isinstance(value, str) else value
+  found = outside.sequence(found, "stop", str)
+  if len(found) > 4 or not all(found):
+    raise Refused("stop is not 1 to 4 texts", param="stop")
+  return tuple(found)
+
+
+def _truth(fields: Mapping[str, Any], name: str) -> bool:
+  value = fields.get(name, False)
+  if not isinstance(value, bool):
+    raise Refused(f"{name} is neither true nor false", param=name)
+  return value
+
+
+def pieces(solution: Solution) -> Iterator[str]:
+  """Yields a solution as Markdown, a step at a time: code, output, answer."""
+  if solution.answer is None:
+    yield NO_ANSWER
+    return
+  code = [each for each in solution.steps if grammar.ANSWER not in each]
+  # Longer than any within the program.
+  fence = "```"
+  while any(fence in each for each in code):
+    fence += "`"
+  for number, text in enumerate(code):
+    opening = f"{fence}python\n" if not number else "\n"
+    closing = f"{fence}\n" if number == len(code) - 1 else ""
+    yield f"{opening}{grammar.code_of(text).strip()}\n{closing}"
+  for output in solution.outputs:
+    if output is not None:
+      yield f"\nOutput:\n\n{fence}\n{output.strip()}\n{fence}\n"
+  for text in solution.steps[len(code) :]:
+    yield f"\n{grammar.MARKER.sub('', text).strip()}"
+
+
+def cut(
+  parts: Sequence[str],
+  stop: Sequence[str],
+  limit: int | None,
+  count: Any,
+) -> tuple[list[str], str]:
+  """Cuts an answer where it is to end.
+
+  Args:
+    parts: of the answer.
+    stop: the answer ends before the first of these.
+    limit: most tokens, None for all.
+    count: (text, limit) -> how many of its characters have that many tokens.
+
+  Returns:
+    The parts, cut, and OpenAI's `finish_reason`.
+  """
+  whole = "".join(parts)
+  found = [at for each in stop if (at := whole.find(each)) >= 0]
+  end, reason = min(found, default=len(whole)), "stop"
+  if limit is not None and (most := count(whole, limit)) < end:
+    end, reason = most, "length"
+  kept = []
+  for part in parts:
+    kept.append(part[:end])
+    end -= len(kept[-1])
+  return [each for each in kept if each], reason
+
+
+def report(
+  solution: Solution, budget: Budget, tree: Mapping[str, Any] | None
+) -> dict[str, Any]:
+  """Returns what a choice has beside OpenAI's fields.
+
+  Args:
+    solution: of the choice.
+    budget: that it was asked with.
+    tree: the tree as the page reads it, None if it is not asked for.
+  """
+  found = {
+    "answer": solution.answer,
+    "steps": [grammar.code_of(each).strip() for each in solution.steps],
+    "outputs": solution.outputs,
+    "values": solution.values,
+    "tokens": solution.tokens,
+    "budget": dataclasses.asdict(budget),
+  }
+  return found if tree is None else found | {"tree": tree}
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """Writes the answer to a request in OpenAI's form.
+
+  Attributes:
+    request: what was asked.
+    id: of the answer, without its prefix.
+    created: seconds since 1970.
+  """
+
+  request: Request
+  id: str
+  created: int = dataclasses.field(default_factory=lambda: int(time.time()))
+
+  def whole(
+    self, choices: Sequence[Mapping[str, Any]], usage: Mapping[str, int]
+  ) -> dict[str, Any]:
+    """Returns the answer at once; `choices` as of `choice`."""
+    return self._head("") | {"choices": list(choices), "usage": dict(usage)}
+
+  def choice(
+    self, index: int, text: str, reason: str, more: Mapping[str, Any]
+  ) -> dict[str, Any]:
+    """Returns a choice of `whole`."""
+    said: dict[str, Any] = {"text": text}
+    if self.request.chat:
+      message = {"role": "assistant", "content": text, "refusal": None}
+      said = {"message": message}
+    return {
+      "index": index,
+      **said,
+      "logprobs": None,
+      "finish_reason": reason,
+      "rstar_jax": dict(more),
+    }
+
+  def part(
+    self,
+    index: int,
+    text: str = "",
+    reason: str | None = None,
+    more: Mapping[str, Any] | None = None,
+  ) -> str:
+    """Returns an event of a stream: text, the end, or news of the search."""
+    said: dict[str, Any] = {"text": text}
+    if self.request.chat:
+      said = {"delta": {"content": text} if text else {}}
+    choice = {
+      "index": index,
+      **said,
+      "logprobs": None,
+      "finish_reason": reason,
+    }
+    if more is not None:
+      choice["rstar_jax"] = dict(more)
+    return event(self._head(".chunk") | {"choices": [choice]})
+
+  def opening(self, index: int) -> str:
+    """Returns the first event of a choice."""
+    if not self.request.chat:
+      return self.part(index)
+    delta = {"role": "assistant", "content": ""}
+    choice = {"index": index, "delta": delta, "finish_reason": None}
+    return event(self._head(".chunk") | {"choices": [choice]})
+
+  def spent(self, usage: Mapping[str, int]) -> str:
+    """Returns the event of a stream that says what was spent."""
+    return event(self._head(".chunk") | {"choices": [], "usage": dict(usage)})
+
+  def _head(self, suffix: str) -> dict[str, Any]:
+    chat = self.request.chat
+    kind = f"chat.completion{suffix}" if chat else "text_completion"
+    return {
+      "id": f"{'chatcmpl' if chat else 'cmpl'}-{self.id}",
+      "object": kind,
+      "created": self.created,
+      "model": self.request.model,
+    }
+
+
+def event(value: Any) -> str:
+  """Returns an event of a stream."""
+  return f"data: {json.dumps(value, allow_nan=False)}\n\n"
+
+
+def usage(prompt: int, written: int) -> dict[str, int]:
+  """Returns the tokens of a question, and all that were written for it."""
+  return {
+    "prompt_tokens": prompt,
+    "completion_tokens": written,
+    "total_tokens": prompt + written,
+  }
+
+
+def models(served: Served, created: int) -> dict[str, Any]:
+  """Returns the answer of /v1/models."""
+  return {
+    "object": "list",
+    "data": [
+      {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": "rstar_jax",
+      }
+      for name in served.names
+    ],
+  }

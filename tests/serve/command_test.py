@@ -1,0 +1,132 @@
+"""`rstar_jax serve`: flags, who may ask, and the process's life."""
+
+import concurrent.futures
+import contextlib
+import http.client
+import io
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.serve import command
+from tests.serve import served
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+class FlagsTest(parameterized.TestCase):
+  def refusal(self, *arguments: str, **environ: str) -> str:
+    """Returns the line of a command that does not begin."""
+    said = io.StringIO()
+    with (
+      mock.patch.dict(os.environ, environ),
+      mock.patch.object(sys, "argv", ["rstar_jax serve", *arguments]),
+      contextlib.redirect_stderr(said),
+    ):
+      self.assertEqual(command.main(arguments), 1)
+    self.assertEqual(said.getvalue().count("\n"), 1)
+    return said.getvalue()
+
+  @parameterized.parameters(
+    ([], "whose models? give --workdir"),
+    (["here"], "'here' is no flag"),
+    (["--host=0.0.0.0"], "RSTAR_JAX_TOKEN to what they have to send, or"),
+    (["--token_env=NOT_THERE"], "the environment lacks it"),
+    (["--config=configs/tiny.py", "--round=1"], "--round=1 is not in 0..0"),
+    (["--workdir=runs/not_there"], "there is no run in runs/not_there"),
+  )
+  def test_what_is_refused(self, arguments, words):
+    self.assertIn(words, self.refusal(*arguments, "--port=0"))
+    self.assertFalse(pathlib.Path("runs/not_there").exists())
+
+  def test_a_token_is_not_shown(self):
+    token = "s3cret\n"
+    line = self.refusal("--host=0.0.0.0", RSTAR_JAX_TOKEN=token)
+    self.assertIn("not printable", line)
+    self.assertNotIn("s3cret", line)
+
+  def test_a_port_that_is_taken(self):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+      port = other.getsockname()[1]
+      line = self.refusal("--config=configs/tiny.py", f"--port={port}")
+    self.assertIn(f"port {port}: Address already in use", line)
+
+  def test_who_is_this_machine(self):
+    for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost"):
+      self.assertTrue(command.is_local(host), host)
+    for host in ("0.0.0.0", "::", "10.0.0.1", "example.org"):
+      self.assertFalse(command.is_local(host), host)
+
+
+class ProcessTest(absltest.TestCase):
+  """A server as a process of its own, with a scripted policy."""
+
+  def start(self, port: int = 0) -> tuple[subprocess.Popen, int]:
+    process = subprocess.Popen(
+      [sys.executable, "-m", "tests.serve.served", str(port)],
+      cwd=ROOT,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    self.addCleanup(process.stdout.close)
+    self.addCleanup(process.wait)
+    self.addCleanup(process.kill)
+    port = int(process.stdout.readline())
+    served.until(lambda: self.listens(port))
+    return process, port
+
+  def listens(self, port: int) -> bool:
+    try:
+      return b"running 0" in self.metrics(port)
+    except ConnectionRefusedError:
+      return False
+
+  def ask(self, port: int, question: str = served.QUESTION) -> dict:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    body = {"messages": [{"role": "user", "content": question}]}
+    with contextlib.closing(connection):
+      connection.request(
+        "POST",
+        "/v1/chat/completions",
+        json.dumps(body),
+        {"Content-Type": "application/json"},
+      )
+      return json.load(connection.getresponse())["choices"][0]["message"]
+
+  def test_killed_and_started_again_and_stopped(self):
+    first, port = self.start()
+    answer = self.ask(port)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      left = pool.submit(self.ask, port, "slow")
+      served.until(lambda: b"running 1" in self.metrics(port))
+      first.kill()
+      self.assertIsInstance(
+        left.exception(), OSError | http.client.HTTPException
+      )
+    first.wait()
+    second, again = self.start(port)
+    self.assertEqual(again, port)
+    self.assertEqual(self.ask(port), answer)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      slow = pool.submit(self.ask, port, "slow")
+      served.until(lambda: b"running 1" in self.metrics(port))
+      second.send_signal(signal.SIGTERM)
+      self.assertIn("boxed", slow.result()["content"])
+    self.assertEqual(second.wait(60), 0)
+
+  def metrics(self, port: int) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    with contextlib.closing(connection):
+      connection.request("GET", "/metrics")
+      return connection.getresponse().read()
+
+
+if __name__ == "__main__":
+  absltest.main()

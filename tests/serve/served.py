@@ -1,0 +1,174 @@
+"""A server with a scripted policy, in a thread; and what is left of it."""
+
+import http.client
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import threading
+import time
+from unittest import mock
+
+from absl.testing import parameterized
+
+from rstar_jax import testing
+from rstar_jax.pipeline import backends, solve
+from rstar_jax.serve import app, command, metrics, service, wire
+from rstar_jax.storage import records
+from tests import tiny_run
+
+# Two additions of 1, 2 or 3 give 2 to 6.
+QUESTION = "four"
+
+
+class Policy(testing.ToySum):
+  """A scripted policy that can be held.
+
+  It breaks at the question "broken", and is slow to answer "slow".
+  """
+
+  def __init__(self):
+    super().__init__()
+    object.__setattr__(self, "go", threading.Event())
+    self.go.set()
+
+  def __call__(self, questions, prefixes, seeds):
+    self.go.wait(60)
+    if "slow" in questions:
+      time.sleep(0.5)
+    if "broken" in questions:
+      raise RuntimeError("a secret of the host")
+    return super().__call__(questions, prefixes, seeds)
+
+
+class ServedCase(parameterized.TestCase):
+  """A test with a server, one for all tests of a class.
+
+  Attributes:
+    policy: what writes the steps.
+    solver: what the server asks.
+    service, server, port: of the server.
+  """
+
+  limits = service.Limits()
+  options: dict = {}
+  port = 0
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+    source = tiny_run.write_problems(folder / "test.jsonl", {QUESTION: "4"})
+    config = tiny_run.make_config(source, source)
+    context = tiny_run.make_context(config, folder / "run")
+    for name in ("policy", "ppm"):
+      records.write_manifest(context.folder(1, name), {}, [])
+    cls.policy = Policy()
+    device = tiny_run.ScriptedBackend.scripted(cls.policy)
+    with mock.patch.object(backends, "ModelBackend", device):
+      cls.solver = solve.Solver(context, 1)
+    cls.served = wire.Served(
+      name="toy",
+      methods=cls.solver.methods,
+      usual=cls.solver.budget(),
+      temperature=config.engine.temperature,
+      top_p=config.engine.top_p,
+      seed=config.seed,
+      question_characters=500,
+      solutions=64,
+    )
+    cls.start()
+    cls.addClassCleanup(lambda: cls.end())
+
+  @classmethod
+  def start(cls) -> None:
+    """Starts a server in a thread; again, at the same port."""
+    cls.make()
+    cls.thread = threading.Thread(target=cls.server.run, args=([cls.place],))
+    cls.thread.start()
+    until(lambda: cls.server.started)
+
+  @classmethod
+  def make(cls) -> None:
+    """Makes a server."""
+    cls.service = service.Service(cls.solver, cls.limits)
+    made = app.make(
+      cls.service,
+      cls.served,
+      metrics.Metrics(cls.service, lambda: 2),
+      **cls.options,
+    )
+    cls.place = cls.enterClassContext(command.listening("127.0.0.1", cls.port))
+    cls.port = cls.place.getsockname()[1]
+    cls.server = command.Server(made, cls.service, 60.0)
+
+  @classmethod
+  def run_here(cls, port: int) -> None:
+    """Serves in this process until a signal comes."""
+    cls.port, cls.start = port, cls.make
+    cls.setUpClass()
+    print(cls.port, flush=True)
+    cls.server.run([cls.place])
+    cls.service.close()
+
+  @classmethod
+  def end(cls) -> None:
+    """Ends the server."""
+    cls.policy.go.set()
+    cls.server.stop()
+    cls.thread.join(60)
+    cls.service.close()
+
+  def setUp(self):
+    super().setUp()
+    self.addCleanup(until, lambda: self.service.idle)
+    self.addCleanup(self.policy.go.set)
+
+  @property
+  def url(self) -> str:
+    return f"http://127.0.0.1:{self.port}/v1"
+
+  def connection(self) -> http.client.HTTPConnection:
+    found = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+    self.addCleanup(found.close)
+    return found
+
+  def ask(self, path: str, body=None, headers=()) -> tuple[int, dict, dict]:
+    """Returns the status, the JSON and the headers of an answer."""
+    connection = self.connection()
+    data = None
+    if body is not None:
+      data = body if isinstance(body, bytes) else json.dumps(body)
+    sent = {"Content-Type": "application/json"} | dict(headers)
+    connection.request("GET" if data is None else "POST", path, data, sent)
+    response = connection.getresponse()
+    text = response.read()
+    connection.close()
+    kind = response.headers["Content-Type"]
+    answer = json.loads(text) if "json" in kind else text.decode()
+    return response.status, answer, dict(response.headers)
+
+  def chat(self, question: str = QUESTION, **fields) -> tuple[int, dict]:
+    """Asks, and returns the status and the answer."""
+    messages = [{"role": "user", "content": question}]
+    body = {"messages": messages} | fields
+    return self.ask("/v1/chat/completions", body)[:2]
+
+
+def until(true, seconds: float = 60.0) -> None:
+  """Waits until a condition holds."""
+  end = time.monotonic() + seconds
+  while not true():
+    if time.monotonic() > end:
+      raise AssertionError("it does not come to hold")
+    time.sleep(0.01)
+
+
+def open_files() -> int:
+  """Returns the number of open file descriptors."""
+  return len(os.listdir("/proc/self/fd"))
+
+
+if __name__ == "__main__":
+  ServedCase.run_here(int(sys.argv[1]))

@@ -1,0 +1,144 @@
+"""OpenAI's forms: what is read, what is refused, what is written."""
+
+import json
+
+from absl.testing import absltest, parameterized
+
+from rstar_jax.pipeline.solve import METHODS, Budget, Solution
+from rstar_jax.serve import wire
+from rstar_jax.steps import grammar
+
+QUESTION = "four"
+SERVED = wire.Served(
+  name="toy",
+  methods=("search", "greedy", "majority"),
+  usual=Budget(method="search", samples=4, rollouts=2, candidates=4),
+  temperature=1.4,
+  top_p=1.0,
+  seed=7,
+  question_characters=500,
+  solutions=64,
+)
+
+
+def read(chat=True, **fields) -> wire.Request:
+  messages = [{"role": "user", "content": QUESTION}]
+  body = {"messages": messages} if chat else {}
+  return wire.read(json.dumps(body | fields).encode(), SERVED, chat=chat)
+
+
+# A request that is refused, the field and words of the line.
+BAD = (
+  ({"method": "guess"}, "method", "is none of search, greedy"),
+  ({"rollout": 3}, "rollout", "Unrecognized request argument"),
+  ({"tools": [1]}, "tools", "is not supported"),
+  ({"n": 0}, None, "has 0 as n, want 1 to 128"),
+  ({"n": True}, None, "has true as n"),
+  ({"rollouts": 99}, "rollouts", "n x rollouts x candidates is 396; 64"),
+  ({"method": "majority", "samples": 65}, "samples", "is 65; 64"),
+  ({"temperature": 0.3}, "temperature", "0.3 is asked for, and 1.4 served"),
+  ({"stop": ["a"] * 5}, "stop", "not 1 to 4 texts"),
+  ({"stream": 1}, "stream", "neither true nor false"),
+  ({"messages": []}, "messages", "not the user's"),
+  ({"messages": [{"role": "user", "content": " "}]}, "messages", "is empty"),
+  ({"messages": [{"role": "user", "content": 3}]}, None, "want a text"),
+  ({"messages": [{"role": "user", "content": "x" * 501}]}, "messages", "501"),
+  ({"messages": "four"}, None, "want a list"),
+  ({"seed": 2**63}, None, "as seed"),
+)
+
+
+class ReadTest(parameterized.TestCase):
+  @parameterized.parameters(*BAD)
+  def test_a_field_that_is_refused(self, wrong, param, words):
+    with self.assertRaises(wire.Refused) as caught:
+      read(**wrong)
+    error = caught.exception.body["error"]
+    self.assertEqual(caught.exception.status, 400)
+    self.assertEqual(error["type"], "invalid_request_error")
+    self.assertEqual(error["param"], param)
+    self.assertIn(words, error["message"])
+    self.assertNotIn("\n", error["message"])
+
+  def test_a_request_that_says_nothing_else(self):
+    found = read()
+    self.assertEqual(found.question, QUESTION)
+    self.assertEqual(found.budget, SERVED.usual)
+    self.assertEqual((found.seed, found.choices, found.limit), (7, 1, None))
+    self.assertFalse(found.stream or found.usage or found.tree)
+    self.assertEqual(read(chat=False, prompt=["a"]).question, "a")
+
+  def test_what_asks_for_nothing_is_let_be(self):
+    parts = [{"type": "text", "text": "fo"}, {"type": "text", "text": "ur"}]
+    messages = [
+      {"role": "system", "content": "Be brief."},
+      {"role": "user", "content": parts},
+    ]
+    nothing = {"user": "me", "tools": [], "logprobs": False, "top_p": None}
+    nothing |= {"response_format": {"type": "text"}, "presence_penalty": 0.0}
+    self.assertEqual(read(messages=messages, **nothing).question, "fo\nur")
+
+  def test_a_field_goes_before_the_name_and_the_temperature(self):
+    for fields, method in (
+      ({}, "search"),
+      ({"temperature": 0}, "greedy"),
+      ({"temperature": 1.4}, "search"),
+      ({"model": "toy:majority"}, "majority"),
+      ({"model": "toy:majority", "method": "search"}, "search"),
+      ({"method": "greedy", "temperature": 0.3}, "greedy"),
+    ):
+      self.assertEqual(read(**fields).budget.method, method, fields)
+
+  def test_the_ceiling_is_of_all_choices(self):
+    self.assertEqual(read(n=8).choices, 8)
+    with self.assertRaisesRegex(wire.Refused, "is 72; 64 is the most"):
+      read(n=9)
+    self.assertEqual(read(n=64, method="greedy").choices, 64)
+
+
+class WriteTest(parameterized.TestCase):
+  def solution(self, *code: str, answer="4"):
+    *before, last = code
+    steps = [f"{each}\n{grammar.END_OF_STEP}" for each in before]
+    steps[:1] = [f"{grammar.CODE}\n{each}" for each in steps[:1]]
+    closing = f"\n{last}\n{grammar.END_OF_CODE}"
+    said = f"{grammar.ANSWER}It is \\boxed{{{answer}}}.{grammar.END_OF_ANSWER}"
+    steps += [grammar.with_output(closing, answer), said]
+    return Solution(tuple(steps), answer, None, 9)
+
+  def test_a_solution_as_text(self):
+    parts = list(wire.pieces(self.solution("x = 4", "print(x)")))
+    self.assertEqual(
+      "".join(parts),
+      "```python\nx = 4\n\nprint(x)\n```\n\n"
+      "Output:\n\n```\n4\n```\n\nIt is \\boxed{4}.",
+    )
+    self.assertLen(parts, 4)
+
+  def test_code_cannot_end_its_fence(self):
+    (first, *_) = wire.pieces(self.solution("x = '''```'''", "print(4)"))
+    self.assertStartsWith(first, "````python\n")
+
+  def test_no_answer(self):
+    nothing = Solution((), None, None, 5)
+    self.assertEqual(list(wire.pieces(nothing)), [wire.NO_ANSWER])
+    self.assertEqual(wire.report(nothing, SERVED.usual, None)["answer"], None)
+
+  @parameterized.parameters(
+    ((), None, ["ab", "cd"], "stop"),
+    (("d", "bc"), None, ["a"], "stop"),
+    ((), 3, ["ab", "c"], "length"),
+    (("d",), 4, ["ab", "c"], "stop"),
+    ((), 4, ["ab", "cd"], "stop"),
+  )
+  def test_cut(self, stop, limit, kept, reason):
+    found = wire.cut(["ab", "cd"], stop, limit, lambda text, most: most)
+    self.assertEqual(found, (kept, reason))
+
+  def test_all_methods_have_a_name(self):
+    self.assertContainsSubset(SERVED.methods, METHODS)
+    self.assertEqual(SERVED.names[:2], ["toy", "toy:search"])
+
+
+if __name__ == "__main__":
+  absltest.main()
