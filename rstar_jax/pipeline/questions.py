@@ -234,12 +234,8 @@ def _row(
   row = {
     "id": problem.id,
     "question": problem.question,
-    "answer": solution.answer,
     "right": right,
-    "steps": list(solution.steps),
-    "outputs": solution.outputs,
-    "values": solution.values,
-    "tokens": solution.tokens,
+    **solution.to_record(),
     "seconds": solution.seconds and round(solution.seconds, 3),
   }
   return row | ({"error": NO_ANSWER} if solution.answer is None else {})

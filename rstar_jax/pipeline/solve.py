@@ -29,8 +29,6 @@ from rstar_jax.types import Prefix, Problem
 
 Method = Literal["greedy", "majority", "best_of_n", "search"]
 METHODS: tuple[Method, ...] = get_args(Method)
-
-
 NO_ANSWER = (
   "no candidate reached an answer: ask in the words of the training problems, "
   "or give the search more rollouts or candidates"
@@ -110,6 +108,16 @@ class Solution:
   def outputs(self) -> list[str | None]:
     """Returns what each step's program printed, None where none ran."""
     return [grammar.output_of(each) for each in self.steps]
+
+  def to_record(self) -> dict[str, Any]:
+    """Returns what was found and its cost, as plain JSON types."""
+    return {
+      "answer": self.answer,
+      "steps": list(self.steps),
+      "outputs": self.outputs,
+      "values": self.values,
+      "tokens": self.tokens,
+    }
 
   def render(self) -> str:
     """Returns the steps as text, each with its value."""
@@ -196,10 +204,10 @@ class Solver:
 
   def prompt_tokens(self, question: str) -> int:
     """Returns the tokens of a question, as the policy is asked."""
-    tokenizer, text = self._context.tokenizer, question
+    tokenizer = self._context.tokenizer
     few_shot = self._few_shot and not self._round
-    text = self._context.task.few_shot(text) if few_shot else text
-    return len(encode_solution(tokenizer, tokenizer.prompt(text), ()))
+    prompt = self._context.task.few_shot if few_shot else tokenizer.prompt
+    return len(encode_solution(tokenizer, prompt(question), ()))
 
   def cut(self, text: str, tokens: int) -> int:
     """Returns how many characters of a text have that many tokens."""

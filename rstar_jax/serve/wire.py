@@ -19,7 +19,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rstar_jax import outside
-from rstar_jax.pipeline.solve import METHODS, Budget, Method, Solution
+from rstar_jax.pipeline.solve import (
+  METHODS,
+  NO_ANSWER,
+  Budget,
+  Method,
+  Solution,
+)
 from rstar_jax.steps import grammar
 
 # Seeds of OpenAI's API are 64 bits.
@@ -49,7 +55,6 @@ _NOTHING: dict[str, tuple[Any, ...]] = {
   "suffix": ("",),
   "best_of": (1,),
 }
-NO_ANSWER = "No candidate reached an answer."
 
 
 class Refused(Exception):
@@ -367,14 +372,7 @@ def report(
     budget: that it was asked with.
     tree: the tree as the page reads it, None if it is not asked for.
   """
-  found = {
-    "answer": solution.answer,
-    "steps": [grammar.code_of(each).strip() for each in solution.steps],
-    "outputs": solution.outputs,
-    "values": solution.values,
-    "tokens": solution.tokens,
-    "budget": dataclasses.asdict(budget),
-  }
+  found = solution.to_record() | {"budget": dataclasses.asdict(budget)}
   return found if tree is None else found | {"tree": tree}
 
 

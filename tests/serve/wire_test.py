@@ -4,7 +4,7 @@ import json
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.pipeline.solve import METHODS, Budget, Solution
+from rstar_jax.pipeline.solve import METHODS, NO_ANSWER, Budget, Solution
 from rstar_jax.serve import wire
 from rstar_jax.steps import grammar
 
@@ -121,7 +121,7 @@ class WriteTest(parameterized.TestCase):
 
   def test_no_answer(self):
     nothing = Solution((), None, None, 5)
-    self.assertEqual(list(wire.pieces(nothing)), [wire.NO_ANSWER])
+    self.assertEqual(list(wire.pieces(nothing)), [NO_ANSWER])
     self.assertEqual(wire.report(nothing, SERVED.usual, None)["answer"], None)
 
   @parameterized.parameters(
