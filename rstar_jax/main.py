@@ -22,6 +22,7 @@ from absl import app, flags
 from rstar_jax import commands, outside
 from rstar_jax.config import flag
 from rstar_jax.report import status
+from rstar_jax.storage import alone as alone_lib
 from rstar_jax.storage import layout, logs, stopping, store
 
 if TYPE_CHECKING:
@@ -299,6 +300,8 @@ def run() -> None:
       # The base model belongs to no run: what asks it leaves nothing behind.
       workdir = store.path(stack.enter_context(tempfile.TemporaryDirectory()))
     own = layout.host_folder(workdir, host.index)
+    if stage in ("evolve", *status.STAGES):
+      stack.enter_context(alone_lib.alone(own))
     quiet = not flags.FLAGS["verbosity"].present
     stack.enter_context(logs.to_file(own / layout.LOG, quiet=quiet))
     context = stack.enter_context(

@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import re
+import socket
 import subprocess
 import sys
 import types
@@ -17,12 +18,14 @@ from rstar_jax import commands, main
 from rstar_jax.config import flag as config_flag
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import checks, hosts, questions, solve
+from rstar_jax.storage import alone
 from tests import tiny_run
 
 ROOT = pathlib.Path(main.__file__).parent.parent
 
 # A run of this file never gets beyond solving one question.
 CONFIG = """
+from rstar_jax.storage import alone
 from tests import tiny_run
 
 def get_config():
@@ -382,6 +385,16 @@ class MainTest(parameterized.TestCase):
         self.run_main(), "jax cannot use this machine's devices", message
       )
     self.assert_untouched()
+
+  def test_two_processes_in_one_workdir(self):
+    self.bind()
+    who = {"host": socket.gethostname(), "pid": 7, "began": 0}
+    (self.workdir / "at_work.json").write_text(json.dumps(who))
+    with mock.patch.object(alone, "_locked", return_value=None):
+      self.assert_one_line(self.run_main(), "PID 7 on ", "give another --work")
+      # To read it is no work.
+      code, _, _ = self.run_main("--stage=report")
+    self.assertEqual(code, 0)
 
   def test_a_workdir_that_is_no_folder(self):
     self.workdir = "s3://bucket/run"

@@ -8,6 +8,7 @@ import sys
 
 from rstar_jax import outside
 from rstar_jax.report import forest, page
+from rstar_jax.storage import layout, store
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,6 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
   options = parser.parse_args(arguments)
   budget = forest.Budget(tree_bytes=int(options.megabytes * 1e6))
   try:
+    names = store.children(store.path(options.workdir))
+    if names and layout.CONFIG not in names and not layout.rounds(names):
+      raise ValueError(
+        f"{options.workdir} holds no run: give the --workdir of one"
+      )
     outside.say(f"report: {page.write(options.workdir, budget)}")
   except (ValueError, OSError, KeyError, TypeError) as error:
     outside.say(f"rstar_jax.report: {error}", sys.stderr)

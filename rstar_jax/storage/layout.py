@@ -1,6 +1,7 @@
 """The names of a run's files and folders: the one place that has them.
 
-config.json results.json metrics.jsonl log.txt report.html programs/
+config.json results.json metrics.jsonl log.txt at_work.json report.html
+programs/
 round_k/{trees,sft,pairs,policy,ppm,eval}/   each with its MANIFEST.json
 round_k/{policy,ppm}/rows/                   what a training reads, till it ends
 round_k/trees/turn-00000/                    with its own: by reinforcement
@@ -17,6 +18,8 @@ CONFIG = "config.json"
 RESULTS = "results.json"
 METRICS = "metrics.jsonl"
 LOG = "log.txt"
+# Who works there; see `alone.py`.
+AT_WORK = "at_work.json"
 REPORT = "report.html"
 # Compiled programs.
 PROGRAMS = "programs"

@@ -34,6 +34,14 @@ class MainTest(absltest.TestCase):
       "run\n",
     )
 
+  def test_a_folder_without_a_run_stays_as_it_is(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    (folder / "notes.txt").touch()
+    status, out, err = self.run_main(str(folder))
+    self.assertEqual((status, out), (1, ""))
+    self.assertIn("holds no run: give the --workdir of one", err)
+    self.assertLen(list(folder.iterdir()), 1)
+
 
 if __name__ == "__main__":
   absltest.main()

@@ -1,0 +1,104 @@
+"""Keeps a second process out of a folder that one works in.
+
+Both would do the same work without a word. The kernel holds the lock and frees
+it when a process ends, however it does, so that a killed run is no obstacle to
+the next. A file names who has it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import socket
+import time
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from rstar_jax import outside
+from rstar_jax.storage import layout, store
+
+# Of a file system that has no locks: nothing is kept out then.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+# A server frees the locks of a machine that is gone after a while.
+_SECONDS, _LOOK_SECONDS = 120.0, 2.0
+
+
+@contextlib.contextmanager
+def alone(folder: store.Path, seconds: float = _SECONDS) -> Iterator[None]:
+  """Keeps other processes out of a folder while a block runs.
+
+  Args:
+    folder: it is made if need be. In a bucket there are no locks.
+    seconds: to wait for a process of another machine, which may be gone.
+
+  Raises:
+    ValueError: another process works there; one line says which.
+  """
+  if store.is_remote(folder):
+    yield
+    return
+  folder.mkdir(parents=True, exist_ok=True)
+  path, until = (
+    pathlib.Path(folder) / layout.AT_WORK,
+    time.monotonic() + seconds,
+  )
+  while (file := _locked(path)) is None:
+    who = _who(path)
+    here = who.get("host") == socket.gethostname()
+    if here or time.monotonic() > until:
+      raise ValueError(_said(who, folder, path, here))
+    time.sleep(_LOOK_SECONDS)
+  with file:
+    file.truncate()
+    began = {"host": socket.gethostname(), "pid": os.getpid()}
+    file.write(json.dumps(began | {"began": int(time.time())}).encode())
+    file.flush()
+    try:
+      yield
+    finally:
+      path.unlink(missing_ok=True)
+
+
+def _locked(path: pathlib.Path) -> BinaryIO | None:
+  """Opens and locks a file; returns None if another process has the lock."""
+  while True:
+    file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+    try:
+      # Of the process, and not of the open file: a child does not inherit it.
+      fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      if error.errno in _NO_LOCKS:
+        return file
+      file.close()
+      if error.errno in (errno.EACCES, errno.EAGAIN):
+        return None
+      raise
+    with contextlib.suppress(FileNotFoundError):
+      if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+        return file
+    # Whoever had it has removed it meanwhile.
+    file.close()
+
+
+def _who(path: pathlib.Path) -> dict:
+  """Returns what is written of the process that has the lock."""
+  with contextlib.suppress(OSError, outside.Bad):
+    found = outside.parse(path.read_bytes())
+    if isinstance(found, dict):
+      return found
+  return {}
+
+
+def _said(who: dict, folder: store.Path, path: pathlib.Path, here: bool) -> str:
+  began = who.get("began")
+  since = ""
+  if isinstance(began, int):
+    since = f" since {time.strftime('%H:%M', time.localtime(began))}"
+  gone = "" if here else f", remove {path} if that machine is gone"
+  return (
+    f"PID {who.get('pid', '?')} on {who.get('host', 'a machine')} works in "
+    f"{folder}{since}, and two would do everything twice: let it end{gone}, or "
+    "give another --workdir; --distributed is for several on purpose"
+  )
