@@ -392,7 +392,9 @@ def console() -> None:
 def parse(argv: list[str]) -> list[str]:
   """Parses flags; a run's own config stands for one that is not given."""
   try:
-    flag.with_run(argv, layout.CONFIG)
+    # A status needs none, and is told of a run whose config is refused now.
+    if flag.given(argv, "stage") != "status":
+      flag.with_run(argv, layout.CONFIG)
   except Exception as error:  # Of a bucket, by any library.
     refuse(error)
   return flag.parse_flags(argv)

@@ -60,14 +60,14 @@ def with_run(argv: list[str], name: str) -> None:
     argv: changed in place, since `ml_collections` looks in `sys.argv`.
     name: of the file in the run's folder.
   """
-  if _given(argv, "config") is not None:
+  if given(argv, "config") is not None:
     return
-  workdir = _given(argv, "workdir")
+  workdir = given(argv, "workdir")
   if workdir and (found := epath.Path(workdir) / name).exists():
     argv.insert(1, f"--config={found}")
 
 
-def _given(argv: list[str], flag: str) -> str | None:
+def given(argv: list[str], flag: str) -> str | None:
   """Returns the value of a flag on a command line, None without one."""
   for word, after in zip(argv[1:], [*argv[2:], ""], strict=True):
     name, equals, value = word.partition("=")
