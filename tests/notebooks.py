@@ -1,16 +1,22 @@
 """The notebooks of colab/: read, cleaned, and run without a notebook server.
 
-  python -m tests.notebooks    strips what was run of all, as git keeps them
+  python -m tests.notebooks    strips what was run of all, as git keeps them,
+                               and fills in the address of colab/README.md
 
 `run` does what a server would: the cells in order, in a process of their own,
-in one namespace, and what the last line of a cell is worth is its output.
+in one namespace, and what the last line of a cell is worth is its output. The
+package is what a wheel holds, and nothing of the checkout is at hand.
 """
 
 import ast
+import atexit
 import dataclasses
+import functools
 import json
 import os
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +27,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "colab"
 # Tags of cells: what is not run by a test, and what a test sets.
 INSTALL, PARAMETERS = "install", "parameters"
+# Where Colab opens a file of GitHub's.
+_COLAB = "https://colab.research.google.com"
+_BADGE = f"[![Open in Colab]({_COLAB}/assets/colab-badge.svg)]"
 _METADATA = {
   "kernelspec": {
     "display_name": "Python 3",
@@ -85,14 +94,43 @@ def text(path: pathlib.Path) -> str:
   return "\n\n".join("".join(each["source"]) for each in kept)
 
 
-def cleaned(notebook: Mapping[str, Any]) -> str:
+def repository() -> str:
+  """Returns the address that colab/README.md names, "" while it names none."""
+  found = re.search(
+    r"(?m)^\[repository\]: (https://\S+)$", (FOLDER / "README.md").read_text()
+  )
+  return "" if "/OWNER/" in found[1] else found[1]
+
+
+def addressed(source: str, name: str, url: str) -> str:
+  """Returns a cell with the address, and its badge if it begins a notebook."""
+  source = re.sub(
+    r'(?m)^REPOSITORY = ".*?"', f'REPOSITORY = "{url}"', source, count=1
+  )
+  if not source.startswith("# "):
+    return source
+  kept = source.partition(f"\n\n{_BADGE}")[0]
+  if not url.startswith("https://github.com/"):
+    return kept
+  path = url.removeprefix("https://github.com/").removesuffix(".git")
+  return f"{kept}\n\n{_BADGE}({_COLAB}/github/{path}/blob/main/colab/{name})"
+
+
+def cleaned(notebook: Mapping[str, Any], name: str, url: str) -> str:
   """Returns a notebook as git has it: as Jupyter writes it, and never run.
 
   Colab writes an older minor version, in which cells have no ids.
+
+  Args:
+    notebook: read.
+    name: of its file.
+    url: see `repository`.
   """
   notebook = json.loads(json.dumps(notebook))
   notebook |= {"nbformat_minor": 5, "metadata": _METADATA}
   for number, cell in enumerate(notebook["cells"]):
+    source = addressed("".join(cell["source"]), name, url)
+    cell["source"] = source.splitlines(keepends=True)
     cell.setdefault("id", f"{cell['cell_type']}-{number:02d}")
     kept = {"tags": cell["metadata"].get("tags")}
     cell["metadata"] = {key: value for key, value in kept.items() if value}
@@ -119,8 +157,23 @@ def with_parameters(source: str, values: Mapping[str, Any]) -> str:
   return "\n".join([source, *lines])
 
 
+@functools.cache
+def wheel() -> pathlib.Path:
+  """Returns a folder with what a wheel of the package holds."""
+  folder = pathlib.Path(tempfile.mkdtemp())
+  atexit.register(shutil.rmtree, folder)
+  command = ["setup.py", "--quiet", "build_py", f"--build-lib={folder}"]
+  subprocess.run(
+    [sys.executable, "-W", "ignore", *command],
+    cwd=ROOT,
+    check=True,
+    capture_output=True,
+  )
+  return folder
+
+
 def run(name: str, values: Mapping[str, Any]) -> Outcome:
-  """Runs a notebook to its end, at the root of the checkout.
+  """Runs a notebook to its end, in an empty folder.
 
   Args:
     name: see `find`.
@@ -143,9 +196,10 @@ def run(name: str, values: Mapping[str, Any]) -> Outcome:
     shown = pathlib.Path(folder) / "shown.json"
     written.write_text(json.dumps(cells))
     done = subprocess.run(
-      [sys.executable, "-m", "tests.notebooks", str(written), str(shown)],
-      cwd=ROOT,
-      env={"JAX_PLATFORMS": "cpu"} | os.environ,
+      # -P: without the folder of this file, whose names are those of others.
+      [sys.executable, "-P", __file__, str(written), str(shown)],
+      cwd=folder,
+      env={"JAX_PLATFORMS": "cpu"} | os.environ | {"PYTHONPATH": str(wheel())},
       capture_output=True,
       text=True,
       check=False,
@@ -174,13 +228,14 @@ def execute(cells: list[list[str]]) -> list[str]:
 
 
 def main(arguments: list[str]) -> None:
-  """Strips all notebooks; or executes a file of cells, for `run`."""
+  """Strips and addresses all notebooks; or executes cells, for `run`."""
   if arguments:
     cells, shown = map(pathlib.Path, arguments)
     shown.write_text(json.dumps(execute(json.loads(cells.read_text()))))
     return
   for path in paths():
-    path.write_text(cleaned(json.loads(path.read_text())))
+    notebook = json.loads(path.read_text())
+    path.write_text(cleaned(notebook, path.name, repository()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What every notebook holds to; each is run by the test of its name."""
 
 import ast
+import builtins
 import contextlib
 import json
 import os
@@ -12,7 +13,8 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from tests import notebooks
+import rstar_jax as rj
+from tests import docs_test, notebooks
 
 MOST_LINES = 15
 _NAMES = [path.name for path in notebooks.paths()]
@@ -59,7 +61,7 @@ class FormTest(parameterized.TestCase):
     text = (notebooks.FOLDER / name).read_text()
     self.assertEqual(
       text,
-      notebooks.cleaned(json.loads(text)),
+      notebooks.cleaned(json.loads(text), name, notebooks.repository()),
       "python -m tests.notebooks strips it",
     )
 
@@ -73,7 +75,42 @@ class FormTest(parameterized.TestCase):
         cell["execution_count"] = 7
         cell["outputs"] = [{"output_type": "stream", "text": ["secret"]}]
     text = (notebooks.FOLDER / _NAMES[0]).read_text()
-    self.assertEqual(notebooks.cleaned(notebook), text)
+    cleaned = notebooks.cleaned(notebook, _NAMES[0], notebooks.repository())
+    self.assertEqual(cleaned, text)
+
+  @parameterized.parameters(_NAMES)
+  def test_an_address_is_filled_in_and_taken_out(self, name):
+    notebook = self.read(name)
+    text = notebooks.cleaned(notebook, name, "")
+    self.assertNotIn("Open in Colab", text)
+    for url in ("https://github.com/me/it", "https://github.com/me/it.git"):
+      notebook = json.loads(notebooks.cleaned(notebook, name, url))
+      first = "".join(notebook["cells"][0]["source"])
+      self.assertEndsWith(
+        first,
+        "(https://colab.research.google.com/github/me/it/blob/main/colab/"
+        f"{name})",
+      )
+      install = next(notebooks.code_cells(notebook)).source
+      self.assertIn(f'\nREPOSITORY = "{url}"', install)
+    self.assertEqual(notebooks.cleaned(notebook, name, ""), text)
+
+  @parameterized.parameters(_NAMES)
+  def test_what_it_names_is_there(self, name):
+    """Beside what tests/docs_test.py sees, which is between backticks."""
+    notebook = self.read(name)
+    for cell in notebook["cells"]:
+      text = "".join(cell["source"])
+      with self.subTest(cell["id"]):
+        if cell["cell_type"] == "markdown":
+          bare = re.sub(r"`[^`]+`|\]\([^)]+\)", "", text)
+          self.assertNotRegex(bare, r"\.(md|py|ipynb)\b")
+        for path in re.findall(r'"((?:configs|docs|launch)/[^"]+)"', text):
+          self.assertTrue((notebooks.ROOT / path).exists(), path)
+        for each in re.findall(r"\brj\.(\w+)", text):
+          self.assertIn(each, rj.__all__)
+        for path in re.findall(r"\bconfig((?:\.[a-z_]+)+)\b(?!\()", text):
+          self.assertTrue(docs_test.has_field(path), path)
 
   @parameterized.parameters(_NAMES)
   def test_cells_are_thin_and_stand_between_text(self, name):
@@ -141,13 +178,19 @@ class InstallTest(parameterized.TestCase):
     self.enter_context(mock.patch.object(sys, "path", list(sys.path)))
 
   def install(self, name: str, at: pathlib.Path, repository: str = "") -> str:
-    """Runs the cell in a folder; returns the folder that it ends in."""
+    """Runs the cell in a folder; returns the folder that it ends in.
+
+    Args:
+      name: of the notebook.
+      at: the folder.
+      repository: what is answered to the question for an address.
+    """
     notebook = json.loads((notebooks.FOLDER / name).read_text())
     source = next(notebooks.code_cells(notebook)).source
-    empty = 'REPOSITORY = ""'
-    self.assertIn(empty, source)
-    source = source.replace(empty, f"REPOSITORY = {repository!r}")
-    with contextlib.chdir(at):
+    with (
+      contextlib.chdir(at),
+      mock.patch.object(builtins, "input", lambda _: repository),
+    ):
       exec(compile(source, name, "exec"), {})
       return os.getcwd()
 
@@ -171,10 +214,14 @@ class InstallTest(parameterized.TestCase):
     self.assertEqual([each[0] for each in self.calls].count("git"), 1)
     self.assertEqual(self.calls[0][-2], "https://example.org/x.git")
 
-  def test_without_an_address_it_is_asked_for(self):
-    with self.assertRaisesRegex(AssertionError, "set REPOSITORY above"):
-      self.install(_NAMES[0], self.folder)
-    self.assertEmpty(self.calls)
+  def test_with_an_address_it_asks_nothing(self):
+    url = "https://example.org/y.git"
+    notebook = json.loads((notebooks.FOLDER / _NAMES[0]).read_text())
+    text = notebooks.cleaned(notebook, _NAMES[0], url)
+    source = next(notebooks.code_cells(json.loads(text))).source
+    with contextlib.chdir(self.folder):
+      exec(compile(source, "cell", "exec"), {"input": None})
+    self.assertEqual(self.calls[0][-2], url)
 
   def test_the_cell_is_one(self):
     cells = set()

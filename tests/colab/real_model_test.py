@@ -9,6 +9,7 @@ from absl.testing import absltest
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import context
 from tests import notebooks
+from tests.colab import small
 from tests.report import inline_test
 
 QUESTION = "Tom has 14 apples and buys 5 more. How many apples does Tom have?"
@@ -19,7 +20,7 @@ class NotebookTest(absltest.TestCase):
     outcome = notebooks.run(
       "real_model",
       {
-        "CONFIG": "tests/colab/small.py:smollm2_135m",
+        "CONFIG": f"{small.CONFIG}:smollm2_135m",
         "WORKDIR": self.create_tempdir().full_path,
         "MODEL": str(folders.BASE_MODEL),
         "PROMPT": "trained",

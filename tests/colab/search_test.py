@@ -3,6 +3,7 @@
 from absl.testing import absltest
 
 from tests import notebooks
+from tests.colab import small
 from tests.report import inline_test
 
 
@@ -12,7 +13,7 @@ class NotebookTest(absltest.TestCase):
     outcome = notebooks.run(
       "search",
       {
-        "CONFIG": "tests/colab/small.py:tiny",
+        "CONFIG": f"{small.CONFIG}:tiny",
         "WORKDIR": folder,
         "ROLLOUTS": 2,
         "CANDIDATES": 4,

@@ -6,6 +6,7 @@ import pathlib
 from absl.testing import absltest
 
 from tests import notebooks
+from tests.colab import small
 from tests.report import inline_test
 
 
@@ -15,7 +16,7 @@ class NotebookTest(absltest.TestCase):
     outcome = notebooks.run(
       "self_evolution",
       {
-        "CONFIG": "tests/colab/small.py:tiny",
+        "CONFIG": f"{small.CONFIG}:tiny",
         "WORKDIR": str(folder),
         "TRAIN": 16,
         "TEST": 3,

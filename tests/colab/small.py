@@ -1,4 +1,4 @@
-"""The notebooks' configs, cut to what a test can afford: FILE:NAME.
+"""The notebooks' configs, cut to what a test can afford: `CONFIG` + ":NAME".
 
 Sizes of programs and numbers of updates, nothing else: the models are the ones
 that a notebook names.
@@ -6,6 +6,8 @@ that a notebook names.
 
 from rstar_jax.config import schema as config_lib
 from rstar_jax.config import flag
+
+CONFIG = __file__
 
 
 def get_config(name: str) -> config_lib.Config:

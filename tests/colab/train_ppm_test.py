@@ -9,6 +9,7 @@ from rstar_jax.hf import folders
 from rstar_jax.pipeline import context
 from tests.pipeline import run_released_test
 from tests import notebooks
+from tests.colab import small
 from tests.report import inline_test
 
 
@@ -25,7 +26,7 @@ class NotebookTest(absltest.TestCase):
     outcome = notebooks.run(
       "train_ppm",
       {
-        "CONFIG": "tests/colab/small.py:released",
+        "CONFIG": f"{small.CONFIG}:released",
         "WORKDIR": str(folder / "run"),
         "SOLUTIONS": solutions,
         "PAIRS": pairs,
