@@ -8,7 +8,8 @@ Documents are taken in order, their blocks too, in one folder that looks like a
 clone: what one block writes the next may read. A command is run unless it is in
 `NOT_RUN` with the reason; then what can be said of it without running it is
 checked: its flags, its target, its extra. This takes long, and is no part of
-`make test`, which checks that the list is whole and of use.
+`make test`, which checks that the list is whole and of use. Then come the
+notebooks that need no download, as they stand.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 
+from tests import notebooks
 from tests.docs import reading
 
 FOLDERS = ("docs", "launch")
@@ -29,6 +31,9 @@ FOLDERS = ("docs", "launch")
 TIMEOUT = 3600
 # What a demo that is finished has.
 _FINISHED = "results.json"
+
+# Notebooks that need no download: seconds, and less than ten minutes.
+NOTEBOOKS = ("search", "self_evolution")
 
 # (what a command begins with or holds, as a regular expression; why it is not
 # run). The first that fits counts.
@@ -241,19 +246,36 @@ def main() -> int:
     for name, block in shown(args.only):
       start = time.monotonic()
       for command, what, said in check(clone, block, demo=run is None):
-        seconds = time.monotonic() - start
-        start += seconds
-        word = "FAIL" if said else "ok"
-        line = " ".join(command.split())[:70]
-        print(
-          f"{word:4} {seconds:6.1f} s  {name}:{block.line}  {line}  ({what})",
-          flush=True,
-        )
-        if said:
-          failed += 1
-          print(said, flush=True)
+        place = f"{name}:{block.line}  {' '.join(command.split())[:70]}"
+        start = tell(place, what, said, start)
+        failed += bool(said)
+  for name in NOTEBOOKS:
+    path = str(notebooks.find(name).relative_to(reading.ROOT))
+    if args.only in path:
+      start, said = time.monotonic(), as_it_stands(name)
+      tell(path, "run", said, start)
+      failed += bool(said)
   print(f"{failed} failed")
   return int(failed > 0)
+
+
+def as_it_stands(notebook: str) -> str:
+  """Runs a notebook with its own settings; returns what went wrong, or ""."""
+  try:
+    notebooks.run(notebook, {})
+  except AssertionError as error:
+    return str(error)
+  return ""
+
+
+def tell(place: str, what: str, said: str, start: float) -> float:
+  """Prints what came of something; returns when it ended."""
+  end = time.monotonic()
+  word = "FAIL" if said else "ok"
+  print(f"{word:4} {end - start:6.1f} s  {place}  ({what})", flush=True)
+  if said:
+    print(said, flush=True)
+  return end
 
 
 if __name__ == "__main__":
