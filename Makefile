@@ -7,7 +7,8 @@
 #               of reasoning-gym
 # make ray    a search on a Ray cluster whose processes and nodes are killed
 # make harness  a run in lm-evaluation-harness, its score against ours
-# make docs   the API reference from the docstrings, into build/api
+# make docs   the site: pages, API, trees; every link checked; into build/docs
+# make release  what would be published, built, checked and tried, into dist
 # make docs-check  runs the commands and the Python that the documents show
 # make ci-full  what CI does not try, in hours; ONLY=docs-check for a part of it
 # make aot    compiles ahead of time, without a TPU, and checks the counts
@@ -35,9 +36,10 @@ PINNED := transformers==5.24.0
 JAX_PLATFORMS ?= cpu
 export JAX_PLATFORMS
 
-.PHONY: quick demo test test-fast lint parity ray harness docs docs-check aot mutants \
-  smollm2 clean \
-  ci-full ci-docs-check ci-optimised ci-lowest ci-newest ci-newer-python \
+.PHONY: quick demo test test-fast lint parity ray harness docs docs-check release \
+  aot mutants smollm2 clean \
+  ci-full ci-docs ci-docs-check ci-release ci-optimised ci-lowest ci-newest \
+  ci-newer-python \
   ci-fresh ci-parity ci-newest-parity
 
 # ARGS: e.g. --problem=6 --rollouts=32.
@@ -85,12 +87,16 @@ ray: $(VENV)-ray/.stamp
 harness: $(VENV)-harness/.stamp
 	$(VENV)-harness/bin/python -m tests.parity.harness
 
-docs: $(VENV)/.docs
-	$(RUN) -m pdoc --docformat google --output-directory build/api rstar_jax
+# ARGS: e.g. --version=0.1.0 for a release, beside "dev"; --no-api for a look.
+docs: $(VENV)-docs/.stamp
+	$(VENV)-docs/bin/python docs/site/build.py $(ARGS)
 
-$(VENV)/.docs: $(VENV)/.stamp
-	$(RUN) -m pip install --disable-pip-version-check -e '.[docs]'
-	@touch $@
+# The wheel is built from the source distribution. Nothing is uploaded.
+release: $(VENV)-release/.stamp
+	rm -rf dist build/lib build/bdist.* *.egg-info
+	$(VENV)-release/bin/python -m build
+	$(VENV)-release/bin/python -m twine check --strict dist/*
+	$(VENV)-release/bin/python -m tests.release
 
 # ARGS: e.g. --only=docs/README.md, or --run=FOLDER for a finished demo.
 docs-check: $(VENV)/.stamp
@@ -117,7 +123,11 @@ smollm2: $(VENV)/.stamp
 ci-full:
 	.ci/full $(ONLY)
 
+ci-docs: docs
+
 ci-docs-check: docs-check
+
+ci-release: release
 
 # Compiled as users do, which tests take longer for than they gain.
 ci-optimised: $(VENV)/.stamp

@@ -62,18 +62,20 @@ SERVE = ["prometheus-client>=0.21", "starlette>=0.46", "uvicorn>=0.34"]
 EXTRAS = {
   # The TPU's compiler, which needs no TPU; see `tools/aot/`.
   "aot": ["libtpu"],
-  # NVIDIA's GPUs; docs/gpu.md.
+  # NVIDIA's GPUs; docs/gpu.md. There is none for Apple's: docs/laptop.md.
   "cuda": ["jax[cuda12]>=0.10"],
   "gcs": GCS,
   "gguf": GGUF,
-  # Writes the API reference; `make docs`.
-  "docs": ["pdoc>=16"],
+  # Builds the site; `make docs`. The theme is that of jax's and flax's pages.
+  "docs": ["myst-parser>=4", "sphinx>=8", "sphinx-book-theme>=1.1.4"],
   # EleutherAI's lm-evaluation-harness; see `tools/harness.py`.
   "harness": ["lm-eval>=0.4.10"],
   "hub": HUB,
   "ray": RAY,
   "reasoning_gym": REASONING_GYM,
   "serve": SERVE,
+  # Builds and checks what is published; `make release`.
+  "release": ["build>=1.2", "twine>=6"],
   # What `make parity` compares with.
   "parity": [
     *(*GGUF, *REASONING_GYM),
@@ -119,6 +121,21 @@ setuptools.setup(
   long_description=read_readme(),
   long_description_content_type="text/markdown",
   license="Apache-2.0",
+  license_files=["LICENSE", "rstar_jax/report/assets/*.LICENSE"],
+  # Where the project is published is not known yet.
+  project_urls={"Paper": "https://arxiv.org/abs/2501.04519"},
+  keywords=["JAX", "MCTS", "process reward model", "reasoning", "LLM"],
+  classifiers=[
+    "Development Status :: 4 - Beta",
+    "Intended Audience :: Science/Research",
+    "Operating System :: MacOS",
+    "Operating System :: POSIX :: Linux",
+    "Programming Language :: Python :: 3.11",
+    "Programming Language :: Python :: 3.12",
+    "Programming Language :: Python :: 3.13",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    "Typing :: Typed",
+  ],
   python_requires=">=3.11",
   # The configs go with the package: --config=configs/tiny.py is found anywhere.
   packages=[
@@ -132,6 +149,7 @@ setuptools.setup(
   # kernels for CPUs, which are compiled where they are first used.
   package_data={
     "rstar_jax": [
+      "py.typed",
       "base_model/*",
       "report/assets/*",
       "serve/assets/*",

@@ -2,7 +2,6 @@ import contextlib
 import io
 import pathlib
 import re
-import subprocess
 import sys
 from unittest import mock
 
@@ -95,31 +94,6 @@ class ShippedTest(absltest.TestCase):
   def test_a_folder_is_not_looked_into(self):
     with self.assertRaisesRegex(OSError, "no file elsewhere/tiny.py"):
       flag.load_config("elsewhere/tiny.py")
-
-  def test_the_wheel_holds_them(self):
-    text = (
-      "from setuptools import Distribution\n"
-      "from setuptools.command.build_py import build_py\n"
-      "import setuptools\n"
-      "setuptools.setup = lambda **given: setattr(setuptools, 'given', given)\n"
-      "exec(open('setup.py').read(), {'__file__': 'setup.py'})\n"
-      "given = {**setuptools.given, 'script_name': 'setup.py'}\n"
-      "command = build_py(Distribution(given))\n"
-      "command.ensure_finalized()\n"
-      "for package, module, file in command.find_all_modules():\n"
-      "  print(package, file)\n"
-    )
-    done = subprocess.run(
-      [sys.executable, "-W", "ignore", "-c", text],
-      cwd=ROOT,
-      capture_output=True,
-      text=True,
-      check=True,
-    )
-    held = set(done.stdout.splitlines())
-    for path in (ROOT / "configs").glob("*.py"):
-      self.assertIn(f"rstar_jax.configs configs/{path.name}", held)
-    self.assertIn("rstar_jax.config rstar_jax/config/schema.py", held)
 
 
 class ConfigFlagTest(parameterized.TestCase):

@@ -40,7 +40,7 @@ NOTEBOOKS = ("search", "self_evolution")
 NOT_RUN = (
   (r"^make demo\b", "minutes; run where no --run is given"),
   (
-    r"^make (test|lint|docs-check|ci-full)\b",
+    r"^make (test|lint|docs|docs-check|release|ci-full)\b",
     "these are the tests; CI runs them",
   ),
   (r"^make (parity|harness|aot)\b", "needs torch, lm-eval or libtpu"),
@@ -144,7 +144,7 @@ def without_running(command: str, before: list[str]) -> list[list[str]]:
   plain = " ".join(command.split())
   if found := re.match(r"^make ([\w-]+)", plain):
     return [["make", "--dry-run", "--always-make", found[1]]]
-  if found := re.match(r"^pip install 'rstar_jax\[(\w+)\]'$", plain):
+  if found := re.match(r"^pip install -e '\.\[(\w+)\]'$", plain):
     return [["grep", "-q", f'^  "{found[1]}": ', "setup.py"]]
   if not (found := _PYTHON.match(plain)):
     return []

@@ -10,6 +10,7 @@ from tests.docs import check, reading
 # What may be run, by how a command begins: a new kind wants a thought.
 _KNOWN = (
   r"(\.venv/bin/)?python -m rstar_jax\.",
+  r'python -c "import jax; ',
   r"(\.venv/bin/)?rstar_jax [a-z]+ ",
   r"(\.venv/bin/)?python -m tests\.search\.uct_test$",
   r"make quick$",
@@ -55,7 +56,7 @@ class ListTest(parameterized.TestCase):
   @parameterized.parameters(
     ("make demo", ["make", "--dry-run", "--always-make", "demo"]),
     (
-      "pip install 'rstar_jax[hub]'",
+      "pip install -e '.[hub]'",
       ["grep", "-q", '^  "hub": ', "setup.py"],
     ),
   )

@@ -1,0 +1,125 @@
+"""Checks what `make release` has built, and tries it away from the checkout.
+
+  make release
+
+The files of dist/ hold what they should; the wheel is installed in an
+environment of its own, in a folder that knows no checkout, where the command
+answers a question and searches some problems. What the changelog says of the
+version becomes dist/RELEASE_NOTES.md.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+DIST = ROOT / "dist"
+# Beside the package and its configs.
+_SOURCES = ("CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md", "setup.py")
+_QUESTION = "Sila keeps 3 pens of 14 hens. How many hens does Sila keep?"
+
+
+def tracked() -> set[str]:
+  """Returns what the package is made of, as git knows it."""
+  listed = subprocess.run(
+    ["git", "ls-files", "rstar_jax", "configs/*.py"],
+    **{"cwd": ROOT, "check": True, "capture_output": True, "text": True},
+  )
+  return set(listed.stdout.split())
+
+
+def installed_as(name: str) -> str:
+  """Returns where a wheel has a file of the repository."""
+  return f"rstar_jax/{name}" if name.startswith("configs/") else name
+
+
+def notes(changelog: str, version: str) -> str:
+  """Returns what a changelog says of a version.
+
+  Raises:
+    ValueError: it says nothing.
+  """
+  parts = re.split(r"(?m)^## \[(.+?)\].*\n", changelog)
+  sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+  if not (text := sections.get(version, "").strip()):
+    raise ValueError(f"CHANGELOG.md has no section [{version}]")
+  return f"# rstar_jax {version}\n\n{text}\n"
+
+
+def check_files(wheel: pathlib.Path, sources: pathlib.Path) -> None:
+  """Compares what both hold with the repository; raises SystemExit."""
+  with zipfile.ZipFile(wheel) as file:
+    in_wheel = {name for name in file.namelist() if ".dist-info/" not in name}
+  with tarfile.open(sources) as file:
+    in_sources = {name.partition("/")[2] for name in file.getnames()}
+  wanted = tracked()
+  lost = {
+    "the wheel lacks": {installed_as(name) for name in wanted} - in_wheel,
+    "the wheel has besides": in_wheel - {installed_as(name) for name in wanted},
+    "the sources lack": (wanted | set(_SOURCES)) - in_sources,
+    "the sources have tests": {n for n in in_sources if n.startswith("tests/")},
+  }
+  said = [f"{what}: {', '.join(sorted(n))}" for what, n in lost.items() if n]
+  if said:
+    raise SystemExit("\n".join(said))
+
+
+def try_out(wheel: pathlib.Path) -> None:
+  """Installs a wheel and uses it; raises CalledProcessError if that fails."""
+  with tempfile.TemporaryDirectory() as folder:
+    # Nothing of the checkout is found by chance.
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment = {**kept, "JAX_PLATFORMS": "cpu", "HOME": folder}
+
+    def do(*words: str) -> str:
+      print("==", *words, flush=True)
+      return subprocess.run(
+        words,
+        **{"cwd": folder, "env": environment, "check": True},
+        **{"stdout": subprocess.PIPE, "text": True},
+      ).stdout
+
+    do(sys.executable, "-m", "venv", "venv")
+    # Its own caches and settings stay those of the user.
+    pip = {**kept}
+    subprocess.run(
+      [f"{folder}/venv/bin/python", "-m", "pip", "install", "-q", str(wheel)],
+      **{"cwd": folder, "env": pip, "check": True},
+    )
+    command = f"{folder}/venv/bin/rstar_jax"
+    assert "rollout" in do(command, "--help")
+    config = "--config=configs/tiny.py"
+    said = do(command, "solve", config, f"--question={_QUESTION}")
+    print(said)
+    assert "answer" in said.lower(), said
+    do(
+      *(command, "rollout", config, "--workdir=run", "--round=1"),
+      *("--config.train.count=4", "--config.shard_size=4"),
+    )
+    script = (
+      "import rstar_jax as rj; print(rj.__file__, "
+      "*map(len, rj.read_trees('run/round_1/trees')))"
+    )
+    where, *nodes = do(f"{folder}/venv/bin/python", "-c", script).split()
+    print(where, *nodes)
+    assert where.startswith(folder) and len(nodes) == 4, (where, nodes)
+
+
+def main() -> None:
+  """Does all of it with what lies in dist/."""
+  (wheel,), (sources,) = DIST.glob("*.whl"), DIST.glob("*.tar.gz")
+  version = wheel.name.split("-")[1]
+  check_files(wheel, sources)
+  text = notes((ROOT / "CHANGELOG.md").read_text(), version)
+  try_out(wheel)
+  (DIST / "RELEASE_NOTES.md").write_text(text)
+  print(f"{wheel.name}, {sources.name} and RELEASE_NOTES.md are ready in dist")
+
+
+if __name__ == "__main__":
+  main()
