@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 from flax import nnx
 
-from rstar_jax.hf import folders, tensors
+from rstar_jax.hf import saving, tensors
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import Transformer
 
@@ -38,7 +38,7 @@ def write(folder: pathlib.Path) -> int:
     The number of parameters.
   """
   model = Transformer(CONFIG, rngs=nnx.Rngs(0))
-  folders.save_policy(model, folder, shard_bytes=SHARD_BYTES)
+  saving.save_policy(model, folder, shard_bytes=SHARD_BYTES)
   weights = tensors.SafetensorsFolder(folder)
   return sum(int(np.prod(weights.shape(name))) for name in weights.names())
 

@@ -29,7 +29,7 @@ from absl import app, flags
 
 from benchmarks import checkpoint, memory
 from rstar_jax.config.schema import MeshConfig
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, saving
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer, arrays_of
 
@@ -58,7 +58,7 @@ class Case:
   what: str
   dtype: str = "bfloat16"
   devices: int = 1
-  shard_bytes: int = folders.SHARD_BYTES
+  shard_bytes: int = saving.SHARD_BYTES
 
   @property
   def name(self) -> str:
@@ -79,7 +79,7 @@ CASES = (
   *(
     Case("export", devices=devices, shard_bytes=size)
     for devices in (1, 8)
-    for size in (100_000_000, folders.SHARD_BYTES)
+    for size in (100_000_000, saving.SHARD_BYTES)
   ),
   Case("transformers", "bfloat16"),
   Case("transformers", "float32"),
@@ -109,7 +109,7 @@ def run_export(case: Case, folder: pathlib.Path) -> None:
   memory.mark("ready")
   model = load(case, folder / "model")
   memory.mark("start")
-  folders.save_policy(model, folder / "written", shard_bytes=case.shard_bytes)
+  saving.save_policy(model, folder / "written", shard_bytes=case.shard_bytes)
   memory.mark("end")
 
 

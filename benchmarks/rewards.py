@@ -38,7 +38,7 @@ from rstar_jax.config import identity
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data.synthetic import oracle
 from rstar_jax.evaluation import decisions, intervals, quality
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, saving
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.models.transformer import ppm_from_policy
@@ -234,7 +234,7 @@ def train(
     balanced=config.reward_balanced,
     progress=False,
   )
-  folders.save_ppm(model, folder, tokenizer=context.tokenizer)
+  saving.save_ppm(model, folder, tokenizer=context.tokenizer)
   return len(items)
 
 

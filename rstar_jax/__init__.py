@@ -31,8 +31,8 @@ if TYPE_CHECKING:
   from rstar_jax.hf.folders import BASE_MODEL as BASE_MODEL
   from rstar_jax.hf.folders import load_policy as load_policy
   from rstar_jax.hf.folders import load_ppm as load_ppm
-  from rstar_jax.hf.folders import save_policy as save_policy
-  from rstar_jax.hf.folders import save_ppm as save_ppm
+  from rstar_jax.hf.saving import save_policy as save_policy
+  from rstar_jax.hf.saving import save_ppm as save_ppm
   from rstar_jax.hf.tokenizers import load_tokenizer as load_tokenizer
   from rstar_jax.inference.reward import load_reward as load_reward
   from rstar_jax.inference.step_values import step_values as step_values
@@ -103,8 +103,8 @@ _NAMES = {
   "BASE_MODEL": "hf.folders:BASE_MODEL",
   "load_policy": "hf.folders:load_policy",
   "load_ppm": "hf.folders:load_ppm",
-  "save_policy": "hf.folders:save_policy",
-  "save_ppm": "hf.folders:save_ppm",
+  "save_policy": "hf.saving:save_policy",
+  "save_ppm": "hf.saving:save_ppm",
   "load_tokenizer": "hf.tokenizers:load_tokenizer",
   "train_policy": "training.own_data:train_policy",
   "train_ppm": "training.own_data:train_ppm",

@@ -8,7 +8,7 @@ from flax import nnx
 
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, saving
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.pipeline import context as session
 from rstar_jax.pipeline import models
@@ -32,7 +32,7 @@ def make_base(folder: pathlib.Path) -> str:
   model = Transformer(
     testing.tiny_model(vocab_size=768, num_layers=1), rngs=nnx.Rngs(3)
   )
-  folders.save_policy(model, folder)
+  saving.save_policy(model, folder)
   HfTokenizer(folders.BASE_MODEL).save(folder)
   return str(folder)
 
@@ -118,8 +118,10 @@ class ScriptedBackend:
     self, context, round_, *, score="", reward_model="", policy="", ppm=""
   ):
     searches = models.policy_of(context, policy or round_)
-    guide = ppm or (context.finished(round_, score) if score else None)
-    self.made.append((searches, guide))
+    guide = ppm or reward_model
+    if score and not guide:
+      guide = context.finished(round_, score)
+    self.made.append((searches, guide or None))
     self.score = testing.score_by_hash if score or reward_model else None
     self.reward = context.task.reward
 

@@ -14,7 +14,7 @@ from absl import flags
 from benchmarks import meter
 from benchmarks.peers import protocol
 from configs import smollm2_135m
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, saving
 
 OURS = "ours"
 # Ours without kernels for CPUs: what XLA makes of the same functions.
@@ -134,7 +134,7 @@ def start(
     kept = jnp.float32 if what == "training" else jnp.dtype(dtype)
     folder = pathlib.Path(root) / jnp.dtype(kept).name
     if not (folder / "config.json").exists():
-      folders.save_policy(folders.load_policy(gguf, kept), folder)
+      saving.save_policy(folders.load_policy(gguf, kept), folder)
     crew = Crew(folder)
     stack.callback(crew.turns.end)
     ours = dict.fromkeys((OURS, *also), sys.executable)

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rstar_jax.hf import families, tensors
+from rstar_jax.hf import families, reward_heads, tensors
 from rstar_jax.hf.fields import Fields, read_json
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Path, Transformer, arrays_of
@@ -135,6 +135,10 @@ class Merged:
   def replaced(self, name: str) -> int | None:
     """Returns the rows of a tensor that the adapter has whole, or None."""
     return self.shape(name)[0] if name in self._replaced else None
+
+  def head(self) -> str | None:
+    """Returns the form of a scalar head of ours, or None."""
+    return tensors.said_of(self._where).get(reward_heads.HEAD)
 
   def names(self) -> list[str]:
     return self._names
@@ -295,7 +299,10 @@ def save(
     for name in sorted(made)
   }
   with store.staged(folder) as local:
-    tensors.write_file(local / WEIGHTS, specs, (made[name] for name in specs))
+    # PEFT warns of fields that it does not know.
+    said = {} if model.head == "lm" else {reward_heads.HEAD: model.head}
+    values = (made[name] for name in specs)
+    tensors.write_file(local / WEIGHTS, specs, values, **said)
     tensors.write_text(local / CONFIG, text)
     if tokenizer is not None:
       tokenizer.save(local)

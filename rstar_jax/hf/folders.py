@@ -1,4 +1,4 @@
-"""Loads and saves models as Hugging Face folders; loads GGUF files too.
+"""Loads models from Hugging Face folders and GGUF files.
 
 It needs neither torch nor `transformers`: `model_config.py` reads sizes and
 `families.py` names. Weights are read one tensor at a time, straight to their
@@ -8,8 +8,6 @@ devices.
 import contextlib
 import dataclasses
 import difflib
-import itertools
-import json
 import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +21,6 @@ from flax import nnx
 from rstar_jax.hf import (
   adapters,
   families,
-  model_card,
   model_config,
   mxfp4,
   pickles,
@@ -34,22 +31,18 @@ from rstar_jax.hf.fields import read_json
 from rstar_jax.hf.gguf import GgufFile
 from rstar_jax.models import llama_form, sharding
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.models.transformer import Transformer, arrays_of
-from rstar_jax.steps.tokenizer import Tokenizer
+from rstar_jax.models.transformer import Transformer
 from rstar_jax.storage import store
 
 # The base model that the package ships.
 BASE_MODEL = pathlib.Path(__file__).parents[1] / "base_model"
-
-# Most bytes of a file of weights; the same as in `transformers`.
-SHARD_BYTES = 5_000_000_000
 
 # Files of weights, which only `load_*` needs.
 WEIGHTS = ("*.safetensors", pickles.FILES.pattern)
 # Files to download from the hub; the older form of weights only without these.
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 # The field with the original family of a model that was written as a Llama.
-_FORM_OF = "rstar_family"
+FORM_OF = "rstar_family"
 # Tensors of old files that are not weights.
 _BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")
 
@@ -97,13 +90,13 @@ def load_ppm(
   dtype: jnp.dtype | None = jnp.float32,
   **options: Any,
 ) -> Transformer:
-  """Loads a PPM that `save_ppm` wrote; see `load_policy` for the arguments."""
+  """Loads a PPM of ours, or the adapter of one, merged; see `load_policy`."""
   with _open(name_or_folder) as source:
-    head = source.fields.get("rstar_head")
+    head = source.fields.get(reward_heads.HEAD)
     if head is None:
       raise ValueError(
-        f"{source.where} lacks rstar_head: it is not a PPM of `save_ppm`; in "
-        "the place of an adapter name the folder that it is merged into"
+        f"{source.where} lacks {reward_heads.HEAD}: it is not a PPM of ours; "
+        "read it by `load_reward_model`"
       )
     return _load(source, head, dtype, **options)
 
@@ -136,37 +129,6 @@ def load_reward_model(
     )
     source = dataclasses.replace(source, tensors=weights)
     return _load(source, head, dtype, **options)
-
-
-def save_policy(
-  model: Transformer, folder: str | store.Path, **options: Any
-) -> None:
-  """Writes a causal LM that `transformers` loads; the bytes are reproducible.
-
-  Args:
-    model: with an LM head.
-    folder: made if need be.
-    **options: `tokenizer`, to save beside it; `shard_bytes`, most bytes of a
-      file of weights.
-  """
-  if model.head != "lm":
-    raise ValueError(f"a model with head={model.head!r} is not a policy")
-  _save(model, folder, **options)
-
-
-def save_ppm(
-  ppm: Transformer, folder: str | store.Path, **options: Any
-) -> None:
-  """Writes a PPM as a sequence classifier with one label.
-
-  Args:
-    ppm: with a scalar head, whose form is written as "rstar_head".
-    folder: made if need be.
-    **options: see `save_policy`.
-  """
-  if ppm.head not in ("tanh", "logit"):
-    raise ValueError(f"a model with head={ppm.head!r} is not a PPM")
-  _save(ppm, folder, **options)
 
 
 def read_config(
@@ -274,6 +236,8 @@ def _merged(base: _Source, folder: pathlib.Path) -> _Source:
   if (labels := merged.replaced("score.weight")) is not None:
     fields["architectures"] = [model_config.classifier(config.family)]
     fields["num_labels"] = labels
+  if head := merged.head():
+    fields[reward_heads.HEAD] = head
   return _Source(fields, merged, str(folder))
 
 
@@ -386,7 +350,7 @@ def _load(
     variable.set_value(value.block_until_ready())
     del read
   model = nnx.merge(graphdef, params)
-  if source.fields.get(_FORM_OF) == "qwen2":
+  if source.fields.get(FORM_OF) == "qwen2":
     return llama_form.to_qwen2(model)
   return model
 
@@ -486,79 +450,3 @@ def _check_tied(source: _Source) -> None:
 def _some(names: list[str]) -> str:
   more = f" and {len(names) - 5} more" if len(names) > 5 else ""
   return ", ".join(names[:5]) + more
-
-
-def _parts(
-  entries: Sequence[families.Entry],
-  arrays: Mapping[families.Path, jax.Array],
-  sizes: Mapping[str, int],
-) -> Iterator[np.ndarray]:
-  """Makes what is written of tensors, one after the other."""
-  for _, own in itertools.groupby(entries, key=lambda entry: entry.name):
-    turns = []
-    for entry in own:
-      array = arrays[entry.path]
-      if entry.expert is not None:
-        array = array[entry.expert]
-      part = families.to_disk(sharding.to_host(array), entry.row, sizes)
-      if families.take_turns(entry.row):
-        turns.append(part)
-      else:
-        yield part
-    if turns:
-      yield np.stack(turns, axis=-1)
-
-
-def _save(
-  model: Transformer,
-  folder: str | store.Path,
-  *,
-  tokenizer: Tokenizer | None = None,
-  shard_bytes: int = SHARD_BYTES,
-) -> None:
-  """Writes weights, config, model card and, if given, tokenizer.
-
-  Args:
-    model: with any head, on any mesh; every process of a cluster calls this.
-    folder: made if need be.
-    tokenizer: saved beside the model; gives the ids of end of text and padding.
-      A Qwen2 model with another family's tokenizer is written as a Llama.
-    shard_bytes: most bytes of a file of weights.
-  """
-  form = {}
-  misread = () if tokenizer is None else tokenizer.misread_in
-  if model.config.family in misread and not any(model.config.windows()):
-    model, form = llama_form.from_qwen2(model), {_FORM_OF: "qwen2"}
-  config = model.config
-  fields = model_config.to_fields(config, model.head) | form
-  if tokenizer is not None:
-    fields |= {
-      "eos_token_id": tokenizer.eos_id,
-      "pad_token_id": tokenizer.pad_id,
-    }
-  arrays = arrays_of(model)
-  sizes = families.sizes_of(config)
-  entries = families.entries(config, set(arrays))
-  # The sort is stable, so the parts of a tensor stay in order.
-  entries.sort(key=lambda entry: entry.name)
-  # One at a time; all processes take part in gathering each.
-  parts = _parts(entries, arrays, sizes)
-  if jax.process_index() != 0:
-    for _ in parts:
-      pass
-    return
-  dtypes = {entry.name: arrays[entry.path].dtype for entry in entries}
-  specs = {
-    name: tensors.Spec(dtypes[name], shape)
-    for name, shape in families.disk_shapes(entries, sizes).items()
-  }
-  text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
-  count = sum(array.size for array in arrays.values())
-  prompt = {} if tokenizer is None else {"prompt": tokenizer.prompt}
-  card = model_card.render(config, model.head, count, **prompt)
-  with store.staged(folder, stale="*.safetensors*") as local:
-    tensors.write(local, specs, parts, shard_bytes)
-    tensors.write_text(local / "config.json", text)
-    tensors.write_text(local / "README.md", card)
-    if tokenizer is not None:
-      tokenizer.save(local)

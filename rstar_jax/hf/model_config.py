@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rstar_jax.hf import rope_config
+from rstar_jax.hf import reward_heads, rope_config
 from rstar_jax.hf.families import FAMILIES
 from rstar_jax.hf.fields import Fields
 from rstar_jax.hf.rope_config import FULL, SLIDING
@@ -16,16 +16,6 @@ from rstar_jax.models.config import STEEPNESS, Mixture, ModelConfig, in_turns
 
 # A family, and the way in which its weights may be quantised.
 MXFP4 = "gpt_oss", "mxfp4"
-
-# What a class's name may end in: a decoder with one head or another.
-CLASSES = (
-  "ForCausalLM",
-  "ForSequenceClassification",
-  "ForTokenClassification",
-  "ForProcessRewardModel",
-  "ForRewardModel",
-  "ForPrmModel",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,7 +220,7 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
       "id2label": {"0": "LABEL_0"},
       "label2id": {"LABEL_0": 0},
       # transformers has no tanh: its logit is our raw value.
-      "rstar_head": head,
+      reward_heads.HEAD: head,
     }
   _check_said(config, fields)
   return fields
@@ -240,15 +230,6 @@ def classifier(family: str) -> str:
   """Returns the name of a family's class with a scalar head."""
   name = "Gemma3Text" if family == "gemma3_text" else _FAMILIES[family].name
   return f"{name}ForSequenceClassification"
-
-
-def labels(fields: Mapping[str, Any]) -> int:
-  """Returns the number of a classifier's labels."""
-  named = fields.get("id2label")
-  # The number of labels takes precedence over their names.
-  return fields.get(
-    "num_labels", len(named) if isinstance(named, Mapping) else 2
-  )
 
 
 # Fields that say how the model is computed here.
@@ -294,7 +275,8 @@ def _check_plain(file: Fields, family: str) -> None:
     file.refuse("per_layer_config", "left out: all layers must be alike")
   if file.value("use_bidirectional_attention", None):
     file.refuse("use_bidirectional_attention", "false or null")
-  classes = [f"{_FAMILIES[family].name}{each}" for each in CLASSES]
+  name = _FAMILIES[family].name
+  classes = [f"{name}{each}" for each in reward_heads.BY_CLASS]
   classes.append(classifier(family))
   names = file.value("architectures", None)
   if names is not None and not (

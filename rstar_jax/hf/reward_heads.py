@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rstar_jax.hf import model_config
 from rstar_jax.hf.tensors import Tensors
 from rstar_jax.models.config import ModelConfig
 
@@ -24,7 +23,8 @@ from rstar_jax.models.config import ModelConfig
 #   answers     a causal model that answers with a good or a bad token
 Kind = Literal["outcome", "steps", "qwen", "qwen_rm", "skywork", "answers"]
 
-_BY_CLASS: Mapping[str, Kind] = {
+# By what a class's name ends in; no other class is read (`model_config.py`).
+BY_CLASS: Mapping[str, Kind] = {
   "ForSequenceClassification": "outcome",
   "ForTokenClassification": "steps",
   "ForProcessRewardModel": "qwen",
@@ -32,13 +32,15 @@ _BY_CLASS: Mapping[str, Kind] = {
   "ForPrmModel": "skywork",
   "ForCausalLM": "answers",
 }
-assert set(_BY_CLASS) == set(model_config.CLASSES)
 
 # Words for classes, in any case. Other names are refused: a reward whose sign
 # is guessed is worse than none.
 _GOOD = ("label_1", "good", "correct", "positive", "right", "true", "1", "+")
 _BAD = ("label_0", "bad", "incorrect", "negative", "wrong", "false", "0", "-")
 _VALUE = "v_head.summary"
+# Where the form of a scalar head of ours is said: in config.json, or in an
+# adapter's file of weights. It is what tells a PPM of ours from others.
+HEAD = "rstar_head"
 
 
 def kind_of(fields: Mapping[str, Any], where: str) -> Kind:
@@ -55,15 +57,24 @@ def kind_of(fields: Mapping[str, Any], where: str) -> Kind:
   kinds = {
     kind
     for name in (names if isinstance(names, list) else [])
-    for end, kind in _BY_CLASS.items()
+    for end, kind in BY_CLASS.items()
     if str(name).endswith(end)
   }
   if len(kinds) != 1:
     raise ValueError(
       f"{where}: architectures={names} is none of a reward model; known are "
-      f"{', '.join('*' + each for each in _BY_CLASS)}"
+      f"{', '.join('*' + each for each in BY_CLASS)}"
     )
   return kinds.pop()
+
+
+def labels(fields: Mapping[str, Any]) -> int:
+  """Returns the number of a classifier's labels."""
+  named = fields.get("id2label")
+  # The number of labels takes precedence over their names.
+  return fields.get(
+    "num_labels", len(named) if isinstance(named, Mapping) else 2
+  )
 
 
 def classes(fields: Mapping[str, Any], where: str) -> tuple[int, int] | None:
@@ -73,7 +84,7 @@ def classes(fields: Mapping[str, Any], where: str) -> tuple[int, int] | None:
     ValueError: there are more than two, or their names do not say which is
       which.
   """
-  count, named = model_config.labels(fields), fields.get("id2label") or {}
+  count, named = labels(fields), fields.get("id2label") or {}
   if count == 1:
     return None
   if count == 2 and isinstance(named, Mapping):
@@ -112,8 +123,8 @@ def read(
   """
   kind = kind_of(fields, where)
   names, scale = weights.names(), 1.0
-  if kind == "outcome" and model_config.labels(fields) == 1:
-    return fields.get("rstar_head", "logit"), weights
+  if kind == "outcome" and labels(fields) == 1:
+    return fields.get(HEAD, "logit"), weights
   if kind == "skywork" or f"{_VALUE}.weight" in names:
     weight, pair = f"{_VALUE}.weight", None
   elif kind == "answers":

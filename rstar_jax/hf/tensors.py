@@ -211,20 +211,29 @@ def write(
 
 
 def write_file(
-  file: pathlib.Path, specs: Mapping[str, Spec], parts: Iterator[np.ndarray]
+  file: pathlib.Path,
+  specs: Mapping[str, Spec],
+  parts: Iterator[np.ndarray],
+  **said: str,
 ) -> None:
-  """Writes tensors as one file; see `write`."""
+  """Writes tensors, and what is said of them, as one file; see `write`."""
   partial = _partial(file)
   with partial.open("wb") as stream:
-    stream.write(_header(specs))
+    stream.write(_header(specs, said))
     for name, spec in specs.items():
       _copy(parts, stream, name, spec)
   _settle(partial, file)
 
 
-def _header(specs: Mapping[str, Spec]) -> bytes:
+def said_of(file: pathlib.Path) -> Mapping[str, str]:
+  """Returns what is said of a file's tensors; see `write_file`."""
+  with safetensors.safe_open(file, framework="np") as opened:
+    return opened.metadata() or {}
+
+
+def _header(specs: Mapping[str, Spec], said: Mapping[str, str]) -> bytes:
   # transformers before version 5 requires "format".
-  header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+  header: dict[str, Any] = {"__metadata__": {"format": "pt", **said}}
   start = 0
   for name, spec in specs.items():
     header[name] = {

@@ -81,7 +81,7 @@ def described(name: str) -> Published:
     form=form,
     tokenizer=tokenizer,
     answers=answers,
-    head=fields.get("rstar_head", "logit") if one else "odds",
+    head=fields.get(reward_heads.HEAD, "logit") if one else "odds",
     reading=_reading(kind, fields, folder, answers),
     unread_id=fields.get("pad_token_id") if form.whole else None,
   )
@@ -137,9 +137,7 @@ def is_of_others(name: str) -> bool:
   form, folder = reward_forms.split(name)
   if form:
     return True
-  _, fields = folders.read_config(folder)
-  # An adapter is one of ours until it is merged; `load_ppm` says so.
-  return "rstar_head" not in fields and not folders.base_of_adapter(folder)
+  return reward_heads.HEAD not in folders.merged_fields(folder)
 
 
 class RewardModel:

@@ -131,4 +131,9 @@ def _stack(*arrays: jax.Array) -> jax.Array:
     return jnp.stack(arrays)
   spec = jax.P(None, *place.spec)
   place = jax.sharding.NamedSharding(place.mesh, spec)
-  return jax.jit(lambda *each: jnp.stack(each), out_shardings=place)(*arrays)
+  # One function, so that arrays of one shape are one program.
+  return jax.jit(_stacked, out_shardings=place)(*arrays)
+
+
+def _stacked(*arrays: jax.Array) -> jax.Array:
+  return jnp.stack(arrays)

@@ -7,12 +7,13 @@ here, as plain callables.
 import dataclasses
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 
 from rstar_jax.config import plugins
-from rstar_jax.config.schema import EngineConfig
+from rstar_jax.config.schema import Config, EngineConfig
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference import remote, reward
@@ -33,7 +34,6 @@ from rstar_jax.inference.weights import Busy
 from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import (
-  Transformer,
   arrays_in,
   arrays_of,
   from_arrays,
@@ -44,6 +44,39 @@ from rstar_jax.search.mcts import Calls
 from rstar_jax.steps import grammar
 from rstar_jax.storage import compiled, journal, metrics, store
 from rstar_jax.types import Expand, Score
+
+# Before the folder of a PPM of ours, where a name might be another's.
+PPM = "ppm:"
+# A reward model of any kind, as a search asks it.
+Scores = Scorer | RewardModel | PluginScore
+
+
+def score_of(
+  name: str,
+  config: Config,
+  field: str,
+  ppm: Callable[[str], Scorer],
+  **shared: Any,
+) -> Scores:
+  """Loads a reward model by its name, whoever made it.
+
+  Args:
+    name: "module:function"; a folder or name, of another's in its form, see
+      `reward.load_reward`, or of a PPM of ours, which may be "ppm:FOLDER".
+    config: of the run; another's may be behind `servers.reward`.
+    field: where it is named, for errors.
+    ppm: loads a PPM of ours from its folder.
+    **shared: of the engine: mesh, busy, lock; see `PagedModel`.
+  """
+  if plugins.names_one(name):
+    return PluginScore(config, name, field)
+  folder = name.removeprefix(PPM)
+  if folder != name or not reward.is_of_others(name):
+    return ppm(folder)
+  if config.servers.reward:
+    return deploy.reward(config, name)
+  dtype = jnp.dtype(config.policy.dtype)
+  return reward.load_reward(name, config.engine, dtype, **shared)
 
 
 class ModelBackend:
@@ -66,11 +99,9 @@ class ModelBackend:
       context: the run.
       round_: the round that trained the policy; 0 is the base model.
       score: folder of the round's reward model, e.g. "ppm"; "" for none.
-      reward_model: folder, name or "module:function" of a reward model that
-        replaces the round's, see `reward.load_reward`; "" for none.
+      reward_model: one that replaces the round's, see `score_of`; "" for none.
       policy: folder or name of a policy that replaces the round's.
-      ppm: folder, name or "module:function" of a PPM, or of another's reward
-        model, that replaces the one that `score` names.
+      ppm: one that replaces the one that `score` names, if there is one.
       engine: sampling of the policy; None is the run's.
     """
     self._context = context
@@ -108,28 +139,19 @@ class ModelBackend:
     self._began = time.perf_counter()
     self._compiled = compiled.counter()
     self._before = self._compiled.programs, self._compiled.seconds
-    self.score: Scorer | RewardModel | PluginScore | None = None
-    if plugins.names_one(reward_model):
-      self.score = PluginScore(config, reward_model, "reward_model")
-    elif reward_model:
-      self.score = self._reward(reward_model)
-    elif score and plugins.names_one(ppm):
-      self.score = PluginScore(config, ppm, "rounds.ppm")
-    elif score and ppm and reward.is_of_others(ppm):
-      self.score = self._reward(ppm)
+    self.score: Scores | None = None
+    if reward_model:
+      self.score = self._named(reward_model, "reward_model")
+    elif score and ppm:
+      self.score = self._named(ppm, "rounds.ppm")
     elif score:
       made = models.ppm_round(context, round_) if score == "ppm" else round_
-      if not (ppm or made):
+      if not made:
         raise ValueError(
           f"no round up to {round_} made preference pairs, so there is no "
           "PPM yet: in another --workdir set rounds.annotation='terminal'"
         )
-      folder = ppm or context.finished(made, score)
-      if config.servers.ppm:
-        scores = deploy.ppm(context, folder)
-      else:
-        scores = self._scoring(folders.load_ppm(folder, dtype, mesh=mesh))
-      self.score = Scorer(scores, context.tokenizer)
+      self.score = self._ppm(context.finished(made, score))
 
   def load_policy(self, params: Any) -> None:
     """Copies the parameters of a policy in training into the engine.
@@ -144,16 +166,20 @@ class ModelBackend:
     copies = sharding.copied(params, self._mesh, jnp.dtype(config.dtype))
     self._engine.load(from_arrays(self._model_config, "lm", arrays_in(copies)))
 
-  def _reward(self, name: str) -> RewardModel:
-    """Loads another's reward model, or finds it behind its servers."""
+  def _named(self, name: str, field: str) -> "Scores":
     config = self._context.config
-    if config.servers.reward:
-      return deploy.reward(self._context, name)
-    dtype = jnp.dtype(config.policy.dtype)
-    return reward.load_reward(name, config.engine, dtype, **self._shared)
+    return score_of(name, config, field, self._ppm, **self._shared)
 
-  def _scoring(self, model: Transformer) -> ScoringEngine:
-    return ScoringEngine(model, self._context.config.engine, **self._shared)
+  def _ppm(self, folder: store.Path | str) -> Scorer:
+    """Loads a PPM of ours, or finds it behind its servers."""
+    config = self._context.config
+    if config.servers.ppm:
+      scores = deploy.ppm(self._context, folder)
+    else:
+      dtype = jnp.dtype(config.policy.dtype)
+      model = folders.load_ppm(folder, dtype, mesh=self._mesh)
+      scores = ScoringEngine(model, config.engine, **self._shared)
+    return Scorer(scores, self._context.tokenizer)
 
   def _models(self) -> list[PagedModel]:
     """Returns the models on the devices."""

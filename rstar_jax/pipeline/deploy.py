@@ -15,8 +15,8 @@ from absl import logging
 from flax import nnx
 
 from rstar_jax.config import plugins
-from rstar_jax.config.schema import urls_of
-from rstar_jax.hf import folders
+from rstar_jax.config.schema import Config, urls_of
+from rstar_jax.hf import folders, reward_heads
 from rstar_jax.inference import loading
 from rstar_jax.inference import reward as reward_lib
 from rstar_jax.inference.reward import RewardModel
@@ -79,10 +79,9 @@ def policy(
 def ppm(context: Context, folder: store.Path | str) -> ServedScores:
   """Returns the servers of a PPM, once they have it; see `policy`."""
   config = context.config
-  _, fields = folders.read_config(folder)
-  head = fields.get("rstar_head")
+  head = folders.merged_fields(folder).get(reward_heads.HEAD)
   if head is None:
-    raise ValueError(f"{folder} lacks rstar_head: it is not a PPM")
+    raise ValueError(f"{folder} lacks {reward_heads.HEAD}: it is not a PPM")
   expected = None
   if config.servers.compare:
     model = folders.load_ppm(folder, jnp.dtype(config.policy.dtype))
@@ -94,18 +93,17 @@ def ppm(context: Context, folder: store.Path | str) -> ServedScores:
   return found
 
 
-def reward(context: Context, name: str) -> RewardModel:
+def reward(config: Config, name: str) -> RewardModel:
   """Returns a published reward model behind `servers.reward`.
 
   Args:
-    context: the run.
+    config: of the run.
     name: see `reward.load_reward`; its tokenizer and config.json are read here.
 
   Raises:
     ValueError: a server has another model, or is none for this.
     ConnectionError: none answers.
   """
-  config = context.config
   found = reward_lib.described(name)
   asked = [
     found.path(question, steps[:count])

@@ -19,7 +19,7 @@ from rstar_jax.data import held_out, pools, sides, stored_sides
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.data.stored_sides import StoredSides
-from rstar_jax.hf import folders
+from rstar_jax.hf import saving
 from rstar_jax.models.transformer import ppm_from_policy
 from rstar_jax.pipeline import extract, models
 from rstar_jax.pipeline.context import Context
@@ -134,7 +134,7 @@ def train(
       if context.host.leads:
         context.writer.write(round_, measured, f"{name}/held_out_{each}")
   with stopping.deferred():
-    folders.save_ppm(model, folder, tokenizer=context.tokenizer)
+    saving.save_ppm(model, folder, tokenizer=context.tokenizer)
     finish_model(context.host, folder, info)
 
 

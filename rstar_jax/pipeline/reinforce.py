@@ -17,7 +17,7 @@ from absl import logging
 from rstar_jax import rng
 from rstar_jax.config import identity
 from rstar_jax.data import batches, experience, outcomes
-from rstar_jax.hf import folders
+from rstar_jax.hf import saving
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.pipeline import backends, models, rollout
@@ -72,7 +72,7 @@ def reinforce(context: Context, round_: int) -> None:
     adapter=models.adapter_saver(context, policy, turns.start, settings.train),
   )
   with stopping.deferred():
-    folders.save_policy(model, policy, tokenizer=context.tokenizer)
+    saving.save_policy(model, policy, tokenizer=context.tokenizer)
     finish_model(context.host, policy, {"turns": settings.iterations})
   finish(
     context.host, trees, lambda: rollout.info(context, round_, trees, retired)

@@ -10,7 +10,7 @@ from rstar_jax import rng
 from rstar_jax.data import batches, held_out, stored_rows
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.data.stored_rows import StoredRows
-from rstar_jax.hf import folders
+from rstar_jax.hf import saving
 from rstar_jax.pipeline import models
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import each_row, finish, finish_model
@@ -67,7 +67,7 @@ def train_policy(context: Context, round_: int) -> None:
       adapter=models.adapter_saver(context, folder, start, config),
     )
   with stopping.deferred():
-    folders.save_policy(model, folder, tokenizer=context.tokenizer)
+    saving.save_policy(model, folder, tokenizer=context.tokenizer)
     finish_model(context.host, folder, {"solutions": training.solutions})
 
 

@@ -36,8 +36,6 @@ from rstar_jax.types import Problem
 _POLICY = "policy"
 # Names of metrics begin so: a model and a method follow.
 _WORK = "study"
-# Before the folder or name of a PPM that was made here.
-_OTHER = "ppm:"
 
 
 def study(context: Context, round_: int) -> None:
@@ -292,15 +290,13 @@ class Searcher:
 
   def __init__(self, context: Context, round_: int, reward: str = ""):
     own = reward in ("ppm", "orm", "pqm")
-    other = reward.removeprefix(_OTHER) if reward.startswith(_OTHER) else ""
     self._context, self._round, self._reward = context, round_, reward
     self._top = folder_of(context, round_, reward or _POLICY)
     self._backend = backends.ModelBackend(
       context,
       round_,
-      score="ppm" if other else reward if own else "",
-      reward_model="" if own or other else reward,
-      ppm=other,
+      score=reward if own else "",
+      reward_model="" if own else reward,
     )
     self._calls: dict[str, Calls] = {}
     # What a method took is measured while no other shard is searched.

@@ -29,7 +29,7 @@ from flax import nnx
 from rstar_jax.config import schema as config_lib
 from rstar_jax.data import batches
 from rstar_jax.data.synthetic import generator
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, saving
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.steps import prompts
@@ -162,7 +162,7 @@ def train(
       name=f"bootstrap_{split}",
     )
   writer.close()
-  folders.save_policy(model, output, tokenizer=tokenizer)
+  saving.save_policy(model, output, tokenizer=tokenizer)
   logging.info("The base model is in %s", output)
   return model
 

@@ -25,7 +25,7 @@ from absl import app, flags
 from etils import epath
 
 from rstar_jax import outside
-from rstar_jax.config import flag, plugins
+from rstar_jax.config import flag
 from rstar_jax.config.schema import Config
 from rstar_jax.data import compressed
 from rstar_jax.data.files import ProblemError
@@ -35,37 +35,32 @@ from rstar_jax.evaluation import decisions, prmbench, processbench, step_errors
 from rstar_jax.evaluation.step_errors import Marked
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
-from rstar_jax.inference import reward
-from rstar_jax.inference.plugin_backends import PluginScore
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.pipeline import models, shards
+from rstar_jax.pipeline import backends, models, shards
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage.formatting import grid
 from rstar_jax.types import Score
 
-# Before the folder of a PPM, as in config.study.rewards.
-_PPM = "ppm:"
 _FILES = (".jsonl", ".json", ".parquet", ".csv")
 
 
 def score_of(name: str, config: Config) -> Score:
-  """Loads a reward model.
+  """Loads a reward model; see `backends.score_of`.
 
   Args:
-    name: a folder or name, FORM:NAME, ppm:FOLDER, or a plugin.
+    name: its name.
     config: dtype, devices, and sizes of the programs.
   """
-  if plugins.names_one(name):
-    return PluginScore(config, name, "--reward")
   mesh = models.search_mesh(config)
-  dtype = jnp.dtype(config.policy.dtype)
-  if not name.startswith(_PPM):
-    return reward.load_reward(name, config.engine, dtype, mesh=mesh)
-  folder = name.removeprefix(_PPM)
-  ppm = folders.load_ppm(folder, dtype, mesh=mesh)
-  engine = ScoringEngine(ppm, config.engine, mesh=mesh)
-  return Scorer(engine, load_tokenizer(folder))
+
+  def ppm(folder: str) -> Scorer:
+    dtype = jnp.dtype(config.policy.dtype)
+    model = folders.load_ppm(folder, dtype, mesh=mesh)
+    engine = ScoringEngine(model, config.engine, mesh=mesh)
+    return Scorer(engine, load_tokenizer(folder))
+
+  return backends.score_of(name, config, "--reward", ppm, mesh=mesh)
 
 
 def subsets(source: str) -> dict[str, list[Marked]]:

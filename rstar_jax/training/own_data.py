@@ -11,7 +11,7 @@ from flax import nnx
 from rstar_jax import rng
 from rstar_jax.config.schema import Config, PolicyConfig, TrainConfig
 from rstar_jax.data import held_out
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, saving
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models import host_memory, vocabulary
 from rstar_jax.models.transformer import (
@@ -79,7 +79,7 @@ def train_policy(
       **kept_in,
     )
   if folder is not None:
-    folders.save_policy(model, folder, tokenizer=tokenizer)
+    saving.save_policy(model, folder, tokenizer=tokenizer)
   return model
 
 
@@ -139,7 +139,7 @@ def train_ppm(
       **kept_in,
     )
   if folder is not None:
-    folders.save_ppm(model, folder, tokenizer=tokenizer)
+    saving.save_ppm(model, folder, tokenizer=tokenizer)
   return model
 
 

@@ -217,9 +217,10 @@ class SaveTest(AdapterCase):
     self.assertEqual(found.config.vocab_size, 101)
     self.assert_same(found, model)
 
-  def test_a_reward_model(self):
+  @parameterized.parameters("tanh", "logit")
+  def test_a_reward_model(self, head):
     policy = folders.load_policy(GOLDEN / "qwen2")
-    model = ppm_from_policy(policy, "logit", rngs=nnx.Rngs(0))
+    model = ppm_from_policy(policy, head, rngs=nnx.Rngs(0))
     added = self.trained(model)
     adapters.save(
       self.folder, added, model, base=str(GOLDEN / "qwen2"), alpha=3.0
@@ -227,10 +228,14 @@ class SaveTest(AdapterCase):
     self.assert_same(folders.load_reward_model(self.folder), model)
     with self.assertRaisesRegex(ValueError, "lm_head.weight is missing"):
       folders.load_policy(self.folder)
-    with self.assertRaisesRegex(
-      ValueError, f"{self.folder} lacks .* in the place of an adapter name"
-    ):
-      folders.load_ppm(self.folder)
+    found = folders.load_ppm(self.folder)
+    self.assert_same(found, model)
+    self.assertEqual(found.head, head)
+
+  def test_a_reward_model_of_others_is_no_ppm(self):
+    folder = self.copied("llama_bias")
+    with self.assertRaisesRegex(ValueError, "lacks rstar_head: it is not a"):
+      folders.load_ppm(folder)
 
 
 class TokenizerTest(AdapterCase):

@@ -14,12 +14,10 @@ import safetensors.numpy
 from absl.testing import absltest, parameterized
 from flax import nnx
 
-from rstar_jax.hf import folders, tensors
+from rstar_jax.hf import folders, saving, tensors
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
-from rstar_jax.steps import prompts
-from rstar_jax.steps.tokenizer import HfTokenizer, encode_solution
 from rstar_jax.testing import tiny_model
-from tests.parity import cases, compare
+from tests.parity import compare
 
 BASE_MODEL = pathlib.Path(folders.__file__).parents[1] / "base_model"
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -53,7 +51,7 @@ def traced():
     tracemalloc.stop()
 
 
-class HfTest(parameterized.TestCase):
+class FolderCase(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.folder = pathlib.Path(self.create_tempdir().full_path) / "model"
@@ -67,10 +65,12 @@ class HfTest(parameterized.TestCase):
     for path in first:
       np.testing.assert_array_equal(first[path], second[path], str(path))
 
+
+class FoldersTest(FolderCase):
   @parameterized.parameters(True, False)
   def test_policy_comes_back_to_the_bit(self, tied):
     model = make(tied_embeddings=tied, rope_theta=1e6, rms_eps=1e-5)
-    folders.save_policy(model, self.folder)
+    saving.save_policy(model, self.folder)
     loaded = folders.load_policy(self.folder)
     self.assert_same(model, loaded)
     self.assertEqual(loaded.config, model.config)
@@ -79,7 +79,7 @@ class HfTest(parameterized.TestCase):
   @parameterized.parameters("tanh", "logit")
   def test_ppm_comes_back_to_the_bit(self, head):
     ppm = ppm_from_policy(make(), head, rngs=nnx.Rngs(1))
-    folders.save_ppm(ppm, self.folder)
+    saving.save_ppm(ppm, self.folder)
     loaded = folders.load_ppm(self.folder)
     self.assert_same(ppm, loaded)
     self.assertEqual(loaded.head, head)
@@ -89,80 +89,15 @@ class HfTest(parameterized.TestCase):
 
   def test_bfloat16(self):
     model = make(dtype="bfloat16", param_dtype="bfloat16")
-    folders.save_policy(model, self.folder)
+    saving.save_policy(model, self.folder)
     loaded = folders.load_policy(self.folder, jnp.bfloat16)
     self.assertEqual(loaded.config.dtype, "bfloat16")
     self.assert_same(model, loaded)
     wide = arrays(folders.load_policy(self.folder))["embedding",]
     self.assertEqual(wide.dtype, np.float32)
 
-  def test_qwen2_is_written_as_llama_beside_a_tokenizer_of_others(self):
-    tokenizer = HfTokenizer(BASE_MODEL)
-    model = make(vocab_size=tokenizer.vocab_size)
-    folders.save_policy(model, self.folder, tokenizer=tokenizer)
-    self.assertEqual(folders.read_config(self.folder)[0].family, "llama")
-    loaded = folders.load_policy(self.folder)
-    self.assert_same(model, loaded)
-    self.assertEqual(loaded.config, model.config)
-    self.assertEqual(loaded.config.family, "qwen2")
-
-  @parameterized.parameters("Is it {{ 3 }}?", "<code>x</code>\n\n  y \u00e9")
-  def test_a_chat_of_others_is_the_prompt_of_training(self, question):
-    import transformers
-
-    tokenizer = HfTokenizer(BASE_MODEL)
-    model = make(vocab_size=tokenizer.vocab_size)
-    folders.save_policy(model, self.folder, tokenizer=tokenizer)
-    read = transformers.AutoTokenizer.from_pretrained(self.folder)
-    ids = read.apply_chat_template(
-      [{"role": "user", "content": question}],
-      add_generation_prompt=True,
-      return_dict=False,
-    )
-    asked = prompts.prompt(question)
-    self.assertEqual(ids, encode_solution(tokenizer, asked, ()))
-    self.assertEqual(read.decode(ids), asked)
-
-  def test_qwen2_with_a_window_stays_one(self):
-    tokenizer = HfTokenizer(BASE_MODEL)
-    model = make(vocab_size=tokenizer.vocab_size, sliding_window=7)
-    folders.save_policy(model, self.folder, tokenizer=tokenizer)
-    self.assertEqual(folders.read_config(self.folder)[0].family, "qwen2")
-    self.assert_same(model, folders.load_policy(self.folder))
-
-  def test_layout_on_disk(self):
-    model = make()
-    folders.save_policy(model, self.folder)
-    tensors = self.tensors()
-    prefix = "model.layers.1.self_attn."
-    q = np.asarray(model.layers[1].attention.q.get_value())
-    # Output row n * H + h of the file is head n, dimension h.
-    self.assertEqual(tensors[prefix + "q_proj.weight"].shape, (24, 24))
-    self.assertEqual(
-      tensors[prefix + "q_proj.weight"][5 * 4 + 3, 7], q[5, 3, 7]
-    )
-    o = np.asarray(model.layers[1].attention.o.get_value())
-    self.assertEqual(
-      tensors[prefix + "o_proj.weight"][7, 5 * 4 + 3], o[7, 5, 3]
-    )
-    k = np.asarray(model.layers[1].attention.k_bias.get_value())
-    self.assertEqual(tensors[prefix + "k_proj.bias"][1 * 4 + 2], k[1, 2])
-    # 12 tensors a layer, embedding and norm: what Qwen2ForCausalLM has.
-    self.assertLen(tensors, 2 * 12 + 2)
-
-  def test_same_model_same_bytes(self):
-    folders.save_policy(make(), self.folder)
-    other = self.folder.parent / "other"
-    folders.save_policy(folders.load_policy(self.folder), other)
-    names = sorted(file.name for file in self.folder.iterdir())
-    self.assertEqual(names, ["README.md", "config.json", "model.safetensors"])
-    for name in names:
-      self.assertEqual(
-        (self.folder / name).read_bytes(), (other / name).read_bytes()
-      )
-
   def test_tensors_that_differ_raise(self):
-    folders.save_policy(make(), self.folder)
+    saving.save_policy(make(), self.folder)
     good = self.tensors()
     file = self.folder / "model.safetensors"
     name = "model.layers.0.mlp.up_proj.weight"
@@ -182,7 +117,7 @@ class HfTest(parameterized.TestCase):
       folders.load_policy(self.folder)
 
   def test_a_check_reads_no_values(self):
-    folders.save_policy(make(), self.folder)
+    saving.save_policy(make(), self.folder)
     file = self.folder / "model.safetensors"
     values = self.tensors()
     name = "model.layers.0.mlp.up_proj.weight"
@@ -205,23 +140,16 @@ class HfTest(parameterized.TestCase):
         folders.check_policy(self.folder)
     read.assert_not_called()
 
-  def test_shards_are_written_and_read(self):
-    model = make(tied_embeddings=False)
-    folders.save_policy(model, self.folder, shard_bytes=20_000)
-    names = sorted(file.name for file in self.folder.glob("*.safetensors"))
-    self.assertGreater(len(names), 2)
-    self.assert_same(model, folders.load_policy(self.folder))
-
   def test_memory_is_the_model_and_a_few_tensors(self):
     model = make(num_layers=8, embed_dim=128, mlp_dim=1024)
     largest = 128 * 1024 * 4
     total = sum(array.nbytes for array in arrays(model).values())
     self.assertGreater(total, 20 * largest)
     # The first time, libraries keep things of their own.
-    folders.save_policy(model, self.folder)
+    saving.save_policy(model, self.folder)
     folders.load_policy(self.folder)
     with traced() as peak:
-      folders.save_policy(model, self.folder)
+      saving.save_policy(model, self.folder)
       self.assertLess(peak(), 4 * largest)
     with traced() as peak:
       # On a CPU, what is read into is the model.
@@ -229,7 +157,7 @@ class HfTest(parameterized.TestCase):
       self.assertLess(peak(), total + 4 * largest)
 
   def test_tied_matrix_may_be_there_twice(self):
-    folders.save_policy(make(), self.folder)
+    saving.save_policy(make(), self.folder)
     tensors = self.tensors()
     twice = tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"]}
     file = self.folder / "model.safetensors"
@@ -242,7 +170,7 @@ class HfTest(parameterized.TestCase):
 
   def test_dtypes(self):
     model = make(dtype="bfloat16", param_dtype="bfloat16")
-    folders.save_policy(model, self.folder)
+    saving.save_policy(model, self.folder)
     own = folders.load_policy(self.folder, None)
     self.assertEqual(own.config.param_dtype, "bfloat16")
     mixed = folders.load_policy(
@@ -251,19 +179,6 @@ class HfTest(parameterized.TestCase):
     self.assertEqual(mixed.config.param_dtype, "float32")
     self.assertEqual(mixed.config.dtype, "bfloat16")
     self.assertEqual(mixed.embedding.get_value().dtype, jnp.float32)
-
-  @parameterized.parameters(*cases.CASES)
-  def test_export_of_an_import_is_the_same_file(self, name):
-    source = GOLDEN / name
-    folders.save_policy(folders.load_policy(source, None), self.folder)
-    want = safetensors.numpy.load_file(source / "model.safetensors")
-    got = self.tensors()
-    self.assertEqual(want.keys(), got.keys())
-    for key in want:
-      np.testing.assert_array_equal(want[key], got[key])
-    self.assertEqual(
-      folders.read_config(source)[0], folders.read_config(self.folder)[0]
-    )
 
   def test_reward_model_of_others(self):
     score = np.random.default_rng(0).normal(size=24).astype(np.float32)
@@ -281,7 +196,7 @@ class HfTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "a bad and a good class"):
       folders.load_reward_model(self.folder)
     with self.assertRaisesRegex(ValueError, "head='odds' is not a PPM"):
-      folders.save_ppm(
+      saving.save_ppm(
         folders.load_reward_model(GOLDEN / "llama_bias", answers=(3, 5)),
         self.folder,
       )
@@ -330,30 +245,6 @@ class HfTest(parameterized.TestCase):
       folders.load_policy(empty)
     with self.assertRaisesRegex(ValueError, "there is no folder a/b/c"):
       folders.load_policy("a/b/c")
-
-  def test_wrong_heads_raise(self):
-    policy = make()
-    with self.assertRaisesRegex(ValueError, "not a PPM"):
-      folders.save_ppm(policy, self.folder)
-    with self.assertRaisesRegex(ValueError, "not a policy"):
-      folders.save_policy(
-        ppm_from_policy(policy, rngs=nnx.Rngs(0)), self.folder
-      )
-    with self.assertRaisesRegex(ValueError, "Qwen2 model has qkv_bias=True"):
-      folders.save_policy(make(qkv_bias=False), self.folder)
-    folders.save_policy(policy, self.folder)
-    with self.assertRaisesRegex(ValueError, "rstar_head"):
-      folders.load_ppm(self.folder)
-
-  def test_transformers_reads_the_config(self):
-    import transformers
-
-    folders.save_policy(make(rope_theta=1e6), self.folder)
-    config = transformers.AutoConfig.from_pretrained(self.folder)
-    self.assertIsInstance(config, transformers.Qwen2Config)
-    self.assertEqual(config.num_key_value_heads, 2)
-    self.assertEqual(config.rope_parameters["rope_theta"], 1e6)
-    self.assertEqual(str(config.dtype), "float32")
 
 
 if __name__ == "__main__":

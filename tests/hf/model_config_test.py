@@ -362,21 +362,7 @@ class HfConfigTest(parameterized.TestCase):
     self.assertEqual(
       fields["architectures"], ["Qwen2ForSequenceClassification"]
     )
-    self.assertEqual(model_config.labels(fields), 1)
-
-  @parameterized.parameters(
-    ({}, 2),
-    ({"num_labels": 1}, 1),
-    ({"id2label": {"0": "a"}}, 1),
-    ({"id2label": {}}, 0),
-    ({"id2label": None, "num_labels": 1}, 1),
-    # The number comes before the names, as `transformers` sets it last.
-    ({"id2label": {"0": "a", "1": "b"}, "num_labels": 1}, 1),
-    ({"id2label": {"0": "a"}, "num_labels": 2}, 2),
-    ({"id2label": 1}, 2),
-  )
-  def test_labels(self, fields, expected):
-    self.assertEqual(model_config.labels(fields), expected)
+    self.assertEqual(fields["num_labels"], 1)
 
 
 if __name__ == "__main__":

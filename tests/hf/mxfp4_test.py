@@ -9,7 +9,7 @@ import safetensors.numpy
 from absl.testing import absltest
 from flax import nnx
 
-from rstar_jax.hf import folders, mxfp4
+from rstar_jax.hf import folders, mxfp4, saving
 from rstar_jax.models.config import Mixture
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
@@ -100,7 +100,7 @@ class Mxfp4Test(absltest.TestCase):
       **dict(o_bias=True, sinks=True, norm_form="wide"),
     )
     model = Transformer(config, rngs=nnx.Rngs(0))
-    folders.save_policy(model, folder)
+    saving.save_policy(model, folder)
     file = folder / "model.safetensors"
     arrays = safetensors.numpy.load_file(file)
     for name, outputs in (("gate_up_proj", 64), ("down_proj", 32)):

@@ -145,6 +145,20 @@ class HeadsTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "score.weight of the reward mod"):
       read("ForTokenClassification")
 
+  @parameterized.parameters(
+    ({}, 2),
+    ({"num_labels": 1}, 1),
+    ({"id2label": {"0": "a"}}, 1),
+    ({"id2label": {}}, 0),
+    ({"id2label": None, "num_labels": 1}, 1),
+    # The number comes before the names, as `transformers` sets it last.
+    ({"id2label": {"0": "a", "1": "b"}, "num_labels": 1}, 1),
+    ({"id2label": {"0": "a"}, "num_labels": 2}, 2),
+    ({"id2label": 1}, 2),
+  )
+  def test_labels(self, fields, expected):
+    self.assertEqual(reward_heads.labels(fields), expected)
+
 
 if __name__ == "__main__":
   absltest.main()

@@ -155,7 +155,7 @@ class FormsTest(parameterized.TestCase):
       found = reward.described(str(folder))
     self.assertIs(found.form, reward_forms.FORMS["outcome"])
     self.assertEqual(found.head, "logit")
-    self.assertFalse(reward.is_of_others(str(folder)))
+    self.assertTrue(reward.is_of_others(str(folder)))
 
   def test_a_causal_model_needs_its_form(self):
     folder = pathlib.Path(self.create_tempdir().full_path)

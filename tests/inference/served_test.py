@@ -10,7 +10,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import ServersConfig
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, saving
 from rstar_jax.inference import served, servers
 from rstar_jax.inference.engine import LOST, Generated, Stop
 from rstar_jax.inference.policy import Policy
@@ -354,7 +354,7 @@ class OtherModelTest(TwoCase):
     folder = self.create_tempdir().full_path
     other = serve_test.other_policy()
     tokenizer = HfTokenizer(serve_test.models()[0])
-    folders.save_policy(other, folder, tokenizer=tokenizer)
+    saving.save_policy(other, folder, tokenizer=tokenizer)
     self.both[1].served = serve.Served(serve_test.config_of(), policy=folder)
     with self.assertRaisesRegex(
       ValueError,

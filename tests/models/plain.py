@@ -35,12 +35,15 @@ class Decoder:
   """A model's arrays, and what follows from them.
 
   Args:
-    model: with any head; its arrays are read once, as float64.
+    model: with any head.
+
+  Attributes:
+    arrays: float64, by dotted path; a test may replace them.
   """
 
   def __init__(self, model: Transformer):
     self.config, self.head = model.config, model.head
-    self._arrays = {
+    self.arrays = {
       ".".join(map(str, path)): np.asarray(array, np.float64)
       for path, array in arrays_of(model).items()
     }
@@ -54,7 +57,7 @@ class Decoder:
         longer; 0 is T.
     """
     config = self.config
-    x = self._arrays["embedding"][np.asarray(ids)]
+    x = self.arrays["embedding"][np.asarray(ids)]
     x = x * config.embedding_multiplier
     for index in range(config.num_layers):
       name, layer = f"layers.{index}", config.layer(index)
@@ -74,7 +77,7 @@ class Decoder:
   def logits(self, ids: Sequence[int], span: int = 0) -> np.ndarray:
     """Returns [T, V]; see `hidden`."""
     tied = self.config.tied_embeddings
-    kernel = self._arrays["embedding" if tied else "lm_head"]
+    kernel = self.arrays["embedding" if tied else "lm_head"]
     logits = self.hidden(ids, span) @ kernel.T / self.config.logits_scaling
     return _capped(logits, self.config.logits_softcap)
 
@@ -86,7 +89,7 @@ class Decoder:
 
   def values(self, ids: Sequence[int], span: int = 0) -> np.ndarray:
     """Returns [T], the values of a scalar head after each token."""
-    raw = self.hidden(ids, span) @ self._arrays["score"]
+    raw = self.hidden(ids, span) @ self.arrays["score"]
     return np.tanh(raw if self.head == "tanh" else raw / 5)
 
   def logprob(
@@ -163,7 +166,7 @@ class Decoder:
       weights = np.where(seen, np.exp(scores), 0)
       total = weights.sum(-1, keepdims=True)
       if config.sinks:
-        total = total + np.exp(self._arrays[f"{name}.sinks"][head])
+        total = total + np.exp(self.arrays[f"{name}.sinks"][head])
       mixed[:, head] = weights @ v[:, group] / total
     return self._linear(mixed.reshape(len(x), -1), f"{name}.o")
 
@@ -172,7 +175,7 @@ class Decoder:
       inside = f"{name}.experts."
       own = {
         path.removeprefix(inside): array
-        for path, array in self._arrays.items()
+        for path, array in self.arrays.items()
         if path.startswith(inside)
       }
       return experts(x, own, config.mixture)
@@ -184,7 +187,7 @@ class Decoder:
 
   def _norm(self, x: np.ndarray, name: str, config: ModelConfig) -> np.ndarray:
     """Normalises the last axis, if there is such a norm."""
-    scale = self._arrays.get(f"{name}.scale")
+    scale = self.arrays.get(f"{name}.scale")
     if scale is None:
       return x
     square = np.mean(x * x, -1, keepdims=True)
@@ -193,8 +196,8 @@ class Decoder:
 
   def _linear(self, x: np.ndarray, name: str) -> np.ndarray:
     """Returns [T, O] of [T, I]: times a weight, plus its bias."""
-    out = x @ self._arrays[name].reshape(-1, x.shape[-1]).T
-    bias = self._arrays.get(f"{name}_bias")
+    out = x @ self.arrays[name].reshape(-1, x.shape[-1]).T
+    bias = self.arrays.get(f"{name}_bias")
     return out if bias is None else out + bias.reshape(-1)
 
 

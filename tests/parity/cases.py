@@ -196,17 +196,11 @@ CASES: dict[str, dict[str, Any]] = {
   }.items()
 }
 
-# Cases that the suite tries without a scalar head, and not in bfloat16: they
-# differ from others in windows and names alone.
-ALIKE = (
-  "qwen2_windows",
-  "mistral",
-  "ministral",
-  "smollm3",
-  "smollm3_windows",
-  "olmo2",
-  "gemma2",
-)
+# The first case of each family, by its `model_type`: the rows of the table in
+# docs/your_model.md.
+FAMILIES: dict[str, str] = {}
+for _name, _fields in CASES.items():
+  FAMILIES.setdefault(_fields["model_type"], _name)
 
 
 def drawn(seed: int) -> ModelConfig:

@@ -3,6 +3,7 @@
 The golden test asks with committed results, `make parity` with fresh ones.
 """
 
+import functools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -29,12 +30,15 @@ _APART = 0.1
 
 
 def logits(folder: pathlib.Path, expected: Expected, name: str) -> None:
-  """float32 logits agree within 1e-4."""
+  """float32 logits agree within 1e-4, and values of a scalar head 1e-5."""
   model = folders.load_policy(folder)
   for length in cases.lengths(name):
-    out = _run(model, expected[f"ids_{length}"])
+    out, raw = _run(model, expected[f"ids_{length}"], expected["score"])
     np.testing.assert_allclose(
       out, expected[f"logits_{length}"], rtol=0, atol=1e-4
+    )
+    np.testing.assert_allclose(
+      np.tanh(raw / 5), np.tanh(expected[f"raw_{length}"] / 5), atol=1e-5
     )
 
 
@@ -120,10 +124,17 @@ def write_classifier(
   (output / "config.json").write_text(json.dumps(fields))
 
 
-def _run(model, ids: np.ndarray) -> np.ndarray:
+@functools.partial(jax.jit, static_argnames="graphdef")
+def _call(params, ids, score, *, graphdef):
+  model = nnx.merge(graphdef, params)
+  hidden = model.hidden(ids)
+  return model.logits(hidden), hidden[:, -1].astype("float32") @ score
+
+
+def _run(model, ids: np.ndarray, score: np.ndarray):
+  """Returns logits [B, T, V], and what a scalar head gives at the end, [B]."""
   graphdef, params = nnx.split(model)
-  run = jax.jit(lambda p, ids: nnx.merge(graphdef, p)(ids))
-  return np.asarray(run(params, ids))
+  return jax.device_get(_call(params, ids, score, graphdef=graphdef))
 
 
 def _chosen(

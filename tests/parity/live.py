@@ -22,7 +22,7 @@ from flax import nnx
 from configs import smollm2_135m
 from rstar_jax.config.schema import EngineConfig, TrainConfig
 from rstar_jax.hf import adapters as our_adapters
-from rstar_jax.hf import folders, pickles
+from rstar_jax.hf import folders, pickles, saving
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.engine import Engine, Stop
 from rstar_jax.models import experts, vocabulary
@@ -129,7 +129,7 @@ class CasesTest(parameterized.TestCase):
     theirs, ours = self.folder / "theirs", self.folder / "ours"
     reference.write_checkpoint(theirs, name, SEED)
     policy = folders.load_policy(theirs)
-    folders.save_policy(policy, ours, shard_bytes=20_000)
+    saving.save_policy(policy, ours, shard_bytes=20_000)
     first, second = auto(theirs), auto(ours)
     self.assertIs(type(first), type(second))
     rng = np.random.default_rng(SEED)
@@ -149,7 +149,7 @@ class CasesTest(parameterized.TestCase):
     policy = folders.load_policy(theirs)
     ppm = ppm_from_policy(policy, "logit", rngs=nnx.Rngs(SEED))
     ppm.score.set_value(10 * ppm.score.get_value())
-    folders.save_ppm(ppm, self.folder / "ppm")
+    saving.save_ppm(ppm, self.folder / "ppm")
     scored = auto(self.folder / "ppm", "SequenceClassification")
     self.assertEqual(scored.config.num_labels, 1)
     rng = np.random.default_rng(SEED)
@@ -186,7 +186,7 @@ class CasesTest(parameterized.TestCase):
       value = variable.get_value()
       noise = 0.3 * rng.standard_normal(value.shape, np.float32)
       variable.set_value(value + noise)
-    folders.save_policy(model, self.folder)
+    saving.save_policy(model, self.folder)
     theirs = auto(self.folder)
     for length in cases.lengths(model.config.rope.kind):
       ids = rng.integers(1, 97, (2, length), np.int32)
@@ -201,7 +201,7 @@ class CasesTest(parameterized.TestCase):
     policy = folders.load_policy(theirs)
     grown = vocabulary.resize(policy, known=97, used=106, multiple=8)
     self.assertEqual(grown.config.vocab_size, 112)
-    folders.save_policy(grown, ours)
+    saving.save_policy(grown, ours)
     ids = np.random.default_rng(SEED).integers(1, 112, (2, 23), np.int32)
     np.testing.assert_allclose(
       logits_of(auto(ours), ids), grown(ids), rtol=0, atol=1e-4
@@ -362,7 +362,7 @@ class SmolLM2Test(absltest.TestCase):
       used=tokenizer.vocab_size,
       multiple=128,
     )
-    folders.save_policy(grown, folder, tokenizer=tokenizer)
+    saving.save_policy(grown, folder, tokenizer=tokenizer)
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     text = theirs.apply_chat_template(
       [{"role": "user", "content": "How many are 2 and 3?"}],

@@ -1,5 +1,6 @@
 """Tests of the callables that a policy and a reward model give."""
 
+import json
 import sys
 from unittest import mock
 
@@ -9,8 +10,9 @@ from flax import nnx
 
 from rstar_jax import testing
 from rstar_jax.config.schema import SearchConfig
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, reward_heads, saving
 from rstar_jax.inference.few_shot import FewShot
+from rstar_jax.inference.ppm import Scorer
 from rstar_jax.models.transformer import ppm_from_policy
 from rstar_jax.pipeline import backends, models
 from rstar_jax.search import mcts
@@ -89,7 +91,14 @@ class OtherModelTest(OtherModelCase):
       folders.load_policy(self.base), "logit", rngs=nnx.Rngs(0)
     )
     folder = self.folder / "reward"
-    folders.save_ppm(ppm, folder, tokenizer=self.plain)
+    saving.save_ppm(ppm, folder, tokenizer=self.plain)
+    made = backends.ModelBackend(self.other(), 0, reward_model=str(folder))
+    self.assertIsInstance(made.score, Scorer)
+    # Without its mark it is any classifier, which reads a dialogue.
+    file = folder / "config.json"
+    said = json.loads(file.read_text())
+    del said[reward_heads.HEAD]
+    file.write_text(json.dumps(said))
     backend = backends.ModelBackend(self.other(), 0, reward_model=str(folder))
     (values,) = backend.steps().score(["a"], [()], [["text", "of words"]])
     ids = np.array([self.plain.encode("a\n\nof words")])

@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import absltest
 from flax import nnx
 
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, saving
 from rstar_jax.inference import reward
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.pipeline import backends, deploy, models
@@ -65,10 +65,10 @@ class RewardTest(ContextCase):
       np.testing.assert_allclose(found, want, atol=1e-6)
     off = 0.5
     with self.assertRaisesRegex(ValueError, "reward: values are off by 0.1"):
-      deploy.reward(context, name)
+      deploy.reward(self.config, name)
     # Not compared, it is believed.
     self.config.servers.compare = False
-    deploy.reward(context, name)
+    deploy.reward(self.config, name)
 
 
 class ServedCase(ContextCase):
@@ -86,7 +86,7 @@ class ServedCase(ContextCase):
     context = self.context()
     for name, model in (("policy", trained), ("ppm", ppm)):
       folder = context.folder(1, name)
-      save = folders.save_ppm if name == "ppm" else folders.save_policy
+      save = saving.save_ppm if name == "ppm" else saving.save_policy
       save(model, folder, tokenizer=tokenizer)
       records.write_manifest(folder, {})
     self.begin()
@@ -193,7 +193,7 @@ class BackendTest(ServedCase):
     policy = folders.load_policy(self.config.policy.path)
     shutil.rmtree(folder)
     other = ppm_from_policy(policy, "tanh", rngs=nnx.Rngs(8))
-    folders.save_ppm(
+    saving.save_ppm(
       other, folder, tokenizer=HfTokenizer(self.config.policy.path)
     )
     with self.assertRaisesRegex(ValueError, "another model.*values are off"):

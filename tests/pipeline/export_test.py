@@ -12,7 +12,7 @@ from rstar_jax import main, testing
 from rstar_jax.config import identity
 from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import accuracy
-from rstar_jax.hf import adapters, folders, generation
+from rstar_jax.hf import adapters, generation, saving
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.pipeline import export, extract, results, rollout, shards
 from rstar_jax.storage import records
@@ -44,14 +44,14 @@ class ExportCase(StagesCase):
       testing.tiny_model(vocab_size=768, num_layers=1), rngs=nnx.Rngs(3)
     )
     folder = context.folder(1, "policy")
-    folders.save_policy(model, folder, tokenizer=context.tokenizer)
+    saving.save_policy(model, folder, tokenizer=context.tokenizer)
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "0").write_text("large")
     top = [each.name for each in folder.iterdir() if each.is_file()]
     records.write_manifest(folder, {"solutions": 7}, top)
     ppm = ppm_from_policy(model, rngs=nnx.Rngs(0))
     folder = context.folder(1, "ppm")
-    folders.save_ppm(ppm, folder, tokenizer=context.tokenizer)
+    saving.save_ppm(ppm, folder, tokenizer=context.tokenizer)
     records.write_manifest(folder, {"pairs": 9})
 
   def write_adapter(self, context, base):

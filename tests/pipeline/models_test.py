@@ -11,7 +11,7 @@ from flax import nnx
 from tokenizers import pre_tokenizers
 
 from rstar_jax import testing
-from rstar_jax.hf import adapters, folders
+from rstar_jax.hf import adapters, folders, saving
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models.transformer import Transformer, arrays_in, arrays_of
 from rstar_jax.pipeline import context as session
@@ -33,7 +33,7 @@ class OtherModelCase(ContextCase):
     self.base = self.folder / "other"
     config = testing.tiny_model(vocab_size=300, num_layers=1)
     model = Transformer(config, rngs=nnx.Rngs(3))
-    folders.save_policy(model, self.base)
+    saving.save_policy(model, self.base)
     with mock.patch.object(grammar, "MARKERS", ()):
       train_tokenizer.train(["a text", "of words"], 300, self.base)
     self.config.policy.path = str(self.base)
@@ -73,7 +73,7 @@ class OtherModelTest(OtherModelCase):
     context = self.other()
     folder = context.folder(1, "policy")
     model = models.load_policy(context, 0)
-    folders.save_policy(model, folder, tokenizer=context.tokenizer)
+    saving.save_policy(model, folder, tokenizer=context.tokenizer)
     records.write_manifest(folder, {}, [])
     again = HfTokenizer(folder)
     text = f"{grammar.USER}a text{grammar.END_OF_STEP}"
@@ -102,7 +102,7 @@ class OtherModelTest(OtherModelCase):
   def test_any_checkpoint_of_the_same_tokens(self):
     context = self.other()
     trained = self.folder / "trained"
-    folders.save_policy(
+    saving.save_policy(
       models.load_policy(context, 0), trained, tokenizer=context.tokenizer
     )
     ids = np.array([context.tokenizer.encode(f"a{grammar.CODE}b")])
@@ -116,7 +116,7 @@ class OtherModelTest(OtherModelCase):
     model = folders.load_policy(trained)
     rows = model.embedding.get_value()
     model.embedding.set_value(rows.at[context.tokenizer.known].add(1.0))
-    folders.save_policy(model, trained, tokenizer=context.tokenizer)
+    saving.save_policy(model, trained, tokenizer=context.tokenizer)
     found = models.load_policy(context, str(trained)).embedding.get_value()
     np.testing.assert_allclose(
       found[context.tokenizer.known] - rows[context.tokenizer.known],
@@ -124,7 +124,7 @@ class OtherModelTest(OtherModelCase):
       atol=1e-6,
     )
     foreign = self.folder / "foreign"
-    folders.save_policy(model, foreign)
+    saving.save_policy(model, foreign)
     train_tokenizer.train(["other words", "xyz"], 290, foreign)
     with self.assertRaisesRegex(ValueError, "another tokenizer than"):
       models.load_policy(context, str(foreign))
@@ -151,7 +151,7 @@ class OtherModelTest(OtherModelCase):
     model = models.load_policy(context, 0)
     self.assertEqual(model.config.vocab_size, 288)
     folder = context.folder(1, "policy")
-    folders.save_policy(model, folder, tokenizer=context.tokenizer)
+    saving.save_policy(model, folder, tokenizer=context.tokenizer)
     records.write_manifest(folder, {}, [])
     again = models.load_policy(context, 1)
     ids = np.array([[*expected, 267]])

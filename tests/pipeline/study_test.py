@@ -308,7 +308,7 @@ class StudyTest(StudyingCase):
     study.study(context, 1)
     self.assertEqual(
       [ppm for _, ppm in self.device.made[1:]],
-      [context.folder(1, "ppm"), "other/run/round_3/ppm"],
+      [context.folder(1, "ppm"), "ppm:other/run/round_3/ppm"],
     )
     rows = study.read(context.folder(1, "study"))
     self.assertEqual(

@@ -14,7 +14,7 @@ from rstar_jax.config.schema import Config
 from rstar_jax.data.files import ProblemError
 from rstar_jax.data.synthetic import generator, oracle
 from rstar_jax.evaluation import prmbench
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, saving
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models.transformer import ppm_from_policy
 from rstar_jax.search.tree import RIGHT, Child, Tree
@@ -103,7 +103,7 @@ class JudgeRewardsTest(absltest.TestCase):
     self.write("gsm8k.jsonl", [row(1), row(-1)])
     base = tiny_run.make_base(self.folder / "base")
     ppm = ppm_from_policy(folders.load_policy(base), rngs=nnx.Rngs(0))
-    folders.save_ppm(ppm, self.folder / "ppm", tokenizer=load_tokenizer(base))
+    saving.save_ppm(ppm, self.folder / "ppm", tokenizer=load_tokenizer(base))
     names = [
       reward_cases.write(self.folder / "reward", "qwen"),
       f"ppm:{self.folder / 'ppm'}",

@@ -14,7 +14,7 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax.config.schema import ServersConfig
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, saving
 from rstar_jax.inference import loading, served
 from rstar_jax.inference.engine import Engine, Stop
 from rstar_jax.inference.scoring import ScoringEngine
@@ -35,7 +35,7 @@ def models() -> tuple[pathlib.Path, list[pathlib.Path]]:
   policy = folders.load_policy(base / "policy")
   for number, head in enumerate(("tanh", "logit")):
     ppm = ppm_from_policy(policy, head, rngs=nnx.Rngs(number))
-    folders.save_ppm(ppm, base / head)
+    saving.save_ppm(ppm, base / head)
   return base / "policy", [base / "tanh", base / "logit"]
 
 
@@ -138,7 +138,7 @@ class AnswersTest(ServeCase):
     policy, (first, _) = models()
     folder = pathlib.Path(self.create_tempdir().full_path)
     other = Transformer(folders.load_policy(policy).config, rngs=nnx.Rngs(9))
-    folders.save_policy(other, folder / "policy")
+    saving.save_policy(other, folder / "policy")
     client = served.ServedEngine(self.config(), config_of().engine)
     before = client.submit(PROMPTS[1], SEEDS, STOP).result()
     config = config_of()

@@ -12,7 +12,7 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax.data import sides
-from rstar_jax.hf import folders as hf
+from rstar_jax.hf import saving
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import arrays_of
 from rstar_jax.training import loop, ppm, sft, state
@@ -111,9 +111,9 @@ class MeshTest(parameterized.TestCase):
       folders = [
         pathlib.Path(self.create_tempdir().full_path) for _ in range(2)
       ]
-      hf.save_policy(model, folders[0])
+      saving.save_policy(model, folders[0])
       values = jax.device_put(sharding.to_host(nnx.split(model)[1]))
-      hf.save_policy(nnx.merge(nnx.split(model)[0], values), folders[1])
+      saving.save_policy(nnx.merge(nnx.split(model)[0], values), folders[1])
       name = "model.safetensors"
       self.assertEqual(*((each / name).read_bytes() for each in folders))
 

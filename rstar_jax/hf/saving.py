@@ -1,0 +1,135 @@
+"""Saves models as Hugging Face folders, which `transformers` loads.
+
+It needs neither torch nor `transformers`. Tensors are gathered and written one
+after the other.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from rstar_jax.hf import (
+  families,
+  folders,
+  model_card,
+  model_config,
+  tensors,
+)
+from rstar_jax.models import llama_form, sharding
+from rstar_jax.models.transformer import Transformer, arrays_of
+from rstar_jax.steps.tokenizer import Tokenizer
+from rstar_jax.storage import store
+
+# Most bytes of a file of weights; the same as in `transformers`.
+SHARD_BYTES = 5_000_000_000
+
+
+def save_policy(
+  model: Transformer, folder: str | store.Path, **options: Any
+) -> None:
+  """Writes a causal LM that `transformers` loads; the bytes are reproducible.
+
+  Args:
+    model: with an LM head.
+    folder: made if need be.
+    **options: `tokenizer`, to save beside it; `shard_bytes`, most bytes of a
+      file of weights.
+  """
+  if model.head != "lm":
+    raise ValueError(f"a model with head={model.head!r} is not a policy")
+  _save(model, folder, **options)
+
+
+def save_ppm(
+  ppm: Transformer, folder: str | store.Path, **options: Any
+) -> None:
+  """Writes a PPM as a sequence classifier with one label.
+
+  Args:
+    ppm: with a scalar head, whose form is written as "rstar_head".
+    folder: made if need be.
+    **options: see `save_policy`.
+  """
+  if ppm.head not in ("tanh", "logit"):
+    raise ValueError(f"a model with head={ppm.head!r} is not a PPM")
+  _save(ppm, folder, **options)
+
+
+def _parts(
+  entries: Sequence[families.Entry],
+  arrays: Mapping[families.Path, jax.Array],
+  sizes: Mapping[str, int],
+) -> Iterator[np.ndarray]:
+  """Makes what is written of tensors, one after the other."""
+  for _, own in itertools.groupby(entries, key=lambda entry: entry.name):
+    turns = []
+    for entry in own:
+      array = arrays[entry.path]
+      if entry.expert is not None:
+        array = array[entry.expert]
+      part = families.to_disk(sharding.to_host(array), entry.row, sizes)
+      if families.take_turns(entry.row):
+        turns.append(part)
+      else:
+        yield part
+    if turns:
+      yield np.stack(turns, axis=-1)
+
+
+def _save(
+  model: Transformer,
+  folder: str | store.Path,
+  *,
+  tokenizer: Tokenizer | None = None,
+  shard_bytes: int = SHARD_BYTES,
+) -> None:
+  """Writes weights, config, model card and, if given, tokenizer.
+
+  Args:
+    model: with any head, on any mesh; every process of a cluster calls this.
+    folder: made if need be.
+    tokenizer: saved beside the model; gives the ids of end of text and padding.
+      A Qwen2 model with another family's tokenizer is written as a Llama.
+    shard_bytes: most bytes of a file of weights.
+  """
+  form = {}
+  misread = () if tokenizer is None else tokenizer.misread_in
+  if model.config.family in misread and not any(model.config.windows()):
+    model, form = llama_form.from_qwen2(model), {folders.FORM_OF: "qwen2"}
+  config = model.config
+  fields = model_config.to_fields(config, model.head) | form
+  if tokenizer is not None:
+    fields |= {
+      "eos_token_id": tokenizer.eos_id,
+      "pad_token_id": tokenizer.pad_id,
+    }
+  arrays = arrays_of(model)
+  sizes = families.sizes_of(config)
+  entries = families.entries(config, set(arrays))
+  # The sort is stable, so the parts of a tensor stay in order.
+  entries.sort(key=lambda entry: entry.name)
+  # One at a time; all processes take part in gathering each.
+  parts = _parts(entries, arrays, sizes)
+  if jax.process_index() != 0:
+    for _ in parts:
+      pass
+    return
+  dtypes = {entry.name: arrays[entry.path].dtype for entry in entries}
+  specs = {
+    name: tensors.Spec(dtypes[name], shape)
+    for name, shape in families.disk_shapes(entries, sizes).items()
+  }
+  text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
+  count = sum(array.size for array in arrays.values())
+  prompt = {} if tokenizer is None else {"prompt": tokenizer.prompt}
+  card = model_card.render(config, model.head, count, **prompt)
+  with store.staged(folder, stale="*.safetensors*") as local:
+    tensors.write(local, specs, parts, shard_bytes)
+    tensors.write_text(local / "config.json", text)
+    tensors.write_text(local / "README.md", card)
+    if tokenizer is not None:
+      tokenizer.save(local)

@@ -1,0 +1,72 @@
+"""The table of families in docs/your_model.md: each cell is a test."""
+
+import re
+
+from absl.testing import absltest
+
+from rstar_jax.hf.families import FAMILIES
+from rstar_jax.hf.published import MODELS
+from tests.docs.reading import ROOT
+from tests.hf import folders_golden_test, saving_test
+from tests.parity import cases
+from tests.training import sft_families_test
+
+PAGE = ROOT / "docs" / "your_model.md"
+_ROW = re.compile(r"^\| `(\w+)` \|(.*)\|$", re.MULTILINE)
+_LINK = re.compile(r"\[(.*?)\]\((.*?)\)")
+_GOLDEN = folders_golden_test.GoldenTest
+_TRAINED = sft_families_test.FamiliesTest
+
+
+def table() -> dict[str, dict[str, str]]:
+  """Returns the cells of each family, by the heads of their columns."""
+  _, head, body = PAGE.read_text().partition("| `model_type` | import |")
+  body = (head + body).partition("\n\n")[0]
+  names = [each.strip() for each in body.partition("\n")[0].split("|")[2:-1]]
+  return {
+    family: dict(
+      zip(names, (each.strip() for each in cells.split("|")), strict=True)
+    )
+    for family, cells in _ROW.findall(body)
+  }
+
+
+class FamiliesTest(absltest.TestCase):
+  def test_every_family_is_a_row(self):
+    self.assertEqual(set(table()), set(FAMILIES))
+    self.assertEqual(set(cases.FAMILIES), set(FAMILIES))
+
+  def test_each_cell_is_a_test(self):
+    for family, cells in table().items():
+      case = cases.FAMILIES[family]
+      tests = {
+        "import": hasattr(_GOLDEN, f"test_imported_{case}"),
+        "export": hasattr(saving_test.SavingTest, f"test_exported_{case}"),
+        "decode": hasattr(_GOLDEN, f"test_decoded_{family}"),
+        "train": hasattr(_TRAINED, f"test_trained_{family}"),
+        "sharded": hasattr(_TRAINED, f"test_sharded_{family}"),
+      }
+      self.assertEqual({*cells}, {*tests, "compiled"})
+      for name, runs in tests.items():
+        with self.subTest(f"{family}: {name}"):
+          self.assertEqual(cells[name], "yes" if runs else "")
+
+  def test_a_compiled_model_is_in_the_report(self):
+    compiled = 0
+    for family, cells in table().items():
+      for name, link in _LINK.findall(cells["compiled"]):
+        with self.subTest(name):
+          (fields,) = (
+            fields
+            for model, fields in MODELS.items()
+            if model.endswith(f"/{name}")
+          )
+          self.assertEqual(fields["model_type"], family)
+          report = (PAGE.parent / link.partition("#")[0]).read_text()
+          self.assertIn(f"| {name} |", report)
+        compiled += 1
+    self.assertGreater(compiled, 2)
+
+
+if __name__ == "__main__":
+  absltest.main()
