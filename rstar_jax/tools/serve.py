@@ -10,7 +10,8 @@ and, wherever problems are searched,
 
 It answers what `inference/protocols.py` asks of an OpenAI-compatible server:
 samples in token ids at /v1/completions, raw values at /pooling, and puts other
-models in their place at /update_weights_from_disk, as SGLang does. It is for
+models in their place at /update_weights_from_disk, as SGLang does. --ppm may
+be another's reward model too, which searchers name by servers.reward. It is for
 machines of one's own: the standard library's server, without encryption. By
 default it listens to this machine alone.
 """
@@ -30,11 +31,15 @@ from absl import app, flags, logging
 from rstar_jax import outside
 from rstar_jax.config import flag
 from rstar_jax.config.schema import Config, EngineConfig
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, reward_heads
 from rstar_jax.hf.tokenizers import load_tokenizer
+from rstar_jax.inference import reward
 from rstar_jax.inference.engine import Engine, Generated, Stop
+from rstar_jax.inference.reward import Published
 from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.inference.weights import Busy
+from rstar_jax.models.transformer import SCALES
+from rstar_jax.pipeline import models
 from rstar_jax.steps.tokenizer import HfTokenizer
 
 _SEED = 2**32
@@ -63,25 +68,37 @@ class Served:
     Args:
       config: dtype, sampling, and sizes of the programs.
       policy: a Hugging Face folder or name; "" for none.
-      ppm: a folder of a PPM; "" for none.
+      ppm: a folder of a PPM, or the name of another's reward model, see
+        `reward.load_reward`; "" for none.
     """
     self._dtype = jnp.dtype(config.policy.dtype)
-    shared: dict[str, Any] = {"lock": threading.Lock(), "busy": Busy()}
+    self._mesh = mesh = models.search_mesh(config)
+    shared: dict[str, Any] = {
+      "mesh": mesh,
+      "lock": threading.Lock(),
+      "busy": Busy(),
+    }
     self._config: EngineConfig = config.engine
     self._engine: Engine | None = None
     self._tokenizer: HfTokenizer | None = None
     self._scores: ScoringEngine | None = None
     self._scale, self._known = 1.0, 0
+    # Of another's reward model, which stays as it is.
+    self._reward: Published | None = None
     # Requests that are being answered; none while models are put in place.
     self._open, self._changed = 0, threading.Condition()
     self.folders = {"policy": policy, "ppm": ppm}
     if policy:
-      model = folders.load_policy(policy, self._dtype)
+      model = folders.load_policy(policy, self._dtype, mesh=mesh)
       self._tokenizer = load_tokenizer(policy)
       self._engine = Engine(model, config.engine, **shared)
     if ppm:
-      model = folders.load_ppm(ppm, self._dtype)
-      self._scale = 1.0 if model.head == "tanh" else 5.0
+      if reward.is_of_others(ppm):
+        self._reward = reward.described(ppm)
+        model = self._reward.model(self._dtype, mesh=mesh)
+      else:
+        model = folders.load_ppm(ppm, self._dtype, mesh=mesh)
+      self._scale = SCALES[model.head]
       self._known = model.config.vocab_size
       self._scores = ScoringEngine(model, config.engine, **shared)
 
@@ -116,6 +133,8 @@ class Served:
 
   def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
     """Answers /v1/completions."""
+    if "logprob_token_ids" in body:
+      return self._answer_of_two(body)
     engine, tokenizer = self._engine, self._tokenizer
     if engine is None or tokenizer is None:
       raise Refused("no policy is served here", 404)
@@ -201,39 +220,75 @@ class Served:
 
   def _pool(self, body: dict[str, Any]) -> dict[str, Any]:
     """Answers /pooling."""
-    if self._scores is None:
-      raise Refused("no PPM is served here", 404)
-    known = self._known
-    paths = [
-      _ids(each, "input", known)
-      for each in outside.sequence(body.get("input"), "input", list)
-    ]
-    if not all(paths):
-      raise Refused("a path of input has no tokens")
-    values = self._scores.submit(paths).result().astype(np.float64)
-    with np.errstate(divide="ignore"):
-      raw = np.clip(np.arctanh(values), -_MOST_RAW, _MOST_RAW) * self._scale
     return {
       "object": "list",
       "data": [
-        {"index": number, "object": "pooling", "data": [float(each)]}
-        for number, each in enumerate(raw)
+        {"index": number, "object": "pooling", "data": [each]}
+        for number, each in enumerate(self._raw(body, "input"))
       ],
     }
+
+  def _answer_of_two(self, body: dict[str, Any]) -> dict[str, Any]:
+    """Answers how likely the two tokens are of a model that says one of them.
+
+    Of all tokens that is not known here, and it does not matter.
+    """
+    pair = self._reward.answers if self._reward else None
+    asked = outside.sequence(
+      body["logprob_token_ids"], "logprob_token_ids", int
+    )
+    if pair is None or set(asked) != set(pair):
+      raise Refused(
+        f"logprob_token_ids={asked}: no model that answers so is served here"
+      )
+    return {
+      "object": "text_completion",
+      "choices": [
+        {
+          "index": number,
+          "logprobs": {
+            "top_logprobs": [
+              {
+                f"token_id:{token}": -float(np.logaddexp(0, -odds))
+                for token, odds in zip(pair, (each, -each), strict=True)
+              }
+            ]
+          },
+        }
+        for number, each in enumerate(self._raw(body, "prompt"))
+      ],
+    }
+
+  def _raw(self, body: dict[str, Any], name: str) -> list[float]:
+    """Returns the raw values of a request's paths."""
+    if self._scores is None:
+      raise Refused("no PPM is served here", 404)
+    paths = [
+      _ids(each, name, self._known)
+      for each in outside.sequence(body.get(name), name, list)
+    ]
+    if not all(paths):
+      raise Refused(f"a path of {name} has no tokens")
+    values = self._scores.submit(paths).result().astype(np.float64)
+    with np.errstate(divide="ignore"):
+      raw = np.clip(np.arctanh(values), -_MOST_RAW, _MOST_RAW) * self._scale
+    return raw.tolist()
 
   def _load(self, body: dict[str, Any]) -> dict[str, Any]:
     """Answers /update_weights_from_disk: a policy's folder, or a PPM's."""
     folder = outside.string(body.get("model_path"), "model_path", 4096)
     try:
       _, fields = folders.read_config(folder)
-      if "rstar_head" in fields:
-        if self._scores is None:
+      if reward_heads.HEAD in fields:
+        if self._scores is None or self._reward:
           raise Refused("no PPM is served here", 404)
-        self._scores.load(folders.load_ppm(folder, self._dtype))
+        ppm = folders.load_ppm(folder, self._dtype, mesh=self._mesh)
+        self._scores.load(ppm)
       elif self._engine is None:
         raise Refused("no policy is served here", 404)
       else:
-        self._engine.load(folders.load_policy(folder, self._dtype))
+        policy = folders.load_policy(folder, self._dtype, mesh=self._mesh)
+        self._engine.load(policy)
     except Refused:
       raise
     except (OSError, ValueError) as error:
@@ -339,7 +394,9 @@ def _flags() -> dict[str, flags.FlagHolder]:
     "policy": flags.DEFINE_string(
       "policy", "", "A policy's folder or name, to sample from."
     ),
-    "ppm": flags.DEFINE_string("ppm", "", "A PPM's folder, to score with."),
+    "ppm": flags.DEFINE_string(
+      "ppm", "", "A PPM's folder, or another's reward model."
+    ),
     "host": flags.DEFINE_string(
       "host", "127.0.0.1", "Where it listens; 0.0.0.0 is everywhere."
     ),

@@ -1,10 +1,13 @@
 """What `transformers` computes with a tiny model; needs torch.
 
-python -m tests.parity.reference      # writes tests/golden anew
+python -m tests.parity.reference [CASE ...]   # writes tests/golden anew
 """
 
 import json
 import pathlib
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -38,20 +41,37 @@ def write_checkpoint(folder: pathlib.Path, name: str, seed: int) -> None:
   file.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n")
 
 
-def expected(
-  folder: pathlib.Path, name: str, seed: int
-) -> dict[str, np.ndarray]:
-  """Runs a checkpoint of a case.
+def inputs(name: str, seed: int) -> dict[str, np.ndarray]:
+  """Draws what a case is asked.
 
   Returns:
-    "ids_T" int32 [2, T], "logits_T" and "bfloat16_T" float32 [2, T, V] for each
-    length T, and of a mixture "chosen_T" int32 [L, 2 T, A], the experts in
-    bfloat16 of each layer that has some; "prompt_i" and "greedy_i" int32; and,
-    with the scalar head "score" [D] in the place of the LM head, "raw_T"
-    float32 [2].
+    "ids_T" int32 [2, T] for each length T, "prompt_i" int32 of what is decoded,
+    and a scalar head "score" [D].
   """
   rng = np.random.default_rng(seed)
-  found: dict[str, np.ndarray] = {}
+  vocab, width = (
+    cases.CASES[name][each] for each in ("vocab_size", "hidden_size")
+  )
+  found = {"score": 0.2 * rng.standard_normal(width, np.float32)}
+  for length in cases.lengths(name):
+    found[f"ids_{length}"] = rng.integers(1, vocab, (2, length), np.int32)
+  for i, (length, _) in enumerate(cases.greedy_sizes(name)):
+    found[f"prompt_{i}"] = rng.integers(1, vocab, length, np.int32)
+  return found
+
+
+def expected(
+  folder: pathlib.Path, name: str, asked: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Runs a checkpoint of a case on its `inputs`.
+
+  Returns:
+    The inputs; "logits_T" and "bfloat16_T" float32 [2, T, V], and of a mixture
+    "chosen_T" int32 [L, 2 T, A], the experts in bfloat16 of each layer that has
+    some; "greedy_i" int32; and, with the scalar head in the place of the LM
+    head, "raw_T" float32 [2].
+  """
+  found = dict(asked)
   auto = transformers.AutoModelForCausalLM
   # Eager attention: the plainest of the library's own.
   options = dict.fromkeys(
@@ -60,30 +80,24 @@ def expected(
   model = auto.from_pretrained(folder, **options).eval()
   rounded = auto.from_pretrained(folder, dtype=torch.bfloat16, **options).eval()
   chosen = _chosen(rounded)
-  config = model.config
   score_of = _scorer(folder, model, options)
-  score = 0.2 * rng.standard_normal(config.hidden_size, np.float32)
-  found["score"] = score
   with torch.no_grad():
     for length in cases.lengths(name):
-      ids = rng.integers(1, config.vocab_size, (2, length), np.int32)
-      batch = torch.tensor(ids, dtype=torch.long)
-      found[f"ids_{length}"] = ids
+      batch = torch.tensor(asked[f"ids_{length}"], dtype=torch.long)
+      score = torch.tensor(asked["score"])
       found[f"logits_{length}"] = model(batch).logits.numpy()
       found[f"bfloat16_{length}"] = rounded(batch).logits.float().numpy()
       if chosen:
         found[f"chosen_{length}"] = np.stack(chosen)
         chosen.clear()
-      found[f"raw_{length}"] = score_of(batch, torch.tensor(score)).numpy()
+      found[f"raw_{length}"] = score_of(batch, score).numpy()
     for i, (length, new) in enumerate(cases.greedy_sizes(name)):
-      prompt = rng.integers(1, config.vocab_size, length, np.int32)
       out = model.generate(
-        torch.tensor(prompt, dtype=torch.long)[None],
+        torch.tensor(asked[f"prompt_{i}"], dtype=torch.long)[None],
         max_new_tokens=new,
         min_new_tokens=new,
         do_sample=False,
       )
-      found[f"prompt_{i}"] = prompt
       found[f"greedy_{i}"] = out[0, length:].numpy().astype(np.int32)
   return found
 
@@ -116,15 +130,17 @@ def _scorer(folder: pathlib.Path, model, options):
   return score_of
 
 
-def main() -> None:
+def main(names: Sequence[str]) -> None:
   transformers.logging.set_verbosity_error()
   transformers.logging.disable_progress_bar()
-  for seed, name in enumerate(cases.CASES):
-    folder = GOLDEN / name
+  for name in names or cases.CASES:
+    # By the name, so that a new case changes no other.
+    folder, seed = GOLDEN / name, zlib.crc32(name.encode())
     write_checkpoint(folder, name, seed)
-    np.savez_compressed(folder / "expected.npz", **expected(folder, name, seed))
+    found = expected(folder, name, inputs(name, seed))
+    np.savez_compressed(folder / "expected.npz", **found)
     print(name)
 
 
 if __name__ == "__main__":
-  main()
+  main(sys.argv[1:])

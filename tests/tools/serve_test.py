@@ -15,12 +15,14 @@ from flax import nnx
 
 from rstar_jax.config.schema import ServersConfig
 from rstar_jax.hf import folders, saving
-from rstar_jax.inference import loading, served
+from rstar_jax.inference import loading, reward, served
 from rstar_jax.inference.engine import Engine, Stop
 from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
+from rstar_jax.pipeline import deploy
 from rstar_jax.tools import serve
 from tests import tiny_run
+from tests.parity import reward_cases
 
 STOP = Stop(7, frozenset([5, 9, 700]))
 PROMPTS = [[1, 2, 3], list(range(30, 70)), [400] * 17]
@@ -133,6 +135,25 @@ class AnswersTest(ServeCase):
     np.testing.assert_allclose(found, expected, atol=1e-6)
     self.assertGreater(np.ptp(expected), 0.01)
     self.assertEqual(client.scored, 3)
+
+  @parameterized.parameters("qwen", "rlhflow", "outcome")
+  def test_a_reward_model_of_others(self, form):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    name = reward_cases.write(folder, form)
+    config = config_of()
+    config.engine.max_prefix_tokens = 512
+    here = reward.load_reward(name, config.engine)
+    server = serve.make(serve.Served(config, ppm=name))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    self.addCleanup(server.server_close)
+    self.addCleanup(server.shutdown)
+    config.servers.reward = f"http://127.0.0.1:{server.server_port}/v1"
+    # What it gives is compared with the model when it is asked first.
+    there = deploy.reward(config, name)
+    asked = "q?", ("a",), ["b", "<code>\nc"]
+    found = there.submit(*asked).result()
+    np.testing.assert_allclose(found, here.submit(*asked).result(), atol=1e-6)
+    self.assertGreater(np.ptp(found), 1e-4)
 
   def test_a_model_is_put_in_its_place(self):
     policy, (first, _) = models()

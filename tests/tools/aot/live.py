@@ -170,23 +170,36 @@ class ProgramsTest(parameterized.TestCase):
     self.assertGreater(found.moved.hbm, sums)
     self.assertGreater(found.moved.wire, 0)
 
-  @parameterized.parameters((64, 0), (96, 50), (128, 0))
-  def test_attention_in_training_leaves_no_scores(self, dim, window):
+  # The last two are layers of GPT-OSS and of Gemma 2.
+  @parameterized.parameters(
+    (64, 0), (96, 50), (128, 0), (64, 50, 0.0, True), (256, 50, 30.0)
+  )
+  def test_attention_in_training_leaves_no_scores(
+    self, dim, window, softcap=0.0, sinks=False
+  ):
     mesh = _mesh("v5e:2x2", 2)
     rows = programs.array(mesh, (4, 1024), "int32", sharding.RULES.batch)
     q, k = (
       programs.array(mesh, (4, 1024, heads, dim), "bfloat16")
       for heads in (8, 2)
     )
+    sunk = programs.array(mesh, (8,), "float32") if sinks else None
 
-    def loss(q, k, v, ends, positions):
+    def loss(q, k, v, sunk, ends, positions):
       mixed = tree_attention.attend_on_mesh(
-        q, k, v, ends=ends, positions=positions, window=window
+        *(q, k, v),
+        ends=ends,
+        positions=positions,
+        window=window,
+        softcap=softcap,
+        sinks=sunk,
       )
       return mixed.astype("float32").sum()
 
+    by = (0, 1, 2, 3) if sinks else (0, 1, 2)
     with jax.set_mesh(mesh):
-      lowered = jax.jit(jax.grad(loss, (0, 1, 2))).lower(q, k, k, rows, rows)
+      run = jax.jit(jax.grad(loss, by))
+      lowered = run.lower(q, k, k, sunk, rows, rows)
     found = compiler.compile_program(lowered)
     # Two of the rows and four of the heads of a chip.
     self.assertLess(found.temporaries, 2 * 4 * 1024 * 1024 * 4)
