@@ -77,6 +77,7 @@ LONGEST = (
   "pipeline/resume_bucket_test.py",
   "inference/engine_mesh_test.py",
   "sandbox/pool_hostile_test.py",
+  "training/sft_families_test.py",
   "hf/folders_golden_test.py",
   "inference/engine_bits_test.py",
   "inference/engine_bits_cpp_test.py",

@@ -220,10 +220,16 @@ class Served:
 
   def _pool(self, body: dict[str, Any]) -> dict[str, Any]:
     """Answers /pooling."""
+    # Numbers of each token that is valued: of the last one alone.
+    nested = body.get("task") == "token_classify"
     return {
       "object": "list",
       "data": [
-        {"index": number, "object": "pooling", "data": [each]}
+        {
+          "index": number,
+          "object": "pooling",
+          "data": [[each]] if nested else [each],
+        }
         for number, each in enumerate(self._raw(body, "input"))
       ],
     }

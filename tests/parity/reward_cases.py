@@ -44,6 +44,7 @@ class Case:
     tied: whether the LM head is the embedding.
     fields: more of config.json.
     name: what comes before the folder in its name.
+    seed: of its weights, so that a new case changes no other.
   """
 
   family: str
@@ -53,6 +54,7 @@ class Case:
   tied: bool = False
   fields: dict[str, Any] = dataclasses.field(default_factory=dict)
   name: str = ""
+  seed: int = dataclasses.field(kw_only=True)
 
 
 _MLP = {"score.0.weight": ("D", "D"), "score.0.bias": ("D",)}
@@ -65,18 +67,21 @@ CASES = {
     _MLP
     | {"score.2.weight": (2, "D"), "score.2.bias": (2,)}
     | {"lm_head.weight": ("V", "D")},
+    seed=0,
   ),
   "qwen_rm": Case(
     "qwen2",
     "Qwen2ForRewardModel",
     "bytes",
     _MLP | {"score.2.weight": (1, "D"), "score.2.bias": (1,)},
+    seed=1,
   ),
   "trl": Case(
     "llama",
     "LlamaForTokenClassification",
     "pieces",
     {"score.weight": (2, "D"), "score.bias": (2,)},
+    seed=2,
   ),
   "two_labels": Case(
     "qwen2",
@@ -85,6 +90,7 @@ CASES = {
     {"score.weight": (2, "D")},
     # The good class comes first.
     fields={"id2label": {"0": "Correct", "1": "Incorrect"}},
+    seed=3,
   ),
   "skywork": Case(
     "qwen2",
@@ -95,6 +101,7 @@ CASES = {
       "v_head.summary.bias": (1,),
       "lm_head.weight": ("V", "D"),
     },
+    seed=4,
   ),
   "math_shepherd": Case(
     "llama",
@@ -102,9 +109,16 @@ CASES = {
     "pieces",
     {"lm_head.weight": ("V", "D")},
     name="math_shepherd:",
+    seed=5,
   ),
   "rlhflow": Case(
-    "llama", "LlamaForCausalLM", "pieces", {}, tied=True, name="rlhflow:"
+    "llama",
+    "LlamaForCausalLM",
+    "pieces",
+    {},
+    tied=True,
+    name="rlhflow:",
+    seed=6,
   ),
 }
 
@@ -142,7 +156,7 @@ def write(folder: pathlib.Path, name: str) -> str:
     "pad_token_id": made.token_to_id("<|endoftext|>"),
   }
   _write_json(folder / "config.json", fields | case.fields)
-  random = np.random.default_rng(list(CASES).index(name))
+  random = np.random.default_rng(case.seed)
   arrays = {}
   for tensor, shape in _tensors(case):
     shape = tuple(sizes.get(axis, axis) for axis in shape)

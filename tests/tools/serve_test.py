@@ -136,7 +136,7 @@ class AnswersTest(ServeCase):
     self.assertGreater(np.ptp(expected), 0.01)
     self.assertEqual(client.scored, 3)
 
-  @parameterized.parameters("qwen", "rlhflow", "outcome")
+  @parameterized.parameters("qwen", "rlhflow", "two_labels")
   def test_a_reward_model_of_others(self, form):
     folder = pathlib.Path(self.create_tempdir().full_path)
     name = reward_cases.write(folder, form)

@@ -137,7 +137,7 @@ def differentiated(family: str):
 
   def loss(trained, params, rows):
     merged = nnx.merge(graphdef, lora.merge(trained, params, config))
-    logprobs, _ = next_token.logprobs(merged, rows)
+    logprobs, _, _ = next_token.logprobs(merged, rows)
     return losses.masked_nll(logprobs, rows["weights"])[0], logprobs
 
   run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
