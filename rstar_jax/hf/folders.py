@@ -95,7 +95,7 @@ def load_ppm(
     head = source.fields.get(reward_heads.HEAD)
     if head is None:
       raise ValueError(
-        f"{source.where} lacks {reward_heads.HEAD}: it is not a PPM of ours; "
+        f"{source.where} lacks rstar_head: it is not a PPM of ours; "
         "read it by `load_reward_model`"
       )
     return _load(source, head, dtype, **options)

@@ -81,7 +81,7 @@ def ppm(context: Context, folder: store.Path | str) -> ServedScores:
   config = context.config
   head = folders.merged_fields(folder).get(reward_heads.HEAD)
   if head is None:
-    raise ValueError(f"{folder} lacks {reward_heads.HEAD}: it is not a PPM")
+    raise ValueError(f"{folder} lacks rstar_head: it is not a PPM of ours")
   expected = None
   if config.servers.compare:
     model = folders.load_ppm(folder, jnp.dtype(config.policy.dtype))
