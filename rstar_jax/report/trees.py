@@ -83,17 +83,18 @@ def compact(
     "gold": problem.answer,
     "level": problem.level,
     "tests": problem.tests,
-    **grown(tree),
+    **grown(tree, counted=counted),
     "terminal": tree.terminal.tolist(),
     "visits": tree.visits.tolist(),
     "tried": tried(tree, counted).astype(int).tolist(),
-    "counted": counted,
     "chosen": list(chosen),
     "pairs": [list(each) for each in pairs],
   }
 
 
-def grown(tree: Tree, nodes: int = 0, rollouts: int = 0) -> dict[str, Any]:
+def grown(
+  tree: Tree, nodes: int = 0, rollouts: int = 0, counted: bool = False
+) -> dict[str, Any]:
   """Returns what a tree has gained, in the page's format.
 
   Q is that of an answer, which every rollout that ends there backs up; what
@@ -103,6 +104,7 @@ def grown(tree: Tree, nodes: int = 0, rollouts: int = 0) -> dict[str, Any]:
     tree: a tree that grows.
     nodes: so many are known already.
     rollouts: so many are known already.
+    counted: as of `compact`.
   """
   new = range(nodes, len(tree))
   return {
@@ -119,6 +121,7 @@ def grown(tree: Tree, nodes: int = 0, rollouts: int = 0) -> dict[str, Any]:
       if tree.answers[node] is not None
     },
     "growth": [list(each) for each in tree.growth[rollouts:]],
+    "counted": counted,
     "tokens": tree.tokens,
     "failed": tree.failed_rollouts,
     "dropped": dict(sorted(tree.dropped.items())),

@@ -65,7 +65,8 @@ _END = Event(-1)
 class Growth:
   """What of a tree has been told; see `trees.compact` for the format."""
 
-  def __init__(self):
+  def __init__(self, counted: bool = False):
+    self._counted = counted
     self._nodes = self._rollouts = 0
 
   def news(self, tree: Tree) -> dict[str, Any] | None:
@@ -73,7 +74,7 @@ class Growth:
     nodes, rollouts = len(tree), tree.rollouts
     if (nodes, rollouts) == (self._nodes, self._rollouts):
       return None
-    found = trees.grown(tree, self._nodes, self._rollouts)
+    found = trees.grown(tree, self._nodes, self._rollouts, self._counted)
     self._nodes, self._rollouts = nodes, rollouts
     return found
 
@@ -203,7 +204,7 @@ class Service:
 
   def _run(self, asked, stop, tell, watch) -> None:
     """Answers a request, in a thread of its own."""
-    growth = [Growth() for _ in asked]
+    growth = [Growth(self.solver.counted) for _ in asked]
 
     def grown(index: int, tree: Tree) -> None:
       if (news := growth[index].news(tree)) is not None:

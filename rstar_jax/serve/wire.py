@@ -480,6 +480,11 @@ def models(served: Served, created: int) -> dict[str, Any]:
         "object": "model",
         "created": created,
         "owned_by": "rstar_jax",
+        "rstar_jax": {
+          "methods": list(served.methods),
+          "budget": dataclasses.asdict(served.usual),
+          "solutions": served.solutions,
+        },
       }
       for name in served.names
     ],

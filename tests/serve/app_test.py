@@ -9,7 +9,6 @@ import threading
 import openai
 from absl.testing import absltest, parameterized
 
-from rstar_jax.pipeline import solve
 from rstar_jax.serve import service
 from tests.serve import served
 from tests.serve.served import QUESTION, until
@@ -31,18 +30,6 @@ class ClientTest(served.ServedCase):
     )
     self.addCleanup(self.client.close)
 
-  def solved(self, method=None, seed=None, number=0, **sizes):
-    """Returns what the same question gets without a server."""
-    budget = self.solver.budget(method, **sizes)
-    seed = self.served.seed if seed is None else seed
-    found = []
-    self.solver.solve(
-      [solve.Asked(QUESTION, budget, seed, number)],
-      lambda _, solution: found.append(solution),
-      1,
-    )
-    return found[0]
-
   def create(self, **options):
     extra = {
       name: options.pop(name)
@@ -53,7 +40,7 @@ class ClientTest(served.ServedCase):
     return self.client.chat.completions.create(**options, extra_body=extra)
 
   def test_a_chat_is_answered_as_solve_answers(self):
-    wanted = self.solved()
+    wanted = self.solved(QUESTION)
     found = self.create()
     choice = found.choices[0]
     self.assertEqual(choice.finish_reason, "stop")
@@ -73,7 +60,7 @@ class ClientTest(served.ServedCase):
     {"method": "search", "rollouts": 3, "candidates": 2},
   )
   def test_a_budget_by_fields(self, **asked):
-    wanted = self.solved(**asked)
+    wanted = self.solved(QUESTION, **asked)
     (choice,) = self.create(**asked).choices
     self.assertEqual(choice.rstar_jax["answer"], wanted.answer)
     self.assertEqual(choice.rstar_jax["tokens"], wanted.tokens)
@@ -94,7 +81,7 @@ class ClientTest(served.ServedCase):
   def test_choices_and_seeds(self):
     found = self.create(n=3, seed=5, method="search")
     for number, choice in enumerate(found.choices):
-      wanted = self.solved("search", 5, number)
+      wanted = self.solved(QUESTION, "search", 5, number)
       self.assertEqual(choice.index, number)
       self.assertEqual(choice.rstar_jax["values"], wanted.values)
     self.assertEqual(
@@ -131,7 +118,7 @@ class ClientTest(served.ServedCase):
       tree = more.get("tree", tree)
     self.assertEqual(texts[1:], tree["text"])
     self.assertEqual(growth, tree["growth"])
-    wanted = self.solved("search")
+    wanted = self.solved(QUESTION, "search")
     self.assertEqual(tree["chosen"], [wanted.node])
     self.assertEqual(tree["text"], wanted.tree.texts)
 

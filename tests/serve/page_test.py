@@ -32,6 +32,13 @@ class PageTest(absltest.TestCase):
     shared = [each for each in report.SCRIPTS if each in page.SCRIPTS]
     self.assertEqual(shared, [e for e in page.SCRIPTS if e != "ask.js"])
 
+  def test_it_makes_no_markup_of_strings(self):
+    text, _ = page.asset("ask.js")
+    self.assertNotRegex(
+      text, r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\("
+    )
+    self.assertLessEqual(max(map(len, text.splitlines())), 80)
+
   def test_the_policy_allows_no_other_source(self):
     policy = page.HEADERS["Content-Security-Policy"]
     self.assertStartsWith(policy, "default-src 'none'; ")

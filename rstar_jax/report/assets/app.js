@@ -38,8 +38,13 @@ Report.app = (() => {
         "Its tree did not fit into this page; the records hold it." :
         "It was answered without a search, so that there is no tree.");
     }
-    const drawn = Report.tree.render(await Report.data.tree(row.block), row,
-      fields, neighbours(row));
+    const tree = await Report.data.tree(row.block);
+    const { heading, outcome } = Report.guide;
+    const above = [heading(row, neighbours(row)),
+      el("p", { class: "asked" }, tree.question), outcome(tree, row)];
+    const drawn = Report.tree.render(tree, row, fields, above,
+      (more) => Report.route.replace({ ...Object.fromEntries(
+        new URLSearchParams(Report.route.problem(row).slice(1))), ...more }));
     leave = drawn.leave;
     return drawn.page;
   }

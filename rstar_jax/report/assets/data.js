@@ -84,11 +84,17 @@ Report.data = (() => {
   // by paper Eq. 2 for each rollout. An older tree does not record where its
   // rollouts ended; it is returned unchanged.
   function after(tree, rollout) {
-    const { growth, parent, kind, ppm } = tree;
+    const { growth } = tree;
     if (rollout >= growth.length || growth.every(([, , end]) => end < 0)) {
       return tree;
     }
-    const limit = rollout ? growth[rollout - 1][1] : 1;
+    return backedUp(tree, rollout, rollout ? growth[rollout - 1][1] : 1);
+  }
+
+  // Returns a tree with what its first rollouts made of the nodes below
+  // `limit`.
+  function backedUp(tree, rollout, limit) {
+    const { growth, parent, kind, ppm } = tree;
     const first = (node) => node > 0 && tree.counted &&
       kind[node] !== ANSWER && ppm[node] !== null;
     const visits = parent.map((_, node) => Number(first(node)));
@@ -108,6 +114,6 @@ Report.data = (() => {
     return { ...tree, visits, q, tried };
   }
 
-  return { from, overview, problems, tree, path, judgedBy, rolloutOf,
-    after };
+  return { from, overview, problems, tree, withShape, path, judgedBy,
+    rolloutOf, after, backedUp };
 })();

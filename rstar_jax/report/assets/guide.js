@@ -79,8 +79,8 @@ Report.guide = (() => {
           "✓"))), "answer, ✓ right or ✗ wrong"),
         say(ramp, "Q: −1 ended wrong, +1 ended right"),
         say(key(node("q5", ball(4, -9), ball(8, 5))), "size: visits"),
-        say(key(node("q7 chosen", ball(8))), row.set === "test" ?
-          "thick: the solution given" : "thick: kept as training data"),
+        say(key(node("q7 chosen", ball(8))), row.set === "training" ?
+          "thick: kept as training data" : "thick: the solution given"),
         say(key(node("q4 untried", ball(6))), "hollow: never tried")));
   }
 

@@ -7,10 +7,11 @@ Report.tree = (() => {
   const [LEAST, MOST] = [0.1, 2]; // Zoom.
   const LEGIBLE = 0.85; // The least zoom at which a tree is first shown.
 
-  // Draws a problem; `fields` are the fields of the address.
-  function render(tree, row, fields, neighbours) {
+  // Draws a problem, below the elements `above`. `fields` are those of the
+  // address; `save` gets them when they change.
+  function render(tree, row, fields, above, save) {
     const state = {
-      tree, row,
+      tree, row, save,
       now: tree, // With the visits and Q at this point of the replay.
       node: valid(tree, fields.node),
       rest: null, // The parent of folded siblings, if those are selected.
@@ -36,13 +37,11 @@ Report.tree = (() => {
         Report.draw.change(state.items, state.layout, before, state.now);
         fade(state);
         tell(state, ui);
-        save(state, ui);
+        keep(state, ui);
       });
     ui.replay = replay;
     const page = el("div", { class: "problem" },
-      Report.guide.heading(row, neighbours),
-      el("p", { class: "asked" }, tree.question),
-      Report.guide.outcome(tree, row), Report.guide.legend(row),
+      above, Report.guide.legend(row),
       el("div", { class: "tools" }, replay.element, tools(state, ui)),
       el("div", { class: "split" }, canvas, panel));
     draw(state, ui);
@@ -150,7 +149,7 @@ Report.tree = (() => {
     }
     mark(state, ui);
     reveal(state, ui);
-    save(state, ui);
+    keep(state, ui);
   }
 
   function go(state, ui, node) {
@@ -205,12 +204,10 @@ Report.tree = (() => {
     });
   }
 
-  function save(state, ui) {
+  function keep(state, ui) {
     const rollout = ui.replay?.rollout();
-    Report.route.replace({ ...Object.fromEntries(new URLSearchParams(
-      Report.route.problem(state.row).slice(1))), node: state.node,
-    rollout: rollout === undefined || rollout === ui.replay.last ? "" :
-      rollout });
+    state.save({ node: state.node, rollout: rollout === undefined ||
+      rollout === ui.replay.last ? "" : rollout });
   }
 
   // Arrow keys: right to the most visited child, left to the parent, up and
