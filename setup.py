@@ -120,7 +120,8 @@ setuptools.setup(
   ),
   long_description=read_readme(),
   long_description_content_type="text/markdown",
-  license="Apache-2.0",
+  # ISC is that of d3-hierarchy.
+  license_expression="Apache-2.0 AND ISC",
   license_files=["LICENSE", "rstar_jax/report/assets/*.LICENSE"],
   # Where the project is published is not known yet.
   project_urls={"Paper": "https://arxiv.org/abs/2501.04519"},

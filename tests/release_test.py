@@ -80,6 +80,12 @@ class SetupTest(absltest.TestCase):
     self.assertContainsSubset(named, extras)
     self.assertGreater(len(named), 6)
 
+  def test_every_extra_is_listed(self):
+    table = documents()["docs/laptop.md"].partition("| extra |")[2]
+    cells = re.findall(r"(?m)^\| (`.+?) \|", table.partition("\n\n")[0])
+    listed = re.findall(r"`(\w+)`", " ".join(cells))
+    self.assertCountEqual(listed, self.given["extras_require"])
+
   def test_messages_name_extras(self):
     for path in (ROOT / "rstar_jax").rglob("*.py"):
       for found in re.findall(r"'rstar_jax\[(\w+)\]'", path.read_text()):
