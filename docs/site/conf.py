@@ -22,6 +22,8 @@ myst_heading_anchors = 6
 
 # What a docstring has between backticks is code.
 default_role = "code"
+# The first word of what a function returns is taken for a type of that name.
+suppress_warnings = ["ref.python"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
