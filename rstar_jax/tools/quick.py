@@ -10,6 +10,7 @@ import argparse
 import collections
 import dataclasses
 import pathlib
+import sys
 import textwrap
 from collections.abc import Callable
 
@@ -27,8 +28,8 @@ PAGE = "tree.html"
 PROBLEM, ROLLOUTS, CANDIDATES = 2, 16, 6
 
 
-def main(arguments: list[str] | None = None) -> None:
-  """Searches, writes the page, and says what there is to see."""
+def main(arguments: list[str] | None = None) -> int:
+  """Searches, and says what there is to see; returns the exit status."""
   parser = argparse.ArgumentParser(
     prog="python -m rstar_jax.tools.quick",
     description="Searches one generated problem with the base model.",
@@ -42,22 +43,35 @@ def main(arguments: list[str] | None = None) -> None:
     text += " (default: %(default)s)"
     parser.add_argument(name, type=int, default=value, help=text)
   given = parser.parse_args(arguments)
+  try:
+    tree = _search(given)
+    frame = inline.show_trees([tree])
+    page = pathlib.Path(given.workdir).absolute() / PAGE
+    page.write_text(frame.page)
+  except (ValueError, OSError) as error:
+    outside.say(f"rstar_jax.tools.quick: {error}", sys.stderr)
+    return 1
+  tell(tree, f"{page.as_uri()}{frame.address}", outside.say)
+  return 0
+
+
+def _search(given: argparse.Namespace) -> Tree:
+  """Searches the problem that the arguments name."""
   config = flag.load_config("configs/tiny.py")
-  config.train.count = max(config.train.count, given.problem + 1)
+  if given.problem < 0:
+    raise ValueError(f"--problem={given.problem}: they are numbered from 0")
+  config.train.count = given.problem + 1
   problem = problems.load_problems(config.train)[given.problem]
   outside.say(f"The problem:\n{_indented(problem.question)}")
   outside.say("Loading the base model, compiling, searching ...")
   search = dataclasses.replace(
     config.search, rollouts=given.rollouts, candidates=given.candidates
   )
+  pathlib.Path(given.workdir).mkdir(parents=True, exist_ok=True)
   with run.open_run(config, given.workdir, reads=True) as context:
     calls = backends.load_calls(context, 0)
     [tree] = mcts.search([problem], search, calls, config.seed)
-  frame = inline.show_trees([tree])
-  page = pathlib.Path(given.workdir).absolute() / PAGE
-  page.parent.mkdir(parents=True, exist_ok=True)
-  page.write_text(frame.page)
-  tell(tree, f"{page.as_uri()}{frame.address}", outside.say)
+  return tree
 
 
 def tell(tree: Tree, page: str, say: Callable[[str], None]) -> None:
@@ -91,4 +105,4 @@ def _indented(text: str) -> str:
 
 
 if __name__ == "__main__":
-  main()
+  sys.exit(main())
