@@ -234,6 +234,8 @@ def tell() -> None:
   workdir = store.path(_WORKDIR.value)
   store.check(workdir)
   found = status.look(workdir)
+  if not found.stages:
+    raise ValueError(layout.no_run(workdir))
   as_json = json.dumps(dataclasses.asdict(found), indent=2)
   outside.say(as_json if _JSON.value else status.render(found))
 
@@ -267,6 +269,8 @@ def run() -> None:
 
   workdir = store.path(_WORKDIR.value)
   store.check(workdir)
+  if not store.is_remote(workdir) and workdir.is_file():
+    raise ValueError(layout.no_run(workdir))
   config, stage, round_ = _CONFIG.value, _STAGE.value, _ROUND.value
   other = store.path(_OTHER.value) if _OTHER.value else None
   if other is not None:

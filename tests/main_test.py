@@ -266,6 +266,34 @@ class MainTest(parameterized.TestCase):
       "no field 'rollout'; did you mean rollouts?",
     )
 
+  @parameterized.parameters(
+    ("--config.seed=x", "--config.seed=x: 'x' is no whole number"),
+    ("--config.search.c=x", "--config.search.c=x: 'x' is no number"),
+  )
+  def test_a_value_of_another_type(self, argument, message):
+    self.assert_one_line(self.run_main(argument), message)
+
+  def test_a_misspelt_config(self):
+    self.assert_one_line(
+      self.run_main(config="configs/tinny.py"), "did you mean configs/tiny.py?"
+    )
+
+  def test_a_workdir_that_holds_no_run(self):
+    self.bind("round_1")
+    right = self.workdir
+    for name in ("rum", "run/round_1"):
+      self.workdir = self.folder / name
+      for stage in ("status", "report"):
+        self.assert_one_line(
+          self.run_main(f"--stage={stage}"),
+          f"there is no run in {self.workdir}; did you mean {right}?",
+        )
+    self.workdir = self.folder / "config.py"
+    for stage in ("status", "report", "evolve"):
+      self.assert_one_line(
+        self.run_main(f"--stage={stage}"), f"{self.workdir} is a file"
+      )
+
   def test_missing_config(self):
     self.assert_one_line(self.run_main(config="missing.py"), "missing.py")
 

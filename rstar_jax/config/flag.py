@@ -7,8 +7,10 @@
 """
 
 import dataclasses
+import difflib
 import inspect
 import pathlib
+import re
 import runpy
 import sys
 import traceback
@@ -28,6 +30,11 @@ flags.disclaim_key_flags()
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _FOLDER = "configs"
+# What Python says of a value of another type -> what a person understands.
+_PLAIN = {
+  r"invalid literal for int\(\) with base 10: (.*)": r"\1 is no whole number",
+  r"could not convert string to float: (.*)": r"\1 is no number",
+}
 
 
 def load_config(name: str) -> config_lib.Config:
@@ -82,11 +89,14 @@ def _find(file: str) -> pathlib.Path:
     return path
   if str(path.parent) in (".", _FOLDER) and (shipped() / path.name).is_file():
     return shipped() / path.name
-  known = ", ".join(
+  known = [
     f"{_FOLDER}/{each.name}" for each in sorted(shipped().glob("[!_]*.py"))
-  )
+  ]
+  near = difflib.get_close_matches(file, known, n=1)
+  hint = f" (did you mean {near[0]}?)" if near else ""
   raise OSError(
-    f"there is no file {file or repr(file)}; with the package come {known}"
+    f"there is no file {file or repr(file)}{hint}; with the package come "
+    f"{', '.join(known)}"
   )
 
 
@@ -209,6 +219,8 @@ def parse_flags(
     message = str(error)
   except LookupError as error:
     message = _wrong_name(argv) or f"--config: {error!r}"
+  for python, plain in _PLAIN.items():
+    message = re.sub(python, plain, message)
   outside.say(f"rstar_jax: {' '.join(message.split())}", sys.stderr)
   raise SystemExit(1)
 

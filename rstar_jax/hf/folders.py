@@ -37,6 +37,9 @@ from rstar_jax.storage import store
 # The base model that the package ships.
 BASE_MODEL = pathlib.Path(__file__).parents[1] / "base_model"
 
+# The policies of a run, below its folder.
+_OF_RUN = "round_*/policy"
+
 # Files of weights, which only `load_*` needs.
 WEIGHTS = ("*.safetensors", pickles.FILES.pattern)
 # Files to download from the hub; the older form of weights only without these.
@@ -71,7 +74,13 @@ def load_policy(
       does not compute the model. The message says which.
   """
   with _open(name_or_folder) as source:
+    _check_is_policy(source)
     return _load(source, "lm", dtype, **options)
+
+
+def _check_is_policy(source: "_Source") -> None:
+  if "rstar_head" in source.fields:
+    raise ValueError(f"{source.where} is of a PPM, and a policy is wanted")
 
 
 def check_policy(name_or_folder: str | store.Path) -> None:
@@ -81,6 +90,7 @@ def check_policy(name_or_folder: str | store.Path) -> None:
     ValueError: see `load_policy`; so before a run, and not when it gets there.
   """
   with _open(name_or_folder) as source:
+    _check_is_policy(source)
     config = model_config.from_fields(source.fields, source.where)
     _planned(source, config, "lm")
 
@@ -254,7 +264,14 @@ def find(
     ValueError: there is none; one line.
   """
   path = pathlib.Path(name_or_folder)
-  return path if path.exists() else _download(str(name_or_folder), weights)
+  if not path.exists():
+    return _download(str(name_or_folder), weights)
+  if policies := sorted(path.glob(_OF_RUN)):
+    raise ValueError(
+      f"{path} is a run, and no model: name one of its models, such as "
+      f"{policies[-1]}"
+    )
+  return path
 
 
 def _describe(

@@ -32,6 +32,9 @@ _TABLES = (gguf_metadata.LLAMA3, gguf_metadata.SHORT, gguf_metadata.LONG)
 
 Index = tuple[slice, ...]
 
+# What a file begins with.
+_MAGIC = b"GGUF"
+
 
 class GgufFile:
   """A GGUF file, memory-mapped: tensors are read on demand.
@@ -52,8 +55,11 @@ class GgufFile:
       ValueError: the file is not a GGUF file, is one of several parts, or has a
         model that `transformers` does not have; the message says why.
     """
-    self._library = _import_library()
     self.path = pathlib.Path(path)
+    with self.path.open("rb") as file:
+      if file.read(len(_MAGIC)) != _MAGIC:
+        raise ValueError(f"{path} is neither a folder nor a GGUF file")
+    self._library = _import_library()
     try:
       reader = self._library.GGUFReader(self.path)
     except (IndexError, KeyError, ValueError) as error:

@@ -4,7 +4,6 @@ A folder is bound to the identity of one config; see `config/identity.py`.
 """
 
 import collections
-import difflib
 
 from rstar_jax.config import identity, plugins
 from rstar_jax.config.schema import Config
@@ -141,15 +140,7 @@ def find_run(workdir: store.Path) -> Config:
   text = store.read(path)
   if text is not None:
     return identity.from_json(text, str(path))
-  beside = workdir.parent
-  names = [
-    name
-    for name in store.children(beside)
-    if (beside / name / layout.CONFIG).exists()
-  ]
-  near = difflib.get_close_matches(workdir.name, names, n=1)
-  hint = f"; did you mean {beside / near[0]}?" if near else ""
-  raise ValueError(f"there is no run in {workdir}{hint}")
+  raise ValueError(layout.no_run(workdir))
 
 
 def check_workdir(

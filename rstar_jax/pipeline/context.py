@@ -93,6 +93,10 @@ def open_context(
   work: Work = _HERE,
 ) -> Iterator[Context]:
   """Starts the sandbox, grader and metrics writer, and closes them at exit."""
+  tokenizer = load_tokenizer(
+    config.policy.path or folders.BASE_MODEL,
+    prompt=load_task(config.task).prompt,
+  )
   with contextlib.ExitStack() as stack:
     limits = Limits(
       wall_seconds=config.sandbox.wall_seconds,
@@ -121,10 +125,6 @@ def open_context(
     # Each host writes metrics of its own.
     folder = layout.host_folder(workdir, host.index)
     writer = stack.enter_context(metrics.MetricsWriter(folder))
-    tokenizer = load_tokenizer(
-      config.policy.path or folders.BASE_MODEL,
-      prompt=load_task(config.task).prompt,
-    )
     yield Context(
       config, workdir, writer, sandbox, grader, tokenizer, host, work
     )

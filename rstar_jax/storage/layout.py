@@ -9,6 +9,7 @@ round_k/study/MODEL/METHOD/SPLIT/            a comparison; tables.md
 host_k/                                      metrics and logs of host k
 """
 
+import difflib
 import re
 from collections.abc import Iterable
 
@@ -106,6 +107,23 @@ def split_name(split: str) -> str:
 def training_name(round_: int, name: str) -> str:
   """Returns what the names of a training's metrics begin with."""
   return f"{round_name(round_)}_{name}"
+
+
+def no_run(workdir: store.Path) -> str:
+  """Says that a folder holds no run, and where one is that may be meant."""
+  if not store.is_remote(workdir) and workdir.is_file():
+    return f"{workdir} is a file, and a run's --workdir is a folder"
+  found = [workdir.parent] if (workdir.parent / CONFIG).exists() else []
+  if not found:
+    names = [
+      name
+      for name in store.children(workdir.parent)
+      if (workdir.parent / name / CONFIG).exists()
+    ]
+    near = difflib.get_close_matches(workdir.name, names, n=1)
+    found = [workdir.parent / each for each in near]
+  hint = f"; did you mean {found[0]}?" if found else ""
+  return f"there is no run in {workdir}{hint}"
 
 
 def rounds(names: Iterable[str]) -> list[int]:

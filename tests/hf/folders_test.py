@@ -236,6 +236,14 @@ class FoldersTest(FolderCase):
     ):
       folders.find(self.folder / "tinny")
 
+  def test_what_is_no_model(self):
+    (self.folder / "round_2" / "policy").mkdir(parents=True)
+    with self.assertRaisesRegex(ValueError, "is a run, .* as .*/round_2/polic"):
+      folders.find(self.folder)
+    (self.folder / "text").write_text("hello")
+    with self.assertRaisesRegex(ValueError, "neither a folder nor a GGUF file"):
+      folders.load_policy(self.folder / "text")
+
   def test_names_that_lead_nowhere(self):
     empty = pathlib.Path(self.create_tempdir().full_path)
     with self.assertRaisesRegex(FileNotFoundError, "neither a config.json"):

@@ -111,6 +111,10 @@ class SavingTest(FolderCase):
     saving.save_policy(policy, self.folder)
     with self.assertRaisesRegex(ValueError, "rstar_head"):
       folders.load_ppm(self.folder)
+    saving.save_ppm(ppm_from_policy(policy, rngs=nnx.Rngs(0)), self.folder)
+    for load in (folders.load_policy, folders.check_policy):
+      with self.assertRaisesRegex(ValueError, "is of a PPM, and a policy is"):
+        load(self.folder)
 
   def test_transformers_reads_the_config(self):
     import transformers
