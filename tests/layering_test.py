@@ -43,8 +43,8 @@ ONLY_IN = {
   "ray": ("pipeline.on_ray",),
   "orbax": ("storage.checkpoints",),
   "prometheus_client": ("serve.metrics",),
-  "starlette": ("serve.app",),
-  "uvicorn": ("serve.command",),
+  "starlette": ("serve.app", "serve.server"),
+  "uvicorn": ("serve.server",),
   "transformers": ("steps.tokenizer", "hf.folders"),
 }
 # A module longer than this has a test file of its name.

@@ -7,38 +7,32 @@ It answers what `rstar_jax solve` answers, many at once; docs/serving.md.
 """
 
 import contextlib
+import importlib.util
 import ipaddress
 import os
 import signal
 import socket
 import sys
 import tempfile
-import time
+import textwrap
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import uvicorn
 from absl import flags
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rstar_jax import outside
 from rstar_jax.config import flag
-from rstar_jax.config.schema import Config
-from rstar_jax.pipeline import checks, run
-from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.solve import Solver
-from rstar_jax.serve import app
-from rstar_jax.serve.metrics import Metrics
-from rstar_jax.serve.service import Limits, Service
-from rstar_jax.serve.wire import Served
 from rstar_jax.storage import logs, stopping, store
 
+if TYPE_CHECKING:  # They take seconds to import.
+  from rstar_jax.pipeline.context import Context
+
 TOKEN = "RSTAR_JAX_TOKEN"
-# Seconds for a client to begin a request, and to take what it was sent.
-_HEAD_SECONDS, _UNREAD_SECONDS = 30.0, 120
-# Most connections at once; a process may often have 1,024 files open.
-_CONNECTIONS = 512
-# Seconds between the end of all requests and that of the process.
-_LAST_SECONDS = 5
+_LIBRARIES = ("prometheus_client", "starlette", "uvicorn")
+# Seconds for a client to take what it was sent.
+_UNREAD_SECONDS = 120
+# Seconds after the grace in which clients are told, and the process ends.
+_LAST_SECONDS = 10.0
 
 
 def _flags() -> flags.FlagValues:
@@ -68,15 +62,12 @@ def _flags() -> flags.FlagValues:
   flags.DEFINE_bool(
     "open", False, "Whether anyone on the network may ask.", **add
   )
-  limits = Limits()
   flags.DEFINE_integer(
-    "places", limits.places, "Requests that are answered at once.", 1, **add
+    "places", 64, "Requests that are answered at once.", 1, **add
   )
-  flags.DEFINE_integer(
-    "line", limits.line, "Requests that wait for a place.", 0, **add
-  )
+  flags.DEFINE_integer("line", 64, "Requests that wait for a place.", 0, **add)
   flags.DEFINE_float(
-    "seconds", limits.seconds, "The longest that a request takes.", 0.1, **add
+    "seconds", 600.0, "The longest that a request takes.", 0.1, **add
   )
   flags.DEFINE_integer(
     "solutions",
@@ -102,15 +93,22 @@ def main(arguments: Sequence[str]) -> int:
   """Serves until it is told to end; returns the exit status."""
   logs.to_terminal()
   given = _flags()
+  if set(arguments) & {"--help", "-h", "--helpshort"}:
+    outside.say(_usage(given))
+    return 0
   rest = flag.parse_flags(["rstar_jax serve", *arguments], given)
   try:
     if len(rest) > 1:
       raise ValueError(f"{rest[1]!r} is no flag")
     token = _token(given)
+    if any(map(_missing, _LIBRARIES)):
+      raise ValueError("what serves is missing: pip install 'rstar_jax[serve]'")
     with contextlib.ExitStack() as stack:
       place = stack.enter_context(listening(given.host, given.port))
       stack.enter_context(
-        stopping.listening(given.grace, (signal.SIGTERM, signal.SIGINT))
+        stopping.listening(
+          given.grace + _LAST_SECONDS, (signal.SIGTERM, signal.SIGINT)
+        )
       )
       context, round_ = stack.enter_context(_opened(given))
       serve(context, round_, place, given, token)
@@ -118,6 +116,25 @@ def main(arguments: Sequence[str]) -> int:
     outside.say(f"rstar_jax: {outside.line(str(error), 2000)}", sys.stderr)
     return 1
   return 0
+
+
+def _usage(given: flags.FlagValues) -> str:
+  """Returns what --help says."""
+  lines = [__doc__.strip(), ""]
+  for name in given:
+    lines += textwrap.wrap(
+      f"--{name}  {given[name].help}",
+      80,
+      initial_indent="  ",
+      subsequent_indent="      ",
+      break_long_words=False,
+      break_on_hyphens=False,
+    )
+  return "\n".join(lines)
+
+
+def _missing(library: str) -> bool:
+  return importlib.util.find_spec(library) is None
 
 
 def _token(given: flags.FlagValues) -> str:
@@ -170,9 +187,11 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def _opened(given: flags.FlagValues) -> Iterator[tuple[Context, int]]:
+def _opened(given: flags.FlagValues) -> Iterator[tuple["Context", int]]:
   """Opens the run, or the base model alone; yields it and its round."""
-  config: Config | None = given.config
+  from rstar_jax.pipeline import checks, run
+
+  config = given.config
   with contextlib.ExitStack() as stack:
     if given.workdir:
       workdir = store.path(given.workdir)
@@ -198,13 +217,20 @@ def _opened(given: flags.FlagValues) -> Iterator[tuple[Context, int]]:
 
 
 def serve(
-  context: Context,
+  context: "Context",
   round_: int,
   place: socket.socket,
   given: flags.FlagValues,
   token: str,
 ) -> None:
   """Loads the models, and serves until a signal comes."""
+  from rstar_jax.pipeline.solve import Solver
+  from rstar_jax.serve import app
+  from rstar_jax.serve.metrics import Metrics
+  from rstar_jax.serve.server import Server
+  from rstar_jax.serve.service import Limits, Service
+  from rstar_jax.serve.wire import Served
+
   solver = Solver(context, round_)
   solver.backend.warm_up()
   stopping.check()
@@ -245,94 +271,6 @@ def serve(
     server.run([place])
   finally:
     service.close()
-
-
-class Server(uvicorn.Server):
-  """A server that lets requests end before it does.
-
-  After the first signal new requests are refused; it ends when no request is
-  left, or after its grace. A second signal ends it at once.
-  """
-
-  def __init__(self, made, service: Service, grace: float):
-    super().__init__(
-      uvicorn.Config(
-        made,
-        http=_Connection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        limit_concurrency=_CONNECTIONS,
-        timeout_keep_alive=int(_HEAD_SECONDS),
-        timeout_graceful_shutdown=_LAST_SECONDS,
-      )
-    )
-    self._service, self._grace = service, grace
-    self._until: float | None = None
-
-  def stop(self) -> None:
-    """Begins to end."""
-    self._service.stopping = True
-    self._until = time.monotonic() + self._grace
-
-  def handle_exit(self, sig, frame) -> None:
-    del frame
-    if self._until is not None:
-      self.should_exit = self.force_exit = True
-      return
-    outside.say(
-      f"rstar_jax: {signal.Signals(sig).name}: requests may end within "
-      f"{self._grace:g} s; a second signal ends them at once",
-      sys.stderr,
-    )
-    self.stop()
-
-  async def on_tick(self, counter: int) -> bool:
-    if self._until is not None and (
-      self._service.idle or time.monotonic() >= self._until
-    ):
-      self._service.end_all()
-      self.should_exit = True
-    return await super().on_tick(counter)
-
-
-class _Connection(H11Protocol):
-  """A connection whose client has to begin a request in time."""
-
-  def __init__(self, *args, **options):
-    super().__init__(*args, **options)
-    self._late = None
-
-  def connection_made(self, transport) -> None:
-    super().connection_made(transport)
-    self.app_state = {**self.app_state, "abort": transport.abort}
-    self._watch()
-
-  def data_received(self, data: bytes) -> None:
-    super().data_received(data)
-    self._watch()
-
-  def connection_lost(self, exc) -> None:
-    super().connection_lost(exc)
-    if self._late is not None:
-      self._late.cancel()
-
-  def _watch(self) -> None:
-    """Starts the clock of a request that has not begun, or stops it."""
-    begun = self.cycle is not None and not self.cycle.response_complete
-    if begun and self._late is not None:
-      self._late.cancel()
-      self._late = None
-    elif not begun and self._late is None:
-      self._late = self.loop.call_later(_HEAD_SECONDS, self._end)
-
-  def _end(self) -> None:
-    self._late = None
-    if self.cycle is None or self.cycle.response_complete:
-      self.transport.abort()
 
 
 if __name__ == "__main__":

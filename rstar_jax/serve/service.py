@@ -39,9 +39,9 @@ class Limits:
     seconds: the longest that a request takes, its wait included.
   """
 
-  places: int = 64
-  line: int = 64
-  seconds: float = 600.0
+  places: int
+  line: int
+  seconds: float
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,6 +46,18 @@ class FlagsTest(parameterized.TestCase):
     self.assertIn(words, self.refusal(*arguments, "--port=0"))
     self.assertFalse(pathlib.Path("runs/not_there").exists())
 
+  def test_help_names_every_flag(self):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+      self.assertEqual(command.main(["--help"]), 0)
+    for name in ("workdir", "token_env", "places", "solutions", "grace"):
+      self.assertIn(f"  --{name}  ", said.getvalue())
+
+  def test_without_what_the_extra_brings(self):
+    with mock.patch.object(command, "_missing", lambda name: name == "uvicorn"):
+      line = self.refusal("--config=configs/tiny.py", "--port=0")
+    self.assertIn("pip install 'rstar_jax[serve]'", line)
+
   def test_a_token_is_not_shown(self):
     token = "s3cret\n"
     line = self.refusal("--host=0.0.0.0", RSTAR_JAX_TOKEN=token)

@@ -15,6 +15,7 @@ from absl.testing import parameterized
 from rstar_jax import testing
 from rstar_jax.pipeline import backends, solve
 from rstar_jax.serve import app, command, metrics, service, wire
+from rstar_jax.serve import server as server_lib
 from rstar_jax.storage import records
 from tests import tiny_run
 
@@ -30,10 +31,14 @@ class Policy(testing.ToySum):
 
   def __init__(self):
     super().__init__()
-    object.__setattr__(self, "go", threading.Event())
+    self.set("go", threading.Event())
     # Calls that are let through while it is held.
-    object.__setattr__(self, "free", [])
+    self.set("free", [])
     self.go.set()
+
+  def set(self, name, value) -> None:
+    """Sets an attribute, which the dataclass would not."""
+    object.__setattr__(self, name, value)
 
   def __call__(self, questions, prefixes, seeds):
     if self.free:
@@ -56,7 +61,7 @@ class ServedCase(parameterized.TestCase):
     service, server, port: of the server.
   """
 
-  limits = service.Limits()
+  limits = service.Limits(places=64, line=64, seconds=600.0)
   options: dict = {}
   port = 0
 
@@ -106,7 +111,7 @@ class ServedCase(parameterized.TestCase):
     )
     cls.place = cls.enterClassContext(command.listening("127.0.0.1", cls.port))
     cls.port = cls.place.getsockname()[1]
-    cls.server = command.Server(made, cls.service, 60.0)
+    cls.server = server_lib.Server(made, cls.service, 60.0)
 
   @classmethod
   def run_here(cls, port: int) -> None:
