@@ -6,9 +6,16 @@ is not named here may change in any version.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if sys.platform == "win32":
+  raise ImportError(
+    "rstar_jax is for Linux and macOS: on Windows install it within WSL 2, "
+    "as docs/laptop.md says"
+  )
 
 # For editors and type checkers; `_NAMES` says the same when a program runs.
 if TYPE_CHECKING:

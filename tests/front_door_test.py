@@ -78,6 +78,10 @@ class NamesTest(absltest.TestCase):
     self.assertIn("rstar_jax", loaded)
     self.assertEmpty({name.split(".")[0] for name in loaded} & set(HEAVY))
 
+  def test_windows_is_told_of_its_linux(self):
+    with self.assertRaisesRegex(AssertionError, "ImportError: .*within WSL 2"):
+      fresh("import sys; sys.platform = 'win32'; import rstar_jax")
+
   def test_search_and_verification_load_no_jax(self):
     host = "Problem Tree Config load_config load_problems search beam_search "
     host += "sample Sandbox Limits Grader final_answer testing presets"
