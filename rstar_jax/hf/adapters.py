@@ -272,9 +272,8 @@ def save(
   whole = [("score",)] if model.head != "lm" else []
   if new_rows:
     whole += [p for p in (("embedding",), ("lm_head",)) if p in arrays]
-  sizes = families.sizes_of(model.config)
   entries = families.entries(model.config, set(arrays))
-  shapes = families.disk_shapes(entries, sizes)
+  shapes = families.disk_shapes(entries)
   parts: dict[str, list[families.Entry]] = {}
   made: dict[str, np.ndarray] = {}
   for entry in entries:
@@ -282,7 +281,7 @@ def save(
       parts.setdefault(entry.name, []).append(entry)
     elif entry.path in whole:
       value = sharding.to_host(arrays[entry.path])
-      made[_PREFIX + entry.name] = families.to_disk(value, entry.row, sizes)
+      made[_PREFIX + entry.name] = families.to_disk(value, entry)
   rank = len(next(x for path, x in trained.items() if path[-1] == "a"))
   ranks: dict[str, int] = {}
   for name, some in parts.items():

@@ -3,7 +3,7 @@
 Letters are axes: D embed, N heads, K key/value heads, H head, F mlp, V vocab,
 O outputs of a head's hidden layer, E experts, W width of one, 1 one. On disk,
 letters written together are one axis; in Wg and Wu, elements of two parameters
-take turns.
+take turns, and in gW and uW halves of an axis do.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class Row:
   """A parameter of the model, and its tensor on disk.
 
   Rows with the same name are parts of one tensor, concatenated on its first
-  axis, or take turns on its last. `{i}` is the layer. With `{e}` each expert
+  axis, or take turns on another. `{i}` is the layer. With `{e}` each expert
   has a tensor of its own, without the parameter's first axis.
   """
 
@@ -116,6 +116,20 @@ _GPT_OSS = (
   _layer("mlp.experts.down_proj_bias", "E D", "experts.down_bias", "E D"),
 )
 
+_BESIDE = (
+  _layer("post_feedforward_layernorm_1.weight", "D", "mlp_own_norm.scale", "D"),
+  _layer("pre_feedforward_layernorm_2.weight", "D", "experts_norm.scale", "D"),
+  _layer(
+    "post_feedforward_layernorm_2.weight", "D", "experts_post_norm.scale", "D"
+  ),
+  _layer("router.proj.weight", "E D", "experts.router", "E D"),
+  _layer("router.scale", "D", "experts.router_scale", "D"),
+  _layer("router.per_expert_scale", "E", "experts.share_scale", "E"),
+  _layer("experts.gate_up_proj", "E gW D", "experts.gate", "E D W"),
+  _layer("experts.gate_up_proj", "E uW D", "experts.up", "E D W"),
+  _layer("experts.down_proj", "E D W", "experts.down", "E W D"),
+)
+
 # By the `model_type` of config.json. A model uses the rows of its family whose
 # parameters it has.
 _QWEN2 = (*_COMMON, *_PRE, *_SPLIT, *_QKV_BIAS)
@@ -138,6 +152,11 @@ FAMILIES = {
   "olmo3": _OLMO,
   "gemma2": _GEMMA2,
   "gemma3_text": (*_GEMMA2, *_QK_NORM),
+  "gemma4_text": (
+    *(*_GEMMA2, *_QK_NORM),
+    _layer("layer_scalar", "1", "factor", ""),
+    *_BESIDE,
+  ),
 }
 
 
@@ -150,6 +169,7 @@ class Entry:
     path: the parameter's path.
     row: the layouts of both.
     start: the parameter's offset on the tensor's first axis.
+    sizes: of axes, by their letters, in the parameter's layer.
     expert: the index on the parameter's first axis that the tensor is of; None
       is all.
   """
@@ -158,11 +178,12 @@ class Entry:
   path: Path
   row: Row
   start: int
+  sizes: Mapping[str, int]
   expert: int | None = None
 
 
 def sizes_of(config: ModelConfig) -> dict[str, int]:
-  """Returns the size of each axis, by its letter."""
+  """Returns the size of each axis of a layer, by its letter."""
   experts = config.experts() or Mixture(experts=0, chosen=0, dim=0)
   return {
     "V": config.vocab_size,
@@ -194,7 +215,8 @@ def entries(config: ModelConfig, paths: Collection[Path]) -> list[Entry]:
   Raises:
     ValueError: a parameter has no row, or more than one.
   """
-  table, sizes = FAMILIES[config.family], sizes_of(config)
+  table = FAMILIES[config.family]
+  layers = [sizes_of(each) for each in config.layers()]
   found: list[Entry] = []
   ends: dict[str, int] = {}
   seen: dict[Path, str] = {}
@@ -209,11 +231,12 @@ def entries(config: ModelConfig, paths: Collection[Path]) -> list[Entry]:
       if path in seen:
         raise ValueError(f"{path} is both {seen[path]} and {row.name}")
       seen[path] = row.name
+      sizes = layers[i % config.period]
       for expert in range(sizes["E"]) if "{e}" in row.name else (None,):
         name = row.name.format(i=i, e=expert)
         start = 0 if take_turns(row) else ends.get(name, 0)
         ends[name] = start + _size(row.disk.split()[0], sizes)
-        found.append(Entry(name, path, row, start, expert))
+        found.append(Entry(name, path, row, start, sizes, expert))
   if missing := sorted(map(str, set(paths) - set(seen))):
     raise ValueError(
       f"family {config.family!r} has no tensor for the parameters {missing}"
@@ -221,34 +244,32 @@ def entries(config: ModelConfig, paths: Collection[Path]) -> list[Entry]:
   return found
 
 
-def disk_shapes(
-  found: Collection[Entry], sizes: Mapping[str, int]
-) -> dict[str, tuple[int, ...]]:
+def disk_shapes(found: Collection[Entry]) -> dict[str, tuple[int, ...]]:
   """Returns the shape of each tensor of the entries."""
   shapes = {}
   for entry in found:
-    first, *rest = (_size(axis, sizes) for axis in entry.row.disk.split())
+    axes = entry.row.disk.split()
+    first, *rest = (_size(axis, entry.sizes) for axis in axes)
     # The last part of a tensor ends where the tensor does.
     shapes[entry.name] = (entry.start + first, *rest)
   return shapes
 
 
-def disk_index(entry: Entry, index: Index, sizes: Mapping[str, int]) -> Index:
+def disk_index(entry: Entry, index: Index) -> Index:
   """Returns the block of a tensor that has a block of the parameter.
 
   Args:
     entry: the parameter.
     index: slices of the parameter's axes.
-    sizes: from `sizes_of`.
 
   Returns:
     Slices of the tensor's axes. Of letters written together only the first is
     sliced; `from_disk` slices the others.
   """
-  bounds = _bounds(entry.row, index, sizes)
+  bounds = _bounds(entry, index)
   slices = []
   for axis in entry.row.disk.split():
-    inner = _size(axis[1:], sizes)
+    inner = _size(axis[1:], entry.sizes)
     low, high = bounds[axis[0]]
     slices.append(slice(low * inner, high * inner))
   first, *rest = slices
@@ -256,17 +277,15 @@ def disk_index(entry: Entry, index: Index, sizes: Mapping[str, int]) -> Index:
   return (first, *rest)
 
 
-def from_disk(
-  block: np.ndarray, entry: Entry, index: Index, sizes: Mapping[str, int]
-) -> np.ndarray:
+def from_disk(block: np.ndarray, entry: Entry, index: Index) -> np.ndarray:
   """Returns a block of `disk_index` in the parameter's layout."""
-  row, bounds = entry.row, _bounds(entry.row, index, sizes)
+  row, bounds = entry.row, _bounds(entry, index)
   letters, shape, cuts = [], [], []
   for axis in row.disk.split():
     for place, letter in enumerate(axis):
       low, high = bounds[letter]
       letters.append(letter)
-      shape.append(sizes[letter] if place else high - low)
+      shape.append(entry.sizes[letter] if place else high - low)
       cuts.append(slice(low, high) if place else slice(None))
   block = block.reshape(shape)[tuple(cuts)]
   kept = _axes(row)
@@ -275,23 +294,27 @@ def from_disk(
   return block.squeeze(ones).transpose([letters.index(x) for x in kept])
 
 
-def to_disk(
-  value: np.ndarray, row: Row, sizes: Mapping[str, int]
-) -> np.ndarray:
+def to_disk(value: np.ndarray, entry: Entry) -> np.ndarray:
   """Returns a parameter in the tensor's layout; the inverse of `from_disk`.
 
   Of parameters whose elements take turns, the last axis has its own alone; of
   an expert's tensor, the value is of this expert.
   """
-  here = _axes(row)
+  row, here = entry.row, _axes(entry.row)
   order = [here.index(letter) for letter in row.disk if letter in here]
-  shape = [_size(axis.strip("gu"), sizes) for axis in row.disk.split()]
+  shape = [_size(axis.strip("gu"), entry.sizes) for axis in row.disk.split()]
   return np.ascontiguousarray(value.transpose(order).reshape(shape))
 
 
 def take_turns(row: Row) -> bool:
-  """Says whether elements of this and the next row of its tensor take turns."""
-  return row.disk[-1] in "gu"
+  """Says whether this and the next row of its tensor take turns."""
+  return turning_axis(row) >= 0
+
+
+def turning_axis(row: Row) -> int:
+  """Returns where `to_disk` of rows that take turns is stacked; else -1."""
+  letters = row.disk.replace(" ", "")
+  return max(letters.find("g"), letters.find("u"))
 
 
 def _axes(row: Row) -> list[str]:
@@ -303,11 +326,9 @@ def _size(letters: str, sizes: Mapping[str, int]) -> int:
   return math.prod(sizes[letter] for letter in letters)
 
 
-def _bounds(
-  row: Row, index: Index, sizes: Mapping[str, int]
-) -> dict[str, tuple[int, int]]:
+def _bounds(entry: Entry, index: Index) -> dict[str, tuple[int, int]]:
   bounds = {"1": (0, 1), "g": (0, 1), "u": (1, 2)}
-  for letter, part in zip(row.here.split(), index, strict=True):
-    low, high, _ = part.indices(sizes[letter])
+  for letter, part in zip(entry.row.here.split(), index, strict=True):
+    low, high, _ = part.indices(entry.sizes[letter])
     bounds[letter] = low, high
   return bounds

@@ -347,7 +347,6 @@ def _load(
     places = {
       path: variable.get_value() for path, variable in nnx.to_flat_state(wanted)
     }
-  sizes = families.sizes_of(config)
   by_path: dict[families.Path, list[families.Entry]] = {}
   for entry in entries:
     by_path.setdefault(entry.path, []).append(entry)
@@ -358,7 +357,7 @@ def _load(
     variable = variables[path]
     shape = variable.get_value().shape
     dtype = variable.get_value().dtype
-    read = _Reader(source.tensors, by_path[path], sizes, shape, dtype)
+    read = _Reader(source.tensors, by_path[path], shape, dtype)
     if mesh is None:
       value = jax.device_put(read((slice(None),) * len(shape)))
     else:
@@ -385,16 +384,15 @@ def _planned(
   )
   paths = {path for path, _ in nnx.to_flat_state(params)}
   entries = families.entries(config, paths)
-  sizes = families.sizes_of(config)
-  _check(source, families.disk_shapes(entries, sizes), config)
+  _check(source, families.disk_shapes(entries), config)
   return graphdef, params, entries
 
 
 class _Reader:
   """Reads blocks of a parameter; devices with the same block share it."""
 
-  def __init__(self, source, entries, sizes, shape, dtype: str):
-    self._source, self._entries, self._sizes = source, entries, sizes
+  def __init__(self, source, entries, shape, dtype: str):
+    self._source, self._entries = source, entries
     self._shape, self._dtype = shape, jnp.dtype(dtype)
     self._blocks: dict[tuple, np.ndarray] = {}
 
@@ -413,9 +411,9 @@ class _Reader:
     return self._blocks[key]
 
   def _read(self, entry, index: families.Index) -> np.ndarray:
-    where = families.disk_index(entry, index, self._sizes)
+    where = families.disk_index(entry, index)
     block = self._source.read(entry.name, where)
-    return families.from_disk(block, entry, index, self._sizes)
+    return families.from_disk(block, entry, index)
 
 
 def _empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:

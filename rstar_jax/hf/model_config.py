@@ -102,10 +102,23 @@ _FAMILIES = {
   "gemma3_text": _Family(
     "Gemma3", every=6, fixed=_GEMMA_FIXED | {"qk_norm": "head"}, **_GEMMA
   ),
+  "gemma4_text": _Family(
+    "Gemma4",
+    every=6,
+    fixed={
+      "norm_form": "wide",
+      "norms": "both",
+      "qk_norm": "head",
+      "v_norm": True,
+      "layer_factor": True,
+      "attention_scale": 1.0,
+    },
+    **_GEMMA | {"window": 512},
+  ),
 }
 # Families whose files say for each layer whether it has a window.
 _LAYERED = {"qwen2", "qwen3", "ministral", "smollm3", "olmo3", "gemma2"}
-_LAYERED |= {"gemma3_text", "gpt_oss"}
+_LAYERED |= {"gemma3_text", "gemma4_text", "gpt_oss"}
 # Families all of whose layers may have one.
 _WINDOWED = {"phi3", "mistral", "ministral3", "qwen3_moe"}
 _SWITCHED = {"qwen2", "qwen3", "qwen3_moe", "smollm3"}
@@ -156,22 +169,23 @@ def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
     "mlp_bias": mlp_biased,
     **silent.fixed,
     **_scales(file, family, head_dim),
-    **in_turns(_layers(file, family, head_dim)),
   }
+  layers = _layers(file, family, head_dim, kv_heads)
+  # Of all layers, what pages need room for.
+  for name in ("num_kv_heads", "head_dim"):
+    fields[name] = max(each[name] for each in layers)
   return ModelConfig(
     family=family,
     vocab_size=file.whole("vocab_size"),
     num_layers=file.whole("num_hidden_layers"),
     embed_dim=width,
     num_heads=heads,
-    num_kv_heads=kv_heads,
-    head_dim=head_dim,
     mlp_dim=file.whole("intermediate_size"),
     rms_eps=file.number("rms_norm_eps", silent.eps),
     activation=_activation(file, family),
     tied_embeddings=file.flag("tie_word_embeddings", silent.tied),
     max_length=file.whole("max_position_embeddings"),
-    **fields,
+    **fields | in_turns(layers),
   )
 
 
@@ -195,8 +209,7 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
     "num_hidden_layers": config.num_layers,
     "hidden_size": config.embed_dim,
     "num_attention_heads": config.num_heads,
-    "num_key_value_heads": config.num_kv_heads,
-    "head_dim": config.head_dim,
+    **_head_fields(config),
     "intermediate_size": config.mlp_dim,
     about.activation[1]: config.activation,
     **rope_config.to_fields(config),
@@ -271,10 +284,21 @@ def _check_plain(file: Fields, family: str) -> None:
     )
   if file.value("is_causal", True) is not True:
     file.refuse("is_causal", "true: the decoder does not look ahead")
-  if file.value("per_layer_config", None) is not None:
+  if family == "gemma4_text":
+    for field, silent, why in (
+      ("hidden_size_per_layer_input", 256, "embeddings of each layer (E2B)"),
+      ("num_kv_shared_layers", 0, "layers without keys of their own (E2B)"),
+    ):
+      if file.value(field, silent):
+        value = file.value(field, silent)
+        file.refuse(field, f"{type(value)(0)!r}: {why} are not done", value)
+  elif file.value("per_layer_config", None) is not None:
     file.refuse("per_layer_config", "left out: all layers must be alike")
-  if file.value("use_bidirectional_attention", None):
-    file.refuse("use_bidirectional_attention", "false or null")
+  name = "use_bidirectional_attention"
+  # Of Gemma 4, text attends as ever beside images that do not.
+  plain = (None, False, "vision") if family == "gemma4_text" else (None, False)
+  if file.value(name, None) not in plain:
+    file.refuse(name, "false or null")
   name = _FAMILIES[family].name
   classes = [f"{name}{each}" for each in reward_heads.BY_CLASS]
   classes.append(classifier(family))
@@ -310,6 +334,11 @@ def _scales(file: Fields, family: str, head_dim: int) -> dict[str, Any]:
       found[ours] = file.number(name, silent, null=True) or 0.0
     if family == "gemma3_text" and found["attention_softcap"]:
       file.refuse("attn_logit_softcapping", "null: transformers ignores it")
+  elif family == "gemma4_text":
+    return {
+      "embedding_multiplier": file.whole("hidden_size") ** 0.5,
+      "logits_softcap": file.number("final_logit_softcapping", None) or 0.0,
+    }
   else:
     return {}
   return found | {"attention_scale": 0 if scale == head_dim**-0.5 else scale}
@@ -331,11 +360,15 @@ def _scale_fields(config: ModelConfig) -> dict[str, Any]:
       "attn_logit_softcapping": config.attention_softcap or None,
       "final_logit_softcapping": config.logits_softcap or None,
     }
+  if config.family == "gemma4_text":
+    return {"final_logit_softcapping": config.logits_softcap or None}
   return {}
 
 
-def _layers(file: Fields, family: str, head_dim: int) -> list[dict[str, Any]]:
-  """Returns what is each layer's own: window, rotary fields and experts."""
+def _layers(
+  file: Fields, family: str, head_dim: int, kv_heads: int
+) -> list[dict[str, Any]]:
+  """Returns what is each layer's own: window, rotary fields, heads, experts."""
   count = file.whole("num_hidden_layers")
   rotated = [True] * count
   if family == "smollm3":
@@ -350,12 +383,20 @@ def _layers(file: Fields, family: str, head_dim: int) -> list[dict[str, Any]]:
     ):
       file.refuse("no_rope_layers", f"a list of {count} times 0 or 1")
   window, kinds = _windows(file, family, rotated)
+  heads = {SLIDING: {"head_dim": head_dim, "num_kv_heads": kv_heads}}
+  heads[FULL] = heads[SLIDING]
+  if family == "gemma4_text":
+    shared = file.flag("attention_k_eq_v", False)
+    heads[FULL] = _global_heads(file, kinds, heads[SLIDING], shared)
+    heads[FULL] |= {"keys_as_values": shared}
+    heads[SLIDING] |= {"keys_as_values": False}
   ropes = {
-    kind: rope_config.from_fields(file, family, head_dim, kind)
+    kind: rope_config.from_fields(file, family, heads[kind]["head_dim"], kind)
     for kind in set(kinds)
   }
   return [
     ropes[kind]
+    | heads[kind]
     | {"sliding_window": window if kind == SLIDING else 0}
     | ({} if turned else {"rotary_share": 0.0})
     | {"mixture": mixture}
@@ -365,8 +406,77 @@ def _layers(file: Fields, family: str, head_dim: int) -> list[dict[str, Any]]:
   ]
 
 
+def _global_heads(
+  file: Fields, kinds: Sequence[str], local: Mapping[str, int], shared: bool
+) -> dict[str, int]:
+  """Returns H and K of Gemma 4's layers without a window.
+
+  Args:
+    file: what was published says both once; what `transformers` writes says
+      them for each such layer, where they differ.
+    kinds: of all layers.
+    local: H and K of the others.
+    shared: whether values are keys; only then K may differ.
+  """
+  name, said = "per_layer_config", file.value("per_layer_config", None)
+  if said == {}:
+    return dict(local)
+  if said is None:
+    dim, kv_heads = file.whole("global_head_dim", 512), None
+    if shared:
+      kv_heads = file.whole("num_global_key_value_heads", None)
+  else:
+    own = {str(i) for i, kind in enumerate(kinds) if kind == FULL}
+    if not (
+      isinstance(said, Mapping)
+      and {str(each).lstrip("0") or "0" for each in said} == own
+      and all(each == next(iter(said.values())) for each in said.values())
+    ):
+      file.refuse(name, f"of the {FULL!r} layers, which are alike")
+    one = file.part(name).part(next(iter(said)))
+    for each in one:
+      if each not in ("head_dim", "num_key_value_heads"):
+        one.refuse(each, "left out: of a layer head_dim alone may differ")
+    dim = one.whole("head_dim", local["head_dim"])
+    kv_heads = one.whole("num_key_value_heads", None)
+  kv_heads = kv_heads or local["num_kv_heads"]
+  most = max(kv_heads, local["num_kv_heads"])
+  if file.whole("num_attention_heads") % most or most % min(
+    kv_heads, local["num_kv_heads"]
+  ):
+    file.refuse(
+      "num_global_key_value_heads", "a divisor of the other's heads", kv_heads
+    )
+  return {"head_dim": dim, "num_kv_heads": kv_heads}
+
+
+def _head_fields(config: ModelConfig) -> dict[str, Any]:
+  """Returns the fields that say how many heads there are, and how wide."""
+  layers = [config.layer(index) for index in range(config.num_layers)]
+  heads = [
+    {"num_key_value_heads": each.num_kv_heads, "head_dim": each.head_dim}
+    for each in layers
+  ]
+  first = next((i for i, x in enumerate(layers) if x.sliding_window), 0)
+  if config.family != "gemma4_text":
+    return heads[first]
+  own = [dict(each.items() - heads[first].items()) for each in heads]
+  return heads[first] | {
+    "attention_k_eq_v": any(each.keys_as_values for each in layers),
+    "per_layer_config": {str(i): each for i, each in enumerate(own) if each},
+    "hidden_size_per_layer_input": 0,
+  }
+
+
 def _mixtures(file: Fields, family: str, count: int) -> list[Mixture | None]:
   """Returns the experts of each layer, None for a layer with an MLP."""
+  if family == "gemma4_text" and file.flag("enable_moe_block", False):
+    experts, chosen = file.whole("num_experts"), file.whole("top_k_experts")
+    if chosen > experts:
+      file.refuse("top_k_experts", f"at most the {experts} experts")
+    width = file.whole("moe_intermediate_size")
+    one = Mixture(experts=experts, chosen=chosen, dim=width, beside=True)
+    return [one] * count
   if family not in ("qwen3_moe", "gpt_oss"):
     return [None] * count
   oss = family == "gpt_oss"
@@ -410,6 +520,13 @@ def _mixture_fields(config: ModelConfig) -> dict[str, Any]:
   one = config.experts()
   if one is None:
     return {}
+  if config.family == "gemma4_text":
+    return {
+      "enable_moe_block": True,
+      "num_experts": one.experts,
+      "top_k_experts": one.chosen,
+      "moe_intermediate_size": one.dim,
+    }
   fields: dict[str, Any] = {"num_experts_per_tok": one.chosen}
   if config.family == "gpt_oss":
     return fields | {
@@ -449,6 +566,8 @@ def _windows(
     full = [
       i < start or (every and (i + 1) % every == 0) for i in range(layers)
     ]
+    if family == "gemma4_text":
+      full[-1] = True
     if family == "smollm3":
       full = [bool(each) for each in rotated]
     kinds = [FULL if window is None or each else SLIDING for each in full]
@@ -460,6 +579,8 @@ def _windows(
     file.refuse(
       "layer_types", f"a list of {layers} kinds, {FULL!r} or {SLIDING!r}"
     )
+  if family == "gemma4_text" and kinds[-1] != FULL:
+    file.refuse("layer_types", f"{FULL!r} at the end, as transformers has it")
   sliding = kinds.count(SLIDING)
   if window is None and sliding:
     file.refuse("layer_types", f"without {SLIDING!r}: there is no window")

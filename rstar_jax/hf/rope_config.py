@@ -26,7 +26,17 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 # Bases of both kinds, in families where they are rotated differently.
 BY_KIND = {
   "gemma3_text": {FULL: 1_000_000.0, SLIDING: 10_000.0},
+  "gemma4_text": {FULL: 1_000_000.0, SLIDING: 10_000.0},
   "olmo3": {FULL: 500_000.0, SLIDING: 500_000.0},
+}
+# What a silent file of Gemma 4 is taken to say.
+_GEMMA4 = {
+  SLIDING: {"rope_theta": 10_000.0},
+  FULL: {
+    "rope_type": "proportional",
+    "rope_theta": 1_000_000.0,
+    _SHARE: 0.25,
+  },
 }
 # Families whose silent files are scaled.
 _SCALED = {"gpt_oss", "ministral3"}
@@ -87,6 +97,12 @@ def _of_kind(fields: Fields, family: str, kind: str) -> tuple[Fields, float]:
     if each not in (FULL, SLIDING):
       kinds.refuse(each, f"in {FULL!r} or {SLIDING!r}, which have their own")
   rope, top = kinds.part(kind), "rope_theta"
+  if family == "gemma4_text":
+    if fields.value("rope_scaling", None):
+      fields.refuse("rope_scaling", "left out: rope_parameters has it")
+    if not kinds:
+      rope = Fields(_GEMMA4[kind], "transformers")
+    return rope, rope.number("rope_theta", above=1)
   if kind == SLIDING and family == "gemma3_text":
     top = "rope_local_base_freq"
   if kind == FULL and fields.value("rope_scaling", None):
@@ -125,7 +141,7 @@ def to_fields(config: ModelConfig) -> dict[str, Any]:
     inside[_SHARE] = config.rotary_share
   names: tuple[str, ...] = ()
   match rope.kind:
-    case "linear":
+    case "linear" | "proportional":
       names = ("factor",)
     case "llama3":
       names = ("factor", "low_freq_factor", "high_freq_factor")
@@ -155,11 +171,13 @@ def to_fields(config: ModelConfig) -> dict[str, Any]:
 def _share(rope: Fields, fields: Fields, family: str, head_dim: int) -> float:
   place = rope if _SHARE in rope else fields
   share = place.number(_SHARE, 1.0, null=True) or 1.0
-  if share != 1 and family != "phi3":
+  of_whole = rope.value("rope_type", None) == "proportional"
+  if share != 1 and family != "phi3" and not of_whole:
     # `transformers` ignores it without a scaling, and fails with one.
     place.refuse(_SHARE, f"1: a {family} model rotates whole heads")
-  rotated = int(head_dim * share)
-  if share == 1 and rotated % 2:
+  # Of the frequencies of a whole head it may keep none.
+  rotated = head_dim if of_whole else int(head_dim * share)
+  if (share == 1 or of_whole) and rotated % 2:
     fields.refuse("head_dim", "even: it is rotated in pairs", head_dim)
   if share > 1 or rotated < 2 or rotated % 2:
     place.refuse(
@@ -177,6 +195,8 @@ def _scaling(
   known = _PHI3_KINDS if family == "phi3" else _KINDS
   if family in BY_KIND:
     known = _KINDS[:-1]
+  if family == "gemma4_text":
+    known = *known, "proportional"
   name = "rope_type" if "rope_type" in rope else "type"
   kind = rope.value(name, "default")
   if family == "phi3" and kind in _PHI3_OLD_KINDS:
@@ -188,6 +208,8 @@ def _scaling(
       return RopeScaling()
     case "linear":
       return RopeScaling(kind=kind, factor=rope.number("factor"))
+    case "proportional":
+      return RopeScaling(kind=kind, factor=rope.number("factor", 1.0))
     case "llama3":
       low = rope.number("low_freq_factor")
       return RopeScaling(

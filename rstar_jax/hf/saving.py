@@ -62,7 +62,6 @@ def save_ppm(
 def _parts(
   entries: Sequence[families.Entry],
   arrays: Mapping[families.Path, jax.Array],
-  sizes: Mapping[str, int],
 ) -> Iterator[np.ndarray]:
   """Makes what is written of tensors, one after the other."""
   for _, own in itertools.groupby(entries, key=lambda entry: entry.name):
@@ -71,13 +70,13 @@ def _parts(
       array = arrays[entry.path]
       if entry.expert is not None:
         array = array[entry.expert]
-      part = families.to_disk(sharding.to_host(array), entry.row, sizes)
+      part = families.to_disk(sharding.to_host(array), entry)
       if families.take_turns(entry.row):
         turns.append(part)
       else:
         yield part
     if turns:
-      yield np.stack(turns, axis=-1)
+      yield np.stack(turns, families.turning_axis(entry.row))
 
 
 def _save(
@@ -108,12 +107,11 @@ def _save(
       "pad_token_id": tokenizer.pad_id,
     }
   arrays = arrays_of(model)
-  sizes = families.sizes_of(config)
   entries = families.entries(config, set(arrays))
   # The sort is stable, so the parts of a tensor stay in order.
   entries.sort(key=lambda entry: entry.name)
   # One at a time; all processes take part in gathering each.
-  parts = _parts(entries, arrays, sizes)
+  parts = _parts(entries, arrays)
   if jax.process_index() != 0:
     for _ in parts:
       pass
@@ -121,7 +119,7 @@ def _save(
   dtypes = {entry.name: arrays[entry.path].dtype for entry in entries}
   specs = {
     name: tensors.Spec(dtypes[name], shape)
-    for name, shape in families.disk_shapes(entries, sizes).items()
+    for name, shape in families.disk_shapes(entries).items()
   }
   text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
   count = sum(array.size for array in arrays.values())

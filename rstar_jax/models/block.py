@@ -1,6 +1,7 @@
 """A layer of a decoder."""
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
@@ -31,9 +32,18 @@ class Block(nnx.Module):
     self.attention = layers.Attention(config, rngs)
     self.attention_post_norm = norm("post")
     self.mlp_norm = norm("pre")
-    self.mlp = None if config.mixture else layers.Mlp(config, rngs)
-    self.experts = Experts(config, rngs) if config.mixture else None
+    mixture = config.mixture
+    beside = mixture is not None and mixture.beside
+    alone = mixture is not None and not beside
+    self.mlp = None if alone else layers.Mlp(config, rngs)
+    self.experts = Experts(config, rngs) if mixture else None
     self.mlp_post_norm = norm("post")
+    # Where there are both, what comes out of each, and into the experts.
+    self.mlp_own_norm = norm("post") if beside else None
+    self.experts_norm = norm("pre") if beside else None
+    self.experts_post_norm = norm("post") if beside else None
+    if config.layer_factor:
+      self.factor = nnx.Param(jnp.ones((), config.param_dtype), axes=())
 
   def __call__(
     self,
@@ -60,9 +70,17 @@ class Block(nnx.Module):
     if self.mlp is None:
       logits = self.experts.logits(out)
       out = self.experts(out, logits, mesh)
-    else:
+    elif self.experts is None:
       out = self.mlp(out)
-    return self._added(x, _through(self.mlp_post_norm, out)), logits
+    else:
+      out = _through(self.mlp_own_norm, self.mlp(out))
+      logits = self.experts.logits(x)
+      more = self.experts(_through(self.experts_norm, x), logits, mesh)
+      out += _through(self.experts_post_norm, more)
+    x = self._added(x, _through(self.mlp_post_norm, out))
+    if self.config.layer_factor:
+      x *= self.factor.get_value().astype(x.dtype)
+    return x, logits
 
   def _added(self, x: jax.Array, out: jax.Array) -> jax.Array:
     factor = self.config.residual_multiplier

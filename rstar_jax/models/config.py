@@ -15,7 +15,9 @@ class RopeScaling:
   """How rotary frequencies are scaled; see `models/rotary.py`."""
 
   # The method, by the name that `transformers` gives it.
-  kind: Literal["default", "linear", "yarn", "longrope", "llama3"] = "default"
+  kind: Literal[
+    "default", "linear", "yarn", "longrope", "llama3", "proportional"
+  ] = "default"
   # Ratio of the extended context to the original one.
   factor: float = 1.0
   # Original context, in tokens.
@@ -43,7 +45,10 @@ class RopeScaling:
 
 @dataclasses.dataclass(kw_only=True, frozen=True)
 class Mixture:
-  """Experts in the place of a layer's MLP; see `models/experts.py`."""
+  """Experts in the place of a layer's MLP, or beside it.
+
+  See `models/experts.py`.
+  """
 
   # Experts of a layer.
   experts: int
@@ -55,8 +60,13 @@ class Mixture:
   normalised: bool = True
   # Whether the router and the experts have biases.
   bias: bool = False
-  # GPT-OSS's activation, with gates and products clipped to this; 0 is SwiGLU.
+  # GPT-OSS's activation, with gates and products clipped to this; 0 is that of
+  # the MLP, without a bound.
   limit: float = 0.0
+  # Whether they are beside an MLP: both are normalised and added up, the router
+  # is given the normalised residual stream with a weight of its own, and the
+  # shares have a factor for each expert (Gemma 4).
+  beside: bool = False
 
 
 @dataclasses.dataclass(kw_only=True, unsafe_hash=True)
@@ -78,9 +88,9 @@ class ModelConfig:
   embed_dim: int = 128
   # Query heads (N).
   num_heads: int = 4
-  # Key/value heads (K); K divides N.
+  # Key/value heads (K); K divides N. Where layers differ, the most of any.
   num_kv_heads: int = 2
-  # Width of one head (H).
+  # Width of one head (H). Where layers differ, the widest.
   head_dim: int = 32
   # Width of the gated MLP (F).
   mlp_dim: int = 384
@@ -91,7 +101,8 @@ class ModelConfig:
   # Scaling of the frequencies, for longer contexts.
   rope: RopeScaling = RopeScaling()
   # Share of a head's width that is rotated, in [0, 1]; 0 is a layer without
-  # positions.
+  # positions. What is rotated are the first numbers of a head, or the first of
+  # each half with the frequencies of a whole one ("proportional": Gemma 4).
   rotary_share: float = 1.0
   # Tokens that a token attends to, itself included; 0 is no limit.
   sliding_window: int = 0
@@ -119,8 +130,14 @@ class ModelConfig:
   # Whether queries and keys are normalised: each head's (Qwen3), or those of
   # all heads as one vector (OLMo 2).
   qk_norm: Literal["none", "head", "all"] = "none"
+  # Whether each head's values are normalised, without a weight (Gemma 4).
+  v_norm: bool = False
+  # Whether values are keys before their norm and rotation (Gemma 4).
+  keys_as_values: bool = False
   # What the MLP's gate goes through, by the name that `transformers` gives it.
   activation: Literal["silu", "gelu_pytorch_tanh"] = "silu"
+  # Whether what a layer returns has a factor of its own (Gemma 4).
+  layer_factor: bool = False
   # Factor of what attention and the MLP add to the residual stream.
   residual_multiplier: float = 1.0
   # Factor of embeddings, rounded to `dtype`.

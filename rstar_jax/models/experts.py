@@ -25,12 +25,15 @@ from jax.ad_checkpoint import checkpoint_name
 from rstar_jax.models import sharding
 from rstar_jax.models.config import STEEPNESS, Mixture, ModelConfig
 from rstar_jax.models.layers import (
+  ACTIVATIONS,
   GATED,
   bias,
   in_blocks,
   lookup,
   move,
   products,
+  scaled,
+  unit,
   weight,
 )
 
@@ -62,6 +65,10 @@ class Experts(nnx.Module):
       self.gate_bias = bias((e, f), ("experts", "width"), config)
       self.up_bias = bias((e, f), ("experts", "width"), config)
       self.down_bias = bias((e, d), ("experts", "embed"), config)
+    if mixture.beside:
+      ones = functools.partial(jnp.ones, dtype=config.param_dtype)
+      self.router_scale = nnx.Param(ones((d,)), axes=("embed",))
+      self.share_scale = nnx.Param(ones((e,)), axes=("router",))
 
   def __call__(
     self,
@@ -73,7 +80,8 @@ class Experts(nnx.Module):
 
     Args:
       x: [..., D].
-      logits: float32 [..., E], of `logits`.
+      logits: float32 [..., E], of `logits`; of what it is given, which need
+        not be x.
       mesh: as in `Block`.
 
     Returns:
@@ -86,6 +94,9 @@ class Experts(nnx.Module):
       config.row_block,
       logits.reshape(-1, mixture.experts),
     )
+    if mixture.beside:
+      factors = self.share_scale.get_value().astype(jnp.float32)
+      shares *= factors[chosen]
     arrays = {
       name: getattr(self, name).get_value().astype(config.dtype)
       for name in ("gate", "up", "down")
@@ -93,7 +104,7 @@ class Experts(nnx.Module):
     if mixture.bias:
       for name in ("gate_bias", "up_bias", "down_bias"):
         arrays[name] = getattr(self, name).get_value().astype(config.dtype)
-    run = functools.partial(_mix, mixture=mixture)
+    run = functools.partial(_mix, mixture=mixture, activation=config.activation)
     mesh = mesh or jax.sharding.get_abstract_mesh()
     if mesh.empty:
       out = run(rows, chosen, shares, arrays)
@@ -112,10 +123,15 @@ class Experts(nnx.Module):
 
   def logits(self, x: jax.Array) -> jax.Array:
     """Returns the router's float32 logits [..., E] of [..., D]."""
+    config = self.config
     rows = x.reshape(-1, x.shape[-1])
+    if config.mixture.beside:
+      rows = unit(rows, 1, config.rms_eps, config.row_block).astype(x.dtype)
+      rows *= self.router_scale.get_value().astype(x.dtype)
+      rows = scaled(rows, config.embed_dim**-0.5)
     router = self.router.get_value().astype(rows.dtype)
-    (logits,) = products(rows, [router], self.config, "float32")
-    if self.config.mixture.bias:
+    (logits,) = products(rows, [router], config, "float32")
+    if config.mixture.bias:
       logits += self.router_bias.get_value().astype(jnp.float32)
     return logits.reshape(*x.shape[:-1], -1)
 
@@ -213,6 +229,7 @@ def _mix(
   arrays: dict[str, jax.Array],
   *,
   mixture: Mixture,
+  activation: str,
   axis: str | None = None,
 ) -> jax.Array:
   """Returns float32 [R, D], the sums of rows' experts.
@@ -222,7 +239,8 @@ def _mix(
     chosen: int32 [R, A].
     shares: float32 [R, A].
     arrays: weights [E, I, O] and biases [E, O] of this device's experts.
-    mixture: the activation.
+    mixture: whether there are biases, and a bound of the activation.
+    activation: see `ModelConfig.activation`.
     axis: of the mesh, along which experts lie.
   """
   count, most = len(arrays["gate"]), chosen.shape[1]
@@ -243,7 +261,11 @@ def _mix(
 
   x = _rearranged(rows, order, back, most)
   gate, up = checkpoint_name((through(x, "gate"), through(x, "up")), GATED)
-  out = through(_activated(gate, up, mixture.limit), "down")
+  if mixture.limit:
+    out = _bounded(gate, up, mixture.limit)
+  else:
+    out = ACTIVATIONS[activation](gate) * up
+  out = through(out, "down")
   out = _rearranged(out, back, order, 1).reshape(*chosen.shape, -1)
   shares = jnp.where(own, shares, 0)
   # One by one: how XLA on a CPU adds up an axis depends on the number of rows.
@@ -253,9 +275,8 @@ def _mix(
   return total if axis is None else jax.lax.psum(total, axis)
 
 
-def _activated(gate: jax.Array, up: jax.Array, limit: float) -> jax.Array:
-  if not limit:
-    return jax.nn.silu(gate) * up
+def _bounded(gate: jax.Array, up: jax.Array, limit: float) -> jax.Array:
+  """Returns GPT-OSS's products of gates and what they let through."""
   gate, up = jnp.minimum(gate, limit), jnp.clip(up, -limit, limit)
   return (up + 1) * gate * jax.nn.sigmoid(STEEPNESS * gate)
 

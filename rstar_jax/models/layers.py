@@ -27,6 +27,9 @@ MASKED = -1e30
 # what attention is called with, the sum after it, and the MLP's two products.
 QKV, MIXED, GATED = "qkv", "mixed", "gated"
 
+# By the names of `ModelConfig.activation`.
+ACTIVATIONS = {"silu": jax.nn.silu, "gelu_pytorch_tanh": jax.nn.gelu}
+
 # Up to this many rows, XLA on a CPU mostly multiplies faster with the weights
 # on the left (docs/results/engine.md).
 _FEW_ROWS = 128
@@ -292,18 +295,23 @@ class RMSNorm(nnx.Module):
     self.scale = nnx.Param(make(tuple(shape), config.param_dtype), axes=axes)
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    wide = x.astype(jnp.float32)
-    wide *= jax.lax.rsqrt(in_blocks(self._square, self.block, wide) + self.eps)
-    # Cast before the scale or after it, as `transformers` does.
     scale = self.scale.get_value()
+    wide = unit(x, scale.ndim, self.eps, self.block)
+    # Cast before the scale or after it, as `transformers` does.
     if self.form == "cast":
       return wide.astype(x.dtype) * scale.astype(x.dtype)
     scale = scale.astype(jnp.float32)
     return (wide * (scale + (self.form == "offset"))).astype(x.dtype)
 
-  def _square(self, x: jax.Array) -> jax.Array:
-    axes = tuple(range(-self.scale.get_value().ndim, 0))
-    return jnp.mean(x * x, axis=axes, keepdims=True)
+
+def unit(x: jax.Array, axes: int, eps: float, block: int) -> jax.Array:
+  """Returns float32 x, of which the last `axes` have unit root mean square."""
+  wide = x.astype(jnp.float32)
+
+  def square(x: jax.Array) -> jax.Array:
+    return jnp.mean(x * x, axis=tuple(range(-axes, 0)), keepdims=True)
+
+  return wide * jax.lax.rsqrt(in_blocks(square, block, wide) + eps)
 
 
 def scaled(x: jax.Array, factor: float) -> jax.Array:
@@ -424,7 +432,9 @@ class Attention(nnx.Module):
     self.config = config
     self.q = weight(rngs, (n, h, d), ("heads", "head_dim", "embed"), config)
     self.k = weight(rngs, (k, h, d), ("kv_heads", "head_dim", "embed"), config)
-    self.v = weight(rngs, (k, h, d), ("kv_heads", "head_dim", "embed"), config)
+    if not config.keys_as_values:
+      axes = "kv_heads", "head_dim", "embed"
+      self.v = weight(rngs, (k, h, d), axes, config)
     self.o = weight(
       rngs,
       (d, n, h),
@@ -436,7 +446,8 @@ class Attention(nnx.Module):
     if config.qkv_bias:
       self.q_bias = bias((n, h), ("heads", "head_dim"), config)
       self.k_bias = bias((k, h), ("kv_heads", "head_dim"), config)
-      self.v_bias = bias((k, h), ("kv_heads", "head_dim"), config)
+      if not config.keys_as_values:
+        self.v_bias = bias((k, h), ("kv_heads", "head_dim"), config)
     if config.o_bias:
       self.o_bias = bias((d,), ("embed",), config)
     match config.qk_norm:
@@ -455,13 +466,20 @@ class Attention(nnx.Module):
     angles: Angles,
     attend: Attend,
   ) -> jax.Array:
-    q, k, v = project(x, (self.q, self.k, self.v), self.config)
+    own = not self.config.keys_as_values
+    weights = (self.q, self.k, self.v) if own else (self.q, self.k)
+    q, k, *values = project(x, weights, self.config)
     if self.has_bias:
       q += self.q_bias.get_value().astype(q.dtype)
       k += self.k_bias.get_value().astype(k.dtype)
+    v = values[0] if own else k
+    if self.has_bias and own:
       v += self.v_bias.get_value().astype(v.dtype)
     if self.config.qk_norm != "none":
       q, k = self.q_norm(q), self.k_norm(k)
+    if self.config.v_norm:
+      eps, block = self.config.rms_eps, self.config.row_block
+      v = unit(v, 1, eps, block).astype(v.dtype)
     if self.config.rotary_share:
       q, k = rotate(q, angles), rotate(k, angles)
     if scale := self.config.attention_scale:
@@ -516,7 +534,4 @@ class Mlp(nnx.Module):
       gate += self.gate_bias.get_value().astype(gate.dtype)
       up += self.up_bias.get_value().astype(up.dtype)
     gate, up = checkpoint_name((gate, up), GATED)
-    return _ACTIVATIONS[self.config.activation](gate) * up
-
-
-_ACTIVATIONS = {"silu": jax.nn.silu, "gelu_pytorch_tanh": jax.nn.gelu}
+    return ACTIVATIONS[self.config.activation](gate) * up

@@ -114,7 +114,7 @@ def attend(
     q: [T, N, H].
     k: [T, K, H].
     v: [T, K, H].
-    pages: [L * count, PAGE, 2 K, H].
+    pages: [L * count, PAGE, 2 K, H], or with more numbers of a head.
     tables: int32 [R, P]; see `Slots`.
     rows: int32 [T].
     positions: int32 [T].
@@ -130,7 +130,7 @@ def attend(
   at = places(tables, rows, positions, PAGE)
   pages = write(k, v, pages, at, layer * count)
   slots, heads, dim = q.shape
-  kv_heads = k.shape[1]
+  kv_heads, wide = k.shape[1], pages.shape[-1]
   q = q.reshape(slots, kv_heads, -1, dim) * dim**-0.5
   width = tables.shape[1]
   blocks = -(-width // _BLOCK)
@@ -141,7 +141,7 @@ def attend(
     peak, total, mixed = state
     ids = layer * count + tables[:, index]
     both = move(lambda pages, ids: pages[ids], pages, ids)
-    both = both.reshape(slots, -1, kv_heads, 2, dim)
+    both = both.reshape(slots, -1, kv_heads, 2, wide)[..., :dim]
     at = index * _BLOCK * PAGE + jnp.arange(_BLOCK * PAGE)
     seen = at <= positions[:, None]
     if window:

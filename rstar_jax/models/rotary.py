@@ -34,11 +34,15 @@ def rotary(
   Raises:
     ValueError: the scaling is LongRoPE, and there are no spans.
   """
-  dim = int(config.head_dim * config.rotary_share)
+  rope, dim = config.rope, int(config.head_dim * config.rotary_share)
+  if rope.kind == "proportional":
+    dim = config.head_dim
   exponents = jnp.arange(0, dim, 2, jnp.float32) / dim
   frequencies = config.rope_theta**-exponents
-  rope = config.rope
   match rope.kind:
+    case "proportional":
+      turned = jnp.arange(dim // 2) < int(config.rotary_share * dim // 2)
+      frequencies = jnp.where(turned, frequencies / rope.factor, 0)
     case "linear":
       frequencies /= rope.factor
     case "llama3":
@@ -68,7 +72,7 @@ def of_layers(
   made: dict[tuple, Angles] = {}
   found = []
   for layer in config.layers():
-    key = layer.rope_theta, layer.rope, layer.rotary_share
+    key = layer.rope_theta, layer.rope, layer.rotary_share, layer.head_dim
     if key not in made:
       made[key] = rotary(positions, layer, spans)
     found.append(made[key])

@@ -60,6 +60,9 @@ def step(
 
     def mix(q, k, v, sinks=None):
       nonlocal pages
+      # Pages have room for the most heads of any layer.
+      more = config.num_kv_heads // k.shape[-2]
+      k, v = (jnp.repeat(x, more, -2) if more > 1 else x for x in (k, v))
       q = rotary.grown(q, slots.positions, block.config.rope)
       mixed, pages = attention.attend(
         *(q, k, v, pages, *where),

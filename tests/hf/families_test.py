@@ -1,6 +1,7 @@
 """Tests of the tables of names: layouts, parts, blocks, and what is wrong."""
 
 import itertools
+import math
 from unittest import mock
 
 import numpy as np
@@ -22,30 +23,33 @@ class FamiliesTest(parameterized.TestCase):
   def test_layout_by_hand(self):
     row = Row("q", "NH D", "q", "D N H")
     disk = np.arange(6 * 4 * 5).reshape(24, 5)
-    here = families.from_disk(disk, Entry("q", ("q",), row, 0), whole(3), SIZES)
+    entry = Entry("q", ("q",), row, 0, SIZES)
+    here = families.from_disk(disk, entry, whole(3))
     self.assertEqual(here.shape, (5, 6, 4))
     # Row n * H + h of the file is head n, dimension h.
     self.assertEqual(here[3, 5, 2], disk[5 * 4 + 2, 3])
-    np.testing.assert_array_equal(families.to_disk(here, row, SIZES), disk)
+    np.testing.assert_array_equal(families.to_disk(here, entry), disk)
 
   @parameterized.parameters(
     *{(row.disk, row.here) for t in families.FAMILIES.values() for row in t}
   )
   def test_any_block_is_that_of_the_whole(self, disk, here):
     """What is read for a block, for all blocks, against cutting the whole."""
-    entry = Entry("t", ("t",), Row("t", disk, "t", here), 11)
+    entry = Entry("t", ("t",), Row("t", disk, "t", here), 11, SIZES)
     letters = here.split()
     shape = [SIZES[x] for x in letters]
     value = np.random.default_rng(0).normal(size=shape)
     if own := "E" in letters and "E" not in disk:
       # A tensor of one expert, the third.
-      part = families.to_disk(value[2], entry.row, SIZES)
+      part = families.to_disk(value[2], entry)
     else:
-      part = families.to_disk(value, entry.row, SIZES)
+      part = families.to_disk(value, entry)
     if families.take_turns(entry.row):
       turns = [part, np.full(part.shape, np.nan)]
-      part = np.stack(turns if disk[-1] == "g" else turns[::-1], -1)
-      part = part.reshape(*part.shape[:-2], -1)
+      axis = families.turning_axis(entry.row)
+      part = np.stack(turns if "g" in disk else turns[::-1], axis)
+      axes = [[SIZES[x] for x in each] for each in disk.split()]
+      part = part.reshape([math.prod(each) for each in axes])
     padding = np.full((11, *part.shape[1:]), np.nan)
     tensor = np.concatenate([padding, part])
     ranges = [
@@ -53,8 +57,8 @@ class FamiliesTest(parameterized.TestCase):
       for n in shape
     ]
     for index in itertools.product(*ranges):
-      where = families.disk_index(entry, index, SIZES)
-      block = families.from_disk(tensor[where], entry, index, SIZES)
+      where = families.disk_index(entry, index)
+      block = families.from_disk(tensor[where], entry, index)
       wanted = value[2][index[1:]] if own else value[index]
       np.testing.assert_array_equal(block, wanted)
 
@@ -75,7 +79,7 @@ class FamiliesTest(parameterized.TestCase):
         ("gate_up_proj", "up", 37),
       ],
     )
-    shapes = families.disk_shapes(found, families.sizes_of(config))
+    shapes = families.disk_shapes(found)
     self.assertEqual(sorted(shapes.values()), [(40, 24), (74, 24)])
 
   def test_tables_that_do_not_fit_raise(self):

@@ -179,6 +179,36 @@ class HfConfigTest(parameterized.TestCase):
     tied = family in ("smollm3", "gemma2", "gemma3_text")
     self.assertEqual(config.tied_embeddings, tied)
 
+  def test_heads_of_gemma4(self):
+    """As published, by one field for all wide layers; and as written."""
+    fields = fields_of("gemma4", rope_parameters=None, sliding_window=512)
+    fields = {
+      key: value
+      for key, value in fields.items()
+      if key not in ("attention_k_eq_v", "per_layer_config")
+    }
+    published = {"global_head_dim": 10, "num_global_key_value_heads": 1}
+    each = {"head_dim": 10, "num_key_value_heads": 1}
+    written = {"per_layer_config": {"01": each, "02": each}}
+    for also, wide, heads in (
+      ({}, 512, 2),
+      # Ignored where values are not keys.
+      (published, 10, 2),
+      (published | {"attention_k_eq_v": True}, 10, 1),
+      (written | {"attention_k_eq_v": True}, 10, 1),
+    ):
+      config = read(fields | also)
+      layers = [config.layer(i) for i in range(3)]
+      self.assertEqual((config.head_dim, config.num_kv_heads), (wide, 2))
+      self.assertEqual([x.head_dim for x in layers], [6] + [wide] * 2)
+      self.assertEqual([x.num_kv_heads for x in layers], [2] + [heads] * 2)
+      self.assertEqual([x.rotary_share for x in layers], [1] + [0.25] * 2)
+      self.assertEqual([x.rope_theta for x in layers], [1e4] + [1e6] * 2)
+      self.assertEqual(
+        [x.keys_as_values for x in layers],
+        [False] + ["attention_k_eq_v" in also] * 2,
+      )
+
   @parameterized.parameters(
     ("gemma3", {"use_bidirectional_attention": True}, "must be false or null"),
     ("gemma3", {"attn_logit_softcapping": 30.0}, "transformers ignores it"),
@@ -196,6 +226,30 @@ class HfConfigTest(parameterized.TestCase):
     ),
     ("smollm3", {"no_rope_layers": [1, 2, 1]}, "a list of 3 times 0 or 1"),
     ("granite", {"sliding_window": 7}, "2 of 2 layers have it"),
+    ("gemma4", {"hidden_size_per_layer_input": 8}, "must be 0: embeddings of"),
+    ("gemma4", {"num_kv_shared_layers": 2}, "must be 0: layers without keys"),
+    ("gemma4_moe", {"top_k_experts": 6}, "at most the 5 experts"),
+    ("gemma4", {"use_bidirectional_attention": "all"}, "must be false or null"),
+    (
+      "gemma4",
+      {"per_layer_config": dict.fromkeys("12", {"num_key_value_heads": 4})},
+      "a divisor of the other's",
+    ),
+    (
+      "gemma4",
+      {"per_layer_config": {"2": {}}},
+      "of the 'full_attention' layer",
+    ),
+    (
+      "gemma4",
+      {"per_layer_config": dict.fromkeys("12", {"hidden_size": 8})},
+      "per_layer_config.1.hidden_size=8 must be left out",
+    ),
+    (
+      "gemma4",
+      {"rope_parameters": {"full_attention": {"rope_theta": 10.0}}},
+      "lacks the field 'rope_parameters.sliding_attention.rope_theta'",
+    ),
     ("mistral", {"layer_types": ["full_attention"] * 2}, "0 of 2 layers"),
     ("ministral3", {"rope_parameters": None}, "silent files are scaled"),
     (

@@ -8,7 +8,7 @@ these. `transformer_plain_test` holds it to `transformers`.
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -69,9 +69,10 @@ class Decoder:
       out = self._norm(out, f"{name}.attention_post_norm", layer)
       x = x + layer.residual_multiplier * out
       out = self._norm(x, f"{name}.mlp_norm", layer)
-      out = self._mlp(out, name, layer)
+      out = self._mlp(out, x, name, layer)
       out = self._norm(out, f"{name}.mlp_post_norm", layer)
       x = x + layer.residual_multiplier * out
+      x = x * self.arrays.get(f"{name}.factor", 1)
     return self._norm(x, "norm", config)
 
   def logits(self, ids: Sequence[int], span: int = 0) -> np.ndarray:
@@ -141,11 +142,15 @@ class Decoder:
       (config.num_heads, config.num_kv_heads, config.num_kv_heads),
       strict=True,
     ):
-      out = self._linear(x, f"{name}.{each}")
+      of = "k" if each == "v" and config.keys_as_values else each
+      out = self._linear(x, f"{name}.{of}")
       if config.qk_norm == "head":
         out = out.reshape(len(x), heads, -1)
       # Values have no norm.
       out = self._norm(out, f"{name}.{each}_norm", config)
+      if each == "v" and config.v_norm:
+        square = np.mean(out * out, -1, keepdims=True)
+        out = out / np.sqrt(square + config.rms_eps)
       projected.append(out.reshape(len(x), heads, config.head_dim))
     q, k, v = projected
     factor = config.rope.attention_factor
@@ -170,15 +175,38 @@ class Decoder:
       mixed[:, head] = weights @ v[:, group] / total
     return self._linear(mixed.reshape(len(x), -1), f"{name}.o")
 
-  def _mlp(self, x: np.ndarray, name: str, config: ModelConfig) -> np.ndarray:
-    if config.mixture:
-      inside = f"{name}.experts."
-      own = {
-        path.removeprefix(inside): array
-        for path, array in self.arrays.items()
-        if path.startswith(inside)
-      }
-      return experts(x, own, config.mixture)
+  def _mlp(
+    self, x: np.ndarray, stream: np.ndarray, name: str, config: ModelConfig
+  ) -> np.ndarray:
+    """Returns [T, D] of the normalised x, and of the residual stream."""
+    mixture = config.mixture
+    if mixture and mixture.beside:
+      out = self._dense(x, name, config)
+      out = self._norm(out, f"{name}.mlp_own_norm", config)
+      square = np.mean(stream * stream, -1, keepdims=True)
+      routed = stream / np.sqrt(square + config.rms_eps)
+      routed = routed * self.arrays[f"{name}.experts.router_scale"]
+      routed = routed / math.sqrt(x.shape[-1])
+      rows = self._norm(stream, f"{name}.experts_norm", config)
+      more = self._experts(rows, routed, name, config)
+      return out + self._norm(more, f"{name}.experts_post_norm", config)
+    if mixture:
+      return self._experts(x, x, name, config)
+    return self._dense(x, name, config)
+
+  def _experts(
+    self, x: np.ndarray, routed: np.ndarray, name: str, config: ModelConfig
+  ) -> np.ndarray:
+    inside = f"{name}.experts."
+    own = {
+      path.removeprefix(inside): array
+      for path, array in self.arrays.items()
+      if path.startswith(inside)
+    }
+    activation = _ACTIVATIONS[config.activation]
+    return experts(x, own, config.mixture, routed, activation)
+
+  def _dense(self, x: np.ndarray, name: str, config: ModelConfig) -> np.ndarray:
     gate, up = (
       self._linear(x, f"{name}.mlp.{each}") for each in ("gate", "up")
     )
@@ -202,14 +230,20 @@ class Decoder:
 
 
 def experts(
-  x: np.ndarray, arrays: Mapping[str, np.ndarray], mixture: Mixture
+  x: np.ndarray,
+  arrays: Mapping[str, np.ndarray],
+  mixture: Mixture,
+  routed: np.ndarray | None = None,
+  activation: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
   """Returns [T, D] of [T, D]: one token and one expert after the other.
 
   Args:
     x: float64.
     arrays: of `models.experts.Experts`, by their names.
-    mixture: sizes, the shares and the activation.
+    mixture: sizes, the shares and the bound of the activation.
+    routed: [T, D], what the router is given; None is x.
+    activation: without a bound; None is SiLU.
   """
 
   def linear(x, name, expert):
@@ -218,7 +252,7 @@ def experts(
 
   out = np.zeros_like(x)
   for token, row in enumerate(x):
-    logits = arrays["router"] @ row
+    logits = arrays["router"] @ (row if routed is None else routed[token])
     if mixture.bias:
       logits = logits + arrays["router_bias"]
     ranks = sorted(range(mixture.experts), key=lambda expert: -logits[expert])
@@ -229,9 +263,15 @@ def experts(
       gate, up = (linear(row, name, expert) for name in ("gate", "up"))
       if limit := mixture.limit:
         gate, up = np.minimum(gate, limit), np.clip(up, -limit, limit) + 1
-      sharp = 1.702 if limit else 1
-      hidden = gate / (1 + np.exp(-sharp * gate)) * up
-      out[token] += weights[expert] / total * linear(hidden, "down", expert)
+      if limit or activation is None:
+        sharp = 1.702 if limit else 1
+        gate = gate / (1 + np.exp(-sharp * gate))
+      else:
+        gate = activation(gate)
+      share = weights[expert] / total
+      if mixture.beside:
+        share = share * arrays["share_scale"][expert]
+      out[token] += share * linear(gate * up, "down", expert)
   return out
 
 
@@ -244,6 +284,8 @@ def frequencies(config: ModelConfig, span: int) -> np.ndarray:
   """
   width = int(config.head_dim * config.rotary_share)
   rope, found = config.rope, []
+  if rope.kind == "proportional":
+    width, turned = config.head_dim, int(width // 2)
 
   def index_of(turns: float) -> float:
     """Returns the index whose frequency turns so often in the context."""
@@ -260,6 +302,8 @@ def frequencies(config: ModelConfig, span: int) -> np.ndarray:
     match rope.kind:
       case "linear":
         plain /= rope.factor
+      case "proportional":
+        plain = plain / rope.factor if i < turned else 0
       case "llama3":
         wavelength = 2 * math.pi / plain
         if wavelength > rope.original_length / rope.low_freq_factor:

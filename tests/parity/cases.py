@@ -193,6 +193,39 @@ CASES: dict[str, dict[str, Any]] = {
         llama_4_scaling_beta=0.3,
       ),
     },
+    "gemma4": {
+      "model_type": "gemma4_text",
+      "num_hidden_layers": 3,
+      "layer_types": [_SLIDING, _FULL, _FULL],
+      "head_dim": 6,
+      "global_head_dim": 10,
+      "num_global_key_value_heads": 1,
+      "attention_k_eq_v": True,
+      "hidden_size_per_layer_input": 0,
+      "sliding_window": 7,
+      "final_logit_softcapping": 9.0,
+      "rope_parameters": {
+        _SLIDING: {"rope_type": "default", "rope_theta": 1e2},
+        _FULL: {
+          "rope_type": "proportional",
+          "rope_theta": 1e4,
+          "partial_rotary_factor": 0.5,
+          "factor": 2.0,
+        },
+      },
+    },
+    "gemma4_moe": {
+      "model_type": "gemma4_text",
+      "num_hidden_layers": 2,
+      "head_dim": 6,
+      "global_head_dim": 6,
+      "hidden_size_per_layer_input": 0,
+      "sliding_window": 7,
+      "enable_moe_block": True,
+      "num_experts": 5,
+      "top_k_experts": 2,
+      "moe_intermediate_size": 11,
+    },
   }.items()
 }
 

@@ -28,9 +28,12 @@ def write_checkpoint(folder: pathlib.Path, name: str, seed: int) -> None:
     for key, value in model.named_parameters():
       if value.ndim == 1:
         # Biases of 0 and scales of 1 would hide a swap of two.
-        # Gemma adds 1 to the scales itself.
-        at = "norm" in key and "gemma" not in name
+        # Gemma 2 and 3 add 1 to the scales themselves.
+        at = "norm" in key and name not in ("gemma2", "gemma3")
         value.copy_(0.3 * torch.randn_like(value) + at)
+    for key, value in model.named_buffers():
+      if key.endswith("layer_scalar"):
+        value.copy_(0.3 * torch.randn_like(value) + 1)
   model.save_pretrained(folder)
   # It says which version of the library wrote it, and how a model is sampled.
   for file in folder.glob("generation_config.json"):
@@ -106,7 +109,7 @@ def _chosen(model) -> list[np.ndarray]:
   """Returns a list to which each router adds the experts that it chooses."""
   found: list[np.ndarray] = []
   for module in model.modules():
-    if type(module).__name__.endswith("TopKRouter"):
+    if type(module).__name__.endswith("Router"):
       module.register_forward_hook(
         lambda module, given, out: found.append(out[2].int().numpy())
       )
@@ -116,7 +119,7 @@ def _chosen(model) -> list[np.ndarray]:
 def _scorer(folder: pathlib.Path, model, options):
   """Returns (ids [B, T], score [D]) -> float32 [B], of a classifier.
 
-  Of Granite `transformers` has none.
+  Of Granite and Gemma 4 `transformers` has none.
   """
   auto = transformers.AutoModelForSequenceClassification
   if type(model.config) not in auto._model_mapping:

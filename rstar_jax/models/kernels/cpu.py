@@ -84,7 +84,10 @@ def gated(x: jax.Array, gate: jax.Array, up: jax.Array) -> jax.Array:
 def supports(config: ModelConfig) -> bool:
   """Says whether the kernels compute a model."""
   known = config.dtype in ("float32", "bfloat16")
-  plain = not any(x.attention_softcap or x.sinks for x in config.layers())
+  plain = not any(
+    x.attention_softcap or x.sinks or x.head_dim != config.head_dim
+    for x in config.layers()
+  )
   return known and plain and config.head_dim % _HEAD == 0
 
 

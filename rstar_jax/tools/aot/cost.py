@@ -7,6 +7,7 @@ is cut over. Products count 2 FLOPs for each multiplication and addition.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -71,19 +72,31 @@ def layer_parameters(model: ModelConfig, *, held: bool = False) -> float:
     model: its layers.
     held: whether all experts count, or those alone that a token goes through.
   """
-  d, h = model.embed_dim, model.head_dim
-  n, k = model.num_heads, model.num_kv_heads
-  return d * (n + 2 * k) * h + n * h * d + 3 * d * mlp_width(model, held=held)
+  heads = [
+    2 * layer.num_heads + (2 - layer.keys_as_values) * layer.num_kv_heads
+    for layer in model.layers()
+  ]
+  widths = [layer.head_dim for layer in model.layers()]
+  projected = sum(map(math.prod, zip(heads, widths, strict=True))) / len(widths)
+  return model.embed_dim * (projected + 3 * mlp_width(model, held=held))
+
+
+def scored_width(model: ModelConfig) -> float:
+  """Returns the numbers of a token's queries, of layers' mean."""
+  found = [layer.num_heads * layer.head_dim for layer in model.layers()]
+  return sum(found) / len(found)
 
 
 def mlp_width(model: ModelConfig, *, held: bool = False) -> float:
   """Returns F, or that of the experts together; see `layer_parameters`."""
   widths = []
   for layer in model.layers():
-    if of := layer.mixture:
-      widths.append((of.experts if held else of.chosen) * of.dim)
-    else:
-      widths.append(layer.mlp_dim)
+    of, width = layer.mixture, 0
+    if of:
+      width += (of.experts if held else of.chosen) * of.dim
+    if not of or of.beside:
+      width += layer.mlp_dim
+    widths.append(width)
   return sum(widths) / len(widths)
 
 
@@ -127,7 +140,7 @@ def step(
   matrices = layers * layer_parameters(model)
   head = head_parameters(model) if sampled else 0
   flops = 2 * (tokens * matrices + sampled * head)
-  flops += 4 * layers * model.num_heads * model.head_dim * keys
+  flops += 4 * layers * scored_width(model) * keys
   # Float32 logits are written and read once more.
   logits = 2 * 4 * sampled * model.vocab_size
   weights = size * (layers * layer_parameters(model, held=True) + head)
@@ -207,7 +220,7 @@ def useful(model: ModelConfig, *, rows: int, length: int, head: bool) -> float:
 
 def _attention(model: ModelConfig, rows: int, length: int) -> float:
   keys = rows * length * (length + 1) / 2
-  return 4 * model.num_layers * model.num_heads * model.head_dim * keys
+  return 4 * model.num_layers * scored_width(model) * keys
 
 
 def _size(dtype: str) -> int:
