@@ -88,6 +88,11 @@ def training(
   kept = tokens * size * _kept(model, of.remat, tensor)
   # While it is computed, all of a layer is there.
   layer = tokens * size * _kept(model, "elementwise", tensor)
+  if mixture := model.experts():
+    # Rows of pairs, what goes in and comes out and their gradients, in float32
+    # too.
+    pairs = tokens * mixture.chosen
+    layer += 4 * (size + 4) * pairs * model.embed_dim
   vocabulary = model.vocab_size * model.embed_dim / tensor
   # The embedding is gathered in float32 for lookups.
   ends = 4 * vocabulary
