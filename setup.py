@@ -49,6 +49,10 @@ TFDS = ["array_record>=0.6", "tensorflow-datasets>=4.9.10"]
 # Scalars for TensorBoard beside metrics.jsonl.
 TENSORBOARD = ["tensorboardX>=2.6"]
 
+# Trackers of experiments, `config.trackers`; see docs/watching.md.
+WANDB = ["wandb>=0.19"]
+TRACKIO = ["trackio>=0.20"]
+
 # Searchers on the hosts of a cluster; see docs/ray.md. "default" brings what
 # answers the probes of KubeRay, and the dashboard.
 RAY = ["ray[default]>=2.40"]
@@ -96,7 +100,9 @@ EXTRAS = {
   ],
   "tensorboard": TENSORBOARD,
   "tfds": TFDS,
+  "trackio": TRACKIO,
   "tpu": ["jax[tpu]>=0.10", *GCS],
+  "wandb": WANDB,
 }
 
 

@@ -41,6 +41,8 @@ ONLY_IN = {
   "tensorflow_datasets": ("data.tfds",),
   "tensorboardX": ("storage.metrics",),
   "ray": ("pipeline.on_ray",),
+  "wandb": ("storage.trackers",),
+  "trackio": ("storage.trackers",),
   "orbax": ("storage.checkpoints",),
   "prometheus_client": ("serve.metrics",),
   "starlette": ("serve.app", "serve.server"),

@@ -636,6 +636,9 @@ class Config(Closed):
   # Where compiled programs are kept for the next process. Empty: in the run's
   # folder, programs/.
   programs: str = field("", binds=False)
+  # Who gets the metrics beside metrics.jsonl: "tensorboard", if that is
+  # installed, "wandb" (Weights & Biases) and "trackio"; docs/watching.md.
+  trackers: tuple[str, ...] = field(("tensorboard",), binds=False)
   # What is learnt: "math"; "code", functions that tests judge;
   # "reasoning_gym:NAME" of that library; or "module:function" () -> a Task
   # (tasks/task.py).

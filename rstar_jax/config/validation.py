@@ -15,6 +15,8 @@ from rstar_jax import outside
 from rstar_jax.config import closed, plugins
 from rstar_jax.config import schema as config_lib
 
+_TRACKERS = ("tensorboard", "wandb", "trackio")
+
 
 def validate(config: config_lib.Config) -> None:
   """Checks everything that can be checked before a run.
@@ -31,6 +33,7 @@ def validate(config: config_lib.Config) -> None:
   _check_study(config.study)
   _check_remote(config.remote)
   _check_ray(config.ray)
+  _check_trackers(config.trackers)
   _check_servers(config)
   for name in ("sft", "ppm"):
     train = getattr(config, name)
@@ -328,6 +331,14 @@ def _check_ray(ray: config_lib.RayConfig) -> None:
       bool(re.fullmatch(r"[^=\s]+=\d+(\.\d+)?", each)),
       f"config.ray.needs={ray.needs}: {each!r} must be a name and an amount, "
       "such as 'TPU=4'",
+    )
+
+
+def _check_trackers(names: tuple[str, ...]) -> None:
+  for each in names:
+    _check(
+      each in _TRACKERS,
+      f"config.trackers={names}: {each!r} is none of {', '.join(_TRACKERS)}",
     )
 
 

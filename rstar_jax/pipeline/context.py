@@ -91,13 +91,30 @@ def open_context(
   workdir: store.Path,
   host: Host = _ALONE,
   work: Work = _HERE,
+  *,
+  tracked: bool = False,
 ) -> Iterator[Context]:
-  """Starts the sandbox, grader and metrics writer, and closes them at exit."""
+  """Starts the sandbox, grader and metrics writer, and closes them at exit.
+
+  Args:
+    config: the run's.
+    workdir: its folder.
+    host: this process.
+    work: computes what can be divided.
+    tracked: whether `config.trackers` beside TensorBoard get metrics, too.
+  """
   tokenizer = load_tokenizer(
     config.policy.path or folders.BASE_MODEL,
     prompt=load_task(config.task).prompt,
   )
   with contextlib.ExitStack() as stack:
+    # Each host writes metrics of its own. They come first: a tracker may be
+    # missing.
+    folder = layout.host_folder(workdir, host.index)
+    names = [n for n in config.trackers if tracked or n == "tensorboard"]
+    writer = stack.enter_context(
+      metrics.MetricsWriter(folder, names, dataclasses.asdict(config))
+    )
     limits = Limits(
       wall_seconds=config.sandbox.wall_seconds,
       memory_bytes=config.sandbox.memory_bytes,
@@ -122,9 +139,6 @@ def open_context(
         ),
       )
     )
-    # Each host writes metrics of its own.
-    folder = layout.host_folder(workdir, host.index)
-    writer = stack.enter_context(metrics.MetricsWriter(folder))
     yield Context(
       config, workdir, writer, sandbox, grader, tokenizer, host, work
     )

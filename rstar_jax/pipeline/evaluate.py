@@ -1,19 +1,22 @@
 """Evaluates a round on held-out problems."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rstar_jax.config.schema import Config
 from rstar_jax.evaluation import cost, solutions
-from rstar_jax.pipeline import backends
+from rstar_jax.pipeline import backends, results
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import Shard, Unit, cut, finish, splits
 from rstar_jax.pipeline.work import Load
+from rstar_jax.report import decisions
 from rstar_jax.search import mcts, named, sampling
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import layout, records, scalars
 from rstar_jax.types import Problem
 
 
@@ -30,7 +33,20 @@ def evaluate(context: Context, round_: int) -> None:
   context.work.search(
     context, functools.partial(Searcher, round_=round_), shards
   )
-  finish(context.host, folder, lambda: {"round": round_}, shards)
+  finish(context.host, folder, lambda: _measure(context, round_), shards)
+
+
+def _measure(context: Context, round_: int) -> dict[str, Any]:
+  """Writes the metrics of an evaluation; returns what its manifest says."""
+  evaluation, known = context.config.eval, []
+  # Of generated problems an oracle knows the right steps.
+  sources = [each.source for each in (evaluation.data, *evaluation.more)]
+  if any(each.startswith("synthetic:") for each in sources):
+    folder = context.folder(round_, "eval").parent
+    known = decisions.of_round(folder, dataclasses.asdict(evaluation))
+  rows = results.accuracies(context, round_)
+  context.writer.write(round_, scalars.accuracies(rows, known), "eval")
+  return {"round": round_}
 
 
 class Searcher:

@@ -25,7 +25,7 @@ from rstar_jax.pipeline import extract, models
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import each_row, finish, finish_model
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import layout, records, stopping, store
+from rstar_jax.storage import layout, records, scalars, stopping, store
 from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.types import PairKind, PreferencePair
 
@@ -121,7 +121,7 @@ def train(
       if config.ppm.eval_every
       else sides.Encoded([]),
       sizes=packed["sizes"],
-      name=layout.training_name(round_, name),
+      name=scalars.training(round_, name),
       folder=folder / layout.CHECKPOINTS,
       writer=context.writer,
       adapter=models.adapter_saver(context, folder, round_, config.ppm),

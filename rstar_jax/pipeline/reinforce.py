@@ -32,7 +32,7 @@ from rstar_jax.pipeline.shards import (
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Search
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import layout, records, stopping
+from rstar_jax.storage import layout, records, scalars, stopping
 from rstar_jax.training import loop
 from rstar_jax.training import reinforce as reinforce_lib
 from rstar_jax.types import Problem
@@ -65,7 +65,7 @@ def reinforce(context: Context, round_: int) -> None:
     at_once=turns.at_once,
     before=turns.before,
     progress=False,
-    name=layout.training_name(round_, "reinforce"),
+    name=scalars.training(round_, "reinforce"),
     folder=policy / layout.CHECKPOINTS,
     writer=context.writer,
     seed=rng.seed_for(config.seed, "reinforce", round_),
@@ -161,7 +161,7 @@ class _Turns:
     for name in made[0][1]:
       metrics[name] = sum(counts[name] for _, counts in made)
     self._context.writer.write(
-      turn + 1, metrics, layout.training_name(self._round, "rollout")
+      turn + 1, metrics, scalars.training(self._round, "rollout")
     )
     if not metrics["rows"]:
       logging.warning(

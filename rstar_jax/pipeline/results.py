@@ -59,3 +59,15 @@ def collect(context: Context) -> dict[str, Any]:
     "solved": solved,
     "ppm": ppm,
   }
+
+
+def accuracies(context: Context, round_: int) -> list[dict[str, Any]]:
+  """Returns the rows of `accuracy.table` of a round's evaluation."""
+  config = context.config
+  return accuracy.table(
+    read_solutions(context.folder(round_, "eval")),
+    round_=round_,
+    seed=config.seed,
+    select=config.eval.answer_select,
+    k=config.eval.top_k,
+  )

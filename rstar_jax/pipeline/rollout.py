@@ -23,7 +23,7 @@ from rstar_jax.search import mcts, named, sampled_tree
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import ROOT_INDEX, Tree
-from rstar_jax.storage import layout, records, store
+from rstar_jax.storage import layout, records, scalars, store
 from rstar_jax.types import Problem
 
 
@@ -147,8 +147,7 @@ def info(
     counts_lib.add(levels, {str(problem.level): one})
   known = stats["problems"] + len(retired)
   solved = (stats["solved"] + len(retired)) / known
-  context.writer.write(round_, {"solved": solved}, "rollout")
-  return {
+  found = {
     "problems": stats["problems"],
     "retired": len(retired),
     "solved": solved,
@@ -159,6 +158,8 @@ def info(
     "hard": stats["hard"],
     "generated_tokens": stats["tokens"],
   }
+  context.writer.write(round_, scalars.solved(found), "rollout")
+  return found
 
 
 def _hardest_first(

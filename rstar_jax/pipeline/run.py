@@ -36,7 +36,14 @@ from rstar_jax.pipeline.context import Context, open_context
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.pipeline.on_ray import Ray
 from rstar_jax.pipeline.work import Local, Work
-from rstar_jax.storage import compiled, layout, records, stopping, store
+from rstar_jax.storage import (
+  compiled,
+  layout,
+  records,
+  stopping,
+  store,
+  trackers,
+)
 
 _ALONE = Host()
 
@@ -88,6 +95,10 @@ def open_run(
   """
   folder = store.path(workdir)
   validation.validate(config)
+  # Others read the run, or are not the first to say what came out.
+  tracked = host.leads and not reads
+  if tracked:
+    trackers.check(config.trackers)
   work: Work = Local()
   if config.ray.address and not reads:
     work = Ray(config.ray, open_run)
@@ -100,7 +111,7 @@ def open_run(
   elif checks.has_run(folder):
     checks.check_models(config, folder)
     config = dataclasses.replace(config, rounds=checks.find_run(folder).rounds)
-  with open_context(config, folder, host, work) as context:
+  with open_context(config, folder, host, work, tracked=tracked) as context:
     yield context
 
 

@@ -14,7 +14,7 @@ from rstar_jax.hf import saving
 from rstar_jax.pipeline import models
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import each_row, finish, finish_model
-from rstar_jax.storage import layout, records, stopping, store
+from rstar_jax.storage import layout, records, scalars, stopping, store
 from rstar_jax.training import sft
 
 # Folders of packed rows: those that are trained on, and those held out.
@@ -61,7 +61,7 @@ def train_policy(context: Context, round_: int) -> None:
       held_out=kept,
       mesh=mesh,
       seed=rng.seed_for(context.config.seed, "sft", round_),
-      name=layout.training_name(round_, "sft"),
+      name=scalars.training(round_, "sft"),
       folder=folder / layout.CHECKPOINTS,
       writer=context.writer,
       adapter=models.adapter_saver(context, folder, start, config),

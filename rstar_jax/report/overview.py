@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rstar_jax.storage import scalars
+
 Rows = list[dict[str, Any]]
 
 # Largest number of points of a curve.
@@ -19,7 +21,6 @@ _NAMES = {
   "mcts": "Search with PPM",
   "pass@k": "Any sample right",
 }
-_TRAINING = re.compile(r"round_(\d+)_(\w+)")
 _STAGES = {
   "rollout": "Search for data",
   "sft": "Training the policy",
@@ -106,11 +107,11 @@ def losses(metrics: Iterable[Mapping[str, Any]]) -> Rows:
       kinds = {"loss": curves, "held_out_loss": measured}
       if value is None:
         continue  # Not a number: a training that went astray.
-      if what in kinds and _TRAINING.fullmatch(name):
+      if what in kinds and scalars.of_training(name):
         kinds[what].setdefault(name, {})[row["step"]] = value
   found = []
   for name, points in curves.items():
-    match = _TRAINING.fullmatch(name)
+    round_, kind = scalars.of_training(name)
     steps = sorted(points)
     # The last point is always kept.
     every = -(-len(steps) // _POINTS)
@@ -118,8 +119,8 @@ def losses(metrics: Iterable[Mapping[str, Any]]) -> Rows:
     found.append(
       {
         "name": name,
-        "round": int(match[1]),
-        "kind": match[2],
+        "round": round_,
+        "kind": kind,
         "points": [[step, points[step]] for step in kept],
         "held_out": [
           list(each) for each in sorted(measured.get(name, {}).items())
@@ -197,15 +198,15 @@ def time_spent(metrics: Iterable[Mapping[str, Any]]) -> Rows:
       name, _, what = key.rpartition("/")
       if what != "seconds" or seconds is None:
         continue
-      match = _TRAINING.fullmatch(name)
-      if match and match[2] == "reinforce":
+      training = scalars.of_training(name)
+      if training and training[1] == scalars.REINFORCE:
         continue  # In turns with the search, whose seconds have these.
-      place = (int(match[1]), match[2]) if match else (row["step"], name)
+      place = training or (row["step"], name)
       of_place = parts.setdefault(place, [])
       if not of_place or seconds < of_place[-1].seconds:
         of_place.append(_Part())
       part = of_place[-1]
-      if match:
+      if training:
         rate = row.get(f"{name}/tokens_per_second")
         part.tokens = _plus(part.tokens, rate, seconds - part.seconds)
       else:

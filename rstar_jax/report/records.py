@@ -5,7 +5,7 @@ It needs no model, config file or finished run: it reads the files that exist.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from etils import epath
@@ -14,7 +14,7 @@ from rstar_jax.data import unsolved as unsolved_lib
 from rstar_jax.evaluation import accuracy
 from rstar_jax.report import decisions
 from rstar_jax.report.forest import Budget, Forest
-from rstar_jax.storage import layout
+from rstar_jax.storage import layout, scalars
 from rstar_jax.storage.records import MANIFEST, each_row, read_json
 from rstar_jax.storage.snapshot import Snapshot
 
@@ -111,12 +111,16 @@ def now(name: str, files: Snapshot) -> dict[str, Any]:
         **manifests,
       }
     )
+  metrics = [
+    {k: v if _is_finite(v) else None for k, v in line.items()}
+    for line in files.lines(layout.METRICS)
+  ]
   return {
     "name": name,
     "config": config,
-    "results": results
-    | {
+    "results": {
       "config": config,
+      "rows": _with_newer(results["rows"], metrics, config.get("eval", {})),
       "solved": [
         accuracy.solved(each["round"], each["trees"])
         for each in rounds
@@ -128,15 +132,29 @@ def now(name: str, files: Snapshot) -> dict[str, Any]:
         if each["ppm"]
       ],
     },
-    "metrics": [
-      {k: v if _is_finite(v) else None for k, v in line.items()}
-      for line in files.lines(layout.METRICS)
-    ],
+    "metrics": metrics,
     "rounds": rounds,
     "problems": [],
     "trees": [],
     "sets": [],
   }
+
+
+def _with_newer(
+  rows: list[dict[str, Any]],
+  metrics: Iterable[Mapping[str, Any]],
+  evaluation: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+  """Adds what metrics say of evaluations that results.json does not have."""
+  known = {(each["round"], each["split"]) for each in rows}
+  data = [evaluation.get("data", {}), *evaluation.get("more", ())]
+  splits = [each["source"] for each in data if "source" in each]
+  newer = [
+    each
+    for each in scalars.accuracies_in(metrics, splits)
+    if (each["round"], each["split"]) not in known
+  ]
+  return [*rows, *newer]
 
 
 def _is_finite(value: Any) -> bool:

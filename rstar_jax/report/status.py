@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rstar_jax.storage import layout, store
+from rstar_jax.storage import layout, scalars, store
 from rstar_jax.storage.formatting import duration, grid
 from rstar_jax.storage.records import MANIFEST
 from rstar_jax.storage.snapshot import Snapshot
@@ -26,21 +26,10 @@ _BEGUN = re.compile(
   rf"^(?:(.*)/)?{layout.BEGUN}shard-(\d+)-of-(\d+)(?:-(\d+))?-\w+\.jsonl"
   r"(?:\.\d+)?$"
 )
-# Prefixes of metrics whose step is the round -> the stage.
-_BY_ROUND = {
-  "rollout": "rollout",
-  "sft": "extract",
-  "pairs": "extract",
-  "ppm": "ppm",
-  "eval": "evaluate",
-}
-# In turns with the search, and so a part of its stage.
-_REINFORCE = "reinforce"
 # Seconds without a finished problem after which a host is named.
 _SILENT = 600.0
 # Most hosts that are named.
 _NAMED = 5
-_OF_TRAINING = re.compile(r"^round_(\d+)_(\w+)$")
 
 
 @dataclasses.dataclass
@@ -192,7 +181,7 @@ def _stage(
     begun = bool(turns)
   elif name in ("sft", "ppm"):
     stage.unit = "updates"
-    key = layout.training_name(number, name)
+    key = scalars.training(number, name)
     for line in lines:
       if f"{key}/loss" in line:
         stage.done = line["step"]
@@ -288,13 +277,14 @@ def _spent(lines: list[dict]) -> dict[tuple[int, str], float]:
 
 
 def _owner(line: dict) -> tuple[int, str] | None:
+  """Returns the round and the stage that wrote a line."""
   for name in line:
     prefix = name.partition("/")[0]
-    if match := _OF_TRAINING.match(prefix):
-      stage = match[2]
-      return int(match[1]), "rollout" if stage == _REINFORCE else stage
-    if prefix in _BY_ROUND and prefix != name:
-      return line["step"], _BY_ROUND[prefix]
+    if found := scalars.of_training(prefix):
+      round_, stage = found
+      return round_, "rollout" if stage == scalars.REINFORCE else stage
+    if prefix in scalars.STAGES and prefix != name:
+      return line["step"], scalars.STAGES[prefix]
   return None
 
 

@@ -1,7 +1,7 @@
 """The names of a run's files and folders: the one place that has them.
 
 config.json results.json metrics.jsonl log.txt at_work.json report.html
-programs/
+tracked.json programs/
 round_k/{trees,sft,pairs,policy,ppm,eval}/   each with its MANIFEST.json
 round_k/{policy,ppm}/rows/                   what a training reads, till it ends
 round_k/trees/turn-00000/                    with its own: by reinforcement
@@ -22,6 +22,8 @@ LOG = "log.txt"
 # Who works there; see `alone.py`.
 AT_WORK = "at_work.json"
 REPORT = "report.html"
+# What the run is called at trackers, if it has some.
+TRACKED = "tracked.json"
 # Compiled programs.
 PROGRAMS = "programs"
 # Which training problems are in an evaluation set.
@@ -102,11 +104,6 @@ def host_folder(workdir: store.Path, index: int) -> store.Path:
 def split_name(split: str) -> str:
   """Returns the name of the folder of a split, such as "synthetic:test"."""
   return split.replace("/", "_").replace(":", "_")
-
-
-def training_name(round_: int, name: str) -> str:
-  """Returns what the names of a training's metrics begin with."""
-  return f"{round_name(round_)}_{name}"
 
 
 def no_run(workdir: store.Path) -> str:

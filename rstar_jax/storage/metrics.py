@@ -4,10 +4,11 @@ import importlib.util
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
 from rstar_jax import outside
-from rstar_jax.storage import formatting, layout, store
+from rstar_jax.storage import formatting, layout, store, trackers
 from rstar_jax.storage.append_only import Mirror
 
 # Progress lines where there is no terminal.
@@ -43,24 +44,39 @@ class NullWriter:
 
 
 class MetricsWriter:
-  """Appends to metrics.jsonl, and to TensorBoard events if that is installed.
+  """Appends to metrics.jsonl, and tells trackers the same.
 
   A resumed run may write a step again; the later line counts.
   """
 
-  def __init__(self, workdir: str | store.Path):
+  def __init__(
+    self,
+    workdir: str | store.Path,
+    names: Sequence[str] = ("tensorboard",),
+    config: Mapping[str, Any] | None = None,
+  ):
     """Opens the files.
 
     Args:
-      workdir: the folder of metrics.jsonl, and of tensorboard/ if the extra
-        "tensorboard" is installed.
+      workdir: the folder of metrics.jsonl, and of tensorboard/.
+      names: the trackers: "tensorboard", if that is installed, and those of
+        `trackers.PACKAGES`.
+      config: what they show as the run's settings.
+
+    Raises:
+      ValueError: a tracker is not there, or refuses; one line.
     """
     self._began = time.monotonic()
+    self._trackers = [
+      trackers.Tracker(each, store.path(workdir), config or {})
+      for each in names
+      if each in trackers.PACKAGES
+    ]
     self._mirror = Mirror(store.path(workdir))
     lines = self._mirror.resume(layout.METRICS)
     self._lines = lines.open("a", encoding="utf-8")
     self._events = None
-    if importlib.util.find_spec("tensorboardX"):
+    if "tensorboard" in names and importlib.util.find_spec("tensorboardX"):
       import tensorboardX
 
       self._events = tensorboardX.SummaryWriter(
@@ -92,12 +108,16 @@ class MetricsWriter:
     if self._events:
       for name, value in named.items():
         self._events.add_scalar(name, value, int(step))
+    for each in self._trackers:
+      each.write(int(step), named)
 
   def close(self) -> None:
     """Closes the files, and copies them to the bucket if there is one."""
     self._lines.close()
     if self._events:
       self._events.close()
+    for each in self._trackers:
+      each.close()
     self._mirror.close()
 
   def __enter__(self) -> "MetricsWriter":

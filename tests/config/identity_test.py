@@ -16,6 +16,7 @@ from tests import docs_test, layering_test
 # All fields that say how a run is done; each was looked up where it is read.
 FREE = {
   "programs": "elsewhere",
+  "trackers": ("wandb",),
   "engine.warm_up": True,
   "engine.rows": 7,
   "engine.inner_steps": 3,

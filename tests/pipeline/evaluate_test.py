@@ -12,7 +12,7 @@ from rstar_jax.hf import folders
 from rstar_jax.pipeline import backends, evaluate, shards
 from rstar_jax.search import mcts
 from rstar_jax.steps import grammar
-from rstar_jax.storage import records
+from rstar_jax.storage import layout, records
 from rstar_jax.types import Candidate
 from tests import tiny_run
 
@@ -87,6 +87,36 @@ class EvaluateTest(SolvingCase):
         right = each["answer"] == row["gold"]
         self.assertEqual(each["verdict"], "equal" if right else "different")
     self.assertEqual(verdicts, {"equal", "different"})
+
+  def test_its_accuracy_is_a_metric_once(self):
+    self.finish(1)
+    written = mock.Mock()
+    self.context.writer = mock.Mock(write=written)
+    evaluate.evaluate(self.context, 1)
+    (last,) = [
+      each.args
+      for each in written.call_args_list
+      if "eval" in each.args[2:]
+      and any("pass_at_1" in name for name in each.args[1])
+    ]
+    step, values, _ = last
+    self.assertEqual(step, 1)
+    split = layout.split_name(self.config.eval.data.source)
+    self.assertEqual(
+      {name.removeprefix(f"{split}/") for name in values},
+      {"pass_at_1", "majority", "best_of_n", "search", "pass_at_k"},
+    )
+    rows = self.rows(1)
+    greedy = [
+      row["trajectories"][0]["verdict"] == "equal"
+      for (source, _), row in rows.items()
+      if source == "greedy"
+    ]
+    self.assertEqual(values[f"{split}/pass_at_1"], sum(greedy) / len(ANSWERS))
+    # A finished evaluation is not measured again.
+    written.reset_mock()
+    evaluate.evaluate(self.context, 1)
+    written.assert_not_called()
 
   def test_the_search_does_not_see_the_answers(self):
     self.finish(2)

@@ -14,7 +14,7 @@ from unittest import mock
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.pipeline import backends, checks, run
-from rstar_jax.storage import layout, metrics
+from rstar_jax.storage import metrics, scalars
 from tests import tiny_run
 
 # Two additions of 1, 2 or 3 give 2 to 6: one problem has no right answer.
@@ -96,7 +96,7 @@ class Run:
 
   def train(self, *losses: float) -> None:
     """Writes what updates of the policy write."""
-    name = layout.training_name(1, "sft")
+    name = scalars.training(1, "sft")
     for step, loss in enumerate(losses, 1):
       values = {"loss": loss, "seconds": 1.0 * step, "tokens_per_second": 70.0}
       self._context.writer.write(step, values, name)

@@ -87,6 +87,15 @@ class WatchTest(parameterized.TestCase):
       [("samples", "p1"), ("samples", "p0"), ("greedy", "p1")],
       solved=[],
     )
+    for watch in watches.values():
+      # Before results.json is there.
+      (split,) = json.loads(watch.shown.overview)["accuracy"]
+      self.assertEndsWith(split["split"], "test.jsonl")
+      methods = [each["method"] for each in split["lines"]]
+      self.assertEqual(methods, ["policy", "majority", "pass@k"])
+      (point,) = split["lines"][0]["points"]
+      self.assertBetween(point["accuracy"], 0.0, 1.0)
+      self.assertIsNone(point["low"])
     with run.midway():
       check(
         [done, ["1", "0/2 shards (1 begun)", *["-"] * 4]],

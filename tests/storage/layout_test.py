@@ -15,7 +15,6 @@ class LayoutTest(absltest.TestCase):
     )
     self.assertEqual(layout.host_folder(run, 0), run)
     self.assertEqual(layout.host_folder(run, 2), pathlib.Path("run/host_2"))
-    self.assertEqual(layout.training_name(1, "sft"), "round_1_sft")
     self.assertEqual(layout.split_name("hf:a/b/test"), "hf_a_b_test")
 
   def test_numbers_are_read_back_in_order(self):

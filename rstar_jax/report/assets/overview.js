@@ -67,8 +67,10 @@ Report.overview = (() => {
 
   function interval(point) {
     if (!point) return "–";
-    return `${(100 * point.accuracy).toFixed(1)} ` +
-      `[${(100 * point.low).toFixed(1)}, ${(100 * point.high).toFixed(1)}]`;
+    const accuracy = (100 * point.accuracy).toFixed(1);
+    if (!known(point.low)) return accuracy;
+    return `${accuracy} [${(100 * point.low).toFixed(1)}, ` +
+      `${(100 * point.high).toFixed(1)}]`;
   }
 
   function accuracy(split, index) {
@@ -82,7 +84,7 @@ Report.overview = (() => {
           plural(p.n, "problem"),
       })),
     }));
-    const counts = points.map((p) => p.n);
+    const counts = points.map((p) => p.n).filter(known);
     const [few, many] = [Math.min(...counts), Math.max(...counts)];
     const at = (line, round) => line.points.find((p) => p.round === round);
     return section(`accuracy-${index}`, `Accuracy on ${split.split}`,

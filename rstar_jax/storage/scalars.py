@@ -1,0 +1,113 @@
+"""The names of a run's metrics: the one place that has them.
+
+A name is PREFIX/WHAT. By round, the step being the round:
+
+  rollout/solved, rollout/level_3/solved   shares of the training problems
+  sft/..., pairs/...                       what became of solutions and pairs
+  ppm/held_out_step/accuracy, and _final   of the PPM, on held-out pairs
+  eval/SPLIT/pass_at_1, majority, best_of_n, search, pass_at_k   accuracy
+  eval/SPLIT/picks_ppm, _policy, _chance   right steps picked, if that is known
+  rollout/..., eval/...                    tokens/s, useful slots and so on
+
+By update: round_1_sft/loss, round_1_ppm/loss, round_1_reinforce/..., with
+tokens/s and seconds; and by turn, round_1_rollout/reward.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rstar_jax.storage import layout
+
+# What metrics by round begin with -> the stage that writes them.
+STAGES = {
+  "rollout": "rollout",
+  "sft": "extract",
+  "pairs": "extract",
+  "ppm": "ppm",
+  "eval": "evaluate",
+}
+# In turns with the search, and so a part of its stage.
+REINFORCE = "reinforce"
+# Methods of an evaluation -> what their accuracy is called.
+METHODS = {
+  "policy": "pass_at_1",
+  "majority": "majority",
+  "best_of_n": "best_of_n",
+  "mcts": "search",
+  "pass@k": "pass_at_k",
+}
+_TRAINING = re.compile(r"round_(\d+)_(\w+)")
+
+
+def training(round_: int, name: str) -> str:
+  """Returns the prefix of a training's metrics."""
+  return f"{layout.round_name(round_)}_{name}"
+
+
+def of_training(prefix: str) -> tuple[int, str] | None:
+  """Returns the round and the name of a training, None if it is none."""
+  match = _TRAINING.fullmatch(prefix)
+  return (int(match[1]), match[2]) if match else None
+
+
+def accuracies(
+  rows: Iterable[Mapping[str, Any]],
+  decisions: Iterable[Mapping[str, Any]] = (),
+) -> dict[str, float]:
+  """Returns the metrics of an evaluation, without "eval/".
+
+  Args:
+    rows: of `evaluation.accuracy.table`.
+    decisions: of `report.decisions.of_round`.
+  """
+  found = {}
+  for row in rows:
+    split = layout.split_name(row["split"])
+    found[f"{split}/{METHODS[row['method']]}"] = row["accuracy"]
+  for row in decisions:
+    for who in ("ppm", "policy", "chance"):
+      if who in row:
+        split = layout.split_name(row["split"])
+        found[f"{split}/picks_{who}"] = row[who][0]
+  return found
+
+
+def accuracies_in(
+  lines: Iterable[Mapping[str, Any]], splits: Iterable[str]
+) -> list[dict[str, Any]]:
+  """Returns what lines of metrics say of evaluations.
+
+  Args:
+    lines: of metrics.jsonl.
+    splits: the names of the run's splits.
+
+  Returns:
+    "round", "split", "method" and "accuracy" each, as `accuracies` was given.
+  """
+  places = {
+    f"eval/{layout.split_name(split)}/{name}": (split, method)
+    for split in splits
+    for method, name in METHODS.items()
+  }
+  found = {}
+  for line in lines:
+    for key in places.keys() & line.keys():
+      found[line["step"], *places[key]] = line[key]
+  return [
+    {"round": round_, "split": split, "method": method, "accuracy": value}
+    for (round_, split, method), value in found.items()
+  ]
+
+
+def solved(manifest: Mapping[str, Any]) -> dict[str, float]:
+  """Returns the metrics of a round's trees, without "rollout/".
+
+  Args:
+    manifest: what the manifest of the trees says.
+  """
+  levels = {
+    f"level_{level}/solved": each["solved"] / each["problems"]
+    for level, each in manifest["levels"].items()
+  }
+  return {"solved": manifest["solved"], **levels}

@@ -1,0 +1,117 @@
+"""Weights & Biases and trackio: pages that take what metrics.jsonl takes.
+
+Neither is loaded before a config names it. A run that is resumed goes on as the
+same one there. A tracker that fails later is given up; a run does not end for
+it.
+"""
+
+import importlib
+import importlib.util
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from absl import logging
+
+from rstar_jax.storage import layout, records, store
+
+# The project under which all runs are found.
+_PROJECT = "rstar_jax"
+# Packages that have trackers; the extras have the same names.
+PACKAGES = ("wandb", "trackio")
+
+
+def check(names: Iterable[str]) -> None:
+  """Checks that trackers are there.
+
+  Args:
+    names: as of `config.trackers`.
+
+  Raises:
+    ValueError: a package is not installed; one line that says what to do.
+  """
+  for name in PACKAGES:
+    if name in names and importlib.util.find_spec(name) is None:
+      raise ValueError(
+        f"config.trackers has {name!r}, which is not installed: pip install "
+        f"'rstar_jax[{name}]', or leave it out"
+      )
+
+
+class Tracker:
+  """A run at a tracker."""
+
+  def __init__(self, name: str, workdir: store.Path, config: Mapping[str, Any]):
+    """Begins a run there, or goes on with it.
+
+    Args:
+      name: one of `PACKAGES`.
+      workdir: the run's folder, which keeps its name there.
+      config: what the tracker shows as the run's settings; JSON-able.
+
+    Raises:
+      ValueError: the tracker refuses; one line.
+    """
+    check([name])
+    self._name, self._tops = name, set[str]()
+    module = importlib.import_module(name)
+    own = _name_of(workdir)
+    # A run is known again at one by its id, at the other by its name.
+    more = {"id": own} if name == "wandb" else {}
+    try:
+      self._run = module.init(
+        project=_PROJECT, name=own, config=dict(config), resume="allow", **more
+      )
+    except Exception as error:
+      line = str(error).strip().partition("\n")[0]
+      raise ValueError(
+        f"config.trackers: {name} cannot begin ({type(error).__name__}: "
+        f"{line}): log in there, keep it on this machine "
+        "(WANDB_MODE=offline), or leave it out"
+      ) from error
+
+  def write(self, step: int, named: Mapping[str, float]) -> None:
+    """Writes the scalars of one step; see `MetricsWriter.write`."""
+    if self._run is None:
+      return
+    try:
+      if self._name == "wandb":
+        self._run.log(self._with_steps(step, named))
+      else:
+        self._run.log(dict(named), step=step)
+    except Exception:  # noqa: BLE001 - of any library below.
+      logging.exception("%s failed, and gets nothing more", self._name)
+      self._run = None
+
+  def _with_steps(
+    self, step: int, named: Mapping[str, float]
+  ) -> dict[str, float]:
+    """Adds the steps of scalars, one for all names with the same beginning.
+
+    A step of `log` may only grow, and rounds and updates are counted apart.
+    """
+    values = dict(named)
+    for top in {each.partition("/")[0] for each in named}:
+      values[f"{top}/step"] = step
+      if top not in self._tops:
+        self._tops.add(top)
+        self._run.define_metric(f"{top}/*", step_metric=f"{top}/step")
+    return values
+
+  def close(self) -> None:
+    """Ends this process's part of the run."""
+    if self._run is not None:
+      try:
+        self._run.finish()
+      except Exception:  # noqa: BLE001 - likewise.
+        logging.exception("%s failed at the end", self._name)
+
+
+def _name_of(workdir: store.Path) -> str:
+  """Returns the name of a run at trackers; no other run has the same one."""
+  file = workdir / layout.TRACKED
+  found = records.read_json(file)
+  if not isinstance(found, dict) or not isinstance(found.get("name"), str):
+    found = {"name": f"{workdir.name}-{uuid.uuid4().hex[:8]}"}
+    records.write_json(file, found)
+  return found["name"]
