@@ -312,6 +312,8 @@ def run() -> None:
       evolve.open_run(config, workdir, host, reads=stage in _READ)
     )
     said = ""
+    if stage == "evolve" and host.leads:
+      outside.say(f"see it go: rstar_jax watch {workdir}", sys.stderr)
     if stage in ("evolve", "report"):
       make = evolve.evolve if stage == "evolve" else results.write
       made = make(context)  # On every host; only the first says what came.

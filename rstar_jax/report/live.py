@@ -200,6 +200,7 @@ def _doing(line: Mapping[str, Any]) -> dict[str, Any]:
     "rate": ("generated_tokens_per_second", "tokens_per_second"),
     "full": ("useful_slots",),
     "loss": ("loss",),
+    "of": ("updates",),
   }
   for key, value in line.items():
     prefix, _, what = key.rpartition("/")

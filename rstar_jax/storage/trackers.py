@@ -58,6 +58,8 @@ class Tracker:
     own = _name_of(workdir)
     # A run is known again at one by its id, at the other by its name.
     more = {"id": own} if name == "wandb" else {}
+    if more and not store.is_remote(workdir):
+      more["dir"] = str(workdir)
     try:
       self._run = module.init(
         project=_PROJECT, name=own, config=dict(config), resume="allow", **more

@@ -81,6 +81,11 @@ NOT_RUN = (
     "serves until it is stopped; tests/pipeline/deploy_test.py",
   ),
   (r"rstar_jax serve |^curl ", "serves until it is stopped; tests/serve"),
+  (
+    r"rstar_jax watch ",
+    "serves until it is stopped; tests/report/live_test.py",
+  ),
+  (r"config\.trackers=", "a whole run; tests/storage/trackers_test.py"),
   (r"-m rstar_jax\.tools\.aot ", "needs libtpu; `make aot`"),
   (r"-m rstar_jax\.tools\.harness ", "needs lm-eval; `make harness`"),
   (

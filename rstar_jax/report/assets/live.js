@@ -86,12 +86,13 @@ Report.live = (() => {
 
   function hosts(rows) {
     return rows.length > 0 && section("hosts", "Who works",
-      "What each host wrote last, and the shards of which it has found a part. " +
-      "Tokens are those generated, or trained on; “slots in use” is the share " +
-      "of the engine's token slots that had work.",
+      "What each host wrote last, and the shards of which it has found a " +
+      "part. Tokens are those generated, or trained on; “slots in use” is " +
+      "the share of the engine's token slots that had work.",
       table(["Host", "Doing", "Step", "Shards", "Last wrote", "Tokens/s",
         "Slots in use", "Loss"], rows.map((each) => [each.host,
-        each.stage.replace(/_/g, " "), number(each.step), number(each.shards),
+        each.stage.replace(/_/g, " "), number(each.step) +
+          (each.of ? ` of ${number(each.of)}` : ""), number(each.shards),
         el("span", { "data-age": each.age }, `${duration(each.age)} ago`),
         number(each.rate), percent(each.full, 0),
         known(each.loss) ? each.loss.toPrecision(3) : "–"]),

@@ -13,6 +13,7 @@ from rstar_jax.evaluation import cost
 from rstar_jax.hf import published
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.pipeline import checks, models
+from rstar_jax.storage import trackers
 from rstar_jax.tools.aot import chips
 from rstar_jax.tools.preflight import sizes, trials
 from rstar_jax.tools.preflight.findings import Finding, Findings, one_line
@@ -50,6 +51,7 @@ def check(
     )
   yield from trials.data(config)
   yield from trials.servers(config)
+  yield from _trackers(config)
   yield trials.sandbox(config, away=where is not None)
   if workdir:
     yield trials.workdir(config, workdir)
@@ -70,6 +72,14 @@ def _writer(config: Config) -> Finding:
   except ValueError as error:
     return Finding("error", "round 1", one_line(error))
   return Finding("ok", "round 1", f"{writer} writes the steps")
+
+
+def _trackers(config: Config) -> Findings:
+  """Says whether the trackers that the config names are there."""
+  try:
+    trackers.check(config.trackers)
+  except ValueError as error:
+    yield Finding("error", "trackers", one_line(error))
 
 
 def _equal_cost(config: Config) -> Findings:
