@@ -9,7 +9,6 @@ is read. Nothing is ever written.
 
 import argparse
 import dataclasses
-import difflib
 import errno
 import http.server
 import json
@@ -153,26 +152,16 @@ class Watch:
 
 
 def _check(workdir: store.Path) -> None:
-  """Refuses a folder that is not there, or has nothing of a run.
+  """Refuses a folder that has nothing of a run, but for an empty one.
 
   Raises:
     ValueError: one line.
   """
   store.check(workdir)
-  if store.is_remote(workdir):
-    there, near = bool(store.children(workdir)), []
-  else:
-    there = workdir.is_dir()
-    names = store.children(workdir.parent)
-    near = difflib.get_close_matches(workdir.name, names, 1)
-  if not there:
-    hint = f"; did you mean {workdir.parent / near[0]}?" if near else ""
-    raise ValueError(
-      f"{workdir} is not there{hint or ': give the --workdir of a run'}"
-    )
   names = store.children(workdir)
-  if names and not (_OF_A_RUN & set(names) or layout.rounds(names)):
-    raise ValueError(f"{workdir} has nothing of a run")
+  begins = not store.is_remote(workdir) and workdir.is_dir() and not names
+  if not (begins or _OF_A_RUN & set(names) or layout.rounds(names)):
+    raise ValueError(layout.no_run(workdir))
 
 
 def _of_status(found: status.Status) -> dict[str, Any]:

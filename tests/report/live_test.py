@@ -212,28 +212,27 @@ class CommandTest(absltest.TestCase):
 
   def test_a_mistyped_folder_is_a_line_and_makes_nothing(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
-    (folder / "tiny").mkdir()
+    store.write(folder / "tiny" / "config.json", b"{}")
     code, said = self.run_main(str(folder / "tiiny"))
     self.assertEqual(
       (code, said),
       (
         1,
-        f"rstar_jax watch: {folder}/tiiny is not there; did you mean "
+        f"rstar_jax watch: there is no run in {folder}/tiiny; did you mean "
         f"{folder}/tiny?\n",
       ),
     )
     (folder / "mine.txt").touch()
     code, said = self.run_main(f"--workdir={folder}")
     self.assertEqual(code, 1)
-    self.assertIn("has nothing of a run", said)
+    self.assertIn(f"there is no run in {folder}", said)
     self.assertCountEqual(store.children(folder), ["mine.txt", "tiny"])
     self.enter_context(fake_gcs.serve("bucket"))
     code, said = self.run_main("gs://bucket/nowhere")
     self.assertEqual(code, 1)
     self.assertEndsWith(
       said,
-      "rstar_jax watch: gs://bucket/nowhere is not there: give the --workdir "
-      "of a run\n",
+      "rstar_jax watch: there is no run in gs://bucket/nowhere\n",
     )
 
   def test_a_port_that_is_taken(self):
