@@ -1,12 +1,21 @@
 """How many requests are answered at once, for how long, and how they end."""
 
+import asyncio
+import contextlib
+import pathlib
+import types
+
 from absl.testing import absltest
 
+from rstar_jax import testing
+from rstar_jax.pipeline import solve
 from rstar_jax.search import driver, mcts
 from rstar_jax.search.tree import Tree
 from rstar_jax.serve import service
+from tests import tiny_run
 from tests.search.toys import PROBLEMS, calls_of, config_of
 from tests.serve import served
+from tests.serve.served import until
 
 
 class GrowthTest(absltest.TestCase):
@@ -50,6 +59,46 @@ class LateTest(served.ServedCase):
     self.assertIn('"code": "timeout"', text)
     self.policy.go.set()
     self.assertIn('outcome="timeout"', self.ask("/metrics")[1])
+
+
+class RowsTest(absltest.TestCase):
+  """The engine's rows, with a tiny model of random weights."""
+
+  def test_whoever_leaves_frees_its_rows(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    config = tiny_run.make_config("none", "none")
+    config.policy.path = tiny_run.make_base(folder / "base")
+    context = tiny_run.make_context(config, folder)
+    context.sandbox = types.SimpleNamespace(run=testing.run_trusted)
+    context.grader = types.SimpleNamespace(grade=testing.grade_equal)
+    solver = solve.Solver(context, 0)
+    limits = service.Limits(places=2, line=0, seconds=600.0)
+    service_ = service.Service(solver, limits)
+    self.addCleanup(service_.close)
+    # Five times as many samples as there are rows.
+    budget = solver.budget("majority", samples=160)
+
+    def used(name="rows_used"):
+      return solver.backend.usage()[name]
+
+    async def leave():
+      asked = [solve.Asked("two and two", budget, 3)]
+      async with contextlib.aclosing(service_.answer(asked)) as news:
+        await anext(news)
+        while not used():
+          await asyncio.sleep(0.01)
+
+    asyncio.run(leave())
+    until(lambda: service_.idle and not used())
+    written = used("generated_tokens")
+    self.assertBetween(written, 1, 160 * config.engine.max_block_tokens - 1)
+    # Another has them.
+    found = []
+    asked = solve.Asked("two and two", solver.budget("greedy"), 3)
+    solver.solve([asked], lambda *each: found.append(each), 1)
+    self.assertLen(found, 1)
+    self.assertGreater(used("generated_tokens"), written)
+    self.assertEqual(used(), 0)
 
 
 if __name__ == "__main__":
