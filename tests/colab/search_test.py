@@ -23,7 +23,9 @@ class NotebookTest(absltest.TestCase):
     self.assertRegex(outcome.printed, r"(?m)^--- step 1\n<code>$")
     self.assertRegex(outcome.printed, r"(?m)^2 rollouts, \d+ nodes, \d+ tokens$")
     self.assertRegex(outcome.printed, r"(?m)^Q [+-]\d\.\d\d, +\d visits: \S")
-    self.assertRegex(outcome.printed, r"(?m)^zero  \d+ steps tried")
+    self.assertRegex(
+      outcome.printed, r"(?m)^c = 0\.0: \d of \d+ solutions are right$"
+    )
     [shown] = outcome.shown
     page, address = inline_test.parts(shown)
     self.assertIn('id="tree-0"', page)
