@@ -27,11 +27,13 @@ class Command:
     takes: flags that only some commands take.
     module: whose `main(arguments)` runs it, with flags of its own; "" for
       those of `main.py`. It returns the exit status.
+    extra: of the package, which brings what the module needs.
   """
 
   does: str
   takes: tuple[str, ...] = ()
   module: str = ""
+  extra: str = ""
 
 
 _ROUND = ("round",)
@@ -53,6 +55,7 @@ COMMANDS = {
   "serve": Command(
     "answers over HTTP, by OpenAI's API and on a page",
     module="rstar_jax.serve.command",
+    extra="serve",
   ),
   "status": Command("says what of a run is done, and what is left", ("json",)),
   "watch": Command(

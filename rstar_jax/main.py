@@ -163,7 +163,8 @@ def refuse(error: Exception, leave: Callable[[], None] = lambda: None) -> None:
   """Ends the program: a wrong input is a line, and no traceback."""
   outside.say(f"rstar_jax: {error}", sys.stderr)
   leave()
-  raise SystemExit(1) from (error if flags.FLAGS.verbosity > 0 else None)
+  shown = flags.FLAGS.is_parsed() and flags.FLAGS.verbosity > 0
+  raise SystemExit(1) from (error if shown else None)
 
 
 def check_flags(argv: list[str]) -> None:
@@ -307,7 +308,8 @@ def run() -> None:
     if stage in ("evolve", *status.STAGES):
       stack.enter_context(alone_lib.alone(own))
     quiet = not flags.FLAGS["verbosity"].present
-    stack.enter_context(logs.to_file(own / layout.LOG, quiet=quiet))
+    file = None if stage in _READ else own / layout.LOG
+    stack.enter_context(logs.to_file(file, quiet=quiet))
     context = stack.enter_context(
       evolve.open_run(config, workdir, host, reads=stage in _READ)
     )
@@ -378,12 +380,22 @@ def console() -> None:
   try:
     command = commands.find(name) if name else None
   except ValueError as error:
-    outside.say(f"rstar_jax: {error}", sys.stderr)
-    raise SystemExit(1) from None
+    refuse(error)
   if command and command.module:
     # `ml_collections` looks for overrides in sys.argv.
     sys.argv = [f"{sys.argv[0]} {name}", *words[1:]]
-    raise SystemExit(importlib.import_module(command.module).main(words[1:]))
+    try:
+      module = importlib.import_module(command.module)
+    except ModuleNotFoundError as error:
+      if not command.extra:
+        raise
+      refuse(
+        ValueError(
+          f"{name} needs {error.name}: pip install "
+          f"'rstar_jax[{command.extra}]', or -e '.[{command.extra}]' in a clone"
+        )
+      )
+    raise SystemExit(module.main(words[1:]))
   if not words or set(words) & set(commands.HELP):
     told = commands.overview()
     if name:

@@ -520,6 +520,15 @@ class MainTest(parameterized.TestCase):
       code, _, _ = self.run_console("serve", "--port=1", "--help")
     self.assertEqual((code, asked), (3, [["--port=1", "--help"]]))
 
+  def test_a_command_whose_libraries_are_not_there(self):
+    missing = ModuleNotFoundError("no", name="uvicorn")
+    with mock.patch.object(
+      main.importlib, "import_module", side_effect=missing
+    ):
+      self.assert_one_line(
+        self.run_console("serve"), "serve needs uvicorn: pip install", "[serve]"
+      )
+
   def test_one_command_by_three_names(self):
     (script,) = ROOT.glob("setup.py")
     self.assertIn('"rstar_jax = rstar_jax.main:console"', script.read_text())

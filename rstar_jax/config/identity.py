@@ -102,7 +102,9 @@ def from_json(text: str | bytes, name: str = "config.json") -> Config:
   try:
     return _fill(config, fields, config)
   except (AttributeError, LookupError, TypeError, ValueError) as error:
-    raise ValueError(f"{name}: {error}") from None
+    raise ValueError(
+      f"{name}: {error}; a later version of the package may have written it"
+    ) from None
 
 
 def _fill(part: Any, found: dict[str, Any], whole: Config) -> Any:

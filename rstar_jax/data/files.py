@@ -26,6 +26,8 @@ from rstar_jax.data import compressed
 _CHUNK = 1 << 20  # Bytes.
 _MESSAGE = 1000  # Characters: messages quote what they refuse.
 _SPACE = re.compile(r"[ \t\r\n]*")
+# What parts columns in the place of commas.
+_OTHERWISE = re.compile(r"[;\t|]")
 _IN_NUMBER = re.compile(r"[-+.eE\d]*")
 # What opens and closes values; an escape hides the quote after it.
 _MARK = re.compile(r'\\.|["\[\]{},]', re.DOTALL)
@@ -174,6 +176,10 @@ def _csv_rows(path: epath.Path) -> Iterator[Row]:
           continue  # A blank line.
         if names is None:
           names = values
+          if len(names) == 1 and (found := _OTHERWISE.search(names[0])):
+            raise ProblemError(
+              f"{place}: columns are parted by {found[0]!r}, want commas"
+            )
           if len(set(names)) < len(names) or "" in names:
             raise ProblemError(
               f"{place}: the first line must give each column a name of its "

@@ -93,6 +93,7 @@ def open_context(
   work: Work = _HERE,
   *,
   tracked: bool = False,
+  writes: bool = True,
 ) -> Iterator[Context]:
   """Starts the sandbox, grader and metrics writer, and closes them at exit.
 
@@ -102,6 +103,7 @@ def open_context(
     host: this process.
     work: computes what can be divided.
     tracked: whether `config.trackers` beside TensorBoard get metrics, too.
+    writes: whether metrics are written at all.
   """
   tokenizer = load_tokenizer(
     config.policy.path or folders.BASE_MODEL,
@@ -112,9 +114,11 @@ def open_context(
     # missing.
     folder = layout.host_folder(workdir, host.index)
     names = [n for n in config.trackers if tracked or n == "tensorboard"]
-    writer = stack.enter_context(
-      metrics.MetricsWriter(folder, names, dataclasses.asdict(config))
-    )
+    writer: metrics.Writer = metrics.NullWriter()
+    if writes:
+      writer = stack.enter_context(
+        metrics.MetricsWriter(folder, names, dataclasses.asdict(config))
+      )
     limits = Limits(
       wall_seconds=config.sandbox.wall_seconds,
       memory_bytes=config.sandbox.memory_bytes,

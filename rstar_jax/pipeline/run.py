@@ -82,9 +82,10 @@ def open_run(
     workdir: on a disk or in a bucket; it holds compiled programs too, unless
       `config.programs` names another place.
     host: this process, where the run has several.
-    reads: whether only models and records are read: the folder is not bound to
-      the config, and any setting may differ that does not say which model is
-      read; see `checks.check_models`.
+    reads: whether only models and records are read: nothing is written but
+      compiled programs, the folder is not bound to the config, and any setting
+      may differ that does not say which model is read; see
+      `checks.check_models`.
 
   Yields:
     What every stage takes.
@@ -111,7 +112,8 @@ def open_run(
   elif checks.has_run(folder):
     checks.check_models(config, folder)
     config = dataclasses.replace(config, rounds=checks.find_run(folder).rounds)
-  with open_context(config, folder, host, work, tracked=tracked) as context:
+  options = {"tracked": tracked, "writes": not reads}
+  with open_context(config, folder, host, work, **options) as context:
     yield context
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 import pathlib
 import platform
 import threading
@@ -10,6 +11,8 @@ import jax
 
 # Compilations that take less are not counted.
 _SECONDS_OF_A_PROGRAM = 0.1
+# JAX keeps those that took longer.
+_SECONDS_OF_A_KEPT_PROGRAM = 0.3
 _EVENT = "/jax/core/compile/backend_compile_duration"
 _CPU_INFO = pathlib.Path("/proc/cpuinfo")
 
@@ -34,8 +37,18 @@ def keep(folder: pathlib.Path | str) -> str:
   if jax.default_backend() == "cpu":
     folder = f"{folder}/cpu-{cpu()}"
   jax.config.update("jax_compilation_cache_dir", str(folder))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+  seconds = _SECONDS_OF_A_KEPT_PROGRAM
+  if "://" not in str(folder) and not _can_be_written(pathlib.Path(folder)):
+    # JAX would warn of each program: it only reads.
+    seconds = float("inf")
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
   return str(folder)
+
+
+def _can_be_written(folder: pathlib.Path) -> bool:
+  """Says whether a folder, which need not be there yet, can be written."""
+  there = next(each for each in (folder, *folder.parents) if each.exists())
+  return os.access(there, os.W_OK)
 
 
 class Counter:

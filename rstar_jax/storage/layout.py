@@ -110,15 +110,14 @@ def no_run(workdir: store.Path) -> str:
   """Says that a folder holds no run, and where one is that may be meant."""
   if not store.is_remote(workdir) and workdir.is_file():
     return f"{workdir} is a file, and a run's --workdir is a folder"
-  found = [workdir.parent] if (workdir.parent / CONFIG).exists() else []
-  if not found:
-    names = [
-      name
-      for name in store.children(workdir.parent)
-      if (workdir.parent / name / CONFIG).exists()
-    ]
-    near = difflib.get_close_matches(workdir.name, names, n=1)
-    found = [workdir.parent / each for each in near]
+  beside = workdir.parent
+  names = [
+    name for name in store.children(beside) if (beside / name / CONFIG).exists()
+  ]
+  near = difflib.get_close_matches(workdir.name, names, n=1)
+  found = [beside / each for each in near]
+  if not found and workdir.exists() and (beside / CONFIG).exists():
+    found = [beside]  # A folder of a run was given.
   hint = f"; did you mean {found[0]}?" if found else ""
   return f"there is no run in {workdir}{hint}"
 

@@ -36,17 +36,22 @@ def to_terminal() -> None:
 
 
 @contextlib.contextmanager
-def to_file(path: store.Path, *, quiet: bool = True) -> Iterator[None]:
+def to_file(path: store.Path | None, *, quiet: bool = True) -> Iterator[None]:
   """Appends all log lines to a file while a block runs.
 
   Args:
-    path: the file; its folder is made if need be.
+    path: the file; its folder is made if need be. None is no file.
     quiet: whether standard error gets only warnings and errors, without their
       source lines. Otherwise it is left as it is.
   """
-  mirror = Mirror(path.parent)
-  handler = logging.FileHandler(mirror.resume(path.name), encoding="utf-8")
-  handler.setFormatter(_Shown(logging.Formatter(_TO_FILE)))
+  stack = contextlib.ExitStack()
+  if path is not None:
+    mirror = stack.enter_context(contextlib.closing(Mirror(path.parent)))
+    handler = logging.FileHandler(mirror.resume(path.name), encoding="utf-8")
+    stack.callback(handler.close)
+    handler.setFormatter(_Shown(logging.Formatter(_TO_FILE)))
+    logging.getLogger().addHandler(handler)
+    stack.callback(logging.getLogger().removeHandler, handler)
   shown = absl_logging.get_absl_handler()
   before = (
     shown.level,
@@ -57,13 +62,10 @@ def to_file(path: store.Path, *, quiet: bool = True) -> Iterator[None]:
     absl_logging.set_verbosity(absl_logging.INFO)
     shown.setLevel(logging.WARNING)
     shown.setFormatter(_Shown(logging.Formatter("%(levelname)s: %(message)s")))
-  logging.getLogger().addHandler(handler)
   try:
-    yield
+    with stack:
+      yield
   finally:
-    logging.getLogger().removeHandler(handler)
-    handler.close()
-    mirror.close()
     level, formatter, verbosity = before
     shown.setLevel(level)
     shown.setFormatter(formatter)

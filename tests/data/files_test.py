@@ -67,6 +67,7 @@ class FileRowsTest(parameterized.TestCase):
   @parameterized.parameters(
     (b"a,a\n1,2\n", ":1: the first line must give .* not 'a', 'a'"),
     (b"a,\n1,2\n", "must give each column a name"),
+    (b"question;answer\n1;2\n", "columns are parted by .;., want commas"),
     (b'a,b\n1,2\n"3,4\n', ":3: is not CSV .*nothing after it"),
     (b"a,b\n1,\xff\n", "is not UTF-8"),
   )

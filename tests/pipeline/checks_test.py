@@ -127,6 +127,8 @@ class WorkdirTest(parameterized.TestCase):
       self.assertLen(context.config.rounds, 2)
     self.assertLen(config.rounds, 1)
     self.assertEqual((self.workdir / "config.json").read_bytes(), before)
+    names = {each.name for each in self.workdir.iterdir()}
+    self.assertEqual(names, {"config.json", "round_0"})
 
   def test_the_nearest_run_is_named(self):
     for name in ("tiny", "full"):

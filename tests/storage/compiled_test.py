@@ -65,6 +65,27 @@ class CompiledTest(absltest.TestCase):
     kept = pathlib.Path(compiled.keep("programs"))
     self.assertEqual(kept.parent, pathlib.Path.cwd() / "programs")
 
+  def test_a_folder_that_cannot_be_written_is_only_read(self):
+    for name in (
+      "jax_compilation_cache_dir",
+      "jax_persistent_cache_min_compile_time_secs",
+    ):
+      self.addCleanup(jax.config.update, name, getattr(jax.config, name))
+    where = pathlib.Path(self.create_tempdir().full_path)
+    asked = []
+
+    def access(path, mode):
+      asked.append(path)
+      return path != where
+
+    with mock.patch.object(compiled.os, "access", access):
+      compiled.keep(where / "a" / "b")
+    seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+    self.assertEqual((seconds, asked), (float("inf"), [where]))
+    compiled.keep(where)
+    seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+    self.assertLess(seconds, 1)
+
   def test_each_kind_of_cpu_has_a_folder(self):
     names = set()
     for flags in ("fpu avx2", "fpu avx512f"):
