@@ -360,6 +360,7 @@ def answer(context: "Context", round_: int | None) -> str:
   if _QUESTIONS.value is not None:
     # Models take long to load.
     rows = questions.read(_QUESTIONS.value, context.config.eval.data)
+    questions.check_target(_OUT.value or questions.STANDARD)
   asking = questions.Asking.of(context, round_, _METHOD.value)
   outside.say(asking.describe(), sys.stderr)
   if _QUESTIONS.value is not None:

@@ -274,6 +274,16 @@ def read(source: str, config: DataConfig) -> list[Row]:
   return found
 
 
+def check_target(target: str) -> None:
+  """Checks the name of a file of answers.
+
+  Raises:
+    ValueError: it is in a bucket, or a folder.
+  """
+  if store.is_remote(target) or pathlib.Path(target).is_dir():
+    raise ValueError(f"--out={target}: want the name of a file on the disk")
+
+
 class _Answers:
   """A file of answers, or standard output.
 
@@ -303,8 +313,7 @@ class _Answers:
     if target == STANDARD:
       yield cls(sys.stdout.buffer, asking)
       return
-    if store.is_remote(target):
-      raise ValueError(f"{target} is in a bucket: --out is a file on the disk")
+    check_target(target)
     path = pathlib.Path(target)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:

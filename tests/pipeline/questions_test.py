@@ -160,6 +160,12 @@ class QuestionsTest(SolvingCase, parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       questions.read(str(self.source), self.config.eval.data)
 
+  def test_a_target_that_is_no_file(self):
+    for target in ("gs://b/answers.jsonl", str(self.folder)):
+      with self.assertRaisesRegex(ValueError, f"--out={target}: want the name"):
+        questions.check_target(target)
+    questions.check_target(questions.STANDARD)
+
   def test_who_answers(self):
     asking = questions.Asking.of(self.context, 1)
     self.assertEqual(
