@@ -386,7 +386,7 @@ def console() -> None:
     # `ml_collections` looks for overrides in sys.argv.
     sys.argv = [f"{sys.argv[0]} {name}", *words[1:]]
     try:
-      module = importlib.import_module(command.module)
+      status = importlib.import_module(command.module).main(words[1:])
     except ModuleNotFoundError as error:
       if not command.extra:
         raise
@@ -396,7 +396,7 @@ def console() -> None:
           f"'rstar_jax[{command.extra}]', or -e '.[{command.extra}]' in a clone"
         )
       )
-    raise SystemExit(module.main(words[1:]))
+    raise SystemExit(status)
   if not words or set(words) & set(commands.HELP):
     told = commands.overview()
     if name:

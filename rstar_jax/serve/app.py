@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hmac
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,6 +26,7 @@ from rstar_jax.serve.wire import Refused, Served
 # Bytes of the largest request, and seconds for a client to send it.
 BODY, BODY_SECONDS = 1 << 20, 30.0
 
+_PORT = re.compile(r":\d+$")
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -97,8 +99,7 @@ class _App:
 
   def _check(self, request: Request, free: bool) -> None:
     """Refuses who may not ask."""
-    host = request.headers.get("host", "").rpartition(":")
-    name = (host[0] if host[1] and host[2].isdecimal() else host[2]) or host[2]
+    name = _PORT.sub("", request.headers.get("host", ""))
     if self._hosts and name.lower() not in self._hosts:
       raise Refused(f"this server is not called {name!r:.80}", 421)
     if free or not self._token:

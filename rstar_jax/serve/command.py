@@ -7,7 +7,7 @@ It answers what `rstar_jax solve` answers, many at once; docs/serving.md.
 """
 
 import contextlib
-import importlib.util
+import importlib
 import ipaddress
 import os
 import signal
@@ -28,7 +28,6 @@ if TYPE_CHECKING:  # They take seconds to import.
   from rstar_jax.pipeline.context import Context
 
 TOKEN = "RSTAR_JAX_TOKEN"
-_LIBRARIES = ("prometheus_client", "starlette", "uvicorn")
 # Seconds for a client to take what it was sent.
 _UNREAD_SECONDS = 120
 # Seconds after the grace in which clients are told, and the process ends.
@@ -90,7 +89,11 @@ def _flags() -> flags.FlagValues:
 
 
 def main(arguments: Sequence[str]) -> int:
-  """Serves until it is told to end; returns the exit status."""
+  """Serves until it is told to end; returns the exit status.
+
+  Raises:
+    ModuleNotFoundError: the extra "serve" is not installed.
+  """
   logs.to_terminal()
   given = _flags()
   if set(arguments) & {"--help", "-h", "--helpshort"}:
@@ -101,8 +104,8 @@ def main(arguments: Sequence[str]) -> int:
     if len(rest) > 1:
       raise ValueError(f"{rest[1]!r} is no flag")
     token = _token(given)
-    if any(map(_missing, _LIBRARIES)):
-      raise ValueError("what serves is missing: pip install 'rstar_jax[serve]'")
+    for each in ("app", "server"):  # What the extra brings, before all else.
+      importlib.import_module(f"rstar_jax.serve.{each}")
     with contextlib.ExitStack() as stack:
       place = stack.enter_context(listening(given.host, given.port))
       stack.enter_context(
@@ -131,10 +134,6 @@ def _usage(given: flags.FlagValues) -> str:
       break_on_hyphens=False,
     )
   return "\n".join(lines)
-
-
-def _missing(library: str) -> bool:
-  return importlib.util.find_spec(library) is None
 
 
 def _token(given: flags.FlagValues) -> str:

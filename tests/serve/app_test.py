@@ -257,7 +257,7 @@ class RefusalsTest(served.ServedCase):
 
 
 class GuardedTest(served.ServedCase):
-  options = {"token": "s3cret", "hosts": ("127.0.0.1",)}
+  options = {"token": "s3cret", "hosts": ("127.0.0.1", "[::1]")}
 
   def test_a_token(self):
     for given, code in (
@@ -278,7 +278,10 @@ class GuardedTest(served.ServedCase):
     self.assertEqual(self.ask("/")[0], 200)
 
   def test_another_name_of_the_server(self):
-    for host, code in (("127.0.0.1", 200), ("evil.example:80", 421)):
+    for host, code in (
+      *(("127.0.0.1", 200), ("127.0.0.1:99", 200), ("[::1]", 200)),
+      *(("[::1]:80", 200), ("evil.example:80", 421), ("", 421)),
+    ):
       self.assertEqual(self.ask("/", None, {"Host": host}.items())[0], code)
 
 

@@ -15,6 +15,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
+from rstar_jax import main
 from rstar_jax.serve import command
 from tests.serve import served
 
@@ -54,9 +55,16 @@ class FlagsTest(parameterized.TestCase):
       self.assertIn(f"  --{name}  ", said.getvalue())
 
   def test_without_what_the_extra_brings(self):
-    with mock.patch.object(command, "_missing", lambda name: name == "uvicorn"):
-      line = self.refusal("--config=configs/tiny.py", "--port=0")
-    self.assertIn("pip install 'rstar_jax[serve]'", line)
+    arguments = ["rstar_jax", "serve", "--config=configs/tiny.py"]
+    said = io.StringIO()
+    with (
+      mock.patch.dict(sys.modules, {"rstar_jax.serve.server": None}),
+      mock.patch.object(sys, "argv", arguments),
+      contextlib.redirect_stderr(said),
+      self.assertRaises(SystemExit),
+    ):
+      main.console()
+    self.assertIn("pip install 'rstar_jax[serve]'", said.getvalue())
 
   def test_a_token_is_not_shown(self):
     token = "s3cret\n"
