@@ -195,7 +195,7 @@ def _doing(line: Mapping[str, Any]) -> dict[str, Any]:
     prefix, _, what = key.rpartition("/")
     if not prefix or not math.isfinite(value):
       continue
-    found["stage"] = prefix
+    found["stage"] = prefix.partition("/")[0]
     for name, whats in names.items():
       if what in whats:
         found[name] = value

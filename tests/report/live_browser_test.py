@@ -19,6 +19,11 @@ class LiveTest(opened.BrowserTest):
     self.enter_context(mock.patch.object(live, "_SECONDS", 0.0))
     self.folder = pathlib.Path(self.create_tempdir().full_path)
 
+  def tearDown(self):
+    # A page that stays would go on asking.
+    self.driver.get("about:blank")
+    super().tearDown()
+
   def serve(self, folder: pathlib.Path, port: int = 0) -> live._Server:
     """Serves a folder until `shut`."""
     self.watch = live.Watch(folder)
@@ -121,7 +126,10 @@ class LiveTest(opened.BrowserTest):
     self.page.screen(*opened.PHONE, theme="dark")
     self.visit()
     self.wait_for("#live", "Live")
+    # The path of the problems is long, and stands in a heading.
+    self.wait_for("h2[id=accuracy-0]", "test.jsonl")
     self.assert_no_sideways_scroll()
+    self.assertEqual(self.page.run("return innerWidth"), opened.PHONE[0])
     colour = self.page.run(
       "return getComputedStyle(document.body).backgroundColor"
     )
