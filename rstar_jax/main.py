@@ -145,7 +145,9 @@ def main(argv: list[str]) -> None:
       run()
   except stopping.Stopped:
     kept = "what is whole in the bucket"
-    if not store.is_remote(_WORKDIR.value):
+    if _STAGE.value in _READ:
+      kept = _OUT.value or "nothing"
+    elif not store.is_remote(_WORKDIR.value):
       kept = status.kept(status.look(store.path(_WORKDIR.value)))
     line = f"stopped; the same command goes on from what is kept: {kept}"
     outside.say(f"rstar_jax: {line}", sys.stderr)

@@ -18,7 +18,7 @@ from rstar_jax import commands, main
 from rstar_jax.config import flag as config_flag
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import checks, hosts, questions, solve
-from rstar_jax.storage import alone
+from rstar_jax.storage import alone, stopping
 from tests import tiny_run
 
 ROOT = pathlib.Path(main.__file__).parent.parent
@@ -124,6 +124,16 @@ class MainTest(parameterized.TestCase):
     self.assertIn("\\x1b[2J\\u202e", err)
     self.assertNotIn("\x1b", err)
     self.assertEqual("Traceback" in err, kind is RuntimeError)
+
+  def test_what_is_kept_of_questions(self):
+    self.bind("round_0")
+    stopped = mock.patch.object(main, "run", side_effect=stopping.Stopped)
+    for more, kept in ([], "nothing"), (["--questions=a", "--out=b"], "b"):
+      arguments = more or ["--question=x"]
+      with stopped:
+        code, _, err = self.run_main("--stage=solve", *arguments)
+      self.assertEqual(code, 0)
+      self.assertEndsWith(err, f"goes on from what is kept: {kept}\n")
 
   def test_a_data_set_s_text_moves_no_cursor(self):
     self.write("train.jsonl", '{"\\u001b[2J": 1}')
