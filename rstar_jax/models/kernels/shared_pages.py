@@ -213,9 +213,14 @@ def _half(pages: list, head: int, half: int) -> jax.Array:
   # A key is the lower half of a word and its value the upper one; a bfloat16
   # is the upper half of a float32.
   rows = pl.ds(head, page, stride=both // 2)
-  words = jnp.concatenate(
-    [each.reshape(page * both, dim).bitcast(jnp.uint32)[rows] for each in pages]
-  )
+
+  def of_head(each) -> jax.Array:
+    if dim > _LANES:
+      # Mosaic loads with a stride only where a row is one register wide.
+      return each.bitcast(jnp.uint32)[:, head]
+    return each.reshape(page * both, dim).bitcast(jnp.uint32)[rows]
+
+  words = jnp.concatenate([of_head(each) for each in pages])
   words = words & jnp.uint32(0xFFFF0000) if half else words << 16
   return pltpu.bitcast(words, jnp.float32).astype(jnp.bfloat16)
 

@@ -6,10 +6,19 @@ import numpy as np
 PAGE, BLOCK, LAYERS = 4, 16, 2
 
 
-def case(seed, positions, *, heads=(1, 3), rows=None, dtype=np.float32, more=0):
+def case(
+  seed,
+  positions,
+  *,
+  heads=(1, 3),
+  dim=8,
+  rows=None,
+  dtype=np.float32,
+  more=0,
+):
   """Returns random arguments; rows have pages of their own.
 
-  Heads have 8 numbers, and `more` zeros in pages.
+  Heads have `dim` numbers, and `more` zeros in pages.
   """
   rng = np.random.default_rng(seed)
   positions = np.asarray(positions, np.int32)
@@ -21,7 +30,7 @@ def case(seed, positions, *, heads=(1, 3), rows=None, dtype=np.float32, more=0):
   def draw(*shape):
     return jnp.asarray(rng.normal(size=shape), dtype)
 
-  tokens, dim = positions.size, 8
+  tokens = positions.size
   kept = draw(LAYERS * count, PAGE, 2 * kv_heads, dim)
   return dict(
     q=draw(tokens, kv_heads * group, dim),

@@ -61,8 +61,10 @@ class SharedPagesTest(parameterized.TestCase):
     options = {"softcap": 0.7, "sinks": sinks}
     paths.check(self, args, shared(args, **options), **options)
 
-  def test_bfloat16(self):
-    args = paths.leaves(2, dtype=jnp.bfloat16)
+  # Wider ones than a register are read in another way.
+  @parameterized.parameters(dict(), dict(heads=(2, 1), dim=256))
+  def test_bfloat16(self, **options):
+    args = paths.leaves(2, dtype=jnp.bfloat16, **options)
     # Shares are rounded to 8 bits before they weigh values of about 1.
     paths.check(self, args, shared(args), atol=0.02)
 

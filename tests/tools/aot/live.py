@@ -88,6 +88,19 @@ class ProgramsTest(parameterized.TestCase):
       pages = programs.bytes_of(program.arguments[1])
       self.assertLess(found.outputs, pages / 2)
 
+  def test_heads_of_two_registers(self):
+    """Gemma 3's."""
+    config = small.config()
+    config.engine.kernels = "pallas"
+    program = programs.search_program(
+      "decode",
+      dataclasses.replace(_MODEL, head_dim=256, num_kv_heads=8),
+      config,
+      _mesh("v5e:2x2", 4),
+    )
+    found = compiler.compile_program(program.lower())
+    self.assertBetween(found.code, 1, 32 * 2**20)
+
   @parameterized.parameters("pallas", "ragged")
   def test_heads_that_are_no_registers_have_no_pages_copied(self, kind):
     config = small.config()
