@@ -85,7 +85,8 @@ class ShippedTest(absltest.TestCase):
     with self.assertRaises(OSError) as raised:
       flag.load_config("configs/tinny.py")
     said = str(raised.exception)
-    self.assertStartsWith(said, "there is no file configs/tinny.py; ")
+    near = "(did you mean configs/tiny.py?); with the package come "
+    self.assertStartsWith(said, f"there is no file configs/tinny.py {near}")
     names = {each.name for each in (ROOT / "configs").glob("*.py")}
     self.assertCountEqual(
       re.findall(r"configs/(\w+\.py)", said), [*names, "tinny.py"]
