@@ -20,7 +20,7 @@ class Server(uvicorn.Server):
   """A server that lets requests end before it does.
 
   After a signal new requests are refused; it ends when no request is left, or
-  after its grace.
+  after its grace, which a second signal ends.
   """
 
   def __init__(self, made: Starlette, service: Service, grace: float):
@@ -55,8 +55,11 @@ class Server(uvicorn.Server):
     self._until = time.monotonic() + self._grace
 
   def handle_exit(self, sig, frame) -> None:
-    del sig, frame  # `stopping` says what it was, and takes a second one.
-    self.stop()
+    del sig, frame
+    if self._until is None:
+      self.stop()
+    else:
+      self._until = 0.0
 
   async def on_tick(self, counter: int) -> bool:
     if self._until is not None and (
