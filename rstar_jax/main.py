@@ -286,6 +286,7 @@ def run() -> None:
     checks.check_identity(config, workdir)
   elif not alone:
     check_round(len(checks.find_run(workdir).rounds))
+    checks.check_models(config, workdir)
   host = hosts.Host()
   placed = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
   algorithm = config.rounds[round_ - 1].algorithm if round_ else "sft"
