@@ -1,0 +1,49 @@
+"""Differences of policies over problems and seeds."""
+
+import numpy as np
+from absl.testing import absltest
+
+from benchmarks import orders
+
+
+def line(policy, seed, right, samples=3):
+  return {
+    "policy": policy,
+    "seed": seed,
+    "set": "sums",
+    "samples": samples,
+    "right": right,
+  }
+
+
+class OrdersTest(absltest.TestCase):
+  def test_shares_by_seed_and_problem(self):
+    lines = [line("b", 0, "33"), line("a", 1, "03"), line("a", 0, "12")]
+    np.testing.assert_allclose(
+      orders.rates(lines, "a", "sums"), [[1 / 3, 2 / 3], [0, 1]]
+    )
+    with self.assertRaisesRegex(ValueError, "only a on sums, b on sums"):
+      orders.rates(lines, "a", "differences")
+
+  def test_what_all_problems_and_seeds_say_is_certain(self):
+    found = orders.compare(np.full((2, 5), 0.75), np.full((3, 5), 0.5))
+    for name in ("less", "low", "high"):
+      self.assertEqual(found[name], 0.25)
+
+  def test_problems_are_shared(self):
+    # Each problem is as often right on both sides, and problems differ much.
+    one = np.array([[0.0, 1.0] * 20])
+    found = orders.compare(one, one)
+    self.assertEqual((found["low"], found["high"]), (0.0, 0.0))
+
+  def test_seeds_that_differ_widen_the_interval(self):
+    first = np.repeat([[0.2], [0.6]], 30, axis=1)
+    found = orders.compare(first, np.full((1, 30), 0.1))
+    self.assertAlmostEqual(found["less"], 0.3)
+    # Twice the same seed, either one.
+    np.testing.assert_allclose([found["low"], found["high"]], [0.1, 0.5])
+    np.testing.assert_allclose(found["first_seeds"], [0.2, 0.6])
+
+
+if __name__ == "__main__":
+  absltest.main()
