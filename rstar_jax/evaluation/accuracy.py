@@ -309,14 +309,16 @@ def _grown(
   )
   solved = [each for each in results["solved"] if each["round"] <= last]
   if solved:
-    first, newest = (
-      f"{100 * each['share']:.1f}% of the training problems in round "
-      f"{each['round']}"
-      for each in (solved[0], solved[-1])
+    shares = {each["round"]: each["share"] for each in (solved[0], solved[-1])}
+    said = " and ".join(
+      f"{100 * share:.1f}% in round {number}"
+      for number, share in shares.items()
     )
-    text += f" It learnt from what searches solved: {first}, {newest}"
+    text += f" Of the training problems searches solved {said}"
     pairs = [each.get("pairs") for each in results.get("ppm", [])]
-    text += f"; the PPM from {pairs[-1]} pairs." if any(pairs[-1:]) else "."
+    text += (
+      f"; the PPM learnt from {pairs[-1]} pairs." if any(pairs[-1:]) else "."
+    )
   return [text, ""]
 
 

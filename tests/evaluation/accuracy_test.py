@@ -123,8 +123,8 @@ class TableTest(absltest.TestCase):
       "The policy alone, round 3 less round 0, paired by problem: +25.0 [", said
     )
     self.assertIn(
-      "40.0% of the training problems in round 1, 80.0% of the training "
-      "problems in round 3; the PPM from 535 pairs.",
+      "Of the training problems searches solved 40.0% in round 1 and 80.0% in "
+      "round 3; the PPM learnt from 535 pairs.",
       said,
     )
     # A split that round 0 was not asked.
