@@ -79,7 +79,12 @@ def show_trees(found: Sequence[Tree]) -> Frame:
 
   Args:
     found: searched trees of problems with gold answers.
+
+  Raises:
+    ValueError: there are none.
   """
+  if not found:
+    raise ValueError("there are no trees to show: look at the folder's name")
   config = ExtractConfig()
   solutions, _ = trajectories_lib.sft_rows(found, config)
   pairs, _ = pairs_lib.pairs(found, config)

@@ -10,7 +10,7 @@ import numpy as np
 from absl.testing import absltest, flagsaver
 
 from benchmarks import paper
-from rstar_jax.evaluation import accuracy
+from rstar_jax.evaluation import intervals
 from rstar_jax.storage import records
 
 
@@ -18,7 +18,7 @@ class CrossedTest(absltest.TestCase):
   def test_of_one_seed_it_is_the_bootstrap_of_problems(self):
     right = (np.arange(97) % 3 == 0).astype(float)
     low, high = paper.crossed(right[None], 3, 20_000)
-    expected = accuracy.bootstrap(right, 5, 20_000)
+    expected = intervals.bootstrap(right, 5, 20_000)
     np.testing.assert_allclose((low, high), expected, atol=0.006)
 
   def test_what_does_not_vary_has_no_width(self):

@@ -49,6 +49,8 @@ class ExamplesTest(parameterized.TestCase):
       contextlib.chdir(folder),
       mock.patch.object(sys, "path", [folder, *sys.path]),
     ):
+      # Of a clone.
+      pathlib.Path("docs").symlink_to(reading.ROOT / "docs")
       for block in reading.blocks(reading.documents()[name]):
         if block.language != "python" or _NEEDS_A_RUN in block.text:
           continue

@@ -155,9 +155,15 @@ class GgufTest(parameterized.TestCase):
   def test_files_that_are_no_gguf(self):
     self.write("llama")
     data = self.path.read_bytes()
-    for bad in (b"PK" + data[2:], data[:1000], data[:-40_000], b""):
+    package, other = ": the gguf package", " is neither a folder nor a GGUF"
+    for bad, why in (
+      (b"PK" + data[2:], other),
+      (data[:1000], package),
+      (data[:-40_000], package),
+      (b"", other),
+    ):
       self.path.write_bytes(bad)
-      with self.assertRaisesRegex(ValueError, "tiny.gguf: the gguf package"):
+      with self.assertRaisesRegex(ValueError, f"tiny.gguf{why}"):
         GgufFile(self.path)
     with self.assertRaises(FileNotFoundError):
       GgufFile(self.path.with_name("none.gguf"))
@@ -168,6 +174,7 @@ class GgufTest(parameterized.TestCase):
       GgufFile(self.path).read(Q, (slice(None),))
 
   def test_library_that_is_not_there(self):
+    self.write("llama")
     with mock.patch.dict(sys.modules, {"gguf": None}):
       with self.assertRaisesRegex(ImportError, r"rstar_jax\[gguf\]"):
         GgufFile(self.path)

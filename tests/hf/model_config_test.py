@@ -41,6 +41,10 @@ class HfConfigTest(parameterized.TestCase):
       if isinstance(value, dict):
         # Of a kind of layers; what the file leaves out is said all the same.
         self.assertEqual(said[key] | value, said[key])
+      elif key in ("mscale", "mscale_all_dim"):
+        # Where both are equal they cancel.
+        self.assertEqual(rope["mscale"], rope["mscale_all_dim"])
+        self.assertEqual(said["attention_factor"], 1.0)
       elif (key, value) != ("partial_rotary_factor", 1.0):
         self.assertEqual(said[key], value)
     for key in (

@@ -129,9 +129,9 @@ class ManifestTest(parameterized.TestCase):
 
   def test_the_command_for_ray_is_one(self):
     text = (FOLDER / "ray.yaml").read_text()
-    shown = re.search(r"rstar_jax (--config(?:.|\n)*?)\n#\n", text).group(1)
-    words = shlex.split(re.sub(r"\\\n#\s*", " ", shown))
-    self.check_command(words)
+    shown = re.search(r"rstar_jax (\w+ --(?:.|\n)*?)\n#\n", text).group(1)
+    command, *words = shlex.split(re.sub(r"\\\n#\s*", " ", shown))
+    self.check_command([f"--stage={command}", *words])
     self.assertIn('--config.ray.needs=("TPU=4",)', words)
 
   def check_command(self, words: list[str]):

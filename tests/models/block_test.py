@@ -30,7 +30,7 @@ class BlockTest(parameterized.TestCase):
       changed = dataclasses.replace(config, native=native)
       block = Block(changed, nnx.Rngs(3))
       angles = rotary.rotary(jnp.arange(4)[None], config)
-      return block(x, angles, lambda q, k, v: q)
+      return block(x, angles, lambda q, k, v: q)[0]
 
     run = jax.jit(run, static_argnums=1)
     x = np.random.default_rng(1).normal(size=(33, 4, config.embed_dim))

@@ -47,6 +47,10 @@ class FrameTest(absltest.TestCase):
     self.assertLess(len(repr(inline.show_trees([workdirs.apples()]))), 200)
     self.assertEqual((text.count("<"), text.count(">")), (2, 2))
 
+  def test_no_trees(self):
+    with self.assertRaisesRegex(ValueError, "no trees to show"):
+      inline.show_trees([])
+
 
 if __name__ == "__main__":
   absltest.main()

@@ -157,7 +157,7 @@ class LossTest(parameterized.TestCase):
     # A fifth item is padding, and would be a hit.
     raw, outcomes = np.array([*raw, 9.0]), np.array([*outcomes, 1.0])
     with mock.patch.object(
-      ppm, "side_values", return_value=(jnp.asarray(raw)[:, None], None)
+      ppm, "side_values", return_value=(jnp.asarray(raw)[:, None], None, None)
     ):
       _, sums = ppm.orm_loss(
         None, {"target": outcomes, "weight": jnp.array([1.0] * 4 + [0.0])}
