@@ -160,7 +160,8 @@ class LossTest(parameterized.TestCase):
       ppm, "side_values", return_value=(jnp.asarray(raw)[:, None], None, None)
     ):
       _, sums = ppm.orm_loss(
-        None, {"target": outcomes, "weight": jnp.array([1.0] * 4 + [0.0])}
+        mock.Mock(),
+        {"target": outcomes, "weight": jnp.array([1.0] * 4 + [0.0])},
       )
     self.assertEqual(float(sums["accuracy"]), hits)
     self.assertEqual(float(sums["count"]), 4.0)
