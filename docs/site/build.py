@@ -279,7 +279,10 @@ def broken(site: pathlib.Path) -> list[str]:
   An anchor in a page that draws itself is not looked for.
   """
   pages = {
-    path.resolve(): Read(path.read_text()) for path in site.rglob("*.html")
+    path.resolve(): Read(path.read_text())
+    for path in site.rglob("*.html")
+    # What the theme keeps there are no pages, but templates.
+    if "_static" not in path.parts
   }
   found = []
   for path, page in pages.items():

@@ -17,6 +17,8 @@ extensions = [
   "sphinx.ext.napoleon",
   "sphinx.ext.viewcode",
 ]
+# A class is shown where it is written, and not where it is imported too.
+viewcode_follow_imported_members = False
 # Anchors of headings as GitHub makes them.
 myst_heading_anchors = 6
 

@@ -103,6 +103,8 @@ class BrokenTest(absltest.TestCase):
       '<iframe src="b.html#view=tree">'
     )
     (folder / "b.html").write_text('<p id="y"><a href="a%2Ehtml">')
+    (folder / "_static").mkdir()
+    (folder / "_static" / "template.html").write_text('<a href="{{ path }}">')
     self.assertCountEqual(
       build.broken(folder),
       ["a.html: b.html#z", "a.html: #w", "a.html: no.png"],
