@@ -38,14 +38,7 @@ def collect(context: Context) -> dict[str, Any]:
     if records.read_manifest(folder) is not None:
       if not round_:
         base = accuracy.alone(read_solutions(folder))
-      rows += accuracy.table(
-        read_solutions(folder),
-        round_=round_,
-        seed=config.seed,
-        select=config.eval.answer_select,
-        k=config.eval.top_k,
-        base=base if round_ else None,
-      )
+      rows += accuracies(context, round_, base if round_ else None)
     trees = records.read_manifest(context.folder(round_, "trees"))
     if trees is not None:
       solved.append(accuracy.solved(round_, trees))
@@ -61,7 +54,9 @@ def collect(context: Context) -> dict[str, Any]:
   }
 
 
-def accuracies(context: Context, round_: int) -> list[dict[str, Any]]:
+def accuracies(
+  context: Context, round_: int, base: accuracy.Right | None = None
+) -> list[dict[str, Any]]:
   """Returns the rows of `accuracy.table` of a round's evaluation."""
   config = context.config
   return accuracy.table(
@@ -70,4 +65,5 @@ def accuracies(context: Context, round_: int) -> list[dict[str, Any]]:
     seed=config.seed,
     select=config.eval.answer_select,
     k=config.eval.top_k,
+    base=base,
   )
