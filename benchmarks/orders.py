@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
+from rstar_jax.evaluation import intervals
+
 _SET = flags.DEFINE_string("set", "gsm8k", "Problems.")
 _FIRST = flags.DEFINE_string("first", "search", "A policy.")
 _SECOND = flags.DEFINE_string("second", "cold", "Another.")
-_RESAMPLES = 4000
 
 
 def rates(
@@ -55,15 +56,7 @@ def compare(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
     first: shares in [0, 1], [seeds, problems].
     second: likewise of the same problems, with seeds of its own.
   """
-  random, apart = np.random.default_rng(0), []
-  for _ in range(_RESAMPLES):
-    problems = random.integers(0, first.shape[1], first.shape[1])
-    means = [
-      side[random.integers(0, len(side), len(side))][:, problems].mean()
-      for side in (first, second)
-    ]
-    apart.append(means[0] - means[1])
-  low, high = np.percentile(apart, [2.5, 97.5])
+  low, high = intervals.crossed(first, 0, less=second)
   return {
     "problems": first.shape[1],
     "first": first.mean(),

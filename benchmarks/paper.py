@@ -24,7 +24,7 @@ from absl import app, flags
 from benchmarks import plot
 from rstar_jax import rng
 from rstar_jax.evaluation import accuracy as evaluate
-from rstar_jax.evaluation import methods, tables
+from rstar_jax.evaluation import intervals, methods, tables
 from rstar_jax.pipeline import study
 from rstar_jax.pipeline.shards import read_rows
 from rstar_jax.storage import layout
@@ -33,40 +33,16 @@ _LEARNT = flags.DEFINE_multi_string(
   "learnt", [], "NAME=FOLDER,FOLDER,...: branches whose policy learnt from it."
 )
 _FIGURE = flags.DEFINE_string("figure", None, "Where to write the figures.")
-_RESAMPLES = 2000
 # Of each problem, for each seed, whether it was solved: [S, N].
 Right = np.ndarray
 Folders = Sequence[pathlib.Path]
-
-
-def crossed(
-  right: Right, seed: int, resamples: int = _RESAMPLES
-) -> tuple[float, float]:
-  """Returns the 95% interval of a mean over seeds and problems.
-
-  Both are drawn anew, each by itself (the pigeonhole bootstrap, Owen 2007), so
-  that the interval holds for other seeds and for other problems.
-
-  Args:
-    right: float [S, N], of S seeds and N problems; differences as well.
-    seed: of the resamples.
-    resamples: how many.
-  """
-  random = np.random.default_rng(seed)
-  seeds, problems = right.shape
-  # How often each is drawn says all that a resample needs.
-  rows = random.multinomial(seeds, [1 / seeds] * seeds, resamples) / seeds
-  columns = random.multinomial(problems, [1 / problems] * problems, resamples)
-  means = ((rows @ right) * columns).sum(axis=1) / problems
-  low, high = np.percentile(means, (2.5, 97.5))
-  return float(low), float(high)
 
 
 def cell(right: Right | None) -> str:
   """Writes an accuracy: "mean [interval] (lowest-highest seed)" in percent."""
   if right is None:
     return "-"
-  low, high = crossed(right, rng.seed_for(0, "cell"))
+  low, high = intervals.crossed(right, rng.seed_for(0, "cell"))
   each = right.mean(axis=1)
   return (
     f"{100 * right.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}] "
@@ -78,7 +54,7 @@ def against(first: Right | None, second: Right | None) -> str:
   """Writes a difference in points, and whether it can be told from none."""
   if first is None or second is None:
     return "-"
-  low, high = crossed(first - second, rng.seed_for(0, "against"))
+  low, high = intervals.crossed(first - second, rng.seed_for(0, "against"))
   said = f"{100 * (first - second).mean():+.1f} [{100 * low:+.1f}, "
   said += f"{100 * high:+.1f}]"
   return said + (", not distinguishable" if low <= 0 <= high else "")

@@ -36,6 +36,39 @@ def bootstrap(
   return float(low), float(high)
 
 
+def crossed(
+  right: np.ndarray,
+  seed: int,
+  resamples: int = RESAMPLES,
+  less: np.ndarray | None = None,
+) -> tuple[float, float]:
+  """Returns the 95% interval of a mean over seeds and problems.
+
+  Both are drawn anew, each by itself (the pigeonhole bootstrap, Owen 2007), so
+  that the interval holds for other seeds and for other problems.
+
+  Args:
+    right: float [S, N], of S seeds and N problems; differences as well.
+    seed: of the resamples.
+    resamples: how many.
+    less: float [R, N], of other seeds and the same problems: the interval is
+      that of the difference of both means.
+  """
+  random = np.random.default_rng(seed)
+
+  def drawn(count: int) -> np.ndarray:
+    # How often each is drawn says all that a resample needs.
+    return random.multinomial(count, [1 / count] * count, resamples)
+
+  seeds, problems = right.shape
+  rows, columns = drawn(seeds) / seeds @ right, drawn(problems)
+  if less is not None:
+    rows = rows - drawn(len(less)) / len(less) @ less
+  means = (rows * columns).sum(axis=1) / problems
+  low, high = np.percentile(means, _INTERVAL)
+  return float(low), float(high)
+
+
 @dataclasses.dataclass(frozen=True)
 class Difference:
   """The accuracy of a first method minus that of a second.

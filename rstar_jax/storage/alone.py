@@ -40,10 +40,8 @@ def alone(folder: store.Path, seconds: float = _SECONDS) -> Iterator[None]:
     yield
     return
   folder.mkdir(parents=True, exist_ok=True)
-  path, until = (
-    pathlib.Path(folder) / layout.AT_WORK,
-    time.monotonic() + seconds,
-  )
+  path = pathlib.Path(folder) / layout.AT_WORK
+  until = time.monotonic() + seconds
   while (file := _locked(path)) is None:
     who = _who(path)
     here = who.get("host") == socket.gethostname()

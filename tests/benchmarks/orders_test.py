@@ -34,7 +34,7 @@ class OrdersTest(absltest.TestCase):
     # Each problem is as often right on both sides, and problems differ much.
     one = np.array([[0.0, 1.0] * 20])
     found = orders.compare(one, one)
-    self.assertEqual((found["low"], found["high"]), (0.0, 0.0))
+    np.testing.assert_allclose([found["low"], found["high"]], 0, atol=1e-12)
 
   def test_seeds_that_differ_widen_the_interval(self):
     first = np.repeat([[0.2], [0.6]], 30, axis=1)

@@ -45,6 +45,70 @@ class BootstrapTest(parameterized.TestCase):
     )
 
 
+class CrossedTest(absltest.TestCase):
+  def test_of_one_seed_it_is_the_bootstrap_of_problems(self):
+    right = (np.arange(97) % 3 == 0).astype(float)
+    low, high = intervals.crossed(right[None], 3, 20_000)
+    expected = intervals.bootstrap(right, 5, 20_000)
+    np.testing.assert_allclose((low, high), expected, atol=0.006)
+
+  def test_what_does_not_vary_has_no_width(self):
+    self.assertEqual(intervals.crossed(np.ones((3, 7)), 0), (1.0, 1.0))
+    # Seeds that differ and problems that do not: the seeds' means are left.
+    right = np.repeat([[0.0], [1.0]], 11, axis=1)
+    self.assertEqual(intervals.crossed(right, 0), (0.0, 1.0))
+
+  def test_is_that_of_draws_that_are_written_out(self):
+    right = np.random.default_rng(2).random((4, 9))
+    random, means = np.random.default_rng(11), []
+    drawn = random.multinomial(4, [1 / 4] * 4, 401)
+    for seeds, problems in zip(
+      drawn, random.multinomial(9, [1 / 9] * 9, 401), strict=True
+    ):
+      total = 0.0
+      for s, p in np.ndindex(4, 9):
+        total += seeds[s] * problems[p] * right[s, p]
+      means.append(total / 36)
+    means.sort()
+    # Of 401 values the quantile q is number 400 q, from 0.
+    self.assertLess(means[9], means[10] - 1e-6)
+    self.assertLess(means[10], means[11] - 1e-6)
+    low, high = intervals.crossed(right, 11, 401)
+    self.assertAlmostEqual(low, means[10])
+    self.assertAlmostEqual(high, means[390])
+
+  def test_covers_the_truth_about_as_often_as_it_says(self):
+    """Seeds and problems have effects of their own, of known size."""
+    random = np.random.default_rng(7)
+    covered, runs = 0, 300
+    for run in range(runs):
+      chance = (
+        0.5 + random.normal(0, 0.05, (7, 1)) + random.normal(0, 0.2, (1, 101))
+      )
+      right = (random.random((7, 101)) < chance).astype(float)
+      low, high = intervals.crossed(right, run, 500)
+      covered += low <= 0.5 <= high
+    self.assertBetween(covered / runs, 0.9, 0.99)
+
+  def test_of_two_sides_with_seeds_of_their_own(self):
+    random = np.random.default_rng(3)
+    first, second = random.random((3, 8)), random.random((2, 8))
+    low, high = intervals.crossed(first, 5, 20_000, less=second)
+    means = []
+    for _ in range(20_000):
+      problems = random.integers(0, 8, 8)
+      one, two = (
+        each[random.integers(0, len(each), len(each))][:, problems].mean()
+        for each in (first, second)
+      )
+      means.append(one - two)
+    expected = np.percentile(means, (2.5, 97.5))
+    np.testing.assert_allclose((low, high), expected, atol=0.01)
+    # The problems are shared: equal sides do not differ.
+    same = intervals.crossed(first[:1], 5, less=first[:1])
+    np.testing.assert_allclose(same, (0, 0), atol=1e-12)
+
+
 class PairedTest(parameterized.TestCase):
   @parameterized.parameters(
     (0, 0, 1.0),
