@@ -6,10 +6,10 @@ names here does.
 
 import dataclasses
 import difflib
-import textwrap
 from collections.abc import Callable
 
-_WIDTH = 80
+from rstar_jax.config import flag
+
 HELP = ("--help", "-h", "--helpshort")
 # Flags that all commands of `main.py` take.
 _COMMON = (
@@ -130,12 +130,5 @@ def usage(name: str, describe: Callable[[str], str]) -> str:
   for flags in (command.takes, _COMMON):
     lines += [""] if flags else []
     for each in flags:
-      lines += textwrap.wrap(
-        f"--{each}  {describe(each)}",
-        _WIDTH,
-        initial_indent="  ",
-        subsequent_indent="      ",
-        break_long_words=False,
-        break_on_hyphens=False,
-      )
+      lines += flag.described(each, describe(each))
   return "\n".join(lines)

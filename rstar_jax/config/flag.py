@@ -13,6 +13,7 @@ import pathlib
 import re
 import runpy
 import sys
+import textwrap
 import traceback
 import typing
 from typing import Any
@@ -35,6 +36,18 @@ _PLAIN = {
   r"invalid literal for int\(\) with base 10: (.*)": r"\1 is no whole number",
   r"could not convert string to float: (.*)": r"\1 is no number",
 }
+
+
+def described(name: str, text: str) -> list[str]:
+  """Returns the lines that tell of a flag in what --help says."""
+  return textwrap.wrap(
+    f"--{name}  {text}",
+    80,
+    initial_indent="  ",
+    subsequent_indent="      ",
+    break_long_words=False,
+    break_on_hyphens=False,
+  )
 
 
 def load_config(name: str) -> config_lib.Config:

@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 import tempfile
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -125,14 +124,7 @@ def _usage(given: flags.FlagValues) -> str:
   """Returns what --help says."""
   lines = [__doc__.strip(), ""]
   for name in given:
-    lines += textwrap.wrap(
-      f"--{name}  {given[name].help}",
-      80,
-      initial_indent="  ",
-      subsequent_indent="      ",
-      break_long_words=False,
-      break_on_hyphens=False,
-    )
+    lines += flag.described(name, given[name].help)
   return "\n".join(lines)
 
 
