@@ -32,6 +32,8 @@ ARGS ?=
 ONLY ?=
 NEWER ?= python3.13
 PINNED := transformers==5.24.0
+# Builds and checks what is published; the package itself is not installed.
+PUBLISHING := 'build>=1.2' 'twine>=6'
 # Override to use an accelerator: `make demo JAX_PLATFORMS=tpu`.
 JAX_PLATFORMS ?= cpu
 export JAX_PLATFORMS
@@ -114,6 +116,11 @@ mutants: $(VENV)/.stamp
 $(VENV)-%/.stamp: setup.py
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --disable-pip-version-check -e '.[$*]'
+	@touch $@
+
+$(VENV)-release/.stamp: Makefile
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --disable-pip-version-check $(PUBLISHING)
 	@touch $@
 
 # Without what the package depends on: its weights are all that is wanted.

@@ -78,8 +78,6 @@ EXTRAS = {
   "ray": RAY,
   "reasoning_gym": REASONING_GYM,
   "serve": SERVE,
-  # Builds and checks what is published; `make release`.
-  "release": ["build>=1.2", "twine>=6"],
   # What `make parity` compares with.
   "parity": [
     *(*GGUF, *REASONING_GYM),

@@ -5,9 +5,11 @@
 The files of dist/ hold what they should; the wheel is installed in an
 environment of its own, in a folder that knows no checkout, where the command
 answers a question and searches some problems. What the changelog says of the
-version becomes dist/RELEASE_NOTES.md.
+version becomes dist/RELEASE_NOTES.md. The last lines say what there is, of
+which commit, and how it is published.
 """
 
+import hashlib
 import os
 import pathlib
 import re
@@ -38,15 +40,20 @@ def installed_as(name: str) -> str:
   return f"rstar_jax/{name}" if name.startswith("configs/") else name
 
 
+def sections(changelog: str) -> dict[str, str]:
+  """Returns what a changelog says of each version, "Unreleased" among them."""
+  parts = re.split(r"(?m)^## \[(.+?)\].*\n", changelog)
+  texts = map(str.strip, parts[2::2])
+  return dict(zip(parts[1::2], texts, strict=True))
+
+
 def notes(changelog: str, version: str) -> str:
-  """Returns what a changelog says of a version.
+  """Returns the notes of a version.
 
   Raises:
-    ValueError: it says nothing.
+    ValueError: the changelog says nothing of it.
   """
-  parts = re.split(r"(?m)^## \[(.+?)\].*\n", changelog)
-  sections = dict(zip(parts[1::2], parts[2::2], strict=True))
-  if not (text := sections.get(version, "").strip()):
+  if not (text := sections(changelog).get(version)):
     raise ValueError(f"CHANGELOG.md has no section [{version}]")
   return f"# rstar_jax {version}\n\n{text}\n"
 
@@ -110,15 +117,58 @@ def try_out(wheel: pathlib.Path) -> None:
     assert where.startswith(folder) and len(nodes) == 4, (where, nodes)
 
 
+def commit() -> str:
+  """Returns the commit that is checked out, "-dirty" after it if changed."""
+  done = subprocess.run(
+    ["git", "describe", "--always", "--dirty", "--exclude=*"],
+    **{"cwd": ROOT, "check": True, "capture_output": True, "text": True},
+  )
+  return done.stdout.strip()
+
+
+def hindrances(made_of: str, changelog: str) -> list[str]:
+  """Returns what keeps a build from being published.
+
+  Args:
+    made_of: as `commit` names it.
+  """
+  found = []
+  if made_of.endswith("-dirty"):
+    found.append("files differ from the commit: commit or undo the changes")
+  if sections(changelog).get("Unreleased"):
+    found.append("CHANGELOG.md has changes under [Unreleased], of no version")
+  return found
+
+
+def summary(files: list[pathlib.Path], version: str, made_of: str) -> str:
+  """Returns what there is to publish, and the commands that do it."""
+  lines = [f"Of commit {made_of}, in dist:"]
+  for path in files:
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    lines.append(f"  {path.name}  {len(content) / 1e6:.1f} MB  sha256 {digest}")
+  lines += [
+    "  RELEASE_NOTES.md, the text of the release",
+    "Nothing has been uploaded. To publish it:",
+    f"  git tag v{version} {made_of} && git push origin v{version}",
+    f"  .venv-release/bin/twine upload dist/rstar_jax-{version}*",
+  ]
+  return "\n".join(lines)
+
+
 def main() -> None:
   """Does all of it with what lies in dist/."""
   (wheel,), (sources,) = DIST.glob("*.whl"), DIST.glob("*.tar.gz")
   version = wheel.name.split("-")[1]
   check_files(wheel, sources)
-  text = notes((ROOT / "CHANGELOG.md").read_text(), version)
+  changelog, made_of = (ROOT / "CHANGELOG.md").read_text(), commit()
+  text = notes(changelog, version)
   try_out(wheel)
   (DIST / "RELEASE_NOTES.md").write_text(text)
-  print(f"{wheel.name}, {sources.name} and RELEASE_NOTES.md are ready in dist")
+  if found := hindrances(made_of, changelog):
+    print("All was tried, but this is not to be published:", *found, sep="\n  ")
+  else:
+    print(summary([wheel, sources], version, made_of))
 
 
 if __name__ == "__main__":

@@ -65,6 +65,24 @@ class SetupTest(absltest.TestCase):
     )
     self.assertEqual(release.notes(text, "1.0"), "# rstar_jax 1.0\n\n- b\n")
 
+  def test_says_how_it_is_published(self):
+    path = pathlib.Path(self.create_tempfile("a.whl", "abc").full_path)
+    said = release.summary([path], "1.0", "0123abc")
+    # Of "abc", by FIPS 180-2.
+    self.assertIn(
+      "a.whl  0.0 MB  sha256 ba7816bf8f01cfea414140de5dae2223", said
+    )
+    self.assertIn("git tag v1.0 0123abc &&", said)
+    # RELEASE_NOTES.md lies there too, and twine would refuse it.
+    self.assertIn("twine upload dist/rstar_jax-1.0*", said)
+
+  def test_says_what_hinders_it(self):
+    before, after = "## [Unreleased]\n\n- a\n## [1.0]\n- b", "## [1.0]\n- b"
+    self.assertEmpty(release.hindrances("0123abc", after))
+    self.assertLen(release.hindrances("0123abc", before), 1)
+    self.assertLen(release.hindrances("0123abc-dirty", after), 1)
+    self.assertLen(release.hindrances("0123abc-dirty", before), 2)
+
   def test_documents_install_a_clone(self):
     """There is no index that has the package: a clone is installed."""
     extras = self.given["extras_require"]
