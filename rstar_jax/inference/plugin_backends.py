@@ -13,7 +13,7 @@ import numpy as np
 from rstar_jax import rng
 from rstar_jax.config import plugins
 from rstar_jax.config.schema import Config
-from rstar_jax.types import Candidate, Expand, Finish, Prefix, Score
+from rstar_jax.types import Candidate, Finish, Prefix
 
 _FINISHES = get_args(Finish)
 # A block of more steps than this is given up, whatever its tokens are.
@@ -45,11 +45,6 @@ class PluginPolicy:
       config,
       folder,
     )
-
-  def begin(self, group: int) -> Expand:
-    """Returns itself: it keeps nothing between calls."""
-    del group
-    return self
 
   def __call__(
     self,
@@ -119,11 +114,6 @@ class Blocks:
     self._expand = expand
     self._most = most
 
-  def begin(self, group: int) -> Expand:
-    """Returns itself: it keeps nothing between calls."""
-    del group
-    return self
-
   def __call__(
     self,
     questions: Sequence[str],
@@ -171,11 +161,6 @@ class PluginScore:
       PluginError: what it made cannot be called.
     """
     self._score = _made(name, field, "a Score", config)
-
-  def begin(self, group: int) -> Score:
-    """Returns itself: it keeps nothing between calls."""
-    del group
-    return self
 
   def __call__(
     self,

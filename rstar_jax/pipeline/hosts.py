@@ -193,7 +193,7 @@ def check_devices(environment: Mapping[str, str] = os.environ) -> None:
     ) from None
 
 
-def leave_if_joined(code: int = 1) -> None:
+def leave_if_joined() -> None:
   """Ends a failed process at once, if it is one of several.
 
   An ordinary exit waits in jax for the other processes, which may wait for
@@ -202,7 +202,7 @@ def leave_if_joined(code: int = 1) -> None:
   if jax.distributed.is_initialized():
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(1)
 
 
 def wait_until(done: Callable[[], bool], what: str) -> None:

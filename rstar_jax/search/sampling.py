@@ -76,29 +76,6 @@ def sample(
   return driver.run_searches(searches, calls, in_flight)
 
 
-def sample_until(
-  problems: Sequence[Problem],
-  n: int,
-  calls: Calls,
-  seed: int = 0,
-  *,
-  in_flight: int = 32,
-  **options: Any,
-) -> list[list[Sample]]:
-  """Samples until the majority is settled; see `solutions_until`.
-
-  Args:
-    problems, n, calls, seed, in_flight: as of `sample`.
-    **options: name and trajectory_value of `solutions`, and confidence.
-
-  Returns:
-    1 to n samples for each problem, in order.
-  """
-  options |= {"scored": calls.score is not None}
-  searches = [solutions_until(each, n, seed, **options) for each in problems]
-  return driver.run_searches(searches, calls, in_flight)
-
-
 def in_flight_of(search: SearchConfig, n: int) -> int:
   """Returns how many problems with n solutions are as much as a search.
 

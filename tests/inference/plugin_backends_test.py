@@ -46,7 +46,7 @@ class OwnTest(parameterized.TestCase):
   def test_a_policy(self):
     toy = testing.ToySum()
     policy = self.policy(toy)
-    found = policy.begin(1)(QUESTIONS, [(), ()], SEEDS)
+    found = policy(QUESTIONS, [(), ()], SEEDS)
     self.assertEqual(self.made, [(self.config, "some/folder")])
     self.assertEqual(found, toy(QUESTIONS, [(), ()], SEEDS))
     self.assertEqual(
@@ -84,7 +84,7 @@ class OwnTest(parameterized.TestCase):
   def test_whole_blocks_of_single_steps(self):
     toy = testing.ToySum(levels=3)
     blocks = plugged.Blocks(self.policy(toy), most=10_000)
-    rows = blocks.begin(0)(QUESTIONS, [(), ()], SEEDS)
+    rows = blocks(QUESTIONS, [(), ()], SEEDS)
     self.assertEqual([len(row) for row in rows], [3, 3])
     for block in (each for row in rows for each in row):
       self.assertEqual(block.finish, "code")
@@ -116,7 +116,7 @@ class OwnTest(parameterized.TestCase):
 
   def test_a_score(self):
     score = self.score(lambda *_: [[0.5, -1], np.array([1.0])])
-    found = score.begin(1)(QUESTIONS, [(), ()], [["a", "b"], ["c"]])
+    found = score(QUESTIONS, [(), ()], [["a", "b"], ["c"]])
     self.assertEqual([each.tolist() for each in found], [[0.5, -1.0], [1.0]])
     self.assertEqual({each.dtype.name for each in found}, {"float32"})
 

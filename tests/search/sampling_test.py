@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.grading import choose
-from rstar_jax.search import sampling
+from rstar_jax.search import driver, sampling
 from rstar_jax.search.requests import Calls
 from rstar_jax.steps import grammar
 from rstar_jax.types import Candidate, Problem
@@ -43,6 +43,12 @@ def scripted(block, answer):
     ]
 
   return expand
+
+
+def until_settled(n, calls, **options):
+  """Samples each of `PROBLEMS` until its majority is settled."""
+  searches = [sampling.solutions_until(each, n, **options) for each in PROBLEMS]
+  return driver.run_searches(searches, calls, 32)
 
 
 class SampleTest(parameterized.TestCase):
@@ -119,7 +125,7 @@ class SampleTest(parameterized.TestCase):
 
   def test_what_is_settled_is_sampled_no_further(self):
     whole = sampling.sample(PROBLEMS, 11, calls_of(), seed=0)
-    found = sampling.sample_until(PROBLEMS, 11, calls_of(), seed=0)
+    found = until_settled(11, calls_of())
     counts = []
     for row, every in zip(found, whole, strict=True):
       answers = [each.answer for each in every]
@@ -142,10 +148,8 @@ class SampleTest(parameterized.TestCase):
   def test_what_is_likely_enough_is_sampled_no_further(self, confidence):
     policy = testing.ToySum(("x += 1",) * 9 + ("x += 2",))
     whole = sampling.sample(PROBLEMS, 12, calls_of(policy), seed=0)
-    found = sampling.sample_until(
-      PROBLEMS, 12, calls_of(policy), seed=0, confidence=confidence
-    )
-    certain = sampling.sample_until(PROBLEMS, 12, calls_of(policy), seed=0)
+    found = until_settled(12, calls_of(policy), confidence=confidence)
+    certain = until_settled(12, calls_of(policy))
     for row, every in zip(found, whole, strict=True):
       self.assertEqual(row, every[: len(row)])
       for n in range(1, len(row) + 1):

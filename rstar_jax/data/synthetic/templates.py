@@ -51,30 +51,25 @@ def _compare(
   product: str,
   *,
   rate: str = "",
-  much: bool = False,
-  who: str = "people",
   whole: bool = True,
 ) -> Family:
   """Returns a family that compares quantities of people.
 
   Args:
-    name, group, who, whole: see `Family`.
+    name, group, whole: see `Family`.
     does: the verb, third person singular ("picks").
     do: the infinitive of the verb ("pick").
     noun: what is counted or measured ("apples", "litres of water").
     product: a template that gives the product of {n} and {m}.
     rate: a template that asks for {x}'s quantity divided by {n}; "" for none.
-    much: whether the noun takes "much" instead of "many".
   """
-  many = "much" if much else "many"
-  fewer = "less" if much else "fewer"
   asks = {
-    "one": (f"How {many} {noun} does {{x}} {do}?",),
+    "one": (f"How many {noun} does {{x}} {do}?",),
     "total": (
-      f"How {many} {noun} do {{names}} {do} together?",
-      f"How {many} {noun} do {{names}} {do} in all?",
+      f"How many {noun} do {{names}} {do} together?",
+      f"How many {noun} do {{names}} {do} in all?",
     ),
-    "difference": (f"How {many} more {noun} does {{x}} {do} than {{y}}?",),
+    "difference": (f"How many more {noun} does {{x}} {do} than {{y}}?",),
     "fraction": (
       f"What fraction of the {noun} of {{x}} and {{y}} does {{x}} {do}?",
     ),
@@ -86,7 +81,7 @@ def _compare(
     asks["rate"] = (rate,)
   return Family(
     name=name,
-    who=who,
+    who="people",
     group=group,
     whole=whole,
     says={
@@ -97,13 +92,13 @@ def _compare(
         f"{{x}} {does} {{n}} {noun} more than {{y}}.",
       ),
       "fewer": (
-        f"{{x}} {does} {{n}} {fewer} {noun} than {{y}}.",
-        f"{{x}} {does} {{n}} {noun} {fewer} than {{y}}.",
+        f"{{x}} {does} {{n}} fewer {noun} than {{y}}.",
+        f"{{x}} {does} {{n}} {noun} fewer than {{y}}.",
       ),
-      "times": (f"{{x}} {does} {{n}} times as {many} {noun} as {{y}}.",),
-      "part": (f"{{x}} {does} {{part}} as {many} {noun} as {{y}}.",),
-      "percent": (f"{{x}} {does} {{n}}% as {many} {noun} as {{y}}.",),
-      "both": (f"{{x}} {does} as {many} {noun} as {{y}} and {{z}} together.",),
+      "times": (f"{{x}} {does} {{n}} times as many {noun} as {{y}}.",),
+      "part": (f"{{x}} {does} {{part}} as many {noun} as {{y}}.",),
+      "percent": (f"{{x}} {does} {{n}}% as many {noun} as {{y}}.",),
+      "both": (f"{{x}} {does} as many {noun} as {{y}} and {{z}} together.",),
     },
     asks=asks,
   )
@@ -120,16 +115,12 @@ def _chain(
   percent: str,
   one: str,
   difference: str,
-  *,
-  who: str = "places",
-  whole: bool = True,
 ) -> Family:
   """Returns a family in which one quantity changes from place to place."""
   return Family(
     name=name,
-    who=who,
+    who="places",
     group=group,
-    whole=whole,
     chain=True,
     says={
       "given": (start,),
