@@ -47,6 +47,7 @@ NOT_RUN = (
   (r"^ray |config\.ray\.", "needs a Ray cluster; `make ray`"),
   (r"^make mutants\b", "minutes to an hour; tests/mutants"),
   (r"^make smollm2\b", "downloads 93 MB"),
+  (r"-m tests\.docs\.start", "downloads all anew; tests/docs/start_test.py"),
   (r"^pip install ", "downloads"),
   (r"--push_to=|^hf auth ", "needs an account; tests/pipeline/export_test.py"),
   (r"^vllm serve ", "needs a server with a large model"),
