@@ -110,25 +110,49 @@ def read_version() -> str:
   return re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE).group(1)
 
 
-def read_readme() -> str:
-  """Returns the README, "" where only the package was copied."""
+def read_repository() -> str:
+  """Returns the address that colab/README.md names, "" while it names none."""
+  page = ROOT / "colab" / "README.md"
+  text = page.read_text() if page.exists() else ""
+  found = re.search(r"(?m)^\[repository\]: (https://\S+)$", text)
+  return found[1] if found and "/OWNER/" not in found[1] else ""
+
+
+def read_readme(repository: str, version: str) -> str:
+  """Returns the README, "" where only the package was copied.
+
+  An index resolves no relative links: they become those of the version's tag.
+  """
   readme = ROOT / "README.md"
-  return readme.read_text() if readme.exists() else ""
+  text = readme.read_text() if readme.exists() else ""
+  if not repository:
+    return text
+
+  def address(link: re.Match) -> str:
+    shown = "raw" if link[1].endswith(".png") else "blob"
+    return f"]({repository}/{shown}/v{version}/{link[1]})"
+
+  return re.sub(r"\]\((?!https?:|#)([^)\s]+)\)", address, text)
+
+
+REPOSITORY, VERSION = read_repository(), read_version()
 
 
 setuptools.setup(
   name="rstar_jax",
-  version=read_version(),
+  version=VERSION,
   description=(
     "rStar-Math in JAX: small language models that teach themselves to reason"
   ),
-  long_description=read_readme(),
+  long_description=read_readme(REPOSITORY, VERSION),
   long_description_content_type="text/markdown",
   # ISC is that of d3-hierarchy.
   license_expression="Apache-2.0 AND ISC",
   license_files=["LICENSE", "rstar_jax/report/assets/*.LICENSE"],
-  # Where the project is published is not known yet.
-  project_urls={"Paper": "https://arxiv.org/abs/2501.04519"},
+  project_urls={
+    **({"Repository": REPOSITORY} if REPOSITORY else {}),
+    "Paper": "https://arxiv.org/abs/2501.04519",
+  },
   keywords=["JAX", "MCTS", "process reward model", "reasoning", "LLM"],
   classifiers=[
     "Development Status :: 4 - Beta",

@@ -19,10 +19,16 @@ import tarfile
 import tempfile
 import zipfile
 
+from tests import notebooks
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
 # Beside the package and its configs.
-_SOURCES = ("CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md", "setup.py")
+_SOURCES = (
+  *("CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md", "setup.py"),
+  # It names the repository.
+  "colab/README.md",
+)
 _QUESTION = "Sila keeps 3 pens of 14 hens. How many hens does Sila keep?"
 
 
@@ -126,17 +132,23 @@ def commit() -> str:
   return done.stdout.strip()
 
 
-def hindrances(made_of: str, changelog: str) -> list[str]:
+def hindrances(made_of: str, changelog: str, repository: str) -> list[str]:
   """Returns what keeps a build from being published.
 
   Args:
     made_of: as `commit` names it.
+    repository: as `notebooks.repository` does.
   """
   found = []
   if made_of.endswith("-dirty"):
     found.append("files differ from the commit: commit or undo the changes")
   if sections(changelog).get("Unreleased"):
     found.append("CHANGELOG.md has changes under [Unreleased], of no version")
+  if not repository:
+    found.append(
+      "colab/README.md names no repository: on an index README.md's links "
+      "would lead nowhere"
+    )
   return found
 
 
@@ -165,7 +177,7 @@ def main() -> None:
   text = notes(changelog, version)
   try_out(wheel)
   (DIST / "RELEASE_NOTES.md").write_text(text)
-  if found := hindrances(made_of, changelog):
+  if found := hindrances(made_of, changelog, notebooks.repository()):
     print("All was tried, but this is not to be published:", *found, sep="\n  ")
   else:
     print(summary([wheel, sources], version, made_of))

@@ -22,20 +22,25 @@ command = build_py(setuptools.Distribution(given))
 command.ensure_finalized()
 files = [f"{p}/{f}" for _, p, _, names in command.data_files for f in names]
 files += [file for _, _, file in command.find_all_modules()]
-names = ("version", "extras_require", "package_dir", "license_files")
+names = "version", "extras_require", "license_files", "long_description"
 print(json.dumps([files, {name: given[name] for name in names}]))
 """
+
+
+def described(folder: pathlib.Path) -> tuple[list[str], dict]:
+  """Returns what a wheel of the folder would hold, and what setup.py says."""
+  done = subprocess.run(
+    [sys.executable, "-W", "ignore", "-c", _SCRIPT],
+    **{"cwd": folder, "capture_output": True, "text": True, "check": True},
+  )
+  return json.loads(done.stdout)
 
 
 class SetupTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    done = subprocess.run(
-      [sys.executable, "-W", "ignore", "-c", _SCRIPT],
-      **{"cwd": ROOT, "capture_output": True, "text": True, "check": True},
-    )
-    cls.files, cls.given = json.loads(done.stdout)
+    cls.files, cls.given = described(ROOT)
 
   def test_the_wheel_holds_the_package(self):
     wanted = {
@@ -50,6 +55,24 @@ class SetupTest(absltest.TestCase):
   def test_licences_are_there(self):
     for pattern in self.given["license_files"]:
       self.assertNotEmpty(list(ROOT.glob(pattern)), pattern)
+
+  def test_an_index_gets_whole_links(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    files = {
+      "setup.py": (ROOT / "setup.py").read_text(),
+      "rstar_jax/__init__.py": '__version__ = "1.2"\n',
+      "configs/tiny.py": "",
+      "colab/README.md": "[repository]: https://host/me/it\n",
+      "README.md": "[a](b.md#c) [d](https://e) [f](#g) ![h](i/j.png)\n",
+    }
+    for name, text in files.items():
+      (folder / name).parent.mkdir(exist_ok=True)
+      (folder / name).write_text(text)
+    self.assertEqual(
+      described(folder)[1]["long_description"],
+      "[a](https://host/me/it/blob/v1.2/b.md#c) [d](https://e) [f](#g) "
+      "![h](https://host/me/it/raw/v1.2/i/j.png)\n",
+    )
 
   def test_release_notes_are_of_the_version(self):
     changelog = documents()["CHANGELOG.md"]
@@ -77,11 +100,16 @@ class SetupTest(absltest.TestCase):
     self.assertIn("twine upload dist/rstar_jax-1.0*", said)
 
   def test_says_what_hinders_it(self):
-    before, after = "## [Unreleased]\n\n- a\n## [1.0]\n- b", "## [1.0]\n- b"
-    self.assertEmpty(release.hindrances("0123abc", after))
-    self.assertLen(release.hindrances("0123abc", before), 1)
-    self.assertLen(release.hindrances("0123abc-dirty", after), 1)
-    self.assertLen(release.hindrances("0123abc-dirty", before), 2)
+    changelog, url = "## [1.0]\n- b", "https://host/x"
+    self.assertEmpty(release.hindrances("0123abc", changelog, url))
+    for commit, text, repository, said in (
+      ("0123abc-dirty", changelog, url, "differ from the commit"),
+      ("0123abc", f"## [Unreleased]\n\n- a\n{changelog}", url, "no version"),
+      ("0123abc", changelog, "", "names no repository"),
+    ):
+      with self.subTest(said):
+        (found,) = release.hindrances(commit, text, repository)
+        self.assertIn(said, found)
 
   def test_documents_install_a_clone(self):
     """There is no index that has the package: a clone is installed."""
