@@ -9,8 +9,6 @@ import concurrent.futures
 import re
 from collections.abc import Collection, Sequence
 
-import numpy as np
-
 from rstar_jax.inference import futures
 from rstar_jax.inference.engine import LOST, Engine, Generated, Stop
 from rstar_jax.inference.served import ServedEngine
@@ -33,7 +31,7 @@ def stop_words(
   return [word for word in words if len(word) > 1]
 
 
-class FewShot:
+class FewShot(futures.OfRows):
   """Samples next steps as text; any thread may ask.
 
   Text after the first closing marker is cut off. An output marker that comes
@@ -89,15 +87,6 @@ class FewShot:
       ids, seeds, self._stop, greedy=self._greedy, tree=question
     )
     return futures.then(steps, lambda row: list(map(self._candidate, row)))
-
-  def __call__(
-    self,
-    questions: Sequence[str],
-    prefixes: Sequence[Prefix],
-    seeds: np.ndarray,
-  ) -> list[list[Candidate]]:
-    """Samples C next steps after each prefix; see `types.Expand`."""
-    return futures.all_of(self.submit, questions, prefixes, seeds)
 
   def _candidate(self, generated: Generated) -> Candidate:
     ids = generated.token_ids

@@ -79,3 +79,17 @@ def all_of(submit: Callable[..., Future[Any]], *rows: Sequence[Any]) -> list:
   finally:
     for each in waiting:
       each.cancel()
+
+
+class OfRows:
+  """A call with rows of arguments, each submitted alone.
+
+  A class that has `submit`, which takes a row, gets the form of `types.Expand`
+  or `types.Score` from it.
+  """
+
+  submit: Callable[..., Future[Any]]
+
+  def __call__(self, *rows: Sequence[Any]) -> list:
+    """Submits each row, and returns the results; see `all_of`."""
+    return all_of(self.submit, *rows)

@@ -3,8 +3,6 @@
 import concurrent.futures
 from collections.abc import Collection, Sequence
 
-import numpy as np
-
 from rstar_jax.inference import futures
 from rstar_jax.inference.engine import LOST, Engine, Generated, Stop
 from rstar_jax.inference.served import ServedEngine
@@ -22,7 +20,7 @@ def stop_finishes(tokenizer: Tokenizer) -> dict[int, Finish]:
   return finishes | {tokenizer.eos_id: "eos"}
 
 
-class Policy:
+class Policy(futures.OfRows):
   """Samples next steps as text; any thread may ask.
 
   Attributes:
@@ -77,24 +75,6 @@ class Policy:
       ids, seeds, self._stop, greedy=self._greedy, tree=question
     )
     return futures.then(steps, lambda row: list(map(self._candidate, row)))
-
-  def __call__(
-    self,
-    questions: Sequence[str],
-    prefixes: Sequence[Prefix],
-    seeds: np.ndarray,
-  ) -> list[list[Candidate]]:
-    """Samples C next steps after each prefix; see `types.Expand`.
-
-    Args:
-      questions: B questions.
-      prefixes: B prefixes.
-      seeds: uint32 [B, C].
-
-    Returns:
-      B lists of C candidates.
-    """
-    return futures.all_of(self.submit, questions, prefixes, seeds)
 
   def _candidate(self, generated: Generated) -> Candidate:
     return Candidate(

@@ -12,7 +12,7 @@ from rstar_jax.steps.tokenizer import Tokenizer, encode_piece, encode_solution
 from rstar_jax.types import Prefix
 
 
-class Scorer:
+class Scorer(futures.OfRows):
   """Scores next steps; any thread may ask.
 
   A prefix is computed once for all its candidate steps, and only the part that
@@ -54,21 +54,3 @@ class Scorer:
       raise ValueError("a step has no tokens: nothing to score")
     paths = [[*before, *each] for each in after]
     return self.engine.submit(paths, tree=question)
-
-  def __call__(
-    self,
-    questions: Sequence[str],
-    prefixes: Sequence[Prefix],
-    steps: Sequence[Sequence[str]],
-  ) -> list[np.ndarray]:
-    """Scores prefix + step for each step; see `types.Score`.
-
-    Args:
-      questions: B questions.
-      prefixes: B prefixes.
-      steps: B lists of node texts.
-
-    Returns:
-      B float32 arrays in [-1, 1].
-    """
-    return futures.all_of(self.submit, questions, prefixes, steps)

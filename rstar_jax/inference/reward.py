@@ -140,7 +140,7 @@ def is_of_others(name: str) -> bool:
   return reward_heads.HEAD not in folders.merged_fields(folder)
 
 
-class RewardModel:
+class RewardModel(futures.OfRows):
   """Scores partial solutions in a form of the model's own; any thread may ask.
 
   Its tokenizer is not the policy's, so that steps go in as text. What paths
@@ -176,12 +176,3 @@ class RewardModel:
     """
     paths = [self._model.path(question, (*prefix, each)) for each in steps]
     return self.engine.submit(paths, tree=question)
-
-  def __call__(
-    self,
-    questions: Sequence[str],
-    prefixes: Sequence[Prefix],
-    steps: Sequence[Sequence[str]],
-  ) -> list[np.ndarray]:
-    """Scores prefix + step for each step; see `types.Score`."""
-    return futures.all_of(self.submit, questions, prefixes, steps)

@@ -114,6 +114,15 @@ class FuturesTest(absltest.TestCase):
     with self.assertRaisesRegex(ValueError, "argument 2"):
       futures.all_of(lambda *_: Future(), [1, 2], [1])
 
+  def test_rows_are_submitted_as_they_come(self):
+    class Joined(futures.OfRows):
+      def submit(self, *row):
+        done = Future()
+        done.set_result("".join(row))
+        return done
+
+    self.assertEqual(Joined()("ab", "cd"), ["ac", "bd"])
+
 
 if __name__ == "__main__":
   absltest.main()
