@@ -79,6 +79,10 @@ def run(model, rows, mesh=None):
   return model(rows, model.logits(rows), mesh)
 
 
+def compiled(model):
+  return jax.jit(functools.partial(run, model))
+
+
 def params_of(model):
   return {
     path[-1]: each.get_value()
@@ -107,10 +111,11 @@ class ExpertsTest(parameterized.TestCase):
     model = build(MIXTURES[name])
     # More pairs than a tile, and experts without any.
     rows = normal(5, 17, 12)
-    out = jax.jit(functools.partial(run, model))(rows)
+    out = compiled(model)(rows)
     wanted = by_loops(model, rows.reshape(-1, 12)).reshape(rows.shape)
     np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-5)
-    out = run(build(MIXTURES[name], "bfloat16"), jnp.asarray(rows, "bfloat16"))
+    rounded = build(MIXTURES[name], "bfloat16")
+    out = compiled(rounded)(jnp.asarray(rows, "bfloat16"))
     self.assertEqual(out.dtype, "bfloat16")
     error = np.asarray(out, np.float32) - wanted
     # A token whose logits are close may go to another expert.
@@ -121,10 +126,13 @@ class ExpertsTest(parameterized.TestCase):
     model, mixture = build(MIXTURES[name]), MIXTURES[name]
     rows, weights = normal(50, 12), normal(50, 12)[::-1]
     found = gradients(model, rows, weights)
-    wanted = jax.grad(
-      lambda params, rows: jnp.sum(dense(params, rows, mixture) * weights),
-      argnums=(0, 1),
-    )(params_of(model), rows)
+
+    @jax.jit
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def differentiate(params, rows):
+      return jnp.sum(dense(params, rows, mixture) * weights)
+
+    wanted = differentiate(params_of(model), rows)
     wanted = wanted[0] | {"rows": wanted[1]}
     self.assertEqual(found.keys(), wanted.keys())
     for key, each in wanted.items():
@@ -144,7 +152,8 @@ class ExpertsTest(parameterized.TestCase):
     out = jax.jit(lambda p, x: run(nnx.merge(graphdef, p), x, mesh))(
       placed, rows
     )
-    np.testing.assert_allclose(out, run(model, rows), rtol=1e-5, atol=1e-5)
+    wanted = compiled(model)(rows)
+    np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-5)
     weights = normal(52, 12)[::-1]
     wanted = gradients(model, rows, weights)
     for key, each in gradients(model, rows, weights, mesh).items():
@@ -157,24 +166,24 @@ class ExpertsTest(parameterized.TestCase):
     model = build(Mixture(experts=6, chosen=2, dim=7, bias=True))
     graphdef, params = nnx.split(model)
     with sharding.on(mesh):
-      compiled = jax.jit(lambda p, x: run(nnx.merge(graphdef, p), x))
-      out = compiled(sharding.place(params, mesh), normal(8, 12))
-    wanted = run(model, normal(8, 12))
+      cut = jax.jit(lambda p, x: run(nnx.merge(graphdef, p), x))
+      out = cut(sharding.place(params, mesh), normal(8, 12))
+    wanted = compiled(model)(normal(8, 12))
     np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-5)
 
   @parameterized.parameters(("float32", "gpt_oss"), ("bfloat16", "of_all"))
   def test_bits_of_a_row_do_not_depend_on_others(self, dtype, name):
     model = build(MIXTURES[name], dtype, row_block=32)
-    compiled = jax.jit(functools.partial(run, model))
+    call = compiled(model)
     rows = jnp.asarray(normal(96, 12), dtype)
-    whole = np.asarray(compiled(rows))
+    whole = np.asarray(call(rows))
     for size in (32, 64):
-      np.testing.assert_array_equal(compiled(rows[:size]), whole[:size])
+      np.testing.assert_array_equal(call(rows[:size]), whole[:size])
     mixed = np.random.default_rng(0).permutation(96)
-    np.testing.assert_array_equal(compiled(rows[mixed]), whole[mixed])
+    np.testing.assert_array_equal(call(rows[mixed]), whole[mixed])
     # All tokens want the same experts.
     same = jnp.concatenate([rows[:1]] * 31 + [rows[1:2]])
-    np.testing.assert_array_equal(compiled(same)[-1], whole[1])
+    np.testing.assert_array_equal(call(same)[-1], whole[1])
 
   def test_no_such_number_of_experts(self):
     with self.assertRaisesRegex(ValueError, "chosen=9 must be of 8 experts"):
@@ -201,7 +210,7 @@ class ModelTest(absltest.TestCase):
     def loss(model, ids):
       return jnp.mean(model(ids) ** 2)
 
-    want = nnx.value_and_grad(loss)(model, ids)
+    want = nnx.jit(nnx.value_and_grad(loss))(model, ids)
     other = reconfigured(model, scan=True, remat="elementwise")
     mesh = sharding.make_mesh(MeshConfig(fsdp=2, tensor=2))
     graphdef, params = nnx.split(other)
