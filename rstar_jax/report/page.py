@@ -50,7 +50,13 @@ LIVE_SCRIPTS = (*SCRIPTS[:-1], "renew.js", "live.js", SCRIPTS[-1])
 TRUSTED_TYPES = "; require-trusted-types-for 'script'; trusted-types 'none'"
 
 _STYLE = "style.css"
-_PAGE = "page.html"
+_FRAME = "page.html"
+_KIND = "rStar-Math report"
+_PAGES = """\
+  <nav aria-label="Pages of the report">
+    <a href="#view=overview" data-view="overview">Overview</a>
+    <a href="#view=problems" data-view="problems">Problems</a>
+  </nav>"""
 
 
 def write(
@@ -135,19 +141,38 @@ def _page(
   """
   style = _asset(_STYLE)
   texts = [_asset(each) for each in scripts]
-  parts = {
-    "policy": html.escape(policy(texts, style) + allowed),
-    "title": html.escape(name),
-    "style": style,
-    "blocks": "\n".join(blocks),
-    "scripts": "\n".join(f"<script>{each}</script>" for each in texts),
-  }
-  page = _asset(_PAGE)
-  pieces = page.split("{{")
-  text = [pieces[0]]
-  for piece in pieces[1:]:
-    name, _, rest = piece.partition("}}")
-    text += [parts[name], rest]
+  rules = html.escape(policy(texts, style) + allowed)
+  return frame(
+    title=f"{html.escape(name)} · {_KIND}",
+    name=html.escape(name),
+    kind=_KIND,
+    head="\n".join(
+      [
+        f'<meta http-equiv="Content-Security-Policy" content="{rules}">',
+        '<meta name="referrer" content="no-referrer">',
+        f"<style>{style}</style>",
+      ]
+    ),
+    pages=_PAGES,
+    without="This page draws itself with JavaScript, all of which is in this "
+    "file. Nothing is fetched from a network. Please allow it to run.",
+    scripts="\n".join([*blocks, *(f"<script>{e}</script>" for e in texts)]),
+  )
+
+
+def frame(**parts: str) -> str:
+  """Returns a page with the frame that all pages have.
+
+  Args:
+    **parts: markup for each place that the frame has: "title"; "name" and
+      "kind", at the top; "head", what the page consists of; "pages", links;
+      "without", what is said without JavaScript; and "scripts".
+  """
+  first, *pieces = _asset(_FRAME).split("{{")
+  text = [first]
+  for piece in pieces:
+    place, _, rest = piece.partition("}}")
+    text += [parts[place], rest]
   return "".join(text)
 
 
@@ -184,7 +209,7 @@ def _asset(name: str) -> str:
   """
   folder = importlib.resources.files("rstar_jax.report") / "assets"
   text = (folder / name).read_text("utf-8")
-  if name != _PAGE and any(
+  if name != _FRAME and any(
     mark in text.lower() for mark in ("</script", "</style", "<!--")
   ):
     raise ValueError(f"{name} holds </script, </style or <!--: write it apart")

@@ -1,6 +1,7 @@
 """The page at `/`: its files, which nothing in them may leave.
 
-The drawing of trees is the report's, file by file; what is new is in `assets`.
+The frame and the drawing of trees are the report's, file by file; what is new
+is in `assets`.
 All text of models arrives as JSON and is shown as text: browsers with trusted
 types refuse to convert any string to HTML.
 """
@@ -36,7 +37,15 @@ def html() -> str:
   """Returns the page."""
   links = [f'<link rel="stylesheet" href="assets/{each}">' for each in _STYLES]
   links += [f'<script defer src="assets/{each}"></script>' for each in SCRIPTS]
-  return _text("serve", "page.html").replace("{{files}}", "\n".join(links))
+  return report.frame(
+    title="Ask · rStar-Math",
+    name="",
+    kind="rStar-Math",
+    head="\n".join(links),
+    pages="",
+    without="This page asks the server by JavaScript. Please allow it.",
+    scripts="",
+  )
 
 
 @functools.cache

@@ -291,6 +291,7 @@ Report.ask = (() => {
 
   async function begin() {
     Report.theme.start(document.getElementById("theme"));
+    main.dataset.view = "tree"; // Styled as the report's page of that name.
     ui.canvas = el("div", { class: "canvas" });
     ui.kept = el("div", { class: "kept scroll" });
     ui.result = el("div", { class: "result" });
