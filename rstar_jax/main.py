@@ -163,10 +163,11 @@ def main(argv: list[str]) -> None:
 
 def refuse(error: Exception, leave: Callable[[], None] = lambda: None) -> None:
   """Ends the program: a wrong input is a line, and no traceback."""
+  if flags.FLAGS.is_parsed() and flags.FLAGS.verbosity > 0:
+    outside.say("".join(traceback.format_exception(error)), sys.stderr)
   outside.say(f"rstar_jax: {error}", sys.stderr)
   leave()
-  shown = flags.FLAGS.is_parsed() and flags.FLAGS.verbosity > 0
-  raise SystemExit(1) from (error if shown else None)
+  raise SystemExit(1) from None
 
 
 def check_flags(argv: list[str]) -> None:
@@ -377,14 +378,13 @@ def answer(context: "Context", round_: int | None) -> str:
   return questions.answer_one(asking, _QUESTION.value)
 
 
+@outside.program("rstar_jax")
 def console() -> None:
   """Runs the command `rstar_jax`; `python -m rstar_jax` is the same."""
+  flag.at_home(sys.argv)
   words = sys.argv[1:]
   name = words[0] if words and not words[0].startswith("-") else ""
-  try:
-    command = commands.find(name) if name else None
-  except ValueError as error:
-    refuse(error)
+  command = commands.find(name) if name else None
   if command and command.module:
     # `ml_collections` looks for overrides in sys.argv.
     sys.argv = [f"{sys.argv[0]} {name}", *words[1:]]
@@ -393,12 +393,10 @@ def console() -> None:
     except ModuleNotFoundError as error:
       if not command.extra:
         raise
-      refuse(
-        ValueError(
-          f"{name} needs {error.name}: pip install "
-          f"'rstar_jax[{command.extra}]', or -e '.[{command.extra}]' in a clone"
-        )
-      )
+      raise ValueError(
+        f"{name} needs {error.name}: pip install "
+        f"'rstar_jax[{command.extra}]', or -e '.[{command.extra}]' in a clone"
+      ) from None
     raise SystemExit(status)
   if not words or set(words) & set(commands.HELP):
     told = commands.overview()

@@ -4,15 +4,17 @@ Nothing of it is trusted. `parse` bounds JSON in size, depth and numbers,
 `lines` and `Bounded` what is read before that, in size and time. A failure is
 `Bad`, of one line; the caller puts aside what failed, counts it and goes on.
 `valid` is where text becomes valid Unicode, `shown` where it becomes safe to
-print.
+print. `program` is where a whole program is held to these.
 
 Standard library only.
 """
 
 import collections
+import contextlib
 import io
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -279,11 +281,59 @@ def say(text: str, file: TextIO | None = None) -> None:
   Args:
     text: without the last line break.
     file: None is standard output.
+
+  Raises:
+    SystemExit: see `to_reader`.
   """
   file = file or sys.stdout
   encoding = getattr(file, "encoding", None) or "utf-8"
   text = shown(text).encode(encoding, "backslashreplace").decode(encoding)
-  print(text, file=file, flush=True)
+  with to_reader(file):
+    print(text, file=file, flush=True)
+
+
+@contextlib.contextmanager
+def to_reader(file: BinaryIO | TextIO) -> Iterator[None]:
+  """Ends the program where nobody reads a stream any more, as in `| head`.
+
+  Args:
+    file: what is written to in the block.
+
+  Raises:
+    SystemExit: of status 1.
+  """
+  try:
+    yield
+  except BrokenPipeError:
+    # At its end Python flushes what is left, and would say that this fails.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+    raise SystemExit(1) from None
+
+
+@contextlib.contextmanager
+def program(name: str) -> Iterator[None]:
+  """Runs a program, in which a wrong input is a line and no traceback.
+
+  A standard stream that is closed is empty. Otherwise the next file to be
+  opened would get its number, and with it all that libraries print.
+
+  Args:
+    name: begins the line.
+
+  Raises:
+    SystemExit: of status 1, or 130 after Ctrl-C.
+  """
+  for stream, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    if getattr(sys, stream) is None:
+      setattr(sys, stream, open(os.devnull, mode))
+  try:
+    yield
+  except (ValueError, OSError) as error:
+    say(f"{name}: {error}", sys.stderr)
+    raise SystemExit(1) from None
+  except KeyboardInterrupt:
+    say(f"\n{name}: stopped", sys.stderr)
+    raise SystemExit(130) from None
 
 
 def _escaped(match: re.Match) -> str:

@@ -115,6 +115,14 @@ class MainTest(parameterized.TestCase):
     self.assertCountEqual(found, before)
     self.assertEqual(self.workdir.exists(), bool(before))
 
+  def test_a_traceback_where_it_is_asked_for(self):
+    with mock.patch.object(main, "run", side_effect=ValueError("a fault")):
+      told = self.run_main("--verbosity=1")
+    self.assertIn("in main\n    run()\n", told[2])
+    self.assertEndsWith(told[2], "\nrstar_jax: a fault\n")
+    with mock.patch.object(main, "run", side_effect=ValueError("a fault")):
+      self.assert_one_line(self.run_main(), "a fault")
+
   @parameterized.parameters(RuntimeError, ValueError)
   def test_the_text_of_an_error_moves_no_cursor(self, kind):
     failing = mock.patch.object(main, "run", side_effect=kind("\x1b[2J\u202e"))
@@ -521,6 +529,21 @@ class MainTest(parameterized.TestCase):
       told = re.findall(r"(?m)^  --(\w+)  \S", out)
       self.assertContainsSubset((*each.takes, "config", "workdir"), told)
       self.assertNoCommonElements(told, {"verbosity", *others(each)})
+
+  def test_home_is_known_where_no_shell_puts_it(self):
+    with mock.patch.dict(main.outside.os.environ, HOME=str(self.folder)):
+      self.assert_one_line(
+        self.run_console("status", "--workdir=~/run"),
+        f"there is no run in {self.folder}/run",
+      )
+      for given in ("--workdir=~run", "--workdir=a~/run"):
+        self.assert_one_line(
+          self.run_console("status", given), f"no run in {given[10:]}"
+        )
+      self.assert_one_line(
+        self.run_console("evolve", "--config=~/no.py", "--workdir=a"),
+        f"there is no file {self.folder}/no.py",
+      )
 
   def test_a_command_of_another_module(self):
     asked = []

@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 import time
 import unicodedata
 from unittest import mock
@@ -247,6 +250,52 @@ class TextTest(parameterized.TestCase):
     text = io.StringIO()
     outside.say("é\nb", text)
     self.assertEqual(text.getvalue(), "é\nb\n")
+
+
+class ProgramTest(absltest.TestCase):
+  def run_program(self, line: str, shell: str = "") -> tuple[int, str, str]:
+    """Runs a line of Python; returns (exit status, out, err)."""
+    program = (
+      "import contextlib, os, sys\n"
+      "from rstar_jax import outside\n"
+      f"with outside.program('name'):\n  {line}"
+    )
+    done = subprocess.run(
+      ["sh", "-c", f'exec "$0" -c "$1" {shell}', sys.executable, program],
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+  def test_what_a_person_did_wrong_is_a_line(self):
+    for error in ("ValueError('no \\x1b')", "OSError('no \\x1b')"):
+      self.assertEqual(
+        self.run_program(f"raise {error}"), (1, "", "name: no \\x1b\n")
+      )
+    self.assertEqual(
+      self.run_program("os.kill(os.getpid(), 2)"),
+      (130, "", "\nname: stopped\n"),
+    )
+    code, _, said = self.run_program("raise KeyError('a bug')")
+    self.assertEqual(code, 1)
+    self.assertStartsWith(said, "Traceback")
+
+  def test_closed_streams_are_empty(self):
+    code, said, _ = self.run_program("print(sys.stdin.read() == '')", "<&-")
+    self.assertEqual((code, said), (0, "True\n"))
+    # Whatever is opened next does not get their numbers.
+    line = "os._exit(os.open('/', os.O_RDONLY))"
+    code, _, _ = self.run_program(line, "<&- >&- 2>&-")
+    self.assertGreater(code, 2)
+
+  def test_a_reader_that_has_gone_is_no_error(self):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as file, self.assertRaises(SystemExit) as caught:
+      outside.say("a line", file)
+    # Closing it has flushed what was left, to nobody.
+    self.assertEqual(caught.exception.code, 1)
 
 
 if __name__ == "__main__":

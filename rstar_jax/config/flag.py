@@ -9,6 +9,7 @@
 import dataclasses
 import difflib
 import inspect
+import os
 import pathlib
 import re
 import runpy
@@ -85,6 +86,18 @@ def with_run(argv: list[str], name: str) -> None:
   workdir = given(argv, "workdir")
   if workdir and (found := epath.Path(workdir) / name).exists():
     argv.insert(1, f"--config={found}")
+
+
+def at_home(argv: list[str]) -> None:
+  """Puts the home folder for ~ in --name=~/..., as shells do for ~/... alone.
+
+  Args:
+    argv: changed in place.
+  """
+  for index, word in enumerate(argv):
+    name, equals, value = word.partition("=")
+    if name.startswith("-") and re.match("~(/|$)", value):
+      argv[index] = f"{name}{equals}{os.path.expanduser(value)}"
 
 
 def given(argv: list[str], flag: str) -> str | None:
@@ -223,6 +236,7 @@ def parse_flags(
     SystemExit: after one line on stderr, for an unknown field, a missing file
       or a value that cannot be right.
   """
+  at_home(argv)
   try:
     rest = flag_values(argv)
     if flag_values["config"].present:

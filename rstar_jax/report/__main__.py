@@ -40,4 +40,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  with outside.program("rstar_jax.report"):
+    sys.exit(main())

@@ -26,6 +26,7 @@ import numpy as np
 from absl import app, flags, logging
 from flax import nnx
 
+from rstar_jax import outside
 from rstar_jax.config import schema as config_lib
 from rstar_jax.data import batches
 from rstar_jax.data.synthetic import generator
@@ -195,4 +196,5 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
   define_flags()
-  app.run(main)
+  with outside.program("rstar_jax.tools.bootstrap"):
+    app.run(main)

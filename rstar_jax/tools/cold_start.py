@@ -25,7 +25,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from rstar_jax import rng
+from rstar_jax import outside, rng
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.data import gsm8k
 from rstar_jax.data.sources import open_source
@@ -178,4 +178,5 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
   define_flags()
-  app.run(main)
+  with outside.program("rstar_jax.tools.cold_start"):
+    app.run(main)

@@ -16,6 +16,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rstar_jax import outside
 from rstar_jax.config import flag
 from rstar_jax.data import shapes
 from rstar_jax.pipeline import checks, run, solve
@@ -125,4 +126,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  main()
+  with outside.program("rstar_jax.tools.harness"):
+    main()

@@ -213,16 +213,13 @@ def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
     raise app.UsageError(
       "give --config, --reward, and --processbench, --prmbench or --trees"
     )
-  try:
-    found = judge(
-      config,
-      rewards,
-      by_subset=subsets(bench) if bench else None,
-      by_kind=prmbench.read(open_source(kinds)[1]) if kinds else (),
-      trees=shards.read_trees(trees) if trees else (),
-    )
-  except (ValueError, OSError) as error:
-    raise SystemExit(outside.line(f"judge_rewards: {error}")) from None
+  found = judge(
+    config,
+    rewards,
+    by_subset=subsets(bench) if bench else None,
+    by_kind=prmbench.read(open_source(kinds)[1]) if kinds else (),
+    trees=shards.read_trees(trees) if trees else (),
+  )
   for each in tables(found):
     outside.say(f"{each}\n")
   if output:
@@ -230,6 +227,7 @@ def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
 
 
 if __name__ == "__main__":
-  app.run(
-    functools.partial(main, given=_flags()), flags_parser=flag.parse_flags
-  )
+  with outside.program("rstar_jax.tools.judge_rewards"):
+    app.run(
+      functools.partial(main, given=_flags()), flags_parser=flag.parse_flags
+    )

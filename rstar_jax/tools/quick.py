@@ -105,4 +105,5 @@ def _indented(text: str) -> str:
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  with outside.program("rstar_jax.tools.quick"):
+    sys.exit(main())

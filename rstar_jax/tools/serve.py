@@ -406,7 +406,7 @@ def _flags() -> dict[str, flags.FlagHolder]:
     "host": flags.DEFINE_string(
       "host", "127.0.0.1", "Where it listens; 0.0.0.0 is everywhere."
     ),
-    "port": flags.DEFINE_integer("port", 8000, "Where it listens."),
+    "port": flags.DEFINE_integer("port", 8000, "Where it listens.", 0, 65535),
     "api_key_env": flags.DEFINE_string(
       "api_key_env",
       "",
@@ -436,6 +436,7 @@ def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
 
 
 if __name__ == "__main__":
-  app.run(
-    functools.partial(main, given=_flags()), flags_parser=flag.parse_flags
-  )
+  with outside.program("rstar_jax.tools.serve"):
+    app.run(
+      functools.partial(main, given=_flags()), flags_parser=flag.parse_flags
+    )

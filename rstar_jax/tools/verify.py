@@ -126,4 +126,5 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  main(sys.argv[1:])
+  with outside.program("rstar_jax.tools.verify"):
+    main(sys.argv[1:])

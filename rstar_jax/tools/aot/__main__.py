@@ -13,13 +13,13 @@ of problems.
 """
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 from absl import app, flags, logging
 
+from rstar_jax import outside
 from rstar_jax.config import flag as config_flag
 from rstar_jax.config.schema import Config
 from rstar_jax.tools.aot import chips, plan, programs, report
@@ -78,14 +78,12 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f"--programs: {unknown} are none of {programs.NAMES}")
   # No device is used; libtpu would look for one.
   jax.config.update("jax_platforms", "cpu")
-  try:
-    config = _CONFIG.value
-    for row in [price(config)] if _PLAN.value else rows(config):
-      print(json.dumps(row), flush=True)
-  except ValueError as error:
-    sys.exit(f"{error}")
+  config = _CONFIG.value
+  for row in [price(config)] if _PLAN.value else rows(config):
+    outside.say(json.dumps(row))
 
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["config"])
-  sys.exit(app.run(main, flags_parser=config_flag.parse_flags))
+  with outside.program("rstar_jax.tools.aot"):
+    app.run(main, flags_parser=config_flag.parse_flags)

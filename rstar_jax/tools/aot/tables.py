@@ -4,11 +4,14 @@ python -m rstar_jax.tools.aot.tables docs/results/aot.jsonl
 python -m rstar_jax.tools.aot.tables docs/results/training_aot.jsonl
 """
 
+import argparse
 import json
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+from rstar_jax import outside
 
 Row = dict[str, Any]
 
@@ -124,18 +127,24 @@ def _table(
   return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
-def main(paths: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
   """Prints the tables of files of rows, as the command printed them."""
+  parser = argparse.ArgumentParser(
+    prog="python -m rstar_jax.tools.aot.tables",
+    description="Prints rows of python -m rstar_jax.tools.aot as tables.",
+  )
+  parser.add_argument("files", nargs="+", type=pathlib.Path, metavar="FILE")
   rows = [
     json.loads(line)
-    for path in paths
-    for line in pathlib.Path(path).read_text().splitlines()
+    for path in parser.parse_args(arguments).files
+    for line in path.read_text().splitlines()
   ]
   for make in (searches, steps, trainings):
     table = make(rows)
     if table.count("\n") > 1:
-      print(table, end="\n\n")
+      outside.say(f"{table}\n")
 
 
 if __name__ == "__main__":
-  main(sys.argv[1:])
+  with outside.program("rstar_jax.tools.aot.tables"):
+    main(sys.argv[1:])

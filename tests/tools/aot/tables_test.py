@@ -1,5 +1,7 @@
 """Tables of rows made by hand, and those of the page, of the rows beside it."""
 
+import contextlib
+import io
 import json
 import pathlib
 
@@ -88,6 +90,18 @@ class TablesTest(absltest.TestCase):
       "| 1.837 | 4.870 | 0.531 | 9.32 | 5.95 | 2.65 |  | 80% |",
     )
     self.assertEqual(tables.steps(rows), tables.steps([_STEP]))
+
+  def test_as_a_program(self):
+    path = str(_RESULTS / "training_aot.jsonl")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+      tables.main([path])
+    self.assertIn("share of peak", printed.getvalue())
+    for wrong in ([], ["--hlep"]):
+      with contextlib.redirect_stderr(io.StringIO()) as said:
+        with self.assertRaises(SystemExit):
+          tables.main(wrong)
+      self.assertIn("rstar_jax.tools.aot.tables", said.getvalue())
 
   def test_of_the_pages(self):
     for name, makes in (
