@@ -16,6 +16,7 @@ import numpy as np
 import safetensors
 
 from rstar_jax.hf.fields import read_json
+from rstar_jax.storage import store
 
 INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -218,7 +219,7 @@ def write_file(
 ) -> None:
   """Writes tensors, and what is said of them, as one file; see `write`."""
   partial = _partial(file)
-  with partial.open("wb") as stream:
+  with store.writing(file), partial.open("wb") as stream:
     stream.write(_header(specs, said))
     for name, spec in specs.items():
       _copy(parts, stream, name, spec)
@@ -265,7 +266,8 @@ def _copy(
 def write_text(file: pathlib.Path, text: str) -> None:
   """Writes a file atomically, by a temporary file and a rename."""
   partial = _partial(file)
-  partial.write_text(text)
+  with store.writing(file):
+    partial.write_text(text)
   _settle(partial, file)
 
 

@@ -291,9 +291,9 @@ class _Answers:
     begun: (id, question) of the lines that are there.
   """
 
-  def __init__(self, file: BinaryIO, asking: Asking):
+  def __init__(self, file: BinaryIO, name: str, asking: Asking):
     self.begun: set[tuple[str, str | None]] = set()
-    self._file = file
+    self._file, self._name = file, name
     self._by = {
       "round": asking.round,
       "method": asking.budget.method,
@@ -311,7 +311,7 @@ class _Answers:
       ValueError: see `answer_file`; or another process writes it.
     """
     if target == STANDARD:
-      yield cls(sys.stdout.buffer, asking)
+      yield cls(sys.stdout.buffer, target, asking)
       return
     check_target(target)
     path = pathlib.Path(target)
@@ -321,8 +321,8 @@ class _Answers:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
         raise ValueError(f"another process writes {path} now") from None
-      answers = cls(file, asking)
-      answers._resume(str(path))
+      answers = cls(file, target, asking)
+      answers._resume(target)
       yield answers
 
   def _resume(self, name: str) -> None:
@@ -353,7 +353,11 @@ class _Answers:
   def write(self, row: dict[str, Any]) -> None:
     """Appends a line; from any thread."""
     text = json.dumps(row | self._by, ensure_ascii=False, allow_nan=False)
-    with self._lock:
+    with (
+      self._lock,
+      store.writing(self._name),
+      outside.to_reader(self._file),
+    ):
       self._file.write(text.encode() + b"\n")
       self._file.flush()
       self._count(row)

@@ -8,13 +8,13 @@ the next. A file names who has it.
 import contextlib
 import errno
 import fcntl
+import io
 import json
 import os
 import pathlib
 import socket
 import time
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from rstar_jax import outside
 from rstar_jax.storage import layout, store
@@ -49,20 +49,21 @@ def alone(folder: store.Path, seconds: float = _SECONDS) -> Iterator[None]:
       raise ValueError(_said(who, folder, path, here))
     time.sleep(_LOOK_SECONDS)
   with file:
-    file.truncate()
     began = {"host": socket.gethostname(), "pid": os.getpid()}
-    file.write(json.dumps(began | {"began": int(time.time())}).encode())
-    file.flush()
+    with store.writing(path):
+      file.truncate()
+      file.write(json.dumps(began | {"began": int(time.time())}).encode())
     try:
       yield
     finally:
       path.unlink(missing_ok=True)
 
 
-def _locked(path: pathlib.Path) -> BinaryIO | None:
+def _locked(path: pathlib.Path) -> io.RawIOBase | None:
   """Opens and locks a file; returns None if another process has the lock."""
   while True:
-    file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+    # Unbuffered: what a full disk does not take is not tried again at the end.
+    file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", 0)
     try:
       # Of the process, and not of the open file: a child does not inherit it.
       fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,8 +5,10 @@ bucket: marked as complete), so a killed run leaves a complete one or none, and
 those before it. No other module imports orbax.
 """
 
+import contextlib
 import logging as std_logging
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -52,11 +54,12 @@ class Checkpoints:
     self.close()
 
   def close(self) -> None:
-    """Waits for the checkpoint that is being written."""
+    """Waits for the checkpoint that is being written; see `_said`."""
     try:
       self.wait()
     finally:
-      self._checkpointer.close()
+      with self._said():
+        self._checkpointer.close()
 
   def save(self, step: int, state: Any) -> None:
     """Begins to write a state; it replaces a checkpoint of the same step.
@@ -80,10 +83,28 @@ class Checkpoints:
     self._before, self._begun = self._begun, step
 
   def wait(self) -> None:
-    """Waits until what was begun is complete; raises what it failed with."""
+    """Waits until what was begun is complete; see `_said`."""
     writing, self._writing = self._writing, None
     if writing is not None:
-      writing.result()
+      with self._said():
+        writing.result()
+
+  @contextlib.contextmanager
+  def _said(self) -> Iterator[None]:
+    """Says in one line why a checkpoint is not written.
+
+    Raises:
+      OSError: it is not, for whatever reason.
+    """
+    try:
+      yield
+    except Exception as error:  # orbax raises many kinds.
+      # The end says why; before it stand long names.
+      reason = str(error).rpartition(": ")[2][:200]
+      raise OSError(
+        f"{self._folder}: checkpoint {self._begun} cannot be written "
+        f"({reason}): run the same command again once it can"
+      ) from error
 
   @property
   def whole(self) -> int | None:
@@ -188,8 +209,11 @@ def _shapes(tree: Any) -> dict[str, str]:
 
 
 def _tells(record: std_logging.LogRecord) -> bool:
-  """Says whether a record is none of orbax's reports of its progress."""
-  return record.levelno >= std_logging.WARNING or "orbax" not in record.pathname
+  """Says whether a record is none of orbax's progress and of its failures.
+
+  What fails is raised too, after hundreds of lines of tracebacks.
+  """
+  return record.levelno == std_logging.WARNING or "orbax" not in record.pathname
 
 
 # Of all threads, since checkpoints are written by some of orbax's own.

@@ -182,7 +182,7 @@ class Journal:
   def _append(self, line: bytes) -> None:
     self._path.parent.mkdir(parents=True, exist_ok=True)
     self._path.touch()
-    with self._path.open("r+b") as file:
+    with store.writing(self._path), self._path.open("r+b") as file:
       # After the last complete line: half a line is overwritten.
       file.seek(self._end)
       file.truncate()

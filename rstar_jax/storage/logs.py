@@ -49,6 +49,8 @@ def to_file(path: store.Path | None, *, quiet: bool = True) -> Iterator[None]:
     mirror = stack.enter_context(contextlib.closing(Mirror(path.parent)))
     handler = logging.FileHandler(mirror.resume(path.name), encoding="utf-8")
     stack.callback(handler.close)
+    # That the disk is full is said once, by what needs it.
+    handler.handleError = lambda record: None
     handler.setFormatter(_Shown(logging.Formatter(_TO_FILE)))
     logging.getLogger().addHandler(handler)
     stack.callback(logging.getLogger().removeHandler, handler)

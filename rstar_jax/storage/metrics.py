@@ -73,8 +73,8 @@ class MetricsWriter:
       if each in trackers.PACKAGES
     ]
     self._mirror = Mirror(store.path(workdir))
-    lines = self._mirror.resume(layout.METRICS)
-    self._lines = lines.open("a", encoding="utf-8")
+    self._path = self._mirror.resume(layout.METRICS)
+    self._lines = self._path.open("a", encoding="utf-8")
     self._events = None
     if "tensorboard" in names and importlib.util.find_spec("tensorboardX"):
       import tensorboardX
@@ -103,8 +103,10 @@ class MetricsWriter:
       "elapsed": round(time.monotonic() - self._began, 1),
     }
     # One write for a line, so that a killed run leaves no half line.
-    self._lines.write(json.dumps({"step": int(step), **named, **times}) + "\n")
-    self._lines.flush()
+    line = json.dumps({"step": int(step), **named, **times}) + "\n"
+    with store.writing(self._path):
+      self._lines.write(line)
+      self._lines.flush()
     if self._events:
       for name, value in named.items():
         self._events.add_scalar(name, value, int(step))
@@ -113,7 +115,8 @@ class MetricsWriter:
 
   def close(self) -> None:
     """Closes the files, and copies them to the bucket if there is one."""
-    self._lines.close()
+    with store.writing(self._path):
+      self._lines.close()
     if self._events:
       self._events.close()
     for each in self._trackers:

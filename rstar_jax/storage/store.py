@@ -134,6 +134,24 @@ def read(file: Path, most: int | None = None, start: int = 0) -> bytes | None:
   return None
 
 
+@contextlib.contextmanager
+def writing(file: Path) -> Iterator[None]:
+  """Names the file where a block fails to write it, as to a full disk.
+
+  Raises:
+    OSError: one line, which says what to do.
+  """
+  try:
+    yield
+  except OSError as error:
+    if error.filename is not None or error.strerror is None:
+      raise  # It names one.
+    raise OSError(
+      f"{file} cannot be written ({error.strerror}): run the same command "
+      "again once it can"
+    ) from error
+
+
 def write(file: Path, data: bytes) -> None:
   """Writes a file atomically: a reader sees the old content or the new.
 
@@ -148,7 +166,7 @@ def write(file: Path, data: bytes) -> None:
   file.parent.mkdir(parents=True, exist_ok=True)
   temporary = file.parent / f".{file.name}.{uuid.uuid4().hex}.tmp"
   try:
-    with open(temporary, "xb") as stream:
+    with writing(file), open(temporary, "xb") as stream:
       stream.write(data)
       stream.flush()
       os.fsync(stream.fileno())

@@ -10,6 +10,7 @@ import safetensors.numpy
 from absl.testing import absltest, parameterized
 
 from rstar_jax.hf import tensors
+from tests import full_disk
 
 VALUES = {
   name: np.random.default_rng(i).normal(size=shape).astype(np.float32)
@@ -43,6 +44,18 @@ class TensorsTest(parameterized.TestCase):
     for name, value in VALUES.items():
       block = (slice(1, 3), *(slice(0, n) for n in value.shape[1:]))
       np.testing.assert_array_equal(opened.read(name, block), value[block])
+
+  def test_a_full_disk_is_said_with_the_file(self):
+    whole = "model.safetensors"
+    with (
+      self.assertRaisesRegex(OSError, f"{whole} cannot be written .File too"),
+      full_disk.full(),
+    ):
+      self.write(10_000)
+    self.assertFalse((self.folder / whole).exists())
+    with self.assertRaisesRegex(OSError, "/x cannot be written"):
+      with full_disk.full():
+        tensors.write_text(self.folder / "x", "x" * 200)
 
   def test_shards(self):
     # 84 + 20 bytes, 88 bytes, 36 bytes: the third does not fit beside c.

@@ -12,6 +12,7 @@ from unittest import mock
 from absl.testing import absltest
 
 from rstar_jax.storage import alone, layout
+from tests import full_disk
 
 _WORKS = """
 import pathlib, sys, time
@@ -34,6 +35,15 @@ class AloneTest(absltest.TestCase):
       self.assertEqual(found["pid"], os.getpid())
     self.assertFalse(self.file.exists())
     return True
+
+  def test_a_full_disk_is_said_with_the_file(self):
+    with (
+      self.assertRaisesRegex(OSError, f"^{self.file} cannot be written"),
+      full_disk.full(0),
+      alone.alone(self.folder),
+    ):
+      self.fail("nothing says who is at work")
+    self.assertTrue(self.works())
 
   def other(self) -> subprocess.Popen:
     """Starts a process that works in the folder."""

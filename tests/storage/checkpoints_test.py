@@ -9,6 +9,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax.storage import checkpoints
+from tests import full_disk
 
 
 def _state(value: float):
@@ -105,6 +106,20 @@ class CheckpointsTest(parameterized.TestCase):
         writing.result.side_effect = OSError("no space")
         with self.assertRaisesRegex(OSError, "no space"):
           saver.save(7, _state(7.0))
+
+  def test_a_disk_that_is_full_is_a_line(self):
+    with (
+      mock.patch.object(checkpoints.logging.get_absl_handler(), "emit") as told,
+      self.assertRaisesRegex(
+        OSError,
+        f"^{self.folder}: checkpoint 7 cannot be written .*File too .*: run",
+      ),
+      full_disk.full(),
+    ):
+      self._save(7)
+    told.assert_not_called()
+    self._save(7)
+    self.assertEqual(self._restore()[0], 7)
 
   def test_nothing_there(self):
     self.assertIsNone(self._restore())

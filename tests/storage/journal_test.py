@@ -10,7 +10,7 @@ from absl.testing import absltest
 from rstar_jax import outside
 from rstar_jax.storage import append_only, journal, store
 from rstar_jax.storage.journal import Journal
-from tests import fake_gcs
+from tests import fake_gcs, full_disk
 
 
 class JournalTest(absltest.TestCase):
@@ -77,6 +77,18 @@ class JournalTest(absltest.TestCase):
       # Nothing of it is left for other readers either.
       rows = map(json.loads, self.path.read_text().splitlines())
       self.assertEqual([row["key"] for row in rows], ["a", "c"])
+
+  def test_a_full_disk_is_said_with_the_file(self):
+    journal = Journal(self.path)
+    journal.put("a", "one")
+    with (
+      self.assertRaisesRegex(OSError, f"^{self.path} cannot be written .File"),
+      full_disk.full(self.path.stat().st_size + 9),
+    ):
+      journal.put("b", "two")
+    again = Journal(self.path)
+    again.put("b", "three")
+    self.assertEqual([again.get(key) for key in "ab"], ["one", "three"])
 
   def test_a_line_of_something_else(self):
     Journal(self.path).put("a", 1)

@@ -1,10 +1,16 @@
 """What is logged goes to a file, and to people if it is grave."""
 
+import contextlib
+import io
 import pathlib
 import subprocess
 import sys
 
+from absl import logging
 from absl.testing import absltest
+
+from rstar_jax.storage import logs
+from tests import full_disk
 
 _PROGRAM = """
 import pathlib, sys
@@ -47,6 +53,16 @@ class LogsTest(absltest.TestCase):
   def test_not_quiet(self):
     said, _ = self.run_program("loud")
     self.assertRegex(said, r"(?m)^W\d{4} .*\] no verdict$")
+
+  def test_a_full_disk_is_not_said_of_each_line(self):
+    path = pathlib.Path(self.create_tempdir().full_path) / "log.txt"
+    with (
+      contextlib.redirect_stderr(io.StringIO()) as said,
+      logs.to_file(path),
+      full_disk.full(0),
+    ):
+      logging.info("a line")
+    self.assertEqual(said.getvalue(), "")
 
   def test_a_terminal_obeys_no_text(self):
     program = (

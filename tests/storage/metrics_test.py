@@ -11,6 +11,7 @@ from absl.testing import absltest
 from tensorboardX.proto import event_pb2
 
 from rstar_jax.storage import metrics
+from tests import full_disk
 
 
 def events(folder: pathlib.Path):
@@ -40,6 +41,16 @@ class MetricsTest(absltest.TestCase):
       rows,
       [{"step": 3, "round_1/sft/loss": 0.5}, {"step": 5, "accuracy": 1.0}],
     )
+
+  def test_a_full_disk_is_said_with_the_file(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    writer = metrics.MetricsWriter(folder, names=())
+    said = f"^{folder}/metrics.jsonl cannot be written .File too large"
+    with full_disk.full(0):
+      with self.assertRaisesRegex(OSError, said):
+        writer.write(1, {"loss": 0.5})
+      with self.assertRaisesRegex(OSError, said):
+        writer.close()
 
   def test_tensorboard_events_without_tensorflow(self):
     folder = pathlib.Path(self.create_tempdir().full_path)

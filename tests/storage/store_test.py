@@ -12,7 +12,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from rstar_jax.storage import store
-from tests import fake_gcs
+from tests import fake_gcs, full_disk
 
 
 class StoreTest(parameterized.TestCase):
@@ -272,6 +272,25 @@ class SweepTest(absltest.TestCase):
       self.assertRaisesRegex(OSError, "Input/output"),
     ):
       store.files(folder)
+
+  def test_a_full_disk_is_said_with_the_file(self):
+    file = pathlib.Path(self.create_tempdir().full_path) / "a" / "x.json"
+    store.write(file, b"before")
+    with (
+      self.assertRaisesRegex(OSError, f"^{file} cannot be written .File too"),
+      full_disk.full(),
+    ):
+      store.write(file, b"x" * 200)
+    # What is there is what was, and nothing else.
+    self.assertEqual(store.files(file.parent), {"x.json": store.version(file)})
+    self.assertEqual(file.read_bytes(), b"before")
+
+  def test_an_error_that_names_its_file_stays(self):
+    error = FileNotFoundError(2, "No such file or directory", "y")
+    with self.assertRaises(FileNotFoundError) as caught:
+      with store.writing("x"):
+        raise error
+    self.assertIs(caught.exception, error)
 
   def test_only_temporaries_go(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
