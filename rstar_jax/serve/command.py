@@ -7,6 +7,7 @@ It answers what `rstar_jax solve` answers, many at once; docs/serving.md.
 """
 
 import contextlib
+import errno
 import importlib
 import ipaddress
 import os
@@ -31,6 +32,8 @@ TOKEN = "RSTAR_JAX_TOKEN"
 _UNREAD_SECONDS = 120
 # Seconds after the grace in which clients are told, and the process ends.
 _LAST_SECONDS = 10.0
+# Errors of the port; others are of the host.
+_PORT_TAKEN = (errno.EADDRINUSE, errno.EACCES)
 
 
 def _flags() -> flags.FlagValues:
@@ -50,7 +53,9 @@ def _flags() -> flags.FlagValues:
   flags.DEFINE_string(
     "host", "127.0.0.1", "Where it listens; 0.0.0.0 is everywhere.", **add
   )
-  flags.DEFINE_integer("port", 8000, "Where it listens; 0 is any.", **add)
+  flags.DEFINE_integer(
+    "port", 8000, "Where it listens; 0 is any.", 0, 65535, **add
+  )
   flags.DEFINE_string(
     "token_env",
     TOKEN,
@@ -170,9 +175,10 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
       place.bind((host, port))
     except OSError as error:
+      wrong = "port" if error.errno in _PORT_TAKEN else "host"
       raise OSError(
         f"cannot listen at {host}, port {port}: {error.strerror}; give "
-        "another --port"
+        f"another --{wrong}"
       ) from None
     yield place
 

@@ -324,6 +324,8 @@ def _skip(state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
 
 def _lost(name: str, done: int, whole: int) -> str:
   """Says what is lost if a process ends now."""
+  if done == whole:
+    return f"{name}: no update is lost"
   return (
     f"{name}: the newest whole checkpoint is of update {whole}, and "
     f"{done - whole} of {done} updates are made again"

@@ -77,6 +77,16 @@ class FlagsTest(parameterized.TestCase):
       port = other.getsockname()[1]
       line = self.refusal("--config=configs/tiny.py", f"--port={port}")
     self.assertIn(f"port {port}: Address already in use", line)
+    self.assertIn("another --port", line)
+
+  def test_an_address_that_cannot_be(self):
+    config = "--config=configs/tiny.py"
+    # An address of documents, which no machine has.
+    line = self.refusal(config, "--host=192.0.2.1", "--open", "--port=0")
+    self.assertIn("give another --host", line)
+    for port in ("65536", "-1"):
+      with self.assertRaises(SystemExit):
+        self.refusal(config, f"--port={port}")
 
   def test_who_is_this_machine(self):
     for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost"):

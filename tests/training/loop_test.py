@@ -189,6 +189,14 @@ class FitTest(parameterized.TestCase):
     self.assertEqual(_saved(self.folder), [3])
     _assert_same(_run(self.folder), straight)
 
+  def test_what_is_lost_at_a_sudden_end(self):
+    for done, whole, said in (
+      (0, 0, "no update is lost"),
+      (3, 3, "no update is lost"),
+      (5, 3, "update 3, and 2 of 5 updates are made again"),
+    ):
+      self.assertEndsWith(loop._lost("sft", done, whole), said)
+
   def test_what_comes_before_a_batch_may_be_stopped(self):
     straight = _run()
     told = []
