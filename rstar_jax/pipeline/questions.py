@@ -40,7 +40,7 @@ from rstar_jax.config.schema import DataConfig
 from rstar_jax.data import files, shapes, sources
 from rstar_jax.data.files import ProblemError
 from rstar_jax.grading import judging
-from rstar_jax.pipeline import models
+from rstar_jax.pipeline import backends, models, solve
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.solve import (
   NO_ANSWER,
@@ -81,6 +81,7 @@ class Asking:
     Raises:
       ValueError: there are none, or the method needs a reward model.
     """
+    solve.check(method, valued=backends.scores(context, round_))
     solver = Solver(context, round_)
     return cls(context, round_, solver, solver.budget(method))
 

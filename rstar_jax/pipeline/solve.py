@@ -128,6 +128,23 @@ class Solution:
     return "\n".join([*lines, "", f"Answer: {self.answer}"])
 
 
+def check(method: Method | None, *, valued: bool) -> None:
+  """Checks a method, as can be done before models are loaded.
+
+  Args:
+    method: None is the usual one.
+    valued: whether there is a reward model; see `backends.scores`.
+
+  Raises:
+    ValueError: there is none, and the method needs it.
+  """
+  if method == "best_of_n" and not valued:
+    raise ValueError(
+      "method='best_of_n' needs a reward model, and there is none: choose "
+      "another, or set config.eval.reward_model"
+    )
+
+
 def solve(context: Context, round_: int, question: str) -> Solution:
   """Answers one question with the models of a round; see `solve_all`.
 
@@ -242,8 +259,7 @@ class Solver:
     Raises:
       ValueError: there is no reward model, which the method needs.
     """
-    if method == "best_of_n" and not self._valued:
-      raise ValueError("method='best_of_n' needs a reward model: there is none")
+    check(method, valued=self._valued)
     search = self._config.eval.search
     usual = {
       "samples": cost.samples_of_evaluation(self._config),

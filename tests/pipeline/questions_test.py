@@ -42,6 +42,14 @@ class QuestionsTest(SolvingCase, parameterized.TestCase):
     self.told = questions.answer_file(asking, rows, str(self.target))
     return list(map(json.loads, self.target.read_text().splitlines()))
 
+  def test_what_has_no_reward_model_is_not_loaded(self):
+    with (
+      mock.patch.object(questions, "Solver") as loading,
+      self.assertRaisesRegex(ValueError, "best_of_n' needs a reward model"),
+    ):
+      questions.Asking.of(self.context, 0, "best_of_n")
+    loading.assert_not_called()
+
   def test_a_line_for_each_row(self):
     rows = self.ask(
       {"id": "x", "question": "four", "answer": "4", "level": 3},
