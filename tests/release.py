@@ -99,10 +99,10 @@ def try_out(wheel: pathlib.Path) -> None:
 
     do(sys.executable, "-m", "venv", "venv")
     # Its own caches and settings stay those of the user.
-    pip = {**kept}
+    install = ("-m", "pip", "install", "-q", "--no-compile", str(wheel))
     subprocess.run(
-      [f"{folder}/venv/bin/python", "-m", "pip", "install", "-q", str(wheel)],
-      **{"cwd": folder, "env": pip, "check": True},
+      [f"{folder}/venv/bin/python", *install],
+      **{"cwd": folder, "env": kept, "check": True},
     )
     command = f"{folder}/venv/bin/rstar_jax"
     assert "rollout" in do(command, "--help")
