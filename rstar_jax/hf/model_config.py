@@ -6,7 +6,7 @@ refused, with the reason.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rstar_jax.hf import reward_heads, rope_config
 from rstar_jax.hf.families import FAMILIES
@@ -30,6 +30,10 @@ class _Family:
   head_dim: int | None = None
   eps: float = 1e-6
   window: int | None = None
+  # Which layers may have one: those that the file names, or all or none.
+  windows: Literal["named", "all", "none"] = "none"
+  # Whether the file says if there is a window at all.
+  switched: bool = False
   tied: bool = False
   # Of silent files, layers (i + 1) % every == 0 have no window; 0 is none.
   every: int = 0
@@ -48,6 +52,7 @@ _GEMMA = {
   "kv_heads": 4,
   "head_dim": 256,
   "window": 4096,
+  "windows": "named",
   "tied": True,
   "activation": ("gelu_pytorch_tanh", "hidden_activation"),
   "biases": ("attention_bias",),
@@ -60,12 +65,16 @@ _OLMO: dict[str, Any] = {
 }
 _BOTH_BIASES = ("attention_bias", "mlp_bias")
 _FAMILIES = {
-  "qwen2": _Family("Qwen2", kv_heads=32, window=4096),
+  "qwen2": _Family(
+    "Qwen2", kv_heads=32, window=4096, windows="named", switched=True
+  ),
   "qwen3": _Family(
     "Qwen3",
     kv_heads=32,
     head_dim=128,
     window=4096,
+    windows="named",
+    switched=True,
     biases=("attention_bias",),
     fixed={"qk_norm": "head"},
   ),
@@ -73,6 +82,8 @@ _FAMILIES = {
     "Qwen3Moe",
     kv_heads=4,
     window=4096,
+    windows="all",
+    switched=True,
     biases=("attention_bias",),
     fixed={"qk_norm": "head"},
   ),
@@ -82,22 +93,39 @@ _FAMILIES = {
     head_dim=64,
     eps=1e-5,
     window=128,
+    windows="named",
     every=2,
     biases=("attention_bias",),
     biased=True,
     fixed={"norm_form": "wide", "sinks": True},
   ),
   "llama": _Family("Llama", biases=_BOTH_BIASES),
-  "phi3": _Family("Phi3", eps=1e-5, fixed=_NO_BIAS),
-  "mistral": _Family("Mistral", kv_heads=8, window=4096, fixed=_NO_BIAS),
-  "ministral": _Family("Ministral", kv_heads=8, window=4096, fixed=_NO_BIAS),
+  "phi3": _Family("Phi3", eps=1e-5, windows="all", fixed=_NO_BIAS),
+  "mistral": _Family(
+    "Mistral", kv_heads=8, window=4096, windows="all", fixed=_NO_BIAS
+  ),
+  "ministral": _Family(
+    "Ministral", kv_heads=8, window=4096, windows="named", fixed=_NO_BIAS
+  ),
   "ministral3": _Family(
-    "Ministral3", kv_heads=8, head_dim=128, eps=1e-5, fixed=_NO_BIAS
+    "Ministral3",
+    kv_heads=8,
+    head_dim=128,
+    eps=1e-5,
+    windows="all",
+    fixed=_NO_BIAS,
   ),
   "granite": _Family("Granite", biases=_BOTH_BIASES),
-  "smollm3": _Family("SmolLM3", kv_heads=4, tied=True, biases=_BOTH_BIASES),
+  "smollm3": _Family(
+    "SmolLM3",
+    kv_heads=4,
+    windows="named",
+    switched=True,
+    tied=True,
+    biases=_BOTH_BIASES,
+  ),
   "olmo2": _Family("Olmo2", **_OLMO),
-  "olmo3": _Family("Olmo3", window=4096, every=4, **_OLMO),
+  "olmo3": _Family("Olmo3", window=4096, windows="named", every=4, **_OLMO),
   "gemma2": _Family("Gemma2", every=2, fixed=_GEMMA_FIXED, **_GEMMA),
   "gemma3_text": _Family(
     "Gemma3", every=6, fixed=_GEMMA_FIXED | {"qk_norm": "head"}, **_GEMMA
@@ -116,12 +144,6 @@ _FAMILIES = {
     **_GEMMA | {"window": 512},
   ),
 }
-# Families whose files say for each layer whether it has a window.
-_LAYERED = {"qwen2", "qwen3", "ministral", "smollm3", "olmo3", "gemma2"}
-_LAYERED |= {"gemma3_text", "gemma4_text", "gpt_oss"}
-# Families all of whose layers may have one.
-_WINDOWED = {"phi3", "mistral", "ministral3", "qwen3_moe"}
-_SWITCHED = {"qwen2", "qwen3", "qwen3_moe", "smollm3"}
 _GEMMAS = {"gemma2", "gemma3_text"}
 
 
@@ -309,6 +331,10 @@ def _check_plain(file: Fields, family: str) -> None:
     file.refuse("architectures", f"of {classes}")
 
 
+def _each_layer(config: ModelConfig) -> list[ModelConfig]:
+  return [config.layer(index) for index in range(config.num_layers)]
+
+
 def _activation(file: Fields, family: str) -> str:
   silent, name = _FAMILIES[family].activation
   value, known = file.value(name, silent), ("silu", "gelu_pytorch_tanh")
@@ -452,7 +478,7 @@ def _global_heads(
 
 def _head_fields(config: ModelConfig) -> dict[str, Any]:
   """Returns the fields that say how many heads there are, and how wide."""
-  layers = [config.layer(index) for index in range(config.num_layers)]
+  layers = _each_layer(config)
   heads = [
     {"num_key_value_heads": each.num_kv_heads, "head_dim": each.head_dim}
     for each in layers
@@ -516,7 +542,6 @@ def _mixtures(file: Fields, family: str, count: int) -> list[Mixture | None]:
 
 def _mixture_fields(config: ModelConfig) -> dict[str, Any]:
   """Returns the fields that `_mixtures` reads."""
-  layers = [config.layer(index) for index in range(config.num_layers)]
   one = config.experts()
   if one is None:
     return {}
@@ -538,7 +563,9 @@ def _mixture_fields(config: ModelConfig) -> dict[str, Any]:
     "moe_intermediate_size": one.dim,
     "norm_topk_prob": one.normalised,
     "decoder_sparse_step": 1,
-    "mlp_only_layers": [i for i, x in enumerate(layers) if not x.mixture],
+    "mlp_only_layers": [
+      i for i, each in enumerate(_each_layer(config)) if not each.mixture
+    ],
   }
 
 
@@ -547,14 +574,13 @@ def _windows(
 ) -> tuple[int, list[str]]:
   """Returns the window, 0 if there is no limit, and the kind of each layer.
 
-  In files of layered families `layer_types` says which layers have a window.
-  All layers of `_WINDOWED` families and none of the others have one; there
-  `layer_types` configures only the cache of `transformers`, and must agree.
+  Where a family's `windows` are "named", `layer_types` names them. Elsewhere it
+  configures only the cache of `transformers`, and must agree.
   """
   layers, silent = len(rotated), _FAMILIES[family]
   longest = file.whole("max_position_embeddings")
   window, start = None, 0
-  if family not in _SWITCHED or file.flag("use_sliding_window", False):
+  if not silent.switched or file.flag("use_sliding_window", False):
     window = file.whole("sliding_window", silent.window, null=True)
   if family in ("qwen2", "qwen3"):
     start = file.whole("max_window_layers", 28, least=None)
@@ -589,8 +615,8 @@ def _windows(
     window = longest if family in rope_config.BY_KIND else None
   if window is None:
     return 0, [FULL] * layers
-  if family not in _LAYERED:
-    right = layers if family in _WINDOWED else 0
+  if silent.windows != "named":
+    right = layers if silent.windows == "all" else 0
     if sliding != right:
       file.refuse(
         "sliding_window",
@@ -603,17 +629,19 @@ def _windows(
 
 def _window_fields(config: ModelConfig) -> dict[str, Any]:
   """Returns the fields that say which layers have a window or are rotated."""
-  family, count = config.family, config.num_layers
-  layers = [config.layer(index) for index in range(count)]
+  family, about = config.family, _FAMILIES[config.family]
+  layers = _each_layer(config)
   window = max(each.sliding_window for each in layers)
   fields: dict[str, Any] = {}
-  if window or family not in ("llama", "granite", "olmo2", "qwen2", "qwen3"):
+  # These say nothing of a window that there is not.
+  quiet = not window and family in ("qwen2", "qwen3")
+  if window or (about.windows != "none" and not quiet):
     fields["sliding_window"] = window or None
-  if family in _SWITCHED:
+  if about.switched:
     fields["use_sliding_window"] = bool(window)
   if family in ("qwen2", "qwen3") and window:
     fields["max_window_layers"] = 0
-  if family in _LAYERED and (window or family not in ("qwen2", "qwen3")):
+  if about.windows == "named" and not quiet:
     fields["layer_types"] = [
       SLIDING if each.sliding_window else FULL for each in layers
     ]

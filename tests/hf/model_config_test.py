@@ -326,6 +326,15 @@ class HfConfigTest(parameterized.TestCase):
     fields = fields_of("phi3_window", use_sliding_window=False)
     self.assertEqual(read(fields).sliding_window, 11)
 
+  @parameterized.parameters("mistral", "ministral3", "phi3", "qwen3_moe")
+  def test_all_layers_have_the_window(self, name):
+    slid = {"sliding_window": 7, "layer_types": None}
+    fields = fields_of(name, use_sliding_window=True, **slid)
+    self.assertEqual(read(fields).sliding_window, 7)
+    fields["use_sliding_window"] = False
+    wanted = 0 if name == "qwen3_moe" else 7
+    self.assertEqual(read(fields).sliding_window, wanted)
+
   def test_llama_has_no_window(self):
     fields = fields_of("llama_mqa", use_sliding_window=False)
     with self.assertRaisesRegex(ValueError, "sliding_window=7 must be null"):
