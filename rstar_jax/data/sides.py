@@ -23,6 +23,8 @@ from rstar_jax.data.prefix_trees import PrefixTree
 from rstar_jax.steps import tokenizer as tokenizer_lib
 from rstar_jax.types import PreferencePair, Prefix
 
+# A packed row has a multiple of so many tokens.
+_MULTIPLE = 128
 # Questions of which is asked at once in which order they come.
 _AT_ONCE = 1024
 
@@ -170,7 +172,6 @@ def make_batches(
   *,
   length: int,
   parts: int = 1,
-  multiple: int = 128,
   balanced: bool = False,
   size: tuple[int, int] | None = None,
 ) -> tuple[BatchAt, int]:
@@ -181,9 +182,9 @@ def make_batches(
     batch_size: items per batch.
     epochs: passes over the questions, each shuffled differently.
     seed: seed of the shuffling; None keeps the order of the questions.
-    length: tokens of a packed row, if no item is longer.
+    length: tokens of a packed row, if no item is longer; rounded up to a
+      multiple of 128.
     parts: N is a multiple of it.
-    multiple: T is a multiple of it.
     balanced: whether items weigh what `balance` says, and not their own weight.
     size: what `largest` says of these batches; None looks.
 
@@ -195,7 +196,7 @@ def make_batches(
     compiled, T and M are those of all batches, M is a power of two, and N is
     one of at most four.
   """
-  length = _length(sides, length, multiple)
+  length = _length(sides, length)
   pieces, count = _pieces(sides, batch_size, epochs, seed, length)
   rows, items = size or _largest(pieces, count, length)
   items = 1 << (items - 1).bit_length()
@@ -234,13 +235,12 @@ def largest(
   seed: int | None,
   *,
   length: int,
-  multiple: int = 128,
 ) -> tuple[int, int]:
   """Looks through all batches for the most rows, and the most items of a row.
 
   It takes about as long as to make the batches; see `make_batches`.
   """
-  length = _length(sides, length, multiple)
+  length = _length(sides, length)
   return _largest(*_pieces(sides, batch_size, epochs, seed, length), length)
 
 
@@ -248,8 +248,8 @@ def largest(
 _Piece = tuple[Group, PrefixTree]
 
 
-def _length(sides: Sides, length: int, multiple: int) -> int:
-  return -(-max(length, sides.longest) // multiple) * multiple
+def _length(sides: Sides, length: int) -> int:
+  return -(-max(length, sides.longest) // _MULTIPLE) * _MULTIPLE
 
 
 def _pieces(

@@ -175,7 +175,7 @@ def join(
   return host
 
 
-def check_devices(environment: Mapping[str, str] = os.environ) -> None:
+def check_devices() -> None:
   """Checks that jax has the platform that it is told to use.
 
   Raises:
@@ -184,7 +184,7 @@ def check_devices(environment: Mapping[str, str] = os.environ) -> None:
   try:
     jax.devices()
   except (AssertionError, RuntimeError) as error:
-    asked = environment.get("JAX_PLATFORMS", "")
+    asked = os.environ.get("JAX_PLATFORMS", "")
     said = outside.line(str(error)) or "no such platform"
     told = f"JAX_PLATFORMS={asked}: " if asked else ""
     raise ValueError(

@@ -133,9 +133,9 @@ class LossTest(parameterized.TestCase):
       return jax.value_and_grad(loss)(params)
 
     def batch(batch_size, k=0):
-      return sides_lib.make_batches(
-        sides, batch_size, 1, None, length=256, multiple=1
-      )[0](k)
+      return sides_lib.make_batches(sides, batch_size, 1, None, length=256)[0](
+        k
+      )
 
     tree = batch(len(items))
     apart = [batch(1, k) for k in range(len(items))]
