@@ -25,6 +25,7 @@ from rstar_jax.models.transformer import (
   ppm_from_policy,
 )
 from rstar_jax.training import lora
+from tests.models import jitted
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
@@ -58,16 +59,17 @@ class GoldenTest(AdapterCase):
   def test_logits_are_those_of_peft(self, name):
     expected = np.load(GOLDEN / name / "adapter" / "expected.npz")
     model = folders.load_policy(self.copied(name))
-    out = model(expected["ids"])
+    out = jitted.call(model, expected["ids"])
     np.testing.assert_allclose(out, expected["expected"], rtol=0, atol=1e-4)
-    plain = folders.load_policy(GOLDEN / name)(expected["ids"] % 97)
+    base = folders.load_policy(GOLDEN / name)
+    plain = jitted.call(base, expected["ids"] % 97)
     difference = np.asarray(plain) - expected["expected"][..., :97]
     self.assertGreater(np.abs(difference).max(), 0.1)
 
   def test_values_are_those_of_peft(self):
     expected = np.load(GOLDEN / "llama_bias" / "adapter" / "expected.npz")
     model = folders.load_reward_model(self.copied("llama_bias"))
-    values = np.asarray(model(expected["ids"]))[:, -1]
+    values = np.asarray(jitted.call(model, expected["ids"]))[:, -1]
     raw = expected["expected"][:, 0]
     np.testing.assert_allclose(values, np.tanh(raw / 5), rtol=0, atol=1e-5)
 
@@ -76,10 +78,10 @@ class GoldenTest(AdapterCase):
     expected = np.load(GOLDEN / "phi3" / "adapter" / "expected.npz")
     folder = self.copied("phi3", use_rslora=False, lora_alpha=6)
     # 6 / 4 is 3 / sqrt(4).
-    out = folders.load_policy(folder)(expected["ids"])
+    out = jitted.call(folders.load_policy(folder), expected["ids"])
     np.testing.assert_allclose(out, expected["expected"], rtol=0, atol=1e-4)
     self.say(folder, lora_alpha=3)
-    out = folders.load_policy(folder)(expected["ids"])
+    out = jitted.call(folders.load_policy(folder), expected["ids"])
     self.assertGreater(np.abs(out - expected["expected"]).max(), 0.1)
 
 

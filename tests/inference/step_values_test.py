@@ -8,6 +8,7 @@ from rstar_jax import testing
 from rstar_jax.inference.step_values import step_values
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.steps import prompts
+from tests.models import jitted
 
 
 class StepValuesTest(absltest.TestCase):
@@ -20,7 +21,7 @@ class StepValuesTest(absltest.TestCase):
     for count in (1, 2):
       text = prompts.prompt("What is 2?") + "".join(steps[:count])
       ids = np.array([tokenizer.encode(text)])
-      expected.append(model(ids)[0, -1])
+      expected.append(jitted.call(model, ids)[0, -1])
     self.assertEqual((found.dtype, found.shape), (np.float32, (2,)))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     self.assertNotAlmostEqual(*map(float, found))

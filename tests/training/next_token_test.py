@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import numpy as np
 from absl.testing import absltest
@@ -7,6 +9,7 @@ from rstar_jax import testing
 from rstar_jax.data import batches
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.training import next_token
+from tests.models import jitted
 
 
 class NextTokenTest(absltest.TestCase):
@@ -21,10 +24,11 @@ class NextTokenTest(absltest.TestCase):
     arrays = batches.pack(
       [[(row, np.ones(len(row), np.int32)) for row in rows]], 48
     ).arrays
-    whole, hits, _ = next_token.logprobs(model, arrays)
-    parts, _, _ = next_token.logprobs(
-      model, arrays, max_logits=7 * model.config.vocab_size
+    in_parts = functools.partial(
+      next_token.logprobs, max_logits=7 * model.config.vocab_size
     )
+    whole, hits, _ = nnx.jit(next_token.logprobs)(model, arrays)
+    parts, _, _ = nnx.jit(in_parts)(model, arrays)
     np.testing.assert_allclose(whole, parts, rtol=1e-5, atol=1e-5)
     found = {}
     for at in range(1, np.count_nonzero(arrays["ends"][0])):
@@ -35,8 +39,9 @@ class NextTokenTest(absltest.TestCase):
       path = [0, *path[::-1]]
       found[tuple(arrays["tokens"][0, path].tolist())] = at
     for row in rows:
-      logits = np.asarray(model(row[None])[0])
-      expected = jax.nn.log_softmax(logits[:-1])
+      # One length for all; the model is causal.
+      padded = np.pad(row, (0, len(rows[-1]) - len(row)))[None]
+      expected = jax.nn.log_softmax(jitted.call(model, padded)[0])
       for size in range(2, len(row) + 1):
         at = found[tuple(row[:size].tolist())]
         one = expected[size - 2]

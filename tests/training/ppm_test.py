@@ -14,6 +14,7 @@ from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.steps import prompts
 from rstar_jax.training import ppm
 from rstar_jax.types import PreferencePair, Trajectory
+from tests.models import jitted
 
 TOKENIZER = testing.ByteTokenizer()
 CONFIG = TrainConfig(
@@ -55,7 +56,7 @@ def _model(head="tanh") -> Transformer:
 def _value(model, question, nodes) -> float:
   """The value of one unpadded sequence."""
   ids = TOKENIZER.encode(prompts.prompt(question) + "".join(nodes))
-  return float(model(jnp.array([ids]))[0, -1])
+  return float(jitted.call(model, np.array([ids]))[0, -1])
 
 
 def _batch(pairs, batch_size):
@@ -95,10 +96,10 @@ class LossTest(parameterized.TestCase):
     batch_at, _ = sides_lib.make_batches(sides, 3, 1, None, length=150)
     batch = batch_at(0)
     good, bad = (_value(model, q, nodes) for q, nodes, _ in items)
-    total, sums = ppm.pqm_loss(model, batch)
+    total, sums = nnx.jit(ppm.pqm_loss)(model, batch)
     np.testing.assert_allclose(total, (good - 1) ** 2 + bad**2, rtol=1e-5)
     self.assertEqual(float(sums["count"]), 2.0)
-    total, sums = ppm.orm_loss(model, batch)
+    total, sums = nnx.jit(ppm.orm_loss)(model, batch)
     raw = np.arctanh([good, bad])
     expected = np.log1p(np.exp(-raw[0])) + np.log1p(np.exp(raw[1]))
     np.testing.assert_allclose(total, expected, rtol=1e-5)

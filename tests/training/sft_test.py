@@ -2,7 +2,6 @@ import dataclasses
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
 from flax import nnx
@@ -13,6 +12,7 @@ from rstar_jax.data import batches
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.training import sft
+from tests.models import jitted
 
 TOKENIZER = testing.ByteTokenizer()
 CONFIG = TrainConfig(
@@ -47,12 +47,13 @@ def _model(seed: int = 0) -> Transformer:
 
 def _greedy(model, ids: list[int], count: int) -> list[int]:
   """Plain greedy decoding, the whole row again for each token."""
-  forward = jax.jit(lambda tokens: jnp.argmax(model(tokens), axis=-1))
-  tokens = np.zeros((1, len(ids) + count), np.int32)
+  # One length for all, so that one program is compiled; the model is causal.
+  tokens = np.zeros((1, CONFIG.length), np.int32)
   tokens[0, : len(ids)] = ids
-  for at in range(len(ids), len(ids) + count):
-    tokens[0, at] = forward(tokens)[0, at - 1]
-  return tokens[0, len(ids) :].tolist()
+  end = len(ids) + count
+  for at in range(len(ids), end):
+    tokens[0, at] = jitted.call(model, tokens)[0, at - 1].argmax()
+  return tokens[0, len(ids) : end].tolist()
 
 
 class SftTest(absltest.TestCase):
@@ -75,10 +76,11 @@ class SftTest(absltest.TestCase):
     length = 2 * max(len(r[0]) for r in rows)
     arrays = batches.pack([[row] for row in rows], length).arrays
     self.assertLess(len(arrays["tokens"]), len(rows))
-    packed, sums = sft.sft_loss(model, arrays)
+    packed, sums = nnx.jit(sft.sft_loss)(model, arrays)
     total = count = hits = 0.0
     for ids, mask in rows:
-      log_probs = np.asarray(jax.nn.log_softmax(model(ids[None])[0]))
+      row = np.pad(ids, (0, length - len(ids)))[None]
+      log_probs = np.asarray(jax.nn.log_softmax(jitted.call(model, row)[0]))
       for at in np.flatnonzero(mask):
         total -= log_probs[at - 1, ids[at]]
         hits += log_probs[at - 1].argmax() == ids[at]
@@ -91,11 +93,12 @@ class SftTest(absltest.TestCase):
     # The gradient of a packed row is the sum of its solutions' gradients.
     graphdef, params = nnx.split(_model(3))
 
+    @jax.jit
     def grad(arrays):
       def loss(params):
         return sft.sft_loss(nnx.merge(graphdef, params), arrays)[0]
 
-      return jax.jit(jax.grad(loss))(params)
+      return jax.grad(loss)(params)
 
     rows = [batches.encode_row(TOKENIZER, q, nodes) for q, nodes in ROWS[:2]]
     length = sum(len(r[0]) for r in rows)
@@ -181,9 +184,10 @@ class SftTest(absltest.TestCase):
     self.assertEqual([k for k, _ in measured], [2])
     # By the trained model, of each row alone.
     total = count = 0.0
+    loss_of = nnx.jit(sft.sft_loss)
     for question, nodes in (ROWS[2], ROWS[0]):
       row = batches.encode_row(TOKENIZER, question, nodes)
-      loss, sums = sft.sft_loss(model, batches.pack([[row]], 173).arrays)
+      loss, sums = loss_of(model, batches.pack([[row]], 173).arrays)
       total, count = total + float(loss), count + float(sums["count"])
     _, values = measured[0]
     np.testing.assert_allclose(
