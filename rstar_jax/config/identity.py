@@ -1,4 +1,4 @@
-"""What binds a run to its config, and configs read back from workdirs."""
+"""The identity that binds a workdir, and configs read back from workdirs."""
 
 import copy
 import dataclasses

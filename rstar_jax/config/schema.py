@@ -37,7 +37,7 @@ class MeshConfig(Closed):
 
 @dataclasses.dataclass(kw_only=True)
 class PolicyConfig(Closed):
-  """Where the base model is; every round's SFT starts from it."""
+  """The base model, from which every round's SFT starts."""
 
   # A Hugging Face folder or name, or a GGUF file; a folder or a file may be in
   # a bucket (gs://). Empty: the bootstrap checkpoint that ships with the
@@ -396,7 +396,7 @@ class TrainConfig(Closed):
 
   @property
   def of_model(self) -> dict[str, str | int | float]:
-    """What of this is said to the model, by the fields of its config."""
+    """The settings that the model's own config takes, by its fields."""
     names = "remat", "attention_block", "balance"
     return {name: getattr(self, name) for name in names}
 
@@ -504,7 +504,7 @@ class ExtractConfig(Closed):
 
 @dataclasses.dataclass(kw_only=True)
 class EvalConfig(Closed):
-  """What is measured after each round, on held-out problems."""
+  """The evaluation after each round, on held-out problems."""
 
   # Problems that are measured; none of them is trained on.
   data: DataConfig = field(
@@ -541,7 +541,7 @@ class EvalConfig(Closed):
 
 @dataclasses.dataclass(kw_only=True)
 class StudyConfig(Closed):
-  """What `rstar_jax study` compares, on the problems of `eval`."""
+  """The comparison of `rstar_jax study`, on the problems of `eval`."""
 
   # Ways to solve a problem; a search of one's own as in `search.method`.
   methods: tuple[str, ...] = field(
@@ -594,7 +594,7 @@ class DecontaminateConfig(Closed):
 
 @dataclasses.dataclass(kw_only=True)
 class RoundConfig(Closed):
-  """What one round of self-evolution does differently from `search`."""
+  """A round of self-evolution, where it differs from `search`."""
 
   # Where a round's trees come from: a "search", or independent "samples", as
   # many solutions of a problem as there would be rollouts (expert iteration).

@@ -1,4 +1,4 @@
-"""What a policy wrote, as the batches that reinforcement learns from."""
+"""A policy's own samples, as the batches that reinforcement learns from."""
 
 import collections
 from collections.abc import Sequence

@@ -17,7 +17,7 @@ from rstar_jax.storage import layout, records, store
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """What is made of a part of the trees.
+  """The files to be made of a part of the trees.
 
   Attributes:
     part: the trees.

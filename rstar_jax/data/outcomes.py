@@ -19,7 +19,7 @@ _FIELD = "problems"
 
 @dataclasses.dataclass(slots=True)
 class Outcome:
-  """What the trees of a problem have.
+  """Counts of the answers in a problem's trees.
 
   Attributes:
     problem_id: id of the problem.
@@ -49,7 +49,7 @@ class Outcome:
 
   @property
   def mastered(self) -> bool:
-    """Whether all answers are right, and there is one."""
+    """Whether there are answers, and all are right."""
     return self.right > 0 and not self.wrong and not self.undecided
 
 

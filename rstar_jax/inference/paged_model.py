@@ -101,7 +101,7 @@ class Call:
 
 
 class Request:
-  """What a thread waits for.
+  """A request that a thread waits for.
 
   Attributes:
     prefix: ids of its path, or of one of them.

@@ -26,7 +26,7 @@ _COPY = 2
 
 
 class DecodePlan:
-  """What T slots do in K inner steps, as views of one int32 array.
+  """A plan of T slots for K inner steps, as views of one int32 array.
 
   Attributes:
     array: [3 K + 5 + P, T].

@@ -1,4 +1,4 @@
-"""What servers are asked in token ids, and what they answer.
+"""Requests to servers in token ids, and their answers.
 
 Two protocols: OpenAI's completions with what vLLM adds to them, and SGLang's
 own. Neither server's tokenizer is used: ids go in, ids come out. Requests are
@@ -48,7 +48,7 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-  """What of a server's answer is the raw value of a path.
+  """Where a server's answer has the raw value of a path.
 
   Attributes:
     of: "classify", a number for each label, at the path's last token;

@@ -25,7 +25,7 @@ from rstar_jax.types import Prefix
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """What is known of a published reward model without its weights.
+  """A published reward model, before its weights are loaded.
 
   Attributes:
     folder: its folder, or name on the hub.

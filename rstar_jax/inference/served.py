@@ -30,7 +30,7 @@ _FAR = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-  """What a model says to some prompts.
+  """A model's own results for some prompts.
 
   Attributes:
     folder: the model's, for messages.
@@ -47,7 +47,7 @@ class Expected:
 
 
 class _Served:
-  """What both have: servers, threads that ask them, and counts.
+  """A client of servers: threads that ask them, and counts.
 
   Attributes:
     servers: the client.

@@ -12,7 +12,7 @@ from rstar_jax.models.transformer import Transformer
 
 
 class Structure:
-  """What a model is but for its parameters; a static argument of programs.
+  """A model without its parameters; a static argument of programs.
 
   Equal ones are one object, made by `structure_of`: the hash of a graphdef
   takes milliseconds, and each call of a program asks for it.

@@ -154,7 +154,7 @@ def choose(logits: jax.Array, mixture: Mixture) -> tuple[jax.Array, jax.Array]:
 
 
 class Load(NamedTuple):
-  """What routers did with the tokens that count; layers add up.
+  """Sums over the routed tokens that count; those of layers add up.
 
   Attributes:
     tokens: float32 [E], how many have an expert among theirs.

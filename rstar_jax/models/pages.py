@@ -41,7 +41,7 @@ class Slots:
 
 
 class Plan(NamedTuple):
-  """What attention in all layers of a step has in common.
+  """The part of a step's attention that all layers share.
 
   Attributes:
     places: int32 [T]; see `places`.

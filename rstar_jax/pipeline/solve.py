@@ -37,7 +37,7 @@ NO_ANSWER = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Budget:
-  """What is spent on a question.
+  """The most that is spent on a question.
 
   Attributes:
     method: "greedy" takes the likeliest solution; "majority" votes among

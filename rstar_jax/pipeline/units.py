@@ -46,7 +46,7 @@ _SECONDS = 1.0
 
 
 class Backend(Protocol):
-  """What counts its work; see `backends.ModelBackend`."""
+  """Models that count their work; see `backends.ModelBackend`."""
 
   def usage(self) -> dict[str, float]: ...
 
@@ -254,7 +254,7 @@ class Units:
 
 
 class Kept:
-  """What is there of a unit that is not done.
+  """The part of an unfinished unit that is kept.
 
   Attributes:
     times: how often something was kept of it, by whichever process.

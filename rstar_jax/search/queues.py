@@ -25,7 +25,7 @@ _THREADS = 256
 
 @dataclasses.dataclass
 class Usage:
-  """What the callables of one kind were asked.
+  """Counts of the requests of one kind.
 
   Attributes:
     requests: number of requests.

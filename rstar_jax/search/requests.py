@@ -1,4 +1,4 @@
-"""What a search asks for, and the callables that answer.
+"""Requests of a search, and the callables that answer them.
 
 A search of one problem is a generator. It yields a request, or a list of
 requests that do not depend on one another, and is sent the answer, or the list

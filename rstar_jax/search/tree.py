@@ -109,7 +109,7 @@ class Child:
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-  """What the policy wrote once.
+  """One sample of the policy.
 
   Attributes:
     parent: the node that it follows.

@@ -1,4 +1,4 @@
-"""What a run is to learn: problems, how they are asked, what answers are worth.
+"""A task: its problems, the prompt, solved examples and the reward.
 
 The step grammar is the same for all tasks (`steps/grammar.py`): code in steps,
 its output, and an answer that boxes something. What the answer is, and what it

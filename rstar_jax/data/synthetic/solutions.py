@@ -138,7 +138,7 @@ class SolvedProblem:
 
   @functools.cached_property
   def plan(self) -> list[Planned]:
-    """What the answer needs to be computed, in order."""
+    """The quantities that the answer needs, in order."""
     return plan(needed(self.facts, self.question.names), self.question)
 
 

@@ -1,4 +1,4 @@
-"""What `shared_pages.py` reads and where it goes, planned on the device.
+"""Plans, on the device, what `shared_pages.py` reads and where it goes.
 
 A plan is made once for all layers: in each it would cost as much as the kernel.
 Letters: T tokens, R rows of a table, P pages of a row, L layers, NP pages of a
@@ -31,7 +31,7 @@ _BYTES = 2**23
 
 
 class Reads(NamedTuple):
-  """What the kernel reads; the same for all layers.
+  """The reads of the kernel, the same for all layers.
 
   Attributes:
     moves: int32 [C, 1, c * P], for each page that a chunk reads its number in

@@ -1,4 +1,4 @@
-"""What a step costs a chip, from the model's sizes; and how long it takes.
+"""The cost of a step for a chip, from the model's sizes, and its time.
 
 The one model of cost: the compile report, the plan and the simulator of a fleet
 (benchmarks/fleet.py) count with it. Letters: D model, N query heads, K

@@ -1,4 +1,4 @@
-"""What a chip holds, by sizes alone: seconds, and no compiler.
+"""The memory of a chip, by sizes alone: seconds, and no compiler.
 
 Of a search, weights and pages are exact, and the temporaries an estimate. Of a
 training the state is exact, and the rest counted from what a backward pass

@@ -41,7 +41,7 @@ TEST_SETS = (
 
 @dataclasses.dataclass(frozen=True)
 class Assumptions:
-  """What the plan assumes: the paper's numbers where it is cited, and guesses.
+  """Assumptions of the plan: the paper's numbers where cited, and guesses.
 
   Attributes:
     problems: training problems (section 3.4.1).

@@ -1,4 +1,4 @@
-"""What a check of a run found, as lines."""
+"""The findings of checks of a run, as lines."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ _LONGEST = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-  """What one check found.
+  """The finding of one check.
 
   Attributes:
     about: what was looked at, a word or two.

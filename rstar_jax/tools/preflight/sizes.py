@@ -1,4 +1,4 @@
-"""What follows from the number and the kind of chips: no TPU, no compiler.
+"""Checks what fits on a run's chips: no TPU, no compiler.
 
 Meshes, memory, checkpoints and the price, by the arithmetic of `tools/aot/`.
 """

@@ -1,4 +1,4 @@
-"""What is tried from this machine: data, grader, servers, sandbox, workdir."""
+"""Tries data, grader, servers, sandbox and workdir from this machine."""
 
 import dataclasses
 import os
