@@ -185,8 +185,9 @@ def gguf_file(name_or_folder: str | pathlib.Path) -> pathlib.Path | None:
   if path.is_dir() and not any((path / name).exists() for name in described):
     found = sorted(path.glob("*.gguf"))
     if len(found) != 1:
+      many = f", but {len(found)} of these" if found else ""
       raise FileNotFoundError(
-        f"{path} has neither a config.json nor one .gguf file, but {len(found)}"
+        f"{path} has neither a config.json nor one .gguf file{many}"
       )
     return found[0]
   return None
@@ -271,7 +272,22 @@ def find(
       f"{path} is a run, and no model: name one of its models, such as "
       f"{policies[-1]}"
     )
+  for file in [path] if path.is_file() else sorted(path.iterdir()):
+    if _is_pointer(file):
+      raise ValueError(
+        f"{file} is a pointer of Git LFS, not the file itself: run `git lfs "
+        "pull` in its repository"
+      )
   return path
+
+
+def _is_pointer(file: pathlib.Path) -> bool:
+  """Says whether a clone has the name of a file's content in its place."""
+  if not store.matches(file.name, *_WANTED, *WEIGHTS, "*.gguf"):
+    return False
+  # The format allows pointers of fewer than 1024 bytes.
+  small = file.is_file() and file.stat().st_size < 1024
+  return small and file.read_bytes().startswith(b"version https://git-lfs.")
 
 
 def _describe(
@@ -432,7 +448,7 @@ def _check(
   where, weights = source.where, source.tensors
   names = {name for name in weights.names() if not name.endswith(_BUFFERS)}
   if missing := sorted(shapes.keys() - names):
-    raise ValueError(f"{where}: the tensor {_some(missing)} is missing")
+    raise ValueError(f"{where}: tensors are missing: {_some(missing)}")
   left = sorted(names - shapes.keys())
   if config.tied_embeddings and "lm_head.weight" in left:
     # Some files have the tied matrix twice.

@@ -241,7 +241,7 @@ def _load(name_or_folder: str):
   try:
     # AutoTokenizer does not always follow tokenizer.json.
     return kind.from_pretrained(name_or_folder)
-  except (OSError, ValueError) as error:
+  except Exception as error:  # Of any kind, where a file is another's.
     reason = error
   if not written:
     # It may make one of vocab.json and merges.txt, if it knows their class.

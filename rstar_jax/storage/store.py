@@ -74,7 +74,10 @@ def path(where: str | Path) -> Path:
   if "://" not in text:
     return pathlib.Path(where)
   if not text.startswith(_SCHEME) or not text.removeprefix(_SCHEME).strip("/"):
-    raise ValueError(f"{text} is neither a folder nor gs://BUCKET/NAME")
+    raise ValueError(
+      f"{text} is neither on the disk nor gs://BUCKET/NAME: mount or download "
+      "it, and give the path"
+    )
   try:
     fsspec.get_filesystem_class("gs")
   except ImportError:

@@ -96,6 +96,22 @@ class FoldersTest(FolderCase):
     wide = arrays(folders.load_policy(self.folder))["embedding",]
     self.assertEqual(wide.dtype, np.float32)
 
+  @parameterized.parameters("model.safetensors", "tokenizer.json", "a.gguf")
+  def test_a_pointer_is_named(self, name):
+    saving.save_policy(make(), self.folder)
+    self.assertEqual(folders.find(self.folder), self.folder)
+    # As https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md has it.
+    pointer = (
+      "version https://git-lfs.github.com/spec/v1\n"
+      f"oid sha256:{'4d7a' * 16}\nsize 269060552\n"
+    )
+    (self.folder / "picture.png").write_text(pointer)
+    self.assertEqual(folders.find(self.folder), self.folder)
+    (self.folder / name).write_text(pointer)
+    for where in (self.folder, self.folder / name):
+      with self.assertRaisesRegex(ValueError, f"/{name} is a pointer of Git"):
+        folders.find(where)
+
   def test_tensors_that_differ_raise(self):
     saving.save_policy(make(), self.folder)
     good = self.tensors()
@@ -109,7 +125,7 @@ class FoldersTest(FolderCase):
     safetensors.numpy.save_file(
       {key: value for key, value in good.items() if key != name}, file
     )
-    with self.assertRaisesRegex(ValueError, f"{name} is missing"):
+    with self.assertRaisesRegex(ValueError, f"missing: {name}$"):
       folders.load_policy(self.folder)
     turned = np.ascontiguousarray(good[name].T)
     safetensors.numpy.save_file(good | {name: turned}, file)

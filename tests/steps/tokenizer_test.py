@@ -257,6 +257,7 @@ class HfTokenizerTest(parameterized.TestCase):
       ("merges.txt", "", "no tokenizer.json, nor vocab"),
       ("tokenizer.model", "", "pip install sentencepiece"),
       ("tokenizer.json", "{broken", "can be read: .*line 1"),
+      ("tokenizer.json", "[]", "can be read: "),
     ):
       (folder / name).write_text(text)
       for markers in (True, False):
