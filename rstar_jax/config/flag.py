@@ -118,6 +118,10 @@ def _find(file: str) -> pathlib.Path:
   known = [
     f"{_FOLDER}/{each.name}" for each in sorted(shipped().glob("[!_]*.py"))
   ]
+  if file and path.is_dir():
+    raise OSError(
+      f"{file} is a folder; that of a run is given as --workdir={file}"
+    )
   near = difflib.get_close_matches(file, known, n=1)
   hint = f" (did you mean {near[0]}?)" if near else ""
   raise OSError(

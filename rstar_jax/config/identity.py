@@ -94,6 +94,8 @@ def from_json(text: str | bytes, name: str = "config.json") -> Config:
   config = Config()
   try:
     fields = outside.parse(text)
+    if not isinstance(fields, dict):
+      raise outside.Bad("holds no JSON object")
   except outside.Bad as error:
     raise ValueError(
       f"{name}: {error}; restore it, or remove it and run the same command "

@@ -97,6 +97,11 @@ class ShippedTest(absltest.TestCase):
     with self.assertRaisesRegex(OSError, "no file elsewhere/tiny.py"):
       flag.load_config("elsewhere/tiny.py")
 
+  def test_a_run_is_no_config(self):
+    folder = self.create_tempdir().full_path
+    with self.assertRaisesRegex(OSError, f"given as --workdir={folder}$"):
+      flag.load_config(folder)
+
 
 class ConfigFlagTest(parameterized.TestCase):
   def parse(self, *arguments, text=FILE):

@@ -248,6 +248,7 @@ class JsonTest(absltest.TestCase):
       ('{"seed": "7"}', "Config.seed='7' must be of type int"),
       ('{"search": 3}', "Config.search=3 must be of type SearchConfig"),
       ("{", "Expecting property name"),
+      ("[]", "holds no JSON object; restore it"),
     ):
       with self.subTest(text):
         with self.assertRaisesRegex(
