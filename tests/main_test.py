@@ -536,10 +536,12 @@ class MainTest(parameterized.TestCase):
         self.run_console("status", "--workdir=~/run"),
         f"there is no run in {self.folder}/run",
       )
-      for given in ("--workdir=~run", "--workdir=a~/run"):
-        self.assert_one_line(
-          self.run_console("status", given), f"no run in {given[10:]}"
-        )
+      self.assert_one_line(
+        self.run_console("status", "--workdir=a~/run"), "no run in a~/run"
+      )
+      # Of a command that has flags of its own.
+      told = self.run_console("watch", "--workdir=~/run")
+      self.assertIn(f"there is no run in {self.folder}/run", told[2])
       self.assert_one_line(
         self.run_console("evolve", "--config=~/no.py", "--workdir=a"),
         f"there is no file {self.folder}/no.py",

@@ -96,7 +96,7 @@ def at_home(argv: list[str]) -> None:
   """
   for index, word in enumerate(argv):
     name, equals, value = word.partition("=")
-    if name.startswith("-") and re.match("~(/|$)", value):
+    if name.startswith("-") and value.startswith("~"):
       argv[index] = f"{name}{equals}{os.path.expanduser(value)}"
 
 

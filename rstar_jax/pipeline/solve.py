@@ -140,8 +140,8 @@ def check(method: Method | None, *, valued: bool) -> None:
   """
   if method == "best_of_n" and not valued:
     raise ValueError(
-      "method='best_of_n' needs a reward model, and there is none: choose "
-      "another, or set config.eval.reward_model"
+      "method='best_of_n' needs a reward model, and there is none: take a "
+      "round that has a PPM, or another method"
     )
 
 
