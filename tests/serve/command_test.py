@@ -7,17 +7,19 @@ import io
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from unittest import mock
 
 from absl.testing import absltest, parameterized
 
 from rstar_jax import main
 from rstar_jax.serve import command
-from tests.serve import served
+from tests.serve import held, served
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -96,46 +98,74 @@ class FlagsTest(parameterized.TestCase):
 
 
 class ProcessTest(absltest.TestCase):
-  """A server as a process of its own, with a scripted policy."""
+  """The command in a process of its own, with a user's policy and no model."""
+
+  def setUp(self):
+    super().setUp()
+    self.go = pathlib.Path(self.create_tempdir().full_path) / "go"
 
   def start(self, port: int = 0) -> tuple[subprocess.Popen, int]:
     process = subprocess.Popen(
-      [sys.executable, "-m", "tests.serve.served", str(port)],
+      [
+        *(sys.executable, "-m", "rstar_jax.main", "serve", f"--port={port}"),
+        "--config=configs/tiny.py",
+        "--config.policy.backend=tests.serve.held:policy",
+        # Far past what a busy machine takes.
+        "--config.sandbox.wall_seconds=120.0",
+        "--config.sandbox.workers=1",
+        "--config.grader.seconds=120.0",
+        "--grace=600",
+      ],
       cwd=ROOT,
+      env=os.environ | {held.GO: str(self.go)},
       stdout=subprocess.PIPE,
       text=True,
     )
     self.addCleanup(process.stdout.close)
     self.addCleanup(process.wait)
     self.addCleanup(process.kill)
-    port = int(process.stdout.readline())
+    said = re.search(r"at http://127.0.0.1:(\d+)/", process.stdout.readline())
+    port = int(said[1])
     served.until(lambda: self.listens(port))
     return process, port
 
   def listens(self, port: int) -> bool:
     try:
-      return b"running 0" in self.metrics(port)
+      return b"running 0" in self.get(port, "/metrics")[1]
     except ConnectionRefusedError:
       return False
 
-  def ask(self, port: int, question: str = served.QUESTION) -> dict:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    body = {"messages": [{"role": "user", "content": question}]}
+  def get(self, port: int, path: str, body: object = None):
+    """Returns the status and the body of an answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+    data = json.dumps(body) if body else None
+    kind = {"Content-Type": "application/json"}
     with contextlib.closing(connection):
-      connection.request(
-        "POST",
-        "/v1/chat/completions",
-        json.dumps(body),
-        {"Content-Type": "application/json"},
-      )
-      return json.load(connection.getresponse())["choices"][0]["message"]
+      connection.request("POST" if body else "GET", path, data, kind)
+      response = connection.getresponse()
+      return response.status, response.read()
+
+  def ask(self, port: int, question: str = served.QUESTION) -> str:
+    """Returns the text of an answer; or its status, where there is none."""
+    body = {"messages": [{"role": "user", "content": question}]}
+    status, found = self.get(port, "/v1/chat/completions", body)
+    if status != 200:
+      return str(status)
+    return json.loads(found)["choices"][0]["message"]["content"]
+
+  @contextlib.contextmanager
+  def asking(self, port: int) -> Iterator[concurrent.futures.Future]:
+    """Asks what waits for a file, and yields when it is being answered."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      answer = pool.submit(self.ask, port, "slow")
+      served.until(lambda: b"running 1" in self.get(port, "/metrics")[1])
+      yield answer
 
   def test_killed_and_started_again_and_stopped(self):
     first, port = self.start()
     answer = self.ask(port)
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-      left = pool.submit(self.ask, port, "slow")
-      served.until(lambda: b"running 1" in self.metrics(port))
+    self.assertIn("boxed", answer)
+    with self.asking(port) as left:
       first.kill()
       self.assertIsInstance(
         left.exception(), OSError | http.client.HTTPException
@@ -144,18 +174,40 @@ class ProcessTest(absltest.TestCase):
     second, again = self.start(port)
     self.assertEqual(again, port)
     self.assertEqual(self.ask(port), answer)
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-      slow = pool.submit(self.ask, port, "slow")
-      served.until(lambda: b"running 1" in self.metrics(port))
+    # The sandbox's at least.
+    children = descendants(second.pid)
+    self.assertNotEmpty(children)
+    with self.asking(port) as slow:
       second.send_signal(signal.SIGTERM)
-      self.assertIn("boxed", slow.result()["content"])
-    self.assertEqual(second.wait(60), 0)
+      served.until(lambda: self.get(port, "/health")[0] == 503)
+      self.assertEqual(self.ask(port), "503")
+      self.assertFalse(slow.done())
+      self.go.touch()
+      self.assertIn("boxed", slow.result())
+    # Far past what a busy machine takes.
+    self.assertEqual(second.wait(300), 0)
+    served.until(lambda: not children & set(parents()))
 
-  def metrics(self, port: int) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    with contextlib.closing(connection):
-      connection.request("GET", "/metrics")
-      return connection.getresponse().read()
+
+def parents() -> dict[int, int]:
+  """Returns the parent of each process that is not a zombie."""
+  found = {}
+  for each in pathlib.Path("/proc").glob("[0-9]*/stat"):
+    with contextlib.suppress(OSError):
+      # The name, in parentheses, may have spaces.
+      state, parent = each.read_text().rpartition(")")[2].split()[:2]
+      if state != "Z":
+        found[int(each.parent.name)] = int(parent)
+  return found
+
+
+def descendants(process: int) -> set[int]:
+  """Returns the processes that a process and these have started."""
+  every, found, new = parents(), set(), {process}
+  while new:
+    new = {pid for pid, parent in every.items() if parent in new} - found
+    found |= new
+  return found
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import pathlib
-import sys
 import tempfile
 import threading
 import time
@@ -26,7 +25,7 @@ QUESTION = "four"
 class Policy(testing.ToySum):
   """A scripted policy that can be held.
 
-  It breaks at the question "broken", and is slow to answer "slow".
+  It breaks at the question "broken".
   """
 
   def __init__(self):
@@ -45,8 +44,6 @@ class Policy(testing.ToySum):
       self.free.pop()
     else:
       self.go.wait(60)
-    if "slow" in questions:
-      time.sleep(0.5)
     if "broken" in questions:
       raise RuntimeError("a secret of the host")
     return super().__call__(questions, prefixes, seeds)
@@ -94,14 +91,6 @@ class ServedCase(parameterized.TestCase):
   @classmethod
   def start(cls) -> None:
     """Starts a server in a thread; again, at the same port."""
-    cls.make()
-    cls.thread = threading.Thread(target=cls.server.run, args=([cls.place],))
-    cls.thread.start()
-    until(lambda: cls.server.started)
-
-  @classmethod
-  def make(cls) -> None:
-    """Makes a server."""
     cls.service = service.Service(cls.solver, cls.limits)
     made = app.make(
       cls.service,
@@ -112,15 +101,9 @@ class ServedCase(parameterized.TestCase):
     cls.place = cls.enterClassContext(command.listening("127.0.0.1", cls.port))
     cls.port = cls.place.getsockname()[1]
     cls.server = server_lib.Server(made, cls.service, 60.0)
-
-  @classmethod
-  def run_here(cls, port: int) -> None:
-    """Serves in this process until a signal comes."""
-    cls.port, cls.start = port, cls.make
-    cls.setUpClass()
-    print(cls.port, flush=True)
-    cls.server.run([cls.place])
-    cls.service.close()
+    cls.thread = threading.Thread(target=cls.server.run, args=([cls.place],))
+    cls.thread.start()
+    until(lambda: cls.server.started)
 
   @classmethod
   def end(cls) -> None:
@@ -190,7 +173,3 @@ def until(true, seconds: float = 60.0) -> None:
 def open_files() -> int:
   """Returns the number of open file descriptors."""
   return len(os.listdir("/proc/self/fd"))
-
-
-if __name__ == "__main__":
-  ServedCase.run_here(int(sys.argv[1]))
