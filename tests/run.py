@@ -59,12 +59,14 @@ HEAVY = (
   "grain",
   "hypothesis",
   "jax",
+  "jax.experimental.pallas.tpu",
+  "math_verify",
   "numpy",
   "optax",
   "orbax.checkpoint",
   "sympy",
   "tensorboardX",
-  "transformers",
+  "transformers.models.auto.tokenization_auto",
 )
 # The files that take longest, started first so that none is left alone at the
 # end. A name that is missing here costs seconds, never a test.
