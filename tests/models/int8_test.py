@@ -13,6 +13,7 @@ from rstar_jax.models.kernels import build
 from rstar_jax.models.step import stacked
 from rstar_jax.models.transformer import Transformer, arrays_of
 from rstar_jax.testing import tiny_model
+from tests.models import jitted
 from tests.models.kernels.cpu_test import needs_compiler
 
 jax.config.update("jax_num_cpu_devices", 4)
@@ -143,8 +144,8 @@ class QuantizedTest(parameterized.TestCase):
       )
       tokens = np.random.default_rng(0).integers(0, 260, (2, 9))
       np.testing.assert_allclose(
-        nnx.merge(graphdef, params)(tokens),
-        nnx.merge(graphdef, floats)(tokens),
+        jitted.call(nnx.merge(graphdef, params), tokens),
+        jitted.call(nnx.merge(graphdef, floats), tokens),
         atol=1e-5,
       )
 

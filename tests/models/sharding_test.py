@@ -11,6 +11,7 @@ from rstar_jax.config.schema import MeshConfig
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
+from tests.models import jitted
 
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -36,7 +37,7 @@ class ShardingTest(parameterized.TestCase):
   def test_forward_equals_one_device(self, **sizes):
     mesh = sharding.make_mesh(MeshConfig(**sizes))
     ids = np.random.default_rng(0).integers(2, 260, (8, 11), np.int32)
-    expected = build()(ids)
+    expected = jitted.call(build(), ids)
     graphdef, params = nnx.split(build())
     params = placed = sharding.place(params, mesh)
     batch = sharding.to_global({"ids": ids}, mesh)["ids"]

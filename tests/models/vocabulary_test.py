@@ -9,6 +9,7 @@ from rstar_jax.config.schema import MeshConfig
 from rstar_jax.models import sharding, vocabulary
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
+from tests.models import jitted
 
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -45,9 +46,8 @@ class ResizeTest(parameterized.TestCase):
       apart = np.linalg.norm(offsets[:, None] - offsets, axis=-1)
       self.assertGreater(apart[~np.eye(7, dtype=bool)].min(), 0.3)
     ids = np.arange(1, 12)[None]
-    np.testing.assert_allclose(
-      larger(ids)[..., :19], model(ids)[..., :19], atol=1e-6
-    )
+    found, wanted = (jitted.call(each, ids) for each in (larger, model))
+    np.testing.assert_allclose(found[..., :19], wanted[..., :19], atol=1e-6)
 
   def test_spare_rows_come_first_and_the_rest_of_them_stays(self):
     model = make()
@@ -62,7 +62,7 @@ class ResizeTest(parameterized.TestCase):
     model = vocabulary.resize(make(), known=19, used=26)
     again = vocabulary.resize(make(), known=19, used=26)
     np.testing.assert_array_equal(rows(model.embedding), rows(again.embedding))
-    logits = np.asarray(model(np.arange(19, 26)[:, None]))
+    logits = np.asarray(jitted.call(model, np.arange(19, 26)[:, None]))
     self.assertTrue(np.isfinite(logits).all())
     # What follows a new token, and how likely one is after another.
     self.assertLen(np.unique(logits[..., 3].round(6)), 7)
