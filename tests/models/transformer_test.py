@@ -18,6 +18,7 @@ from rstar_jax.models.transformer import (
 )
 from rstar_jax.testing import tiny_model
 from tests.models import plain
+from tests.models.jitted import call as run
 from tests.models.kernels.cpu_test import needs_compiler
 from tests.models.step_test import KINDS, model_of_kinds
 
@@ -36,9 +37,19 @@ def interpreted():
   return mock.patch.object(tree_attention, "attend_on_mesh", run)
 
 
-def run(model, *args, **kwargs):
-  graphdef, params = nnx.split(model)
-  return jax.jit(lambda p: nnx.merge(graphdef, p)(*args, **kwargs))(params)
+@functools.cache
+def gradients(**changes):
+  """Returns the leaves of a gradient of packed rows."""
+  ids = tokens(2, 11)
+  ends = np.array([[11] * 11, [4] * 4 + [9] * 5 + [0] * 2])
+  graphdef, params = nnx.split(make(qkv_bias=False, **changes))
+
+  def loss(params):
+    model = nnx.merge(graphdef, params)
+    return jnp.mean(model(ids, ends=ends)[ends > 0] ** 2)
+
+  with interpreted():
+    return jax.tree.leaves(jax.jit(jax.grad(loss))(params))
 
 
 class TransformerTest(parameterized.TestCase):
@@ -109,20 +120,8 @@ class TransformerTest(parameterized.TestCase):
     dict(attention="pallas", sliding_window=3),
   )
   def test_how_it_is_computed_changes_no_gradient(self, **options):
-    ids = tokens(2, 11)
-    ends = np.array([[11] * 11, [4] * 4 + [9] * 5 + [0] * 2])
-    gradients = []
-    plain = {"sliding_window": options.get("sliding_window", 0)}
-    for changes in (plain, options):
-      graphdef, params = nnx.split(make(qkv_bias=False, **changes))
-
-      def loss(params, graphdef=graphdef):
-        model = nnx.merge(graphdef, params)
-        return jnp.mean(model(ids, ends=ends)[ends > 0] ** 2)
-
-      with interpreted():
-        gradients.append(jax.tree.leaves(jax.jit(jax.grad(loss))(params)))
-    for first, second in zip(*gradients, strict=True):
+    plain = gradients(sliding_window=options.get("sliding_window", 0))
+    for first, second in zip(plain, gradients(**options), strict=True):
       np.testing.assert_allclose(first, second, atol=1e-7)
 
   def test_kinds_of_layers_by_loops_and_kernels(self):
@@ -169,10 +168,12 @@ class TransformerTest(parameterized.TestCase):
     policy, ids = make(tied_embeddings=False), tokens(3, 7)
     for head, scale in (("tanh", 1), ("logit", 5)):
       ppm = ppm_from_policy(policy, head, rngs=nnx.Rngs(1))
-      np.testing.assert_array_equal(ppm.hidden(ids), policy.hidden(ids))
-      hidden = np.asarray(ppm.hidden(ids))
+      hidden, kept = (
+        np.asarray(run(each, ids, name="hidden")) for each in (ppm, policy)
+      )
+      np.testing.assert_array_equal(hidden, kept)
       raw = hidden @ np.asarray(ppm.score.get_value())
-      values = ppm(ids)
+      values = run(ppm, ids)
       self.assertEqual(values.shape, (3, 7))
       np.testing.assert_allclose(values, np.tanh(raw / scale), atol=1e-6)
       np.testing.assert_allclose(ppm.raw_values(hidden), raw, atol=1e-6)
@@ -181,7 +182,7 @@ class TransformerTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, "no LM head"):
         ppm.logits(hidden)
     with self.assertRaisesRegex(ValueError, "no scalar head"):
-      policy.raw_values(policy.hidden(ids))
+      policy.raw_values(hidden)
 
   def test_ppm_copies_arrays(self):
     policy = make()
