@@ -11,7 +11,7 @@ from optax import contrib
 
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.models import sharding
-from rstar_jax.training import moments
+from rstar_jax.training import moments, muon
 
 Params = Any
 Batch = dict[str, jax.Array]
@@ -114,13 +114,13 @@ def optimizer(
         mask=_decayed,
       )
     case "muon":
-      update = contrib.muon(
+      update = muon.muon(
         rate,
+        _muon_dimensions,
+        b1=config.b1,
+        b2=config.b2,
         weight_decay=config.weight_decay,
-        adam_b1=config.b1,
-        adam_b2=config.b2,
-        muon_weight_dimension_numbers=_muon_dimensions,
-        consistent_rms=_MUON_RMS,
+        rms=_MUON_RMS,
       )
     case "adamw_8bit":
       update = optax.chain(
