@@ -1,4 +1,4 @@
-"""Ways to train a reward model on a run's trees, judged by the oracle.
+"""Ways to train a reward model on runs' trees, judged by the oracle.
 
   make demo
   python -m benchmarks.rewards --workdir=runs/tiny --updates=540
@@ -7,25 +7,30 @@ A way is "ppm", "pqm" or "orm" (`reward` in the config), with "_across" for
 `extract.pairs_across`, "_balanced" for `reward_balanced` or "_logit" for
 `ppm_head="logit"`. Each model begins as the policy of the run's last round,
 learns from the trees that this round's PPM learnt from, and makes as many
-updates as every other. Models that are in --folder already are not trained
-again.
+updates as every other. Several runs, --workdir=A,B, are of the same problems;
+each trains every way by each of --seeds.
 
 They value the solutions that the round's policy sampled in the evaluation: none
 of them had a part in these, as a PPM has in the trees that it guides. What the
 solutions of a problem share makes them a tree.
 
-Prints a JSON line for each way and seed, with the figures of
+Prints a JSON line for each model, with the figures of
 `evaluation/decisions.py`; "answers", how often a right answer has a higher
 value than a wrong one; "best" and "best_min", how often the sample of highest
 value at the last step, or of the highest least value, is right. Then one for
-each way with the means over seeds, and "less FIRST", their difference to the
-first way's, paired by problem: [mean, low, high], 95% bootstrap intervals over
-problems, whose results are averaged over seeds first.
+each way with the means, and "less FIRST", their difference to the first way's,
+of equal runs, seeds and problems: [mean, low, high], 95% intervals of a
+bootstrap that draws models and problems anew (one model: problems alone). At
+the end the same as a table.
+
+The same command goes on where it was ended: models and their figures are in
+--folder, by run, way, updates and seed.
 """
 
+import itertools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,11 +52,12 @@ from rstar_jax.pipeline import ppm as ppm_stage
 from rstar_jax.pipeline.context import Context
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import ROOT_INDEX, STEP, Child, Tree
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import layout, records, store
+from rstar_jax.storage.formatting import grid
 from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.types import Prefix, Score
 
-_WORKDIR = flags.DEFINE_string("workdir", "runs/tiny", "Of a finished run.")
+_WORKDIR = flags.DEFINE_list("workdir", ["runs/tiny"], "Of finished runs.")
 _FOLDER = flags.DEFINE_string("folder", "runs/rewards", "Where models are.")
 _WAYS = flags.DEFINE_list(
   "ways",
@@ -63,6 +69,7 @@ _UPDATES = flags.DEFINE_integer("updates", 540, "Of each training.", 1)
 
 # What is shown of a model, beside answers.
 _RATES = ("ppm", "pairs", "across", "saturated")
+_SHOWN = (*_RATES, "answers", "best", "best_min")
 Figures = dict[str, dict[str, float]]
 
 
@@ -163,36 +170,54 @@ def figures(samples: Sequence[Samples]) -> Figures:
   }
 
 
-def mean(seeds: Sequence[Figures]) -> Figures:
-  """Returns the mean over seeds of each figure and problem."""
-  return {
-    name: {id_: float(np.mean([s[name][id_] for s in seeds])) for id_ in first}
-    for name, first in seeds[0].items()
-  }
+def line(models: Sequence[Figures]) -> dict[str, list[float]]:
+  """Returns the means of all figures over models, with their intervals."""
+  return _intervals(models, None)
 
 
-def line(found: Figures) -> dict[str, list[float]]:
-  """Returns the mean over problems of each figure, with its interval."""
-  return {
-    name: _interval(list(each.values())) for name, each in found.items() if each
-  }
+def less(
+  models: Sequence[Figures], others: Sequence[Figures]
+) -> dict[str, list[float]]:
+  """Returns the differences of models, each to the other in its place."""
+  return _intervals(models, others)
 
 
-def less(one: Figures, other: Figures) -> dict[str, list[float]]:
-  """Returns the differences of two models, paired by problem."""
-  return {
-    name: _interval([each[id_] - other[name][id_] for id_ in each])
-    for name, each in one.items()
-    if each
-  }
+def _intervals(
+  models: Sequence[Figures], others: Sequence[Figures] | None
+) -> dict[str, list[float]]:
+  found = {}
+  for name in models[0]:
+    every = [each[name] for each in (*models, *(others or ()))]
+    # A rate is known of problems that have something to decide.
+    ids = [id_ for id_ in every[0] if all(id_ in each for each in every)]
+    if not ids:
+      continue
+    values = np.array([[each[id_] for id_ in ids] for each in every])
+    if others is not None:
+      values = values[: len(models)] - values[len(models) :]
+    interval = values.mean(), *intervals.crossed(values, 0)
+    found[name] = [round(float(each), 3) for each in interval]
+  return found
 
 
-def _interval(values: Sequence[float]) -> list[float]:
-  array = np.array(values)
-  return [
-    round(float(each), 3)
-    for each in (array.mean(), *intervals.bootstrap(array, 0))
-  ]
+def table(lines: Sequence[dict[str, Any]]) -> list[str]:
+  """Returns a Markdown table of the ways' lines, in percent."""
+
+  def cells(found: Mapping[str, list[float]], form: str) -> list[str]:
+    shown = (found.get(name) for name in _SHOWN)
+    return [
+      form.format(*(100 * x for x in each)) if each else "-" for each in shown
+    ]
+
+  rows = []
+  for each in lines:
+    label = f"{each['way']}, n={each['n']}, models={each['models']}"
+    rows.append([label, *cells(each, "{:.0f} [{:.0f}, {:.0f}]")])
+    for name in each:
+      if name.startswith("less "):
+        differences = cells(each[name], "{:+.0f} [{:+.0f}, {:+.0f}]")
+        rows.append([name, *differences])
+  return grid(["way", *_SHOWN], rows)
 
 
 def config_of(config: rj.Config, way: str, updates: int) -> rj.Config:
@@ -213,9 +238,16 @@ def config_of(config: rj.Config, way: str, updates: int) -> rj.Config:
 
 
 def train(
-  context: Context, round_: int, trees: Sequence[Tree], seed: int, folder
+  context: Context,
+  round_: int,
+  trees: Sequence[Tree],
+  seed: int,
+  folder: pathlib.Path,
 ) -> int:
-  """Trains and saves a reward model as the config says; returns its items."""
+  """Trains and saves a reward model as the config says; returns its items.
+
+  A training that was ended goes on from its last checkpoint.
+  """
   config = context.config
   if config.reward == "ppm":
     items = pairs_lib.pairs(trees, config.extract)[0]
@@ -233,16 +265,26 @@ def train(
     kind=config.reward,
     balanced=config.reward_balanced,
     progress=False,
+    folder=folder / layout.CHECKPOINTS,
   )
   saving.save_ppm(model, folder, tokenizer=context.tokenizer)
   return len(items)
 
 
-def main(_):
-  root = pathlib.Path(_WORKDIR.value)
+def kept(
+  file: pathlib.Path, make: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+  """Returns what is in a file, which is made if it is not there."""
+  if not file.exists():
+    store.write(file, json.dumps(make()).encode())
+  return json.loads(file.read_text())
+
+
+def measured(root: pathlib.Path) -> dict[str, list[Figures]]:
+  """Returns the figures of a run's models by way, one for each seed."""
   text = (root / layout.CONFIG).read_text()
   round_ = max(layout.rounds(each.name for each in root.iterdir()))
-  of_ways: dict[str, Figures] = {}
+  of_ways: dict[str, list[Figures]] = {}
   with rj.open_run(identity.from_json(text), root, reads=True) as context:
     samples = samples_of(context, round_)
     trees = [
@@ -250,28 +292,43 @@ def main(_):
       for folder in extract.tree_folders(context, round_)
       for tree in shards.read_trees(folder)
     ]
-    for way in _WAYS.value:
-      seeds = []
-      for seed in map(int, _SEEDS.value):
-        folder = pathlib.Path(_FOLDER.value) / f"{way}-{seed}"
-        config = config_of(context.config, way, _UPDATES.value)
-        if not folder.exists():
-          count = train(context, round_, trees, seed, folder)
-          print(json.dumps({"line": "trained", "way": way, "items": count}))
+    for way, seed in itertools.product(_WAYS.value, map(int, _SEEDS.value)):
+      config = config_of(context.config, way, _UPDATES.value)
+      name = f"{way}-{_UPDATES.value}-{seed}"
+      folder = pathlib.Path(_FOLDER.value) / root.name / name
+
+      def make(config=config, seed=seed, folder=folder) -> dict[str, Any]:
+        items = train(context, round_, trees, seed, folder)
         engine = ScoringEngine(folders.load_ppm(folder), config.engine)
         score = Scorer(engine, context.tokenizer)
         for each in samples:
           each.value(score)
-        seeds.append(figures(samples))
-        row = {"line": "seed", "way": way, "seed": seed} | line(seeds[-1])
-        print(json.dumps(row), flush=True)
-      of_ways[way] = mean(seeds)
-      row = {"line": "way", "way": way, "n": len(samples)}
-      row |= line(of_ways[way])
-      first = _WAYS.value[0]
-      if way != first:
-        row[f"less {first}"] = less(of_ways[way], of_ways[first])
+        return {"items": items, "figures": figures(samples)}
+
+      found = kept(folder / "figures.json", make)
+      of_ways.setdefault(way, []).append(found["figures"])
+      said = {"run": root.name, "way": way, "seed": seed}
+      said |= {"updates": _UPDATES.value, "items": found["items"]}
+      row = {"line": "model"} | said | line([found["figures"]])
       print(json.dumps(row), flush=True)
+  return of_ways
+
+
+def main(_):
+  runs = [measured(pathlib.Path(each)) for each in _WORKDIR.value]
+  first, lines = _WAYS.value[0], []
+  of_ways = {
+    way: [each for run in runs for each in run[way]] for way in _WAYS.value
+  }
+  for way, found in of_ways.items():
+    row = {"line": "way", "way": way, "models": len(found)}
+    # Each sampled problem has a best answer, right or not.
+    row |= {"n": len(found[0]["best"])} | line(found)
+    if way != first:
+      row[f"less {first}"] = less(found, of_ways[first])
+    print(json.dumps(row), flush=True)
+    lines.append(row)
+  print("\n".join(table(lines)))
 
 
 if __name__ == "__main__":

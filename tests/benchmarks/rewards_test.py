@@ -1,5 +1,7 @@
 """Solutions as trees, and figures of reward models on them."""
 
+import pathlib
+
 import numpy as np
 from absl.testing import absltest, parameterized
 
@@ -92,12 +94,65 @@ class FiguresTest(parameterized.TestCase):
     self.assertEqual(figures["saturated"], {id_: 0.0})
 
   def test_differences_are_paired(self):
-    seeds = [{"best": {"a": 0.0, "b": 1.0}}, {"best": {"a": 1.0, "b": 1.0}}]
-    found = rewards.mean(seeds)
-    self.assertEqual(found, {"best": {"a": 0.5, "b": 1.0}})
-    other = {"best": {"b": 0.25, "a": 0.0}}
-    self.assertEqual(rewards.less(found, other)["best"], [0.625, 0.5, 0.75])
-    self.assertEqual(rewards.line(found)["best"], [0.75, 0.5, 1.0])
+    models = [{"best": {"a": 0.0, "b": 1.0}}, {"best": {"a": 1.0, "b": 1.0}}]
+    self.assertEqual(rewards.line(models)["best"][0], 0.75)
+    self.assertEqual(rewards.line(models[:1])["best"], [0.5, 0.0, 1.0])
+    # A model less the one in its place, whatever the order of problems.
+    others = [{"best": {"b": 0.75, "a": -0.25}}, {"best": {"b": 0.5, "a": 0.5}}]
+    found = rewards.less(models, others)["best"]
+    self.assertEqual(found, [0.375, 0.25, 0.5])
+
+  def test_intervals_are_over_models_too(self):
+    ids = [f"{i}" for i in range(40)]
+    models = [
+      {"best": dict.fromkeys(ids, right)} for right in (0.0, 0.25, 0.75, 1.0)
+    ]
+    mean, low, high = rewards.line(models)["best"]
+    self.assertEqual(mean, 0.5)
+    self.assertBetween(low, 0.0, 0.2)
+    self.assertBetween(high, 0.8, 1.0)
+
+  def test_problems_that_all_models_know(self):
+    models = [
+      {"ppm": {"a": 1.0, "b": 0.0}, "across": {}},
+      {"ppm": {"b": 0.5}, "across": {"a": 1.0}},
+    ]
+    found = rewards.line(models)
+    self.assertEqual(list(found), ["ppm"])
+    self.assertEqual(found["ppm"][0], 0.25)
+
+  def test_what_was_made_is_not_made_again(self):
+    file = pathlib.Path(self.create_tempdir().full_path) / "new" / "figures"
+
+    def fails():
+      raise KeyboardInterrupt
+
+    with self.assertRaises(KeyboardInterrupt):
+      rewards.kept(file, fails)
+    made = {"items": 3, "figures": {"best": {"a": 0.1}}}
+    self.assertEqual(rewards.kept(file, lambda: made), made)
+    self.assertEqual(rewards.kept(file, fails), made)
+
+  def test_table(self):
+    lines = [
+      {"way": "ppm", "n": 3, "models": 2, "best": [0.5, 0.25, 0.75]},
+      {
+        **{"way": "orm", "n": 3, "models": 2, "best": [0.25, 0.0, 0.5]},
+        "less ppm": {"best": [-0.25, -0.5, 0.01]},
+      },
+    ]
+    head, _, *rows = rewards.table(lines)
+    at = [each.strip() for each in head.split("|")].index("best")
+    cells = [[each.strip() for each in row.split("|")] for row in rows]
+    self.assertEqual(
+      [(each[1], each[at]) for each in cells],
+      [
+        ("ppm, n=3, models=2", "50 [25, 75]"),
+        ("orm, n=3, models=2", "25 [0, 50]"),
+        ("less ppm", "-25 [-50, +1]"),
+      ],
+    )
+    self.assertEqual(cells[0][at - 1], "-")
 
   @parameterized.parameters(
     ("ppm", "ppm", False, False, "tanh"),
