@@ -145,13 +145,13 @@ def measure(config: rj.Config, folder: pathlib.Path, round_: int) -> dict:
   found: dict[str, dict[str, list[int]]] = {}
   with rj.open_run(config, folder) as context:
     backend = backends.ModelBackend(context, round_)
-    kinds = (("greedy", True, 1), ("right", False, _SAMPLES.value))
+    kinds = (("greedy", 0.0, 1), ("right", None, _SAMPLES.value))
     for split, problems in shards.splits(config):
-      for name, greedy, count in kinds:
+      for name, temperature, count in kinds:
         solved = sampling.sample(
           problems,
           count,
-          backend.blocks(greedy=greedy),
+          backend.blocks(temperature),
           config.seed,
           name=("algorithms", round_),
         )

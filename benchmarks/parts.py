@@ -52,8 +52,8 @@ def of_step(model: Transformer, leaves: int, candidates: int, place: int):
   graphdef, params = nnx.split(model)
   shape = leaves, candidates
   width = model.config.num_heads // model.config.num_kv_heads
-  method = sampler.Temperature()
-  chances = jnp.full(shape, 0.5)
+  method = sampler.Method()
+  warm, chances = jnp.ones(shape), jnp.full(shape, 0.5)
 
   def layers(model, tokens):
     # Keys and values take part, or their products would be left out.
@@ -72,7 +72,7 @@ def of_step(model: Transformer, leaves: int, candidates: int, place: int):
 
   def sampled(model, hidden):
     logits = model.logits(hidden)
-    token = method(logits, chances)
+    token = method(logits, warm, chances)
     logprob = jnp.take_along_axis(logits, token[..., None], -1)
     logprob -= jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     return hidden + (1e-6 * logprob).astype(hidden.dtype)

@@ -128,14 +128,16 @@ def main(_):
   ):
     backend = backends.ModelBackend(context, 0)
 
-    def solve(count: int, *, greedy: bool) -> list[list[sampling.Sample]]:
-      calls = backend.blocks(greedy=greedy)
+    def solve(
+      count: int, temperature: float | None = None
+    ) -> list[list[sampling.Sample]]:
+      calls = backend.blocks(temperature)
       return sampling.sample(
         asked, count, calls, _SEED.value, name=("pass_rates",)
       )
 
-    greedy = [one for (one,) in solve(1, greedy=True)]
-    samples = solve(_SAMPLES.value, greedy=False)
+    greedy = [one for (one,) in solve(1, 0.0)]
+    samples = solve(_SAMPLES.value)
   found = list(zip(greedy, samples, strict=True))
   rows = [
     rates(problem.id, one) for problem, one in zip(asked, found, strict=True)

@@ -72,7 +72,7 @@ def whole(
   """Returns how often each problem is solved."""
   rates: list[dict[str, float]] = [{} for _ in solved]
   for name, n in (("greedy", 1), ("pass@1", _SAMPLES.value)):
-    calls = backend.blocks(greedy=name == "greedy")
+    calls = backend.blocks(0.0 if name == "greedy" else None)
     found = sampling.sample(
       [each.problem for each in solved], n, calls, _SEED.value, name=("slips",)
     )

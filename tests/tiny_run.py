@@ -102,16 +102,20 @@ class ScriptedBackend:
     made: class attribute; (policy, ppm), the folders of all that were made.
     policy: class attribute; the scripted policy, a `testing.ToySum`.
     expanded: class attribute; the questions of each call of `expand`.
+    temperatures: class attribute; those that callables were asked for.
   """
 
   made: list = []
   policy = testing.ToySum()
   expanded: list = []
+  temperatures: list = []
+  any_temperature = True
 
   @classmethod
   def scripted(cls, policy=None) -> type["ScriptedBackend"]:
     """Returns a class with attributes of its own."""
-    members = {"made": [], "policy": policy or cls.policy, "expanded": []}
+    members = {"made": [], "expanded": [], "temperatures": []}
+    members["policy"] = policy or cls.policy
     return type("Scripted", (cls,), members)
 
   def __init__(
@@ -128,12 +132,15 @@ class ScriptedBackend:
   def warm_up(self) -> None:
     pass
 
-  def steps(self) -> Calls:
+  def steps(self, temperature: float | None = None) -> Calls:
+    self.temperatures.append(temperature)
     return self._calls(self.policy)
 
-  def blocks(self, greedy: bool = False) -> Calls:
+  def blocks(self, temperature: float | None = None) -> Calls:
+    self.temperatures.append(temperature)
+
     def expand(questions, prefixes, seeds):
-      seeds = np.zeros_like(seeds) if greedy else seeds
+      seeds = np.zeros_like(seeds) if temperature == 0 else seeds
       return self.policy.block(questions, prefixes, seeds)
 
     return self._calls(expand)

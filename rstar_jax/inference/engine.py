@@ -86,16 +86,17 @@ class _Expansion(Request):
     ids: the prefix.
     seeds: one for each candidate.
     stop: when a step ends.
-    greedy: whether to take the likeliest tokens.
+    temperature: of all samples; 0 takes the likeliest tokens.
     steps: the candidates that have ended.
     page: the last page of the prefix, pinned; None before it is in pages.
   """
 
   def __init__(
-    self, ids: list[int], seeds: list[int], stop: Stop, greedy: bool
+    self, ids: list[int], seeds: list[int], stop: Stop, temperature: float
   ):
     super().__init__(ids)
-    self.ids, self.seeds, self.stop, self.greedy = ids, seeds, stop, greedy
+    self.ids, self.seeds, self.stop = ids, seeds, stop
+    self.temperature = temperature
     self.steps: list[Generated | None] = [None] * len(seeds)
     self.page: Page | None = None
 
@@ -170,32 +171,38 @@ class Engine(PagedModel):
     seeds: Sequence[int],
     stop: Stop,
     *,
-    greedy: bool = False,
+    temperature: float | None = None,
     tree: str = "",
   ) -> concurrent.futures.Future[list[Generated]]:
     """Asks for C next steps of a prefix.
 
-    A step depends on its prefix, its seed and the weights alone, to the bit.
+    A step depends on its prefix, its seed, its temperature and the weights
+    alone, to the bit.
 
     Args:
       prefix: at least one id. If it is longer than `max_prefix_tokens`, its
         steps are empty.
       seeds: C numbers below 2**32.
       stop: when a step ends; its limit is at most `max_new_tokens`.
-      greedy: takes the likeliest tokens.
+      temperature: at least 0; 0 takes the likeliest tokens, None is the
+        config's.
       tree: what the prefix belongs to; it matters where there are servers.
 
     Raises:
-      ValueError: an empty prefix, or a limit out of range.
+      ValueError: an empty prefix, or a limit or a temperature out of range.
     """
     del tree
     if len(prefix) == 0:
       raise ValueError("the prefix is empty: give at least one token")
     if not 1 <= stop.limit <= self.max_new_tokens:
       raise ValueError(f"limit={stop.limit} is not in 1..{self.max_new_tokens}")
+    if temperature is None:
+      temperature = self.config.temperature
+    if not 0 <= temperature < np.inf:
+      raise ValueError(f"temperature={temperature} is not 0 or above")
     ids = np.asarray(prefix).tolist()
     seeds = np.asarray(seeds, np.uint32).tolist()
-    request = _Expansion(ids, seeds, stop, greedy)
+    request = _Expansion(ids, seeds, stop, temperature)
     with self._guard:
       self.prefix_tokens += len(ids)
       self.too_long += len(ids) > self.config.max_prefix_tokens
@@ -447,7 +454,7 @@ class Engine(PagedModel):
     plan.seeds[there] = np.array(
       [each.run.request.seeds[each.column] for each in active], np.uint32
     ).view(np.int32)
-    plan.greedy[there] = [run.request.greedy for run in runs]
+    plan.temperatures[there] = [run.request.temperature for run in runs]
 
   def _take(
     self, each: _Candidate, tokens: list[int], logprobs: list[float]

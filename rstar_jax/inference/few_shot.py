@@ -48,7 +48,7 @@ class FewShot(futures.OfRows):
     markers: Collection[str],
     *,
     limit: int | None = None,
-    greedy: bool = False,
+    temperature: float | None = None,
     prompt: prompts.Prompt = prompts.few_shot,
   ):
     """Makes the callable.
@@ -58,7 +58,8 @@ class FewShot(futures.OfRows):
       tokenizer: one that has no ids for the markers.
       markers: the closing markers that end a step, of `grammar.FINISHES`.
       limit: longest step, in tokens; None is the engine's longest.
-      greedy: takes the likeliest tokens.
+      temperature: of samples; 0 takes the likeliest tokens, None is the
+        engine's.
       prompt: shows the grammar, and asks a question.
     """
     self.engine = engine
@@ -70,7 +71,7 @@ class FewShot(futures.OfRows):
       tuple(stop_words(tokenizer, markers)),
       tuple(markers),
     )
-    self._greedy = greedy
+    self._temperature = temperature
     self._prompt = prompt
 
   def submit(
@@ -84,7 +85,7 @@ class FewShot(futures.OfRows):
     text = self._prompt(question) + "".join(prefix)
     ids = [*self._tokenizer.bos_ids, *self._tokenizer.encode(text)]
     steps = self.engine.submit(
-      ids, seeds, self._stop, greedy=self._greedy, tree=question
+      ids, seeds, self._stop, temperature=self._temperature, tree=question
     )
     return futures.then(steps, lambda row: list(map(self._candidate, row)))
 

@@ -34,7 +34,7 @@ class Policy(futures.OfRows):
     *,
     finishes: Collection[Finish] = ("step", "code", "answer"),
     limit: int | None = None,
-    greedy: bool = False,
+    temperature: float | None = None,
   ):
     """Makes the callable.
 
@@ -43,7 +43,8 @@ class Policy(futures.OfRows):
       tokenizer: the model's.
       finishes: the markers at which a step ends, beside the end of the text.
       limit: longest step, in tokens; None is the engine's longest.
-      greedy: takes the likeliest tokens.
+      temperature: of samples; 0 takes the likeliest tokens, None is the
+        engine's.
     """
     self.engine = engine
     self._tokenizer = tokenizer
@@ -56,7 +57,7 @@ class Policy(futures.OfRows):
         if finish == "eos" or finish in finishes
       ),
     )
-    self._greedy = greedy
+    self._temperature = temperature
 
   def submit(
     self, question: str, prefix: Prefix, seeds: Sequence[int]
@@ -72,7 +73,7 @@ class Policy(futures.OfRows):
       self._tokenizer, self._tokenizer.prompt(question), prefix
     )
     steps = self.engine.submit(
-      ids, seeds, self._stop, greedy=self._greedy, tree=question
+      ids, seeds, self._stop, temperature=self._temperature, tree=question
     )
     return futures.then(steps, lambda row: list(map(self._candidate, row)))
 

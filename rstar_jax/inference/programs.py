@@ -35,7 +35,7 @@ class DecodePlan:
     draws: [k, T], how many tokens of its step the slot sampled before.
     seeds: [T], uint32 bits.
     spans: [T].
-    greedy: [T], whether to take the likeliest token.
+    temperatures: [T], float32 bits; 0 takes the likeliest token.
     copies: [2, T], a page, and the page that becomes its copy before all else;
       past the last page if there is none.
     tables: [P, T].
@@ -59,9 +59,10 @@ class DecodePlan:
       self.array[i * steps : i * steps + (used or steps)] for i in range(3)
     )
     rest = self.array[3 * steps :]
-    self.seeds, self.spans, self.greedy = rest[:3]
+    self.seeds, self.spans, bits = rest[:3]
+    self.temperatures = bits.view(np.float32)
     self.copies, self.tables = rest[3:_FIXED], rest[_FIXED:]
-    self.spans[:] = 1
+    self.spans[:] = self.temperatures[:] = 1
     self.copies[1] = count
 
   @property
@@ -139,13 +140,13 @@ class Options:
   Attributes:
     layers: layers of the model.
     attention: over pages.
-    method: draws tokens, where a slot is not greedy.
+    method: draws tokens.
     steps: K.
   """
 
   layers: int
   attention: PagedAttention = PagedAttention()
-  method: sampler.Method = sampler.Temperature()
+  method: sampler.Method = sampler.Method()
   steps: int = 1
 
 
@@ -172,7 +173,7 @@ def decode(
   given, positions, draws = (
     plan[i * steps : (i + 1) * steps] for i in range(3)
   )
-  seeds, spans, greedy = plan[3 * steps : 3 * steps + 3]
+  seeds, spans, temperatures = plan[3 * steps : 3 * steps + 3]
   sources, targets = plan[3 * steps + 3 : 3 * steps + _FIXED]
   tables = plan[3 * steps + _FIXED :].T
   pages = options.attention.copy(
@@ -200,7 +201,7 @@ def decode(
     last, logprob = in_blocks(
       functools.partial(_sample, options.method),
       model.config.row_block,
-      *(model.logits(hidden), seeds, draws[index], greedy),
+      *(model.logits(hidden), seeds, draws[index], temperatures),
     )
     drawn, logprobs = drawn.at[index].set(last), logprobs.at[index].set(logprob)
     return pages, last, drawn, logprobs
@@ -219,16 +220,13 @@ def _sample(
   logits: jax.Array,
   seeds: jax.Array,
   draws: jax.Array,
-  greedy: jax.Array,
+  temperatures: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
   """Returns int32 [T] tokens of logits [T, V], and their log-probabilities."""
-  chances = sampler.uniform_at(seeds, draws)
-  drawn = method(logits, chances)
-  # On a CPU it takes longer to find the likeliest token than to draw one.
-  drawn = jax.lax.cond(
-    jnp.any(greedy > 0),
-    lambda: jnp.where(greedy > 0, sampler.Greedy()(logits, chances), drawn),
-    lambda: drawn,
+  drawn = method(
+    logits,
+    jax.lax.bitcast_convert_type(temperatures, jnp.float32),
+    sampler.uniform_at(seeds, draws),
   )
   chosen = jnp.take_along_axis(logits, drawn[:, None], -1)[:, 0]
   return drawn, chosen - jax.nn.logsumexp(logits, axis=-1)

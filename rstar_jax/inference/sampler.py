@@ -1,10 +1,9 @@
-"""Draws tokens from logits: greedy, temperature, top-k, top-p, min-p.
+"""Draws tokens from logits: temperature, top-k, top-p, min-p.
 
 All functions run inside `jax.jit`.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,52 +11,59 @@ from jax.extend.random import threefry_2x32
 
 from rstar_jax.config.schema import EngineConfig
 
-# (logits [..., V] float32, uniforms [...] in [0, 1)) -> int32 ids [...].
-Method = Callable[[jax.Array, jax.Array], jax.Array]
-
 # Vocabulary entries per block of the two-level inverse CDF.
 _BLOCK = 128
+# Below this a temperature is 0: logits divided by it are so large that their
+# rounding alone would decide.
+_COLDEST = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
-class Greedy:
-  """Takes the most likely token; of ties the lowest id."""
-
-  def __call__(self, logits: jax.Array, uniforms: jax.Array) -> jax.Array:
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-
-
-@dataclasses.dataclass(frozen=True)
-class Temperature:
-  """Samples from softmax(logits / temperature).
+class Method:
+  """Samples from softmax(logits / temperature), each row at its own.
 
   Attributes:
-    temperature: above 0.
     top_k: keeps the k most likely tokens; 0 keeps all.
     top_p: then keeps the fewest most likely tokens that sum to p; 1 keeps all.
     min_p: keeps tokens with at least this share of the highest probability; 0
       keeps all.
   """
 
-  temperature: float = 1.0
   top_k: int = 0
   top_p: float = 1.0
   min_p: float = 0.0
 
   def __post_init__(self):
-    if (
-      self.temperature <= 0
-      or self.top_k < 0
-      or not 0 < self.top_p <= 1
-      or not 0 <= self.min_p <= 1
-    ):
+    if self.top_k < 0 or not 0 < self.top_p <= 1 or not 0 <= self.min_p <= 1:
       raise ValueError(
-        f"{self}: want temperature > 0, top_k >= 0, 0 < top_p <= 1 and "
-        "0 <= min_p <= 1"
+        f"{self}: want top_k >= 0, 0 < top_p <= 1 and 0 <= min_p <= 1"
       )
 
-  def __call__(self, logits: jax.Array, uniforms: jax.Array) -> jax.Array:
-    logits = logits / self.temperature
+  def __call__(
+    self, logits: jax.Array, temperatures: jax.Array, uniforms: jax.Array
+  ) -> jax.Array:
+    """Draws a token of each row.
+
+    Args:
+      logits: float32 [..., V].
+      temperatures: float32 [...], at least 0; 0 takes the likeliest token, of
+        ties the lowest id.
+      uniforms: float32 [...] in [0, 1).
+
+    Returns:
+      int32 [...].
+    """
+    greedy = temperatures < _COLDEST
+    scales = jnp.where(greedy, 1, temperatures)
+    drawn = self._draw(logits / scales[..., None], uniforms)
+    # On a CPU it takes longer to find the likeliest token than to draw one.
+    return jax.lax.cond(
+      jnp.any(greedy),
+      lambda: jnp.where(greedy, _likeliest(logits), drawn),
+      lambda: drawn,
+    )
+
+  def _draw(self, logits: jax.Array, uniforms: jax.Array) -> jax.Array:
     vocab = logits.shape[-1]
     if self.top_k in (0, vocab) and self.top_p == 1:
       peak = jnp.max(logits, axis=-1, keepdims=True)
@@ -77,13 +83,13 @@ class Temperature:
     return jnp.where(shares >= self.min_p, shares, 0)
 
 
-def method_of(config: EngineConfig) -> Greedy | Temperature:
-  """Returns the config's sampling method; temperature 0 is greedy."""
-  if config.temperature == 0:
-    return Greedy()
-  return Temperature(
-    config.temperature, config.top_k, config.top_p, config.min_p
-  )
+def method_of(config: EngineConfig) -> Method:
+  """Returns the config's sampling method."""
+  return Method(config.top_k, config.top_p, config.min_p)
+
+
+def _likeliest(logits: jax.Array) -> jax.Array:
+  return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
 def inverse_cdf(weights: jax.Array, uniforms: jax.Array) -> jax.Array:

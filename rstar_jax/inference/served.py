@@ -130,7 +130,7 @@ class ServedEngine(_Served):
     seeds: Sequence[int],
     stop: Stop,
     *,
-    greedy: bool = False,
+    temperature: float | None = None,
     tree: str = "",
   ) -> concurrent.futures.Future[list[Generated]]:
     """Asks for C next steps of a prefix, a request each; see `Engine.submit`.
@@ -150,8 +150,8 @@ class ServedEngine(_Served):
       done.set_result([_TOO_LONG] * len(seeds))
       return done
     engine = self._engine
-    if greedy:
-      engine = dataclasses.replace(engine, temperature=0.0)
+    if temperature is not None:
+      engine = dataclasses.replace(engine, temperature=temperature)
     asked = [
       protocols.Asked(
         ids=np.asarray(prefix).tolist(),

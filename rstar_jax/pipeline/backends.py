@@ -197,37 +197,60 @@ class ModelBackend:
         job()
         bar.update()
 
-  def steps(self) -> Calls:
-    """Returns callables whose `expand` writes one step."""
-    return self._calls(whole=False)
+  @property
+  def any_temperature(self) -> bool:
+    """Returns whether `steps` and `blocks` take one, beside the config's."""
+    return not self._context.config.policy.backend
 
-  def blocks(self, greedy: bool = False) -> Calls:
-    """Returns callables whose `expand` writes a whole code block, or answer."""
-    return self._calls(whole=True, greedy=greedy)
+  def steps(self, temperature: float | None = None) -> Calls:
+    """Returns callables whose `expand` writes one step.
 
-  def _calls(self, whole: bool, greedy: bool = False) -> Calls:
-    own = bool(self._context.config.policy.backend)
-    make = self._own_policy if own else self._policy
-    return _with_host(self._context, make(whole, greedy), self.score)
+    Args:
+      temperature: of samples; 0 takes the likeliest tokens, None is the
+        config's.
 
-  def _own_policy(self, whole: bool, greedy: bool) -> PluginPolicy | Blocks:
+    Raises:
+      ValueError: a backend of the user's knows the latter two alone.
+    """
+    return self._calls(False, temperature)
+
+  def blocks(self, temperature: float | None = None) -> Calls:
+    """Returns callables whose `expand` writes a whole code block, or answer.
+
+    Args:
+      temperature: see `steps`.
+    """
+    return self._calls(True, temperature)
+
+  def _calls(self, whole: bool, temperature: float | None) -> Calls:
+    make = self._policy if self.any_temperature else self._own_policy
+    return _with_host(self._context, make(whole, temperature), self.score)
+
+  def _own_policy(
+    self, whole: bool, temperature: float | None
+  ) -> PluginPolicy | Blocks:
     """Returns the user's policy backend, opened on the policy's folder."""
     config = self._context.config
     engine = config.engine
-    if greedy:
+    if temperature == 0:
       engine = dataclasses.replace(
         engine, temperature=0.0, top_k=0, top_p=1.0, min_p=0.0
+      )
+    elif temperature is not None:
+      raise ValueError(
+        f"temperature={temperature}: config.policy.backend has the config's "
+        "alone, or 0"
       )
     config = dataclasses.replace(config, engine=engine)
     expand = PluginPolicy(config, self._folder)
     self._own.append(expand)
     return Blocks(expand, engine.max_block_tokens) if whole else expand
 
-  def _policy(self, whole: bool, greedy: bool) -> Policy | FewShot:
+  def _policy(self, whole: bool, temperature: float | None) -> Policy | FewShot:
     config = self._context.config.engine
     options = {
       "limit": config.max_block_tokens if whole else config.max_step_tokens,
-      "greedy": greedy,
+      "temperature": temperature,
     }
     finishes = ["code", "answer"] if whole else ["step", "code", "answer"]
     if not self._few_shot:

@@ -57,7 +57,7 @@ class Searcher:
     search = context.config.eval.search
     self._backend = backend = backends.trained(context, round_)
     self._calls = {
-      "greedy": backend.blocks(greedy=True),
+      "greedy": backend.blocks(temperature=0.0),
       "samples": backend.blocks(),
     }
     self._own = False

@@ -63,12 +63,15 @@ class Asked:
     budget: what is spent on it.
     seed: below 2**32; equal ones give equal solutions.
     number: tells solutions of one question, budget and seed apart.
+    temperature: of samples, unless the method is "greedy"; None is the
+      config's.
   """
 
   question: str
   budget: Budget
   seed: int
   number: int = 0
+  temperature: float | None = None
 
   @property
   def name(self) -> tuple[int | str, ...]:
@@ -215,6 +218,11 @@ class Solver:
     return tuple(sorted(able, key=lambda each: each != first))
 
   @property
+  def any_temperature(self) -> bool:
+    """Returns whether a question may have a temperature of its own."""
+    return self.backend.any_temperature
+
+  @property
   def longest_prompt(self) -> int:
     """Returns the most tokens of a question that can be answered."""
     return self._config.engine.max_prefix_tokens
@@ -301,7 +309,7 @@ class Solver:
     together: dict[tuple, list[int]] = {}
     for index, each in enumerate(asked):
       if each.budget.method == "search" and self._own:
-        key = each.budget, each.seed, each.number
+        key = each.budget, each.seed, each.number, each.temperature
         together.setdefault(key, []).append(index)
     own = {index for group in together.values() for index in group}
     rest = [index for index in range(len(asked)) if index not in own]
@@ -312,7 +320,7 @@ class Solver:
         if watch is not None:
           heard = functools.partial(watch, index)
         search = _timed(self._search(each, heard))
-        yield search, self._calls(each.budget.method)
+        yield search, self._calls(each.budget.method, each.temperature)
 
     driver.run(
       searches(),
@@ -320,18 +328,29 @@ class Solver:
       lambda number, solution: done(rest[number], solution),
       stop=stop,
     )
-    for (budget, seed, _), group in together.items():
+    for (budget, seed, _, temperature), group in together.items():
       trees = named.search(
         [asked[index].problem for index in group],
         self._search_config(budget),
-        self._calls("search"),
+        self._calls("search", temperature),
         seed=seed,
         name=asked[group[0]].name,
       )
       for index, tree in zip(group, trees, strict=True):
         done(index, self._of_tree(tree))
 
-  def _calls(self, method: Method) -> Calls:
+  def _calls(self, method: Method, temperature: float | None = None) -> Calls:
+    """Returns the callables of a method.
+
+    At another temperature than the config's, `expand` is a search's own.
+    """
+    calls = self._common(method)
+    if temperature is None or method == "greedy":
+      return calls
+    of = self.backend.steps if method == "search" else self.backend.blocks
+    return calls.replace(expand=_streamed(of(temperature).expand))
+
+  def _common(self, method: Method) -> Calls:
     """Returns the callables of a method, which searches of all threads share.
 
     What takes batches gets rows of all of them, in one thread.
@@ -342,7 +361,7 @@ class Solver:
         if kind == "search":
           calls = self.backend.steps()
         else:
-          calls = self.backend.blocks(greedy=kind == "greedy")
+          calls = self.backend.blocks(0.0 if kind == "greedy" else None)
         if kind != "search" or self._terminal_is_valued:
           # Nothing is known of the questions but their text.
           calls = calls.replace(reward=None)

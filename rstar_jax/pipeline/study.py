@@ -392,7 +392,7 @@ class Searcher:
       self._calls[method] = (
         self._backend.steps()
         if guided
-        else self._backend.blocks(greedy=method == "greedy")
+        else self._backend.blocks(0.0 if method == "greedy" else None)
       )
     return self._calls[method]
 

@@ -192,7 +192,13 @@ class _Writer:
     """Returns what is new of the request; None where nothing is, yet."""
     request = self._request
     asked = [
-      Asked(request.question, request.budget, request.seed, number)
+      Asked(
+        request.question,
+        request.budget,
+        request.seed,
+        number,
+        request.temperature,
+      )
       for number in range(request.choices)
     ]
     watch = request.tree and request.stream

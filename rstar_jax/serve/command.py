@@ -242,6 +242,7 @@ def serve(
     methods=solver.methods,
     usual=solver.budget(),
     temperature=config.engine.temperature,
+    any_temperature=solver.any_temperature,
     top_p=config.engine.top_p,
     seed=config.seed,
     question_characters=given.question_characters,

@@ -30,6 +30,8 @@ from rstar_jax.steps import grammar
 
 # Seeds of OpenAI's API are 64 bits.
 _SEED = 2**63
+# The highest temperature of OpenAI's API.
+_WARMEST = 2
 _OURS = ("method", "samples", "rollouts", "candidates", "tree")
 _MEANT = (
   *("model", "n", "seed", "temperature", "top_p", "stop", "max_tokens"),
@@ -97,7 +99,9 @@ class Served:
     name: the model's. NAME:METHOD is the same model with another default.
     methods: those that can be asked for, the default one first.
     usual: the budget of a request that names none.
-    temperature, top_p: of all samples.
+    temperature: of the samples of a request without one.
+    any_temperature: whether a request may have another.
+    top_p: of all samples.
     seed: of a request without one.
     question_characters: of the longest question.
     solutions: most of a request: choices x samples, or choices x rollouts x
@@ -108,6 +112,7 @@ class Served:
   methods: Sequence[Method]
   usual: Budget
   temperature: float
+  any_temperature: bool
   top_p: float
   seed: int
   question_characters: int
@@ -126,6 +131,7 @@ class Request:
   Attributes:
     model: as the client names it.
     choices: number of solutions.
+    temperature: of their samples; None is the server's own.
     stop: texts at which the answer is cut.
     limit: most tokens of the answer, None for all.
     usage: whether a stream ends with the tokens that were spent.
@@ -138,6 +144,7 @@ class Request:
   budget: Budget
   seed: int
   choices: int
+  temperature: float | None
   stop: tuple[str, ...]
   limit: int | None
   stream: bool
@@ -199,6 +206,7 @@ def _read(fields: dict[str, Any], served: Served, chat: bool) -> Request:
       code="model_not_found",
     )
   choices = outside.integer(given.get("n", 1), "n", 1, 128)
+  temperature = _temperature(given, served)
   budget = _budget(given, model, choices, served)
   limits = [
     outside.integer(given[name], name, 1, 1 << 31)
@@ -216,6 +224,7 @@ def _read(fields: dict[str, Any], served: Served, chat: bool) -> Request:
       given.get("seed", served.seed), "seed", -_SEED, _SEED - 1
     ),
     choices=choices,
+    temperature=temperature,
     stop=_stops(given.get("stop", [])),
     limit=min(limits, default=None),
     stream=_truth(given, "stream"),
@@ -250,6 +259,19 @@ def _prompt(prompt: Any) -> str:
   return prompt
 
 
+def _temperature(fields: Mapping[str, Any], served: Served) -> float | None:
+  """Returns the temperature of a request, None for the server's own."""
+  value = fields.get("temperature")
+  if value is None:
+    return None
+  if type(value) not in (int, float) or not 0 <= value <= _WARMEST:
+    raise Refused(
+      f"temperature={value!r} is not a number from 0 to {_WARMEST}",
+      param="temperature",
+    )
+  return None if value == served.temperature else float(value)
+
+
 def _budget(
   fields: Mapping[str, Any], model: str, choices: int, served: Served
 ) -> Budget:
@@ -267,10 +289,10 @@ def _budget(
       f"method={method!r} {known} {', '.join(served.methods)}", param="method"
     )
   if method != "greedy":
-    for name, here in (
-      ("temperature", served.temperature),
-      ("top_p", served.top_p),
-    ):
+    fixed = {"top_p": served.top_p}
+    if not served.any_temperature:
+      fixed["temperature"] = served.temperature
+    for name, here in fixed.items():
       if fields.get(name, here) != here:
         raise Refused(
           f"{name}={fields[name]!r} is asked for, and {here} served: leave it "

@@ -45,6 +45,7 @@ from rstar_jax.steps.tokenizer import HfTokenizer
 _SEED = 2**32
 # Raw values beyond this have tanh 1 in float32.
 _MOST_RAW = 10.0
+_WARMEST = 1e6
 
 
 class Refused(ValueError):
@@ -166,7 +167,7 @@ class Served:
       ids,
       [(seed + number) % _SEED for number in range(count)],
       Stop(limit, frozenset(stops)),
-      greedy=self._greedy(body),
+      temperature=self._temperature(body),
     ).result()
     return {
       "object": "text_completion",
@@ -180,17 +181,20 @@ class Served:
       },
     }
 
-  def _greedy(self, body: dict[str, Any]) -> bool:
-    """Says whether a request is for the likeliest tokens.
+  def _temperature(self, body: dict[str, Any]) -> float:
+    """Returns the temperature of a request's samples.
 
     Raises:
-      Refused: it is to be sampled in another way than all others here.
+      Refused: they are to be drawn in another way than all others here.
     """
-    temperature = body.get("temperature", 1.0)
+    temperature = outside.real(
+      body.get("temperature", 1.0), "temperature", _WARMEST
+    )
+    if temperature < 0:
+      raise Refused(f"temperature={temperature} is below 0")
     if temperature == 0 or body.get("top_k") == 1:
-      return True
+      return 0.0
     for name, default in (
-      ("temperature", 1.0),
       ("top_p", 1.0),
       ("top_k", 0),
       ("min_p", 0.0),
@@ -201,7 +205,7 @@ class Served:
           f"{name}={asked!r} is asked for, and {here} served: start this "
           f"server with --config.engine.{name}={asked}"
         )
-    return False
+    return temperature
 
   def _choice(
     self, number: int, generated: Generated, stops: set[int]

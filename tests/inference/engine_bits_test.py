@@ -39,31 +39,34 @@ def make(kernels, dtype, **sizes):
 
 
 def requests():
-  """Returns (prefix, seeds, stop, greedy) of each request."""
+  """Returns (prefix, seeds, stop, temperature) of each request."""
   found = []
   for number, length in enumerate(LENGTHS):
     seeds = range(100 * number, 100 * number + (1, 3, 5, 40)[number % 4])
     found.append(
-      (small.prefix(length, number // 4), seeds, STOPS[number % 4], False)
+      (
+        *(small.prefix(length, number // 4), seeds, STOPS[number % 4]),
+        (None, 1.7)[number // 4],
+      )
     )
-  found.append((small.prefix(33), (1, 2), STOPS[0], True))
+  found.append((small.prefix(33), (1, 2), STOPS[0], 0.0))
   return found
 
 
 def ask(engine, request):
-  ids, seeds, stop, greedy = request
-  return engine.submit(ids, seeds, stop, greedy=greedy)
+  ids, seeds, stop, temperature = request
+  return engine.submit(ids, seeds, stop, temperature=temperature)
 
 
 def children(request, steps, most=2):
   """Returns requests that go on from a request's first candidates."""
-  ids, _, stop, greedy = request
+  ids, _, stop, temperature = request
   return [
     (
       [*ids, *step.token_ids, *small.prefix(column % 3, 9)],
       (7, 8),
       stop,
-      greedy,
+      temperature,
     )
     for column, step in enumerate(steps[:most])
   ]

@@ -95,9 +95,9 @@ class EngineTest(parameterized.TestCase):
     # it, and go beyond.
     lengths = (1, 2, 15, 16, 17, BORDER - STEP, BORDER - STEP + 1)
     prefixes = [small.prefix(length, length % 2) for length in lengths]
-    for greedy in (False, True):
-      got = engine.expand(prefixes, seeds(7, 2), STOP, greedy=greedy)
-      want = plain(of).expand(prefixes, seeds(7, 2), STOP, greedy=greedy)
+    for warm in (0.6, 0.0):
+      got = engine.expand(prefixes, seeds(7, 2), STOP, temperature=warm)
+      want = plain(of).expand(prefixes, seeds(7, 2), STOP, temperature=warm)
       self.same(got, want)
     # Children cross the borders, from pages of their parents.
     children = [

@@ -35,10 +35,10 @@ class ScriptedEngine:
     self.texts = texts
     self.prefixes, self.asked, self.trees = [], [], []
 
-  def submit(self, prefix, seeds, stop, *, greedy=False, tree=""):
+  def submit(self, prefix, seeds, stop, *, temperature=None, tree=""):
     self.trees.append(tree)
     self.prefixes.append(Plain().decode(prefix))
-    self.asked.append((prefix, stop, greedy))
+    self.asked.append((prefix, stop, temperature))
     row = []
     for text in self.texts:
       stopped = Plain.eos_id if text.endswith("EOS") else -1
@@ -63,13 +63,13 @@ class FewShotTest(parameterized.TestCase):
       self.engine.prefixes,
       [prompts.few_shot("Q?") + "<code>\na = 1\n<end_of_step>"],
     )
-    ((ids, stop, greedy),) = self.engine.asked
+    ((ids, stop, temperature),) = self.engine.asked
     self.assertEqual(ids[0], Plain.bos_ids[0])
     self.assertEqual((stop.limit, stop.ids), (99, {Plain.eos_id}))
     self.assertEqual(stop.words, tuple(stop_words(Plain(), grammar.FINISHES)))
     self.assertEqual(stop.texts, tuple(grammar.FINISHES))
     self.assertEqual(self.engine.trees, ["Q?"])
-    self.assertFalse(greedy)
+    self.assertIsNone(temperature)
 
   @parameterized.parameters("phi3", "mistral", "metaspace", "qwen2")
   def test_spaces_at_the_beginning_of_a_step(self, name):
@@ -98,12 +98,12 @@ class FewShotTest(parameterized.TestCase):
   def test_options_of_a_request(self):
     engine = ScriptedEngine("x")
     policy = FewShot(
-      engine, Plain(), [grammar.END_OF_CODE], limit=5, greedy=True
+      engine, Plain(), [grammar.END_OF_CODE], limit=5, temperature=0.0
     )
     (one,) = policy.submit("Q?", (), [3]).result()
     self.assertEqual(one.text, "x")
-    ((_, stop, greedy),) = engine.asked
-    self.assertEqual((stop.limit, greedy), (5, True))
+    ((_, stop, temperature),) = engine.asked
+    self.assertEqual((stop.limit, temperature), (5, 0.0))
     self.assertEqual(
       [Plain().decode(word) for word in stop.words], ["end_of_code"]
     )

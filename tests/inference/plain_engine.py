@@ -14,7 +14,7 @@ class PlainEngine:
   """Writes steps by `plain.Decoder`, one token of one candidate at a time.
 
   `expand` takes what `Engine.expand` takes and is to return the same, up to
-  the last bits of `logprob`. Tokens are drawn at temperature 1.
+  the last bits of `logprob`.
 
   Args:
     model: with an LM head.
@@ -30,7 +30,7 @@ class PlainEngine:
     seeds: np.ndarray,
     stop: Stop,
     *,
-    greedy: bool = False,
+    temperature: float = 1.0,
   ) -> list[list[plain.Step]]:
     """Returns a step for each seed [prefixes, candidates] after its prefix.
 
@@ -38,24 +38,25 @@ class PlainEngine:
       prefixes: sequences of at least one id.
       seeds: of draws.
       stop: without words.
-      greedy: takes the likeliest tokens, whatever the seeds.
+      temperature: 0 takes the likeliest tokens, whatever the seeds.
     """
     return [
-      [self._step(tuple(prefix), int(seed), stop, greedy) for seed in row]
+      [self._step(tuple(prefix), int(seed), stop, temperature) for seed in row]
       for prefix, row in zip(prefixes, seeds, strict=True)
     ]
 
   def _step(
-    self, prefix: tuple[int, ...], seed: int, stop: Stop, greedy: bool
+    self, prefix: tuple[int, ...], seed: int, stop: Stop, temperature: float
   ) -> plain.Step:
-    key = prefix, stop, None if greedy else seed
+    key = prefix, stop, temperature, seed if temperature else None
     if key not in self._known:
       uniforms = None
-      if not greedy:
+      if temperature:
         with jax.threefry_partitionable(True):
           drawn = jax.random.uniform(jax.random.key(seed), (stop.limit,))
         uniforms = np.asarray(drawn, np.float64)
       self._known[key] = self._decoder.step(
-        prefix, stop.limit, stop.ids, uniforms
+        *(prefix, stop.limit, stop.ids, uniforms),
+        temperature=temperature or 1.0,
       )
     return self._known[key]

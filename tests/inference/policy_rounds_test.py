@@ -44,8 +44,8 @@ class ByHeart:
   def __init__(self, rows):
     self.rows = rows
 
-  def submit(self, prefix, seeds, stop, *, greedy=False, tree=""):
-    del greedy, tree
+  def submit(self, prefix, seeds, stop, *, temperature=None, tree=""):
+    del temperature, tree
     ids, stopped = (), -1
     for row in self.rows:
       if row[: len(prefix)] == list(prefix):

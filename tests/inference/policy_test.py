@@ -21,9 +21,9 @@ class ScriptedEngine:
   def __init__(self, row):
     self.row, self.asked, self.trees = row, [], []
 
-  def submit(self, prefix, seeds, stop, *, greedy=False, tree=""):
+  def submit(self, prefix, seeds, stop, *, temperature=None, tree=""):
     self.trees.append(tree)
-    self.asked.append((prefix, seeds, stop, greedy))
+    self.asked.append((prefix, seeds, stop, temperature))
     future = concurrent.futures.Future()
     future.set_result(self.row)
     return future
@@ -61,14 +61,14 @@ class PolicyTest(absltest.TestCase):
     )
     self.assertEqual(row[0].token_ids[-1], tokenizer.id_of("<end_of_step>"))
     self.assertEqual(row[0].logprob, -1.5)
-    ((ids, asked, stop, greedy),) = engine.asked
+    ((ids, asked, stop, temperature),) = engine.asked
     self.assertEqual(
       tokenizer.decode(ids), prompts.prompt("How many?") + prefix[0]
     )
     self.assertEqual(list(asked), [0, 1, 2, 3, 4])
     self.assertEqual((stop.limit, stop.words), (33, ()))
     self.assertEqual(stop.ids, frozenset(stop_finishes(tokenizer)))
-    self.assertFalse(greedy)
+    self.assertIsNone(temperature)
     self.assertEqual(engine.trees, ["How many?"])
 
   def test_nothing_was_had(self):
@@ -84,13 +84,13 @@ class PolicyTest(absltest.TestCase):
     _, engine = scripted()
     tokenizer = ByteTokenizer()
     policy = Policy(
-      engine, tokenizer, finishes=("code", "answer"), limit=7, greedy=True
+      engine, tokenizer, finishes=("code", "answer"), limit=7, temperature=0.0
     )
     policy.submit("?", (), [1]).result()
-    ((_, _, stop, greedy),) = engine.asked
+    ((_, _, stop, temperature),) = engine.asked
     ends = {"<end_of_code>", "<end_of_answer>"}
     want = {tokenizer.eos_id, *map(tokenizer.id_of, ends)}
-    self.assertEqual((stop.limit, stop.ids, greedy), (7, want, True))
+    self.assertEqual((stop.limit, stop.ids, temperature), (7, want, 0.0))
 
   def test_with_a_model(self):
     tokenizer = ByteTokenizer()

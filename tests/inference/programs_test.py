@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 from jax import export
 
-from rstar_jax.inference import programs, sampler
+from rstar_jax.inference import programs
 from rstar_jax.inference.programs import DecodePlan, Options, PrefillPlan
 from rstar_jax.inference.runs import Shard
 from rstar_jax.models import pages as pages_lib
@@ -42,7 +42,8 @@ class PlansTest(absltest.TestCase):
       np.testing.assert_array_equal(each, np.full((2, 5), -1))
     np.testing.assert_array_equal(plan.spans, [1] * 5)
     np.testing.assert_array_equal(plan.copies, [[0] * 5, [COUNT] * 5])
-    self.assertFalse(plan.draws.any() or plan.greedy.any() or plan.seeds.any())
+    self.assertFalse(plan.draws.any() or plan.seeds.any())
+    np.testing.assert_array_equal(plan.temperatures, np.ones(5))
     self.assertEqual(plan.live, 0)
     plan.positions[0, 3] = 0
     self.assertEqual(plan.live, 1)
@@ -90,13 +91,11 @@ class PlansTest(absltest.TestCase):
 
 
 class ProgramsTest(parameterized.TestCase):
-  @parameterized.parameters(True, False)
-  def test_a_call_of_each(self, greedy):
+  @parameterized.parameters(0.0, 0.5, 1.7)
+  def test_a_call_of_each(self, temperature):
     """A prefix by one program, and what follows it by the other."""
     model, ids, steps = small.model(), small.prefix(21), 4
-    options = Options(
-      layers=2, method=sampler.Temperature(0.5), steps=steps + 2
-    )
+    options = Options(layers=2, steps=steps + 2)
     pages = pages_lib.empty(model.config, 2 * COUNT)
     run = run_of(ids, 40)
     plan = PrefillPlan(slots=32, rows=2, width=WIDTH, count=COUNT)
@@ -113,7 +112,7 @@ class ProgramsTest(parameterized.TestCase):
     decode.tokens[0, 2], decode.tokens[2, 2] = ids[20], 99
     decode.positions[:, 2] = 20 + np.arange(steps)
     decode.draws[:, 2] = np.arange(steps)
-    decode.seeds[2], decode.greedy[2] = -5, greedy
+    decode.seeds[2], decode.temperatures[2] = -5, temperature
     _, tokens, logprobs = jax.jit(
       functools.partial(programs.decode, options=options)
     )(model, pages, decode.array)
@@ -126,10 +125,12 @@ class ProgramsTest(parameterized.TestCase):
     with jax.threefry_partitionable(True):
       draws = jax.random.uniform(jax.random.key(np.uint32(2**32 - 5)), (4,))
     for i in range(steps):
-      shares = np.exp(2 * exact[i])
-      cdf = np.cumsum(shares) / shares.sum()
-      want = np.searchsorted(cdf, float(draws[i]))
-      self.assertEqual(tokens[i], exact[i].argmax() if greedy else want)
+      want = exact[i].argmax()
+      if temperature:
+        shares = np.exp(exact[i] / temperature)
+        cdf = np.cumsum(shares) / shares.sum()
+        want = np.searchsorted(cdf, float(draws[i]))
+      self.assertEqual(tokens[i], want)
       # At temperature 1, whatever the method.
       self.assertAlmostEqual(logprobs[i], exact[i, tokens[i]], delta=1e-4)
 

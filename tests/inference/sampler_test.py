@@ -20,24 +20,43 @@ def softmax(x):
   return weights / weights.sum()
 
 
-def draw(method, x, count):
+def draw(method, x, count, temperature=1.0):
   """Returns `count` samples, each of a seed of its own."""
   seeds = jnp.arange(count, dtype=jnp.uint32)
 
   @jax.jit
-  def run(seeds):
-    rows = jnp.broadcast_to(jnp.asarray(x), (count, len(x)))
+  def run(seeds, x, temperature):
+    rows = jnp.broadcast_to(x, (count, len(x)))
     zeros = jnp.zeros(count, jnp.int32)
-    return method(rows, sampler.uniform_at(seeds, zeros))
+    warm = jnp.broadcast_to(temperature, count)
+    return method(rows, warm, sampler.uniform_at(seeds, zeros))
 
-  return np.asarray(run(seeds))
+  return np.asarray(run(seeds, x, np.float32(temperature)))
 
 
 class SamplerTest(parameterized.TestCase):
   @parameterized.parameters(1.0, 0.7, 2.5)
   def test_frequencies_match_softmax(self, temperature):
     count = 20_011
-    picked = draw(sampler.Temperature(temperature), logits(), count)
+    picked = draw(sampler.Method(), logits(), count, temperature)
+    self.check_frequencies(picked, temperature)
+
+  def test_each_row_has_its_temperature(self):
+    count = 5_003
+    three = np.array([2.0, 0.0, 0.5], np.float32)
+    warm = three[np.arange(3 * count) % 3]
+    picked = draw(sampler.Method(), logits(), 3 * count, warm)
+    self.check_frequencies(picked[::3], 2.0)
+    self.assertEqual(set(picked[1::3].tolist()), {int(logits().argmax())})
+    self.check_frequencies(picked[2::3], 0.5)
+    # None of them depends on the others.
+    for column, temperature in enumerate(three):
+      alone = draw(sampler.Method(), logits(), 3 * count, temperature)
+      np.testing.assert_array_equal(picked[column::3], alone[column::3])
+
+  def check_frequencies(self, picked, temperature):
+    """Fails unless samples are those of softmax(logits / temperature)."""
+    count = len(picked)
     expected = softmax(logits() / temperature) * count
     observed = np.bincount(picked, minlength=VOCAB)
     # Chi-square over the entries that are expected 5 times or more, the rest
@@ -49,6 +68,27 @@ class SamplerTest(parameterized.TestCase):
     self.assertLess(statistic, cells + 4 * np.sqrt(2 * cells))
     self.assertGreater(statistic, cells - 4 * np.sqrt(2 * cells))
 
+  @parameterized.parameters(0.3, 0.7, 1.0, 1.4, 2.0)
+  def test_the_bits_of_a_temperature_that_is_a_constant(self, temperature):
+    """Runs have been made with programs that had theirs built in."""
+    rows = np.random.default_rng(1).normal(size=(499, VOCAB)) * 5
+    rows = rows.astype(np.float32)
+
+    @jax.jit
+    def constant(rows):
+      warm = rows / temperature
+      return jnp.exp(warm - jnp.max(warm, axis=-1, keepdims=True))
+
+    # Where the share of a token ends, one bit more or less is another token.
+    weights = constant(rows)
+    sums = jnp.pad(weights, [(0, 0), (0, 384 - VOCAB)])
+    sums = jnp.cumsum(sums.reshape(-1, 3, 128).sum(-1), axis=-1)
+    uniforms = sums[:, 0] / sums[:, 2]
+    want = jax.jit(sampler.inverse_cdf)(weights, uniforms)
+    warm = jnp.full(len(rows), temperature)
+    got = jax.jit(sampler.Method())(jnp.asarray(rows), warm, uniforms)
+    np.testing.assert_array_equal(got, want)
+
   @parameterized.parameters(
     dict(top_k=1),
     dict(top_k=7),
@@ -58,8 +98,8 @@ class SamplerTest(parameterized.TestCase):
     dict(top_k=23, min_p=0.1),
   )
   def test_never_outside(self, top_k=0, top_p=1.0, min_p=0.0):
-    method = sampler.Temperature(0.9, top_k, top_p, min_p)
-    picked = set(draw(method, logits(), 3001).tolist())
+    method = sampler.Method(top_k, top_p, min_p)
+    picked = set(draw(method, logits(), 3001, 0.9).tolist())
     order = np.argsort(-logits())[: top_k or VOCAB]
     share = softmax(logits()[order] / 0.9)
     kept = (
@@ -72,12 +112,19 @@ class SamplerTest(parameterized.TestCase):
     self.assertGreaterEqual(len(picked), min(kept, 5))
 
   def test_top_k_of_equals_keeps_k(self):
-    picked = draw(sampler.Temperature(top_k=3), np.zeros(11, np.float32), 301)
+    picked = draw(sampler.Method(top_k=3), np.zeros(11, np.float32), 301)
     self.assertLen(set(picked.tolist()), 3)
 
-  def test_greedy_takes_the_first_of_the_largest(self):
-    x = np.array([0, 3, 1, 3], np.float32)
-    np.testing.assert_array_equal(draw(sampler.Greedy(), x, 3), [1, 1, 1])
+  def test_no_temperature_takes_the_first_of_the_largest(self):
+    x = np.array([0, 300, 1, 299, 300], np.float32)
+    warm = np.array([0, 1e-38, 9e-5, 0, 0], np.float32)
+    np.testing.assert_array_equal(draw(sampler.Method(), x, 5, warm), [1] * 5)
+
+  def test_a_low_temperature_takes_any_of_the_largest(self):
+    x = np.array([0, 300, 1, 299, 300], np.float32)
+    for warm in (1.01e-4, 1e-2):
+      picked = draw(sampler.Method(), x, 99, warm)
+      self.assertEqual(set(picked.tolist()), {1, 4})
 
   @parameterized.parameters(0.0, 0.25, 0.5, 1 - 2**-24, 1.0)
   def test_inverse_cdf_skips_weight_zero(self, uniform):
@@ -118,23 +165,22 @@ class SamplerTest(parameterized.TestCase):
 
   def test_method_of_config(self):
     self.assertEqual(
-      sampler.method_of(EngineConfig(temperature=0)), sampler.Greedy()
+      sampler.method_of(EngineConfig(temperature=0)), sampler.Method()
     )
     self.assertEqual(
       sampler.method_of(EngineConfig(temperature=0.7, top_k=3, top_p=0.9)),
-      sampler.Temperature(0.7, 3, 0.9),
+      sampler.Method(3, 0.9),
     )
     self.assertEqual(
-      sampler.method_of(EngineConfig(min_p=0.1)), sampler.Temperature(min_p=0.1)
+      sampler.method_of(EngineConfig(min_p=0.1)), sampler.Method(min_p=0.1)
     )
     for wrong in (
-      dict(temperature=-1),
       dict(top_p=0),
       dict(top_k=-1),
       dict(min_p=2),
     ):
       with self.assertRaisesRegex(ValueError, "min_p <= 1"):
-        sampler.Temperature(**wrong)
+        sampler.Method(**wrong)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,7 @@ class Decoder:
     stop_ids: Collection[int] = (),
     uniforms: Sequence[float] | None = None,
     span: int = 0,
+    temperature: float = 1.0,
   ) -> Step:
     """Returns the step after a prefix: the likeliest tokens, or drawn ones.
 
@@ -115,8 +116,9 @@ class Decoder:
       most: tokens of the longest step.
       stop_ids: tokens that end a step.
       uniforms: [most], in [0, 1): token i is the first whose cumulated chance
-        at temperature 1 exceeds uniforms[i]. None takes the likeliest.
+        exceeds uniforms[i]. None takes the likeliest.
       span: see `hidden`; 0 is that of a step of `most` tokens.
+      temperature: of the chances.
     """
     ids, total = [int(each) for each in prefix], 0.0
     span = span or len(ids) + most
@@ -125,7 +127,9 @@ class Decoder:
       if uniforms is None:
         token = int(last.argmax())
       else:
-        token = int(np.searchsorted(np.cumsum(np.exp(last)), uniforms[i]))
+        shares = np.exp(last / temperature)
+        drawn = uniforms[i] * shares.sum()
+        token = int(np.searchsorted(np.cumsum(shares), drawn))
         token = min(token, len(last) - 1)
       ids.append(token)
       total += float(last[token])

@@ -80,7 +80,7 @@ def greedy(folder: pathlib.Path, expected: Expected, name: str) -> None:
       [prompt[: length // 2], prompt],
       np.zeros((2, 2), np.uint32),
       Stop(new),
-      greedy=True,
+      temperature=0.0,
     )
     for generated in rows[1]:
       np.testing.assert_array_equal(

@@ -341,7 +341,7 @@ class SmolLM2Test(absltest.TestCase):
       self.policy, EngineConfig(max_prefix_tokens=length), max_new_tokens=new
     )
     rows = engine.expand(
-      [self.prompt], np.zeros((1, 1), np.uint32), Stop(new), greedy=True
+      [self.prompt], np.zeros((1, 1), np.uint32), Stop(new), temperature=0.0
     )
     ours = rows[0][0].token_ids
     # Ours stops at nothing; `min_new_tokens` would forbid the end of a turn,

@@ -46,15 +46,16 @@ class DeviceTest(ContextCase):
     # A random policy hardly ever draws a marker: the limit ends its steps.
     self.assertEqual(max(found), 5)
     self.assertLen({each.text for row in rows for each in row}, 6)
-    found, rows = lengths(backend.blocks(greedy=True))
-    self.assertEqual(max(found), 11)
-    self.assertLen({each.text for row in rows for each in row}, 1)
+    for calls, longest in ((backend.steps, 5), (backend.blocks, 11)):
+      found, rows = lengths(calls(temperature=0.0))
+      self.assertEqual(max(found), longest)
+      self.assertLen({each.text for row in rows for each in row}, 1)
     usage = backend.usage()
     self.assertBetween(usage["device_idle_share"], 0, 1)
     self.assertGreater(usage["generated_tokens_per_second"], 0)
     self.assertBetween(usage["device_seconds"], 1e-6, usage["seconds"])
-    # Six steps of 5 tokens, and as many blocks of 11.
-    self.assertEqual(usage["generated_tokens"], 6 * (5 + 11))
+    # Twice six steps of 5 tokens, and six blocks of 11.
+    self.assertEqual(usage["generated_tokens"], 6 * (5 + 5 + 11))
     self.assertEqual(usage["scored_tokens"], 0)
 
   def test_what_ends_a_step_and_a_block(self):
@@ -149,9 +150,11 @@ class OwnTest(ContextCase):
     self.assertEqual(found.to_json(), expected.to_json())
     self.assertGreater(backend.usage()["generated_tokens_per_second"], 0)
     # The greedy one is told so by its config.
-    greedy = backend.blocks(greedy=True)
+    greedy = backend.blocks(temperature=0.0)
     ((block, _),) = greedy.expand(["Q"], [()], np.zeros((1, 2), np.uint32))
     self.assertEqual(block.finish, "code")
+    with self.assertRaisesRegex(ValueError, "temperature=0.3: config.policy"):
+      backend.steps(temperature=0.3)
     folder = str(models.base(self.config))
     self.assertEqual(
       self.made, [(self.config.engine.temperature, folder), (0.0, folder)]

@@ -127,7 +127,7 @@ class BackendTest(ServedCase):
       steps = [["a = 1"], ["b", "c"], ["x"]]
       return (
         calls.expand(QUESTIONS, prefixes, SEEDS),
-        backend.blocks(greedy=True).expand(QUESTIONS, prefixes, SEEDS),
+        backend.blocks(temperature=0.0).expand(QUESTIONS, prefixes, SEEDS),
         calls.score(QUESTIONS, prefixes, steps),
       )
 

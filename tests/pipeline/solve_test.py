@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import dataclasses
 import threading
 from unittest import mock
 
@@ -12,6 +13,7 @@ from rstar_jax import testing
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import evaluate, solve
 from rstar_jax.search import mcts, sampling
+from rstar_jax.search.tree import Tree
 from rstar_jax.steps import grammar
 from rstar_jax.types import Problem
 from tests.pipeline.evaluate_test import SolvingCase, never_done
@@ -99,10 +101,34 @@ class SolverTest(SolvingCase, parameterized.TestCase):
 
   def test_greedy_takes_the_one_solution(self):
     (found,) = self.ask(self.asked("greedy"))
-    (sample,) = self.samples(1, greedy=True)
+    (sample,) = self.samples(1, temperature=0.0)
     self.assertEqual((found.steps, found.answer), (sample.steps, sample.answer))
     self.assertEqual(found.tokens, sample.tokens)
     self.assertEqual(found.outputs, [None, sample.answer, None])
+
+  @parameterized.parameters("greedy", "majority", "best_of_n", "search")
+  def test_a_temperature_is_of_one_question(self, method):
+    warm = dataclasses.replace(self.asked(method), temperature=0.3)
+    self.ask(self.asked(method), warm, warm)
+    wanted = [] if method == "greedy" else [0.3, 0.3]
+    asked = self.device.temperatures
+    self.assertEqual([each for each in asked if each], wanted)
+    # Values are those of the same model.
+    (one,) = self.ask(self.asked(method))
+    (other,) = self.ask(warm)
+    self.assertEqual((one.steps, one.values), (other.steps, other.values))
+
+  def test_a_search_of_the_user_s_has_it_too(self):
+    self.context.config.eval.search.method = "tests.search.named_test:beam"
+    warm = dataclasses.replace(self.asked("search"), temperature=0.3)
+    with mock.patch.object(solve.named, "search", autospec=True) as search:
+      search.side_effect = lambda problems, *_, **__: list(map(Tree, problems))
+      self.ask(self.asked("search"), warm, self.asked("search"))
+    # The first and the last go together.
+    self.assertEqual(
+      [len(each.args[0]) for each in search.call_args_list], [2, 1]
+    )
+    self.assertEqual([e for e in self.device.temperatures if e], [0.3])
 
   def test_majority_is_the_most_frequent_answer(self):
     (found,) = self.ask(self.asked("majority", samples=9))

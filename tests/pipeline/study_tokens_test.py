@@ -37,7 +37,7 @@ class TokensTest(absltest.TestCase):
         calls = (
           guided(backend.steps())
           if solvers.is_guided(method)
-          else backend.blocks(greedy=method == "greedy")
+          else backend.blocks(0.0 if method == "greedy" else None)
         )
         counted = calls.expand.engine
         chosen = problems.load_problems(config.eval.data)

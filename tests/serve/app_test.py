@@ -77,6 +77,16 @@ class ClientTest(served.ServedCase):
     (choice,) = self.create(temperature=0).choices
     self.assertEqual(choice.rstar_jax["budget"]["method"], "greedy")
 
+  @parameterized.parameters("search", "majority")
+  def test_a_temperature_of_a_request(self, method):
+    asked = self.solver.backend.temperatures
+    asked.clear()
+    self.create(method=method, temperature=0.3)
+    self.assertEqual(asked.count(0.3), 1)
+    self.create(method=method, temperature=self.served.temperature)
+    self.assertEqual(set(asked), {0.3} | set(asked) & {None})
+    self.assertEqual(asked.count(0.3), 1)
+
   def test_choices_and_seeds(self):
     found = self.create(n=3, seed=5, method="search")
     for number, choice in enumerate(found.choices):

@@ -80,6 +80,7 @@ class ServedCase(parameterized.TestCase):
       methods=cls.solver.methods,
       usual=cls.solver.budget(),
       temperature=config.engine.temperature,
+      any_temperature=cls.solver.any_temperature,
       top_p=config.engine.top_p,
       seed=config.seed,
       question_characters=500,

@@ -1,5 +1,6 @@
 """OpenAI's forms: what is read, what is refused, what is written."""
 
+import dataclasses
 import json
 
 from absl.testing import absltest, parameterized
@@ -14,6 +15,7 @@ SERVED = wire.Served(
   methods=("search", "greedy", "majority"),
   usual=Budget(method="search", samples=4, rollouts=2, candidates=4),
   temperature=1.4,
+  any_temperature=True,
   top_p=1.0,
   seed=7,
   question_characters=500,
@@ -21,10 +23,10 @@ SERVED = wire.Served(
 )
 
 
-def read(chat=True, **fields) -> wire.Request:
+def read(chat=True, served=SERVED, **fields) -> wire.Request:
   messages = [{"role": "user", "content": QUESTION}]
   body = {"messages": messages} if chat else {}
-  return wire.read(json.dumps(body | fields).encode(), SERVED, chat=chat)
+  return wire.read(json.dumps(body | fields).encode(), served, chat=chat)
 
 
 # A request that is refused, the field and words of the line.
@@ -36,7 +38,11 @@ BAD = (
   ({"n": True}, None, "has true as n"),
   ({"rollouts": 99}, "rollouts", "n x rollouts x candidates is 396; 64"),
   ({"method": "majority", "samples": 65}, "samples", "is 65; 64"),
-  ({"temperature": 0.3}, "temperature", "0.3 is asked for, and 1.4 served"),
+  ({"temperature": 2.1}, "temperature", "=2.1 is not a number from 0 to 2"),
+  ({"temperature": -0.1}, "temperature", "=-0.1 is not a number"),
+  ({"temperature": "1"}, "temperature", "='1' is not a number"),
+  ({"temperature": True}, "temperature", "=True is not a number"),
+  ({"top_p": 0.3}, "top_p", "0.3 is asked for, and 1.0 served"),
   ({"stop": ["a"] * 5}, "stop", "not 1 to 4 texts"),
   ({"stream": 1}, "stream", "neither true nor false"),
   ({"messages": []}, "messages", "not the user's"),
@@ -88,6 +94,29 @@ class ReadTest(parameterized.TestCase):
       ({"method": "greedy", "temperature": 0.3}, "greedy"),
     ):
       self.assertEqual(read(**fields).budget.method, method, fields)
+
+  def test_a_temperature_is_of_all_samples(self):
+    for fields, temperature in (
+      ({}, None),
+      ({"temperature": 1.4}, None),
+      ({"temperature": 2}, 2.0),
+      ({"temperature": 0.3, "method": "majority"}, 0.3),
+      ({"temperature": 0, "method": "majority"}, 0.0),
+    ):
+      self.assertEqual(read(**fields).temperature, temperature, fields)
+      found = read(chat=False, prompt="a", **fields)
+      self.assertEqual(found.temperature, temperature, fields)
+
+  def test_where_there_is_one_temperature_another_is_refused(self):
+    served = dataclasses.replace(SERVED, any_temperature=False)
+    for fields in ({}, {"temperature": 1.4}, {"temperature": 0}):
+      self.assertIsNotNone(read(served=served, **fields))
+    with self.assertRaisesRegex(wire.Refused, "0.3 is asked for, and 1.4 se"):
+      read(served=served, temperature=0.3)
+
+  def test_a_server_may_be_warmer_than_a_request(self):
+    served = dataclasses.replace(SERVED, temperature=2.5)
+    self.assertIsNone(read(served=served).temperature)
 
   def test_the_ceiling_is_of_all_choices(self):
     self.assertEqual(read(n=8).choices, 8)

@@ -96,10 +96,10 @@ class AnswersTest(ServeCase):
     """Ids to the bit, and log-probabilities as JSON has them."""
     client = served.ServedEngine(self.config(), config_of().engine)
     ours = engine()
-    for greedy in (False, True):
+    for warm in (None, 0.0, 0.3, 5.0):
       for prompt in PROMPTS:
-        found = client.submit(prompt, SEEDS, STOP, greedy=greedy).result()
-        expected = ours.submit(prompt, SEEDS, STOP, greedy=greedy).result()
+        found = client.submit(prompt, SEEDS, STOP, temperature=warm).result()
+        expected = ours.submit(prompt, SEEDS, STOP, temperature=warm).result()
         self.assertEqual(found, expected)
     self.assertGreater(client.generated_tokens, 6 * len(SEEDS))
 
@@ -190,7 +190,8 @@ BAD = (
   ({"max_tokens": 65}, "as max_tokens, want 1 to 64"),
   ({"stop": ["two words"]}, "is not one token here"),
   ({"stop_token_ids": [9999]}, "as stop_token_ids"),
-  ({"temperature": 0.3}, "start this server with --config.engine.temper"),
+  ({"temperature": -0.3}, "temperature=-0.3 is below 0"),
+  ({"temperature": "1"}, 'has "1" as temperature'),
   ({"top_p": 0.3}, "start this server with --config.engine.top_p=0.3"),
 )
 
