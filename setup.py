@@ -135,7 +135,8 @@ def read_readme(repository: str, version: str) -> str:
   return re.sub(r"\]\((?!https?:|#)([^)\s]+)\)", address, text)
 
 
-REPOSITORY, VERSION = read_repository(), read_version()
+REPOSITORY = read_repository()
+VERSION = read_version()
 
 
 setuptools.setup(

@@ -444,7 +444,7 @@ class MainTest(parameterized.TestCase):
 
   def test_a_workdir_that_is_no_folder(self):
     self.workdir = "s3://bucket/run"
-    self.assert_one_line(self.run_main(), "s3://bucket/run is neither a folder")
+    self.assert_one_line(self.run_main(), "s3://bucket/run is neither on the")
 
   def test_the_base_model_is_asked_without_a_run(self):
     loaded = []

@@ -274,7 +274,7 @@ class ProgramTest(absltest.TestCase):
         self.run_program(f"raise {error}"), (1, "", "name: no \\x1b\n")
       )
     self.assertEqual(
-      self.run_program("os.kill(os.getpid(), 2)"),
+      self.run_program("raise KeyboardInterrupt"),
       (130, "", "\nname: stopped\n"),
     )
     code, _, said = self.run_program("raise KeyError('a bug')")
