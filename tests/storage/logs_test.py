@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import logging as std_logging
 import pathlib
 import subprocess
 import sys
+from unittest import mock
 
 from absl import logging
 from absl.testing import absltest
@@ -58,6 +60,8 @@ class LogsTest(absltest.TestCase):
     path = pathlib.Path(self.create_tempdir().full_path) / "log.txt"
     with (
       contextlib.redirect_stderr(io.StringIO()) as said,
+      # Those of absl may write to a file too.
+      mock.patch.object(std_logging.getLogger(), "handlers", []),
       logs.to_file(path),
       full_disk.full(0),
     ):
