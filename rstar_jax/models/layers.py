@@ -407,9 +407,7 @@ def _attend(
   q = q.reshape(batch, length, kv_heads, -1, dim) * dim**-0.5
   # One matrix product has a group's query heads as rows: [B, K, G, T, H].
   q = jnp.transpose(q, (0, 2, 3, 1, 4))
-  scores = jnp.einsum(
-    "bkgth,bskh->bkgts", q, k, preferred_element_type=jnp.float32
-  )
+  scores = _scores(q, k)
   scores = jnp.where(mask[:, None, None], capped(scores, softcap), MASKED)
   if sinks is not None:
     sink = sinks.astype(jnp.float32).reshape(kv_heads, -1, 1, 1)
@@ -421,6 +419,35 @@ def _attend(
   ).astype(v.dtype)
   mixed = jnp.transpose(mixed, (0, 3, 1, 2, 4))
   return mixed.reshape(batch, length, heads, dim)
+
+
+@jax.custom_vjp
+def _scores(q: jax.Array, k: jax.Array) -> jax.Array:
+  """Returns float32 [B, K, G, T, S] of q [B, K, G, T, H] and k [B, S, K, H].
+
+  In the gradients neither product has the scores' transposed: XLA on a CPU
+  would compute them once more, column by column.
+  """
+  return _summed("bkgth,bskh->bkgts", q, k)
+
+
+def _scores_forward(q, k):
+  return _scores(q, k), (q, k)
+
+
+def _scores_backward(saved, grad):
+  q, k = saved
+  of_q = _summed("bkgts,bskh->bkgth", grad, k)
+  of_k = _summed("bkgth,bkgts->bkhs", q, grad)
+  of_k = jnp.transpose(of_k, (0, 3, 1, 2))
+  return of_q.astype(q.dtype), of_k.astype(k.dtype)
+
+
+_scores.defvjp(_scores_forward, _scores_backward)
+
+
+def _summed(form: str, x: jax.Array, y: jax.Array) -> jax.Array:
+  return jnp.einsum(form, x, y, preferred_element_type=jnp.float32)
 
 
 class Attention(nnx.Module):

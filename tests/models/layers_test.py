@@ -72,6 +72,31 @@ class LayersTest(parameterized.TestCase):
       out[0], naive_attention(q[0], k[0], v[0], mask[0]), atol=2e-6
     )
 
+  @parameterized.parameters(19, layers._PARTED + 3)
+  def test_gradients_of_attention_by_hand(self, length):
+    q, k, v = (normal(i, 2, length, n, 4) for i, n in enumerate((6, 2, 2)))
+    mask = np.random.default_rng(3).random((2, length, length)) < 0.6
+    mask = np.tril(mask | np.eye(length, dtype=bool))
+    weight = normal(3, *q.shape)
+    found = jax.jit(
+      jax.grad(
+        lambda *args: jnp.sum(weight * layers.attend(*args, mask)), (0, 1, 2)
+      )
+    )(q, k, v)
+    wanted = [np.zeros_like(each) for each in (q, k, v)]
+    for b, n in np.ndindex(2, 6):
+      one, keys, values = q[b, :, n], k[b, :, n // 3], v[b, :, n // 3]
+      scores = np.where(mask[b], one @ keys.T / 2, -np.inf)
+      shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+      of_shares = weight[b, :, n] @ values.T
+      mean = np.sum(of_shares * shares, axis=-1, keepdims=True)
+      of_scores = shares * (of_shares - mean) / 2
+      wanted[0][b, :, n] = of_scores @ keys
+      wanted[1][b, :, n // 3] += of_scores.T @ one
+      wanted[2][b, :, n // 3] += shares.T @ weight[b, :, n]
+    for each, by_hand in zip(found, wanted, strict=True):
+      np.testing.assert_allclose(each, by_hand, atol=1e-5)
+
   @parameterized.product(
     dtype=(jnp.float32, jnp.bfloat16), rows=(3, layers._FEW_ROWS + 5)
   )
