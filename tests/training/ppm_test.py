@@ -21,7 +21,7 @@ CONFIG = TrainConfig(
   epochs=10,
   batch_size=7,
   length=192,
-  learning_rate=5e-3,
+  learning_rate=2e-3,
   schedule="constant",
   weight_decay=0.0,
 )
