@@ -193,17 +193,14 @@ def make_batches(
     `positions` and `ends` int32 [N, T] (see `batches.Packed`), `last` int32
     [N, M, G] (the column of each side's last token), `weight` and `target`
     float32 [N, M]. What is no item has weight 0. So that few programs are
-    compiled, M is a power of two, the same for all batches, and N is one of at
-    most four. T is the same too, but for batches of the least N: they have as
-    many quarters of it as their longest row fills.
+    compiled, T and M are those of all batches, M is a power of two, and N is
+    one of at most four.
   """
   length = _length(sides, length)
   pieces, count = _pieces(sides, batch_size, epochs, seed, length)
   rows, items = size or _largest(pieces, count, length)
   items = 1 << (items - 1).bit_length()
   step = -(-rows // (4 * parts)) * parts
-  quarters = (length * part // 4 for part in range(1, 5))
-  widths = [-(-each // _MULTIPLE) * _MULTIPLE for each in quarters]
   weights = balance(sides) if balanced else None
 
   def batch_at(k: int) -> Batch:
@@ -211,15 +208,7 @@ def make_batches(
     trees = [tree for _, tree in found]
     places, filled = batches.placed(trees, length)
     filled = -(-filled // step) * step
-    width = length
-    if filled == step:
-      used = max(
-        start + len(tree.tokens)
-        for tree, (_, start) in zip(trees, places, strict=True)
-      )
-      # Attention grows with the square of a row.
-      width = next(each for each in widths if each >= used)
-    arrays = batches.laid(trees, places, filled, width)
+    arrays = batches.laid(trees, places, filled, length)
     del arrays["parents"]
     last = np.zeros((filled, items, len(found[0][0].ids[0])), np.int32)
     weight, target = np.zeros((2, filled, items), np.float32)

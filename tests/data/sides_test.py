@@ -66,7 +66,7 @@ class SidesTest(absltest.TestCase):
     found = []
     for k in range(count):
       batch = batch_at(k)
-      self.assertEqual(batch["tokens"].shape, (2, 128))
+      self.assertEqual(batch["tokens"].shape, (2, 256))
       # Three pairs in places for a power of two.
       self.assertEqual(batch["last"].shape, (2, 4, 2))
       real = batch["weight"] > 0
@@ -95,57 +95,6 @@ class SidesTest(absltest.TestCase):
       sorted(sum((each[each > 0].tolist() for each in weights), [])),
       [*range(1, 9)],
     )
-
-  def test_a_batch_of_one_row_is_as_long_as_its_quarters(self):
-    # A pair of n tokens each: of its own text, after the prompt.
-    prompt = len(TOKENIZER.encode(prompts.prompt(QUESTION)))
-
-    def pair(size: int) -> PreferencePair:
-      text = "a" * (size - prompt - 1)
-      return self._pair(1.0, (text,), (text + "a",))
-
-    def widths(sizes, length, **options):
-      encoded = [
-        dataclasses.replace(pair(size), question=f"{QUESTION[:-1]}{i}")
-        for i, size in enumerate(sizes)
-      ]
-      encoded = sides.encode_pairs(TOKENIZER, encoded, 2000)
-      batch_at, count = sides.make_batches(
-        encoded, 1, 1, None, length=length, **options
-      )
-      found = [batch_at(k) for k in range(count)]
-      for size, batch in zip(sizes, found, strict=True):
-        self.assertEqual((batch["ends"] > 0).sum(), size)
-        last = batch["last"][0, 0]
-        self.assertEqual(last.tolist(), [size - 2, size - 1])
-        self.assertEqual(batch["ends"][0, last].tolist(), [size, size])
-      return [batch["tokens"].shape for batch in found]
-
-    self.assertEqual(
-      widths((256, 257, 513, 768, 769, 1024), 1024),
-      [(1, 256), (1, 512), (1, 768), (1, 768), (1, 1024), (1, 1024)],
-    )
-    # Quarters of 384 are 96, 192 and 288.
-    self.assertEqual(
-      widths((120, 130, 257), 384), [(1, 128), (1, 256), (1, 384)]
-    )
-
-  def test_a_batch_has_as_many_and_as_long_rows_as_its_trees_fill(self):
-    prompt = len(TOKENIZER.encode(prompts.prompt("q0")))
-    pairs = []
-    # Trees of 300 tokens, of which a row of 512 has room for one.
-    for i in range(3):
-      texts = [letter * ((300 - prompt) // 2) for letter in "ab"]
-      pair = self._pair(1.0, *((text,) for text in texts))
-      pairs.append(dataclasses.replace(pair, question=f"q{i}"))
-    encoded = sides.encode_pairs(TOKENIZER, pairs, 500)
-    for length, wanted in (
-      (512, [(2, 512), (1, 384)]),
-      (1024, [(1, 768), (1, 512)]),
-    ):
-      batch_at, _ = sides.make_batches(encoded, 2, 1, None, length=length)
-      shapes = [batch_at(k)["tokens"].shape for k in range(2)]
-      self.assertEqual(shapes, wanted)
 
   def test_equal_sides_are_read_at_one_token(self):
     encoded = sides.encode_pairs(
