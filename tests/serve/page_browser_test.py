@@ -1,42 +1,14 @@
 """The page in a real browser: a question, a tree that grows, other budgets."""
 
-import pathlib
-import shutil
-import tempfile
-import unittest
-
 from absl.testing import absltest
 
-from tests.report import browser
+from tests.report import opened
 from tests.serve import served
 
-DESK, PHONE = (1280, 900), (390, 844)
-# Shared by all tests: a browser takes seconds to start.
-shared = {}
+setUpModule = opened.open_browser
 
 
-def setUpModule() -> None:
-  temporary = pathlib.Path(tempfile.mkdtemp())
-  unittest.addModuleCleanup(shutil.rmtree, temporary, ignore_errors=True)
-  try:
-    shared["driver"] = browser.start(temporary / "profile")
-  except unittest.SkipTest as reason:
-    shared["missing"] = str(reason)
-    return
-  unittest.addModuleCleanup(shared["driver"].quit)
-  shared["pictures"] = browser.pictures()
-  print(f"pictures: {shared['pictures']}")
-
-
-class BrowserCase(served.ServedCase):
-  def setUp(self):
-    super().setUp()
-    if "missing" in shared:
-      self.skipTest(shared["missing"])
-    self.page = browser.Page(shared["driver"])
-    self.page.screen(*DESK)
-    self.page.complaints()
-
+class BrowserCase(opened.BrowserTest, served.ServedCase):
   def open(self, address: str = "") -> None:
     self.page.driver.get("about:blank")
     self.page.driver.get(f"http://127.0.0.1:{self.port}/{address}")
@@ -59,7 +31,7 @@ class BrowserCase(served.ServedCase):
     self.page.settle()
 
   def picture(self, name: str) -> None:
-    self.page.picture(shared["pictures"] / f"ask-{name}.png")
+    self.page.picture(opened.shared["pictures"] / f"ask-{name}.png")
 
   def assert_quiet(self) -> None:
     self.assertEqual(self.page.complaints(), [])
@@ -116,7 +88,7 @@ class AskTest(BrowserCase):
     self.assert_quiet()
 
   def test_a_phone_in_the_dark_with_keys_alone(self):
-    self.page.screen(*PHONE, theme="dark")
+    self.page.screen(*opened.PHONE, theme="dark")
     self.open()
     self.page.run("document.getElementById('question').focus()")
     self.page.keys(*"four")
