@@ -178,9 +178,15 @@ class Service:
 
     job.add_done_callback(ended)
     stop.add_done_callback(stopped)
+    late = False
+
+    def expire() -> None:
+      nonlocal late
+      late = not stop.done()
+      stop.cancel()
+
     # It runs out even while the client does not read.
-    clock = loop.call_later(self.limits.seconds, stop.cancel)
-    until = loop.time() + self.limits.seconds
+    clock = loop.call_later(self.limits.seconds, expire)
     try:
       event: Event | None = None
       while event is not _END:
@@ -190,7 +196,7 @@ class Service:
         except TimeoutError:
           event = None
       if stop.cancelled():
-        raise _stopping() if loop.time() < until else _late(self.limits.seconds)
+        raise _late(self.limits.seconds) if late else _stopping()
       if error := job.exception():
         logging.error("a request failed", exc_info=error)
         raise Refused(
