@@ -7,7 +7,6 @@ another, id and all.
 """
 
 import collections
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,39 +22,12 @@ from rstar_jax.tasks.task import MATH, Task
 from rstar_jax.types import Problem
 
 
-@dataclasses.dataclass(frozen=True)
-class Loaded:
-  """Problems, and counts of the rows that gave none.
-
-  Attributes:
-    problems: at least one, with unique ids, in the source's order.
-    rows: number of rows read, without those that `where` leaves out.
-    skipped: number of malformed rows, under `on_error="skip"`.
-    ungraded: reason -> number of valid rows whose answer cannot be graded.
-  """
-
-  problems: list[Problem]
-  rows: int
-  skipped: int = 0
-  ungraded: Mapping[str, int] = dataclasses.field(default_factory=dict)
-
-
 def load_problems(
   config: DataConfig,
   data_dir: epath.PathLike | None = None,
   *,
   task: Task = MATH,
 ) -> list[Problem]:
-  """Returns the problems of a source; arguments and errors as in `read`."""
-  return read(config, data_dir, task=task).problems
-
-
-def read(
-  config: DataConfig,
-  data_dir: epath.PathLike | None = None,
-  *,
-  task: Task = MATH,
-) -> Loaded:
   """Reads the problems that a config names.
 
   Args:
@@ -65,7 +37,8 @@ def read(
       tests, is left out unless the task has a reward; its answer is None then.
 
   Returns:
-    The problems, and the counts of rows left out, which are also logged.
+    At least one problem, with unique ids, in the source's order. How many rows
+    are left out, and why, is logged.
 
   Raises:
     ProblemError: one line that says what is wrong with the source or, if
@@ -83,15 +56,14 @@ def read(
         f"source {config.source!r} has no end: set count to at least 1, not "
         f"{config.count}"
       )
-    made = generator.problems(split=name, count=config.count, seed=config.seed)
-    return Loaded(made, len(made))
+    return generator.problems(split=name, count=config.count, seed=config.seed)
   name, rows = open_source(config.source, data_dir, task)
   return _collect(rows, name, config, task.reward is None)
 
 
 def _collect(
   rows: Iterator[Row], source: str, config: DataConfig, needs_answer: bool
-) -> Loaded:
+) -> list[Problem]:
   problems, skipped, total, repeats = [], [], 0, 0
   places: dict[str, tuple[str, Problem]] = {}
   ungraded: collections.Counter[str] = collections.Counter()
@@ -145,7 +117,7 @@ def _collect(
   if not problems:
     why = f" ({'; '.join(notes)})" if notes else ""
     raise ProblemError(f"{config.source} holds no problems{why}")
-  return Loaded(problems, total, len(skipped), dict(sorted(ungraded.items())))
+  return problems
 
 
 def _wanted(where: tuple[str, ...]) -> Callable[[Any], bool]:

@@ -1,5 +1,6 @@
 """Reads labelled pairs of answers and scores verdicts on them."""
 
+import collections
 import dataclasses
 import hashlib
 import pathlib
@@ -40,14 +41,12 @@ class Score:
     true_positives: pairs that are equal and graded equal.
     false_positives: pairs that are different and graded equal.
     false_negatives: pairs that are equal and not graded equal.
-    true_negatives: pairs that are different and not graded equal.
     undecided: pairs without a verdict, among all of these.
   """
 
   true_positives: int
   false_positives: int
   false_negatives: int
-  true_negatives: int
   undecided: int
 
   @property
@@ -103,12 +102,15 @@ def _pair(row: object) -> Pair:
 
 def score(pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> Score:
   """Counts how verdicts agree with labels; ignores pairs without a label."""
-  counts = dict.fromkeys([(a, b) for a in (0, 1) for b in (0, 1)], 0)
+  counts: collections.Counter[tuple[bool, bool]] = collections.Counter()
   undecided = 0
   for pair, verdict in zip(pairs, verdicts, strict=True):
     if pair.equal is not None:
       counts[pair.equal, verdict == "equal"] += 1
       undecided += verdict == "undecided"
   return Score(
-    counts[1, 1], counts[0, 1], counts[1, 0], counts[0, 0], undecided
+    true_positives=counts[True, True],
+    false_positives=counts[False, True],
+    false_negatives=counts[True, False],
+    undecided=undecided,
   )

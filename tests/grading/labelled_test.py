@@ -42,9 +42,9 @@ class LabelledTest(parameterized.TestCase):
       "equal different undecided equal different undecided equal".split()
     )
     score = labelled.score(pairs, verdicts)
-    self.assertEqual(score, labelled.Score(1, 1, 2, 2, 2))
+    self.assertEqual(score, labelled.Score(1, 1, 2, 2))
     self.assertEqual((score.precision, score.recall), (1 / 2, 1 / 3))
-    nothing = labelled.Score(0, 0, 0, 0, 0)
+    nothing = labelled.Score(0, 0, 0, 0)
     self.assertEqual((nothing.precision, nothing.recall), (1, 1))
 
   def test_halves_are_stable_and_near_even(self):
