@@ -40,7 +40,7 @@ from benchmarks.peers import crew as crew_lib
 from rstar_jax.evaluation import intervals
 from rstar_jax.pipeline import backends, shards
 from rstar_jax.search import sampling
-from rstar_jax.storage import records
+from rstar_jax.storage import manifests
 
 _CONFIG = flags.DEFINE_string("config", "configs/tiny.py", "Of the runs.")
 _WORKDIR = flags.DEFINE_string("workdir", "runs/algorithms", "Where to run.")
@@ -133,7 +133,7 @@ def train(config: rj.Config, folder: pathlib.Path, round_: int) -> dict:
       stages.append("ppm")
     for name in stages:
       rj.STAGES[name](context, round_)
-    trees = records.read_manifest(context.folder(round_, "trees"))
+    trees = manifests.read(context.folder(round_, "trees"))
   # Its workers have ended.
   cpu, wall = (b - a for a, b in zip(before, spent(), strict=True))
   tokens = trees["generated_tokens"]

@@ -30,7 +30,7 @@ from absl import app, flags
 
 from rstar_jax.data import outcomes, pools
 from rstar_jax.search.tree import ANSWER, RIGHT, STEP, WRONG, Child, Tree
-from rstar_jax.storage import layout, records, store
+from rstar_jax.storage import json_io, layout, manifests, records, store
 from rstar_jax.types import Problem
 
 _PROBLEMS = flags.DEFINE_list("problems", ["500"], "Sizes of rounds.")
@@ -122,7 +122,7 @@ def _finish(workdir: pathlib.Path, problems: int, processes: int) -> None:
   folder = layout.stage_folder(workdir, 1, "trees")
   stats = outcomes.counts(pools.outcomes_of([folder]))
   assert stats["problems"] == problems
-  records.write_manifest(folder, stats)
+  manifests.write(folder, stats)
 
 
 def _context(workdir: pathlib.Path, processes: int) -> Any:
@@ -148,7 +148,7 @@ def _extract(workdir: pathlib.Path, problems: int, processes: int) -> None:
 
   context = _context(workdir, processes)
   extract.extract(context, 1)
-  info = records.read_manifest(context.folder(1, "sft"))
+  info = manifests.read(context.folder(1, "sft"))
   assert info["problems"] == problems
 
 
@@ -160,7 +160,7 @@ def _pack_solutions(
 
   rows = layout.stage_folder(workdir, 1, "policy") / layout.ROWS
   info = sft.pack(_context(workdir, processes), 1, rows)
-  records.write_manifest(rows, info)
+  manifests.write(rows, info)
 
 
 def _pack_pairs(workdir: pathlib.Path, problems: int, processes: int) -> None:
@@ -169,7 +169,7 @@ def _pack_pairs(workdir: pathlib.Path, problems: int, processes: int) -> None:
 
   rows = layout.stage_folder(workdir, 1, "ppm") / layout.ROWS
   info = ppm.pack(_context(workdir, processes), 1, "ppm", rows)
-  records.write_manifest(rows, info)
+  manifests.write(rows, info)
 
 
 def _batches(workdir: pathlib.Path, problems: int, processes: int) -> None:
@@ -178,7 +178,7 @@ def _batches(workdir: pathlib.Path, problems: int, processes: int) -> None:
   from rstar_jax.data import sides, stored_sides
 
   rows = layout.stage_folder(workdir, 1, "ppm") / layout.ROWS
-  info = records.read_manifest(rows)
+  info = manifests.read(rows)
   config = _context(workdir, processes).config.ppm
   pairs = stored_sides.StoredSides(rows / info["training"])
   batch_at, count = sides.make_batches(
@@ -212,7 +212,7 @@ def _status(workdir: pathlib.Path, problems: int, processes: int) -> None:
 def _mastered(workdir: pathlib.Path, problems: int, processes: int) -> None:
   """Finds the problems that a next round leaves out."""
   folder = layout.stage_folder(workdir, 1, "trees")
-  assert records.read_manifest(folder) is not None
+  assert manifests.read(folder) is not None
   found = {e.problem_id for e in pools.outcomes_of([folder]) if e.mastered}
   assert len(found) < problems
 
@@ -270,7 +270,7 @@ def _compare() -> None:
   zstd = records.zstd
   trees = [make_tree(seed) for seed in range(_PER_FILE)]
   nodes = sum(map(len, trees))
-  lines = [records.line(tree.to_record()) for tree in trees]
+  lines = [json_io.line(tree.to_record()) for tree in trees]
   body = b"".join(lines)
   file = pathlib.Path(tempfile.mkdtemp()) / "rows"
 
@@ -304,7 +304,7 @@ def _compare() -> None:
     },
     "array_record": (write_array_record, read_array_record),
     "to JSON, from JSON": (
-      lambda: b"".join(records.line(tree.to_record()) for tree in trees),
+      lambda: b"".join(json_io.line(tree.to_record()) for tree in trees),
       lambda data: [json.loads(text) for text in data.splitlines()],
     ),
   }

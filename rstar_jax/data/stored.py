@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rstar_jax.storage import records
+from rstar_jax.storage import json_io
 
 _RECORDS, _INDEX = "rows.array_record", "index.json"
 # A record a group, so that any is read for itself.
@@ -46,7 +46,7 @@ class Writer(abc.ABC):
     index = None if kind else self.index()
     self._file.close()
     if index is not None:
-      records.write_json(self._folder / _INDEX, index)
+      json_io.write(self._folder / _INDEX, index)
 
 
 class Reader:
@@ -62,7 +62,7 @@ class Reader:
     Raises:
       ValueError: it has no index.
     """
-    self.index = records.read_json(folder / _INDEX)
+    self.index = json_io.read(folder / _INDEX)
     if self.index is None:
       raise ValueError(f"{folder} has nothing to train on: delete it")
     self._path, self._source = str(folder / _RECORDS), None

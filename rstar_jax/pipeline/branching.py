@@ -13,7 +13,7 @@ import os
 from rstar_jax.config import identity
 from rstar_jax.pipeline import checks
 from rstar_jax.pipeline.context import Context
-from rstar_jax.storage import layout, records, store
+from rstar_jax.storage import json_io, layout, manifests, store
 
 # Fields of the config that an evaluation depends on, beside the models.
 _EVALUATION = ("seed", "shard_size", "policy", "engine", "eval")
@@ -47,7 +47,7 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
     for number in range(round_)
     for name in layout.WRITERS
     if (alike or name != "eval")
-    and (layout.stage_folder(other, number, name) / records.MANIFEST).exists()
+    and (layout.stage_folder(other, number, name) / layout.MANIFEST).exists()
   ]
   of_round = "sft"
   if context.reinforces(round_):
@@ -72,7 +72,7 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
   }
   # The note is written first, so that a killed branch can resume.
   begun = (workdir / layout.BRANCH).exists()
-  if begun and records.read_json(workdir / layout.BRANCH) != note:
+  if begun and json_io.read(workdir / layout.BRANCH) != note:
     raise ValueError(
       f"{workdir / layout.BRANCH} says that this run began otherwise: branch "
       "into a new --workdir"
@@ -84,13 +84,13 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
       f"{workdir} has rounds of its own: branch into a new --workdir"
     )
   for name in folders:
-    if records.read_manifest(other / name) is None:
+    if manifests.read(other / name) is None:
       raise ValueError(
         f"{other / name} is not finished, so a run cannot go on from there"
       )
-  records.write_json(workdir / layout.BRANCH, note)
+  json_io.write(workdir / layout.BRANCH, note)
   for name in folders:
-    if records.read_manifest(workdir / name) is None:
+    if manifests.read(workdir / name) is None:
       _copy_folder(other / name, workdir / name)
   return (
     f"{workdir} goes on from {other}: {', '.join(differing) or 'no change'}"
@@ -101,7 +101,7 @@ def _copy_folder(source: store.Path, target: store.Path) -> None:
   """Links or copies a folder without what trained it, the manifest last."""
   names = [
     name
-    for name in sorted(store.files(source), key=records.MANIFEST.__eq__)
+    for name in sorted(store.files(source), key=layout.MANIFEST.__eq__)
     if not {layout.CHECKPOINTS, layout.ROWS} & set(name.split("/")[:-1])
   ]
 

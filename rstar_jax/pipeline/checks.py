@@ -14,7 +14,7 @@ from rstar_jax.grading.grader import Grader
 from rstar_jax.hf import folders
 from rstar_jax.pipeline.hosts import Host, wait_until
 from rstar_jax.steps.tokenizer import HfTokenizer
-from rstar_jax.storage import layout, records, store
+from rstar_jax.storage import json_io, layout, store
 from rstar_jax.tasks.named import load_task
 from rstar_jax.types import Problem
 
@@ -165,8 +165,8 @@ def check_workdir(
     wait_until(path.exists, str(path))
   check_identity(config, workdir)
   wanted = identity.to_json(config)
-  if host.leads and records.read_json(path) != wanted:
-    records.write_json(path, wanted)
+  if host.leads and json_io.read(path) != wanted:
+    json_io.write(path, wanted)
 
 
 def check_identity(config: Config, workdir: store.Path) -> None:

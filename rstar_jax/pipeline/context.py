@@ -16,7 +16,7 @@ from rstar_jax.pipeline.hosts import Host
 from rstar_jax.pipeline.work import Local, Work
 from rstar_jax.sandbox.pool import Limits, Sandbox
 from rstar_jax.steps.tokenizer import HfTokenizer
-from rstar_jax.storage import layout, metrics, records, store
+from rstar_jax.storage import layout, manifests, metrics, store
 from rstar_jax.tasks.named import load_task
 from rstar_jax.tasks.task import Task
 
@@ -67,7 +67,7 @@ class Context:
       ValueError: the folder is missing, incomplete or not finished.
     """
     folder = self.folder(round_, name)
-    if records.read_manifest(folder) is None:
+    if manifests.read(folder) is None:
       stage = layout.WRITERS[name]
       if name == "policy" and self.reinforces(round_):
         stage = "rollout"

@@ -16,7 +16,7 @@ from rstar_jax.report import decisions
 from rstar_jax.search import mcts, named, sampling
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import layout, records, scalars
+from rstar_jax.storage import layout, manifests, scalars
 from rstar_jax.types import Problem
 
 
@@ -27,7 +27,7 @@ def evaluate(context: Context, round_: int) -> None:
   the majority vote are evaluated.
   """
   folder = context.folder(round_, "eval")
-  if records.read_manifest(folder) is not None:
+  if manifests.read(folder) is not None:
     return
   shards = list(_shards(context, round_))
   context.work.search(

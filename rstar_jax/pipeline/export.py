@@ -12,7 +12,7 @@ from rstar_jax.hf import adapters, generation, model_card, upload
 from rstar_jax.pipeline import cards, checks, results
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import each_row
-from rstar_jax.storage import layout, records, store
+from rstar_jax.storage import layout, manifests, store
 from rstar_jax.storage.formatting import grid
 
 # What can be exported: the training data, models, and what LoRA trained alone.
@@ -114,7 +114,7 @@ def _model(
   model, _, adapter = what.partition("/")
   folder = context.finished(round_, model)
   if not adapter:
-    files = records.read_manifest(folder)["files"]
+    files = manifests.read(folder)["files"]
     return folder, sorted(set(files) - {cards.CARD})
   field = "sft" if model == "policy" else model
   names = sorted(set(store.files(folder / adapter)) - {cards.CARD})

@@ -16,7 +16,7 @@ from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.pipeline import work
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import finish
-from rstar_jax.storage import metrics, records, store
+from rstar_jax.storage import manifests, metrics, records, store
 
 # Rows per shard of training data that do not come from trees.
 _SHARD_ROWS = 10_000
@@ -45,7 +45,7 @@ def extract(context: Context, round_: int) -> None:
   left = {
     name: folder
     for name in sources
-    if records.read_manifest(folder := context.folder(round_, name)) is None
+    if manifests.read(folder := context.folder(round_, name)) is None
   }
   made = [name for name in left if not sources[name]]
   if made and context.host.leads:

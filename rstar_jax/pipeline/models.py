@@ -11,7 +11,7 @@ from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models import sharding, vocabulary
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.pipeline.context import Context
-from rstar_jax.storage import records, store
+from rstar_jax.storage import json_io, layout, store
 from rstar_jax.training import lora
 
 
@@ -42,7 +42,7 @@ def ppm_round(context: Context, round_: int) -> int:
   """
   for number in range(round_, 0, -1):
     folder = context.folder(number, "ppm")
-    manifest = records.read_json(folder / records.MANIFEST)
+    manifest = json_io.read(folder / layout.MANIFEST)
     if manifest is None or manifest.get("pairs") != 0:
       return number
   return 0

@@ -25,7 +25,7 @@ from rstar_jax.pipeline import extract, models
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import each_row, finish, finish_model
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import layout, records, scalars, stopping, store
+from rstar_jax.storage import layout, manifests, scalars, stopping, store
 from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.types import PairKind, PreferencePair
 
@@ -78,7 +78,7 @@ def train(
     NothingToLearn: there are no pairs, or no graded answers.
   """
   folder = context.folder(round_, name)
-  if context.host.agree(records.read_manifest(folder) is not None):
+  if context.host.agree(manifests.read(folder) is not None):
     return
   config, seed = context.config, context.config.seed
   if kind != "ppm" and not config.extract.needs_trees:
@@ -88,10 +88,10 @@ def train(
       "--workdir"
     )
   rows = folder / layout.ROWS
-  if records.read_manifest(rows) is None:
+  if manifests.read(rows) is None:
     context.finished(round_, "pairs")  # Each host says so if it is not.
     finish(context.host, rows, lambda: pack(context, round_, kind, rows))
-  packed = records.read_manifest(rows) or {}
+  packed = manifests.read(rows) or {}
   if not packed.get("items"):
     raise _nothing(round_, kind)
   mesh = models.train_mesh(config)

@@ -50,7 +50,7 @@ from rstar_jax.pipeline.solve import (
   Solution,
   Solver,
 )
-from rstar_jax.storage import metrics, records, stopping, store
+from rstar_jax.storage import json_io, manifests, metrics, stopping, store
 from rstar_jax.types import Problem
 
 STANDARD = "-"  # In the place of a file: standard input, or output.
@@ -115,7 +115,7 @@ class Asking:
     made = models.ppm_round(context, self.round)
     folders = [(self.round, "policy")] if self.round else []
     folders += [(made, "ppm")] if made else []
-    return records.digest(
+    return json_io.digest(
       [
         config.seed,
         config.task,
@@ -128,7 +128,7 @@ class Asking:
           getattr(config.eval, name)
           for name in ("answer_select", "top_k", "reward_model")
         ],
-        *(records.read_manifest(context.folder(*each)) for each in folders),
+        *(manifests.read(context.folder(*each)) for each in folders),
       ]
     )[:16]
 

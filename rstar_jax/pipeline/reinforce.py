@@ -32,7 +32,7 @@ from rstar_jax.pipeline.shards import (
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Search
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import layout, records, scalars, stopping
+from rstar_jax.storage import layout, manifests, scalars, stopping
 from rstar_jax.training import loop
 from rstar_jax.training import reinforce as reinforce_lib
 from rstar_jax.types import Problem
@@ -48,7 +48,7 @@ def reinforce(context: Context, round_: int) -> None:
   after, the preference pairs and the PPM, is made of them as in other rounds.
   """
   trees, policy = (context.folder(round_, each) for each in ("trees", "policy"))
-  written = records.read_manifest(trees), records.read_manifest(policy)
+  written = manifests.read(trees), manifests.read(policy)
   if context.host.agree(None not in written):
     return
   config, settings = context.config, context.config.reinforce
@@ -179,7 +179,7 @@ class _Turns:
     """Returns the trees of a turn, on every process."""
     context, host = self._context, self._context.host
     folder = context.folder(self._round, "trees") / layout.turn_name(turn)
-    if not host.agree(records.read_manifest(folder) is not None):
+    if not host.agree(manifests.read(folder) is not None):
       self._backend.load_policy(params)
       problems = self._problems_of(turn)
       shards = cut(

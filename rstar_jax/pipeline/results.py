@@ -6,7 +6,7 @@ from typing import Any
 from rstar_jax.evaluation import accuracy
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import read_solutions
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import json_io, layout, manifests
 
 
 def write(context: Context) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def write(context: Context) -> dict[str, Any]:
   if not context.host.leads:
     return {}
   found = collect(context)
-  records.write_json(context.workdir / layout.RESULTS, found)
+  json_io.write(context.workdir / layout.RESULTS, found)
   return found
 
 
@@ -35,14 +35,14 @@ def collect(context: Context) -> dict[str, Any]:
   base: accuracy.Right = {}
   for round_ in range(len(config.rounds) + 1):
     folder = context.folder(round_, "eval")
-    if records.read_manifest(folder) is not None:
+    if manifests.read(folder) is not None:
       if not round_:
         base = accuracy.alone(read_solutions(folder))
       rows += accuracies(context, round_, base if round_ else None)
-    trees = records.read_manifest(context.folder(round_, "trees"))
+    trees = manifests.read(context.folder(round_, "trees"))
     if trees is not None:
       solved.append(accuracy.solved(round_, trees))
-    measured = records.read_manifest(context.folder(round_, "ppm"))
+    measured = manifests.read(context.folder(round_, "ppm"))
     if measured is not None:
       measured.pop("files")
       ppm.append({"round": round_, **measured})

@@ -23,7 +23,7 @@ from rstar_jax.search import mcts, named, sampled_tree
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import ROOT_INDEX, Tree
-from rstar_jax.storage import layout, records, scalars, store
+from rstar_jax.storage import json_io, layout, manifests, scalars, store
 from rstar_jax.types import Problem
 
 
@@ -33,7 +33,7 @@ def rollout(context: Context, round_: int) -> None:
   Problems of an evaluation set are left out and listed in decontamination.json.
   """
   folder = context.folder(round_, "trees")
-  if records.read_manifest(folder) is not None:
+  if manifests.read(folder) is not None:
     return
   problems, retired = problems_of(context, round_)
   shards = cut(
@@ -114,7 +114,7 @@ def problems_of(
   """
   problems, report = training.load(context.config)
   if report and context.host.leads:
-    records.write_json(context.workdir / layout.DECONTAMINATION, report)
+    json_io.write(context.workdir / layout.DECONTAMINATION, report)
   mastered = _mastered(context, round_)
   retired = [each for each in problems if each.id in mastered]
   problems = [each for each in problems if each.id not in mastered]
@@ -167,7 +167,7 @@ def _hardest_first(
 ) -> list[Problem]:
   """Orders problems by what the last round's trees say of them, if any."""
   before = context.folder(round_ - 1, "trees")
-  if round_ == 1 or records.read_manifest(before) is None:
+  if round_ == 1 or manifests.read(before) is None:
     return problems
   known = {each.problem_id: each for each in pools.outcomes_of([before])}
   ids = [each.id for each in problems]

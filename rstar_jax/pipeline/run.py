@@ -39,7 +39,7 @@ from rstar_jax.pipeline.work import Local, Work
 from rstar_jax.storage import (
   compiled,
   layout,
-  records,
+  manifests,
   stopping,
   store,
   trackers,
@@ -158,7 +158,7 @@ def _check_stages(context: Context) -> None:
 
 def _check_writer(context: Context) -> None:
   """Refuses round 1 if it has no trees yet, and nobody can write a step."""
-  if records.read_manifest(context.folder(1, "trees")) is None:
+  if manifests.read(context.folder(1, "trees")) is None:
     checks.first_writer(context.config, checks.knows_grammar(context.tokenizer))
 
 
@@ -166,7 +166,7 @@ def newest_round(context: Context) -> int:
   """Returns the last round with a trained policy and PPM, 0 without one."""
   for round_ in range(len(context.config.rounds), 0, -1):
     if all(
-      records.read_manifest(context.folder(round_, name)) is not None
+      manifests.read(context.folder(round_, name)) is not None
       for name in ("policy", "ppm")
     ):
       return round_

@@ -14,7 +14,7 @@ from rstar_jax.hf import saving
 from rstar_jax.pipeline import models
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import each_row, finish, finish_model
-from rstar_jax.storage import layout, records, scalars, stopping, store
+from rstar_jax.storage import layout, manifests, scalars, stopping, store
 from rstar_jax.training import sft
 
 # Folders of packed rows: those that are trained on, and those held out.
@@ -30,13 +30,13 @@ def train_policy(context: Context, round_: int) -> None:
     context.finished(round_, "policy")
     return
   folder = context.folder(round_, "policy")
-  if context.host.agree(records.read_manifest(folder) is not None):
+  if context.host.agree(manifests.read(folder) is not None):
     return
   rows = folder / layout.ROWS
-  if records.read_manifest(rows) is None:
+  if manifests.read(rows) is None:
     context.finished(round_, "sft")  # Each host says so if it is not.
     finish(context.host, rows, lambda: pack(context, round_, rows))
-  if not (records.read_manifest(rows) or {}).get("solutions"):
+  if not (manifests.read(rows) or {}).get("solutions"):
     raise ValueError(
       f"round {round_} solved no problem, so there is nothing to train the "
       "policy on: in another --workdir give easier problems, more rollouts or "

@@ -16,7 +16,7 @@ from rstar_jax.data import problems as problems_lib
 from rstar_jax.pipeline.hosts import Host, wait_until
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import layout, records, store
+from rstar_jax.storage import layout, manifests, records, store
 from rstar_jax.tasks.named import load_task
 from rstar_jax.types import PreferencePair, Problem
 
@@ -132,8 +132,8 @@ def finish(
   """
   if not host.leads:
     wait_until(
-      lambda: records.read_manifest(folder) is not None,
-      f"{folder / records.MANIFEST}",
+      lambda: manifests.read(folder) is not None,
+      f"{folder / layout.MANIFEST}",
     )
     return
   left = list(shards)
@@ -153,7 +153,7 @@ def finish(
     return not left
 
   wait_until(all_done, f"shards of other hosts in {folder}")
-  records.write_manifest(folder, info(), files and files())
+  manifests.write(folder, info(), files and files())
 
 
 def finish_model(
@@ -165,7 +165,7 @@ def finish_model(
   manifest is there packs it again.
   """
   if host.leads:
-    records.remove(folder / layout.ROWS)
+    manifests.remove(folder / layout.ROWS)
 
   def files() -> list[str]:
     # The manifest names the files that later stages read: no checkpoints, which
@@ -174,7 +174,7 @@ def finish_model(
       name
       for name in store.files(folder)
       if "/" not in name
-      and name != records.MANIFEST
+      and name != layout.MANIFEST
       and not name.startswith(".")
     ]
 

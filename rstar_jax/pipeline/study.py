@@ -30,7 +30,7 @@ from rstar_jax.pipeline.shards import (
 )
 from rstar_jax.pipeline.work import Load
 from rstar_jax.search.requests import Calls, Search
-from rstar_jax.storage import layout, records, store
+from rstar_jax.storage import layout, manifests, records, store
 from rstar_jax.types import Problem
 
 _POLICY = "policy"
@@ -85,7 +85,7 @@ def _done(context: Context, folder: store.Path) -> bool:
   Raises:
     ValueError: it was made with other settings.
   """
-  info = records.read_manifest(folder)
+  info = manifests.read(folder)
   if info is None:
     return False
   # A setting that was not there yet had its default; there were as many samples
@@ -124,7 +124,7 @@ def read(folder: store.Path) -> list[dict[str, Any]]:
     row
     for method in _methods(folder)
     for each in sorted(_models(folder, method), key=_rank)
-    if records.read_manifest(each) is not None
+    if manifests.read(each) is not None
     for row in read_solutions(each)
   ]
 
@@ -176,7 +176,7 @@ def render(context: Context, round_: int) -> str:
   names = (*_methods(folder), layout.QUALITY)
   found = [each for name in names for each in _models(folder, name)]
   for each in sorted(found, key=_rank):
-    info = records.read_manifest(each) or {}
+    info = manifests.read(each) or {}
     sizes += [info["parameters"]] if "parameters" in info else []
     if each.name == layout.QUALITY and info:
       (row,) = read_rows(each)
@@ -216,7 +216,7 @@ def compare(context: Context, other: store.Path, round_: int | None) -> str:
         number
         for number in layout.rounds(store.children(folder))
         if (
-          layout.stage_folder(folder, number, "eval") / records.MANIFEST
+          layout.stage_folder(folder, number, "eval") / layout.MANIFEST
         ).exists()
       }
       for folder in folders
@@ -230,7 +230,7 @@ def compare(context: Context, other: store.Path, round_: int | None) -> str:
   for folder in folders:
     top = folder / layout.round_name(round_)
     rows = read(top / layout.STUDY)
-    if records.read_manifest(top / "eval") is not None:
+    if manifests.read(top / "eval") is not None:
       # Of a method that a study has too, the study says more.
       taken = {(row["split"], row["source"]) for row in rows}
       rows += [

@@ -31,7 +31,7 @@ from rstar_jax.pipeline.work import Load
 from rstar_jax.search import driver, queues
 from rstar_jax.search.queues import Usage
 from rstar_jax.search.requests import Calls, Kind, Search
-from rstar_jax.storage import layout, metrics, records, stopping, store
+from rstar_jax.storage import json_io, layout, metrics, records, stopping, store
 from rstar_jax.storage.journal import Journal
 
 # What a unit adds to the files of its shard: rows by the prefix of a file.
@@ -313,9 +313,9 @@ class _Part:
   ):
     self.shard, self.path, self._host = shard, shard.path, host
     self._folder, self._stem = shard.path.parent, shard.name
-    known = records.digest(identity)
+    known = json_io.digest(identity)
     self._keys = [
-      records.digest([known, unit.method, unit.split, unit.problem.to_record()])
+      json_io.digest([known, unit.method, unit.split, unit.problem.to_record()])
       for unit in shard.units
     ]
     self.left = set(range(len(self._keys)))
@@ -342,7 +342,7 @@ class _Part:
 
   def _key(self, place: int, time: int) -> str:
     key = self._keys[place]
-    return records.digest([key, time]) if time else key
+    return json_io.digest([key, time]) if time else key
 
   def has(self, place: int, time: int = 0) -> bool:
     """Says whether a journal has a unit; see `keep`."""
@@ -365,7 +365,7 @@ class _Part:
     """
     if self._journal is None:
       self._journal = self._open()
-    entry = {"rows": rows, "sha256": records.digest(rows)}
+    entry = {"rows": rows, "sha256": json_io.digest(rows)}
     self._journal.put(self._key(place, time), entry)
 
   def put(self, place: int, rows: Rows) -> int:
@@ -424,7 +424,7 @@ class _Part:
 
 def _check(entry: Any) -> None:
   """Raises `outside.Bad` for an entry that is not what was put."""
-  if not isinstance(entry, dict) or records.digest(
+  if not isinstance(entry, dict) or json_io.digest(
     entry.get("rows")
   ) != entry.get("sha256"):
     raise outside.Bad("is damaged")

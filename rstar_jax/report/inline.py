@@ -21,7 +21,7 @@ from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.report import page, records
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import layout
+from rstar_jax.storage import json_io, layout
 from rstar_jax.storage import records as records_io
 
 # A notebook stores its outputs, so that only some trees of a large run fit.
@@ -100,7 +100,7 @@ def show_trees(found: Sequence[Tree]) -> Frame:
       shard = layout.stage_folder(folder, 1, name) / records_io.shard_name(0, 1)
       records_io.write_shard(shard, rows)
     annotation = "ppm" if guided else "terminal"
-    records_io.write_json(
+    json_io.write(
       folder / "config.json", {"rounds": [{"annotation": annotation}]}
     )
     text = page.render(records.read(folder, _BUDGET))

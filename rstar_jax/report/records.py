@@ -14,8 +14,8 @@ from rstar_jax.data import unsolved as unsolved_lib
 from rstar_jax.evaluation import accuracy
 from rstar_jax.report import decisions
 from rstar_jax.report.forest import Budget, Forest
-from rstar_jax.storage import layout, scalars
-from rstar_jax.storage.records import MANIFEST, each_row, read_json
+from rstar_jax.storage import json_io, layout, scalars
+from rstar_jax.storage.records import each_row
 from rstar_jax.storage.snapshot import Snapshot
 
 # Fields of a manifest that describe its files and not the stage.
@@ -100,7 +100,7 @@ def now(name: str, files: Snapshot) -> dict[str, Any]:
   for number in layout.rounds(files.folders()):
     folder = layout.round_name(number)
     manifests = {
-      each: _said(files.read(f"{folder}/{each}/{MANIFEST}") or None)
+      each: _said(files.read(f"{folder}/{each}/{layout.MANIFEST}") or None)
       for each in _FOLDERS
     }
     unsolved = {"count": 0, "suspects": [], "rows": []}
@@ -174,7 +174,7 @@ def _round(
   """Reads the records of a round, other than the trees that are shown."""
   found: dict[str, Any] = {"round": number}
   for name in _FOLDERS:
-    found[name] = _said(_object(folder / name / MANIFEST))
+    found[name] = _said(_object(folder / name / layout.MANIFEST))
   unsolved: dict[str, Any] = {"count": 0, "suspects": [], "rows": []}
   for row in _unsolved(folder / "sft"):
     unsolved["count"] += 1
@@ -211,5 +211,5 @@ def _first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _object(path: epath.Path) -> dict[str, Any] | None:
   """Returns the object in a file, None if there is none that can be read."""
-  found = read_json(path)
+  found = json_io.read(path)
   return found if isinstance(found, dict) else None

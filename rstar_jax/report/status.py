@@ -15,7 +15,6 @@ from typing import Any
 
 from rstar_jax.storage import layout, scalars, store
 from rstar_jax.storage.formatting import duration, grid
-from rstar_jax.storage.records import MANIFEST
 from rstar_jax.storage.snapshot import Snapshot
 
 STAGES = tuple(layout.STAGES)
@@ -334,7 +333,7 @@ def _work(
       return float(min(early, count) if count else early)
     return float(count) or None
   if name == "ppm":
-    pairs = files.read(f"{layout.round_name(number)}/pairs/{MANIFEST}")
+    pairs = files.read(f"{layout.round_name(number)}/pairs/{layout.MANIFEST}")
     counts = pairs.get("step", 0), pairs.get("final", 0)
     return float(sum(filter(_is_number, counts))) or None
   return None

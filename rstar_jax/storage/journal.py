@@ -18,7 +18,7 @@ from typing import Any
 from absl import logging
 
 from rstar_jax import outside
-from rstar_jax.storage import records, store
+from rstar_jax.storage import json_io, store
 from rstar_jax.storage.append_only import Blocks
 
 # The file of a host, or one of its objects in a bucket.
@@ -157,7 +157,7 @@ class Journal:
       The first answer of this key, as `get` returns it: another thread may have
       put one meanwhile.
     """
-    line = records.line({"key": key, "answer": answer})
+    line = json_io.line({"key": key, "answer": answer})
     with self._lock:
       known, start = key in self._places, self._end
       if not known:

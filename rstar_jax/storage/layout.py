@@ -39,6 +39,8 @@ STAGES = {
   "ppm": ("ppm",),
   "evaluate": ("eval",),
 }
+# In a finished folder: its files; see `manifests.py`.
+MANIFEST = "MANIFEST.json"
 STUDY = "study"
 EXPORT = "export"
 # The stage that writes a folder.

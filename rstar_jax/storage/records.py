@@ -1,9 +1,10 @@
-"""Records on disk: shards of rows that check themselves, and manifests.
+"""Records on disk: shards of rows that check themselves.
 
-A stage writes shards, each atomically (`store.write`), and its manifest last. A
-run that is killed at any instant therefore leaves the old state or the new one.
-The bytes depend on the rows alone (sorted keys, no time, no host), so a resumed
-run can be compared with an uninterrupted one byte for byte.
+A stage writes shards, each atomically (`store.write`), and its manifest last
+(`manifests.py`). A run that is killed at any instant therefore leaves the old
+state or the new one. The bytes depend on the rows alone (sorted keys, no time,
+no host), so a resumed run can be compared with an uninterrupted one byte for
+byte.
 
 A shard is two frames of zstd: a skippable one with its header, a JSON object,
 and its rows as JSON lines, compressed. `zstdcat` prints the rows. The header
@@ -11,36 +12,27 @@ has the number of rows, the bytes that they take compressed and the SHA-256 of
 these, what the writer wants to say of them, and a hash of itself. Rows are
 written and read one by one. (Shards of earlier versions are JSON lines as they
 are, with a footer as the last one; they are read too.)
-
-A manifest lists each file of its folder with its size and SHA-256, and has the
-SHA-256 of itself. Beside the folder, `.verified-FOLDER.json` lists the versions
-of files that were hashed, so that a file is read for this once and not at each
-start; it is a cache, which may be removed.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import io
 import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
-import numpy as np
 from absl import logging
 from etils import epath
 
 from rstar_jax import outside
-from rstar_jax.storage import layout, stopping, store
+from rstar_jax.storage import json_io, manifests, stopping, store
 
 if sys.version_info >= (3, 14):
   from compression import zstd
 else:
   from backports import zstd
-
-MANIFEST = "MANIFEST.json"
 
 # Before a shard's header: the mark of a skippable frame. Its size follows.
 _MARK = b"\x5a\x2a\x4d\x18"
@@ -51,14 +43,6 @@ _HEAD = 1 << 16
 _LEVEL = 3
 # The last line of a shard of an earlier version.
 _FOOTER = "footer"
-# Names of files that a finished folder has no use for.
-_LEFTOVERS = (store.TEMPORARY, f"{layout.BEGUN}*")
-_UNLISTED = (MANIFEST, f"{layout.VERIFIED}*", *_LEFTOVERS)
-# Files that a manifest of their folder, read by this process, says were other
-# ones, with their versions: whoever makes them again is not to keep them.
-_changed: dict[str, store.Version] = {}
-# Bytes of a row and of a manifest: a tree of many rollouts has some megabytes.
-_ROW = 1 << 28
 
 
 class CorruptShard(ValueError):
@@ -95,7 +79,7 @@ class ShardWriter:
     Raises:
       ValueError: the row has NaN or infinity, which JSON does not have.
     """
-    self._packed.write(self._compressor.compress(line(row)))
+    self._packed.write(self._compressor.compress(json_io.line(row)))
     self._count += 1
 
   def write(self, info: Mapping[str, Any] | None = None) -> None:
@@ -112,7 +96,7 @@ class ShardWriter:
       "sha256": hashlib.sha256(packed).hexdigest(),
       "info": info or {},
     }
-    text = line({**said, "check": digest(said)})
+    text = json_io.line({**said, "check": json_io.digest(said)})
     size = len(text).to_bytes(4, "little")
     with stopping.deferred():
       store.write(self._path, b"".join([_MARK, size, text, packed]))
@@ -230,11 +214,11 @@ def each_row(path: epath.PathLike) -> Iterator[dict[str, Any]]:
   with path.open("rb") as file:
     packed = file.read(len(_MARK)) == _MARK
     file.seek(0)
-    lines = outside.lines(zstd.ZstdFile(file) if packed else file, _ROW)
+    lines = outside.lines(zstd.ZstdFile(file) if packed else file, json_io.MOST)
     try:
       for number, text in enumerate(lines, 1):
         try:
-          row = outside.parse(text, most=_ROW, constant=lambda _: None)
+          row = outside.parse(text, most=json_io.MOST, constant=lambda _: None)
           if not isinstance(row, dict):
             raise outside.Bad("is no object")
         except outside.Bad as error:
@@ -261,172 +245,13 @@ def is_complete(path: epath.PathLike) -> bool:
   folder's manifest was found to list another file of that name, it is not.
   """
   path = store.path(path)
-  changed = _changed.get(str(path))
-  if changed is not None and store.version(path) == changed:
+  if manifests.lists_another(path):
     return False
   try:
     header(path)
   except CorruptShard:
     return False
   return True
-
-
-@stopping.deferred()
-def write_json(path: epath.PathLike, obj: Any) -> None:
-  """Writes one JSON document, atomically and with sorted keys.
-
-  Raises:
-    ValueError: the object has NaN or infinity.
-  """
-  text = json.dumps(
-    obj, sort_keys=True, indent=2, allow_nan=False, default=_plain
-  )
-  store.write(store.path(path), text.encode() + b"\n")
-
-
-def read_json(path: epath.PathLike) -> Any:
-  """Returns a JSON document; None if there is none that can be read.
-
-  The log says why not.
-  """
-  data = store.read(store.path(path))
-  if data is None:
-    return None
-  try:
-    return outside.parse(data, most=_ROW)
-  except outside.Bad as error:
-    logging.warning("%s %s: taken as missing", path, error)
-    return None
-
-
-def write_manifest(
-  folder: epath.PathLike,
-  info: Mapping[str, Any],
-  files: Sequence[str] | None = None,
-) -> None:
-  """Writes a folder's manifest; to be called last, by one process.
-
-  Args:
-    folder: the finished folder.
-    info: further entries of the manifest; JSON-able.
-    files: names to list, relative to `folder`; None lists every file below it,
-      but first removes what was only of use before: temporary files of killed
-      writers, and journals of shards.
-
-  Raises:
-    ValueError: `info` has a key "files" or "sha256".
-    FileNotFoundError: a file of `files` is missing.
-  """
-  folder = store.path(folder)
-  if taken := {"files", "sha256"} & set(info):
-    raise ValueError(f"manifest info may not use the keys {sorted(taken)}")
-  if files is None:
-    store.sweep(folder, *_LEFTOVERS)
-  there = store.files(folder)
-  if files is None:
-    # A process of the past that still ends may have written one meanwhile.
-    files = [name for name in there if not store.matches(name, *_UNLISTED)]
-  names = sorted(files)
-  if missing := [name for name in names if name not in there]:
-    raise FileNotFoundError(f"{folder} has no {', '.join(missing)}")
-  digests = _digests(folder, names, there)
-  listed = {
-    name: {"size": size, "sha256": sha256}
-    for name, (size, sha256) in zip(names, digests, strict=True)
-  }
-  manifest = {**info, "files": listed}
-  write_json(
-    folder / MANIFEST,
-    {**manifest, "sha256": digest(manifest)},
-  )
-
-
-def read_manifest(folder: epath.PathLike) -> dict | None:
-  """Returns a folder's manifest if the folder is complete.
-
-  Returns:
-    The `info` of `write_manifest`, plus "files" {name: {"size", "sha256"}}.
-    None if the manifest or a listed file is missing or changed (the log says
-    which): the caller then runs the stage again.
-  """
-  folder = store.path(folder)
-  path = folder / MANIFEST
-  data = store.read(path)
-  if data is None:
-    return None
-  try:
-    manifest = outside.parse(data, most=_ROW)
-    sha256 = manifest.pop("sha256")
-    listed = manifest["files"]
-    same = digest(manifest) == sha256
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
-    logging.warning("%s is not a manifest (%r): remaking it", path, error)
-    return None
-  if not same:
-    logging.warning("%s has changed since it was written: remaking it", path)
-    return None
-  there = store.files(folder)
-  for name in listed:
-    if name not in there:
-      logging.warning("%s lists %s, which is missing: remaking it", path, name)
-      return None
-  digests = _digests(folder, list(listed), there)
-  for (name, then), (size, now) in zip(listed.items(), digests, strict=True):
-    if (size, now) != (then["size"], then["sha256"]):
-      _changed[str(folder / name)] = there[name]
-      logging.warning(
-        "%s lists %s, which has changed (%d bytes then, %d now): remaking it",
-        path,
-        name,
-        then["size"],
-        size,
-      )
-      return None
-  return manifest
-
-
-def remove(folder: epath.PathLike) -> None:
-  """Removes a folder with a manifest, if there is one.
-
-  The manifest goes first, so that nobody takes what is left for whole.
-  """
-  folder = store.path(folder)
-  for path in (folder / MANIFEST, _cache_of(folder)):
-    with contextlib.suppress(FileNotFoundError):
-      store.remove(path)
-  store.remove_all(folder)
-
-
-def digest(value: Any) -> str:
-  """Returns the SHA-256 of a JSON-able value, in any order of its keys."""
-  return hashlib.sha256(line(value)).hexdigest()
-
-
-def line(row: Any) -> bytes:
-  """Returns a JSON-able value as the one line that stands for it.
-
-  Raises:
-    ValueError: it has NaN or infinity.
-  """
-  # ASCII, so that lone surrogates and Unicode line breaks survive.
-  text = json.dumps(
-    row,
-    sort_keys=True,
-    separators=(",", ":"),
-    allow_nan=False,
-    default=_plain,
-  )
-  return text.encode() + b"\n"
-
-
-def _plain(value: Any) -> Any:
-  if isinstance(value, np.generic):
-    return value.item()
-  if isinstance(value, np.ndarray):
-    return value.tolist()
-  if dataclasses.is_dataclass(value) and not isinstance(value, type):
-    return dataclasses.asdict(value)
-  raise TypeError(f"{type(value).__name__} is not JSON-able: {value!r}")
 
 
 def _corrupt(path: store.Path, reason: str) -> CorruptShard:
@@ -473,10 +298,10 @@ def _header_of(path: store.Path, file: BinaryIO) -> dict[str, Any] | None:
     file.seek(0)
     return None
   size = int.from_bytes(before[len(_MARK) :], "little")
-  text = file.read(min(size, _ROW))
+  text = file.read(min(size, json_io.MOST))
   try:
-    found = outside.parse(text, most=_ROW)
-    same = found.pop("check") == digest(found)
+    found = outside.parse(text, most=json_io.MOST)
+    same = found.pop("check") == json_io.digest(found)
   except (outside.Bad, KeyError, TypeError, AttributeError):
     same = False
   if not same:
@@ -515,58 +340,3 @@ def _footer_of(path: store.Path, file: BinaryIO) -> dict[str, Any]:
     raise _corrupt(path, "the last line is not a footer") from None
   _check_hash(path, found, count, sums.hexdigest())
   return found
-
-
-def _digests(
-  folder: store.Path,
-  names: Sequence[str],
-  versions: Mapping[str, store.Version],
-) -> list[tuple[int, str]]:
-  """Returns the size and the SHA-256 of each file, in order.
-
-  A file is read only if its version is none that was hashed before.
-  """
-  cache = _cache_of(folder)
-  known = _verified(cache)
-
-  def digest(name: str) -> tuple[int, str]:
-    version, before = versions[name], known.get(name, [])
-    if before[:-1] == [*version]:
-      return version.size, before[-1]
-    return store.digest(folder / name, version)
-
-  found = list(store.prefetch(digest, names, folder))
-  fresh = dict(known)
-  for name, (size, sha256) in zip(names, found, strict=True):
-    version = versions[name]
-    if size == version.size and store.is_settled(folder, version):
-      fresh[name] = [*version, sha256]
-  if fresh != known:
-    # A folder may be read-only: then it is hashed at each start.
-    with contextlib.suppress(OSError):
-      write_json(cache, fresh)
-  return found
-
-
-def _cache_of(folder: store.Path) -> store.Path:
-  """Returns where it is listed which files of a folder were hashed.
-
-  It is beside the folder: what a folder holds is handed on, such as a model,
-  and folders have different writers.
-  """
-  return folder.parent / f"{layout.VERIFIED}{folder.name}.json"
-
-
-def _verified(cache: store.Path) -> dict[str, list]:
-  """Returns by name the size, generation and hash of files that were hashed."""
-  data = store.read(cache)
-  try:
-    found = outside.parse(data or b"{}", most=_ROW)
-  except outside.Bad:
-    return {}
-  wanted = [int, str, str]
-  return {
-    name: each
-    for name, each in (found.items() if isinstance(found, dict) else ())
-    if isinstance(each, list) and list(map(type, each)) == wanted
-  }

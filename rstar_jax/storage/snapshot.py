@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from rstar_jax import outside
-from rstar_jax.storage import store
-from rstar_jax.storage.records import MANIFEST
+from rstar_jax.storage import layout, store
 
 # The file that orbax writes last to a checkpoint in a bucket.
 _COMMITTED = "commit_success.txt"
@@ -61,8 +60,12 @@ class Snapshot:
 
   def _unchanged(self) -> set[str]:
     """Returns the finished folders whose manifests are still as they were."""
-    names = [each for each in self._files if store.matches(each, MANIFEST)]
-    names = [each for each in names if self.whole(each.rpartition("/")[0])]
+    names = [
+      each
+      for each in self._files
+      if store.matches(each, layout.MANIFEST)
+      and self.whole(each.rpartition("/")[0])
+    ]
     paths = [self._folder / each for each in names]
     now = store.prefetch(store.version, paths, self._folder)
     return {
@@ -136,11 +139,11 @@ class Snapshot:
   def whole(self, folder: str) -> bool:
     """Says whether a folder has a manifest and all its files, by size.
 
-    `records.read_manifest` compares their contents too.
+    `manifests.read` compares their contents too.
     """
     if folder in self._finished:
       return True
-    files = self.read(f"{folder}/{MANIFEST}").get("files")
+    files = self.read(f"{folder}/{layout.MANIFEST}").get("files")
     return isinstance(files, dict) and all(
       isinstance(each, dict)
       and self.size(f"{folder}/{name}") == each.get("size", -1)

@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import logging
 
-from rstar_jax.storage import layout, records, store
+from rstar_jax.storage import json_io, layout, store
 
 # The project under which all runs are found.
 _PROJECT = "rstar_jax"
@@ -112,8 +112,8 @@ class Tracker:
 def _name_of(workdir: store.Path) -> str:
   """Returns the name of a run at trackers; no other run has the same one."""
   file = workdir / layout.TRACKED
-  found = records.read_json(file)
+  found = json_io.read(file)
   if not isinstance(found, dict) or not isinstance(found.get("name"), str):
     found = {"name": f"{workdir.name}-{uuid.uuid4().hex[:8]}"}
-    records.write_json(file, found)
+    json_io.write(file, found)
   return found["name"]

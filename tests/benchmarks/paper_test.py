@@ -10,7 +10,7 @@ import numpy as np
 from absl.testing import absltest, flagsaver
 
 from benchmarks import paper
-from rstar_jax.storage import records
+from rstar_jax.storage import manifests, records
 
 
 class WordsTest(absltest.TestCase):
@@ -58,7 +58,7 @@ class TablesTest(absltest.TestCase):
     folder = run / path
     records.write_shard(folder / records.shard_name(0, 1), rows)
     names = [records.shard_name(0, 1)]
-    records.write_manifest(folder, info, names)
+    manifests.write(folder, info, names)
 
   def runs(self):
     """Two seeds that each solve one of two problems, and not the same."""

@@ -14,7 +14,7 @@ from rstar_jax.config.schema import Config, RemoteConfig
 from rstar_jax.inference.remote import readable
 from rstar_jax.pipeline import shards, units
 from rstar_jax.report import status
-from rstar_jax.storage import records
+from rstar_jax.storage import json_io, layout, manifests, records
 from rstar_jax.storage.journal import Journal
 from rstar_jax.types import Problem
 from tests.fuzz import hostile
@@ -116,11 +116,11 @@ class Runs:
     folder = self._folder / "stage"
     if not folder.exists():
       records.write_shard(folder / records.shard_name(0, 1), [{"a": 1}])
-      records.write_manifest(folder, {"step": 1})
-      self._whole = (folder / records.MANIFEST).read_bytes()
+      manifests.write(folder, {"step": 1})
+      self._whole = (folder / layout.MANIFEST).read_bytes()
     data = hostile.document(source, json.loads(self._whole), most=1)
-    (folder / records.MANIFEST).write_bytes(data)
-    found = records.read_manifest(folder)
+    (folder / layout.MANIFEST).write_bytes(data)
+    found = manifests.read(folder)
     if found is not None:
       whole = json.loads(self._whole)
       assert found == {k: v for k, v in whole.items() if k != "sha256"}
@@ -146,9 +146,9 @@ class Runs:
         packed[source.randrange(len(packed))] ^= source.randrange(256)
         data = whole[:start] + packed[: source.randrange(2 * len(packed))]
       case _:
-        lines = [records.line(row) for row in rows]
+        lines = [json_io.line(row) for row in rows]
         sha256 = hashlib.sha256(b"".join(lines)).hexdigest()
-        lines.append(records.line({"footer": {"rows": 2, "sha256": sha256}}))
+        lines.append(json_io.line({"footer": {"rows": 2, "sha256": sha256}}))
         at = source.randrange(3)
         line = hostile.document(source, json.loads(lines[at]), most=1)
         data = b"".join([*lines[:at], line, b"\n", *lines[at + 1 :]])

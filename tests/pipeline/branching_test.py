@@ -15,7 +15,7 @@ from rstar_jax.pipeline import (
   rollout,
   shards,
 )
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import layout, manifests
 from tests import tiny_run
 
 ANSWERS = {f"make {i}": str(2 + i % 5) for i in range(7)}
@@ -55,7 +55,7 @@ class BranchingTest(absltest.TestCase):
       (folder / "checkpoints").mkdir(parents=True)
       (folder / "checkpoints" / "big").write_text("of no use elsewhere")
       (folder / "weights").write_text(name)
-      records.write_manifest(folder, {}, ["weights"])
+      manifests.write(folder, {}, ["weights"])
     rollout.rollout(context, 2)
     extract.extract(context, 2)
     return context
@@ -92,7 +92,7 @@ class BranchingTest(absltest.TestCase):
 
   def test_a_policy_that_was_trained_with_the_trees_comes_with_them(self):
     first = self.first()
-    records.write_manifest(first.folder(2, "policy"), {}, [])
+    manifests.write(first.folder(2, "policy"), {}, [])
     grpo = config_lib.RoundConfig(rollout="samples", algorithm="grpo")
 
     def rounds(name, *specs):
@@ -109,7 +109,7 @@ class BranchingTest(absltest.TestCase):
     second = rounds("second", spec, grpo)
     branching.branch(second, first.workdir, 2)
     for name in ("trees", "policy"):
-      self.assertIsNotNone(records.read_manifest(second.folder(2, name)))
+      self.assertIsNotNone(manifests.read(second.folder(2, name)))
     # Trees alone are enough to fine-tune on.
     third = rounds("third", spec, spec)
     branching.branch(third, first.workdir, 2)
@@ -121,7 +121,7 @@ class BranchingTest(absltest.TestCase):
 
   def test_an_evaluation_of_another_kind_is_not_shared(self):
     first = self.first()
-    records.write_manifest(first.folder(1, "eval"), {}, [])
+    manifests.write(first.folder(1, "eval"), {}, [])
     for samples, shared in ((4, True), (5, False)):
       second = self.context(f"with {samples}")
       second.config.eval.samples = samples
@@ -133,7 +133,7 @@ class BranchingTest(absltest.TestCase):
 
   def test_of_a_run_from_before_a_field_was_there(self):
     first = self.first()
-    records.write_manifest(first.folder(1, "eval"), {}, [])
+    manifests.write(first.folder(1, "eval"), {}, [])
     path = first.workdir / "config.json"
     config = json.loads(path.read_text())
     del config["eval"]["top_k"], config["sft_from"]

@@ -9,7 +9,7 @@ from rstar_jax.pipeline import (
   backends,
 )
 from rstar_jax.pipeline import context as session
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import layout, manifests
 from tests import tiny_run
 
 # Two additions of 1, 2 or 3 give 2 to 6: all but "never" can be solved.
@@ -64,4 +64,4 @@ def flip(path: pathlib.Path) -> None:
 
 def finish(context: session.Context, round_: int, *names: str) -> None:
   for name in names:
-    records.write_manifest(context.folder(round_, name), {}, [])
+    manifests.write(context.folder(round_, name), {}, [])

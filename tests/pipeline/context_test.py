@@ -6,7 +6,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.pipeline import context as session
 from rstar_jax.pipeline import shards
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import layout, manifests, records
 from tests import tiny_run
 
 
@@ -31,7 +31,7 @@ class ContextTest(ContextCase):
     records.write_shard(folder / "shard-00000-of-00001.jsonl.zst", [{"a": 1}])
     with self.assertRaisesRegex(ValueError, message):
       context.finished(2, name)
-    records.write_manifest(folder, {})
+    manifests.write(folder, {})
     self.assertEqual(context.finished(2, name), folder)
     (folder / "shard-00000-of-00001.jsonl.zst").write_text("changed")
     with self.assertRaisesRegex(ValueError, message):

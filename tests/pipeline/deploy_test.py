@@ -14,7 +14,7 @@ from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.pipeline import backends, deploy, models
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.steps.tokenizer import HfTokenizer
-from rstar_jax.storage import records
+from rstar_jax.storage import manifests
 from rstar_jax.tools import serve
 from tests import tiny_run
 from tests.inference import stand_in
@@ -88,7 +88,7 @@ class ServedCase(ContextCase):
       folder = context.folder(1, name)
       save = saving.save_ppm if name == "ppm" else saving.save_policy
       save(model, folder, tokenizer=tokenizer)
-      records.write_manifest(folder, {})
+      manifests.write(folder, {})
     self.begin()
 
   def begin(self):

@@ -12,7 +12,7 @@ from rstar_jax.hf import folders
 from rstar_jax.pipeline import backends, evaluate, shards
 from rstar_jax.search import mcts
 from rstar_jax.steps import grammar
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import layout, manifests, records
 from rstar_jax.types import Candidate
 from tests import tiny_run
 
@@ -39,7 +39,7 @@ class SolvingCase(absltest.TestCase):
 
   def finish(self, round_: int) -> None:
     for name in ("policy", "ppm"):
-      records.write_manifest(self.context.folder(round_, name), {}, [])
+      manifests.write(self.context.folder(round_, name), {}, [])
 
   def rows(self, round_: int) -> dict[tuple[str, str], dict]:
     """Returns the records of an evaluation by (source, problem)."""

@@ -15,7 +15,7 @@ from rstar_jax.evaluation import accuracy
 from rstar_jax.hf import adapters, generation, saving
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.pipeline import export, extract, results, rollout, shards
-from rstar_jax.storage import records
+from rstar_jax.storage import manifests
 from tests.evaluation.accuracy_test import two_problems
 from tests.hf import fake_hub
 from tests.pipeline.cases import StagesCase
@@ -48,11 +48,11 @@ class ExportCase(StagesCase):
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "0").write_text("large")
     top = [each.name for each in folder.iterdir() if each.is_file()]
-    records.write_manifest(folder, {"solutions": 7}, top)
+    manifests.write(folder, {"solutions": 7}, top)
     ppm = ppm_from_policy(model, rngs=nnx.Rngs(0))
     folder = context.folder(1, "ppm")
     saving.save_ppm(ppm, folder, tokenizer=context.tokenizer)
-    records.write_manifest(folder, {"pairs": 9})
+    manifests.write(folder, {"pairs": 9})
 
   def write_adapter(self, context, base):
     folder = context.folder(1, "policy") / "adapter"
@@ -134,7 +134,7 @@ class ExportTest(ExportCase):
       self.assertEqual(pushed[name], (folder / name).read_bytes())
     # In the run nothing has changed.
     self.assertEqual((folder / "README.md").read_text(), before)
-    self.assertIsNotNone(records.read_manifest(folder))
+    self.assertIsNotNone(manifests.read(folder))
     card = pushed["README.md"].decode()
     head = card.split("---\n")[1]
     self.assertIn('base_model: ["Qwen/Qwen2.5-Math-1.5B"]\n', head)

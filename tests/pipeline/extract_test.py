@@ -14,7 +14,7 @@ from rstar_jax.grading import answers
 from rstar_jax.pipeline import extract, ppm, rollout, sft, shards
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.steps import grammar
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import layout, manifests, records
 from tests import tiny_run
 from tests.pipeline.cases import ANSWERS, StagesCase, contents, finish
 
@@ -40,7 +40,7 @@ class ExtractTest(StagesCase):
       self.assertEqual(answers.final_answer(pair["chosen"][-1]), gold)
       self.assertNotEqual(answers.final_answer(pair["rejected"][-1]), gold)
     for name, count in (("sft", "rows"), ("pairs", "final")):
-      manifest = records.read_manifest(context.folder(1, name))
+      manifest = manifests.read(context.folder(1, name))
       made = rows if name == "sft" else final
       self.assertEqual(manifest[count], len(made))
 
@@ -57,7 +57,7 @@ class ExtractTest(StagesCase):
       trees = shards.read_trees(context.folder(round_, "trees"))
       found.append(sum(len(tree_lib.trajectories(tree)) for tree in trees))
     extract.extract(context, 2)
-    manifest = records.read_manifest(context.folder(2, "sft"))
+    manifest = manifests.read(context.folder(2, "sft"))
     self.assertEqual(manifest["answers"], found[1] + pooled * found[0])
 
   def test_what_is_not_solved_is_listed(self):
@@ -72,7 +72,7 @@ class ExtractTest(StagesCase):
     self.assertIn("never", left)
     self.assertCountEqual([row["question"] for row in rows], left)
     self.assertLen(files, 3)
-    listed = records.read_manifest(folder)["files"]
+    listed = manifests.read(folder)["files"]
     self.assertContainsSubset([each.name for each in files], listed)
 
   def test_files_and_rounds_change_no_row(self):
@@ -94,7 +94,7 @@ class ExtractTest(StagesCase):
     ):
       folder = context.folder(2, name)
       self.assertEqual(shards.read_rows(folder), list(map(to_dict, found)))
-      manifest = records.read_manifest(folder)
+      manifest = manifests.read(folder)
       self.assertEqual(manifest, manifest | stats)
     self.assertNotEmpty(found)
 
@@ -106,7 +106,7 @@ class ExtractTest(StagesCase):
     before = contents(context.workdir / "round_1")
     folder = context.folder(1, "pairs" if name == "pairs" else "sft")
     for each in ("sft", "pairs"):
-      (context.folder(1, each) / records.MANIFEST).unlink()
+      (context.folder(1, each) / layout.MANIFEST).unlink()
     start = name if name == "unsolved-" else ""
     (folder / (start + records.shard_name(1, 3))).unlink()
     written, writer = set(), records.ShardWriter
@@ -175,7 +175,7 @@ class InputsTest(StagesCase):
     with self.assertLogs(level="WARNING") as said:
       ppm.train_ppm(context, 1)
     self.assertIn("round 1 made no preference pairs", said.output[-1])
-    manifest = records.read_manifest(context.folder(1, "ppm"))
+    manifest = manifests.read(context.folder(1, "ppm"))
     self.assertEqual((manifest["pairs"], manifest["files"]), (0, {}))
 
 

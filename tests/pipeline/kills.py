@@ -29,7 +29,7 @@ from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.pipeline import backends, evaluate, hosts, rollout
 from rstar_jax.pipeline.hosts import Host
-from rstar_jax.storage import records
+from rstar_jax.storage import manifests
 from tests import tiny_run
 
 _KILLS = flags.DEFINE_integer("kills", 20, "Processes to kill.")
@@ -78,7 +78,7 @@ class Run:
     self._context = tiny_run.make_context(config, self.workdir)
     self._log = folder / "log"
     for name in ("policy", "ppm"):
-      records.write_manifest(self.workdir / "round_1" / name, {}, [])
+      manifests.write(self.workdir / "round_1" / name, {}, [])
 
   def start(self, count: int = 1) -> int:
     """Starts a process that searches on so many hosts; returns its pid."""
@@ -150,7 +150,7 @@ class Run:
 
   def _manifests(self) -> list[bool]:
     return [
-      records.read_manifest(self.workdir / "round_1" / name) is None
+      manifests.read(self.workdir / "round_1" / name) is None
       for name in ("trees", "eval")
     ]
 

@@ -18,7 +18,7 @@ from rstar_jax.pipeline import context as session
 from rstar_jax.pipeline import models
 from rstar_jax.steps import grammar
 from rstar_jax.steps.tokenizer import HfTokenizer
-from rstar_jax.storage import records
+from rstar_jax.storage import manifests
 from rstar_jax.tools import train_tokenizer
 from rstar_jax.training import lora
 from tests import tiny_gguf
@@ -74,7 +74,7 @@ class OtherModelTest(OtherModelCase):
     folder = context.folder(1, "policy")
     model = models.load_policy(context, 0)
     saving.save_policy(model, folder, tokenizer=context.tokenizer)
-    records.write_manifest(folder, {}, [])
+    manifests.write(folder, {}, [])
     again = HfTokenizer(folder)
     text = f"{grammar.USER}a text{grammar.END_OF_STEP}"
     self.assertEqual(again.known, again.vocab_size)
@@ -152,7 +152,7 @@ class OtherModelTest(OtherModelCase):
     self.assertEqual(model.config.vocab_size, 288)
     folder = context.folder(1, "policy")
     saving.save_policy(model, folder, tokenizer=context.tokenizer)
-    records.write_manifest(folder, {}, [])
+    manifests.write(folder, {}, [])
     again = models.load_policy(context, 1)
     ids = np.array([[*expected, 267]])
     np.testing.assert_allclose(again(ids), model(ids), atol=1e-6)

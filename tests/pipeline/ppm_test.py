@@ -13,7 +13,7 @@ from rstar_jax.hf import folders
 from rstar_jax.pipeline import backends, extract, models, ppm, rollout, shards
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.steps.tokenizer import encode_solution
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import layout, manifests
 from rstar_jax.training import ppm as ppm_lib
 from tests import tiny_run
 
@@ -61,7 +61,7 @@ class RewardsTest(parameterized.TestCase):
     folder = self.context.folder(1, name)
     self.assertFalse((folder / layout.ROWS).exists())
     # So that it can be asked again.
-    (folder / records.MANIFEST).unlink()
+    (folder / layout.MANIFEST).unlink()
     return given
 
   def texts(self, items: sides.Sides) -> list[tuple]:
@@ -167,7 +167,7 @@ class RewardsTest(parameterized.TestCase):
     with mock.patch.object(models, "policy_of", lambda *_: policy):
       ppm.train(self.context, 1, kind, kind)
     folder = self.context.folder(1, kind)
-    manifest = records.read_manifest(folder)
+    manifest = manifests.read(folder)
     self.assertEqual(manifest["kind"], kind)
     self.assertGreater(manifest["items"], 0)
     self.assertGreater(manifest["held_out_final"]["pairs"], 0)

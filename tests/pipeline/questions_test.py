@@ -12,7 +12,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from rstar_jax.pipeline import questions, solve
-from rstar_jax.storage import records, stopping
+from rstar_jax.storage import manifests, stopping
 from tests.pipeline.evaluate_test import SolvingCase, never_done
 
 
@@ -115,7 +115,7 @@ class QuestionsTest(SolvingCase, parameterized.TestCase):
     if "ppm" in change:
       manifest = self.context.folder(1, "ppm") / "MANIFEST.json"
       manifest.unlink()
-      records.write_manifest(self.context.folder(1, "ppm"), {"pairs": 9}, [])
+      manifests.write(self.context.folder(1, "ppm"), {"pairs": 9}, [])
     with self.assertRaisesRegex(ValueError, f":1 is of {message}: give anothe"):
       self.ask(
         {"question": "five"},

@@ -19,7 +19,7 @@ import time
 
 from absl import app, flags
 
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import json_io, layout, manifests
 from tests import tiny_run
 from tests.pipeline.hosts_test import ROOT, free_port
 from tests.pipeline.resume_test import problems
@@ -151,9 +151,9 @@ def main(_) -> None:
       differing = [n for n in wanted | found if wanted.get(n) != found.get(n)]
       assert not differing, differing
     first = folder / "straight/round_1/trees/turn-00000"
-    digest = records.read_manifest(first)["files"]
+    digest = manifests.read(first)["files"]
     print(f"{runs} runs, {killed} killed; trees of the first turn: ", end="")
-    print(records.digest(digest)[:12])
+    print(json_io.digest(digest)[:12])
 
 
 if __name__ == "__main__":

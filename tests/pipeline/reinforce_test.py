@@ -31,7 +31,7 @@ from rstar_jax.pipeline import run as run_lib
 from rstar_jax.search import driver
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import compiled, layout, records
+from rstar_jax.storage import compiled, layout, manifests
 from rstar_jax.training import next_token
 from tests import tiny_run
 from tests.pipeline import cases
@@ -157,14 +157,14 @@ class ReinforceTest(Case):
     # Each problem once before any comes again.
     names = collections.Counter(tree.problem.id for tree in found)
     self.assertEqual(names, {f"p{n}": 1 for n in range(4)})
-    manifest = records.read_manifest(context.folder(1, "trees"))
+    manifest = manifests.read(context.folder(1, "trees"))
     self.assertEqual(manifest["problems"], 4)
     self.assertEqual(manifest["solved"], sum(map(tree_lib.solved, found)) / 4)
     for tree in self.trees[0]:
       self.assertEqual(
         tree.tokens, sum(len(draw.token_ids) for draw in tree.draws)
       )
-    policy = records.read_manifest(context.folder(1, "policy"))
+    policy = manifests.read(context.folder(1, "policy"))
     self.assertEqual(policy["turns"], 2)
 
   def test_what_is_measured(self):

@@ -6,7 +6,7 @@ import pathlib
 from absl.testing import absltest
 
 from rstar_jax.pipeline import results
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import layout, manifests
 from tests import tiny_run
 
 
@@ -19,7 +19,7 @@ class ResultsTest(absltest.TestCase):
     self.context = tiny_run.make_context(config, folder / "run")
 
   def manifest(self, round_: int, name: str, **info) -> None:
-    records.write_manifest(self.context.folder(round_, name), info, [])
+    manifests.write(self.context.folder(round_, name), info, [])
 
   def test_nothing_is_finished(self):
     found = results.write(self.context)

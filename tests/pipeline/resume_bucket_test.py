@@ -13,7 +13,7 @@ import threading
 
 from absl.testing import absltest
 
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import layout, manifests
 from tests import fake_gcs, tiny_run
 from tests.pipeline import resume_test
 
@@ -163,7 +163,7 @@ class ResumeInABucketTest(absltest.TestCase):
     lines, _ = self.bucket.objects["bucket", "run/metrics.jsonl"]
     self.assertIn(b'"round_1_ppm/loss"', lines)
     self.assertTrue(self.bucket.names("bucket/run/tensorboard/events"))
-    self.assertIsNotNone(records.read_manifest("gs://bucket/run/round_1/eval"))
+    self.assertIsNotNone(manifests.read("gs://bucket/run/round_1/eval"))
 
 
 if __name__ == "__main__":

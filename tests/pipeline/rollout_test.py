@@ -18,7 +18,7 @@ from rstar_jax.pipeline import context as session
 from rstar_jax.pipeline import extract, rollout, shards, units
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import layout, manifests, records
 from tests import tiny_run
 from tests.inference import scripted_server
 from tests.pipeline.cases import (
@@ -54,7 +54,7 @@ class RolloutTest(StagesCase):
       for found in [tree_lib.trajectories(tree)]
     ]
     self.assertGreater(sum(solved), 0)
-    manifest = records.read_manifest(folder)
+    manifest = manifests.read(folder)
     self.assertEqual(manifest["problems"], len(ANSWERS))
     right = [
       {each.answer == tree.problem.answer for each in found}
@@ -142,7 +142,7 @@ class RolloutTest(StagesCase):
     self.assertCountEqual(second, [tree.problem.id for tree in first])
     with self.subTest("and none is searched twice, or not at all"):
       # As if another order had been begun.
-      (folder / records.MANIFEST).unlink()
+      (folder / layout.MANIFEST).unlink()
       names = sorted(contents(folder))
       self.assertLen(names, 3)
       (folder / names[1]).rename(folder / names[0])
@@ -184,7 +184,7 @@ class RolloutTest(StagesCase):
     left = {tree.problem.id for tree in trees}
     self.assertLen(left, len(ANSWERS) - len(mastered | {"p0"}))
     self.assertNoCommonElements(left, mastered | {"p0"})
-    manifest = records.read_manifest(context.folder(2, "trees"))
+    manifest = manifests.read(context.folder(2, "trees"))
     solved = sum(map(tree_lib.solved, trees)) + manifest["retired"]
     self.assertEqual(manifest["solved"], solved / len(ANSWERS))
     with self.subTest("and stay so, though no tree says it any more"):
@@ -196,11 +196,11 @@ class RolloutTest(StagesCase):
       trees = shards.read_trees(context.folder(3, "trees"))
       self.assertNotIn("p0", {tree.problem.id for tree in trees})
       self.assertLen(trees, len(ANSWERS) - 1)
-      manifest = records.read_manifest(context.folder(3, "trees"))
+      manifest = manifests.read(context.folder(3, "trees"))
       counts = [each["problems"] for each in manifest["levels"].values()]
       self.assertEqual(sum(counts), len(ANSWERS))
     everything = {f"p{i}" for i in range(len(ANSWERS))}
-    (context.folder(2, "trees") / records.MANIFEST).unlink()
+    (context.folder(2, "trees") / layout.MANIFEST).unlink()
     with as_mastered(everything):
       with self.assertRaisesRegex(ValueError, "all were mastered"):
         rollout.rollout(context, 2)
@@ -429,7 +429,7 @@ class RemakeTest(StagesCase):
     folder = context.folder(1, "trees")
     before = contents(folder)
     flip(folder / "shard-00001-of-00003.jsonl.zst")
-    self.assertIsNone(records.read_manifest(folder))
+    self.assertIsNone(manifests.read(folder))
     self.device.expanded.clear()
     rollout.rollout(context, 1)
     self.assertEqual(contents(folder), before)
@@ -443,7 +443,7 @@ class RemakeTest(StagesCase):
     rollout.rollout(context, 1)
     folder = context.folder(1, "trees")
     before = contents(folder)
-    (folder / records.MANIFEST).unlink()
+    (folder / layout.MANIFEST).unlink()
     self.device.expanded.clear()
     rollout.rollout(context, 1)
     self.assertEqual(contents(folder), before)

@@ -17,7 +17,7 @@ from absl.testing import absltest
 from safetensors import numpy as safetensors
 
 from rstar_jax.data.synthetic import generator
-from rstar_jax.storage import layout, records, store
+from rstar_jax.storage import layout, manifests, store
 from rstar_jax.storage.snapshot import Snapshot
 from tests import fake_gcs, tiny_run
 from tests.pipeline.hosts_test import ROOT, SECONDS, free_port
@@ -131,7 +131,7 @@ class HostsTest(absltest.TestCase):
     # It would notice by itself, but not for a while.
     first.send_signal(signal.SIGKILL)
     first.wait()
-    self.assertIsNone(records.read_manifest(workdir / "round_1/policy"))
+    self.assertIsNone(manifests.read(workdir / "round_1/policy"))
 
   def test_two_processes_one_of_them_killed(self):
     alone = self.folder / "alone"
@@ -155,7 +155,7 @@ class HostsTest(absltest.TestCase):
           )
         self.same_models(alone, together)
         for workdir in (alone, together):
-          evaluation = records.read_manifest(workdir / "round_1/eval")
+          evaluation = manifests.read(workdir / "round_1/eval")
           self.assertIsNotNone(evaluation)
           for name in ("results.json", "report.html"):
             self.assertTrue((workdir / name).exists())

@@ -17,7 +17,7 @@ from rstar_jax.data.files import ProblemError
 from rstar_jax.evaluation import accuracy
 from rstar_jax.pipeline import backends, checks, extract, rollout, run, shards
 from rstar_jax.steps import prompts
-from rstar_jax.storage import records
+from rstar_jax.storage import layout, manifests, records
 from tests import tiny_run
 
 STEP = "<code>\n# Apples\na = {n}\n<end_of_step>"
@@ -97,7 +97,7 @@ class ReleasedRunTest(absltest.TestCase):
     cls.results = run.evolve(cls.context)
 
   def manifest(self, name: str) -> dict:
-    return records.read_manifest(self.context.folder(1, name))
+    return manifests.read(self.context.folder(1, name))
 
   def test_nothing_is_searched(self):
     self.assertFalse(self.context.folder(1, "trees").exists())
@@ -152,7 +152,7 @@ class ReleasedRunTest(absltest.TestCase):
     folder = self.context.folder(1, "pairs")
     before = {each.name: each.read_bytes() for each in folder.iterdir()}
     self.assertLen(before, 24 // 4 + 1)
-    (folder / records.MANIFEST).unlink()
+    (folder / layout.MANIFEST).unlink()
     (folder / records.shard_name(1, 6)).rename(folder / "part-00001")
     extract.extract(self.context, 1)
     after = {each.name: each.read_bytes() for each in folder.iterdir()}

@@ -18,7 +18,7 @@ from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import accuracy as evaluate
 from rstar_jax.pipeline import backends, models, results, run, shards
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import layout, manifests
 from tests import tiny_run
 from tests.parity import reward_cases
 
@@ -58,10 +58,10 @@ class RunTest(absltest.TestCase):
   def test_every_stage_has_a_manifest(self):
     for round_ in (1, 2):
       for name in FOLDERS:
-        manifest = records.read_manifest(self.context.folder(round_, name))
+        manifest = manifests.read(self.context.folder(round_, name))
         self.assertIsNotNone(manifest, f"round {round_}, {name}")
         self.assertNotEmpty(manifest["files"])
-    self.assertIsNotNone(records.read_manifest(self.context.folder(0, "eval")))
+    self.assertIsNotNone(manifests.read(self.context.folder(0, "eval")))
 
   def test_who_searched(self):
     base = self.context.config.policy.path
@@ -159,7 +159,7 @@ class RunTest(absltest.TestCase):
     path = next(folder.glob("shard-*"))
     before = path.read_bytes()
     path.write_bytes(before[: len(before) // 2])
-    (self.context.folder(2, "eval") / records.MANIFEST).unlink()
+    (self.context.folder(2, "eval") / layout.MANIFEST).unlink()
     run.evolve(self.context)
     self.assertEqual(path.read_bytes(), before)
     written = self.context.workdir / layout.RESULTS
@@ -195,7 +195,7 @@ class ExpertIterationTest(absltest.TestCase):
   def test_samples_are_what_all_stages_need(self):
     context, found = self.run_of("samples", TRAIN)
     for name in FOLDERS:
-      manifest = records.read_manifest(context.folder(1, name))
+      manifest = manifests.read(context.folder(1, name))
       self.assertNotEmpty(manifest["files"], name)
     for tree in shards.read_trees(context.folder(1, "trees")):
       self.assertEqual(tree.rollouts, 12)
@@ -219,8 +219,8 @@ class ExpertIterationTest(absltest.TestCase):
     with self.assertRaisesRegex(ValueError, "no round up to 1 made preference"):
       backends.ModelBackend(context, 1, score="ppm")
     # What an earlier round trained is used where a later one trained none.
-    records.write_manifest(context.folder(1, "ppm"), {"pairs": 7}, [])
-    records.write_manifest(context.folder(2, "ppm"), {"pairs": 0}, [])
+    manifests.write(context.folder(1, "ppm"), {"pairs": 7}, [])
+    manifests.write(context.folder(2, "ppm"), {"pairs": 0}, [])
     self.assertEqual(models.ppm_round(context, 2), 1)
 
 

@@ -9,7 +9,7 @@ from safetensors import numpy as safetensors
 from rstar_jax.config import schema as config_lib
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import extract, models, ppm, rollout, sft, shards
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import layout, manifests
 from rstar_jax.training import sft as training_sft
 from tests import tiny_run
 from tests.pipeline.cases import StagesCase, contents, flip
@@ -71,8 +71,8 @@ class TrainingTest(StagesCase):
     for one_in in (-1, 2):
       context.config.sft.held_out = one_in
       sft.train_policy(context, 1)
-      manifest = context.folder(1, "policy") / records.MANIFEST
-      found = records.read_manifest(manifest.parent)["solutions"]
+      manifest = context.folder(1, "policy") / layout.MANIFEST
+      found = manifests.read(manifest.parent)["solutions"]
       self.assertEqual(found, trained[-1][0])
       self.assertEqual(kept[-1][0] > 0, one_in > 0)
       manifest.unlink()
@@ -135,7 +135,7 @@ class TrainingTest(StagesCase):
     moved = max(np.abs(old[name] - new[name]).max() for name in old)
     # AdamW's updates are of the size of the learning rate.
     self.assertBetween(moved, 1e-5, 1e-2)
-    manifest = records.read_manifest(policy)
+    manifest = manifests.read(policy)
     self.assertEqual(
       manifest["solutions"],
       len(shards.read_rows(context.folder(2, "sft"))),
@@ -145,7 +145,7 @@ class TrainingTest(StagesCase):
     )
     self.assertTrue((policy / "checkpoints").exists())
     self.assertFalse(any("checkpoints" in each for each in manifest["files"]))
-    made = records.read_manifest(context.folder(2, "ppm"))
+    made = manifests.read(context.folder(2, "ppm"))
     held_out = sum(
       made[name]["count"]
       for name in ("held_out_step", "held_out_final")
@@ -168,7 +168,7 @@ class TrainingTest(StagesCase):
             sft.train_policy(context, 2)
       self.assertEqual(loaded[-1], context.workdir / "round_1" / "policy")
       # What was packed stays for the next start, which there is none of.
-      records.remove(context.folder(2, "policy") / layout.ROWS)
+      manifests.remove(context.folder(2, "policy") / layout.ROWS)
       context.folder(2, "kept").rename(
         context.folder(2, "policy") / "MANIFEST.json"
       )

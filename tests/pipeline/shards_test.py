@@ -10,7 +10,7 @@ from rstar_jax.pipeline import hosts, shards
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.pipeline.shards import Unit
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import records
+from rstar_jax.storage import manifests, records
 from rstar_jax.types import Problem
 
 PROBLEMS = [Problem(f"p{i}", "?") for i in range(8)]
@@ -95,7 +95,7 @@ class ShardsTest(parameterized.TestCase):
       return {"rows": len(rows)}
 
     shards.finish(host, folder, info, cut)
-    manifest = records.read_manifest(folder)
+    manifest = manifests.read(folder)
     assert manifest is not None and manifest["rows"] == 8, manifest
 
   @parameterized.parameters((0, 1, 2), (2, 1, 0))
@@ -113,7 +113,7 @@ class ShardsTest(parameterized.TestCase):
         thread.join(0.05)
         # One of three shards is missing: nobody is done.
         self.assertTrue(thread.is_alive())
-        self.assertIsNone(records.read_manifest(folder))
+        self.assertIsNone(manifests.read(folder))
       threads[2].start()
       for thread in threads:
         thread.join()

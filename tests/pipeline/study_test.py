@@ -17,7 +17,7 @@ from rstar_jax.data import held_out, outcomes, pools, trajectories
 from rstar_jax.evaluation import quality, solvers
 from rstar_jax.pipeline import backends, on_ray, ppm, rollout, shards, study
 from rstar_jax.search import mcts
-from rstar_jax.storage import layout, metrics, records
+from rstar_jax.storage import layout, manifests, metrics, records
 from tests import tiny_run
 from tests.pipeline import fake_ray
 
@@ -58,7 +58,7 @@ class StudyingCase(absltest.TestCase):
     context = tiny_run.make_context(self.config, self.folder / name)
     rollout.rollout(context, 1)
     for each in ("policy", "ppm", "orm"):
-      records.write_manifest(context.folder(1, each), {}, [])
+      manifests.write(context.folder(1, each), {}, [])
     return context
 
   def files(self, context) -> dict[str, bytes]:
@@ -284,10 +284,10 @@ class StudyTest(StudyingCase):
     context.config.study.methods = ("greedy",)
     study.study(context, 1)
     folder = context.folder(1, "study") / "policy" / "greedy"
-    info = records.read_manifest(folder)
+    info = manifests.read(folder)
     del info["made_with"]["early_stop"]
     files = [name for name in info.pop("files")]
-    records.write_manifest(folder, info, files)
+    manifests.write(folder, info, files)
     study.study(context, 1)
     context.config.study.early_stop = True
     with self.assertRaisesRegex(ValueError, "early_stop=False and not True"):
@@ -295,7 +295,7 @@ class StudyTest(StudyingCase):
     # Once there were as many samples as rollouts.
     context.config.study.early_stop = False
     del info["made_with"]["samples"]
-    records.write_manifest(folder, info, files)
+    manifests.write(folder, info, files)
     study.study(context, 1)
     context.config.study.samples = 4
     with self.assertRaisesRegex(ValueError, "samples=3 and not 4"):

@@ -14,7 +14,7 @@ from rstar_jax.pipeline.hosts import Host
 from rstar_jax.pipeline.shards import Unit
 from rstar_jax.search import requests
 from rstar_jax.search.requests import Calls
-from rstar_jax.storage import append_only, records, store
+from rstar_jax.storage import append_only, manifests, records, store
 from rstar_jax.types import Problem
 from tests import fake_gcs
 
@@ -96,7 +96,7 @@ class UnitsCase(parameterized.TestCase):
       for path, prefix in zip(shard.files, shard.prefixes, strict=True):
         rows = [row for each in found for row in each.get(prefix, ())]
         records.write_shard(path, rows)
-    records.write_manifest(folder, {"made": True})
+    manifests.write(folder, {"made": True})
     self.assertLen(cut, 3)
     return self.contents(folder)
 

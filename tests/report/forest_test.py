@@ -9,6 +9,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax.config.schema import ExtractConfig
 from rstar_jax.data import pairs, trajectories
 from rstar_jax.report import forest, records, trees
+from rstar_jax.storage import json_io
 from rstar_jax.storage import records as records_lib
 from tests.report import workdirs
 
@@ -29,7 +30,7 @@ class ForestTest(parameterized.TestCase):
       )
     ]
     workdirs.write_round(self.folder, 1, rows=rows)
-    records_lib.write_json(
+    json_io.write(
       self.folder / "config.json", {"eval": {"answer_select": "majority"}}
     )
     found = records.read(self.folder)["problems"]

@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.report import live
 from rstar_jax.report import trees as trees_lib
-from rstar_jax.storage import records, store
+from rstar_jax.storage import manifests, store
 from tests import fake_gcs
 from tests.report import growing, workdirs
 
@@ -112,7 +112,7 @@ class WatchTest(parameterized.TestCase):
     send()
     for watch in watches.values():
       found = self.overview(watch)
-      manifest = records.read_manifest(run.workdir / "round_1" / "trees")
+      manifest = manifests.read(run.workdir / "round_1" / "trees")
       self.assertEqual(found["solved"][0]["share"], manifest["solved"])
       # All of the last shard, though no journal of it was ever seen.
       self.assertIn("p3", [each["id"] for each in self.problems(watch)])

@@ -15,7 +15,7 @@ from rstar_jax.config import schema as config_lib
 from rstar_jax.pipeline import checks
 from rstar_jax.pipeline import run as evolve
 from rstar_jax.report import status
-from rstar_jax.storage import metrics, records, store
+from rstar_jax.storage import layout, manifests, metrics, records, store
 from tests import fake_gcs
 
 
@@ -48,7 +48,7 @@ class StatusTest(parameterized.TestCase):
   def finish(self, name: str, **info) -> None:
     folder = self.workdir / name
     folder.mkdir(parents=True, exist_ok=True)
-    records.write_manifest(folder, info)
+    manifests.write(folder, info)
 
   def finish_round(self, number: int) -> None:
     for name in ("trees", "eval"):
@@ -245,7 +245,7 @@ class StatusTest(parameterized.TestCase):
     self.assertEqual(self.of(1, "rollout").state, "begun")
     path.write_bytes(data)
     self.assertEqual(self.of(1, "rollout").state, "done")
-    path = self.workdir / "round_1/trees" / records.MANIFEST
+    path = self.workdir / "round_1/trees" / layout.MANIFEST
     for text in ("", "{", "[]", "{}"):
       path.write_text(text)
       self.assertEqual(self.of(1, "rollout").state, "begun")

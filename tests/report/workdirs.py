@@ -8,7 +8,7 @@ import numpy as np
 
 from rstar_jax.data.synthetic import generator
 from rstar_jax.search.tree import ANSWER, CODE, RIGHT, STEP, WRONG, Child, Tree
-from rstar_jax.storage import records
+from rstar_jax.storage import json_io, manifests, records
 from rstar_jax.types import Problem
 
 # A text that would run if it were taken for markup anywhere.
@@ -199,7 +199,7 @@ def write_round(
     records.write_shard(
       folder / "trees" / name, [each.to_record() for each in trees]
     )
-    records.write_manifest(
+    manifests.write(
       folder / "trees", {"problems": len(trees), "solved": 1.0, "levels": {}}
     )
   if rows or tests:
@@ -209,7 +209,7 @@ def write_round(
       records.write_shard(
         split / f"trees-{name}", [each.to_record() for each in tests]
       )
-    records.write_manifest(folder / "eval", {"round": number})
+    manifests.write(folder / "eval", {"round": number})
 
 
 def write(workdir: pathlib.Path) -> pathlib.Path:
@@ -248,7 +248,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
   }
   records.write_shard(folder / "sft" / "unsolved.jsonl", [suspect])
   counts = {"answers": 3, "right": 1, "wrong": 2, "undecided": 0}
-  records.write_manifest(folder / "sft", counts)
+  manifests.write(folder / "sft", counts)
   pairs = [
     {"kind": "step", "chosen": tree.prefix(1), "rejected": tree.prefix(2)},
     {"kind": "across", "chosen": tree.prefix(1), "rejected": tree.prefix(8)},
@@ -302,6 +302,6 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
       }
     ],
   }
-  records.write_json(workdir / "results.json", results)
-  records.write_json(workdir / "config.json", config)
+  json_io.write(workdir / "results.json", results)
+  json_io.write(workdir / "config.json", config)
   return workdir

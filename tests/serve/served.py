@@ -15,7 +15,7 @@ from rstar_jax import testing
 from rstar_jax.pipeline import backends, solve
 from rstar_jax.serve import app, command, metrics, service, wire
 from rstar_jax.serve import server as server_lib
-from rstar_jax.storage import records
+from rstar_jax.storage import manifests
 from tests import tiny_run
 
 # Two additions of 1, 2 or 3 give 2 to 6.
@@ -70,7 +70,7 @@ class ServedCase(parameterized.TestCase):
     config = tiny_run.make_config(source, source)
     context = tiny_run.make_context(config, folder / "run")
     for name in ("policy", "ppm"):
-      records.write_manifest(context.folder(1, name), {}, [])
+      manifests.write(context.folder(1, name), {}, [])
     cls.policy = Policy()
     device = tiny_run.ScriptedBackend.scripted(cls.policy)
     with mock.patch.object(backends, "ModelBackend", device):

@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rstar_jax.storage import records, store
+from rstar_jax.storage import layout, manifests, records, store
 from tests import fake_gcs
 
 _SHARDS = 2
@@ -15,7 +15,7 @@ _SHARDS = 2
 
 def stage(folder: store.Path) -> None:
   """Makes a folder as a stage does: shards, a model, and the manifest last."""
-  if records.read_manifest(folder) is not None:
+  if manifests.read(folder) is not None:
     return
   for index in range(_SHARDS):
     path = folder / "deep" / records.shard_name(index, _SHARDS)
@@ -25,7 +25,7 @@ def stage(folder: store.Path) -> None:
   with store.staged(folder, stale="*.bin") as local:
     (local / "model.bin").write_bytes(b"\0" * 99)
     (local / "config.json").write_text("{}")
-  records.write_manifest(folder, {"rows": _SHARDS})
+  manifests.write(folder, {"rows": _SHARDS})
 
 
 class RecordsInABucketTest(parameterized.TestCase):
@@ -70,16 +70,16 @@ class RecordsInABucketTest(parameterized.TestCase):
   def test_the_same_bytes_as_on_a_disk(self):
     stage(self.folder)
     self.assertEqual(self.found(), self.wanted)
-    self.assertEqual(records.read_manifest(self.folder)["rows"], _SHARDS)
+    self.assertEqual(manifests.read(self.folder)["rows"], _SHARDS)
 
   def test_a_writer_that_dies_anywhere(self):
     point = 1
     while self.die(point):
       # A manifest is there only if all else is.
-      if records.MANIFEST in self.found():
+      if layout.MANIFEST in self.found():
         self.assertEqual(self.found(), self.wanted)
       else:
-        self.assertIsNone(records.read_manifest(self.folder))
+        self.assertIsNone(manifests.read(self.folder))
       stage(self.folder)
       self.assertEqual(self.found(), self.wanted)
       self.bucket.objects.clear()
@@ -101,7 +101,7 @@ class RecordsInABucketTest(parameterized.TestCase):
     stage(self.folder)
     name = f"run/trees/deep/{records.shard_name(1, _SHARDS)}"
     if damage == "manifest":
-      name = f"run/trees/{records.MANIFEST}"
+      name = f"run/trees/{layout.MANIFEST}"
     data, _ = self.bucket.objects["b", name]
     if damage == "missing":
       del self.bucket.objects["b", name]
@@ -109,14 +109,14 @@ class RecordsInABucketTest(parameterized.TestCase):
       self.bucket.put("b", name, data + b"\n")
     else:
       self.bucket.put("b", name, data.replace(b"1", b"2", 1))
-    self.assertIsNone(records.read_manifest(self.folder))
+    self.assertIsNone(manifests.read(self.folder))
     stage(self.folder)
     self.assertEqual(self.found(), self.wanted)
 
   def test_a_finished_stage_costs_three_calls(self):
     stage(self.folder)
     self.bucket.calls.clear()
-    self.assertIsNotNone(records.read_manifest(self.folder))
+    self.assertIsNotNone(manifests.read(self.folder))
     kinds = [operation for operation, _ in self.bucket.calls]
     # The manifest, and the versions that were hashed.
     self.assertEqual(kinds.count("read"), 2)

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import textwrap
-import time
 import tracemalloc
 from unittest import mock
 
@@ -19,7 +18,7 @@ from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rstar_jax.storage import layout, records, store
+from rstar_jax.storage import layout, manifests, records
 
 _JSON = st.recursive(
   st.none()
@@ -178,6 +177,15 @@ class ShardTest(parameterized.TestCase):
       records.read_shard(self.path)
     self.assertFalse(records.is_complete(self.path))
 
+  @parameterized.parameters(
+    b"[" * 99999, b"3", b'{"footer": 3}', b'{"footer": [1, 2]}', b"\xff", b"NaN"
+  )
+  def test_a_footer_that_is_none(self, data):
+    self.path.write_bytes(b'{"a": 1}\n' + data + b"\n")
+    self.assertFalse(records.is_complete(self.path))
+    with self.assertRaisesRegex(records.CorruptShard, "not a footer; delete"):
+      records.read_shard(self.path)
+
   def test_a_missing_shard(self):
     self.assertFalse(records.is_complete(self.path))
     with self.assertRaisesRegex(records.CorruptShard, "no such shard"):
@@ -226,46 +234,6 @@ class EachRowTest(absltest.TestCase):
       rows = list(records.each_row(path))
     self.assertEqual(rows, [{"a": 1}, {"b": "\ufffd"}])
     self.assertRegex(logs.output[0], "left out 6 .* first: line 2 is no object")
-
-
-class NonsenseTest(parameterized.TestCase):
-  """What is not what was written is made again, whatever else it is."""
-
-  @parameterized.parameters(
-    b"[" * 99999,
-    b'{"files": {}, "sha256": "x", "a": NaN}',
-    b'{"files": {}, "sha256": "x", "a": 1e999}',
-    b"\xff",
-    b"3",
-    b'{"files": 3}',
-    b'{"sha256": []}',
-  )
-  def test_manifest(self, data):
-    folder = epath.Path(self.create_tempdir().full_path)
-    (folder / records.MANIFEST).write_bytes(data)
-    with self.assertLogs(level="WARNING") as logs:
-      self.assertIsNone(records.read_manifest(folder))
-    self.assertRegex(logs.output[0], "MANIFEST.json .*: remaking it")
-
-  def test_json(self):
-    path = epath.Path(self.create_tempdir().full_path) / "a.json"
-    self.assertIsNone(records.read_json(path))
-    records.write_json(path, {"b": [1, "\u2028"]})
-    self.assertEqual(records.read_json(path), {"b": [1, "\u2028"]})
-    for data in (b"[" * 99999, b"{", b"\xff", b"NaN"):
-      path.write_bytes(data)
-      with self.assertLogs(level="WARNING"):
-        self.assertIsNone(records.read_json(path))
-
-  @parameterized.parameters(
-    b"[" * 99999, b"3", b'{"footer": 3}', b'{"footer": [1, 2]}', b"\xff", b"NaN"
-  )
-  def test_footer(self, data):
-    path = epath.Path(self.create_tempdir().full_path) / "shard"
-    path.write_bytes(b'{"a": 1}\n' + data + b"\n")
-    self.assertFalse(records.is_complete(path))
-    with self.assertRaisesRegex(records.CorruptShard, "not a footer; delete"):
-      records.read_shard(path)
 
 
 class ShardsTest(parameterized.TestCase):
@@ -321,19 +289,11 @@ class AtomicTest(absltest.TestCase):
     self.assertEqual(killed.returncode, -signal.SIGKILL, killed.stderr)
     self.assertEqual(records.read_shard(self.path), [{"old": 1}])
     self.assertLen(list(self.folder.iterdir()), 2)  # It left a temporary.
-    records.write_manifest(self.folder, {})
+    manifests.write(self.folder, {})
     self.assertCountEqual(
       [entry.name for entry in self.folder.iterdir()],
-      ["shard.jsonl", records.MANIFEST],
+      ["shard.jsonl", layout.MANIFEST],
     )
-
-  def test_an_exception_leaves_the_old_state_and_no_temporary(self):
-    records.write_json(self.path, {"old": 1})
-    with mock.patch.object(os, "replace", side_effect=OSError("full")):
-      with self.assertRaisesRegex(OSError, "full"):
-        records.write_json(self.path, {"new": 2})
-    self.assertEqual(json.loads(self.path.read_bytes()), {"old": 1})
-    self.assertLen(list(self.folder.iterdir()), 1)
 
   def test_the_bytes_are_on_the_disk_before_the_rename(self):
     calls = mock.Mock()
@@ -347,182 +307,6 @@ class AtomicTest(absltest.TestCase):
     self.assertEqual(
       [call[0] for call in calls.mock_calls], ["fsync", "replace", "fsync"]
     )
-
-  def test_json_is_sorted_and_ends_a_line(self):
-    records.write_json(self.folder / "deep" / "x.json", {"b": (1,), "a": None})
-    self.assertEqual(
-      (self.folder / "deep" / "x.json").read_text(),
-      '{\n  "a": null,\n  "b": [\n    1\n  ]\n}\n',
-    )
-
-
-class ManifestTest(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    # AtomicTest sees to fsync; hundreds of them are slow on a busy disk.
-    self.enter_context(mock.patch.object(os, "fsync"))
-    self.folder = epath.Path(self.create_tempdir().full_path) / "made"
-    for index in range(3):
-      name = records.shard_name(index, 3)
-      records.write_shard(self.folder / "deep" / name, [{"index": index}])
-    (self.folder / "empty.txt").write_bytes(b"")
-    records.write_manifest(self.folder, {"round": 2, "rows": 3})
-
-  def test_round_trip(self):
-    manifest = records.read_manifest(self.folder)
-    self.assertEqual(manifest["round"], 2)
-    self.assertCountEqual(
-      manifest["files"],
-      ["empty.txt", *(f"deep/{records.shard_name(i, 3)}" for i in range(3))],
-    )
-    self.assertEqual(
-      manifest["files"]["empty.txt"],
-      {
-        "size": 0,
-        # The well-known digest of nothing.
-        "sha256": "e3b0c44298fc1c149afbf4c8996fb924"
-        "27ae41e4649b934ca495991b7852b855",
-      },
-    )
-
-  def test_the_same_folder_gives_the_same_bytes(self):
-    before = (self.folder / records.MANIFEST).read_bytes()
-    records.write_manifest(self.folder, {"rows": 3, "round": 2})
-    self.assertEqual((self.folder / records.MANIFEST).read_bytes(), before)
-
-  def test_what_no_finished_folder_needs_is_removed_and_never_listed(self):
-    late = self.folder / "deep" / "begun-shard-00001-of-00002-ab.jsonl"
-    names = [".x.tmp", "begun-shard-00000-of-00002-cd.jsonl", "begun", "kept"]
-    for name in names:
-      store.write(self.folder / name, b"x")
-    sweep = store.sweep
-
-    def slow_sweep(*args):
-      sweep(*args)
-      store.write(late, b"x")
-
-    with mock.patch.object(store, "sweep", slow_sweep):
-      records.write_manifest(self.folder, {})
-    self.assertFalse((self.folder / names[1]).exists())
-    listed = records.read_manifest(self.folder)["files"]
-    self.assertNotIn("deep/" + late.name, listed)
-    self.assertContainsSubset(["begun", "kept"], listed)
-    self.assertNoCommonElements(names[:2], listed)
-    # The folder is as finished without it.
-    late.unlink()
-    self.assertIsNotNone(records.read_manifest(self.folder))
-
-  def test_a_folder_that_is_removed_is_not_taken_for_whole(self):
-    with mock.patch.object(store, "is_settled", return_value=True):
-      self.assertIsNotNone(records.read_manifest(self.folder))
-    cache = self.folder.with_name(f"{layout.VERIFIED}{self.folder.name}.json")
-    self.assertTrue(cache.exists())
-    with mock.patch.object(store, "remove_all", side_effect=InterruptedError):
-      with self.assertRaises(InterruptedError):
-        records.remove(self.folder)
-    self.assertIsNone(records.read_manifest(self.folder))
-    records.remove(self.folder)
-    self.assertFalse(self.folder.exists() or cache.exists())
-    records.remove(self.folder)
-
-  def test_named_files_only(self):
-    records.write_manifest(self.folder, {}, files=["empty.txt"])
-    self.assertEqual(
-      list(records.read_manifest(self.folder)["files"]), ["empty.txt"]
-    )
-    with self.assertRaises(FileNotFoundError):
-      records.write_manifest(self.folder, {}, files=["none.txt"])
-
-  def test_own_keys_are_refused(self):
-    with self.assertRaisesRegex(ValueError, "files"):
-      records.write_manifest(self.folder, {"files": 1})
-
-  @parameterized.parameters("missing", "longer", "flipped")
-  def test_a_damaged_file_makes_the_stage_be_made_again(self, damage):
-    name = f"deep/{records.shard_name(1, 3)}"
-    path = self.folder / name
-    data = path.read_bytes()
-    if damage == "missing":
-      path.unlink()
-    elif damage == "longer":
-      path.write_bytes(data + b"\n")
-    else:
-      path.write_bytes(data.replace(b"1", b"2", 1))
-    with self.assertLogs(level="WARNING") as logs:
-      self.assertIsNone(records.read_manifest(self.folder))
-    self.assertIn(name, logs.output[0])
-
-  def hashed(self) -> list[str]:
-    """Reads the manifest; returns the names of the files that are read."""
-    names = []
-
-    def digest(file, version):
-      names.append(file.name)
-      return digest_of(file, version)
-
-    digest_of = store.digest
-    with mock.patch.object(store, "digest", digest):
-      found = records.read_manifest(self.folder)
-    self.assertIsNotNone(found)
-    return names
-
-  def age(self, seconds: int) -> None:
-    """Makes all files as old as that."""
-    then = time.time_ns() - seconds * 10**9
-    for name in store.files(store.path(self.folder)):
-      os.utime(self.folder / name, ns=(then, then))
-
-  def test_what_was_hashed_is_not_hashed_again(self):
-    self.age(60)
-    self.assertLen(self.hashed(), 4)
-    self.assertEmpty(self.hashed())
-    # It is no part of the folder, and may be lost.
-    verified = self.folder.parent / f".verified-{self.folder.name}.json"
-    self.assertTrue(verified.exists())
-    before = (self.folder / records.MANIFEST).read_bytes()
-    records.write_manifest(self.folder, {"rows": 3, "round": 2})
-    self.assertEqual((self.folder / records.MANIFEST).read_bytes(), before)
-    for damage in (b"", b"[", b"[]", b'{"empty.txt": [0]}', b"\xff"):
-      verified.write_bytes(damage)
-      self.assertNotEmpty(self.hashed())
-    verified.unlink()
-    self.assertLen(self.hashed(), 4)
-
-  def test_what_is_written_again_is_hashed_again(self):
-    self.age(60)
-    self.hashed()
-    name = f"deep/{records.shard_name(1, 3)}"
-    data = (self.folder / name).read_bytes()
-    (self.folder / name).write_bytes(data)
-    self.assertEqual(self.hashed(), [records.shard_name(1, 3)])
-    # Another write within the same tick of the clock would not be seen.
-    self.assertEqual(self.hashed(), [records.shard_name(1, 3)])
-    self.age(30)
-    (self.folder / name).write_bytes(data.replace(b"1", b"2", 1))
-    with self.assertLogs(level="WARNING"):
-      self.assertIsNone(records.read_manifest(self.folder))
-
-  def test_a_folder_that_cannot_be_written_is_read(self):
-    self.age(60)
-    with mock.patch.object(store, "write", side_effect=PermissionError):
-      self.assertLen(self.hashed(), 4)
-
-  @parameterized.parameters(b"", b"{}", b"[]", b"\xff", b'{"sha256": 1}')
-  def test_a_damaged_manifest(self, data):
-    (self.folder / records.MANIFEST).write_bytes(data)
-    with self.assertLogs(level="WARNING"):
-      self.assertIsNone(records.read_manifest(self.folder))
-
-  def test_an_edited_manifest(self):
-    path = self.folder / records.MANIFEST
-    path.write_text(path.read_text().replace('"round": 2', '"round": 3'))
-    with self.assertLogs(level="WARNING") as logs:
-      self.assertIsNone(records.read_manifest(self.folder))
-    self.assertIn("has changed", logs.output[0])
-
-  def test_no_manifest_is_no_warning(self):
-    with self.assertNoLogs(level="WARNING"):
-      self.assertIsNone(records.read_manifest(self.folder / "deep"))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pathlib
 import jax.numpy as jnp
 from absl.testing import absltest, parameterized
 
-from rstar_jax.storage import checkpoints, records, store
+from rstar_jax.storage import checkpoints, layout, manifests, records, store
 from rstar_jax.storage.snapshot import Snapshot
 from tests import fake_gcs
 
@@ -47,14 +47,14 @@ class SnapshotTest(parameterized.TestCase):
     top = self.tops[kind]
 
     def agree(expected: bool) -> None:
-      read = records.read_manifest(top / "trees") is not None
+      read = manifests.read(top / "trees") is not None
       self.assertEqual((Snapshot(top).whole("trees"), read), (expected,) * 2)
 
     agree(False)
     path = top / "trees" / "deep" / records.shard_name(0, 1)
     records.write_shard(path, [{"a": 1}])
     agree(False)
-    records.write_manifest(top / "trees", {})
+    manifests.write(top / "trees", {})
     agree(True)
     data = store.read(path)
     store.write(path, data[:-1])
@@ -67,15 +67,15 @@ class SnapshotTest(parameterized.TestCase):
   def test_a_file_that_goes_while_one_looks(self):
     top = self.tops["disk"]
     records.write_shard(top / "trees" / records.shard_name(0, 1), [])
-    records.write_manifest(top / "trees", {})
+    manifests.write(top / "trees", {})
     files, unread = Snapshot(top), Snapshot(top)
     store.remove(top / "trees" / records.shard_name(0, 1))
     self.assertTrue(files.whole("trees"))
     self.assertFalse(Snapshot(top).whole("trees"))
-    store.remove(top / "trees" / records.MANIFEST)
+    store.remove(top / "trees" / layout.MANIFEST)
     # What was read stays as it was.
-    self.assertIn("files", files.read(f"trees/{records.MANIFEST}"))
-    self.assertEqual(unread.read(f"trees/{records.MANIFEST}"), {})
+    self.assertIn("files", files.read(f"trees/{layout.MANIFEST}"))
+    self.assertEqual(unread.read(f"trees/{layout.MANIFEST}"), {})
 
   @parameterized.parameters("disk", "bucket")
   def test_checkpoints_are_those_that_a_training_finds(self, kind):
@@ -103,10 +103,10 @@ class SnapshotTest(parameterized.TestCase):
     nothing = json.dumps({"files": {}})
     nonsense = [{"files": each} for each in (3, ["a"], {"a": 3}, {"a": {}})]
     for text in ("", "{", "[]", "{}", "[" * 99999, *map(json.dumps, nonsense)):
-      store.write(top / "a" / records.MANIFEST, text.encode())
+      store.write(top / "a" / layout.MANIFEST, text.encode())
       self.assertFalse(Snapshot(top).whole("a"))
       self.assertEqual(Snapshot(top).lines("a/b"), [])
-    store.write(top / "a" / records.MANIFEST, nothing.encode())
+    store.write(top / "a" / layout.MANIFEST, nothing.encode())
     self.assertTrue(Snapshot(top).whole("a"))
 
 

@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import Config, DataConfig
 from rstar_jax.sandbox.pool import Sandbox
-from rstar_jax.storage import layout, records
+from rstar_jax.storage import json_io, layout
 from rstar_jax.tools.preflight import trials
 from rstar_jax.types import ExecResult
 
@@ -202,9 +202,7 @@ class WorkdirTest(absltest.TestCase):
   def test_a_run_of_another_config(self):
     from rstar_jax.config import identity
 
-    records.write_json(
-      self.folder / layout.CONFIG, identity.to_json(Config(seed=1))
-    )
+    json_io.write(self.folder / layout.CONFIG, identity.to_json(Config(seed=1)))
     (self.folder / "round_1").mkdir()
     found = trials.workdir(Config(), str(self.folder))
     self.assertEqual(found.level, "error")

@@ -1,0 +1,184 @@
+"""Manifests: what says that a folder is finished, and with which files.
+
+A stage writes its manifest last. It lists each file of its folder with its size
+and SHA-256, and has the SHA-256 of itself. Beside the folder,
+`.verified-FOLDER.json` lists the versions of files that were hashed, so that a
+file is read for this once and not at each start; it is a cache, which may be
+removed.
+"""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import logging
+from etils import epath
+
+from rstar_jax import outside
+from rstar_jax.storage import json_io, layout, store
+
+# Names of files that a finished folder has no use for.
+_LEFTOVERS = (store.TEMPORARY, f"{layout.BEGUN}*")
+_UNLISTED = (layout.MANIFEST, f"{layout.VERIFIED}*", *_LEFTOVERS)
+# Files that a manifest of their folder, read by this process, says were other
+# ones, with their versions: whoever makes them again is not to keep them.
+_changed: dict[str, store.Version] = {}
+
+
+def write(
+  folder: epath.PathLike,
+  info: Mapping[str, Any],
+  files: Sequence[str] | None = None,
+) -> None:
+  """Writes a folder's manifest; to be called last, by one process.
+
+  Args:
+    folder: the finished folder.
+    info: further entries of the manifest; JSON-able.
+    files: names to list, relative to `folder`; None lists every file below it,
+      but first removes what was only of use before: temporary files of killed
+      writers, and journals of shards.
+
+  Raises:
+    ValueError: `info` has a key "files" or "sha256".
+    FileNotFoundError: a file of `files` is missing.
+  """
+  folder = store.path(folder)
+  if taken := {"files", "sha256"} & set(info):
+    raise ValueError(f"manifest info may not use the keys {sorted(taken)}")
+  if files is None:
+    store.sweep(folder, *_LEFTOVERS)
+  there = store.files(folder)
+  if files is None:
+    # A process of the past that still ends may have written one meanwhile.
+    files = [name for name in there if not store.matches(name, *_UNLISTED)]
+  names = sorted(files)
+  if missing := [name for name in names if name not in there]:
+    raise FileNotFoundError(f"{folder} has no {', '.join(missing)}")
+  digests = _digests(folder, names, there)
+  listed = {
+    name: {"size": size, "sha256": sha256}
+    for name, (size, sha256) in zip(names, digests, strict=True)
+  }
+  manifest = {**info, "files": listed}
+  json_io.write(
+    folder / layout.MANIFEST,
+    {**manifest, "sha256": json_io.digest(manifest)},
+  )
+
+
+def read(folder: epath.PathLike) -> dict | None:
+  """Returns a folder's manifest if the folder is complete.
+
+  Returns:
+    The `info` of `write`, plus "files" {name: {"size", "sha256"}}.
+    None if the manifest or a listed file is missing or changed (the log says
+    which): the caller then runs the stage again.
+  """
+  folder = store.path(folder)
+  path = folder / layout.MANIFEST
+  data = store.read(path)
+  if data is None:
+    return None
+  try:
+    manifest = outside.parse(data, most=json_io.MOST)
+    sha256 = manifest.pop("sha256")
+    listed = manifest["files"]
+    same = json_io.digest(manifest) == sha256
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    logging.warning("%s is not a manifest (%r): remaking it", path, error)
+    return None
+  if not same:
+    logging.warning("%s has changed since it was written: remaking it", path)
+    return None
+  there = store.files(folder)
+  for name in listed:
+    if name not in there:
+      logging.warning("%s lists %s, which is missing: remaking it", path, name)
+      return None
+  digests = _digests(folder, list(listed), there)
+  for (name, then), (size, now) in zip(listed.items(), digests, strict=True):
+    if (size, now) != (then["size"], then["sha256"]):
+      _changed[str(folder / name)] = there[name]
+      logging.warning(
+        "%s lists %s, which has changed (%d bytes then, %d now): remaking it",
+        path,
+        name,
+        then["size"],
+        size,
+      )
+      return None
+  return manifest
+
+
+def remove(folder: epath.PathLike) -> None:
+  """Removes a folder with a manifest, if there is one.
+
+  The manifest goes first, so that nobody takes what is left for whole.
+  """
+  folder = store.path(folder)
+  for path in (folder / layout.MANIFEST, _cache_of(folder)):
+    with contextlib.suppress(FileNotFoundError):
+      store.remove(path)
+  store.remove_all(folder)
+
+
+def lists_another(path: store.Path) -> bool:
+  """Says whether a manifest was found to list another file of that name."""
+  changed = _changed.get(str(path))
+  return changed is not None and store.version(path) == changed
+
+
+def _digests(
+  folder: store.Path,
+  names: Sequence[str],
+  versions: Mapping[str, store.Version],
+) -> list[tuple[int, str]]:
+  """Returns the size and the SHA-256 of each file, in order.
+
+  A file is read only if its version is none that was hashed before.
+  """
+  cache = _cache_of(folder)
+  known = _verified(cache)
+
+  def digest(name: str) -> tuple[int, str]:
+    version, before = versions[name], known.get(name, [])
+    if before[:-1] == [*version]:
+      return version.size, before[-1]
+    return store.digest(folder / name, version)
+
+  found = list(store.prefetch(digest, names, folder))
+  fresh = dict(known)
+  for name, (size, sha256) in zip(names, found, strict=True):
+    version = versions[name]
+    if size == version.size and store.is_settled(folder, version):
+      fresh[name] = [*version, sha256]
+  if fresh != known:
+    # A folder may be read-only: then it is hashed at each start.
+    with contextlib.suppress(OSError):
+      json_io.write(cache, fresh)
+  return found
+
+
+def _cache_of(folder: store.Path) -> store.Path:
+  """Returns where it is listed which files of a folder were hashed.
+
+  It is beside the folder: what a folder holds is handed on, such as a model,
+  and folders have different writers.
+  """
+  return folder.parent / f"{layout.VERIFIED}{folder.name}.json"
+
+
+def _verified(cache: store.Path) -> dict[str, list]:
+  """Returns by name the size, generation and hash of files that were hashed."""
+  data = store.read(cache)
+  try:
+    found = outside.parse(data or b"{}", most=json_io.MOST)
+  except outside.Bad:
+    return {}
+  wanted = [int, str, str]
+  return {
+    name: each
+    for name, each in (found.items() if isinstance(found, dict) else ())
+    if isinstance(each, list) and list(map(type, each)) == wanted
+  }
