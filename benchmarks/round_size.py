@@ -200,7 +200,7 @@ def _report(workdir: pathlib.Path, problems: int, processes: int) -> None:
 def _status(workdir: pathlib.Path, problems: int, processes: int) -> None:
   """Looks at the run's progress."""
   from rstar_jax.config import identity
-  from rstar_jax.pipeline import status
+  from rstar_jax.report import status
 
   config = _context(workdir, processes).config
   store.write(
