@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from rstar_jax.inference import futures
 from rstar_jax.inference.engine import LOST, Engine, Generated, Stop
-from rstar_jax.inference.served import ServedEngine
+from rstar_jax.inference.engine_client import ServedEngine
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.steps.tokenizer import Tokenizer
 from rstar_jax.types import Candidate, Finish, Prefix

@@ -13,7 +13,7 @@ from absl import logging
 
 from rstar_jax import outside
 from rstar_jax.config.schema import Config
-from rstar_jax.inference.posting import Later, Url
+from rstar_jax.inference.http_post import Later, Url
 
 # (config, role, folder, urls): puts the model of a role, "policy" or "ppm",
 # from a folder on servers, by their bases.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rstar_jax.inference import futures
+from rstar_jax.inference.engine_client import ServedScores
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.inference.served import ServedScores
 from rstar_jax.steps.tokenizer import Tokenizer, encode_piece, encode_solution
 from rstar_jax.types import Prefix
 

@@ -14,10 +14,10 @@ from rstar_jax.hf import folders, reward_heads
 from rstar_jax.hf.reward_heads import Kind
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference import futures, reward_forms
+from rstar_jax.inference.engine_client import ServedScores
 from rstar_jax.inference.protocols import ONE_LABEL, Reading
 from rstar_jax.inference.reward_forms import Form
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.inference.served import ServedScores
 from rstar_jax.models.transformer import Head, Transformer
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.types import Prefix

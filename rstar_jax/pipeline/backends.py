@@ -16,8 +16,9 @@ from rstar_jax.config import plugins
 from rstar_jax.config.schema import Config, EngineConfig
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
-from rstar_jax.inference import remote, reward
+from rstar_jax.inference import completions_client, reward
 from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.engine_client import ServedEngine
 from rstar_jax.inference.few_shot import FewShot
 from rstar_jax.inference.paged_model import PagedModel
 from rstar_jax.inference.plugin_backends import (
@@ -29,7 +30,6 @@ from rstar_jax.inference.policy import Policy
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.reward import RewardModel
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.inference.served import ServedEngine
 from rstar_jax.inference.weights import Busy
 from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
@@ -325,9 +325,11 @@ class RemoteBackend:
     self._context = context
     config = context.config.remote
     answers = journal.of_host(
-      folder, context.host.index, remote.readable(config)
+      folder, context.host.index, completions_client.readable(config)
     )
-    self._remote = remote.Remote(config, answers, context.task.few_shot)
+    self._remote = completions_client.Remote(
+      config, answers, context.task.few_shot
+    )
     self._passed_over = answers.passed_over
     self._began = time.perf_counter()
 

@@ -19,9 +19,13 @@ from rstar_jax.config.schema import Config, urls_of
 from rstar_jax.hf import folders, reward_heads
 from rstar_jax.inference import loading
 from rstar_jax.inference import reward as reward_lib
+from rstar_jax.inference.engine_client import (
+  Expected,
+  ServedEngine,
+  ServedScores,
+)
 from rstar_jax.inference.reward import RewardModel
-from rstar_jax.inference.served import Expected, ServedEngine, ServedScores
-from rstar_jax.inference.servers import FIRST_WAIT, Servers
+from rstar_jax.inference.server_pool import FIRST_WAIT, Servers
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.pipeline import models
 from rstar_jax.pipeline.context import Context

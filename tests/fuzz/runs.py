@@ -11,7 +11,7 @@ import shutil
 from rstar_jax import outside
 from rstar_jax.config import identity
 from rstar_jax.config.schema import Config, RemoteConfig
-from rstar_jax.inference.remote import readable
+from rstar_jax.inference.completions_client import readable
 from rstar_jax.pipeline import shards, units
 from rstar_jax.report import status
 from rstar_jax.storage import json_io, layout, manifests, records

@@ -13,8 +13,8 @@ from unittest import mock
 import numpy as np
 
 from rstar_jax.config.schema import RemoteConfig
-from rstar_jax.inference import servers as servers_lib
-from rstar_jax.inference.remote import Remote, readable
+from rstar_jax.inference import server_pool
+from rstar_jax.inference.completions_client import Remote, readable
 from rstar_jax.storage.journal import Journal
 from rstar_jax.types import Candidate
 from tests.fuzz import hostile
@@ -145,7 +145,7 @@ class Servers:
     """
     self._seeds += 2 - back
     seeds = np.array([[self._seeds - 1, self._seeds]], np.uint32)
-    with mock.patch.object(servers_lib, "FIRST_WAIT", 0.0):
+    with mock.patch.object(server_pool, "FIRST_WAIT", 0.0):
       (row,) = remote(["q"], [()], seeds)
     return row
 

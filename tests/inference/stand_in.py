@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-from rstar_jax.tools import serve
+from rstar_jax.serve import engine_server
 
 
 class StandIn:
@@ -26,7 +26,7 @@ class StandIn:
       all is greedy, as SGLang has it.
   """
 
-  def __init__(self, served: serve.Served, protocol: str = "openai"):
+  def __init__(self, served: engine_server.Served, protocol: str = "openai"):
     self.served = served
     self.asked: list[tuple[str, dict]] = []
     self.faults: list[dict[str, Any]] = []
@@ -40,7 +40,7 @@ class StandIn:
 
   def start(self) -> None:
     """Listens, again at the same port if it had one."""
-    self._server = serve.make(self, port=self._port)
+    self._server = engine_server.make(self, port=self._port)
     self._port = self._server.server_port
     self.url = f"http://127.0.0.1:{self._port}/v1"
     handler = self._server.RequestHandlerClass
@@ -74,7 +74,7 @@ class StandIn:
       except OSError:
         pass
 
-  # What the handler asks of `serve.Served`.
+  # What the handler asks of `engine_server.Served`.
 
   @property
   def folders(self):
@@ -92,7 +92,7 @@ class StandIn:
       time.sleep(60)
     time.sleep(fault.get("late", 0))
     if "status" in fault:
-      raise serve.Refused(fault.get("said", "a fault"), fault["status"])
+      raise engine_server.Refused(fault.get("said", "a fault"), fault["status"])
     if "raw" in fault:
       return {"raw": fault["raw"]}
     if self._protocol == "openai":

@@ -13,12 +13,12 @@ from rstar_jax.inference import reward
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.pipeline import backends, deploy, models
 from rstar_jax.pipeline.hosts import Host
+from rstar_jax.serve import engine_server
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import manifests
-from rstar_jax.tools import serve
 from tests import tiny_run
 from tests.inference import stand_in
-from tests.inference.served_test import reward_server
+from tests.inference.engine_client_test import reward_server
 from tests.parity import reward_cases
 from tests.pipeline.context_test import ContextCase
 
@@ -96,7 +96,9 @@ class ServedCase(ContextCase):
     ppm = self.context().folder(1, "ppm")
     path = self.config.policy.path
     SERVERS[:] = [
-      stand_in.StandIn(serve.Served(self.config, policy=path, ppm=str(ppm)))
+      stand_in.StandIn(
+        engine_server.Served(self.config, policy=path, ppm=str(ppm))
+      )
       for _ in range(2)
     ]
     for each in SERVERS:

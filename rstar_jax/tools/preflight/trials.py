@@ -10,7 +10,7 @@ from rstar_jax import outside
 from rstar_jax.config.schema import Config, DataConfig, urls_of
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.grading.grader import Grader
-from rstar_jax.inference.served import ServedEngine, ServedScores
+from rstar_jax.inference.engine_client import ServedEngine, ServedScores
 from rstar_jax.pipeline import checks
 from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.storage import store

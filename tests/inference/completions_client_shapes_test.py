@@ -5,10 +5,10 @@ import math
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.inference.remote import candidates
+from rstar_jax.inference.completions_client import candidates
 from rstar_jax.steps import grammar
 from rstar_jax.types import Candidate
-from tests.inference.remote_test import SHOWN, STEP
+from tests.inference.completions_client_test import SHOWN, STEP
 
 
 class ShapesTest(parameterized.TestCase):

@@ -6,12 +6,12 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import RemoteConfig
-from rstar_jax.inference import remote as remote_lib
-from rstar_jax.inference.remote import Remote
+from rstar_jax.inference import completions_client
+from rstar_jax.inference.completions_client import Remote
 from rstar_jax.search import mcts
 from rstar_jax.storage.journal import Journal
 from rstar_jax.types import Candidate
-from tests.inference.remote_test import (
+from tests.inference.completions_client_test import (
   PREFIXES,
   QUESTIONS,
   SEEDS,
@@ -284,7 +284,7 @@ class BadAnswersTest(RemoteCase):
       config = RemoteConfig(
         url=self.server.url, model="toy", samples_per_request=1
       )
-      journal = Journal(path, check=remote_lib.readable(config))
+      journal = Journal(path, check=completions_client.readable(config))
       self.assertEqual(self.ask(Remote(config, journal)), self.expected())
       self.assertEqual(journal.passed_over, 1)
       self.assertLen(self.server.seen()["bodies"], before + asked)

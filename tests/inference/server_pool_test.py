@@ -9,11 +9,11 @@ from unittest import mock
 from absl.testing import absltest
 
 from rstar_jax.config.schema import ClientConfig
-from rstar_jax.inference import servers
-from rstar_jax.inference.posting import BadAnswer, Later
+from rstar_jax.inference import server_pool
+from rstar_jax.inference.http_post import BadAnswer, Later
 from rstar_jax.search import mcts
 from tests.inference import scripted_server
-from tests.inference.remote_test import RemoteCase
+from tests.inference.completions_client_test import RemoteCase
 from tests.search.toys import PROBLEMS, calls_of, config_of, texts_of
 
 GONE = Later("gone", "gone")
@@ -41,10 +41,10 @@ class ClockTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
     self.now, self.waits = 1000.0, []
-    self.enter_context(mock.patch.object(servers, "Url", FakeUrl))
-    clock = mock.patch.object(servers.time, "monotonic", lambda: self.now)
+    self.enter_context(mock.patch.object(server_pool, "Url", FakeUrl))
+    clock = mock.patch.object(server_pool.time, "monotonic", lambda: self.now)
     self.enter_context(clock)
-    sleep = mock.patch.object(servers.time, "sleep", self.wait)
+    sleep = mock.patch.object(server_pool.time, "sleep", self.wait)
     self.enter_context(sleep)
     self.event = mock.Mock(wait=self.wait, is_set=lambda: False)
 
@@ -54,7 +54,7 @@ class ClockTest(absltest.TestCase):
 
   def make(self, *names, patience=100.0, **options):
     config = ClientConfig(patience_seconds=patience)
-    client = servers.Servers(names, config, "servers", **options)
+    client = server_pool.Servers(names, config, "servers", **options)
     self.urls = {each.url.url: each.url for each in client._servers}
     return client
 

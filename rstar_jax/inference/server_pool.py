@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from absl import logging
 
 from rstar_jax.config.schema import ClientConfig
-from rstar_jax.inference.posting import BadAnswer, Later, Url
+from rstar_jax.inference.http_post import BadAnswer, Later, Url
 
 _Read = TypeVar("_Read")
 # Looks at one server; see `Servers`.

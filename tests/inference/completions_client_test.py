@@ -16,8 +16,8 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
 from rstar_jax.config.schema import RemoteConfig
-from rstar_jax.inference import servers
-from rstar_jax.inference.remote import Remote
+from rstar_jax.inference import server_pool
+from rstar_jax.inference.completions_client import Remote
 from rstar_jax.search import mcts
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.storage.journal import Journal
@@ -47,7 +47,7 @@ class RemoteCase(parameterized.TestCase):
     super().setUp()
     self.folder = pathlib.Path(self.create_tempdir().full_path)
     self.server.reset()
-    self.enter_context(mock.patch.object(servers, "FIRST_WAIT", 0.01))
+    self.enter_context(mock.patch.object(server_pool, "FIRST_WAIT", 0.01))
 
   def remote(self, journal="requests.jsonl", **overrides) -> Remote:
     config = {"url": self.server.url, "model": scripted_server.MODEL}
@@ -189,7 +189,7 @@ class LossTest(RemoteCase):
     # Ours dies while its sixth request waits.
     self.server.tell(fickle=True, faults=[{}] * 5 + [{"late": 60}])
     program = f"""
-      from tests.inference.remote_test import *
+      from tests.inference.completions_client_test import *
       config = RemoteConfig(
         url={self.server.url!r}, model="toy", samples_per_request=1, in_flight=1
       )

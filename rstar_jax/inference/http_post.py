@@ -4,7 +4,7 @@ What a server sends is bounded in size and time, however its bytes drip, and
 read by the caller before it counts as an answer. The standard library does it,
 a connection a request: a client library would be used for its connections
 alone, since half of what is asked is no call of OpenAI's, and retries go to
-another server (`servers.py`).
+another server (`server_pool.py`).
 """
 
 import http.client

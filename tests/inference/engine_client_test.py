@@ -11,17 +11,17 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import ServersConfig
 from rstar_jax.hf import folders, saving
-from rstar_jax.inference import served, servers
+from rstar_jax.inference import engine_client, server_pool
 from rstar_jax.inference.engine import LOST, Generated, Stop
 from rstar_jax.inference.policy import Policy
 from rstar_jax.inference.protocols import Reading
 from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.pipeline import deploy
+from rstar_jax.serve import engine_server
 from rstar_jax.steps.tokenizer import HfTokenizer
-from rstar_jax.tools import serve
 from tests.inference import stand_in
-from tests.tools import serve_test
-from tests.tools.serve_test import PROMPTS, SEEDS
+from tests.serve import engine_server_test
+from tests.serve.engine_server_test import PROMPTS, SEEDS
 
 # With the end of the text, at which SGLang ends in any case.
 STOP = Stop(7, frozenset([1, 5, 9, 700]))
@@ -48,18 +48,18 @@ class TwoCase(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    policy, (ppm, _) = serve_test.models()
+    policy, (ppm, _) = engine_server_test.models()
     cls.ppm = ppm
-    cls.served = serve.Served(
-      serve_test.config_of(), policy=str(policy), ppm=str(ppm)
+    cls.served = engine_server.Served(
+      engine_server_test.config_of(), policy=str(policy), ppm=str(ppm)
     )
     cls.scores = ScoringEngine(
-      folders.load_ppm(ppm), serve_test.config_of().engine
+      folders.load_ppm(ppm), engine_server_test.config_of().engine
     )
 
   def setUp(self):
     super().setUp()
-    self.enter_context(mock.patch.object(servers, "FIRST_WAIT", 0.01))
+    self.enter_context(mock.patch.object(server_pool, "FIRST_WAIT", 0.01))
     self.protocol = "openai"
 
   def begin(self, protocol="openai"):
@@ -74,13 +74,13 @@ class TwoCase(parameterized.TestCase):
       **{"policy": urls, "ppm": urls, "protocol": self.protocol},
       **{"in_flight": 6, "timeout_seconds": 20.0, "patience_seconds": 60.0},
     }
-    config = serve_test.config_of()
+    config = engine_server_test.config_of()
     config.servers = dataclasses.replace(config.servers, **fields | options)
     return config
 
   def engine(self, **options):
     config = self.config(**options)
-    return served.ServedEngine(config.servers, config.engine)
+    return engine_client.ServedEngine(config.servers, config.engine)
 
   def ask(self, engine):
     waiting = [
@@ -90,7 +90,7 @@ class TwoCase(parameterized.TestCase):
     return [each.result() for each in waiting]
 
   def expected(self):
-    return self.ask(serve_test.engine())
+    return self.ask(engine_server_test.engine())
 
 
 class StepsTest(TwoCase):
@@ -177,7 +177,7 @@ class StepsTest(TwoCase):
     self.ask(engine)
     for each in self.both:
       each.faults = [{"change": rubbish}] * 2
-    tokenizer = HfTokenizer(serve_test.models()[0])
+    tokenizer = HfTokenizer(engine_server_test.models()[0])
     policy = Policy(engine, tokenizer, limit=5)
     rows = policy(["one?", "two?"], [(), ()], np.array([[1], [2]]))
     found = [each.finish for row in rows for each in row]
@@ -215,7 +215,7 @@ class ScoresTest(TwoCase):
   @parameterized.parameters("openai", "sglang")
   def test_the_same_as_here(self, protocol):
     self.begin(protocol)
-    engine = served.ServedScores(self.config().servers, "tanh")
+    engine = engine_client.ServedScores(self.config().servers, "tanh")
     self.both[1].faults = [
       *({"status": 503}, {}, {"change": rubbish}, {"late": 0.2}),
       {"raw": b"HTTP/1.1 200 OK\r\n\r\n[["},
@@ -227,7 +227,7 @@ class ScoresTest(TwoCase):
 
   def test_no_paths_and_none_empty(self):
     self.begin()
-    engine = served.ServedScores(self.config().servers, "tanh")
+    engine = engine_client.ServedScores(self.config().servers, "tanh")
     self.assertEqual(engine.submit([]).result().shape, (0,))
     with self.assertRaisesRegex(ValueError, "has no tokens"):
       engine.submit([[1], []])
@@ -316,10 +316,12 @@ class RewardsTest(parameterized.TestCase):
     url = reward_server(self)
     config = ServersConfig(reward=url, protocol=protocol)
     for off in (0.0, 0.3):
-      scores = served.ServedScores(
+      scores = engine_client.ServedScores(
         config,
         "odds",
-        served.Expected("its name", paths, values=np.array(expected) + off),
+        engine_client.Expected(
+          "its name", paths, values=np.array(expected) + off
+        ),
         role="reward",
         reading=reading,
       )
@@ -338,12 +340,12 @@ class OtherModelTest(TwoCase):
   def expected_of(self, policy):
     model = folders.load_policy(policy)
     tokens = deploy._tokens(model, PROMPTS)
-    return served.Expected(str(policy), PROMPTS, tokens=tokens)
+    return engine_client.Expected(str(policy), PROMPTS, tokens=tokens)
 
   def make(self, **options):
     config = self.config(**options)
-    expected = self.expected_of(serve_test.models()[0])
-    return served.ServedEngine(config.servers, config.engine, expected)
+    expected = self.expected_of(engine_server_test.models()[0])
+    return engine_client.ServedEngine(config.servers, config.engine, expected)
 
   def test_the_right_one(self):
     self.begin()
@@ -352,10 +354,12 @@ class OtherModelTest(TwoCase):
   def test_weights_of_another(self):
     self.begin()
     folder = self.create_tempdir().full_path
-    other = serve_test.other_policy()
-    tokenizer = HfTokenizer(serve_test.models()[0])
+    other = engine_server_test.other_policy()
+    tokenizer = HfTokenizer(engine_server_test.models()[0])
     saving.save_policy(other, folder, tokenizer=tokenizer)
-    self.both[1].served = serve.Served(serve_test.config_of(), policy=folder)
+    self.both[1].served = engine_server.Served(
+      engine_server_test.config_of(), policy=folder
+    )
     with self.assertRaisesRegex(
       ValueError,
       f"^{self.both[1].url}.* answers as another model than .* are off by",
@@ -369,7 +373,9 @@ class OtherModelTest(TwoCase):
     self.both[1].answers_left = 5
     self.assertEqual(self.ask(engine), self.expected())
     self.both[1].answers_left = None
-    self.both[1].served = serve.Served(serve_test.config_of(), policy=folder)
+    self.both[1].served = engine_server.Served(
+      engine_server_test.config_of(), policy=folder
+    )
     self.both[1].start()
     for server in engine.servers._servers:
       server.rests_until = 0
@@ -420,8 +426,10 @@ class OtherModelTest(TwoCase):
     paths = [[3, 1, 4], [1, 5, 9, 2]]
     right = self.scores.submit(paths).result()
     for values, fits in ((right, True), (right + 0.3, False)):
-      expected = served.Expected(str(self.ppm), paths, values=values)
-      engine = served.ServedScores(self.config().servers, "tanh", expected)
+      expected = engine_client.Expected(str(self.ppm), paths, values=values)
+      engine = engine_client.ServedScores(
+        self.config().servers, "tanh", expected
+      )
       if fits:
         engine.servers.check()
       else:

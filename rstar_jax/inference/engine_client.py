@@ -18,8 +18,8 @@ from absl import logging
 from rstar_jax.config.schema import EngineConfig, ServersConfig, urls_of
 from rstar_jax.inference import futures, protocols
 from rstar_jax.inference.engine import LOST, Generated, Stop
-from rstar_jax.inference.posting import BadAnswer, PromptTooLong, Url
-from rstar_jax.inference.servers import Servers
+from rstar_jax.inference.http_post import BadAnswer, PromptTooLong, Url
+from rstar_jax.inference.server_pool import Servers
 from rstar_jax.models.transformer import SCALES, Head
 
 # Samples of no tokens, by why.

@@ -19,8 +19,8 @@ from absl import logging
 
 from rstar_jax import outside
 from rstar_jax.config.schema import RemoteConfig, urls_of
-from rstar_jax.inference.posting import BadAnswer, PromptTooLong
-from rstar_jax.inference.servers import Servers
+from rstar_jax.inference.http_post import BadAnswer, PromptTooLong
+from rstar_jax.inference.server_pool import Servers
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.storage.journal import Journal
 from rstar_jax.types import Candidate, Finish, Prefix

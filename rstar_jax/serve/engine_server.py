@@ -1,0 +1,385 @@
+"""Our engine behind the protocol that `servers` in a config asks.
+
+It answers what `inference/protocols.py` asks of an OpenAI-compatible server:
+samples in token ids at /v1/completions, raw values at /pooling, and puts other
+models in their place at /update_weights_from_disk, as SGLang does. It is the
+other end of `inference/engine_client.py`; `tools/serve.py` is its command.
+"""
+
+import http.server
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from rstar_jax import outside
+from rstar_jax.config.schema import Config, EngineConfig
+from rstar_jax.hf import folders, reward_heads
+from rstar_jax.hf.tokenizers import load_tokenizer
+from rstar_jax.inference import reward
+from rstar_jax.inference.engine import Engine, Generated, Stop
+from rstar_jax.inference.reward import Published
+from rstar_jax.inference.scoring import ScoringEngine
+from rstar_jax.inference.weights import Busy
+from rstar_jax.models.transformer import SCALES
+from rstar_jax.pipeline import models
+from rstar_jax.steps.tokenizer import HfTokenizer
+
+_SEED = 2**32
+# Raw values beyond this have tanh 1 in float32.
+_MOST_RAW = 10.0
+_WARMEST = 1e6
+
+
+class Refused(ValueError):
+  """A request that is not answered.
+
+  Attributes:
+    status: the HTTP status.
+  """
+
+  def __init__(self, message: str, status: int = 400):
+    super().__init__(message)
+    self.status = status
+
+
+class Served:
+  """The models of a server; its methods are for any thread."""
+
+  def __init__(self, config: Config, *, policy: str = "", ppm: str = ""):
+    """Loads the models.
+
+    Args:
+      config: dtype, sampling, and sizes of the programs.
+      policy: a Hugging Face folder or name; "" for none.
+      ppm: a folder of a PPM, or the name of another's reward model, see
+        `reward.load_reward`; "" for none.
+    """
+    self._dtype = jnp.dtype(config.policy.dtype)
+    self._mesh = mesh = models.search_mesh(config)
+    shared: dict[str, Any] = {
+      "mesh": mesh,
+      "lock": threading.Lock(),
+      "busy": Busy(),
+    }
+    self._config: EngineConfig = config.engine
+    self._engine: Engine | None = None
+    self._tokenizer: HfTokenizer | None = None
+    self._scores: ScoringEngine | None = None
+    self._scale, self._known = 1.0, 0
+    # Of another's reward model, which stays as it is.
+    self._reward: Published | None = None
+    # Requests that are being answered; none while models are put in place.
+    self._open, self._changed = 0, threading.Condition()
+    self.folders = {"policy": policy, "ppm": ppm}
+    if policy:
+      model = folders.load_policy(policy, self._dtype, mesh=mesh)
+      self._tokenizer = load_tokenizer(policy)
+      self._engine = Engine(model, config.engine, **shared)
+    if ppm:
+      if reward.is_of_others(ppm):
+        self._reward = reward.described(ppm)
+        model = self._reward.model(self._dtype, mesh=mesh)
+      else:
+        model = folders.load_ppm(ppm, self._dtype, mesh=mesh)
+      self._scale = SCALES[model.head]
+      self._known = model.config.vocab_size
+      self._scores = ScoringEngine(model, config.engine, **shared)
+
+  def answer(self, path: str, body: dict[str, Any]) -> Any:
+    """Returns the answer to a request, JSON-able.
+
+    Raises:
+      Refused: there is none.
+    """
+    calls: dict[str, Callable] = {
+      "/v1/completions": self._complete,
+      "/pooling": self._pool,
+      "/update_weights_from_disk": self._load,
+    }
+    if path not in calls:
+      raise Refused("Not Found", 404)
+    try:
+      if path == "/update_weights_from_disk":
+        with self._changed:
+          self._changed.wait_for(lambda: not self._open)
+          return calls[path](body)
+      with self._changed:
+        self._open += 1
+      try:
+        return calls[path](body)
+      finally:
+        with self._changed:
+          self._open -= 1
+          self._changed.notify_all()
+    except outside.Bad as error:
+      raise Refused(f"the request {error}") from None
+
+  def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
+    """Answers /v1/completions."""
+    if "logprob_token_ids" in body:
+      return self._answer_of_two(body)
+    engine, tokenizer = self._engine, self._tokenizer
+    if engine is None or tokenizer is None:
+      raise Refused("no policy is served here", 404)
+    known = tokenizer.vocab_size
+    prompt = body.get("prompt")
+    if isinstance(prompt, str):
+      prompt = [*tokenizer.bos_ids, *tokenizer.encode(prompt)]
+    ids = _ids(prompt, "prompt", known)
+    count = outside.integer(body.get("n", 1), "n", 1, 256)
+    seed = outside.integer(body.get("seed", 0), "seed", 0, _SEED - 1)
+    limit = outside.integer(
+      body.get("max_tokens", 16), "max_tokens", 1, engine.max_new_tokens
+    )
+    if len(ids) > self._config.max_prefix_tokens:
+      raise Refused(
+        f"the prompt has {len(ids)} tokens; the context length is "
+        f"{self._config.max_prefix_tokens} and a step"
+      )
+    stops = set(_ids(body.get("stop_token_ids", []), "stop_token_ids", known))
+    if not body.get("ignore_eos"):
+      stops.add(tokenizer.eos_id)
+    words = body.get("stop", [])
+    for text in outside.sequence(words, "stop", str):
+      stop = tokenizer.encode(text)
+      if len(stop) != 1:
+        raise Refused(f"stop={text!r} is not one token here")
+      stops.add(stop[0])
+    found = engine.submit(
+      ids,
+      [(seed + number) % _SEED for number in range(count)],
+      Stop(limit, frozenset(stops)),
+      temperature=self._temperature(body),
+    ).result()
+    return {
+      "object": "text_completion",
+      "model": body.get("model", ""),
+      "choices": [
+        self._choice(number, each, stops) for number, each in enumerate(found)
+      ],
+      "usage": {
+        "prompt_tokens": len(ids),
+        "completion_tokens": sum(len(each.token_ids) for each in found),
+      },
+    }
+
+  def _temperature(self, body: dict[str, Any]) -> float:
+    """Returns the temperature of a request's samples.
+
+    Raises:
+      Refused: they are to be drawn in another way than all others here.
+    """
+    temperature = outside.real(
+      body.get("temperature", 1.0), "temperature", _WARMEST
+    )
+    if temperature < 0:
+      raise Refused(f"temperature={temperature} is below 0")
+    if temperature == 0 or body.get("top_k") == 1:
+      return 0.0
+    for name, default in (
+      ("top_p", 1.0),
+      ("top_k", 0),
+      ("min_p", 0.0),
+    ):
+      asked, here = body.get(name, default), getattr(self._config, name)
+      if asked != here:
+        raise Refused(
+          f"{name}={asked!r} is asked for, and {here} served: start this "
+          f"server with --config.engine.{name}={asked}"
+        )
+    return temperature
+
+  def _choice(
+    self, number: int, generated: Generated, stops: set[int]
+  ) -> dict[str, Any]:
+    ids = generated.token_ids
+    stopped = generated.stopped if generated.stopped in stops else None
+    shown = ids if stopped is None else ids[:-1]
+    return {
+      "index": number,
+      "text": self._tokenizer.decode(shown),
+      "token_ids": list(ids),
+      "logprobs": {"token_logprobs": list(generated.logprobs)},
+      "finish_reason": "length" if stopped is None else "stop",
+      "stop_reason": stopped,
+    }
+
+  def _pool(self, body: dict[str, Any]) -> dict[str, Any]:
+    """Answers /pooling."""
+    # Numbers of each token that is valued: of the last one alone.
+    nested = body.get("task") == "token_classify"
+    return {
+      "object": "list",
+      "data": [
+        {
+          "index": number,
+          "object": "pooling",
+          "data": [[each]] if nested else [each],
+        }
+        for number, each in enumerate(self._raw(body, "input"))
+      ],
+    }
+
+  def _answer_of_two(self, body: dict[str, Any]) -> dict[str, Any]:
+    """Answers how likely the two tokens are of a model that says one of them.
+
+    Of all tokens that is not known here, and it does not matter.
+    """
+    pair = self._reward.answers if self._reward else None
+    asked = outside.sequence(
+      body["logprob_token_ids"], "logprob_token_ids", int
+    )
+    if pair is None or set(asked) != set(pair):
+      raise Refused(
+        f"logprob_token_ids={asked}: no model that answers so is served here"
+      )
+    return {
+      "object": "text_completion",
+      "choices": [
+        {
+          "index": number,
+          "logprobs": {
+            "top_logprobs": [
+              {
+                f"token_id:{token}": -float(np.logaddexp(0, -odds))
+                for token, odds in zip(pair, (each, -each), strict=True)
+              }
+            ]
+          },
+        }
+        for number, each in enumerate(self._raw(body, "prompt"))
+      ],
+    }
+
+  def _raw(self, body: dict[str, Any], name: str) -> list[float]:
+    """Returns the raw values of a request's paths."""
+    if self._scores is None:
+      raise Refused("no PPM is served here", 404)
+    paths = [
+      _ids(each, name, self._known)
+      for each in outside.sequence(body.get(name), name, list)
+    ]
+    if not all(paths):
+      raise Refused(f"a path of {name} has no tokens")
+    values = self._scores.submit(paths).result().astype(np.float64)
+    with np.errstate(divide="ignore"):
+      raw = np.clip(np.arctanh(values), -_MOST_RAW, _MOST_RAW) * self._scale
+    return raw.tolist()
+
+  def _load(self, body: dict[str, Any]) -> dict[str, Any]:
+    """Answers /update_weights_from_disk: a policy's folder, or a PPM's."""
+    folder = outside.string(body.get("model_path"), "model_path", 4096)
+    try:
+      _, fields = folders.read_config(folder)
+      if reward_heads.HEAD in fields:
+        if self._scores is None or self._reward:
+          raise Refused("no PPM is served here", 404)
+        ppm = folders.load_ppm(folder, self._dtype, mesh=self._mesh)
+        self._scores.load(ppm)
+      elif self._engine is None:
+        raise Refused("no policy is served here", 404)
+      else:
+        policy = folders.load_policy(folder, self._dtype, mesh=self._mesh)
+        self._engine.load(policy)
+    except Refused:
+      raise
+    except (OSError, ValueError) as error:
+      raise Refused(f"model_path={folder}: {error}") from error
+    return {"success": True, "message": "the weights are loaded"}
+
+
+def _ids(value: Any, what: str, known: int) -> list[int]:
+  """Returns token ids of a request; raises `outside.Bad`."""
+  found = outside.sequence(value, what, int)
+  return [outside.integer(each, what, 0, known - 1) for each in found]
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+  """A request."""
+
+  # The body does not wait for the head to be acknowledged: 40 ms.
+  disable_nagle_algorithm = True
+  # Seconds for a client to send what it has announced.
+  timeout = 60.0
+  served: Served
+  key: str
+
+  def do_GET(self):
+    path = self.path.partition("?")[0]
+    if path == "/health":
+      self._reply(200, {})
+    elif path == "/v1/models":
+      names = [each for each in self.served.folders.values() if each]
+      models = [{"id": each, "object": "model"} for each in names]
+      self._reply(200, {"object": "list", "data": models})
+    else:
+      self._refuse("Not Found", 404)
+
+  def do_POST(self):
+    try:
+      answer = self.served.answer(self.path, self._body())
+    except Refused as error:
+      self._refuse(str(error), error.status)
+    except outside.Bad as error:
+      self._refuse(f"the request {error}", 400)
+    except Exception as error:
+      logging.exception("a request failed")
+      self._refuse(f"{type(error).__name__}: {error}", 500)
+    else:
+      self._reply(200, answer)
+
+  def _body(self) -> dict[str, Any]:
+    """Reads the request; raises Refused or `outside.Bad`."""
+    if self.key and self.headers["Authorization"] != f"Bearer {self.key}":
+      raise Refused("the key is missing, or another", 401)
+    size = self.headers.get("Content-Length", "")
+    if not size.isdecimal() or int(size) > outside.LONGEST:
+      raise Refused(f"Content-Length: {size!r:.40}, want a length", 413)
+    body = outside.parse(self.rfile.read(int(size)))
+    if not isinstance(body, dict):
+      raise Refused("the request is no object")
+    return body
+
+  def _refuse(self, message: str, status: int) -> None:
+    message = outside.line(message)
+    self._reply(status, {"error": {"message": message, "code": status}})
+
+  def _reply(self, status: int, answer: Any) -> None:
+    text = json.dumps(answer).encode()
+    self.send_response(status)
+    self.send_header("Content-Type", "application/json")
+    self.send_header("Content-Length", str(len(text)))
+    self.end_headers()
+    self.wfile.write(text)
+
+  def log_message(self, *args):
+    del args
+
+
+class _Server(http.server.ThreadingHTTPServer):
+  daemon_threads = True
+  # Connections that wait to be accepted.
+  request_queue_size = 1024
+
+  def handle_error(self, request, client_address):
+    """Does nothing: a client that has gone is no error of ours."""
+
+
+def make(
+  served: Served, host: str = "127.0.0.1", port: int = 0, key: str = ""
+) -> http.server.HTTPServer:
+  """Returns a server; `serve_forever` runs it.
+
+  Args:
+    served: its models.
+    host: the address that it listens to.
+    port: 0 is any that is free.
+    key: what clients have to send as a bearer token; "" lets all in.
+  """
+  handler = type("Handler", (_Handler,), {"served": served, "key": key})
+  return _Server((host, port), handler)
