@@ -1,0 +1,244 @@
+"""How much of what a reward model knows is the number of steps.
+
+  python -m benchmarks.lengths docs/results/gsm8k_search.jsonl.zst
+  python -m benchmarks.lengths WORKDIR/round_1/eval WORKDIR/round_1/study
+
+Reads the records of an evaluation or a study (`evaluation/solutions.py`): files
+of them, or folders. --out=FILE.jsonl.zst keeps them as one file in which each
+step is empty, so that its number is left and not its text.
+
+Prints three tables for each set of problems:
+
+- of the solutions that end with an answer, by steps (the answer's sentence is
+  one): how many there are, and how many of them are right;
+- what is chosen among the samples, as many as cost what the search costs, and
+  among the solutions of each search: by vote, by value, or by a vote of those
+  with the fewest steps; and by how much choosing in the tree by value ("mcts")
+  leads. Intervals are 95%, a bootstrap over problems;
+- how often the model puts a right solution above a wrong one of the same
+  problem, of any length and of the same one, and a shorter above a longer. A
+  problem counts once. Chance has 50.
+"""
+
+import collections
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+from absl import app, flags
+
+from rstar_jax.evaluation import choices, cost, intervals
+from rstar_jax.evaluation.choices import Record
+from rstar_jax.storage import records
+from rstar_jax.storage.formatting import grid
+
+_OUT = flags.DEFINE_string("out", "", "Where records are kept without texts.")
+
+Solution = Mapping[str, object]
+# Source, and the reward model of a study's -> problem -> record.
+Found = dict[str, dict[str, Record]]
+
+
+def read(paths: Iterable[str]) -> Iterator[Record]:
+  """Yields the records of files, and of all shards below folders."""
+  for path in map(pathlib.Path, paths):
+    shards = sorted(path.rglob("shard-*.jsonl.zst"))
+    for file in shards if path.is_dir() else [path]:
+      for row in records.read_shard(file):
+        if "trajectories" in row:
+          yield row
+
+
+def without_texts(row: Record) -> Record:
+  """Returns a record whose steps are empty, and values of four digits."""
+  kept = [
+    each
+    | {
+      "steps": [""] * len(each["steps"]),
+      "value": None if each["value"] is None else round(each["value"], 4),
+    }
+    for each in row["trajectories"]
+  ]
+  return {**row, "trajectories": kept}
+
+
+def by_set(rows: Iterable[Record]) -> dict[str, Found]:
+  """Groups records; a search by a named reward model is "mcts, NAME"."""
+  sets: dict[str, Found] = collections.defaultdict(dict)
+  for row in rows:
+    name = ", ".join(filter(None, (row["source"], row.get("reward"))))
+    sets[row["split"]].setdefault(name, {})[row["problem_id"]] = row
+  return sets
+
+
+def by_steps(found: Iterable[Record]) -> dict[int, tuple[float, float]]:
+  """Returns, by steps, the share of all solutions and how many are right."""
+  every = [each for row in found for each in row["trajectories"]]
+  groups: dict[int, list[bool]] = collections.defaultdict(list)
+  for each in every:
+    if each["answer"] is not None:
+      groups[len(each["steps"])].append(each["verdict"] == "equal")
+  return {
+    steps: (len(group) / len(every), float(np.mean(group)))
+    for steps, group in sorted(groups.items())
+  }
+
+
+def fewest(row: Record, units: int | None = None) -> Record:
+  """Returns a record with only the answered solutions of fewest steps."""
+  found = [
+    each
+    for each in choices.voters(row, "majority", units)
+    if each["answer"] is not None
+  ]
+  least = min((len(each["steps"]) for each in found), default=0)
+  kept = [each for each in found if len(each["steps"]) == least]
+  return {**row, "trajectories": kept}
+
+
+def ordered(row: Record, first: Callable[[Solution, Solution], bool]) -> float:
+  """Returns how often one of two solutions has the higher value.
+
+  Args:
+    row: of a problem.
+    first: whether a solution should be above another.
+
+  Returns:
+    A share in [0, 1], equal values counting half; nan without such pairs.
+  """
+  valued = [
+    each
+    for each in row["trajectories"]
+    if each["answer"] is not None and each["value"] is not None
+  ]
+  wins = [
+    (a["value"] > b["value"]) + 0.5 * (a["value"] == b["value"])
+    for a in valued
+    for b in valued
+    if first(a, b)
+  ]
+  return float(np.mean(wins)) if wins else float("nan")
+
+
+def _right_above_wrong(a: Solution, b: Solution) -> bool:
+  return (a["verdict"], b["verdict"]) == ("equal", "different")
+
+
+def _of_equal_length(a: Solution, b: Solution) -> bool:
+  return _right_above_wrong(a, b) and len(a["steps"]) == len(b["steps"])
+
+
+def _shorter(a: Solution, b: Solution) -> bool:
+  return len(a["steps"]) < len(b["steps"])
+
+
+ORDERS = {
+  "right above wrong": _right_above_wrong,
+  "of equal steps": _of_equal_length,
+  "shorter above longer": _shorter,
+}
+
+
+def chosen(found: Found) -> dict[str, tuple[np.ndarray, float]]:
+  """Returns whether each way's answers are right, and its mean tokens.
+
+  Args:
+    found: of one set; the problems of "mcts" are looked at.
+
+  Returns:
+    For each way, float [problems] in [0, 1], problems in sorted order.
+  """
+  problems = sorted(found["mcts"])
+  ways: dict[str, tuple[np.ndarray, float]] = {}
+
+  def choose(name: str, source: str, choice: str, units=None, of=None):
+    rows = [found[source][problem] for problem in problems]
+    tokens = cost.mean_tokens(rows, units)
+    rows = [of(row, units) for row in rows] if of else rows
+    right = [choices.choose(row, choice, units).right for row in rows]
+    ways[name] = np.array(right, np.float64), tokens
+
+  if "greedy" in found:
+    choose("greedy", "greedy", "first")
+  if "samples" in found:
+    samples = [found["samples"][problem] for problem in problems]
+    count = cost.equal_samples(samples, list(found["mcts"].values()))
+    choose(f"majority of {count}", "samples", "majority", count)
+    choose(f"best of {count}", "samples", "best", count)
+    choose(f"fewest steps of {count}", "samples", "majority", count, fewest)
+  for source in sorted(found):
+    # A study that is under way has fewer problems.
+    whole = found[source].keys() >= found["mcts"].keys()
+    if source.partition(",")[0] == "mcts" and whole:
+      choose(source, source, "best")
+      choose(f"{source}: vote", source, "majority")
+      choose(f"{source}: fewest steps", source, "majority", None, fewest)
+  return ways
+
+
+def _percent(values: np.ndarray) -> str:
+  low, high = intervals.bootstrap(values, 0)
+  mean = float(np.mean(values))
+  return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def render(name: str, found: Found) -> list[str]:
+  """Returns the tables of a set."""
+  searched = {
+    source: list(rows.values())
+    for source, rows in found.items()
+    if source != "greedy"
+  }
+  shares = {source: by_steps(rows) for source, rows in searched.items()}
+  lengths = sorted({steps for each in shares.values() for steps in each})
+  head = ["steps"]
+  for source in shares:
+    head += [f"{source}, %", "right, %"]
+  steps_rows = []
+  for steps in lengths:
+    row = [str(steps)]
+    for each in shares.values():
+      share, right = each.get(steps, (0.0, 0.0))
+      row += [f"{100 * share:.1f}", f"{100 * right:.1f}" if share else "-"]
+    steps_rows.append(row)
+  ways = chosen(found)
+  best, _ = ways["mcts"]
+  lines = [f"## {name}, {len(best)} problems", ""]
+  lines += [*grid(head, steps_rows), ""]
+  lines += grid(
+    ["way", "right, %", "tokens", "mcts leads by"],
+    [
+      [
+        way,
+        _percent(right),
+        f"{tokens:.0f}",
+        "" if way == "mcts" else _percent(best - right),
+      ]
+      for way, (right, tokens) in ways.items()
+    ],
+  )
+  order_rows = []
+  for source, rows in searched.items():
+    row = [source]
+    for order in ORDERS.values():
+      each = np.array([ordered(record, order) for record in rows])
+      each = each[~np.isnan(each)]
+      row.append(f"{_percent(each)}, n {len(each)}" if len(each) else "-")
+    order_rows.append(row)
+  return [*lines, "", *grid(["values of", *ORDERS], order_rows), ""]
+
+
+def main(argv: Sequence[str]) -> None:
+  if len(argv) < 2:
+    raise app.UsageError("give files or folders of records")
+  rows = list(read(argv[1:]))
+  if _OUT.value:
+    records.write_shard(_OUT.value, map(without_texts, rows))
+  for name, found in by_set(rows).items():
+    if "mcts" not in found:
+      raise app.UsageError(f"{name} has no records of a search, source mcts")
+    print("\n".join(render(name, found)))
+
+
+if __name__ == "__main__":
+  app.run(main)

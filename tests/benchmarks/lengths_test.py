@@ -1,0 +1,138 @@
+"""What choosing by length and by value finds in records made by hand."""
+
+import math
+import pathlib
+
+import numpy as np
+from absl.testing import absltest
+
+from benchmarks import lengths
+from rstar_jax.storage import records
+
+
+def solution(steps: int, right: bool | None, value: float | None, unit=0):
+  """Returns a solution; right is None where it has no answer."""
+  return {
+    "steps": ["text"] * steps,
+    "answer": None if right is None else "1" if right else "2",
+    "verdict": {True: "equal", False: "different", None: "failed"}[right],
+    "value": value,
+    "unit": unit,
+    "tokens": 10,
+  }
+
+
+def record(problem: str, source: str, *solutions, **fields):
+  units = [each | {"unit": i} for i, each in enumerate(solutions)]
+  spent = [10 * (i + 1) for i in range(len(units))]
+  return {
+    "problem_id": problem,
+    "split": "s",
+    "source": source,
+    "level": None,
+    "spent": spent,
+    "tokens": spent[-1],
+    "trajectories": units,
+  } | fields
+
+
+class LengthsTest(absltest.TestCase):
+  def test_shares_are_of_all_and_right_of_those_that_answer(self):
+    rows = [
+      record(
+        *("a", "samples", solution(3, True, 0.1), solution(3, None, None)),
+        *(solution(3, False, 0.2), solution(4, True, 0.3)),
+      ),
+      record("b", "samples", solution(4, False, 0.1)),
+    ]
+    self.assertEqual(
+      lengths.by_steps(rows), {3: (2 / 5, 1 / 2), 4: (2 / 5, 1 / 2)}
+    )
+
+  def test_pairs_of_a_problem(self):
+    row = record(
+      *("a", "samples", solution(3, True, 0.5), solution(4, True, 0.2)),
+      *(solution(4, False, 0.2), solution(5, False, 0.6)),
+      # Neither is one of a pair.
+      *(solution(1, None, 0.9), solution(1, True, None)),
+    )
+    order = lengths.ORDERS
+    # .5 > .2, .5 < .6, .2 = .2, .2 < .6
+    self.assertEqual(lengths.ordered(row, order["right above wrong"]), 1.5 / 4)
+    self.assertEqual(lengths.ordered(row, order["of equal steps"]), 0.5)
+    # .5 > .2 twice, .5 < .6, .2 < .6 twice
+    self.assertEqual(lengths.ordered(row, order["shorter above longer"]), 2 / 5)
+    self.assertTrue(
+      math.isnan(
+        lengths.ordered(
+          record("a", "samples", solution(3, True, 0.5)),
+          order["right above wrong"],
+        )
+      )
+    )
+
+  def test_ways_to_choose_at_equal_tokens(self):
+    rows = [
+      record("a", "greedy", solution(4, False, None)),
+      # The third sample costs more than the search; of the first two the
+      # shorter is right, the other has the value and comes first.
+      record(
+        *("a", "samples", solution(4, False, 0.9), solution(3, True, 0.1)),
+        solution(2, False, 1.0),
+      ),
+      # Two of three say so, the highest value and the shortest say else.
+      record(
+        *("a", "mcts", solution(4, False, 0.3), solution(4, False, 0.1)),
+        solution(3, True, 0.8),
+        spent=[5, 20],
+      ),
+      record("a", "mcts", solution(3, False, 0.3), reward="other"),
+      # Of a study that is under way.
+      record("b", "mcts", solution(3, False, 0.3), reward="begun"),
+    ]
+    (found,) = lengths.by_set(rows).values()
+    ways = lengths.chosen(found)
+    right = {name: float(each.item()) for name, (each, _) in ways.items()}
+    self.assertEqual(
+      right,
+      {
+        "greedy": 0,
+        "majority of 2": 0,
+        "best of 2": 0,
+        "fewest steps of 2": 1,
+        "mcts": 1,
+        "mcts: vote": 0,
+        "mcts: fewest steps": 1,
+        "mcts, other": 0,
+        "mcts, other: vote": 0,
+        "mcts, other: fewest steps": 0,
+      },
+    )
+    self.assertEqual([ways["best of 2"][1], ways["mcts"][1]], [20, 20])
+    text = "\n".join(lengths.render("s", found))
+    self.assertIn("| fewest steps of 2         | 100.0 [100.0, 100.0]", text)
+    self.assertIn("100.0 [100.0, 100.0], n 1", text)
+
+  def test_records_without_texts_say_the_same(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    rows = [
+      record("a", "samples", solution(3, True, 0.123456), reward="ppm"),
+      record("b", "mcts", solution(2, None, None)),
+    ]
+    shards = folder / "s" / "deeper"
+    records.write_shard(shards / records.shard_name(0, 1), rows)
+    # Rows of another kind, as the values of held-out trees.
+    records.write_shard(folder / records.shard_name(0, 1), [{"values": [1]}])
+    found = list(lengths.read([str(folder)]))
+    self.assertEqual(found, rows)
+    kept = [lengths.without_texts(row) for row in found]
+    (first,) = kept[0]["trajectories"]
+    self.assertEqual((first["steps"], first["value"]), ([""] * 3, 0.1235))
+    records.write_shard(folder / "kept.jsonl.zst", kept)
+    again = list(lengths.read([str(folder / "kept.jsonl.zst")]))
+    self.assertEqual(again, kept)
+    np.testing.assert_equal(lengths.by_steps(again), lengths.by_steps(rows))
+
+
+if __name__ == "__main__":
+  absltest.main()
