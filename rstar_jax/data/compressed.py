@@ -21,7 +21,7 @@ class Damaged(ValueError):
 def bare(name: str) -> str:
   """Returns a file's name without the ending that says it is compressed."""
   path = pathlib.PurePosixPath(name)
-  return path.stem if path.suffix in _OPENERS else path.name
+  return path.stem if path.suffix.lower() in _OPENERS else path.name
 
 
 @contextlib.contextmanager
@@ -31,12 +31,13 @@ def opened(path: epath.Path) -> Iterator[BinaryIO]:
   Raises:
     Damaged: during the reading, if the file is cut short or no such file.
   """
+  ending = path.suffix.lower()
   with path.open("rb") as file:
-    if path.suffix not in _OPENERS:
+    if ending not in _OPENERS:
       yield file
       return
     try:
-      with _OPENERS[path.suffix](file) as unpacked:
+      with _OPENERS[ending](file) as unpacked:
         yield unpacked
     except (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
       reason = " ".join(str(error).split()).rstrip(".")

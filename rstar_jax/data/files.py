@@ -80,7 +80,7 @@ def file_rows(path: epath.Path) -> Iterator[Row]:
 
 
 def _rows(path: epath.Path) -> Iterator[Row]:
-  if compressed.bare(path.name).endswith(".csv"):
+  if compressed.bare(path.name).lower().endswith(".csv"):
     yield from _csv_rows(path)
   else:
     read = _list_rows if _first(path) == b"[" else _line_rows

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import pathlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -65,11 +67,25 @@ def open_source(
     short = epath.Path(parts.path).name
     return f"{short}/{parts.config}".rstrip("/"), hub.hub_rows(name)
   name, _, ending = compressed.bare(source).rpartition(".")
-  if ending in ("json", "jsonl", "csv"):
+  if ending.lower() in ("json", "jsonl", "ndjson", "csv"):
     return name, file_rows(epath.Path(store.path(source)))
-  if source.endswith(".parquet"):
+  if source.lower().endswith(".parquet"):
     return name, parquet.rows(epath.Path(store.path(source)))
-  raise ProblemError(f"source {source!r} is none of {FORMS}")
+  raise ProblemError(f"source {source!r} is none of {FORMS}{_hint(source)}")
+
+
+def _hint(source: str) -> str:
+  """Says what was meant by a source that is none of `FORMS`, "" if unknown."""
+  path = pathlib.Path(source)
+  if source and path.is_dir():
+    return f"; a folder of such files is 'hf:{path.resolve()}/SPLIT'"
+  if "://" in source:
+    return "; download it, and give the file's path"
+  # OWNER/NAME or more of a data set's name; a file has an ending.
+  if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*/[\w-]+", source):
+    return ""
+  more = "/CONFIG/SPLIT" if source.count("/") == 1 else ""
+  return f"; did you mean 'hf:{source}{more}'?"
 
 
 def _own_rows(

@@ -90,6 +90,46 @@ class OpenSourceTest(parameterized.TestCase):
     ):
       sources.open_source(source)
 
+  @parameterized.parameters("A.JSONL", "a.ndjson", "a.Json", "a.NDJSON.GZ")
+  def test_endings_of_lines_of_json(self, name):
+    path = pathlib.Path(self.create_tempdir().full_path) / name
+    text = b'{"a": "b"}\n{"a": "c"}\n'
+    path.write_bytes(gzip.compress(text) if name.endswith(".GZ") else text)
+    short, rows = sources.open_source(str(path))
+    self.assertEqual(short, name.partition(".")[0])
+    self.assertEqual([row.value["a"] for row in rows], ["b", "c"])
+
+  def test_an_ending_of_csv_or_parquet_in_capitals(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    table = pa.Table.from_pylist([{"a": "b"}])
+    pa.parquet.write_table(table, folder / "A.PARQUET")
+    (folder / "A.CSV").write_text("a\nb\n")
+    for name in ("A.PARQUET", "A.CSV"):
+      _, rows = sources.open_source(str(folder / name))
+      self.assertEqual([row.value for row in rows], [{"a": "b"}])
+
+  @parameterized.parameters(
+    ("openai/gsm8k", "did you mean 'hf:openai/gsm8k/CONFIG/SPLIT'?"),
+    ("openai/gsm8k/main/train", "did you mean 'hf:openai/gsm8k/main/train'?"),
+    ("http://a.b/c", "download it, and give the file's path"),
+  )
+  def test_a_hint_at_what_was_meant(self, source, hint):
+    with self.assertRaises(ProblemError) as told:
+      sources.open_source(source)
+    self.assertEndsWith(str(told.exception), f"; {hint}")
+
+  def test_a_hint_at_a_folder_of_files(self):
+    folder = self.create_tempdir().full_path
+    with self.assertRaises(ProblemError) as told:
+      sources.open_source(folder)
+    self.assertEndsWith(str(told.exception), f"is 'hf:{folder}/SPLIT'")
+
+  @parameterized.parameters("name", "folder/a.txt", "synthetic:train", "a b/c")
+  def test_no_hint_where_nothing_is_likely(self, source):
+    with self.assertRaises(ProblemError) as told:
+      sources.open_source(source)
+    self.assertEndsWith(str(told.exception), sources.FORMS)
+
   def test_tfds_names_the_extra_that_it_needs(self):
     # Another test may have loaded it.
     vars(data).pop("tfds", None)
