@@ -9,12 +9,17 @@ the split (train.parquet, test-0.jsonl), as `datasets` expects. The library
 `datasets` is the extra `hub`; it is imported at first use.
 """
 
+import contextlib
+import socket
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from rstar_jax.data.files import ProblemError, Row, table_row
 
 FORM = "hf:OWNER/NAME[/CONFIG]/SPLIT"
+_SECONDS = 5.0  # For the Hub to take a connection.
 
 
 class Name(NamedTuple):
@@ -52,7 +57,8 @@ def hub_rows(name: str) -> Iterator[Row]:
   """Returns the rows of a split; downloads it if it is not cached.
 
   Args:
-    name: what follows "hf:".
+    name: what follows "hf:". Where the Hub cannot be reached, what is cached
+      is taken.
 
   Raises:
     ProblemError: if the library is missing, there is no such data set, config
@@ -66,15 +72,47 @@ def hub_rows(name: str) -> Iterator[Row]:
       f"source 'hf:{name}' needs the library datasets: pip install "
       "'rstar_jax[hub]'"
     ) from None
+  without = ""
+  if not (path.startswith(("/", ".")) or datasets.config.HF_HUB_OFFLINE):
+    without = _no_network(datasets.config.HF_ENDPOINT)
   try:
-    table = datasets.load_dataset(path, config or None, split=split)
+    with _offline(datasets.config) if without else contextlib.nullcontext():
+      table = datasets.load_dataset(path, config or None, split=split)
   except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+    if without and isinstance(error, ConnectionError):
+      raise ProblemError(
+        f"source 'hf:{name}' is not in the cache, and {without}: try again "
+        "with a network, or copy its files here and give 'hf:FOLDER/SPLIT'"
+      ) from None
     # For a malformed file the reason is only in the error's cause.
     raise ProblemError(
       f"source 'hf:{name}': {_one_line(error.__cause__ or error)} (want "
       f"{FORM!r} or 'hf:FOLDER/SPLIT')"
     ) from None
   return _rows(f"hf:{name}", table)
+
+
+@contextlib.contextmanager
+def _offline(config: Any) -> Iterator[None]:
+  """Has `datasets` look in its cache at once, and not after half a minute."""
+  config.HF_HUB_OFFLINE = True
+  try:
+    yield
+  finally:
+    config.HF_HUB_OFFLINE = False
+
+
+def _no_network(endpoint: str) -> str:
+  """Returns why the Hub cannot be reached, "" if it can or a proxy has to."""
+  if {"https", "all"} & urllib.request.getproxies().keys():
+    return ""
+  where = urllib.parse.urlsplit(endpoint)
+  port = where.port or {"http": 80}.get(where.scheme, 443)
+  try:
+    socket.create_connection((where.hostname, port), _SECONDS).close()
+  except OSError as error:
+    return f"{where.hostname} cannot be reached ({error.strerror or error})"
+  return ""
 
 
 def _rows(source: str, table: Any) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import tempfile
@@ -116,6 +117,49 @@ class HubTest(parameterized.TestCase):
           hub.hub_rows(name)
         self.assertNotIn("\n", str(e.exception))
         self.assertIn("(want 'hf:OWNER/NAME", str(e.exception))
+
+  def test_without_a_network_nothing_is_tried_again(self):
+    # A name that no server of names knows (RFC 6761).
+    program = """
+import sys, time
+from rstar_jax.data import hub
+slept = []
+time.sleep = slept.append
+for name in sys.argv[1:]:
+  try:
+    print(len(list(hub.hub_rows(name))))
+  except hub.ProblemError as error:
+    print(error)
+import datasets
+print(sum(slept), datasets.config.HF_HUB_OFFLINE)
+"""
+    self.write()
+    without = ("https_proxy", "all_proxy", "hf_hub_offline")
+    kept = {k: v for k, v in os.environ.items() if k.lower() not in without}
+    done = subprocess.run(
+      [sys.executable, "-c", program, "a/b/train", f"{self.folder}/train"],
+      env=kept | {"HF_ENDPOINT": "https://hub.invalid"},
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    said, rows, rest = done.stdout.splitlines()
+    self.assertStartsWith(said, "source 'hf:a/b/train' is not in the cache")
+    self.assertIn("hub.invalid cannot be reached (", said)
+    self.assertEqual((rows, rest), ("2", "0 False"))
+
+  def test_a_proxy_may_reach_the_hub(self):
+    reach = mock.patch.object(hub.socket, "create_connection")
+    proxy = {"https_proxy": "http://127.0.0.1:9"}
+    with reach as asked, mock.patch.dict(os.environ, proxy):
+      self.assertEqual(hub._no_network("https://hub.invalid"), "")
+      asked.assert_not_called()
+
+  def test_a_hub_of_ones_own(self):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+      where = f"http://127.0.0.1:{server.getsockname()[1]}"
+      self.assertEqual(hub._no_network(where), "")
+    self.assertIn("127.0.0.1 cannot be reached (", hub._no_network(where))
 
   def test_a_config_that_is_not_there(self):
     self.write()
