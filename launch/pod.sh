@@ -4,6 +4,8 @@
 #   bash launch/pod.sh EXTRAS ARGS...  installs what is missing, and runs
 #                                      rstar_jax.main as one process of all pods
 #
+# EXTRAS are those of setup.py that the pods need, such as tpu,hub,gcs.
+#
 # A run that is told to end ends with 0. To Kubernetes that would be a run that
 # is done, so that after SIGTERM this ends with 143: xpk starts those again.
 set -euo pipefail
@@ -13,6 +15,16 @@ if [[ $# -lt 1 || "$1" == --help ]]; then
   [[ "${1:-}" == --help ]] && exit
   exit 2
 fi
+
+# pip only warns of an unknown extra, so that a command in its place would be
+# left out without a word.
+for extra in ${1//,/ }; do
+  if ! grep -q "^  \"$extra\":" "$(dirname "$0")/../setup.py"; then
+    echo "pod.sh: $extra is no extra of setup.py: give EXTRAS first, such as" \
+      "tpu,hub,gcs, and then ARGS" >&2
+    exit 2
+  fi
+done
 
 if ! python -c 'import libtpu, rstar_jax.main' 2>/dev/null; then
   python -m pip install --quiet -e ".[$1]"

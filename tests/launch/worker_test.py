@@ -105,12 +105,13 @@ class PodTest(parameterized.TestCase):
     self.cloud = cloud_lib.Cloud()
     self.addCleanup(self.cloud.close)
 
-  def start(self):
+  def start(self, *words, **options):
     return subprocess.Popen(
-      ["bash", cloud_lib.LAUNCH / "pod.sh", "tpu,hub", "--a=b c"],
+      ["bash", cloud_lib.LAUNCH / "pod.sh", *(words or ("tpu,hub", "--a=b c"))],
       env=self.cloud.environment(WORKER="0")
       | {"PATH": f"{self.cloud.folder / 'worker_bin'}:/usr/bin:/bin"},
       stdout=subprocess.DEVNULL,
+      **options,
     )
 
   @parameterized.parameters(("well", 0), ("7", 7))
@@ -124,6 +125,15 @@ class PodTest(parameterized.TestCase):
         "main -u -m rstar_jax.main --distributed --a=b c",
       ],
     )
+
+  @parameterized.parameters("rollout", "--round=1", "tpu,hubb", "tpu hub x")
+  def test_a_first_word_that_is_no_extra(self, word):
+    wrong = word.replace(",", " ").split()[-1]
+    pod = self.start(word, "--a=b", stderr=subprocess.PIPE, text=True)
+    _, said = pod.communicate(timeout=120)
+    self.assertEqual((pod.returncode, self.cloud.said()), (2, []))
+    self.assertStartsWith(said, f"pod.sh: {wrong} is no extra of setup.py")
+    self.assertEqual(said.count("\n"), 1)
 
   def test_sigterm_reaches_the_run_once_and_is_not_taken_for_done(self):
     self.cloud.runs("long")
