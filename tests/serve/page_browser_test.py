@@ -63,6 +63,7 @@ class AskTest(BrowserCase):
     # The tree is walked as the report's.
     self.page.click(f"#node-{wanted.node} .shape")
     self.assertIn("not graded", self.page.text(".detail"))
+    self.assertNotIn("Given answer", self.page.text(".detail"))
     self.picture("solved")
     self.assert_quiet()
 

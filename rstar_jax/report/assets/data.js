@@ -67,10 +67,11 @@ Report.data = (() => {
     return nodes.reverse();
   }
 
-  // Returns what answers of a tree are judged by: a name and a text.
+  // Returns what answers of a tree are judged by, a name and a text; null where
+  // nothing judges them, as on the page that asks.
   function judgedBy(tree) {
-    return tree.tests ? ["Judged by", "tests"] :
-      ["Given answer", tree.gold ?? "none"];
+    if (tree.tests) return ["Judged by", "tests"];
+    return tree.gold === null ? null : ["Given answer", tree.gold];
   }
 
   // Returns the rollout, from 1, in which a node was added; 0 for the root.

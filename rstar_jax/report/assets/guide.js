@@ -31,7 +31,7 @@ Report.guide = (() => {
   // Returns a list of facts: what judges answers, and each method's result.
   function outcome(tree, row) {
     const given = tree.chosen.length ? tree.answer[tree.chosen[0]] : null;
-    const facts = [Report.data.judgedBy(tree)];
+    const facts = [Report.data.judgedBy(tree)].filter(Boolean);
     if (row.set === "test") {
       facts.push(["Search answers", given === null ? "nothing" :
         `${given} ${WORDS[row.search] || ""}`]);
