@@ -49,6 +49,19 @@ require_config() {
   fi
 }
 
+# Stops unless a program is there; a dry run calls none.
+need() {
+  if "$DRY_RUN" || command -v "$1" >/dev/null; then return; fi
+  local from
+  case "$1" in
+    gcloud) from="https://cloud.google.com/sdk/docs/install" ;;
+    xpk) from="pip install xpk" ;;
+    kubectl) from="gcloud components install kubectl" ;;
+  esac
+  say "there is no $1 here; install it: $from"
+  exit 2
+}
+
 # Says what a variable wants.
 meaning() {
   case "$1" in

@@ -38,6 +38,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 # xpk GROUP VERB ..., in the right place.
 xpk_() {
   require CLUSTER TPU_ZONE TPU_PROJECT
+  need xpk
   act xpk "$1" "$2" --cluster="$CLUSTER" --zone="$TPU_ZONE" \
     --project="$TPU_PROJECT" "${@:3}"
 }
@@ -98,6 +99,8 @@ wait() {
 logs() {
   no_more "$@"
   require CLUSTER TPU_ZONE TPU_PROJECT WORKLOAD
+  need gcloud
+  need kubectl
   # xpk's clusters are of the zone's region.
   act gcloud container clusters get-credentials "$CLUSTER" \
     --location="${TPU_ZONE%-*}" --project="$TPU_PROJECT"

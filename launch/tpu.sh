@@ -8,6 +8,7 @@ POLL_SECONDS="${POLL_SECONDS:-60}"
 # gcloud's place for all that is about the TPU. Words of *_FLAGS are split.
 place() {
   require TPU_NAME TPU_ZONE
+  need gcloud
   PLACE=(--zone="$TPU_ZONE")
   if [[ -n "${TPU_PROJECT:-}" ]]; then PLACE+=(--project="$TPU_PROJECT"); fi
   read -ra CREATE_WORDS <<<"${CREATE_FLAGS:-}"
@@ -61,6 +62,11 @@ request() {
       exit 2
       ;;
   esac
+  # Its name in papers, and on Kubernetes.
+  if [[ "$TPU_TYPE" == v5e-* ]]; then
+    say "TPU_TYPE=$TPU_TYPE: gcloud calls it v5litepod-${TPU_TYPE#v5e-}"
+    exit 2
+  fi
   TPU_IMAGE="${TPU_IMAGE:-$(accelerator "$TPU_TYPE" image)}"
   if [[ -z "$TPU_IMAGE" ]]; then
     say "TPU_TYPE=$TPU_TYPE is of no kind that launch/accelerators.tsv knows"

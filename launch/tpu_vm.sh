@@ -128,6 +128,7 @@ bucket() {
     say "WORKDIR=$WORKDIR is in no bucket: that would be gs://BUCKET/NAME"
     exit 2
   fi
+  need gcloud
   local url project=()
   url="gs://$(cut -d / -f 3 <<<"$WORKDIR")"
   if [[ -n "${TPU_PROJECT:-}" ]]; then project=(--project="$TPU_PROJECT"); fi

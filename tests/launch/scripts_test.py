@@ -63,6 +63,33 @@ class ScriptsTest(parameterized.TestCase):
     self.assertEqual(done.returncode, 2)
     self.assertIn("explode: want one of", done.stderr)
 
+  @parameterized.parameters(
+    ("tpu_vm", "status", "gcloud"),
+    ("tpu_vm", "bucket", "gcloud"),
+    ("gke", "status", "xpk"),
+    ("gke", "logs", "gcloud"),
+  )
+  def test_a_program_that_is_not_there(self, script, verb, program):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    for name in ("bash", "basename", "dirname", "cut"):
+      (folder / name).symlink_to(shutil.which(name))
+    names = "TPU_NAME TPU_ZONE TPU_PROJECT CLUSTER WORKLOAD".split()
+    variables = {"PATH": str(folder), "WORKDIR": "gs://a/b"}
+    said = f"{script}.sh: there is no {program} here; install it: "
+    for words in ([verb], ["--dry-run", verb]):
+      done = subprocess.run(
+        ["bash", LAUNCH / f"{script}.sh", *words],
+        env=variables | dict.fromkeys(names, "a"),
+        capture_output=True,
+        text=True,
+      )
+      if words == [verb]:
+        self.assertStartsWith(done.stderr, said)
+        self.assertEqual(done.stderr.count("\n"), 1)
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+      else:
+        self.assertNotIn(said, done.stderr)
+
   @parameterized.parameters(*SCRIPTS)
   def test_lines_are_short(self, script):
     for line in script.read_text().splitlines():

@@ -68,6 +68,8 @@ class TpuTest(cloud_lib.TpuCase):
   def test_what_is_set_wrongly(self):
     self.tpu("create", TIER="cheap", status=2, says="TIER=cheap: want on-dem")
     self.tpu("create", TPU_TYPE="v9-8", status=2, says="set TPU_IMAGE first")
+    said = "TPU_TYPE=v5e-16: gcloud calls it v5litepod-16\n"
+    self.tpu("create", TPU_TYPE="v5e-16", status=2, says=said)
     self.tpu("setup", "now", status=2, says="takes no more words: now")
     self.tpu("bucket", WORKDIR="/mnt/a", status=2, says="is in no bucket")
 
