@@ -89,11 +89,22 @@ def find(name: str) -> Command:
     return COMMANDS[name]
   near = difflib.get_close_matches(name, COMMANDS, n=1)
   hint = f"did you mean {near[0]}? " if near else ""
-  if "/" in name:
-    hint = f"a run's folder is given as --workdir={name}; "
+  if "/" in name or name.endswith(".py"):
+    hint = f"{meant(name)}; "
   raise ValueError(
     f"there is no command {name!r}; {hint}`rstar_jax --help` lists them"
   )
+
+
+def meant(word: str, command: str = "") -> str:
+  """Returns how a word is given that stands where no word is looked for."""
+  if word in COMMANDS:
+    return f"the command comes first: rstar_jax {word} --config=..."
+  if word.endswith(".py"):
+    return f"the config is given as --config={word}"
+  if command == "solve" and " " in word.strip():
+    return "the question is given as --question='...'"
+  return f"the run's folder is given as --workdir={word}"
 
 
 def takers(flag: str) -> tuple[str, ...]:

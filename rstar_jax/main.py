@@ -130,6 +130,7 @@ def main(argv: list[str]) -> None:
   logs.to_terminal()
   try:
     check_flags(argv)
+    check_folder()
     if _STAGE.value == "status":
       tell()
       return
@@ -179,11 +180,15 @@ def check_flags(argv: list[str]) -> None:
   stage = _STAGE.value
   if len(argv) > 1:
     raise ValueError(
-      f"{argv[1]!r} is no flag; the run's folder is given as "
-      f"--workdir={argv[1]}"
+      f"{argv[1]!r} is no flag; {commands.meant(argv[1], stage)}"
     )
-  if not _WORKDIR.value and stage != "check":
-    raise ValueError("the run's folder is missing: give --workdir=FOLDER")
+  if not _WORKDIR.value and not _of_no_run():
+    hint = ""
+    if stage == "solve":
+      hint = ", or --config=configs/tiny.py alone, to ask its base model"
+    raise ValueError(
+      f"the run's folder is missing: give --workdir=FOLDER{hint}"
+    )
   if stage != "status" and _CONFIG.value is None:
     raise ValueError(
       "the config is missing: give --config=configs/tiny.py, or the --workdir "
@@ -200,6 +205,25 @@ def check_flags(argv: list[str]) -> None:
     check_asked()
   if "other" in commands.COMMANDS[stage].takes and not _OTHER.value:
     raise ValueError(f"{stage} needs --other=FOLDER")
+
+
+def check_folder() -> None:
+  """Checks the run's folder, before what takes seconds to import.
+
+  Raises:
+    ValueError: it is a file.
+  """
+  if _WORKDIR.value and not store.is_remote(_WORKDIR.value):
+    workdir = store.path(_WORKDIR.value)
+    if workdir.is_file():
+      raise ValueError(layout.no_run(workdir))
+
+
+def _of_no_run() -> bool:
+  """Says whether the command wants no folder, and none was named."""
+  stage, round_ = _STAGE.value, _ROUND.value
+  asked = stage == "solve" and not round_ and _CONFIG.value is not None
+  return _WORKDIR.value is None and (stage == "check" or asked)
 
 
 def check_asked() -> None:
@@ -271,15 +295,17 @@ def run() -> None:
   from rstar_jax.pipeline import run as evolve
   from rstar_jax.report import page
 
-  workdir = store.path(_WORKDIR.value)
-  store.check(workdir)
-  if not store.is_remote(workdir) and workdir.is_file():
-    raise ValueError(layout.no_run(workdir))
   config, stage, round_ = _CONFIG.value, _STAGE.value, _ROUND.value
+  alone = _of_no_run()
+  if alone:
+    round_ = 0
+  else:
+    workdir = store.path(_WORKDIR.value)
+    store.check(workdir)
+    alone = (stage, round_) == ("solve", 0) and not checks.has_run(workdir)
   other = store.path(_OTHER.value) if _OTHER.value else None
   if other is not None:
     checks.find_run(other)
-  alone = (stage, round_) == ("solve", 0) and not checks.has_run(workdir)
   if stage not in _READ:
     check_round(len(config.rounds))
     if stage != "branch" and (stage, round_) not in _FIRST:

@@ -12,6 +12,18 @@ class CommandsTest(parameterized.TestCase):
       commands.find("evaluat")
     with self.assertRaisesRegex(ValueError, "'xyz'; `rstar_jax --help` lists"):
       commands.find("xyz")
+    with self.assertRaisesRegex(ValueError, "given as --workdir=runs/a; `rst"):
+      commands.find("runs/a")
+
+  @parameterized.parameters(
+    ("runs/a", "", "the run's folder is given as --workdir=runs/a"),
+    ("a b", "evolve", "the run's folder is given as --workdir=a b"),
+    ("a b", "solve", "the question is given as --question='...'"),
+    ("a.py", "solve", "the config is given as --config=a.py"),
+    ("watch", "evolve", "the command comes first: rstar_jax watch --config="),
+  )
+  def test_what_a_word_was_meant_as(self, word, command, wanted):
+    self.assertStartsWith(commands.meant(word, command), wanted)
 
   def test_takers(self):
     self.assertEqual(commands.takers("other"), ("compare", "branch"))
