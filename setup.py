@@ -173,7 +173,7 @@ setuptools.setup(
     "rstar_jax.configs",
   ],
   package_dir={"rstar_jax.configs": "configs"},
-  entry_points={"console_scripts": ["rstar_jax = rstar_jax.main:console"]},
+  entry_points={"console_scripts": ["rstar_jax = rstar_jax.__main__:console"]},
   # The base model that a run starts from, a folder of Hugging Face files; what
   # the report is made of, d3-hierarchy 3.1.3 and its licence included; and
   # kernels for CPUs, which are compiled where they are first used.

@@ -17,6 +17,13 @@ if sys.platform == "win32":
     "as docs/laptop.md says"
   )
 
+# Of a clone that is not installed; pip looks itself.
+if sys.version_info < (3, 11):  # noqa: UP036
+  raise ImportError(
+    "rstar_jax needs Python 3.11 or later, and this is "
+    f"{sys.version.split()[0]}: name one, as in `make quick PYTHON=python3.11`"
+  )
+
 # For editors and type checkers; `_NAMES` says the same when a program runs.
 if TYPE_CHECKING:
   from rstar_jax import testing as testing

@@ -82,6 +82,12 @@ class NamesTest(absltest.TestCase):
     with self.assertRaisesRegex(AssertionError, "ImportError: .*within WSL 2"):
       fresh("import sys; sys.platform = 'win32'; import rstar_jax")
 
+  def test_an_older_python_is_told_which_it_needs(self):
+    said = "ImportError: .* needs Python 3.11 or later, and this is "
+    with self.assertRaisesRegex(AssertionError, said):
+      fresh("import sys; sys.version_info = (3, 10, 2); import rstar_jax")
+    fresh("import sys; sys.version_info = (3, 11, 0); import rstar_jax")
+
   def test_search_and_verification_load_no_jax(self):
     host = "Problem Tree Config load_config load_problems search beam_search "
     host += "sample Sandbox Limits Grader final_answer testing presets"

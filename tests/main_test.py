@@ -171,7 +171,12 @@ class MainTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (["runs/tiny"], "'runs/tiny' is no flag", "--workdir=runs/tiny"),
+    (["configs/tiny.py"], "'configs/tiny.py' is no flag", "--config=configs/t"),
+    (["solve"], "the command comes first: rstar_jax solve --config="),
+    (["--stage=solve", "What is 2 + 3?"], "given as --question='...'"),
+    (["--stage=solve", "runs/tiny"], "--workdir=runs/tiny"),
     (["--workdir="], "give --workdir=FOLDER"),
+    (["--workdir=", "--stage=solve", "--question=x"], "configs/tiny.py alone"),
     (["--workdir=", "--stage=status"], "give --workdir=FOLDER"),
     (["--round=1"], "--round means nothing to evolve", "leave it out"),
     (["--stage=report", "--round=1"], "--round means nothing"),
@@ -307,10 +312,13 @@ class MainTest(parameterized.TestCase):
           f"there is no run in {self.workdir}; did you mean {right}?",
         )
     self.workdir = self.folder / "config.py"
-    for stage in ("status", "report", "evolve"):
-      self.assert_one_line(
-        self.run_main(f"--stage={stage}"), f"{self.workdir} is a file"
-      )
+    # It is said before anything is imported.
+    with mock.patch.object(main, "run") as run:
+      for stage in ("status", "report", "evolve"):
+        self.assert_one_line(
+          self.run_main(f"--stage={stage}"), f"{self.workdir} is a file"
+        )
+    run.assert_not_called()
 
   def test_missing_config(self):
     self.assert_one_line(self.run_main(config="missing.py"), "missing.py")
@@ -467,6 +475,28 @@ class MainTest(parameterized.TestCase):
     self.assertRegex(out, r"(?s)--- step \d+\n.*\\boxed\{47\}.*\nAnswer: 47\n")
     self.assert_untouched()
 
+  def test_the_base_model_is_asked_without_a_workdir(self):
+    ask = ["solve", f"--config={self.config}", "--question=x"]
+    with (
+      mock.patch.object(questions.Asking, "of") as opened,
+      mock.patch.object(questions, "answer_one", return_value="said"),
+    ):
+      opened.return_value.describe.return_value = "who"
+      for more in ([], ["--round=0"]):
+        code, out, _ = self.run_console(*ask, *more)
+        self.assertEqual((code, out), (0, "said\n"))
+        context, round_, _ = opened.call_args.args
+        self.assertEqual(round_, 0)
+        self.assertFalse(context.workdir.exists())
+    # Other rounds, and other commands, are of a run.
+    self.assert_one_line(
+      self.run_console(*ask, "--round=2"), "give --workdir=FOLDER"
+    )
+    self.assert_one_line(
+      self.run_console("evolve", f"--config={self.config}"),
+      "give --workdir=FOLDER",
+    )
+
   def test_report_of_nothing(self):
     self.bind()
     code, out, _ = self.run_main("--stage=report")
@@ -510,6 +540,8 @@ class MainTest(parameterized.TestCase):
     (["sovle"], "no command 'sovle'; did you mean solve?"),
     (["status", "--jsn"], "flag 'jsn'. Did you mean: json"),
     (["runs/tiny"], "given as --workdir=runs/tiny"),
+    (["configs/tiny.py"], "given as --config=configs/tiny.py"),
+    (["tiny.py"], "given as --config=tiny.py"),
     (["status", "runs/tiny"], "given as --workdir=runs/tiny"),
   )
   def test_a_mistyped_command(self, arguments, message):
@@ -566,7 +598,7 @@ class MainTest(parameterized.TestCase):
 
   def test_one_command_by_three_names(self):
     (script,) = ROOT.glob("setup.py")
-    self.assertIn('"rstar_jax = rstar_jax.main:console"', script.read_text())
+    self.assertIn("rstar_jax = rstar_jax.__main__:console", script.read_text())
     for started in (["-m", "rstar_jax.main"], ["-m", "rstar_jax"]):
       done = subprocess.run(
         [sys.executable, *started, "sovle"],
@@ -577,6 +609,42 @@ class MainTest(parameterized.TestCase):
       )
       self.assertEqual((done.returncode, done.stdout), (1, ""))
       self.assertIn("did you mean solve?", done.stderr)
+
+  def while_it_loads(self, module: str, what: str):
+    """Runs the command; an import of `module` does `what`."""
+    text = (
+      "import os, runpy, signal, sys\n"
+      "class Finder:\n"
+      "  def find_spec(self, name, *_):\n"
+      f"    if name == {module!r}: {what}\n"
+      "sys.meta_path.insert(0, Finder())\n"
+      "runpy.run_module('rstar_jax', run_name='__main__')"
+    )
+    done = subprocess.run(
+      [sys.executable, "-c", text, "--help"],
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+  def test_control_c_while_it_loads(self):
+    self.assertEqual(
+      self.while_it_loads("absl", "os.kill(os.getpid(), signal.SIGINT)"),
+      (130, "", "\nrstar_jax: stopped\n"),
+    )
+
+  def test_a_python_that_lacks_what_the_package_needs(self):
+    lacks = "raise ModuleNotFoundError('none', name=name)"
+    self.assert_one_line(
+      self.while_it_loads("absl", lacks),
+      f"{sys.executable} has no absl: ",
+      "pip install -e .",
+    )
+    # A part of the package that is missing is no fault of the user.
+    _, _, err = self.while_it_loads("rstar_jax.commands", lacks)
+    self.assertIn("Traceback", err)
 
   def test_help_loads_no_jax(self):
     text = (
