@@ -298,7 +298,10 @@ def serve(watch: Watch, host: str = _HOST, port: int | None = None) -> _Server:
   except OSError as error:
     if port is None and error.errno == errno.EADDRINUSE:
       return _Server((host, 0), watch)
-    raise OSError(f"{host}:{port} cannot be had: {error.strerror}") from None
+    raise OSError(
+      f"{host}:{port} cannot be had ({error.strerror}): give another --port, "
+      "or leave it out, which takes one that is free"
+    ) from None
 
 
 def main(arguments: list[str] | None = None) -> int:

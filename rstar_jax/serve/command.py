@@ -106,7 +106,10 @@ def main(arguments: Sequence[str]) -> int:
   rest = flag.parse_flags(["rstar_jax serve", *arguments], given)
   try:
     if len(rest) > 1:
-      raise ValueError(f"{rest[1]!r} is no flag")
+      raise ValueError(
+        f"{rest[1]!r} is no flag; the run's folder is given as "
+        f"--workdir={rest[1]}"
+      )
     token = _token(given)
     for each in ("app", "server"):  # What the extra brings, before all else.
       importlib.import_module(f"rstar_jax.serve.{each}")
@@ -186,8 +189,9 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 @contextlib.contextmanager
 def _opened(given: flags.FlagValues) -> Iterator[tuple["Context", int]]:
   """Opens the run, or the base model alone; yields it and its round."""
-  from rstar_jax.pipeline import checks, run
+  from rstar_jax.pipeline import checks, hosts, run
 
+  hosts.check_devices()
   config = given.config
   with contextlib.ExitStack() as stack:
     if given.workdir:

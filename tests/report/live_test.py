@@ -239,7 +239,9 @@ class CommandTest(absltest.TestCase):
     watch = live.Watch(pathlib.Path(self.create_tempdir().full_path))
     with live.serve(watch, port=0) as server:
       port = server.server_address[1]
-      with self.assertRaisesRegex(OSError, f"127.0.0.1:{port} cannot be had"):
+      with self.assertRaisesRegex(
+        OSError, f"127.0.0.1:{port} cannot be had .*: give another --port"
+      ):
         live.serve(watch, port=port)
       with mock.patch.object(live, "_PORT", port), live.serve(watch) as other:
         self.assertNotEqual(other.server_address[1], port)

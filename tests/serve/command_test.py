@@ -18,6 +18,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from rstar_jax import main
+from rstar_jax.pipeline import hosts
 from rstar_jax.serve import command
 from tests.serve import held, served
 
@@ -39,7 +40,7 @@ class FlagsTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ([], "whose models? give --workdir"),
-    (["here"], "'here' is no flag"),
+    (["here"], "'here' is no flag; the run's folder is given as --workdir=h"),
     (["--host=0.0.0.0"], "RSTAR_JAX_TOKEN to what they have to send, or"),
     (["--token_env=NOT_THERE"], "the environment lacks it"),
     (["--config=configs/tiny.py", "--round=1"], "--round=1 is not in 0..0"),
@@ -48,6 +49,14 @@ class FlagsTest(parameterized.TestCase):
   def test_what_is_refused(self, arguments, words):
     self.assertIn(words, self.refusal(*arguments, "--port=0"))
     self.assertFalse(pathlib.Path("runs/not_there").exists())
+
+  def test_a_platform_that_is_not_there(self):
+    lacks = mock.patch.object(
+      hosts.jax, "devices", side_effect=RuntimeError("no tpu")
+    )
+    with lacks:
+      line = self.refusal("--config=configs/tiny.py", "--port=0")
+    self.assertIn("jax cannot use this machine's devices (no tpu)", line)
 
   def test_help_names_every_flag(self):
     said = io.StringIO()
