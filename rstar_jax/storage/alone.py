@@ -39,15 +39,23 @@ def alone(folder: store.Path, seconds: float = _SECONDS) -> Iterator[None]:
   if store.is_remote(folder):
     yield
     return
-  folder.mkdir(parents=True, exist_ok=True)
   path = pathlib.Path(folder) / layout.AT_WORK
   until = time.monotonic() + seconds
-  while (file := _locked(path)) is None:
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = _locked(path)
+  except OSError as error:
+    raise OSError(
+      f"{folder} cannot be written ({error.strerror}): give a --workdir that "
+      "can be, or make this one so"
+    ) from error
+  while file is None:
     who = _who(path)
     here = who.get("host") == socket.gethostname()
     if here or time.monotonic() > until:
       raise ValueError(_said(who, folder, path, here))
     time.sleep(_LOOK_SECONDS)
+    file = _locked(path)
   with file:
     began = {"host": socket.gethostname(), "pid": os.getpid()}
     with store.writing(path):

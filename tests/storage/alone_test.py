@@ -45,6 +45,16 @@ class AloneTest(absltest.TestCase):
       self.fail("nothing says who is at work")
     self.assertTrue(self.works())
 
+  def test_a_folder_that_cannot_be_made_is_said_with_what_to_do(self):
+    self.folder.touch()
+    for folder, why in (
+      (self.folder / "run", "Not a directory"),
+      (self.folder, "File exists"),
+    ):
+      said = rf"^{folder} cannot be written \({why}\): give a --workdir"
+      with self.assertRaisesRegex(OSError, said), alone.alone(folder):
+        self.fail("nothing can be written there")
+
   def other(self) -> subprocess.Popen:
     """Starts a process that works in the folder."""
     process = subprocess.Popen(
