@@ -169,7 +169,8 @@ def train(
 
 
 def main(argv: list[str]) -> None:
-  del argv
+  if len(argv) > 1:
+    raise ValueError(f"{argv[1]!r} is no flag; --help lists them")
   given = flags.FLAGS
   train(
     store.path(given.workdir),

@@ -28,8 +28,10 @@ from absl import app, flags, logging
 from rstar_jax import outside, rng
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.data import gsm8k
+from rstar_jax.data.files import ProblemError
 from rstar_jax.data.sources import open_source
 from rstar_jax.grading.grader import Grader
+from rstar_jax.hf import folders
 from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.storage import store
 from rstar_jax.training import own_data
@@ -129,15 +131,46 @@ def _write(path: store.Path, rows: Iterable[Mapping[str, Any]]) -> None:
   store.write(path, lines.encode())
 
 
+def read(source: str) -> list[Mapping[str, str]]:
+  """Reads rows of GSM8K.
+
+  Raises:
+    ProblemError: a row is of another form; one line, with its place.
+  """
+  rows = []
+  for row in open_source(source)[1]:
+    if row.error:
+      raise ProblemError(f"{row.place}: {row.error}")
+    found = row.value if isinstance(row.value, Mapping) else {}
+    if not all(isinstance(found.get(k), str) for k in ("question", "answer")):
+      raise ProblemError(
+        f"{row.place}: want GSM8K's fields, question and answer, both texts"
+      )
+    rows.append(found)
+  if not rows:
+    raise ProblemError(f"{source} has no rows")
+  return rows
+
+
 def main(argv: list[str]) -> None:
-  del argv
+  if len(argv) > 1:
+    raise ValueError(
+      f"{argv[1]!r} is no flag; the rows are given as --gsm8k={argv[1]}"
+    )
   given = flags.FLAGS
   output = store.path(given.output)
-  rows = [row.value for row in open_source(given.gsm8k)[1]]
-  parts = divide(rows)
+  # Programs run for minutes before the model is needed.
+  folders.find(given.policy, weights=False)
+  parts = divide(read(given.gsm8k))
   with Sandbox() as sandbox, Grader() as grader:
     solutions, left_out = rewrite(
       parts.pop("cold_start"), sandbox, grader, given.most_steps
+    )
+  reasons = "; ".join(f"{n}: {why}" for why, n in left_out.most_common())
+  if not solutions:
+    raise ValueError(
+      f"no solution of {given.gsm8k} can be rewritten ({reasons}): give some "
+      "that have GSM8K's calculator notes, as in 1+2=<<1+2=3>>3"
     )
   for name, part in parts.items():
     _write(output / f"{name}.jsonl", part)
@@ -147,7 +180,7 @@ def main(argv: list[str]) -> None:
     "%d solutions to learn from, %d left out (%s)",
     len(solutions),
     left_out.total(),
-    "; ".join(f"{n}: {why}" for why, n in left_out.most_common()),
+    reasons,
   )
   own_data.train_policy(
     solutions,

@@ -37,7 +37,7 @@ from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.pipeline import backends, models, shards
+from rstar_jax.pipeline import backends, hosts, models, shards
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage.formatting import grid
 from rstar_jax.types import Score
@@ -205,14 +205,17 @@ def _flags() -> dict[str, flags.FlagHolder]:
 
 def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
   if len(argv) > 1:
-    raise app.UsageError(f"{argv[1]!r} is no flag")
+    raise ValueError(f"{argv[1]!r} is no flag")
   config, rewards, bench, kinds, trees, output = (
     each.value for each in given.values()
   )
   if config is None or not rewards or not (bench or kinds or trees):
-    raise app.UsageError(
+    raise ValueError(
       "give --config, --reward, and --processbench, --prmbench or --trees"
     )
+  if output and not (folder := pathlib.Path(output).absolute().parent).is_dir():
+    raise ValueError(f"--output={output}: there is no folder {folder}")
+  hosts.check_devices()
   found = judge(
     config,
     rewards,

@@ -18,7 +18,7 @@ from rstar_jax import outside
 from rstar_jax.config import flag
 from rstar_jax.data import problems
 from rstar_jax.grading import choose
-from rstar_jax.pipeline import backends, run
+from rstar_jax.pipeline import backends, hosts, run
 from rstar_jax.report import inline
 from rstar_jax.search import mcts
 from rstar_jax.search.tree import Tree, trajectories
@@ -58,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _search(given: argparse.Namespace) -> Tree:
   """Searches the problem that the arguments name."""
   config = flag.load_config("configs/tiny.py")
+  hosts.check_devices()
   if given.problem < 0:
     raise ValueError(f"--problem={given.problem}: they are numbered from 0")
   config.train.count = given.problem + 1

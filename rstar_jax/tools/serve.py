@@ -22,7 +22,8 @@ from absl import app, flags
 
 from rstar_jax import outside
 from rstar_jax.config import flag
-from rstar_jax.serve import engine_server
+from rstar_jax.pipeline import hosts
+from rstar_jax.serve import command, engine_server
 
 
 def _flags() -> dict[str, flags.FlagHolder]:
@@ -48,15 +49,19 @@ def _flags() -> dict[str, flags.FlagHolder]:
 
 def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
   if len(argv) > 1:
-    raise app.UsageError(f"{argv[1]!r} is no flag")
+    raise ValueError(f"{argv[1]!r} is no flag")
   found = {name: each.value for name, each in given.items()}
   if found["config"] is None or not (found["policy"] or found["ppm"]):
-    raise app.UsageError("give --config, and --policy or --ppm, or both")
+    raise ValueError("give --config, and --policy or --ppm, or both")
   key = os.environ.get(found["api_key_env"], "")
   if found["api_key_env"] and not key:
-    raise app.UsageError(
+    raise ValueError(
       f"--api_key_env={found['api_key_env']}: the environment lacks it"
     )
+  hosts.check_devices()
+  # Before models are loaded, which takes minutes.
+  with command.listening(found["host"], found["port"]):
+    pass
   served = engine_server.Served(
     found["config"], policy=found["policy"], ppm=found["ppm"]
   )

@@ -1,7 +1,12 @@
 """The cold start: who learns from what, and which solutions are kept."""
 
-from absl.testing import absltest
+import json
+import pathlib
+from unittest import mock
 
+from absl.testing import absltest, parameterized
+
+from rstar_jax.data.files import ProblemError
 from rstar_jax.grading.grader import Grader
 from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.tools import cold_start
@@ -14,7 +19,7 @@ def row(question: str, answer: str) -> dict[str, str]:
 RIGHT = row("What is 1 and 2?", "It is 1+2=<<1+2=3>>3 in all.\n#### 3")
 
 
-class ColdStartTest(absltest.TestCase):
+class ColdStartTest(parameterized.TestCase):
   def test_a_problem_has_one_part_wherever_it_stands(self):
     rows = [row(f"What is 1 and {n}?", "") for n in range(2000)]
     parts = cold_start.divide(rows)
@@ -41,6 +46,46 @@ class ColdStartTest(absltest.TestCase):
       for each in part
     }
     self.assertEqual(levels, {"What is 1 and 2?": 1, "What is 2 and 2?": None})
+
+  @parameterized.parameters(
+    ('{"question": "How many?"}', "gsm8k.jsonl:2: want GSM8K's fields, quest"),
+    ('{"question": "How many?", "answer": [3]}', "gsm8k.jsonl:2: want GSM8K'"),
+    ("[1]", "gsm8k.jsonl:2: want GSM8K's"),
+    ("{", "gsm8k.jsonl:2: is not JSON"),
+    (None, "has no rows"),
+  )
+  def test_rows_of_another_form(self, line, said):
+    path = pathlib.Path(self.create_tempdir().full_path) / "gsm8k.jsonl"
+    path.write_text(json.dumps(RIGHT) + "\n")
+    self.assertEqual(cold_start.read(str(path)), [RIGHT])
+    path.write_text(f"{json.dumps(RIGHT)}\n{line}\n" if line else "")
+    with self.assertRaisesRegex(ProblemError, said):
+      cold_start.read(str(path))
+
+  def test_a_model_that_is_not_there_is_said_before_programs_run(self):
+    folder = self.create_tempdir().full_path
+    given = mock.Mock(gsm8k="none.jsonl", policy=f"{folder}/no", output=folder)
+    with mock.patch.object(cold_start.flags, "FLAGS", given):
+      with self.assertRaisesRegex(ValueError, f"no folder {folder}/no"):
+        cold_start.main(["program"])
+      with self.assertRaisesRegex(ValueError, "given as --gsm8k=a.jsonl$"):
+        cold_start.main(["program", "a.jsonl"])
+
+  def test_nothing_to_learn_from_is_said_before_training(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    rows = [row(f"What is 1 and {n}?", "It is 3.\n#### 3") for n in range(9)]
+    lines = "\n".join(map(json.dumps, rows))
+    (folder / "plain.jsonl").write_text(lines)
+    given = mock.Mock(gsm8k=f"{folder}/plain.jsonl", output=folder / "out")
+    given.configure_mock(policy=folder, most_steps=0)
+    with (
+      mock.patch.object(cold_start.flags, "FLAGS", given),
+      mock.patch.object(cold_start.own_data, "train_policy") as train,
+      self.assertRaisesRegex(ValueError, "no calculator note.*<<1[+]2=3>>3"),
+    ):
+      cold_start.main(["program"])
+    train.assert_not_called()
+    self.assertFalse((folder / "out").exists())
 
   def test_solutions_are_run_and_what_is_left_out_is_counted(self):
     rows = [

@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import sys
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest
@@ -135,6 +136,25 @@ class JudgeRewardsTest(absltest.TestCase):
     np.testing.assert_array_equal(tree.ppm[1:], [0.25, -0.5])
     self.assertEqual(found["ppm"][0], 1)
     self.assertEqual(found["chance"][0], 0.5)
+
+  def run_main(self, *argv, **given):
+    names = ("config", "reward", "processbench", "prmbench", "trees", "output")
+    values = dict.fromkeys(names, "") | {"config": None, "reward": []} | given
+    holders = {name: mock.Mock(value=each) for name, each in values.items()}
+    program.main(["program", *argv], holders)
+
+  def test_what_is_wrong_is_said_before_a_model_is_loaded(self):
+    enough = {"config": Config(), "reward": ["a"], "trees": "trees"}
+    output = str(self.folder / "none" / "figures.json")
+    with mock.patch.object(program, "judge") as judge:
+      for argv, given, said in (
+        (["a"], enough, "^'a' is no flag$"),
+        ([], {"reward": ["a"]}, "^give --config, --reward, and --process"),
+        ([], enough | {"output": output}, "there is no folder .*/none$"),
+      ):
+        with self.assertRaisesRegex(ValueError, said):
+          self.run_main(*argv, **given)
+    judge.assert_not_called()
 
   def test_what_is_missing(self):
     with self.assertRaisesRegex(ProblemError, "has no gsm8k.jsonl, on which"):

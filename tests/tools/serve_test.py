@@ -1,10 +1,10 @@
 """The command that serves our engine: what it refuses, and what it starts."""
 
 import os
+import socket
 import types
 from unittest import mock
 
-from absl import app
 from absl.testing import absltest, parameterized
 
 from rstar_jax.tools import serve
@@ -33,12 +33,22 @@ class ServeTest(parameterized.TestCase):
     ({"ppm": "a", "api_key_env": "NO_KEY"}, "NO_KEY: the environment lacks"),
   )
   def test_refuses(self, values, message):
-    with self.assertRaisesRegex(app.UsageError, message):
+    with self.assertRaisesRegex(ValueError, message):
       serve.main([""], given(**values))
 
   def test_an_argument_that_is_no_flag(self):
-    with self.assertRaisesRegex(app.UsageError, "'runs' is no flag"):
+    with self.assertRaisesRegex(ValueError, "'runs' is no flag"):
       serve.main(["", "runs"], given(ppm="a"))
+
+  def test_a_port_that_is_taken_is_said_before_models_are_loaded(self):
+    with (
+      socket.create_server(("127.0.0.1", 0)) as other,
+      mock.patch.object(serve.engine_server, "Served") as served,
+    ):
+      port = other.getsockname()[1]
+      with self.assertRaisesRegex(OSError, f"port {port}: .*another --port"):
+        serve.main([""], given(policy="p", port=port))
+    served.assert_not_called()
 
   def test_starts_a_server_of_the_models_with_the_key(self):
     # A server that answers is in serve/engine_server_test.

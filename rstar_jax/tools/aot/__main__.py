@@ -72,10 +72,11 @@ def price(config: Config) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-  del argv
+  if len(argv) > 1:
+    raise ValueError(f"{argv[1]!r} is no flag; the slice is --topology=v5e:4x4")
   unknown = sorted(set(_PROGRAMS.value) - set(programs.NAMES))
   if unknown:
-    raise app.UsageError(f"--programs: {unknown} are none of {programs.NAMES}")
+    raise ValueError(f"--programs: {unknown} are none of {programs.NAMES}")
   # No device is used; libtpu would look for one.
   jax.config.update("jax_platforms", "cpu")
   config = _CONFIG.value
