@@ -97,13 +97,12 @@ def try_out(wheel: pathlib.Path) -> None:
         **{"stdout": subprocess.PIPE, "text": True},
       ).stdout
 
-    do(sys.executable, "-m", "venv", "venv")
-    # Its own caches and settings stay those of the user.
-    install = ("-m", "pip", "install", "-q", "--no-compile", str(wheel))
-    subprocess.run(
-      [f"{folder}/venv/bin/python", *install],
-      **{"cwd": folder, "env": kept, "check": True},
-    )
+    do(sys.executable, "-m", "venv", "--without-pip", "venv")
+    # By the pip of this environment, whose caches and settings are the user's.
+    pip = ("-m", "pip", "--python", f"{folder}/venv/bin/python", "install")
+    words = [sys.executable, *pip, "--no-compile", str(wheel)]
+    print("==", *words, flush=True)
+    subprocess.run(words, **{"cwd": folder, "env": kept, "check": True})
     command = f"{folder}/venv/bin/rstar_jax"
     assert "rollout" in do(command, "--help")
     config = "--config=configs/tiny.py"
