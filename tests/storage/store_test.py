@@ -39,7 +39,10 @@ class PathTest(StoreTest):
     self.assertEqual(str(path), "gs://b/run/round_1")
     self.assertTrue(store.is_remote(path))
 
-  @parameterized.parameters("s3://b/run", "gs://", "gs:///", "http://x/y")
+  @parameterized.parameters(
+    *("s3://b/run", "gs://", "gs:///", "http://x/y", "gs:/b/run"),
+    pathlib.Path("gs://b/run"),
+  )
   def test_other_kinds_are_refused(self, where):
     with self.assertRaisesRegex(ValueError, f"{where} is neither"):
       store.path(where)
