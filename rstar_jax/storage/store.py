@@ -71,7 +71,7 @@ def path(where: str | Path) -> Path:
     ValueError: another URL, or gs:// without gcsfs installed.
   """
   text = str(where)
-  # gs:/ is a slip, or pathlib's: as a folder it would be lost with a TPU's disk.
+  # gs:/ is a slip, or pathlib's: such a folder would end with a TPU's disk.
   if "://" not in text and not text.startswith(_SCHEME[:-1]):
     return pathlib.Path(where)
   if not text.startswith(_SCHEME) or not text.removeprefix(_SCHEME).strip("/"):
