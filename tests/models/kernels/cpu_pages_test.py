@@ -22,7 +22,11 @@ _LAYER, _LAYERS, _COUNT, _COLUMNS = 1, 2, 32, 6
 _LENGTHS, _SHARED = (61, 83, 81, 90), (0, 37, 75, 0)
 
 
-_attend = jax.jit(cpu.attend_pages, static_argnames=("count", "window"))
+_attend = jax.jit(
+  cpu.attend_pages,
+  static_argnames=("count", "window"),
+  donate_argnames="pages",
+)
 
 
 class Sequences:
@@ -92,11 +96,12 @@ class Sequences:
       # Rows of the call are in the order of its runs.
       order = [s for s, *_ in runs]
       rows = [order.index(s) for s, _ in tokens]
+      # Arrays of numpy: of jax, each would be a program's call of its own.
       mixed, pages = _attend(
-        *(q, k, v, pages, jnp.asarray(tables[order])),
-        jnp.asarray(rows, jnp.int32),
-        jnp.asarray([p for _, p in tokens], jnp.int32),
-        layer=jnp.int32(_LAYER),
+        *(q, k, v, pages, tables[order]),
+        np.array(rows, np.int32),
+        np.array([p for _, p in tokens], np.int32),
+        layer=np.int32(_LAYER),
         count=_COUNT,
         window=window,
       )
