@@ -17,6 +17,7 @@ from rstar_jax.search import mcts
 from rstar_jax.search.requests import Calls
 from rstar_jax.testing import ByteTokenizer
 from rstar_jax.types import Problem
+from tests.models.jitted import call
 from tests.parity import compare, reward_cases
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -60,7 +61,7 @@ class DialogueTest(absltest.TestCase):
     ids = Chat().encode(text)
     # One length for all, so that little is compiled; the model is causal.
     padded = np.array([ids + [0] * (200 - len(ids))], np.int32)
-    return float(self.model(padded)[0, len(ids) - 1])
+    return float(call(self.model, padded)[0, len(ids) - 1])
 
   def test_reads_the_dialogue_whole(self):
     tokenizer = Chat()

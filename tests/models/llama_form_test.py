@@ -9,6 +9,7 @@ from flax import nnx
 from rstar_jax.models import llama_form
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
+from tests.models.jitted import call
 
 
 def make(head="lm"):
@@ -23,7 +24,7 @@ class LlamaFormTest(parameterized.TestCase):
     self.assertEqual(llama.config.family, "llama")
     self.assertTrue(llama.config.o_bias)
     ids = jnp.arange(3, 41)[None]
-    np.testing.assert_array_equal(model(ids), llama(ids))
+    np.testing.assert_array_equal(call(model, ids), call(llama, ids))
     back = llama_form.to_qwen2(llama)
     self.assertEqual(back.config, model.config)
     self.assertEqual(back.head, head)

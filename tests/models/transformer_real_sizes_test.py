@@ -5,6 +5,7 @@
 
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -12,6 +13,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax.hf import model_config
 from rstar_jax.models import rotary, transformer
 from tests.models import plain
+from tests.models.jitted import call
 from tests.parity import real_sizes
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -36,6 +38,12 @@ def layer_of(kind, width, dtype="float32"):
   )
 
 
+def tables(positions, config, spans):
+  """Returns cosines and sines, by one program."""
+  run = jax.jit(lambda *arrays: rotary.rotary(arrays[0], config, arrays[1]))
+  return [np.asarray(each) for each in run(positions, spans)]
+
+
 class RotaryTest(parameterized.TestCase):
   @parameterized.parameters(*TABLES)
   def test_tables(self, name, kind, width, positions):
@@ -43,8 +51,8 @@ class RotaryTest(parameterized.TestCase):
       real_sizes.fields(kind, width), "real_sizes"
     )
     positions = np.array(positions)
-    spans = jnp.full(len(positions), positions[-1] + 1)
-    found = rotary.rotary(jnp.asarray(positions), config, spans)
+    spans = np.full(len(positions), positions[-1] + 1)
+    found = tables(positions, config, spans)
     # In float32 an angle is off by some parts in ten millions.
     bound = (1e-6 + 5e-7 * positions)[:, None]
     angles = np.outer(positions, plain.frequencies(config, positions[-1] + 1))
@@ -64,12 +72,12 @@ class RotaryTest(parameterized.TestCase):
     config = model_config.from_fields(
       real_sizes.fields("longrope", width), "real_sizes"
     )
-    positions = jnp.array(real_sizes.SHORT)
+    positions = np.array(real_sizes.SHORT)
     for span, name in (
       (real_sizes.BORDER, f"longrope_{width}_short"),
       (real_sizes.BORDER + 1, f"longrope_{width}"),
     ):
-      found = rotary.rotary(positions, config, jnp.full(len(positions), span))
+      found = tables(positions, config, np.full(len(positions), span))
       for table, ours in zip(EXPECTED[name], found, strict=True):
         np.testing.assert_allclose(
           ours[:, 0], table[: len(positions)], rtol=0, atol=2e-3
@@ -97,7 +105,7 @@ class LayerTest(parameterized.TestCase):
     ids, kept = real_sizes.tokens(length), real_sizes.KEPT
     hidden = {
       dtype: np.asarray(
-        layer_of(kind, width, dtype).hidden(jnp.asarray(ids)), np.float32
+        call(layer_of(kind, width, dtype), ids, name="hidden"), np.float32
       )[0, -kept:]
       for dtype in ("float32", "bfloat16")
     }

@@ -22,6 +22,7 @@ from rstar_jax.tasks.code import CODE
 from rstar_jax.tasks.task import Task
 from rstar_jax.types import Problem
 from tests import tiny_run
+from tests.models.jitted import call
 from tests.pipeline.context_test import ContextCase
 from tests.pipeline.models_test import OtherModelCase
 
@@ -103,7 +104,7 @@ class OtherModelTest(OtherModelCase):
     backend = backends.ModelBackend(self.other(), 0, reward_model=str(folder))
     (values,) = backend.steps().score(["a"], [()], [["text", "of words"]])
     ids = np.array([self.plain.encode("a\n\nof words")])
-    np.testing.assert_allclose(values[1], ppm(ids)[0, -1], atol=1e-6)
+    np.testing.assert_allclose(values[1], call(ppm, ids)[0, -1], atol=1e-6)
     self.config.eval.reward_model = str(folder)
     calls = backends.load_calls(self.other(), 0)
     (again,) = calls.score(["a"], [()], [["text", "of words"]])

@@ -22,6 +22,7 @@ from rstar_jax.storage import manifests
 from rstar_jax.tools import train_tokenizer
 from rstar_jax.training import lora
 from tests import tiny_gguf
+from tests.models.jitted import call
 from tests.pipeline.context_test import ContextCase
 
 
@@ -67,7 +68,7 @@ class OtherModelTest(OtherModelCase):
     self.assertGreaterEqual(model.config.vocab_size, tokenizer.vocab_size)
     self.assertEqual(tokenizer.id_of(grammar.CODE), tokenizer.known)
     ids = tokenizer.encode(f"a{grammar.CODE}b")
-    self.assertTrue(np.isfinite(model(np.array([ids]))).all())
+    self.assertTrue(np.isfinite(call(model, np.array([ids]))).all())
 
   def test_a_round_keeps_the_ids(self):
     context = self.other()
@@ -155,7 +156,7 @@ class OtherModelTest(OtherModelCase):
     manifests.write(folder, {}, [])
     again = models.load_policy(context, 1)
     ids = np.array([[*expected, 267]])
-    np.testing.assert_allclose(again(ids), model(ids), atol=1e-6)
+    np.testing.assert_allclose(call(again, ids), call(model, ids), atol=1e-6)
     self.assertEqual(HfTokenizer(folder).encode("cab<code>"), expected)
 
 

@@ -21,6 +21,7 @@ from rstar_jax.steps import prompts
 from rstar_jax.training import loop, own_data
 from rstar_jax.types import PreferencePair
 from tests import tiny_run
+from tests.models.jitted import call
 
 CONFIG = TrainConfig(
   epochs=8,
@@ -114,7 +115,7 @@ class OwnDataTest(parameterized.TestCase):
     ids = np.array([tokenizer.encode(text)])
 
     def likelihood(model) -> float:
-      logits = np.asarray(nnx.log_softmax(model(ids)[0, :-1]))
+      logits = np.asarray(nnx.log_softmax(call(model, ids)[0, :-1]))
       return float(np.take_along_axis(logits, ids[0, 1:, None], 1).sum())
 
     folder = self.folder / "policy"

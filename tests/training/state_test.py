@@ -96,7 +96,7 @@ class OptimizerTest(absltest.TestCase):
     tx = state.optimizer(config, 10)
     params = {"kernel": jnp.array([[2.0]]), "bias": jnp.array([2.0])}
     grads = {"kernel": jnp.array([[3.0]]), "bias": jnp.array([-3.0])}
-    updates, _ = tx.update(grads, tx.init(params), params)
+    updates, _ = jax.jit(tx.update)(grads, tx.init(params), params)
     np.testing.assert_allclose(updates["kernel"], -0.5 - 0.1, rtol=1e-5)
     np.testing.assert_allclose(updates["bias"], [0.5], rtol=1e-5)
 
@@ -107,14 +107,14 @@ class OptimizerTest(absltest.TestCase):
     tx, rng = state.optimizer(config, 8), np.random.default_rng(1)
     params = {"kernel": rng.normal(size=(2, 3)), "bias": rng.normal(size=3)}
     expected = dict(params)
-    params = jax.tree.map(jnp.float32, params)
-    moments, opt_state = {}, tx.init(params)
+    params = jax.tree.map(np.float32, params)
+    moments, opt_state, update = {}, tx.init(params), jax.jit(tx.update)
     for t in range(1, 5):
       grads = {name: rng.normal(size=x.shape) for name, x in expected.items()}
-      updates, opt_state = tx.update(
-        jax.tree.map(jnp.float32, grads), opt_state, params
+      updates, opt_state = update(
+        jax.tree.map(np.float32, grads), opt_state, params
       )
-      params = jax.tree.map(jnp.add, params, updates)
+      params = jax.tree.map(np.add, params, updates)
       rate = 0.25 * (1 - (t - 1) / 8)
       for name, g in grads.items():
         m, v = moments.get(name, (0.0, 0.0))
@@ -130,7 +130,7 @@ class OptimizerTest(absltest.TestCase):
     tx = state.optimizer(_config(clip=1.0), 10)
     params = {"w": jnp.zeros(2)}
     grads = {"w": jnp.array([3.0, 4.0])}
-    _, opt_state = tx.update(grads, tx.init(params), params)
+    _, opt_state = jax.jit(tx.update)(grads, tx.init(params), params)
     (first_moment,) = [
       x for x in jax.tree.leaves(opt_state) if x.shape == (2,) and x[0] > 0.05
     ]
@@ -189,11 +189,12 @@ class OptimizerTest(absltest.TestCase):
       clip=1e9,
     )
     tx = state.optimizer(config, 10)
-    params = {"layers": {"up": jnp.full((3, 5), 2.0)}, "embedding": jnp.ones(4)}
-    opt_state = tx.init(params)
-    still, _ = tx.update(
-      jax.tree.map(jnp.zeros_like, params), opt_state, params
-    )
+    params = {
+      "layers": {"up": np.full((3, 5), 2.0, np.float32)},
+      "embedding": np.ones(4, np.float32),
+    }
+    opt_state, update = tx.init(params), jax.jit(tx.update)
+    still, _ = update(jax.tree.map(np.zeros_like, params), opt_state, params)
     # Without a gradient a weight loses rate x decay of itself.
     np.testing.assert_allclose(
       still["layers"]["up"], -0.5 * 0.1 * 2.0, rtol=1e-5
@@ -202,7 +203,7 @@ class OptimizerTest(absltest.TestCase):
     m = v = 0.0
     for t, size in enumerate((0.5, -0.25), 1):
       grads = jax.tree.map(lambda x, size=size: x * 0 + size, params)
-      updates, opt_state = tx.update(grads, opt_state, params)
+      updates, opt_state = update(grads, opt_state, params)
       m, v = 0.7 * m + 0.3 * size, 0.9 * v + 0.1 * size**2
       ahead = 0.7 * m / (1 - 0.7 ** (t + 1)) + 0.3 * size / (1 - 0.7**t)
       step = -0.5 * ahead / np.sqrt(v / (1 - 0.9**t))
@@ -210,14 +211,14 @@ class OptimizerTest(absltest.TestCase):
 
   def test_muon_takes_the_weights_of_layers_alone(self):
     params = {
-      "embedding": jnp.ones((5, 3)),
+      "embedding": np.ones((5, 3)),
       "layers": {
-        "norm": jnp.ones(3),
-        "down": jnp.ones((3, 7)),
-        "q": jnp.ones((2, 4, 3)),
-        "o": jnp.ones((3, 2, 4)),
-        "q_bias": jnp.ones((2, 4)),
-        "experts": {"up": jnp.ones((5, 3, 7))},
+        "norm": np.ones(3),
+        "down": np.ones((3, 7)),
+        "q": np.ones((2, 4, 3)),
+        "o": np.ones((3, 2, 4)),
+        "q_bias": np.ones((2, 4)),
+        "experts": {"up": np.ones((5, 3, 7))},
       },
     }
     found = state._muon_dimensions(params)
@@ -238,7 +239,7 @@ class OptimizerTest(absltest.TestCase):
 
   def test_what_is_not_a_matrix_is_not_decayed(self):
     found = state._decayed(
-      {"w": jnp.ones((2, 3)), "q_bias": jnp.ones((2, 3)), "norm": jnp.ones(3)}
+      {"w": np.ones((2, 3)), "q_bias": np.ones((2, 3)), "norm": np.ones(3)}
     )
     self.assertEqual(found, {"w": True, "q_bias": False, "norm": False})
 
@@ -278,7 +279,7 @@ class StepTest(parameterized.TestCase):
       "y": jnp.array([1.25, 5.0]),
       "m": jnp.array([1.0, 0.0]),
     }
-    after, metrics = state.make_step(_loss, tx)(
+    after, metrics = jax.jit(state.make_step(_loss, tx))(
       state.init(_params(), tx), batch
     )
     # (0.25 - 1.25)^2, whose gradient by b is -2.
@@ -303,7 +304,7 @@ class StepTest(parameterized.TestCase):
     metrics = jax.jit(state.make_step(loss, tx))(state.init(params, tx), batch)[
       1
     ]
-    plain = jax.grad(lambda params: loss(params, batch)[0] / 2)(params)
+    plain = jax.jit(jax.grad(lambda params: loss(params, batch)[0] / 2))(params)
     squares: dict[str, float] = {}
     for path, grad in arrays_in(plain).items():
       group = {"layers": path[2:3], "norm": ("norms",), "lm_head": ("head",)}
@@ -329,7 +330,8 @@ class StepTest(parameterized.TestCase):
       "y": jnp.array([1.25, 5.0]),
       "m": jnp.array([0.5, 0.0]),
     }
-    _, metrics = state.make_step(_loss, tx)(state.init(_params(), tx), batch)
+    step = jax.jit(state.make_step(_loss, tx))
+    _, metrics = step(state.init(_params(), tx), batch)
     self.assertAlmostEqual(float(metrics["loss"]), 0.5)
     self.assertAlmostEqual(float(metrics["count"]), 0.5)
 
@@ -337,7 +339,7 @@ class StepTest(parameterized.TestCase):
     tx = state.optimizer(_config(), 10)
     batch = _batch(4) | {"m": np.zeros(4, np.float32)}
     before = state.init(_params(), tx)
-    after, metrics = state.make_step(_loss, tx)(before, batch)
+    after, metrics = jax.jit(state.make_step(_loss, tx))(before, batch)
     np.testing.assert_array_equal(after.params["w"], before.params["w"])
     self.assertEqual(float(metrics["loss"]), 0.0)
 
