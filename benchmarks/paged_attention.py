@@ -23,14 +23,15 @@ from jax.experimental import topologies
 from rstar_jax.models import sharding
 from rstar_jax.models.kernels import ragged_pages, shared_plan
 from rstar_jax.models.paged_attention import PagedAttention
+from rstar_jax.models.paths import Layer, Paths
 
 LAYERS, HEADS, KV_HEADS, DIM = 28, 28, 4, 128
 ROWS, TOKENS = 256, 3328
 KINDS = "pallas", "ragged"
 
 
-def candidates(path: int, of_leaf: int, page: int) -> tuple[np.ndarray, ...]:
-  """Returns tables, rows and positions of a step of candidates."""
+def candidates(path: int, of_leaf: int, page: int) -> Paths:
+  """Returns the paths of a step of candidates."""
   rng = np.random.default_rng(0)
   width = TOKENS // page
   tables = np.arange(ROWS * width, dtype=np.int32).reshape(ROWS, width)
@@ -41,17 +42,17 @@ def candidates(path: int, of_leaf: int, page: int) -> tuple[np.ndarray, ...]:
     length = path + rng.integers(page)
     tables[leaf, : length // page] = tables[leaf.start, : length // page]
     positions[leaf] = length + rng.integers(99, size=len(positions[leaf]))
-  return tables, np.arange(ROWS, dtype=np.int32), positions
+  return Paths(tables, np.arange(ROWS, dtype=np.int32), positions)
 
 
-def megabytes(kind: str, where: tuple[np.ndarray, ...], page: int) -> float:
+def megabytes(kind: str, paths: Paths, page: int) -> float:
   """Returns what a chip's part of a layer reads."""
   like = jax.ShapeDtypeStruct((1, page, 2 * KV_HEADS // 4, DIM), jnp.bfloat16)
   if kind == "pallas":
-    plan = jax.jit(functools.partial(shared_plan.plan, like))(*where)
-    return shared_plan.bytes_read(plan.reads, like) / 1e6
-  plan = jax.jit(functools.partial(ragged_pages.plan, like))(*where)
-  return ragged_pages.bytes_read(plan.reads, like, TOKENS // page) / 1e6
+    _, reads = jax.jit(functools.partial(shared_plan.plan, like))(paths)
+    return shared_plan.bytes_read(reads, like) / 1e6
+  _, reads = jax.jit(functools.partial(ragged_pages.plan, like))(paths)
+  return ragged_pages.bytes_read(reads, like, TOKENS // page) / 1e6
 
 
 def compiled(topology: str, kind: str, page: int, slots: int) -> dict:
@@ -67,15 +68,13 @@ def compiled(topology: str, kind: str, page: int, slots: int) -> dict:
     place = jax.sharding.NamedSharding(mesh, jax.P(*spec))
     return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
 
-  def run(q, kept, *where):
-    plan = attention.plan(kept, *where)
+  def run(q, kept, paths):
+    paths = attention.plan(kept, paths)
 
-    def add(state, layer):
+    def add(state, index):
       q, kept = state
       k, v = q[:, :KV_HEADS] * 0.5, q[:, KV_HEADS : 2 * KV_HEADS]
-      return attention.attend(
-        *(q, k, v, kept, *where), layer=layer, count=count, plan=plan
-      ), None
+      return attention.attend(q, k, v, kept, paths, Layer(index, count)), None
 
     return jax.lax.scan(add, (q, kept), jnp.arange(LAYERS))[0]
 
@@ -87,9 +86,11 @@ def compiled(topology: str, kind: str, page: int, slots: int) -> dict:
       .lower(
         array((slots, HEADS, DIM), None, "tensor"),
         array((LAYERS * count, page, 2 * KV_HEADS, DIM), None, None, "tensor"),
-        integers((ROWS, TOKENS // page)),
-        integers((slots,)),
-        integers((slots,)),
+        Paths(
+          integers((ROWS, TOKENS // page)),
+          integers((slots,)),
+          integers((slots,)),
+        ),
       )
       .compile()
       .memory_analysis()
@@ -116,8 +117,8 @@ def main() -> None:
   for page in args.page:
     for path in args.path:
       for of_leaf in args.of_leaf:
-        where = candidates(path, of_leaf, page)
-        moved = {kind: round(megabytes(kind, where, page), 1) for kind in KINDS}
+        paths = candidates(path, of_leaf, page)
+        moved = {kind: round(megabytes(kind, paths, page), 1) for kind in KINDS}
         line = dict(page=page, path=path, of_leaf=of_leaf, megabytes=moved)
         print(json.dumps(line), flush=True)
   # Not a TPU's own host.

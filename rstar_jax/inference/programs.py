@@ -14,7 +14,7 @@ from rstar_jax.inference import sampler
 from rstar_jax.inference.runs import Run
 from rstar_jax.models.layers import in_blocks
 from rstar_jax.models.paged_attention import PagedAttention
-from rstar_jax.models.pages import Slots
+from rstar_jax.models.paths import Paths, Slots
 from rstar_jax.models.sharding import row_shards
 from rstar_jax.models.step import step
 from rstar_jax.models.transformer import Transformer
@@ -85,7 +85,7 @@ class PrefillPlan:
 
   Attributes:
     array: [4, T].
-    tokens, positions, spans, rows: [T]; see `pages.Slots`.
+    tokens, positions, spans, rows: [T]; see `Slots` and `Paths`.
     both: [R, 2 + P].
     copies: [R, 2]; see `DecodePlan`.
     tables: [R, P].
@@ -183,9 +183,10 @@ def decode(
   shards = row_shards(options.attention.mesh)
   rows = jnp.arange(plan.shape[1] // shards, dtype=jnp.int32)
   rows = jnp.tile(rows, shards)
-  reads = None
+  paths = Paths(tables, rows, positions)
   if 0 in model.config.windows():
-    reads = options.attention.reads(pages, tables, rows, positions)
+    reads = options.attention.reads(pages, paths)
+    paths = dataclasses.replace(paths, reads=reads)
 
   def inner(index, state):
     pages, last, drawn, logprobs = state
@@ -193,10 +194,11 @@ def decode(
     hidden, pages = step(
       model,
       pages,
-      Slots(tokens, positions[index], spans, rows, tables),
+      Slots(
+        tokens, spans, dataclasses.replace(paths, positions=positions[index])
+      ),
       layers=options.layers,
       attention=options.attention,
-      reads=reads,
     )
     last, logprob = in_blocks(
       functools.partial(_sample, options.method),
@@ -259,7 +261,7 @@ def prefill(
   hidden, pages = step(
     model,
     pages,
-    Slots(tokens, positions, spans, rows, both[:, _COPY:]),
+    Slots(tokens, spans, Paths(both[:, _COPY:], rows, positions)),
     layers=options.layers,
     attention=options.attention,
   )

@@ -15,6 +15,7 @@ from rstar_jax.models.kernels import (
   shared_pages,
   shared_plan,
 )
+from rstar_jax.models.paths import Layer, Paths
 from rstar_jax.models.sharding import RULES, row_shards
 
 Kind = Literal["xla", "cpp", "pallas", "ragged"]
@@ -59,56 +60,35 @@ class PagedAttention:
     )
     return jax.jit(make, out_shardings=place)()
 
-  def plan(
-    self,
-    pages: jax.Array,
-    tables: jax.Array,
-    rows: jax.Array,
-    positions: jax.Array,
-    *,
-    window: int = 0,
-    reads: Any = None,
-  ) -> Any:
-    """Plans `attend`, once for all layers; None where there is nothing to plan.
+  def plan(self, pages: jax.Array, paths: Paths) -> Paths:
+    """Plans `attend`, once for all layers that have the paths' window.
 
     Args:
       pages: for their shape.
-      tables: int32 [R, P].
-      rows: int32 [T].
-      positions: int32 [T].
-      window: see `pages.attend`.
-      reads: of a plan for the same rows, whose positions are not lower.
+      paths: of the slots. Reads that they have are kept: of the same rows at
+        positions that are not lower, and without a window.
     """
     if self.kind not in ("pallas", "ragged"):
-      return None
+      return paths
     of_kind = {
       "pallas": shared_plan.plan,
       "ragged": ragged_pages.plan,
     }[self.kind]
-
-    def run(reads, *arrays):
-      return of_kind(*arrays, window=window, reads=reads)
-
     by_row = jax.P(RULES.batch)
     cut = self._pages(pages.shape[2] // 2)
-    specs = by_row, cut, by_row, by_row, by_row
-    return self._cut(run, specs, by_row)(reads, pages, tables, rows, positions)
+    run = self._cut(of_kind, (cut, by_row), by_row)
+    places, reads = run(pages, paths)
+    return dataclasses.replace(paths, places=places, reads=reads)
 
-  def reads(
-    self,
-    pages: jax.Array,
-    tables: jax.Array,
-    rows: jax.Array,
-    positions: jax.Array,
-  ) -> Any:
+  def reads(self, pages: jax.Array, paths: Paths) -> Any:
     """Returns reads for plans of several steps, of positions [K, T].
 
-    They are for layers without a window.
+    They are for layers without a window; None is a kind that keeps none.
     """
     if self.kind != "pallas":
       return None
-    last = jnp.max(positions, axis=0)
-    return self.plan(pages, tables, rows, last).reads
+    last = jnp.max(paths.positions, axis=0)
+    return self.plan(pages, dataclasses.replace(paths, positions=last)).reads
 
   def attend(
     self,
@@ -116,45 +96,25 @@ class PagedAttention:
     k: jax.Array,
     v: jax.Array,
     pages: jax.Array,
-    tables: jax.Array,
-    rows: jax.Array,
-    positions: jax.Array,
-    *,
-    layer: int | jax.Array,
-    count: int,
-    window: int = 0,
-    softcap: float = 0.0,
-    sinks: jax.Array | None = None,
-    plan: Any = None,
+    paths: Paths,
+    layer: Layer,
   ) -> tuple[jax.Array, jax.Array]:
     """Writes a step's tokens and attends to their paths; see `pages.attend`.
 
-    `plan` is from `plan`, of the same tokens and window.
+    The paths are those that `plan` returns.
     """
-    one = {
+    run = {
       "xla": pages_lib.attend,
       "cpp": cpu.attend_pages,
       "pallas": shared_pages.attend,
       "ragged": ragged_pages.attend,
     }[self.kind]
-
-    def run(layer, plan, sinks, *arrays):
-      options = {} if plan is None else {"plan": plan}
-      if softcap:
-        options["softcap"] = softcap
-      if sinks is not None:
-        options["sinks"] = sinks
-      return one(*arrays, layer=layer, count=count, window=window, **options)
-
-    by_row = jax.P(RULES.batch)
-    by_head = jax.P(RULES.batch, self._heads(k.shape[1]))
-    cut = self._pages(k.shape[1])
-    of_heads = jax.P(self._heads(k.shape[1]))
-    specs = jax.P(), by_row, of_heads, *[by_head] * 3, cut, *[by_row] * 3
-    layer = jnp.asarray(layer, jnp.int32)
-    return self._cut(run, specs, (by_head, cut))(
-      layer, plan, sinks, q, k, v, pages, tables, rows, positions
-    )
+    heads, cut = self._heads(k.shape[1]), self._pages(k.shape[1])
+    by_row, by_head = jax.P(RULES.batch), jax.P(RULES.batch, heads)
+    whole = dataclasses.replace(layer, index=jax.P(), sinks=jax.P(heads))
+    specs = by_head, by_head, by_head, cut, by_row, whole
+    run = self._cut(run, specs, (by_head, cut))
+    return run(q, k, v, pages, paths, layer)
 
   def copy(
     self,

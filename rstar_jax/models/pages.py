@@ -7,49 +7,15 @@ page i of layer l is l * pages + i. Letters: T token slots, R rows of tables, P
 pages of a table, L layers, N query heads, K key/value heads, G = N / K, H head.
 """
 
-import dataclasses
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 from rstar_jax.models.config import PAGE, ModelConfig
 from rstar_jax.models.layers import MASKED, capped, move
+from rstar_jax.models.paths import Layer, Paths
 
 # Pages whose scores are in memory at once.
 _BLOCK = 8
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Slots:
-  """The tokens of one step, and where their keys and values are.
-
-  Attributes:
-    tokens: int32 [T].
-    positions: int32 [T], in their paths; -1 is an empty slot.
-    spans: int32 [T], most tokens of a slot's path; see `rotary.rotary`.
-    rows: int32 [T], the row of `tables` of each slot, not decreasing.
-    tables: int32 [R, P], the pages of each row's path.
-  """
-
-  tokens: jax.Array
-  positions: jax.Array
-  spans: jax.Array
-  rows: jax.Array
-  tables: jax.Array
-
-
-class Plan(NamedTuple):
-  """The part of a step's attention that all layers share.
-
-  Attributes:
-    places: int32 [T]; see `places`.
-    reads: what a kernel reads.
-  """
-
-  places: jax.Array
-  reads: Any
 
 
 def empty(config: ModelConfig, count: int, lanes: int = 1) -> jax.Array:
@@ -95,15 +61,8 @@ def attend(
   k: jax.Array,
   v: jax.Array,
   pages: jax.Array,
-  tables: jax.Array,
-  rows: jax.Array,
-  positions: jax.Array,
-  *,
-  layer: int | jax.Array,
-  count: int,
-  window: int = 0,
-  softcap: float = 0.0,
-  sinks: jax.Array | None = None,
+  paths: Paths,
+  layer: Layer,
 ) -> tuple[jax.Array, jax.Array]:
   """Writes tokens to their pages and attends to their paths, by XLA.
 
@@ -115,44 +74,37 @@ def attend(
     k: [T, K, H].
     v: [T, K, H].
     pages: [L * count, PAGE, 2 K, H], or with more numbers of a head.
-    tables: int32 [R, P]; see `Slots`.
-    rows: int32 [T].
-    positions: int32 [T].
-    layer: from 0.
-    count: pages of a layer.
-    window: tokens that a token attends to, itself included; 0 is no limit.
-    softcap: see `ModelConfig.attention_softcap`.
-    sinks: [N], scores of no key; None is none.
+    paths: of the T slots.
+    layer: whose pages these are.
 
   Returns:
     [T, N, H], 0 for empty slots; and the pages with the new keys and values.
   """
-  at = places(tables, rows, positions, PAGE)
-  pages = write(k, v, pages, at, layer * count)
+  pages = write(k, v, pages, paths.at(PAGE), layer.first)
   slots, heads, dim = q.shape
   kv_heads, wide = k.shape[1], pages.shape[-1]
   q = q.reshape(slots, kv_heads, -1, dim) * dim**-0.5
-  width = tables.shape[1]
+  width, window = paths.tables.shape[1], paths.window
   blocks = -(-width // _BLOCK)
-  tables = jnp.pad(tables, ((0, 0), (0, blocks * _BLOCK - width)))
-  tables = tables[rows].reshape(slots, blocks, _BLOCK)
+  tables = jnp.pad(paths.tables, ((0, 0), (0, blocks * _BLOCK - width)))
+  tables = tables[paths.rows].reshape(slots, blocks, _BLOCK)
 
   def add(index, state):
     peak, total, mixed = state
-    ids = layer * count + tables[:, index]
+    ids = layer.first + tables[:, index]
     both = move(lambda pages, ids: pages[ids], pages, ids)
     both = both.reshape(slots, -1, kv_heads, 2, wide)[..., :dim]
     at = index * _BLOCK * PAGE + jnp.arange(_BLOCK * PAGE)
-    seen = at <= positions[:, None]
+    seen = at <= paths.positions[:, None]
     if window:
-      seen &= at > positions[:, None] - window
+      seen &= at > paths.positions[:, None] - window
     scores = jnp.einsum(
       "tkgh,tskh->tkgs",
       q,
       both[:, :, :, 0],
       preferred_element_type=jnp.float32,
     )
-    scores = capped(scores, softcap)
+    scores = capped(scores, layer.softcap)
     scores = jnp.where(seen[:, None, None], scores, MASKED)
     high = jnp.maximum(peak, jnp.max(scores, axis=-1))
     # Where nothing was seen yet, MASKED - MASKED must not count.
@@ -176,20 +128,13 @@ def attend(
     jnp.zeros(q.shape, jnp.float32),
   )
   # Positions of empty slots are -1: no block at all if all are empty.
-  needed = jnp.max(positions) // (_BLOCK * PAGE) + 1
+  needed = jnp.max(paths.positions) // (_BLOCK * PAGE) + 1
   peak, total, mixed = jax.lax.fori_loop(0, needed, add, state)
-  if sinks is not None:
-    total += jnp.exp(sinks.astype(jnp.float32).reshape(kv_heads, -1) - peak)
+  if layer.sinks is not None:
+    sinks = layer.sinks.astype(jnp.float32).reshape(kv_heads, -1)
+    total += jnp.exp(sinks - peak)
   mixed = mixed / jnp.maximum(total, 1e-30)[..., None]
   return mixed.reshape(slots, heads, dim).astype(v.dtype), pages
-
-
-def places(
-  tables: jax.Array, rows: jax.Array, positions: jax.Array, page: int
-) -> jax.Array:
-  """Returns where tokens are in a layer, counted in tokens; -1 for nowhere."""
-  at = tables[rows, positions // page] * page + positions % page
-  return jnp.where(positions < 0, -1, at)
 
 
 def write(
@@ -205,7 +150,7 @@ def write(
     k: [T, K, H].
     v: [T, K, H].
     pages: [L * count, page, 2 K, H], or with more numbers of a head.
-    places: int32 [T]; see `places`.
+    places: int32 [T]; see `Paths.at`.
     first: the layer's first page.
   """
   page, both, dim = pages.shape[1:]

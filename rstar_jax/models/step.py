@@ -9,7 +9,7 @@ from flax import nnx
 
 from rstar_jax.models import rotary, sharding
 from rstar_jax.models.paged_attention import PagedAttention
-from rstar_jax.models.pages import Slots
+from rstar_jax.models.paths import Layer, Slots
 from rstar_jax.models.sharding import row_shards
 from rstar_jax.models.transformer import Transformer, arrays_of, from_arrays
 
@@ -23,7 +23,6 @@ def step(
   *,
   layers: int,
   attention: PagedAttention = _BY_XLA,
-  reads: Any = None,
 ) -> tuple[jax.Array, Any]:
   """Computes the tokens of a step, and caches their keys and values.
 
@@ -32,46 +31,43 @@ def step(
   Args:
     model: any, or the result of `stacked`.
     pages: [layers * count, ...].
-    slots: the tokens.
+    slots: the tokens. Their paths may have reads of a plan of later positions,
+      so that not each step makes its own; see `PagedAttention.plan`.
     layers: the number of layers.
     attention: over the pages.
-    reads: of a plan of the same slots at positions that are not lower, so that
-      not each step makes its own; see `PagedAttention.plan`.
 
   Returns:
     [T, D] after the final norm, of no meaning in empty slots; and the pages.
   """
-  config = model.config
+  config, given = model.config, slots.paths
   angles = rotary.of_layers(
-    jnp.maximum(slots.positions, 0), config, slots.spans
+    jnp.maximum(given.positions, 0), config, slots.spans
   )
-  where = slots.tables, slots.rows, slots.positions
-  plans = {
+  paths = {
     window: attention.plan(
-      pages, *where, window=window, reads=None if window else reads
+      pages,
+      dataclasses.replace(
+        given, window=window, reads=None if window else given.reads
+      ),
     )
     for window in config.windows()
   }
   count = pages.shape[0] // (layers * row_shards(attention.mesh))
 
-  def run(block, state, layer, kind):
+  def run(block, state, index, kind):
     x, pages = state
-    window = block.config.sliding_window
+    own = block.config
 
     def mix(q, k, v, sinks=None):
       nonlocal pages
       # Pages have room for the most heads of any layer.
       more = config.num_kv_heads // k.shape[-2]
       k, v = (jnp.repeat(x, more, -2) if more > 1 else x for x in (k, v))
-      q = rotary.grown(q, slots.positions, block.config.rope)
+      q = rotary.grown(q, given.positions, own.rope)
+      at = jnp.asarray(index, jnp.int32)
+      layer = Layer(at, count, own.attention_softcap, sinks)
       mixed, pages = attention.attend(
-        *(q, k, v, pages, *where),
-        layer=layer,
-        count=count,
-        window=window,
-        softcap=block.config.attention_softcap,
-        sinks=sinks,
-        plan=plans[window],
+        *(q, k, v, pages, paths[own.sliding_window], layer)
       )
       return mixed
 

@@ -1,6 +1,6 @@
 """Tests of the choice of an implementation, and of its cut over a mesh."""
 
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +12,20 @@ from rstar_jax.models import pages as pages_lib
 from rstar_jax.models import sharding
 from rstar_jax.models.kernels import build, cpu
 from rstar_jax.models.paged_attention import PagedAttention
+from rstar_jax.models.paths import Layer, Paths
 from rstar_jax.testing import tiny_model
 
 jax.config.update("jax_num_cpu_devices", 8)
 
 LAYERS, COUNT, SLOTS, WIDTH = 2, 5, 16, 3
+LAYER = Layer(jnp.int32(1), COUNT)
 CONFIG = tiny_model(num_heads=4, num_kv_heads=2, head_dim=32)
 # One tensor shard, two, and more than there are key/value heads.
 MESHES = ((2, 2, 2), (8, 1, 1), (2, 1, 4))
 
 
 def inputs(shards=1):
-  """Returns queries, keys, values, tables, rows and positions of a step."""
+  """Returns queries, keys, values and paths of a step."""
   rng = np.random.default_rng(0)
   normal = lambda heads: jnp.asarray(  # noqa: E731
     rng.normal(size=(SLOTS, heads, 32)), jnp.float32
@@ -32,27 +34,27 @@ def inputs(shards=1):
   tables = [rng.permutation(COUNT)[:WIDTH] for _ in range(shards)]
   return (
     *(normal(n) for n in (4, 2, 2)),
-    jnp.asarray(np.array(tables), jnp.int32),
-    # Rows count within a data shard, which has one here.
-    jnp.zeros(SLOTS, jnp.int32),
-    jnp.asarray(np.tile(np.arange(each) + 15, shards), jnp.int32),
+    Paths(
+      jnp.asarray(np.array(tables), jnp.int32),
+      # Rows count within a data shard, which has one here.
+      jnp.zeros(SLOTS, jnp.int32),
+      jnp.asarray(np.tile(np.arange(each) + 15, shards), jnp.int32),
+    ),
   )
 
 
-def by_xla(q, k, v, tables, rows, positions):
+def by_xla(q, k, v, paths):
   """Computes each shard's step by `pages.attend`, from empty pages."""
-  each = SLOTS // len(tables)
+  each = SLOTS // len(paths.tables)
   outs = []
-  for shard, table in enumerate(tables):
+  for shard, table in enumerate(paths.tables):
     part = slice(shard * each, (shard + 1) * each)
     outs.append(
       pages_lib.attend(
         *(x[part] for x in (q, k, v)),
         pages_lib.empty(CONFIG, LAYERS * COUNT),
-        table[None],
-        *(x[part] for x in (rows, positions)),
-        layer=1,
-        count=COUNT,
+        Paths(table[None], paths.rows[part], paths.positions[part]),
+        LAYER,
       )
     )
   return [np.concatenate(x) for x in zip(*outs, strict=True)]
@@ -72,18 +74,17 @@ class PagedAttentionTest(parameterized.TestCase):
       pages.sharding.shard_shape(pages.shape),
       (LAYERS * COUNT, 16, 4 // heads, 32),
     )
-    q, k, v, *where = inputs(shards)
-    mixed, pages = jax.jit(
-      functools.partial(attention.attend, layer=1, count=COUNT)
-    )(q, k, v, pages, *where)
-    want, after = by_xla(q, k, v, *where)
+    q, k, v, paths = inputs(shards)
+    mixed, pages = jax.jit(attention.attend)(q, k, v, pages, paths, LAYER)
+    want, after = by_xla(q, k, v, paths)
     np.testing.assert_allclose(mixed, want, atol=1e-6)
     np.testing.assert_array_equal(pages, after)
     # Each shard copies a page of its own to another one, and one shard none.
-    free = np.array([set(range(COUNT)) - set(row) for row in where[0].tolist()])
+    tables = paths.tables.tolist()
+    free = np.array([set(range(COUNT)) - set(row) for row in tables])
     targets = np.array([min(each) for each in free], np.int32)
     targets[-1] = COUNT
-    sources = where[0][:, 0]
+    sources = paths.tables[:, 0]
     pages = jax.jit(lambda *each: attention.copy(*each, CONFIG, LAYERS))(
       pages, sources, targets
     )
@@ -103,17 +104,16 @@ class PagedAttentionTest(parameterized.TestCase):
     attention = PagedAttention("cpp")
     pages = attention.empty(CONFIG, LAYERS, COUNT)
     self.assertEqual(pages.shape, cpu.empty_pages(10, 2, 32, "float32").shape)
-    q, k, v, *where = inputs()
-    call = jax.jit(functools.partial(attention.attend, layer=1, count=COUNT))
-    mixed, _ = call(q, k, v, pages, *where)
-    np.testing.assert_allclose(mixed, by_xla(q, k, v, *where)[0], atol=2e-6)
+    q, k, v, paths = inputs()
+    mixed, _ = jax.jit(attention.attend)(q, k, v, pages, paths, LAYER)
+    np.testing.assert_allclose(mixed, by_xla(q, k, v, paths)[0], atol=2e-6)
 
   def test_a_window_is_passed_on(self):
-    q, k, v, *where = inputs()
+    q, k, v, paths = inputs()
     pages = PagedAttention().empty(CONFIG, LAYERS, COUNT)
     one, other = (
       PagedAttention().attend(
-        q, k, v, pages, *where, layer=0, count=COUNT, window=window
+        *(q, k, v, pages, dataclasses.replace(paths, window=window), LAYER)
       )[0]
       for window in (0, 1)
     )

@@ -1,7 +1,5 @@
 """Tests of attention to pages, against attention to a path's own keys."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +7,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.models import pages
 from rstar_jax.models.config import ModelConfig
+from rstar_jax.models.paths import Layer, Paths
 
 LAYERS, COUNT, WIDTH = 3, 23, 10
 HEADS, KV_HEADS, DIM = 6, 2, 8
@@ -67,9 +66,9 @@ class Case:
       "tables": self.tables,
     }
     given |= {name: jnp.asarray(each) for name, each in changes.items()}
-    call = functools.partial(pages.attend, layer=1, count=COUNT, window=window)
+    paths, layer = Paths(**given, window=window), Layer(jnp.int32(1), COUNT)
     arrays = [jnp.asarray(x, self.dtype) for x in (self.q, k, v, self.pages)]
-    out, after = jax.jit(call)(*arrays, **given)
+    out, after = jax.jit(pages.attend)(*arrays, paths, layer)
     return np.asarray(out, np.float64), np.asarray(after, np.float64)
 
 

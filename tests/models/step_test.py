@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax.models import pages as pages_lib
-from rstar_jax.models.pages import Slots
+from rstar_jax.models.paths import Paths, Slots
 from rstar_jax.models.step import stacked, step
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
@@ -39,11 +39,9 @@ def walk(model, ids, parts, layers=None, span=None):
     positions[:size] = np.arange(start, start + size)
     spans = np.full(most, span or len(ids), np.int32)
     rows = np.zeros(most, np.int32)
-    out, pages = run(
-      params,
-      pages,
-      Slots(*map(jnp.asarray, (tokens, positions, spans, rows)), tables),
-    )
+    paths = Paths(tables, jnp.asarray(rows), jnp.asarray(positions))
+    slots = Slots(jnp.asarray(tokens), jnp.asarray(spans), paths)
+    out, pages = run(params, pages, slots)
     hidden.append(np.asarray(out[:size], np.float32))
     start += size
   return np.concatenate(hidden)

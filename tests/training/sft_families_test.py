@@ -23,7 +23,7 @@ from rstar_jax.hf import model_config
 from rstar_jax.models import int8, losses, sharding
 from rstar_jax.models.int8 import Int8
 from rstar_jax.models.paged_attention import PagedAttention
-from rstar_jax.models.pages import Slots
+from rstar_jax.models.paths import Paths, Slots
 from rstar_jax.models.step import stacked, step
 from rstar_jax.models.transformer import (
   Transformer,
@@ -264,8 +264,8 @@ class FamiliesTest(parameterized.TestCase):
       positions[:, : stop - start] = np.arange(start, stop)
       tokens, positions = tokens.ravel(), positions.ravel()
       spans, rows = np.full_like(tokens, length), np.zeros_like(tokens)
-      slots = Slots(
-        *sharding.to_global((tokens, positions, spans, rows, tables), mesh)
+      slots = sharding.to_global(
+        Slots(tokens, spans, Paths(tables, rows, positions)), mesh
       )
       logits, pages = run(params, pages, slots)
       logits = np.asarray(logits).reshape(shards, first, -1)

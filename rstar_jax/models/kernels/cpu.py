@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rstar_jax.models.config import PAGE, ModelConfig
+from rstar_jax.models.paths import Layer, Paths
 
 # The width of a head is a multiple of this: two vectors.
 _HEAD = 32
@@ -139,13 +140,8 @@ def attend_pages(
   k: jax.Array,
   v: jax.Array,
   pages: jax.Array,
-  tables: jax.Array,
-  rows: jax.Array,
-  positions: jax.Array,
-  *,
-  layer: int | jax.Array,
-  count: int,
-  window: int = 0,
+  paths: Paths,
+  layer: Layer,
 ) -> tuple[jax.Array, jax.Array]:
   """Writes tokens to pages of a layer, then attends from each to its path.
 
@@ -159,13 +155,9 @@ def attend_pages(
     k: keys [T, K, H], in q's dtype.
     v: values [T, K, H], likewise.
     pages: as `empty_pages` has them, [layers * count, ...] in q's dtype.
-    tables: int32 [R, P], pages of the layer, in [0, count).
-    rows: int32 [T], in [0, R).
-    positions: int32 [T], in [0, P * 16). At -1, as everywhere outside of the
+    paths: of the T slots. At a position of -1, as everywhere outside of the
       tables, a slot is empty: nothing is written and the result is 0.
-    layer: int32 scalar; clipped to what there is.
-    count: pages of a layer.
-    window: tokens that a token attends to, itself included; 0 is no limit.
+    layer: without softcap and sinks; its index is clipped to what there is.
 
   Returns:
     [T, N, H], and `pages` with the tokens, updated in place if the compiler
@@ -176,12 +168,15 @@ def attend_pages(
     ValueError: shapes or dtypes do not fit.
   """
   tokens, heads, width = q.shape
-  kv_heads = k.shape[1]
+  kv_heads, count, window = k.shape[1], layer.count, paths.window
+  tables, rows, positions = paths.tables, paths.rows, paths.positions
   if not can_attend_pages(q) or heads % kv_heads:
     raise ValueError(f"no attention of {q.dtype}{q.shape} to {kv_heads} heads")
   _check("k", k, q.dtype, (tokens, kv_heads, width))
   _check("v", v, q.dtype, k.shape)
   _check("pages", pages, q.dtype, (pages.shape[0], kv_heads, 2, PAGE * width))
+  if layer.softcap or layer.sinks is not None:
+    raise ValueError("no attention with softcap or sinks here: use XLA's")
   if count < 1 or pages.shape[0] % count or not pages.size:
     raise ValueError(f"{pages.shape[0]} pages are not layers of {count}")
   if window < 0:
@@ -189,11 +184,11 @@ def attend_pages(
   _check("tables", tables, jnp.int32, (tables.shape[0], tables.shape[1]))
   _check("rows", rows, jnp.int32, (tokens,))
   _check("positions", positions, jnp.int32, (tokens,))
-  layer = jnp.reshape(layer, (1,)).astype(jnp.int32)
+  index = jnp.reshape(layer.index, (1,)).astype(jnp.int32)
   out = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, pages)]
   return tuple(
     jax.ffi.ffi_call("rstar_attend_pages", out, input_output_aliases={3: 1})(
-      *(q, k, v, pages, tables, rows, positions, layer),
+      *(q, k, v, pages, tables, rows, positions, index),
       count=np.int64(count),
       window=np.int64(window),
     )

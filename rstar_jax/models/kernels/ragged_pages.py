@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.pallas.ops.tpu import ragged_paged_attention as ragged
 
-from rstar_jax.models.pages import Plan, places, write
+from rstar_jax.models.pages import write
+from rstar_jax.models.paths import Layer, Paths
 
 # Keys that the kernel reads at a time.
 _KEYS = 256
@@ -34,33 +35,22 @@ class Sequences(NamedTuple):
   count: jax.Array
 
 
-def plan(
-  pages: jax.Array,
-  tables: jax.Array,
-  rows: jax.Array,
-  positions: jax.Array,
-  **options,
-) -> Plan:
-  """Plans `attend`, for all layers; see `shared_plan.plan`.
+def plan(pages: jax.Array, paths: Paths) -> tuple[jax.Array, Sequences]:
+  """Returns the places and reads of `attend`, for all layers.
 
-  Here `rows` is nondecreasing, positions of a row increase by 1, and nothing is
-  kept of another plan.
+  Positions of a row increase by 1 here, and no reads are kept.
   """
-  del options
-  count = tables.shape[0]
+  rows, positions, count = paths.rows, paths.positions, len(paths.tables)
   starts = jnp.searchsorted(rows, jnp.arange(count + 1)).astype(jnp.int32)
   # The kernel counts positions back from a row's last key.
   token = jnp.arange(rows.size)
   ahead = jnp.where(positions < 0, -token, positions - token)
   ahead = jax.ops.segment_max(ahead, rows, count, indices_are_sorted=True)
   lengths = jnp.maximum(ahead + starts[1:], starts[1:] - starts[:-1])
-  return Plan(
-    places(tables, rows, positions, pages.shape[1]),
-    Sequences(
-      lengths=jnp.maximum(lengths, 1).astype(jnp.int32),
-      starts=starts,
-      count=jnp.searchsorted(starts, starts[-1:]).astype(jnp.int32),
-    ),
+  return paths.at(pages.shape[1]), Sequences(
+    lengths=jnp.maximum(lengths, 1).astype(jnp.int32),
+    starts=starts,
+    count=jnp.searchsorted(starts, starts[-1:]).astype(jnp.int32),
   )
 
 
@@ -69,24 +59,18 @@ def attend(
   k: jax.Array,
   v: jax.Array,
   pages: jax.Array,
-  tables: jax.Array,
-  rows: jax.Array,
-  positions: jax.Array,
-  *,
-  layer: int | jax.Array,
-  count: int,
-  window: int = 0,
-  softcap: float = 0.0,
-  plan: Plan,
+  paths: Paths,
+  layer: Layer,
 ) -> tuple[jax.Array, jax.Array]:
-  """Computes the same as `shared_pages.attend`.
+  """Computes the same as `shared_pages.attend`, but for sinks.
 
   Positions of a row increase by 1 here.
   """
-  del rows
-  at, sequences = plan
-  first = jnp.asarray(layer, jnp.int32) * count
-  pages = write(k, v, pages, at, first)
+  if layer.sinks is not None:
+    raise ValueError("jax's ragged kernel has no sinks: use another one")
+  tables, sequences = paths.tables, paths.reads
+  first = layer.first
+  pages = write(k, v, pages, paths.places, first)
   more = pages.shape[-1] - q.shape[-1]
   mixed = ragged.ragged_paged_attention(
     jnp.pad(q, [(0, 0), (0, 0), (0, more)]),
@@ -96,14 +80,14 @@ def attend(
     sequences.starts,
     sequences.count,
     sm_scale=q.shape[-1] ** -0.5,
-    sliding_window=window or None,
-    soft_cap=softcap or None,
+    sliding_window=paths.window or None,
+    soft_cap=layer.softcap or None,
     num_kv_pages_per_block=_pages_at_once(pages.shape[1], tables.shape[1]),
     num_queries_per_block=_queries_at_once(q.shape[0], tables.shape[0]),
     vmem_limit_bytes=_VMEM,
   )
   mixed = mixed[..., : q.shape[-1]]
-  return jnp.where(positions[:, None, None] < 0, 0, mixed), pages
+  return jnp.where(paths.positions[:, None, None] < 0, 0, mixed), pages
 
 
 def bytes_read(sequences: Sequences, pages: jax.Array, width: int) -> int:

@@ -16,6 +16,7 @@ arXiv:2402.05099.
 
 import functools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,8 @@ from rstar_jax.models.kernels.shared_plan import (
   filled,
 )
 from rstar_jax.models.layers import MASKED, capped
-from rstar_jax.models.pages import Plan, write
+from rstar_jax.models.pages import write
+from rstar_jax.models.paths import Layer, Paths
 
 # The running maximum at first. It is above a masked score, so that a block of
 # masked scores changes not one bit: exp(MASKED - _START) is 0.
@@ -39,25 +41,31 @@ _SUBLANES, _LANES = 8, 128
 _VMEM = 64 * 2**20
 
 
-def _kernel(
-  layer,
-  positions,
-  ends,
-  forms,
-  spans,
-  moves,
-  ahead,
-  holders,
-  q,
-  pages,
-  *refs,
-  count: int,
-  of_block: int,
-  scale: float,
-  window: int,
-  softcap: float,
-):
-  """Attends with one chunk of tokens, block after block of keys."""
+class _Options(NamedTuple):
+  """Static arguments; `count` and `of_block` are pages, of layer and block."""
+
+  count: int
+  of_block: int
+  scale: float
+  window: int
+  softcap: float
+
+
+def _kernel(options, scalars, words, q, pages, *refs):
+  """Attends with one chunk of tokens, block after block of keys.
+
+  Args:
+    options: see `_Options`.
+    scalars: layer, positions, and of all chunks `ends`, `forms` and `spans` of
+      `shared_plan.Reads`.
+    words: of a chunk its moves, the next one's first moves, and its holders.
+    q: of the chunk.
+    pages: all.
+    *refs: sinks if there are any, the result, and the scratch.
+  """
+  count, of_block, scale, window, softcap = options
+  layer, positions, ends, forms, spans = scalars
+  moves, ahead, holders = words
   *sinks, out, buffers, arrived, peak, total, mixed = refs
   kv_heads, page = peak.shape[0], buffers.shape[2]
   chunk, block = buffers.shape[1] // of_block, of_block * page
@@ -234,24 +242,15 @@ def _dot(x: jax.Array, y: jax.Array, half: int) -> jax.Array:
 
 
 # Traced once, and not again for every layer.
-@functools.partial(
-  jax.jit, static_argnames=("count", "window", "softcap", "block", "interpret")
-)
+@functools.partial(jax.jit, static_argnames=("block", "interpret"))
 def attend(
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
   pages: jax.Array,
-  tables: jax.Array,
-  rows: jax.Array,
-  positions: jax.Array,
+  paths: Paths,
+  layer: Layer,
   *,
-  layer: int | jax.Array,
-  count: int,
-  window: int = 0,
-  softcap: float = 0.0,
-  sinks: jax.Array | None = None,
-  plan: Plan,
   block: int = BLOCK,
   interpret=False,
 ) -> tuple[jax.Array, jax.Array]:
@@ -269,27 +268,17 @@ def attend(
     v: [T, K, H].
     pages: [L * NP, page, 2 K, H], all finite; NP is at most 2^22. Their H may
       be larger, the rest of a head being 0: on a TPU it is a multiple of 128.
-    tables: int32 [R, P], page numbers in a layer; those past a row's positions
-      may be any.
-    rows: int32 [T], the table of each token, nondecreasing.
-    positions: int32 [T], the place of a token in its path, increasing in a row;
-      -1 is an empty slot.
-    layer: the layer whose pages these are.
-    count: NP, pages of a layer.
-    window: tokens that a token attends to, itself included; 0 is no limit.
-    softcap: see `ModelConfig.attention_softcap`.
-    sinks: [N], scores of no key; None is none.
-    plan: from `shared_plan.plan`.
+    paths: of the T slots, with places and reads of `shared_plan.plan`.
+      Positions increase in a row. Pages past them in a table may be any.
+    layer: whose pages these are.
     block: keys of a block, of the plan too.
     interpret: runs on any device, slowly; see `pl.pallas_call`.
 
   Returns:
     [T, N, H] in q's dtype, 0 for an empty slot; and the pages.
   """
-  del tables, rows
-  at, reads = plan
-  layer = jnp.asarray(layer, jnp.int32)
-  pages = write(k, v, pages, at, layer * count)
+  reads, sinks = paths.reads, layer.sinks
+  pages = write(k, v, pages, paths.places, layer.first)
 
   tokens, heads, dim = q.shape
   page, both, wide = pages.shape[1:]
@@ -331,23 +320,21 @@ def attend(
     of_sinks.append(jnp.broadcast_to(sinks, (*sinks.shape[:2], _LANES)))
 
   first = min(most, pl.cdiv(chunk * of_block, _LANES) * _LANES)
+  options = _Options(
+    layer.count, of_block, dim**-0.5, paths.window, layer.softcap
+  )
   mixed = pl.pallas_call(
-    functools.partial(
-      _kernel,
-      count=count,
-      of_block=of_block,
-      scale=dim**-0.5,
-      window=window,
-      softcap=softcap,
-    ),
+    functools.partial(_kernel, options),
     out_shape=jax.ShapeDtypeStruct(queries.shape, q.dtype),
     grid_spec=pltpu.PrefetchScalarGridSpec(
-      num_scalar_prefetch=5,
+      num_scalar_prefetch=1,
       grid=(parts, of_part),
       in_specs=[
-        words(most),
-        words(first, later=1),
-        words(reads.holders.shape[-1]),
+        (
+          words(most),
+          words(first, later=1),
+          words(reads.holders.shape[-1]),
+        ),
         of_chunk,
         pl.BlockSpec(memory_space=pltpu.HBM),
         *(pl.BlockSpec(each.shape, lambda *_: (0, 0, 0)) for each in of_sinks),
@@ -369,14 +356,14 @@ def attend(
     interpret=interpret,
     name="attend_shared",
   )(
-    layer.reshape(1),
-    filled(positions, more),
-    reads.ends,
-    reads.forms,
-    reads.spans,
-    reads.moves,
-    reads.moves,
-    reads.holders,
+    (
+      layer.index.reshape(1),
+      filled(paths.positions, more),
+      reads.ends,
+      reads.forms,
+      reads.spans,
+    ),
+    (reads.moves, reads.moves, reads.holders),
     queries,
     pages,
     *of_sinks,

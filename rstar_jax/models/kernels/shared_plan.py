@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import pallas as pl
 
-from rstar_jax.models.pages import Plan, places
+from rstar_jax.models.paths import Paths
 
 # Keys that are added to a softmax at a time. Results depend on it.
 BLOCK = 128
@@ -57,47 +57,42 @@ class Reads(NamedTuple):
 
 def plan(
   pages: jax.Array,
-  tables: jax.Array,
-  rows: jax.Array,
-  positions: jax.Array,
+  paths: Paths,
   *,
-  window: int = 0,
-  reads: Reads | None = None,
   block: int = BLOCK,
   chunk: int | None = None,
-) -> Plan:
-  """Plans `shared_pages.attend`, for all layers.
+) -> tuple[jax.Array, Reads]:
+  """Returns the places and reads of `shared_pages.attend`, for all layers.
 
   Args:
     pages: [L * NP, page, 2 K, H], for its shape.
-    tables: int32 [R, P].
-    rows: int32 [T].
-    positions: int32 [T].
-    window: tokens that a token attends to, itself included; 0 is no limit.
-    reads: those of another plan, to be kept: of the same rows at positions that
-      are not lower, and without a window.
+    paths: of the T slots. Reads that they have are kept: of the same rows at
+      positions that are not lower, and without a window.
     block: keys of a block, 4 or 8 pages.
     chunk: tokens that share buffers, a multiple of 8 up to 64; None chooses.
   """
   page = pages.shape[1]
-  written = places(tables, rows, positions, page)
-  if reads is not None:
-    return Plan(written, reads)
+  places = paths.at(page)
+  if paths.reads is not None:
+    return places, paths.reads
   of_block = block // page
   if of_block not in (4, 8) or block % page:
     raise ValueError(f"a block of {block} keys is not 4 or 8 pages of {page}")
   if chunk is None:
     size = math.prod(pages.shape[1:]) * pages.dtype.itemsize
     most = _BYTES // (2 * of_block * size) // _SUBLANES * _SUBLANES
-    chunk = max(_SUBLANES, min(32, most, pl.cdiv(rows.size, 8) * 8))
-  more = -rows.size % chunk
-  rows, positions = jnp.pad(rows, (0, more)), filled(positions, more)
-  tables = jnp.pad(tables, [(0, 0), (0, -tables.shape[1] % of_block)])
+    chunk = max(_SUBLANES, min(32, most, pl.cdiv(paths.rows.size, 8) * 8))
+  more, width = -paths.rows.size % chunk, paths.tables.shape[1]
+  rows, positions = (
+    jnp.pad(paths.rows, (0, more)),
+    filled(paths.positions, more),
+  )
+  tables = jnp.pad(paths.tables, [(0, 0), (0, -width % of_block)])
 
   starts = jnp.arange(tables.shape[1]) * page
   needed = starts <= positions[:, None]
-  if window:
-    needed &= starts + page > positions[:, None] - window + 1
+  if paths.window:
+    needed &= starts + page > positions[:, None] - paths.window + 1
   shape = (-1, chunk, tables.shape[1] // of_block, of_block)
   needed, numbers = needed.reshape(shape), tables[rows].reshape(shape)
   same = (numbers[:, 1:] == numbers[:, :-1]) & needed[:, :-1]
@@ -137,15 +132,12 @@ def plan(
   last = jnp.maximum(first + 1, (used * jnp.arange(1, blocks + 1)).max(axis=1))
   before = jnp.cumsum(last - first) - (last - first)
   spans = jnp.stack([first, last, before], axis=1, dtype=jnp.int32)
-  return Plan(
-    written,
-    Reads(
-      moves=moves[:, None],
-      ends=jnp.pad(ends, [(0, 0), (1, 0)]).reshape(-1),
-      holders=holders[:, None],
-      forms=forms.reshape(-1),
-      spans=spans.reshape(-1),
-    ),
+  return places, Reads(
+    moves=moves[:, None],
+    ends=jnp.pad(ends, [(0, 0), (1, 0)]).reshape(-1),
+    holders=holders[:, None],
+    forms=forms.reshape(-1),
+    spans=spans.reshape(-1),
   )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax.models.kernels import build, cpu
+from rstar_jax.models.paths import Layer, Paths
 from tests.models.kernels.cpu_test import needs_compiler, normal, wide
 
 # How far results may be, of numbers of about 1: bfloat16 has eight bits.
@@ -22,11 +23,7 @@ _LAYER, _LAYERS, _COUNT, _COLUMNS = 1, 2, 32, 6
 _LENGTHS, _SHARED = (61, 83, 81, 90), (0, 37, 75, 0)
 
 
-_attend = jax.jit(
-  cpu.attend_pages,
-  static_argnames=("count", "window"),
-  donate_argnames="pages",
-)
+_attend = jax.jit(cpu.attend_pages, donate_argnames="pages")
 
 
 class Sequences:
@@ -97,14 +94,14 @@ class Sequences:
       order = [s for s, *_ in runs]
       rows = [order.index(s) for s, _ in tokens]
       # Arrays of numpy: of jax, each would be a program's call of its own.
-      mixed, pages = _attend(
-        *(q, k, v, pages, tables[order]),
+      paths = Paths(
+        tables[order],
         np.array(rows, np.int32),
         np.array([p for _, p in tokens], np.int32),
-        layer=np.int32(_LAYER),
-        count=_COUNT,
-        window=window,
+        window,
       )
+      layer = Layer(np.int32(_LAYER), _COUNT)
+      mixed, pages = _attend(q, k, v, pages, paths, layer)
       for token, x in zip(tokens, wide(mixed), strict=True):
         if token[1] < 0:
           np.testing.assert_array_equal(x, 0)
@@ -202,11 +199,12 @@ class PagesTest(parameterized.TestCase):
     run = jax.jit(
       lambda some: _attend(
         *(q[some], k[some], v[some], pages),
-        jnp.asarray(tables, jnp.int32)[some],
-        jnp.arange(len(some)),
-        jnp.asarray(positions, jnp.int32)[some],
-        layer=0,
-        count=67,
+        Paths(
+          jnp.asarray(tables, jnp.int32)[some],
+          jnp.arange(len(some)),
+          jnp.asarray(positions, jnp.int32)[some],
+        ),
+        Layer(jnp.int32(0), 67),
       )[0]
     )
     # Only what a row writes to its own page may be in the call.
@@ -229,9 +227,8 @@ class PagesTest(parameterized.TestCase):
     at = jnp.arange(40)
     mixed, _ = _attend(
       *(q, k, v, cpu.empty_pages(3, 1, 32, dtype)),
-      *(jnp.arange(3)[None], jnp.zeros_like(at), at),
-      layer=0,
-      count=3,
+      Paths(jnp.arange(3)[None], jnp.zeros_like(at), at),
+      Layer(jnp.int32(0), 3),
     )
     want = wide(v)[best].mean(axis=0)
     np.testing.assert_allclose(wide(mixed)[-1], want, atol=_CLOSE[dtype])
@@ -244,9 +241,9 @@ class PagesTest(parameterized.TestCase):
     tables = jnp.arange(columns, dtype=jnp.int32)[None]
     run = jax.jit(
       lambda pages, at: cpu.attend_pages(
-        *(q[at], k[at], v[at], pages, tables, jnp.zeros_like(at), at),
-        layer=0,
-        count=columns,
+        *(q[at], k[at], v[at], pages),
+        Paths(tables, jnp.zeros_like(at), at),
+        Layer(jnp.int32(0), columns),
       )
     )
     for start in range(0, columns * 16, step):
@@ -268,9 +265,9 @@ class PagesTest(parameterized.TestCase):
     tables = jnp.asarray([[2, 1], [0, 7]], jnp.int32)
     run = jax.jit(
       lambda rows, positions: cpu.attend_pages(
-        *(*args, before, tables, jnp.asarray(rows), jnp.asarray(positions)),
-        layer=1,
-        count=3,
+        *(*args, before),
+        Paths(tables, jnp.asarray(rows), jnp.asarray(positions)),
+        Layer(jnp.int32(1), 3),
       )
     )
     for rows, positions, written in (
@@ -303,10 +300,9 @@ class PagesTest(parameterized.TestCase):
 
     def layer(carry, index):
       x, pages = carry
+      paths = Paths(jnp.zeros((4, 3), jnp.int32), rows, rows)
       mixed, pages = cpu.attend_pages(
-        *(x, k, v, pages, jnp.zeros((4, 3), jnp.int32), rows, rows),
-        layer=index,
-        count=count,
+        *(x, k, v, pages, paths, Layer(index, count))
       )
       return (q + mixed, pages), None
 
@@ -370,9 +366,9 @@ class PagesTest(parameterized.TestCase):
     q, k, v = (x[0][:3] for x in (case.q, case.k, case.v))
     pages = cpu.empty_pages(6, 2, 32, "float32")
     tables, rows = jnp.zeros((3, 2), jnp.int32), jnp.arange(3)
-    rest = pages, tables, rows, rows
+    rest = pages, Paths(tables, rows, rows)
     run = lambda *args, count=3, **rest: cpu.attend_pages(  # noqa: E731
-      *args, layer=0, count=count, **rest
+      *args, Layer(jnp.int32(0), count, **rest)
     )
     run(q, k, v, *rest)
     for message, args, named in (
@@ -381,11 +377,17 @@ class PagesTest(parameterized.TestCase):
       ("k is", (q, k[:2], v, *rest), {}),
       ("v is .* and must be float32", (q, k, v.astype("bfloat16"), *rest), {}),
       ("pages is", (q, k, v, pages[..., 1:], *rest[1:]), {}),
-      ("tables is", (q, k, v, pages, tables.astype("uint32"), rows, rows), {}),
-      ("rows is", (q, k, v, pages, tables, rows[:2], rows), {}),
-      ("positions is", (q, k, v, pages, tables, rows, rows[:2]), {}),
+      (
+        "tables is",
+        (q, k, v, pages, Paths(tables.astype("uint32"), rows, rows)),
+        {},
+      ),
+      ("rows is", (q, k, v, pages, Paths(tables, rows[:2], rows)), {}),
+      ("positions is", (q, k, v, pages, Paths(tables, rows, rows[:2])), {}),
       ("6 pages are not layers of 4", (q, k, v, *rest), {"count": 4}),
-      ("window is -1", (q, k, v, *rest), {"window": -1}),
+      ("window is -1", (q, k, v, pages, Paths(tables, rows, rows, -1)), {}),
+      ("softcap or sinks", (q, k, v, *rest), {"softcap": 1.0}),
+      ("softcap or sinks", (q, k, v, *rest), {"sinks": jnp.zeros(6)}),
     ):
       with self.assertRaisesRegex(ValueError, message):
         run(*args, **named)

@@ -1,7 +1,11 @@
 """Arguments of attention to pages, and its results by numpy, for tests."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
+
+from rstar_jax.models.paths import Layer, Paths
 
 PAGE, BLOCK, LAYERS = 4, 16, 2
 
@@ -113,6 +117,20 @@ def check(test, args, got, atol=2e-6, **options):
   np.testing.assert_array_equal(np.asarray(kept, np.float64), written)
 
 
-def where(args):
+def where(args, **more):
   """Returns the arguments of a plan."""
-  return [args[each] for each in ("pages", "tables", "rows", "positions")]
+  arrays = (args[each] for each in ("tables", "rows", "positions"))
+  return args["pages"], Paths(*arrays, **more)
+
+
+def planned(plan, args, **more):
+  """Returns paths with what a kernel's `plan` makes of them."""
+  pages, paths = where(args, **more)
+  places, reads = plan(pages, paths)
+  return dataclasses.replace(paths, places=places, reads=reads)
+
+
+def attended(attend, paths, args, **more):
+  """Calls attention in layer 1."""
+  arrays = (args[each] for each in ("q", "k", "v", "pages"))
+  return attend(*arrays, paths, Layer(jnp.int32(1), count_of(args), **more))

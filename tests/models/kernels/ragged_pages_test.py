@@ -30,30 +30,30 @@ class RaggedPagesTest(parameterized.TestCase):
         *args, sm_scale=sm_scale, sliding_window=sliding_window
       )
 
-    plan = ragged_pages.plan(*paths.where(args))
     for window in (0, 6):
+      planned = paths.planned(ragged_pages.plan, args, window=window)
       with mock.patch.object(
         ragged_pages.ragged, "ragged_paged_attention", reference
       ):
-        got = ragged_pages.attend(
-          **args,
-          layer=1,
-          count=paths.count_of(args),
-          window=window,
-          plan=plan,
-        )
+        got = paths.attended(ragged_pages.attend, planned, args)
       paths.check(self, args, got, window=window)
 
   def test_bytes_read(self):
     args = paths.leaves(8)
     width, size = args["tables"].shape[1], paths.PAGE * 2 * 8 * 4
-    plan = ragged_pages.plan(*paths.where(args))
+    _, reads = ragged_pages.plan(*paths.where(args))
     # 64 of these pages at a time, but a row has no more than 19, and what reads
     # nothing in `attend_shared` reads a block here.
     self.assertEqual(
-      ragged_pages.bytes_read(plan.reads, args["pages"], width),
+      ragged_pages.bytes_read(reads, args["pages"], width),
       17 * width * size,
     )
+
+  def test_has_no_sinks(self):
+    args = paths.leaves()
+    planned = paths.planned(ragged_pages.plan, args)
+    with self.assertRaisesRegex(ValueError, "no sinks"):
+      paths.attended(ragged_pages.attend, planned, args, sinks=np.zeros(3))
 
 
 if __name__ == "__main__":

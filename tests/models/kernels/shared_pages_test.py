@@ -13,6 +13,7 @@ from rstar_jax.config.schema import MeshConfig
 from rstar_jax.models import sharding
 from rstar_jax.models.kernels import shared_pages, shared_plan
 from rstar_jax.models.paged_attention import PagedAttention
+from rstar_jax.models.paths import Layer
 from tests.models.kernels import paths
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -27,18 +28,12 @@ SIMULATED = pltpu.InterpretParams(
 @functools.partial(jax.jit, static_argnames=("window", "softcap", "interpret"))
 def shared(args, reads=None, *, window=0, interpret=True, **more):
   """Runs the kernel on layer 1, with chunks of 8 tokens."""
-  options = {"window": window, "reads": reads, "block": paths.BLOCK, "chunk": 8}
-  plan = shared_plan.plan(*paths.where(args), **options)
-  return shared_pages.attend(
-    **args,
-    layer=jnp.int32(1),
-    count=paths.count_of(args),
-    window=window,
-    plan=plan,
-    block=paths.BLOCK,
-    interpret=interpret,
-    **more,
+  plan = functools.partial(shared_plan.plan, block=paths.BLOCK, chunk=8)
+  attend = functools.partial(
+    shared_pages.attend, block=paths.BLOCK, interpret=interpret
   )
+  planned = paths.planned(plan, args, window=window, reads=reads)
+  return paths.attended(attend, planned, args, **more)
 
 
 class SharedPagesTest(parameterized.TestCase):
@@ -116,7 +111,7 @@ class SharedPagesTest(parameterized.TestCase):
   def test_reads_serve_lower_positions(self):
     args = paths.leaves(6)
     plan = functools.partial(shared_plan.plan, block=paths.BLOCK, chunk=8)
-    reads = jax.jit(plan)(*paths.where(args)).reads
+    _, reads = jax.jit(plan)(*paths.where(args))
     args["positions"] = args["positions"] - 5 * (args["positions"] >= 0)
     paths.check(self, args, shared(args, reads))
 
@@ -137,19 +132,17 @@ class SharedPagesTest(parameterized.TestCase):
     )
 
     @jax.jit
-    def run(*args):
-      return attention.attend(
-        *args,
-        layer=1,
-        count=paths.count_of(parts[0]),
-        plan=attention.plan(*args[3:]),
-      )
+    def run(args):
+      planned = attention.plan(*paths.where(args))
+      layer = Layer(jnp.int32(1), paths.count_of(parts[0]))
+      arrays = (args[each] for each in ("q", "k", "v", "pages"))
+      return attention.attend(*arrays, planned, layer)
 
     with (
       mock.patch.object(shared_plan, "plan", plan),
       mock.patch.object(shared_pages, "attend", attend),
     ):
-      mixed, kept = run(*args.values())
+      mixed, kept = run(args)
     each = [np.split(np.asarray(x), 4) for x in (mixed, kept)]
     for part, *got in zip(parts, *each, strict=True):
       paths.check(self, part, got)

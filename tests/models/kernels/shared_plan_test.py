@@ -5,6 +5,7 @@ import numpy as np
 from absl.testing import absltest
 
 from rstar_jax.models.kernels import shared_plan
+from rstar_jax.models.paths import Paths
 from tests.models.kernels import paths
 
 
@@ -18,20 +19,18 @@ class SharedPlanTest(absltest.TestCase):
       for row, position in zip(args["rows"], args["positions"], strict=True)
       for at in range(position // paths.PAGE + 1)
     }
-    plan = shared_plan.plan(*paths.where(args), block=paths.BLOCK, chunk=8)
+    _, reads = shared_plan.plan(*paths.where(args), block=paths.BLOCK, chunk=8)
     self.assertEqual(
-      shared_plan.bytes_read(plan.reads, args["pages"]), len(read) * size
+      shared_plan.bytes_read(reads, args["pages"]), len(read) * size
     )
 
   def test_scalars_of_a_chunk_do_not_grow_with_the_tokens(self):
     def sizes(tokens):
       shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, np.int32)  # noqa: E731
       pages = jax.ShapeDtypeStruct((9, 16, 2, 128), np.dtype("bfloat16"))
-      table = shape(tokens // 4, 320)
-      plan = jax.eval_shape(
-        shared_plan.plan, pages, table, shape(tokens), shape(tokens)
-      )
-      moves, _, holders, *_ = (each.shape for each in plan.reads)
+      where = Paths(shape(tokens // 4, 320), shape(tokens), shape(tokens))
+      _, reads = jax.eval_shape(shared_plan.plan, pages, where)
+      moves, _, holders, *_ = (each.shape for each in reads)
       self.assertEqual([moves[0], holders[0]], [tokens // 32] * 2)
       return moves[1:], holders[1:]
 
