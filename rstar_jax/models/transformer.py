@@ -277,19 +277,15 @@ def _attention(
   layer: ModelConfig, positions: jax.Array, ends: jax.Array | None
 ) -> layers.Attend:
   """Returns a layer's attention of whole rows; see `Transformer.hidden`."""
-  window, kind = layer.sliding_window, layer.attention
-  softcap = layer.attention_softcap
+  window, softcap = layer.sliding_window, layer.attention_softcap
+  kind = layer.attention
   grown = functools.partial(rotary.grown, positions=positions, rope=layer.rope)
   if kind == "auto":
     kind = "pallas" if jax.default_backend() == "tpu" else "xla"
   if kind == "pallas":
+    trees, options = (ends, positions), tree_attention.Options(window, softcap)
     return lambda q, k, v, sinks=None: tree_attention.attend_on_mesh(
-      *(grown(q), k, v),
-      ends=ends,
-      positions=positions,
-      window=window,
-      softcap=softcap,
-      sinks=sinks,
+      *(grown(q), k, v, sinks, trees, options)
     )
   mask = layers.causal_mask(positions, window)
   if ends is not None:

@@ -33,8 +33,8 @@ def tokens(*shape):
 
 def interpreted():
   """Lets a TPU's attention run anywhere."""
-  run = functools.partial(tree_attention.attend_on_mesh, interpret=True)
-  return mock.patch.object(tree_attention, "attend_on_mesh", run)
+  options = functools.partial(tree_attention.Options, interpret=True)
+  return mock.patch.object(tree_attention, "Options", options)
 
 
 @functools.cache

@@ -39,18 +39,30 @@ _START = MASKED / 2
 _VMEM = 64 * 2**20
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What is static of a call.
+
+  Attributes:
+    window: tokens that a token attends to, itself included; 0 is no limit.
+    softcap: see `ModelConfig.attention_softcap`.
+    block: queries and keys that are computed at once, a multiple of 128.
+    interpret: runs on any device, slowly; see `pl.pallas_call`.
+  """
+
+  window: int = 0
+  softcap: float = 0.0
+  block: int = _BLOCK
+  interpret: bool = False
+
+
 def attend(
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
-  ends: jax.Array,
-  positions: jax.Array,
-  *,
-  window: int = 0,
-  softcap: float = 0.0,
-  sinks: jax.Array | None = None,
-  block: int = _BLOCK,
-  interpret: bool = False,
+  sinks: jax.Array | None,
+  trees: tuple[jax.Array, jax.Array],
+  options: Options,
 ) -> jax.Array:
   """Attends along the paths of prefix trees; see `Transformer.hidden`.
 
@@ -58,34 +70,31 @@ def attend(
     q: [B, T, N, H].
     k: [B, T, K, H].
     v: [B, T, K, H].
-    ends: int32 [B, T]; token i sees itself and tokens j < i with i < ends[j].
-    positions: int32 [B, T], used if there is a window.
-    window: tokens that a token attends to, itself included; 0 is no limit.
-    softcap: see `ModelConfig.attention_softcap`.
     sinks: [N], scores of no key; None is none.
-    block: queries and keys that are computed at once, a multiple of 128.
-    interpret: runs on any device, slowly; see `pl.pallas_call`.
+    trees: ends, int32 [B, T]: token i sees itself and tokens j < i with
+      i < ends[j]; and positions, int32 [B, T], used if there is a window.
+    options: see `Options`.
 
   Returns:
     [B, T, N, H] in q's dtype; 0 for a token that sees none, as in padding.
   """
   length, dim = q.shape[1], q.shape[3]
-  block = min(block, pl.cdiv(length, _LANES) * _LANES)
+  block = min(options.block, pl.cdiv(length, _LANES) * _LANES)
   more = -length % block
 
   def filled(x):
     return jnp.pad(x, [(0, 0), (0, more)] + [(0, 0)] * (x.ndim - 2))
 
-  ends, positions = filled(ends), filled(positions)
+  ends, positions = map(filled, trees)
   # The last query, and one more, that sees a key of each block.
   latest = jnp.max(ends.reshape(len(ends), -1, block), axis=2)
   rows = [latest.reshape(-1), ends[:, None]]
-  if window:
+  if options.window:
     rows += [positions[:, None], positions[:, None]]
   by_head = (jnp.swapaxes(filled(x), 1, 2) for x in (q * dim**-0.5, k, v))
   if sinks is not None:
     sinks = sinks.astype(jnp.float32)[:, None, None]
-  options = _Options(window, softcap, block, interpret)
+  options = dataclasses.replace(options, block=block)
   mixed = _attend(*by_head, sinks, rows, options)
   return jnp.swapaxes(mixed, 1, 2)[:, :length]
 
@@ -94,13 +103,9 @@ def attend_on_mesh(
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
-  *,
-  ends: jax.Array | None,
-  positions: jax.Array,
-  window: int = 0,
-  softcap: float = 0.0,
-  sinks: jax.Array | None = None,
-  interpret: bool = False,
+  sinks: jax.Array | None,
+  trees: tuple[jax.Array | None, jax.Array],
+  options: Options,
 ) -> jax.Array:
   """Calls `attend`, under `jax.set_mesh` with each device's rows and heads.
 
@@ -108,30 +113,17 @@ def attend_on_mesh(
     q: [B, T, N, H].
     k: [B, T, K, H].
     v: [B, T, K, H].
-    ends: int32 [B, T]; None is one sequence a row.
-    positions: int32 [B or 1, T].
-    window: see `attend`.
-    softcap: see `attend`.
     sinks: see `attend`.
-    interpret: see `attend`.
+    trees: ends, None for one sequence a row; and positions [B or 1, T].
+    options: see `Options`.
   """
-  length = q.shape[1]
+  ends, positions = trees
   if ends is None:
-    ends = jnp.full(q.shape[:2], length, jnp.int32)
-  positions = jnp.broadcast_to(positions, q.shape[:2])
-
-  def run(q, k, v, sinks, ends, positions):
-    return attend(
-      *(q, k, v, ends, positions),
-      window=window,
-      softcap=softcap,
-      sinks=sinks,
-      interpret=interpret,
-    )
-
+    ends = jnp.full(q.shape[:2], q.shape[1], jnp.int32)
+  trees = ends, jnp.broadcast_to(positions, q.shape[:2])
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
-    return run(q, k, v, sinks, ends, positions)
+    return attend(q, k, v, sinks, trees, options)
   by_head = sharding.spec(q.shape, ("batch", None, "heads"), mesh)
   if len(by_head) > 2 and by_head[2] is not None:
     # Each device has the keys and values of its queries.
@@ -143,22 +135,12 @@ def attend_on_mesh(
   by_row, of_heads = jax.P(by_head[0]), jax.P(*by_head[2:3])
   # Kernels do not declare the mesh axes over which their results vary.
   return jax.shard_map(
-    run,
+    functools.partial(attend, options=options),
     mesh=mesh,
-    in_specs=(by_head, by_head, by_head, of_heads, by_row, by_row),
+    in_specs=(by_head, by_head, by_head, of_heads, by_row),
     out_specs=by_head,
     check_vma=False,
-  )(q, k, v, sinks, ends, positions)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Options:
-  """Arguments of `attend` that are static."""
-
-  window: int
-  softcap: float
-  block: int
-  interpret: bool
+  )(q, k, v, sinks, trees)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
@@ -186,15 +168,14 @@ def _keep(q, k, v, sinks, rows, options):
 
 
 def _back(options, kept, grad):
-  q, k, v, sinks, rows, out, sums = kept
+  _, _, _, sinks, _, out, sums = kept
   wide = grad.astype(jnp.float32) * out.astype(jnp.float32)
   change = jnp.sum(wide, axis=-1)[:, :, None]
   of_sinks = None
   if sinks is not None:
     shares = jnp.exp(sinks - sums)
     of_sinks = -jnp.sum(shares * change, axis=(0, 3))[..., None]
-  found = _backward(q, k, v, rows, sums, grad, change, options)
-  return *found, of_sinks, None
+  return *_backward(options, kept, grad, change), of_sinks, None
 
 
 _attend.defvjp(_keep, _back)
@@ -238,8 +219,9 @@ def _forward(q, k, v, rows, options):
   )(rows[0], q, k, v, *rows[1:])
 
 
-def _backward(q, k, v, rows, sums, grad, change, options):
-  """Returns the gradients of q, k and v."""
+def _backward(options, kept, grad, change):
+  """Returns the gradients of q, k and v, which `_keep` kept."""
+  q, k, v, _, rows, _, sums = kept
   batch, heads, length, dim = q.shape
   kv_heads, block = k.shape[1], options.block
   group = heads // kv_heads

@@ -11,6 +11,7 @@ from rstar_jax.config.schema import MeshConfig
 from rstar_jax.data import prefix_trees
 from rstar_jax.models import layers, sharding
 from rstar_jax.models.kernels import tree_attention
+from rstar_jax.models.kernels.tree_attention import Options
 
 jax.config.update("jax_num_cpu_devices", 4)
 
@@ -78,10 +79,8 @@ class TreeAttentionTest(parameterized.TestCase):
     )
     got = _both(
       lambda q, k, v: tree_attention.attend(
-        *(q, k, v, jnp.asarray(ends), jnp.asarray(positions)),
-        window=window,
-        block=128,
-        interpret=True,
+        *(q, k, v, None, (jnp.asarray(ends), jnp.asarray(positions))),
+        Options(window, block=128, interpret=True),
       ),
       arrays,
       real,
@@ -107,11 +106,8 @@ class TreeAttentionTest(parameterized.TestCase):
 
     def ours(q, k, v, sink):
       return tree_attention.attend(
-        *(q, k, v, ends, positions),
-        softcap=softcap,
-        sinks=sink if sinks else None,
-        block=128,
-        interpret=True,
+        *(q, k, v, sink if sinks else None, (ends, positions)),
+        Options(softcap=softcap, block=128, interpret=True),
       )
 
     wanted, got = (
@@ -123,8 +119,10 @@ class TreeAttentionTest(parameterized.TestCase):
 
   def test_padding_is_zero(self):
     q, k, v, _ = _arrays((2, 1), 64, "float32")
-    ends, positions = map(jnp.asarray, _rows())
-    out = tree_attention.attend(q, k, v, ends, positions, interpret=True)
+    trees = tuple(map(jnp.asarray, _rows()))
+    out = tree_attention.attend(
+      *(q, k, v, None, trees, Options(interpret=True))
+    )
     self.assertEqual(out.shape, q.shape)
     self.assertGreater(np.abs(out[1, :128]).min(), 0)
     np.testing.assert_array_equal(out[2], 0)
@@ -137,12 +135,12 @@ class TreeAttentionTest(parameterized.TestCase):
   )
   def test_on_a_mesh(self, heads, rows):
     mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=2, tensor=2))
-    ends, positions = (jnp.asarray(each[:rows]) for each in _rows())
+    trees = tuple(jnp.asarray(each[:rows]) for each in _rows())
     arrays = [each[:rows] for each in _arrays(heads, 32, "float32")]
     run = functools.partial(
       _both,
       lambda q, k, v: tree_attention.attend_on_mesh(
-        *(q, k, v), ends=ends, positions=positions, interpret=True
+        *(q, k, v, None, trees, Options(interpret=True))
       ),
       arrays,
       jnp.ones((), bool),

@@ -200,12 +200,8 @@ class ProgramsTest(parameterized.TestCase):
 
     def loss(q, k, v, sunk, ends, positions):
       mixed = tree_attention.attend_on_mesh(
-        *(q, k, v),
-        ends=ends,
-        positions=positions,
-        window=window,
-        softcap=softcap,
-        sinks=sunk,
+        *(q, k, v, sunk, (ends, positions)),
+        tree_attention.Options(window, softcap),
       )
       return mixed.astype("float32").sum()
 
