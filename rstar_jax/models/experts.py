@@ -28,6 +28,7 @@ from rstar_jax.models.layers import (
   ACTIVATIONS,
   GATED,
   bias,
+  dot,
   in_blocks,
   lookup,
   move,
@@ -415,7 +416,7 @@ def _by_tiles(x: jax.Array, weights: jax.Array, sizes: jax.Array) -> jax.Array:
   def put(tile, out):
     group, start, _ = tile
     rows = jax.lax.dynamic_slice_in_dim(wide, start, _TILE)
-    new = _dot(rows, _one(weights, group), (1, 0)).astype(x.dtype)
+    new = dot(rows, _one(weights, group), 1, 0).astype(x.dtype)
     # Rows of the next groups, which are written after this one's.
     return jax.lax.dynamic_update_slice_in_dim(out, new, start, 0)
 
@@ -436,10 +437,10 @@ def _gradients_by_tiles(
       jax.lax.dynamic_slice_in_dim(each, start, _TILE)
       for each in (wide, wide_grad)
     )
-    new = _dot(its, _one(weights, group), (1, 1)).astype(x.dtype)
+    new = dot(its, _one(weights, group), 1, 1).astype(x.dtype)
     of_x = jax.lax.dynamic_update_slice_in_dim(of_x, new, start, 0)
     its = jnp.where(jnp.arange(_TILE)[:, None] < count, its, 0)
-    return of_x, of_weights.at[group].add(_dot(rows, its, (0, 0)))
+    return of_x, of_weights.at[group].add(dot(rows, its, 0, 0))
 
   outs = jnp.zeros_like(wide), jnp.zeros(weights.shape, jnp.float32)
   of_x, of_weights = _over_tiles(sizes, put, outs)
@@ -461,11 +462,3 @@ def _over_tiles(sizes, put, outs):
 
 def _one(weights: jax.Array, group: jax.Array) -> jax.Array:
   return move(lambda all_, group: all_[group], weights, group)
-
-
-def _dot(x: jax.Array, y: jax.Array, axes: tuple[int, int]) -> jax.Array:
-  """Contracts an axis of each matrix, accumulating in float32."""
-  of_x, of_y = axes
-  return jax.lax.dot_general(
-    x, y, (((of_x,), (of_y,)), ((), ())), preferred_element_type=jnp.float32
-  )

@@ -237,7 +237,7 @@ def product(x: jax.Array, weights: jax.Array) -> jax.Array:
 
   def plain(x, weights):
     # Both operands contract their last axis, so neither is transposed.
-    return _dot(x, weights, 1, 1)
+    return dot(x, weights, 1, 1)
 
   def turned(x, weights):
     # Without the barrier the compiler would undo the transposition.
@@ -257,7 +257,7 @@ def _product_backward(saved, grad):
   grad = grad.astype(x.dtype)
 
   def plain(grad, x):
-    return _dot(grad, x, 0, 0)
+    return dot(grad, x, 0, 0)
 
   def turned(grad, x):
     # XLA on a CPU multiplies 16-bit operands as float32, at half the rate, if
@@ -265,20 +265,20 @@ def _product_backward(saved, grad):
     once = jax.lax.optimization_barrier(1)
     zeros = jnp.zeros(grad.shape[::-1], grad.dtype)
     grad = jax.lax.fori_loop(0, once, lambda *_: grad.T, zeros)
-    return jax.lax.optimization_barrier(_dot(grad, x, 1, 0))
+    return jax.lax.optimization_barrier(dot(grad, x, 1, 0))
 
   if x.dtype.itemsize == 2:
     of_weights = jax.lax.platform_dependent(grad, x, cpu=turned, default=plain)
   else:
     of_weights = plain(grad, x)
-  of_x = _dot(grad, weights, 1, 0)
+  of_x = dot(grad, weights, 1, 0)
   return of_x.astype(x.dtype), of_weights.astype(weights.dtype)
 
 
 product.defvjp(_product_forward, _product_backward)
 
 
-def _dot(x: jax.Array, y: jax.Array, of_x: int, of_y: int) -> jax.Array:
+def dot(x: jax.Array, y: jax.Array, of_x: int, of_y: int) -> jax.Array:
   """Contracts an axis of each matrix, accumulating in float32."""
   return jax.lax.dot_general(
     x, y, (((of_x,), (of_y,)), ((), ())), preferred_element_type=jnp.float32
