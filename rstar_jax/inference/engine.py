@@ -292,7 +292,6 @@ class Engine(PagedModel):
       reuse=before,
       pages=before,
       span=request.span,
-      kind=self._kind(request.span),
       margin=steps * self._margin,
       done=self._prefilled,
     )
@@ -421,7 +420,6 @@ class Engine(PagedModel):
         reuse=len(request.ids) - 1,
         pages=request.span,
         span=request.span,
-        kind=self._kind(request.span),
       )
       if run is None:
         return

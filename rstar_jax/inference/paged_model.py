@@ -347,7 +347,7 @@ class PagedModel(Weights, abc.ABC):
 
   def _allocate(self) -> None:
     if not self._shards:
-      self._shards = [Shard(self.count) for _ in range(self._parts)]
+      self._shards = [Shard(self.count, self._kind) for _ in range(self._parts)]
     if self._pages is not None:
       return
     try:

@@ -56,14 +56,17 @@ class Shard:
 
   Attributes:
     cache: its pages.
+    kind_of: the kind of positions of a path by its span; see
+      `PrefixCache.match`.
     requests: number of requests that it has.
     waiting: requests without pages.
     prefills: runs with tokens to compute.
     reserved: pages that were promised and not taken yet.
   """
 
-  def __init__(self, count: int):
+  def __init__(self, count: int, kind_of: Callable[[int], int]):
     self.cache = PrefixCache(count)
+    self.kind_of = kind_of
     self.requests = 0
     self.waiting: collections.deque[Any] = collections.deque()
     self.prefills: list[Run] = []
@@ -77,7 +80,6 @@ class Shard:
     reuse: int,
     pages: int,
     span: int,
-    kind: int,
     margin: int = 0,
     done: Callable[[Run, float], None] | None = None,
   ) -> Run | None:
@@ -89,14 +91,13 @@ class Shard:
       reuse: most of them that the cache may have.
       pages: most tokens that need a page.
       span: most tokens of the path, or of those that go on from it.
-      kind: of its positions; see `PrefixCache.match`.
       margin: pages that must be available after it.
       done: see `Run`.
 
     Returns:
       The run; None if there are too few pages.
     """
-    shared, partial, length = self.cache.match(ids[:reuse], kind)
+    shared, partial, length = self.cache.match(ids[:reuse], self.kind_of(span))
     pinned = partial or shared
     self.cache.pin(pinned)
     table = shared.indices()

@@ -114,7 +114,6 @@ class ScoringEngine(PagedModel):
       reuse=request.common,
       pages=request.common,
       span=len(paths[0]),
-      kind=self._kind(len(paths[0])),
       margin=promised,
       done=self._branch,
     )
@@ -138,7 +137,6 @@ class ScoringEngine(PagedModel):
         reuse=len(path) - 1,
         pages=len(path),
         span=len(path),
-        kind=self._kind(len(path)),
         done=functools.partial(self._value, index),
       )
       self._fill(shard, run)

@@ -22,10 +22,10 @@ COUNT, WIDTH = 7, 3
 
 def run_of(ids, span, first=0):
   """Returns a run with pages for its ids, of a cache that has some of them."""
-  shard, of = Shard(COUNT), types.SimpleNamespace(runs=set())
+  shard, of = Shard(COUNT, lambda span: 0), types.SimpleNamespace(runs=set())
   for length in (first, len(ids)):
     part = ids[:length]
-    run = shard.start(of, part, reuse=length, pages=span, span=span, kind=0)
+    run = shard.start(of, part, reuse=length, pages=span, span=span)
     if length:
       shard.cover(run, length - 1)
     if length == first:

@@ -11,8 +11,13 @@ def request():
   return types.SimpleNamespace(runs=set())
 
 
+def shard_of(count):
+  """Returns a shard of a model whose positions are all of one kind."""
+  return Shard(count, lambda span: 0)
+
+
 def start(shard, of, ids, **options):
-  defaults = dict(reuse=len(ids), pages=len(ids), span=len(ids), kind=0)
+  defaults = dict(reuse=len(ids), pages=len(ids), span=len(ids))
   return shard.start(of, ids, **defaults | options)
 
 
@@ -31,7 +36,7 @@ class RunsTest(parameterized.TestCase):
     self.assertEqual(pages_for(tokens), pages)
 
   def test_a_run_takes_its_pages_as_it_goes(self):
-    shard, of, ids = Shard(5), request(), list(range(40))
+    shard, of, ids = shard_of(5), request(), list(range(40))
     run = start(shard, of, ids)
     self.assertEqual((run.next, run.left, run.table), (0, 40, []))
     self.assertEqual((run.promised, shard.reserved), (3, 3))
@@ -52,7 +57,7 @@ class RunsTest(parameterized.TestCase):
     self.assertEqual(shard.cache.available, 5)
 
   def test_a_fork_inside_of_a_page_copies_it(self):
-    shard, of, ids = Shard(9), request(), list(range(40))
+    shard, of, ids = shard_of(9), request(), list(range(40))
     finish(shard, start(shard, of, ids))
     fork = [*ids[:35], 99, 98]
     run = start(shard, of, fork)
@@ -73,7 +78,7 @@ class RunsTest(parameterized.TestCase):
     self.assertEqual(last.pins, 0)
 
   def test_a_fork_between_pages_copies_none(self):
-    shard, of, ids = Shard(9), request(), list(range(40))
+    shard, of, ids = shard_of(9), request(), list(range(40))
     finish(shard, start(shard, of, ids))
     run = start(shard, of, [*ids[:32], 99])
     shard.cover(run, 32)
@@ -81,7 +86,7 @@ class RunsTest(parameterized.TestCase):
     self.assertIs(run.pinned, run.shared)
 
   def test_reuse_is_at_most_what_is_said(self):
-    shard, of, ids = Shard(9), request(), list(range(20))
+    shard, of, ids = shard_of(9), request(), list(range(20))
     finish(shard, start(shard, of, ids))
     for reuse, next_ in ((19, 19), (16, 16), (15, 15), (0, 0)):
       run = start(shard, of, ids, reuse=reuse)
@@ -89,7 +94,7 @@ class RunsTest(parameterized.TestCase):
       shard.end(run)
 
   def test_a_run_with_nothing_of_its_own(self):
-    shard, of, ids = Shard(9), request(), list(range(20))
+    shard, of, ids = shard_of(9), request(), list(range(20))
     last = finish(shard, start(shard, of, ids))
     run = start(shard, of, ids)
     self.assertEqual(run.left, 0)
@@ -97,7 +102,7 @@ class RunsTest(parameterized.TestCase):
     self.assertEqual((shard.reserved, shard.cache.available), (0, 9))
 
   def test_waits_while_pages_are_promised_to_others(self):
-    shard, of = Shard(5), request()
+    shard, of = shard_of(5), request()
     first = start(shard, of, [1] * 40, pages=48)
     self.assertIsNone(start(shard, of, [2] * 33))
     self.assertIsNone(start(shard, of, [2] * 20, margin=1))
@@ -110,13 +115,13 @@ class RunsTest(parameterized.TestCase):
     self.assertIsNotNone(start(shard, of, [3] * 48))
 
   def test_a_run_that_waits_pins_nothing(self):
-    shard, of = Shard(3), request()
+    shard, of = shard_of(3), request()
     finish(shard, start(shard, of, [1] * 20))
     self.assertIsNone(start(shard, of, [1] * 64))
     self.assertEqual(shard.cache.available, 3)
 
   def test_a_page_to_copy_is_left_if_it_takes_the_last_room(self):
-    shard, of, ids = Shard(3), request(), list(range(20))
+    shard, of, ids = shard_of(3), request(), list(range(20))
     finish(shard, start(shard, of, ids))
     # Two pages of its own beside the one that it shares: all there are.
     run = start(shard, of, [*ids, *range(50, 70)])
@@ -128,7 +133,7 @@ class RunsTest(parameterized.TestCase):
     self.assertEqual(shard.cache.available, 3)
 
   def test_what_is_given_up_goes_into_no_page(self):
-    shard, of, other = Shard(9), request(), request()
+    shard, of, other = shard_of(9), request(), request()
     run = start(shard, of, [1] * 20)
     shard.cover(run, 19)
     run.next = 20
