@@ -39,11 +39,6 @@ class Int8:
   def ndim(self) -> int:
     return self.values.ndim
 
-  def dequantized(self) -> jax.Array:
-    """Returns the weight in float32."""
-    last = range(self.scales.ndim, self.ndim)
-    return self.values * jnp.expand_dims(self.scales, tuple(last))
-
 
 def quantize(weight: jax.Array, inputs: int) -> Int8:
   """Rounds a weight to the 255 steps between its outputs' largest elements.

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -48,12 +49,15 @@ def rounded(model: Transformer) -> Transformer:
   """Returns a model of floats that are what `int8` makes of a model's."""
   graphdef, params = nnx.split(model)
   is_int8 = lambda x: isinstance(x, int8.Int8)  # noqa: E731
-  floats = jax.tree.map(
-    lambda x: x.dequantized() if is_int8(x) else x,
-    int8.quantized(params),
-    is_leaf=is_int8,
-  )
-  return nnx.merge(graphdef, floats)
+
+  def floats(x):
+    if not is_int8(x):
+      return x
+    last = range(x.scales.ndim, x.ndim)
+    return x.values * jnp.expand_dims(x.scales, tuple(last))
+
+  rounded = jax.tree.map(floats, int8.quantized(params), is_leaf=is_int8)
+  return nnx.merge(graphdef, rounded)
 
 
 def prefix(length: int, seed: int = 0) -> list[int]:

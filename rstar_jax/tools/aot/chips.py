@@ -19,7 +19,6 @@ class Chip:
   Attributes:
     name: as topologies begin: "v5e".
     flops: bf16 FLOP/s.
-    hbm_bytes: of HBM, as published.
     usable_bytes: of HBM that programs and their arrays can have, as the
       compiler (libtpu 0.0.52) says when a program needs more.
     hbm_rate: bytes/s to and from HBM.
@@ -35,7 +34,6 @@ class Chip:
 
   name: str
   flops: float
-  hbm_bytes: float
   usable_bytes: float
   hbm_rate: float
   ici_rate: float
@@ -52,25 +50,13 @@ class Chip:
 
 
 CHIPS = {
-  name: Chip(name, flops, hbm * _GIB, usable * _GIB, *rest)
-  for name, flops, hbm, usable, *rest in (
-    ("v4", 275e12, 32, 30.75, 1200e9, 2400e9 / 8, 6, 0, "2x2x1", 2, 2048),
-    ("v5e", 197e12, 16, 15.75, 819e9, 1600e9 / 8, 4, 25e9 / 8, "2x2", 1, 256),
-    (
-      "v5p",
-      459e12,
-      95,
-      95.73,
-      2765e9,
-      4800e9 / 8,
-      6,
-      50e9 / 8,
-      "2x2x1",
-      2,
-      4096,
-    ),
+  name: Chip(name, flops, usable * _GIB, *rest)
+  for name, flops, usable, *rest in (
+    ("v4", 275e12, 30.75, 1200e9, 2400e9 / 8, 6, 0, "2x2x1", 2, 2048),
+    ("v5e", 197e12, 15.75, 819e9, 1600e9 / 8, 4, 25e9 / 8, "2x2", 1, 256),
+    ("v5p", 459e12, 95.73, 2765e9, 4800e9 / 8, 6, 50e9 / 8, "2x2x1", 2, 4096),
     # ICI is published for both ways together: 800 GB/s.
-    ("v6e", 918e12, 32, 31.24, 1638e9, 400e9, 4, 100e9 / 8, "2x2", 1, 256),
+    ("v6e", 918e12, 31.24, 1638e9, 400e9, 4, 100e9 / 8, "2x2", 1, 256),
   )
 }
 

@@ -8,8 +8,6 @@ from rstar_jax.tools.aot import chips
 class ChipsTest(parameterized.TestCase):
   @parameterized.parameters(*chips.CHIPS.values())
   def test_is_sane(self, chip):
-    # What a program can have is the published capacity, less a little.
-    self.assertLess(abs(chip.usable_bytes / chip.hbm_bytes - 1), 0.05)
     # No chip computes less than 100 or more than 1000 FLOPs a byte of HBM, nor
     # sends to others as much as it reads.
     self.assertBetween(chip.flops / chip.hbm_rate, 100, 1000)
