@@ -9,8 +9,8 @@ step is empty, so that its number is left and not its text.
 
 Prints three tables for each set of problems:
 
-- of the solutions that end with an answer, by steps (the answer's sentence is
-  one): how many there are, and how many of them are right;
+- the share of the solutions that have an answer and so many steps (the answer's
+  sentence is one), and in parentheses how many of these are right;
 - what is chosen among the samples, as many as cost what the search costs, and
   among the solutions of each search: by vote, by value, or by a vote of those
   with the fewest steps; and by how much choosing in the tree by value ("mcts")
@@ -191,20 +191,23 @@ def render(name: str, found: Found) -> list[str]:
   }
   shares = {source: by_steps(rows) for source, rows in searched.items()}
   lengths = sorted({steps for each in shares.values() for steps in each})
-  head = ["steps"]
-  for source in shares:
-    head += [f"{source}, %", "right, %"]
-  steps_rows = []
-  for steps in lengths:
-    row = [str(steps)]
-    for each in shares.values():
-      share, right = each.get(steps, (0.0, 0.0))
-      row += [f"{100 * share:.1f}", f"{100 * right:.1f}" if share else "-"]
-    steps_rows.append(row)
+  steps_rows = [
+    [
+      source,
+      *(
+        f"{100 * each[steps][0]:.1f} ({100 * each[steps][1]:.1f})"
+        if steps in each
+        else ""
+        for steps in lengths
+      ),
+    ]
+    for source, each in shares.items()
+  ]
   ways = chosen(found)
   best, _ = ways["mcts"]
   lines = [f"## {name}, {len(best)} problems", ""]
-  lines += [*grid(head, steps_rows), ""]
+  head = [f"{steps} steps" for steps in lengths]
+  lines += [*grid(["% (of these right)", *head], steps_rows), ""]
   lines += grid(
     ["way", "right, %", "tokens", "mcts leads by"],
     [
