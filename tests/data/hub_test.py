@@ -31,6 +31,11 @@ def setUpModule():
   home = unittest.enterModuleContext(tempfile.TemporaryDirectory())
   where = {"HF_HOME": home, "HF_HUB_OFFLINE": "1"}
   unittest.enterModuleContext(mock.patch.dict(os.environ, where))
+  # What it imports may have been loaded, and have read them, before.
+  import datasets
+
+  offline = mock.patch.object(datasets.config, "HF_HUB_OFFLINE", True)
+  unittest.enterModuleContext(offline)
 
 
 class HubTest(parameterized.TestCase):
