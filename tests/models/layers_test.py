@@ -51,10 +51,10 @@ class LayersTest(parameterized.TestCase):
     )
     mask = np.random.default_rng(3).random((3, 5, 7)) < 0.6
     mask[:, :, 0] = True
-    arrays = tuple(map(jnp.asarray, (q, k, v, mask)))
-    out = layers.attend(*arrays)
+    attend = jax.jit(layers.attend, static_argnames="block")
+    out = attend(q, k, v, mask)
     for block in range(1, q.shape[1] + 2):
-      some = layers.attend(*arrays, block)
+      some = attend(q, k, v, mask, block=block)
       np.testing.assert_allclose(some, out, atol=1e-6)
     for b in range(3):
       np.testing.assert_allclose(
@@ -67,7 +67,7 @@ class LayersTest(parameterized.TestCase):
     q, k, v = (normal(i, 1, length, n, 4) for i, n in enumerate((4, 2, 2)))
     mask = np.random.default_rng(3).random((1, length, length)) < 0.6
     mask = np.tril(mask | np.eye(length, dtype=bool))
-    out = layers.attend(*map(jnp.asarray, (q, k, v, mask)))
+    out = jax.jit(layers.attend)(q, k, v, mask)
     np.testing.assert_allclose(
       out[0], naive_attention(q[0], k[0], v[0], mask[0]), atol=2e-6
     )

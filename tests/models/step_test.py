@@ -1,7 +1,8 @@
 """Tests of steps over pages, against whole sequences and `transformers`."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 from flax import nnx
@@ -16,32 +17,29 @@ from tests.models.transformer_real_sizes_test import EXPECTED, layer_of
 from tests.parity import real_sizes
 
 
+@functools.partial(jax.jit, static_argnames=("graphdef", "layers"))
+def run(params, pages, slots, *, graphdef, layers):
+  return step(nnx.merge(graphdef, params), pages, slots, layers=layers)
+
+
 def walk(model, ids, parts, layers=None, span=None):
   """Computes ids [T] in parts of so many tokens, in pages out of order."""
   layers = layers or model.config.num_layers
-  count = 11
-  tables = jnp.asarray(np.random.default_rng(0).permutation(count)[None])
-  tables = tables.astype(jnp.int32)
+  count, most = 11, len(ids)
+  tables = np.random.default_rng(0).permutation(count)[None].astype(np.int32)
   pages = pages_lib.empty(model.config, layers * count)
   hidden, start = [], 0
   graphdef, params = nnx.split(model)
-
-  @jax.jit
-  def run(params, pages, slots):
-    return step(nnx.merge(graphdef, params), pages, slots, layers=layers)
-
-  most = max(parts)
   for size in parts:
-    # Empty slots at the end.
+    # Empty slots at the end, so that parts of any sizes are one program.
     tokens = np.zeros(most, np.int32)
     positions = np.full(most, -1, np.int32)
     tokens[:size] = ids[start : start + size]
     positions[:size] = np.arange(start, start + size)
     spans = np.full(most, span or len(ids), np.int32)
     rows = np.zeros(most, np.int32)
-    paths = Paths(tables, jnp.asarray(rows), jnp.asarray(positions))
-    slots = Slots(jnp.asarray(tokens), jnp.asarray(spans), paths)
-    out, pages = run(params, pages, slots)
+    slots = Slots(tokens, spans, Paths(tables, rows, positions))
+    out, pages = run(params, pages, slots, graphdef=graphdef, layers=layers)
     hidden.append(np.asarray(out[:size], np.float32))
     start += size
   return np.concatenate(hidden)
