@@ -54,6 +54,7 @@ from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import ROOT_INDEX, STEP, Child, Tree
 from rstar_jax.storage import layout, records, store
 from rstar_jax.storage.formatting import grid
+from rstar_jax.training import loop
 from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.types import Prefix, Score
 
@@ -260,12 +261,15 @@ def train(
   )
   model = ppm_lib.train_ppm(
     *(model, items, config.ppm),
-    seed=rng.seed_for(seed, "ppm", round_),
+    loop.Session(
+      config.reward,
+      rng.seed_for(seed, "ppm", round_),
+      folder=folder / layout.CHECKPOINTS,
+      progress=False,
+    ),
     tokenizer=context.tokenizer,
     kind=config.reward,
     balanced=config.reward_balanced,
-    progress=False,
-    folder=folder / layout.CHECKPOINTS,
   )
   saving.save_ppm(model, folder, tokenizer=context.tokenizer)
   return len(items)

@@ -26,6 +26,7 @@ from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import each_row, finish, finish_model
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage import layout, manifests, scalars, stopping, store
+from rstar_jax.training import loop
 from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.types import PairKind, PreferencePair
 
@@ -113,18 +114,20 @@ def train(
       model,
       opened(packed["training"]),
       config.ppm,
-      mesh=mesh,
-      seed=_seed(context, round_),
+      loop.Session(
+        scalars.training(round_, name),
+        _seed(context, round_),
+        mesh,
+        folder / layout.CHECKPOINTS,
+        context.writer,
+        adapter=models.adapter_saver(context, folder, round_, config.ppm),
+      ),
       kind=kind,
       balanced=config.reward_balanced,
       held_out=opened(packed["held_out"])
       if config.ppm.eval_every
       else sides.Encoded([]),
       sizes=packed["sizes"],
-      name=scalars.training(round_, name),
-      folder=folder / layout.CHECKPOINTS,
-      writer=context.writer,
-      adapter=models.adapter_saver(context, folder, round_, config.ppm),
     )
     for each in packed["measured"]:
       measured = ppm_lib.pair_accuracy(

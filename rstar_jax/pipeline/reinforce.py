@@ -61,15 +61,19 @@ def reinforce(context: Context, round_: int) -> None:
     turns.batch_at,
     settings.iterations * settings.updates,
     settings.train,
-    mesh=mesh,
+    loop.Session(
+      scalars.training(round_, "reinforce"),
+      rng.seed_for(config.seed, "reinforce", round_),
+      mesh,
+      policy / layout.CHECKPOINTS,
+      context.writer,
+      progress=False,
+      adapter=models.adapter_saver(
+        context, policy, turns.start, settings.train
+      ),
+    ),
     at_once=turns.at_once,
     before=turns.before,
-    progress=False,
-    name=scalars.training(round_, "reinforce"),
-    folder=policy / layout.CHECKPOINTS,
-    writer=context.writer,
-    seed=rng.seed_for(config.seed, "reinforce", round_),
-    adapter=models.adapter_saver(context, policy, turns.start, settings.train),
   )
   with stopping.deferred():
     saving.save_policy(model, policy, tokenizer=context.tokenizer)

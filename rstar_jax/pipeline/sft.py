@@ -15,7 +15,7 @@ from rstar_jax.pipeline import models
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import each_row, finish, finish_model
 from rstar_jax.storage import layout, manifests, scalars, stopping, store
-from rstar_jax.training import sft
+from rstar_jax.training import loop, sft
 
 # Folders of packed rows: those that are trained on, and those held out.
 _PARTS = ("training", "held_out")
@@ -57,14 +57,16 @@ def train_policy(context: Context, round_: int) -> None:
       models.load_policy(context, start, train=config, mesh=mesh),
       training,
       config,
+      loop.Session(
+        scalars.training(round_, "sft"),
+        rng.seed_for(context.config.seed, "sft", round_),
+        mesh,
+        folder / layout.CHECKPOINTS,
+        context.writer,
+        adapter=models.adapter_saver(context, folder, start, config),
+      ),
       solutions=training.solutions,
       held_out=kept,
-      mesh=mesh,
-      seed=rng.seed_for(context.config.seed, "sft", round_),
-      name=scalars.training(round_, "sft"),
-      folder=folder / layout.CHECKPOINTS,
-      writer=context.writer,
-      adapter=models.adapter_saver(context, folder, start, config),
     )
   with stopping.deferred():
     saving.save_policy(model, folder, tokenizer=context.tokenizer)

@@ -37,7 +37,7 @@ from rstar_jax.steps import prompts
 from rstar_jax.steps.tokenizer import HfTokenizer, Tokenizer
 from rstar_jax.storage import metrics, store
 from rstar_jax.tools import train_tokenizer
-from rstar_jax.training import sft
+from rstar_jax.training import loop, sft
 
 # Worked problems that the tokenizer learns its merges from.
 _TOKENIZER_PROBLEMS = 6000
@@ -153,14 +153,13 @@ def train(
     model = Transformer(dataclasses.replace(MODEL), rngs=nnx.Rngs(seed))
   writer = metrics.MetricsWriter(workdir)
   for split, steps, config in LONG_PHASES if base else PHASES:
-    sft.fit_policy(
+    loop.fit_model(
       model,
+      sft.sft_loss,
       worked_batches(tokenizer, config.batch_size, config.length, seed, split),
       steps,
       config,
-      folder=workdir / split,
-      writer=writer,
-      name=f"bootstrap_{split}",
+      loop.Session(f"bootstrap_{split}", folder=workdir / split, writer=writer),
     )
   writer.close()
   saving.save_policy(model, output, tokenizer=tokenizer)

@@ -19,6 +19,7 @@ from absl import logging
 from flax import nnx
 
 from rstar_jax.config.schema import TrainConfig
+from rstar_jax.data.batches import BatchAt
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer, arrays_in
 from rstar_jax.storage import checkpoints as checkpoints_lib
@@ -52,18 +53,39 @@ class Preempted(stopping.Stopped):
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Session:
+  """How a training is run, whatever is learnt.
+
+  Attributes:
+    name: names the training in metrics and messages.
+    seed: decides the order of the rows, and what LoRA starts from.
+    mesh: shards parameters and optimiser state by the rules of
+      `models/sharding.py`; None is one device.
+    folder: the folder of checkpoints; None writes none.
+    writer: the destination of metrics; None writes none.
+    progress: whether progress is shown.
+    adapter: called at the end with what was trained, if that is LoRA's, and
+      the model; see `lora.saver`.
+  """
+
+  name: str
+  seed: int = 0
+  mesh: jax.sharding.Mesh | None = None
+  folder: str | pathlib.Path | None = None
+  writer: metrics_lib.Writer | None = None
+  progress: bool = True
+  adapter: lora.Saver | None = None
+
+
 def fit(
   state: TrainState,
   step_fn: StepFn,
-  batch_at: Callable[[int], dict[str, np.ndarray]],
+  batch_at: BatchAt,
   num_steps: int,
-  *,
   config: TrainConfig,
-  folder: str | pathlib.Path | None = None,
-  writer: metrics_lib.Writer | None = None,
-  name: str = "train",
-  progress: bool = True,
-  mesh: jax.sharding.Mesh | None = None,
+  session: Session,
+  *,
   before: Callable[[int, state_lib.Params], None] | None = None,
   frozen: Sequence[Any] = (),
   measure: Callable[[state_lib.Params], dict[str, float]] | None = None,
@@ -75,19 +97,15 @@ def fit(
   nothing else: no parameter, moment, average or learning rate.
 
   Args:
-    state: the start, unless `folder` has a checkpoint. Its arrays are donated
-      to the first update.
+    state: the start, unless the session's folder has a checkpoint. Its arrays
+      are donated to the first update.
     step_fn: pure update, jitted here; returns metrics with "loss" and "count".
       It is also given what is `frozen`.
     batch_at: returns batch k, as a function of k alone; the whole batch on
       every process.
     num_steps: updates of the whole run, with those before a restart.
     config: `checkpoint_every`, `log_every`, `eval_every` and `accumulate`.
-    folder: the folder of checkpoints; None writes none.
-    writer: the destination of metrics; None writes none.
-    name: names the training in metrics and messages.
-    progress: whether to show progress.
-    mesh: the mesh of the state; None for one device.
+    session: its mesh is that of the state.
     before: called with k and the parameters before batch k is asked for, which
       may so depend on them. They are donated to the update that follows. A
       process that is alone may be told to end within it; the updates since the
@@ -105,17 +123,17 @@ def fit(
     Preempted: SIGTERM, or another signal of `stopping`, came; the current
       update is completed and saved. If that takes longer than the deadline, the
       process ends, and the checkpoint before it stays.
-    ValueError: `folder` has checkpoints of another model or optimiser, or the
+    ValueError: the folder has checkpoints of another model or optimiser, or the
       rows of a batch do not divide by the mesh.
   """
-  leads = jax.process_index() == 0
-  writer = (leads and writer) or metrics_lib.NullWriter()
+  name, mesh, leads = session.name, session.mesh, jax.process_index() == 0
+  writer = (leads and session.writer) or metrics_lib.NullWriter()
   update = _updates(step_fn, state, name, config, mesh, frozen)
   with contextlib.ExitStack() as stack:
     stack.enter_context(sharding.on(mesh))
     saver = None
-    if folder is not None:
-      saver = stack.enter_context(checkpoints_lib.Checkpoints(folder))
+    if session.folder is not None:
+      saver = stack.enter_context(checkpoints_lib.Checkpoints(session.folder))
       state = _newest(saver, state, name)
     start = int(state.step)
     if start >= num_steps:
@@ -124,7 +142,7 @@ def fit(
     stack.enter_context(stopping.deferred())
     stops, alone = _Stop(mesh), jax.process_count() == 1
     bar = None
-    if progress and leads:
+    if session.progress and leads:
       bar = stack.enter_context(
         metrics_lib.progress(num_steps, name, start=start, unit="update")
       )
@@ -165,16 +183,14 @@ def fit(
 def fit_model(
   model: Transformer,
   loss_fn: Callable[..., tuple[jax.Array, dict[str, jax.Array]]],
-  batch_at: Callable[[int], dict[str, np.ndarray]],
+  batch_at: BatchAt,
   num_steps: int,
   config: TrainConfig,
-  mesh: jax.sharding.Mesh | None = None,
+  session: Session,
+  *,
   at_once: int | None = None,
-  seed: int = 0,
   before: Callable[[int, nnx.State], None] | None = None,
-  adapter: lora.Saver | None = None,
-  held_out: tuple[Callable[[int], dict[str, np.ndarray]], int] | None = None,
-  **options: Any,
+  held_out: tuple[BatchAt, int] | None = None,
 ) -> Transformer:
   """Trains a model in place, with the config's optimiser.
 
@@ -185,27 +201,25 @@ def fit_model(
     batch_at: returns batch k, as a function of k alone.
     num_steps: updates of the whole run.
     config: hyperparameters of the training.
-    mesh: shards parameters and optimiser state by the rules of
-      `models/sharding.py`; None trains on one device.
+    session: how it is run.
     at_once: rows of a micro-batch, where batches differ in size; None divides
       each into `config.accumulate`.
-    seed: seeds what is added to the model (`training/lora.py`).
     before: called with k and the model's parameters before batch k is asked
       for; see `fit`.
-    adapter: called at the end with what was trained, if that is LoRA's, and
-      the model; see `lora.saver`.
     held_out: batches as `batch_at` has them, and their number, on which the
       model is measured every `config.eval_every` updates and at the end. Their
       metrics are called "held_out_loss" and so on.
-    **options: folder, writer, name, progress; see `fit`.
 
   Returns:
     The same model; its parameters are on the mesh.
   """
+  mesh = session.mesh
   tx = state_lib.optimizer(config, num_steps)
   graphdef, params, rest = nnx.split(model, nnx.Param, ...)
   places = None if mesh is None else sharding.shardings(params, mesh)
-  params, *frozen = _trained(params, config, model.config.dtype, seed, mesh)
+  params, *frozen = _trained(
+    *(params, config, model.config.dtype), session.seed, mesh
+  )
   # The model drops its own arrays at once.
   nnx.update(model, *(frozen or [params]))
 
@@ -228,16 +242,15 @@ def fit_model(
     update,
     batch_at,
     num_steps,
-    config=config,
-    mesh=mesh,
+    config,
+    session,
     before=before and (lambda k, params: before(k, merged(params, *frozen))),
     frozen=[np.int32(num_steps), *frozen],
     measure=held_out and _measure(on_params, *held_out, mesh, frozen),
-    **options,
   )
   nnx.update(model, merged(state.trained, *frozen))
-  if frozen and adapter is not None:
-    adapter(arrays_in(state.trained), model)
+  if frozen and session.adapter is not None:
+    session.adapter(arrays_in(state.trained), model)
   return model
 
 
@@ -256,7 +269,7 @@ def _trained(
 
 
 def _measure(
-  loss_fn: Callable, batch_at: Callable, count: int, mesh, frozen
+  loss_fn: Callable, batch_at: BatchAt, count: int, mesh, frozen
 ) -> Callable[[nnx.State], dict[str, float]]:
   """Returns a function of parameters: means over the batches held out."""
   sums = jax.jit(state_lib.summed(loss_fn))

@@ -20,7 +20,7 @@ from rstar_jax.models.transformer import (
 )
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import metrics, store
-from rstar_jax.training import lora, sft
+from rstar_jax.training import loop, lora, sft
 from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.types import PreferencePair, Prefix
 
@@ -69,14 +69,13 @@ def train_policy(
   training, kept = held_out.divide(
     rows, lambda row: row[0], seed, config.held_out
   )
+  adapter = folder and lora.saver(folder, policy, config, tokenizer)
   with _kept(checkpoints) as kept_in:
     sft.train_sft(
       *(model, training, config),
+      loop.Session("sft", seed, adapter=adapter, **kept_in),
       held_out=kept,
-      seed=seed,
       tokenizer=tokenizer,
-      adapter=folder and lora.saver(folder, policy, config, tokenizer),
-      **kept_in,
     )
   if folder is not None:
     saving.save_policy(model, folder, tokenizer=tokenizer)
@@ -129,14 +128,13 @@ def train_ppm(
   training, kept = held_out.divide(
     items, lambda pair: pair.question, seed, config.held_out
   )
+  adapter = folder and lora.saver(folder, policy, config, tokenizer)
   with _kept(checkpoints) as kept_in:
     ppm_lib.train_ppm(
       *(model, training, config),
+      loop.Session("ppm", seed, adapter=adapter, **kept_in),
       held_out=kept,
-      seed=seed,
       tokenizer=tokenizer,
-      adapter=folder and lora.saver(folder, policy, config, tokenizer),
-      **kept_in,
     )
   if folder is not None:
     saving.save_ppm(model, folder, tokenizer=tokenizer)
@@ -145,7 +143,7 @@ def train_ppm(
 
 @contextlib.contextmanager
 def _kept(folder: str | store.Path | None) -> Iterator[dict[str, Any]]:
-  """Yields the options of a training that is kept in a folder, if any."""
+  """Yields what a session has if it is kept in a folder, if any."""
   if folder is None:
     yield {}
     return

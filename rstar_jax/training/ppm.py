@@ -6,7 +6,7 @@ step, and share the training loop and the form of batches.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,11 +33,12 @@ def train_ppm(
   model: Transformer,
   items: Sequence[PreferencePair] | Sequence[Scored],
   config: TrainConfig,
+  session: loop.Session,
   *,
   tokenizer: Tokenizer,
   kind: Kind = "ppm",
+  balanced: bool = False,
   held_out: Sequence[PreferencePair] | Sequence[Scored] = (),
-  **options: Any,
 ) -> Transformer:
   """Trains a reward model on texts; see `train_sides`.
 
@@ -47,10 +48,11 @@ def train_ppm(
       `outcomes` and `q_values`). Items longer than `config.length` tokens are
       dropped, and counted in a log line.
     config: of the training.
+    session: its seed decides the order of the items.
     tokenizer: encodes the texts.
     kind: the kind of model.
+    balanced: see `train_sides`.
     held_out: items that the loss is measured on.
-    **options: seed, balanced, name, and those of `loop.fit_model`.
 
   Returns:
     The same model, trained.
@@ -69,9 +71,10 @@ def train_ppm(
     model,
     encode(tokenizer, items, config.length),
     config,
+    session,
     held_out=encode(tokenizer, held_out, config.length),
     kind=kind,
-    **options,
+    balanced=balanced,
   )
 
 
@@ -79,14 +82,12 @@ def train_sides(
   model: Transformer,
   sides: Sides,
   config: TrainConfig,
+  session: loop.Session,
   *,
-  seed: int,
   held_out: Sides,
   kind: Kind = "ppm",
   balanced: bool = False,
   sizes: Sequence[tuple[int, int] | None] = (None, None),
-  name: str = "",
-  **options: Any,
 ) -> Transformer:
   """Trains a reward model on encoded items, which may be on the disk.
 
@@ -95,15 +96,13 @@ def train_sides(
     sides: items of at most `config.length` tokens.
     config: optimiser, and epochs or updates; the batch size counts items (pairs
       in the paper).
-    seed: decides the order of the items, and what LoRA starts from.
+    session: its seed decides the order of the items.
     held_out: items that the loss is measured on, not weighed by `balanced`; see
       `loop.fit_model`.
     kind: the loss: Bradley-Terry on values ("ppm"), cross entropy on raw values
       ("orm"), or squared error on values ("pqm").
     balanced: whether scored items are weighed by `sides.balance`.
     sizes: what `largest` says of both; None has it look.
-    name: names the training in metrics and messages; "" is the kind.
-    **options: mesh, folder, writer, progress, adapter; see `loop.fit_model`.
 
   Returns:
     The same model, trained.
@@ -111,17 +110,16 @@ def train_sides(
   Raises:
     ValueError: there is no item.
   """
-  name = name or kind
-  _check_some(name, sides, config.length)
+  _check_some(session.name, sides, config.length)
   logging.info(
     "%s: %d items, %d dropped as too long",
-    name,
+    session.name,
     sides.counts.sum(),
     sides.dropped,
   )
-  parts = sharding.row_shards(options.get("mesh"))
+  parts = sharding.row_shards(session.mesh)
   batch_at, num_steps = sides_lib.make_batches(
-    *_order(sides, config, seed),
+    *_order(sides, config, session.seed),
     length=config.length,
     parts=config.accumulate * parts,
     balanced=balanced and kind != "ppm",
@@ -141,10 +139,8 @@ def train_sides(
     batch_at,
     config.updates or num_steps,
     config,
-    name=name,
-    seed=seed,
+    session,
     held_out=measured,
-    **options,
   )
 
 

@@ -20,12 +20,10 @@ def train_sft(
   model: Transformer,
   rows: Sequence[tuple[str, Prefix]],
   config: TrainConfig,
+  session: loop.Session,
   *,
-  seed: int,
   tokenizer: Tokenizer,
   held_out: Sequence[tuple[str, Prefix]] = (),
-  name: str = "sft",
-  **options: Any,
 ) -> Transformer:
   """Fine-tunes a policy on solutions, packed.
 
@@ -36,11 +34,9 @@ def train_sft(
     rows: (question, node texts) of each solution; rows longer than
       `config.length` tokens are dropped and counted in a log line.
     config: optimiser, batch size in packed rows, epochs or updates.
-    seed: decides the order of the rows, and what LoRA starts from.
+    session: its seed decides the order of the rows.
     tokenizer: encodes the texts.
     held_out: rows that the loss is measured on; see `loop.fit_model`.
-    name: names the training in metrics and messages.
-    **options: mesh, folder, writer, progress, adapter; see `loop.fit_model`.
 
   Returns:
     The same model, trained.
@@ -52,11 +48,9 @@ def train_sft(
     model,
     _pack(rows, tokenizer, config.length),
     config,
+    session,
     solutions=len(rows),
-    seed=seed,
     held_out=_pack(held_out, tokenizer, config.length),
-    name=name,
-    **options,
   )
 
 
@@ -64,12 +58,10 @@ def train_packed(
   model: Transformer,
   packed: batches.Rows,
   config: TrainConfig,
+  session: loop.Session,
   *,
   solutions: int,
-  seed: int,
   held_out: batches.Rows,
-  name: str = "sft",
-  **options: Any,
 ) -> Transformer:
   """Fine-tunes a policy on packed rows, which may be on the disk.
 
@@ -77,11 +69,9 @@ def train_packed(
     model: the base model with its LM head; trained in place.
     packed: rows of `config.length` tokens.
     config: optimiser, batch size in packed rows, epochs or updates.
+    session: its seed decides the order of the rows.
     solutions: how many were to be packed.
-    seed: decides the order of the rows, and what LoRA starts from.
     held_out: rows that the loss is measured on; see `loop.fit_model`.
-    name: names the training in metrics and messages.
-    **options: mesh, folder, writer, progress, adapter; see `loop.fit_model`.
 
   Returns:
     The same model, trained.
@@ -92,33 +82,32 @@ def train_packed(
   count = len(packed)
   if count == 0:
     raise ValueError(
-      f"{name}: none of {solutions} solutions fits into {config.length} "
-      "tokens; give solutions, or a larger length in another --workdir"
+      f"{session.name}: none of {solutions} solutions fits into "
+      f"{config.length} tokens; give solutions, or a larger length in another "
+      "--workdir"
     )
   logging.info(
     "%s: %d solutions in %d rows of %d tokens, %d dropped as too long",
-    name,
+    session.name,
     solutions - packed.dropped,
     count,
     config.length,
     packed.dropped,
   )
   batch_at, num_steps = batches.row_batches(
-    packed, config.batch_size, config.passes(count), seed
+    packed, config.batch_size, config.passes(count), session.seed
   )
   measured = None
   if rows_kept := len(held_out):
     # As many as an update has in memory at once.
     most = config.batch_size // config.accumulate
-    parts = sharding.row_shards(options.get("mesh"))
+    parts = sharding.row_shards(session.mesh)
     size = min(most, -(-rows_kept // parts) * parts)
-    measured = batches.row_batches(held_out, size, 1, seed)
-  return fit_policy(
-    *(model, batch_at, config.updates or num_steps, config),
-    name=name,
-    seed=seed,
+    measured = batches.row_batches(held_out, size, 1, session.seed)
+  return loop.fit_model(
+    *(model, sft_loss, batch_at, config.updates or num_steps, config),
+    session,
     held_out=measured,
-    **options,
   )
 
 
@@ -133,36 +122,6 @@ def _pack(
   )
 
 
-def fit_policy(
-  model: Transformer,
-  batch_at: batches.BatchAt,
-  num_steps: int,
-  config: TrainConfig,
-  *,
-  name: str = "sft",
-  **options: Any,
-) -> Transformer:
-  """Fine-tunes a policy on batches from a function.
-
-  Args:
-    model: trained in place.
-    batch_at: returns batch k, as a function of k alone: int32 arrays [B, T]
-      `tokens`, `positions`, `parents` and `ends`, and float32 `weights` (see
-      `batches.Packed`).
-    num_steps: updates of the whole run.
-    config: optimiser; its epochs, updates, batch size and length are not
-      used here.
-    name: names the training in metrics and messages.
-    **options: mesh, folder, writer, progress, adapter; see `loop.fit_model`.
-
-  Returns:
-    The same model, trained.
-  """
-  return loop.fit_model(
-    model, sft_loss, batch_at, num_steps, config, name=name, **options
-  )
-
-
 def sft_loss(
   model: Transformer, batch: dict[str, jax.Array], **options: Any
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -170,7 +129,8 @@ def sft_loss(
 
   Args:
     model: a policy.
-    batch: see `fit_policy`.
+    batch: int32 [B, T] `tokens`, `positions`, `parents` and `ends`, and float32
+      `weights`; see `batches.Packed`.
     **options: max_logits of `next_token.logprobs`.
 
   Returns:

@@ -53,11 +53,11 @@ class TrainingTest(StagesCase):
     def arrays(stored):
       return stored.take(np.arange(len(stored)))
 
-    def train(model, packed, config, *, solutions, held_out, adapter, **_):
+    def train(model, packed, config, session, *, solutions, held_out):
       self.assertEqual(solutions, packed.solutions)
       trained.append((solutions, arrays(packed)))
       kept.append((held_out.solutions, held_out and arrays(held_out)))
-      adapter("what was trained", "the model")
+      session.adapter("what was trained", "the model")
       return model
 
     self.enter_context(mock.patch.object(sft.sft, "train_packed", train))

@@ -28,6 +28,7 @@ CONFIG = TrainConfig(
   learning_rate=1e-2, checkpoint_every=3, log_every=2, warmup=0.2
 )
 STEPS = 11
+QUIET = loop.Session("sft", progress=False)
 
 
 class Recorder:
@@ -94,11 +95,8 @@ def _run(
     state.make_step(_loss, tx),
     batch_at,
     steps,
-    config=config,
-    folder=folder,
-    writer=writer,
-    name="sft",
-    progress=progress,
+    config,
+    loop.Session("sft", folder=folder, writer=writer, progress=progress),
     before=before,
   )
 
@@ -284,7 +282,7 @@ class FitTest(parameterized.TestCase):
     begin = state.init({"w": jnp.zeros(3)}, tx)
     loop.fit(
       *(begin, state.make_step(_loss, tx), _batch_at, 1),
-      **{"config": CONFIG, "progress": False},
+      *(CONFIG, QUIET),
     )
     self.assertTrue(begin.params["w"].is_deleted())
 
@@ -310,10 +308,8 @@ class FitTest(parameterized.TestCase):
       return loop.fit(
         state.init({"w": jnp.full((3, 1), 2.0)}, tx, mesh, averages=True),
         state.make_step(loss, tx, ema=0.1),
-        *(batch_at, steps),
-        **{"config": config, "writer": recorder, "name": "", "mesh": mesh},
-        folder=folder,
-        progress=False,
+        *(batch_at, steps, config),
+        loop.Session("", 0, mesh, folder, recorder, progress=False),
       )
 
     found = run(batch_at, STEPS)
@@ -379,12 +375,11 @@ class FitTest(parameterized.TestCase):
       loop.fit(
         state.init({"w": jnp.zeros(3)}, tx),
         state.make_step(_loss, tx),
-        *(_batch_at, 1),
-        config=CONFIG,
+        *(_batch_at, 1, CONFIG, loop.Session("toy")),
       )
     (*said, bar), (*unsaid, _) = bars
-    # Without a word it is shown, by the name of all trainings.
-    self.assertEqual(unsaid, [1, "train", 0, "update"])
+    # Without a word it is shown.
+    self.assertEqual(unsaid, [1, "toy", 0, "update"])
     self.assertEqual(said, [STEPS, "sft", 6, "update"])
     self.assertEqual(bar.updates, STEPS - 6)
     # Updates 7 (the first), 8, 9, 10 and 11.
@@ -425,10 +420,8 @@ class FitTest(parameterized.TestCase):
       state.init({"w": jnp.zeros(3)}, tx),
       state.make_step(_loss, tx),
       *(_batch_at, STEPS),
-      config=dataclasses.replace(CONFIG, eval_every=4),
-      writer=recorder,
-      name="sft",
-      progress=False,
+      dataclasses.replace(CONFIG, eval_every=4),
+      loop.Session("sft", writer=recorder, progress=False),
       measure=measure,
     )
     rows = [(k, v) for k, _, v in recorder.rows if "held_out_loss" in v]
@@ -452,10 +445,8 @@ class FitTest(parameterized.TestCase):
       return loop.fit(
         state.init({"w": jnp.zeros(3)}, tx, averages=True),
         state.make_step(_loss, tx, ema=0.5),
-        *(batch_at, STEPS),
-        config=CONFIG,
-        folder=folder,
-        progress=False,
+        *(batch_at, STEPS, CONFIG),
+        loop.Session("sft", folder=folder, progress=False),
         measure=lambda params: measured.append(params) or {},
       )
 
@@ -483,9 +474,8 @@ class FitTest(parameterized.TestCase):
         state.make_step(_loss, tx),
         _batch_at,
         STEPS,
-        config=CONFIG,
-        folder=self.folder,
-        progress=False,
+        CONFIG,
+        loop.Session("sft", folder=self.folder, progress=False),
       )
 
 
@@ -541,7 +531,9 @@ class FitModelTest(absltest.TestCase):
     before = [np.array(each) for each in shared]
     rows = [[(np.arange(1, 6), np.ones(5, int))] for _ in range(2)]
     arrays = batches.pack(rows, 5).arrays
-    trained = sft.fit_policy(model, lambda k: arrays, 1, CONFIG, progress=False)
+    trained = loop.fit_model(
+      model, sft.sft_loss, lambda k: arrays, 1, CONFIG, QUIET
+    )
     self.assertIs(trained, model)
     _assert_same(shared, before)
     after = jax.tree.leaves(nnx.split(model)[1])
@@ -561,13 +553,13 @@ class FitModelTest(absltest.TestCase):
       return batches.pack(rows, 13).arrays
 
     def run(folder=None, stop=-1):
-      return sft.fit_policy(
+      return loop.fit_model(
         model(),
+        sft.sft_loss,
         lambda k: batch_at(k, stop),
         5,
         dataclasses.replace(CONFIG, checkpoint_every=2),
-        folder=folder,
-        progress=False,
+        loop.Session("sft", folder=folder, progress=False),
       )
 
     folder = self.create_tempdir().full_path
@@ -584,8 +576,8 @@ class FitModelTest(absltest.TestCase):
   def test_trainings_of_any_length_share_a_program(self):
     programs = []
 
-    def lowered(begin, update, batch_at, num_steps, *, frozen, **options):
-      del num_steps, options
+    def lowered(begin, update, batch_at, *_, frozen, **options):
+      del options
       given = begin, batch_at(0), *frozen
       programs.append(jax.jit(update).lower(*given).as_text())
       return begin

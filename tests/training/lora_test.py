@@ -257,9 +257,12 @@ class TrainingTest(absltest.TestCase):
     loop.fit_model(
       *(model, sft.sft_loss, lambda k: _batch(), 2),
       dataclasses.replace(CONFIG, learning_rate=1e-2, schedule="constant"),
+      loop.Session(
+        "sft",
+        progress=False,
+        adapter=lambda arrays, _: added.append(arrays),
+      ),
       before=look,
-      adapter=lambda arrays, _: added.append(arrays),
-      progress=False,
     )
     q = ("layers", 0, "attention", "q")
     self.assertEqual(seen[0].keys(), before.keys())

@@ -200,8 +200,8 @@ class OwnDataTest(parameterized.TestCase):
       self.assertIs(policy, loaded[0])
       sft.assert_called_once_with(
         *(loaded[0], [("q?", ("a", "b"))], one),
-        **{"seed": seed, "tokenizer": loaded[1]},
-        **{"adapter": mock.ANY, "held_out": []},
+        loop.Session("sft", seed),
+        **{"tokenizer": loaded[1], "held_out": []},
       )
       ((base, head), options) = with_head.call_args
       self.assertIs(base, loaded[0])
@@ -212,8 +212,8 @@ class OwnDataTest(parameterized.TestCase):
       self.assertIs(trained, with_head.return_value)
       ppm.assert_called_once_with(
         *(trained, [own_data._pair(row, 0) for row in pairs()], four),
-        **{"seed": seed, "tokenizer": loaded[1]},
-        **{"adapter": mock.ANY, "held_out": []},
+        loop.Session("ppm", seed),
+        **{"tokenizer": loaded[1], "held_out": []},
       )
       self.assertEqual(ppm.call_args.args[1][0].weight, 1.0)
 

@@ -12,11 +12,12 @@ from rstar_jax.config.schema import TrainConfig
 from rstar_jax.data import sides as sides_lib
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.steps import prompts
-from rstar_jax.training import ppm
+from rstar_jax.training import loop, ppm
 from rstar_jax.types import PreferencePair, Trajectory
 from tests.models import jitted
 
 TOKENIZER = testing.ByteTokenizer()
+SESSION = loop.Session("ppm", seed=1, progress=False)
 CONFIG = TrainConfig(
   epochs=10,
   batch_size=7,
@@ -169,21 +170,20 @@ class LossTest(parameterized.TestCase):
 
 
 class TrainTest(parameterized.TestCase):
-  @parameterized.parameters(("ppm", ""), ("orm", ""), ("pqm", "rival"))
-  def test_a_training_is_called_as_its_kind(self, kind, name):
+  @parameterized.parameters("ppm", "orm", "pqm")
+  def test_the_loss_is_that_of_the_kind(self, kind):
     items = [("q?", (_step("2"),), 1.0)] if kind != "ppm" else _pairs(1, 1)
     with mock.patch.object(ppm.loop, "fit_model") as fit:
       ppm.train_ppm(
         _model(),
         items,
         CONFIG,
-        seed=1,
+        SESSION,
         tokenizer=TOKENIZER,
         kind=kind,
-        name=name,
       )
-    ((_, loss, _, updates, _), options) = fit.call_args
-    self.assertEqual(options["name"], name or kind)
+    ((_, loss, _, updates, _, session), _) = fit.call_args
+    self.assertIs(session, SESSION)
     self.assertIs(loss, getattr(ppm, f"{kind}_loss"))
     self.assertEqual(updates, 2)  # Ten epochs of one item, seven a batch.
 
@@ -197,9 +197,9 @@ class TrainTest(parameterized.TestCase):
     config = dataclasses.replace(CONFIG, epochs=2, updates=updates)
     with mock.patch.object(ppm.loop, "fit_model") as fit:
       ppm.train_ppm(
-        _model(), items, config, seed=1, tokenizer=TOKENIZER, kind=kind
+        _model(), items, config, SESSION, tokenizer=TOKENIZER, kind=kind
       )
-    ((_, _, batch_at, found, _), _) = fit.call_args
+    ((_, _, batch_at, found, _, _), _) = fit.call_args
     # Two epochs of 15 items, 7 a batch.
     self.assertEqual(found, updates or 5)
     counts = [int((batch_at(k)["weight"] > 0).sum()) for k in range(found)]
@@ -215,13 +215,13 @@ class TrainTest(parameterized.TestCase):
     with mock.patch.object(ppm.loop, "fit_model") as fit:
       ppm.train_ppm(
         *(_model(), items, dataclasses.replace(CONFIG, batch_size=4)),
-        seed=1,
+        SESSION,
         tokenizer=TOKENIZER,
         kind=kind,
         balanced=True,
         held_out=items,
       )
-    ((_, _, batch_at, _, _), options) = fit.call_args
+    ((_, _, batch_at, _, _, _), options) = fit.call_args
     batch, measured = batch_at(0), options["held_out"][0](0)
     real = batch["weight"] > 0
     if kind == "ppm":
@@ -244,7 +244,7 @@ class TrainTest(parameterized.TestCase):
     self.assertBetween(before["accuracy"], 0.1, 0.9)
     policy_like = nnx.split(_model())[1]
     model = ppm.train_ppm(
-      model, _pairs(11, 70), CONFIG, seed=1, tokenizer=TOKENIZER, progress=False
+      model, _pairs(11, 70), CONFIG, SESSION, tokenizer=TOKENIZER
     )
     after = ppm.pair_accuracy(model, held_out, **measure)
     self.assertEqual(after["accuracy"], 1.0)
@@ -267,10 +267,9 @@ class TrainTest(parameterized.TestCase):
       _model(),
       items,
       CONFIG,
-      seed=1,
+      SESSION,
       tokenizer=TOKENIZER,
       kind=kind,
-      progress=False,
     )
     found = ppm.pair_accuracy(
       model,
@@ -281,7 +280,7 @@ class TrainTest(parameterized.TestCase):
     self.assertEqual(found["accuracy"], 1.0)
 
   def test_errors(self):
-    run = dict(seed=1, tokenizer=TOKENIZER)
+    run = dict(session=SESSION, tokenizer=TOKENIZER)
     with self.assertRaisesRegex(ValueError, "kind='prm'"):
       ppm.train_ppm(_model(), _pairs(1, 2), CONFIG, kind="prm", **run)
     policy = Transformer(testing.tiny_model(num_layers=1), rngs=nnx.Rngs(0))

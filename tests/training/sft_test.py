@@ -11,10 +11,11 @@ from rstar_jax.config.schema import TrainConfig
 from rstar_jax.data import batches
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.steps import grammar, prompts
-from rstar_jax.training import sft
+from rstar_jax.training import loop, sft
 from tests.models import jitted
 
 TOKENIZER = testing.ByteTokenizer()
+SESSION = loop.Session("sft", seed=1, progress=False)
 CONFIG = TrainConfig(
   epochs=200,
   batch_size=3,
@@ -58,9 +59,7 @@ def _greedy(model, ids: list[int], count: int) -> list[int]:
 
 class SftTest(absltest.TestCase):
   def test_overfits_and_greedy_reproduces(self):
-    model = sft.train_sft(
-      _model(), ROWS, CONFIG, seed=1, tokenizer=TOKENIZER, progress=False
-    )
+    model = sft.train_sft(_model(), ROWS, CONFIG, SESSION, tokenizer=TOKENIZER)
     for question, nodes in ROWS:
       prompt = TOKENIZER.encode(prompts.prompt(question))
       code = nodes[0][: nodes[0].index("<end_of_code>")] + "<end_of_code>"
@@ -177,8 +176,9 @@ class SftTest(absltest.TestCase):
       _model(),
       ROWS[:2],
       config,
+      dataclasses.replace(SESSION, writer=Writer()),
+      tokenizer=TOKENIZER,
       held_out=[ROWS[2], ROWS[0]],
-      **dict(seed=1, tokenizer=TOKENIZER, writer=Writer(), progress=False),
     )
     measured = [(k, v) for k, v in rows if "held_out_loss" in v]
     self.assertEqual([k for k, _ in measured], [2])
@@ -202,8 +202,8 @@ class SftTest(absltest.TestCase):
         CONFIG, epochs=2, batch_size=1, updates=updates
       )
       with mock.patch.object(sft.loop, "fit_model") as fit:
-        sft.train_sft(_model(), ROWS[:1], config, seed=1, tokenizer=TOKENIZER)
-      ((_, _, batch_at, found, _), _) = fit.call_args
+        sft.train_sft(_model(), ROWS[:1], config, SESSION, tokenizer=TOKENIZER)
+      ((_, _, batch_at, found, _, _), _) = fit.call_args
       self.assertEqual(found, expected)
       for k in range(found):
         self.assertGreater(batch_at(k)["weights"].sum(), 0)
@@ -211,7 +211,7 @@ class SftTest(absltest.TestCase):
   def test_nothing_fits(self):
     config = dataclasses.replace(CONFIG, length=7)
     with self.assertRaisesRegex(ValueError, "none of 3 solutions fits into 7"):
-      sft.train_sft(_model(), ROWS, config, seed=1, tokenizer=TOKENIZER)
+      sft.train_sft(_model(), ROWS, config, SESSION, tokenizer=TOKENIZER)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from rstar_jax.config.schema import MeshConfig, TrainConfig
 from rstar_jax.models import sharding, vocabulary
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.steps import grammar
-from rstar_jax.training import ppm, sft
+from rstar_jax.training import loop, ppm, sft
 from rstar_jax.types import PreferencePair
 
 TOKENIZER = testing.ByteTokenizer()
@@ -91,21 +91,15 @@ def train(
 ):
   """Trains; returns the model, and loss and gradient norm of each update."""
   recorder = Recorder()
-  options = dict(
-    seed=3,
-    tokenizer=TOKENIZER,
-    writer=recorder,
-    folder=folder,
-    mesh=mesh,
-    adapter=adapter,
-    progress=False,
+  session = loop.Session(
+    kind, 3, mesh, folder, recorder, progress=False, adapter=adapter
   )
   model = model or policy()
   if kind == "sft":
     config = dataclasses.replace(SFT, **changes)
-    model = sft.train_sft(model, ROWS, config, **options)
+    model = sft.train_sft(model, ROWS, config, session, tokenizer=TOKENIZER)
   else:
     config = dataclasses.replace(PPM, **changes)
     model = reward_model(model)
-    model = ppm.train_ppm(model, PAIRS, config, **options)
+    model = ppm.train_ppm(model, PAIRS, config, session, tokenizer=TOKENIZER)
   return model, np.array(recorder.losses)
