@@ -11,7 +11,7 @@ from typing import Literal
 
 from rstar_jax.config.closed import Closed, field
 
-# Ways to solve a problem; `evaluation/solvers.py` says what each one is.
+# Ways to solve a problem; `evaluation/sources.py` says what each one is.
 METHODS = (
   *("greedy", "samples", "beam", "diverse_beam", "rebase", "mcts", "searches"),
   "ab_mcts",

@@ -13,7 +13,7 @@ import numpy as np
 from rstar_jax import rng
 from rstar_jax.evaluation import choices, cost, intervals
 from rstar_jax.evaluation.choices import Normalise, Outcome, Record
-from rstar_jax.evaluation.methods import METHODS, by_split, solve
+from rstar_jax.evaluation.methods import METHODS, by_split, samples_of, solve
 from rstar_jax.grading.choose import Select
 from rstar_jax.grading.voting import vote_key
 from rstar_jax.storage.formatting import grid
@@ -62,10 +62,10 @@ def table(
       by_source.get("samples", []), by_source.get("mcts", [])
     )
     found: dict[str, list[Outcome]] = {}
-    for method, (source, choice) in METHODS.items():
-      group = by_source.get(source, [])
+    for method, how in METHODS.items():
+      group = by_source.get(how.source, [])
       values = choices.valued(group)
-      if not group or (method == "best_of_n" and not values):
+      if not group or (how.needs_values and not values):
         continue
       found[method] = outcomes = solve(
         group, method, count, select, normalise, k
@@ -89,8 +89,8 @@ def table(
           "tokens_per_problem": float(
             np.mean([outcome.tokens for outcome in outcomes])
           ),
-          "samples": {"greedy": 1, "samples": count, "mcts": None}[source],
-          "select": None if choice else select if values else "majority",
+          "samples": samples_of(how.source, count),
+          "select": None if how.choice else select if values else "majority",
           "levels": _levels(outcomes),
         }
       )

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, get_args
 
-from rstar_jax.evaluation import cost
+from rstar_jax.evaluation import cost, sources
 from rstar_jax.grading import choose as choose_lib
 from rstar_jax.grading.voting import vote_key
 
@@ -115,7 +115,7 @@ def settled(
   highest that there is, 1.
 
   Args:
-    record: of "samples" or "searches", whose units have one vote each.
+    record: of a source whose units are independent: one vote each.
     choice: "majority", "weighted" or "best"; others are open until the end.
     units: number of units without early stopping.
     normalise: answers with the same normal form vote together.
@@ -124,7 +124,7 @@ def settled(
   Returns:
     A number in [1, `units`]; None for another choice or source.
   """
-  if record["source"] not in ("samples", "searches"):
+  if not sources.of(record["source"]).independent:
     return None
   if choice not in ("majority", "weighted", "best"):
     return None

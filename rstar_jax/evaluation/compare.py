@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rstar_jax import rng
-from rstar_jax.evaluation import choices, cost, intervals
+from rstar_jax.evaluation import choices, cost, intervals, sources
 from rstar_jax.evaluation.tables import (
   Record,
   choices_for,
@@ -21,11 +21,11 @@ def of_evaluation(record: Record) -> list[dict[str, Any]]:
   for each reward model. The reward model of an evaluation is called "ppm", even
   if `eval.reward_model` names another.
   """
-  source = record["source"]
+  source = sources.of(record["source"])
   plain, valued = ({**record, "reward": each} for each in (None, "ppm"))
-  if source == "greedy" or not choices.valued([record]):
+  if source.greedy or not choices.valued([record]):
     return [plain]
-  return [plain, valued] if source == "samples" else [valued]
+  return [plain, valued] if source.shared else [valued]
 
 
 def rows(

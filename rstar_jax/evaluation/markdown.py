@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rstar_jax import rng
-from rstar_jax.evaluation import adaptive, cost, intervals
+from rstar_jax.evaluation import adaptive, cost, intervals, sources
 from rstar_jax.evaluation.accuracy import interval
 from rstar_jax.evaluation.tables import (
   Group,
@@ -16,20 +16,8 @@ from rstar_jax.evaluation.tables import (
 )
 from rstar_jax.storage.formatting import grid
 
-# The choice that the paper answers with, which the curves show.
-_CHOICE = {"greedy": "first", "samples": "best"}
-# Those that the curves show beside it.
+# Choices that the curves show.
 _CURVES = ("majority", "best", "weighted")
-_NAMES = {
-  "greedy": "Greedy",
-  "samples": "Samples",
-  "beam": "Step beams",
-  "diverse_beam": "Diverse beams",
-  "rebase": "REBASE",
-  "mcts": "One search",
-  "searches": "Searches",
-  "ab_mcts": "AB-MCTS",
-}
 
 
 def render(
@@ -66,7 +54,7 @@ def time(work: Mapping[str, cost.Work]) -> list[str]:
     each = total.of_problem()
     cells.append(
       [
-        _NAMES.get(method, method),
+        _title(method),
         "-" if model == "policy" else model,
         f"{total.problems:.0f}",
         f"{each.wall_seconds:.3g}",
@@ -175,7 +163,7 @@ def _budget(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
   rows = [row for row in at_budget(part, budget, **options) if _usual(row)]
   return [
     f"For at most {budget:.0f} generated tokens a problem, what "
-    f"{_NAMES[first[0]['source']].lower()} takes.",
+    f"{_title(first[0]['source']).lower()} takes.",
     "",
     *grid(
       ["Method", "Guided by", "Choice", "Units", "Right, %", "Tokens"],
@@ -277,9 +265,10 @@ def _whole(row: Mapping[str, Any], groups: Mapping[Group, list]) -> bool:
 
 def _usual(row: Mapping[str, Any]) -> bool:
   """Says whether a row has the choice that stands for its method."""
-  if row["method"] == "samples" and row["reward"] is None:
+  source = sources.of(row["method"])
+  if source.shared and row["reward"] is None:
     return row["choice"] == "majority"
-  return row["choice"] == _CHOICE.get(row["method"], "best")
+  return row["choice"] == ("first" if source.greedy else "best")
 
 
 def _reference(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -313,8 +302,12 @@ def _against(
 
 
 def _name(row: Mapping[str, Any]) -> str:
+  return _title(row["method"])
+
+
+def _title(method: str) -> str:
   # A plugin goes by its own name.
-  return _NAMES.get(row["method"], row["method"])
+  return sources.of(method).title or method
 
 
 def _number(value: float | None) -> str:

@@ -1,4 +1,7 @@
-"""The methods that a round is evaluated by (paper section 4.1).
+"""Methods: a source of solutions, and the choice among them.
+
+A round is evaluated by some (paper section 4.1), and questions are answered by
+the same, which are asked for by other names there.
 
 "policy" is the greedy solution; "pass@k" says whether any of k samples is
 right, the ceiling of "majority" and "best_of_n", which choose among the same k
@@ -7,22 +10,47 @@ search, by `config.eval.answer_select`.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from rstar_jax.evaluation import choices
+from rstar_jax.evaluation import choices, sources
 from rstar_jax.evaluation.choices import Normalise, Outcome, Record
 from rstar_jax.grading.choose import Select
 from rstar_jax.grading.voting import vote_key
 
-# Method -> the source of its records, and its choice among them; None is
-# `answer_select`.
+
+class Method(NamedTuple):
+  """What a method is.
+
+  Attributes:
+    source: of its records, one of `sources.SOURCES`.
+    choice: among them, one of `choices.CHOICES`; None is `answer_select`.
+  """
+
+  source: str
+  choice: str | None
+
+  @property
+  def needs_values(self) -> bool:
+    """Whether it is nothing without a reward model; a search has its votes."""
+    return self.choice in choices.VALUED
+
+
 METHODS = {
-  "policy": ("greedy", "first"),
-  "pass@k": ("samples", "pass"),
-  "majority": ("samples", "majority"),
-  "best_of_n": ("samples", "best"),
-  "mcts": ("mcts", None),
+  "policy": Method("greedy", "first"),
+  "pass@k": Method("samples", "pass"),
+  "majority": Method("samples", "majority"),
+  "best_of_n": Method("samples", "best"),
+  "mcts": Method("mcts", None),
 }
-_SOURCES = tuple(sorted({source for source, _ in METHODS.values()}))
+# By the names that questions are asked with.
+ASKED = {
+  "greedy": METHODS["policy"],
+  "majority": METHODS["majority"],
+  "best_of_n": METHODS["best_of_n"],
+  "search": METHODS["mcts"],
+}
+# Where an evaluation has solutions from, in the order of its records.
+SOURCES = tuple(dict.fromkeys(each.source for each in METHODS.values()))
 
 
 def by_split(
@@ -37,10 +65,10 @@ def by_split(
   seen = set()
   for record in records:
     key = record["problem_id"], record["split"], record["source"]
-    if record["source"] not in _SOURCES:
+    if record["source"] not in SOURCES:
       raise ValueError(
         f"record of {key[0]!r} has source {key[2]!r}, not one of "
-        f"{', '.join(_SOURCES)}"
+        f"{', '.join(sorted(SOURCES))}"
       )
     for each in record["trajectories"]:
       if each["verdict"] not in choices.VERDICTS:
@@ -76,13 +104,20 @@ def solve(
     k: voters of "top_k".
   """
   source, choice = METHODS[method]
+  units = samples_of(source, samples)
   return [
     choices.choose(
       record,
       choice or select,
-      samples if source == "samples" else None,
+      units,
       k=k,
       normalise=normalise,
     )
     for record in records
   ]
+
+
+def samples_of(source: str, samples: int) -> int | None:
+  """Returns how many solutions of a source count; None is all of a search."""
+  found = sources.of(source)
+  return None if found.guided else found.count(samples)

@@ -4,7 +4,7 @@ Each solution names the unit (sample, rollout or search) that found it, so that
 one record gives the accuracy at any number of units.
 
   problem_id, split, level, family, gold: fields of the problem
-  source: the method, one of `solvers.METHODS`: "greedy" (one solution at
+  source: one of `sources.SOURCES`: "greedy" (one solution at
     temperature 0), "samples", "mcts", ...
   reward: the reward model that gave the values, or null
   stop: the choice that may have ended the record early, or null. If not null,
@@ -75,7 +75,7 @@ def of_tree(
 
   Args:
     tree: a finished search.
-    source: one of `solvers.METHODS`.
+    source: one of `sources.SOURCES`.
     split: the problem's split.
     how: the value of a solution; see `tree.trajectory_value`.
     visited: whether answers at which no rollout ended are left out.

@@ -1,18 +1,6 @@
-"""The methods that a study compares, on one set of callables.
+"""Finds solutions as a study compares them, on one set of callables.
 
-  greedy        one solution at temperature 0
-  samples       independent solutions; a unit is a solution
-  beam          step beam search; the whole search is one unit
-  diverse_beam  step beam search in groups that differ in their first steps
-  rebase        a budget of samples, divided again at each depth; one unit
-  mcts          one search; a unit is a rollout
-  searches      independent searches; a unit is one
-  ab_mcts       one search that goes wider or deeper at each node; as mcts
-  module:function  a search of the user's (`SearchConfig.method`); a unit is a
-                rollout, where it records them
-
-A reward model guides all but the first two. "samples" needs none; each reward
-model then scores the same samples.
+What each source of solutions is and needs, `sources.py` says.
 """
 
 import dataclasses
@@ -20,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rstar_jax.config.schema import Config, StudyConfig
-from rstar_jax.evaluation import choices, cost, solutions
+from rstar_jax.evaluation import choices, cost, solutions, sources
 from rstar_jax.search import (
   ab_mcts,
   beam,
@@ -62,7 +50,7 @@ def solve(
     method: one of `METHODS`, or "module:function".
     problems: the problems.
     calls: of whole code blocks for "greedy" (at temperature 0) and "samples",
-      of steps for the others; `score` guides, where the method `is_guided`.
+      of steps for the others; `score` guides those (`Source.guided`).
     task: how they are solved.
 
   Returns:
@@ -88,17 +76,9 @@ def solve(
 
 
 def in_flight(method: str, config: Config) -> int:
-  """Returns how many problems are solved at once by one of `METHODS`."""
-  counts = {"greedy": 1, "samples": cost.samples_of_study(config)}
-  search = config.eval.search
-  if method in counts:
-    return sampling.in_flight_of(search, counts[method])
-  return search.in_flight
-
-
-def is_guided(method: str) -> bool:
-  """Says whether a reward model guides a method while it searches."""
-  return method not in ("greedy", "samples")
+  """Returns how many problems are solved at once."""
+  samples = cost.samples_of_study(config)
+  return sources.of(method).in_flight(config.eval.search, samples)
 
 
 def stops_samples(study: StudyConfig) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from rstar_jax import rng
-from rstar_jax.evaluation import choices, cost
+from rstar_jax.evaluation import choices, cost, sources
 from rstar_jax.evaluation.choices import Normalise, Record
 from rstar_jax.grading import choose as choose_lib
 from rstar_jax.grading.voting import vote_key
@@ -27,7 +27,7 @@ _TRIED = 128
 
 def exchangeable(record: Record) -> bool:
   """Says whether any units of a record might have come first."""
-  return record["source"] in ("samples", "searches") and not record.get("stop")
+  return sources.of(record["source"]).independent and not record.get("stop")
 
 
 def tokens(record: Record, units: int | None) -> float:

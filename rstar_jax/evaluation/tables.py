@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from rstar_jax import rng
-from rstar_jax.evaluation import choices, cost, subsets
+from rstar_jax.evaluation import choices, cost, sources, subsets
 from rstar_jax.evaluation.choices import Normalise, Record
 from rstar_jax.evaluation.intervals import bootstrap
 from rstar_jax.grading.voting import vote_key
@@ -40,14 +40,15 @@ def choices_for(records: Sequence[Record]) -> list[str]:
   Majority and pass@n of samples do not depend on the reward model, so that they
   are listed only for the records without values.
   """
-  source, reward = records[0]["source"], records[0]["reward"]
+  reward = records[0]["reward"]
+  source = sources.of(records[0]["source"])
   if stop := records[0].get("stop"):
-    return [] if source == "samples" and reward is not None else [stop]
-  if source == "greedy":
+    return [] if source.shared and reward is not None else [stop]
+  if source.greedy:
     return ["first"]
   if reward is None:
     return ["pass", "majority"]
-  if source == "samples":
+  if source.shared:
     return list(choices.VALUED)
   return ["pass", "majority", *choices.VALUED]
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from rstar_jax.config import plugins
 from rstar_jax.config.schema import Config, EngineConfig
+from rstar_jax.evaluation import sources
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference import completions_client, reward
@@ -389,6 +390,22 @@ def scores(context: Context, round_: int) -> bool:
   """Says whether `trained` has a reward model; loads none."""
   named = context.config.eval.reward_model
   return bool(named or models.ppm_round(context, round_))
+
+
+def calls_of(
+  backend: ModelBackend, source: str, temperature: float | None = None
+) -> Calls:
+  """Returns the callables that a source of solutions asks.
+
+  Args:
+    backend: the models.
+    source: one of `sources.SOURCES`, or a search of the user's.
+    temperature: see `ModelBackend.steps`; what is greedy has its own, 0.
+  """
+  found = sources.of(source)
+  if found.guided:
+    return backend.steps(temperature)
+  return backend.blocks(0.0 if found.greedy else temperature)
 
 
 def load_calls(context: Context, round_: int) -> Calls:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rstar_jax.config.schema import Config
-from rstar_jax.evaluation import cost, solutions
+from rstar_jax.evaluation import cost, methods, solutions, sources
 from rstar_jax.pipeline import backends, results
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
@@ -40,8 +40,8 @@ def _measure(context: Context, round_: int) -> dict[str, Any]:
   """Writes the metrics of an evaluation; returns what its manifest says."""
   evaluation, known = context.config.eval, []
   # Of generated problems an oracle knows the right steps.
-  sources = [each.source for each in (evaluation.data, *evaluation.more)]
-  if any(each.startswith("synthetic:") for each in sources):
+  data = evaluation.data, *evaluation.more
+  if any(each.source.startswith("synthetic:") for each in data):
     folder = context.folder(round_, "eval").parent
     known = decisions.of_round(folder, dataclasses.asdict(evaluation))
   rows = results.accuracies(context, round_)
@@ -57,13 +57,15 @@ class Searcher:
     search = context.config.eval.search
     self._backend = backend = backends.trained(context, round_)
     self._calls = {
-      "greedy": backend.blocks(temperature=0.0),
-      "samples": backend.blocks(),
+      each: backends.calls_of(backend, each)
+      for each in _sources(backend.score is not None)
     }
-    self._own = False
-    if backend.score is not None:
-      self._calls["mcts"] = backend.steps()
-      self._own = search.method != "mcts"
+    # Those that a search of the user's stands for.
+    self._own = [
+      each
+      for each in self._calls
+      if sources.of(each).guided and search.method != "mcts"
+    ]
     self.load = Load(1 if self._own else search.in_flight)
     backend.warm_up()
 
@@ -78,36 +80,45 @@ class Searcher:
       units.search(
         lambda unit: (_solve(unit, config, round_, scored), asked[unit.method]),
         config.eval.search.in_flight,
-        asked.keys() - {"mcts"} if self._own else None,
+        asked.keys() - set(self._own),
       )
-      if self._own:
+      for each in self._own:
         units.search_shards(
-          lambda part: _own_search(part, config, round_, asked["mcts"]), "mcts"
+          lambda part, each=each: _own_search(
+            part, config, round_, asked[each]
+          ),
+          each,
         )
+
+
+def _sources(scored: bool) -> list[str]:
+  """Returns where solutions come from, with a reward model or without one."""
+  return [
+    each for each in methods.SOURCES if scored or not sources.of(each).guided
+  ]
 
 
 def _shards(context: Context, round_: int) -> Iterator[Shard]:
   """Yields the shards of all splits."""
   config = context.config
-  methods = ["greedy", "samples"]
-  if backends.scores(context, round_):
-    methods.append("mcts")
+  names = _sources(backends.scores(context, round_))
+  trees = any(sources.of(each).guided for each in names)
   early = config.eval.early_problems if round_ < len(config.rounds) else 0
   for split, problems in splits(config):
     chosen = {problem.id for problem in problems[: early or len(problems)]}
 
     def units(problem: Problem, split=split, chosen=chosen) -> list[Unit]:
       return [
-        Unit(problem, method, split)
-        for method in methods
-        if method == "greedy" or problem.id in chosen
+        Unit(problem, each, split)
+        for each in names
+        if sources.of(each).greedy or problem.id in chosen
       ]
 
     yield from cut(
       problems,
       config.shard_size,
       context.folder(round_, "eval") / layout.split_name(split),
-      (layout.TREES_OF, "") if "mcts" in methods else ("",),
+      (layout.TREES_OF, "") if trees else ("",),
       units,
     )
 
@@ -115,16 +126,16 @@ def _shards(context: Context, round_: int) -> Iterator[Shard]:
 def _solve(
   unit: Unit, config: Config, round_: int, scored: bool
 ) -> Search[units_lib.Rows]:
-  """Solves one problem by one method."""
-  name = ("eval", round_, unit.split)
-  if unit.method == "mcts":
+  """Finds solutions of one problem."""
+  name, source = ("eval", round_, unit.split), sources.of(unit.method)
+  if source.guided:
     tree = yield from mcts.search_tree(
       Tree(unit.problem), config.eval.search, config.seed, name
     )
     return _of_tree(tree, unit, config)
   found = yield from sampling.solutions(
     unit.problem,
-    1 if unit.method == "greedy" else cost.samples_of_evaluation(config),
+    source.count(cost.samples_of_evaluation(config)),
     config.seed,
     name=name,
     scored=scored,

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from rstar_jax.config.schema import Config
-from rstar_jax.evaluation import cost
+from rstar_jax.evaluation import cost, methods, sources
 from rstar_jax.grading import choose
 from rstar_jax.pipeline import backends
 from rstar_jax.pipeline.context import Context
@@ -28,7 +28,7 @@ from rstar_jax.steps.tokenizer import encode_solution
 from rstar_jax.types import Prefix, Problem
 
 Method = Literal["greedy", "majority", "best_of_n", "search"]
-METHODS: tuple[Method, ...] = get_args(Method)
+METHODS: tuple[Method, ...] = get_args(Method)  # The keys of `methods.ASKED`.
 NO_ANSWER = (
   "no candidate reached an answer: ask in the words of the training problems, "
   "or give the search more rollouts or candidates"
@@ -52,6 +52,16 @@ class Budget:
   samples: int
   rollouts: int
   candidates: int
+
+  @property
+  def how(self) -> methods.Method:
+    """Returns what the method is."""
+    return methods.ASKED[self.method]
+
+  @property
+  def source(self) -> sources.Source:
+    """Returns what it has solutions from."""
+    return sources.of(self.how.source)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,9 +151,9 @@ def check(method: Method | None, *, valued: bool) -> None:
   Raises:
     ValueError: there is none, and the method needs it.
   """
-  if method == "best_of_n" and not valued:
+  if method and methods.ASKED[method].needs_values and not valued:
     raise ValueError(
-      "method='best_of_n' needs a reward model, and there is none: take a "
+      f"method={method!r} needs a reward model, and there is none: take a "
       "round that has a PPM, or another method"
     )
 
@@ -204,12 +214,16 @@ class Solver:
     self._config: Config = context.config
     self.backend = backends.trained(context, round_)
     self._lock = threading.Lock()
-    self._shared: dict[int, Any] = {}
+    self._shared: dict[str, Calls] = {}
 
   @property
   def methods(self) -> tuple[Method, ...]:
     """Returns the methods that can be asked for, the default one first."""
-    able = [each for each in METHODS if self._valued or each != "best_of_n"]
+    able = [
+      each
+      for each in METHODS
+      if self._valued or not methods.ASKED[each].needs_values
+    ]
     # Without a reward model the majority answers. A few-shot base model seldom
     # writes a whole solution that runs, so its steps are searched; a search of
     # the user's does the same.
@@ -278,11 +292,7 @@ class Solver:
 
   def in_flight(self, budget: Budget) -> int:
     """Returns how many questions of a budget are worth a batch."""
-    search = self._config.eval.search
-    if budget.method == "search":
-      return search.in_flight
-    samples = 1 if budget.method == "greedy" else budget.samples
-    return sampling.in_flight_of(search, samples)
+    return budget.source.in_flight(self._config.eval.search, budget.samples)
 
   def solve(
     self,
@@ -308,7 +318,7 @@ class Solver:
     """
     together: dict[tuple, list[int]] = {}
     for index, each in enumerate(asked):
-      if each.budget.method == "search" and self._own:
+      if each.budget.source.guided and self._own:
         key = each.budget, each.seed, each.number, each.temperature
         together.setdefault(key, []).append(index)
     own = {index for group in together.values() for index in group}
@@ -320,7 +330,7 @@ class Solver:
         if watch is not None:
           heard = functools.partial(watch, index)
         search = _timed(self._search(each, heard))
-        yield search, self._calls(each.budget.method, each.temperature)
+        yield search, self._calls(each.budget.how.source, each.temperature)
 
     driver.run(
       searches(),
@@ -332,45 +342,41 @@ class Solver:
       trees = named.search(
         [asked[index].problem for index in group],
         self._search_config(budget),
-        self._calls("search", temperature),
+        self._calls(budget.how.source, temperature),
         seed=seed,
         name=asked[group[0]].name,
       )
       for index, tree in zip(group, trees, strict=True):
         done(index, self._of_tree(tree))
 
-  def _calls(self, method: Method, temperature: float | None = None) -> Calls:
-    """Returns the callables of a method.
+  def _calls(self, source: str, temperature: float | None = None) -> Calls:
+    """Returns the callables of a source of solutions.
 
     At another temperature than the config's, `expand` is a search's own.
     """
-    calls = self._common(method)
-    if temperature is None or method == "greedy":
+    calls = self._common(source)
+    if temperature is None or sources.of(source).greedy:
       return calls
-    of = self.backend.steps if method == "search" else self.backend.blocks
-    return calls.replace(expand=_streamed(of(temperature).expand))
+    own = backends.calls_of(self.backend, source, temperature)
+    return calls.replace(expand=_streamed(own.expand))
 
-  def _common(self, method: Method) -> Calls:
-    """Returns the callables of a method, which searches of all threads share.
+  def _common(self, source: str) -> Calls:
+    """Returns the callables of a source, which searches of all threads share.
 
     What takes batches gets rows of all of them, in one thread.
     """
-    kind = method if method in ("greedy", "search") else "samples"
     with self._lock:
-      if kind not in self._shared:
-        if kind == "search":
-          calls = self.backend.steps()
-        else:
-          calls = self.backend.blocks(0.0 if kind == "greedy" else None)
-        if kind != "search" or self._terminal_is_valued:
+      if source not in self._shared:
+        calls = backends.calls_of(self.backend, source)
+        if not sources.of(source).guided or self._terminal_is_valued:
           # Nothing is known of the questions but their text.
           calls = calls.replace(reward=None)
         if calls.score is None:
           calls = calls.replace(score=_no_opinion)
-        self._shared[kind] = calls.replace(
+        self._shared[source] = calls.replace(
           expand=_streamed(calls.expand), score=_streamed(calls.score)
         )
-      return self._shared[kind]
+      return self._shared[source]
 
   @property
   def _terminal_is_valued(self) -> bool:
@@ -391,9 +397,9 @@ class Solver:
   ) -> Search[Solution]:
     """Searches for one question's solution."""
     problem, budget = each.problem, each.budget
-    if budget.method == "search":
+    if budget.source.guided:
       config, tree = self._search_config(budget), Tree(problem)
-      mcts.check([problem], config, self._calls("search"))
+      mcts.check([problem], config, self._calls(budget.how.source))
       search = mcts.search_tree(tree, config, each.seed, each.name)
       if heard is not None:
         search = _heard(search, functools.partial(heard, tree))
@@ -402,20 +408,19 @@ class Solver:
 
   def _sampled(self, problem: Problem, each: Asked) -> Search[Solution]:
     """Chooses among sampled solutions."""
-    method, count = each.budget.method, each.budget.samples
+    budget = each.budget
     options: dict[str, Any] = {"name": each.name}
     sample = sampling.solutions
-    if method == "majority":
+    if budget.how.choice == "majority":
       sample = sampling.solutions_until
-    elif method == "greedy":
-      count = 1
-    else:
+    elif budget.how.needs_values:
       options["scored"] = True
       how = self._config.eval.search.trajectory_value
       options["trajectory_value"] = how
+    count = budget.source.count(budget.samples)
     found = yield from sample(problem, count, each.seed, **options)
     answers = [one.answer for one in found]
-    if method == "best_of_n":
+    if budget.how.needs_values:
       chosen = choose.best([one.value for one in found])
     else:
       chosen = choose.majority(answers)

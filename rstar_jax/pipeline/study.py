@@ -14,7 +14,7 @@ from typing import Any
 from rstar_jax.config.schema import StudyConfig
 from rstar_jax.data import held_out, outcomes, pools
 from rstar_jax.evaluation import compare as compare_lib
-from rstar_jax.evaluation import cost, markdown, quality, solvers
+from rstar_jax.evaluation import cost, markdown, quality, solvers, sources
 from rstar_jax.pipeline import backends, extract, ppm
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
@@ -58,13 +58,13 @@ def study(context: Context, round_: int) -> None:
         f"config.study.rewards: {name!r} would share the folder {folder!r} "
         "with another; give one of them another name, e.g. by a link"
       )
-  alone = [each for each in config.methods if not solvers.is_guided(each)]
-  guided = [each for each in config.methods if solvers.is_guided(each)]
+  alone = [each for each in config.methods if not sources.of(each).guided]
+  guided = [each for each in config.methods if sources.of(each).guided]
   _search(context, round_, "", alone)
-  # Each reward model values the same samples. Of those that ended early nothing
-  # but the majority is known.
-  if "samples" in config.methods and not solvers.stops_samples(config):
-    guided.insert(0, "samples")
+  # Of samples that ended early nothing but the majority is known.
+  if not solvers.stops_samples(config):
+    shared = [each for each in alone if sources.of(each).shared]
+    guided = shared + guided
   for reward in config.rewards:
     if reward in ("orm", "pqm"):
       ppm.train(context, round_, reward, reward)
@@ -137,8 +137,8 @@ def _methods(folder: store.Path) -> list[str]:
     if model != layout.TABLES
     for name in store.children(folder / model)
   }
-  own = found - {*solvers.METHODS, layout.HELD_OUT, layout.QUALITY}
-  return [*solvers.METHODS, *sorted(own)]
+  own = found - {*sources.SOURCES, layout.HELD_OUT, layout.QUALITY}
+  return [*sources.SOURCES, *sorted(own)]
 
 
 def _at(top: store.Path, method: str) -> store.Path:
@@ -374,7 +374,7 @@ class Searcher:
       units.search_shards(
         lambda part: self._value(part, files[_key(part[0])]), method
       )
-    elif method == "samples" and self._reward:
+    elif sources.of(method).shared and self._reward:
       units.search_shards(rescore, method)
     elif method in solvers.METHODS:
       calls = self._calls_of(method)
@@ -388,12 +388,7 @@ class Searcher:
 
   def _calls_of(self, method: str) -> Calls:
     if method not in self._calls:
-      guided = solvers.is_guided(method)
-      self._calls[method] = (
-        self._backend.steps()
-        if guided
-        else self._backend.blocks(0.0 if method == "greedy" else None)
-      )
+      self._calls[method] = backends.calls_of(self._backend, method)
     return self._calls[method]
 
   @functools.cached_property

@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
-from rstar_jax.evaluation import choices, solvers
+from rstar_jax.evaluation import choices, solvers, sources
 from rstar_jax.search import ab_mcts, beam, driver, mcts, rebase
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls
@@ -191,12 +191,6 @@ class SolversTest(parameterized.TestCase):
         ]
         self.assertEqual(each["value"], min(path))
 
-  @parameterized.parameters(
-    ("greedy", False), ("samples", False), ("beam", True), ("mcts", True)
-  )
-  def test_what_a_reward_model_guides(self, method, guided):
-    self.assertEqual(solvers.is_guided(method), guided)
-
   @parameterized.parameters("samples", "searches")
   def test_a_majority_that_is_settled_ends_a_problem(self, method):
     own = calls(POLICY.block, None) if method == "samples" else calls()
@@ -263,6 +257,7 @@ class SolversTest(parameterized.TestCase):
 
   def test_every_method_of_the_config_is_there(self):
     self.assertCountEqual(solvers.METHODS, config_lib.StudyConfig().methods)
+    self.assertCountEqual(solvers.METHODS, sources.SOURCES)
 
   def test_beams_and_diverse_beams_differ_by_groups_alone(self):
     plain, diverse = (solve(method) for method in ("beam", "diverse_beam"))

@@ -34,11 +34,9 @@ class TokensTest(absltest.TestCase):
     for method in config.study.methods:
       with self.subTest(method):
         backend = backends.ModelBackend(context, 0)
-        calls = (
-          guided(backend.steps())
-          if solvers.is_guided(method)
-          else backend.blocks(0.0 if method == "greedy" else None)
-        )
+        calls = backends.calls_of(backend, method)
+        if method not in ("greedy", "samples"):
+          calls = guided(calls)
         counted = calls.expand.engine
         chosen = problems.load_problems(config.eval.data)
         task = solvers.Task("s", config, ("study",))
