@@ -10,6 +10,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax import testing
+from rstar_jax.evaluation import methods
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import evaluate, solve
 from rstar_jax.search import mcts, sampling
@@ -169,6 +170,9 @@ class SolverTest(SolvingCase, parameterized.TestCase):
     self.assertEqual(solver.methods, ("majority", "greedy", "search"))
     with self.assertRaisesRegex(ValueError, "needs a reward model"):
       solver.budget("best_of_n")
+
+  def test_each_method_is_a_source_and_a_choice(self):
+    self.assertEqual(tuple(methods.ASKED), solve.METHODS)
 
   @parameterized.parameters("majority", "best_of_n", "search")
   def test_seeds_and_numbers_decide_whoever_else_asks(self, method):
