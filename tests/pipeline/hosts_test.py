@@ -4,13 +4,10 @@ Each has two fake devices. They train as one process does, stop together when
 one of them is told to, and go on where they were.
 """
 
-import json
 import os
 import pathlib
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from unittest import mock
 
@@ -19,10 +16,19 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.models.transformer import arrays_of
 from rstar_jax.pipeline import hosts
-from tests.training import tiny_training
+from tests import forked
+from tests.training import one_of_several, tiny_training
 
-ROOT = pathlib.Path(__file__).parents[2]
 SECONDS = 1200
+# Of processes that train together.
+TOGETHER = {
+  "JAX_PLATFORMS": "cpu",
+  "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+}
+
+
+def setUpModule():
+  forked.prepare(8)
 
 
 def free_port() -> int:
@@ -46,9 +52,7 @@ class TrainingTest(parameterized.TestCase):
     """
     count = int(np.prod(mesh)) // 2
     coordinator = f"localhost:{free_port()}"
-    environment = os.environ | {
-      "JAX_PLATFORMS": "cpu",
-      "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+    environment = TOGETHER | {
       "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
       + os.environ.get("XLA_FLAGS", ""),
     }
@@ -63,17 +67,9 @@ class TrainingTest(parameterized.TestCase):
         "folder": str(self.folder / "checkpoints"),
         "out": str(self.folder / "out.npz"),
       } | ((kills or {}) if index == 1 else {})
-      log = (self.folder / f"{index}.log").open("w")
-      self.addCleanup(log.close)
+      log = self.folder / f"{index}.log"
       processes.append(
-        subprocess.Popen(
-          [sys.executable, "-m", "tests.training.one_of_several"]
-          + [json.dumps(config)],
-          cwd=ROOT,
-          env=environment,
-          stdout=log,
-          stderr=log,
-        )
+        forked.Program(one_of_several.main, [config], log, environment)
       )
       self.addCleanup(processes[-1].kill)
     return [each.wait(SECONDS) for each in processes]

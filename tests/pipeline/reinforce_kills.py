@@ -21,8 +21,9 @@ from absl import app, flags
 
 from rstar_jax.storage import json_io, layout, manifests
 from tests import tiny_run
-from tests.pipeline.hosts_test import ROOT, free_port
+from tests.pipeline.hosts_test import free_port
 from tests.pipeline.resume_test import problems
+from tests.run import ROOT
 
 _KILLS = flags.DEFINE_integer("kills", 5, "How often to kill.")
 _HOSTS = flags.DEFINE_integer("hosts", 1, "Processes.")

@@ -4,50 +4,54 @@ The bucket is a server in this process that stands in for Google's. The run is a
 program of its own, with a scripted search; its models are trained.
 """
 
-import os
 import pathlib
 import signal
-import subprocess
-import sys
 import threading
+from unittest import mock
 
 from absl.testing import absltest
 
-from rstar_jax.storage import layout, manifests
-from tests import fake_gcs, tiny_run
+from rstar_jax.config import schema as config_lib
+from rstar_jax.pipeline import backends, checks, run
+from rstar_jax.storage import (
+  append_only,
+  compiled,
+  layout,
+  manifests,
+  metrics,
+  store,
+)
+from tests import fake_gcs, forked, tiny_run
 from tests.pipeline import resume_test
 
-# Arguments: the workdir, the problems, the base model.
-PROGRAM = """
-import sys
-from unittest import mock
 
-from rstar_jax.config import schema as config_lib
-from rstar_jax.pipeline import checks, backends, run
-from rstar_jax.storage import append_only, compiled, metrics, store
-from tests import tiny_run
+def evolve(folder: str, train: str, test: str, base: str) -> None:
+  """Runs a round.
 
-train, test, base = sys.argv[2:]
-workdir = store.path(sys.argv[1])
-store.check(workdir)
-config = tiny_run.make_config(
-  train,
-  test,
-  policy=config_lib.PolicyConfig(path=base),
-  rounds=(config_lib.RoundConfig(rollouts=12, candidates=4),),
-)
-# Each process lives for less than the half minute between two sendings.
-append_only.Mirror.__init__.__defaults__ = (0.2,)
-compiled.keep(workdir / "programs")
-checks.check_workdir(config, workdir)
-context = tiny_run.make_context(config, workdir)
-device = tiny_run.ScriptedBackend
-with (
-  mock.patch.object(backends, "ModelBackend", device),
-  metrics.MetricsWriter(workdir) as context.writer,
-):
-  run.evolve(context)
-"""
+  Args:
+    folder: the workdir.
+    train, test: problems.
+    base: the base model.
+  """
+  workdir = store.path(folder)
+  store.check(workdir)
+  config = tiny_run.make_config(
+    train,
+    test,
+    policy=config_lib.PolicyConfig(path=base),
+    rounds=(config_lib.RoundConfig(rollouts=12, candidates=4),),
+  )
+  # Each process lives for less than the half minute between two sendings.
+  append_only.Mirror.__init__.__defaults__ = (0.2,)
+  compiled.keep(workdir / "programs")
+  checks.check_workdir(config, workdir)
+  context = tiny_run.make_context(config, workdir)
+  with (
+    mock.patch.object(backends, "ModelBackend", tiny_run.ScriptedBackend),
+    metrics.MetricsWriter(workdir) as context.writer,
+  ):
+    run.evolve(context)
+
 
 # When to kill: as soon as an object is there whose name holds this.
 MOMENTS = (
@@ -59,6 +63,10 @@ MOMENTS = (
   "round_1/ppm/model.safetensors",
   "round_1/eval/MANIFEST.json",
 )
+
+
+def setUpModule():
+  forked.prepare(7)
 
 
 class ResumeInABucketTest(absltest.TestCase):
@@ -83,16 +91,10 @@ class ResumeInABucketTest(absltest.TestCase):
       "gs://bucket/models/base",
     ]
 
-  def start(self, workdir: str) -> subprocess.Popen:
+  def start(self, workdir: str) -> forked.Program:
     """Starts the run, or goes on with it."""
-    log = (self.folder / "log").open("a")
-    self.addCleanup(log.close)
-    process = subprocess.Popen(
-      [sys.executable, "-c", PROGRAM, workdir, *self.arguments],
-      cwd=resume_test.ROOT,
-      env=os.environ | self.environment,
-      stdout=log,
-      stderr=log,
+    process = forked.Program(
+      evolve, [workdir, *self.arguments], self.folder / "log", self.environment
     )
     self.addCleanup(process.wait)
     self.addCleanup(process.kill)

@@ -5,21 +5,16 @@ thing, at moments that files of the run announce.
 """
 
 import json
-import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 from absl.testing import absltest
 
-import rstar_jax
 from rstar_jax.data.synthetic import generator
 from rstar_jax.storage import layout
-from tests import tiny_run
+from tests import forked, tiny_run
 
-ROOT = pathlib.Path(rstar_jax.__file__).parent.parent
 SECONDS = 540.0
 
 CONFIG = """
@@ -79,6 +74,10 @@ def problems(split: str, levels: tuple[int, ...]) -> dict[str, str]:
   return found
 
 
+def setUpModule():
+  forked.prepare(7)
+
+
 class ResumeTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
@@ -95,19 +94,14 @@ class ResumeTest(absltest.TestCase):
       CONFIG.format(train=train, test=test, programs=programs)
     )
 
-  def start(self, workdir: pathlib.Path) -> subprocess.Popen:
+  def start(self, workdir: pathlib.Path) -> forked.Program:
     """Starts the run, or goes on with it, in a process group of its own."""
-    arguments = [f"--config={self.config}", f"--workdir={workdir}"]
-    log = (self.folder / f"{workdir.name}.log").open("a")
-    self.addCleanup(log.close)
-    process = subprocess.Popen(
-      [sys.executable, "-m", "rstar_jax.main", *arguments],
-      cwd=ROOT,
+    process = forked.Program(
+      forked.command,
+      [f"--config={self.config}", f"--workdir={workdir}"],
+      self.folder / f"{workdir.name}.log",
       # Compiled as users do: this is a run as theirs.
-      env=os.environ | {"XLA_FLAGS": ""},
-      stdout=log,
-      stderr=log,
-      start_new_session=True,
+      {"XLA_FLAGS": ""},
     )
     self.addCleanup(process.wait)
     self.addCleanup(process.kill)

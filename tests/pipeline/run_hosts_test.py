@@ -5,11 +5,8 @@ killed in training and the same commands go on, and in a bucket (a server that
 stands in for Google's).
 """
 
-import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -19,8 +16,8 @@ from safetensors import numpy as safetensors
 from rstar_jax.data.synthetic import generator
 from rstar_jax.storage import layout, manifests, store
 from rstar_jax.storage.snapshot import Snapshot
-from tests import fake_gcs, tiny_run
-from tests.pipeline.hosts_test import ROOT, SECONDS, free_port
+from tests import fake_gcs, forked, tiny_run
+from tests.pipeline.hosts_test import SECONDS, TOGETHER, free_port
 
 CONFIG = """
 from rstar_jax.config import schema as config_lib
@@ -56,6 +53,10 @@ def problems(split: str, count: int) -> dict[str, str]:
   return {each.question: each.answer for each in found[:count]}
 
 
+def setUpModule():
+  forked.prepare(7)
+
+
 class HostsTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
@@ -73,14 +74,8 @@ class HostsTest(absltest.TestCase):
     )
     self.bucket, self.environment = self.enter_context(fake_gcs.serve("bucket"))
 
-  def start(self, workdir: store.Path, count: int) -> list[subprocess.Popen]:
+  def start(self, workdir: store.Path, count: int) -> list[forked.Program]:
     """Starts the processes of a run, or goes on with it."""
-    environment = {
-      **os.environ,
-      **self.environment,
-      "JAX_PLATFORMS": "cpu",
-      "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
-    }
     port, started = free_port(), []
     for index in range(count):
       arguments = [f"--config={self.config}", f"--workdir={workdir}"]
@@ -91,17 +86,10 @@ class HostsTest(absltest.TestCase):
           f"--processes={count}",
           f"--process={index}",
         ]
-      log = (self.folder / f"{workdir.name}-{index}.log").open("a")
-      self.addCleanup(log.close)
+      log = self.folder / f"{workdir.name}-{index}.log"
+      environment = self.environment | TOGETHER
       started.append(
-        subprocess.Popen(
-          [sys.executable, "-m", "rstar_jax.main", *arguments],
-          cwd=ROOT,
-          env=environment,
-          stdout=log,
-          stderr=log,
-          start_new_session=True,
-        )
+        forked.Program(forked.command, arguments, log, environment)
       )
       self.addCleanup(started[-1].wait)
       self.addCleanup(started[-1].kill)

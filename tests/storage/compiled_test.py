@@ -86,6 +86,15 @@ class CompiledTest(absltest.TestCase):
     seconds = jax.config.jax_persistent_cache_min_compile_time_secs
     self.assertLess(seconds, 1)
 
+  def test_more_is_kept_where_the_environment_says_so(self):
+    least = "jax_persistent_cache_min_compile_time_secs"
+    for name in ("jax_compilation_cache_dir", least):
+      self.addCleanup(jax.config.update, name, getattr(jax.config, name))
+    for said, kept in ((0.0, 0.0), (1.0, 0.3)):
+      jax.config.update(least, said)
+      compiled.keep(self.create_tempdir().full_path)
+      self.assertEqual(getattr(jax.config, least), kept)
+
   def test_each_kind_of_cpu_has_a_folder(self):
     names = set()
     for flags in ("fpu avx2", "fpu avx512f"):

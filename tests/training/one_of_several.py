@@ -1,15 +1,11 @@
 """One process of a training in several, for `tests/pipeline/hosts_test.py`.
 
-  python -m tests.training.one_of_several CONFIG
-
-CONFIG is JSON: coordinator, count, index; kind ("sft" or "ppm"), mesh; folder
-of the checkpoints; out, where process 0 writes parameters and losses; and
+A config is: coordinator, count, index; kind ("sft" or "ppm"), mesh; folder of
+the checkpoints; out, where process 0 writes parameters and losses; and
 killed_at, of a batch, with the signal that the process then sends itself.
 """
 
-import json
 import os
-import sys
 from unittest import mock
 
 import numpy as np
@@ -47,7 +43,3 @@ def main(config: dict) -> None:
   arrays["grown"] = sharding.to_host(arrays_of(grown)["embedding",])
   if host.leads:
     np.savez(config["out"], losses=losses, **arrays)
-
-
-if __name__ == "__main__":
-  main(json.loads(sys.argv[1]))
