@@ -1,5 +1,7 @@
 """Tests of sampling methods: exact distributions, and never outside."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,18 +22,18 @@ def softmax(x):
   return weights / weights.sum()
 
 
+@functools.partial(jax.jit, static_argnames="method")
+def sample(method, x, seeds, temperatures):
+  rows = jnp.broadcast_to(x, (len(seeds), len(x)))
+  uniforms = sampler.uniform_at(seeds, jnp.zeros(len(seeds), jnp.int32))
+  return method(rows, temperatures, uniforms)
+
+
 def draw(method, x, count, temperature=1.0):
   """Returns `count` samples, each of a seed of its own."""
-  seeds = jnp.arange(count, dtype=jnp.uint32)
-
-  @jax.jit
-  def run(seeds, x, temperature):
-    rows = jnp.broadcast_to(x, (count, len(x)))
-    zeros = jnp.zeros(count, jnp.int32)
-    warm = jnp.broadcast_to(temperature, count)
-    return method(rows, warm, sampler.uniform_at(seeds, zeros))
-
-  return np.asarray(run(seeds, x, np.float32(temperature)))
+  seeds = np.arange(count, dtype=np.uint32)
+  temperatures = np.broadcast_to(np.float32(temperature), count)
+  return np.asarray(sample(method, x, seeds, temperatures))
 
 
 class SamplerTest(parameterized.TestCase):
