@@ -267,6 +267,18 @@ class LoadTest(absltest.TestCase):
     self.assertIsNone(experts.no_load(tiny_model()))
 
 
+by_kernel = jax.jit(
+  functools.partial(experts.gradients_by_kernel, interpret=True)
+)
+
+
+@jax.jit
+def differentiated(x, weights, counts, grad):
+  """Returns [64, 10], and the gradients of rows and of weights."""
+  out, back = jax.vjp(lambda x, w: experts.grouped(x, w, counts), x, weights)
+  return out, *back(grad)
+
+
 class GroupedTest(parameterized.TestCase):
   SIZES = (
     (5, 0, 40, 1),
@@ -294,8 +306,9 @@ class GroupedTest(parameterized.TestCase):
   def test_as_by_loops(self, *sizes):
     x, weights, counts, grad = self.arrays(sizes)
     wanted = self.by_loops(x, weights, sizes, grad)
-    out, back = jax.vjp(lambda x, w: experts.grouped(x, w, counts), x, weights)
-    for found, each in zip((out, *back(grad)), wanted, strict=True):
+    for found, each in zip(
+      differentiated(x, weights, counts, grad), wanted, strict=True
+    ):
       np.testing.assert_allclose(found, each, rtol=0, atol=1e-5)
 
   @parameterized.parameters(*SIZES)
@@ -303,9 +316,7 @@ class GroupedTest(parameterized.TestCase):
     x, weights, counts, grad = self.arrays(sizes)
     out, of_x, of_weights = self.by_loops(x, weights, sizes, grad)
     used = sum(sizes)
-    found = experts.gradients_by_kernel(
-      x, weights, counts, grad, interpret=True
-    )
+    found = by_kernel(x, weights, counts, grad)
     np.testing.assert_allclose(found[0][:used], of_x[:used], rtol=0, atol=1e-5)
     np.testing.assert_allclose(found[1], of_weights, rtol=0, atol=1e-5)
     ragged = jax.lax.ragged_dot(x, weights, counts)
