@@ -614,6 +614,8 @@ class MainTest(parameterized.TestCase):
     """Runs the command; an import of `module` does `what`."""
     text = (
       "import os, runpy, signal, sys\n"
+      # A shell has what it runs in the background ignore it.
+      "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
       "class Finder:\n"
       "  def find_spec(self, name, *_):\n"
       f"    if name == {module!r}: {what}\n"

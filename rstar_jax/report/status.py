@@ -123,7 +123,7 @@ def look(workdir: store.Path, files: Snapshot | None = None) -> Status:
   try:
     plan = list(_plan(config))
     work = {key: _work(*key, config, files) for key in plan}
-  except (LookupError, TypeError) as error:
+  except (AttributeError, LookupError, TypeError) as error:
     raise ValueError(
       f"{workdir / layout.CONFIG} is not the config of a run ({error!r}): "
       "restore it, or remove it and run the same command again"

@@ -266,7 +266,10 @@ class StatusTest(parameterized.TestCase):
     ago = re.compile(r"last wrote .* ago")
     self.assertEqual(ago.sub("", after), ago.sub("", before))
 
-  @parameterized.parameters('{"a": 1}', '{"extract": 3, "rounds": 4}', '{"a"')
+  @parameterized.parameters(
+    *('{"a": 1}', '{"extract": 3, "rounds": 4}', '{"a"'),
+    '{"extract": {"sft_source": ""}, "rounds": ["a"]}',
+  )
   def test_a_config_of_nonsense(self, text):
     (self.workdir / "config.json").write_text(text)
     with self.assertRaisesRegex(ValueError, "config.json is not the config"):
