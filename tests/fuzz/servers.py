@@ -187,5 +187,7 @@ class Servers:
       # The next process finds all that was kept.
       again = self._remote(remote._config.patience_seconds)
       assert not again._journal.passed_over
-      assert self._ask(again, back=2) == [row, good]
+      # As texts: since Python 3.13 a lost step, whose log-probability is NaN,
+      # differs from itself.
+      assert repr(self._ask(again, back=2)) == repr([row, good])
     return "set aside" if row.finish == "lost" or row == good else "used"
