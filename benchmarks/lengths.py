@@ -13,8 +13,8 @@ Prints three tables for each set of problems:
   sentence is one), and in parentheses how many of these are right;
 - what is chosen among the samples, as many as cost what the search costs, and
   among the solutions of each search: by vote, by value, or by a vote of those
-  with the fewest steps; and by how much choosing in the tree by value ("mcts")
-  leads. Intervals are 95%, a bootstrap over problems;
+  with the fewest steps; whether any is right; and by how much choosing in the
+  tree by value ("mcts") leads. Intervals are 95%, a bootstrap over problems;
 - how often the model puts a right solution above a wrong one of the same
   problem, of any length and of the same one, and a shorter above a longer. A
   problem counts once. Chance has 50.
@@ -163,9 +163,16 @@ def chosen(found: Found) -> dict[str, tuple[np.ndarray, float]]:
   if "samples" in found:
     samples = [found["samples"][problem] for problem in problems]
     count = cost.equal_samples(samples, list(found["mcts"].values()))
+    every = [
+      [each["verdict"] == "equal" for each in row["trajectories"]]
+      for row in samples
+    ]
+    one = cost.mean_tokens(samples) / cost.units_of(samples)
+    ways["mean of samples"] = np.array([*map(np.mean, every)]), one
     choose(f"majority of {count}", "samples", "majority", count)
     choose(f"best of {count}", "samples", "best", count)
     choose(f"fewest steps of {count}", "samples", "majority", count, fewest)
+    choose(f"any of {count}", "samples", "pass", count)
   for source in sorted(found):
     # A study that is under way has fewer problems.
     whole = found[source].keys() >= found["mcts"].keys()
@@ -173,6 +180,7 @@ def chosen(found: Found) -> dict[str, tuple[np.ndarray, float]]:
       choose(source, source, "best")
       choose(f"{source}: vote", source, "majority")
       choose(f"{source}: fewest steps", source, "majority", None, fewest)
+      choose(f"{source}: any", source, "pass")
   return ways
 
 

@@ -97,18 +97,25 @@ class LengthsTest(absltest.TestCase):
       right,
       {
         "greedy": 0,
+        "mean of samples": 1 / 3,
         "majority of 2": 0,
         "best of 2": 0,
         "fewest steps of 2": 1,
+        "any of 2": 1,
         "mcts": 1,
         "mcts: vote": 0,
         "mcts: fewest steps": 1,
+        "mcts: any": 1,
         "mcts, other": 0,
         "mcts, other: vote": 0,
         "mcts, other: fewest steps": 0,
+        "mcts, other: any": 0,
       },
     )
-    self.assertEqual([ways["best of 2"][1], ways["mcts"][1]], [20, 20])
+    tokens = [
+      ways[name][1] for name in ("mean of samples", "best of 2", "mcts")
+    ]
+    self.assertEqual(tokens, [10, 20, 20])
     text = "\n".join(lengths.render("s", found))
     self.assertIn("| fewest steps of 2         | 100.0 [100.0, 100.0]", text)
     self.assertIn("100.0 [100.0, 100.0], n 1", text)
