@@ -243,11 +243,15 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) < 2:
     raise app.UsageError("give files or folders of records")
   rows = list(read(argv[1:]))
+  sets = by_set(rows)
+  if bad := sorted(name for name, found in sets.items() if "mcts" not in found):
+    raise app.UsageError(
+      f"{bad[0]} has no search of an evaluation (source mcts): give the eval "
+      "folder of a round with a PPM, too"
+    )
   if _OUT.value:
     records.write_shard(_OUT.value, map(without_texts, rows))
-  for name, found in by_set(rows).items():
-    if "mcts" not in found:
-      raise app.UsageError(f"{name} has no records of a search, source mcts")
+  for name, found in sets.items():
     print("\n".join(render(name, found)))
 
 
