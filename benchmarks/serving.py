@@ -17,11 +17,14 @@ median and its tokens a second, as multiples of one client's plain completion.
 
 import collections
 import concurrent.futures
+import dataclasses
 import http.client
+import itertools
 import json
 import os
 import time
 import urllib.parse
+from collections.abc import Iterator
 
 import numpy as np
 from absl import app, flags
@@ -38,7 +41,9 @@ _METHODS = flags.DEFINE_list(
   "methods", ["greedy", "majority", "search"], "As a request names them."
 )
 _CLIENTS = flags.DEFINE_list("clients", ["1", "50"], "At once.")
-_QUESTIONS = flags.DEFINE_integer("questions", 50, "Of a turn, at most.")
+_QUESTIONS = flags.DEFINE_integer(
+  "questions", 50, "Of a turn, at most; a client has ten."
+)
 _TURNS = flags.DEFINE_integer("turns", 2, "Of each method and number.")
 
 
@@ -67,15 +72,31 @@ def ask(question: str, method: str) -> tuple[float, int]:
   return seconds, answer["usage"]["completion_tokens"]
 
 
-def turn(questions: list[str], method: str, clients: int) -> dict:
+def questions(count: int) -> Iterator[str]:
+  """Returns so many questions of the config's evaluation, all different.
+
+  Raises:
+    ValueError: there are fewer.
+  """
+  data = dataclasses.replace(_CONFIG.value.eval.data, count=count)
+  found = {each.question: None for each in problems.load_problems(data)}
+  if len(found) < count:
+    raise ValueError(
+      f"{data.source} has {len(found)} questions, and {count} are needed: give "
+      "fewer --questions, --clients or --turns"
+    )
+  return iter(found)
+
+
+def turn(asked: list[str], method: str, clients: int) -> dict:
   """Asks questions by so many clients at once."""
   began = time.perf_counter()
   with concurrent.futures.ThreadPoolExecutor(clients) as pool:
-    found = list(pool.map(lambda each: ask(each, method), questions))
+    found = list(pool.map(lambda each: ask(each, method), asked))
   took = time.perf_counter() - began
   seconds, tokens = zip(*found, strict=True)
   return {
-    "questions": len(questions),
+    "questions": len(asked),
     "seconds": round(took, 2),
     "median": round(float(np.median(seconds)), 3),
     "p95": round(float(np.percentile(seconds, 95)), 3),
@@ -85,16 +106,13 @@ def turn(questions: list[str], method: str, clients: int) -> dict:
 
 def main(argv: list[str]) -> None:
   del argv
-  left = iter([each.question for each in problems.load_problems(
-    _CONFIG.value.eval.data
-  )])  # fmt: skip
+  counts = {int(n): min(_QUESTIONS.value, 10 * int(n)) for n in _CLIENTS.value}
+  left = questions(_TURNS.value * len(_METHODS.value) * sum(counts.values()))
   found: dict[tuple[str, int], list[dict]] = collections.defaultdict(list)
   for _ in range(_TURNS.value):
-    for clients in map(int, _CLIENTS.value):
+    for clients, count in counts.items():
       for method in _METHODS.value:
-        count = min(_QUESTIONS.value, 4 * clients)
-        questions = [next(left) for _ in range(count)]
-        row = turn(questions, method, clients)
+        row = turn(list(itertools.islice(left, count)), method, clients)
         found[method, clients].append(row)
         head = {"turn": method, "clients": clients}
         print(json.dumps(head | row), flush=True)
