@@ -73,15 +73,16 @@ def ask(question: str, method: str) -> tuple[float, int]:
 
 
 def questions(count: int) -> Iterator[str]:
-  """Returns so many questions of the config's evaluation, all different.
+  """Returns questions of the config's evaluation, all different.
 
   Raises:
-    ValueError: there are fewer.
+    UsageError: there are fewer than `count`.
   """
-  data = dataclasses.replace(_CONFIG.value.eval.data, count=count)
+  # More, since some may be asked twice.
+  data = dataclasses.replace(_CONFIG.value.eval.data, count=2 * count)
   found = {each.question: None for each in problems.load_problems(data)}
   if len(found) < count:
-    raise ValueError(
+    raise app.UsageError(
       f"{data.source} has {len(found)} questions, and {count} are needed: give "
       "fewer --questions, --clients or --turns"
     )
