@@ -56,7 +56,6 @@ def get_config(arg: str = "cold") -> rj.Config:
     rows=128,
   )
   config.search.max_depth = config.eval.search.max_depth = 12
-  config.search.in_flight = config.eval.search.in_flight = 16
   config.eval.early_problems = 50
   config.eval.samples = 16
   config.eval.search.rollouts = 4

@@ -124,8 +124,10 @@ def look(workdir: store.Path, files: Snapshot | None = None) -> Status:
     plan = list(_plan(config))
     work = {key: _work(*key, config, files) for key in plan}
   except (AttributeError, LookupError, TypeError) as error:
+    lacks = isinstance(error, KeyError)
+    why = f"it lacks {error}" if lacks else str(error)
     raise ValueError(
-      f"{workdir / layout.CONFIG} is not the config of a run ({error!r}): "
+      f"{workdir / layout.CONFIG} is not the config of a run ({why}): "
       "restore it, or remove it and run the same command again"
     ) from error
   found.stages = [_stage(files, config, *key, hosts[0], spent) for key in plan]

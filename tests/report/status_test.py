@@ -275,6 +275,11 @@ class StatusTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "config.json is not the config"):
       status.look(self.workdir)
 
+  def test_a_config_says_what_it_lacks(self):
+    (self.workdir / "config.json").write_text('{"seed": 3}')
+    with self.assertRaisesRegex(ValueError, r"a run \(it lacks 'extract'\): "):
+      status.look(self.workdir)
+
   def test_time_of_a_stage_leaves_pauses_out(self):
     self.begin()
     self.measure((9.0, 0, "eval"), (10.0, 1, "rollout"), (20.0, 1, "rollout"))
