@@ -291,6 +291,7 @@ def run() -> None:
     hosts,
     results,
     study,
+    study_tables,
   )
   from rstar_jax.pipeline import run as evolve
   from rstar_jax.report import page
@@ -354,7 +355,7 @@ def run() -> None:
       said = answer(context, round_)
     elif stage == "study":
       study.study(context, round_)
-      said = study.render(context, round_) if host.leads else ""
+      said = study_tables.render(context, round_) if host.leads else ""
     elif stage == "export":
       if host.leads:
         what, push_to = _ARTIFACT.value, _PUSH_TO.value or ""
@@ -362,7 +363,7 @@ def run() -> None:
     elif stage == "branch":
       said = branching.branch(context, other, round_) if host.leads else ""
     elif stage == "compare":
-      said = study.compare(context, other, round_)
+      said = study_tables.compare(context, other, round_)
     else:
       evolve.STAGES[stage](context, round_)
     if said and host.leads:

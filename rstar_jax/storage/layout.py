@@ -61,9 +61,11 @@ TREES_OF = "trees-"
 VERIFIED = ".verified-"
 # Before the name of a shard: a journal of what is there of it.
 BEGUN = "begun-"
-# In the folder of a study: its tables. In that of a reward model there: its
-# values on held-out trees, and how good it is.
+# In the folder of a study: its tables, and the folder of what no reward model
+# has a say in. In that of a reward model: its values on held-out trees, and how
+# good it is.
 TABLES = "tables.md"
+UNGUIDED = "policy"
 HELD_OUT = "held_out"
 QUALITY = "quality"
 

@@ -100,7 +100,10 @@ NOT_RUN = (
     "trains reward models; tests/pipeline/study_test.py",
   ),
   (r"rstar_jax evolve \$OPTIONS", "trains a round; tests/pipeline/run_test.py"),
-  (r"rstar_jax compare ", "needs a second run; tests/pipeline/study_test.py"),
+  (
+    r"rstar_jax compare ",
+    "needs a second run; tests/pipeline/study_tables_test.py",
+  ),
 )
 # A program of ours, its module and its flags.
 _PYTHON = re.compile(

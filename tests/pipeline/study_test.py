@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
-import pathlib
 import shutil
 import sys
 import threading
@@ -15,15 +13,11 @@ from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.data import held_out, outcomes, pools, trajectories
 from rstar_jax.evaluation import quality, solvers
-from rstar_jax.pipeline import backends, on_ray, ppm, rollout, shards, study
+from rstar_jax.pipeline import on_ray, shards, study, study_tables
 from rstar_jax.search import mcts
-from rstar_jax.storage import layout, manifests, metrics, records
+from rstar_jax.storage import manifests, records
 from tests import tiny_run
-from tests.pipeline import fake_ray
-
-ANSWERS = {"four": "4", "five": "5", "never": "99", "six": "6", "two": "2"}
-# One problem of ten is held out; of twenty some are.
-MORE = {f"make {i}": str(2 + i % 5) for i in range(20)}
+from tests.pipeline import fake_ray, studying
 
 
 @contextlib.contextmanager
@@ -32,49 +26,12 @@ def opens(config, workdir, host):
   yield dataclasses.replace(context, host=host)
 
 
-class StudyingCase(absltest.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.folder = pathlib.Path(self.create_tempdir().full_path)
-    test = tiny_run.write_problems(self.folder / "test.jsonl", ANSWERS)
-    train = tiny_run.write_problems(self.folder / "train.jsonl", MORE)
-    self.config = tiny_run.make_config(train, test)
-    self.config.study = config_lib.StudyConfig(
-      rewards=("ppm", "orm"),
-      trajectories=3,
-      samples=3,
-      beam_width=4,
-      beam_groups=2,
-    )
-    self.device = tiny_run.ScriptedBackend.scripted()
-    self.enter_context(mock.patch.object(backends, "ModelBackend", self.device))
-    # Models are trained elsewhere; here they are scripted.
-    self.trained = []
-    self.enter_context(
-      mock.patch.object(ppm, "train", lambda *a: self.trained.append(a))
-    )
-
-  def context(self, name="run"):
-    context = tiny_run.make_context(self.config, self.folder / name)
-    rollout.rollout(context, 1)
-    for each in ("policy", "ppm", "orm"):
-      manifests.write(context.folder(1, each), {}, [])
-    return context
-
-  def files(self, context) -> dict[str, bytes]:
-    return {
-      str(path.relative_to(context.workdir)): path.read_bytes()
-      for path in context.folder(1, "study").rglob("*")
-      if path.is_file() and not path.name.startswith(layout.VERIFIED)
-    }
-
-
-class StudyTest(StudyingCase):
+class StudyTest(studying.StudyingCase):
   def test_everything_that_the_config_names(self):
     context = self.context()
     study.study(context, 1)
     self.assertEqual([each[2:] for each in self.trained], [("orm", "orm")])
-    rows = study.read(context.folder(1, "study"))
+    rows = study_tables.read(context.folder(1, "study"))
     found = {}
     for row in rows:
       found.setdefault((row["reward"], row["source"]), []).append(row)
@@ -99,7 +56,7 @@ class StudyTest(StudyingCase):
       ):
         self.assertEqual(alone["spent"], valued["spent"])
         self.assertIsNotNone(valued["trajectories"][0]["value"])
-    text = study.render(context, 1)
+    text = study_tables.render(context, 1)
     self.assertEqual(
       (context.folder(1, "study") / "tables.md").read_text(), text
     )
@@ -207,39 +164,9 @@ class StudyTest(StudyingCase):
     # By the policy alone, and with each reward model.
     self.assertGreater(len(ray.actors), 3 * 2)
     self.assertGreaterEqual(len(self.device.made), loaded + 3)
-    self.assertEqual(study.render(alone, 1), study.render(context, 1))
-
-  def test_time_is_shown_and_in_no_file_of_the_study(self):
-    self.config.study.methods = ("greedy", "mcts")
-    self.config.study.rewards = ("ppm",)
-    texts, clock = [], itertools.count(step=10)
-    for name, pace in (("slow", 7), ("quick", 1)):
-
-      def usage(backend, pace=pace):
-        # Ten problems' worth between two calls.
-        now = next(clock)
-        return {"seconds": pace * now, "generated_tokens": 3.0 * now}
-
-      with mock.patch.object(self.device, "usage", usage):
-        context = self.context(name)
-        with metrics.MetricsWriter(context.workdir) as writer:
-          context = dataclasses.replace(context, writer=writer)
-          study.study(context, 1)
-        said = study.render(context, 1)
-      texts.append((context.folder(1, "study") / "tables.md").read_text())
-      table, time = said.split("### Time")
-      self.assertEqual(table, texts[-1] + "\n")
-      rows = [line.replace(" ", "") for line in time.splitlines()]
-      # Readings at the beginning, after each shard, and at the end.
-      shards = {"Greedy": 2, "Onesearch": 2}
-      for method, count in shards.items():
-        seconds = 10 * (count + 1) / 5
-        guide = "-" if method == "Greedy" else "ppm"
-        self.assertIn(
-          f"|{method}|{guide}|5|{pace * seconds:.3g}|0|{3 * seconds:.0f}|0|0|",
-          rows,
-        )
-    self.assertEqual(*texts)
+    self.assertEqual(
+      study_tables.render(alone, 1), study_tables.render(context, 1)
+    )
 
   def test_a_search_of_the_user_s_gets_whole_shards(self):
     asked = []
@@ -256,7 +183,7 @@ class StudyTest(StudyingCase):
     context = self.context()
     study.study(context, 1)
     self.assertEqual(asked, [["four", "five", "never"], ["six", "two"]])
-    rows = study.read(context.folder(1, "study"))
+    rows = study_tables.read(context.folder(1, "study"))
     self.assertEqual(
       [row["problem_id"] for row in rows], [f"p{i}" for i in range(5)]
     )
@@ -269,7 +196,7 @@ class StudyTest(StudyingCase):
     study.study(context, 1)
     config.methods, config.top_k = ("greedy", "samples", "mcts"), 2
     study.study(context, 1)
-    rows = study.read(context.folder(1, "study"))
+    rows = study_tables.read(context.folder(1, "study"))
     self.assertEqual(
       {row["source"] for row in rows}, {"greedy", "samples", "mcts"}
     )
@@ -310,11 +237,11 @@ class StudyTest(StudyingCase):
       [ppm for _, ppm in self.device.made[1:]],
       [context.folder(1, "ppm"), "ppm:other/run/round_3/ppm"],
     )
-    rows = study.read(context.folder(1, "study"))
+    rows = study_tables.read(context.folder(1, "study"))
     self.assertEqual(
       {row["reward"] for row in rows}, {"ppm", "ppm:other/run/round_3/ppm"}
     )
-    self.assertIn("ppm:other/run/round_3/ppm", study.render(context, 1))
+    self.assertIn("ppm:other/run/round_3/ppm", study_tables.render(context, 1))
 
   def test_two_models_of_one_folder(self):
     context = self.context()
@@ -322,24 +249,6 @@ class StudyTest(StudyingCase):
       context.config.study.rewards = names
       with self.assertRaisesRegex(ValueError, "would share the folder"):
         study.study(context, 1)
-
-  def test_tables_of_nothing(self):
-    with self.assertRaisesRegex(ValueError, "rstar_jax study --round=1"):
-      study.render(self.context(), 1)
-
-
-class CompareTest(StudyingCase):
-  def test_two_studies_and_none(self):
-    first, second = self.context("a"), self.context("b")
-    study.study(first, 1)
-    with self.assertRaisesRegex(ValueError, "neither an evaluation nor"):
-      study.compare(first, second.workdir, 1)
-    with self.assertRaisesRegex(ValueError, "no evaluated round in common"):
-      study.compare(first, second.workdir, None)
-    study.study(second, 1)
-    text = study.compare(first, second.workdir, 1)
-    self.assertIn("not distinguishable", text)
-    self.assertNotIn("better", text)
 
 
 if __name__ == "__main__":
