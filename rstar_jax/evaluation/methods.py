@@ -50,7 +50,7 @@ ASKED = {
   "search": METHODS["mcts"],
 }
 # Where an evaluation has solutions from, in the order of its records.
-SOURCES = tuple(dict.fromkeys(each.source for each in METHODS.values()))
+OF_EVALUATION = tuple(dict.fromkeys(each.source for each in METHODS.values()))
 
 
 def by_split(
@@ -65,10 +65,10 @@ def by_split(
   seen = set()
   for record in records:
     key = record["problem_id"], record["split"], record["source"]
-    if record["source"] not in SOURCES:
+    if record["source"] not in OF_EVALUATION:
       raise ValueError(
         f"record of {key[0]!r} has source {key[2]!r}, not one of "
-        f"{', '.join(sorted(SOURCES))}"
+        f"{', '.join(sorted(OF_EVALUATION))}"
       )
     for each in record["trajectories"]:
       if each["verdict"] not in choices.VERDICTS:

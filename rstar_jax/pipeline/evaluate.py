@@ -94,7 +94,9 @@ class Searcher:
 def _sources(scored: bool) -> list[str]:
   """Returns where solutions come from, with a reward model or without one."""
   return [
-    each for each in methods.SOURCES if scored or not sources.of(each).guided
+    each
+    for each in methods.OF_EVALUATION
+    if scored or not sources.of(each).guided
   ]
 
 
