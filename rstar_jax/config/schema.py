@@ -425,6 +425,10 @@ class ReinforceConfig(Closed):
   # Updates of a turn, each with its part of the problems; with more than one
   # the policy is no longer the one that wrote.
   updates: int = field(1, above=0)
+  # What the policy samples at, and the probabilities that are trained are of.
+  # Lower than 1 where a small model's samples are mostly malformed at 1. Other
+  # than 1 it needs `updates=1`: a draw's probability is recorded at 1.
+  temperature: float = field(1.0, above=0)
   # What a step is worth in "tree", by the mean reward V of what ends below a
   # node: "siblings" V(node) - V(parent) (SPO); "treerl" the sum of that and
   # V(node) - V(root), more for nodes above many ends; "treepo" the mean of

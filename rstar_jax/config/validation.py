@@ -232,6 +232,9 @@ def _check_reinforcement(
     "search.answer_dedup='merge'": config.search.answer_dedup == "merge",
     "reinforce.train.accumulate=1": config.reinforce.train.accumulate == 1,
     "reinforce.train.held_out=0": config.reinforce.train.held_out <= 0,
+    "reinforce.updates=1, or config.reinforce.temperature=1": (
+      config.reinforce.updates == 1 or config.reinforce.temperature == 1
+    ),
     "remote.url=''": not (first and config.remote.url),
     "policy.prompt='trained', or give a round of 'sft' before": not (
       first and config.policy.prompt == "few_shot" and not spec.policy

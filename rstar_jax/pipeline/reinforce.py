@@ -117,7 +117,11 @@ class _Turns:
     self._turn, self._batches = -1, []
     # What is sampled from is what is trained: the policy as it is.
     engine = dataclasses.replace(
-      context.config.engine, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0
+      context.config.engine,
+      temperature=self._settings.temperature,
+      top_k=0,
+      top_p=1.0,
+      min_p=0.0,
     )
     self._backend = backends.ModelBackend(
       context,
@@ -251,6 +255,6 @@ class _Turns:
     arrays = reinforce_lib.spread(arrays, rows, self.at_once)
     if self._first is not None:
       arrays["reference"] = reinforce_lib.reference(
-        self._first, arrays, self.at_once, self._mesh
+        self._first, arrays, self.at_once, self._mesh, settings.temperature
       )
     return arrays, counts

@@ -15,6 +15,7 @@ def logprobs(
   model: Transformer,
   batch: dict[str, jax.Array],
   max_logits: int = _MAX_LOGITS,
+  temperature: float = 1.0,
 ) -> tuple[jax.Array, jax.Array, Load | None]:
   """Computes each token's log-probability after the tokens before it.
 
@@ -25,6 +26,7 @@ def logprobs(
     max_logits: most logits of a row in memory at once, T' x V. A longer row is
       split into T / T' equal parts, whose logits are recomputed in the backward
       pass: 4096 tokens of a 152k vocabulary would take 2.5 GB a row.
+    temperature: that divides the logits.
 
   Returns:
     float32 [B, T], in nats; and bool [B, T], whether no token is likelier. They
@@ -45,6 +47,8 @@ def logprobs(
 
   def of(hidden: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
     logits = model.logits(hidden, whole)
+    if temperature != 1:
+      logits = logits / temperature
     values = losses.logprobs(logits, tokens)
     # Its logit is the greatest; to look for an argmax takes a CPU five times
     # as long as the softmax.

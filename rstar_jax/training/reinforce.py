@@ -24,7 +24,9 @@ class Loss:
 
   For a token of ratio r (its probability now by that when it was sampled) and
   advantage A it is -min(r A, clip(r, 1 - low, 1 + high) A), as in PPO and GRPO;
-  where A < 0, r counts up to `limit` only (dual clip, arXiv 1912.09729). Rows
+  where A < 0, r counts up to `limit` only (dual clip, arXiv 1912.09729). At a
+  temperature other than 1 the policy is taken for the one that sampled: r = 1,
+  and its gradient is that of the logarithm. Rows
   that share a token may differ in A: what they are worth is summed by sign,
   since each side has one bound.
 
@@ -44,8 +46,8 @@ class Loss:
       batch: as of `next_token.logprobs`; and float32 [B, T]: `weights`, how
         many rows have the token where the policy wrote it; `gain` and `cost`,
         the sums of their advantages above and below 0; `old`, the
-        log-probability when it was sampled; and `reference`, by the round's
-        first policy, if the divergence counts.
+        log-probability when it was sampled, at temperature 1; and `reference`,
+        by the round's first policy, if the divergence counts.
 
     Returns:
       The sum, and the sums "count" (of weights), "ratio", "clipped" (tokens
@@ -54,9 +56,14 @@ class Loss:
     """
     config, weights = self.config, batch["weights"]
     there = weights > 0
-    logprobs, _, load = next_token.logprobs(model, batch)
+    logprobs, _, load = next_token.logprobs(
+      model, batch, temperature=config.temperature
+    )
+    old = batch["old"]
+    if config.temperature != 1:
+      old = jax.lax.stop_gradient(logprobs)
     # Before any arithmetic: padding may hold anything.
-    change = jnp.where(there, logprobs - batch["old"], 0.0)
+    change = jnp.where(there, logprobs - old, 0.0)
     ratio = jnp.exp(jnp.clip(change, -_FURTHEST, _FURTHEST))
     up = jnp.minimum(ratio, 1 + config.clip_high)
     down = jnp.clip(ratio, 1 - config.clip_low, config.ratio_limit)
@@ -119,6 +126,7 @@ def reference(
   arrays: batches.Batch,
   at_once: int,
   mesh: jax.sharding.Mesh | None = None,
+  temperature: float = 1.0,
 ) -> np.ndarray:
   """Returns the log-probabilities of a batch's tokens by another policy.
 
@@ -127,6 +135,7 @@ def reference(
     arrays: of `spread`.
     at_once: rows of a micro-batch.
     mesh: the mesh of the training.
+    temperature: of `next_token.logprobs`.
 
   Returns:
     float32 [N, T].
@@ -144,11 +153,12 @@ def reference(
     if mesh is not None:
       micro = sharding.to_global(micro, mesh)
     with sharding.on(mesh):
-      values = _logprobs(params, micro, structure)
+      values = _logprobs(params, micro, structure, temperature)
     found[part::parts] = sharding.to_host(values)
   return found
 
 
-@functools.partial(jax.jit, static_argnames="structure")
-def _logprobs(params, batch, structure):
-  return next_token.logprobs(nnx.merge(structure, params), batch)[0]
+@functools.partial(jax.jit, static_argnames=("structure", "temperature"))
+def _logprobs(params, batch, structure, temperature):
+  model = nnx.merge(structure, params)
+  return next_token.logprobs(model, batch, temperature=temperature)[0]

@@ -123,6 +123,11 @@ class ValidateTest(parameterized.TestCase):
         ("policy.prompt", "few_shot"),
       )
     ),
+    (
+      {"algorithm": "grpo"},
+      {"reinforce.updates": 2, "reinforce.temperature": 0.6},
+      "set config.reinforce.updates=1, or",
+    ),
     *(
       ({"algorithm": "grpo"}, {f"extract.{name}_source": "a"}, "sft_source=''")
       for name in ("sft", "pairs")

@@ -101,15 +101,15 @@ class Case(parameterized.TestCase):
       grader=mock.Mock(grade=testing.grade_equal),
     )
 
-  def assert_sampled_by(self, once, trees):
-    """Asserts that a run of one turn ended with who sampled the second."""
+  def assert_sampled_by(self, once, trees, turn=1, temperature=1.0):
+    """Asserts who sampled a turn: a run's base, or what one turn made of it."""
     # An engine of its own, that reads that policy's folder.
-    engine = dataclasses.replace(once.config.engine, temperature=1.0)
-    backend = backends.ModelBackend(once, 1, engine=engine)
+    engine = dataclasses.replace(once.config.engine, temperature=temperature)
+    backend = backends.ModelBackend(once, turn, engine=engine)
     for tree in trees:
       again = Tree(tree.problem, keeps_draws=True)
       (again,) = driver.run_searches(
-        [reinforce.rollout.grow(again, once.config, 1, ("reinforce", 1, 1))],
+        [reinforce.rollout.grow(again, once.config, 1, ("reinforce", 1, turn))],
         backend.blocks(),
         1,
       )
@@ -207,6 +207,13 @@ class ReinforceTest(Case):
     np.testing.assert_allclose(
       np.asarray(found)[there], arrays["old"][there], atol=1e-3
     )
+
+  def test_a_turn_is_sampled_at_its_temperature(self):
+    cold = self.context("cold", iterations=1, updates=1, temperature=0.5)
+    reinforce.reinforce(cold, 1)
+    self.assert_sampled_by(cold, trees_of(cold, 0), turn=0, temperature=0.5)
+    (update,) = cold.writer.of("round_1_reinforce")
+    self.assertEqual(update.get("ratio", 1), 1)
 
   def test_a_turn_is_sampled_from_the_policy_that_was_trained_before(self):
     once = self.context("once", iterations=1)

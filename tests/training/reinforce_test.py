@@ -282,12 +282,41 @@ class UpdateTest(parameterized.TestCase):
     self.assertEqual(after.params, 3)
     self.assertEqual(metrics["loss"], 0)
 
+  def test_at_another_temperature_the_gradient_is_of_what_was_sampled(self):
+    rows = rows_of(2)
+    arrays = joined(rows)
+    written, advantage = of_policy(rows), filled(rows, 2)[:, None]
+
+    def mean(params):
+      config = dataclasses.replace(CONFIG, temperature=0.5)
+      model = nnx.merge(GRAPHDEF, params)
+      total, sums = reinforce.Loss(config)(model, arrays)
+      return total / sums["count"]
+
+    def plain_mean(params):
+      ids = filled(rows, 0)
+      logits = nnx.merge(GRAPHDEF, params)(ids[:, :-1]).astype(jnp.float32)
+      weights = jax.nn.softmax(logits) ** 2
+      picked = jnp.take_along_axis(weights, ids[:, 1:, None], axis=2)[..., 0]
+      found = jnp.log(picked / weights.sum(-1))
+      return -jnp.sum(found * advantage * written) / written.sum()
+
+    value, gradient = jax.value_and_grad(mean)(PARAMS)
+    # Whatever `old` says, the ratio is 1.
+    wanted = -np.sum(advantage * written) / written.sum()
+    np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-6)
+    same(gradient, jax.grad(plain_mean)(PARAMS))
+
   def test_the_reference_is_computed_part_by_part(self):
     arrays = padded(joined(rows_of(3, count=3)), 8, 2)
     found = reinforce.reference(REFERENCE, arrays, 2)
     whole = reinforce.next_token.logprobs(REFERENCE, arrays)[0]
     there = arrays["weights"] > 0
     np.testing.assert_allclose(found[there], whole[there], rtol=1e-4)
+    cold = reinforce.reference(REFERENCE, arrays, 2, temperature=0.5)
+    whole = reinforce.next_token.logprobs(REFERENCE, arrays, temperature=0.5)[0]
+    np.testing.assert_allclose(cold[there], whole[there], rtol=1e-4)
+    self.assertGreater(np.abs(cold - found)[there].min(), 0.0)
     # Of padding alone nothing is computed.
     empty = [n for n in range(4) if not arrays["ends"][n::4].any()]
     self.assertNotEmpty(empty)
