@@ -46,9 +46,9 @@ from rstar_jax.steps import grammar
 from rstar_jax.storage import compiled, journal, metrics, store
 from rstar_jax.types import Expand, Score
 
-# Before the folder of a PPM of ours, where a name might be another's.
+# Marks the folder of a PPM that this package trained: "ppm:FOLDER".
 PPM = "ppm:"
-# A reward model of any kind, as a search asks it.
+# A reward model of any kind, as a search calls it.
 Scores = Scorer | RewardModel | PluginScore
 
 
@@ -59,15 +59,17 @@ def score_of(
   ppm: Callable[[str], Scorer],
   **shared: Any,
 ) -> Scores:
-  """Loads a reward model by its name, whoever made it.
+  """Loads a reward model of any kind by its name.
 
   Args:
-    name: "module:function"; a folder or name, of another's in its form, see
-      `reward.load_reward`, or of a PPM of ours, which may be "ppm:FOLDER".
-    config: of the run; another's may be behind `servers.reward`.
-    field: where it is named, for errors.
-    ppm: loads a PPM of ours from its folder.
-    **shared: of the engine: mesh, busy, lock; see `PagedModel`.
+    name: "module:function", a plugin; the folder or name of a published reward
+      model, see `reward.load_reward`; or the folder of a PPM that this package
+      trained, with or without "ppm:" before it.
+    config: of the run. Where `servers.reward` is set, a published model is
+      there.
+    field: the config field that holds the name, for error messages.
+    ppm: loads a PPM that this package trained from its folder.
+    **shared: the engine's `mesh`, `busy` and `lock`; see `PagedModel`.
   """
   if plugins.names_one(name):
     return PluginScore(config, name, field)
@@ -81,7 +83,7 @@ def score_of(
 
 
 class ModelBackend:
-  """The callables of a policy and a reward model, and their usage."""
+  """A policy and a reward model as callables, with counts of their work."""
 
   def __init__(
     self,
@@ -100,10 +102,12 @@ class ModelBackend:
       context: the run.
       round_: the round that trained the policy; 0 is the base model.
       score: folder of the round's reward model, e.g. "ppm"; "" for none.
-      reward_model: one that replaces the round's, see `score_of`; "" for none.
+      reward_model: name of a reward model that replaces the round's, see
+        `score_of`; "" for none.
       policy: folder or name of a policy that replaces the round's.
-      ppm: one that replaces the one that `score` names, if there is one.
-      engine: sampling of the policy; None is the run's.
+      ppm: name of a reward model that replaces the one in the folder `score`;
+        without `score` it is not loaded.
+      engine: config of the policy's engine; None is the run's.
     """
     self._context = context
     self._folder = str(models.policy_of(context, policy or round_))
@@ -119,7 +123,7 @@ class ModelBackend:
     if self._few_shot:
       self._tokenizer = load_tokenizer(self._folder, add_markers=False)
     if config.policy.backend or config.servers.policy:
-      pass  # A backend of the user's, or a server, loads its own model.
+      pass  # A plugin or a server loads its own model.
     elif self._few_shot:
       model = folders.load_policy(self._folder, dtype, mesh=mesh)
     else:
@@ -127,7 +131,7 @@ class ModelBackend:
     # Shared by all models on the devices.
     self._shared = {"mesh": mesh, "lock": threading.Lock(), "busy": Busy()}
     self._engine: Engine | ServedEngine | None = None
-    # An engine may have copies of the parameters, so none are kept here.
+    # The engine may copy the parameters, so this object keeps no reference.
     self._parameters: int | None = None
     self._model_config: ModelConfig | None = None
     if model is not None:
@@ -146,13 +150,15 @@ class ModelBackend:
     elif score and ppm:
       self.score = self._named(ppm, "rounds.ppm")
     elif score:
-      made = models.ppm_round(context, round_) if score == "ppm" else round_
-      if not made:
+      trained_in = (
+        models.ppm_round(context, round_) if score == "ppm" else round_
+      )
+      if not trained_in:
         raise ValueError(
           f"no round up to {round_} made preference pairs, so there is no "
           "PPM yet: in another --workdir set rounds.annotation='terminal'"
         )
-      self.score = self._ppm(context.finished(made, score))
+      self.score = self._ppm(context.finished(trained_in, score))
 
   def load_policy(self, params: Any) -> None:
     """Copies the parameters of a policy in training into the engine.
@@ -160,7 +166,7 @@ class ModelBackend:
     Nothing is compiled. Every process of the training's mesh calls this.
 
     Args:
-      params: of a model of the same config, in float32, on any mesh.
+      params: float32 parameters of a model of the same config, on any mesh.
     """
     config = self._context.config.policy
     assert isinstance(self._engine, Engine) and self._model_config is not None
@@ -172,7 +178,7 @@ class ModelBackend:
     return score_of(name, config, field, self._ppm, **self._shared)
 
   def _ppm(self, folder: store.Path | str) -> Scorer:
-    """Loads a PPM of ours, or finds it behind its servers."""
+    """Loads a PPM that this package trained, or connects to its servers."""
     config = self._context.config
     if config.servers.ppm:
       scores = deploy.ppm(self._context, folder)
@@ -200,23 +206,24 @@ class ModelBackend:
 
   @property
   def any_temperature(self) -> bool:
-    """Returns whether `steps` and `blocks` take one, beside the config's."""
+    """Whether `steps` and `blocks` accept a temperature of their own."""
     return not self._context.config.policy.backend
 
   def steps(self, temperature: float | None = None) -> Calls:
     """Returns callables whose `expand` writes one step.
 
     Args:
-      temperature: of samples; 0 takes the likeliest tokens, None is the
-        config's.
+      temperature: sampling temperature, at least 0; 0 takes the likeliest
+        token, None is the config's.
 
     Raises:
-      ValueError: a backend of the user's knows the latter two alone.
+      ValueError: `policy.backend` is set, and the temperature is neither 0 nor
+        None.
     """
     return self._calls(False, temperature)
 
   def blocks(self, temperature: float | None = None) -> Calls:
-    """Returns callables whose `expand` writes a whole code block, or answer.
+    """Returns callables whose `expand` writes a whole code block or an answer.
 
     Args:
       temperature: see `steps`.
@@ -265,25 +272,31 @@ class ModelBackend:
     return FewShot(self._engine, self._tokenizer, markers, **options)
 
   def parameters(self) -> int | None:
-    """Returns the number of the policy's parameters, None if it is not here."""
+    """Returns the policy's number of parameters, None if it is not loaded."""
     return self._parameters
 
   def usage(self) -> dict[str, float]:
     """Returns the elapsed seconds, token counts and the device's idle share.
 
-    `device_seconds` are those in which any model computed or was compiled,
-    `generated_tokens` what the policy wrote and `scored_tokens` what the reward
-    model computed.
-    `prefix_tokens` counts the tokens of all prefixes, and `prefilled_tokens`
-    those that were not in pages. `useful_slots` is the share of token slots
-    that computed what was needed, `host_seconds` the CPU time of the threads
-    that plan it. `rows_used` are candidates that are being sampled now.
-    `pages_used` have tokens now, and `pages_dropped` were dropped
-    since no other was free. `too_long` counts prefixes that got no candidates,
-    `set_aside` requests to servers that got none. What servers compute is in
-    `generated_tokens` alone.
-    `programs` counts programs compiled or loaded from the compilation cache, in
-    `compile_seconds`.
+    Counts are since this object was made, but for `rows_used` and `pages_used`.
+    Of what servers compute only `generated_tokens` is counted.
+
+      seconds: wall time
+      device_seconds: during which any model computed or compiled
+      device_idle_share: the rest of `seconds`, from 0 to 1
+      generated_tokens: written by the policy; also per second
+      scored_tokens: computed by the reward model
+      prefix_tokens: of all prefixes
+      prefilled_tokens: of prefixes, those that the prefix cache lacked
+      useful_slots: share of token slots whose result was needed, 0 to 1
+      host_seconds: CPU time of the threads that plan batches
+      rows_used: candidates that are being sampled now
+      pages_used: pages that hold tokens now
+      pages_dropped: pages evicted because none was free
+      too_long: prefixes that got no candidates because of their length
+      set_aside: requests to servers that got no candidates
+      programs: compiled, or loaded from the compilation cache
+      compile_seconds: that these programs took
     """
     seconds = time.perf_counter() - self._began
     models = self._models()
@@ -314,10 +327,10 @@ class ModelBackend:
 
 
 class RemoteBackend:
-  """The callables of a larger policy behind a server; loads no model."""
+  """A larger policy behind a server, as callables; loads no model."""
 
   def __init__(self, context: Context, folder: store.Path):
-    """Opens this host's journal, and reads those of all hosts.
+    """Opens this host's journal, and reads the journals of all hosts.
 
     Args:
       context: the run.
@@ -344,8 +357,8 @@ class RemoteBackend:
   def usage(self) -> dict[str, float]:
     """Returns the elapsed seconds and the server's tokens per second.
 
-    `set_aside` counts requests that got no candidates, `passed_over` lines of
-    the journals that could not be used.
+    `set_aside` counts requests that got no candidates, and `passed_over` lines
+    of the journals that could not be read.
     """
     seconds = time.perf_counter() - self._began
     generated = self._remote.generated_tokens
@@ -360,7 +373,7 @@ class RemoteBackend:
 def _with_host(
   context: Context, expand: Expand, score: Score | None = None
 ) -> Calls:
-  """Adds the callables that need no model."""
+  """Adds sandbox, grader and the task's reward to a model's callables."""
   return Calls(
     expand=expand,
     score=score,
@@ -373,8 +386,8 @@ def _with_host(
 def trained(context: Context, round_: int) -> ModelBackend:
   """Loads a round's policy and reward model.
 
-  The reward model is `eval.reward_model`, or else the round's PPM, if there is
-  one yet; see `models.ppm_round`.
+  The reward model is `eval.reward_model`, or else the round's PPM, if any; see
+  `models.ppm_round`.
   """
   named = context.config.eval.reward_model
   scored = scores(context, round_)
@@ -387,7 +400,7 @@ def trained(context: Context, round_: int) -> ModelBackend:
 
 
 def scores(context: Context, round_: int) -> bool:
-  """Says whether `trained` has a reward model; loads none."""
+  """Returns whether `trained` has a reward model; loads none."""
   named = context.config.eval.reward_model
   return bool(named or models.ppm_round(context, round_))
 
@@ -395,17 +408,17 @@ def scores(context: Context, round_: int) -> bool:
 def calls_of(
   backend: ModelBackend, source: str, temperature: float | None = None
 ) -> Calls:
-  """Returns the callables that a source of solutions asks.
+  """Returns the callables that a source of solutions needs.
 
   Args:
     backend: the models.
-    source: one of `sources.SOURCES`, or a search of the user's.
-    temperature: see `ModelBackend.steps`; what is greedy has its own, 0.
+    source: one of `sources.SOURCES`, or the name of a search plugin.
+    temperature: see `ModelBackend.steps`; a greedy source always has 0.
   """
-  found = sources.of(source)
-  if found.guided:
+  kind = sources.of(source)
+  if kind.guided:
     return backend.steps(temperature)
-  return backend.blocks(0.0 if found.greedy else temperature)
+  return backend.blocks(0.0 if kind.greedy else temperature)
 
 
 def load_calls(context: Context, round_: int) -> Calls:

@@ -1,10 +1,10 @@
-"""Branches a run off another: one setting changes, the work so far is shared.
+"""Branches a run off another, with some settings changed.
 
-A branch takes over all earlier rounds, and the trees of the round that it
-branches at, with the policy if that was trained on them turn by turn. It takes
-over evaluations only if both configs evaluate alike. Weights and records are
-replaced, never modified, and so are hard-linked on one disk; all other files
-are copied. Neither run can change the other.
+A branch takes over all earlier rounds and the trees of the round at which it
+branches; where that round trains by reinforcement, also its policy. Evaluations
+are taken over only if both configs evaluate alike. Files of weights and records
+are only ever replaced, so on one disk they are hard-linked; all other files are
+copied. Neither run can change the other.
 """
 
 import contextlib
@@ -15,28 +15,28 @@ from rstar_jax.pipeline import checks
 from rstar_jax.pipeline.context import Context
 from rstar_jax.storage import json_io, layout, manifests, store
 
-# Fields of the config that an evaluation depends on, beside the models.
+# Config fields that an evaluation depends on, in addition to the models.
 _EVALUATION = ("seed", "shard_size", "policy", "engine", "eval")
 # Files that are replaced by renaming, and can therefore be hard-linked.
 _RENAMED = (".safetensors", ".jsonl", ".jsonl.zst")
 
 
 def branch(context: Context, other: store.Path, round_: int) -> str:
-  """Takes over the work of another run, up to the trees of a round.
+  """Links or copies the work of another run, up to the trees of a round.
 
   Args:
     context: the new run; its folder has no rounds yet.
     other: the folder of the run to branch off.
-    round_: the first round that runs its own `extract`, from 1; its trees are
+    round_: the first round, from 1, that runs `extract` anew; its trees are
       taken over.
 
   Returns:
     A line that names the other run and the fields that differ.
 
   Raises:
-    ValueError: there is no other run, or it lacks a finished stage; or this run
-      has rounds of its own, began as another branch, or reinforces its policy
-      otherwise. Repeating the same branch resumes it.
+    ValueError: there is no other run, or one of its stages is not finished; or
+      this run has rounds of its own, began as another branch, or trains the
+      round's policy by another algorithm. Repeating the same branch resumes it.
   """
   workdir = context.workdir
   theirs, ours = checks.find_run(other), context.config
@@ -98,7 +98,7 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
 
 
 def _copy_folder(source: store.Path, target: store.Path) -> None:
-  """Links or copies a folder without what trained it, the manifest last."""
+  """Links or copies a folder, without training state, the manifest last."""
   names = [
     name
     for name in sorted(store.files(source), key=layout.MANIFEST.__eq__)
@@ -116,7 +116,8 @@ def _copy_folder(source: store.Path, target: store.Path) -> None:
 
 def _link(source: store.Path, target: store.Path) -> None:
   if not store.is_remote(target):
-    # A killed branch may have linked it: writing would change the other run.
+    # A killed branch may have linked this file: writing would change the
+    # other run.
     target.unlink(missing_ok=True)
   on_disk = not store.is_remote(source) and not store.is_remote(target)
   if on_disk and source.name.endswith(_RENAMED):

@@ -1,7 +1,7 @@
-"""What a card says of a run: how it was made, and what was measured.
+"""Model and data set cards: how a run made them, and what was measured.
 
-All of it comes from the run's config and records. What was not measured is not
-said; a licence is said where the card of the source names one.
+Everything comes from the run's config and records. A card gives no figure that
+was not measured, and a licence only where the source's card names one.
 """
 
 import importlib.metadata
@@ -19,7 +19,7 @@ from rstar_jax.evaluation import accuracy
 from rstar_jax.storage import store
 from rstar_jax.storage.formatting import grid
 
-# Says the licence of a model or data set of the Hub, None if it is not known.
+# Returns the licence of a model or data set on the Hub, None if unknown.
 Licence = Callable[[str, str], str | None]
 
 CARD = "README.md"
@@ -29,11 +29,11 @@ _FRONT = "---\n"
 
 
 def add(card: str, fields: Mapping[str, list[str]], text: str) -> str:
-  """Returns a card with more fields in its head, and a text at its end.
+  """Returns a card with fields added to its head, and text at its end.
 
   Args:
-    card: Markdown that begins with fields between lines of "---".
-    fields: names of fields, and their values; those without are left out.
+    card: Markdown whose head is YAML between lines of "---".
+    fields: values by field; a field without values is left out.
     text: Markdown.
   """
   head, body = card.removeprefix(_FRONT).split(_FRONT, 1)
@@ -46,7 +46,7 @@ def add(card: str, fields: Mapping[str, list[str]], text: str) -> str:
 
 
 def fields(config: Config) -> dict[str, list[str]]:
-  """Returns the fields that link a card to what the Hub has of its sources."""
+  """Returns the card fields that name base model and data sets on the Hub."""
   sources = dict.fromkeys(_on_hub(each.source) for each in _training(config))
   base = config.policy.path
   return {
@@ -56,12 +56,12 @@ def fields(config: Config) -> dict[str, list[str]]:
 
 
 def made(config: Config, round_: int, licence: Licence) -> str:
-  """Returns how a round's data and models were made.
+  """Returns the section on how a round's data and models were made.
 
   Args:
-    config: the run's.
+    config: of the run.
     round_: from 1.
-    licence: asks the Hub.
+    licence: looks a licence up on the Hub.
   """
   rows = [["base model", _base(config, licence)]]
   rows += [
@@ -97,13 +97,13 @@ def made(config: Config, round_: int, licence: Licence) -> str:
 def measured(
   found: Mapping[str, Any], round_: int, what: str, licence: Licence
 ) -> str:
-  """Returns the tables of a run, for a model of one of its rounds.
+  """Returns the section of measurements for a model of one round.
 
   Args:
-    found: see `results.collect`.
-    round_: the model's.
+    found: the run's measurements; see `results.collect`.
+    round_: the model's round, from 1.
     what: "policy" or "ppm".
-    licence: asks the Hub.
+    licence: looks a licence up on the Hub.
   """
   lines = ["## What was measured", ""]
   pairs = [each for each in found["ppm"] if each["round"] == round_]
@@ -143,27 +143,27 @@ def measured(
 
 
 def is_on_hub(name: str) -> bool:
-  """Says whether a model or data set is named as on the Hub, and not here."""
+  """Returns whether a name is of the Hub's form, and not of a local folder."""
   return bool(_ON_HUB.fullmatch(name)) and not pathlib.Path(name).exists()
 
 
 def library() -> str:
   """Returns the version of this package, and its commit in a clone."""
   try:
-    said = f"rstar_jax {importlib.metadata.version('rstar_jax')}"
+    version = f"rstar_jax {importlib.metadata.version('rstar_jax')}"
   except importlib.metadata.PackageNotFoundError:
-    said = "rstar_jax"
-  # Within another's repository, as an environment is, this file is not tracked.
+    version = "rstar_jax"
+  # In an environment inside another repository this file is not tracked.
   if _git("ls-files", "--error-unmatch", __file__):
-    return f"{said}, commit {_git('describe', '--always', '--dirty')}"
-  return said
+    return f"{version}, commit {_git('describe', '--always', '--dirty')}"
+  return version
 
 
 def _git(*command: str) -> str:
-  """Returns what git says of this package, "" where it fails."""
+  """Returns the output of git in this package's folder, "" if it fails."""
   here = str(pathlib.Path(__file__).parent)
   try:
-    done = subprocess.run(
+    result = subprocess.run(
       ["git", "-C", here, *command],
       capture_output=True,
       text=True,
@@ -172,15 +172,15 @@ def _git(*command: str) -> str:
     )
   except (OSError, subprocess.SubprocessError):
     return ""
-  return done.stdout.strip()
+  return result.stdout.strip()
 
 
 def _training(config: Config) -> list[DataConfig]:
-  """Returns the sources of what is trained on."""
+  """Returns the sources of the training data."""
   extract = config.extract
   released = [extract.sft_source, extract.pairs_source]
-  found = [DataConfig(source=each) for each in released if each]
-  return ([config.train] if extract.needs_trees else []) + found
+  given = [DataConfig(source=each) for each in released if each]
+  return ([config.train] if extract.needs_trees else []) + given
 
 
 def _base(config: Config, licence: Licence) -> str:
@@ -193,7 +193,7 @@ def _base(config: Config, licence: Licence) -> str:
 
 
 def _source(source: str, licence: Licence) -> str:
-  """Returns a source of problems, with its licence."""
+  """Returns the name of a source of problems, with its licence."""
   if source.startswith("synthetic:"):
     return f"{source}, generated by rstar_jax"
   name = _on_hub(source)
@@ -202,12 +202,12 @@ def _source(source: str, licence: Licence) -> str:
   return _shown(source)
 
 
-def _named(found: str | None) -> str:
-  return f"licence: {found}" if found else "licence not known"
+def _named(licence: str | None) -> str:
+  return f"licence: {licence}" if licence else "licence not known"
 
 
 def _licence_in(folder: str) -> str | None:
-  """Returns the licence that the card in a model's folder names."""
+  """Returns the licence that the card in a model's folder names, if any."""
   card = store.read(store.path(folder) / CARD)
   head = re.match(
     r"---\n(.*?)\n---\n", (card or b"").decode(errors="replace"), re.S
@@ -217,7 +217,7 @@ def _licence_in(folder: str) -> str | None:
 
 
 def _on_hub(source: str) -> str:
-  """Returns the data set's name of a source on the Hub, "" of another."""
+  """Returns a source's name on the Hub, "" if it is not there."""
   if not source.startswith("hf:"):
     return ""
   path = hub.parse(source.removeprefix("hf:")).path
@@ -225,7 +225,7 @@ def _on_hub(source: str) -> str:
 
 
 def _shown(value: Any) -> Any:
-  """Returns settings as others may see them: of a place, its last name."""
+  """Returns settings without local paths: of a path its last part is kept."""
   if isinstance(value, Mapping):
     return {name: _shown(each) for name, each in value.items()}
   if isinstance(value, list):

@@ -22,26 +22,26 @@ _ALONE = Host()
 
 
 def check_data(config: Config, *, evaluation: bool = False) -> None:
-  """Reads all problems, so that a run fails at once if they are unusable.
+  """Reads all problems, so that a run fails early if they are unusable.
 
-  Released training data are checked by their first row.
+  Of released training data only the first row is read.
 
   Args:
     config: the run's config.
-    evaluation: whether training data are left unchecked, since only an
-      evaluation runs.
+    evaluation: whether only an evaluation runs, so that training data are not
+      read.
 
   Raises:
-    ProblemError: one line; see `problems.read` and `released.read_sft`.
-    PluginError: a plugin fails on a first problem; see `try_plugins`.
+    ProblemError: see `problems.read` and `released.read_sft`; one line.
+    PluginError: a plugin fails on the first problem; see `try_plugins`.
   """
   if config.extract.needs_trees and not evaluation:
     try_plugins(config, training.load(config)[0][0])
   else:
     for data in (config.eval.data, *config.eval.more):
       task = load_task(config.task)
-      found = problems_lib.load_problems(data, task=task)
-      try_plugins(config, found[0])
+      problems = problems_lib.load_problems(data, task=task)
+      try_plugins(config, problems[0])
   if evaluation:
     return
   for source, read in (
@@ -53,10 +53,10 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
 
 
 def check_base(config: Config) -> None:
-  """Finds the base model, which every run needs, if by its tokenizer alone.
+  """Checks that the base model is there, or at least its tokenizer.
 
   Raises:
-    ValueError: there is none; one line.
+    ValueError: its folder has no tokenizer; one line.
   """
   base = config.policy.path
   if base and not store.is_remote(base):
@@ -64,13 +64,13 @@ def check_base(config: Config) -> None:
 
 
 def try_plugins(config: Config, problem: Problem) -> None:
-  """Calls the task's functions and the grader's on one problem.
+  """Calls the task's functions and the grader's plugin on one problem.
 
-  The other plugins may be slow, and are first called where they are used.
+  Other plugins may be slow; they are first called where they are used.
 
   Args:
     config: the run's config.
-    problem: a problem whose answer is graded; without one, "0" is.
+    problem: its answer is graded; "0" is, where it has none.
 
   Raises:
     PluginError: a plugin raises, or returns a value of the wrong form.
@@ -88,20 +88,20 @@ def try_plugins(config: Config, problem: Problem) -> None:
 
 
 def knows_grammar(tokenizer: HfTokenizer) -> bool:
-  """Says whether a model came with the markers of steps as tokens."""
+  """Returns whether a model's own vocabulary has the step markers."""
   return tokenizer.known == tokenizer.vocab_size
 
 
 def first_writer(config: Config, knows: bool) -> str:
-  """Returns who writes the steps of round 1.
+  """Returns a description of the model that writes the steps of round 1.
 
   Args:
     config: the run's config.
-    knows: whether the base model `knows_grammar`. One that does not cannot be
-      asked by the trained prompt: its rows for the markers are new.
+    knows: whether the base model `knows_grammar`. If not, its embeddings of the
+      markers are untrained, and it cannot write steps.
 
   Raises:
-    ValueError: nobody can; says who could.
+    ValueError: no model can; the message lists the remedies.
   """
   policy, first = config.policy, config.rounds[0]
   base = policy.path or "the base model of the package"
@@ -125,7 +125,7 @@ def first_writer(config: Config, knows: bool) -> str:
 
 
 def has_run(workdir: store.Path) -> bool:
-  """Says whether a folder is bound to a config."""
+  """Returns whether a folder is bound to a config."""
   return (workdir / layout.CONFIG).exists()
 
 
@@ -170,19 +170,19 @@ def check_workdir(
 
 
 def check_identity(config: Config, workdir: store.Path) -> None:
-  """Checks that a run in a folder can go on with a config; changes nothing.
+  """Checks that a config can resume the run in a folder; changes nothing.
 
   Raises:
-    ValueError: the run is of another identity; names the fields that differ. A
-      field that is newer than the run has its default.
+    ValueError: the run has another identity; the message names the fields that
+      differ. A field that is newer than the run counts as its default.
   """
   if not has_run(workdir) or not _begun(workdir):
     return
   _check_continues(find_run(workdir), config, workdir)
 
 
-def _check_continues(found: Config, config: Config, workdir: store.Path):
-  differing = identity.continues(found, config)
+def _check_continues(bound: Config, config: Config, workdir: store.Path):
+  differing = identity.continues(bound, config)
   if differing:
     raise ValueError(
       f"{workdir} holds a run of another config ({', '.join(differing)}): set "
@@ -193,21 +193,23 @@ def _check_continues(found: Config, config: Config, workdir: store.Path):
 def check_bound(config: Config, workdir: store.Path) -> None:
   """Checks that a folder is still bound to the config that a stage began with.
 
-  Two runs of two configs that begin at once in a new folder both find it free;
-  the one that was bound first stops here, before it writes records.
+  Two runs of different configs that begin in a new folder at the same time both
+  find it free. The one that bound it first stops here, before it writes
+  records.
 
   Raises:
-    ValueError: it is bound to another one; names the fields that differ.
+    ValueError: it is bound to another config; the message names the fields that
+      differ.
   """
   if has_run(workdir):
     _check_continues(find_run(workdir), config, workdir)
 
 
 def check_models(config: Config, workdir: store.Path) -> None:
-  """Checks that a config reads the models of a run; changes nothing.
+  """Checks that a config can load the models of a run; changes nothing.
 
   Raises:
-    ValueError: there is no run, or it is of another base model.
+    ValueError: there is no run, or it has another base model.
   """
   found = find_run(workdir).policy.path
   if found != config.policy.path:
@@ -218,5 +220,5 @@ def check_models(config: Config, workdir: store.Path) -> None:
 
 
 def _begun(workdir: store.Path) -> bool:
-  """Says whether a folder has a round."""
+  """Returns whether a folder holds any round."""
   return bool(layout.rounds(store.children(workdir)))

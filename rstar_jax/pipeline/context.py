@@ -35,7 +35,7 @@ class Context:
     grader: compares answers.
     tokenizer: the base model's, which all policies and PPMs share.
     host: this process, where the run has several.
-    work: computes what can be divided.
+    work: divides items and shards among processes.
   """
 
   config: Config
@@ -53,11 +53,11 @@ class Context:
     return load_task(self.config.task)
 
   def folder(self, round_: int, stage: str) -> store.Path:
-    """Returns where a stage of a round writes."""
+    """Returns the folder that a stage of a round writes."""
     return layout.stage_folder(self.workdir, round_, stage)
 
   def finished(self, round_: int, name: str) -> store.Path:
-    """Returns a finished folder of a round, for reading.
+    """Returns a folder of a round, for reading; checks that it is finished.
 
     Args:
       round_: from 1.
@@ -78,7 +78,7 @@ class Context:
     return folder
 
   def reinforces(self, round_: int) -> bool:
-    """Says whether a round trains its policy by reinforcement."""
+    """Returns whether a round trains its policy by reinforcement."""
     return any(
       each.algorithm != "sft"
       for each in self.config.rounds[round_ - 1 : round_]
@@ -98,11 +98,11 @@ def open_context(
   """Starts the sandbox, grader and metrics writer, and closes them at exit.
 
   Args:
-    config: the run's.
-    workdir: its folder.
+    config: of the run.
+    workdir: the run's folder.
     host: this process.
-    work: computes what can be divided.
-    tracked: whether `config.trackers` beside TensorBoard get metrics, too.
+    work: divides items and shards among processes.
+    tracked: whether trackers other than TensorBoard get metrics.
     writes: whether metrics are written at all.
   """
   tokenizer = load_tokenizer(
@@ -110,8 +110,8 @@ def open_context(
     prompt=load_task(config.task).prompt,
   )
   with contextlib.ExitStack() as stack:
-    # Each host writes metrics of its own. They come first: a tracker may be
-    # missing.
+    # Each host writes its own metrics. They are opened first, since a tracker
+    # may be missing.
     folder = layout.host_folder(workdir, host.index)
     names = [n for n in config.trackers if tracked or n == "tensorboard"]
     writer: metrics.Writer = metrics.NullWriter()

@@ -1,7 +1,8 @@
-"""Deploys the run's models: puts them on servers, and sees that they are there.
+"""Deploys the run's models: loads them into servers, and checks that they are.
 
-Which model a server has is not told by its name: what it computes is compared
-with the model itself, which is loaded here once for a few prompts.
+A server's name for its model does not prove which weights it has. So the model
+is loaded here once, and its outputs for a few prompts are compared with the
+server's.
 """
 
 import functools
@@ -33,29 +34,29 @@ from rstar_jax.steps import prompts
 from rstar_jax.steps.tokenizer import encode_solution
 from rstar_jax.storage import store
 
-# Prompts of ids at random: a model is surest of itself where it was trained,
-# and two rounds are most alike there.
+# Prompts of random ids: on text like the training data all rounds' models are
+# confident and alike, so random ids tell them apart better.
 _PROMPTS, _LONGEST = 12, 32
-# Likeliest tokens of a prompt that a server may give.
+# The likeliest tokens of each prompt, among which a server's has to be.
 _LIKELIEST = 16
-# Prompts are padded to a multiple of so many tokens.
+# Prompts are padded to a multiple of this many tokens.
 _MULTIPLE = 64
 
 
 def policy(
   context: Context, start: int | str, few_shot: bool = False
 ) -> ServedEngine:
-  """Returns the servers of a policy, once they have it.
+  """Returns an engine on the servers of a policy, once they have loaded it.
 
   Args:
     context: the run.
     start: a round, 0 being the base model; or a Hugging Face folder or name.
-    few_shot: whether the base model is asked by examples, without markers.
+    few_shot: whether the base model is prompted with examples, without markers.
 
   Raises:
-    ValueError: a server has another model, or is none for this; or the base
-      model lacks what servers cannot add.
-    ConnectionError: none answers.
+    ValueError: a server has another model or speaks another protocol; or the
+      base model lacks the step markers, which servers cannot add.
+    ConnectionError: no server answers.
   """
   config = context.config
   folder = str(models.policy_of(context, start))
@@ -73,15 +74,15 @@ def policy(
       model = folders.load_policy(folder, dtype)
     else:
       model = models.load_policy(context, start)
-    asked = _prompts(context)
-    expected = Expected(folder, asked, tokens=_tokens(model, asked))
-  found = ServedEngine(config.servers, config.engine, expected)
-  _ready(context, "policy", folder, found.servers)
-  return found
+    probes = _prompts(context)
+    expected = Expected(folder, probes, tokens=_tokens(model, probes))
+  engine = ServedEngine(config.servers, config.engine, expected)
+  _ready(context, "policy", folder, engine.servers)
+  return engine
 
 
 def ppm(context: Context, folder: store.Path | str) -> ServedScores:
-  """Returns the servers of a PPM, once they have it; see `policy`."""
+  """Returns a scorer on the servers of a PPM; see `policy`."""
   config = context.config
   head = folders.merged_fields(folder).get(reward_heads.HEAD)
   if head is None:
@@ -89,48 +90,48 @@ def ppm(context: Context, folder: store.Path | str) -> ServedScores:
   expected = None
   if config.servers.compare:
     model = folders.load_ppm(folder, jnp.dtype(config.policy.dtype))
-    asked = _prompts(context)
-    values = [float(each) for each in _last(model, asked)]
-    expected = Expected(str(folder), asked, values=values)
-  found = ServedScores(config.servers, head, expected)
-  _ready(context, "ppm", str(folder), found.servers)
-  return found
+    probes = _prompts(context)
+    values = [float(each) for each in _last(model, probes)]
+    expected = Expected(str(folder), probes, values=values)
+  scores = ServedScores(config.servers, head, expected)
+  _ready(context, "ppm", str(folder), scores.servers)
+  return scores
 
 
 def reward(config: Config, name: str) -> RewardModel:
-  """Returns a published reward model behind `servers.reward`.
+  """Returns a published reward model on the servers of `servers.reward`.
 
   Args:
     config: of the run.
     name: see `reward.load_reward`; its tokenizer and config.json are read here.
 
-  Raises:
-    ValueError: a server has another model, or is none for this.
-    ConnectionError: none answers.
+    Raises:
+      ValueError: a server has another model or speaks another protocol.
+      ConnectionError: no server answers.
   """
-  found = reward_lib.described(name)
-  asked = [
-    found.path(question, steps[:count])
+  described = reward_lib.described(name)
+  probes = [
+    described.path(question, steps[:count])
     for question, steps in prompts.DEMONSTRATIONS
     for count in (1, 2)
   ]
   values: list[float] = []
   if config.servers.compare:
-    model = found.model(jnp.dtype(config.policy.dtype))
-    values = [float(each) for each in _last(model, asked)]
+    model = described.model(jnp.dtype(config.policy.dtype))
+    values = [float(each) for each in _last(model, probes)]
   scores = ServedScores(
     config.servers,
-    found.head,
-    Expected(found.folder, asked, values=values),
+    described.head,
+    Expected(described.folder, probes, values=values),
     role="reward",
-    reading=found.reading,
+    reading=described.reading,
   )
   scores.servers.check()
-  return RewardModel(scores, found)
+  return RewardModel(scores, described)
 
 
 def _ready(context: Context, role: str, folder: str, servers: Servers) -> None:
-  """Sees that all servers have a model; the first searcher puts it there."""
+  """Waits until all servers have a model; the first searcher loads it."""
   config = context.config.servers
   if not config.load:
     servers.check()
@@ -161,16 +162,16 @@ def _ready(context: Context, role: str, folder: str, servers: Servers) -> None:
 
 
 def _prompts(context: Context) -> list[list[int]]:
-  """Returns prompts of ids: at random, and as the task has them."""
+  """Returns prompts as token ids: random ones, and one of the task."""
   tokenizer = context.tokenizer
   draw = np.random.default_rng(7)
-  found = [
+  random_ids = [
     draw.integers(tokenizer.known, size=size).tolist()
     for size in np.linspace(4, _LONGEST, _PROMPTS).astype(int)
   ]
   question, steps = prompts.DEMONSTRATIONS[0]
   solved = encode_solution(tokenizer, tokenizer.prompt(question), steps[:1])
-  return [*found, *([solved] if max(solved) < tokenizer.known else [])]
+  return [*random_ids, *([solved] if max(solved) < tokenizer.known else [])]
 
 
 @functools.partial(jax.jit, static_argnames="graphdef")
@@ -178,24 +179,24 @@ def _call(params, tokens, *, graphdef):
   return nnx.merge(graphdef, params)(tokens)
 
 
-def _last(model: Transformer, asked: Sequence[Sequence[int]]) -> np.ndarray:
-  """Returns what a model gives at the end of each prompt."""
-  longest = -(-max(map(len, asked)) // _MULTIPLE) * _MULTIPLE
-  # Padding comes last, where no token before it looks.
-  tokens = np.zeros((len(asked), longest), np.int32)
-  for row, ids in zip(tokens, asked, strict=True):
+def _last(model: Transformer, rows: Sequence[Sequence[int]]) -> np.ndarray:
+  """Returns a model's output at the last token of each prompt."""
+  longest = -(-max(map(len, rows)) // _MULTIPLE) * _MULTIPLE
+  # Padding comes last, where causal attention does not see it.
+  tokens = np.zeros((len(rows), longest), np.int32)
+  for row, ids in zip(tokens, rows, strict=True):
     row[: len(ids)] = ids
   graphdef, params = nnx.split(model)
-  found = _call(params, tokens, graphdef=graphdef)
-  ends = np.array([len(ids) - 1 for ids in asked])
-  return np.asarray(found)[np.arange(len(asked)), ends]
+  outputs = _call(params, tokens, graphdef=graphdef)
+  ends = np.array([len(ids) - 1 for ids in rows])
+  return np.asarray(outputs)[np.arange(len(rows)), ends]
 
 
 def _tokens(
-  model: Transformer, asked: Sequence[Sequence[int]]
+  model: Transformer, rows: Sequence[Sequence[int]]
 ) -> list[dict[int, float]]:
-  """Returns the log-probabilities of the likeliest tokens after prompts."""
-  logits = _last(model, asked).astype(np.float64)
+  """Returns log-probabilities of the likeliest next tokens of each prompt."""
+  logits = _last(model, rows).astype(np.float64)
   logits -= logits.max(-1, keepdims=True)
   logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
   return [

@@ -21,7 +21,7 @@ from rstar_jax.types import Problem
 
 
 def evaluate(context: Context, round_: int) -> None:
-  """Solves the held-out problems by each method: eval.
+  """Solves the held-out problems by each method: round_k/eval.
 
   Round 0 has no PPM: without an `eval.reward_model` only the greedy policy and
   the majority vote are evaluated.
@@ -37,9 +37,9 @@ def evaluate(context: Context, round_: int) -> None:
 
 
 def _measure(context: Context, round_: int) -> dict[str, Any]:
-  """Writes the metrics of an evaluation; returns what its manifest says."""
+  """Writes the metrics of an evaluation; returns its manifest's fields."""
   evaluation, known = context.config.eval, []
-  # Of generated problems an oracle knows the right steps.
+  # For generated problems an oracle knows which steps are right.
   data = evaluation.data, *evaluation.more
   if any(each.source.startswith("synthetic:") for each in data):
     folder = context.folder(round_, "eval").parent
@@ -60,7 +60,7 @@ class Searcher:
       each: backends.calls_of(backend, each)
       for each in _sources(backend.score is not None)
     }
-    # Those that a search of the user's stands for.
+    # Sources that a search plugin provides.
     self._own = [
       each
       for each in self._calls
@@ -70,7 +70,7 @@ class Searcher:
     backend.warm_up()
 
   def __call__(self, shards: Sequence[Shard]) -> None:
-    """Writes records, and trees."""
+    """Solves the problems of shards; writes records, and trees of searches."""
     config, round_, asked = self._context.config, self._round, self._calls
     scored = self._backend.score is not None
     with units_lib.of_stage(
@@ -92,7 +92,7 @@ class Searcher:
 
 
 def _sources(scored: bool) -> list[str]:
-  """Returns where solutions come from, with a reward model or without one."""
+  """Returns the sources of solutions, with or without a reward model."""
   return [
     each
     for each in methods.OF_EVALUATION
@@ -101,7 +101,7 @@ def _sources(scored: bool) -> list[str]:
 
 
 def _shards(context: Context, round_: int) -> Iterator[Shard]:
-  """Yields the shards of all splits."""
+  """Yields the shards of all splits and sources."""
   config = context.config
   names = _sources(backends.scores(context, round_))
   trees = any(sources.of(each).guided for each in names)
@@ -128,7 +128,7 @@ def _shards(context: Context, round_: int) -> Iterator[Shard]:
 def _solve(
   unit: Unit, config: Config, round_: int, scored: bool
 ) -> Search[units_lib.Rows]:
-  """Finds solutions of one problem."""
+  """Searches or samples solutions of one problem."""
   name, source = ("eval", round_, unit.split), sources.of(unit.method)
   if source.guided:
     tree = yield from mcts.search_tree(
@@ -150,7 +150,7 @@ def _solve(
 def _own_search(
   part: list[Unit], config: Config, round_: int, calls: Calls
 ) -> list[units_lib.Rows]:
-  """Searches with a search of the user's."""
+  """Searches the problems of one shard with a search plugin."""
   trees = named.search(
     [unit.problem for unit in part],
     config.eval.search,

@@ -1,4 +1,4 @@
-"""A round's models and training data for others, on the disk or on the Hub."""
+"""Exports a round's models and training data, to a disk or the Hub."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ from rstar_jax.pipeline.shards import each_row
 from rstar_jax.storage import layout, manifests, store
 from rstar_jax.storage.formatting import grid
 
-# What can be exported: the training data, models, and what LoRA trained alone.
+# What can be exported: training data, models, and LoRA adapters alone.
 WHAT = ("data", "policy", "ppm", "policy/adapter", "ppm/adapter")
 
 
@@ -26,24 +26,24 @@ def export(
   push_to: str = "",
   endpoint: str | None = None,
 ) -> str:
-  """Writes a data set, or a model's card and stops; lists and pushes files.
+  """Writes a data set, or a model's card and stop ids; lists or pushes files.
 
   Args:
     context: the run.
     round_: from 1.
     what: one of `WHAT`.
-    push_to: "USER/NAME" of a repository on the Hub, which is made, private,
-      unless it is there. "" pushes nothing: the list is what would be pushed.
-    endpoint: the Hub's address; None is the usual one.
+    push_to: "USER/NAME" of a repository on the Hub; one that does not exist is
+      created, private. "" pushes nothing, and the list is what would be pushed.
+    endpoint: the Hub's address; None is the default one.
 
   Returns:
-    What there is, a line a file, and where it is.
+    A table of the files, and where they are.
 
   Raises:
-    ValueError: the round is not finished, has no such adapter, or the Hub
+    ValueError: the round is not finished, it has no such adapter, or the Hub
       refuses.
   """
-  # What made the round, whatever this program was started with.
+  # The config that made the round, whatever this program was started with.
   config = checks.find_run(context.workdir)
   context = dataclasses.replace(context, config=config)
   kind: upload.Kind = "dataset" if what == "data" else "model"
@@ -53,7 +53,7 @@ def export(
   else:
     source, names = _model(context, round_, what, bool(push_to))
   if push_to:
-    # At once, since what follows may take long.
+    # Before the files are written, since that may take long.
     upload.prepare(push_to, kind, endpoint)
   licence = functools.cache(
     functools.partial(upload.licence, endpoint=endpoint)
@@ -90,7 +90,7 @@ def export(
 
 
 def _write_data(context: Context, round_: int, folder: pathlib.Path) -> str:
-  """Writes the round's training data as a data set; returns how much it is."""
+  """Writes the round's training data as a data set; returns their counts."""
   counts = export_lib.write(
     folder,
     map(trajectories_lib.from_dict, each_row(context.finished(round_, "sft"))),
@@ -103,13 +103,13 @@ def _write_data(context: Context, round_: int, folder: pathlib.Path) -> str:
 def _model(
   context: Context, round_: int, what: str, pushed: bool
 ) -> tuple[store.Path, list[str]]:
-  """Returns a model's folder, and the names of its files but the card.
+  """Returns a model's folder, and the names of its files except the card.
 
   Args:
     context: the run.
     round_: from 1.
-    what: one of `WHAT` but "data".
-    pushed: whether others get it, who have no folders of this machine.
+    what: one of `WHAT` except "data".
+    pushed: whether others get it, who cannot read a local base model.
   """
   model, _, adapter = what.partition("/")
   folder = context.finished(round_, model)
@@ -134,14 +134,14 @@ def _model(
 
 
 def _card(folder: store.Path, what: str) -> str:
-  """Returns the card of a model as it was saved, or that of an adapter."""
+  """Returns the card that was saved with a model, or one for an adapter."""
   if what.endswith(adapters.FOLDER):
     return model_card.adapter("lm" if what.startswith("policy") else "tanh")
   return (store.read(folder / cards.CARD) or b"").decode()
 
 
 def _listed(files: dict[str, store.Path]) -> list[str]:
-  """Returns a table of files and their sizes."""
+  """Returns a table of files and their sizes in bytes."""
   sizes = {name: store.version(file).size for name, file in files.items()}
   sizes = dict(sorted(sizes.items())) | {"all": sum(sizes.values())}
   return grid(

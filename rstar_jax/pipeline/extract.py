@@ -1,8 +1,8 @@
 """The stage that makes training data: trees to solutions and pairs.
 
-It is a map over files of trees: what is made of a file is written beside
-nothing else, and its counts are in the headers. So a run that is killed goes on
-with the files that are left, and the counts of all are added up at the end.
+The stage maps each file of trees to files of its own, with counts in their
+headers. So a killed run goes on with the files that are left, and adds up all
+counts at the end.
 """
 
 import collections
@@ -20,7 +20,7 @@ from rstar_jax.storage import manifests, metrics, records, store
 
 # Rows per shard of training data that do not come from trees.
 _SHARD_ROWS = 10_000
-# Bytes of trees for which it is not worth while to start processes.
+# Up to this many bytes of trees, starting processes does not pay.
 _FEW = 1 << 26
 
 
@@ -33,13 +33,13 @@ def tree_folders(context: Context, round_: int) -> list[store.Path]:
 
 
 def extract(context: Context, round_: int) -> None:
-  """Makes SFT rows and preference pairs: sft, pairs.
+  """Makes SFT rows and preference pairs: round_k/sft, round_k/pairs.
 
   They come from the trees of the last `extract.rounds` rounds, or from
   `extract.sft_source` and `extract.pairs_source` where these are set.
   """
   config = context.config.extract
-  # All hosts look, so that all report a missing folder.
+  # Every host checks, so that each one reports a missing folder.
   trees = tree_folders(context, round_) if config.needs_trees else []
   sources = {"sft": config.sft_source, "pairs": config.pairs_source}
   left = {
@@ -101,7 +101,7 @@ def _from_trees(
 
 
 def _counts(folder: store.Path) -> dict[str, Any]:
-  """Adds up what the headers of a folder's shards say."""
+  """Adds up the counts in the headers of a folder's shards."""
   total: dict[str, Any] = {}
   files = pools.paths_of(folder)
   for header in store.prefetch(records.header, files, folder):
@@ -110,7 +110,7 @@ def _counts(folder: store.Path) -> dict[str, Any]:
 
 
 def _copy(source: str, name: str, folder: store.Path) -> dict[str, Any]:
-  """Writes what others made as shards; returns how much it was, by reason."""
+  """Writes released training data as shards; returns counts of its rows."""
   skipped: released.Skipped = collections.Counter()
   if name == "sft":
     rows = map(trajectories_lib.to_dict, released.read_sft(source, skipped))

@@ -1,10 +1,10 @@
-"""The processes (hosts) of a run, and how they wait for each other.
+"""The processes (hosts) of a run, and how they wait for one another.
 
 In search each host is a replica: it makes its share of the shards on its own
-devices, and waits for a file in the workdir where it needs the work of others.
-Unlike a barrier, a file also shows that the result is complete and visible to
-this host. Nothing else joins them, so that one may die and come back by itself.
-Only training runs on all hosts together, joined by `jax.distributed`.
+devices, and where it needs the work of others it waits for a file in the
+workdir. Unlike a barrier, a file also shows that the result is complete and
+visible to this host. Nothing else couples the hosts, so one may die and restart
+alone. Only training runs on all hosts together, joined by `jax.distributed`.
 """
 
 import dataclasses
@@ -23,17 +23,18 @@ from jax.experimental import multihost_utils
 
 from rstar_jax import outside
 
-# Seconds between two looks at the folder.
+# Seconds between two polls of the folder.
 _POLL_SECONDS = 1.0
 _SECONDS_BETWEEN_LINES = 300.0
-# What says which process this is, and how many there are: by Slurm, Open MPI,
-# and on Kubernetes for a TPU (the second one has their names, with commas).
+# Variables that hold the index of this process and the number of processes: of
+# Slurm, of Open MPI, and of TPUs on Kubernetes (whose second one lists host
+# names, separated by commas).
 _PLACES = (
   ("SLURM_PROCID", "SLURM_NTASKS"),
   ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
   ("TPU_WORKER_ID", "TPU_WORKER_HOSTNAMES"),
 )
-# The same of a Cloud TPU VM.
+# Where a Cloud TPU VM reads the same from.
 _METADATA = (
   "http://metadata.google.internal/computeMetadata/v1/instance/attributes"
 )
@@ -55,17 +56,17 @@ class Host:
 
   @property
   def leads(self) -> bool:
-    """Whether this host does the work of a single host, e.g. manifests."""
+    """Whether this host does what only one host may do, e.g. manifests."""
     return self.index == 0
 
   def share(self, shards: Sequence[Item]) -> list[Item]:
-    """Returns those of all shards of a stage that this host makes."""
+    """Returns this host's share of the shards of a stage."""
     return list(shards[self.index :: self.count])
 
   def agree(self, value: bool) -> bool:
     """Returns the first host's value; all hosts call this at the same point.
 
-    Only for training: hosts that search may be hours apart.
+    For training only: hosts that search may be hours apart.
     """
     if self.count == 1:
       return value
@@ -77,17 +78,17 @@ def place(
   index: int | None = None,
   environment: Mapping[str, str] = os.environ,
 ) -> Host:
-  """Returns which process this is, and joins no other.
+  """Returns this process as a host, without joining the others.
 
   Args:
     count: number of processes, at least 1.
     index: number of this process, from 0. Both are None where the environment
       gives them, as in `join`.
-    environment: variables.
+    environment: variables of the process.
 
   Raises:
-    ValueError: only one of the two is given, the index is none of the count, or
-      neither is given and the environment does not give them.
+    ValueError: only one of the two is given, the index is not below the count,
+      or neither is given and the environment does not have them.
   """
   if (count is None) != (index is None):
     raise ValueError("--processes and --process go together: give both")
@@ -103,11 +104,14 @@ def place(
 def _placed_by(environment: Mapping[str, str]) -> tuple[int, int]:
   """Returns the index and the count that the environment gives.
 
-  Of several slices the second one's first process follows the first one's last.
+  Over several TPU slices the processes are numbered slice by slice.
   """
-  for number, all_ in _PLACES:
-    if number in environment and all_ in environment:
-      index, names = int(environment[number]), environment[all_].split(",")
+  for number, count_name in _PLACES:
+    if number in environment and count_name in environment:
+      index, names = (
+        int(environment[number]),
+        environment[count_name].split(","),
+      )
       count = int(names[0]) if names[0].isdigit() else len(names)
       break
   else:
@@ -127,11 +131,11 @@ def _placed_by(environment: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _metadata(name: str) -> str:
-  asked = urllib.request.Request(
+  request = urllib.request.Request(
     f"{_METADATA}/{name}", headers={"Metadata-Flavor": "Google"}
   )
-  with urllib.request.urlopen(asked, timeout=5) as answer:
-    return answer.read(1 << 20).decode()
+  with urllib.request.urlopen(request, timeout=5) as response:
+    return response.read(1 << 20).decode()
 
 
 def join(
@@ -142,7 +146,7 @@ def join(
   """Joins the processes of a run; must run before any other use of jax.
 
   Args:
-    coordinator: HOST:PORT of the first process. All three are None where the
+    coordinator: "HOST:PORT" of the first process. All three are None where the
       environment gives them (Cloud TPU, Slurm, Open MPI).
     count: number of processes, at least 1.
     index: number of this process, from 0.
@@ -152,7 +156,7 @@ def join(
 
   Raises:
     ValueError: only some of the three are given, or none and the environment
-      does not give them either.
+      does not have them.
   """
   given = [each is not None for each in (coordinator, count, index)]
   if any(given) and not all(given):
@@ -176,28 +180,28 @@ def join(
 
 
 def check_devices() -> None:
-  """Checks that jax has the platform that it is told to use.
+  """Checks that jax can use the platform that it is set to.
 
   Raises:
-    ValueError: it has not; one line.
+    ValueError: it cannot; one line.
   """
   try:
     jax.devices()
   except (AssertionError, RuntimeError) as error:
-    asked = os.environ.get("JAX_PLATFORMS", "")
-    said = outside.line(str(error)) or "no such platform"
-    told = f"JAX_PLATFORMS={asked}: " if asked else ""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    why = outside.line(str(error)) or "no such platform"
+    told = f"JAX_PLATFORMS={platforms}: " if platforms else ""
     raise ValueError(
-      f"{told}jax cannot use this machine's devices ({said}): install jax for "
+      f"{told}jax cannot use this machine's devices ({why}): install jax for "
       "them, as docs/gpu.md says, or set JAX_PLATFORMS=cpu"
     ) from None
 
 
 def leave_if_joined() -> None:
-  """Ends a failed process at once, if it is one of several.
+  """Ends a failed process immediately, if it is one of several.
 
-  An ordinary exit waits in jax for the other processes, which may wait for
-  files of this one. After an immediate exit jax ends them too.
+  An ordinary exit waits in jax for the other processes, which may be waiting
+  for files of this one. After an immediate exit jax ends them too.
   """
   if jax.distributed.is_initialized():
     sys.stdout.flush()
@@ -208,12 +212,13 @@ def leave_if_joined() -> None:
 def wait_until(done: Callable[[], bool], what: str) -> None:
   """Waits for files of other hosts, for as long as it takes.
 
-  If another host dies that is joined with this one, jax ends this process too;
-  in search it may be started again, and what it lacks is made then.
+  If another host dies that is joined with this one by jax, jax ends this
+  process too. A host that searches may be started again, and then makes what it
+  lacks.
 
   Args:
-    done: says whether the files are there.
-    what: description of the files, for the log.
+    done: returns whether the files are there.
+    what: description of the files, for the message.
   """
   spoke = None
   while not done():

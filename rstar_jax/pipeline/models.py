@@ -21,12 +21,12 @@ def base(config: Config) -> store.Path | str:
 
 
 def policy_of(context: Context, start: int | str) -> store.Path | str:
-  """Returns the folder or name of a policy.
+  """Returns the folder or Hub name of a policy.
 
   Args:
     context: the run.
     start: a round, 0 being the base model; or a Hugging Face folder or name,
-      which is returned.
+      which is returned as it is.
   """
   if isinstance(start, str):
     return start
@@ -34,11 +34,11 @@ def policy_of(context: Context, start: int | str) -> store.Path | str:
 
 
 def ppm_round(context: Context, round_: int) -> int:
-  """Returns the round whose PPM a round has; 0 if there is none yet.
+  """Returns the round whose PPM a round uses; 0 if there is none yet.
 
-  A round without preference pairs trains none: that of a round before stays.
-  Nothing but manifests is read, and a round without one counts as if it had a
-  PPM: whoever opens that folder says what is missing.
+  A round without preference pairs trains no PPM, and uses an earlier round's.
+  Only manifests are read. A round without a manifest counts as if it had a PPM:
+  opening its folder reports what is missing.
   """
   for number in range(round_, 0, -1):
     folder = context.folder(number, "ppm")
@@ -63,10 +63,11 @@ def train_mesh(config: Config) -> jax.sharding.Mesh | None:
 
 
 def check_trainings(config: Config) -> None:
-  """Checks that this run's devices can train, before a search is paid for.
+  """Checks that this run's devices can train, before any search.
 
   Raises:
-    ValueError: a batch cannot be cut over `train_mesh`; says what would do.
+    ValueError: a batch cannot be divided over `train_mesh`; the message says
+      which sizes can.
   """
   mesh = train_mesh(config)
   if mesh is None:
@@ -92,13 +93,13 @@ def load_policy(
   Args:
     context: the run.
     start: a round, or a Hugging Face folder or name.
-    train: config of the training that the model is loaded for. Parameters that
-      are trained are then float32; activations keep `policy.dtype`, and so do
-      the parameters that LoRA leaves.
+    train: config of the training that the model is loaded for. Trained
+      parameters are then float32; activations and the parameters that LoRA
+      freezes keep `policy.dtype`.
     mesh: devices that the parameters are sharded over; None is one device.
 
   Returns:
-    A model whose embedding has a row for each of the tokenizer's tokens.
+    A model whose embedding has a row for every token of the tokenizer.
 
   Raises:
     ValueError: a model given by name has another tokenizer.
@@ -137,8 +138,8 @@ def adapter_saver(
 
   Args:
     context: the run.
-    folder: of the model, into which the adapter is merged.
-    start: what it is trained from; see `load_policy`.
+    folder: folder of the trained model, into which the adapter is merged.
+    start: the model that training starts from; see `load_policy`.
     train: config of the training.
   """
   return lora.saver(folder, policy_of(context, start), train, context.tokenizer)

@@ -1,13 +1,13 @@
-"""Work on the hosts of a Ray cluster, which come and go.
+"""Work on the hosts of a Ray cluster, which may join and leave at any time.
 
-Ray starts processes where there is room, notices when one dies, and brings back
-what was returned. Here is only what it is told: a searcher is an actor, which
-holds models and is kept; a shard is a call of one; what was called of an actor
-that died is called of another one. The actor that follows it is asked for at
-once, and starts when a host has room.
+Ray starts processes where there is room, notices when one dies, and returns
+results. This module maps a stage onto it: a searcher is an actor, which holds
+models and stays alive; a shard is a call of an actor; the calls of an actor
+that died go to another one. A replacement is requested immediately, and starts
+when a host has room.
 
-An actor that is thought dead may still be at work. It does no harm: what it
-writes has the bytes that its follower writes (`units.py`).
+An actor that is taken for dead may still be running. It does no harm: it writes
+the same bytes as its replacement (`units.py`).
 """
 
 import collections
@@ -30,14 +30,14 @@ from rstar_jax.storage import layout, logs, metrics, stopping, store
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Deaths of an item's processes after which the item is taken for their cause,
-# and of searchers in a row before any has opened.
+# More deaths at one item than this, or of searchers in a row before any of them
+# has loaded its models, end the run: the item or the models are the cause.
 _MOST_DEATHS = 20
-# Calls of a searcher at once, each a thread of it.
+# Concurrent calls of a searcher; each is a thread.
 _MOST_AT_ONCE = 256
-# Seconds that searchers have to close their files.
+# Seconds that searchers get to close their files.
 _GRACE = 30.0
-# Seconds without an answer after which it is said who is at work.
+# Seconds without an answer after which a line says how many are at work.
 _SILENCE = 300.0
 
 
@@ -50,14 +50,15 @@ class Opens(Protocol):
 
 
 class Ray:
-  """The backend of a cluster; see `work.Work`."""
+  """The backend for a Ray cluster; see `work.Work`."""
 
   def __init__(self, config: RayConfig, opens: Opens):
-    """Looks for the package; the cluster is joined when it is first needed.
+    """Imports the package; the cluster is joined when it is first needed.
 
     Args:
-      config: says which cluster, and what searchers need.
-      opens: opens the run on a searcher's host; it is sent there by its name.
+      config: the cluster's address, the number of searchers and their
+        resources.
+      opens: opens the run on a searcher's host; it is pickled by name.
 
     Raises:
       ValueError: the package is not installed.
@@ -74,13 +75,13 @@ class Ray:
   def map(
     self, function: Callable[[Item], Result], items: Iterable[Item]
   ) -> Iterator[tuple[Item, Result]]:
-    """See `work.Work`; Ray calls again what was on a host that died."""
+    """See `work.Work`; Ray repeats the calls of a host that died."""
     ray = self._join()
     task = ray.remote(max_retries=_MOST_DEATHS)(_called)
     left = iter(items)
     calls: dict[Any, Item] = {}
     while True:
-      # The cluster may have grown.
+      # The cluster may have grown since the last turn.
       ahead = 2 * max(int(ray.cluster_resources().get("CPU", 1)), 1)
       while len(calls) < ahead and (found := next(left, None)) is not None:
         calls[task.remote(function, found)] = found
@@ -92,7 +93,7 @@ class Ray:
   def search(
     self, run: Run, make: Callable[[Any], Searcher], shards: Sequence[Shard]
   ) -> None:
-    """See `work.Work`; of several joined hosts only the first asks."""
+    """See `work.Work`; of several joined hosts only the first calls Ray."""
     if not run.host.leads or not shards:
       return
     folder = shards[0].path.parent
@@ -125,11 +126,11 @@ class Ray:
       crew.end()
 
   def _join(self) -> Any:
-    """Joins the cluster, unless this process has; returns the package."""
+    """Joins the cluster, once per process; returns the package."""
     ray, address = self._ray, self._config.address
     if not ray.is_initialized():
       try:
-        # What searchers say is in their logs.
+        # Searchers write logs of their own.
         ray.init(address, log_to_driver=False, logging_level="WARNING")
       except Exception as error:
         reason = str(error).strip().partition("\n")[0][:300]
@@ -138,7 +139,7 @@ class Ray:
           f"({type(error).__name__}: {reason}): start a cluster by `ray start "
           "--head`, or leave it empty"
         ) from error
-      # Ray has its own idea of SIGTERM.
+      # Ray replaces the handler of SIGTERM.
       stopping.listen_again()
     return ray
 
@@ -156,20 +157,20 @@ class _Crew:
   """The searchers of a stage.
 
   Attributes:
-    open: how many have loaded their models.
+    open: number of searchers that have loaded their models.
   """
 
   def __init__(self, ray: Any, begin: Callable[[int], Any], count: int):
-    """Asks for all searchers.
+    """Requests all searchers.
 
     Args:
       ray: the package, joined to a cluster.
-      begin: makes the actor of a number; Ray starts it when there is room.
-      count: of searchers.
+      begin: makes the actor of that number; Ray starts it when there is room.
+      count: number of searchers.
     """
     self._ray, self._begin = ray, begin
     errors = ray.exceptions
-    # Of a process that died, or seems to have.
+    # Errors of a process that died, or seems to have.
     self._deaths = (
       errors.RayActorError,
       errors.NodeDiedError,
@@ -177,11 +178,11 @@ class _Crew:
       errors.OutOfMemoryError,
       errors.WorkerCrashedError,
     )
-    # What was called: of which actor, and the shard; None for `open` and
-    # `wait`, after which an actor has room for another shard.
+    # Calls in flight: the actor's number, the actor, and the shard. The shard
+    # is None for `open` and `wait`, after which an actor has room for one more.
     self._calls: dict[Any, tuple[int, Any, Shard | None]] = {}
     self._actors: list[Any] = [None] * count
-    # Shards that each one was given, None until it is open.
+    # Shards given to each searcher so far, None until it is open.
     self._given: list[int | None] = [None] * count
     self._turns: Turns[Shard] = Turns([])
     self._died_in_a_row = 0
@@ -193,11 +194,11 @@ class _Crew:
     return sum(each is not None for each in self._given)
 
   def search(self, shards: Iterable[Shard]) -> Iterator[Shard]:
-    """Yields shards once their files are there.
+    """Yields each shard once its files are written.
 
     Raises:
       Exception: what a searcher raised.
-      OSError: searchers die of a shard, or of the models.
+      OSError: too many searchers died at one shard, or while loading models.
     """
     self._turns.left.extend(shards)
     died: collections.Counter[store.Path] = collections.Counter()
@@ -258,7 +259,7 @@ class _Crew:
       self._calls[waits] = number, actor, None
 
   def _replace(self, number: int) -> None:
-    """Ends a searcher, should it live, and asks for the one that follows."""
+    """Ends a searcher, in case it still runs, and requests another."""
     self._kill(self._actors[number])
     self._given[number] = None
     self._turns.gone(number)
@@ -266,7 +267,7 @@ class _Crew:
     self._calls[actor.open.remote()] = number, actor, None
 
   def close(self) -> None:
-    """Lets searchers that are open write what they have in hand."""
+    """Lets searchers that are open flush their logs and metrics."""
     closing = [
       actor.close.remote()
       for actor, given in zip(self._actors, self._given, strict=True)
@@ -276,7 +277,7 @@ class _Crew:
       self._ray.wait(closing, num_returns=len(closing), timeout=_GRACE)
 
   def end(self) -> None:
-    """Ends all searchers; those that wait first, so that none begins now."""
+    """Ends all searchers, first those that wait, so that none starts now."""
     for is_open in (False, True):
       for actor, given in zip(self._actors, self._given, strict=True):
         if (given is not None) == is_open:
@@ -289,7 +290,7 @@ class _Crew:
 
 
 class _Searcher:
-  """An actor: a run that is open on a host, and the models of a stage."""
+  """An actor: a run that is opened on its host, and the models of a stage."""
 
   def __init__(
     self,
@@ -319,7 +320,7 @@ class _Searcher:
     self._searcher([shard])
 
   def wait(self, given: int) -> None:
-    """Returns when there is room for a shard beside those that were given."""
+    """Returns when there is room for a shard more than the `given` ones."""
     assert self._searcher is not None
     self._searcher.load.wait(given)
 
@@ -337,7 +338,7 @@ def _problems(shard: Shard) -> int:
 
 
 def _options(needs: Collection[str]) -> dict[str, Any]:
-  """Returns Ray's options for what a searcher takes."""
+  """Returns Ray's options for the resources of a searcher."""
   amounts = {
     name: float(amount) for name, _, amount in (n.partition("=") for n in needs)
   }

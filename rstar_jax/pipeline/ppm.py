@@ -1,6 +1,6 @@
 """Trains a round's PPM, or an ORM or PQM in its place (paper Table 8).
 
-All start from the round's policy and use the same trees and trainer.
+All kinds start from the round's policy, with the same trees and trainer.
 """
 
 import collections
@@ -30,28 +30,27 @@ from rstar_jax.training import loop
 from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.types import PairKind, PreferencePair
 
-# One problem in so many is held out, if the config says nothing.
+# One problem in this many is held out, unless the config sets it.
 _HELD_OUT = 10
-# Folders of encoded items: those that are trained on, and those held out; and
-# of the held-out pairs by their kind.
+# Folders of encoded items: training and held out; and held-out pairs by kind.
 _PARTS = ("training", "held_out")
 _KINDS: tuple[str, ...] = typing.get_args(PairKind)
 
 
 def one_in(config: Config) -> int:
-  """Says how many problems there are to one that is held out; 0 is none."""
+  """Returns N where one problem in N is held out; 0 holds out none."""
   said = config.ppm.held_out
   return _HELD_OUT if said < 0 else said
 
 
 class NothingToLearn(ValueError):
-  """A round made nothing to train a reward model on."""
+  """A round has no data to train a reward model on."""
 
 
 def train_ppm(context: Context, round_: int) -> None:
-  """Trains the round's reward model, of kind `config.reward`: ppm.
+  """Trains the round's reward model, of kind `config.reward`: round_k/ppm.
 
-  A round that made nothing to train it on has none; see `models.ppm_round`.
+  A round without data for it has none; see `models.ppm_round`.
   """
   try:
     train(context, round_, "ppm", context.config.reward)
@@ -72,11 +71,12 @@ def train(
   Args:
     context: the run.
     round_: from 1.
-    name: name of the model's folder in the round.
-    kind: the kind of model; see `config.reward`.
+    name: the model's folder in the round.
+    kind: see `config.reward`.
 
   Raises:
     NothingToLearn: there are no pairs, or no graded answers.
+    ValueError: the kind learns from trees, and the run has none.
   """
   folder = context.folder(round_, name)
   if context.host.agree(manifests.read(folder) is not None):
@@ -142,7 +142,7 @@ def train(
 
 
 def _nothing(round_: int, kind: str) -> NothingToLearn:
-  """Returns what says what there is not, and what may help."""
+  """Returns the error of missing training data, with its remedy."""
   if kind == "ppm":
     return NothingToLearn(
       f"round {round_} made no preference pairs, so there is nothing to "
@@ -162,12 +162,12 @@ def _seed(context: Context, round_: int) -> int:
 def pack(
   context: Context, round_: int, kind: str, folder: store.Path
 ) -> dict[str, Any]:
-  """Encodes what a model learns from, and the held-out pairs by their kind.
+  """Encodes a model's training data, and the held-out pairs by their kind.
 
   Returns:
-    The names of the folders that are "training" and "held_out", and of those of
-    pairs that are "measured"; "items", how many were to be trained on; and
-    "sizes", what `training.ppm.largest` says of both.
+    A dict: "training" and "held_out", the folders' names; "measured", the names
+      of the folders of held-out pairs; "items", the number of training items;
+      and "sizes", `training.ppm.largest` of both folders.
   """
   config, tokenizer = context.config, context.tokenizer
   length = config.ppm.length
@@ -194,13 +194,13 @@ def pack(
           chosen = [pair for pair in group if pair.kind == each]
           files[each].put(sides.encode_pairs(tokenizer, chosen, length))
       if kind != "ppm":
-        # Trees are read a problem at a time.
+        # One problem's trees are in memory at a time.
         for part in pools.parts(extract.tree_folders(context, round_)):
           for trees in pools.problems(part):
             found = scored(trees, kind)
             encoded = sides.encode_scored(tokenizer, found, length)
             put(trees[0].problem.id, encoded, len(found))
-    # Nothing is held out where that would be all.
+    # Nothing is held out where nothing would be left to train on.
     training, kept = _PARTS if items[False] else _PARTS[::-1]
     measured = [
       each
@@ -232,7 +232,7 @@ def _is_held_out(context: Context, problem_id: str) -> bool:
 def _pairs_of(
   context: Context, round_: int
 ) -> Iterator[tuple[str, list[PreferencePair]]]:
-  """Yields a round's pairs by problem; those of one lie side by side."""
+  """Yields a round's pairs by problem; a problem's pairs are adjacent."""
   pairs = map(pairs_lib.from_dict, each_row(context.finished(round_, "pairs")))
   for (name, _), group in itertools.groupby(
     pairs, lambda each: (each.problem_id, each.question)
@@ -241,7 +241,7 @@ def _pairs_of(
 
 
 def scored(trees: Sequence[Tree], kind: str) -> list[ppm_lib.Scored]:
-  """Returns what an ORM or a PQM learns from trees with graded answers."""
+  """Returns the training data of an ORM or a PQM, from graded trees."""
   solutions = []
   for group in trajectories_lib.by_problem(trees):
     right, wrong, _ = trajectories_lib.graded(group)

@@ -1,24 +1,23 @@
-"""Questions of a file, answered to a file; and of a person, one after another.
+"""Answers the questions of a file, to a file, or a person's, in turn.
 
-A file of answers has a JSON object a line, in the order in which they were
+A file of answers has one JSON object a line, in the order in which answers are
 found:
 
-  id, question: of the question; a row that could not be read has none, and its
-    place as the id
-  answer: boxed, null where no candidate reached one
-  right: whether it equals the row's answer; null where the row has none, or the
-    grader gave up
+  id, question: for a row that could not be read, its place and null
+  answer: the boxed answer, null where no candidate reached one
+  right: whether the answer equals the row's; null where the row has none, or
+    the grader gave up
   steps: node texts
   outputs: what each step's program printed, null where none ran
   values: the reward model's value after each step, or null
-  tokens, seconds: generated for it, and from its beginning to its end while
-    others were in flight
-  error: only where there is no answer: why
-  round, method: what answered
-  asked: a hash of all that an answer depends on but its question
+  tokens: generated for the question
+  seconds: wall time of the question, while others were in flight
+  error: why there is no answer; left out where there is one
+  round, method: which models answered, and how
+  asked: a hash of all that an answer depends on except its question
 
-A line is written at once and whole, so that a file whose process was killed
-goes on where it was.
+Lines are written whole and flushed, so after a kill the same command goes on
+with the questions that are left.
 """
 
 import collections
@@ -53,18 +52,18 @@ from rstar_jax.pipeline.solve import (
 from rstar_jax.storage import json_io, manifests, metrics, stopping, store
 from rstar_jax.types import Problem
 
-STANDARD = "-"  # In the place of a file: standard input, or output.
+STANDARD = "-"  # In place of a file's name: standard input or output.
 _GRADERS = 2
 _PROMPT = "question> "
 
 
 @dataclasses.dataclass(frozen=True)
 class Asking:
-  """The models of a round and what is spent on each question.
+  """The models of a round, and the budget of a question.
 
   Attributes:
-    solver: the models.
-    budget: of each question.
+    solver: holds the models.
+    budget: what is spent on each question.
   """
 
   context: Context
@@ -76,10 +75,10 @@ class Asking:
   def of(
     cls, context: Context, round_: int, method: Method | None = None
   ) -> "Asking":
-    """Loads the models of a round; a method of None is the usual one.
+    """Loads the models of a round; a method of None is the default one.
 
     Raises:
-      ValueError: there are none, or the method needs a reward model.
+      ValueError: the round has no models, or the method needs a reward model.
     """
     solve.check(method, valued=backends.scores(context, round_))
     solver = Solver(context, round_)
@@ -89,14 +88,18 @@ class Asking:
     return Asked(question, self.budget, self.context.config.seed)
 
   def describe(self) -> str:
-    """Says who answers, in one line."""
+    """Returns one line that names the models and the method."""
     context, budget = self.context, self.budget
     who = "the base model"
     if self.round:
       who = f"round {self.round} of {context.workdir}"
     named = context.config.eval.reward_model
-    made = models.ppm_round(context, self.round)
-    reward = named or (made and f"the PPM of round {made}") or "no reward model"
+    ppm_round = models.ppm_round(context, self.round)
+    reward = (
+      named
+      or (ppm_round and f"the PPM of round {ppm_round}")
+      or "no reward model"
+    )
     how = {
       "greedy": "its likeliest solution",
       "majority": f"the majority of at most {budget.samples} solutions",
@@ -110,11 +113,11 @@ class Asking:
     return f"{who} answers by {how[budget.method]}; policy {policy}, {reward}"
 
   def identity(self) -> str:
-    """Returns a hash of all that an answer depends on but its question."""
+    """Returns a hash of all that an answer depends on except its question."""
     context, config = self.context, self.context.config
-    made = models.ppm_round(context, self.round)
+    ppm_round = models.ppm_round(context, self.round)
     folders = [(self.round, "policy")] if self.round else []
-    folders += [(made, "ppm")] if made else []
+    folders += [(ppm_round, "ppm")] if ppm_round else []
     return json_io.digest(
       [
         config.seed,
@@ -145,24 +148,24 @@ def answer_one(asking: Asking, question: str) -> str:
   return solution.render()
 
 
-# The id of a row, and its problem or why there is none.
+# The id of a row, and its problem or the reason why there is none.
 Row = tuple[str, Problem | str]
 
 
 def answer_file(asking: Asking, rows: Sequence[Row], target: str) -> str:
-  """Answers the questions of a file; those that are answered stay so.
+  """Answers the questions of a file that are not answered yet.
 
   Args:
-    asking: who answers.
+    asking: the models and the budget.
     rows: see `read`.
-    target: the file of answers, or "-", standard output.
+    target: the file of answers, or "-" for standard output.
 
   Returns:
-    How many are answered and right, in one line.
+    One line: how many questions are answered, and how many of these are right.
 
   Raises:
-    ValueError: the target has something else, or answers that depend on
-      something else; one line.
+    ValueError: the target is no file of answers, or its answers come from
+      another model, method or config; one line.
   """
   with _Answers.opened(target, asking) as answers:
     left: list[Problem] = []
@@ -182,7 +185,7 @@ def answer_file(asking: Asking, rows: Sequence[Row], target: str) -> str:
 def _answer(
   asking: Asking, problems: list[Problem], answers: "_Answers", total: int
 ) -> None:
-  """Answers questions, many in flight, and writes each as it is found."""
+  """Answers questions, many in flight, and writes each answer as it comes."""
   done = total - len(problems)
   solver, context = asking.solver, asking.context
   with (
@@ -213,7 +216,7 @@ def _answer(
 def _right(
   context: Context, problem: Problem, solution: Solution
 ) -> bool | None:
-  """Says whether a solution is right, None where that is not known."""
+  """Returns whether a solution is right, None where that is unknown."""
   if not problem.judged:
     return None
   if solution.answer is None:
@@ -246,9 +249,9 @@ def read(source: str, config: DataConfig) -> list[Row]:
   """Reads a file of questions.
 
   Args:
-    source: rows as of any data source (`data/shapes.py`) with or without an
-      answer, or "-", lines of JSON on standard input.
-    config: the names of their fields.
+    source: any data source (see `data/shapes.py`), whose rows may lack an
+      answer; or "-" for lines of JSON on standard input.
+    config: names the rows' fields.
 
   Raises:
     ProblemError: nothing can be read.
@@ -262,24 +265,24 @@ def read(source: str, config: DataConfig) -> list[Row]:
     answer_field=config.answer_field,
     answer_pattern=config.answer_pattern,
   )
-  found: list[Row] = []
+  questions: list[Row] = []
   for row in rows:
     try:
       problem = shapes.problem_of(row, name, own, needs_answer=False)
     except (ProblemError, shapes.Ungraded) as error:
-      found.append((row.place, str(error)))
+      questions.append((row.place, str(error)))
     else:
-      found.append((problem.id, problem))
-  if not found:
+      questions.append((problem.id, problem))
+  if not questions:
     raise ProblemError(f"{source} holds no questions")
-  return found
+  return questions
 
 
 def check_target(target: str) -> None:
   """Checks the name of a file of answers.
 
   Raises:
-    ValueError: it is in a bucket, or a folder.
+    ValueError: it is a folder, or in a bucket.
   """
   if store.is_remote(target) or pathlib.Path(target).is_dir():
     raise ValueError(f"--out={target}: want the name of a file on the disk")
@@ -289,7 +292,7 @@ class _Answers:
   """A file of answers, or standard output.
 
   Attributes:
-    begun: (id, question) of the lines that are there.
+    begun: (id, question) of each line in the file.
   """
 
   def __init__(self, file: BinaryIO, name: str, asking: Asking):
@@ -306,10 +309,10 @@ class _Answers:
   @classmethod
   @contextlib.contextmanager
   def opened(cls, target: str, asking: Asking) -> Iterator["_Answers"]:
-    """Opens a file, and reads what is there.
+    """Opens a file of answers, and reads the lines that it has.
 
     Raises:
-      ValueError: see `answer_file`; or another process writes it.
+      ValueError: see `answer_file`; or another process holds the file.
     """
     if target == STANDARD:
       yield cls(sys.stdout.buffer, target, asking)
@@ -330,7 +333,7 @@ class _Answers:
     end = 0
     for number, line in enumerate(outside.lines(self._file), 1):
       if not line.endswith(b"\n"):
-        break  # The process was killed in the middle of it.
+        break  # Its process was killed while it wrote this line.
       try:
         row = outside.parse(line)
       except outside.Bad as error:
@@ -352,7 +355,7 @@ class _Answers:
     self._file.truncate()
 
   def write(self, row: dict[str, Any]) -> None:
-    """Appends a line; from any thread."""
+    """Appends a line; any thread may call this."""
     text = json.dumps(row | self._by, ensure_ascii=False, allow_nan=False)
     with (
       self._lock,
@@ -371,15 +374,15 @@ class _Answers:
     self._counts["wrong"] += row.get("right") is False
 
   def summary(self) -> str:
-    """Returns how many are answered, and how many of these are right."""
-    found = self._counts
-    said = f"{found['answered']} of {found['questions']} questions answered"
-    if judged := found["right"] + found["wrong"]:
-      share = 100 * found["right"] / judged
-      said += f"; {found['right']} of {judged} right ({share:.1f}%)"
-    if found["unread"]:
-      said += f"; {found['unread']} rows could not be read"
-    return said
+    """Returns how many questions are answered, and how many of these right."""
+    counts = self._counts
+    text = f"{counts['answered']} of {counts['questions']} questions answered"
+    if judged := counts["right"] + counts["wrong"]:
+      share = 100 * counts["right"] / judged
+      text += f"; {counts['right']} of {judged} right ({share:.1f}%)"
+    if counts["unread"]:
+      text += f"; {counts['unread']} rows could not be read"
+    return text
 
 
 def _said(row: dict[str, Any]) -> str:
@@ -387,12 +390,12 @@ def _said(row: dict[str, Any]) -> str:
 
 
 def converse(asking: Asking) -> None:
-  """Answers a person's questions in turn, until Ctrl-D.
+  """Answers questions from the terminal in turn, until Ctrl-D.
 
-  Ctrl-C ends the question that is being answered.
+  Ctrl-C stops the question that is being answered.
   """
   with contextlib.suppress(ImportError):
-    # Lines can be edited, and come again.
+    # Gives `input` editing and a history.
     import readline  # noqa: F401
   outside.say("Ctrl-C stops a question, Ctrl-D ends")
   while True:

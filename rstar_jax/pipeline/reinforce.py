@@ -1,9 +1,9 @@
-"""The stage of reinforcement: problems to trees and a policy, turn by turn.
+"""The reinforcement stage: from problems to trees and a policy, in turns.
 
-In each turn the policy of that moment rolls out some problems, and is updated
-on all that it wrote. The trees of a turn are kept before it is trained on. A
-run that is killed goes on from its last checkpoint with the trees that are
-there, and so rolls out nothing twice.
+In each turn the current policy rolls out some problems, and is then updated on
+all that it wrote. A turn's trees are written before training on them starts. So
+a killed run goes on from its last checkpoint with the trees on disk, and rolls
+out nothing twice.
 """
 
 import dataclasses
@@ -37,15 +37,16 @@ from rstar_jax.training import loop
 from rstar_jax.training import reinforce as reinforce_lib
 from rstar_jax.types import Problem
 
-# A turn's files, which hosts divide: the fewest, and the most problems of each.
+# A turn's trees are in at least so many files, which hosts divide, of at most
+# so many problems.
 _FILES, _MOST = 8, 4
 
 
 def reinforce(context: Context, round_: int) -> None:
-  """Trains the policy of a round from that of the one before: trees, policy.
+  """Trains a round's policy from the last round's: round_k/trees, policy.
 
-  The trees of each turn are in a folder of their own below `trees`. What comes
-  after, the preference pairs and the PPM, is made of them as in other rounds.
+  Each turn's trees are in a folder of their own below `trees`. Preference pairs
+  and the PPM are made from these trees as in other rounds.
   """
   trees, policy = (context.folder(round_, each) for each in ("trees", "policy"))
   written = manifests.read(trees), manifests.read(policy)
@@ -84,19 +85,19 @@ def reinforce(context: Context, round_: int) -> None:
 
 
 def shard_size(problems: int) -> int:
-  """Returns how many problems of a turn are in a file.
+  """Returns how many of a turn's problems go into one file, 1 to 4.
 
-  It does not depend on the number of hosts, which may change.
+  The number of hosts, which may change, has no influence.
   """
   return min(-(-problems // _FILES), _MOST)
 
 
 class _Turns:
-  """The batches of all updates; those of a turn are rolled out together.
+  """The batches of all updates; a turn's updates share its rollouts.
 
   Attributes:
-    start: the policy that the round begins with; see `models.load_policy`.
-    at_once: packed rows of a micro-batch.
+    start: the policy that the round starts from; see `models.load_policy`.
+    at_once: packed rows per micro-batch.
   """
 
   def __init__(
@@ -115,7 +116,7 @@ class _Turns:
       0, self._settings.train.batch_size, sharding.row_shards(mesh)
     )
     self._turn, self._batches = -1, []
-    # What is sampled from is what is trained: the policy as it is.
+    # Samples come from the distribution that the loss trains: untruncated.
     engine = dataclasses.replace(
       context.config.engine,
       temperature=self._settings.temperature,
@@ -139,35 +140,35 @@ class _Turns:
       self._first = models.load_policy(context, self.start, mesh=mesh)
 
   def before(self, k: int, params: Any) -> None:
-    """Makes the batch of update k, and those of its turn.
+    """Rolls out the turn of update k, if its batches are not there yet.
 
     Args:
-      k: number of the update.
-      params: of the policy before it.
+      k: number of the update, from 0.
+      params: the policy's parameters before that update.
     """
     turn = k // self._settings.updates
     if turn == self._turn:
       return
-    found = self._rolled_out(turn, params)
+    trees = self._rolled_out(turn, params)
     self._turn = turn
-    # Each update has its part of the problems.
+    # Each update gets its share of the problems.
     count = self._settings.updates
-    made = [self._batch(found[n::count]) for n in range(count)]
-    self._batches = [batch for batch, _ in made]
-    ends = [
+    parts = [self._batch(trees[n::count]) for n in range(count)]
+    self._batches = [batch for batch, _ in parts]
+    rewards = [
       float(tree.reward[node])
-      for tree in found
+      for tree in trees
       for _, _, node in tree.growth
       if node != tree_lib.NO_END
     ]
-    failed = sum(tree.failed_rollouts for tree in found)
+    failed = sum(tree.failed_rollouts for tree in trees)
     metrics = {
-      "reward": (sum(ends) - failed) / max(len(ends) + failed, 1),
-      "solved": sum(map(tree_lib.solved, found)) / len(found),
-      "generated_tokens": sum(tree.tokens for tree in found),
+      "reward": (sum(rewards) - failed) / max(len(rewards) + failed, 1),
+      "solved": sum(map(tree_lib.solved, trees)) / len(trees),
+      "generated_tokens": sum(tree.tokens for tree in trees),
     }
-    for name in made[0][1]:
-      metrics[name] = sum(counts[name] for _, counts in made)
+    for name in parts[0][1]:
+      metrics[name] = sum(counts[name] for _, counts in parts)
     self._context.writer.write(
       turn + 1, metrics, scalars.training(self._round, "rollout")
     )
@@ -180,7 +181,7 @@ class _Turns:
       )
 
   def batch_at(self, k: int) -> batches.Batch:
-    """Returns the batch of update k, after `before` was called for it."""
+    """Returns the batch of update k; `before(k, ...)` has been called."""
     return self._batches[k % self._settings.updates]
 
   def _rolled_out(self, turn: int, params: Any) -> list[Tree]:
@@ -225,8 +226,8 @@ class _Turns:
   def _problems_of(self, turn: int) -> list[Problem]:
     """Returns the problems of a turn.
 
-    All are shuffled; whole turns take each at most once, then all are shuffled
-    anew.
+    The problems are shuffled, and turns take consecutive parts of them. When no
+    whole part is left, the problems are shuffled anew.
     """
     size = min(self._settings.problems, len(self._problems))
     turns = len(self._problems) // size
@@ -238,7 +239,7 @@ class _Turns:
     return [self._problems[n] for n in order[at : at + size]]
 
   def _batch(self, trees: Sequence[Tree]) -> tuple[batches.Batch, dict]:
-    """Returns the batch of some trees, and counts."""
+    """Returns a batch made of trees, and `experience.batch`'s counts."""
     settings = self._settings
     kind = settings.advantage if self._spec.algorithm == "tree" else "grpo"
     arrays, counts = experience.batch(

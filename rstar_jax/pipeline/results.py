@@ -25,10 +25,10 @@ def collect(context: Context) -> dict[str, Any]:
   """Collects what was measured from the records of the finished stages.
 
   Returns:
-    {"config", "rows", "solved", "ppm"}: rows of `accuracy.table`; for each
-    round the share of training problems solved in its own trees, by level too,
-    and how many are easy, medium and hard; and the PPM's accuracy on held-out
-    pairs.
+    {"config", "rows", "solved", "ppm"}: "rows" of `accuracy.table`; "solved",
+    for each round the share of training problems that its trees solve, by level
+    too, and how many are easy, medium and hard; and "ppm", the PPM's accuracy
+    on held-out pairs.
   """
   config = context.config
   rows, solved, ppm = [], [], []
@@ -57,7 +57,7 @@ def collect(context: Context) -> dict[str, Any]:
 def accuracies(
   context: Context, round_: int, base: accuracy.Right | None = None
 ) -> list[dict[str, Any]]:
-  """Returns the rows of `accuracy.table` of a round's evaluation."""
+  """Returns the rows of `accuracy.table` for a round's evaluation."""
   config = context.config
   return accuracy.table(
     read_solutions(context.folder(round_, "eval")),

@@ -1,7 +1,7 @@
-"""The stage that searches: problems to trees.
+"""The rollout stage: from problems to trees.
 
 Round k searches with the policy of round k - 1 (round 0 is the base model, or
-the larger one at `remote.url`) and, where it is annotated by one, the PPM of
+the larger one at `remote.url`) and, if a PPM annotates its trees, the PPM of
 round k - 1 (paper section 3.4, A.1).
 """
 
@@ -30,7 +30,8 @@ from rstar_jax.types import Problem
 def rollout(context: Context, round_: int) -> None:
   """Searches all training problems: round_k/trees.
 
-  Problems of an evaluation set are left out and listed in decontamination.json.
+  Problems that overlap with an evaluation set are left out, and listed in
+  decontamination.json.
   """
   folder = context.folder(round_, "trees")
   if manifests.read(folder) is not None:
@@ -77,7 +78,7 @@ class Searcher:
     self._backend.warm_up()
 
   def __call__(self, shards: Sequence[Shard]) -> None:
-    """Writes trees."""
+    """Searches the problems of shards, and writes their trees."""
     config, round_ = self._context.config, self._round
     if not (self._samples or self._own):
       problems = [unit.problem for shard in shards for unit in shard.units]
@@ -132,13 +133,13 @@ def info(
   folder: store.Path,
   retired: Sequence[Problem],
 ) -> dict[str, Any]:
-  """Returns what the manifest of a round's trees says of them.
+  """Returns the manifest's fields for a round's trees; writes them as metrics.
 
   Args:
     context: the run.
-    round_: the round.
-    folder: of the trees, all there.
-    retired: problems that were left out, and count as solved.
+    round_: from 1.
+    folder: the round's trees, all written.
+    retired: problems that were left out; they count as solved.
   """
   stats = outcomes.counts(pools.outcomes_of([folder]))
   levels = stats["levels"]
@@ -152,7 +153,7 @@ def info(
     "retired": len(retired),
     "solved": solved,
     "levels": levels,
-    # Paper section 3.4: how its rollouts ended sorts a problem.
+    # Paper section 3.4 sorts problems by how their rollouts ended.
     "easy": stats["easy"] + len(retired),
     "medium": stats["medium"],
     "hard": stats["hard"],
@@ -165,7 +166,7 @@ def info(
 def _hardest_first(
   context: Context, round_: int, problems: list[Problem]
 ) -> list[Problem]:
-  """Orders problems by what the last round's trees say of them, if any."""
+  """Puts the problems that the last round did not solve first, if it ran."""
   before = context.folder(round_ - 1, "trees")
   if round_ == 1 or manifests.read(before) is None:
     return problems
@@ -175,11 +176,11 @@ def _hardest_first(
 
 
 def _check_order(shards: Sequence[Shard]) -> None:
-  """Refuses shards that have other problems than they should.
+  """Checks that the first finished shard has the problems that it should.
 
   Raises:
-    ValueError: an earlier version, or other trees of the last round, have
-      ordered the problems otherwise.
+    ValueError: it has others, since another version, or other trees of the last
+      round, ordered the problems.
   """
   there = set(store.children(shards[0].path.parent))
   for shard in shards:
@@ -197,8 +198,8 @@ def _check_order(shards: Sequence[Shard]) -> None:
 def _mastered(context: Context, round_: int) -> set[str]:
   """Returns the ids of the problems that a round leaves out.
 
-  What a round left out is in none of its trees, and was mastered in an earlier
-  one: each problem is judged by the last round that searched it.
+  Each problem is judged by the last round that searched it, since a round that
+  leaves a problem out has no trees of it.
   """
   found: set[str] = set()
   seen: set[str] = set()
@@ -219,14 +220,14 @@ def grow(
   name: Sequence[int | str],
   rollouts: int | None = None,
 ) -> Search[Tree]:
-  """Rolls out a tree's problem in it, as the round does.
+  """Grows a tree by rollouts, as a round does.
 
   Args:
     tree: a new tree, or one that is searched on.
-    config: the run's.
+    config: of the run.
     round_: from 1.
-    name: identities of this rollout.
-    rollouts: their number; None is the round's.
+    name: identities that the search's seeds derive from.
+    rollouts: number of rollouts; None is the round's.
   """
   spec = config.rounds[round_ - 1]
   count = spec.rollouts if rollouts is None else rollouts
@@ -237,7 +238,7 @@ def grow(
 
 
 def _search_config(config: Config, round_: int) -> SearchConfig:
-  """Returns the search of a round."""
+  """Returns the search config of a round."""
   spec = config.rounds[round_ - 1]
   return dataclasses.replace(
     config.search,
@@ -251,18 +252,18 @@ def _search_config(config: Config, round_: int) -> SearchConfig:
 def _trees(
   problem: Problem, config: Config, round_: int, kept: units_lib.Kept
 ) -> Search[units_lib.Rows]:
-  """Rolls out a problem, and goes on while it is unsolved.
+  """Rolls out a problem, with extra rollouts while it is unsolved.
 
-  Extra rollouts continue the newest tree; where nothing is left in it to
-  select, or where it is one of samples, they go into a new one. They may take
-  an hour, so that the trees are kept before each attempt.
+  Extra rollouts continue the newest tree. If it is exhausted, or made of
+  samples, they grow a new one. An attempt may take an hour, so the trees are
+  journalled before each.
   """
   spec = config.rounds[round_ - 1]
   samples = spec.rollout == "samples"
   trees = [tree_lib.from_record(row) for row in kept.rows().get("", ())]
 
   def more(rollouts: int) -> Search[Tree]:
-    # Trees continue under the name that they began with.
+    # A tree's seeds keep the name that it began with.
     name = ("rollout", round_, len(trees) - 1)
     return grow(trees[-1], config, round_, name, rollouts)
 
@@ -292,7 +293,7 @@ def _own_trees(
   config: Config,
   round_: int,
 ) -> list[units_lib.Rows]:
-  """Does the same with a search of the user's, which continues no tree."""
+  """Does the same with a search plugin, which cannot continue a tree."""
   spec = config.rounds[round_ - 1]
   forest: list[list[Tree]] = [[] for _ in problems]
   budgets = (*[spec.rollouts] * spec.trees, *spec.extra_rollouts)

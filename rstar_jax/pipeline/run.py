@@ -1,12 +1,12 @@
-"""Self-evolution: the rounds, one stage after the other (paper section 3.4).
+"""Self-evolution: all rounds, stage after stage (paper section 3.4).
 
 Round 0 is the base model. Round k searches with the policy of round k - 1 and,
-where its trees are annotated by one, the PPM of round k - 1; it trains the
-policy of round k from the base model, and the PPM of round k from that policy.
+if a PPM annotates its trees, the PPM of round k - 1. It trains the policy of
+round k from the base model, and the PPM of round k from that policy.
 
 A stage reads finished folders and writes a new one, whose manifest comes last.
-A stage whose manifest is there does not run again; one that was killed goes on
-from its last whole shard or checkpoint.
+A stage with a manifest does not run again; a killed one resumes from its
+journals and shards, or its last checkpoint.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ _ALONE = Host()
 
 
 def _roll_out(context: Context, round_: int) -> None:
-  """Runs the stage that makes a round's trees, and its policy with them."""
+  """Makes a round's trees and, by reinforcement, its policy with them."""
   if round_ == 1:
     _check_writer(context)
   reinforces = context.reinforces(round_)
@@ -57,7 +57,7 @@ def _roll_out(context: Context, round_: int) -> None:
   stage(context, round_)
 
 
-# The stages of a round, in order, by the name of their commands.
+# The stages of a round, in order, by their commands' names.
 STAGES = {
   "rollout": _roll_out,  # problems -> trees, and policy by reinforcement
   "extract": extract.extract,  # trees -> solutions and preference pairs
@@ -75,28 +75,28 @@ def open_run(
   *,
   reads: bool = False,
 ) -> Iterator[Context]:
-  """Opens a run in its folder: for a program, or a notebook.
+  """Opens a run in its folder, for a program or a notebook.
 
   Args:
-    config: what the run is.
-    workdir: on a disk or in a bucket; it holds compiled programs too, unless
-      `config.programs` names another place.
+    config: of the run.
+    workdir: the run's folder, on a disk or in a bucket. It also holds compiled
+      programs, unless `config.programs` names another place.
     host: this process, where the run has several.
-    reads: whether only models and records are read: nothing is written but
-      compiled programs, the folder is not bound to the config, and any setting
-      may differ that does not say which model is read; see
-      `checks.check_models`.
+    reads: whether the run is opened for reading. Then nothing but compiled
+      programs is written, the folder is not bound to the config, and settings
+      may differ from the run's, except those that `checks.check_models`
+      compares.
 
   Yields:
-    What every stage takes.
+    The context that every stage takes.
 
   Raises:
-    ValueError: a config that cannot run, or a folder that holds a run of
-      another one; see `checks.check_workdir`.
+    ValueError: the config cannot run, or the folder holds a run of another
+      config; see `checks.check_workdir`.
   """
   folder = store.path(workdir)
   validation.validate(config)
-  # Others read the run, or are not the first to say what came out.
+  # Trackers get metrics once: from the first host of a run that writes.
   tracked = host.leads and not reads
   if tracked:
     trackers.check(config.trackers)
@@ -105,7 +105,8 @@ def open_run(
     work = Ray(config.ray, open_run)
   host_memory.keep_freed()
   compiled.keep(config.programs or folder / layout.PROGRAMS)
-  # A device's runtime, which is up by now, may have its own idea of SIGTERM.
+  # The device's runtime, started by now, may have replaced the handler of
+  # SIGTERM.
   stopping.listen_again()
   if not reads:
     checks.check_workdir(config, folder, host)
@@ -118,12 +119,12 @@ def open_run(
 
 
 def evolve(context: Context) -> dict[str, Any]:
-  """Runs all rounds, and returns what results.json holds.
+  """Runs all rounds; returns the content of results.json.
 
   The same call resumes: a finished stage is not run again.
 
   Raises:
-    ValueError: what a later stage would be refused for; see `_check_stages`.
+    ValueError: a later stage could not run; see `_check_stages`.
   """
   _check_stages(context)
   evaluate.evaluate(context, 0)
@@ -138,12 +139,12 @@ def evolve(context: Context) -> dict[str, Any]:
 
 
 def _check_stages(context: Context) -> None:
-  """Refuses, before anything is spent, what a later stage could not do.
+  """Checks, before anything is spent, that all stages can run.
 
   Raises:
-    ValueError: the devices cannot train, a policy or a reward model that is
-      named is none, or nobody can write a step in round 1; one line that says
-      what to do.
+    ValueError: the devices cannot train, a named policy or reward model is not
+      usable, or no model can write a step in round 1; one line that says what
+      to do.
   """
   config = context.config
   models.check_trainings(config)
@@ -157,13 +158,13 @@ def _check_stages(context: Context) -> None:
 
 
 def _check_writer(context: Context) -> None:
-  """Refuses round 1 if it has no trees yet, and nobody can write a step."""
+  """Checks that a model can write steps in round 1, unless it has trees."""
   if manifests.read(context.folder(1, "trees")) is None:
     checks.first_writer(context.config, checks.knows_grammar(context.tokenizer))
 
 
 def newest_round(context: Context) -> int:
-  """Returns the last round with a trained policy and PPM, 0 without one."""
+  """Returns the last round with a trained policy and PPM, 0 for none."""
   for round_ in range(len(context.config.rounds), 0, -1):
     if all(
       manifests.read(context.folder(round_, name)) is not None

@@ -1,7 +1,4 @@
-"""The stage that trains the policy, from the base model in every round.
-
-(Paper section 3.4.)
-"""
+"""The SFT stage: trains each round's policy (paper section 3.4)."""
 
 import contextlib
 import itertools
@@ -17,14 +14,19 @@ from rstar_jax.pipeline.shards import each_row, finish, finish_model
 from rstar_jax.storage import layout, manifests, scalars, stopping, store
 from rstar_jax.training import loop, sft
 
-# Folders of packed rows: those that are trained on, and those held out.
+# Folders of packed rows: training and held out.
 _PARTS = ("training", "held_out")
 
 
 def train_policy(context: Context, round_: int) -> None:
-  """Fine-tunes on the round's solutions, from `config.sft_from`: policy.
+  """Fine-tunes on the round's solutions, from `config.sft_from`.
 
-  By reinforcement the policy is there, made with the round's trees.
+  It writes round_k/policy. A round that trains by reinforcement has its policy
+  already, made together with its trees.
+
+  Raises:
+    ValueError: the round solved no problem, or by reinforcement its policy is
+      not finished.
   """
   if context.reinforces(round_):
     context.finished(round_, "policy")
@@ -51,7 +53,7 @@ def train_policy(context: Context, round_: int) -> None:
       for name in _PARTS
     )
     if not training.solutions:
-      # Nothing is held out where that would be all.
+      # Nothing is held out where nothing would be left to train on.
       training, kept = kept, training
     model = sft.train_packed(
       models.load_policy(context, start, train=config, mesh=mesh),
@@ -74,7 +76,7 @@ def train_policy(context: Context, round_: int) -> None:
 
 
 def pack(context: Context, round_: int, folder: store.Path) -> dict[str, int]:
-  """Writes the rows of a round's solutions; returns how many those are."""
+  """Encodes and packs a round's solutions; returns their number."""
   config, seed = context.config.sft, context.config.seed
   solutions = map(
     trajectories_lib.from_dict, each_row(context.finished(round_, "sft"))
@@ -85,7 +87,7 @@ def pack(context: Context, round_: int, folder: store.Path) -> dict[str, int]:
       stack.enter_context(stored_rows.Writer(local / name, config.length))
       for name in _PARTS
     )
-    # The solutions of a problem lie side by side.
+    # A problem's solutions are adjacent.
     for (name, question), group in itertools.groupby(
       solutions, lambda each: (each.problem_id, each.question)
     ):

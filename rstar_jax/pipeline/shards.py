@@ -1,8 +1,8 @@
-"""Shards of a stage: the files of its records, which the hosts divide.
+"""Shards of a stage: the files of its records, which hosts divide.
 
 The config alone decides the content of a shard, and its number decides which
-host makes it. `units.py` makes them. The first host waits for all shards and
-writes the manifest.
+host makes it (in `units.py`). The first host waits for all shards and writes
+the manifest.
 """
 
 import dataclasses
@@ -20,17 +20,17 @@ from rstar_jax.storage import layout, manifests, records, store
 from rstar_jax.tasks.named import load_task
 from rstar_jax.types import PreferencePair, Problem
 
-# Returns what a header says of rows.
+# Returns a header's fields for the rows of its shard.
 Info = Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-  """What a stage finds for one problem: the unit of work and of resuming.
+  """The unit of work and of resuming: one problem, solved by one method.
 
   Attributes:
-    problem: the problem.
-    method: what is done with it, where a stage does several things.
+    problem: to solve.
+    method: how, where a stage has several methods.
     split: the problem's split, where a stage has several.
   """
 
@@ -46,8 +46,8 @@ class Shard:
   Attributes:
     units: the units, in the order of their rows.
     path: the file that is written last.
-    prefixes: of the names of all its files, "" for `path`, which is the last.
-    info: says of the rows of `path` what its header shall; None says nothing.
+    prefixes: prefixes of its files' names; the last is "", for `path` itself.
+    info: returns the header's fields for the rows of `path`; None adds none.
   """
 
   units: list[Unit]
@@ -68,7 +68,7 @@ class Shard:
     ]
 
   def done(self) -> bool:
-    """Says whether all files are complete."""
+    """Returns whether all files are complete."""
     return all(map(records.is_complete, self.files))
 
 
@@ -87,8 +87,9 @@ def cut(
     size: number of problems per shard, at least 1.
     folder: the folder that the shards are written to.
     prefixes: see `Shard`.
-    units: the units of a problem, in the order of their methods; the rows of a
-      shard are those of all its problems by the first method, and so on.
+    units: returns the units of a problem, in the order of methods. A shard has
+      the rows of all its problems by the first method, then by the second, and
+      so on.
     info: see `Shard`.
   """
   total = -(-len(problems) // size)
@@ -121,12 +122,12 @@ def finish(
   shards: Sequence[Shard] = (),
   files: Callable[[], Sequence[str]] | None = None,
 ) -> None:
-  """Ends a stage: the first host writes the manifest, others wait for it.
+  """Ends a stage: the first host writes its manifest, others wait for it.
 
   Args:
     host: this process.
     folder: the folder of the stage.
-    info: makes the manifest's fields, once all shards are done.
+    info: returns the manifest's fields; called once all shards are done.
     shards: the shards of all hosts.
     files: lists the files that the manifest names; None is all files.
   """
@@ -139,7 +140,7 @@ def finish(
   left = list(shards)
 
   def all_done() -> bool:
-    # One listing finds the candidates among thousands of shards.
+    # One listing, rather than a look at each of thousands of shards.
     there = {folder / name for name in store.files(folder)}
     ready = [shard for shard in left if there.issuperset(shard.files)]
     whole = {
@@ -161,15 +162,15 @@ def finish_model(
 ) -> None:
   """Ends a stage that trains a model: writes the manifest of its folder.
 
-  What was packed for the training is removed; a run that is killed before the
-  manifest is there packs it again.
+  The packed training rows are removed first; a run that is killed before it
+  writes the manifest packs them again.
   """
   if host.leads:
     manifests.remove(folder / layout.ROWS)
 
   def files() -> list[str]:
-    # The manifest names the files that later stages read: no checkpoints, which
-    # are for resuming, and no temporary files of a killed writer.
+    # The manifest names the files that later stages read: neither checkpoints,
+    # which are for resuming, nor the temporary files of a killed writer.
     return [
       name
       for name in store.files(folder)
@@ -205,8 +206,8 @@ def read_rows(folder: store.Path) -> list[dict[str, Any]]:
 def read_solutions(folder: store.Path) -> Iterator[dict[str, Any]]:
   """Yields the records of a finished evaluation or study, without texts.
 
-  What chooses and counts needs answers, verdicts and values; the steps are most
-  of a record. See `evaluation/solutions.py`.
+  Choosing and counting need answers, verdicts and values; the steps, most of a
+  record's size, are dropped. See `evaluation/solutions.py`.
   """
   for row in each_row(folder):
     for each in row["trajectories"]:
@@ -218,9 +219,8 @@ def read_trees(folder: store.Path | str, *, draws: bool = False) -> list[Tree]:
   """Returns the trees of a finished folder, `round_k/trees`.
 
   Args:
-    folder: the folder; all of its trees are held in memory, about 350 bytes a
-      node.
-    draws: whether they keep what the policy wrote; see `tree.Draw`.
+    folder: all of its trees are held in memory, about 350 bytes a node.
+    draws: whether trees keep the policy's own tokens; see `tree.Draw`.
   """
   rows = each_row(store.path(folder))
   return [tree_lib.from_record(row, draws=draws) for row in rows]

@@ -1,7 +1,7 @@
-"""Questions answered with the models of a round.
+"""Answers questions with the models of a round.
 
-`Solver` holds the models. Whoever asks (the command line, a batch, a server)
-asks it, so that equal questions have equal answers.
+`Solver` holds the models. The command line, a batch and a server all use it, so
+that equal questions have equal answers.
 """
 
 import concurrent.futures
@@ -41,11 +41,11 @@ class Budget:
 
   Attributes:
     method: "greedy" takes the likeliest solution; "majority" votes among
-      sampled ones, and ends when the vote is settled; of "best_of_n" the reward
-      model chooses; "search" is `eval.search`.
-    samples: most solutions that are sampled.
-    rollouts: of a search.
-    candidates: of each expansion of a search.
+      samples, and stops when the vote is settled; with "best_of_n" the reward
+      model chooses among samples; "search" is `eval.search`.
+    samples: most solutions that are sampled, at least 1.
+    rollouts: rollouts of a search.
+    candidates: candidates of each expansion in a search.
   """
 
   method: Method
@@ -55,26 +55,26 @@ class Budget:
 
   @property
   def how(self) -> methods.Method:
-    """Returns what the method is."""
+    """The method's source of solutions and its choice."""
     return methods.ASKED[self.method]
 
   @property
   def source(self) -> sources.Source:
-    """Returns what it has solutions from."""
+    """The source of the method's solutions."""
     return sources.of(self.how.source)
 
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-  """A question.
+  """A question with its budget and seed.
 
   Attributes:
     question: plain text.
-    budget: what is spent on it.
-    seed: below 2**32; equal ones give equal solutions.
-    number: tells solutions of one question, budget and seed apart.
-    temperature: of samples, unless the method is "greedy"; None is the
-      config's.
+    budget: the most that is spent on it.
+    seed: from 0, below 2**32; equal seeds give equal solutions.
+    number: tells several solutions of one question, budget and seed apart.
+    temperature: sampling temperature; None is the config's. The method "greedy"
+      ignores it.
   """
 
   question: str
@@ -85,12 +85,12 @@ class Asked:
 
   @property
   def name(self) -> tuple[int | str, ...]:
-    """Returns the identities that seeds derive from."""
+    """The identities that the solution's seeds derive from."""
     return ("solve", self.number) if self.number else ("solve",)
 
   @property
   def problem(self) -> Problem:
-    """Returns the question as a problem, of which nothing else is known."""
+    """The question as a problem without an answer."""
     return Problem(id=self.question, question=self.question)
 
 
@@ -99,14 +99,15 @@ class Solution:
   """The chosen trajectory of one question.
 
   Attributes:
-    steps: its node texts; () without an answer.
-    answer: its boxed answer; None where no candidate reached one.
-    values: the reward model's value after each step, None without one.
-    tokens: all that was generated for the question.
-    tree: what was searched, None of samples.
-    node: of the answer in the tree.
-    seconds: from the beginning to the end, while others were in flight; not
-      known of a search of the user's.
+    steps: node texts; () without an answer.
+    answer: the boxed answer; None where no candidate reached one.
+    values: the reward model's value after each step, -1 to 1; None without a
+      reward model.
+    tokens: all tokens generated for the question.
+    tree: the searched tree; None for samples.
+    node: index of the answer's node in the tree.
+    seconds: wall time of the question, while others were in flight; None for a
+      search plugin.
   """
 
   steps: Prefix
@@ -119,11 +120,11 @@ class Solution:
 
   @property
   def outputs(self) -> list[str | None]:
-    """Returns what each step's program printed, None where none ran."""
+    """What each step's program printed, None where none ran."""
     return [grammar.output_of(each) for each in self.steps]
 
   def to_record(self) -> dict[str, Any]:
-    """Returns what was found and its cost, as plain JSON types."""
+    """Returns the solution and its cost in tokens, as plain JSON types."""
     return {
       "answer": self.answer,
       "steps": list(self.steps),
@@ -142,14 +143,14 @@ class Solution:
 
 
 def check(method: Method | None, *, valued: bool) -> None:
-  """Checks a method, as can be done before models are loaded.
+  """Checks a method before models are loaded.
 
   Args:
-    method: None is the usual one.
-    valued: whether there is a reward model; see `backends.scores`.
+    method: None is the default one.
+    valued: whether the round has a reward model; see `backends.scores`.
 
   Raises:
-    ValueError: there is none, and the method needs it.
+    ValueError: the method needs a reward model, and there is none.
   """
   if method and methods.ASKED[method].needs_values and not valued:
     raise ValueError(
@@ -177,11 +178,11 @@ def solve_all(
 
   Args:
     context: the run.
-    round_: selects the models; 0 is the base model.
+    round_: the round that trained the models; 0 is the base model.
     questions: plain text. Equal questions get equal answers.
 
-  Returns:
-    For each question its solution; None where no candidate reached an answer.
+    Returns:
+      A solution for each question; None where no candidate reached an answer.
   """
   solver = Solver(context, round_)
   seed, budget = context.config.seed, solver.budget()
@@ -196,10 +197,10 @@ def solve_all(
 
 
 class Solver:
-  """The models of a round, which answer questions; any thread may ask.
+  """Answers questions with the models of a round; any thread may call it.
 
   Attributes:
-    backend: the models.
+    backend: the policy and the reward model.
   """
 
   def __init__(self, context: Context, round_: int):
@@ -207,8 +208,8 @@ class Solver:
 
     Args:
       context: the run.
-      round_: selects the policy and the PPM. Round 0 is the base model, without
-        a PPM unless `eval.reward_model` is set.
+      round_: the round that trained the policy and the PPM. Round 0 is the base
+        model, without a reward model unless `eval.reward_model` is set.
     """
     self._context, self._round = context, round_
     self._config: Config = context.config
@@ -218,44 +219,44 @@ class Solver:
 
   @property
   def methods(self) -> tuple[Method, ...]:
-    """Returns the methods that can be asked for, the default one first."""
+    """The methods that these models can do, the default one first."""
     able = [
       each
       for each in METHODS
       if self._valued or not methods.ASKED[each].needs_values
     ]
-    # Without a reward model the majority answers. A few-shot base model seldom
-    # writes a whole solution that runs, so its steps are searched; a search of
-    # the user's does the same.
+    # Without a reward model the default is the majority. A few-shot base model
+    # is the exception, since it seldom writes a whole solution that runs; so is
+    # a search plugin.
     samples = not (self._valued or self._own or self._few_shot)
     first: Method = "majority" if samples else "search"
     return tuple(sorted(able, key=lambda each: each != first))
 
   @property
   def any_temperature(self) -> bool:
-    """Returns whether a question may have a temperature of its own."""
+    """Whether a question may have a temperature of its own."""
     return self.backend.any_temperature
 
   @property
   def longest_prompt(self) -> int:
-    """Returns the most tokens of a question that can be answered."""
+    """The most tokens of a prompt that can be answered."""
     return self._config.engine.max_prefix_tokens
 
   def prompt_tokens(self, question: str) -> int:
-    """Returns the tokens of a question, as the policy is asked."""
+    """Returns the number of tokens of the policy's prompt for a question."""
     tokenizer = self._context.tokenizer
     few_shot = self._few_shot and not self._round
     prompt = self._context.task.few_shot if few_shot else tokenizer.prompt
     return len(encode_solution(tokenizer, prompt(question), ()))
 
   def cut(self, text: str, tokens: int) -> int:
-    """Returns how many characters of a text have that many tokens."""
+    """Returns the number of characters in the first tokens of a text."""
     tokenizer = self._context.tokenizer
     return len(tokenizer.decode(tokenizer.encode(text)[:tokens]))
 
   @property
   def counted(self) -> bool:
-    """Returns whether the PPM's value counts as a node's first visit."""
+    """Whether the PPM's value counts as a node's first visit."""
     search = self._search_config(self.budget("search"))
     return search.annotation == "ppm" and search.ppm_counts_visit
 
@@ -276,10 +277,10 @@ class Solver:
 
     Args:
       method: None is the first of `methods`.
-      **given: fields of `Budget`; others are as in an evaluation.
+      **given: fields of `Budget`; the others are those of an evaluation.
 
     Raises:
-      ValueError: there is no reward model, which the method needs.
+      ValueError: the method needs a reward model, and there is none.
     """
     check(method, valued=self._valued)
     search = self._config.eval.search
@@ -291,7 +292,7 @@ class Solver:
     return Budget(method=method or self.methods[0], **usual | given)
 
   def in_flight(self, budget: Budget) -> int:
-    """Returns how many questions of a budget are worth a batch."""
+    """Returns how many questions of a budget to keep in flight."""
     return budget.source.in_flight(self._config.eval.search, budget.samples)
 
   def solve(
@@ -303,18 +304,18 @@ class Solver:
     watch: Callable[[int, Tree], None] | None = None,
     stop: concurrent.futures.Future | None = None,
   ) -> None:
-    """Answers questions; others may do so at the same time.
+    """Answers questions; other threads may do so at the same time.
 
-    A solution depends on what is asked alone, whatever else is in flight.
+    A solution depends on its question alone, whatever else is in flight.
 
     Args:
       asked: the questions.
-      done: called with the number of a question and its solution, as each is
-        there, in this thread.
+      done: called in this thread with a question's index and its solution, in
+        the order in which solutions are found.
       in_flight: most questions at once.
-      watch: called with the number of a question and its tree as the tree
-        grows, in this thread, which alone changes it.
-      stop: ends this when it is done; see `driver.run`.
+      watch: called in this thread with a question's index and its tree,
+        whenever the tree may have grown.
+      stop: ends the call when it is done; see `driver.run`.
     """
     together: dict[tuple, list[int]] = {}
     for index, each in enumerate(asked):
@@ -350,9 +351,9 @@ class Solver:
         done(index, self._of_tree(tree))
 
   def _calls(self, source: str, temperature: float | None = None) -> Calls:
-    """Returns the callables of a source of solutions.
+    """Returns the callables for a source of solutions.
 
-    At another temperature than the config's, `expand` is a search's own.
+    At another temperature than the config's, `expand` is not shared.
     """
     calls = self._common(source)
     if temperature is None or sources.of(source).greedy:
@@ -361,15 +362,15 @@ class Solver:
     return calls.replace(expand=_streamed(own.expand))
 
   def _common(self, source: str) -> Calls:
-    """Returns the callables of a source, which searches of all threads share.
+    """Returns the callables for a source, which all threads' searches share.
 
-    What takes batches gets rows of all of them, in one thread.
+    Callables that take batches get the rows of all searches, in one thread.
     """
     with self._lock:
       if source not in self._shared:
         calls = backends.calls_of(self.backend, source)
         if not sources.of(source).guided or self._terminal_is_valued:
-          # Nothing is known of the questions but their text.
+          # Without gold answers there is no reward.
           calls = calls.replace(reward=None)
         if calls.score is None:
           calls = calls.replace(score=_no_opinion)
@@ -395,7 +396,7 @@ class Solver:
   def _search(
     self, each: Asked, heard: Callable[[Tree], None] | None
   ) -> Search[Solution]:
-    """Searches for one question's solution."""
+    """Solves one question, by a search or by samples."""
     problem, budget = each.problem, each.budget
     if budget.source.guided:
       config, tree = self._search_config(budget), Tree(problem)
@@ -407,7 +408,7 @@ class Solver:
     return (yield from self._sampled(problem, each))
 
   def _sampled(self, problem: Problem, each: Asked) -> Search[Solution]:
-    """Chooses among sampled solutions."""
+    """Samples solutions, and chooses one."""
     budget = each.budget
     options: dict[str, Any] = {"name": each.name}
     sample = sampling.solutions
@@ -418,16 +419,16 @@ class Solver:
       how = self._config.eval.search.trajectory_value
       options["trajectory_value"] = how
     count = budget.source.count(budget.samples)
-    found = yield from sample(problem, count, each.seed, **options)
-    answers = [one.answer for one in found]
+    samples = yield from sample(problem, count, each.seed, **options)
+    answers = [solution.answer for solution in samples]
     if budget.how.needs_values:
-      chosen = choose.best([one.value for one in found])
+      chosen = choose.best([solution.value for solution in samples])
     else:
       chosen = choose.majority(answers)
-    tokens = sum(one.tokens for one in found)
+    tokens = sum(solution.tokens for solution in samples)
     if chosen is None:
       return Solution((), None, None, tokens)
-    steps, values = found[chosen].steps, None
+    steps, values = samples[chosen].steps, None
     if self._valued:
       valued = yield [
         requests.score(problem.question, steps[:at], [text])
@@ -437,7 +438,7 @@ class Solver:
     return Solution(steps, answers[chosen], values, tokens)
 
   def _of_tree(self, tree: Tree) -> Solution:
-    """Returns the trajectory that a search answers with."""
+    """Returns the trajectory that answers a search's question."""
     config = self._config.eval
     select = config.answer_select if self._valued else "majority"
     how = config.search.trajectory_value
@@ -452,19 +453,19 @@ class Solver:
 
 
 def _streamed(call: Any) -> Any:
-  """Returns a callable with `submit`."""
+  """Returns a callable that has `submit`, for rows of many searches."""
   return call if hasattr(call, "submit") else Batched(call)
 
 
 def _timed(search: Search[Solution]) -> Search[Solution]:
-  """Adds the seconds that it took."""
+  """Adds the search's wall time to its solution."""
   began = time.monotonic()
   solution = yield from search
   return dataclasses.replace(solution, seconds=time.monotonic() - began)
 
 
 def _heard(search: Search[Tree], heard: Callable[[], None]) -> Search[Tree]:
-  """Searches, and calls `heard` whenever the tree may have grown."""
+  """Runs a search, and calls `heard` whenever its tree may have grown."""
   found = None
   while True:
     try:
@@ -477,6 +478,6 @@ def _heard(search: Search[Tree], heard: Callable[[], None]) -> Search[Tree]:
 
 
 def _no_opinion(questions, prefixes, rows) -> list[np.ndarray]:
-  """Scores every step 0, in the place of a missing reward model."""
+  """Scores every step 0, in place of a missing reward model."""
   del questions, prefixes
   return [np.zeros(len(row), np.float32) for row in rows]

@@ -1,8 +1,8 @@
-"""The stage that compares methods and reward models on the held-out problems.
+"""The study stage: compares methods and reward models on held-out problems.
 
-Everything is written down by problem, as `evaluation/solutions.py` says, below
-round_k/study/MODEL/METHOD/SPLIT; MODEL is "policy" where no reward model has a
-say. `study_tables.py` makes tables of these records alone.
+Records are written by problem (see `evaluation/solutions.py`) to
+round_k/study/MODEL/METHOD/SPLIT, where MODEL is "policy" for methods without a
+reward model. `study_tables.py` makes tables from these records alone.
 """
 
 import dataclasses
@@ -31,15 +31,15 @@ from rstar_jax.types import Problem
 
 
 def study(context: Context, round_: int) -> None:
-  """Runs all that `config.study` names with the models of a round.
+  """Runs the methods and reward models of `config.study` on a round.
 
   Args:
     context: the run.
     round_: from 1.
 
   Raises:
-    ValueError: two reward models would have one folder, or a method is there
-      that was made with other settings.
+    ValueError: two reward models would share a folder, or a finished method was
+      made with other settings.
   """
   config = context.config.study
   names = [layout.UNGUIDED, *config.rewards]
@@ -53,7 +53,7 @@ def study(context: Context, round_: int) -> None:
   alone = [each for each in config.methods if not sources.of(each).guided]
   guided = [each for each in config.methods if sources.of(each).guided]
   _search(context, round_, "", alone)
-  # Of samples that ended early nothing but the majority is known.
+  # Samples that stopped early serve the majority vote alone.
   if not solvers.stops_samples(config):
     shared = [each for each in alone if sources.of(each).shared]
     guided = shared + guided
@@ -66,13 +66,13 @@ def study(context: Context, round_: int) -> None:
 
 
 def folder_of(context: Context, round_: int, model: str) -> store.Path:
-  """Returns where the records of a reward model, or of "policy", are."""
+  """Returns the folder of the records of a reward model, or of "policy"."""
   name = model.replace(":", "_").strip("./").replace("/", "_")
   return context.folder(round_, layout.STUDY) / name
 
 
 def _done(context: Context, folder: store.Path) -> bool:
-  """Says whether a method is finished, with what the config says now.
+  """Returns whether a method is finished, with the config's settings.
 
   Raises:
     ValueError: it was made with other settings.
@@ -80,15 +80,15 @@ def _done(context: Context, folder: store.Path) -> bool:
   info = manifests.read(folder)
   if info is None:
     return False
-  # A setting that was not there yet had its default; there were as many samples
-  # as rollouts.
+  # A setting that is newer than the records counts as its default, except that
+  # earlier versions drew as many samples as rollouts.
   made_with = info["made_with"]
-  found = dataclasses.asdict(StudyConfig()) | made_with
-  found["samples"] = made_with.get("samples", found["trajectories"])
+  previous = dataclasses.asdict(StudyConfig()) | made_with
+  previous["samples"] = made_with.get("samples", previous["trajectories"])
   differing = ", ".join(
-    f"{name}={found[name]!r} and not {value!r}"
+    f"{name}={previous[name]!r} and not {value!r}"
     for name, value in _settings(context).items()
-    if found[name] != value
+    if previous[name] != value
   )
   if differing:
     raise ValueError(
@@ -99,7 +99,7 @@ def _done(context: Context, folder: store.Path) -> bool:
 
 
 def _settings(context: Context) -> dict[str, Any]:
-  """Returns what of the study's config shapes the records of a method."""
+  """Returns the study's settings that a method's records depend on."""
   fields = dataclasses.asdict(context.config.study)
   for name in ("methods", "rewards", "top_k"):
     del fields[name]
@@ -107,7 +107,7 @@ def _settings(context: Context) -> dict[str, Any]:
 
 
 def _at(top: store.Path, method: str) -> store.Path:
-  """Returns the folder of a method; a plugin's name makes one too."""
+  """Returns the folder of a method, which may be a plugin's name."""
   return top / layout.split_name(method)
 
 
@@ -119,8 +119,8 @@ def _search(
   Args:
     context: the run.
     round_: from 1.
-    reward: the reward model; "" is none.
-    methods: by which problems are solved.
+    reward: name of the reward model; "" is none.
+    methods: names of methods.
   """
   top = folder_of(context, round_, reward or layout.UNGUIDED)
   left = {
@@ -129,7 +129,7 @@ def _search(
     if not _done(context, folder := _at(top, method))
   }
   if reward and context.config.extract.needs_trees:
-    # Earlier versions have kept no values.
+    # Earlier versions wrote a summary, and no values.
     folder = top / layout.HELD_OUT
     if not any(_done(context, each) for each in (top / layout.QUALITY, folder)):
       left[folder] = _held_out(context, round_, folder)
@@ -140,7 +140,7 @@ def _search(
   for folder, shards in left.items():
 
     def info(shards=shards) -> dict[str, Any]:
-      # What searchers know of the policy.
+      # Searchers write the policy's number of parameters there.
       first = records.header(shards[0].path) if shards else {}
       return {"made_with": _settings(context), **first.get("info", {})}
 
@@ -161,12 +161,12 @@ class Searcher:
       reward_model="" if own else reward,
     )
     self._calls: dict[str, Calls] = {}
-    # What a method took is measured while no other shard is searched.
+    # One call at a time, since each method's cost is measured.
     self.load = Load(1)
     self._backend.warm_up()
 
   def __call__(self, shards: Sequence[Shard]) -> None:
-    """Writes records, method by method."""
+    """Writes the records of shards, method by method."""
     folders: dict[str, list[Shard]] = {}
     for shard in shards:
       folders.setdefault(shard.units[0].method, []).append(shard)
@@ -200,7 +200,7 @@ class Searcher:
     shards: Sequence[Shard],
     units: units_lib.Units,
   ) -> None:
-    """Finds the units of a method's shards."""
+    """Makes the missing rows of a method's shards."""
     config = self._context.config
     files = {
       _key(unit): shard.path.relative_to(folder)
@@ -260,7 +260,7 @@ class Searcher:
     return {each.path: each for each in pools.parts(folders)}
 
   def _value(self, part: list[Unit], name: store.Path) -> list[units_lib.Rows]:
-    """Values the trees of held-out problems, whose first ones are in a file."""
+    """Values held-out problems' trees; `name` is the file of the first ones."""
     context = self._context
     wanted = {unit.problem.id for unit in part}
     found = {
@@ -278,7 +278,7 @@ def _key(unit: Unit) -> tuple[str, str]:
 
 
 def _shards(context: Context, method: str, folder: store.Path) -> list[Shard]:
-  """Returns the shards of a method, of all splits."""
+  """Returns the shards of a method over all splits."""
   shards: list[Shard] = []
   for split, problems in splits(context.config):
     shards += cut(
@@ -293,8 +293,9 @@ def _shards(context: Context, method: str, folder: store.Path) -> list[Shard]:
 def _held_out(context: Context, round_: int, folder: store.Path) -> list[Shard]:
   """Returns shards of the problems that no model was trained on.
 
-  They are of the rounds whose trees the round's models learn from, a shard for
-  each file of trees that has any, under its name. Questions are with the trees.
+  They come from the rounds whose trees the round's models learn from. Each file
+  of trees with such problems has a shard, under the file's name. Units have no
+  question, which is in the tree.
   """
   seed, one_in = context.config.seed, ppm.one_in(context.config)
   shards = []
@@ -312,13 +313,13 @@ def _held_out(context: Context, round_: int, folder: store.Path) -> list[Shard]:
 
 
 def _measure(context: Context, round_: int, reward: str) -> None:
-  """Says how good a reward model is, by its values on held-out trees."""
+  """Measures a reward model's quality by its values on held-out trees."""
   top = folder_of(context, round_, reward)
   folder = top / layout.QUALITY
   if _done(context, folder):
     return
   if context.host.leads:
-    found = quality.summary(each_row(top / layout.HELD_OUT))
-    found["reward"] = reward
-    records.write_shard(folder / records.shard_name(0, 1), [found])
+    summary = quality.summary(each_row(top / layout.HELD_OUT))
+    summary["reward"] = reward
+    records.write_shard(folder / records.shard_name(0, 1), [summary])
   finish(context.host, folder, lambda: {"made_with": _settings(context)})

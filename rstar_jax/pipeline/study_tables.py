@@ -1,6 +1,6 @@
-"""The tables of what a study and an evaluation have written down.
+"""The tables of a study's and an evaluation's records.
 
-`study.py` says which files these are made of.
+`study.py` describes the files that they are made from.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from rstar_jax.storage import layout, manifests, records, store
 
 
 def read(folder: store.Path) -> list[dict[str, Any]]:
-  """Returns the records of all that is finished of a study.
+  """Returns the records of all finished methods of a study.
 
   Args:
     folder: round_k/study of a run.
@@ -29,7 +29,7 @@ def read(folder: store.Path) -> list[dict[str, Any]]:
 
 
 def _methods(folder: store.Path) -> list[str]:
-  """Returns the names of the folders of methods, those of plugins last."""
+  """Returns the names of methods' folders, those of plugins last."""
   found = {
     name
     for model in store.children(folder)
@@ -41,7 +41,7 @@ def _methods(folder: store.Path) -> list[str]:
 
 
 def _models(folder: store.Path, method: str) -> list[store.Path]:
-  """Returns the folders that a method may have, one a model."""
+  """Returns the folders that a method may have, one per model."""
   return [folder / model / method for model in store.children(folder)]
 
 
@@ -52,10 +52,10 @@ def _rank(folder: store.Path) -> tuple[bool, bool, str]:
 
 
 def render(context: Context, round_: int) -> str:
-  """Returns the tables of all that is finished of a round's study.
+  """Returns the tables of all finished methods of a round's study.
 
-  They are written to round_k/study/tables.md too, but for the one of time:
-  two runs of a config end with the same files.
+  All but the table of times are written to round_k/study/tables.md too: two
+  runs of one config write the same bytes, and times differ.
 
   Raises:
     ValueError: nothing is finished.
@@ -93,7 +93,7 @@ def render(context: Context, round_: int) -> str:
 
 
 def compare(context: Context, other: store.Path, round_: int | None) -> str:
-  """Compares this run with another, on the problems that both have solved.
+  """Compares this run with another, on the problems that both evaluated.
 
   Args:
     context: the first run.
@@ -125,7 +125,7 @@ def compare(context: Context, other: store.Path, round_: int | None) -> str:
     top = folder / layout.round_name(round_)
     rows = read(top / layout.STUDY)
     if manifests.read(top / "eval") is not None:
-      # Of a method that a study has too, the study says more.
+      # Where a study has the method too, its records say more.
       taken = {(row["split"], row["source"]) for row in rows}
       rows += [
         each

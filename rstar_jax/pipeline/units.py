@@ -1,15 +1,15 @@
-"""Finds the units of a stage, and keeps each as soon as it is found.
+"""Finds the units of a stage, and journals each as soon as it is done.
 
-The bytes of a unit do not depend on the other units, their order, the host or
-the number in flight. So one run of the driver finds all that is yet to be found
-of some shards. What is found goes into a journal beside the shard that will
-hold it. A shard whose units are all there is written, and its journals are
-removed. A process that is killed loses the units in flight and no others; of
-long ones what is there so far may be kept, too.
+A unit's bytes do not depend on other units, their order, the host or the number
+in flight. So one run of the driver makes all missing units of several shards.
+Each finished unit goes into a journal beside its shard. Once all units of a
+shard are there, the shard is written and its journals are removed. A killed
+process loses only the units in flight; a long unit may also journal its
+progress.
 
-Two processes may find the same shard, where one was thought dead. Each has a
-journal of its own; whichever ends first writes the shard, and the other one,
-which would write the same bytes, may find that it is there.
+Two processes may work on one shard, if the first was taken for dead. Each has
+its own journal. The first to finish writes the shard; the other would write the
+same bytes, and may find the shard there.
 """
 
 import collections
@@ -34,14 +34,14 @@ from rstar_jax.search.requests import Calls, Kind, Search
 from rstar_jax.storage import json_io, layout, metrics, records, stopping, store
 from rstar_jax.storage.journal import Journal
 
-# What a unit adds to the files of its shard: rows by the prefix of a file.
+# The rows that a unit adds to its shard's files, by the file's prefix.
 Rows = dict[str, list[dict[str, Any]]]
 
-# A journal, or one of its objects in a bucket.
+# The name of a journal, or of one of its objects in a bucket.
 _JOURNAL = re.compile(
   rf"({layout.BEGUN}(shard-\d+-of-\d+)(?:-\d+)?-[0-9a-f]+\.jsonl)(?:\.\d+)?"
 )
-# Between two sendings of journals to a bucket.
+# Seconds between two uploads of journals to a bucket.
 _SECONDS = 1.0
 
 
@@ -61,20 +61,20 @@ def of_stage(
   *more: Any,
   load: Load | None = None,
 ) -> "Units":
-  """Returns the units of a stage, which writes metrics after each shard.
+  """Returns the units of a stage, with metrics written after each shard.
 
   Args:
     context: the run.
-    round_: from 0; the step of the metrics.
+    round_: from 0; also the metrics' step.
     stage: prefix of the metrics' names.
-    backend: the models.
-    shards: those that this process finds.
-    description: what the stage does, for people.
-    *more: what decides the bytes of units, beside stage, round and config.
-    load: counts the units that are left, with those of other threads.
+    backend: the models, whose usage is written.
+    shards: the shards that this process makes.
+    description: label of the progress bar, after the round.
+    *more: what decides units' bytes in addition to stage, round and config.
+    load: counts unfinished units, those of other threads included.
   """
   checks.check_bound(context.config, context.workdir)
-  # A run may get more rounds at the end.
+  # Rounds may be added at the end of a run.
   bound = identity_lib.identity(context.config)
   del bound["rounds"]
 
@@ -96,11 +96,11 @@ def of_stage(
 
 
 class Units:
-  """Units of a stage that this process finds; a context manager.
+  """The units that this process makes for a stage; a context manager.
 
   Attributes:
-    missing: number of units that journals and shards lacked at first.
-    passed_over: damaged or cut lines of the journals.
+    missing: number of units that neither shards nor journals had at the start.
+    passed_over: damaged or truncated lines of the journals.
   """
 
   def __init__(
@@ -114,15 +114,15 @@ class Units:
     host: int = 0,
     load: Load | None = None,
   ):
-    """Reads the journals of shards, whichever host wrote them.
+    """Reads the journals of shards, of all hosts.
 
     Args:
       shards: the shards.
-      identity: JSON-able; units are taken from journals of this one alone.
+      identity: JSON-able; journalled units of another identity are not used.
       description: label of the progress bar.
-      written: called after each shard with the bar and with what searches
-        asked so far.
-      host: number of this process, for who looks at the folder.
+      written: called after each shard with the bar, and the usage of each kind
+        of callable so far.
+      host: index of this process, a part of its journals' names.
       load: see `of_stage`.
     """
     self._load = load or Load(1)
@@ -160,7 +160,7 @@ class Units:
     )
 
   def kept(self, unit: Unit) -> "Kept":
-    """Returns what is there of a unit that is still to be found."""
+    """Returns the journalled progress of an unfinished unit."""
     return Kept(*self._places[_name(unit)])
 
   def __enter__(self) -> "Units":
@@ -186,12 +186,12 @@ class Units:
     in_flight: int,
     methods: Collection[str] | None = None,
   ) -> None:
-    """Finds all missing units by searches of their own.
+    """Makes all missing units, each by a search of its own.
 
     Args:
-      make: returns the search of a unit, and the callables that it asks.
+      make: returns the search of a unit, and the callables that it needs.
       in_flight: most searches at once.
-      methods: those of the units; None is all.
+      methods: makes only units of these; None is all.
     """
     wanted = [
       (part, place)
@@ -212,11 +212,11 @@ class Units:
   def search_shards(
     self, make: Callable[[list[Unit]], Sequence[Rows]], method: str = ""
   ) -> None:
-    """Finds missing units shard by shard, always together.
+    """Makes missing units, all units of a shard in one call.
 
     Args:
-      make: returns the rows of all units of a shard by the method.
-      method: that of the units.
+      make: returns the rows of a shard's units of that method.
+      method: makes only units of this one.
     """
     for part in self._parts:
       units = part.shard.units
@@ -245,7 +245,7 @@ class Units:
       self._save()
 
   def _save(self) -> None:
-    """Sends to the bucket what it lacks of the journals."""
+    """Uploads the new lines of the journals to the bucket."""
     for part in self._parts:
       try:
         part.save()
@@ -254,10 +254,10 @@ class Units:
 
 
 class Kept:
-  """The part of an unfinished unit that is kept.
+  """The journalled progress of an unfinished unit.
 
   Attributes:
-    times: how often something was kept of it, by whichever process.
+    times: how often progress was kept, by any process.
   """
 
   def __init__(self, part: "_Part", place: int):
@@ -266,14 +266,14 @@ class Kept:
       self.times += 1
 
   def rows(self) -> Rows:
-    """Returns what was kept last; {} if nothing was."""
+    """Returns the rows that were kept last; {} for none."""
     return self._part.rows(self._place, self.times) if self.times else {}
 
   def keep(self, rows: Rows) -> None:
-    """Keeps what a process that is killed shall not lose.
+    """Journals progress, so that a killed process does not lose it.
 
     Args:
-      rows: all that there is of the unit so far; no file has them.
+      rows: all rows of the unit so far; they are in no file yet.
     """
     with stopping.deferred():
       self._part.keep(self._place, rows, self.times + 1)
@@ -291,17 +291,17 @@ def _done(shards: Sequence[Shard]) -> list[bool]:
 
 
 class _Part:
-  """A shard that is not written yet, and the journals of what is there of it.
+  """A shard that is not written yet, and the journals of its units.
 
-  Each process appends to a journal of its own: one that was killed may have
-  left half a line, and one that is late to end does no harm.
+  Each process appends to a journal of its own: a killed one may have left half
+  a line, and one that was taken for dead may still append.
 
   Attributes:
     shard: the shard.
     path: its path.
-    left: places in `shard.units` of those that are not there.
-    problems_left: how many units of a problem are not there, by its id.
-    passed_over: damaged or cut lines of the journals.
+    left: indices in `shard.units` of the unfinished units.
+    problems_left: number of unfinished units by problem id.
+    passed_over: damaged or truncated lines of the journals.
   """
 
   def __init__(
@@ -328,12 +328,12 @@ class _Part:
     self.problems_left = collections.Counter(
       shard.units[place].problem.id for place in self.left
     )
-    # Held where a journal is sent, or given up.
+    # Held while a journal is uploaded, or closed.
     self._lock = threading.Lock()
     self._over = False
 
   def in_order(self) -> list[int]:
-    """Returns `left` problem by problem, so that long and short ones mix."""
+    """Returns `left` problem by problem, so that methods mix in a batch."""
     units = self.shard.units
     first: dict[str, int] = {}
     for place, unit in enumerate(units):
@@ -345,13 +345,13 @@ class _Part:
     return json_io.digest([key, time]) if time else key
 
   def has(self, place: int, time: int = 0) -> bool:
-    """Says whether a journal has a unit; see `keep`."""
+    """Returns whether a journal has a unit, or its progress; see `keep`."""
     return self._journal is not None and (
       self._key(place, time) in self._journal
     )
 
   def rows(self, place: int, time: int = 0) -> Rows:
-    """Returns the rows of a unit that a journal has."""
+    """Returns a unit's rows from the journal; see `keep`."""
     assert self._journal is not None
     return self._journal.get(self._key(place, time))["rows"]
 
@@ -359,9 +359,9 @@ class _Part:
     """Puts rows into the journal.
 
     Args:
-      place: of the unit.
-      rows: of the unit, or what there is of them.
-      time: 0 if the unit is done, else how often something was kept before.
+      place: index of the unit.
+      rows: all rows of the unit so far.
+      time: 0 if the unit is done, else the number of this progress, from 1.
     """
     if self._journal is None:
       self._journal = self._open()
@@ -369,7 +369,7 @@ class _Part:
     self._journal.put(self._key(place, time), entry)
 
   def put(self, place: int, rows: Rows) -> int:
-    """Keeps what was found; returns how many problems this finished, 0 or 1."""
+    """Journals a unit; returns how many problems that finished, 0 or 1."""
     self.keep(place, rows)
     self.left.remove(place)
     problem = self.shard.units[place].problem.id
@@ -377,7 +377,7 @@ class _Part:
     return int(not self.problems_left[problem])
 
   def save(self) -> None:
-    """Sends the journal to the bucket, if it is in one."""
+    """Uploads the journal, if its folder is in a bucket."""
     with self._lock:
       if self._journal is not None and not self._over:
         self._journal.save()
@@ -389,7 +389,7 @@ class _Part:
     try:
       files = self._files()
     except (OSError, ValueError):
-      # Another process has written it meanwhile, and removed our journal.
+      # Another process may have written the shard, and removed our journal.
       if not self.shard.done():
         raise
     else:
@@ -404,7 +404,7 @@ class _Part:
           store.remove(self._folder / name)
 
   def _files(self) -> Rows:
-    """Returns the rows of each file, as a later process would read them."""
+    """Returns each file's rows, as a later process would read them."""
     files: Rows = {prefix: [] for prefix in self.shard.prefixes}
     for place in range(len(self._keys)):
       for prefix, rows in self.rows(place).items():
@@ -423,7 +423,7 @@ class _Part:
 
 
 def _check(entry: Any) -> None:
-  """Raises `outside.Bad` for an entry that is not what was put."""
+  """Raises `outside.Bad` for an entry whose rows do not have its hash."""
   if not isinstance(entry, dict) or json_io.digest(
     entry.get("rows")
   ) != entry.get("sha256"):

@@ -1,11 +1,11 @@
-"""Work that is divided: items to results, and shards to files.
+"""Divides work: maps items to results, and shards to files.
 
-Who computes an item is not said, and changes nothing: a function's result, or
-the file that it writes, depends on the item alone. What is done and what is
-left is in the workdir, and nowhere else. So a backend may give an item to a
-second process when the first one seems to be dead.
+A backend chooses which process computes an item. The choice changes nothing: a
+function's result, or the file that it writes, depends on the item alone, and
+only the workdir records what is done. So a backend may give an item to a second
+process when the first one seems dead.
 
-`Local` is the backend that a run has by itself; `on_ray.py` has another one.
+`Local` is the default backend; `on_ray.py` has another one.
 """
 
 import collections
@@ -36,13 +36,13 @@ class Run(Protocol):
 
 
 class Turns(Generic[Item]):
-  """Whose turn it is: which searcher gets which shard.
+  """Assigns shards to searchers.
 
-  Shards go in their order, those that were lost before all others. A searcher
-  has a turn as soon as it has room, in the order in which they had.
+  Shards are given out in order, lost ones first. Searchers are served in the
+  order in which they had room.
 
   Attributes:
-    left: what nobody has.
+    left: shards that no searcher has.
   """
 
   def __init__(self, shards: Iterable[Item]):
@@ -50,11 +50,11 @@ class Turns(Generic[Item]):
     self._room: collections.deque[int] = collections.deque()
 
   def has_room(self, searcher: int) -> None:
-    """Notes that a searcher may have a shard more."""
+    """Notes that a searcher has room for one more shard."""
     self._room.append(searcher)
 
   def gone(self, searcher: int) -> None:
-    """Notes that a searcher has no room any more."""
+    """Notes that a searcher has no room any longer."""
     while searcher in self._room:
       self._room.remove(searcher)
 
@@ -63,19 +63,19 @@ class Turns(Generic[Item]):
     self.left.appendleft(shard)
 
   def take(self) -> Iterator[tuple[int, Item]]:
-    """Yields turns while there are searchers with room, and shards."""
+    """Yields (searcher, shard) while there are both."""
     while self.left and self._room:
       yield self._room.popleft(), self.left.popleft()
 
 
 class Load:
-  """How many problems the models of a host are at; threads share it."""
+  """Counts the problems that a host's models are working on; thread-safe."""
 
   def __init__(self, full: int):
-    """Starts with none.
+    """Starts with no problems.
 
     Args:
-      full: so many keep the models busy, at least 1.
+      full: number of problems that keeps the models busy, at least 1.
     """
     self._full = full
     self._calls = self._left = 0
@@ -89,7 +89,7 @@ class Load:
       self._changed.notify_all()
 
   def end(self, count: int) -> None:
-    """Takes away problems that were done, or are given up."""
+    """Subtracts problems that are done or given up."""
     with self._changed:
       self._left -= count
       self._changed.notify_all()
@@ -103,7 +103,7 @@ class Load:
     """Returns when fewer problems are left than keep the models busy.
 
     Args:
-      calls: that were made so far; those that have not begun are waited for.
+      calls: number of calls made so far; those that have not begun are awaited.
     """
     with self._changed:
       self._changed.wait_for(lambda: self._calls >= calls and self.room)
@@ -113,14 +113,14 @@ class Searcher(Protocol):
   """The models of a stage on one host, which search its problems.
 
   Attributes:
-    load: what all calls are at. A shard that has but a few problems left does
-      not keep the models busy, and then another call may begin in a thread.
+    load: counts the problems of all calls. A shard with few problems left does
+      not keep the models busy; then another thread may begin a call.
   """
 
   load: Load
 
   def __call__(self, shards: Sequence[Shard]) -> None:
-    """Writes the files of shards; what is there of them is not made again."""
+    """Writes the files of shards; finished units are not made again."""
     ...
 
 
@@ -130,13 +130,13 @@ class Work(Protocol):
   def map(
     self, function: Callable[[Item], Result], items: Iterable[Item]
   ) -> Iterator[tuple[Item, Result]]:
-    """Yields each item with its result, in the order in which they finish.
+    """Yields each item with its result, in order of completion.
 
     Args:
-      function: of a module's top level, or a `functools.partial` of one: it is
-        sent to other processes, as items and results are. It may be called
-        again with an item, or twice at once, where a process was thought dead;
-        so a file is written as a whole (`records.write_shard`).
+      function: at a module's top level, or a `functools.partial` of one: it is
+        pickled, as items and results are. If a process was taken for dead, it
+        may be called with an item again, or twice at once; so it writes files
+        atomically (`records.write_shard`).
       items: taken a few at a time, as there is room.
 
     Raises:
@@ -148,14 +148,14 @@ class Work(Protocol):
   def search(
     self, run: Run, make: Callable[[Any], Searcher], shards: Sequence[Shard]
   ) -> None:
-    """Writes the files of shards, by searchers that hold models.
+    """Writes the files of shards, with searchers that hold models.
 
     Args:
       run: the run, as this process has opened it.
-      make: makes a searcher of an open run, once on each host. A class, or
-        a `functools.partial` of one: it may be sent to other processes.
-      shards: of the whole stage. When this returns, other hosts may still be
-        at theirs; `shards.finish` waits for them.
+      make: makes a searcher for an open run, once per host. A class, or a
+        `functools.partial` of one: it may be pickled.
+      shards: all shards of the stage. When this returns, other hosts may still
+        be working on theirs; `shards.finish` waits for them.
 
     Raises:
       Exception: what a searcher raised.
@@ -164,18 +164,18 @@ class Work(Protocol):
 
 
 class Local:
-  """This machine: processes of it for functions, this one for a search.
+  """This machine: a pool of processes for `map`, this process for `search`.
 
-  A run on several hosts has no more than its files in common: host i of N makes
-  every Nth shard.
+  Hosts of a run share files and nothing else: host i of N makes every Nth
+  shard.
   """
 
   def __init__(self, processes: int | None = None):
     """Starts nothing yet.
 
     Args:
-      processes: how many; None is the number of cores. With one the caller
-        computes.
+      processes: number of processes; None is the number of cores. With 1 the
+        calling process computes.
     """
     self._processes = processes or os.cpu_count() or 1
 
@@ -186,7 +186,7 @@ class Local:
     if self._processes == 1:
       yield from ((each, function(each)) for each in items)
       return
-    # Not forked: threads of jax may hold locks.
+    # Spawned, since a fork would copy locks that jax's threads may hold.
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(self._processes, context)
     try:
@@ -212,7 +212,7 @@ def _as_completed(
   items: Iterable[Item],
   ahead: int,
 ) -> Iterator[tuple[Item, Result]]:
-  """Yields results as they finish, with at most so many items submitted."""
+  """Yields results as they finish, with at most `ahead` items submitted."""
   left = iter(items)
   running: dict[concurrent.futures.Future, Item] = {}
   while True:
