@@ -117,7 +117,7 @@ class Ppm:
     self._judge = judge
 
   def right(self, question: str, path: Prefix) -> bool:
-    """Says whether a path is right so far."""
+    """Returns whether a path is right so far."""
     return self._judge(question, path)[1] == tree_lib.RIGHT
 
   def value(self, question: str, path: Prefix) -> float:

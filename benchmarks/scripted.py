@@ -254,7 +254,7 @@ class Checker:
     return ExecResult("ok", printed)
 
   def right(self, path: Prefix) -> bool:
-    """Says whether a path is right so far."""
+    """Returns whether a path is right so far."""
     return self._judged(path)[1] == RIGHT
 
   def first_wrong(self, path: Prefix) -> Prefix:

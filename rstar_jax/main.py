@@ -220,7 +220,7 @@ def check_folder() -> None:
 
 
 def _of_no_run() -> bool:
-  """Says whether the command wants no folder, and none was named."""
+  """Returns whether the command wants no folder, and none was named."""
   stage, round_ = _STAGE.value, _ROUND.value
   asked = stage == "solve" and not round_ and _CONFIG.value is not None
   return _WORKDIR.value is None and (stage == "check" or asked)

@@ -65,7 +65,7 @@ class Replay:
 
   @property
   def over(self) -> bool:
-    """Says whether all expansions have ended."""
+    """Returns whether all expansions have ended."""
     return not any(self._left)
 
   def ready(self) -> list[tuple[int, list[int], int]]:

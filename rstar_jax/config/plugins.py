@@ -35,7 +35,7 @@ class PluginError(ValueError):
 
 
 def names_one(text: str) -> bool:
-  """Says whether a field's value is the name of a plugin."""
+  """Returns whether a field's value is the name of a plugin."""
   return bool(_NAME.fullmatch(text)) and text.partition(":")[0] not in _OTHERS
 
 

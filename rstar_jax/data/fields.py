@@ -65,7 +65,7 @@ def level_of(value: Any) -> int | None:
 
 
 def kind_of(value: Any) -> str:
-  """Says what a value is, for messages."""
+  """Describes a value, for messages."""
   if value is None:
     return "null"
   if isinstance(value, Number):

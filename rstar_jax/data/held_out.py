@@ -7,7 +7,7 @@ from rstar_jax import rng
 
 
 def is_held_out(seed: int, problem_id: str, one_in: int) -> bool:
-  """Says whether a problem is kept out of training.
+  """Returns whether a problem is kept out of training.
 
   Args:
     seed: the run's root seed.

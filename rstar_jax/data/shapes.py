@@ -68,7 +68,7 @@ class Shape:
   joined: bool = False
 
   def fits(self, row: Mapping) -> bool:
-    """Says whether a row has this shape's fields."""
+    """Returns whether a row has this shape's fields."""
     return {self.question, self.answer, *self.required} <= row.keys()
 
 

@@ -152,7 +152,7 @@ def settled(
 
 
 def valued(records: Sequence[Record]) -> bool:
-  """Says whether any solution has a reward model's value."""
+  """Returns whether any solution has a reward model's value."""
   return any(
     each["value"] is not None
     for record in records

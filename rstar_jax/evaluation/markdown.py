@@ -264,7 +264,7 @@ def _whole(row: Mapping[str, Any], groups: Mapping[Group, list]) -> bool:
 
 
 def _usual(row: Mapping[str, Any]) -> bool:
-  """Says whether a row has the choice that stands for its method."""
+  """Returns whether a row has the choice that stands for its method."""
   source = sources.of(row["method"])
   if source.shared and row["reward"] is None:
     return row["choice"] == "majority"

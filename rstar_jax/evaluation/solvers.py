@@ -82,7 +82,7 @@ def in_flight(method: str, config: Config) -> int:
 
 
 def stops_samples(study: StudyConfig) -> bool:
-  """Says whether samples may end early, on which no model has a say."""
+  """Returns whether samples may end early, on which no model has a say."""
   return study.early_stop and study.early_choice == "majority"
 
 

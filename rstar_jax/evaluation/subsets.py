@@ -26,7 +26,7 @@ _TRIED = 128
 
 
 def exchangeable(record: Record) -> bool:
-  """Says whether any units of a record might have come first."""
+  """Returns whether any units of a record might have come first."""
   return sources.of(record["source"]).independent and not record.get("stop")
 
 

@@ -59,7 +59,7 @@ def _library():
 
 
 def same(one: str, two: str) -> bool:
-  """Says whether two expressions are equal wherever both are defined.
+  """Returns whether two expressions are equal wherever both are defined.
 
   Args:
     one: LaTeX without spaces.
@@ -104,7 +104,7 @@ def _constants(text: str, other: str) -> str:
 
 
 def same_relation(one: str, two: str) -> bool:
-  """Says whether two equations or inequalities hold at the same points.
+  """Returns whether two equations or inequalities hold at the same points.
 
   They do if one is the other times a constant, positive for inequalities.
 

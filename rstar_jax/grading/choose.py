@@ -133,7 +133,7 @@ def settled(
   key: Key = vote_key,
   confidence: float = 1.0,
 ) -> bool:
-  """Says whether no more answers can change the majority, or are likely to.
+  """Returns whether no more answers can change the majority, or are likely to.
 
   Args:
     answers: so far, in order; None has no vote.
@@ -169,7 +169,7 @@ def fewest(
 def sure(
   weights: Mapping[Hashable, float], left: float, confidence: float
 ) -> bool:
-  """Says whether the heaviest group stays so, or is likely to.
+  """Returns whether the heaviest group stays so, or is likely to.
 
   Args:
     weights, left: as of `leads`; of a confidence below 1, numbers of votes.
@@ -196,7 +196,7 @@ def ahead(votes: Iterable[float]) -> float:
 
 
 def leads(weights: Mapping[Hashable, float], left: float) -> bool:
-  """Says whether the heaviest group stays so, whatever is still to come.
+  """Returns whether the heaviest group stays so, whatever is still to come.
 
   Args:
     weights: group -> weight, in the order of first votes: of equal weights the

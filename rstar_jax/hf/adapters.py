@@ -48,7 +48,7 @@ _INITIAL = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 def is_adapter(folder: pathlib.Path) -> bool:
-  """Says whether a folder on the disk has an adapter.
+  """Returns whether a folder on the disk has an adapter.
 
   Raises:
     ValueError: it has a whole model too, or weights in another form.

@@ -307,7 +307,7 @@ def to_disk(value: np.ndarray, entry: Entry) -> np.ndarray:
 
 
 def take_turns(row: Row) -> bool:
-  """Says whether this and the next row of its tensor take turns."""
+  """Returns whether this and the next row of its tensor take turns."""
   return turning_axis(row) >= 0
 
 

@@ -282,7 +282,7 @@ def find(
 
 
 def _is_pointer(file: pathlib.Path) -> bool:
-  """Says whether a clone has the name of a file's content in its place."""
+  """Returns whether a clone has the name of a file's content in its place."""
   if not store.matches(file.name, *_WANTED, *WEIGHTS, "*.gguf"):
     return False
   # The format allows pointers of fewer than 1024 bytes.

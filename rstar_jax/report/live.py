@@ -256,7 +256,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   do_HEAD = do_GET  # noqa: N815
 
   def _is_for_us(self) -> bool:
-    """Says whether the browser knows whom it asks.
+    """Returns whether the browser knows whom it asks.
 
     A page from elsewhere can have its own name lead to this machine. It may not
     read what only this machine is served.

@@ -157,7 +157,7 @@ def _token(given: flags.FlagValues) -> str:
 
 
 def is_local(host: str) -> bool:
-  """Says whether only this machine reaches an address."""
+  """Returns whether only this machine reaches an address."""
   try:
     return ipaddress.ip_address(host).is_loopback
   except ValueError:

@@ -85,7 +85,7 @@ def keep_in_encoding(backend, written: Mapping[str, Any]) -> None:
 
 
 def _begins(normalizer: Mapping[str, Any]) -> bool:
-  """Says whether a normalizer puts a space before a text."""
+  """Returns whether a normalizer puts a space before a text."""
   doubles = {"Regex": "\\A\u2581"}
   return normalizer["type"] == "Prepend" or normalizer.get("pattern") == doubles
 

@@ -207,7 +207,7 @@ def _before(backend) -> tuple[int, ...]:
 
 
 def _begins(name_or_folder: str) -> bool:
-  """Says whether tokenizer_config.json wants begin-of-text."""
+  """Returns whether tokenizer_config.json wants begin-of-text."""
   from transformers.models.auto import tokenization_auto
 
   fields = tokenization_auto.get_tokenizer_config(name_or_folder)

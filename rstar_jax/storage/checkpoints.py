@@ -209,7 +209,7 @@ def _shapes(tree: Any) -> dict[str, str]:
 
 
 def _tells(record: std_logging.LogRecord) -> bool:
-  """Says whether a record is none of orbax's progress and of its failures.
+  """Returns whether a record is none of orbax's progress and of its failures.
 
   What fails is raised too, after hundreds of lines of tracebacks.
   """

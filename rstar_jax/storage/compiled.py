@@ -47,7 +47,7 @@ def keep(folder: pathlib.Path | str) -> str:
 
 
 def _can_be_written(folder: pathlib.Path) -> bool:
-  """Says whether a folder, which need not be there yet, can be written."""
+  """Returns whether a folder, which need not be there yet, can be written."""
   there = next(each for each in (folder, *folder.parents) if each.exists())
   return os.access(there, os.W_OK)
 

@@ -124,7 +124,7 @@ def remove(folder: epath.PathLike) -> None:
 
 
 def lists_another(path: store.Path) -> bool:
-  """Says whether a manifest was found to list another file of that name."""
+  """Returns whether a manifest was found to list another file of that name."""
   changed = _changed.get(str(path))
   return changed is not None and store.version(path) == changed
 

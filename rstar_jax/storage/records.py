@@ -239,7 +239,7 @@ def each_row(path: epath.PathLike) -> Iterator[dict[str, Any]]:
 
 
 def is_complete(path: epath.PathLike) -> bool:
-  """Says whether a shard is there, and has the size that its header says.
+  """Returns whether a shard is there, and has the size that its header says.
 
   Its rows are not read: whoever reads them compares their hash. Where its
   folder's manifest was found to list another file of that name, it is not.

@@ -137,7 +137,7 @@ class Snapshot:
     ]
 
   def whole(self, folder: str) -> bool:
-    """Says whether a folder has a manifest and all its files, by size.
+    """Returns whether a folder has a manifest and all its files, by size.
 
     `manifests.read` compares their contents too.
     """

@@ -47,7 +47,7 @@ class Stopped(SystemExit):
 
 
 def asked() -> bool:
-  """Says whether the process was told to end."""
+  """Returns whether the process was told to end."""
   return _asked.is_set()
 
 

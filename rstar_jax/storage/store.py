@@ -89,7 +89,7 @@ def path(where: str | Path) -> Path:
 
 
 def is_remote(where: str | Path) -> bool:
-  """Says whether a path is in a bucket."""
+  """Returns whether a path is in a bucket."""
   return str(where).startswith(_SCHEME)
 
 
@@ -211,7 +211,7 @@ def _walk(
 
 
 def matches(name: str, *patterns: str) -> bool:
-  """Says whether a file's own name, without folders, matches a pattern."""
+  """Returns whether a file's own name, without folders, matches a pattern."""
   own = name.rpartition("/")[2]
   return any(fnmatch.fnmatchcase(own, pattern) for pattern in patterns)
 
@@ -256,7 +256,7 @@ def _version_in(info: dict[str, Any]) -> Version:
 
 
 def is_settled(where: Path, version: Version) -> bool:
-  """Says whether whoever writes the file now gives it another version.
+  """Returns whether whoever writes the file now gives it another version.
 
   A clock has ticks: a file on the disk that was written a moment ago could be
   written again within the same one.

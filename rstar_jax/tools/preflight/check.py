@@ -58,7 +58,7 @@ def check(
 
 
 def _writer(config: Config) -> Finding:
-  """Says whether anybody can write a step in round 1."""
+  """Returns whether anybody can write a step in round 1."""
   base = str(models.base(config))
   try:
     knows = False
@@ -75,7 +75,7 @@ def _writer(config: Config) -> Finding:
 
 
 def _trackers(config: Config) -> Findings:
-  """Says whether the trackers that the config names are there."""
+  """Returns whether the trackers that the config names are there."""
   try:
     trackers.check(config.trackers)
   except ValueError as error:

@@ -86,7 +86,7 @@ def _divides(name: str, model: ModelConfig, mesh: AbstractMesh) -> Finding:
 def _search_memory(
   config: Config, model: ModelConfig, where: Slice, mesh: AbstractMesh
 ) -> Finding:
-  """Says whether weights, pages and programs fit."""
+  """Returns whether weights, pages and programs fit."""
   about, has = "search memory", where.chip.usable_bytes
   if not config.engine.pages:
     return Finding(
@@ -126,7 +126,7 @@ def _training(
   name: str,
   grace: float,
 ) -> Findings:
-  """Says whether an update divides and fits, and its checkpoint in time."""
+  """Returns whether an update divides and fits, and its checkpoint in time."""
   field = f"config.{'reinforce.train' if name == 'reinforce' else name}"
   of = programs.training_of(name, config, sharding.row_shards(mesh))
   try:
