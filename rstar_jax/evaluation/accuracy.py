@@ -1,7 +1,7 @@
-"""Computes the accuracy of each method, with intervals, from records alone.
+"""Computes each method's accuracy, with intervals, from records alone.
 
-Every number and table of results.json is made from the records of
-`solutions.py` by the methods of `methods.py`; no model is needed.
+Every number and table of results.json comes from the records of `solutions.py`
+and the methods of `methods.py`; no model is needed.
 """
 
 import dataclasses
@@ -33,41 +33,41 @@ def table(
   normalise: Normalise = vote_key,
   base: Right | None = None,
 ) -> list[dict[str, Any]]:
-  """Computes one row for each split and method that has records.
+  """Computes a row for each split and method that has records.
 
   Args:
     records: the records of one round; see `solutions.py`.
     round_: the round, 0 for the bootstrap model.
     seed: the run's seed; names the bootstrap's resamples.
-    samples: number of samples of majority, best-of-N and pass@k; None takes as
+    samples: number of samples for majority, best-of-N and pass@k; None takes as
       many as cost what the search costs; see `cost.equal_samples`.
     select: how the search's answer is chosen. Without values (no PPM yet) the
-      majority is chosen, and the row says so.
+      majority is chosen, and the row's "select" is "majority".
     k: number of solutions that vote in "top_k", at least 1.
     normalise: answers with the same normal form vote together.
-    base: what the policy of round 0 solves; see `alone`.
+    base: problems that the policy of round 0 solves; see `alone`.
 
   Returns:
     Rows with round, method, split; accuracy, low, high in [0, 1] (95%
-    bootstrap interval over problems); n problems, of which wrong, undecided,
-    failed; tokens_per_problem; samples (null for mcts), select (null but for
-    mcts); levels {level: {"accuracy", "n"}}.
+    bootstrap interval over problems); n, the number of problems, and of these
+    wrong, undecided, failed; tokens_per_problem; samples (null for mcts);
+    select (null except for mcts); levels {level: {"accuracy", "n"}}.
 
   Raises:
-    ValueError: a record comes twice, or has an unknown source or verdict.
+    ValueError: a record is given twice, or has an unknown source or verdict.
   """
   rows = []
   for split, by_source in by_split(records).items():
     count = samples or cost.equal_samples(
       by_source.get("samples", []), by_source.get("mcts", [])
     )
-    found: dict[str, list[Outcome]] = {}
+    by_method: dict[str, list[Outcome]] = {}
     for method, how in METHODS.items():
       group = by_source.get(how.source, [])
       values = choices.valued(group)
       if not group or (how.needs_values and not values):
         continue
-      found[method] = outcomes = solve(
+      by_method[method] = outcomes = solve(
         group, method, count, select, normalise, k
       )
       right = np.array([outcome.right for outcome in outcomes], np.float64)
@@ -94,22 +94,22 @@ def table(
           "levels": _levels(outcomes),
         }
       )
-    if base and "policy" in found:
+    if base and "policy" in by_method:
       name = rng.seed_for(seed, "base", round_, split)
-      solved = _right(found["policy"])
+      solved = _right(by_method["policy"])
       grown = intervals.compare(solved, base.get(split, {}), name)
       if grown is not None:
-        rows[-len(found)]["less"] = {"base": dataclasses.asdict(grown)}
-    if "mcts" in found:
+        rows[-len(by_method)]["less"] = {"base": dataclasses.asdict(grown)}
+    if "mcts" in by_method:
       name = rng.seed_for(seed, "less", round_, split)
-      rows[-1]["less"] = _less(found, name)
-      if "pass@k" in found:
-        rows[-1]["missed"] = _missed(found, by_source["mcts"])
+      rows[-1]["less"] = _less(by_method, name)
+      if "pass@k" in by_method:
+        rows[-1]["missed"] = _missed(by_method, by_source["mcts"])
   return rows
 
 
 def alone(records: Iterable[Record]) -> Right:
-  """Returns what greedy solutions solve: split -> problem -> whether right."""
+  """Returns split -> problem -> whether its greedy solution is right."""
   return {
     split: _right(solve(by_source.get("greedy", []), "policy", 1))
     for split, by_source in by_split(records).items()
@@ -121,9 +121,9 @@ def _right(outcomes: Sequence[Outcome]) -> dict[str, bool]:
 
 
 def _less(
-  found: Mapping[str, Sequence[Outcome]], seed: int
+  by_method: Mapping[str, Sequence[Outcome]], seed: int
 ) -> dict[str, dict[str, Any]]:
-  right = {method: _right(outcomes) for method, outcomes in found.items()}
+  right = {method: _right(outcomes) for method, outcomes in by_method.items()}
   pairs = {
     method: intervals.compare(right["mcts"], right[method], seed)
     for method in _COMPARED
@@ -137,18 +137,18 @@ def _less(
 
 
 def _missed(
-  found: Mapping[str, Sequence[Outcome]], searches: Sequence[Record]
+  by_method: Mapping[str, Sequence[Outcome]], searches: Sequence[Record]
 ) -> dict[str, int]:
-  """Counts problems that the search did not solve, by what was missed.
+  """Counts the problems that the search did not solve, by cause.
 
   Returns:
-    "choice": its tree holds a right answer, and another was chosen; "search":
-    it holds none, and one of the samples of equal cost is right; "policy": none
-    of these is. Problems without samples do not count.
+    "choice": the tree has a right answer, and another was chosen; "search": it
+    has none, but one of the samples of equal cost is right; "policy": neither
+    has one. Problems without samples are left out.
   """
-  sampled = {each.problem_id: each.right for each in found["pass@k"]}
+  sampled = {each.problem_id: each.right for each in by_method["pass@k"]}
   missed = {"choice": 0, "search": 0, "policy": 0}
-  for outcome, record in zip(found["mcts"], searches, strict=True):
+  for outcome, record in zip(by_method["mcts"], searches, strict=True):
     if outcome.right or outcome.problem_id not in sampled:
       continue
     if choices.choose(record, "pass").right:
@@ -170,7 +170,7 @@ def _levels(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
   }
 
 
-# What a search is compared with.
+# Methods that a search is compared with.
 _COMPARED = ("policy", "majority", "best_of_n")
 _MISSED = ("choice", "search", "policy")
 
@@ -179,10 +179,10 @@ def solved(round_: int, trees: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the share of training problems that a round solved.
 
   Args:
-    round_: the round.
-    trees: what the manifest of its trees says.
+    round_: from 1.
+    trees: the manifest of its trees.
   """
-  # Manifests of older runs lack some of these.
+  # Older runs' manifests lack some of these.
   names = ("levels", "easy", "medium", "hard", "generated_tokens")
   return {
     "round": round_,
@@ -202,12 +202,12 @@ _COLUMNS = {
 def markdown(results: Mapping[str, Any]) -> str:
   """Renders results.json, one table per split and one row per round.
 
-  The columns are those of the paper's Tables 3 and 6, with the share of
-  training problems solved (Table 2) beside them.
+  Columns are those of the paper's Tables 3 and 6, and the share of training
+  problems solved (Table 2).
 
   Args:
     results: {"rows": rows of `table`, "solved": [{"round", "share"}]}, and
-      "config", whose `eval.search.method` names a search of the user's.
+      "config", whose `eval.search.method` may name a search plugin.
   """
   search = results.get("config", {}).get("eval", {}).get("search", {})
   own = search.get("method", "mcts")
@@ -264,7 +264,7 @@ def _compared(
   rows: Mapping[tuple[int, str], Mapping[str, Any]],
   columns: Mapping[str, str],
 ) -> list[str]:
-  """Returns a table of what the search of each round gains, [] without one."""
+  """Returns a table of each round's gain by search; [] without searches."""
   searches = {
     number: row
     for (number, method), row in sorted(rows.items())
@@ -297,24 +297,24 @@ def _compared(
 def _grown(
   rows: Mapping[tuple[int, str], Mapping[str, Any]], results: Mapping[str, Any]
 ) -> list[str]:
-  """Says what the newest policy gains over round 0, and what it learnt from."""
+  """Returns the newest policy's gain over round 0, and its training data."""
   last = max(number for number, _ in rows)
-  found = rows.get((last, "policy"), {}).get("less")
+  less = rows.get((last, "policy"), {}).get("less")
   # Results of older runs lack it.
-  if not found:
+  if not less:
     return []
   text = (
     f"The policy alone, round {last} less round 0, paired by problem: "
-    f"{_points(found['base'])}."
+    f"{_points(less['base'])}."
   )
   solved = [each for each in results["solved"] if each["round"] <= last]
   if solved:
     shares = {each["round"]: each["share"] for each in (solved[0], solved[-1])}
-    said = " and ".join(
+    shares_text = " and ".join(
       f"{100 * share:.1f}% in round {number}"
       for number, share in shares.items()
     )
-    text += f" Of the training problems searches solved {said}"
+    text += f" Of the training problems searches solved {shares_text}"
     pairs = [each.get("pairs") for each in results.get("ppm", [])]
     text += (
       f"; the PPM learnt from {pairs[-1]} pairs." if any(pairs[-1:]) else "."
@@ -336,7 +336,7 @@ def _shares(row: Mapping[str, Any]) -> list[str]:
 
 
 def interval(row: Mapping[str, Any] | None) -> str:
-  """Writes a row's accuracy and its interval, in %; "-" for None."""
+  """Formats a row's accuracy and interval, in %; "-" for None."""
   if row is None:
     return "-"
   accuracy, low, high = (100 * row[k] for k in ("accuracy", "low", "high"))

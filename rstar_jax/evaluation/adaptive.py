@@ -1,9 +1,9 @@
-"""Budgets by difficulty: a problem is sampled until its majority is sure.
+"""Budgets by difficulty: a problem is sampled until its majority is certain.
 
 Adaptive consistency (Aggarwal et al. 2023, arXiv 2305.11860; Beta criterion):
-easy problems agree early, and what these leave is there for others. From the
-records of all samples it is known what the rule would have spent, and what it
-gains over spending as much on every problem.
+samples of easy problems agree early, which leaves more of the budget for hard
+ones. The records of all samples give what the rule would have spent, and its
+gain over spending equally on every problem.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from rstar_jax.evaluation.choices import Normalise, Record
 from rstar_jax.evaluation.intervals import bootstrap
 from rstar_jax.grading.voting import vote_key
 
-# Their threshold is 0.95; with 1 no later vote may change the majority.
+# The authors' threshold is 0.95; at 1 no later vote can change the majority.
 CONFIDENCES = (0.75, 0.9, 0.95, 0.99, 1.0)
 
 
@@ -27,14 +27,15 @@ def table(
   """Computes a row for each confidence.
 
   Args:
-    records: of one method whose units have a vote each, of all units.
+    records: of one method whose units have one vote each, with all units.
     seed: root seed of the bootstrap.
     normalise: answers with the same normal form vote together.
 
   Returns:
-    Rows with confidence; units, the mean number; fewest and most; accuracy,
-    low, high of the majority; tokens, the mean; and alike, the accuracy at the
-    same mean tokens where all problems get equally many units.
+    Rows with confidence; units, their mean number per problem; fewest and most
+    units; accuracy, low, high of the majority, in [0, 1]; tokens, the mean per
+    problem; and alike, the accuracy at the same mean tokens if all problems get
+    equally many units.
   """
   return [_row(records, each, seed, normalise) for each in CONFIDENCES]
 
@@ -87,15 +88,18 @@ def alike(
   seed: int,
   normalise: Normalise = vote_key,
 ) -> float:
-  """Returns the majority's accuracy where every problem gets equally many.
+  """Returns the majority's accuracy with equally many units per problem.
 
-  What does not pay for one more unit of all problems pays for one of some, of
-  which is not known: accuracies are interpolated.
+  A remainder that does not pay for one more unit of every problem pays for one
+  of some problems; the accuracy is interpolated for it.
 
   Args:
-    records: as of `table`.
-    budget: mean tokens of a problem; at least one unit is sampled.
-    seed, normalise: as of `table`.
+    records: see `table`.
+    budget: mean tokens per problem; at least one unit is sampled.
+    seed, normalise: see `table`.
+
+    Returns:
+      In [0, 1].
   """
 
   def mean(units: int) -> tuple[float, float]:

@@ -1,11 +1,11 @@
-"""Chooses among the solutions that a method found, and says what they cost.
+"""Chooses among the solutions that a method found, and counts their cost.
 
-  first     the first solution (of "greedy" there is but one)
-  pass      whether any is right: what no choice can exceed
+  first     the first solution ("greedy" has only one)
+  pass      right if any is: the ceiling of all choices
   majority, best, weighted, top_k: see `grading/choose.py`
 
 Each of several independent searches contributes its best solution, and the
-choice is made among these, as in the released code; "pass" looks at all.
+choice is made among these, as in the released code; "pass" takes all solutions.
 """
 
 import dataclasses
@@ -53,13 +53,13 @@ def choose(
   k: int = 4,
   normalise: Normalise = vote_key,
 ) -> Outcome:
-  """Chooses among the solutions of the first units.
+  """Returns the choice among the solutions of the first units.
 
   Args:
     record: see `solutions.py`.
     choice: one of `CHOICES`.
-    units: number of units to choose among and to count the tokens of, at least
-      1; None is all. A search that ended early has fewer.
+    units: number of units, at least 1, that the choice and its tokens cover;
+      None is all. A search that ended early has fewer.
     k: number of solutions that vote in "top_k", at least 1.
     normalise: answers with the same normal form vote together.
 
@@ -68,20 +68,20 @@ def choose(
   """
   if choice not in CHOICES:
     raise ValueError(f"choice={choice!r} must be one of {', '.join(CHOICES)}")
-  found = voters(record, choice, units)
+  solutions = voters(record, choice, units)
   if choice == "first":
-    verdict = found[0]["verdict"] if found else "failed"
+    verdict = solutions[0]["verdict"] if solutions else "failed"
   elif choice == "pass":
-    verdict = _ceiling(found)
+    verdict = _ceiling(solutions)
   else:
     index = choose_lib.choose(
       choice,
-      list(map(_answer, found)),
-      [each["value"] for each in found],
+      list(map(_answer, solutions)),
+      [each["value"] for each in solutions],
       normalise,
       k=k,
     )
-    verdict = "failed" if index is None else found[index]["verdict"]
+    verdict = "failed" if index is None else solutions[index]["verdict"]
   return Outcome(
     record["problem_id"], record["level"], verdict, cost.tokens(record, units)
   )
@@ -90,13 +90,13 @@ def choose(
 def voters(
   record: Record, choice: str, units: int | None = None
 ) -> Sequence[Mapping[str, Any]]:
-  """Returns the solutions that a choice is made among, in their order."""
-  found = record["trajectories"]
+  """Returns the solutions that a choice is made among, in record order."""
+  solutions = record["trajectories"]
   if units is not None:
-    found = [each for each in found if each["unit"] < units]
+    solutions = [each for each in solutions if each["unit"] < units]
   if record["source"] == "searches" and choice != "pass":
-    found = _best_of_each(found)
-  return found
+    solutions = _best_of_each(solutions)
+  return solutions
 
 
 def settled(
@@ -107,19 +107,20 @@ def settled(
   normalise: Normalise = vote_key,
   confidence: float = 1.0,
 ) -> int | None:
-  """Returns the number of units after which no later one changes the choice.
+  """Returns the number of units after which no later unit changes the choice.
 
-  A unit has at most one vote, of weight at most 1. An answer therefore keeps
-  its lead if it leads by more than the number of remaining units, or by exactly
-  that number if it came first. The best keeps its lead if its value is the
-  highest that there is, 1.
+  A unit has at most one vote, of weight at most 1. So an answer keeps its lead
+  if it leads by more than the number of remaining units, or by exactly that
+  number if it came first. The best solution is settled if its value is the
+  maximum, 1.
 
   Args:
-    record: of a source whose units are independent: one vote each.
+    record: of a source whose units are independent, with one vote each.
     choice: "majority", "weighted" or "best"; others are open until the end.
     units: number of units without early stopping.
     normalise: answers with the same normal form vote together.
-    confidence: of the majority, that it is so in truth; see `choose.sure`.
+    confidence: in (0, 1]; probability that the majority is the policy's most
+      frequent answer, at which it counts as settled; see `choose.sure`.
 
   Returns:
     A number in [1, `units`]; None for another choice or source.
@@ -128,14 +129,16 @@ def settled(
     return None
   if choice not in ("majority", "weighted", "best"):
     return None
-  found = voters(record, choice)
+  solutions = voters(record, choice)
   if choice == "best" and valued([record]):
-    tops = (each["unit"] + 1 for each in found if each["value"] == 1)
+    tops = (each["unit"] + 1 for each in solutions if each["value"] == 1)
     return min(min(tops, default=units), units)
   weighted = choice == "weighted" and any(
-    each["value"] is not None for each in found
+    each["value"] is not None for each in solutions
   )
-  votes = {each["unit"]: each for each in found if _answer(each) is not None}
+  votes = {
+    each["unit"]: each for each in solutions if _answer(each) is not None
+  }
   # In order of first votes, as `choose` keeps them.
   weights: dict[Hashable, float] = {}
   for unit in range(units):
@@ -144,7 +147,7 @@ def settled(
       name = normalise(each["answer"])
       weight = (1 + each["value"]) / 2 if weighted else 1.0
       weights[name] = weights.get(name, 0.0) + weight
-    # Weights are no numbers of votes.
+    # `confidence` counts votes, and weights are not counts.
     enough = 1.0 if weighted else confidence
     if choose_lib.sure(weights, units - unit - 1, enough):
       return unit + 1
@@ -166,7 +169,7 @@ def _answer(trajectory: Mapping[str, Any]) -> str | None:
 
 
 def _ceiling(trajectories: Sequence[Mapping]) -> str:
-  """Returns the best verdict of all, which no choice can exceed."""
+  """Returns the best of all verdicts, the ceiling of all choices."""
   return min(
     (each["verdict"] for each in trajectories),
     key=("equal", "undecided", "different", "failed").index,
@@ -174,10 +177,10 @@ def _ceiling(trajectories: Sequence[Mapping]) -> str:
   )
 
 
-def _best_of_each(found: Sequence[Mapping]) -> list[Mapping]:
-  """Returns the highest-valued solution of each unit, the first of equals."""
+def _best_of_each(solutions: Sequence[Mapping]) -> list[Mapping]:
+  """Returns each unit's highest-valued solution, the first of equal ones."""
   units: dict[int, list[Mapping]] = {}
-  for each in found:
+  for each in solutions:
     units.setdefault(each["unit"], []).append(each)
   best = [
     (unit, choose_lib.best([each["value"] for each in unit]))

@@ -17,9 +17,9 @@ from rstar_jax.storage.formatting import grid
 def of_evaluation(record: Record) -> list[dict[str, Any]]:
   """Converts a record of an evaluation to records of a study.
 
-  A study has records of samples without values, for votes, and further ones
-  for each reward model. The reward model of an evaluation is called "ppm", even
-  if `eval.reward_model` names another.
+  A study has records of samples without values, for votes, and further records
+  per reward model. An evaluation's reward model is called "ppm" here, even if
+  `eval.reward_model` names another.
   """
   source = sources.of(record["source"])
   plain, valued = ({**record, "reward": each} for each in (None, "ppm"))
@@ -40,8 +40,8 @@ def rows(
     k: number of solutions that vote in "top_k", at least 1.
 
   Returns:
-    Rows with split, reward, method, choice, units (the fewer of the two runs'),
-    and "found", an `intervals.Difference`.
+    Rows with split, reward, method, choice, units (the smaller of both runs'
+    numbers), and "found", an `intervals.Difference`.
   """
   theirs = grouped(second)
   compared = []
@@ -52,12 +52,12 @@ def rows(
     units = min(cost.units_of(ours), cost.units_of(other))
     theirs_too = choices_for(other)
     for choice in filter(theirs_too.__contains__, choices_for(ours)):
-      found = intervals.compare(
+      difference = intervals.compare(
         right_by_problem(ours, choice, units, k),
         right_by_problem(other, choice, units, k),
         rng.seed_for(seed, "compare", *map(str, key), choice),
       )
-      if found is not None:
+      if difference is not None:
         split, reward, method = key
         compared.append(
           {
@@ -66,14 +66,14 @@ def rows(
             "method": method,
             "choice": choice,
             "units": units,
-            "found": found,
+            "found": difference,
           }
         )
   return compared
 
 
 def render(compared: Sequence[Mapping[str, Any]]) -> str:
-  """Renders rows as a Markdown table."""
+  """Renders the rows of `rows` as a Markdown table."""
   if not compared:
     return "The two runs have no problem in common that both have solved.\n"
   cells = [

@@ -1,7 +1,7 @@
-"""Who decides rightly in a search, and why one fails, where right is known.
+"""Measures decisions within a search, and why it fails, given an oracle.
 
-An oracle says of each node of a tree whether its path is right so far; there is
-one for generated problems (`data/synthetic/oracle.py`).
+An oracle labels each node of a tree by whether its path is right so far; there
+is one for generated problems (`data/synthetic/oracle.py`).
 """
 
 import collections
@@ -27,19 +27,19 @@ from rstar_jax.types import Problem, Score
 
 Failure = Literal["policy", "search", "choice", "unclear"]
 
-# A value this near to -1 or 1 is called saturated.
+# A value above this in magnitude is called saturated.
 _SATURATED = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
 class Siblings:
-  """Right and wrong children of a node that is right so far.
+  """The right and wrong children of a node that is right so far.
 
   Attributes:
-    depth: of the children, 1 below the root.
-    right: bool [C], at least one of each.
-    ppm: float64 [C], nan where there is no PPM.
-    logprob: float64 [C], of the policy.
+    depth: depth of the children; 1 is directly below the root.
+    right: bool [C], with at least one True and one False.
+    ppm: float64 [C], the PPM's values, nan without a PPM.
+    logprob: float64 [C], the policy's log-probabilities.
   """
 
   depth: int
@@ -49,18 +49,18 @@ class Siblings:
 
   @property
   def chance(self) -> float:
-    """How often a random pick is right."""
+    """The probability that a random pick is right, in (0, 1)."""
     return float(self.right.mean())
 
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-  """What an oracle says of a tree.
+  """A tree's decisions and values, judged by an oracle.
 
   Attributes:
     problem: the tree's.
-    siblings: where there is something to decide.
-    across: see `across`.
+    siblings: the children of each node that has right and wrong ones.
+    across: see the function `across`.
     saturated: share of the PPM's values that are within 0.01 of -1 or 1, None
       without a PPM.
   """
@@ -71,12 +71,12 @@ class Judged:
   saturated: float | None = None
 
   def at(self, depth: int) -> "Judged":
-    """Returns what is decided at a depth, and nothing else."""
+    """Returns the decisions at one depth, without the other fields."""
     kept = tuple(each for each in self.siblings if each.depth == depth)
     return Judged(self.problem, kept)
 
 
-# Name -> values in [0, 1] of a tree, None where there is nothing to say.
+# Name -> a tree's values in [0, 1], None where the rate is undefined.
 _RATES: dict[str, Callable[[Judged], Iterable[float | None]]] = {
   "chance": lambda tree: [each.chance for each in tree.siblings],
   "policy": lambda tree: [
@@ -103,48 +103,50 @@ def judge(tree: Tree, labels: np.ndarray) -> Judged:
 
 
 def revalue(trees: Sequence[Tree], score: Score) -> None:
-  """Gives nodes the values of another reward model, in the PPM's place."""
+  """Replaces the nodes' PPM values by those of another reward model."""
   paths = [
     [(tree.problem.question, tree.prefix(node)) for node in range(1, len(tree))]
     for tree in trees
   ]
-  found = values_lib.values_of(score, [each for path in paths for each in path])
+  values = values_lib.values_of(
+    score, [each for path in paths for each in path]
+  )
   for tree, path in zip(trees, paths, strict=True):
-    tree.ppm[1:] = [found[each] for each in path]
+    tree.ppm[1:] = [values[each] for each in path]
 
 
 def rates(trees: Sequence[Judged]) -> dict[str, Any]:
-  """Says how often policy and PPM are right, as means over problems.
+  """Returns how often policy and PPM decide rightly, as means over problems.
 
   Args:
-    trees: of problems, one or several each.
+    trees: judged trees, one or several per problem.
 
-  Returns:
-    "n": problems where there is something to decide; "decisions": their number.
-    [mean, low, high] each, with 95% bootstrap intervals over problems, left out
-    where nothing is known: "chance", "policy" and "ppm", how often a right
-    sibling is picked at random, by log-probability, and by value; "pairs", how
-    often a right sibling has a higher value than a wrong one; "across", how
-    often a right node has a higher value than a wrong one that is no sibling;
-    "saturated", the share of values within 0.01 of -1 or 1.
+    Returns:
+      "n": number of problems with decisions; "decisions": number of decisions.
+      Further, as [mean, low, high] with 95% bootstrap intervals over problems,
+      left out where undefined: "chance", "policy" and "ppm", how often a right
+      sibling is picked at random, by log-probability, and by value; "pairs",
+      how often a right sibling has a higher value than a wrong one; "across",
+      how often a right node has a higher value than a wrong one that is no
+      sibling; "saturated", the share of values within 0.01 of -1 or 1.
   """
-  found: dict[str, Any] = {
+  summary: dict[str, Any] = {
     "n": len({each.problem.id for each in trees if each.siblings}),
     "decisions": sum(len(each.siblings) for each in trees),
   }
   for name in _RATES:
     means = np.array(list(by_problem(trees, name).values()))
     if len(means):
-      found[name] = [float(means.mean()), *intervals.bootstrap(means, 0)]
-  return found
+      summary[name] = [float(means.mean()), *intervals.bootstrap(means, 0)]
+  return summary
 
 
 def by_problem(trees: Iterable[Judged], name: str) -> dict[str, float]:
-  """Returns one of the rates of each problem of which it is known.
+  """Returns one rate per problem, for problems where it is defined.
 
   Args:
-    trees: of problems, one or several each.
-    name: of the rate; see `rates`.
+    trees: judged trees, one or several per problem.
+    name: the rate's name; see `rates`.
   """
   values = collections.defaultdict(list)
   for tree in trees:
@@ -155,12 +157,12 @@ def by_problem(trees: Iterable[Judged], name: str) -> dict[str, float]:
 
 
 def decisions(tree: Tree, labels: np.ndarray) -> Iterator[Siblings]:
-  """Yields the siblings among which there is something to decide.
+  """Yields the children of each right node that has right and wrong ones.
 
   Args:
-    tree: a tree.
-    labels: RIGHT, WRONG or UNKNOWN for the path to each node, int8 [N];
-      children that are UNKNOWN are left out.
+    tree: a tree of N nodes.
+    labels: int8 [N]; RIGHT, WRONG or UNKNOWN for the path to each node.
+      Children that are UNKNOWN are left out.
   """
   for node in np.flatnonzero((labels == RIGHT) & (tree.num_children > 0)):
     children = np.array(tree.children(node))
@@ -173,7 +175,7 @@ def decisions(tree: Tree, labels: np.ndarray) -> Iterator[Siblings]:
 
 
 def picked(values: np.ndarray, right: np.ndarray) -> float | None:
-  """Returns how often the highest of values is right; equal ones share.
+  """Returns how often the highest value is right; ties share.
 
   Args:
     values: float [C].
@@ -188,22 +190,23 @@ def picked(values: np.ndarray, right: np.ndarray) -> float | None:
 
 
 def preferred(values: np.ndarray, right: np.ndarray) -> float | None:
-  """Returns how often a right sibling is above a wrong one; ties are half."""
+  """Returns how often a right sibling is above a wrong one; ties count half."""
   return None if np.isnan(values).any() else auc(values, right)
 
 
 def across(tree: Tree, labels: np.ndarray) -> float | None:
   """Returns how often a right node is above a wrong one after another prefix.
 
-  Beams, REBASE and the choice of an answer compare such nodes, and a value that
-  is fixed among siblings alone need not mean the same there. Ties are half.
+  Beams, REBASE and the choice of an answer compare such nodes. Training on
+  pairs of siblings alone does not make their values comparable. Ties count
+  half.
 
   Args:
-    tree: a tree.
-    labels: as for `decisions`.
+    tree: a tree of N nodes.
+    labels: int8 [N]; see `decisions`.
 
-  Returns:
-    In [0, 1]; None where there is no such pair, or no PPM.
+    Returns:
+      In [0, 1]; None without such pairs, or without a PPM.
   """
   right, wrong = (
     np.flatnonzero((labels == each) & ~np.isnan(tree.ppm))
@@ -219,25 +222,25 @@ def across(tree: Tree, labels: np.ndarray) -> float | None:
 def failure(
   tree: Tree, labels: np.ndarray, chosen: int | None
 ) -> Failure | None:
-  """Says why a search did not give the right answer, None if it did.
+  """Returns why a search did not give the right answer; None if it did.
 
   Args:
-    tree: a tree.
-    labels: as for `decisions`.
+    tree: a tree of N nodes.
+    labels: int8 [N]; see `decisions`.
     chosen: node of the answer that the search gives, None without one.
 
-  Returns:
-    "choice": a right answer is in the tree, and another was chosen; "search": a
-    node that is right so far was never expanded; "policy": each one was, and
-    no right child was sampled below; "unclear": this depends on nodes of which
-    the oracle says nothing.
+    Returns:
+      "choice": the tree has a right answer, and another was chosen; "search": a
+      node that is right so far was never expanded; "policy": all such nodes
+      were expanded, without a right child; "unclear": the cause depends on
+      nodes that the oracle does not label.
   """
   if chosen is not None and labels[chosen] == RIGHT:
     return None
   if ((tree.terminal == ANSWERED) & (labels == RIGHT)).any():
     return "choice"
   waiting = (tree.terminal == OPEN) & (tree.num_children == 0)
-  # The root is sampled again each time that nothing comes of it.
+  # A root without children was sampled, and all its candidates were dropped.
   waiting[ROOT_INDEX] = False
   if (waiting & (labels == RIGHT)).any():
     return "search"

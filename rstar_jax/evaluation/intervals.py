@@ -8,7 +8,7 @@ import numpy as np
 
 RESAMPLES = 2000
 _INTERVAL = (2.5, 97.5)
-# Problems x resamples in memory at once.
+# Most problems x resamples in memory at once.
 _CHUNK = 1 << 20
 
 
@@ -18,12 +18,12 @@ def bootstrap(
   """Returns the 95% percentile interval of a mean (Efron 1979).
 
   Args:
-    values: one per problem, float [n], n at least 1.
-    seed: seed of the resampling, uint32.
+    values: float [n], one per problem, n at least 1.
+    seed: seed of the resamples, uint32.
     resamples: number of resamples, at least 1.
 
   Returns:
-    (low, high), equal to each other where all values are equal.
+    (low, high); low equals high where all values are equal.
   """
   values = np.asarray(values, np.float64)
   random = np.random.default_rng(seed)
@@ -44,20 +44,24 @@ def crossed(
 ) -> tuple[float, float]:
   """Returns the 95% interval of a mean over seeds and problems.
 
-  Both are drawn anew, each by itself (the pigeonhole bootstrap, Owen 2007), so
-  that the interval holds for other seeds and for other problems.
+  Seeds and problems are resampled independently (the pigeonhole bootstrap, Owen
+  2007), so that the interval holds for other seeds and other problems.
 
   Args:
-    right: float [S, N], of S seeds and N problems; differences as well.
-    seed: of the resamples.
-    resamples: how many.
-    less: float [R, N], of other seeds and the same problems: the interval is
-      that of the difference of both means.
+    right: float [S, N], values of S seeds and N problems; they may be
+      differences.
+    seed: seed of the resamples, uint32.
+    resamples: number of resamples, at least 1.
+    less: float [R, N], values of R other seeds on the same problems. If given,
+      the interval is that of the difference of both means.
+
+    Returns:
+      (low, high).
   """
   random = np.random.default_rng(seed)
 
   def drawn(count: int) -> np.ndarray:
-    # How often each is drawn says all that a resample needs.
+    # A resample's mean needs only how often each row was drawn.
     return random.multinomial(count, [1 / count] * count, resamples)
 
   seeds, problems = right.shape
@@ -71,7 +75,7 @@ def crossed(
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-  """The accuracy of a first method minus that of a second.
+  """The accuracy of a first method minus that of a second, paired.
 
   Attributes:
     n: number of problems that both methods have answered.
@@ -94,7 +98,7 @@ class Difference:
 
   @property
   def verdict(self) -> str:
-    """Says in words which method is better.
+    """The better method in words.
 
     A difference is claimed only where the interval and the test agree.
     """
@@ -104,7 +108,7 @@ class Difference:
 
   @property
   def points(self) -> str:
-    """Writes the difference in percentage points, with its verdict."""
+    """The difference in percentage points, with interval and verdict."""
     points = (100 * each for each in (self.difference, self.low, self.high))
     text = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points)
     words = {"first is better": "better", "second is better": "worse"}
@@ -116,9 +120,9 @@ def compare(
 ) -> Difference | None:
   """Compares two methods, paired by problem.
 
-  The interval is a paired bootstrap (Efron 1979): each resample of the problems
-  takes the results of both methods, so that differences in difficulty cancel.
-  The test is McNemar's (1947) in its exact form.
+  The interval is a paired bootstrap (Efron 1979): a resample of problems takes
+  the results of both methods, so that the problems' difficulty cancels. The
+  test is McNemar's (1947) in its exact form.
 
   Args:
     first: problem id -> whether the first method's answer is right.
@@ -126,7 +130,7 @@ def compare(
     seed: seed of the bootstrap, uint32.
 
   Returns:
-    None if no problem is in both.
+    None if the methods have no problem in common.
   """
   shared = [each for each in first if each in second]
   if not shared:
@@ -151,8 +155,8 @@ def compare(
 def mcnemar(only_first: int, only_second: int) -> float:
   """Returns the p-value of McNemar's exact test, two-sided.
 
-  Under the null hypothesis either method is right with probability 1/2 where
-  the two disagree, so that the smaller count is binomial.
+  Under the null hypothesis each method is the right one with probability 1/2
+  where the two disagree, so the smaller count is binomial.
 
   Args:
     only_first: number of problems that only the first method solves.

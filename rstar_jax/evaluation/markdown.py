@@ -16,7 +16,7 @@ from rstar_jax.evaluation.tables import (
 )
 from rstar_jax.storage.formatting import grid
 
-# Choices that the curves show.
+# Choices that the table by number of units shows.
 _CURVES = ("majority", "best", "weighted")
 
 
@@ -29,7 +29,7 @@ def render(
 
   Args:
     records: see `solutions.py`.
-    quality: reward model -> what `quality.summary` says of it.
+    quality: reward model -> `quality.summary` of it.
     **options: `seed`, `k` and `parameters` of `tables.table`.
   """
   lines = []
@@ -43,10 +43,10 @@ def render(
 
 
 def time(work: Mapping[str, cost.Work]) -> list[str]:
-  """Returns the table of what methods took on this machine.
+  """Returns the table of methods' times and tokens on this machine.
 
   Args:
-    work: of all problems, by the folders of a model and a method: "ppm/mcts".
+    work: work on all problems, by folders of model and method: "ppm/mcts".
   """
   cells = []
   for name, total in work.items():
@@ -183,7 +183,7 @@ def _budget(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
 
 
 def _adaptive(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
-  """Returns the table of samples by difficulty."""
+  """Returns the table of sampling until the majority is certain."""
   records = [
     each
     for each in part
@@ -264,7 +264,7 @@ def _whole(row: Mapping[str, Any], groups: Mapping[Group, list]) -> bool:
 
 
 def _usual(row: Mapping[str, Any]) -> bool:
-  """Returns whether a row has the choice that stands for its method."""
+  """Returns whether a row has its method's main choice."""
   source = sources.of(row["method"])
   if source.shared and row["reward"] is None:
     return row["choice"] == "majority"
@@ -272,7 +272,7 @@ def _usual(row: Mapping[str, Any]) -> bool:
 
 
 def _reference(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-  """Returns the row of the paper's method, which others are compared with."""
+  """Returns the row of the paper's method, the reference of the others."""
   for row in rows:
     if row["method"] in ("mcts", "searches") and row["choice"] == "best":
       return row
@@ -293,12 +293,12 @@ def _against(
     k = options.get("k", 4)
     return right_by_problem(records, each["choice"], each["units"], k)
 
-  found = intervals.compare(
+  difference = intervals.compare(
     right(row),
     right(reference),
     rng.seed_for(options["seed"], "against", _name(row), row["choice"]),
   )
-  return "-" if found is None else found.points
+  return "-" if difference is None else difference.points
 
 
 def _name(row: Mapping[str, Any]) -> str:
@@ -306,7 +306,7 @@ def _name(row: Mapping[str, Any]) -> str:
 
 
 def _title(method: str) -> str:
-  # A plugin goes by its own name.
+  # A plugin has no title.
   return sources.of(method).title or method
 
 

@@ -1,12 +1,12 @@
 """Methods: a source of solutions, and the choice among them.
 
-A round is evaluated by some (paper section 4.1), and questions are answered by
-the same, which are asked for by other names there.
+Rounds are evaluated by these methods (paper section 4.1), and questions are
+answered by them, under the names of `ASKED`.
 
-"policy" is the greedy solution; "pass@k" says whether any of k samples is
-right, the ceiling of "majority" and "best_of_n", which choose among the same k
-samples by vote and by the PPM; "mcts" chooses among the trajectories of the
-search, by `config.eval.answer_select`.
+"policy" is the greedy solution; "pass@k" is right if any of k samples is, the
+ceiling of "majority" and "best_of_n", which choose among the same k samples by
+vote and by the PPM; "mcts" chooses among the trajectories of the search, by
+`config.eval.answer_select`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,11 +19,11 @@ from rstar_jax.grading.voting import vote_key
 
 
 class Method(NamedTuple):
-  """What a method is.
+  """A source of solutions, and a choice among them.
 
   Attributes:
-    source: of its records, one of `sources.SOURCES`.
-    choice: among them, one of `choices.CHOICES`; None is `answer_select`.
+    source: one of `sources.SOURCES`.
+    choice: one of `choices.CHOICES`; None is `answer_select`.
   """
 
   source: str
@@ -31,7 +31,7 @@ class Method(NamedTuple):
 
   @property
   def needs_values(self) -> bool:
-    """Whether it is nothing without a reward model; a search has its votes."""
+    """Whether the choice needs a reward model; a search can choose by votes."""
     return self.choice in choices.VALUED
 
 
@@ -42,14 +42,14 @@ METHODS = {
   "best_of_n": Method("samples", "best"),
   "mcts": Method("mcts", None),
 }
-# By the names that questions are asked with.
+# Methods by the names that users of `solve` and the server give.
 ASKED = {
   "greedy": METHODS["policy"],
   "majority": METHODS["majority"],
   "best_of_n": METHODS["best_of_n"],
   "search": METHODS["mcts"],
 }
-# Where an evaluation has solutions from, in the order of its records.
+# Sources of an evaluation, in the order of its records.
 OF_EVALUATION = tuple(dict.fromkeys(each.source for each in METHODS.values()))
 
 
@@ -59,7 +59,7 @@ def by_split(
   """Groups records: split -> source -> records.
 
   Raises:
-    ValueError: a record comes twice, or has an unknown source or verdict.
+    ValueError: a record is given twice, or has an unknown source or verdict.
   """
   splits: dict[str, dict[str, list[Record]]] = {}
   seen = set()
@@ -93,15 +93,15 @@ def solve(
   normalise: Normalise = vote_key,
   k: int = 4,
 ) -> list[Outcome]:
-  """Lets a method answer each problem from its records.
+  """Returns a method's outcome on each problem, from records.
 
   Args:
-    records: of the method's source; see `solutions.py`.
+    records: records of the method's source; see `solutions.py`.
     method: one of `METHODS`.
-    samples: how many samples the methods on samples take, the first ones.
-    select: how "mcts" chooses.
+    samples: methods on samples take this many, from the first.
+    select: the choice of "mcts".
     normalise: answers with the same normal form vote together.
-    k: voters of "top_k".
+    k: number of solutions that vote in "top_k", at least 1.
   """
   source, choice = METHODS[method]
   units = samples_of(source, samples)
@@ -118,6 +118,6 @@ def solve(
 
 
 def samples_of(source: str, samples: int) -> int | None:
-  """Returns how many solutions of a source count; None is all of a search."""
-  found = sources.of(source)
-  return None if found.guided else found.count(samples)
+  """Returns how many of a source's solutions count; None for searches: all."""
+  kind = sources.of(source)
+  return None if kind.guided else kind.count(samples)

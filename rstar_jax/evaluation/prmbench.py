@@ -1,9 +1,10 @@
-"""PRMBench (arXiv 2501.03124): which steps are wrong, by kind of error.
+"""PRMBench (arXiv 2501.03124): finds wrong steps, by kind of error.
 
-Each solution has one kind of error, written into it. A step is called good if
-its chance is above 0.5. A kind's *PRMScore* is the mean of two F1: of good
-steps and of wrong ones; of solutions without a wrong step (`multi_solutions`)
-it is the first alone. Names, spelling and formulas are the authors'.
+Each solution has errors of one kind, written into it. A step is predicted to be
+good if its chance is above 0.5. A kind's *PRMScore* is the mean of two F1
+scores: of good steps and of wrong steps; for solutions without wrong steps
+(`multi_solutions`) it is the first alone. Names, spelling and formulas are the
+authors'.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from rstar_jax.data.files import ProblemError, Row
 from rstar_jax.evaluation import step_errors
 from rstar_jax.evaluation.step_errors import Marked
 
-# On the hub at hitsmy/PRMBench_Preview.
+# On the Hub at hitsmy/PRMBench_Preview.
 GROUPS = {
   "simplicity": ("redundency", "circular"),
   "soundness": (
@@ -29,20 +30,20 @@ GROUPS = {
 }
 _KINDS = tuple(kind for kinds in GROUPS.values() for kind in kinds)
 _ALL_GOOD = "multi_solutions"
-# A chance above it is that of a good step, for all of the authors' models that
-# give probabilities.
+# A step with a chance above this is predicted to be good; the authors use it
+# for all models that give probabilities.
 THRESHOLD = 0.5
 
 
 def read(rows: Iterable[Row]) -> list[Marked]:
   """Reads rows of "modified_question", "modified_process" and so on.
 
-  "error_steps" are numbers of steps from 1, "classification" is the kind.
+  "error_steps" are step numbers from 1, "classification" is the kind.
 
   Raises:
-    ProblemError: a row has another form, or there is none.
+    ProblemError: a row has another form, or there are no rows.
   """
-  found = []
+  solutions = []
   for place, fields in step_errors.fields_of(rows):
     try:
       steps = step_errors.texts(fields, "modified_process")
@@ -51,7 +52,7 @@ def read(rows: Iterable[Row]) -> list[Marked]:
         raise outside.Bad(
           f"has classification={kind!r:.40}, want one of {', '.join(_KINDS)}"
         )
-      # Some numbers are of steps that a solution does not have.
+      # Some of the data's numbers exceed the number of steps.
       wrong = {
         step_errors.number(each, "error_steps", 1, 1 << 20) - 1
         for each in outside.sequence(
@@ -61,10 +62,10 @@ def read(rows: Iterable[Row]) -> list[Marked]:
       question = step_errors.text(fields, "modified_question")
     except outside.Bad as error:
       raise ProblemError(f"{place} {error}") from None
-    found.append(Marked(question, steps, frozenset(wrong), kind))
-  if not found:
+    solutions.append(Marked(question, steps, frozenset(wrong), kind))
+  if not solutions:
     raise ProblemError("PRMBench has no solutions")
-  return found
+  return solutions
 
 
 def measure(
@@ -72,23 +73,24 @@ def measure(
   chances: Sequence[np.ndarray],
   threshold: float = THRESHOLD,
 ) -> dict[str, Any]:
-  """Measures a reward model.
+  """Computes a reward model's scores.
 
   Args:
-    marked: solutions.
-    chances: of each step; see `step_errors.chances`.
-    threshold: a step above it is called good.
+    marked: solutions with known wrong steps.
+    chances: float [steps] per solution; see `step_errors.chances`.
+    threshold: a step with a chance above it is predicted to be good.
 
   Returns:
-    "overall", and by "kinds": "prm_score", "f1" of good steps, "negative_f1" of
-    wrong ones, and "n", solutions. "groups": the mean PRMScore of the kinds of
-    each, left out unless all kinds are there.
+    "overall", and per kind in "kinds": "prm_score", "f1" of good steps,
+    "negative_f1" of wrong steps, and "n", the number of solutions. "groups":
+    the mean PRMScore of each group's kinds, left out unless all of them are
+    there.
   """
   counts = {kind: np.zeros((2, 2), int) for kind in _KINDS}
   solutions = dict.fromkeys(_KINDS, 0)
-  for each, found in zip(marked, chances, strict=True):
+  for each, steps in zip(marked, chances, strict=True):
     solutions[each.kind] += 1
-    for index, chance in enumerate(found):
+    for index, chance in enumerate(steps):
       wrong, called = index in each.wrong, chance <= threshold
       counts[each.kind][int(wrong), int(called)] += 1
   kinds = {
@@ -110,7 +112,7 @@ def measure(
 def _scores(
   counts: np.ndarray, solutions: int, all_good: bool = False
 ) -> dict[str, Any]:
-  """Returns the scores of counts [is wrong, is called wrong]."""
+  """Returns the scores of counts, int [is wrong, is predicted wrong]."""
   f1, negative = (
     _f1(counts[c, c], counts[:, c].sum(), counts[c].sum()) for c in (0, 1)
   )
@@ -119,7 +121,7 @@ def _scores(
 
 
 def _f1(hits: int, called: int, are: int) -> float:
-  """Returns the F1 of a class, 0 where nothing is or is called it."""
+  """Returns a class's F1; 0 if it is empty, or never predicted."""
   if not called or not are:
     return 0.0
   return step_errors.harmonic(float(hits / called), float(hits / are))

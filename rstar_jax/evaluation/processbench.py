@@ -1,9 +1,9 @@
-"""ProcessBench (arXiv 2412.06559): where is the first wrong step?
+"""ProcessBench (arXiv 2412.06559): finds the first wrong step.
 
-A reward model says: at the first step whose chance is below a threshold, or
-nowhere. A subset's figure is F1, the harmonic mean of its accuracy on solutions
-with a wrong step and on those without. As the authors do, the threshold is the
-best one on GSM8K, and is the same for all subsets.
+A reward model's prediction is the first step whose chance is below a threshold,
+or none. A subset's figure is F1, the harmonic mean of the accuracies on
+solutions with a wrong step and on those without. As in the paper, the threshold
+is the best one on GSM8K, for all subsets.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,9 +16,9 @@ from rstar_jax.data.files import ProblemError, Row
 from rstar_jax.evaluation import step_errors
 from rstar_jax.evaluation.step_errors import Marked
 
-# On the hub at Qwen/ProcessBench; the first gives the threshold.
+# On the Hub at Qwen/ProcessBench; the first gives the threshold.
 SUBSETS = ("gsm8k", "math", "olympiadbench", "omnimath")
-# The index of a wrong step where there is none.
+# The label of a solution without a wrong step.
 NOWHERE = -1
 
 
@@ -28,9 +28,9 @@ def read(rows: Iterable[Row], subset: str) -> list[Marked]:
   The label is the index of the first wrong step, -1 without one.
 
   Raises:
-    ProblemError: a row has another form, or there is none.
+    ProblemError: a row has another form, or there are no rows.
   """
-  found = []
+  solutions = []
   for place, fields in step_errors.fields_of(rows):
     try:
       steps = step_errors.texts(fields, "steps")
@@ -41,14 +41,14 @@ def read(rows: Iterable[Row], subset: str) -> list[Marked]:
     except outside.Bad as error:
       raise ProblemError(f"{place} {error}") from None
     wrong = frozenset() if first == NOWHERE else frozenset([first])
-    found.append(Marked(question, steps, wrong, subset))
-  if not found:
+    solutions.append(Marked(question, steps, wrong, subset))
+  if not solutions:
     raise ProblemError(f"{subset} of ProcessBench has no solutions")
-  return found
+  return solutions
 
 
 def first_wrong(chances: np.ndarray, threshold: float) -> int:
-  """Returns the first step whose chance is below, `NOWHERE` without one."""
+  """Returns the first step whose chance is below it, `NOWHERE` if none is."""
   (below,) = np.nonzero(np.asarray(chances) < threshold)
   return int(below[0]) if len(below) else NOWHERE
 
@@ -56,22 +56,23 @@ def first_wrong(chances: np.ndarray, threshold: float) -> int:
 def measure(
   marked: Sequence[Marked], chances: Sequence[np.ndarray], threshold: float
 ) -> dict[str, Any]:
-  """Measures a reward model on a subset.
+  """Computes a reward model's figures on a subset.
 
   Args:
-    marked: solutions.
-    chances: of each step; see `step_errors.chances`.
-    threshold: a step below it is called wrong.
+    marked: solutions with known wrong steps.
+    chances: float [steps] per solution; see `step_errors.chances`.
+    threshold: a step with a chance below it is predicted to be wrong.
 
   Returns:
-    "f1", and what it is the mean of: "error", how often the first wrong step is
-    found, and "correct", how often a right solution is called right, in [0, 1]
-    and 0 if there is none; "n", [number with a wrong step, without].
+    "f1", the harmonic mean of "error", the share of wrong solutions whose first
+    wrong step is found, and "correct", the share of right solutions without a
+    predicted error; all in [0, 1], 0 for no solutions. "n": numbers of
+    solutions [with a wrong step, without].
   """
   hits: tuple[list[bool], list[bool]] = [], []
-  for each, found in zip(marked, chances, strict=True):
+  for each, steps in zip(marked, chances, strict=True):
     label = min(each.wrong, default=NOWHERE)
-    hits[not each.wrong].append(first_wrong(found, threshold) == label)
+    hits[not each.wrong].append(first_wrong(steps, threshold) == label)
   error, correct = (float(np.mean(each)) if each else 0.0 for each in hits)
   return {
     "f1": step_errors.harmonic(error, correct),
@@ -84,18 +85,18 @@ def measure(
 def best_threshold(
   marked: Sequence[Marked], chances: Sequence[np.ndarray]
 ) -> float:
-  """Returns the threshold of the highest F1; of equal ones that nearest 0.5.
+  """Returns the threshold with the highest F1, the nearest to 0.5 of equals.
 
-  Between two neighbouring chances all thresholds are alike, so that only those
-  halfway are tried, and 0.5.
+  All thresholds between two neighbouring chances are equivalent, so only the
+  midpoints are tried, and 0, 0.5 and 1.
   """
   longest = max(map(len, chances))
-  # Each step's chance, if it is lower than all before it: others are never the
-  # first below any threshold.
+  # The running minimum of chances: a step that is not below all earlier ones is
+  # never the first below any threshold.
   lowest = np.full((len(chances), longest), np.inf)
-  for row, found in zip(lowest, chances, strict=True):
-    row[: len(found)] = np.minimum.accumulate(found)
-    row[len(found) :] = row[len(found) - 1]
+  for row, steps in zip(lowest, chances, strict=True):
+    row[: len(steps)] = np.minimum.accumulate(steps)
+    row[len(steps) :] = row[len(steps) - 1]
   label = np.array([min(each.wrong, default=NOWHERE) for each in marked])
   values = np.unique(lowest)
   tried = np.unique([0.0, 0.5, *(values[1:] + values[:-1]) / 2, 1.0])

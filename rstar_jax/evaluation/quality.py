@@ -1,4 +1,4 @@
-"""Measures a reward model by its values on trees that it has not seen."""
+"""Measures a reward model by its values on held-out trees."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,17 +18,17 @@ _BINS = 10
 def of_problem(
   trees: Sequence[Tree], score: Score, config: ExtractConfig
 ) -> dict[str, Any]:
-  """Values what the trees of a problem have, which no model was trained on.
+  """Values the solutions and pairs of a held-out problem's trees.
 
   Args:
-    trees: all of the problem, with graded answers.
+    trees: all trees of the problem, with graded answers.
     score: the reward model.
-    config: how preference pairs are made from the trees.
+    config: how preference pairs are made from trees.
 
   Returns:
-    JSON-able: "problem", its id; "level"; "solutions", of each that is graded
-    "values", one a step, and "right"; "wins" {kind of pair: [1 where the
-    preferred side has the higher value, 0 where the other has, else 0.5]}.
+    JSON-able: "problem", its id; "level"; "solutions", for each graded solution
+    "values", one per step, and "right"; "wins" {kind of pair: [1 if the
+    preferred side has the higher value, 0 if the other has, 0.5 for a tie]}.
   """
   right, wrong, _ = trajectories_lib.graded(trees)
   pairs, _ = pairs_lib.pairs(trees, config)
@@ -39,11 +39,11 @@ def of_problem(
   ]
   partials += [(p.question, p.chosen) for p in pairs]
   partials += [(p.question, p.rejected) for p in pairs]
-  found = values_lib.values_of(score, partials)
+  values = values_lib.values_of(score, partials)
   wins: dict[str, list[float]] = {}
   for pair in pairs:
-    margin = found[pair.question, pair.chosen]
-    margin -= found[pair.question, pair.rejected]
+    margin = values[pair.question, pair.chosen]
+    margin -= values[pair.question, pair.rejected]
     wins.setdefault(pair.kind, []).append(float(np.sign(margin) + 1) / 2)
   return {
     "problem": trees[0].problem.id,
@@ -51,7 +51,7 @@ def of_problem(
     "solutions": [
       {
         "values": [
-          float(found[each])
+          float(values[each])
           for each in values_lib.wanted(t.question, t.steps, "mean")
         ],
         "right": bool(t.correct),
@@ -63,21 +63,21 @@ def of_problem(
 
 
 def summary(problems: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-  """Says how good a reward model is.
+  """Summarises a reward model's quality.
 
   Args:
-    problems: what `of_problem` returned for each.
+    problems: `of_problem` of each problem.
 
   Returns:
-    The fields of `report`, left out where no solution is graded; and "pairs"
-    {kind: {"accuracy", "n"}}, the share of pairs whose preferred side has the
-    higher value; a tie counts as half.
+    The fields of `report`, unless no solution is graded; and "pairs" {kind:
+    {"accuracy", "n"}}, the share of pairs whose preferred side has the higher
+    value; a tie counts half.
   """
   rows: list[dict[str, Any]] = []
   wins: dict[str, list[float]] = {}
   for each in problems:
-    of = {"problem": each["problem"], "level": each["level"]}
-    rows += [solution | of for solution in each["solutions"]]
+    problem = {"problem": each["problem"], "level": each["level"]}
+    rows += [solution | problem for solution in each["solutions"]]
     for kind, won in each["wins"].items():
       wins.setdefault(kind, []).extend(won)
   return (report(rows) if rows else {}) | {
@@ -91,8 +91,8 @@ def summary(problems: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 def auc(values: np.ndarray, outcomes: np.ndarray) -> float | None:
   """Returns the area under the ROC curve (Mann and Whitney 1947).
 
-  This is how often a right solution has a higher value than a wrong one; a tie
-  counts as half.
+  This is the probability that a right solution has a higher value than a wrong
+  one; a tie counts half.
 
   Args:
     values: float [n].
@@ -118,7 +118,7 @@ def auc(values: np.ndarray, outcomes: np.ndarray) -> float | None:
 def calibration(
   values: np.ndarray, outcomes: np.ndarray
 ) -> tuple[float, list[dict[str, float]]]:
-  """Compares (1 + value) / 2, read as a probability, with the outcomes.
+  """Compares (1 + value) / 2, as a probability, with the outcomes.
 
   A PPM is trained to rank and need not be calibrated; a PQM and an ORM should.
 
@@ -128,8 +128,8 @@ def calibration(
 
   Returns:
     The expected calibration error (Guo et al. 2017) over ten bins of equal
-    width, in [0, 1], and the bins that are not empty: "predicted" and "right",
-    means in [0, 1], and "n".
+    width, in [0, 1]; and the bins that are not empty, with "predicted" and
+    "right", means in [0, 1], and "n".
   """
   chance = (1 + np.asarray(values, np.float64)) / 2
   outcomes = np.asarray(outcomes, np.float64)
@@ -152,17 +152,17 @@ def report(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   """Summarises a reward model's values on graded solutions.
 
   Args:
-    rows: one for each solution: "values", one per step, oldest first; "right",
-      whether its answer is right; "problem", the id; "level", int or None.
+    rows: one per solution: "values", one per step from the first; "right",
+      whether its answer is right; "problem", its id; "level", int or None.
 
   Returns:
-    "solutions": their number.
-    "auc", "calibration_error", "bins": of the values of whole solutions.
+    "solutions": number of solutions.
+    "auc", "calibration_error", "bins": of whole solutions' values.
     "auc_within": the mean AUC within the "problems_within" problems that have
-      both right and wrong solutions. Unlike "auc", it gains nothing from
-      telling hard problems from easy ones.
+    both right and wrong solutions. Unlike "auc", it gains nothing from telling
+    hard problems from easy ones.
     "by_step": {"0", "-1", ... (steps from the last): {"auc", "n"}}, how well
-      the value at that step predicts the final answer.
+    the value at that step predicts the final answer.
     "by_level": {level: {"auc", "n"}}.
   """
   last = np.array([row["values"][-1] for row in rows])

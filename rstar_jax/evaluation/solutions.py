@@ -1,15 +1,15 @@
-"""Records of what a method found for a problem, and what it cost.
+"""Records of the solutions that a method found for a problem, with their cost.
 
-Each solution names the unit (sample, rollout or search) that found it, so that
-one record gives the accuracy at any number of units.
+A solution names the unit (sample, rollout or search) that found it, so that one
+record gives the accuracy at any number of units.
 
   problem_id, split, level, family, gold: fields of the problem
   source: one of `sources.SOURCES`: "greedy" (one solution at
     temperature 0), "samples", "mcts", ...
   reward: the reward model that gave the values, or null
-  stop: the choice that may have ended the record early, or null. If not null,
-    other choices cannot be evaluated
-  spent: tokens generated after 1, 2, ... units: samples, rollouts, searches
+  stop: the choice whose settling may have ended the record early, or null; if
+    not null, other choices cannot be evaluated
+  spent: tokens generated up to 1, 2, ... units
   tokens: the last of `spent`
   trajectories: in the order in which they were found, each with
     unit: the unit that found it, from 0
@@ -45,7 +45,7 @@ def of_samples(
   split: str,
   samples: Sequence[sampling.Sample],
 ) -> dict[str, Any]:
-  """Makes the record of sampled solutions; each is a unit."""
+  """Returns the record of sampled solutions; each sample is a unit."""
   trajectories = [
     {
       "unit": unit,
@@ -68,10 +68,10 @@ def of_tree(
   how: TrajectoryValue,
   visited: bool = False,
 ) -> dict[str, Any]:
-  """Makes the record of one search; each of its rollouts is a unit.
+  """Returns the record of one search; each rollout is a unit.
 
   An answer belongs to the rollout that sampled it; with `visited`, to the first
-  that ended there.
+  rollout that ended there.
 
   Args:
     tree: a finished search.
@@ -108,7 +108,7 @@ def of_trees(
   split: str,
   how: TrajectoryValue,
 ) -> dict[str, Any]:
-  """Makes the record of searches of one problem; each search is a unit."""
+  """Returns the record of one problem's searches; each search is a unit."""
   trajectories = [
     each | {"unit": unit}
     for unit, tree in enumerate(trees)

@@ -1,6 +1,6 @@
-"""Finds solutions as a study compares them, on one set of callables.
+"""Solves problems by the methods of a study, on one set of callables.
 
-What each source of solutions is and needs, `sources.py` says.
+`sources.py` describes each source of solutions, and what it needs.
 """
 
 import dataclasses
@@ -32,8 +32,8 @@ class Task:
 
   Attributes:
     split: name of the problems' split.
-    config: the run's; `study` and `eval.search` are used.
-    name: identities that seeds are derived from, e.g. the split.
+    config: of the run; `study` and `eval.search` are used.
+    name: identities that seeds derive from, e.g. the split.
   """
 
   split: str
@@ -48,10 +48,11 @@ def solve(
 
   Args:
     method: one of `METHODS`, or "module:function".
-    problems: the problems.
-    calls: of whole code blocks for "greedy" (at temperature 0) and "samples",
-      of steps for the others; `score` guides those (`Source.guided`).
-    task: how they are solved.
+    problems: to solve.
+    calls: `expand` writes whole code blocks for "greedy" (at temperature 0) and
+      "samples", and steps for the others, which `score` guides
+      (`Source.guided`).
+    task: config and names.
 
   Returns:
     One record per problem; see `solutions.py`.
@@ -76,13 +77,13 @@ def solve(
 
 
 def in_flight(method: str, config: Config) -> int:
-  """Returns how many problems are solved at once."""
+  """Returns the most problems that are solved at once."""
   samples = cost.samples_of_study(config)
   return sources.of(method).in_flight(config.eval.search, samples)
 
 
 def stops_samples(study: StudyConfig) -> bool:
-  """Returns whether samples may end early, on which no model has a say."""
+  """Returns whether sampling may stop once the majority is settled."""
   return study.early_stop and study.early_choice == "majority"
 
 
@@ -107,13 +108,13 @@ def rescore(
         if each["answer"] is not None:
           yield from values.wanted(question, tuple(each["steps"]), how)
 
-  found = values.values_of(score, partials())
+  by_prefix = values.values_of(score, partials())
 
   def valued(question: str, each: dict[str, Any]) -> dict[str, Any]:
     if each["answer"] is None:
       return each | {"value": None}
     nodes = tuple(each["steps"])
-    value = values.trajectory_value(found, question, nodes, how)
+    value = values.trajectory_value(by_prefix, question, nodes, how)
     return each | {"value": value}
 
   return [
@@ -143,8 +144,8 @@ def _sampled(
   if source == "samples" and stops_samples(study):
     sample = sampling.solutions_until
     options["confidence"] = study.confidence
-  found = yield from sample(problem, count, task.config.seed, **options)
-  return solutions.of_samples(problem, source, task.split, found)
+  samples = yield from sample(problem, count, task.config.seed, **options)
+  return solutions.of_samples(problem, source, task.split, samples)
 
 
 def _beam(problem: Problem, task: Task) -> Search[Record]:
@@ -185,7 +186,7 @@ def _rebase(problem: Problem, task: Task) -> Search[Record]:
 
 
 def _one_unit(tree: Tree, source: str, task: Task) -> Record:
-  """Makes the record of a search whose answers are known at its end alone."""
+  """Returns the record of a search that has answers only at its end."""
   how = task.config.eval.search.trajectory_value
   # Only finished beams are answers.
   record = solutions.of_tree(tree, source, task.split, how, visited=True)
@@ -210,7 +211,7 @@ def _ab_mcts(problem: Problem, task: Task) -> Search[Record]:
   )
   how = config.eval.search.trajectory_value
   record = solutions.of_tree(tree, "ab_mcts", task.split, how, visited=True)
-  # In the order in which they were found, and not that of the tree.
+  # In the order in which they were found, which is not the tree's.
   return record | {
     "trajectories": sorted(
       record["trajectories"], key=lambda each: each["unit"]

@@ -1,18 +1,19 @@
-"""Sources of solutions: the one table of what each of them is and needs.
+"""Sources of solutions: the table of what each one is and needs.
 
   greedy        one solution at temperature 0
   samples       independent solutions; a unit is a solution
   beam          step beam search; the whole search is one unit
   diverse_beam  step beam search in groups that differ in their first steps
-  rebase        a budget of samples, divided again at each depth; one unit
+  rebase        a budget of samples, divided anew at each depth; one unit
   mcts          one search; a unit is a rollout
-  searches      independent searches; a unit is one
-  ab_mcts       one search that goes wider or deeper at each node; as mcts
-  module:function  a search of the user's (`SearchConfig.method`); a unit is a
-                rollout, where it records them
+  searches      independent searches; a unit is a search
+  ab_mcts       one search that goes wider or deeper at each node; a unit is a
+                rollout
+  module:function  a search plugin (`SearchConfig.method`); a unit is a
+                rollout, if it records them
 
-These are the methods of `config.study`, which `solvers.py` runs. Those of an
-evaluation and of who asks questions are a source and a choice (`methods.py`).
+These are the methods of `config.study`, which `solvers.py` runs. The methods of
+an evaluation and of `solve` are a source and a choice (`methods.py`).
 """
 
 import dataclasses
@@ -23,14 +24,14 @@ from rstar_jax.search import sampling
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """What a source is.
+  """A source's properties.
 
   Attributes:
-    title: for people; "" is its name.
+    title: name in tables; "" is the source's own name.
     guided: whether a reward model guides it, step by step. Otherwise the policy
       writes whole code blocks, without a reward model.
-    greedy: whether it is one solution, at temperature 0.
-    independent: whether its units are independent, and have one vote each.
+    greedy: whether it is one solution at temperature 0.
+    independent: whether its units are independent, with one vote each.
   """
 
   title: str = ""
@@ -40,15 +41,15 @@ class Source:
 
   @property
   def shared(self) -> bool:
-    """Whether each reward model has a say on the same solutions."""
+    """Whether all reward models choose among the same solutions."""
     return not self.guided and not self.greedy
 
   def count(self, samples: int) -> int:
-    """Returns how many solutions are sampled where others take `samples`."""
+    """Returns the number of solutions: 1 if greedy, else `samples`."""
     return 1 if self.greedy else samples
 
   def in_flight(self, search: SearchConfig, samples: int) -> int:
-    """Returns how many problems are worth as much as the searches in flight."""
+    """Returns how many problems to solve at once, as a search config says."""
     if self.guided:
       return search.in_flight
     return sampling.in_flight_of(search, self.count(samples))
@@ -67,5 +68,5 @@ SOURCES = {
 
 
 def of(name: str) -> Source:
-  """Returns a source by its name; a search of the user's is a plain one."""
+  """Returns a source by its name; a search plugin has the defaults."""
   return SOURCES.get(name, Source())

@@ -1,10 +1,10 @@
-"""How often a choice among k of n units is right, over all subsets of k.
+"""The accuracy of a choice among k of n units, over all subsets of k.
 
-Samples of a problem are exchangeable, as independent searches are: any k of
-them might have come first. The mean over all subsets says the same as the first
-k do on average, with less noise (as pass@k, Chen et al. 2021). A rollout of one
-search depends on those before it, and a problem that ended early on what was
-found: of these the first k are taken.
+A problem's samples are exchangeable, as independent searches are: any k of them
+might have come first. The mean over all subsets has the expectation of the
+first k, with less noise (as pass@k, Chen et al. 2021). The rollouts of one
+search depend on earlier ones, and so does the number of units of a problem that
+stopped early: there the first k are taken.
 """
 
 import functools
@@ -21,17 +21,17 @@ from rstar_jax.evaluation.choices import Normalise, Record
 from rstar_jax.grading import choose as choose_lib
 from rstar_jax.grading.voting import vote_key
 
-# Most subsets that are tried one by one; of more so many are drawn.
+# Up to this many subsets are all tried; of more, this many are drawn.
 _TRIED = 128
 
 
 def exchangeable(record: Record) -> bool:
-  """Returns whether any units of a record might have come first."""
+  """Returns whether a record's units are exchangeable."""
   return sources.of(record["source"]).independent and not record.get("stop")
 
 
 def tokens(record: Record, units: int | None) -> float:
-  """Returns the mean tokens of so many units; None is all."""
+  """Returns the mean tokens of that many units; None is all."""
   count = len(record["spent"])
   if units is None or units >= count or not exchangeable(record):
     return float(cost.tokens(record, units))
@@ -49,15 +49,15 @@ def right(
 ) -> float:
   """Returns the probability that the choice among random units is right.
 
-  It is exact for "pass", "best" and "majority"; equal values, and answers with
-  as many votes, win as often as each other. Others are tried on all subsets, or
-  on 128 that are drawn where there are more.
+  It is exact for "pass", "best" and "majority", where ties of values or votes
+  win equally often. Other choices are tried on all subsets, or on 128 random
+  ones if there are more.
 
   Args:
     record: see `solutions.py`.
-    choice: one of `choices.CHOICES`; "first" only of all units.
-    units: number of units; of all, there is one subset, in their order.
-    seed: root seed of what is drawn.
+    choice: one of `choices.CHOICES`; "first" only with all units.
+    units: number of units, at least 1; all units are a single subset, in order.
+    seed: root seed of the random subsets.
     k: number of solutions that vote in "top_k", at least 1.
     normalise: answers with the same normal form vote together.
 
@@ -68,37 +68,37 @@ def right(
   if units >= count or not exchangeable(record):
     chosen = choices.choose(record, choice, units, k=k, normalise=normalise)
     return float(chosen.right)
-  found = [
+  answered = [
     each
     for each in choices.voters(record, choice)
     if each["verdict"] != "failed"
   ]
   if choice == "pass":
-    solved = {each["unit"] for each in found if each["verdict"] == "equal"}
+    solved = {each["unit"] for each in answered if each["verdict"] == "equal"}
     return _some(len(solved), count, units)
-  good = sum(each["verdict"] == "equal" for each in found)
-  if good in (0, len(found)):
+  good = sum(each["verdict"] == "equal" for each in answered)
+  if good in (0, len(answered)):
     return _some(good, count, units)
-  valued = [each["value"] is not None for each in found]
+  valued = [each["value"] is not None for each in answered]
   if choice == "majority" or not any(valued):
-    return _majority(found, count, units, normalise)
+    return _majority(answered, count, units, normalise)
   if choice == "best" and all(valued):
-    return _best(found, count, units)
+    return _best(answered, count, units)
   name = record["split"], record["problem_id"], units
   drawn = _subsets(count, units, rng.seed_for(seed, "subsets", *name))
-  return _tried(found, choice, drawn, k, normalise)
+  return _tried(answered, choice, drawn, k, normalise)
 
 
 def _some(good: int, count: int, units: int) -> float:
-  """Returns the probability that a subset has any of the good ones."""
+  """Returns the probability that a subset has any of `good` units."""
   return 1 - math.comb(count - good, units) / math.comb(count, units)
 
 
-def _best(found: Sequence[Record], count: int, units: int) -> float:
-  """Sums over values: that a subset has one such, and none that is higher."""
+def _best(answered: Sequence[Record], count: int, units: int) -> float:
+  """Sums, over values, the probability that one is a subset's highest."""
   total, higher = 0.0, 0
-  for value in sorted({each["value"] for each in found}, reverse=True):
-    equal = [each for each in found if each["value"] == value]
+  for value in sorted({each["value"] for each in answered}, reverse=True):
+    equal = [each for each in answered if each["value"] == value]
     good = sum(each["verdict"] == "equal" for each in equal)
     before = _some(higher, count, units)
     higher += len(equal)
@@ -107,11 +107,11 @@ def _best(found: Sequence[Record], count: int, units: int) -> float:
 
 
 def _majority(
-  found: Sequence[Record], count: int, units: int, normalise: Normalise
+  answered: Sequence[Record], count: int, units: int, normalise: Normalise
 ) -> float:
-  """Sums over answers the probability that one has most votes."""
+  """Sums, over right answers, the probability that one gets most votes."""
   groups: dict = {}
-  for each in found:
+  for each in answered:
     groups.setdefault(normalise(each["answer"]), []).append(
       each["verdict"] == "equal"
     )
@@ -121,17 +121,17 @@ def _majority(
     if any(verdicts):
       others = list(sizes)
       others.remove(len(verdicts))
-      chance = _wins(len(verdicts), tuple(others), count - len(found), units)
-      # Any of the group may come first, which is the one that is given.
+      chance = _wins(len(verdicts), tuple(others), count - len(answered), units)
+      # The group's first solution is the choice; each is equally likely first.
       total += chance * sum(verdicts) / len(verdicts)
   return total
 
 
 @functools.lru_cache(maxsize=4096)
 def _wins(own: int, others: tuple[int, ...], silent: int, units: int) -> float:
-  """Returns the probability that a group has most votes of a random subset.
+  """Returns the probability that a group gets most votes in a random subset.
 
-  Of t groups with as many votes, each comes first with probability 1 / t.
+  Of t groups with equally many votes, each wins with probability 1 / t.
 
   Args:
     own: size of the group.
@@ -141,7 +141,7 @@ def _wins(own: int, others: tuple[int, ...], silent: int, units: int) -> float:
   """
   ways = 0.0
   for votes in range(1, min(own, units) + 1):
-    # (votes left, groups with as many) -> ways to choose of the others.
+    # (votes left, tied groups) -> ways to choose from the other groups.
     states = Counter({(units - votes, 0): math.comb(own, votes)})
     for size in others:
       after: Counter = Counter()
@@ -158,15 +158,15 @@ def _wins(own: int, others: tuple[int, ...], silent: int, units: int) -> float:
 
 
 def _tried(
-  found: Sequence[Record],
+  answered: Sequence[Record],
   choice: str,
   drawn: Iterable[Sequence[int]],
   k: int,
   normalise: Normalise,
 ) -> float:
-  """Chooses in each of the subsets of units."""
-  by_unit = {each["unit"]: each for each in found}
-  keys = {each["answer"]: normalise(each["answer"]) for each in found}
+  """Returns how often the choice is right over the given subsets."""
+  by_unit = {each["unit"]: each for each in answered}
+  keys = {each["answer"]: normalise(each["answer"]) for each in answered}
   verdicts = []
   for subset in drawn:
     part = [by_unit[unit] for unit in subset if unit in by_unit]
@@ -182,7 +182,7 @@ def _tried(
 
 
 def _subsets(count: int, units: int, seed: int) -> Iterator[Sequence[int]]:
-  """Yields all subsets in order, or random ones in random order."""
+  """Yields all subsets in order, or `_TRIED` random ones in random order."""
   if math.comb(count, units) <= _TRIED:
     yield from itertools.combinations(range(count), units)
     return

@@ -11,7 +11,7 @@ from rstar_jax.evaluation.choices import Normalise, Record
 from rstar_jax.evaluation.intervals import bootstrap
 from rstar_jax.grading.voting import vote_key
 
-# (split, reward, source) of records that belong together.
+# (split, reward, source), the key of a group of records.
 Group = tuple[str, str | None, str]
 
 
@@ -37,8 +37,8 @@ def grouped(records: Iterable[Record]) -> dict[Group, list[Record]]:
 def choices_for(records: Sequence[Record]) -> list[str]:
   """Returns the choices that apply to the records of a group.
 
-  Majority and pass@n of samples do not depend on the reward model, so that they
-  are listed only for the records without values.
+  The majority and pass@n of samples do not depend on the reward model, so they
+  apply only to the records without values.
   """
   reward = records[0]["reward"]
   source = sources.of(records[0]["source"])
@@ -69,23 +69,22 @@ def table(
 ) -> list[dict[str, Any]]:
   """Computes one row for each method, choice and number of units.
 
-  Of samples and of independent searches a number of units stands for all
-  subsets of so many (`subsets.py`), of others for the first ones.
+  For samples and independent searches a number of units is a mean over all
+  subsets of that size (`subsets.py`); for other methods it is the first units.
 
   Args:
     records: see `solutions.py`.
-    seed: root seed of the bootstrap and of subsets.
+    seed: root seed of the bootstrap and of random subsets.
     k: number of solutions that vote in "top_k", at least 1.
     parameters: number of the policy's parameters; None leaves FLOPs out.
     normalise: answers with the same normal form vote together.
 
   Returns:
     Rows with split, reward, method, choice, units; accuracy, low, high in [0,
-    1] (95% bootstrap interval over problems); n problems; tokens, the mean
-    generated per problem; tokens_settled, the mean up to the unit after which
-    the choice is settled (None where it is open until the end, see
-    `choices.settled`); flops of the policy for `tokens`, see
-    `cost.flops`.
+    1] (95% bootstrap interval over problems); n, the number of problems;
+    tokens, the mean generated per problem; tokens_settled, the mean up to the
+    unit after which the choice is settled (None if it is open until the end,
+    see `choices.settled`); flops of the policy for `tokens`, see `cost.flops`.
   """
   return [
     _row(group, choice, units, seed, k, parameters, normalise)
@@ -112,8 +111,8 @@ def at_budget(
     seed, k, parameters, normalise: see `table`.
 
   Returns:
-    Rows like those of `table`, each for the largest number of units whose mean
-    cost is within the budget. A method has no row if one unit costs more.
+    Rows as of `table`, each for the largest number of units whose mean cost is
+    within the budget. A method has no row if one unit costs more.
   """
   rows = []
   for group in grouped(records).values():
@@ -155,7 +154,7 @@ def _row(
   parameters: int | None,
   normalise: Normalise,
 ) -> dict[str, Any]:
-  """Computes the row of a choice among so many units."""
+  """Computes the row of a choice among that many units."""
   split, reward, source = (
     group[0][name] for name in ("split", "reward", "source")
   )
