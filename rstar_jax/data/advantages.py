@@ -1,7 +1,8 @@
-"""Advantages of what a policy wrote, from the tree that it wrote.
+"""Advantages of a policy's samples, from the tree that they form.
 
-V of a node is the mean reward of all that ends below it: answers have theirs,
-and what was dropped ends with -1. What was drawn twice counts twice.
+V of a node is the mean reward of all ends at or below it: an answer has its own
+reward, and a dropped candidate -1. A candidate that was drawn twice counts
+twice.
 """
 
 from typing import Literal
@@ -12,7 +13,7 @@ from rstar_jax.search.tree import ANSWER, NO_NODE, ROOT_INDEX, Tree
 
 Kind = Literal["grpo", "siblings", "treerl", "treepo"]
 
-# What a candidate is worth that became no node.
+# The reward of a candidate that was dropped, so that no node has it.
 DROPPED = -1.0
 
 
@@ -37,8 +38,8 @@ def of_tree(tree: Tree, kind: Kind, normalize: bool = True) -> np.ndarray:
     normalize: whether to divide by the standard deviation of all rewards.
 
   Returns:
-    float64 [D]; nan where nothing ended below the node yet. All are 0 where all
-    rewards are equal.
+    float64 [D]; nan where nothing has ended below the node yet. All are 0 if
+    all rewards are equal.
 
   Raises:
     ValueError: the tree keeps no draws.
@@ -67,24 +68,24 @@ def of_tree(tree: Tree, kind: Kind, normalize: bool = True) -> np.ndarray:
   value = np.where(dropped, DROPPED, values[nodes])
   match kind:
     case "grpo":
-      found = value - values[ROOT_INDEX]
+      advantage = value - values[ROOT_INDEX]
     case "siblings":
-      found = value - values[parents]
+      advantage = value - values[parents]
     case "treerl":
-      # Equal draws share a node, and so what ends below it.
+      # Equal draws share a node, and divide the ends below it.
       drawn = np.bincount(nodes[~dropped], minlength=len(tree))
       below = np.where(dropped, 1, ends[nodes] / np.maximum(drawn[nodes], 1))
-      found = 2 * value - values[ROOT_INDEX] - values[parents]
-      found *= np.sqrt(below)
+      advantage = 2 * value - values[ROOT_INDEX] - values[parents]
+      advantage *= np.sqrt(below)
     case "treepo":
-      found = value - above[parents]
+      advantage = value - above[parents]
     case other:
       raise ValueError(f"no advantage is called {other!r}")
-  return found / np.std(rewards) if normalize else found
+  return advantage / np.std(rewards) if normalize else advantage
 
 
 def _ended(tree: Tree) -> tuple[np.ndarray, np.ndarray, list[float]]:
-  """Returns how much ended below each node, its sum, and all rewards."""
+  """Returns the number of ends and sum of rewards per node, and all rewards."""
   ends, sums = np.zeros((2, len(tree)))
   rewards = []
   for draw in tree.draws or ():

@@ -1,7 +1,7 @@
 """Turns texts into arrays: encodes, masks, packs and batches them.
 
-Everything is numpy on the host. Batch k is a pure function of (seed, k), so
-that a resumed run continues with batch k.
+Everything is numpy on the host. Batch k is a pure function of (seed, k), so a
+resumed run continues with the same batches.
 
 Sizes: N packed rows, B rows per batch, T tokens.
 """
@@ -18,24 +18,24 @@ from rstar_jax.steps import grammar
 from rstar_jax.steps import tokenizer as tokenizer_lib
 from rstar_jax.types import Prefix
 
-# Ids, int32 [L], and how much each counts, [L].
+# Token ids, int32 [L], and their loss weights, [L].
 Row = tuple[np.ndarray, np.ndarray]
-# Numbers of each id, by their name, float32 [L].
+# Per-token numbers by name, float32 [L].
 Columns = Mapping[str, np.ndarray]
 Batch = dict[str, np.ndarray]
 BatchAt = Callable[[int], Batch]
 
-# Number of rows that `pack` keeps open; bounds its cost per row.
+# Most rows that `pack` keeps open; bounds its cost per row.
 _OPEN_ROWS = 64
 
 
 def encode_row(
   tokenizer: tokenizer_lib.Tokenizer, question: str, nodes: Prefix
 ) -> Row:
-  """Encodes one solution with the loss mask of the policy.
+  """Encodes a solution, with the policy's loss mask.
 
   Args:
-    tokenizer: the tokenizer.
+    tokenizer: encodes the prompt and the steps.
     question: plain text.
     nodes: node texts from the first step to the answer.
 
@@ -83,10 +83,10 @@ class Packed:
   """Prefix trees packed into equal lengths.
 
   Attributes:
-    arrays: [N, T] each, int32 but for the last: `tokens`, `positions` (in the
-      rows), `parents` (the column of the token before), `ends` (see
-      `prefix_trees.PrefixTree`; 0 is padding), and float32 sums of what the
-      rows that have the token say of it: `weights`, how many it counts in.
+    arrays: [N, T] each. int32: `tokens`, `positions` (in the original rows),
+      `parents` (column of the previous token), `ends` (see
+      `prefix_trees.PrefixTree`; 0 is padding). float32: `weights`, the sum over
+      the original rows that have the token of its weight there.
     dropped: number of rows left out because they are longer than T.
   """
 
@@ -102,7 +102,7 @@ class Packed:
 
 
 def pack(groups: Sequence[Sequence[Row]], length: int) -> Packed:
-  """Packs rows, each prefix that rows of a group share once.
+  """Packs rows; a prefix that rows of a group share is stored once.
 
   Args:
     groups: rows that may share prefixes, such as those of a question: (ids,
@@ -124,12 +124,12 @@ def pack_columns(
   length: int,
   names: Sequence[str],
 ) -> Packed:
-  """Packs rows with more numbers than one for each token; see `pack`.
+  """Packs rows with several numbers per token; see `pack`.
 
   Args:
     groups: rows of ids and their columns.
-    length: T.
-    names: of the columns.
+    length: T; longer rows are dropped and counted.
+    names: the columns' names.
   """
   trees, sums, dropped = [], [], 0
   for group in groups:
@@ -152,12 +152,12 @@ def joined(
   length: int,
   names: Sequence[str],
 ) -> Iterator[tuple[PrefixTree, dict[str, np.ndarray]]]:
-  """Yields the prefix trees of rows, and the sums of their columns; see `pack`.
+  """Yields prefix trees of rows, with their columns' sums; see `pack`.
 
   Args:
-    rows: of at most `length` ids each; they may share prefixes.
-    length: of a tree, at most.
-    names: of the columns.
+    rows: rows of at most `length` ids, which may share prefixes.
+    length: most tokens of a tree.
+    names: the columns' names.
   """
   units = [(ids,) for ids, _ in rows]
   for numbers, tree in prefix_trees.divide(units, length):
@@ -166,13 +166,13 @@ def joined(
       for name, total in added.items():
         total[places] += rows[number][1][name]
     for total in added.values():
-      # Nothing predicts a first token.
+      # A first token has no predecessor that predicts it.
       total[tree.parents < 0] = 0
     yield tree, added
 
 
 def by_question(questions: Iterable[str]) -> list[list[int]]:
-  """Returns the indices of each question, in the order of its first one."""
+  """Groups indices by question, in order of first appearance."""
   groups: dict[str, list[int]] = {}
   for number, question in enumerate(questions):
     groups.setdefault(question, []).append(number)
@@ -182,7 +182,7 @@ def by_question(questions: Iterable[str]) -> list[list[int]]:
 def placed(
   trees: Sequence[PrefixTree], length: int
 ) -> tuple[list[tuple[int, int]], int]:
-  """Finds each tree a place: the first open row that has room for it.
+  """Places each tree in the first open row that has room for it.
 
   Args:
     trees: of at most `length` tokens each.
@@ -196,25 +196,25 @@ def placed(
 
 
 class Shelf:
-  """Rows that are being filled, some of them open.
+  """First-fit packing into rows, of which a limited number is open.
 
   Attributes:
     count: number of rows so far.
   """
 
   def __init__(self, length: int):
-    """Begins with no row; each will have `length` columns."""
+    """Starts without rows; each row will have `length` columns."""
     self._length, self._open = length, []  # Of [row, room left].
     self.count = 0
 
   def place(self, size: int) -> tuple[int, int, int | None]:
-    """Finds a place: the first open row that has room.
+    """Takes room in the first open row that has it.
 
     Args:
-      size: columns that are wanted, at most the row's.
+      size: number of columns, at most a row's.
 
     Returns:
-      Row and column; and a row that is full for good, None if none is.
+      Row and first column; and a row that was closed by this, or None.
     """
     full = None
     for slot in self._open:
@@ -239,7 +239,7 @@ def laid(
   rows: int,
   length: int,
 ) -> Batch:
-  """Returns the arrays of `Packed` but for the weights, [rows, length]."""
+  """Returns the int32 arrays of `Packed`, [rows, length]."""
   names = ("tokens", "positions", "parents", "ends")
   arrays = {name: np.zeros((rows, length), np.int32) for name in names}
   for tree, (n, start) in zip(trees, places, strict=True):
@@ -281,16 +281,19 @@ def orders(
   """Returns k -> the numbers of batch k, shuffled, and the number of batches.
 
   Args:
-    count: numbers are from 0 to count - 1; at least 1.
-    batch_size: of them in a batch.
-    epochs: passes over them, each shuffled differently.
+    count: numbers run from 0 to count - 1; at least 1.
+    batch_size: numbers per batch.
+    epochs: passes over the numbers, each shuffled differently.
     seed: seed of the shuffling; None keeps their order.
+
+    Raises:
+      ValueError: the count is below 1.
   """
   if count < 1:
     raise ValueError(
       "no rows to make batches of: all were dropped, or none given"
     )
-  # grain imports jax, which this module does not need otherwise.
+  # Imported late: grain imports jax, which host rooms do not load.
   import grain
 
   dataset = grain.MapDataset.range(count)

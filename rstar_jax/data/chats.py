@@ -1,4 +1,4 @@
-r"""Reads rows whose question is a message: of chats, and of verl.
+r"""Reads rows whose question is a message: chats, and verl's rows.
 
 | fields | whose | what |
 | --- | --- | --- |
@@ -9,9 +9,8 @@ r"""Reads rows whose question is a message: of chats, and of verl.
 | reward_model.ground_truth | verl, DAPO | the answer, or a list of them |
 | extra_info.question | verl | the question without an instruction |
 
-An instruction that a data set puts around each question, such as to box the
-answer, is left out where it is one of those known: a solution here has another
-form.
+Known instructions that a data set puts around each question, such as to box the
+answer, are removed: solutions here have another form.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,12 +19,12 @@ from typing import Any
 from rstar_jax import outside
 from rstar_jax.data.files import ProblemError
 
-# Who speaks, by the name that a data set has for it.
+# Data sets' names of speakers.
 _ROLES = {
   **dict.fromkeys(("user", "human"), "user"),
   **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot"), "assistant"),
 }
-# What DAPO, verl, Eurus and Qwen put before and after a question.
+# Instructions of DAPO, verl, Eurus and Qwen before and after a question.
 _BEFORE = (
   "Solve the following math problem step by step. The last line of your "
   "response should be of the form Answer: $Answer (without quotes) where "
@@ -45,7 +44,7 @@ def flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
   """Returns a row with the texts of its messages as fields.
 
   Args:
-    row: of any data set.
+    row: a row of any data set.
 
   Returns:
     The row, with "user" and, if there is a reply, "assistant" of a chat; with
@@ -53,31 +52,34 @@ def flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
     "source", of verl. A row without messages stays as it is.
 
   Raises:
-    ProblemError: if there are messages and they are not one question, and one
-      reply or none.
+    ProblemError: the messages are not one question with at most one reply.
   """
-  found = dict(row)
+  flat_row = dict(row)
   for name, keys in (
     ("messages", ("role", "content")),
     ("conversations", ("from", "value")),
   ):
     if name in row:
-      found |= _said(row[name], name, keys)
+      flat_row |= _said(row[name], name, keys)
       break
   for name, role in (("prompt", "user"), ("completion", "assistant")):
     if isinstance(row.get(name), list):
-      said = _said(row[name], name, ("role", "content"), (role,))
-      found[name] = said[role]
+      texts = _said(row[name], name, ("role", "content"), (role,))
+      flat_row[name] = texts[role]
   rewarded = row.get("reward_model")
   if isinstance(rewarded, Mapping) and "ground_truth" in rewarded:
-    found |= _of_verl(row, rewarded["ground_truth"])
+    flat_row |= _of_verl(row, rewarded["ground_truth"])
   extra = row.get("extra_info")
-  asked = extra.get("question") if isinstance(extra, Mapping) else None
+  bare_question = extra.get("question") if isinstance(extra, Mapping) else None
   for name in ("user", "prompt"):
-    if isinstance(found.get(name), str):
-      within = isinstance(asked, str) and asked and asked in found[name]
-      found[name] = asked if within else _bare(found[name])
-  return found
+    if isinstance(flat_row.get(name), str):
+      within = (
+        isinstance(bare_question, str)
+        and bare_question
+        and bare_question in flat_row[name]
+      )
+      flat_row[name] = bare_question if within else _bare(flat_row[name])
+  return flat_row
 
 
 def _said(
@@ -86,13 +88,13 @@ def _said(
   keys: tuple[str, str],
   wanted: Collection[str] = ("user",),
 ) -> dict[str, str]:
-  """Returns what the user and the assistant say, once each.
+  """Returns the user's and the assistant's text, one message each.
 
   Args:
-    messages: a list of objects; one object is a list of one.
-    name: the field's, for errors.
-    keys: the fields of a message: who speaks, and what.
-    wanted: who has to say something.
+    messages: a list of objects; an object alone counts as a list of one.
+    name: the field's name, for error messages.
+    keys: a message's fields: the speaker's, and the text's.
+    wanted: speakers that must have a message.
   """
   said: dict[str, list[str]] = {}
   for each in messages if isinstance(messages, list) else [messages]:
@@ -123,7 +125,7 @@ def _said(
 def _of_verl(row: Mapping[str, Any], truth: Any) -> dict[str, Any]:
   """Returns the answer, the id and the source of a row of verl's form."""
   if isinstance(truth, str) and truth.lstrip()[:1] in ("[", "{"):
-    # Some have a list of one answer as text, and tests of code as an object.
+    # Some hold a list of one answer, or an object of tests, as JSON text.
     try:
       parsed = outside.parse(truth, strict=True)
     except outside.Bad:
@@ -134,15 +136,15 @@ def _of_verl(row: Mapping[str, Any], truth: Any) -> dict[str, Any]:
       truth = parsed
   if isinstance(truth, Mapping):
     truth = None
-  found = {"ground_truth": truth}
+  fields = {"ground_truth": truth}
   extra = row.get("extra_info")
   index = extra.get("index") if isinstance(extra, Mapping) else None
-  # A name such as DAPO's is of a problem; a number counts within a source.
+  # A text, such as DAPO's, identifies the problem; a number is a position.
   if type(index) is str and "index" not in row:
-    found["index"] = index
+    fields["index"] = index
   if isinstance(row.get("data_source"), str) and "source" not in row:
-    found["source"] = row["data_source"]
-  return found
+    fields["source"] = row["data_source"]
+  return fields
 
 
 def _bare(question: str) -> str:

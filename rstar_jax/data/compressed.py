@@ -15,21 +15,21 @@ _OPENERS = {".gz": gzip.open, ".zst": zstd.open}
 
 
 class Damaged(ValueError):
-  """A compressed file cannot be unpacked; one line says what to do."""
+  """A compressed file cannot be unpacked; the message is one line."""
 
 
 def bare(name: str) -> str:
-  """Returns a file's name without the ending that says it is compressed."""
+  """Returns a file's name without the suffix of its compression."""
   path = pathlib.PurePosixPath(name)
   return path.stem if path.suffix.lower() in _OPENERS else path.name
 
 
 @contextlib.contextmanager
 def opened(path: epath.Path) -> Iterator[BinaryIO]:
-  """Opens a file for reading, unpacked piece by piece as it is read.
+  """Opens a file for reading, decompressed as it is read.
 
   Raises:
-    Damaged: during the reading, if the file is cut short or no such file.
+    Damaged: while reading, if the file is truncated or not compressed so.
   """
   ending = path.suffix.lower()
   with path.open("rb") as file:

@@ -5,11 +5,11 @@ from typing import Any
 
 
 def add(total: dict[str, Any], more: Mapping[str, Any]) -> None:
-  """Adds numbers to those of the same names, in place.
+  """Adds numbers to those of the same name, in place.
 
   Args:
-    total: {} or what was added before.
-    more: numbers by name, or further such mappings; a name that `total` lacks
+    total: the sums so far; {} at first.
+    more: numbers, or further such mappings, by name; a name that `total` lacks
       counts as 0 there.
   """
   for name, value in more.items():

@@ -11,14 +11,14 @@ from typing import Any
 
 from rstar_jax.types import Problem
 
-# (name of the evaluation set, id of its problem).
+# (name of an evaluation set, id of a problem in it).
 _Place = tuple[str, str]
 
-# LaTeX that only formats: spaces, sizes of brackets and of fractions.
+# LaTeX for formatting alone: spaces, sizes of brackets and of fractions.
 _FORMATTING = re.compile(
   r"\\(?:left|right|displaystyle|q?quad)(?![a-z])|(?<=\\)[dtc](?=frac)"
 )
-# 1,234 is one word, also in the notations of LaTeX.
+# 1,234 is one word, in LaTeX's notations too.
 _COMMA = re.compile(r"(?<=\d)(?:,(?:\\!)?|\{,\})(?=\d{3})")
 _WORD = re.compile(r"[^\W_]+")
 
@@ -48,21 +48,21 @@ def decontaminate(
   Returns:
     The problems that are kept, in order, and a JSON-able report: ngram,
     problems, dropped, sets {name: {"problems", "dropped"}}, and matches, one
-    for each dropped problem and set that it is in: {"id", "set", "held_out_id",
+    per dropped problem and set that it occurs in: {"id", "set", "held_out_id",
     "words": the first shared n-gram}.
 
   Raises:
-    ValueError: if ngram is below 1.
+    ValueError: ngram is below 1.
   """
   if ngram < 1:
     raise ValueError(f"ngram={ngram} must be at least 1")
   places = _places(held_out, ngram)
   kept, matches = [], []
   for problem in problems:
-    found: dict[str, dict[str, str]] = {}
+    matched: dict[str, dict[str, str]] = {}
     for gram in _grams(problem.question, ngram):
       for name, held_out_id in places.get(gram, ()):
-        found.setdefault(
+        matched.setdefault(
           name,
           {
             "id": problem.id,
@@ -71,8 +71,8 @@ def decontaminate(
             "words": gram,
           },
         )
-    matches += found.values()
-    if not found:
+    matches += matched.values()
+    if not matched:
       kept.append(problem)
   report = {
     "ngram": ngram,
@@ -97,7 +97,7 @@ def _places(
   places: dict[str, tuple[_Place, ...]] = {}
   for name, problems in held_out.items():
     for problem in problems:
-      place = ((name, problem.id),)  # Shared by all of its n-grams.
+      place = ((name, problem.id),)  # One tuple for all of its n-grams.
       for gram in _grams(problem.question, ngram):
         known = places.get(gram)
         if known is None:
@@ -108,7 +108,7 @@ def _places(
 
 
 def _grams(question: str, ngram: int) -> Iterator[str]:
-  """Yields the n-grams of a question; all its words if they are fewer."""
+  """Yields a question's n-grams; all its words if they are fewer than n."""
   words = words_of(question)
   if 0 < len(words) < ngram:
     yield " ".join(words)

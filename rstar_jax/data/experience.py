@@ -1,4 +1,4 @@
-"""A policy's own samples, as the batches that reinforcement learns from."""
+"""Batches for reinforcement, made from a policy's own samples."""
 
 import collections
 from collections.abc import Sequence
@@ -9,12 +9,13 @@ from rstar_jax.data import advantages, batches, prefix_trees
 from rstar_jax.search.tree import Tree
 from rstar_jax.steps import tokenizer as tokenizer_lib
 
-# Sums over the rows that have a token; see `training/reinforce.py`.
+# Per-token sums over the rows that have the token; see
+# `training/reinforce.py`.
 COLUMNS = ("weights", "gain", "cost", "old")
 
 Row = tuple[np.ndarray, batches.Columns]
 
-# Nats by which the same token after the same ones may differ in probability.
+# Nats by which rows' log-probabilities of a shared token may differ.
 _EVEN = 0.01
 
 
@@ -26,22 +27,22 @@ def batch(
   normalize: bool,
   length: int,
 ) -> tuple[batches.Batch, dict[str, int]]:
-  """Makes a batch of all that was written in trees, each prefix once.
+  """Makes a batch of all samples in trees, with shared prefixes stored once.
 
   Args:
     trees: trees that keep draws.
-    tokenizer: of the policy that wrote.
-    kind: the advantage.
+    tokenizer: the sampling policy's.
+    kind: formula of the advantage.
     normalize: see `advantages.of_tree`.
-    length: T; what ends further from its question is dropped and counted.
+    length: T; rows with more tokens are dropped and counted.
 
-  Returns:
-    Arrays [N, T]: those of `batches.Packed`, and float32 `gain` and `cost`, the
-    sums of advantages above and below 0 of the rows that have the token where
-    it was written, and `old`, the mean of its log-probabilities then. N may be
-    0. And counts: "rows", those "too_long", and "open", below which nothing has
-    ended; tokens "uneven", whose rows disagree on how likely they were; and the
-    trees whose rewards are all "equal", which are left out.
+    Returns:
+      Arrays [N, T], N from 0: those of `batches.Packed`, and float32 `gain` and
+      `cost`, sums of positive and of negative advantages over the rows that
+      sampled the token, and `old`, the mean of their log-probabilities.
+      And counts: "rows"; rows left out as "too_long", or as "open", since
+      nothing below them has ended; shared tokens with "uneven"
+      log-probabilities; and trees left out since all rewards are "equal".
   """
   counts = collections.Counter({"equal": 0, "open": 0, "uneven": 0})
   groups: dict[str, list[Row]] = {}
@@ -57,8 +58,8 @@ def batch(
     groups.setdefault(tree.problem.question, []).extend(rows)
   packed = batches.pack_columns(list(groups.values()), length, COLUMNS)
   arrays = packed.arrays
-  # Rows that share a token sampled it after the same tokens, and so with the
-  # same probability; those that disagree were counted.
+  # Rows that share a token sampled it after the same prefix, so with the same
+  # probability; `uneven` counts exceptions.
   arrays["old"] /= np.maximum(arrays["weights"], 1)
   total = sum(map(len, groups.values()))
   return arrays, {
@@ -69,14 +70,14 @@ def batch(
 
 
 def _rows(tree: Tree, tokenizer, numbers, worth: np.ndarray) -> list[Row]:
-  """Returns a row for each of some draws: its prefix, and what was written."""
+  """Returns a row for each given draw: its prefix, then its own tokens."""
   prompt = tokenizer.prompt(tree.problem.question)
   before: dict[int, np.ndarray] = {}
   rows = []
   for number in numbers:
     draw, advantage = tree.draws[number], worth[number]
     if not draw.token_ids:
-      continue  # It ended, but there is nothing to learn.
+      continue  # A draw without tokens has nothing to train on.
     if draw.parent not in before:
       before[draw.parent] = np.asarray(
         tokenizer_lib.encode_solution(
@@ -103,7 +104,7 @@ def _rows(tree: Tree, tokenizer, numbers, worth: np.ndarray) -> list[Row]:
 
 
 def _uneven(rows: Sequence[Row]) -> int:
-  """Counts tokens that rows share, and sampled at different probabilities."""
+  """Counts shared tokens whose rows sampled them at other probabilities."""
   if not rows:
     return 0
   tree = prefix_trees.join([ids for ids, _ in rows])

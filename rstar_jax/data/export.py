@@ -1,11 +1,11 @@
-"""Exports training data as a data set of the Hugging Face Hub.
+"""Exports training data as a data set for the Hugging Face Hub.
 
   sft/train.jsonl    prompt, completion, problem_id
   pairs/train.jsonl  prompt, chosen, rejected, weight, kind, problem_id
 
-A README.md makes `datasets.load_dataset(FOLDER, "sft")` work. The columns are
+README.md makes `datasets.load_dataset(FOLDER, "sft")` work. The columns are
 those of TRL's SFTTrainer and RewardTrainer. Both sides of a pair are partial
-solutions, whose value is read at the last token.
+solutions, valued at their last token.
 """
 
 import json
@@ -43,13 +43,13 @@ def write(
   pairs: Iterable[PreferencePair],
   prompt: prompts.Prompt = prompts.prompt,
 ) -> dict[str, int]:
-  """Writes the data set, and overwrites an older one.
+  """Writes the data set; an older one is overwritten.
 
   Args:
     folder: created if it does not exist.
-    solutions: the rows of SFT.
-    pairs: the preference pairs.
-    prompt: what precedes the first step.
+    solutions: rows of "sft".
+    pairs: rows of "pairs".
+    prompt: returns the text before the first step, for a question.
 
   Returns:
     The numbers of rows of "sft" and "pairs".

@@ -1,7 +1,7 @@
-"""Makes training data of the trees of a file.
+"""Makes training data from one file of trees.
 
-It is what processes do for `pipeline/extract.py`. They load no accelerator
-library, and hold the rows of a file, compressed, and the trees of a problem.
+Worker processes of `pipeline/extract.py` run this. They load no accelerator
+library, and hold the compressed rows of one file and the trees of one problem.
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ from rstar_jax.storage import layout, records, store
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """The files to be made of a part of the trees.
+  """The files to make from a part of the trees.
 
   Attributes:
     part: the trees.
-    sft: the file of its solutions; None where it is not wanted.
-    pairs: that of its pairs.
+    sft: file of their solutions; None makes none.
+    pairs: file of their pairs; None makes none.
   """
 
   part: pools.Part
@@ -31,12 +31,12 @@ class Task:
 
   @property
   def unsolved(self) -> store.Path:
-    """Where the problems are listed that no tree solved, beside `sft`."""
+    """The file, beside `sft`, that lists the problems that no tree solved."""
     assert self.sft is not None
     return self.sft.with_name(layout.UNSOLVED + self.sft.name)
 
   def left(self) -> "Task":
-    """Returns the task without what is there."""
+    """Returns the task without the files that are complete."""
     sft, pairs = self.sft, self.pairs
     if sft and all(map(records.is_complete, (sft, self.unsolved))):
       sft = None
@@ -48,17 +48,16 @@ class Task:
 def write(task: Task, config: ExtractConfig, seed: int) -> None:
   """Writes the files of a task, problem by problem.
 
-  What is counted is in their headers; see `trajectories.sft_rows` and
-  `pairs.pairs`.
+  Their headers hold the counts of `trajectories.sft_rows` and `pairs.pairs`.
 
   Args:
-    task: what to write.
-    config: of the extraction.
-    seed: the run's.
+    task: trees and files.
+    config: how rows and pairs are chosen.
+    seed: root seed of the run.
   """
   sft = task.sft and records.ShardWriter(task.sft)
   pairs = task.pairs and records.ShardWriter(task.pairs)
-  # As of no trees, so that each count is there.
+  # The counts for no trees, so that every count has its name.
   solutions, ranked = (
     trajectories_lib.sft_rows([], config, seed)[1],
     pairs_lib.pairs([], config)[1],
@@ -72,8 +71,8 @@ def write(task: Task, config: ExtractConfig, seed: int) -> None:
       unsolved += unsolved_lib.report(trees)
       counts_lib.add(solutions, stats)
     if pairs is not None:
-      found, stats = pairs_lib.pairs(trees, config)
-      for pair in found:
+      pairs_found, stats = pairs_lib.pairs(trees, config)
+      for pair in pairs_found:
         pairs.put(pairs_lib.to_dict(pair))
       counts_lib.add(ranked, stats)
   if sft is not None:

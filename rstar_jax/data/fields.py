@@ -1,4 +1,4 @@
-"""Reads fields of a row: texts, numbers, levels."""
+"""Reads a row's fields: texts, numbers, levels."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from rstar_jax import outside
 from rstar_jax.data.files import Number, ProblemError
 
-# Digits of a level; characters of a text: the longest context has fewer.
+# Most digits of a level, and characters of a text: no context holds more.
 _LEVEL_DIGITS, _LONGEST = 9, 1 << 20
 
 
 def value_of(row: Mapping, field: str) -> Any:
-  """Returns the value of a field, or of one within another: "a.b".
+  """Returns the value of a field, or of a nested one: "a.b".
 
   Raises:
-    ProblemError: there is none; the message names those that there are.
+    ProblemError: there is no such field; the message names the row's fields.
   """
   if field in row:
     return row[field]
@@ -31,16 +31,16 @@ def value_of(row: Mapping, field: str) -> Any:
 
 
 def text_of(row: Mapping, field: str, numbers: bool = True) -> str:
-  """Returns a field's text without white space around it.
+  """Returns a field's text, stripped of white space.
 
   Args:
-    row: its fields.
+    row: values by field.
     field: see `value_of`.
-    numbers: whether a number is taken, as it is written.
+    numbers: whether a number is accepted, as its literal.
 
   Raises:
-    ProblemError: there is no such field, or it is not a text, empty or of more
-      than a million characters.
+    ProblemError: there is no such field, or it is no text, empty, or longer
+      than 2**20 characters.
   """
   value = value_of(row, field)
   if not isinstance(value, str) or (isinstance(value, Number) and not numbers):
@@ -55,7 +55,7 @@ def text_of(row: Mapping, field: str, numbers: bool = True) -> str:
 
 
 def level_of(value: Any) -> int | None:
-  """Returns the number of a level such as 3 or "Level 3", None without one."""
+  """Returns the number in a level such as 3 or "Level 3", None if none."""
   digits = "".join(c for c in str(value) if c.isascii() and c.isdigit())
   if isinstance(value, bool) or not isinstance(value, str) or not digits:
     return None

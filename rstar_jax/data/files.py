@@ -1,10 +1,9 @@
-"""Reads JSON, JSONL and CSV files row by row, each with its line for messages.
+"""Reads JSON, JSONL and CSV files row by row, with each row's line number.
 
-They may be compressed; see `compressed.py`.
-
-A malformed row is returned with the reason, so that the caller decides whether
-to skip it or to stop. Files are read in chunks: memory is bounded by
-`outside.LONGEST`, the longest row, and not by the file.
+Files may be compressed; see `compressed.py`. A malformed row is returned with
+the reason, so that the caller decides whether to skip it or to stop. Files are
+read in chunks: the longest row, `outside.LONGEST`, bounds memory, whatever the
+file's size.
 """
 
 import codecs
@@ -24,17 +23,17 @@ from rstar_jax import outside
 from rstar_jax.data import compressed
 
 _CHUNK = 1 << 20  # Bytes.
-_MESSAGE = 1000  # Characters: messages quote what they refuse.
+_MESSAGE = 1000  # Characters: messages quote the text that they refuse.
 _SPACE = re.compile(r"[ \t\r\n]*")
-# What parts columns in the place of commas.
+# Other separators of columns than commas.
 _OTHERWISE = re.compile(r"[;\t|]")
 _IN_NUMBER = re.compile(r"[-+.eE\d]*")
-# What opens and closes values; an escape hides the quote after it.
+# Delimiters of JSON values; an escape hides the quote after it.
 _MARK = re.compile(r'\\.|["\[\]{},]', re.DOTALL)
 
 
 class ProblemError(ValueError):
-  """Problems cannot be read; one line says where, why and what to do."""
+  """Problems cannot be read; one line with place, reason and remedy."""
 
   def __init__(self, message: str):
     super().__init__(outside.line(message, _MESSAGE))
@@ -49,9 +48,9 @@ class Row:
   """One object of a source, or the reason why it is malformed.
 
   Attributes:
-    place: for messages: "file:line" of a file, "source[index]" of a table.
-    index: position in the source, from 0; part of the id of a problem without
-      one.
+    place: for messages: "file:line" in a file, "source[index]" in a table.
+    index: position in the source, from 0; the id of a problem that has none is
+      made from it.
     value: the parsed object.
     error: why the row is malformed, "" if it is not.
   """
@@ -66,8 +65,8 @@ def file_rows(path: epath.Path) -> Iterator[Row]:
   """Returns the rows of a CSV or JSONL file, or of a JSON file of one list.
 
   Raises:
-    ProblemError: if there is no such file, or, during iteration, if nothing can
-      be read past an error, as in a list that is cut short.
+    ProblemError: there is no such file; or, during iteration, nothing can be
+      read past an error, e.g. in a truncated list.
   """
   if not path.exists():
     raise ProblemError(f"there is no file {path}")
@@ -88,7 +87,7 @@ def _rows(path: epath.Path) -> Iterator[Row]:
 
 
 def _whole(rows: Iterator[Row]) -> Iterator[Row]:
-  """Yields the rows; a file that cannot be unpacked is a ProblemError."""
+  """Yields rows; turns `Damaged` into a ProblemError."""
   try:
     yield from rows
   except compressed.Damaged as error:
@@ -96,10 +95,10 @@ def _whole(rows: Iterator[Row]) -> Iterator[Row]:
 
 
 def table_row(place: str, index: int, row: Mapping[Any, Any]) -> Row:
-  """Returns the row of a table, with `plain` values."""
+  """Returns a table's row, with its values as `plain` returns them."""
   try:
-    found = {name: plain(value) for name, value in row.items()}
-    return Row(place, index, outside.checked(found, strict=True))
+    values = {name: plain(value) for name, value in row.items()}
+    return Row(place, index, outside.checked(values, strict=True))
   except outside.Bad as error:
     return Row(place, index, error=str(error))
   except (RecursionError, UnicodeDecodeError) as error:
@@ -107,7 +106,7 @@ def table_row(place: str, index: int, row: Mapping[Any, Any]) -> Row:
 
 
 def plain(value: Any) -> Any:
-  """Converts a value of a table to what a JSON file would give.
+  """Converts a table's value to what a JSON file would give.
 
   Args:
     value: a Python object, bytes, or a numpy scalar or array.
@@ -145,7 +144,7 @@ def _line_rows(path: epath.Path) -> Iterator[Row]:
 
 
 def line_rows(file: BinaryIO, name: str) -> Iterator[Row]:
-  """Yields the rows of JSON lines; the name is for places."""
+  """Yields the rows of JSON lines; rows' places begin with the name."""
   index = 0
   for number, line in enumerate(outside.lines(file), 1):
     if number == 1:
@@ -212,8 +211,8 @@ def _short_lines(text: io.TextIOBase) -> Iterator[str]:
 def _list_rows(path: epath.Path) -> Iterator[Row]:
   """Yields the items of one JSON list, each with the line it starts on.
 
-  Nothing can be read past a syntax error in a list, so that raises, whatever
-  `on_error` says.
+  Nothing can be read past a syntax error in a list, so it raises, whatever the
+  config's `on_error` is.
   """
   with compressed.opened(path) as file:
     window = _Window(path, file)
@@ -263,7 +262,7 @@ class _Window:
     """Reads a JSON value and moves past it.
 
     Raises:
-      Bad: it is JSON, but not as `outside.parse` takes it. The window may end
+      Bad: it is JSON, but `outside.parse` would refuse it. The window may end
         before the value does; `skip` moves past it.
     """
     while True:
@@ -280,7 +279,7 @@ class _Window:
           continue
         self.at = getattr(error, "pos", self.at)
         raise self.broken(f"is not JSON ({_reason(error)})") from None
-      # A number at the end of the window may go on: of 1.5 it may hold "1.".
+      # A number may go on past the window: of 1.5 it may hold "1.".
       edge = _IN_NUMBER.match(self._text, end).end()
       if edge < len(self._text) or not self._grow():
         value = outside.checked(value, strict=True)
@@ -288,7 +287,7 @@ class _Window:
         return value
 
   def skip(self) -> None:
-    """Moves past a value by its brackets and quotes alone."""
+    """Moves past a value by its brackets and quotes, without parsing it."""
     depth, quoted = 0, False
     while True:
       for match in _MARK.finditer(self._text, self.at):

@@ -19,8 +19,8 @@ before the code runs; the comment is the sentence without its calculation:
   clips_altogether_in = 48 + clips_in_may
   <end_of_step>
 
-Such solutions are the first a small policy learns from, where the paper has
-those of a large model.
+A small policy learns from such solutions first; the paper has a large model's
+instead.
 """
 
 import builtins
@@ -44,8 +44,8 @@ _CALCULATION = re.compile(
 )
 _RESULT = re.compile(r"^\s*[$€£]?\s*-?(?:" + _NUMBER + r")%?")
 _TOKEN = re.compile(r"(" + _NUMBER + r")(%?)|([-+*/()])|\s+")
-# Numbers that everybody knows: of days, hours, minutes, degrees, per cent and
-# the like; and small ones, which are counted.
+# Numbers that a step may use though the question does not have them: of days,
+# hours, minutes, degrees, per cent and the like; and those up to `_COUNTED`.
 _COUNTED = 12
 _KNOWN = frozenset(
   map(
@@ -55,14 +55,14 @@ _KNOWN = frozenset(
   )
 )
 _WORD = re.compile(r"[A-Za-z][a-z]*")
-# Words that say nothing about a quantity, left out of names.
+# Words without meaning for a quantity, left out of names.
 _EMPTY = frozenset(
   "a an the of is are was were be been to and or so that this then there "
   "has have had it its he she they his her their in on at for with from by "
   "will would can could more if because since as but thus therefore "
   "means which who all total each".split()
 )
-# Names that mean something in Python.
+# Names with a meaning in Python.
 _TAKEN = frozenset((*keyword.kwlist, *dir(builtins)))
 
 
@@ -71,7 +71,7 @@ class Unreadable(ValueError):
 
 
 def steps_of(question: str, solution: str) -> tuple[list[str], Fraction]:
-  """Returns the bodies of a solution's steps, and what its code computes.
+  """Returns the bodies of a solution's steps, and the value of its code.
 
   Args:
     question: the text of the problem.
@@ -82,13 +82,13 @@ def steps_of(question: str, solution: str) -> tuple[list[str], Fraction]:
     value of the last.
 
   Raises:
-    Unreadable: there is no note, a note is wrong or no arithmetic, or the last
-      result is not the answer after "####".
+    Unreadable: there is no note, a note is wrong or not arithmetic, or the last
+      result differs from the answer after "####".
   """
-  text, found, gold = solution.rpartition("####")
-  if not found:
+  text, marker, gold = solution.rpartition("####")
+  if not marker:
     raise Unreadable("no answer after ####")
-  given = {_fraction(n) for n in re.findall(_NUMBER, question)}
+  in_question = {_fraction(n) for n in re.findall(_NUMBER, question)}
   names: arithmetic.Values = {}
   bodies = []
   for line in text.strip().splitlines():
@@ -98,7 +98,7 @@ def steps_of(question: str, solution: str) -> tuple[list[str], Fraction]:
       if at:
         before = _RESULT.sub("", before)
       at = note.end()
-      earlier, code = names, _code(note.group(1), names, given)
+      earlier, code = names, _code(note.group(1), names, in_question)
       comment = _comment(before, _NOTE.split(after)[0])
       name = _name(comment, names)
       try:
@@ -107,12 +107,12 @@ def steps_of(question: str, solution: str) -> tuple[list[str], Fraction]:
         raise Unreadable("a note is no arithmetic") from None
       value = names[name]
       try:
-        noted = _fraction(note.group(2).strip().lstrip("$").rstrip("%"))
+        stated = _fraction(note.group(2).strip().lstrip("$").rstrip("%"))
       except ValueError:
         raise Unreadable("a note's result is no number") from None
-      if abs(value - noted) > Fraction(1, 100) * max(1, abs(noted)) / 2:
+      if abs(value - stated) > Fraction(1, 100) * max(1, abs(stated)) / 2:
         raise Unreadable("a note is wrong")
-      comment = _without_results(comment, earlier, given, value) or name
+      comment = _without_results(comment, earlier, in_question, value) or name
       bodies.append(f"# {comment}\n{name} = {code}\n")
   if not names:
     raise Unreadable("no calculator note")
@@ -131,8 +131,8 @@ def solution_of(row: Mapping[str, str], stdout: str) -> Prefix:
   """Returns the node texts of a row's solution.
 
   Args:
-    row: "question" and "answer", as GSM8K has them.
-    stdout: what the code prints, as the sandbox found it.
+    row: GSM8K's "question" and "answer".
+    stdout: the output of the code, from the sandbox.
   """
   bodies, value = steps_of(row["question"], row["answer"])
   *steps, final = bodies
@@ -154,7 +154,7 @@ def _code(
 ) -> str:
   """Returns a note's calculation as Python, with names for earlier results.
 
-  A number that the question has, or that nothing computed, stays.
+  A number of the question, or one that no step computed, stays a number.
   """
   expression = expression.replace("$", "").replace("x", "*").replace("×", "*")
   expression = expression.replace("÷", "/")
@@ -168,8 +168,8 @@ def _code(
     if number:
       value = _fraction(number)
       known = [n for n, v in names.items() if v == value]
-      # `5 * 4` is of the question or not by what it asks, which nobody knows
-      # here; the last result is more often meant than a number it equals.
+      # A number that equals both one of the question's and an earlier result is
+      # ambiguous; if the result is the last one, it is meant more often.
       last = bool(known) and known[-1] == list(names)[-1]
       if known and not percent and (value not in given or last):
         pieces.append(known[-1])
@@ -189,10 +189,10 @@ def _code(
 
 
 def _comment(before: str, after: str) -> str:
-  """Returns what a sentence says beside its calculation."""
+  """Returns a sentence without its calculation."""
   before = _CALCULATION.sub("", before)
   after = _RESULT.sub("", after)
-  # The next calculation of the same line is another step's.
+  # The line's next calculation belongs to another step.
   after = _CALCULATION.sub("", after + " ") if "=" in after else after
   comment = re.sub(r"\s+", " ", f"{before} {after}").strip(" .,;:=$")
   comment = re.sub(r"\s+([,.;:])", r"\1", comment)
@@ -200,10 +200,9 @@ def _comment(before: str, after: str) -> str:
 
 
 def _name(comment: str, taken: Mapping[str, Fraction]) -> str:
-  """Makes a name of at most three words that no earlier step has."""
+  """Makes a new name of at most three words from a comment."""
   words = [word.lower() for word in _WORD.findall(comment)]
   words = [w for w in words if w not in _EMPTY and len(w) > 1]
-  # Each word once.
   name = "_".join(list(dict.fromkeys(words))[-3:]) or "result"
   if name in _TAKEN:
     name += "_"
@@ -219,7 +218,7 @@ def _without_results(
   given: set[Fraction],
   result: Fraction,
 ) -> str:
-  """Puts names for what earlier steps have computed, and drops the result."""
+  """Replaces earlier steps' results by their names, and drops this result."""
 
   def replace(match: re.Match) -> str:
     value = _fraction(match.group(1))

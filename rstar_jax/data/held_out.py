@@ -1,4 +1,4 @@
-"""Which problems are kept out of training, to measure the model on."""
+"""Chooses the problems that are kept out of training, for measurements."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,9 +10,9 @@ def is_held_out(seed: int, problem_id: str, one_in: int) -> bool:
   """Returns whether a problem is kept out of training.
 
   Args:
-    seed: the run's root seed.
-    problem_id: id of the problem.
-    one_in: one problem in so many is; 0 and less are none.
+    seed: root seed of the run.
+    problem_id: decides, together with the seed.
+    one_in: one problem in this many is held out; none if it is 0 or less.
   """
   return one_in > 0 and not rng.seed_for(seed, "held out", problem_id) % one_in
 
@@ -20,17 +20,17 @@ def is_held_out(seed: int, problem_id: str, one_in: int) -> bool:
 def divide(
   items: Iterable[Any], id_of: Callable[[Any], str], seed: int, one_in: int
 ) -> tuple[list, list]:
-  """Divides what models learn from by the problems that it is about.
+  """Divides training data into training and held-out items, by problem.
 
   Args:
-    items: anything that is about a problem.
-    id_of: returns the problem's id.
-    seed: the run's root seed.
+    items: items that belong to a problem each.
+    id_of: returns the id of an item's problem.
+    seed: root seed of the run.
     one_in: see `is_held_out`.
 
-  Returns:
-    What is trained on, and what is held out; each in order. Nothing is held out
-    where that would be all.
+    Returns:
+      The training items and the held-out items, each in order. Nothing is held
+      out where nothing would be left to train on.
   """
   training, kept = [], []
   for item in items:

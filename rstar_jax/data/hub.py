@@ -1,4 +1,4 @@
-"""Reads data sets of the Hugging Face Hub, or of a folder in its format.
+"""Reads data sets from the Hugging Face Hub, or from a folder in its format.
 
   hf:OWNER/NAME/SPLIT           hf:meta-math/MetaMathQA/train
   hf:OWNER/NAME/CONFIG/SPLIT    hf:openai/gsm8k/main/train
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from rstar_jax.data.files import ProblemError, Row, table_row
 
 FORM = "hf:OWNER/NAME[/CONFIG]/SPLIT"
-_SECONDS = 5.0  # For the Hub to take a connection.
+_SECONDS = 5.0  # Timeout of a connection to the Hub.
 
 
 class Name(NamedTuple):
@@ -37,10 +37,10 @@ class Name(NamedTuple):
 
 
 def parse(name: str) -> Name:
-  """Returns the parts of what follows "hf:".
+  """Parses the part of a source after "hf:".
 
   Raises:
-    ProblemError: if the name has another form.
+    ProblemError: the name has another form.
   """
   parts = name.split("/")
   if name.startswith(("/", ".")) and len(parts) > 1 and parts[-1]:
@@ -57,12 +57,12 @@ def hub_rows(name: str) -> Iterator[Row]:
   """Returns the rows of a split; downloads it if it is not cached.
 
   Args:
-    name: what follows "hf:". Where the Hub cannot be reached, what is cached
-      is taken.
+    name: the part of the source after "hf:". If the Hub cannot be reached, the
+      cache is read.
 
-  Raises:
-    ProblemError: if the library is missing, there is no such data set, config
-      or split, or it cannot be downloaded.
+    Raises:
+      ProblemError: the library is missing, there is no such data set, config or
+        split, or it cannot be downloaded.
   """
   path, config, split = parse(name)
   try:
@@ -72,16 +72,16 @@ def hub_rows(name: str) -> Iterator[Row]:
       f"source 'hf:{name}' needs the library datasets: pip install "
       "'rstar_jax[hub]'"
     ) from None
-  without = ""
+  no_network = ""
   if not (path.startswith(("/", ".")) or datasets.config.HF_HUB_OFFLINE):
-    without = _no_network(datasets.config.HF_ENDPOINT)
+    no_network = _no_network(datasets.config.HF_ENDPOINT)
   try:
-    with _offline(datasets.config) if without else contextlib.nullcontext():
+    with _offline(datasets.config) if no_network else contextlib.nullcontext():
       table = datasets.load_dataset(path, config or None, split=split)
   except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
-    if without and isinstance(error, ConnectionError):
+    if no_network and isinstance(error, ConnectionError):
       raise ProblemError(
-        f"source 'hf:{name}' is not in the cache, and {without}: try again "
+        f"source 'hf:{name}' is not in the cache, and {no_network}: try again "
         "with a network, or copy its files here and give 'hf:FOLDER/SPLIT'"
       ) from None
     # For a malformed file the reason is only in the error's cause.
@@ -94,7 +94,7 @@ def hub_rows(name: str) -> Iterator[Row]:
 
 @contextlib.contextmanager
 def _offline(config: Any) -> Iterator[None]:
-  """Has `datasets` look in its cache at once, and not after half a minute."""
+  """Makes `datasets` read its cache at once, without waiting for the Hub."""
   config.HF_HUB_OFFLINE = True
   try:
     yield
@@ -103,7 +103,7 @@ def _offline(config: Any) -> Iterator[None]:
 
 
 def _no_network(endpoint: str) -> str:
-  """Returns why the Hub cannot be reached, "" if it can or a proxy has to."""
+  """Returns why the Hub cannot be reached; "" if it can, or via a proxy."""
   if {"https", "all"} & urllib.request.getproxies().keys():
     return ""
   where = urllib.parse.urlsplit(endpoint)
@@ -116,14 +116,14 @@ def _no_network(endpoint: str) -> str:
 
 
 def _rows(source: str, table: Any) -> Iterator[Row]:
-  """Yields the rows of a table, which is read in batches where it can be."""
+  """Yields the rows of a table; rows are read one by one after an error."""
   done = 0
   try:
     for row in table:
       yield table_row(f"{source}[{done}]", done, row)
       done += 1
   except UnicodeDecodeError:
-    # A text of this batch is not UTF-8, and none of its rows was yielded.
+    # A text of this batch is not UTF-8; none of its rows was yielded.
     for index in range(done, len(table)):
       place = f"{source}[{index}]"
       try:

@@ -1,8 +1,8 @@
-"""How the search of each problem ended, which a file of trees says of itself.
+"""Outcomes of searches, by problem, from the headers of files of trees.
 
-The header of such a file lists its problems (`records.header`). So what a round
-solved, what it mastered, and which file has the trees of a problem is known
-without reading a tree.
+The header of such a file lists its problems (`records.header`). So it is known
+without reading a tree what a round solved and mastered, and which file has a
+problem's trees.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ class Outcome:
 
   Attributes:
     problem_id: id of the problem.
-    level: its level, None without one.
+    level: the problem's level, None without one.
     right, wrong, undecided: numbers of answers, by verdict.
-    tokens: generated for the trees.
+    tokens: tokens generated for the trees.
   """
 
   problem_id: str
@@ -36,7 +36,7 @@ class Outcome:
   tokens: int = 0
 
   def add(self, other: "Outcome") -> None:
-    """Adds what other trees of the problem have."""
+    """Adds the counts of further trees of the problem."""
     self.right += other.right
     self.wrong += other.wrong
     self.undecided += other.undecided
@@ -44,7 +44,7 @@ class Outcome:
 
   @property
   def difficulty(self) -> str:
-    """How its rollouts ended: all right, mixed or none right."""
+    """The difficulty: "easy" (all right), "medium" (mixed), "hard" (none)."""
     return "hard" if not self.right else "medium" if self.wrong else "easy"
 
   @property
@@ -56,40 +56,40 @@ class Outcome:
 def hardest_first(
   ids: Sequence[str], before: Mapping[str, Outcome]
 ) -> list[int]:
-  """Orders problems so that those which may take long are begun early.
+  """Orders problems so that those that may take long start early.
 
-  So no host is left at the end with what takes an hour. Those of which nothing
-  is known come first, then those that were not solved, then the others; each
-  by tokens, most first. Problems within a factor of 1.4 stay in their order, so
-  that those of a file are in few files of another round.
+  So no host is left at the end with an hour of work. Unknown problems come
+  first, then unsolved ones, then solved ones, each by tokens, most first.
+  Problems whose tokens are within a factor of 1.4 keep their order, so that a
+  file's problems are in few files of another round.
 
   Args:
-    ids: of the problems.
-    before: what an earlier round found for them, by id.
+    ids: the problems' ids.
+    before: outcomes of an earlier round, by id.
 
-  Returns:
-    The places of the ids in that order; theirs if nothing is known of any.
+    Returns:
+      Indices into `ids` in that order.
   """
 
   def rank(place: int) -> tuple[int, int]:
-    found = before.get(ids[place])
-    if found is None:
+    outcome = before.get(ids[place])
+    if outcome is None:
       return 0, 0
-    return 1 + (found.right > 0), -round(2 * math.log2(1 + found.tokens))
+    return 1 + (outcome.right > 0), -round(2 * math.log2(1 + outcome.tokens))
 
   return sorted(range(len(ids)), key=rank)
 
 
 def header_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-  """Returns what the header of a file of trees says.
+  """Returns the header's fields for a file of trees.
 
   Args:
-    rows: records of trees; several may share a problem.
+    rows: records of trees, of which several may share a problem.
   """
-  found: dict[str, Outcome] = {}
+  by_id: dict[str, Outcome] = {}
   for row in rows:
     problem, nodes = row["problem"], row["nodes"]
-    outcome = found.setdefault(
+    outcome = by_id.setdefault(
       problem["id"], Outcome(problem["id"], problem["level"])
     )
     outcome.tokens += row["tokens"]
@@ -100,16 +100,16 @@ def header_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         outcome.right += correct == tree_lib.RIGHT
         outcome.wrong += correct == tree_lib.WRONG
         outcome.undecided += correct == tree_lib.UNKNOWN
-  return {_FIELD: [list(dataclasses.astuple(each)) for each in found.values()]}
+  return {_FIELD: [list(dataclasses.astuple(each)) for each in by_id.values()]}
 
 
 def of_file(path: store.Path) -> list[Outcome]:
-  """Returns the outcomes of a file of trees, by problem in order.
+  """Returns the outcomes of a file of trees, by problem, in order.
 
-  Only a file that an earlier version wrote is read for it.
+  The rows are read only if an earlier version wrote the file.
 
   Raises:
-    CorruptShard: the file is missing or cut short.
+    CorruptShard: the file is missing or truncated.
   """
   info = records.header(path).get("info", {})
   if _FIELD not in info:
@@ -118,7 +118,7 @@ def of_file(path: store.Path) -> list[Outcome]:
 
 
 def counts(outcomes: Iterable[Outcome]) -> dict[str, Any]:
-  """Counts outcomes.
+  """Sums outcomes over problems.
 
   Returns:
     problems, solved, easy, medium, hard (see `Outcome.difficulty`), answers,

@@ -1,11 +1,12 @@
 """Makes preference pairs for the PPM from trees (paper section 3.3, A.1).
 
 Q-values are too noisy as regression targets but good enough for ranking. At
-each node, the best and worst children give pairs that share a prefix. For the
+each node, the best and worst children form pairs that share a prefix. For the
 final answer, full trajectories are paired, which share only the question.
 
-Pairs of siblings fix differences between siblings alone, while a search also
-compares steps after different prefixes: `extract.pairs_across` pairs such ones.
+Pairs of siblings train the order among siblings alone, while a search also
+compares steps after different prefixes: `extract.pairs_across` adds pairs of
+those.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ from rstar_jax.types import PairKind, PreferencePair, Prefix
 
 
 class _Side(NamedTuple):
-  """A candidate for one side of a pair: its texts and its Q."""
+  """A candidate for one side of a pair: its node texts and its Q."""
 
   prefix: Prefix
   q: float
@@ -40,17 +41,17 @@ def pairs(
   children of lowest Q with a wrong one. A child can be both, but is not paired
   with itself. For the final answer, the positives are the problem's right
   trajectories of highest average Q over all its trees, the negatives its wrong
-  ones of lowest. All positives are paired with all negatives; pairs stay whose
-  Q differs by more than `config.min_margin`. Each weighs 1 / (p x n), with p
-  and n the numbers of distinct positives and negatives in these pairs (Eq. 4).
-  A pair that another tree of the problem has given is left out and does not
-  count in p and n.
+  ones of lowest. All positives are paired with all negatives; pairs whose Q
+  differs by more than `config.min_margin` are kept. Each weighs 1 / (p x n),
+  with p and n the numbers of distinct positives and negatives in these pairs
+  (Eq. 4). A pair that an earlier tree of the problem gave is left out, and does
+  not count in p and n.
 
-  With `config.pairs_across` there is a further pair for each step pair of a
-  problem, of its weight: a node with a right answer at or below it, and one
-  with wrong answers alone that has another parent. Both are drawn from all
-  such nodes of the problem's trees, each once before any comes again; the pair
-  stays if its Q differs as in the others.
+  With `config.pairs_across` each step pair of a problem adds a pair of the same
+  weight: a node with a right answer at or below it, and one with wrong answers
+  alone that has another parent. Both are drawn from all such nodes of the
+  problem's trees, each once before any is drawn again; the margin of Q is that
+  of the other pairs.
 
   A child counts only if a rollout visited it or it is an answer; a child
   without a graded answer below it is neither positive nor negative. Steps whose
@@ -67,7 +68,7 @@ def pairs(
     counts: problems, with_pairs, step, across, final (pairs kept), low_margin,
     repeated, over_cap (pairs left out).
   """
-  found: list[PreferencePair] = []
+  all_pairs: list[PreferencePair] = []
   stats = dict.fromkeys(
     (
       *("problems", "with_pairs", "step", "across", "final"),
@@ -76,15 +77,15 @@ def pairs(
     0,
   )
   for group in trajectories_lib.by_problem(trees):
-    made = _of_problem(group, config, stats)
-    kept = _evenly(made, config.max_pairs_per_problem)
+    candidates = _of_problem(group, config, stats)
+    kept = _evenly(candidates, config.max_pairs_per_problem)
     stats["problems"] += 1
     stats["with_pairs"] += bool(kept)
-    stats["over_cap"] += len(made) - len(kept)
+    stats["over_cap"] += len(candidates) - len(kept)
     for pair in kept:
       stats[pair.kind] += 1
-    found += kept
-  return found, stats
+    all_pairs += kept
+  return all_pairs, stats
 
 
 def to_dict(pair: PreferencePair) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def _of_problem(
 ) -> list[PreferencePair]:
   problem = trees[0].problem
   seen: set[tuple[str, Prefix, Prefix]] = set()
-  made: list[PreferencePair] = []
+  result: list[PreferencePair] = []
 
   def add(
     kind: PairKind,
@@ -136,7 +137,7 @@ def _of_problem(
           decided.append((chosen.prefix, rejected.prefix))
     # Sides of equal text count once.
     sides = [len(set(side)) for side in zip(*decided, strict=True)]
-    made.extend(
+    result.extend(
       PreferencePair(
         problem_id=problem.id,
         question=problem.question,
@@ -168,13 +169,15 @@ def _of_problem(
       to_wrong += bad
   if config.pairs_across:
     random = np.random.default_rng(rng.seed_for(0, "across", problem.id))
-    # A step leads to wrong answers alone if it does so in all trees.
+    # A step leads to wrong answers alone only if it does so in all trees.
     rightly = {each.prefix for each in to_right}
     to_wrong = [each for each in to_wrong if each.prefix not in rightly]
     turns = (_in_turn(each, random) for each in (to_right, to_wrong))
-    for step, one, other in zip(tuple(made), *turns, strict=False):
-      if one.prefix[:-1] != other.prefix[:-1]:
-        add("across", [one], [other], step.weight)
+    for step, right_side, wrong_side in zip(
+      tuple(result), *turns, strict=False
+    ):
+      if right_side.prefix[:-1] != wrong_side.prefix[:-1]:
+        add("across", [right_side], [wrong_side], step.weight)
   if config.final_pairs:
     right, wrong, _ = (
       [_Side(t.steps, t.mean_q) for t in side]
@@ -185,15 +188,15 @@ def _of_problem(
       _best(right, config.positives),
       _worst(wrong, config.negatives),
     )
-  return made
+  return result
 
 
 def _below(tree: Tree, verdict: int) -> np.ndarray:
-  """Returns for each node if such an answer is at or below it; bool [N]."""
-  found = (tree.terminal == tree_lib.ANSWERED) & (tree.correct == verdict)
+  """Returns whether each node has such an answer at or below it, bool [N]."""
+  below = (tree.terminal == tree_lib.ANSWERED) & (tree.correct == verdict)
   for node in range(len(tree) - 1, 0, -1):  # Children come after parents.
-    found[tree.parent[node]] |= found[node]
-  return found
+    below[tree.parent[node]] |= below[node]
+  return below
 
 
 def _best(sides: list[_Side], count: int) -> list[_Side]:
@@ -208,7 +211,7 @@ def _worst(sides: list[_Side], count: int) -> list[_Side]:
 def _in_turn(
   sides: list[_Side], random: np.random.Generator
 ) -> Iterator[_Side]:
-  """Yields the sides in random order, again and again."""
+  """Cycles through the sides in a random order."""
   different = _distinct(sides)
   order = random.permutation(len(different))
   return itertools.cycle([different[index] for index in order])
@@ -221,8 +224,12 @@ def _distinct(sides: list[_Side]) -> list[_Side]:
   return list(first.values())
 
 
-def _evenly(made: list[PreferencePair], limit: int) -> list[PreferencePair]:
+def _evenly(
+  candidates: list[PreferencePair], limit: int
+) -> list[PreferencePair]:
   """Returns `limit` evenly spaced pairs; all of them for 0."""
-  if not 0 < limit < len(made):
-    return made
-  return [made[index * len(made) // limit] for index in range(limit)]
+  if not 0 < limit < len(candidates):
+    return candidates
+  return [
+    candidates[index * len(candidates) // limit] for index in range(limit)
+  ]

@@ -19,8 +19,8 @@ def rows(path: epath.Path) -> Iterator[Row]:
   """Returns the rows of a parquet file.
 
   Raises:
-    ProblemError: if the library or the file is missing; or, during iteration,
-      if the file is damaged or another kind.
+    ProblemError: the library or the file is missing; or, during iteration, the
+      file is damaged or no parquet file.
   """
   try:
     import pyarrow
@@ -52,7 +52,7 @@ def _rows(
 
 
 def _row(place: str, index: int, alone: Any) -> Row:
-  """Returns the row of a table that has no other."""
+  """Returns the row of a table of one row."""
   try:
     (value,) = alone.to_pylist()
   except UnicodeDecodeError as error:

@@ -1,8 +1,8 @@
-"""The trees of one or more rounds, problem by problem, a file at a time.
+"""Reads the trees of one or more rounds by problem, file after file.
 
-What is made of trees is made of those of one problem, so that it is a map over
-files. Nobody holds more than the trees of a problem, or where
-several folders have them, those of the problems of a file.
+Training data are made from the trees of one problem at a time, so extraction is
+a map over files. At most one problem's trees are in memory; or, if several
+folders have trees of a problem, those of one file's problems.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ from rstar_jax.storage import records, store
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-  """The problems whose first tree is in a file, and where all their trees are.
+  """The problems whose first tree is in a file, and the files of their trees.
 
   Attributes:
     path: the file.
-    others: later files that have trees of these problems too.
-    skipped: ids of problems of the file whose first tree is in an earlier one.
+    others: later files that also have trees of these problems.
+    skipped: ids of the file's problems whose first tree is in an earlier file.
   """
 
   path: store.Path
@@ -32,7 +32,7 @@ class Part:
 
 
 def paths_of(folder: store.Path) -> list[store.Path]:
-  """Returns the shards of a folder, however deep, in order."""
+  """Returns the shards below a folder, at any depth, in order."""
   return sorted(
     folder / name
     for name in store.files(folder)
@@ -43,21 +43,21 @@ def paths_of(folder: store.Path) -> list[store.Path]:
 def parts(folders: Sequence[store.Path]) -> list[Part]:
   """Returns the parts of finished folders of trees, in order.
 
-  The headers of all files are read, if a problem may be in two of them.
+  All headers are read if two files may have trees of one problem.
 
   Args:
-    folders: one a round, oldest first.
+    folders: one per round, oldest first.
   """
   paths = [path for folder in folders for path in paths_of(folder)]
-  # Within a folder each problem is in one file; each turn of reinforcement has
-  # a folder.
+  # Within a folder a problem is in one file. Each turn of reinforcement has a
+  # folder of its own.
   if len({path.parent for path in paths}) < 2:
     return [Part(path) for path in paths]
   first: dict[str, int] = {}
   others: list[list[store.Path]] = [[] for _ in paths]
   skipped: list[set[str]] = [set() for _ in paths]
-  found = store.prefetch(outcomes.of_file, paths, paths[0])
-  for number, (path, file) in enumerate(zip(paths, found, strict=True)):
+  files = store.prefetch(outcomes.of_file, paths, paths[0])
+  for number, (path, file) in enumerate(zip(paths, files, strict=True)):
     homes = [first.setdefault(each.problem_id, number) for each in file]
     for home, each in zip(homes, file, strict=True):
       if home != number:
@@ -70,7 +70,7 @@ def parts(folders: Sequence[store.Path]) -> list[Part]:
 
 
 def outcomes_of(folders: Sequence[store.Path]) -> Iterator[outcomes.Outcome]:
-  """Yields how the search of each problem ended, over all files.
+  """Yields each problem's outcome, summed over all files.
 
   Args:
     folders: finished folders of trees.
@@ -97,7 +97,7 @@ def problems(part: Part) -> Iterator[list[Tree]]:
   """Yields the trees of each problem of a part, oldest first.
 
   Raises:
-    CorruptShard: a file is missing, cut short or changed; see
+    CorruptShard: a file is missing, truncated or damaged; see
       `records.rows_of`.
   """
   elsewhere: dict[str, list[Tree]] = {}
@@ -115,7 +115,7 @@ def problems(part: Part) -> Iterator[list[Tree]]:
 def _by_problem(
   rows: Iterable[Mapping[str, Any]], wanted: set[str] | None = None
 ) -> Iterator[tuple[str, list[Tree]]]:
-  """Yields the trees of each problem; those of one lie side by side."""
+  """Yields the trees of each problem; a problem's rows are adjacent."""
   for name, group in itertools.groupby(rows, lambda row: row["problem"]["id"]):
     if wanted is None or name in wanted:
       yield name, [tree_lib.from_record(dict(row)) for row in group]

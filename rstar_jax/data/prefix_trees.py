@@ -1,8 +1,8 @@
-"""Rows of tokens that share prefixes, as trees that hold each prefix once.
+"""Prefix trees: rows of tokens, with each shared prefix stored once.
 
-A training that runs such a tree once computes what it would of the rows: a
-token attends to its own path alone, and what a loss reads at a shared token is
-weighted by the rows that have it.
+A forward pass over such a tree computes the same as over its rows: a token
+attends to its own path alone, and the loss at a shared token is weighted by the
+rows that have it.
 """
 
 import dataclasses
@@ -17,11 +17,10 @@ class PrefixTree:
 
   Attributes:
     tokens: int32 [L].
-    positions: int32 [L], in the rows.
-    parents: int32 [L], the index of the token before; -1 for a first one.
-    ends: int32 [L]; the tokens that come after token i on any of its paths are
-      those from i + 1 to ends[i] - 1.
-    places: of each row, int32, the indices of its tokens.
+    positions: int32 [L], each token's position in its rows.
+    parents: int32 [L], index of the previous token; -1 for a first token.
+    ends: int32 [L]; the descendants of token i are tokens i + 1 to ends[i] - 1.
+    places: for each row, int32 [row length], the indices of its tokens.
   """
 
   tokens: np.ndarray
@@ -32,13 +31,13 @@ class PrefixTree:
 
 
 def join(rows: Sequence[np.ndarray]) -> PrefixTree:
-  """Joins rows of ids, int32 [length] each and not empty, in any order."""
+  """Joins rows of ids, each int32 [length] and not empty, in any order."""
   total = sum(map(len, rows))
   tokens, positions, parents, ends = np.zeros((4, total), np.int32)
   places: list[np.ndarray] = [np.zeros(0, np.int32)] * len(rows)
   before = path = np.zeros(0, np.int32)
   size = 0
-  # Rows with a common prefix are neighbours.
+  # Sorting makes rows with a common prefix neighbours.
   for number in sorted(range(len(rows)), key=lambda i: _key(rows[i])):
     row = rows[number]
     shared = common(before, row)
@@ -58,14 +57,14 @@ def join(rows: Sequence[np.ndarray]) -> PrefixTree:
 def divide(
   units: Sequence[Sequence[np.ndarray]], length: int
 ) -> Iterator[tuple[list[int], PrefixTree]]:
-  """Joins units of rows in as few trees of at most `length` tokens as it can.
+  """Joins units of rows into trees of at most `length` tokens.
 
   Args:
-    units: rows of a unit stay together, such as the sides of a pair.
-    length: of a tree; only a single unit may be longer.
+    units: groups of rows that stay together, such as the sides of a pair.
+    length: most tokens of a tree; only a tree of a single unit may exceed it.
 
   Yields:
-    The numbers of a tree's units, and the tree of their rows in that order.
+    The indices of a tree's units, and the tree of their rows in that order.
   """
   order = sorted(range(len(units)), key=lambda i: _key(units[i][0]))
   waiting = [order] if order else []
@@ -87,5 +86,5 @@ def common(one: np.ndarray, other: np.ndarray) -> int:
 
 
 def _key(row: np.ndarray) -> bytes:
-  """Returns bytes in whose order rows of ids are sorted."""
+  """Returns a sort key of a row: its ids as big-endian bytes."""
   return row.astype(">u4").tobytes()

@@ -1,9 +1,9 @@
-"""Reads problems: generated, of a file, TFDS, the Hub, or one's own function.
+"""Reads problems: generated ones, or from a file, TFDS, the Hub or a function.
 
-`sources.py` opens a source, `shapes.py` turns its rows into problems. A row
-that cannot be read is reported with file, line and reason. A row whose answer
-cannot be graded is left out and counted by reason, and so is one that repeats
-another, id and all.
+`sources.py` opens a source, `shapes.py` turns its rows into problems. A
+malformed row is reported with file, line and reason. A row whose answer cannot
+be graded is left out and counted by reason, and so is an exact repetition, id
+included.
 """
 
 import collections
@@ -33,16 +33,16 @@ def load_problems(
   Args:
     config: source, count and field names.
     data_dir: folder of TFDS data sets; None is TFDS's default.
-    task: the run's. A problem without an answer that can be graded, and without
-      tests, is left out unless the task has a reward; its answer is None then.
+    task: of the run. A problem with neither a gradable answer nor tests is left
+      out, unless the task has a reward; its answer is None then.
 
-  Returns:
-    At least one problem, with unique ids, in the source's order. How many rows
-    are left out, and why, is logged.
+    Returns:
+      At least one problem, with unique ids, in the source's order. The number
+      of rows left out is logged, with reasons.
 
   Raises:
-    ProblemError: one line that says what is wrong with the source or, if
-      `config.on_error` is "raise", with its first malformed row.
+    ProblemError: the source or, if `config.on_error` is "raise", its first
+      malformed row cannot be used; one line.
   """
   kind, _, name = config.source.partition(":")
   if kind == "synthetic":
@@ -121,10 +121,10 @@ def _collect(
 
 
 def _wanted(where: tuple[str, ...]) -> Callable[[Any], bool]:
-  """Returns whether a row, or a problem, is one of those that are wanted.
+  """Returns a function that tells whether a row or a problem is wanted.
 
   Args:
-    where: conditions "FIELD=VALUE,VALUE", which `config/validation.py` checked.
+    where: conditions "FIELD=VALUE,VALUE", checked by `config/validation.py`.
   """
   conditions = [
     (name, set(values.split(",")))
@@ -135,7 +135,7 @@ def _wanted(where: tuple[str, ...]) -> Callable[[Any], bool]:
     if isinstance(value, Problem):
       value = value.to_record()
     if not isinstance(value, Mapping):
-      return True  # It is reported as malformed.
+      return True  # It will be reported as malformed.
     for name, values in conditions:
       if name not in value:
         raise ProblemError(

@@ -1,10 +1,10 @@
 """Reads the data sets that the authors of rStar-Math released.
 
 `rstar_sft`: {"query": question, "response": solution}, all of them right.
-`rstar_ppm`: {"prompt", "pos", "neg", "pos_count", "neg_count"}; the prompt
-holds the question and, for a pair of steps, the steps that both sides share. A
-failed side may violate the step grammar; it is still text for the PPM. Both are
-read row by row, from a file or from the Hub.
+`rstar_ppm`: {"prompt", "pos", "neg", "pos_count", "neg_count"}; the prompt has
+the question and, for a pair of steps, the steps that both sides share. A failed
+side may violate the step grammar; it is still text for the PPM. Both are read
+row by row, from a file or from the Hub.
 """
 
 import collections
@@ -22,10 +22,10 @@ from rstar_jax.steps import grammar
 from rstar_jax.types import PreferencePair, Prefix, Trajectory
 
 _Record = TypeVar("_Record", Trajectory, PreferencePair)
-# Reason -> rows left out for it.
+# Reason -> number of rows left out for it.
 Skipped = collections.Counter[str]
 
-# Characters of a text; the longest of the release has 20,000.
+# Most characters of a text; the longest of the release has 20,000.
 _LONGEST = 1 << 20
 # The end of some of the released questions, which is removed.
 _ASIDE = "\n Let's write a program."
@@ -52,7 +52,7 @@ def read_sft(source: str, skipped: Skipped) -> Iterator[Trajectory]:
     of a right answer. Solutions of one question share a problem id.
 
   Raises:
-    ProblemError: if there is no such source, or all rows are malformed.
+    ProblemError: there is no such source, or all rows are malformed.
   """
 
   def parse(row: Mapping[str, Any], name: str) -> Trajectory:
@@ -76,7 +76,7 @@ def read_sft(source: str, skipped: Skipped) -> Iterator[Trajectory]:
 def read_pairs(source: str, skipped: Skipped) -> Iterator[PreferencePair]:
   """Yields the pairs of a source in the format of rstar_ppm; see `read_sft`.
 
-  The weight is that of the released trainer, 1 / (pos_count x neg_count).
+  Weights are the released trainer's, 1 / (pos_count x neg_count).
   """
 
   def parse(row: Mapping[str, Any], name: str) -> PreferencePair:
@@ -107,10 +107,10 @@ def split_nodes(text: str) -> Prefix:
   """Splits a solution into node texts, which concatenate to it.
 
   Raises:
-    ProblemError: if there is no closing marker, or text after the last one.
+    ProblemError: there is no closing marker, or text after the last one.
   """
   nodes, at = [], 0
-  # `findall` would look for a marker from each character of a text without one.
+  # `findall` would search from every character of a text without a marker.
   while match := _NODE.match(text, at):
     nodes.append(match.group())
     at = match.end()

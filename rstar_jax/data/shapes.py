@@ -1,6 +1,6 @@
 r"""Turns rows of known data sets into problems.
 
-The fields of a row tell its shape:
+A row's fields determine its shape:
 
 | fields | data sets | the answer |
 | --- | --- | --- |
@@ -18,11 +18,11 @@ The fields of a row tell its shape:
 | conversations | ShareGPT's | likewise |
 
 A question is a "question", "problem", "prompt" or the user's message, and an
-answer also a "ground_truth", "gold_answer" or "correct_answer"; the case of
-names does not matter. An "answer" beside a "question" is taken as it is, unless
-it is a whole solution. The other shapes need an answer that can be graded: a
-row without one is `Ungraded`, not an error. A row that would be misread is an
-error that says which field of the config reads it.
+answer also a "ground_truth", "gold_answer" or "correct_answer"; names ignore
+case. An "answer" beside a "question" is taken as it is, unless it is a whole
+solution. The other shapes need an answer that can be graded: a row without one
+is `Ungraded`, not an error. A row that would be misread is an error, whose
+message names the config field that reads it.
 """
 
 import dataclasses
@@ -49,12 +49,11 @@ class Shape:
   Attributes:
     question: name of the question's field.
     answer: name of the field that holds the answer.
-    read: extracts the answer from that field's text; None if there is none.
+    read: extracts the answer from that field's text; None if it has none.
     required: names of further fields that a row of this shape has.
     checked: whether an answer that cannot be graded makes a row `Ungraded`.
     strict: whether a row without an answer is an error instead of `Ungraded`.
-      Then the answer is not a list; further right answers are in the field
-      "also".
+      The answer is then no list; further right answers are in the field "also".
     joined: whether a list holds the parts of one answer. If not, each item is a
       right answer.
   """
@@ -83,7 +82,7 @@ def _stated(text: str) -> str | None:
 
 
 def _concluded(text: str) -> str | None:
-  r"""Returns what follows MetaMathQA's "The answer is:", else the \boxed{}."""
+  r"""Returns the text after "The answer is:", else that of the \boxed{}."""
   _, found, answer = text.rpartition("The answer is:")
   return answer.strip() if found else final_answer(text)
 
@@ -93,9 +92,9 @@ def _replied(text: str) -> str | None:
   return _concluded(text) or _stated(text)
 
 
-# Fields that are messages in some data sets; see `chats.py`.
+# Fields that hold messages in some data sets; see `chats.py`.
 _SAID = ("prompt", "user")
-# Names that a field with the answer has in one data set or another.
+# Names of the answer's field in various data sets.
 _ANSWERS = (
   *("answer", "final_answer", "expected_answer", "ground_truth"),
   *("gold_answer", "correct_answer"),
@@ -123,11 +122,11 @@ SHAPES = (
 # `check(function)`, and the function's name.
 _TESTED = frozenset({"prompt", "test", "entry_point"})
 
-# Parts of a problem that may stand in fields beside its question.
+# Fields beside the question that may hold parts of a problem.
 _BESIDE = ("body", "context", "passage", "options", "choices", "input")
-# Characters of what may be a whole solution: answers are shorter.
+# A longer text may be a whole solution, in characters.
 _SOLUTION = 200
-# A field within a template: "{body} {question}".
+# A field in a template such as "{body} {question}".
 _PART = re.compile(r"\{([^{}]+)\}")
 # A number with its unit after it, as in SVAMP and ASDiv: "9 (apples)".
 _WITH_UNIT = re.compile(r"[-+]?[\d.,/:]+\s+\([^\W\d]{2}[^()]*\)")
@@ -144,12 +143,12 @@ def problem_of(
     source: a short name; a row without an id gets the id "source/index".
     config: `question_field`, `answer_field` and `answer_pattern` override the
       row's shape.
-    needs_answer: whether a row without an answer is refused or `Ungraded`. If
-      not, the problem has none.
+    needs_answer: whether a row without an answer raises. If not, the problem
+      has none.
 
-  Raises:
-    ProblemError: if the row is malformed, or would be misread.
-    Ungraded: if the answer cannot be graded.
+    Raises:
+      ProblemError: the row is malformed, or would be misread.
+      Ungraded: the answer cannot be graded.
   """
   if row.error:
     raise ProblemError(row.error)
@@ -192,7 +191,7 @@ def problem_of(
 
 
 def question_of(row: Mapping[str, Any]) -> str | None:
-  """Returns the question of a row; None if no shape fits, or not all of it."""
+  """Returns a row's question; None if no shape fits, or it lacks a part."""
   try:
     shape, row = _shape_of(row, DataConfig(), needs_answer=True)
     _check_beside(row, shape.question)
@@ -202,7 +201,7 @@ def question_of(row: Mapping[str, Any]) -> str | None:
 
 
 def _short(answer: str, field: str) -> str:
-  """Returns an answer, or that of a whole solution, as Orca-Math has it."""
+  """Returns an answer; of a whole solution, as in Orca-Math, its conclusion."""
   why = len(answer) > _SOLUTION and checkable.why_not(answer)
   if why not in ("prose", "several paragraphs"):
     return answer
@@ -243,19 +242,19 @@ def _read(row: Mapping, shape: Shape, config: DataConfig) -> list[str]:
 def _matched(text: str, field: str, config: DataConfig) -> str:
   """Returns the first group of the pattern's match, or all of the match."""
   try:
-    found = re.search(config.answer_pattern, text)
+    match = re.search(config.answer_pattern, text)
   except re.error as error:
     raise ProblemError(
       f"answer_pattern={config.answer_pattern!r} is no regular expression: "
       f"{error}"
     ) from error
-  if found is None:
+  if match is None:
     raise ProblemError(
       f"answer_pattern={config.answer_pattern!r} matches nothing of {field!r}: "
       f"{text!r:.80}"
     )
-  groups = [each for each in found.groups() if each is not None]
-  return (groups[0] if groups else found.group()).strip()
+  groups = [each for each in match.groups() if each is not None]
+  return (groups[0] if groups else match.group()).strip()
 
 
 def _question(row: Mapping, field: str) -> str:
@@ -263,23 +262,23 @@ def _question(row: Mapping, field: str) -> str:
   parts = _PART.findall(field)
   if not parts:
     return fields.text_of(row, field, numbers=False)
-  found = {}
+  texts = {}
   for part in parts:
     value = fields.value_of(row, part)
     values = value if isinstance(value, list) else [value]
-    # What a row has none of is left empty: not all have, say, a context.
+    # A part that a row lacks, such as a context, is left empty.
     values = [] if value in (None, "") else values
-    found[part] = ", ".join(
+    texts[part] = ", ".join(
       fields.text_of({part: each}, part) for each in values
     )
-  question = _PART.sub(lambda each: found[each[1]], field).strip()
+  question = _PART.sub(lambda each: texts[each[1]], field).strip()
   if not question:
     raise ProblemError(f"all of {', '.join(map(repr, parts))} are empty")
   return question
 
 
 def _check_beside(row: Mapping, question: str) -> None:
-  """Refuses a row with a part of the problem that would be left out."""
+  """Raises for a row with a part of the problem that would be left out."""
   for name in row:
     value = row[name]
     known = str(name).lower() in _BESIDE and name != question
@@ -292,7 +291,7 @@ def _check_beside(row: Mapping, question: str) -> None:
 
 
 def _check_rivals(row: Mapping, field: str, answer: str | None) -> None:
-  """Refuses a row in which another field says another answer."""
+  """Raises for a row in which another field has another answer."""
   for name in row:
     value = row[name]
     if name == field or str(name).lower() not in _ANSWERS:
@@ -306,7 +305,7 @@ def _check_rivals(row: Mapping, field: str, answer: str | None) -> None:
 
 
 def _tested(row: Row, value: Mapping, source: str) -> Problem:
-  """Returns a problem of HumanEval's form."""
+  """Returns the problem of a row in HumanEval's form."""
   name = fields.text_of(value, "entry_point")
   if not name.isidentifier():
     raise ProblemError(f"'entry_point' is {name!r:.80}, want a function's name")
@@ -320,7 +319,7 @@ def _tested(row: Row, value: Mapping, source: str) -> Problem:
 
 
 def _checked(problem: Problem, needs_answer: bool) -> Problem:
-  """Returns a problem that a function of the user's made."""
+  """Returns a problem that a plugin made, if it is well-formed."""
   for name in ("id", "question"):
     value = getattr(problem, name)
     if not isinstance(value, str) or not value.strip():
@@ -339,13 +338,13 @@ def _checked(problem: Problem, needs_answer: bool) -> Problem:
 
 def _answers(row: Mapping, shape: Shape) -> list[str]:
   """Returns the texts of all right answers."""
-  found = row.get(shape.answer)
-  if shape.joined and isinstance(found, list):
-    # The problem asks for all parts.
-    return [", ".join(fields.text_of({"": each}, "") for each in found)]
-  if not shape.strict and isinstance(found, list):
+  value = row.get(shape.answer)
+  if shape.joined and isinstance(value, list):
+    # The problem asks for all parts of the answer.
+    return [", ".join(fields.text_of({"": each}, "") for each in value)]
+  if not shape.strict and isinstance(value, list):
     return [
-      fields.text_of({shape.answer: each}, shape.answer) for each in found
+      fields.text_of({shape.answer: each}, shape.answer) for each in value
     ]
   more = row.get("also") or []
   if not isinstance(more, list):
@@ -379,7 +378,7 @@ def _shape_of(
     shape = _fitting(row)
   if shape is not None:
     return shape, row
-  # A question alone; if none fits, the error names a field of our own shape.
+  # A question alone; without one, the error names the fields of `_OURS`.
   asked = (
     each
     for each in reversed(SHAPES)
@@ -389,7 +388,7 @@ def _shape_of(
 
 
 def _fitting(row: Mapping) -> Shape | None:
-  """Returns the first shape that fits a row, whatever the case of its names."""
+  """Returns the first shape that fits a row, with or without its case."""
   names = {str(name).lower(): name for name in row}
   for shape in SHAPES:
     if shape.fits(row):

@@ -1,9 +1,9 @@
-"""Turns what reward models learn from into arrays: pairs and scored prefixes.
+"""Turns reward models' training data into arrays: pairs and scored prefixes.
 
-The items of a question come one after the other, so that most of their tokens
-are shared: steps are short and prefixes long. Of items on the disk
-(`stored_sides.py`) only those of a batch are held. Batch k is a pure function
-of (seed, k), as in `batches.py`.
+A question's items are adjacent, so that most of their tokens are shared: steps
+are short and prefixes long. Of items on the disk (`stored_sides.py`) only those
+of a batch are in memory. Batch k is a pure function of (seed, k), as in
+`batches.py`.
 
 Sizes: Q questions, N packed rows, T tokens, M items of a packed row, G sides (1
 for a scored prefix, 2 for a preference pair).
@@ -23,9 +23,9 @@ from rstar_jax.data.prefix_trees import PrefixTree
 from rstar_jax.steps import tokenizer as tokenizer_lib
 from rstar_jax.types import PreferencePair, Prefix
 
-# A packed row has a multiple of so many tokens.
+# T is a multiple of this.
 _MULTIPLE = 128
-# Questions of which is asked at once in which order they come.
+# Questions per call of the shuffled order.
 _AT_ONCE = 1024
 
 
@@ -35,9 +35,9 @@ class Group:
 
   Attributes:
     ids: n tuples of G int32 arrays: prompt and nodes, no end-of-text. The
-      preferred side is the first.
+      preferred side comes first.
     weight: float32 [n], above 0.
-    target: float32 [n], the target of the value; 0 for pairs.
+    target: float32 [n], the value's target; 0 for pairs.
   """
 
   ids: Sequence[tuple[np.ndarray, ...]]
@@ -49,10 +49,10 @@ class Sides(Protocol):
   """Items by question, in memory (`Encoded`) or on the disk (`StoredSides`).
 
   Attributes:
-    counts: int64 [Q], the items of each question.
+    counts: int64 [Q], number of items of each question.
     above: number of items whose target is above 0.
-    longest: tokens of the longest item, whose sides share their prefix; 0
-      without items.
+    longest: tokens of the longest item, shared prefixes counted once; 0 without
+      items.
     dropped: number of items left out because a side is too long.
   """
 
@@ -78,7 +78,7 @@ class Encoded:
   """Items in memory; see `Sides`.
 
   Attributes:
-    groups: of each question, which has one or more.
+    groups: the items of each question, at least one per question.
   """
 
   groups: Sequence[Group]
@@ -135,9 +135,9 @@ def encode_scored(
   """Encodes (question, nodes, target) items, for the ORM and PQM losses.
 
   Args:
-    tokenizer: the tokenizer.
+    tokenizer: encodes prompts and nodes.
     items: question, node texts, and the target: 0 or 1 (ORM), or a Q-value.
-    length: longest item, in tokens; longer ones are dropped and counted.
+    length: most tokens of an item; longer items are dropped and counted.
   """
   return _encode(
     tokenizer,
@@ -147,14 +147,14 @@ def encode_scored(
 
 
 def balance(sides: Sides) -> np.ndarray:
-  """Returns what items weigh so that both classes weigh the same in sum.
+  """Returns item weights that give both classes the same total weight.
 
-  Those of a target above 0 are one class: right solutions of an ORM, and
-  prefixes of a PQM that come to more right answers than wrong ones. The mean
-  weight is 1, and where there is one class alone all weights are.
+  Items with a target above 0 are one class: an ORM's right solutions, and a
+  PQM's prefixes that lead to more right answers than wrong ones. The mean
+  weight is 1; with one class alone all weights are 1.
 
   Returns:
-    float32 [2]: of an item of a target not above 0, and of one above.
+    float32 [2]: the weight for targets up to 0, and for those above.
   """
   total = int(sides.counts.sum())
   sizes = total - sides.above, sides.above
@@ -175,26 +175,24 @@ def make_batches(
   balanced: bool = False,
   size: tuple[int, int] | None = None,
 ) -> tuple[BatchAt, int]:
-  """Makes batches of items, with each prefix that those of a question share.
+  """Makes batches of items, with shared prefixes of a question stored once.
 
   Args:
     sides: at least one item.
     batch_size: items per batch.
     epochs: passes over the questions, each shuffled differently.
     seed: seed of the shuffling; None keeps the order of the questions.
-    length: tokens of a packed row, if no item is longer; rounded up to a
-      multiple of 128.
-    parts: N is a multiple of it.
-    balanced: whether items weigh what `balance` says, and not their own weight.
-    size: what `largest` says of these batches; None looks.
+    length: T, unless an item is longer; rounded up to a multiple of 128.
+    parts: N is a multiple of this.
+    balanced: whether `balance` replaces the items' own weights.
+    size: `largest` of these batches; None computes it.
 
   Returns:
     `batch_at(k)` and the number of batches. A batch holds `tokens`,
     `positions` and `ends` int32 [N, T] (see `batches.Packed`), `last` int32
     [N, M, G] (the column of each side's last token), `weight` and `target`
-    float32 [N, M]. What is no item has weight 0. So that few programs are
-    compiled, T and M are those of all batches, M is a power of two, and N is
-    one of at most four.
+    float32 [N, M]. Padding has weight 0. To compile few programs, all batches
+    have the same T and M, M is a power of two, and N has at most four values.
   """
   length = _length(sides, length)
   pieces, count = _pieces(sides, batch_size, epochs, seed, length)
@@ -204,16 +202,16 @@ def make_batches(
   weights = balance(sides) if balanced else None
 
   def batch_at(k: int) -> Batch:
-    found = list(pieces(k))
-    trees = [tree for _, tree in found]
+    group_trees = list(pieces(k))
+    trees = [tree for _, tree in group_trees]
     places, filled = batches.placed(trees, length)
     filled = -(-filled // step) * step
     arrays = batches.laid(trees, places, filled, length)
     del arrays["parents"]
-    last = np.zeros((filled, items, len(found[0][0].ids[0])), np.int32)
+    last = np.zeros((filled, items, len(group_trees[0][0].ids[0])), np.int32)
     weight, target = np.zeros((2, filled, items), np.float32)
     taken = np.zeros(filled, int)
-    for (group, tree), (n, start) in zip(found, places, strict=True):
+    for (group, tree), (n, start) in zip(group_trees, places, strict=True):
       own = len(group.ids)
       here = n, slice(taken[n], taken[n] + own)
       ends = [start + each[-1] for each in tree.places]
@@ -236,9 +234,9 @@ def largest(
   *,
   length: int,
 ) -> tuple[int, int]:
-  """Looks through all batches for the most rows, and the most items of a row.
+  """Returns the most rows of any batch, and the most items of any row.
 
-  It takes about as long as to make the batches; see `make_batches`.
+  It takes about as long as making the batches; see `make_batches`.
   """
   length = _length(sides, length)
   return _largest(*_pieces(sides, batch_size, epochs, seed, length), length)
@@ -257,13 +255,13 @@ def _pieces(
 ) -> tuple[Callable[[int], Iterator[_Piece]], int]:
   """Returns k -> the trees of batch k, and the number of batches."""
   order, parts = batches.orders(len(sides.counts), _AT_ONCE, epochs, seed)
-  # The question of each turn, and how many items there are up to its end.
+  # The question of each turn, and the number of items up to its end.
   turns = np.concatenate([order(part) for part in range(parts)])
   ends = np.cumsum(sides.counts[turns])
   total = int(ends[-1])
 
   def members(k: int) -> dict[int, np.ndarray]:
-    """Returns the items of a batch by question, which may have two turns."""
+    """Returns a batch's items by question; a question may come up twice."""
     start, stop = k * batch_size, min((k + 1) * batch_size, total)
     found: dict[int, np.ndarray] = {}
     turn = int(np.searchsorted(ends, start, "right"))
@@ -301,7 +299,7 @@ def _largest(
 
 
 def _encode(tokenizer, items, length: int) -> Encoded:
-  # Most sides are of several pairs.
+  # Most sides occur in several pairs.
   @functools.cache
   def encoded(question: str, nodes: Prefix) -> np.ndarray:
     prompt = tokenizer.prompt(question)

@@ -32,14 +32,14 @@ def open_source(
   Args:
     source: one of `FORMS`.
     data_dir: folder of TFDS data sets; None is TFDS's default.
-    task: whose problems the source "task:SPLIT" is.
+    task: gives the problems of a source "task:SPLIT".
 
   Returns:
-    A short name, the prefix of the ids of its problems, and an iterator over
-    its rows.
+    A short name, which is the prefix of problems' ids, and an iterator over the
+    rows.
 
   Raises:
-    ProblemError: if the source is none of `FORMS`, or does not exist.
+    ProblemError: the source is none of `FORMS`, or does not exist.
   """
   kind, _, name = source.partition(":")
   if plugins.names_one(source):
@@ -75,13 +75,13 @@ def open_source(
 
 
 def _hint(source: str) -> str:
-  """Says what was meant by a source that is none of `FORMS`, "" if unknown."""
+  """Returns a hint for a source that is none of `FORMS`, "" for none."""
   path = pathlib.Path(source)
   if source and path.is_dir():
     return f"; a folder of such files is 'hf:{path.resolve()}/SPLIT'"
   if "://" in source:
     return "; download it, and give the file's path"
-  # OWNER/NAME or more of a data set's name; a file has an ending.
+  # OWNER/NAME, perhaps with more parts; a file's name has a suffix.
   if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*/[\w-]+", source):
     return ""
   more = "/CONFIG/SPLIT" if source.count("/") == 1 else ""
@@ -91,13 +91,13 @@ def _hint(source: str) -> str:
 def _own_rows(
   source: str, plugin: plugins.Plugin, args: tuple[Any, ...]
 ) -> Iterator[Row]:
-  """Yields what a function of the user's gives: problems, or rows."""
-  found = plugin(*args)
-  if isinstance(found, Mapping | str) or not isinstance(found, Iterable):
+  """Yields a plugin's problems or rows."""
+  items = plugin(*args)
+  if isinstance(items, Mapping | str) or not isinstance(items, Iterable):
     raise plugin.wrong(
-      "a list of problems or of rows (dicts)", plugins.shown(found)
+      "a list of problems or of rows (dicts)", plugins.shown(items)
     )
-  for index, value in enumerate(plugin.each(found)):
+  for index, value in enumerate(plugin.each(items)):
     place = f"{source}[{index}]"
     if isinstance(value, Mapping):
       yield table_row(place, index, value)
@@ -110,18 +110,18 @@ def _own_rows(
 
 
 def copy_rows(source: str, count: int, path: epath.PathLike) -> int:
-  """Writes the first rows of a source to a JSONL file, as a small sample.
+  """Writes the first rows of a source to a JSONL file.
 
   Args:
     source: see `open_source`.
-    count: largest number of rows.
+    count: most rows.
     path: the file to write; its folder is created.
 
   Returns:
     The number of rows written.
 
   Raises:
-    ProblemError: if the source cannot be opened, or one of these rows is
+    ProblemError: the source cannot be opened, or one of these rows is
       malformed.
   """
   lines = []

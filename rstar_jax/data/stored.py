@@ -1,6 +1,6 @@
-"""Records of bytes on the disk, which are read by their numbers.
+"""Records of bytes on the disk, read by number.
 
-A folder has a file of array_record, and an index that is written at the end.
+A folder has a file of array_record, and an index, written last.
 """
 
 import abc
@@ -13,16 +13,16 @@ import numpy as np
 from rstar_jax.storage import json_io
 
 _RECORDS, _INDEX = "rows.array_record", "index.json"
-# A record a group, so that any is read for itself.
+# One record per group, so that any record is read alone.
 _OPTIONS = "group_size:1,zstd:3"
 
 
 class Writer(abc.ABC):
-  """Writes records; a context manager, whose end writes the index."""
+  """Writes records; a context manager, which writes the index at exit."""
 
   def __init__(self, folder: pathlib.Path):
-    """Begins a folder on the disk; what is there is overwritten."""
-    # It comes with grain.
+    """Opens a local folder; records that it has are overwritten."""
+    # array_record comes with grain.
     from array_record.python import array_record_module
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ class Writer(abc.ABC):
 
   @abc.abstractmethod
   def index(self) -> dict[str, Any]:
-    """Writes what is left, and returns what the index says; JSON-able."""
+    """Writes buffered records; returns the index, JSON-able."""
 
   def __enter__(self):
     return self
@@ -53,14 +53,14 @@ class Reader:
   """Reads records.
 
   Attributes:
-    index: what the writer said.
+    index: the writer's index.
   """
 
   def __init__(self, folder: pathlib.Path):
-    """Opens a folder on the disk.
+    """Opens a local folder.
 
     Raises:
-      ValueError: it has no index.
+      ValueError: the folder has no index.
     """
     self.index = json_io.read(folder / _INDEX)
     if self.index is None:
@@ -68,11 +68,11 @@ class Reader:
     self._path, self._source = str(folder / _RECORDS), None
 
   def read(self, numbers: Iterable[int]) -> list[np.ndarray]:
-    """Returns some records, one at least, in this order; int32 [...] each."""
+    """Returns records in the given order, at least one; each int32 [...]."""
     if self._source is None:
-      # Grain imports jax, which this module does not need otherwise.
+      # Imported late: grain imports jax, which host rooms do not load.
       import grain
 
       self._source = grain.sources.ArrayRecordDataSource(self._path)
-    found = self._source.__getitems__(list(numbers))
-    return [np.frombuffer(each, np.int32) for each in found]
+    records = self._source.__getitems__(list(numbers))
+    return [np.frombuffer(each, np.int32) for each in records]

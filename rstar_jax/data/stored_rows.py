@@ -1,9 +1,8 @@
-"""Packed rows on the disk, which a training reads by their numbers.
+"""Packed rows on the disk, which training reads by number.
 
-A row is a record (`stored.py`). Rows are packed one after the other as
-`batches.pack` packs them, and numbered alike; a row is written once it is full
-for good. So the batches of a training are those of rows in memory, whatever the
-size of the data, and none of it is held.
+A row is a record (`stored.py`). Rows are packed and numbered as by
+`batches.pack`, and each is written once it is closed. So batches equal those of
+rows in memory, and no data need be held, whatever its size.
 """
 
 import pathlib
@@ -16,7 +15,7 @@ from rstar_jax.data import batches, stored
 from rstar_jax.data.batches import Batch, Row
 
 _NAMES = ("tokens", "positions", "parents", "ends")
-# What mostly goes up by one: differences compress to nothing.
+# Arrays that mostly rise by one: their differences compress to nothing.
 _RISING = slice(1, 4)
 
 
@@ -24,17 +23,17 @@ class Writer(stored.Writer):
   """Writes packed rows; see `stored.Writer`."""
 
   def __init__(self, folder: pathlib.Path, length: int):
-    """Begins a folder on the disk.
+    """Opens a local folder.
 
     Args:
-      folder: is made; what is there is overwritten.
+      folder: created if it does not exist; records that it has are overwritten.
       length: T; longer rows are dropped and counted.
     """
     super().__init__(folder)
     self._length = length
     self._shelf = batches.Shelf(length)
     self._open: dict[int, np.ndarray] = {}
-    # Numbers of the rows, in the order in which they are written.
+    # Row numbers in the order of writing.
     self._written: list[int] = []
     self._solutions = self._dropped = 0
 
@@ -78,15 +77,15 @@ class Writer(stored.Writer):
 
 
 class StoredRows(stored.Reader):
-  """Rows that were written; see `batches.Rows`.
+  """Reads rows that `Writer` wrote; see `batches.Rows`.
 
   Attributes:
-    solutions: number of rows that were put.
-    dropped: those of them that were too long.
+    solutions: number of rows that were put, before packing.
+    dropped: number of these that were too long.
   """
 
   def __init__(self, folder: pathlib.Path):
-    """Opens a folder on the disk; see `stored.Reader`."""
+    """Opens a local folder; see `stored.Reader`."""
     super().__init__(folder)
     self.solutions, self.dropped = (
       self.index["solutions"],
@@ -99,8 +98,8 @@ class StoredRows(stored.Reader):
 
   def take(self, numbers: np.ndarray) -> Batch:
     """Returns the arrays of some rows, in this order: [len(numbers), T]."""
-    found = self.read(self._places[numbers].tolist())
-    rows = np.stack([each.reshape(5, -1) for each in found])
+    records = self.read(self._places[numbers].tolist())
+    rows = np.stack([each.reshape(5, -1) for each in records])
     rows[:, _RISING] = np.cumsum(rows[:, _RISING], axis=2)
     arrays = dict(zip(_NAMES, rows.swapaxes(0, 1), strict=False))
     return arrays | {"weights": rows[:, 4].view(np.float32)}

@@ -1,8 +1,8 @@
-"""Items of reward models on the disk, which a training reads by question.
+"""Items of reward models on the disk, which training reads by question.
 
-A question is a record (`stored.py`): int32, the numbers n of its items and G of
-their sides, the tokens of each side, the bits of n weights and n targets, and
-the tokens. Prefixes that sides share are there again and again, and compress to
+A question is a record (`stored.py`) of int32: the number n of its items and G
+of their sides, the length of each side, the bits of n weights and n targets,
+and the token ids. Prefixes that sides share are repeated, and compress to
 nothing.
 """
 
@@ -19,7 +19,7 @@ class Writer(stored.Writer):
   """Writes the items of questions; see `stored.Writer`."""
 
   def __init__(self, folder: pathlib.Path):
-    """Begins a folder on the disk; what is there is overwritten."""
+    """Opens a local folder; records that it has are overwritten."""
     super().__init__(folder)
     self._counts: list[int] = []
     self._above = self._longest = self._dropped = 0
@@ -54,10 +54,10 @@ class Writer(stored.Writer):
 
 
 class StoredSides(stored.Reader):
-  """Items that were written; see `sides.Sides`."""
+  """Reads items that `Writer` wrote; see `sides.Sides`."""
 
   def __init__(self, folder: pathlib.Path):
-    """Opens a folder on the disk; see `stored.Reader`."""
+    """Opens a local folder; see `stored.Reader`."""
     super().__init__(folder)
     self.counts = np.array(self.index["counts"], np.int64)
     self.above, self.longest = self.index["above"], self.index["longest"]

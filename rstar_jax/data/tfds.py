@@ -1,4 +1,4 @@
-"""Rows of prepared TFDS data sets, read without TensorFlow.
+"""Reads the rows of prepared TFDS data sets, without TensorFlow.
 
 Needs the extra "tfds": only a source "tfds:NAME/SPLIT" loads this module.
 """

@@ -21,10 +21,10 @@ def load(config: Config) -> tuple[list[Problem], dict[str, Any]]:
   Returns:
     The problems, at least one, and the report of `decontaminate`, whose summary
     is logged; {} if `decontaminate.ngram` is 0. The evaluation sets are loaded
-    in any case, so that their errors are found early.
+    in any case, so that their errors show early.
 
-  Raises:
-    ProblemError: as in `problems.read`, or if no problem is left.
+    Raises:
+      ProblemError: see `problems.load_problems`; or no problem is left.
   """
   task = load_task(config.task)
   problems = problems_lib.load_problems(config.train, task=task)

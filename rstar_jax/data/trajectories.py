@@ -17,7 +17,7 @@ def sft_rows(
   """Keeps each problem's best correct trajectories (paper section 3.4.1, A.1).
 
   All trees of a problem are pooled. Its correct trajectories are ranked by
-  `rank`, and the first `config.sft_per_problem` with distinct texts stay.
+  `rank`, and the first `config.sft_per_problem` with distinct texts are kept.
   `config.sft_choice` can select another rule.
 
   Args:
@@ -72,7 +72,7 @@ def sft_rows(
 
 
 def _least(problem: Problem, config: ExtractConfig) -> float:
-  """Returns the share of right answers that a problem wants to be kept."""
+  """Returns the least share of right answers for a problem to be kept."""
   sources = config.min_correct_of
   return config.min_correct_share * (not sources or problem.source in sources)
 
@@ -83,13 +83,13 @@ def _ordered(
   wrong: Sequence[Trajectory],
   seed: int,
 ) -> list[Trajectory]:
-  """Returns the candidates for rows, in the order of `extract.sft_choice`."""
+  """Returns the candidate trajectories, in the order of `sft_choice`."""
   # Trees of rounds without a reward model have no values.
   valued = [each for each in (*right, *wrong) if each.value is not None]
   if choice == "reward" and valued:
     return sorted(valued, key=lambda each: -each.value)
   if choice == "random":
-    # Seeds derive from texts, so that equal ones have equal keys.
+    # Keys derive from texts, so that equal texts have equal keys.
     return sorted(
       right,
       key=lambda each: rng.seed_for(seed, "sft", each.problem_id, *each.steps),

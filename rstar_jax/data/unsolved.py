@@ -9,8 +9,8 @@ from rstar_jax.grading.voting import vote_key
 from rstar_jax.search.tree import Tree
 from rstar_jax.types import Trajectory
 
-# A gold answer is suspect if so many solutions, and so large a share of them,
-# agree on another answer: different errors seldom give the same number.
+# A gold answer is suspect if at least this many solutions, and this share of
+# them, agree on another one: different errors seldom give the same answer.
 _VOTES, _SHARE = 4, 0.6
 
 
@@ -24,8 +24,8 @@ def report(trees: Iterable[Tree]) -> list[dict[str, Any]]:
     Rows with problem_id, question, gold, level; rollouts and tokens spent;
     answers, the number of solutions with an answer; distinct, the number of
     different answers; agreed, the most frequent answer, with votes; and
-    suspect, whether so many agree on it that the gold answer may be wrong (a
-    person has to check it).
+    suspect, whether enough agree on it that the gold answer may be wrong, which
+    a person has to check.
   """
   rows = []
   for group in trajectories_lib.by_problem(trees):
@@ -58,5 +58,5 @@ def report(trees: Iterable[Tree]) -> list[dict[str, Any]]:
 
 
 def rank(row: Mapping[str, Any]) -> tuple[bool, int]:
-  """Returns a sort key of rows of `report`: the most suspicious come first."""
+  """Returns a sort key of `report`'s rows: the most suspicious first."""
   return not row["suspect"], -row["votes"]

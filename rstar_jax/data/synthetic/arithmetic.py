@@ -1,9 +1,9 @@
 """Executes straight-line arithmetic exactly, without running any code.
 
-What the generator's solutions consist of, and what a model that learnt from
-them writes: assignments of sums, differences, products, quotients and
-Fractions, and prints. The sandbox runs anything; this only says what such a
-step computes, some microseconds a step.
+It covers what the generator's solutions consist of, and so what models trained
+on them write: assignments of sums, differences, products, quotients and
+Fractions, and prints. The sandbox runs any code; this evaluates such steps
+alone, in some microseconds each.
 """
 
 import ast
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 Values = Mapping[str, Fraction]
-# Statements of a step: (name that is assigned, None: printed; expression).
+# Statements of a step: (assigned name, or None for a print; expression).
 _Statements = tuple[tuple[str | None, ast.expr], ...]
 
 _OPERATORS = {
@@ -22,12 +22,12 @@ _OPERATORS = {
   ast.Mult: Fraction.__mul__,
   ast.Div: Fraction.__truediv__,
 }
-# Longest step that is read, in characters.
+# Most characters of a step.
 _LENGTH = 2000
 
 
 class Unclear(ValueError):
-  """A step is no straight-line arithmetic."""
+  """A step is not straight-line arithmetic."""
 
 
 def execute(step: str, values: Values) -> tuple[Values, str]:
@@ -38,10 +38,10 @@ def execute(step: str, values: Values) -> tuple[Values, str]:
     values: quantities by name; not changed.
 
   Returns:
-    The quantities after it, and what it prints: exact values, a line each.
+    The quantities after it, and its output: exact values, one per line.
 
   Raises:
-    Unclear: the step is no straight-line arithmetic.
+    Unclear: the step is not straight-line arithmetic.
     KeyError: it names an unknown quantity.
     ZeroDivisionError: it divides by zero.
   """
@@ -65,18 +65,18 @@ def _statements(step: str) -> _Statements:
     body = ast.parse(step).body
   except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
     raise Unclear(str(error)) from None
-  found = []
+  statements = []
   for each in body:
     match each:
       case ast.ImportFrom("fractions", [ast.alias("Fraction", None)], 0):
         pass
       case ast.Assign([ast.Name(name)], value) if name != "Fraction":
-        found.append((name, value))
+        statements.append((name, value))
       case ast.Expr(ast.Call(ast.Name("print"), [value], [])):
-        found.append((None, value))
+        statements.append((None, value))
       case _:
         raise Unclear(ast.unparse(each))
-  return tuple(found)
+  return tuple(statements)
 
 
 def _value(node: ast.expr, values: Values) -> Fraction:

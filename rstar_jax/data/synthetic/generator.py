@@ -4,7 +4,7 @@ A problem is a set of quantities and a question. Each quantity is defined from
 earlier ones by a relation, in the words of a family (`templates.py`). The level
 is the number of reasoning steps: the quantities that the answer needs, plus one
 if the question combines them. From level 3 on there are irrelevant facts; from
-level 5 on the sentences are shuffled; in long problems, by few places.
+level 5 on the sentences are shuffled, in long problems by a few places only.
 
 Splits differ in names, numbers and families:
 
@@ -90,11 +90,11 @@ _EXTRA_FROM = 3
 _SHUFFLED_FROM = 5
 # Share of the bootstrap's problems with made-up nouns and verbs.
 _MADE_UP = 0.3
-# How often each quantity of a long problem is drawn until its value is allowed,
-# and how it begins: few attempts at so many would succeed otherwise.
+# Most draws of each quantity of a long problem until its value is allowed:
+# without them, few attempts at so many quantities would succeed.
 _TRIES = 20
-# By how many places the sentences of a long problem are moved, at most. A small
-# model does not find what can be computed next among a dozen in any order.
+# Most places by which sentences of a long problem move. Among a dozen in
+# arbitrary order a small model does not find which can be computed next.
 _REACH = 3
 _SYLLABLES = "bli dra fe go hup jin kle mo ne plo qua ri sta tu vex wug".split()
 _WORD = re.compile(r"(?<![A-Za-z])[a-z]{3,}")
@@ -139,14 +139,14 @@ def _fact(
   """Draws one quantity; None if its value is not allowed.
 
   Args:
-    random_: the source of randomness.
-    family: the situation.
-    group: whose numbers are used.
-    x: the name of the quantity.
+    random_: the generator that is drawn from.
+    family: the templates.
+    group: group of splits whose numbers are used.
+    x: name of the quantity.
     known: the quantities before it.
     first: whether it refers to none of them.
-    loose: names to prefer where it refers to more than the newest; may be
-      empty.
+    loose: names that are preferred for references other than to the newest
+      quantity; may be empty.
   """
   if first:
     options = [r for r in ("given", "product") if r in family.says]
@@ -265,7 +265,7 @@ def _with_made_up_words(random_: random.Random, question: str) -> str:
 def _shuffled_near(
   random_: random.Random, sentences: list[str], spare: list[bool]
 ) -> list[str]:
-  """Moves each sentence by few places, and those to spare anywhere."""
+  """Moves each sentence by a few places, and irrelevant ones anywhere."""
   places = [
     (random_.uniform(0, len(spare)) if each else i) + random_.uniform(0, _REACH)
     for i, each in enumerate(spare)
@@ -358,7 +358,7 @@ def generate(split: str, index: int, seed: int = 0) -> SolvedProblem:
     seed: each seed gives another set of problems.
 
   Raises:
-    ValueError: if the split is unknown.
+    ValueError: the split is unknown.
   """
   if split not in LEVELS:
     raise ValueError(

@@ -1,18 +1,18 @@
-"""Says which steps of a solution are right, from a problem's own quantities.
+"""Judges the steps of a solution, from the problem's own quantities.
 
-A path is *right so far* if going on rightly gives the right answer: computing
-each quantity that is not there yet as the problem says, from the values that
-are there, and printing the answer. So a step that computes a quantity as it is
-not is wrong if the answer needs it, and so are all after it until the quantity
-is computed anew; a wrong value that the answer does not need, or no longer
-needs, is harmless. Names that the problem does not have are notes, but for
-`answer`, which is printed where there is one.
+A path is *right so far* if a correct continuation gives the right answer: one
+that computes each missing quantity as the problem defines it, from the path's
+values, and prints the answer. So a step that computes a quantity wrongly is
+wrong if the answer needs it, and so are all later steps until the quantity is
+computed anew; a wrong value that the answer does not need, or no longer needs,
+is harmless. Names that the problem does not define are ignored, except
+`answer`, which is printed if the path has it.
 
-From the end of the code on the text says it all: what it shows, and what it
-boxes, is the right answer or not.
+From the end of the code on the text alone decides: its output, or its boxed
+answer, is right or not.
 
-Values are exact; see `arithmetic.py`. A path is UNKNOWN from a step on that is
-no straight-line arithmetic, until its code ends. Verdicts are those of answers
+Values are exact; see `arithmetic.py`. From a step that is not straight-line
+arithmetic, a path is UNKNOWN until its code ends. Verdicts are those of answers
 (`search/tree.py`): RIGHT, WRONG and UNKNOWN.
 """
 
@@ -33,7 +33,7 @@ from rstar_jax.types import Prefix
 # Quantities after a path; None where a step was unclear.
 State = Values | None
 START: State = {}
-# Answers that need no reading, which takes long; the denominator is not 0.
+# Plain answers, which need no slow parsing; the denominator is not 0.
 _RATIONAL = re.compile(r"-?\d{1,99}(/[1-9]\d{0,98})?", re.ASCII)
 
 
@@ -42,13 +42,13 @@ def verdicts(solved: SolvedProblem, steps: Prefix) -> list[int]:
 
   Args:
     solved: the problem.
-    steps: node texts of the path, whose code ran without an error.
+    steps: node texts of the path, whose code ran without error.
   """
-  found, state = [], START
+  verdicts_, state = [], START
   for text in steps:
     state, verdict = judge(solved, state, text)
-    found.append(verdict)
-  return found
+    verdicts_.append(verdict)
+  return verdicts_
 
 
 def labels(tree: Tree) -> np.ndarray:
@@ -58,14 +58,14 @@ def labels(tree: Tree) -> np.ndarray:
     ValueError: the tree's problem is not one of the generator's.
   """
   solved = generator.again(tree.problem)
-  found = np.full(len(tree), UNKNOWN, np.int8)
-  found[ROOT_INDEX] = RIGHT
+  labels_ = np.full(len(tree), UNKNOWN, np.int8)
+  labels_[ROOT_INDEX] = RIGHT
   states: list[State] = [START]
   for node in range(1, len(tree)):
     before = states[int(tree.parent[node])]
-    state, found[node] = judge(solved, before, tree.texts[node])
+    state, labels_[node] = judge(solved, before, tree.texts[node])
     states.append(state)
-  return found
+  return labels_
 
 
 def judge(solved: SolvedProblem, state: State, text: str) -> tuple[State, int]:
@@ -85,7 +85,7 @@ def judge(solved: SolvedProblem, state: State, text: str) -> tuple[State, int]:
     return state, RIGHT if _equal(boxed, gold) else WRONG
   if shown := grammar.output_spans(text):
     output = grammar.MARKER.sub("", text[slice(*shown[-1])])
-    # What was printed last is what an answer repeats.
+    # The answer repeats the last line of the output.
     last = output.strip().rpartition("\n")[2]
     return state, RIGHT if _equal(last, gold) else WRONG
   if state is None:
@@ -101,11 +101,11 @@ def judge(solved: SolvedProblem, state: State, text: str) -> tuple[State, int]:
 
 
 def result(solved: SolvedProblem, values: Values) -> Fraction | None:
-  """Returns the answer that right steps give from here; None without one.
+  """Returns the answer of a correct continuation; None if it has none.
 
   Args:
     solved: the problem.
-    values: quantities that were computed already, rightly or not.
+    values: quantities computed so far, rightly or not.
   """
   known = dict(values)
   try:

@@ -1,12 +1,12 @@
-"""The meaning of quantities and questions, and the errors to inject.
+"""Defines relations between quantities, questions, and errors to inject.
 
 A large language model has read right and wrong solutions and writes both;
-self-evolution finds out which are right from final answers alone. The small
-model that stands in for it (`tools/bootstrap.py`) therefore trains on solutions
-with injected errors. Each relation has a typical error (adding for "times as
-many", a part compared with the other part instead of the whole, a percentage
-subtracted as a number) and the rate at which it is injected: in short problems
-one of its own (`carelessness`), in long ones a rate that depends on the numbers
+self-evolution learns which are right from final answers alone. The small model
+that stands in for it (`tools/bootstrap.py`) therefore trains on solutions with
+injected errors. Each relation has a typical error (adding for "times as many",
+a part compared with the other part instead of the whole, a percentage
+subtracted as a number) and a rate of injection: in short problems one per
+relation (`carelessness`), in long ones a rate that depends on the numbers
 (`habit`). Only the splits for the bootstrap have injected errors; their
 problems and answers are right.
 """
@@ -26,8 +26,8 @@ Value = Callable[[Sequence[Fraction], Sequence[int]], Fraction]
 class Relation:
   """Defines one quantity by others.
 
-  Comments have the same wording in all families, so that the model must learn
-  to read. In the templates `{x}` is the quantity that is defined, `{y}` and
+  Comments have the same wording in all families, so the model must learn to
+  read the question. In the templates `{x}` is the defined quantity, `{y}` and
   `{z}` those that it refers to, `{n}` and `{m}` numbers.
 
   Attributes:
@@ -47,7 +47,7 @@ class Relation:
   error_rate: float = 0.0
 
 
-# Added to the error rate for each step before: people grow careless.
+# Added to the error rate per earlier step: people grow careless.
 ERROR_RATE_GROWTH = 0.04
 
 RELATIONS = {
@@ -158,11 +158,11 @@ QUESTIONS = {
 
 ALL = RELATIONS | QUESTIONS
 
-# What goes wrong at a step: its operation, or the quantity that it refers to
-# (the newest other one is taken instead); None: nothing.
+# The error of a step: a wrong operation, or a wrong operand (the newest other
+# quantity); None is no error.
 Slip = Literal["operation", "operand"] | None
 
-# Last digits of n with which people mostly go wrong in long problems.
+# Last digits of n at which long problems mostly have an error.
 _HARD = {
   "product": (3, 6, 8),
   "more": (2, 5, 9),
@@ -172,7 +172,7 @@ _HARD = {
 }
 _HARD_PARTS = ((2, 3), (3, 4), (2, 5))
 _HARD_PERCENTS = (25, 40, 75)
-# Probability of a wrong operation and of a wrong operand, by how hard it is.
+# Probabilities of a wrong operation and a wrong operand, by hard numbers.
 _HABITS = {True: (0.5, 0.12), False: (0.05, 0.05)}
 _HABITS_WITHOUT_NUMBER = (0.2, 0.05)
 
@@ -180,7 +180,7 @@ _HABITS_WITHOUT_NUMBER = (0.2, 0.05)
 def carelessness(
   random_: random.Random, name: str, index: int, numbers: Sequence[int]
 ) -> Slip:
-  """Draws the errors of the short problems: by relation, ever more of them."""
+  """Draws a short problem's error: a rate per relation, rising with steps."""
   del numbers
   relation = ALL[name]
   if relation.wrong_value is None:
@@ -192,18 +192,18 @@ def carelessness(
 def habit(
   random_: random.Random, name: str, index: int, numbers: Sequence[int]
 ) -> Slip:
-  """Draws the errors of the long problems: a quarter of the steps has one.
+  """Draws a long problem's error: a quarter of the steps has one.
 
-  With three numbers in ten the wrong operation is likelier than the right one,
-  with the others it is rare: what a model gets wrong is mostly the same each
-  time, and follows no rule that has to do with the meaning. So neither the
-  likeliest solution nor the vote of many is right, while the right step is
-  among a few samples, and can be told by a look at the comment above it.
+  For three numbers in ten the wrong operation is likelier than the right one,
+  for the others it is rare. So a model's errors are mostly the same each time,
+  and unrelated to meaning. Then neither the likeliest solution nor a majority
+  vote is right, but a few samples contain the right step, which the comment
+  above it gives away.
 
   Args:
-    random_: the source of randomness.
+    random_: the generator that is drawn from.
     name: key of `ALL`.
-    index: number of steps before, which changes nothing.
+    index: number of earlier steps, which is ignored.
     numbers: the relation's numbers.
   """
   del index

@@ -1,7 +1,7 @@
 """Writes solutions of synthetic problems as steps of code.
 
-A solution computes the quantities that the answer needs, one a step, each from
-earlier ones, and then the answer.
+A solution computes the quantities that the answer needs, one per step, each
+from earlier ones, and then the answer.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class Question:
   Attributes:
     kind: "one", or a key of `relations.QUESTIONS`.
     values: fields of the question's templates.
-    names: the quantities that it names.
+    names: names of the quantities that it refers to.
   """
 
   kind: str
@@ -53,7 +53,7 @@ class Question:
 
 
 def needed(facts: Sequence[Fact], names: Sequence[str]) -> list[Fact]:
-  """Returns the facts that named quantities need, theirs too, in order."""
+  """Returns the facts of named quantities and all that they need, in order."""
   wanted = set(names)
   for fact in reversed(facts):
     if fact.x in wanted:
@@ -62,7 +62,7 @@ def needed(facts: Sequence[Fact], names: Sequence[str]) -> list[Fact]:
 
 
 def numbers(values: Mapping[str, object]) -> list[int]:
-  """Returns the numbers n and m, as far as they are given."""
+  """Returns the numbers n and m, those that are given."""
   return [int(values[key]) for key in ("n", "m") if key in values]
 
 
@@ -71,9 +71,9 @@ class Planned:
   """A quantity to compute, `answer` among them.
 
   Attributes:
-    kind: how; key of `relations.ALL`.
-    x: its name.
-    needs: the quantities that it refers to.
+    kind: key of `relations.ALL`.
+    x: name of the quantity.
+    needs: names of the quantities that it refers to.
     values: fields of the relation's templates.
   """
 
@@ -87,11 +87,11 @@ class Planned:
     return relations.ALL[self.kind]
 
   def body(self, code: str, **wrong: str) -> str:
-    """Returns the body of its node: a comment, its import if any, the code.
+    """Returns the body of its node: a comment, an import if needed, the code.
 
     Args:
       code: template of the code.
-      **wrong: values of the code's fields that are not those of the comment.
+      **wrong: values of the code's fields that differ from the comment's.
     """
     values = {"x": self.x, **self.values}
     lines = [f"# {self.relation.comment.format(**values)}"]
@@ -101,20 +101,20 @@ class Planned:
 
 
 def plan(facts: Sequence[Fact], question: Question) -> list[Planned]:
-  """Returns what is to be computed, in order.
+  """Returns the quantities to compute, in order.
 
   Args:
     facts: the facts that the answer needs.
-    question: the question; asked for one quantity, that is the last one.
+    question: if it asks for a single quantity, that is the last fact.
   """
-  found = [
+  planned = [
     Planned(each.relation, each.x, each.needs, each.values) for each in facts
   ]
   if question.kind != "one":
-    found.append(
+    planned.append(
       Planned(question.kind, "answer", question.names, question.values)
     )
-  return found
+  return planned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +128,7 @@ class SolvedProblem:
     problem: the problem.
     steps: the solution.
     facts: all quantities, each after those that it refers to.
-    question: what is asked of them.
+    question: the question about them.
   """
 
   problem: Problem
@@ -147,19 +147,19 @@ def solve(
   question: Question,
   slips: Callable[[str, int, Sequence[int]], relations.Slip] | None,
 ) -> tuple[list[str], Fraction]:
-  """Writes the bodies of the steps and computes their result.
+  """Writes the bodies of the steps, and computes their result.
 
   Args:
     facts: the facts that the answer needs, in order.
     question: the question.
-    slips: draws the error of a step, by the key of its relation, the number of
-      steps before and the relation's numbers; None injects none.
+    slips: draws the error of a step, from its relation's key, the number of
+      earlier steps and the relation's numbers; None injects no errors.
 
   Returns:
     The bodies, and the answer that the code prints.
 
   Raises:
-    ZeroDivisionError: if an injected error leads to a division by zero.
+    ZeroDivisionError: an injected error leads to a division by zero.
   """
   todo = plan(facts, question)
   asked = todo[-1].x
@@ -198,7 +198,7 @@ def step(body_: str, first: bool) -> str:
 
 
 def printing(name: str) -> str:
-  """Returns what ends the code: it prints a quantity."""
+  """Returns the node that prints a quantity and closes the code."""
   return (
     f"\n\n# Now print the final answer\nprint({name})\n{grammar.END_OF_CODE}"
   )

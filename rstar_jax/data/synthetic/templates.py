@@ -8,7 +8,7 @@ meaning of the relations is in `relations.py`.
 
 import dataclasses
 
-# Words that state a relation; all others may be made up (`generator.py`).
+# Words that state a relation; `generator.py` may replace all others.
 FUNCTION_WORDS = frozenset(
   "all and are become cost costs day days does down each equally euros "
   "fewer fifth fifths for fraction from get half hour hours how less many more "
@@ -24,11 +24,11 @@ class Family:
   """The templates of one situation.
 
   Attributes:
-    name: its name, part of the source of its problems.
+    name: part of its problems' source.
     who: "people" or "places": the pool of names.
     group: "train", "validation" or "test": the splits that use it.
-    says: relation -> templates; a relation that is missing is not used.
-    asks: question -> templates, with those of "one".
+    says: relation -> templates; relations that it lacks are not used.
+    asks: kind of question -> templates; "one" is always there.
     chain: whether every sentence refers to the one before.
     whole: whether quantities are countable, so that parts must be integers.
   """
@@ -59,7 +59,7 @@ def _compare(
     name, group, whole: see `Family`.
     does: the verb, third person singular ("picks").
     do: the infinitive of the verb ("pick").
-    noun: what is counted or measured ("apples", "litres of water").
+    noun: the thing that is counted or measured ("apples", "litres of water").
     product: a template that gives the product of {n} and {m}.
     rate: a template that asks for {x}'s quantity divided by {n}; "" for none.
   """
@@ -116,7 +116,7 @@ def _chain(
   one: str,
   difference: str,
 ) -> Family:
-  """Returns a family in which one quantity changes from place to place."""
+  """Returns a family whose one quantity changes from place to place."""
   return Family(
     name=name,
     who="places",
