@@ -1,8 +1,8 @@
-"""Keeps a second process out of a folder that one works in.
+"""Locks a folder, so that a second process does not work in it.
 
-Both would do the same work without a word. The kernel holds the lock and frees
-it when a process ends, however it does, so that a killed run is no obstacle to
-the next. A file names who has it.
+Two processes would silently do the same work. The kernel holds the lock and
+frees it when the process ends, however it ends, so a killed run does not block
+the next. A file names the process that has the lock.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from rstar_jax import outside
 from rstar_jax.storage import layout, store
 
-# Of a file system that has no locks: nothing is kept out then.
+# Errors of a file system without locks: then nothing is locked.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-# A server frees the locks of a machine that is gone after a while.
+# A file server frees the locks of a machine that is gone after a while.
 _SECONDS, _LOOK_SECONDS = 120.0, 2.0
 
 
@@ -30,11 +30,11 @@ def alone(folder: store.Path, seconds: float = _SECONDS) -> Iterator[None]:
   """Keeps other processes out of a folder while a block runs.
 
   Args:
-    folder: it is made if need be. In a bucket there are no locks.
-    seconds: to wait for a process of another machine, which may be gone.
+    folder: created if it does not exist. In a bucket there are no locks.
+    seconds: time to wait for a process of another machine, which may be gone.
 
   Raises:
-    ValueError: another process works there; one line says which.
+    ValueError: another process works there; the message names it.
   """
   if store.is_remote(folder):
     yield
@@ -70,10 +70,10 @@ def alone(folder: store.Path, seconds: float = _SECONDS) -> Iterator[None]:
 def _locked(path: pathlib.Path) -> io.RawIOBase | None:
   """Opens and locks a file; returns None if another process has the lock."""
   while True:
-    # Unbuffered: what a full disk does not take is not tried again at the end.
+    # Unbuffered: a write that a full disk refuses is not repeated at close.
     file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", 0)
     try:
-      # Of the process, and not of the open file: a child does not inherit it.
+      # A lock of the process, not of the open file: children do not inherit it.
       fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
       if error.errno in _NO_LOCKS:
@@ -85,12 +85,12 @@ def _locked(path: pathlib.Path) -> io.RawIOBase | None:
     with contextlib.suppress(FileNotFoundError):
       if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
         return file
-    # Whoever had it has removed it meanwhile.
+    # The process that had the lock has removed the file meanwhile.
     file.close()
 
 
 def _who(path: pathlib.Path) -> dict:
-  """Returns what is written of the process that has the lock."""
+  """Returns the description of the process that has the lock."""
   with contextlib.suppress(OSError, outside.Bad):
     found = outside.parse(path.read_bytes())
     if isinstance(found, dict):

@@ -17,7 +17,7 @@ from absl import logging
 from rstar_jax.storage import store
 
 _MIRROR_SECONDS = 30.0
-# Bytes at which a block is full; until then each upload rewrites it.
+# Size of a full block in bytes; until then each upload rewrites it.
 _BLOCK = 1 << 22
 # Cloud Storage allows about one write a second to one object.
 _BLOCK_SECONDS = 1.0
@@ -27,7 +27,7 @@ class Mirror:
   """A folder on the disk whose files are copied to a bucket at intervals.
 
   Attributes:
-    local: the folder to write in. If the run's folder is on the disk it is
+    local: the folder to write in. If the run's folder is on the disk, it is
       that folder, and nothing is copied.
   """
 
@@ -36,8 +36,8 @@ class Mirror:
 
     Args:
       folder: the destination.
-      seconds: between two copies; a killed process loses what it wrote since
-        the last one.
+      seconds: time between two copies; a killed process loses what it wrote
+        since the last one.
     """
     self._folder, self._seconds = folder, seconds
     self._sizes: dict[str, int] = {}
@@ -53,7 +53,7 @@ class Mirror:
     self._thread.start()
 
   def resume(self, name: str) -> pathlib.Path:
-    """Returns a local file, with the content that the bucket has of it."""
+    """Returns the local copy of a file, downloaded from the bucket."""
     file = self.local / name
     if self._thread is not None:
       data = store.read(self._folder / name)
@@ -91,8 +91,8 @@ class Mirror:
 class Blocks:
   """An append-only file in a bucket, as objects NAME.00000, NAME.00001, ...
 
-  An upload rewrites the last object, until that is full and a new one begins.
-  The file has one writer.
+  An upload rewrites the last object; when that is full, a new one begins. The
+  file has one writer.
 
   Attributes:
     file: the local copy of the whole file, to read from and to append to.
@@ -117,7 +117,7 @@ class Blocks:
       ):
         size = stream.write(data)
     self._uploaded = self.file.stat().st_size
-    # The number of the last block, and its offset in the file.
+    # Number of the last block, and its offset in the file.
     self._number = max(len(names) - 1, 0)
     self._start = self._uploaded - size
     self._wrote = -seconds
@@ -129,7 +129,7 @@ class Blocks:
     Threads that call this together share one upload.
 
     Args:
-      end: at most the size of the file. The bytes before it are final, and are
+      end: offset, at most the file's size. The bytes before it are final, and
         whole lines.
     """
     if self._uploaded >= end:

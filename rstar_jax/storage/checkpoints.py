@@ -1,8 +1,8 @@
-"""Checkpoints of a training state, by orbax, written while training goes on.
+"""Checkpoints of a training state, written by orbax in the background.
 
 A checkpoint is written under a temporary name and renamed when complete (in a
-bucket: marked as complete), so a killed run leaves a complete one or none, and
-those before it. No other module imports orbax.
+bucket: marked as complete). So a killed run leaves whole checkpoints alone. No
+other module imports orbax.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ class Checkpoints:
   """The newest two checkpoints of a folder; a context manager."""
 
   def __init__(self, folder: str | store.Path):
-    """Opens a folder, which has one folder a step; makes it if need be."""
-    # The step that is being written, or was last; and the one before.
+    """Opens a folder with one subfolder per step; creates it if missing."""
+    # The last step whose writing began, and the one before it.
     self._begun: int | None = None
     self._before: int | None = None
     self._writing: Any = None
@@ -36,8 +36,8 @@ class Checkpoints:
     try:
       self._checkpointer = self._open()
     except FileNotFoundError:
-      # In a bucket a folder is what is in it: it is gone where what a killed
-      # process left was removed between two looks of orbax's.
+      # A folder in a bucket exists only through its objects: it vanishes if
+      # another process removes a killed one's leftovers between two listings.
       self._checkpointer = self._open()
 
   def _open(self) -> ocp.training.Checkpointer:
@@ -54,7 +54,7 @@ class Checkpoints:
     self.close()
 
   def close(self) -> None:
-    """Waits for the checkpoint that is being written; see `_said`."""
+    """Waits for the checkpoint that is being written; raises as `save`."""
     try:
       self.wait()
     finally:
@@ -62,15 +62,17 @@ class Checkpoints:
         self._checkpointer.close()
 
   def save(self, step: int, state: Any) -> None:
-    """Begins to write a state; it replaces a checkpoint of the same step.
+    """Starts to write a state; replaces a checkpoint of the same step.
 
-    The state is copied to the host, and written by threads. One checkpoint is
-    written at a time: this waits for the one before, and raises what that
-    failed with.
+    The state is copied to the host, and threads write it. One checkpoint is
+    written at a time: this waits for the last one, and raises its error.
 
     Args:
-      step: updates made so far.
-      state: a pytree of arrays, which may be donated after this returns.
+      step: number of updates so far.
+      state: pytree of arrays, which may be donated after this returns.
+
+      Raises:
+        OSError: this or the last checkpoint could not be written; one line.
     """
     self.wait()
     self._writing = self._checkpointer.save_checkpointables_async(
@@ -83,7 +85,7 @@ class Checkpoints:
     self._before, self._begun = self._begun, step
 
   def wait(self) -> None:
-    """Waits until what was begun is complete; see `_said`."""
+    """Waits until the last `save` is complete; raises as `save`."""
     writing, self._writing = self._writing, None
     if writing is not None:
       with self._said():
@@ -91,15 +93,15 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _said(self) -> Iterator[None]:
-    """Says in one line why a checkpoint is not written.
+    """Turns orbax's errors into one line.
 
     Raises:
-      OSError: it is not, for whatever reason.
+      OSError: a checkpoint could not be written, for whatever reason.
     """
     try:
       yield
     except Exception as error:  # orbax raises many kinds.
-      # The end says why; before it stand long names.
+      # The reason is at the end, after long names.
       reason = str(error).rpartition(": ")[2][:200]
       raise OSError(
         f"{self._folder}: checkpoint {self._begun} cannot be written "
@@ -108,7 +110,7 @@ class Checkpoints:
 
   @property
   def whole(self) -> int | None:
-    """The newest step that is complete, of those this process has seen."""
+    """The newest complete step that this process wrote or found."""
     writing = self._checkpointer.is_saving_in_progress()
     return self._before if writing else self._begun
 
@@ -121,7 +123,7 @@ class Checkpoints:
     """Restores the newest checkpoint that can be read.
 
     Args:
-      abstract: a pytree of arrays or of jax.ShapeDtypeStruct: the structure,
+      abstract: pytree of arrays or jax.ShapeDtypeStruct, with the structure,
         shapes, dtypes and shardings to restore into.
 
     Returns:
@@ -129,8 +131,8 @@ class Checkpoints:
       one is skipped with a warning.
 
     Raises:
-      ValueError: the newest readable checkpoint has other names or shapes, of
-        another model or optimiser.
+      ValueError: the newest readable checkpoint has other names or shapes, so
+        it is of another model or optimiser.
     """
     for step in self.steps():
       try:
@@ -176,7 +178,7 @@ def _check_shapes(folder, step: int, saved: dict, wanted: dict) -> None:
 
 
 def _flatten(tree: Any) -> dict[str, Any]:
-  """Returns a tree as a flat dict, so that orbax needs none of our types."""
+  """Returns a tree as a flat dict, so that orbax needs no custom types."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
@@ -209,12 +211,12 @@ def _shapes(tree: Any) -> dict[str, str]:
 
 
 def _tells(record: std_logging.LogRecord) -> bool:
-  """Returns whether a record is none of orbax's progress and of its failures.
+  """Returns whether a log record is not about orbax's progress or failures.
 
-  What fails is raised too, after hundreds of lines of tracebacks.
+  Failures are raised too; their records are hundreds of lines of tracebacks.
   """
   return record.levelno == std_logging.WARNING or "orbax" not in record.pathname
 
 
-# Of all threads, since checkpoints are written by some of orbax's own.
+# The filter is for all threads, since orbax writes in threads of its own.
 logging.get_absl_logger().addFilter(_tells)

@@ -9,9 +9,10 @@ import threading
 
 import jax
 
-# Compilations that take less are not counted.
+# Seconds; shorter compilations are not counted.
 _SECONDS_OF_A_PROGRAM = 0.1
-# JAX keeps those that took longer; where its own variable says less, more.
+# Seconds; JAX caches compilations that took longer, unless its own
+# environment variable says less.
 _SECONDS_OF_A_KEPT_PROGRAM = 0.3
 _LEAST = "jax_persistent_cache_min_compile_time_secs"
 _EVENT = "/jax/core/compile/backend_compile_duration"
@@ -19,35 +20,35 @@ _CPU_INFO = pathlib.Path("/proc/cpuinfo")
 
 
 def keep(folder: pathlib.Path | str) -> str:
-  """Sets the folder of the persistent cache; to be called before compiling.
+  """Sets the folder of the persistent cache; called before any compilation.
 
-  Each kind of CPU has a folder of its own: a program may use instructions that
-  another CPU lacks, and its key does not say so. Of several processes JAX lets
-  only the first write, so programs for the devices of other processes are
-  compiled each time.
+  Each kind of CPU has a folder of its own, since a program may use instructions
+  that another CPU lacks, and the cache's key does not cover that. Of several
+  processes JAX lets only the first write, so programs for other processes'
+  devices are compiled each time.
 
   Args:
-    folder: a path that JAX can write to, on the disk or gs://.
+    folder: a path on the disk or in a bucket, gs://.
 
   Returns:
     The folder for this kind of machine.
   """
   if "://" not in str(folder):
-    # JAX writes later, when the process may have gone to another folder.
+    # JAX writes later, when the working directory may be another one.
     folder = pathlib.Path(folder).absolute()
   if jax.default_backend() == "cpu":
     folder = f"{folder}/cpu-{cpu()}"
   jax.config.update("jax_compilation_cache_dir", str(folder))
   seconds = min(_SECONDS_OF_A_KEPT_PROGRAM, getattr(jax.config, _LEAST))
   if "://" not in str(folder) and not _can_be_written(pathlib.Path(folder)):
-    # JAX would warn of each program: it only reads.
+    # JAX would warn about each program; so it only reads.
     seconds = float("inf")
   jax.config.update(_LEAST, seconds)
   return str(folder)
 
 
 def _can_be_written(folder: pathlib.Path) -> bool:
-  """Returns whether a folder, which need not be there yet, can be written."""
+  """Returns whether a folder, which need not exist yet, can be written."""
   there = next(each for each in (folder, *folder.parents) if each.exists())
   return os.access(there, os.W_OK)
 
@@ -56,8 +57,8 @@ class Counter:
   """Counts the programs that this process compiles or loads from the cache.
 
   Attributes:
-    programs: number of programs, without those below 0.1 s.
-    seconds: time spent, summed over threads.
+    programs: number of programs that took at least 0.1 s.
+    seconds: time that they took, summed over threads.
   """
 
   def __init__(self):
@@ -75,7 +76,7 @@ class Counter:
 
 @functools.cache
 def counter() -> Counter:
-  """Returns the process's counter, which counts from the first call on."""
+  """Returns the process's counter, which starts at the first call."""
   return Counter()
 
 

@@ -1,10 +1,10 @@
-"""Journals of what was dear: a server's answers, and finished searches.
+"""Journals of costly results: a server's answers, and finished searches.
 
-The file has JSON lines. An answer is on the disk, or in the bucket, as soon as
-it is known. A process that is killed while it writes leaves half a line at the
-end, which the next process drops. A line that is no entry, or has an answer
-that cannot be used, is passed over with a warning: its work is done again, and
-of two lines with one key the later counts.
+A journal is a file of JSON lines. An answer is written to the disk, or the
+bucket, as soon as it is known. A process that is killed while it writes leaves
+half a line at the end, which the next process drops. A line that is no entry,
+or whose answer fails the check, is passed over with a warning: its work is
+repeated, and of two lines with one key the later counts.
 """
 
 import json
@@ -21,11 +21,11 @@ from rstar_jax import outside
 from rstar_jax.storage import json_io, store
 from rstar_jax.storage.append_only import Blocks
 
-# The file of a host, or one of its objects in a bucket.
+# The name of a host's journal, or of one of its objects in a bucket.
 _NAME = re.compile(r"(requests(?:-\d+(?:-\w+)?)?\.jsonl)(?:\.\d+)?")
-# Bytes of a line: written as ASCII, an answer is up to six times as long.
+# Most bytes of a line: as ASCII an answer takes up to six times its length.
 _LINE = 8 * outside.LONGEST
-# Raises `outside.Bad` for an answer that cannot be used.
+# Raises `outside.Bad` for an answer that is not valid.
 Check = Callable[[Any], object]
 
 
@@ -34,8 +34,8 @@ def of_host(
 ) -> "Journal":
   """Opens the journal of a host, with the answers of all other hosts.
 
-  Beside the first host, each process appends to a file of its own: one that was
-  thought dead may still do so.
+  Each process but the first host's appends to a file of its own, since one that
+  was taken for dead may still write.
 
   Args:
     folder: the folder of all journals.
@@ -53,7 +53,7 @@ class Journal:
   """Answers by key; threads of one process may share it.
 
   Attributes:
-    passed_over: lines of the files that are no entries, or no whole ones.
+    passed_over: number of lines that are damaged, truncated or invalid.
   """
 
   def __init__(
@@ -66,12 +66,13 @@ class Journal:
     """Reads the keys of the files.
 
     Args:
-      path: this host's file; the first `put` makes it and its folder.
-      others: files of other hosts, read now and never written. Where two files
-        have a key, this host's answer counts.
-      check: says which answers of the files count.
-      durable: whether an answer is in the bucket, if the file is in one, before
-        it is used; otherwise `save` sends what there is.
+      path: this host's file; the first `put` creates it and its folder.
+      others: other hosts' files, which are read now and never written. If
+        several files have a key, this host's answer counts.
+      check: raises for invalid answers, which are passed over; None accepts
+        all.
+      durable: for a file in a bucket, whether `put` uploads each answer before
+        it returns; otherwise `save` uploads.
     """
     self.passed_over = 0
     self._durable = durable
@@ -118,7 +119,7 @@ class Journal:
     return end
 
   def _key(self, line: bytes) -> str:
-    """Returns the key of an entry; raises Bad if it is none."""
+    """Returns the key of an entry; raises Bad if the line is no entry."""
     entry = outside.parse(line, most=_LINE, depth=outside.DEPTH + 1)
     if not isinstance(entry, dict) or not isinstance(entry.get("key"), str):
       raise outside.Bad("is not an entry of a journal")
@@ -147,15 +148,15 @@ class Journal:
       return json.loads(file.readline())["answer"]
 
   def put(self, key: str, answer: Any) -> Any:
-    """Appends an answer, which is durable once this returns.
+    """Appends an answer; it is durable once this returns.
 
     Args:
       key: a hash of the request.
       answer: JSON-able, not None.
 
     Returns:
-      The first answer of this key, as `get` returns it: another thread may have
-      put one meanwhile.
+      The first answer for this key, as `get` returns it: another thread may
+      have put one meanwhile.
     """
     line = json_io.line({"key": key, "answer": answer})
     with self._lock:
@@ -171,11 +172,11 @@ class Journal:
     return answer
 
   def save(self) -> None:
-    """Uploads all that was put, if the file is in a bucket."""
+    """Uploads all entries, if the file is in a bucket."""
     self._upload(self._end)
 
   def _upload(self, size: int) -> None:
-    """Uploads the first `size` bytes of our own file, if it is in a bucket."""
+    """Uploads the first `size` bytes of this host's file, if in a bucket."""
     if self._blocks:
       self._blocks[0].upload(size)
 
@@ -183,7 +184,7 @@ class Journal:
     self._path.parent.mkdir(parents=True, exist_ok=True)
     self._path.touch()
     with store.writing(self._path), self._path.open("r+b") as file:
-      # After the last complete line: half a line is overwritten.
+      # After the last complete line, so that half a line is overwritten.
       file.seek(self._end)
       file.truncate()
       file.write(line)

@@ -1,7 +1,7 @@
-"""JSON as it is written: the same bytes for equal values.
+"""Writes and reads JSON; equal values give equal bytes.
 
-Keys are sorted, and numpy values and dataclasses are converted. JSON has no NaN
-and no infinity: a value with one is refused.
+Keys are sorted, and numpy values and dataclasses are converted. JSON has
+neither NaN nor infinity, so they raise.
 """
 
 import dataclasses
@@ -16,17 +16,17 @@ from etils import epath
 from rstar_jax import outside
 from rstar_jax.storage import stopping, store
 
-# Bytes of a document or a row: a tree of many rollouts has some megabytes.
+# Most bytes of a document or row; a tree of many rollouts takes megabytes.
 MOST = 1 << 28
 
 
 def line(row: Any) -> bytes:
-  """Returns a JSON-able value as the one line that stands for it.
+  """Returns a JSON-able value as one canonical line.
 
   Raises:
     ValueError: it has NaN or infinity.
   """
-  # ASCII, so that lone surrogates and Unicode line breaks survive.
+  # ASCII preserves lone surrogates and Unicode line breaks.
   text = json.dumps(
     row,
     sort_keys=True,
@@ -38,13 +38,13 @@ def line(row: Any) -> bytes:
 
 
 def digest(value: Any) -> str:
-  """Returns the SHA-256 of a JSON-able value, in any order of its keys."""
+  """Returns the SHA-256 of a JSON-able value, independent of key order."""
   return hashlib.sha256(line(value)).hexdigest()
 
 
 @stopping.deferred()
 def write(path: epath.PathLike, obj: Any) -> None:
-  """Writes one JSON document, atomically and with sorted keys.
+  """Writes a JSON document, atomically and with sorted keys.
 
   Raises:
     ValueError: the object has NaN or infinity.
@@ -56,9 +56,9 @@ def write(path: epath.PathLike, obj: Any) -> None:
 
 
 def read(path: epath.PathLike) -> Any:
-  """Returns a JSON document; None if there is none that can be read.
+  """Returns a JSON document; None if it is missing or cannot be read.
 
-  The log says why not.
+  The reason is logged.
   """
   data = store.read(store.path(path))
   if data is None:

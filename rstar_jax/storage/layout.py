@@ -1,10 +1,10 @@
-"""The names of a run's files and folders: the one place that has them.
+"""The names of a run's files and folders.
 
 config.json results.json metrics.jsonl log.txt at_work.json report.html
 tracked.json programs/
 round_k/{trees,sft,pairs,policy,ppm,eval}/   each with its MANIFEST.json
-round_k/{policy,ppm}/rows/                   what a training reads, till it ends
-round_k/trees/turn-00000/                    with its own: by reinforcement
+round_k/{policy,ppm}/rows/                   training rows, until it is done
+round_k/trees/turn-00000/                    one per turn of reinforcement
 round_k/study/MODEL/METHOD/SPLIT/            a comparison; tables.md
 host_k/                                      metrics and logs of host k
 """
@@ -19,19 +19,19 @@ CONFIG = "config.json"
 RESULTS = "results.json"
 METRICS = "metrics.jsonl"
 LOG = "log.txt"
-# Who works there; see `alone.py`.
+# The process that works there; see `alone.py`.
 AT_WORK = "at_work.json"
 REPORT = "report.html"
-# What the run is called at trackers, if it has some.
+# The run's name at trackers, if it has any.
 TRACKED = "tracked.json"
 # Compiled programs.
 PROGRAMS = "programs"
-# Which training problems are in an evaluation set.
+# Training problems that occur in an evaluation set.
 DECONTAMINATION = "decontamination.json"
-# Where a run began, if it goes on from another one.
+# The run that this one branched off.
 BRANCH = "branch.json"
 
-# The folders of a round by the stage that writes them, in the order of a round.
+# The folders of a round by the stage that writes them, in order.
 STAGES = {
   "rollout": ("trees",),
   "extract": ("sft", "pairs"),
@@ -39,31 +39,31 @@ STAGES = {
   "ppm": ("ppm",),
   "evaluate": ("eval",),
 }
-# In a finished folder: its files; see `manifests.py`.
+# In a finished folder; see `manifests.py`.
 MANIFEST = "MANIFEST.json"
 STUDY = "study"
 EXPORT = "export"
-# The stage that writes a folder.
+# Folder -> the stage that writes it.
 WRITERS = {
   **{name: stage for stage, names in STAGES.items() for name in names},
   **dict.fromkeys(("orm", "pqm"), STUDY),
 }
-# Below the folder of a model that is being trained.
+# In the folder of a model in training: its checkpoints.
 CHECKPOINTS = "checkpoints"
-# Likewise: packed rows that it reads.
+# Likewise: its packed training rows.
 ROWS = "rows"
-# In the folder "sft", before the name of the shard of the same problems: those
-# that no tree solved.
+# Prefixes of files' names, before the name of the shard with the same problems.
+# In "sft": problems that no tree solved.
 UNSOLVED = "unsolved-"
-# In the folder "eval", before the name of the shard of the same problems.
+# In "eval": the trees.
 TREES_OF = "trees-"
-# Beside a folder, before its name: which of its files were hashed; a cache.
+# Beside a folder, before its name: a cache of its files' hashes.
 VERIFIED = ".verified-"
-# Before the name of a shard: a journal of what is there of it.
+# Before a shard's name: a journal of its finished units.
 BEGUN = "begun-"
-# In the folder of a study: its tables, and the folder of what no reward model
-# has a say in. In that of a reward model: its values on held-out trees, and how
-# good it is.
+# In a study's folder: its tables, and the folder of methods without a reward
+# model. In a reward model's folder: its values on held-out trees, and the
+# summary of its quality.
 TABLES = "tables.md"
 UNGUIDED = "policy"
 HELD_OUT = "held_out"
@@ -78,7 +78,7 @@ def folders_of(stage: str, algorithm: str = "sft") -> tuple[str, ...]:
 
   Args:
     stage: a key of `STAGES`.
-    algorithm: of the round's policy; reinforcement makes it with the trees.
+    algorithm: trains the round's policy; reinforcement makes it with the trees.
   """
   if algorithm != "sft" and stage in ("rollout", "sft"):
     return ("trees", "policy") if stage == "rollout" else ()
@@ -96,12 +96,12 @@ def stage_folder(workdir: store.Path, round_: int, name: str) -> store.Path:
 
 
 def turn_name(turn: int) -> str:
-  """Returns the name of a turn's folder in `trees`, where a round has turns."""
+  """Returns the name of a turn's folder in `trees`; see `reinforce.py`."""
   return f"turn-{turn:05d}"
 
 
 def host_folder(workdir: store.Path, index: int) -> store.Path:
-  """Returns where a host writes metrics and logs; the first, in `workdir`."""
+  """Returns a host's folder of metrics and logs; host 0's is `workdir`."""
   return workdir / f"host_{index}" if index else workdir
 
 
@@ -111,7 +111,7 @@ def split_name(split: str) -> str:
 
 
 def no_run(workdir: store.Path) -> str:
-  """Says that a folder holds no run, and where one is that may be meant."""
+  """Returns the message that a folder holds no run, with a near one's name."""
   if not store.is_remote(workdir) and workdir.is_file():
     return f"{workdir} is a file, and a run's --workdir is a folder"
   beside = workdir.parent
@@ -121,18 +121,18 @@ def no_run(workdir: store.Path) -> str:
   near = difflib.get_close_matches(workdir.name, names, n=1)
   found = [beside / each for each in near]
   if not found and workdir.exists() and (beside / CONFIG).exists():
-    found = [beside]  # A folder of a run was given.
+    found = [beside]  # A folder within a run was given.
   hint = f"; did you mean {found[0]}?" if found else ""
   return f"there is no run in {workdir}{hint}"
 
 
 def rounds(names: Iterable[str]) -> list[int]:
-  """Returns the numbers of the rounds among names of folders, sorted."""
+  """Returns the rounds' numbers among folder names, sorted."""
   return _numbers(_ROUND, names)
 
 
 def hosts(names: Iterable[str]) -> list[int]:
-  """Returns the numbers of the hosts among names of folders, sorted."""
+  """Returns the hosts' numbers among folder names, sorted."""
   return _numbers(_HOST, names)
 
 

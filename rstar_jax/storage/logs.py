@@ -1,7 +1,7 @@
 """Writes all log lines to a file, and only warnings to standard error.
 
-The terminal shows a run's progress; source lines and shapes of programs are in
-the file.
+The terminal shows a run's progress; the file has source lines, and shapes of
+programs.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from rstar_jax.storage.append_only import Mirror
 
 
 class _Shown(logging.Formatter):
-  """Formats as another formatter does, for a terminal; see `outside.shown`."""
+  """Makes another formatter's output safe to print; see `outside.shown`."""
 
   def __init__(self, inner: logging.Formatter):
     super().__init__()
@@ -40,7 +40,7 @@ def to_file(path: store.Path | None, *, quiet: bool = True) -> Iterator[None]:
   """Appends all log lines to a file while a block runs.
 
   Args:
-    path: the file; its folder is made if need be. None is no file.
+    path: the file; its folder is created if missing. None writes no file.
     quiet: whether standard error gets only warnings and errors, without their
       source lines. Otherwise it is left as it is.
   """
@@ -49,7 +49,7 @@ def to_file(path: store.Path | None, *, quiet: bool = True) -> Iterator[None]:
     mirror = stack.enter_context(contextlib.closing(Mirror(path.parent)))
     handler = logging.FileHandler(mirror.resume(path.name), encoding="utf-8")
     stack.callback(handler.close)
-    # That the disk is full is said once, by what needs it.
+    # A full disk is reported once, by the writer of a run's files.
     handler.handleError = lambda record: None
     handler.setFormatter(_Shown(logging.Formatter(_TO_FILE)))
     logging.getLogger().addHandler(handler)

@@ -1,10 +1,9 @@
-"""Manifests: what says that a folder is finished, and with which files.
+"""Manifests: each marks a folder as finished, and lists its files.
 
-A stage writes its manifest last. It lists each file of its folder with its size
-and SHA-256, and has the SHA-256 of itself. Beside the folder,
-`.verified-FOLDER.json` lists the versions of files that were hashed, so that a
-file is read for this once and not at each start; it is a cache, which may be
-removed.
+A stage writes its manifest last. It lists each file of its folder with size and
+SHA-256, and has a SHA-256 of itself. Beside the folder, `.verified-FOLDER.json`
+caches the hashes of file versions, so that a file is hashed once and not at
+each start; it may be removed.
 """
 
 import contextlib
@@ -17,11 +16,11 @@ from etils import epath
 from rstar_jax import outside
 from rstar_jax.storage import json_io, layout, store
 
-# Names of files that a finished folder has no use for.
+# Patterns of files that a finished folder does not need.
 _LEFTOVERS = (store.TEMPORARY, f"{layout.BEGUN}*")
 _UNLISTED = (layout.MANIFEST, f"{layout.VERIFIED}*", *_LEFTOVERS)
-# Files that a manifest of their folder, read by this process, says were other
-# ones, with their versions: whoever makes them again is not to keep them.
+# Files that differ from their folder's manifest, as this process found, with
+# their versions: a stage that runs again must not keep them.
 _changed: dict[str, store.Version] = {}
 
 
@@ -30,14 +29,13 @@ def write(
   info: Mapping[str, Any],
   files: Sequence[str] | None = None,
 ) -> None:
-  """Writes a folder's manifest; to be called last, by one process.
+  """Writes a folder's manifest; called last, by one process.
 
   Args:
     folder: the finished folder.
     info: further entries of the manifest; JSON-able.
-    files: names to list, relative to `folder`; None lists every file below it,
-      but first removes what was only of use before: temporary files of killed
-      writers, and journals of shards.
+    files: names to list, relative to `folder`; None lists all files below it,
+      after it has removed temporary files of killed writers, and journals.
 
   Raises:
     ValueError: `info` has a key "files" or "sha256".
@@ -50,7 +48,7 @@ def write(
     store.sweep(folder, *_LEFTOVERS)
   there = store.files(folder)
   if files is None:
-    # A process of the past that still ends may have written one meanwhile.
+    # A late process may have written a temporary file meanwhile.
     files = [name for name in there if not store.matches(name, *_UNLISTED)]
   names = sorted(files)
   if missing := [name for name in names if name not in there]:
@@ -72,8 +70,8 @@ def read(folder: epath.PathLike) -> dict | None:
 
   Returns:
     The `info` of `write`, plus "files" {name: {"size", "sha256"}}.
-    None if the manifest or a listed file is missing or changed (the log says
-    which): the caller then runs the stage again.
+    None if the manifest or a listed file is missing or changed (logged): the
+    caller then runs the stage again.
   """
   folder = store.path(folder)
   path = folder / layout.MANIFEST
@@ -114,7 +112,7 @@ def read(folder: epath.PathLike) -> dict | None:
 def remove(folder: epath.PathLike) -> None:
   """Removes a folder with a manifest, if there is one.
 
-  The manifest goes first, so that nobody takes what is left for whole.
+  The manifest goes first, so that a partly removed folder is not finished.
   """
   folder = store.path(folder)
   for path in (folder / layout.MANIFEST, _cache_of(folder)):
@@ -124,7 +122,7 @@ def remove(folder: epath.PathLike) -> None:
 
 
 def lists_another(path: store.Path) -> bool:
-  """Returns whether a manifest was found to list another file of that name."""
+  """Returns whether a file was found to differ from its folder's manifest."""
   changed = _changed.get(str(path))
   return changed is not None and store.version(path) == changed
 
@@ -136,7 +134,7 @@ def _digests(
 ) -> list[tuple[int, str]]:
   """Returns the size and the SHA-256 of each file, in order.
 
-  A file is read only if its version is none that was hashed before.
+  A file is read only if its version was not hashed before.
   """
   cache = _cache_of(folder)
   known = _verified(cache)
@@ -154,23 +152,23 @@ def _digests(
     if size == version.size and store.is_settled(folder, version):
       fresh[name] = [*version, sha256]
   if fresh != known:
-    # A folder may be read-only: then it is hashed at each start.
+    # In a read-only place files are hashed at each start.
     with contextlib.suppress(OSError):
       json_io.write(cache, fresh)
   return found
 
 
 def _cache_of(folder: store.Path) -> store.Path:
-  """Returns where it is listed which files of a folder were hashed.
+  """Returns the path of the cache of a folder's hashes.
 
-  It is beside the folder: what a folder holds is handed on, such as a model,
-  and folders have different writers.
+  It is beside the folder, since a folder such as a model's is passed on, and
+  folders have different writers.
   """
   return folder.parent / f"{layout.VERIFIED}{folder.name}.json"
 
 
 def _verified(cache: store.Path) -> dict[str, list]:
-  """Returns by name the size, generation and hash of files that were hashed."""
+  """Returns [size, generation, hash] of hashed files, by name."""
   data = store.read(cache)
   try:
     found = outside.parse(data or b"{}", most=json_io.MOST)

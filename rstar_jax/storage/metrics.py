@@ -11,11 +11,10 @@ from rstar_jax import outside
 from rstar_jax.storage import formatting, layout, store, trackers
 from rstar_jax.storage.append_only import Mirror
 
-# Progress lines where there is no terminal.
+# Seconds until the first progress line where there is no terminal.
 _SECONDS_TO_FIRST_LINE = 20.0
 _SECONDS_BETWEEN_LINES = 600.0
-# The first units, after which a rate is shown: this many, but at most this
-# share of all.
+# A rate is shown after this many units, but at most this share of all.
 _FEW, _FEW_SHARE = 10, 0.05
 
 
@@ -44,9 +43,9 @@ class NullWriter:
 
 
 class MetricsWriter:
-  """Appends to metrics.jsonl, and tells trackers the same.
+  """Appends to metrics.jsonl, and writes the same to trackers.
 
-  A resumed run may write a step again; the later line counts.
+  A resumed run may repeat a step; the later line counts.
   """
 
   def __init__(
@@ -59,12 +58,12 @@ class MetricsWriter:
 
     Args:
       workdir: the folder of metrics.jsonl, and of tensorboard/.
-      names: the trackers: "tensorboard", if that is installed, and those of
+      names: trackers: "tensorboard", used if it is installed, and those of
         `trackers.PACKAGES`.
-      config: what they show as the run's settings.
+      config: the settings that trackers show.
 
     Raises:
-      ValueError: a tracker is not there, or refuses; one line.
+      ValueError: a tracker is not installed, or refuses; one line.
     """
     self._began = time.monotonic()
     self._trackers = [
@@ -89,20 +88,20 @@ class MetricsWriter:
     """Writes the scalars of one step.
 
     Args:
-      step: the x axis.
+      step: the x coordinate: a round, update or turn.
       values: scalars by name.
-      prefix: goes before each name, such as "round_1/sft".
+      prefix: goes before each name, e.g. "round_1_sft".
     """
     named = {
       f"{prefix}/{name}" if prefix else name: float(value)
       for name, value in values.items()
     }
-    # When the line was written, and seconds since the file was opened.
+    # Unix time of the line, and seconds since the file was opened.
     times = {
       "time": round(time.time(), 1),
       "elapsed": round(time.monotonic() - self._began, 1),
     }
-    # One write for a line, so that a killed run leaves no half line.
+    # One write per line, so that a killed run leaves no half line.
     line = json.dumps({"step": int(step), **named, **times}) + "\n"
     with store.writing(self._path):
       self._lines.write(line)
@@ -131,7 +130,7 @@ class MetricsWriter:
 
 
 class Progress:
-  """A bar on a terminal; elsewhere a few lines, and one at the end."""
+  """A progress bar on a terminal; elsewhere a few lines, and a last one."""
 
   def __init__(
     self,
@@ -159,7 +158,7 @@ class Progress:
       )
 
   def update(self, count: int = 1, **notes: Any) -> None:
-    """Advances by `count`, and shows the notes beside it."""
+    """Advances by `count` units, and shows the notes."""
     self._done += count
     if notes:
       self._note = ", ".join(
@@ -176,14 +175,14 @@ class Progress:
       self._next = now + self._wait
       rate, moved = self._rate(now), self._done - self._start
       left = "time left unknown"
-      # The first units include compilation, so their rate means nothing.
+      # The first units include compilation, which would distort the rate.
       if moved > min(_FEW, _FEW_SHARE * self._total):
         seconds = (self._total - self._done) / rate
         left = f"{rate:.3g} a second, {formatting.duration(seconds)} left"
       self._say(f"{self._done} of {self._total} {self._unit}s, {left}")
 
   def close(self, error: bool = False) -> None:
-    """Prints the last line; after an error, how far the work came."""
+    """Prints the last line; after an error, the progress so far."""
     if self._bar is not None:
       self._bar.close()
     elif error:
@@ -201,7 +200,7 @@ class Progress:
     self.close(error=kind is not None)
 
   def _rate(self, now: float) -> float:
-    """Returns units a second."""
+    """Returns units per second."""
     return (self._done - self._start) / max(now - self._began, 1e-9)
 
   def _say(self, text: str) -> None:
@@ -213,10 +212,10 @@ def progress(total: int, desc: str, **kwargs: Any) -> Progress:
   """Starts a progress display; use it as a context manager.
 
   Args:
-    total: units in all.
-    desc: names the work.
-    **kwargs: start (units already done), unit, file, seconds (to the first
-      line).
+    total: number of units.
+    desc: label of the work.
+    **kwargs: start (units already done), unit (its name), file, seconds (until
+      the first line).
   """
   return Progress(total, desc, **kwargs)
 

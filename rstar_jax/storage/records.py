@@ -1,17 +1,16 @@
-"""Records on disk: shards of rows that check themselves.
+"""Records on disk: shards of rows with checksums.
 
-A stage writes shards, each atomically (`store.write`), and its manifest last
-(`manifests.py`). A run that is killed at any instant therefore leaves the old
+A stage writes each shard atomically (`store.write`), and its manifest last
+(`manifests.py`), so a run that is killed at any instant leaves either the old
 state or the new one. The bytes depend on the rows alone (sorted keys, no time,
 no host), so a resumed run can be compared with an uninterrupted one byte for
 byte.
 
 A shard is two frames of zstd: a skippable one with its header, a JSON object,
-and its rows as JSON lines, compressed. `zstdcat` prints the rows. The header
-has the number of rows, the bytes that they take compressed and the SHA-256 of
-these, what the writer wants to say of them, and a hash of itself. Rows are
-written and read one by one. (Shards of earlier versions are JSON lines as they
-are, with a footer as the last one; they are read too.)
+and one with its rows as JSON lines, which `zstdcat` prints. The header has the
+number of rows, their compressed size and its SHA-256, the writer's own fields,
+and a hash of itself. Rows are written and read one by one. (Shards of earlier
+versions are plain JSON lines, with a footer as the last one; they can be read.)
 """
 
 import contextlib
@@ -34,19 +33,19 @@ if sys.version_info >= (3, 14):
 else:
   from backports import zstd
 
-# Before a shard's header: the mark of a skippable frame. Its size follows.
+# The magic number of a skippable frame, before a shard's header and size.
 _MARK = b"\x5a\x2a\x4d\x18"
 _BEFORE = len(_MARK) + 4
-# Bytes that hold most headers.
+# First read, in bytes, which holds most headers.
 _HEAD = 1 << 16
-# Three times smaller; 6 is 5% better and takes three times as long.
+# Compresses to a third; level 6 is 5% smaller and three times as slow.
 _LEVEL = 3
 # The last line of a shard of an earlier version.
 _FOOTER = "footer"
 
 
 class CorruptShard(ValueError):
-  """A shard is missing, cut short or changed; the message names it."""
+  """A shard is missing, truncated or changed; the message names it."""
 
 
 def shard_name(index: int, total: int) -> str:
@@ -61,13 +60,13 @@ def shard_name(index: int, total: int) -> str:
 
 
 class ShardWriter:
-  """A shard that is being made; its compressed rows are held in memory."""
+  """Makes a shard, with its compressed rows in memory until it is written."""
 
   def __init__(self, path: epath.PathLike):
     """Begins a shard.
 
     Args:
-      path: the file, which has one writer; its folder is made if need be.
+      path: the file, which has one writer; its folder is created if missing.
     """
     self._path = store.path(path)
     self._count, self._packed = 0, io.BytesIO()
@@ -77,7 +76,7 @@ class ShardWriter:
     """Adds a JSON-able row; numpy values and dataclasses are converted.
 
     Raises:
-      ValueError: the row has NaN or infinity, which JSON does not have.
+      ValueError: the row has NaN or infinity.
     """
     self._packed.write(self._compressor.compress(json_io.line(row)))
     self._count += 1
@@ -86,7 +85,7 @@ class ShardWriter:
     """Writes the file, atomically.
 
     Args:
-      info: what the header says of the rows; JSON-able.
+      info: further fields of the header; JSON-able.
     """
     self._packed.write(self._compressor.flush())
     packed = self._packed.getbuffer()
@@ -107,7 +106,7 @@ def write_shard(
   rows: Iterable[Mapping],
   info: Mapping[str, Any] | None = None,
 ) -> None:
-  """Writes rows that are made one by one; see `ShardWriter`."""
+  """Writes a shard of rows, which may come from a generator."""
   writer = ShardWriter(path)
   for row in rows:
     writer.put(row)
@@ -117,15 +116,15 @@ def write_shard(
 def write_shards(
   folder: epath.PathLike, rows: Iterable[Mapping], size: int
 ) -> int:
-  """Writes rows as shards of at most `size`, one after the other.
+  """Writes rows as shards of at most `size` rows.
 
-  The number of shards is known at the end; until then they have other names.
-  This is not atomic: the folder's manifest says when all is done.
+  The number of shards is known only at the end; until then they have temporary
+  names. This is not atomic: the folder's manifest marks its end.
 
   Args:
-    folder: the folder of the shards, which has one writer.
-    rows: as in `write_shard`; no rows make one empty shard.
-    size: rows of a shard, at least 1.
+    folder: for the shards; it has one writer.
+    rows: see `write_shard`; no rows make one empty shard.
+    size: rows per shard, at least 1.
 
   Returns:
     The number of rows.
@@ -147,12 +146,12 @@ def read_shard(path: epath.PathLike) -> list[dict[str, Any]]:
 
 
 def rows_of(path: epath.PathLike) -> Iterator[dict[str, Any]]:
-  """Yields the rows of a shard one by one, and then checks their hash.
+  """Yields the rows of a shard one by one, then checks their hash.
 
   Raises:
-    CorruptShard: the file is missing, cut short or changed. Where it is the
-      hash that says so, all rows have been yielded: a reader that writes
-      something down waits for the end.
+    CorruptShard: the file is missing, truncated or changed. If only the hash
+      differs, all rows have been yielded before: a reader that writes results
+      waits for the end.
   """
   path = store.path(path)
   with _opened(path) as file:
@@ -171,14 +170,14 @@ def rows_of(path: epath.PathLike) -> Iterator[dict[str, Any]]:
 
 
 def header(path: epath.PathLike) -> dict[str, Any]:
-  """Returns what a shard says of itself, without reading its rows.
+  """Returns the header of a shard, without reading its rows.
 
   Returns:
-    {"rows", "bytes", "sha256", "info"}; of a shard of an earlier version, which
-    is read for it, "rows" and "sha256" alone.
+    {"rows", "bytes", "sha256", "info"}; for a shard of an earlier version,
+    which is read whole, "rows" and "sha256" alone.
 
   Raises:
-    CorruptShard: the file is missing or cut short.
+    CorruptShard: the file is missing or truncated.
   """
   path = store.path(path)
   data = store.read(path, _HEAD)
@@ -191,7 +190,7 @@ def header(path: epath.PathLike) -> dict[str, Any]:
   if found is None:
     with _opened(path) as file:
       return _footer_of(path, file)
-  # An object in a bucket is whole or absent.
+  # An object in a bucket is never partial.
   if not store.is_remote(path):
     size = path.stat().st_size
     if size != need + found["bytes"]:
@@ -202,10 +201,10 @@ def header(path: epath.PathLike) -> dict[str, Any]:
 def each_row(path: epath.PathLike) -> Iterator[dict[str, Any]]:
   """Yields the rows of a shard or of any file of JSON lines, one by one.
 
-  This is for people, and for files that are being written: nothing is checked,
-  and a line that is no object is left out, and said so at the end, unless it is
-  the last one, which may be cut short. NaN and infinity become None. A missing
-  file has no rows.
+  For reports, and for files that are still being written: nothing is checked.
+  Lines that are no objects are left out, with a warning at the end unless it is
+  only the last line, which may be incomplete. NaN and infinity become None. A
+  missing file has no rows.
   """
   path = epath.Path(path)
   if not path.exists():
@@ -239,10 +238,10 @@ def each_row(path: epath.PathLike) -> Iterator[dict[str, Any]]:
 
 
 def is_complete(path: epath.PathLike) -> bool:
-  """Returns whether a shard is there, and has the size that its header says.
+  """Returns whether a shard exists, with the size in its header.
 
-  Its rows are not read: whoever reads them compares their hash. Where its
-  folder's manifest was found to list another file of that name, it is not.
+  The rows are not read: `rows_of` compares their hash. A shard that was found
+  to differ from its folder's manifest is not complete.
   """
   path = store.path(path)
   if manifests.lists_another(path):
@@ -260,7 +259,7 @@ def _corrupt(path: store.Path, reason: str) -> CorruptShard:
 
 @contextlib.contextmanager
 def _opened(path: store.Path) -> Iterator[BinaryIO]:
-  """Opens a shard; an object is fetched whole, as it is compressed."""
+  """Opens a shard; an object is downloaded whole, in its compressed form."""
   if store.is_remote(path):
     data = store.read(path)
     file = None if data is None else io.BytesIO(data)
@@ -276,7 +275,7 @@ def _opened(path: store.Path) -> Iterator[BinaryIO]:
 
 
 class _Hashed:
-  """A file whose bytes are hashed as they are read."""
+  """A file that hashes its bytes as they are read."""
 
   def __init__(self, file: BinaryIO):
     self._file, self.sums = file, hashlib.sha256()
@@ -288,10 +287,10 @@ class _Hashed:
 
 
 def _header_of(path: store.Path, file: BinaryIO) -> dict[str, Any] | None:
-  """Reads the header at the start of a file, up to its end.
+  """Reads the header of a file, up to its end.
 
   Returns:
-    The header; None, and the file at its start, if it has none.
+    The header; None if the file has none, which is then at its start.
   """
   before = file.read(_BEFORE)
   if not before.startswith(_MARK):
@@ -319,14 +318,14 @@ def _check_hash(
 
 
 def _plain_rows(path: store.Path, file: BinaryIO) -> Iterator[dict[str, Any]]:
-  """Yields the rows of a shard of an earlier version; checks it at the end."""
+  """Yields an earlier version's rows; checks their hash at the end."""
   footer = _footer_of(path, file)
   file.seek(0)
   yield from map(json.loads, itertools.islice(file, footer["rows"]))
 
 
 def _footer_of(path: store.Path, file: BinaryIO) -> dict[str, Any]:
-  """Reads a shard of an earlier version, and returns its footer."""
+  """Returns the footer of an earlier version's shard, which it reads whole."""
   count, sums, last = -1, hashlib.sha256(), b""
   for text in file:
     sums.update(last)

@@ -1,12 +1,12 @@
-"""The names of a run's metrics: the one place that has them.
+"""The names of a run's metrics.
 
-A name is PREFIX/WHAT. By round, the step being the round:
+A name is PREFIX/WHAT. By round, with the round as the step:
 
   rollout/solved, rollout/level_3/solved   shares of the training problems
-  sft/..., pairs/...                       what became of solutions and pairs
-  ppm/held_out_step/accuracy, and _final   of the PPM, on held-out pairs
+  sft/..., pairs/...                       counts of solutions and pairs
+  ppm/held_out_step/accuracy, and _final   the PPM's, on held-out pairs
   eval/SPLIT/pass_at_1, majority, best_of_n, search, pass_at_k   accuracy
-  eval/SPLIT/picks_ppm, _policy, _chance   right steps picked, if that is known
+  eval/SPLIT/picks_ppm, _policy, _chance   right steps picked, with an oracle
   rollout/..., eval/...                    tokens/s, useful slots and so on
 
 By update: round_1_sft/loss, round_1_ppm/loss, round_1_reinforce/..., with
@@ -19,7 +19,7 @@ from typing import Any
 
 from rstar_jax.storage import layout
 
-# What metrics by round begin with -> the stage that writes them.
+# Prefix of metrics by round -> the stage that writes them.
 STAGES = {
   "rollout": "rollout",
   "sft": "extract",
@@ -27,9 +27,9 @@ STAGES = {
   "ppm": "ppm",
   "eval": "evaluate",
 }
-# In turns with the search, and so a part of its stage.
+# Reinforcement alternates with the search, and is a part of its stage.
 REINFORCE = "reinforce"
-# Methods of an evaluation -> what their accuracy is called.
+# Methods of an evaluation -> the metric of their accuracy.
 METHODS = {
   "policy": "pass_at_1",
   "majority": "majority",
@@ -46,7 +46,7 @@ def training(round_: int, name: str) -> str:
 
 
 def of_training(prefix: str) -> tuple[int, str] | None:
-  """Returns the round and the name of a training, None if it is none."""
+  """Returns the round and name in a training's prefix, None for others."""
   match = _TRAINING.fullmatch(prefix)
   return (int(match[1]), match[2]) if match else None
 
@@ -58,8 +58,8 @@ def accuracies(
   """Returns the metrics of an evaluation, without "eval/".
 
   Args:
-    rows: of `evaluation.accuracy.table`.
-    decisions: of `report.decisions.of_round`.
+    rows: see `evaluation.accuracy.table`.
+    decisions: see `report.decisions.of_round`.
   """
   found = {}
   for row in rows:
@@ -76,14 +76,14 @@ def accuracies(
 def accuracies_in(
   lines: Iterable[Mapping[str, Any]], splits: Iterable[str]
 ) -> list[dict[str, Any]]:
-  """Returns what lines of metrics say of evaluations.
+  """Returns the accuracies in lines of metrics, the inverse of `accuracies`.
 
   Args:
-    lines: of metrics.jsonl.
-    splits: the names of the run's splits.
+    lines: lines of metrics.jsonl.
+    splits: names of the run's splits.
 
   Returns:
-    "round", "split", "method" and "accuracy" each, as `accuracies` was given.
+    Rows with "round", "split", "method" and "accuracy".
   """
   places = {
     f"eval/{layout.split_name(split)}/{name}": (split, method)
@@ -104,7 +104,7 @@ def solved(manifest: Mapping[str, Any]) -> dict[str, float]:
   """Returns the metrics of a round's trees, without "rollout/".
 
   Args:
-    manifest: what the manifest of the trees says.
+    manifest: of the round's trees.
   """
   levels = {
     f"level_{level}/solved": each["solved"] / each["problems"]

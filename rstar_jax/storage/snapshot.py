@@ -1,8 +1,8 @@
 """A read-only view of a run's folder at one moment.
 
-The folder is listed once, and a file is read when it is first asked for. Who
-looks again and again has each view begin from the one before: then folders that
-are finished are not listed again, and of a file only what is new is read.
+The folder is listed once, and a file is read when it is first asked for. A
+caller that polls starts each view from the last one: then finished folders are
+not listed again, and only the new part of a file is read.
 """
 
 import time
@@ -20,9 +20,9 @@ class _Lines(NamedTuple):
   """Lines of a file.
 
   Attributes:
-    version: that of the file.
-    end: how many bytes the lines take.
-    found: their objects.
+    version: of the file.
+    end: number of bytes of the lines.
+    found: their JSON objects.
   """
 
   version: store.Version
@@ -38,8 +38,8 @@ class Snapshot:
 
     Args:
       folder: on a disk or in a bucket.
-      before: an earlier view of it. A folder that was finished then is taken to
-        be as it was, if its manifest is.
+      before: an earlier view. A folder that was finished then is assumed to be
+        unchanged if its manifest is.
 
     Raises:
       OSError: the bucket cannot be read.
@@ -59,7 +59,7 @@ class Snapshot:
       self._lines = dict(before._lines)
 
   def _unchanged(self) -> set[str]:
-    """Returns the finished folders whose manifests are still as they were."""
+    """Returns the finished folders whose manifests are unchanged."""
     names = [
       each
       for each in self._files
@@ -75,7 +75,7 @@ class Snapshot:
     } - {""}
 
   def changed(self, before: "Snapshot | None") -> list[str]:
-    """Returns the files that were written since another view, sorted."""
+    """Returns the files written since another view, sorted."""
     old = before._files if before else {}
     return sorted(
       name for name, version in self._files.items() if version != old.get(name)
@@ -108,7 +108,7 @@ class Snapshot:
   def lines(self, name: str) -> list[dict[str, Any]]:
     """Returns the JSON objects of a file's lines; other lines are left out.
 
-    The file only grows; a last line that is not whole counts later.
+    The file only grows; an incomplete last line is read later.
     """
     version = self._files.get(name)
     if version is None:
@@ -129,7 +129,7 @@ class Snapshot:
     return known.found
 
   def ages(self, names: Sequence[str]) -> list[float]:
-    """Returns the seconds since files were last written, 0 for one gone."""
+    """Returns the seconds since files were last written, 0 for missing ones."""
     paths, now = [self._folder / each for each in names], time.time()
     return [
       max(now - written, 0.0) if written else 0.0
@@ -161,7 +161,7 @@ class Snapshot:
     )
 
   def newest(self, names: Iterable[str]) -> list[str]:
-    """Sorts files by when they were written, as far as it is known."""
+    """Sorts files by time of writing, the newest first where it is known."""
     return sorted(
       names,
       key=lambda each: int(self._files[each].generation or 0),
@@ -174,7 +174,7 @@ class Snapshot:
 
 
 def _object(text: str) -> dict[str, Any] | None:
-  """Returns a JSON object, None if a text is none."""
+  """Returns the JSON object in a text, None if it is none."""
   try:
     # Metrics may be NaN.
     found = outside.parse(text, most=1 << 28, constant=float)

@@ -1,18 +1,18 @@
 """Ends a run on SIGTERM or Ctrl-C, at a point where it can resume.
 
-The first signal raises `Stopped` at once, when a call of jax returns, or at the
-end of a block under `deferred`, such as a training update with its checkpoint.
-A second signal ends the process immediately.
+The first signal raises `Stopped`: immediately, when a running call of jax
+returns, or at the end of a `deferred` block, such as a training update with its
+checkpoint. A second signal ends the process immediately.
 
-Within jax nothing is raised. An exception there may come while a program is
-lowered: its traceback keeps objects of MLIR alive whose context is destroyed
-first, and the process ends with a segmentation fault. Or it comes in a callback
-of the garbage collector, which swallows it.
+Within jax nothing is raised. An exception while a program is lowered would keep
+MLIR objects alive in its traceback, whose context is destroyed first, and the
+process would end with a segmentation fault. One in a callback of the garbage
+collector would be swallowed.
 
-A preempted machine gets SIGTERM and is taken away soon after. A deadline
-therefore ends the process even while the main thread is in a call that handles
-no signals, such as a compilation. All files are written atomically, so a
-process that ends this way leaves a consistent folder.
+A preempted machine gets SIGTERM and is shut down soon after. So a deadline ends
+the process even while the main thread is in a call that handles no signals,
+such as a compilation. All files are written atomically, so the folder stays
+consistent.
 """
 
 import contextlib
@@ -26,21 +26,21 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rstar_jax import outside
 
-# Spot VMs of Cloud TPU and pods of Kubernetes have 30 seconds.
+# Cloud TPU spot VMs and Kubernetes pods get 30 seconds.
 GRACE_SECONDS = 25.0
 
 _asked = threading.Event()
 _JAX = ("jax", "jaxlib")
 # Depth of nested `deferred` blocks in the main thread.
 _deferred = 0
-# Says what is lost if the process ends now; see `losing`.
+# Returns what is lost if the process ends now; see `losing`.
 _lost: Callable[[], str] | None = None
 # The handled signals, with their previous handlers.
 _before: dict[signal.Signals, object] = {}
 
 
 class Stopped(SystemExit):
-  """The process was told to end: no error, so the exit code is 0."""
+  """The process was told to end; not an error, so the exit code is 0."""
 
   def __init__(self):
     super().__init__(0)
@@ -61,8 +61,8 @@ def check() -> None:
 def deferred() -> Iterator[None]:
   """Defers signals until the end of a block; also a decorator.
 
-  It is for short work that should be completed, such as writing a file. Other
-  threads than the main one are never interrupted, and it does nothing there.
+  For short work that should be completed, such as writing a file. Threads other
+  than the main one are never interrupted, so it does nothing there.
 
   Raises:
     Stopped: after the block, if the process was told to end within it.
@@ -82,7 +82,7 @@ def deferred() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-  """Defers no signals in a block, though it may be within `deferred`.
+  """Lets signals interrupt a block, even within `deferred`.
 
   Raises:
     Stopped: in the block, or before it.
@@ -101,10 +101,10 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def losing(lost: Callable[[], str]) -> Iterator[None]:
-  """Says at the deadline what is lost, where that comes within a block.
+  """Prints what is lost if the deadline comes within a block.
 
   Args:
-    lost: returns a line; it is called by another thread.
+    lost: returns a line; called in another thread.
   """
   global _lost
   _lost = lost
@@ -124,8 +124,8 @@ def listening(
   It does nothing within another such block, or outside the main thread.
 
   Args:
-    grace: seconds after SIGTERM until the process is ended, with exit code 0; a
-      second signal ends it at once. None leaves both to the caller.
+    grace: seconds from SIGTERM to the end of the process, with exit code 0; a
+      second signal ends it immediately. None leaves both to the caller.
     signals: the signals that end the process.
   """
   main = threading.current_thread() is threading.main_thread()
@@ -149,12 +149,12 @@ def listening(
 
 @contextlib.contextmanager
 def interrupted() -> Iterator[Callable[[], bool]]:
-  """Lets Ctrl-C end a block, and not the program.
+  """Makes Ctrl-C end a block instead of the program.
 
-  SIGTERM ends the program still.
+  SIGTERM still ends the program.
 
   Yields:
-    A function that says, after the block, whether it was ended.
+    A function that returns, after the block, whether Ctrl-C ended it.
   """
   found = False
 
@@ -163,7 +163,7 @@ def interrupted() -> Iterator[Callable[[], bool]]:
     found = True
     _stop(number, frame)
 
-  # `listening`, if this is within it, is not to hear of it.
+  # An outer `listening` must not handle this signal.
   before = _before.pop(signal.SIGINT, None)
   previous = signal.signal(signal.SIGINT, stop)
   try:
@@ -193,7 +193,7 @@ def _stop(_: int, frame: types.FrameType | None) -> None:
   if caller is None:
     raise Stopped
   caller.f_trace = _stop_here
-  # Tracing has to be on for the frame's own function to be called.
+  # A frame's trace function is called only if tracing is on.
   sys.settrace(lambda *_: None)
 
 
@@ -208,7 +208,7 @@ def _caller_of_jax(frame: types.FrameType | None) -> types.FrameType | None:
 
 
 def _stop_here(frame: types.FrameType, *_) -> None:
-  """Raises `Stopped` at the next line of a frame, or when it returns."""
+  """Raises `Stopped` at a frame's next line, or when it returns."""
   sys.settrace(None)
   frame.f_trace = None
   if not _deferred:
@@ -218,8 +218,8 @@ def _stop_here(frame: types.FrameType, *_) -> None:
 class _Watch:
   """A thread that receives signals, and ends the process at the deadline.
 
-  The interpreter writes a signal's number to a file descriptor at once, even
-  while the main thread is in a C call; Python handlers run only after it.
+  The interpreter writes a signal's number to a file descriptor immediately,
+  even while the main thread is in a C call; Python handlers run only after it.
   """
 
   def __init__(self, grace: float):
@@ -237,7 +237,7 @@ class _Watch:
 
   def __exit__(self, *_) -> None:
     if asked():
-      # The thread stays: the exit may take long, where hosts wait for others.
+      # The thread goes on: an exit takes long if hosts wait for one another.
       self._said.wait(self._grace)
       return
     signal.set_wakeup_fd(self._previous)
@@ -251,7 +251,7 @@ class _Watch:
       return
     _say(f"{first.name}: stopping; a second signal ends the process at once")
     self._said.set()
-    # After Ctrl-C there is no deadline: the user can press it again.
+    # After Ctrl-C there is no deadline, since the user can press it again.
     deadline = self._grace if first == signal.SIGTERM else None
     self._ours.settimeout(deadline)
     try:
@@ -272,7 +272,7 @@ class _Watch:
 
 
 def _say(text: str) -> None:
-  # On a terminal the line may have a progress bar or a ^C.
+  # On a terminal the current line may hold a progress bar or a ^C.
   below = "\n" if sys.stderr.isatty() else ""
   outside.say(f"{below}rstar_jax: {text}", sys.stderr)
 

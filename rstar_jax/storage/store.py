@@ -2,8 +2,8 @@
 
 On the disk a file is written under a temporary name and then renamed. An object
 in a bucket is written atomically, and cannot be renamed or appended to; folders
-are parts of names. Each request to a bucket takes a round trip, so a folder is
-listed once and objects are read in parallel.
+are only parts of names. Each request to a bucket takes a round trip, so a
+folder is listed once and objects are read in parallel.
 """
 
 import collections
@@ -28,16 +28,16 @@ from collections.abc import (
 )
 from typing import Any, NamedTuple, TypeVar
 
-# The same access to every bucket, whatever is installed: no TensorFlow, and not
-# the second protocol for buckets with folders.
+# Buckets are accessed in one way, whatever is installed: without TensorFlow,
+# and without the second protocol for buckets with folders.
 os.environ.setdefault("EPATH_USE_TF", "false")
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 import fsspec.config  # noqa: E402
 from etils import epath  # noqa: E402
 
-# Listings are not cached, since other hosts write too; and the checksums of
-# transfers are compared.
+# Listings are not cached, since other hosts write too; checksums of transfers
+# are compared.
 fsspec.config.conf.setdefault("gs", {}).update(
   use_listings_cache=False, consistency="md5"
 )
@@ -48,16 +48,16 @@ Path = pathlib.Path | epath.Path
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-# The names of files that are being written.
+# Pattern of the names of files that are being written.
 TEMPORARY = ".*.tmp"
 
 _SCHEME = "gs://"
 _THREADS = 16
-# Bytes read at once: from a file on the disk, and from an object.
+# Bytes per read of a file on the disk, and of an object.
 _CHUNK, _PART = 1 << 20, 1 << 25
-# Errors at which a listing leaves a folder out.
+# Errors for which a listing leaves a folder out.
 _PASSED_OVER = (FileNotFoundError, NotADirectoryError, PermissionError)
-# Nanoseconds after which a file that is written again has another time.
+# Nanoseconds after which rewriting a file surely changes its time.
 _SETTLED = 2_000_000_000
 
 
@@ -71,7 +71,8 @@ def path(where: str | Path) -> Path:
     ValueError: another URL, or gs:// without gcsfs installed.
   """
   text = str(where)
-  # gs:/ is a slip, or pathlib's: such a folder would end with a TPU's disk.
+  # gs:/ is a typing error, or made by pathlib: as a local folder it would be
+  # lost with a TPU's disk.
   if "://" not in text and not text.startswith(_SCHEME[:-1]):
     return pathlib.Path(where)
   if not text.startswith(_SCHEME) or not text.removeprefix(_SCHEME).strip("/"):
@@ -97,16 +98,16 @@ def check(folder: Path) -> None:
   """Checks that a folder's bucket exists and is accessible.
 
   Args:
-    folder: on the disk nothing is checked.
+    folder: a folder on the disk is not checked.
 
   Raises:
-    ValueError: it is not; the message says why, and what may help.
+    ValueError: it is not; the message gives the reason and a remedy.
   """
   if not is_remote(folder):
     return
   bucket = "/".join(str(folder).split("/")[:3])
   try:
-    # Without this permission gcsfs falls back to a listing, and orbax fails.
+    # Without this permission gcsfs falls back to listing, and orbax fails.
     if "id" not in fsspec.filesystem("gs").info(bucket):
       raise PermissionError("storage.buckets.get is not allowed")
   except Exception as error:
@@ -123,9 +124,9 @@ def read(file: Path, most: int | None = None, start: int = 0) -> bytes | None:
   """Returns the content of a file, or a part; None if there is no file.
 
   Args:
-    file: the file.
-    most: how many bytes are wanted; None is all.
-    start: how many bytes come before; less than there are.
+    file: on the disk or in a bucket.
+    most: most bytes to read; None is all.
+    start: offset in bytes, below the file's size.
   """
   with contextlib.suppress(FileNotFoundError, NotADirectoryError):
     if not is_remote(file):
@@ -140,16 +141,16 @@ def read(file: Path, most: int | None = None, start: int = 0) -> bytes | None:
 
 @contextlib.contextmanager
 def writing(file: Path) -> Iterator[None]:
-  """Names the file where a block fails to write it, as to a full disk.
+  """Adds the file's name to errors of a block that writes it.
 
   Raises:
-    OSError: one line, which says what to do.
+    OSError: e.g. the disk is full; one line that says what to do.
   """
   try:
     yield
   except OSError as error:
     if error.filename is not None or error.strerror is None:
-      raise  # It names one.
+      raise  # The error names a file.
     raise OSError(
       f"{file} cannot be written ({error.strerror}): run the same command "
       "again once it can"
@@ -160,7 +161,7 @@ def write(file: Path, data: bytes) -> None:
   """Writes a file atomically: a reader sees the old content or the new.
 
   Args:
-    file: has one writer; its folder is made if need be.
+    file: it has one writer; its folder is created if missing.
     data: the whole content.
   """
   if is_remote(file):
@@ -191,8 +192,8 @@ def _walk(
 ) -> Iterator[tuple[str, "Version"]]:
   """Yields the files below a folder on the disk, as `files` names them.
 
-  What vanishes meanwhile is left out, such as an incomplete checkpoint that a
-  run removes; `rglob` would raise.
+  Files that vanish meanwhile are left out, such as an incomplete checkpoint
+  that a run removes; `rglob` would raise.
   """
 
   def check(error: OSError) -> None:
@@ -211,13 +212,13 @@ def _walk(
 
 
 def matches(name: str, *patterns: str) -> bool:
-  """Returns whether a file's own name, without folders, matches a pattern."""
+  """Returns whether a file's name, without folders, matches any pattern."""
   own = name.rpartition("/")[2]
   return any(fnmatch.fnmatchcase(own, pattern) for pattern in patterns)
 
 
 def sweep(folder: Path, *patterns: str) -> None:
-  """Removes the files below a folder whose names match a pattern."""
+  """Removes the files below a folder whose names match any pattern."""
   for name in files(folder):
     if matches(name, *patterns):
       with contextlib.suppress(FileNotFoundError):
@@ -229,8 +230,8 @@ class Version(NamedTuple):
 
   Attributes:
     size: in bytes.
-    generation: of an object; of a file on the disk, when it was last written,
-      in nanoseconds.
+    generation: an object's generation, or the time at which a file on the disk
+      was last written, in nanoseconds.
   """
 
   size: int
@@ -256,10 +257,10 @@ def _version_in(info: dict[str, Any]) -> Version:
 
 
 def is_settled(where: Path, version: Version) -> bool:
-  """Returns whether whoever writes the file now gives it another version.
+  """Returns whether writing the file now would change its version.
 
-  A clock has ticks: a file on the disk that was written a moment ago could be
-  written again within the same one.
+  Clocks tick: a file on the disk that was written a moment ago could be written
+  again within the same tick.
   """
   if is_remote(where):
     return bool(version.generation)
@@ -267,11 +268,11 @@ def is_settled(where: Path, version: Version) -> bool:
 
 
 def files(folder: Path, skip: Collection[str] = ()) -> dict[str, Version]:
-  """Lists the files below a folder: in one request, if none is skipped.
+  """Lists the files below a folder, in one request if nothing is skipped.
 
   Args:
     folder: on a disk or in a bucket.
-    skip: folders, relative to it, that are left out and not looked into.
+    skip: subfolders, as relative names, that are not listed.
 
   Returns:
     Versions by name, relative to the folder, with slashes. {} if there is no
@@ -281,7 +282,7 @@ def files(folder: Path, skip: Collection[str] = ()) -> dict[str, Version]:
     return dict(_walk(folder, skip))
   start = f"{str(folder).removeprefix(_SCHEME)}/"
   found: dict[str, dict[str, Any]] = {}
-  # Folders above one that is skipped are listed for themselves.
+  # Folders above a skipped one are listed one by one.
   parents = {parent for name in skip for parent in above(name)}
   left = [""]
   while left:
@@ -300,13 +301,13 @@ def files(folder: Path, skip: Collection[str] = ()) -> dict[str, Version]:
   return {
     name.removeprefix(start): _version_in(info)
     for name, info in found.items()
-    # Some tools make objects whose names stand for folders.
+    # Some tools create objects that represent folders.
     if name.startswith(start) and not name.endswith("/")
   }
 
 
 def above(name: str) -> list[str]:
-  """Returns the folders above a folder, from "" on."""
+  """Returns the folders above a folder, starting with ""."""
   parts = name.split("/")
   return ["/".join(parts[:count]) for count in range(len(parts))]
 
@@ -324,9 +325,9 @@ def children(folder: Path) -> list[str]:
 
 
 def modified(file: Path) -> float | None:
-  """Returns when a file was last written, in seconds since 1970; None without.
+  """Returns when a file was last written, as Unix time; None without a file.
 
-  The clock is that of the machine that has the disk, or of the bucket.
+  The clock is that of the disk's machine, or of the bucket.
   """
   with contextlib.suppress(FileNotFoundError):
     if not is_remote(file):
@@ -338,7 +339,7 @@ def modified(file: Path) -> float | None:
 
 
 def digest(file: Path, version: Version) -> tuple[int, str]:
-  """Returns the size and the SHA-256 of a file, which is read for it.
+  """Reads a file, and returns its size and SHA-256.
 
   Args:
     file: the file.
@@ -367,12 +368,12 @@ def _chunks(file: Path, version: Version) -> Iterator[bytes]:
 def prefetch(
   function: Callable[[_Item], _Result], items: Iterable[_Item], where: Path
 ) -> Iterator[_Result]:
-  """Maps a function over items; for a bucket it runs ahead, in threads.
+  """Maps a function over items; for a bucket, ahead of time in threads.
 
   Args:
     function: reads or writes one item.
     items: its arguments.
-    where: the folder of the items. On the disk nothing runs ahead.
+    where: folder of the items. On the disk nothing runs ahead.
 
   Yields:
     The results in order.
@@ -399,11 +400,11 @@ def prefetch(
 
 @contextlib.contextmanager
 def local(where: str | Path, skip: Sequence[str] = ()) -> Iterator[Any]:
-  """Provides a path on the disk, for libraries that read no buckets.
+  """Provides a path on the disk, for libraries that cannot read buckets.
 
   Args:
-    where: a file or folder. From a bucket a copy is made, without subfolders,
-      and removed at the end; a path on the disk is returned as it is.
+    where: a file or folder. In a bucket it is copied, without subfolders, and
+      the copy is removed at the end; a path on the disk is returned as it is.
     skip: patterns of names to leave out.
 
   Raises:
@@ -432,13 +433,12 @@ def local(where: str | Path, skip: Sequence[str] = ()) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def staged(folder: str | Path, stale: str = "") -> Iterator[pathlib.Path]:
-  """Provides a folder on the disk, for libraries that write to no bucket.
+  """Provides a folder on the disk, for libraries that cannot write buckets.
 
   Args:
-    folder: the destination. On the disk it is made, and is the folder that is
-      provided. In a bucket it gets the files at the end, unless there was an
-      error.
-    stale: a pattern of names; older objects that match are removed.
+    folder: the destination. On the disk it is created, and provided itself. In
+      a bucket the files are uploaded at the end, unless there was an error.
+    stale: pattern of names; older objects that match it are removed.
   """
   folder = path(folder)
   if not is_remote(folder):
@@ -470,7 +470,7 @@ def remove(file: Path) -> None:
 
 
 def remove_all(folder: Path) -> None:
-  """Removes a folder and what is below it, if it is there."""
+  """Removes a folder with its content, if it exists."""
   if not is_remote(folder):
     shutil.rmtree(folder, ignore_errors=True)
     return

@@ -1,7 +1,7 @@
-"""Weights & Biases and trackio: pages that take what metrics.jsonl takes.
+"""Weights & Biases and trackio: trackers that get the lines of metrics.jsonl.
 
-Neither is loaded before a config names it. A run that is resumed goes on as the
-same one there. A tracker that fails later is given up; a run does not end for
+Neither is imported unless a config names it. A resumed run continues as the
+same run there. A tracker that fails later is dropped; the run goes on without
 it.
 """
 
@@ -15,17 +15,17 @@ from absl import logging
 
 from rstar_jax.storage import json_io, layout, store
 
-# The project under which all runs are found.
+# The project of all runs.
 _PROJECT = "rstar_jax"
-# Packages that have trackers; the extras have the same names.
+# Packages of trackers; the extras have the same names.
 PACKAGES = ("wandb", "trackio")
 
 
 def check(names: Iterable[str]) -> None:
-  """Checks that trackers are there.
+  """Checks that trackers are installed.
 
   Args:
-    names: as of `config.trackers`.
+    names: see `config.trackers`.
 
   Raises:
     ValueError: a package is not installed; one line that says what to do.
@@ -39,15 +39,15 @@ def check(names: Iterable[str]) -> None:
 
 
 class Tracker:
-  """A run at a tracker."""
+  """This run at a tracker."""
 
   def __init__(self, name: str, workdir: store.Path, config: Mapping[str, Any]):
-    """Begins a run there, or goes on with it.
+    """Starts the run at the tracker, or resumes it.
 
     Args:
       name: one of `PACKAGES`.
-      workdir: the run's folder, which keeps its name there.
-      config: what the tracker shows as the run's settings; JSON-able.
+      workdir: the run's folder, which stores the run's name at trackers.
+      config: the settings that the tracker shows; JSON-able.
 
     Raises:
       ValueError: the tracker refuses; one line.
@@ -56,7 +56,7 @@ class Tracker:
     self._name, self._tops = name, set[str]()
     module = importlib.import_module(name)
     own = _name_of(workdir)
-    # A run is known again at one by its id, at the other by its name.
+    # wandb identifies a run by its id, trackio by its name.
     more = {"id": own} if name == "wandb" else {}
     if more and not store.is_remote(workdir):
       more["dir"] = str(workdir)
@@ -88,9 +88,9 @@ class Tracker:
   def _with_steps(
     self, step: int, named: Mapping[str, float]
   ) -> dict[str, float]:
-    """Adds the steps of scalars, one for all names with the same beginning.
+    """Adds a step for each prefix of names.
 
-    A step of `log` may only grow, and rounds and updates are counted apart.
+    The step of `log` may only grow, and rounds and updates count separately.
     """
     values = dict(named)
     for top in {each.partition("/")[0] for each in named}:
@@ -101,7 +101,7 @@ class Tracker:
     return values
 
   def close(self) -> None:
-    """Ends this process's part of the run."""
+    """Ends the run at the tracker, for this process."""
     if self._run is not None:
       try:
         self._run.finish()
@@ -110,7 +110,7 @@ class Tracker:
 
 
 def _name_of(workdir: store.Path) -> str:
-  """Returns the name of a run at trackers; no other run has the same one."""
+  """Returns the run's unique name at trackers."""
   file = workdir / layout.TRACKED
   found = json_io.read(file)
   if not isinstance(found, dict) or not isinstance(found.get("name"), str):
