@@ -1,6 +1,6 @@
 """Writes the report of a workdir: python -m rstar_jax.report runs/tiny
 
-It needs only the records: no config, model or accelerator.
+It reads the run's records alone, without config, model or accelerator.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     "--megabytes",
     type=float,
     default=forest.Budget.tree_bytes / 1e6,
-    help="how much of the page may be search trees (default: %(default)s)",
+    help="most megabytes of search trees on the page (default: %(default)s)",
   )
   options = parser.parse_args(arguments)
   budget = forest.Budget(tree_bytes=int(options.megabytes * 1e6))

@@ -1,4 +1,4 @@
-"""What the oracle says of evaluations, where problems are generated."""
+"""Judges evaluations on generated problems by the oracle."""
 
 import collections
 from collections.abc import Iterator, Mapping
@@ -26,10 +26,10 @@ def of_round(
     folder: the round's folder.
     evaluation: `eval` of the run's config as JSON; any field may be missing.
 
-  Returns:
+    Returns:
     For each split with generated problems: "split"; "failures", numbers of
-    searches that were "right", or failed for another reason (see
-    `decisions.failure`); and `decisions.rates`, of all and by "levels".
+      searches by outcome: "right", or the reason of `decisions.failure`; and
+      `decisions.rates`, of all problems and by "levels".
   """
   splits: dict[str, list[tuple[Judged, str]]] = {}
   for path in sorted((folder / "eval").glob(f"*/{layout.TREES_OF}shard-*")):
@@ -51,7 +51,7 @@ def of_round(
 def _judged(
   path: epath.Path, evaluation: Mapping[str, Any]
 ) -> Iterator[tuple[Judged, str]]:
-  """Yields what is said of each tree of a shard, and how its search ended."""
+  """Yields each tree of a shard, judged, and the outcome of its search."""
   for record in trees_lib.records(path):
     if not record["problem"]["source"].startswith(_SOURCE):
       return
@@ -59,7 +59,7 @@ def _judged(
     try:
       labels = oracle.labels(tree)
     except ValueError:
-      continue  # Another version's generator made the problem.
+      continue  # The generator of another version made the problem.
     why = decisions.failure(tree, labels, trees_lib.given(tree, evaluation))
     yield decisions.judge(tree, labels), why or "right"
 

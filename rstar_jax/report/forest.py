@@ -1,8 +1,8 @@
-"""Chooses which problems the page lists, and which of their trees it draws.
+"""Chooses the problems that the page lists, and the trees that it draws.
 
 A large run has more trees than fit into memory, or into a page that a browser
-opens. Shards are therefore read one by one, a row of the list needs only the
-record, and a tree is built and packed only while the budget has room for it.
+can open. So shards are read one by one, a row of the list is made from a record
+alone, and a tree is built and packed only while the budget has room.
 """
 
 import collections
@@ -21,7 +21,7 @@ from rstar_jax.storage.records import CorruptShard, each_row, header
 
 Record = dict[str, Any]
 
-# Characters of a question that the list shows.
+# Most characters of a question in the list.
 _QUESTION = 160
 
 
@@ -30,8 +30,8 @@ class Budget:
   """Size limits of the page.
 
   Attributes:
-    tree_bytes: bytes of packed trees; further problems are listed without one.
-    rows: number of problems listed; further ones are only counted.
+    tree_bytes: most bytes of packed trees; further problems have none.
+    rows: most problems in the list; further ones are only counted.
   """
 
   tree_bytes: int = 16_000_000
@@ -45,8 +45,8 @@ class Forest:
     problems: rows of the list; "block" is an index into `trees`, -1 without a
       tree.
     trees: trees packed by `trees.encode`.
-    sets: for each set the numbers of problems in all, listed, read and drawn,
-      and counts of nodes and dropped candidates of the trees read.
+    sets: for each set the numbers of all problems, of those listed, read and
+      drawn, and the numbers of nodes and dropped candidates in the trees read.
   """
 
   def __init__(self, budget: Budget, config: Mapping[str, Any]):
@@ -68,7 +68,7 @@ class Forest:
 
     Args:
       folder: the round's folder.
-      round_: the round's number.
+      round_: from 0.
       last: whether this is the last set. Any other set takes at most half of
         the remaining budget.
     """
@@ -98,14 +98,14 @@ class Forest:
     """Adds the trees of training problems.
 
     Args:
-      folder, round_, last: as in `evaluation`.
+      folder, round_, last: see `evaluation`.
       suspects: ids of problems whose gold answer may be wrong.
     """
     self._begin("training", round_, last)
     seen: collections.Counter[str] = collections.Counter()
     trees = folder / "trees"
     both = [_Made(folder / name) for name in ("sft", "pairs")]
-    # Turns of reinforcement have folders of their own.
+    # Each turn of reinforcement has a subfolder.
     for path in sorted([*trees.glob("shard-*"), *trees.glob("*/shard-*")]):
       if self._rows_of_set <= 0:
         self.sets[-1]["problems"] += _count(path)
@@ -151,9 +151,9 @@ class Forest:
     self.problems.append(row)
 
   def _draw(self, row: Record, packed: str) -> None:
-    """Adds a packed tree if it fits into the remaining budget of its set."""
+    """Adds a packed tree if the remaining budget of its set allows it."""
     if len(packed) > self._bytes_of_set:
-      # No later tree is drawn, so that the page can say "the first ones".
+      # Later trees are not drawn either, so that the first ones are.
       self._bytes_of_set = 0
       return
     self._bytes -= len(packed)
@@ -169,14 +169,14 @@ def evaluation_row(
   record: Record | None,
   config: Mapping[str, Any],
 ) -> Record:
-  """Returns a row of the list for a problem of an evaluation.
+  """Returns the row of an evaluated problem.
 
   Args:
-    round_: the round.
-    sources: records of the problem by their source, at least one; see
+    round_: from 0.
+    sources: the problem's records by source, at least one; see
       `evaluation/solutions.py`.
-    record: its tree, None without a search.
-    config: as in `Forest`.
+    record: the record of its tree, None without a search.
+    config: see `Forest`.
   """
   first = next(iter(sources.values()))
   row = _row("test", round_, first["split"], first["problem_id"], record)
@@ -187,7 +187,7 @@ def evaluation_row(
 
 
 def evaluation_tree(record: Record, config: Mapping[str, Any]) -> str:
-  """Returns the packed tree of a problem of an evaluation."""
+  """Returns the packed tree of an evaluated problem."""
   evaluation = config.get("eval", {})
   search = evaluation.get("search", {})
   tree = tree_lib.from_record(record)
@@ -200,12 +200,12 @@ def evaluation_tree(record: Record, config: Mapping[str, Any]) -> str:
 def training_row(
   round_: int, record: Record, number: int, suspect: bool
 ) -> Record:
-  """Returns a row of the list for a tree of a training problem.
+  """Returns the row of a training problem's tree.
 
   Args:
-    round_: the round.
-    record: the tree.
-    number: of the tree among those of its problem, from 0.
+    round_: from 1.
+    record: the tree's record.
+    number: index of the tree among those of its problem, from 0.
     suspect: whether the problem's gold answer may be wrong.
   """
   problem = record["problem"]
@@ -229,11 +229,11 @@ def training_tree(
   """Returns the packed tree of a training problem.
 
   Args:
-    round_: the round.
-    record: the tree.
-    config: as in `Forest`.
-    sft: the problem's SFT rows.
-    pairs: its preference pairs.
+    round_: from 1.
+    record: the tree's record.
+    config: see `Forest`.
+    sft: the problem's SFT rows, which are marked.
+    pairs: the problem's preference pairs, which are marked.
   """
   specs = config.get("rounds") or []
   spec = specs[round_ - 1] if 0 < round_ <= len(specs) else {}
@@ -248,7 +248,7 @@ def training_tree(
 def _row(
   set_: str, round_: int, split: str, name: str, record: Record | None
 ) -> Record:
-  """Returns what every row has; it names no tree yet."""
+  """Returns the fields that all rows have, without a tree."""
   measures = _measures(record) if record is not None else _NO_TREE
   return {
     **{"set": set_, "round": round_, "split": split},
@@ -307,20 +307,20 @@ def _counted(spec: Mapping[str, Any], search: Mapping[str, Any]) -> bool:
 
 
 class _Made:
-  """The rows of a folder that were made of trees."""
+  """The rows of training data in a folder, by problem."""
 
   def __init__(self, folder: epath.Path):
     self._folder = folder
 
   def of(self, trees: epath.Path, names: set[str]) -> dict[str, list[Record]]:
-    """Returns the rows of problems, by their ids.
+    """Returns the rows of some problems, by problem id.
 
     Args:
-      trees: a file of trees.
-      names: ids of its problems.
+      trees: the file of these problems' trees.
+      names: the problems' ids.
     """
-    # A file has the name of the trees that it is made of, unless these are of
-    # several rounds or turns.
+    # A file has the name of the file of trees that it was made from, unless the
+    # trees are of several rounds or turns.
     same = self._folder / trees.name
     paths = (
       {same}
@@ -336,7 +336,7 @@ class _Made:
 
   @functools.cached_property
   def _files(self) -> dict[str, set[epath.Path]]:
-    """The files that have rows of a problem, by its id; all are read."""
+    """The files with rows of a problem, by its id; this reads all files."""
     found: dict[str, set[epath.Path]] = {}
     if self._folder.is_dir():
       for path in self._folder.glob("shard-*"):

@@ -1,8 +1,8 @@
-"""Shows the report in a notebook, of a run or of trees without a run.
+"""Shows the report of a run, or of single trees, in a notebook.
 
 A notebook displays the returned `Frame` as the last value of a cell. The frame
-holds the unchanged page of `page.py`. It is a document without the notebook's
-origin, so that nothing in it reaches the notebook.
+holds the page of `page.py`, unchanged, as a document without the notebook's
+origin, so that it has no access to the notebook.
 """
 
 import base64
@@ -24,7 +24,7 @@ from rstar_jax.search.tree import Tree
 from rstar_jax.storage import json_io, layout
 from rstar_jax.storage import records as records_io
 
-# A notebook stores its outputs, so that only some trees of a large run fit.
+# Smaller than the default, since a notebook stores its outputs.
 _BUDGET = records.Budget(tree_bytes=2_000_000, rows=2_000)
 
 
@@ -34,9 +34,9 @@ class Frame:
 
   Attributes:
     page: a whole HTML document.
-    address: fragment at which it opens, as "#view=problems"; "" is the first
-      page.
-    height: in pixels; the width is that of the notebook.
+    address: URL fragment at which it opens, e.g. "#view=problems"; "" is the
+      first page.
+    height: in pixels; the width is the notebook's.
   """
 
   page: str = dataclasses.field(repr=False)
@@ -65,7 +65,7 @@ def show_run(
     round_: round of that tree.
 
   Raises:
-    ValueError, OSError: if the folder or a record in it cannot be read.
+    ValueError, OSError: the folder or a record in it cannot be read.
   """
   text = page.render(records.read(folder, _BUDGET))
   return Frame(text, _tree(problem, round_) if problem else "")
@@ -74,14 +74,14 @@ def show_run(
 def show_trees(found: Sequence[Tree]) -> Frame:
   """Shows search trees, and opens at the first one.
 
-  The solutions and pairs that the default `ExtractConfig` selects as training
-  data are marked.
+  Solutions and pairs that the default `ExtractConfig` selects for training are
+  marked.
 
   Args:
     found: searched trees of problems with gold answers.
 
   Raises:
-    ValueError: there are none.
+    ValueError: there are no trees.
   """
   if not found:
     raise ValueError("there are no trees to show: look at the folder's name")
@@ -90,7 +90,7 @@ def show_trees(found: Sequence[Tree]) -> Frame:
   pairs, _ = pairs_lib.pairs(found, config)
   guided = any(np.isfinite(tree.ppm).any() for tree in found)
   with tempfile.TemporaryDirectory() as temporary:
-    # The folder of a run that has only searched and extracted.
+    # A folder as of a run that has searched and extracted only.
     folder = pathlib.Path(temporary) / "search"
     for name, rows in (
       ("trees", [tree.to_record() for tree in found]),
@@ -108,7 +108,7 @@ def show_trees(found: Sequence[Tree]) -> Frame:
 
 
 def _tree(problem: str, round_: int) -> str:
-  """Returns the fragment of a tree; see `Report.route` in base.js."""
+  """Returns the URL fragment of a tree; see `Report.route` in base.js."""
   fields = {
     "view": "tree",
     "set": "training",

@@ -1,10 +1,10 @@
-"""Serves the report of a run while the run goes: rstar_jax watch runs/tiny
+"""Serves a live report of a run: rstar_jax watch runs/tiny
 
-The page is that of `page.py`, whose data come from this process instead of from
-elements of the page. It asks every other second whether there is anything new.
-Only then, and no more often than a look at the folder is worth, the folder is
-looked at: what is finished is not listed again, and of files only the new part
-is read. Nothing is ever written.
+The page is that of `page.py`, with data from this process instead of from
+elements of the page. It asks for news every other second. Only then, and no
+more often than the cost of a look allows, the folder is read: finished folders
+are not listed again, and of files only the new part is read. Nothing is ever
+written.
 """
 
 import argparse
@@ -28,23 +28,24 @@ from rstar_jax.storage import layout, store
 from rstar_jax.storage.snapshot import Snapshot
 
 _HOST, _PORT = "127.0.0.1", 6007
-# Seconds between two looks; a longer one has nine times its own time off.
+# Seconds between two looks, or this multiple of a look's own time if that is
+# longer.
 _SECONDS, _SHARE = 2.0, 9.0
-# What a run's folder has at its top, beside rounds.
+# Files at the top of a run's folder.
 _OF_A_RUN = {layout.CONFIG, layout.LOG, layout.METRICS, layout.RESULTS}
 _TEXT, _JSON = "text/plain; charset=utf-8", "application/json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-  """What the page shows.
+  """The data of the page at one moment.
 
   Attributes:
-    version: changes with the rest.
+    version: changes whenever the other fields do.
     done: whether no stage is left.
     overview: the first page's numbers, as JSON.
     problems: the rows of the list, packed.
-    at: when it was read, on this process's clock.
+    at: time of reading, on this process's clock.
   """
 
   version: int
@@ -55,13 +56,13 @@ class Shown:
 
 
 class Watch:
-  """What is known of a run's folder; for several threads."""
+  """The state of a run's folder; thread-safe."""
 
   def __init__(self, workdir: store.Path):
-    """Looks at a folder for the first time.
+    """Reads a folder for the first time.
 
     Raises:
-      ValueError: there is no such folder, or it is of something else.
+      ValueError: there is no such folder, or it is not a run's.
       OSError: it cannot be read.
     """
     _check(workdir)
@@ -76,14 +77,14 @@ class Watch:
     self._look()
 
   def now(self) -> dict[str, Any]:
-    """Looks again if it is time to, and says how things are.
+    """Reads the folder again if it is time to; returns the current state.
 
     Returns:
-      "version" and "done" of `shown`; "age", the seconds since the run wrote
-      anything, null if it never did; "read", the seconds since `shown` was
-      read; "error", why the folder cannot be read, or "".
+      "version" and "done" of `shown`; "age", the seconds since the run last
+      wrote, None if it never did; "read", the seconds since `shown` was read;
+      "error", why the folder cannot be read, or "".
     """
-    # Who comes while another thread looks is told what is known.
+    # While another thread reads the folder, the last state is returned.
     if self._lock.acquire(blocking=False):
       try:
         if time.monotonic() >= self._next:
@@ -103,11 +104,11 @@ class Watch:
     }
 
   def tree(self, block: int) -> str | None:
-    """Returns a packed tree, None if there is none any more."""
+    """Returns a packed tree, None if it is no longer kept."""
     return self._newest.tree(block)
 
   def _look(self) -> None:
-    """Reads what is new in the folder."""
+    """Reads the news of the folder."""
     began = time.monotonic()
     try:
       before, files = self._files, Snapshot(self.workdir, self._files)
@@ -123,9 +124,9 @@ class Watch:
   def _live(
     self, files: Snapshot, changed: list[str], now: float, first: bool
   ) -> None:
-    """Notes when the run wrote last."""
+    """Notes when the run last wrote."""
     if first and changed:
-      # On the clock of whoever has the files; later, when it was seen.
+      # At first by the clock of the files' machine; later, by this process's.
       now -= min(files.ages(files.newest(changed)[:1]))
     if changed:
       self._life = now
@@ -152,10 +153,10 @@ class Watch:
 
 
 def _check(workdir: store.Path) -> None:
-  """Refuses a folder that has nothing of a run, but for an empty one.
+  """Raises for a folder that is neither a run's nor empty.
 
   Raises:
-    ValueError: one line.
+    ValueError: with a message of one line.
   """
   store.check(workdir)
   names = store.children(workdir)
@@ -165,7 +166,7 @@ def _check(workdir: store.Path) -> None:
 
 
 def _of_status(found: status.Status) -> dict[str, Any]:
-  """Returns what the page says of the progress."""
+  """Returns the page's data on progress."""
   head, rows = status.table(found) if found.stages else ([], [])
   hosts = {host: _doing(line) for host, line in found.last.items()}
   for each in found.at_work:
@@ -183,7 +184,7 @@ def _of_status(found: status.Status) -> dict[str, Any]:
 
 
 def _doing(line: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns what a line of metrics says of a host's work."""
+  """Returns the page's data on a host's work, from a line of metrics."""
   found = {"stage": "", "step": line["step"], "age": line["age"]}
   names = {
     "rate": ("generated_tokens_per_second", "tokens_per_second"),
@@ -203,10 +204,10 @@ def _doing(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Server(http.server.ThreadingHTTPServer):
-  """Answers questions of pages.
+  """Serves the page and its data.
 
   Attributes:
-    watch: what they are told.
+    watch: the state of the folder.
   """
 
   daemon_threads = True
@@ -217,16 +218,16 @@ class _Server(http.server.ThreadingHTTPServer):
     self.page = page.live(watch.workdir.name).encode()
 
   def handle_error(self, request: Any, client_address: Any) -> None:
-    """Says nothing: a browser that went away is no error."""
+    """Ignores the error: a browser that disconnects is none."""
     if not isinstance(sys.exception(), OSError):
       super().handle_error(request, client_address)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-  """Answers GET, and nothing else, once a connection: none stays open."""
+  """Answers GET and HEAD only, once per connection."""
 
   server_version, sys_version = "rstar_jax", ""
-  # A connection that says nothing for so many seconds is closed.
+  # Seconds after which an idle connection is closed.
   timeout = 60.0
   server: _Server
 
@@ -256,10 +257,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   do_HEAD = do_GET  # noqa: N815
 
   def _is_for_us(self) -> bool:
-    """Returns whether the browser knows whom it asks.
+    """Returns whether the request names this server as its host.
 
-    A page from elsewhere can have its own name lead to this machine. It may not
-    read what only this machine is served.
+    Another site can make its own name resolve to this machine (DNS rebinding).
+    Its pages may not read what is served to this machine alone.
     """
     if self.server.server_address[0] != _HOST:
       return True
@@ -279,19 +280,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       self.wfile.write(body)
 
   def log_message(self, *_: Any) -> None:
-    """Writes no log: every page asks every other second."""
+    """Writes no log, since every page asks every other second."""
 
 
 def serve(watch: Watch, host: str = _HOST, port: int | None = None) -> _Server:
-  """Returns a server that is bound; `serve_forever` runs it.
+  """Returns a bound server; `serve_forever` runs it.
 
   Args:
-    watch: what it serves.
-    host: the address that it listens at.
-    port: 0 takes any that is free; so does None where the usual one is taken.
+    watch: the state of the folder.
+    host: address to listen on.
+    port: 0 takes any free port; None takes the default one, or any free one if
+      that is taken.
 
   Raises:
-    OSError: the address cannot be had.
+    OSError: the address cannot be bound.
   """
   try:
     return _Server((host, _PORT if port is None else port), watch)
@@ -313,14 +315,14 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument(
     "workdir", nargs="?", help="the run's folder, or gs://BUCKET/NAME"
   )
-  parser.add_argument("--workdir", dest="named", help="the same")
+  parser.add_argument("--workdir", dest="named", help="the same, as a flag")
   parser.add_argument(
     "--host",
     default=_HOST,
-    help="0.0.0.0 serves whoever reaches this machine (default: %(default)s)",
+    help="address to listen on; 0.0.0.0 is all (default: %(default)s)",
   )
   parser.add_argument(
-    "--port", type=int, help=f"default: {_PORT}, or one that is free"
+    "--port", type=int, help=f"port (default: {_PORT}, or any free one)"
   )
   options = parser.parse_args(arguments)
   workdir = options.workdir or options.named

@@ -1,8 +1,8 @@
-"""The newest problems of a run that goes on, with their trees.
+"""The newest problems of a run in progress, with their trees.
 
-A large run has more of them than anybody looks at. So of what is new only the
-end is read: a part of some journals, and the newest whole shard of a set. What
-is older than the newest few hundred is forgotten; the records hold it.
+A large run has more problems than anyone looks at. So only the end of the news
+is read: a part of some journals, and the newest whole shard of a set. Only the
+newest few hundred problems are kept; the records hold the others.
 """
 
 import collections
@@ -23,13 +23,13 @@ from rstar_jax.storage.snapshot import Snapshot
 
 Record = dict[str, Any]
 
-# Problems that are kept, the bytes of their packed trees, and samples.
+# Most problems that are kept, bytes of their packed trees, and samples.
 _PROBLEMS, _BYTES, _SAMPLES = 300, 8_000_000, 6
-# Journals that are read at a look, and how much of what is new in one.
+# Most journals per look, and bytes of the news in each.
 _JOURNALS, _PART = 4, 1 << 22
-# Rows of a shard that are read.
+# Most rows of a shard.
 _ROWS = 300
-# A journal or a shard of a round's trees or evaluation, not its trees alone.
+# A journal or shard of a round's trees, or of its evaluation's records.
 _OF_ROUND = re.compile(
   rf"round_(\d+)/(trees|eval)/(?:.*/)?({layout.BEGUN})?shard-[^/]*"
 )
@@ -44,22 +44,21 @@ class Newest:
   """The newest problems; see the module's docstring.
 
   Attributes:
-    samples: what the model wrote last, the newest first: "set", "round", "id",
-      "question", "" if it is not known, "by", which is a method, "steps" and
-      "verdict".
+    samples: the model's latest solutions, the newest first: "set", "round",
+      "id", "question" ("" if unknown), "by" (a method), "steps" and "verdict".
   """
 
   def __init__(self, workdir: store.Path):
-    """Creates an empty list of a run's folder."""
+    """Creates an empty list for a run's folder."""
     self.samples: collections.deque[Record] = collections.deque(maxlen=_SAMPLES)
     self._workdir = workdir
-    # The oldest first: rows of the list, and their packed trees by block.
+    # Rows of the list, and packed trees by block, the oldest first.
     self._rows: dict[tuple, Record] = {}
     self._trees: dict[int, str] = {}
-    # Records of an evaluated problem by source.
+    # Records of each evaluated problem by source.
     self._sources: dict[tuple, dict[str, Record]] = {}
     self._ends: dict[str, int] = {}
-    # Blocks of another process have other numbers: a browser may hold some.
+    # Another process must not reuse block numbers, which browsers may hold.
     self._numbers = itertools.count(int(1000 * time.time()))
     self._config: Mapping[str, Any] = {}
 
@@ -69,7 +68,7 @@ class Newest:
     return list(self._rows.values())[::-1]
 
   def tree(self, block: int) -> str | None:
-    """Returns a packed tree, None if it is forgotten."""
+    """Returns a packed tree, None if it is no longer kept."""
     return self._trees.get(block)
 
   def read(
@@ -78,12 +77,12 @@ class Newest:
     changed: Iterable[str],
     config: Mapping[str, Any],
   ) -> None:
-    """Reads what is new.
+    """Reads the news.
 
     Args:
       files: the run's folder.
       changed: files that were written since the last call.
-      config: the run's, as JSON; any field may be missing.
+      config: the run's config as JSON; any field may be missing.
     """
     self._config = config
     journals, shards = [], {}
@@ -95,7 +94,7 @@ class Newest:
         shards.setdefault(match[2], (name, int(match[1])))
     for set_, (name, round_) in shards.items():
       self._shard(name, round_, set_)
-    # The newest last, since the newest of all is shown first.
+    # The newest journal is read last, so that its problems come first.
     for name, round_, set_ in reversed(journals[:_JOURNALS]):
       for entry in self._new_of(name, files.size(name) or 0):
         self._put(round_, set_, entry)
@@ -115,7 +114,7 @@ class Newest:
       self._put(round_, set_, {layout.TREES_OF: [tree]})
 
   def _new_of(self, name: str, size: int) -> Iterable[Mapping[str, Any]]:
-    """Yields rows of the new entries of a journal, or of the last of these."""
+    """Yields the rows of a journal's new entries, or of the last of these."""
     start = self._ends.get(name, 0)
     if start > size:
       start = 0
@@ -138,7 +137,7 @@ class Newest:
   def _put(
     self, round_: int, set_: str, entry: Mapping[str, list[Record]]
   ) -> None:
-    """Adds what a unit found; what cannot be read is left out."""
+    """Adds the rows of a unit; unreadable ones are left out."""
     try:
       if set_ == "trees":
         for number, record in enumerate(entry[""]):
@@ -146,7 +145,7 @@ class Newest:
       else:
         self._evaluated(round_, entry)
     except (LookupError, TypeError, ValueError):
-      # Of another version, or of another run's hand.
+      # Written by another version, or damaged.
       return
 
   def _searched(self, round_: int, number: int, record: Record) -> None:
@@ -170,7 +169,7 @@ class Newest:
     if record is not None:
       packed = forest.evaluation_tree(record, self._config)
     if not known:
-      return  # A tree without what was made of it.
+      return  # A tree without records of solutions.
     shown = forest.evaluation_row(round_, known, record, self._config)
     self._add(key, shown, packed)
     if record is not None:
@@ -186,7 +185,7 @@ class Newest:
       if before:
         self._trees.pop(before["block"], None)
     elif before:
-      # What else is known of it came from its tree.
+      # These fields came from its tree.
       kept = ("block", "question", "nodes", "rollouts", "answers", "right")
       row |= {each: before[each] for each in kept if each in before}
     self._rows[key] = row
@@ -199,7 +198,7 @@ class Newest:
       self._sources.pop(oldest, None)
 
   def _sample(self, set_: str, round_: int, record: Record) -> None:
-    """Keeps the path of a tree's last rollout that was not given up."""
+    """Keeps the path of a tree's last rollout that reached an end."""
     tree = tree_lib.from_record(record)
     ends = [end for *_, end in tree.growth if end != tree_lib.NO_END]
     if not ends:

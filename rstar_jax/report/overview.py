@@ -1,4 +1,4 @@
-"""Computes the numbers of the first page from the result of `records.read`.
+"""Computes the numbers of the first page from `records.read`.
 
 Pure functions of records; each returns rows that the page shows unchanged.
 """
@@ -12,7 +12,7 @@ from rstar_jax.storage import scalars
 
 Rows = list[dict[str, Any]]
 
-# Largest number of points of a curve.
+# Most points of a curve.
 _POINTS = 200
 _NAMES = {
   "policy": "Policy alone",
@@ -97,7 +97,7 @@ def losses(metrics: Iterable[Mapping[str, Any]]) -> Rows:
   measured.
 
   A resumed run may have recorded an update twice: the later row counts. Long
-  curves are reduced to some `_POINTS` evenly spaced points.
+  curves are reduced to about `_POINTS` evenly spaced points.
   """
   curves: dict[str, dict[int, float]] = {}
   measured: dict[str, dict[int, float]] = {}
@@ -106,7 +106,7 @@ def losses(metrics: Iterable[Mapping[str, Any]]) -> Rows:
       name, _, what = key.rpartition("/")
       kinds = {"loss": curves, "held_out_loss": measured}
       if value is None:
-        continue  # Not a number: a training that went astray.
+        continue  # Not finite: the training diverged.
       if what in kinds and scalars.of_training(name):
         kinds[what].setdefault(name, {})[row["step"]] = value
   found = []
@@ -161,11 +161,11 @@ def quality(rounds: Iterable[Mapping[str, Any]]) -> Rows:
 
 
 def decisions(rounds: Iterable[Mapping[str, Any]]) -> Rows:
-  """Returns what an oracle says of each split of generated problems.
+  """Returns an oracle's figures for each split of generated problems.
 
   Returns:
-    {"split", "rounds", "levels"} each: the figures of each round and, of the
-    newest, those by level; see `report/decisions.py`.
+    {"split", "rounds", "levels"} each: the figures of each round and, for the
+    newest, by level; see `report/decisions.py`.
   """
   splits: dict[str, dict[str, Any]] = {}
   for each in rounds:
@@ -181,16 +181,17 @@ def time_spent(metrics: Iterable[Mapping[str, Any]]) -> Rows:
   """Returns the time that the first host spent in each stage.
 
   A stage records the seconds since its start. If they decrease, it was
-  restarted, and both parts count. The recorded rate is the average since the
-  start for a search, and since the last row for a training.
+  restarted, and both parts count. A search's recorded rate is its average since
+  the start; a training's is that since the last row.
 
   Returns:
     {"round", "stage", "name", "seconds", "compiling", "idle", "rate", "full",
     "host", "pages", "dropped"} each: compiling and idle are the shares of time
     in which programs were compiled and in which the device waited; rate is in
-    tokens per second, generated or trained on; full is the share of token slots
-    that were useful, host the engine's own microseconds a token; pages had
-    tokens at the end, dropped were dropped. None if not recorded.
+    tokens per second, generated or trained on; full is the share of useful
+    token slots; host is the engine's own time, in microseconds per token; pages
+    is the number that held tokens at the end, dropped the number evicted. None
+    if not recorded.
   """
   parts: dict[tuple[int, str], list[_Part]] = {}
   for row in metrics:
@@ -200,7 +201,7 @@ def time_spent(metrics: Iterable[Mapping[str, Any]]) -> Rows:
         continue
       training = scalars.of_training(name)
       if training and training[1] == scalars.REINFORCE:
-        continue  # In turns with the search, whose seconds have these.
+        continue  # Alternates with the search, whose seconds include it.
       place = training or (row["step"], name)
       of_place = parts.setdefault(place, [])
       if not of_place or seconds < of_place[-1].seconds:
@@ -251,8 +252,8 @@ class _Part:
     tokens: tokens generated or trained on, None if not recorded.
     full: seconds times the share of useful slots, None if not recorded.
     host: seconds of the engine's threads, None if not recorded.
-    pages: pages with tokens, None if not recorded.
-    dropped: pages that were dropped, None if not recorded.
+    pages: number of pages with tokens, None if not recorded.
+    dropped: number of evicted pages, None if not recorded.
   """
 
   seconds: float = 0.0
@@ -288,7 +289,7 @@ def _sum(parts: Sequence[float | None]) -> float | None:
 
 
 def _per_token(parts: Sequence[_Part]) -> float | None:
-  """Returns the engine's own microseconds a token."""
+  """Returns the engine's own time, in microseconds per token."""
   host, tokens = _sum([p.host for p in parts]), _sum([p.tokens for p in parts])
   return 1e6 * host / tokens if host is not None and tokens else None
 

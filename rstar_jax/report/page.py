@@ -1,9 +1,9 @@
 """Renders the report as one self-contained HTML file.
 
-Model output is embedded as JSON with "<" escaped, or packed, and is shown only
-as text. The content security policy allows only the scripts and the style sheet
-in the page, by their hashes: nothing from the network, nothing inline. Browsers
-with trusted types also refuse to convert any string to HTML.
+Model output is embedded as JSON with "<" escaped, or packed, and shown only as
+text. The content security policy allows only the page's own scripts and style
+sheet, by their hashes: nothing from the network, nothing inline. Browsers with
+trusted types also refuse to convert any string to HTML.
 """
 
 import base64
@@ -24,7 +24,7 @@ from rstar_jax.report import records as records_lib
 from rstar_jax.report import trees as trees_lib
 from rstar_jax.storage import layout, store
 
-# In the order of execution; each uses those before it.
+# In order of execution; each uses those before it.
 SCRIPTS = (
   "d3-hierarchy.min.js",
   "base.js",
@@ -44,7 +44,7 @@ SCRIPTS = (
   "tree.js",
   "app.js",
 )
-# Likewise, of a page that asks for its data.
+# Likewise, for a page that fetches its data.
 LIVE_SCRIPTS = (*SCRIPTS[:-1], "renew.js", "live.js", SCRIPTS[-1])
 # The part of the policy that keeps text from becoming markup or a script.
 TRUSTED_TYPES = "; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -62,7 +62,7 @@ _PAGES = """\
 def write(
   workdir: epath.PathLike, budget: forest.Budget | None = None
 ) -> store.Path:
-  """Writes report.html of a workdir, from its records alone.
+  """Writes a workdir's report.html, from its records alone.
 
   Equal records give equal bytes.
 
@@ -74,20 +74,20 @@ def write(
     The path of the file.
 
   Raises:
-    ValueError, OSError: if the folder or a record in it cannot be read.
+    ValueError, OSError: the folder or a record in it cannot be read.
   """
   path = store.path(workdir) / layout.REPORT
-  # The folder's name need not be valid Unicode.
+  # The folder's name may be invalid Unicode.
   text = outside.valid(render(records_lib.read(workdir, budget)))
   store.write(path, text.encode())
   return path
 
 
 def try_write(workdir: epath.PathLike) -> str:
-  """Writes the report; a failure is logged and does not end the run.
+  """Writes the report; a failure is logged, and does not end the run.
 
   Returns:
-    A line that names the file, or says what went wrong and what to do.
+    A line that names the file, or the error and what to do.
   """
   try:
     return f"report: {write(workdir)}"
@@ -120,10 +120,10 @@ def render(records: Mapping[str, Any]) -> str:
 
 
 def live(name: str) -> str:
-  """Returns the page of a run that goes on; see `live.py`.
+  """Returns the page of a run in progress; see `live.py`.
 
   Args:
-    name: of the run.
+    name: name of the run.
   """
   return _page(outside.valid(name), LIVE_SCRIPTS, [], "; connect-src 'self'")
 
@@ -134,10 +134,10 @@ def _page(
   """Returns a page of scripts and blocks of data.
 
   Args:
-    name: of the run.
+    name: name of the run.
     scripts: names of assets, in order.
-    blocks: elements.
-    allowed: what else its policy allows.
+    blocks: elements of data.
+    allowed: further directives of the content security policy.
   """
   style = _asset(_STYLE)
   texts = [_asset(each) for each in scripts]
@@ -161,12 +161,12 @@ def _page(
 
 
 def frame(**parts: str) -> str:
-  """Returns a page with the frame that all pages have.
+  """Returns a page: the common frame, filled in.
 
   Args:
-    **parts: markup for each place that the frame has: "title"; "name" and
-      "kind", at the top; "head", what the page consists of; "pages", links;
-      "without", what is said without JavaScript; and "scripts".
+    **parts: markup for each place of the frame: "title"; "name" and "kind", at
+      the top; "head", elements of the head; "pages", links; "without", the text
+      without JavaScript; and "scripts".
   """
   first, *pieces = _asset(_FRAME).split("{{")
   text = [first]
@@ -205,7 +205,7 @@ def _asset(name: str) -> str:
   """Returns the text of an asset.
 
   Raises:
-    ValueError: if the text would end the element that contains it.
+    ValueError: the text would end the element that contains it.
   """
   folder = importlib.resources.files("rstar_jax.report") / "assets"
   text = (folder / name).read_text("utf-8")

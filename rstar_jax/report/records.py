@@ -21,7 +21,7 @@ from rstar_jax.storage.snapshot import Snapshot
 # Fields of a manifest that describe its files and not the stage.
 _OF_FILES = ("files", "sha256")
 _FOLDERS = ("trees", "sft", "pairs", "policy", "ppm", "eval")
-# Number of unsolved problems shown, the most suspicious first.
+# Most unsolved problems shown, the most suspicious first.
 _UNSOLVED = 30
 
 
@@ -30,7 +30,7 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
 
   The newest round comes first, and in a round the evaluation before the
   training problems. Each of these sets takes at most half of the remaining
-  budget, the last one all of it, so that every set has a part.
+  budget, and the last one all of it, so that every set gets a share.
 
   Args:
     workdir: folder of a run, finished or not.
@@ -39,11 +39,11 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
   Returns:
     {"name", "results", "metrics", "rounds", "problems", "trees", "sets"}:
     results.json, empty if there is none; the rows of metrics.jsonl; for each
-    round its manifests, unsolved problems, study, and what an oracle says of
+    round its manifests, unsolved problems, study, and an oracle's figures for
     its evaluation; and the fields of `Forest`.
 
   Raises:
-    ValueError: if there is no such folder, or a record has an unknown schema.
+    ValueError: there is no such folder, or a record has an unknown schema.
   """
   workdir = epath.Path(workdir)
   if not workdir.is_dir():
@@ -83,15 +83,15 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
 
 
 def now(name: str, files: Snapshot) -> dict[str, Any]:
-  """Reads what the report shows of a run that goes on, from small files alone.
+  """Reads the report's data of a run in progress, from small files alone.
 
   Args:
-    name: of the run.
-    files: its folder.
+    name: name of the run.
+    files: the run's folder.
 
   Returns:
-    The same as `read`, without problems and trees, and "config". What a round
-    measured is there as soon as its stage is done: results.json may be older.
+    The dict of `read`, without problems and trees, and "config". A round's
+    figures are there as soon as its stage is done; results.json may be older.
   """
   results = {"config": {}, "rows": [], "solved": [], "ppm": []}
   results |= files.read(layout.RESULTS)
@@ -145,7 +145,7 @@ def _with_newer(
   metrics: Iterable[Mapping[str, Any]],
   evaluation: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-  """Adds what metrics say of evaluations that results.json does not have."""
+  """Adds accuracies from metrics that results.json does not have yet."""
   known = {(each["round"], each["split"]) for each in rows}
   data = [evaluation.get("data", {}), *evaluation.get("more", ())]
   splits = [each["source"] for each in data if "source" in each]
@@ -162,7 +162,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _said(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
-  """Returns what a manifest says of its stage, and not of its files."""
+  """Returns a manifest's fields about its stage, without its files."""
   if manifest is None:
     return None
   return {k: v for k, v in manifest.items() if k not in _OF_FILES}
@@ -171,7 +171,7 @@ def _said(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
 def _round(
   folder: epath.Path, number: int, evaluation: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Reads the records of a round, other than the trees that are shown."""
+  """Reads the records of a round, except its trees."""
   found: dict[str, Any] = {"round": number}
   for name in _FOLDERS:
     found[name] = _said(_object(folder / name / layout.MANIFEST))
@@ -197,7 +197,7 @@ def _round(
 
 
 def _unsolved(folder: epath.Path) -> Iterator[dict[str, Any]]:
-  """Yields the problems that no tree solved, file by file."""
+  """Yields the problems that no tree solved."""
   # Earlier versions wrote one file, "unsolved.jsonl".
   shards = folder.glob("unsolved*") if folder.is_dir() else []
   for path in sorted(shards):
@@ -210,6 +210,6 @@ def _first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _object(path: epath.Path) -> dict[str, Any] | None:
-  """Returns the object in a file, None if there is none that can be read."""
+  """Returns the JSON object in a file, None if it cannot be read."""
   found = json_io.read(path)
   return found if isinstance(found, dict) else None

@@ -1,8 +1,8 @@
 """Reports a run's progress from its folder.
 
-A report loads no models and reads only small files, so that it is quick at any
-time. The folder does not show whether a process is running, but when one last
-wrote: metrics, or what it found for a problem.
+It loads no models and reads only small files, so it is quick at any time. The
+folder does not show whether a process is running, but when one last wrote
+metrics, or a problem's rows.
 """
 
 import dataclasses
@@ -18,16 +18,16 @@ from rstar_jax.storage.formatting import duration, grid
 from rstar_jax.storage.snapshot import Snapshot
 
 STAGES = tuple(layout.STAGES)
-# Shards of earlier versions have no second ending.
+# Shards of earlier versions have no second suffix.
 _SHARD = re.compile(r"^(?:(.*)/)?shard-(\d+)-of-(\d+)\.jsonl(?:\.zst)?$")
 # A journal of a shard, or a part of one.
 _BEGUN = re.compile(
   rf"^(?:(.*)/)?{layout.BEGUN}shard-(\d+)-of-(\d+)(?:-(\d+))?-\w+\.jsonl"
   r"(?:\.\d+)?$"
 )
-# Seconds without a finished problem after which a host is named.
+# Seconds without a finished problem after which a host is reported.
 _SILENT = 600.0
-# Most hosts that are named.
+# Most hosts in that report.
 _NAMED = 5
 
 
@@ -37,13 +37,13 @@ class Stage:
 
   Attributes:
     round: from 0, which is the base model.
-    name: a stage.
+    name: a key of `layout.STAGES`.
     state: "done", "begun" or "left".
-    done: number of finished shards, of updates of a training, or of turns of
+    done: number of finished shards, updates of a training, or turns of
       reinforcement.
     of: their total number, None if not yet known.
     unit: "shards", "updates" or "turns", "" if the stage has no parts.
-    begun: number of shards or turns of which some problems are finished.
+    begun: number of shards or turns with some finished problems.
     seconds: time spent so far, lost work included; None without metrics.
     left: estimated seconds until the stage is done; None without an estimate.
   """
@@ -64,8 +64,8 @@ class AtWork:
   """A host that searches.
 
   Attributes:
-    host: its number.
-    shards: how many it has begun.
+    host: index of the host.
+    shards: number of shards that it has begun.
     age: seconds since it last finished a problem of these.
   """
 
@@ -80,11 +80,12 @@ class Status:
 
   Attributes:
     workdir: the run's folder.
-    stages: all stages, in order; empty if no run was begun.
+    stages: all stages, in order; empty if there is no run.
     studies: begun methods of studies, by "round_k/MODEL/METHOD".
     last: host -> the last line of its metrics, and "age", the seconds since.
-    at_work: hosts that have begun shards which are not whole.
-    left: estimated seconds until the run is done; None if any stage has none.
+    at_work: hosts with journals of unfinished shards.
+    left: estimated seconds until the run is done; None if any stage has no
+      estimate.
   """
 
   workdir: str
@@ -96,15 +97,15 @@ class Status:
 
 
 def look(workdir: store.Path, files: Snapshot | None = None) -> Status:
-  """Reads the progress of the run in a folder, which may have none.
+  """Reads the progress of the run in a folder, which may hold none.
 
   Args:
     workdir: a folder on a disk or in a bucket.
-    files: a view of it; None looks now.
+    files: a view of the folder; None lists it now.
 
   Raises:
     OSError: the bucket cannot be read.
-    ValueError: config.json is no config of a run.
+    ValueError: config.json is not a run's config.
   """
   found = Status(str(workdir), [], {}, {})
   files = files or Snapshot(workdir)
@@ -148,7 +149,7 @@ def look(workdir: store.Path, files: Snapshot | None = None) -> Status:
 
 
 def _plan(config: dict) -> Iterator[tuple[int, str]]:
-  """Yields the stages of a run by round and name."""
+  """Yields (round, name) of a run's stages."""
   yield 0, "evaluate"
   extract = config["extract"]
   given = extract["sft_source"] and extract["pairs_source"]
@@ -160,8 +161,8 @@ def _plan(config: dict) -> Iterator[tuple[int, str]]:
 
 
 def _algorithm(config: dict, number: int) -> str:
-  """Returns that of a round, from 0."""
-  # Configs of older runs lack it.
+  """Returns the algorithm that trains a round's policy, "sft" for round 0."""
+  # Configs of older runs lack the field.
   return number and config["rounds"][number - 1].get("algorithm") or "sft"
 
 
@@ -188,7 +189,7 @@ def _stage(
         stage.done = line["step"]
         stage.of = int(line.get(f"{key}/updates", 0)) or None
     steps = files.checkpoints(f"{folders[0]}/{layout.CHECKPOINTS}")
-    # Updates after the last checkpoint are lost if the training stops.
+    # Updates after the last checkpoint are lost if training stops.
     if not files.whole(folders[0]):
       stage.done = max(steps, default=0)
     begun = bool(steps or stage.of)
@@ -226,7 +227,7 @@ def _shards(stage: Stage, files: Snapshot, folders: list[str]) -> Stage:
 
 
 def _at_work(files: Snapshot) -> list[AtWork]:
-  """Returns the hosts that have journals of shards that are not whole."""
+  """Returns the hosts that have journals of unfinished shards."""
   names = [
     f"{top}/{each}" for top in files.folders() for each in files.below(top)
   ]
@@ -247,7 +248,7 @@ def _at_work(files: Snapshot) -> list[AtWork]:
 
 
 def metrics_of(files: Snapshot, host: int = 0) -> list[dict[str, Any]]:
-  """Returns the lines of a host's metrics that have a step and a time."""
+  """Returns a host's lines of metrics, those with a step and a time."""
   name = layout.host_folder(pathlib.PurePath(), host) / layout.METRICS
   return [
     line
@@ -265,7 +266,7 @@ def _spent(lines: list[dict]) -> dict[tuple[int, str], float]:
   """Returns the seconds of each stage.
 
   The time before a line counts for the stage that wrote the line. A pause
-  between two processes counts for none.
+  between two processes counts for no stage.
   """
   spent: dict[tuple[int, str], float] = {}
   before = -math.inf
@@ -316,7 +317,7 @@ def _estimate(
 def _work(
   number: int, name: str, config: dict, files: Snapshot
 ) -> float | None:
-  """Returns the amount of work of a stage, if known, to compare rounds."""
+  """Returns a stage's amount of work, to compare rounds; None if unknown."""
   if name == "rollout":
     spec = config["rounds"][number - 1]
     if _algorithm(config, number) != "sft":
@@ -325,7 +326,7 @@ def _work(
       if spec["rollout"] == "search":
         each *= spec["candidates"]
       return float(turns["iterations"] * turns["problems"] * each)
-    # Only unsolved problems get extra rollouts: half of them, as a guess.
+    # Only unsolved problems get extra rollouts; half of them is a guess.
     extra = sum(spec["extra_rollouts"]) / 2
     return (spec["rollouts"] * spec["trees"] + extra) * spec["candidates"]
   if name == "evaluate":
@@ -368,7 +369,7 @@ def render(found: Status) -> str:
 
 
 def table(found: Status) -> tuple[list[str], list[list[str]]]:
-  """Returns the head and the rows of a table of stages, a round each."""
+  """Returns the head and the rows of a table of stages, one row per round."""
   rounds = sorted({stage.round for stage in found.stages})
   by_key = {(stage.round, stage.name): stage for stage in found.stages}
   names = [n for n in layout.STAGES if any(s.name == n for s in found.stages)]
@@ -379,7 +380,7 @@ def table(found: Status) -> tuple[list[str], list[list[str]]]:
 
 
 def studies(found: Status) -> list[str]:
-  """Returns a line on the studies, none if there are none."""
+  """Returns a line about studies, or no line without any."""
   begun = [
     f"{_cell(each)} of {name}"
     for name, each in found.studies.items()
@@ -391,7 +392,7 @@ def studies(found: Status) -> list[str]:
 
 
 def _searching(hosts: Sequence[AtWork]) -> str:
-  """Says who is at work, and who is silent."""
+  """Returns a line about hosts at work, and silent ones."""
   silent = [each for each in hosts if each.age > _SILENT]
   shards = sum(each.shards for each in hosts)
   last = duration(min(each.age for each in hosts))
@@ -408,7 +409,7 @@ def _searching(hosts: Sequence[AtWork]) -> str:
 
 
 def kept(found: Status) -> str:
-  """Returns a short list of the finished work."""
+  """Returns a short list of finished work."""
   over, parts = [], []
   for number in sorted({stage.round for stage in found.stages}):
     stages = [stage for stage in found.stages if stage.round == number]
@@ -432,7 +433,7 @@ def kept(found: Status) -> str:
 
 
 def summary(found: Status) -> str:
-  """Says how many stages are done, and which is next."""
+  """Returns a line with the number of finished stages, and the next one."""
   left = [stage for stage in found.stages if stage.state != "done"]
   if not left:
     return "all is done"
@@ -456,7 +457,7 @@ def _cell(stage: Stage | None) -> str:
 
 
 def time_left(found: Status) -> str:
-  """Says how long the run will take, as far as that can be estimated."""
+  """Returns a line with the estimated time left, if there is an estimate."""
   unknown = [stage for stage in found.stages if stage.left is None]
   if not unknown:
     return f"about {duration(found.left)}" if found.left else "none"

@@ -1,6 +1,6 @@
 """Converts a search tree to the page's format: columns of numbers and texts.
 
-The page computes only the layout. Q-values and chosen solutions are computed
+The page computes the layout alone. Q-values and chosen solutions are computed
 here, by the functions that the run used.
 
 A tree of the page (`compact`):
@@ -47,7 +47,7 @@ def records(path: epath.Path) -> Iterator[dict[str, Any]]:
 
 
 def choice(evaluation: Mapping[str, Any]) -> tuple[Select, int]:
-  """Returns how an evaluation chooses answers, and how many vote in "top_k".
+  """Returns an evaluation's choice of answers, and the voters of "top_k".
 
   Args:
     evaluation: `eval` of a config as JSON; any field may be missing.
@@ -95,16 +95,16 @@ def compact(
 def grown(
   tree: Tree, nodes: int = 0, rollouts: int = 0, counted: bool = False
 ) -> dict[str, Any]:
-  """Returns what a tree has gained, in the page's format.
+  """Returns a tree's new nodes and rollouts, in the page's format.
 
-  Q is that of an answer, which every rollout that ends there backs up; what
-  visits make of the other nodes follows from the ends of the rollouts.
+  Q is given for answers, which every rollout that ends there backs up; the page
+  computes other nodes' Q and visits from the ends of rollouts.
 
   Args:
-    tree: a tree that grows.
-    nodes: so many are known already.
-    rollouts: so many are known already.
-    counted: as of `compact`.
+    tree: a growing tree.
+    nodes: number of nodes that the page has already.
+    rollouts: number of rollouts that the page has already.
+    counted: see `compact`.
   """
   new = range(nodes, len(tree))
   return {
@@ -129,7 +129,7 @@ def grown(
 
 
 def tried(tree: Tree, counted: bool) -> np.ndarray:
-  """Returns for each node whether a rollout went through it; bool [N].
+  """Returns whether a rollout went through each node, bool [N].
 
   Args:
     tree: a searched tree.
@@ -143,7 +143,7 @@ def tried(tree: Tree, counted: bool) -> np.ndarray:
 
 
 def by_prefix(tree: Tree) -> dict[tuple[str, ...], int]:
-  """Maps the path of texts to each node."""
+  """Returns path of node texts -> node."""
   return {tree.prefix(node): node for node in range(len(tree))}
 
 
