@@ -1,4 +1,4 @@
-"""The server's paths: who may ask, what is read and what is answered."""
+"""The server's HTTP paths: authorisation, requests and responses."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from rstar_jax.serve.metrics import Metrics
 from rstar_jax.serve.service import Service
 from rstar_jax.serve.wire import Refused, Served
 
-# Bytes of the largest request, and seconds for a client to send it.
+# Most bytes of a request, and most seconds for a client to send it.
 BODY, BODY_SECONDS = 1 << 20, 30.0
 
 _PORT = re.compile(r":\d+$")
@@ -42,12 +42,12 @@ def make(
 
   Args:
     service: answers requests.
-    served: what there is.
-    metrics: counts.
-    token: what clients have to send, as "Authorization: Bearer TOKEN"; "" lets
-      all in.
-    hosts: names that the server is called by, (): any. A page of another site
-      may have a name of its own lead here, and then read the answers.
+    served: the server's models, defaults and limits.
+    metrics: counts requests.
+    token: clients must send it as "Authorization: Bearer TOKEN"; "" admits all.
+    hosts: allowed host names of requests; () allows all. Otherwise a page of
+      another site could make its own name resolve to this server, and read the
+      answers.
   """
   return _App(service, served, metrics, token, hosts).made
 
@@ -93,12 +93,12 @@ class _App:
         self._metrics.refused(error.status)
         return refusal(error)
       except ClientDisconnect:
-        return Response(status_code=499)  # Nobody reads it.
+        return Response(status_code=499)  # The client has disconnected.
 
     return guarded
 
   def _check(self, request: Request, free: bool) -> None:
-    """Refuses who may not ask."""
+    """Raises `Refused` for a request that is not allowed."""
     name = _PORT.sub("", request.headers.get("host", ""))
     if self._hosts and name.lower() not in self._hosts:
       raise Refused(f"this server is not called {name!r:.80}", 421)
@@ -165,7 +165,7 @@ class _App:
     events = self._counted(writer.events(), asked.budget.method)
     if not asked.stream:
       return JSONResponse(await _unless_gone(request, writer.whole(events)))
-    await anext(events)  # Where there is no room, that is a status.
+    await anext(events)  # Without room this raises, before the status is sent.
     return _Stream(writer.stream(events), self._service.limits.seconds)
 
   async def _counted(
@@ -181,7 +181,7 @@ class _App:
 
 
 class _Writer:
-  """Writes the answer to one request."""
+  """Writes the response to one request."""
 
   def __init__(self, service: Service, request: wire.Request, prompt: int):
     self._service, self._request, self._prompt = service, request, prompt
@@ -189,7 +189,7 @@ class _Writer:
     self._tokens = 0
 
   def events(self) -> AsyncIterator[Any]:
-    """Returns what is new of the request; None where nothing is, yet."""
+    """Returns the news of the request; None where there is none yet."""
     request = self._request
     asked = [
       Asked(
@@ -269,7 +269,7 @@ class _Writer:
 
 
 class _Stream(StreamingResponse):
-  """A stream of events, which a client that does not read cannot hold."""
+  """A stream of events, with a deadline for clients that do not read."""
 
   def __init__(self, lines: AsyncIterator[str], seconds: float):
     super().__init__(
@@ -281,12 +281,12 @@ class _Stream(StreamingResponse):
 
   async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
     try:
-      # Past the deadline of the request, which is told as an event.
+      # Later than the request's own deadline, which ends it with an event.
       async with asyncio.timeout(self._seconds + BODY_SECONDS):
         await super().__call__(scope, receive, send)
     except TimeoutError:
       scope["state"]["abort"]()
-      await asyncio.sleep(0)  # The connection is lost now.
+      await asyncio.sleep(0)  # Lets the lost connection be noticed.
     finally:
       await self._lines.aclose()
 
@@ -295,7 +295,7 @@ async def _body(request: Request) -> bytes:
   """Reads a request."""
   kind = request.headers.get("content-type", "").partition(";")[0].strip()
   if kind.lower() != "application/json":
-    # Which a page of another site cannot send without being asked first.
+    # A page of another site cannot send this type without a preflight.
     raise Refused("send Content-Type: application/json", 415)
   found = bytearray()
   try:

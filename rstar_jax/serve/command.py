@@ -1,9 +1,10 @@
-"""`rstar_jax serve`: a round's models behind OpenAI's API, and a page.
+"""`rstar_jax serve`: serves a round's models by OpenAI's API, with a page.
 
   rstar_jax serve --workdir=runs/tiny
   rstar_jax serve --config=configs/smollm2_135m.py --round=0
 
-It answers what `rstar_jax solve` answers, many at once; docs/serving.md.
+It answers as `rstar_jax solve` does, many questions at once; see
+docs/serving.md.
 """
 
 import contextlib
@@ -24,68 +25,66 @@ from rstar_jax import outside
 from rstar_jax.config import flag
 from rstar_jax.storage import logs, stopping, store
 
-if TYPE_CHECKING:  # They take seconds to import.
+if TYPE_CHECKING:  # These imports take seconds.
   from rstar_jax.pipeline.context import Context
 
 TOKEN = "RSTAR_JAX_TOKEN"
-# Seconds for a client to take what it was sent.
+# Seconds for a client to receive data.
 _UNREAD_SECONDS = 120
-# Seconds after the grace in which clients are told, and the process ends.
+# Seconds after the grace to notify clients and end the process.
 _LAST_SECONDS = 10.0
-# Errors of the port; others are of the host.
+# Errors about the port; others are about the host.
 _PORT_TAKEN = (errno.EADDRINUSE, errno.EACCES)
 
 
 def _flags() -> flags.FlagValues:
-  """Returns the command's flags, apart from those of other commands."""
+  """Returns the command's own flags, in a namespace of their own."""
   own = flags.FlagValues()
   flag.define_config(own)
   add = {"flag_values": own}
   flags.DEFINE_string(
-    "workdir", "", "The folder of the run whose models answer.", **add
+    "workdir", "", "Folder of the run whose models answer.", **add
   )
   flags.DEFINE_integer(
-    "round", None, "Whose models; the newest if not given, 0 the base.", **add
+    "round", None, "Round of the models; default the newest, 0 the base.", **add
   )
   flags.DEFINE_string(
-    "name", "", "The model's name; the folder's if not given.", **add
+    "name", "", "The model's name in the API; default the folder's.", **add
   )
   flags.DEFINE_string(
-    "host", "127.0.0.1", "Where it listens; 0.0.0.0 is everywhere.", **add
+    "host", "127.0.0.1", "Address to listen on; 0.0.0.0 is all.", **add
   )
   flags.DEFINE_integer(
-    "port", 8000, "Where it listens; 0 is any.", 0, 65535, **add
+    "port", 8000, "Port to listen on; 0 is any free one.", 0, 65535, **add
   )
   flags.DEFINE_string(
     "token_env",
     TOKEN,
-    "The environment variable of the token that clients have to send.",
+    "Environment variable with the token that clients must send.",
     **add,
   )
-  flags.DEFINE_bool(
-    "open", False, "Whether anyone on the network may ask.", **add
-  )
+  flags.DEFINE_bool("open", False, "Serve the network without a token.", **add)
   flags.DEFINE_integer(
-    "places", 64, "Requests that are answered at once.", 1, **add
+    "places", 64, "Most requests answered at once.", 1, **add
   )
-  flags.DEFINE_integer("line", 64, "Requests that wait for a place.", 0, **add)
+  flags.DEFINE_integer("line", 64, "Most requests that wait.", 0, **add)
   flags.DEFINE_float(
-    "seconds", 600.0, "The longest that a request takes.", 0.1, **add
+    "seconds", 600.0, "Most seconds of a request, waiting included.", 0.1, **add
   )
   flags.DEFINE_integer(
     "solutions",
     512,
-    "Most of a request: n x samples, or n x rollouts x candidates.",
+    "Most solutions of a request: n x samples, or n x rollouts x candidates.",
     1,
     **add,
   )
   flags.DEFINE_integer(
-    "question_characters", 8000, "The longest question.", 1, **add
+    "question_characters", 8000, "Most characters of a question.", 1, **add
   )
   flags.DEFINE_float(
     "grace",
     stopping.GRACE_SECONDS,
-    "Seconds after SIGTERM in which requests may end.",
+    "Seconds after SIGTERM for requests to finish.",
     0.0,
     **add,
   )
@@ -93,7 +92,7 @@ def _flags() -> flags.FlagValues:
 
 
 def main(arguments: Sequence[str]) -> int:
-  """Serves until it is told to end; returns the exit status.
+  """Serves until a signal; returns the exit status.
 
   Raises:
     ModuleNotFoundError: the extra "serve" is not installed.
@@ -111,7 +110,7 @@ def main(arguments: Sequence[str]) -> int:
         f"--workdir={rest[1]}"
       )
     token = _token(given)
-    for each in ("app", "server"):  # What the extra brings, before all else.
+    for each in ("app", "server"):  # Fails early if the extra is missing.
       importlib.import_module(f"rstar_jax.serve.{each}")
     with contextlib.ExitStack() as stack:
       place = stack.enter_context(listening(given.host, given.port))
@@ -129,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _usage(given: flags.FlagValues) -> str:
-  """Returns what --help says."""
+  """Returns the text of --help."""
   lines = [__doc__.strip(), ""]
   for name in given:
     lines += flag.described(name, given[name].help)
@@ -137,10 +136,10 @@ def _usage(given: flags.FlagValues) -> str:
 
 
 def _token(given: flags.FlagValues) -> str:
-  """Returns the token.
+  """Returns the token that clients must send, "" for none.
 
   Raises:
-    ValueError: it is missing where others can reach the server.
+    ValueError: there is no token, and other machines can reach the server.
   """
   token = os.environ.get(given.token_env, "")
   if not token and given["token_env"].present:
@@ -157,7 +156,7 @@ def _token(given: flags.FlagValues) -> str:
 
 
 def is_local(host: str) -> bool:
-  """Returns whether only this machine reaches an address."""
+  """Returns whether an address is reachable from this machine only."""
   try:
     return ipaddress.ip_address(host).is_loopback
   except ValueError:
@@ -166,12 +165,12 @@ def is_local(host: str) -> bool:
 
 @contextlib.contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
-  """Takes a port, which nobody is answered at before all is loaded."""
+  """Binds a port; it is not served before the models are loaded."""
   family = socket.AF_INET6 if ":" in host else socket.AF_INET
   with socket.socket(family) as place:
     place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-      # Of all connections: one whose client does not read ends.
+      # Inherited by connections: one whose client does not read is closed.
       place.setsockopt(
         socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _UNREAD_SECONDS
       )
@@ -203,12 +202,12 @@ def _opened(given: flags.FlagValues) -> Iterator[tuple["Context", int]]:
     elif config is None:
       raise ValueError("whose models? give --workdir=FOLDER, or --config=FILE")
     else:
-      # The base model belongs to no run: what asks it leaves nothing behind.
+      # The base model has no run, so the workdir is temporary.
       workdir = store.path(stack.enter_context(tempfile.TemporaryDirectory()))
       rounds = 0
     if given.round is not None and not 0 <= given.round <= rounds:
       raise ValueError(f"--round={given.round} is not in 0..{rounds}")
-    # Nobody waits for a compiler.
+    # Compile before the first request.
     config.engine.warm_up = True
     context = stack.enter_context(run.open_run(config, workdir, reads=True))
     round_ = given.round
@@ -224,7 +223,7 @@ def serve(
   given: flags.FlagValues,
   token: str,
 ) -> None:
-  """Loads the models, and serves until a signal comes."""
+  """Loads the models, and serves until a signal."""
   from rstar_jax.pipeline.solve import Solver
   from rstar_jax.serve import app
   from rstar_jax.serve.metrics import Metrics

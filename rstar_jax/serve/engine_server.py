@@ -1,9 +1,9 @@
-"""Our engine behind the protocol that `servers` in a config asks.
+"""Serves this package's engine by the protocol of a config's `servers`.
 
-It answers what `inference/protocols.py` asks of an OpenAI-compatible server:
-samples in token ids at /v1/completions, raw values at /pooling, and puts other
-models in their place at /update_weights_from_disk, as SGLang does. It is the
-other end of `inference/engine_client.py`; `tools/serve.py` is its command.
+It answers the requests of `inference/protocols.py` as an OpenAI-compatible
+server does: samples as token ids at /v1/completions, raw values at /pooling;
+and it loads other models at /update_weights_from_disk, as SGLang does.
+`inference/engine_client.py` is its client, `tools/serve.py` its command.
 """
 
 import http.server
@@ -36,7 +36,7 @@ _WARMEST = 1e6
 
 
 class Refused(ValueError):
-  """A request that is not answered.
+  """A request is refused.
 
   Attributes:
     status: the HTTP status.
@@ -48,15 +48,15 @@ class Refused(ValueError):
 
 
 class Served:
-  """The models of a server; its methods are for any thread."""
+  """The models of a server; thread-safe."""
 
   def __init__(self, config: Config, *, policy: str = "", ppm: str = ""):
     """Loads the models.
 
     Args:
-      config: dtype, sampling, and sizes of the programs.
+      config: its dtype, sampling and engine sizes are used.
       policy: a Hugging Face folder or name; "" for none.
-      ppm: a folder of a PPM, or the name of another's reward model, see
+      ppm: the folder of a PPM, or a published reward model, see
         `reward.load_reward`; "" for none.
     """
     self._dtype = jnp.dtype(config.policy.dtype)
@@ -71,9 +71,9 @@ class Served:
     self._tokenizer: HfTokenizer | None = None
     self._scores: ScoringEngine | None = None
     self._scale, self._known = 1.0, 0
-    # Of another's reward model, which stays as it is.
+    # Set for a published reward model, which is never replaced.
     self._reward: Published | None = None
-    # Requests that are being answered; none while models are put in place.
+    # Number of requests in progress; 0 while models are loaded.
     self._open, self._changed = 0, threading.Condition()
     self.folders = {"policy": policy, "ppm": ppm}
     if policy:
@@ -91,10 +91,10 @@ class Served:
       self._scores = ScoringEngine(model, config.engine, **shared)
 
   def answer(self, path: str, body: dict[str, Any]) -> Any:
-    """Returns the answer to a request, JSON-able.
+    """Returns the response to a request, JSON-able.
 
     Raises:
-      Refused: there is none.
+      Refused: the request is not valid, or no model can answer it.
     """
     calls: dict[str, Callable] = {
       "/v1/completions": self._complete,
@@ -169,10 +169,10 @@ class Served:
     }
 
   def _temperature(self, body: dict[str, Any]) -> float:
-    """Returns the temperature of a request's samples.
+    """Returns the sampling temperature of a request.
 
     Raises:
-      Refused: they are to be drawn in another way than all others here.
+      Refused: other sampling settings differ from the server's.
     """
     temperature = outside.real(
       body.get("temperature", 1.0), "temperature", _WARMEST
@@ -211,7 +211,7 @@ class Served:
 
   def _pool(self, body: dict[str, Any]) -> dict[str, Any]:
     """Answers /pooling."""
-    # Numbers of each token that is valued: of the last one alone.
+    # A value of each token is [value]; only the last token has one.
     nested = body.get("task") == "token_classify"
     return {
       "object": "list",
@@ -226,9 +226,9 @@ class Served:
     }
 
   def _answer_of_two(self, body: dict[str, Any]) -> dict[str, Any]:
-    """Answers how likely the two tokens are of a model that says one of them.
+    """Answers with the probabilities of two tokens, for models that say one.
 
-    Of all tokens that is not known here, and it does not matter.
+    Other tokens' probabilities are not known here, and are not needed.
     """
     pair = self._reward.answers if self._reward else None
     asked = outside.sequence(
@@ -257,7 +257,7 @@ class Served:
     }
 
   def _raw(self, body: dict[str, Any], name: str) -> list[float]:
-    """Returns the raw values of a request's paths."""
+    """Returns the raw values of a request's paths, float."""
     if self._scores is None:
       raise Refused("no PPM is served here", 404)
     paths = [
@@ -272,7 +272,7 @@ class Served:
     return raw.tolist()
 
   def _load(self, body: dict[str, Any]) -> dict[str, Any]:
-    """Answers /update_weights_from_disk: a policy's folder, or a PPM's."""
+    """Answers /update_weights_from_disk: loads a policy's or a PPM's folder."""
     folder = outside.string(body.get("model_path"), "model_path", 4096)
     try:
       _, fields = folders.read_config(folder)
@@ -294,17 +294,17 @@ class Served:
 
 
 def _ids(value: Any, what: str, known: int) -> list[int]:
-  """Returns token ids of a request; raises `outside.Bad`."""
+  """Returns the token ids of a request; raises `outside.Bad`."""
   found = outside.sequence(value, what, int)
   return [outside.integer(each, what, 0, known - 1) for each in found]
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-  """A request."""
+  """Handles one connection."""
 
-  # The body does not wait for the head to be acknowledged: 40 ms.
+  # Else the body waits 40 ms for the acknowledgement of the head.
   disable_nagle_algorithm = True
-  # Seconds for a client to send what it has announced.
+  # Seconds for a client to send a request.
   timeout = 60.0
   served: Served
   key: str
@@ -367,7 +367,7 @@ class _Server(http.server.ThreadingHTTPServer):
   request_queue_size = 1024
 
   def handle_error(self, request, client_address):
-    """Does nothing: a client that has gone is no error of ours."""
+    """Ignores the error: a client that disconnects is none."""
 
 
 def make(
@@ -376,10 +376,10 @@ def make(
   """Returns a server; `serve_forever` runs it.
 
   Args:
-    served: its models.
-    host: the address that it listens to.
-    port: 0 is any that is free.
-    key: what clients have to send as a bearer token; "" lets all in.
+    served: the models.
+    host: address to listen on.
+    port: 0 is any free port.
+    key: bearer token that clients must send; "" admits all.
   """
   handler = type("Handler", (_Handler,), {"served": served, "key": key})
   return _Server((host, port), handler)

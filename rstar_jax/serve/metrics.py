@@ -1,4 +1,4 @@
-"""What the server says of itself, as Prometheus reads it."""
+"""The server's metrics, in Prometheus' format."""
 
 import contextlib
 import time
@@ -11,7 +11,7 @@ from rstar_jax.serve.service import Service
 from rstar_jax.serve.wire import Refused
 
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
-# Of `ModelBackend.usage`: what only grows, and what there is now.
+# Fields of `ModelBackend.usage`: counters, and gauges.
 _COUNTED = {
   "generated_tokens": "Tokens that the policy has written.",
   "scored_tokens": "Tokens that the reward model has computed.",
@@ -25,30 +25,30 @@ _NOW = {
 
 
 class Outcome:
-  """How a request ends.
+  """The outcome of a request.
 
   Attributes:
-    word: of the metric.
+    word: label of the metric.
   """
 
   def __init__(self):
     self.word = "no_answer"
 
   def solved(self, solution: Solution) -> None:
-    """Takes the solution of one of its questions."""
+    """Notes the solution of one of its questions."""
     if solution.answer is not None:
       self.word = "answered"
 
 
 class Metrics:
-  """Counts requests, and reads what the models count."""
+  """Counts requests, and reads the models' usage."""
 
   def __init__(self, service: Service, sandbox: Callable[[], int]):
-    """Makes a registry of its own.
+    """Creates a registry.
 
     Args:
-      service: whose requests and models these are.
-      sandbox: returns the number of its live workers.
+      service: has the requests and models.
+      sandbox: returns the sandbox's number of live workers.
     """
     self._registry = registry = prometheus_client.CollectorRegistry()
     self._usage = service.solver.backend.usage
@@ -83,12 +83,12 @@ class Metrics:
     registry.register(self)
 
   def refused(self, status: int) -> None:
-    """Counts a request that was refused."""
+    """Counts a refused request."""
     self._refusals.labels(str(status)).inc()
 
   @contextlib.contextmanager
   def request(self, method: str) -> Iterator[Outcome]:
-    """Counts a request that has been read, and its time."""
+    """Counts a valid request, and its time."""
     began, outcome = time.perf_counter(), Outcome()
     try:
       yield outcome
@@ -104,14 +104,14 @@ class Metrics:
       self._seconds.labels(method).observe(time.perf_counter() - began)
 
   def text(self) -> tuple[bytes, str]:
-    """Returns all of it, and its content type."""
+    """Returns all metrics, and their content type."""
     return (
       prometheus_client.generate_latest(self._registry),
       prometheus_client.CONTENT_TYPE_LATEST,
     )
 
   def collect(self) -> Iterator[prometheus_client.Metric]:
-    """Yields what the models count, for the registry."""
+    """Yields the models' usage, for the registry."""
     usage = self._usage()
     kinds = prometheus_client.metrics_core
     for name, does in _COUNTED.items():

@@ -1,7 +1,7 @@
-"""The page at `/`: its files, which nothing in them may leave.
+"""The page at `/`: its files, which load nothing from elsewhere.
 
-The frame and the drawing of trees are the report's, file by file; what is new
-is in `assets`.
+The frame and the drawing of trees are the report's own files; the others are in
+`assets`.
 All text of models arrives as JSON and is shown as text: browsers with trusted
 types refuse to convert any string to HTML.
 """
@@ -11,7 +11,7 @@ import importlib.resources
 
 from rstar_jax.report import page as report
 
-# In the order of execution; each uses those before it.
+# In order of execution; each uses those before it.
 SCRIPTS = (
   *("d3-hierarchy.min.js", "base.js", "dom.js", "data.js", "charts.js"),
   *("tables.js", "costs.js", "layout.js", "draw.js", "detail.js"),

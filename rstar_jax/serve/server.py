@@ -1,4 +1,4 @@
-"""The process's server: connections whose clients may hang, and a slow end."""
+"""The HTTP server: deadlines for slow clients, and a graceful end."""
 
 import time
 
@@ -8,28 +8,28 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rstar_jax.serve.service import Service
 
-# Seconds for a client to begin a request.
+# Seconds for a client to start a request.
 HEAD_SECONDS = 30.0
-# Most connections at once; a process may often have 1,024 files open.
+# Most connections at once; a common limit of open files is 1,024.
 _CONNECTIONS = 512
-# Seconds between the end of all requests and that of the process.
+# Seconds from the end of all requests to the end of the process.
 _LAST_SECONDS = 5
 
 
 class Server(uvicorn.Server):
-  """A server that lets requests end before it does.
+  """A server that finishes its requests before it ends.
 
-  After a signal new requests are refused; it ends when no request is left, or
-  after its grace, which a second signal ends.
+  After a signal it refuses new requests. It ends when no request is left, after
+  its grace, or at a second signal.
   """
 
   def __init__(self, made: Starlette, service: Service, grace: float):
-    """Listens nowhere before it runs.
+    """Creates a server that does not listen yet.
 
     Args:
       made: the application.
-      service: whose requests it lets end.
-      grace: seconds for them.
+      service: has the requests to finish.
+      grace: seconds for them to finish.
     """
     super().__init__(
       uvicorn.Config(
@@ -50,7 +50,7 @@ class Server(uvicorn.Server):
     self._until: float | None = None
 
   def stop(self) -> None:
-    """Begins to end."""
+    """Starts the end: new requests are refused."""
     self._service.stopping = True
     self._until = time.monotonic() + self._grace
 
@@ -71,7 +71,7 @@ class Server(uvicorn.Server):
 
 
 class _Connection(H11Protocol):
-  """A connection whose client has to begin a request in time."""
+  """A connection whose client has to start a request in time."""
 
   def __init__(self, *args, **options):
     super().__init__(*args, **options)
@@ -92,7 +92,7 @@ class _Connection(H11Protocol):
       self._late.cancel()
 
   def _watch(self) -> None:
-    """Starts the clock of a request that has not begun, or stops it."""
+    """Starts the clock while a request is awaited, else stops it."""
     begun = self.cycle is not None and not self.cycle.response_complete
     if begun and self._late is not None:
       self._late.cancel()

@@ -1,8 +1,8 @@
-"""Requests that are being answered: how many, for how long, and who waits.
+"""Runs requests, with limits on their number and time, and a queue.
 
-The search of a request is a run of the driver in a thread of its own. All share
-the engine, which fills its rows with whatever any of them asks for, so that a
-request joins by asking, and leaves by cancelling what it has asked for.
+Each request's search runs the driver in a thread of its own. All share the
+engine, which fills its rows from all searches (continuous batching): a request
+joins by calling it, and leaves by cancelling its calls.
 """
 
 import asyncio
@@ -23,20 +23,20 @@ from rstar_jax.report import trees
 from rstar_jax.search.tree import Tree
 from rstar_jax.serve.wire import Refused
 
-# The longest that a client is told to wait before it asks again, in seconds.
+# Most seconds in Retry-After.
 _RETRY = 60
-# Seconds without news after which that is said.
+# Seconds without news after which an empty event is sent.
 _QUIET = 15.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-  """How much there is at once.
+  """Limits on requests.
 
   Attributes:
-    places: requests that are answered at once.
-    line: requests that wait for a place.
-    seconds: the longest that a request takes, its wait included.
+    places: most requests that are answered at once.
+    line: most requests that wait for a place.
+    seconds: most seconds of a request, its wait included.
   """
 
   places: int
@@ -49,9 +49,9 @@ class Event:
   """News of a request.
 
   Attributes:
-    index: of the question.
-    solution: its solution; None while its tree grows.
-    grown: nodes that were added, in the page's format; None without a watch.
+    index: index of the question.
+    solution: the question's solution; None while its tree grows.
+    grown: added nodes, in the page's format; None if trees are not watched.
   """
 
   index: int
@@ -63,14 +63,14 @@ _END = Event(-1)
 
 
 class Growth:
-  """What of a tree has been told; see `trees.compact` for the format."""
+  """Tracks the part of a tree that was sent; see `trees.compact`."""
 
   def __init__(self, counted: bool = False):
     self._counted = counted
     self._nodes = self._rollouts = 0
 
   def news(self, tree: Tree) -> dict[str, Any] | None:
-    """Returns what is new of a tree, None if nothing is."""
+    """Returns a tree's news, None if there are none."""
     nodes, rollouts = len(tree), tree.rollouts
     if (nodes, rollouts) == (self._nodes, self._rollouts):
       return None
@@ -80,11 +80,11 @@ class Growth:
 
 
 class Service:
-  """Answers requests with a solver; asked from one event loop.
+  """Answers requests with a solver; used from one event loop.
 
   Attributes:
-    solver: the models.
-    limits: how much there is at once.
+    solver: holds the models.
+    limits: on requests.
     stopping: whether new requests are refused.
   """
 
@@ -97,17 +97,17 @@ class Service:
     self._lock = threading.Lock()
     self._open: set[concurrent.futures.Future] = set()
     self._running = 0
-    # Seconds of the last requests.
+    # Seconds that the last requests took.
     self._took: collections.deque[float] = collections.deque([1.0], 32)
 
   @property
   def running(self) -> int:
-    """Returns the requests that are being answered."""
+    """The number of requests in progress."""
     return self._running
 
   @property
   def waiting(self) -> int:
-    """Returns the requests that wait for a place."""
+    """The number of requests that wait for a place."""
     return max(len(self._open) - self._running, 0)
 
   @property
@@ -116,12 +116,12 @@ class Service:
     return not self._open
 
   def close(self) -> None:
-    """Ends what is left, and waits for it."""
+    """Ends all requests, and waits for their threads."""
     self.end_all()
     self._threads.shutdown()
 
   def end_all(self) -> None:
-    """Ends all requests, whose clients are told so."""
+    """Ends all requests, and notifies their clients."""
     self.stopping = True
     with self._lock:
       left = list(self._open)
@@ -158,7 +158,7 @@ class Service:
     news: asyncio.Queue[Event] = asyncio.Queue()
 
     def tell(event: Event) -> None:
-      # The loop may have ended before a search that it had asked for.
+      # The loop may have ended before the search.
       with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(news.put_nowait, event)
 
@@ -174,7 +174,7 @@ class Service:
 
     def stopped(_: concurrent.futures.Future) -> None:
       job.cancel()
-      tell(_END)  # A call that cannot be cancelled may go on for a while.
+      tell(_END)  # At once: a call that cannot be cancelled may go on a while.
 
     job.add_done_callback(ended)
     stop.add_done_callback(stopped)
@@ -185,7 +185,7 @@ class Service:
       late = not stop.done()
       stop.cancel()
 
-    # It runs out even while the client does not read.
+    # The deadline holds even while the client does not read.
     clock = loop.call_later(self.limits.seconds, expire)
     try:
       event: Event | None = None
@@ -209,7 +209,7 @@ class Service:
       stop.cancel()
 
   def _run(self, asked, stop, tell, watch) -> None:
-    """Answers a request, in a thread of its own."""
+    """Answers a request; runs in a thread of its own."""
     growth = [Growth(self.solver.counted) for _ in asked]
 
     def grown(index: int, tree: Tree) -> None:
@@ -229,7 +229,7 @@ class Service:
       )
       self._took.append(time.monotonic() - began)
     except concurrent.futures.CancelledError:
-      pass  # Whoever cancelled it knows.
+      pass  # The code that cancelled it handles this.
     finally:
       with self._lock:
         self._running -= 1

@@ -1,15 +1,15 @@
-"""OpenAI's forms of requests, answers and errors; no HTTP.
+"""OpenAI's formats of requests, responses and errors, without HTTP.
 
-A request is read field by field: what this server means by a field, what it may
-ignore, and what it refuses, as OpenAI's API does with a field that it does not
-know. Fields of our own stand beside OpenAI's (`extra_body` of its clients):
+Each field of a request is used, ignored, or refused; unknown fields are
+refused, as by OpenAI's API. This server's own fields stand beside OpenAI's
+(`extra_body` in its clients):
 
-  method      one of `solve.METHODS`; else the model's name or temperature says
-  samples     of "majority" and "best_of_n"
-  rollouts, candidates   of "search"
+  method      one of `solve.METHODS`; default by the model's name or temperature
+  samples     for "majority" and "best_of_n"
+  rollouts, candidates   for "search"
   tree        whether the answer has the searched tree, and a stream its growth
 
-An answer has a field `rstar_jax` in each choice; see `report`.
+Each choice of an answer has a field `rstar_jax`; see `report`.
 """
 
 import dataclasses
@@ -37,12 +37,12 @@ _MEANT = (
   *("model", "n", "seed", "temperature", "top_p", "stop", "max_tokens"),
   *("max_completion_tokens", "stream", "stream_options"),
 )
-# Fields of OpenAI's that change no answer.
+# Fields of OpenAI's API that change no answer.
 _IGNORED = (
   *("user", "metadata", "store", "service_tier", "safety_identifier"),
   *("prompt_cache_key", "prompt_cache_retention", "parallel_tool_calls"),
 )
-# Fields of OpenAI's that may be there if they ask for nothing.
+# Fields of OpenAI's API that are accepted with these values alone.
 _NOTHING: dict[str, tuple[Any, ...]] = {
   "frequency_penalty": (0,),
   "presence_penalty": (0,),
@@ -60,12 +60,12 @@ _NOTHING: dict[str, tuple[Any, ...]] = {
 
 
 class Refused(Exception):
-  """A request that is not answered.
+  """A request is refused.
 
   Attributes:
     status: the HTTP status.
-    body: the error in OpenAI's form.
-    headers: more of the answer's.
+    body: the error in OpenAI's format.
+    headers: further headers of the response.
   """
 
   def __init__(
@@ -93,19 +93,19 @@ class Refused(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Served:
-  """What a server has, and how much of it a request may take.
+  """A server's models, defaults and limits.
 
   Attributes:
-    name: the model's. NAME:METHOD is the same model with another default.
-    methods: those that can be asked for, the default one first.
-    usual: the budget of a request that names none.
-    temperature: of the samples of a request without one.
-    any_temperature: whether a request may have another.
+    name: name of the model. NAME:METHOD is the same model with another default.
+    methods: available methods, the default one first.
+    usual: the default budget.
+    temperature: the default sampling temperature.
+    any_temperature: whether a request may have another temperature.
     top_p: of all samples.
-    seed: of a request without one.
-    question_characters: of the longest question.
-    solutions: most of a request: choices x samples, or choices x rollouts x
-      candidates.
+    seed: the default seed.
+    question_characters: most characters of a question.
+    solutions: most solutions of a request: choices x samples, or choices x
+      rollouts x candidates.
   """
 
   name: str
@@ -120,23 +120,23 @@ class Served:
 
   @property
   def names(self) -> list[str]:
-    """Returns the names of models."""
+    """The names of all models."""
     return [self.name, *(f"{self.name}:{each}" for each in self.methods)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-  """What a client asks.
+  """A client's request.
 
   Attributes:
-    model: as the client names it.
+    model: name that the client gave.
     choices: number of solutions.
-    temperature: of their samples; None is the server's own.
+    temperature: sampling temperature; None is the server's own.
     stop: texts at which the answer is cut.
-    limit: most tokens of the answer, None for all.
-    usage: whether a stream ends with the tokens that were spent.
-    tree: whether the tree is asked for.
-    chat: whether it came as a chat.
+    limit: most tokens of the answer, None for no limit.
+    usage: whether a stream ends with the numbers of tokens.
+    tree: whether the answer has the tree.
+    chat: whether the request is a chat.
   """
 
   model: str
@@ -154,15 +154,15 @@ class Request:
 
 
 def read(body: bytes, served: Served, *, chat: bool) -> Request:
-  """Reads a request.
+  """Parses and checks a request.
 
   Args:
     body: JSON.
-    served: what there is.
-    chat: whether it has messages, not a prompt.
+    served: the server's models, defaults and limits.
+    chat: whether the request has messages instead of a prompt.
 
   Raises:
-    Refused: one line that says which field is wrong.
+    Refused: a field is wrong; the message names it, in one line.
   """
   try:
     fields = outside.parse(body)
@@ -175,7 +175,7 @@ def read(body: bytes, served: Served, *, chat: bool) -> Request:
 
 def _read(fields: dict[str, Any], served: Served, chat: bool) -> Request:
   asked = "messages" if chat else "prompt"
-  # An absent field and null are the same.
+  # A field that is null counts as absent.
   given = {name: value for name, value in fields.items() if value is not None}
   for name, value in given.items():
     if name in (*_OURS, *_MEANT, *_IGNORED, asked):
@@ -235,7 +235,7 @@ def _read(fields: dict[str, Any], served: Served, chat: bool) -> Request:
 
 
 def _chat(fields: Mapping[str, Any]) -> str:
-  """Returns the text of the last message, which is the user's."""
+  """Returns the text of the last message, which must be the user's."""
   messages = outside.sequence(fields.get("messages"), "messages", dict)
   if not messages or messages[-1].get("role") != "user":
     raise Refused("the last message is not the user's", param="messages")
@@ -335,12 +335,12 @@ def _truth(fields: Mapping[str, Any], name: str) -> bool:
 
 
 def pieces(solution: Solution) -> Iterator[str]:
-  """Yields a solution as Markdown, a step at a time: code, output, answer."""
+  """Yields a solution as Markdown, step by step: code, output, answer."""
   if solution.answer is None:
     yield NO_ANSWER
     return
   code = [each for each in solution.steps if grammar.ANSWER not in each]
-  # Longer than any within the program.
+  # Made longer than any fence within the program.
   fence = "```"
   while any(fence in each for each in code):
     fence += "`"
@@ -361,13 +361,14 @@ def cut(
   limit: int | None,
   count: Any,
 ) -> tuple[list[str], str]:
-  """Cuts an answer where it is to end.
+  """Cuts an answer at the first stop text or at the token limit.
 
   Args:
-    parts: of the answer.
+    parts: consecutive parts of the answer.
     stop: the answer ends before the first of these.
-    limit: most tokens, None for all.
-    count: (text, limit) -> how many of its characters have that many tokens.
+    limit: most tokens, None for no limit.
+    count: (text, limit) -> number of characters in the text's first `limit`
+      tokens.
 
   Returns:
     The parts, cut, and OpenAI's `finish_reason`.
@@ -387,12 +388,12 @@ def cut(
 def report(
   solution: Solution, budget: Budget, tree: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-  """Returns what a choice has beside OpenAI's fields.
+  """Returns the field `rstar_jax` of a choice.
 
   Args:
-    solution: of the choice.
-    budget: that it was asked with.
-    tree: the tree as the page reads it, None if it is not asked for.
+    solution: the choice's solution.
+    budget: the request's budget.
+    tree: the tree in the page's format, None if it was not requested.
   """
   found = solution.to_record() | {"budget": dataclasses.asdict(budget)}
   return found if tree is None else found | {"tree": tree}
@@ -400,12 +401,12 @@ def report(
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """Writes the answer to a request in OpenAI's form.
+  """Writes the response to a request in OpenAI's format.
 
   Attributes:
-    request: what was asked.
-    id: of the answer, without its prefix.
-    created: seconds since 1970.
+    request: the client's request.
+    id: id of the response, without its prefix.
+    created: Unix time, in seconds.
   """
 
   request: Request
@@ -415,7 +416,7 @@ class Answer:
   def whole(
     self, choices: Sequence[Mapping[str, Any]], usage: Mapping[str, int]
   ) -> dict[str, Any]:
-    """Returns the answer at once; `choices` as of `choice`."""
+    """Returns a response that is not streamed; for `choices` see `choice`."""
     return self._head("") | {"choices": list(choices), "usage": dict(usage)}
 
   def choice(
@@ -441,7 +442,7 @@ class Answer:
     reason: str | None = None,
     more: Mapping[str, Any] | None = None,
   ) -> str:
-    """Returns an event of a stream: text, the end, or news of the search."""
+    """Returns an event of a stream: text, the end, or growth of the tree."""
     said: dict[str, Any] = {"text": text}
     if self.request.chat:
       said = {"delta": {"content": text} if text else {}}
@@ -464,7 +465,7 @@ class Answer:
     return event(self._head(".chunk") | {"choices": [choice]})
 
   def spent(self, usage: Mapping[str, int]) -> str:
-    """Returns the event of a stream that says what was spent."""
+    """Returns the event of a stream with the numbers of tokens."""
     return event(self._head(".chunk") | {"choices": [], "usage": dict(usage)})
 
   def _head(self, suffix: str) -> dict[str, Any]:
@@ -479,12 +480,12 @@ class Answer:
 
 
 def event(value: Any) -> str:
-  """Returns an event of a stream."""
+  """Formats a value as an event of a stream."""
   return f"data: {json.dumps(value, allow_nan=False)}\n\n"
 
 
 def usage(prompt: int, written: int) -> dict[str, int]:
-  """Returns the tokens of a question, and all that were written for it."""
+  """Returns OpenAI's usage: tokens of the question, and generated for it."""
   return {
     "prompt_tokens": prompt,
     "completion_tokens": written,
