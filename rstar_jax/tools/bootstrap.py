@@ -4,17 +4,16 @@ r"""Trains the base model that ships with the package.
     --output=rstar_jax/base_model
 
 The paper's first data come from a large language model. On a laptop there is
-none, so a small transformer trained from scratch stands in for it. What a large
-model brings to the first round is that it can read, and that it has seen things
-done well and badly: right ways are among those it samples, but often not the
-likeliest. So the small one reads worked solutions of mostly easy problems (the
-splits "worked", then "stretch") of which, as on the web, many contain a mistake
-(injected by `data/synthetic/relations.py`), and it learns to write both.
-Nothing tells it, or any later stage, which is which, but for the answers of the
-training problems. The weights are part of the package, since a demo cannot
-spare the hour that they take.
+none, so a small transformer trained from scratch stands in for it. A large
+model can read, and has seen things done well and badly: right steps are among
+its samples, but often not the likeliest. So the small model is trained on
+worked solutions of mostly easy problems (the splits "worked", then "stretch"),
+many of which, as on the web, contain a mistake (injected by
+`data/synthetic/relations.py`); it learns to write both. Only the answers of the
+training problems tell later stages which are right. The weights are part of the
+package, since their training takes an hour.
 
-A model for long problems, of `configs/tiny_long.py`, goes on from it:
+A model for the long problems of `configs/tiny_long.py` is trained from it:
 
   python -m rstar_jax.tools.bootstrap --workdir=DIR --output=runs/long_model \
     --base=rstar_jax/base_model
@@ -42,8 +41,8 @@ from rstar_jax.training import loop, sft
 # Worked problems that the tokenizer learns its merges from.
 _TOKENIZER_PROBLEMS = 6000
 
-# Small, many updates: the copying of names and numbers from the question is
-# learnt late and all at once, after a number of updates rather than of tokens.
+# Small batches, many updates: a model learns to copy names and numbers from the
+# question late and suddenly, after a number of updates rather than of tokens.
 TRAIN = config_lib.TrainConfig(
   batch_size=12,
   length=320,
@@ -55,12 +54,12 @@ TRAIN = config_lib.TrainConfig(
   checkpoint_every=100,
   log_every=20,
 )
-# Split of the generator, updates, and how they are made.
+# Split of the generator, number of updates, and config.
 PHASES = (
   ("worked", 1500, TRAIN),
   ("stretch", 2400, TRAIN),
 )
-# What follows with --base.
+# The phases with --base.
 LONG_PHASES = (
   (
     "long_worked",
@@ -70,8 +69,7 @@ LONG_PHASES = (
     ),
   ),
 )
-# Tokens of a worked problem, about; more of them than fit are drawn for a
-# batch.
+# Approximate tokens of a worked problem; a batch draws more problems than fit.
 _TOKENS = {"worked": 160, "stretch": 160, "long_worked": 300}
 MODEL = ModelConfig(vocab_size=768, max_length=1024)
 
@@ -86,11 +84,11 @@ def worked_batches(
   """Makes batches of worked problems that are never seen twice.
 
   Args:
-    tokenizer: text to ids.
+    tokenizer: encodes the problems.
     batch_size: B, packed rows.
     length: T, tokens per row.
-    seed: seeds the problems.
-    split: names the generator's split.
+    seed: seed of the problems.
+    split: the generator's split.
 
   Returns:
     Batch k as a function of k alone, arrays [B, T] (`batches.Packed`).
@@ -104,7 +102,7 @@ def worked_batches(
       rows.append(
         batches.encode_row(tokenizer, worked.problem.question, worked.steps)
       )
-    # The longest first: they pack well, and what does not fit is short.
+    # The longest first: they pack well, and those left out are short.
     rows.sort(key=lambda row: -len(row[0]))
     packed = batches.pack([[row] for row in rows], length).arrays
     return {
@@ -118,7 +116,7 @@ def worked_batches(
 
 
 def make_tokenizer(folder: store.Path, vocab_size: int, seed: int):
-  """Trains the tokenizer on texts of the training families and names only."""
+  """Trains the tokenizer on texts of training families and names only."""
   texts = []
   for index in range(_TOKENIZER_PROBLEMS):
     split = ("train", "worked")[index % 2]
@@ -139,8 +137,9 @@ def train(
   Args:
     workdir: holds checkpoints and metrics; the same folder resumes.
     output: gets config.json, model.safetensors and the tokenizer's files.
-    seed: seeds weights and problems.
-    base: folder of a model that goes on with long problems; "" begins anew.
+    seed: seed of weights and problems.
+    base: folder of a model that is trained further, on long problems; "" starts
+      from scratch.
 
   Returns:
     The model.
@@ -180,17 +179,17 @@ def main(argv: list[str]) -> None:
 
 
 def define_flags() -> None:
-  """Defines the flags; not on import, since `main.py` has flags of its own."""
+  """Defines the flags; not at import, since `main.py` has flags of its own."""
   flags.DEFINE_string(
-    "workdir", None, "Checkpoints and metrics; the same folder resumes."
+    "workdir", None, "Folder of checkpoints and metrics; the same one resumes."
   )
   flags.DEFINE_string(
-    "output", None, "Where the model's and the tokenizer's files go."
+    "output", None, "Folder for the model's and the tokenizer's files."
   )
   flags.DEFINE_string(
-    "base", "", "Folder of a model that goes on, with long problems."
+    "base", "", "Folder of a model to train further, on long problems."
   )
-  flags.DEFINE_integer("seed", 0, "Seed of weights and of problems.")
+  flags.DEFINE_integer("seed", 0, "Seed of weights and problems.")
   flags.mark_flags_as_required(["workdir", "output"])
 
 

@@ -4,17 +4,17 @@ r"""Trains a first policy on GSM8K's solutions, rewritten as code steps.
     --policy=HuggingFaceTB/SmolLM2-135M-Instruct
 
 The paper's first solutions come from a model of 236B parameters; here they are
-made from those that people wrote (`data/gsm8k.py`). The problems are divided by
-their texts: 7 of 10 are learnt from, 1 is for choosing settings, and 2 are left
-to a search that has not seen how they are solved. In DIR:
+made from those that people wrote (`data/gsm8k.py`). Problems are divided by
+their texts: 7 of 10 are for this training, 1 is for validation, and 2 are for a
+search that has not seen their solutions. In DIR:
 
   cold_start.jsonl   {"question", "steps"}, each of whose programs ran and
                      printed the right answer
   search.jsonl, validation.jsonl  problems, with answers
-  left_out.json      why solutions are not among them, by number
+  left_out.json      numbers of solutions left out, by reason
   policy/            the policy, for `config.policy.path`
 
-The same command goes on where it was stopped.
+The same command resumes.
 """
 
 import collections
@@ -36,13 +36,13 @@ from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.storage import store
 from rstar_jax.training import own_data
 
-# Problems of ten, by what they are for.
+# Parts of every ten problems.
 _PARTS = ("validation", "search", "search", *["cold_start"] * 7)
 
-# 4,096 tokens an update are about 17 solutions.
+# 4,096 tokens per update are about 17 solutions.
 TRAIN = TrainConfig(
   batch_size=8,
-  # Two rows at once: less memory, and what is computed stays in caches.
+  # Two rows at a time need less memory, and fit into the CPU's caches.
   accumulate=4,
   length=512,
   learning_rate=3e-4,
@@ -57,15 +57,16 @@ TRAIN = TrainConfig(
 
 
 def part_of(question: str) -> str:
-  """Returns what a problem is for, by its text alone."""
+  """Returns the part that a problem belongs to, by its text alone."""
   return _PARTS[rng.seed_for(0, "gsm8k", question) % len(_PARTS)]
 
 
 def divide(rows: Iterable[Mapping[str, str]]) -> dict[str, list]:
-  """Divides rows of GSM8K by what they are for.
+  """Divides rows of GSM8K into parts.
 
   Returns:
-    The rows, with their number of calculator notes as "level", None if none.
+    The rows by part, with their number of calculator notes as "level", None if
+    they have none.
   """
   parts: dict[str, list] = {name: [] for name in dict.fromkeys(_PARTS)}
   for row in rows:
@@ -83,13 +84,13 @@ def rewrite(
   """Rewrites solutions as code steps, and keeps those that are right.
 
   Args:
-    rows: "question" and "answer", as GSM8K has them.
+    rows: GSM8K's "question" and "answer".
     sandbox: runs each program.
-    grader: compares what it prints with the row's answer.
+    grader: compares its output with the row's answer.
     most_steps: solutions with more notes are left out; 0 leaves out none.
 
   Returns:
-    Rows of "question" and "steps", and how many are left out, by the reason.
+    Rows of "question" and "steps", and numbers of those left out, by reason.
   """
   left_out: collections.Counter[str] = collections.Counter()
   found = []
@@ -99,7 +100,7 @@ def rewrite(
     except gsm8k.Unreadable as error:
       left_out[str(error)] += 1
       continue
-    # The last one prints.
+    # The last body only prints.
     if most_steps and len(bodies) - 1 > most_steps:
       left_out["it has more steps than asked for"] += 1
     else:
@@ -135,7 +136,7 @@ def read(source: str) -> list[Mapping[str, str]]:
   """Reads rows of GSM8K.
 
   Raises:
-    ProblemError: a row is of another form; one line, with its place.
+    ProblemError: a row has another form; one line, with its place.
   """
   rows = []
   for row in open_source(source)[1]:
@@ -159,7 +160,7 @@ def main(argv: list[str]) -> None:
     )
   given = flags.FLAGS
   output = store.path(given.output)
-  # Programs run for minutes before the model is needed.
+  # Early, since programs run for minutes before the model is needed.
   folders.find(given.policy, weights=False)
   parts = divide(read(given.gsm8k))
   with Sandbox() as sandbox, Grader() as grader:
@@ -195,16 +196,16 @@ def main(argv: list[str]) -> None:
 def define_flags() -> None:
   """Defines the flags; not on import, since `main.py` has flags of its own."""
   flags.DEFINE_string(
-    "gsm8k", "hf:openai/gsm8k/main/train", "Where its training rows are."
+    "gsm8k", "hf:openai/gsm8k/main/train", "Source of GSM8K's training rows."
   )
-  flags.DEFINE_string("policy", None, "The model to begin with.")
-  flags.DEFINE_string("output", None, "The folder that all of it goes to.")
-  flags.DEFINE_integer("epochs", 3, "Over the solutions.", 1)
+  flags.DEFINE_string("policy", None, "Model to train: a folder or Hub name.")
+  flags.DEFINE_string("output", None, "Folder for the data and the policy.")
+  flags.DEFINE_integer("epochs", 3, "Passes over the solutions.", 1)
   flags.DEFINE_integer(
-    "most_steps", 0, "Of a solution, by notes; 0 takes all.", 0
+    "most_steps", 0, "Most calculator notes of a solution; 0 is all.", 0
   )
   flags.DEFINE_enum(
-    "dtype", "bfloat16", ["bfloat16", "float32"], "Of activations."
+    "dtype", "bfloat16", ["bfloat16", "float32"], "Dtype of activations."
   )
   flags.mark_flags_as_required(["policy", "output"])
 

@@ -1,14 +1,14 @@
-r"""The models of a run as a model of EleutherAI's lm-evaluation-harness.
+r"""A run's models as a model of EleutherAI's lm-evaluation-harness.
 
   pip install 'rstar_jax[harness]'
   python -m rstar_jax.tools.harness run --model rstar \
     --tasks gsm8k_cot_zeroshot \
     --model_args config=configs/tiny.py,workdir=runs/tiny
 
-Tasks in which text is generated are solved as `rstar_jax solve` does. The
-question is taken from the task's row: the policy was trained on one prompt, and
-knows nothing of examples. Tasks that compare the likelihood of given texts say
-nothing of a search, and are refused.
+Generative tasks are solved as by `rstar_jax solve`. The question is taken from
+the task's row, since the policy was trained on one prompt, without examples.
+Tasks that compare likelihoods of given texts cannot measure a search, and are
+refused.
 """
 
 import atexit
@@ -25,15 +25,15 @@ from rstar_jax.storage import store
 
 
 def asked(row: Mapping[str, Any], prompt: str) -> str:
-  """Returns what is asked: the row's question, or else the whole prompt."""
+  """Returns the row's question, or else the whole prompt."""
   return shapes.question_of(row) or prompt
 
 
 def written(solution: solve.Solution | None) -> str:
-  """Returns a solution as text, with its answer as tasks look for it.
+  """Returns a solution as text, with its answer in the form that tasks parse.
 
   Args:
-    solution: None where no answer was reached, which makes an empty text.
+    solution: None where no answer was reached, which gives an empty text.
   """
   if solution is None:
     return ""
@@ -46,7 +46,7 @@ def answer_all(
 ) -> list[str]:
   """Returns the text for each request: `doc`, and `args` of prompt and options.
 
-  Equal questions are searched once.
+  Equal questions are solved once.
   """
   questions = [asked(each.doc, each.args[0]) for each in requests]
   distinct = list(dict.fromkeys(questions))
@@ -74,18 +74,18 @@ def define_model() -> type:
       """Opens a run.
 
       Args:
-        config: the run's config file, as of `--config`.
+        config: the run's config file, as in `--config`.
         workdir: the run's folder.
-        round: whose models; None is the newest. 0 is the base model, for which
-          the folder need not hold a run.
-        **ignored: batch size and device, which the config says.
+        round: round of the models; None is the newest. 0 is the base model, for
+          which the folder need not hold a run.
+        **ignored: batch size and device, which the config sets.
       """
       del ignored
       super().__init__()
       if round is None or int(round) > 0:
         checks.find_run(store.path(workdir))
       stack = contextlib.ExitStack()
-      # The harness closes no model, and threads end only before the
+      # The harness does not close models, and threads must end before the
       # interpreter is finalised.
       atexit.register(stack.close)
       self._context = stack.enter_context(
@@ -113,7 +113,7 @@ def define_model() -> type:
 
 
 def main() -> None:
-  """Runs the harness's command line, with the model "rstar" known to it."""
+  """Runs the harness's command line, with the model "rstar" registered."""
   try:
     define_model()
   except ImportError as error:

@@ -1,16 +1,16 @@
-"""Judges reward models as the field does: do they know wrong steps?
+"""Measures how well reward models find wrong steps, by public benchmarks.
 
   python -m rstar_jax.tools.judge_rewards --config=configs/tiny.py \
     --reward=ppm:runs/tiny/round_4/ppm --reward=Qwen/Qwen2.5-Math-PRM-7B \
     --processbench=hf:Qwen/ProcessBench \
     --prmbench=hf:hitsmy/PRMBench_Preview/train --trees=runs/tiny/round_4/trees
 
-A reward is named as in `config.study.rewards`, but for the round's own.
+A reward model is named as in `config.study.rewards`, except the round's own.
 --processbench is a folder with a file for each subset (gsm8k.jsonl, .json,
-.parquet ...), or of the Hub; --prmbench a file or a split; --trees those of a
-finished round on generated problems, whose every step is known to be right or
-wrong (`data/synthetic/oracle.py`). Prints a table for each; --output keeps the
-figures as JSON.
+.parquet ...), or a name on the Hub; --prmbench is a file or a split; --trees is
+the folder of a finished round's trees on generated problems, where an oracle
+knows the right steps (`data/synthetic/oracle.py`). Prints a table for each;
+--output writes the figures as JSON.
 """
 
 import functools
@@ -49,8 +49,8 @@ def score_of(name: str, config: Config) -> Score:
   """Loads a reward model; see `backends.score_of`.
 
   Args:
-    name: its name.
-    config: dtype, devices, and sizes of the programs.
+    name: see `backends.score_of`.
+    config: its dtype, mesh and engine are used.
   """
   mesh = models.search_mesh(config)
 
@@ -64,7 +64,7 @@ def score_of(name: str, config: Config) -> Score:
 
 
 def subsets(source: str) -> dict[str, list[Marked]]:
-  """Reads those subsets of ProcessBench that a folder or the Hub has."""
+  """Reads the subsets of ProcessBench in a folder or on the Hub."""
   names = list(processbench.SUBSETS)
   if source.startswith("hf:"):
     sources = {name: f"{source}/{name}" for name in names}
@@ -112,7 +112,7 @@ def on_trees(score: Score, trees: Sequence[Tree]) -> dict[str, Any]:
 
 
 def tables(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-  """Yields a table for each of the measures; a row is a reward model."""
+  """Yields a table for each benchmark, with a row per reward model."""
   for title, columns in _COLUMNS.items():
     rows = {
       name: columns(each[title])
@@ -129,7 +129,7 @@ def _percent(value: float) -> str:
   return f"{100 * value:.1f}"
 
 
-# The columns of each measure, in percent.
+# The columns of each benchmark, in percent.
 _COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, str]]] = {
   "processbench": lambda found: {
     **{name: _percent(each["f1"]) for name, each in found["subsets"].items()},
@@ -167,10 +167,10 @@ def judge(
     rewards: their names.
     by_subset: solutions of ProcessBench.
     by_kind: solutions of PRMBench.
-    trees: of generated problems; their values are replaced.
+    trees: trees of generated problems; their values are replaced.
 
   Returns:
-    By the reward's name, what is measured: "processbench", "prmbench", "trees".
+    Reward model -> figures of "processbench", "prmbench" and "trees".
   """
   found: dict[str, dict[str, Any]] = {}
   for name in rewards:
@@ -183,7 +183,7 @@ def judge(
       each["prmbench"] = prmbench.measure(by_kind, chances)
     if trees:
       each["trees"] = on_trees(score, trees)
-    # The next one needs its memory.
+    # Frees its memory for the next one.
     del score
     gc.collect()
   return found
@@ -194,12 +194,16 @@ def _flags() -> dict[str, flags.FlagHolder]:
   return {
     "config": flag.define_config(),
     "reward": flags.DEFINE_multi_string(
-      "reward", [], "A reward model; may be given several times."
+      "reward", [], "Reward model; may be given several times."
     ),
-    "processbench": text("processbench", "", "A folder, or hf:OWNER/NAME."),
-    "prmbench": text("prmbench", "", "A file, or hf:OWNER/NAME/SPLIT."),
-    "trees": text("trees", "", "round_k/trees of a run."),
-    "output": text("output", "", "A JSON file for the figures."),
+    "processbench": text(
+      "processbench", "", "ProcessBench: a folder, or hf:OWNER/NAME."
+    ),
+    "prmbench": text(
+      "prmbench", "", "PRMBench: a file, or hf:OWNER/NAME/SPLIT."
+    ),
+    "trees": text("trees", "", "Folder of trees, round_k/trees of a run."),
+    "output": text("output", "", "JSON file for the figures."),
   }
 
 

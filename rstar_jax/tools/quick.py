@@ -2,8 +2,8 @@
 
   python -m rstar_jax.tools.quick
 
-`make quick` is the same. No training comes before it: this is what the first
-round of `make demo` does with each of its problems.
+`make quick` is the same. It needs no training: the first round of `make demo`
+does this with each problem.
 """
 
 import argparse
@@ -24,21 +24,21 @@ from rstar_jax.search import mcts
 from rstar_jax.search.tree import Tree, trajectories
 
 PAGE = "tree.html"
-# Of the generator's problems one with several right and several wrong answers.
+# A generated problem with several right and several wrong answers.
 PROBLEM, ROLLOUTS, CANDIDATES = 2, 16, 6
 
 
 def main(arguments: list[str] | None = None) -> int:
-  """Searches, and says what there is to see; returns the exit status."""
+  """Searches, and prints the result; returns the exit status."""
   parser = argparse.ArgumentParser(
     prog="python -m rstar_jax.tools.quick",
     description="Searches one generated problem with the base model.",
   )
-  parser.add_argument("--workdir", default="runs/quick", help="where to write")
+  parser.add_argument("--workdir", default="runs/quick", help="output folder")
   for name, value, text in (
     ("--problem", PROBLEM, "number of the generated problem"),
-    ("--rollouts", ROLLOUTS, "descents into the tree"),
-    ("--candidates", CANDIDATES, "next steps that are sampled at a place"),
+    ("--rollouts", ROLLOUTS, "number of rollouts"),
+    ("--candidates", CANDIDATES, "steps sampled per expansion"),
   ):
     text += " (default: %(default)s)"
     parser.add_argument(name, type=int, default=value, help=text)
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _search(given: argparse.Namespace) -> Tree:
-  """Searches the problem that the arguments name."""
+  """Searches the problem of the arguments."""
   config = flag.load_config("configs/tiny.py")
   hosts.check_devices()
   if given.problem < 0:
@@ -76,7 +76,7 @@ def _search(given: argparse.Namespace) -> Tree:
 
 
 def tell(tree: Tree, page: str, say: Callable[[str], None]) -> None:
-  """Says what was searched, what came of it, and what to do next."""
+  """Prints the problem, the search's result, and next commands."""
   found = trajectories(tree)
   right = sum(bool(each.correct) for each in found)
   dropped = ", ".join(f"{n} {why}" for why, n in sorted(tree.dropped.items()))

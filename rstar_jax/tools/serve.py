@@ -1,4 +1,4 @@
-r"""Puts our engine behind a server, for searches that run elsewhere.
+r"""Serves this package's engine, for searches that run elsewhere.
 
   python -m rstar_jax.tools.serve --config=configs/tiny.py \
     --policy=runs/tiny/round_2/policy --ppm=runs/tiny/round_2/ppm --port=8000
@@ -8,10 +8,10 @@ and, wherever problems are searched,
   --config.servers.policy=http://HOST:8000/v1 \
   --config.servers.ppm=http://HOST:8000/v1
 
-What it serves is in `serve/engine_server.py`. --ppm may be another's reward
-model too, which searchers name by servers.reward. It is for machines of one's
-own: the standard library's server, without encryption. By default it listens to
-this machine alone.
+The protocol is in `serve/engine_server.py`. --ppm may also be a published
+reward model, which searchers name by servers.reward. It is for trusted
+networks: it uses the standard library's server, without encryption. By default
+only this machine can reach it.
 """
 
 import functools
@@ -30,19 +30,19 @@ def _flags() -> dict[str, flags.FlagHolder]:
   return {
     "config": flag.define_config(),
     "policy": flags.DEFINE_string(
-      "policy", "", "A policy's folder or name, to sample from."
+      "policy", "", "Policy to sample from: a folder or Hub name."
     ),
     "ppm": flags.DEFINE_string(
-      "ppm", "", "A PPM's folder, or another's reward model."
+      "ppm", "", "PPM's folder, or a published reward model."
     ),
     "host": flags.DEFINE_string(
-      "host", "127.0.0.1", "Where it listens; 0.0.0.0 is everywhere."
+      "host", "127.0.0.1", "Address to listen on; 0.0.0.0 is all."
     ),
-    "port": flags.DEFINE_integer("port", 8000, "Where it listens.", 0, 65535),
+    "port": flags.DEFINE_integer("port", 8000, "Port to listen on.", 0, 65535),
     "api_key_env": flags.DEFINE_string(
       "api_key_env",
       "",
-      "The environment variable of the key that clients have to send.",
+      "Environment variable with the key that clients must send.",
     ),
   }
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
       f"--api_key_env={found['api_key_env']}: the environment lacks it"
     )
   hosts.check_devices()
-  # Before models are loaded, which takes minutes.
+  # The port is taken before models are loaded, which takes minutes.
   with command.listening(found["host"], found["port"]):
     pass
   served = engine_server.Served(

@@ -1,10 +1,10 @@
 """Trains the small BPE tokenizer of the tiny model, in Hugging Face format.
 
 Merges may cross spaces ("superwords"), so that a phrase such as " times as many
-apples as " is one token and sequences are short enough for two CPU cores; they
+apples as " is one token, and sequences are short enough for two CPU cores. They
 never cross digits, line breaks, or the halves of a capitalised word, so that
-numbers are read digit by digit and a name that training never saw is made of
-two tokens that it did see.
+numbers are read digit by digit, and a new name consists of two tokens that
+training has seen.
 """
 
 import json
@@ -29,9 +29,9 @@ def train(
   """Trains a tokenizer and writes tokenizer.json and tokenizer_config.json.
 
   Args:
-    texts: what to learn merges from.
-    vocab_size: number of ids, specials included.
-    folder: where the two files go; made if missing.
+    texts: training texts.
+    vocab_size: number of ids, special tokens included.
+    folder: gets the two files; created if missing.
   """
   import tokenizers
   from tokenizers import decoders, models, pre_tokenizers, trainers

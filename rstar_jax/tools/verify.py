@@ -4,12 +4,12 @@
   python -m rstar_jax.tools.verify pairs.jsonl
   python -m rstar_jax.tools.verify --require=net,read steps.py
 
-A file `*.jsonl` holds pairs, one JSON object a line: "gold" and "predicted",
-and perhaps "equal", what a person says. Each is printed with its verdict, and
-at the end how verdicts and labels agree. Any other file is one program: a
-solution in the project's step grammar, or Python whose steps are separated by
-lines that begin with "# %%". Each step is printed with its verdict, after the
-layers that hold on this machine.
+A file `*.jsonl` holds pairs of answers, one JSON object a line: "gold",
+"predicted" and optionally "equal", a person's label. Each is printed with its
+verdict, and at the end the agreement of verdicts and labels. Any other file is
+one program: a solution in the step grammar, or Python whose steps are separated
+by lines that begin with "# %%". The sandbox's active layers are printed first,
+then each step with its verdict.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def split_program(text: str) -> list[str]:
 
 
 def run(path: pathlib.Path, sandbox: Sandbox) -> None:
-  """Prints what each step of a file does, up to the first that fails."""
+  """Prints the result of each step of a file, up to the first failure."""
   program = split_program(path.read_text(encoding="utf-8"))
   results = sandbox.run([program[: i + 1] for i in range(len(program))])
   for number, result in enumerate(results, 1):
@@ -54,7 +54,7 @@ def run(path: pathlib.Path, sandbox: Sandbox) -> None:
 
 
 def grade(path: pathlib.Path, grader: Grader) -> None:
-  """Prints the verdict on each pair of a file, and how labels agree."""
+  """Prints the verdict on each pair of a file, and the labels' agreement."""
   pairs = labelled.read(path)
   verdicts = grader.grade([(pair.gold, pair.predicted) for pair in pairs])
   for pair, verdict in zip(pairs, verdicts, strict=True):
@@ -79,14 +79,14 @@ def grade(path: pathlib.Path, grader: Grader) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-  """Does what the arguments say.
+  """Runs or grades the files of the arguments.
 
   Args:
     arguments: the command line without the program's name.
 
   Raises:
-    SystemExit: an argument is wrong, a file cannot be read, or this machine
-      holds less than is required.
+    SystemExit: an argument is wrong, a file cannot be read, or the sandbox
+      lacks a required layer here.
   """
   parser = argparse.ArgumentParser(
     prog="python -m rstar_jax.tools.verify",
@@ -94,15 +94,17 @@ def main(arguments: Sequence[str]) -> None:
   )
   parser.add_argument("files", nargs="+", type=pathlib.Path, metavar="FILE")
   parser.add_argument(
-    "--require", default="", help="what has to be held: net,read,..."
+    "--require", default="", help="required layers of the sandbox: net,read,..."
   )
   parser.add_argument(
-    "--seconds", type=float, default=4.0, help="most for a step or a pair"
+    "--seconds", type=float, default=4.0, help="time limit of a step or a pair"
   )
   parser.add_argument(
     "--percent-is-ratio", action="store_true", help="25%% also equals 1/4"
   )
-  parser.add_argument("--workers", type=int, default=2)
+  parser.add_argument(
+    "--workers", type=int, default=2, help="number of processes"
+  )
   options = parser.parse_args(arguments)
   programs = [path for path in options.files if path.suffix != ".jsonl"]
   try:

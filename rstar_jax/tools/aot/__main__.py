@@ -4,12 +4,12 @@ r"""Compiles a run's device programs for TPUs, without a TPU.
   python -m rstar_jax.tools.aot --config=configs/qwen2_5_math_7b.py \
     --topology=v5e:4x4
 
-prints a line of JSON for each program, with all its layers: its memory and its
-code on a chip, how long it took to compile, and what a step costs by the model
-of `cost.py`; and a line of what a search holds, and whether that fits. Without
---programs it needs no compiler, and leaves out what only that knows. With
---plan it prints one line that prices the config's rounds at the paper's number
-of problems.
+prints a line of JSON for each program, with all its layers: its memory and code
+on a chip, the time to compile it, and a step's cost by the model of `cost.py`;
+and a line with the memory of a search, and whether it fits. With an empty
+--programs it needs no compiler, and leaves out the compiler's figures. With
+--plan it prints one line with the price of the config's rounds, at the paper's
+number of problems.
 """
 
 import json
@@ -26,21 +26,21 @@ from rstar_jax.tools.aot import chips, plan, programs, report
 
 _CONFIG = config_flag.define_config()
 _TOPOLOGY = flags.DEFINE_list(
-  "topology", ["v5e:4x4"], "Slices, such as v5e:4x4,v5p:2x2x4,v6e:4x4."
+  "topology", ["v5e:4x4"], "TPU slices, such as v5e:4x4,v5p:2x2x4,v6e:4x4."
 )
 _PROGRAMS = flags.DEFINE_list(
   "programs",
   [*programs.SEARCH],
-  f"Which of {', '.join(programs.NAMES)} to compile. Those of training take "
-  "minutes of a core each.",
+  f"Programs to compile, of {', '.join(programs.NAMES)}. Those of training "
+  "take minutes of a core each.",
 )
 _PLAN = flags.DEFINE_bool(
-  "plan", False, "Compile nothing: print the chip-hours of the rounds."
+  "plan", False, "Only print the rounds' chip-hours; compile nothing."
 )
 
 
 def rows(config: Config) -> Iterator[dict[str, Any]]:
-  """Compiles what the flags ask for, and yields a row for each program."""
+  """Compiles the programs of the flags, and yields a row for each."""
   model = programs.model_config(config.policy.path, config.policy.dtype)
   named = _PROGRAMS.value
   for where in [chips.parse(each) for each in _TOPOLOGY.value]:
@@ -49,7 +49,7 @@ def rows(config: Config) -> Iterator[dict[str, Any]]:
     training = [each for each in programs.TRAINING if each in named]
     logging.info("%s for %s", ", ".join(named), where.name)
     try:
-      # Training alone says nothing of what a search holds.
+      # Programs of training alone give no figures of a search.
       if search or not training:
         for row in report.search_rows(config, model, where, search):
           yield common | row
@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
   unknown = sorted(set(_PROGRAMS.value) - set(programs.NAMES))
   if unknown:
     raise ValueError(f"--programs: {unknown} are none of {programs.NAMES}")
-  # No device is used; libtpu would look for one.
+  # No device is used, and libtpu would look for one.
   jax.config.update("jax_platforms", "cpu")
   config = _CONFIG.value
   for row in [price(config)] if _PLAN.value else rows(config):

@@ -1,4 +1,4 @@
-"""Compiles programs for TPUs, without a TPU, and counts what a chip holds."""
+"""Compiles programs for TPUs, without a TPU, and counts their memory."""
 
 import dataclasses
 import os
@@ -12,27 +12,27 @@ import jax
 from rstar_jax.tools.aot.chips import Slice
 from rstar_jax.tools.aot.traffic import Moved, moved
 
-# Without these libtpu asks for the machine that it is on, and refuses to be
-# loaded by two processes.
+# Without these libtpu queries the machine's metadata, and refuses to be loaded
+# by two processes.
 _ENVIRONMENT = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-  """A compiled program, on one chip.
+  """The figures of a compiled program, per chip.
 
   Attributes:
-    arguments: bytes of the arrays that it is given.
-    outputs: bytes of its results, those written into arguments left out.
-    temporaries: bytes that it needs besides.
-    peak: bytes of arguments, outputs and temporaries at the time that most
-      are held. (Temporaries alone count what lies unused between them.)
+    arguments: bytes of its arguments.
+    outputs: bytes of its results, except those written into arguments.
+    temporaries: bytes of further memory.
+    peak: bytes of arguments, outputs and temporaries when most are allocated.
+      (`temporaries` includes gaps between them.)
     code: bytes of its instructions.
     seconds: wall time of the compiler.
-    cpu_seconds: of all its threads.
-    refused: HBM bytes of a program that the compiler refused because the chip
-      has fewer; all else is then 0.
-    moved: bytes that a run moves; None where they were not counted.
+    cpu_seconds: CPU time of the compiler's threads.
+    refused: HBM bytes that a program needs which the compiler refused, since
+      the chip has fewer; all other fields are then 0.
+    moved: bytes that a run moves; None if not counted.
   """
 
   arguments: float = 0.0
@@ -47,12 +47,12 @@ class Compiled:
 
   @property
   def own(self) -> float:
-    """Bytes of HBM while it runs, beside its arguments and its code."""
+    """Bytes of HBM while it runs, without its arguments and code."""
     return self.outputs + self.temporaries
 
 
 def devices(where: Slice) -> Sequence[Any]:
-  """Returns the devices of a slice that need not exist.
+  """Returns the devices of a slice, which need not exist.
 
   Raises:
     ValueError: libtpu is not installed.
@@ -82,14 +82,14 @@ def devices(where: Slice) -> Sequence[Any]:
 def compile_program(
   lowered: jax.stages.Lowered, turns: int | None = None
 ) -> Compiled:
-  """Compiles a program that was lowered for devices of `devices`.
+  """Compiles a program that was lowered for the devices of `devices`.
 
   Args:
     lowered: the program.
-    turns: of its loop whose number it computes; None counts no bytes.
+    turns: trip count of its loop with a computed count; None counts no bytes.
 
   Raises:
-    ValueError: what its kernels plan is too much for the scalar memory.
+    ValueError: its kernels need more scalar memory than there is.
   """
   began, cpu = time.perf_counter(), time.process_time()
   try:
@@ -122,7 +122,7 @@ def compile_program(
 
 
 def needed_bytes(message: str) -> float | None:
-  """Returns the HBM bytes that an error asks for, None for another error."""
+  """Returns the HBM bytes that an error names, None for another error."""
   if "RESOURCE_EXHAUSTED" not in message or "HBM" not in message:
     return None
   unit = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

@@ -1,9 +1,9 @@
-"""The cost of a step for a chip, from the model's sizes, and its time.
+"""The cost of a step on a chip, from the model's sizes, and its time.
 
-The one model of cost: the compile report, the plan and the simulator of a fleet
-(benchmarks/fleet.py) count with it. Letters: D model, N query heads, K
-key/value heads, H head, F MLP, V vocabulary, L layers, n chips that a product
-is cut over. Products count 2 FLOPs for each multiplication and addition.
+The compile report, the plan and the simulator of a fleet (benchmarks/fleet.py)
+all use this model of cost. Letters: D model, N query heads, K key/value heads,
+H head, F MLP, V vocabulary, L layers, n chips that a product is sharded over.
+Products count 2 FLOPs per multiply-add.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ from rstar_jax.training import next_token
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-  """Work of one chip.
+  """The work of one chip.
 
   Attributes:
-    flops: of matrix products.
-    bytes: to and from HBM. Activations are not counted, as if they never left
-      the chip.
-    wire: bytes that it sends to other chips of its slice.
-    between: bytes that it sends to other slices.
+    flops: FLOPs of matrix products.
+    bytes: bytes to and from HBM. Activations are not counted, as if they never
+      left the chip.
+    wire: bytes sent to other chips of its slice.
+    between: bytes sent to other slices.
   """
 
   flops: float = 0.0
@@ -43,7 +43,7 @@ class Work:
     )
 
   def parts(self, where: Slice) -> dict[str, float]:
-    """Returns seconds at the published peaks, of each resource."""
+    """Returns the seconds of each resource at its published peak."""
     found = {
       "compute": self.flops / where.chip.flops,
       "hbm": self.bytes / where.chip.hbm_rate,
@@ -54,10 +54,10 @@ class Work:
     return found
 
   def seconds(self, where: Slice) -> float:
-    """Returns seconds at the published peaks.
+    """Returns the seconds at the published peaks.
 
-    Products go on while weights arrive, but a layer's all-reduces wait for its
-    products, and the next products for them; and sums between slices come last.
+    Products overlap with reads of weights. A layer's all-reduces wait for its
+    products, and the next products for them; sums between slices come last.
     """
     parts = self.parts(where)
     return (
@@ -66,11 +66,11 @@ class Work:
 
 
 def layer_parameters(model: ModelConfig, *, held: bool = False) -> float:
-  """Counts the parameters of one layer's matrix products, of layers' mean.
+  """Counts the parameters of a layer's matrix products, averaged over layers.
 
   Args:
-    model: its layers.
-    held: whether all experts count, or those alone that a token goes through.
+    model: sizes of the layers.
+    held: whether all experts count, or only those that a token is routed to.
   """
   heads = [
     2 * layer.num_heads + (2 - layer.keys_as_values) * layer.num_kv_heads
@@ -82,13 +82,13 @@ def layer_parameters(model: ModelConfig, *, held: bool = False) -> float:
 
 
 def scored_width(model: ModelConfig) -> float:
-  """Returns the numbers of a token's queries, of layers' mean."""
+  """Returns the width of a token's queries, averaged over layers."""
   found = [layer.num_heads * layer.head_dim for layer in model.layers()]
   return sum(found) / len(found)
 
 
 def mlp_width(model: ModelConfig, *, held: bool = False) -> float:
-  """Returns F, or that of the experts together; see `layer_parameters`."""
+  """Returns F, summed over experts; see `layer_parameters`."""
   widths = []
   for layer in model.layers():
     of, width = layer.mixture, 0
@@ -106,7 +106,7 @@ def head_parameters(model: ModelConfig) -> int:
 
 
 def token_bytes(model: ModelConfig) -> int:
-  """Returns the bytes of one token's keys and values, in all layers."""
+  """Returns the bytes of a token's keys and values in all layers."""
   dim = -(-model.head_dim // LANES) * LANES
   heads = model.num_kv_heads * dim
   return 2 * model.num_layers * heads * _size(model.dtype)
@@ -122,18 +122,18 @@ def step(
   tensor: int = 1,
   int8: bool = False,
 ) -> Work:
-  """Counts one step of a data shard, on one of its chips.
+  """Counts the work of one step of a data shard, on one of its chips.
 
   Args:
-    model: with the dtypes that it is run with.
-    tokens: token slots; empty ones are multiplied too.
-    keys: tokens that are attended to, over all slots.
-    read: tokens whose keys and values are read, each page once for all slots
-      that share it.
-    sampled: slots that have logits.
+    model: sizes, and the dtypes of the run.
+    tokens: token slots, empty ones included.
+    keys: tokens attended to, summed over slots.
+    read: tokens whose keys and values are read; a page that slots share counts
+      once.
+    sampled: slots with logits.
     tensor: n.
-    int8: whether matrices have 8 bits. Products are of the model's dtype all
-      the same, and what converts the weights is not counted.
+    int8: whether matrices have 8 bits. Products are still in the model's dtype;
+      the conversion of weights is not counted.
   """
   size = 1 if int8 else _size(model.param_dtype)
   layers = model.num_layers
@@ -146,8 +146,8 @@ def step(
   weights = size * (layers * layer_parameters(model, held=True) + head)
   cut = tensor if model.num_kv_heads % tensor == 0 else 1
   held = token_bytes(model) * (read + tokens) / cut
-  # Sums of products in each layer, of attention and of the MLP; and of the
-  # rows of the embedding, which is cut by the vocabulary.
+  # All-reduces of each layer, after attention and after the MLP; and of the
+  # embedding's rows, which is sharded over the vocabulary.
   ring = 2 * (tensor - 1) / tensor
   sums = (2 * layers + 1) * tokens * model.embed_dim * _size(model.dtype)
   return Work(flops / tensor, (weights + logits) / tensor + held, ring * sums)
@@ -163,17 +163,17 @@ def update(
   tensor: int = 1,
   accumulate: int = 1,
 ) -> Work:
-  """Counts one update of a training, on one of the chips.
+  """Counts the work of one update of a training, on one of the chips.
 
   Args:
-    model: `remat` says what is computed again; any dtypes: masters, moments
-      and gradients are float32.
+    model: sizes; `remat` is what is recomputed. Master weights, moments and
+      gradients are float32, whatever its dtypes.
     rows: packed rows of the update.
-    length: tokens of each.
+    length: tokens of a row.
     head: whether there are logits.
-    chips: that share the rows and the state.
+    chips: number of chips that share the rows and the state.
     tensor: n.
-    accumulate: micro-batches.
+    accumulate: number of micro-batches.
   """
   layers, size = model.num_layers, _size(model.dtype)
   matrices = layers * layer_parameters(model, held=True)
@@ -181,7 +181,7 @@ def update(
   embeddings = 2 if head and not model.tied_embeddings else 1
   parameters = matrices + embeddings * head_parameters(model)
   flops = useful(model, rows=rows, length=length, head=head)
-  # Forwards, and twice as much backwards.
+  # A forward pass, and twice as much for the backward pass.
   passes = 4 if model.remat == "layer" else 3
   mlp = model.embed_dim * mlp_width(model)
   again = {
@@ -194,13 +194,14 @@ def update(
     flops += _attention(model, rows, length)
   if head and next_token.parts(length, model.vocab_size) > 1:
     flops += 2 * tokens * head_parameters(model)
-  # Masters, two moments and the gradient are read and written in float32. A
-  # micro-batch reads the weights in each pass, and adds to the gradient.
+  # Master weights, two moments and the gradient are read and written in
+  # float32. A micro-batch reads the weights in each pass, and adds to the
+  # gradient.
   state = 8 * 4 * parameters / chips
   part = parameters / tensor
   reads = accumulate * (passes * size * part + 8 * parameters / chips)
-  # A micro-batch gathers the weights of the other parts, forwards and
-  # backwards, and scatters the gradient; sums of products as in `step`.
+  # A micro-batch gathers the other shards' weights, in the forward and the
+  # backward pass, and scatters the gradient; all-reduces as in `step`.
   others = (chips - tensor) / chips
   gathered = accumulate * others * part * ((passes - 1) * size + 4)
   ring = 2 * (tensor - 1) / tensor
@@ -209,9 +210,9 @@ def update(
 
 
 def useful(model: ModelConfig, *, rows: int, length: int, head: bool) -> float:
-  """Counts the FLOPs of an update without those of what is computed again.
+  """Counts the FLOPs of an update without recomputation.
 
-  Of attention, those of one sequence a row: less where rows have several.
+  Attention counts one sequence per row; rows with several need less.
   """
   matrices = model.num_layers * layer_parameters(model)
   matrices += head_parameters(model) if head else 0

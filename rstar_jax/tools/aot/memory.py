@@ -1,10 +1,9 @@
-"""The memory of a chip, by sizes alone: seconds, and no compiler.
+"""Estimates the memory of a chip from sizes, in seconds, without a compiler.
 
-Of a search, weights and pages are exact, and the temporaries an estimate. Of a
-training the state is exact, and the rest counted from what a backward pass
-keeps; `tests/tools/aot/memory_test.py` holds the sum to what libtpu's compiler
-said of whole programs (docs/results/training_aot.jsonl). Letters as in
-`cost.py`.
+For a search, weights and pages are exact, and temporaries an estimate. For a
+training, the state is exact, and the rest is counted from what a backward pass
+keeps; `tests/tools/aot/memory_test.py` compares the sum with libtpu's figures
+for whole programs (docs/results/training_aot.jsonl). Letters as in `cost.py`.
 """
 
 import dataclasses
@@ -18,23 +17,23 @@ from rstar_jax.tools.aot import cost, programs, report
 from rstar_jax.tools.aot.programs import bytes_of
 from rstar_jax.training import next_token, state
 
-# How far the sums are from the compiler's, as a share of them.
+# Largest relative error of the sums against the compiler's.
 MARGIN = 0.1
-# Logits of float32 that a step which samples holds at once, as compiled.
+# Copies of float32 logits that a compiled sampling step holds at once.
 _LOGITS = 4
-# Code of a run's search; of a training.
+# Bytes of code of a search's programs, and of a training's.
 _SEARCH_CODE, _TRAINING_CODE = 40 * 2**20, 110 * 2**20
-# What XLA keeps beyond `elementwise`, where nothing says what to compute again.
+# Factor over `elementwise` of what XLA keeps without rematerialisation.
 _NONE = 1.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-  """Bytes of a training.
+  """The memory of a training, in bytes.
 
   Attributes:
-    chip: that a chip holds at the peak.
-    state: of a checkpoint, over all chips once.
+    chip: peak on one chip.
+    state: of a checkpoint, all chips together.
   """
 
   chip: float
@@ -44,15 +43,15 @@ class Training:
 def search(
   model: ModelConfig, config: Config, mesh: AbstractMesh
 ) -> report.Held:
-  """Returns what a chip holds in a search.
+  """Returns the memory of a chip in a search.
 
   Args:
     model: of the policy and the PPM, with the dtypes of the search.
     config: of the run.
     mesh: of one host's chips.
 
-  Raises:
-    ValueError: the number of pages is left to the engines.
+    Raises:
+      ValueError: the config leaves the number of pages to the engines.
   """
   sizes = programs.sizes_of(config, sharding.row_shards(mesh))
   rows = sizes.rows / sharding.row_shards(mesh)
@@ -66,11 +65,11 @@ def search(
 def training(
   name: str, model: ModelConfig, config: Config, mesh: AbstractMesh
 ) -> Training:
-  """Returns what a training holds.
+  """Returns the memory of a training.
 
   Args:
-    name: of `programs.TRAINING`.
-    model: its dtype is that of the activations; masters are float32.
+    name: one of `programs.TRAINING`.
+    model: its dtype is that of activations; master weights are float32.
     config: of the run.
     mesh: of all chips.
   """
@@ -80,28 +79,28 @@ def training(
   begun, trained, frozen = _state(model, head, of, mesh)
   one = AbstractMesh((1,) * len(sharding.AXES), sharding.AXES)
   size = 2 if model.dtype == "bfloat16" else 4
-  # The gradients' sum; and of the weights, as they are multiplied with.
+  # The summed gradients, and copies of the weights in the compute dtype.
   held = begun + trained + frozen
   held += size / 4 * (0 if of.lora_rank else trained)
   tensor = mesh.shape["tensor"]
   tokens = of.batch_size / (shards * of.accumulate) * of.length
   kept = tokens * size * _kept(model, of.remat, tensor)
-  # While it is computed, all of a layer is there.
+  # While a layer is computed, all its activations are kept.
   layer = tokens * size * _kept(model, "elementwise", tensor)
   if mixture := model.experts():
-    # Rows of pairs, what goes in and comes out and their gradients, in float32
-    # too.
+    # Rows of (token, expert) pairs: inputs, outputs and their gradients, in
+    # float32 too.
     pairs = tokens * mixture.chosen
     layer += 4 * (size + 4) * pairs * model.embed_dim
   vocabulary = model.vocab_size * model.embed_dim / tensor
-  # The embedding is gathered in float32 for lookups.
+  # Lookups gather the embedding in float32.
   ends = 4 * vocabulary
   if head == "lm":
     parts = next_token.parts(of.length, model.vocab_size)
-    # The head too, with its gradient; and logits of a part, with theirs.
+    # The head too, with its gradient; and a part's logits, with theirs.
     ends += (size + 4) * vocabulary
     ends += 3 * 4 * tokens / parts * model.vocab_size / tensor
-  # Sums between slices are as much code again.
+  # Sums between slices double the code.
   code = _TRAINING_CODE * (2 if mesh.shape["data"] > 1 else 1)
   return Training(
     held + model.num_layers * kept + layer + ends + code,
@@ -112,10 +111,10 @@ def training(
 def _state(
   model: ModelConfig, head: str, of: TrainConfig, mesh: AbstractMesh
 ) -> tuple[float, float, float]:
-  """Returns bytes on a chip of the state, of what is trained, and what is not.
+  """Returns bytes per chip of the state, and of trained and frozen weights.
 
-  Periods are alike, so that one and two say what all have: to trace a deep
-  model takes seconds.
+  Periods of layers are alike, so models of one and two periods give the size of
+  all: tracing a deep model takes seconds.
   """
   tx = state.optimizer(of, num_steps=1000)
   found = []
@@ -131,11 +130,11 @@ def _state(
 
 
 def _kept(model: ModelConfig, remat: str, tensor: int) -> float:
-  """Counts the numbers that a layer keeps of a token for the backward pass."""
+  """Counts the numbers per token that a layer keeps for the backward pass."""
   residual = model.embed_dim
   n, k, h = model.num_heads, model.num_kv_heads, model.head_dim
   attention = residual + (2 * n + 2 * k) * h / tensor
-  # Each part of the tensor axis has room for all pairs of tokens and experts.
+  # Each shard of the tensor axis has room for all (token, expert) pairs.
   cut = 1 if model.experts() else tensor
   mlp = 2 * cost.mlp_width(model) / cut
   return {

@@ -1,4 +1,4 @@
-"""Prices a reproduction of the paper: tokens of each stage, and chip-hours.
+"""Prices a reproduction of the paper, in tokens and chip-hours per stage.
 
 Tokens follow from a config's rounds, the paper's sizes (arXiv 2501.04519) and
 guesses, all in `Assumptions`. Seconds are those of `cost.py`, as in the
@@ -17,8 +17,8 @@ from rstar_jax.tools.aot import cost, programs
 from rstar_jax.tools.aot.chips import Slice
 from rstar_jax.tools.aot.cost import Work
 
-# The paper's hours by round (appendix A.1): days of wall clock times GPUs, with
-# 14 days for "about two weeks". Training is not told apart.
+# The paper's GPU-hours by round (appendix A.1): days of wall time times GPUs,
+# with 14 days for "about two weeks". Training is not listed separately.
 PAPER_GPU_HOURS = (
   ("14 days x 80 H100-80G, a 236B model", 14 * 24 * 80),
   ("3 days x 60 A100-40G", 3 * 24 * 60),
@@ -52,8 +52,9 @@ class Assumptions:
       for 16 rollouts, in the released code's tree with solutions of 6 steps.
     calls_ppm: expansions per rollout under the PPM's Q-values: 71 for 16.
     unsolved: share of the problems unsolved after the first rollouts of each
-      round; what the round before left unsolved (table 2), none for round 1.
-    later: share of those still unsolved after each attempt at extra rollouts.
+      round: what the last round left unsolved (table 2), none for round 1.
+    later: share of these that is still unsolved after each attempt at extra
+      rollouts.
     kept: solutions per solved problem in the SFT data (section 3.4.1).
     solved: share of the problems solved after each round (table 2).
     sft_epochs: epochs of SFT (appendix A.1).
@@ -61,13 +62,13 @@ class Assumptions:
     paired_steps: steps of such a problem that have pairs.
     pairs_per_step: pairs of each: 2 preferred x 2 others (section 3.3).
     ppm_epochs: epochs of the PPM's training (appendix A.1).
-    test_trajectories: of a search per test problem after each round (table 6);
-      samples for as many tokens stand beside them.
-    efficiency: share of the published peaks' speed that programs reach.
-    call_seconds: of the host, beyond that, for each call of a program.
-    useful: share of the token slots that compute what is needed.
-    scored: share of the sampled tokens that the PPM scores; programs that
-      failed, and steps that a node had before, are not.
+    test_trajectories: trajectories of a search per test problem after each
+      round (table 6); samples for as many tokens are added.
+    efficiency: share of the published peaks that programs reach.
+    call_seconds: further seconds of the host per call of a program.
+    useful: share of token slots whose result is needed.
+    scored: share of the sampled tokens that the PPM scores; failed programs and
+      repeated steps are not scored.
   """
 
   problems: int = 747_000
@@ -93,21 +94,21 @@ class Assumptions:
 
   @property
   def path(self) -> float:
-    """Tokens before a candidate, on average."""
+    """The mean number of tokens before a candidate."""
     return self.prompt_tokens + self.steps / 2 * self.step_tokens
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """The tokens of one stage of a round.
+  """The tokens of a stage of a round.
 
   Attributes:
     stage: "search", "sft", "ppm" or "test".
     round: from 1.
     generated: tokens that the policy samples.
-    prefilled: tokens of prompts that the policy and the PPM read besides.
+    prefilled: tokens of prompts that the policy and the PPM prefill.
     scored: tokens that the PPM scores.
-    trained: tokens of the training batches, all epochs.
+    trained: tokens of training batches, over all epochs.
   """
 
   stage: str
@@ -132,8 +133,8 @@ def stages(rounds: Sequence[RoundConfig], a: Assumptions) -> list[Stage]:
     guided = one.annotation == "ppm"
     calls = rollouts * (a.calls_ppm if guided else a.calls_terminal)
     generated = calls * one.candidates * a.step_tokens
-    # What was sampled or scored stays in pages: only prompts are read besides,
-    # by each of the models once for a tree.
+    # Sampled and scored tokens stay in pages, so only prompts are prefilled,
+    # once per tree by each model.
     prompts = a.problems * one.trees * a.prompt_tokens
     rows = a.problems * _of_round(a.solved, number) * a.kept * a.sft_epochs
     sft = rows * (a.prompt_tokens + a.steps * a.step_tokens)
@@ -167,11 +168,11 @@ def step_of(
   """Returns the token slots of a step, and its work on one chip.
 
   Args:
-    name: of `programs.NAMES`; an update is one step.
+    name: one of `programs.NAMES`; an update is one step.
     model: of the policy and the PPM.
     config: of the run; candidates are those of its largest round.
-    shape: of the program's mesh, by axis.
-    a: assumptions, of the paths' lengths.
+    shape: sizes of the program's mesh, by axis.
+    a: assumptions on the lengths of paths.
   """
   tensor = shape["tensor"]
   shards = shape["data"] * shape["fsdp"]
@@ -223,10 +224,10 @@ def rates(
     a: assumptions.
 
   Returns:
-    By name, of `programs.NAMES`.
+    Rates by program, a key of `programs.NAMES`.
 
   Raises:
-    ValueError: a mesh that the slice or a host of it does not make.
+    ValueError: the slice, or a host of it, cannot form the mesh.
   """
   result = {}
   for name in programs.NAMES:
@@ -245,7 +246,7 @@ def rates(
 
 
 def chip_hours(stage: Stage, rates: Mapping[str, float]) -> float:
-  """Returns the chip-hours of a stage, of `stages`, at rates of `rates`."""
+  """Returns the chip-hours of a stage at the rates of `rates`."""
   seconds = stage.generated / rates["decode"]
   seconds += stage.prefilled / rates["prefill"]
   seconds += stage.scored / rates["score"]
@@ -259,11 +260,11 @@ def table(
   rates: Mapping[str, Mapping[str, float]],
   a: Assumptions,
 ) -> dict[str, Any]:
-  """Makes the whole plan, fit for JSON.
+  """Makes the whole plan, JSON-able.
 
   Args:
     rounds: of a config.
-    rates: by topology, those of `rates`.
+    rates: topology -> `rates` of it.
     a: assumptions.
   """
   found = stages(rounds, a)
@@ -291,12 +292,12 @@ def table(
 
 
 def significant(value: float) -> float:
-  """Keeps four significant digits of a number, so that a line can be read."""
+  """Rounds a number to four significant digits, for readable lines."""
   return float(f"{value:.4g}")
 
 
 def _rollouts(one: RoundConfig, unsolved: float, a: Assumptions) -> float:
-  """Returns a problem's rollouts in a round, on average."""
+  """Returns the mean number of rollouts per problem in a round."""
   total = one.rollouts * one.trees
   for extra in one.extra_rollouts:
     total += unsolved * extra
@@ -309,7 +310,7 @@ def _of_round(values: Sequence[float], number: int) -> float:
 
 
 def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
-  """Keeps four significant digits of the floats."""
+  """Rounds floats to four significant digits."""
   return {
     name: significant(value) if isinstance(value, float) else value
     for name, value in values.items()

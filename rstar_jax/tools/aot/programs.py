@@ -1,7 +1,6 @@
 """The device programs of a run, on abstract arrays of the run's shapes.
 
-Each is the function that an engine or a trainer jits, not a copy, with all its
-layers.
+Each is the very function that an engine or a trainer jits, with all its layers.
 """
 
 import dataclasses
@@ -30,25 +29,25 @@ from rstar_jax.models.paged_attention import Kind, PagedAttention
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.training import lora, ppm, reinforce, sft, state
 
-# Of a search: the policy samples, in all slots or where few have something to
-# do, and reads prefixes; the PPM scores.
+# Programs of a search: the policy samples, in all slots or in a few, and
+# prefills; the PPM scores.
 SEARCH = ("decode", "few", "prefill", "score")
 TRAINING = ("sft", "ppm", "reinforce")
-# Micro-batches of an update of reinforcement, which has as many as it needs.
+# Assumed micro-batches of an update by reinforcement, which vary in a run.
 _PARTS = 4
 NAMES = (*SEARCH, *TRAINING)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-  """Sizes of a search's programs on one host; see `PagedModel`.
+  """The sizes of a search's programs on one host; see `PagedModel`.
 
   Attributes:
-    rows: token slots of a step that samples.
-    few: those where few have something to do.
-    steps: steps of a call that samples.
-    slots: token slots of a call that reads.
-    paths: paths of such a call.
+    rows: token slots of a sampling step.
+    few: token slots of a sampling step when few rows are active.
+    steps: steps of a sampling call.
+    slots: token slots of a prefill call.
+    paths: paths of a prefill call.
     width: pages of the policy's longest path.
     scored: pages of the PPM's longest path.
     pages: pages of each model in each data shard.
@@ -72,7 +71,7 @@ def model_config(path: str, dtype: str) -> ModelConfig:
     dtype: of parameters and activations.
 
   Raises:
-    ValueError: neither is known.
+    ValueError: there is neither.
   """
   file = pathlib.Path(path) / "config.json"
   if file.is_file():
@@ -89,7 +88,7 @@ def model_config(path: str, dtype: str) -> ModelConfig:
 
 
 def sizes_of(config: Config, shards: int) -> Sizes:
-  """Returns the sizes that the engines of a TPU host take from a config.
+  """Returns the sizes of the engines on a TPU host, by a config.
 
   Args:
     config: of the run.
@@ -121,16 +120,16 @@ def sizes_of(config: Config, shards: int) -> Sizes:
 
 @dataclasses.dataclass(frozen=True)
 class DeviceProgram:
-  """One program, ready to be lowered.
+  """A program, ready to be lowered.
 
   Attributes:
-    name: of `NAMES`.
+    name: one of `NAMES`.
     run: a pure function.
     arguments: trees of ShapeDtypeStructs with shardings.
-    donated: which arguments it may write into.
+    donated: indices of donated arguments.
     mesh: mesh to trace in; the search has none.
-    results: shardings of its results; None leaves them to the compiler.
-    options: of the compiler.
+    results: shardings of the results; None leaves them to the compiler.
+    options: options of the compiler.
   """
 
   name: str
@@ -142,7 +141,7 @@ class DeviceProgram:
   options: dict[str, str] = dataclasses.field(default_factory=dict)
 
   def lower(self) -> jax.stages.Lowered:
-    """Traces it for the devices of its arguments."""
+    """Lowers the program for the devices of its arguments."""
     places = {"out_shardings": self.results} if self.results else {}
     run = jax.jit(
       self.run,
@@ -253,7 +252,7 @@ def training_program(
     if name == "reinforce" and config.reinforce.kl:
       floats |= {"reference": (length,)}
   else:
-    # Pairs that share no prefix with each other: as many rows as there can be.
+    # Pairs without shared prefixes, which need the most rows.
     ints |= {"last": (1, 2)}
     floats = {"weight": (1,), "target": (1,)}
   batch = {
@@ -263,7 +262,7 @@ def training_program(
   }
   options: dict[str, Any] = {}
   if mesh.size > 1:
-    # As `training/loop.py` has it: the state stays where it is.
+    # As in `training/loop.py`: the state keeps its sharding.
     stay = jax.tree.map(lambda one: one.sharding, begun)
     everywhere = NamedSharding(mesh, PartitionSpec())
     options = {"mesh": mesh, "results": (stay, everywhere)}
@@ -272,7 +271,7 @@ def training_program(
 
 
 def head_of(name: str, config: Config) -> str:
-  """Returns the head of the model that a training is of."""
+  """Returns the head of a training's model."""
   return config.ppm_head if name == "ppm" else "lm"
 
 
@@ -283,12 +282,12 @@ def training_state(
   tx: optax.GradientTransformation,
   mesh: Mesh | AbstractMesh,
 ) -> tuple[state.TrainState, tuple[Any, ...]]:
-  """Returns the abstract state of a training, and what LoRA leaves as it is.
+  """Returns the abstract state of a training, and the frozen parameters.
 
   Args:
-    model: its parameters' dtype is that of the masters.
+    model: the dtype of its parameters is the master weights'.
     head: of the model.
-    training: LoRA, and whether there is an average.
+    training: its LoRA and averaging are used.
     tx: the optimiser.
     mesh: of all chips.
   """
@@ -298,7 +297,7 @@ def training_state(
     params, kept = jax.eval_shape(
       lambda params: lora.begin(params, training, seed=0), params
     )
-    # As `training/loop.py` has it.
+    # As in `training/loop.py`.
     kept = jax.eval_shape(
       lambda kept: jax.tree.map(lambda x: x.astype(model.dtype), kept), kept
     )
@@ -316,8 +315,8 @@ def training_state(
 def training_of(name: str, config: Config, shards: int) -> TrainConfig:
   """Returns the config of a training.
 
-  Reinforcement has its batch's rows at once, and as many micro-batches as its
-  tokens need: here it has four.
+  In reinforcement a micro-batch has `batch_size` rows, and the number of
+  micro-batches depends on the tokens: here it is four.
 
   Args:
     name: of `TRAINING`.
@@ -339,7 +338,7 @@ def array(
   dtype: Any = jnp.int32,
   *axes: Any,
 ) -> jax.ShapeDtypeStruct:
-  """Returns an abstract array; without axes every device has all of it."""
+  """Returns an abstract array; without axes it is replicated."""
   place = NamedSharding(mesh, PartitionSpec(*axes))
   return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
 
@@ -352,9 +351,9 @@ def placed(of: Any, place: NamedSharding) -> jax.ShapeDtypeStruct:
 def stacked_shapes(
   model: ModelConfig, head: str, mesh: Mesh, weights: str = "float"
 ) -> tuple[nnx.GraphDef, Any]:
-  """Returns what a `PagedModel` makes of a model: definition and shapes."""
+  """Returns a `PagedModel`'s graph definition and shapes for a model."""
   turns, rest = divmod(model.num_layers, model.period)
-  # As `step.stacked` does: whole periods, if there are several.
+  # As in `step.stacked`: whole periods, if there are several.
   count = model.period + rest if turns > 1 else model.num_layers
   scanned = {
     f"['layers'][{i}]" for i in range(model.period if turns > 1 else 0)
@@ -402,21 +401,21 @@ def pages_shapes(model: ModelConfig, config: Config, mesh: Mesh) -> Any:
 
 
 def _kind(config: Config) -> Kind:
-  """Returns what computes attention on a TPU."""
+  """Returns the implementation of attention on a TPU."""
   kind = config.engine.kernels
   return "pallas" if kind == "auto" else kind
 
 
 @functools.lru_cache(maxsize=16)
 def _shapes(model: ModelConfig, head: str) -> tuple[nnx.GraphDef, Any]:
-  """Traces a module's constructor, which takes seconds for a deep one."""
+  """Traces a module's constructor, which takes seconds for a deep model."""
   return nnx.split(
     nnx.eval_shape(lambda: Transformer(model, head=head, rngs=nnx.Rngs(0)))
   )
 
 
 def _placed(params: Any, mesh: Mesh | AbstractMesh) -> Any:
-  """Returns abstract parameters on their devices."""
+  """Returns abstract parameters with their shardings."""
   return jax.tree.map(placed, params, sharding.shardings(params, mesh))
 
 

@@ -1,4 +1,4 @@
-"""The command's rows: what programs take, against what the chips have."""
+"""The command's rows: the needs of programs against the chips' resources."""
 
 import dataclasses
 import math
@@ -22,12 +22,12 @@ _MIB, _GIB = 2**20, 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-  """Bytes of a search on one chip.
+  """The memory of a search on one chip, in bytes.
 
   Attributes:
-    policy, value: parameters.
-    pages: of both models.
-    temporaries: of the program that needs most of them.
+    policy, value: parameters of both models.
+    pages: pages of both models.
+    temporaries: of the program with the most.
     code: of all programs.
   """
 
@@ -49,16 +49,16 @@ class Held:
 def search_rows(
   config: Config, model: ModelConfig, where: Slice, names: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-  """Compiles programs of the search for a host; adds up what a chip holds.
+  """Compiles programs of the search for a host; adds up a chip's memory.
 
   Args:
     config: of the run.
     model: of the policy and the PPM.
     where: the slice.
-    names: of `programs.SEARCH`; without any, no compiler is needed.
+    names: a part of `programs.SEARCH`; without any, no compiler is needed.
 
   Yields:
-    A row for each program, then one of all together, named "search".
+    A row for each program, then a row "search" for all together.
   """
   host = where.host
   if names:
@@ -92,7 +92,7 @@ def search_rows(
   refused = max((each.refused for each in found.values()), default=0.0)
   row |= _fit(max(held.total, refused), has)
   if row["fits"]:
-    # How far `engine.pages` can go.
+    # The largest `engine.pages` that fits.
     row["most_pages"] = _most_pages(held, config.engine.pages, has)
   else:
     row["knobs"] = search_knobs(held, found, config, sizes, has)
@@ -105,7 +105,7 @@ def held_by(
   mesh: Mesh | AbstractMesh,
   found: Mapping[str, Compiled],
 ) -> Held:
-  """Adds up what a chip holds in a search, both models and their programs.
+  """Adds up a chip's memory in a search: both models and their programs.
 
   Args:
     model: of the policy and the PPM.
@@ -138,19 +138,20 @@ def search_knobs(
   """Returns estimates of settings, each of which alone would fit.
 
   Args:
-    held: what a chip holds.
-    found: the compiled programs; one that was refused has no temporaries here.
+    held: the memory of a chip.
+    found: the compiled programs; a refused one counts without temporaries.
     config: of the run.
     sizes: of the programs.
-    has: bytes of a chip.
+    has: bytes of a chip's HBM.
 
   Returns:
-    "pages", and "rows" or "prefill_tokens" where a program's temporaries are
-    enough; where none does, "tensor", the factor on the mesh's tensor axis.
+    "pages", and "rows" or "prefill_tokens" where reducing a program's
+    temporaries is enough; if nothing is, "tensor", the factor on the mesh's
+    tensor axis.
   """
   over, result = held.total - has, {}
   pages = _most_pages(held, config.engine.pages, has)
-  # A path and a step of each candidate have to be there.
+  # A path and a step of each candidate must fit.
   if pages >= 2 * sizes.width:
     result["pages"] = pages
   for name, each in found.items():
@@ -167,13 +168,13 @@ def search_knobs(
 def training_row(
   config: Config, model: ModelConfig, where: Slice, name: str
 ) -> dict[str, Any]:
-  """Compiles the update of a training, on a whole slice.
+  """Compiles the update of a training for a whole slice.
 
   Args:
     config: of the run.
     model: of the policy and the PPM.
     where: the slice.
-    name: of `programs.TRAINING`.
+    name: one of `programs.TRAINING`.
   """
   mesh = mesh_of(config.train_mesh, where, "train_mesh")
   training = programs.training_of(name, config, sharding.row_shards(mesh))
@@ -190,7 +191,7 @@ def training_row(
     | _work(name, model, config, mesh, where, found.moved)
   )
   if found.moved is not None:
-    # Of the peak, were nothing to take time but the slowest resource.
+    # The share of the peak if only the slowest resource took time.
     needed = cost.useful(
       model,
       rows=training.batch_size,
@@ -227,15 +228,16 @@ def training_knobs(
 
   Args:
     batch_size: rows of an update.
-    accumulate: the present number of micro-batches.
-    parts: devices that hold different rows; each takes at least one at once.
-    fixed: bytes on a chip of the state, the batch and the gradients' sum.
-    needs: bytes on a chip, in all.
-    has: bytes of a chip.
+    accumulate: the config's number of micro-batches.
+    parts: number of devices with different rows; each takes at least one row at
+      a time.
+    fixed: bytes per chip of the state, the batch and the summed gradients.
+    needs: bytes per chip in all.
+    has: bytes of a chip's HBM.
 
   Returns:
-    "accumulate", if that can help; else "times_chips", the factor on the chips
-    that share the state.
+    "accumulate", if that can help; else "times_chips", the factor on the number
+    of chips that share the state.
   """
   growing = (needs - fixed) * accumulate
   for count in range(accumulate + 1, batch_size // parts + 1):
@@ -250,17 +252,17 @@ def mesh_of(config: MeshConfig, where: Slice, name: str) -> Mesh:
   """Returns the mesh of a run on a slice.
 
   Args:
-    config: `search_mesh`, for the chips of a host, or `train_mesh`, for all.
+    config: `search_mesh`, for a host's chips, or `train_mesh`, for all.
     where: the slice, or its host.
-    name: of the field, for errors.
+    name: the config field, for error messages.
 
   Raises:
-    ValueError: the mesh cannot be made of so many chips, or libtpu is not
+    ValueError: that many chips cannot form the mesh, or libtpu is not
       installed.
   """
   devices = compiler.devices(where)
   mesh = sharding.mesh_over(config, devices, f"config.{name}")
-  # A run on one device has no mesh, but arrays here must have a sharding.
+  # A run on one device has no mesh, but arrays here need a sharding.
   return mesh or sharding.make_mesh(MeshConfig(data=1), devices)
 
 
@@ -285,9 +287,9 @@ def _work(
   where: Slice,
   moved: Moved | None = None,
 ) -> dict[str, Any]:
-  """Returns what a step costs a chip, of paths as long as the plan assumes.
+  """Returns a step's cost on a chip, with the plan's lengths of paths.
 
-  Bytes are those of `moved`, if they were counted.
+  Bytes are those of `moved`, if given.
   """
   tokens, work = plan.step_of(
     name, model, config, dict(mesh.shape), plan.Assumptions()
@@ -318,7 +320,7 @@ def _fit(needs: float, has: float) -> dict[str, Any]:
 
 
 def _most_pages(held: Held, pages: int, has: float) -> int:
-  """Returns how many pages fit."""
+  """Returns the most pages that fit."""
   room = has - (held.total - held.pages)
   return max(0, math.floor(pages * room / held.pages))
 

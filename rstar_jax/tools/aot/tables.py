@@ -1,4 +1,4 @@
-"""Rows of the command as the tables of docs/results.
+"""Formats the command's rows as the tables of docs/results.
 
 python -m rstar_jax.tools.aot.tables docs/results/aot.jsonl
 python -m rstar_jax.tools.aot.tables docs/results/training_aot.jsonl
@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 
 def searches(rows: Sequence[Row]) -> str:
-  """Returns a table of what a chip holds in a search, as Markdown."""
+  """Returns a Markdown table of a chip's memory in a search."""
   head = (
     "model slice mesh rows prefill_tokens pages weights KV temporaries code "
     "together chip fits programs code,_MiB CPU-s"
@@ -47,7 +47,7 @@ def searches(rows: Sequence[Row]) -> str:
 
 
 def steps(rows: Sequence[Row]) -> str:
-  """Returns a table of compiled programs and their steps, as Markdown."""
+  """Returns a Markdown table of compiled programs and their steps."""
   head = (
     "model slice program tokens temporaries,_GiB code,_MiB CPU-s GFLOP "
     "HBM,_GB sent,_MB compute,_ms HBM,_ms ICI,_ms tokens/s_a_chip"
@@ -75,7 +75,7 @@ def steps(rows: Sequence[Row]) -> str:
 
 
 def trainings(rows: Sequence[Row]) -> str:
-  """Returns a table of updates: what a chip holds, and what bounds it."""
+  """Returns a Markdown table of updates: memory, and the limiting resource."""
   head = (
     "model slice program remat micro-batches HBM,_GiB chip,_GiB code,_MiB "
     "CPU-s PFLOP HBM,_TB sent,_TB compute,_s HBM,_s ICI,_s DCN,_s "
@@ -128,7 +128,7 @@ def _table(
 
 
 def main(arguments: Sequence[str]) -> None:
-  """Prints the tables of files of rows, as the command printed them."""
+  """Prints the tables of files that hold the command's rows."""
   parser = argparse.ArgumentParser(
     prog="python -m rstar_jax.tools.aot.tables",
     description="Prints rows of python -m rstar_jax.tools.aot as tables.",

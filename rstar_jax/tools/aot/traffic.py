@@ -1,10 +1,10 @@
-"""Counts what a compiled program moves, from its text, loops as often as run.
+"""Counts the bytes that a compiled program moves, from its HLO text.
 
 The compiler's `cost_analysis` counts the body of a loop once, and training is
-loops within loops: micro-batches, layers, parts of the logits. Here each
-instruction that is not inside of a fusion reads its operands from HBM and
-writes its results there, but for what the compiler placed in the chip's fast
-memory, slices of larger arrays, and arrays that are passed on in place.
+nested loops: micro-batches, layers, parts of the logits. Here the body counts
+as often as it runs. Each instruction outside of a fusion reads its operands
+from HBM and writes its results there, except for arrays in the chip's fast
+memory, slices of larger arrays, and arrays that are updated in place.
 """
 
 import collections
@@ -18,7 +18,7 @@ _BYTES |= {"f32": 4, "s32": 4, "u32": 4, "f64": 8, "s64": 8, "u64": 8}
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](?:\{([^}]*)\})?")
 _LINE = re.compile(r"\s+(ROOT )?%([\w.\-]+) = (.*)$")
 _HEAD = re.compile(r"(?:ENTRY )?%([\w.\-]+) \(.*\{$")
-# They move nothing, or what another instruction was counted for.
+# Instructions that move nothing, or bytes that another one counts.
 _FREE = set(
   "parameter constant tuple get-tuple-element bitcast iota after-all "
   "partition-id replica-id copy-done slice-done optimization-barrier "
@@ -37,12 +37,12 @@ _SENT = {
 
 @dataclasses.dataclass(frozen=True)
 class Moved:
-  """Bytes of one chip.
+  """Bytes moved by one chip.
 
   Attributes:
     hbm: to and from HBM.
-    wire: sent to other chips of the slice.
-    between: sent to other slices, over the data centre's network.
+    wire: to other chips of the slice.
+    between: to other slices, over the data centre's network.
   """
 
   hbm: float = 0.0
@@ -62,7 +62,7 @@ class Moved:
 
 @dataclasses.dataclass(frozen=True)
 class _Instruction:
-  """One line: `name = shape kind(operands), rest`."""
+  """A line of HLO: `name = shape kind(operands), rest`."""
 
   name: str
   shape: str
@@ -85,15 +85,15 @@ def moved(text: str, turns: int) -> Moved:
   """Counts the bytes of one run of a program.
 
   Args:
-    text: of a compiled program.
-    turns: of a loop whose number the program computes.
+    text: HLO text of a compiled program.
+    turns: trip count of the loop whose count the program computes.
   """
   program, entry = _parsed(text)
   return _Counter(program, turns).of(entry)
 
 
 def _parsed(text: str) -> tuple[dict[str, dict[str, _Instruction]], str]:
-  """Returns the instructions of all computations, and the first one's name."""
+  """Returns all computations' instructions, and the entry's name."""
   program: dict[str, dict[str, _Instruction]] = {}
   entry, current = "", ""
   for line in text.splitlines():
@@ -119,7 +119,7 @@ def _instruction(name: str, text: str, root: bool) -> _Instruction:
 
 
 def _split(text: str) -> tuple[str, str]:
-  """Splits off what comes first: one word, or all within parentheses."""
+  """Splits off the first word, or the first parenthesised part."""
   if not text.startswith("("):
     word, _, rest = text.partition(" ")
     return word, rest
@@ -132,7 +132,7 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _arrays(shape: str, everywhere: bool = False) -> list[float]:
-  """Returns the bytes of a shape's arrays; 0 outside of HBM."""
+  """Returns the bytes of a shape's arrays; arrays outside HBM count 0."""
   found = []
   for dtype, sizes, layout in _ARRAY.findall(shape):
     size = _BYTES.get(dtype, 0) * math.prod(
@@ -143,7 +143,7 @@ def _arrays(shape: str, everywhere: bool = False) -> list[float]:
 
 
 class _Counter:
-  """Counts computations, each once."""
+  """Counts the bytes of computations, with a cache."""
 
   def __init__(self, program, turns: int):
     self._program, self._turns = program, turns
@@ -174,7 +174,7 @@ class _Counter:
     return total
 
   def _trips(self, loop: _Instruction) -> int:
-    """Returns how often a loop runs: what its condition compares with."""
+    """Returns a loop's trip count, the constant in its condition."""
     condition = self._program[loop.calls("condition")].values()
     numbers = [
       int(found.group(1))
@@ -190,9 +190,9 @@ class _Counter:
 
     Args:
       each: the instruction.
-      seen: channels counted; an asynchronous one has an instruction in each of
-        the fusions beside which it goes on.
-      scattered: whether results of a sum are cut up at once.
+      seen: channels counted already; an asynchronous collective has an
+        instruction in each fusion that it overlaps with.
+      scattered: whether the result of a sum is scattered immediately.
     """
     kind = each.kind.removesuffix("-start")
     if kind == "fusion":
@@ -212,10 +212,10 @@ class _Counter:
     return sent / 2 if kind == "all-reduce" and scattered else sent
 
   def _between(self, each: _Instruction) -> float:
-    """Returns the bytes that an instruction gives to the host to send."""
+    """Returns the bytes that an instruction sends via the host."""
     if each.kind != "send" or "is_host_transfer=true" not in each.rest:
       return 0.0
-    # (what is sent, context, token).
+    # (sent array, context, token).
     return _arrays(each.shape, everywhere=True)[0]
 
   def _hbm(self, each: _Instruction, body: dict[str, _Instruction]) -> float:
@@ -239,14 +239,14 @@ class _Counter:
       inside = self._program[each.calls("calls")]
       self._only_slices(inside, reads)
       self._in_place(inside, reads, writes)
-      # Arrays that are passed on: {output}: (operand, {}).
+      # Aliased arrays: {output}: (operand, {}).
       passed = each.rest.partition("output_to_operand_aliasing=")[2]
       for out, operand in re.findall(r"\{(\d*)\}: \((\d+), \{\}", passed):
         writes[int(out or 0)] = reads[int(operand)] = 0
     return sum(reads) + sum(writes)
 
   def _only_slices(self, inside, reads: list[float]) -> None:
-    """Counts of operands what is read, where that is slices only."""
+    """Reduces operands to their slices, if only slices are read."""
     users = collections.defaultdict(list)
     for each in inside.values():
       for one in each.operands:
@@ -262,7 +262,7 @@ class _Counter:
           reads[number] = min(reads[number], size)
 
   def _in_place(self, inside, reads: list[float], writes: list[float]) -> None:
-    """Counts of results what is written, where an array is updated."""
+    """Reduces results to the written part, if an array is updated."""
     root = next(each for each in inside.values() if each.root)
     roots = [root]
     if root.kind == "tuple":
@@ -285,7 +285,7 @@ def _number(parameter: _Instruction) -> int:
 
 
 def _group(rest: str) -> int:
-  """Returns how many chips take part in a collective."""
+  """Returns the number of chips in a collective's group."""
   if found := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):
     return int(found.group(1))
   if found := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):

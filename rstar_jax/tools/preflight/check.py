@@ -1,11 +1,12 @@
-"""Says, before a TPU is asked for, what would fail on it, and what it costs.
+"""Checks a run before a TPU is requested: what would fail, and the cost.
 
   rstar_jax check --config=configs/qwen2_5_math_7b.py --topology=v5e-16
 
-A line a finding: ok, a warning or an error, and what to do. Meshes, memory,
-checkpoints and the price follow from sizes; data and answers are tried on first
-rows; the sandbox, servers and the workdir are tried from this machine, which
-need not be the TPU's. Nothing is compiled, and it takes less than a minute.
+Each finding is a line: ok, a warning or an error, and what to do. Meshes,
+memory, checkpoints and the price follow from sizes; data and answers are tried
+on the first rows; the sandbox, servers and the workdir are tried from this
+machine, which need not be the TPU's. Nothing is compiled, and it takes less
+than a minute.
 """
 
 from rstar_jax.config.schema import Config
@@ -26,13 +27,13 @@ def check(
   workdir: str = "",
   grace: float,
 ) -> Findings:
-  """Yields findings, as they are made.
+  """Yields findings one by one.
 
   Args:
-    config: of the run; its fields and their rules are checked already.
-    topology: the chips to come; see `chips.parse`. None: this machine is the
-      one, and what needs sizes of chips is left out.
-    workdir: the run's folder, to be written to; "" looks at none.
+    config: of the run, validated.
+    topology: the TPU that the run will have; see `chips.parse`. None is this
+      machine, and checks of chips are left out.
+    workdir: the run's folder, which is written to; "" checks none.
     grace: seconds between SIGTERM and the end of a machine.
 
   Raises:
@@ -58,11 +59,11 @@ def check(
 
 
 def _writer(config: Config) -> Finding:
-  """Returns whether anybody can write a step in round 1."""
+  """Checks that a model can write steps in round 1."""
   base = str(models.base(config))
   try:
     knows = False
-    # None of the published models does, and they need not be here.
+    # No published model knows the grammar, and they need not be here.
     if base not in published.MODELS:
       knows = checks.knows_grammar(load_tokenizer(base))
   except (OSError, ValueError) as error:
@@ -75,7 +76,7 @@ def _writer(config: Config) -> Finding:
 
 
 def _trackers(config: Config) -> Findings:
-  """Returns whether the trackers that the config names are there."""
+  """Checks that the config's trackers are installed."""
   try:
     trackers.check(config.trackers)
   except ValueError as error:
@@ -83,14 +84,14 @@ def _trackers(config: Config) -> Findings:
 
 
 def _equal_cost(config: Config) -> Findings:
-  """Compares what is sampled with what the search can cost."""
+  """Compares the cost of samples with that of the search."""
   search, study = config.eval.search, config.study
   for name, rollouts, count in (
     ("eval", search.rollouts, cost.samples_of_evaluation(config)),
     ("study", study.trajectories, cost.samples_of_study(config)),
   ):
     most = rollouts * search.candidates
-    # A search ends before its most where its solutions are few.
+    # A search that exhausts its tree costs less than its most.
     if 2 * count < most:
       yield Finding(
         "warning",

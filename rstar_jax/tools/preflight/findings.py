@@ -7,7 +7,7 @@ from typing import Literal
 from rstar_jax import outside
 
 Level = Literal["ok", "warning", "error"]
-# Characters of a line.
+# Most characters of a line.
 _LONGEST = 1000
 
 
@@ -16,8 +16,8 @@ class Finding:
   """The finding of one check.
 
   Attributes:
-    about: what was looked at, a word or two.
-    said: what was found and, unless it is well, what to do.
+    about: subject of the check, a word or two.
+    said: the result and, unless it is ok, what to do.
   """
 
   level: Level
@@ -34,7 +34,7 @@ Findings = Iterator[Finding]
 
 
 def render(findings: Iterable[Finding], say: Callable[[str], None]) -> bool:
-  """Says each finding as it comes, and then how many there were.
+  """Prints each finding as it comes, then their numbers.
 
   Returns:
     Whether there was no error.
@@ -50,5 +50,5 @@ def render(findings: Iterable[Finding], say: Callable[[str], None]) -> bool:
 
 
 def one_line(error: Exception) -> str:
-  """Returns what an error says."""
+  """Returns an error's message as one line."""
   return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Checks what fits on a run's chips: no TPU, no compiler.
+"""Checks what fits on a run's chips, without TPU or compiler.
 
 Meshes, memory, checkpoints and the price, by the arithmetic of `tools/aot/`.
 """
@@ -16,13 +16,13 @@ from rstar_jax.tools.aot import memory, plan, programs
 from rstar_jax.tools.aot.chips import Slice
 from rstar_jax.tools.preflight.findings import Finding, Findings, one_line
 
-# Bytes a second that a host writes to a bucket: an assumption.
+# Assumed bytes per second that a host writes to a bucket.
 WRITE_RATE = 0.5e9
 _GIB = 2**30
 
 
 def of_chips(config: Config, where: Slice, grace: float) -> Findings:
-  """Checks what follows from the number and the kind of chips."""
+  """Yields the findings that depend on the number and kind of chips."""
   yield Finding(
     "ok",
     "chips",
@@ -53,13 +53,13 @@ def of_chips(config: Config, where: Slice, grace: float) -> Findings:
 
 
 def _mesh(config: MeshConfig, where: Slice) -> AbstractMesh:
-  """Returns the mesh of a field; raises ValueError if there is none."""
+  """Returns the mesh of a config field; raises ValueError if impossible."""
   sizes = sharding.mesh_sizes(config, where.chips, where.slices)
   return AbstractMesh(sizes, sharding.AXES)
 
 
 def _divides(name: str, model: ModelConfig, mesh: AbstractMesh) -> Finding:
-  """Says what of a model a mesh does not cut."""
+  """Reports the parts of a model that a mesh cannot shard."""
   shape, rules = dict(mesh.shape), sharding.RULES
   whole = [
     f"{word} ({size}) over {axis}={shape[axis]}"
@@ -86,7 +86,7 @@ def _divides(name: str, model: ModelConfig, mesh: AbstractMesh) -> Finding:
 def _search_memory(
   config: Config, model: ModelConfig, where: Slice, mesh: AbstractMesh
 ) -> Finding:
-  """Returns whether weights, pages and programs fit."""
+  """Checks that weights, pages and programs fit."""
   about, has = "search memory", where.chip.usable_bytes
   if not config.engine.pages:
     return Finding(
@@ -112,7 +112,7 @@ def _search_memory(
 
 
 def _trainings(config: Config) -> list[str]:
-  """Returns which of `programs.TRAINING` the rounds have."""
+  """Returns the members of `programs.TRAINING` that the rounds run."""
   kinds = {each.algorithm for each in config.rounds}
   reinforces = ["reinforce"] * (kinds != {"sft"})
   return ["sft"] * ("sft" in kinds) + ["ppm"] + reinforces
@@ -126,7 +126,7 @@ def _training(
   name: str,
   grace: float,
 ) -> Findings:
-  """Returns whether an update divides and fits, and its checkpoint in time."""
+  """Checks an update's rows and memory, and the time of its checkpoint."""
   field = f"config.{'reinforce.train' if name == 'reinforce' else name}"
   of = programs.training_of(name, config, sharding.row_shards(mesh))
   try:
@@ -191,7 +191,7 @@ def _fit(
 def _rates(
   config: Config, model: ModelConfig, where: Slice
 ) -> dict[str, float] | None:
-  """Returns tokens a second and chip; None where they cannot be told."""
+  """Returns tokens per second and chip; None where they are unknown."""
   try:
     return plan.rates(config, model, where, plan.Assumptions())
   except ValueError:
@@ -201,7 +201,7 @@ def _rates(
 def _price(
   config: Config, model: ModelConfig, where: Slice, meshes: dict
 ) -> Findings:
-  """Prices the rounds by the plan."""
+  """Estimates the price of the rounds."""
   rates = _rates(config, model, where) if len(meshes) == 2 else None
   if rates is None:
     yield Finding("warning", "price", "not counted, for want of the above")

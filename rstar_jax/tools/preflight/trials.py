@@ -17,14 +17,14 @@ from rstar_jax.storage import store
 from rstar_jax.tasks.named import load_task
 from rstar_jax.tools.preflight.findings import Finding, Findings, one_line
 
-# Problems of a source that are read, and seconds that a server may take.
+# Rows read of each source, and seconds to wait for a server.
 _ROWS, _SECONDS = 8, 10.0
-# Who asks a server for that long, and once.
+# Settings for a single request with that timeout.
 _SOON = {"timeout_seconds": _SECONDS, "patience_seconds": 0.0}
 
 
 def data(config: Config) -> Findings:
-  """Reads first problems of each source, and grades their answers."""
+  """Reads the first problems of each source, and grades their answers."""
   task = load_task(config.task)
   sources: dict[str, DataConfig] = {"eval.data": config.eval.data}
   if config.extract.needs_trees:
@@ -43,10 +43,10 @@ def data(config: Config) -> Findings:
         checks.try_plugins(config, found[0])
       tried = True
     except (OSError, ValueError) as error:
-      # What a worker installs need not be here: launch/ gives it `hub`.
+      # Workers get their own packages: launch/ installs `hub` there.
       level = "warning" if "pip install" in str(error) else "error"
       yield Finding(level, f"data {name}", one_line(error))
-      if "Couldn't reach" in str(error):  # It tries for half a minute.
+      if "Couldn't reach" in str(error):  # After half a minute of attempts.
         unreached = "the Hub is not reached from here"
       continue
     said = f"{len(found)} problems of {data.source} read"
@@ -72,10 +72,10 @@ def data(config: Config) -> Findings:
 
 
 def servers(config: Config) -> Findings:
-  """Asks each server that the config names whether it is there.
+  """Checks that each server of the config answers.
 
-  A policy's and a PPM's are asked as the run looks at them before they get
-  work, but for what their model computes: that would have to be loaded here.
+  Servers of a policy and a PPM are checked as a run checks them, except their
+  model's outputs, for which the model would have to be loaded here.
   """
   tries = {
     "remote.url": (config.remote.url, _try_remote),
@@ -117,7 +117,7 @@ def _try_ppm(config: Config, url: str) -> None:
 
 
 def _listed(url: str, key_env: str) -> list[str]:
-  """Returns the models that a server lists, none where it has no list."""
+  """Returns the models that a server lists, none without a list."""
   request = urllib.request.Request(f"{url}/models")
   if key_env:
     key = os.environ.get(key_env, "")
@@ -138,11 +138,11 @@ def _listed(url: str, key_env: str) -> list[str]:
 
 
 def sandbox(config: Config, *, away: bool) -> Finding:
-  """Runs a program in the sandbox of this machine.
+  """Runs a program in this machine's sandbox.
 
   Args:
     config: of the run.
-    away: whether the run is to be on another machine.
+    away: whether the run will be on another machine.
   """
   wrong = "warning" if away else "error"
   here = " on this machine, which need not be the run's" if away else ""
@@ -179,6 +179,6 @@ def workdir(config: Config, folder: str) -> Finding:
     probe = path / f".check-{uuid.uuid4().hex}"
     store.write(probe, b"ok")
     store.remove(probe)
-  except Exception as error:  # noqa: BLE001, each library has its own kinds.
+  except Exception as error:  # noqa: BLE001, libraries raise many kinds.
     return Finding("error", "workdir", f"{folder}: {one_line(error)}")
   return Finding("ok", "workdir", f"{folder} can be written")
