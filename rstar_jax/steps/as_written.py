@@ -1,10 +1,9 @@
-"""Has a tokenizer keep texts as they are written, wherever a text begins.
+"""Makes a tokenizer keep texts exactly, wherever a text begins.
 
-A solution is encoded piece by piece, and what is sampled after a marker is
-decoded alone, so that nothing may be added or taken where a piece begins or
-ends. The tokenizers of SentencePiece put a space before a text, in some forms
-also after each special token, and take one away where they decode; and special
-tokens may take the white space beside them.
+A solution is encoded piece by piece, and a sampled step is decoded alone, so
+nothing may be added or removed at the ends of a piece. SentencePiece tokenizers
+put a space before a text, some also after each special token, and remove one
+when they decode; and special tokens may swallow the white space beside them.
 """
 
 import json
@@ -15,22 +14,22 @@ from typing import Any
 
 from rstar_jax.steps import grammar, prompts
 
-# Where tokenizer.json lists the parts of a component.
+# The keys of tokenizer.json that list a component's parts.
 _LISTS = {
   "normalizer": "normalizers",
   "pre_tokenizer": "pretokenizers",
   "decoder": "decoders",
 }
 
-# Fields of parts that put a space before a text, or take it away, for not to.
+# Fields of parts that add or remove a space, with values that do not.
 _NO_SPACE = {
   "ByteLevel": {"add_prefix_space": False},
   "Metaspace": {"prepend_scheme": "never"},
 }
 
-# Nodes of all that solutions are made of: text with and without white space
+# Nodes that cover what solutions consist of: text with and without white space
 # beside markers, indentation, line breaks, accents, and signs that some
-# tokenizers take for others.
+# tokenizers replace.
 _TRIED = (
   prompts.prompt("Zoë's 3 naïve friends pay 1,250 € for ½ kg.  Is x² ≤ π?"),
   "<code>x = 3\nfor i in range(x):\n    if i:\n\tprint('a  b')<end_of_step>",
@@ -46,26 +45,26 @@ def parts(written: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
   """Returns the parts of a component, in order.
 
   Args:
-    written: a tokenizer.json.
-    name: a key of it: "normalizer", "pre_tokenizer" or "decoder".
+    written: content of tokenizer.json.
+    name: one of its keys: "normalizer", "pre_tokenizer" or "decoder".
   """
   component = written[name] or {_LISTS[name]: []}
   return component.get(_LISTS[name], [component])
 
 
 def keep_in_decoding(backend, written: Mapping[str, Any]) -> None:
-  """Has a tokenizer take no space from the text that it decodes.
+  """Makes a tokenizer decode without removing a space.
 
   Args:
     backend: a `tokenizers.Tokenizer`, changed in place.
-    written: its tokenizer.json.
+    written: content of its tokenizer.json.
   """
   kept = [each for each in parts(written, "decoder") if each["type"] != "Strip"]
   _replace(backend, written, "decoder", _changed(kept, "Metaspace"))
 
 
 def keep_in_encoding(backend, written: Mapping[str, Any]) -> None:
-  """Has a tokenizer encode nothing but the text; see `keep_in_decoding`."""
+  """Makes a tokenizer encode only the text; see `keep_in_decoding`."""
   import tokenizers
 
   kept = [each for each in parts(written, "normalizer") if not _begins(each)]
@@ -91,7 +90,7 @@ def _begins(normalizer: Mapping[str, Any]) -> bool:
 
 
 def _changed(found, *kinds: str) -> list[dict[str, Any]]:
-  """Returns parts of which those of some kinds begin texts with no space."""
+  """Returns parts, changed so that those of some kinds add no space."""
   return [
     {**each, **_NO_SPACE[each["type"]]} if each["type"] in kinds else each
     for each in found
@@ -99,14 +98,14 @@ def _changed(found, *kinds: str) -> list[dict[str, Any]]:
 
 
 def _replace(backend, written, name: str, changed) -> None:
-  """Gives a tokenizer a component of other parts."""
+  """Replaces a component of a tokenizer by one with other parts."""
   if changed == parts(written, name):
     return
   component = None
   if changed:
     import tokenizers
 
-    # A part is made by reading a tokenizer that has it.
+    # A component is created by loading a tokenizer that has it.
     empty = {
       "model": {"type": "BPE", "vocab": {}, "merges": []},
       "added_tokens": [],
@@ -121,11 +120,11 @@ def _replace(backend, written, name: str, changed) -> None:
 def problem(
   encode: Callable[[str], Sequence[int]], decode: Callable[[Sequence[int]], str]
 ) -> str | None:
-  """Returns what a tokenizer with markers does to texts, None if nothing.
+  """Returns how a tokenizer with markers changes texts, None if it does not.
 
-  It tries that each piece comes back as it was, and that pieces have the ids
-  that they have in the whole text. A policy's canonical ids of a step are thus
-  those that the step has when it is encoded again, in search and in training.
+  It tests that each piece decodes to itself, and that pieces have the same ids
+  as in the whole text. So the ids of a step are the same in search and in
+  training.
   """
   whole = "".join(_TRIED)
   cuts = re.split(f"({grammar.MARKER.pattern})", whole)

@@ -44,15 +44,15 @@ MARKERS = (
   ASSISTANT,
 )
 
-# The markers at which generation stops, and the reason that each one gives.
+# Markers at which generation stops -> the finish reason.
 FINISHES: dict[str, Finish] = {
   END_OF_STEP: "step",
   END_OF_CODE: "code",
   END_OF_ANSWER: "answer",
 }
 
-# Characters of a step's output that the model sees; the middle of a longer one
-# is removed (as in the released code).
+# Most characters of a step's output that the model sees; the middle of a longer
+# output is removed (as in the released code).
 SHOWN_OUTPUT = 1024
 
 MARKER = re.compile("|".join(re.escape(marker) for marker in MARKERS))
@@ -62,9 +62,9 @@ def problem_with(prefix: Prefix, text: str, finish: Finish) -> str | None:
   """Returns why a candidate cannot be the next node, None if it can.
 
   Args:
-    prefix: texts of the nodes before it.
+    prefix: texts of the earlier nodes.
     text: the policy's text with its closing marker.
-    finish: which marker closed it.
+    finish: the marker that closed it.
   """
   if finish not in FINISHES.values():
     return f"no closing marker ({finish})"
@@ -89,9 +89,9 @@ def problem_with(prefix: Prefix, text: str, finish: Finish) -> str | None:
 
 
 def split_block(text: str) -> Prefix:
-  """Splits a whole code block into node texts, which concatenate to `text`.
+  """Splits a whole code block into node texts, which concatenate to it.
 
-  A policy that stops only at the end of the code writes all steps in one text.
+  A policy that stops only at the end of the code writes all steps in one.
   """
   pieces = text.split(END_OF_STEP)
   nodes = [piece + END_OF_STEP for piece in pieces[:-1]]
@@ -103,7 +103,7 @@ def problem_with_block(text: str, finish: Finish) -> str | None:
 
   Args:
     text: the policy's text after the question.
-    finish: which marker closed it.
+    finish: the marker that closed it.
 
   Returns:
     The reason of the first step that `problem_with` refuses, or None.
@@ -122,7 +122,7 @@ def problem_with_solution(nodes: Prefix) -> str | None:
   """Returns why node texts are not a whole solution, None if they are.
 
   Args:
-    nodes: with the interpreter's output after the code.
+    nodes: node texts, with the interpreter's output after the code.
   """
   finish: Finish = "step"
   for index, text in enumerate(nodes):
@@ -168,7 +168,7 @@ def with_output(text: str, stdout: str) -> str:
   if len(shown) > SHOWN_OUTPUT:
     half = SHOWN_OUTPUT // 2
     shown = shown[:half] + "..." + shown[-half:]
-  # A marker that a program prints must not act as one.
+  # A marker that a program prints must not act as a marker.
   shown = MARKER.sub(lambda match: match.group().replace("<", "< "), shown)
   return f"{text}\n{OUTPUT}{shown}{END_OF_OUTPUT}\n"
 
@@ -176,7 +176,7 @@ def with_output(text: str, stdout: str) -> str:
 def _closed_outputs(text: str) -> Iterator[tuple[int, int]]:
   """Yields [start, end) from each opening marker of an output to its end.
 
-  A regular expression would look for an end from each of many openings.
+  A regular expression would search for an end from every opening marker.
   """
   at = 0
   while (start := text.find(OUTPUT, at)) >= 0:
@@ -188,7 +188,7 @@ def _closed_outputs(text: str) -> Iterator[tuple[int, int]]:
 
 
 def output_of(text: str) -> str | None:
-  """Returns what a node's program printed, None if none has run."""
+  """Returns the output of a node's program, None if none has run."""
   spans = list(_closed_outputs(text))
   if not spans:
     return None
@@ -197,7 +197,7 @@ def output_of(text: str) -> str | None:
 
 
 def output_spans(text: str) -> list[tuple[int, int]]:
-  """Returns [start, end) of the output spans, which the interpreter wrote."""
+  """Returns [start, end) of each output span, written by the interpreter."""
   spans = []
   for start, end in _closed_outputs(text):
     # `with_output` also wrote the line breaks around the span.

@@ -64,7 +64,7 @@ DEMONSTRATIONS: tuple[Example, ...] = (
 )
 
 
-# Makes the text that precedes the first step of a question's solution.
+# Question -> the text that precedes the first step of its solution.
 Prompt = Callable[[str], str]
 
 
@@ -81,9 +81,9 @@ def prompt(question: str) -> str:
 
 
 def checked(plugin: plugins.Plugin) -> Prompt:
-  """Returns a prompt of the user's that is checked when it is called.
+  """Returns a prompt plugin that is checked whenever it is called.
 
-  It raises PluginError unless the text holds the question.
+  It raises PluginError unless its text contains the question.
   """
 
   def render(question: str) -> str:
@@ -101,12 +101,12 @@ def checked(plugin: plugins.Plugin) -> Prompt:
 def chat_template(render: Prompt = prompt, *, bos: bool = False) -> str:
   """Returns the Jinja template that renders a user's message as a prompt.
 
-  A server with a chat interface then prompts the policy as in training. An
+  With it a server with a chat interface prompts the policy as in training. An
   assistant's message is the solution that follows the prompt.
 
   Args:
     render: the prompt.
-    bos: whether a text begins with the tokenizer's begin-of-text token.
+    bos: whether the prompt begins with the begin-of-text token.
   """
   question = "{{ message['content'] }}"
   if render is prompt:
@@ -130,7 +130,7 @@ def chat_template(render: Prompt = prompt, *, bos: bool = False) -> str:
 
 
 def _literal(text: str) -> str:
-  """Returns a text as Jinja that renders it, whatever braces it has."""
+  """Returns Jinja that renders a text literally, braces included."""
   return f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}"
 
 
@@ -141,7 +141,7 @@ def few_shot(
 ) -> str:
   """Returns a prompt for a model not trained on the step grammar.
 
-  It holds an instruction, solved examples and the question; `<code>` follows.
+  It has an instruction, solved examples and the question; `<code>` follows.
   Solutions have the same form as those after `prompt`, so that one model's
   solutions can train another.
   """

@@ -1,4 +1,4 @@
-"""The tokenizer protocol, and its implementation with `transformers`."""
+"""The tokenizer protocol, and its implementation by `transformers`."""
 
 import functools
 import importlib.util
@@ -19,9 +19,9 @@ class Tokenizer(Protocol):
   vocab_size: int
   pad_id: int
   eos_id: int
-  # Ids that the model expects before a text: begin-of-text, or none.
+  # Ids before a text that the model expects: begin-of-text, or none.
   bos_ids: tuple[int, ...]
-  # Model types for which AutoTokenizer would load another tokenizer.
+  # Model types with which AutoTokenizer would load another tokenizer.
   misread_in: Collection[str]
 
   def encode(self, text: str) -> list[int]:
@@ -37,7 +37,7 @@ class Tokenizer(Protocol):
     ...
 
   def prompt(self, question: str) -> str:
-    """Returns the text that precedes the first step, in training too."""
+    """Returns the text before the first step, the same in training."""
     ...
 
 
@@ -48,12 +48,12 @@ def encode_solution(
 
   Nodes are encoded one by one, so that a search encodes each node once and not
   once per descendant. They end in a marker (or an output span), at which
-  tokenizers split their input, so the ids equal those of the whole text, which
-  `HfTokenizer` tries when it is loaded.
+  tokenizers split their input, so the ids equal those of the whole text;
+  `HfTokenizer` tests this when it is loaded.
 
-  Search, rewards and training all encode the text here. A policy that samples
-  other ids of the same text goes on from the text's, as it is trained to; only
-  reinforcement trains what was sampled.
+  Search, rewards and training all encode text by this function. If a policy
+  samples other ids for the same text, the search continues from the ids given
+  here, as in training; only reinforcement trains on the sampled ids.
   """
   pieces = (question_prompt, *prefix)
   ids = [i for piece in pieces for i in encode_piece(tokenizer, piece)]
@@ -70,14 +70,14 @@ class HfTokenizer:
   """A fast `transformers` tokenizer with the markers as special tokens.
 
   Attributes:
-    vocab_size: number of ids, with those of the markers.
+    vocab_size: number of ids, markers included.
     known: number of ids before markers were added; the missing markers follow
       in the order of `grammar.MARKERS`.
-    pad_id: id of padding; that of end-of-text if there is none.
+    pad_id: id of padding, or of end-of-text if there is none.
     eos_id: id of end-of-text.
-    bos_ids: what the tokenizer adds before a text: begin-of-text, or nothing.
-    bos_id: id of begin-of-text, whether it adds it or not; None without one.
-    prompt: returns the text that precedes a question's first step.
+    bos_ids: ids that the tokenizer adds before a text: begin-of-text, or none.
+    bos_id: id of begin-of-text, whether it is added or not; None without one.
+    prompt: returns the text before a question's first step.
     misread_in: "qwen2" unless it splits words as Qwen2's: for this model type
       `AutoTokenizer` overrides tokenizer.json.
   """
@@ -92,17 +92,17 @@ class HfTokenizer:
     """Loads a tokenizer.
 
     Args:
-      name_or_folder: a folder with tokenizer.json or what `transformers` makes
-        it from, or a Hugging Face name.
+      name_or_folder: a folder with tokenizer.json or files that `transformers`
+        can convert, or a Hugging Face name.
       add_markers: whether to add missing markers as special tokens, and to
-        encode texts as they are written. Without, markers are plain text, as
-        for a model not trained on the step grammar, and a text may get the
-        space before it that the model knows.
-      prompt: what precedes the first step.
+        encode texts exactly. If not, markers are plain text, as for a model not
+        trained on the step grammar, and a text may get a leading space as the
+        model expects.
+      prompt: returns the text before the first step.
 
     Raises:
       ValueError: there is no tokenizer; or, with markers, it changes texts or
-        has no end-of-text.
+        has no end-of-text token.
     """
     self._tokenizer = _load(str(name_or_folder))
     self.prompt = prompt
@@ -111,7 +111,7 @@ class HfTokenizer:
     backend = self._tokenizer.backend_tokenizer
     self.bos_ids = _before(backend)
     if not self.bos_ids and _begins(str(name_or_folder)):
-      # By its config alone; transformers 5 goes by tokenizer.json.
+      # Only its config adds it; transformers 5 follows tokenizer.json.
       self._tokenizer.add_bos_token = True
       self.bos_ids = _before(backend)
     written = json.loads(backend.to_str())
@@ -119,7 +119,7 @@ class HfTokenizer:
     as_written.keep_in_decoding(backend, written)
     if add_markers:
       as_written.keep_in_encoding(backend, written)
-      # One that is a token already may not be one that texts are split at.
+      # A marker may be an ordinary token, at which texts are not split.
       split_at = {each["content"] for each in written["added_tokens"]}
       missing = [m for m in grammar.MARKERS if m not in split_at]
       self._tokenizer.add_tokens(missing, special_tokens=True)
@@ -147,7 +147,7 @@ class HfTokenizer:
         )
 
   def encode(self, text: str) -> list[int]:
-    # The library takes valid Unicode alone; a user's own text may be another.
+    # The library takes valid Unicode only, and a user's text may be invalid.
     text = outside.valid(text)
     return self._tokenizer.encode(text, add_special_tokens=False)
 
@@ -173,8 +173,8 @@ class HfTokenizer:
     With `add_markers` the template is `prompts.chat_template`.
 
     Args:
-      turns: (role, text): "system", "user" or "assistant".
-      asks: whether the assistant's turn begins after it.
+      turns: (role, text), with roles "system", "user" or "assistant".
+      asks: whether the start of the assistant's turn is added.
     """
     if not self._tokenizer.chat_template:
       return None
@@ -189,8 +189,8 @@ class HfTokenizer:
     self._tokenizer.save_pretrained(str(folder))
     file = pathlib.Path(folder) / "tokenizer_config.json"
     fields = json.loads(file.read_text())
-    # A class that transformers 4 knows too; and no fields of the loading, nor
-    # those by which some versions put a space before a text.
+    # A class that transformers 4 has too; without fields of the loading, or
+    # fields by which some versions put a space before a text.
     fields["tokenizer_class"] = "PreTrainedTokenizerFast"
     loading = ("backend", "is_local", "local_files_only")
     for name in (*loading, "add_prefix_space", "legacy"):
@@ -199,7 +199,7 @@ class HfTokenizer:
 
 
 def _before(backend) -> tuple[int, ...]:
-  """Returns the special tokens that a `tokenizers.Tokenizer` begins with."""
+  """Returns the special tokens that a tokenizer puts before a text."""
   found = backend.encode("0")
   tokens = zip(found.ids, found.special_tokens_mask, strict=True)
   begun = itertools.takewhile(lambda each: each[1], tokens)
@@ -207,7 +207,7 @@ def _before(backend) -> tuple[int, ...]:
 
 
 def _begins(name_or_folder: str) -> bool:
-  """Returns whether tokenizer_config.json wants begin-of-text."""
+  """Returns whether tokenizer_config.json adds begin-of-text."""
   from transformers.models.auto import tokenization_auto
 
   fields = tokenization_auto.get_tokenizer_config(name_or_folder)
@@ -224,7 +224,7 @@ def _splits_as_qwen2(written: Mapping[str, Any]) -> bool:
 
 def _load(name_or_folder: str):
   """Returns a fast tokenizer of `transformers`."""
-  # It would advise to install torch, which is not needed.
+  # Else it advises to install torch, which is not needed.
   os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
   import transformers
 
@@ -241,10 +241,10 @@ def _load(name_or_folder: str):
   try:
     # AutoTokenizer does not always follow tokenizer.json.
     return kind.from_pretrained(name_or_folder)
-  except Exception as error:  # Of any kind, where a file is another's.
+  except Exception as error:  # Malformed files raise many kinds.
     reason = error
   if not written:
-    # It may make one of vocab.json and merges.txt, if it knows their class.
+    # It can convert vocab.json and merges.txt, if it knows their class.
     try:
       found = transformers.AutoTokenizer.from_pretrained(
         name_or_folder, trust_remote_code=False
@@ -252,7 +252,7 @@ def _load(name_or_folder: str):
     except Exception as error:  # Of any kind.
       reason = error
     else:
-      # Without any file it makes an empty one.
+      # Without any file it creates an empty tokenizer.
       if isinstance(found, kind) and found.encode("0"):
         return found
   said = str(reason).strip().partition("\n")[0]

@@ -1,6 +1,6 @@
-"""Programming: a function is asked for, and tests judge the program.
+"""Programming: the question asks for a function, and tests judge it.
 
-The problems come from any source of rows of HumanEval's form, or with `tests`.
+Problems come from any source with rows in HumanEval's form, or with `tests`.
 """
 
 from rstar_jax.steps import grammar

@@ -1,7 +1,7 @@
-"""Tasks of reasoning-gym: generated problems with a score for any answer.
+"""Tasks of reasoning-gym: generated problems whose answers get scores.
 
-The library makes each problem from its number, offline, and scores an answer
-from 0 to 1: a countdown, say, has many right answers.
+The library generates each problem from its number, offline, and scores an
+answer from 0 to 1, since e.g. a countdown has many right answers.
 """
 
 import functools
@@ -13,8 +13,8 @@ from rstar_jax.tasks.task import Task
 from rstar_jax.types import Problem
 
 PREFIX = "reasoning_gym:"
-# Problems of a split, and the seed of each split's first problem. The library
-# seeds a problem by the sum of seed and number, so that splits share none.
+# Number of problems of a split, and the seed of each split's first problem. The
+# library seeds a problem by seed + number, so splits share no problem.
 SIZE = 1_000_000
 SEEDS = {"train": 0, "test": SIZE}
 
@@ -54,7 +54,7 @@ def task(name: str) -> Task:
       )
 
   def reward(problem: Problem, answer: str) -> float:
-    # What is asked in `solve` is no problem of the data set.
+    # A question of `solve` is not a problem of the data set.
     if problem.source != PREFIX + name:
       return -1.0
     _, split, number = problem.id.split("/")

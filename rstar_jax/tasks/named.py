@@ -1,4 +1,4 @@
-"""The task that `Config.task` names."""
+"""Loads the task that `Config.task` names."""
 
 import dataclasses
 
@@ -16,8 +16,8 @@ def load_task(name: str = "math") -> Task:
     name: "math", "code", "reasoning_gym:NAME", or "module:function" () -> Task.
 
   Raises:
-    PluginError: there is no such task, or it is no `Task`. What its functions
-      raise or return that is of another form is one, too, when they are called.
+    PluginError: there is no such task, or it is no `Task`. Its functions raise
+      it too, when they fail or return another form.
   """
   if name == "math":
     return MATH
@@ -35,7 +35,7 @@ def load_task(name: str = "math") -> Task:
 
 
 def _check_shown(task: Task, label: str) -> None:
-  """Raises PluginError where what a model is shown first is malformed."""
+  """Raises PluginError if the task's instruction or examples are malformed."""
   if not isinstance(task.instruction, str):
     raise PluginError(
       f"{label}: instruction must be a text, not "
@@ -61,7 +61,7 @@ def _check_shown(task: Task, label: str) -> None:
 
 
 def _guarded(task: Task) -> Task:
-  """Returns a task whose functions say in one line what is wrong."""
+  """Returns a task whose functions raise errors of one line."""
   changes = {
     field: plugins.wrap(function, f"task.{field}")
     for field in ("problems", "reward")

@@ -1,8 +1,8 @@
 """A task: its problems, the prompt, solved examples and the reward.
 
 The step grammar is the same for all tasks (`steps/grammar.py`): code in steps,
-its output, and an answer that boxes something. What the answer is, and what it
-is judged by, the problem says: see `types.Problem`.
+its output, and a boxed answer. The problem defines what the answer is and how
+it is judged: see `types.Problem`.
 """
 
 import dataclasses
@@ -16,17 +16,19 @@ from rstar_jax.types import Problem
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-  """A task. What is left out is as for mathematics.
+  """A task. The defaults are those of mathematics.
 
   Attributes:
-    problems: makes the problems of a split, or rows as dicts, the same ones
-      each time; for the source "task:SPLIT". None: it has none of its own.
-    prompt: makes the text before the first step, in training and in inference;
-      it holds the question as it is.
-    instruction: what a model that was not trained on the grammar is told first.
-    examples: solved questions that it is shown then.
-    reward: says what an answer is worth, from -1 to 1, in the place of gold
-      answers and of tests; it is right above 0. None: these decide.
+    problems: returns the problems of a split, or rows as dicts, always the same
+      ones, for the source "task:SPLIT". None: the task has none of its own.
+    prompt: returns the text before the first step, for training and inference;
+      it contains the question unchanged.
+    instruction: text of the few-shot prompt, before the examples, for models
+      that were not trained on the grammar.
+    examples: solved questions of the few-shot prompt.
+    reward: returns an answer's reward, from -1 to 1, in place of gold answers
+      and tests; above 0 the answer is right. None: gold answers and tests
+      decide.
   """
 
   problems: Callable[[str], Iterable[Problem | Mapping[str, Any]]] | None = None
@@ -36,7 +38,7 @@ class Task:
   reward: Reward | None = None
 
   def few_shot(self, question: str) -> str:
-    """Returns the prompt of a model that was not trained on the grammar."""
+    """Returns the prompt for a model that was not trained on the grammar."""
     return prompts.few_shot(question, self.instruction, self.examples)
 
 
