@@ -1,8 +1,8 @@
 """rStar-Math in JAX: small language models that teach themselves to reason.
 
-`import rstar_jax as rj` names what a program needs. Each name is loaded when it
-is first asked for, so that the import itself loads neither jax nor numpy. What
-is not named here may change in any version.
+`import rstar_jax as rj` gives the public names. Each is loaded at its first
+use, so that the import itself loads neither jax nor numpy. Names that are not
+here may change in any version.
 """
 
 import importlib
@@ -17,14 +17,14 @@ if sys.platform == "win32":
     "as docs/laptop.md says"
   )
 
-# Of a clone that is not installed; pip looks itself.
+# For a clone that is not installed; pip checks this itself.
 if sys.version_info < (3, 11):  # noqa: UP036
   raise ImportError(
     "rstar_jax needs Python 3.11 or later, and this is "
     f"{sys.version.split()[0]}: name one, as in `make quick PYTHON=python3.11`"
   )
 
-# For editors and type checkers; `_NAMES` says the same when a program runs.
+# For editors and type checkers; `_NAMES` is the same at run time.
 if TYPE_CHECKING:
   from rstar_jax import testing as testing
   from rstar_jax.config import presets as presets
@@ -138,7 +138,7 @@ _NAMES = {
   # Scripted callables, to try a search without a model.
   "testing": "testing",
 }
-# Hidden from type checkers, which would take any name for one of these.
+# Hidden from type checkers, which would accept any name.
 if not TYPE_CHECKING:
   __all__ = sorted(_NAMES)
 

@@ -1,4 +1,4 @@
-"""The command `rstar_jax`, as `python -m rstar_jax`: that of `main.py`."""
+"""`python -m rstar_jax`, the same as the command `rstar_jax` (`main.py`)."""
 
 import sys
 
@@ -7,10 +7,10 @@ from rstar_jax import outside
 
 @outside.program("rstar_jax")
 def console() -> None:
-  """Runs the command line; Ctrl-C is a line even while this loads.
+  """Runs the command line; Ctrl-C prints one line, even during imports.
 
   Raises:
-    SystemExit: as `outside.program` does.
+    SystemExit: see `outside.program`.
   """
   try:
     from rstar_jax import main

@@ -1,7 +1,7 @@
-"""The commands of `rstar_jax COMMAND`, their flags, and what --help says.
+"""The commands of `rstar_jax COMMAND`, their flags, and the text of --help.
 
-A command is a word before all flags; `main.py` runs it, or the module that it
-names here does.
+A command is a word before all flags. `main.py` runs it, unless it names a
+module of its own here.
 """
 
 import dataclasses
@@ -20,14 +20,14 @@ _COMMON = (
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-  """One command.
+  """A command.
 
   Attributes:
-    does: what it does, half a line.
-    takes: flags that only some commands take.
-    module: whose `main(arguments)` runs it, with flags of its own; "" for
-      those of `main.py`. It returns the exit status.
-    extra: of the package, which brings what the module needs.
+    does: description for --help, half a line.
+    takes: flags that it takes beside the common ones.
+    module: module whose `main(arguments)` runs it, with flags of its own, and
+      returns the exit status; "" for commands of `main.py`.
+    extra: extra of the package that installs the module's requirements.
   """
 
   does: str
@@ -38,9 +38,9 @@ class Command:
 
 _ROUND = ("round",)
 COMMANDS = {
-  "evolve": Command("runs all rounds of self-evolution; again, it resumes"),
+  "evolve": Command("runs or resumes all rounds of self-evolution"),
   "rollout": Command(
-    "searches the training problems; of --round, as the next four", _ROUND
+    "searches training problems; takes --round, as the next four", _ROUND
   ),
   "extract": Command(
     "chooses solutions and preference pairs in the trees", _ROUND
@@ -57,24 +57,24 @@ COMMANDS = {
     module="rstar_jax.serve.command",
     extra="serve",
   ),
-  "status": Command("says what of a run is done, and what is left", ("json",)),
+  "status": Command("shows which stages of a run are done or left", ("json",)),
   "watch": Command(
-    "shows a run in a browser while it goes",
+    "shows a run in progress in a browser",
     module="rstar_jax.report.live",
   ),
-  "report": Command("writes the table and the page of what was measured"),
+  "report": Command("writes the table and the page of a run's results"),
   "study": Command("compares methods, with the models of --round", _ROUND),
-  "compare": Command("compares this run with another one", ("other", *_ROUND)),
+  "compare": Command("compares this run with another", ("other", *_ROUND)),
   "branch": Command(
-    "takes over what another run made before --round's data",
+    "takes over another run's work, up to the trees of --round",
     ("other", *_ROUND),
   ),
   "export": Command(
-    "gives others the training data or a model of --round",
+    "exports the training data or a model of --round",
     ("artifact", "push_to", *_ROUND),
   ),
   "check": Command(
-    "says whether a run could end well, and what it costs", ("topology",)
+    "checks whether a run can work, and estimates its cost", ("topology",)
   ),
 }
 
@@ -83,7 +83,7 @@ def find(name: str) -> Command:
   """Returns a command.
 
   Raises:
-    ValueError: there is none of this name; names the nearest.
+    ValueError: there is no such command; the message names a similar one.
   """
   if name in COMMANDS:
     return COMMANDS[name]
@@ -97,7 +97,7 @@ def find(name: str) -> Command:
 
 
 def meant(word: str, command: str = "") -> str:
-  """Returns how a word is given that stands where no word is looked for."""
+  """Returns a hint on how to give a word that is in the wrong place."""
   if word in COMMANDS:
     return f"the command comes first: rstar_jax {word} --config=..."
   if word.endswith(".py"):
@@ -108,12 +108,12 @@ def meant(word: str, command: str = "") -> str:
 
 
 def takers(flag: str) -> tuple[str, ...]:
-  """Returns the commands that take a flag which only some take."""
+  """Returns the commands that take a flag, other than a common one."""
   return tuple(name for name, each in COMMANDS.items() if flag in each.takes)
 
 
 def overview() -> str:
-  """Returns what `rstar_jax --help` says."""
+  """Returns the text of `rstar_jax --help`."""
   lines = [
     "rstar_jax: small language models teach themselves to reason.",
     "",
@@ -130,11 +130,11 @@ def overview() -> str:
 
 
 def usage(name: str, describe: Callable[[str], str]) -> str:
-  """Returns what `rstar_jax COMMAND --help` says.
+  """Returns the text of `rstar_jax COMMAND --help`.
 
   Args:
     name: the command.
-    describe: returns what a flag means.
+    describe: returns a flag's help.
   """
   command = COMMANDS[name]
   lines = [f"rstar_jax {name}: {command.does}."]

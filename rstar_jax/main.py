@@ -2,8 +2,8 @@
 
   rstar_jax evolve --config=configs/tiny.py --workdir=runs/tiny
 
-`python -m rstar_jax` is the same, and so is --stage=evolve among the flags. The
-same command again resumes. `commands.py` has all commands.
+`python -m rstar_jax` is the same, and so is the flag --stage=evolve. Repeating
+the command resumes it. `commands.py` has all commands.
 """
 
 import contextlib
@@ -32,97 +32,99 @@ _CONFIG = flag.define_config()
 _WORKDIR = flags.DEFINE_string(
   "workdir",
   None,
-  "The run's folder, or gs://BUCKET/NAME; the same folder resumes.",
+  "Folder of the run, or gs://BUCKET/NAME; the same folder resumes.",
 )
 # Stages, with their rounds, that can be the first of a run, as a branch can.
 # All others need a folder that holds a run.
 _FIRST = (("evolve", None), ("evaluate", 0), ("rollout", 1), ("extract", 1))
-# Stages that read a run and bind nothing, so that their settings are their own.
+# Stages that read a run and do not bind it, so their settings may differ.
 _READ = ("solve", "compare", "export")
-# Stages that work on one round, those that may be told one, and the lowest.
+# Stages that work on one round, those that may have --round, and the lowest
+# round of each.
 _OF_ROUND = (*status.STAGES, "study", "export", "branch")
 _ROUND_OR_NEWEST = ("solve", "compare")
-# Stages of which each process does its share alone: none waits for an answer of
-# another. A rollout does not where it trains too, by reinforcement.
+# Stages whose processes work independently. A rollout by reinforcement is not
+# among them, since it also trains.
 _APART = ("rollout", "extract", "evaluate")
 _FROM_ZERO = ("evaluate", "solve", "compare")
 _STAGE = flags.DEFINE_enum(
   "stage",
   "evolve",
   [name for name, each in commands.COMMANDS.items() if not each.module],
-  "The command, where it is not the first word.",
+  "The command, if it is not the first word.",
 )
 _ROUND = flags.DEFINE_integer(
   "round",
   None,
-  "The round, from 1; 0, the base model, where that has a meaning. For solve "
-  "and compare, the newest if not given.",
+  "The round, from 1, or 0 for the base model where that is possible; for "
+  "solve and compare the newest by default.",
 )
-_QUESTION = flags.DEFINE_string("question", None, "What is to be solved.")
+_QUESTION = flags.DEFINE_string("question", None, "The question to solve.")
 _QUESTIONS = flags.DEFINE_string(
   "questions",
   None,
-  "A file of questions, .jsonl or any that problems are read from, or - for "
-  "lines of JSON on standard input.",
+  "File of questions, .jsonl or any source of problems; - reads lines of JSON "
+  "from standard input.",
 )
 _OUT = flags.DEFINE_string(
   "out",
   None,
-  "For --questions, the file of answers, one JSON object a line; what it has "
-  "is not done again. Without it, standard output.",
+  "File of the answers to --questions, one JSON object a line; questions that "
+  "it answers are left out. Default standard output.",
 )
 _METHOD = flags.DEFINE_enum(
   "method",
   None,
   ["greedy", "majority", "best_of_n", "search"],
-  "How an answer is found: the likeliest solution, a vote or the reward "
-  "model's choice among config.eval.samples, or config.eval.search. Without "
-  "it, the search where there is a reward model, and else the majority.",
+  "How to answer: by the likeliest solution, by a vote or the reward model's "
+  "choice among config.eval.samples, or by config.eval.search. Default search "
+  "with a reward model, else majority.",
 )
-_OTHER = flags.DEFINE_string("other", None, "The folder of another run.")
+_OTHER = flags.DEFINE_string("other", None, "Folder of another run.")
 _ARTIFACT = flags.DEFINE_enum(
   "artifact",
   "data",
   ["data", "policy", "ppm", "policy/adapter", "ppm/adapter"],
-  "The round's training data, a model, or what LoRA trained alone.",
+  "Export the round's training data, a model, or a LoRA adapter alone.",
 )
 _PUSH_TO = flags.DEFINE_string(
   "push_to",
   None,
-  "USER/NAME, a repository on the Hugging Face Hub; it is made, "
-  "private, unless it is there. Without it, files and sizes are listed.",
+  "Push to this repository, USER/NAME on the Hugging Face Hub; a new one is "
+  "private. By default files and sizes are only listed.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   False,
   "Run as one of several processes, each started with the same command. Cloud "
-  "TPU, Slurm and Open MPI say which process it is; elsewhere --processes and "
-  "--process do, with --coordinator where they train together. A stage that "
-  "trains nothing joins no other process: one that died is started again.",
+  "TPU, Slurm and Open MPI number the processes; elsewhere give --processes "
+  "and --process, and --coordinator for stages that train. Other stages do "
+  "not join the processes, so one that died can be started again.",
 )
 _COORDINATOR = flags.DEFINE_string(
   "coordinator",
   None,
-  "With --distributed, where processes train: HOST:PORT of process 0.",
+  "With --distributed, for stages that train: HOST:PORT of process 0.",
 )
 _PROCESSES = flags.DEFINE_integer(
-  "processes", None, "With --distributed: how many there are."
+  "processes", None, "With --distributed: number of processes."
 )
 _PROCESS = flags.DEFINE_integer(
-  "process", None, "With --distributed: which this is, from 0."
+  "process", None, "With --distributed: number of this process, from 0."
 )
 
 _TOPOLOGY = flags.DEFINE_string(
   "topology",
   None,
-  "The TPU to come, such as v5e-64, v5p-128 or '2x v5e-16'.",
+  "Check for this TPU, such as v5e-64, v5p-128 or '2x v5e-16'.",
 )
-_JSON = flags.DEFINE_bool("json", False, "As JSON.")
+_JSON = flags.DEFINE_bool("json", False, "Print JSON.")
 _GRACE = flags.DEFINE_float(
   "grace",
   stopping.GRACE_SECONDS,
-  "Seconds after SIGTERM in which this ends, in training with a checkpoint. A "
-  "little less than the machine gives it: spot VMs of Cloud TPU give 30.",
+  "Most seconds from SIGTERM to the end of the process, with a checkpoint of "
+  "a training. Give a little less than the machine allows: Cloud TPU spot VMs "
+  "allow 30.",
 )
 
 
@@ -138,7 +140,7 @@ def main(argv: list[str]) -> None:
       raise SystemExit(0 if foresee() else 1)
   except (ValueError, OSError) as error:
     refuse(error)
-  # All but a status needs much that takes seconds to import.
+  # Only a status needs none of these imports, which take seconds.
   from rstar_jax.pipeline import hosts
 
   try:
@@ -156,14 +158,14 @@ def main(argv: list[str]) -> None:
   except (ValueError, OSError) as error:
     refuse(error, hosts.leave_if_joined)
   except Exception as error:
-    # Python would print the text of an error as it is.
+    # Python would print control characters in an error's text.
     outside.say(traceback.format_exc(), sys.stderr)
     hosts.leave_if_joined()
     raise SystemExit(1) from error
 
 
 def refuse(error: Exception, leave: Callable[[], None] = lambda: None) -> None:
-  """Ends the program: a wrong input is a line, and no traceback."""
+  """Ends the program; a wrong input prints one line and no traceback."""
   if flags.FLAGS.is_parsed() and flags.FLAGS.verbosity > 0:
     outside.say("".join(traceback.format_exception(error)), sys.stderr)
   outside.say(f"rstar_jax: {error}", sys.stderr)
@@ -172,10 +174,10 @@ def refuse(error: Exception, leave: Callable[[], None] = lambda: None) -> None:
 
 
 def check_flags(argv: list[str]) -> None:
-  """Checks the flags, as far as they can be checked without a look at files.
+  """Checks the flags, without reading files.
 
   Raises:
-    ValueError: what is missing, or means nothing; one line.
+    ValueError: a flag is missing, or has no meaning here; one line.
   """
   stage = _STAGE.value
   if len(argv) > 1:
@@ -208,7 +210,7 @@ def check_flags(argv: list[str]) -> None:
 
 
 def check_folder() -> None:
-  """Checks the run's folder, before what takes seconds to import.
+  """Checks the run's folder, before slow imports.
 
   Raises:
     ValueError: it is a file.
@@ -220,17 +222,17 @@ def check_folder() -> None:
 
 
 def _of_no_run() -> bool:
-  """Returns whether the command wants no folder, and none was named."""
+  """Returns whether the command needs no folder, and none was given."""
   stage, round_ = _STAGE.value, _ROUND.value
   asked = stage == "solve" and not round_ and _CONFIG.value is not None
   return _WORKDIR.value is None and (stage == "check" or asked)
 
 
 def check_asked() -> None:
-  """Checks what is to be solved.
+  """Checks that there is one question, or one file of them.
 
   Raises:
-    ValueError: there is nothing, or two things.
+    ValueError: there is neither, or both.
   """
   if _QUESTION.value is not None and _QUESTIONS.value is not None:
     raise ValueError("--question and --questions exclude each other")
@@ -248,7 +250,7 @@ def check_round(rounds: int) -> None:
   """Checks --round against the number of rounds.
 
   Raises:
-    ValueError: the stage needs one, or another.
+    ValueError: the stage needs a round, or another one.
   """
   stage, lowest = _STAGE.value, int(_STAGE.value not in _FROM_ZERO)
   if _ROUND.value is None and stage not in _OF_ROUND:
@@ -258,7 +260,7 @@ def check_round(rounds: int) -> None:
 
 
 def tell() -> None:
-  """Says what of the run is done, and what is left."""
+  """Prints the run's progress."""
   workdir = store.path(_WORKDIR.value)
   store.check(workdir)
   found = status.look(workdir)
@@ -269,7 +271,7 @@ def tell() -> None:
 
 
 def foresee() -> bool:
-  """Says what would fail, and what a run costs; returns whether none would."""
+  """Prints what would fail and the cost; returns whether nothing would."""
   from rstar_jax.tools.preflight import check, findings
 
   found = check.check(
@@ -282,7 +284,7 @@ def foresee() -> bool:
 
 
 def run() -> None:
-  """Does what the flags say."""
+  """Runs the command."""
   from rstar_jax.evaluation import accuracy
   from rstar_jax.pipeline import (
     branching,
@@ -326,14 +328,14 @@ def run() -> None:
       "--coordinator, --processes and --process are for --distributed"
     )
   hosts.check_devices()
-  # Before the folder is made, or bound to a config that cannot run.
+  # Before the folder is created, or bound to a config that cannot run.
   checks.check_base(config)
   if stage not in ("report", *_READ):
     evaluation = stage in ("evaluate", "study")
     checks.check_data(config, evaluation=evaluation)
   with contextlib.ExitStack() as stack:
     if alone:
-      # The base model belongs to no run: what asks it leaves nothing behind.
+      # The base model has no run, so the workdir is temporary.
       workdir = store.path(stack.enter_context(tempfile.TemporaryDirectory()))
     own = layout.host_folder(workdir, host.index)
     if stage in ("evolve", *status.STAGES):
@@ -349,7 +351,7 @@ def run() -> None:
       outside.say(f"see it go: rstar_jax watch {workdir}", sys.stderr)
     if stage in ("evolve", "report"):
       make = evolve.evolve if stage == "evolve" else results.write
-      made = make(context)  # On every host; only the first says what came.
+      made = make(context)  # On every host; only the first prints the result.
       said = accuracy.markdown(made) if host.leads else ""
     elif stage == "solve":
       said = answer(context, round_)
@@ -373,14 +375,14 @@ def run() -> None:
 
 
 def answer(context: "Context", round_: int | None) -> str:
-  """Answers what is asked; returns what is left to say.
+  """Answers the question or questions; returns the text to print.
 
   Args:
     context: an open run.
-    round_: whose models; None is the newest.
+    round_: the round of the models; None is the newest.
 
   Raises:
-    ValueError: the only question has no answer, or a file cannot be used.
+    ValueError: the single question has no answer, or a file cannot be used.
   """
   from rstar_jax.pipeline import questions
   from rstar_jax.pipeline import run as evolve
@@ -389,7 +391,7 @@ def answer(context: "Context", round_: int | None) -> str:
     round_ = evolve.newest_round(context)
   rows = []
   if _QUESTIONS.value is not None:
-    # Models take long to load.
+    # Before the models, which take long to load.
     rows = questions.read(_QUESTIONS.value, context.config.eval.data)
     questions.check_target(_OUT.value or questions.STANDARD)
   asking = questions.Asking.of(context, round_, _METHOD.value)
@@ -437,12 +439,12 @@ def console() -> None:
 
 
 def parse(argv: list[str]) -> list[str]:
-  """Parses flags; a run's own config stands for one that is not given."""
+  """Parses flags; the default config is the run's own."""
   try:
-    # A status needs none, and is told of a run whose config is refused now.
+    # A status needs no config, and also reports a run whose config is invalid.
     if flag.given(argv, "stage") != "status":
       flag.with_run(argv, layout.CONFIG)
-  except Exception as error:  # Of a bucket, by any library.
+  except Exception as error:  # A bucket's libraries raise many kinds.
     refuse(error)
   return flag.parse_flags(argv)
 

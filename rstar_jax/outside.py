@@ -1,10 +1,10 @@
-"""Where text from outside comes in: of servers, data sets, programs, records.
+"""Entry of untrusted text: from servers, data sets, programs and records.
 
-Nothing of it is trusted. `parse` bounds JSON in size, depth and numbers,
-`lines` and `Bounded` what is read before that, in size and time. A failure is
-`Bad`, of one line; the caller puts aside what failed, counts it and goes on.
-`valid` is where text becomes valid Unicode, `shown` where it becomes safe to
-print. `program` is where a whole program is held to these.
+`parse` bounds JSON in size, depth and numbers; `lines` and `Bounded` bound
+reading before that, in size and time. A failure is `Bad`, with a message of one
+line; the caller sets the failed part aside, counts it and goes on. `valid`
+makes text valid Unicode, and `shown` makes it safe to print. `program` applies
+this to a whole program.
 
 Standard library only.
 """
@@ -21,21 +21,22 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TextIO
 
-# Bytes of a line or an answer: a hundred times what any has been seen to need.
+# Most bytes of a line or an answer: a hundred times the largest seen.
 LONGEST = 1 << 24
-# Lists and objects within each other; an answer with log-probabilities has 7.
+# Most nested lists and objects; an answer with log-probabilities has 7.
 DEPTH = 64
-# Bytes that a document has for each of its values: 16 MB of the smallest
-# objects would take a gigabyte.
+# Least bytes of a document per value: 16 MB of the smallest objects would take
+# a gigabyte of memory.
 _PER_VALUE = 16
-# Digits of an integer: more than 64 bits hold are no count of anything.
+# Most digits of an integer, which then fits into 64 bits.
 _DIGITS = 18
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# The escape of one half of a pair, which json decodes alone too.
+# The escape of half a surrogate pair, which json also decodes alone.
 _ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
-# What moves the cursor, hides text or changes its direction on a terminal: all
-# control characters but tab and line break, marks of direction, and halves.
+# Characters that move the cursor, hide text or change its direction on a
+# terminal: control characters except tab and line break, marks of direction,
+# and lone surrogates.
 _CONTROL = re.compile(
   "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
   "\ufeff\ud800-\udfff]"
@@ -43,12 +44,12 @@ _CONTROL = re.compile(
 
 
 class Bad(ValueError):
-  """Text from outside is not what it should be; the message is one line."""
+  """Text from outside is malformed; the message is one line."""
 
 
 def valid(text: str) -> str:
   """Returns a text as valid Unicode, with U+FFFD for each lone surrogate."""
-  # Most texts are valid, and encoding them is the fastest way to tell.
+  # Most texts are valid, and encoding is the fastest check.
   try:
     text.encode()
   except UnicodeEncodeError:
@@ -65,22 +66,21 @@ def parse(
   number: Callable[[str], Any] | None = None,
   constant: Callable[[str], Any] | None = None,
 ) -> Any:
-  """Reads a JSON document.
+  """Parses a JSON document.
 
   Args:
     data: UTF-8, or text.
-    most: longest document, in bytes or characters.
-    depth: how many lists and objects may be within each other.
-    strict: whether a lone surrogate is refused; otherwise see `valid`.
-    number: what becomes of a number as it is written; None makes an int or a
-      finite float.
-    constant: what becomes of NaN, Infinity and -Infinity; None refuses them.
+    most: most bytes or characters.
+    depth: most nested lists and objects.
+    strict: whether a lone surrogate raises; otherwise see `valid`.
+    number: converts a number's literal; None makes an int or a finite float.
+    constant: converts NaN, Infinity and -Infinity; None raises for them.
 
   Returns:
-    Lists, objects, texts and so on; all texts are valid Unicode.
+    Lists, dicts, strings and so on; all strings are valid Unicode.
 
   Raises:
-    Bad: it is not such a document, or an object has a name twice.
+    Bad: the document breaks a bound, or an object has a name twice.
   """
   if len(data) > most:
     raise Bad(f"is longer than {most} bytes")
@@ -97,7 +97,7 @@ def parse(
   except json.JSONDecodeError as error:
     where = f" in line {error.lineno}" if error.lineno > 1 else ""
     raise Bad(f"is not JSON ({error.msg}{where})") from None
-  # Most documents are not deep and have no escapes: no second look is needed.
+  # Most documents are shallow and without escapes, and need no second pass.
   whole = text is not data or text.isascii()
   if brackets <= depth and whole and not _ESCAPED_HALF.search(text):
     return value
@@ -108,9 +108,9 @@ def decoder(
   number: Callable[[str], Any] | None = None,
   constant: Callable[[str], Any] | None = None,
 ) -> json.JSONDecoder:
-  """Returns the decoder of `parse`, for those who read piece by piece.
+  """Returns the decoder of `parse`, to read documents piece by piece.
 
-  It does not check depth and Unicode; see `checked`.
+  It checks neither depth nor Unicode; see `checked`.
   """
   return json.JSONDecoder(
     parse_int=number or _integer,
@@ -121,15 +121,15 @@ def decoder(
 
 
 def checked(value: Any, *, strict: bool = False, depth: int = DEPTH) -> Any:
-  """Returns lists, objects and texts as `parse` does.
+  """Checks and cleans parsed values as `parse` does.
 
   Args:
-    value: any object; what is none of these stays as it is.
-    strict: whether a lone surrogate is refused.
-    depth: how many lists and objects may be within each other.
+    value: lists, dicts and strings are checked, other objects are not.
+    strict: whether a lone surrogate raises.
+    depth: most nested lists and objects.
 
-  Raises:
-    Bad: it is deeper, or `strict` and not valid Unicode.
+    Raises:
+      Bad: it is deeper, or `strict` and not valid Unicode.
   """
   if isinstance(value, str):
     text = valid(value)
@@ -149,13 +149,13 @@ def checked(value: Any, *, strict: bool = False, depth: int = DEPTH) -> Any:
 
 
 def lines(file: BinaryIO, most: int = LONGEST) -> Iterator[bytes]:
-  """Yields the lines of a file with their ends.
+  """Yields the lines of a file with their line breaks.
 
-  Of a line that is too long come its first `most` + 1 bytes, which `parse`
-  refuses, and its end if it has one; memory is bounded by these.
+  Of a line that is too long only the first `most` + 1 bytes, which `parse`
+  refuses, and its line break are yielded, which bounds memory.
   """
   if not isinstance(file, io.BufferedIOBase):
-    # A file in a bucket: its `readline` takes no size.
+    # `readline` of a file in a bucket takes no size.
     file = io.BufferedReader(file)
   while line := file.readline(most + 1):
     if len(line) > most and not line.endswith(b"\n"):
@@ -170,13 +170,13 @@ def integer(value: Any, what: str, least: int, most: int) -> int:
   """Returns an integer of a document.
 
   Args:
-    value: what the document has.
-    what: its name, for the message.
-    least: the smallest that is right.
-    most: the largest that is right.
+    value: from the document.
+    what: name of the value, for the message.
+    least: smallest allowed value.
+    most: largest allowed value.
 
   Raises:
-    Bad: it is another type, or beyond these.
+    Bad: it is no integer, or out of range.
   """
   if type(value) is not int or not least <= value <= most:
     raise Bad(f"has {_short(value)} as {what}, want {least} to {most}")
@@ -184,14 +184,14 @@ def integer(value: Any, what: str, least: int, most: int) -> int:
 
 
 def real(value: Any, what: str, most: float) -> float:
-  """Returns a number of a document, at most `most` from 0; see `integer`."""
+  """Returns a number of a document in [-most, most]; see `integer`."""
   if type(value) not in (int, float) or not abs(value) <= most:
     raise Bad(f"has {_short(value)} as {what}, want a number")
   return float(value)
 
 
 def string(value: Any, what: str, most: int) -> str:
-  """Returns a text of a document, of `most` characters; see `integer`."""
+  """Returns a text of a document, of at most `most` characters."""
   if not isinstance(value, str):
     raise Bad(f"has {_short(value)} as {what}, want a text")
   if len(value) > most:
@@ -210,9 +210,9 @@ def sequence(value: Any, what: str, kind: type) -> list:
 
 
 class Bounded(io.RawIOBase):
-  """A stream from a socket that fails past a size or a deadline.
+  """A stream from a socket with a limit of size and a deadline.
 
-  A socket's own timeout starts anew with each byte that arrives.
+  A socket's own timeout restarts with each byte that arrives.
   """
 
   def __init__(
@@ -226,10 +226,10 @@ class Bounded(io.RawIOBase):
     """Starts the clock.
 
     Args:
-      raw: what is read.
-      wait: sets how many seconds the next read may take.
-      seconds: time for all reads together.
-      most: bytes of all reads together.
+      raw: the stream to read.
+      wait: sets the timeout of the next read, in seconds.
+      seconds: most time for all reads together.
+      most: most bytes of all reads together.
     """
     super().__init__()
     self._raw, self._wait = raw, wait
@@ -240,10 +240,10 @@ class Bounded(io.RawIOBase):
     return True
 
   def readinto(self, buffer: Any) -> int | None:
-    """Reads what has come.
+    """Reads available bytes.
 
     Raises:
-      Bad: there is more than `most`.
+      Bad: the stream exceeds `most` bytes.
       TimeoutError: the deadline has passed.
     """
     left = self._until - time.monotonic()
@@ -262,7 +262,7 @@ class Bounded(io.RawIOBase):
 
 
 def shown(text: str) -> str:
-  r"""Returns a text as a terminal may show it: an escape is four letters, \x1b.
+  r"""Returns a text that is safe on a terminal: ESC becomes four letters, \x1b.
 
   Tabs and line breaks stay.
   """
@@ -276,10 +276,10 @@ def line(text: str, most: int = 300) -> str:
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-  """Prints a text as `shown`; all that a person reads goes through here.
+  """Prints a text as `shown`; everything for people is printed by this.
 
   Args:
-    text: without the last line break.
+    text: without the final line break.
     file: None is standard output.
 
   Raises:
@@ -294,34 +294,34 @@ def say(text: str, file: TextIO | None = None) -> None:
 
 @contextlib.contextmanager
 def to_reader(file: BinaryIO | TextIO) -> Iterator[None]:
-  """Ends the program where nobody reads a stream any more, as in `| head`.
+  """Ends the program if a stream's reader has ended, as in `| head`.
 
   Args:
-    file: what is written to in the block.
+    file: the stream that the block writes.
 
-  Raises:
-    SystemExit: of status 1.
+    Raises:
+      SystemExit: with status 1.
   """
   try:
     yield
   except BrokenPipeError:
-    # At its end Python flushes what is left, and would say that this fails.
+    # At exit Python flushes the stream, and would report that this fails.
     os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
     raise SystemExit(1) from None
 
 
 @contextlib.contextmanager
 def program(name: str) -> Iterator[None]:
-  """Runs a program, in which a wrong input is a line and no traceback.
+  """Runs a program; a wrong input prints one line and no traceback.
 
-  A standard stream that is closed is empty. Otherwise the next file to be
-  opened would get its number, and with it all that libraries print.
+  A closed standard stream is replaced by an empty one. Otherwise the next
+  opened file would get its number, and so everything that libraries print.
 
   Args:
-    name: begins the line.
+    name: prefix of the line.
 
-  Raises:
-    SystemExit: of status 1, or 130 after Ctrl-C.
+    Raises:
+      SystemExit: with status 1, or 130 after Ctrl-C.
   """
   for stream, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
     if getattr(sys, stream) is None:
@@ -342,7 +342,7 @@ def _escaped(match: re.Match) -> str:
 
 
 def _short(value: Any) -> str:
-  """Returns a value in a few words, however large it is."""
+  """Returns a short text for a value of any size."""
   if isinstance(value, dict | list):
     return "an object" if isinstance(value, dict) else "a list"
   text = json.dumps(value if not isinstance(value, str) else value[:40])

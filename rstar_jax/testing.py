@@ -12,7 +12,7 @@ from rstar_jax import rng, types
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.steps import grammar, prompts
 
-# A process has one standard output.
+# Serialises the redirection of the process's standard output.
 _STDOUT = threading.Lock()
 
 

@@ -5,8 +5,8 @@ child to a leaf, oldest first. A node's text is what the policy wrote plus,
 where the node closes a code block, the interpreter's output (see
 `steps/grammar.py`).
 
-The texts of a `Problem`, a `Candidate` and an `ExecResult` are valid Unicode,
-whoever makes one: see `outside.valid`.
+The texts of a `Problem`, a `Candidate` and an `ExecResult` are always valid
+Unicode: see `outside.valid`.
 """
 
 import dataclasses
@@ -27,28 +27,28 @@ PairKind = Literal["step", "across", "final"]
 
 
 class _Texts:
-  """A record whose texts are valid Unicode."""
+  """A record that makes its texts valid Unicode."""
 
   def __post_init__(self):
     for name, value in vars(self).items():
       if isinstance(value, str) and (text := outside.valid(value)) != value:
-        # As frozen dataclasses do.
+        # As frozen dataclasses themselves do.
         object.__setattr__(self, name, text)
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem(_Texts):
-  """A question and what its answers are judged by, where that is known.
+  """A question, and what its answers are judged by, if known.
 
   Attributes:
     id: unique within a data set; seeds and records are keyed by it.
     question: plain text.
     answer: gold answer (LaTeX or plain); None if there is none, as in `solve`.
-    source: where it came from, e.g. "synthetic/orchard" or a file name.
-    level: difficulty, 1 the easiest; None where unknown.
-    alternatives: further right answers; any one of them is accepted.
-    tests: code that fails unless it runs after a right program, for a problem
-      whose answer is the program itself; "" for one whose answer is boxed.
+    source: origin, e.g. "synthetic/orchard" or a file name.
+    level: difficulty, 1 the easiest; None if unknown.
+    alternatives: further right answers, any of which is accepted.
+    tests: for a problem whose answer is a program, code that fails unless it
+      runs after a right program; "" for a problem with a boxed answer.
   """
 
   id: str
@@ -66,7 +66,7 @@ class Problem(_Texts):
 
   @property
   def judged(self) -> bool:
-    """Whether an answer can be judged: there is a gold one, or tests."""
+    """Whether an answer can be judged, by a gold answer or by tests."""
     return self.answer is not None or bool(self.tests)
 
   def to_record(self) -> dict[str, Any]:
@@ -90,12 +90,12 @@ class Candidate(_Texts):
 
   Attributes:
     text: the step with its closing marker; "" if nothing was written.
-    token_ids: the sampled ids, with the closing marker.
+    token_ids: the sampled ids, closing marker included.
     logprob: sum of the sampled tokens' log-probabilities (nats) under the
       policy at temperature 1.
     finish: the marker that closed the step; "length" at the token limit, "lost"
-      where a server gave nothing that can be read.
-    logprobs: those of each token; () where they are not known.
+      if a server's response cannot be read.
+    logprobs: log-probability of each token; () if unknown.
   """
 
   text: str
