@@ -78,6 +78,21 @@ def get_config(arg: str = "cold") -> rj.Config:
   config.ppm = rj.TrainConfig(
     batch_size=16, accumulate=8, epochs=1, learning_rate=5e-5, **common
   )
+  # With --config.rounds[0].algorithm=grpo --config.rounds[0].rollout=samples:
+  # as many tokens as the search of 400 problems.
+  reinforce = config.reinforce
+  reinforce.problems, reinforce.iterations = 16, 43
+  reinforce.temperature = 0.6
+  reinforce.train = rj.TrainConfig(
+    batch_size=2,
+    length=1024,
+    attention_block=128,
+    schedule="constant",
+    learning_rate=3e-5,
+    weight_decay=0.0,
+    checkpoint_every=5,
+    log_every=1,
+  )
   config.rounds = (
     rj.RoundConfig(rollouts=8, candidates=4),
     rj.RoundConfig(rollouts=8, candidates=4),
