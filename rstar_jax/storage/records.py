@@ -88,7 +88,7 @@ class ShardWriter:
       info: further fields of the header; JSON-able.
     """
     self._packed.write(self._compressor.flush())
-    packed = self._packed.getbuffer()
+    packed = self._packed.getvalue()
     said = {
       "rows": self._count,
       "bytes": len(packed),
