@@ -4,7 +4,7 @@
 
 Prints JSON lines: GFLOP/s of 30 different matrices one after the other, in a
 loop inside one program as decoding has it: with the rows on the left ("plain"),
-as `rstar_jax.models.layers.product` orders the sides ("turned"), and by the
+as `rstar_jax.models.products.product` orders the sides ("turned"), and by the
 kernel for CPUs ("kernel"), where there is a C++ compiler.
 """
 
@@ -14,8 +14,8 @@ from absl import app, flags
 
 from benchmarks import parts
 from benchmarks.peers import crew
-from rstar_jax.models import layers
 from rstar_jax.models.kernels import build, cpu
+from rstar_jax.models.products import product
 
 _DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Precisions.")
 _ROWS = flags.DEFINE_list("rows", ["8", "32", "128"], "Numbers of rows.")
@@ -57,7 +57,7 @@ def kernel(x: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def main(_):
-  products = {"plain": plain, "turned": layers.product}
+  products = {"plain": plain, "turned": product}
   if build.compiler():
     build.load()
     products["kernel"] = kernel

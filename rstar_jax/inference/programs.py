@@ -12,9 +12,9 @@ import numpy as np
 
 from rstar_jax.inference import sampler
 from rstar_jax.inference.runs import Run
-from rstar_jax.models.layers import in_blocks
 from rstar_jax.models.paged_attention import PagedAttention
 from rstar_jax.models.paths import Paths, Slots
+from rstar_jax.models.products import in_blocks
 from rstar_jax.models.sharding import row_shards
 from rstar_jax.models.step import step
 from rstar_jax.models.transformer import Transformer

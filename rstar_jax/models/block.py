@@ -6,6 +6,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from rstar_jax.models import layers
+from rstar_jax.models.attention import Attend
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.experts import Experts
 from rstar_jax.models.rotary import Angles
@@ -49,7 +50,7 @@ class Block(nnx.Module):
     self,
     x: jax.Array,
     angles: Angles,
-    attend: layers.Attend,
+    attend: Attend,
     mesh: jax.sharding.Mesh | None = None,
   ) -> tuple[jax.Array, jax.Array | None]:
     """Runs a layer.
@@ -57,7 +58,7 @@ class Block(nnx.Module):
     Args:
       x: [..., D], the residual stream.
       angles: of positions.
-      attend: see `layers.Attend`.
+      attend: see `attention.Attend`.
       mesh: None is that of `jax.set_mesh`, if there is one.
 
     Returns:

@@ -28,15 +28,12 @@ from rstar_jax.models.layers import (
   ACTIVATIONS,
   GATED,
   bias,
-  dot,
-  in_blocks,
-  lookup,
-  move,
-  products,
   scaled,
   unit,
   weight,
 )
+from rstar_jax.models.moves import lookup, move
+from rstar_jax.models.products import dot, in_blocks, products
 
 # Pairs that a CPU multiplies at once. It is always the same number, so that the
 # bits of a pair do not depend on how many its expert has.

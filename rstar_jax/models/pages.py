@@ -10,8 +10,9 @@ pages of a table, L layers, N query heads, K key/value heads, G = N / K, H head.
 import jax
 import jax.numpy as jnp
 
+from rstar_jax.models.attention import MASKED, capped
 from rstar_jax.models.config import PAGE, ModelConfig
-from rstar_jax.models.layers import MASKED, capped, move
+from rstar_jax.models.moves import move
 from rstar_jax.models.paths import Layer, Paths
 
 # Pages whose scores are in memory at once.

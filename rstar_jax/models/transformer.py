@@ -9,11 +9,19 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rstar_jax.models import experts, layers, rotary, sharding
+from rstar_jax.models import (
+  attention,
+  experts,
+  layers,
+  products,
+  rotary,
+  sharding,
+)
 from rstar_jax.models.block import Block
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.int8 import Int8
 from rstar_jax.models.kernels import tree_attention
+from rstar_jax.models.moves import lookup
 
 Head = Literal["lm", "tanh", "logit", "odds", "odds_mlp"]
 # By what a raw value is divided before the tanh; tanh(x / 2) of log-odds x is
@@ -89,10 +97,10 @@ class Transformer(nnx.Module):
       self.embedding.get_value(),
     )
     if isinstance(table, Int8):
-      x = layers.lookup(table.values, tokens)
-      x *= layers.lookup(table.scales, tokens)[..., None]
+      x = lookup(table.values, tokens)
+      x *= lookup(table.scales, tokens)[..., None]
     else:
-      x = layers.lookup(table, tokens)
+      x = lookup(table, tokens)
     x = x.astype(self.config.dtype)
     if self.config.embedding_multiplier != 1:
       x *= self.config.embedding_multiplier
@@ -102,7 +110,7 @@ class Transformer(nnx.Module):
     self,
     tokens: jax.Array,
     positions: jax.Array,
-    attend: Callable[[ModelConfig], layers.Attend],
+    attend: Callable[[ModelConfig], attention.Attend],
     *,
     spans: jax.Array | None = None,
     counts: jax.Array | None = None,
@@ -231,12 +239,12 @@ class Transformer(nnx.Module):
     """
     kernel = self.unembedding() if kernel is None else kernel
     rows = hidden.reshape(-1, hidden.shape[-1])
-    kernel = layers.matrix(kernel, rows.shape[-1], hidden.dtype)
-    (out,) = layers.products(rows, [kernel], self.config, "float32")
+    kernel = products.matrix(kernel, rows.shape[-1], hidden.dtype)
+    (out,) = products.products(rows, [kernel], self.config, "float32")
     out = out.reshape(*hidden.shape[:-1], -1)
     if self.config.logits_scaling != 1:
       out /= self.config.logits_scaling
-    return layers.capped(out, self.config.logits_softcap)
+    return attention.capped(out, self.config.logits_softcap)
 
   def raw_values(self, hidden: jax.Array) -> jax.Array:
     """Returns float32 values [...], before tanh, of hidden [..., D]."""
@@ -275,7 +283,7 @@ class Transformer(nnx.Module):
 
 def _attention(
   layer: ModelConfig, positions: jax.Array, ends: jax.Array | None
-) -> layers.Attend:
+) -> attention.Attend:
   """Returns a layer's attention of whole rows; see `Transformer.hidden`."""
   window, softcap = layer.sliding_window, layer.attention_softcap
   kind = layer.attention
@@ -287,12 +295,12 @@ def _attention(
     return lambda q, k, v, sinks=None: tree_attention.attend_on_mesh(
       *(grown(q), k, v, sinks, trees, options)
     )
-  mask = layers.causal_mask(positions, window)
+  mask = attention.causal_mask(positions, window)
   if ends is not None:
     columns = jnp.arange(positions.shape[1])
     mask = mask & (columns[:, None] < ends[:, None, :])
   block = layer.attention_block
-  return lambda q, k, v, sinks=None: layers.attend(
+  return lambda q, k, v, sinks=None: attention.attend(
     grown(q), k, v, mask, block, softcap=softcap, sinks=sinks
   )
 

@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax.config.schema import MeshConfig
-from rstar_jax.models import int8, layers, sharding
+from rstar_jax.models import int8, products, sharding
 from rstar_jax.models.int8 import Int8
 from rstar_jax.models.kernels import build
 from rstar_jax.models.step import stacked
@@ -149,7 +149,7 @@ class ProductsTest(parameterized.TestCase):
     config = tiny_model(row_block=32, native=native)
     weights = [int8.quantize(normal(i, 5 + i, 64), 1) for i in (1, 2)]
     x = jnp.asarray(normal(3, 70, 64), dtype)
-    run = jax.jit(lambda x: layers.products(x, weights, config, dtype))
+    run = jax.jit(lambda x: products.products(x, weights, config, dtype))
     found = run(x)
     for out, weight in zip(found, weights, strict=True):
       self.assertEqual(out.dtype, dtype)

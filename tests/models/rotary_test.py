@@ -16,7 +16,7 @@ from rstar_jax.models import rotary
 from rstar_jax.models.config import RopeScaling
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
-from tests.models.layers_test import normal
+from tests.models.arrays import normal
 
 
 def frequencies(spans=None, **overrides):

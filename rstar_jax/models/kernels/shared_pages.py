@@ -23,13 +23,13 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from rstar_jax.models.attention import MASKED, capped
 from rstar_jax.models.kernels.shared_plan import (
   BLOCK,
   PLACE,
   RUNS,
   filled,
 )
-from rstar_jax.models.layers import MASKED, capped
 from rstar_jax.models.pages import write
 from rstar_jax.models.paths import Layer, Paths
 

@@ -24,7 +24,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from rstar_jax.models import sharding
-from rstar_jax.models.layers import MASKED, capped
+from rstar_jax.models.attention import MASKED, capped
 
 # What the backward pass wants of the forward pass, as checkpoint policies know
 # it: the result, and the logarithms of the sums of weights.

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import MeshConfig
 from rstar_jax.data import prefix_trees
-from rstar_jax.models import layers, sharding
+from rstar_jax.models import attention, sharding
 from rstar_jax.models.kernels import tree_attention
 from rstar_jax.models.kernels.tree_attention import Options
 
@@ -75,7 +75,7 @@ class TreeAttentionTest(parameterized.TestCase):
       seen &= positions[:, :, None] - positions[:, None] < window
     arrays = _arrays(heads, dim, dtype)
     wanted = _both(
-      lambda q, k, v: layers.attend(q, k, v, jnp.asarray(seen)), arrays, real
+      lambda q, k, v: attention.attend(q, k, v, jnp.asarray(seen)), arrays, real
     )
     got = _both(
       lambda q, k, v: tree_attention.attend(
@@ -102,7 +102,7 @@ class TreeAttentionTest(parameterized.TestCase):
 
     def dense(q, k, v, sink):
       sink = sink if sinks else None
-      return layers.attend(q, k, v, seen, softcap=softcap, sinks=sink)
+      return attention.attend(q, k, v, seen, softcap=softcap, sinks=sink)
 
     def ours(q, k, v, sink):
       return tree_attention.attend(
