@@ -1,20 +1,19 @@
-"""A mixture of experts in an MLP's place: each token goes through a few.
+"""A mixture of experts in the place of an MLP: each token has a few of them.
 
-Pairs of a token and one of its experts are sorted by expert, so that each
-expert's are rows that lie together: a product of grouped rows. No expert is
-ever full, and no token is dropped.
+Pairs of a token and one of its experts are sorted by expert, so that the rows
+of an expert lie together (`grouped_products.py`). An expert has no capacity
+that limits it, and no token is dropped.
 
 On a mesh, experts lie along the axis that cuts heads and the MLP (see
-`sharding.Rules`). There every device has the tokens of its rows already: it
-computes the pairs of its own experts, and the sums of all devices are the
-result, as with a dense MLP that is cut. No token moves.
+`sharding.Rules`). Every device has the tokens of its rows there already: it
+computes the pairs of its own experts, and the results of all devices are added
+up, as with a dense MLP that is cut. No token moves.
 
-Letters: R rows (tokens), D model, E experts, A experts of a token, P = R * A
-pairs, F width of an expert, I inputs, O outputs.
+Letters: R rows (tokens), D model, E experts, A experts of a token, F width of
+an expert, I inputs, O outputs.
 """
 
 import functools
-import importlib
 from typing import NamedTuple
 
 import jax
@@ -24,6 +23,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from rstar_jax.models import sharding
 from rstar_jax.models.config import STEEPNESS, Mixture, ModelConfig
+from rstar_jax.models.grouped_products import grouped
 from rstar_jax.models.layers import (
   ACTIVATIONS,
   GATED,
@@ -33,13 +33,7 @@ from rstar_jax.models.layers import (
   weight,
 )
 from rstar_jax.models.moves import lookup, move
-from rstar_jax.models.products import dot, in_blocks, products
-
-# Pairs that a CPU multiplies at once. It is always the same number, so that the
-# bits of a pair do not depend on how many its expert has.
-_TILE = 32
-# Most pairs, inputs and outputs of a tile of the gradients' kernels on a TPU.
-_TILING = 512, 1024, 1024
+from rstar_jax.models.products import in_blocks, products
 
 
 class Experts(nnx.Module):
@@ -310,152 +304,3 @@ def _rearranged_backward(copies, back, grad):
 
 
 _rearranged.defvjp(_rearranged_forward, _rearranged_backward)
-
-
-@jax.custom_vjp
-def grouped(x: jax.Array, weights: jax.Array, sizes: jax.Array) -> jax.Array:
-  """Multiplies each group of rows by a matrix of its own.
-
-  A CPU goes through tiles of a group's rows, since XLA there would multiply
-  every row by every matrix. Elsewhere it is `jax.lax.ragged_dot`, which on a
-  TPU is a kernel that reads the matrices of groups with rows, and only those.
-
-  Args:
-    x: [P, I], group by group.
-    weights: [E, I, O], in x's dtype.
-    sizes: int32 [E], rows of each group; their sum is at most P.
-
-  Returns:
-    [P, O] in x's dtype, accumulated in float32; 0 in rows of no group.
-  """
-  return _of_groups(
-    jax.lax.platform_dependent(
-      *(x, weights, sizes), cpu=_by_tiles, default=_ragged
-    ),
-    sizes,
-  )
-
-
-def _grouped_forward(x, weights, sizes):
-  return grouped(x, weights, sizes), (x, weights, sizes)
-
-
-def _grouped_backward(saved, grad):
-  x, weights, sizes = saved
-  of_x, of_weights = jax.lax.platform_dependent(
-    *(x, weights, sizes, grad),
-    cpu=_gradients_by_tiles,
-    tpu=gradients_by_kernel,
-    default=lambda x, weights, sizes, grad: jax.vjp(
-      lambda x, weights: _ragged(x, weights, sizes), x, weights
-    )[1](grad),
-  )
-  return _of_groups(of_x, sizes), of_weights, None
-
-
-grouped.defvjp(_grouped_forward, _grouped_backward)
-
-
-def _of_groups(out: jax.Array, sizes: jax.Array) -> jax.Array:
-  """Makes rows of no group 0: kernels leave there what they found."""
-  return jnp.where(jnp.arange(len(out))[:, None] < jnp.sum(sizes), out, 0)
-
-
-def _ragged(x: jax.Array, weights: jax.Array, sizes: jax.Array) -> jax.Array:
-  out = jax.lax.ragged_dot(
-    x, weights, sizes, preferred_element_type=jnp.float32
-  )
-  return out.astype(x.dtype)
-
-
-def gradients_by_kernel(
-  x: jax.Array,
-  weights: jax.Array,
-  sizes: jax.Array,
-  grad: jax.Array,
-  *,
-  interpret: bool = False,
-) -> tuple[jax.Array, jax.Array]:
-  """Returns the gradients of x and weights of `grouped`, by TPU kernels.
-
-  Those of `ragged_dot` copy the weights to transpose them, and multiply every
-  row by every group's (docs/results/aot.md).
-
-  Args:
-    x: [P, I].
-    weights: [E, I, O].
-    sizes: int32 [E].
-    grad: [P, O].
-    interpret: runs on any device, slowly; see `pl.pallas_call`.
-  """
-  # The package has a function of the module's name.
-  kernels = importlib.import_module(
-    "jax.experimental.pallas.ops.tpu.megablox.gmm"
-  )
-  rows, inputs, outputs = _TILING
-  more = -len(x) % rows
-  x, grad = (jnp.pad(each, ((0, more), (0, 0))) for each in (x, grad))
-  of_x = kernels.gmm(
-    *(grad, weights, sizes, x.dtype, (rows, outputs, inputs)),
-    transpose_rhs=True,
-    interpret=interpret,
-  )
-  of_weights = kernels.tgmm(
-    *(x.T, grad, sizes, weights.dtype, (rows, inputs, outputs)),
-    interpret=interpret,
-  )
-  return of_x[: len(of_x) - more], of_weights
-
-
-def _by_tiles(x: jax.Array, weights: jax.Array, sizes: jax.Array) -> jax.Array:
-  wide = jnp.pad(x, ((0, _TILE), (0, 0)))
-
-  def put(tile, out):
-    group, start, _ = tile
-    rows = jax.lax.dynamic_slice_in_dim(wide, start, _TILE)
-    new = dot(rows, _one(weights, group), 1, 0).astype(x.dtype)
-    # Rows of the next groups, which are written after this one's.
-    return jax.lax.dynamic_update_slice_in_dim(out, new, start, 0)
-
-  out = jnp.zeros((len(wide), weights.shape[2]), x.dtype)
-  return _over_tiles(sizes, put, out)[: len(x)]
-
-
-def _gradients_by_tiles(
-  x: jax.Array, weights: jax.Array, sizes: jax.Array, grad: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """Returns the gradients of `_by_tiles`: of x, and of weights."""
-  wide, wide_grad = (jnp.pad(each, ((0, _TILE), (0, 0))) for each in (x, grad))
-
-  def put(tile, outs):
-    of_x, of_weights = outs
-    group, start, count = tile
-    rows, its = (
-      jax.lax.dynamic_slice_in_dim(each, start, _TILE)
-      for each in (wide, wide_grad)
-    )
-    new = dot(its, _one(weights, group), 1, 1).astype(x.dtype)
-    of_x = jax.lax.dynamic_update_slice_in_dim(of_x, new, start, 0)
-    its = jnp.where(jnp.arange(_TILE)[:, None] < count, its, 0)
-    return of_x, of_weights.at[group].add(dot(rows, its, 0, 0))
-
-  outs = jnp.zeros_like(wide), jnp.zeros(weights.shape, jnp.float32)
-  of_x, of_weights = _over_tiles(sizes, put, outs)
-  return of_x[: len(x)], of_weights.astype(weights.dtype)
-
-
-def _over_tiles(sizes, put, outs):
-  """Calls put((group, first row, rows left of the group), outs) for tiles."""
-  tiles = -(-sizes // _TILE)
-  last, starts = jnp.cumsum(tiles), jnp.cumsum(sizes) - sizes
-
-  def call(tile, outs):
-    group = jnp.sum(last <= tile)
-    done = (tile - (last - tiles)[group]) * _TILE
-    return put((group, starts[group] + done, sizes[group] - done), outs)
-
-  return jax.lax.fori_loop(0, last[-1], call, outs)
-
-
-def _one(weights: jax.Array, group: jax.Array) -> jax.Array:
-  return move(lambda all_, group: all_[group], weights, group)

@@ -17,7 +17,8 @@ import jax
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import MeshConfig, TrainConfig
-from rstar_jax.models import experts, sharding
+from rstar_jax.models import sharding
+from rstar_jax.models.grouped_products import grouped
 from rstar_jax.models.kernels import tree_attention
 from rstar_jax.tools.aot import chips, compiler, cost, programs
 from tests.tools.aot import small
@@ -227,10 +228,13 @@ class ProgramsTest(parameterized.TestCase):
     )
 
     def loss(x, weights, sizes):
-      return experts.grouped(x, weights, sizes).astype("float32").sum()
+      return grouped(x, weights, sizes).astype("float32").sum()
 
     useful = 2 * pairs * inputs * outputs
-    for run, products in ((experts.grouped, 1), (jax.grad(loss, (0, 1)), 2)):
+    for run, products in (
+      (grouped, 1),
+      (jax.grad(loss, (0, 1)), 2),
+    ):
       compiled = jax.jit(run).lower(x, weights, sizes).compile()
       flops = compiled.cost_analysis()["flops"]
       self.assertBetween(flops, products * useful, 1.5 * products * useful)
