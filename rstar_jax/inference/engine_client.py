@@ -63,7 +63,7 @@ class _Served:
   ):
     self.set_aside = 0
     self._config, self._expected = config, expected
-    self._speaks = protocols.of(config)
+    self._protocol = protocols.protocol_of(config)
     self.servers = Servers(urls, config, "servers", check=check)
     self._lock = threading.Lock()
     self._pool = concurrent.futures.ThreadPoolExecutor(config.in_flight)
@@ -120,8 +120,8 @@ class ServedEngine(_Served):
     self._engine = engine
     self.max_new_tokens = max(engine.max_step_tokens, engine.max_block_tokens)
     self.generated_tokens = self.too_long = 0
-    speaks = protocols.of(config)
-    urls = [speaks.sampling_url(base) for base in urls_of(config.policy)]
+    protocol = protocols.protocol_of(config)
+    urls = [protocol.sampling_url(base) for base in urls_of(config.policy)]
     super().__init__(urls, config, expected, self._check)
 
   def submit(
@@ -152,11 +152,11 @@ class ServedEngine(_Served):
     engine = self._engine
     if temperature is not None:
       engine = dataclasses.replace(engine, temperature=temperature)
-    asked = [
-      protocols.Asked(
+    requests = [
+      protocols.SampleRequest(
         ids=np.asarray(prefix).tolist(),
         seed=int(seed),
-        most=stop.limit,
+        max_tokens=stop.limit,
         stop_ids=tuple(stop.ids),
         stop_texts=stop.texts,
       )
@@ -165,20 +165,22 @@ class ServedEngine(_Served):
     return futures.together(
       [
         self._send(functools.partial(self._step, each, engine, stop, tree))
-        for each in asked
+        for each in requests
       ]
     )
 
   def _step(
     self,
-    asked: protocols.Asked,
+    request: protocols.SampleRequest,
     engine: EngineConfig,
     stop: Stop,
     tree: str,
     over: threading.Event,
   ) -> Generated:
-    body = self._speaks.sampling(asked, engine)
-    read = functools.partial(self._speaks.sample, most=asked.most)
+    body = self._protocol.sampling_request(request, engine)
+    read = functools.partial(
+      self._protocol.read_sample, most=request.max_tokens
+    )
     try:
       _, (ids, logprobs) = self.servers.ask(body, over, read, tree)
     except PromptTooLong:
@@ -201,10 +203,14 @@ class ServedEngine(_Served):
     prompts = self._expected.prompts if self._expected else [[1, 2, 3]]
     found = []
     for prompt in prompts:
-      asked = protocols.Asked(prompt, seed=0, most=1, likeliest=True)
-      read = functools.partial(self._speaks.sample, most=1)
+      request = protocols.SampleRequest(
+        prompt, seed=0, max_tokens=1, likeliest=True
+      )
+      read = functools.partial(self._protocol.read_sample, most=1)
       found.append(
-        url.post(self._speaks.sampling(asked, self._engine), read)[1]
+        url.post(self._protocol.sampling_request(request, self._engine), read)[
+          1
+        ]
       )
     if self._expected:
       differences = [
@@ -248,9 +254,9 @@ class ServedScores(_Served):
     """
     self.scored = 0
     self._scale, self._reading = SCALES[head], reading
-    speaks = protocols.of(config)
+    protocol = protocols.protocol_of(config)
     bases = urls_of(getattr(config, role))
-    urls = [speaks.scoring_url(base, reading) for base in bases]
+    urls = [protocol.scoring_url(base, reading) for base in bases]
     super().__init__(urls, config, expected, self._check)
 
   def submit(
@@ -279,7 +285,7 @@ class ServedScores(_Served):
   ) -> np.ndarray:
     if not paths:
       return np.zeros(0, np.float32)
-    body = self._speaks.scoring(paths, self._reading)
+    body = self._protocol.scoring_request(paths, self._reading)
     try:
       _, values = self.servers.ask(
         body, over, functools.partial(self._values, count=len(paths)), tree
@@ -294,14 +300,14 @@ class ServedScores(_Served):
     return values
 
   def _values(self, answer: Any, count: int) -> np.ndarray:
-    raw = self._speaks.values(answer, count, self._reading)
+    raw = self._protocol.read_values(answer, count, self._reading)
     return np.tanh(np.array(raw, np.float64) / self._scale).astype(np.float32)
 
   def _check(self, url: Url) -> None:
     """Looks at a server: its form of answers, and what it computes."""
     prompts = self._expected.prompts if self._expected else [[1, 2, 3]]
     _, values = url.post(
-      self._speaks.scoring(prompts, self._reading),
+      self._protocol.scoring_request(prompts, self._reading),
       functools.partial(self._values, count=len(prompts)),
     )
     if self._expected and len(self._expected.values):

@@ -1,8 +1,8 @@
-"""Requests to servers in token ids, and their answers.
+"""The protocols of model servers, in token ids: requests and their answers.
 
-Two protocols: OpenAI's completions with what vLLM adds to them, and SGLang's
-own. Neither server's tokenizer is used: ids go in, ids come out. Requests are
-equal bytes where what is asked is equal.
+There are two: OpenAI's completions with vLLM's additions, and SGLang's own. No
+server's tokenizer is used: ids go in and ids come out. Equal requests are equal
+bytes.
 """
 
 import dataclasses
@@ -17,30 +17,30 @@ from rstar_jax.config.schema import EngineConfig, ServersConfig
 # The ids of a sample and their log-probabilities, in nats.
 Sample = tuple[tuple[int, ...], tuple[float, ...]]
 
-# So little of the probability that only the likeliest token is left.
+# A `top_p` that leaves only the likeliest token.
 _LEAST_P = 1e-6
 
-# A log-probability, a raw value and an id of a token are smaller.
+# Bounds of log-probabilities and raw values, and of token ids.
 _MOST_REAL, _MOST_ID = 1e6, 1 << 31
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-  """A sample that is asked for.
+class SampleRequest:
+  """A request for one sample.
 
   Attributes:
     ids: the prompt.
-    seed: of the sample.
-    most: tokens.
-    stop_ids: ids that end it, and belong to it.
-    stop_texts: texts that end it.
-    likeliest: whether its tokens are the likeliest ones; its log-probabilities
-      are still those of a sample.
+    seed: below 2**32.
+    max_tokens: at least 1.
+    stop_ids: ids that end the sample, and belong to it.
+    stop_texts: texts that end the sample.
+    likeliest: whether only the likeliest tokens are drawn. Their
+      log-probabilities are still those of sampling.
   """
 
   ids: Sequence[int]
   seed: int
-  most: int
+  max_tokens: int
   stop_ids: Sequence[int] = ()
   stop_texts: Sequence[str] = ()
   likeliest: bool = False
@@ -51,56 +51,67 @@ class Reading:
   """Where a server's answer has the raw value of a path.
 
   Attributes:
-    of: "classify", a number for each label, at the path's last token;
-      "token_classify", such numbers at each token, or each that ends a step, of
-      which the last count; "answers", the log-probabilities of next tokens.
-    pair: the labels or the tokens of a good and of a bad step, whose difference
-      it is. None: the only label. A server that gives one number for a pair has
-      made the difference itself.
+    source: "classify", a number for each label, at the path's last token;
+      "token_classify", such numbers at each token, or at each that ends a step,
+      of which the last ones count; "answers", the log-probabilities of next
+      tokens.
+    pair: the labels or the token ids of a good and of a bad step; the raw value
+      is their difference. None is the only label. A server that returns one
+      number for a pair has subtracted already.
   """
 
-  of: Literal["classify", "token_classify", "answers"] = "classify"
+  source: Literal["classify", "token_classify", "answers"] = "classify"
   pair: tuple[int, int] | None = None
 
 
-# Of a PPM, and of any classifier with one label.
+# A PPM's, and that of any classifier with one label.
 ONE_LABEL = Reading()
 
 
-class Speaks(Protocol):
-  """A protocol."""
+class ServerProtocol(Protocol):
+  """What a kind of server is posted, and how its answers are read."""
 
   def sampling_url(self, base: str) -> str:
-    """Returns where samples are asked for, by the base of a server."""
+    """Returns the URL that samples are requested from, of a server's base."""
     ...
 
   def scoring_url(self, base: str, reading: Reading = ONE_LABEL) -> str:
-    """Returns where values are asked for."""
+    """Returns the URL that raw values are requested from."""
     ...
 
-  def sampling(self, asked: Asked, engine: EngineConfig) -> bytes:
-    """Returns the request of a sample."""
+  def sampling_request(
+    self, request: SampleRequest, engine: EngineConfig
+  ) -> bytes:
+    """Returns the body of a request for a sample, JSON."""
     ...
 
-  def scoring(
+  def scoring_request(
     self, paths: Sequence[Sequence[int]], reading: Reading = ONE_LABEL
   ) -> bytes:
-    """Returns the request of raw values."""
+    """Returns the body of a request for the raw values of paths, JSON."""
     ...
 
-  def sample(self, answer: Any, most: int) -> Sample:
-    """Reads a sample of at most so many tokens; raises `outside.Bad`."""
+  def read_sample(self, answer: Any, most: int) -> Sample:
+    """Returns the sample of an answer, of 1 to `most` tokens.
+
+    Raises:
+      outside.Bad: the answer is none.
+    """
     ...
 
-  def values(
+  def read_values(
     self, answer: Any, count: int, reading: Reading = ONE_LABEL
   ) -> list[float]:
-    """Reads raw values; raises `outside.Bad`."""
+    """Returns the raw values of an answer, one for each of `count` paths.
+
+    Raises:
+      outside.Bad: the answer is none.
+    """
     ...
 
 
-def of(config: ServersConfig) -> Speaks:
-  """Returns the protocol of servers."""
+def protocol_of(config: ServersConfig) -> ServerProtocol:
+  """Returns the protocol of the servers that a config names."""
   if config.protocol == "openai":
     return OpenAi(config.model)
   return SgLang(seeds=config.protocol == "sglang")
@@ -111,7 +122,7 @@ class OpenAi:
   """`/v1/completions` and `/pooling`: vLLM, and `rstar_jax.tools.serve`.
 
   Attributes:
-    model: its name there; "" for the only one.
+    model: the model's name on the server; "" for the only one.
   """
 
   model: str = ""
@@ -120,30 +131,32 @@ class OpenAi:
     return f"{base}/completions"
 
   def scoring_url(self, base: str, reading: Reading = ONE_LABEL) -> str:
-    if reading.of == "answers":
+    if reading.source == "answers":
       return self.sampling_url(base)
     return f"{base.removesuffix('/v1')}/pooling"
 
-  def sampling(self, asked: Asked, engine: EngineConfig) -> bytes:
+  def sampling_request(
+    self, request: SampleRequest, engine: EngineConfig
+  ) -> bytes:
     return self._body(
-      prompt=list(asked.ids),
-      seed=asked.seed,
-      max_tokens=asked.most,
-      stop_token_ids=sorted(asked.stop_ids),
-      # Only what ends a sample here ends it there.
+      prompt=list(request.ids),
+      seed=request.seed,
+      max_tokens=request.max_tokens,
+      stop_token_ids=sorted(request.stop_ids),
+      # The server ends a sample only where the request says so.
       ignore_eos=True,
       logprobs=0,
       return_token_ids=True,
       skip_special_tokens=False,
-      **({"stop": list(asked.stop_texts)} if asked.stop_texts else {}),
-      **_sampling(engine, {"top_k": 1} if asked.likeliest else {}),
+      **({"stop": list(request.stop_texts)} if request.stop_texts else {}),
+      **_sampling_fields(engine, {"top_k": 1} if request.likeliest else {}),
     )
 
-  def scoring(
+  def scoring_request(
     self, paths: Sequence[Sequence[int]], reading: Reading = ONE_LABEL
   ) -> bytes:
     given = [list(path) for path in paths]
-    if reading.of == "answers":
+    if reading.source == "answers":
       return self._body(
         prompt=given,
         max_tokens=1,
@@ -152,10 +165,10 @@ class OpenAi:
         logprob_token_ids=list(reading.pair or ()),
         return_tokens_as_token_ids=True,
       )
-    return self._body(input=given, task=reading.of, use_activation=False)
+    return self._body(input=given, task=reading.source, use_activation=False)
 
-  def sample(self, answer: Any, most: int) -> Sample:
-    choices = _items(answer, "choices")
+  def read_sample(self, answer: Any, most: int) -> Sample:
+    choices = _rows_of(answer, "choices")
     if len(choices) != 1:
       raise outside.Bad(f"has {len(choices)} choices, want 1")
     ids, logprobs = choices[0].get("token_ids"), choices[0].get("logprobs")
@@ -166,20 +179,22 @@ class OpenAi:
       )
     if isinstance(logprobs, dict):
       logprobs = logprobs.get("token_logprobs")
-    return _sample(ids, logprobs, most)
+    return _checked_sample(ids, logprobs, most)
 
-  def values(
+  def read_values(
     self, answer: Any, count: int, reading: Reading = ONE_LABEL
   ) -> list[float]:
-    answers = reading.of == "answers"
+    answers = reading.source == "answers"
     rows = sorted(
-      _items(answer, "choices" if answers else "data"),
+      _rows_of(answer, "choices" if answers else "data"),
       key=lambda row: outside.integer(row.get("index"), "index", 0, count),
     )
     if answers:
-      found = [_named(row.get("logprobs"), reading) for row in rows]
-      return _values(found, count, dataclasses.replace(reading, pair=(0, 1)))
-    return _values([row.get("data") for row in rows], count, reading)
+      found = [_logprobs_by_name(row.get("logprobs"), reading) for row in rows]
+      return _checked_values(
+        found, count, dataclasses.replace(reading, pair=(0, 1))
+      )
+    return _checked_values([row.get("data") for row in rows], count, reading)
 
   def _body(self, **fields: Any) -> bytes:
     named = {"model": self.model} if self.model else {}
@@ -190,11 +205,11 @@ class OpenAi:
 class SgLang:
   """`/generate` and `/classify`.
 
-  The end of the text ends a sample, too: `ignore_eos` would have it pass by
+  The end of the text ends a sample, too: `ignore_eos` would make SGLang ignore
   `stop_token_ids` as well.
 
   Attributes:
-    seeds: whether the server takes them.
+    seeds: whether the server takes seeds.
   """
 
   seeds: bool = True
@@ -203,33 +218,35 @@ class SgLang:
     return f"{base.removesuffix('/v1')}/generate"
 
   def scoring_url(self, base: str, reading: Reading = ONE_LABEL) -> str:
-    if reading.of == "answers":
+    if reading.source == "answers":
       return self.sampling_url(base)
     return f"{base.removesuffix('/v1')}/classify"
 
-  def sampling(self, asked: Asked, engine: EngineConfig) -> bytes:
-    # Not `top_k=1`: what is greedy has log-probabilities at temperature 1, and
-    # what is sampled need not have them.
-    only = {"top_p": _LEAST_P} if asked.likeliest else {}
+  def sampling_request(
+    self, request: SampleRequest, engine: EngineConfig
+  ) -> bytes:
+    # Not `top_k=1`: SGLang gives greedy tokens log-probabilities at temperature
+    # 1, which sampled tokens need not have.
+    only = {"top_p": _LEAST_P} if request.likeliest else {}
     fields = {
-      "max_new_tokens": asked.most,
-      "stop_token_ids": sorted(asked.stop_ids),
+      "max_new_tokens": request.max_tokens,
+      "stop_token_ids": sorted(request.stop_ids),
       "skip_special_tokens": False,
-      **_sampling(engine, only),
+      **_sampling_fields(engine, only),
     }
-    if asked.stop_texts:
-      fields["stop"] = list(asked.stop_texts)
+    if request.stop_texts:
+      fields["stop"] = list(request.stop_texts)
     if self.seeds:
-      fields["sampling_seed"] = asked.seed
+      fields["sampling_seed"] = request.seed
     return _json(
-      input_ids=list(asked.ids), sampling_params=fields, return_logprob=True
+      input_ids=list(request.ids), sampling_params=fields, return_logprob=True
     )
 
-  def scoring(
+  def scoring_request(
     self, paths: Sequence[Sequence[int]], reading: Reading = ONE_LABEL
   ) -> bytes:
     given = [list(path) for path in paths]
-    if reading.of == "answers":
+    if reading.source == "answers":
       return _json(
         input_ids=given,
         sampling_params={"max_new_tokens": 1, "temperature": 0.0},
@@ -238,7 +255,7 @@ class SgLang:
       )
     return _json(input_ids=given)
 
-  def sample(self, answer: Any, most: int) -> Sample:
+  def read_sample(self, answer: Any, most: int) -> Sample:
     meta = answer.get("meta_info") if isinstance(answer, dict) else None
     found = (
       meta.get("output_token_logprobs") if isinstance(meta, dict) else None
@@ -251,34 +268,40 @@ class SgLang:
     for each in outside.sequence(found, "output_token_logprobs", list):
       if len(each) < 2:
         raise outside.Bad("has a token without an id")
-    return _sample([e[1] for e in found], [e[0] for e in found], most)
+    return _checked_sample([e[1] for e in found], [e[0] for e in found], most)
 
-  def values(
+  def read_values(
     self, answer: Any, count: int, reading: Reading = ONE_LABEL
   ) -> list[float]:
     rows = outside.sequence(answer, "answer", dict)
-    if reading.of == "answers":
-      found = [_listed(row.get("meta_info"), reading) for row in rows]
-      return _values(found, count, dataclasses.replace(reading, pair=(0, 1)))
-    # It pools the last token of any classifier.
-    reading = dataclasses.replace(reading, of="classify")
-    return _values([row.get("embedding") for row in rows], count, reading)
+    if reading.source == "answers":
+      found = [_logprobs_by_id(row.get("meta_info"), reading) for row in rows]
+      return _checked_values(
+        found, count, dataclasses.replace(reading, pair=(0, 1))
+      )
+    # SGLang pools the last token of any classifier.
+    reading = dataclasses.replace(reading, source="classify")
+    return _checked_values(
+      [row.get("embedding") for row in rows], count, reading
+    )
 
 
 def _json(**fields: Any) -> bytes:
   return json.dumps(fields, sort_keys=True).encode()
 
 
-def _sampling(engine: EngineConfig, only: dict[str, Any]) -> dict[str, Any]:
-  """Returns how tokens are drawn, but for what is not restricted.
+def _sampling_fields(
+  engine: EngineConfig, only: dict[str, Any]
+) -> dict[str, Any]:
+  """Returns the fields that say how tokens are drawn; defaults are left out.
 
   Args:
-    engine: the run's.
-    only: what leaves the likeliest token alone; empty for a sample.
+    engine: the run's sampling.
+    only: the fields that leave only the likeliest token; empty for a sample.
   """
   if only:
-    # Not at temperature 0: an answer tells whether log-probabilities are those
-    # at temperature 1, whatever the temperature.
+    # Not temperature 0: the answer has to show whether the server's
+    # log-probabilities are those at temperature 1, whatever the temperature.
     return {"temperature": engine.temperature or 1.0, **only}
   found: dict[str, Any] = {"temperature": engine.temperature}
   if engine.temperature:
@@ -290,14 +313,14 @@ def _sampling(engine: EngineConfig, only: dict[str, Any]) -> dict[str, Any]:
   return found
 
 
-def _items(answer: Any, name: str) -> list[dict[str, Any]]:
+def _rows_of(answer: Any, name: str) -> list[dict[str, Any]]:
   found = answer.get(name) if isinstance(answer, dict) else None
   if not found:
     raise outside.Bad(f"is without {name}: {json.dumps(answer)[:200]}")
   return outside.sequence(found, name, dict)
 
 
-def _sample(ids: Any, logprobs: Any, most: int) -> Sample:
+def _checked_sample(ids: Any, logprobs: Any, most: int) -> Sample:
   for each in outside.sequence(ids, "token_ids", int):
     outside.integer(each, "id of a token", 0, _MOST_ID)
   if logprobs is None:
@@ -314,29 +337,29 @@ def _sample(ids: Any, logprobs: Any, most: int) -> Sample:
   return tuple(ids), tuple(found)
 
 
-def _named(logprobs: Any, reading: Reading) -> list[Any]:
-  """Returns the log-probabilities of the answers, of a dict by their names."""
+def _logprobs_by_name(logprobs: Any, reading: Reading) -> list[Any]:
+  """Returns the log-probabilities of the answers, which OpenAI's form names."""
   tops = logprobs.get("top_logprobs") if isinstance(logprobs, dict) else None
   first = tops[0] if isinstance(tops, list) and tops else None
   if not isinstance(first, dict):
     raise outside.Bad("has no top_logprobs")
-  return _both(
+  return _complete(
     {key: first.get(f"token_id:{key}") for key in reading.pair or ()}
   )
 
 
-def _listed(meta: Any, reading: Reading) -> list[Any]:
-  """Returns the log-probabilities of the answers, of [logprob, id, text]s."""
+def _logprobs_by_id(meta: Any, reading: Reading) -> list[Any]:
+  """Returns the log-probabilities of the answers, of SGLang's lists."""
   rows = meta.get("output_token_ids_logprobs") if isinstance(meta, dict) else []
   first = rows[0] if isinstance(rows, list) and rows else None
   known = {}
   for each in outside.sequence(first, "output_token_ids_logprobs", list):
     if len(each) > 1 and isinstance(each[1], int):
       known[each[1]] = each[0]
-  return _both({key: known.get(key) for key in reading.pair or ()})
+  return _complete({key: known.get(key) for key in reading.pair or ()})
 
 
-def _both(found: dict[int, Any]) -> list[Any]:
+def _complete(found: dict[int, Any]) -> list[Any]:
   for key, value in found.items():
     if value is None:
       raise outside.Bad(
@@ -346,14 +369,16 @@ def _both(found: dict[int, Any]) -> list[Any]:
   return list(found.values())
 
 
-def _values(rows: list[Any], count: int, reading: Reading) -> list[float]:
+def _checked_values(
+  rows: list[Any], count: int, reading: Reading
+) -> list[float]:
   if len(rows) != count:
     raise outside.Bad(f"has {len(rows)} values of {count} paths")
   most = 1 if reading.pair is None else 2
   found = []
   for row in rows:
     numbers = outside.sequence(row, "values", object)
-    if reading.of == "token_classify" and numbers:
+    if reading.source == "token_classify" and numbers:
       numbers = outside.sequence(numbers[-1], "values", object)
     if not 1 <= len(numbers) <= most:
       raise outside.Bad(

@@ -10,11 +10,11 @@ from absl.testing import absltest, parameterized
 from rstar_jax import outside
 from rstar_jax.config.schema import EngineConfig, ServersConfig
 from rstar_jax.inference import protocols
-from rstar_jax.inference.protocols import Asked, OpenAi, Reading, SgLang
+from rstar_jax.inference.protocols import OpenAi, Reading, SampleRequest, SgLang
 from tests.fuzz import hostile
 
 ENGINE = EngineConfig(temperature=0.7, top_p=0.9, top_k=40, min_p=0.05)
-ASKED = Asked([4, 5], seed=9, most=3, stop_ids=(7, 2))
+ASKED = SampleRequest([4, 5], seed=9, max_tokens=3, stop_ids=(7, 2))
 # What vLLM answers, without what is not read; and SGLang, as the encoder of its
 # version 0.5.23 (`sglang.api.v1`) writes it.
 OPENAI = {
@@ -65,7 +65,7 @@ def replaced(answer, path, value):
 
 class RequestsTest(parameterized.TestCase):
   def test_openai(self):
-    body = json.loads(OpenAi("its name").sampling(ASKED, ENGINE))
+    body = json.loads(OpenAi("its name").sampling_request(ASKED, ENGINE))
     self.assertEqual(
       body,
       {
@@ -75,13 +75,13 @@ class RequestsTest(parameterized.TestCase):
         **{"temperature": 0.7, "top_p": 0.9, "top_k": 40, "min_p": 0.05},
       },
     )
-    body = json.loads(OpenAi().scoring([[1, 2], [3]]))
+    body = json.loads(OpenAi().scoring_request([[1, 2], [3]]))
     expected = {"input": [[1, 2], [3]], "task": "classify"}
     self.assertEqual(body, expected | {"use_activation": False})
 
   def test_sglang(self):
     for seeds in (True, False):
-      body = json.loads(SgLang(seeds).sampling(ASKED, ENGINE))
+      body = json.loads(SgLang(seeds).sampling_request(ASKED, ENGINE))
       fields = body.pop("sampling_params")
       self.assertEqual(body, {"input_ids": [4, 5], "return_logprob": True})
       self.assertEqual(fields.pop("sampling_seed", None), 9 if seeds else None)
@@ -93,52 +93,59 @@ class RequestsTest(parameterized.TestCase):
           **{"top_p": 0.9, "top_k": 40, "min_p": 0.05},
         },
       )
-    body = json.loads(SgLang().scoring([[1, 2], [3]]))
+    body = json.loads(SgLang().scoring_request([[1, 2], [3]]))
     self.assertEqual(body, {"input_ids": [[1, 2], [3]]})
 
   def test_what_is_not_restricted_is_not_said(self):
-    body = json.loads(OpenAi().sampling(ASKED, EngineConfig(temperature=1.5)))
+    body = json.loads(
+      OpenAi().sampling_request(ASKED, EngineConfig(temperature=1.5))
+    )
     self.assertEqual(body["temperature"], 1.5)
     for name in ("top_k", "min_p", "stop", "model"):
       self.assertNotIn(name, body)
     # Greedy: neither is anything else.
     body = json.loads(
-      OpenAi().sampling(ASKED, dataclasses.replace(ENGINE, temperature=0.0))
+      OpenAi().sampling_request(
+        ASKED, dataclasses.replace(ENGINE, temperature=0.0)
+      )
     )
     self.assertEqual(body["temperature"], 0.0)
     self.assertNotIn("top_p", body)
 
   def test_the_likeliest_token_keeps_the_temperature(self):
     asked = dataclasses.replace(ASKED, likeliest=True)
-    body = json.loads(OpenAi().sampling(asked, ENGINE))
+    body = json.loads(OpenAi().sampling_request(asked, ENGINE))
     self.assertEqual((body["temperature"], body["top_k"]), (0.7, 1))
     # SGLang's log-probabilities of `top_k=1` are always at temperature 1.
-    fields = json.loads(SgLang().sampling(asked, ENGINE))["sampling_params"]
+    fields = json.loads(SgLang().sampling_request(asked, ENGINE))[
+      "sampling_params"
+    ]
     self.assertEqual((fields["temperature"], fields["top_p"]), (0.7, 1e-6))
     self.assertNotIn("top_k", fields)
 
   def test_texts_that_end_a_step(self):
     asked = dataclasses.replace(ASKED, stop_texts=("<end>",))
-    body = json.loads(OpenAi().sampling(asked, ENGINE))
+    body = json.loads(OpenAi().sampling_request(asked, ENGINE))
     self.assertEqual(body["stop"], ["<end>"])
-    body = json.loads(SgLang().sampling(asked, ENGINE))
+    body = json.loads(SgLang().sampling_request(asked, ENGINE))
     self.assertEqual(body["sampling_params"]["stop"], ["<end>"])
 
   def test_equal_requests_are_equal_bytes(self):
     again = dataclasses.replace(ASKED, stop_ids=(2, 7))
-    for speaks in (OpenAi(), SgLang()):
+    for protocol in (OpenAi(), SgLang()):
       self.assertEqual(
-        speaks.sampling(ASKED, ENGINE), speaks.sampling(again, ENGINE)
+        protocol.sampling_request(ASKED, ENGINE),
+        protocol.sampling_request(again, ENGINE),
       )
 
   @parameterized.parameters("http://a:1/v1", "http://a:1")
   def test_where(self, base):
-    speaks = protocols.of(ServersConfig(protocol="sglang"))
-    self.assertEqual(speaks.sampling_url(base), "http://a:1/generate")
-    self.assertEqual(speaks.scoring_url(base), "http://a:1/classify")
-    speaks = protocols.of(ServersConfig())
-    self.assertEqual(speaks.sampling_url(base), f"{base}/completions")
-    self.assertEqual(speaks.scoring_url(base), "http://a:1/pooling")
+    protocol = protocols.protocol_of(ServersConfig(protocol="sglang"))
+    self.assertEqual(protocol.sampling_url(base), "http://a:1/generate")
+    self.assertEqual(protocol.scoring_url(base), "http://a:1/classify")
+    protocol = protocols.protocol_of(ServersConfig())
+    self.assertEqual(protocol.sampling_url(base), f"{base}/completions")
+    self.assertEqual(protocol.scoring_url(base), "http://a:1/pooling")
 
 
 TOKENS = ("choices", 0, "token_ids")
@@ -148,10 +155,10 @@ META = ("meta_info", "output_token_logprobs")
 
 class AnswersTest(parameterized.TestCase):
   @parameterized.parameters((OpenAi(), OPENAI), (SgLang(), SGLANG))
-  def test_a_sample(self, speaks, answer):
-    self.assertEqual(speaks.sample(answer, 2), ((11, 7), (-0.5, -1.25)))
+  def test_a_sample(self, protocol, answer):
+    self.assertEqual(protocol.read_sample(answer, 2), ((11, 7), (-0.5, -1.25)))
     with self.assertRaisesRegex(outside.Bad, "2 tokens .*want 1 to 1"):
-      speaks.sample(answer, 1)
+      protocol.read_sample(answer, 1)
 
   @parameterized.parameters(
     (TOKENS, ..., "has no token_ids: the server has to know return_token_ids"),
@@ -171,7 +178,7 @@ class AnswersTest(parameterized.TestCase):
   )
   def test_no_sample_of_openai(self, path, value, words):
     with self.assertRaisesRegex(outside.Bad, words):
-      OpenAi().sample(replaced(OPENAI, path, value), 9)
+      OpenAi().read_sample(replaced(OPENAI, path, value), 9)
 
   @parameterized.parameters(
     (META, ..., "is it an SGLang server"),
@@ -184,13 +191,13 @@ class AnswersTest(parameterized.TestCase):
   )
   def test_no_sample_of_sglang(self, path, value, words):
     with self.assertRaisesRegex(outside.Bad, words):
-      SgLang().sample(replaced(SGLANG, path, value), 9)
+      SgLang().read_sample(replaced(SGLANG, path, value), 9)
 
   def test_values(self):
     data = [{"index": 1, "data": [0.5]}, {"index": 0, "data": [-3]}]
-    self.assertEqual(OpenAi().values({"data": data}, 2), [-3.0, 0.5])
+    self.assertEqual(OpenAi().read_values({"data": data}, 2), [-3.0, 0.5])
     rows = [{"embedding": [-3.0]}, {"embedding": [0.5]}]
-    self.assertEqual(SgLang().values(rows, 2), [-3.0, 0.5])
+    self.assertEqual(SgLang().read_values(rows, 2), [-3.0, 0.5])
 
   @parameterized.parameters(
     ([[0.5]], "has 1 values of 2 paths"),
@@ -204,27 +211,27 @@ class AnswersTest(parameterized.TestCase):
   def test_no_values(self, rows, words):
     data = [{"index": n, "data": row} for n, row in enumerate(rows)]
     with self.assertRaisesRegex(outside.Bad, words):
-      OpenAi().values({"data": data}, 2)
+      OpenAi().read_values({"data": data}, 2)
     with self.assertRaisesRegex(outside.Bad, words):
-      SgLang().values([{"embedding": row} for row in rows], 2)
+      SgLang().read_values([{"embedding": row} for row in rows], 2)
 
   def test_values_of_two_classes(self):
     pair = Reading("classify", (1, 0))
     data = [{"index": 0, "data": [0.5, 3]}, {"index": 1, "data": [-3]}]
     # One number for a pair is the difference already.
-    self.assertEqual(OpenAi().values({"data": data}, 2, pair), [2.5, -3])
+    self.assertEqual(OpenAi().read_values({"data": data}, 2, pair), [2.5, -3])
     each = Reading("token_classify", (0, 1))
     data = [{"index": 0, "data": [[7, 8], [0.5, 3]]}]
-    self.assertEqual(OpenAi().values({"data": data}, 1, each), [-2.5])
+    self.assertEqual(OpenAi().read_values({"data": data}, 1, each), [-2.5])
     for rows in ([], [[]], [[1, 2, 3]], [[1, None]], [1, 2]):
       with self.assertRaises(outside.Bad):
-        OpenAi().values({"data": [{"index": 0, "data": rows}]}, 1, each)
+        OpenAi().read_values({"data": [{"index": 0, "data": rows}]}, 1, each)
     with self.assertRaisesRegex(outside.Bad, "3 numbers for a path, want 2"):
-      OpenAi().values({"data": [{"index": 0, "data": [1, 2, 3]}]}, 1, pair)
+      OpenAi().read_values({"data": [{"index": 0, "data": [1, 2, 3]}]}, 1, pair)
 
   def test_values_of_two_answers(self):
     asked = Reading("answers", (11, 13))
-    body = json.loads(OpenAi("m").scoring([[1, 2], [3]], asked))
+    body = json.loads(OpenAi("m").scoring_request([[1, 2], [3]], asked))
     self.assertEqual(
       body,
       {
@@ -233,7 +240,7 @@ class AnswersTest(parameterized.TestCase):
         "return_tokens_as_token_ids": True,
       },
     )
-    body = json.loads(SgLang().scoring([[1, 2], [3]], asked))
+    body = json.loads(SgLang().scoring_request([[1, 2], [3]], asked))
     self.assertEqual(
       body,
       {
@@ -248,19 +255,19 @@ class AnswersTest(parameterized.TestCase):
     for tops in (None, [], [None], [{"token_id:11": -1}], [{" +": -1}]):
       choices = [{"index": 0, "logprobs": {"top_logprobs": tops}}]
       with self.assertRaisesRegex(outside.Bad, "has no (top|log-prob)"):
-        OpenAi().values({"choices": choices}, 1, asked)
+        OpenAi().read_values({"choices": choices}, 1, asked)
     for rows in (None, [], [None], [[[-1, 11, None]]], [[[-1]]], [[3]]):
       meta = {"meta_info": {"output_token_ids_logprobs": rows}}
       with self.assertRaises(outside.Bad):
-        SgLang().values([meta], 1, asked)
+        SgLang().read_values([meta], 1, asked)
 
   def test_other_documents(self):
     for answer in (None, 3, "x", [], {}, {"data": 3}, {"data": ["x"]}):
-      for speaks in (OpenAi(), SgLang()):
+      for protocol in (OpenAi(), SgLang()):
         with self.assertRaises(outside.Bad):
-          speaks.values(answer, 1)
+          protocol.read_values(answer, 1)
         with self.assertRaises(outside.Bad):
-          speaks.sample(answer, 1)
+          protocol.read_sample(answer, 1)
 
   def test_hostile_documents_of_reward_models(self):
     tops = {"top_logprobs": [{"token_id:1": -1.0, "token_id:2": -2.0}]}
@@ -269,7 +276,7 @@ class AnswersTest(parameterized.TestCase):
     used = 0
     for seed in range(300):
       source = random.Random(seed)
-      for speaks, reading, sample in (
+      for protocol, reading, sample in (
         (OpenAi(), answers, {"choices": [{"index": 0, "logprobs": tops}]}),
         (SgLang(), answers, [{"meta_info": lists}]),
         (
@@ -280,7 +287,7 @@ class AnswersTest(parameterized.TestCase):
       ):
         try:
           answer = outside.parse(hostile.document(source, sample))
-          (value,) = speaks.values(answer, 1, reading)
+          (value,) = protocol.read_values(answer, 1, reading)
           self.assertTrue(np.isfinite(value))
           used += 1
         except outside.Bad as error:
@@ -294,13 +301,13 @@ class AnswersTest(parameterized.TestCase):
     used = 0
     for seed in range(600):
       source = random.Random(seed)
-      for speaks, sample, scored in (
+      for protocol, sample, scored in (
         (OpenAi(), OPENAI, values),
         (SgLang(), SGLANG, rows),
       ):
         try:
           answer = outside.parse(hostile.document(source, sample))
-          ids, logprobs = speaks.sample(answer, 9)
+          ids, logprobs = protocol.read_sample(answer, 9)
           self.assertLen(ids, len(logprobs))
           self.assertBetween(len(ids), 1, 9)
           self.assertTrue(all(type(each) is int for each in ids))
@@ -310,7 +317,7 @@ class AnswersTest(parameterized.TestCase):
           self.assertNotIn("\n", str(error))
         try:
           answer = outside.parse(hostile.document(source, scored))
-          (value,) = speaks.values(answer, 1)
+          (value,) = protocol.read_values(answer, 1)
           self.assertTrue(np.isfinite(value))
         except outside.Bad as error:
           self.assertNotIn("\n", str(error))
