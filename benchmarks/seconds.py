@@ -44,10 +44,10 @@ from rstar_jax.config.schema import EngineConfig
 from rstar_jax.data.synthetic.solutions import SolvedProblem
 from rstar_jax.hf.folders import BASE_MODEL, load_policy
 from rstar_jax.inference import futures
+from rstar_jax.inference.busy import Busy
 from rstar_jax.inference.engine import Engine, Generated, Stop
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.inference.weights import Busy
 from rstar_jax.models.transformer import ppm_from_policy
 from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.search import beam, driver, mcts, sampling

@@ -1,4 +1,4 @@
-"""Sampling of next steps: prefixes in, candidates out; ids only."""
+"""Samples next steps on the device: prefixes in, candidates out; ids only."""
 
 import collections
 import concurrent.futures
@@ -14,61 +14,12 @@ from absl import logging
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import futures, programs, sampler
+from rstar_jax.inference.generated import BY_LENGTH, Generated, Stop
 from rstar_jax.inference.pace import Pace
 from rstar_jax.inference.paged_model import Call, PagedModel, Request
 from rstar_jax.inference.prefix_cache import Page
 from rstar_jax.inference.runs import Run, Shard
 from rstar_jax.models.transformer import Transformer
-
-# Stands for the stop id of a step that nothing was had of: a server's.
-LOST = -2
-
-
-@dataclasses.dataclass(frozen=True)
-class Generated:
-  """One sampled step.
-
-  Attributes:
-    token_ids: sampled ids, with the stop id.
-    logprobs: their log-probabilities at temperature 1, in nats.
-    stopped: the stop id that ended the step, -1 if its length did; `LOST`.
-  """
-
-  token_ids: tuple[int, ...]
-  logprobs: tuple[float, ...]
-  stopped: int
-
-  @property
-  def logprob(self) -> float:
-    """Returns the log-probability of the whole step."""
-    return sum(self.logprobs, 0.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Stop:
-  """When a step ends.
-
-  Attributes:
-    limit: most tokens, at least 1.
-    ids: ids that end a step, and belong to it.
-    words: sequences of ids; a step ends with the token after one.
-    texts: texts that end a step where servers look for texts; not for us.
-  """
-
-  limit: int
-  ids: frozenset[int] = frozenset()
-  words: tuple[tuple[int, ...], ...] = ()
-  texts: tuple[str, ...] = ()
-
-  def ends(self, ids: Sequence[int], start: int) -> bool:
-    """Says whether the step that begins at ids[start] ends with the last."""
-    if ids[-1] in self.ids or len(ids) - start >= self.limit:
-      return True
-    return any(
-      len(ids) - 1 - start >= len(word)
-      and tuple(ids[-1 - len(word) : -1]) == word
-      for word in self.words
-    )
 
 
 @functools.partial(
@@ -207,7 +158,7 @@ class Engine(PagedModel):
       self.prefix_tokens += len(ids)
       self.too_long += len(ids) > self.config.max_prefix_tokens
     if len(ids) > self.config.max_prefix_tokens or not seeds:
-      request.future.set_result([Generated((), (), -1)] * len(seeds))
+      request.future.set_result([Generated((), (), BY_LENGTH)] * len(seeds))
     else:
       self._add([request])
     return request.future
@@ -473,7 +424,7 @@ class Engine(PagedModel):
       request.steps[each.column] = Generated(
         tuple(run.ids[start:]),
         tuple(each.logprobs),
-        token if token in stop.ids else -1,
+        token if token in stop.ids else BY_LENGTH,
       )
       if all(request.steps):
         request.shard.cache.unpin(request.page)

@@ -17,13 +17,18 @@ from absl import logging
 
 from rstar_jax.config.schema import EngineConfig, ServersConfig, urls_of
 from rstar_jax.inference import futures, protocols
-from rstar_jax.inference.engine import LOST, Generated, Stop
+from rstar_jax.inference.generated import (
+  BY_LENGTH,
+  LOST,
+  Generated,
+  Stop,
+)
 from rstar_jax.inference.http_post import BadAnswer, PromptTooLong, Url
 from rstar_jax.inference.server_pool import Servers
 from rstar_jax.models.transformer import SCALES, Head
 
-# Samples of no tokens, by why.
-_TOO_LONG, _LOST = Generated((), (), -1), Generated((), (), LOST)
+# Samples without tokens, by the reason.
+_TOO_LONG, _LOST = (Generated((), (), why) for why in (BY_LENGTH, LOST))
 # A token that is not among the likeliest ones counts as so far off.
 _FAR = 10.0
 
@@ -196,7 +201,8 @@ class ServedEngine(_Served):
       return _LOST
     with self._lock:
       self.generated_tokens += len(ids)
-    return Generated(ids, logprobs, ids[-1] if ids[-1] in stop.ids else -1)
+    stopped = ids[-1] if ids[-1] in stop.ids else BY_LENGTH
+    return Generated(ids, logprobs, stopped)
 
   def _check(self, url: Url) -> None:
     """Looks at a server: its form of answers, and what it computes."""

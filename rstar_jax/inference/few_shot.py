@@ -10,8 +10,9 @@ import re
 from collections.abc import Collection, Sequence
 
 from rstar_jax.inference import futures
-from rstar_jax.inference.engine import LOST, Engine, Generated, Stop
+from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.engine_client import ServedEngine
+from rstar_jax.inference.generated import BY_LENGTH, LOST, Generated, Stop
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.steps.tokenizer import Tokenizer
 from rstar_jax.types import Candidate, Finish, Prefix
@@ -94,7 +95,7 @@ class FewShot(futures.OfRows):
     text = self._tokenizer.decode(ids)
     end, finish = self._end(text)
     if finish is None:
-      finish = {-1: "length", LOST: "lost"}.get(generated.stopped, "eos")
+      finish = {BY_LENGTH: "length", LOST: "lost"}.get(generated.stopped, "eos")
       return Candidate(text, ids, generated.logprob, finish, generated.logprobs)
     # The fewest tokens that cover the step; the last may reach beyond it.
     size = next(

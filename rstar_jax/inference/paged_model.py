@@ -22,8 +22,9 @@ from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import programs
+from rstar_jax.inference.busy import Busy
 from rstar_jax.inference.runs import Run, Shard, pages_for
-from rstar_jax.inference.weights import Busy, Weights
+from rstar_jax.inference.weights import Weights
 from rstar_jax.models import int8, paged_attention, sharding
 from rstar_jax.models.config import PAGE, ModelConfig
 from rstar_jax.models.kernels import build, cpu

@@ -4,8 +4,9 @@ import concurrent.futures
 from collections.abc import Collection, Sequence
 
 from rstar_jax.inference import futures
-from rstar_jax.inference.engine import LOST, Engine, Generated, Stop
+from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.engine_client import ServedEngine
+from rstar_jax.inference.generated import LOST, Generated, Stop
 from rstar_jax.steps import grammar
 from rstar_jax.steps.tokenizer import Tokenizer, encode_solution
 from rstar_jax.types import Candidate, Finish, Prefix

@@ -1,8 +1,6 @@
-"""Weights as an argument of compiled programs; device time."""
+"""Weights as an argument of compiled programs."""
 
 import functools
-import threading
-import time
 from typing import Any
 
 import jax
@@ -60,30 +58,3 @@ class Weights:
         "the new parameters are not of the loaded model's shapes"
       )
     self.params = params
-
-
-class Busy:
-  """A clock that runs while any thread is inside; a context manager.
-
-  Attributes:
-    seconds: wall time with at least one thread inside.
-  """
-
-  def __init__(self):
-    self.seconds = 0.0
-    self._inside = 0
-    self._since = 0.0
-    self._lock = threading.Lock()
-
-  def __enter__(self) -> "Busy":
-    with self._lock:
-      if not self._inside:
-        self._since = time.perf_counter()
-      self._inside += 1
-    return self
-
-  def __exit__(self, *_) -> None:
-    with self._lock:
-      self._inside -= 1
-      if not self._inside:
-        self.seconds += time.perf_counter() - self._since

@@ -18,6 +18,7 @@ from rstar_jax.evaluation import sources
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference import completions_client, reward
+from rstar_jax.inference.busy import Busy
 from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.engine_client import ServedEngine
 from rstar_jax.inference.few_shot import FewShot
@@ -31,7 +32,6 @@ from rstar_jax.inference.policy import Policy
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.reward import RewardModel
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.inference.weights import Busy
 from rstar_jax.models import sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import (

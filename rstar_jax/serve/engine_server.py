@@ -21,10 +21,11 @@ from rstar_jax.config.schema import Config, EngineConfig
 from rstar_jax.hf import folders, reward_heads
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference import reward
-from rstar_jax.inference.engine import Engine, Generated, Stop
+from rstar_jax.inference.busy import Busy
+from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.generated import Generated, Stop
 from rstar_jax.inference.reward import Published
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.inference.weights import Busy
 from rstar_jax.models.transformer import SCALES
 from rstar_jax.pipeline import models
 from rstar_jax.steps.tokenizer import HfTokenizer

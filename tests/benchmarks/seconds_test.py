@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import absltest, flagsaver
 
 from benchmarks import seconds, simulation
-from rstar_jax.inference.engine import Generated
+from rstar_jax.inference.generated import Generated
 from rstar_jax.search import driver
 from tests.benchmarks import worlds
 

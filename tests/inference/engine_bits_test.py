@@ -8,7 +8,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import EngineConfig
-from rstar_jax.inference.engine import Engine, Stop
+from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.generated import Stop
 from tests.inference import small
 
 # Sizes of an engine whose pages are emptied before each request, and of others;

@@ -12,7 +12,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax.config.schema import ServersConfig
 from rstar_jax.hf import folders, saving
 from rstar_jax.inference import engine_client, server_pool
-from rstar_jax.inference.engine import LOST, Generated, Stop
+from rstar_jax.inference.generated import LOST, Generated, Stop
 from rstar_jax.inference.policy import Policy
 from rstar_jax.inference.protocols import Reading
 from rstar_jax.inference.scoring import ScoringEngine

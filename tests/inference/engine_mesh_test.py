@@ -10,7 +10,8 @@ from flax import nnx
 from rstar_jax.config.schema import EngineConfig, MeshConfig
 from rstar_jax.inference import engine as engine_lib
 from rstar_jax.inference import paged_model
-from rstar_jax.inference.engine import Engine, Stop
+from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.generated import Stop
 from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.models import sharding
 from tests.inference import small

@@ -11,7 +11,8 @@ from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import engine as engine_lib
-from rstar_jax.inference.engine import Engine, Generated, Stop
+from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.generated import Generated, Stop
 from rstar_jax.models import sharding
 from rstar_jax.models.config import RopeScaling
 from rstar_jax.models.transformer import arrays_in, arrays_of, from_arrays

@@ -6,8 +6,8 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from rstar_jax.inference.engine import Generated
 from rstar_jax.inference.few_shot import FewShot, stop_words
+from rstar_jax.inference.generated import Generated
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.steps.tokenizer import HfTokenizer
 from tests.steps import alike

@@ -9,10 +9,11 @@ from absl.testing import absltest, parameterized
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import engine as engine_lib
 from rstar_jax.inference import paged_model
-from rstar_jax.inference.engine import Engine, Stop
+from rstar_jax.inference.busy import Busy
+from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.generated import Stop
 from rstar_jax.inference.paged_model import kernels_of
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.inference.weights import Busy
 from rstar_jax.models.kernels import build
 from tests.inference import small
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from rstar_jax.inference.engine import Stop
+from rstar_jax.inference.generated import Stop
 from rstar_jax.models.transformer import Transformer
 from tests.models import plain
 

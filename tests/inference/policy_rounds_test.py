@@ -13,7 +13,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax.data import batches
-from rstar_jax.inference.engine import Generated
+from rstar_jax.inference.generated import Generated
 from rstar_jax.inference.policy import Policy
 from rstar_jax.steps import as_written, grammar
 from rstar_jax.steps.tokenizer import HfTokenizer, encode_solution

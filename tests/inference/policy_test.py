@@ -6,7 +6,8 @@ import numpy as np
 from absl.testing import absltest
 
 from rstar_jax.config.schema import EngineConfig
-from rstar_jax.inference.engine import LOST, Engine, Generated
+from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.generated import LOST, Generated
 from rstar_jax.inference.policy import Policy, stop_finishes
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.testing import ByteTokenizer

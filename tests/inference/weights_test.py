@@ -1,12 +1,10 @@
-"""Tests of structures and of the clock."""
-
-import time
+"""Tests of structures."""
 
 import jax
 import numpy as np
 from absl.testing import absltest
 
-from rstar_jax.inference.weights import Busy, Weights
+from rstar_jax.inference.weights import Weights
 from tests.inference import small
 
 
@@ -19,20 +17,6 @@ class WeightsTest(absltest.TestCase):
     merged = Weights(one.structure.merge(other.params))
     self.assertIs(merged.structure, one.structure)
     jax.tree.map(np.testing.assert_array_equal, merged.params, other.params)
-
-  def test_busy_counts_overlap_once(self):
-    times = iter([10.0, 17.0, 20.0, 23.0])
-    clock, time.perf_counter = time.perf_counter, lambda: next(times)
-    try:
-      busy = Busy()
-      with busy, busy:
-        self.assertEqual(busy.seconds, 0)
-      self.assertEqual(busy.seconds, 7)
-      with busy:
-        pass
-    finally:
-      time.perf_counter = clock
-    self.assertEqual(busy.seconds, 10)
 
 
 if __name__ == "__main__":

@@ -80,14 +80,15 @@ ROOMS = {
       f"rstar_jax/inference/{name}.py"
       for name in (
         *("prefix_cache", "runs", "programs", "paged_model"),
-        *("engine", "scoring", "futures"),
+        *("engine", "generated", "scoring", "futures"),
       )
     ),
     tuple(
       f"tests/inference/{name}_test"
       for name in (
         *("prefix_cache", "runs", "futures", "programs", "paged_model"),
-        *("engine", "scoring", "engine_bits", "engine_mesh"),
+        *("engine", "generated", "scoring"),
+        *("engine_bits", "engine_mesh"),
       )
     ),
     0.85,

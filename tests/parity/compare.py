@@ -17,7 +17,8 @@ from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders, model_config
-from rstar_jax.inference.engine import Engine, Stop
+from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.generated import Stop
 from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.models import experts
 from tests.parity import cases

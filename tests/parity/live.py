@@ -24,7 +24,8 @@ from rstar_jax.config.schema import EngineConfig, TrainConfig
 from rstar_jax.hf import adapters as our_adapters
 from rstar_jax.hf import folders, pickles, saving
 from rstar_jax.hf.tokenizers import load_tokenizer
-from rstar_jax.inference.engine import Engine, Stop
+from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.generated import Stop
 from rstar_jax.models import experts, vocabulary
 from rstar_jax.models.transformer import (
   Transformer,

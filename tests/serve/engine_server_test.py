@@ -16,7 +16,8 @@ from flax import nnx
 from rstar_jax.config.schema import ServersConfig
 from rstar_jax.hf import folders, saving
 from rstar_jax.inference import engine_client, loading, reward
-from rstar_jax.inference.engine import Engine, Stop
+from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.generated import Stop
 from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.pipeline import deploy

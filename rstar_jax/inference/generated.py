@@ -1,0 +1,55 @@
+"""A sampled step, in ids, and when it ends."""
+
+import dataclasses
+from collections.abc import Sequence
+
+# In the place of a stop id: the step ended by its length; or a server gave no
+# answer that can be read.
+BY_LENGTH, LOST = -1, -2
+
+
+@dataclasses.dataclass(frozen=True)
+class Generated:
+  """One sampled step.
+
+  Attributes:
+    token_ids: sampled ids, with the stop id.
+    logprobs: their log-probabilities at temperature 1, in nats.
+    stopped: the stop id that ended the step, or `BY_LENGTH` or `LOST`.
+  """
+
+  token_ids: tuple[int, ...]
+  logprobs: tuple[float, ...]
+  stopped: int
+
+  @property
+  def logprob(self) -> float:
+    """Returns the log-probability of the whole step."""
+    return sum(self.logprobs, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stop:
+  """When a step ends.
+
+  Attributes:
+    limit: most tokens, at least 1.
+    ids: ids that end a step, and belong to it.
+    words: sequences of ids; a step ends with the token after one of them.
+    texts: texts that end a step on servers; our own engine does not use them.
+  """
+
+  limit: int
+  ids: frozenset[int] = frozenset()
+  words: tuple[tuple[int, ...], ...] = ()
+  texts: tuple[str, ...] = ()
+
+  def ends(self, ids: Sequence[int], start: int) -> bool:
+    """Returns whether the step from ids[start] on ends with the last id."""
+    if ids[-1] in self.ids or len(ids) - start >= self.limit:
+      return True
+    return any(
+      len(ids) - 1 - start >= len(word)
+      and tuple(ids[-1 - len(word) : -1]) == word
+      for word in self.words
+    )
