@@ -1,11 +1,11 @@
 """Several servers that answer alike, as one.
 
-A request is repeated until it is answered or refused, or patience ends: at
-another server at once, then after a wait. Requests of one tree go to one
-server, which has their prefix in its cache; where that one has much more to do
-than the others, or does not answer, they go to the next. A server that did not
-answer rests, for longer each time, and is looked at again before it gets work:
-it may be another one now.
+A request is repeated until it is answered or refused, or patience ends: at each
+other server at once, then after a wait. Requests of one tree go to one server,
+which has their prefix in its cache; if that server has much more to do than the
+others, or does not answer, they go to the next. A server that does not answer
+rests, longer each time, and is checked again before it gets work: another
+server may have taken its place.
 """
 
 import concurrent.futures
@@ -23,22 +23,21 @@ from rstar_jax.config.schema import ClientConfig
 from rstar_jax.inference.http_post import BadAnswer, Later, Url
 
 _Read = TypeVar("_Read")
-# Looks at one server; see `Servers`.
+# Checks one server; see `Servers`.
 Check = Callable[[Url], None]
 
 # Waits between attempts, in seconds; each is twice the one before.
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 60.0
 
-# The least wait, as a share of the first: for a server that is looked at.
-_LOOK = 0.05
+# The shortest wait, as a share of the first: for the check of a server to end.
+_SHORTEST = 0.05
 
-# A server may have so many times the requests of the mean: more, and a tree
-# goes to its next one (consistent hashing with bounded loads, arXiv
-# 1608.01350).
+# Most requests of a server, as a multiple of the mean; above it a tree goes to
+# its next server (consistent hashing with bounded loads, arXiv 1608.01350).
 _LOAD = 1.25
-# Requests in a row without an answer that can be read, after which the servers
-# are at fault and not they.
+# Requests in a row without an answer that can be read, after which the fault is
+# the servers' and not the requests'.
 _IN_A_ROW = 16
 
 
@@ -48,11 +47,11 @@ class _Server:
 
   Attributes:
     in_flight: requests that wait for its answers.
-    rests_until: it is asked for nothing before.
+    rests_until: no request is sent before, of `time.monotonic`.
     rest: seconds of its last rest.
-    checked: whether it was looked at since it was gone.
-    in_check: whether a thread looks at it now.
-    wrong: why it is asked no more; "" if it may be.
+    checked: whether it has passed the check since it last was gone.
+    in_check: whether a thread checks it now.
+    wrong: why it gets no more requests; "" if it may get some.
   """
 
   url: Url
@@ -64,7 +63,7 @@ class _Server:
   wrong: str = ""
 
   def preference(self, tree: str) -> bytes:
-    """Returns by what a tree ranks its servers (rendezvous hashing)."""
+    """Returns the rank of the server for a tree (rendezvous hashing)."""
     return hashlib.sha256(f"{self.url.url} {tree}".encode()).digest()
 
 
@@ -72,7 +71,7 @@ class Servers:
   """A client of servers; threads may share it.
 
   Attributes:
-    proven: whether any has ever given an answer that could be read.
+    proven: whether any server has ever given an answer that can be read.
   """
 
   def __init__(
@@ -90,9 +89,9 @@ class Servers:
       urls: what is posted to, one for each server.
       config: the API key, and how long to wait.
       part: the part of the config, for messages.
-      proven: whether an earlier process had an answer of them.
-      check: looks at a server before it gets work, by requests of its own;
-        raises ValueError if it is no server for this.
+      proven: whether an earlier process had an answer from them.
+      check: checks a server before it gets work, by requests of its own; raises
+        ValueError for a server that is not the right one.
 
     Raises:
       ValueError: the environment lacks the variable of the key.
@@ -107,14 +106,14 @@ class Servers:
     self._lock = threading.Lock()
 
   def check(self, patience: float | None = None) -> None:
-    """Looks at all servers; those that do not answer are left for later.
+    """Checks all servers; those that do not answer are left for later.
 
     Args:
       patience: seconds until one has to answer; None is `patience_seconds`.
 
     Raises:
-      ValueError: one of them is no server for this.
-      ConnectionError: none answered for so long.
+      ValueError: one of them is not the right server.
+      ConnectionError: none answered in that time.
     """
     for server in self._servers:
       server.wrong, server.rests_until = "", -math.inf
@@ -123,21 +122,22 @@ class Servers:
     wait = FIRST_WAIT
     with concurrent.futures.ThreadPoolExecutor(len(self._servers)) as pool:
       while True:
-        errors = list(pool.map(self._look, self._servers))
+        errors = list(pool.map(self._first_check, self._servers))
         if not all(errors):
           break
         if time.monotonic() >= until:
-          raise self._given_up(self._servers[0], errors[0])
+          raise self._end_of_patience(self._servers[0], errors[0])
         time.sleep(min(wait, until - time.monotonic()))
         wait = min(2 * wait, LONGEST_WAIT)
     for server, error in zip(self._servers, errors, strict=True):
       if error:
-        self._note(server, error)
+        self._let_rest(server, error)
         logging.warning("%s %s; going on without it", server.url.url, error)
 
-  def _look(self, server: _Server) -> Later | None:
+  def _first_check(self, server: _Server) -> Later | None:
+    """Checks a server; returns the error if it does not answer."""
     try:
-      self._see(server, first=True)
+      self._check_one(server, first=True)
     except Later as error:
       return error
     return None
@@ -151,15 +151,15 @@ class Servers:
   ) -> tuple[Any, _Read]:
     """Returns the answer of one of the servers.
 
-    It tries again after a failed connection, a late, incomplete or bad answer,
-    429 and 5xx: at each other server at once, then after a wait. The wait
-    doubles each time, unless `Retry-After` gives one.
+    The request is repeated after a failed connection, a late, incomplete or bad
+    answer, 429 and 5xx: at each other server at once, then after a wait. The
+    wait doubles each time, unless `Retry-After` gives one.
 
     Args:
       body: the request, JSON.
-      stop: when set, ends the waiting early.
+      stop: ends the wait early once it is set.
       read: see `Url.post`.
-      tree: requests of the same go to the same server, if it answers.
+      tree: requests of one tree go to one server, if it answers.
 
     Returns:
       The answer, and what `read` made of it.
@@ -169,7 +169,7 @@ class Servers:
       BadAnswer: the last answer was bad, `patience_seconds` after the first
         failure; or a `proven` server refuses this one request.
       ValueError: any other refusal, with the server's message; `read` refuses
-        an answer before any was read; or no server is one for this.
+        an answer before any was read; or no server is the right one.
       ConnectionError: no answer for `patience_seconds` since the first failure,
         or nothing that can be read to many requests in a row; or `stop` was
         set.
@@ -178,27 +178,27 @@ class Servers:
     tried: set[_Server] = set()
     error, last = None, self._servers[0]
     while True:
-      server, unseen = self._take(tree, tried)
+      server, unchecked = self._choose(tree, tried)
       if server is not None:
         try:
-          return self._ask(server, unseen, body, read)
+          return self._ask_one(server, unchecked, body, read)
         except Later as failure:
           error, last = failure, server
           tried.add(server)
         finally:
           with self._lock:
             server.in_flight -= 1
-            server.in_check &= not unseen
+            server.in_check &= not unchecked
         if not stop.is_set():
           continue
-      if not tried and not stop.is_set() and self._looking():
-        stop.wait(_LOOK * FIRST_WAIT)
+      if not tried and not stop.is_set() and self._is_checking():
+        stop.wait(_SHORTEST * FIRST_WAIT)
         continue
       now = time.monotonic()
       until = now + self._patience if until is None else until
       if now >= until or stop.is_set():
-        raise self._given_up(last, error, stop)
-      pause = wait if tried else self._rest(now)
+        raise self._end_of_patience(last, error, stop)
+      pause = wait if tried else self._shortest_rest(now)
       if tried and error is not None:
         pause = error.seconds or wait
         wait = min(2 * wait, LONGEST_WAIT)
@@ -213,37 +213,37 @@ class Servers:
       stop.wait(min(pause, until - now))
       tried = set()
 
-  def _ask(
+  def _ask_one(
     self,
     server: _Server,
-    unseen: bool,
+    unchecked: bool,
     body: bytes,
     read: Callable[[Any], _Read],
   ) -> tuple[Any, _Read]:
-    """Asks one server; raises Later if others may be asked."""
+    """Asks one server, checked before; raises Later if others may be asked."""
     try:
-      if unseen:
-        self._see(server)
+      if unchecked:
+        self._check_one(server)
       found = server.url.post(body, read, self.proven)
     except Later as error:
-      self._note(server, error)
+      self._let_rest(server, error)
       raise
     except BadAnswer as error:
-      raise self._lost(str(error)) from error
+      raise self._count_lost(str(error)) from error
     with self._lock:
       self.proven, self._in_a_row, server.rest = True, 0, 0.0
     return found
 
-  def _see(self, server: _Server, *, first: bool = False) -> None:
-    """Looks at a server.
+  def _check_one(self, server: _Server, *, first: bool = False) -> None:
+    """Checks a server.
 
     Args:
       server: any of them.
-      first: whether a wrong one ends the run; later it is left out.
+      first: whether a wrong server ends the run; if not, it is left out.
 
     Raises:
-      Later: it does not answer; or it is left out.
-      ValueError: it is no server for this, and ends the run.
+      Later: it does not answer; or it is wrong and left out.
+      ValueError: it is wrong, and ends the run.
     """
     if self._check is not None:
       try:
@@ -257,13 +257,13 @@ class Servers:
       self.proven = True
     server.checked = True
 
-  def _take(
+  def _choose(
     self, tree: str, tried: set[_Server]
   ) -> tuple[_Server | None, bool]:
-    """Chooses a server that is not resting, and counts a request there.
+    """Chooses a server that does not rest, and counts a request there.
 
     Returns:
-      The server, None if there is none; and whether it is to be looked at.
+      The server, None if there is none; and whether it has to be checked.
     """
     with self._lock:
       now = time.monotonic()
@@ -285,7 +285,7 @@ class Servers:
       server.in_check = not server.checked
       return server, server.in_check
 
-  def _note(self, server: _Server, error: Later) -> None:
+  def _let_rest(self, server: _Server, error: Later) -> None:
     """Lets a server rest that did not answer."""
     if error.server == "well":
       return
@@ -294,25 +294,25 @@ class Servers:
         server.checked = self._check is None
       now = time.monotonic()
       if server.rests_until > now:
-        return  # All that it was at fails at once, and counts once.
+        return  # All its requests fail at once, and count once.
       server.rest = min(max(2 * server.rest, FIRST_WAIT), LONGEST_WAIT)
       rest = server.rest if error.seconds is None else error.seconds
       server.rests_until = now + rest
 
-  def _rest(self, now: float) -> float:
-    """Returns the seconds until a server may be asked."""
+  def _shortest_rest(self, now: float) -> float:
+    """Returns the seconds until the first server may be asked."""
     waits = [each.rests_until - now for each in self._servers if not each.wrong]
     if not waits:
       raise ValueError(self._servers[0].wrong)
-    return max(min(waits), _LOOK * FIRST_WAIT)
+    return max(min(waits), _SHORTEST * FIRST_WAIT)
 
-  def _looking(self) -> bool:
-    """Says whether another thread looks at a server now."""
+  def _is_checking(self) -> bool:
+    """Returns whether another thread checks a server now."""
     with self._lock:
       return any(each.in_check for each in self._servers)
 
-  def _lost(self, why: str) -> Exception:
-    """Counts a request that has no answer; returns what to raise."""
+  def _count_lost(self, why: str) -> Exception:
+    """Counts a request without an answer; returns the exception to raise."""
     with self._lock:
       self._in_a_row += 1
       if self._in_a_row < _IN_A_ROW:
@@ -323,17 +323,17 @@ class Servers:
       "answers are kept"
     )
 
-  def _given_up(
+  def _end_of_patience(
     self,
     server: _Server,
     error: Later | None,
     stop: threading.Event | None = None,
   ) -> Exception:
-    """Returns what to raise where patience has ended."""
+    """Returns the exception to raise when patience has ended."""
     said = f"{server.url.url} {error or 'did not answer'}"
     going = stop is None or not stop.is_set()
     if error is not None and error.answered and self.proven and going:
-      return self._lost(said)
+      return self._count_lost(said)
     return ConnectionError(
       f"{said}, and no better for {self._patience:g} s "
       f"(config.{self._part}.patience_seconds): repair the server, then run "

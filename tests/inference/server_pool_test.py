@@ -76,7 +76,7 @@ class ClockTest(absltest.TestCase):
 
   def test_a_server_with_much_more_to_do_is_passed_over(self):
     client = self.make("a", "b")
-    taken = [client._take("one tree", set())[0].url.url for _ in range(20)]
+    taken = [client._choose("one tree", set())[0].url.url for _ in range(20)]
     counts = collections.Counter(taken)
     # At most 1.25 times the mean, rounded up.
     self.assertEqual(sorted(counts.values()), [7, 13])
@@ -102,9 +102,9 @@ class ClockTest(absltest.TestCase):
 
   def test_all_that_it_was_at_fails_and_counts_once(self):
     client = self.make("a", "b")
-    (server, _), _ = (client._take("t", set()) for _ in range(2))
+    (server, _), _ = (client._choose("t", set()) for _ in range(2))
     for _ in range(64):
-      client._note(server, GONE)
+      client._let_rest(server, GONE)
     self.assertEqual(server.rests_until, self.now + 1)
 
   def test_waits_for_as_long_as_it_is_told(self):
