@@ -14,6 +14,7 @@ import io
 import os
 import sys
 import types
+from typing import NamedTuple
 
 FUTURE = 0x1FF0000  # CO_FUTURE_* of compiled code.
 # File names that code is compiled with: of one step, of the concatenation.
@@ -29,6 +30,16 @@ _BALLAST = 8 << 20
 _ballast: list[bytes] = []
 # Errors by which the kernel refuses a system call.
 _REFUSALS = (errno.EPERM, errno.EACCES)
+
+
+class Report(NamedTuple):
+  """What happened to a step; fields as in `types.ExecResult`."""
+
+  status: str
+  stdout: str = ""
+  error: str = ""
+  line: int = 0
+  seconds: float = 0.0
 
 
 class OutputLimit(BaseException):
@@ -144,14 +155,11 @@ class Interpreter:
     """Returns another one with the same limit of output."""
     return Interpreter(Capture(self._capture.limit), self._refusal)
 
-  def run(self, code: types.CodeType) -> list:
-    """Executes the next step.
+  def run(self, code: types.CodeType) -> Report:
+    """Executes the next step; the time is not measured.
 
     Args:
       code: the compiled step.
-
-    Returns:
-      [status, stdout, error, line] as in `ExecResult`.
     """
     capture = self._capture
     capture.seek(0)
@@ -177,21 +185,18 @@ class Interpreter:
       pass
     if capture.full:  # Also if the program caught OutputLimit.
       status, error, line = "output_limit", OVER, 0
-    return [status, capture.getvalue().decode(errors="ignore"), error, line]
+    stdout = capture.getvalue().decode(errors="ignore")
+    return Report(status, stdout, error, line)
 
 
-def run_all(codes: list, interpreter: Interpreter) -> list:
-  """Executes steps until one fails.
-
-  Returns:
-    The result of the last executed step, as `Interpreter.run` returns it.
-  """
-  result = ["ok", "", "", 0]
+def run_all(codes: list, interpreter: Interpreter) -> Report:
+  """Executes steps until one fails; returns the report of the last executed."""
+  report = Report("ok")
   for code in codes:
-    result = interpreter.run(code)
-    if result[0] != "ok":
+    report = interpreter.run(code)
+    if report.status != "ok":
       break
-  return result
+  return report
 
 
 def line_of(error: BaseException, filename: str) -> int:

@@ -34,6 +34,7 @@ from collections.abc import Callable
 
 from rstar_jax.sandbox import children, program, wire
 from rstar_jax.sandbox.isolation import confinement
+from rstar_jax.sandbox.program import Report
 
 # Deadline of a fork. A healthy process needs milliseconds; past it the
 # program is executed as a whole, with the same result.
@@ -50,7 +51,9 @@ _STATUSES = ("ok", "error", "blocked", "memory", "output_limit")
 _LONGEST_LINE = 2000
 _DEATH = "killed by signal {}"
 _KILLED = _DEATH.format(int(signal.SIGKILL))
-INVALID = "sent no valid report"
+_INVALID = Report("crashed", error="sent no valid report")
+# In the place of the report of a process that has ended.
+_ENDED = Report("ended")
 
 
 class Snapshots:
@@ -101,16 +104,16 @@ class Snapshots:
     """Pids of the snapshots."""
     return {child.pid for child in self._live.values()}
 
-  def run(self, steps: list[str]) -> list | None:
+  def run(self, steps: list[str]) -> Report | None:
     """Runs a program.
 
     Returns:
-      [status, stdout, error, line, seconds] of the last step, or of an earlier
-      one that failed; None if the steps do not each compile alone.
+      The report of the last step, or of an earlier one that failed; None if the
+      steps do not each compile alone.
     """
     return again(lambda: (self._run(tuple(steps)),))[0]
 
-  def _run(self, key: tuple[str, ...]) -> list | None:
+  def _run(self, key: tuple[str, ...]) -> Report | None:
     depth = next(
       n for n in range(len(key) - 1, -1, -1) if n == 0 or key[:n] in self._live
     )
@@ -119,9 +122,9 @@ class Snapshots:
     try:
       child = self._fork_of(key[:depth])
       if depth < len(key) - 1:
-        result, keep = self._execute(child, key[depth:-1], after=key[-1])
-        if result is None or result[0] != "ok":
-          return self._ended(child, result)
+        report, keep = self._execute(child, key[depth:-1], after=key[-1])
+        if report is None or report.status != "ok":
+          return self._end(child, report)
         if not keep:
           return self._finish(key, child, key[-1:])
         self._put(key[:-1], child)
@@ -132,8 +135,8 @@ class Snapshots:
         child = self._fork_of(key[:-1])
     except children.Lost:
       child = self._fork()
-      result, _ = self._execute(child, key)
-      return self._ended(child, result)
+      report, _ = self._execute(child, key)
+      return self._end(child, report)
     return self._finish(key, child, key[-1:])
 
   def clear(self) -> None:
@@ -144,30 +147,28 @@ class Snapshots:
     while self._live:
       self._live.popitem()[1].end()
 
-  def run_whole(self, steps: list[str]) -> list:
+  def run_whole(self, steps: list[str]) -> Report:
     """Runs a program whose steps do not each compile alone.
 
     The output of the longest proper prefix that compiles is removed from the
     front of the program's.
 
     Returns:
-      [status, stdout, error, line, seconds], of the last step.
+      The report of the last step.
     """
-    result, before = again(lambda: self._whole(steps))
-    if before and result[1]:
+    report, before = again(lambda: self._whole(steps))
+    stdout = report.stdout
+    if before and stdout:
       self._tell("fork")
-      (_, stdout, *_), _ = again(
-        lambda: self._whole(["\n".join(steps[:before])])
-      )
-      result[1] = result[1].removeprefix(stdout)
+      prefix, _ = again(lambda: self._whole(["\n".join(steps[:before])]))
+      stdout = stdout.removeprefix(prefix.stdout)
     above = "\n".join(steps[:-1]).count("\n") + 1 if len(steps) > 1 else 0
-    result[3] = max(0, result[3] - above)
-    return result
+    return report._replace(stdout=stdout, line=max(0, report.line - above))
 
-  def _whole(self, steps: list[str]) -> tuple[list, int]:
-    """Returns the result of steps that run as one, and the prefix's length."""
+  def _whole(self, steps: list[str]) -> tuple[Report, int]:
+    """Returns the report of steps that run as one, and the prefix's length."""
     child, before = self._fork(), 0
-    result = None
+    report = None
     try:
       confinement.limit_cpu(child.pid, self._cpu_seconds)
       self._tell("step")
@@ -176,25 +177,27 @@ class Snapshots:
       if isinstance(answer, list) and answer[:1] == ["before"]:
         before = min(int(answer[1]), len(steps) - 1)
         answer = self._watch.next(child)
-      result = answer and self.checked(answer)[0]
+      report = answer and self.checked(answer)[0]
     except (TypeError, ValueError, IndexError, children.Lost):
-      result = ["crashed", "", INVALID, 0, 0.0]
+      report = _INVALID
     except OSError:
       pass
     status = child.end()
-    return result or death(status, self._watch.killed), before
+    return report or death(status, self._watch.killed), before
 
-  def _finish(self, key, child, steps) -> list | None:
+  def _finish(
+    self, key: tuple[str, ...], child: children.Child, steps: tuple[str, ...]
+  ) -> Report | None:
     """Executes the last steps of a program; may keep its process."""
-    result, keep = self._execute(child, steps)
-    if result and result[0] == "ok" and keep and self._limit:
+    report, keep = self._execute(child, steps)
+    if report and report.status == "ok" and keep and self._limit:
       self._put(key, child)
-      return result
-    return self._ended(child, result)
+      return report
+    return self._end(child, report)
 
   def _execute(
     self, child: children.Child, steps: tuple[str, ...], after: str = ""
-  ) -> tuple[list | None, bool]:
+  ) -> tuple[Report | None, bool]:
     """Has a child execute steps until one fails.
 
     Args:
@@ -203,11 +206,11 @@ class Snapshots:
       after: the program's next step, which must compile, too.
 
     Returns:
-      The result of the last executed step, and whether the process can be a
-      snapshot. A result of None says that a step does not compile alone; a
-      status of None that the process ended.
+      The report of the last executed step, None if a step does not compile
+      alone, `_ENDED` if the process has ended; and whether the process can be a
+      snapshot.
     """
-    result, keep = [None], False
+    report, keep = _ENDED, False
     try:
       child.cpu_seconds += self._cpu_seconds * len(steps)
       confinement.limit_cpu(child.pid, child.cpu_seconds)
@@ -219,26 +222,25 @@ class Snapshots:
           return None, False
         child.is_new = False
         if answer is None:
-          return [None], False
-        result, keep = self.checked(answer)
-        if result[0] != "ok":
+          return _ENDED, False
+        report, keep = self.checked(answer)
+        if report.status != "ok":
           break
         if index < len(steps) - 1:
           self._tell("step")
     except (TypeError, children.Lost):
-      return ["crashed", "", INVALID, 0, 0.0], False
+      return _INVALID, False
     except OSError:
-      return [None], False
-    return result, keep
+      return _ENDED, False
+    return report, keep
 
-  def _ended(self, child: children.Child, result: list | None) -> list | None:
-    if result is None and child.is_new:
+  def _end(self, child: children.Child, report: Report | None) -> Report | None:
+    """Ends a child; returns its report, or how it ended before."""
+    if report is None and child.is_new:
       self._spare = child  # The program runs as one there.
       return None
     status = child.end()
-    if result is None or result[0] is not None:
-      return result
-    return death(status, self._watch.killed)
+    return death(status, self._watch.killed) if report is _ENDED else report
 
   def _put(self, key: tuple[str, ...], child: children.Child) -> None:
     if key in self._live:  # Two programs of a request can be equal.
@@ -331,11 +333,11 @@ class Snapshots:
     self._live.move_to_end(key)
     return children.Child(pid, ours)
 
-  def checked(self, answer: object) -> tuple[list, bool]:
-    """Returns the report of a program's process, checked.
+  def checked(self, answer: object) -> tuple[Report, bool]:
+    """Checks what a program's process has sent.
 
     Returns:
-      [status, stdout, error, line, seconds], and whether the process can go on.
+      The report, and whether the process can go on.
 
     Raises:
       TypeError: if it is not a report that an honest process sends.
@@ -352,7 +354,8 @@ class Snapshots:
       # A lone surrogate fails.
       (stdout + error).encode()
       if honest:
-        return [status, stdout, error, int(line), float(seconds)], more is True
+        report = Report(status, stdout, error, int(line), float(seconds))
+        return report, more is True
     except (TypeError, ValueError):
       pass
     raise TypeError("not a report")
@@ -362,7 +365,7 @@ def again(run: Callable[[], tuple]) -> tuple:
   """Returns what a run of a program returns; repeats it if SIGKILL ended it.
 
   Args:
-    run: runs the program once; its result comes first, None if there is none.
+    run: runs the program once; its first result is the report, or None.
   """
   for _ in range(_TRIES - 1):
     found = run()
@@ -371,32 +374,31 @@ def again(run: Callable[[], tuple]) -> tuple:
   return run()
 
 
-def was_killed(result: list) -> bool:
+def was_killed(report: Report) -> bool:
   """Returns whether neither the program nor a limit ended its process."""
-  return result[2] == _KILLED
+  return report.error == _KILLED
 
 
-def death(status: int, killed: bool = False) -> list:
-  """Returns the result of a program whose process ended without a report.
+def death(status: int, killed: bool = False) -> Report:
+  """Returns the report of a program whose process ended without one.
 
   Args:
     status: wait status of the process.
     killed: whether the host ordered to kill it.
   """
-  line, seconds = 0, 0.0
   if killed:
-    return ["timeout", "", "", line, seconds]
+    return Report("timeout")
   if os.WIFEXITED(status) and os.WEXITSTATUS(status) == program.TOO_MUCH:
-    return ["output_limit", "", program.OVER, line, seconds]
+    return Report("output_limit", error=program.OVER)
   if os.WIFEXITED(status) and os.WEXITSTATUS(status) == program.NO_MEMORY:
-    return ["memory", "", "MemoryError", line, seconds]
+    return Report("memory", error="MemoryError")
   if not os.WIFSIGNALED(status):
     reason = f"exited with status {os.WEXITSTATUS(status)}"
-    return ["crashed", "", reason, line, seconds]
+    return Report("crashed", error=reason)
   number = os.WTERMSIG(status)
   if number == signal.SIGXCPU:
-    return ["timeout", "", "CPU time limit", line, seconds]
-  return ["crashed", "", _DEATH.format(number), line, seconds]
+    return Report("timeout", error="CPU time limit")
+  return Report("crashed", error=_DEATH.format(number))
 
 
 def live(
@@ -422,11 +424,11 @@ def _run(channel, interpreter, null, steps: list[str], after: str) -> None:
     return
   for code in codes[: len(steps)]:
     start = time.perf_counter()
-    result = interpreter.run(code)
-    seconds = time.perf_counter() - start
+    report = interpreter.run(code)
+    report = report._replace(seconds=time.perf_counter() - start)
     keep = _null_state() == null and _is_forkable()
-    channel.sendall(wire.frame([*result, seconds, keep]))
-    if result[0] != "ok":
+    channel.sendall(wire.frame([*report, keep]))
+    if report.status != "ok":
       return
 
 
@@ -436,14 +438,14 @@ def _run_whole(channel, interpreter, steps: list[str]) -> None:
     codes, prefix = program.compile_steps(steps)
     if prefix is not None:
       channel.sendall(wire.frame(["before", len(prefix)]))
-    result = program.run_all(codes, interpreter)
+    report = program.run_all(codes, interpreter)
   except MemoryError as failure:
-    result = ["memory", "", program.error_line(failure), 0]
+    report = Report("memory", error=program.error_line(failure))
   except BaseException as failure:
     line = program.line_of(failure, program.WHOLE)
-    result = ["error", "", program.error_line(failure), line]
-  seconds = time.perf_counter() - start
-  channel.sendall(wire.frame([*result, seconds, False]))
+    report = Report("error", error=program.error_line(failure), line=line)
+  report = report._replace(seconds=time.perf_counter() - start)
+  channel.sendall(wire.frame([*report, False]))
 
 
 def _fork_here(channel: socket.socket, worker: int) -> socket.socket:

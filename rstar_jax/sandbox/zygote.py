@@ -141,9 +141,9 @@ class Zygote:
   def _send(self, *messages: object) -> None:
     self._connection.sendall(b"".join(map(wire.frame, messages)))
 
-  def _run(self, steps: list[str]) -> list:
-    result = self._snapshots.run(steps)
-    return self._snapshots.run_whole(steps) if result is None else result
+  def _run(self, steps: list[str]) -> program.Report:
+    report = self._snapshots.run(steps)
+    return self._snapshots.run_whole(steps) if report is None else report
 
   def _group(self, first: int) -> list[list[bytes]]:
     """Returns the codes of the next programs, as far as they are arithmetic."""
@@ -181,26 +181,28 @@ class Zygote:
     child = self._snapshots.fork(
       functools.partial(_calculate, enter, group), forgets=False
     )
-    answered, more, result = 0, True, None
+    answered, more, report = 0, True, None
     self._send("step")
     while more:
-      result, more = self._report(child)
-      if result is None:
+      report, more = self._report(child)
+      if report is None:
         break
       answered += 1
       self._watch.start(self._watch.serial + 1)
       more = more and answered < len(group)
-      self._send(result, *["step"] * more)
+      self._send(report, *["step"] * more)
     status = child.end()
-    if result is None:
-      result = snapshots.death(status, self._watch.killed)
-      if snapshots.was_killed(result):
-        result = self._run(self._programs[first + answered])
-      self._send(result)
+    if report is None:
+      report = snapshots.death(status, self._watch.killed)
+      if snapshots.was_killed(report):
+        report = self._run(self._programs[first + answered])
+      self._send(report)
       answered += 1
     return answered
 
-  def _report(self, child: children.Child) -> tuple[list | None, bool]:
+  def _report(
+    self, child: children.Child
+  ) -> tuple[program.Report | None, bool]:
     """Returns a process's report, and whether it sends another.
 
     The report is None if it ended or sent no valid one.
@@ -241,14 +243,14 @@ def _calculate(
   interpreter, peak = enter(), _peak_kilobytes()
   for codes in group:
     start = time.perf_counter()
-    result = program.run_all(map(marshal.loads, codes), interpreter)
-    seconds = time.perf_counter() - start
+    report = program.run_all(map(marshal.loads, codes), interpreter)
+    report = report._replace(seconds=time.perf_counter() - start)
     more = (
-      result[0] in ("ok", "error")
+      report.status in ("ok", "error")
       and _peak_kilobytes() < peak + _GROWTH_KILOBYTES
       and time.process_time() < _GROUP_SECONDS
     )
-    channel.sendall(wire.frame([*result, seconds, more]))
+    channel.sendall(wire.frame([*report, more]))
     if not more:
       return
     interpreter = interpreter.anew()

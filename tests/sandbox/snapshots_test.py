@@ -47,7 +47,7 @@ class SnapshotsTest(parameterized.TestCase):
   def run_one(self, *steps):
     result = forks.as_worker(lambda: self.tree.run(list(steps)))
     self.tree.settle()
-    return result and result[:3]
+    return result and list(result[:3])
 
   def test_only_the_new_step_is_executed(self):
     first = ["import time", "t = time.perf_counter_ns()"]
@@ -207,7 +207,7 @@ while True: pass
     whole = ["x = [1,", f"2]\n{burn}t + 9: 0"]
     self.assertIsNone(self.run_one(*whole))
     found = forks.as_worker(lambda: self.tree.run_whole(whole))
-    self.assertEqual(found[:3], expected)
+    self.assertEqual(list(found[:3]), expected)
 
   @parameterized.parameters("run", "run_whole")
   def test_a_program_killed_before_it_is_told_runs_again(self, run):
@@ -222,12 +222,12 @@ while True: pass
 
     with mock.patch.object(confinement, "limit_cpu", kill_first):
       found = forks.as_worker(lambda: getattr(self.tree, run)(["print(5)"]))
-    self.assertEqual(found[:3], ["ok", "5\n", ""])
+    self.assertEqual(list(found[:3]), ["ok", "5\n", ""])
     self.assertLen(killed, 1)
 
   def test_a_program_that_was_killed_runs_again(self):
-    killed = ["crashed", "", "killed by signal 9", 0, 0.0]
-    fine = ["ok", "", "", 0, 0.0]
+    killed = program.Report("crashed", "", "killed by signal 9", 0, 0.0)
+    fine = program.Report("ok", "", "", 0, 0.0)
     for results, wanted, left in (
       ([fine, killed], fine, 1),
       ([killed, fine, killed], fine, 1),
@@ -276,11 +276,11 @@ while True: pass
     self, status, killed, word, reason
   ):
     found = snapshots.death(status, killed)
-    self.assertEqual(found, [word, "", reason, 0, 0.0])
+    self.assertEqual(found, (word, "", reason, 0, 0.0))
 
   def test_reports_are_not_trusted(self):
     honest = ["ok", "o" * 1009, "e" * 1201, 2, 3.5, True]
-    self.assertEqual(self.tree.checked(honest), (honest[:5], True))
+    self.assertEqual(self.tree.checked(honest), (tuple(honest[:5]), True))
     self.assertFalse(self.tree.checked([*honest[:5], 1])[1])
     for place, wrong in (
       (0, "crashed"),
