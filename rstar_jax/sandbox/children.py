@@ -11,7 +11,6 @@ Runs inside a worker: standard library only.
 import contextlib
 import ctypes
 import fcntl
-import json
 import os
 import platform
 import select
@@ -63,7 +62,7 @@ class Child:
     self.pid, self.channel = pid, channel
     self.cpu_seconds = self.memory_bytes = 0
     self.is_new = False
-    self._buffer = bytearray()
+    self._inbox = wire.Inbox()
     # Readable once the process has ended. End of file on the channel does not
     # say so: the process that forked this one may hold a copy of its end.
     try:
@@ -77,17 +76,10 @@ class Child:
 
   def take(self) -> object | None:
     """Returns a complete message, or None; raises Lost if it is not JSON."""
-    if len(self._buffer) < 4:
-      return None
-    end = 4 + struct.unpack_from(">I", self._buffer)[0]
-    if len(self._buffer) < end:
-      return None
     try:
-      message = json.loads(self._buffer[4:end])
+      return self._inbox.take()
     except (ValueError, RecursionError) as error:
       raise Lost from error
-    del self._buffer[:end]
-    return message
 
   def fill(self, limit: int) -> bool:
     """Reads what has arrived.
@@ -99,8 +91,8 @@ class Child:
       piece = self.channel.recv(1 << 16, socket.MSG_DONTWAIT)
     except OSError:
       return False
-    self._buffer += piece
-    return bool(piece) and len(self._buffer) < limit + (1 << 16)
+    self._inbox.add(piece)
+    return bool(piece) and len(self._inbox) < limit + (1 << 16)
 
   def has_ended(self) -> bool:
     """Returns whether the process has ended; what it sent may be unread."""

@@ -13,7 +13,6 @@ import os
 import pathlib
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -99,7 +98,7 @@ class Process:
     path: Iterable[str] = (),
   ):
     self._socket, theirs = socket.socketpair()
-    self._buffer = bytearray()
+    self._inbox = wire.Inbox()
     with theirs:
       options = {
         **options,
@@ -137,13 +136,7 @@ class Process:
   def receive(self, seconds: float) -> object:
     """Returns the next message; raises TimeoutError, or Gone if it ended."""
     deadline = time.monotonic() + seconds
-    while True:
-      if len(self._buffer) >= 4:
-        end = 4 + struct.unpack_from(">I", self._buffer)[0]
-        if len(self._buffer) >= end:
-          message = json.loads(self._buffer[4:end])
-          del self._buffer[:end]
-          return message
+    while (message := self._inbox.take()) is None:
       # What has arrived is read even past the deadline: a delay of this thread
       # must not count as a delay of the worker.
       self._socket.settimeout(max(1e-4, deadline - time.monotonic()))
@@ -155,7 +148,8 @@ class Process:
         raise Gone from error
       if not piece:
         raise Gone
-      self._buffer += piece
+      self._inbox.add(piece)
+    return message
 
   def kill_tree(self) -> None:
     """Kills the worker and its descendants; callable from any thread."""
