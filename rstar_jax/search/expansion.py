@@ -1,6 +1,7 @@
-"""Expands leaves: sample, parse, run, score, grade, add.
+"""Expands leaves: samples candidates, runs, scores, judges and adds them.
 
-All searches expand their trees with `grow`.
+All searches of trees use it: `grow` for one leaf, `grow_all` for several, and
+`sample_child` for a node that is not added yet.
 """
 
 import dataclasses
@@ -19,15 +20,34 @@ from rstar_jax.search.tree import Child, Draw, Tree
 from rstar_jax.steps import grammar
 from rstar_jax.types import Candidate, Finish, Prefix
 
-# Smallest number of nodes that follow a node in a complete solution.
+# The fewest nodes that follow a node in a complete solution.
 _NODES_AFTER: dict[Finish, int] = {"step": 2, "code": 1, "answer": 0}
 
 
-@dataclasses.dataclass
-class _Draft:
-  """A candidate that may become a child of a leaf, the `leaf`-th given."""
+@dataclasses.dataclass(eq=False)
+class _Leaf:
+  """A place in a tree that candidates are sampled for.
 
-  leaf: int
+  Attributes:
+    prefix: texts of the nodes up to it.
+    values: the PPM's values of these, nan where it was not asked.
+    count: most candidates.
+    sampled: the candidates, those that are dropped included.
+    kept: the candidates that become nodes, and these.
+  """
+
+  prefix: Prefix
+  values: Sequence[float]
+  count: int
+  sampled: Sequence[Candidate] = ()
+  kept: list[tuple[Candidate, Child]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(eq=False)
+class _Draft:
+  """A candidate that may become a child of a leaf."""
+
+  leaf: _Leaf
   candidate: Candidate
   text: str
   answer: str | None = None
@@ -74,16 +94,16 @@ def grow_all(
   name: Sequence[int | str] = (),
   counts: Sequence[int] | None = None,
 ) -> Search[list[int]]:
-  """Expands leaves of one tree at once, as a part of a search.
+  """Expands leaves of one tree at once, as a part of a search (`yield from`).
 
   A candidate's seed derives from the run, the problem and the number of earlier
-  expansions of its tree, so that it depends on nothing beside the tree.
+  expansions of the tree, and thus from nothing outside of the tree.
 
   Args:
     tree, config, seed, name: as of `grow`.
     nodes: L open leaves, each once.
-    counts: number of candidates of each leaf, at least 1; `config.candidates`
-      if None.
+    counts: number of candidates of each leaf, at least 1; None is
+      `config.candidates` of each.
 
   Returns:
     The number of children of each leaf, L ints.
@@ -91,22 +111,22 @@ def grow_all(
   if counts is None:
     counts = [config.candidates] * len(nodes)
   leaves = [
-    (tree.prefix(node), tree.ppm[tree.path(node)[1:]].tolist())
-    for node in nodes
+    _Leaf(tree.prefix(node), tree.ppm[tree.path(node)[1:]].tolist(), count)
+    for node, count in zip(nodes, counts, strict=True)
   ]
-  found = yield from _sample(tree, leaves, counts, config, seed, name)
-  for node, (kept, sampled) in zip(nodes, found, strict=True):
-    if kept:
-      tree.add_children(node, [child for _, child in kept])
+  yield from _sample(tree, leaves, config, seed, name)
+  for node, leaf in zip(nodes, leaves, strict=True):
+    if leaf.kept:
+      tree.add_children(node, [child for _, child in leaf.kept])
     if tree.draws is not None:
-      _keep_draws(tree, node, kept, sampled)
-  return [len(kept) for kept, _ in found]
+      _keep_draws(tree, node, leaf)
+  return [len(leaf.kept) for leaf in leaves]
 
 
 def sample_child(
   tree: Tree,
   prefix: Prefix,
-  before: Sequence[float],
+  values: Sequence[float],
   config: SearchConfig,
   seed: int = 0,
   name: Sequence[int | str] = (),
@@ -115,74 +135,63 @@ def sample_child(
 
   Args:
     tree: counts what is sampled and dropped.
-    prefix: the steps before the node.
-    before: the PPM's values of these.
+    prefix: texts of the nodes before it.
+    values: the PPM's values of these, nan where it was not asked.
     config, seed, name: as of `grow`.
 
   Returns:
     The node; None if the candidate is dropped.
   """
-  ((kept, _),) = yield from _sample(
-    tree, [(prefix, before)], [1], config, seed, name
-  )
-  return kept[0][1] if kept else None
-
-
-# What was sampled after a leaf: the candidates that became nodes, and all.
-_Sampled = tuple[list[tuple[Candidate, Child]], Sequence[Candidate]]
+  leaf = _Leaf(prefix, values, 1)
+  yield from _sample(tree, [leaf], config, seed, name)
+  return leaf.kept[0][1] if leaf.kept else None
 
 
 def _sample(
   tree: Tree,
-  leaves: Sequence[tuple[Prefix, Sequence[float]]],
-  counts: Sequence[int],
+  leaves: Sequence[_Leaf],
   config: SearchConfig,
   seed: int,
   name: Sequence[int | str],
-) -> Search[list[_Sampled]]:
-  """Samples, runs, scores and judges the next nodes of leaves.
+) -> Search[None]:
+  """Samples, runs, scores and judges what follows leaves, and fills these.
 
   Args:
     tree: counts expansions, tokens and what is dropped.
-    leaves: prefix of each leaf, and the PPM's values of its steps.
-    counts: most candidates of each leaf.
+    leaves: not filled yet.
     config, seed, name: as of `grow`.
   """
   question = tree.problem.question
-  prefixes = [prefix for prefix, _ in leaves]
   rows = []
-  for count in counts:
+  for leaf in leaves:
     event = (*name, tree.problem.id, "expand", tree.expansions)
     tree.expansions += 1
-    seeds = [rng.seed_for(seed, *event, i) for i in range(count)]
+    seeds = [rng.seed_for(seed, *event, i) for i in range(leaf.count)]
     rows.append(np.array(seeds, np.uint32))
-  sampled = yield from portions.sample(question, prefixes, rows, config)
+  sampled = yield from portions.sample(
+    question, [leaf.prefix for leaf in leaves], rows, config
+  )
   drafts = []
-  for leaf, candidates in enumerate(sampled):
+  for leaf, candidates in zip(leaves, sampled, strict=True):
+    leaf.sampled = candidates
     tree.tokens += sum(len(each.token_ids) for each in candidates)
-    kept = valid_candidates(tree, prefixes[leaf], candidates, config)
-    drafts += [_Draft(leaf, each, each.text) for each in kept]
-  drafts = yield from _run(tree, prefixes, drafts)
-  drafts = _extract(tree, prefixes, drafts)
-  yield from _score(question, prefixes, drafts, config)
+    valid = valid_candidates(tree, leaf.prefix, candidates, config)
+    drafts += [_Draft(leaf, each, each.text) for each in valid]
+  drafts = yield from _run(tree, drafts)
+  drafts = _extract(tree, drafts)
+  yield from _score(question, drafts, config)
   yield from _judge(tree, drafts)
-  found: list[_Sampled] = [([], candidates) for candidates in sampled]
   for draft in drafts:
-    child = _child(draft, leaves[draft.leaf][1], config)
-    found[draft.leaf][0].append((draft.candidate, child))
-  return found
+    draft.leaf.kept.append((draft.candidate, _child(draft, config)))
 
 
-def _keep_draws(
-  tree: Tree,
-  node: int,
-  kept: Sequence[tuple[Candidate, Child]],
-  candidates: Sequence[Candidate],
-) -> None:
+def _keep_draws(tree: Tree, node: int, leaf: _Leaf) -> None:
   """Records all that was sampled after a node, dropped or not."""
   children = {
     candidate.text: child
-    for (candidate, _), child in zip(kept, tree.children(node), strict=True)
+    for (candidate, _), child in zip(
+      leaf.kept, tree.children(node), strict=True
+    )
   }
   tree.draws += [
     Draw(
@@ -191,7 +200,7 @@ def _keep_draws(
       each.token_ids,
       each.logprobs,
     )
-    for each in candidates
+    for each in leaf.sampled
   ]
 
 
@@ -203,9 +212,9 @@ def valid_candidates(
 ) -> list[Candidate]:
   """Returns the well-formed candidates of one leaf without duplicates.
 
-  Counts the others in `tree.dropped`: "length" (token limit), "lost" (no answer
-  of a server), "malformed", "duplicate", "depth" (no answer is possible within
-  max_depth) and "beside_answer" (answer_dedup="keep_first").
+  The others are counted in `tree.dropped`: as "length" (token limit), "lost"
+  (no answer of a server), "malformed", "duplicate", "depth" (no answer is
+  possible within max_depth) or "beside_answer" (answer_dedup="keep_first").
   """
   kept: dict[str, Candidate] = {}
   for each in candidates:
@@ -231,41 +240,35 @@ def valid_candidates(
   return result
 
 
-def _run(
-  tree: Tree, prefixes: Sequence[Prefix], drafts: list[_Draft]
-) -> Search[list[_Draft]]:
+def _run(tree: Tree, drafts: list[_Draft]) -> Search[list[_Draft]]:
   """Runs the code of drafts and drops those that fail (paper section 3.2)."""
   coded = [each for each in drafts if each.candidate.finish != "answer"]
   if not coded:
     return drafts
   before = {
-    leaf: grammar.program(prefixes[leaf])
-    for leaf in {each.leaf: None for each in coded}
+    leaf: grammar.program(leaf.prefix)
+    for leaf in dict.fromkeys(each.leaf for each in coded)
   }
-  programs = [
-    [*before[each.leaf], grammar.code_of(each.text)] for each in coded
-  ]
-  ran = yield requests.verify(programs)
+  ran = yield requests.verify(
+    [[*before[each.leaf], grammar.code_of(each.text)] for each in coded]
+  )
   failed = set()
   for each, result in zip(coded, ran, strict=True):
     if result.status != "ok":
       tree.drop(result.status)
-      failed.add(id(each))
+      failed.add(each)
     elif each.candidate.finish == "code":
       each.text = grammar.with_output(each.text, result.stdout)
-  return [each for each in drafts if id(each) not in failed]
+  return [each for each in drafts if each not in failed]
 
 
-def _extract(
-  tree: Tree, prefixes: Sequence[Prefix], drafts: list[_Draft]
-) -> list[_Draft]:
+def _extract(tree: Tree, drafts: list[_Draft]) -> list[_Draft]:
   """Extracts the answers and drops answer steps that box none."""
   kept = []
   for each in drafts:
     if each.candidate.finish == "answer":
-      each.answer = judging.answer_of(
-        tree.problem, (*prefixes[each.leaf], each.text)
-      )
+      nodes = (*each.leaf.prefix, each.text)
+      each.answer = judging.answer_of(tree.problem, nodes)
       if each.answer is None:
         tree.drop("malformed")
         continue
@@ -274,10 +277,7 @@ def _extract(
 
 
 def _score(
-  question: str,
-  prefixes: Sequence[Prefix],
-  drafts: Sequence[_Draft],
-  config: SearchConfig,
+  question: str, drafts: Sequence[_Draft], config: SearchConfig
 ) -> Search[None]:
   """Sets the PPM's values that the config uses."""
   rewards = config.terminal_reward == "ppm"
@@ -289,11 +289,11 @@ def _score(
     chosen = [each for each in drafts if each.answer is not None]
   else:
     return
-  rows: dict[int, list[_Draft]] = {}
+  rows: dict[_Leaf, list[_Draft]] = {}
   for each in chosen:
     rows.setdefault(each.leaf, []).append(each)
   values = yield [
-    requests.score(question, prefixes[leaf], [each.text for each in row])
+    requests.score(question, leaf.prefix, [each.text for each in row])
     for leaf, row in rows.items()
   ]
   for row, scores in zip(rows.values(), values, strict=True):
@@ -316,17 +316,10 @@ def _judge(tree: Tree, drafts: Sequence[_Draft]) -> Search[None]:
     tree.undecided += verdict == "undecided"
 
 
-def _child(
-  draft: _Draft, before: Sequence[float], config: SearchConfig
-) -> Child:
+def _child(draft: _Draft, config: SearchConfig) -> Child:
   """Makes the node; the PPM may give its first visit (paper Eq. 3).
 
-  An answer starts without a visit: its first one backs up its reward.
-
-  Args:
-    draft: the candidate.
-    before: the PPM's values at the steps above it, oldest first.
-    config: the search's config.
+  An answer starts without a visit: its first visit backs up its reward.
   """
   answered = draft.answer is not None
   counted = (
@@ -335,7 +328,7 @@ def _child(
   reward = math.nan
   if answered and config.terminal_reward == "ppm":
     reward = tree_lib.trajectory_value(
-      (*before, draft.ppm), config.trajectory_value
+      (*draft.leaf.values, draft.ppm), config.trajectory_value
     )
   elif answered:
     reward = draft.reward
