@@ -35,7 +35,7 @@ def of_problem(
   partials = [
     each
     for t in (*right, *wrong)
-    for each in values_lib.wanted(t.question, t.steps, "mean")
+    for each in values_lib.partials_of(t.question, t.steps, "mean")
   ]
   partials += [(p.question, p.chosen) for p in pairs]
   partials += [(p.question, p.rejected) for p in pairs]
@@ -52,7 +52,7 @@ def of_problem(
       {
         "values": [
           float(values[each])
-          for each in values_lib.wanted(t.question, t.steps, "mean")
+          for each in values_lib.partials_of(t.question, t.steps, "mean")
         ],
         "right": bool(t.correct),
       }

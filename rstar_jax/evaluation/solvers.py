@@ -106,7 +106,7 @@ def rescore(
     for record, question in zip(records, questions, strict=True):
       for each in record["trajectories"]:
         if each["answer"] is not None:
-          yield from values.wanted(question, tuple(each["steps"]), how)
+          yield from values.partials_of(question, tuple(each["steps"]), how)
 
   by_prefix = values.values_of(score, partials())
 

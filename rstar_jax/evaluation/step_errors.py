@@ -90,7 +90,7 @@ def chances(score: Score, marked: Sequence[Marked]) -> list[np.ndarray]:
   out = []
   for start in range(0, len(marked), _AT_ONCE):
     part = [
-      values_lib.wanted(each.question, nodes_of(each.steps), "mean")
+      values_lib.partials_of(each.question, nodes_of(each.steps), "mean")
       for each in marked[start : start + _AT_ONCE]
     ]
     values = values_lib.values_of(score, [p for path in part for p in path])

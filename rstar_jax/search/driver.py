@@ -1,9 +1,9 @@
-"""Runs many searches at once; each waits for its own answers alone.
+"""Runs many searches at once; each waits only for its own answers.
 
-The calling thread moves the searches on. An answer that comes back moves its
-search on at once, whatever the others wait for; `queues.py` gets the answers.
-What a search returns depends on its own answers alone, and so neither on their
-order nor on how many searches are in flight.
+The calling thread moves the searches on. An answer moves its own search on at
+once, whatever the other searches wait for; `queues.py` gets the answers. A
+search depends only on its own answers, and thus neither on their order nor on
+the number of searches in flight.
 """
 
 import concurrent.futures
@@ -26,18 +26,17 @@ def run(
   """Runs searches to their ends.
 
   An exception of a search, of a callable or of `done`, or one that a signal
-  raises in this thread, ends all of it: it is raised when the calls that are
-  being made have returned. No other call is begun.
+  raises in this thread, ends the run: it is raised once the calls that are
+  going on have returned. No other call is begun.
 
   Args:
-    searches: searches and the callables of each; each is asked for when there
+    searches: searches and the callables of each; the next is taken when there
       is room for it.
     in_flight: most searches at once.
-    done: called with the number of a search and what it returned, as each ends,
-      in this thread.
-    usage: updated while searches run; an entry for each kind of request that
-      was made.
-    stop: ends all of it when it is done, at once and from any thread.
+    done: called with the number of a search and its result, as each ends, in
+      this thread.
+    usage: updated while searches run, with an entry for each kind of request.
+    stop: ends the run at once when it is done, from any thread.
 
   Raises:
     ValueError: in_flight < 1, or a search asks for a callable that is None.
@@ -82,9 +81,9 @@ class _Going:
   """A search in flight, and what it waits for.
 
   Attributes:
-    answers: to its requests.
-    missing: how many of them are not there yet.
-    many: whether it asked with a list.
+    answers: to its newest requests.
+    missing: how many of them have not come yet.
+    many: whether it yielded a list of requests.
   """
 
   index: int
@@ -112,7 +111,7 @@ class _Driver:
     self._done = done
     self._queues = queues
     self._going: set[_Going] = set()
-    # The search of each answer, and what counts it; None is the end.
+    # Each answer with its search and the counts of its kind; None ends the run.
     self._answered: queue.SimpleQueue = queue.SimpleQueue()
     self._stopped = False
 
@@ -125,7 +124,7 @@ class _Driver:
     """Runs all searches; if that fails, cancels what they wait for."""
     try:
       while self._fill():
-        # What can be asked for has been: a call has as many rows as can be.
+        # Every search waits now: a call gets as many rows as it can.
         if self._answered.empty():
           self._queues.flush()
         answered = self._answered.get()
@@ -147,7 +146,7 @@ class _Driver:
         going.search.close()
 
   def _fill(self) -> bool:
-    """Begins searches while there is room; says whether any is in flight."""
+    """Begins searches while there is room; returns whether any is in flight."""
     while len(self._going) < self._in_flight:
       found = next(self._searches, None)
       if found is None:
@@ -159,7 +158,7 @@ class _Driver:
     return bool(self._going)
 
   def _move_on(self, going: _Going, answer: Any) -> None:
-    """Gives a search its answer, and sends what it asks for next."""
+    """Sends a search its answer, and its next requests to the queues."""
     asked: Request | list[Request] = []
     while asked == []:
       try:

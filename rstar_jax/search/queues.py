@@ -1,9 +1,9 @@
-"""Answers requests of searches with their callables, as many at once as can be.
+"""Sends the requests of searches to their callables, many at once.
 
 A callable with a method `submit` gets each request as it comes. Any other
-`expand` or `score` is called with all that waits for it, by one thread. The
-rest goes to a pool of threads, a request a call, so that a slow program delays
-nothing but the search that it belongs to.
+`expand` or `score` is called by one thread with all requests that wait for it.
+The other callables are called by a pool of threads, once a request, so that a
+slow program delays only its own search.
 """
 
 import concurrent.futures
@@ -19,7 +19,7 @@ import numpy as np
 from rstar_jax.grading import judging
 from rstar_jax.search.requests import Calls, Kind, Request
 
-# Most calls of the pool at once: more than a sandbox has workers.
+# The most calls of the pool at once: more than a sandbox has workers.
 _THREADS = 256
 
 
@@ -30,9 +30,9 @@ class Usage:
   Attributes:
     requests: number of requests.
     calls: number of calls that answered them.
-    waited: seconds that requests waited for their answers, all of them added.
-    waiting: requests that wait for their answer now.
-    most_waiting: most requests that waited at once.
+    waited: seconds that requests waited for their answers, summed.
+    waiting: requests that wait for their answers now.
+    most_waiting: the most requests that waited at once.
   """
 
   requests: int = 0
@@ -59,13 +59,13 @@ class Usage:
 
 
 def shares(usage: Mapping[Kind, Usage]) -> dict[str, float]:
-  """Returns how the time that searches waited divides among the kinds.
+  """Returns each kind's share of the time that searches waited.
 
   Args:
     usage: of a run.
 
   Returns:
-    By name of a metric, such as "waited_expand"; together 1.
+    The shares by the name of a metric, such as "waited_expand"; their sum is 1.
   """
   total = sum(each.waited for each in usage.values())
   return {
@@ -76,22 +76,22 @@ def shares(usage: Mapping[Kind, Usage]) -> dict[str, float]:
 
 
 class Queues:
-  """Sends requests to callables.
+  """Sends requests to callables; a context manager, used by one thread.
 
-  Its methods are for one thread. At the end of its block requests without an
-  answer are dropped, and no call is being made.
+  At the end of its block requests without an answer are dropped, and no call is
+  going on.
   """
 
   def __init__(self, in_flight: int, usage: dict[Kind, Usage]):
     """Starts no thread before the first request.
 
     Args:
-      in_flight: most requests at once, as far as is known.
+      in_flight: most searches at once, which bounds the threads.
       usage: gets an entry for each kind of request.
     """
     self._usage = usage
     self._lock = threading.Lock()
-    self._batches: dict[tuple[int, int], _Batches] = {}
+    self._batches: dict[tuple[int, int], _BatchQueue] = {}
     self._threads = concurrent.futures.ThreadPoolExecutor(
       min(in_flight, _THREADS)
     )
@@ -105,14 +105,14 @@ class Queues:
       each.close()
 
   def flush(self) -> None:
-    """Lets the callables that take batches have what waits for them."""
+    """Starts calls of the callables that take batches, with what waits."""
     for each in self._batches.values():
       each.flush()
 
   def send(
     self, calls: Calls, request: Request
   ) -> tuple[Usage, concurrent.futures.Future]:
-    """Sends a request; returns what counts it, and its answer."""
+    """Sends a request; returns the counts of its kind, and its answer."""
     usage = self._usage.setdefault(request.to, Usage())
     usage.begin()
     return usage, self._submit_of(calls, request.to, usage)(*request.args)
@@ -120,7 +120,7 @@ class Queues:
   def _submit_of(
     self, calls: Calls, kind: Kind, usage: Usage
   ) -> Callable[..., concurrent.futures.Future]:
-    """Returns what sends a request of a kind."""
+    """Returns the function that sends a request of a kind."""
     if kind == "judge":
       call = functools.partial(
         judging.judge,
@@ -139,12 +139,12 @@ class Queues:
       usage.calls += 1
     return submit or functools.partial(self._threads.submit, call)
 
-  def _batches_of(self, call: Callable, usage: Usage) -> "_Batches":
-    # A method is another object each time that it is named.
+  def _batches_of(self, call: Callable, usage: Usage) -> "_BatchQueue":
+    # Each access to a method makes another object.
     owner = getattr(call, "__self__", call)
     key = id(owner), id(getattr(call, "__func__", call))
     if key not in self._batches:
-      self._batches[key] = _Batches(call, usage, self._lock)
+      self._batches[key] = _BatchQueue(call, usage, self._lock)
     return self._batches[key]
 
 
@@ -152,14 +152,14 @@ _Row = tuple[tuple[Any, ...], concurrent.futures.Future]
 
 
 class Batched:
-  """An `Expand` or a `Score` of batches, for runs of the driver at once.
+  """An `Expand` or a `Score` of batches that several runs of the driver share.
 
-  One thread calls it, with rows of all of them. An error is theirs whose rows
-  the call had.
+  One thread calls it, with rows of all runs. An error of a call reaches the
+  runs whose rows the call had, and no other.
   """
 
   def __init__(self, call: Callable):
-    self._batches = _Batches(call, Usage(), threading.Lock(), goes_on=True)
+    self._batches = _BatchQueue(call, Usage(), threading.Lock(), survives=True)
 
   def submit(self, *row: Any) -> concurrent.futures.Future:
     """Asks for one row."""
@@ -173,26 +173,34 @@ class Batched:
     return [each.result() for each in asked]
 
 
-class _Batches:
-  """Calls an `Expand` or a `Score` with all rows that wait, in one thread."""
+class _BatchQueue:
+  """Calls an `Expand` or a `Score` with all rows that wait, in one thread.
+
+  Args:
+    call: takes batches.
+    usage: counts the calls.
+    lock: guards the rows and the counts.
+    survives: whether calls go on after an error or the end of a run, since
+      other runs use the queue too.
+  """
 
   def __init__(
     self,
     call: Callable,
     usage: Usage,
     lock: threading.Lock,
-    goes_on: bool = False,
+    survives: bool = False,
   ):
     self._call = call
     self._usage = usage
     self._lock = lock
-    self._goes_on = goes_on
+    self._survives = survives
     self._thread = concurrent.futures.ThreadPoolExecutor(1)
     self._waiting: list[_Row] = []
     self._working = False
 
   def close(self) -> None:
-    """Waits for the call that is being made; no other follows."""
+    """Waits for the call that is going on; no other follows."""
     with self._lock:
       self._waiting = []
     self._thread.shutdown()
@@ -205,7 +213,7 @@ class _Batches:
     return future
 
   def flush(self) -> None:
-    """Has the rows answered, if they are not being answered already."""
+    """Starts to answer the rows, unless the thread is at work already."""
     with self._lock:
       if not self._waiting or self._working:
         return
@@ -216,7 +224,7 @@ class _Batches:
     while rows := self._take():
       rows = [each for each in rows if each[1].set_running_or_notify_cancel()]
       if not rows:
-        if self._goes_on:
+        if self._survives:
           continue
         return  # The run is over.
       futures = [future for _, future in rows]
@@ -226,19 +234,19 @@ class _Batches:
       except BaseException as error:
         for future in futures:
           future.set_exception(error)
-        if self._goes_on:
+        if self._survives:
           continue
         return  # Nothing more is answered: the run ends.
       for future, answer in pairs:
         future.set_result(answer)
 
   def _take(self) -> list[_Row]:
-    """Returns the rows that wait and can share a call, none if none waits."""
+    """Removes and returns rows that wait and can share a call."""
     with self._lock:
       waiting = self._waiting
       self._working = bool(waiting)
       sizes = [_size(each) for each in waiting]
-      # Those that are as long as the first.
+      # Rows with as many seeds as the first.
       rows = [e for e, n in zip(waiting, sizes, strict=True) if n == sizes[0]]
       self._waiting = [
         e for e, n in zip(waiting, sizes, strict=True) if n != sizes[0]
@@ -255,6 +263,6 @@ class _Batches:
 
 
 def _size(row: _Row) -> int | None:
-  """Returns the number of a row's seeds, which rows of a call share."""
+  """Returns the number of a row's seeds, the same in all rows of a call."""
   last = row[0][-1]
   return len(last) if isinstance(last, np.ndarray) else None

@@ -251,11 +251,11 @@ def _scored(
   problem: Problem, drafts: list[Sample], how: TrajectoryValue
 ) -> Search[list[Sample]]:
   """Sets the PPM's value of drafts that have an answer."""
-  found = yield from values.found(
+  found = yield from values.values_in_search(
     part
     for each in drafts
     if each.answer is not None
-    for part in values.wanted(problem.question, each.steps, how)
+    for part in values.partials_of(problem.question, each.steps, how)
   )
 
   def value(each: Sample) -> float | None:

@@ -1,7 +1,7 @@
-"""Values partial solutions with a reward model, each of them once.
+"""Values of partial solutions by a reward model, each scored once.
 
-A solution's steps are valued in order, and steps after the same ones together:
-what is before them has been read by then, and is in the pages of an engine.
+The steps of a solution are scored in order, and siblings together: the engine
+has read the prefix by then, and has it in its pages.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,18 +18,22 @@ from rstar_jax.types import Prefix, Score
 Partial = tuple[str, Prefix]
 
 
-def wanted(question: str, nodes: Prefix, how: TrajectoryValue) -> list[Partial]:
+def partials_of(
+  question: str, nodes: Prefix, how: TrajectoryValue
+) -> list[Partial]:
   """Returns the partial solutions whose values `trajectory_value` needs."""
   first = len(nodes) if how == "last" else 1
   return [(question, nodes[:end]) for end in range(first, len(nodes) + 1)]
 
 
-def found(partials: Iterable[Partial]) -> Search[dict[Partial, float]]:
-  """Has partial solutions scored, as a part of a search; see `values_of`."""
+def values_in_search(
+  partials: Iterable[Partial],
+) -> Search[dict[Partial, float]]:
+  """Scores partial solutions as a part of a search; see `values_of`."""
   values: dict[Partial, float] = {}
   for turn in _turns(partials):
     rows = yield [requests.score(*before, steps) for before, steps in turn]
-    values |= _named(turn, rows)
+    values |= _by_partial(turn, rows)
   return values
 
 
@@ -49,16 +53,17 @@ def values_of(
       [prefix for (_, prefix), _ in turn],
       [steps for _, steps in turn],
     )
-    values |= _named(turn, rows)
+    values |= _by_partial(turn, rows)
   return values
 
 
-# What steps come after, and these steps; of one number of nodes.
+# (question, prefix) and the steps after it; the prefixes of a turn are equally
+# long.
 _Turn = list[tuple[Partial, list[str]]]
 
 
 def _turns(partials: Iterable[Partial]) -> Iterator[_Turn]:
-  """Yields what can be scored at once, the shortest prefixes first."""
+  """Yields what can be scored together, the shortest prefixes first."""
   after: dict[Partial, list[str]] = {}
   for question, nodes in dict.fromkeys(partials):
     after.setdefault((question, nodes[:-1]), []).append(nodes[-1])
@@ -66,7 +71,9 @@ def _turns(partials: Iterable[Partial]) -> Iterator[_Turn]:
     yield [each for each in after.items() if len(each[0][1]) == length]
 
 
-def _named(turn: _Turn, rows: Iterable[np.ndarray]) -> dict[Partial, float]:
+def _by_partial(
+  turn: _Turn, rows: Iterable[np.ndarray]
+) -> dict[Partial, float]:
   """Returns the values of a turn, by partial solution."""
   return {
     (question, (*prefix, step)): float(value)
@@ -76,11 +83,11 @@ def _named(turn: _Turn, rows: Iterable[np.ndarray]) -> dict[Partial, float]:
 
 
 def trajectory_value(
-  found: Mapping[Partial, float],
+  values: Mapping[Partial, float],
   question: str,
   nodes: Prefix,
   how: TrajectoryValue,
 ) -> float:
   """Returns the value of a whole solution; see `tree.trajectory_value`."""
-  path = [found[each] for each in wanted(question, nodes, how)]
+  path = [values[each] for each in partials_of(question, nodes, how)]
   return tree_lib.trajectory_value(path, how)

@@ -18,14 +18,16 @@ class ValuesTest(absltest.TestCase):
       return testing.score_by_hash(questions, prefixes, steps)
 
     wanted = [
-      each for nodes in (A, B) for each in values.wanted("q", nodes, "mean")
+      each
+      for nodes in (A, B)
+      for each in values.partials_of("q", nodes, "mean")
     ]
     found = values.values_of(score, wanted)
     # What a step comes after has been read; siblings come together.
     expected = [[("q", (), ("a",))], [("q", ("a",), ("b", "c"))]]
     self.assertEqual(turns, expected)
     # The same in a search.
-    searched = values.found(wanted)
+    searched = values.values_in_search(wanted)
     answer, turns = None, []
     with self.assertRaises(StopIteration) as end:
       while True:
@@ -47,7 +49,7 @@ class ValuesTest(absltest.TestCase):
         self.assertAlmostEqual(value, expected)
 
   def test_of_the_last_value_no_other_is_wanted(self):
-    self.assertEqual(values.wanted("q", A, "last"), [("q", A)])
+    self.assertEqual(values.partials_of("q", A, "last"), [("q", A)])
 
 
 if __name__ == "__main__":
