@@ -1,9 +1,9 @@
-"""LoRA adapters in the form of PEFT: merged when they are read, and written.
+"""LoRA adapters in PEFT's format: merged when read, and written.
 
-A folder has adapter_config.json and adapter_model.safetensors: for each matrix
-W [O, I] of a base model a `lora_A` [r, I] and a `lora_B` [O, r], with which it
-is W + alpha / r x B A; and tensors that replace the base's whole. Reading is
-strict: what would compute something else is refused by its name.
+A folder has adapter_config.json and adapter_model.safetensors: for each adapted
+matrix W [O, I] of the base model a `lora_A` [r, I] and a `lora_B` [O, r], which
+make it W + alpha / r x B A; and tensors that replace whole ones of the base.
+Reading is strict: a field that would compute anything else is refused by name.
 """
 
 import json
@@ -25,14 +25,14 @@ from rstar_jax.storage import store
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-# Where a folder of a model has what was trained of it.
+# The adapter's subfolder in a model's folder.
 FOLDER = "adapter"
 
 _PREFIX = "base_model.model."
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 
-# Fields that are read here, that say how the adapter was trained, or that only
-# say which modules have tensors, as the tensors themselves do.
+# Fields that are read here; or that only describe the training; or that list
+# modules with tensors, which the tensors themselves show.
 _KNOWN = frozenset(
   """
   alpha_pattern auto_mapping base_model_name_or_path bias corda_config
@@ -43,15 +43,15 @@ _KNOWN = frozenset(
   task_type use_rslora
   """.split()
 )
-# Initialisations that leave the base as it is. Others change it too.
+# Initialisations that leave the base unchanged; others change it.
 _INITIAL = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 def is_adapter(folder: pathlib.Path) -> bool:
-  """Returns whether a folder on the disk has an adapter.
+  """Returns whether a local folder holds an adapter.
 
   Raises:
-    ValueError: it has a whole model too, or weights in another form.
+    ValueError: it also holds a whole model, or weights in another format.
   """
   if not (folder / CONFIG).exists():
     return False
@@ -73,15 +73,15 @@ def base_of(folder: pathlib.Path) -> str:
   """Returns the folder or name of the model that an adapter is for.
 
   Raises:
-    ValueError: the adapter computes what is not computed here.
+    ValueError: this package does not compute such an adapter.
   """
   return _Config(folder / CONFIG).base
 
 
 class Merged:
-  """The tensors of a base model with an adapter, as `tensors.Tensors`.
+  """The tensors of a base model merged with an adapter; see `tensors.Tensors`.
 
-  A block is merged when it is read, in float32.
+  Blocks are merged in float32 when they are read.
   """
 
   def __init__(self, base: tensors.Tensors, folder: pathlib.Path, tied: bool):
@@ -89,12 +89,12 @@ class Merged:
 
     Args:
       base: the tensors of its base model.
-      folder: of the adapter.
+      folder: the adapter's folder.
       tied: whether the base's LM head is its embedding.
 
     Raises:
-      ValueError: the adapter is not for this base, or computes what is not
-        computed here.
+      ValueError: the adapter is for another base, or this package does not
+        compute it.
     """
     self._base, self._where = base, folder / WEIGHTS
     if not self._where.exists():
@@ -133,11 +133,11 @@ class Merged:
     self._names = sorted(names)
 
   def replaced(self, name: str) -> int | None:
-    """Returns the rows of a tensor that the adapter has whole, or None."""
+    """Returns the rows of a tensor that the adapter replaces, else None."""
     return self.shape(name)[0] if name in self._replaced else None
 
   def head(self) -> str | None:
-    """Returns the form of a scalar head of ours, or None."""
+    """Returns the form of a PPM's scalar head, or None."""
     return tensors.said_of(self._where).get(reward_heads.HEAD)
 
   def names(self) -> list[str]:
@@ -162,7 +162,7 @@ class Merged:
     return block.astype(np.float32) + self._scales[name] * update
 
   def _scale(self, module: str, config: "_Config") -> float:
-    """Returns what the update of a module counts, and checks its shapes."""
+    """Returns the scale of a module's update, and checks its shapes."""
     shape = self._base.shape(f"{module}.weight")
     names = self._adapter.names()
     for end in (_A, _B):
@@ -184,12 +184,12 @@ class Merged:
 
 
 class _Config:
-  """The fields of adapter_config.json that say what is computed.
+  """The fields of adapter_config.json that affect the computation.
 
   Attributes:
     base: folder or name of the base model.
-    saved: names of modules that were trained whole.
-    rs: whether updates count alpha / sqrt(r), and not alpha / r.
+    saved: names of modules that were trained in full.
+    rs: whether updates are scaled by alpha / sqrt(r) instead of alpha / r.
   """
 
   def __init__(self, file: pathlib.Path):
@@ -198,7 +198,7 @@ class _Config:
     if fields.value("peft_type") != "LORA":
       fields.refuse("peft_type", "'LORA', the one kind that is merged here")
     for name, value in values.items():
-      # A field that is off, or that this file has from a later PEFT.
+      # An unknown field, e.g. of a later PEFT, must be off.
       if name not in _KNOWN and value:
         fields.refuse(name, "left out or off: it is not computed here")
     if fields.value("bias", "none") != "none":
@@ -234,7 +234,7 @@ class _Config:
 
 
 def _match(patterns: Fields, module: str) -> str | None:
-  """Returns the first pattern that is the end of a module's name, as PEFT."""
+  """Returns the first pattern that ends a module's name, as PEFT does."""
   for pattern in patterns:
     try:
       if re.match(rf"(.*\.)?({pattern})$", module):
@@ -254,19 +254,19 @@ def save(
   new_rows: bool = False,
   tokenizer: Tokenizer | None = None,
 ) -> None:
-  """Writes what LoRA trained as PEFT writes it; the bytes are reproducible.
+  """Writes a trained adapter in PEFT's format; the bytes are reproducible.
 
   Args:
-    folder: made if need be.
+    folder: created if missing.
     trained: by path, "a" [rank, *I] and "b" [*O, rank] of each matrix, and a
       scalar head; see `training/lora.py`. On any mesh, whose processes all call
       this.
     model: the trained model.
-    base: folder or name of the model that it was trained from.
-    alpha: updates count alpha / rank times.
-    new_rows: whether the base's embedding has no rows for some tokens, so that
-      the embedding is written too. PEFT wants the base resized to it first.
-    tokenizer: saved beside the adapter.
+    base: folder or name of the model that training started from.
+    alpha: updates are scaled by alpha / rank.
+    new_rows: whether the base's embedding lacks rows for some tokens, so that
+      the embedding is written too. PEFT needs the base resized to it first.
+    tokenizer: saved with the adapter.
   """
   arrays = arrays_of(model)
   whole = [("score",)] if model.head != "lm" else []
@@ -298,7 +298,7 @@ def save(
     for name in sorted(made)
   }
   with store.staged(folder) as local:
-    # PEFT warns of fields that it does not know.
+    # PEFT warns about unknown fields, so this is not in its config.
     said = {} if model.head == "lm" else {reward_heads.HEAD: model.head}
     values = (made[name] for name in specs)
     tensors.write_file(local / WEIGHTS, specs, values, **said)
@@ -312,9 +312,10 @@ def _joined(
   trained: Mapping[Path, jax.Array],
   rows: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns A and B of a tensor of which parameters are parts.
+  """Returns A and B of a tensor that concatenates several parameters.
 
-  Each part has its own rank: the A are one below the other, and B has blocks.
+  Each part has its own rank: the A matrices are stacked, and B is block
+  diagonal.
   """
   pairs = [
     tuple(sharding.to_host(trained[*entry.path, each]) for each in "ab")

@@ -1,9 +1,9 @@
-"""Names and layouts of weights on disk: one table a family, for both ways.
+"""Names and layouts of weights on disk: a table per family, for both ways.
 
 Letters are axes: D embed, N heads, K key/value heads, H head, F mlp, V vocab,
 O outputs of a head's hidden layer, E experts, W width of one, 1 one. On disk,
 letters written together are one axis; in Wg and Wu, elements of two parameters
-take turns, and in gW and uW halves of an axis do.
+alternate, and in gW and uW halves of an axis do.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class Row:
   """A parameter of the model, and its tensor on disk.
 
   Rows with the same name are parts of one tensor, concatenated on its first
-  axis, or take turns on another. `{i}` is the layer. With `{e}` each expert
+  axis, or alternating on another. `{i}` is the layer. With `{e}` each expert
   has a tensor of its own, without the parameter's first axis.
   """
 
@@ -130,8 +130,8 @@ _BESIDE = (
   _layer("experts.down_proj", "E D W", "experts.down", "E W D"),
 )
 
-# By the `model_type` of config.json. A model uses the rows of its family whose
-# parameters it has.
+# By the `model_type` of config.json. A model uses its family's rows for the
+# parameters that it has.
 _QWEN2 = (*_COMMON, *_PRE, *_SPLIT, *_QKV_BIAS)
 _LLAMA = (*_QWEN2, *_O_BIAS, *_MLP_BIAS)
 _OLMO = (*_COMMON, *_POST, *_SPLIT, *_QKV_BIAS, *_O_BIAS, *_QK_NORM_OF_ALL)
@@ -169,9 +169,8 @@ class Entry:
     path: the parameter's path.
     row: the layouts of both.
     start: the parameter's offset on the tensor's first axis.
-    sizes: of axes, by their letters, in the parameter's layer.
-    expert: the index on the parameter's first axis that the tensor is of; None
-      is all.
+    sizes: sizes of axes in the parameter's layer, by letter.
+    expert: the tensor's index on the parameter's first axis; None is all.
   """
 
   name: str
@@ -205,7 +204,7 @@ def entries(config: ModelConfig, paths: Collection[Path]) -> list[Entry]:
   """Finds the tensor of each parameter.
 
   Args:
-    config: gives the family.
+    config: its family's table is used.
     paths: paths of the model's parameters.
 
   Returns:
@@ -250,21 +249,21 @@ def disk_shapes(found: Collection[Entry]) -> dict[str, tuple[int, ...]]:
   for entry in found:
     axes = entry.row.disk.split()
     first, *rest = (_size(axis, entry.sizes) for axis in axes)
-    # The last part of a tensor ends where the tensor does.
+    # The last part gives the size of the whole tensor.
     shapes[entry.name] = (entry.start + first, *rest)
   return shapes
 
 
 def disk_index(entry: Entry, index: Index) -> Index:
-  """Returns the block of a tensor that has a block of the parameter.
+  """Returns the block of a tensor that contains a block of the parameter.
 
   Args:
     entry: the parameter.
     index: slices of the parameter's axes.
 
   Returns:
-    Slices of the tensor's axes. Of letters written together only the first is
-    sliced; `from_disk` slices the others.
+    Slices of the tensor's axes. Of joint letters only the first is sliced;
+    `from_disk` slices the others.
   """
   bounds = _bounds(entry, index)
   slices = []
@@ -297,8 +296,8 @@ def from_disk(block: np.ndarray, entry: Entry, index: Index) -> np.ndarray:
 def to_disk(value: np.ndarray, entry: Entry) -> np.ndarray:
   """Returns a parameter in the tensor's layout; the inverse of `from_disk`.
 
-  Of parameters whose elements take turns, the last axis has its own alone; of
-  an expert's tensor, the value is of this expert.
+  For alternating parameters, the last axis has this one's elements alone; for
+  an expert's tensor, the value is that expert's.
   """
   row, here = entry.row, _axes(entry.row)
   order = [here.index(letter) for letter in row.disk if letter in here]
@@ -307,18 +306,18 @@ def to_disk(value: np.ndarray, entry: Entry) -> np.ndarray:
 
 
 def take_turns(row: Row) -> bool:
-  """Returns whether this and the next row of its tensor take turns."""
+  """Returns whether this row alternates with the next one of its tensor."""
   return turning_axis(row) >= 0
 
 
 def turning_axis(row: Row) -> int:
-  """Returns where `to_disk` of rows that take turns is stacked; else -1."""
+  """Returns the axis on which alternating rows are stacked; else -1."""
   letters = row.disk.replace(" ", "")
   return max(letters.find("g"), letters.find("u"))
 
 
 def _axes(row: Row) -> list[str]:
-  """Returns the parameter's axes that a tensor has."""
+  """Returns the parameter's axes that are in a tensor."""
   return [letter for letter in row.here.split() if letter in row.disk]
 
 

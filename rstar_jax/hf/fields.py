@@ -1,6 +1,6 @@
 """Reads the fields of a JSON object by type.
 
-An error names the file, the field, its value and what would be right.
+An error names the file, the field, its value and the valid ones.
 """
 
 import pathlib
@@ -19,14 +19,14 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 
 def read_json(file: pathlib.Path, **options: Any) -> dict[str, Any]:
-  """Returns the object that a JSON file holds.
+  """Returns the JSON object in a file.
 
   Args:
-    file: of a model.
+    file: a file of a model.
     **options: see `outside.parse`.
 
   Raises:
-    ValueError: it is damaged; one line with the file and the reason.
+    ValueError: the file is damaged; one line with its name and the reason.
   """
   try:
     found = outside.parse(file.read_bytes(), **options)
@@ -40,9 +40,9 @@ def read_json(file: pathlib.Path, **options: Any) -> dict[str, Any]:
 class Fields:
   """The fields of one object.
 
-  Every reader takes the name of a field, and a default for a missing one, which
-  must be valid too. Null is valid only with `null`, or where the default is
-  None; the reader then returns None.
+  Every reader takes a field's name, and a default for a missing one, which must
+  also be valid. Null is valid only with `null`, or if the default is None; the
+  reader then returns None.
 
   Raises:
     ValueError: from every reader, for an invalid field.
@@ -53,8 +53,8 @@ class Fields:
 
     Args:
       values: values by name.
-      where: names the file in errors.
-      inside: the path to this object in the file, such as "rope_scaling.".
+      where: name of the file, for error messages.
+      inside: path to this object in the file, e.g. "rope_scaling.".
     """
     self._values, self._where, self._inside = values, where, inside
 
@@ -129,8 +129,8 @@ class Fields:
 
     Args:
       name: the field.
-      right: what the value must be.
-      value: the value; by default that of the file.
+      right: description of valid values.
+      value: the value; by default the file's.
     """
     if value is NEEDED:
       value = self._values.get(name)

@@ -1,8 +1,8 @@
 """Loads models from Hugging Face folders and GGUF files.
 
 It needs neither torch nor `transformers`: `model_config.py` reads sizes and
-`families.py` names. Weights are read one tensor at a time, straight to their
-devices.
+`families.py` has the names. Weights are read tensor by tensor, directly to
+their devices.
 """
 
 import contextlib
@@ -40,11 +40,11 @@ BASE_MODEL = pathlib.Path(__file__).parents[1] / "base_model"
 # The policies of a run, below its folder.
 _OF_RUN = "round_*/policy"
 
-# Files of weights, which only `load_*` needs.
+# Files of weights, which only `load_*` functions need.
 WEIGHTS = ("*.safetensors", pickles.FILES.pattern)
-# Files to download from the hub; the older form of weights only without these.
+# Files to download from the Hub; pickled weights only without safetensors.
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-# The field with the original family of a model that was written as a Llama.
+# The field with the original family of a model that is saved as a Llama.
 FORM_OF = "rstar_family"
 # Tensors of old files that are not weights.
 _BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")
@@ -58,20 +58,20 @@ def load_policy(
   """Loads a causal LM.
 
   Args:
-    name_or_folder: a folder with config.json and safetensors, or .bin files
-      (`pickles.py`), a GGUF file, a folder with one, an adapter of PEFT
-      (`adapters.py`), which is merged into its base model, or a name on the
-      hub. From a bucket (gs://) a temporary copy is made.
+    name_or_folder: a folder with config.json and safetensors or .bin files
+      (`pickles.py`); a GGUF file, or a folder with one; a PEFT adapter
+      (`adapters.py`), which is merged into its base model; or a name on the
+      Hub. A folder in a bucket (gs://) is copied temporarily.
     dtype: dtype of parameters and activations; None is the file's own.
-    **options: `compute_dtype`, the dtype of activations; `mesh`, which
-      shards the parameters.
+    **options: `compute_dtype`, dtype of activations; `mesh`, which shards the
+      parameters.
 
   Returns:
     A model with an LM head.
 
   Raises:
     ValueError: tensors are missing, unknown or of another shape; or the decoder
-      does not compute the model. The message says which.
+      does not compute the model. The message names them.
   """
   with _open(name_or_folder) as source:
     _check_is_policy(source)
@@ -84,10 +84,10 @@ def _check_is_policy(source: "_Source") -> None:
 
 
 def check_policy(name_or_folder: str | store.Path) -> None:
-  """Checks all of a causal LM but the values of its tensors.
+  """Checks a causal LM without reading the values of its tensors.
 
   Raises:
-    ValueError: see `load_policy`; so before a run, and not when it gets there.
+    ValueError: see `load_policy`; raised early, before a run needs the model.
   """
   with _open(name_or_folder) as source:
     _check_is_policy(source)
@@ -100,7 +100,7 @@ def load_ppm(
   dtype: jnp.dtype | None = jnp.float32,
   **options: Any,
 ) -> Transformer:
-  """Loads a PPM of ours, or the adapter of one, merged; see `load_policy`."""
+  """Loads a PPM of this package, or a PPM's adapter; see `load_policy`."""
   with _open(name_or_folder) as source:
     head = source.fields.get(reward_heads.HEAD)
     if head is None:
@@ -118,19 +118,19 @@ def load_reward_model(
   answers: tuple[int, int] | None = None,
   **options: Any,
 ) -> Transformer:
-  """Loads a published reward model; see `reward_heads.py` for which.
+  """Loads a published reward model of the kinds in `reward_heads.py`.
 
   Args:
     name_or_folder: see `load_policy`.
     dtype: see `load_policy`; a head of two classes stays float32.
-    answers: ids of the tokens with which a causal model answers that a step is
-      good, and bad.
+    answers: ids of the tokens with which a causal model calls a step good, and
+      bad.
     **options: see `load_policy`.
 
   Returns:
-    A model with values 2 p - 1 in [-1, 1], p being the probability that what it
-    reads is good; of one label, tanh(raw / 5) in (-1, 1), in the order of the
-    raw values. A PPM of `save_ppm` has its own head.
+    A model with values 2 p - 1 in [-1, 1], with p the probability that its
+    input is good; with a single label, tanh(raw / 5) in (-1, 1), which keeps
+    the order of raw values. A PPM of `save_ppm` keeps its own head.
   """
   with _open(name_or_folder) as source:
     config = model_config.from_fields(source.fields, source.where)
@@ -144,9 +144,9 @@ def load_reward_model(
 def read_config(
   name_or_folder: str | store.Path,
 ) -> tuple[ModelConfig, Mapping[str, Any]]:
-  """Returns a model's config, and the fields of its file.
+  """Returns a model's config, and the fields of its config.json.
 
-  Those of an adapter are its base model's.
+  An adapter's are its base model's.
 
   Raises:
     ValueError: the decoder does not compute the model.
@@ -160,7 +160,7 @@ def read_config(
 
 
 def merged_fields(name_or_folder: str | store.Path) -> Mapping[str, Any]:
-  """Returns the fields of a model's config.json; an adapter's, once merged."""
+  """Returns the fields of config.json; for an adapter, of the merged model."""
   if base_of_adapter(name_or_folder) is None:
     return read_config(name_or_folder)[1]
   with _open(name_or_folder) as source:
@@ -169,7 +169,7 @@ def merged_fields(name_or_folder: str | store.Path) -> Mapping[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-  """A model on disk: fields of its config, weights, and name for errors."""
+  """A model on disk: config fields, weights, and its name for errors."""
 
   fields: Mapping[str, Any]
   tensors: tensors.Tensors
@@ -177,7 +177,7 @@ class _Source:
 
 
 def gguf_file(name_or_folder: str | pathlib.Path) -> pathlib.Path | None:
-  """Returns the GGUF file at a path or in its folder, None for another kind."""
+  """Returns the GGUF file at a path or in a folder, None for other models."""
   path = pathlib.Path(name_or_folder)
   if path.is_file():
     return path
@@ -194,7 +194,7 @@ def gguf_file(name_or_folder: str | pathlib.Path) -> pathlib.Path | None:
 
 
 def base_of_adapter(name_or_folder: str | store.Path) -> str | None:
-  """Returns the base model that an adapter names, None for another model."""
+  """Returns the base model that an adapter names, None for other models."""
   with store.local(name_or_folder, WEIGHTS) as place:
     path = find(place, weights=False)
     return adapters.base_of(path) if adapters.is_adapter(path) else None
@@ -208,7 +208,7 @@ def _open(
 
   Args:
     name_or_folder: see `load_policy`.
-    adapted: whether it is the base model of an adapter.
+    adapted: whether the model is an adapter's base.
   """
   with store.local(name_or_folder) as place:
     path = find(place)
@@ -230,7 +230,7 @@ def _open(
 
 
 def _weights(folder: pathlib.Path) -> tensors.Tensors:
-  """Opens the weights of a folder: safetensors, else pickled ones."""
+  """Opens a folder's weights: safetensors, or else pickled ones."""
   older = any(folder.glob(pickles.FILES.pattern))
   if older and not any(folder.glob(tensors.FILES.pattern)):
     return pickles.PickledFolder(folder)
@@ -238,7 +238,7 @@ def _weights(folder: pathlib.Path) -> tensors.Tensors:
 
 
 def _merged(base: _Source, folder: pathlib.Path) -> _Source:
-  """Returns a base model with an adapter."""
+  """Returns a base model merged with an adapter."""
   config = model_config.from_fields(base.fields, base.where)
   merged = adapters.Merged(base.tensors, folder, config.tied_embeddings)
   fields = dict(base.fields)
@@ -255,14 +255,14 @@ def _merged(base: _Source, folder: pathlib.Path) -> _Source:
 def find(
   name_or_folder: str | pathlib.Path, *, weights: bool = True
 ) -> pathlib.Path:
-  """Returns a model's folder on the disk, downloaded if it is a name.
+  """Returns a model's local folder; downloads a name on the Hub.
 
   Args:
-    name_or_folder: a path on the disk, or a name on the hub.
-    weights: whether they are downloaded too.
+    name_or_folder: a path on the disk, or a name on the Hub.
+    weights: whether weights are downloaded too.
 
   Raises:
-    ValueError: there is none; one line.
+    ValueError: there is no such model; one line.
   """
   path = pathlib.Path(name_or_folder)
   if not path.exists():
@@ -282,10 +282,10 @@ def find(
 
 
 def _is_pointer(file: pathlib.Path) -> bool:
-  """Returns whether a clone has the name of a file's content in its place."""
+  """Returns whether a file is a Git LFS pointer instead of the content."""
   if not store.matches(file.name, *_WANTED, *WEIGHTS, "*.gguf"):
     return False
-  # The format allows pointers of fewer than 1024 bytes.
+  # Pointers have fewer than 1024 bytes, by their format.
   small = file.is_file() and file.stat().st_size < 1024
   return small and file.read_bytes().startswith(b"version https://git-lfs.")
 
@@ -293,12 +293,12 @@ def _is_pointer(file: pathlib.Path) -> bool:
 def _describe(
   path: pathlib.Path,
 ) -> tuple[Mapping[str, Any], GgufFile | None, pathlib.Path]:
-  """Returns a model's fields, the GGUF file or None, and the file read."""
+  """Returns a model's fields, its GGUF file or None, and the file read."""
   if file := gguf_file(path):
     opened = GgufFile(file)
     return opened.fields, opened, file
   file = path / "config.json"
-  # Some models have an infinite limit in fields that are not read here.
+  # Some models have infinity in fields that are not read here.
   return read_json(file, constant=float), None, file
 
 
@@ -323,7 +323,7 @@ def _download(name: str, weights: bool) -> pathlib.Path:
 
 
 def _near(name: str) -> str:
-  """Returns a hint at a folder that may have been meant, "" without one."""
+  """Returns a hint at a similar folder, "" without one."""
   path = pathlib.Path(name)
   names = [each.parent.name for each in path.parent.glob("*/config.json")]
   near = difflib.get_close_matches(path.name, names, n=1)
@@ -345,8 +345,8 @@ def _load(
     head: see `Transformer`.
     dtype: dtype of the parameters; None is the file's own.
     compute_dtype: dtype of the activations; None is `dtype`.
-    mesh: shards the parameters by `sharding.RULES`; only a device's block is
-      read for it. None is the default device.
+    mesh: shards the parameters by `sharding.RULES`; for each device only its
+      block is read. None is the default device.
   """
   config = model_config.from_fields(source.fields, source.where)
   if dtype is None:
@@ -366,7 +366,7 @@ def _load(
   by_path: dict[families.Path, list[families.Entry]] = {}
   for entry in entries:
     by_path.setdefault(entry.path, []).append(entry)
-  # The largest come first, while there is memory for copies of them.
+  # The largest come first, while there is memory for copies.
   for path in sorted(
     by_path, key=lambda path: -variables[path].get_value().size
   ):
@@ -378,7 +378,7 @@ def _load(
       value = jax.device_put(read((slice(None),) * len(shape)))
     else:
       value = jax.make_array_from_callback(shape, places[path], read)
-    # jax keeps the block that was read until the transfer is done.
+    # jax keeps the host's block until the transfer is done.
     variable.set_value(value.block_until_ready())
     del read
   model = nnx.merge(graphdef, params)
@@ -390,7 +390,7 @@ def _load(
 def _planned(
   source: _Source, config: ModelConfig, head: str
 ) -> tuple[nnx.GraphDef, nnx.State, list[families.Entry]]:
-  """Returns a model without values, and where on disk each of them is.
+  """Returns a model without values, and its parameters' places on disk.
 
   Raises:
     ValueError: the tensors are not those of the model.
@@ -405,7 +405,7 @@ def _planned(
 
 
 class _Reader:
-  """Reads blocks of a parameter; devices with the same block share it."""
+  """Reads blocks of a parameter; devices share equal blocks."""
 
   def __init__(self, source, entries, shape, dtype: str):
     self._source, self._entries = source, entries
@@ -451,7 +451,7 @@ def _check(
     raise ValueError(f"{where}: tensors are missing: {_some(missing)}")
   left = sorted(names - shapes.keys())
   if config.tied_embeddings and "lm_head.weight" in left:
-    # Some files have the tied matrix twice.
+    # Some files store the tied matrix twice.
     left.remove("lm_head.weight")
     _check_tied(source)
   if left:
@@ -467,7 +467,7 @@ def _check(
 def _check_tied(source: _Source) -> None:
   names = ("lm_head.weight", "model.embed_tokens.weight")
   rows = source.tensors.shape(names[0])[0]
-  # In parts, so that the largest matrix is not in memory twice.
+  # In parts, so that the largest matrix is not twice in memory.
   for start in range(0, rows, 4096):
     index = (slice(start, min(start + 4096, rows)), slice(None))
     first, second = (source.tensors.read(name, index) for name in names)

@@ -1,7 +1,7 @@
-"""generation_config.json: where others end what a policy writes.
+"""generation_config.json: the stop tokens of a policy, for other engines.
 
-It is for what leaves a run. A server of a run's own is told with each request
-where to end, and SGLang would end there in any case.
+It is written for exports alone. A run's own servers get stop tokens with each
+request, and with this file SGLang would stop there in any case.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ def render(tokenizer: Tokenizer) -> str:
   markers that close a step.
 
   Args:
-    tokenizer: the policy's. A marker that it lacks ends nothing.
+    tokenizer: the policy's. Markers that it lacks are left out.
   """
   stops = [tokenizer.eos_id]
   for marker in grammar.FINISHES:

@@ -1,7 +1,7 @@
 """Reads GGUF files, the quantised models of llama.cpp, as Hugging Face models.
 
 The gguf package (the extra `gguf`) maps the file, names its tensors and
-dequantises them. This module converts llama.cpp's form to that of
+dequantises them. This module converts llama.cpp's conventions to those of
 `transformers`: names, the order of rotary rows, and config.json.
 """
 
@@ -32,7 +32,7 @@ _TABLES = (gguf_metadata.LLAMA3, gguf_metadata.SHORT, gguf_metadata.LONG)
 
 Index = tuple[slice, ...]
 
-# What a file begins with.
+# The first bytes of a file.
 _MAGIC = b"GGUF"
 
 
@@ -41,7 +41,7 @@ class GgufFile:
 
   Attributes:
     metadata: the file's keys and values.
-    fields: config.json of the same model, in the form of transformers 5.
+    fields: the model's config.json, in the form of transformers 5.
   """
 
   def __init__(self, path: str | pathlib.Path):
@@ -53,7 +53,7 @@ class GgufFile:
     Raises:
       ImportError: the gguf package is not installed.
       ValueError: the file is not a GGUF file, is one of several parts, or has a
-        model that `transformers` does not have; the message says why.
+        model that `transformers` does not have; the message gives the reason.
     """
     self.path = pathlib.Path(path)
     with self.path.open("rb") as file:
@@ -102,7 +102,7 @@ class GgufFile:
         rows are read and dequantised.
 
     Returns:
-      float32, of the shape of `index`; maybe a read-only view of the file.
+      float32, in the shape of `index`; perhaps a read-only view of the file.
 
     Raises:
       KeyError: the file has no such tensor.

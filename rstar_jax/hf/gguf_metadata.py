@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-# By the file's `general.architecture`, which is also the `model_type`.
+# By the file's `general.architecture`, which equals the `model_type`.
 ARCHITECTURES = {
   "llama": "LlamaForCausalLM",
   "phi3": "Phi3ForCausalLM",
@@ -86,14 +86,14 @@ def config_fields(
   Args:
     metadata: the file's metadata.
     shapes: shapes of weights, by Hugging Face names.
-    tables: the tensors `LLAMA3`, `SHORT` and `LONG`, as far as they exist.
+    tables: the tensors `LLAMA3`, `SHORT` and `LONG`, those that exist.
 
   Raises:
     ValueError: a value is missing, or `transformers` has no field for it.
   """
   heads = metadata.need(".attention.head_count")
   first = "model.layers.0."
-  # The metadata may lack the size; a tensor always has it.
+  # The metadata may lack the size, so a tensor's shape gives it.
   head_dim = shapes[f"{first}self_attn.o_proj.weight"][1] // heads
   rope = _rope(metadata, head_dim, tables)
   fields = {
@@ -111,7 +111,7 @@ def config_fields(
     "rope_theta": rope["rope_theta"],
     "rope_parameters": rope,
     "max_position_embeddings": metadata.need(".context_length"),
-    # The file has 0 for no window.
+    # 0 stands for no window in the file.
     "sliding_window": metadata.value(".attention.sliding_window") or None,
     "use_sliding_window": False,
     "tie_word_embeddings": "lm_head.weight" not in shapes,

@@ -1,10 +1,10 @@
 """Writes the tokenizer of a GGUF file as Hugging Face files.
 
-Of a byte-level BPE ("gpt2") a GGUF file has the vocabulary, the merges and the
-kinds of tokens, but only a name for the way in which text is split into words.
-The splits here are those in the tokenizer.json of the models with that name;
-"default" is llama.cpp's. Of a SentencePiece BPE ("llama", which Phi-3 has too)
-it has scores, from which the merges follow.
+For a byte-level BPE ("gpt2") a GGUF file has the vocabulary, the merges and the
+kinds of tokens, but only a name for the way that text is split into words. The
+splits here are those in the tokenizer.json of models with that name; "default"
+is llama.cpp's. For a SentencePiece BPE ("llama", also of Phi-3) it has scores,
+from which the merges follow.
 """
 
 import collections
@@ -62,13 +62,13 @@ _NAMED = {
 def save(metadata: Metadata, folder: str | pathlib.Path) -> None:
   """Writes tokenizer.json and tokenizer_config.json.
 
-  The ids are those of the file. Padding at its end is left out, so that new
-  tokens get the spare rows of the embedding. Some vocabularies lack rare bytes
-  (SmolLM2's lacks 21), which are dropped as in the original.
+  Ids are the file's. Padding at the end is left out, so that new tokens get the
+  spare rows of the embedding. Some vocabularies lack rare bytes (SmolLM2's
+  lacks 21), which are dropped as in the original.
 
   Args:
     metadata: the file's metadata.
-    folder: the destination of the two files; made if need be.
+    folder: gets the two files; created if missing.
 
   Raises:
     ValueError: the vocabulary is not a BPE or has a token twice, the split is
@@ -112,7 +112,7 @@ def _vocabulary(metadata: Metadata) -> tuple[list[str], list[int]]:
   counts = collections.Counter(tokens)
   if twice := sorted(token for token, count in counts.items() if count > 1):
     raise ValueError(f"{metadata.path}: tokens that are there twice: {twice}")
-  # Older converters wrote padding as unknown tokens, of this name.
+  # Older converters wrote padding as unknown tokens of this name.
   used = max(
     i + 1
     for i, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
@@ -124,7 +124,7 @@ def _vocabulary(metadata: Metadata) -> tuple[list[str], list[int]]:
 def _byte_level(
   metadata: Metadata, tokens: list[str], kinds: list[int]
 ) -> tuple[Any, bool]:
-  """Returns a `tokenizers.Tokenizer`, and whether begin-of-text is usual."""
+  """Returns a `tokenizers.Tokenizer`, and whether it adds begin-of-text."""
   import tokenizers
   from tokenizers import decoders, models, normalizers, pre_tokenizers
 
@@ -161,7 +161,7 @@ def _byte_level(
 def _sentence_piece(
   metadata: Metadata, tokens: list[str], kinds: list[int]
 ) -> tuple[Any, bool]:
-  """Returns a `tokenizers.Tokenizer`, and whether begin-of-text is usual."""
+  """Returns a `tokenizers.Tokenizer`, and whether it adds begin-of-text."""
   import tokenizers
   from tokenizers import decoders, models, normalizers
 
@@ -199,8 +199,8 @@ def _merges(
 ) -> list[tuple[str, str]]:
   """Returns the merges of a SentencePiece BPE: by score, the best first.
 
-  A piece is made of any two pieces of which it consists; of these pairs the one
-  whose left part is the longest comes first, as in tokenizer.json.
+  A piece can be merged from any two pieces that it consists of; of these pairs,
+  the one with the longest left part comes first, as in tokenizer.json.
   """
   scores = metadata.value("tokenizer.ggml.scores", [])
   normal = {
@@ -229,14 +229,14 @@ def _finish(
   kinds: list[int],
   begins: bool,
 ) -> None:
-  """Adds the special tokens; begin-of-text starts each text if wanted.
+  """Adds the special tokens; optionally begin-of-text before each text.
 
   Args:
     metadata: the file's metadata.
     tokenizer: a `tokenizers.Tokenizer`, changed in place.
     tokens: by id.
     kinds: of the tokens.
-    begins: whether begin-of-text is wanted if the file does not say it.
+    begins: whether begin-of-text is added if the file does not say.
   """
   import tokenizers
   from tokenizers import processors

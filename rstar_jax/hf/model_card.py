@@ -89,7 +89,7 @@ model = peft.{loader}.from_pretrained(FOLDER)
 
 
 def adapter(head: str) -> str:
-  """Returns the card of an adapter of a model with such a head."""
+  """Returns the card of an adapter for a model with this head."""
   kind = "CausalLM" if head == "lm" else "SequenceClassification"
   return _ADAPTER.format(loader=f"AutoPeftModelFor{kind}")
 
@@ -106,7 +106,7 @@ def render(
     config: the model's config.
     head: "lm", or the form of a scalar head.
     count: number of parameters.
-    prompt: what precedes the first step.
+    prompt: returns the text before the first step.
   """
   texts = {
     "architecture": config.family,

@@ -1,7 +1,6 @@
 """Converts between Hugging Face's config.json and `ModelConfig`.
 
-A file that describes a model which the decoder does not compute exactly is
-refused, with the reason.
+A model that the decoder does not compute exactly is refused, with the reason.
 """
 
 import dataclasses
@@ -14,7 +13,7 @@ from rstar_jax.hf.fields import Fields
 from rstar_jax.hf.rope_config import FULL, SLIDING
 from rstar_jax.models.config import STEEPNESS, Mixture, ModelConfig, in_turns
 
-# A family, and the way in which its weights may be quantised.
+# A family, and the quantisation that its weights may have.
 MXFP4 = "gpt_oss", "mxfp4"
 
 
@@ -30,20 +29,21 @@ class _Family:
   head_dim: int | None = None
   eps: float = 1e-6
   window: int | None = None
-  # Which layers may have one: those that the file names, or all or none.
+  # Layers that may have a window: those that the file names, or all or none.
   windows: Literal["named", "all", "none"] = "none"
-  # Whether the file says if there is a window at all.
+  # Whether a field of the file turns windows on or off.
   switched: bool = False
   tied: bool = False
-  # Of silent files, layers (i + 1) % every == 0 have no window; 0 is none.
+  # If the file does not say, layers with (i + 1) % every == 0 have no window; 0
+  # is none.
   every: int = 0
-  # The name of the activation, and of its field.
+  # Name of the activation, and of its field.
   activation: tuple[str, str] = ("silu", "hidden_act")
-  # Which of "attention_bias" and "mlp_bias" the file may say, and what silence
-  # says.
+  # Those of "attention_bias" and "mlp_bias" that the file may have, and their
+  # default.
   biases: tuple[str, ...] = ()
   biased: bool = False
-  # What the file does not say: fields of the ModelConfig.
+  # Fields of the ModelConfig that the family fixes.
   fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -152,10 +152,10 @@ def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
 
   Args:
     fields: the file's fields.
-    where: names the file in errors.
+    where: name of the file, for error messages.
 
-  Returns:
-    The model's config, with the default dtypes.
+    Returns:
+      The model's config, with the default dtypes.
 
   Raises:
     ValueError: the decoder does not compute the model, or a field is missing or
@@ -193,7 +193,7 @@ def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
     **_scales(file, family, head_dim),
   }
   layers = _layers(file, family, head_dim, kv_heads)
-  # Of all layers, what pages need room for.
+  # The largest over layers, which pages need room for.
   for name in ("num_kv_heads", "head_dim"):
     fields[name] = max(each[name] for each in layers)
   return ModelConfig(
@@ -254,7 +254,7 @@ def to_fields(config: ModelConfig, head: str) -> dict[str, Any]:
       "num_labels": 1,
       "id2label": {"0": "LABEL_0"},
       "label2id": {"LABEL_0": 0},
-      # transformers has no tanh: its logit is our raw value.
+      # transformers has no tanh: its logit is the raw value.
       reward_heads.HEAD: head,
     }
   _check_said(config, fields)
@@ -267,7 +267,7 @@ def classifier(family: str) -> str:
   return f"{name}ForSequenceClassification"
 
 
-# Fields that say how the model is computed here.
+# Fields of this package's computation, which files do not have.
 _NOT_WRITTEN = (
   "dtype",
   "param_dtype",
@@ -282,7 +282,7 @@ _NOT_WRITTEN = (
 
 
 def _check_said(config: ModelConfig, fields: Mapping[str, Any]) -> None:
-  """Reads the fields back: raises if they do not express the config."""
+  """Reads fields back, and raises if they do not express the config."""
   said = from_fields(fields, "config.json")
   for name, wanted in vars(config).items():
     if name in _NOT_WRITTEN:
@@ -296,7 +296,7 @@ def _check_said(config: ModelConfig, fields: Mapping[str, Any]) -> None:
 
 
 def _check_plain(file: Fields, family: str) -> None:
-  """Refuses fields with which the decoder is not the family's."""
+  """Raises for fields that this package's decoder does not compute."""
   packed = file.part("quantization_config").value("quant_method", None)
   if "quantization_config" in file and (family, packed) != MXFP4:
     file.refuse(
@@ -317,7 +317,7 @@ def _check_plain(file: Fields, family: str) -> None:
   elif file.value("per_layer_config", None) is not None:
     file.refuse("per_layer_config", "left out: all layers must be alike")
   name = "use_bidirectional_attention"
-  # Of Gemma 4, text attends as ever beside images that do not.
+  # In Gemma 4 "vision" changes the attention of images, not of text.
   plain = (None, False, "vision") if family == "gemma4_text" else (None, False)
   if file.value(name, None) not in plain:
     file.refuse(name, "false or null")
@@ -344,7 +344,7 @@ def _activation(file: Fields, family: str) -> str:
 
 
 def _scales(file: Fields, family: str, head_dim: int) -> dict[str, Any]:
-  """Returns the multipliers and caps of a family that has some."""
+  """Returns the multipliers and caps of families that have them."""
   if family == "granite":
     scale = file.number("attention_multiplier", 1.0)
     names = "embedding_multiplier", "residual_multiplier", "logits_scaling"
@@ -394,7 +394,7 @@ def _scale_fields(config: ModelConfig) -> dict[str, Any]:
 def _layers(
   file: Fields, family: str, head_dim: int, kv_heads: int
 ) -> list[dict[str, Any]]:
-  """Returns what is each layer's own: window, rotary fields, heads, experts."""
+  """Returns each layer's own fields: window, rotary, heads, experts."""
   count = file.whole("num_hidden_layers")
   rotated = [True] * count
   if family == "smollm3":
@@ -438,10 +438,10 @@ def _global_heads(
   """Returns H and K of Gemma 4's layers without a window.
 
   Args:
-    file: what was published says both once; what `transformers` writes says
-      them for each such layer, where they differ.
-    kinds: of all layers.
-    local: H and K of the others.
+    file: published files have both once; files that `transformers` writes have
+      them per layer, where they differ.
+    kinds: kinds of all layers.
+    local: H and K of the other layers.
     shared: whether values are keys; only then K may differ.
   """
   name, said = "per_layer_config", file.value("per_layer_config", None)
@@ -477,7 +477,7 @@ def _global_heads(
 
 
 def _head_fields(config: ModelConfig) -> dict[str, Any]:
-  """Returns the fields that say how many heads there are, and how wide."""
+  """Returns the fields for the number and width of heads."""
   layers = _each_layer(config)
   heads = [
     {"num_key_value_heads": each.num_kv_heads, "head_dim": each.head_dim}
@@ -506,7 +506,7 @@ def _mixtures(file: Fields, family: str, count: int) -> list[Mixture | None]:
   if family not in ("qwen3_moe", "gpt_oss"):
     return [None] * count
   oss = family == "gpt_oss"
-  # The first is what `transformers` writes since version 5.
+  # The first is the name since version 5 of `transformers`.
   names = "num_local_experts", "num_experts"
   experts = file.whole(next((x for x in names if x in file), names[0]), 128)
   chosen = file.whole("num_experts_per_tok", 4 if oss else 8)
@@ -574,7 +574,7 @@ def _windows(
 ) -> tuple[int, list[str]]:
   """Returns the window, 0 if there is no limit, and the kind of each layer.
 
-  Where a family's `windows` are "named", `layer_types` names them. Elsewhere it
+  If a family's `windows` are "named", `layer_types` names them. Otherwise it
   configures only the cache of `transformers`, and must agree.
   """
   layers, silent = len(rotated), _FAMILIES[family]
@@ -611,7 +611,7 @@ def _windows(
   if window is None and sliding:
     file.refuse("layer_types", f"without {SLIDING!r}: there is no window")
   if window is not None and window >= longest:
-    # The kind may still say how a layer is rotated.
+    # The kind may still determine a layer's rotary fields.
     window = longest if family in rope_config.BY_KIND else None
   if window is None:
     return 0, [FULL] * layers
@@ -628,12 +628,12 @@ def _windows(
 
 
 def _window_fields(config: ModelConfig) -> dict[str, Any]:
-  """Returns the fields that say which layers have a window or are rotated."""
+  """Returns the fields for layers' windows and rotary embeddings."""
   family, about = config.family, _FAMILIES[config.family]
   layers = _each_layer(config)
   window = max(each.sliding_window for each in layers)
   fields: dict[str, Any] = {}
-  # These say nothing of a window that there is not.
+  # These families leave the fields out without a window.
   quiet = not window and family in ("qwen2", "qwen3")
   if window or (about.windows != "none" and not quiet):
     fields["sliding_window"] = window or None

@@ -1,7 +1,7 @@
-"""Tensors in MXFP4, as GPT-OSS has its experts, read as floats.
+"""Reads tensors in MXFP4, such as GPT-OSS's experts, as floats.
 
-32 inputs of an output are a block: 16 bytes, each of two elements in e2m1, the
-first in the low bits; and a scale in e8m0, the power of two 2^(byte - 127)
+32 inputs of an output form a block: 16 bytes, each with two elements in e2m1,
+the first in the low bits; and a scale in e8m0, the power of two 2^(byte - 127)
 (OCP Microscaling Formats, version 1.0).
 """
 
@@ -11,16 +11,16 @@ from rstar_jax.hf.tensors import PACKED, Tensors
 
 BLOCK = 32
 _BLOCKS, _SCALES = PACKED
-# Of e2m1, by the bits: a sign, two of the exponent and one of the fraction.
+# Values of e2m1 by its bits: a sign, two of exponent and one of fraction.
 _HALF = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _VALUES = np.array([*_HALF, *(-each for each in _HALF)], np.float32)
 
 
 class Dequantized:
-  """`Tensors` whose pairs X_blocks and X_scales are one tensor X of floats.
+  """`Tensors` that present each pair X_blocks, X_scales as a float tensor X.
 
   The blocks of X [E, I, O] are uint8 [E, O, I / 32, 16], and its scales
-  [E, O, I / 32]. Other tensors are as they are.
+  [E, O, I / 32]. Other tensors are unchanged.
   """
 
   def __init__(self, tensors: Tensors):
@@ -45,7 +45,7 @@ class Dequantized:
     return experts, blocks * BLOCK, outputs
 
   def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-    """Returns a block of a tensor; of a packed one as float32.
+    """Returns a block of a tensor; float32 for a packed one.
 
     Raises:
       ValueError: a value is NaN.

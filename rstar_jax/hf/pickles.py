@@ -1,9 +1,9 @@
-"""Reads PyTorch's pickled weights (.bin) without torch, and runs none of it.
+"""Reads PyTorch's pickled weights (.bin) without torch or running code.
 
-What `torch.save` writes is a zip archive: `data.pkl` says which tensors there
-are, and each storage, the values of one or several tensors, is a file of its
-own, not compressed. A pickle is a program that may call anything; this one may
-call what makes up a dict of tensors, and another name is refused unread.
+`torch.save` writes a zip archive: `data.pkl` describes the tensors, and each
+storage, with the values of one or more tensors, is an uncompressed file. A
+pickle is a program that may call anything; here it may call only what a dict of
+tensors needs, and any other name is refused.
 """
 
 import collections
@@ -34,7 +34,7 @@ _DTYPES = {
   "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
   "DoubleStorage": np.dtype(np.float64),
 }
-# Storages of buffers and of quantised weights, by the size of an element.
+# Storages of buffers and quantised weights -> bytes of an element.
 _OTHERS = {
   "BoolStorage": 1,
   "ByteStorage": 1,
@@ -43,11 +43,11 @@ _OTHERS = {
   "IntStorage": 4,
   "LongStorage": 8,
 }
-# Bytes of the description of a file's tensors, and of a local header in a zip.
+# Most bytes of `data.pkl`, and bytes of a local header in a zip archive.
 _MOST, _HEADER = 1 << 26, 30
 
 
-# Named tuples, since a pickle could change the fields of other objects.
+# Named tuples, since a pickle could change the fields of other classes.
 class _Storage(NamedTuple):
   """Values in a file: `count` elements of a type at a byte."""
 
@@ -70,12 +70,12 @@ class PickledFolder:
   """The .bin files of a folder, as `tensors.Tensors`."""
 
   def __init__(self, folder: str | pathlib.Path):
-    """Reads what tensors there are.
+    """Reads the tensors' descriptions.
 
     Raises:
-      FileNotFoundError: there is no file, or one of the index is missing.
-      ValueError: a file is damaged, has an older form, or holds something else
-        than tensors.
+      FileNotFoundError: there is no file, or one in the index is missing.
+      ValueError: a file is damaged, has an older format, or holds anything but
+        tensors.
     """
     self._tensors: dict[str, _Tensor] = {}
     for file in tensors.files_of(pathlib.Path(folder), FILES):
@@ -95,7 +95,7 @@ class PickledFolder:
     storage, first, shape, strides = self._tensors[name]
     rest = index
     if shape:
-      # Only the rows that are asked for are read.
+      # Only the requested rows are read.
       start, stop, _ = index[0].indices(shape[0])
       first += start * strides[0]
       shape = (max(stop - start, 0), *shape[1:])
@@ -112,7 +112,7 @@ class PickledFolder:
 
 
 def _extent(shape: Sequence[int], strides: Sequence[int]) -> int:
-  """Returns how many elements of its storage a view spans."""
+  """Returns the number of elements of its storage that a view spans."""
   if 0 in shape:
     return 0
   pairs = zip(shape, strides, strict=True)
@@ -135,7 +135,7 @@ def _read(file: pathlib.Path) -> dict[str, _Tensor]:
           raise ValueError(f"{key!r:.60} is no tensor")
       return dict(found)
   except Exception as error:
-    # A pickle that is damaged may fail in any way.
+    # A damaged pickle may fail in any way.
     reason = " ".join(str(error).split()) or type(error).__name__
     raise ValueError(
       f"{file} cannot be read ({reason:.200}): copy it again, or, {_CONVERT}"
@@ -143,7 +143,7 @@ def _read(file: pathlib.Path) -> dict[str, _Tensor]:
 
 
 class _Reader(pickle.Unpickler):
-  """Runs `data.pkl` of an archive with nothing at hand but tensors."""
+  """Runs an archive's `data.pkl` with access to tensors alone."""
 
   def __init__(self, file: pathlib.Path, archive: zipfile.ZipFile, top: str):
     super().__init__(io.BytesIO(archive.read(f"{top}data.pkl")))
@@ -153,7 +153,7 @@ class _Reader(pickle.Unpickler):
         raise ValueError("it has the byte order of another kind of machine")
 
   def find_class(self, module: str, name: str) -> Any:
-    """Returns one of the few things that a dict of tensors is made with."""
+    """Returns one of the few names that a dict of tensors needs."""
     if (module, name) == ("collections", "OrderedDict"):
       return collections.OrderedDict
     if module == "torch" and name in _DTYPES | _OTHERS:
@@ -186,7 +186,7 @@ class _Reader(pickle.Unpickler):
   def _tensor(
     self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
   ) -> _Tensor:
-    """Returns a tensor within a storage, as torch's function of that place."""
+    """Returns a view of a storage, in place of torch's own function."""
     numbers = (offset, *shape, *strides)
     if not isinstance(storage, _Storage) or len(shape) != len(strides):
       raise ValueError("it has a tensor of another form")

@@ -1,6 +1,6 @@
 """Fields of config.json of published models, the paper's policies first.
 
-Their programs can thus be compiled, and their memory planned, offline.
+So their programs can be compiled, and their memory planned, offline.
 """
 
 from typing import Any
@@ -92,7 +92,7 @@ _GPT_OSS_20B = {
   },
   "tie_word_embeddings": False,
 }
-# As text.
+# The text model.
 _GEMMA_3_12B = {
   "model_type": "gemma3_text",
   "vocab_size": 262_208,

@@ -1,8 +1,8 @@
-"""The heads of others' reward models, read as one scalar head.
+"""Converts the heads of published reward models to a scalar head.
 
-Of two classes the softmax gives the good one sigmoid(x), where x is the
-difference of the two logits. So a head of two classes is a scalar head whose
-weight is the difference of two rows, and so is the LM head of a model that
+The softmax over two classes gives the good one sigmoid(x), where x is the
+difference of the logits. So a head of two classes is a scalar head whose weight
+is the difference of two rows; the same holds for the LM head of a model that
 answers with one of two tokens. x is the *log-odds* of a good step.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from rstar_jax.hf.tensors import Tensors
 from rstar_jax.models.config import ModelConfig
 
-# Who wrote the head: how it is stored, and what its one or two outputs mean.
+# Kinds of heads: how each is stored, and the meaning of its outputs.
 #   outcome     *ForSequenceClassification, read at the end of a dialogue
 #   steps       *ForTokenClassification (TRL), read at each step's separator
 #   qwen        Qwen2.5-Math-PRM, a hidden layer and two classes
@@ -23,7 +23,7 @@ from rstar_jax.models.config import ModelConfig
 #   answers     a causal model that answers with a good or a bad token
 Kind = Literal["outcome", "steps", "qwen", "qwen_rm", "skywork", "answers"]
 
-# By what a class's name ends in; no other class is read (`model_config.py`).
+# By the suffix of the class's name; other classes are refused.
 BY_CLASS: Mapping[str, Kind] = {
   "ForSequenceClassification": "outcome",
   "ForTokenClassification": "steps",
@@ -33,13 +33,13 @@ BY_CLASS: Mapping[str, Kind] = {
   "ForCausalLM": "answers",
 }
 
-# Words for classes, in any case. Other names are refused: a reward whose sign
-# is guessed is worse than none.
+# Names of classes, in any case. Other names are refused: a reward with a
+# guessed sign is worse than none.
 _GOOD = ("label_1", "good", "correct", "positive", "right", "true", "1", "+")
 _BAD = ("label_0", "bad", "incorrect", "negative", "wrong", "false", "0", "-")
 _VALUE = "v_head.summary"
-# Where the form of a scalar head of ours is said: in config.json, or in an
-# adapter's file of weights. It is what tells a PPM of ours from others.
+# The field with the form of a PPM's scalar head, in config.json or in an
+# adapter's file of weights. Only this package's PPMs have it.
 HEAD = "rstar_head"
 
 
@@ -47,11 +47,11 @@ def kind_of(fields: Mapping[str, Any], where: str) -> Kind:
   """Returns the kind of a reward model by its config.json.
 
   Args:
-    fields: the file's.
-    where: names the file in errors.
+    fields: fields of config.json.
+    where: name of the file, for error messages.
 
   Raises:
-    ValueError: it names no class that is read here.
+    ValueError: it names no class that this package reads.
   """
   names = fields.get("architectures")
   kinds = {
@@ -78,11 +78,10 @@ def labels(fields: Mapping[str, Any]) -> int:
 
 
 def classes(fields: Mapping[str, Any], where: str) -> tuple[int, int] | None:
-  """Returns the indices of the good and of the bad class, None for one label.
+  """Returns the indices of the good and the bad class, None for one label.
 
   Raises:
-    ValueError: there are more than two, or their names do not say which is
-      which.
+    ValueError: there are more than two classes, or their names are ambiguous.
   """
   count, named = labels(fields), fields.get("id2label") or {}
   if count == 1:
@@ -109,17 +108,17 @@ def read(
   """Returns the head of a reward model, and its tensors with that head.
 
   Args:
-    fields: of config.json.
-    config: what they say of the decoder.
-    weights: as they are on disk.
-    where: names the file in errors.
-    answers: ids of the tokens of a good and of a bad step, for a causal model.
+    fields: fields of config.json.
+    config: the decoder's config, from these fields.
+    weights: the tensors on disk.
+    where: name of the file, for error messages.
+    answers: ids of the tokens for a good and a bad step, for a causal model.
 
   Returns:
     The head, see `Transformer`; and tensors that `families.py` has rows for.
 
   Raises:
-    ValueError: the file has no head that is read here.
+    ValueError: the file has no head that this package reads.
   """
   kind = kind_of(fields, where)
   names, scale = weights.names(), 1.0
@@ -146,7 +145,7 @@ def read(
     pair = answers
   elif kind in ("qwen", "qwen_rm"):
     weight = "score.2.weight"
-    # Its config.json is silent on the number of classes.
+    # Its config.json does not give the number of classes.
     pair = (1, 0) if kind == "qwen" else None
   else:
     weight, pair = "score.weight", classes(fields, where)
@@ -163,7 +162,7 @@ def read(
 def _row(
   weights: Tensors, name: str, pair: tuple[int, int] | None
 ) -> np.ndarray:
-  """Returns the one row of a tensor, or a good row less a bad one, float32."""
+  """Returns a tensor's one row, or its good row minus the bad one, float32."""
   if name not in weights.names():
     raise ValueError(f"the tensor {name} of the reward model's head is missing")
   shape = weights.shape(name)
@@ -180,7 +179,7 @@ def _row(
 
 
 class _WithHead:
-  """Tensors with a head of ours in the place of theirs; see `Tensors`."""
+  """Tensors with the head replaced by a scalar head; see `Tensors`."""
 
   def __init__(self, weights: Tensors, made, hidden):
     self._weights, self._made = weights, made

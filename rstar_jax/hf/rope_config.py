@@ -1,8 +1,8 @@
 """Converts between rotary fields of config.json and `RopeScaling`.
 
 `transformers` reads "rope_scaling" first, else "rope_parameters" (version 5),
-which has the base as well. Missing fields may be at the top level. In families
-of `BY_KIND` "rope_parameters" has fields for each kind of layers; there
+which also has the base. Missing fields may be at the top level. In families of
+`BY_KIND` "rope_parameters" has fields for each kind of layer; there
 "rope_scaling" is for layers without a window.
 """
 
@@ -18,7 +18,7 @@ _SHARE = "partial_rotary_factor"
 _GROWTH = "llama_4_scaling_beta"
 _KINDS = ("default", "linear", "llama3", "yarn", "longrope")
 _PHI3_KINDS = ("default", "longrope")
-# Names of longrope in the first files of Phi-3.
+# Names of longrope in the first Phi-3 files.
 _PHI3_OLD_KINDS = ("su", "yarn")
 _PHI3_ORIGINAL = 4096
 # Kinds of layers: without a window, and with one.
@@ -29,7 +29,7 @@ BY_KIND = {
   "gemma4_text": {FULL: 1_000_000.0, SLIDING: 10_000.0},
   "olmo3": {FULL: 500_000.0, SLIDING: 500_000.0},
 }
-# What a silent file of Gemma 4 is taken to say.
+# Defaults of Gemma 4.
 _GEMMA4 = {
   SLIDING: {"rope_theta": 10_000.0},
   FULL: {
@@ -38,9 +38,9 @@ _GEMMA4 = {
     _SHARE: 0.25,
   },
 }
-# Families whose silent files are scaled.
+# Families that have a scaling by default.
 _SCALED = {"gpt_oss", "ministral3"}
-# Bases of silent files.
+# Default bases.
 _BASES = {"smollm3": 2_000_000.0, "gpt_oss": 150_000.0}
 
 
@@ -53,14 +53,14 @@ def from_fields(
     fields: the file's fields.
     family: its `model_type`.
     head_dim: H.
-    kind: of a layer; counts in families of `BY_KIND` alone.
+    kind: kind of a layer; used only in families of `BY_KIND`.
 
   Returns:
     `rope_theta`, `rope` and `rotary_share` of the ModelConfig.
 
   Raises:
-    ValueError: `models/rotary.py` does not compute the scaling, or
-      `transformers` does not for this family.
+    ValueError: `models/rotary.py`, or `transformers` for this family, does not
+      compute the scaling.
   """
   if family in BY_KIND:
     rope, theta = _of_kind(fields, family, kind)
@@ -91,7 +91,7 @@ def from_fields(
 
 
 def _of_kind(fields: Fields, family: str, kind: str) -> tuple[Fields, float]:
-  """Returns the fields of a kind of layers, and their base."""
+  """Returns the fields of a kind of layer, and their base."""
   kinds = fields.part("rope_parameters")
   for each in kinds:
     if each not in (FULL, SLIDING):
@@ -110,13 +110,13 @@ def _of_kind(fields: Fields, family: str, kind: str) -> tuple[Fields, float]:
       fields.refuse("rope_scaling", "left out: rope_parameters has it")
     rope = fields.part("rope_scaling")
     if "rope_type" not in rope:
-      # Of a "type" alone `transformers` makes no scaling in these families.
+      # `transformers` ignores the old "type" in these families.
       rope.value("rope_type")
   if "rope_theta" in rope:
     return rope, rope.number("rope_theta", above=1)
   if kind == SLIDING and top == "rope_theta":
     if "rope_theta" not in kinds.part(FULL):
-      # `transformers` gives the base of the top to the other kind alone.
+      # `transformers` uses the top level's base for the other kind only.
       return rope, BY_KIND[family][kind]
   return rope, fields.number(top, BY_KIND[family][kind], above=1)
 
@@ -163,7 +163,7 @@ def to_fields(config: ModelConfig) -> dict[str, Any]:
   if rope.original_length:
     inside[_ORIGINAL] = rope.original_length
     if config.family == "phi3":
-      # Phi3Config has a field of that name, which takes precedence.
+      # Phi3Config's field of that name takes precedence.
       fields[_ORIGINAL] = rope.original_length
   return fields
 
@@ -173,9 +173,9 @@ def _share(rope: Fields, fields: Fields, family: str, head_dim: int) -> float:
   share = place.number(_SHARE, 1.0, null=True) or 1.0
   of_whole = rope.value("rope_type", None) == "proportional"
   if share != 1 and family != "phi3" and not of_whole:
-    # `transformers` ignores it without a scaling, and fails with one.
+    # `transformers` ignores it without scaling, and fails with it.
     place.refuse(_SHARE, f"1: a {family} model rotates whole heads")
-  # Of the frequencies of a whole head it may keep none.
+  # A small share of a whole head's frequencies may keep none.
   rotated = head_dim if of_whole else int(head_dim * share)
   if (share == 1 or of_whole) and rotated % 2:
     fields.refuse("head_dim", "even: it is rotated in pairs", head_dim)

@@ -1,7 +1,7 @@
 """Saves models as Hugging Face folders, which `transformers` loads.
 
 It needs neither torch nor `transformers`. Tensors are gathered and written one
-after the other.
+by one.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from rstar_jax.models.transformer import Transformer, arrays_of
 from rstar_jax.steps.tokenizer import Tokenizer
 from rstar_jax.storage import store
 
-# Most bytes of a file of weights; the same as in `transformers`.
+# Most bytes of a file of weights, as in `transformers`.
 SHARD_BYTES = 5_000_000_000
 
 
@@ -34,9 +34,9 @@ def save_policy(
   """Writes a causal LM that `transformers` loads; the bytes are reproducible.
 
   Args:
-    model: with an LM head.
-    folder: made if need be.
-    **options: `tokenizer`, to save beside it; `shard_bytes`, most bytes of a
+    model: a model with an LM head.
+    folder: created if missing.
+    **options: `tokenizer`, saved with the model; `shard_bytes`, most bytes of a
       file of weights.
   """
   if model.head != "lm":
@@ -50,8 +50,8 @@ def save_ppm(
   """Writes a PPM as a sequence classifier with one label.
 
   Args:
-    ppm: with a scalar head, whose form is written as "rstar_head".
-    folder: made if need be.
+    ppm: a model with a scalar head, whose form is written as "rstar_head".
+    folder: created if missing.
     **options: see `save_policy`.
   """
   if ppm.head not in ("tanh", "logit"):
@@ -63,7 +63,7 @@ def _parts(
   entries: Sequence[families.Entry],
   arrays: Mapping[families.Path, jax.Array],
 ) -> Iterator[np.ndarray]:
-  """Makes what is written of tensors, one after the other."""
+  """Yields the tensors' values as they are written, one by one."""
   for _, own in itertools.groupby(entries, key=lambda entry: entry.name):
     turns = []
     for entry in own:
@@ -89,10 +89,10 @@ def _save(
   """Writes weights, config, model card and, if given, tokenizer.
 
   Args:
-    model: with any head, on any mesh; every process of a cluster calls this.
-    folder: made if need be.
-    tokenizer: saved beside the model; gives the ids of end of text and padding.
-      A Qwen2 model with another family's tokenizer is written as a Llama.
+    model: with any head, on any mesh; every process of the mesh calls this.
+    folder: created if missing.
+    tokenizer: saved with the model; gives the ids of end-of-text and padding. A
+      Qwen2 model with another family's tokenizer is written as a Llama.
     shard_bytes: most bytes of a file of weights.
   """
   form = {}
@@ -110,7 +110,7 @@ def _save(
   entries = families.entries(config, set(arrays))
   # The sort is stable, so the parts of a tensor stay in order.
   entries.sort(key=lambda entry: entry.name)
-  # One at a time; all processes take part in gathering each.
+  # One by one; all processes take part in gathering each.
   parts = _parts(entries, arrays)
   if jax.process_index() != 0:
     for _ in parts:

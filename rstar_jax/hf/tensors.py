@@ -1,6 +1,6 @@
 """Reads blocks of tensors from safetensors files, and writes such files.
 
-What no model computes with is refused: integers, and values that are no number.
+Integers, NaN and infinity are refused, since no model computes with them.
 """
 
 import dataclasses
@@ -26,9 +26,9 @@ class Files(NamedTuple):
   """The names of a folder's files of weights.
 
   Attributes:
-    single: of a model in one file.
-    pattern: of all of them.
-    index: of the file that says which tensor is where.
+    single: name of the file of a model in one file.
+    pattern: regular expression for all of them.
+    index: name of the file that maps tensors to files.
   """
 
   single: str
@@ -41,18 +41,18 @@ FILES = Files(_SINGLE, "*.safetensors", INDEX)
 
 # Names of dtypes in a file.
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
-# Ends of the names of what `mxfp4.py` reads: elements, and their scales.
+# Suffixes of the tensors of `mxfp4.py`: elements, and their scales.
 PACKED = "_blocks", "_scales"
-# Those that are read.
+# Dtypes that are read.
 _READ = (*_DTYPES.values(), "F64")
-# The bits of the exponent: all are set in NaN and infinity, and only there.
+# Masks of the exponent's bits, which are all set in NaN and infinity alone.
 _EXPONENTS = {
   np.dtype(np.float16): (np.uint16, 0x7C00),
   np.dtype(ml_dtypes.bfloat16): (np.uint16, 0x7F80),
   np.dtype(np.float32): (np.uint32, 0x7F800000),
   np.dtype(np.float64): (np.uint64, 0x7FF0000000000000),
 }
-# Elements that are looked at together, while they are in a processor's cache.
+# Elements checked at a time, so that they stay in the CPU's cache.
 _LOOK = 1 << 18
 
 
@@ -76,7 +76,7 @@ class Tensors(Protocol):
     ...
 
   def shape(self, name: str) -> tuple[int, ...]:
-    """Returns a shape; raises ValueError for what is no floating point."""
+    """Returns a shape; raises ValueError unless the dtype is a float."""
     ...
 
   def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
@@ -95,8 +95,8 @@ class SafetensorsFolder:
     """Reads the files' headers.
 
     Raises:
-      FileNotFoundError: there is no file, or one of the index is missing.
-      ValueError: a tensor is in two files, or a file is cut short.
+      FileNotFoundError: there is no file, or one in the index is missing.
+      ValueError: a tensor is in two files, or a file is truncated.
     """
     folder = pathlib.Path(folder)
     self._files: dict[str, pathlib.Path] = {}
@@ -125,8 +125,8 @@ class SafetensorsFolder:
       return tuple(found.get_shape())
 
   def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-    # Opened each time: a mapped file keeps everything in memory that was read
-    # from it, which would be the whole model at the end.
+    # Opened for each read: a mapped file keeps in memory all that was read from
+    # it, in the end the whole model.
     file = self._files[name]
     with safetensors.safe_open(file, framework="np") as opened:
       block = opened.get_slice(name)[index]
@@ -136,7 +136,7 @@ class SafetensorsFolder:
 
 
 def refuse_kind(file: pathlib.Path, name: str, kind: str) -> NoReturn:
-  """Raises ValueError for a weight that is no floating-point number."""
+  """Raises ValueError for a weight whose dtype is not a float."""
   raise ValueError(
     f"{file}: the tensor {name} is of the type {kind}: the weights are "
     "quantised, in a way that config.json does not say; give the model in "
@@ -148,9 +148,9 @@ def check_finite(block: np.ndarray, file: pathlib.Path, name: str) -> None:
   """Raises ValueError if a value is NaN or infinite.
 
   Args:
-    block: of a tensor, of any floating-point type.
-    file: where it is from, for the message.
-    name: the tensor's.
+    block: values of any floating-point dtype.
+    file: the tensor's file, for the message.
+    name: the tensor's name, for the message.
   """
   unsigned, exponent = _EXPONENTS[block.dtype]
   bits = block.view(unsigned).reshape(-1)
@@ -172,14 +172,14 @@ def write(
 ) -> None:
   """Writes tensors as one file, or as shards and an index.
 
-  The same tensors give the same bytes. A file is written under a temporary name
-  and renamed when it is on the disk; other model files are removed.
+  Equal tensors give equal bytes. A file is written under a temporary name and
+  renamed when it is on the disk; other model files are removed.
 
   Args:
     folder: an existing folder.
     specs: dtypes and shapes by name.
-    parts: the values of all tensors in the order of `specs`, each in one or
-      several parts along its first axis. One part is in memory at a time.
+    parts: values of all tensors in the order of `specs`, each in one or more
+      parts along its first axis. One part is in memory at a time.
     shard_bytes: most bytes of a shard, unless it has a single tensor.
 
   Raises:
@@ -217,7 +217,7 @@ def write_file(
   parts: Iterator[np.ndarray],
   **said: str,
 ) -> None:
-  """Writes tensors, and what is said of them, as one file; see `write`."""
+  """Writes tensors and metadata as one file; see `write`."""
   partial = _partial(file)
   with store.writing(file), partial.open("wb") as stream:
     stream.write(_header(specs, said))
@@ -227,7 +227,7 @@ def write_file(
 
 
 def said_of(file: pathlib.Path) -> Mapping[str, str]:
-  """Returns what is said of a file's tensors; see `write_file`."""
+  """Returns a file's metadata; see `write_file`."""
   with safetensors.safe_open(file, framework="np") as opened:
     return opened.metadata() or {}
 
@@ -244,7 +244,7 @@ def _header(specs: Mapping[str, Spec], said: Mapping[str, str]) -> bytes:
     }
     start += spec.nbytes
   text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-  # The values begin at a multiple of 8 bytes.
+  # Values start at a multiple of 8 bytes.
   text += b" " * (-len(text) % 8)
   return len(text).to_bytes(8, "little") + text
 
@@ -258,7 +258,7 @@ def _copy(
     if part is None or part.dtype != spec.dtype or part.nbytes > left:
       raise ValueError(f"the parts of {name} do not make up its {spec}")
     left -= part.nbytes
-    # As bytes, since streams do not know bfloat16.
+    # As bytes, since streams cannot write bfloat16.
     stream.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
     del part  # Before the next one is made.
 
@@ -284,10 +284,10 @@ def _settle(partial: pathlib.Path, file: pathlib.Path) -> None:
 def files_of(folder: pathlib.Path, names: Files) -> list[pathlib.Path]:
   """Returns a folder's files of weights.
 
-  They are those of the index if there is one, else the single file, else all.
+  They are the index's if there is one, else the single file, else all.
 
   Raises:
-    FileNotFoundError: there is none, or one of the index is missing.
+    FileNotFoundError: there is none, or one in the index is missing.
     ValueError: the index cannot be read.
   """
   index = folder / names.index

@@ -1,4 +1,4 @@
-"""The tokenizer of a model, wherever its files are."""
+"""Loads a model's tokenizer from a folder, a GGUF file or the Hub."""
 
 import tempfile
 from typing import Any
@@ -20,18 +20,17 @@ def load_tokenizer(
 
   Args:
     base: a Hugging Face folder or name, or a GGUF file. An adapter without a
-      tokenizer has its base model's.
-    add_markers: whether tokens of the step grammar that it lacks are added.
-    prompt: what precedes the first step; that of a run's task.
+      tokenizer uses its base model's.
+    add_markers: whether missing markers of the step grammar are added.
+    prompt: returns the text before the first step.
 
   Raises:
-    ValueError: there is no tokenizer that can be read, or, with markers, it
-      changes texts.
+    ValueError: no tokenizer can be read; or, with markers, it changes texts.
   """
   options: dict[str, Any] = {"add_markers": add_markers, "prompt": prompt}
   with store.local(base, folders.WEIGHTS) as base:
-    # A library that is given a name asks the hub for each file, again and again
-    # if there is no network.
+    # Given a name, the library asks the Hub for each file, repeatedly if there
+    # is no network.
     base = folders.find(base, weights=False)
     file = folders.gguf_file(base)
     if file is None:

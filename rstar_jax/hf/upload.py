@@ -1,4 +1,4 @@
-"""Pushes files to the Hugging Face Hub, and asks it for licences."""
+"""Pushes files to the Hugging Face Hub, and looks up licences there."""
 
 import contextlib
 import pathlib
@@ -9,21 +9,21 @@ from typing import Literal
 Kind = Literal["model", "dataset"]
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
-# Seconds for an answer about a licence, which may do without one.
+# Timeout in seconds of the look-up of a licence, which is optional.
 _SECONDS = 10.0
 
 
 def prepare(name: str, kind: Kind, endpoint: str | None = None) -> None:
-  """Makes a repository, private, unless there is one.
+  """Creates a private repository, unless it exists.
 
   Args:
-    name: "USER/NAME"; the user is who is logged in, or an organisation.
+    name: "USER/NAME", of the logged-in user or an organisation.
     kind: of the repository.
-    endpoint: the Hub's address; None is what `huggingface_hub` takes.
+    endpoint: the Hub's address; None is the default of `huggingface_hub`.
 
   Raises:
-    ValueError: the name is none, nobody is logged in, or the Hub refuses; one
-      line that says what to do.
+    ValueError: the name is malformed, no user is logged in, or the Hub refuses;
+      one line that says what to do.
   """
   import huggingface_hub
 
@@ -42,20 +42,20 @@ def push(
   message: str,
   endpoint: str | None = None,
 ) -> str:
-  """Uploads files as one commit; files that are there already are not sent.
+  """Uploads files as one commit; unchanged files are not sent.
 
   Args:
-    files: what to upload, by path in the repository.
-    name: a repository that `prepare` made.
+    files: files to upload, by path in the repository.
+    name: a repository that `prepare` created or found.
     kind: of the repository.
     message: of the commit.
     endpoint: see `prepare`.
 
   Returns:
-    The repository's address, and who sees it.
+    The repository's address, and its visibility.
 
   Raises:
-    ValueError: the Hub refuses, or is not reached; one line.
+    ValueError: the Hub refuses, or cannot be reached; one line.
   """
   import huggingface_hub
 
@@ -80,15 +80,15 @@ def licence(name: str, kind: Kind, endpoint: str | None = None) -> str | None:
     endpoint: see `prepare`.
 
   Returns:
-    Its identifier, such as "apache-2.0"; None if the card names none, or the
-    Hub is not reached.
+    Its identifier, e.g. "apache-2.0"; None if the card names none, or the Hub
+    cannot be reached.
   """
   import huggingface_hub
 
   api = huggingface_hub.HfApi(endpoint)
   try:
     found = api.repo_info(name, repo_type=kind, timeout=_SECONDS).card_data
-  except Exception:  # What is not reached is of many kinds.
+  except Exception:  # A missing network raises many kinds.
     return None
   named = found.get("license") if found else None
   return ", ".join(named) if isinstance(named, list) else named
@@ -96,10 +96,10 @@ def licence(name: str, kind: Kind, endpoint: str | None = None) -> str | None:
 
 @contextlib.contextmanager
 def _told(name: str) -> Iterator[None]:
-  """Turns what `huggingface_hub` raises into a line."""
+  """Turns errors of `huggingface_hub` into a line."""
   try:
     yield
-  except Exception as error:  # Its errors of HTTP have no base of their own.
+  except Exception as error:  # Its HTTP errors have no common base class.
     reason = " ".join(str(error).split())[:300] or type(error).__name__
     raise ValueError(
       f"{name} cannot be pushed to ({type(error).__name__}: {reason}): log in "
